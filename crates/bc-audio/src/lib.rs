@@ -1,0 +1,1 @@
+//! From an audio file to a pooled constant-Q magnitude: decode, mix, resample, CQT.

@@ -1,0 +1,1 @@
+//! Stage 4: embeddings, metrics, search and a report.

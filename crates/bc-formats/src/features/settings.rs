@@ -1,0 +1,68 @@
+//! What a constant-Q magnitude is made with. Two feature files fit each other
+//! only if these are equal.
+
+use serde::{Deserialize, Serialize};
+
+/// Every setting that changes a feature value.
+///
+/// Bin `b` (from 0) is centred on `fmin_hz * 2^(b / bins_per_octave)` Hz; frame
+/// `t` of the unpooled transform on sample `t * hop_length` of the resampled
+/// signal; a stored column is the mean of `pool` frames (a trailing rest is dropped).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CqtSettings {
+    /// Rate the audio is resampled to, in Hz.
+    pub sample_rate: u32,
+    /// Distance of two frames before pooling, in samples.
+    pub hop_length: u32,
+    /// Number of frequency bins.
+    pub bins: u32,
+    /// Bins per octave.
+    pub bins_per_octave: u32,
+    /// Centre of the lowest bin, in Hz.
+    pub fmin_hz: f64,
+    /// Frames averaged into one stored column.
+    pub pool: u32,
+}
+
+impl Default for CqtSettings {
+    /// ByteCover's transform (Du et al. 2021, section 3.1): 84 bins from C1 at
+    /// 22,050 Hz, hop 512; pooled by 5 so that training can still stretch time.
+    fn default() -> Self {
+        Self { sample_rate: 22_050, hop_length: 512, bins: 84, bins_per_octave: 12, fmin_hz: 32.703_195_662_574_83, pool: 5 }
+    }
+}
+
+impl CqtSettings {
+    /// Centre frequency of bin `b`, in Hz.
+    pub fn frequency(&self, bin: u32) -> f64 {
+        self.fmin_hz * 2f64.powf(f64::from(bin) / f64::from(self.bins_per_octave))
+    }
+
+    /// Seconds from one stored column to the next.
+    pub fn column_seconds(&self) -> f64 {
+        f64::from(self.hop_length) * f64::from(self.pool) / f64::from(self.sample_rate)
+    }
+
+    /// The largest number of bins whose centres stay at or below half the sample rate.
+    pub fn max_bins(&self) -> u32 {
+        let octaves = (f64::from(self.sample_rate) / 2.0 / self.fmin_hz).log2();
+        if octaves < 0.0 { 0 } else { (octaves * f64::from(self.bins_per_octave) + 1e-9).floor() as u32 + 1 }
+    }
+
+    /// The differences to `other`, as `name: ours against theirs`, for error messages.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut put = |name: &str, a: String, b: String| {
+            if a != b {
+                found.push(format!("{name}: {a} against {b}"));
+            }
+        };
+        put("sample_rate", self.sample_rate.to_string(), other.sample_rate.to_string());
+        put("hop_length", self.hop_length.to_string(), other.hop_length.to_string());
+        put("bins", self.bins.to_string(), other.bins.to_string());
+        put("bins_per_octave", self.bins_per_octave.to_string(), other.bins_per_octave.to_string());
+        put("fmin_hz", self.fmin_hz.to_string(), other.fmin_hz.to_string());
+        put("pool", self.pool.to_string(), other.pool.to_string());
+        found
+    }
+}

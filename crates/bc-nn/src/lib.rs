@@ -1,0 +1,1 @@
+//! ByteCover's network and the operators it is made of.

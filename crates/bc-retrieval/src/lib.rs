@@ -1,0 +1,1 @@
+//! Exact search and the field's retrieval metrics over embeddings.

@@ -1,0 +1,1 @@
+//! Stage 3: features become a trained network.

