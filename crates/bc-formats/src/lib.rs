@@ -1,2 +1,21 @@
-//! Files between the stages: schemas, fingerprints, atomic writes, and the experiment's configuration.
+//! The files that the stages hand to each other, and the configuration they share.
+//!
+//! **In**: paths. **Out**: plain structs ([`index::Index`], [`features::FeatureRow`],
+//! [`embeddings::Embeddings`], [`config::Config`]) or the same structs written as
+//! Parquet, JSON and TOML.
+//!
+//! The stages share nothing at run time, so everything one must know about the
+//! other's output stands in the file itself: each carries a [`provenance::Provenance`]
+//! (format and version, settings, fingerprint, fingerprints of its inputs). A
+//! reader compares these and refuses what does not fit; a file appears under its
+//! name only when it is whole ([`atomic`]). The exact schemas are in `docs/FORMATS.md`.
+
+pub mod atomic;
+pub mod config;
+pub mod embeddings;
 pub mod features;
+pub mod fingerprint;
+pub mod index;
+pub mod provenance;
+pub mod run;
+mod table;

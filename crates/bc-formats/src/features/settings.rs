@@ -28,7 +28,14 @@ impl Default for CqtSettings {
     /// ByteCover's transform (Du et al. 2021, section 3.1): 84 bins from C1 at
     /// 22,050 Hz, hop 512; pooled by 5 so that training can still stretch time.
     fn default() -> Self {
-        Self { sample_rate: 22_050, hop_length: 512, bins: 84, bins_per_octave: 12, fmin_hz: 32.703_195_662_574_83, pool: 5 }
+        Self {
+            sample_rate: 22_050,
+            hop_length: 512,
+            bins: 84,
+            bins_per_octave: 12,
+            fmin_hz: 32.703_195_662_574_83,
+            pool: 5,
+        }
     }
 }
 

@@ -1,0 +1,113 @@
+//! Writing a file so that a reader sees the old one or the whole new one, never a half.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A file under a temporary name beside its destination. Dropped without
+/// [`AtomicFile::commit`], it is removed and the destination stays as it was.
+pub struct AtomicFile {
+    temporary: tempfile::NamedTempFile,
+    destination: PathBuf,
+}
+
+impl AtomicFile {
+    /// Opens a temporary file in the folder of `destination`, which is made if absent.
+    pub fn create(destination: &Path) -> Result<Self> {
+        let folder = match destination.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let name = destination.file_name().unwrap_or_default().to_string_lossy();
+        let mut builder = tempfile::Builder::new();
+        let prefix = format!(".{name}.");
+        builder.prefix(&prefix).suffix(".tmp");
+        #[cfg(unix)]
+        {
+            // tempfile's default is 0600; outputs are meant to be read by others (umask still applies).
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let temporary = builder
+            .tempfile_in(folder)
+            .with_context(|| format!("cannot write in the folder {}", folder.display()))?;
+        Ok(Self { temporary, destination: destination.to_owned() })
+    }
+
+    /// The open temporary file.
+    pub fn file(&mut self) -> &mut File {
+        self.temporary.as_file_mut()
+    }
+
+    /// A second handle to the same temporary file, for writers that own theirs.
+    pub fn reopen(&self) -> Result<File> {
+        self.temporary
+            .as_file()
+            .try_clone()
+            .with_context(|| format!("cannot write {}", self.destination.display()))
+    }
+
+    /// Flushes to disk and renames onto the destination.
+    pub fn commit(self) -> Result<()> {
+        let Self { temporary, destination } = self;
+        temporary
+            .as_file()
+            .sync_all()
+            .with_context(|| format!("cannot write {} (is the disk full?)", destination.display()))?;
+        temporary
+            .persist(&destination)
+            .map_err(|error| error.error)
+            .with_context(|| format!("cannot rename a finished file to {}", destination.display()))?;
+        Ok(())
+    }
+}
+
+/// Writes a whole file through `fill` and renames it into place.
+pub fn write_with(
+    destination: &Path,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
+) -> Result<()> {
+    let mut atomic = AtomicFile::create(destination)?;
+    let mut writer = BufWriter::new(atomic.file());
+    fill(&mut writer).with_context(|| format!("cannot write {}", destination.display()))?;
+    writer.flush().with_context(|| format!("cannot write {} (is the disk full?)", destination.display()))?;
+    drop(writer);
+    atomic.commit()
+}
+
+/// Writes `bytes` as the whole file.
+pub fn write(destination: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+    write_with(destination, |writer| Ok(writer.write_all(bytes.as_ref())?))
+}
+
+/// Writes `value` as indented JSON.
+pub fn write_json(destination: &Path, value: &impl serde::Serialize) -> Result<()> {
+    write_with(destination, |writer| {
+        serde_json::to_writer_pretty(&mut *writer, value)?;
+        Ok(writer.write_all(b"\n")?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write(&path, "old").unwrap();
+        let error = write_with(&path, |writer| {
+            writer.write_all(b"half")?;
+            anyhow::bail!("stopped")
+        })
+        .unwrap_err();
+        assert!(format!("{error:#}").contains("a.txt"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,63 @@
+//! `[features]`: the constant-Q transform and where its output goes.
+
+use std::path::PathBuf;
+
+use super::section::{Check, Found, section};
+use crate::features::CqtSettings;
+
+section! {
+    /// The constant-Q transform (Du et al. 2021, section 3.1) and where bc-features writes it.
+    FeaturesConfig as "features" {
+        /// The index to read.
+        index: PathBuf = "data/demo/index.parquet".into();
+        /// Folder of the feature files.
+        output: PathBuf = "data/demo/features".into();
+        /// Rate the audio is resampled to, in Hz.
+        sample_rate: u32 = 22_050;
+        /// Samples between two frames.
+        hop_length: u32 = 512;
+        /// Number of frequency bins.
+        bins: u32 = 84;
+        /// Bins per octave.
+        bins_per_octave: u32 = 12;
+        /// Centre of the lowest bin, in Hz (C1).
+        fmin_hz: f64 = 32.703_195_662_574_83;
+        /// Frames averaged into one stored column.
+        pool: u32 = 5;
+    }
+}
+
+impl FeaturesConfig {
+    /// The settings that a feature file carries.
+    pub fn cqt(&self) -> CqtSettings {
+        CqtSettings {
+            sample_rate: self.sample_rate,
+            hop_length: self.hop_length,
+            bins: self.bins,
+            bins_per_octave: self.bins_per_octave,
+            fmin_hz: self.fmin_hz,
+            pool: self.pool,
+        }
+    }
+}
+
+impl Check for FeaturesConfig {
+    fn check(&self, found: &mut Found<'_>) {
+        found.not_empty("index", &self.index);
+        found.not_empty("output", &self.output);
+        found.within("sample_rate", self.sample_rate, 1_000..=768_000, "Hz");
+        found.within("hop_length", self.hop_length, 16..=65_536, "samples");
+        found.within("bins_per_octave", self.bins_per_octave, 1..=192, "");
+        found.within("fmin_hz", self.fmin_hz, 1.0..=20_000.0, "Hz");
+        found.within("pool", self.pool, 1..=1_000, "frames");
+        let most = self.cqt().max_bins();
+        found.require(
+            (1..=most).contains(&self.bins),
+            "bins",
+            format!(
+                "is {}, but at fmin_hz = {} and {} Hz at most {most} bins lie below half the sample rate",
+                self.bins, self.fmin_hz, self.sample_rate
+            ),
+        );
+    }
+}

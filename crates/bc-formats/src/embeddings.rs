@@ -1,0 +1,152 @@
+//! Embeddings: a vector a version.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use arrow::array::{Array, ArrayRef, FixedSizeListArray, Float32Array, StringArray};
+use arrow::datatypes::{DataType, Field};
+
+use crate::index::Split;
+use crate::provenance::Provenance;
+use crate::table::{self, TableWriter};
+
+/// Kind and schema version of an embeddings file.
+pub const FORMAT: &str = "embeddings/1";
+
+/// What stands beside a vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Label {
+    /// Id in the index.
+    pub version_id: String,
+    /// Clique in the index.
+    pub clique_id: String,
+    /// Title, empty where unknown.
+    pub title: String,
+    /// Performer, empty where unknown.
+    pub performer: String,
+    /// Split in the index.
+    pub split: Split,
+    /// Length of the recording in seconds.
+    pub duration_s: f32,
+}
+
+/// A vector a version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embeddings {
+    /// One entry a vector.
+    pub labels: Vec<Label>,
+    /// Length of a vector.
+    pub dim: usize,
+    /// vectors x dim, row-major.
+    pub vectors: Vec<f32>,
+    /// Checkpoint and features they were made from.
+    pub provenance: Provenance,
+}
+
+impl Embeddings {
+    /// Reads an embeddings file.
+    pub fn read(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            bail!("there are no embeddings at {}; make them with `bc-eval embed`", path.display());
+        }
+        let (provenance, batches) = table::open(path, FORMAT, &[])?;
+        let mut read = Self { labels: Vec::new(), dim: 0, vectors: Vec::new(), provenance };
+        for batch in batches {
+            let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
+            let text = |name: &str| table::column::<StringArray>(path, &batch, name);
+            let (ids, cliques, splits) = (text("version_id")?, text("clique_id")?, text("split")?);
+            let (titles, performers) = (text("title")?, text("performer")?);
+            let durations = table::column::<Float32Array>(path, &batch, "duration_s")?;
+            let lists = table::column::<FixedSizeListArray>(path, &batch, "vector")?;
+            read.dim = lists.value_length() as usize;
+            for row in 0..batch.num_rows() {
+                let vector = lists.value(row);
+                let vector = vector.as_any().downcast_ref::<Float32Array>().with_context(|| {
+                    format!("{}: the column `vector` does not hold 32-bit floats", path.display())
+                })?;
+                read.vectors.extend_from_slice(vector.values());
+                read.labels.push(Label {
+                    version_id: ids.value(row).to_owned(),
+                    clique_id: cliques.value(row).to_owned(),
+                    title: titles.value(row).to_owned(),
+                    performer: performers.value(row).to_owned(),
+                    split: splits.value(row).parse().with_context(|| path.display().to_string())?,
+                    duration_s: durations.value(row),
+                });
+            }
+        }
+        Ok(read)
+    }
+
+    /// Writes an embeddings file.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        ensure!(
+            self.vectors.len() == self.dim * self.labels.len(),
+            "{} values are not {} vectors of {}",
+            self.vectors.len(),
+            self.labels.len(),
+            self.dim
+        );
+        let item = Arc::new(Field::new("item", DataType::Float32, false));
+        let size = i32::try_from(self.dim).context("a vector is too long")?;
+        let fields = vec![
+            Field::new("version_id", DataType::Utf8, false),
+            Field::new("clique_id", DataType::Utf8, false),
+            Field::new("title", DataType::Utf8, false),
+            Field::new("performer", DataType::Utf8, false),
+            Field::new("split", DataType::Utf8, false),
+            Field::new("duration_s", DataType::Float32, false),
+            Field::new("vector", DataType::FixedSizeList(item.clone(), size), false),
+        ];
+        let text = |get: fn(&Label) -> &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(self.labels.iter().map(get)))
+        };
+        let values = Arc::new(Float32Array::from(self.vectors.clone()));
+        let mut writer = TableWriter::create(path, fields)?;
+        writer.write(vec![
+            text(|label| &label.version_id),
+            text(|label| &label.clique_id),
+            text(|label| &label.title),
+            text(|label| &label.performer),
+            text(|label| label.split.as_str()),
+            Arc::new(Float32Array::from_iter_values(self.labels.iter().map(|label| label.duration_s))),
+            Arc::new(FixedSizeListArray::try_new(item, size, values, None)?),
+        ])?;
+        let provenance = Provenance { format: FORMAT.to_owned(), ..self.provenance.clone() };
+        writer.commit(&provenance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embeddings_round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("embeddings.parquet");
+        let label = |id: &str| Label {
+            version_id: id.into(),
+            clique_id: "c".into(),
+            title: "t".into(),
+            performer: String::new(),
+            split: Split::Test,
+            duration_s: 61.5,
+        };
+        let made = Embeddings {
+            labels: vec![label("a"), label("b")],
+            dim: 3,
+            vectors: vec![1.0, 2.0, 3.0, -1.0, 0.5, 0.0],
+            provenance: Provenance {
+                format: FORMAT.into(),
+                tool: "test".into(),
+                settings: serde_json::json!({}),
+                fingerprint: "f".into(),
+                inputs: Default::default(),
+            },
+        };
+        made.write(&path).unwrap();
+        assert_eq!(Embeddings::read(&path).unwrap(), made);
+    }
+}

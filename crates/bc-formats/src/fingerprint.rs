@@ -1,0 +1,63 @@
+//! Short hashes that tell whether two files were made from the same things.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// Hex digits of a fingerprint: 64 bits, enough to tell versions of a file apart.
+const HEX_DIGITS: usize = 16;
+
+/// A hash that is fed piece by piece; pieces are kept apart by their lengths, so
+/// `("ab", "c")` and `("a", "bc")` differ.
+#[derive(Default, Clone)]
+pub struct Fingerprint(blake3::Hasher);
+
+impl Fingerprint {
+    /// An empty fingerprint for one kind of thing (`"features"`, `"coverage"` ...).
+    pub fn of(kind: &str) -> Self {
+        let mut new = Self::default();
+        new.add(kind);
+        new
+    }
+
+    /// Adds one piece.
+    pub fn add(&mut self, piece: impl AsRef<[u8]>) -> &mut Self {
+        let piece = piece.as_ref();
+        self.0.update(&(piece.len() as u64).to_le_bytes());
+        self.0.update(piece);
+        self
+    }
+
+    /// Adds a value by its JSON form.
+    pub fn add_json(&mut self, value: &impl Serialize) -> &mut Self {
+        self.add(serde_json::to_vec(value).expect("settings serialise to JSON"))
+    }
+
+    /// The fingerprint as 16 hex digits.
+    pub fn finish(&self) -> String {
+        self.0.finalize().to_hex()[..HEX_DIGITS].to_owned()
+    }
+}
+
+/// The content hash of a whole file: 32 hex digits of BLAKE3.
+pub fn of_file(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_mmap(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(hasher.finalize().to_hex()[..2 * HEX_DIGITS].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_kept_apart() {
+        let mut a = Fingerprint::of("x");
+        a.add("ab").add("c");
+        let mut b = Fingerprint::of("x");
+        b.add("a").add("bc");
+        assert_ne!(a.finish(), b.finish());
+        assert_eq!(a.finish().len(), HEX_DIGITS);
+    }
+}

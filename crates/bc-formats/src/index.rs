@@ -1,0 +1,349 @@
+//! The index: a row a version, what is known of its recording, and whether it can be used.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use arrow::array::{ArrayRef, Float64Array, StringArray, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Field};
+use serde::{Deserialize, Serialize};
+
+use crate::fingerprint::Fingerprint;
+use crate::provenance::Provenance;
+use crate::table::{self, TableWriter, number};
+
+/// Kind and schema version of an index file.
+pub const FORMAT: &str = "index/1";
+
+/// An enum whose variants are stored as fixed words.
+macro_rules! words {
+    ($(#[doc = $doc:literal])* $name:ident, $what:literal { $($(#[doc = $vdoc:literal])* $variant:ident = $word:literal,)* }) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name { $($(#[doc = $vdoc])* $variant,)* }
+
+        impl $name {
+            /// All values, in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word that files hold.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = anyhow::Error;
+            fn from_str(word: &str) -> Result<Self> {
+                match word {
+                    $($word => Ok(Self::$variant),)*
+                    _ => bail!(concat!($what, " `{}` is none of ", $("`", $word, "` ",)*), word),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// Whether a version's audio can be used.
+    Status, "status" {
+        /// The audio is there (and was decoded, if the index was verified).
+        Ok = "ok",
+        /// No audio file was found.
+        Missing = "missing",
+        /// The download failed; `reason` says why.
+        Failed = "failed",
+        /// The file does not decode, or holds only silence.
+        Corrupt = "corrupt",
+        /// The same bytes as an earlier version.
+        Duplicate = "duplicate",
+    }
+}
+
+words! {
+    /// The part of the data set a version belongs to. A clique never crosses splits.
+    Split, "split" {
+        /// Trained on.
+        Train = "train",
+        /// Chooses checkpoints and thresholds.
+        Val = "val",
+        /// Only measured on.
+        Test = "test",
+        /// In no split.
+        None = "none",
+    }
+}
+
+/// One recording of one work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// Unique in the index.
+    pub version_id: String,
+    /// The work; versions of one clique are covers of each other.
+    pub clique_id: String,
+    /// Title, empty where the source has none.
+    pub title: String,
+    /// Performer, empty where the source has none.
+    pub performer: String,
+    /// Train, validation, test, or none.
+    pub split: Split,
+    /// Where the recording comes from.
+    pub source_url: Option<String>,
+    /// The audio file, relative to the working directory or absolute.
+    pub audio_path: Option<String>,
+    /// Whether the audio can be used.
+    pub status: Status,
+    /// Why it can't, where it can't.
+    pub reason: Option<String>,
+    /// Length in seconds.
+    pub duration_s: Option<f64>,
+    /// Sample rate of the file in Hz.
+    pub sample_rate: Option<u32>,
+    /// Channels of the file.
+    pub channels: Option<u32>,
+    /// Codec of the file, such as `mp3`.
+    pub codec: Option<String>,
+    /// Size of the file.
+    pub bytes: Option<u64>,
+    /// BLAKE3 of the file's bytes, 32 hex digits ([`crate::fingerprint::of_file`]).
+    pub content_hash: Option<String>,
+}
+
+impl Version {
+    /// A version of which nothing is known but its ids; its audio counts as missing.
+    pub fn new(version_id: impl Into<String>, clique_id: impl Into<String>) -> Self {
+        Self {
+            version_id: version_id.into(),
+            clique_id: clique_id.into(),
+            title: String::new(),
+            performer: String::new(),
+            split: Split::None,
+            source_url: None,
+            audio_path: None,
+            status: Status::Missing,
+            reason: None,
+            duration_s: None,
+            sample_rate: None,
+            channels: None,
+            codec: None,
+            bytes: None,
+            content_hash: None,
+        }
+    }
+
+    /// Whether later stages use this version.
+    pub fn usable(&self) -> bool {
+        self.status == Status::Ok && self.audio_path.is_some()
+    }
+}
+
+/// All versions of a data set, in the order of the source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Index {
+    /// One entry a version.
+    pub versions: Vec<Version>,
+    /// What the index was made from.
+    pub provenance: Provenance,
+}
+
+impl Index {
+    /// The fingerprint of an index: every field of every version, in order.
+    pub fn fingerprint(versions: &[Version]) -> String {
+        let mut fingerprint = Fingerprint::of("index");
+        for version in versions {
+            fingerprint.add_json(version);
+        }
+        fingerprint.finish()
+    }
+
+    /// The coverage fingerprint of a split: its sorted usable version ids. Two
+    /// evaluations with equal coverage ran on the same tracks.
+    pub fn coverage_fingerprint(versions: &[Version], split: Split) -> String {
+        let ids: BTreeSet<&str> = versions
+            .iter()
+            .filter(|version| version.split == split && version.usable())
+            .map(|version| version.version_id.as_str())
+            .collect();
+        let mut fingerprint = Fingerprint::of("coverage");
+        for id in ids {
+            fingerprint.add(id);
+        }
+        fingerprint.finish()
+    }
+
+    /// Reads an index file.
+    ///
+    /// # Errors
+    /// A file that is absent, no index, of another schema version, or holds the
+    /// same version id twice.
+    pub fn read(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            bail!(
+                "there is no index at {}; make it with `bc-download-index build`, or correct [index] output",
+                path.display()
+            );
+        }
+        let (provenance, batches) = table::open(path, FORMAT, &[])?;
+        let mut versions = Vec::new();
+        for batch in batches {
+            let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
+            let text = |name: &str| table::column::<StringArray>(path, &batch, name);
+            let (ids, cliques) = (text("version_id")?, text("clique_id")?);
+            let (titles, performers) = (text("title")?, text("performer")?);
+            let (splits, urls, paths) = (text("split")?, text("source_url")?, text("audio_path")?);
+            let (statuses, reasons) = (text("status")?, text("reason")?);
+            let (codecs, hashes) = (text("codec")?, text("content_hash")?);
+            let durations = table::column::<Float64Array>(path, &batch, "duration_s")?;
+            let rates = table::column::<UInt32Array>(path, &batch, "sample_rate")?;
+            let channels = table::column::<UInt32Array>(path, &batch, "channels")?;
+            let bytes = table::column::<UInt64Array>(path, &batch, "bytes")?;
+            let in_file = || path.display().to_string();
+            for row in 0..batch.num_rows() {
+                let optional = |array: &StringArray| table::optional(array, row).map(str::to_owned);
+                versions.push(Version {
+                    version_id: ids.value(row).to_owned(),
+                    clique_id: cliques.value(row).to_owned(),
+                    title: titles.value(row).to_owned(),
+                    performer: performers.value(row).to_owned(),
+                    split: splits.value(row).parse().with_context(in_file)?,
+                    source_url: optional(urls),
+                    audio_path: optional(paths),
+                    status: statuses.value(row).parse().with_context(in_file)?,
+                    reason: optional(reasons),
+                    duration_s: number(durations, row),
+                    sample_rate: number(rates, row),
+                    channels: number(channels, row),
+                    codec: optional(codecs),
+                    bytes: number(bytes, row),
+                    content_hash: optional(hashes),
+                });
+            }
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = versions.iter().find(|version| !seen.insert(&version.version_id)) {
+            bail!("{}: the version id `{}` stands there twice", path.display(), twice.version_id);
+        }
+        Ok(Self { versions, provenance })
+    }
+
+    /// Writes an index file; `provenance.fingerprint` is set to [`Index::fingerprint`].
+    pub fn write(&mut self, path: &Path) -> Result<()> {
+        self.provenance.format = FORMAT.to_owned();
+        self.provenance.fingerprint = Self::fingerprint(&self.versions);
+        let fields = vec![
+            Field::new("version_id", DataType::Utf8, false),
+            Field::new("clique_id", DataType::Utf8, false),
+            Field::new("title", DataType::Utf8, false),
+            Field::new("performer", DataType::Utf8, false),
+            Field::new("split", DataType::Utf8, false),
+            Field::new("source_url", DataType::Utf8, true),
+            Field::new("audio_path", DataType::Utf8, true),
+            Field::new("status", DataType::Utf8, false),
+            Field::new("reason", DataType::Utf8, true),
+            Field::new("duration_s", DataType::Float64, true),
+            Field::new("sample_rate", DataType::UInt32, true),
+            Field::new("channels", DataType::UInt32, true),
+            Field::new("codec", DataType::Utf8, true),
+            Field::new("bytes", DataType::UInt64, true),
+            Field::new("content_hash", DataType::Utf8, true),
+        ];
+        let all = &self.versions;
+        let text = |get: fn(&Version) -> &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(all.iter().map(get)))
+        };
+        let optional = |get: fn(&Version) -> Option<&str>| -> ArrayRef {
+            Arc::new(StringArray::from_iter(all.iter().map(get)))
+        };
+        let columns: Vec<ArrayRef> = vec![
+            text(|v| &v.version_id),
+            text(|v| &v.clique_id),
+            text(|v| &v.title),
+            text(|v| &v.performer),
+            text(|v| v.split.as_str()),
+            optional(|v| v.source_url.as_deref()),
+            optional(|v| v.audio_path.as_deref()),
+            text(|v| v.status.as_str()),
+            optional(|v| v.reason.as_deref()),
+            Arc::new(Float64Array::from_iter(all.iter().map(|v| v.duration_s))),
+            Arc::new(UInt32Array::from_iter(all.iter().map(|v| v.sample_rate))),
+            Arc::new(UInt32Array::from_iter(all.iter().map(|v| v.channels))),
+            optional(|v| v.codec.as_deref()),
+            Arc::new(UInt64Array::from_iter(all.iter().map(|v| v.bytes))),
+            optional(|v| v.content_hash.as_deref()),
+        ];
+        let mut writer = TableWriter::create(path, fields)?;
+        writer.write(columns)?;
+        writer.commit(&self.provenance)
+    }
+
+    /// Only the provenance of an index file.
+    pub fn read_provenance(path: &Path) -> Result<Provenance> {
+        table::provenance(path, FORMAT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_round_trips() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/index.parquet");
+        let mut full = Version::new("v1", "c1");
+        full.title = "下雨了".into();
+        full.split = Split::Val;
+        full.audio_path = Some("a.mp3".into());
+        full.status = Status::Ok;
+        full.duration_s = Some(1.5);
+        full.sample_rate = Some(44_100);
+        full.channels = Some(2);
+        full.bytes = Some(7);
+        full.codec = Some("mp3".into());
+        let mut index = Index {
+            versions: vec![full, Version::new("v2", "c1")],
+            provenance: Provenance {
+                format: String::new(),
+                tool: "test".into(),
+                settings: serde_json::json!({"source": "folder"}),
+                fingerprint: String::new(),
+                inputs: Default::default(),
+            },
+        };
+        index.write(&path).unwrap();
+        assert_eq!(Index::read(&path).unwrap(), index);
+        assert_eq!(Index::read_provenance(&path).unwrap(), index.provenance);
+    }
+
+    #[test]
+    fn coverage_depends_on_usable_ids_alone_and_not_on_order() {
+        let mut a = Version::new("a", "c");
+        a.split = Split::Test;
+        a.status = Status::Ok;
+        a.audio_path = Some("a.wav".into());
+        let mut b = a.clone();
+        b.version_id = "b".into();
+        let fingerprint = |versions: &[Version]| Index::coverage_fingerprint(versions, Split::Test);
+        let both = fingerprint(&[a.clone(), b.clone()]);
+        assert_eq!(both, fingerprint(&[b.clone(), a.clone()]));
+        b.status = Status::Corrupt;
+        assert_ne!(both, fingerprint(&[a, b]));
+    }
+
+    #[test]
+    fn a_second_same_id_and_a_text_file_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.parquet");
+        std::fs::write(&path, "not parquet").unwrap();
+        let error = format!("{:#}", Index::read(&path).unwrap_err());
+        assert!(error.contains("index.parquet") && error.contains("not a Parquet file"), "{error}");
+    }
+}

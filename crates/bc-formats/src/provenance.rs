@@ -1,0 +1,107 @@
+//! What every output says of itself: its format, its settings, what it was made from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Carried by every output: as the Parquet schema's key-value metadata, in a
+/// safetensors header, or as the object `provenance` of a JSON file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Kind and schema version of the file, such as `features/1`.
+    pub format: String,
+    /// Program and version that wrote it, such as `bc-features 0.1.0`.
+    pub tool: String,
+    /// Every setting that the content depends on.
+    pub settings: Value,
+    /// Fingerprint of the content.
+    pub fingerprint: String,
+    /// Fingerprints of what it was made from, by name (`index`, `features`, `checkpoint`).
+    pub inputs: BTreeMap<String, String>,
+}
+
+const FORMAT: &str = "bytecover.format";
+const TOOL: &str = "bytecover.tool";
+const SETTINGS: &str = "bytecover.settings";
+const FINGERPRINT: &str = "bytecover.fingerprint";
+const INPUTS: &str = "bytecover.inputs";
+
+impl Provenance {
+    /// The key-value pairs for a Parquet schema or a safetensors header.
+    pub fn to_key_values(&self) -> Vec<(String, String)> {
+        vec![
+            (FORMAT.into(), self.format.clone()),
+            (TOOL.into(), self.tool.clone()),
+            (SETTINGS.into(), self.settings.to_string()),
+            (FINGERPRINT.into(), self.fingerprint.clone()),
+            (INPUTS.into(), serde_json::to_string(&self.inputs).expect("a map of strings is JSON")),
+        ]
+    }
+
+    /// Reads what [`Provenance::to_key_values`] wrote; `path` is for the error.
+    pub fn from_key_values<'a>(path: &Path, mut get: impl FnMut(&str) -> Option<&'a str>) -> Result<Self> {
+        let missing = |key: &str| {
+            anyhow::anyhow!(
+                "{}: the key {key} is missing: not an output of bytecover, or of a version before 0.1",
+                path.display()
+            )
+        };
+        let format = get(FORMAT).ok_or_else(|| missing(FORMAT))?.to_owned();
+        let settings = get(SETTINGS).ok_or_else(|| missing(SETTINGS))?;
+        let inputs = get(INPUTS).ok_or_else(|| missing(INPUTS))?;
+        Ok(Self {
+            format,
+            tool: get(TOOL).unwrap_or_default().to_owned(),
+            settings: serde_json::from_str(settings)
+                .map_err(|error| anyhow::anyhow!("{}: {SETTINGS} is not JSON: {error}", path.display()))?,
+            fingerprint: get(FINGERPRINT).ok_or_else(|| missing(FINGERPRINT))?.to_owned(),
+            inputs: serde_json::from_str(inputs)
+                .map_err(|error| anyhow::anyhow!("{}: {INPUTS} is not JSON: {error}", path.display()))?,
+        })
+    }
+
+    /// Refuses a file of another kind or schema version.
+    pub fn expect_format(&self, path: &Path, expected: &str) -> Result<()> {
+        if self.format == expected {
+            return Ok(());
+        }
+        let kind = |format: &str| format.split('/').next().unwrap_or_default().to_owned();
+        if kind(&self.format) == kind(expected) {
+            bail!(
+                "{}: schema {}, but this program reads {expected}; make it again with this version of {}",
+                path.display(),
+                self.format,
+                self.tool.split(' ').next().unwrap_or_default()
+            );
+        }
+        bail!("{}: holds {}, but {expected} is needed here", path.display(), self.format)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_values_round_trip_and_formats_are_told_apart() {
+        let made = Provenance {
+            format: "features/1".into(),
+            tool: "bc-features 0.1.0".into(),
+            settings: serde_json::json!({"hop_length": 512}),
+            fingerprint: "0123".into(),
+            inputs: [("index".to_owned(), "4567".to_owned())].into(),
+        };
+        let pairs = made.to_key_values();
+        let get = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+        let read = Provenance::from_key_values(Path::new("x"), get).unwrap();
+        assert_eq!(read, made);
+        read.expect_format(Path::new("x"), "features/1").unwrap();
+        let newer = read.expect_format(Path::new("x"), "features/2").unwrap_err().to_string();
+        assert!(newer.contains("features/1") && newer.contains("bc-features"), "{newer}");
+        let other = read.expect_format(Path::new("x"), "index/1").unwrap_err().to_string();
+        assert!(other.contains("index/1 is needed"), "{other}");
+    }
+}

@@ -1,0 +1,137 @@
+//! Parquet tables: columns by name, provenance in the schema's metadata, whole or not at all.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::{Field, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::atomic::AtomicFile;
+use crate::provenance::Provenance;
+
+/// A Parquet file being written under a temporary name.
+pub(crate) struct TableWriter {
+    writer: ArrowWriter<File>,
+    atomic: AtomicFile,
+    path: PathBuf,
+    schema: Arc<Schema>,
+}
+
+impl TableWriter {
+    pub(crate) fn create(path: &Path, fields: Vec<Field>) -> Result<Self> {
+        let schema = Arc::new(Schema::new(fields));
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_dictionary_enabled(false)
+            .build();
+        let atomic = AtomicFile::create(path)?;
+        let writer = ArrowWriter::try_new(atomic.reopen()?, schema.clone(), Some(properties))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { writer, atomic, path: path.to_owned(), schema })
+    }
+
+    pub(crate) fn write(&mut self, columns: Vec<ArrayRef>) -> Result<()> {
+        let batch = RecordBatch::try_new(self.schema.clone(), columns)
+            .with_context(|| format!("{}: columns that do not fit the schema", self.path.display()))?;
+        self.writer
+            .write(&batch)
+            .with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))
+    }
+
+    /// Ends the current row group, so that a reader can skip to what follows.
+    pub(crate) fn end_row_group(&mut self) -> Result<()> {
+        self.writer
+            .flush()
+            .with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))
+    }
+
+    pub(crate) fn commit(mut self, provenance: &Provenance) -> Result<()> {
+        for (key, value) in provenance.to_key_values() {
+            self.writer.append_key_value_metadata(parquet::file::metadata::KeyValue::new(key, value));
+        }
+        self.writer
+            .close()
+            .with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))?;
+        self.atomic.commit()
+    }
+}
+
+/// Reads the provenance of a Parquet file and opens the named columns (all if empty).
+pub(crate) fn open(
+    path: &Path,
+    format: &str,
+    columns: &[&str],
+) -> Result<(Provenance, ParquetRecordBatchReader)> {
+    let builder = builder(path)?;
+    let provenance = provenance_of(path, &builder)?;
+    provenance.expect_format(path, format)?;
+    let mask = if columns.is_empty() {
+        ProjectionMask::all()
+    } else {
+        ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied())
+    };
+    let reader =
+        builder.with_projection(mask).build().with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((provenance, reader))
+}
+
+/// Only the provenance, from the file's footer.
+pub(crate) fn provenance(path: &Path, format: &str) -> Result<Provenance> {
+    let found = provenance_of(path, &builder(path)?)?;
+    found.expect_format(path, format)?;
+    Ok(found)
+}
+
+fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    ParquetRecordBatchReaderBuilder::try_new(file)
+        .with_context(|| format!("{} is not a Parquet file, or a damaged one", path.display()))
+}
+
+fn provenance_of(path: &Path, builder: &ParquetRecordBatchReaderBuilder<File>) -> Result<Provenance> {
+    let pairs: HashMap<&str, &str> = builder
+        .metadata()
+        .file_metadata()
+        .key_value_metadata()
+        .into_iter()
+        .flatten()
+        .filter_map(|pair| Some((pair.key.as_str(), pair.value.as_deref()?)))
+        .collect();
+    Provenance::from_key_values(path, |key| pairs.get(key).copied())
+}
+
+/// A column of a batch as the array type `A`; the error names file, column and types.
+pub(crate) fn column<'a, A: Array + 'static>(
+    path: &Path,
+    batch: &'a RecordBatch,
+    name: &str,
+) -> Result<&'a A> {
+    let array = batch
+        .column_by_name(name)
+        .ok_or_else(|| anyhow!("{}: the column `{name}` is missing", path.display()))?;
+    match array.as_any().downcast_ref::<A>() {
+        Some(array) => Ok(array),
+        None => bail!("{}: the column `{name}` has the type {}", path.display(), array.data_type()),
+    }
+}
+
+/// The string of a row, if it is not null.
+pub(crate) fn optional(array: &arrow::array::StringArray, row: usize) -> Option<&str> {
+    array.is_valid(row).then(|| array.value(row))
+}
+
+/// The number of a row, if it is not null.
+pub(crate) fn number<T: arrow::datatypes::ArrowPrimitiveType>(
+    array: &arrow::array::PrimitiveArray<T>,
+    row: usize,
+) -> Option<T::Native> {
+    array.is_valid(row).then(|| array.value(row))
+}
