@@ -1,8 +1,65 @@
-//! What a checkpoint says of the input its network was trained on.
+//! What a checkpoint says of the input its network was trained on, and how stored
+//! features become that input.
+//!
+//! A checkpoint's safetensors header carries a [`crate::provenance::Provenance`] of the
+//! format [`CHECKPOINT_FORMAT`] and, under [`INPUT_KEY`], a [`NetworkInput`] as JSON.
 
+use anyhow::{Context, Result, ensure};
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 use crate::features::CqtSettings;
+
+/// Kind and schema version of a checkpoint.
+pub const CHECKPOINT_FORMAT: &str = "checkpoint/1";
+
+/// The header key under which a checkpoint keeps its [`NetworkInput`].
+pub const INPUT_KEY: &str = "bytecover.input";
+
+/// How the magnitudes of a clip (a crop in training, a whole track later) are scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// As they are.
+    None,
+    /// Divided by the clip's maximum + 1e-6.
+    Max,
+    /// The square root of what `max` gives: quiet partials count more.
+    Sqrt,
+    /// ln(1 + 100 x) / ln(101) of what `max` gives.
+    Log,
+}
+
+impl Scale {
+    /// Scales one clip in place.
+    pub fn apply(self, values: &mut [f32]) {
+        if self == Scale::None {
+            return;
+        }
+        let most = values.iter().fold(0f32, |most, &value| most.max(value));
+        let factor = 1.0 / (most + 1e-6);
+        let log = 1.0 / 101f32.ln();
+        for value in values {
+            let share = *value * factor;
+            *value = match self {
+                Scale::None | Scale::Max => share,
+                Scale::Sqrt => share.max(0.0).sqrt(),
+                Scale::Log => (100.0 * share.max(0.0)).ln_1p() * log,
+            };
+        }
+    }
+}
+
+impl std::fmt::Display for Scale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Scale::None => "none",
+            Scale::Max => "max",
+            Scale::Sqrt => "sqrt",
+            Scale::Log => "log",
+        })
+    }
+}
 
 /// Everything that turns audio into the network's input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -11,6 +68,107 @@ pub struct NetworkInput {
     pub cqt: CqtSettings,
     /// Hop frames averaged into one column of the input.
     pub pool: u32,
-    /// How a clip is scaled: `none`, or `max` (divided by its maximum + 1e-6).
-    pub scale: String,
+    /// How a clip is scaled.
+    pub scale: Scale,
+}
+
+impl NetworkInput {
+    /// Stored columns averaged into one column of the input.
+    ///
+    /// # Errors
+    /// `pool` is no multiple of the features' `pool`.
+    pub fn group(&self) -> Result<usize> {
+        ensure!(
+            self.pool > 0 && self.cqt.pool > 0 && self.pool.is_multiple_of(self.cqt.pool),
+            "[model] pool = {} is no multiple of the features' pool = {}: choose a multiple, or extract features \
+             with another [features] pool",
+            self.pool,
+            self.cqt.pool
+        );
+        Ok((self.pool / self.cqt.pool) as usize)
+    }
+
+    /// A whole track's input: `bins x columns`, row-major, and the number of columns.
+    /// `magnitudes` are the stored features, `bins x frames`; a rest that fills no column
+    /// is dropped, a track shorter than one column is followed by silence.
+    pub fn whole_track(&self, magnitudes: &[f16], frames: usize) -> Result<(Vec<f32>, usize)> {
+        let group = self.group()?;
+        let bins = self.cqt.bins as usize;
+        ensure!(
+            magnitudes.len() == bins * frames,
+            "{} values are not {bins} bins x {frames} frames",
+            magnitudes.len()
+        );
+        let columns = (frames / group).max(1);
+        let mut values = vec![0f32; bins * columns];
+        let share = 1.0 / group as f32;
+        for bin in 0..bins {
+            let source = &magnitudes[bin * frames..(bin + 1) * frames];
+            let row = &mut values[bin * columns..(bin + 1) * columns];
+            for (out, group) in row.iter_mut().zip(source.chunks(group)) {
+                *out = group.iter().map(|value| value.to_f32()).sum::<f32>() * share;
+            }
+        }
+        self.scale.apply(&mut values);
+        Ok((values, columns))
+    }
+
+    /// The pair for a safetensors header.
+    pub fn to_key_value(&self) -> (String, String) {
+        (INPUT_KEY.to_owned(), serde_json::to_string(self).expect("plain settings are JSON"))
+    }
+
+    /// Reads what [`NetworkInput::to_key_value`] wrote.
+    pub fn from_key_value(value: &str) -> Result<Self> {
+        serde_json::from_str(value).with_context(|| format!("the header's {INPUT_KEY} is unreadable"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(pool: u32, scale: Scale) -> NetworkInput {
+        NetworkInput { cqt: CqtSettings { bins: 2, ..CqtSettings::default() }, pool, scale }
+    }
+
+    #[test]
+    fn columns_are_means_and_a_rest_is_dropped() {
+        let values: Vec<f16> = (0..18).map(|i| f16::from_f32(i as f32)).collect();
+        let (columns, count) = input(20, Scale::None).whole_track(&values, 9).unwrap();
+        assert_eq!(count, 2);
+        assert_eq!(columns, [1.5, 5.5, 10.5, 14.5]);
+        let (columns, count) = input(50, Scale::None).whole_track(&values, 9).unwrap();
+        assert_eq!((columns, count), (vec![3.6, 11.7], 1));
+    }
+
+    #[test]
+    fn scales_keep_order_and_reach_one() {
+        for scale in [Scale::Max, Scale::Sqrt, Scale::Log] {
+            let mut values = [0.0, 1.0, 4.0];
+            scale.apply(&mut values);
+            assert_eq!(values[0], 0.0);
+            assert!(values[1] > 0.0 && values[1] < values[2] && (values[2] - 1.0).abs() < 1e-5, "{scale}");
+        }
+        let mut values = [0.0, 1.0, 4.0];
+        Scale::Sqrt.apply(&mut values);
+        assert!((values[1] - 0.5).abs() < 1e-5);
+        let mut silent = [0.0; 3];
+        Scale::Log.apply(&mut silent);
+        assert_eq!(silent, [0.0; 3]);
+    }
+
+    #[test]
+    fn a_pool_that_does_not_fit_is_refused() {
+        assert!(input(12, Scale::None).group().unwrap_err().to_string().contains("no multiple"));
+        assert_eq!(input(20, Scale::None).group().unwrap(), 4);
+    }
+
+    #[test]
+    fn it_round_trips_through_a_header() {
+        let made = input(20, Scale::Max);
+        let (key, value) = made.to_key_value();
+        assert_eq!(key, INPUT_KEY);
+        assert_eq!(NetworkInput::from_key_value(&value).unwrap(), made);
+    }
 }

@@ -25,7 +25,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-pub use augment::AugmentConfig;
+pub use augment::{AugmentConfig, StretchScope};
 pub use download::DownloadConfig;
 pub use eval::EvalConfig;
 pub use features::FeaturesConfig;
@@ -33,7 +33,10 @@ pub use index::IndexConfig;
 pub use model::ModelConfig;
 pub use section::{Key, Problems, Section};
 pub use synth::SynthConfig;
-pub use train::TrainConfig;
+pub use train::{
+    Batches, Classes, Classified, Distance, Figure, Mining, Optimizer, PassOrder, Schedule, ShortTracks,
+    TrainConfig,
+};
 pub use verify::VerifyConfig;
 
 /// Declares [`Config`] from its sections, in the order in which stages run.

@@ -2,7 +2,149 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::section::{Check, Found, section};
+
+/// Declares an enum whose values are words in the TOML file.
+macro_rules! choice {
+    ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $vdoc:literal])* $variant:ident,)* }) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $($(#[doc = $vdoc])* $variant,)* }
+    };
+}
+
+choice! {
+    /// What a batch is made of.
+    Batches {
+        /// Anchor, positive, negative, drawn at random.
+        RandomTriplets,
+        /// P cliques x K versions.
+        Pk,
+    }
+}
+
+choice! {
+    /// Order of the passes (a pass a crop length) of an epoch.
+    PassOrder {
+        /// One length after the other.
+        PerEpochPasses,
+        /// Batches of all lengths shuffled.
+        Mixed,
+    }
+}
+
+choice! {
+    /// What stands behind a track that is shorter than its crop.
+    ShortTracks {
+        /// Silence.
+        Zeros,
+        /// The track again.
+        Repeat,
+    }
+}
+
+choice! {
+    /// Which items the classifier learns from.
+    Classified {
+        /// Anchors alone.
+        Anchors,
+        /// Every item.
+        All,
+    }
+}
+
+choice! {
+    /// How triplets are chosen.
+    Mining {
+        /// At random.
+        Random,
+        /// Farthest positive, nearest negative of the batch.
+        BatchHard,
+        /// Nearest negative beyond the positive.
+        SemiHard,
+    }
+}
+
+choice! {
+    /// The optimiser.
+    Optimizer {
+        /// Kingma and Ba 2015.
+        Adam,
+        /// With decoupled weight decay (Loshchilov and Hutter 2019).
+        Adamw,
+    }
+}
+
+choice! {
+    /// The learning rate over time.
+    Schedule {
+        /// Stays.
+        Constant,
+        /// Falls along half a cosine.
+        Cosine,
+        /// Falls every few epochs.
+        Step,
+        /// Falls when validation stops improving.
+        Plateau,
+    }
+}
+
+choice! {
+    /// The validation figure that chooses a checkpoint.
+    Figure {
+        /// Mean average precision, higher is better.
+        Map,
+        /// Triplet loss of random validation triplets, lower is better.
+        Loss,
+    }
+}
+
+choice! {
+    /// Distance of two embeddings.
+    Distance {
+        /// 1 - cosine of the angle.
+        Cosine,
+        /// Length of the difference.
+        Euclidean,
+    }
+}
+
+/// Outputs of the classifier: `"auto"` (one a training clique) or a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Classes {
+    /// As many as the training split has cliques.
+    Auto,
+    /// This many, at least as many as the training split has cliques.
+    Count(u32),
+}
+
+impl Serialize for Classes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Classes::Auto => serializer.serialize_str("auto"),
+            Classes::Count(count) => serializer.serialize_u32(*count),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Classes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Count(u32),
+            Word(String),
+        }
+        match Written::deserialize(deserializer) {
+            Ok(Written::Count(count)) => Ok(Classes::Count(count)),
+            Ok(Written::Word(word)) if word == "auto" => Ok(Classes::Auto),
+            _ => Err(serde::de::Error::custom("must be \"auto\" or a whole number")),
+        }
+    }
+}
 
 section! {
     /// Training.
@@ -11,11 +153,187 @@ section! {
         run: PathBuf = "runs/demo".into();
         /// Seed of everything that is drawn.
         seed: u64 = 1;
+        /// Where the network runs: "cpu", "cuda:N" or "auto".
+        device: String = "auto".into();
+        /// Threads of the network's operators on the CPU; 0: one a core. Other numbers give other roundings.
+        threads: usize = 0;
+        /// Threads that cut, augment and assemble batches ahead of the network.
+        workers: usize = 2;
+        /// Keep features in a memory-mapped file in the run's folder instead of in memory.
+        map_features: bool = false;
+        /// Draw random features of random lengths instead of reading any, to try a set-up without data.
+        debug: bool = false;
+
+        /// What a batch is made of: "pk" (P cliques x K versions) or "random-triplets".
+        batches: Batches = Batches::Pk;
+        /// P of "pk".
+        cliques_per_batch: usize = 16;
+        /// K of "pk".
+        versions_per_clique: usize = 4;
+        /// Triplets a batch of "random-triplets".
+        triplets_per_batch: usize = 8;
+        /// Lengths of the crops in seconds; an epoch is a pass over the training split for each.
+        lengths_s: Vec<f64> = vec![100.0, 150.0, 200.0];
+        /// Order of the passes: "per-epoch-passes" (a length after the other) or "mixed".
+        order: PassOrder = PassOrder::PerEpochPasses;
+        /// Behind a track shorter than its crop: "zeros" or "repeat" (the track again).
+        short_tracks: ShortTracks = ShortTracks::Zeros;
+        /// Outputs of the classifier: "auto" (one a training clique) or a number at least as large.
+        classes: Classes = Classes::Auto;
+
+        /// Weight of the cross entropy on the BNNeck's logits; 0: off.
+        classification_weight: f64 = 1.0;
+        /// Label smoothing of the cross entropy.
+        label_smoothing: f64 = 0.1;
+        /// Which items the cross entropy sees: "all" or "anchors".
+        classified: Classified = Classified::All;
+        /// Weight of the triplet loss on f_t; 0: off.
+        triplet_weight: f64 = 1.0;
+        /// Margin of the triplet loss (Euclidean distance).
+        margin: f64 = 0.3;
+        /// Triplets: "random", "batch-hard" or "semi-hard".
+        mining: Mining = Mining::BatchHard;
+        /// Anchors, positives and negatives of "random-triplets" pass the network one after the other,
+        /// each with batch statistics of its own, as the public re-implementation does.
+        separate_forwards: bool = false;
+
+        /// "adam" or "adamw" (weight decay apart from the gradient).
+        optimizer: Optimizer = Optimizer::Adam;
+        /// The full learning rate.
+        learning_rate: f64 = 1e-4;
+        /// Decay of the first and the second moment.
+        betas: [f64; 2] = [0.9, 0.999];
+        /// Added to the root of the second moment.
+        epsilon: f64 = 1e-8;
+        /// Weight decay.
+        weight_decay: f64 = 0.0;
+        /// Gradients are scaled down to this norm; 0: never.
+        clip_norm: f64 = 0.0;
+        /// Batches whose gradients are averaged for one step.
+        accumulate: usize = 1;
+        /// Decay of the exponential moving average of the weights, which is then validated and kept
+        /// as the best; 0: off.
+        ema: f64 = 0.0;
+
+        /// The learning rate: "constant", "cosine", "step" or "plateau".
+        schedule: Schedule = Schedule::Constant;
+        /// Steps over which the learning rate rises to its full value.
+        warmup_steps: u64 = 0;
+        /// The learning rate never falls below this.
+        floor: f64 = 0.0;
+        /// Epochs between two reductions of "step".
+        step_epochs: u64 = 30;
+        /// Factor of a reduction of "step" and "plateau".
+        factor: f64 = 0.1;
+        /// Validations without a better figure before "plateau" reduces.
+        plateau_patience: u64 = 10;
+
+        /// Epochs.
+        epochs: u64 = 100;
+        /// Optimiser steps after which training ends, whatever the epoch; 0: no limit.
+        max_steps: u64 = 0;
+        /// Passes between two validations; 0: only at the end.
+        validate_every_passes: u64 = 1;
+        /// The validation figure that chooses the best checkpoint: "map" or "loss".
+        figure: Figure = Figure::Map;
+        /// Distance of embeddings in validation: "cosine" or "euclidean".
+        distance: Distance = Distance::Cosine;
+        /// Validations without a better figure before training stops; 0: never.
+        early_stopping: u64 = 0;
+        /// Steps between two checkpoints, besides the one after every validation.
+        checkpoint_every_steps: u64 = 500;
+        /// Latest checkpoints kept; the best is kept besides.
+        keep_checkpoints: usize = 2;
     }
 }
 
 impl Check for TrainConfig {
     fn check(&self, found: &mut Found<'_>) {
         found.not_empty("run", &self.run);
+        let device = self.device.as_str();
+        let cuda = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
+        found.require(
+            device == "cpu" || device == "auto" || cuda,
+            "device",
+            format!("is `{device}`, but must be \"cpu\", \"cuda:N\" (N: number of the GPU) or \"auto\""),
+        );
+        found.within("threads", self.threads, 0..=1_024, "");
+        found.within("workers", self.workers, 1..=256, "");
+        found.within("cliques_per_batch", self.cliques_per_batch, 2..=100_000, "cliques");
+        found.within("versions_per_clique", self.versions_per_clique, 2..=1_000, "versions");
+        found.within("triplets_per_batch", self.triplets_per_batch, 1..=100_000, "triplets");
+        found.require(
+            !self.lengths_s.is_empty() && self.lengths_s.iter().all(|s| (1.0..=7_200.0).contains(s)),
+            "lengths_s",
+            format!("is {:?}, but must be one or more lengths from 1 to 7200 seconds", self.lengths_s),
+        );
+        if let Classes::Count(count) = self.classes {
+            found.within("classes", count, 2..=10_000_000, "");
+        }
+        found.within("classification_weight", self.classification_weight, 0.0..=1e6, "");
+        found.within("triplet_weight", self.triplet_weight, 0.0..=1e6, "");
+        found.require(
+            self.classification_weight > 0.0 || self.triplet_weight > 0.0,
+            "triplet_weight",
+            "and classification_weight are both 0: there is nothing to learn from",
+        );
+        found.within("label_smoothing", self.label_smoothing, 0.0..=0.99, "");
+        found.within("margin", self.margin, 0.0..=1e6, "");
+        let triplets = self.batches == Batches::RandomTriplets;
+        found.require(
+            triplets || !self.separate_forwards,
+            "separate_forwards",
+            "needs batches = \"random-triplets\"",
+        );
+        found.require(
+            triplets || self.classified == Classified::All,
+            "classified",
+            "= \"anchors\" needs batches = \"random-triplets\"",
+        );
+        found.within("learning_rate", self.learning_rate, 0.0..=10.0, "");
+        let decays = |b: &f64| (0.0..1.0).contains(b);
+        found.require(
+            self.betas.iter().all(decays),
+            "betas",
+            format!("is {:?}, but both must be at least 0 and below 1", self.betas),
+        );
+        found.require(self.epsilon > 0.0, "epsilon", format!("is {}, but must be above 0", self.epsilon));
+        found.within("weight_decay", self.weight_decay, 0.0..=1.0, "");
+        found.within("clip_norm", self.clip_norm, 0.0..=1e9, "");
+        found.within("accumulate", self.accumulate, 1..=100_000, "batches");
+        found.require(
+            decays(&self.ema),
+            "ema",
+            format!("is {}, but must be at least 0 and below 1", self.ema),
+        );
+        found.within("floor", self.floor, 0.0..=10.0, "");
+        found.within("step_epochs", self.step_epochs, 1..=1_000_000, "epochs");
+        found.within("factor", self.factor, 0.0..=1.0, "");
+        found.within("epochs", self.epochs, 1..=10_000_000, "epochs");
+        found.within("checkpoint_every_steps", self.checkpoint_every_steps, 1..=u64::MAX, "steps");
+        found.within("keep_checkpoints", self.keep_checkpoints, 1..=10_000, "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_a_word_or_a_number() {
+        let read = |text: &str| toml::from_str::<TrainConfig>(text).map(|c| c.classes);
+        assert_eq!(read("classes = \"auto\"").unwrap(), Classes::Auto);
+        assert_eq!(read("classes = 8858").unwrap(), Classes::Count(8858));
+        let error = read("classes = \"many\"").unwrap_err().to_string();
+        assert!(error.contains("\"auto\" or a whole number"), "{error}");
+    }
+
+    #[test]
+    fn words_are_those_of_the_documentation() {
+        let text = "batches = \"random-triplets\"\norder = \"per-epoch-passes\"\nmining = \"semi-hard\"\n";
+        let config: TrainConfig = toml::from_str(text).unwrap();
+        assert_eq!(config.batches, Batches::RandomTriplets);
+        assert_eq!(config.order, PassOrder::PerEpochPasses);
+        assert_eq!(config.mining, Mining::SemiHard);
     }
 }
