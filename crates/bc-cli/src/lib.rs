@@ -1,1 +1,63 @@
-//! What every stage's command line shares: configuration arguments, error reports, progress bars, Ctrl-C.
+//! What the command line of every stage shares, so that all four feel like one program.
+//!
+//! **In**: arguments, the environment, a terminal or none. **Out**: a resolved
+//! configuration ([`ConfigArgs`]), a thread pool ([`ThreadArgs`]), a part of the work
+//! ([`ShardArgs`]), progress bars that are quiet without a terminal ([`progress`]), a
+//! flag that Ctrl-C raises ([`interrupt`]), and one way to end: [`run`] turns an error
+//! into a message and an exit code.
+
+pub mod interrupt;
+pub mod progress;
+
+mod arguments;
+mod shard;
+
+pub use arguments::{ConfigArgs, ThreadArgs};
+pub use shard::{Shard, ShardArgs};
+
+use std::process::ExitCode;
+
+/// Runs a stage's main function: logs to standard error (`BYTECOVER_LOG=debug` for
+/// more), and an error ends as one message with its causes and exit code 1.
+pub fn run(main: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+    // `bc-eval metrics | head` is no error of ours.
+    sigpipe::reset();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BYTECOVER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(progress::LogWriter::default)
+        .without_time()
+        .with_target(false)
+        .init();
+    match main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with its causes, each once: `cannot read x: permission denied`.
+pub fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// Name and version of the calling crate, as outputs carry it: `bc-features 0.1.0`.
+#[macro_export]
+macro_rules! tool {
+    () => {
+        concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"))
+    };
+}

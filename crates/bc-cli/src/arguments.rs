@@ -1,0 +1,57 @@
+//! Arguments that several stages take.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use bc_formats::config::{self, Config};
+
+/// Which configuration: `--config FILE`, `--set section.key=value`, `--print-config`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ConfigArgs {
+    /// The experiment's TOML file; without it every key has its default (the demo).
+    /// Relative paths in it are relative to the working directory.
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override a key of the configuration; may be given several times.
+    #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Print the resolved configuration with a comment a key, and end.
+    #[arg(long, global = true)]
+    pub print_config: bool,
+}
+
+impl ConfigArgs {
+    /// The resolved configuration; `None` after `--print-config` has printed it.
+    pub fn load(&self) -> Result<Option<Config>> {
+        let config = self.resolve()?;
+        if self.print_config {
+            print!("{}", config.to_commented_toml());
+            return Ok(None);
+        }
+        Ok(Some(config))
+    }
+
+    /// The resolved configuration.
+    pub fn resolve(&self) -> Result<Config> {
+        config::load(self.config.as_deref(), &self.overrides)
+    }
+}
+
+/// How many threads: `--threads N`.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct ThreadArgs {
+    /// Worker threads; all cores if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub threads: Option<u32>,
+}
+
+impl ThreadArgs {
+    /// Sets up the global thread pool; call once, before any parallel work.
+    pub fn install(&self) -> Result<()> {
+        let mut pool = rayon::ThreadPoolBuilder::new();
+        if let Some(threads) = self.threads {
+            pool = pool.num_threads(threads as usize);
+        }
+        pool.build_global().context("cannot start the worker threads")
+    }
+}

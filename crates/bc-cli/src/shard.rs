@@ -1,0 +1,145 @@
+//! A part of the work: `--shard i/n`, or the place in a Slurm job array.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Part `index` (from 0) of `count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part, from 0.
+    pub index: usize,
+    /// How many parts there are.
+    pub count: usize,
+}
+
+impl Shard {
+    /// The whole work.
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// Whether item number `item` of a list that is dealt round belongs to this part.
+    pub fn takes(&self, item: usize) -> bool {
+        item % self.count == self.index
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index + 1, self.count)
+    }
+}
+
+impl FromStr for Shard {
+    type Err = anyhow::Error;
+
+    /// `i/n` with i from 1 to n.
+    fn from_str(text: &str) -> Result<Self> {
+        let parse = || -> Option<(usize, usize)> {
+            let (index, count) = text.split_once('/')?;
+            Some((index.trim().parse().ok()?, count.trim().parse().ok()?))
+        };
+        let Some((index, count)) = parse() else {
+            bail!("`{text}` is not of the form i/n, such as 1/8");
+        };
+        ensure!(count >= 1 && (1..=count).contains(&index), "in `{text}`, i must be from 1 to n");
+        Ok(Self { index: index - 1, count })
+    }
+}
+
+/// `--shard i/n`.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct ShardArgs {
+    /// Do only part i of n (from 1). Without it, a Slurm job array's SLURM_ARRAY_TASK_ID,
+    /// _MIN and _MAX (or _COUNT) give the part.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+}
+
+impl ShardArgs {
+    /// The part given by the argument, else by Slurm, else the whole.
+    pub fn resolve(&self) -> Result<Shard> {
+        match self.shard {
+            Some(shard) => Ok(shard),
+            None => from_slurm(|name| std::env::var(name).ok()),
+        }
+    }
+}
+
+fn from_slurm(get: impl Fn(&str) -> Option<String>) -> Result<Shard> {
+    let number = |name: &str| -> Result<Option<usize>> {
+        get(name)
+            .map(|text| text.parse().with_context(|| format!("{name} is `{text}`, not a number")))
+            .transpose()
+    };
+    let Some(task) = number("SLURM_ARRAY_TASK_ID")? else { return Ok(Shard::WHOLE) };
+    let first = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
+    let last = number("SLURM_ARRAY_TASK_MAX")?;
+    let count = match (last, number("SLURM_ARRAY_TASK_COUNT")?) {
+        (Some(last), count) => {
+            let range = (last + 1).saturating_sub(first);
+            if let Some(count) = count {
+                ensure!(
+                    count == range,
+                    "the Slurm array has gaps ({count} tasks between {first} and {last}), so parts would be left \
+                     out; submit a full range such as --array=0-{}, or give --shard i/n",
+                    count.saturating_sub(1)
+                );
+            }
+            range
+        }
+        (None, Some(count)) => count,
+        (None, None) => {
+            bail!("SLURM_ARRAY_TASK_ID is set, but neither SLURM_ARRAY_TASK_MAX nor _COUNT; give --shard i/n")
+        }
+    };
+    let index = task.checked_sub(first).filter(|index| *index < count);
+    let index = index.with_context(|| {
+        format!("SLURM_ARRAY_TASK_ID is {task}, outside its array of {count} from {first}")
+    })?;
+    Ok(Shard { index, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_counted_from_one_outside_and_from_zero_inside() {
+        let shard: Shard = "3/7".parse().unwrap();
+        assert_eq!(shard, Shard { index: 2, count: 7 });
+        assert_eq!(shard.to_string(), "3/7");
+        for wrong in ["0/7", "8/7", "a/7", "7", "1/0", ""] {
+            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_item_belongs_to_exactly_one_part() {
+        for item in 0..100 {
+            let takers = (0..7).filter(|&index| Shard { index, count: 7 }.takes(item)).count();
+            assert_eq!(takers, 1);
+        }
+    }
+
+    #[test]
+    fn slurm_arrays_give_the_part() {
+        let slurm = |pairs: &'static [(&str, &str)]| {
+            from_slurm(move |name| {
+                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
+            })
+        };
+        assert_eq!(slurm(&[]).unwrap(), Shard::WHOLE);
+        let task =
+            &[("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_ARRAY_TASK_MIN", "1"), ("SLURM_ARRAY_TASK_MAX", "4")];
+        assert_eq!(slurm(task).unwrap(), Shard { index: 2, count: 4 });
+        let gaps = &[
+            ("SLURM_ARRAY_TASK_ID", "2"),
+            ("SLURM_ARRAY_TASK_MIN", "0"),
+            ("SLURM_ARRAY_TASK_MAX", "4"),
+            ("SLURM_ARRAY_TASK_COUNT", "3"),
+        ];
+        assert!(slurm(gaps).unwrap_err().to_string().contains("gaps"));
+        assert!(slurm(&[("SLURM_ARRAY_TASK_ID", "2")]).is_err());
+    }
+}
