@@ -1,0 +1,55 @@
+# bytecover: cover song identification, from a list of songs to a search over recordings.
+
+# The experiment; every stage reads its own section of it.
+config := "configs/demo.toml"
+
+# List the recipes.
+default:
+    @just --list --unsorted
+
+# Compile the four stages.
+build:
+    cargo build --release --workspace --bins
+
+# Stage 1: lists and folders of audio become one verified index (just index config=configs/….toml).
+index *args: build
+    @scripts/stages.sh index config={{config}} {{args}}
+
+# Stage 2: the index's audio becomes constant-Q features.
+features *args: build
+    @scripts/stages.sh features config={{config}} {{args}}
+
+# Stage 3: features become a trained network.
+train *args: build
+    @scripts/stages.sh train config={{config}} {{args}}
+
+# Stage 4: embeddings, metrics and a report on the held-out cliques.
+eval *args: build
+    @scripts/stages.sh eval config={{config}} {{args}}
+
+# The whole pipeline on synthetic covers: minutes on two cores, no GPU, no download.
+demo: build
+    @scripts/stages.sh synth index features train eval config=configs/demo.toml
+    @echo "The report: file://{{justfile_directory()}}/runs/demo/eval/report.html"
+
+# Lints, then unit, property and integration tests.
+test: lint
+    cargo build --release --workspace --bins
+    cargo test --release --workspace
+
+# Formatting and lints, warnings denied.
+lint:
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets -- -D warnings
+
+# Criterion benches; docs/PERFORMANCE.md says how to run the Python peers beside them.
+bench *args:
+    cargo bench --workspace {{args}}
+
+# What continuous integration runs.
+ci:
+    bash .ci/run
+
+# Remove what the demo made.
+clean-demo:
+    rm -rf data/demo runs/demo
