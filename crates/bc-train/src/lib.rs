@@ -1,1 +1,25 @@
 //! Stage 3: features become a trained network.
+//!
+//! **In**: `index.parquet` (which version is in which split), the folder of features, the
+//! sections `[model]`, `[train]`, `[augment]` of the configuration. **Out**: a run folder
+//! with the resolved configuration, checkpoints, `best.safetensors`, `metrics.jsonl`,
+//! TensorBoard events and curves.
+//!
+//! ```text
+//! sampler: which versions form batch n        (a function of seed and epoch)
+//!    -> data: crops, augmentation, pooling    (threads ahead; a function of seed and n)
+//!    -> step: forward, losses, backward, optimiser
+//!    -> record: metrics, events, curves; checkpoint: everything a resume needs
+//! ```
+//!
+//! Nothing is drawn from a generator with memory: all randomness is a function of the seed
+//! and a position ([`randomness`]). That is why a killed run can continue from its last
+//! checkpoint as if nothing had happened, bit for bit on the CPU.
+
+pub mod augment;
+pub mod data;
+pub mod mining;
+pub mod randomness;
+pub mod record;
+pub mod sampler;
+pub mod schedule;

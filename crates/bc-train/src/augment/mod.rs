@@ -1,0 +1,9 @@
+//! Changes of features that leave the song what it is. Each has a probability and a range.
+
+mod level;
+mod mask;
+mod transpose;
+
+pub use level::{gain, noise, tilt};
+pub use mask::{mask_bins, mask_frames};
+pub use transpose::transpose;

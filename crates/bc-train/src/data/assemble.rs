@@ -1,0 +1,247 @@
+//! Makes a planned batch: crops, augmentation, pooling, scale.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use bc_formats::config::{AugmentConfig, ShortTracks, StretchScope};
+use bc_formats::run::NetworkInput;
+use rand::{Rng, RngExt};
+
+use super::crop::{self, Short, Window};
+use super::{DataSet, Patch};
+use crate::augment;
+use crate::randomness::generator;
+use crate::sampler::BatchPlan;
+
+/// A batch on its way to the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Epoch it belongs to.
+    pub epoch: u64,
+    /// Its place in the epoch.
+    pub index: usize,
+    /// Length of its crops in seconds, before a stretch of the whole batch.
+    pub length_s: f64,
+    /// Positions in the training split.
+    pub items: Vec<u32>,
+    /// Label of every item.
+    pub labels: Vec<u32>,
+    /// Rows of an item.
+    pub bins: usize,
+    /// Columns of an item.
+    pub frames: usize,
+    /// items x bins x frames, row-major.
+    pub values: Vec<f32>,
+}
+
+/// Turns plans into batches; shared by all worker threads.
+pub struct Assembler {
+    data: Arc<DataSet>,
+    augment: AugmentConfig,
+    input: NetworkInput,
+    group: usize,
+    short: Short,
+    seed: u64,
+}
+
+impl Assembler {
+    /// # Errors
+    /// The input's pool does not fit the features', or a crop is shorter than one column.
+    pub fn new(
+        data: Arc<DataSet>,
+        augment: AugmentConfig,
+        input: NetworkInput,
+        short: ShortTracks,
+        seed: u64,
+        lengths_s: &[f64],
+    ) -> Result<Self> {
+        let group = input.group()?;
+        let short = match short {
+            ShortTracks::Zeros => Short::Zeros,
+            ShortTracks::Repeat => Short::Repeat,
+        };
+        let made = Self { data, augment, input, group, short, seed };
+        for &length_s in lengths_s {
+            ensure!(
+                made.columns(length_s) >= group,
+                "[train] lengths_s: a crop of {length_s} s is shorter than one column of the network's input \
+                 ([model] pool = {}): use longer crops or a smaller pool",
+                made.input.pool
+            );
+        }
+        Ok(made)
+    }
+
+    /// Stored columns of a crop.
+    fn columns(&self, length_s: f64) -> usize {
+        (length_s / self.input.cqt.column_seconds()).round() as usize
+    }
+
+    /// Columns the network sees of a crop that is not stretched.
+    pub fn frames(&self, length_s: f64) -> usize {
+        self.columns(length_s) / self.group
+    }
+
+    /// Makes one batch; a function of the seed, the plan and the position alone.
+    pub fn assemble(&self, epoch: u64, index: usize, plan: &BatchPlan) -> Batch {
+        let stored = self.columns(plan.length_s);
+        let mut rng = generator(self.seed, "batch", &[epoch, index as u64]);
+        let batch_rate = self.rate(StretchScope::Batch, &mut rng);
+        let columns = ((stored as f64 / batch_rate).ceil() as usize).max(self.group);
+        let (bins, frames) = (self.data.store.bins(), columns / self.group);
+        let mut values = Vec::with_capacity(plan.items.len() * bins * frames);
+        for (place, &item) in plan.items.iter().enumerate() {
+            let mut rng = generator(self.seed, "item", &[epoch, index as u64, place as u64]);
+            let rate = batch_rate * self.rate(StretchScope::Crop, &mut rng);
+            let patch = self.item(item, rate, columns, &mut rng);
+            values.extend_from_slice(&patch.data);
+        }
+        let labels = plan.items.iter().map(|&i| self.data.labels[i as usize]).collect();
+        Batch {
+            epoch,
+            index,
+            length_s: plan.length_s,
+            items: plan.items.clone(),
+            labels,
+            bins,
+            frames,
+            values,
+        }
+    }
+
+    fn item(&self, item: u32, rate: f64, columns: usize, rng: &mut impl Rng) -> Patch {
+        let track = self.data.store.view(item as usize);
+        let needed = (columns as f64 * rate).ceil() as usize;
+        let start = if needed < track.frames {
+            rng.random_range(0..=track.frames - needed)
+        } else if self.short == Short::Repeat {
+            rng.random_range(0..track.frames)
+        } else {
+            0
+        };
+        let mut patch = crop::read(track, Window { start, rate, columns, short: self.short }, self.group);
+        let a = &self.augment;
+        if rng.random_bool(a.transpose_probability) {
+            augment::transpose(&mut patch, rng.random_range(a.transpose_bins[0]..=a.transpose_bins[1]));
+        }
+        if rng.random_bool(a.tilt_probability) {
+            let db = between(a.tilt_db_per_octave, rng);
+            augment::tilt(&mut patch, db, self.input.cqt.bins_per_octave);
+        }
+        if rng.random_bool(a.noise_probability) {
+            let db = between(a.noise_db, rng);
+            augment::noise(&mut patch, db, rng);
+        }
+        self.input.scale.apply(&mut patch.data);
+        if rng.random_bool(a.gain_probability) {
+            let db = between(a.gain_db, rng);
+            augment::gain(&mut patch, db);
+        }
+        if rng.random_bool(a.specaugment_probability) {
+            let (bins, frames) = (between(a.specaugment_bins, rng), between(a.specaugment_frames, rng));
+            augment::mask_bins(&mut patch, bins, rng);
+            augment::mask_frames(&mut patch, frames, rng);
+        }
+        patch
+    }
+
+    /// The rate that `scope` draws: 1 unless stretches have that scope.
+    fn rate(&self, scope: StretchScope, rng: &mut impl Rng) -> f64 {
+        let a = &self.augment;
+        if a.stretch_scope != scope || !rng.random_bool(a.stretch_probability) {
+            return 1.0;
+        }
+        let rate = between(a.stretch, rng);
+        if (rate - 1.0).abs() <= a.stretch_dead_zone { 1.0 } else { rate }
+    }
+}
+
+fn between([low, high]: [f64; 2], rng: &mut impl Rng) -> f64 {
+    rng.random_range(low..=high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bc_formats::config::Config;
+    use bc_formats::run::Scale;
+
+    fn assembler(augment: AugmentConfig, pool: u32) -> Assembler {
+        let mut config = Config::default();
+        config.train.debug = true;
+        let data = Arc::new(DataSet::open(&config).unwrap());
+        let input = NetworkInput { cqt: data.cqt, pool, scale: Scale::Max };
+        Assembler::new(data, augment, input, ShortTracks::Zeros, 5, &[50.0]).unwrap()
+    }
+
+    fn plan() -> BatchPlan {
+        BatchPlan { length_s: 50.0, items: vec![0, 1, 4, 5] }
+    }
+
+    #[test]
+    fn a_batch_is_the_same_whenever_it_is_made() {
+        let everything = AugmentConfig {
+            stretch_probability: 0.5,
+            transpose_probability: 0.5,
+            tilt_probability: 0.5,
+            noise_probability: 0.5,
+            gain_probability: 0.5,
+            specaugment_probability: 0.5,
+            ..AugmentConfig::default()
+        };
+        let a = assembler(everything, 20);
+        let first = a.assemble(3, 7, &plan());
+        assert_eq!(first, a.assemble(3, 7, &plan()));
+        assert_ne!(first.values, a.assemble(3, 8, &plan()).values);
+        assert_eq!(first.values.len(), 4 * first.bins * first.frames);
+        assert_eq!(first.labels, [0, 0, 1, 1]);
+        assert!(first.values.iter().all(|v| v.is_finite()));
+    }
+
+    #[test]
+    fn crop_lengths_are_those_of_the_public_recipe() {
+        // 100, 150, 200 s at 22,050 Hz, hop 512, mean over 20 frames.
+        let a = assembler(AugmentConfig::default(), 20);
+        assert_eq!([100.0, 150.0, 200.0].map(|s| a.frames(s)), [215, 323, 430]);
+    }
+
+    #[test]
+    fn a_stretched_batch_changes_its_length_and_a_stretched_crop_does_not() {
+        let twice = |scope| AugmentConfig {
+            stretch_probability: 1.0,
+            stretch: [2.0, 2.0],
+            stretch_scope: scope,
+            ..AugmentConfig::default()
+        };
+        let plain = assembler(AugmentConfig::default(), 5).assemble(0, 0, &plan()).frames;
+        let crop = assembler(twice(StretchScope::Crop), 5).assemble(0, 0, &plan()).frames;
+        let batch = assembler(twice(StretchScope::Batch), 5).assemble(0, 0, &plan()).frames;
+        assert_eq!(crop, plain);
+        assert_eq!(batch, plain.div_ceil(2));
+    }
+
+    #[test]
+    fn rates_near_one_are_left_alone() {
+        let a = AugmentConfig {
+            stretch_probability: 1.0,
+            stretch: [0.95, 1.05],
+            stretch_dead_zone: 0.07,
+            stretch_scope: StretchScope::Batch,
+            ..AugmentConfig::default()
+        };
+        let plain = assembler(AugmentConfig::default(), 5).assemble(0, 0, &plan()).frames;
+        for index in 0..10 {
+            assert_eq!(assembler(a.clone(), 5).assemble(0, index, &plan()).frames, plain);
+        }
+    }
+
+    #[test]
+    fn crops_too_short_for_a_column_are_refused() {
+        let mut config = Config::default();
+        config.train.debug = true;
+        let data = Arc::new(DataSet::open(&config).unwrap());
+        let input = NetworkInput { cqt: data.cqt, pool: 1000, scale: Scale::None };
+        let made = Assembler::new(data, AugmentConfig::default(), input, ShortTracks::Zeros, 5, &[5.0]);
+        assert!(made.err().unwrap().to_string().contains("shorter than one column"));
+    }
+}

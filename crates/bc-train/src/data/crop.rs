@@ -1,0 +1,150 @@
+//! From a stored track to the columns the network sees: cut, stretch, pool, in one pass.
+//!
+//! Time is stretched by linear interpolation of the stored magnitudes before they are
+//! pooled to the network's columns. That is what the magnitude of a phase vocoder is
+//! (recipe of the public re-implementation), here on the stored columns.
+
+use super::patch::{Patch, TrackView};
+
+/// What stands where a track is shorter than the crop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Short {
+    /// Zeros behind the track.
+    Zeros,
+    /// The track again from its beginning.
+    Repeat,
+}
+
+/// Which part of a track is read, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Window {
+    /// First stored column read.
+    pub start: usize,
+    /// Stored columns per output column: above 1 the music gets faster.
+    pub rate: f64,
+    /// Output columns before pooling.
+    pub columns: usize,
+    /// What stands behind the end of the track.
+    pub short: Short,
+}
+
+/// Reads `window` of `track` and averages every `group` columns (a rest is dropped).
+///
+/// Output column `j` before pooling lies at stored column `start + j * rate`, between
+/// two columns their linear interpolation. The result has `columns / group` frames.
+pub fn read(track: TrackView<'_>, window: Window, group: usize) -> Patch {
+    let frames = window.columns / group;
+    let mut patch = Patch::zeros(track.bins, frames);
+    if track.frames == 0 {
+        return patch;
+    }
+    let taps = taps(track.frames, window, frames * group);
+    let share = 1.0 / group as f32;
+    for bin in 0..track.bins {
+        let source = &track.values[bin * track.frames..(bin + 1) * track.frames];
+        for (out, taps) in patch.row_mut(bin).iter_mut().zip(taps.chunks_exact(group)) {
+            let sum: f32 = taps.iter().map(|tap| tap.value(source)).sum();
+            *out = sum * share;
+        }
+    }
+    patch
+}
+
+/// Two stored columns and their weights.
+struct Tap {
+    left: usize,
+    right: usize,
+    left_weight: f32,
+    right_weight: f32,
+}
+
+impl Tap {
+    fn value(&self, source: &[half::f16]) -> f32 {
+        let mut v = self.left_weight * source[self.left].to_f32();
+        if self.right_weight != 0.0 {
+            v += self.right_weight * source[self.right].to_f32();
+        }
+        v
+    }
+}
+
+fn taps(track_frames: usize, window: Window, columns: usize) -> Vec<Tap> {
+    (0..columns)
+        .map(|j| {
+            let position = window.start as f64 + j as f64 * window.rate;
+            let left = position.floor() as usize;
+            let weight = (position - position.floor()) as f32;
+            match window.short {
+                Short::Repeat => Tap {
+                    left: left % track_frames,
+                    right: (left + 1) % track_frames,
+                    left_weight: 1.0 - weight,
+                    right_weight: weight,
+                },
+                Short::Zeros => Tap {
+                    left: left.min(track_frames - 1),
+                    right: (left + 1).min(track_frames - 1),
+                    left_weight: if left < track_frames { 1.0 - weight } else { 0.0 },
+                    right_weight: if left + 1 < track_frames { weight } else { 0.0 },
+                },
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+    use proptest::prelude::*;
+
+    fn ramp(bins: usize, frames: usize) -> Vec<f16> {
+        (0..bins * frames).map(|i| f16::from_f32((i % frames) as f32 + 100.0 * (i / frames) as f32)).collect()
+    }
+
+    #[test]
+    fn a_plain_crop_is_the_mean_of_every_group() {
+        let values = ramp(2, 12);
+        let track = TrackView { bins: 2, frames: 12, values: &values };
+        let p = read(track, Window { start: 2, rate: 1.0, columns: 9, short: Short::Zeros }, 4);
+        assert_eq!(p.frames, 2);
+        assert_eq!(p.data, vec![3.5, 7.5, 103.5, 107.5]);
+    }
+
+    #[test]
+    fn stretching_interpolates_between_columns() {
+        let values = ramp(1, 10);
+        let track = TrackView { bins: 1, frames: 10, values: &values };
+        let slow = read(track, Window { start: 0, rate: 0.5, columns: 5, short: Short::Zeros }, 1);
+        assert_eq!(slow.data, vec![0.0, 0.5, 1.0, 1.5, 2.0]);
+        let fast = read(track, Window { start: 1, rate: 1.5, columns: 4, short: Short::Zeros }, 1);
+        assert_eq!(fast.data, vec![1.0, 2.5, 4.0, 5.5]);
+    }
+
+    #[test]
+    fn a_short_track_is_followed_by_zeros_or_by_itself() {
+        let values: Vec<f16> = [1.0, 2.0, 3.0].map(f16::from_f32).to_vec();
+        let track = TrackView { bins: 1, frames: 3, values: &values };
+        let at = |short| read(track, Window { start: 0, rate: 1.0, columns: 7, short }, 1).data;
+        assert_eq!(at(Short::Zeros), vec![1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(at(Short::Repeat), vec![1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_window_gives_finite_values_within_the_tracks_range(
+            frames in 1usize..60, start in 0usize..80, rate in 0.3f64..3.0, columns in 0usize..90,
+            group in 1usize..6, repeat in any::<bool>(),
+        ) {
+            let values: Vec<f16> = (0..2 * frames).map(|i| f16::from_f32((i * 7 % 13) as f32)).collect();
+            let track = TrackView { bins: 2, frames, values: &values };
+            let short = if repeat { Short::Repeat } else { Short::Zeros };
+            let p = read(track, Window { start, rate, columns, short }, group);
+            prop_assert_eq!(p.frames, columns / group);
+            prop_assert_eq!(p.data.len(), 2 * p.frames);
+            for v in &p.data {
+                prop_assert!((0.0..=12.001).contains(v));
+            }
+        }
+    }
+}

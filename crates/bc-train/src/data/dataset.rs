@@ -1,0 +1,157 @@
+//! The training and validation splits, with their features.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use bc_formats::config::Config;
+use bc_formats::features::{CqtSettings, FeatureSet};
+use bc_formats::index::{Index, Split};
+
+use super::{Store, Track, debug};
+use crate::sampler::Cliques;
+
+/// What a run learns from and is validated on.
+pub struct DataSet {
+    /// Features of the training split, then of the validation split.
+    pub store: Store,
+    /// The first this many tracks of `store` are the training split.
+    pub training: usize,
+    /// Label of every training track: the rank of its clique id among the split's.
+    pub labels: Vec<u32>,
+    /// Clique number of every validation track.
+    pub validation_cliques: Vec<u32>,
+    /// What the features were made with.
+    pub cqt: CqtSettings,
+    /// Fingerprint of the features.
+    pub fingerprint: String,
+    /// Versions of the two splits that the index calls usable but that have no features.
+    pub without_features: usize,
+}
+
+impl DataSet {
+    /// Reads what the configuration names, or draws it for `[train] debug`.
+    ///
+    /// # Errors
+    /// No index, no features, features of another CQT than `[features]`, no version of the
+    /// training split with features.
+    pub fn open(config: &Config) -> Result<Self> {
+        if config.train.debug {
+            return debug::draw(config.train.seed, config.features.cqt());
+        }
+        let index = Index::read(&config.features.index)?;
+        let folder = &config.features.output;
+        let features = FeatureSet::open(folder)?;
+        features.expect_settings(folder, &config.features.cqt())?;
+
+        let frames: HashMap<&str, usize> =
+            features.rows.iter().map(|row| (row.version_id.as_str(), row.frames as usize)).collect();
+        let mut without_features = 0;
+        let mut of_split = |split: Split| -> Vec<Track> {
+            let usable = index.versions.iter().filter(|v| v.split == split && v.usable());
+            usable
+                .filter_map(|v| {
+                    let found = frames.get(v.version_id.as_str()).filter(|&&frames| frames > 0);
+                    without_features += usize::from(found.is_none());
+                    found.map(|&frames| Track {
+                        version_id: v.version_id.clone(),
+                        clique_id: v.clique_id.clone(),
+                        frames,
+                    })
+                })
+                .collect()
+        };
+        let (training, validation) = (of_split(Split::Train), of_split(Split::Val));
+        if training.is_empty() {
+            bail!("{}", nothing_to_train_on(&index, &config.features.index, folder));
+        }
+        if without_features > 0 {
+            tracing::warn!(
+                "{without_features} usable versions of the index have no features in {} and are left out; \
+                 `bc-features extract` makes them",
+                folder.display()
+            );
+        }
+        let fingerprint = features.fingerprint();
+        let file =
+            config.train.map_features.then(|| config.train.run.join(format!("features-{fingerprint}.f16")));
+        Self::build(training, validation, features.settings, fingerprint, file.as_deref(), |places, put| {
+            features.for_each(|row| match places.get(row.version_id.as_str()) {
+                Some(&place) => put(place, &row.magnitude),
+                None => Ok(()),
+            })
+        })
+        .map(|set| Self { without_features, ..set })
+    }
+
+    /// Numbers the cliques and fills the store; `fill` gets each version's place.
+    pub(super) fn build(
+        training: Vec<Track>,
+        validation: Vec<Track>,
+        cqt: CqtSettings,
+        fingerprint: String,
+        file: Option<&Path>,
+        fill: impl FnOnce(
+            &HashMap<String, usize>,
+            &mut dyn FnMut(usize, &[half::f16]) -> Result<()>,
+        ) -> Result<()>,
+    ) -> Result<Self> {
+        let labels = number_cliques(&training);
+        let validation_cliques = number_cliques(&validation);
+        let count = training.len();
+        let tracks: Vec<Track> = training.into_iter().chain(validation).collect();
+        let places = tracks.iter().enumerate().map(|(i, t)| (t.version_id.clone(), i)).collect();
+        let store = Store::build(cqt.bins as usize, tracks, file, |put| fill(&places, put))?;
+        Ok(Self { store, training: count, labels, validation_cliques, cqt, fingerprint, without_features: 0 })
+    }
+
+    /// The training split by label.
+    pub fn cliques(&self) -> Cliques {
+        Cliques::from_labels(&self.labels)
+    }
+
+    /// Number of training cliques.
+    pub fn classes(&self) -> usize {
+        self.labels.iter().max().map_or(0, |&most| most as usize + 1)
+    }
+
+    /// Whether validation has a query: two versions of a clique.
+    pub fn can_validate(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        self.validation_cliques.iter().any(|clique| !seen.insert(clique))
+    }
+}
+
+/// The rank of each track's clique id among all ids.
+fn number_cliques(tracks: &[Track]) -> Vec<u32> {
+    let ids: BTreeSet<&str> = tracks.iter().map(|t| t.clique_id.as_str()).collect();
+    let numbers: HashMap<&str, u32> = ids.into_iter().zip(0..).collect();
+    tracks.iter().map(|t| numbers[t.clique_id.as_str()]).collect()
+}
+
+fn nothing_to_train_on(index: &Index, path: &Path, features: &Path) -> String {
+    let in_split = index.versions.iter().filter(|v| v.split == Split::Train).count();
+    let usable = index.versions.iter().filter(|v| v.split == Split::Train && v.usable()).count();
+    let reason = match (in_split, usable) {
+        (0, _) => "no version is in the split `train`; give [index] a split or split ratios".to_owned(),
+        (_, 0) => format!(
+            "none of the {in_split} versions of the split `train` has usable audio; see `bc-download-index status`"
+        ),
+        _ => format!(
+            "none of its {usable} usable versions has features in {}; make them with `bc-features extract`",
+            features.display()
+        ),
+    };
+    format!("{}: there is no training clique: {reason}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cliques_are_numbered_by_the_order_of_their_ids() {
+        let track = |clique: &str| Track { version_id: String::new(), clique_id: clique.into(), frames: 1 };
+        assert_eq!(number_cliques(&[track("b"), track("a"), track("b"), track("c")]), [1, 0, 1, 2]);
+    }
+}

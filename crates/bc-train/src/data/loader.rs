@@ -1,0 +1,166 @@
+//! Worker threads that make batches ahead of the network, in order.
+//!
+//! Batch `n` is made by thread `n mod threads` and waits in that thread's own bounded
+//! channel, so the order is the plan's whatever the threads' speed.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::{Assembler, Batch};
+use crate::sampler::{BatchPlan, Sampler};
+
+/// Finished batches each thread keeps ready.
+const AHEAD: usize = 2;
+
+/// Batches from a position to the end of the last epoch.
+pub struct Loader {
+    channels: Vec<Receiver<Batch>>,
+    next: usize,
+    /// Time that the consumer has spent waiting.
+    pub waited: Duration,
+}
+
+impl Loader {
+    /// Starts `workers` threads at batch `first` of `epoch`; the last epoch is `epochs - 1`.
+    pub fn start(
+        assembler: Arc<Assembler>,
+        sampler: Sampler,
+        workers: usize,
+        epoch: u64,
+        first: usize,
+        epochs: u64,
+    ) -> Self {
+        let plans = Arc::new(Plans { sampler, current: Mutex::new(None) });
+        let channels = (0..workers)
+            .map(|worker| {
+                let (sender, receiver) = sync_channel(AHEAD);
+                let (assembler, plans) = (assembler.clone(), plans.clone());
+                let turn = Turn { worker, workers };
+                std::thread::Builder::new()
+                    .name(format!("loader-{worker}"))
+                    .spawn(move || work(&assembler, &plans, turn, (epoch, first, epochs), &sender))
+                    .expect("the system can start a thread");
+                receiver
+            })
+            .collect();
+        Self { channels, next: 0, waited: Duration::ZERO }
+    }
+
+    /// The next batch, or `None` after the last one.
+    pub fn next_batch(&mut self) -> Option<Batch> {
+        let started = Instant::now();
+        let batch = self.channels[self.next].recv().ok();
+        self.waited += started.elapsed();
+        self.next = (self.next + 1) % self.channels.len();
+        batch
+    }
+
+    /// The batch at a known position.
+    ///
+    /// # Errors
+    /// A worker thread has died (a fault of the program, its message stands above).
+    pub fn expect(&mut self, epoch: u64, index: usize) -> Result<Batch> {
+        match self.next_batch() {
+            Some(batch) if (batch.epoch, batch.index) == (epoch, index) => Ok(batch),
+            Some(batch) => {
+                bail!("the loader gave batch {}.{} instead of {epoch}.{index}", batch.epoch, batch.index)
+            }
+            None => bail!("a thread that assembles batches has died at batch {epoch}.{index}"),
+        }
+    }
+}
+
+struct Turn {
+    worker: usize,
+    workers: usize,
+}
+
+/// Plans of epochs, made once for all threads, which are at most an epoch apart.
+struct Plans {
+    sampler: Sampler,
+    current: Mutex<Option<(u64, Arc<Vec<BatchPlan>>)>>,
+}
+
+impl Plans {
+    fn of(&self, epoch: u64) -> Arc<Vec<BatchPlan>> {
+        let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*current {
+            Some((planned, plan)) if *planned == epoch => plan.clone(),
+            _ => {
+                let plan = Arc::new(self.sampler.epoch(epoch));
+                *current = Some((epoch, plan.clone()));
+                plan
+            }
+        }
+    }
+}
+
+fn work(
+    assembler: &Assembler,
+    plans: &Plans,
+    turn: Turn,
+    (epoch, first, epochs): (u64, usize, u64),
+    sender: &SyncSender<Batch>,
+) {
+    let mut number = 0;
+    for e in epoch..epochs {
+        let plan = plans.of(e);
+        let skipped = if e == epoch { first } else { 0 };
+        for (index, batch) in plan.iter().enumerate().skip(skipped) {
+            let mine = number % turn.workers == turn.worker;
+            number += 1;
+            if mine && sender.send(assembler.assemble(e, index, batch)).is_err() {
+                // The consumer is gone: training has ended.
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DataSet;
+    use crate::sampler::{Composition, Order};
+    use bc_formats::config::{AugmentConfig, Config, ShortTracks};
+    use bc_formats::run::{NetworkInput, Scale};
+
+    fn loader(workers: usize, epoch: u64, first: usize) -> (Loader, usize) {
+        let mut config = Config::default();
+        config.train.debug = true;
+        let data = Arc::new(DataSet::open(&config).unwrap());
+        let composition = Composition::Pk { cliques: 4, versions: 2 };
+        let lengths = vec![10.0, 20.0];
+        let sampler = Sampler::new(1, composition, Order::Mixed, lengths.clone(), data.cliques()).unwrap();
+        let input = NetworkInput { cqt: data.cqt, pool: 20, scale: Scale::Max };
+        let augment = AugmentConfig { stretch_probability: 0.5, ..AugmentConfig::default() };
+        let assembler = Assembler::new(data, augment, input, ShortTracks::Repeat, 1, &lengths).unwrap();
+        let batches = sampler.batches_per_epoch();
+        (Loader::start(Arc::new(assembler), sampler, workers, epoch, first, 2), batches)
+    }
+
+    #[test]
+    fn batches_are_the_same_for_any_number_of_threads() {
+        let (mut one, batches) = loader(1, 0, 0);
+        let (mut three, _) = loader(3, 0, 0);
+        for _ in 0..2 * batches {
+            assert_eq!(one.next_batch().unwrap(), three.next_batch().unwrap());
+        }
+        assert!(one.next_batch().is_none() && three.next_batch().is_none());
+    }
+
+    #[test]
+    fn a_loader_started_in_the_middle_goes_on_as_one_that_came_by() {
+        let (mut all, batches) = loader(2, 0, 0);
+        for _ in 0..batches + 3 {
+            all.next_batch();
+        }
+        let (mut rest, _) = loader(2, 1, 3);
+        for index in 3..batches {
+            assert_eq!(all.next_batch().unwrap(), rest.expect(1, index).unwrap());
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! From feature files to batches.
+//!
+//! [`DataSet`] holds the stored features of the training and validation splits,
+//! [`crop`] cuts and stretches, [`Assembler`] makes a planned batch, [`Loader`] does so
+//! on threads ahead of the network.
+
+mod assemble;
+pub mod crop;
+mod dataset;
+mod debug;
+mod loader;
+mod patch;
+mod store;
+
+pub use assemble::{Assembler, Batch};
+pub use dataset::DataSet;
+pub use loader::Loader;
+pub use patch::{Patch, TrackView};
+pub use store::{Store, Track};

@@ -1,0 +1,141 @@
+//! The learning rate over a run, and patience with a figure that does not improve.
+
+use serde::{Deserialize, Serialize};
+
+/// How the learning rate moves after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shape {
+    /// It stays.
+    Constant,
+    /// Half a cosine from the full rate down to the floor at the last step
+    /// (Loshchilov and Hutter 2017).
+    Cosine,
+    /// Times `factor` after every `every_epochs` epochs.
+    Step {
+        /// Epochs between two changes.
+        every_epochs: u64,
+        /// What the rate is multiplied by.
+        factor: f64,
+    },
+    /// Times `factor` whenever the validation figure has not improved for `patience`
+    /// validations.
+    Plateau {
+        /// Validations to wait.
+        patience: u64,
+        /// What the rate is multiplied by.
+        factor: f64,
+    },
+}
+
+/// A schedule: a function of the step, and for [`Shape::Plateau`] of what validation said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Schedule {
+    /// The full rate.
+    pub base: f64,
+    /// The rate never falls below this.
+    pub floor: f64,
+    /// Steps over which the rate rises linearly from nothing.
+    pub warmup_steps: u64,
+    /// What follows.
+    pub shape: Shape,
+    /// Optimiser steps an epoch.
+    pub steps_per_epoch: u64,
+    /// Optimiser steps of the whole run.
+    pub total_steps: u64,
+}
+
+impl Schedule {
+    /// The learning rate of step `step` (from 0); `reductions` counts what
+    /// [`Shape::Plateau`] has taken back so far.
+    pub fn rate(&self, step: u64, reductions: u64) -> f64 {
+        if step < self.warmup_steps {
+            return self.base * (step + 1) as f64 / self.warmup_steps as f64;
+        }
+        let rate = match self.shape {
+            Shape::Constant => self.base,
+            Shape::Cosine => {
+                let span = self.total_steps.saturating_sub(self.warmup_steps).max(1);
+                let done = ((step - self.warmup_steps) as f64 / span as f64).min(1.0);
+                let floor = self.floor.min(self.base);
+                floor + (self.base - floor) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+            }
+            Shape::Step { every_epochs, factor } => {
+                let changes = step / self.steps_per_epoch.max(1) / every_epochs.max(1);
+                self.base * factor.powi(i32::try_from(changes).unwrap_or(i32::MAX))
+            }
+            Shape::Plateau { factor, .. } => {
+                self.base * factor.powi(i32::try_from(reductions).unwrap_or(i32::MAX))
+            }
+        };
+        rate.max(self.floor.min(self.base))
+    }
+}
+
+/// Counts observations since a figure was last better than ever.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Patience {
+    /// The best figure so far.
+    pub best: Option<f64>,
+    /// Observations since.
+    pub waited: u64,
+}
+
+impl Patience {
+    /// Takes note of a figure; true if it is the best so far. What is not a number never is.
+    pub fn observe(&mut self, figure: f64, higher_is_better: bool) -> bool {
+        let better = !figure.is_nan()
+            && self.best.is_none_or(|best| if higher_is_better { figure > best } else { figure < best });
+        if better {
+            self.best = Some(figure);
+            self.waited = 0;
+        } else {
+            self.waited += 1;
+        }
+        better
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(shape: Shape) -> Schedule {
+        Schedule { base: 1.0, floor: 0.01, warmup_steps: 4, shape, steps_per_epoch: 10, total_steps: 104 }
+    }
+
+    #[test]
+    fn the_warm_up_rises_to_the_full_rate() {
+        let s = schedule(Shape::Constant);
+        assert_eq!((0..5).map(|i| s.rate(i, 0)).collect::<Vec<_>>(), [0.25, 0.5, 0.75, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_cosine_passes_the_middle_half_way_and_ends_at_the_floor() {
+        let s = schedule(Shape::Cosine);
+        assert_eq!(s.rate(4, 0), 1.0);
+        assert!((s.rate(54, 0) - 0.505).abs() < 1e-12);
+        assert!((s.rate(104, 0) - 0.01).abs() < 1e-12);
+        assert!((s.rate(999, 0) - 0.01).abs() < 1e-12);
+    }
+
+    #[test]
+    fn steps_and_plateaus_multiply_and_stop_at_the_floor() {
+        let s = schedule(Shape::Step { every_epochs: 2, factor: 0.1 });
+        assert_eq!(s.rate(19, 0), 1.0);
+        assert!((s.rate(20, 0) - 0.1).abs() < 1e-12);
+        assert!((s.rate(90, 0) - 0.01).abs() < 1e-12);
+        let s = schedule(Shape::Plateau { patience: 3, factor: 0.2 });
+        assert!((s.rate(50, 1) - 0.2).abs() < 1e-12);
+        assert!((s.rate(50, 9) - 0.01).abs() < 1e-12);
+    }
+
+    #[test]
+    fn patience_starts_anew_with_every_best() {
+        let mut p = Patience::default();
+        let seen: Vec<bool> = [0.5, 0.4, f64::NAN, 0.6, 0.6].map(|f| p.observe(f, true)).to_vec();
+        assert_eq!(seen, [true, false, false, true, false]);
+        assert_eq!(p, Patience { best: Some(0.6), waited: 1 });
+        let mut p = Patience::default();
+        assert!(p.observe(2.0, false) && p.observe(1.0, false) && !p.observe(1.5, false));
+    }
+}
