@@ -17,6 +17,7 @@
 //! checkpoint as if nothing had happened, bit for bit on the CPU.
 
 pub mod augment;
+pub mod checkpoint;
 pub mod data;
 pub mod mining;
 pub mod randomness;

@@ -75,6 +75,7 @@ impl Schedule {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Patience {
     /// The best figure so far.
+    #[serde(with = "exactly")]
     pub best: Option<f64>,
     /// Observations since.
     pub waited: u64,
@@ -92,6 +93,21 @@ impl Patience {
             self.waited += 1;
         }
         better
+    }
+}
+
+/// Numbers as text: JSON numbers may come back one unit in the last place off, and a
+/// resumed run has to compare with the very figure of the killed one.
+mod exactly {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(|v| v.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|t| t.parse().map_err(serde::de::Error::custom)).transpose()
     }
 }
 
@@ -127,6 +143,15 @@ mod tests {
         let s = schedule(Shape::Plateau { patience: 3, factor: 0.2 });
         assert!((s.rate(50, 1) - 0.2).abs() < 1e-12);
         assert!((s.rate(50, 9) - 0.01).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_figure_survives_a_file_to_the_last_bit() {
+        for figure in [1.0 / 3.0, 0.1 + 0.2, f64::MIN_POSITIVE, 123_456.789_012_345_67] {
+            let p = Patience { best: Some(figure), waited: 3 };
+            let text = serde_json::to_string(&p).unwrap();
+            assert_eq!(serde_json::from_str::<Patience>(&text).unwrap(), p);
+        }
     }
 
     #[test]

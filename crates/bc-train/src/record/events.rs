@@ -52,7 +52,7 @@ impl EventWriter {
 }
 
 /// Seconds since 1970, as TensorBoard shows them.
-pub fn now() -> f64 {
+pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 

@@ -1,0 +1,255 @@
+//! Everything a resume needs, in one folder a checkpoint.
+//!
+//! ```text
+//! checkpoints/step-00000500/network.safetensors    weights and running statistics, PyTorch's names
+//!                           average.safetensors    their moving average, if [train] ema
+//!                           optimizer.safetensors  moments and step count
+//!                           state.json             position, what validation has said so far
+//! ```
+//!
+//! The folder is filled under a temporary name and renamed, so a checkpoint is whole or
+//! not there. Batches, crops and augmentation are functions of seed and position; the
+//! state therefore holds the position and no generator.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bc_formats::atomic;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::schedule::Patience;
+
+/// Schema version of `state.json`.
+const FORMAT: &str = "training-state/1";
+/// Folder of checkpoints in a run.
+const FOLDER: &str = "checkpoints";
+/// Weights in a checkpoint.
+pub const NETWORK: &str = "network.safetensors";
+/// Moving average of the weights in a checkpoint.
+pub const AVERAGE: &str = "average.safetensors";
+/// Optimiser state in a checkpoint.
+pub const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+
+/// Where training stands between two steps.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Schema version.
+    pub format: String,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Epoch of the next batch, from 0.
+    pub epoch: u64,
+    /// Place of the next batch in its epoch.
+    pub batch: usize,
+    /// Passes done since training began.
+    pub passes: u64,
+    /// The best validation figure and how long ago it was; ends training early.
+    pub best: Patience,
+    /// Step of the best validation.
+    pub best_step: u64,
+    /// What the plateau schedule waits for.
+    pub plateau: Patience,
+    /// Reductions of the plateau schedule so far.
+    pub reductions: u64,
+    /// Step of the last validation, if there was one.
+    pub validated_step: Option<u64>,
+    /// Early stopping has ended training.
+    pub stopped_early: bool,
+    /// Everything that the course of training depends on.
+    pub settings: Value,
+}
+
+/// The checkpoints of one run.
+pub struct Checkpoints {
+    folder: PathBuf,
+    keep: usize,
+}
+
+impl Checkpoints {
+    /// The checkpoints in `run`, of which the last `keep` stay.
+    pub fn of(run: &Path, keep: usize) -> Self {
+        Self { folder: run.join(FOLDER), keep }
+    }
+
+    /// Where the checkpoint of a step is.
+    pub fn path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("step-{step:08}"))
+    }
+
+    /// The latest whole checkpoint and its state.
+    pub fn latest(&self) -> Result<Option<(PathBuf, State)>> {
+        let Some(step) = self.steps()?.pop() else { return Ok(None) };
+        let folder = self.path(step);
+        let path = folder.join(STATE);
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let state: State = serde_json::from_str(&text).with_context(|| {
+            format!(
+                "{} is damaged: delete its folder to resume from the checkpoint before it",
+                path.display()
+            )
+        })?;
+        if state.format != FORMAT {
+            bail!(
+                "{}: schema {}, but this program reads {FORMAT}: start again with --fresh, or resume with the \
+                 version that wrote it",
+                path.display(),
+                state.format
+            );
+        }
+        Ok(Some((folder, state)))
+    }
+
+    /// Writes a checkpoint: `fill` puts the tensors into the folder it is given. Older
+    /// checkpoints beyond the number to keep are removed afterwards.
+    pub fn save(&self, state: &State, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        let destination = self.path(state.step);
+        if destination.exists() {
+            return Ok(destination);
+        }
+        std::fs::create_dir_all(&self.folder)
+            .with_context(|| format!("cannot make the folder {}", self.folder.display()))?;
+        self.clear_leftovers()?;
+        let temporary = tempfile::Builder::new()
+            .prefix(".step-")
+            .suffix(".tmp")
+            .tempdir_in(&self.folder)
+            .with_context(|| format!("cannot write in {}", self.folder.display()))?;
+        fill(temporary.path())?;
+        let state = State { format: FORMAT.to_owned(), ..state.clone() };
+        atomic::write_json(&temporary.path().join(STATE), &state)?;
+        let temporary = temporary.keep();
+        std::fs::rename(&temporary, &destination)
+            .with_context(|| format!("cannot rename a finished checkpoint to {}", destination.display()))?;
+        self.prune()?;
+        Ok(destination)
+    }
+
+    /// Steps of all whole checkpoints, ascending.
+    fn steps(&self) -> Result<Vec<u64>> {
+        let mut steps: Vec<u64> =
+            self.names()?.iter().filter_map(|name| name.strip_prefix("step-")?.parse().ok()).collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let listed = std::fs::read_dir(&self.folder)
+            .with_context(|| format!("cannot list {}", self.folder.display()))?;
+        Ok(listed.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    }
+
+    /// Removes what a kill in the middle of a save left behind.
+    fn clear_leftovers(&self) -> Result<()> {
+        for name in self.names()? {
+            if name.starts_with(".step-") {
+                remove(&self.folder.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prune(&self) -> Result<()> {
+        let steps = self.steps()?;
+        for &step in &steps[..steps.len().saturating_sub(self.keep)] {
+            remove(&self.path(step))?;
+        }
+        Ok(())
+    }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+/// Where two trees of settings differ: `train.margin: 0.3 against 0.5`.
+pub fn differences(old: &Value, new: &Value) -> Vec<String> {
+    fn walk(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+        match (old, new) {
+            (Value::Object(a), Value::Object(b)) => {
+                let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                for key in keys {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    walk(
+                        &path,
+                        a.get(key).unwrap_or(&Value::Null),
+                        b.get(key).unwrap_or(&Value::Null),
+                        found,
+                    );
+                }
+            }
+            _ if old != new => found.push(format!("{path}: {old} against {new}")),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    walk("", old, new, &mut found);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn save(checkpoints: &Checkpoints, step: u64) -> PathBuf {
+        let state = State { step, ..State::default() };
+        checkpoints
+            .save(&state, |folder| Ok(std::fs::write(folder.join(NETWORK), step.to_string())?))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_last_ones_stay_and_the_latest_comes_back() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of(run.path(), 2);
+        assert!(checkpoints.latest().unwrap().is_none());
+        for step in [5, 10, 100] {
+            save(&checkpoints, step);
+        }
+        assert_eq!(checkpoints.steps().unwrap(), [10, 100]);
+        let (folder, state) = checkpoints.latest().unwrap().unwrap();
+        assert_eq!(state.step, 100);
+        assert_eq!(std::fs::read_to_string(folder.join(NETWORK)).unwrap(), "100");
+    }
+
+    #[test]
+    fn a_save_that_fails_leaves_nothing_and_leftovers_of_a_kill_are_cleared() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of(run.path(), 2);
+        save(&checkpoints, 1);
+        let state = State { step: 2, ..State::default() };
+        assert!(checkpoints.save(&state, |_| bail!("disk full")).is_err());
+        assert_eq!(checkpoints.names().unwrap(), ["step-00000001"]);
+        std::fs::create_dir(run.path().join(FOLDER).join(".step-abc.tmp")).unwrap();
+        assert_eq!(checkpoints.latest().unwrap().unwrap().1.step, 1);
+        save(&checkpoints, 3);
+        assert_eq!(checkpoints.names().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_damaged_state_says_what_to_do() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of(run.path(), 2);
+        std::fs::write(save(&checkpoints, 7).join(STATE), "{").unwrap();
+        let error = format!("{:#}", checkpoints.latest().unwrap_err());
+        assert!(error.contains("state.json") && error.contains("delete its folder"), "{error}");
+    }
+
+    #[test]
+    fn differences_name_both_values() {
+        let old = json!({"train": {"margin": 0.3, "seed": 1}, "model": {"width": 8}});
+        let new = json!({"train": {"margin": 0.5, "seed": 1}, "model": {"width": 8, "bias": true}});
+        assert_eq!(
+            differences(&old, &new),
+            ["model.bias: null against true", "train.margin: 0.3 against 0.5"]
+        );
+    }
+}
