@@ -51,6 +51,11 @@ impl AtomicFile {
             .with_context(|| format!("cannot write {}", self.destination.display()))
     }
 
+    /// The temporary name, for writers that open files themselves.
+    pub fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
     /// Flushes to disk and renames onto the destination.
     pub fn commit(self) -> Result<()> {
         let Self { temporary, destination } = self;
