@@ -139,7 +139,9 @@ mod tests {
         assert_eq!(count, 2);
         assert_eq!(columns, [1.5, 5.5, 10.5, 14.5]);
         let (columns, count) = input(50, Scale::None).whole_track(&values, 9).unwrap();
-        assert_eq!((columns, count), (vec![3.6, 11.7], 1));
+        assert_eq!(count, 1);
+        // The sum is scaled in 32 bits, so the mean may be off by one unit in the last place.
+        assert!((columns[0] - 3.6).abs() < 1e-6 && (columns[1] - 11.7).abs() < 2e-6, "{columns:?}");
     }
 
     #[test]

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowWriter, encode_arrow_schema};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::atomic::AtomicFile;
@@ -33,7 +35,8 @@ impl TableWriter {
             .set_dictionary_enabled(false)
             .build();
         let atomic = AtomicFile::create(path)?;
-        let writer = ArrowWriter::try_new(atomic.reopen()?, schema.clone(), Some(properties))
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(atomic.reopen()?, schema.clone(), options)
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self { writer, atomic, path: path.to_owned(), schema })
     }
@@ -54,8 +57,14 @@ impl TableWriter {
     }
 
     pub(crate) fn commit(mut self, provenance: &Provenance) -> Result<()> {
-        for (key, value) in provenance.to_key_values() {
-            self.writer.append_key_value_metadata(parquet::file::metadata::KeyValue::new(key, value));
+        // Twice: as the file's own pairs, which every reader of Parquet knows, and inside the Arrow schema
+        // (known only now, with the fingerprint), which pyarrow prefers where it is present.
+        let pairs = provenance.to_key_values();
+        let schema =
+            Schema::clone(&self.schema).with_metadata(pairs.iter().cloned().collect::<HashMap<_, _>>());
+        let arrow = (ARROW_SCHEMA_META_KEY.to_owned(), encode_arrow_schema(&schema));
+        for (key, value) in pairs.into_iter().chain([arrow]) {
+            self.writer.append_key_value_metadata(KeyValue::new(key, value));
         }
         self.writer
             .close()

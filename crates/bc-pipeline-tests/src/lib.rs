@@ -1,0 +1,107 @@
+//! Tests that run the four stages one after the other, as a user does.
+//!
+//! **In**: the stage binaries of this workspace, built. **Out**: nothing but test
+//! results; the crate exists because a stage's own tests cannot name another
+//! stage's binary. This file finds the binaries and runs them in a scratch folder.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A scratch folder in which stages run.
+pub struct Workplace {
+    folder: tempfile::TempDir,
+}
+
+impl Default for Workplace {
+    fn default() -> Self {
+        Self { folder: tempfile::tempdir().expect("a scratch folder") }
+    }
+}
+
+impl Workplace {
+    /// A path inside the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file and returns its path.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, text).expect("a written file");
+        path
+    }
+
+    /// Runs a stage here; the caller judges how it ended.
+    pub fn run(&self, stage: &str, arguments: &[&str]) -> Output {
+        Command::new(binary(stage))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_remove("SLURM_ARRAY_TASK_ID")
+            .output()
+            .unwrap_or_else(|error| panic!("cannot run {stage}: {error}"))
+    }
+
+    /// Runs a stage here and returns its standard output; panics with all it said if it fails.
+    pub fn succeed(&self, stage: &str, arguments: &[&str]) -> String {
+        let output = self.run(stage, arguments);
+        assert!(output.status.success(), "{stage} {arguments:?} failed:\n{}", all_output(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs a stage that must end with one clear error: exit code 1, no panic. Returns the error.
+    pub fn refuse(&self, stage: &str, arguments: &[&str]) -> String {
+        let output = self.run(stage, arguments);
+        assert_eq!(output.status.code(), Some(1), "{stage} {arguments:?}:\n{}", all_output(&output));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains("error: ") && !error.contains("panicked"), "{error}");
+        error
+    }
+
+    /// Names of all files below `folder` that look unfinished.
+    pub fn litter(&self, folder: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.path(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "tmp") {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+}
+
+fn all_output(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The stage's binary beside this test's own: `target/<profile>/<stage>`.
+fn binary(stage: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
+    let binary = profile.join(stage);
+    assert!(
+        binary.exists(),
+        "{} is not built; run `cargo build --workspace --bins` (with the same profile) first",
+        binary.display()
+    );
+    binary
+}
+
+/// A Python with `modules`, from `BYTECOVER_PYTHON` or the path; says why a test is skipped if there is none.
+pub fn python_with(modules: &str) -> Option<PathBuf> {
+    let python = std::env::var_os("BYTECOVER_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    let probe = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    match probe {
+        Ok(output) if output.status.success() => Some(python),
+        _ => {
+            eprintln!("skipped: no Python with {modules} (set BYTECOVER_PYTHON)");
+            None
+        }
+    }
+}
