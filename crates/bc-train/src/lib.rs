@@ -17,10 +17,15 @@
 //! checkpoint as if nothing had happened, bit for bit on the CPU.
 
 pub mod augment;
+pub mod bench;
 pub mod checkpoint;
 pub mod data;
+pub mod dry_run;
+pub mod learner;
 pub mod mining;
 pub mod randomness;
 pub mod record;
 pub mod sampler;
 pub mod schedule;
+pub mod train;
+pub mod validate;

@@ -83,9 +83,8 @@ impl Setup {
             PassOrder::PerEpochPasses => Order::PerEpochPasses,
             PassOrder::Mixed => Order::Mixed,
         };
-        let sampler =
-            Sampler::new(train.seed, composition, order, train.lengths_s.clone(), data.cliques())
-                .with_context(|| config.features.index.display().to_string())?;
+        let sampler = Sampler::new(train.seed, composition, order, train.lengths_s.clone(), data.cliques())
+            .with_context(|| config.features.index.display().to_string())?;
         let assembler = Arc::new(Assembler::new(
             data.clone(),
             config.augment.clone(),
@@ -170,7 +169,7 @@ pub fn train(config: &Config, options: Options) -> Result<Outcome> {
     std::fs::create_dir_all(run).with_context(|| format!("cannot make the folder {}", run.display()))?;
     atomic::write(&run.join(CONFIG), config.to_commented_toml())?;
     let recorder = Recorder::open(run, state.step)?;
-    Run { config, setup, learner, state, checkpoints, recorder, saved_step: None }.go_on()
+    Run { config, setup, learner, state, checkpoints, recorder }.go_on()
 }
 
 struct Run<'a> {
@@ -180,7 +179,6 @@ struct Run<'a> {
     state: State,
     checkpoints: Checkpoints,
     recorder: Recorder,
-    saved_step: Option<u64>,
 }
 
 impl Run<'_> {
@@ -368,10 +366,8 @@ impl Run<'_> {
         Ok(config.early_stopping > 0 && self.state.best.waited >= config.early_stopping)
     }
 
-    fn save(&mut self) -> Result<()> {
-        self.checkpoints.save(&self.state, |folder| self.learner.save(folder))?;
-        self.saved_step = Some(self.state.step);
-        Ok(())
+    fn save(&self) -> Result<()> {
+        self.checkpoints.save(&self.state, |folder| self.learner.save(folder)).map(drop)
     }
 
     fn not_finite(&self, what: &str, value: f32, batch: &Batch) -> String {
@@ -380,7 +376,10 @@ impl Run<'_> {
             batch.items.iter().map(|&item| tracks[item as usize].version_id.as_str()).collect();
         let saved = match self.checkpoints.latest() {
             Ok(Some((folder, _))) => {
-                format!("the last good checkpoint is {}; resume from it with another seed or a lower learning rate in a new run", folder.display())
+                format!(
+                    "the last good checkpoint is {}; resume from it with another seed or a lower learning rate in a new run",
+                    folder.display()
+                )
             }
             _ => "there is no checkpoint yet; try a lower learning rate or clip_norm".to_owned(),
         };
@@ -414,7 +413,7 @@ fn at_end(config: &Config, state: &State) -> bool {
     state.epoch >= config.train.epochs || config.train.max_steps > 0 && state.step >= config.train.max_steps
 }
 
-fn last_step(config: &Config, schedule: &Schedule) -> u64 {
+pub(crate) fn last_step(config: &Config, schedule: &Schedule) -> u64 {
     let all = schedule.steps_per_epoch * config.train.epochs;
     if config.train.max_steps > 0 { all.min(config.train.max_steps) } else { all }
 }
@@ -456,9 +455,11 @@ fn refuse_other_settings(run: &Path, old: &Value, new: &Value) -> Result<()> {
 
 /// Removes what a run left in its folder, and nothing else that lies there.
 fn remove_run(run: &Path) -> Result<()> {
-    for name in ["checkpoints", BEST, CONFIG, "metrics.jsonl", "curves.png", "events.out.tfevents.bytecover"] {
+    for name in ["checkpoints", BEST, CONFIG, "metrics.jsonl", "curves.png", "events.out.tfevents.bytecover"]
+    {
         let path = run.join(name);
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", path.display()));

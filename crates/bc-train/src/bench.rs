@@ -1,0 +1,55 @@
+//! `bc-train bench`: the network alone on random input, for side-by-side timing.
+
+use anyhow::Result;
+use clap::Args;
+
+/// What is timed.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// Where the network runs: "cpu" or "cuda:N".
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads of the operators on the CPU.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Items a batch.
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Columns of an item (of 84 bins).
+    #[arg(long, default_value_t = 215)]
+    frames: usize,
+    /// Outputs of the classifier.
+    #[arg(long, default_value_t = 8858)]
+    classes: usize,
+    /// Timed steps, after two untimed ones; the median counts.
+    #[arg(long, default_value_t = 5)]
+    steps: usize,
+    /// Print one JSON line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Times and prints.
+pub fn run(args: &BenchArgs) -> Result<()> {
+    crate::learner::use_threads(args.threads)?;
+    let report = bc_nn::bench::run(&bc_nn::bench::Settings {
+        device: crate::learner::device(&args.device)?,
+        batch: args.batch,
+        frames: args.frames,
+        classes: args.classes,
+        steps: args.steps,
+    })?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!(
+            "training step {:.3} s ({:.2} samples/s), forward {:.3} s ({:.2} samples/s), peak memory {:.2} GiB",
+            report.train_s,
+            report.train_samples_per_s,
+            report.infer_s,
+            report.infer_samples_per_s,
+            report.peak_gib
+        );
+    }
+    Ok(())
+}

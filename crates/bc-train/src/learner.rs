@@ -1,0 +1,331 @@
+//! The network with its losses and optimiser: one batch in, gradients out, one step on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_formats::config::{Batches, Classified, Config, Mining, Optimizer as OptimizerKind, TrainConfig};
+use bc_formats::fingerprint::Fingerprint;
+use bc_formats::provenance::Provenance;
+use bc_formats::run::{CHECKPOINT_FORMAT, NetworkInput};
+use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
+use bc_nn::optim::{Adam, AdamSettings, clip};
+use bc_nn::{ByteCover, Mode, NetworkSettings, Outputs};
+use candle_core::{Device, Tensor, Var};
+
+use crate::checkpoint;
+use crate::data::Batch;
+use crate::mining::{self, Distances, Triplets};
+use crate::randomness::generator;
+
+/// Losses of one batch, or their sum over several.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Losses {
+    /// What is minimised.
+    pub sum: f32,
+    /// Cross entropy, without its weight.
+    pub classification: f32,
+    /// Triplet loss, without its weight.
+    pub triplet: f32,
+    /// Norm of the gradient, once a step was made.
+    pub gradient_norm: f32,
+}
+
+impl Losses {
+    /// Adds those of another batch.
+    pub fn add(&mut self, other: &Self) {
+        self.sum += other.sum;
+        self.classification += other.classification;
+        self.triplet += other.triplet;
+    }
+}
+
+/// Embeddings of several inputs, row after row.
+pub struct Embedded {
+    /// Before the BNNeck.
+    pub f_t: Vec<f32>,
+    /// Behind it.
+    pub f_c: Vec<f32>,
+    /// Length of a row.
+    pub dim: usize,
+}
+
+/// A network being trained.
+pub struct Learner {
+    network: ByteCover,
+    optimizer: Adam,
+    average: Option<Vec<Tensor>>,
+    /// Gradients summed since the last step, in the order of the parameters.
+    gradients: Vec<Option<Tensor>>,
+    train: TrainConfig,
+    device: Device,
+    input: NetworkInput,
+    settings: serde_json::Value,
+    features: String,
+}
+
+impl Learner {
+    /// A network with fresh weights, drawn from the seed.
+    pub fn new(config: &Config, classes: usize, input: &NetworkInput, features: &str) -> Result<Self> {
+        let device = device(&config.train.device)?;
+        let bins = input.cqt.bins as usize;
+        let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
+        let network = ByteCover::new(&network_settings, config.train.seed, &device)?;
+        let settings = AdamSettings {
+            betas: config.train.betas,
+            epsilon: config.train.epsilon,
+            weight_decay: config.train.weight_decay,
+            decoupled: config.train.optimizer == OptimizerKind::Adamw,
+        };
+        let optimizer = Adam::new(network.parameters(), settings)?;
+        let gradients = vec![None; network.parameters().len()];
+        let mut learner = Self {
+            network,
+            optimizer,
+            average: None,
+            gradients,
+            train: config.train.clone(),
+            device,
+            input: input.clone(),
+            settings: serde_json::json!({
+                "network": serde_json::to_value(&network_settings)?,
+                "input": serde_json::to_value(input)?,
+                "train": serde_json::to_value(&config.train)?,
+                "augment": serde_json::to_value(&config.augment)?,
+            }),
+            features: features.to_owned(),
+        };
+        if config.train.ema > 0.0 {
+            learner.average = Some(learner.values()?);
+        }
+        Ok(learner)
+    }
+
+    /// The network.
+    pub fn network(&self) -> &ByteCover {
+        &self.network
+    }
+
+    /// Forward and backward on one batch; its gradients are added to those that wait for
+    /// [`Learner::step`].
+    pub fn accumulate(&mut self, batch: &Batch) -> Result<Losses> {
+        let x =
+            Tensor::from_slice(&batch.values, (batch.items.len(), batch.bins, batch.frames), &self.device)?;
+        let (loss, mut losses) = self.losses(&x, batch)?;
+        losses.sum = loss.to_scalar()?;
+        if losses.sum.is_finite() {
+            let found = loss.backward()?;
+            for (sum, (_, parameter)) in self.gradients.iter_mut().zip(self.network.parameters()) {
+                if let Some(gradient) = found.get(&parameter) {
+                    *sum = Some(match sum.take() {
+                        Some(sum) => (sum + gradient)?,
+                        None => gradient.clone(),
+                    });
+                }
+            }
+        }
+        Ok(losses)
+    }
+
+    fn losses(&self, x: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
+        let items = batch.items.len();
+        let triplets = self.train.batches == Batches::RandomTriplets;
+        let outputs = if self.train.separate_forwards {
+            let third = items / 3;
+            let parts: Vec<Outputs> = (0..3)
+                .map(|part| {
+                    self.network.forward(&x.narrow(0, part * third, third)?.contiguous()?, Mode::Train)
+                })
+                .collect::<Result<_, _>>()?;
+            let rows =
+                |get: fn(&Outputs) -> &Tensor| Tensor::cat(&parts.iter().map(get).collect::<Vec<_>>(), 0);
+            Outputs { f_t: rows(|o| &o.f_t)?, f_c: rows(|o| &o.f_c)?, logits: rows(|o| &o.logits)? }
+        } else {
+            self.network.forward(x, Mode::Train)?
+        };
+        let mut losses = Losses::default();
+        let mut sum = Tensor::zeros((), candle_core::DType::F32, &self.device)?;
+        if self.train.classification_weight > 0.0 {
+            let rows = if self.train.classified == Classified::Anchors { items / 3 } else { items };
+            let loss = cross_entropy_smoothed(
+                &outputs.logits.narrow(0, 0, rows)?,
+                &batch.labels[..rows],
+                self.train.label_smoothing,
+            )?;
+            losses.classification = loss.to_scalar()?;
+            sum = (sum + (loss * self.train.classification_weight)?)?;
+        }
+        if self.train.triplet_weight > 0.0 {
+            let chosen = if triplets && self.train.mining == Mining::Random {
+                Triplets::in_thirds(items / 3)
+            } else {
+                self.mine(&outputs.f_t, batch)?
+            };
+            if !chosen.is_empty() {
+                let rows = |rows: &[u32]| outputs.f_t.index_select(&Tensor::new(rows, &self.device)?, 0);
+                let loss = triplet_margin(
+                    &rows(&chosen.anchors)?,
+                    &rows(&chosen.positives)?,
+                    &rows(&chosen.negatives)?,
+                    self.train.margin,
+                )?;
+                losses.triplet = loss.to_scalar()?;
+                sum = (sum + (loss * self.train.triplet_weight)?)?;
+            }
+        }
+        Ok((sum, losses))
+    }
+
+    fn mine(&self, f_t: &Tensor, batch: &Batch) -> Result<Triplets> {
+        let labels = &batch.labels;
+        if self.train.mining == Mining::Random {
+            let mut rng = generator(self.train.seed, "mining", &[batch.epoch, batch.index as u64]);
+            return Ok(mining::random(labels, &mut rng));
+        }
+        let values = f_t.detach().flatten_all()?.to_vec1::<f32>()?;
+        let distances = Distances::between(&values, labels.len());
+        Ok(match self.train.mining {
+            Mining::SemiHard => mining::semi_hard(&distances, labels),
+            _ => mining::batch_hard(&distances, labels),
+        })
+    }
+
+    /// One optimiser step with the mean of the gradients of `batches` batches; returns
+    /// their norm before clipping. Nothing is changed if the norm is not finite.
+    pub fn step(&mut self, rate: f64, batches: usize) -> Result<f32> {
+        let mut gradients: Vec<Option<Tensor>> = self.gradients.iter_mut().map(Option::take).collect();
+        if batches > 1 {
+            for gradient in gradients.iter_mut().flatten() {
+                *gradient = (&*gradient / batches as f64)?;
+            }
+        }
+        let norm = clip(&mut gradients, self.train.clip_norm)?;
+        if norm.is_finite() {
+            self.optimizer.step(&gradients, rate)?;
+            self.move_average()?;
+        }
+        Ok(norm)
+    }
+
+    fn move_average(&mut self) -> Result<()> {
+        if let Some(average) = self.average.take() {
+            let decay = self.train.ema;
+            let moved = average
+                .iter()
+                .zip(self.variables())
+                .map(|(old, new)| Ok(((old * decay)? + (new.as_tensor().detach() * (1.0 - decay))?)?));
+            self.average = Some(moved.collect::<Result<_>>()?);
+        }
+        Ok(())
+    }
+
+    /// Parameters and running statistics.
+    fn variables(&self) -> Vec<Var> {
+        let all = self.network.parameters().into_iter().chain(self.network.buffers());
+        all.map(|(_, variable)| variable).collect()
+    }
+
+    fn values(&self) -> Result<Vec<Tensor>> {
+        Ok(self.variables().iter().map(|v| v.as_detached_tensor().copy()).collect::<Result<_, _>>()?)
+    }
+
+    /// Calls `work` with the moving average in place of the weights, if there is one.
+    pub fn with_average<T>(&mut self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let Some(average) = self.average.take() else { return work(self) };
+        let weights = self.values()?;
+        self.put(&average)?;
+        let result = work(self);
+        self.put(&weights)?;
+        self.average = Some(average);
+        result
+    }
+
+    fn put(&self, values: &[Tensor]) -> Result<()> {
+        for (variable, value) in self.variables().iter().zip(values) {
+            variable.set(value)?;
+        }
+        Ok(())
+    }
+
+    /// Embeds `items` inputs of `bins x columns`, with running statistics and without a graph.
+    pub fn embed(&self, values: Vec<f32>, items: usize, bins: usize, columns: usize) -> Result<Embedded> {
+        let x = Tensor::from_vec(values, (items, bins, columns), &self.device)?;
+        let outputs = self.network.forward(&x, Mode::Eval)?;
+        let rows = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
+        let dim = outputs.f_c.dim(1)?;
+        Ok(Embedded { f_t: rows(&outputs.f_t)?, f_c: rows(&outputs.f_c)?, dim })
+    }
+
+    /// Writes weights, their average and the optimiser into the folder of a checkpoint.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        self.save_network(&folder.join(checkpoint::NETWORK))?;
+        if let Some(average) = &self.average {
+            let named: HashMap<String, Tensor> =
+                average.iter().enumerate().map(|(i, t)| (i.to_string(), t.clone())).collect();
+            candle_core::safetensors::save(&named, folder.join(checkpoint::AVERAGE))?;
+        }
+        self.optimizer.save(&folder.join(checkpoint::OPTIMIZER))?;
+        Ok(())
+    }
+
+    /// Reads what [`Learner::save`] wrote.
+    pub fn load(&mut self, folder: &Path) -> Result<()> {
+        let failed = || format!("cannot resume from {}", folder.display());
+        self.network.load(&folder.join(checkpoint::NETWORK)).with_context(failed)?;
+        if let Some(average) = &mut self.average {
+            let path = folder.join(checkpoint::AVERAGE);
+            let named = candle_core::safetensors::load(&path, &self.device).with_context(failed)?;
+            ensure!(named.len() == average.len(), "{} holds another network", path.display());
+            for (i, value) in average.iter_mut().enumerate() {
+                *value = named.get(&i.to_string()).with_context(failed)?.clone();
+            }
+        }
+        self.optimizer.load(&folder.join(checkpoint::OPTIMIZER)).with_context(failed)
+    }
+
+    /// Writes the network alone (its moving average if there is one), atomically.
+    pub fn save_best(&mut self, path: &Path) -> Result<()> {
+        self.with_average(|learner| {
+            let file = bc_formats::atomic::AtomicFile::create(path)?;
+            learner.save_network(file.path())?;
+            file.commit()
+        })
+    }
+
+    fn save_network(&self, path: &Path) -> Result<()> {
+        let mut fingerprint = Fingerprint::of("network");
+        for variable in self.variables() {
+            let values = variable.as_tensor().flatten_all()?.to_vec1::<f32>()?;
+            fingerprint.add(bytemuck::cast_slice::<f32, u8>(&values));
+        }
+        let provenance = Provenance {
+            format: CHECKPOINT_FORMAT.to_owned(),
+            tool: bc_cli::tool!().to_owned(),
+            settings: self.settings.clone(),
+            fingerprint: fingerprint.finish(),
+            inputs: BTreeMap::from([("features".to_owned(), self.features.clone())]),
+        };
+        let mut metadata: HashMap<String, String> = provenance.to_key_values().into_iter().collect();
+        metadata.extend([self.input.to_key_value()]);
+        self.network.save(path, metadata).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Where the network runs. This build knows the CPU.
+pub(crate) fn device(name: &str) -> Result<Device> {
+    if name == "cpu" || name == "auto" {
+        return Ok(Device::Cpu);
+    }
+    bail!(
+        "[train] device = \"{name}\": this build has no CUDA operators yet; use device = \"cpu\" or \"auto\""
+    )
+}
+
+/// Threads of the network's operators on the CPU; 0: one a core. Call once, first.
+pub fn use_threads(threads: usize) -> Result<()> {
+    let mut pool = rayon::ThreadPoolBuilder::new();
+    if threads > 0 {
+        pool = pool.num_threads(threads);
+    }
+    pool.build_global().context("cannot start the worker threads")
+}

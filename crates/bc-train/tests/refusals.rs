@@ -1,0 +1,63 @@
+//! Wrong input: one clear error with a remedy, exit code not 0, nothing half-written.
+
+mod support;
+
+use support::{output, train};
+
+#[test]
+fn a_complete_run_ends_at_once_and_one_of_other_settings_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let short = &["train.max_steps=2"];
+    let (ok, text) = output(train(&run, short, &[]));
+    assert!(ok, "{text}");
+    for file in
+        ["best.safetensors", "config.toml", "metrics.jsonl", "curves.png", "events.out.tfevents.bytecover"]
+    {
+        assert!(run.join(file).is_file(), "{file} is missing");
+    }
+    let (ok, text) = output(train(&run, short, &[]));
+    assert!(ok && text.contains("nothing to do"), "{text}");
+
+    let (ok, text) = output(train(&run, &["train.max_steps=2", "train.margin=0.5"], &[]));
+    assert!(!ok);
+    for part in ["train.margin: 0.3 against 0.5", "--fresh", "train.run"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    let (ok, text) = output(train(&run, &["train.max_steps=2", "train.margin=0.5"], &["--fresh"]));
+    assert!(ok, "{text}");
+}
+
+#[test]
+fn nothing_to_resume_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (ok, text) = output(train(&run, &[], &["--resume"]));
+    assert!(!ok && text.contains("no checkpoint to resume from"), "{text}");
+    assert!(!run.exists());
+}
+
+#[test]
+fn too_many_cliques_a_batch_and_too_few_classes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (ok, text) = output(train(&run, &["train.cliques_per_batch=400"], &[]));
+    assert!(!ok && text.contains("cliques_per_batch") && text.contains("at most 32"), "{text}");
+    let (ok, text) = output(train(&run, &["train.classes=3"], &[]));
+    assert!(!ok && text.contains("at least 32"), "{text}");
+    let (ok, text) = output(train(&run, &["train.device=cuda:0"], &[]));
+    assert!(!ok && text.contains("cpu"), "{text}");
+    assert!(!run.exists());
+}
+
+#[test]
+fn a_dry_run_tells_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (ok, text) = output(train(&run, &[], &["--dry-run"]));
+    assert!(ok, "{text}");
+    for part in ["parameters", "GFLOP", "a pass", "samples/s", "memory"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    assert!(!run.exists());
+}
