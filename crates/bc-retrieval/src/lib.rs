@@ -1,1 +1,78 @@
 //! Exact search and the field's retrieval metrics over embeddings.
+//!
+//! In: vectors (row-major, versions x dimensions) or a matrix of distances, a clique number a
+//! version, and a [`Policy`]. Out: [`Metrics`], or one [`QueryResult`] a query.
+//!
+//! Every codebase of the field counts a little differently, so the rules are data: see
+//! [`Policy::named`]. Distances are computed block by block, never as a whole matrix, and the
+//! ranks of the relevant candidates are counted, not read off a sorted row.
+//!
+//! ```
+//! use bc_retrieval::{Embeddings, Policy, evaluate};
+//! let vectors = [1.0, 0.0, 0.9, 0.1, 0.0, 1.0, 0.1, 0.9];
+//! let metrics = evaluate(&Embeddings { vectors: &vectors, dim: 2 }, &[0, 0, 1, 1], &Policy::default())?;
+//! assert_eq!(metrics.map, 1.0);
+//! # Ok::<(), bc_retrieval::Error>(())
+//! ```
+
+mod distances;
+mod metrics;
+mod policy;
+mod ranks;
+mod search;
+
+pub use distances::{Distance, Embeddings};
+pub use metrics::{Chance, Interval, Metrics, intervals};
+pub use policy::{OwnEntry, Policy, Unmatched};
+pub use ranks::{QueryResult, Versions, rank_against, rank_all, rank_matrix};
+pub use search::{Neighbour, nearest};
+
+/// What the input of a measurement or search can have wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Lengths that do not belong together.
+    #[error("{what}: expected {expected}, found {found}")]
+    Shape {
+        /// Which length.
+        what: &'static str,
+        /// What the other inputs ask for.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// A vector or distance that is infinite or not a number.
+    #[error("row {row} holds a value that is not a finite number; remove or recompute that version")]
+    NotFinite {
+        /// 0-based row.
+        row: usize,
+    },
+    /// No query has a relevant candidate.
+    #[error("no version has another version of its clique among the candidates, so nothing can be measured")]
+    NothingToMeasure,
+    /// A query without a match under a policy that does not allow it.
+    #[error(
+        "query {query} has no other version of its clique, which this policy refuses; leave such versions out or use another policy"
+    )]
+    Unmatched {
+        /// 0-based query.
+        query: usize,
+    },
+    /// A policy of no known name.
+    #[error("no policy is called {name:?}; there are {known}")]
+    UnknownPolicy {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+}
+
+/// The metrics of all versions against all others.
+///
+/// `cliques` holds one number a row of `embeddings`.
+///
+/// # Errors
+/// When the lengths differ, a value is not finite, or there is nothing to measure.
+pub fn evaluate(embeddings: &Embeddings<'_>, cliques: &[u32], policy: &Policy) -> Result<Metrics, Error> {
+    Metrics::of(&rank_all(embeddings, cliques, policy)?, policy)
+}

@@ -1,0 +1,182 @@
+//! Distances between vectors, one block of queries at a time.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Bytes a block of distances may take.
+const BLOCK_BYTES: usize = 64 << 20;
+
+/// How far two vectors are apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distance {
+    /// 1 - the dot product of the vectors scaled to length 1; from 0 to 2.
+    Cosine,
+    /// Length of the difference.
+    Euclidean,
+    /// The dot product, negated so that less is nearer.
+    Dot,
+}
+
+impl Distance {
+    /// The name used in configurations and results.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cosine => "cosine",
+            Self::Euclidean => "euclidean",
+            Self::Dot => "dot",
+        }
+    }
+}
+
+/// Vectors in rows: `vectors` holds rows x `dim` numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Embeddings<'a> {
+    /// Row-major numbers.
+    pub vectors: &'a [f32],
+    /// Numbers a row.
+    pub dim: usize,
+}
+
+impl Embeddings<'_> {
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.vectors.len().checked_div(self.dim).unwrap_or(0)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.rows() * self.dim != self.vectors.len() {
+            let expected = self.rows() * self.dim;
+            return Err(Error::Shape { what: "numbers in whole rows", expected, found: self.vectors.len() });
+        }
+        match self.vectors.iter().position(|x| !x.is_finite()) {
+            Some(at) => Err(Error::NotFinite { row: at / self.dim }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Vectors made ready for one distance: the matrix product does the rest.
+pub(crate) struct Prepared {
+    vectors: Vec<f32>,
+    /// Squared lengths; empty unless the distance is Euclidean.
+    squares: Vec<f64>,
+    dim: usize,
+    distance: Distance,
+}
+
+impl Prepared {
+    /// `centre` is subtracted for the Euclidean distance, which it does not change but for less
+    /// cancellation; queries and candidates must share it.
+    pub(crate) fn new(embeddings: &Embeddings<'_>, distance: Distance, centre: &[f32]) -> Self {
+        let dim = embeddings.dim;
+        let mut vectors = embeddings.vectors.to_vec();
+        let mut squares = Vec::new();
+        match distance {
+            Distance::Dot => {}
+            Distance::Cosine => vectors.par_chunks_mut(dim).for_each(|row| {
+                let length = square(row).sqrt() as f32;
+                if length > 0.0 {
+                    row.iter_mut().for_each(|x| *x /= length);
+                }
+            }),
+            Distance::Euclidean => {
+                let lengths = vectors.par_chunks_mut(dim).map(|row| {
+                    row.iter_mut().zip(centre).for_each(|(x, c)| *x -= c);
+                    square(row)
+                });
+                squares = lengths.collect();
+            }
+        }
+        Self { vectors, squares, dim, distance }
+    }
+
+    fn rows(&self) -> usize {
+        self.vectors.len() / self.dim
+    }
+}
+
+/// Mean row of the candidates.
+pub(crate) fn centre(embeddings: &Embeddings<'_>) -> Vec<f32> {
+    let mut sum = vec![0f64; embeddings.dim];
+    for row in embeddings.vectors.chunks_exact(embeddings.dim) {
+        sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x));
+    }
+    let rows = embeddings.rows().max(1) as f64;
+    sum.into_iter().map(|s| (s / rows) as f32).collect()
+}
+
+fn square(row: &[f32]) -> f64 {
+    row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum()
+}
+
+/// Calls `each(query, distances to all candidates)` for every query, in parallel within a block,
+/// and returns the answers in order of the queries.
+pub(crate) fn by_query<T: Send>(
+    queries: &Prepared,
+    candidates: &Prepared,
+    each: impl Fn(usize, &mut [f32]) -> T + Sync,
+) -> Vec<T> {
+    let (count, width) = (queries.rows(), candidates.rows());
+    let block = (BLOCK_BYTES / 4 / width.max(1)).clamp(16, 1024).min(count.max(1));
+    let mut buffer = vec![0f32; block * width];
+    let mut answers = Vec::with_capacity(count);
+    for first in (0..count).step_by(block) {
+        let height = block.min(count - first);
+        let rows = &mut buffer[..height * width];
+        products(&queries.vectors[first * queries.dim..], height, candidates, rows);
+        answers.par_extend(rows.par_chunks_mut(width).enumerate().map(|(i, row)| {
+            to_distances(queries, first + i, candidates, row);
+            each(first + i, row)
+        }));
+    }
+    answers
+}
+
+/// `out` (height x candidates) becomes the dot products. One call spans all candidates, so each
+/// product is summed in the same order and equal vectors tie exactly.
+fn products(queries: &[f32], height: usize, candidates: &Prepared, out: &mut [f32]) {
+    let (width, dim) = (candidates.rows(), candidates.dim);
+    assert!(out.len() == height * width && queries.len() >= height * dim);
+    // SAFETY: the lengths asserted above cover every element the strides reach.
+    unsafe {
+        gemm::gemm(
+            width,
+            height,
+            dim,
+            out.as_mut_ptr(),
+            width as isize,
+            1,
+            false,
+            candidates.vectors.as_ptr(),
+            1,
+            dim as isize,
+            queries.as_ptr(),
+            dim as isize,
+            1,
+            0f32,
+            1f32,
+            false,
+            false,
+            false,
+            gemm::Parallelism::Rayon(0),
+        );
+    }
+}
+
+fn to_distances(queries: &Prepared, query: usize, candidates: &Prepared, row: &mut [f32]) {
+    match queries.distance {
+        Distance::Dot => row.iter_mut().for_each(|x| *x = -*x),
+        Distance::Cosine => row.iter_mut().for_each(|x| *x = (1.0 - *x).clamp(0.0, 2.0)),
+        Distance::Euclidean => {
+            let own = queries.squares[query];
+            for (x, other) in row.iter_mut().zip(&candidates.squares) {
+                *x = ((own + other - 2.0 * f64::from(*x)).max(0.0) as f32).sqrt();
+            }
+        }
+    }
+}

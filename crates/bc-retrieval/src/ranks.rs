@@ -1,0 +1,205 @@
+//! Where the relevant candidates of each query rank.
+
+use rayon::prelude::*;
+
+use crate::distances::{Prepared, by_query, centre};
+use crate::{Embeddings, Error, OwnEntry, Policy};
+
+/// Above this many relevant candidates one pass that looks each distance up beats a pass for each.
+const FEW: usize = 16;
+
+/// What one query found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryResult {
+    /// Row of the query.
+    pub query: usize,
+    /// Ranks of its relevant candidates, ascending, from 1; empty when it has none.
+    pub ranks: Vec<u32>,
+    /// Candidates that took part.
+    pub candidates: u32,
+}
+
+impl QueryResult {
+    /// Mean over the relevant candidates of (relevant ones at or above their rank) / rank.
+    #[must_use]
+    pub fn average_precision(&self) -> f64 {
+        let precisions =
+            self.ranks.iter().zip(1u32..).map(|(rank, found)| f64::from(found) / f64::from(*rank));
+        precisions.sum::<f64>() / self.ranks.len() as f64
+    }
+}
+
+/// A set of versions: their vectors, cliques, and identities.
+#[derive(Debug, Clone, Copy)]
+pub struct Versions<'a> {
+    /// One row a version.
+    pub embeddings: Embeddings<'a>,
+    /// One number a version.
+    pub cliques: &'a [u32],
+    /// One number a version; a candidate of the query's identity is the query itself.
+    pub ids: &'a [u32],
+}
+
+/// All versions against all others.
+///
+/// # Errors
+/// When the lengths differ or a value is not finite.
+pub fn rank_all(
+    embeddings: &Embeddings<'_>,
+    cliques: &[u32],
+    policy: &Policy,
+) -> Result<Vec<QueryResult>, Error> {
+    embeddings.check()?;
+    same("clique numbers", embeddings.rows(), cliques.len())?;
+    if cliques.is_empty() {
+        return Err(Error::NothingToMeasure);
+    }
+    let prepared = Prepared::new(embeddings, policy.distance, &centre(embeddings));
+    let sides = Sides::new(cliques, cliques);
+    Ok(by_query(&prepared, &prepared, |query, row| sides.rank(query, Some(query), row, policy.own_entry)))
+}
+
+/// Queries against candidates of another set, which may hold the queries too.
+///
+/// # Errors
+/// When the lengths or dimensions differ or a value is not finite.
+pub fn rank_against(
+    queries: &Versions<'_>,
+    candidates: &Versions<'_>,
+    policy: &Policy,
+) -> Result<Vec<QueryResult>, Error> {
+    for set in [queries, candidates] {
+        set.embeddings.check()?;
+        same("clique numbers", set.embeddings.rows(), set.cliques.len())?;
+        same("identities", set.embeddings.rows(), set.ids.len())?;
+        if set.ids.is_empty() {
+            return Err(Error::NothingToMeasure);
+        }
+    }
+    same("dimensions of the candidates", queries.embeddings.dim, candidates.embeddings.dim)?;
+    let centre = centre(&candidates.embeddings);
+    let left = Prepared::new(&queries.embeddings, policy.distance, &centre);
+    let right = Prepared::new(&candidates.embeddings, policy.distance, &centre);
+    let sides = Sides::new(queries.cliques, candidates.cliques);
+    let place: std::collections::HashMap<u32, usize> =
+        candidates.ids.iter().enumerate().map(|(row, id)| (*id, row)).collect();
+    Ok(by_query(&left, &right, |query, row| {
+        sides.rank(query, place.get(&queries.ids[query]).copied(), row, policy.own_entry)
+    }))
+}
+
+/// A matrix of distances (versions x versions, row-major; a row is a query).
+///
+/// # Errors
+/// When the matrix is not square or a value is not finite.
+pub fn rank_matrix(distances: &[f32], cliques: &[u32], policy: &Policy) -> Result<Vec<QueryResult>, Error> {
+    let width = cliques.len();
+    same("distances", width * width, distances.len())?;
+    if width == 0 {
+        return Err(Error::NothingToMeasure);
+    }
+    if let Some(at) = distances.iter().position(|x| !x.is_finite()) {
+        return Err(Error::NotFinite { row: at / width });
+    }
+    let sides = Sides::new(cliques, cliques);
+    let rows = distances.par_chunks(width).enumerate();
+    Ok(rows.map(|(query, row)| sides.rank(query, Some(query), &mut row.to_vec(), policy.own_entry)).collect())
+}
+
+fn same(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
+    if expected == found { Ok(()) } else { Err(Error::Shape { what, expected, found }) }
+}
+
+/// Which candidates are relevant to a query.
+struct Sides<'a> {
+    query_cliques: &'a [u32],
+    members: std::collections::HashMap<u32, Vec<usize>>,
+}
+
+impl<'a> Sides<'a> {
+    fn new(query_cliques: &'a [u32], candidate_cliques: &[u32]) -> Self {
+        let mut members = std::collections::HashMap::<u32, Vec<usize>>::new();
+        for (row, clique) in candidate_cliques.iter().enumerate() {
+            members.entry(*clique).or_default().push(row);
+        }
+        Self { query_cliques, members }
+    }
+
+    fn rank(&self, query: usize, own: Option<usize>, row: &mut [f32], own_entry: OwnEntry) -> QueryResult {
+        let members = self.members.get(&self.query_cliques[query]).map_or(&[][..], Vec::as_slice);
+        let drop_nearest = own_entry == OwnEntry::NearestDropped;
+        let relevant: Vec<usize> =
+            members.iter().copied().filter(|row| drop_nearest || Some(*row) != own).collect();
+        let mut candidates = row.len() as u32;
+        if let Some(own) = own {
+            row[own] = if drop_nearest { row[own] } else { f32::INFINITY };
+            candidates -= u32::from(own_entry == OwnEntry::LeftOut);
+        }
+        let mut ranks = ranks_of(row, &relevant);
+        if drop_nearest {
+            candidates -= 1;
+            ranks.retain(|rank| *rank > 1);
+            ranks.iter_mut().for_each(|rank| *rank -= 1);
+        }
+        QueryResult { query, ranks, candidates }
+    }
+}
+
+/// Ranks from 1, ascending, of the `relevant` columns; ties go to the column that comes first.
+fn ranks_of(row: &[f32], relevant: &[usize]) -> Vec<u32> {
+    if relevant.len() > FEW {
+        return ranks_of_many(row, relevant);
+    }
+    let mut ranks: Vec<u32> = relevant
+        .iter()
+        .map(|&at| {
+            let limit = row[at];
+            let before = count(&row[..at], |x| x <= limit);
+            1 + before + count(&row[at + 1..], |x| x < limit)
+        })
+        .collect();
+    ranks.sort_unstable();
+    ranks
+}
+
+/// Wrapping addition, because the checked one keeps the loop from being vectorised.
+fn count(row: &[f32], nearer: impl Fn(f32) -> bool) -> u32 {
+    row.iter().fold(0u32, |sum, x| sum.wrapping_add(u32::from(nearer(*x))))
+}
+
+fn ranks_of_many(row: &[f32], relevant: &[usize]) -> Vec<u32> {
+    let mut keys: Vec<(f32, usize)> = relevant.iter().map(|at| (row[*at], *at)).collect();
+    keys.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let farthest = keys.last().map_or(f32::NEG_INFINITY, |key| key.0);
+    // Slot i counts the candidates between the (i-1)th and the ith relevant one, the former included.
+    let mut slots = vec![0u32; keys.len() + 1];
+    for (at, x) in row.iter().enumerate() {
+        if *x <= farthest {
+            slots[keys.partition_point(|key| key.0 < *x || (key.0 == *x && key.1 <= at))] += 1;
+        }
+    }
+    let mut before = 0;
+    let ranks = slots.iter().take(keys.len()).map(|slot| {
+        before += slot;
+        before + 1
+    });
+    ranks.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_of_counting_agree_with_a_stable_sort_in_the_presence_of_ties() {
+        let row: Vec<f32> = (0..200u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 28) as f32).collect();
+        let relevant: Vec<usize> = (0..200).step_by(13).collect();
+        let mut order: Vec<usize> = (0..200).collect();
+        order.sort_by(|a, b| row[*a].total_cmp(&row[*b]));
+        let mut expected: Vec<u32> =
+            relevant.iter().map(|at| 1 + order.iter().position(|x| x == at).unwrap() as u32).collect();
+        expected.sort_unstable();
+        assert_eq!(ranks_of(&row, &relevant), expected);
+        assert_eq!(ranks_of_many(&row, &relevant), expected);
+    }
+}
