@@ -1,0 +1,210 @@
+//! Samples in, magnitudes out, block by block.
+
+use std::sync::Arc;
+
+use bc_formats::features::CqtSettings;
+use realfft::{RealFftPlanner, RealToComplex};
+use rustfft::num_complex::Complex32;
+use rustfft::{Fft, FftPlanner};
+
+use super::kernel::{Kernel, window_length};
+
+/// Blocks are at least this many times the longest window, so that little of a block is overlap.
+const BLOCK_WINDOWS: usize = 8;
+
+/// Everything about a transform that does not depend on the signal. Made once, shared by threads.
+pub struct CqtPlan {
+    settings: CqtSettings,
+    kernels: Vec<Kernel>,
+    /// The smallest power of two that holds the longest window; half of it is reflected at either end.
+    window: usize,
+    /// Frames a block's inverse FFTs give; `columns * hop` samples make a block.
+    columns: usize,
+    /// Of these, the frames whose windows lie inside the block.
+    frames: usize,
+    forward: Arc<dyn RealToComplex<f32>>,
+    inverse: Arc<dyn Fft<f32>>,
+    /// Advances the spectrum by half a sample, for windows of odd length.
+    half_sample: Vec<Complex32>,
+}
+
+impl CqtPlan {
+    /// Plans the transform of `settings`, which must have passed their checks
+    /// (bins below half the sample rate, hop of at least one sample).
+    pub fn new(settings: CqtSettings) -> Self {
+        let hop = settings.hop_length as usize;
+        let window = window_length(&settings, 0).next_power_of_two().max(2 * hop);
+        let columns = (BLOCK_WINDOWS * window).div_ceil(hop).next_power_of_two();
+        let block = columns * hop;
+        let kernels = (0..settings.bins).map(|bin| Kernel::new(&settings, bin, block)).collect();
+        let half_sample = (0..=block / 2)
+            .map(|point| {
+                let angle = -std::f64::consts::PI * point as f64 / block as f64;
+                Complex32::new(angle.cos() as f32, angle.sin() as f32)
+            })
+            .collect();
+        Self {
+            settings,
+            kernels,
+            window,
+            columns,
+            frames: (block - window) / hop + 1,
+            forward: RealFftPlanner::new().plan_fft_forward(block),
+            inverse: FftPlanner::new().plan_fft_inverse(columns),
+            half_sample,
+        }
+    }
+
+    /// The settings it was planned for.
+    pub fn settings(&self) -> &CqtSettings {
+        &self.settings
+    }
+
+    fn block(&self) -> usize {
+        self.columns * self.settings.hop_length as usize
+    }
+}
+
+/// The transform of one signal, fed in pieces of any size. Memory: about one block.
+pub struct CqtStream<'a> {
+    plan: &'a CqtPlan,
+    /// Padded samples from the first one that a coming frame needs.
+    pending: Vec<f32>,
+    /// Samples pushed.
+    samples: usize,
+    /// Frames given out.
+    given: usize,
+    /// Whether the reflection at the start stands before the samples.
+    padded: bool,
+    scratch: Scratch,
+}
+
+struct Scratch {
+    block: Vec<f32>,
+    spectrum: Vec<Complex32>,
+    early: Vec<Complex32>,
+    forward: Vec<Complex32>,
+    folded: Vec<Complex32>,
+    inverse: Vec<Complex32>,
+    magnitudes: Vec<f32>,
+}
+
+impl<'a> CqtStream<'a> {
+    /// A stream without samples.
+    pub fn new(plan: &'a CqtPlan) -> Self {
+        let scratch = Scratch {
+            block: plan.forward.make_input_vec(),
+            spectrum: plan.forward.make_output_vec(),
+            early: plan.forward.make_output_vec(),
+            forward: plan.forward.make_scratch_vec(),
+            folded: vec![Complex32::ZERO; plan.columns],
+            inverse: vec![Complex32::ZERO; plan.inverse.get_inplace_scratch_len()],
+            magnitudes: vec![0.0; plan.settings.bins as usize * plan.frames],
+        };
+        Self { plan, pending: Vec::new(), samples: 0, given: 0, padded: false, scratch }
+    }
+
+    /// Adds samples; `take(magnitudes, stride, frames)` gets the frames that became whole:
+    /// bin `b` of frame `t` is `magnitudes[b * stride + t]`.
+    pub fn push(&mut self, samples: &[f32], take: &mut impl FnMut(&[f32], usize, usize)) {
+        self.samples += samples.len();
+        self.pending.extend_from_slice(samples);
+        let edge = self.plan.window / 2;
+        if !self.padded && self.pending.len() > edge {
+            let head: Vec<f32> = (1..=edge).rev().map(|n| self.pending[n]).collect();
+            self.pending.splice(0..0, head);
+            self.padded = true;
+        }
+        if self.padded {
+            while self.pending.len() >= self.plan.block() {
+                self.run_block(self.plan.frames, take);
+            }
+        }
+    }
+
+    /// Ends the signal: reflects its end and gives the remaining frames. A signal of n > 0
+    /// samples has `n / hop + 1` frames in all, an empty one none.
+    pub fn finish(mut self, take: &mut impl FnMut(&[f32], usize, usize)) {
+        if self.samples == 0 {
+            return;
+        }
+        let edge = self.plan.window / 2;
+        if self.padded {
+            let end = self.pending.len();
+            let tail: Vec<f32> = (1..=edge).map(|n| self.pending[end - 1 - n]).collect();
+            self.pending.extend_from_slice(&tail);
+        } else {
+            self.pending = reflect_short(&self.pending, edge);
+        }
+        let total = self.samples / self.plan.settings.hop_length as usize + 1;
+        while self.given < total {
+            let block = self.plan.block();
+            if self.pending.len() < block {
+                self.pending.resize(block, 0.0);
+            }
+            self.run_block(self.plan.frames.min(total - self.given), take);
+        }
+    }
+
+    fn run_block(&mut self, frames: usize, take: &mut impl FnMut(&[f32], usize, usize)) {
+        let plan = self.plan;
+        let (block, hop) = (plan.block(), plan.settings.hop_length as usize);
+        let scratch = &mut self.scratch;
+        // Turned by half a window, so that a frame's centre and not its start is the origin:
+        // that takes the linear phase of every even kernel away.
+        let centre = plan.window / 2;
+        scratch.block[..block - centre].copy_from_slice(&self.pending[centre..block]);
+        scratch.block[block - centre..].copy_from_slice(&self.pending[..centre]);
+        plan.forward
+            .process_with_scratch(&mut scratch.block, &mut scratch.spectrum, &mut scratch.forward)
+            .expect("the buffers are of the planned lengths");
+        for ((out, value), turn) in scratch.early.iter_mut().zip(&scratch.spectrum).zip(&plan.half_sample) {
+            *out = value * turn;
+        }
+        let stride = plan.frames;
+        for (bin, kernel) in plan.kernels.iter().enumerate() {
+            let spectrum = if kernel.odd { &scratch.early } else { &scratch.spectrum };
+            fold(&mut scratch.folded, spectrum, kernel);
+            plan.inverse.process_with_scratch(&mut scratch.folded, &mut scratch.inverse);
+            let row = &mut scratch.magnitudes[bin * stride..(bin + 1) * stride];
+            for (out, value) in row.iter_mut().zip(&scratch.folded) {
+                *out = value.norm_sqr().sqrt();
+            }
+        }
+        take(&scratch.magnitudes, stride, frames);
+        self.given += frames;
+        self.pending.drain(..frames * hop);
+    }
+}
+
+/// The kernel's band of `spectrum`, weighted and folded onto `folded`.
+fn fold(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
+    folded.fill(Complex32::ZERO);
+    let columns = folded.len();
+    let (mut point, mut weights) = (kernel.first, kernel.weights.as_slice());
+    while !weights.is_empty() {
+        let place = point % columns;
+        let count = weights.len().min(columns - place);
+        let values = &spectrum[point..point + count];
+        for ((out, value), weight) in folded[place..place + count].iter_mut().zip(values).zip(weights) {
+            out.re += value.re * weight;
+            out.im += value.im * weight;
+        }
+        point += count;
+        weights = &weights[count..];
+    }
+}
+
+/// A signal shorter than the reflection, reflected as often as it takes.
+fn reflect_short(samples: &[f32], edge: usize) -> Vec<f32> {
+    let last = samples.len() as isize - 1;
+    (-(edge as isize)..samples.len() as isize + edge as isize)
+        .map(|n| {
+            if last == 0 {
+                return samples[0];
+            }
+            let turned = n.rem_euclid(2 * last);
+            samples[turned.min(2 * last - turned) as usize]
+        })
+        .collect()
+}

@@ -1,0 +1,211 @@
+//! An audio file as blocks of mono samples.
+//!
+//! MP3, AAC/M4A, Vorbis, FLAC, WAV, AIFF, ALAC, and Opus in Ogg or WebM. What the file
+//! is, its content tells; the extension is only a hint. A packet that does not decode
+//! is counted and passed over (players do the same); a stream that cannot go on is an error.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::registry::CodecRegistry;
+use symphonia::core::errors::Error;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
+use symphonia::core::io::MediaSourceStream;
+use symphonia::core::meta::MetadataOptions;
+
+static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
+    let mut registry = CodecRegistry::new();
+    symphonia::default::register_enabled_codecs(&mut registry);
+    registry.register_audio_decoder::<symphonia_adapter_libopus::OpusDecoder>();
+    registry
+});
+
+/// Why a file gives no audio. `Display` is the reason that tables show.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The file can't be read at all.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] std::io::Error),
+    /// Not an audio file of a known kind, or one without an audio track.
+    #[error("is not audio of a known format ({0})")]
+    NotAudio(String),
+    /// Audio, but of a codec that is not built in.
+    #[error("has a codec that cannot be decoded ({0})")]
+    Unsupported(String),
+    /// The audio stops decoding.
+    #[error("does not decode: {0}")]
+    Broken(String),
+    /// Longer than the configured limit.
+    #[error("is longer than the limit of {limit_s} s")]
+    TooLong {
+        /// The limit in seconds.
+        limit_s: f64,
+    },
+    /// Took more time than allowed.
+    #[error("took longer than {limit_s} s to decode")]
+    TooSlow {
+        /// The limit in seconds.
+        limit_s: f64,
+    },
+    /// Decodes to nothing.
+    #[error("holds no audio")]
+    Empty,
+}
+
+/// What the headers say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Header {
+    /// Sample rate in Hz.
+    pub sample_rate: u32,
+    /// Channels.
+    pub channels: u32,
+    /// Short name of the codec, such as `mp3`.
+    pub codec: String,
+    /// Length in seconds as declared, if it is.
+    pub declared_s: Option<f64>,
+}
+
+/// An open file.
+pub struct Decoder {
+    format: Box<dyn FormatReader>,
+    decoder: Box<dyn AudioDecoder>,
+    track: u32,
+    header: Header,
+    interleaved: Vec<f32>,
+    mono: Vec<f32>,
+    ready: bool,
+    errors: u32,
+}
+
+impl Decoder {
+    /// Opens a file and decodes its first packet, which settles rate and channels.
+    pub fn open(path: &Path) -> Result<Self, DecodeError> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Err(DecodeError::Empty);
+        }
+        let stream = MediaSourceStream::new(Box::new(file), Default::default());
+        let mut hint = Hint::new();
+        if let Some(extension) = path.extension().and_then(|extension| extension.to_str()) {
+            hint.with_extension(extension);
+        }
+        let format = symphonia::default::get_probe()
+            .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
+            .map_err(|error| DecodeError::NotAudio(error.to_string()))?;
+        let track = format
+            .default_track(TrackType::Audio)
+            .ok_or_else(|| DecodeError::NotAudio("no audio track".into()))?;
+        let parameters = track
+            .codec_params
+            .as_ref()
+            .and_then(|parameters| parameters.audio())
+            .ok_or_else(|| DecodeError::Unsupported("unknown codec".into()))?;
+        let decoder = CODECS
+            .make_audio_decoder(parameters, &AudioDecoderOptions::default())
+            .map_err(|error| DecodeError::Unsupported(error.to_string()))?;
+        let declared = parameters.sample_rate.zip(track.num_frames);
+        let header = Header {
+            sample_rate: 0,
+            channels: 0,
+            codec: decoder.codec_info().short_name.to_owned(),
+            declared_s: declared.map(|(rate, frames)| frames as f64 / f64::from(rate.max(1))),
+        };
+        let track = track.id;
+        let mut opened = Self {
+            format,
+            decoder,
+            track,
+            header,
+            interleaved: Vec::new(),
+            mono: Vec::new(),
+            ready: false,
+            errors: 0,
+        };
+        if !opened.advance()? {
+            return Err(if opened.errors > 0 {
+                DecodeError::Broken(format!("none of {} packets is valid", opened.errors))
+            } else {
+                DecodeError::Empty
+            });
+        }
+        opened.ready = true;
+        Ok(opened)
+    }
+
+    /// Rate, channels, codec.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Packets passed over because they do not decode.
+    pub fn errors(&self) -> u32 {
+        self.errors
+    }
+
+    /// The next block of mono samples (the mean of the channels), `None` at the end.
+    pub fn next_block(&mut self) -> Result<Option<&[f32]>, DecodeError> {
+        if !std::mem::take(&mut self.ready) && !self.advance()? {
+            return Ok(None);
+        }
+        Ok(Some(&self.mono))
+    }
+
+    fn advance(&mut self) -> Result<bool, DecodeError> {
+        loop {
+            let packet = match self.format.next_packet() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return Ok(false),
+                // A file cut off inside a packet ends there.
+                Err(Error::IoError(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    self.errors += 1;
+                    return Ok(false);
+                }
+                Err(error) => return Err(DecodeError::Broken(error.to_string())),
+            };
+            if packet.track_id != self.track {
+                continue;
+            }
+            let audio = match self.decoder.decode(&packet) {
+                Ok(audio) => audio,
+                Err(Error::DecodeError(_) | Error::IoError(_)) => {
+                    self.errors += 1;
+                    continue;
+                }
+                Err(error) => return Err(DecodeError::Broken(error.to_string())),
+            };
+            let (rate, channels) = (audio.spec().rate(), audio.spec().channels().count());
+            if audio.frames() == 0 || channels == 0 || rate == 0 {
+                continue;
+            }
+            if self.header.sample_rate == 0 {
+                self.header.sample_rate = rate;
+                self.header.channels = channels as u32;
+            } else if rate != self.header.sample_rate {
+                return Err(DecodeError::Broken(format!(
+                    "the sample rate changes from {} to {rate} Hz",
+                    self.header.sample_rate
+                )));
+            }
+            audio.copy_to_vec_interleaved(&mut self.interleaved);
+            mix(&self.interleaved, channels, &mut self.mono);
+            return Ok(true);
+        }
+    }
+}
+
+/// The mean of the channels; values that are no numbers count as silence.
+fn mix(interleaved: &[f32], channels: usize, mono: &mut Vec<f32>) {
+    mono.clear();
+    let share = 1.0 / channels as f32;
+    let finite = |value: f32| if value.is_finite() { value } else { 0.0 };
+    match channels {
+        1 => mono.extend(interleaved.iter().map(|&value| finite(value))),
+        2 => mono.extend(interleaved.chunks_exact(2).map(|pair| finite((pair[0] + pair[1]) * 0.5))),
+        _ => mono.extend(
+            interleaved.chunks_exact(channels).map(|frame| finite(frame.iter().sum::<f32>() * share)),
+        ),
+    }
+}

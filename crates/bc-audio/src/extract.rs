@@ -1,0 +1,152 @@
+//! A file's pooled CQT magnitude, with bounded memory whatever its length.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bc_formats::features::CqtSettings;
+use half::f16;
+
+use crate::cqt::{CqtPlan, CqtStream};
+use crate::decode::{DecodeError, Decoder, Header};
+use crate::resample::Resample;
+
+/// What a file may cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Longest audio in seconds.
+    pub longest_s: f64,
+    /// Longest time to decode in seconds.
+    pub patience_s: f64,
+}
+
+impl Default for Limits {
+    /// Six hours of audio, a minute of work.
+    fn default() -> Self {
+        Self { longest_s: 6.0 * 3600.0, patience_s: 60.0 }
+    }
+}
+
+/// The features of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features {
+    /// bins x frames, row-major, lowest bin first.
+    pub magnitude: Vec<f16>,
+    /// Pooled columns.
+    pub frames: usize,
+    /// Decoded length in seconds.
+    pub duration_s: f64,
+    /// Rate, channels, codec of the file.
+    pub header: Header,
+    /// Packets that did not decode.
+    pub decode_errors: u32,
+}
+
+/// Makes features; holds the plans, shared by threads.
+pub struct Extractor {
+    plan: CqtPlan,
+    limits: Limits,
+}
+
+impl Extractor {
+    /// Plans the transform of `settings`.
+    pub fn new(settings: CqtSettings, limits: Limits) -> Self {
+        Self { plan: CqtPlan::new(settings), limits }
+    }
+
+    /// The settings it was planned for.
+    pub fn settings(&self) -> &CqtSettings {
+        self.plan.settings()
+    }
+
+    /// Decodes, mixes, resamples, transforms and pools a file.
+    pub fn file(&self, path: &Path) -> Result<Features, DecodeError> {
+        let mut decoder = Decoder::open(path)?;
+        let rate = decoder.header().sample_rate;
+        let broken = DecodeError::Broken;
+        let mut resample = Resample::new(rate, self.settings().sample_rate).map_err(broken)?;
+        let mut stream = CqtStream::new(&self.plan);
+        let mut pooled = Pooled::new(self.settings());
+        let (started, mut samples) = (Instant::now(), 0u64);
+        while let Some(block) = decoder.next_block()? {
+            samples += block.len() as u64;
+            if samples as f64 > self.limits.longest_s * f64::from(rate) {
+                return Err(DecodeError::TooLong { limit_s: self.limits.longest_s });
+            }
+            if started.elapsed() > Duration::from_secs_f64(self.limits.patience_s) {
+                return Err(DecodeError::TooSlow { limit_s: self.limits.patience_s });
+            }
+            resample
+                .push(block, &mut |made| {
+                    stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames))
+                })
+                .map_err(broken)?;
+        }
+        resample
+            .finish(&mut |made| stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames)))
+            .map_err(broken)?;
+        stream.finish(&mut |m, stride, frames| pooled.add(m, stride, frames));
+        let (magnitude, frames) = pooled.finish();
+        if frames == 0 {
+            return Err(DecodeError::Empty);
+        }
+        Ok(Features {
+            magnitude,
+            frames,
+            duration_s: samples as f64 / f64::from(rate),
+            header: decoder.header().clone(),
+            decode_errors: decoder.errors(),
+        })
+    }
+
+    /// The pooled magnitude of samples that are already mono and at the configured rate:
+    /// bins x frames, row-major, and the number of frames.
+    pub fn samples(&self, samples: &[f32]) -> (Vec<f16>, usize) {
+        let mut stream = CqtStream::new(&self.plan);
+        let mut pooled = Pooled::new(self.settings());
+        stream.push(samples, &mut |m, stride, frames| pooled.add(m, stride, frames));
+        stream.finish(&mut |m, stride, frames| pooled.add(m, stride, frames));
+        pooled.finish()
+    }
+}
+
+/// Means over `pool` frames, kept column after column until the number of columns is known.
+struct Pooled {
+    bins: usize,
+    pool: usize,
+    sums: Vec<f32>,
+    filled: usize,
+    columns: Vec<f16>,
+}
+
+impl Pooled {
+    fn new(settings: &CqtSettings) -> Self {
+        let bins = settings.bins as usize;
+        Self { bins, pool: settings.pool as usize, sums: vec![0.0; bins], filled: 0, columns: Vec::new() }
+    }
+
+    fn add(&mut self, magnitudes: &[f32], stride: usize, frames: usize) {
+        let share = 1.0 / self.pool as f32;
+        for frame in 0..frames {
+            for (bin, sum) in self.sums.iter_mut().enumerate() {
+                *sum += magnitudes[bin * stride + frame];
+            }
+            self.filled += 1;
+            if self.filled == self.pool {
+                self.columns.extend(self.sums.iter().map(|sum| f16::from_f32(sum * share)));
+                self.sums.fill(0.0);
+                self.filled = 0;
+            }
+        }
+    }
+
+    fn finish(self) -> (Vec<f16>, usize) {
+        let frames = self.columns.len() / self.bins;
+        let mut rows = vec![f16::ZERO; self.columns.len()];
+        for (frame, column) in self.columns.chunks_exact(self.bins).enumerate() {
+            for (bin, value) in column.iter().enumerate() {
+                rows[bin * frames + frame] = *value;
+            }
+        }
+        (rows, frames)
+    }
+}
