@@ -1,2 +1,148 @@
-//! Parses arguments and calls the stage's library.
-fn main() {}
+//! Stage 4: embeddings, metrics and search. Parses arguments and calls the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bc_cli::{ConfigArgs, ThreadArgs};
+use bc_eval::{export, metrics, search};
+use bc_retrieval::{Distance, Policy};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Stage 4: embeddings, metrics and search.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// mAP, MR1, MRR, hit@k, P@10, NAR with intervals, by split.
+    Metrics(MetricsArgs),
+    /// The versions nearest to one that is in the index.
+    Search(SearchArgs),
+    /// Write the vectors as .npy with a text file of ids.
+    Export(ExportArgs),
+    /// Print the resolved configuration with a comment a key.
+    Config,
+}
+
+#[derive(Args)]
+struct MetricsArgs {
+    /// Embeddings file; embeddings.parquet in the folder eval.output if not given.
+    #[arg(long, value_name = "FILE")]
+    embeddings: Option<PathBuf>,
+    /// Another embeddings file as the candidates (noise works are candidates only).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["npy", "distances"])]
+    candidates: Option<PathBuf>,
+    /// Vectors as a NumPy array, versions x dimensions, 32-bit floats.
+    #[arg(long, value_name = "FILE", requires = "cliques", conflicts_with = "embeddings")]
+    npy: Option<PathBuf>,
+    /// A square NumPy matrix of distances; a row is a query.
+    #[arg(long, value_name = "FILE", requires = "cliques", conflicts_with_all = ["embeddings", "npy"])]
+    distances: Option<PathBuf>,
+    /// One clique a line, in the order of the rows.
+    #[arg(long, value_name = "FILE")]
+    cliques: Option<PathBuf>,
+    /// The codebase whose rules to follow: default, orfium, clews, coverhunter, cqtnet, re-move or discogs-vinet.
+    #[arg(long, default_value = "default")]
+    policy: String,
+    /// Distance, if other than the policy's.
+    #[arg(long)]
+    distance: Option<DistanceArg>,
+    /// Seed of the intervals.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Also write the figures as JSON.
+    #[arg(long, value_name = "OUT")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DistanceArg {
+    Cosine,
+    Euclidean,
+    Dot,
+}
+
+#[derive(Args)]
+struct SearchArgs {
+    /// Id of the query in the index.
+    version_id: String,
+    /// Embeddings file; embeddings.parquet in the folder eval.output if not given.
+    #[arg(long, value_name = "FILE")]
+    index: Option<PathBuf>,
+    /// Number of answers.
+    #[arg(short, default_value_t = 10)]
+    k: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ExportArgs {
+    /// Embeddings file; embeddings.parquet in the folder eval.output if not given.
+    #[arg(long, value_name = "FILE")]
+    embeddings: Option<PathBuf>,
+    /// Folder to write embeddings.npy and ids.txt to.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+fn main() -> ExitCode {
+    bc_cli::run(|| run(Cli::parse()))
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let Some(config) = cli.config.load()? else { return Ok(()) };
+    cli.threads.install()?;
+    let usual = config.eval.output.join("embeddings.parquet");
+    match cli.command {
+        Command::Config => print!("{}", config.to_commented_toml()),
+        Command::Metrics(args) => measure(args, usual)?,
+        Command::Search(args) => {
+            let hits = search::by_version(&args.index.unwrap_or(usual), &args.version_id, args.k)?;
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&hits)?);
+            } else {
+                println!("{}", search::table(&hits));
+            }
+        }
+        Command::Export(args) => {
+            let count = export::run(&args.embeddings.unwrap_or(usual), &args.out)?;
+            println!("{count} vectors in {}", args.out.display());
+        }
+    }
+    Ok(())
+}
+
+fn measure(args: MetricsArgs, usual: PathBuf) -> Result<()> {
+    let mut policy = Policy::named(&args.policy)?;
+    policy.distance = match args.distance {
+        None => policy.distance,
+        Some(DistanceArg::Cosine) => Distance::Cosine,
+        Some(DistanceArg::Euclidean) => Distance::Euclidean,
+        Some(DistanceArg::Dot) => Distance::Dot,
+    };
+    let cliques = args.cliques.unwrap_or_default();
+    let measured = match (args.npy, args.distances) {
+        (Some(npy), _) => metrics::of_array(&npy, &cliques, &policy, args.seed)?,
+        (None, Some(matrix)) => metrics::of_distances(&matrix, &cliques, &policy, args.seed)?,
+        (None, None) => {
+            let embeddings = args.embeddings.unwrap_or(usual);
+            metrics::of_embeddings(&embeddings, args.candidates.as_deref(), &policy, args.seed)?
+        }
+    };
+    println!("{}\n{}", metrics::table(&measured), measured.rules);
+    if let Some(out) = args.json {
+        bc_formats::atomic::write_json(&out, &measured)?;
+    }
+    Ok(())
+}

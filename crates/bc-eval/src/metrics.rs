@@ -1,0 +1,211 @@
+//! The metrics of embeddings, by split, with intervals and what chance would give.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_formats::embeddings::Embeddings;
+use bc_formats::provenance::Provenance;
+use bc_retrieval::{Chance, Error, Interval, Metrics, Policy, QueryResult, Versions};
+use comfy_table::Table;
+use serde::Serialize;
+
+/// How often queries are drawn anew for the intervals.
+const SAMPLES: u32 = 1000;
+
+/// The figures of one set of queries.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figures {
+    /// The means.
+    #[serde(flatten)]
+    pub metrics: Metrics,
+    /// 95 % bootstrap intervals over queries, by figure.
+    pub intervals: BTreeMap<&'static str, Interval>,
+    /// What a random order would give.
+    pub chance: Chance,
+}
+
+/// What `metrics.json` holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// The rules.
+    pub policy: Policy,
+    /// The rules in words.
+    pub rules: String,
+    /// Figures by split; `all` where the input has no splits.
+    pub splits: BTreeMap<String, Figures>,
+    /// Origin of the embeddings, where the file says it.
+    pub provenance: Option<Provenance>,
+}
+
+/// Every split of an embeddings file against itself or, with `candidates`, against these.
+///
+/// # Errors
+/// When a file cannot be read, the two do not come from the same network, or nothing can be
+/// measured.
+pub fn of_embeddings(
+    queries: &Path,
+    candidates: Option<&Path>,
+    policy: &Policy,
+    seed: u64,
+) -> Result<Measured> {
+    let embeddings = Embeddings::read(queries)?;
+    let mut names = HashMap::new();
+    let mut number = |name: &str| {
+        let next = names.len() as u32;
+        *names.entry(name.to_owned()).or_insert(next)
+    };
+    let against = match candidates {
+        None => None,
+        Some(path) => {
+            let other = Embeddings::read(path)?;
+            same_origin(queries, &embeddings.provenance, path, &other.provenance)?;
+            Some(Numbered::new(&other, &mut number, |_| true))
+        }
+    };
+    let mut splits: Vec<_> = embeddings.labels.iter().map(|label| label.split.as_str()).collect();
+    splits.sort_unstable();
+    splits.dedup();
+    let mut measured = BTreeMap::new();
+    for split in splits {
+        let own = Numbered::new(&embeddings, &mut number, |label| label.split.as_str() == split);
+        let pool = against.as_ref().unwrap_or(&own);
+        let ranked = bc_retrieval::rank_against(&own.versions(), &pool.versions(), policy);
+        match ranked.and_then(|results| figures(&results, policy, seed)) {
+            Ok(figures) => drop(measured.insert(split.to_owned(), figures)),
+            Err(Error::NothingToMeasure) => {}
+            Err(error) => return Err(error).with_context(|| format!("{}, split {split}", queries.display())),
+        }
+    }
+    if measured.is_empty() {
+        bail!("{}: {}", queries.display(), Error::NothingToMeasure);
+    }
+    Ok(finish(policy, measured, Some(embeddings.provenance)))
+}
+
+/// Vectors without labels, and a text file with a clique a line.
+///
+/// # Errors
+/// When a file cannot be read, the numbers of rows differ, or nothing can be measured.
+pub fn of_array(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<Measured> {
+    let matrix = crate::array::read(npy)?;
+    let embeddings = bc_retrieval::Embeddings { vectors: &matrix.values, dim: matrix.columns };
+    let cliques = read_cliques(cliques, embeddings.rows(), npy)?;
+    let results = bc_retrieval::rank_all(&embeddings, &cliques, policy);
+    let figures = results.and_then(|results| figures(&results, policy, seed));
+    let figures = figures.with_context(|| npy.display().to_string())?;
+    Ok(finish(policy, BTreeMap::from([("all".to_owned(), figures)]), None))
+}
+
+/// A square matrix of distances, and a text file with a clique a line.
+///
+/// # Errors
+/// As [`of_array`].
+pub fn of_distances(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<Measured> {
+    let matrix = crate::array::read(npy)?;
+    let cliques = read_cliques(cliques, matrix.columns, npy)?;
+    let results = bc_retrieval::rank_matrix(&matrix.values, &cliques, policy);
+    let figures = results.and_then(|results| figures(&results, policy, seed));
+    let figures = figures.with_context(|| npy.display().to_string())?;
+    Ok(finish(policy, BTreeMap::from([("all".to_owned(), figures)]), None))
+}
+
+fn finish(policy: &Policy, splits: BTreeMap<String, Figures>, provenance: Option<Provenance>) -> Measured {
+    Measured { policy: policy.clone(), rules: policy.statement(), splits, provenance }
+}
+
+fn figures(results: &[QueryResult], policy: &Policy, seed: u64) -> Result<Figures, Error> {
+    let metrics = Metrics::of(results, policy)?;
+    let intervals = bc_retrieval::intervals(results, policy, SAMPLES, seed)?;
+    let intervals = Metrics::NAMES.into_iter().zip(intervals).collect();
+    Ok(Figures { metrics, intervals, chance: Chance::of(results) })
+}
+
+fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut names = HashMap::new();
+    let mut cliques = Vec::with_capacity(rows);
+    for line in text.lines() {
+        let next = names.len() as u32;
+        cliques.push(*names.entry(line).or_insert(next));
+    }
+    ensure!(
+        cliques.len() == rows,
+        "{} has {} lines, but {} has {rows} rows; there must be a clique a row",
+        path.display(),
+        cliques.len(),
+        vectors.display()
+    );
+    Ok(cliques)
+}
+
+fn same_origin(queries: &Path, left: &Provenance, candidates: &Path, right: &Provenance) -> Result<()> {
+    let (left, right) = (left.inputs.get("checkpoint"), right.inputs.get("checkpoint"));
+    ensure!(
+        left == right,
+        "{} was made by checkpoint {}, {} by {}; embed one of them again with the other's checkpoint",
+        queries.display(),
+        left.map_or("(none)", String::as_str),
+        candidates.display(),
+        right.map_or("(none)", String::as_str)
+    );
+    Ok(())
+}
+
+/// Versions with numbers in place of names.
+struct Numbered {
+    vectors: Vec<f32>,
+    dim: usize,
+    cliques: Vec<u32>,
+    ids: Vec<u32>,
+}
+
+impl Numbered {
+    fn new(
+        embeddings: &Embeddings,
+        number: &mut impl FnMut(&str) -> u32,
+        keep: impl Fn(&bc_formats::embeddings::Label) -> bool,
+    ) -> Self {
+        let dim = embeddings.dim;
+        let mut kept = Self { vectors: Vec::new(), dim, cliques: Vec::new(), ids: Vec::new() };
+        for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim.max(1))) {
+            if keep(label) {
+                kept.vectors.extend_from_slice(vector);
+                kept.cliques.push(number(&format!("clique {}", label.clique_id)));
+                kept.ids.push(number(&format!("version {}", label.version_id)));
+            }
+        }
+        kept
+    }
+
+    fn versions(&self) -> Versions<'_> {
+        Versions {
+            embeddings: bc_retrieval::Embeddings { vectors: &self.vectors, dim: self.dim },
+            cliques: &self.cliques,
+            ids: &self.ids,
+        }
+    }
+}
+
+/// The figures for people: a row a figure and split, with interval and chance.
+#[must_use]
+pub fn table(measured: &Measured) -> Table {
+    let mut table = Table::new();
+    let head = ["split", "queries", "figure", "value", "95 % interval", "random ranking"];
+    table.set_header(head);
+    for (split, figures) in &measured.splits {
+        for (name, value) in Metrics::NAMES.into_iter().zip(figures.metrics.values()) {
+            let interval = figures.intervals[name];
+            let chance = match name {
+                "mAP" => format!("{:.4}", figures.chance.map),
+                "MR1" => format!("{:.2}", figures.chance.mr1),
+                "hit@1" => format!("{:.4}", figures.chance.hit_at_1),
+                _ => String::new(),
+            };
+            let queries = figures.metrics.queries.to_string();
+            let interval = format!("{:.4} to {:.4}", interval.low, interval.high);
+            table.add_row([split, &queries, name, &format!("{value:.4}"), &interval, &chance]);
+        }
+    }
+    table
+}
