@@ -6,8 +6,13 @@ use anyhow::{Context, Result};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Installs the handler; call once. `note` is printed at the first Ctrl-C.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// Installs the handler; a second call changes nothing. `note` is printed at the first Ctrl-C.
 pub fn install(note: &'static str) -> Result<()> {
+    if INSTALLED.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
     ctrlc::set_handler(move || {
         if REQUESTED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);

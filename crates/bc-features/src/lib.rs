@@ -1,1 +1,14 @@
-//! Stage 2: the index's audio becomes pooled CQT features in Parquet.
+//! Stage 2: the index's audio becomes pooled constant-Q features in Parquet.
+//!
+//! **In**: `index.parquet` (its usable versions) and their audio files. **Out**:
+//! `part-*.parquet` (a row a version) and `failures.parquet` (a row a version that gave none) in
+//! the folder `[features] output`.
+//!
+//! The features are made once and not in every epoch: on SHS100K that is 7,000 hours of audio
+//! that training never decodes again. What is already there and still valid is kept
+//! ([`plan`]), so a killed run, a grown index, or a second shard adds rows and loses none.
+
+pub mod cli;
+pub mod extract;
+pub mod inspect;
+pub mod plan;

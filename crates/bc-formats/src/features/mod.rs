@@ -3,6 +3,7 @@
 //! A part is written whole or not at all ([`PartWriter`]); [`FeatureSet`] opens all
 //! parts of a folder and refuses parts of differing settings.
 
+pub mod failures;
 mod part;
 mod set;
 mod settings;

@@ -23,6 +23,8 @@ pub struct RowInfo {
     pub frames: u32,
     /// Content hash of the audio file.
     pub source_hash: String,
+    /// The part that holds it, as a place in [`FeatureSet::parts`].
+    pub part: usize,
 }
 
 /// The feature files of a folder: equal settings, no version twice.
@@ -42,6 +44,16 @@ impl FeatureSet {
     /// # Errors
     /// No part, parts of differing settings, a version in two parts, a damaged file.
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_if_any(folder)?.with_context(|| {
+            format!(
+                "there are no features (part-*.parquet) in {}; make them with `bc-features extract`, or correct [features] output",
+                folder.display()
+            )
+        })
+    }
+
+    /// The same, but `None` where the folder holds no part.
+    pub fn open_if_any(folder: &Path) -> Result<Option<Self>> {
         let mut paths = Vec::new();
         if let Ok(entries) = std::fs::read_dir(folder) {
             for entry in entries {
@@ -53,12 +65,7 @@ impl FeatureSet {
             }
         }
         paths.sort();
-        let Some(first) = paths.first() else {
-            bail!(
-                "there are no features (part-*.parquet) in {}; make them with `bc-features extract`, or correct [features] output",
-                folder.display()
-            );
-        };
+        let Some(first) = paths.first() else { return Ok(None) };
         let settings = settings_of(first, &table::provenance(first, FORMAT)?)?;
         let mut set = Self { settings, parts: Vec::new(), rows: Vec::new() };
         for path in paths {
@@ -74,7 +81,7 @@ impl FeatureSet {
                 );
             }
         }
-        Ok(set)
+        Ok(Some(set))
     }
 
     fn add_part(&mut self, path: PathBuf) -> Result<()> {
@@ -98,6 +105,7 @@ impl FeatureSet {
                 clique_id: cliques.value(row).to_owned(),
                 frames: frames.value(row),
                 source_hash: hashes.value(row).to_owned(),
+                part: self.parts.len(),
             }));
         }
         self.parts.push((path, provenance));
@@ -132,13 +140,17 @@ impl FeatureSet {
 
     /// Reads every row with its magnitudes, part after part, and hands it to `take`.
     pub fn for_each(&self, mut take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
-        for (path, _) in &self.parts {
-            let (_, batches) = table::open(path, FORMAT, &[])?;
-            for batch in batches {
-                let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-                for row in rows_of(path, &self.settings, &batch)? {
-                    take(row?)?;
-                }
+        (0..self.parts.len()).try_for_each(|part| self.for_each_of(part, &mut take))
+    }
+
+    /// The same for one part.
+    pub fn for_each_of(&self, part: usize, mut take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
+        let (path, _) = &self.parts[part];
+        let (_, batches) = table::open(path, FORMAT, &[])?;
+        for batch in batches {
+            let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
+            for row in rows_of(path, &self.settings, &batch)? {
+                take(row?)?;
             }
         }
         Ok(())

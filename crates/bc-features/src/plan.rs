@@ -1,0 +1,165 @@
+//! What is to be done: the shard's versions, less those whose features are there and valid.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Result, bail};
+use bc_cli::Shard;
+use bc_formats::features::{FeatureSet, failures};
+use bc_formats::index::{Index, Version};
+
+/// The state of the output folder against the index.
+pub struct Plan {
+    /// Usable versions of the index.
+    pub usable: usize,
+    /// Usable versions of this shard.
+    pub in_shard: usize,
+    /// Of these, what must be extracted, longest first.
+    pub pending: Vec<Version>,
+    /// Parts with rows that are out of date: the audio changed, or the version left the index.
+    pub stale: Vec<(usize, HashSet<String>)>,
+    /// Failures of this shard that stand.
+    pub failures: Vec<failures::Failure>,
+}
+
+/// Compares `index` with what is in `folder`.
+pub fn plan(
+    index: &Index,
+    folder: &Path,
+    set: Option<&FeatureSet>,
+    shard: Shard,
+    retry: bool,
+) -> Result<Plan> {
+    let usable: Vec<&Version> = index.versions.iter().filter(|version| version.usable()).collect();
+    if usable.is_empty() {
+        bail!(
+            "the index has {} versions, but none is usable (status ok with an audio file); \
+             `bc-download-index build` prints why",
+            index.versions.len()
+        );
+    }
+    let by_id: HashMap<&str, &Version> =
+        usable.iter().map(|version| (version.version_id.as_str(), *version)).collect();
+    let mut valid: HashSet<&str> = HashSet::new();
+    let mut stale: HashMap<usize, HashSet<String>> = HashMap::new();
+    for row in set.map(|set| set.rows.as_slice()).unwrap_or_default() {
+        let part = &set.expect("rows come from a set").parts[row.part].0;
+        let current = by_id.get(row.version_id.as_str()).is_some_and(|version| {
+            row.clique_id == version.clique_id && unchanged(version, Some(&row.source_hash), modified(part))
+        });
+        if current {
+            valid.insert(&row.version_id);
+        } else {
+            stale.entry(row.part).or_default().insert(row.version_id.clone());
+        }
+    }
+    let shares = deal(&usable, shard.count);
+    let mine: Vec<&Version> = usable
+        .iter()
+        .zip(&shares)
+        .filter(|(_, share)| **share == shard.index)
+        .map(|(version, _)| *version)
+        .collect();
+    let table = failure_table(folder, shard);
+    let standing = if retry || !table.exists() { Vec::new() } else { failures::read(&table)? };
+    let failures: Vec<failures::Failure> = standing
+        .into_iter()
+        .filter(|failure| {
+            by_id
+                .get(failure.version_id.as_str())
+                .is_some_and(|version| unchanged(version, None, modified(&table)))
+        })
+        .collect();
+    let failed: HashSet<&str> = failures.iter().map(|failure| failure.version_id.as_str()).collect();
+    let mut pending: Vec<Version> = mine
+        .iter()
+        .filter(|version| {
+            !valid.contains(version.version_id.as_str()) && !failed.contains(version.version_id.as_str())
+        })
+        .map(|version| (*version).clone())
+        .collect();
+    pending.sort_by(|a, b| cost(b).total_cmp(&cost(a)).then_with(|| a.version_id.cmp(&b.version_id)));
+    let mut stale: Vec<_> = stale.into_iter().collect();
+    stale.sort_by_key(|(part, _)| *part);
+    Ok(Plan { usable: usable.len(), in_shard: mine.len(), pending, stale, failures })
+}
+
+/// Where a shard's failures go.
+pub fn failure_table(folder: &Path, shard: Shard) -> PathBuf {
+    if shard.count == 1 {
+        folder.join("failures.parquet")
+    } else {
+        folder.join(format!("failures-{}of{}.parquet", shard.index + 1, shard.count))
+    }
+}
+
+/// The shard of each version: the longest first, each to the shard with the least so far.
+/// Depends on the index alone, so that all jobs of an array agree.
+fn deal(versions: &[&Version], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..versions.len()).collect();
+    order.sort_by(|&a, &b| {
+        cost(versions[b])
+            .total_cmp(&cost(versions[a]))
+            .then_with(|| versions[a].version_id.cmp(&versions[b].version_id))
+    });
+    let mut loads = vec![0.0; count];
+    let mut shares = vec![0; versions.len()];
+    for place in order {
+        let least = (0..count).min_by(|&a, &b| f64::total_cmp(&loads[a], &loads[b])).unwrap_or(0);
+        loads[least] += cost(versions[place]).max(1e-3);
+        shares[place] = least;
+    }
+    shares
+}
+
+/// Seconds of audio, or a guess from the size of the file.
+pub fn cost(version: &Version) -> f64 {
+    const GUESSED_BYTES_A_SECOND: f64 = 16_000.0;
+    version.duration_s.unwrap_or_else(|| version.bytes.unwrap_or(0) as f64 / GUESSED_BYTES_A_SECOND)
+}
+
+/// Whether the audio is what an output of time `made` was made from: by content where the
+/// index knows it, else by the file's time.
+fn unchanged(version: &Version, source_hash: Option<&str>, made: Option<SystemTime>) -> bool {
+    match (&version.content_hash, source_hash) {
+        (Some(now), Some(then)) => now == then,
+        _ => match (version.audio_path.as_deref().and_then(|path| modified(Path::new(path))), made) {
+            (Some(audio), Some(made)) => audio <= made,
+            _ => true,
+        },
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|metadata| metadata.modified()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_disjoint_whole_and_even_by_duration() {
+        let versions: Vec<Version> = (0..200u32)
+            .map(|n| {
+                let mut version = Version::new(format!("v{n}"), "c");
+                version.duration_s = Some(f64::from(n * 7919 % 600) + 1.0);
+                version
+            })
+            .collect();
+        let all: Vec<&Version> = versions.iter().collect();
+        let shares = deal(&all, 7);
+        let mut loads = [0.0; 7];
+        for (version, share) in versions.iter().zip(&shares) {
+            loads[*share] += cost(version);
+        }
+        let (least, most) = loads.iter().fold((f64::MAX, 0f64), |(a, b), &l| (a.min(l), b.max(l)));
+        assert!(most - least < 20.0, "{loads:?}");
+        let mut turned = all.clone();
+        turned.reverse();
+        let mut again = deal(&turned, 7);
+        again.reverse();
+        assert_eq!(shares, again);
+    }
+}
