@@ -1,0 +1,99 @@
+//! The binary over `embeddings.parquet`: splits, candidates of another file, search, export.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use bc_formats::embeddings::{Embeddings, FORMAT, Label};
+use bc_formats::index::Split;
+use bc_formats::provenance::Provenance;
+
+/// Versions on a circle, by angle in degrees.
+fn write(path: &Path, checkpoint: &str, versions: &[(&str, &str, Split, f32)]) {
+    let label = |id: &str, clique: &str, split: Split| Label {
+        version_id: id.into(),
+        clique_id: clique.into(),
+        title: format!("title of {clique}"),
+        performer: format!("performer of {id}"),
+        split,
+        duration_s: 60.0,
+    };
+    let made = Embeddings {
+        labels: versions.iter().map(|(id, clique, split, _)| label(id, clique, *split)).collect(),
+        dim: 2,
+        vectors: versions.iter().flat_map(|v| [v.3.to_radians().cos(), v.3.to_radians().sin()]).collect(),
+        provenance: Provenance {
+            format: FORMAT.into(),
+            tool: "test".into(),
+            settings: serde_json::json!({}),
+            fingerprint: "f".into(),
+            inputs: [("checkpoint".to_owned(), checkpoint.to_owned())].into(),
+        },
+    };
+    made.write(path).unwrap();
+}
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bc-eval")).current_dir(folder).args(args).output().unwrap()
+}
+
+fn measured(folder: &Path, args: &[&str]) -> serde_json::Value {
+    let output = run(folder, &[&["metrics", "--json", "m.json", "--embeddings", "e.parquet"], args].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&std::fs::read(folder.join("m.json")).unwrap()).unwrap()
+}
+
+const VERSIONS: [(&str, &str, Split, f32); 5] = [
+    ("a1", "a", Split::Test, 0.0),
+    ("a2", "a", Split::Test, 10.0),
+    ("b1", "b", Split::Test, 90.0),
+    ("b2", "b", Split::Test, 100.0),
+    ("t1", "a", Split::Train, 1.0),
+];
+
+#[test]
+fn each_split_is_measured_by_itself_or_against_other_candidates() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("e.parquet"), "x", &VERSIONS);
+    let alone = measured(folder.path(), &[]);
+    assert_eq!(alone["splits"]["test"]["mAP"], 1.0);
+    assert!(alone["splits"]["train"].is_null(), "one version alone cannot be measured");
+
+    // A noise work beside a1: every query of clique a now finds it first.
+    let noise = [VERSIONS.as_slice(), &[("n1", "n", Split::Test, 4.9)]].concat();
+    let without_train: Vec<_> = noise.into_iter().filter(|version| version.0 != "t1").collect();
+    write(&folder.path().join("noise.parquet"), "x", &without_train);
+    let against = measured(folder.path(), &["--candidates", "noise.parquet"]);
+    assert_eq!(against["splits"]["test"]["queries"], 4);
+    assert_eq!(against["splits"]["test"]["mAP"], 0.75);
+}
+
+#[test]
+fn candidates_of_another_checkpoint_are_refused_with_both_names() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("e.parquet"), "checkpoint-one", &VERSIONS);
+    write(&folder.path().join("o.parquet"), "checkpoint-two", &VERSIONS);
+    let output = run(folder.path(), &["metrics", "--embeddings", "e.parquet", "--candidates", "o.parquet"]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(message.contains("checkpoint-one") && message.contains("checkpoint-two"), "{message}");
+}
+
+#[test]
+fn search_leaves_the_query_out_and_export_keeps_the_order() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("e.parquet"), "x", &VERSIONS);
+    let output = run(folder.path(), &["search", "a1", "--index", "e.parquet", "-k", "2", "--json"]);
+    let hits: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(hits.as_array().unwrap().len(), 2);
+    assert_eq!((&hits[0]["version_id"], &hits[1]["version_id"]), (&"t1".into(), &"a2".into()));
+
+    let unknown = run(folder.path(), &["search", "zz", "--index", "e.parquet"]);
+    assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("zz"));
+
+    assert!(run(folder.path(), &["export", "--embeddings", "e.parquet", "--out", "out"]).status.success());
+    let ids = std::fs::read_to_string(folder.path().join("out/ids.txt")).unwrap();
+    assert_eq!(ids, "a1\na2\nb1\nb2\nt1\n");
+    let vectors = bc_eval::array::read(&folder.path().join("out/embeddings.npy")).unwrap();
+    assert_eq!(vectors.columns, 2);
+    assert_eq!(vectors.values, Embeddings::read(&folder.path().join("e.parquet")).unwrap().vectors);
+}
