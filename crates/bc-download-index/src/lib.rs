@@ -1,1 +1,15 @@
-//! Stage 1: any data set of the field becomes one verified index.
+//! Stage 1: any data set of the field becomes one index.
+//!
+//! **In**: a list in the form its publisher chose ([`importers`]) and a folder of audio.
+//! **Out**: `index.parquet`, a row a version with its clique, split, file and status, and
+//! the counts of what is usable ([`coverage`]).
+//!
+//! After this stage nobody looks at the raw lists again: ids that match no file, cliques
+//! that cross splits and ids that stand twice are found here.
+
+pub mod build;
+pub mod cli;
+pub mod coverage;
+pub mod importers;
+pub mod locate;
+pub mod splits;

@@ -1,2 +1,7 @@
 //! Parses arguments and calls the stage's library.
-fn main() {}
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    bc_cli::run(|| bc_download_index::cli::main(bc_download_index::cli::Arguments::parse()))
+}

@@ -4,25 +4,58 @@ use std::path::PathBuf;
 
 use super::section::{Check, Found, section};
 
+/// The kinds of source that can be imported.
+pub const SOURCES: [&str; 3] = ["shs100k", "folder", "csv"];
+
 section! {
     /// What bc-download-index makes the index from.
     IndexConfig as "index" {
-        /// The kind of source: shs100k, orfium, coverhunter, da-tacos, discogs-vi, covers80, folder, csv or synth.
-        source: String = "synth".into();
-        /// Folder or file of the lists.
+        /// The kind of source: shs100k, folder or csv.
+        source: String = "folder".into();
+        /// Folder of the lists (shs100k), or the table itself (csv); not read for folder.
         meta: PathBuf = "data/demo".into();
-        /// Folder of the audio: <dataset_path>/<version id>.<file_extension>, or the path the source names below it.
+        /// Folder of the audio. A file is looked for at the path the source names below it, else as
+        /// <dataset_path>/<version id>.<file_extension>.
         dataset_path: PathBuf = "data/demo".into();
         /// Extension of the audio files without the dot; empty: any known one.
         file_extension: String = String::new();
         /// Where the index is written.
         output: PathBuf = "data/demo/index.parquet".into();
+        /// Seed of drawn splits.
+        seed: u64 = 1;
+        /// Shares of cliques in train, val and test, where the source gives no splits. They add up to 1.
+        shares: [f64; 3] = [0.8, 0.1, 0.1];
+        /// csv: column of the version id; empty: numbered by row.
+        column_id: String = "id".into();
+        /// csv: column of the clique id.
+        column_clique: String = "clique".into();
+        /// csv: column of the audio path.
+        column_path: String = "path".into();
+        /// csv: column of the title; a column that the table lacks stays empty.
+        column_title: String = "title".into();
+        /// csv: column of the performer.
+        column_performer: String = "performer".into();
+        /// csv: column of the split (train, val, test, none).
+        column_split: String = "split".into();
+        /// csv: column of the source url.
+        column_url: String = "url".into();
     }
 }
 
 impl Check for IndexConfig {
     fn check(&self, found: &mut Found<'_>) {
-        found.not_empty("source", &self.source);
+        let known = SOURCES.join(", ");
+        found.require(
+            SOURCES.contains(&self.source.as_str()),
+            "source",
+            format!("is `{}`, but known are {known}", self.source),
+        );
         found.not_empty("output", &self.output);
+        let sum: f64 = self.shares.iter().sum();
+        found.require(
+            self.shares.iter().all(|share| (0.0..=1.0).contains(share)) && (sum - 1.0).abs() < 1e-6,
+            "shares",
+            format!("are {:?}, but must be three numbers from 0 to 1 that add up to 1", self.shares),
+        );
     }
 }

@@ -30,7 +30,7 @@ pub use download::DownloadConfig;
 pub use eval::EvalConfig;
 pub use features::FeaturesConfig;
 pub use index::IndexConfig;
-pub use model::ModelConfig;
+pub use model::{Bottleneck, ModelConfig};
 pub use section::{Key, Problems, Section};
 pub use synth::SynthConfig;
 pub use train::{

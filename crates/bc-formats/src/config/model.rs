@@ -1,17 +1,48 @@
 //! `[model]`: the network.
 
+use serde::{Deserialize, Serialize};
+
 use super::section::{Check, Found, section};
+use crate::run::Scale;
+
+/// The two known bottlenecks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bottleneck {
+    /// Convolutions with a bias and a ReLU after the third norm too (public re-implementation).
+    Orfium,
+    /// No bias, no extra ReLU.
+    Plain,
+}
 
 section! {
     /// The network: ResNet-IBN with GeM pooling and a BNNeck (Du et al. 2021, section 3).
     ModelConfig as "model" {
         /// Hop frames averaged into one column of the network's input; a multiple of [features] pool.
         pool: u32 = 20;
+        /// How the magnitudes of a clip are scaled: "none", "max" (divided by the maximum), "sqrt", "log".
+        scale: Scale = Scale::None;
+        /// "orfium" (convolutions with a bias, a ReLU after the third norm) or "plain".
+        variant: Bottleneck = Bottleneck::Orfium;
+        /// Channels of the stem, an even number; the last stage has 32 times as many.
+        width: u32 = 64;
+        /// Bottlenecks of the four stages.
+        blocks: [u32; 4] = [3, 4, 6, 3];
+        /// Size of a linear embedding behind the pooling; 0 has none.
+        projection: u32 = 0;
     }
 }
 
 impl Check for ModelConfig {
     fn check(&self, found: &mut Found<'_>) {
         found.within("pool", self.pool, 1..=1_000, "frames");
+        found.within("width", self.width, 2..=1_024, "channels");
+        found.require(self.width.is_multiple_of(2), "width", "must be even: IBN halves the channels");
+        found.require(
+            self.blocks.iter().all(|blocks| (1..=100).contains(blocks)),
+            "blocks",
+            "must be four numbers from 1 to 100",
+        );
+        found.within("projection", self.projection, 0..=65_536, "");
     }
 }

@@ -1,0 +1,43 @@
+//! The command line.
+
+use anyhow::Result;
+use bc_cli::ConfigArgs;
+
+use crate::build;
+
+/// Makes one index of a data set's lists and audio.
+#[derive(Debug, clap::Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Examples:
+  bc-download-index build --config configs/covers-mini.toml
+  bc-download-index build --set index.source=folder --set index.dataset_path=music --set index.output=data/music/index.parquet
+Without a command: build."
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Import the lists, look for the audio, write the index.
+    Build,
+    /// Print the resolved configuration with a comment a key.
+    Config,
+}
+
+/// Does what the arguments say.
+pub fn main(arguments: Arguments) -> Result<()> {
+    let Some(config) = arguments.config.load()? else { return Ok(()) };
+    match arguments.command.unwrap_or(Command::Build) {
+        Command::Build => build::run(&config.index),
+        Command::Config => {
+            print!("{}", config.to_commented_toml());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! SHS100K: `list` and `SHS100K-TRAIN`, `-VAL`, `-TEST`.
+//!
+//! A row of `list` is `set_id<TAB>ver_id<TAB>title<TAB>performer<TAB>url<TAB>status`, of a split file
+//! `set_id<TAB>ver_id`. Version ids are `set_id_ver_id`, as in the public code for this data set.
+//!
+//! The published files repeat eleven rows: set 5982 stands in the training and the validation list,
+//! set 8110 in the validation and the test list. A version is one row here, in the later list: what is
+//! measured on must not be trained on. The counts as given are told in a note.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use bc_formats::config::IndexConfig;
+use bc_formats::index::{Split, Version};
+
+use super::{Imported, Importer, read_text};
+
+pub(super) struct Shs100k;
+
+impl Importer for Shs100k {
+    fn import(&self, config: &IndexConfig) -> Result<Imported> {
+        let list = config.meta.join("list");
+        let mut versions = Vec::new();
+        let mut repeated = 0;
+        let mut notes = Vec::new();
+        let mut places: HashMap<(String, String), usize> = HashMap::new();
+        for (number, line) in numbered_lines(&read_text(&list)?) {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let [set, version, title, performer, url, ..] = fields[..] else {
+                bail!(
+                    "{}:{number}: {} fields, but a row has set_id, ver_id, title, performer, url, status (tabs between)",
+                    list.display(),
+                    fields.len()
+                );
+            };
+            match places.entry((set.to_owned(), version.to_owned())) {
+                Entry::Occupied(_) => {
+                    repeated += 1;
+                    continue;
+                }
+                Entry::Vacant(place) => {
+                    place.insert(versions.len());
+                }
+            }
+            let mut new = Version::new(format!("{set}_{version}"), set);
+            new.title = title.trim().to_owned();
+            new.performer = performer.trim().to_owned();
+            if url.contains("://") {
+                new.source_url = Some(url.to_owned());
+            } else if !url.trim().is_empty() {
+                // Sets that come with their audio name the file where others have a link.
+                new.audio_path = Some(url.trim().to_owned());
+            }
+            versions.push(new);
+        }
+        if versions.is_empty() {
+            bail!("{} is empty", list.display());
+        }
+        if repeated > 0 {
+            notes.push(format!("{}: {repeated} rows repeat an id; the first of each counts", list.display()));
+        }
+        for (name, split) in
+            [("SHS100K-TRAIN", Split::Train), ("SHS100K-VAL", Split::Val), ("SHS100K-TEST", Split::Test)]
+        {
+            notes.push(mark(&config.meta.join(name), split, &mut versions, &places)?);
+        }
+        Ok(Imported { versions, notes })
+    }
+}
+
+/// Puts the listed versions into `split`; says how many there are, and how many were in an earlier list.
+fn mark(
+    path: &Path,
+    split: Split,
+    versions: &mut [Version],
+    places: &HashMap<(String, String), usize>,
+) -> Result<String> {
+    let (mut listed, mut sets, mut moved) = (HashSet::new(), HashSet::new(), 0);
+    for (number, line) in numbered_lines(&read_text(path)?) {
+        let Some((set, version)) = line.split_once('\t') else {
+            bail!("{}:{number}: `{line}` is not set_id<TAB>ver_id", path.display());
+        };
+        let key = (set.trim().to_owned(), version.trim().to_owned());
+        let Some(&place) = places.get(&key) else {
+            bail!("{}:{number}: set {}, version {} is not in the list", path.display(), key.0, key.1);
+        };
+        if !listed.insert(place) {
+            bail!("{}:{number}: set {}, version {} stands there twice", path.display(), key.0, key.1);
+        }
+        sets.insert(key.0);
+        moved += usize::from(versions[place].split != Split::None);
+        versions[place].split = split;
+    }
+    let mut note = format!("{}: {} versions in {} cliques", path.display(), listed.len(), sets.len());
+    if moved > 0 {
+        note.push_str(&format!(", {moved} of them also in an earlier list and moved here"));
+    }
+    Ok(note)
+}
+
+/// Lines that hold something, numbered from 1.
+fn numbered_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.lines()
+        .enumerate()
+        .map(|(place, line)| (place + 1, line.trim_end_matches('\r')))
+        .filter(|(_, line)| !line.trim().is_empty())
+}

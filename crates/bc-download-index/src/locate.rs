@@ -1,0 +1,80 @@
+//! Looking for each version's audio file.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bc_formats::config::IndexConfig;
+use bc_formats::index::{Status, Version};
+
+/// Extensions of audio that later stages decode.
+pub const EXTENSIONS: [&str; 16] = [
+    "mp3", "m4a", "ogg", "flac", "wav", "opus", "webm", "aac", "mp4", "oga", "mkv", "mka", "aif", "aiff",
+    "caf", "weba",
+];
+
+/// Sets path, size and status of every version: the path the source names (kept in
+/// `audio_path`) below `dataset_path`, else `<dataset_path>/<id>.<extension>`.
+///
+/// # Errors
+/// `dataset_path` is no folder.
+pub fn locate(versions: &mut [Version], config: &IndexConfig) -> Result<()> {
+    if !config.dataset_path.is_dir() {
+        bail!(
+            "[index] dataset_path = \"{}\" is no folder; it is relative to the working directory",
+            config.dataset_path.display()
+        );
+    }
+    let by_stem = files_by_stem(config)?;
+    for version in versions {
+        let named = version.audio_path.take();
+        let found = named
+            .as_deref()
+            .map(|path| config.dataset_path.join(path))
+            .filter(|path| path.is_file())
+            .or_else(|| by_stem.get(version.version_id.as_str()).cloned());
+        match found {
+            Some(path) => {
+                version.bytes = Some(std::fs::metadata(&path).map(|file| file.len()).unwrap_or(0));
+                version.audio_path = Some(path.to_string_lossy().into_owned());
+                version.status = Status::Ok;
+                version.reason = None;
+            }
+            None => {
+                version.status = Status::Missing;
+                version.reason = Some(match named {
+                    Some(path) => format!("no file {path} below {}", config.dataset_path.display()),
+                    None => format!("no file {}.* in {}", version.version_id, config.dataset_path.display()),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The folder is listed once: asking the file system for each of 100,000 ids and 16 extensions is slow.
+fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, PathBuf>> {
+    let folder = &config.dataset_path;
+    let mut found: HashMap<String, PathBuf> = HashMap::new();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+        .with_context(|| format!("cannot list {}", folder.display()))?;
+    paths.sort();
+    for path in paths {
+        let (Some(stem), Some(extension)) =
+            (path.file_stem().and_then(|stem| stem.to_str()), extension(&path))
+        else {
+            continue;
+        };
+        let wanted = config.file_extension.trim_start_matches('.').to_lowercase();
+        if if wanted.is_empty() { EXTENSIONS.contains(&extension.as_str()) } else { extension == wanted } {
+            found.entry(stem.to_owned()).or_insert(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The extension in lower case.
+pub fn extension(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_str()?.to_lowercase())
+}

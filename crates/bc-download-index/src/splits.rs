@@ -1,0 +1,72 @@
+//! Splits by clique: drawn where the source has none, refused where a clique crosses them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::{Result, bail};
+use bc_formats::index::{Split, Version};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// Draws the split of every clique; depends on the clique ids, the seed and the shares alone.
+pub fn draw(versions: &mut [Version], seed: u64, shares: [f64; 3]) {
+    let cliques: BTreeSet<String> = versions.iter().map(|version| version.clique_id.clone()).collect();
+    let mut cliques: Vec<String> = cliques.into_iter().collect();
+    cliques.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    let count = cliques.len() as f64;
+    let (val, test) = ((count * shares[1]).round() as usize, (count * shares[2]).round() as usize);
+    let of_clique: HashMap<String, Split> = cliques
+        .into_iter()
+        .enumerate()
+        .map(|(place, clique)| {
+            let split = match place {
+                place if place < test => Split::Test,
+                place if place < test + val => Split::Val,
+                _ => Split::Train,
+            };
+            (clique, split)
+        })
+        .collect();
+    for version in versions {
+        version.split = of_clique[&version.clique_id];
+    }
+}
+
+/// Refuses a clique that stands in two splits: its versions would leak.
+pub fn refuse_crossing(versions: &[Version]) -> Result<()> {
+    let mut splits: HashMap<&str, Split> = HashMap::new();
+    for version in versions.iter().filter(|version| version.split != Split::None) {
+        let first = *splits.entry(&version.clique_id).or_insert(version.split);
+        if first != version.split {
+            bail!(
+                "clique {} stands in the splits {first} and {} (version {}); a clique must not cross splits, or \
+                 the figures are of songs that were trained on",
+                version.clique_id,
+                version.split,
+                version.version_id
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drawn_splits_keep_cliques_whole_and_the_shares() {
+        let mut versions: Vec<Version> =
+            (0..300).map(|n| Version::new(format!("v{n}"), format!("c{}", n / 3))).collect();
+        draw(&mut versions, 7, [0.8, 0.1, 0.1]);
+        refuse_crossing(&versions).unwrap();
+        let count = |split| versions.iter().filter(|version| version.split == split).count();
+        assert_eq!([count(Split::Train), count(Split::Val), count(Split::Test)], [240, 30, 30]);
+        let mut turned: Vec<Version> = versions.iter().rev().cloned().collect();
+        draw(&mut turned, 7, [0.8, 0.1, 0.1]);
+        turned.reverse();
+        assert_eq!(versions, turned);
+        versions[1].split = if versions[0].split == Split::Train { Split::Test } else { Split::Train };
+        assert!(refuse_crossing(&versions).unwrap_err().to_string().contains("clique c0"));
+    }
+}

@@ -1,0 +1,195 @@
+//! `build` on files of each source's real shape, and on broken ones.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bc_formats::index::{Index, Split, Status};
+
+struct Scratch {
+    folder: tempfile::TempDir,
+}
+
+impl Scratch {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let scratch = Self { folder: tempfile::tempdir().unwrap() };
+        for (name, text) in files {
+            let path = scratch.folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        scratch
+    }
+
+    /// Exit code and everything said.
+    fn build(&self, settings: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bc-download-index"));
+        command.arg("build").current_dir(self.folder.path());
+        for setting in settings.iter().chain(&["index.output=index.parquet"]) {
+            command.args(["--set", setting]);
+        }
+        let output = command.output().unwrap();
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code(), said)
+    }
+
+    fn index(&self) -> Index {
+        Index::read(&self.folder.path().join("index.parquet")).unwrap()
+    }
+
+    fn refused(&self, settings: &[&str]) -> String {
+        let (code, said) = self.build(settings);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(!self.folder.path().join("index.parquet").exists());
+        said
+    }
+}
+
+const SHS: [&str; 3] = ["index.source=shs100k", "index.meta=meta", "index.dataset_path=audio"];
+const LIST: &str = "1\t0\tSong\tAnn\thttps://example.org/a\tTrue\n\
+                    1\t1\tSong\tBen\tclips/b.mp3\tTrue\n\
+                    2\t0\t下雨了\tCho\thttps://example.org/c\tFalse\n";
+
+fn shs(list: &str, train: &str) -> Scratch {
+    Scratch::new(&[
+        ("meta/list", list),
+        ("meta/SHS100K-TRAIN", train),
+        ("meta/SHS100K-VAL", "2\t0\n"),
+        ("meta/SHS100K-TEST", ""),
+        ("audio/1_0.mp3", "x"),
+        ("audio/clips/b.mp3", "x"),
+    ])
+}
+
+#[test]
+fn shs100k_finds_audio_by_id_and_by_named_path_and_the_rest_is_missing() {
+    let scratch = shs(LIST, "1\t0\n1\t1\n");
+    let (code, said) = scratch.build(&SHS);
+    assert_eq!(code, Some(0), "{said}");
+    let versions = scratch.index().versions;
+    let rows: Vec<_> = versions.iter().map(|v| (v.version_id.as_str(), v.split, v.status)).collect();
+    assert_eq!(
+        rows,
+        [
+            ("1_0", Split::Train, Status::Ok),
+            ("1_1", Split::Train, Status::Ok),
+            ("2_0", Split::Val, Status::Missing)
+        ]
+    );
+    assert_eq!(versions[1].audio_path.as_deref(), Some("audio/clips/b.mp3"));
+    assert_eq!(versions[0].source_url.as_deref(), Some("https://example.org/a"));
+    assert_eq!(versions[2].title, "下雨了");
+    let (_, said) = scratch.build(&SHS);
+    assert!(said.contains("Nothing to do"), "{said}");
+}
+
+#[test]
+fn broken_shs100k_lists_are_refused_with_file_and_line() {
+    let said = shs("1\t0\tSong\n", "").refused(&SHS);
+    assert!(said.contains("meta/list:1: 3 fields"), "{said}");
+    let said = shs(LIST, "1\t0\n9\t9\n").refused(&SHS);
+    assert!(said.contains("SHS100K-TRAIN:2: set 9, version 9 is not in the list"), "{said}");
+    let said = shs(LIST, "1 0\n").refused(&SHS);
+    assert!(said.contains("SHS100K-TRAIN:1"), "{said}");
+    let said = shs("", "").refused(&SHS);
+    assert!(said.contains("list is empty"), "{said}");
+    let scratch = shs(LIST, "");
+    std::fs::write(
+        scratch.folder.path().join("meta/list"),
+        b"1\t0\tSong\tAnn\turl\tTrue\n1\t1\t\xff\tBen\turl\tTrue\n",
+    )
+    .unwrap();
+    let said = scratch.refused(&SHS);
+    assert!(said.contains("meta/list:2: not UTF-8"), "{said}");
+}
+
+#[test]
+fn a_clique_in_two_splits_is_refused() {
+    let said = shs(LIST, "1\t0\n2\t0\n").build(&SHS).1;
+    // 2/0 is in both lists: moved to the later one and told. Clique 1 stays whole.
+    assert!(said.contains("1 of them also in an earlier list"), "{said}");
+    let list = "1\t0\tSong\tAnn\turl\tTrue\n1\t1\tSong\tBen\turl\tTrue\n2\t0\tS\tC\turl\tTrue\n";
+    let scratch = shs(list, "1\t0\n");
+    std::fs::write(scratch.folder.path().join("meta/SHS100K-VAL"), "1\t1\n").unwrap();
+    let said = scratch.refused(&SHS);
+    assert!(said.contains("clique 1 stands in the splits train and val"), "{said}");
+}
+
+#[test]
+fn a_folder_a_clique_is_an_index_with_drawn_splits() {
+    let names: Vec<String> = (0..20).map(|n| format!("music/song {:02}/take {}.ogg", n / 2, n % 2)).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
+    let scratch = Scratch::new(&files);
+    let (code, said) = scratch.build(&["index.source=folder", "index.dataset_path=music"]);
+    assert_eq!(code, Some(0), "{said}");
+    let versions = scratch.index().versions;
+    assert_eq!(versions.len(), 20);
+    assert!(versions.iter().all(|version| version.usable()));
+    let count = |split| versions.iter().filter(|version| version.split == split).count();
+    assert_eq!([count(Split::Train), count(Split::Val), count(Split::Test)], [16, 2, 2]);
+    let said = Scratch::new(&[("music/readme.txt", "x")])
+        .refused(&["index.source=folder", "index.dataset_path=music"]);
+    assert!(said.contains("a folder a clique"), "{said}");
+}
+
+#[test]
+fn csv_columns_are_configurable_and_errors_name_the_line() {
+    let settings = |column: &'static str| {
+        [
+            "index.source=csv",
+            "index.meta=songs.csv",
+            "index.dataset_path=.",
+            "index.column_clique=work",
+            column,
+        ]
+    };
+    let table = "id,work,path,title,split\na,w1,a.wav,\"One, two\",train\nb,w1,b.wav,Two,train\n";
+    let scratch = Scratch::new(&[("songs.csv", table), ("a.wav", "x")]);
+    let (code, said) = scratch.build(&settings("index.column_id=id"));
+    assert_eq!(code, Some(0), "{said}");
+    let versions = scratch.index().versions;
+    assert_eq!((versions[0].title.as_str(), versions[0].status), ("One, two", Status::Ok));
+    assert_eq!((versions[1].status, versions[1].split), (Status::Missing, Split::Train));
+    let refused = |table: &str, column| Scratch::new(&[("songs.csv", table)]).refused(&settings(column));
+    let said = refused("id,path\na,b\n", "index.column_id=id");
+    assert!(said.contains("songs.csv:1: no column `work`"), "{said}");
+    let said = refused("id,work,path\na,w,p\nb,w\n", "index.column_id=id");
+    assert!(said.contains("songs.csv:3"), "{said}");
+    let said = refused("id,work,path\na,w,p\na,w,q\n", "index.column_id=id");
+    assert!(said.contains("`a` stands twice"), "{said}");
+    let said = refused("id,work,path,split\na,w,p,tain\n", "index.column_id=id");
+    assert!(said.contains("songs.csv:2") && said.contains("tain"), "{said}");
+}
+
+#[test]
+fn a_dataset_path_that_is_not_there_is_named() {
+    let said =
+        shs(LIST, "").refused(&["index.source=shs100k", "index.meta=meta", "index.dataset_path=nowhere"]);
+    assert!(said.contains("dataset_path = \"nowhere\""), "{said}");
+}
+
+#[test]
+fn the_real_shs100k_imports_with_its_official_counts() {
+    let shared = std::env::var_os("BYTECOVER_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let meta = shared.join("shs100k/meta");
+    let Ok(meta) = meta.canonicalize() else {
+        eprintln!("skipped: no SHS100K lists at {} (set BYTECOVER_SHARED)", meta.display());
+        return;
+    };
+    let scratch = Scratch::new(&[("audio/none", "")]);
+    let meta = format!("index.meta={}", meta.display());
+    let started = std::time::Instant::now();
+    let (code, said) = scratch.build(&["index.source=shs100k", &meta, "index.dataset_path=audio"]);
+    println!("imported in {:.2} s", started.elapsed().as_secs_f64());
+    assert_eq!(code, Some(0), "{said}");
+    for counts in
+        ["87091 versions in 5324 cliques", "10884 versions in 1842 cliques", "10547 versions in 1692 cliques"]
+    {
+        assert!(said.contains(counts), "{said}");
+    }
+    let versions = scratch.index().versions;
+    let count = |split| versions.iter().filter(|version| version.split == split).count();
+    // Eleven versions of sets 5982 and 8110 stand in two lists; the later list has them.
+    assert_eq!([count(Split::Train), count(Split::Val), count(Split::Test)], [87_085, 10_879, 10_547]);
+}
