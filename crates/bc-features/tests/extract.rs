@@ -61,7 +61,12 @@ impl Scratch {
 
     fn rows(&self, output: &str) -> Vec<FeatureRow> {
         let mut rows = Vec::new();
-        FeatureSet::open(&self.path(output)).unwrap().for_each(|row| Ok(rows.push(row))).unwrap();
+        let set = FeatureSet::open(&self.path(output)).unwrap();
+        set.for_each(|row| {
+            rows.push(row);
+            Ok(())
+        })
+        .unwrap();
         rows.sort_by(|a, b| a.version_id.cmp(&b.version_id));
         rows
     }
