@@ -1,1 +1,25 @@
-//! ByteCover's network and the operators it is made of.
+//! ByteCover's network: pooled CQT magnitudes go in, embeddings come out.
+//!
+//! In: batches of (bins x frames) of 32-bit magnitudes as [`Tensor`](candle_core::Tensor)s, and
+//! checkpoints ([`ByteCover::load`]: ours, or the public PyTorch re-implementation's).
+//! Out: f_t, f_c and logits ([`Outputs`]), gradients through candle's graph, steps of Adam
+//! ([`optim`]), and checkpoints that PyTorch loads ([`ByteCover::save`]).
+//!
+//! The stages `bc-train` and `bc-eval` share it, so that what is trained is what is
+//! evaluated. candle strings the operators together; [`ops`] holds those that it lacks or
+//! computes slowly. Source of the design: Du et al., "ByteCover: Cover Song Identification
+//! via Multi-Loss Training", ICASSP 2021, section 3.
+
+pub mod bench;
+mod layers;
+pub mod loss;
+mod network;
+pub mod ops;
+pub mod optim;
+mod settings;
+mod simd;
+mod weights;
+
+pub use network::{ByteCover, Mode, Outputs};
+pub use settings::NetworkSettings;
+pub use weights::Loaded;

@@ -271,7 +271,7 @@ impl Learner {
     /// Reads what [`Learner::save`] wrote.
     pub fn load(&mut self, folder: &Path) -> Result<()> {
         let failed = || format!("cannot resume from {}", folder.display());
-        self.network.load(&folder.join(checkpoint::NETWORK)).with_context(failed)?;
+        self.network.restore(&folder.join(checkpoint::NETWORK)).with_context(failed)?;
         if let Some(average) = &mut self.average {
             let path = folder.join(checkpoint::AVERAGE);
             let named = candle_core::safetensors::load(&path, &self.device).with_context(failed)?;

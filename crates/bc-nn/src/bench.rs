@@ -1,0 +1,109 @@
+//! The network alone on random input, for timing beside PyTorch.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{Device, Tensor};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use crate::loss::{cross_entropy_smoothed, triplet_margin};
+use crate::optim::{Adam, AdamSettings};
+use crate::{ByteCover, Mode, NetworkSettings};
+
+/// What is timed.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where.
+    pub device: Device,
+    /// Samples a batch.
+    pub batch: usize,
+    /// Columns of a sample (of 84 bins).
+    pub frames: usize,
+    /// Outputs of the classifier.
+    pub classes: usize,
+    /// Timed steps, after two untimed ones.
+    pub steps: usize,
+}
+
+/// Medians of the timed steps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Seconds of a training step: forward, cross entropy and triplet, backward, Adam.
+    pub train_s: f64,
+    /// Samples a second in training.
+    pub train_samples_per_s: f64,
+    /// Seconds of a forward pass without a graph.
+    pub infer_s: f64,
+    /// Samples a second in the forward pass.
+    pub infer_samples_per_s: f64,
+    /// Most memory that the process has held.
+    #[serde(rename = "peak_GiB")]
+    pub peak_gib: Option<f64>,
+}
+
+/// Times the network.
+///
+/// # Errors
+/// A batch too small for a triplet.
+pub fn run(settings: &Settings) -> Result<Report> {
+    let Settings { device, batch, frames, classes, steps } = settings;
+    let (batch, bins) = (*batch, 84);
+    ensure!(
+        batch >= 3 && *steps > 0,
+        "a triplet needs a batch of at least 3, and a median at least one step"
+    );
+    ensure!(*classes > batch / 2, "{classes} classes for the labels of {batch} samples");
+    let network = ByteCover::new(&NetworkSettings::resnet_ibn_50(bins, *classes), 0, device)?;
+    let adam = AdamSettings { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
+    let mut optimizer = Adam::new(network.parameters(), adam)?;
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let values: Vec<f32> = (0..batch * bins * frames).map(|_| rng.random()).collect();
+    let x = Tensor::from_vec(values, (batch, bins, *frames), device)?;
+    let labels: Vec<u32> = (0..batch as u32).map(|item| item / 2).collect();
+    let rolled = |by: usize| {
+        Tensor::new((0..batch).map(|i| ((i + batch - by) % batch) as u32).collect::<Vec<_>>(), device)
+    };
+    let (one, two) = (rolled(1)?, rolled(2)?);
+
+    let train_s = median(*steps, || {
+        let outputs = network.forward(&x, Mode::Train)?;
+        let (positives, negatives) = (outputs.f_t.index_select(&one, 0)?, outputs.f_t.index_select(&two, 0)?);
+        let triplet = triplet_margin(&outputs.f_t, &positives, &negatives, 0.3)?;
+        let loss = (cross_entropy_smoothed(&outputs.logits, &labels, 0.1)? + triplet)?;
+        let found = loss.backward()?;
+        let gradients: Vec<Option<Tensor>> =
+            network.parameters().iter().map(|(_, parameter)| found.get(parameter).cloned()).collect();
+        optimizer.step(&gradients, 1e-4)
+    })?;
+    let infer_s = median(*steps, || network.forward(&x, Mode::Eval).map(drop))?;
+    Ok(Report {
+        train_s,
+        train_samples_per_s: batch as f64 / train_s,
+        infer_s,
+        infer_samples_per_s: batch as f64 / infer_s,
+        peak_gib: peak_memory_gib(),
+    })
+}
+
+fn median(steps: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut times = Vec::with_capacity(steps);
+    for step in 0..steps + 2 {
+        let started = Instant::now();
+        work()?;
+        if step >= 2 {
+            times.push(started.elapsed().as_secs_f64());
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().context("no step was timed")
+}
+
+/// The most memory that this process has held so far, where the system tells.
+pub fn peak_memory_gib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib / f64::from(1 << 20))
+}

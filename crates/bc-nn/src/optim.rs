@@ -1,0 +1,296 @@
+//! Adam and AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019), equal to PyTorch's, with a
+//! state that can be saved.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, Var};
+use rayon::prelude::*;
+
+use crate::ops::values;
+use crate::simd::vectorized;
+
+/// Parameters that a thread updates at once.
+const BLOCK: usize = 1 << 14;
+
+/// Everything but the learning rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamSettings {
+    /// Decay of the two moments.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Decay of the weights themselves (AdamW) and not through the gradient (Adam).
+    pub decoupled: bool,
+}
+
+/// First and second moments of one parameter.
+struct Moments {
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+/// The optimiser with its moments.
+pub struct Adam {
+    parameters: Vec<(String, Var)>,
+    moments: Vec<Mutex<Moments>>,
+    settings: AdamSettings,
+    steps: u64,
+}
+
+impl Adam {
+    /// Without a step made.
+    ///
+    /// # Errors
+    /// None on the CPU.
+    pub fn new(parameters: Vec<(String, Var)>, settings: AdamSettings) -> Result<Self> {
+        let moments = parameters
+            .iter()
+            .map(|(_, parameter)| {
+                let count = parameter.elem_count();
+                Mutex::new(Moments { first: vec![0.0; count], second: vec![0.0; count] })
+            })
+            .collect();
+        Ok(Self { parameters, moments, settings, steps: 0 })
+    }
+
+    /// One step with the gradients of the parameters, in their order. A parameter without a
+    /// gradient stays as it is.
+    ///
+    /// # Errors
+    /// Gradients of other shapes.
+    pub fn step(&mut self, gradients: &[Option<Tensor>], rate: f64) -> Result<()> {
+        ensure!(gradients.len() == self.parameters.len(), "{} gradients", gradients.len());
+        self.steps += 1;
+        let AdamSettings { betas, epsilon, weight_decay, decoupled } = self.settings;
+        let corrections = betas.map(|beta| 1.0 - beta.powf(self.steps as f64));
+        let update = Update {
+            betas: betas.map(|beta| beta as f32),
+            step: (rate / corrections[0]) as f32,
+            root: (1.0 / corrections[1].sqrt()) as f32,
+            epsilon: epsilon as f32,
+            gradient_decay: if decoupled { 0.0 } else { weight_decay as f32 },
+            keep: if decoupled { (1.0 - rate * weight_decay) as f32 } else { 1.0 },
+        };
+        for (((name, parameter), moments), gradient) in
+            self.parameters.iter().zip(&self.moments).zip(gradients)
+        {
+            if let Some(gradient) = gradient {
+                parameter
+                    .inplace_op2(&gradient.contiguous()?, &Step { update, moments })
+                    .with_context(|| format!("cannot update {name}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes moments and the number of steps as safetensors.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut named = HashMap::new();
+        for ((name, _), moments) in self.parameters.iter().zip(&self.moments) {
+            let moments = moments.lock().unwrap_or_else(PoisonError::into_inner);
+            for (kind, values) in [("first", &moments.first), ("second", &moments.second)] {
+                named.insert(
+                    format!("{kind}.{name}"),
+                    Tensor::from_slice(values, values.len(), &Device::Cpu)?,
+                );
+            }
+        }
+        let metadata = HashMap::from([("steps".to_owned(), self.steps.to_string())]);
+        crate::weights::write(path, &named, metadata)
+    }
+
+    /// Reads what [`Adam::save`] wrote.
+    ///
+    /// # Errors
+    /// The state of another network's parameters.
+    pub fn load(&mut self, path: &Path) -> Result<()> {
+        let (named, metadata) = crate::weights::read(path)?;
+        self.steps = metadata
+            .get("steps")
+            .and_then(|steps| steps.parse().ok())
+            .with_context(|| format!("{} is not the state of an optimiser", path.display()))?;
+        ensure!(
+            named.len() == 2 * self.parameters.len(),
+            "{} holds the state of another network's optimiser",
+            path.display()
+        );
+        for ((name, _), moments) in self.parameters.iter().zip(&self.moments) {
+            let mut moments = moments.lock().unwrap_or_else(PoisonError::into_inner);
+            let Moments { first, second } = &mut *moments;
+            for (kind, values) in [("first", first), ("second", second)] {
+                let key = format!("{kind}.{name}");
+                match named.get(&key).map(|tensor| tensor.to_vec1::<f32>()) {
+                    Some(Ok(found)) if found.len() == values.len() => *values = found,
+                    _ => bail!("{}: {key} is missing or of another size", path.display()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of one step.
+#[derive(Debug, Clone, Copy)]
+struct Update {
+    betas: [f32; 2],
+    step: f32,
+    root: f32,
+    epsilon: f32,
+    gradient_decay: f32,
+    keep: f32,
+}
+
+vectorized! {
+    fn update_block(weights: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], update: Update) {
+        let Update { betas: [beta1, beta2], step, root, epsilon, gradient_decay, keep } = update;
+        for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
+            let g = g + gradient_decay * *w;
+            *m += (1.0 - beta1) * (g - *m);
+            *v = beta2 * *v + (1.0 - beta2) * g * g;
+            *w = *w * keep - step * *m / (v.sqrt() * root + epsilon);
+        }
+    }
+}
+
+struct Step<'a> {
+    update: Update,
+    moments: &'a Mutex<Moments>,
+}
+
+impl InplaceOp2 for Step<'_> {
+    fn name(&self) -> &'static str {
+        "adam"
+    }
+
+    fn cpu_fwd(
+        &self,
+        w: &mut CpuStorage,
+        lw: &Layout,
+        g: &CpuStorage,
+        lg: &Layout,
+    ) -> candle_core::Result<()> {
+        let gradient = values(g, lg)?;
+        let (CpuStorage::F32(weights), Some((from, to))) = (w, lw.contiguous_offsets()) else {
+            candle_core::bail!("a parameter is contiguous and of 32 bits")
+        };
+        let weights = &mut weights[from..to];
+        if weights.len() != gradient.len() {
+            candle_core::bail!("a gradient of {} values for {}", gradient.len(), weights.len());
+        }
+        let mut moments = self.moments.lock().unwrap_or_else(PoisonError::into_inner);
+        let Moments { first, second } = &mut *moments;
+        weights
+            .par_chunks_mut(BLOCK)
+            .zip(first.par_chunks_mut(BLOCK))
+            .zip(second.par_chunks_mut(BLOCK))
+            .zip(gradient.par_chunks(BLOCK))
+            .for_each(|(((w, m), v), g)| update_block(w, m, v, g, self.update));
+        Ok(())
+    }
+}
+
+/// Scales gradients so that their norm is at most `most` (0: no limit); returns the norm before.
+///
+/// # Errors
+/// Gradients that are not of 32 bits.
+pub fn clip(gradients: &mut [Option<Tensor>], most: f64) -> Result<f32> {
+    let mut total = 0f64;
+    for gradient in gradients.iter().flatten() {
+        let gradient = gradient.contiguous()?;
+        let (storage, layout) = gradient.storage_and_layout();
+        let candle_core::Storage::Cpu(storage) = &*storage else { bail!("gradients lie on the CPU") };
+        // Block sums are added in their order: the norm does not depend on the threads.
+        let sums: Vec<f64> = values(storage, layout)?.par_chunks(BLOCK).map(squares).collect();
+        total += sums.iter().sum::<f64>();
+    }
+    let norm = total.sqrt();
+    if most > 0.0 && norm > most && norm.is_finite() {
+        for gradient in gradients.iter_mut().flatten() {
+            // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
+            *gradient = (&*gradient * (most / (norm + 1e-6)))?;
+        }
+    }
+    Ok(norm as f32)
+}
+
+vectorized! {
+    fn squares(x: &[f32]) -> f64 {
+        let mut lanes = [0f64; 16];
+        let (parts, rest) = x.as_chunks::<16>();
+        for part in parts {
+            for (lane, x) in lanes.iter_mut().zip(part) {
+                *lane += f64::from(*x) * f64::from(*x);
+            }
+        }
+        lanes.iter().sum::<f64>() + rest.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where torch.optim.Adam and AdamW of PyTorch 2.11 end.
+    const TORCH_ADAM: [f32; 3] = [0.9768336, -1.994978, 2.980785];
+    const TORCH_ADAMW: [f32; 3] = [0.9768935, -1.991595, 2.987516];
+
+    fn settings(decoupled: bool) -> AdamSettings {
+        AdamSettings { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.1, decoupled }
+    }
+
+    fn adam(decoupled: bool) -> (Adam, Var) {
+        let var = Var::new(&[1f32, -2.0, 3.0], &Device::Cpu).unwrap();
+        (Adam::new(vec![("w".to_owned(), var.clone())], settings(decoupled)).unwrap(), var)
+    }
+
+    #[test]
+    fn steps_are_pytorchs() {
+        for (decoupled, expected) in [(false, TORCH_ADAM), (true, TORCH_ADAMW)] {
+            let (mut adam, var) = adam(decoupled);
+            for gradient in [[0.5f32, -1.0, 0.25], [0.1, 2.0, -0.5], [-0.3, 0.4, 0.0]] {
+                adam.step(&[Some(Tensor::new(&gradient, &Device::Cpu).unwrap())], 0.01).unwrap();
+            }
+            let found = var.to_vec1::<f32>().unwrap();
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 2e-6, "{found} against {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_saved_state_goes_on_as_if_nothing_had_happened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("optimizer.safetensors");
+        let gradient = [Some(Tensor::new(&[0.5f32, -1.0, 0.25], &Device::Cpu).unwrap())];
+        let (mut one, w) = adam(true);
+        one.step(&gradient, 0.01).unwrap();
+        one.save(&path).unwrap();
+        let (mut other, v) = adam(true);
+        v.set(&w).unwrap();
+        other.load(&path).unwrap();
+        for adam in [&mut one, &mut other] {
+            adam.step(&gradient, 0.01).unwrap();
+        }
+        assert_eq!(w.to_vec1::<f32>().unwrap(), v.to_vec1::<f32>().unwrap());
+    }
+
+    #[test]
+    fn clipping_leaves_small_gradients_alone() {
+        let gradients = || vec![Some(Tensor::new(&[3f32, 4.0], &Device::Cpu).unwrap()), None];
+        let mut clipped = gradients();
+        assert_eq!(clip(&mut clipped, 1.0).unwrap(), 5.0);
+        let found = clipped[0].as_ref().unwrap().to_vec1::<f32>().unwrap();
+        assert!((found[0] - 0.6).abs() < 1e-6 && (found[1] - 0.8).abs() < 1e-6);
+        let mut whole = gradients();
+        assert_eq!(clip(&mut whole, 0.0).unwrap(), 5.0);
+        assert_eq!(whole[0].as_ref().unwrap().to_vec1::<f32>().unwrap(), [3.0, 4.0]);
+    }
+}

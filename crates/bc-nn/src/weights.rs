@@ -1,0 +1,200 @@
+//! Weights on disk: safetensors and PyTorch's `.pt`, under the names of the public PyTorch
+//! re-implementation, so that networks travel both ways.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_formats::config::Bottleneck;
+use candle_core::pickle::PthTensors;
+use candle_core::{DType, Device, Tensor};
+
+use crate::network::ByteCover;
+use crate::settings::NetworkSettings;
+
+/// Rows of the input if a file says nothing: the paper's.
+const BINS: usize = 84;
+
+/// The key of the metadata that holds the settings as JSON.
+const SETTINGS: &str = "network";
+
+/// A network from a file.
+pub struct Loaded {
+    /// The network.
+    pub network: ByteCover,
+    /// The metadata of a safetensors file; empty for `.pt`.
+    pub metadata: HashMap<String, String>,
+}
+
+impl ByteCover {
+    /// Reads a network from `.safetensors`, `.pt` or `.pth`. Its variant and sizes are told
+    /// from the tensors: no configuration is needed.
+    ///
+    /// # Errors
+    /// A file that is no checkpoint, or one error with all tensors that are missing or of another shape.
+    pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
+        let (tensors, metadata) = state_dict(path)?;
+        let bins = metadata
+            .get(SETTINGS)
+            .and_then(|json| serde_json::from_str::<NetworkSettings>(json).ok())
+            .map_or(BINS, |settings| settings.bins);
+        let settings = told_from(&tensors, bins)
+            .with_context(|| format!("{} holds no ByteCover network", path.display()))?;
+        let network = Self::new(&settings, 0, device)?;
+        network.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))?;
+        Ok(Loaded { network, metadata })
+    }
+
+    /// Takes the weights of a file into this network.
+    ///
+    /// # Errors
+    /// As [`ByteCover::load`]; also weights of a network of other sizes.
+    pub fn restore(&mut self, path: &Path) -> Result<()> {
+        let (tensors, _) = state_dict(path)?;
+        self.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))
+    }
+
+    /// Writes all weights as safetensors that PyTorch takes with `load_state_dict`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self, path: &Path, mut metadata: HashMap<String, String>) -> Result<()> {
+        metadata.insert(SETTINGS.to_owned(), serde_json::to_string(self.settings())?);
+        let mut named = HashMap::new();
+        for (name, variable) in self.parameters().into_iter().chain(self.buffers()) {
+            if let Some(norm) = name.strip_suffix(".running_var") {
+                // PyTorch counts batches, and uses the count only without a momentum.
+                named.insert(format!("{norm}.num_batches_tracked"), Tensor::new(0i64, &Device::Cpu)?);
+            }
+            named.insert(name, variable.as_detached_tensor().to_device(&Device::Cpu)?);
+        }
+        write(path, &named, metadata)
+    }
+
+    fn assign(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let mut wrong = Vec::new();
+        let mut variables = BTreeMap::from_iter(self.parameters().into_iter().chain(self.buffers()));
+        for (name, variable) in &variables {
+            match tensors.get(name) {
+                None => wrong.push(format!("{name} is missing")),
+                Some(tensor) if tensor.dims() != variable.dims() => {
+                    wrong.push(format!(
+                        "{name} has the shape {:?} and not {:?}",
+                        tensor.dims(),
+                        variable.dims()
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        wrong.extend(
+            tensors
+                .keys()
+                .filter(|name| !variables.contains_key(*name))
+                .map(|name| format!("{name} is unknown")),
+        );
+        if !wrong.is_empty() {
+            bail!("{} tensors do not fit:\n  {}", wrong.len(), wrong.join("\n  "));
+        }
+        for (name, variable) in &mut variables {
+            variable.set(&tensors[name].to_dtype(DType::F32)?.to_device(variable.device())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The sizes that the tensors of a file have.
+fn told_from(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkSettings> {
+    let rows = |name: &str| -> Result<usize> {
+        let tensor = tensors.get(name).with_context(|| format!("the tensor {name} is missing"))?;
+        tensor.dims().first().copied().with_context(|| format!("the tensor {name} has no rows"))
+    };
+    let width = rows("conv1.weight")?;
+    ensure!(width >= 2 && width.is_multiple_of(2), "conv1.weight has {width} rows");
+    let blocks = [1, 2, 3, 4].map(|stage| {
+        (0..).take_while(|block| tensors.contains_key(&format!("layer{stage}.{block}.conv1.weight"))).count()
+    });
+    let biased = tensors.contains_key("layer1.0.conv1.bias");
+    Ok(NetworkSettings {
+        bins,
+        classes: rows("fc.weight")?,
+        variant: if biased { Bottleneck::Orfium } else { Bottleneck::Plain },
+        width,
+        blocks,
+        projection: if tensors.contains_key("projection.weight") { rows("projection.weight")? } else { 0 },
+    })
+}
+
+/// The tensors that a network has, by the names of a bare module.
+fn state_dict(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let (found, metadata) = match extension.as_str() {
+        "pt" | "pth" | "ckpt" | "bin" => (read_pytorch(path)?, HashMap::new()),
+        _ => read(path)?,
+    };
+    let named = found
+        .into_iter()
+        .map(|(name, tensor)| (name.strip_prefix("module.").unwrap_or(&name).to_owned(), tensor));
+    let kept = named.filter(|(name, _)| {
+        // Buffers of the public code's input stage, and counters.
+        !name.starts_with("cqt.")
+            && !name.starts_with("time_strech.")
+            && !name.ends_with("num_batches_tracked")
+    });
+    Ok((kept.collect(), metadata))
+}
+
+/// The flat state dict of a `.pt` file, or the one under a usual key.
+fn read_pytorch(path: &Path) -> Result<HashMap<String, Tensor>> {
+    for key in [None, Some("state_dict"), Some("model_state_dict"), Some("model")] {
+        // A key that is not there is an error of its own; the last word is said below.
+        let tensors = match (PthTensors::new(path, key), key) {
+            (Ok(tensors), _) => tensors,
+            (Err(error), None) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "{} cannot be read as a PyTorch checkpoint (torch.save of a state dict)",
+                        path.display()
+                    )
+                });
+            }
+            (Err(_), Some(_)) => continue,
+        };
+        let names: Vec<String> = tensors.tensor_infos().keys().cloned().collect();
+        if names.is_empty() {
+            continue;
+        }
+        let mut found = HashMap::new();
+        for name in names {
+            let tensor =
+                tensors.get(&name).with_context(|| format!("{}: the tensor {name}", path.display()))?;
+            found.extend(tensor.map(|tensor| (name, tensor)));
+        }
+        return Ok(found);
+    }
+    bail!(
+        "{} holds no state dict that could be found; save one with torch.save(model.state_dict(), ...)",
+        path.display()
+    )
+}
+
+/// Tensors and metadata of a safetensors file.
+pub(crate) fn read(path: &Path) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let unreadable = || format!("{} is no safetensors file, or a damaged one", path.display());
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).with_context(unreadable)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).with_context(unreadable)?;
+    Ok((tensors, metadata))
+}
+
+/// Writes a safetensors file, atomically.
+pub(crate) fn write(
+    path: &Path,
+    tensors: &HashMap<String, Tensor>,
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let sorted: BTreeMap<&String, &Tensor> = tensors.iter().collect();
+    let bytes = safetensors::serialize(sorted, Some(metadata))?;
+    bc_formats::atomic::write(path, &bytes)
+}

@@ -1,0 +1,111 @@
+//! Checkpoints travel both ways, and a wrong one is one clear error.
+
+use std::collections::HashMap;
+
+use bc_formats::config::{Bottleneck, ModelConfig};
+use bc_nn::{ByteCover, Mode, NetworkSettings};
+use candle_core::{DType, Device, Tensor};
+
+fn small(variant: Bottleneck, projection: u32) -> NetworkSettings {
+    let model = ModelConfig { variant, width: 4, blocks: [1, 2, 1, 1], projection, ..ModelConfig::default() };
+    NetworkSettings::from_config(&model, 12, 7)
+}
+
+fn input() -> Tensor {
+    let values: Vec<f32> = (0..2 * 12 * 40).map(|n| ((n * 37) % 101) as f32 / 101.0).collect();
+    Tensor::from_vec(values, (2, 12, 40), &Device::Cpu).unwrap()
+}
+
+fn logits(network: &ByteCover) -> Vec<Vec<f32>> {
+    network.forward(&input(), Mode::Eval).unwrap().logits.to_vec2().unwrap()
+}
+
+#[test]
+fn a_saved_network_comes_back_with_its_sizes_told_from_the_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    for (variant, projection) in [(Bottleneck::Orfium, 0), (Bottleneck::Plain, 10)] {
+        let network = ByteCover::new(&small(variant, projection), 1, &Device::Cpu).unwrap();
+        network.forward(&input(), Mode::Train).unwrap();
+        let path = folder.path().join("network.safetensors");
+        network.save(&path, HashMap::from([("note".to_owned(), "kept".to_owned())])).unwrap();
+        let loaded = ByteCover::load(&path, &Device::Cpu).unwrap();
+        assert_eq!(loaded.network.settings(), network.settings());
+        assert_eq!(loaded.metadata["note"], "kept");
+        assert_eq!(logits(&loaded.network), logits(&network));
+    }
+}
+
+#[test]
+fn half_precision_and_a_modules_prefix_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = ByteCover::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
+    let path = folder.path().join("other.safetensors");
+    let renamed: HashMap<String, Tensor> = network
+        .parameters()
+        .into_iter()
+        .chain(network.buffers())
+        .map(|(name, var)| (format!("module.{name}"), var.as_tensor().to_dtype(DType::BF16).unwrap()))
+        .chain([("cqt.lenghts".to_owned(), Tensor::zeros(84, DType::F32, &Device::Cpu).unwrap())])
+        .collect();
+    candle_core::safetensors::save(&renamed, &path).unwrap();
+    let mut other = ByteCover::new(&small(Bottleneck::Plain, 0), 2, &Device::Cpu).unwrap();
+    other.restore(&path).unwrap();
+    for (ours, theirs) in logits(&network).concat().iter().zip(logits(&other).concat()) {
+        assert!((ours - theirs).abs() < 0.05, "{ours} against {theirs}");
+    }
+}
+
+#[test]
+fn one_error_lists_every_tensor_that_does_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.safetensors");
+    let network = ByteCover::new(&small(Bottleneck::Orfium, 0), 1, &Device::Cpu).unwrap();
+    let mut tensors: HashMap<String, Tensor> = network
+        .parameters()
+        .into_iter()
+        .chain(network.buffers())
+        .map(|(n, v)| (n, v.as_detached_tensor()))
+        .collect();
+    tensors.remove("layer2.1.conv2.weight");
+    tensors.insert("bn_fc.bias".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
+    tensors.insert("head.weight".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    let error = format!("{:#}", ByteCover::load(&path, &Device::Cpu).err().unwrap());
+    for part in [
+        "network.safetensors",
+        "layer2.1.conv2.weight is missing",
+        "bn_fc.bias has the shape [3]",
+        "head.weight is unknown",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+#[test]
+fn files_that_are_no_checkpoints_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in [("a.safetensors", &b"hello"[..]), ("b.pt", b"hello"), ("c.safetensors", b"")] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let error = format!("{:#}", ByteCover::load(&path, &Device::Cpu).err().unwrap());
+        assert!(error.contains(name), "{error}");
+    }
+    let error = format!("{:#}", ByteCover::load(&folder.path().join("none.pt"), &Device::Cpu).err().unwrap());
+    assert!(error.contains("none.pt"), "{error}");
+}
+
+#[test]
+fn the_same_seed_draws_the_same_weights() {
+    let network = |seed| logits(&ByteCover::new(&small(Bottleneck::Plain, 0), seed, &Device::Cpu).unwrap());
+    assert_eq!(network(3), network(3));
+    assert_ne!(network(3), network(4));
+}
+
+#[test]
+fn an_input_of_other_bins_and_a_batch_of_one_in_training_are_refused() {
+    let network = ByteCover::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
+    let other = Tensor::zeros((2, 13, 40), DType::F32, &Device::Cpu).unwrap();
+    assert!(network.forward(&other, Mode::Eval).err().unwrap().to_string().contains("12 bins"));
+    let one = input().narrow(0, 0, 1).unwrap();
+    assert!(format!("{:#}", network.forward(&one, Mode::Train).err().unwrap()).contains("larger batches"));
+}
