@@ -43,12 +43,12 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         println!(
-            "training step {:.3} s ({:.2} samples/s), forward {:.3} s ({:.2} samples/s), peak memory {:.2} GiB",
+            "training step {:.3} s ({:.2} samples/s), forward {:.3} s ({:.2} samples/s), peak memory {}",
             report.train_s,
             report.train_samples_per_s,
             report.infer_s,
             report.infer_samples_per_s,
-            report.peak_gib
+            report.peak_gib.map_or_else(|| "unknown".to_owned(), |gib| format!("{gib:.2} GiB"))
         );
     }
     Ok(())
