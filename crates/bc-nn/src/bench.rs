@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::loss::{cross_entropy_smoothed, triplet_margin};
 use crate::optim::{Adam, AdamSettings};
-use crate::{ByteCover, Mode, NetworkSettings};
+use crate::{ByteCover, Mode, NetworkSettings, memory};
 
 /// What is timed.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
         train_samples_per_s: batch as f64 / train_s,
         infer_s,
         infer_samples_per_s: batch as f64 / infer_s,
-        peak_gib: peak_memory_gib(),
+        peak_gib: memory::peak_gib(),
     })
 }
 
@@ -98,12 +98,4 @@ fn median(steps: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
     }
     times.sort_by(f64::total_cmp);
     times.get(times.len() / 2).copied().context("no step was timed")
-}
-
-/// The most memory that this process has held so far, where the system tells.
-pub fn peak_memory_gib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kib / f64::from(1 << 20))
 }

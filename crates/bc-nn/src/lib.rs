@@ -13,6 +13,7 @@
 pub mod bench;
 mod layers;
 pub mod loss;
+pub mod memory;
 mod network;
 pub mod ops;
 pub mod optim;

@@ -81,7 +81,7 @@ pub fn print(config: &Config) -> Result<()> {
         items as f64 / mean,
         duration(batches * mean)
     );
-    match bc_nn::bench::peak_memory_gib() {
+    match bc_nn::memory::peak_gib() {
         Some(gib) => println!("memory    {gib:.2} GiB at most in these steps"),
         None => println!("memory    not measured on this system"),
     }

@@ -46,6 +46,7 @@ struct TrainArgs {
 }
 
 fn main() -> ExitCode {
+    bc_nn::memory::keep_freed();
     bc_cli::run(|| run(Cli::parse()))
 }
 
