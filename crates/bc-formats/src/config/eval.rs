@@ -1,14 +1,52 @@
 //! `[eval]`: embedding, metrics, report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::section::{Check, Found, section};
+use crate::index::Split;
+
+/// Which of the network's outputs is an embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layer {
+    /// Behind the BNNeck: what the paper retrieves with.
+    #[serde(rename = "f_c")]
+    Fc,
+    /// Before it.
+    #[serde(rename = "f_t")]
+    Ft,
+    /// The classifier's outputs.
+    #[serde(rename = "logits")]
+    Logits,
+}
 
 section! {
     /// Embedding, metrics and report.
     EvalConfig as "eval" {
         /// Folder the embeddings, metrics and report are written to.
         output: PathBuf = "runs/demo/eval".into();
+        /// The network, ours or the public PyTorch one's; "" is best.safetensors of [train] run.
+        checkpoint: PathBuf = PathBuf::new();
+        /// Splits that are embedded and measured: "train", "val", "test", "none"; [] is all of them.
+        splits: Vec<Split> = vec![Split::Val, Split::Test];
+        /// The network's output that is compared: "f_c", "f_t" or "logits".
+        layer: Layer = Layer::Fc;
+        /// The codebase whose rules the metrics follow; `bc-eval metrics --help` names them.
+        policy: String = "default".to_owned();
+        /// Seed of the bootstrap intervals.
+        seed: u64 = 0;
+    }
+}
+
+impl EvalConfig {
+    /// The checkpoint, with [train] run in mind.
+    pub fn checkpoint_of(&self, run: &Path) -> PathBuf {
+        if self.checkpoint.as_os_str().is_empty() {
+            run.join("best.safetensors")
+        } else {
+            self.checkpoint.clone()
+        }
     }
 }
 

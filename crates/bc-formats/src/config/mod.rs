@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use augment::{AugmentConfig, StretchScope};
 pub use download::DownloadConfig;
-pub use eval::EvalConfig;
+pub use eval::{EvalConfig, Layer};
 pub use features::FeaturesConfig;
 pub use index::IndexConfig;
 pub use model::{Bottleneck, ModelConfig};

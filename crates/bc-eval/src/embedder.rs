@@ -1,0 +1,102 @@
+//! A trained network, ready to embed whole tracks.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_formats::config::Layer;
+use bc_formats::features::CqtSettings;
+use bc_formats::fingerprint;
+use bc_formats::run::{INPUT_KEY, NetworkInput};
+use bc_nn::{ByteCover, Mode};
+use candle_core::{Device, Tensor};
+
+/// A network with what it says of its input.
+pub struct Embedder {
+    network: ByteCover,
+    /// How features become its input.
+    pub input: NetworkInput,
+    /// The file.
+    pub path: PathBuf,
+    /// Fingerprint of the file's bytes.
+    pub fingerprint: String,
+    layer: Layer,
+}
+
+impl Embedder {
+    /// Opens a checkpoint: one of ours, which says how its input was made, or a public PyTorch
+    /// one, which does not and gets `assumed`.
+    ///
+    /// # Errors
+    /// No such file, or no ByteCover network in it.
+    pub fn open(path: &Path, layer: Layer, assumed: &NetworkInput) -> Result<Self> {
+        if !path.exists() {
+            bail!(
+                "there is no checkpoint at {}; train one with `bc-train`, or correct [eval] checkpoint or [train] run",
+                path.display()
+            );
+        }
+        let loaded = ByteCover::load(path, &Device::Cpu)?;
+        let input = match loaded.metadata.get(INPUT_KEY) {
+            Some(value) => NetworkInput::from_key_value(value).with_context(|| path.display().to_string())?,
+            None => assumed.clone(),
+        };
+        let bins = loaded.network.settings().bins;
+        ensure!(
+            bins == input.cqt.bins as usize,
+            "{} is a network for {bins} bins, its input has {}; correct [features] bins",
+            path.display(),
+            input.cqt.bins
+        );
+        Ok(Self {
+            network: loaded.network,
+            input,
+            path: path.to_owned(),
+            fingerprint: fingerprint::of_file(path)?,
+            layer,
+        })
+    }
+
+    /// Length of an embedding.
+    pub fn dim(&self) -> usize {
+        let settings = self.network.settings();
+        if self.layer == Layer::Logits { settings.classes } else { settings.embedding() }
+    }
+
+    /// The network itself.
+    pub fn network(&self) -> &ByteCover {
+        &self.network
+    }
+
+    /// Refuses features of another CQT than the network was trained on.
+    ///
+    /// # Errors
+    /// Names both values of every setting that differs, and the remedy.
+    pub fn expect_features(&self, folder: &Path, settings: &CqtSettings) -> Result<()> {
+        let differences = self.input.cqt.differences(settings);
+        ensure!(
+            differences.is_empty(),
+            "the network in {} was trained on other features than those in {}: {}\n  \
+             (first the network's value); extract features with the network's settings, or take another checkpoint",
+            self.path.display(),
+            folder.display(),
+            differences.join("; ")
+        );
+        Ok(())
+    }
+
+    /// Embeds tracks of equal length: `inputs` are bins x columns each. An embedding does not
+    /// depend on its neighbours in the batch.
+    ///
+    /// # Errors
+    /// Inputs of another shape.
+    pub fn embed(&self, inputs: &[Vec<f32>], columns: usize) -> Result<Vec<Vec<f32>>> {
+        let shape = (inputs.len(), self.input.cqt.bins as usize, columns);
+        let x = Tensor::from_vec(inputs.concat(), shape, &Device::Cpu)?;
+        let chosen = match self.layer {
+            Layer::Fc => self.network.embed(&x)?.1,
+            Layer::Ft => self.network.embed(&x)?.0,
+            Layer::Logits => self.network.forward(&x, Mode::Eval)?.logits,
+        };
+        Ok(chosen.to_vec2()?)
+    }
+}

@@ -1,0 +1,286 @@
+//! What the page shows of a set of embeddings beyond the means.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result};
+use bc_formats::embeddings::{Embeddings, Label};
+use bc_formats::index::Split;
+use bc_retrieval::{Distance, Policy, QueryResult, nearest, rank_all};
+
+use super::tsne;
+
+/// Most versions whose pairs are all looked at and that are drawn on the map.
+const SAMPLE: usize = 1000;
+/// Bars of the histograms.
+const BARS: usize = 40;
+/// Queries listed as the hardest.
+const HARDEST: usize = 12;
+/// Wrong answers shown of each.
+const ABOVE: usize = 3;
+
+/// Distances of pairs, as shares a bar over cosine distances 0 to 2 (cut to what is there).
+#[derive(Debug, Default)]
+pub struct PairDistances {
+    /// Left edge of the first bar and right edge of the last.
+    pub range: (f32, f32),
+    /// Of two versions of one clique.
+    pub same: Vec<f64>,
+    /// Of two versions of different cliques.
+    pub other: Vec<f64>,
+}
+
+/// A query that was answered badly.
+#[derive(Debug)]
+pub struct HardQuery {
+    /// The query.
+    pub query: Label,
+    /// Its average precision.
+    pub average_precision: f64,
+    /// Rank of its first right answer.
+    pub first: u32,
+    /// The right answer of that rank.
+    pub right: Option<Label>,
+    /// The wrong answers ranked first, with their distances.
+    pub above: Vec<(Label, f32)>,
+}
+
+/// A version on the map.
+#[derive(Debug)]
+pub struct Point {
+    pub x: f32,
+    pub y: f32,
+    /// Place in the list of cliques: its colour.
+    pub clique: usize,
+    pub label: Label,
+}
+
+/// A mean over part of the queries.
+#[derive(Debug)]
+pub struct Part {
+    pub name: String,
+    pub queries: usize,
+    pub map: f64,
+}
+
+/// All of it, for one split.
+#[derive(Debug)]
+pub struct Analysis {
+    /// The split that was looked at: test if there is one.
+    pub split: Split,
+    pub versions: usize,
+    pub cliques: usize,
+    pub distances: PairDistances,
+    /// Recall and precision over all pairs, by threshold.
+    pub precision_recall: Vec<(f64, f64)>,
+    pub by_clique_size: Vec<Part>,
+    pub by_duration: Vec<Part>,
+    pub map: Vec<Point>,
+    pub hardest: Vec<HardQuery>,
+}
+
+impl Analysis {
+    /// Looks at the test split, or at the largest one if there is none.
+    pub fn of(embeddings: &Embeddings) -> Result<Self> {
+        let mut sizes: BTreeMap<Split, usize> = BTreeMap::new();
+        for label in &embeddings.labels {
+            *sizes.entry(label.split).or_default() += 1;
+        }
+        let largest = sizes.iter().max_by_key(|(_, size)| **size).map(|(split, _)| *split);
+        let split = if sizes.contains_key(&Split::Test) { Some(Split::Test) } else { largest };
+        let split = split.context("there are no embeddings to report on")?;
+        let chosen = Chosen::of(embeddings, split);
+        let vectors = bc_retrieval::Embeddings { vectors: &chosen.vectors, dim: embeddings.dim };
+        let results = rank_all(&vectors, &chosen.cliques, &Policy::default())?;
+        let sample = chosen.sample();
+        let pairs = Pairs::of(&chosen, &sample);
+        Ok(Self {
+            split,
+            versions: chosen.labels.len(),
+            cliques: chosen.cliques.iter().max().map_or(0, |most| *most as usize + 1),
+            precision_recall: pairs.precision_recall(),
+            distances: pairs.histograms(),
+            by_clique_size: by_clique_size(&chosen, &results),
+            by_duration: by_duration(&chosen, &results),
+            map: chosen.map(&sample),
+            hardest: hardest(&chosen, &results)?,
+        })
+    }
+}
+
+/// The versions of one split, vectors of length one.
+struct Chosen<'a> {
+    labels: Vec<&'a Label>,
+    cliques: Vec<u32>,
+    vectors: Vec<f32>,
+    dim: usize,
+}
+
+impl<'a> Chosen<'a> {
+    fn of(embeddings: &'a Embeddings, split: Split) -> Self {
+        let dim = embeddings.dim.max(1);
+        let mut chosen = Self { labels: Vec::new(), cliques: Vec::new(), vectors: Vec::new(), dim };
+        let mut numbers: HashMap<&str, u32> = HashMap::new();
+        for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim)) {
+            if label.split == split {
+                let next = numbers.len() as u32;
+                chosen.labels.push(label);
+                chosen.cliques.push(*numbers.entry(&label.clique_id).or_insert(next));
+                let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
+                chosen.vectors.extend(vector.iter().map(|v| v / norm));
+            }
+        }
+        chosen
+    }
+
+    fn vector(&self, row: usize) -> &[f32] {
+        &self.vectors[row * self.dim..(row + 1) * self.dim]
+    }
+
+    /// Rows of whole cliques, evenly spread, as many as fit.
+    fn sample(&self) -> Vec<usize> {
+        let cliques = self.cliques.iter().max().map_or(0, |most| *most as usize + 1);
+        let keep = (cliques * SAMPLE / self.labels.len().max(1)).clamp(1, cliques.max(1));
+        let kept = |clique: u32| (clique as usize * keep) % cliques < keep;
+        (0..self.labels.len()).filter(|row| kept(self.cliques[*row])).take(2 * SAMPLE).collect()
+    }
+
+    fn map(&self, sample: &[usize]) -> Vec<Point> {
+        let vectors: Vec<&[f32]> = sample.iter().map(|row| self.vector(*row)).collect();
+        let places = tsne::map(&vectors);
+        let points = sample.iter().zip(places).map(|(row, [x, y])| Point {
+            x,
+            y,
+            clique: self.cliques[*row] as usize,
+            label: self.labels[*row].clone(),
+        });
+        points.collect()
+    }
+}
+
+/// Distances of all pairs of a sample, ascending, and whether they are of one clique.
+struct Pairs(Vec<(f32, bool)>);
+
+impl Pairs {
+    fn of(chosen: &Chosen<'_>, sample: &[usize]) -> Self {
+        let mut pairs = Vec::with_capacity(sample.len() * sample.len() / 2);
+        for (place, &a) in sample.iter().enumerate() {
+            for &b in &sample[place + 1..] {
+                let product: f32 = chosen.vector(a).iter().zip(chosen.vector(b)).map(|(x, y)| x * y).sum();
+                pairs.push((1.0 - product, chosen.cliques[a] == chosen.cliques[b]));
+            }
+        }
+        pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Self(pairs)
+    }
+
+    fn histograms(&self) -> PairDistances {
+        let (Some(first), Some(last)) = (self.0.first(), self.0.last()) else {
+            return PairDistances::default();
+        };
+        let range = (first.0.min(0.0), last.0.max(first.0 + 1e-3));
+        let share = |wanted: bool| {
+            let mut bars = vec![0f64; BARS];
+            let mut count = 0;
+            for (distance, same) in &self.0 {
+                if *same == wanted {
+                    let place = (distance - range.0) / (range.1 - range.0) * BARS as f32;
+                    bars[(place as usize).min(BARS - 1)] += 1.0;
+                    count += 1;
+                }
+            }
+            bars.iter().map(|bar| bar / f64::from(count.max(1))).collect()
+        };
+        PairDistances { range, same: share(true), other: share(false) }
+    }
+
+    fn precision_recall(&self) -> Vec<(f64, f64)> {
+        let total = self.0.iter().filter(|pair| pair.1).count();
+        let mut points = Vec::new();
+        let mut right = 0usize;
+        for (place, (_, same)) in self.0.iter().enumerate() {
+            right += usize::from(*same);
+            if *same && (points.len() < 200 || right.is_multiple_of((total / 200).max(1))) {
+                points.push((right as f64 / total as f64, right as f64 / (place + 1) as f64));
+            }
+        }
+        points
+    }
+}
+
+fn part(name: String, results: &[&QueryResult]) -> Option<Part> {
+    let sum: f64 = results.iter().map(|result| result.average_precision()).sum();
+    let queries = results.len();
+    (queries > 0).then(|| Part { name, queries, map: sum / queries as f64 })
+}
+
+fn by_clique_size(chosen: &Chosen<'_>, results: &[QueryResult]) -> Vec<Part> {
+    let mut sizes: HashMap<u32, usize> = HashMap::new();
+    for clique in &chosen.cliques {
+        *sizes.entry(*clique).or_default() += 1;
+    }
+    let bounds = [(2, 2), (3, 3), (4, 5), (6, 9), (10, 19), (20, usize::MAX)];
+    let parts = bounds.into_iter().filter_map(|(low, high)| {
+        let inside: Vec<&QueryResult> = measured(results)
+            .filter(|result| (low..=high).contains(&sizes[&chosen.cliques[result.query]]))
+            .collect();
+        let name = match (low, high) {
+            (low, usize::MAX) => format!("{low} and more"),
+            (low, high) if low == high => low.to_string(),
+            (low, high) => format!("{low} to {high}"),
+        };
+        part(name, &inside)
+    });
+    parts.collect()
+}
+
+fn by_duration(chosen: &Chosen<'_>, results: &[QueryResult]) -> Vec<Part> {
+    let bounds = [
+        (0.0, 30.0),
+        (30.0, 60.0),
+        (60.0, 120.0),
+        (120.0, 180.0),
+        (180.0, 240.0),
+        (240.0, 360.0),
+        (360.0, f32::INFINITY),
+    ];
+    let parts = bounds.into_iter().filter_map(|(low, high): (f32, f32)| {
+        let inside: Vec<&QueryResult> = measured(results)
+            .filter(|result| {
+                let duration = chosen.labels[result.query].duration_s;
+                duration >= low && duration < high
+            })
+            .collect();
+        let name = if high.is_finite() { format!("{low} to {high} s") } else { format!("over {low} s") };
+        part(name, &inside)
+    });
+    parts.collect()
+}
+
+fn measured(results: &[QueryResult]) -> impl Iterator<Item = &QueryResult> {
+    results.iter().filter(|result| !result.ranks.is_empty())
+}
+
+fn hardest(chosen: &Chosen<'_>, results: &[QueryResult]) -> Result<Vec<HardQuery>> {
+    let mut worst: Vec<&QueryResult> = measured(results).filter(|result| result.ranks[0] > 1).collect();
+    worst.sort_by(|a, b| a.average_precision().total_cmp(&b.average_precision()).then(a.query.cmp(&b.query)));
+    let all = bc_retrieval::Embeddings { vectors: &chosen.vectors, dim: chosen.dim };
+    let mut hardest = Vec::new();
+    for result in worst.into_iter().take(HARDEST) {
+        let query = bc_retrieval::Embeddings { vectors: chosen.vector(result.query), dim: chosen.dim };
+        let found = nearest(&query, &all, Distance::Cosine, result.ranks[0] as usize + 1)?;
+        let found: Vec<_> = found.into_iter().flatten().filter(|other| other.row != result.query).collect();
+        let is_right = |row: usize| chosen.cliques[row] == chosen.cliques[result.query];
+        let wrong = found.iter().filter(|other| !is_right(other.row)).take(ABOVE);
+        hardest.push(HardQuery {
+            query: chosen.labels[result.query].clone(),
+            average_precision: result.average_precision(),
+            first: result.ranks[0],
+            right: found
+                .iter()
+                .find(|other| is_right(other.row))
+                .map(|other| chosen.labels[other.row].clone()),
+            above: wrong.map(|other| (chosen.labels[other.row].clone(), other.distance)).collect(),
+        });
+    }
+    Ok(hardest)
+}

@@ -1,0 +1,210 @@
+//! Small charts as inline SVG. Colours are CSS variables, so that they follow the theme.
+
+use std::fmt::Write;
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 300.0;
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 12.0;
+const BOTTOM: f64 = 44.0;
+
+/// A named series of points.
+pub struct Series<'a> {
+    pub name: &'a str,
+    pub points: &'a [(f64, f64)],
+}
+
+/// What stands on the axes.
+pub struct Axes<'a> {
+    pub title: &'a str,
+    pub x: &'a str,
+    pub y: &'a str,
+}
+
+/// Text that may stand in HTML.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// The colour of a series.
+fn colour(number: usize) -> String {
+    format!("var(--series-{})", number % 4 + 1)
+}
+
+struct Frame {
+    x: (f64, f64),
+    y: (f64, f64),
+}
+
+impl Frame {
+    fn at(&self, x: f64, y: f64) -> (f64, f64) {
+        let share = |value: f64, (low, high): (f64, f64)| (value - low) / (high - low).max(1e-12);
+        (
+            LEFT + share(x, self.x) * (WIDTH - LEFT - RIGHT),
+            HEIGHT - BOTTOM - share(y, self.y) * (HEIGHT - TOP - BOTTOM),
+        )
+    }
+
+    fn svg(&self, axes: &Axes<'_>, names: &[&str], inside: &str) -> String {
+        let mut svg = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\"><title>{}</title>",
+            escaped(axes.title),
+            escaped(axes.title)
+        );
+        for tick in ticks(self.y) {
+            let (_, y) = self.at(self.x.0, tick);
+            let _ = write!(
+                svg,
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
+                 <text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                WIDTH - RIGHT,
+                LEFT - 6.0,
+                y + 4.0,
+                number(tick)
+            );
+        }
+        for tick in ticks(self.x) {
+            let (x, _) = self.at(tick, self.y.0);
+            let _ = write!(
+                svg,
+                "<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                HEIGHT - BOTTOM + 16.0,
+                number(tick)
+            );
+        }
+        svg.push_str(inside);
+        let _ = write!(
+            svg,
+            "<text class=\"label\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+             <text class=\"label\" x=\"14\" y=\"{:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 14 {:.1})\">{}</text></svg>",
+            f64::midpoint(LEFT, WIDTH - RIGHT),
+            HEIGHT - 8.0,
+            escaped(axes.x),
+            f64::midpoint(TOP, HEIGHT - BOTTOM),
+            f64::midpoint(TOP, HEIGHT - BOTTOM),
+            escaped(axes.y)
+        );
+        figure(&svg, names)
+    }
+}
+
+fn figure(svg: &str, names: &[&str]) -> String {
+    let mut key = String::new();
+    if names.len() > 1 {
+        key.push_str("<p class=\"key\">");
+        for (place, name) in names.iter().enumerate() {
+            let _ = write!(key, "<span style=\"--c:{}\">{}</span> ", colour(place), escaped(name));
+        }
+        key.push_str("</p>");
+    }
+    format!("<figure>{key}{svg}</figure>")
+}
+
+/// Round numbers inside a range.
+fn ticks((low, high): (f64, f64)) -> Vec<f64> {
+    let span = (high - low).max(1e-12);
+    let power = 10f64.powf((span / 4.0).log10().floor());
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().map(|f| f * power).find(|step| span / step <= 5.0).unwrap_or(power);
+    let first = (low / step).ceil() as i64;
+    (first..).map(|place| place as f64 * step).take_while(|tick| *tick <= high + step * 1e-6).collect()
+}
+
+fn number(value: f64) -> String {
+    match value.abs() {
+        v if v >= 10_000.0 => format!("{:.0} k", value / 1_000.0),
+        v if v >= 10.0 || value.fract() == 0.0 => format!("{value:.0}"),
+        v if v >= 0.1 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn range(values: impl Iterator<Item = f64>, with: Option<f64>) -> (f64, f64) {
+    let (low, high) = values
+        .chain(with)
+        .filter(|value| value.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    if low > high { (0.0, 1.0) } else { (low, if high > low { high } else { low + 1.0 }) }
+}
+
+/// Lines; the y axis begins at zero, and ends at one where `to_one`.
+pub fn lines(axes: &Axes<'_>, series: &[Series<'_>], to_one: bool) -> String {
+    let all = || series.iter().flat_map(|series| series.points.iter().copied());
+    let y = range(all().map(|p| p.1), Some(0.0));
+    let frame = Frame { x: range(all().map(|p| p.0), None), y: if to_one { (0.0, 1.0) } else { y } };
+    let mut inside = String::new();
+    for (place, series) in series.iter().enumerate() {
+        let points: Vec<String> = series
+            .points
+            .iter()
+            .filter(|p| p.1.is_finite())
+            .map(|p| {
+                let (x, y) = frame.at(p.0, p.1);
+                format!("{x:.1},{y:.1}")
+            })
+            .collect();
+        let _ = write!(
+            inside,
+            "<polyline class=\"line\" stroke=\"{}\" points=\"{}\"/>",
+            colour(place),
+            points.join(" ")
+        );
+    }
+    frame.svg(axes, &series.iter().map(|series| series.name).collect::<Vec<_>>(), &inside)
+}
+
+/// Overlaid histograms: each series holds a share a bar, over `x`.
+pub fn histograms(axes: &Axes<'_>, x: (f64, f64), series: &[(&str, &[f64])]) -> String {
+    let frame = Frame { x, y: range(series.iter().flat_map(|(_, bars)| bars.iter().copied()), Some(0.0)) };
+    let mut inside = String::new();
+    for (place, (_, bars)) in series.iter().enumerate() {
+        let step = (x.1 - x.0) / bars.len().max(1) as f64;
+        for (bar, share) in bars.iter().enumerate().filter(|(_, share)| **share > 0.0) {
+            let (left, top) = frame.at(x.0 + bar as f64 * step, *share);
+            let (right, bottom) = frame.at(x.0 + (bar + 1) as f64 * step, 0.0);
+            let _ = write!(
+                inside,
+                "<rect class=\"bar\" fill=\"{}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
+                colour(place),
+                right - left - 0.5,
+                bottom - top
+            );
+        }
+    }
+    frame.svg(axes, &series.iter().map(|(name, _)| *name).collect::<Vec<_>>(), &inside)
+}
+
+/// A place on a map.
+pub struct Dot {
+    pub x: f64,
+    pub y: f64,
+    /// Decides the colour.
+    pub group: usize,
+    /// Shown on hovering.
+    pub title: String,
+}
+
+/// A map without axes; every group has its colour.
+pub fn scatter(title: &str, dots: &[Dot]) -> String {
+    const SIDE: f64 = 640.0;
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {SIDE} {SIDE}\" role=\"img\" aria-label=\"{0}\"><title>{0}</title>",
+        escaped(title)
+    );
+    let place = |value: f64| SIDE / 2.0 + value * (SIDE / 2.0 - 12.0);
+    for dot in dots {
+        // The golden angle keeps neighbouring numbers apart.
+        let hue = (dot.group as f64 * 137.508) % 360.0;
+        let light = [48, 60, 38][dot.group % 3];
+        let _ = write!(
+            svg,
+            "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"5\" fill=\"hsl({hue:.0} 65% {light}%)\"><title>{}</title></circle>",
+            place(dot.x),
+            place(dot.y),
+            escaped(&dot.title)
+        );
+    }
+    svg.push_str("</svg>");
+    figure(&svg, &[])
+}

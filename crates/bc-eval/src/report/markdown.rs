@@ -1,0 +1,50 @@
+//! The figures as Markdown, for a terminal or a repository.
+
+use std::fmt::Write;
+
+use super::Run;
+use super::page::{FIGURES, figure_of};
+
+pub fn text(runs: &[Run]) -> String {
+    let mut text = String::from("# bytecover: evaluation\n");
+    for run in runs {
+        let _ = write!(
+            text,
+            "\n## {}\n\n{}\n\n| split | queries |",
+            run.name,
+            run.figures["rules"].as_str().unwrap_or_default()
+        );
+        for (name, _) in FIGURES {
+            let _ = write!(text, " {name} |");
+        }
+        text.push_str(" random mAP |\n|---|---|");
+        text.push_str(&"---|".repeat(FIGURES.len() + 1));
+        text.push('\n');
+        for (split, figures) in run.figures["splits"].as_object().into_iter().flatten() {
+            let _ = write!(text, "| {split} | {} |", figures["queries"]);
+            for (name, digits) in FIGURES {
+                let _ = write!(text, " {} |", figure_of(figures, name, digits));
+            }
+            let _ = writeln!(text, " {:.4} |", figures["chance"]["mAP"].as_f64().unwrap_or(f64::NAN));
+        }
+        if !run.analysis.hardest.is_empty() {
+            let _ = writeln!(text, "\nHardest queries of the split `{}`:\n", run.analysis.split);
+            for hard in &run.analysis.hardest {
+                let above: Vec<String> =
+                    hard.above.iter().map(|(label, _)| super::page::titled(label)).collect();
+                let _ = writeln!(
+                    text,
+                    "- {}: first right answer at rank {}, behind {}",
+                    super::page::titled(&hard.query),
+                    hard.first,
+                    above.join("; ")
+                );
+            }
+        }
+        let _ = writeln!(text, "\nEmbeddings {}, made from:\n", run.embeddings.provenance.fingerprint);
+        for (name, fingerprint) in &run.embeddings.provenance.inputs {
+            let _ = writeln!(text, "- {name} {fingerprint}");
+        }
+    }
+    text
+}

@@ -1,0 +1,78 @@
+//! A self-contained page about one run, or several side by side: no network, inline SVG.
+//!
+//! In: folders with `embeddings.parquet` and `metrics.json`, and the run's `metrics.jsonl` where
+//! there is one. Out: `report.html` and `report.md`.
+
+mod analysis;
+mod chart;
+mod curves;
+mod markdown;
+mod page;
+mod tsne;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bc_formats::embeddings::Embeddings;
+use serde_json::Value;
+
+use analysis::Analysis;
+use curves::Curves;
+
+/// A run to report on.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Folder with `embeddings.parquet` and `metrics.json`.
+    pub eval: PathBuf,
+    /// Folder of the training run, if known.
+    pub run: Option<PathBuf>,
+}
+
+impl Source {
+    /// The run of an evaluation is the folder around it, if it has a `metrics.jsonl`.
+    pub fn of(eval: PathBuf) -> Self {
+        let run = eval.parent().map(Path::to_path_buf).filter(|run| run.join("metrics.jsonl").exists());
+        Self { eval, run }
+    }
+}
+
+/// All that the page shows of a run.
+struct Run {
+    name: String,
+    /// `metrics.json`.
+    figures: Value,
+    analysis: Analysis,
+    curves: Option<Curves>,
+    embeddings: Embeddings,
+    /// The resolved configuration, where the run's folder holds it.
+    config: Option<String>,
+}
+
+impl Run {
+    fn load(source: &Source) -> Result<Self> {
+        let path = source.eval.join("metrics.json");
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!("cannot read {}; make it with `bc-eval run` or `bc-eval metrics --json`", path.display())
+        })?;
+        let figures =
+            serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+        let embeddings = Embeddings::read(&source.eval.join("embeddings.parquet"))?;
+        let curves = source.run.as_deref().and_then(Curves::read);
+        let config =
+            source.run.as_ref().and_then(|run| std::fs::read_to_string(run.join("config.toml")).ok());
+        let named = source.run.as_deref().unwrap_or(&source.eval);
+        let name = named.file_name().unwrap_or(named.as_os_str()).to_string_lossy().into_owned();
+        let analysis = Analysis::of(&embeddings).with_context(|| source.eval.display().to_string())?;
+        Ok(Self { name, figures, analysis, curves, embeddings, config })
+    }
+}
+
+/// Writes `report.html` and `report.md` into `folder`.
+///
+/// # Errors
+/// Files that are missing, unreadable or cannot be written; embeddings that cannot be measured.
+pub fn write(sources: &[Source], folder: &Path) -> Result<()> {
+    let runs: Vec<Run> = sources.iter().map(Run::load).collect::<Result<_>>()?;
+    bc_formats::atomic::write(&folder.join("report.html"), page::html(&runs))?;
+    bc_formats::atomic::write(&folder.join("report.md"), markdown::text(&runs))
+}

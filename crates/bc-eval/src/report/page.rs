@@ -1,0 +1,297 @@
+//! The page.
+
+use std::fmt::Write;
+
+use bc_formats::embeddings::Label;
+use serde_json::Value;
+
+use super::Run;
+use super::analysis::{HardQuery, Part};
+use super::chart::{self, Axes, Dot, Series, escaped};
+
+/// The figures of a split that are shown, with their digits.
+pub const FIGURES: [(&str, usize); 7] =
+    [("mAP", 4), ("MR1", 2), ("MRR", 4), ("hit@1", 4), ("hit@10", 4), ("P@10", 4), ("NAR", 2)];
+
+/// One figure of `metrics.json`.
+pub fn figure_of(figures: &Value, name: &str, digits: usize) -> String {
+    figures[name].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// Title and performer, or the id where there is no title.
+pub fn titled(label: &Label) -> String {
+    match (label.title.is_empty(), label.performer.is_empty()) {
+        (true, _) => label.version_id.clone(),
+        (false, true) => format!("{} ({})", label.title, label.version_id),
+        (false, false) => format!("{} – {}", label.title, label.performer),
+    }
+}
+
+pub fn html(runs: &[Run]) -> String {
+    let title = format!(
+        "bytecover: {}",
+        runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(" beside ")
+    );
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{0}</title><style>\n{1}</style></head>\n<body><main><h1>{0}</h1>\n",
+        escaped(&title),
+        include_str!("page.css")
+    );
+    for run in runs {
+        cards(&mut page, run, runs.len() > 1);
+    }
+    figures(&mut page, runs);
+    page.push_str("<div class=\"charts\">\n");
+    curves(&mut page, runs);
+    precision_recall(&mut page, runs);
+    for run in runs {
+        let suffix = if runs.len() > 1 { format!(": {}", run.name) } else { String::new() };
+        distances(&mut page, run, &suffix);
+        parts(
+            &mut page,
+            &format!("mAP by clique size{suffix}"),
+            "versions a clique",
+            &run.analysis.by_clique_size,
+        );
+        parts(
+            &mut page,
+            &format!("mAP by duration{suffix}"),
+            "duration of the query",
+            &run.analysis.by_duration,
+        );
+        map(&mut page, run, &suffix);
+    }
+    page.push_str("</div>\n");
+    for run in runs {
+        let suffix = if runs.len() > 1 { format!(": {}", run.name) } else { String::new() };
+        hardest(&mut page, &run.analysis.hardest, &suffix);
+        provenance(&mut page, run, &suffix);
+    }
+    page.push_str("</main></body></html>\n");
+    page
+}
+
+fn heading(page: &mut String, id: &str, title: &str, note: &str) {
+    let _ = write!(page, "<section id=\"{id}\"><h2>{}</h2>", escaped(title));
+    if !note.is_empty() {
+        let _ = write!(page, "<p class=\"note\">{}</p>", escaped(note));
+    }
+}
+
+fn cards(page: &mut String, run: &Run, named: bool) {
+    let analysis = &run.analysis;
+    let figures = &run.figures["splits"][analysis.split.as_str()];
+    let name = if named { format!("{}, ", run.name) } else { String::new() };
+    heading(
+        page,
+        "summary",
+        &format!("{name}split “{}”", analysis.split),
+        &format!(
+            "{} versions in {} cliques, each a query against all others",
+            analysis.versions, analysis.cliques
+        ),
+    );
+    page.push_str("<div class=\"cards\">");
+    for (name, digits) in &FIGURES[..5] {
+        let interval = figures["intervals"][*name].as_object();
+        let interval = interval.map_or(String::new(), |interval| {
+            let at = |key: &str| interval.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+            format!("{:.digits$} to {:.digits$}", at("low"), at("high"))
+        });
+        let chance = figures["chance"][*name]
+            .as_f64()
+            .map_or(String::new(), |chance| format!("; random {chance:.digits$}"));
+        let _ = write!(
+            page,
+            "<div class=\"card\">{name}<b>{}</b><span>{interval}{chance}</span></div>",
+            figure_of(figures, name, *digits)
+        );
+    }
+    page.push_str("</div></section>\n");
+}
+
+fn figures(page: &mut String, runs: &[Run]) {
+    let rules = runs.first().and_then(|run| run.figures["rules"].as_str()).unwrap_or_default();
+    heading(page, "figures", "All figures", &format!("With 95 % bootstrap intervals over queries. {rules}"));
+    page.push_str("<div class=\"wide\"><table><tr><th>run</th><th>split</th><th class=\"n\">queries</th>");
+    for (name, _) in FIGURES {
+        let _ = write!(page, "<th class=\"n\">{name}</th>");
+    }
+    page.push_str("<th class=\"n\">random mAP</th></tr>\n");
+    for run in runs {
+        for (split, figures) in run.figures["splits"].as_object().into_iter().flatten() {
+            let _ = write!(
+                page,
+                "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td>",
+                escaped(&run.name),
+                escaped(split),
+                figures["queries"]
+            );
+            for (name, digits) in FIGURES {
+                let interval = &figures["intervals"][name];
+                let _ = write!(page, "<td class=\"n\">{}", figure_of(figures, name, digits));
+                if let (Some(low), Some(high)) = (interval["low"].as_f64(), interval["high"].as_f64()) {
+                    let _ = write!(page, "<br><small>{low:.digits$}–{high:.digits$}</small>");
+                }
+                page.push_str("</td>");
+            }
+            let chance = figures["chance"]["mAP"].as_f64().unwrap_or(f64::NAN);
+            let _ = writeln!(page, "<td class=\"n\">{chance:.4}</td></tr>");
+        }
+    }
+    page.push_str("</table></div></section>\n");
+}
+
+fn curves(page: &mut String, runs: &[Run]) {
+    let found: Vec<_> =
+        runs.iter().filter_map(|run| Some((run.name.as_str(), run.curves.as_ref()?))).collect();
+    if found.is_empty() {
+        return;
+    }
+    let loss: Vec<Series<'_>> =
+        found.iter().map(|(name, curves)| Series { name, points: &curves.loss }).collect();
+    heading(page, "loss", "Training loss", "");
+    page.push_str(&chart::lines(&Axes { title: "Training loss", x: "step", y: "loss" }, &loss, false));
+    page.push_str("</section>\n");
+    let map: Vec<Series<'_>> =
+        found.iter().map(|(name, curves)| Series { name, points: &curves.map }).collect();
+    heading(page, "validation", "Validation mAP", "");
+    page.push_str(&chart::lines(&Axes { title: "Validation mAP", x: "step", y: "mAP" }, &map, true));
+    page.push_str("</section>\n");
+}
+
+fn precision_recall(page: &mut String, runs: &[Run]) {
+    heading(
+        page,
+        "precision-recall",
+        "Precision and recall over pairs",
+        "Of all pairs below a distance, as it grows",
+    );
+    let series: Vec<Series<'_>> =
+        runs.iter().map(|run| Series { name: &run.name, points: &run.analysis.precision_recall }).collect();
+    let axes = Axes { title: "Precision and recall", x: "recall", y: "precision" };
+    page.push_str(&chart::lines(&axes, &series, true));
+    page.push_str("</section>\n");
+}
+
+fn distances(page: &mut String, run: &Run, suffix: &str) {
+    heading(
+        page,
+        "distances",
+        &format!("Distances of pairs{suffix}"),
+        "Share of the pairs of each kind, by cosine distance",
+    );
+    let pairs = &run.analysis.distances;
+    let range = (f64::from(pairs.range.0), f64::from(pairs.range.1));
+    let axes = Axes { title: "Distances of pairs", x: "cosine distance", y: "share of pairs" };
+    let series =
+        [("versions of one clique", pairs.same.as_slice()), ("of different cliques", pairs.other.as_slice())];
+    page.push_str(&chart::histograms(&axes, range, &series));
+    page.push_str("</section>\n");
+}
+
+fn parts(page: &mut String, title: &str, what: &str, parts: &[Part]) {
+    heading(page, if what.starts_with('d') { "by-duration" } else { "by-clique-size" }, title, "");
+    let _ = write!(
+        page,
+        "<div class=\"wide\"><table><tr><th>{}</th><th class=\"n\">queries</th><th class=\"n\">mAP</th></tr>",
+        escaped(what)
+    );
+    for part in parts {
+        let _ = write!(
+            page,
+            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{:.4}</td></tr>",
+            escaped(&part.name),
+            part.queries,
+            part.map
+        );
+    }
+    page.push_str("</table></div></section>\n");
+}
+
+fn map(page: &mut String, run: &Run, suffix: &str) {
+    heading(
+        page,
+        "map",
+        &format!("Map of the embeddings{suffix}"),
+        "t-SNE; a dot is a version, a colour a clique; hover for titles",
+    );
+    let dots: Vec<Dot> = run
+        .analysis
+        .map
+        .iter()
+        .map(|point| Dot {
+            x: f64::from(point.x),
+            y: f64::from(point.y),
+            group: point.clique,
+            title: format!("{} [{}]", titled(&point.label), point.label.clique_id),
+        })
+        .collect();
+    page.push_str(&chart::scatter("Map of the embeddings", &dots));
+    page.push_str("</section>\n");
+}
+
+fn hardest(page: &mut String, queries: &[HardQuery], suffix: &str) {
+    heading(
+        page,
+        "hardest",
+        &format!("Hardest queries{suffix}"),
+        "What was ranked above the first right answer",
+    );
+    if queries.is_empty() {
+        page.push_str("<p>None: the first answer to every query is right.</p></section>\n");
+        return;
+    }
+    page.push_str(
+        "<div class=\"wide\"><table><tr><th>query</th><th class=\"n\">AP</th><th class=\"n\">first right</th>\
+         <th>right answer</th><th>ranked above it</th></tr>\n",
+    );
+    for hard in queries {
+        let above: Vec<String> = hard
+            .above
+            .iter()
+            .map(|(label, distance)| format!("{} <small>{distance:.3}</small>", escaped(&titled(label))))
+            .collect();
+        let _ = writeln!(
+            page,
+            "<tr><td>{}<br><small>{}</small></td><td class=\"n\">{:.3}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td></tr>",
+            escaped(&titled(&hard.query)),
+            escaped(&hard.query.clique_id),
+            hard.average_precision,
+            hard.first,
+            hard.right.as_ref().map_or(String::new(), |label| escaped(&titled(label))),
+            above.join("<br>")
+        );
+    }
+    page.push_str("</table></div></section>\n");
+}
+
+fn provenance(page: &mut String, run: &Run, suffix: &str) {
+    let provenance = &run.embeddings.provenance;
+    heading(page, "provenance", &format!("Where this comes from{suffix}"), "");
+    let _ = write!(
+        page,
+        "<div class=\"wide\"><table><tr><td>written by</td><td>{}</td></tr><tr><td>embeddings</td><td><code>{}</code></td></tr>",
+        escaped(&provenance.tool),
+        provenance.fingerprint
+    );
+    for (name, fingerprint) in &provenance.inputs {
+        let _ =
+            write!(page, "<tr><td>{}</td><td><code>{}</code></td></tr>", escaped(name), escaped(fingerprint));
+    }
+    let _ = write!(
+        page,
+        "<tr><td>settings</td><td><code>{}</code></td></tr></table></div>",
+        escaped(&provenance.settings.to_string())
+    );
+    if let Some(config) = &run.config {
+        let _ = write!(
+            page,
+            "<details><summary>configuration of the run</summary><pre>{}</pre></details>",
+            escaped(config)
+        );
+    }
+    page.push_str("</section>\n");
+}

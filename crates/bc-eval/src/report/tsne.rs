@@ -1,0 +1,164 @@
+//! A two-dimensional map by exact t-SNE (van der Maaten & Hinton 2008), deterministic: it
+//! begins with the two principal directions.
+
+use rayon::prelude::*;
+
+/// Neighbours that a point looks at, roughly.
+const PERPLEXITY: f64 = 12.0;
+/// Steps of gradient descent; in the first part attraction is exaggerated.
+const STEPS: usize = 400;
+const EXAGGERATED: usize = 100;
+
+/// A place for each vector (of length one), about 0, at most 1 away from it in x and y.
+pub fn map(vectors: &[&[f32]]) -> Vec<[f32; 2]> {
+    let count = vectors.len();
+    if count < 3 {
+        return (0..count).map(|place| [place as f32 - 0.5, 0.0]).collect();
+    }
+    let affinities = affinities(vectors);
+    let mut places = principal(vectors);
+    let mut speeds = vec![[0f64; 2]; count];
+    let rate = (count as f64 / 4.0).max(20.0);
+    for step in 0..STEPS {
+        let factor = if step < EXAGGERATED { 8.0 } else { 1.0 };
+        let momentum = if step < EXAGGERATED { 0.5 } else { 0.8 };
+        let kernel = |a: [f64; 2], b: [f64; 2]| 1.0 / (1.0 + (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2));
+        let totals: Vec<f64> =
+            places.par_iter().map(|a| places.iter().map(|b| kernel(*a, *b)).sum::<f64>() - 1.0).collect();
+        let total: f64 = totals.iter().sum::<f64>().max(1e-12);
+        let gradients: Vec<[f64; 2]> = places
+            .par_iter()
+            .zip(affinities.par_chunks(count))
+            .map(|(a, affinities)| {
+                let mut gradient = [0f64; 2];
+                for (b, p) in places.iter().zip(affinities) {
+                    let near = kernel(*a, *b);
+                    let pull = 4.0 * (factor * p - near / total) * near;
+                    gradient[0] += pull * (a[0] - b[0]);
+                    gradient[1] += pull * (a[1] - b[1]);
+                }
+                gradient
+            })
+            .collect();
+        for ((place, speed), gradient) in places.iter_mut().zip(&mut speeds).zip(gradients) {
+            for axis in 0..2 {
+                speed[axis] = momentum * speed[axis] - rate * gradient[axis];
+                place[axis] += speed[axis];
+            }
+        }
+    }
+    scaled(&places)
+}
+
+/// Symmetric affinities, count x count, summing to one.
+fn affinities(vectors: &[&[f32]]) -> Vec<f64> {
+    let count = vectors.len();
+    let perplexity = PERPLEXITY.min((count - 1) as f64 / 3.0).max(1.0);
+    let rows: Vec<Vec<f64>> = (0..count)
+        .into_par_iter()
+        .map(|a| {
+            let squares: Vec<f64> = (0..count)
+                .map(|b| vectors[a].iter().zip(vectors[b]).map(|(x, y)| f64::from(x - y).powi(2)).sum())
+                .collect();
+            row(&squares, a, perplexity.ln())
+        })
+        .collect();
+    let mut all = vec![0f64; count * count];
+    for a in 0..count {
+        for b in 0..count {
+            all[a * count + b] = (rows[a][b] + rows[b][a]) / (2 * count) as f64;
+        }
+    }
+    all
+}
+
+/// Gaussian affinities of one point, their width found by bisection of the entropy.
+fn row(squares: &[f64], own: usize, entropy: f64) -> Vec<f64> {
+    let (mut low, mut high, mut sharpness) = (0f64, f64::INFINITY, 1f64);
+    let mut values = Vec::new();
+    for _ in 0..60 {
+        values = squares.iter().map(|square| (-square * sharpness).exp()).collect::<Vec<f64>>();
+        values[own] = 0.0;
+        let sum: f64 = values.iter().sum::<f64>().max(1e-300);
+        let mean: f64 = values.iter().zip(squares).map(|(v, s)| v * s).sum::<f64>() / sum;
+        values.iter_mut().for_each(|value| *value /= sum);
+        if sum.ln() + sharpness * mean > entropy {
+            low = sharpness;
+            sharpness = if high.is_finite() { f64::midpoint(low, high) } else { sharpness * 2.0 };
+        } else {
+            high = sharpness;
+            sharpness = f64::midpoint(low, high);
+        }
+    }
+    values
+}
+
+/// The first two principal components by power iteration, small as t-SNE wants to begin.
+fn principal(vectors: &[&[f32]]) -> Vec<[f64; 2]> {
+    let dim = vectors[0].len();
+    let mut mean = vec![0f64; dim];
+    for vector in vectors {
+        mean.iter_mut().zip(*vector).for_each(|(mean, v)| *mean += f64::from(*v) / vectors.len() as f64);
+    }
+    let project = |vector: &[f32], axis: &[f64]| -> f64 {
+        vector.iter().zip(&mean).zip(axis).map(|((v, mean), axis)| (f64::from(*v) - mean) * axis).sum()
+    };
+    let mut axes: Vec<Vec<f64>> = Vec::new();
+    for number in 0..2usize {
+        let mut axis: Vec<f64> = (0..dim).map(|place| ((place * 7 + number * 3) % 11) as f64 - 5.0).collect();
+        for _ in 0..50 {
+            let mut next = vec![0f64; dim];
+            for vector in vectors {
+                let along = project(vector, &axis);
+                next.iter_mut()
+                    .zip(*vector)
+                    .zip(&mean)
+                    .for_each(|((n, v), m)| *n += along * (f64::from(*v) - m));
+            }
+            for other in &axes {
+                let along: f64 = next.iter().zip(other).map(|(a, b)| a * b).sum();
+                next.iter_mut().zip(other).for_each(|(n, o)| *n -= along * o);
+            }
+            let norm = next.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-300);
+            axis = next.into_iter().map(|v| v / norm).collect();
+        }
+        axes.push(axis);
+    }
+    vectors
+        .iter()
+        .map(|vector| [1e-2 * project(vector, &axes[0]), 1e-2 * project(vector, &axes[1])])
+        .collect()
+}
+
+fn scaled(places: &[[f64; 2]]) -> Vec<[f32; 2]> {
+    let most = places.iter().flatten().fold(1e-12f64, |most, value| most.max(value.abs()));
+    places.iter().map(|[x, y]| [(x / most) as f32, (y / most) as f32]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_stay_together() {
+        let vectors: Vec<Vec<f32>> = (0..30)
+            .map(|number| {
+                let mut vector = vec![0.05 * (number % 7) as f32; 8];
+                vector[number / 10] += 1.0;
+                let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
+                vector.iter().map(|v| v / norm).collect()
+            })
+            .collect();
+        let places = map(&vectors.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let distance = |a: usize, b: usize| (places[a][0] - places[b][0]).hypot(places[a][1] - places[b][1]);
+        let right = (0..30)
+            .filter(|&a| {
+                let nearest =
+                    (0..30).filter(|b| *b != a).min_by(|b, c| distance(a, *b).total_cmp(&distance(a, *c)));
+                nearest.is_some_and(|b| b / 10 == a / 10)
+            })
+            .count();
+        assert!(right >= 28, "{right} of 30 lie beside their own");
+        assert!(places.iter().flatten().all(|value| value.abs() <= 1.0));
+    }
+}
