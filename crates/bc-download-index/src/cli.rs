@@ -1,9 +1,9 @@
 //! The command line.
 
 use anyhow::Result;
-use bc_cli::ConfigArgs;
+use bc_cli::{ConfigArgs, ThreadArgs};
 
-use crate::build;
+use crate::{build, synth};
 
 /// Makes one index of a data set's lists and audio.
 #[derive(Debug, clap::Parser)]
@@ -18,6 +18,8 @@ Without a command: build."
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    threads: ThreadArgs,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -26,6 +28,8 @@ pub struct Arguments {
 enum Command {
     /// Import the lists, look for the audio, write the index.
     Build,
+    /// Write the demo set: composed songs in several versions, as WAV.
+    Synth,
     /// Print the resolved configuration with a comment a key.
     Config,
 }
@@ -35,6 +39,17 @@ pub fn main(arguments: Arguments) -> Result<()> {
     let Some(config) = arguments.config.load()? else { return Ok(()) };
     match arguments.command.unwrap_or(Command::Build) {
         Command::Build => build::run(&config.index),
+        Command::Synth => {
+            arguments.threads.install()?;
+            let (versions, rendered) = synth::run(&config.synth)?;
+            let folder = config.synth.output.display();
+            if rendered == 0 {
+                println!("Nothing to do: {folder} has all {versions} versions.");
+            } else {
+                println!("Rendered {rendered} of {versions} versions in {folder}.");
+            }
+            Ok(())
+        }
         Command::Config => {
             print!("{}", config.to_commented_toml());
             Ok(())

@@ -2,7 +2,7 @@
 //!
 //! **In**: a list in the form its publisher chose ([`importers`]) and a folder of audio.
 //! **Out**: `index.parquet`, a row a version with its clique, split, file and status, and
-//! the counts of what is usable ([`coverage`]).
+//! the counts of what is usable ([`coverage`]). Or a demo set out of nothing ([`synth`]).
 //!
 //! After this stage nobody looks at the raw lists again: ids that match no file, cliques
 //! that cross splits and ids that stand twice are found here.
@@ -13,3 +13,4 @@ pub mod coverage;
 pub mod importers;
 pub mod locate;
 pub mod splits;
+pub mod synth;

@@ -72,9 +72,11 @@ pub fn path_of(config: &Config) -> PathBuf {
 }
 
 /// The versions to embed, in the order of the index.
-fn wanted<'a>(config: &Config, index: &'a Index, set: &FeatureSet) -> Result<Vec<&'a Version>> {
+fn wanted(config: &Config, index: &Index, set: &FeatureSet) -> Result<Vec<Label>> {
     let splits = &config.eval.splits;
-    let there: HashSet<&str> = set.rows.iter().map(|row| row.version_id.as_str()).collect();
+    let column_s = set.settings.column_seconds();
+    let durations: HashMap<&str, f64> =
+        set.rows.iter().map(|row| (row.version_id.as_str(), f64::from(row.frames) * column_s)).collect();
     let in_splits: Vec<&Version> = index
         .versions
         .iter()
@@ -88,8 +90,10 @@ fn wanted<'a>(config: &Config, index: &'a Index, set: &FeatureSet) -> Result<Vec
         );
     }
     let usable = in_splits.iter().filter(|version| version.usable()).count();
-    let wanted: Vec<&Version> =
-        in_splits.into_iter().filter(|version| there.contains(version.version_id.as_str())).collect();
+    let wanted: Vec<Label> = in_splits
+        .into_iter()
+        .filter_map(|version| Some(label(version, *durations.get(version.version_id.as_str())?)))
+        .collect();
     if wanted.is_empty() {
         bail!(
             "{} holds features of none of the versions to embed; run `bc-features extract` with this configuration",
@@ -137,7 +141,7 @@ fn read_fitting(path: &Path, provenance: &Provenance) -> Option<Embeddings> {
 fn embed(
     embedder: &Embedder,
     set: &FeatureSet,
-    wanted: &[&Version],
+    wanted: &[Label],
     mine: &HashMap<&str, usize>,
     partial: &Partial,
     shard: Shard,
@@ -175,14 +179,15 @@ fn embed(
     save(&mut finished)
 }
 
-fn label(version: &Version) -> Label {
+/// What stands beside a vector; a version that was not verified has its features' duration.
+fn label(version: &Version, features_s: f64) -> Label {
     Label {
         version_id: version.version_id.clone(),
         clique_id: version.clique_id.clone(),
         title: version.title.clone(),
         performer: version.performer.clone(),
         split: version.split,
-        duration_s: version.duration_s.unwrap_or(f64::NAN) as f32,
+        duration_s: version.duration_s.unwrap_or(features_s) as f32,
     }
 }
 
@@ -217,7 +222,7 @@ impl Partial {
         &self,
         shard: Shard,
         finished: Vec<(usize, Vec<f32>)>,
-        wanted: &[&Version],
+        wanted: &[Label],
         dim: usize,
         provenance: &Provenance,
     ) -> Result<()> {
@@ -229,7 +234,7 @@ impl Partial {
         };
         let free = (0..).find(|number| !name(*number).exists()).unwrap_or_default();
         let part = Embeddings {
-            labels: finished.iter().map(|(number, _)| label(wanted[*number])).collect(),
+            labels: finished.iter().map(|(number, _)| wanted[*number].clone()).collect(),
             dim,
             vectors: finished.into_iter().flat_map(|(_, vector)| vector).collect(),
             provenance: provenance.clone(),
@@ -238,13 +243,7 @@ impl Partial {
     }
 
     /// Puts all parts together once every wanted version is there.
-    fn assemble(
-        &self,
-        out: &Path,
-        wanted: &[&Version],
-        dim: usize,
-        provenance: &Provenance,
-    ) -> Result<Outcome> {
+    fn assemble(&self, out: &Path, wanted: &[Label], dim: usize, provenance: &Provenance) -> Result<Outcome> {
         let parts = self.parts(provenance)?;
         let mut by_id: HashMap<&str, &[f32]> = HashMap::new();
         for part in &parts {
@@ -258,7 +257,7 @@ impl Partial {
             Embeddings { labels: Vec::new(), dim, vectors: Vec::new(), provenance: provenance.clone() };
         for version in wanted {
             all.vectors.extend_from_slice(by_id[version.version_id.as_str()]);
-            all.labels.push(label(version));
+            all.labels.push(version.clone());
         }
         all.write(out)?;
         let leftovers = out.with_extension("partial");

@@ -2,6 +2,7 @@
 
 mod folder;
 mod shs100k;
+mod synth;
 mod table;
 
 use std::path::Path;
@@ -37,6 +38,7 @@ pub fn import(config: &IndexConfig) -> Result<Imported> {
         "shs100k" => &shs100k::Shs100k,
         "folder" => &folder::Folder,
         "csv" => &table::Csv,
+        "synth" => &synth::Synth,
         other => bail!("[index] source = \"{other}\" is not known"),
     };
     importer.import(config)

@@ -61,7 +61,7 @@ impl Frame {
                 WIDTH - RIGHT,
                 LEFT - 6.0,
                 y + 4.0,
-                number(tick)
+                number(tick, self.y.1 - self.y.0)
             );
         }
         for tick in ticks(self.x) {
@@ -70,7 +70,7 @@ impl Frame {
                 svg,
                 "<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                 HEIGHT - BOTTOM + 16.0,
-                number(tick)
+                number(tick, self.x.1 - self.x.0)
             );
         }
         svg.push_str(inside);
@@ -111,13 +111,14 @@ fn ticks((low, high): (f64, f64)) -> Vec<f64> {
     (first..).map(|place| place as f64 * step).take_while(|tick| *tick <= high + step * 1e-6).collect()
 }
 
-fn number(value: f64) -> String {
-    match value.abs() {
-        v if v >= 10_000.0 => format!("{:.0} k", value / 1_000.0),
-        v if v >= 10.0 || value.fract() == 0.0 => format!("{value:.0}"),
-        v if v >= 0.1 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+/// A tick's value, with the digits that tell it from its neighbour.
+fn number(value: f64, span: f64) -> String {
+    if value.abs() >= 10_000.0 {
+        return format!("{:.0} k", value / 1_000.0);
     }
+    let digits = (1.0 - span.max(1e-9).log10().floor()).clamp(0.0, 6.0) as usize;
+    let text = format!("{value:.digits$}");
+    if digits > 0 { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 fn range(values: impl Iterator<Item = f64>, with: Option<f64>) -> (f64, f64) {

@@ -193,6 +193,9 @@ fn distances(page: &mut String, run: &Run, suffix: &str) {
 }
 
 fn parts(page: &mut String, title: &str, what: &str, parts: &[Part]) {
+    if parts.is_empty() {
+        return;
+    }
     heading(page, if what.starts_with('d') { "by-duration" } else { "by-clique-size" }, title, "");
     let _ = write!(
         page,

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use super::section::{Check, Found, section};
 
 /// The kinds of source that can be imported.
-pub const SOURCES: [&str; 3] = ["shs100k", "folder", "csv"];
+pub const SOURCES: [&str; 4] = ["shs100k", "folder", "csv", "synth"];
 
 section! {
     /// What bc-download-index makes the index from.
     IndexConfig as "index" {
-        /// The kind of source: shs100k, folder or csv.
-        source: String = "folder".into();
-        /// Folder of the lists (shs100k), or the table itself (csv); not read for folder.
+        /// The kind of source: shs100k, folder, csv or synth.
+        source: String = "synth".into();
+        /// Folder of the lists (shs100k, synth), or the table itself (csv); not read for folder.
         meta: PathBuf = "data/demo".into();
         /// Folder of the audio. A file is looked for at the path the source names below it, else as
         /// <dataset_path>/<version id>.<file_extension>.

@@ -11,11 +11,32 @@ section! {
         output: PathBuf = "data/demo".into();
         /// Seed of everything that is drawn.
         seed: u64 = 1;
+        /// Composed songs, each a clique.
+        cliques: u32 = 120;
+        /// Versions of each song.
+        versions: u32 = 4;
+        /// Length of a version at its song's own tempo; versions differ by their tempo and form.
+        seconds: f64 = 30.0;
+        /// Cliques of the validation split.
+        val_cliques: u32 = 20;
+        /// Cliques of the test split.
+        test_cliques: u32 = 24;
+        /// Sample rate of the files.
+        sample_rate: u32 = 22_050;
     }
 }
 
 impl Check for SynthConfig {
     fn check(&self, found: &mut Found<'_>) {
         found.not_empty("output", &self.output);
+        found.within("cliques", self.cliques, 1..=100_000, "cliques");
+        found.within("versions", self.versions, 1..=1_000, "versions");
+        found.require((2.0..=600.0).contains(&self.seconds), "seconds", "must be from 2 to 600 seconds");
+        found.require(
+            self.val_cliques.saturating_add(self.test_cliques) < self.cliques,
+            "cliques",
+            "must leave training cliques besides val_cliques and test_cliques",
+        );
+        found.within("sample_rate", self.sample_rate, 8_000..=96_000, "Hz");
     }
 }

@@ -1,0 +1,183 @@
+//! A version of a song: its key, tempo, form, instruments and accompaniment.
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::compose::{BEATS, Chord, Song};
+use super::instruments::Voice;
+
+/// How chords are played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Held.
+    Pad,
+    /// On every beat.
+    Block,
+    /// One tone after the other.
+    Arpeggio,
+    /// Off the beat.
+    Offbeat,
+    /// Not at all.
+    Silent,
+}
+
+/// A sound at a time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Event {
+    /// In seconds.
+    pub start: f64,
+    /// In seconds.
+    pub length: f64,
+    pub sound: Sound,
+    /// 0 to 1.
+    pub loudness: f32,
+}
+
+/// What sounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sound {
+    /// A voice at a frequency in Hz.
+    Tone(Voice, f64),
+    Kick,
+    Snare,
+    Hat,
+}
+
+/// What a version was made with, and its events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arrangement {
+    pub events: Vec<Event>,
+    /// Length in seconds.
+    pub seconds: f64,
+    /// Semitones to the song's own key.
+    pub transposition: i32,
+    /// Over the song's own tempo.
+    pub tempo_factor: f64,
+    /// Melody and chord instrument, for the performer's name.
+    pub instruments: [Voice; 2],
+    /// Of full scale.
+    pub level: f32,
+    /// Noise over level, as amplitude.
+    pub noise: f32,
+    /// Wet share of the room.
+    pub room: f32,
+    /// Share of the treble taken away.
+    pub dullness: f32,
+}
+
+/// Arranges a song.
+pub fn version(song: &Song, rng: &mut ChaCha8Rng) -> Arrangement {
+    let transposition = rng.random_range(-6..6);
+    let tempo_factor = rng.random_range(0.75..1.33);
+    let beat_s = 60.0 / (song.tempo * tempo_factor);
+    let pick = |rng: &mut ChaCha8Rng| *Voice::ALL.choose(rng).unwrap_or(&Voice::Organ);
+    let (lead, comping, bass) = (pick(rng), pick(rng), pick(rng));
+    let styles = [Style::Pad, Style::Block, Style::Arpeggio, Style::Offbeat, Style::Silent];
+    let mut style = *styles.choose(rng).unwrap_or(&Style::Pad);
+    // What is left must still tell the song: one of melody and chords is always there.
+    let melody_is_there = rng.random_bool(0.88);
+    if !melody_is_there && style == Style::Silent {
+        style = Style::Pad;
+    }
+    let bass_is_there = rng.random_bool(0.75);
+    let drums = rng.random_bool(0.5);
+    let octave = *[-12, 0, 0, 0, 12].choose(rng).unwrap_or(&0);
+    let swing = if rng.random_bool(0.25) { rng.random_range(0.05..0.16) } else { 0.0 };
+    let ornaments = if rng.random_bool(0.4) { rng.random_range(0.1..0.4) } else { 0.0 };
+    let loudness = [rng.random_range(0.5..1.0), rng.random_range(0.25..0.8), rng.random_range(0.4..0.9)];
+
+    let frequency = |pitch: i32| 440.0 * 2f64.powf(f64::from(song.tonic + transposition + pitch - 69) / 12.0);
+    let mut events = Vec::new();
+    let mut from = 0.0;
+    for place in form(song, rng) {
+        let section = &song.sections[place];
+        let mut at = |beat: f64, beats: f64, sound: Sound, loudness: f32| {
+            let late = if (beat * 2.0).round() as i64 % 2 == 1 { swing } else { 0.0 };
+            events.push(Event {
+                start: from + (beat + late) * beat_s,
+                length: beats * beat_s,
+                sound,
+                loudness,
+            });
+        };
+        if melody_is_there {
+            for note in &section.melody {
+                let human = rng.random_range(0.8..1.0f32);
+                let tone = |pitch: i32| Sound::Tone(lead, frequency(pitch + octave));
+                if note.length >= 1.0 && rng.random_bool(ornaments) {
+                    // A turn from the note above.
+                    at(note.start, 0.25, tone(note.pitch + 2), loudness[0] * human);
+                    at(note.start + 0.25, note.length - 0.25, tone(note.pitch), loudness[0] * human);
+                } else {
+                    at(
+                        note.start,
+                        note.length * rng.random_range(0.75..1.0),
+                        tone(note.pitch),
+                        loudness[0] * human,
+                    );
+                }
+            }
+        }
+        for (half, chord) in section.chords.iter().enumerate() {
+            let beat = (half * BEATS / 2) as f64;
+            for (start, beats, pitch) in comped(chord, style) {
+                at(beat + start, beats, Sound::Tone(comping, frequency(pitch - 12)), loudness[1] * 0.6);
+            }
+            if bass_is_there {
+                let root = chord.tones.first().copied().unwrap_or(0).rem_euclid(12) - 24;
+                at(beat, 1.5, Sound::Tone(bass, frequency(root)), loudness[2]);
+            }
+        }
+        if drums {
+            for beat in 0..section.beats() as usize {
+                let beat_f = beat as f64;
+                at(beat_f, 0.2, if beat % 2 == 0 { Sound::Kick } else { Sound::Snare }, 0.7);
+                at(beat_f, 0.1, Sound::Hat, 0.3);
+                at(beat_f + 0.5, 0.1, Sound::Hat, 0.2);
+            }
+        }
+        from += section.beats() * beat_s;
+    }
+    Arrangement {
+        events,
+        seconds: from + 0.6,
+        transposition,
+        tempo_factor,
+        instruments: [lead, comping],
+        level: 10f32.powf(rng.random_range(-14.0..-2.0f32) / 20.0),
+        noise: 10f32.powf(rng.random_range(-60.0..-26.0f32) / 20.0),
+        room: rng.random_range(0.0..0.35),
+        dullness: rng.random_range(0.0..0.7),
+    }
+}
+
+/// The form with a section cut, repeated or moved.
+fn form(song: &Song, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut form = song.form.clone();
+    if form.len() > 2 {
+        match rng.random_range(0..4) {
+            0 => drop(form.remove(rng.random_range(0..form.len()))),
+            1 => {
+                let place = rng.random_range(0..form.len());
+                form.insert(place, form[place]);
+            }
+            2 => form.rotate_left(1),
+            _ => {}
+        }
+    }
+    form
+}
+
+/// Tones of half a bar: start and length in beats, pitch.
+fn comped(chord: &Chord, style: Style) -> Vec<(f64, f64, i32)> {
+    let tones = &chord.tones;
+    let together = |start: f64, length: f64| tones.iter().map(move |tone| (start, length, *tone));
+    match style {
+        Style::Pad => together(0.0, 2.0).collect(),
+        Style::Block => together(0.0, 0.9).chain(together(1.0, 0.9)).collect(),
+        Style::Offbeat => together(0.5, 0.4).chain(together(1.5, 0.4)).collect(),
+        Style::Arpeggio => (0..4).map(|n| (n as f64 * 0.5, 0.6, tones[n % tones.len()])).collect(),
+        Style::Silent => Vec::new(),
+    }
+}

@@ -1,0 +1,203 @@
+//! A song: what all its versions share. Chords, a melody of phrases that come back, a form.
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// Beats of a bar.
+pub const BEATS: usize = 4;
+
+/// A note of the melody.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Note {
+    /// In beats from the start of the section.
+    pub start: f64,
+    /// In beats.
+    pub length: f64,
+    /// Semitones above the song's tonic.
+    pub pitch: i32,
+}
+
+/// A chord, held for half a bar.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chord {
+    /// Semitones above the tonic, root first.
+    pub tones: Vec<i32>,
+}
+
+/// A part of the form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// Two a bar.
+    pub chords: Vec<Chord>,
+    pub melody: Vec<Note>,
+}
+
+impl Section {
+    /// Its length.
+    pub fn beats(&self) -> f64 {
+        (self.chords.len() * BEATS / 2) as f64
+    }
+}
+
+/// A composed song.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Song {
+    pub sections: Vec<Section>,
+    /// Places in `sections`, in the order in which they are played.
+    pub form: Vec<usize>,
+    /// Beats a minute.
+    pub tempo: f64,
+    /// MIDI number of the tonic, in the octave of the middle C.
+    pub tonic: i32,
+}
+
+const MAJOR: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
+const MINOR: [i32; 7] = [0, 2, 3, 5, 7, 8, 10];
+const DORIAN: [i32; 7] = [0, 2, 3, 5, 7, 9, 10];
+const MIXOLYDIAN: [i32; 7] = [0, 2, 4, 5, 7, 9, 10];
+
+/// Rhythms of a bar of melody: lengths in beats, negative for rests.
+const RHYTHMS: [&[f64]; 14] = [
+    &[1.0, 1.0, 1.0, 1.0],
+    &[2.0, 1.0, 1.0],
+    &[1.5, 0.5, 1.0, 1.0],
+    &[0.5, 0.5, 1.0, 1.0, 1.0],
+    &[1.0, 0.5, 0.5, 2.0],
+    &[3.0, 1.0],
+    &[0.5, 0.5, 0.5, 0.5, 1.0, 1.0],
+    &[1.5, 1.5, 1.0],
+    &[-1.0, 1.0, 1.0, 1.0],
+    &[-0.5, 0.5, 0.5, 0.5, 2.0],
+    &[1.0, 2.0, 1.0],
+    &[0.75, 0.75, 0.5, 1.0, 1.0],
+    &[2.0, -1.0, 0.5, 0.5],
+    &[4.0],
+];
+
+/// Composes a song of about `seconds`.
+pub fn song(rng: &mut ChaCha8Rng, seconds: f64) -> Song {
+    let scale = *[MAJOR, MAJOR, MINOR, MINOR, DORIAN, MIXOLYDIAN].choose(rng).unwrap_or(&MAJOR);
+    let tempo = rng.random_range(84.0..138.0);
+    let bars = (seconds * tempo / 60.0 / BEATS as f64).max(1.0);
+    // Short songs have short sections, so that a form fits in.
+    let section_bars = if bars < 8.0 { 2 } else { 4 };
+    let kinds = if bars < 4.0 { 1 } else { rng.random_range(2..=3) };
+    let sections: Vec<Section> = (0..kinds).map(|_| section(rng, &scale, section_bars)).collect();
+    let count = ((bars / section_bars as f64).round() as usize).max(1);
+    let orders: [&[usize]; 5] = [&[0, 0, 1, 0], &[0, 1, 0, 1], &[0, 1, 2, 1], &[0, 0, 1, 1], &[0, 1, 0, 2]];
+    let order = orders.choose(rng).copied().unwrap_or(&[0]);
+    let form = (0..count).map(|place| order[place % order.len()] % kinds).collect();
+    Song { sections, form, tempo, tonic: 60 + rng.random_range(-6..6) }
+}
+
+fn section(rng: &mut ChaCha8Rng, scale: &[i32; 7], bars: usize) -> Section {
+    let chords = chords(rng, scale, bars);
+    // Two phrases; the second answers the first, or repeats it with another end.
+    let half = bars / 2;
+    let first = phrase(rng, scale, &chords[..half * 2]);
+    let mut melody = first.clone();
+    let shift = (half * BEATS) as f64;
+    if rng.random_bool(0.5) {
+        let mut again: Vec<Note> =
+            first.iter().map(|note| Note { start: note.start + shift, ..*note }).collect();
+        let other = phrase(rng, scale, &chords[half * 2..]);
+        let cut = shift + shift / 2.0;
+        again.retain(|note| note.start < cut);
+        again.extend(other.iter().map(|n| Note { start: n.start + shift, ..*n }).filter(|n| n.start >= cut));
+        melody.extend(again);
+    } else {
+        let other = phrase(rng, scale, &chords[half * 2..]);
+        melody.extend(other.iter().map(|note| Note { start: note.start + shift, ..*note }));
+    }
+    Section { chords, melody }
+}
+
+/// A walk over the scale's degrees; most chords last a bar, some half of one.
+fn chords(rng: &mut ChaCha8Rng, scale: &[i32; 7], bars: usize) -> Vec<Chord> {
+    let follows: [&[usize]; 7] = [
+        &[3, 4, 5, 1, 2, 6],
+        &[4, 0, 3, 6],
+        &[5, 3, 0],
+        &[0, 4, 1, 5],
+        &[0, 5, 3, 2],
+        &[3, 1, 4, 2],
+        &[0, 5, 3],
+    ];
+    let mut degree = *[0, 0, 5, 3, 1].choose(rng).unwrap_or(&0);
+    let mut chords = Vec::new();
+    for _ in 0..bars {
+        for half in 0..2 {
+            if half == 0 || rng.random_bool(0.3) {
+                degree = *follows[degree].choose(rng).unwrap_or(&0);
+            }
+            let tone = |step: usize| scale[(degree + step) % 7] + 12 * ((degree + step) / 7) as i32;
+            let mut tones = vec![tone(0), tone(2), tone(4)];
+            if rng.random_bool(0.15) {
+                tones.push(tone(6));
+            }
+            chords.push(Chord { tones });
+        }
+    }
+    chords
+}
+
+/// A melody that moves mostly by steps and rests on chord tones.
+fn phrase(rng: &mut ChaCha8Rng, scale: &[i32; 7], chords: &[Chord]) -> Vec<Note> {
+    let rhythms: Vec<&[f64]> = (0..2).map(|_| *RHYTHMS.choose(rng).unwrap_or(&RHYTHMS[0])).collect();
+    let mut notes = Vec::new();
+    let mut degree: i32 = rng.random_range(0..10);
+    for bar in 0..chords.len() / 2 {
+        let mut beat = 0.0;
+        for &length in rhythms[bar % 2] {
+            let start = (bar * BEATS) as f64 + beat;
+            beat += length.abs();
+            if length < 0.0 {
+                continue;
+            }
+            let steps = *[-3, -2, -1, -1, -1, 0, 1, 1, 1, 2, 3, 4].choose(rng).unwrap_or(&1);
+            degree = (degree + steps).clamp(-3, 12);
+            let mut pitch = at(scale, degree);
+            let chord = &chords[(start / (BEATS as f64 / 2.0)) as usize];
+            if start.fract() == 0.0 && rng.random_bool(0.7) {
+                pitch = nearest_tone(chord, pitch);
+            }
+            notes.push(Note { start, length, pitch });
+        }
+    }
+    notes
+}
+
+fn at(scale: &[i32; 7], degree: i32) -> i32 {
+    scale[degree.rem_euclid(7) as usize] + 12 * degree.div_euclid(7)
+}
+
+fn nearest_tone(chord: &Chord, pitch: i32) -> i32 {
+    let near = |tone: i32| {
+        let up = (tone - pitch).rem_euclid(12);
+        if up > 6 { up - 12 } else { up }
+    };
+    pitch + chord.tones.iter().map(|tone| near(*tone)).min_by_key(|step| step.abs()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn a_song_has_its_length_and_its_notes_lie_in_their_sections() {
+        for seed in 0..50 {
+            let song = song(&mut ChaCha8Rng::seed_from_u64(seed), 30.0);
+            let beats: f64 = song.form.iter().map(|place| song.sections[*place].beats()).sum();
+            let seconds = beats * 60.0 / song.tempo;
+            assert!((20.0..40.0).contains(&seconds), "{seconds} s");
+            for section in &song.sections {
+                assert!(!section.melody.is_empty());
+                assert!(
+                    section.melody.iter().all(|n| n.start >= 0.0 && n.start + n.length <= section.beats())
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The demo set: composed songs, each played in several versions.
+//!
+//! What stays in a clique is melody, harmony and the phrases' order; key, tempo, timbre,
+//! accompaniment, form, room, noise and level differ. In: `[synth]`. Out: WAV files in
+//! `<output>/audio-<settings>/`, and `<output>/versions.csv` with their cliques and splits, which
+//! `[index] source = "synth"` reads.
+
+mod arrange;
+mod compose;
+mod instruments;
+mod render;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bc_cli::{interrupt, progress};
+use bc_formats::atomic;
+use bc_formats::config::SynthConfig;
+use bc_formats::fingerprint::Fingerprint;
+use rand::SeedableRng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+/// Name of the list.
+pub const LIST: &str = "versions.csv";
+/// Grows whenever the same settings would give other sounds.
+const EDITION: u32 = 1;
+
+const ADJECTIVES: [&str; 16] = [
+    "Quiet", "Golden", "Broken", "Distant", "Early", "Hollow", "Silver", "Restless", "Northern", "Gentle",
+    "Burning", "Paper", "Velvet", "Second", "Winter", "Open",
+];
+const NOUNS: [&str; 16] = [
+    "Harbour", "Morning", "Letter", "Garden", "Road", "Mirror", "River", "Window", "Season", "Engine",
+    "Island", "Promise", "Signal", "Orchard", "Lantern", "Tide",
+];
+
+/// A version's place in the list.
+struct Planned {
+    clique: u32,
+    version: u32,
+    id: String,
+    file: String,
+}
+
+/// Writes what is missing of the set and its list. Returns the number of versions and of
+/// those that were rendered now.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
+    let mut fingerprint = Fingerprint::of("synth");
+    // The folder does not change what is in it.
+    let settings = SynthConfig { output: Default::default(), ..config.clone() };
+    let fingerprint = fingerprint.add(EDITION.to_le_bytes()).add_json(&settings).finish();
+    let folder = format!("audio-{}", &fingerprint[..8]);
+    let planned: Vec<Planned> = (0..config.cliques)
+        .flat_map(|clique| (0..config.versions).map(move |version| (clique, version)))
+        .map(|(clique, version)| {
+            let id = format!("s{clique:04}v{version:02}");
+            Planned { clique, version, file: format!("{folder}/{id}.wav"), id }
+        })
+        .collect();
+    let missing: Vec<&Planned> =
+        planned.iter().filter(|one| !config.output.join(&one.file).exists()).collect();
+    interrupt::install("finishing the songs that are being rendered; the same command goes on from here")?;
+    let bar = progress::bar(missing.len() as u64, "rendering", "versions");
+    missing.par_iter().try_for_each(|one| -> Result<()> {
+        if !interrupt::requested() {
+            let (arrangement, samples) = perform(config, one);
+            debug_assert!(arrangement.seconds > 0.0);
+            write(&config.output.join(&one.file), &samples, config.sample_rate)?;
+            bar.inc(1);
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    anyhow::ensure!(!interrupt::requested(), "interrupted; the same command goes on from here");
+    let list = list(config, &planned)?;
+    let path = config.output.join(LIST);
+    if std::fs::read(&path).map_or(true, |found| found != list) {
+        atomic::write(&path, &list)?;
+    }
+    Ok((planned.len(), missing.len()))
+}
+
+/// A generator of its own for each purpose, so that versions can be rendered in any order.
+fn generator(seed: u64, clique: u32, version: Option<u32>) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(u64::from(clique) << 32 | version.map_or(0, |version| u64::from(version) + 1));
+    rng
+}
+
+fn arranged(config: &SynthConfig, one: &Planned) -> (arrange::Arrangement, ChaCha8Rng) {
+    let song = compose::song(&mut generator(config.seed, one.clique, None), config.seconds);
+    let mut rng = generator(config.seed, one.clique, Some(one.version));
+    (arrange::version(&song, &mut rng), rng)
+}
+
+fn perform(config: &SynthConfig, one: &Planned) -> (arrange::Arrangement, Vec<f32>) {
+    let (arrangement, mut rng) = arranged(config, one);
+    let samples = render::samples(&arrangement, config.sample_rate, &mut rng);
+    (arrangement, samples)
+}
+
+fn write(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: rate,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut bytes = std::io::Cursor::new(Vec::with_capacity(2 * samples.len() + 44));
+    let mut writer = hound::WavWriter::new(&mut bytes, spec)?;
+    for sample in samples {
+        writer.write_sample((sample * 32_767.0) as i16)?;
+    }
+    writer.finalize().with_context(|| format!("cannot write {}", path.display()))?;
+    atomic::write(path, bytes.into_inner())
+}
+
+fn list(config: &SynthConfig, planned: &[Planned]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record([
+        "id",
+        "clique",
+        "title",
+        "performer",
+        "split",
+        "path",
+        "transposition",
+        "tempo_factor",
+    ])?;
+    for one in planned {
+        let mut names = generator(config.seed ^ 0x6e61_6d65, one.clique, None);
+        let word = |names: &mut ChaCha8Rng, words: &[&'static str]| *words.choose(names).unwrap_or(&"Song");
+        let title = format!("{} {}", word(&mut names, &ADJECTIVES), word(&mut names, &NOUNS));
+        let (arrangement, mut rng) = arranged(config, one);
+        let [lead, comping] = arrangement.instruments.map(instruments::Voice::name);
+        let performer = format!("The {} {lead} & {comping}", word(&mut rng, &ADJECTIVES));
+        let split = match one.clique {
+            clique if clique < config.test_cliques => "test",
+            clique if clique < config.test_cliques + config.val_cliques => "val",
+            _ => "train",
+        };
+        let clique = format!("s{:04}", one.clique);
+        writer.write_record([
+            &one.id,
+            &clique,
+            &title,
+            &performer,
+            split,
+            &one.file,
+            &arrangement.transposition.to_string(),
+            &format!("{:.3}", arrangement.tempo_factor),
+        ])?;
+    }
+    Ok(writer.into_inner()?)
+}

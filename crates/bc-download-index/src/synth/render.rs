@@ -1,0 +1,54 @@
+//! An arrangement becomes samples.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::arrange::Arrangement;
+use super::instruments::play;
+
+/// Mono samples from -1 to 1 at `rate` Hz.
+pub fn samples(arrangement: &Arrangement, rate: u32, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let rate = f64::from(rate);
+    let mut out = vec![0f32; (arrangement.seconds * rate) as usize];
+    for event in &arrangement.events {
+        play(event, rate, rng, &mut out);
+    }
+    reverberate(&mut out, rate, arrangement.room);
+    dull(&mut out, arrangement.dullness);
+    let most = out.iter().fold(1e-9f32, |most, sample| most.max(sample.abs()));
+    let gain = arrangement.level / most;
+    for sample in &mut out {
+        let noise = arrangement.noise * arrangement.level * rng.random_range(-1.0..1.0f32);
+        *sample = (*sample * gain + noise).clamp(-1.0, 1.0);
+    }
+    out
+}
+
+/// A small room: four combs (Schroeder 1962).
+fn reverberate(samples: &mut [f32], rate: f64, wet: f32) {
+    if wet <= 0.01 {
+        return;
+    }
+    let mut room = vec![0f32; samples.len()];
+    for seconds in [0.0297, 0.0371, 0.0411, 0.0437] {
+        let mut line = vec![0f32; (seconds * rate) as usize];
+        let size = line.len();
+        for (place, (sample, room)) in samples.iter().zip(&mut room).enumerate() {
+            let back = line[place % size];
+            *room += back;
+            line[place % size] = sample + 0.72 * back;
+        }
+    }
+    for (sample, room) in samples.iter_mut().zip(room) {
+        *sample = (1.0 - wet) * *sample + wet * 0.25 * room;
+    }
+}
+
+/// Mixes in a low-passed copy.
+fn dull(samples: &mut [f32], share: f32) {
+    let mut low = 0f32;
+    for sample in samples {
+        low += 0.25 * (*sample - low);
+        *sample += share * (low - *sample);
+    }
+}
