@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::loss::{cross_entropy_smoothed, triplet_margin};
 use crate::optim::{Adam, AdamSettings};
-use crate::{ByteCover, Mode, NetworkSettings, memory};
+use crate::{ByteCover, Gradients, NetworkSettings, Outputs, memory};
 
 /// What is timed.
 #[derive(Debug, Clone)]
@@ -67,17 +67,18 @@ pub fn run(settings: &Settings) -> Result<Report> {
     };
     let (one, two) = (rolled(1)?, rolled(2)?);
 
+    let mut gradients = Gradients::new(&network.parameters())?;
     let train_s = median(*steps, || {
-        let outputs = network.forward(&x, Mode::Train)?;
-        let (positives, negatives) = (outputs.f_t.index_select(&one, 0)?, outputs.f_t.index_select(&two, 0)?);
-        let triplet = triplet_margin(&outputs.f_t, &positives, &negatives, 0.3)?;
-        let loss = (cross_entropy_smoothed(&outputs.logits, &labels, 0.1)? + triplet)?;
-        let found = loss.backward()?;
-        let gradients: Vec<Option<Tensor>> =
-            network.parameters().iter().map(|(_, parameter)| found.get(parameter).cloned()).collect();
-        optimizer.step(&gradients, 1e-4)
+        gradients.clear();
+        let pass = network.train(&x)?;
+        let Outputs { f_t, logits, .. } = pass.outputs();
+        let (positives, negatives) = (f_t.index_select(&one, 0)?, f_t.index_select(&two, 0)?);
+        let triplet = triplet_margin(f_t, &positives, &negatives, 0.3)?;
+        let loss = (cross_entropy_smoothed(logits, &labels, 0.1)? + triplet)?;
+        pass.back(&network, &loss.backward()?, &mut gradients)?;
+        optimizer.step(&gradients, 1.0, 1e-4)
     })?;
-    let infer_s = median(*steps, || network.forward(&x, Mode::Eval).map(drop))?;
+    let infer_s = median(*steps, || network.forward(&x).map(drop))?;
     Ok(Report {
         train_s,
         train_samples_per_s: batch as f64 / train_s,

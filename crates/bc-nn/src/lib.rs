@@ -2,15 +2,16 @@
 //!
 //! In: batches of (bins x frames) of 32-bit magnitudes as [`Tensor`](candle_core::Tensor)s, and
 //! checkpoints ([`ByteCover::load`]: ours, or the public PyTorch re-implementation's).
-//! Out: f_t, f_c and logits ([`Outputs`]), gradients through candle's graph, steps of Adam
+//! Out: f_t, f_c and logits ([`Outputs`]), [`Gradients`] of a training [`Pass`], steps of Adam
 //! ([`optim`]), and checkpoints that PyTorch loads ([`ByteCover::save`]).
 //!
 //! The stages `bc-train` and `bc-eval` share it, so that what is trained is what is
-//! evaluated. candle strings the operators together; [`ops`] holds those that it lacks or
-//! computes slowly. Source of the design: Du et al., "ByteCover: Cover Song Identification
+//! evaluated. candle holds the tensors and the graph of the losses; [`ops`] holds the
+//! operators that it lacks or computes slowly, and the network knows its own way back. Source of the design: Du et al., "ByteCover: Cover Song Identification
 //! via Multi-Loss Training", ICASSP 2021, section 3.
 
 pub mod bench;
+mod gradients;
 mod layers;
 pub mod loss;
 pub mod memory;
@@ -21,6 +22,7 @@ mod settings;
 mod simd;
 mod weights;
 
-pub use network::{ByteCover, Mode, Outputs};
+pub use gradients::Gradients;
+pub use network::{ByteCover, Outputs, Pass};
 pub use settings::NetworkSettings;
 pub use weights::Loaded;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, Var};
 use rayon::prelude::*;
 
+use crate::Gradients;
 use crate::ops::values;
 use crate::simd::vectorized;
 
@@ -58,18 +59,19 @@ impl Adam {
         Ok(Self { parameters, moments, settings, steps: 0 })
     }
 
-    /// One step with the gradients of the parameters, in their order. A parameter without a
-    /// gradient stays as it is.
+    /// One step with the gradients times `factor` (of clipping, or of a mean over batches).
+    /// A parameter without a gradient stays as it is.
     ///
     /// # Errors
-    /// Gradients of other shapes.
-    pub fn step(&mut self, gradients: &[Option<Tensor>], rate: f64) -> Result<()> {
-        ensure!(gradients.len() == self.parameters.len(), "{} gradients", gradients.len());
+    /// Gradients of another network.
+    pub fn step(&mut self, gradients: &Gradients, factor: f64, rate: f64) -> Result<()> {
+        ensure!(gradients.iter().count() == self.parameters.len(), "gradients of another network");
         self.steps += 1;
         let AdamSettings { betas, epsilon, weight_decay, decoupled } = self.settings;
         let corrections = betas.map(|beta| 1.0 - beta.powf(self.steps as f64));
         let update = Update {
             betas: betas.map(|beta| beta as f32),
+            factor: factor as f32,
             step: (rate / corrections[0]) as f32,
             root: (1.0 / corrections[1].sqrt()) as f32,
             epsilon: epsilon as f32,
@@ -77,11 +79,11 @@ impl Adam {
             keep: if decoupled { (1.0 - rate * weight_decay) as f32 } else { 1.0 },
         };
         for (((name, parameter), moments), gradient) in
-            self.parameters.iter().zip(&self.moments).zip(gradients)
+            self.parameters.iter().zip(&self.moments).zip(gradients.iter())
         {
             if let Some(gradient) = gradient {
                 parameter
-                    .inplace_op2(&gradient.contiguous()?, &Step { update, moments })
+                    .inplace_op2(gradient, &Step { update, moments })
                     .with_context(|| format!("cannot update {name}"))?;
             }
         }
@@ -141,6 +143,7 @@ impl Adam {
 #[derive(Debug, Clone, Copy)]
 struct Update {
     betas: [f32; 2],
+    factor: f32,
     step: f32,
     root: f32,
     epsilon: f32,
@@ -149,10 +152,16 @@ struct Update {
 }
 
 vectorized! {
-    fn update_block(weights: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], update: Update) {
-        let Update { betas: [beta1, beta2], step, root, epsilon, gradient_decay, keep } = update;
+    fn update_block(
+        weights: &mut [f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        gradient: &[f32],
+        update: Update,
+    ) {
+        let Update { betas: [beta1, beta2], factor, step, root, epsilon, gradient_decay, keep } = update;
         for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
-            let g = g + gradient_decay * *w;
+            let g = g * factor + gradient_decay * *w;
             *m += (1.0 - beta1) * (g - *m);
             *v = beta2 * *v + (1.0 - beta2) * g * g;
             *w = *w * keep - step * *m / (v.sqrt() * root + epsilon);
@@ -197,28 +206,15 @@ impl InplaceOp2 for Step<'_> {
     }
 }
 
-/// Scales gradients so that their norm is at most `most` (0: no limit); returns the norm before.
-///
-/// # Errors
-/// Gradients that are not of 32 bits.
-pub fn clip(gradients: &mut [Option<Tensor>], most: f64) -> Result<f32> {
-    let mut total = 0f64;
-    for gradient in gradients.iter().flatten() {
-        let gradient = gradient.contiguous()?;
-        let (storage, layout) = gradient.storage_and_layout();
-        let candle_core::Storage::Cpu(storage) = &*storage else { bail!("gradients lie on the CPU") };
-        // Block sums are added in their order: the norm does not depend on the threads.
-        let sums: Vec<f64> = values(storage, layout)?.par_chunks(BLOCK).map(squares).collect();
-        total += sums.iter().sum::<f64>();
-    }
-    let norm = total.sqrt();
-    if most > 0.0 && norm > most && norm.is_finite() {
-        for gradient in gradients.iter_mut().flatten() {
-            // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
-            *gradient = (&*gradient * (most / (norm + 1e-6)))?;
-        }
-    }
-    Ok(norm as f32)
+/// The factor that brings gradients of this norm to at most `most` (0: no limit).
+pub fn clipping(norm: f64, most: f64) -> f64 {
+    // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
+    if most > 0.0 && norm > most && norm.is_finite() { most / (norm + 1e-6) } else { 1.0 }
+}
+
+/// Blocks are added in their order: the sum does not depend on the threads.
+pub(crate) fn sum_of_squares(x: &[f32]) -> f64 {
+    x.par_chunks(BLOCK).map(squares).collect::<Vec<f64>>().iter().sum()
 }
 
 vectorized! {
@@ -251,12 +247,19 @@ mod tests {
         (Adam::new(vec![("w".to_owned(), var.clone())], settings(decoupled)).unwrap(), var)
     }
 
+    fn gradients(values: [f32; 3]) -> Gradients {
+        let var = Var::new(&[0f32; 3], &Device::Cpu).unwrap();
+        let mut gradients = Gradients::new(&[("w".to_owned(), var)]).unwrap();
+        gradients.add(0, &values).unwrap();
+        gradients
+    }
+
     #[test]
     fn steps_are_pytorchs() {
         for (decoupled, expected) in [(false, TORCH_ADAM), (true, TORCH_ADAMW)] {
             let (mut adam, var) = adam(decoupled);
-            for gradient in [[0.5f32, -1.0, 0.25], [0.1, 2.0, -0.5], [-0.3, 0.4, 0.0]] {
-                adam.step(&[Some(Tensor::new(&gradient, &Device::Cpu).unwrap())], 0.01).unwrap();
+            for gradient in [[1f32, -2.0, 0.5], [0.2, 4.0, -1.0], [-0.6, 0.8, 0.0]] {
+                adam.step(&gradients(gradient), 0.5, 0.01).unwrap();
             }
             let found = var.to_vec1::<f32>().unwrap();
             for (found, expected) in found.iter().zip(expected) {
@@ -269,28 +272,24 @@ mod tests {
     fn a_saved_state_goes_on_as_if_nothing_had_happened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.safetensors");
-        let gradient = [Some(Tensor::new(&[0.5f32, -1.0, 0.25], &Device::Cpu).unwrap())];
+        let gradients = gradients([0.5, -1.0, 0.25]);
         let (mut one, w) = adam(true);
-        one.step(&gradient, 0.01).unwrap();
+        one.step(&gradients, 1.0, 0.01).unwrap();
         one.save(&path).unwrap();
         let (mut other, v) = adam(true);
         v.set(&w).unwrap();
         other.load(&path).unwrap();
         for adam in [&mut one, &mut other] {
-            adam.step(&gradient, 0.01).unwrap();
+            adam.step(&gradients, 1.0, 0.01).unwrap();
         }
         assert_eq!(w.to_vec1::<f32>().unwrap(), v.to_vec1::<f32>().unwrap());
     }
 
     #[test]
     fn clipping_leaves_small_gradients_alone() {
-        let gradients = || vec![Some(Tensor::new(&[3f32, 4.0], &Device::Cpu).unwrap()), None];
-        let mut clipped = gradients();
-        assert_eq!(clip(&mut clipped, 1.0).unwrap(), 5.0);
-        let found = clipped[0].as_ref().unwrap().to_vec1::<f32>().unwrap();
-        assert!((found[0] - 0.6).abs() < 1e-6 && (found[1] - 0.8).abs() < 1e-6);
-        let mut whole = gradients();
-        assert_eq!(clip(&mut whole, 0.0).unwrap(), 5.0);
-        assert_eq!(whole[0].as_ref().unwrap().to_vec1::<f32>().unwrap(), [3.0, 4.0]);
+        let norm = gradients([3.0, 4.0, 0.0]).norm().unwrap();
+        assert_eq!((norm, clipping(norm, 0.0), clipping(norm, 6.0)), (5.0, 1.0, 1.0));
+        assert!((clipping(norm, 1.0) - 0.2).abs() < 1e-6);
+        assert_eq!(clipping(f64::INFINITY, 1.0), 1.0);
     }
 }

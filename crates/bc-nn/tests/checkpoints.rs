@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bc_formats::config::{Bottleneck, ModelConfig};
-use bc_nn::{ByteCover, Mode, NetworkSettings};
+use bc_nn::{ByteCover, NetworkSettings};
 use candle_core::{DType, Device, Tensor};
 
 fn small(variant: Bottleneck, projection: u32) -> NetworkSettings {
@@ -17,7 +17,7 @@ fn input() -> Tensor {
 }
 
 fn logits(network: &ByteCover) -> Vec<Vec<f32>> {
-    network.forward(&input(), Mode::Eval).unwrap().logits.to_vec2().unwrap()
+    network.forward(&input()).unwrap().logits.to_vec2().unwrap()
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn a_saved_network_comes_back_with_its_sizes_told_from_the_tensors() {
     let folder = tempfile::tempdir().unwrap();
     for (variant, projection) in [(Bottleneck::Orfium, 0), (Bottleneck::Plain, 10)] {
         let network = ByteCover::new(&small(variant, projection), 1, &Device::Cpu).unwrap();
-        network.forward(&input(), Mode::Train).unwrap();
+        network.train(&input()).unwrap();
         let path = folder.path().join("network.safetensors");
         network.save(&path, HashMap::from([("note".to_owned(), "kept".to_owned())])).unwrap();
         let loaded = ByteCover::load(&path, &Device::Cpu).unwrap();
@@ -105,7 +105,7 @@ fn the_same_seed_draws_the_same_weights() {
 fn an_input_of_other_bins_and_a_batch_of_one_in_training_are_refused() {
     let network = ByteCover::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
     let other = Tensor::zeros((2, 13, 40), DType::F32, &Device::Cpu).unwrap();
-    assert!(network.forward(&other, Mode::Eval).err().unwrap().to_string().contains("12 bins"));
+    assert!(network.forward(&other).err().unwrap().to_string().contains("12 bins"));
     let one = input().narrow(0, 0, 1).unwrap();
-    assert!(format!("{:#}", network.forward(&one, Mode::Train).err().unwrap()).contains("larger batches"));
+    assert!(format!("{:#}", network.train(&one).err().unwrap()).contains("larger batches"));
 }

@@ -9,8 +9,8 @@ use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{CHECKPOINT_FORMAT, NetworkInput};
 use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
-use bc_nn::optim::{Adam, AdamSettings, clip};
-use bc_nn::{ByteCover, Mode, NetworkSettings, Outputs};
+use bc_nn::optim::{Adam, AdamSettings, clipping};
+use bc_nn::{ByteCover, Gradients, NetworkSettings, Outputs};
 use candle_core::{Device, Tensor, Var};
 
 use crate::checkpoint;
@@ -55,8 +55,8 @@ pub struct Learner {
     network: ByteCover,
     optimizer: Adam,
     average: Option<Vec<Tensor>>,
-    /// Gradients summed since the last step, in the order of the parameters.
-    gradients: Vec<Option<Tensor>>,
+    /// Summed since the last step.
+    gradients: Gradients,
     train: TrainConfig,
     device: Device,
     input: NetworkInput,
@@ -78,7 +78,7 @@ impl Learner {
             decoupled: config.train.optimizer == OptimizerKind::Adamw,
         };
         let optimizer = Adam::new(network.parameters(), settings)?;
-        let gradients = vec![None; network.parameters().len()];
+        let gradients = Gradients::new(&network.parameters())?;
         let mut learner = Self {
             network,
             optimizer,
@@ -111,44 +111,38 @@ impl Learner {
     pub fn accumulate(&mut self, batch: &Batch) -> Result<Losses> {
         let x =
             Tensor::from_slice(&batch.values, (batch.items.len(), batch.bins, batch.frames), &self.device)?;
-        let (loss, mut losses) = self.losses(&x, batch)?;
+        let passes = if self.train.separate_forwards {
+            let third = batch.items.len() / 3;
+            (0..3)
+                .map(|part| self.network.train(&x.narrow(0, part * third, third)?))
+                .collect::<Result<Vec<_>>>()?
+        } else {
+            vec![self.network.train(&x)?]
+        };
+        let rows = |get: fn(&Outputs) -> &Tensor| {
+            Tensor::cat(&passes.iter().map(|pass| get(pass.outputs())).collect::<Vec<_>>(), 0)
+        };
+        let (loss, mut losses) = self.losses(&rows(|o| &o.f_t)?, &rows(|o| &o.logits)?, batch)?;
         losses.sum = loss.to_scalar()?;
         if losses.sum.is_finite() {
             let found = loss.backward()?;
-            for (sum, (_, parameter)) in self.gradients.iter_mut().zip(self.network.parameters()) {
-                if let Some(gradient) = found.get(&parameter) {
-                    *sum = Some(match sum.take() {
-                        Some(sum) => (sum + gradient)?,
-                        None => gradient.clone(),
-                    });
-                }
+            // The last pass first: what it kept is freed soonest.
+            for pass in passes.into_iter().rev() {
+                pass.back(&self.network, &found, &mut self.gradients)?;
             }
         }
         Ok(losses)
     }
 
-    fn losses(&self, x: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
+    fn losses(&self, f_t: &Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
         let items = batch.items.len();
         let triplets = self.train.batches == Batches::RandomTriplets;
-        let outputs = if self.train.separate_forwards {
-            let third = items / 3;
-            let parts: Vec<Outputs> = (0..3)
-                .map(|part| {
-                    self.network.forward(&x.narrow(0, part * third, third)?.contiguous()?, Mode::Train)
-                })
-                .collect::<Result<_, _>>()?;
-            let rows =
-                |get: fn(&Outputs) -> &Tensor| Tensor::cat(&parts.iter().map(get).collect::<Vec<_>>(), 0);
-            Outputs { f_t: rows(|o| &o.f_t)?, f_c: rows(|o| &o.f_c)?, logits: rows(|o| &o.logits)? }
-        } else {
-            self.network.forward(x, Mode::Train)?
-        };
         let mut losses = Losses::default();
         let mut sum = Tensor::zeros((), candle_core::DType::F32, &self.device)?;
         if self.train.classification_weight > 0.0 {
             let rows = if self.train.classified == Classified::Anchors { items / 3 } else { items };
             let loss = cross_entropy_smoothed(
-                &outputs.logits.narrow(0, 0, rows)?,
+                &logits.narrow(0, 0, rows)?,
                 &batch.labels[..rows],
                 self.train.label_smoothing,
             )?;
@@ -159,10 +153,10 @@ impl Learner {
             let chosen = if triplets && self.train.mining == Mining::Random {
                 Triplets::in_thirds(items / 3)
             } else {
-                self.mine(&outputs.f_t, batch)?
+                self.mine(f_t, batch)?
             };
             if !chosen.is_empty() {
-                let rows = |rows: &[u32]| outputs.f_t.index_select(&Tensor::new(rows, &self.device)?, 0);
+                let rows = |rows: &[u32]| f_t.index_select(&Tensor::new(rows, &self.device)?, 0);
                 let loss = triplet_margin(
                     &rows(&chosen.anchors)?,
                     &rows(&chosen.positives)?,
@@ -193,18 +187,15 @@ impl Learner {
     /// One optimiser step with the mean of the gradients of `batches` batches; returns
     /// their norm before clipping. Nothing is changed if the norm is not finite.
     pub fn step(&mut self, rate: f64, batches: usize) -> Result<f32> {
-        let mut gradients: Vec<Option<Tensor>> = self.gradients.iter_mut().map(Option::take).collect();
-        if batches > 1 {
-            for gradient in gradients.iter_mut().flatten() {
-                *gradient = (&*gradient / batches as f64)?;
-            }
-        }
-        let norm = clip(&mut gradients, self.train.clip_norm)?;
+        let mean = 1.0 / batches as f64;
+        let norm = self.gradients.norm()? * mean;
         if norm.is_finite() {
-            self.optimizer.step(&gradients, rate)?;
+            let factor = mean * clipping(norm, self.train.clip_norm);
+            self.optimizer.step(&self.gradients, factor, rate)?;
             self.move_average()?;
         }
-        Ok(norm)
+        self.gradients.clear();
+        Ok(norm as f32)
     }
 
     fn move_average(&mut self) -> Result<()> {
@@ -250,7 +241,7 @@ impl Learner {
     /// Embeds `items` inputs of `bins x columns`, with running statistics and without a graph.
     pub fn embed(&self, values: Vec<f32>, items: usize, bins: usize, columns: usize) -> Result<Embedded> {
         let x = Tensor::from_vec(values, (items, bins, columns), &self.device)?;
-        let outputs = self.network.forward(&x, Mode::Eval)?;
+        let outputs = self.network.forward(&x)?;
         let rows = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
         let dim = outputs.f_c.dim(1)?;
         Ok(Embedded { f_t: rows(&outputs.f_t)?, f_c: rows(&outputs.f_c)?, dim })

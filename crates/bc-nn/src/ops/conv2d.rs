@@ -1,285 +1,279 @@
-//! Convolution as products of matrices.
+//! Two-dimensional convolution as a product of matrices: weights times windows.
 //!
-//! With the channels first a 1x1 convolution of a whole batch is one product; any other is
-//! one after its windows have been gathered into columns, some samples at a time so that
-//! the columns stay in cache.
+//! The windows are never stored as a matrix; the product packs them straight from the
+//! input. The gradient of the input is a convolution too where the stride is 1, with the
+//! taps reversed and the channels exchanged.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, InplaceOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::product::{View, multiply};
-use super::{result, values};
+use super::normalise::{Affine, apply_here, ends_bottleneck_here};
+use super::product::{Finish, Matrix, View, multiply};
+use super::windows::{Sizes, scatter};
+use super::{fresh, in_place, result, values};
 
-/// Values of gathered columns at a time, if the weights are not more than that.
-const GATHERED: usize = 1 << 20;
+/// Outputs up to which the gradient of the weights is computed transposed.
+const FEW: usize = 128;
 
-/// Sizes of a convolution with a square kernel.
-#[derive(Debug, Clone, Copy)]
-struct Sizes {
-    batch: usize,
-    inputs: usize,
-    height: usize,
-    width: usize,
-    outputs: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
+/// Stride and padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Of the windows, in both directions.
+    pub stride: usize,
+    /// Zeros on each side.
+    pub padding: usize,
 }
 
-/// A run of windows that meets the input: where it lies in the gathered columns and in the plane.
-struct Run {
-    column: usize,
-    count: usize,
-    input: usize,
-}
-
-impl Sizes {
-    fn new(x: &Shape, weight: &Shape, stride: usize, padding: usize) -> Result<Self> {
-        let (inputs, batch, height, width) = x.dims4()?;
-        let (outputs, of_inputs, kernel, other) = weight.dims4()?;
-        if of_inputs != inputs
-            || kernel != other
-            || height + 2 * padding < kernel
-            || width + 2 * padding < kernel
-        {
-            candle_core::bail!("a convolution of {x:?} with {weight:?}, stride {stride}, padding {padding}");
-        }
-        Ok(Self { batch, inputs, height, width, outputs, kernel, stride, padding })
-    }
-
-    fn out_height(&self) -> usize {
-        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-
-    fn out_width(&self) -> usize {
-        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-
-    /// Outputs of one channel and sample.
-    fn places(&self) -> usize {
-        self.out_height() * self.out_width()
-    }
-
-    /// Inputs of one channel and sample.
-    fn plane(&self) -> usize {
-        self.height * self.width
-    }
-
-    /// Values of a window of one channel.
-    fn window(&self) -> usize {
-        self.kernel * self.kernel
-    }
-
-    fn depth(&self) -> usize {
-        self.inputs * self.window()
-    }
-
-    /// Whether the columns are the input itself.
-    fn direct(&self) -> bool {
-        self.kernel == 1 && self.stride == 1 && self.padding == 0
-    }
-
-    /// Ranges of samples whose columns are gathered together.
-    fn blocks(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let most = GATHERED.max(self.outputs * self.depth()) / (self.depth() * self.places()).max(1);
-        let (step, batch) = (most.clamp(1, self.batch.max(1)), self.batch);
-        (0..batch).step_by(step).map(move |first| first..(first + step).min(batch))
-    }
-
-    /// The runs of windows of one plane for kernel row `ky` and column `kx`.
-    fn runs(&self, ky: usize, kx: usize) -> impl Iterator<Item = Run> {
-        let sizes = *self;
-        let first = sizes.padding.saturating_sub(kx).div_ceil(sizes.stride);
-        let last =
-            (sizes.width + sizes.padding).saturating_sub(kx).div_ceil(sizes.stride).min(sizes.out_width());
-        let rows = if first < last { sizes.out_height() } else { 0 };
-        (0..rows).filter_map(move |y| {
-            let row = (y * sizes.stride + ky).checked_sub(sizes.padding).filter(|row| *row < sizes.height)?;
-            Some(Run {
-                column: y * sizes.out_width() + first,
-                count: last - first,
-                input: row * sizes.width + first * sizes.stride + kx - sizes.padding,
-            })
-        })
+impl Geometry {
+    fn sizes(self, x: &Shape, weight: &Shape) -> Result<Sizes> {
+        Sizes::new(x, weight, self.stride, self.padding)
     }
 }
 
-/// depth x (samples of the block x places): the windows, zero where they leave the input.
-fn gather(x: &[f32], sizes: &Sizes, block: &std::ops::Range<usize>, columns: &mut Vec<f32>) {
-    let (places, plane) = (sizes.places(), sizes.plane());
-    let width = block.len() * places;
-    columns.resize(sizes.depth() * width, 0.0);
-    columns.par_chunks_mut(sizes.window() * width).enumerate().for_each(|(channel, rows)| {
-        if sizes.padding > 0 {
-            rows.fill(0.0);
-        }
-        for (tap, row) in rows.chunks_mut(width).enumerate() {
-            for (row, sample) in row.chunks_mut(places).zip(block.clone()) {
-                let from = &x[(channel * sizes.batch + sample) * plane..][..plane];
-                for run in sizes.runs(tap / sizes.kernel, tap % sizes.kernel) {
-                    let to = &mut row[run.column..run.column + run.count];
-                    if sizes.stride == 1 {
-                        to.copy_from_slice(&from[run.input..run.input + run.count]);
-                    } else {
-                        for (to, from) in to.iter_mut().zip(from[run.input..].iter().step_by(sizes.stride)) {
-                            *to = *from;
-                        }
+fn windows<'a>(x: &'a [f32], sizes: &'a Sizes) -> Matrix<'a> {
+    if sizes.direct() {
+        Matrix::Stored(View::new(x, sizes.inputs, sizes.columns()))
+    } else {
+        Matrix::Windows(x, sizes)
+    }
+}
+
+fn forward(x: &[f32], weight: &[f32], sizes: &Sizes, finish: Option<Finish<'_>>) -> Vec<f32> {
+    let weight = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()));
+    fresh(sizes.outputs * sizes.columns(), |y| multiply(y, weight, windows(x, sizes), false, finish))
+}
+
+/// The weights of the convolution that takes the output's gradient to the input's: (C, O, k, k), taps reversed.
+fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
+    /// Input channels of a task.
+    const CHANNELS: usize = 16;
+    let (taps, depth, row) = (sizes.taps(), sizes.depth(), sizes.outputs * sizes.taps());
+    fresh(weight.len(), |out| {
+        out.par_chunks_mut(CHANNELS * row).enumerate().for_each(|(task, out)| {
+            for (output, weight) in weight.chunks(depth).enumerate() {
+                let from = &weight[task * CHANNELS * taps..];
+                let to = out.chunks_mut(row).map(|row| &mut row[output * taps..][..taps]);
+                // A kernel of 3x3 is worth a loop of known length.
+                if taps == 9 {
+                    to.zip(from.as_chunks::<9>().0).for_each(|(to, from)| {
+                        to.copy_from_slice(&std::array::from_fn::<_, 9, _>(|tap| from[8 - tap]));
+                    });
+                } else {
+                    for (to, from) in to.zip(from.chunks(taps)) {
+                        to.copy_from_slice(from);
+                        to.reverse();
                     }
                 }
             }
+        });
+    })
+}
+
+/// Writes the input's gradient, or adds it.
+fn input_gradient(dx: &mut [f32], dy: &[f32], weight: &[f32], sizes: &Sizes, add: bool) {
+    let stored = View::new(dy, sizes.outputs, sizes.columns());
+    let across = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()).transposed());
+    if sizes.direct() {
+        return multiply(dx, across, Matrix::Stored(stored), add, None);
+    }
+    if sizes.stride == 1 && sizes.padding < sizes.kernel {
+        let back = Sizes {
+            inputs: sizes.outputs,
+            outputs: sizes.inputs,
+            height: sizes.out_height(),
+            width: sizes.out_width(),
+            padding: sizes.kernel - 1 - sizes.padding,
+            ..*sizes
+        };
+        let weight = reversed(weight, sizes);
+        let weight = Matrix::Stored(View::new(&weight, back.outputs, back.depth()));
+        return multiply(dx, weight, Matrix::Windows(dy, &back), add, None);
+    }
+    let columns = fresh(sizes.depth() * sizes.columns(), |columns| {
+        multiply(columns, across, Matrix::Stored(stored), false, None);
+    });
+    dx.par_chunks_mut(sizes.batch * sizes.plane())
+        .zip(columns.par_chunks(sizes.taps() * sizes.columns()))
+        .for_each(|(dx, columns)| {
+            if !add {
+                dx.fill(0.0);
+            }
+            scatter(columns, sizes, dx);
+        });
+}
+
+/// Writes the gradient of the weights, or adds it.
+fn weight_gradient(dw: &mut [f32], x: &[f32], dy: &[f32], sizes: &Sizes, add: bool) {
+    let (outputs, depth) = (sizes.outputs, sizes.depth());
+    let dy = View::new(dy, outputs, sizes.columns());
+    if outputs > FEW || outputs >= depth {
+        let right = if sizes.direct() {
+            Matrix::Stored(View::new(x, sizes.inputs, sizes.columns()).transposed())
+        } else {
+            Matrix::WindowsAcross(x, sizes)
+        };
+        return multiply(dw, Matrix::Stored(dy), right, add, None);
+    }
+    // The right factor is transposed while it is packed: the smaller one should be it.
+    let across = fresh(depth * outputs, |across| {
+        multiply(across, windows(x, sizes), Matrix::Stored(dy.transposed()), false, None);
+    });
+    dw.par_chunks_mut(depth).enumerate().for_each(|(output, dw)| {
+        for (dw, row) in dw.iter_mut().zip(across.chunks(outputs)) {
+            *dw = if add { *dw + row[output] } else { row[output] };
         }
     });
 }
 
-/// The transpose of [`gather`]: adds columns to where they came from.
-fn scatter(columns: &[f32], sizes: &Sizes, block: &std::ops::Range<usize>, x: &mut [f32]) {
-    let (places, plane) = (sizes.places(), sizes.plane());
-    let width = block.len() * places;
-    x.par_chunks_mut(sizes.batch * plane).zip(columns.par_chunks(sizes.window() * width)).for_each(
-        |(x, rows)| {
-            for (tap, row) in rows.chunks(width).enumerate() {
-                for (row, sample) in row.chunks(places).zip(block.clone()) {
-                    let to = &mut x[sample * plane..(sample + 1) * plane];
-                    for run in sizes.runs(tap / sizes.kernel, tap % sizes.kernel) {
-                        let from = &row[run.column..run.column + run.count];
-                        if sizes.stride == 1 {
-                            for (to, from) in to[run.input..run.input + run.count].iter_mut().zip(from) {
-                                *to += *from;
-                            }
-                        } else {
-                            for (to, from) in to[run.input..].iter_mut().step_by(sizes.stride).zip(from) {
-                                *to += *from;
-                            }
-                        }
-                    }
-                }
-            }
-        },
-    );
-}
+struct Forward(Geometry);
 
-fn forward(x: &[f32], weight: &[f32], sizes: &Sizes) -> Vec<f32> {
-    let (places, depth) = (sizes.places(), sizes.depth());
-    let width = sizes.batch * places;
-    let weight = View::new(weight, sizes.outputs, depth);
-    let mut y = vec![0.0; sizes.outputs * width];
-    if sizes.direct() {
-        multiply(&mut y, width, 0..width, weight, View::new(x, depth, width), false);
-        return y;
-    }
-    let mut columns = Vec::new();
-    for block in sizes.blocks() {
-        gather(x, sizes, &block, &mut columns);
-        let range = block.start * places..block.end * places;
-        let gathered = View::new(&columns, depth, range.len());
-        multiply(&mut y, width, range, weight, gathered, false);
-    }
-    y
-}
-
-fn input_gradient(dy: &[f32], weight: &[f32], sizes: &Sizes) -> Vec<f32> {
-    let (places, depth) = (sizes.places(), sizes.depth());
-    let width = sizes.batch * places;
-    let weight = View::new(weight, sizes.outputs, depth).transposed();
-    let dy = View::new(dy, sizes.outputs, width);
-    let mut dx = vec![0.0; sizes.inputs * sizes.batch * sizes.plane()];
-    if sizes.direct() {
-        multiply(&mut dx, width, 0..width, weight, dy, false);
-        return dx;
-    }
-    let mut columns = Vec::new();
-    for block in sizes.blocks() {
-        let range = block.start * places..block.end * places;
-        columns.resize(depth * range.len(), 0.0);
-        multiply(&mut columns, range.len(), 0..range.len(), weight, dy.columns(range.clone()), false);
-        scatter(&columns, sizes, &block, &mut dx);
-    }
-    dx
-}
-
-fn weight_gradient(x: &[f32], dy: &[f32], sizes: &Sizes) -> Vec<f32> {
-    let (places, depth) = (sizes.places(), sizes.depth());
-    let width = sizes.batch * places;
-    let dy = View::new(dy, sizes.outputs, width);
-    let mut dw = vec![0.0; sizes.outputs * depth];
-    if sizes.direct() {
-        multiply(&mut dw, depth, 0..depth, dy, View::new(x, depth, width).transposed(), false);
-        return dw;
-    }
-    let mut columns = Vec::new();
-    for block in sizes.blocks() {
-        gather(x, sizes, &block, &mut columns);
-        let range = block.start * places..block.end * places;
-        let gathered = View::new(&columns, depth, range.len()).transposed();
-        multiply(&mut dw, depth, 0..depth, dy.columns(range), gathered, block.start > 0);
-    }
-    dw
-}
-
-/// What is computed from two of input, weight and the output's gradient.
-enum Part {
-    Forward,
-    /// Of (output gradient, weight); holds the input's shape.
-    Input(Shape),
-    /// Of (input, output gradient); holds the weight's shape.
-    Weight(Shape),
-}
-
-struct Conv2d {
-    stride: usize,
-    padding: usize,
-    part: Part,
-}
-
-impl CustomOp2 for Conv2d {
+impl CustomOp2 for Forward {
     fn name(&self) -> &'static str {
         "conv2d"
     }
 
     fn cpu_fwd(
         &self,
-        a: &CpuStorage,
-        la: &Layout,
-        b: &CpuStorage,
-        lb: &Layout,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (a, b) = (values(a, la)?, values(b, lb)?);
-        match &self.part {
-            Part::Forward => {
-                let sizes = Sizes::new(la.shape(), lb.shape(), self.stride, self.padding)?;
-                let shape = (sizes.outputs, sizes.batch, sizes.out_height(), sizes.out_width());
-                result(forward(a, b, &sizes), shape)
-            }
-            Part::Input(shape) => {
-                let sizes = Sizes::new(shape, lb.shape(), self.stride, self.padding)?;
-                result(input_gradient(a, b, &sizes), shape.clone())
-            }
-            Part::Weight(shape) => {
-                let sizes = Sizes::new(la.shape(), shape, self.stride, self.padding)?;
-                result(weight_gradient(a, b, &sizes), shape.clone())
-            }
+        let sizes = self.0.sizes(lx.shape(), lw.shape())?;
+        let shape = (sizes.outputs, sizes.batch, sizes.out_height(), sizes.out_width());
+        result(forward(values(x, lx)?, values(w, lw)?, &sizes, None), shape)
+    }
+}
+
+/// A convolution whose results go on while they are in cache.
+struct ForwardThen<'a> {
+    geometry: Geometry,
+    affine: &'a [Affine],
+    floor: f32,
+}
+
+impl ForwardThen<'_> {
+    fn run(
+        &self,
+        (x, lx): (&CpuStorage, &Layout),
+        (w, lw): (&CpuStorage, &Layout),
+        shortcut: Option<(&CpuStorage, &Layout)>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let sizes = self.geometry.sizes(lx.shape(), lw.shape())?;
+        let shape = Shape::from((sizes.outputs, sizes.batch, sizes.out_height(), sizes.out_width()));
+        if self.affine.len() != sizes.outputs || shortcut.is_some_and(|(_, layout)| *layout.shape() != shape)
+        {
+            candle_core::bail!("{} scales or a shortcut do not fit {shape:?}", self.affine.len());
         }
+        let columns = sizes.columns();
+        let shortcut = shortcut.map(|(storage, layout)| values(storage, layout)).transpose()?;
+        let finish = |row: usize, first: usize, values: &mut [f32]| match shortcut {
+            None => apply_here(values, self.affine[row], self.floor),
+            Some(shortcut) => {
+                let shortcut = &shortcut[row * columns + first..][..values.len()];
+                ends_bottleneck_here(values, self.affine[row], self.floor, shortcut);
+            }
+        };
+        result(forward(values(x, lx)?, values(w, lw)?, &sizes, Some(&finish)), shape)
+    }
+}
+
+impl CustomOp2 for ForwardThen<'_> {
+    fn name(&self) -> &'static str {
+        "conv2d-affine"
     }
 
-    fn bwd(
+    fn cpu_fwd(
         &self,
-        x: &Tensor,
-        weight: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (stride, padding) = (self.stride, self.padding);
-        let dy = dy.contiguous()?;
-        let dx = if x.track_op() {
-            Some(
-                dy.apply_op2_no_bwd(weight, &Self { stride, padding, part: Part::Input(x.shape().clone()) })?,
-            )
-        } else {
-            None
-        };
-        let dw =
-            x.apply_op2_no_bwd(&dy, &Self { stride, padding, part: Part::Weight(weight.shape().clone()) })?;
-        Ok((dx, Some(dw)))
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.run((x, lx), (w, lw), None)
+    }
+}
+
+impl CustomOp3 for ForwardThen<'_> {
+    fn name(&self) -> &'static str {
+        "conv2d-affine-add"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+        shortcut: &CpuStorage,
+        ls: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.run((x, lx), (w, lw), Some((shortcut, ls)))
+    }
+}
+
+struct InputGradient(Geometry, Shape);
+
+impl CustomOp2 for InputGradient {
+    fn name(&self) -> &'static str {
+        "conv2d-input-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        dy: &CpuStorage,
+        ly: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let sizes = self.0.sizes(&self.1, lw.shape())?;
+        let (dy, w) = (values(dy, ly)?, values(w, lw)?);
+        result(fresh(self.1.elem_count(), |dx| input_gradient(dx, dy, w, &sizes, false)), self.1.clone())
+    }
+}
+
+impl InplaceOp3 for InputGradient {
+    fn name(&self) -> &'static str {
+        "conv2d-add-input-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        dx: &mut CpuStorage,
+        lx: &Layout,
+        dy: &CpuStorage,
+        ly: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<()> {
+        let sizes = self.0.sizes(lx.shape(), lw.shape())?;
+        input_gradient(in_place(dx, lx)?, values(dy, ly)?, values(w, lw)?, &sizes, true);
+        Ok(())
+    }
+}
+
+struct WeightGradient {
+    geometry: Geometry,
+    add: bool,
+}
+
+impl InplaceOp3 for WeightGradient {
+    fn name(&self) -> &'static str {
+        "conv2d-weight-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        dw: &mut CpuStorage,
+        lw: &Layout,
+        x: &CpuStorage,
+        lx: &Layout,
+        dy: &CpuStorage,
+        ly: &Layout,
+    ) -> Result<()> {
+        let sizes = self.geometry.sizes(lx.shape(), lw.shape())?;
+        weight_gradient(in_place(dw, lw)?, values(x, lx)?, values(dy, ly)?, &sizes, self.add);
+        Ok(())
     }
 }
 
@@ -287,61 +281,138 @@ impl CustomOp2 for Conv2d {
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub fn conv2d(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    x.contiguous()?.apply_op2(weight, Conv2d { stride, padding, part: Part::Forward })
+pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: Geometry) -> Result<Tensor> {
+    x.apply_op2_no_bwd(weight, &Forward(geometry))
+}
+
+/// A convolution, then `max(y * factor + offset, floor)` for each output channel; with a
+/// `shortcut` of the output's shape then `relu(that + shortcut)`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub(crate) fn conv2d_then(
+    x: &Tensor,
+    weight: &Tensor,
+    geometry: Geometry,
+    affine: &[Affine],
+    floor: f32,
+    shortcut: Option<&Tensor>,
+) -> Result<Tensor> {
+    let op = ForwardThen { geometry, affine, floor };
+    match shortcut {
+        None => x.apply_op2_no_bwd(weight, &op),
+        Some(shortcut) => x.apply_op3_no_bwd(weight, shortcut, &op),
+    }
+}
+
+/// The gradient of an input of shape `x` from that of the output; added to `onto` in place
+/// if that is given.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn conv2d_input_gradient(
+    dy: &Tensor,
+    weight: &Tensor,
+    x: &Shape,
+    geometry: Geometry,
+    onto: Option<Tensor>,
+) -> Result<Tensor> {
+    let op = InputGradient(geometry, x.clone());
+    match onto {
+        None => dy.apply_op2_no_bwd(weight, &op),
+        Some(onto) => {
+            onto.inplace_op3(dy, weight, &op)?;
+            Ok(onto)
+        }
+    }
+}
+
+/// Writes the gradient of the weights into `dw`, or adds it.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn conv2d_weight_gradient(
+    dw: &Tensor,
+    x: &Tensor,
+    dy: &Tensor,
+    geometry: Geometry,
+    add: bool,
+) -> Result<()> {
+    dw.inplace_op3(x, dy, &WeightGradient { geometry, add })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::gradient_check;
     use super::*;
-    use candle_core::{Device, Var};
+    use candle_core::Device;
+
+    fn tensor(shape: &[usize], seed: u32) -> Tensor {
+        let values = gradient_check::values(shape.iter().product(), seed);
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn difference(a: &Tensor, b: &Tensor) -> f32 {
+        (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap()
+    }
 
     #[test]
     fn the_forward_pass_is_candles_and_gradients_are_differences() {
         for (kernel, stride, padding) in [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3)] {
-            let tensor = |shape: [usize; 4], seed| {
-                let count = shape.iter().product();
-                Var::from_vec(gradient_check::values(count, seed), &shape, &Device::Cpu).unwrap()
-            };
-            let (x, w) = (tensor([3, 2, 9, 12], 1), tensor([4, 3, kernel, kernel], 2));
-            let ours = conv2d(&x, &w, stride, padding).unwrap().transpose(0, 1).unwrap();
+            let geometry = Geometry { stride, padding };
+            let (x, w) = (tensor(&[3, 2, 9, 12], 1), tensor(&[4, 3, kernel, kernel], 2));
+            let ours = conv2d(&x, &w, geometry).unwrap();
             let batch_first = x.transpose(0, 1).unwrap().contiguous().unwrap();
             let candles = batch_first.conv2d(&w, padding, stride, 1, 1).unwrap();
-            let difference =
-                (ours - candles).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-            assert!(difference < 1e-4, "kernel {kernel}, stride {stride}: {difference}");
-            gradient_check::check(&[x.clone(), w.clone()], || conv2d(&x, &w, stride, padding), 1e-2, 1e-3);
+            let apart = difference(&ours.transpose(0, 1).unwrap(), &candles);
+            assert!(apart < 1e-4, "kernel {kernel}, stride {stride}: {apart}");
+            let backward = |inputs: &[Tensor], dy: &Tensor| {
+                let dw = inputs[1].zeros_like()?;
+                conv2d_weight_gradient(&dw, &inputs[0], dy, geometry, false)?;
+                Ok(vec![conv2d_input_gradient(dy, &inputs[1], x.shape(), geometry, None)?, dw])
+            };
+            let forward = |inputs: &[Tensor]| conv2d(&inputs[0], &inputs[1], geometry);
+            gradient_check::check(&[x.clone(), w.clone()], forward, backward, 1e-2, 1e-3);
         }
     }
 
     #[test]
-    fn blocks_of_samples_give_what_the_whole_batch_gives() {
-        // Wide enough that a block holds two of the five samples.
-        let sizes = Sizes {
-            batch: 5,
-            inputs: 8,
-            height: 60,
-            width: 100,
-            outputs: 3,
-            kernel: 3,
-            stride: 1,
-            padding: 1,
-        };
-        assert_eq!(sizes.blocks().collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
-        let x = gradient_check::values(8 * 5 * 6_000, 3);
-        let w = gradient_check::values(3 * 72, 4);
-        let y = forward(&x, &w, &sizes);
-        let one = Sizes { batch: 1, ..sizes };
-        for sample in 0..5 {
-            let alone: Vec<f32> =
-                (0..8).flat_map(|c| x[(c * 5 + sample) * 6_000..][..6_000].to_vec()).collect();
-            let alone = forward(&alone, &w, &one);
-            for channel in 0..3 {
-                let (ours, theirs) =
-                    (&y[(channel * 5 + sample) * 6_000..][..6_000], &alone[channel * 6_000..][..6_000]);
-                assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-5));
-            }
+    fn gradients_can_be_added_to_what_is_there() {
+        for (outputs, kernel, stride) in [(5, 3, 1), (5, 3, 2), (200, 1, 1), (200, 3, 1)] {
+            let geometry = Geometry { stride, padding: kernel / 2 };
+            let (x, w) = (tensor(&[7, 2, 6, 9], 1), tensor(&[outputs, 7, kernel, kernel], 2));
+            let dy = conv2d(&x, &w, geometry).unwrap();
+            let dx = conv2d_input_gradient(&dy, &w, x.shape(), geometry, None).unwrap();
+            let twice =
+                conv2d_input_gradient(&dy, &w, x.shape(), geometry, Some(dx.copy().unwrap())).unwrap();
+            let scale = dx.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(difference(&(dx * 2.0).unwrap(), &twice) < 1e-5 * scale);
+            let dw = w.zeros_like().unwrap();
+            conv2d_weight_gradient(&dw, &x, &dy, geometry, false).unwrap();
+            let once = dw.copy().unwrap();
+            conv2d_weight_gradient(&dw, &x, &dy, geometry, true).unwrap();
+            let scale = once.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(difference(&(once * 2.0).unwrap(), &dw) < 1e-5 * scale);
         }
+    }
+
+    #[test]
+    fn what_follows_a_convolution_can_be_done_in_it() {
+        let geometry = Geometry { stride: 1, padding: 1 };
+        let (x, w) = (tensor(&[3, 2, 9, 12], 1), tensor(&[4, 3, 3, 3], 2));
+        let shortcut = tensor(&[4, 2, 9, 12], 3);
+        let affine: Vec<Affine> =
+            (0..4).map(|i| Affine { factor: 0.5 + i as f32, offset: 0.1 - i as f32 }).collect();
+        let column = |get: fn(&Affine) -> f32| {
+            Tensor::from_iter(affine.iter().map(get), &Device::Cpu).unwrap().reshape((4, 1, 1, 1)).unwrap()
+        };
+        let y = conv2d(&x, &w, geometry).unwrap();
+        let y = y.broadcast_mul(&column(|a| a.factor)).unwrap();
+        let y = y.broadcast_add(&column(|a| a.offset)).unwrap().relu().unwrap();
+        let fused = conv2d_then(&x, &w, geometry, &affine, 0.0, None).unwrap();
+        assert!(difference(&y, &fused) < 1e-5);
+        let y = (y + &shortcut).unwrap().relu().unwrap();
+        let fused = conv2d_then(&x, &w, geometry, &affine, 0.0, Some(&shortcut)).unwrap();
+        assert!(difference(&y, &fused) < 1e-5);
     }
 }

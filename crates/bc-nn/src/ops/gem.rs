@@ -1,115 +1,238 @@
 //! Generalised-mean pooling (Radenović et al. 2018) with a learned exponent.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use std::f64::consts::{LN_2, LOG2_E, SQRT_2};
+use std::sync::Mutex;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{result, values};
+use super::{fresh, result, values};
+use crate::simd::vectorized;
 
 /// Values are at least this, so that powers exist.
 const FLOOR: f32 = 1e-6;
 
-struct Gem;
-
-fn exponent(p: &[f32]) -> f64 {
-    f64::from(p.first().copied().unwrap_or(1.0))
+fn clamped(x: f32) -> f64 {
+    // Not `f32::max`, which hides what is not a number.
+    f64::from(if x < FLOOR { FLOOR } else { x })
 }
 
-/// Mean of `clamp(x)^p` of a plane.
-fn mean_power(x: &[f32], p: f64) -> f64 {
-    let integer = p == 3.0;
-    let sum: f64 = x
-        .iter()
-        .map(|value| {
-            let value = f64::from(value.max(FLOOR));
-            if integer { value * value * value } else { value.powf(p) }
-        })
-        .sum();
-    sum / x.len() as f64
+/// The natural logarithm of a finite number of at least [`FLOOR`], to 1e-13, without branches.
+#[inline(always)]
+fn logarithm(x: f64) -> f64 {
+    const MANTISSA: u64 = (1 << 52) - 1;
+    /// 2^52 as a number and as bits: adding it turns small whole numbers into low bits and back.
+    const WHOLE: f64 = 4_503_599_627_370_496.0;
+    let bits = x.to_bits();
+    let mantissa = f64::from_bits(bits & MANTISSA | 1023 << 52);
+    let exponent = f64::from_bits(bits >> 52 | WHOLE.to_bits()) - WHOLE - 1023.0;
+    let high = mantissa > SQRT_2;
+    let mantissa = if high { mantissa * 0.5 } else { mantissa };
+    let exponent = if high { exponent + 1.0 } else { exponent };
+    // ln m = 2 artanh((m - 1) / (m + 1)), whose argument is below 0.172.
+    let s = (mantissa - 1.0) / (mantissa + 1.0);
+    let z = s * s;
+    let mut series = 1.0 / 15.0;
+    for denominator in [13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
+        series = series * z + 1.0 / denominator;
+    }
+    exponent * LN_2 + 2.0 * s * series
 }
 
-impl CustomOp2 for Gem {
+/// e to a power, to 1e-13 of it, without branches.
+#[inline(always)]
+fn exponential(x: f64) -> f64 {
+    /// 1.5 * 2^52: adding it rounds to a whole number, which then stands in the low bits.
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    let x = x.clamp(-708.0, 709.0);
+    let shifted = x * LOG2_E + ROUND;
+    let rest = x - (shifted - ROUND) * LN_2;
+    let mut series = 1.0;
+    for divisor in [12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0] {
+        series = 1.0 + series * rest * (1.0 / divisor);
+    }
+    series * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52))
+}
+
+/// `clamp(x)^p`.
+#[inline(always)]
+fn power(x: f32, p: f64) -> f64 {
+    let value = clamped(x);
+    if x.is_finite() { exponential(p * logarithm(value)) } else { value }
+}
+
+vectorized! {
+    /// Sum of `clamp(x)^p`.
+    fn sum_of_powers(x: &[f32], p: f64) -> f64 {
+        let mut lanes = [0f64; 16];
+        let (parts, rest) = x.as_chunks::<16>();
+        if p == 3.0 {
+            for part in parts {
+                for (lane, x) in lanes.iter_mut().zip(part) {
+                    let value = clamped(*x);
+                    *lane += value * value * value;
+                }
+            }
+        } else {
+            for part in parts {
+                for (lane, x) in lanes.iter_mut().zip(part) {
+                    *lane += power(*x, p);
+                }
+            }
+        }
+        lanes.iter().sum::<f64>() + rest.iter().map(|x| power(*x, p)).sum::<f64>()
+    }
+}
+
+#[inline(always)]
+fn slope(x: f32, p: f64, factor: f64, dx: &mut f32) -> f64 {
+    let value = clamped(x);
+    let log = logarithm(value);
+    let power = exponential((p - 1.0) * log);
+    *dx = if x < FLOOR { 0.0 } else { (factor * power) as f32 };
+    power * value * log
+}
+
+vectorized! {
+    /// Writes `factor * clamp(x)^(p - 1)` (zero below the floor) and returns the sum of `clamp(x)^p ln(clamp(x))`.
+    fn slopes(x: &[f32], p: f64, factor: f64, dx: &mut [f32]) -> f64 {
+        let mut lanes = [0f64; 16];
+        let (x_parts, x_rest) = x.as_chunks::<16>();
+        let (dx_parts, dx_rest) = dx.as_chunks_mut::<16>();
+        for (x, dx) in x_parts.iter().zip(dx_parts) {
+            for lane in 0..16 {
+                lanes[lane] += slope(x[lane], p, factor, &mut dx[lane]);
+            }
+        }
+        let rest = x_rest.iter().zip(dx_rest).map(|(x, dx)| slope(*x, p, factor, dx)).sum::<f64>();
+        lanes.iter().sum::<f64>() + rest
+    }
+}
+
+struct Gem(f64);
+
+impl CustomOp1 for Gem {
     fn name(&self) -> &'static str {
         "gem"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (channels, batch, height, width) = lx.shape().dims4()?;
+        let (x, p, places) = (values(x, lx)?, self.0, height * width);
+        let y = x
+            .par_chunks(places)
+            .map(|x| (sum_of_powers(x, p) / places as f64).powf(1.0 / p) as f32)
+            .collect();
+        result(y, (channels, batch))
+    }
+}
+
+/// dx of x, y and dy; leaves the exponent's gradient.
+struct GemGradient {
+    p: f64,
+    dp: Mutex<f64>,
+}
+
+impl CustomOp3 for GemGradient {
+    fn name(&self) -> &'static str {
+        "gem-gradient"
     }
 
     fn cpu_fwd(
         &self,
         x: &CpuStorage,
         lx: &Layout,
-        p: &CpuStorage,
-        lp: &Layout,
+        y: &CpuStorage,
+        ly: &Layout,
+        dy: &CpuStorage,
+        ld: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (channels, batch, height, width) = lx.shape().dims4()?;
-        let (x, p) = (values(x, lx)?, exponent(values(p, lp)?));
-        let y = x.par_chunks(height * width).map(|x| mean_power(x, p).powf(1.0 / p) as f32).collect();
-        result(y, (channels, batch))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        p: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (_, _, height, width) = x.dims4()?;
-        let exponent = f64::from(p.flatten_all()?.to_vec1::<f32>()?[0]);
-        let (values, pooled, gradient) = (
-            x.flatten_all()?.to_vec1::<f32>()?,
-            y.flatten_all()?.to_vec1::<f32>()?,
-            dy.flatten_all()?.to_vec1::<f32>()?,
-        );
-        let places = height * width;
-        let mut dx = vec![0f32; values.len()];
-        let dp: Vec<f64> = dx
-            .par_chunks_mut(places)
-            .zip(values.par_chunks(places))
-            .enumerate()
-            .map(|(plane, (dx, x))| {
-                let (y, dy) = (f64::from(pooled[plane]), f64::from(gradient[plane]));
-                // y = m^(1/p), m the mean of x^p: dy/dx = y^(1-p) x^(p-1) / n,
-                // dy/dp = y (mean(x^p ln x) / (p m) - ln m / p^2).
-                let factor = dy * y.powf(1.0 - exponent) / places as f64;
-                let (mut mean, mut logs) = (0f64, 0f64);
-                for (dx, value) in dx.iter_mut().zip(x) {
-                    let clamped = f64::from(value.max(FLOOR));
-                    let power = clamped.powf(exponent);
-                    mean += power;
-                    logs += power * clamped.ln();
-                    *dx = if *value < FLOOR { 0.0 } else { (factor * power / clamped) as f32 };
-                }
-                let mean = mean / places as f64;
-                let logs = logs / places as f64;
-                dy * y * (logs / (exponent * mean) - mean.ln() / (exponent * exponent))
-            })
-            .collect();
-        let dp = dp.iter().sum::<f64>() as f32;
-        Ok((
-            Some(Tensor::from_vec(dx, x.shape(), x.device())?),
-            Some(Tensor::from_vec(vec![dp], p.shape(), p.device())?),
-        ))
+        let (_, _, height, width) = lx.shape().dims4()?;
+        let (x, y, dy) = (values(x, lx)?, values(y, ly)?, values(dy, ld)?);
+        let (p, places) = (self.p, height * width);
+        let mut parts = Vec::new();
+        let dx = fresh(x.len(), |dx| {
+            dx.par_chunks_mut(places)
+                .zip(x.par_chunks(places))
+                .zip(y.par_iter().zip(dy))
+                .map(|((dx, x), (y, dy))| {
+                    let (y, dy) = (f64::from(*y), f64::from(*dy));
+                    // y = m^(1/p), m the mean of x^p: dy/dx = y^(1-p) x^(p-1) / n,
+                    // dy/dp = y (mean(x^p ln x) / (p m) - ln m / p^2).
+                    let logs = slopes(x, p, dy * y.powf(1.0 - p) / places as f64, dx) / places as f64;
+                    let mean = y.powf(p);
+                    dy * y * (logs / (p * mean) - y.ln() / p)
+                })
+                .collect_into_vec(&mut parts);
+        });
+        *self.dp.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = parts.iter().sum::<f64>();
+        result(dx, lx.shape().clone())
     }
 }
 
-/// (C, B, H, W) and the exponent (1) to (C, B).
-pub fn gem(x: &Tensor, p: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2(p, Gem)
+/// (C, B, H, W) to (C, B): the p-th root of the mean p-th power.
+///
+/// # Errors
+/// A tensor of another kind.
+pub fn gem(x: &Tensor, p: f32) -> Result<Tensor> {
+    x.apply_op1_no_bwd(&Gem(f64::from(p)))
+}
+
+/// Gradients of x and of the exponent, from x, the result and its gradient.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn gem_gradient(x: &Tensor, p: f32, y: &Tensor, dy: &Tensor) -> Result<(Tensor, f32)> {
+    if y.shape() != dy.shape() || x.dims()[..2] != *y.dims() {
+        candle_core::bail!("a gradient of {:?} for {:?}", dy.shape(), y.shape());
+    }
+    let op = GemGradient { p: f64::from(p), dp: Mutex::default() };
+    let dx = x.apply_op3_no_bwd(y, dy, &op)?;
+    let dp = *op.dp.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok((dx, dp as f32))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::gradient_check;
     use super::*;
-    use candle_core::{Device, Var};
+    use candle_core::Device;
 
     #[test]
     fn gradients_of_values_and_exponent_are_differences() {
         for exponent in [3.0f32, 2.3] {
             let values: Vec<f32> =
                 gradient_check::values(2 * 3 * 20, 4).iter().map(|v| v.abs() + 0.2).collect();
-            let x = Var::from_vec(values, &[2, 3, 4, 5], &Device::Cpu).unwrap();
-            let p = Var::from_vec(vec![exponent], &[1], &Device::Cpu).unwrap();
-            gradient_check::check(&[x.clone(), p.clone()], || gem(&x, &p), 1e-2, 5e-3);
+            let x = Tensor::from_vec(values, &[2, 3, 4, 5], &Device::Cpu).unwrap();
+            let p = Tensor::new(&[exponent], &Device::Cpu).unwrap();
+            let power = |p: &Tensor| p.to_vec1::<f32>().unwrap()[0];
+            let forward = |inputs: &[Tensor]| gem(&inputs[0], power(&inputs[1]));
+            let backward = |inputs: &[Tensor], dy: &Tensor| {
+                let p = power(&inputs[1]);
+                let (dx, dp) = gem_gradient(&inputs[0], p, &gem(&inputs[0], p)?, dy)?;
+                Ok(vec![dx, Tensor::new(&[dp], &Device::Cpu)?])
+            };
+            gradient_check::check(&[x, p], forward, backward, 1e-2, 5e-3);
+        }
+    }
+
+    #[test]
+    fn logarithms_and_powers_are_those_of_the_standard_library() {
+        for n in 0..4000 {
+            let x = f64::from((1e-6f64 * 1.02f64.powi(n / 2)) as f32);
+            assert!((logarithm(x) - x.ln()).abs() < 1e-12 * x.ln().abs().max(1.0), "{x}");
+            let y = f64::from(n - 2000) * 0.35;
+            assert!((exponential(y) / y.exp() - 1.0).abs() < 1e-12, "{y}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_stays_visible() {
+        let x = Tensor::new(&[1f32, f32::NAN, 2.0, f32::INFINITY], &Device::Cpu).unwrap();
+        for p in [3.0, 2.5] {
+            let y = gem(&x.reshape((2, 1, 1, 2)).unwrap(), p).unwrap();
+            let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(y[0].is_nan() && y[1] == f32::INFINITY, "{y:?}");
         }
     }
 }

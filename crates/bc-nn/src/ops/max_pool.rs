@@ -1,19 +1,72 @@
 //! Max pooling 3x3, stride 2, padding 1, as ResNet's stem has it.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{result, values};
-
-struct MaxPool {
-    /// Of each output, the place in its plane that it came from.
-    places: Mutex<Vec<u32>>,
-}
+use super::{fresh, result, values};
+use crate::simd::vectorized;
 
 fn out_size(size: usize) -> usize {
     (size - 1) / 2 + 1
+}
+
+/// Of each output, which of the nine places of its window it came from.
+pub struct Chosen {
+    taps: Vec<u8>,
+    /// Of the input.
+    shape: Shape,
+}
+
+vectorized! {
+    /// A row's even and odd columns; behind an odd width's last even column nothing is greatest.
+    fn part(row: &[f32], even: &mut [f32], odd: &mut [f32]) {
+        let (pairs, rest) = row.as_chunks::<2>();
+        for ((pair, even), odd) in pairs.iter().zip(even.iter_mut()).zip(odd.iter_mut()) {
+            [*even, *odd] = *pair;
+        }
+        if let (Some(value), Some(even), Some(odd)) = (rest.first(), even.last_mut(), odd.last_mut()) {
+            (*even, *odd) = (*value, f32::NEG_INFINITY);
+        }
+    }
+}
+
+vectorized! {
+    /// Takes what is greater (or not a number), and notes where it came from.
+    fn greater(best: &mut [f32], taps: &mut [u32], values: &[f32], tap: u32) {
+        for ((best, found), value) in best.iter_mut().zip(taps).zip(values) {
+            let better = *value > *best || value.is_nan();
+            *best = if better { *value } else { *best };
+            *found = if better { tap } else { *found };
+        }
+    }
+}
+
+fn pool_plane(x: &[f32], height: usize, width: usize, y: &mut [f32], taps: &mut [u8]) {
+    let out_width = out_size(width);
+    let mut even = vec![0f32; out_width];
+    // The odd columns, moved by one: the first window begins with the padding.
+    let mut odd = vec![f32::NEG_INFINITY; out_width + 1];
+    let mut found = vec![0u32; out_width];
+    for (row, (y, taps)) in y.chunks_mut(out_width).zip(taps.chunks_mut(out_width)).enumerate() {
+        y.fill(f32::NEG_INFINITY);
+        for ky in (0..3).filter(|ky| (1..=height).contains(&(2 * row + ky))) {
+            part(&x[(2 * row + ky - 1) * width..][..width], &mut even, &mut odd[1..]);
+            let tap = 3 * ky as u32;
+            greater(y, &mut found, &odd[..out_width], tap);
+            greater(y, &mut found, &even, tap + 1);
+            greater(y, &mut found, &odd[1..], tap + 2);
+        }
+        for (tap, found) in taps.iter_mut().zip(&found) {
+            *tap = *found as u8;
+        }
+    }
+}
+
+#[derive(Default)]
+struct MaxPool {
+    taps: Mutex<Vec<u8>>,
 }
 
 impl CustomOp1 for MaxPool {
@@ -26,91 +79,96 @@ impl CustomOp1 for MaxPool {
         let x = values(x, layout)?;
         let (out_height, out_width) = (out_size(height), out_size(width));
         let plane = out_height * out_width;
-        let mut y = vec![0f32; channels * batch * plane];
-        let mut places = vec![0u32; y.len()];
-        y.par_chunks_mut(plane).zip(places.par_chunks_mut(plane)).zip(x.par_chunks(height * width)).for_each(
-            |((y, places), x)| {
-                for row in 0..out_height {
-                    let rows = (2 * row).saturating_sub(1)..(2 * row + 2).min(height);
-                    for column in 0..out_width {
-                        let columns = (2 * column).saturating_sub(1)..(2 * column + 2).min(width);
-                        let (mut most, mut place) = (f32::NEG_INFINITY, rows.start * width + columns.start);
-                        for iy in rows.clone() {
-                            for ix in columns.clone() {
-                                let value = x[iy * width + ix];
-                                if value > most {
-                                    (most, place) = (value, iy * width + ix);
-                                }
-                            }
-                        }
-                        y[row * out_width + column] = x[place];
-                        places[row * out_width + column] = place as u32;
-                    }
-                }
-            },
-        );
-        *self.places.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = places;
+        let mut taps = vec![0u8; channels * batch * plane];
+        let y = fresh(taps.len(), |y| {
+            y.par_chunks_mut(plane)
+                .zip(taps.par_chunks_mut(plane))
+                .zip(x.par_chunks(height * width))
+                .for_each(|((y, taps), x)| pool_plane(x, height, width, y, taps));
+        });
+        *self.taps.lock().unwrap_or_else(PoisonError::into_inner) = taps;
         result(y, (channels, batch, out_height, out_width))
     }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let places =
-            std::mem::take(&mut *self.places.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        Ok(Some(dy.contiguous()?.apply_op2_no_bwd(x, &MaxPoolGradient { places })?))
-    }
 }
 
-/// dx of (dy, x).
-struct MaxPoolGradient {
-    places: Vec<u32>,
-}
+/// dx of dy.
+struct MaxPoolGradient<'a>(&'a Chosen);
 
-impl CustomOp2 for MaxPoolGradient {
+impl CustomOp1 for MaxPoolGradient<'_> {
     fn name(&self) -> &'static str {
         "max-pool-gradient"
     }
 
-    fn cpu_fwd(
-        &self,
-        dy: &CpuStorage,
-        ld: &Layout,
-        _: &CpuStorage,
-        lx: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (_, _, height, width) = lx.shape().dims4()?;
-        let dy = values(dy, ld)?;
-        let plane = out_size(height) * out_size(width);
-        let mut dx = vec![0f32; lx.shape().elem_count()];
-        dx.par_chunks_mut(height * width)
-            .zip(dy.par_chunks(plane))
-            .zip(self.places.par_chunks(plane))
-            .for_each(|((dx, dy), places)| {
-                for (place, dy) in places.iter().zip(dy) {
-                    dx[*place as usize] += dy;
-                }
-            });
-        result(dx, lx.shape().clone())
+    fn cpu_fwd(&self, dy: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let Chosen { taps, shape } = self.0;
+        let (_, _, height, width) = shape.dims4()?;
+        let dy = values(dy, layout)?;
+        let (out_width, plane) = (out_size(width), out_size(height) * out_size(width));
+        let dx = fresh(shape.elem_count(), |dx| {
+            dx.par_chunks_mut(height * width).zip(dy.par_chunks(plane)).zip(taps.par_chunks(plane)).for_each(
+                |((dx, dy), taps)| {
+                    dx.fill(0.0);
+                    let rows = dy.chunks(out_width).zip(taps.chunks(out_width));
+                    for (y, (dy, taps)) in rows.enumerate() {
+                        for (x, (dy, tap)) in dy.iter().zip(taps).enumerate() {
+                            let (ky, kx) = (usize::from(tap / 3), usize::from(tap % 3));
+                            dx[(2 * y + ky - 1) * width + 2 * x + kx - 1] += dy;
+                        }
+                    }
+                },
+            );
+        });
+        result(dx, shape.clone())
     }
 }
 
-/// (C, B, H, W) to (C, B, ceil(H / 2), ceil(W / 2)).
-pub fn max_pool(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(MaxPool { places: Mutex::default() })
+/// (C, B, H, W) to (C, B, ceil(H / 2), ceil(W / 2)), and what the way back needs.
+///
+/// # Errors
+/// A tensor of another kind.
+pub fn max_pool(x: &Tensor) -> Result<(Tensor, Chosen)> {
+    let op = MaxPool::default();
+    let y = x.apply_op1_no_bwd(&op)?;
+    let taps = op.taps.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((y, Chosen { taps, shape: x.shape().clone() }))
+}
+
+/// The gradient of the input.
+///
+/// # Errors
+/// A gradient of another shape.
+pub fn max_pool_gradient(dy: &Tensor, chosen: &Chosen) -> Result<Tensor> {
+    if dy.elem_count() != chosen.taps.len() {
+        candle_core::bail!("a gradient of {:?} for {} maxima", dy.shape(), chosen.taps.len());
+    }
+    dy.apply_op1_no_bwd(&MaxPoolGradient(chosen))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::gradient_check;
     use super::*;
-    use candle_core::{Device, Var};
+    use candle_core::Device;
 
     #[test]
     fn odd_and_even_sizes_pool_as_pytorchs_and_gradients_are_differences() {
-        for (height, width, out) in [(5, 8, [3, 4]), (6, 7, [3, 4]), (1, 1, [1, 1])] {
+        for (height, width, out) in [(5, 8, [3, 4]), (6, 7, [3, 4]), (1, 1, [1, 1]), (2, 41, [1, 21])] {
             let x: Vec<f32> = (0..2 * height * width).map(|n| (n * 37 % 101) as f32).collect();
-            let x = Var::from_vec(x, &[1, 2, height, width], &Device::Cpu).unwrap();
-            assert_eq!(max_pool(&x).unwrap().dims(), [1, 2, out[0], out[1]]);
-            gradient_check::check(std::slice::from_ref(&x), || max_pool(&x), 1e-2, 1e-2);
+            let x = Tensor::from_vec(x, &[1, 2, height, width], &Device::Cpu).unwrap();
+            assert_eq!(max_pool(&x).unwrap().0.dims(), [1, 2, out[0], out[1]]);
+            let forward = |inputs: &[Tensor]| Ok(max_pool(&inputs[0])?.0);
+            let backward =
+                |inputs: &[Tensor], dy: &Tensor| Ok(vec![max_pool_gradient(dy, &max_pool(&inputs[0])?.1)?]);
+            gradient_check::check(std::slice::from_ref(&x), forward, backward, 1e-2, 1e-2);
         }
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_visible() {
+        let mut x = vec![1f32; 30];
+        x[7] = f32::NAN;
+        let x = Tensor::from_vec(x, &[1, 1, 5, 6], &Device::Cpu).unwrap();
+        let y = max_pool(&x).unwrap().0.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(y.iter().filter(|y| y.is_nan()).count(), 4, "{y:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! The operators that candle lacks or computes slowly: each a pair of plain functions on
-//! slices (forward and backward) behind a candle `CustomOp`, so that candle's graph strings them together.
+//! slices (forward and backward) behind candle's `CustomOp` and `InplaceOp`, without
+//! candle's graph: the network goes back through its layers itself, so that gradients are
+//! added where they belong and activations are freed as it goes.
 //!
 //! All tensors are (channels, batch, height, width), 32-bit, contiguous: with the channels
 //! first a convolution of a whole batch is one product of matrices, and what batch norm
@@ -12,6 +14,9 @@ pub mod max_pool;
 pub mod norm;
 mod normalise;
 mod product;
+mod tile;
+mod transpose;
+mod windows;
 
 use candle_core::{CpuStorage, Layout, Result, Shape, bail};
 
@@ -28,11 +33,32 @@ pub(crate) fn result(values: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuSt
     Ok((CpuStorage::F32(values), shape.into()))
 }
 
+/// The values of a contiguous 32-bit tensor that an operator changes.
+pub(crate) fn in_place<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((from, to))) => Ok(&mut values[from..to]),
+        _ => bail!("the operator needs a contiguous tensor of 32 bits"),
+    }
+}
+
+/// `count` values of which `fill` writes every one. Zeroing what is overwritten anyway would
+/// be one more way through memory.
+pub(crate) fn fresh(count: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
+    let mut values = Vec::<f32>::with_capacity(count);
+    // SAFETY: the capacity is there, any bits are a float, and all of them are written before
+    // they are read: that is what `fill` is for.
+    unsafe {
+        fill(std::slice::from_raw_parts_mut(values.as_mut_ptr(), count));
+        values.set_len(count);
+    }
+    values
+}
+
 #[cfg(test)]
 pub(crate) mod gradient_check {
     //! Backward passes against central differences of the forward pass.
 
-    use candle_core::{Result, Tensor, Var};
+    use candle_core::{Result, Tensor};
 
     /// Values without ties, the same at every call.
     pub(crate) fn values(count: usize, seed: u32) -> Vec<f32> {
@@ -40,35 +66,46 @@ pub(crate) mod gradient_check {
         (0..count as u32).map(|n| mix(n ^ seed << 20) as f32 / 8_388_608.0 - 1.0).collect()
     }
 
-    /// Compares every input's gradient of `sum(f(inputs) * weights)` with central differences
-    /// over `step` (short where a kink is near).
-    pub(crate) fn check(inputs: &[Var], f: impl Fn() -> Result<Tensor>, step: f32, tolerance: f64) {
-        let out = f().unwrap();
-        let weights = Tensor::from_vec(values(out.elem_count(), 99), out.shape(), out.device()).unwrap();
-        let loss = |out: &Tensor| (out * &weights).unwrap().sum_all().unwrap();
-        let gradients = loss(&out).backward().unwrap();
-        let value = || {
-            let out = f().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let weights = weights.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    fn flat(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// Compares `backward(inputs, dy)` (one gradient an input) with central differences of
+    /// `sum(forward(inputs) * dy)` over `step` (short where a kink is near).
+    pub(crate) fn check(
+        inputs: &[Tensor],
+        forward: impl Fn(&[Tensor]) -> Result<Tensor>,
+        backward: impl Fn(&[Tensor], &Tensor) -> Result<Vec<Tensor>>,
+        step: f32,
+        tolerance: f64,
+    ) {
+        let out = forward(inputs).unwrap();
+        let weights = values(out.elem_count(), 99);
+        let dy = Tensor::from_vec(weights.clone(), out.shape(), out.device()).unwrap();
+        let gradients = backward(inputs, &dy).unwrap();
+        assert_eq!(gradients.len(), inputs.len());
+        let value = |inputs: &[Tensor]| {
+            let out = flat(&forward(inputs).unwrap());
             out.iter().zip(&weights).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
         };
         for (number, input) in inputs.iter().enumerate() {
-            let ours = gradients.get(input).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let base = input.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let ours = flat(&gradients[number]);
+            let base = flat(input);
+            assert_eq!(gradients[number].shape(), input.shape());
             let scale = ours.iter().fold(1e-3f32, |most, value| most.max(value.abs()));
             for place in (0..base.len()).step_by((base.len() / 40).max(1)) {
                 let at = |delta: f32| {
                     let mut moved = base.clone();
                     moved[place] += delta;
-                    input.set(&Tensor::from_vec(moved, input.shape(), input.device()).unwrap()).unwrap();
-                    value()
+                    let mut inputs = inputs.to_vec();
+                    inputs[number] = Tensor::from_vec(moved, input.shape(), input.device()).unwrap();
+                    value(&inputs)
                 };
                 let central = (at(step) - at(-step)) / (2.0 * f64::from(step));
-                at(0.0);
                 let error = (central - f64::from(ours[place])).abs() / f64::from(scale);
                 assert!(
                     error < tolerance,
-                    "input {number}, place {place}: {} against {central}",
+                    "input {number}, value {place}: {} and not {central} ({error:.1e})",
                     ours[place]
                 );
             }

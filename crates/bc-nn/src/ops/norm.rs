@@ -5,13 +5,15 @@
 //! With the channels first, what is normalised together lies in one run of memory: a
 //! *group*. The bias of a convolution in front is added here, where it is free.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, InplaceOp2, InplaceOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::normalise::{self, Affine, ends_bottleneck, gradient, gradient_sums, mask, moments};
-use super::{result, values};
+use super::normalise::{
+    self, Affine, ends_bottleneck, gradient, gradient_here, gradient_sums, mask_here, moments,
+};
+use super::{fresh, in_place, result, values};
 
 /// Added to the variance, as in PyTorch.
 const EPSILON: f64 = 1e-5;
@@ -34,6 +36,13 @@ pub enum Then {
     Nothing,
     /// ReLU.
     Relu,
+}
+
+impl Then {
+    /// Below this the normalised value is cut.
+    pub(crate) fn floor(self) -> f32 {
+        if self == Then::Relu { 0.0 } else { f32::NEG_INFINITY }
+    }
 }
 
 /// Which values are normalised together.
@@ -78,153 +87,114 @@ struct Scale {
 }
 
 /// Rows of the parameters: scale, shift and, if there is a third, the convolution's bias.
-fn parameters<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<[&'a [f32]; 3]> {
-    let (rows, channels) = layout.shape().dims2()?;
-    let all = values(storage, layout)?;
-    let bias = if rows > 2 { &all[2 * channels..] } else { &[] };
-    Ok([&all[..channels], &all[channels..2 * channels], bias])
+fn rows(table: &[f32], channels: usize) -> [&[f32]; 3] {
+    let bias = table.get(2 * channels..).unwrap_or(&[]);
+    [&table[..channels], &table[channels..2 * channels], bias]
 }
 
-enum Kind {
-    /// Statistics of the batch, which are left in the cell.
-    Batch(Arc<Mutex<Statistics>>),
-    /// Given ones.
-    Fixed(Arc<Statistics>),
-}
-
-struct Norm {
+/// What the backward pass needs besides the input.
+pub struct Kept {
     instance: usize,
-    /// Below this the normalised value is cut: zero for a ReLU.
     floor: f32,
-    kind: Kind,
-    /// Of each group; kept for the backward pass.
-    scales: Mutex<Vec<Scale>>,
+    channels: usize,
+    /// Of each group.
+    scales: Vec<Scale>,
+    table: Vec<f32>,
 }
 
 fn locked<T>(cell: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     cell.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Norm {
-    /// The scale of every group (without the convolution's bias, which cancels except
-    /// against fixed statistics).
-    fn measure(&self, x: &[f32], groups: &Groups, bias: &[f32]) -> Vec<Scale> {
-        let measured: Vec<(Vec<Scale>, f32, f32)> = x
-            .par_chunks(groups.run())
-            .enumerate()
-            .map(|(channel, run)| {
-                if let Kind::Fixed(fixed) = &self.kind
-                    && channel >= groups.instance
-                {
-                    let place = channel - groups.instance;
-                    let inverse = (1.0 / (f64::from(fixed.variance[place]) + EPSILON).sqrt()) as f32;
-                    let mean = fixed.mean[place] - bias.get(channel).copied().unwrap_or(0.0);
-                    return (vec![Scale { mean, inverse }], 0.0, 0.0);
-                }
-                let mut last = (0.0, 0.0);
-                let scales = run
-                    .chunks(groups.size(channel))
-                    .map(|group| {
-                        let (mean, variance) = moments(group);
-                        last = (mean as f32, variance as f32);
-                        Scale { mean: last.0, inverse: (1.0 / (variance + EPSILON).sqrt()) as f32 }
-                    })
-                    .collect();
-                (scales, last.0, last.1)
-            })
-            .collect();
-        if let Kind::Batch(cell) = &self.kind {
-            let of_batch = &measured[groups.instance..];
-            let bias = |place: usize| bias.get(groups.instance + place).copied().unwrap_or(0.0);
-            *locked(cell) = Statistics {
-                mean: of_batch.iter().enumerate().map(|(place, (_, mean, _))| mean + bias(place)).collect(),
-                variance: of_batch.iter().map(|(_, _, variance)| *variance).collect(),
-                count: groups.run(),
-            };
-        }
-        measured.into_iter().flat_map(|(scales, _, _)| scales).collect()
-    }
+/// Running statistics and parameters as one scale and shift a channel.
+pub(crate) fn fixed(statistics: &Statistics, table: &[f32]) -> Vec<Affine> {
+    let [gamma, beta, bias] = rows(table, statistics.mean.len());
+    (0..statistics.mean.len())
+        .map(|channel| {
+            let inverse = (1.0 / (f64::from(statistics.variance[channel]) + EPSILON).sqrt()) as f32;
+            let mean = statistics.mean[channel] - bias.get(channel).copied().unwrap_or(0.0);
+            Affine::new(mean, inverse, gamma[channel], beta[channel])
+        })
+        .collect()
+}
 
-    fn forward(
-        &self,
-        x: &[f32],
-        groups: &Groups,
-        parameters: [&[f32]; 3],
-        shortcut: Option<&[f32]>,
-    ) -> Vec<f32> {
-        let [gamma, beta, bias] = parameters;
-        let scales = self.measure(x, groups, bias);
+struct Forward<'a> {
+    instance: usize,
+    /// Below this the normalised value is cut: zero for a ReLU.
+    floor: f32,
+    table: &'a [f32],
+    source: Source<'a>,
+    /// What is found on the way: the scale of each group, the statistics of the batch.
+    found: Mutex<(Vec<Scale>, Statistics)>,
+}
+
+impl Forward<'_> {
+    fn run(&self, x: &[f32], groups: &Groups, shortcut: Option<&[f32]>) -> Vec<f32> {
         let run = groups.run();
-        let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(run).zip(x.par_chunks(run)).enumerate().for_each(|(channel, (y, x))| {
-            let size = groups.size(channel);
-            for (group, (y, x)) in y.chunks_mut(size).zip(x.chunks(size)).enumerate() {
-                let scale = scales[groups.first(channel) + group];
-                let affine = Affine::new(scale.mean, scale.inverse, gamma[channel], beta[channel]);
-                match shortcut {
-                    None => normalise::apply(y, x, affine, self.floor),
-                    Some(shortcut) => {
-                        let from = channel * run + group * size;
-                        ends_bottleneck(y, x, affine, self.floor, &shortcut[from..from + size]);
+        let channels = x.len() / run.max(1);
+        let [gamma, beta, bias] = rows(self.table, channels);
+        let bias = |channel: usize| bias.get(channel).copied().unwrap_or(0.0);
+        let mut measured = Vec::new();
+        let y = fresh(x.len(), |y| {
+            y.par_chunks_mut(run)
+                .zip(x.par_chunks(run))
+                .enumerate()
+                .map(|(channel, (y, x))| {
+                    let size = groups.size(channel);
+                    let mut last = (0.0, 0.0);
+                    let mut scales = Vec::with_capacity(run / size);
+                    for (group, (y, x)) in y.chunks_mut(size).zip(x.chunks(size)).enumerate() {
+                        // The convolution's bias cancels, except against fixed statistics.
+                        let scale = match self.source {
+                            Source::Running(fixed) if channel >= groups.instance => {
+                                let place = channel - groups.instance;
+                                let inverse =
+                                    (1.0 / (f64::from(fixed.variance[place]) + EPSILON).sqrt()) as f32;
+                                Scale { mean: fixed.mean[place] - bias(channel), inverse }
+                            }
+                            _ => {
+                                let (mean, variance) = moments(x);
+                                last = (mean as f32, variance as f32);
+                                Scale { mean: last.0, inverse: (1.0 / (variance + EPSILON).sqrt()) as f32 }
+                            }
+                        };
+                        let affine = Affine::new(scale.mean, scale.inverse, gamma[channel], beta[channel]);
+                        match shortcut {
+                            None => normalise::apply(y, x, affine, self.floor),
+                            Some(shortcut) => {
+                                let from = channel * run + group * size;
+                                ends_bottleneck(y, x, affine, self.floor, &shortcut[from..from + size]);
+                            }
+                        }
+                        scales.push(scale);
                     }
-                }
-            }
+                    (scales, last)
+                })
+                .collect_into_vec(&mut measured);
         });
-        *locked(&self.scales) = scales;
-        y
-    }
-
-    /// Gradients of x and of the parameters, from x and the gradient of what left the
-    /// normalisation (after its ReLU, if it has one).
-    fn backward(&self, x: &Tensor, table: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
-        if matches!(self.kind, Kind::Fixed(_)) {
-            candle_core::bail!("the evaluation mode has no backward pass");
-        }
-        let rows = Arc::new(Mutex::new(Vec::new()));
-        let op = NormGradient {
-            instance: self.instance,
-            floor: self.floor,
-            scales: locked(&self.scales).clone(),
-            rows: rows.clone(),
+        let of_batch = &measured[groups.instance..];
+        let statistics = Statistics {
+            mean: of_batch.iter().enumerate().map(|(i, m)| m.1.0 + bias(groups.instance + i)).collect(),
+            variance: of_batch.iter().map(|(_, last)| last.1).collect(),
+            count: run,
         };
-        let dx = x.apply_op3_no_bwd(dy, table, &op)?;
-        let rows = std::mem::take(&mut *locked(&rows));
-        Ok((dx, Tensor::from_vec(rows, table.shape(), x.device())?))
+        *locked(&self.found) = (measured.into_iter().flat_map(|(scales, _)| scales).collect(), statistics);
+        y
     }
 }
 
-impl CustomOp2 for Norm {
+impl CustomOp1 for Forward<'_> {
     fn name(&self) -> &'static str {
         "norm"
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        table: &CpuStorage,
-        lt: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
         let groups = Groups::new(lx.shape(), self.instance)?;
-        result(self.forward(values(x, lx)?, &groups, parameters(table, lt)?, None), lx.shape().clone())
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        table: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, rows) = self.backward(x, table, &dy.contiguous()?)?;
-        Ok((Some(dx), Some(rows)))
+        result(self.run(values(x, lx)?, &groups, None), lx.shape().clone())
     }
 }
 
-/// The normalisation with the sum and the ReLU at the end of a bottleneck.
-struct NormAddRelu(Norm);
-
-impl CustomOp3 for NormAddRelu {
+impl CustomOp2 for Forward<'_> {
     fn name(&self) -> &'static str {
         "norm-add-relu"
     }
@@ -233,186 +203,232 @@ impl CustomOp3 for NormAddRelu {
         &self,
         x: &CpuStorage,
         lx: &Layout,
-        table: &CpuStorage,
-        lt: &Layout,
         shortcut: &CpuStorage,
         ls: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let groups = Groups::new(lx.shape(), self.0.instance)?;
-        let shortcut = values(shortcut, ls)?;
-        result(
-            self.0.forward(values(x, lx)?, &groups, parameters(table, lt)?, Some(shortcut)),
-            lx.shape().clone(),
-        )
+        let groups = Groups::new(lx.shape(), self.instance)?;
+        result(self.run(values(x, lx)?, &groups, Some(values(shortcut, ls)?)), lx.shape().clone())
     }
+}
 
-    fn bwd(
+/// Puts dx in the place of dy.
+struct Backward<'a> {
+    kept: &'a Kept,
+    found: Mutex<Found>,
+}
+
+/// What a backward pass yields besides what it writes in place.
+#[derive(Default)]
+struct Found {
+    /// Gradients of the parameters, row after row.
+    rows: Vec<f32>,
+    /// dx, if its place is taken by what passes the ReLU at the end of a bottleneck.
+    dx: Vec<f32>,
+}
+
+impl Backward<'_> {
+    /// One channel; `end` has y, and room for dx. Returns the gradients of scale and shift.
+    fn channel(
         &self,
-        x: &Tensor,
-        table: &Tensor,
-        _: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let passed = dy.contiguous()?.apply_op2_no_bwd(y, &Mask)?;
-        let (dx, rows) = self.0.backward(x, table, &passed)?;
-        Ok((Some(dx), Some(rows), Some(passed)))
+        channel: usize,
+        groups: &Groups,
+        dy: &mut [f32],
+        x: &[f32],
+        mut end: Option<(&[f32], &mut [f32])>,
+    ) -> [f32; 2] {
+        let Kept { floor, channels, scales, table, .. } = self.kept;
+        let [gamma, beta, _] = rows(table, *channels);
+        let size = groups.size(channel);
+        let (mut shift, mut scale_sum) = (0f64, 0f64);
+        for (group, (dy, x)) in dy.chunks_mut(size).zip(x.chunks(size)).enumerate() {
+            let part = group * size..(group + 1) * size;
+            if let Some((y, _)) = &end {
+                mask_here(dy, &y[part.clone()]);
+            }
+            let scale = scales[groups.first(channel) + group];
+            let affine = Affine::new(scale.mean, scale.inverse, gamma[channel], beta[channel]);
+            let (sum, product) = gradient_sums(x, dy, affine, *floor, scale.mean);
+            let product = product * f64::from(scale.inverse);
+            shift += sum;
+            scale_sum += product;
+            // dx = a (g - mean(g) - x^ mean(g x^)), x^ the normalised input.
+            let a = f64::from(affine.factor);
+            let slope = -a * f64::from(scale.inverse) * product / size as f64;
+            let constant = (-a * sum / size as f64 - slope * f64::from(scale.mean)) as f32;
+            match &mut end {
+                None => gradient_here(dy, x, affine, *floor, slope as f32, constant),
+                Some((_, dx)) => gradient(&mut dx[part], x, dy, affine, *floor, slope as f32, constant),
+            }
+        }
+        [scale_sum as f32, shift as f32]
+    }
+
+    fn found(&self, sums: &[[f32; 2]], dx: Vec<f32>) {
+        let rows = (0..2).flat_map(|row| sums.iter().map(move |sums| sums[row])).collect();
+        *locked(&self.found) = Found { rows, dx };
     }
 }
 
-/// dy where y is above zero (PyTorch's convention: nothing passes at zero).
-struct Mask;
-
-impl CustomOp2 for Mask {
-    fn name(&self) -> &'static str {
-        "relu-gradient"
-    }
-
-    fn cpu_fwd(
-        &self,
-        dy: &CpuStorage,
-        ld: &Layout,
-        y: &CpuStorage,
-        ly: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        const BLOCK: usize = 1 << 14;
-        let (dy, y) = (values(dy, ld)?, values(y, ly)?);
-        let mut out = vec![0f32; dy.len()];
-        out.par_chunks_mut(BLOCK)
-            .zip(dy.par_chunks(BLOCK))
-            .zip(y.par_chunks(BLOCK))
-            .for_each(|((out, dy), y)| mask(out, dy, y));
-        result(out, ld.shape().clone())
-    }
-}
-
-/// dx of (x, dy, parameters); leaves the gradients of the parameters in `rows`.
-struct NormGradient {
-    instance: usize,
-    floor: f32,
-    scales: Vec<Scale>,
-    rows: Arc<Mutex<Vec<f32>>>,
-}
-
-impl CustomOp3 for NormGradient {
+impl InplaceOp2 for Backward<'_> {
     fn name(&self) -> &'static str {
         "norm-gradient"
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        dy: &CpuStorage,
-        ld: &Layout,
-        table: &CpuStorage,
-        lt: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let groups = Groups::new(lx.shape(), self.instance)?;
-        let (x, dy) = (values(x, lx)?, values(dy, ld)?);
-        let [gamma, beta, bias] = parameters(table, lt)?;
-        let run = groups.run();
-        let mut dx = vec![0f32; x.len()];
-        let sums: Vec<(f32, f32)> = dx
+    fn cpu_fwd(&self, dy: &mut CpuStorage, ld: &Layout, x: &CpuStorage, lx: &Layout) -> Result<()> {
+        let groups = Groups::new(lx.shape(), self.kept.instance)?;
+        let (dy, x, run) = (in_place(dy, ld)?, values(x, lx)?, groups.run());
+        let sums: Vec<[f32; 2]> = dy
             .par_chunks_mut(run)
             .zip(x.par_chunks(run))
-            .zip(dy.par_chunks(run))
             .enumerate()
-            .map(|(channel, ((dx, x), dy))| {
-                let size = groups.size(channel);
-                let (mut shift, mut scale_sum) = (0f64, 0f64);
-                let parts = dx.chunks_mut(size).zip(x.chunks(size)).zip(dy.chunks(size));
-                for (group, ((dx, x), dy)) in parts.enumerate() {
-                    let scale = self.scales[groups.first(channel) + group];
-                    let affine = Affine::new(scale.mean, scale.inverse, gamma[channel], beta[channel]);
-                    let (sum, product) = gradient_sums(x, dy, affine, self.floor, scale.mean);
-                    let product = product * f64::from(scale.inverse);
-                    shift += sum;
-                    scale_sum += product;
-                    // dx = a (g - mean(g) - x^ mean(g x^)), x^ the normalised input.
-                    let a = f64::from(affine.factor);
-                    let slope = -a * f64::from(scale.inverse) * product / size as f64;
-                    let constant = -a * sum / size as f64 - slope * f64::from(scale.mean);
-                    gradient(dx, x, dy, affine, self.floor, slope as f32, constant as f32);
-                }
-                (scale_sum as f32, shift as f32)
-            })
+            .map(|(channel, (dy, x))| self.channel(channel, &groups, dy, x, None))
             .collect();
-        // Normalisation takes a constant away, so the convolution's bias has no gradient.
-        let none = vec![0.0; bias.len()];
-        *locked(&self.rows) = sums.iter().map(|s| s.0).chain(sums.iter().map(|s| s.1)).chain(none).collect();
-        result(dx, lx.shape().clone())
+        self.found(&sums, Vec::new());
+        Ok(())
+    }
+}
+
+impl InplaceOp3 for Backward<'_> {
+    fn name(&self) -> &'static str {
+        "norm-add-relu-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        dy: &mut CpuStorage,
+        ld: &Layout,
+        x: &CpuStorage,
+        lx: &Layout,
+        y: &CpuStorage,
+        ly: &Layout,
+    ) -> Result<()> {
+        let groups = Groups::new(lx.shape(), self.kept.instance)?;
+        let (dy, x, y, run) = (in_place(dy, ld)?, values(x, lx)?, values(y, ly)?, groups.run());
+        let mut sums = Vec::new();
+        let dx = fresh(x.len(), |dx| {
+            dy.par_chunks_mut(run)
+                .zip(x.par_chunks(run))
+                .zip(y.par_chunks(run).zip(dx.par_chunks_mut(run)))
+                .enumerate()
+                .map(|(channel, ((dy, x), end))| self.channel(channel, &groups, dy, x, Some(end)))
+                .collect_into_vec(&mut sums);
+        });
+        self.found(&sums, dx);
+        Ok(())
     }
 }
 
 /// Where a normalisation takes its means and variances from.
-pub enum Source {
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
     /// The batch.
     Batch,
     /// Running statistics; there is no backward pass.
-    Running(Arc<Statistics>),
+    Running(&'a Statistics),
 }
 
 /// A normalisation of x (C, B, H, W): the first `instance` channels over each sample, the
-/// others over the batch or by running statistics. `table` (2 or 3, C) has scale, shift and
-/// the bias of the convolution in front. With a `shortcut` of x's shape the result is
-/// `relu(then(normalised) + shortcut)`. Returns the statistics of the batch, empty for running ones.
+/// others over the batch or by running statistics. `table` (2 or 3 rows of C) has scale,
+/// shift and the bias of the convolution in front. With a `shortcut` of x's shape the result
+/// is `relu(then(normalised) + shortcut)`. Returns what [`norm_gradient`] needs and the
+/// statistics of the batch too.
 ///
 /// # Errors
 /// Shapes that do not fit.
 pub fn norm(
     x: &Tensor,
-    table: &Tensor,
+    table: Vec<f32>,
     instance: usize,
-    source: Source,
+    source: Source<'_>,
     then: Then,
     shortcut: Option<&Tensor>,
-) -> Result<(Tensor, Statistics)> {
-    let cell = Arc::new(Mutex::new(Statistics::default()));
+) -> Result<(Tensor, Kept, Statistics)> {
     let (channels, _, _, _) = x.dims4()?;
     let expected = channels - instance.min(channels);
-    let kind = match source {
-        Source::Batch => Kind::Batch(cell.clone()),
-        Source::Running(fixed) if fixed.mean.len() == expected && fixed.variance.len() == expected => {
-            Kind::Fixed(fixed)
-        }
-        Source::Running(fixed) => {
-            candle_core::bail!("statistics of {} channels for {expected}", fixed.mean.len())
-        }
-    };
-    if table.dims2()?.1 != channels || shortcut.is_some_and(|s| s.shape() != x.shape()) {
-        candle_core::bail!("a normalisation of {:?} by parameters {:?}", x.shape(), table.shape());
+    if let Source::Running(fixed) = source
+        && (fixed.mean.len() != expected || fixed.variance.len() != expected)
+    {
+        candle_core::bail!("statistics of {} channels for {expected}", fixed.mean.len());
     }
-    let floor = if then == Then::Relu { 0.0 } else { f32::NEG_INFINITY };
-    let op = Norm { instance, floor, kind, scales: Mutex::default() };
-    let (x, table) = (x.contiguous()?, table.contiguous()?);
+    if ![2 * channels, 3 * channels].contains(&table.len())
+        || shortcut.is_some_and(|s| s.shape() != x.shape())
+    {
+        candle_core::bail!("a normalisation of {:?} by {} parameters", x.shape(), table.len());
+    }
+    let floor = then.floor();
+    let op = Forward { instance, floor, table: &table, source, found: Mutex::default() };
     let y = match shortcut {
-        None => x.apply_op2(&table, op)?,
-        Some(shortcut) => x.apply_op3(&table, &shortcut.contiguous()?, NormAddRelu(op))?,
+        None => x.apply_op1_no_bwd(&op)?,
+        Some(shortcut) => x.apply_op2_no_bwd(shortcut, &op)?,
     };
-    let statistics = std::mem::take(&mut *locked(&cell));
-    Ok((y, statistics))
+    let (scales, statistics) = op.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((y, Kept { instance, floor, channels, scales, table }, statistics))
+}
+
+/// What [`norm_gradient`] finds.
+pub struct Gradients {
+    /// Of x.
+    pub dx: Tensor,
+    /// Of the shortcut, where there was one.
+    pub shortcut: Option<Tensor>,
+    /// Of scale and shift, one row after the other. (A convolution's bias in front has none:
+    /// normalisation takes a constant away.)
+    pub rows: Vec<f32>,
+}
+
+/// The way back through a normalisation of x by the batch; `y` is what came out if there was
+/// a shortcut. Overwrites dy.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn norm_gradient(kept: &Kept, x: &Tensor, dy: Tensor, y: Option<&Tensor>) -> Result<Gradients> {
+    let op = Backward { kept, found: Mutex::default() };
+    match y {
+        None => dy.inplace_op2(x, &op)?,
+        Some(y) => dy.inplace_op3(x, y, &op)?,
+    }
+    let Found { rows, dx } = op.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(match y {
+        None => Gradients { dx: dy, shortcut: None, rows },
+        Some(_) => {
+            let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
+            Gradients { dx, shortcut: Some(dy), rows }
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::gradient_check;
     use super::*;
-    use candle_core::{Device, Var};
+    use candle_core::Device;
 
-    fn var(shape: &[usize], seed: u32) -> Var {
-        Var::from_vec(gradient_check::values(shape.iter().product(), seed), shape, &Device::Cpu).unwrap()
+    fn tensor(shape: &[usize], seed: u32) -> Tensor {
+        let values = gradient_check::values(shape.iter().product(), seed);
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn flat(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
     }
 
     #[test]
     fn gradients_are_differences_for_every_mixture_and_ending() {
-        let (x, table, shortcut) = (var(&[4, 3, 5, 7], 1), var(&[2, 4], 2), var(&[4, 3, 5, 7], 5));
+        let inputs = [tensor(&[4, 3, 5, 7], 1), tensor(&[2, 4], 2), tensor(&[4, 3, 5, 7], 5)];
         for then in [Then::Nothing, Then::Relu] {
-            for instance in [0, 2, 4] {
-                let f = || norm(&x, &table, instance, Source::Batch, then, None).map(|(y, _)| y);
-                gradient_check::check(&[x.clone(), table.clone()], f, 1e-3, 2e-2);
-                let f = || norm(&x, &table, instance, Source::Batch, then, Some(&shortcut)).map(|(y, _)| y);
-                gradient_check::check(&[x.clone(), table.clone(), shortcut.clone()], f, 1e-3, 2e-2);
+            for (instance, ends) in [(0, 2), (2, 2), (4, 2), (0, 3), (2, 3), (4, 3)] {
+                let pass = |inputs: &[Tensor]| {
+                    norm(&inputs[0], flat(&inputs[1]), instance, Source::Batch, then, inputs.get(2))
+                };
+                let backward = |inputs: &[Tensor], dy: &Tensor| {
+                    let (y, kept, _) = pass(inputs)?;
+                    let y = inputs.get(2).map(|_| &y);
+                    let Gradients { dx, shortcut, rows } = norm_gradient(&kept, &inputs[0], dy.copy()?, y)?;
+                    let rows = Tensor::from_vec(rows, (2, 4), &Device::Cpu)?;
+                    Ok([Some(dx), Some(rows), shortcut].into_iter().flatten().collect())
+                };
+                let forward = |inputs: &[Tensor]| Ok(pass(inputs)?.0);
+                gradient_check::check(&inputs[..ends], forward, backward, 1e-3, 2e-2);
             }
         }
     }
@@ -420,15 +436,16 @@ mod tests {
     #[test]
     fn statistics_are_those_of_the_batch_with_the_convolutions_bias() {
         let x = Tensor::from_vec(vec![1f32, 2.0, 3.0, 6.0], (1, 2, 1, 2), &Device::Cpu).unwrap();
-        let table = Tensor::new(&[[1f32], [0.0], [10.0]], &Device::Cpu).unwrap();
-        let (y, statistics) = norm(&x, &table, 0, Source::Batch, Then::Nothing, None).unwrap();
-        assert_eq!((statistics.mean[0], statistics.variance[0], statistics.count), (13.0, 3.5, 4));
-        let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let table = vec![1.0, 0.0, 10.0];
+        let (y, _, found) = norm(&x, table.clone(), 0, Source::Batch, Then::Nothing, None).unwrap();
+        assert_eq!((found.mean[0], found.variance[0], found.count), (13.0, 3.5, 4));
+        let y = flat(&y);
         assert!((y[3] - 3.0 / 3.50001f32.sqrt()).abs() < 1e-5);
         // The same by running statistics, where the bias counts.
-        let fixed = Arc::new(Statistics { mean: vec![13.0], variance: vec![3.5], count: 4 });
-        let (again, _) = norm(&x, &table, 0, Source::Running(fixed), Then::Nothing, None).unwrap();
-        let again = again.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert!(y.iter().zip(&again).all(|(a, b)| (a - b).abs() < 1e-6));
+        let (again, _, _) = norm(&x, table.clone(), 0, Source::Running(&found), Then::Nothing, None).unwrap();
+        assert!(y.iter().zip(&flat(&again)).all(|(a, b)| (a - b).abs() < 1e-6));
+        let affine = fixed(&found, &table)[0];
+        let by_hand = flat(&x).into_iter().map(|x| x * affine.factor + affine.offset);
+        assert!(y.iter().zip(by_hand).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 }

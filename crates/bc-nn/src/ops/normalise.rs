@@ -9,9 +9,9 @@ const LANES: usize = 64;
 
 /// `x * factor + offset`: a normalisation and its scale and shift in one.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Affine {
-    pub(super) factor: f32,
-    pub(super) offset: f32,
+pub(crate) struct Affine {
+    pub(crate) factor: f32,
+    pub(crate) offset: f32,
 }
 
 impl Affine {
@@ -86,10 +86,31 @@ vectorized! {
 }
 
 vectorized! {
-    /// dy where y is above zero.
-    pub(super) fn mask(out: &mut [f32], dy: &[f32], y: &[f32]) {
-        for ((out, dy), y) in out.iter_mut().zip(dy).zip(y) {
-            *out = if *y > 0.0 { *dy } else { 0.0 };
+    /// [`apply`], in place.
+    pub(super) fn apply_here(y: &mut [f32], affine: Affine, floor: f32) {
+        for y in y {
+            let value = *y * affine.factor + affine.offset;
+            *y = if value < floor { floor } else { value };
+        }
+    }
+}
+
+vectorized! {
+    /// [`ends_bottleneck`], in place.
+    pub(super) fn ends_bottleneck_here(y: &mut [f32], affine: Affine, floor: f32, shortcut: &[f32]) {
+        for (y, shortcut) in y.iter_mut().zip(shortcut) {
+            let value = *y * affine.factor + affine.offset;
+            let sum = if value < floor { floor } else { value } + shortcut;
+            *y = if sum < 0.0 { 0.0 } else { sum };
+        }
+    }
+}
+
+vectorized! {
+    /// Leaves of dy what stands where y is above zero (PyTorch's convention: nothing passes at zero).
+    pub(super) fn mask_here(dy: &mut [f32], y: &[f32]) {
+        for (dy, y) in dy.iter_mut().zip(y) {
+            *dy = if *y > 0.0 { *dy } else { 0.0 };
         }
     }
 }
@@ -119,6 +140,23 @@ vectorized! {
             product += f64::from(products.iter().sum::<f32>());
         }
         (sum, product)
+    }
+}
+
+vectorized! {
+    /// [`gradient`] in place of dy.
+    pub(super) fn gradient_here(
+        dy: &mut [f32],
+        x: &[f32],
+        affine: Affine,
+        floor: f32,
+        slope: f32,
+        constant: f32,
+    ) {
+        for (dy, x) in dy.iter_mut().zip(x) {
+            let g = if x * affine.factor + affine.offset > floor { *dy } else { 0.0 };
+            *dy = affine.factor * g + (slope * x + constant);
+        }
     }
 }
 

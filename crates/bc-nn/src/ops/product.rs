@@ -1,6 +1,26 @@
-//! Products of matrices, by the `gemm` crate.
+//! Products of matrices, of which the factors may be transposed or be the windows of a
+//! convolution.
+//!
+//! The result is cut into blocks that threads compute on their own: a block of the right
+//! factor is packed into panels, rows of the left one are gathered beside it, both so small
+//! that they stay in the second cache (Goto & van de Geijn 2008, "Anatomy of
+//! High-Performance Matrix Multiplication"). The depth is cut the same way whatever the
+//! threads, so results do not depend on their number.
 
+use std::cell::RefCell;
 use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::tile::{DEPTH, PANEL, ROW_STRIDE, Rows, Target, multiply as multiply_tiles};
+use super::transpose::into_panel;
+use super::windows::{Map, Sizes};
+use crate::simd::vectorized;
+
+/// Most panels that are packed at once.
+const PANELS: usize = 16;
+/// Rows of the left factor that are gathered at once.
+const GATHERED: usize = 112;
 
 /// A view of a matrix, row-major or transposed.
 #[derive(Clone, Copy)]
@@ -8,83 +28,395 @@ pub(super) struct View<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
-    row_step: usize,
-    column_step: usize,
+    /// Distance of the rows, or of the columns if `transposed`.
+    stride: usize,
+    transposed: bool,
 }
 
 impl<'a> View<'a> {
     /// `rows x columns`, row-major.
-    pub(super) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns);
-        Self { values, rows, columns, row_step: columns, column_step: 1 }
+        Self { values, rows, columns, stride: columns, transposed: false }
     }
 
-    pub(super) fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_step: self.column_step,
-            column_step: self.row_step,
-            ..self
-        }
-    }
-
-    /// Some of the columns.
-    pub(super) fn columns(self, range: Range<usize>) -> Self {
-        assert!(range.end <= self.columns);
-        Self { values: &self.values[range.start * self.column_step..], columns: range.len(), ..self }
-    }
-
-    fn fits(&self) -> bool {
-        self.rows == 0
-            || self.columns == 0
-            || (self.rows - 1) * self.row_step + (self.columns - 1) * self.column_step < self.values.len()
+    /// The same values as `columns x rows`.
+    pub fn transposed(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
     }
 }
 
-/// Writes `a b` into the columns `range` of `out`, which has rows of `width`; adds it there
-/// with `add`. Runs on all threads of the current pool; which of them computes an element
-/// has no influence on its value.
+/// A factor of a product.
+#[derive(Clone, Copy)]
+pub(super) enum Matrix<'a> {
+    /// Lies in memory.
+    Stored(View<'a>),
+    /// The windows of an input: (channel, tap) x (sample, place).
+    Windows(&'a [f32], &'a Sizes),
+    /// (sample, place) x (channel, tap); only as the right factor.
+    WindowsAcross(&'a [f32], &'a Sizes),
+}
+
+impl Matrix<'_> {
+    fn size(&self) -> [usize; 2] {
+        match self {
+            Matrix::Stored(view) => [view.rows, view.columns],
+            Matrix::Windows(_, sizes) => [sizes.depth(), sizes.columns()],
+            Matrix::WindowsAcross(_, sizes) => [sizes.columns(), sizes.depth()],
+        }
+    }
+
+    /// Where the chunks of a range of (sample, place) come from.
+    fn map(&self, range: Range<usize>) -> Option<Map> {
+        match self {
+            Matrix::Stored(_) => None,
+            Matrix::Windows(_, sizes) | Matrix::WindowsAcross(_, sizes) => Some(Map::new(sizes, range)),
+        }
+    }
+
+    /// As the right factor: a block into panels. `map` is of the columns if those are places.
+    fn pack(
+        &self,
+        depth: Range<usize>,
+        columns: Range<usize>,
+        map: Option<&Map>,
+        panels: &mut [f32],
+        spare: &mut [f32],
+    ) {
+        let distance = distance(depth.len());
+        match (self, map) {
+            (Matrix::Windows(x, _), Some(map)) => {
+                // An odd number of chunks leaves half a panel, which nothing reads but must be a number.
+                if columns.len() % PANEL != 0 {
+                    let last = columns.len() / PANEL;
+                    panels[last * distance..(last + 1) * distance].fill(0.0);
+                }
+                map.fetch(x, depth, panels, PANEL, distance);
+            }
+            (Matrix::WindowsAcross(x, _), _) => {
+                let Some(map) = self.map(depth.clone()) else { return };
+                for (panel, first) in panels.chunks_mut(distance).zip(columns.clone().step_by(PANEL)) {
+                    let rows = first..(first + PANEL).min(columns.end);
+                    map.fetch(x, rows.clone(), spare, ROW_STRIDE, PANEL);
+                    into_panel(spare, ROW_STRIDE, rows.len(), depth.len(), panel);
+                }
+            }
+            (Matrix::Stored(view), _) if view.transposed => {
+                for (panel, first) in panels.chunks_mut(distance).zip(columns.clone().step_by(PANEL)) {
+                    let count = PANEL.min(columns.end - first);
+                    let from = &view.values[first * view.stride + depth.start..];
+                    into_panel(from, view.stride, count, depth.len(), panel);
+                }
+            }
+            (Matrix::Stored(view), _) => {
+                for (k, place) in depth.zip((0..).step_by(PANEL)) {
+                    let row = &view.values[k * view.stride..][columns.clone()];
+                    copy_row(row, &mut panels[place..], distance);
+                }
+            }
+            (Matrix::Windows(..), None) => unreachable!("windows are packed by a map"),
+        }
+    }
+
+    /// As the left factor: gathers rows. `map` is of the depth if that is places.
+    fn gather(&self, rows: Range<usize>, depth: Range<usize>, map: Option<&Map>, block: &mut [f32]) -> Rows {
+        match (self, map) {
+            (Matrix::Windows(x, _), Some(map)) => {
+                map.fetch(x, rows, block, ROW_STRIDE, PANEL);
+                Rows::Along
+            }
+            (Matrix::Stored(view), _) if view.transposed => {
+                for (to, k) in block.chunks_mut(GATHERED).zip(depth) {
+                    to[..rows.len()]
+                        .copy_from_slice(&view.values[k * view.stride + rows.start..][..rows.len()]);
+                }
+                Rows::Across(GATHERED)
+            }
+            (Matrix::Stored(view), _) => {
+                for (to, row) in block.chunks_mut(ROW_STRIDE).zip(rows) {
+                    to[..depth.len()]
+                        .copy_from_slice(&view.values[row * view.stride + depth.start..][..depth.len()]);
+                }
+                Rows::Along
+            }
+            _ => unreachable!("transposed windows are right factors"),
+        }
+    }
+}
+
+vectorized! {
+    /// A row into the same row of panels, zeros behind it.
+    fn copy_row(from: &[f32], panels: &mut [f32], distance: usize) {
+        let (parts, rest) = from.as_chunks::<PANEL>();
+        for (part, to) in parts.iter().zip(panels.chunks_mut(distance)) {
+            to[..PANEL].copy_from_slice(part);
+        }
+        if !rest.is_empty() {
+            let to = &mut panels[parts.len() * distance..][..PANEL];
+            to[rest.len()..].fill(0.0);
+            to[..rest.len()].copy_from_slice(rest);
+        }
+    }
+}
+
+/// From panel to panel. A row more than they hold: whole powers of two apart, the rows of
+/// several panels would share few sets of the first cache.
+fn distance(depth: usize) -> usize {
+    (depth + 1) * PANEL
+}
+
+/// The part of a buffer from where it is aligned to a line of the cache.
+fn aligned(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
+    const LINE: usize = 64;
+    if buffer.len() < count + LINE / size_of::<f32>() {
+        buffer.resize(count + LINE / size_of::<f32>(), 0.0);
+    }
+    let skipped = buffer.as_ptr().align_offset(LINE).min(LINE / size_of::<f32>());
+    &mut buffer[skipped..][..count]
+}
+
+/// Into how many parts of rows and of columns a product is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Split {
+    rows: usize,
+    columns: usize,
+}
+
+impl Split {
+    /// The cut with the least work for the busiest thread, counted in cycles a step of the depth.
+    fn best(rows: usize, panels: usize, threads: usize) -> Self {
+        /// Cycles for gathering a value, over those for multiplying a row with a panel.
+        const GATHERING: f64 = 0.4;
+        let least = panels.div_ceil(PANELS);
+        let mut best = (f64::INFINITY, Self { rows: 1, columns: least });
+        for row_parts in [1, 2, threads, 2 * threads, 4 * threads] {
+            for columns in [least, least.next_multiple_of(threads), least.next_multiple_of(threads) + threads]
+            {
+                if columns > panels || row_parts > rows {
+                    continue;
+                }
+                let (height, width) = (rows.div_ceil(row_parts), panels.div_ceil(columns) * PANEL);
+                let item = (height * width) as f64 / 32.0 + GATHERING * (height + width) as f64;
+                let rounds = (row_parts * columns).div_ceil(threads);
+                let cost = item * rounds as f64;
+                if cost < best.0 {
+                    best = (cost, Self { rows: row_parts, columns });
+                }
+            }
+        }
+        best.1
+    }
+}
+
+/// The part `number` of `parts` of a range.
+fn share(count: usize, parts: usize, number: usize) -> Range<usize> {
+    count * number / parts..count * (number + 1) / parts
+}
+
+#[derive(Default)]
+struct Scratch {
+    panels: Vec<f32>,
+    block: Vec<f32>,
+    spare: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Called with row, first column and the finished values there, while they are in cache.
+pub(super) type Finish<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
+
+/// Writes (or adds, with `add`) `left right` into `out`, row-major. Runs on all threads of the
+/// current pool; which of them computes an element has no influence on its value.
 pub(super) fn multiply(
     out: &mut [f32],
-    width: usize,
-    range: Range<usize>,
-    a: View<'_>,
-    b: View<'_>,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
     add: bool,
+    finish: Option<Finish<'_>>,
 ) {
-    assert_eq!(a.columns, b.rows);
-    assert_eq!(b.columns, range.len());
-    assert!(range.end <= width && out.len() >= a.rows * width);
-    assert!(a.fits() && b.fits());
-    if range.is_empty() || a.rows == 0 {
+    let ([rows, depth], [of_depth, columns]) = (left.size(), right.size());
+    assert!(depth == of_depth && out.len() == rows * columns);
+    if out.is_empty() {
         return;
     }
-    let threads = rayon::current_num_threads();
-    let parallelism = if threads > 1 { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
-    let out = &mut out[range.start..];
-    // SAFETY: the asserts above bound every access of the three matrices.
-    unsafe {
-        gemm::gemm(
-            a.rows,
-            b.columns,
-            a.columns,
-            out.as_mut_ptr(),
-            1,
-            width as isize,
-            add,
-            a.values.as_ptr(),
-            a.column_step as isize,
-            a.row_step as isize,
-            b.values.as_ptr(),
-            b.column_step as isize,
-            b.row_step as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    if depth == 0 && !add {
+        out.fill(0.0);
+    }
+    let panels = columns.div_ceil(PANEL);
+    let split = Split::best(rows, panels, rayon::current_num_threads());
+    let target = Target::new(out, columns);
+    (0..split.rows * split.columns).into_par_iter().with_max_len(1).for_each(|item| {
+        let rows = share(rows, split.rows, item % split.rows);
+        let panels = share(panels, split.columns, item / split.rows);
+        let columns = panels.start * PANEL..(panels.end * PANEL).min(columns);
+        // Each item has rows and columns of its own.
+        SCRATCH.with_borrow_mut(|scratch| {
+            block(&left, &right, rows, columns, depth, target, add, finish, scratch);
+        });
+    });
+}
+
+#[allow(clippy::too_many_arguments)]
+fn block(
+    left: &Matrix<'_>,
+    right: &Matrix<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    depth: usize,
+    target: Target<'_>,
+    add: bool,
+    finish: Option<Finish<'_>>,
+    scratch: &mut Scratch,
+) {
+    let Scratch { panels, block, spare } = scratch;
+    let panel_count = columns.len().div_ceil(PANEL);
+    if rows.is_empty() || panel_count == 0 {
+        return;
+    }
+    let panels = aligned(panels, panel_count * distance(DEPTH));
+    let block = aligned(block, GATHERED * ROW_STRIDE);
+    let spare = aligned(spare, PANEL * ROW_STRIDE);
+    let right_map = match right {
+        Matrix::Windows(..) => right.map(columns.clone()),
+        _ => None,
+    };
+    let parts = depth.div_ceil(DEPTH);
+    for part in 0..parts {
+        let depth = share(depth, parts, part);
+        let distance = distance(depth.len());
+        let panels = &mut panels[..panel_count * distance];
+        right.pack(depth.clone(), columns.clone(), right_map.as_ref(), panels, spare);
+        let left_map = left.map(depth.clone());
+        for first in rows.clone().step_by(GATHERED) {
+            let rows = first..(first + GATHERED).min(rows.end);
+            let lie = left.gather(rows.clone(), depth.clone(), left_map.as_ref(), block);
+            // SAFETY: the block of the target belongs to this item.
+            unsafe {
+                multiply_tiles(
+                    block,
+                    lie,
+                    rows.len(),
+                    depth.len(),
+                    panels,
+                    distance,
+                    columns.len(),
+                    target,
+                    rows.start,
+                    columns.start,
+                    add || part > 0,
+                );
+            }
+            if let Some(finish) = finish
+                && part + 1 == parts
+            {
+                for row in rows {
+                    // SAFETY: as above.
+                    finish(row, columns.start, unsafe { target.row(row, columns.clone()) });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradient_check::values;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(matrix: &Matrix<'_>, row: usize, column: usize) -> f64 {
+        let value = match matrix {
+            Matrix::Stored(v) if v.transposed => v.values[column * v.stride + row],
+            Matrix::Stored(v) => v.values[row * v.stride + column],
+            Matrix::Windows(x, sizes) => {
+                let (channel, tap) = (row / sizes.taps(), row % sizes.taps());
+                let (sample, place) = (column / sizes.places(), column % sizes.places());
+                let y = place / sizes.out_width() * sizes.stride + tap / sizes.kernel;
+                let x_place = place % sizes.out_width() * sizes.stride + tap % sizes.kernel;
+                let inside = |at: usize, size| at >= sizes.padding && at - sizes.padding < size;
+                if inside(y, sizes.height) && inside(x_place, sizes.width) {
+                    let plane = &x[(channel * sizes.batch + sample) * sizes.plane()..];
+                    plane[(y - sizes.padding) * sizes.width + x_place - sizes.padding]
+                } else {
+                    0.0
+                }
+            }
+            Matrix::WindowsAcross(x, sizes) => {
+                return at(&Matrix::Windows(x, sizes), column, row);
+            }
+        };
+        f64::from(value)
+    }
+
+    /// `multiply` against the sum of products, for one thread and three, added and not.
+    fn compare(left: Matrix<'_>, right: Matrix<'_>) {
+        let ([rows, depth], [_, columns]) = (left.size(), right.size());
+        let mut results = Vec::new();
+        for threads in [1, 3] {
+            let mut out = vec![0.5; rows * columns];
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let double = |_: usize, _: usize, values: &mut [f32]| values.iter_mut().for_each(|v| *v *= 2.0);
+            pool.install(|| {
+                multiply(&mut out, left, right, false, None);
+                multiply(&mut out, left, right, true, Some(&double));
+            });
+            results.push(out);
+        }
+        assert_eq!(results[0], results[1], "the number of threads changes a product");
+        for row in 0..rows {
+            for column in 0..columns {
+                let sum: f64 =
+                    (0..depth).map(|k| at(&left, row, k) * at(&right, k, column)).sum::<f64>() * 4.0;
+                let found = f64::from(results[0][row * columns + column]);
+                assert!((found - sum).abs() < 1e-3, "{row}, {column}: {found} against {sum}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn stored_factors_of_any_size_and_lie(
+            rows in 1..130usize, depth in 1..300usize, columns in 1..80usize, lies in 0..4usize,
+        ) {
+            let (a, b) = (values(rows * depth, 1), values(depth * columns, 2));
+            let lay = |values, rows, columns, across: bool| {
+                if across { View::new(values, columns, rows).transposed() } else { View::new(values, rows, columns) }
+            };
+            compare(
+                Matrix::Stored(lay(&a, rows, depth, lies & 1 == 1)),
+                Matrix::Stored(lay(&b, depth, columns, lies & 2 == 2)),
+            );
+        }
+
+        #[test]
+        fn windows_on_either_side(
+            inputs in 1..6usize, outputs in 1..40usize, batch in 1..4usize, height in 3..12usize,
+            width in 3..30usize, which in 0..5usize,
+        ) {
+            let (kernel, stride, padding) = [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3)][which];
+            let sizes = Sizes { batch, inputs, height, width, outputs, kernel, stride, padding };
+            let x = values(inputs * batch * height * width, 3);
+            let weight = values(outputs * sizes.depth(), 4);
+            let dy = values(outputs * sizes.columns(), 5);
+            let weight = View::new(&weight, outputs, sizes.depth());
+            let dy = View::new(&dy, outputs, sizes.columns());
+            compare(Matrix::Stored(weight), Matrix::Windows(&x, &sizes));
+            compare(Matrix::Stored(dy), Matrix::WindowsAcross(&x, &sizes));
+            compare(Matrix::Windows(&x, &sizes), Matrix::Stored(dy.transposed()));
+        }
+    }
+
+    #[test]
+    fn a_split_covers_everything_for_any_number_of_threads() {
+        for threads in [1, 2, 3, 16, 64] {
+            for (rows, panels) in [(1, 1), (64, 284), (512, 21), (8858, 1), (2048, 21)] {
+                let split = Split::best(rows, panels, threads);
+                assert!(split.rows <= rows && split.columns <= panels, "{split:?}");
+                assert!(panels.div_ceil(split.columns) <= PANELS);
+            }
+        }
     }
 }

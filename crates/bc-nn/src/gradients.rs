@@ -1,0 +1,111 @@
+//! Gradients of all parameters, summed over the passes since the last step.
+
+use candle_core::{Result, Tensor, Var};
+
+use super::ops::{in_place, values};
+use super::optim::sum_of_squares;
+
+/// One gradient a parameter, in the network's order. Their memory is kept from step to step.
+pub struct Gradients {
+    names: Vec<String>,
+    values: Vec<Tensor>,
+    /// Whether a pass has written it since the last [`Gradients::clear`].
+    written: Vec<bool>,
+}
+
+impl Gradients {
+    /// None written yet.
+    ///
+    /// # Errors
+    /// A device without memory for them.
+    pub fn new(parameters: &[(String, Var)]) -> Result<Self> {
+        let values = parameters.iter().map(|(_, parameter)| parameter.as_detached_tensor().zeros_like());
+        Ok(Self {
+            names: parameters.iter().map(|(name, _)| name.clone()).collect(),
+            values: values.collect::<Result<_>>()?,
+            written: vec![false; parameters.len()],
+        })
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.written.fill(false);
+    }
+
+    /// The gradient of each parameter, where a pass has written one.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&Tensor>> {
+        self.values.iter().zip(&self.written).map(|(values, written)| written.then_some(values))
+    }
+
+    /// The gradient of a parameter by its name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        let place = self.names.iter().position(|n| n == name)?;
+        self.written[place].then_some(&self.values[place])
+    }
+
+    /// The Euclidean norm of all of them; the same for any number of threads.
+    ///
+    /// # Errors
+    /// None on the CPU.
+    pub fn norm(&self) -> Result<f64> {
+        let mut total = 0f64;
+        for gradient in self.iter().flatten() {
+            let (storage, layout) = gradient.storage_and_layout();
+            let candle_core::Storage::Cpu(storage) = &*storage else {
+                candle_core::bail!("gradients lie on the CPU")
+            };
+            total += sum_of_squares(values(storage, layout)?);
+        }
+        Ok(total.sqrt())
+    }
+
+    /// The tensor to write a gradient into, and whether to add to what it holds.
+    pub(crate) fn slot(&mut self, place: usize) -> (&Tensor, bool) {
+        (&self.values[place], std::mem::replace(&mut self.written[place], true))
+    }
+
+    /// Adds values.
+    pub(crate) fn add(&mut self, place: usize, more: &[f32]) -> Result<()> {
+        struct Add<'a>(&'a [f32], bool);
+        impl candle_core::InplaceOp1 for Add<'_> {
+            fn name(&self) -> &'static str {
+                "add-gradient"
+            }
+
+            fn cpu_fwd(&self, sum: &mut candle_core::CpuStorage, layout: &candle_core::Layout) -> Result<()> {
+                let sum = in_place(sum, layout)?;
+                if sum.len() != self.0.len() {
+                    candle_core::bail!("{} values for a gradient of {}", self.0.len(), sum.len());
+                }
+                for (sum, more) in sum.iter_mut().zip(self.0) {
+                    *sum = if self.1 { *sum + more } else { *more };
+                }
+                Ok(())
+            }
+        }
+        let (values, add) = self.slot(place);
+        values.inplace_op1(&Add(more, add))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn gradients_are_summed_until_they_are_cleared() {
+        let named = |name: &str| (name.to_owned(), Var::new(&[1f32, 2.0], &Device::Cpu).unwrap());
+        let mut gradients = Gradients::new(&[named("a"), named("b")]).unwrap();
+        assert!(gradients.get("a").is_none());
+        for _ in 0..2 {
+            gradients.add(0, &[3.0, 4.0]).unwrap();
+        }
+        assert_eq!(gradients.get("a").unwrap().to_vec1::<f32>().unwrap(), [6.0, 8.0]);
+        assert_eq!((gradients.norm().unwrap(), gradients.iter().flatten().count()), (10.0, 1));
+        gradients.clear();
+        gradients.add(0, &[1.0, 0.0]).unwrap();
+        assert_eq!(gradients.get("a").unwrap().to_vec1::<f32>().unwrap(), [1.0, 0.0]);
+        assert!(gradients.add(1, &[1.0]).is_err() && gradients.get("c").is_none());
+    }
+}

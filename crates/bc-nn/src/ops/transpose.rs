@@ -1,0 +1,90 @@
+//! Transposition into panels.
+
+use super::tile::PANEL;
+
+/// `panel[k * PANEL + j] = from[j * stride + k]` for `count` rows j (zeros behind them) and `depth` k.
+pub(super) fn into_panel(from: &[f32], stride: usize, count: usize, depth: usize, panel: &mut [f32]) {
+    assert!(count > 0 && count <= PANEL && depth > 0);
+    assert!(from.len() >= (count - 1) * stride + depth && panel.len() >= depth * PANEL);
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if crate::simd::isa() == crate::simd::Isa::Avx512 && count == PANEL {
+        done = depth / 16 * 16;
+        for k in (0..done).step_by(16) {
+            for j in [0, 16] {
+                // SAFETY: the machine has AVX-512; the assertions bound 16 rows of 16 on both sides.
+                unsafe {
+                    square(from.as_ptr().add(j * stride + k), stride, panel.as_mut_ptr().add(k * PANEL + j));
+                }
+            }
+        }
+    }
+    for k in done..depth {
+        let row = &mut panel[k * PANEL..(k + 1) * PANEL];
+        for (j, value) in row.iter_mut().enumerate() {
+            *value = if j < count { from[j * stride + k] } else { 0.0 };
+        }
+    }
+}
+
+/// 16 x 16 values.
+///
+/// # Safety
+/// 16 rows of `stride` can be read at `from`, 16 rows of [`PANEL`] written at `to`; the machine has AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn square(from: *const f32, stride: usize, to: *mut f32) {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller's.
+    let mut rows: [__m512; 16] = std::array::from_fn(|i| unsafe { _mm512_loadu_ps(from.add(i * stride)) });
+    let pairs = rows;
+    // Pairs of rows, pairs of pairs, then the quarters of the registers.
+    for i in (0..16).step_by(2) {
+        rows[i] = _mm512_unpacklo_ps(pairs[i], pairs[i + 1]);
+        rows[i + 1] = _mm512_unpackhi_ps(pairs[i], pairs[i + 1]);
+    }
+    let fours = rows;
+    for i in (0..16).step_by(4) {
+        for half in 0..2 {
+            let (a, b) = (_mm512_castps_pd(fours[i + half]), _mm512_castps_pd(fours[i + half + 2]));
+            rows[i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            rows[i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    }
+    for column in 0..4 {
+        let (a, b, c, d) = (rows[column], rows[column + 4], rows[column + 8], rows[column + 12]);
+        let (ab_low, cd_low) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(c, d));
+        let (ab_high, cd_high) = (_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(c, d));
+        let columns = [
+            _mm512_shuffle_f32x4::<0x88>(ab_low, cd_low),
+            _mm512_shuffle_f32x4::<0x88>(ab_high, cd_high),
+            _mm512_shuffle_f32x4::<0xdd>(ab_low, cd_low),
+            _mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high),
+        ];
+        for (quarter, values) in columns.into_iter().enumerate() {
+            // SAFETY: the caller's.
+            unsafe { _mm512_storeu_ps(to.add((4 * quarter + column) * PANEL), values) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panel_is_the_transpose() {
+        for (count, depth) in [(32, 64), (32, 45), (7, 20), (1, 1)] {
+            let stride = depth + 3;
+            let from: Vec<f32> = (0..count * stride).map(|i| i as f32 + 1.0).collect();
+            let mut panel = vec![-1.0; depth * PANEL];
+            into_panel(&from, stride, count, depth, &mut panel);
+            for k in 0..depth {
+                for j in 0..PANEL {
+                    let expected = if j < count { from[j * stride + k] } else { 0.0 };
+                    assert_eq!(panel[k * PANEL + j], expected, "{j}, {k}");
+                }
+            }
+        }
+    }
+}

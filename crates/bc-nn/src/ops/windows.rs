@@ -1,0 +1,361 @@
+//! The windows of a convolution as a matrix that is never stored: row (channel, tap),
+//! column (sample, place), zero where a window leaves the input.
+
+use std::ops::Range;
+
+use candle_core::{Result, Shape};
+
+use crate::simd::vectorized;
+
+/// Columns that are fetched at once.
+pub(super) const CHUNK: usize = 16;
+
+/// Sizes of a convolution with a square kernel over x (C, B, H, W).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub batch: usize,
+    pub inputs: usize,
+    pub height: usize,
+    pub width: usize,
+    pub outputs: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+}
+
+impl Sizes {
+    pub fn new(x: &Shape, weight: &Shape, stride: usize, padding: usize) -> Result<Self> {
+        let (inputs, batch, height, width) = x.dims4()?;
+        let (outputs, of_inputs, kernel, other) = weight.dims4()?;
+        if of_inputs != inputs
+            || kernel != other
+            || height + 2 * padding < kernel
+            || width + 2 * padding < kernel
+        {
+            candle_core::bail!("a convolution of {x:?} with {weight:?}, stride {stride}, padding {padding}");
+        }
+        Ok(Self { batch, inputs, height, width, outputs, kernel, stride, padding })
+    }
+
+    pub fn out_height(&self) -> usize {
+        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    pub fn out_width(&self) -> usize {
+        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    /// Outputs of one channel and sample.
+    pub fn places(&self) -> usize {
+        self.out_height() * self.out_width()
+    }
+
+    /// Outputs of one channel.
+    pub fn columns(&self) -> usize {
+        self.batch * self.places()
+    }
+
+    /// Inputs of one channel and sample.
+    pub fn plane(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Values of a window of one channel.
+    pub fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// Values of a window.
+    pub fn depth(&self) -> usize {
+        self.inputs * self.taps()
+    }
+
+    /// Whether the windows are the input itself.
+    pub fn direct(&self) -> bool {
+        self.kernel == 1 && self.stride == 1 && self.padding == 0
+    }
+}
+
+/// Lanes of a chunk that lie in one row of the input: lane n comes from `offset + n * stride`
+/// of a channel.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    offset: i32,
+    lanes: u16,
+}
+
+/// Where the chunks of some columns come from; the same for every channel.
+pub(super) struct Map {
+    taps: usize,
+    stride: usize,
+    chunks: usize,
+    /// Inputs of a channel.
+    channel: usize,
+    /// Where the runs of (chunk, tap) begin, and the end of the last.
+    starts: Vec<u32>,
+    runs: Vec<Run>,
+}
+
+impl Map {
+    /// Of the columns of a range.
+    pub fn new(sizes: &Sizes, columns: Range<usize>) -> Self {
+        let (width, places) = (sizes.out_width(), sizes.places());
+        let channel = sizes.batch * sizes.plane();
+        assert!(columns.end <= sizes.columns() && channel < 1 << 30);
+        let chunks = columns.len().div_ceil(CHUNK);
+        let mut map = Self {
+            taps: sizes.taps(),
+            stride: sizes.stride,
+            chunks,
+            channel,
+            starts: Vec::with_capacity(chunks * sizes.taps() + 1),
+            runs: Vec::with_capacity(2 * chunks * sizes.taps()),
+        };
+        let mut pieces = Vec::with_capacity(CHUNK);
+        for chunk in 0..chunks {
+            let first = columns.start + chunk * CHUNK;
+            let count = CHUNK.min(columns.end - first);
+            pieces.clear();
+            let mut lane = 0;
+            while lane < count {
+                let (sample, place) = ((first + lane) / places, (first + lane) % places);
+                let (y, x) = (place / width, place % width);
+                let length = (width - x).min(count - lane);
+                pieces.push((lane, length, sample, y, x));
+                lane += length;
+            }
+            for ky in 0..sizes.kernel {
+                for kx in 0..sizes.kernel {
+                    map.starts.push(map.runs.len() as u32);
+                    for piece in &pieces {
+                        map.runs.extend(run(sizes, [ky, kx], *piece));
+                    }
+                }
+            }
+        }
+        map.starts.push(map.runs.len() as u32);
+        map
+    }
+
+    fn runs(&self, chunk: usize, tap: usize) -> &[Run] {
+        let at = chunk * self.taps + tap;
+        &self.runs[self.starts[at] as usize..self.starts[at + 1] as usize]
+    }
+
+    /// Writes the rows of a range: chunk c of row r goes to
+    /// `(c / 2) * pair_step + (c % 2) * CHUNK + (r - first) * row_step`.
+    pub fn fetch(&self, x: &[f32], rows: Range<usize>, out: &mut [f32], row_step: usize, pair_step: usize) {
+        if rows.is_empty() || self.chunks == 0 {
+            return;
+        }
+        let last = self.chunks - 1;
+        let end = last / 2 * pair_step + last % 2 * CHUNK + (rows.len() - 1) * row_step + CHUNK;
+        assert!(x.len() >= rows.end.div_ceil(self.taps) * self.channel && out.len() >= end);
+        #[cfg(target_arch = "x86_64")]
+        if crate::simd::isa() == crate::simd::Isa::Avx512 {
+            // SAFETY: the machine has AVX-512; the assertions above and in `run` bound all accesses.
+            unsafe { self.fetch512(x, rows, out, row_step, pair_step) };
+            return;
+        }
+        self.each(&rows, |chunk, tap, channels| {
+            let base = chunk / 2 * pair_step + chunk % 2 * CHUNK;
+            for channel in channels {
+                let from = &x[channel * self.channel..][..self.channel];
+                let out = &mut out[base + (channel * self.taps + tap - rows.start) * row_step..][..CHUNK];
+                out.fill(0.0);
+                for run in self.runs(chunk, tap) {
+                    for (lane, out) in out.iter_mut().enumerate() {
+                        if run.lanes >> lane & 1 == 1 {
+                            *out = from[(run.offset + (lane * self.stride) as i32) as usize];
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Calls `work` with every chunk and tap, and the channels of which the rows have that tap.
+    #[inline(always)]
+    fn each(&self, rows: &Range<usize>, mut work: impl FnMut(usize, usize, Range<usize>)) {
+        for chunk in 0..self.chunks {
+            for tap in 0..self.taps {
+                let first = rows.start.saturating_sub(tap).div_ceil(self.taps);
+                let end = rows.end.saturating_sub(tap).div_ceil(self.taps);
+                work(chunk, tap, first..end);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Map::fetch`] has checked; the machine has AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn fetch512(
+        &self,
+        x: &[f32],
+        rows: Range<usize>,
+        out: &mut [f32],
+        row_step: usize,
+        pair_step: usize,
+    ) {
+        use std::arch::x86_64::*;
+        let evens = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+        self.each(&rows, |chunk, tap, channels| {
+            if channels.is_empty() {
+                return;
+            }
+            let runs = self.runs(chunk, tap);
+            let first = channels.start * self.taps + tap - rows.start;
+            let base = chunk / 2 * pair_step + chunk % 2 * CHUNK + first * row_step;
+            let mut to = out.as_mut_ptr().wrapping_add(base);
+            let mut from = x.as_ptr().wrapping_add(channels.start * self.channel);
+            for _ in channels {
+                let mut values = _mm512_setzero_ps();
+                for run in runs {
+                    let from = from.wrapping_offset(run.offset as isize);
+                    // SAFETY: lanes that are read lie in the channel (see `run`), others are masked.
+                    unsafe {
+                        match self.stride {
+                            1 => values = _mm512_mask_loadu_ps(values, run.lanes, from),
+                            2 => {
+                                let both = spread(run.lanes);
+                                let low = _mm512_maskz_loadu_ps(both as u16, from);
+                                let high = _mm512_maskz_loadu_ps((both >> 16) as u16, from.wrapping_add(16));
+                                let picked = _mm512_permutex2var_ps(low, evens, high);
+                                values = _mm512_mask_mov_ps(values, run.lanes, picked);
+                            }
+                            stride => {
+                                let mut lanes = [0f32; CHUNK];
+                                for (lane, value) in lanes.iter_mut().enumerate() {
+                                    if run.lanes >> lane & 1 == 1 {
+                                        *value = *from.wrapping_add(lane * stride);
+                                    }
+                                }
+                                values =
+                                    _mm512_mask_mov_ps(values, run.lanes, _mm512_loadu_ps(lanes.as_ptr()));
+                            }
+                        }
+                    }
+                }
+                // SAFETY: `fetch` has checked the last of them.
+                unsafe { _mm512_storeu_ps(to, values) };
+                to = to.wrapping_add(row_step * self.taps);
+                from = from.wrapping_add(self.channel);
+            }
+        });
+    }
+}
+
+/// Bit n of the lanes at bit 2 n.
+#[cfg(target_arch = "x86_64")]
+fn spread(lanes: u16) -> u32 {
+    let mut bits = u32::from(lanes);
+    bits = (bits | bits << 8) & 0x00ff_00ff;
+    bits = (bits | bits << 4) & 0x0f0f_0f0f;
+    bits = (bits | bits << 2) & 0x3333_3333;
+    (bits | bits << 1) & 0x5555_5555
+}
+
+/// The part of a piece (lane, length, sample, y, x) of an output row that tap (ky, kx) meets the input with.
+fn run(
+    sizes: &Sizes,
+    [ky, kx]: [usize; 2],
+    (lane, length, sample, y, x): (usize, usize, usize, usize, usize),
+) -> Option<Run> {
+    let Sizes { stride, padding, height, width, .. } = *sizes;
+    let row = (y * stride + ky).checked_sub(padding).filter(|row| *row < height)?;
+    // The first and the end of the x whose input column `x * stride + kx - padding` exists.
+    let (mut from, mut to) = (x, x + length);
+    if stride == 1 {
+        from = from.max(padding.saturating_sub(kx));
+        to = to.min((width + padding).saturating_sub(kx));
+    } else {
+        from = from.max(padding.saturating_sub(kx).div_ceil(stride));
+        to = to.min((width + padding).saturating_sub(kx).div_ceil(stride));
+    }
+    if from >= to {
+        return None;
+    }
+    let input = sample * height * width + row * width + from * stride + kx - padding;
+    let (lane, count) = (lane + from - x, to - from);
+    assert!(
+        input + (count - 1) * stride < sizes.batch * height * width && sample < sizes.batch && count <= CHUNK
+    );
+    Some(Run { offset: input as i32 - (lane * stride) as i32, lanes: (((1u32 << count) - 1) << lane) as u16 })
+}
+
+vectorized! {
+    /// The transpose of fetching all rows: adds `columns` (rows x a sample's places) to one sample of x.
+    fn add_back(columns: &[f32], sizes: &Sizes, distance: usize, x: &mut [f32]) {
+        let width = sizes.out_width();
+        for tap in 0..sizes.taps() {
+            let (ky, kx) = (tap / sizes.kernel, tap % sizes.kernel);
+            let first = sizes.padding.saturating_sub(kx).div_ceil(sizes.stride);
+            let last = (sizes.width + sizes.padding).saturating_sub(kx).div_ceil(sizes.stride).min(width);
+            if first >= last {
+                continue;
+            }
+            for y in 0..sizes.out_height() {
+                let Some(row) = (y * sizes.stride + ky).checked_sub(sizes.padding) else { continue };
+                if row >= sizes.height {
+                    continue;
+                }
+                let from = &columns[tap * distance + y * width..][first..last];
+                let to = &mut x[row * sizes.width + first * sizes.stride + kx - sizes.padding..];
+                if sizes.stride == 1 {
+                    for (to, from) in to.iter_mut().zip(from) {
+                        *to += *from;
+                    }
+                } else {
+                    for (to, from) in to.iter_mut().step_by(sizes.stride).zip(from) {
+                        *to += *from;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds the columns (taps x columns) of one channel to where they came from.
+pub(super) fn scatter(columns: &[f32], sizes: &Sizes, x: &mut [f32]) {
+    let distance = sizes.columns();
+    for (sample, x) in x.chunks_mut(sizes.plane()).enumerate() {
+        add_back(&columns[sample * sizes.places()..], sizes, distance, x);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fetched_windows_are_what_the_indices_say() {
+        for (kernel, stride, padding, height, width) in
+            [(3, 1, 1, 6, 14), (3, 2, 1, 7, 9), (7, 2, 3, 9, 40), (1, 2, 0, 5, 6), (2, 3, 1, 8, 11)]
+        {
+            let sizes = Sizes { batch: 3, inputs: 2, height, width, outputs: 1, kernel, stride, padding };
+            let x: Vec<f32> = (0..2 * 3 * height * width).map(|i| i as f32 + 1.0).collect();
+            let columns = 5..sizes.columns() - 2;
+            let map = Map::new(&sizes, columns.clone());
+            let step = columns.len().next_multiple_of(CHUNK);
+            let rows = 1..sizes.depth();
+            let mut out = vec![-1.0; rows.len() * step];
+            map.fetch(&x, rows.clone(), &mut out, step, 2 * CHUNK);
+            for row in rows.clone() {
+                for column in columns.clone() {
+                    let (channel, tap) = (row / sizes.taps(), row % sizes.taps());
+                    let (sample, place) = (column / sizes.places(), column % sizes.places());
+                    let y = (place / sizes.out_width() * stride + tap / kernel) as isize - padding as isize;
+                    let xx = (place % sizes.out_width() * stride + tap % kernel) as isize - padding as isize;
+                    let inside = (0..height as isize).contains(&y) && (0..width as isize).contains(&xx);
+                    let expected = if inside {
+                        x[(channel * 3 + sample) * height * width + y as usize * width + xx as usize]
+                    } else {
+                        0.0
+                    };
+                    assert_eq!(out[(row - rows.start) * step + column - columns.start], expected);
+                }
+            }
+        }
+    }
+}
