@@ -18,8 +18,6 @@ pub enum Style {
     Arpeggio,
     /// Off the beat.
     Offbeat,
-    /// Not at all.
-    Silent,
 }
 
 /// A sound at a time.
@@ -69,23 +67,19 @@ pub struct Arrangement {
 /// Arranges a song.
 pub fn version(song: &Song, rng: &mut ChaCha8Rng) -> Arrangement {
     let transposition = rng.random_range(-6..6);
-    let tempo_factor = rng.random_range(0.75..1.33);
+    let tempo_factor = rng.random_range(0.8..1.25);
     let beat_s = 60.0 / (song.tempo * tempo_factor);
     let pick = |rng: &mut ChaCha8Rng| *Voice::ALL.choose(rng).unwrap_or(&Voice::Organ);
     let (lead, comping, bass) = (pick(rng), pick(rng), pick(rng));
-    let styles = [Style::Pad, Style::Block, Style::Arpeggio, Style::Offbeat, Style::Silent];
-    let mut style = *styles.choose(rng).unwrap_or(&Style::Pad);
-    // What is left must still tell the song: one of melody and chords is always there.
-    let melody_is_there = rng.random_bool(0.88);
-    if !melody_is_there && style == Style::Silent {
-        style = Style::Pad;
-    }
-    let bass_is_there = rng.random_bool(0.75);
-    let drums = rng.random_bool(0.5);
+    let styles = [Style::Pad, Style::Block, Style::Arpeggio, Style::Offbeat];
+    let style = *styles.choose(rng).unwrap_or(&Style::Pad);
+    let melody_is_there = rng.random_bool(0.95);
+    let bass_is_there = rng.random_bool(0.85);
+    let drums = rng.random_bool(0.4);
     let octave = *[-12, 0, 0, 0, 12].choose(rng).unwrap_or(&0);
     let swing = if rng.random_bool(0.25) { rng.random_range(0.05..0.16) } else { 0.0 };
     let ornaments = if rng.random_bool(0.4) { rng.random_range(0.1..0.4) } else { 0.0 };
-    let loudness = [rng.random_range(0.5..1.0), rng.random_range(0.25..0.8), rng.random_range(0.4..0.9)];
+    let loudness = [rng.random_range(0.5..1.0), rng.random_range(0.5..1.0), rng.random_range(0.4..0.9)];
 
     let frequency = |pitch: i32| 440.0 * 2f64.powf(f64::from(song.tonic + transposition + pitch - 69) / 12.0);
     let mut events = Vec::new();
@@ -132,9 +126,9 @@ pub fn version(song: &Song, rng: &mut ChaCha8Rng) -> Arrangement {
         if drums {
             for beat in 0..section.beats() as usize {
                 let beat_f = beat as f64;
-                at(beat_f, 0.2, if beat % 2 == 0 { Sound::Kick } else { Sound::Snare }, 0.7);
-                at(beat_f, 0.1, Sound::Hat, 0.3);
-                at(beat_f + 0.5, 0.1, Sound::Hat, 0.2);
+                at(beat_f, 0.2, if beat % 2 == 0 { Sound::Kick } else { Sound::Snare }, 0.35);
+                at(beat_f, 0.1, Sound::Hat, 0.15);
+                at(beat_f + 0.5, 0.1, Sound::Hat, 0.1);
             }
         }
         from += section.beats() * beat_s;
@@ -146,9 +140,9 @@ pub fn version(song: &Song, rng: &mut ChaCha8Rng) -> Arrangement {
         tempo_factor,
         instruments: [lead, comping],
         level: 10f32.powf(rng.random_range(-14.0..-2.0f32) / 20.0),
-        noise: 10f32.powf(rng.random_range(-60.0..-26.0f32) / 20.0),
-        room: rng.random_range(0.0..0.35),
-        dullness: rng.random_range(0.0..0.7),
+        noise: 10f32.powf(rng.random_range(-60.0..-36.0f32) / 20.0),
+        room: rng.random_range(0.0..0.3),
+        dullness: rng.random_range(0.0..0.5),
     }
 }
 
@@ -178,6 +172,5 @@ fn comped(chord: &Chord, style: Style) -> Vec<(f64, f64, i32)> {
         Style::Block => together(0.0, 0.9).chain(together(1.0, 0.9)).collect(),
         Style::Offbeat => together(0.5, 0.4).chain(together(1.5, 0.4)).collect(),
         Style::Arpeggio => (0..4).map(|n| (n as f64 * 0.5, 0.6, tones[n % tones.len()])).collect(),
-        Style::Silent => Vec::new(),
     }
 }

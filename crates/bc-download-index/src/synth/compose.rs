@@ -52,10 +52,9 @@ pub struct Song {
     pub tonic: i32,
 }
 
-const MAJOR: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
-const MINOR: [i32; 7] = [0, 2, 3, 5, 7, 8, 10];
-const DORIAN: [i32; 7] = [0, 2, 3, 5, 7, 9, 10];
-const MIXOLYDIAN: [i32; 7] = [0, 2, 4, 5, 7, 9, 10];
+/// Semitones of the chords that a song's palette is drawn from, root first.
+const SHAPES: [&[i32]; 8] =
+    [&[0, 4, 7], &[0, 4, 7], &[0, 3, 7], &[0, 3, 7], &[0, 5, 7], &[0, 3, 6], &[0, 4, 8], &[0, 4, 7, 10]];
 
 /// Rhythms of a bar of melody: lengths in beats, negative for rests.
 const RHYTHMS: [&[f64]; 14] = [
@@ -77,13 +76,14 @@ const RHYTHMS: [&[f64]; 14] = [
 
 /// Composes a song of about `seconds`.
 pub fn song(rng: &mut ChaCha8Rng, seconds: f64) -> Song {
-    let scale = *[MAJOR, MAJOR, MINOR, MINOR, DORIAN, MIXOLYDIAN].choose(rng).unwrap_or(&MAJOR);
+    let palette = palette(rng);
+    let scale = scale(&palette);
     let tempo = rng.random_range(84.0..138.0);
     let bars = (seconds * tempo / 60.0 / BEATS as f64).max(1.0);
     // Short songs have short sections, so that a form fits in.
     let section_bars = if bars < 8.0 { 2 } else { 4 };
     let kinds = if bars < 4.0 { 1 } else { rng.random_range(2..=3) };
-    let sections: Vec<Section> = (0..kinds).map(|_| section(rng, &scale, section_bars)).collect();
+    let sections: Vec<Section> = (0..kinds).map(|_| section(rng, &palette, &scale, section_bars)).collect();
     let count = ((bars / section_bars as f64).round() as usize).max(1);
     let orders: [&[usize]; 5] = [&[0, 0, 1, 0], &[0, 1, 0, 1], &[0, 1, 2, 1], &[0, 0, 1, 1], &[0, 1, 0, 2]];
     let order = orders.choose(rng).copied().unwrap_or(&[0]);
@@ -91,8 +91,8 @@ pub fn song(rng: &mut ChaCha8Rng, seconds: f64) -> Song {
     Song { sections, form, tempo, tonic: 60 + rng.random_range(-6..6) }
 }
 
-fn section(rng: &mut ChaCha8Rng, scale: &[i32; 7], bars: usize) -> Section {
-    let chords = chords(rng, scale, bars);
+fn section(rng: &mut ChaCha8Rng, palette: &[Chord], scale: &[i32], bars: usize) -> Section {
+    let chords = chords(rng, palette, bars);
     // Two phrases; the second answers the first, or repeats it with another end.
     let half = bars / 2;
     let first = phrase(rng, scale, &chords[..half * 2]);
@@ -113,37 +113,49 @@ fn section(rng: &mut ChaCha8Rng, scale: &[i32; 7], bars: usize) -> Section {
     Section { chords, melody }
 }
 
-/// A walk over the scale's degrees; most chords last a bar, some half of one.
-fn chords(rng: &mut ChaCha8Rng, scale: &[i32; 7], bars: usize) -> Vec<Chord> {
-    let follows: [&[usize]; 7] = [
-        &[3, 4, 5, 1, 2, 6],
-        &[4, 0, 3, 6],
-        &[5, 3, 0],
-        &[0, 4, 1, 5],
-        &[0, 5, 3, 2],
-        &[3, 1, 4, 2],
-        &[0, 5, 3],
-    ];
-    let mut degree = *[0, 0, 5, 3, 1].choose(rng).unwrap_or(&0);
+/// The few chords that a song is made of: the tonic's and some on other roots, in keys near
+/// and far, so that songs differ in harmony as well as in melody.
+fn palette(rng: &mut ChaCha8Rng) -> Vec<Chord> {
+    let mut roots: Vec<i32> = (1..12).collect();
+    let mut palette = Vec::new();
+    for number in 0..rng.random_range(3..=5) {
+        let root = if number == 0 { 0 } else { roots.swap_remove(rng.random_range(0..roots.len())) };
+        let shape = if number == 0 {
+            SHAPES[2 * rng.random_range(0..2usize)]
+        } else {
+            SHAPES[rng.random_range(0..SHAPES.len())]
+        };
+        palette.push(Chord { tones: shape.iter().map(|tone| root + tone).collect() });
+    }
+    palette
+}
+
+/// The pitch classes of the palette's chords, ascending.
+fn scale(palette: &[Chord]) -> Vec<i32> {
+    let mut classes: Vec<i32> =
+        palette.iter().flat_map(|chord| &chord.tones).map(|tone| tone.rem_euclid(12)).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    classes
+}
+
+/// A walk over the palette; most chords last a bar, some half of one.
+fn chords(rng: &mut ChaCha8Rng, palette: &[Chord], bars: usize) -> Vec<Chord> {
+    let mut place = rng.random_range(0..palette.len());
     let mut chords = Vec::new();
     for _ in 0..bars {
         for half in 0..2 {
-            if half == 0 || rng.random_bool(0.3) {
-                degree = *follows[degree].choose(rng).unwrap_or(&0);
+            if half == 0 || rng.random_bool(0.25) {
+                place = (place + rng.random_range(1..palette.len())) % palette.len();
             }
-            let tone = |step: usize| scale[(degree + step) % 7] + 12 * ((degree + step) / 7) as i32;
-            let mut tones = vec![tone(0), tone(2), tone(4)];
-            if rng.random_bool(0.15) {
-                tones.push(tone(6));
-            }
-            chords.push(Chord { tones });
+            chords.push(palette[place].clone());
         }
     }
     chords
 }
 
 /// A melody that moves mostly by steps and rests on chord tones.
-fn phrase(rng: &mut ChaCha8Rng, scale: &[i32; 7], chords: &[Chord]) -> Vec<Note> {
+fn phrase(rng: &mut ChaCha8Rng, scale: &[i32], chords: &[Chord]) -> Vec<Note> {
     let rhythms: Vec<&[f64]> = (0..2).map(|_| *RHYTHMS.choose(rng).unwrap_or(&RHYTHMS[0])).collect();
     let mut notes = Vec::new();
     let mut degree: i32 = rng.random_range(0..10);
@@ -168,8 +180,9 @@ fn phrase(rng: &mut ChaCha8Rng, scale: &[i32; 7], chords: &[Chord]) -> Vec<Note>
     notes
 }
 
-fn at(scale: &[i32; 7], degree: i32) -> i32 {
-    scale[degree.rem_euclid(7) as usize] + 12 * degree.div_euclid(7)
+fn at(scale: &[i32], degree: i32) -> i32 {
+    let size = scale.len() as i32;
+    scale[degree.rem_euclid(size) as usize] + 12 * degree.div_euclid(size)
 }
 
 fn nearest_tone(chord: &Chord, pitch: i32) -> i32 {
