@@ -7,7 +7,7 @@ use bc_formats::config::Layer;
 use bc_formats::features::CqtSettings;
 use bc_formats::fingerprint;
 use bc_formats::run::{INPUT_KEY, NetworkInput};
-use bc_nn::{ByteCover, Mode};
+use bc_nn::ByteCover;
 use candle_core::{Device, Tensor};
 
 /// A network with what it says of its input.
@@ -95,7 +95,7 @@ impl Embedder {
         let chosen = match self.layer {
             Layer::Fc => self.network.embed(&x)?.1,
             Layer::Ft => self.network.embed(&x)?.0,
-            Layer::Logits => self.network.forward(&x, Mode::Eval)?.logits,
+            Layer::Logits => self.network.forward(&x)?.logits,
         };
         Ok(chosen.to_vec2()?)
     }
