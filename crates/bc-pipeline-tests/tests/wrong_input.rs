@@ -1,0 +1,132 @@
+//! Wrong input: each stage says one clear thing, fails, and leaves nothing half-written.
+
+use bc_pipeline_tests::Workplace;
+
+const STAGES: [(&str, &str); 4] =
+    [("bc-download-index", "build"), ("bc-features", "extract"), ("bc-train", "train"), ("bc-eval", "run")];
+
+const TINY: &str = "[synth]\ncliques = 3\nversions = 2\nseconds = 3.0\nval_cliques = 1\ntest_cliques = 1\n\
+                    [train]\nlengths_s = [2]\n";
+
+/// A place with the demo set, an index and features.
+fn prepared() -> Workplace {
+    let place = Workplace::default();
+    place.write("tiny.toml", TINY);
+    place.succeed("bc-download-index", &["synth", "--config", "tiny.toml"]);
+    place.succeed("bc-download-index", &["build", "--config", "tiny.toml"]);
+    place.succeed("bc-features", &["extract", "--config", "tiny.toml"]);
+    place
+}
+
+fn nothing_of(place: &Workplace, outputs: &[&str]) {
+    for output in outputs {
+        assert!(!place.path(output).exists(), "{output} was written");
+    }
+    assert_eq!(place.litter("."), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_misspelt_key_is_named_with_its_line_and_the_nearest_known_one() {
+    let place = Workplace::default();
+    place.write("wrong.toml", "[features]\nhop_lenght = 512\n");
+    for (binary, command) in STAGES {
+        let error = place.refuse(binary, &[command, "--config", "wrong.toml"]);
+        for part in ["wrong.toml:2", "hop_lenght", "did you mean `hop_length`?"] {
+            assert!(error.contains(part), "{binary}: {part} is not in: {error}");
+        }
+    }
+    nothing_of(&place, &["data", "runs"]);
+}
+
+#[test]
+fn a_path_that_is_not_there_is_named() {
+    let place = Workplace::default();
+    let cases = [
+        ("bc-download-index", "build", "index.meta=lists/none", "lists/none"),
+        ("bc-download-index", "build", "index.source=folder", "data/demo"),
+        ("bc-features", "extract", "features.index=none.parquet", "none.parquet"),
+        ("bc-train", "train", "features.index=none.parquet", "none.parquet"),
+        ("bc-eval", "run", "features.index=none.parquet", "none.parquet"),
+    ];
+    for (binary, command, set, named) in cases {
+        let error = place.refuse(binary, &[command, "--set", set]);
+        assert!(error.contains(named), "{binary} --set {set}: {error}");
+        let error = place.refuse(binary, &[command, "--config", "no/such.toml"]);
+        assert!(error.contains("no/such.toml"), "{binary}: {error}");
+    }
+    nothing_of(&place, &["data", "runs"]);
+}
+
+#[test]
+fn a_checkpoint_that_is_not_there_is_named() {
+    let place = prepared();
+    let error = place.refuse("bc-eval", &["run", "--config", "tiny.toml"]);
+    assert!(error.contains("best.safetensors") && error.contains("bc-train"), "{error}");
+    nothing_of(&place, &["runs"]);
+}
+
+#[test]
+fn features_made_with_another_hop_length_are_refused_with_both_values() {
+    let place = prepared();
+    for (binary, command) in [("bc-features", "extract"), ("bc-train", "train")] {
+        let error =
+            place.refuse(binary, &[command, "--config", "tiny.toml", "--set", "features.hop_length=256"]);
+        for part in ["hop_length", "512", "256"] {
+            assert!(error.contains(part), "{binary}: {part} is not in: {error}");
+        }
+    }
+    nothing_of(&place, &["runs"]);
+}
+
+#[test]
+fn a_network_trained_on_another_hop_length_is_refused_with_both_values() {
+    let place = prepared();
+    let small = ["--set", "model.width=4", "--set", "model.blocks=[1,1,1,1]", "--set", "train.max_steps=1"];
+    let train =
+        ["train", "--config", "tiny.toml", "--set", "train.debug=true", "--set", "features.hop_length=256"];
+    place.succeed("bc-train", &[&train[..], &small].concat());
+    let error = place.refuse("bc-eval", &["run", "--config", "tiny.toml"]);
+    for part in ["hop_length", "512", "256"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    nothing_of(&place, &["runs/demo/eval/embeddings.parquet"]);
+}
+
+#[test]
+fn an_index_without_a_training_clique_is_refused() {
+    let place = prepared();
+    let list = std::fs::read_to_string(place.path("data/demo/versions.csv")).unwrap();
+    place.write("data/demo/versions.csv", &list.replace(",train,", ",test,"));
+    place.succeed("bc-download-index", &["build", "--config", "tiny.toml"]);
+    let error = place.refuse("bc-train", &["train", "--config", "tiny.toml"]);
+    assert!(error.contains("no training clique") && error.contains("index.parquet"), "{error}");
+    nothing_of(&place, &["runs"]);
+}
+
+#[test]
+fn a_text_file_named_mp3_becomes_a_row_of_the_failure_table() {
+    let place = prepared();
+    let song = place.path("music/song");
+    std::fs::create_dir_all(&song).unwrap();
+    std::fs::write(song.join("one.mp3"), "this is no audio").unwrap();
+    std::fs::write(song.join("two.wav"), "").unwrap();
+    let set = |key: &str, value: &str| ["--set".to_owned(), format!("{key}={value}")];
+    let own = [
+        set("index.source", "folder"),
+        set("index.dataset_path", "music"),
+        set("index.output", "own/index.parquet"),
+        set("features.index", "own/index.parquet"),
+        set("features.output", "own/features"),
+    ]
+    .concat();
+    let with = |command: &'static str| -> Vec<&str> {
+        std::iter::once(command).chain(own.iter().map(String::as_str)).collect()
+    };
+    place.succeed("bc-download-index", &with("build"));
+    let said = place.succeed("bc-features", &with("extract"));
+    assert!(said.contains("2 failed"), "{said}");
+    assert!(place.path("own/features/failures.parquet").exists());
+    let strict = [with("extract"), vec!["--strict", "--retry"]].concat();
+    let error = place.refuse("bc-features", &strict);
+    assert!(error.contains("one.mp3") || error.contains("two.wav"), "{error}");
+}
