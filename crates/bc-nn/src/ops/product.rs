@@ -87,7 +87,7 @@ impl Matrix<'_> {
         match (self, map) {
             (Matrix::Windows(x, _), Some(map)) => {
                 // An odd number of chunks leaves half a panel, which nothing reads but must be a number.
-                if columns.len() % PANEL != 0 {
+                if !columns.len().is_multiple_of(PANEL) {
                     let last = columns.len() / PANEL;
                     panels[last * distance..(last + 1) * distance].fill(0.0);
                 }
