@@ -64,10 +64,19 @@ pub struct Arrangement {
     pub dullness: f32,
 }
 
+/// How far versions go from their song.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Freedom {
+    /// Semitones up or down.
+    pub transposition: i32,
+    /// Times faster or slower.
+    pub tempo_factor: f64,
+}
+
 /// Arranges a song.
-pub fn version(song: &Song, rng: &mut ChaCha8Rng) -> Arrangement {
-    let transposition = rng.random_range(-6..6);
-    let tempo_factor = rng.random_range(0.8..1.25);
+pub fn version(song: &Song, freedom: Freedom, rng: &mut ChaCha8Rng) -> Arrangement {
+    let transposition = rng.random_range(-freedom.transposition..=freedom.transposition);
+    let tempo_factor = freedom.tempo_factor.powf(rng.random_range(-1.0..=1.0));
     let beat_s = 60.0 / (song.tempo * tempo_factor);
     let pick = |rng: &mut ChaCha8Rng| *Voice::ALL.choose(rng).unwrap_or(&Voice::Organ);
     let (lead, comping, bass) = (pick(rng), pick(rng), pick(rng));

@@ -95,7 +95,9 @@ fn generator(seed: u64, clique: u32, version: Option<u32>) -> ChaCha8Rng {
 fn arranged(config: &SynthConfig, one: &Planned) -> (arrange::Arrangement, ChaCha8Rng) {
     let song = compose::song(&mut generator(config.seed, one.clique, None), config.seconds);
     let mut rng = generator(config.seed, one.clique, Some(one.version));
-    (arrange::version(&song, &mut rng), rng)
+    let freedom =
+        arrange::Freedom { transposition: config.transposition as i32, tempo_factor: config.tempo_factor };
+    (arrange::version(&song, freedom, &mut rng), rng)
 }
 
 fn perform(config: &SynthConfig, one: &Planned) -> (arrange::Arrangement, Vec<f32>) {

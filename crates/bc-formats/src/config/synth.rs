@@ -21,6 +21,10 @@ section! {
         val_cliques: u32 = 20;
         /// Cliques of the test split.
         test_cliques: u32 = 24;
+        /// Versions are transposed by up to this many semitones, up or down.
+        transposition: u32 = 6;
+        /// Versions are up to this many times faster or slower than the song.
+        tempo_factor: f64 = 1.25;
         /// Sample rate of the files.
         sample_rate: u32 = 22_050;
     }
@@ -37,6 +41,8 @@ impl Check for SynthConfig {
             "cliques",
             "must leave training cliques besides val_cliques and test_cliques",
         );
+        found.within("transposition", self.transposition, 0..=11, "semitones");
+        found.require((1.0..=2.0).contains(&self.tempo_factor), "tempo_factor", "must be from 1 to 2");
         found.within("sample_rate", self.sample_rate, 8_000..=96_000, "Hz");
     }
 }
