@@ -14,7 +14,8 @@ pub const EXTENSIONS: [&str; 16] = [
 ];
 
 /// Sets path, size and status of every version: the path the source names (kept in
-/// `audio_path`) below `dataset_path`, else `<dataset_path>/<id>.<extension>`.
+/// `audio_path`, with or without its extension) below `dataset_path`, else
+/// `<dataset_path>/<id>.<extension>`, else the named file in `dataset_path` itself.
 ///
 /// # Errors
 /// `dataset_path` is no folder.
@@ -31,8 +32,9 @@ pub fn locate(versions: &mut [Version], config: &IndexConfig) -> Result<()> {
         let found = named
             .as_deref()
             .map(|path| config.dataset_path.join(path))
-            .filter(|path| path.is_file())
-            .or_else(|| by_stem.get(version.version_id.as_str()).cloned());
+            .and_then(|path| existing(path, config))
+            .or_else(|| by_stem.get(version.version_id.as_str()).cloned())
+            .or_else(|| by_stem.get(named.as_deref().map(stem)?).cloned());
         match found {
             Some(path) => {
                 version.bytes = Some(std::fs::metadata(&path).map(|file| file.len()).unwrap_or(0));
@@ -72,6 +74,31 @@ fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// The named file, or the one that has an extension where the name has none.
+fn existing(path: PathBuf, config: &IndexConfig) -> Option<PathBuf> {
+    if path.is_file() {
+        return Some(path);
+    }
+    if extension(&path).is_some_and(|extension| EXTENSIONS.contains(&extension.as_str())) {
+        return None;
+    }
+    let wanted = config.file_extension.trim_start_matches('.');
+    let wanted = if wanted.is_empty() { &EXTENSIONS[..] } else { &[wanted][..] };
+    wanted
+        .iter()
+        .map(|extension| PathBuf::from(format!("{}.{extension}", path.display())))
+        .find(|path| path.is_file())
+}
+
+/// A file's name without folders and without an extension of audio.
+fn stem(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    match name.rsplit_once('.') {
+        Some((stem, extension)) if EXTENSIONS.contains(&extension.to_lowercase().as_str()) => stem,
+        _ => name,
+    }
 }
 
 /// The extension in lower case.

@@ -1,10 +1,22 @@
 //! Importers: one small module a kind of source.
 
+mod coverhunter;
+mod covers80;
+mod da_tacos;
+mod discogs_vi;
 mod folder;
+mod json;
+#[cfg(test)]
+mod mutate;
+mod npy;
+mod orfium;
+mod pickle;
+mod rows;
 mod shs100k;
 mod synth;
 mod table;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -36,6 +48,11 @@ impl From<Vec<Version>> for Imported {
 pub fn import(config: &IndexConfig) -> Result<Imported> {
     let importer: &dyn Importer = match config.source.as_str() {
         "shs100k" => &shs100k::Shs100k,
+        "orfium" => &orfium::Orfium,
+        "coverhunter" => &coverhunter::CoverHunter,
+        "da-tacos" => &da_tacos::DaTacos,
+        "discogs-vi" => &discogs_vi::DiscogsVi,
+        "covers80" => &covers80::Covers80,
         "folder" => &folder::Folder,
         "csv" => &table::Csv,
         "synth" => &synth::Synth,
@@ -54,4 +71,46 @@ fn read_text(path: &Path) -> Result<String> {
         let line = error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count() + 1;
         anyhow::anyhow!("{}:{line}: not UTF-8", path.display())
     })
+}
+
+/// Lines that hold something, numbered from 1.
+fn numbered_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.lines()
+        .enumerate()
+        .map(|(place, line)| (place + 1, line.trim_end_matches('\r')))
+        .filter(|(_, line)| !line.trim().is_empty())
+}
+
+/// The version ids of one file so far.
+struct Ids<'a> {
+    path: &'a Path,
+    seen: HashSet<String>,
+}
+
+impl<'a> Ids<'a> {
+    fn of(path: &'a Path) -> Self {
+        Self { path, seen: HashSet::new() }
+    }
+
+    /// Refuses an empty id and one that was there before.
+    fn add(&mut self, id: &str, line: u64) -> Result<()> {
+        if id.is_empty() {
+            bail!("{}:{line}: the version id is empty", self.path.display());
+        }
+        if !self.seen.insert(id.to_owned()) {
+            bail!("{}:{line}: the version id `{id}` stands twice", self.path.display());
+        }
+        Ok(())
+    }
+
+    fn contains(&self, id: &str) -> bool {
+        self.seen.contains(id)
+    }
+}
+
+/// The link of a YouTube id; none where the text cannot be one.
+fn youtube(id: &str) -> Option<String> {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (id.len() == 11 && id.bytes().all(known)).then(|| format!("https://www.youtube.com/watch?v={id}"))
 }

@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 use bc_formats::config::IndexConfig;
 use bc_formats::index::{Split, Version};
 
-use super::{Imported, Importer, read_text};
+use super::{Imported, Importer, numbered_lines, read_text};
 
 pub(super) struct Shs100k;
 
@@ -98,13 +98,4 @@ fn mark(
         note.push_str(&format!(", {moved} of them also in an earlier list and moved here"));
     }
     Ok(note)
-}
-
-/// Lines that hold something, numbered from 1.
-fn numbered_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    text.lines()
-        .enumerate()
-        .map(|(place, line)| (place + 1, line.trim_end_matches('\r')))
-        .filter(|(_, line)| !line.trim().is_empty())
 }

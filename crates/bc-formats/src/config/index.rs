@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use super::section::{Check, Found, section};
 
 /// The kinds of source that can be imported.
-pub const SOURCES: [&str; 4] = ["shs100k", "folder", "csv", "synth"];
+pub const SOURCES: [&str; 9] =
+    ["shs100k", "orfium", "coverhunter", "da-tacos", "discogs-vi", "covers80", "folder", "csv", "synth"];
 
 section! {
     /// What bc-download-index makes the index from.
     IndexConfig as "index" {
-        /// The kind of source: shs100k, folder, csv or synth.
+        /// The kind of source: shs100k, orfium, coverhunter, da-tacos, discogs-vi, covers80, folder, csv or
+        /// synth.
         source: String = "synth".into();
-        /// Folder of the lists (shs100k, synth), or the table itself (csv); not read for folder.
+        /// Folder of the lists, or the table itself (csv; coverhunter, da-tacos and discogs-vi take either);
+        /// not read for folder.
         meta: PathBuf = "data/demo".into();
         /// Folder of the audio. A file is looked for at the path the source names below it, else as
         /// <dataset_path>/<version id>.<file_extension>.

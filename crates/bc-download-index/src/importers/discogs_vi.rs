@@ -1,0 +1,150 @@
+//! Discogs-VI (github.com/MTG/discogs-vi-dataset): the light `…-light.json` with its `.train`, `.val` and
+//! `.test`, or `Discogs-VI(-YT)-….jsonl`.
+//!
+//! The light form is an object of cliques, each an array of `version_id`, `track_title`, `youtube_id`;
+//! the full one a JSON object a line with `clique_id` and `versions`, each with `tracks` and, in the YT
+//! subset, `youtube_video` (the best match first). Audio of its downloader lies at `<id[:2]>/<id>.mp4`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bc_formats::config::IndexConfig;
+use bc_formats::index::{Split, Version};
+use serde::Deserialize;
+
+use super::json::{Members, line_of};
+use super::{Ids, Imported, Importer, numbered_lines, read_text, youtube};
+
+pub(super) struct DiscogsVi;
+
+#[derive(Deserialize)]
+struct Light {
+    version_id: String,
+    #[serde(default)]
+    track_title: String,
+    youtube_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Clique {
+    clique_id: String,
+    versions: Vec<Full>,
+}
+
+#[derive(Deserialize)]
+struct Full {
+    version_id: String,
+    #[serde(default)]
+    tracks: Vec<Track>,
+    #[serde(default)]
+    youtube_video: Vec<Video>,
+}
+
+#[derive(Deserialize)]
+struct Track {
+    #[serde(default)]
+    track_title: String,
+    #[serde(default)]
+    track_artist_names: Vec<String>,
+    #[serde(default)]
+    release_artist_names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Video {
+    url: String,
+}
+
+impl Importer for DiscogsVi {
+    fn import(&self, config: &IndexConfig) -> Result<Imported> {
+        if !config.meta.is_dir() {
+            return Ok(versions(&config.meta, Split::None)?.into());
+        }
+        let mut found = Imported::default();
+        for (end, split) in [
+            ("-light.json.train", Split::Train),
+            ("-light.json.val", Split::Val),
+            ("-light.json.test", Split::Test),
+        ] {
+            let path = the_one_that_ends(&config.meta, end)?;
+            let new = versions(&path, split)?;
+            found.notes.push(format!("{}: {} versions", path.display(), new.len()));
+            found.versions.extend(new);
+        }
+        Ok(found)
+    }
+}
+
+fn the_one_that_ends(folder: &Path, end: &str) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut names = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(end)));
+    match (names.next(), names.next()) {
+        (Some(path), None) => Ok(path),
+        (None, _) => bail!("no file *{end} in {}; [index] meta may also be a single file", folder.display()),
+        (Some(one), Some(other)) => bail!("{} and {}: which one counts?", one.display(), other.display()),
+    }
+}
+
+fn versions(path: &Path, split: Split) -> Result<Vec<Version>> {
+    let text = read_text(path)?;
+    let lines = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".jsonl"));
+    let found = if lines { full(path, &text, split)? } else { light(path, &text, split)? };
+    if found.is_empty() {
+        bail!("{} holds no version", path.display());
+    }
+    Ok(found)
+}
+
+fn light(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
+    let cliques: Members<Vec<Light>> = serde_json::from_str(text)
+        .map_err(|error| anyhow::anyhow!("{}:{}: {error}", path.display(), error.line()))?;
+    let mut seen = std::collections::HashSet::new();
+    let mut found = Vec::new();
+    for (clique, versions) in cliques.0 {
+        for one in versions {
+            if !seen.insert(one.version_id.clone()) {
+                let line = line_of(text, &one.version_id, 1);
+                bail!("{}:{line}: {} stands twice", path.display(), one.version_id);
+            }
+            let mut version = version(one.version_id, &clique, one.youtube_id.as_deref(), split);
+            version.title = one.track_title;
+            found.push(version);
+        }
+    }
+    Ok(found)
+}
+
+fn full(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
+    let mut ids = Ids::of(path);
+    let mut found = Vec::new();
+    for (line, row) in numbered_lines(text) {
+        let clique: Clique =
+            serde_json::from_str(row).with_context(|| format!("{}:{line}: no clique", path.display()))?;
+        for one in clique.versions {
+            ids.add(&one.version_id, line as u64)?;
+            let video = one.youtube_video.first().and_then(|video| video.url.split_once("watch?v="));
+            let mut version = version(one.version_id, &clique.clique_id, video.map(|(_, id)| id), split);
+            if let Some(track) = one.tracks.into_iter().next() {
+                version.title = track.track_title;
+                let names = [track.track_artist_names, track.release_artist_names];
+                let names = names.into_iter().find(|names| !names.is_empty()).unwrap_or_default();
+                version.performer = names.join(", ");
+            }
+            found.push(version);
+        }
+    }
+    Ok(found)
+}
+
+fn version(id: String, clique: &str, video: Option<&str>, split: Split) -> Version {
+    let mut version = Version::new(id, clique);
+    version.split = split;
+    if let Some(url) = video.and_then(youtube) {
+        version.source_url = Some(url);
+        version.audio_path = video.and_then(|id| Some(format!("{}/{id}.mp4", id.get(..2)?)));
+    }
+    version
+}
