@@ -18,8 +18,6 @@ Without a command: build."
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgs,
-    #[command(flatten)]
-    threads: ThreadArgs,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -29,7 +27,7 @@ enum Command {
     /// Import the lists, look for the audio, write the index.
     Build,
     /// Write the demo set: composed songs in several versions, as WAV.
-    Synth,
+    Synth(ThreadArgs),
     /// Print the resolved configuration with a comment a key.
     Config,
 }
@@ -39,8 +37,8 @@ pub fn main(arguments: Arguments) -> Result<()> {
     let Some(config) = arguments.config.load()? else { return Ok(()) };
     match arguments.command.unwrap_or(Command::Build) {
         Command::Build => build::run(&config.index),
-        Command::Synth => {
-            arguments.threads.install()?;
+        Command::Synth(threads) => {
+            threads.install()?;
             let (versions, rendered) = synth::run(&config.synth)?;
             let folder = config.synth.output.display();
             if rendered == 0 {

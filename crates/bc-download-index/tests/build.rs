@@ -1,49 +1,9 @@
 //! `build` on files of each source's real shape, and on broken ones.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use bc_formats::index::{Split, Status};
 
-use bc_formats::index::{Index, Split, Status};
-
-struct Scratch {
-    folder: tempfile::TempDir,
-}
-
-impl Scratch {
-    fn new(files: &[(&str, &str)]) -> Self {
-        let scratch = Self { folder: tempfile::tempdir().unwrap() };
-        for (name, text) in files {
-            let path = scratch.folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        scratch
-    }
-
-    /// Exit code and everything said.
-    fn build(&self, settings: &[&str]) -> (Option<i32>, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bc-download-index"));
-        command.arg("build").current_dir(self.folder.path());
-        for setting in settings.iter().chain(&["index.output=index.parquet"]) {
-            command.args(["--set", setting]);
-        }
-        let output = command.output().unwrap();
-        let said =
-            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        (output.status.code(), said)
-    }
-
-    fn index(&self) -> Index {
-        Index::read(&self.folder.path().join("index.parquet")).unwrap()
-    }
-
-    fn refused(&self, settings: &[&str]) -> String {
-        let (code, said) = self.build(settings);
-        assert_eq!(code, Some(1), "{said}");
-        assert!(!self.folder.path().join("index.parquet").exists());
-        said
-    }
-}
+mod support;
+use support::{Scratch, shared};
 
 const SHS: [&str; 3] = ["index.source=shs100k", "index.meta=meta", "index.dataset_path=audio"];
 const LIST: &str = "1\t0\tSong\tAnn\thttps://example.org/a\tTrue\n\
@@ -170,13 +130,7 @@ fn a_dataset_path_that_is_not_there_is_named() {
 
 #[test]
 fn the_real_shs100k_imports_with_its_official_counts() {
-    let shared = std::env::var_os("BYTECOVER_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let meta = shared.join("shs100k/meta");
-    let Ok(meta) = meta.canonicalize() else {
-        eprintln!("skipped: no SHS100K lists at {} (set BYTECOVER_SHARED)", meta.display());
-        return;
-    };
+    let Some(meta) = shared("shs100k/meta") else { return };
     let scratch = Scratch::new(&[("audio/none", "")]);
     let meta = format!("index.meta={}", meta.display());
     let started = std::time::Instant::now();

@@ -6,7 +6,7 @@
 //! The two tables may also lie in `meta` itself.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bc_formats::config::IndexConfig;
@@ -104,7 +104,7 @@ fn agree(path: &Path, text: &str, versions: &[Version], places: &HashMap<String,
 }
 
 fn mark(
-    path: &PathBuf,
+    path: &Path,
     ids: &[String],
     split: Split,
     versions: &mut [Version],

@@ -62,11 +62,16 @@ pub(super) fn strings(input: &[u8]) -> Result<Vec<String>> {
 impl<'a> Machine<'a> {
     /// Executes one instruction; true at the end.
     fn step(&mut self) -> Result<bool> {
-        let [code] = self.take(1)? else { unreachable!("one byte was taken") };
+        let code = self.take(1)?[0];
         match code {
             b'.' => return Ok(true),
-            0x80 => drop(self.take(1)?), // protocol
-            0x95 => drop(self.take(8)?), // frame
+            // Protocol, frame.
+            0x80 => {
+                self.take(1)?;
+            }
+            0x95 => {
+                self.take(8)?;
+            }
             b'c' => {
                 self.line()?; // module
                 self.line()?; // name
@@ -149,7 +154,7 @@ impl<'a> Machine<'a> {
             }
             0x94 => self.remember(self.memo.len())?,
             b'h' | b'j' => {
-                let place = self.length(if *code == b'h' { 1 } else { 4 })?;
+                let place = self.length(if code == b'h' { 1 } else { 4 })?;
                 let value = self.memo.get(place).context("a memo that was never set")?;
                 self.stack.push(*value);
             }

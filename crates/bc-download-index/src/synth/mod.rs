@@ -63,7 +63,7 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
         })
         .collect();
     let missing: Vec<&Planned> =
-        planned.iter().filter(|one| !config.output.join(&one.file).exists()).collect();
+        planned.iter().filter(|one| !is_whole(&config.output.join(&one.file))).collect();
     interrupt::install("finishing the songs that are being rendered; the same command goes on from here")?;
     let bar = progress::bar(missing.len() as u64, "rendering", "versions");
     missing.par_iter().try_for_each(|one| -> Result<()> {
@@ -104,6 +104,14 @@ fn perform(config: &SynthConfig, one: &Planned) -> (arrange::Arrangement, Vec<f3
     let (arrangement, mut rng) = arranged(config, one);
     let samples = render::samples(&arrangement, config.sample_rate, &mut rng);
     (arrangement, samples)
+}
+
+/// Whether a WAV file of this module is there with all its samples: a full disk or a copy that was
+/// stopped leaves shorter ones.
+fn is_whole(path: &Path) -> bool {
+    let Ok(bytes) = std::fs::metadata(path).map(|file| file.len()) else { return false };
+    hound::WavReader::open(path)
+        .is_ok_and(|reader| reader.len() > 0 && bytes == 44 + 2 * u64::from(reader.len()))
 }
 
 fn write(path: &Path, samples: &[f32], rate: u32) -> Result<()> {

@@ -1,0 +1,68 @@
+//! What the tests share: a scratch folder and the binary run in it.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bc_formats::index::Index;
+
+/// A folder with files, in which the binary runs.
+pub struct Scratch {
+    pub folder: tempfile::TempDir,
+}
+
+impl Scratch {
+    pub fn new<T: AsRef<[u8]>>(files: &[(&str, T)]) -> Self {
+        let scratch = Self { folder: tempfile::tempdir().unwrap() };
+        for (name, content) in files {
+            scratch.write(name, content.as_ref());
+        }
+        scratch
+    }
+
+    pub fn write(&self, name: &str, content: &[u8]) {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    /// Exit code and everything said.
+    pub fn build(&self, settings: &[&str]) -> (Option<i32>, String) {
+        self.run("build", settings)
+    }
+
+    pub fn run(&self, stage: &str, settings: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bc-download-index"));
+        command.arg(stage).current_dir(self.folder.path());
+        for setting in settings.iter().chain(&["index.output=index.parquet"]) {
+            command.args(["--set", setting]);
+        }
+        let output = command.output().unwrap();
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code(), said)
+    }
+
+    pub fn index(&self) -> Index {
+        Index::read(&self.folder.path().join("index.parquet")).unwrap()
+    }
+
+    /// What is said where `build` refuses; nothing must be written.
+    pub fn refused(&self, settings: &[&str]) -> String {
+        let (code, said) = self.build(settings);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(!self.folder.path().join("index.parquet").exists());
+        said
+    }
+}
+
+/// A folder of the shared references; says so and is none where they are not there.
+pub fn shared(below: &str) -> Option<PathBuf> {
+    let shared = std::env::var_os("BYTECOVER_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let path = shared.join(below);
+    if !path.exists() {
+        eprintln!("skipped: no {} (set BYTECOVER_SHARED)", path.display());
+    }
+    path.canonicalize().ok()
+}

@@ -1,0 +1,130 @@
+//! `synth`: the same from the same seed, other from another; resumed where it was stopped.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bc_formats::index::Split;
+use support::Scratch;
+
+const TINY: [&str; 5] =
+    ["synth.output=demo", "synth.cliques=3", "synth.versions=2", "synth.seconds=5", "synth.val_cliques=1"];
+
+fn synth(scratch: &Scratch, more: &[&str]) -> String {
+    let settings: Vec<&str> = TINY.iter().chain(&["synth.test_cliques=1"]).chain(more).copied().collect();
+    let (code, said) = scratch.run("synth", &settings);
+    assert_eq!(code, Some(0), "{said}");
+    said
+}
+
+/// The WAV files by name, and the list.
+fn files(scratch: &Scratch) -> (BTreeMap<String, Vec<u8>>, String) {
+    let demo = scratch.folder.path().join("demo");
+    let mut found = BTreeMap::new();
+    let mut list = String::new();
+    for entry in std::fs::read_dir(&demo).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            for file in std::fs::read_dir(&path).unwrap() {
+                let file = file.unwrap();
+                let name = file.file_name().into_string().unwrap();
+                found.insert(name, std::fs::read(file.path()).unwrap());
+            }
+        } else if path.ends_with("versions.csv") {
+            list = std::fs::read_to_string(path).unwrap();
+        }
+    }
+    (found, list)
+}
+
+fn samples(path: &Path) -> (hound::WavSpec, Vec<i16>) {
+    let mut reader = hound::WavReader::open(path).unwrap();
+    (reader.spec(), reader.samples::<i16>().map(Result::unwrap).collect())
+}
+
+#[test]
+fn a_seed_gives_the_same_bytes_on_any_number_of_threads_and_another_seed_others() {
+    let [one, same, other] = [(); 3].map(|()| Scratch::new::<&str>(&[]));
+    synth(&one, &[]);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bc-download-index"));
+    command.args(["synth", "--threads", "1"]).current_dir(same.folder.path());
+    for setting in TINY.iter().chain(&["synth.test_cliques=1"]) {
+        command.args(["--set", setting]);
+    }
+    assert!(command.status().unwrap().success());
+    synth(&other, &["synth.seed=2"]);
+    let (first, list) = files(&one);
+    assert_eq!(first.len(), 6);
+    assert!((first.clone(), list) == files(&same));
+    let others = files(&other).0;
+    assert_eq!(first.keys().collect::<Vec<_>>(), others.keys().collect::<Vec<_>>());
+    assert!(first.iter().all(|(name, bytes)| others[name] != *bytes));
+}
+
+#[test]
+fn what_is_there_is_kept_and_what_is_missing_is_made_again() {
+    let scratch = Scratch::new::<&str>(&[]);
+    synth(&scratch, &[]);
+    assert!(synth(&scratch, &[]).contains("Nothing to do"));
+    let (before, _) = files(&scratch);
+    let demo = scratch.folder.path().join("demo");
+    let audio =
+        std::fs::read_dir(&demo).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
+    let audio = audio.unwrap();
+    std::fs::remove_file(audio.join("s0001v01.wav")).unwrap();
+    let half = &before["s0002v00.wav"][..40_000];
+    std::fs::write(audio.join("s0002v00.wav"), half).unwrap();
+    std::fs::write(audio.join("s0000v00.wav"), "").unwrap();
+    assert!(synth(&scratch, &[]).contains("Rendered 3 of 6"));
+    assert!(files(&scratch).0 == before);
+}
+
+#[test]
+fn versions_are_audible_mono_and_differ_in_key_and_tempo_and_the_index_reads_them() {
+    let scratch = Scratch::new::<&str>(&[]);
+    synth(&scratch, &["synth.versions=6"]);
+    let settings = ["index.source=synth", "index.meta=demo", "index.dataset_path=demo"];
+    let (code, said) = scratch.build(&settings);
+    assert_eq!(code, Some(0), "{said}");
+    let versions = scratch.index().versions;
+    assert_eq!(versions.len(), 18);
+    for split in [Split::Train, Split::Val, Split::Test] {
+        assert_eq!(versions.iter().filter(|version| version.split == split).count(), 6);
+    }
+    for version in &versions {
+        let (spec, samples) = samples(&scratch.folder.path().join(version.audio_path.as_ref().unwrap()));
+        assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (1, 22_050, 16));
+        let seconds = samples.len() as f64 / 22_050.0;
+        assert!((1.0..30.0).contains(&seconds), "{seconds} s");
+        let power = samples.iter().map(|&s| f64::from(s).powi(2)).sum::<f64>() / samples.len() as f64;
+        assert!(power.sqrt() > 200.0, "{}: level {}", version.version_id, power.sqrt());
+        let clipped = samples.iter().filter(|s| s.unsigned_abs() >= 32_767).count();
+        assert!(clipped * 1000 < samples.len(), "{clipped} samples clipped");
+    }
+    let list = files(&scratch).1;
+    let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut tempi = keys.clone();
+    for row in list.lines().skip(1) {
+        let fields: Vec<&str> = row.split(',').collect();
+        keys.entry(fields[1].into()).or_default().push(fields[6].into());
+        tempi.entry(fields[1].into()).or_default().push(fields[7].into());
+    }
+    for (clique, mut values) in keys.into_iter().chain(tempi) {
+        values.sort();
+        values.dedup();
+        assert!(values.len() >= 3, "{clique} has only {values:?}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused() {
+    let scratch = Scratch::new::<&str>(&[]);
+    let (code, said) = scratch.run("synth", &["synth.output=demo", "synth.cliques=2", "synth.val_cliques=2"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("cliques"), "{said}");
+    assert!(!scratch.folder.path().join("demo").exists());
+    let (code, said) = scratch.build(&["index.source=synth", "index.meta=nowhere"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("bc-download-index synth"), "{said}");
+}
