@@ -4,6 +4,7 @@
 //! `cargo bench -p bc-nn`; `RAYON_NUM_THREADS=1` for one core.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use bc_nn::ops::conv2d::{Geometry, conv2d, conv2d_input_gradient, conv2d_weight_gradient};
 use bc_nn::ops::norm::{Source, Then, norm, norm_gradient};
@@ -33,7 +34,7 @@ fn convolutions(criterion: &mut Criterion) {
         let dw = w.zeros_like().expect("zeros");
         let name = format!("conv {inputs}-{outputs} {kernel}x{kernel} stride {stride} of {height}x{width}");
         let mut group = criterion.benchmark_group(name);
-        group.sample_size(20);
+        group.sample_size(10);
         group.throughput(Throughput::Elements((2 * y.elem_count() * inputs * kernel * kernel) as u64));
         group.bench_function("forward", |b| b.iter(|| conv2d(black_box(&x), &w, geometry)));
         group.bench_function("input gradient", |b| {
@@ -57,7 +58,7 @@ fn normalisations(criterion: &mut Criterion) {
         let (y, kept, _) = pass(&x);
         let name = format!("norm of {channels}, {instance} by instance, of {height}x{width}");
         let mut group = criterion.benchmark_group(name);
-        group.sample_size(20);
+        group.sample_size(10);
         group.throughput(Throughput::Elements(x.elem_count() as u64));
         group.bench_function("forward", |b| b.iter(|| pass(black_box(&x))));
         group.bench_function("backward (with a copy of the gradient)", |b| {
@@ -67,5 +68,14 @@ fn normalisations(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, convolutions, normalisations);
+/// Short enough that all of them take a minute.
+fn settings() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(800))
+}
+
+criterion_group! {
+    name = benches;
+    config = settings();
+    targets = convolutions, normalisations
+}
 criterion_main!(benches);
