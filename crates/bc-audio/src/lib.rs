@@ -11,6 +11,7 @@
 pub mod cqt;
 pub mod decode;
 pub mod extract;
+pub mod inspect;
 pub mod resample;
 
 pub use decode::DecodeError;

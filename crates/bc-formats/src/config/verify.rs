@@ -5,13 +5,25 @@ use super::section::{Check, Found, section};
 section! {
     /// Checking the audio files of an index.
     VerifyConfig as "verify" {
-        /// Workers in parallel.
-        workers: usize = 2;
+        /// A file whose loudest sample stays below this is silence; dB of full scale.
+        silence_db: f64 = -60.0;
+        /// Share of packets that may fail to decode.
+        bad_packets: f64 = 0.05;
+        /// Share of its declared length that a file may lack before it counts as cut off.
+        missing_share: f64 = 0.05;
+        /// Longest audio in seconds.
+        longest_s: f64 = 21_600.0;
+        /// Longest time to decode a file, in seconds.
+        patience_s: f64 = 120.0;
     }
 }
 
 impl Check for VerifyConfig {
     fn check(&self, found: &mut Found<'_>) {
-        found.within("workers", self.workers, 1..=1024, "");
+        found.within("silence_db", self.silence_db, -200.0..=0.0, "dB");
+        found.within("bad_packets", self.bad_packets, 0.0..=1.0, "");
+        found.within("missing_share", self.missing_share, 0.0..=1.0, "");
+        found.within("longest_s", self.longest_s, 1.0..=1e6, "s");
+        found.within("patience_s", self.patience_s, 1.0..=1e6, "s");
     }
 }
