@@ -30,7 +30,7 @@ impl Importer for CoverHunter {
     }
 }
 
-fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
+pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
     let mut ids = Ids::of(path);
     let mut versions = Vec::new();
     for (line, row) in numbered_lines(text) {

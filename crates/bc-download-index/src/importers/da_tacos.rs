@@ -60,7 +60,7 @@ impl Importer for DaTacos {
     }
 }
 
-fn versions(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
+pub(super) fn versions(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
     let works: Members<Members<Performance>> = serde_json::from_str(text)
         .map_err(|error| anyhow::anyhow!("{}:{}: {error}", path.display(), error.line()))?;
     let mut seen = std::collections::HashSet::new();

@@ -98,7 +98,7 @@ fn versions(path: &Path, split: Split) -> Result<Vec<Version>> {
     Ok(found)
 }
 
-fn light(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
+pub(super) fn light(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
     let cliques: Members<Vec<Light>> = serde_json::from_str(text)
         .map_err(|error| anyhow::anyhow!("{}:{}: {error}", path.display(), error.line()))?;
     let mut seen = std::collections::HashSet::new();
@@ -117,7 +117,7 @@ fn light(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
     Ok(found)
 }
 
-fn full(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
+pub(super) fn full(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
     let mut ids = Ids::of(path);
     let mut found = Vec::new();
     for (line, row) in numbered_lines(text) {

@@ -43,3 +43,44 @@ pub(super) fn line_of(text: &str, id: &str, nth: usize) -> u64 {
     let place = text.match_indices(&quoted).nth(nth).map_or(0, |(place, _)| place);
     text[..place].bytes().filter(|&byte| byte == b'\n').count() as u64 + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bc_formats::index::Split;
+
+    use crate::importers::mutate::panics_on_none_of;
+    use crate::importers::{coverhunter, da_tacos, discogs_vi};
+
+    #[test]
+    fn a_hundred_thousand_mutated_json_lists_of_each_kind_never_panic() {
+        type Parse = fn(&Path, &str) -> bool;
+        let kinds: [(&str, Parse); 4] = [
+            (
+                "{\"utt\": \"u\", \"wav\": \"a.wav\", \"dur_s\": 3.7, \"song\": \"下雨\", \"version\": \"v\"}\n",
+                |path, text| coverhunter::versions(path, text).is_ok(),
+            ),
+            (
+                "{\"W_1\": {\"P_1\": {\"perf_title\": \"T\", \"work_id\": \"W_1\"},\n\"P_2\": {}}}",
+                |path, text| da_tacos::versions(path, text, Split::Test).is_ok(),
+            ),
+            (
+                "{\"C\": [{\"version_id\": \"V\", \"youtube_id\": \"kv-jdTn_F3Q\"},\n{\"version_id\": \"é\"}]}",
+                |path, text| discogs_vi::light(path, text, Split::Test).is_ok(),
+            ),
+            (
+                "{\"clique_id\": \"c\", \"versions\": [{\"version_id\": \"v\", \"youtube_video\": [{\"url\": \"?v=é\"}]}]}\n",
+                |path, text| discogs_vi::full(path, text, Split::None).is_ok(),
+            ),
+        ];
+        for (seed, parse) in kinds {
+            assert!(parse(Path::new("list"), seed), "{seed}");
+            panics_on_none_of(100_000, seed.as_bytes(), |bytes| {
+                if let Ok(text) = std::str::from_utf8(bytes) {
+                    parse(Path::new("list"), text);
+                }
+            });
+        }
+    }
+}
