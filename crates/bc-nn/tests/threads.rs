@@ -11,8 +11,7 @@ fn computed(threads: usize) -> Vec<Vec<f32>> {
     let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     pool.install(|| {
         let model = ModelConfig { width: 24, blocks: [1, 2, 1, 1], projection: 40, ..ModelConfig::default() };
-        let network =
-            ByteCover::new(&NetworkSettings::from_config(&model, 20, 30), 3, &Device::Cpu).unwrap();
+        let network = ByteCover::new(&NetworkSettings::from_config(&model, 20, 30), 3, &Device::Cpu).unwrap();
         let values: Vec<f32> = (0..6 * 20 * 50).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect();
         let x = Tensor::from_vec(values, (6, 20, 50), &Device::Cpu).unwrap();
         let pass = network.train(&x).unwrap();
