@@ -28,9 +28,9 @@ impl Default for Limits {
 
 /// The features of a file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Features {
+pub struct Features<T = f16> {
     /// bins x frames, row-major, lowest bin first.
-    pub magnitude: Vec<f16>,
+    pub magnitude: Vec<T>,
     /// Pooled columns.
     pub frames: usize,
     /// Decoded length in seconds.
@@ -60,6 +60,15 @@ impl Extractor {
 
     /// Decodes, mixes, resamples, transforms and pools a file.
     pub fn file(&self, path: &Path) -> Result<Features, DecodeError> {
+        self.decoded(path)
+    }
+
+    /// The same with magnitudes of 32 bits, for people who look at them.
+    pub fn file_exact(&self, path: &Path) -> Result<Features<f32>, DecodeError> {
+        self.decoded(path)
+    }
+
+    fn decoded<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
         let mut decoder = Decoder::open(path)?;
         let rate = decoder.header().sample_rate;
         let broken = DecodeError::Broken;
@@ -109,16 +118,33 @@ impl Extractor {
     }
 }
 
+/// How a magnitude is kept.
+trait Stored: Copy {
+    fn of(value: f32) -> Self;
+}
+
+impl Stored for f16 {
+    fn of(value: f32) -> Self {
+        Self::from_f32(value)
+    }
+}
+
+impl Stored for f32 {
+    fn of(value: f32) -> Self {
+        value
+    }
+}
+
 /// Means over `pool` frames, kept column after column until the number of columns is known.
-struct Pooled {
+struct Pooled<T> {
     bins: usize,
     pool: usize,
     sums: Vec<f32>,
     filled: usize,
-    columns: Vec<f16>,
+    columns: Vec<T>,
 }
 
-impl Pooled {
+impl<T: Stored> Pooled<T> {
     fn new(settings: &CqtSettings) -> Self {
         let bins = settings.bins as usize;
         Self { bins, pool: settings.pool as usize, sums: vec![0.0; bins], filled: 0, columns: Vec::new() }
@@ -132,16 +158,16 @@ impl Pooled {
             }
             self.filled += 1;
             if self.filled == self.pool {
-                self.columns.extend(self.sums.iter().map(|sum| f16::from_f32(sum * share)));
+                self.columns.extend(self.sums.iter().map(|sum| T::of(sum * share)));
                 self.sums.fill(0.0);
                 self.filled = 0;
             }
         }
     }
 
-    fn finish(self) -> (Vec<f16>, usize) {
+    fn finish(self) -> (Vec<T>, usize) {
         let frames = self.columns.len() / self.bins;
-        let mut rows = vec![f16::ZERO; self.columns.len()];
+        let mut rows = vec![T::of(0.0); self.columns.len()];
         for (frame, column) in self.columns.chunks_exact(self.bins).enumerate() {
             for (bin, value) in column.iter().enumerate() {
                 rows[bin * frames + frame] = *value;

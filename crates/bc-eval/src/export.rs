@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use bc_formats::embeddings::Embeddings;
 
-use crate::array::{self, Matrix};
+use bc_formats::array::{self, Matrix};
 
 /// Writes `<folder>/embeddings.npy` and `<folder>/ids.txt` (a version id a line, same order).
 ///

@@ -7,7 +7,6 @@
 //! a recording ([`search`]); and the vectors in forms that vector databases take ([`export`]).
 //! [`stage`] does all that one experiment asks for.
 
-pub mod array;
 pub mod cli;
 pub mod embed;
 pub mod embedder;

@@ -88,7 +88,7 @@ pub fn of_embeddings(
 /// # Errors
 /// When a file cannot be read, the numbers of rows differ, or nothing can be measured.
 pub fn of_array(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<Measured> {
-    let matrix = crate::array::read(npy)?;
+    let matrix = bc_formats::array::read(npy)?;
     let embeddings = bc_retrieval::Embeddings { vectors: &matrix.values, dim: matrix.columns };
     let cliques = read_cliques(cliques, embeddings.rows(), npy)?;
     let results = bc_retrieval::rank_all(&embeddings, &cliques, policy);
@@ -102,7 +102,7 @@ pub fn of_array(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Resul
 /// # Errors
 /// As [`of_array`].
 pub fn of_distances(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<Measured> {
-    let matrix = crate::array::read(npy)?;
+    let matrix = bc_formats::array::read(npy)?;
     let cliques = read_cliques(cliques, matrix.columns, npy)?;
     let results = bc_retrieval::rank_matrix(&matrix.values, &cliques, policy);
     let figures = results.and_then(|results| figures(&results, policy, seed));

@@ -93,7 +93,7 @@ fn search_leaves_the_query_out_and_export_keeps_the_order() {
     assert!(run(folder.path(), &["export", "--embeddings", "e.parquet", "--out", "out"]).status.success());
     let ids = std::fs::read_to_string(folder.path().join("out/ids.txt")).unwrap();
     assert_eq!(ids, "a1\na2\nb1\nb2\nt1\n");
-    let vectors = bc_eval::array::read(&folder.path().join("out/embeddings.npy")).unwrap();
+    let vectors = bc_formats::array::read(&folder.path().join("out/embeddings.npy")).unwrap();
     assert_eq!(vectors.columns, 2);
     assert_eq!(vectors.values, Embeddings::read(&folder.path().join("e.parquet")).unwrap().vectors);
 }

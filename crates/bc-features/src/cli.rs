@@ -1,9 +1,11 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use bc_cli::{ConfigArgs, ShardArgs, ThreadArgs};
 
-use crate::{extract, inspect};
+use crate::{array, extract, inspect, plot, status};
 
 /// Turns an index's audio into pooled constant-Q features.
 #[derive(Debug, clap::Parser)]
@@ -13,7 +15,9 @@ use crate::{extract, inspect};
     after_help = "Examples:
   bc-features extract --config configs/demo.toml
   bc-features extract --config configs/demo.toml --shard 2/8     one of eight array jobs
-  bc-features inspect --config configs/demo.toml
+  bc-features status --config configs/demo.toml --shards 8
+  bc-features plot song.mp3 --out song.png
+  bc-features cqt song.mp3 --out song.npy
 Without a command: extract."
 )]
 pub struct Arguments {
@@ -29,6 +33,12 @@ enum Command {
     Extract(ExtractArgs),
     /// Print settings, counts, hours, sizes and value ranges of the features.
     Inspect,
+    /// Tell which features are there, stale, missing or failed, shard by shard.
+    Status(StatusArgs),
+    /// Write the transform of audio files as NumPy arrays, bins x frames, 32-bit floats.
+    Cqt(CqtArgs),
+    /// Draw the transform of an audio file, or of a version that has features, as PNG.
+    Plot(PlotArgs),
     /// Print the resolved configuration with a comment a key.
     Config,
 }
@@ -48,6 +58,39 @@ struct ExtractArgs {
     retry: bool,
 }
 
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+struct StatusArgs {
+    /// Shards that the index was divided into.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    shards: u16,
+}
+
+/// Arguments of `cqt`.
+#[derive(Debug, clap::Args)]
+struct CqtArgs {
+    /// Audio files.
+    #[arg(required = true, value_name = "AUDIO")]
+    audio: Vec<PathBuf>,
+    /// The array's file; for several audio files the folder of their arrays.
+    #[arg(long, value_name = "X.npy")]
+    out: PathBuf,
+    /// Frames averaged into a column.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pool: u32,
+}
+
+/// Arguments of `plot`.
+#[derive(Debug, clap::Args)]
+struct PlotArgs {
+    /// An audio file, or the id of a version that has features.
+    #[arg(value_name = "AUDIO|VERSION_ID")]
+    what: String,
+    /// The picture's file.
+    #[arg(long, value_name = "X.png")]
+    out: PathBuf,
+}
+
 /// Does what the arguments say.
 pub fn main(arguments: Arguments) -> Result<()> {
     let Some(config) = arguments.config.load()? else { return Ok(()) };
@@ -58,6 +101,9 @@ pub fn main(arguments: Arguments) -> Result<()> {
                 extract::Options { shard: args.shard.resolve()?, strict: args.strict, retry: args.retry };
             extract::run(&config.features, &options)
         }
+        Command::Status(args) => status::run(&config.features, args.shards.into()),
+        Command::Cqt(args) => array::run(&config.features, &args.audio, &args.out, args.pool),
+        Command::Plot(args) => plot::run(&config.features, &args.what, &args.out),
         Command::Inspect => inspect::run(&config.features),
         Command::Config => {
             print!("{}", config.to_commented_toml());

@@ -6,9 +6,13 @@
 //!
 //! The features are made once and not in every epoch: on SHS100K that is 7,000 hours of audio
 //! that training never decodes again. What is already there and still valid is kept
-//! ([`plan`]), so a killed run, a grown index, or a second shard adds rows and loses none.
+//! ([`plan`], [`status`]), so a killed run, a grown index, or a second shard adds rows and loses none. [`array`] and
+//! [`plot`] are for people who want to look at a transform.
 
+pub mod array;
 pub mod cli;
 pub mod extract;
 pub mod inspect;
 pub mod plan;
+pub mod plot;
+pub mod status;

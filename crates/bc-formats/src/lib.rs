@@ -10,6 +10,7 @@
 //! reader compares these and refuses what does not fit; a file appears under its
 //! name only when it is whole ([`atomic`]). The exact schemas are in `docs/FORMATS.md`.
 
+pub mod array;
 pub mod atomic;
 pub mod config;
 pub mod embeddings;

@@ -1,30 +1,21 @@
 //! Training curves as one PNG: losses, validation, learning rate.
 
 use std::path::Path;
-use std::sync::Once;
 
-use anyhow::{Context, Result, anyhow};
-use plotters::coord::Shift;
-use plotters::prelude::*;
+use anyhow::Result;
+use bc_plot::Area;
+use bc_plot::plotters::prelude::*;
 
 use super::Line;
 
-/// DejaVu Sans, ASCII only, so that labels appear on machines without fonts.
-static FONT: &[u8] = include_bytes!("../../assets/DejaVuSans-ascii.ttf");
 const SIZE: (u32, u32) = (1100, 1000);
 /// More points than pixels do not show.
 const MOST_POINTS: usize = 1100;
 
 type Curve = (&'static str, Vec<(f64, f64)>);
-type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 /// Draws `lines` into the PNG `path`.
 pub(super) fn draw(path: &Path, lines: &[Line]) -> Result<()> {
-    static REGISTERED: Once = Once::new();
-    REGISTERED.call_once(|| {
-        let registered = plotters::style::register_font("sans-serif", FontStyle::Normal, FONT);
-        debug_assert!(registered.is_ok(), "the built-in font is readable");
-    });
     let panels: [(&str, Vec<Curve>); 3] = [
         (
             "Training loss",
@@ -44,17 +35,12 @@ pub(super) fn draw(path: &Path, lines: &[Line]) -> Result<()> {
         ),
         ("Learning rate", vec![("learning rate", steps(lines, |l| l.learning_rate))]),
     ];
-    let temporary = path.with_file_name(".curves.tmp.png");
-    let failed = || format!("cannot draw {}", path.display());
-    {
-        let root = BitMapBackend::new(&temporary, SIZE).into_drawing_area();
-        root.fill(&WHITE).map_err(|e| anyhow!("{e}")).with_context(failed)?;
+    bc_plot::png(path, SIZE, |root| {
         for (area, (title, curves)) in root.split_evenly((3, 1)).iter().zip(&panels) {
-            panel(area, title, curves).map_err(|e| anyhow!("{e}")).with_context(failed)?;
+            panel(area, title, curves)?;
         }
-        root.present().map_err(|e| anyhow!("{e}")).with_context(failed)?;
-    }
-    std::fs::rename(&temporary, path).with_context(failed)
+        Ok(())
+    })
 }
 
 fn panel(area: &Area<'_>, title: &str, curves: &[Curve]) -> Result<(), Box<dyn std::error::Error>> {

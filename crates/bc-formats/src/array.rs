@@ -39,7 +39,7 @@ pub fn read(path: &Path) -> Result<Matrix> {
 /// When the file cannot be written.
 pub fn write(path: &Path, matrix: &Matrix) -> Result<()> {
     use npyz::WriterBuilder;
-    bc_formats::atomic::write_with(path, |out| {
+    crate::atomic::write_with(path, |out| {
         let rows = matrix.values.len() / matrix.columns.max(1);
         let shape = [rows as u64, matrix.columns as u64];
         let mut writer =

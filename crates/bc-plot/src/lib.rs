@@ -1,0 +1,88 @@
+//! PNG pictures that look the same on every machine.
+//!
+//! In: a path and a closure that draws with plotters. Out: a PNG, whole or not at all. The font
+//! is part of the program, because clusters and containers have none.
+
+use std::path::Path;
+use std::sync::Once;
+
+use anyhow::{Context, Result, anyhow};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+pub use plotters;
+
+/// DejaVu Sans, ASCII only.
+static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-ascii.ttf");
+
+/// What is drawn on.
+pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
+
+/// Writes the PNG `path` of `size` (width, height) pixels; `draw` gets a white area. The font
+/// is called `sans-serif`.
+///
+/// # Errors
+/// What `draw` says, and a file that cannot be written.
+pub fn png(
+    path: &Path,
+    size: (u32, u32),
+    draw: impl FnOnce(&Area<'_>) -> Result<(), Box<dyn std::error::Error>>,
+) -> Result<()> {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        let registered = plotters::style::register_font("sans-serif", FontStyle::Normal, FONT);
+        debug_assert!(registered.is_ok(), "the built-in font is readable");
+    });
+    let failed = || format!("cannot draw {}", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).with_context(failed)?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".plot-")
+        .suffix(".tmp.png")
+        .tempfile_in(folder)
+        .with_context(failed)?;
+    {
+        let area = BitMapBackend::new(temporary.path(), size).into_drawing_area();
+        let drawn = area.fill(&WHITE).map_err(Into::into).and_then(|()| draw(&area));
+        drawn
+            .and_then(|()| area.present().map_err(Into::into))
+            .map_err(|e| anyhow!("{e}"))
+            .with_context(failed)?;
+    }
+    let temporary = temporary.into_temp_path();
+    readable(&temporary).with_context(failed)?;
+    temporary.persist(path).with_context(failed)
+}
+
+/// A temporary file is readable by its owner alone; a picture is for everyone.
+fn readable(path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))?;
+    }
+    let _ = path;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_has_its_size_and_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.png");
+        png(&path, (200, 60), |area| {
+            area.draw(&Text::new("C#4", (20, 20), ("sans-serif", 20)))?;
+            Ok(())
+        })
+        .unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(&bytes[1..4], b"PNG");
+        assert_eq!(&bytes[16..24], [0, 0, 0, 200, 0, 0, 0, 60]);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        let failed = png(&path, (10, 10), |_| Err("no ink".into())).unwrap_err();
+        assert!(format!("{failed:#}").contains("b.png: no ink"));
+    }
+}
