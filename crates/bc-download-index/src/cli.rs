@@ -1,9 +1,9 @@
 //! The command line.
 
 use anyhow::Result;
-use bc_cli::{ConfigArgs, ThreadArgs};
+use bc_cli::{ConfigArgs, ShardArgs, ThreadArgs};
 
-use crate::{build, synth};
+use crate::{build, download, synth, verify};
 
 /// Makes one index of a data set's lists and audio.
 #[derive(Debug, clap::Parser)]
@@ -28,8 +28,35 @@ enum Command {
     Build,
     /// Write the demo set: composed songs in several versions, as WAV.
     Synth(ThreadArgs),
+    /// Fetch the audio that is missing, with yt-dlp.
+    Download(DownloadArgs),
+    /// Open and decode every file, find faults and duplicates, write statuses and coverage.md.
+    Verify(VerifyArgs),
     /// Print the resolved configuration with a comment a key.
     Config,
+}
+
+/// Arguments of `download`.
+#[derive(Debug, clap::Args)]
+struct DownloadArgs {
+    #[command(flatten)]
+    shard: ShardArgs,
+    /// Only print what would be fetched.
+    #[arg(long)]
+    dry_run: bool,
+    /// Fetch at most N files.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    threads: ThreadArgs,
+    /// Read headers only: finds files that are no audio, but neither silence nor duplicates nor cut ends.
+    #[arg(long)]
+    fast: bool,
 }
 
 /// Does what the arguments say.
@@ -47,6 +74,14 @@ pub fn main(arguments: Arguments) -> Result<()> {
                 println!("Rendered {rendered} of {versions} versions in {folder}.");
             }
             Ok(())
+        }
+        Command::Download(arguments) => {
+            let DownloadArgs { shard, dry_run, limit } = arguments;
+            download::run(&config, download::Options { dry_run, limit, shard: shard.resolve()? })
+        }
+        Command::Verify(arguments) => {
+            arguments.threads.install()?;
+            verify::run(&config, arguments.fast)
         }
         Command::Config => {
             print!("{}", config.to_commented_toml());

@@ -10,7 +10,9 @@
 pub mod build;
 pub mod cli;
 pub mod coverage;
+pub mod download;
 pub mod importers;
 pub mod locate;
 pub mod splits;
 pub mod synth;
+pub mod verify;

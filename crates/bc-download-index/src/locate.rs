@@ -55,7 +55,7 @@ pub fn locate(versions: &mut [Version], config: &IndexConfig) -> Result<()> {
 }
 
 /// The folder is listed once: asking the file system for each of 100,000 ids and 16 extensions is slow.
-fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, PathBuf>> {
+pub(crate) fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, PathBuf>> {
     let folder = &config.dataset_path;
     let mut found: HashMap<String, PathBuf> = HashMap::new();
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)

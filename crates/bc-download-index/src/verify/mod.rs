@@ -1,0 +1,103 @@
+//! Opens and decodes every file of an index.
+//!
+//! **In**: an index and its files. **Out**: the index with statuses, lengths, codecs and hashes;
+//! `coverage.md` and a histogram of clique sizes beside it. What was found is remembered in
+//! `<index>.verify.jsonl` ([`state`]), so that a killed run goes on where it was; the statuses are
+//! decided from that alone ([`judge`]), so that they do not depend on the order of the work.
+
+pub mod judge;
+pub mod report;
+pub mod state;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use bc_audio::{DecodeError, Limits, inspect};
+use bc_cli::{interrupt, progress};
+use bc_formats::config::Config;
+use bc_formats::index::Index;
+use rayon::prelude::*;
+
+use crate::coverage::Coverage;
+use state::{Facts, Key, State};
+
+/// Verifies the index of `config`; `fast` reads headers only (no hashes of content, no silence).
+///
+/// # Errors
+/// No index, or outputs that cannot be written. Faults of audio files are statuses.
+pub fn run(config: &Config, fast: bool) -> Result<()> {
+    let output = &config.index.output;
+    let mut index = Index::read(output)?;
+    let before = Coverage::of(&index.versions);
+    let state = State::open(&output.with_extension("verify.jsonl"))?;
+    interrupt::install("Stopping; what is done is remembered. Ctrl-C again to quit at once.")?;
+    let limits = Limits { longest_s: config.verify.longest_s, patience_s: config.verify.patience_s };
+    let files = index.versions.iter().filter(|version| version.audio_path.is_some()).count();
+    let bar = progress::bar(files as u64, "verify", "files");
+    let look = |path: &str| -> Result<Option<Facts>> {
+        let Some(key) = Key::of(path) else { return Ok(None) };
+        if let Some(known) = state.get(&key, fast) {
+            return Ok(Some(known.clone()));
+        }
+        let facts = facts(Path::new(path), limits, fast);
+        state.add(&key, &facts)?;
+        Ok(Some(facts))
+    };
+    let found: Vec<Option<Facts>> = index
+        .versions
+        .par_iter()
+        .map(|version| {
+            let Some(path) = &version.audio_path else { return Ok(None) };
+            if interrupt::requested() {
+                bail!("stopped; run the same command again to go on");
+            }
+            let found = look(path);
+            bar.inc(1);
+            found
+        })
+        .collect::<Result<_>>()?;
+    bar.finish_and_clear();
+    let old = Index::fingerprint(&index.versions);
+    let remarks = judge::judge(&mut index.versions, &found, &config.verify);
+    let after = Coverage::of(&index.versions);
+    report::print(&index.versions, &remarks, &after);
+    report::write(output, &index.versions, &remarks, [&before, &after])?;
+    if Index::fingerprint(&index.versions) == old {
+        println!("{} is up to date.", output.display());
+    } else {
+        index.write(output)?;
+        println!("Wrote {}.", output.display());
+    }
+    Ok(())
+}
+
+/// Looks at one file. A decoder that panics makes a bad file, not a dead run.
+fn facts(path: &Path, limits: Limits, fast: bool) -> Facts {
+    let inspected = catch_unwind(AssertUnwindSafe(|| {
+        if fast { inspect::headers(path) } else { inspect::whole(path, limits) }
+    }))
+    .unwrap_or_else(|_| Err(DecodeError::Broken("the decoder panics".into())));
+    let mut facts = Facts { fast, ..Facts::default() };
+    match inspected {
+        Ok(found) => {
+            facts.codec = Some(found.header.codec);
+            facts.rate = Some(found.header.sample_rate);
+            facts.channels = Some(found.header.channels);
+            facts.declared_s = found.header.declared_s;
+            facts.duration_s = found.duration_s;
+            facts.peak = found.peak;
+            facts.rms = found.rms;
+            facts.packets = [found.packets, found.errors];
+        }
+        Err(error) => {
+            use DecodeError::{TooLong, TooSlow, Unreadable};
+            facts.passing = matches!(error, TooLong { .. } | TooSlow { .. } | Unreadable(_));
+            facts.error = Some(error.to_string());
+        }
+    }
+    if !fast {
+        facts.hash = bc_formats::fingerprint::of_file(path).ok();
+    }
+    facts
+}

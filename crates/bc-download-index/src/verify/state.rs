@@ -1,0 +1,116 @@
+//! What is known of files already looked at: a line of JSON each, appended as soon as it is known.
+//!
+//! A kill in the middle of a line leaves a line that does not parse; it is passed over.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// Says whether a file is still the one that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// Path as the index has it.
+    pub path: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Nanoseconds since 1970.
+    pub modified: u64,
+}
+
+impl Key {
+    /// The key of the file as it is now; `None` if it is not there.
+    pub fn of(path: &str) -> Option<Self> {
+        let file = std::fs::metadata(path).ok()?;
+        let modified = file.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some(Self { path: path.to_owned(), bytes: file.len(), modified: modified.as_nanos() as u64 })
+    }
+}
+
+/// What a look at a file found, before any threshold is applied.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Facts {
+    /// Only the headers were read.
+    pub fast: bool,
+    /// BLAKE3 of the bytes.
+    pub hash: Option<String>,
+    /// Why it gives no audio.
+    pub error: Option<String>,
+    /// Whether the error depends on limits or on the machine, so that it must not be remembered.
+    #[serde(skip)]
+    pub passing: bool,
+    /// Codec.
+    pub codec: Option<String>,
+    /// Rate in Hz.
+    pub rate: Option<u32>,
+    /// Channels.
+    pub channels: Option<u32>,
+    /// Decoded (or, from headers, declared) seconds.
+    pub duration_s: Option<f64>,
+    /// Seconds that the file declares.
+    pub declared_s: Option<f64>,
+    /// Largest magnitude.
+    pub peak: Option<f32>,
+    /// Root mean square.
+    pub rms: Option<f32>,
+    /// Packets that decoded and that did not.
+    pub packets: [u32; 2],
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    file: Key,
+    facts: Facts,
+}
+
+/// The state file.
+pub struct State {
+    known: HashMap<Key, Facts>,
+    file: Mutex<File>,
+}
+
+impl State {
+    /// Reads what is known and opens the file for more.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = || format!("cannot use the state file {}", path.display());
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).open(path).with_context(failed)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).with_context(failed)?;
+        let mut known: HashMap<Key, Facts> = HashMap::new();
+        for line in bytes.split(|&byte| byte == b'\n') {
+            let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
+            // A full look is worth more than one at the headers.
+            if line.facts.fast && known.get(&line.file).is_some_and(|old| !old.fast) {
+                continue;
+            }
+            known.insert(line.file, line.facts);
+        }
+        // The rest of a line cut off by a kill must not swallow the next one.
+        if bytes.last().is_some_and(|&last| last != b'\n') {
+            file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(b"\n")).with_context(failed)?;
+        }
+        Ok(Self { known, file: Mutex::new(file) })
+    }
+
+    /// What is known of a file; a look at its headers is not enough unless `fast`.
+    pub fn get(&self, key: &Key, fast: bool) -> Option<&Facts> {
+        self.known.get(key).filter(|facts| fast || !facts.fast)
+    }
+
+    /// Remembers, by one write.
+    pub fn add(&self, key: &Key, facts: &Facts) -> Result<()> {
+        if facts.passing {
+            return Ok(());
+        }
+        let mut line = serde_json::to_vec(&Line { file: key.clone(), facts: facts.clone() })?;
+        line.push(b'\n');
+        let mut file = self.file.lock().expect("no writer panics");
+        file.write_all(&line).context("cannot write the state file (is the disk full?)")
+    }
+}
