@@ -54,6 +54,26 @@ impl ByteCover {
         self.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))
     }
 
+    /// Begins with the weights of a file instead of drawn ones (fine-tuning). A classifier of
+    /// another size stays as it was drawn; returns whether the file's was taken.
+    ///
+    /// # Errors
+    /// As [`ByteCover::restore`], the classifier's size apart.
+    pub fn begin_from(&mut self, path: &Path) -> Result<bool> {
+        const CLASSIFIER: &str = "fc.weight";
+        let (mut tensors, _) = state_dict(path)?;
+        let own = self.parameters().into_iter().find(|(name, _)| name == CLASSIFIER);
+        let (_, own) = own.context("a network has a classifier")?;
+        let own = own.as_detached_tensor().copy()?;
+        let fits = tensors.get(CLASSIFIER).is_some_and(|found| found.dims() == own.dims());
+        if !fits {
+            tensors.insert(CLASSIFIER.to_owned(), own);
+        }
+        self.assign(&tensors)
+            .with_context(|| format!("cannot begin with the network in {}", path.display()))?;
+        Ok(fits)
+    }
+
     /// Writes all weights as safetensors that PyTorch takes with `load_state_dict`.
     ///
     /// # Errors

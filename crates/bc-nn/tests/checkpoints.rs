@@ -56,6 +56,25 @@ fn half_precision_and_a_modules_prefix_are_read() {
 }
 
 #[test]
+fn a_network_begins_with_anothers_weights_but_for_a_classifier_of_another_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.safetensors");
+    let settings = small(Bottleneck::Plain, 0);
+    let first = ByteCover::new(&settings, 1, &Device::Cpu).unwrap();
+    first.save(&path, HashMap::new()).unwrap();
+    let mut same = ByteCover::new(&settings, 2, &Device::Cpu).unwrap();
+    assert!(same.begin_from(&path).unwrap());
+    assert_eq!(logits(&same), logits(&first));
+    let mut other =
+        ByteCover::new(&NetworkSettings { classes: 9, ..settings.clone() }, 2, &Device::Cpu).unwrap();
+    assert!(!other.begin_from(&path).unwrap());
+    let features = |network: &ByteCover| network.embed(&input()).unwrap().1.to_vec2::<f32>().unwrap();
+    assert_eq!(features(&other), features(&first));
+    let mut wider = ByteCover::new(&NetworkSettings { width: 8, ..settings }, 2, &Device::Cpu).unwrap();
+    assert!(wider.begin_from(&path).is_err());
+}
+
+#[test]
 fn one_error_lists_every_tensor_that_does_not_fit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.safetensors");

@@ -70,7 +70,10 @@ impl Learner {
         let device = device(&config.train.device)?;
         let bins = input.cqt.bins as usize;
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
-        let network = ByteCover::new(&network_settings, config.train.seed, &device)?;
+        let mut network = ByteCover::new(&network_settings, config.train.seed, &device)?;
+        if !config.train.init.as_os_str().is_empty() {
+            network.begin_from(&config.train.init).context("[train] init")?;
+        }
         let settings = AdamSettings {
             betas: config.train.betas,
             epsilon: config.train.epsilon,

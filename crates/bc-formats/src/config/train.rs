@@ -153,6 +153,9 @@ section! {
         run: PathBuf = "runs/demo".into();
         /// Seed of everything that is drawn.
         seed: u64 = 1;
+        /// Weights to begin with: a checkpoint of ours or the public PyTorch one, of this network; a
+        /// classifier for another number of cliques is drawn anew. "" draws all weights.
+        init: PathBuf = PathBuf::new();
         /// Where the network runs: "cpu", "cuda:N" or "auto".
         device: String = "auto".into();
         /// Threads of the network's operators on the CPU; 0: one a core. Other numbers give other roundings.
