@@ -143,7 +143,7 @@ mod tests {
     fn groups_stay_together() {
         let vectors: Vec<Vec<f32>> = (0..30)
             .map(|number| {
-                let mut vector = vec![0.05 * (number % 7) as f32; 8];
+                let mut vector = [0.05 * (number % 7) as f32; 8];
                 vector[number / 10] += 1.0;
                 let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
                 vector.iter().map(|v| v / norm).collect()
