@@ -16,3 +16,16 @@ pub mod resample;
 
 pub use decode::DecodeError;
 pub use extract::{Extractor, Features, Limits};
+
+/// Extensions of audio that is decoded. What a file is, its content tells; these are what a search
+/// through folders looks for.
+pub const EXTENSIONS: [&str; 16] = [
+    "mp3", "m4a", "ogg", "flac", "wav", "opus", "webm", "aac", "mp4", "oga", "mkv", "mka", "aif", "aiff",
+    "caf", "weba",
+];
+
+/// Whether a file's name says that it is audio.
+pub fn is_audio(path: &std::path::Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.to_lowercase().as_str()))
+}

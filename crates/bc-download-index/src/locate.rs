@@ -4,14 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+pub use bc_audio::EXTENSIONS;
 use bc_formats::config::IndexConfig;
 use bc_formats::index::{Status, Version};
-
-/// Extensions of audio that later stages decode.
-pub const EXTENSIONS: [&str; 16] = [
-    "mp3", "m4a", "ogg", "flac", "wav", "opus", "webm", "aac", "mp4", "oga", "mkv", "mka", "aif", "aiff",
-    "caf", "weba",
-];
 
 /// Sets path, size and status of every version: the path the source names (kept in
 /// `audio_path`, with or without its extension) below `dataset_path`, else

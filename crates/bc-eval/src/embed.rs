@@ -112,12 +112,8 @@ fn wanted(config: &Config, index: &Index, set: &FeatureSet) -> Result<Vec<Label>
 fn provenance(config: &Config, embedder: &Embedder, index: &Index, set: &FeatureSet) -> Provenance {
     let mut fingerprint = Fingerprint::of("embeddings");
     fingerprint.add(&embedder.fingerprint).add(set.fingerprint()).add(&index.provenance.fingerprint);
-    let settings = serde_json::json!({
-        "layer": config.eval.layer,
-        "splits": config.eval.splits,
-        "input": embedder.input,
-        "network": embedder.network().settings(),
-    });
+    let mut settings = embedder.settings();
+    settings["splits"] = serde_json::json!(config.eval.splits);
     fingerprint.add_json(&settings);
     Provenance {
         format: FORMAT.to_owned(),
@@ -188,6 +184,7 @@ fn label(version: &Version, features_s: f64) -> Label {
         performer: version.performer.clone(),
         split: version.split,
         duration_s: version.duration_s.unwrap_or(features_s) as f32,
+        start_s: 0.0,
     }
 }
 

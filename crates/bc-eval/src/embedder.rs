@@ -62,6 +62,11 @@ impl Embedder {
         if self.layer == Layer::Logits { settings.classes } else { settings.embedding() }
     }
 
+    /// What embeddings say of the network that made them.
+    pub fn settings(&self) -> serde_json::Value {
+        serde_json::json!({ "layer": self.layer, "input": self.input, "network": self.network.settings() })
+    }
+
     /// The network itself.
     pub fn network(&self) -> &ByteCover {
         &self.network

@@ -1,20 +1,36 @@
-//! Embeddings in a form that other programs load without a Parquet reader.
+//! Embeddings and network in forms that other programs load.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Result;
+use bc_formats::array::{self, Matrix};
 use bc_formats::embeddings::Embeddings;
 
-use bc_formats::array::{self, Matrix};
+use crate::embedder::Embedder;
 
 /// Writes `<folder>/embeddings.npy` and `<folder>/ids.txt` (a version id a line, same order).
+/// Vector databases that read Parquet take `embeddings.parquet` itself: its column `vector` is a
+/// list of fixed size.
 ///
 /// # Errors
 /// When the embeddings cannot be read or the files not be written.
-pub fn run(embeddings: &Path, folder: &Path) -> Result<usize> {
+pub fn vectors(embeddings: &Path, folder: &Path) -> Result<usize> {
     let Embeddings { labels, dim, vectors, .. } = Embeddings::read(embeddings)?;
     let ids: String = labels.iter().flat_map(|label| [label.version_id.as_str(), "\n"]).collect();
     array::write(&folder.join("embeddings.npy"), &Matrix { columns: dim, values: vectors })?;
     bc_formats::atomic::write(&folder.join("ids.txt"), ids)?;
     Ok(labels.len())
+}
+
+/// Writes the network as safetensors with PyTorch's names (`load_state_dict` takes them), whatever
+/// it was read from. The header says how audio becomes its input. Returns the number of weights.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn network(embedder: &Embedder, path: &Path) -> Result<usize> {
+    let metadata = HashMap::from([embedder.input.to_key_value()]);
+    embedder.network().save(path, metadata)?;
+    let named = embedder.network().parameters();
+    Ok(named.iter().map(|(_, tensor)| tensor.elem_count()).sum())
 }

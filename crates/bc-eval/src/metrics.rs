@@ -50,6 +50,7 @@ pub fn of_embeddings(
     seed: u64,
 ) -> Result<Measured> {
     let embeddings = Embeddings::read(queries)?;
+    whole_tracks(queries, &embeddings)?;
     let mut names = HashMap::new();
     let mut number = |name: &str| {
         let next = names.len() as u32;
@@ -59,6 +60,7 @@ pub fn of_embeddings(
         None => None,
         Some(path) => {
             let other = Embeddings::read(path)?;
+            whole_tracks(path, &other)?;
             same_origin(queries, &embeddings.provenance, path, &other.provenance)?;
             Some(Numbered::new(&other, &mut number, |_| true))
         }
@@ -137,6 +139,15 @@ fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
         vectors.display()
     );
     Ok(cliques)
+}
+
+fn whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
+    ensure!(
+        embeddings.labels.iter().all(|label| label.start_s == 0.0),
+        "{} holds windows of tracks, but the metrics are of whole tracks; embed them without --window",
+        path.display()
+    );
+    Ok(())
 }
 
 fn same_origin(queries: &Path, left: &Provenance, candidates: &Path, right: &Provenance) -> Result<()> {

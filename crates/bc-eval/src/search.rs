@@ -1,12 +1,19 @@
-//! The nearest versions of one that is in the index.
+//! The versions of an index that are nearest to one of them, or to an audio file.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use bc_formats::config::Config;
 use bc_formats::embeddings::Embeddings;
 use bc_retrieval::{Distance, nearest};
 use comfy_table::Table;
 use serde::Serialize;
+
+use crate::calibration::{self, Calibration};
+use crate::origin;
+use crate::recording::{Excerpt, Listener};
+use crate::windows::Windows;
 
 /// One line of the answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,6 +22,9 @@ pub struct Hit {
     pub rank: usize,
     /// Cosine similarity, from -1 to 1.
     pub score: f32,
+    /// The probability that the query is a version of this work; absent without a calibration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
     /// Id in the index.
     pub version_id: String,
     /// Clique in the index.
@@ -23,44 +33,201 @@ pub struct Hit {
     pub title: String,
     /// Performer, empty where unknown.
     pub performer: String,
+    /// Where the window of the query that fits best begins, in seconds.
+    pub query_start_s: f64,
+    /// Where the indexed window that fits best begins, in seconds; 0 of whole tracks.
+    pub start_s: f32,
 }
 
-/// The `k` versions nearest to `version_id`, itself left out.
-///
-/// # Errors
-/// When the embeddings cannot be read or do not hold the version.
-pub fn by_version(index: &Path, version_id: &str, k: usize) -> Result<Vec<Hit>> {
-    let embeddings = Embeddings::read(index)?;
-    let own = embeddings.labels.iter().position(|label| label.version_id == version_id);
-    let own = own.with_context(|| format!("{} holds no version {version_id:?}", index.display()))?;
-    let dim = embeddings.dim;
-    let query = bc_retrieval::Embeddings { vectors: &embeddings.vectors[own * dim..][..dim], dim };
-    let all = bc_retrieval::Embeddings { vectors: &embeddings.vectors, dim };
-    let found = nearest(&query, &all, Distance::Cosine, k.saturating_add(1))
-        .with_context(|| index.display().to_string())?;
-    let others = found.into_iter().flatten().filter(|neighbour| neighbour.row != own).take(k);
-    let hits = others.zip(1..).map(|(neighbour, rank)| {
-        let label = &embeddings.labels[neighbour.row];
-        Hit {
-            rank,
-            score: 1.0 - neighbour.distance,
-            version_id: label.version_id.clone(),
-            clique_id: label.clique_id.clone(),
-            title: label.title.clone(),
-            performer: label.performer.clone(),
-        }
-    });
-    Ok(hits.collect())
+/// The answer to one query.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// The version id or path asked for.
+    pub query: String,
+    /// The best, nearest first, one a version.
+    pub hits: Vec<Hit>,
+    /// The probability that the index holds no version of the query's work; absent without a
+    /// calibration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability_of_none: Option<f64>,
 }
 
-/// The hits for people.
-#[must_use]
-pub fn table(hits: &[Hit]) -> Table {
-    let mut table = Table::new();
-    table.set_header(["rank", "score", "title", "performer", "version"]);
-    for hit in hits {
-        let score = format!("{:.4}", hit.score);
-        table.add_row([&hit.rank.to_string(), &score, &hit.title, &hit.performer, &hit.version_id]);
+/// How to search.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Number of answers a query.
+    pub k: usize,
+    /// Cut audio files into windows.
+    pub windows: Option<Windows>,
+    /// The probability that the index holds a query's work, before it was heard.
+    pub prior: f64,
+    /// `calibration.json`; the one beside the index if not given.
+    pub calibration: Option<PathBuf>,
+}
+
+/// An index that can be asked.
+pub struct Searcher<'a> {
+    config: &'a Config,
+    path: PathBuf,
+    index: Embeddings,
+    calibration: Option<Calibration>,
+    listener: Option<Listener>,
+    options: Options,
+}
+
+impl<'a> Searcher<'a> {
+    /// Opens an index and the calibration beside it, if there is one.
+    ///
+    /// # Errors
+    /// Files that are absent or unreadable; a calibration of another checkpoint.
+    pub fn open(config: &'a Config, path: &Path, options: Options) -> Result<Self> {
+        let index = Embeddings::read(path)?;
+        let found =
+            Calibration::find(options.calibration.as_deref(), &path.with_file_name("calibration.json"))?;
+        let calibration = match found {
+            None => None,
+            Some((file, calibration)) if same_network(&calibration, &index) => {
+                tracing::debug!("probabilities by {}", file.display());
+                Some(calibration)
+            }
+            Some((file, _)) if options.calibration.is_some() => bail!(
+                "{} is of another checkpoint or layer than {}; make it again with `bc-eval calibrate`",
+                file.display(),
+                path.display()
+            ),
+            Some((file, _)) => {
+                tracing::warn!("{} is of another checkpoint and left alone", file.display());
+                None
+            }
+        };
+        Ok(Self { config, path: path.to_owned(), index, calibration, listener: None, options })
     }
-    table
+
+    /// Answers a query: an audio file, or the id of a version in the index, which is left out.
+    ///
+    /// # Errors
+    /// Neither a file nor a version; a file that does not decode; another checkpoint.
+    pub fn ask(&mut self, query: &str) -> Result<Answer> {
+        let path = Path::new(query);
+        let (excerpts, left_out) =
+            if path.is_file() { (self.listen(path)?, None) } else { (self.stored(query)?, Some(query)) };
+        let scores = self.scores(&excerpts, left_out)?;
+        let posterior = self.calibration.as_ref().map(|calibration| {
+            let works: Vec<(&str, f64)> = scores
+                .iter()
+                .map(|best| (self.index.labels[best.row].clique_id.as_str(), f64::from(best.score)))
+                .collect();
+            calibration::posterior(&calibration.line, &works, self.options.prior)
+        });
+        let hits = scores.iter().take(self.options.k).zip(1..).map(|(best, rank)| {
+            let label = &self.index.labels[best.row];
+            Hit {
+                rank,
+                score: best.score,
+                probability: posterior.as_ref().map(|found| found.works[label.clique_id.as_str()]),
+                version_id: label.version_id.clone(),
+                clique_id: label.clique_id.clone(),
+                title: label.title.clone(),
+                performer: label.performer.clone(),
+                query_start_s: excerpts[best.excerpt].start_s,
+                start_s: label.start_s,
+            }
+        });
+        Ok(Answer {
+            query: query.to_owned(),
+            hits: hits.collect(),
+            probability_of_none: posterior.as_ref().map(|found| found.none),
+        })
+    }
+
+    fn listen(&mut self, path: &Path) -> Result<Vec<Excerpt>> {
+        let listener = match self.listener.take() {
+            Some(listener) => listener,
+            None => origin::listener_like(self.config, &self.path, &self.index)?,
+        };
+        let heard = self.listener.insert(listener).hear(path, self.options.windows)?;
+        Ok(heard.excerpts)
+    }
+
+    fn stored(&self, id: &str) -> Result<Vec<Excerpt>> {
+        let rows = self.index.labels.iter().zip(self.index.vectors.chunks_exact(self.index.dim.max(1)));
+        let found: Vec<Excerpt> = rows
+            .filter(|(label, _)| label.version_id == id)
+            .map(|(label, vector)| Excerpt { start_s: f64::from(label.start_s), vector: vector.to_vec() })
+            .collect();
+        if found.is_empty() {
+            bail!("{id:?} is neither an audio file nor a version of {}", self.path.display());
+        }
+        Ok(found)
+    }
+
+    /// The best pair of windows of every version, best version first.
+    fn scores(&self, excerpts: &[Excerpt], left_out: Option<&str>) -> Result<Vec<Best>> {
+        let vectors: Vec<f32> = excerpts.iter().flat_map(|excerpt| &excerpt.vector).copied().collect();
+        let queries =
+            bc_retrieval::Embeddings { vectors: &vectors, dim: vectors.len() / excerpts.len().max(1) };
+        let all = bc_retrieval::Embeddings { vectors: &self.index.vectors, dim: self.index.dim };
+        let found = nearest(&queries, &all, Distance::Cosine, all.rows())
+            .with_context(|| self.path.display().to_string())?;
+        let mut best: HashMap<&str, Best> = HashMap::new();
+        for (excerpt, neighbours) in found.iter().enumerate() {
+            for neighbour in neighbours {
+                let new = Best { row: neighbour.row, score: 1.0 - neighbour.distance, excerpt };
+                let id = self.index.labels[neighbour.row].version_id.as_str();
+                let old = best.entry(id).or_insert(new);
+                if new.score > old.score {
+                    *old = new;
+                }
+            }
+        }
+        if let Some(id) = left_out {
+            best.remove(id);
+        }
+        let mut best: Vec<Best> = best.into_values().collect();
+        best.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
+        Ok(best)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Best {
+    row: usize,
+    score: f32,
+    excerpt: usize,
+}
+
+/// Whether a calibration is of the network and layer that made an index.
+fn same_network(calibration: &Calibration, index: &Embeddings) -> bool {
+    let of = |provenance: &bc_formats::provenance::Provenance| {
+        (provenance.inputs.get("checkpoint").cloned(), provenance.settings["layer"].clone())
+    };
+    of(&calibration.provenance) == of(&index.provenance)
+}
+
+/// An answer for people.
+#[must_use]
+pub fn table(answer: &Answer) -> String {
+    let windowed = answer.hits.iter().any(|hit| hit.query_start_s > 0.0 || hit.start_s > 0.0);
+    let likely = answer.probability_of_none.is_some();
+    let mut table = Table::new();
+    let mut head = vec!["rank", "score"];
+    head.extend(likely.then_some("probability"));
+    head.extend(["title", "performer", "version", "clique"]);
+    head.extend(windowed.then_some("at (query / index)"));
+    table.set_header(head);
+    for hit in &answer.hits {
+        let mut row = vec![hit.rank.to_string(), format!("{:.4}", hit.score)];
+        row.extend(hit.probability.map(|value| format!("{:.1} %", 100.0 * value)));
+        row.extend([&hit.title, &hit.performer, &hit.version_id, &hit.clique_id].map(Clone::clone));
+        row.extend(windowed.then(|| format!("{:.0} s / {:.0} s", hit.query_start_s, hit.start_s)));
+        table.add_row(row);
+    }
+    let verdict = match answer.probability_of_none {
+        None => "No probabilities: there is no calibration beside the index (`bc-eval calibrate` makes one)."
+            .to_owned(),
+        Some(none) => {
+            format!("The index holds no version of it with a probability of {:.1} %.", 100.0 * none)
+        }
+    };
+    format!("{}\n{table}\n{verdict}", answer.query)
 }

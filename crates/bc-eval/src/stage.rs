@@ -1,13 +1,15 @@
 //! The whole stage: embeddings, figures and report of a configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bc_cli::Shard;
 use bc_formats::config::Config;
+use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use comfy_table::Table;
 
+use crate::calibration::Calibration;
 use crate::metrics::{Figures, Measured};
 use crate::{embed, metrics, report};
 
@@ -21,7 +23,7 @@ pub struct Made {
     pub report: PathBuf,
 }
 
-/// Embeds, measures and reports; does only what is missing or out of date.
+/// Embeds, measures, calibrates and reports; does only what is missing or out of date.
 ///
 /// # Errors
 /// Inputs that are missing or do not fit, nothing to measure, files that cannot be written.
@@ -35,15 +37,36 @@ pub fn run(config: &Config) -> Result<Made> {
 
     let measured = metrics::of_embeddings(&embeddings, None, &policy, config.eval.seed)?;
     let text = serde_json::to_vec_pretty(&measured)?;
-    let same = std::fs::read(&figures).is_ok_and(|found| found == text);
-    let up_to_date =
-        outcome == embed::Outcome::UpToDate && same && page.exists() && folder.join("report.md").exists();
+    let meaning = folder.join("calibration.json");
+    let calibration = calibrate(&embeddings)?;
+    let up_to_date = outcome == embed::Outcome::UpToDate
+        && std::fs::read(&figures).is_ok_and(|found| found == text)
+        && std::fs::read(&meaning).ok() == calibration
+        && page.exists()
+        && folder.join("report.md").exists();
     if !up_to_date {
         bc_formats::atomic::write(&figures, &text)?;
+        match calibration {
+            Some(calibration) => bc_formats::atomic::write(&meaning, &calibration)?,
+            None if meaning.exists() => std::fs::remove_file(&meaning)
+                .with_context(|| format!("cannot remove {}, which is out of date", meaning.display()))?,
+            None => {}
+        }
         let source = report::Source { eval: folder.clone(), run: Some(config.train.run.clone()) };
         report::write(&[source], folder)?;
     }
     Ok(Made { measured, up_to_date, report: page })
+}
+
+/// What the scores of these embeddings mean, as JSON; nothing where their splits do not tell.
+fn calibrate(embeddings: &Path) -> Result<Option<Vec<u8>>> {
+    match Calibration::of(embeddings, &Embeddings::read(embeddings)?) {
+        Ok(calibration) => Ok(Some(serde_json::to_vec_pretty(&calibration)?)),
+        Err(reason) => {
+            tracing::warn!("no calibration, so search and compare give scores only: {reason}");
+            Ok(None)
+        }
+    }
 }
 
 /// The few figures that people look at first, a row a split.

@@ -1,11 +1,13 @@
 //! The binary over `embeddings.parquet`: splits, candidates of another file, search, export.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output};
 
 use bc_formats::embeddings::{Embeddings, FORMAT, Label};
 use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
+use common::run;
 
 /// Versions on a circle, by angle in degrees.
 fn write(path: &Path, checkpoint: &str, versions: &[(&str, &str, Split, f32)]) {
@@ -16,6 +18,7 @@ fn write(path: &Path, checkpoint: &str, versions: &[(&str, &str, Split, f32)]) {
         performer: format!("performer of {id}"),
         split,
         duration_s: 60.0,
+        start_s: 0.0,
     };
     let made = Embeddings {
         labels: versions.iter().map(|(id, clique, split, _)| label(id, clique, *split)).collect(),
@@ -30,10 +33,6 @@ fn write(path: &Path, checkpoint: &str, versions: &[(&str, &str, Split, f32)]) {
         },
     };
     made.write(path).unwrap();
-}
-
-fn run(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bc-eval")).current_dir(folder).args(args).output().unwrap()
 }
 
 fn measured(folder: &Path, args: &[&str]) -> serde_json::Value {
@@ -84,6 +83,7 @@ fn search_leaves_the_query_out_and_export_keeps_the_order() {
     write(&folder.path().join("e.parquet"), "x", &VERSIONS);
     let output = run(folder.path(), &["search", "a1", "--index", "e.parquet", "-k", "2", "--json"]);
     let hits: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let hits = &hits["hits"];
     assert_eq!(hits.as_array().unwrap().len(), 2);
     assert_eq!((&hits[0]["version_id"], &hits[1]["version_id"]), (&"t1".into(), &"a2".into()));
 

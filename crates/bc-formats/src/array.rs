@@ -1,10 +1,10 @@
-//! NumPy files of 32-bit floats with two axes.
+//! NumPy files of 32-bit floats.
 
 use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// A matrix: rows x columns, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,22 +15,47 @@ pub struct Matrix {
     pub values: Vec<f32>,
 }
 
+/// An array with three axes, the last one densest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cube {
+    /// Lengths of the axes.
+    pub shape: [usize; 3],
+    /// Values, row-major.
+    pub values: Vec<f32>,
+}
+
 /// Reads a two-dimensional array of 32-bit floats in C order.
 ///
 /// # Errors
 /// When the file is absent, no `.npy`, or of another shape, order or type.
 pub fn read(path: &Path) -> Result<Matrix> {
+    let ([_, columns], values) = read_axes(path, "versions x dimensions")?;
+    Ok(Matrix { columns, values })
+}
+
+/// Reads a three-dimensional array of 32-bit floats in C order.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_cube(path: &Path) -> Result<Cube> {
+    let (shape, values) = read_axes(path, "tracks x bins x frames")?;
+    Ok(Cube { shape, values })
+}
+
+fn read_axes<const AXES: usize>(path: &Path, meaning: &str) -> Result<([usize; AXES], Vec<f32>)> {
     let shown = path.display();
     let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
     let array = npyz::NpyFile::new(BufReader::with_capacity(1 << 20, file))
         .with_context(|| format!("{shown} is not a NumPy array file"))?;
-    let shape = array.shape().to_vec();
-    ensure!(shape.len() == 2, "{shown} has {} axes, but versions x dimensions are needed", shape.len());
+    let lengths: Vec<usize> = array.shape().iter().map(|length| *length as usize).collect();
+    let Ok(shape) = <[usize; AXES]>::try_from(lengths) else {
+        bail!("{shown} has {} axes, but {meaning} are needed", array.shape().len());
+    };
     ensure!(array.order() == npyz::Order::C, "{shown} is in Fortran order; save numpy.ascontiguousarray(x)");
     let values = array
         .into_vec::<f32>()
         .with_context(|| format!("{shown} does not hold 32-bit floats; save x.astype('float32')"))?;
-    Ok(Matrix { columns: shape[1] as usize, values })
+    Ok((shape, values))
 }
 
 /// Writes rows x columns as `.npy`, whole or not at all.

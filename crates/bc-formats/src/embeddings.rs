@@ -29,6 +29,9 @@ pub struct Label {
     pub split: Split,
     /// Length of the recording in seconds.
     pub duration_s: f32,
+    /// Where the part that the vector is of begins, in seconds; 0 for whole tracks. A version
+    /// that was cut into windows has a row each.
+    pub start_s: f32,
 }
 
 /// A vector a version.
@@ -58,6 +61,7 @@ impl Embeddings {
             let (ids, cliques, splits) = (text("version_id")?, text("clique_id")?, text("split")?);
             let (titles, performers) = (text("title")?, text("performer")?);
             let durations = table::column::<Float32Array>(path, &batch, "duration_s")?;
+            let starts = table::column::<Float32Array>(path, &batch, "start_s")?;
             let lists = table::column::<FixedSizeListArray>(path, &batch, "vector")?;
             read.dim = lists.value_length() as usize;
             for row in 0..batch.num_rows() {
@@ -73,6 +77,7 @@ impl Embeddings {
                     performer: performers.value(row).to_owned(),
                     split: splits.value(row).parse().with_context(|| path.display().to_string())?,
                     duration_s: durations.value(row),
+                    start_s: starts.value(row),
                 });
             }
         }
@@ -97,10 +102,14 @@ impl Embeddings {
             Field::new("performer", DataType::Utf8, false),
             Field::new("split", DataType::Utf8, false),
             Field::new("duration_s", DataType::Float32, false),
+            Field::new("start_s", DataType::Float32, false),
             Field::new("vector", DataType::FixedSizeList(item.clone(), size), false),
         ];
         let text = |get: fn(&Label) -> &str| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(self.labels.iter().map(get)))
+        };
+        let seconds = |get: fn(&Label) -> f32| -> ArrayRef {
+            Arc::new(Float32Array::from_iter_values(self.labels.iter().map(get)))
         };
         let values = Arc::new(Float32Array::from(self.vectors.clone()));
         let mut writer = TableWriter::create(path, fields)?;
@@ -110,7 +119,8 @@ impl Embeddings {
             text(|label| &label.title),
             text(|label| &label.performer),
             text(|label| label.split.as_str()),
-            Arc::new(Float32Array::from_iter_values(self.labels.iter().map(|label| label.duration_s))),
+            seconds(|label| label.duration_s),
+            seconds(|label| label.start_s),
             Arc::new(FixedSizeListArray::try_new(item, size, values, None)?),
         ])?;
         let provenance = Provenance { format: FORMAT.to_owned(), ..self.provenance.clone() };
@@ -133,6 +143,7 @@ mod tests {
             performer: String::new(),
             split: Split::Test,
             duration_s: 61.5,
+            start_s: 0.0,
         };
         let made = Embeddings {
             labels: vec![label("a"), label("b")],

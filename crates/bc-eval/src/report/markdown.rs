@@ -27,6 +27,13 @@ pub fn text(runs: &[Run]) -> String {
             }
             let _ = writeln!(text, " {:.4} |", figures["chance"]["mAP"].as_f64().unwrap_or(f64::NAN));
         }
+        if let Some(found) = &run.calibration {
+            let _ = writeln!(
+                text,
+                "\nProbabilities at even odds, checked on {}: mean error {:.3}.",
+                found.checked_on, found.calibration_error
+            );
+        }
         if !run.analysis.hardest.is_empty() {
             let _ = writeln!(text, "\nHardest queries of the split `{}`:\n", run.analysis.split);
             for hard in &run.analysis.hardest {

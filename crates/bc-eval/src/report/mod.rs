@@ -1,6 +1,6 @@
 //! A self-contained page about one run, or several side by side: no network, inline SVG.
 //!
-//! In: folders with `embeddings.parquet` and `metrics.json`, and the run's `metrics.jsonl` where
+//! In: folders with `embeddings.parquet`, `metrics.json` and maybe `calibration.json`, and the run's `metrics.jsonl` where
 //! there is one. Out: `report.html` and `report.md`.
 
 mod analysis;
@@ -8,6 +8,7 @@ mod chart;
 mod curves;
 mod markdown;
 mod page;
+mod reliability;
 mod tsne;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use anyhow::{Context, Result};
 use bc_formats::embeddings::Embeddings;
 use serde_json::Value;
 
+use crate::calibration::Calibration;
 use analysis::Analysis;
 use curves::Curves;
 
@@ -43,6 +45,8 @@ struct Run {
     figures: Value,
     analysis: Analysis,
     curves: Option<Curves>,
+    /// `calibration.json`, where it was made from these embeddings.
+    calibration: Option<Calibration>,
     embeddings: Embeddings,
     /// The resolved configuration, where the run's folder holds it.
     config: Option<String>,
@@ -58,12 +62,15 @@ impl Run {
             serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
         let embeddings = Embeddings::read(&source.eval.join("embeddings.parquet"))?;
         let curves = source.run.as_deref().and_then(Curves::read);
+        let calibration = Calibration::find(None, &source.eval.join("calibration.json"))?
+            .map(|(_, found)| found)
+            .filter(|found| found.provenance.fingerprint == embeddings.provenance.fingerprint);
         let config =
             source.run.as_ref().and_then(|run| std::fs::read_to_string(run.join("config.toml")).ok());
         let named = source.run.as_deref().unwrap_or(&source.eval);
         let name = named.file_name().unwrap_or(named.as_os_str()).to_string_lossy().into_owned();
         let analysis = Analysis::of(&embeddings).with_context(|| source.eval.display().to_string())?;
-        Ok(Self { name, figures, analysis, curves, embeddings, config })
+        Ok(Self { name, figures, analysis, curves, calibration, embeddings, config })
     }
 }
 

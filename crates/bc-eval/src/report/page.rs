@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Run;
 use super::analysis::{HardQuery, Part};
 use super::chart::{self, Axes, Dot, Series, escaped};
+use super::reliability;
 
 /// The figures of a split that are shown, with their digits.
 pub const FIGURES: [(&str, usize); 7] =
@@ -49,6 +50,7 @@ pub fn html(runs: &[Run]) -> String {
     for run in runs {
         let suffix = if runs.len() > 1 { format!(": {}", run.name) } else { String::new() };
         distances(&mut page, run, &suffix);
+        reliability::section(&mut page, run, &suffix);
         parts(
             &mut page,
             &format!("mAP by clique size{suffix}"),
@@ -73,7 +75,7 @@ pub fn html(runs: &[Run]) -> String {
     page
 }
 
-fn heading(page: &mut String, id: &str, title: &str, note: &str) {
+pub fn heading(page: &mut String, id: &str, title: &str, note: &str) {
     let _ = write!(page, "<section id=\"{id}\"><h2>{}</h2>", escaped(title));
     if !note.is_empty() {
         let _ = write!(page, "<p class=\"note\">{}</p>", escaped(note));

@@ -1,0 +1,73 @@
+//! Which network made a file of embeddings, so that others are made by the same.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use bc_formats::config::{Config, Layer};
+use bc_formats::embeddings::Embeddings;
+use bc_formats::provenance::Provenance;
+use bc_formats::run::NetworkInput;
+use serde::Deserialize;
+
+use crate::embedder::Embedder;
+use crate::recording::Listener;
+
+/// What embeddings say of their network.
+#[derive(Debug, Deserialize)]
+struct Settings {
+    layer: Layer,
+    input: NetworkInput,
+}
+
+/// Opens the checkpoint of `config` with the layer of `[eval]`.
+///
+/// # Errors
+/// As [`Embedder::open`].
+pub fn embedder(config: &Config) -> Result<Embedder> {
+    let checkpoint = config.eval.checkpoint_of(&config.train.run);
+    let assumed =
+        NetworkInput { cqt: config.features.cqt(), pool: config.model.pool, scale: config.model.scale };
+    Embedder::open(&checkpoint, config.eval.layer, &assumed)
+}
+
+/// The same for audio files.
+///
+/// # Errors
+/// As [`Listener::new`].
+pub fn listener(config: &Config) -> Result<Listener> {
+    Listener::new(embedder(config)?)
+}
+
+/// Opens the checkpoint of `config` to embed audio files like those of `index`.
+///
+/// # Errors
+/// As [`Embedder::open`]; another checkpoint than the one that made the index.
+pub fn listener_like(config: &Config, path: &Path, index: &Embeddings) -> Result<Listener> {
+    let checkpoint = config.eval.checkpoint_of(&config.train.run);
+    let settings: Settings =
+        serde_json::from_value(index.provenance.settings.clone()).with_context(|| {
+            format!(
+                "{} does not say how its network was fed; embed it again with `bc-eval embed`",
+                path.display()
+            )
+        })?;
+    let embedder = Embedder::open(&checkpoint, settings.layer, &settings.input)?;
+    expect(path, &index.provenance, &embedder.fingerprint, &checkpoint)?;
+    Listener::new(embedder)
+}
+
+/// Refuses embeddings of another checkpoint.
+///
+/// # Errors
+/// Names both fingerprints and the remedy.
+pub fn expect(path: &Path, of: &Provenance, fingerprint: &str, checkpoint: &Path) -> Result<()> {
+    let made_by = of.inputs.get("checkpoint").map_or("(none)", String::as_str);
+    ensure!(
+        made_by == fingerprint,
+        "{} was made by the checkpoint {made_by}, but {} is {fingerprint}; give the right one with --checkpoint \
+         or --config, or make the file again with this one",
+        path.display(),
+        checkpoint.display()
+    );
+    Ok(())
+}

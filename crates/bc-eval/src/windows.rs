@@ -1,0 +1,71 @@
+//! A recording cut into windows: for short queries against long tracks, and for medleys.
+
+use anyhow::{Result, ensure};
+
+/// Windows of equal length, a step apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Windows {
+    /// Length in seconds.
+    pub length_s: f64,
+    /// Distance of their beginnings in seconds.
+    pub step_s: f64,
+}
+
+impl Windows {
+    /// # Errors
+    /// A length or step that is not above 0.
+    pub fn new(length_s: f64, step_s: f64) -> Result<Self> {
+        ensure!(
+            length_s > 0.0 && length_s.is_finite(),
+            "a window of {length_s} s is none; give a length above 0"
+        );
+        ensure!(step_s > 0.0 && step_s.is_finite(), "a step of {step_s} s leads nowhere; give one above 0");
+        Ok(Self { length_s, step_s })
+    }
+
+    /// First column and end of the windows of a track of `frames` columns of `column_s` seconds
+    /// each: all of one length, the last one flush with the end. A track no longer than a window is one whole.
+    #[must_use]
+    pub fn of(&self, frames: usize, column_s: f64) -> Vec<(usize, usize)> {
+        let columns = |seconds: f64| ((seconds / column_s).round() as usize).max(1);
+        let (length, step) = (columns(self.length_s), columns(self.step_s));
+        let Some(last) = frames.checked_sub(length).filter(|last| *last > 0) else {
+            return vec![(0, frames)];
+        };
+        let mut starts: Vec<usize> = (0..last).step_by(step).collect();
+        starts.push(last);
+        starts.into_iter().map(|start| (start, start + length)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_short_track_is_one_window_and_bad_lengths_are_refused() {
+        let windows = Windows::new(10.0, 5.0).unwrap();
+        assert_eq!(windows.of(9, 1.0), [(0, 9)]);
+        assert_eq!(windows.of(10, 1.0), [(0, 10)]);
+        assert_eq!(windows.of(16, 1.0), [(0, 10), (5, 15), (6, 16)]);
+        assert!(Windows::new(0.0, 1.0).is_err() && Windows::new(1.0, f64::NAN).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_left_out_while_the_step_is_no_longer_than_the_window(
+            frames in 1usize..3000, length in 1u32..200, shorter in 0u32..200,
+        ) {
+            let step = length.saturating_sub(shorter).max(1);
+            let found = Windows::new(f64::from(length), f64::from(step)).unwrap().of(frames, 1.0);
+            prop_assert_eq!(found[0].0, 0);
+            prop_assert_eq!(found[found.len() - 1].1, frames);
+            for pair in found.windows(2) {
+                let [(start, end), (next, its_end)] = [pair[0], pair[1]];
+                prop_assert!(next > start && next <= end);
+                prop_assert_eq!(end - start, its_end - next);
+            }
+        }
+    }
+}
