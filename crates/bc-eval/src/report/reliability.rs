@@ -30,28 +30,44 @@ pub fn section(page: &mut String, run: &Run, suffix: &str) {
     heading(
         page,
         "thresholds",
-        &format!("From which probability to accept{suffix}"),
-        "A search accepts its first work or none. Every version asks twice: with its work in the index, and without.",
+        &format!("Search: from which probability to accept{suffix}"),
+        "The first work is accepted, or none. Every version asks twice: with its work in the index, and without it.",
     );
-    page.push_str(
-        "<div class=\"wide\"><table><tr><th class=\"n\">probability</th><th class=\"n\">right</th>\
-         <th class=\"n\">wrong work</th><th class=\"n\">missed</th><th class=\"n\">accepted without the work</th>\
-         <th class=\"n\">pairs: score</th><th class=\"n\">precision</th><th class=\"n\">recall</th></tr>\n",
+    let answers = found
+        .answers
+        .iter()
+        .map(|row| [row.probability, row.right, row.wrong, row.missed, row.accepted_without].map(percent));
+    table(page, ["probability", "right", "wrong", "missed", "without it"], answers);
+
+    heading(
+        page,
+        "pair-thresholds",
+        &format!("Pairs: from which probability to accept{suffix}"),
+        "Precision with as many pairs of one work as the split has.",
     );
-    for (answers, pairs) in found.answers.iter().zip(&found.thresholds) {
+    let pairs = found.thresholds.iter().map(|row| {
+        let [probability, precision, recall] = [row.probability, row.precision, row.recall].map(percent);
+        [probability, format!("{:.3}", row.score), precision, recall]
+    });
+    table(page, ["probability", "score", "precision", "recall"], pairs);
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+fn table<const N: usize>(page: &mut String, head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+    page.push_str("<div class=\"wide\"><table><tr>");
+    for name in head {
+        let _ = write!(page, "<th class=\"n\">{name}</th>");
+    }
+    page.push_str("</tr>\n");
+    for row in rows {
         page.push_str("<tr>");
-        let shares =
-            [answers.probability, answers.right, answers.wrong, answers.missed, answers.accepted_without];
-        for share in shares {
-            let _ = write!(page, "<td class=\"n\">{:.1} %</td>", 100.0 * share);
+        for cell in row {
+            let _ = write!(page, "<td class=\"n\">{cell}</td>");
         }
-        let _ = writeln!(
-            page,
-            "<td class=\"n\">{:.3}</td><td class=\"n\">{:.1} %</td><td class=\"n\">{:.1} %</td></tr>",
-            pairs.score,
-            100.0 * pairs.precision,
-            100.0 * pairs.recall
-        );
+        page.push_str("</tr>\n");
     }
     page.push_str("</table></div></section>\n");
 }

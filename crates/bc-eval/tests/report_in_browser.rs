@@ -1,0 +1,160 @@
+//! The report, opened in a real browser: nothing missing, nothing that fails, at phone and desktop
+//! width, light and dark.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bc_formats::embeddings::{Embeddings, FORMAT, Label};
+use bc_formats::index::Split;
+use bc_formats::provenance::Provenance;
+use common::succeed;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+/// Shows the page in a frame of a given width and says what a visitor would see.
+const FRAME: &str = r#"<!doctype html><body><script>
+addEventListener('error', event => document.body.dataset.error = event.message);
+function look(frame) {
+  const page = frame.contentDocument, root = page.documentElement;
+  const sections = [...page.querySelectorAll('section')];
+  document.body.dataset.facts = JSON.stringify({
+    width: root.clientWidth,
+    needed: root.scrollWidth,
+    background: getComputedStyle(page.body).backgroundColor,
+    sections: sections.map(section => section.id),
+    flat: sections.filter(section => section.getBoundingClientRect().height < 30).map(section => section.id),
+    pictures: page.querySelectorAll('svg').length,
+    drawn: page.querySelectorAll('svg circle, svg rect, svg path, svg polyline').length,
+    from_elsewhere: [...page.querySelectorAll('[src],[href]')].length,
+    text: page.body.innerText.slice(0, 20000),
+  });
+}
+</script><iframe src="report.html" style="width:WIDTHpx;height:900px;border:0" onload="look(this)"></iframe></body>"#;
+
+fn browser() -> Option<PathBuf> {
+    let named = std::env::var_os("BYTECOVER_CHROMIUM").map(PathBuf::from);
+    let usual = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
+    let found = named.into_iter().chain(usual).find(|program| {
+        Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+    });
+    if found.is_none() {
+        eprintln!("skipped: no Chromium (set BYTECOVER_CHROMIUM)");
+    }
+    found
+}
+
+/// What the page looks like at a width; `scheme` is 0 for dark and 1 for light.
+fn seen(browser: &Path, folder: &Path, width: u32, scheme: u32) -> Value {
+    let frame = folder.join("frame.html");
+    std::fs::write(&frame, FRAME.replace("WIDTH", &width.to_string())).unwrap();
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"])
+        .args([
+            "--enable-logging=stderr",
+            "--virtual-time-budget=5000",
+            "--window-size=1600,1000",
+            "--dump-dom",
+        ])
+        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+        .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
+        .arg(format!("file://{}", frame.display()))
+        .output()
+        .unwrap();
+    let (page, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!log.contains("CONSOLE"), "the page complains: {log}");
+    assert!(!page.contains("data-error"), "a script fails: {page}");
+    let start = page.find("data-facts=\"").unwrap_or_else(|| panic!("nothing was shown: {page}\n{log}")) + 12;
+    let facts = &page[start..][..page[start..].find('"').unwrap()];
+    let plain = [("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
+    let text = plain.iter().fold(facts.to_owned(), |text, (entity, letter)| text.replace(entity, letter));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// An evaluation of a dozen cliques, with titles that would break a careless page.
+fn evaluation(folder: &Path) {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+    let (mut labels, mut vectors) = (Vec::new(), Vec::new());
+    for clique in 0..24 {
+        let centre: Vec<f32> = (0..16).map(|_| random.random::<f32>() - 0.5).collect();
+        for version in 0..3 {
+            vectors.extend(centre.iter().map(|value| value + 1.6 * (random.random::<f32>() - 0.5)));
+            labels.push(Label {
+                version_id: format!("{clique}-{version}"),
+                clique_id: format!("clique {clique}"),
+                title: format!("Title <b>{clique}</b> & \"Söhne\" 愛 with words that go on and on and on"),
+                performer: format!("Performer {version} </section><script>nothing()</script>"),
+                split: if clique % 2 == 0 { Split::Val } else { Split::Test },
+                duration_s: 50.0 + 40.0 * version as f32,
+                start_s: 0.0,
+            });
+        }
+    }
+    let provenance = Provenance {
+        format: FORMAT.into(),
+        tool: "test".into(),
+        settings: serde_json::json!({ "layer": "f_c" }),
+        fingerprint: "0123456789abcdef".into(),
+        inputs: [("checkpoint".to_owned(), "fedcba9876543210".to_owned())].into(),
+    };
+    let path = folder.join("embeddings.parquet");
+    Embeddings { labels, dim: 16, vectors, provenance }.write(&path).unwrap();
+    succeed(folder, &["metrics", "--embeddings", "embeddings.parquet", "--json", "metrics.json"]);
+    succeed(folder, &["calibrate", "--embeddings", "embeddings.parquet"]);
+}
+
+#[test]
+fn it_is_whole_and_fits_phone_and_desktop_in_light_and_dark() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    evaluation(folder.path());
+    succeed(folder.path(), &["report", "."]);
+    let mut backgrounds = Vec::new();
+    for (width, scheme) in [(360, 0), (360, 1), (1280, 1)] {
+        let facts = seen(&browser, folder.path(), width, scheme);
+        for section in [
+            "summary",
+            "figures",
+            "precision-recall",
+            "distances",
+            "reliability",
+            "thresholds",
+            "pair-thresholds",
+            "by-clique-size",
+            "by-duration",
+            "map",
+            "hardest",
+            "provenance",
+        ] {
+            assert!(facts["sections"].as_array().unwrap().contains(&section.into()), "no {section}: {facts}");
+        }
+        assert_eq!(facts["flat"].as_array().unwrap().len(), 0, "empty sections: {facts}");
+        assert!(facts["pictures"].as_u64() >= Some(4) && facts["drawn"].as_u64() > Some(60), "{facts}");
+        assert_eq!(facts["from_elsewhere"], 0, "the page is not self-contained: {facts}");
+        assert!(facts["needed"].as_u64() <= facts["width"].as_u64(), "wider than {width}: {facts}");
+        let text = facts["text"].as_str().unwrap();
+        assert!(
+            text.contains("Söhne") && text.contains("</section><script>"),
+            "titles are shown as they are"
+        );
+        assert!(text.contains("mAP") && text.contains("fedcba9876543210"), "{text}");
+        backgrounds.push(facts["background"].as_str().unwrap().to_owned());
+    }
+    assert_ne!(backgrounds[0], backgrounds[1], "dark and light are one");
+}
+
+#[test]
+fn two_runs_stand_side_by_side() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["one/eval", "two/eval"] {
+        std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        evaluation(&folder.path().join(name));
+    }
+    succeed(folder.path(), &["report", "one/eval", "two/eval", "--out", "."]);
+    let facts = seen(&browser, folder.path(), 1280, 1);
+    let maps = facts["sections"].as_array().unwrap().iter().filter(|id| *id == "map").count();
+    assert_eq!(maps, 2, "{facts}");
+    assert!(facts["needed"].as_u64() <= facts["width"].as_u64(), "{facts}");
+}
