@@ -41,7 +41,7 @@ impl ConfigArgs {
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct ThreadArgs {
     /// Worker threads; all cores if not given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub threads: Option<u32>,
 }
 
