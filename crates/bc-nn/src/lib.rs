@@ -20,7 +20,7 @@ pub mod ops;
 pub mod optim;
 mod settings;
 mod simd;
-mod weights;
+pub mod weights;
 
 pub use gradients::Gradients;
 pub use network::{ByteCover, Outputs, Pass};

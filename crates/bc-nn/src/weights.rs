@@ -208,8 +208,11 @@ pub(crate) fn read(path: &Path) -> Result<(HashMap<String, Tensor>, HashMap<Stri
     Ok((tensors, metadata))
 }
 
-/// Writes a safetensors file, atomically.
-pub(crate) fn write(
+/// Writes tensors and metadata as a safetensors file, atomically.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write(
     path: &Path,
     tensors: &HashMap<String, Tensor>,
     metadata: HashMap<String, String>,

@@ -23,7 +23,7 @@ use crate::schedule::Patience;
 /// Schema version of `state.json`.
 const FORMAT: &str = "training-state/1";
 /// Folder of checkpoints in a run.
-const FOLDER: &str = "checkpoints";
+pub(crate) const FOLDER: &str = "checkpoints";
 /// Weights in a checkpoint.
 pub const NETWORK: &str = "network.safetensors";
 /// Moving average of the weights in a checkpoint.
@@ -117,7 +117,13 @@ impl Checkpoints {
             .suffix(".tmp")
             .tempdir_in(&self.folder)
             .with_context(|| format!("cannot write in {}", self.folder.display()))?;
-        fill(temporary.path())?;
+        fill(temporary.path()).with_context(|| {
+            format!(
+                "the checkpoint of step {} could not be saved (is the disk full?); --resume goes on from the one \
+                 before",
+                state.step
+            )
+        })?;
         let state = State { format: FORMAT.to_owned(), ..state.clone() };
         atomic::write_json(&temporary.path().join(STATE), &state)?;
         let temporary = temporary.keep();

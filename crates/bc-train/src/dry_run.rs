@@ -6,7 +6,7 @@ use anyhow::Result;
 use bc_formats::config::Config;
 
 use crate::sampler::{BatchPlan, Composition};
-use crate::train::{Setup, last_step};
+use crate::setup::{Setup, last_step};
 
 /// Steps that are timed, after one that warms up.
 const TIMED: usize = 3;

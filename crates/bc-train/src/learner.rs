@@ -10,7 +10,7 @@ use bc_formats::provenance::Provenance;
 use bc_formats::run::{CHECKPOINT_FORMAT, NetworkInput};
 use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
 use bc_nn::optim::{Adam, AdamSettings, clipping};
-use bc_nn::{ByteCover, Gradients, NetworkSettings, Outputs};
+use bc_nn::{ByteCover, Gradients, NetworkSettings, Outputs, weights};
 use candle_core::{Device, Tensor, Var};
 
 use crate::checkpoint;
@@ -70,10 +70,7 @@ impl Learner {
         let device = device(&config.train.device)?;
         let bins = input.cqt.bins as usize;
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
-        let mut network = ByteCover::new(&network_settings, config.train.seed, &device)?;
-        if !config.train.init.as_os_str().is_empty() {
-            network.begin_from(&config.train.init).context("[train] init")?;
-        }
+        let network = ByteCover::new(&network_settings, config.train.seed, &device)?;
         let settings = AdamSettings {
             betas: config.train.betas,
             epsilon: config.train.epsilon,
@@ -102,6 +99,21 @@ impl Learner {
             learner.average = Some(learner.values()?);
         }
         Ok(learner)
+    }
+
+    /// Begins with the weights of `[train] init`, if it names a file. A resumed run does not
+    /// need them any more.
+    ///
+    /// # Errors
+    /// A file that cannot be read or holds another network.
+    pub fn begin(&mut self) -> Result<()> {
+        if !self.train.init.as_os_str().is_empty() {
+            self.network.begin_from(&self.train.init).context("[train] init")?;
+            if self.average.is_some() {
+                self.average = Some(self.values()?);
+            }
+        }
+        Ok(())
     }
 
     /// The network.
@@ -256,7 +268,7 @@ impl Learner {
         if let Some(average) = &self.average {
             let named: HashMap<String, Tensor> =
                 average.iter().enumerate().map(|(i, t)| (i.to_string(), t.clone())).collect();
-            candle_core::safetensors::save(&named, folder.join(checkpoint::AVERAGE))?;
+            weights::write(&folder.join(checkpoint::AVERAGE), &named, HashMap::new())?;
         }
         self.optimizer.save(&folder.join(checkpoint::OPTIMIZER))?;
         Ok(())

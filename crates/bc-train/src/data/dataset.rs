@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use bc_formats::config::Config;
 use bc_formats::features::{CqtSettings, FeatureSet};
+use bc_formats::fingerprint::Fingerprint;
 use bc_formats::index::{Index, Split};
 
 use super::{Store, Track, debug};
@@ -25,6 +26,8 @@ pub struct DataSet {
     pub cqt: CqtSettings,
     /// Fingerprint of the features.
     pub fingerprint: String,
+    /// Fingerprint of which versions and cliques are in which of the two splits.
+    pub splits: String,
     /// Versions of the two splits that the index calls usable but that have no features.
     pub without_features: usize,
 }
@@ -73,9 +76,8 @@ impl DataSet {
             );
         }
         let fingerprint = features.fingerprint();
-        let file =
-            config.train.map_features.then(|| config.train.run.join(format!("features-{fingerprint}.f16")));
-        Self::build(training, validation, features.settings, fingerprint, file.as_deref(), |places, put| {
+        let mapped = config.train.map_features.then_some(config.train.run.as_path());
+        Self::build(training, validation, features.settings, fingerprint, mapped, |places, put| {
             features.for_each(|row| match places.get(row.version_id.as_str()) {
                 Some(&place) => put(place, &row.magnitude),
                 None => Ok(()),
@@ -84,25 +86,38 @@ impl DataSet {
         .map(|set| Self { without_features, ..set })
     }
 
-    /// Numbers the cliques and fills the store; `fill` gets each version's place.
+    /// Numbers the cliques and fills the store; `fill` gets each version's place. With `mapped`,
+    /// the store is a file in this folder.
     pub(super) fn build(
         training: Vec<Track>,
         validation: Vec<Track>,
         cqt: CqtSettings,
         fingerprint: String,
-        file: Option<&Path>,
+        mapped: Option<&Path>,
         fill: impl FnOnce(
             &HashMap<String, usize>,
             &mut dyn FnMut(usize, &[half::f16]) -> Result<()>,
         ) -> Result<()>,
     ) -> Result<Self> {
+        let splits = membership(&training, &validation);
+        // An index with other splits puts other tracks, or the same in another order, into the file.
+        let file = mapped.map(|folder| folder.join(mapped_name(&fingerprint, &splits)));
         let labels = number_cliques(&training);
         let validation_cliques = number_cliques(&validation);
         let count = training.len();
         let tracks: Vec<Track> = training.into_iter().chain(validation).collect();
         let places = tracks.iter().enumerate().map(|(i, t)| (t.version_id.clone(), i)).collect();
-        let store = Store::build(cqt.bins as usize, tracks, file, |put| fill(&places, put))?;
-        Ok(Self { store, training: count, labels, validation_cliques, cqt, fingerprint, without_features: 0 })
+        let store = Store::build(cqt.bins as usize, tracks, file.as_deref(), |put| fill(&places, put))?;
+        Ok(Self {
+            store,
+            training: count,
+            labels,
+            validation_cliques,
+            cqt,
+            fingerprint,
+            splits,
+            without_features: 0,
+        })
     }
 
     /// The training split by label.
@@ -120,6 +135,26 @@ impl DataSet {
         let mut seen = BTreeSet::new();
         self.validation_cliques.iter().any(|clique| !seen.insert(clique))
     }
+}
+
+/// Whether a file in a run's folder is a store of features that [`DataSet`] has put there.
+pub(crate) fn is_mapped_store(name: &str) -> bool {
+    name.starts_with("features-") && name.ends_with(".f16")
+}
+
+fn mapped_name(features: &str, splits: &str) -> String {
+    format!("features-{features}-{splits}.f16")
+}
+
+fn membership(training: &[Track], validation: &[Track]) -> String {
+    let mut fingerprint = Fingerprint::of("splits");
+    for (split, tracks) in [("train", training), ("val", validation)] {
+        fingerprint.add(split);
+        for track in tracks {
+            fingerprint.add(&track.version_id).add(&track.clique_id);
+        }
+    }
+    fingerprint.finish()
 }
 
 /// The rank of each track's clique id among all ids.
@@ -148,6 +183,21 @@ fn nothing_to_train_on(index: &Index, path: &Path, features: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn splits_differ_if_a_version_or_its_clique_moves() {
+        let track = |version: &str, clique: &str| Track {
+            version_id: version.into(),
+            clique_id: clique.into(),
+            frames: 1,
+        };
+        let (a, b) = (track("a", "1"), track("b", "1"));
+        let first = membership(&[a.clone(), b.clone()], &[]);
+        assert_eq!(first, membership(&[a.clone(), b.clone()], &[]));
+        assert_ne!(first, membership(std::slice::from_ref(&b), std::slice::from_ref(&a)));
+        assert_ne!(first, membership(&[a, track("b", "2")], &[]));
+        assert!(is_mapped_store(&mapped_name("0123", &first)) && !is_mapped_store("features-notes.txt"));
+    }
 
     #[test]
     fn cliques_are_numbered_by_the_order_of_their_ids() {

@@ -14,6 +14,7 @@ mod store;
 
 pub use assemble::{Assembler, Batch};
 pub use dataset::DataSet;
+pub(crate) use dataset::is_mapped_store;
 pub use loader::Loader;
 pub use patch::{Patch, TrackView};
 pub use store::{Store, Track};

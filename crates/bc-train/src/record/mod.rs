@@ -21,9 +21,9 @@ use bc_formats::atomic;
 
 use events::EventWriter;
 
-const METRICS: &str = "metrics.jsonl";
-const EVENTS: &str = "events.out.tfevents.bytecover";
-const CURVES: &str = "curves.png";
+pub(crate) const METRICS: &str = "metrics.jsonl";
+pub(crate) const EVENTS: &str = "events.out.tfevents.bytecover";
+pub(crate) const CURVES: &str = "curves.png";
 
 /// Writes metrics, events and curves of one run.
 pub struct Recorder {

@@ -1,6 +1,7 @@
 //! What the tests of the binary share.
+#![allow(dead_code, reason = "every test file takes what it needs")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A network and batches so small that a step takes milliseconds, on made-up features.
@@ -37,4 +38,62 @@ pub fn output(mut command: Command) -> (bool, String) {
     let output = command.output().expect("the binary starts");
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A whole run, from the first step to the last.
+pub fn whole(run: &Path, overrides: &[&str]) {
+    let (ok, text) = output(train(run, overrides, &["--fresh"]));
+    assert!(ok, "{text}");
+}
+
+/// The lines of `metrics.jsonl` without what a clock says.
+pub fn metrics(run: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines
+        .map(|mut line| {
+            let fields = line.as_object_mut().expect("a line is an object");
+            for clock in ["time", "seconds", "samples_per_s", "waiting_share"] {
+                fields.remove(clock);
+            }
+            line.to_string()
+        })
+        .collect()
+}
+
+/// The last whole checkpoint of a run.
+pub fn last_checkpoint(run: &Path) -> PathBuf {
+    let listed = std::fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().path());
+    let whole = listed.filter(|p| !p.file_name().unwrap().to_string_lossy().starts_with('.'));
+    whole.max().expect("a run has a checkpoint")
+}
+
+/// Asserts that two runs recorded the same, and ended with the same weights, moving average,
+/// optimiser and best network, bit for bit.
+pub fn assert_equal_runs(one: &Path, other: &Path) {
+    let (ours, theirs) = (metrics(one), metrics(other));
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!(ours, theirs);
+    }
+    assert_eq!(tensors(&one.join("best.safetensors")), tensors(&other.join("best.safetensors")));
+    let (one, other) = (last_checkpoint(one), last_checkpoint(other));
+    assert_eq!(one.file_name(), other.file_name());
+    for file in ["network.safetensors", "average.safetensors", "optimizer.safetensors"] {
+        assert_eq!(one.join(file).exists(), other.join(file).exists(), "{file}");
+        if one.join(file).exists() {
+            assert!(tensors(&one.join(file)) == tensors(&other.join(file)), "{file} differs");
+        }
+    }
+}
+
+/// The names, shapes and bytes of all tensors (the header names the run's folder).
+pub fn tensors(path: &Path) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut all: Vec<_> =
+        file.tensors().into_iter().map(|(name, t)| (name, t.shape().to_vec(), t.data().to_vec())).collect();
+    all.sort();
+    assert!(!all.is_empty());
+    all
 }
