@@ -1,6 +1,5 @@
-//! The presets are what they say they are: every row of the table of recipes that has a
-//! key, against the resolved configuration. A changed default cannot change a recipe
-//! unnoticed.
+//! The presets are what they say they are, key by key: a changed default cannot change a
+//! recipe unnoticed. `recipes.rs` compares them with the table of recipes itself.
 
 use std::path::PathBuf;
 
