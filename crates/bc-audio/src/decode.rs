@@ -16,6 +16,12 @@ use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 
+use crate::patience::{Deadline, Timed};
+
+/// Sample rates that are taken for real. A damaged header can claim any, and what the
+/// resampler allocates grows with it.
+const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
+
 static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
     let mut registry = CodecRegistry::new();
     symphonia::default::register_enabled_codecs(&mut registry);
@@ -39,17 +45,20 @@ pub enum DecodeError {
     #[error("does not decode: {0}")]
     Broken(String),
     /// Longer than the configured limit.
-    #[error("is longer than the limit of {limit_s} s")]
+    #[error("is longer than the {limit_s} s allowed")]
     TooLong {
         /// The limit in seconds.
         limit_s: f64,
     },
     /// Took more time than allowed.
-    #[error("took longer than {limit_s} s to decode")]
+    #[error("took longer than the {limit_s} s allowed")]
     TooSlow {
         /// The limit in seconds.
         limit_s: f64,
     },
+    /// A decoder (or what follows it) met something that its authors held impossible.
+    #[error("the decoder panicked ({0})")]
+    Panicked(String),
     /// Decodes to nothing.
     #[error("holds no audio")]
     Empty,
@@ -73,6 +82,7 @@ pub struct Decoder {
     format: Box<dyn FormatReader>,
     decoder: Box<dyn AudioDecoder>,
     track: u32,
+    deadline: Deadline,
     header: Header,
     interleaved: Vec<f32>,
     mono: Vec<f32>,
@@ -82,19 +92,28 @@ pub struct Decoder {
 
 impl Decoder {
     /// Opens a file and decodes its first packet, which settles rate and channels.
-    pub fn open(path: &Path) -> Result<Self, DecodeError> {
+    ///
+    /// # Errors
+    /// A file that is no audio of a known kind, that holds none, or that takes beyond `deadline`,
+    /// which holds for the blocks that follow, too.
+    pub fn open(path: &Path, deadline: Deadline) -> Result<Self, DecodeError> {
         let file = File::open(path)?;
-        if file.metadata()?.len() == 0 {
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(DecodeError::NotAudio("not a regular file".into()));
+        }
+        if about.len() == 0 {
             return Err(DecodeError::Empty);
         }
-        let stream = MediaSourceStream::new(Box::new(file), Default::default());
+        let timed = Timed { file, length: about.len(), deadline };
+        let stream = MediaSourceStream::new(Box::new(timed), Default::default());
         let mut hint = Hint::new();
         if let Some(extension) = path.extension().and_then(|extension| extension.to_str()) {
             hint.with_extension(extension);
         }
         let format = symphonia::default::get_probe()
             .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
-            .map_err(|error| DecodeError::NotAudio(error.to_string()))?;
+            .map_err(|error| late_or(deadline, DecodeError::NotAudio(error.to_string())))?;
         let track = format
             .default_track(TrackType::Audio)
             .ok_or_else(|| DecodeError::NotAudio("no audio track".into()))?;
@@ -118,6 +137,7 @@ impl Decoder {
             format,
             decoder,
             track,
+            deadline,
             header,
             interleaved: Vec::new(),
             mono: Vec::new(),
@@ -155,6 +175,7 @@ impl Decoder {
 
     fn advance(&mut self) -> Result<bool, DecodeError> {
         loop {
+            self.deadline.check()?;
             let packet = match self.format.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(false),
@@ -163,7 +184,9 @@ impl Decoder {
                     self.errors += 1;
                     return Ok(false);
                 }
-                Err(error) => return Err(DecodeError::Broken(error.to_string())),
+                Err(error) => {
+                    return Err(late_or(self.deadline, DecodeError::Broken(error.to_string())));
+                }
             };
             if packet.track_id != self.track {
                 continue;
@@ -180,6 +203,9 @@ impl Decoder {
             if audio.frames() == 0 || channels == 0 || rate == 0 {
                 continue;
             }
+            if !RATES.contains(&rate) {
+                return Err(DecodeError::Broken(format!("it claims {rate} samples a second")));
+            }
             if self.header.sample_rate == 0 {
                 self.header.sample_rate = rate;
                 self.header.channels = channels as u32;
@@ -194,6 +220,11 @@ impl Decoder {
             return Ok(true);
         }
     }
+}
+
+/// Why reading failed: because the time was over, or else `error`.
+fn late_or(deadline: Deadline, error: DecodeError) -> DecodeError {
+    deadline.check().err().unwrap_or(error)
 }
 
 /// The mean of the channels; values that are no numbers count as silence.

@@ -1,13 +1,14 @@
 //! A file's pooled CQT magnitude, with bounded memory whatever its length.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
+use bc_formats::config::FeaturesConfig;
 use bc_formats::features::CqtSettings;
 use half::f16;
 
 use crate::cqt::{CqtPlan, CqtStream};
 use crate::decode::{DecodeError, Decoder, Header};
+use crate::patience::{Deadline, guarded};
 use crate::resample::Resample;
 
 /// What a file may cost.
@@ -15,8 +16,15 @@ use crate::resample::Resample;
 pub struct Limits {
     /// Longest audio in seconds.
     pub longest_s: f64,
-    /// Longest time to decode in seconds.
+    /// Longest time that the file may take, in seconds.
     pub patience_s: f64,
+}
+
+impl Limits {
+    /// The limits that `[features]` sets.
+    pub fn of(config: &FeaturesConfig) -> Self {
+        Self { longest_s: config.longest_s, patience_s: config.patience_s }
+    }
 }
 
 impl Default for Limits {
@@ -58,31 +66,36 @@ impl Extractor {
         self.plan.settings()
     }
 
+    /// The limits of a file.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Decodes, mixes, resamples, transforms and pools a file.
+    ///
+    /// # Errors
+    /// What is wrong with the file, a decoder's panic included.
     pub fn file(&self, path: &Path) -> Result<Features, DecodeError> {
-        self.decoded(path)
+        guarded(|| self.decoded(path))
     }
 
     /// The same with magnitudes of 32 bits, for people who look at them.
     pub fn file_exact(&self, path: &Path) -> Result<Features<f32>, DecodeError> {
-        self.decoded(path)
+        guarded(|| self.decoded(path))
     }
 
     fn decoded<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
-        let mut decoder = Decoder::open(path)?;
+        let mut decoder = Decoder::open(path, Deadline::after(self.limits.patience_s))?;
         let rate = decoder.header().sample_rate;
         let broken = DecodeError::Broken;
         let mut resample = Resample::new(rate, self.settings().sample_rate).map_err(broken)?;
         let mut stream = CqtStream::new(&self.plan);
         let mut pooled = Pooled::new(self.settings());
-        let (started, mut samples) = (Instant::now(), 0u64);
+        let mut samples = 0u64;
         while let Some(block) = decoder.next_block()? {
             samples += block.len() as u64;
             if samples as f64 > self.limits.longest_s * f64::from(rate) {
                 return Err(DecodeError::TooLong { limit_s: self.limits.longest_s });
-            }
-            if started.elapsed() > Duration::from_secs_f64(self.limits.patience_s) {
-                return Err(DecodeError::TooSlow { limit_s: self.limits.patience_s });
             }
             resample
                 .push(block, &mut |made| {

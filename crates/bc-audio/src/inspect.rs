@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::time::Instant;
 
 use crate::decode::{DecodeError, Decoder, Header};
 use crate::extract::Limits;
+use crate::patience::{Deadline, guarded};
 
 /// What one pass over a file finds.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,9 +30,13 @@ pub struct Inspection {
 /// # Errors
 /// No audio, a stream that cannot go on, or audio beyond the limits.
 pub fn whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> {
-    let begun = Instant::now();
-    let mut found = headers(path)?;
-    let mut decoder = Decoder::open(path)?;
+    guarded(|| decode_whole(path, limits))
+}
+
+fn decode_whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> {
+    let deadline = Deadline::after(limits.patience_s);
+    let mut found = read_headers(path, deadline)?;
+    let mut decoder = Decoder::open(path, deadline)?;
     let rate = f64::from(found.header.sample_rate);
     let (mut samples, mut squares, mut peak) = (0u64, 0.0f64, 0.0f32);
     found.packets = 0;
@@ -43,9 +47,6 @@ pub fn whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> {
         found.packets += 1;
         if samples as f64 > limits.longest_s * rate {
             return Err(DecodeError::TooLong { limit_s: limits.longest_s });
-        }
-        if begun.elapsed().as_secs_f64() > limits.patience_s {
-            return Err(DecodeError::TooSlow { limit_s: limits.patience_s });
         }
     }
     if samples == 0 {
@@ -63,7 +64,11 @@ pub fn whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> {
 /// # Errors
 /// No audio of a known kind.
 pub fn headers(path: &Path) -> Result<Inspection, DecodeError> {
-    let decoder = Decoder::open(path)?;
+    guarded(|| read_headers(path, Deadline::after(Limits::default().patience_s)))
+}
+
+fn read_headers(path: &Path, deadline: Deadline) -> Result<Inspection, DecodeError> {
+    let decoder = Decoder::open(path, deadline)?;
     let mut header = decoder.header().clone();
     // Without a count of frames in the file, readers of MP3 estimate the length from its size.
     if header.codec == "mp3" && !counts_frames(path)? {

@@ -14,7 +14,7 @@ use bc_formats::features::CqtSettings;
 /// A file that does not decode, two of one name, an array that cannot be written.
 pub fn run(config: &FeaturesConfig, audio: &[PathBuf], out: &Path, pool: u32) -> Result<()> {
     let settings = CqtSettings { pool, ..config.cqt() };
-    let extractor = Extractor::new(settings, Limits::default());
+    let extractor = Extractor::new(settings, Limits::of(config));
     for path in audio {
         let name = path.file_stem().context("an audio file has a name")?;
         let out = if audio.len() > 1 { out.join(name).with_extension("npy") } else { out.to_owned() };

@@ -1,26 +1,34 @@
-//! Extraction: chunks of files over all cores, a part file a chunk.
+//! Extraction: files over all cores, the longest first, a part file for some hours of audio.
+//!
+//! Which version goes into which part, and in what order, depends on the index alone, so the bytes
+//! do not depend on the number of threads. A part's rows are written as they come, so memory
+//! does not depend on what the index says (or does not say) of lengths.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use bc_audio::{Extractor, Limits};
+use bc_audio::{Extractor, Limits, patience};
 use bc_cli::{Shard, interrupt, progress};
 use bc_formats::config::FeaturesConfig;
-use bc_formats::features::{FeatureRow, FeatureSet, PartWriter, failures};
+use bc_formats::features::{CqtSettings, FeatureRow, FeatureSet, PartWriter, failures};
 use bc_formats::fingerprint;
 use bc_formats::index::{Index, Version};
 use bc_formats::provenance::Provenance;
-use rayon::prelude::*;
 
+use crate::folder::Folder;
+use crate::in_order::in_order;
 use crate::plan::{self, Plan};
 
 /// A part holds at most this many versions ...
 const PART_VERSIONS: usize = 128;
-/// ... and about this many seconds of audio: what a kill can lose, and what memory holds.
+/// ... and about this many seconds of audio: what a kill can lose.
 const PART_SECONDS: f64 = 6.0 * 3600.0;
+/// Files in work or waiting for an earlier one, a thread.
+const WINDOW: usize = 3;
 
 /// How to run.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +53,9 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<()> {
     if let Some(set) = &set {
         set.expect_settings(&config.output, &settings)?;
     }
-    let Plan { usable, in_shard, pending, stale, failures: mut failed } =
+    let Plan { usable, in_shard, pending, stale, failures: failed } =
         plan::plan(&index, &config.output, set.as_ref(), options.shard, options.retry)?;
+    let folder = Folder::open(&config.output, options.shard)?;
     if let Some(set) = &set {
         drop_stale(set, &stale)?;
     }
@@ -62,16 +71,9 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<()> {
         return strict_result(options, &failed);
     }
     interrupt::install("finishing the files in work; run the same command again to go on")?;
-
-    let seconds: f64 = pending.iter().map(plan::cost).sum();
-    println!(
-        "Extracting {} of {usable} usable versions{part_of} ({:.1} h of audio) to {}",
-        pending.len(),
-        seconds / 3600.0,
-        config.output.display()
-    );
+    announce(config, &pending, usable, &part_of);
     let run = Run {
-        extractor: Extractor::new(settings, Limits::default()),
+        extractor: Arc::new(Extractor::new(settings, Limits::of(config))),
         bar: progress::bar(pending.len() as u64, "features", "files"),
         milliseconds: AtomicU64::new(0),
         started: Instant::now(),
@@ -83,34 +85,40 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<()> {
         fingerprint: String::new(),
         inputs: [("index".to_owned(), index.provenance.fingerprint.clone())].into(),
     };
-    let mut names = PartNames::new(&config.output, options.shard);
-    let mut extracted = 0;
-    for chunk in chunks(&pending) {
-        let results: Vec<Result<FeatureRow, failures::Failure>> =
-            chunk.par_iter().with_max_len(1).filter_map(|version| run.version(version)).collect();
-        let mut part = PartWriter::create(&names.next(), settings)?;
-        let mut rows = 0;
-        for result in results {
-            match result {
-                Ok(row) => {
-                    part.push(row)?;
-                    rows += 1;
-                }
-                Err(failure) => failed.push(failure),
-            }
-        }
-        if rows > 0 {
-            part.commit(provenance.clone())?;
-            extracted += rows;
-        }
-        let table = plan::failure_table(&config.output, options.shard);
-        if !failed.is_empty() || table.exists() {
-            failures::write(&table, &failed, provenance.clone())?;
-        }
-        if interrupt::requested() {
-            run.bar.abandon();
-            bail!("stopped after {extracted} versions; run the same command again to go on");
-        }
+    let mut store = Store {
+        folder,
+        part: None,
+        ends: part_ends(&pending),
+        failures: plan::failure_table(&config.output, options.shard),
+        failed,
+        extracted: 0,
+        provenance,
+        settings,
+        rows: 0,
+    };
+    let done = in_order(
+        &pending,
+        rayon::current_num_threads(),
+        WINDOW * rayon::current_num_threads(),
+        interrupt::requested,
+        |version| run.version(version),
+        |number, result| store.take(number, result),
+    )
+    .and_then(|()| store.end_part());
+    if done.is_err() {
+        run.bar.abandon();
+    }
+    done.with_context(|| {
+        format!(
+            "features of {} versions are stored in {}; free space there, or give [features] output another disk, and run the same command again to go on",
+            store.extracted,
+            config.output.display()
+        )
+    })?;
+    let (extracted, failed) = (store.extracted, store.failed);
+    if interrupt::requested() {
+        run.bar.abandon();
+        bail!("stopped after {extracted} versions; run the same command again to go on");
     }
     run.bar.finish_and_clear();
     let hours = run.milliseconds.load(Ordering::Relaxed) as f64 / 3.6e6;
@@ -140,20 +148,29 @@ fn strict_result(options: &Options, failed: &[failures::Failure]) -> Result<()> 
     }
 }
 
+/// Says what is to be done.
+fn announce(config: &FeaturesConfig, pending: &[Version], usable: usize, part_of: &str) {
+    let seconds: f64 = pending.iter().map(plan::cost).sum();
+    let guessed = pending.iter().any(|version| version.duration_s.is_none());
+    println!(
+        "Extracting {} of {usable} usable versions{part_of} ({}{:.1} h of audio) to {}",
+        pending.len(),
+        if guessed { "by the sizes of the files about " } else { "" },
+        seconds / 3600.0,
+        config.output.display()
+    );
+}
+
 /// What the workers share.
 struct Run {
-    extractor: Extractor,
+    extractor: Arc<Extractor>,
     bar: progress::ProgressBar,
     milliseconds: AtomicU64,
     started: Instant,
 }
 
 impl Run {
-    /// The row or the failure of a version; `None` once Ctrl-C came.
-    fn version(&self, version: &Version) -> Option<Result<FeatureRow, failures::Failure>> {
-        if interrupt::requested() {
-            return None;
-        }
+    fn version(&self, version: &Version) -> Result<FeatureRow, failures::Failure> {
         let path = version.audio_path.as_deref().unwrap_or_default();
         let result = self.extract(version, Path::new(path)).map_err(|reason| failures::Failure {
             version_id: version.version_id.clone(),
@@ -167,11 +184,13 @@ impl Run {
             done / self.started.elapsed().as_secs_f64().max(1e-9)
         ));
         self.bar.inc(1);
-        Some(result)
+        result
     }
 
     fn extract(&self, version: &Version, path: &Path) -> Result<FeatureRow, String> {
-        let features = self.extractor.file(path).map_err(|error| error.to_string())?;
+        let (extractor, audio) = (Arc::clone(&self.extractor), path.to_owned());
+        let features = patience::watched(self.extractor.limits().patience_s, move || extractor.file(&audio))
+            .map_err(|error| error.to_string())?;
         self.milliseconds.fetch_add((features.duration_s * 1000.0) as u64, Ordering::Relaxed);
         let source_hash = match &version.content_hash {
             Some(hash) => hash.clone(),
@@ -184,6 +203,52 @@ impl Run {
             source_hash,
             magnitude: features.magnitude,
         })
+    }
+}
+
+/// Where the results go, in the order of the pending versions.
+struct Store {
+    folder: Folder,
+    part: Option<PartWriter>,
+    /// Numbers of the versions that end a part.
+    ends: HashSet<usize>,
+    failures: PathBuf,
+    failed: Vec<failures::Failure>,
+    /// Rows in finished parts.
+    extracted: usize,
+    provenance: Provenance,
+    settings: CqtSettings,
+    /// Rows in the part being written.
+    rows: usize,
+}
+
+impl Store {
+    fn take(&mut self, number: usize, result: Result<FeatureRow, failures::Failure>) -> Result<()> {
+        match result {
+            Ok(row) => {
+                if self.part.is_none() {
+                    self.part = Some(PartWriter::create(&self.folder.next_part(), self.settings)?);
+                }
+                if let Some(part) = &mut self.part {
+                    part.push(row)?;
+                    self.rows += 1;
+                }
+            }
+            Err(failure) => self.failed.push(failure),
+        }
+        if self.ends.contains(&number) { self.end_part() } else { Ok(()) }
+    }
+
+    /// Makes what came so far lasting.
+    fn end_part(&mut self) -> Result<()> {
+        if let Some(part) = self.part.take() {
+            part.commit(self.provenance.clone())?;
+            self.extracted += std::mem::take(&mut self.rows);
+        }
+        if !self.failed.is_empty() || self.failures.exists() {
+            failures::write(&self.failures, &self.failed, self.provenance.clone())?;
+        }
+        Ok(())
     }
 }
 
@@ -210,43 +275,17 @@ fn drop_stale(set: &FeatureSet, stale: &[(usize, HashSet<String>)]) -> Result<()
     Ok(())
 }
 
-/// The pending versions cut into what becomes a part each.
-fn chunks(pending: &[Version]) -> impl Iterator<Item = &[Version]> {
-    let mut rest = pending;
-    std::iter::from_fn(move || {
-        let mut seconds = 0.0;
-        let mut count = 0;
-        while count < rest.len().min(PART_VERSIONS) && (count == 0 || seconds < PART_SECONDS) {
-            seconds += plan::cost(&rest[count]);
-            count += 1;
-        }
-        let (chunk, left) = rest.split_at(count);
-        rest = left;
-        (!chunk.is_empty()).then_some(chunk)
-    })
-}
-
-/// Free names `part-00000.parquet`, or `part-2of7-00000.parquet` in a shard.
-struct PartNames {
-    folder: PathBuf,
-    prefix: String,
-    number: usize,
-}
-
-impl PartNames {
-    fn new(folder: &Path, shard: Shard) -> Self {
-        let prefix =
-            if shard.count == 1 { String::new() } else { format!("{}of{}-", shard.index + 1, shard.count) };
-        Self { folder: folder.to_owned(), prefix, number: 0 }
-    }
-
-    fn next(&mut self) -> PathBuf {
-        loop {
-            let path = self.folder.join(format!("part-{}{:05}.parquet", self.prefix, self.number));
-            self.number += 1;
-            if !path.exists() {
-                return path;
-            }
+/// The numbers of the pending versions that end a part.
+fn part_ends(pending: &[Version]) -> HashSet<usize> {
+    let mut ends = HashSet::new();
+    let (mut seconds, mut count) = (0.0, 0);
+    for (number, version) in pending.iter().enumerate() {
+        seconds += plan::cost(version);
+        count += 1;
+        if count == PART_VERSIONS || seconds >= PART_SECONDS {
+            ends.insert(number);
+            (seconds, count) = (0.0, 0);
         }
     }
+    ends
 }

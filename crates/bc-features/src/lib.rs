@@ -12,6 +12,8 @@
 pub mod array;
 pub mod cli;
 pub mod extract;
+pub mod folder;
+pub mod in_order;
 pub mod inspect;
 pub mod plan;
 pub mod plot;

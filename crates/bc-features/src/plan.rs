@@ -113,10 +113,24 @@ fn deal(versions: &[&Version], count: usize) -> Vec<usize> {
     shares
 }
 
-/// Seconds of audio, or a guess from the size of the file.
+/// Seconds of audio, or a guess from the size of the file and what it is likely to be.
 pub fn cost(version: &Version) -> f64 {
-    const GUESSED_BYTES_A_SECOND: f64 = 16_000.0;
-    version.duration_s.unwrap_or_else(|| version.bytes.unwrap_or(0) as f64 / GUESSED_BYTES_A_SECOND)
+    version.duration_s.unwrap_or_else(|| version.bytes.unwrap_or(0) as f64 / guessed_bytes_a_second(version))
+}
+
+fn guessed_bytes_a_second(version: &Version) -> f64 {
+    // 16 bits a sample; CD audio where rate and channels are not known.
+    let plain = 2.0
+        * f64::from(version.sample_rate.unwrap_or(44_100))
+        * f64::from(version.channels.unwrap_or(2).max(1));
+    let path = Path::new(version.audio_path.as_deref().unwrap_or_default());
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    match extension.to_str().unwrap_or_default() {
+        "wav" | "aif" | "aiff" | "aifc" => plain,
+        "flac" | "alac" | "caf" => 0.6 * plain,
+        // 128 kbit/s, what video sites and most collections hold.
+        _ => 16_000.0,
+    }
 }
 
 /// Whether the audio is what an output of time `made` was made from: by content where the
@@ -138,6 +152,19 @@ fn modified(path: &Path) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_length_that_is_not_known_is_guessed_by_the_kind_of_file() {
+        let guess = |name: &str, bytes| {
+            let mut version = Version::new("v", "c");
+            version.audio_path = Some(name.into());
+            version.bytes = Some(bytes);
+            cost(&version)
+        };
+        assert_eq!(guess("a.WAV", 176_400 * 60), 60.0);
+        assert_eq!(guess("a.mp3", 16_000 * 60), 60.0);
+        assert!((guess("a.flac", 176_400 * 36) - 60.0).abs() < 1e-9);
+    }
 
     #[test]
     fn shards_are_disjoint_whole_and_even_by_duration() {

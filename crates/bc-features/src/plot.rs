@@ -22,7 +22,7 @@ pub fn run(config: &FeaturesConfig, what: &str, out: &Path) -> Result<()> {
     let path = Path::new(what);
     let (settings, magnitudes, frames) = if path.is_file() {
         let settings = CqtSettings { pool: 1, ..config.cqt() };
-        let made = Extractor::new(settings, Limits::default())
+        let made = Extractor::new(settings, Limits::of(config))
             .file_exact(path)
             .with_context(|| format!("cannot transform {what}"))?;
         (settings, made.magnitude, made.frames)

@@ -1,105 +1,11 @@
-//! The binary on real files: what it writes, keeps, refuses and survives.
+//! The binary on real files: what it writes, keeps, and refuses.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod support;
+
 use std::time::Duration;
 
-use bc_formats::features::{FeatureRow, FeatureSet, failures};
-use bc_formats::index::{Index, Status, Version};
-use bc_formats::provenance::Provenance;
-
-/// A scratch folder with an index and its audio.
-struct Scratch {
-    folder: tempfile::TempDir,
-}
-
-impl Scratch {
-    /// `seconds.len()` WAV files of tones with those lengths.
-    fn with_tones(seconds: &[f64]) -> Self {
-        let scratch = Self { folder: tempfile::tempdir().unwrap() };
-        let mut versions = Vec::new();
-        for (number, seconds) in seconds.iter().enumerate() {
-            let name = format!("v{number}.wav");
-            write_tone(&scratch.path(&name), *seconds, 110.0 * (number + 1) as f64);
-            versions.push(version(&format!("v{number}"), &name, Some(*seconds)));
-        }
-        scratch.write_index(versions);
-        scratch
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write_index(&self, versions: Vec<Version>) {
-        let provenance = Provenance {
-            format: String::new(),
-            tool: "test".into(),
-            settings: serde_json::json!({}),
-            fingerprint: String::new(),
-            inputs: Default::default(),
-        };
-        Index { versions, provenance }.write(&self.path("index.parquet")).unwrap();
-    }
-
-    fn command(&self, output: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bc-features"));
-        command
-            .arg("extract")
-            .args(["--set", "features.index=index.parquet", "--set", &format!("features.output={output}")])
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env_remove("SLURM_ARRAY_TASK_ID");
-        command
-    }
-
-    fn extract(&self, output: &str, arguments: &[&str]) -> String {
-        let output = self.command(output, arguments).output().unwrap();
-        assert!(output.status.success(), "{}", text(&output));
-        text(&output)
-    }
-
-    fn rows(&self, output: &str) -> Vec<FeatureRow> {
-        let mut rows = Vec::new();
-        let set = FeatureSet::open(&self.path(output)).unwrap();
-        set.for_each(|row| {
-            rows.push(row);
-            Ok(())
-        })
-        .unwrap();
-        rows.sort_by(|a, b| a.version_id.cmp(&b.version_id));
-        rows
-    }
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn version(id: &str, path: &str, seconds: Option<f64>) -> Version {
-    let mut version = Version::new(id, "clique");
-    version.audio_path = Some(path.into());
-    version.status = Status::Ok;
-    version.duration_s = seconds;
-    version
-}
-
-fn write_tone(path: &Path, seconds: f64, frequency: f64) {
-    let spec = hound::WavSpec {
-        channels: 2,
-        sample_rate: 44_100,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(path, spec).unwrap();
-    for n in 0..(seconds * 44_100.0) as usize {
-        let value = (n as f64 / 44_100.0 * frequency * std::f64::consts::TAU).sin();
-        for _ in 0..2 {
-            writer.write_sample((value * 20_000.0) as i16).unwrap();
-        }
-    }
-    writer.finalize().unwrap();
-}
+use bc_formats::features::{FeatureSet, failures};
+use support::{Scratch, text, version, write_tone};
 
 #[test]
 fn a_tone_stands_in_its_bin_and_a_second_run_has_nothing_to_do() {
@@ -197,25 +103,4 @@ fn changed_audio_is_extracted_again_and_a_version_that_left_is_dropped() {
         rows.iter().map(|row| (row.version_id.as_str(), row.frames)).collect::<Vec<_>>(),
         [("v0", 26)]
     );
-}
-
-#[test]
-fn killed_at_any_moment_it_resumes_to_the_same_rows() {
-    let scratch = Scratch::with_tones(&[8.0; 24]);
-    scratch.extract("whole", &[]);
-    for attempt in 0..20u64 {
-        let mut child =
-            scratch.command("killed", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(5 + attempt * 37 % 90));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        if scratch.path("killed").exists() && attempt % 5 == 4 {
-            // What is there so far is whole.
-            if let Some(set) = FeatureSet::open_if_any(&scratch.path("killed")).unwrap() {
-                assert!(set.rows.len() <= 24);
-            }
-        }
-    }
-    scratch.extract("killed", &[]);
-    assert_eq!(scratch.rows("whole"), scratch.rows("killed"));
 }

@@ -24,6 +24,10 @@ section! {
         fmin_hz: f64 = 32.703_195_662_574_83;
         /// Frames averaged into one stored column.
         pool: u32 = 5;
+        /// Longest time a file may take, in seconds; one that takes longer becomes a failure row.
+        patience_s: f64 = 60.0;
+        /// Longest audio in seconds; a file that decodes to more becomes a failure row.
+        longest_s: f64 = 21_600.0;
     }
 }
 
@@ -50,6 +54,8 @@ impl Check for FeaturesConfig {
         found.within("bins_per_octave", self.bins_per_octave, 1..=192, "");
         found.within("fmin_hz", self.fmin_hz, 1.0..=20_000.0, "Hz");
         found.within("pool", self.pool, 1..=1_000, "frames");
+        found.within("patience_s", self.patience_s, 0.01..=1e6, "s");
+        found.within("longest_s", self.longest_s, 1.0..=1e6, "s");
         let most = self.cqt().max_bins();
         found.require(
             (1..=most).contains(&self.bins),

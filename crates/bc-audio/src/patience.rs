@@ -1,0 +1,162 @@
+//! What keeps one bad file from stopping a run of a hundred thousand: its time is bounded, and
+//! a panic on its bytes is an error of that file.
+//!
+//! Time is looked at between packets ([`Deadline::check`]) and at every read of the file
+//! ([`Timed`]), where a parser that searches damaged bytes for a beginning comes by. A loop
+//! that does neither is left behind in its thread ([`watched`]).
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Once, mpsc};
+use std::time::{Duration, Instant};
+
+use symphonia::core::io::MediaSource;
+
+use crate::decode::DecodeError;
+
+/// What a thread may still take, once its file's patience is over, to notice it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The moment at which patience with a file ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    begun: Instant,
+    limit_s: f64,
+}
+
+impl Deadline {
+    /// `limit_s` seconds from now.
+    pub fn after(limit_s: f64) -> Self {
+        Self { begun: Instant::now(), limit_s }
+    }
+
+    /// [`DecodeError::TooSlow`] once the time is over.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        if self.begun.elapsed().as_secs_f64() > self.limit_s {
+            return Err(DecodeError::TooSlow { limit_s: self.limit_s });
+        }
+        Ok(())
+    }
+}
+
+/// A file that cannot be read beyond a deadline.
+pub(crate) struct Timed {
+    pub file: File,
+    pub length: u64,
+    pub deadline: Deadline,
+}
+
+impl Timed {
+    fn in_time(&self) -> io::Result<()> {
+        self.deadline.check().map_err(|error| io::Error::new(io::ErrorKind::TimedOut, error))
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.in_time()?;
+        self.file.read(buffer)
+    }
+}
+
+impl Seek for Timed {
+    fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+        self.in_time()?;
+        self.file.seek(place)
+    }
+}
+
+impl MediaSource for Timed {
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        Some(self.length)
+    }
+}
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`; a panic in it becomes [`DecodeError::Panicked`] and is not printed.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                before(info);
+            }
+        }));
+    });
+    let outer = GUARDED.replace(true);
+    // Nothing that `work` touched is used again after a panic: it owns its decoder and streams.
+    let result = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(outer);
+    result.unwrap_or_else(|payload| {
+        let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+            (Some(text), _) => (*text).to_owned(),
+            (None, Some(text)) => text.clone(),
+            (None, None) => "no message".to_owned(),
+        };
+        Err(DecodeError::Panicked(message))
+    })
+}
+
+/// Runs `work` in a thread of its own and waits for it no longer than `limit_s` and a few
+/// seconds. Work that then still runs is left behind (it ends with the process).
+///
+/// # Errors
+/// Those of `work`, and [`DecodeError::TooSlow`].
+pub fn watched<T: Send + 'static>(
+    limit_s: f64,
+    work: impl FnOnce() -> Result<T, DecodeError> + Send + 'static,
+) -> Result<T, DecodeError> {
+    let (send, receive) = mpsc::sync_channel(1);
+    std::thread::Builder::new().name("decode".into()).spawn(move || {
+        // Nobody listens any more if it took too long.
+        let _ = send.send(guarded(work));
+    })?;
+    match receive.recv_timeout(Duration::from_secs_f64(limit_s) + GRACE) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(DecodeError::TooSlow { limit_s }),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            Err(DecodeError::Panicked("its thread ended without a result".into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_with_its_message() {
+        let error = guarded(|| -> Result<(), _> { panic!("index {} of {}", 9, 4) }).unwrap_err();
+        assert_eq!(error.to_string(), "the decoder panicked (index 9 of 4)");
+    }
+
+    #[test]
+    fn work_that_never_ends_is_left_behind() {
+        let error = watched(0.0, || -> Result<(), _> {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        })
+        .unwrap_err();
+        assert!(matches!(error, DecodeError::TooSlow { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_cannot_be_read_beyond_its_deadline() {
+        let file = File::open(std::env::current_exe().unwrap()).unwrap();
+        let mut timed = Timed { file, length: 1, deadline: Deadline::after(3600.0) };
+        assert_eq!(timed.read(&mut [0; 4]).unwrap(), 4);
+        timed.deadline = Deadline::after(-1.0);
+        assert_eq!(timed.read(&mut [0; 4]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}

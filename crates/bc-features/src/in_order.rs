@@ -1,0 +1,155 @@
+//! Work on many threads whose results come back in order, few of them waiting.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Result;
+
+/// What the threads share.
+struct State<R> {
+    /// The next item to begin.
+    next: usize,
+    /// Items whose results were taken.
+    taken: usize,
+    /// Results that wait for an earlier one.
+    waiting: BTreeMap<usize, R>,
+    /// No further item is begun.
+    stopped: bool,
+    /// Threads that have not ended.
+    running: usize,
+}
+
+/// Calls `work` for the items on `threads` threads, and `take` here with each result, in the
+/// items' order. At most `window` results are in work or waiting. Once `stop` says so, no
+/// further item is begun; what is in work is finished and taken.
+///
+/// # Errors
+/// The first of `take`; no further item is begun then.
+pub fn in_order<T: Sync, R: Send>(
+    items: &[T],
+    threads: usize,
+    window: usize,
+    stop: impl Fn() -> bool + Sync,
+    work: impl Fn(&T) -> R + Sync,
+    mut take: impl FnMut(usize, R) -> Result<()>,
+) -> Result<()> {
+    let threads = threads.clamp(1, items.len().max(1));
+    let window = window.max(threads);
+    let state =
+        Mutex::new(State { next: 0, taken: 0, waiting: BTreeMap::new(), stopped: false, running: threads });
+    let changed = Condvar::new();
+    let worker = || {
+        let mut held = lock(&state);
+        loop {
+            held = wait_while(&changed, held, |state| {
+                !state.stopped && state.next < items.len() && state.next >= state.taken + window
+            });
+            if held.stopped || held.next == items.len() || stop() {
+                break;
+            }
+            let number = held.next;
+            held.next += 1;
+            drop(held);
+            let result = work(&items[number]);
+            held = lock(&state);
+            held.waiting.insert(number, result);
+            changed.notify_all();
+        }
+        held.stopped |= stop();
+        held.running -= 1;
+        changed.notify_all();
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(worker);
+        }
+        loop {
+            let mut held = wait_while(&changed, lock(&state), |state| {
+                !state.waiting.contains_key(&state.taken) && state.running > 0
+            });
+            let number = held.taken;
+            let Some(result) = held.waiting.remove(&number) else { return Ok(()) };
+            held.taken += 1;
+            drop(held);
+            changed.notify_all();
+            if let Err(error) = take(number, result) {
+                lock(&state).stopped = true;
+                changed.notify_all();
+                return Err(error);
+            }
+        }
+    })
+}
+
+fn lock<R>(state: &Mutex<State<R>>) -> MutexGuard<'_, State<R>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait_while<'a, R>(
+    changed: &Condvar,
+    held: MutexGuard<'a, State<R>>,
+    condition: impl Fn(&State<R>) -> bool,
+) -> MutexGuard<'a, State<R>> {
+    changed.wait_while(held, |state| condition(state)).unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_and_few_wait() {
+        let items: Vec<usize> = (0..200).collect();
+        let (begun, mut seen) = (AtomicUsize::new(0), Vec::new());
+        let work = |item: &usize| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_micros((item * 7919 % 500) as u64));
+            item * 2
+        };
+        in_order(
+            &items,
+            4,
+            6,
+            || false,
+            work,
+            |number, result| {
+                assert_eq!(result, number * 2);
+                assert!(begun.load(Ordering::SeqCst) <= number + 1 + 6);
+                seen.push(number);
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(seen, items);
+        in_order(&[] as &[usize], 4, 6, || false, |item| *item, |_, _| unreachable!()).unwrap();
+    }
+
+    #[test]
+    fn stopping_finishes_what_was_begun_and_an_error_ends_it() {
+        let items: Vec<usize> = (0..100).collect();
+        let (begun, mut taken) = (AtomicUsize::new(0), 0);
+        let work = |_: &usize| begun.fetch_add(1, Ordering::SeqCst);
+        in_order(
+            &items,
+            3,
+            9,
+            || begun.load(Ordering::SeqCst) >= 20,
+            work,
+            |_, _| {
+                taken += 1;
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(taken, begun.load(Ordering::SeqCst));
+        assert!((20..24).contains(&taken), "{taken}");
+        let begun = AtomicUsize::new(0);
+        let work = |_: &usize| begun.fetch_add(1, Ordering::SeqCst);
+        let error = in_order(&items, 3, 9, || false, work, |_, _| anyhow::bail!("full")).unwrap_err();
+        assert_eq!(error.to_string(), "full");
+        assert!(begun.load(Ordering::SeqCst) <= 13);
+    }
+}
