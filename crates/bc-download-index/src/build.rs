@@ -3,19 +3,21 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, bail};
-use bc_formats::config::IndexConfig;
-use bc_formats::index::{Index, Split, Version};
+use bc_formats::config::{Config, IndexConfig};
+use bc_formats::index::{Index, Split};
 use bc_formats::provenance::Provenance;
 
-use crate::{coverage, importers, locate, splits};
+use crate::{coverage, importers, known, locate, publish, splits};
 
 /// Imports, looks for audio, draws splits where the source has none, writes the index
-/// and prints its counts. An index that would not change is left as it is.
+/// and prints its counts. What `download` and `verify` noted of unchanged files is kept. An index that
+/// would not change is left as it is.
 ///
 /// # Errors
 /// A list that is absent or malformed (file and line), a version id that stands twice, a
 /// clique in two splits, no version at all.
-pub fn run(config: &IndexConfig) -> Result<()> {
+pub fn run(all: &Config) -> Result<()> {
+    let config = &all.index;
     let importers::Imported { mut versions, notes } = importers::import(config)?;
     for note in notes {
         println!("{note}");
@@ -32,34 +34,27 @@ pub fn run(config: &IndexConfig) -> Result<()> {
         splits::draw(&mut versions, config.seed, config.shares);
     }
     splits::refuse_crossing(&versions)?;
+    known::bring_failures(&mut versions, &config.dataset_path)?;
+    let verified = known::bring_facts(&mut versions, all)?;
 
-    let coverage = coverage::Coverage::of(&versions);
-    print!("{coverage}");
+    print!("{}", coverage::Coverage::of(&versions));
+    let files = versions.iter().filter(|version| version.audio_path.is_some()).count();
+    if verified < files {
+        println!("{} of {files} files were not verified yet; run `verify`.", files - verified);
+    }
     let mut index = Index {
         provenance: Provenance {
             format: String::new(),
             tool: bc_cli::tool!().to_owned(),
-            settings: serde_json::json!({ "index": config, "coverage": coverage }),
+            settings: serde_json::json!({ "index": config }),
             fingerprint: String::new(),
             inputs: Default::default(),
         },
         versions,
     };
-    if unchanged(&index.versions, &index.provenance, config) {
-        println!("Nothing to do: {} is up to date.", config.output.display());
-        return Ok(());
-    }
-    index.write(&config.output)?;
-    println!("Wrote {} ({} versions).", config.output.display(), index.versions.len());
-    Ok(())
+    publish::publish(&mut index, &config.output)
 }
 
 fn place(config: &IndexConfig) -> std::path::Display<'_> {
     if config.source == "folder" { config.dataset_path.display() } else { config.meta.display() }
-}
-
-fn unchanged(versions: &[Version], provenance: &Provenance, config: &IndexConfig) -> bool {
-    Index::read_provenance(&config.output).is_ok_and(|old| {
-        old.settings == provenance.settings && old.fingerprint == Index::fingerprint(versions)
-    })
 }

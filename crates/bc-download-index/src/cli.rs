@@ -63,7 +63,7 @@ struct VerifyArgs {
 pub fn main(arguments: Arguments) -> Result<()> {
     let Some(config) = arguments.config.load()? else { return Ok(()) };
     match arguments.command.unwrap_or(Command::Build) {
-        Command::Build => build::run(&config.index),
+        Command::Build => build::run(&config),
         Command::Synth(threads) => {
             threads.install()?;
             let (versions, rendered) = synth::run(&config.synth)?;

@@ -4,6 +4,9 @@
 //! **Out**: `index.parquet`, a row a version with its clique, split, file and status, and
 //! the counts of what is usable ([`coverage`]). Or a demo set out of nothing ([`synth`]).
 //!
+//! Files come by [`download`] and are decoded once by [`verify`]; what both note beside the audio and the
+//! index is [`known`] to every later run of each of the three.
+//!
 //! After this stage nobody looks at the raw lists again: ids that match no file, cliques
 //! that cross splits and ids that stand twice are found here.
 
@@ -12,7 +15,9 @@ pub mod cli;
 pub mod coverage;
 pub mod download;
 pub mod importers;
+pub mod known;
 pub mod locate;
+pub mod publish;
 pub mod splits;
 pub mod synth;
 pub mod verify;

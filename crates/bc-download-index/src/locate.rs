@@ -24,19 +24,14 @@ pub fn locate(versions: &mut [Version], config: &IndexConfig) -> Result<()> {
     let by_stem = files_by_stem(config)?;
     for version in versions {
         let named = version.audio_path.take();
-        let found = named
+        let there = named
             .as_deref()
             .map(|path| config.dataset_path.join(path))
             .and_then(|path| existing(path, config))
             .or_else(|| by_stem.get(version.version_id.as_str()).cloned())
             .or_else(|| by_stem.get(named.as_deref().map(stem)?).cloned());
-        match found {
-            Some(path) => {
-                version.bytes = Some(std::fs::metadata(&path).map(|file| file.len()).unwrap_or(0));
-                version.audio_path = Some(path.to_string_lossy().into_owned());
-                version.status = Status::Ok;
-                version.reason = None;
-            }
+        match there {
+            Some(path) => found(version, &path),
             None => {
                 version.status = Status::Missing;
                 version.reason = Some(match named {
@@ -47,6 +42,50 @@ pub fn locate(versions: &mut [Version], config: &IndexConfig) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Brings the files of an index up to date: those that came, went or changed in size since it was written.
+///
+/// # Errors
+/// `dataset_path` cannot be listed.
+pub fn look_again(versions: &mut [Version], config: &IndexConfig) -> Result<()> {
+    let by_stem = files_by_stem(config)?;
+    for version in versions {
+        let size = |path: &str| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+        let named = version.audio_path.as_deref().and_then(size).map(|file| file.len());
+        if named.is_some() && named == version.bytes {
+            continue;
+        }
+        let there = version.audio_path.as_ref().filter(|_| named.is_some()).map(PathBuf::from);
+        if let Some(path) = there.or_else(|| by_stem.get(version.version_id.as_str()).cloned()) {
+            self::found(version, &path);
+        } else if version.status != Status::Missing || version.audio_path.is_some() {
+            clear(version);
+            version.audio_path = None;
+            version.status = Status::Missing;
+            version.reason =
+                Some(format!("no file {}.* in {}", version.version_id, config.dataset_path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Gives a version a file of which nothing but its size is known.
+fn found(version: &mut Version, path: &Path) {
+    clear(version);
+    version.bytes = std::fs::metadata(path).map(|file| file.len()).ok();
+    version.audio_path = Some(path.to_string_lossy().into_owned());
+    version.status = Status::Ok;
+}
+
+/// Forgets everything that belongs to a file.
+fn clear(version: &mut Version) {
+    version.reason = None;
+    version.duration_s = None;
+    (version.sample_rate, version.channels) = (None, None);
+    version.codec = None;
+    version.bytes = None;
+    version.content_hash = None;
 }
 
 /// The folder is listed once: asking the file system for each of 100,000 ids and 16 extensions is slow.

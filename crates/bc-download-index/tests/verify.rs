@@ -4,10 +4,10 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use bc_formats::index::{Index, Status};
+use bc_formats::index::{Status, Version};
 use support::Scratch;
 
 const SETTINGS: [&str; 2] = ["index.source=folder", "index.dataset_path=audio"];
@@ -100,7 +100,7 @@ fn exactly_the_planted_faults_are_marked() {
     assert_eq!(scratch.build(&SETTINGS).0, Some(0));
     let (code, said) = scratch.run("verify", &SETTINGS);
     assert_eq!(code, Some(0), "{said}");
-    let index = Index::read(&scratch.folder.path().join("index.parquet")).unwrap();
+    let index = scratch.index();
     assert_eq!(index.versions.len(), 200);
     for version in &index.versions {
         let reason = version.reason.clone().unwrap_or_default();
@@ -124,38 +124,107 @@ fn killed_twenty_times_the_index_is_the_same() {
     plant(&scratch);
     let root = scratch.folder.path();
     scratch.build(&SETTINGS);
-    let raw = std::fs::read(root.join("index.parquet")).unwrap();
+    let raw = scratch.index_bytes();
     let begun = std::time::Instant::now();
     assert_eq!(scratch.run("verify", &SETTINGS).0, Some(0));
     let whole = begun.elapsed();
-    let undisturbed = Index::read(&root.join("index.parquet")).unwrap();
+    let undisturbed = scratch.index_bytes();
+    let coverage = || std::fs::read_to_string(root.join("coverage.md")).unwrap();
+    let counted = coverage();
     let mut midway = 0;
     for round in 0..20u32 {
         std::fs::write(root.join("index.parquet"), &raw).unwrap();
         std::fs::remove_file(root.join("index.verify.jsonl")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bc-download-index"))
-            .current_dir(root)
-            .args([
-                "verify",
-                "--set",
-                SETTINGS[0],
-                "--set",
-                SETTINGS[1],
-                "--set",
-                "index.output=index.parquet",
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = scratch.command("verify", &SETTINGS);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let share = f64::from(round * 7 % 20) / 20.0 + rand::random::<f64>() / 20.0;
         std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * share));
         child.kill().unwrap();
         midway += u32::from(!child.wait().unwrap().success());
         let (code, said) = scratch.run("verify", &SETTINGS);
         assert_eq!(code, Some(0), "{said}");
-        assert_eq!(Index::read(&root.join("index.parquet")).unwrap(), undisturbed, "round {round}");
+        assert!(scratch.index_bytes() == undisturbed, "round {round}: another index");
+        assert_eq!(coverage(), counted, "round {round}");
     }
     println!("{midway} of 20 kills hit the run");
     assert!(midway > 0);
+}
+
+fn find<'a>(versions: &'a [Version], id: &str) -> &'a Version {
+    versions.iter().find(|version| version.version_id == id).unwrap()
+}
+
+#[test]
+fn build_keeps_what_verify_found_of_unchanged_files() {
+    let scratch = Scratch::new::<&str>(&[]);
+    plant(&scratch);
+    let said = scratch.build(&SETTINGS).1;
+    assert!(said.contains("200 of 200 files were not verified yet"), "{said}");
+    assert_eq!(scratch.run("verify", &SETTINGS).0, Some(0));
+    let verified = scratch.index_bytes();
+    let (code, said) = scratch.build(&SETTINGS);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Nothing to do") && !said.contains("not verified"), "{said}");
+    assert_eq!(scratch.index_bytes(), verified);
+
+    // From nothing but the notes, too.
+    std::fs::remove_file(scratch.folder.path().join("index.parquet")).unwrap();
+    assert_eq!(scratch.build(&SETTINGS).0, Some(0));
+    assert_eq!(scratch.index_bytes(), verified);
+
+    // A file that was replaced is no longer known, the others are.
+    let (good, empty) = ("c33/v0.wav", "c00/v3.wav");
+    for id in [good, empty] {
+        wav(&scratch.folder.path().join("audio").join(id), 0.7, 0.5, 777);
+    }
+    let said = scratch.build(&SETTINGS).1;
+    assert!(said.contains("2 of 200 files were not verified yet"), "{said}");
+    let versions = scratch.index().versions;
+    for id in [good, empty] {
+        let version = find(&versions, id);
+        assert_eq!((version.status, &version.content_hash, version.duration_s), (Status::Ok, &None, None));
+    }
+    assert_eq!(find(&versions, "c01/v3.wav").status, Status::Corrupt);
+    assert!(find(&versions, "c33/v1.wav").content_hash.is_some());
+    assert_eq!(scratch.run("verify", &SETTINGS).0, Some(0));
+    let versions = scratch.index().versions;
+    // Clique 0 comes first, so its copy stays.
+    assert_eq!(find(&versions, empty).status, Status::Ok);
+    assert_eq!(find(&versions, good).status, Status::Duplicate);
+    assert_eq!(find(&versions, good).duration_s, Some(0.7));
+
+    // A file that went away is missing, without a new build.
+    std::fs::remove_file(scratch.folder.path().join("audio").join(good)).unwrap();
+    assert_eq!(scratch.run("verify", &SETTINGS).0, Some(0));
+    assert_eq!(find(&scratch.index().versions, good).status, Status::Missing);
+}
+
+#[test]
+fn fast_reads_headers_and_a_full_look_goes_further() {
+    let scratch = Scratch::new(&[("audio/c/empty.wav", ""), ("audio/c/text.mp3", "<html></html>")]);
+    let audio = scratch.folder.path().join("audio");
+    wav(&audio.join("c/good.wav"), 1.5, 0.5, 1);
+    wav(&audio.join("c/silent.wav"), 1.0, 0.0, 2);
+    std::fs::create_dir_all(audio.join("d")).unwrap();
+    std::fs::copy(audio.join("c/good.wav"), audio.join("d/copy.wav")).unwrap();
+    scratch.build(&SETTINGS);
+    let statuses = |stage: &str| -> Vec<(String, Status, bool)> {
+        let (code, said) = scratch.run(stage, &SETTINGS);
+        assert_eq!(code, Some(0), "{said}");
+        let versions = scratch.index().versions.into_iter();
+        versions.map(|v| (v.version_id, v.status, v.content_hash.is_some())).collect()
+    };
+    let ids = ["c/empty.wav", "c/good.wav", "c/silent.wav", "c/text.mp3", "d/copy.wav"];
+    let expected = |statuses: [Status; 5], hashed: bool| -> Vec<(String, Status, bool)> {
+        ids.iter().zip(statuses).map(|(id, status)| ((*id).to_owned(), status, hashed)).collect()
+    };
+    use Status::{Corrupt, Duplicate, Ok};
+    assert_eq!(statuses("verify --fast"), expected([Corrupt, Ok, Ok, Corrupt, Ok], false));
+    let good = find(&scratch.index().versions, "c/good.wav").clone();
+    assert_eq!((good.duration_s, good.sample_rate, good.channels), (Some(1.5), Some(8000), Some(1)));
+    let full = expected([Corrupt, Ok, Corrupt, Corrupt, Duplicate], true);
+    assert_eq!(statuses("verify"), full);
+    // What a full look found is not forgotten.
+    assert_eq!(statuses("verify --fast"), full);
+    assert_eq!(statuses("build"), full);
 }

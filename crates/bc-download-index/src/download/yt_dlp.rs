@@ -141,8 +141,13 @@ pub fn classify(text: &str) -> Outcome {
         "unsupported url",
         "confirm your age",
     ];
-    let error = text.lines().rev().find_map(|line| line.trim().strip_prefix("ERROR: "));
-    let error = error.unwrap_or("yt-dlp ended without a file").trim().to_owned();
+    let mut lines = text.lines().rev();
+    let error = lines.find_map(|line| line.trim().strip_prefix("ERROR: ").filter(|error| !error.is_empty()));
+    let mut error = error.unwrap_or("yt-dlp ended without a file").trim().to_owned();
+    // Without the counts of bytes, which depend on where an earlier attempt was cut off.
+    if text.contains("more expected") {
+        error = "the body ends before its declared length".to_owned();
+    }
     let lower = error.to_lowercase();
     if GONE.iter().any(|word| lower.contains(word)) && !BLOCKED.iter().any(|word| lower.contains(word)) {
         return Outcome::Permanent(error);
@@ -150,7 +155,8 @@ pub fn classify(text: &str) -> Outcome {
     let wait = text.lines().rev().find_map(|line| {
         let line = line.to_lowercase();
         let (_, value) = line.split_once("retry-after:")?;
-        value.split(|c: char| !c.is_ascii_digit()).find(|word| !word.is_empty())?.parse().ok()
+        // The other form, a date, begins with a weekday; the back-off has to do then.
+        value.trim().parse().ok()
     });
     Outcome::Transient(error, wait.map(|seconds: u64| Duration::from_secs(seconds.min(86_400))))
 }
@@ -170,5 +176,9 @@ mod tests {
         assert!(!permanent("ERROR: [youtube] x: Sign in to confirm you're not a bot"));
         let slow = classify("header: Retry-After: 7\nERROR: HTTP Error 429: Too Many Requests");
         assert!(matches!(slow, Outcome::Transient(_, Some(wait)) if wait.as_secs() == 7));
+        let dated = classify("header: Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\nERROR: HTTP Error 429");
+        assert!(matches!(dated, Outcome::Transient(_, None)));
+        let cut = "ERROR: \r[download] Got error: 8000 bytes read, 12004 more expected";
+        assert!(matches!(classify(cut), Outcome::Transient(reason, _) if reason.contains("ends before")));
     }
 }

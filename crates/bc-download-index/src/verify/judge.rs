@@ -17,8 +17,7 @@ pub struct Remarks {
     pub crossing: Vec<String>,
 }
 
-/// Sets status, reason and what is known of each file; `None` among `facts` means that the file is gone.
-/// Versions without an audio path stay as they are. Of equal files the first in the index stays usable.
+/// Sets status, reason and what is known of each file; versions without `facts` stay as they are. Of equal files the first in the index stays usable.
 pub fn judge(versions: &mut [Version], facts: &[Option<Facts>], config: &VerifyConfig) -> Remarks {
     let mut remarks = Remarks::default();
     let mut first: HashMap<String, usize> = HashMap::new();
@@ -26,11 +25,7 @@ pub fn judge(versions: &mut [Version], facts: &[Option<Facts>], config: &VerifyC
         let (earlier, rest) = versions.split_at_mut(at);
         let version = &mut rest[0];
         let Some(path) = version.audio_path.clone() else { continue };
-        let Some(facts) = &facts[at] else {
-            version.status = Status::Missing;
-            version.reason = Some(format!("the file {path} is gone; run build"));
-            continue;
-        };
+        let Some(facts) = &facts[at] else { continue };
         version.duration_s = facts.duration_s;
         version.sample_rate = facts.rate;
         version.channels = facts.channels;

@@ -19,7 +19,7 @@ use bc_formats::config::Config;
 use bc_formats::index::Index;
 use rayon::prelude::*;
 
-use crate::coverage::Coverage;
+use crate::{known, locate, publish};
 use state::{Facts, Key, State};
 
 /// Verifies the index of `config`; `fast` reads headers only (no hashes of content, no silence).
@@ -29,14 +29,15 @@ use state::{Facts, Key, State};
 pub fn run(config: &Config, fast: bool) -> Result<()> {
     let output = &config.index.output;
     let mut index = Index::read(output)?;
-    let before = Coverage::of(&index.versions);
-    let state = State::open(&output.with_extension("verify.jsonl"))?;
+    locate::look_again(&mut index.versions, &config.index)?;
+    known::bring_failures(&mut index.versions, &config.index.dataset_path)?;
+    let state = State::open(&known::notes_of_verify(output))?;
     interrupt::install("Stopping; what is done is remembered. Ctrl-C again to quit at once.")?;
     let limits = Limits { longest_s: config.verify.longest_s, patience_s: config.verify.patience_s };
     let files = index.versions.iter().filter(|version| version.audio_path.is_some()).count();
     let bar = progress::bar(files as u64, "verify", "files");
     let look = |path: &str| -> Result<Option<Facts>> {
-        let Some(key) = Key::of(path) else { return Ok(None) };
+        let Some(key) = Key::of(path) else { bail!("the file {path} went away; run the same command again") };
         if let Some(known) = state.get(&key, fast) {
             return Ok(Some(known.clone()));
         }
@@ -58,18 +59,10 @@ pub fn run(config: &Config, fast: bool) -> Result<()> {
         })
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
-    let old = Index::fingerprint(&index.versions);
     let remarks = judge::judge(&mut index.versions, &found, &config.verify);
-    let after = Coverage::of(&index.versions);
-    report::print(&index.versions, &remarks, &after);
-    report::write(output, &index.versions, &remarks, [&before, &after])?;
-    if Index::fingerprint(&index.versions) == old {
-        println!("{} is up to date.", output.display());
-    } else {
-        index.write(output)?;
-        println!("Wrote {}.", output.display());
-    }
-    Ok(())
+    report::print(&index.versions, &remarks);
+    report::write(output, &index.versions, &remarks)?;
+    publish::publish(&mut index, output)
 }
 
 /// Looks at one file. A decoder that panics makes a bad file, not a dead run.
@@ -84,8 +77,10 @@ fn facts(path: &Path, limits: Limits, fast: bool) -> Facts {
             facts.codec = Some(found.header.codec);
             facts.rate = Some(found.header.sample_rate);
             facts.channels = Some(found.header.channels);
-            facts.declared_s = found.header.declared_s;
-            facts.duration_s = found.duration_s;
+            // Microseconds survive the way through JSON to the last bit.
+            let rounded = |seconds: f64| (seconds * 1e6).round() / 1e6;
+            facts.declared_s = found.header.declared_s.map(rounded);
+            facts.duration_s = found.duration_s.map(rounded);
             facts.peak = found.peak;
             facts.rms = found.rms;
             facts.packets = [found.packets, found.errors];

@@ -15,8 +15,8 @@ use crate::coverage::Coverage;
 const SHOWN: usize = 20;
 
 /// Prints counts, faults and remarks.
-pub fn print(versions: &[Version], remarks: &Remarks, after: &Coverage) {
-    print!("{}{after}", counts(versions));
+pub fn print(versions: &[Version], remarks: &Remarks) {
+    print!("{}{}", counts(versions), Coverage::of(versions));
     for (title, lines) in sections(versions, remarks) {
         if lines.is_empty() {
             continue;
@@ -30,9 +30,11 @@ pub fn print(versions: &[Version], remarks: &Remarks, after: &Coverage) {
 }
 
 /// Writes `coverage.md` and `clique_sizes.png` beside the index.
-pub fn write(index: &Path, versions: &[Version], remarks: &Remarks, counted: [&Coverage; 2]) -> Result<()> {
+pub fn write(index: &Path, versions: &[Version], remarks: &Remarks) -> Result<()> {
     let mut text = format!("# Coverage of {}\n\n```text\n{}```\n", index.display(), counts(versions));
-    for (title, coverage) in ["Before", "After"].iter().zip(counted) {
+    for (title, coverage) in
+        [("Before", Coverage::of(&unverified(versions))), ("After", Coverage::of(versions))]
+    {
         write!(text, "\n## {title} verification\n\n```text\n{coverage}```\n")?;
     }
     text.push_str("\n## Clique sizes\n\n![Usable versions per clique](clique_sizes.png)\n");
@@ -42,6 +44,15 @@ pub fn write(index: &Path, versions: &[Version], remarks: &Remarks, counted: [&C
     }
     bc_formats::atomic::write(&index.with_file_name("coverage.md"), text)?;
     draw(&index.with_file_name("clique_sizes.png"), versions)
+}
+
+/// The versions as if every file that is there were good.
+fn unverified(versions: &[Version]) -> Vec<Version> {
+    let mut versions = versions.to_vec();
+    for version in versions.iter_mut().filter(|version| version.audio_path.is_some()) {
+        version.status = Status::Ok;
+    }
+    versions
 }
 
 fn counts(versions: &[Version]) -> String {

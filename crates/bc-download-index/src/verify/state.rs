@@ -41,8 +41,8 @@ pub struct Facts {
     pub hash: Option<String>,
     /// Why it gives no audio.
     pub error: Option<String>,
-    /// Whether the error depends on limits or on the machine, so that it must not be remembered.
-    #[serde(skip)]
+    /// Whether the error depends on limits or on the machine, so that the next run looks again.
+    #[serde(default)]
     pub passing: bool,
     /// Codec.
     pub codec: Option<String>,
@@ -98,14 +98,19 @@ impl State {
         Ok(Self { known, file: Mutex::new(file) })
     }
 
-    /// What is known of a file; a look at its headers is not enough unless `fast`.
+    /// What spares another look: a look at the headers does only for a `fast` run, a passing error never.
     pub fn get(&self, key: &Key, fast: bool) -> Option<&Facts> {
-        self.known.get(key).filter(|facts| fast || !facts.fast)
+        self.noted(key).filter(|facts| !facts.passing && (fast || !facts.fast))
+    }
+
+    /// The last look at a file, however it was.
+    pub fn noted(&self, key: &Key) -> Option<&Facts> {
+        self.known.get(key)
     }
 
     /// Remembers, by one write.
     pub fn add(&self, key: &Key, facts: &Facts) -> Result<()> {
-        if facts.passing {
+        if self.noted(key) == Some(facts) {
             return Ok(());
         }
         let mut line = serde_json::to_vec(&Line { file: key.clone(), facts: facts.clone() })?;

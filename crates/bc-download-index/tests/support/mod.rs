@@ -31,16 +31,23 @@ impl Scratch {
         self.run("build", settings)
     }
 
-    pub fn run(&self, stage: &str, settings: &[&str]) -> (Option<i32>, String) {
+    /// `stage` may hold arguments, separated by spaces.
+    pub fn run<T: AsRef<str>>(&self, stage: &str, settings: &[T]) -> (Option<i32>, String) {
+        said(&mut self.command(stage, settings))
+    }
+
+    pub fn command<T: AsRef<str>>(&self, stage: &str, settings: &[T]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bc-download-index"));
-        command.arg(stage).current_dir(self.folder.path());
-        for setting in settings.iter().chain(&["index.output=index.parquet"]) {
+        command.args(stage.split(' ')).current_dir(self.folder.path());
+        for setting in settings.iter().map(AsRef::as_ref).chain(["index.output=index.parquet"]) {
             command.args(["--set", setting]);
         }
-        let output = command.output().unwrap();
-        let said =
-            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        (output.status.code(), said)
+        command
+    }
+
+    /// The bytes of the index file.
+    pub fn index_bytes(&self) -> Vec<u8> {
+        std::fs::read(self.folder.path().join("index.parquet")).unwrap()
     }
 
     pub fn index(&self) -> Index {
@@ -54,6 +61,14 @@ impl Scratch {
         assert!(!self.folder.path().join("index.parquet").exists());
         said
     }
+}
+
+/// Runs; exit code and everything said.
+pub fn said(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), said)
 }
 
 /// A folder of the shared references; says so and is none where they are not there.

@@ -1,0 +1,211 @@
+//! A real yt-dlp and a server on 127.0.0.1 that misbehaves.
+
+#[path = "support/server.rs"]
+mod server;
+mod support;
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use bc_formats::index::Status;
+use server::{Server, wav};
+use support::{Scratch, said};
+
+fn no_yt_dlp() -> bool {
+    let missing = bc_download_index::download::yt_dlp::find().is_err();
+    if missing {
+        eprintln!("skipped: no yt-dlp (python3 -m pip install yt-dlp, or name it in BYTECOVER_YT_DLP)");
+    }
+    missing
+}
+
+/// A built index of versions without files.
+fn listed(ids: &[&str], settings: &[String]) -> Scratch {
+    let rows: String = ids.iter().enumerate().map(|(at, id)| format!("{id},c{},\n", at / 2)).collect();
+    let scratch =
+        Scratch::new(&[("songs.csv", format!("id,clique,path\n{rows}").as_bytes()), ("audio/.keep", b"")]);
+    let (code, said) = scratch.run("build", settings);
+    assert_eq!(code, Some(0), "{said}");
+    scratch
+}
+
+/// What is visible of the audio folder.
+fn files(scratch: &Scratch) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(scratch.folder.path().join("audio")).unwrap().flatten();
+    let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
+    let seen = named.filter(|(name, _)| !name.starts_with('.'));
+    seen.map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
+}
+
+fn status(scratch: &Scratch, id: &str) -> (Status, String) {
+    let versions = scratch.index().versions;
+    let version = versions.iter().find(|version| version.version_id == id).unwrap();
+    (version.status, version.reason.clone().unwrap_or_default())
+}
+
+#[test]
+fn what_passes_is_tried_again_and_what_is_gone_is_not() {
+    if no_yt_dlp() {
+        return;
+    }
+    let server = Server::start(Duration::ZERO);
+    let settings = server.settings();
+    let ids = ["good-a", "gone-99", "busy-1", "stall-2", "short-2", "short-99", "good-b"];
+    let scratch = listed(&ids, &settings);
+    let (code, text) = scratch.run("download", &settings);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("7 to fetch") && text.contains("Fetched 5, failed 2"), "{text}");
+    for id in ["good-a", "good-b", "busy-1", "stall-2", "short-2"] {
+        assert_eq!(status(&scratch, id), (Status::Ok, String::new()), "{text}");
+        assert_eq!(files(&scratch)[&format!("{id}.wav")], wav(id));
+    }
+    let (state, reason) = status(&scratch, "gone-99");
+    assert!(state == Status::Failed && reason.contains("404"), "{state} {reason}");
+    assert_eq!(server.requests("gone-99").len(), 1, "asked again for what is gone");
+    let busy = server.requests("busy-1");
+    assert!(busy[1] - busy[0] >= Duration::from_secs(2), "Retry-After was not heeded");
+    let (state, reason) = status(&scratch, "short-99");
+    assert!(
+        state == Status::Failed && reason.contains("ends before its declared length"),
+        "{state} {reason}"
+    );
+
+    // Another run asks for what may pass, and for nothing else.
+    let asked = |id| server.requests(id).len();
+    let before = ids.map(asked);
+    let (code, text) = scratch.run("download", &settings);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("5 are there, 1 are gone for good, 1 to fetch"), "{text}");
+    for (id, before) in ids.iter().zip(before) {
+        assert_eq!(asked(id) > before, *id == "short-99", "{id}");
+    }
+}
+
+#[test]
+fn failures_in_a_row_stop_the_run_with_one_clear_message() {
+    if no_yt_dlp() {
+        return;
+    }
+    let server = Server::start(Duration::ZERO);
+    let mut settings = server.settings();
+    settings.extend(["workers=1", "most_failures=3", "attempts=1"].map(|key| format!("download.{key}")));
+    let scratch = listed(&["error-99a", "error-99b", "error-99c", "error-99d", "good-e"], &settings);
+    let (code, text) = scratch.run("download", &settings);
+    assert_eq!(code, Some(1), "{text}");
+    assert_eq!(text.matches("3 downloads in a row failed, so the site seems to block").count(), 1, "{text}");
+    assert_eq!(status(&scratch, "error-99c").0, Status::Failed);
+    assert_eq!(status(&scratch, "error-99d").0, Status::Missing);
+    assert!(server.requests("error-99d").is_empty() && server.requests("good-e").is_empty());
+}
+
+#[test]
+fn a_dry_run_and_a_limit_fetch_no_more_than_they_say() {
+    if no_yt_dlp() {
+        return;
+    }
+    let server = Server::start(Duration::ZERO);
+    let settings = server.settings();
+    let scratch = listed(&["a", "b", "c"], &settings);
+    let (code, text) = scratch.run("download --dry-run --limit 2", &settings);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("2 of 3 to fetch"), "{text}");
+    assert!(text.contains(&format!("b  http://127.0.0.1:{}/b.wav", server.port)), "{text}");
+    assert!(files(&scratch).is_empty() && server.requests("a").is_empty());
+    let (code, text) = scratch.run("download --limit 1", &settings);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(files(&scratch).into_keys().collect::<Vec<_>>(), ["a.wav"]);
+    assert_eq!(status(&scratch, "b").0, Status::Missing);
+}
+
+#[test]
+fn without_yt_dlp_the_install_command_is_named() {
+    let settings = Server::start(Duration::ZERO).settings();
+    let scratch = listed(&["a"], &settings);
+    let mut command = scratch.command("download", &settings);
+    let (code, text) = said(command.env("BYTECOVER_YT_DLP", "no-such-program"));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("no-such-program does not run; install it with `python3 -m pip install"), "{text}");
+}
+
+#[test]
+fn parts_leave_the_index_and_any_later_stage_brings_in_what_came() {
+    if no_yt_dlp() {
+        return;
+    }
+    let server = Server::start(Duration::ZERO);
+    let settings = server.settings();
+    let scratch = listed(&["a", "b", "c", "gone-99", "short-99"], &settings);
+    let raw = scratch.index_bytes();
+    let mut first = scratch.command("download --shard 1/2", &settings).stdout(Stdio::null()).spawn().unwrap();
+    let (code, text) = scratch.run("download --shard 2/2", &settings);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("Part 2/2 leaves the index as it is"), "{text}");
+    assert!(first.wait().unwrap().success());
+    assert_eq!(scratch.index_bytes(), raw);
+    assert_eq!(files(&scratch).into_keys().collect::<Vec<_>>(), ["a.wav", "b.wav", "c.wav"]);
+
+    let arrived = |stage: &str| {
+        let (code, text) = scratch.run(stage, &settings);
+        assert_eq!(code, Some(0), "{text}");
+        let states = scratch.index().versions.into_iter().map(|version| version.status);
+        let expected = [Status::Ok, Status::Ok, Status::Ok, Status::Failed, Status::Failed];
+        assert_eq!(states.collect::<Vec<_>>(), expected, "{text}");
+        scratch.index_bytes()
+    };
+    let built = arrived("build");
+    assert_eq!(arrived("download --limit 0"), built);
+    let verified = arrived("verify");
+    std::fs::write(scratch.folder.path().join("index.parquet"), &raw).unwrap();
+    assert_eq!(arrived("verify"), verified);
+    assert_eq!(arrived("build"), verified);
+}
+
+/// Kills the run `kills` times, each time at another random moment, and lets it go on.
+fn killed(kills: u32) {
+    let server = Server::start(Duration::from_millis(800));
+    let mut settings = server.settings();
+    settings.push("download.workers=3".to_owned());
+    let ids = ["a", "gone-99", "b", "short-99", "c"];
+    let undisturbed = listed(&ids, &settings);
+    let begun = Instant::now();
+    assert_eq!(undisturbed.run("download", &settings).0, Some(0));
+    let whole = begun.elapsed();
+    let (index, came) = (undisturbed.index_bytes(), files(&undisturbed));
+    assert_eq!(came.len(), 3);
+    let mut midway = 0;
+    for round in 0..kills {
+        let scratch = listed(&ids, &settings);
+        let mut child = scratch
+            .command("download", &settings)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(whole.mul_f64(f64::from(round) / f64::from(kills)));
+        std::thread::sleep(whole.mul_f64(rand::random::<f64>() / f64::from(kills)));
+        child.kill().unwrap();
+        midway += u32::from(!child.wait().unwrap().success());
+        let (code, text) = scratch.run("download", &settings);
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(files(&scratch), came, "round {round}: {text}");
+        assert!(scratch.index_bytes() == index, "round {round}: another index; {text}");
+    }
+    println!("{midway} of {kills} kills hit the run ({:.1} s undisturbed)", whole.as_secs_f64());
+    assert!(midway > 0);
+}
+
+#[test]
+fn killed_and_run_again_the_index_and_the_files_are_the_same() {
+    if !no_yt_dlp() {
+        killed(2);
+    }
+}
+
+#[test]
+#[ignore = "two minutes; cargo test --release -p bc-download-index --test download -- --ignored --nocapture"]
+fn killed_twenty_times_the_index_and_the_files_are_the_same() {
+    if !no_yt_dlp() {
+        killed(20);
+    }
+}
