@@ -107,6 +107,13 @@ impl<'a> CqtStream<'a> {
     /// Adds samples; `take(magnitudes, stride, frames)` gets the frames that became whole:
     /// bin `b` of frame `t` is `magnitudes[b * stride + t]`.
     pub fn push(&mut self, samples: &[f32], take: &mut impl FnMut(&[f32], usize, usize)) {
+        // Piecewise, since what is pending moves to the front after every block.
+        for piece in samples.chunks(self.plan.frames * self.plan.settings.hop_length as usize) {
+            self.push_piece(piece, take);
+        }
+    }
+
+    fn push_piece(&mut self, samples: &[f32], take: &mut impl FnMut(&[f32], usize, usize)) {
         self.samples += samples.len();
         self.pending.extend_from_slice(samples);
         let edge = self.plan.window / 2;
@@ -179,6 +186,23 @@ impl<'a> CqtStream<'a> {
 
 /// The kernel's band of `spectrum`, weighted and folded onto `folded`.
 fn fold(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // Sound: the processor has what the function was compiled for.
+        return unsafe { fold_avx2(folded, spectrum, kernel) };
+    }
+    fold_plain(folded, spectrum, kernel);
+}
+
+/// [`fold_plain`] compiled for vectors of eight numbers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn fold_avx2(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
+    fold_plain(folded, spectrum, kernel);
+}
+
+#[inline(always)]
+fn fold_plain(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
     folded.fill(Complex32::ZERO);
     let columns = folded.len();
     let (mut point, mut weights) = (kernel.first, kernel.weights.as_slice());
