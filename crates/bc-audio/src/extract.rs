@@ -52,13 +52,16 @@ pub struct Features<T = f16> {
 /// Makes features; holds the plans, shared by threads.
 pub struct Extractor {
     plan: CqtPlan,
+    /// The plan for twice the rate, which is what most files have: they need no resampling.
+    twice: CqtPlan,
     limits: Limits,
 }
 
 impl Extractor {
     /// Plans the transform of `settings`.
     pub fn new(settings: CqtSettings, limits: Limits) -> Self {
-        Self { plan: CqtPlan::new(settings), limits }
+        let plan = CqtPlan::new(settings);
+        Self { twice: plan.oversampled(2), plan, limits }
     }
 
     /// The settings it was planned for.
@@ -88,8 +91,10 @@ impl Extractor {
         let mut decoder = Decoder::open(path, Deadline::after(self.limits.patience_s))?;
         let rate = decoder.header().sample_rate;
         let broken = DecodeError::Broken;
-        let mut resample = Resample::new(rate, self.settings().sample_rate).map_err(broken)?;
-        let mut stream = CqtStream::new(&self.plan);
+        let wanted = self.settings().sample_rate;
+        let (plan, taken) = if rate == 2 * wanted { (&self.twice, rate) } else { (&self.plan, wanted) };
+        let mut resample = Resample::new(rate, taken).map_err(broken)?;
+        let mut stream = CqtStream::new(plan);
         let mut pooled = Pooled::new(self.settings());
         let mut samples = 0u64;
         while let Some(block) = decoder.next_block()? {

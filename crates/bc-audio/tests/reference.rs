@@ -107,3 +107,25 @@ fn a_tone_peaks_in_its_bin_from_the_first_frame_to_the_last() {
         assert_eq!(peak, Some(45), "frame {frame}");
     }
 }
+
+#[test]
+fn a_signal_of_twice_the_rate_gives_what_the_resampled_one_gives() {
+    let plan = CqtPlan::new(CqtSettings { pool: 1, ..CqtSettings::default() });
+    let twice = plan.oversampled(2);
+    // Tones that both rates can hold, with an even and an odd number of samples.
+    let tones = |rate: f64, count: usize| -> Vec<f32> {
+        let tone = |n: usize, hz: f64| (n as f64 / rate * hz * std::f64::consts::TAU).sin();
+        (0..count)
+            .map(|n| [41.0, 330.0, 1_234.0, 3_900.0].iter().map(|hz| tone(n, *hz) as f32).sum())
+            .collect()
+    };
+    for count in [1usize, 700, 30_001, 200_000, 200_001] {
+        let (fine, frames) = transform(&twice, &tones(44_100.0, count), 1_152);
+        let (coarse, expected) = transform(&plan, &tones(22_050.0, count.div_ceil(2)), 1_152);
+        assert_eq!(frames, expected, "{count} samples");
+        if count > 30_000 {
+            let error = relative_error(&fine, &coarse);
+            assert!(error < 1e-3, "{count} samples: {error:.2e}");
+        }
+    }
+}

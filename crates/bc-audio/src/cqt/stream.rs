@@ -13,9 +13,12 @@ use super::kernel::{Kernel, window_length};
 const BLOCK_WINDOWS: usize = 8;
 
 /// Everything about a transform that does not depend on the signal. Made once, shared by threads.
+#[derive(Clone)]
 pub struct CqtPlan {
     settings: CqtSettings,
-    kernels: Vec<Kernel>,
+    kernels: Arc<Vec<Kernel>>,
+    /// Samples of the signal for one at the settings' rate.
+    oversampling: usize,
     /// The smallest power of two that holds the longest window; half of it is reflected at either end.
     window: usize,
     /// Frames a block's inverse FFTs give; `columns * hop` samples make a block.
@@ -25,7 +28,7 @@ pub struct CqtPlan {
     forward: Arc<dyn RealToComplex<f32>>,
     inverse: Arc<dyn Fft<f32>>,
     /// Advances the spectrum by half a sample, for windows of odd length.
-    half_sample: Vec<Complex32>,
+    half_sample: Arc<Vec<Complex32>>,
 }
 
 impl CqtPlan {
@@ -45,14 +48,24 @@ impl CqtPlan {
             .collect();
         Self {
             settings,
-            kernels,
+            kernels: Arc::new(kernels),
+            oversampling: 1,
             window,
             columns,
             frames: (block - window) / hop + 1,
             forward: RealFftPlanner::new().plan_fft_forward(block),
             inverse: FftPlanner::new().plan_fft_inverse(columns),
-            half_sample,
+            half_sample: Arc::new(half_sample),
         }
+    }
+
+    /// The same transform of a signal with `times` as many samples a second.
+    ///
+    /// A block that is longer by that factor has the same spectrum up to half the settings' rate,
+    /// scaled: taking no more of it than that is an ideal filter, and no resampling is needed.
+    pub fn oversampled(&self, times: usize) -> Self {
+        let forward = RealFftPlanner::new().plan_fft_forward(self.block() * times);
+        Self { oversampling: times, forward, ..self.clone() }
     }
 
     /// The settings it was planned for.
@@ -60,8 +73,19 @@ impl CqtPlan {
         &self.settings
     }
 
+    /// Samples of a block, at the settings' rate.
     fn block(&self) -> usize {
         self.columns * self.settings.hop_length as usize
+    }
+
+    /// Samples of the signal between two frames.
+    fn hop(&self) -> usize {
+        self.settings.hop_length as usize * self.oversampling
+    }
+
+    /// Samples of the signal that are reflected at either end.
+    fn edge(&self) -> usize {
+        self.window / 2 * self.oversampling
     }
 }
 
@@ -95,7 +119,7 @@ impl<'a> CqtStream<'a> {
         let scratch = Scratch {
             block: plan.forward.make_input_vec(),
             spectrum: plan.forward.make_output_vec(),
-            early: plan.forward.make_output_vec(),
+            early: vec![Complex32::ZERO; plan.block() / 2 + 1],
             forward: plan.forward.make_scratch_vec(),
             folded: vec![Complex32::ZERO; plan.columns],
             inverse: vec![Complex32::ZERO; plan.inverse.get_inplace_scratch_len()],
@@ -108,7 +132,7 @@ impl<'a> CqtStream<'a> {
     /// bin `b` of frame `t` is `magnitudes[b * stride + t]`.
     pub fn push(&mut self, samples: &[f32], take: &mut impl FnMut(&[f32], usize, usize)) {
         // Piecewise, since what is pending moves to the front after every block.
-        for piece in samples.chunks(self.plan.frames * self.plan.settings.hop_length as usize) {
+        for piece in samples.chunks(self.plan.frames * self.plan.hop()) {
             self.push_piece(piece, take);
         }
     }
@@ -116,14 +140,14 @@ impl<'a> CqtStream<'a> {
     fn push_piece(&mut self, samples: &[f32], take: &mut impl FnMut(&[f32], usize, usize)) {
         self.samples += samples.len();
         self.pending.extend_from_slice(samples);
-        let edge = self.plan.window / 2;
+        let edge = self.plan.edge();
         if !self.padded && self.pending.len() > edge {
             let head: Vec<f32> = (1..=edge).rev().map(|n| self.pending[n]).collect();
             self.pending.splice(0..0, head);
             self.padded = true;
         }
         if self.padded {
-            while self.pending.len() >= self.plan.block() {
+            while self.pending.len() >= self.plan.block() * self.plan.oversampling {
                 self.run_block(self.plan.frames, take);
             }
         }
@@ -135,7 +159,10 @@ impl<'a> CqtStream<'a> {
         if self.samples == 0 {
             return;
         }
-        let edge = self.plan.window / 2;
+        let edge = self.plan.edge();
+        // The end is the last sample that a signal at the settings' rate would have.
+        let beyond = (self.samples - 1) % self.plan.oversampling;
+        self.pending.truncate(self.pending.len() - beyond);
         if self.padded {
             let end = self.pending.len();
             let tail: Vec<f32> = (1..=edge).map(|n| self.pending[end - 1 - n]).collect();
@@ -143,9 +170,10 @@ impl<'a> CqtStream<'a> {
         } else {
             self.pending = reflect_short(&self.pending, edge);
         }
-        let total = self.samples / self.plan.settings.hop_length as usize + 1;
+        let total =
+            self.samples.div_ceil(self.plan.oversampling) / self.plan.settings.hop_length as usize + 1;
         while self.given < total {
-            let block = self.plan.block();
+            let block = self.plan.block() * self.plan.oversampling;
             if self.pending.len() < block {
                 self.pending.resize(block, 0.0);
             }
@@ -155,32 +183,35 @@ impl<'a> CqtStream<'a> {
 
     fn run_block(&mut self, frames: usize, take: &mut impl FnMut(&[f32], usize, usize)) {
         let plan = self.plan;
-        let (block, hop) = (plan.block(), plan.settings.hop_length as usize);
+        let block = plan.block() * plan.oversampling;
         let scratch = &mut self.scratch;
         // Turned by half a window, so that a frame's centre and not its start is the origin:
         // that takes the linear phase of every even kernel away.
-        let centre = plan.window / 2;
+        let centre = plan.edge();
         scratch.block[..block - centre].copy_from_slice(&self.pending[centre..block]);
         scratch.block[block - centre..].copy_from_slice(&self.pending[..centre]);
         plan.forward
             .process_with_scratch(&mut scratch.block, &mut scratch.spectrum, &mut scratch.forward)
             .expect("the buffers are of the planned lengths");
-        for ((out, value), turn) in scratch.early.iter_mut().zip(&scratch.spectrum).zip(&plan.half_sample) {
+        for ((out, value), turn) in
+            scratch.early.iter_mut().zip(&scratch.spectrum).zip(plan.half_sample.iter())
+        {
             *out = value * turn;
         }
         let stride = plan.frames;
+        let scale = 1.0 / plan.oversampling as f32;
         for (bin, kernel) in plan.kernels.iter().enumerate() {
             let spectrum = if kernel.odd { &scratch.early } else { &scratch.spectrum };
             fold(&mut scratch.folded, spectrum, kernel);
             plan.inverse.process_with_scratch(&mut scratch.folded, &mut scratch.inverse);
             let row = &mut scratch.magnitudes[bin * stride..(bin + 1) * stride];
             for (out, value) in row.iter_mut().zip(&scratch.folded) {
-                *out = value.norm_sqr().sqrt();
+                *out = scale * value.norm_sqr().sqrt();
             }
         }
         take(&scratch.magnitudes, stride, frames);
         self.given += frames;
-        self.pending.drain(..frames * hop);
+        self.pending.drain(..frames * plan.hop());
     }
 }
 

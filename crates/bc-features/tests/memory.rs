@@ -1,0 +1,61 @@
+//! Memory does not grow with the length of a file, whatever the index says of lengths.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::{Scratch, version};
+
+const MIB: i64 = 1 << 20;
+
+/// Peak resident memory of the children so far that were waited for, in bytes.
+fn peak() -> i64 {
+    // Sound: getrusage fills a plain struct, of which zeros are a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) }, 0);
+    usage.ru_maxrss * 1024
+}
+
+/// Three hours of stereo noise and tone, so that nothing compresses away.
+fn write_mix(path: &Path, seconds: u32) {
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 44_100,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    for n in 0..2 * seconds * 44_100 {
+        writer.write_sample((n.wrapping_mul(2_654_435_761) >> 17) as i16).unwrap();
+    }
+    writer.finalize().unwrap();
+}
+
+#[test]
+#[ignore = "2 GB of disk; cargo test --release -p bc-features --test memory -- --ignored --nocapture"]
+fn three_hour_files_stay_under_200_mib_and_100_mib_a_thread() {
+    let scratch = Scratch::with_tones(&[5.0; 8]);
+    write_mix(&scratch.path("mix.wav"), 3 * 3600);
+    let mut versions: Vec<_> =
+        (0..8).map(|n| version(&format!("v{n}"), &format!("v{n}.wav"), Some(5.0))).collect();
+    // Four of them, one of unknown length.
+    for (id, claimed) in [("a", Some(10_800.0)), ("b", Some(10_800.0)), ("c", Some(10_800.0)), ("d", None)] {
+        versions.push(version(id, "mix.wav", claimed));
+    }
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-i", "mix.wav", "-b:a", "96k", "mix.mp3"])
+        .current_dir(scratch.path(""))
+        .status();
+    match made {
+        Ok(status) if status.success() => versions.push(version("e", "mix.mp3", None)),
+        _ => eprintln!("no MP3 of three hours: ffmpeg is not there"),
+    }
+    let (count, before) = (versions.len(), peak());
+    scratch.write_index(versions);
+    let said = scratch.extract("features", &["--threads", "2", "--set", "features.patience_s=600"]);
+    let used = peak();
+    println!("{}peak {} MiB with two threads (programs before: {} MiB)", said, used / MIB, before / MIB);
+    assert_eq!(scratch.rows("features").len(), count);
+    assert!(used <= 400 * MIB, "{} MiB", used / MIB);
+}
