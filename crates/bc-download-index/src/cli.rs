@@ -5,12 +5,16 @@ use bc_cli::{ConfigArgs, ShardArgs, ThreadArgs};
 
 use crate::{build, download, synth, verify};
 
-/// Makes one index of a data set's lists and audio.
+/// Makes one index of a data set's lists and audio: a row a version, with its clique, split, file and status.
 #[derive(Debug, clap::Parser)]
 #[command(
     version,
     about,
-    after_help = "Examples:
+    after_help = "In order: build, download (where audio is missing), verify. Each may be run again at any time; what is
+done is not done again. `config` prints every key with its meaning.
+
+Examples:
+  bc-download-index synth && bc-download-index && bc-download-index verify     the demo
   bc-download-index build --config configs/covers-mini.toml
   bc-download-index build --set index.source=folder --set index.dataset_path=music --set index.output=data/music/index.parquet
 Without a command: build."
@@ -25,12 +29,26 @@ pub struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Import the lists, look for the audio, write the index.
+    ///
+    /// Reads [index]. A version without a file is kept and has the status `missing`. Prints versions and
+    /// cliques of each split, as listed and with a file, and a fingerprint of the usable version ids. What
+    /// `verify` found of files that did not change since, and why downloads failed, is kept.
     Build,
     /// Write the demo set: composed songs in several versions, as WAV.
+    ///
+    /// Reads [synth]. The same seed gives the same bytes; files that are there are kept.
     Synth(ThreadArgs),
     /// Fetch the audio that is missing, with yt-dlp.
+    ///
+    /// Reads [index] and [download]; needs an index (`build`) and yt-dlp. Files come to
+    /// <dataset_path>/<version id>.<extension>. Removed and private ones are never asked for again, other
+    /// failures are tried again by the next run. Stop it at any time; the same command goes on.
     Download(DownloadArgs),
     /// Open and decode every file, find faults and duplicates, write statuses and coverage.md.
+    ///
+    /// Reads [index] and [verify]; needs an index (`build`). Marks files that are empty, no audio, cut off,
+    /// silent, or equal to another in the index, and writes coverage.md and clique_sizes.png beside the index.
+    /// Files that did not change since the last run are not opened again.
     Verify(VerifyArgs),
     /// Print the resolved configuration with a comment a key.
     Config,
@@ -41,7 +59,7 @@ enum Command {
 struct DownloadArgs {
     #[command(flatten)]
     shard: ShardArgs,
-    /// Only print what would be fetched.
+    /// Only print what would be fetched, and from where.
     #[arg(long)]
     dry_run: bool,
     /// Fetch at most N files.

@@ -58,7 +58,8 @@ pub fn look_again(versions: &mut [Version], config: &IndexConfig) -> Result<()> 
         }
         let there = version.audio_path.as_ref().filter(|_| named.is_some()).map(PathBuf::from);
         if let Some(path) = there.or_else(|| by_stem.get(version.version_id.as_str()).cloned()) {
-            self::found(version, &path);
+            clear(version);
+            found(version, &path);
         } else if version.status != Status::Missing || version.audio_path.is_some() {
             clear(version);
             version.audio_path = None;
@@ -72,7 +73,7 @@ pub fn look_again(versions: &mut [Version], config: &IndexConfig) -> Result<()> 
 
 /// Gives a version a file of which nothing but its size is known.
 fn found(version: &mut Version, path: &Path) {
-    clear(version);
+    version.reason = None;
     version.bytes = std::fs::metadata(path).map(|file| file.len()).ok();
     version.audio_path = Some(path.to_string_lossy().into_owned());
     version.status = Status::Ok;
@@ -80,7 +81,6 @@ fn found(version: &mut Version, path: &Path) {
 
 /// Forgets everything that belongs to a file.
 fn clear(version: &mut Version) {
-    version.reason = None;
     version.duration_s = None;
     (version.sample_rate, version.channels) = (None, None);
     version.codec = None;

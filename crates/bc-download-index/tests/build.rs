@@ -51,14 +51,24 @@ fn broken_shs100k_lists_are_refused_with_file_and_line() {
     assert!(said.contains("SHS100K-TRAIN:2: set 9, version 9 is not in the list"), "{said}");
     let said = shs(LIST, "1 0\n").refused(&SHS);
     assert!(said.contains("SHS100K-TRAIN:1"), "{said}");
+    let said = shs(LIST, "1\t0\n1\t1\n1\t0\n").refused(&SHS);
+    assert!(said.contains("SHS100K-TRAIN:3: set 1, version 0 stands there twice"), "{said}");
+    let said = shs(&LIST.replace("2\t0", "\t0"), "").refused(&SHS);
+    assert!(said.contains("meta/list:3: set_id or ver_id is empty"), "{said}");
     let said = shs("", "").refused(&SHS);
     assert!(said.contains("list is empty"), "{said}");
     let scratch = shs(LIST, "");
-    std::fs::write(
-        scratch.folder.path().join("meta/list"),
-        b"1\t0\tSong\tAnn\turl\tTrue\n1\t1\t\xff\tBen\turl\tTrue\n",
-    )
-    .unwrap();
+    scratch.write("meta/SHS100K-TEST", b"1\t0\n\xff\t1\n");
+    let said = scratch.refused(&SHS);
+    assert!(said.contains("SHS100K-TEST:2: not UTF-8"), "{said}");
+    // The published list repeats rows, so that a repeated row is told and passed over.
+    let (code, said) = shs(&format!("{LIST}1\t0\tAgain\tAnn\turl\tTrue\n"), "").build(&SHS);
+    assert!(
+        code == Some(0) && said.contains("meta/list:4: the id stands there for the second time"),
+        "{said}"
+    );
+    let scratch = shs(LIST, "");
+    scratch.write("meta/list", b"1\t0\tSong\tAnn\turl\tTrue\n1\t1\t\xff\tBen\turl\tTrue\n");
     let said = scratch.refused(&SHS);
     assert!(said.contains("meta/list:2: not UTF-8"), "{said}");
 }
@@ -111,12 +121,21 @@ fn csv_columns_are_configurable_and_errors_name_the_line() {
     assert_eq!((versions[0].title.as_str(), versions[0].status), ("One, two", Status::Ok));
     assert_eq!((versions[1].status, versions[1].split), (Status::Missing, Split::Train));
     let refused = |table: &str, column| Scratch::new(&[("songs.csv", table)]).refused(&settings(column));
+    let said = refused("", "index.column_id=id");
+    assert!(said.contains("songs.csv:1: no column `work`"), "{said}");
+    let said = refused("id,work,path\n", "index.column_id=id");
+    assert!(said.contains("in songs.csv holds no version"), "{said}");
+    let said = refused("id,work,path\na,w,p\nb,,q\n", "index.column_id=id");
+    assert!(said.contains("songs.csv:3: the clique is empty"), "{said}");
+    let said =
+        Scratch::new(&[("songs.csv", b"id,work,path\na,\xff,p\n")]).refused(&settings("index.column_id=id"));
+    assert!(said.contains("songs.csv:2: not UTF-8"), "{said}");
     let said = refused("id,path\na,b\n", "index.column_id=id");
     assert!(said.contains("songs.csv:1: no column `work`"), "{said}");
     let said = refused("id,work,path\na,w,p\nb,w\n", "index.column_id=id");
     assert!(said.contains("songs.csv:3"), "{said}");
     let said = refused("id,work,path\na,w,p\na,w,q\n", "index.column_id=id");
-    assert!(said.contains("`a` stands twice"), "{said}");
+    assert!(said.contains("songs.csv:3: the version id `a` stands twice"), "{said}");
     let said = refused("id,work,path,split\na,w,p,tain\n", "index.column_id=id");
     assert!(said.contains("songs.csv:2") && said.contains("tain"), "{said}");
 }

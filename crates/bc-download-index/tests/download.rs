@@ -166,7 +166,7 @@ fn killed(kills: u32) {
     let server = Server::start(Duration::from_millis(800));
     let mut settings = server.settings();
     settings.push("download.workers=3".to_owned());
-    let ids = ["a", "gone-99", "b", "short-99", "c"];
+    let ids = ["a", "gone-9999", "b", "short-9999", "c"];
     let undisturbed = listed(&ids, &settings);
     let begun = Instant::now();
     assert_eq!(undisturbed.run("download", &settings).0, Some(0));
@@ -188,7 +188,7 @@ fn killed(kills: u32) {
         midway += u32::from(!child.wait().unwrap().success());
         let (code, text) = scratch.run("download", &settings);
         assert_eq!(code, Some(0), "{text}");
-        assert_eq!(files(&scratch), came, "round {round}: {text}");
+        assert!(files(&scratch) == came, "round {round}: other files; {text}");
         assert!(scratch.index_bytes() == index, "round {round}: another index; {text}");
     }
     println!("{midway} of {kills} kills hit the run ({:.1} s undisturbed)", whole.as_secs_f64());

@@ -254,6 +254,10 @@ fn discogs_vi_has_a_light_and_a_full_form() {
     assert!(said.contains("d.jsonl:2: the version id `v1` stands twice"), "{said}");
     let said = Scratch::new(&[("d.jsonl", format!("{full}{{}}\n"))]).refused(&settings);
     assert!(said.contains("d.jsonl:2"), "{said}");
+    let said = Scratch::new(&[("d.jsonl", [full.as_bytes(), b"{\"\xff"].concat())]).refused(&settings);
+    assert!(said.contains("d.jsonl:2: not UTF-8"), "{said}");
+    let said = Scratch::new(&[("d.jsonl", "")]).refused(&settings);
+    assert!(said.contains("d.jsonl holds no version"), "{said}");
 }
 
 #[test]

@@ -128,3 +128,17 @@ fn settings_that_cannot_be_are_refused() {
     assert_eq!(code, Some(1));
     assert!(said.contains("bc-download-index synth"), "{said}");
 }
+
+#[test]
+fn a_broken_list_of_the_demo_is_refused_with_its_line() {
+    let refused = |rows: &[u8], words: &str| {
+        let list = [b"id,clique,path,split\na,c1,a.wav,train\n", rows].concat();
+        let scratch = Scratch::new(&[("demo/versions.csv", list)]);
+        let said = scratch.refused(&["index.source=synth", "index.meta=demo", "index.dataset_path=demo"]);
+        assert!(said.contains(words), "`{words}` is not in: {said}");
+    };
+    refused(b"b,c1\n", "versions.csv:3");
+    refused(b"b,c1,b.wav,tain\n", "versions.csv:3");
+    refused(b"a,c1,b.wav,train\n", "versions.csv:3: the version id `a` stands twice");
+    refused(b"b,\xff,b.wav,train\n", "versions.csv:3: not UTF-8");
+}

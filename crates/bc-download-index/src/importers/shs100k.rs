@@ -23,7 +23,7 @@ impl Importer for Shs100k {
     fn import(&self, config: &IndexConfig) -> Result<Imported> {
         let list = config.meta.join("list");
         let mut versions = Vec::new();
-        let mut repeated = 0;
+        let mut repeated = Vec::new();
         let mut notes = Vec::new();
         let mut places: HashMap<(String, String), usize> = HashMap::new();
         for (number, line) in numbered_lines(&read_text(&list)?) {
@@ -35,9 +35,12 @@ impl Importer for Shs100k {
                     fields.len()
                 );
             };
+            if set.is_empty() || version.is_empty() {
+                bail!("{}:{number}: set_id or ver_id is empty", list.display());
+            }
             match places.entry((set.to_owned(), version.to_owned())) {
                 Entry::Occupied(_) => {
-                    repeated += 1;
+                    repeated.push(number);
                     continue;
                 }
                 Entry::Vacant(place) => {
@@ -58,8 +61,12 @@ impl Importer for Shs100k {
         if versions.is_empty() {
             bail!("{} is empty", list.display());
         }
-        if repeated > 0 {
-            notes.push(format!("{}: {repeated} rows repeat an id; the first of each counts", list.display()));
+        if let Some(first) = repeated.first() {
+            notes.push(format!(
+                "{}:{first}: the id stands there for the second time; the first row counts ({} such rows)",
+                list.display(),
+                repeated.len()
+            ));
         }
         for (name, split) in
             [("SHS100K-TRAIN", Split::Train), ("SHS100K-VAL", Split::Val), ("SHS100K-TEST", Split::Test)]
