@@ -10,13 +10,14 @@ use crate::{build, download, synth, verify};
 #[command(
     version,
     about,
-    after_help = "In order: build, download (where audio is missing), verify. Each may be run again at any time; what is
-done is not done again. `config` prints every key with its meaning.
+    after_help = "In order: build, download (where audio is missing), verify. Each may be run again at any time;
+what is done is not done again. `config` prints every key with its meaning.
 
 Examples:
-  bc-download-index synth && bc-download-index && bc-download-index verify     the demo
+  bc-download-index synth && bc-download-index build && bc-download-index verify
   bc-download-index build --config configs/covers-mini.toml
-  bc-download-index build --set index.source=folder --set index.dataset_path=music --set index.output=data/music/index.parquet
+  bc-download-index build --set index.source=folder --set index.dataset_path=music \\
+    --set index.output=data/music/index.parquet
 Without a command: build."
 )]
 pub struct Arguments {

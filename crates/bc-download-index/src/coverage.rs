@@ -45,7 +45,8 @@ impl Coverage {
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "split     versions   cliques    usable   cliques  coverage")?;
+        writeln!(f, "{:<6} {:>21} {:>19}", "", "listed", "usable")?;
+        writeln!(f, "split     versions   cliques  versions   cliques  coverage")?;
         for split in &self.0 {
             writeln!(
                 f,

@@ -26,6 +26,11 @@ fn shs100k_finds_audio_by_id_and_by_named_path_and_the_rest_is_missing() {
     let scratch = shs(LIST, "1\t0\n1\t1\n");
     let (code, said) = scratch.build(&SHS);
     assert_eq!(code, Some(0), "{said}");
+    // Versions and cliques as listed, then with a file.
+    let table: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().take(5).collect()).collect();
+    for row in [["train", "2", "1", "2", "1"], ["val", "1", "1", "0", "0"]] {
+        assert!(table.contains(&row.to_vec()), "{said}");
+    }
     let versions = scratch.index().versions;
     let rows: Vec<_> = versions.iter().map(|v| (v.version_id.as_str(), v.split, v.status)).collect();
     assert_eq!(

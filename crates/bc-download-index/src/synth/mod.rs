@@ -8,6 +8,7 @@
 mod arrange;
 mod compose;
 mod instruments;
+mod oscillators;
 mod render;
 
 use std::path::Path;
