@@ -119,6 +119,37 @@ fn a_dry_run_and_a_limit_fetch_no_more_than_they_say() {
 }
 
 #[test]
+fn cookies_and_proxy_reach_the_site() {
+    if no_yt_dlp() {
+        return;
+    }
+    let server = Server::start(Duration::ZERO);
+    let mut settings = server.settings();
+    settings.push("download.cookies=cookies.txt".to_owned());
+    let scratch = listed(&["a"], &settings);
+    let cookies = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tabc123\n";
+    scratch.write("cookies.txt", cookies.as_bytes());
+    let (code, text) = scratch.run("download", &settings);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!server.requests("cookie: session=abc123").is_empty(), "{text}");
+    let file = scratch.folder.path().join("cookies.txt");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), cookies, "the user's file was written to");
+    std::fs::remove_file(file).unwrap();
+    std::fs::remove_file(scratch.folder.path().join("audio/a.wav")).unwrap();
+    let (code, text) = scratch.run("download", &settings);
+    assert!(code == Some(1) && text.contains("cookies = \"cookies.txt\""), "{text}");
+
+    let server = Server::start(Duration::ZERO);
+    let mut settings = server.settings();
+    settings.push("download.url=http://nowhere.invalid/{id}.wav".to_owned());
+    settings.push(format!("download.proxy=http://127.0.0.1:{}", server.port));
+    let scratch = listed(&["a"], &settings);
+    let (code, text) = scratch.run("download", &settings);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(files(&scratch)["a.wav"], wav("a"));
+}
+
+#[test]
 fn without_yt_dlp_the_install_command_is_named() {
     let settings = Server::start(Duration::ZERO).settings();
     let scratch = listed(&["a"], &settings);

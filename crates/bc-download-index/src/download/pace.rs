@@ -57,3 +57,30 @@ fn sleep_until(at: Instant) -> bool {
         std::thread::sleep(left.min(Duration::from_millis(100)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beginnings_of_all_workers_keep_their_distance_and_a_hold_holds_all() {
+        let pace = Pace::new(1200.0, 0.0);
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..2).for_each(|_| assert!(pace.wait())));
+            }
+        });
+        assert!(begun.elapsed() >= Duration::from_millis(5 * 50));
+        let held = Instant::now();
+        pace.hold(Duration::from_millis(300));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    assert!(pace.wait());
+                    assert!(held.elapsed() >= Duration::from_millis(300));
+                });
+            }
+        });
+    }
+}

@@ -69,8 +69,12 @@ pub fn attempt(
     ]);
     command.args(["--abort-on-unavailable-fragments", "--socket-timeout", &config.stall_s.to_string()]);
     command.args(["--format", &config.format, "--output", &template]);
+    // yt-dlp writes its cookies back; several at a time must not do so to one file.
+    let cookies = folder.join(format!("{id}.cookies"));
     if !config.cookies.is_empty() {
-        command.args(["--cookies", &config.cookies]);
+        std::fs::copy(&config.cookies, &cookies)
+            .with_context(|| format!("cannot copy [download] cookies = \"{}\"", config.cookies))?;
+        command.arg("--cookies").arg(&cookies);
     }
     if !config.proxy.is_empty() {
         command.args(["--proxy", &config.proxy]);
@@ -97,6 +101,7 @@ pub fn attempt(
         std::thread::sleep(Duration::from_millis(50));
     };
     let _ = std::fs::remove_file(&log);
+    let _ = std::fs::remove_file(&cookies);
     Ok(outcome)
 }
 

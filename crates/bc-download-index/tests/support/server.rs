@@ -32,7 +32,7 @@ impl Server {
         server
     }
 
-    /// When the file of an id was asked for.
+    /// When the file of an id was asked for, or a header `cookie: …` came.
     pub fn requests(&self, id: &str) -> Vec<Instant> {
         self.log.lock().unwrap().get(id).cloned().unwrap_or_default()
     }
@@ -81,12 +81,16 @@ fn answer(mut stream: TcpStream, log: &Log, body_time: Duration) -> std::io::Res
         if let Some(range) = line.strip_prefix("range: bytes=") {
             from = range.split('-').next().and_then(|from| from.parse().ok()).unwrap_or(0);
         }
+        if line.starts_with("cookie: ") {
+            log.lock().unwrap().entry(line.clone()).or_default().push(Instant::now());
+        }
         if line.is_empty() {
             break;
         }
     }
     let path = request.split(' ').nth(1).unwrap_or_default();
-    let id = path.trim_start_matches('/').trim_end_matches(".wav");
+    // Asked as a proxy, the path is a whole address.
+    let id = path.rsplit('/').next().unwrap_or_default().trim_end_matches(".wav");
     let count = {
         let mut log = log.lock().unwrap();
         let times = log.entry(id.to_owned()).or_default();
