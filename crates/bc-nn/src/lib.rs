@@ -7,8 +7,9 @@
 //!
 //! The stages `bc-train` and `bc-eval` share it, so that what is trained is what is
 //! evaluated. candle holds the tensors and the graph of the losses; [`ops`] holds the
-//! operators that it lacks or computes slowly, and the network knows its own way back. Source of the design: Du et al., "ByteCover: Cover Song Identification
-//! via Multi-Loss Training", ICASSP 2021, section 3.
+//! operators that it lacks or computes slowly, and the network knows its own way back.
+//! Source of the design: Du et al., "ByteCover: Cover Song Identification via Multi-Loss
+//! Training", ICASSP 2021, section 3.
 
 pub mod bench;
 mod gradients;
@@ -24,5 +25,5 @@ pub mod weights;
 
 pub use gradients::Gradients;
 pub use network::{ByteCover, Outputs, Pass};
-pub use settings::NetworkSettings;
+pub use settings::{Memory, NetworkSettings};
 pub use weights::Loaded;

@@ -3,21 +3,33 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use bc_formats::config::Config;
+use bc_formats::config::{Config, Optimizer, Schedule as ScheduleKind};
 
+use crate::learner::Learner;
 use crate::sampler::{BatchPlan, Composition};
 use crate::setup::{Setup, last_step};
 
-/// Steps that are timed, after one that warms up.
+/// Steps that are timed for each length of crops, after one that warms up.
 const TIMED: usize = 3;
 
-/// Prints network, batches, memory and a time estimate. Nothing is written.
+/// Prints data, network, batches, memory and a time estimate. Nothing is trained, and nothing
+/// written but the features' block with `map_features`, which training then finds.
+///
+/// # Errors
+/// As [`crate::train::train`] before its first step.
 pub fn print(config: &Config) -> Result<()> {
     let setup = Setup::new(config)?;
     let mut learner = setup.learner(config)?;
-    let train = &config.train;
-    let network = learner.network();
-    let parameters: usize = network.parameters().iter().map(|(_, v)| v.as_tensor().elem_count()).sum();
+    learner.begin()?;
+    print_data(config, &setup);
+    print_network(config, &setup, &learner);
+    print_batches(config, &setup, &learner);
+    let seconds = time_steps(config, &setup, &mut learner)?;
+    print_time(config, &setup, &seconds);
+    Ok(())
+}
+
+fn print_data(config: &Config, setup: &Setup) {
     let tracks = setup.data.store.tracks().len();
     println!(
         "data      {} training versions in {} cliques, {} validation versions; {:.1} MiB of features{}",
@@ -25,39 +37,78 @@ pub fn print(config: &Config) -> Result<()> {
         setup.data.classes(),
         tracks - setup.data.training,
         setup.data.store.bytes() as f64 / f64::from(1 << 20),
-        if train.map_features { ", memory-mapped" } else { "" }
+        if config.train.map_features { ", memory-mapped" } else { "" }
     );
+}
+
+fn print_network(config: &Config, setup: &Setup, learner: &Learner) {
+    let settings = learner.network().settings();
     println!(
-        "network   ResNet-IBN, width {}, blocks {:?}, {} classes, {:.2} M parameters",
-        config.model.width,
-        config.model.blocks,
+        "network   ResNet-IBN ({:?}), width {}, blocks {:?}, embedding {}, {} classes, {:.2} M parameters",
+        settings.variant,
+        settings.width,
+        settings.blocks,
+        settings.embedding(),
         setup.classes,
-        parameters as f64 / 1e6
+        settings.parameters() as f64 / 1e6
     );
-    let items = setup.sampler.composition().items();
-    let what = match setup.sampler.composition() {
+    let train = &config.train;
+    let optimizer = match train.optimizer {
+        Optimizer::Adam => "Adam",
+        Optimizer::Adamw => "AdamW",
+    };
+    let schedule = match train.schedule {
+        ScheduleKind::Constant => "constant",
+        ScheduleKind::Cosine => "along a cosine",
+        ScheduleKind::Step => "in steps",
+        ScheduleKind::Plateau => "by plateaus of validation",
+    };
+    println!(
+        "optimiser {optimizer}, rate {:e} {schedule}, {} steps of warm-up; loss {} x cross entropy + {} x triplet",
+        train.learning_rate, train.warmup_steps, train.classification_weight, train.triplet_weight
+    );
+}
+
+fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
+    let composition = setup.sampler.composition();
+    let what = match composition {
         Composition::RandomTriplets { triplets } => format!("{triplets} random triplets"),
         Composition::Pk { cliques, versions } => format!("{cliques} cliques x {versions} versions"),
     };
     println!(
-        "batches   {items} items ({what}), {} a pass, {} an epoch",
+        "batches   {} items ({what}), {} a pass, {} an epoch",
+        composition.items(),
         setup.sampler.batches_per_pass(),
         setup.sampler.batches_per_epoch()
     );
-    for &length_s in &train.lengths_s {
+    let (network, bins) = (learner.network().settings(), setup.data.store.bins());
+    let mut most = 0;
+    for &length_s in &config.train.lengths_s {
         let frames = setup.assembler.frames(length_s);
-        let flops = network.flops(setup.data.store.bins(), frames);
         println!(
-            "crops     {length_s} s: {} x {frames}, {:.2} GFLOP forward a sample, three times that in training",
-            setup.data.store.bins(),
-            flops / 1e9
+            "crops     {length_s} s: {bins} x {frames}, {:.2} GFLOP forward a sample, three times that in training",
+            network.flops(bins, frames) / 1e9
         );
+        most = most.max(frames);
     }
+    let memory = network.memory(bins, most);
+    // The moving average is one more copy of the weights; validation holds another for a while.
+    let fixed = memory.fixed * if config.train.ema > 0.0 { 6 } else { 4 } / 4;
+    let batch = memory.sample * composition.items();
+    println!(
+        "memory    about {} ({} for weights, gradients and moments, {} for a batch of the longest crops, {} of features)",
+        gib(fixed + batch + setup.data.store.bytes()),
+        gib(fixed),
+        gib(batch),
+        gib(setup.data.store.bytes())
+    );
+}
 
-    let mut seconds = Vec::new();
-    for (pass, &length_s) in train.lengths_s.iter().enumerate() {
-        // One batch a length: a plan's own batches, with this length.
-        let plan = setup.sampler.epoch(0);
+/// Seconds of a step for each length of crops, medians.
+fn time_steps(config: &Config, setup: &Setup, learner: &mut Learner) -> Result<Vec<f64>> {
+    // The plan's own batches, with this length.
+    let plan = setup.sampler.epoch(0);
+    let median = |(pass, &length_s): (usize, &f64)| {
         let mut times = Vec::with_capacity(TIMED);
         for step in 0..=TIMED {
             let items = plan[(pass + step) % plan.len()].items.clone();
@@ -70,22 +121,28 @@ pub fn print(config: &Config) -> Result<()> {
             }
         }
         times.sort_by(f64::total_cmp);
-        seconds.push(times[TIMED / 2]);
-    }
+        Ok(times[TIMED / 2])
+    };
+    config.train.lengths_s.iter().enumerate().map(median).collect()
+}
+
+fn print_time(config: &Config, setup: &Setup, seconds: &[f64]) {
     let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
     let steps = last_step(config, &setup.schedule);
-    let batches = steps as f64 * train.accumulate as f64;
+    let batches = steps as f64 * config.train.accumulate as f64;
     println!(
-        "time      {} s a step by length (median of {TIMED}), {:.1} samples/s; {steps} steps: {}",
+        "time      {} s a batch by length (median of {TIMED}), {:.1} samples/s; {steps} steps: {} and validations",
         seconds.iter().map(|s| format!("{s:.2}")).collect::<Vec<_>>().join(", "),
-        items as f64 / mean,
+        setup.sampler.composition().items() as f64 / mean,
         duration(batches * mean)
     );
-    match bc_nn::memory::peak_gib() {
-        Some(gib) => println!("memory    {gib:.2} GiB at most in these steps"),
-        None => println!("memory    not measured on this system"),
+    if let Some(peak) = bc_nn::memory::peak_gib() {
+        println!("          {peak:.2} GiB of memory at most in these steps");
     }
-    Ok(())
+}
+
+fn gib(bytes: usize) -> String {
+    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 fn duration(seconds: f64) -> String {

@@ -19,6 +19,7 @@
 pub mod augment;
 pub mod bench;
 pub mod checkpoint;
+pub mod cli;
 pub mod data;
 pub mod dry_run;
 mod folder;

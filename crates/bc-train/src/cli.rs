@@ -1,0 +1,77 @@
+//! The command line.
+
+use anyhow::Result;
+use bc_cli::ConfigArgs;
+
+use crate::bench::BenchArgs;
+use crate::train::Options;
+
+/// Stage 3: features become a trained network.
+#[derive(Debug, clap::Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Examples:
+  bc-train --config configs/demo.toml                     begins, or goes on where it was interrupted
+  bc-train train --config configs/demo.toml --dry-run     what it will do and cost
+  bc-train train --config configs/demo.toml --resume --set train.epochs=200
+  bc-train train --config configs/demo.toml --set train.run=runs/tuned --set train.init=other.safetensors
+  bc-train train --set train.debug=true --set train.run=runs/try     random features, no data needed
+  bc-train bench --device cpu --threads 2 --batch 8 --frames 215 --json
+Without a command: train."
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Train, or go on with a run that is not complete.
+    Train(TrainArgs),
+    /// Time a training step and a forward pass on random input.
+    Bench(BenchArgs),
+    /// Print the resolved configuration with a comment a key.
+    Config,
+}
+
+#[derive(Debug, Default, clap::Args)]
+struct TrainArgs {
+    /// Go on with an interrupted run; an error if there is none. (Without it, an
+    /// interrupted run is resumed too, and an absent one begun.)
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Remove the run that is there, and start again.
+    #[arg(long)]
+    fresh: bool,
+    /// Print data, network, batches, memory and a time estimate from timed steps; train nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Threads of the network's operators; as --set train.threads=N.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Runs what the arguments ask for.
+///
+/// # Errors
+/// A configuration that is wrong, and what the command reports.
+pub fn main(arguments: Arguments) -> Result<()> {
+    let Some(mut config) = arguments.config.load()? else { return Ok(()) };
+    match arguments.command.unwrap_or_else(|| Command::Train(TrainArgs::default())) {
+        Command::Config => print!("{}", config.to_commented_toml()),
+        Command::Bench(args) => crate::bench::run(&args)?,
+        Command::Train(args) => {
+            config.train.threads = args.threads.unwrap_or(config.train.threads);
+            crate::learner::use_threads(config.train.threads)?;
+            if args.dry_run {
+                return crate::dry_run::print(&config);
+            }
+            bc_cli::interrupt::install("finishing the step, then saving; Ctrl-C again ends at once")?;
+            crate::train::train(&config, Options { resume: args.resume, fresh: args.fresh })?;
+        }
+    }
+    Ok(())
+}
