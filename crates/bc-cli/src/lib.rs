@@ -18,12 +18,12 @@ pub use shard::{Shard, ShardArgs};
 use std::process::ExitCode;
 
 /// Runs a stage's main function: logs to standard error (`BYTECOVER_LOG=debug` for
-/// more), and an error ends as one message with its causes and exit code 1.
+/// more; decoders' own lines are left out), and an error ends as one message with its causes and exit code 1.
 pub fn run(main: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     // `bc-eval metrics | head` is no error of ours.
     sigpipe::reset();
     let filter = tracing_subscriber::EnvFilter::try_from_env("BYTECOVER_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,symphonia=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(progress::LogWriter::default)
