@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times `bc-eval embed` beside PyTorch's forward pass, on the whole ResNet-IBN-50.
 
-    scripts/bench_embed.py [rounds=5] [tracks=48] [frames=215] [threads=2]
+    scripts/bench_embed.py [rounds=5] [tracks=288] [frames=215] [threads=2]
 
 Both get the same weights (drawn here, saved as .pt, which bc-eval reads) and the same tracks
 (tracks x 84 x frames). Ours is the whole process: start, weights, array, embeddings, file.
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch_model import ResNetIbn50
 
-rounds, tracks, frames, threads = [*map(int, sys.argv[1:]), *(5, 48, 215, 2)[len(sys.argv) - 1 :]]
+rounds, tracks, frames, threads = [*map(int, sys.argv[1:]), *(5, 288, 215, 2)[len(sys.argv) - 1 :]]
 binary = os.environ.get("BYTECOVER_EVAL", str(project / "target/release/bc-eval"))
 torch.set_num_threads(threads)
 torch.manual_seed(0)
