@@ -149,8 +149,9 @@ pub fn classify(text: &str) -> Outcome {
     let mut lines = text.lines().rev();
     let error = lines.find_map(|line| line.trim().strip_prefix("ERROR: ").filter(|error| !error.is_empty()));
     let mut error = error.unwrap_or("yt-dlp ended without a file").trim().to_owned();
-    // Without the counts of bytes, which depend on where an earlier attempt was cut off.
-    if text.contains("more expected") {
+    // Without the counts of bytes, which depend on where an earlier attempt was cut off. The words depend on
+    // whether yt-dlp finds the `requests` package beside it.
+    if text.contains("more expected") || (text.contains("Downloaded ") && text.contains(" bytes, expected ")) {
         error = "the body ends before its declared length".to_owned();
     }
     let lower = error.to_lowercase();
@@ -183,7 +184,9 @@ mod tests {
         assert!(matches!(slow, Outcome::Transient(_, Some(wait)) if wait.as_secs() == 7));
         let dated = classify("header: Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\nERROR: HTTP Error 429");
         assert!(matches!(dated, Outcome::Transient(_, None)));
-        let cut = "ERROR: \r[download] Got error: 8000 bytes read, 12004 more expected";
-        assert!(matches!(classify(cut), Outcome::Transient(reason, _) if reason.contains("ends before")));
+        for cut in ["8000 bytes read, 12004 more expected", "Downloaded 6033 bytes, expected 8044 bytes"] {
+            let cut = format!("ERROR: \r[download] Got error: {cut}");
+            assert!(matches!(classify(&cut), Outcome::Transient(reason, _) if reason.contains("ends before")));
+        }
     }
 }
