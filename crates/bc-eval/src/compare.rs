@@ -6,9 +6,10 @@ use anyhow::{Result, bail};
 use bc_formats::config::Config;
 use serde::Serialize;
 
-use crate::calibration::{Calibration, dot, unit};
+use crate::calibration::Calibration;
 use crate::embed;
 use crate::origin;
+use crate::versions::{dot, unit};
 use crate::windows::Windows;
 
 /// The answer.

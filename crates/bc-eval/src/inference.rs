@@ -7,10 +7,8 @@ use bc_cli::progress;
 use bc_formats::array::{self, Matrix};
 use bc_formats::config::Config;
 
+use crate::lengths::ByLength;
 use crate::origin;
-
-/// Columns that pass the network together, about.
-const COLUMNS: usize = 4096;
 
 /// Embeds `input` (tracks x bins x frames, 32-bit floats) into `out` (tracks x dimensions).
 /// The values are the network's input: nothing is pooled or scaled here. Returns the shape.
@@ -29,13 +27,17 @@ pub fn run(config: &Config, input: &Path, out: &Path) -> Result<(usize, usize)> 
         array.shape
     );
     let bar = progress::bar(tracks as u64, "embedding", "tracks");
-    let (size, batch) = (bins * frames, (COLUMNS / frames).max(1));
+    let mut groups = ByLength::new(&embedder);
     let mut values = Vec::with_capacity(tracks * embedder.dim());
-    for inputs in array.values.chunks(size * batch) {
-        let inputs: Vec<Vec<f32>> = inputs.chunks_exact(size).map(<[f32]>::to_vec).collect();
-        bar.inc(inputs.len() as u64);
-        values.extend(embedder.embed(&inputs, frames)?.into_iter().flatten());
+    // All are of one length, so they come back in their order.
+    let mut keep = |finished: Vec<(usize, Vec<f32>)>| {
+        bar.inc(finished.len() as u64);
+        values.extend(finished.into_iter().flat_map(|(_, vector)| vector));
+    };
+    for (number, input) in array.values.chunks_exact(bins * frames).enumerate() {
+        keep(groups.add(number, input.to_vec(), frames)?);
     }
+    keep(groups.finish()?);
     bar.finish_and_clear();
     array::write(out, &Matrix { columns: embedder.dim(), values })?;
     Ok((tracks, embedder.dim()))

@@ -24,4 +24,5 @@ pub mod recording;
 pub mod report;
 pub mod search;
 pub mod stage;
+mod versions;
 pub mod windows;

@@ -10,6 +10,8 @@ use bc_retrieval::{Chance, Error, Interval, Metrics, Policy, QueryResult, Versio
 use comfy_table::Table;
 use serde::Serialize;
 
+use crate::origin::checkpoint_of;
+
 /// How often queries are drawn anew for the intervals.
 const SAMPLES: u32 = 1000;
 
@@ -49,8 +51,21 @@ pub fn of_embeddings(
     policy: &Policy,
     seed: u64,
 ) -> Result<Measured> {
-    let embeddings = Embeddings::read(queries)?;
-    whole_tracks(queries, &embeddings)?;
+    of(queries, &Embeddings::read(queries)?, candidates, policy, seed)
+}
+
+/// The same of embeddings that were read from `queries`.
+///
+/// # Errors
+/// As [`of_embeddings`].
+pub fn of(
+    queries: &Path,
+    embeddings: &Embeddings,
+    candidates: Option<&Path>,
+    policy: &Policy,
+    seed: u64,
+) -> Result<Measured> {
+    whole_tracks(queries, embeddings)?;
     let mut names = HashMap::new();
     let mut number = |name: &str| {
         let next = names.len() as u32;
@@ -70,7 +85,7 @@ pub fn of_embeddings(
     splits.dedup();
     let mut measured = BTreeMap::new();
     for split in splits {
-        let own = Numbered::new(&embeddings, &mut number, |label| label.split.as_str() == split);
+        let own = Numbered::new(embeddings, &mut number, |label| label.split.as_str() == split);
         let pool = against.as_ref().unwrap_or(&own);
         let ranked = bc_retrieval::rank_against(&own.versions(), &pool.versions(), policy);
         match ranked.and_then(|results| figures(&results, policy, seed)) {
@@ -82,7 +97,7 @@ pub fn of_embeddings(
     if measured.is_empty() {
         bail!("{}: {}", queries.display(), Error::NothingToMeasure);
     }
-    Ok(finish(policy, measured, Some(embeddings.provenance)))
+    Ok(finish(policy, measured, Some(embeddings.provenance.clone())))
 }
 
 /// Vectors without labels, and a text file with a clique a line.
@@ -151,14 +166,12 @@ fn whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
 }
 
 fn same_origin(queries: &Path, left: &Provenance, candidates: &Path, right: &Provenance) -> Result<()> {
-    let (left, right) = (left.inputs.get("checkpoint"), right.inputs.get("checkpoint"));
+    let (left, right) = (checkpoint_of(left), checkpoint_of(right));
     ensure!(
         left == right,
-        "{} was made by checkpoint {}, {} by {}; embed one of them again with the other's checkpoint",
+        "{} was made by checkpoint {left}, {} by {right}; embed one of them again with the other's checkpoint",
         queries.display(),
-        left.map_or("(none)", String::as_str),
-        candidates.display(),
-        right.map_or("(none)", String::as_str)
+        candidates.display()
     );
     Ok(())
 }

@@ -56,12 +56,18 @@ pub fn listener_like(config: &Config, path: &Path, index: &Embeddings) -> Result
     Listener::new(embedder)
 }
 
+/// Fingerprint of the checkpoint that made a file.
+#[must_use]
+pub fn checkpoint_of(provenance: &Provenance) -> &str {
+    provenance.inputs.get("checkpoint").map_or("(none)", String::as_str)
+}
+
 /// Refuses embeddings of another checkpoint.
 ///
 /// # Errors
 /// Names both fingerprints and the remedy.
 pub fn expect(path: &Path, of: &Provenance, fingerprint: &str, checkpoint: &Path) -> Result<()> {
-    let made_by = of.inputs.get("checkpoint").map_or("(none)", String::as_str);
+    let made_by = checkpoint_of(of);
     ensure!(
         made_by == fingerprint,
         "{} was made by the checkpoint {made_by}, but {} is {fingerprint}; give the right one with --checkpoint \

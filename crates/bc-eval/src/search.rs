@@ -198,10 +198,9 @@ struct Best {
 
 /// Whether a calibration is of the network and layer that made an index.
 fn same_network(calibration: &Calibration, index: &Embeddings) -> bool {
-    let of = |provenance: &bc_formats::provenance::Provenance| {
-        (provenance.inputs.get("checkpoint").cloned(), provenance.settings["layer"].clone())
-    };
-    of(&calibration.provenance) == of(&index.provenance)
+    let (left, right) = (&calibration.provenance, &index.provenance);
+    origin::checkpoint_of(left) == origin::checkpoint_of(right)
+        && left.settings["layer"] == right.settings["layer"]
 }
 
 /// An answer for people.

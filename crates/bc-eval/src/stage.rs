@@ -35,10 +35,11 @@ pub fn run(config: &Config) -> Result<Made> {
     let figures = folder.join("metrics.json");
     let page = folder.join("report.html");
 
-    let measured = metrics::of_embeddings(&embeddings, None, &policy, config.eval.seed)?;
+    let made = Embeddings::read(&embeddings)?;
+    let measured = metrics::of(&embeddings, &made, None, &policy, config.eval.seed)?;
     let text = serde_json::to_vec_pretty(&measured)?;
     let meaning = folder.join("calibration.json");
-    let calibration = calibrate(&embeddings)?;
+    let calibration = calibrate(&embeddings, &made)?;
     let up_to_date = outcome == embed::Outcome::UpToDate
         && std::fs::read(&figures).is_ok_and(|found| found == text)
         && std::fs::read(&meaning).ok() == calibration
@@ -59,8 +60,8 @@ pub fn run(config: &Config) -> Result<Made> {
 }
 
 /// What the scores of these embeddings mean, as JSON; nothing where their splits do not tell.
-fn calibrate(embeddings: &Path) -> Result<Option<Vec<u8>>> {
-    match Calibration::of(embeddings, &Embeddings::read(embeddings)?) {
+fn calibrate(path: &Path, embeddings: &Embeddings) -> Result<Option<Vec<u8>>> {
+    match Calibration::of(path, embeddings) {
         Ok(calibration) => Ok(Some(serde_json::to_vec_pretty(&calibration)?)),
         Err(reason) => {
             tracing::warn!("no calibration, so search and compare give scores only: {reason}");

@@ -6,11 +6,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bc_formats::embeddings::{Embeddings, FORMAT, Label};
-use bc_formats::index::Split;
-use bc_formats::provenance::Provenance;
-use common::succeed;
-use rand::{RngExt, SeedableRng};
+use common::{clusters, succeed};
 use serde_json::Value;
 
 /// Shows the page in a frame of a given width and says what a visitor would see.
@@ -74,32 +70,14 @@ fn seen(browser: &Path, folder: &Path, width: u32, scheme: u32) -> Value {
 
 /// An evaluation of a dozen cliques, with titles that would break a careless page.
 fn evaluation(folder: &Path) {
-    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(3);
-    let (mut labels, mut vectors) = (Vec::new(), Vec::new());
-    for clique in 0..24 {
-        let centre: Vec<f32> = (0..16).map(|_| random.random::<f32>() - 0.5).collect();
-        for version in 0..3 {
-            vectors.extend(centre.iter().map(|value| value + 1.6 * (random.random::<f32>() - 0.5)));
-            labels.push(Label {
-                version_id: format!("{clique}-{version}"),
-                clique_id: format!("clique {clique}"),
-                title: format!("Title <b>{clique}</b> & \"Söhne\" 愛 with words that go on and on and on"),
-                performer: format!("Performer {version} </section><script>nothing()</script>"),
-                split: if clique % 2 == 0 { Split::Val } else { Split::Test },
-                duration_s: 50.0 + 40.0 * version as f32,
-                start_s: 0.0,
-            });
-        }
-    }
-    let provenance = Provenance {
-        format: FORMAT.into(),
-        tool: "test".into(),
-        settings: serde_json::json!({ "layer": "f_c" }),
-        fingerprint: "0123456789abcdef".into(),
-        inputs: [("checkpoint".to_owned(), "fedcba9876543210".to_owned())].into(),
-    };
     let path = folder.join("embeddings.parquet");
-    Embeddings { labels, dim: 16, vectors, provenance }.write(&path).unwrap();
+    clusters(&path, [24, 3], 16, 1.6, |label| {
+        let number = label.clique_id.trim_start_matches("clique ");
+        label.title = format!("Title <b>{number}</b> & \"Söhne\" 愛 with words that go on and on and on");
+        let (_, version) = label.version_id.split_once('-').unwrap();
+        label.performer = format!("Performer {version} </section><script>nothing()</script>");
+        label.duration_s = 50.0 + 40.0 * version.parse::<f32>().unwrap();
+    });
     succeed(folder, &["metrics", "--embeddings", "embeddings.parquet", "--json", "metrics.json"]);
     succeed(folder, &["calibrate", "--embeddings", "embeddings.parquet"]);
 }

@@ -151,7 +151,8 @@ pub fn classify(text: &str) -> Outcome {
     let mut error = error.unwrap_or("yt-dlp ended without a file").trim().to_owned();
     // Without the counts of bytes, which depend on where an earlier attempt was cut off. The words depend on
     // whether yt-dlp finds the `requests` package beside it.
-    if text.contains("more expected") || (text.contains("Downloaded ") && text.contains(" bytes, expected ")) {
+    if text.contains("more expected") || (text.contains("Downloaded ") && text.contains(" bytes, expected "))
+    {
         error = "the body ends before its declared length".to_owned();
     }
     let lower = error.to_lowercase();
@@ -186,7 +187,9 @@ mod tests {
         assert!(matches!(dated, Outcome::Transient(_, None)));
         for cut in ["8000 bytes read, 12004 more expected", "Downloaded 6033 bytes, expected 8044 bytes"] {
             let cut = format!("ERROR: \r[download] Got error: {cut}");
-            assert!(matches!(classify(&cut), Outcome::Transient(reason, _) if reason.contains("ends before")));
+            assert!(
+                matches!(classify(&cut), Outcome::Transient(reason, _) if reason.contains("ends before"))
+            );
         }
     }
 }

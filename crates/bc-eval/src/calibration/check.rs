@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::EVEN;
 use super::logistic::Line;
-use super::pairs::Versions;
 use super::posterior::posterior;
+use crate::versions::Versions;
 
 /// Probabilities at which tables look.
 const PROBABILITIES: [f64; 7] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
@@ -66,14 +66,14 @@ pub(super) struct Scores {
 }
 
 impl Scores {
-    pub fn of(versions: &Versions<'_>, line: &Line) -> Self {
-        let (same, other) = versions.pairs();
+    /// Of pairs of one clique, and of two.
+    pub fn of(same: &[f64], other: &[f64], line: &Line) -> Self {
         let class = |scores: &[f64], one: bool| -> Vec<(f64, bool, f64)> {
             let weight = 0.5 / scores.len().max(1) as f64;
             scores.iter().map(|score| (line.probability(*score, EVEN), one, weight)).collect()
         };
-        let mut points = class(&same, true);
-        points.extend(class(&other, false));
+        let mut points = class(same, true);
+        points.extend(class(other, false));
         Self { points }
     }
 
@@ -126,10 +126,11 @@ pub(super) fn answers(versions: &Versions<'_>, line: &Line) -> Vec<Answers> {
     // The accepted probability, and whether it was the right work; with and without the work.
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for query in 0..versions.len() {
-        let own = versions.cliques[query];
+        let clique = |row: usize| versions.labels[row].clique_id.as_str();
+        let own = clique(query);
         let others: Vec<(&str, f64)> = (0..versions.len())
             .filter(|other| *other != query)
-            .map(|other| (versions.cliques[other], versions.score(query, other)))
+            .map(|other| (clique(other), f64::from(versions.score(query, other))))
             .collect();
         let rest: Vec<(&str, f64)> = others.iter().filter(|other| other.0 != own).copied().collect();
         if rest.len() == others.len() || rest.is_empty() {

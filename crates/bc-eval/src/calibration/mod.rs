@@ -7,7 +7,6 @@
 
 mod check;
 mod logistic;
-mod pairs;
 mod posterior;
 
 use std::path::{Path, PathBuf};
@@ -19,9 +18,10 @@ use bc_formats::provenance::Provenance;
 use comfy_table::Table;
 use serde::{Deserialize, Serialize};
 
+use crate::versions::Versions;
+
 pub use check::{Answers, Reliability, Threshold};
 pub use logistic::Line;
-pub use pairs::{dot, unit};
 pub use posterior::{Posterior, posterior};
 
 /// Kind and schema version of `calibration.json`.
@@ -61,7 +61,8 @@ impl Calibration {
     /// tell them apart at all.
     pub fn of(path: &Path, embeddings: &Embeddings) -> Result<Self> {
         let fitted_on = Split::Val;
-        let (same, other) = pairs::Versions::of(embeddings, fitted_on).pairs();
+        let fitted = Versions::of(embeddings, fitted_on).sample();
+        let (same, other) = by_kind(&fitted);
         ensure!(
             !same.is_empty() && !other.is_empty(),
             "{}: the split val has {} pairs of one clique and {} of two; a calibration needs both (see [eval] splits)",
@@ -75,12 +76,14 @@ impl Calibration {
             "{}: versions of one clique score no higher than others in the split val; train the network first",
             path.display()
         );
-        let test = pairs::Versions::of(embeddings, Split::Test);
-        let (of_one, of_two) = test.pairs();
-        let checked_on = if of_one.is_empty() || of_two.is_empty() { fitted_on } else { Split::Test };
-        let versions =
-            if checked_on == Split::Test { test } else { pairs::Versions::of(embeddings, fitted_on) };
-        let checked = check::Scores::of(&versions, &line);
+        let test = Versions::of(embeddings, Split::Test).sample();
+        let (of_one, of_two) = by_kind(&test);
+        let (checked_on, versions, of_one, of_two) = if of_one.is_empty() || of_two.is_empty() {
+            (fitted_on, &fitted, &same, &other)
+        } else {
+            (Split::Test, &test, &of_one, &of_two)
+        };
+        let checked = check::Scores::of(of_one, of_two, &line);
         let reliability = checked.reliability();
         Ok(Self {
             line,
@@ -90,7 +93,7 @@ impl Calibration {
             thresholds: checked.thresholds(&line),
             calibration_error: check::error(&reliability),
             reliability,
-            answers: check::answers(&versions, &line),
+            answers: check::answers(versions, &line),
             provenance: Provenance {
                 format: FORMAT.to_owned(),
                 tool: bc_cli::tool!().to_owned(),
@@ -171,6 +174,13 @@ impl Calibration {
             self.fitted_on, self.fitted_pairs.0, self.fitted_pairs.1, self.checked_on, self.calibration_error
         )
     }
+}
+
+/// Scores of pairs of one clique, and of two.
+fn by_kind(versions: &Versions<'_>) -> (Vec<f64>, Vec<f64>) {
+    let (same, other): (Vec<_>, Vec<_>) = versions.pairs().into_iter().partition(|pair| pair.1);
+    let scores = |pairs: Vec<(f32, bool)>| pairs.into_iter().map(|pair| f64::from(pair.0)).collect();
+    (scores(same), scores(other))
 }
 
 /// A prior that is a probability.

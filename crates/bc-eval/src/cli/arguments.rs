@@ -87,6 +87,17 @@ impl ProbabilityArgs {
     }
 }
 
+/// How audio files are heard, and what is said of them.
+#[derive(Args)]
+pub struct ListenArgs {
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub window: WindowArgs,
+    #[command(flatten)]
+    pub probability: ProbabilityArgs,
+}
+
 #[derive(Args)]
 pub struct EmbedArgs {
     /// Audio files and folders to embed instead of the index's features; needs --out.
@@ -181,11 +192,7 @@ pub struct SearchArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub network: NetworkArgs,
-    #[command(flatten)]
-    pub window: WindowArgs,
-    #[command(flatten)]
-    pub probability: ProbabilityArgs,
+    pub listen: ListenArgs,
 }
 
 #[derive(Args)]
@@ -198,11 +205,7 @@ pub struct CompareArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub network: NetworkArgs,
-    #[command(flatten)]
-    pub window: WindowArgs,
-    #[command(flatten)]
-    pub probability: ProbabilityArgs,
+    pub listen: ListenArgs,
 }
 
 #[derive(Args)]

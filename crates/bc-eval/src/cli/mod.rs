@@ -17,7 +17,8 @@ use crate::embed::Outcome;
 use crate::search::Searcher;
 use crate::{compare, embed, export, inference, metrics, origin, report, search, stage};
 use arguments::{
-    AddArgs, CalibrateArgs, CompareArgs, EmbedArgs, ExportArgs, MetricsArgs, ReportArgs, SearchArgs,
+    AddArgs, CalibrateArgs, CompareArgs, EmbedArgs, ExportArgs, ListenArgs, MetricsArgs, ReportArgs,
+    SearchArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -177,12 +178,13 @@ fn page(config: &Config, args: ReportArgs) -> Result<()> {
 }
 
 fn find(mut config: Config, args: SearchArgs) -> Result<()> {
-    args.network.apply(&mut config);
+    let ListenArgs { network, window, probability } = args.listen;
+    network.apply(&mut config);
     let options = search::Options {
         k: args.k,
-        windows: args.window.resolve()?,
-        prior: args.probability.prior()?,
-        calibration: args.probability.calibration,
+        windows: window.resolve()?,
+        prior: probability.prior()?,
+        calibration: probability.calibration,
     };
     let index = args.index.unwrap_or_else(|| embed::path_of(&config));
     let mut searcher = Searcher::open(&config, &index, options)?;
@@ -205,9 +207,10 @@ fn find(mut config: Config, args: SearchArgs) -> Result<()> {
 }
 
 fn judge(mut config: Config, args: CompareArgs) -> Result<()> {
-    args.network.apply(&mut config);
-    let (windows, prior) = (args.window.resolve()?, args.probability.prior()?);
-    let calibration = args.probability.calibration.as_deref();
+    let ListenArgs { network, window, probability } = args.listen;
+    network.apply(&mut config);
+    let (windows, prior) = (window.resolve()?, probability.prior()?);
+    let calibration = probability.calibration.as_deref();
     let found = compare::run(&config, [&args.a, &args.b], windows, calibration, prior)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&found)?);

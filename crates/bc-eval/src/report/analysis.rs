@@ -8,9 +8,8 @@ use bc_formats::index::Split;
 use bc_retrieval::{Distance, Policy, QueryResult, nearest, rank_all};
 
 use super::tsne;
+use crate::versions::Versions;
 
-/// Most versions whose pairs are all looked at and that are drawn on the map.
-const SAMPLE: usize = 1000;
 /// Bars of the histograms.
 const BARS: usize = 40;
 /// Queries listed as the hardest.
@@ -88,87 +87,45 @@ impl Analysis {
         let largest = sizes.iter().max_by_key(|(_, size)| **size).map(|(split, _)| *split);
         let split = if sizes.contains_key(&Split::Test) { Some(Split::Test) } else { largest };
         let split = split.context("there are no embeddings to report on")?;
-        let chosen = Chosen::of(embeddings, split);
+        let chosen = Versions::of(embeddings, split);
         let vectors = bc_retrieval::Embeddings { vectors: &chosen.vectors, dim: embeddings.dim };
         let results = rank_all(&vectors, &chosen.cliques, &Policy::default())?;
         let sample = chosen.sample();
-        let pairs = Pairs::of(&chosen, &sample);
+        let pairs = Pairs::of(&sample);
         Ok(Self {
             split,
-            versions: chosen.labels.len(),
-            cliques: chosen.cliques.iter().max().map_or(0, |most| *most as usize + 1),
+            versions: chosen.len(),
+            cliques: chosen.clique_count(),
             precision_recall: pairs.precision_recall(),
             distances: pairs.histograms(),
             by_clique_size: by_clique_size(&chosen, &results),
             by_duration: by_duration(&chosen, &results),
-            map: chosen.map(&sample),
+            map: map(&sample),
             hardest: hardest(&chosen, &results)?,
         })
     }
 }
 
-/// The versions of one split, vectors of length one.
-struct Chosen<'a> {
-    labels: Vec<&'a Label>,
-    cliques: Vec<u32>,
-    vectors: Vec<f32>,
-    dim: usize,
-}
-
-impl<'a> Chosen<'a> {
-    fn of(embeddings: &'a Embeddings, split: Split) -> Self {
-        let dim = embeddings.dim.max(1);
-        let mut chosen = Self { labels: Vec::new(), cliques: Vec::new(), vectors: Vec::new(), dim };
-        let mut numbers: HashMap<&str, u32> = HashMap::new();
-        for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim)) {
-            if label.split == split {
-                let next = numbers.len() as u32;
-                chosen.labels.push(label);
-                chosen.cliques.push(*numbers.entry(&label.clique_id).or_insert(next));
-                let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
-                chosen.vectors.extend(vector.iter().map(|v| v / norm));
-            }
-        }
-        chosen
-    }
-
-    fn vector(&self, row: usize) -> &[f32] {
-        &self.vectors[row * self.dim..(row + 1) * self.dim]
-    }
-
-    /// Rows of whole cliques, evenly spread, as many as fit.
-    fn sample(&self) -> Vec<usize> {
-        let cliques = self.cliques.iter().max().map_or(0, |most| *most as usize + 1);
-        let keep = (cliques * SAMPLE / self.labels.len().max(1)).clamp(1, cliques.max(1));
-        let kept = |clique: u32| (clique as usize * keep) % cliques < keep;
-        (0..self.labels.len()).filter(|row| kept(self.cliques[*row])).take(2 * SAMPLE).collect()
-    }
-
-    fn map(&self, sample: &[usize]) -> Vec<Point> {
-        let vectors: Vec<&[f32]> = sample.iter().map(|row| self.vector(*row)).collect();
-        let places = tsne::map(&vectors);
-        let points = sample.iter().zip(places).map(|(row, [x, y])| Point {
-            x,
-            y,
-            clique: self.cliques[*row] as usize,
-            label: self.labels[*row].clone(),
-        });
-        points.collect()
-    }
+/// Where the versions lie on the map.
+fn map(sample: &Versions<'_>) -> Vec<Point> {
+    let vectors: Vec<&[f32]> = (0..sample.len()).map(|row| sample.vector(row)).collect();
+    let places = tsne::map(&vectors).into_iter().zip(&sample.cliques).zip(&sample.labels);
+    let points = places.map(|(([x, y], clique), label)| Point {
+        x,
+        y,
+        clique: *clique as usize,
+        label: Label::clone(label),
+    });
+    points.collect()
 }
 
 /// Distances of all pairs of a sample, ascending, and whether they are of one clique.
 struct Pairs(Vec<(f32, bool)>);
 
 impl Pairs {
-    fn of(chosen: &Chosen<'_>, sample: &[usize]) -> Self {
-        let mut pairs = Vec::with_capacity(sample.len() * sample.len() / 2);
-        for (place, &a) in sample.iter().enumerate() {
-            for &b in &sample[place + 1..] {
-                let product: f32 = chosen.vector(a).iter().zip(chosen.vector(b)).map(|(x, y)| x * y).sum();
-                pairs.push((1.0 - product, chosen.cliques[a] == chosen.cliques[b]));
-            }
-        }
+    fn of(sample: &Versions<'_>) -> Self {
+        let pairs = sample.pairs().into_iter();
+        let mut pairs: Vec<_> = pairs.map(|(score, same)| (1.0 - score, same)).collect();
         pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
         Self(pairs)
     }
@@ -213,7 +170,7 @@ fn part(name: String, results: &[&QueryResult]) -> Option<Part> {
     (queries > 0).then(|| Part { name, queries, map: sum / queries as f64 })
 }
 
-fn by_clique_size(chosen: &Chosen<'_>, results: &[QueryResult]) -> Vec<Part> {
+fn by_clique_size(chosen: &Versions<'_>, results: &[QueryResult]) -> Vec<Part> {
     let mut sizes: HashMap<u32, usize> = HashMap::new();
     for clique in &chosen.cliques {
         *sizes.entry(*clique).or_default() += 1;
@@ -233,7 +190,7 @@ fn by_clique_size(chosen: &Chosen<'_>, results: &[QueryResult]) -> Vec<Part> {
     parts.collect()
 }
 
-fn by_duration(chosen: &Chosen<'_>, results: &[QueryResult]) -> Vec<Part> {
+fn by_duration(chosen: &Versions<'_>, results: &[QueryResult]) -> Vec<Part> {
     let bounds = [
         (0.0, 30.0),
         (30.0, 60.0),
@@ -260,7 +217,7 @@ fn measured(results: &[QueryResult]) -> impl Iterator<Item = &QueryResult> {
     results.iter().filter(|result| !result.ranks.is_empty())
 }
 
-fn hardest(chosen: &Chosen<'_>, results: &[QueryResult]) -> Result<Vec<HardQuery>> {
+fn hardest(chosen: &Versions<'_>, results: &[QueryResult]) -> Result<Vec<HardQuery>> {
     let mut worst: Vec<&QueryResult> = measured(results).filter(|result| result.ranks[0] > 1).collect();
     worst.sort_by(|a, b| a.average_precision().total_cmp(&b.average_precision()).then(a.query.cmp(&b.query)));
     let all = bc_retrieval::Embeddings { vectors: &chosen.vectors, dim: chosen.dim };

@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bc_formats::config::{Bottleneck, ModelConfig};
+use bc_formats::embeddings::{Embeddings, FORMAT, Label};
 use bc_formats::features::CqtSettings;
+use bc_formats::index::Split;
+use bc_formats::provenance::Provenance;
 use bc_formats::run::{NetworkInput, Scale};
 use bc_nn::{ByteCover, NetworkSettings};
 use candle_core::Device;
+use rand::{RngExt, SeedableRng};
 
 /// Runs the stage in `folder`.
 pub fn run(folder: &Path, args: &[&str]) -> Output {
@@ -42,6 +46,45 @@ pub fn checkpoint(path: &Path, seed: u64) -> NetworkInput {
     let input = NetworkInput { cqt, pool: 10, scale: Scale::Log };
     network.save(path, HashMap::from([input.to_key_value()])).unwrap();
     input
+}
+
+/// Writes embeddings of `cliques` x `versions`, half of the cliques in val and half in test: vectors around
+/// the directions of their cliques, `spread` apart. `dress` may change a label.
+pub fn clusters(
+    path: &Path,
+    [cliques, versions]: [usize; 2],
+    dim: usize,
+    spread: f32,
+    dress: impl Fn(&mut Label),
+) {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+    let mut bell = || (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
+    let (mut labels, mut vectors) = (Vec::new(), Vec::new());
+    for clique in 0..cliques {
+        let centre: Vec<f32> = (0..dim).map(|_| bell()).collect();
+        for version in 0..versions {
+            vectors.extend(centre.iter().map(|value| value + spread * bell()).collect::<Vec<_>>());
+            let mut label = Label {
+                version_id: format!("{clique}-{version}"),
+                clique_id: format!("clique {clique}"),
+                title: String::new(),
+                performer: String::new(),
+                split: if clique % 2 == 0 { Split::Val } else { Split::Test },
+                duration_s: 60.0,
+                start_s: 0.0,
+            };
+            dress(&mut label);
+            labels.push(label);
+        }
+    }
+    let provenance = Provenance {
+        format: FORMAT.into(),
+        tool: "test".into(),
+        settings: serde_json::json!({ "layer": "f_c" }),
+        fingerprint: "0123456789abcdef".into(),
+        inputs: [("checkpoint".to_owned(), "fedcba9876543210".to_owned())].into(),
+    };
+    Embeddings { labels, dim, vectors, provenance }.write(path).unwrap();
 }
 
 /// A second-long note after another, as WAV; `notes` are MIDI numbers.
