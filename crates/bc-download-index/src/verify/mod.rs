@@ -9,11 +9,10 @@ pub mod judge;
 pub mod report;
 pub mod state;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use bc_audio::{DecodeError, Limits, inspect};
+use bc_audio::{DecodeError, Limits, inspect, patience};
 use bc_cli::{interrupt, progress};
 use bc_formats::config::Config;
 use bc_formats::index::Index;
@@ -30,7 +29,7 @@ pub fn run(config: &Config, fast: bool) -> Result<()> {
     let output = &config.index.output;
     let mut index = Index::read(output)?;
     locate::look_again(&mut index.versions, &config.index)?;
-    known::bring_failures(&mut index.versions, &config.index.dataset_path)?;
+    known::bring_failures(&mut index.versions, config)?;
     let state = State::open(&known::notes_of_verify(output))?;
     interrupt::install("Stopping; what is done is remembered. Ctrl-C again to quit at once.")?;
     let limits = Limits { longest_s: config.verify.longest_s, patience_s: config.verify.patience_s };
@@ -65,13 +64,17 @@ pub fn run(config: &Config, fast: bool) -> Result<()> {
     publish::publish(&mut index, output)
 }
 
-/// Looks at one file. A decoder that panics makes a bad file, not a dead run.
+/// Looks at one file. One on which the decoder or the disk never comes back makes a bad file, not a run that hangs.
 fn facts(path: &Path, limits: Limits, fast: bool) -> Facts {
-    let inspected = catch_unwind(AssertUnwindSafe(|| {
-        if fast { inspect::headers(path) } else { inspect::whole(path, limits) }
-    }))
-    .unwrap_or_else(|_| Err(DecodeError::Broken("the decoder panics".into())));
-    let mut facts = Facts { fast, ..Facts::default() };
+    let file = path.to_owned();
+    let look = move || {
+        let inspected = if fast { inspect::headers(&file) } else { inspect::whole(&file, limits) };
+        let hash = if fast { None } else { bc_formats::fingerprint::of_file(&file).ok() };
+        Ok((inspected, hash))
+    };
+    let (inspected, hash) =
+        patience::watched(limits.patience_s, look).unwrap_or_else(|error| (Err(error), None));
+    let mut facts = Facts { fast, hash, ..Facts::default() };
     match inspected {
         Ok(found) => {
             facts.codec = Some(found.header.codec);
@@ -91,8 +94,19 @@ fn facts(path: &Path, limits: Limits, fast: bool) -> Facts {
             facts.error = Some(error.to_string());
         }
     }
-    if !fast {
-        facts.hash = bc_formats::fingerprint::of_file(path).ok();
-    }
     facts
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_never_opens_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.wav");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let facts = facts(&pipe, Limits { longest_s: 60.0, patience_s: 0.1 }, false);
+        assert!(facts.passing && facts.hash.is_none(), "{facts:?}");
+    }
 }
