@@ -34,7 +34,7 @@ pub fn run(all: &Config) -> Result<()> {
         splits::draw(&mut versions, config.seed, config.shares);
     }
     splits::refuse_crossing(&versions)?;
-    known::bring_failures(&mut versions, &config.dataset_path)?;
+    known::bring_failures(&mut versions, all)?;
     let verified = known::bring_facts(&mut versions, all)?;
 
     print!("{}", coverage::Coverage::of(&versions));

@@ -10,7 +10,7 @@ use anyhow::Result;
 use bc_formats::config::Config;
 use bc_formats::index::{Status, Version};
 
-use crate::download::ledger;
+use crate::download::{address, ledger};
 use crate::verify::judge;
 use crate::verify::state::{Facts, Key, State};
 
@@ -20,10 +20,11 @@ pub fn notes_of_verify(index: &Path) -> PathBuf {
 }
 
 /// Says of versions without a file why their download failed.
-pub fn bring_failures(versions: &mut [Version], folder: &Path) -> Result<()> {
-    let failures = ledger::read(folder)?;
+pub fn bring_failures(versions: &mut [Version], config: &Config) -> Result<()> {
+    let failures = ledger::read(&config.index.dataset_path)?;
     for version in versions.iter_mut().filter(|version| version.status == Status::Missing) {
-        if let Some(failure) = failures.get(&version.version_id) {
+        let url = address(&config.download.url, version);
+        if let Some(failure) = failures.why(&version.version_id, url.as_deref()) {
             (version.status, version.reason) = (Status::Failed, Some(failure.reason.clone()));
         }
     }

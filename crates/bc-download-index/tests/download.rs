@@ -83,6 +83,41 @@ fn what_passes_is_tried_again_and_what_is_gone_is_not() {
 }
 
 #[test]
+fn a_list_with_links_is_fetched_from_them_and_an_address_that_was_wrong_is_forgotten() {
+    if no_yt_dlp() {
+        return;
+    }
+    let server = Server::start(Duration::ZERO);
+    let row =
+        |at: usize, url: &str| format!("0\t{at}\tSong\tAnn\thttp://127.0.0.1:{}/{url}\tTrue\n", server.port);
+    let scratch = Scratch::new(&[
+        ("meta/list", row(0, "good-a.wav") + &row(1, "gone-99.wav")),
+        ("meta/SHS100K-TRAIN", "0\t0\n0\t1\n".to_owned()),
+        ("meta/SHS100K-VAL", String::new()),
+        ("meta/SHS100K-TEST", String::new()),
+        ("audio/.keep", String::new()),
+    ]);
+    let fixed =
+        ["index.source=shs100k", "index.meta=meta", "index.dataset_path=audio", "download.per_minute=100000"];
+    let with =
+        |more: &str| [&fixed[..], &[more]].concat().iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
+    let settings = with("download.workers=1");
+    assert_eq!(scratch.run("build", &settings).0, Some(0));
+    // Neither version lies where this template looks for it.
+    let wrong = with(&format!("download.url=http://127.0.0.1:{}/gone-99{{id}}.wav", server.port));
+    let (code, text) = scratch.run("download", &wrong);
+    assert!(code == Some(0) && text.contains("Fetched 0, failed 2"), "{text}");
+    let (code, text) = scratch.run("download", &wrong);
+    assert!(code == Some(0) && text.contains("2 are gone for good, 0 to fetch"), "{text}");
+    let (code, text) = scratch.run("download", &settings);
+    assert!(code == Some(0) && text.contains("Fetched 1, failed 1"), "{text}");
+    assert_eq!(files(&scratch)["0_0.wav"], wav("good-a"));
+    assert_eq!(server.requests("gone-99").len(), 1);
+    let (_, text) = scratch.run("download", &settings);
+    assert!(text.contains("1 are there, 1 are gone for good, 0 to fetch"), "{text}");
+}
+
+#[test]
 fn failures_in_a_row_stop_the_run_with_one_clear_message() {
     if no_yt_dlp() {
         return;

@@ -58,10 +58,7 @@ pub fn all(
     let [next, done, failed] = [const { AtomicUsize::new(0) }; 3];
     let work = || -> Result<()> {
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::SeqCst)) {
-            if workers.blocked.load(Ordering::SeqCst) {
-                break;
-            }
-            match workers.one(job)? {
+            match workers.one(job).inspect_err(|_| workers.pace.stop())? {
                 Outcome::Done(_) => drop(done.fetch_add(1, Ordering::SeqCst)),
                 Outcome::Permanent(reason) | Outcome::Transient(reason, _) => {
                     progress::line(format!("{}: {reason}", job.id));
@@ -89,29 +86,28 @@ impl Workers<'_> {
     /// Attempts until done, gone, or out of attempts.
     fn one(&self, job: &Job) -> Result<Outcome> {
         let fail = |reason: &str, passing: bool| {
-            self.ledger.add(&Failure { id: job.id.clone(), reason: reason.to_owned(), passing })
+            let (id, url) = (job.id.clone(), job.url.clone());
+            self.ledger.add(&Failure { id, url, reason: reason.to_owned(), passing })
         };
-        if job.id.contains(['/', '\\']) {
-            let reason = "the id is no file name".to_owned();
-            fail(&reason, true)?;
-            return Ok(Outcome::Transient(reason, None));
-        }
         let mut wait = self.config.backoff_s;
         for left in (0..self.config.attempts).rev() {
             if !self.pace.wait() {
                 return Ok(Outcome::Stopped);
             }
-            let outcome = yt_dlp::attempt(self.program, &job.url, &job.id, self.incoming, self.config)?;
+            let stopped = || self.pace.stopped();
+            let outcome = yt_dlp::attempt(self.program, job, self.incoming, self.config, &stopped)?;
+            if let Outcome::Transient(_, Some(asked)) = &outcome {
+                self.pace.hold(*asked);
+            }
             match &outcome {
                 Outcome::Done(path) => {
-                    std::fs::rename(path, self.folder.join(path.file_name().unwrap_or_default()))?;
+                    let to = self.folder.join(path.file_name().unwrap_or_default());
+                    std::fs::rename(path, &to)
+                        .with_context(|| format!("cannot move {} to {}", path.display(), to.display()))?;
                     self.in_a_row.store(0, Ordering::SeqCst);
                 }
                 Outcome::Permanent(reason) => fail(reason, false)?,
-                Outcome::Transient(_, asked) if left > 0 && !self.blocked.load(Ordering::SeqCst) => {
-                    if let Some(asked) = asked {
-                        self.pace.hold(*asked);
-                    }
+                Outcome::Transient(..) if left > 0 && !self.blocked.load(Ordering::SeqCst) => {
                     if !self.pace.pause(wait) {
                         return Ok(Outcome::Stopped);
                     }
@@ -123,6 +119,7 @@ impl Workers<'_> {
                     let count = self.in_a_row.fetch_add(1, Ordering::SeqCst) + 1;
                     if count >= self.config.most_failures as usize {
                         self.blocked.store(true, Ordering::SeqCst);
+                        self.pace.stop();
                     }
                 }
                 Outcome::Stopped => {}

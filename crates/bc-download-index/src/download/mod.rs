@@ -34,7 +34,7 @@ pub struct Options {
 /// Downloads.
 ///
 /// # Errors
-/// No index, no yt-dlp, a folder that cannot be written, or too many failures in a row.
+/// No index, no yt-dlp, a folder that cannot be written, too many failures in a row, or Ctrl-C.
 pub fn run(config: &Config, options: Options) -> Result<()> {
     let folder = &config.index.dataset_path;
     let mut index = Index::read(&config.index.output)?;
@@ -58,7 +58,7 @@ pub fn run(config: &Config, options: Options) -> Result<()> {
     // Parts run side by side, on several machines perhaps: none of them may write the index of all.
     if options.shard == Shard::WHOLE {
         locate::look_again(&mut index.versions, &config.index)?;
-        known::bring_failures(&mut index.versions, folder)?;
+        known::bring_failures(&mut index.versions, config)?;
         known::bring_facts(&mut index.versions, config)?;
         publish::publish(&mut index, &config.index.output)?;
     } else {
@@ -66,6 +66,9 @@ pub fn run(config: &Config, options: Options) -> Result<()> {
             "Part {} leaves the index as it is; when all parts are done, `build` or `verify` brings in what came.",
             options.shard
         );
+    }
+    if interrupt::requested() {
+        bail!("stopped; run the same command again to go on");
     }
     if blocked {
         bail!(
@@ -85,16 +88,20 @@ fn plan(versions: &[Version], config: &Config, options: Options) -> Result<Vec<J
     } else {
         Default::default()
     };
-    let (mut done, mut gone, mut nowhere, mut jobs) = (0, 0, 0, Vec::new());
+    let (mut done, mut gone, mut nowhere, mut nameless, mut jobs) = (0, 0, 0, 0, Vec::new());
     for (_, version) in versions.iter().enumerate().filter(|(at, _)| options.shard.takes(*at)) {
         let id = &version.version_id;
         let named = version.audio_path.as_deref().is_some_and(|path| Path::new(path).is_file());
         if named || there.contains_key(id) {
             done += 1;
-        } else if failures.get(id).is_some_and(|failure| !failure.passing) {
-            gone += 1;
-        } else if let Some(url) = url(&config.download.url, id, version.source_url.as_deref()) {
-            jobs.push(Job { id: id.clone(), url });
+        } else if !names_a_file(id) {
+            nameless += 1;
+        } else if let Some(url) = address(&config.download.url, version) {
+            if failures.gone(id, &url) {
+                gone += 1;
+            } else {
+                jobs.push(Job { id: id.clone(), url });
+            }
         } else {
             nowhere += 1;
         }
@@ -104,11 +111,48 @@ fn plan(versions: &[Version], config: &Config, options: Options) -> Result<Vec<J
     let limited = if jobs.len() < left { format!(" of {left}") } else { String::new() };
     println!("{done} are there, {gone} are gone for good, {}{limited} to fetch.", jobs.len());
     if nowhere > 0 {
-        println!("{nowhere} have no url in the source; [download] url makes one from the id.");
+        println!("{nowhere} have no address in the list; [download] url may make one of the version id.");
+    }
+    if nameless > 0 {
+        println!(
+            "{nameless} are not fetched, as their ids name no file (a slash, or more than {LONGEST_ID} bytes); put \
+             their files where the list says."
+        );
     }
     Ok(jobs)
 }
 
-fn url(template: &str, id: &str, source: Option<&str>) -> Option<String> {
-    if template.is_empty() { source.map(str::to_owned) } else { Some(template.replace("{id}", id)) }
+/// Bytes of an id; file systems take 255 a name, and yt-dlp appends to it while it works.
+const LONGEST_ID: usize = 200;
+
+fn names_a_file(id: &str) -> bool {
+    id.len() <= LONGEST_ID && !id.contains(['/', '\\'])
+}
+
+/// Where a version comes from: what its list says, or what the template makes of that and of the id.
+pub fn address(template: &str, version: &Version) -> Option<String> {
+    let source = version.source_url.as_deref();
+    if template.is_empty() {
+        return source.map(str::to_owned);
+    }
+    let needs_source = template.contains("{source_url}");
+    let with_id = template.replace("{id}", &version.version_id);
+    if needs_source { Some(with_id.replace("{source_url}", source?)) } else { Some(with_id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_the_lists_unless_a_template_is_given() {
+        let mut version = Version::new("0_1", "0");
+        assert_eq!(address("", &version), None);
+        assert_eq!(address("https://a/{id}", &version).unwrap(), "https://a/0_1");
+        assert_eq!(address("https://a/?of={source_url}", &version), None);
+        version.source_url = Some("https://b/c".to_owned());
+        assert_eq!(address("", &version).unwrap(), "https://b/c");
+        assert_eq!(address("https://a/{id}", &version).unwrap(), "https://a/0_1");
+        assert_eq!(address("https://a/?of={source_url}", &version).unwrap(), "https://a/?of=https://b/c");
+    }
 }

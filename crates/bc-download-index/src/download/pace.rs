@@ -1,12 +1,17 @@
 //! When the next download may begin, for all workers together.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bc_cli::interrupt;
+use bc_cli::{interrupt, progress};
 
-/// Spaces the beginnings of downloads.
+/// A wait of this length looks like a run that hangs.
+const TOLD: Duration = Duration::from_secs(20);
+
+/// Spaces the beginnings of downloads, and stops them all.
 pub struct Pace {
+    stop: AtomicBool,
     next: Mutex<Instant>,
     gap_s: f64,
     jitter: f64,
@@ -15,10 +20,25 @@ pub struct Pace {
 impl Pace {
     /// `per_minute` beginnings, each gap longer or shorter by up to the share `jitter`.
     pub fn new(per_minute: f64, jitter: f64) -> Self {
-        Self { next: Mutex::new(Instant::now()), gap_s: 60.0 / per_minute, jitter }
+        Self {
+            stop: AtomicBool::new(false),
+            next: Mutex::new(Instant::now()),
+            gap_s: 60.0 / per_minute,
+            jitter,
+        }
     }
 
-    /// Takes the next place and waits for it; false after Ctrl-C.
+    /// Ends what waits or runs: the site blocks, or a worker cannot go on.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether to end: after [`Pace::stop`] or Ctrl-C.
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst) || interrupt::requested()
+    }
+
+    /// Takes the next place and waits for it; false once all is stopped.
     pub fn wait(&self) -> bool {
         let at = {
             let mut next = self.next.lock().expect("no holder panics");
@@ -26,35 +46,42 @@ impl Pace {
             *next = at + self.varied(self.gap_s);
             at
         };
-        sleep_until(at)
+        self.sleep_until(at)
     }
 
-    /// Nobody begins before `wait` is over: the site asked for it.
+    /// Nobody begins before `wait` is over: the site asked for it. Tells a wait that is long, once for all workers.
     pub fn hold(&self, wait: Duration) {
         let mut next = self.next.lock().expect("no holder panics");
-        *next = (*next).max(Instant::now() + wait);
+        let until = Instant::now() + wait;
+        if until.saturating_duration_since(*next) >= TOLD {
+            progress::line(format!(
+                "the site asks to wait {} s before anything else is fetched",
+                wait.as_secs()
+            ));
+        }
+        *next = (*next).max(until);
     }
 
-    /// Waits about `seconds`; false after Ctrl-C.
+    /// Waits about `seconds`; false once all is stopped.
     pub fn pause(&self, seconds: f64) -> bool {
-        sleep_until(Instant::now() + self.varied(seconds))
+        self.sleep_until(Instant::now() + self.varied(seconds))
     }
 
     fn varied(&self, seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds * (1.0 + self.jitter * (2.0 * rand::random::<f64>() - 1.0)))
     }
-}
 
-fn sleep_until(at: Instant) -> bool {
-    loop {
-        if interrupt::requested() {
-            return false;
+    fn sleep_until(&self, at: Instant) -> bool {
+        loop {
+            if self.stopped() {
+                return false;
+            }
+            let left = at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(100)));
         }
-        let left = at.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return true;
-        }
-        std::thread::sleep(left.min(Duration::from_millis(100)));
     }
 }
 
@@ -80,6 +107,19 @@ mod tests {
                     assert!(pace.wait());
                     assert!(held.elapsed() >= Duration::from_millis(300));
                 });
+            }
+        });
+    }
+
+    #[test]
+    fn a_stop_ends_every_wait() {
+        let pace = Pace::new(0.01, 0.0);
+        assert!(pace.wait());
+        std::thread::scope(|scope| {
+            let waiting = [scope.spawn(|| pace.wait()), scope.spawn(|| pace.pause(3600.0))];
+            pace.stop();
+            for one in waiting {
+                assert!(!one.join().unwrap());
             }
         });
     }

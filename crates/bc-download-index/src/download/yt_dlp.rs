@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use bc_cli::interrupt;
 use bc_formats::config::DownloadConfig;
+
+use super::fetch::Job;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +19,7 @@ pub enum Outcome {
     Permanent(String),
     /// May succeed later, not before the given wait.
     Transient(String, Option<Duration>),
-    /// Ctrl-C.
+    /// Ended from outside, before it could tell.
     Stopped,
 }
 
@@ -39,19 +40,21 @@ pub fn find() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Fetches `url` into `folder` as `<id>.<extension>`.
+/// Fetches a file into `folder` as `<id>.<extension>`, unless it is `stopped`.
 ///
 /// # Errors
 /// yt-dlp cannot be started, or `folder` not be written.
 pub fn attempt(
     program: &Path,
-    url: &str,
-    id: &str,
+    job: &Job,
     folder: &Path,
     config: &DownloadConfig,
+    stopped: &dyn Fn() -> bool,
 ) -> Result<Outcome> {
+    let Job { id, url } = job;
     let log = folder.join(format!("{id}.log"));
-    let said = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let cannot_write = || format!("cannot write {}", log.display());
+    let said = File::create(&log).with_context(cannot_write)?;
     let template =
         format!("{}/{}.%(ext)s", folder.display().to_string().replace('%', "%%"), id.replace('%', "%%"));
     let mut command = Command::new(program);
@@ -72,6 +75,8 @@ pub fn attempt(
     // yt-dlp writes its cookies back; several at a time must not do so to one file.
     let cookies = folder.join(format!("{id}.cookies"));
     if !config.cookies.is_empty() {
+        // A copy keeps the mode, so that one of a file that only may be read could not be written over.
+        let _ = std::fs::remove_file(&cookies);
         std::fs::copy(&config.cookies, &cookies)
             .with_context(|| format!("cannot copy [download] cookies = \"{}\"", config.cookies))?;
         command.arg("--cookies").arg(&cookies);
@@ -79,22 +84,34 @@ pub fn attempt(
     if !config.proxy.is_empty() {
         command.args(["--proxy", &config.proxy]);
     }
-    command.args(["--", url]).stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+    command
+        .args(["--", url])
+        .stdin(Stdio::null())
+        .stderr(said.try_clone().with_context(cannot_write)?)
+        .stdout(said);
     end_with_us(&mut command);
     let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
     let begun = Instant::now();
     let outcome = loop {
-        if let Some(status) = child.try_wait()? {
-            let text = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
+        let ended = child.try_wait().with_context(|| format!("cannot wait for {}", program.display()))?;
+        if let Some(status) = ended {
+            if status.code().is_none() {
+                // Who ends a whole job ends yt-dlp in the same moment as us.
+                std::thread::sleep(Duration::from_millis(200));
+            }
             break match finished(folder, id) {
                 Some(path) if status.success() => Outcome::Done(path),
-                _ => classify(&text),
+                _ if stopped() => Outcome::Stopped,
+                _ => {
+                    let text =
+                        std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
+                    classify(&String::from_utf8_lossy(&text))
+                }
             };
         }
         let late = begun.elapsed().as_secs_f64() > config.patience_s;
-        if late || interrupt::requested() {
-            child.kill()?;
-            child.wait()?;
+        if late || stopped() {
+            end(&mut child).with_context(|| format!("cannot end {}", program.display()))?;
             let reason = format!("took longer than {} s", config.patience_s);
             break if late { Outcome::Transient(reason, None) } else { Outcome::Stopped };
         }
@@ -105,10 +122,23 @@ pub fn attempt(
     Ok(outcome)
 }
 
-/// A killed run must not leave a yt-dlp behind that writes into the next run's files.
+/// Ends yt-dlp and what it started: its single-file form works in a second process.
+fn end(child: &mut Child) -> std::io::Result<()> {
+    #[cfg(unix)]
+    // SAFETY: the child is not waited for yet, so that its number, which is that of its group, is still its own.
+    unsafe {
+        libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL);
+    }
+    child.kill()?;
+    child.wait().map(drop)
+}
+
+/// A killed run must not leave a yt-dlp behind that writes into the next run's files. In a group of its own, it
+/// does not get the terminal's Ctrl-C: it would end first, and look like a download that failed.
 #[cfg(target_os = "linux")]
 fn end_with_us(command: &mut Command) {
     use std::os::unix::process::CommandExt;
+    command.process_group(0);
     // SAFETY: prctl is async-signal-safe and touches no memory of ours.
     unsafe {
         command.pre_exec(|| {
@@ -118,7 +148,12 @@ fn end_with_us(command: &mut Command) {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(all(unix, not(target_os = "linux")))]
+fn end_with_us(command: &mut Command) {
+    std::os::unix::process::CommandExt::process_group(command, 0);
+}
+
+#[cfg(not(unix))]
 fn end_with_us(_: &mut Command) {}
 
 /// The file without yt-dlp's marks of an unfinished one.
@@ -132,7 +167,7 @@ fn finished(folder: &Path, id: &str) -> Option<PathBuf> {
 /// What yt-dlp's words mean. Unknown words may pass: a retry costs less than a lost song.
 pub fn classify(text: &str) -> Outcome {
     const BLOCKED: [&str; 3] = ["not a bot", "try again later", "rate-limit"];
-    const GONE: [&str; 12] = [
+    const GONE: [&str; 14] = [
         "private video",
         "video unavailable",
         "has been removed",
@@ -142,7 +177,9 @@ pub fn classify(text: &str) -> Outcome {
         "http error 404",
         "http error 410",
         "members-only",
-        "not available in your country",
+        "premium members",
+        "available in your country",
+        "available from your location",
         "unsupported url",
         "confirm your age",
     ];
@@ -151,7 +188,8 @@ pub fn classify(text: &str) -> Outcome {
     let mut error = error.unwrap_or("yt-dlp ended without a file").trim().to_owned();
     // Without the counts of bytes, which depend on where an earlier attempt was cut off. The words depend on
     // whether yt-dlp finds the `requests` package beside it.
-    if text.contains("more expected") || (text.contains("Downloaded ") && text.contains(" bytes, expected "))
+    if error.contains("more expected")
+        || (error.contains("Downloaded ") && error.contains(" bytes, expected "))
     {
         error = "the body ends before its declared length".to_owned();
     }
@@ -177,6 +215,16 @@ mod tests {
         let permanent = |text: &str| matches!(classify(text), Outcome::Permanent(_));
         assert!(permanent("ERROR: [youtube] x: Private video. Sign in if you've been granted access"));
         assert!(permanent("ERROR: [generic] Unable to download webpage: HTTP Error 404: Not Found"));
+        for gone in [
+            "The uploader has not made this video available in your country. You might want to use a VPN",
+            "This video is not available from your location due to geo restriction",
+            "This video is only available to Music Premium members",
+        ] {
+            assert!(permanent(&format!("ERROR: [youtube] x: {gone}")), "{gone}");
+        }
+        // What else was said says nothing about the end.
+        let elsewhere = "[debug] 8000 bytes read, 12004 more expected\nERROR: [youtube] x: Private video";
+        assert!(permanent(elsewhere));
         assert!(!permanent(
             "ERROR: [youtube] x: Video unavailable. This content isn't available, try again later"
         ));

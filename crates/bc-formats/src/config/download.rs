@@ -5,8 +5,9 @@ use super::section::{Check, Found, section};
 section! {
     /// Fetching audio with yt-dlp.
     DownloadConfig as "download" {
-        /// Address of a version; {id} is its version id. Empty: the url of the source.
-        url: String = "https://www.youtube.com/watch?v={id}".into();
+        /// Address of a version. Empty: the one that its list names. Else a template, with {id} for the version id and
+        /// {source_url} for the list's address: https://www.youtube.com/watch?v={id} where the ids are YouTube's.
+        url: String = String::new();
         /// Which stream to take: first one that needs no ffmpeg.
         format: String =
             "bestaudio[ext=m4a]/bestaudio[acodec^=mp4a]/bestaudio[ext=webm]/bestaudio/best".into();
