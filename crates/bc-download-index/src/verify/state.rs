@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::UNIX_EPOCH;
 
@@ -72,6 +72,7 @@ struct Line {
 pub struct State {
     known: HashMap<Key, Facts>,
     file: Mutex<File>,
+    path: PathBuf,
 }
 
 impl State {
@@ -85,8 +86,8 @@ impl State {
         let mut known: HashMap<Key, Facts> = HashMap::new();
         for line in bytes.split(|&byte| byte == b'\n') {
             let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
-            // A full look is worth more than one at the headers.
-            if line.facts.fast && known.get(&line.file).is_some_and(|old| !old.fast) {
+            // A full look is worth more than one at the headers, unless it has to be taken again anyway.
+            if line.facts.fast && known.get(&line.file).is_some_and(|old| !old.fast && !old.passing) {
                 continue;
             }
             known.insert(line.file, line.facts);
@@ -95,7 +96,7 @@ impl State {
         if bytes.last().is_some_and(|&last| last != b'\n') {
             file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(b"\n")).with_context(failed)?;
         }
-        Ok(Self { known, file: Mutex::new(file) })
+        Ok(Self { known, file: Mutex::new(file), path: path.to_owned() })
     }
 
     /// What spares another look: a look at the headers does only for a `fast` run, a passing error never.
@@ -116,6 +117,32 @@ impl State {
         let mut line = serde_json::to_vec(&Line { file: key.clone(), facts: facts.clone() })?;
         line.push(b'\n');
         let mut file = self.file.lock().expect("no writer panics");
-        file.write_all(&line).context("cannot write the state file (is the disk full?)")
+        file.write_all(&line).with_context(|| {
+            format!("cannot write the state file {} (is the disk full?)", self.path.display())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_look_outlasts_one_at_the_headers_unless_its_error_may_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.jsonl");
+        let full = |passing| Facts { error: Some("an error".into()), passing, ..Facts::default() };
+        let fast = Facts { fast: true, codec: Some("mp3".into()), ..Facts::default() };
+        for (file, passing) in [("slow.mp3", true), ("broken.mp3", false)] {
+            let key = Key { path: file.into(), bytes: 1, modified: 2 };
+            let full = full(passing);
+            for facts in [&full, &fast] {
+                State::open(&path).unwrap().add(&key, facts).unwrap();
+            }
+            let state = State::open(&path).unwrap();
+            assert_eq!(state.noted(&key), Some(if passing { &fast } else { &full }));
+            assert!(state.get(&key, true).is_some(), "{file} is looked at again");
+            assert_eq!(state.get(&key, false).is_some(), !passing, "{file}");
+        }
     }
 }
