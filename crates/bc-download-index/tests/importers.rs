@@ -192,13 +192,19 @@ fn da_tacos_metadata_is_a_test_set_of_works() {
     refused(b"", &["metadata.json:1", "EOF"]);
     refused(b"{}", &["metadata.json", "no performance"]);
     refused(&benchmark.as_bytes()[..benchmark.len() / 2], &["metadata.json:", "EOF"]);
-    refused(benchmark.replace("P_2", "P_1").as_bytes(), &["metadata.json:", "`P_1` stands twice"]);
-    refused(benchmark.replace("\"P_3\"", "\"P_1\"").as_bytes(), &["metadata.json:", "P_1 stands twice"]);
+    refused(benchmark.replace("P_2", "P_1").as_bytes(), &["metadata.json:6", "`P_1` stands twice"]);
+    refused(
+        benchmark.replace("\"P_3\"", "\"P_1\"").as_bytes(),
+        &["metadata.json:8: the version id `P_1` stands twice"],
+    );
     refused(
         benchmark.replace("\"work_id\": \"W_2\"", "\"work_id\": \"W_9\"").as_bytes(),
-        &["metadata.json:", "P_3"],
+        &["metadata.json:8: P_3 stands below W_2"],
     );
     refused(b"{\"W_1\":\n {\"P_1\": 7}}", &["metadata.json:2"]);
+    refused(b"{\"W_1\":\n {\"\": {}}}", &["metadata.json:2: the version id is empty"]);
+    // A byte order mark is no part of the list.
+    refused(b"\xef\xbb\xbf{\"W_1\":\n {\"P_1\": 7}}", &["metadata.json:2"]);
     refused(b"{\n\"W\xff\": {}}", &["metadata.json:2: not UTF-8"]);
 }
 
@@ -234,8 +240,12 @@ fn discogs_vi_has_a_light_and_a_full_form() {
         }
     };
     refused(b"", &["light.json.train:1", "EOF"]);
-    refused(light("C-1", ["V-1", "V-1"]).as_bytes(), &["light.json.train:2: V-1 stands twice"]);
+    refused(
+        light("C-1", ["V-1", "V-1"]).as_bytes(),
+        &["light.json.train:2: the version id `V-1` stands twice"],
+    );
     refused(light("C-1", ["V-1", "V-3"]).as_bytes(), &["V-3", "stands twice"]);
+    refused(light("C-1", ["V-1", ""]).as_bytes(), &["light.json.train:2: the version id is empty"]);
     refused(b"{\"C-1\": [\n{\"track_title\": \"x\"}]}", &["light.json.train:2", "version_id"]);
     refused(b"{\n\xff", &["light.json.train:2: not UTF-8"]);
 

@@ -13,8 +13,8 @@ use bc_formats::config::IndexConfig;
 use bc_formats::index::{Split, Version};
 use serde::Deserialize;
 
-use super::json::{Members, line_of};
-use super::{Imported, Importer, read_text, youtube};
+use super::json::{Members, line_of_key};
+use super::{Ids, Imported, Importer, read_text, youtube};
 
 pub(super) struct DaTacos;
 
@@ -63,17 +63,14 @@ impl Importer for DaTacos {
 pub(super) fn versions(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
     let works: Members<Members<Performance>> = serde_json::from_str(text)
         .map_err(|error| anyhow::anyhow!("{}:{}: {error}", path.display(), error.line()))?;
-    let mut seen = std::collections::HashSet::new();
+    let mut ids = Ids::of(path);
     let mut versions = Vec::new();
     for (work, performances) in works.0 {
         for (id, performance) in performances.0 {
-            let fault =
-                |nth, what: String| anyhow::anyhow!("{}:{}: {what}", path.display(), line_of(text, &id, nth));
+            let line = || line_of_key(text, &id);
+            ids.add_at(&id, line)?;
             if performance.work_id.as_ref().is_some_and(|of| *of != work) {
-                return Err(fault(0, format!("{id} stands below {work}, but its work_id is another")));
-            }
-            if !seen.insert(id.clone()) {
-                return Err(fault(1, format!("{id} stands twice")));
+                bail!("{}:{}: {id} stands below {work}, but its work_id is another", path.display(), line());
             }
             let mut version = Version::new(&id, &work);
             version.title = if performance.perf_title.is_empty() {

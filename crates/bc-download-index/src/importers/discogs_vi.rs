@@ -12,7 +12,7 @@ use bc_formats::config::IndexConfig;
 use bc_formats::index::{Split, Version};
 use serde::Deserialize;
 
-use super::json::{Members, line_of};
+use super::json::{Members, line_of_member};
 use super::{Ids, Imported, Importer, numbered_lines, read_text, youtube};
 
 pub(super) struct DiscogsVi;
@@ -101,14 +101,11 @@ fn versions(path: &Path, split: Split) -> Result<Vec<Version>> {
 pub(super) fn light(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
     let cliques: Members<Vec<Light>> = serde_json::from_str(text)
         .map_err(|error| anyhow::anyhow!("{}:{}: {error}", path.display(), error.line()))?;
-    let mut seen = std::collections::HashSet::new();
+    let mut ids = Ids::of(path);
     let mut found = Vec::new();
     for (clique, versions) in cliques.0 {
         for one in versions {
-            if !seen.insert(one.version_id.clone()) {
-                let line = line_of(text, &one.version_id, 1);
-                bail!("{}:{line}: {} stands twice", path.display(), one.version_id);
-            }
+            ids.add_at(&one.version_id, || line_of_member(text, "version_id", &one.version_id))?;
             let mut version = version(one.version_id, &clique, one.youtube_id.as_deref(), split);
             version.title = one.track_title;
             found.push(version);

@@ -37,11 +37,28 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Distinct<V> {
     }
 }
 
-/// The line on which `id` stands for the `nth` time as a whole string, for errors about what was read.
-pub(super) fn line_of(text: &str, id: &str, nth: usize) -> u64 {
-    let quoted = serde_json::to_string(id).unwrap_or_default();
-    let place = text.match_indices(&quoted).nth(nth).map_or(0, |(place, _)| place);
+/// The line of the last member of the name `key` in `text`, for errors about what was read.
+pub(super) fn line_of_key(text: &str, key: &str) -> u64 {
+    line_of(text, key, |_, after| after.trim_start().starts_with(':'))
+}
+
+/// The line of the last member of the name `key` and the value `value` in `text`.
+pub(super) fn line_of_member(text: &str, key: &str, value: &str) -> u64 {
+    let key = quoted(key);
+    line_of(text, value, |before, _| {
+        before.trim_end().strip_suffix(':').is_some_and(|before| before.trim_end().ends_with(&key))
+    })
+}
+
+fn line_of(text: &str, string: &str, stands: impl Fn(&str, &str) -> bool) -> u64 {
+    let string = quoted(string);
+    let mut places = text.rmatch_indices(&string).map(|(place, _)| place);
+    let place = places.find(|&place| stands(&text[..place], &text[place + string.len()..])).unwrap_or(0);
     text[..place].bytes().filter(|&byte| byte == b'\n').count() as u64 + 1
+}
+
+fn quoted(string: &str) -> String {
+    serde_json::to_string(string).unwrap_or_default()
 }
 
 #[cfg(test)]

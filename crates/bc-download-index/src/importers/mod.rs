@@ -61,21 +61,21 @@ pub fn import(config: &IndexConfig) -> Result<Imported> {
     importer.import(config)
 }
 
-/// A list as text; bad UTF-8 is an error with its line.
+/// A list as text, without a byte order mark; bad UTF-8 is an error with its line.
 fn read_text(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| {
         format!("cannot read the list {}; [index] meta says where the lists lie", path.display())
     })?;
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count() + 1;
         anyhow::anyhow!("{}:{line}: not UTF-8", path.display())
-    })
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// Lines that hold something, numbered from 1.
 fn numbered_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.lines()
         .enumerate()
         .map(|(place, line)| (place + 1, line.trim_end_matches('\r')))
@@ -95,11 +95,16 @@ impl<'a> Ids<'a> {
 
     /// Refuses an empty id and one that was there before.
     fn add(&mut self, id: &str, line: u64) -> Result<()> {
+        self.add_at(id, || line)
+    }
+
+    /// The same where the line has to be looked for.
+    fn add_at(&mut self, id: &str, line: impl FnOnce() -> u64) -> Result<()> {
         if id.is_empty() {
-            bail!("{}:{line}: the version id is empty", self.path.display());
+            bail!("{}:{}: the version id is empty", self.path.display(), line());
         }
         if !self.seen.insert(id.to_owned()) {
-            bail!("{}:{line}: the version id `{id}` stands twice", self.path.display());
+            bail!("{}:{}: the version id `{id}` stands twice", self.path.display(), line());
         }
         Ok(())
     }

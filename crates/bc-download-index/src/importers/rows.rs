@@ -24,7 +24,6 @@ impl Rows {
     /// # Errors
     /// A row with another number of fields than the header.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let tabs = text.lines().next().is_some_and(|header| header.contains('\t'));
         let mut reader =
             csv::ReaderBuilder::new().delimiter(if tabs { b'\t' } else { b',' }).from_reader(text.as_bytes());
