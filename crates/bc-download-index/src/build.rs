@@ -29,7 +29,9 @@ pub fn run(all: &Config) -> Result<()> {
     if let Some(twice) = versions.iter().find(|version| !seen.insert(version.version_id.as_str())) {
         bail!("the version id `{}` stands twice in {}", twice.version_id, place(config));
     }
-    locate::locate(&mut versions, config)?;
+    if let Some(in_vain) = locate::locate(&mut versions, config)? {
+        println!("Some versions have no file, the first: {in_vain}");
+    }
     if versions.iter().all(|version| version.split == Split::None) {
         splits::draw(&mut versions, config.seed, config.shares);
     }

@@ -200,6 +200,48 @@ fn build_keeps_what_verify_found_of_unchanged_files() {
 }
 
 #[test]
+fn every_stage_writes_the_same_of_files_that_went_or_were_replaced() {
+    let settings = ["index.source=coverhunter", "index.meta=dataset.txt", "index.dataset_path=audio"];
+    let row = |utt: &str| {
+        format!(
+            "{{\"utt\": \"{utt}\", \"wav\": \"sub/{utt}.wav\", \"dur_s\": 3.5, \"song\": \"s\", \"version\": \"v\"}}\n"
+        )
+    };
+    let list = row("kept") + &row("goes") + &row("never");
+    let scratch = Scratch::new(&[("dataset.txt", list.as_str()), ("audio/sub/.keep", "")]);
+    let audio = scratch.folder.path().join("audio/sub");
+    wav(&audio.join("kept.wav"), 1.0, 0.5, 1);
+    wav(&audio.join("goes.wav"), 1.0, 0.5, 2);
+    let said = scratch.build(&settings).1;
+    assert!(said.contains("the first: never: no file never.* in audio, nor audio/sub/never.wav"), "{said}");
+    let built = scratch.index_bytes();
+    let run = |stage: &str| {
+        let (code, said) = scratch.run(stage, &settings);
+        assert_eq!(code, Some(0), "{said}");
+        scratch.index_bytes()
+    };
+    // Nothing is to be fetched, as the list has no links; the list's lengths stay.
+    assert_eq!(run("download"), built);
+    assert_eq!(find(&scratch.index().versions, "kept").duration_s, Some(3.5));
+    run("verify");
+    std::fs::remove_file(audio.join("goes.wav")).unwrap();
+    // As long as before, and silent.
+    wav(&audio.join("kept.wav"), 1.0, 0.0, 1);
+    run("download");
+    let versions = scratch.index().versions;
+    let kept = find(&versions, "kept");
+    assert_eq!((kept.status, &kept.content_hash), (Status::Ok, &None));
+    assert_eq!(find(&versions, "goes").status, Status::Missing);
+    run("verify");
+    let reasons =
+        || scratch.index().versions.into_iter().map(|one| (one.status, one.reason)).collect::<Vec<_>>();
+    let verified = reasons();
+    assert_eq!(verified[0].0, Status::Corrupt);
+    run("build");
+    assert_eq!(reasons(), verified);
+}
+
+#[test]
 fn fast_reads_headers_and_a_full_look_goes_further() {
     let scratch = Scratch::new(&[("audio/c/empty.wav", ""), ("audio/c/text.mp3", "<html></html>")]);
     let audio = scratch.folder.path().join("audio");

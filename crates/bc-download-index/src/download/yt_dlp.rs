@@ -158,7 +158,7 @@ fn end_with_us(_: &mut Command) {}
 
 /// The file without yt-dlp's marks of an unfinished one.
 fn finished(folder: &Path, id: &str) -> Option<PathBuf> {
-    crate::locate::EXTENSIONS
+    bc_audio::EXTENSIONS
         .iter()
         .map(|extension| folder.join(format!("{id}.{extension}")))
         .find(|path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0))
