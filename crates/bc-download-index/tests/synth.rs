@@ -47,11 +47,7 @@ fn samples(path: &Path) -> (hound::WavSpec, Vec<i16>) {
 fn a_seed_gives_the_same_bytes_on_any_number_of_threads_and_another_seed_others() {
     let [one, same, other] = [(); 3].map(|()| Scratch::new::<&str>(&[]));
     synth(&one, &[]);
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bc-download-index"));
-    command.args(["synth", "--threads", "1"]).current_dir(same.folder.path());
-    for setting in TINY.iter().chain(&["synth.test_cliques=1"]) {
-        command.args(["--set", setting]);
-    }
+    let mut command = same.command("synth --threads 1", &[&TINY[..], &["synth.test_cliques=1"]].concat());
     assert!(command.status().unwrap().success());
     synth(&other, &["synth.seed=2"]);
     let (first, list) = files(&one);

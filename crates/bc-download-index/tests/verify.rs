@@ -8,43 +8,26 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bc_formats::index::{Status, Version};
-use support::Scratch;
+use support::{Scratch, shared};
 
 const SETTINGS: [&str; 2] = ["index.source=folder", "index.dataset_path=audio"];
 
-/// A mono WAV of `seconds` at `level`, different for each `seed`.
+/// Writes a tone, another for each `seed`.
 fn wav(path: &Path, seconds: f64, level: f64, seed: u32) {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 8000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(path, spec).unwrap();
-    for at in 0..(seconds * 8000.0) as u32 {
-        let phase = f64::from(at) * (0.05 + f64::from(seed) * 0.001);
-        writer.write_sample((phase.sin() * level * 32767.0) as i16).unwrap();
-    }
-    writer.finalize().unwrap();
+    std::fs::write(path, support::wav(seconds, level, 0.05 + f64::from(seed) * 0.001)).unwrap();
 }
 
 /// A real MP3 of the shared references.
 fn mp3() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("BYTECOVER_SHARED").map_or(beside, PathBuf::from);
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(shared.join("covers/mini/audio")).ok()?.flatten().map(|file| file.path()).collect();
-    files.sort();
-    files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "mp3"))
+    let files = std::fs::read_dir(shared("covers/mini/audio")?).unwrap();
+    let mp3s = files.map(|file| file.unwrap().path());
+    mp3s.filter(|path| path.extension().is_some_and(|extension| extension == "mp3")).min()
 }
 
 /// 200 files in 50 cliques, 30 of them faulty; what each faulty one must be marked as.
 fn plant(scratch: &Scratch) -> BTreeMap<String, (Status, &'static str)> {
     let root = scratch.folder.path().join("audio");
     let mp3 = mp3().map(|path| std::fs::read(path).unwrap());
-    if mp3.is_none() {
-        println!("skipped: truncated MP3s (no covers/mini in the shared folder; set BYTECOVER_SHARED)");
-    }
     let mut expected = BTreeMap::new();
     for at in 0..200u32 {
         let clique = format!("c{:02}", at / 4);

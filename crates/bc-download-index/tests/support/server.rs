@@ -56,20 +56,7 @@ impl Server {
 /// The file of an id: half a second of mono, its own for every id.
 pub fn wav(id: &str) -> Vec<u8> {
     let seed = id.bytes().fold(7u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into())) % 97;
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 8000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
-    for at in 0..4000u32 {
-        let phase = f64::from(at) * (0.05 + f64::from(seed) * 0.003);
-        writer.write_sample((phase.sin() * 20_000.0) as i16).unwrap();
-    }
-    writer.finalize().unwrap();
-    bytes.into_inner()
+    crate::support::wav(0.5, 0.6, 0.05 + f64::from(seed) * 0.003)
 }
 
 fn answer(mut stream: TcpStream, log: &Log, body_time: Duration) -> std::io::Result<()> {
