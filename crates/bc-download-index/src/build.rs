@@ -18,7 +18,7 @@ use crate::{coverage, importers, known, locate, publish, splits};
 /// clique in two splits, no version at all.
 pub fn run(all: &Config) -> Result<()> {
     let config = &all.index;
-    let importers::Imported { mut versions, notes } = importers::import(config)?;
+    let importers::Imported { mut versions, places, notes } = importers::import(config)?;
     for note in notes {
         println!("{note}");
     }
@@ -35,7 +35,7 @@ pub fn run(all: &Config) -> Result<()> {
     if versions.iter().all(|version| version.split == Split::None) {
         splits::draw(&mut versions, config.seed, config.shares);
     }
-    splits::refuse_crossing(&versions)?;
+    splits::refuse_crossing(&versions, &places)?;
     known::bring_failures(&mut versions, all)?;
     let verified = known::bring_facts(&mut versions, all)?;
 

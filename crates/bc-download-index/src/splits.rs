@@ -32,18 +32,25 @@ pub fn draw(versions: &mut [Version], seed: u64, shares: [f64; 3]) {
     }
 }
 
-/// Refuses a clique that stands in two splits: its versions would leak.
-pub fn refuse_crossing(versions: &[Version]) -> Result<()> {
-    let mut splits: HashMap<&str, Split> = HashMap::new();
-    for version in versions.iter().filter(|version| version.split != Split::None) {
-        let first = *splits.entry(&version.clique_id).or_insert(version.split);
-        if first != version.split {
+/// Refuses a clique that stands in two splits: its versions would leak. `places` says where the lists put each
+/// version into its split; it may be empty.
+pub fn refuse_crossing(versions: &[Version], places: &[String]) -> Result<()> {
+    let place = |at: usize| places.get(at).map(|place| format!(", {place}")).unwrap_or_default();
+    let mut firsts: HashMap<&str, usize> = HashMap::new();
+    for (at, version) in versions.iter().enumerate().filter(|(_, version)| version.split != Split::None) {
+        let first_at = *firsts.entry(&version.clique_id).or_insert(at);
+        let first = &versions[first_at];
+        if first.split != version.split {
             bail!(
-                "clique {} stands in the splits {first} and {} (version {}); a clique must not cross splits, or \
-                 the figures are of songs that were trained on",
+                "clique {} stands in the splits {} (version {}{}) and {} (version {}{}); a clique must not cross \
+                 splits, or the figures are of songs that were trained on",
                 version.clique_id,
+                first.split,
+                first.version_id,
+                place(first_at),
                 version.split,
-                version.version_id
+                version.version_id,
+                place(at)
             );
         }
     }
@@ -59,7 +66,7 @@ mod tests {
         let mut versions: Vec<Version> =
             (0..300).map(|n| Version::new(format!("v{n}"), format!("c{}", n / 3))).collect();
         draw(&mut versions, 7, [0.8, 0.1, 0.1]);
-        refuse_crossing(&versions).unwrap();
+        refuse_crossing(&versions, &[]).unwrap();
         let count = |split| versions.iter().filter(|version| version.split == split).count();
         assert_eq!([count(Split::Train), count(Split::Val), count(Split::Test)], [240, 30, 30]);
         let mut turned: Vec<Version> = versions.iter().rev().cloned().collect();
@@ -67,6 +74,6 @@ mod tests {
         turned.reverse();
         assert_eq!(versions, turned);
         versions[1].split = if versions[0].split == Split::Train { Split::Test } else { Split::Train };
-        assert!(refuse_crossing(&versions).unwrap_err().to_string().contains("clique c0"));
+        assert!(refuse_crossing(&versions, &[]).unwrap_err().to_string().contains("clique c0"));
     }
 }

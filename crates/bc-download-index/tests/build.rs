@@ -87,7 +87,15 @@ fn a_clique_in_two_splits_is_refused() {
     let scratch = shs(list, "1\t0\n");
     std::fs::write(scratch.folder.path().join("meta/SHS100K-VAL"), "1\t1\n").unwrap();
     let said = scratch.refused(&SHS);
-    assert!(said.contains("clique 1 stands in the splits train and val"), "{said}");
+    let words = "clique 1 stands in the splits train (version 1_0, meta/SHS100K-TRAIN:1) and val (version 1_1, meta/SHS100K-VAL:1)";
+    assert!(said.contains(words), "{said}");
+    let table = "id,clique,path,split\na,w,a.wav,train\nb,w,b.wav,test\n";
+    let said = Scratch::new(&[("songs.csv", table)]).refused(&[
+        "index.source=csv",
+        "index.meta=songs.csv",
+        "index.dataset_path=.",
+    ]);
+    assert!(said.contains("train (version a, songs.csv:2) and test (version b, songs.csv:3)"), "{said}");
 }
 
 #[test]

@@ -69,6 +69,7 @@ impl Importer for DiscogsVi {
             let path = the_one_that_ends(&config.meta, end)?;
             let new = versions(&path, split)?;
             found.notes.push(format!("{}: {} versions", path.display(), new.len()));
+            found.places.extend(vec![path.display().to_string(); new.len()]);
             found.versions.extend(new);
         }
         Ok(found)

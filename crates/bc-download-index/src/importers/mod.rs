@@ -34,13 +34,15 @@ trait Importer {
 pub struct Imported {
     /// The versions, in the order of the source.
     pub versions: Vec<Version>,
+    /// File and line that put each version into its split; empty where the source has no lines.
+    pub places: Vec<String>,
     /// What a reader of the lists should know: repeated rows, cliques in two splits.
     pub notes: Vec<String>,
 }
 
 impl From<Vec<Version>> for Imported {
     fn from(versions: Vec<Version>) -> Self {
-        Self { versions, notes: Vec::new() }
+        Self { versions, ..Self::default() }
     }
 }
 

@@ -29,15 +29,16 @@ impl Importer for Orfium {
             versions.iter().enumerate().map(|(place, one)| (one.version_id.clone(), place)).collect();
         agree(&cliques, &read_text(&cliques)?, &versions, &places)?;
         let mut notes = Vec::new();
+        let mut told_by = vec![list.display().to_string(); versions.len()];
         for (name, split) in
             [("train_ids.npy", Split::Train), ("val_ids.npy", Split::Val), ("test_ids.npy", Split::Test)]
         {
             let path = config.meta.join("splits").join(name);
             let ids = npy::read_strings(&path)?;
             notes.push(format!("{}: {} versions", path.display(), ids.len()));
-            mark(&path, &ids, split, &mut versions, &places)?;
+            mark(&path, &ids, split, &mut versions, &places, &mut told_by)?;
         }
-        Ok(Imported { versions, notes })
+        Ok(Imported { versions, places: told_by, notes })
     }
 }
 
@@ -109,6 +110,7 @@ fn mark(
     split: Split,
     versions: &mut [Version],
     places: &HashMap<String, usize>,
+    told_by: &mut [String],
 ) -> Result<()> {
     for (element, id) in ids.iter().enumerate() {
         let Some(&place) = places.get(id) else {
@@ -119,6 +121,7 @@ fn mark(
             bail!("{}: element {element}: id `{id}` is already in {}", path.display(), version.split);
         }
         version.split = split;
+        told_by[place] = format!("{}: element {element}", path.display());
     }
     Ok(())
 }

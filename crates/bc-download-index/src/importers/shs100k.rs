@@ -25,7 +25,7 @@ impl Importer for Shs100k {
         let mut versions = Vec::new();
         let mut repeated = Vec::new();
         let mut notes = Vec::new();
-        let mut places: HashMap<(String, String), usize> = HashMap::new();
+        let mut rows: HashMap<(String, String), usize> = HashMap::new();
         for (number, line) in numbered_lines(&read_text(&list)?) {
             let fields: Vec<&str> = line.split('\t').collect();
             let [set, version, title, performer, url, ..] = fields[..] else {
@@ -38,13 +38,13 @@ impl Importer for Shs100k {
             if set.is_empty() || version.is_empty() {
                 bail!("{}:{number}: set_id or ver_id is empty", list.display());
             }
-            match places.entry((set.to_owned(), version.to_owned())) {
+            match rows.entry((set.to_owned(), version.to_owned())) {
                 Entry::Occupied(_) => {
                     repeated.push(number);
                     continue;
                 }
-                Entry::Vacant(place) => {
-                    place.insert(versions.len());
+                Entry::Vacant(row) => {
+                    row.insert(versions.len());
                 }
             }
             let mut new = Version::new(format!("{set}_{version}"), set);
@@ -68,12 +68,13 @@ impl Importer for Shs100k {
                 repeated.len()
             ));
         }
+        let mut places = vec![list.display().to_string(); versions.len()];
         for (name, split) in
             [("SHS100K-TRAIN", Split::Train), ("SHS100K-VAL", Split::Val), ("SHS100K-TEST", Split::Test)]
         {
-            notes.push(mark(&config.meta.join(name), split, &mut versions, &places)?);
+            notes.push(mark(&config.meta.join(name), split, &mut versions, &rows, &mut places)?);
         }
-        Ok(Imported { versions, notes })
+        Ok(Imported { versions, places, notes })
     }
 }
 
@@ -82,7 +83,8 @@ fn mark(
     path: &Path,
     split: Split,
     versions: &mut [Version],
-    places: &HashMap<(String, String), usize>,
+    rows: &HashMap<(String, String), usize>,
+    places: &mut [String],
 ) -> Result<String> {
     let (mut listed, mut sets, mut moved) = (HashSet::new(), HashSet::new(), 0);
     for (number, line) in numbered_lines(&read_text(path)?) {
@@ -90,15 +92,16 @@ fn mark(
             bail!("{}:{number}: `{line}` is not set_id<TAB>ver_id", path.display());
         };
         let key = (set.trim().to_owned(), version.trim().to_owned());
-        let Some(&place) = places.get(&key) else {
+        let Some(&row) = rows.get(&key) else {
             bail!("{}:{number}: set {}, version {} is not in the list", path.display(), key.0, key.1);
         };
-        if !listed.insert(place) {
+        if !listed.insert(row) {
             bail!("{}:{number}: set {}, version {} stands there twice", path.display(), key.0, key.1);
         }
         sets.insert(key.0);
-        moved += usize::from(versions[place].split != Split::None);
-        versions[place].split = split;
+        moved += usize::from(versions[row].split != Split::None);
+        versions[row].split = split;
+        places[row] = format!("{}:{number}", path.display());
     }
     let mut note = format!("{}: {} versions in {} cliques", path.display(), listed.len(), sets.len());
     if moved > 0 {

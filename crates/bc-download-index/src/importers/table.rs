@@ -13,11 +13,11 @@ pub(super) struct Csv;
 
 impl Importer for Csv {
     fn import(&self, config: &IndexConfig) -> Result<Imported> {
-        Ok(versions(&config.meta, &read_text(&config.meta)?, config)?.into())
+        versions(&config.meta, &read_text(&config.meta)?, config)
     }
 }
 
-fn versions(path: &Path, text: &str, config: &IndexConfig) -> Result<Vec<Version>> {
+fn versions(path: &Path, text: &str, config: &IndexConfig) -> Result<Imported> {
     let rows = Rows::parse(path, text)?;
     let needed = |key: &str, name: &str| rows.needed(name, &format!(" ([index] {key})"));
     let clique = needed("column_clique", &config.column_clique)?;
@@ -27,7 +27,7 @@ fn versions(path: &Path, text: &str, config: &IndexConfig) -> Result<Vec<Version
         [&config.column_title, &config.column_performer, &config.column_split, &config.column_url]
             .map(|name| rows.column(name));
     let mut ids = Ids::of(path);
-    let mut versions = Vec::new();
+    let mut found = Imported::default();
     for (number, row) in rows.iter().enumerate() {
         let clique_id = row.get(Some(clique));
         if clique_id.is_empty() {
@@ -44,9 +44,10 @@ fn versions(path: &Path, text: &str, config: &IndexConfig) -> Result<Vec<Version
         if !word.is_empty() {
             version.split = word.parse().with_context(|| format!("{}:{}", path.display(), row.line))?;
         }
-        versions.push(version);
+        found.versions.push(version);
+        found.places.push(format!("{}:{}", path.display(), row.line));
     }
-    Ok(versions)
+    Ok(found)
 }
 
 #[cfg(test)]
