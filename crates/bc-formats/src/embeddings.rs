@@ -12,7 +12,7 @@ use crate::provenance::Provenance;
 use crate::table::{self, TableWriter};
 
 /// Kind and schema version of an embeddings file.
-pub const FORMAT: &str = "embeddings/1";
+pub const FORMAT: &str = "embeddings/2";
 
 /// What stands beside a vector.
 #[derive(Debug, Clone, PartialEq)]

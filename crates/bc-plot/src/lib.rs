@@ -34,35 +34,23 @@ pub fn png(
         debug_assert!(registered.is_ok(), "the built-in font is readable");
     });
     let failed = || format!("cannot draw {}", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).with_context(failed)?;
-    let temporary = tempfile::Builder::new()
-        .prefix(".plot-")
-        .suffix(".tmp.png")
-        .tempfile_in(folder)
-        .with_context(failed)?;
+    let (width, height) = size;
+    let mut pixels = vec![0; 3 * width as usize * height as usize];
     {
-        let area = BitMapBackend::new(temporary.path(), size).into_drawing_area();
+        let area = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
         let drawn = area.fill(&WHITE).map_err(Into::into).and_then(|()| draw(&area));
         drawn
             .and_then(|()| area.present().map_err(Into::into))
             .map_err(|e| anyhow!("{e}"))
             .with_context(failed)?;
     }
-    let temporary = temporary.into_temp_path();
-    readable(&temporary).with_context(failed)?;
-    temporary.persist(path).with_context(failed)
-}
-
-/// A temporary file is readable by its owner alone; a picture is for everyone.
-fn readable(path: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))?;
-    }
-    let _ = path;
-    Ok(())
+    bc_formats::atomic::write_with(path, |file| {
+        let mut encoder = png::Encoder::new(file, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&pixels)?;
+        Ok(writer.finish()?)
+    })
 }
 
 #[cfg(test)]
