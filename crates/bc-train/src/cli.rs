@@ -1,6 +1,6 @@
 //! The command line.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bc_cli::ConfigArgs;
 
 use crate::bench::BenchArgs;
@@ -13,16 +13,18 @@ use crate::train::Options;
     about,
     after_help = "Examples:
   bc-train --config configs/demo.toml                     begins, or goes on where it was interrupted
-  bc-train train --config configs/demo.toml --dry-run     what it will do and cost
-  bc-train train --config configs/demo.toml --resume --set train.epochs=200
-  bc-train train --config configs/demo.toml --set train.run=runs/tuned --set train.init=other.safetensors
-  bc-train train --set train.debug=true --set train.run=runs/try     random features, no data needed
+  bc-train --config configs/demo.toml --dry-run           what it will do and cost
+  bc-train --config configs/demo.toml --resume --set train.epochs=200
+  bc-train --config configs/demo.toml --set train.run=runs/tuned --set train.init=other.safetensors
+  bc-train --set train.debug=true --set train.run=runs/try     random features, no data needed
   bc-train bench --device cpu --threads 2 --batch 8 --frames 215 --json
 Without a command: train."
 )]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    train: TrainArgs,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -37,7 +39,7 @@ enum Command {
     Config,
 }
 
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Default, PartialEq, clap::Args)]
 struct TrainArgs {
     /// Go on with an interrupted run; an error if there is none. (Without it, an
     /// interrupted run is resumed too, and an absent one begun.)
@@ -54,16 +56,41 @@ struct TrainArgs {
     threads: Option<usize>,
 }
 
+impl TrainArgs {
+    /// These, which stood before the word `train`, and those behind it.
+    fn and(self, behind: Self) -> Self {
+        Self {
+            resume: self.resume || behind.resume,
+            fresh: self.fresh || behind.fresh,
+            dry_run: self.dry_run || behind.dry_run,
+            threads: behind.threads.or(self.threads),
+        }
+    }
+}
+
 /// Runs what the arguments ask for.
 ///
 /// # Errors
 /// A configuration that is wrong, and what the command reports.
 pub fn main(arguments: Arguments) -> Result<()> {
     let Some(mut config) = arguments.config.load()? else { return Ok(()) };
-    match arguments.command.unwrap_or_else(|| Command::Train(TrainArgs::default())) {
+    let before = arguments.train;
+    let command = match arguments.command {
+        None => Command::Train(before),
+        Some(Command::Train(after)) => Command::Train(before.and(after)),
+        Some(other) => {
+            ensure!(
+                before == TrainArgs::default(),
+                "what stands before this command are flags of `train`; leave them out, or put --threads behind it"
+            );
+            other
+        }
+    };
+    match command {
         Command::Config => print!("{}", config.to_commented_toml()),
         Command::Bench(args) => crate::bench::run(&args)?,
         Command::Train(args) => {
+            ensure!(!(args.resume && args.fresh), "--resume and --fresh exclude each other");
             config.train.threads = args.threads.unwrap_or(config.train.threads);
             crate::learner::use_threads(config.train.threads)?;
             if args.dry_run {

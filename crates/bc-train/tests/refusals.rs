@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::process::Command;
+
 use support::{output, train};
 
 #[test]
@@ -48,6 +50,31 @@ fn too_many_cliques_a_batch_and_too_few_classes_are_refused() {
     let (ok, text) = output(train(&run, &["train.device=cuda:0"], &[]));
     assert!(!ok && text.contains("cpu"), "{text}");
     assert!(!run.exists());
+}
+
+#[test]
+fn flags_of_training_work_before_behind_and_without_its_word_and_before_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("tiny.toml");
+    std::fs::write(&config, "[train]\ndebug = true\nepochs = 1\n").unwrap();
+    let said = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bc-train"));
+        command
+            .current_dir(&folder)
+            .args(["--config", "tiny.toml", "--set", "train.run=run"])
+            .args(arguments);
+        output(command)
+    };
+    // There is nothing to resume, which only a flag that arrived can complain of.
+    for arguments in [&["--resume"][..], &["train", "--resume"], &["--resume", "train"]] {
+        let (ok, text) = said(arguments);
+        assert!(!ok && text.contains("resume"), "{arguments:?}: {text}");
+    }
+    let (ok, text) = said(&["--resume", "train", "--fresh"]);
+    assert!(!ok && text.contains("--fresh"), "{text}");
+    let (ok, text) = said(&["--dry-run", "bench"]);
+    assert!(!ok && text.contains("flags of `train`"), "{text}");
+    assert!(!folder.path().join("run").exists());
 }
 
 #[test]
