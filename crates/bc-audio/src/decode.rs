@@ -29,6 +29,9 @@ static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
     registry
 });
 
+/// Samples beyond this (full scale is 1: 48 dB above it) are damage, as those that are no numbers.
+const LOUDEST: f32 = 256.0;
+
 /// Why a file gives no audio. `Display` is the reason that tables show.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -97,15 +100,15 @@ impl Decoder {
     /// A file that is no audio of a known kind, that holds none, or that takes beyond `deadline`,
     /// which holds for the blocks that follow, too.
     pub fn open(path: &Path, deadline: Deadline) -> Result<Self, DecodeError> {
-        let file = File::open(path)?;
-        let about = file.metadata()?;
+        // Asked before opening, which waits for ever on a pipe.
+        let about = std::fs::metadata(path)?;
         if !about.is_file() {
             return Err(DecodeError::NotAudio("not a regular file".into()));
         }
         if about.len() == 0 {
             return Err(DecodeError::Empty);
         }
-        let timed = Timed { file, length: about.len(), deadline };
+        let timed = Timed { file: File::open(path)?, length: about.len(), deadline };
         let stream = MediaSourceStream::new(Box::new(timed), Default::default());
         let mut hint = Hint::new();
         if let Some(extension) = path.extension().and_then(|extension| extension.to_str()) {
@@ -227,16 +230,29 @@ fn late_or(deadline: Deadline, error: DecodeError) -> DecodeError {
     deadline.check().err().unwrap_or(error)
 }
 
-/// The mean of the channels; values that are no numbers count as silence.
+/// The mean of the channels; what cannot be a sample counts as silence.
 fn mix(interleaved: &[f32], channels: usize, mono: &mut Vec<f32>) {
     mono.clear();
     let share = 1.0 / channels as f32;
-    let finite = |value: f32| if value.is_finite() { value } else { 0.0 };
+    let sane = |value: f32| if value.abs() <= LOUDEST { value } else { 0.0 };
     match channels {
-        1 => mono.extend(interleaved.iter().map(|&value| finite(value))),
-        2 => mono.extend(interleaved.chunks_exact(2).map(|pair| finite((pair[0] + pair[1]) * 0.5))),
-        _ => mono.extend(
-            interleaved.chunks_exact(channels).map(|frame| finite(frame.iter().sum::<f32>() * share)),
-        ),
+        1 => mono.extend(interleaved.iter().map(|&value| sane(value))),
+        2 => mono.extend(interleaved.chunks_exact(2).map(|pair| sane((pair[0] + pair[1]) * 0.5))),
+        _ => mono
+            .extend(interleaved.chunks_exact(channels).map(|frame| sane(frame.iter().sum::<f32>() * share))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_sample_is_silence() {
+        let mut mono = Vec::new();
+        mix(&[0.5, 1.5, f32::NAN, 0.5, 3e38, 3e38, -1e6, 0.0, -200.0, -100.0], 2, &mut mono);
+        assert_eq!(mono, [1.0, 0.0, 0.0, 0.0, -150.0]);
+        mix(&[f32::INFINITY, 257.0, -256.0], 1, &mut mono);
+        assert_eq!(mono, [0.0, 0.0, -256.0]);
     }
 }

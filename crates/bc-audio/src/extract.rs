@@ -8,7 +8,7 @@ use half::f16;
 
 use crate::cqt::{CqtPlan, CqtStream};
 use crate::decode::{DecodeError, Decoder, Header};
-use crate::patience::{Deadline, guarded};
+use crate::patience::{Deadline, watched};
 use crate::resample::Resample;
 
 /// What a file may cost.
@@ -49,7 +49,8 @@ pub struct Features<T = f16> {
     pub decode_errors: u32,
 }
 
-/// Makes features; holds the plans, shared by threads.
+/// Makes features; holds the plans, which its clones share.
+#[derive(Clone)]
 pub struct Extractor {
     plan: CqtPlan,
     /// The plan for twice the rate, which is what most files have: they need no resampling.
@@ -77,14 +78,19 @@ impl Extractor {
     /// Decodes, mixes, resamples, transforms and pools a file.
     ///
     /// # Errors
-    /// What is wrong with the file, a decoder's panic included.
+    /// What is wrong with the file, a decoder's panic or endless loop included.
     pub fn file(&self, path: &Path) -> Result<Features, DecodeError> {
-        guarded(|| self.decoded(path))
+        self.within_patience(path)
     }
 
     /// The same with magnitudes of 32 bits, for people who look at them.
     pub fn file_exact(&self, path: &Path) -> Result<Features<f32>, DecodeError> {
-        guarded(|| self.decoded(path))
+        self.within_patience(path)
+    }
+
+    fn within_patience<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
+        let (extractor, path) = (self.clone(), path.to_owned());
+        watched(self.limits.patience_s, move || extractor.decoded(&path))
     }
 
     fn decoded<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
@@ -137,13 +143,14 @@ impl Extractor {
 }
 
 /// How a magnitude is kept.
-trait Stored: Copy {
+trait Stored: Copy + Send + 'static {
     fn of(value: f32) -> Self;
 }
 
 impl Stored for f16 {
     fn of(value: f32) -> Self {
-        Self::from_f32(value)
+        // Infinity would be a number of its own to everything downstream.
+        Self::from_f32(value.min(Self::MAX.to_f32()))
     }
 }
 

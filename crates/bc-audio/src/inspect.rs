@@ -35,8 +35,8 @@ pub fn whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> {
 
 fn decode_whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> {
     let deadline = Deadline::after(limits.patience_s);
-    let mut found = read_headers(path, deadline)?;
     let mut decoder = Decoder::open(path, deadline)?;
+    let mut found = headers_of(&decoder, path)?;
     let rate = f64::from(found.header.sample_rate);
     let (mut samples, mut squares, mut peak) = (0u64, 0.0f64, 0.0f32);
     found.packets = 0;
@@ -64,11 +64,10 @@ fn decode_whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> 
 /// # Errors
 /// No audio of a known kind.
 pub fn headers(path: &Path) -> Result<Inspection, DecodeError> {
-    guarded(|| read_headers(path, Deadline::after(Limits::default().patience_s)))
+    guarded(|| headers_of(&Decoder::open(path, Deadline::after(Limits::default().patience_s))?, path))
 }
 
-fn read_headers(path: &Path, deadline: Deadline) -> Result<Inspection, DecodeError> {
-    let decoder = Decoder::open(path, deadline)?;
+fn headers_of(decoder: &Decoder, path: &Path) -> Result<Inspection, DecodeError> {
     let mut header = decoder.header().clone();
     // Without a count of frames in the file, readers of MP3 estimate the length from its size.
     if header.codec == "mp3" && !counts_frames(path)? {

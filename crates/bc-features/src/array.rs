@@ -1,8 +1,9 @@
 //! Transforms as NumPy arrays.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bc_audio::{Extractor, Limits};
 use bc_formats::array::{self, Matrix};
 use bc_formats::config::FeaturesConfig;
@@ -11,13 +12,11 @@ use bc_formats::features::CqtSettings;
 /// Writes bins x frames of every file: to `out`, or to `out/<name>.npy` if there are several.
 ///
 /// # Errors
-/// A file that does not decode, two of one name, an array that cannot be written.
+/// Two files whose arrays would be one, a file that does not decode, an array that cannot be written.
 pub fn run(config: &FeaturesConfig, audio: &[PathBuf], out: &Path, pool: u32) -> Result<()> {
     let settings = CqtSettings { pool, ..config.cqt() };
     let extractor = Extractor::new(settings, Limits::of(config));
-    for path in audio {
-        let name = path.file_stem().context("an audio file has a name")?;
-        let out = if audio.len() > 1 { out.join(name).with_extension("npy") } else { out.to_owned() };
+    for (path, out) in outputs(audio, out)? {
         let made =
             extractor.file_exact(path).with_context(|| format!("cannot transform {}", path.display()))?;
         array::write(&out, &Matrix { columns: made.frames, values: made.magnitude })?;
@@ -32,4 +31,47 @@ pub fn run(config: &FeaturesConfig, audio: &[PathBuf], out: &Path, pool: u32) ->
         );
     }
     Ok(())
+}
+
+/// The array of each file.
+fn outputs<'a>(audio: &'a [PathBuf], out: &Path) -> Result<Vec<(&'a Path, PathBuf)>> {
+    if let [path] = audio {
+        return Ok(vec![(path, out.to_owned())]);
+    }
+    let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
+    let mut outputs = Vec::new();
+    for path in audio {
+        let mut name =
+            path.file_stem().with_context(|| format!("{} names no file", path.display()))?.to_owned();
+        name.push(".npy");
+        let array = out.join(name);
+        if let Some(other) = taken.insert(array.clone(), path) {
+            bail!(
+                "{} and {} would both become {}; transform them one by one, each with its --out",
+                other.display(),
+                path.display(),
+                array.display()
+            );
+        }
+        outputs.push((path.as_path(), array));
+    }
+    Ok(outputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_files_keep_their_whole_names_and_never_share_one() {
+        let audio = ["a/01. One.mp3", "a/01. Two.mp3"].map(PathBuf::from);
+        let arrays: Vec<_> =
+            outputs(&audio, Path::new("out")).unwrap().into_iter().map(|(_, out)| out).collect();
+        assert_eq!(arrays, ["out/01. One.npy", "out/01. Two.npy"].map(PathBuf::from));
+        let error = outputs(&["a/x.mp3", "b/x.ogg"].map(PathBuf::from), Path::new("out")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a/x.mp3 and b/x.ogg would both become out/x.npy; transform them one by one, each with its --out"
+        );
+    }
 }

@@ -56,6 +56,9 @@ struct ExtractArgs {
     /// Try files again that failed before.
     #[arg(long)]
     retry: bool,
+    /// Drop the rows of versions that left the index, however many they are.
+    #[arg(long)]
+    drop_missing: bool,
 }
 
 /// Arguments of `status`.
@@ -97,8 +100,12 @@ pub fn main(arguments: Arguments) -> Result<()> {
     match arguments.command.unwrap_or(Command::Extract(ExtractArgs::default())) {
         Command::Extract(args) => {
             args.threads.install()?;
-            let options =
-                extract::Options { shard: args.shard.resolve()?, strict: args.strict, retry: args.retry };
+            let options = extract::Options {
+                shard: args.shard.resolve()?,
+                strict: args.strict,
+                retry: args.retry,
+                drop_missing: args.drop_missing,
+            };
             extract::run(&config.features, &options)
         }
         Command::Status(args) => status::run(&config.features, args.shards.into()),

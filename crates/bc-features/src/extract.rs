@@ -6,12 +6,11 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use bc_audio::{Extractor, Limits, patience};
+use bc_audio::{Extractor, Limits};
 use bc_cli::{Shard, interrupt, progress};
 use bc_formats::config::FeaturesConfig;
 use bc_formats::features::{CqtSettings, FeatureRow, FeatureSet, PartWriter, failures};
@@ -27,6 +26,8 @@ use crate::plan::{self, Plan};
 const PART_VERSIONS: usize = 128;
 /// ... and about this many seconds of audio: what a kill can lose.
 const PART_SECONDS: f64 = 6.0 * 3600.0;
+/// Rows of versions that left the index are dropped without a question up to a tenth of all, and these.
+const DROPPED_UNASKED: usize = 10;
 /// Files in work or waiting for an earlier one, a thread.
 const WINDOW: usize = 3;
 
@@ -39,23 +40,32 @@ pub struct Options {
     pub strict: bool,
     /// Whether to try files again that failed before.
     pub retry: bool,
+    /// Whether to drop rows even where many are of versions that left the index.
+    pub drop_missing: bool,
 }
 
 /// Extracts what is missing.
 ///
 /// # Errors
-/// No index, no usable version, features of other settings in the folder, a full
-/// disk; with `strict`, any failed file.
+/// No index, no usable version, features of other settings or of another index in the folder, a
+/// run of the same shard at work, a full disk; with `strict`, any failed file.
 pub fn run(config: &FeaturesConfig, options: &Options) -> Result<()> {
     let index = Index::read(&config.index)?;
     let settings = config.cqt();
+    let folder = Folder::open(&config.output, options.shard)?;
     let set = FeatureSet::open_if_any(&config.output)?;
     if let Some(set) = &set {
         set.expect_settings(&config.output, &settings)?;
     }
-    let Plan { usable, in_shard, pending, stale, failures: failed } =
+    let Plan { usable, in_shard, pending, stale, failures: failed, rows, departed } =
         plan::plan(&index, &config.output, set.as_ref(), options.shard, options.retry)?;
-    let folder = Folder::open(&config.output, options.shard)?;
+    if departed > DROPPED_UNASKED.max(rows / 10) && !options.drop_missing {
+        bail!(
+            "{departed} of {rows} rows in {} are of versions that {} does not list as usable; correct [features] index or output, or drop them with --drop-missing",
+            config.output.display(),
+            config.index.display()
+        );
+    }
     if let Some(set) = &set {
         drop_stale(set, &stale)?;
     }
@@ -73,7 +83,7 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<()> {
     interrupt::install("finishing the files in work; run the same command again to go on")?;
     announce(config, &pending, usable, &part_of);
     let run = Run {
-        extractor: Arc::new(Extractor::new(settings, Limits::of(config))),
+        extractor: Extractor::new(settings, Limits::of(config)),
         bar: progress::bar(pending.len() as u64, "features", "files"),
         milliseconds: AtomicU64::new(0),
         started: Instant::now(),
@@ -163,7 +173,7 @@ fn announce(config: &FeaturesConfig, pending: &[Version], usable: usize, part_of
 
 /// What the workers share.
 struct Run {
-    extractor: Arc<Extractor>,
+    extractor: Extractor,
     bar: progress::ProgressBar,
     milliseconds: AtomicU64,
     started: Instant,
@@ -188,9 +198,7 @@ impl Run {
     }
 
     fn extract(&self, version: &Version, path: &Path) -> Result<FeatureRow, String> {
-        let (extractor, audio) = (Arc::clone(&self.extractor), path.to_owned());
-        let features = patience::watched(self.extractor.limits().patience_s, move || extractor.file(&audio))
-            .map_err(|error| error.to_string())?;
+        let features = self.extractor.file(path).map_err(|error| error.to_string())?;
         self.milliseconds.fetch_add((features.duration_s * 1000.0) as u64, Ordering::Relaxed);
         let source_hash = match &version.content_hash {
             Some(hash) => hash.clone(),
@@ -256,6 +264,10 @@ impl Store {
 fn drop_stale(set: &FeatureSet, stale: &[(usize, HashSet<String>)]) -> Result<()> {
     for (part, ids) in stale {
         let (path, provenance) = &set.parts[*part];
+        // Another shard's run was quicker.
+        if !path.exists() {
+            continue;
+        }
         let mut writer = PartWriter::create(path, set.settings)?;
         let mut kept = 0;
         set.for_each_of(*part, |row| {
@@ -268,7 +280,12 @@ fn drop_stale(set: &FeatureSet, stale: &[(usize, HashSet<String>)]) -> Result<()
         if kept > 0 {
             writer.commit(provenance.clone())?;
         } else {
-            std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            }
         }
         println!("{}: dropped {} rows that are out of date", path.display(), ids.len());
     }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use bc_cli::Shard;
 
-/// The folder as one shard's run sees it. While it lives, no second run of the shard begins.
+/// The folder as one shard's run sees it. While it lives, no second run of the shard begins, and
+/// beside a run of all versions none of any shard.
 pub struct Folder {
     path: PathBuf,
     prefix: String,
     number: usize,
-    _lock: File,
+    _locks: Vec<File>,
 }
 
 impl Folder {
@@ -25,17 +26,12 @@ impl Folder {
             if shard.count == 1 { String::new() } else { format!("{}of{}-", shard.index + 1, shard.count) };
         std::fs::create_dir_all(path)
             .with_context(|| format!("cannot make the folder {}", path.display()))?;
-        let lock_path = path.join(format!(".{prefix}extract.lock"));
-        let lock = File::create(&lock_path)
-            .with_context(|| format!("cannot write in the folder {}", path.display()))?;
-        // Some network file systems know no locks; there a second run is the user's to avoid.
-        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
-            bail!(
-                "another bc-features extract is writing {}; wait for it, or give this run a shard of its own (--shard i/n)",
-                path.display()
-            );
+        let whole = lock(path, ".extract.lock", shard.count > 1)?;
+        let mut locks = vec![whole];
+        if shard.count > 1 {
+            locks.push(lock(path, &format!(".{prefix}extract.lock"), false)?);
         }
-        let folder = Self { path: path.to_owned(), prefix, number: 0, _lock: lock };
+        let folder = Self { path: path.to_owned(), prefix, number: 0, _locks: locks };
         folder.remove_leftovers()?;
         Ok(folder)
     }
@@ -66,6 +62,20 @@ impl Folder {
     }
 }
 
+fn lock(folder: &Path, name: &str, shared: bool) -> Result<File> {
+    let file = File::create(folder.join(name))
+        .with_context(|| format!("cannot write in the folder {}", folder.display()))?;
+    let locked = if shared { file.try_lock_shared() } else { file.try_lock() };
+    // Some network file systems know no locks; there a second run is the user's to avoid.
+    if let Err(TryLockError::WouldBlock) = locked {
+        bail!(
+            "another bc-features extract is writing {}; wait for it (runs beside each other need a shard each: --shard i/n)",
+            folder.display()
+        );
+    }
+    Ok(file)
+}
+
 /// Whether a file of this name was being written by a run of the shard with `prefix`.
 fn is_leftover(name: &str, prefix: &str) -> bool {
     let Some(rest) = name.strip_suffix(".tmp").and_then(|name| name.strip_prefix(".part-")) else {
@@ -91,14 +101,19 @@ mod tests {
     }
 
     #[test]
-    fn a_second_run_of_the_same_shard_is_refused() {
+    fn a_second_run_of_the_same_shard_or_of_all_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (Shard { index: 0, count: 2 }, Shard { index: 1, count: 2 });
         let first = Folder::open(folder.path(), one).unwrap();
         let error = Folder::open(folder.path(), one).err().unwrap().to_string();
         assert!(error.contains("another bc-features extract"), "{error}");
         Folder::open(folder.path(), two).unwrap();
+        let all = Shard { index: 0, count: 1 };
+        Folder::open(folder.path(), all).err().unwrap();
         drop(first);
+        let of_all = Folder::open(folder.path(), all).unwrap();
+        Folder::open(folder.path(), one).err().unwrap();
+        drop(of_all);
         Folder::open(folder.path(), one).unwrap();
     }
 }

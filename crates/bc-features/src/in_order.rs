@@ -25,6 +25,9 @@ struct State<R> {
 ///
 /// # Errors
 /// The first of `take`; no further item is begun then.
+///
+/// # Panics
+/// Where `work` or `take` does, once what is in work has ended.
 pub fn in_order<T: Sync, R: Send>(
     items: &[T],
     threads: usize,
@@ -39,6 +42,12 @@ pub fn in_order<T: Sync, R: Send>(
         Mutex::new(State { next: 0, taken: 0, waiting: BTreeMap::new(), stopped: false, running: threads });
     let changed = Condvar::new();
     let worker = || {
+        let _end = OnDrop(|| {
+            let mut held = lock(&state);
+            held.stopped |= std::thread::panicking() || stop();
+            held.running -= 1;
+            changed.notify_all();
+        });
         let mut held = lock(&state);
         loop {
             held = wait_while(&changed, held, |state| {
@@ -55,14 +64,16 @@ pub fn in_order<T: Sync, R: Send>(
             held.waiting.insert(number, result);
             changed.notify_all();
         }
-        held.stopped |= stop();
-        held.running -= 1;
-        changed.notify_all();
     };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(worker);
         }
+        // However this loop ends, by a panic too: the workers must not wait for it.
+        let _end = OnDrop(|| {
+            lock(&state).stopped = true;
+            changed.notify_all();
+        });
         loop {
             let mut held = wait_while(&changed, lock(&state), |state| {
                 !state.waiting.contains_key(&state.taken) && state.running > 0
@@ -72,13 +83,18 @@ pub fn in_order<T: Sync, R: Send>(
             held.taken += 1;
             drop(held);
             changed.notify_all();
-            if let Err(error) = take(number, result) {
-                lock(&state).stopped = true;
-                changed.notify_all();
-                return Err(error);
-            }
+            take(number, result)?;
         }
     })
+}
+
+/// Does something at the end of a scope, however that comes.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 fn lock<R>(state: &Mutex<State<R>>) -> MutexGuard<'_, State<R>> {
@@ -151,5 +167,17 @@ mod tests {
         let error = in_order(&items, 3, 9, || false, work, |_, _| anyhow::bail!("full")).unwrap_err();
         assert_eq!(error.to_string(), "full");
         assert!(begun.load(Ordering::SeqCst) <= 13);
+    }
+
+    #[test]
+    fn a_panic_ends_it_instead_of_waiting_for_ever() {
+        let items: Vec<usize> = (0..100).collect();
+        let of_work = std::panic::catch_unwind(|| {
+            in_order(&items, 3, 9, || false, |item| assert_ne!(*item, 5), |_, ()| Ok(()))
+        });
+        let of_take = std::panic::catch_unwind(|| {
+            in_order(&items, 3, 9, || false, |item| *item, |number, _| panic!("at {number}"))
+        });
+        assert!(of_work.is_err() && of_take.is_err());
     }
 }

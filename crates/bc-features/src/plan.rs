@@ -1,5 +1,6 @@
 //! What is to be done: the shard's versions, less those whose features are there and valid.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -21,6 +22,10 @@ pub struct Plan {
     pub stale: Vec<(usize, HashSet<String>)>,
     /// Failures of this shard that stand.
     pub failures: Vec<failures::Failure>,
+    /// Rows in the folder, whatever their state.
+    pub rows: usize,
+    /// Of these, the rows of versions that the index does not list as usable.
+    pub departed: usize,
 }
 
 /// Compares `index` with what is in `folder`.
@@ -43,15 +48,21 @@ pub fn plan(
         usable.iter().map(|version| (version.version_id.as_str(), *version)).collect();
     let mut valid: HashSet<&str> = HashSet::new();
     let mut stale: HashMap<usize, HashSet<String>> = HashMap::new();
-    for row in set.map(|set| set.rows.as_slice()).unwrap_or_default() {
-        let part = &set.expect("rows come from a set").parts[row.part].0;
-        let current = by_id.get(row.version_id.as_str()).is_some_and(|version| {
-            row.clique_id == version.clique_id && unchanged(version, Some(&row.source_hash), modified(part))
-        });
-        if current {
-            valid.insert(&row.version_id);
-        } else {
-            stale.entry(row.part).or_default().insert(row.version_id.clone());
+    let mut departed = 0;
+    if let Some(set) = set {
+        let made: Vec<_> = set.parts.iter().map(|(part, _)| modified(part)).collect();
+        for row in &set.rows {
+            let version = by_id.get(row.version_id.as_str());
+            departed += usize::from(version.is_none());
+            let current = version.is_some_and(|version| {
+                row.clique_id == version.clique_id
+                    && unchanged(version, Some(&row.source_hash), made[row.part])
+            });
+            if current {
+                valid.insert(&row.version_id);
+            } else {
+                stale.entry(row.part).or_default().insert(row.version_id.clone());
+            }
         }
     }
     let shares = deal(&usable, shard.count);
@@ -61,28 +72,39 @@ pub fn plan(
         .filter(|(_, share)| **share == shard.index)
         .map(|(version, _)| *version)
         .collect();
+    let missing: HashSet<&str> =
+        mine.iter().map(|version| version.version_id.as_str()).filter(|id| !valid.contains(id)).collect();
     let table = failure_table(folder, shard);
     let standing = if retry || !table.exists() { Vec::new() } else { failures::read(&table)? };
+    let tried = modified(&table);
+    // Since it was written the index may have grown, which deals its versions to the shards anew.
     let failures: Vec<failures::Failure> = standing
         .into_iter()
         .filter(|failure| {
-            by_id
-                .get(failure.version_id.as_str())
-                .is_some_and(|version| unchanged(version, None, modified(&table)))
+            let id = failure.version_id.as_str();
+            missing.contains(id) && unchanged(by_id[id], None, tried)
         })
         .collect();
     let failed: HashSet<&str> = failures.iter().map(|failure| failure.version_id.as_str()).collect();
     let mut pending: Vec<Version> = mine
         .iter()
         .filter(|version| {
-            !valid.contains(version.version_id.as_str()) && !failed.contains(version.version_id.as_str())
+            missing.contains(version.version_id.as_str()) && !failed.contains(version.version_id.as_str())
         })
         .map(|version| (*version).clone())
         .collect();
-    pending.sort_by(|a, b| cost(b).total_cmp(&cost(a)).then_with(|| a.version_id.cmp(&b.version_id)));
+    pending.sort_by_cached_key(longest_first);
     let mut stale: Vec<_> = stale.into_iter().collect();
     stale.sort_by_key(|(part, _)| *part);
-    Ok(Plan { usable: usable.len(), in_shard: mine.len(), pending, stale, failures })
+    Ok(Plan {
+        usable: usable.len(),
+        in_shard: mine.len(),
+        pending,
+        stale,
+        failures,
+        rows: set.map_or(0, |set| set.rows.len()),
+        departed,
+    })
 }
 
 /// Where a shard's failures go.
@@ -98,11 +120,7 @@ pub fn failure_table(folder: &Path, shard: Shard) -> PathBuf {
 /// Depends on the index alone, so that all jobs of an array agree.
 fn deal(versions: &[&Version], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..versions.len()).collect();
-    order.sort_by(|&a, &b| {
-        cost(versions[b])
-            .total_cmp(&cost(versions[a]))
-            .then_with(|| versions[a].version_id.cmp(&versions[b].version_id))
-    });
+    order.sort_by_cached_key(|&place| longest_first(versions[place]));
     let mut loads = vec![0.0; count];
     let mut shares = vec![0; versions.len()];
     for place in order {
@@ -111,6 +129,12 @@ fn deal(versions: &[&Version], count: usize) -> Vec<usize> {
         shares[place] = least;
     }
     shares
+}
+
+/// Sorts the longest version first, those of one length by id.
+fn longest_first(version: &Version) -> (Reverse<u64>, String) {
+    // A finer unit than lengths are known in.
+    (Reverse((cost(version) * 1e6) as u64), version.version_id.clone())
 }
 
 /// Seconds of audio, or a guess from the size of the file and what it is likely to be.

@@ -104,3 +104,77 @@ fn changed_audio_is_extracted_again_and_a_version_that_left_is_dropped() {
         [("v0", 26)]
     );
 }
+
+#[test]
+fn a_wrong_index_does_not_empty_the_folder_unasked() {
+    let scratch = Scratch::with_tones(&[0.5; 12]);
+    scratch.extract("features", &[]);
+    scratch.write_index(vec![version("another", "v0.wav", Some(0.5))]);
+    let output = scratch.command("features", &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output).contains("12 of 12 rows in features are of versions that index.parquet does not list")
+    );
+    assert_eq!(scratch.rows("features").len(), 12);
+    scratch.extract("features", &["--drop-missing"]);
+    assert_eq!(scratch.rows("features").len(), 1);
+}
+
+#[test]
+fn status_counts_a_failure_once_when_the_index_grew_or_another_shard_made_it_good() {
+    let scratch = Scratch::with_tones(&[0.5; 6]);
+    std::fs::write(scratch.path("bad.wav"), "not audio").unwrap();
+    let bad = || version("bad", "bad.wav", Some(9.0));
+    let tones = |count: usize| -> Vec<_> {
+        (0..count).map(|n| version(&format!("v{n}"), &format!("v{n}.wav"), Some(0.5))).collect()
+    };
+    scratch.write_index([vec![bad()], tones(2)].concat());
+    scratch.extract("features", &["--shard", "1/2"]);
+    scratch.extract("features", &["--shard", "2/2"]);
+    // Now the longest is another, and the bad one goes to the other shard, which tries it anew.
+    let mut longer = tones(6);
+    longer[5].duration_s = Some(20.0);
+    scratch.write_index([vec![bad()], longer].concat());
+    let status = || {
+        let command = scratch.command("features", &[]);
+        let arguments: Vec<_> = command.get_args().skip(1).map(std::ffi::OsStr::to_owned).collect();
+        let mut status = std::process::Command::new(command.get_program());
+        status.arg("status").args(["--shards", "2"]).args(arguments).current_dir(scratch.path(""));
+        let output = status.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    status();
+    scratch.extract("features", &["--shard", "2/2"]);
+    scratch.extract("features", &["--shard", "1/2"]);
+    let said = status();
+    let counts: Vec<Vec<usize>> = said
+        .lines()
+        .filter(|line| line.contains("/2 "))
+        .map(|line| line.split(['|', '┆', '│']).filter_map(|cell| cell.trim().parse().ok()).collect())
+        .collect();
+    let sum = |column: usize| counts.iter().map(|row| row[column]).sum::<usize>();
+    assert_eq!((sum(0), sum(1), sum(2), sum(3)), (7, 6, 1, 0), "{said}");
+}
+
+#[test]
+fn damaged_samples_do_not_make_infinite_features() {
+    let scratch = Scratch::with_tones(&[]);
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 22_050,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(scratch.path("loud.wav"), spec).unwrap();
+    for n in 0..66_150 {
+        let broken = [f32::NAN, f32::INFINITY, 1e30, 255.0][n / 7 % 4];
+        writer.write_sample(if n % 7 == 0 { broken } else { 0.1 }).unwrap();
+    }
+    writer.finalize().unwrap();
+    scratch.write_index(vec![version("loud", "loud.wav", None)]);
+    scratch.extract("features", &[]);
+    let rows = scratch.rows("features");
+    assert!(rows[0].magnitude.iter().all(|value| value.is_finite()));
+    assert!(rows[0].magnitude.iter().any(|value| value.to_f32() > 0.0));
+}

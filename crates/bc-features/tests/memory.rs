@@ -2,10 +2,9 @@
 
 mod support;
 
-use std::path::Path;
 use std::process::Command;
 
-use support::{Scratch, version};
+use support::{Scratch, version, write_wav};
 
 const MIB: i64 = 1 << 20;
 
@@ -17,26 +16,13 @@ fn peak() -> i64 {
     usage.ru_maxrss * 1024
 }
 
-/// Three hours of stereo noise and tone, so that nothing compresses away.
-fn write_mix(path: &Path, seconds: u32) {
-    let spec = hound::WavSpec {
-        channels: 2,
-        sample_rate: 44_100,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(path, spec).unwrap();
-    for n in 0..2 * seconds * 44_100 {
-        writer.write_sample((n.wrapping_mul(2_654_435_761) >> 17) as i16).unwrap();
-    }
-    writer.finalize().unwrap();
-}
-
 #[test]
 #[ignore = "2 GB of disk; cargo test --release -p bc-features --test memory -- --ignored --nocapture"]
 fn three_hour_files_stay_under_200_mib_and_100_mib_a_thread() {
     let scratch = Scratch::with_tones(&[5.0; 8]);
-    write_mix(&scratch.path("mix.wav"), 3 * 3600);
+    // Three hours of stereo noise, so that nothing compresses away.
+    let noise = |n: u32| (n.wrapping_mul(2_654_435_761) >> 17) as i16;
+    write_wav(&scratch.path("mix.wav"), 3 * 3600 * 44_100, |n| [noise(2 * n), noise(2 * n + 1)]);
     let mut versions: Vec<_> =
         (0..8).map(|n| version(&format!("v{n}"), &format!("v{n}.wav"), Some(5.0))).collect();
     // Four of them, one of unknown length.

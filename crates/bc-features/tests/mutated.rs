@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use bc_formats::features::failures;
@@ -46,21 +46,14 @@ fn seeds(folder: &Path) -> Vec<(String, Vec<u8>)> {
             _ => eprintln!("no seed {name}: ffmpeg with {codec} is not there"),
         }
     }
-    let shared = std::env::var_os("BYTECOVER_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    match std::fs::read_dir(shared.join("covers/mini/audio")) {
-        Ok(entries) => {
-            let paths: BTreeSet<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-            for wanted in ["mp3", "ogg", "flac", "m4a", "opus"] {
-                let found = paths.iter().find(|path| path.extension().is_some_and(|end| end == wanted));
-                if let Some(path) = found {
-                    let mut bytes = std::fs::read(path).unwrap();
-                    bytes.truncate(SEED_BYTES);
-                    seeds.push((format!("music.{wanted}"), bytes));
-                }
-            }
+    let paths = support::recordings().unwrap_or_default();
+    for wanted in ["mp3", "ogg", "flac", "m4a", "opus"] {
+        let found = paths.iter().find(|path| path.extension().is_some_and(|end| end == wanted));
+        if let Some(path) = found {
+            let mut bytes = std::fs::read(path).unwrap();
+            bytes.truncate(SEED_BYTES);
+            seeds.push((format!("music.{wanted}"), bytes));
         }
-        Err(_) => eprintln!("no recordings of the shared set (set BYTECOVER_SHARED)"),
     }
     seeds
 }

@@ -1,7 +1,8 @@
 //! Decoding, resampling and transform together, against librosa.load and nnAudio's transform.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Reads "audio array" lines and prints "audio correlation frames".
@@ -24,20 +25,14 @@ for line in sys.stdin:
 
 #[test]
 fn the_whole_path_correlates_with_librosa_and_nnaudio_by_more_than_0_999() {
-    let shared = std::env::var_os("BYTECOVER_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
     let python = std::env::var_os("BYTECOVER_PYTHON").unwrap_or_else(|| "python3".into());
-    let Ok(entries) = std::fs::read_dir(shared.join("covers/mini/audio")) else {
-        eprintln!("skipped: no recordings of the shared set (set BYTECOVER_SHARED)");
-        return;
-    };
+    let Some(paths) = support::recordings() else { return };
     let found = Command::new(&python).args(["-c", "import librosa, nnAudio.features.cqt"]).output();
     if !found.is_ok_and(|output| output.status.success()) {
         eprintln!("skipped: no Python with librosa and nnAudio (set BYTECOVER_PYTHON)");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let paths: BTreeSet<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     let of = |wanted: &'static str| {
         paths.iter().filter(move |path| path.extension().is_some_and(|end| end == wanted)).cloned()
     };

@@ -46,14 +46,22 @@ impl Kernel {
 
 /// Spectrum of a periodic Hann window of length `l` about its centre `l / 2`, at
 /// `angle` radians a sample; real because the window is symmetric about that centre.
+///
+/// Three spectra of windows of ones, sin(l a / 2) / tan(a / 2) each (their imaginary parts
+/// cancel), one step of 2 pi / l apart: the sine is the same up to its sign, and the tangents follow from one.
 fn hann_spectrum(angle: f64, l: f64) -> f64 {
-    let step = 2.0 * PI / l;
-    0.5 * rectangle(angle, l) + 0.25 * (rectangle(angle + step, l) + rectangle(angle - step, l))
+    let (half, step) = (angle / 2.0, PI / l);
+    let (here, apart) = (half.tan(), step.tan());
+    let [left, right] = [here - apart, here + apart];
+    if [here, left, right].iter().any(|tangent| tangent.abs() < 1e-9) {
+        return 0.5 * ones(half, l) + 0.25 * (ones(half + step, l) + ones(half - step, l));
+    }
+    let product = here * apart;
+    (half * l).sin() * (0.5 / here - 0.25 * ((1.0 - product) / right + (1.0 + product) / left))
 }
 
-/// The real part of the same for a window of ones. (The imaginary parts cancel in the Hann sum.)
-fn rectangle(angle: f64, l: f64) -> f64 {
-    let half = angle / 2.0;
+/// The spectrum of a window of ones at `2 half` radians a sample, near its pole too.
+fn ones(half: f64, l: f64) -> f64 {
     // tan(0): the sum of l ones.
     if half.tan().abs() < 1e-12 { l * (half * l).cos() } else { (half * l).sin() / half.tan() }
 }

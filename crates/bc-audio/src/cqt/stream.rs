@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bc_formats::features::CqtSettings;
+use rayon::prelude::*;
 use realfft::{RealFftPlanner, RealToComplex};
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
@@ -39,7 +40,8 @@ impl CqtPlan {
         let window = window_length(&settings, 0).next_power_of_two().max(2 * hop);
         let columns = (BLOCK_WINDOWS * window).div_ceil(hop).next_power_of_two();
         let block = columns * hop;
-        let kernels = (0..settings.bins).map(|bin| Kernel::new(&settings, bin, block)).collect();
+        let kernels =
+            (0..settings.bins).into_par_iter().map(|bin| Kernel::new(&settings, bin, block)).collect();
         let half_sample = (0..=block / 2)
             .map(|point| {
                 let angle = -std::f64::consts::PI * point as f64 / block as f64;

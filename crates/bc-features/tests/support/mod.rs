@@ -1,6 +1,7 @@
 //! A scratch folder with an index, and the binary run in it.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -99,6 +100,14 @@ pub fn version(id: &str, path: &str, seconds: Option<f64>) -> Version {
 }
 
 pub fn write_tone(path: &Path, seconds: f64, frequency: f64) {
+    write_wav(path, (seconds * 44_100.0) as u32, |n| {
+        let value = (f64::from(n) / 44_100.0 * frequency * std::f64::consts::TAU).sin();
+        [(value * 20_000.0) as i16; 2]
+    });
+}
+
+/// `frames` pairs of 16-bit samples at 44,100 Hz.
+pub fn write_wav(path: &Path, frames: u32, pair: impl Fn(u32) -> [i16; 2]) {
     let spec = hound::WavSpec {
         channels: 2,
         sample_rate: 44_100,
@@ -106,11 +115,19 @@ pub fn write_tone(path: &Path, seconds: f64, frequency: f64) {
         sample_format: hound::SampleFormat::Int,
     };
     let mut writer = hound::WavWriter::create(path, spec).unwrap();
-    for n in 0..(seconds * 44_100.0) as usize {
-        let value = (n as f64 / 44_100.0 * frequency * std::f64::consts::TAU).sin();
-        for _ in 0..2 {
-            writer.write_sample((value * 20_000.0) as i16).unwrap();
-        }
+    for value in (0..frames).flat_map(pair) {
+        writer.write_sample(value).unwrap();
     }
     writer.finalize().unwrap();
+}
+
+/// The recordings of the shared set, if they are at hand.
+pub fn recordings() -> Option<BTreeSet<PathBuf>> {
+    let shared = std::env::var_os("BYTECOVER_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let Ok(entries) = std::fs::read_dir(shared.join("covers/mini/audio")) else {
+        eprintln!("skipped: no recordings of the shared set (set BYTECOVER_SHARED)");
+        return None;
+    };
+    Some(entries.map(|entry| entry.unwrap().path()).collect())
 }
