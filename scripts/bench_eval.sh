@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Times `bc-eval metrics` beside scikit-learn on the same vectors, alternating.
-# Usage: PYTHON=… scripts/bench_eval.sh path/to/python_eval.py [rows] [dimensions] [rounds]
+# Times `bc-eval metrics` beside scikit-learn, or beside the matrix products alone, on the same vectors, alternating.
+# Usage: PYTHON=… scripts/bench_eval.sh path/to/python_eval.py|scripts/products.py [rows=10547] [dimensions=2048] [rounds=3]
 set -euo pipefail
 script=$1 rows=${2:-10547} dim=${3:-2048} rounds=${4:-3}
 python=${PYTHON:-python3}
