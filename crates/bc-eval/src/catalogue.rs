@@ -1,6 +1,6 @@
 //! An index that grows by audio files, without a list or stored features.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,14 @@ use anyhow::{Context, Result, ensure};
 use bc_cli::{interrupt, progress};
 use bc_formats::config::Config;
 use bc_formats::embeddings::{Embeddings, FORMAT, Label};
-use bc_formats::fingerprint::Fingerprint;
+use bc_formats::fingerprint::{self, Fingerprint};
 use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
 
 use crate::embed;
 use crate::origin;
 use crate::recording::{Heard, Listener};
+use crate::search;
 use crate::windows::Windows;
 
 /// Files that are decoded before the network hears them.
@@ -27,8 +28,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 pub struct Request {
     /// Audio files, and folders that are searched for them.
     pub audio: Vec<PathBuf>,
-    /// The work that all of them are versions of; each is a work of its own if not given.
-    pub clique: Option<String>,
+    /// The work that each is a version of.
+    pub works: Works,
     /// Title of all of them; the file's name if not given.
     pub title: Option<String>,
     /// Performer of all of them.
@@ -37,12 +38,24 @@ pub struct Request {
     pub windows: Option<Windows>,
 }
 
+/// Which work a recording is a version of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Works {
+    /// Each is a work of its own.
+    #[default]
+    Own,
+    /// All are versions of this one.
+    One(String),
+    /// Those in one folder are of one work, which has the folder's name.
+    Folder,
+}
+
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Added {
     /// Recordings that are new.
     pub new: usize,
-    /// Recordings whose id was there already; they stayed as they were.
+    /// Recordings that were there already, id and content; they stayed as they were.
     pub there: usize,
     /// Files that could not be used, with the reason.
     pub failed: Vec<String>,
@@ -52,7 +65,8 @@ pub struct Added {
 /// What was there keeps its rows; the same call again adds only what is missing.
 ///
 /// # Errors
-/// No audio file; an index of another checkpoint; the embeddings of an experiment, which its
+/// No audio file; an index of another checkpoint, or of whole tracks where windows are to be added and
+/// the other way round; the embeddings of an experiment, which its
 /// next run would write anew; files that cannot be written.
 pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
     let usual = embed::path_of(config);
@@ -72,9 +86,28 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
         (listener, index)
     };
     interrupt::install("finishing these files; the same command goes on from here")?;
-    let there: HashSet<String> = index.labels.iter().map(|label| label.version_id.clone()).collect();
-    let (there, new): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| there.contains(&file.id));
-    let mut added = Added { new: 0, there: there.len(), failed: Vec::new() };
+    let windowed = search::windowed(&index);
+    ensure!(
+        index.labels.is_empty() || windowed == request.windows.is_some(),
+        "{} holds {}; add likewise, or begin another index",
+        path.display(),
+        if windowed { "windows of recordings (--window)" } else { "whole recordings, without --window" }
+    );
+    let known: HashMap<String, String> =
+        index.labels.iter().map(|label| (label.version_id.clone(), label.source_hash.clone())).collect();
+    let (there, new): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| known.contains_key(&file.id));
+    let mut added = Added { new: 0, there: 0, failed: Vec::new() };
+    for file in there {
+        match fingerprint::of_file(&file.path) {
+            Ok(hash) if hash == known[&file.id] => added.there += 1,
+            Ok(_) => added.failed.push(format!(
+                "{}: the index holds another recording of the name {:?}; rename the file, or give the folder above it",
+                file.path.display(),
+                file.id
+            )),
+            Err(error) => added.failed.push(bc_cli::describe(&error)),
+        }
+    }
 
     let bar = progress::bar(new.len() as u64, "listening", "files");
     let mut saved = Instant::now();
@@ -85,9 +118,9 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
         let paths: Vec<PathBuf> = batch.iter().map(|file| file.path.clone()).collect();
         for (file, heard) in batch.iter().zip(listener.hear_all(&paths, request.windows)?) {
             bar.inc(1);
-            match heard {
-                Ok(heard) => {
-                    append(&mut index, request, file, heard);
+            match heard.and_then(|heard| Ok((heard, fingerprint::of_file(&file.path)?))) {
+                Ok((heard, hash)) => {
+                    append(&mut index, request, file, heard, hash);
                     added.new += 1;
                 }
                 Err(error) => added.failed.push(bc_cli::describe(&error)),
@@ -133,17 +166,23 @@ fn empty(listener: &Listener) -> Embeddings {
     }
 }
 
-fn append(index: &mut Embeddings, request: &Request, file: &Recording, heard: Heard) {
+fn append(index: &mut Embeddings, request: &Request, file: &Recording, heard: Heard, source_hash: String) {
+    let clique_id = match &request.works {
+        Works::Own => file.id.clone(),
+        Works::One(clique) => clique.clone(),
+        Works::Folder => file.folder.clone(),
+    };
     for excerpt in heard.excerpts {
         index.vectors.extend(excerpt.vector);
         index.labels.push(Label {
             version_id: file.id.clone(),
-            clique_id: request.clique.clone().unwrap_or_else(|| file.id.clone()),
+            clique_id: clique_id.clone(),
             title: request.title.clone().unwrap_or_else(|| file.title.clone()),
             performer: request.performer.clone().unwrap_or_default(),
             split: Split::None,
             duration_s: heard.duration_s as f32,
             start_s: excerpt.start_s as f32,
+            source_hash: source_hash.clone(),
         });
     }
 }
@@ -171,6 +210,8 @@ struct Recording {
     /// Its name without extension; below a folder, with the folders between.
     id: String,
     title: String,
+    /// Name of the folder that it lies in.
+    folder: String,
 }
 
 /// The files, and what is found below the folders, each id once.
@@ -202,7 +243,9 @@ fn recordings(audio: &[PathBuf]) -> Result<Vec<Recording>> {
 
 fn recording(path: &Path, id: &Path) -> Recording {
     let title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Recording { path: path.to_owned(), id: id.to_string_lossy().replace('\\', "/"), title }
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = whole.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    Recording { path: path.to_owned(), id: id.to_string_lossy().replace('\\', "/"), title, folder }
 }
 
 fn below(root: &Path, folder: &Path, found: &mut Vec<Recording>) -> Result<()> {
@@ -234,6 +277,7 @@ mod tests {
         let all = recordings(&[folder.path().to_owned()]).unwrap();
         let ids: Vec<&str> = all.iter().map(|file| file.id.as_str()).collect();
         assert_eq!(ids, ["b", "one/a", "one/b"]);
+        assert_eq!([&all[1].folder, &all[2].folder], ["one", "one"]);
         let twice = [folder.path().join("b.mp3"), folder.path().join("one/b.flac")];
         assert!(recordings(&twice).unwrap_err().to_string().contains("\"b\""));
         let absent = recordings(&[folder.path().join("no.mp3")]).unwrap_err();

@@ -42,7 +42,10 @@ pub fn run(
     prior: f64,
 ) -> Result<Comparison> {
     let usual = embed::path_of(config).with_file_name("calibration.json");
-    let found = Calibration::find(calibration, &usual)?;
+    let mut found = Calibration::find(calibration, &usual)?;
+    if let Some((path, _)) = found.take_if(|_| windows.is_some()) {
+        tracing::warn!("{} is of whole tracks; windows get a score only", path.display());
+    }
     let listener = origin::listener(config)?;
     if let Some((path, found)) = &found {
         origin::expect(path, &found.provenance, &listener.embedder.fingerprint, &listener.embedder.path)?;
@@ -78,7 +81,7 @@ pub fn sentence(found: &Comparison) -> String {
         (a, b) => format!(" (at {a:.0} s and {b:.0} s)"),
     };
     let verdict = match found.probability {
-        None => "no probability: there is no calibration (`bc-eval calibrate` makes one)".to_owned(),
+        None => "no probability: there is no calibration for this (`bc-eval run` makes one)".to_owned(),
         Some(probability) => format!(
             "versions of one work with a probability of {:.1} % (before hearing them: {:.1} %)",
             100.0 * probability,

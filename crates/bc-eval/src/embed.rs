@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use bc_cli::{Shard, interrupt, progress};
 use bc_formats::config::Config;
 use bc_formats::embeddings::{Embeddings, FORMAT, Label};
-use bc_formats::features::FeatureSet;
+use bc_formats::features::{FeatureSet, RowInfo};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::index::{Index, Version};
 use bc_formats::provenance::Provenance;
@@ -74,9 +74,7 @@ pub fn path_of(config: &Config) -> PathBuf {
 /// The versions to embed, in the order of the index.
 fn wanted(config: &Config, index: &Index, set: &FeatureSet) -> Result<Vec<Label>> {
     let splits = &config.eval.splits;
-    let column_s = set.settings.column_seconds();
-    let durations: HashMap<&str, f64> =
-        set.rows.iter().map(|row| (row.version_id.as_str(), f64::from(row.frames) * column_s)).collect();
+    let rows: HashMap<&str, &RowInfo> = set.rows.iter().map(|row| (row.version_id.as_str(), row)).collect();
     let in_splits: Vec<&Version> = index
         .versions
         .iter()
@@ -92,7 +90,7 @@ fn wanted(config: &Config, index: &Index, set: &FeatureSet) -> Result<Vec<Label>
     let usable = in_splits.iter().filter(|version| version.usable()).count();
     let wanted: Vec<Label> = in_splits
         .into_iter()
-        .filter_map(|version| Some(label(version, *durations.get(version.version_id.as_str())?)))
+        .filter_map(|version| Some(label(version, rows.get(version.version_id.as_str())?, set)))
         .collect();
     if wanted.is_empty() {
         bail!(
@@ -176,7 +174,8 @@ fn embed(
 }
 
 /// What stands beside a vector; a version that was not verified has its features' duration.
-fn label(version: &Version, features_s: f64) -> Label {
+fn label(version: &Version, row: &RowInfo, set: &FeatureSet) -> Label {
+    let features_s = f64::from(row.frames) * set.settings.column_seconds();
     Label {
         version_id: version.version_id.clone(),
         clique_id: version.clique_id.clone(),
@@ -185,6 +184,7 @@ fn label(version: &Version, features_s: f64) -> Label {
         split: version.split,
         duration_s: version.duration_s.unwrap_or(features_s) as f32,
         start_s: 0.0,
+        source_hash: row.source_hash.clone(),
     }
 }
 

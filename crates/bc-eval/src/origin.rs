@@ -19,7 +19,7 @@ struct Settings {
     input: NetworkInput,
 }
 
-/// Opens the checkpoint of `config` with the layer of `[eval]`.
+/// Opens the checkpoint of `config` with the layer of `[eval]`; warns where it hears otherwise than `config` says.
 ///
 /// # Errors
 /// As [`Embedder::open`].
@@ -27,7 +27,16 @@ pub fn embedder(config: &Config) -> Result<Embedder> {
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
     let assumed =
         NetworkInput { cqt: config.features.cqt(), pool: config.model.pool, scale: config.model.scale };
-    Embedder::open(&checkpoint, config.eval.layer, &assumed)
+    let embedder = Embedder::open(&checkpoint, config.eval.layer, &assumed)?;
+    if embedder.input != assumed {
+        tracing::warn!(
+            "{} was trained on {}, this configuration says {}; the network's own counts",
+            checkpoint.display(),
+            serde_json::to_string(&embedder.input)?,
+            serde_json::to_string(&assumed)?
+        );
+    }
+    Ok(embedder)
 }
 
 /// The same for audio files.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bc_audio::{Extractor, Limits};
 use rayon::prelude::*;
 
@@ -49,7 +49,7 @@ impl Listener {
     /// Decodes, transforms and embeds one file, whole or in windows.
     ///
     /// # Errors
-    /// A file that is absent or does not decode.
+    /// A file that is absent, does not decode, or is silent.
     pub fn hear(&self, path: &Path, windows: Option<Windows>) -> Result<Heard> {
         let mut heard = self.hear_all(std::slice::from_ref(&path.to_owned()), windows)?;
         heard.pop().unwrap_or_else(|| unreachable!("one answer a file"))
@@ -90,6 +90,11 @@ impl Listener {
 
     fn cut(&self, path: &Path, windows: Option<Windows>) -> Result<Cut> {
         let features = self.extractor.file(path).with_context(|| format!("cannot use {}", path.display()))?;
+        ensure!(
+            features.magnitude.iter().any(|value| value.to_f32() > 0.0),
+            "cannot use {}: it is silent from end to end",
+            path.display()
+        );
         let (frames, input) = (features.frames, &self.embedder.input);
         let column_s = input.cqt.column_seconds();
         let spans = match windows {

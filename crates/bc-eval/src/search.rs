@@ -11,6 +11,7 @@ use comfy_table::Table;
 use serde::Serialize;
 
 use crate::calibration::{self, Calibration};
+use crate::embed;
 use crate::origin;
 use crate::recording::{Excerpt, Listener};
 use crate::windows::Windows;
@@ -76,16 +77,22 @@ pub struct Searcher<'a> {
 }
 
 impl<'a> Searcher<'a> {
-    /// Opens an index and the calibration beside it, if there is one.
+    /// Opens an index, and the calibration beside it or else that of the configuration, if there is one.
     ///
     /// # Errors
     /// Files that are absent or unreadable; a calibration of another checkpoint.
     pub fn open(config: &'a Config, path: &Path, options: Options) -> Result<Self> {
         let index = Embeddings::read(path)?;
-        let found =
-            Calibration::find(options.calibration.as_deref(), &path.with_file_name("calibration.json"))?;
-        let calibration = match found {
+        let beside = path.with_file_name("calibration.json");
+        let usual = embed::path_of(config).with_file_name("calibration.json");
+        let usual = if beside.exists() { beside } else { usual };
+        let calibration = match Calibration::find(options.calibration.as_deref(), &usual)? {
             None => None,
+            // Parts of tracks score otherwise than the whole tracks that a calibration is of.
+            Some((file, _)) if options.windows.is_some() || windowed(&index) => {
+                tracing::warn!("{} is of whole tracks; windows get scores only", file.display());
+                None
+            }
             Some((file, calibration)) if same_network(&calibration, &index) => {
                 tracing::debug!("probabilities by {}", file.display());
                 Some(calibration)
@@ -156,7 +163,11 @@ impl<'a> Searcher<'a> {
             .map(|(label, vector)| Excerpt { start_s: f64::from(label.start_s), vector: vector.to_vec() })
             .collect();
         if found.is_empty() {
-            bail!("{id:?} is neither an audio file nor a version of {}", self.path.display());
+            let path = Path::new(id);
+            if path.is_dir() {
+                bail!("{id} is a folder; name the audio files in it");
+            }
+            bail!("there is no file {id:?}, and no version of that id in {}", self.path.display());
         }
         Ok(found)
     }
@@ -196,6 +207,11 @@ struct Best {
     excerpt: usize,
 }
 
+/// Whether an index holds parts of recordings.
+pub(crate) fn windowed(index: &Embeddings) -> bool {
+    index.labels.iter().any(|label| label.start_s > 0.0)
+}
+
 /// Whether a calibration is of the network and layer that made an index.
 fn same_network(calibration: &Calibration, index: &Embeddings) -> bool {
     let (left, right) = (&calibration.provenance, &index.provenance);
@@ -222,7 +238,7 @@ pub fn table(answer: &Answer) -> String {
         table.add_row(row);
     }
     let verdict = match answer.probability_of_none {
-        None => "No probabilities: there is no calibration beside the index (`bc-eval calibrate` makes one)."
+        None => "No probabilities: there is no calibration for this (`bc-eval run` makes one on the validation split)."
             .to_owned(),
         Some(none) => {
             format!("The index holds no version of it with a probability of {:.1} %.", 100.0 * none)

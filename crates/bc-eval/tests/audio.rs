@@ -74,6 +74,56 @@ fn an_index_grows_and_keeps_what_it_has() {
 }
 
 #[test]
+fn another_recording_of_a_known_name_is_told_and_not_taken_for_it() {
+    let folder = workplace();
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    melody(&other.join("up.wav"), &[90, 80, 70]);
+    let again = ["add", "tunes", "other/up.wav", "--index", "i.parquet"];
+    assert!(refuse(folder.path(), &[&again[..], &NETWORK].concat()).contains("two files"));
+    let output = run(
+        folder.path(),
+        &[&["add", "other", "tunes/low.wav", "--index", "i.parquet"][..], &NETWORK].concat(),
+    );
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("0 recordings added") && said.contains("1 were there already, 1 failed"), "{said}");
+    assert!(
+        errors.contains("other/up.wav: the index holds another recording of the name \"up\""),
+        "{errors}"
+    );
+    // From the folder above, both have names of their own, and the folder may be the work.
+    std::fs::create_dir(folder.path().join("all")).unwrap();
+    for name in ["tunes", "other"] {
+        std::fs::rename(folder.path().join(name), folder.path().join("all").join(name)).unwrap();
+    }
+    with_network(folder.path(), &["add", "all", "--index", "works.parquet", "--by-folder"]);
+    let labels = Embeddings::read(&folder.path().join("works.parquet")).unwrap().labels;
+    let works: Vec<_> =
+        labels.iter().map(|label| (label.version_id.as_str(), label.clique_id.as_str())).collect();
+    assert_eq!(works[..2], [("other/up", "other"), ("tunes/down", "tunes")]);
+}
+
+#[test]
+fn windows_and_whole_recordings_do_not_mix_and_silence_is_refused() {
+    let folder = workplace();
+    let windows = ["add", "tunes/up.wav", "--index", "i.parquet", "--window", "3"];
+    let error = refuse(folder.path(), &[&windows[..], &NETWORK].concat());
+    assert!(error.contains("i.parquet holds whole recordings"), "{error}");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 22_050,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut silence = hound::WavWriter::create(folder.path().join("silence.wav"), spec).unwrap();
+    (0..44_100).for_each(|_| silence.write_sample(0i16).unwrap());
+    silence.finalize().unwrap();
+    let search = ["search", "silence.wav", "--index", "i.parquet"];
+    let error = refuse(folder.path(), &[&search[..], &NETWORK].concat());
+    assert!(error.contains("silence.wav: it is silent"), "{error}");
+}
+
+#[test]
 fn a_window_of_a_medley_is_found_where_it_is() {
     let folder = workplace();
     let medley: Vec<u32> = TUNES.iter().flat_map(|(_, notes)| *notes).collect();
@@ -109,7 +159,9 @@ fn two_files_are_compared_and_other_checkpoints_refused() {
     let absent = refuse(folder.path(), &[&["compare", "tunes/up.wav", "no.wav"][..], &NETWORK].concat());
     assert!(absent.contains("no.wav"), "{absent}");
     let unknown = [&["search", "nothing", "--index", "i.parquet"][..], &NETWORK].concat();
-    assert!(refuse(folder.path(), &unknown).contains("neither"));
+    assert!(refuse(folder.path(), &unknown).contains("no file \"nothing\""));
+    let directory = [&["search", "tunes", "--index", "i.parquet"][..], &NETWORK].concat();
+    assert!(refuse(folder.path(), &directory).contains("is a folder"));
 }
 
 #[test]

@@ -44,6 +44,11 @@ fn no_cover_in_the_index_is_an_answer() {
     let answer: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(answer["hits"][0]["clique_id"], "clique 3");
     assert!(answer["hits"][0]["probability"].as_f64().unwrap() > 0.9, "{answer}");
+    // So does a search in an index elsewhere, by the configuration's calibration.
+    std::fs::create_dir(folder.path().join("elsewhere")).unwrap();
+    std::fs::copy(folder.path().join("e.parquet"), folder.path().join("elsewhere/e.parquet")).unwrap();
+    let elsewhere = ["search", "3-1", "--index", "elsewhere/e.parquet", "--json", "--set", "eval.output=."];
+    assert_eq!(serde_json::from_str::<Value>(&succeed(folder.path(), &elsewhere)).unwrap(), answer);
     let unlikely = ["search", "3-1", "--index", "e.parquet", "--json", "--prior", "1e-9"];
     let doubtful: Value = serde_json::from_str(&succeed(folder.path(), &unlikely)).unwrap();
     assert!(

@@ -19,6 +19,7 @@ fn write(path: &Path, checkpoint: &str, versions: &[(&str, &str, Split, f32)]) {
         split,
         duration_s: 60.0,
         start_s: 0.0,
+        source_hash: String::new(),
     };
     let made = Embeddings {
         labels: versions.iter().map(|(id, clique, split, _)| label(id, clique, *split)).collect(),
@@ -96,4 +97,20 @@ fn search_leaves_the_query_out_and_export_keeps_the_order() {
     let vectors = bc_formats::array::read(&folder.path().join("out/embeddings.npy")).unwrap();
     assert_eq!(vectors.columns, 2);
     assert_eq!(vectors.values, Embeddings::read(&folder.path().join("e.parquet")).unwrap().vectors);
+}
+
+#[test]
+fn a_report_of_figures_of_other_embeddings_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let versions =
+        [("a", "x", Split::Test, 0.0), ("b", "x", Split::Test, 5.0), ("c", "y", Split::Test, 90.0)];
+    write(&folder.path().join("embeddings.parquet"), "k", &versions);
+    let measure = ["metrics", "--embeddings", "embeddings.parquet", "--json", "metrics.json"];
+    assert!(run(folder.path(), &measure).status.success());
+    assert!(run(folder.path(), &["report", "."]).status.success());
+    let figures = std::fs::read_to_string(folder.path().join("metrics.json")).unwrap();
+    let other = figures.replace("\"fingerprint\": \"f\"", "\"fingerprint\": \"g\"");
+    std::fs::write(folder.path().join("metrics.json"), other).unwrap();
+    let error = common::refuse(folder.path(), &["report", "."]);
+    assert!(error.contains("metrics.json is of other embeddings (\"g\")"), "{error}");
 }

@@ -12,7 +12,7 @@ use crate::provenance::Provenance;
 use crate::table::{self, TableWriter};
 
 /// Kind and schema version of an embeddings file.
-pub const FORMAT: &str = "embeddings/2";
+pub const FORMAT: &str = "embeddings/3";
 
 /// What stands beside a vector.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,8 @@ pub struct Label {
     /// Where the part that the vector is of begins, in seconds; 0 for whole tracks. A version
     /// that was cut into windows has a row each.
     pub start_s: f32,
+    /// Content hash of the audio file.
+    pub source_hash: String,
 }
 
 /// A vector a version.
@@ -60,6 +62,7 @@ impl Embeddings {
             let text = |name: &str| table::column::<StringArray>(path, &batch, name);
             let (ids, cliques, splits) = (text("version_id")?, text("clique_id")?, text("split")?);
             let (titles, performers) = (text("title")?, text("performer")?);
+            let hashes = text("source_hash")?;
             let durations = table::column::<Float32Array>(path, &batch, "duration_s")?;
             let starts = table::column::<Float32Array>(path, &batch, "start_s")?;
             let lists = table::column::<FixedSizeListArray>(path, &batch, "vector")?;
@@ -78,6 +81,7 @@ impl Embeddings {
                     split: splits.value(row).parse().with_context(|| path.display().to_string())?,
                     duration_s: durations.value(row),
                     start_s: starts.value(row),
+                    source_hash: hashes.value(row).to_owned(),
                 });
             }
         }
@@ -103,6 +107,7 @@ impl Embeddings {
             Field::new("split", DataType::Utf8, false),
             Field::new("duration_s", DataType::Float32, false),
             Field::new("start_s", DataType::Float32, false),
+            Field::new("source_hash", DataType::Utf8, false),
             Field::new("vector", DataType::FixedSizeList(item.clone(), size), false),
         ];
         let text = |get: fn(&Label) -> &str| -> ArrayRef {
@@ -121,6 +126,7 @@ impl Embeddings {
             text(|label| label.split.as_str()),
             seconds(|label| label.duration_s),
             seconds(|label| label.start_s),
+            text(|label| &label.source_hash),
             Arc::new(FixedSizeListArray::try_new(item, size, values, None)?),
         ])?;
         let provenance = Provenance { format: FORMAT.to_owned(), ..self.provenance.clone() };
@@ -144,6 +150,7 @@ mod tests {
             split: Split::Test,
             duration_s: 61.5,
             start_s: 0.0,
+            source_hash: "h".into(),
         };
         let made = Embeddings {
             labels: vec![label("a"), label("b")],

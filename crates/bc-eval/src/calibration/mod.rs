@@ -137,14 +137,14 @@ impl Calibration {
         let mut thresholds = Table::new();
         thresholds.set_header(["probability", "score", "precision", "recall", "other pairs accepted"]);
         for row in &self.thresholds {
-            let cells = [percent(row.precision), percent(row.recall), percent(row.false_alarms)];
-            let [precision, recall, alarms] = cells;
+            // Nothing was accepted, so there is nothing to be precise about.
+            let none = row.recall == 0.0 && row.false_alarms == 0.0;
             thresholds.add_row([
                 percent(row.probability),
-                format!("{:.4}", row.score),
-                precision,
-                recall,
-                alarms,
+                if row.score > 1.0 { "above 1: never".to_owned() } else { format!("{:.4}", row.score) },
+                if none { "-".to_owned() } else { percent(row.precision) },
+                percent(row.recall),
+                percent(row.false_alarms),
             ]);
         }
         let mut reliability = Table::new();

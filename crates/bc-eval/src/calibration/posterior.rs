@@ -1,6 +1,6 @@
 //! From scores against a whole index to "it is this work", or to none.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::logistic::Line;
 
@@ -8,7 +8,7 @@ use super::logistic::Line;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Posterior<'a> {
     /// The probability that the query is a version of the work, by clique.
-    pub works: HashMap<&'a str, f64>,
+    pub works: BTreeMap<&'a str, f64>,
     /// The probability that it is a version of none of them.
     pub none: f64,
 }
@@ -22,7 +22,7 @@ pub struct Posterior<'a> {
 /// be as likely; docs/notes-eval.md has the figures for this and other ways.
 #[must_use]
 pub fn posterior<'a>(line: &Line, scores: &[(&'a str, f64)], prior: f64) -> Posterior<'a> {
-    let mut by_work: HashMap<&str, Vec<f64>> = HashMap::new();
+    let mut by_work: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for (clique, score) in scores {
         by_work.entry(clique).or_default().push(line.log_ratio(*score));
     }
@@ -32,7 +32,7 @@ pub fn posterior<'a>(line: &Line, scores: &[(&'a str, f64)], prior: f64) -> Post
     let largest = ratios.iter().map(|(_, ratio)| *ratio).fold(0.0, f64::max);
     let share = prior / ratios.len().max(1) as f64;
     let none = (1.0 - prior) * (-largest).exp();
-    let mut works: HashMap<&str, f64> =
+    let mut works: BTreeMap<&str, f64> =
         ratios.into_iter().map(|(clique, ratio)| (clique, share * (ratio - largest).exp())).collect();
     let total = none + works.values().sum::<f64>();
     works.values_mut().for_each(|value| *value /= total);

@@ -8,6 +8,7 @@ use bc_formats::config::{Config, Layer};
 use bc_retrieval::Distance;
 use clap::{Args, ValueEnum};
 
+use crate::catalogue::Works;
 use crate::windows::Windows;
 
 /// Which network; commands that listen or embed have it.
@@ -149,7 +150,7 @@ pub struct MetricsArgs {
     #[arg(long, default_value = "default")]
     pub policy: String,
     /// Distance, if other than the policy's.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "distances")]
     distance: Option<DistanceArg>,
     /// Seed of the intervals.
     #[arg(long, default_value_t = 0)]
@@ -186,8 +187,8 @@ pub struct SearchArgs {
     #[arg(long, value_name = "FILE")]
     pub index: Option<PathBuf>,
     /// Number of answers a query.
-    #[arg(short, default_value_t = 10)]
-    pub k: usize,
+    #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub k: u32,
     /// Print a JSON object a query, a line each.
     #[arg(long)]
     pub json: bool,
@@ -229,7 +230,10 @@ pub struct AddArgs {
     pub index: PathBuf,
     /// The work that all of them are versions of; each is a work of its own if not given.
     #[arg(long)]
-    pub clique: Option<String>,
+    clique: Option<String>,
+    /// Those in one folder are versions of one work, which has the folder's name.
+    #[arg(long, conflicts_with = "clique")]
+    by_folder: bool,
     /// Title of all of them; the file's name if not given.
     #[arg(long)]
     pub title: Option<String>,
@@ -240,6 +244,17 @@ pub struct AddArgs {
     pub network: NetworkArgs,
     #[command(flatten)]
     pub window: WindowArgs,
+}
+
+impl AddArgs {
+    /// Which work each is a version of.
+    pub fn works(&self) -> Works {
+        match &self.clique {
+            Some(clique) => Works::One(clique.clone()),
+            None if self.by_folder => Works::Folder,
+            None => Works::Own,
+        }
+    }
 }
 
 #[derive(Args)]

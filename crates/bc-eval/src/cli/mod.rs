@@ -181,7 +181,7 @@ fn find(mut config: Config, args: SearchArgs) -> Result<()> {
     let ListenArgs { network, window, probability } = args.listen;
     network.apply(&mut config);
     let options = search::Options {
-        k: args.k,
+        k: args.k as usize,
         windows: window.resolve()?,
         prior: probability.prior()?,
         calibration: probability.calibration,
@@ -230,10 +230,11 @@ fn calibrate(args: CalibrateArgs, usual: PathBuf) -> Result<()> {
 }
 
 fn add(mut config: Config, args: AddArgs) -> Result<()> {
+    let works = args.works();
     args.network.apply(&mut config);
     let request = catalogue::Request {
+        works,
         audio: args.audio,
-        clique: args.clique,
         title: args.title,
         performer: args.performer,
         windows: args.window.resolve()?,
@@ -262,23 +263,31 @@ fn give(mut config: Config, args: ExportArgs, usual: PathBuf) -> Result<()> {
     args.network.apply(&mut config);
     let wanted = args.embeddings.is_some();
     let embeddings = args.embeddings.unwrap_or(usual);
-    if wanted || embeddings.exists() {
-        let count = export::vectors(&embeddings, &args.out)?;
-        println!("{count} vectors in {}", args.out.join("embeddings.npy").display());
-    }
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
-    if checkpoint.exists() {
-        let path = args.out.join("network.safetensors");
-        let count = export::network(&origin::embedder(&config)?, &path)?;
-        println!("{count} weights in {}", path.display());
-    } else if !config.eval.checkpoint.as_os_str().is_empty() {
-        origin::embedder(&config).context("cannot export the network")?;
-    } else if !embeddings.exists() {
+    let asked = !config.eval.checkpoint.as_os_str().is_empty();
+    let embedder = (asked || checkpoint.exists())
+        .then(|| origin::embedder(&config).context("cannot export the network"))
+        .transpose()?;
+    let vectors = wanted || embeddings.exists();
+    if !vectors && embedder.is_none() {
         bail!(
             "nothing to export: there is neither {} nor {}; run `bc-train` and `bc-eval run` first",
             embeddings.display(),
             checkpoint.display()
         );
+    }
+    if vectors {
+        if let Some(embedder) = &embedder {
+            let made = Embeddings::read(&embeddings)?.provenance;
+            origin::expect(&embeddings, &made, &embedder.fingerprint, &checkpoint)?;
+        }
+        let count = export::vectors(&embeddings, &args.out)?;
+        println!("{count} vectors in {}", args.out.join("embeddings.npy").display());
+    }
+    if let Some(embedder) = embedder {
+        let path = args.out.join("network.safetensors");
+        let count = export::network(&embedder, &path)?;
+        println!("{count} weights in {}", path.display());
     }
     Ok(())
 }

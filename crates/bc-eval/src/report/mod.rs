@@ -13,7 +13,7 @@ mod tsne;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bc_formats::embeddings::Embeddings;
 use serde_json::Value;
 
@@ -58,9 +58,16 @@ impl Run {
         let text = std::fs::read_to_string(&path).with_context(|| {
             format!("cannot read {}; make it with `bc-eval run` or `bc-eval metrics --json`", path.display())
         })?;
-        let figures =
+        let figures: Value =
             serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
         let embeddings = Embeddings::read(&source.eval.join("embeddings.parquet"))?;
+        let measured = &figures["provenance"]["fingerprint"];
+        ensure!(
+            measured.is_null() || *measured == embeddings.provenance.fingerprint,
+            "{} is of other embeddings ({measured}) than those beside it ({}); measure them again with `bc-eval run` or `bc-eval metrics --json`",
+            path.display(),
+            embeddings.provenance.fingerprint
+        );
         let curves = source.run.as_deref().and_then(Curves::read);
         let calibration = Calibration::find(None, &source.eval.join("calibration.json"))?
             .map(|(_, found)| found)

@@ -72,6 +72,7 @@ pub fn clusters(
                 split: if clique % 2 == 0 { Split::Val } else { Split::Test },
                 duration_s: 60.0,
                 start_s: 0.0,
+                source_hash: String::new(),
             };
             dress(&mut label);
             labels.push(label);
