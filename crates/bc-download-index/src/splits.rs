@@ -8,13 +8,21 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+/// Of fewer cliques than this a held-out split has what its share says, be it none.
+const ENOUGH: usize = 6;
+/// A single held-out clique tells nothing: every other version of the split is a match.
+const FEWEST_HELD_OUT: usize = 2;
+
 /// Draws the split of every clique; depends on the clique ids, the seed and the shares alone.
 pub fn draw(versions: &mut [Version], seed: u64, shares: [f64; 3]) {
     let cliques: BTreeSet<String> = versions.iter().map(|version| version.clique_id.clone()).collect();
     let mut cliques: Vec<String> = cliques.into_iter().collect();
     cliques.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let count = cliques.len() as f64;
-    let (val, test) = ((count * shares[1]).round() as usize, (count * shares[2]).round() as usize);
+    let count = |share: f64| {
+        let count = (cliques.len() as f64 * share).round() as usize;
+        if share > 0.0 && cliques.len() >= ENOUGH { count.max(FEWEST_HELD_OUT) } else { count }
+    };
+    let (val, test) = (count(shares[1]), count(shares[2]));
     let of_clique: HashMap<String, Split> = cliques
         .into_iter()
         .enumerate()
@@ -73,6 +81,11 @@ mod tests {
         draw(&mut turned, 7, [0.8, 0.1, 0.1]);
         turned.reverse();
         assert_eq!(versions, turned);
+        let few = &mut versions[..30];
+        draw(few, 7, [0.8, 0.1, 0.1]);
+        let held_out = few.iter().filter(|version| version.split != Split::Train).count();
+        assert_eq!(held_out, 12, "two cliques each");
+        draw(&mut versions, 7, [0.8, 0.1, 0.1]);
         versions[1].split = if versions[0].split == Split::Train { Split::Test } else { Split::Train };
         assert!(refuse_crossing(&versions, &[]).unwrap_err().to_string().contains("clique c0"));
     }

@@ -36,6 +36,9 @@ pub fn run(config: &FeaturesConfig, audio: &[PathBuf], out: &Path, pool: u32) ->
 /// The array of each file.
 fn outputs<'a>(audio: &'a [PathBuf], out: &Path) -> Result<Vec<(&'a Path, PathBuf)>> {
     if let [path] = audio {
+        if out.extension().is_none_or(|extension| extension != "npy") {
+            bail!("--out {} is to be a NumPy array; give it the ending .npy", out.display());
+        }
         return Ok(vec![(path, out.to_owned())]);
     }
     let mut taken: HashMap<PathBuf, &Path> = HashMap::new();

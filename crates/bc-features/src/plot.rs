@@ -19,6 +19,9 @@ const NOTES: [&str; 12] = ["C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A",
 /// Neither a file nor a version with features, a file that does not decode, a picture that
 /// cannot be written.
 pub fn run(config: &FeaturesConfig, what: &str, out: &Path) -> Result<()> {
+    if out.extension().is_none_or(|extension| extension != "png") {
+        bail!("--out {} is to be a picture; give it the ending .png", out.display());
+    }
     let path = Path::new(what);
     let (settings, magnitudes, frames) = if path.is_file() {
         let settings = CqtSettings { pool: 1, ..config.cqt() };

@@ -114,8 +114,21 @@ fn cards(page: &mut String, run: &Run, named: bool) {
     page.push_str("</div></section>\n");
 }
 
+/// The rules of the figures: once if all runs have the same, else a run each.
+fn rules(runs: &[Run]) -> String {
+    let rules: Vec<&str> = runs.iter().map(|run| run.figures["rules"].as_str().unwrap_or_default()).collect();
+    if rules.windows(2).all(|pair| pair[0] == pair[1]) {
+        return rules.first().map_or(String::new(), |rules| format!("Rules: {rules}."));
+    }
+    let each = runs.iter().zip(&rules).map(|(run, rules)| format!("{}: {rules}.", run.name));
+    format!(
+        "The runs have other rules, so their figures do not compare. {}",
+        each.collect::<Vec<_>>().join(" ")
+    )
+}
+
 fn figures(page: &mut String, runs: &[Run]) {
-    let rules = runs.first().and_then(|run| run.figures["rules"].as_str()).unwrap_or_default();
+    let rules = rules(runs);
     heading(page, "figures", "All figures", &format!("With 95 % bootstrap intervals over queries. {rules}"));
     page.push_str("<div class=\"wide\"><table><tr><th>run</th><th>split</th><th class=\"n\">queries</th>");
     for (name, _) in FIGURES {
