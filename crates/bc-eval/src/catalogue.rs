@@ -243,7 +243,8 @@ fn recordings(audio: &[PathBuf]) -> Result<Vec<Recording>> {
 
 fn recording(path: &Path, id: &Path) -> Recording {
     let title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // Links keep the place that they were given.
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = whole.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     Recording { path: path.to_owned(), id: id.to_string_lossy().replace('\\', "/"), title, folder }
 }

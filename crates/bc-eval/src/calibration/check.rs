@@ -27,6 +27,17 @@ pub struct Threshold {
     pub false_alarms: f64,
 }
 
+impl Threshold {
+    /// Score and precision for people: a cosine is at most 1, and of nothing accepted nothing is right or wrong.
+    #[must_use]
+    pub fn in_words(&self) -> [String; 2] {
+        let score = if self.score > 1.0 { "above 1: never".to_owned() } else { format!("{:.4}", self.score) };
+        let accepted = self.recall > 0.0 || self.false_alarms > 0.0;
+        let precision = if accepted { format!("{:.1} %", 100.0 * self.precision) } else { "-".to_owned() };
+        [score, precision]
+    }
+}
+
 /// Pairs with nearly the same probability.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reliability {

@@ -137,15 +137,9 @@ impl Calibration {
         let mut thresholds = Table::new();
         thresholds.set_header(["probability", "score", "precision", "recall", "other pairs accepted"]);
         for row in &self.thresholds {
-            // Nothing was accepted, so there is nothing to be precise about.
-            let none = row.recall == 0.0 && row.false_alarms == 0.0;
-            thresholds.add_row([
-                percent(row.probability),
-                if row.score > 1.0 { "above 1: never".to_owned() } else { format!("{:.4}", row.score) },
-                if none { "-".to_owned() } else { percent(row.precision) },
-                percent(row.recall),
-                percent(row.false_alarms),
-            ]);
+            let [score, precision] = row.in_words();
+            let [probability, recall, alarms] = [row.probability, row.recall, row.false_alarms].map(percent);
+            thresholds.add_row([probability, score, precision, recall, alarms]);
         }
         let mut reliability = Table::new();
         reliability.set_header(["probability said", "mean", "of one work", "pairs"]);

@@ -51,6 +51,7 @@ pub fn html(runs: &[Run]) -> String {
         let suffix = if runs.len() > 1 { format!(": {}", run.name) } else { String::new() };
         distances(&mut page, run, &suffix);
         reliability::section(&mut page, run, &suffix);
+        page.push_str("<div>\n");
         parts(
             &mut page,
             &format!("mAP by clique size{suffix}"),
@@ -63,6 +64,7 @@ pub fn html(runs: &[Run]) -> String {
             "duration of the query",
             &run.analysis.by_duration,
         );
+        page.push_str("</div>\n");
         map(&mut page, run, &suffix);
     }
     page.push_str("</div>\n");

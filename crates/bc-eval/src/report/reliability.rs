@@ -46,8 +46,8 @@ pub fn section(page: &mut String, run: &Run, suffix: &str) {
         "Precision with as many pairs of one work as the split has.",
     );
     let pairs = found.thresholds.iter().map(|row| {
-        let [probability, precision, recall] = [row.probability, row.precision, row.recall].map(percent);
-        [probability, format!("{:.3}", row.score), precision, recall]
+        let [score, precision] = row.in_words();
+        [percent(row.probability), score, precision, percent(row.recall)]
     });
     table(page, ["probability", "score", "precision", "recall"], pairs);
 }

@@ -1,0 +1,41 @@
+//! Real audio: the network that the project brings finds covers of songs it never heard.
+
+use std::path::{Path, PathBuf};
+
+use bc_pipeline_tests::Workplace;
+use serde_json::Value;
+
+#[test]
+fn the_network_of_the_project_finds_covers_on_real_audio() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let shared =
+        std::env::var_os("BYTECOVER_SHARED").map_or_else(|| project.join("../shared"), PathBuf::from);
+    let Ok(mini) = shared.join("covers/mini").canonicalize() else {
+        eprintln!("skipped: no covers/mini in the shared set (set BYTECOVER_SHARED)");
+        return;
+    };
+    let place = Workplace::default();
+    let config = project.join("configs/covers-mini.toml");
+    let network = project.join("configs/networks/painted.safetensors");
+    let sets = [
+        format!("index.meta={:?}", mini.join("meta")),
+        format!("index.dataset_path={mini:?}"),
+        format!("eval.checkpoint={network:?}"),
+    ];
+    let stage = |name: &str, command: &str| {
+        let mut arguments = vec![command, "--config", config.to_str().unwrap()];
+        arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
+        place.succeed(name, &arguments)
+    };
+    stage("bc-download-index", "build");
+    stage("bc-features", "extract");
+    stage("bc-eval", "run");
+    let text = std::fs::read(place.path("runs/covers-mini/eval/metrics.json")).unwrap();
+    let figures: Value = serde_json::from_slice(&text).unwrap();
+    for split in ["val", "test"] {
+        let figures = &figures["splits"][split];
+        let (found, chance) = (figures["mAP"].as_f64().unwrap(), figures["chance"]["mAP"].as_f64().unwrap());
+        println!("{split}: mAP {found:.4}, by chance {chance:.4}");
+        assert!(found > chance + 0.15, "{split}: mAP {found}, by chance {chance}");
+    }
+}
