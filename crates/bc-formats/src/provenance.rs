@@ -68,14 +68,19 @@ impl Provenance {
         if self.format == expected {
             return Ok(());
         }
-        let kind = |format: &str| format.split('/').next().unwrap_or_default().to_owned();
-        if kind(&self.format) == kind(expected) {
-            bail!(
-                "{}: schema {}, but this program reads {expected}; make it again with this version of {}",
-                path.display(),
-                self.format,
-                self.tool.split(' ').next().unwrap_or_default()
-            );
+        let parts = |format: &str| -> (String, u32) {
+            let (kind, version) = format.split_once('/').unwrap_or((format, ""));
+            (kind.to_owned(), version.parse().unwrap_or(0))
+        };
+        let ((found, of_file), (wanted, of_program)) = (parts(&self.format), parts(expected));
+        if found == wanted {
+            let remedy = if of_file > of_program {
+                format!("{} wrote it and reads it, so use that version", self.tool)
+            } else {
+                let tool = self.tool.split(' ').next().unwrap_or_default();
+                format!("make it again with this version of {tool}")
+            };
+            bail!("{}: schema {}, but this program reads {expected}; {remedy}", path.display(), self.format);
         }
         bail!("{}: holds {}, but {expected} is needed here", path.display(), self.format)
     }
@@ -99,8 +104,10 @@ mod tests {
         let read = Provenance::from_key_values(Path::new("x"), get).unwrap();
         assert_eq!(read, made);
         read.expect_format(Path::new("x"), "features/1").unwrap();
-        let newer = read.expect_format(Path::new("x"), "features/2").unwrap_err().to_string();
-        assert!(newer.contains("features/1") && newer.contains("bc-features"), "{newer}");
+        let older = read.expect_format(Path::new("x"), "features/2").unwrap_err().to_string();
+        assert!(older.contains("features/1") && older.contains("version of bc-features"), "{older}");
+        let newer = read.expect_format(Path::new("x"), "features/0").unwrap_err().to_string();
+        assert!(newer.contains("bc-features 0.1.0 wrote it"), "{newer}");
         let other = read.expect_format(Path::new("x"), "index/1").unwrap_err().to_string();
         assert!(other.contains("index/1 is needed"), "{other}");
     }
