@@ -57,6 +57,9 @@ pub struct State {
     pub validated_step: Option<u64>,
     /// Early stopping has ended training.
     pub stopped_early: bool,
+    /// Steps that the whole run was planned for; 0 where that is not known.
+    #[serde(default)]
+    pub total_steps: u64,
     /// Everything that the course of training depends on.
     pub settings: Value,
 }
@@ -83,14 +86,9 @@ impl Checkpoints {
         let Some(step) = self.steps()?.pop() else { return Ok(None) };
         let folder = self.path(step);
         let path = folder.join(STATE);
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let state: State = serde_json::from_str(&text).with_context(|| {
-            format!(
-                "{} is damaged: delete its folder to resume from the checkpoint before it",
-                path.display()
-            )
-        })?;
+        let damaged = || format!("{} is damaged; {}", path.display(), remedy(&folder));
+        let text = std::fs::read_to_string(&path).with_context(damaged)?;
+        let state: State = serde_json::from_str(&text).with_context(damaged)?;
         if state.format != FORMAT {
             bail!(
                 "{}: schema {}, but this program reads {FORMAT}: start again with --fresh, or resume with the \
@@ -167,6 +165,14 @@ impl Checkpoints {
         }
         Ok(())
     }
+}
+
+/// What to do about a checkpoint that is damaged.
+pub(crate) fn remedy(folder: &Path) -> String {
+    format!(
+        "delete {} to resume from the checkpoint before it, or start again with --fresh",
+        folder.display()
+    )
 }
 
 fn remove(folder: &Path) -> Result<()> {
@@ -246,7 +252,16 @@ mod tests {
         let checkpoints = Checkpoints::of(run.path(), 2);
         std::fs::write(save(&checkpoints, 7).join(STATE), "{").unwrap();
         let error = format!("{:#}", checkpoints.latest().unwrap_err());
-        assert!(error.contains("state.json") && error.contains("delete its folder"), "{error}");
+        assert!(
+            error.contains("state.json") && error.contains("to resume from the checkpoint before"),
+            "{error}"
+        );
+        std::fs::remove_file(checkpoints.path(7).join(STATE)).unwrap();
+        let error = format!("{:#}", checkpoints.latest().unwrap_err());
+        assert!(
+            error.contains("state.json") && error.contains("to resume from the checkpoint before"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The folder of a run: what lies in it, whose it is, and how it is emptied.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use bc_formats::config::RESOLVED_HEAD;
 use serde_json::Value;
 
 use crate::checkpoint::{self, differences};
@@ -13,6 +15,8 @@ use crate::record;
 pub const BEST: &str = "best.safetensors";
 /// The resolved configuration of a run.
 pub const CONFIG: &str = "config.toml";
+/// Locked by the process that trains in the folder.
+const LOCK: &str = ".train.lock";
 /// What lies in the folder besides mapped features.
 const OWN: &[&str] = &[checkpoint::FOLDER, BEST, CONFIG, record::METRICS, record::CURVES, record::EVENTS];
 
@@ -30,12 +34,49 @@ pub(crate) fn refuse_other_settings(run: &Path, old: &Value, new: &Value) -> Res
     )
 }
 
-/// Removes what a run left in its folder, and nothing else that lies there.
-pub(crate) fn empty(run: &Path) -> Result<()> {
+/// Makes the folder and keeps other processes out of it while the file lives.
+///
+/// # Errors
+/// Another process trains in it; a folder that cannot be written.
+pub(crate) fn lock(run: &Path) -> Result<File> {
+    std::fs::create_dir_all(run).with_context(|| format!("cannot make the folder {}", run.display()))?;
+    let file = File::create(run.join(LOCK))
+        .with_context(|| format!("cannot write in the folder {}", run.display()))?;
+    // Some network file systems know no locks; there a second process is the user's to avoid.
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        bail!(
+            "{} is being trained in by another process; wait for it, or give this one another folder (--set train.run=runs/…)",
+            run.display()
+        );
+    }
+    Ok(file)
+}
+
+/// Refuses to write over a configuration that is not a run's.
+pub(crate) fn refuse_foreign_config(run: &Path) -> Result<()> {
+    let path = run.join(CONFIG);
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+    if text.starts_with(RESOLVED_HEAD) {
+        return Ok(());
+    }
+    bail!(
+        "{} was not written by a run, and a run would write over it; move it, or give the run another folder          (--set train.run=runs/…)",
+        path.display()
+    )
+}
+
+/// Removes what a run left in its folder but for the file `keep`, and nothing else that lies there.
+pub(crate) fn empty(run: &Path, keep: &str) -> Result<()> {
     let Ok(listed) = std::fs::read_dir(run) else { return Ok(()) };
     for path in listed.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !OWN.contains(&name.as_ref()) && !is_mapped_store(&name) {
+        let leftover = name.strip_suffix(".tmp").and_then(|name| name.strip_prefix('.'));
+        let own = OWN.contains(&name.as_ref()) || is_mapped_store(&name);
+        let own_leftover = leftover.is_some_and(|name| {
+            OWN.iter().any(|own| name.starts_with(own))
+                || (name.starts_with("features-") && name.contains(".f16."))
+        });
+        if name == keep || !(own || own_leftover) {
             continue;
         }
         if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) }
@@ -52,12 +93,30 @@ mod tests {
     fn what_is_not_a_runs_own_stays() {
         let run = tempfile::tempdir().unwrap();
         std::fs::create_dir(run.path().join(checkpoint::FOLDER)).unwrap();
-        for name in [BEST, CONFIG, "features-0123-4567.f16", "notes.txt"] {
+        let killed = [".best.safetensors.Ab3.tmp", ".features-0123-4567.f16.Ab3.tmp"];
+        let features = ["features-0123-4567.f16", "features-0123-89ab.f16"];
+        for name in [BEST, CONFIG, "notes.txt", ".notes.tmp"].into_iter().chain(killed).chain(features) {
             std::fs::write(run.path().join(name), "").unwrap();
         }
-        empty(run.path()).unwrap();
-        let left: Vec<_> = std::fs::read_dir(run.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left, ["notes.txt"]);
-        empty(&run.path().join("none")).unwrap();
+        empty(run.path(), features[1]).unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(run.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".notes.tmp", features[1], "notes.txt"]);
+        empty(&run.path().join("none"), "").unwrap();
+    }
+
+    #[test]
+    fn one_process_at_a_time_and_no_foreign_configuration() {
+        let run = tempfile::tempdir().unwrap();
+        let first = lock(run.path()).unwrap();
+        assert!(lock(run.path()).unwrap_err().to_string().contains("another process"));
+        drop(first);
+        lock(run.path()).unwrap();
+        std::fs::write(run.path().join(CONFIG), bc_formats::config::Config::default().to_commented_toml())
+            .unwrap();
+        refuse_foreign_config(run.path()).unwrap();
+        std::fs::write(run.path().join(CONFIG), "mine").unwrap();
+        assert!(refuse_foreign_config(run.path()).unwrap_err().to_string().contains(CONFIG));
     }
 }

@@ -276,7 +276,7 @@ impl Learner {
 
     /// Reads what [`Learner::save`] wrote.
     pub fn load(&mut self, folder: &Path) -> Result<()> {
-        let failed = || format!("cannot resume from {}", folder.display());
+        let failed = || format!("cannot resume from {}; {}", folder.display(), checkpoint::remedy(folder));
         self.network.restore(&folder.join(checkpoint::NETWORK)).with_context(failed)?;
         if let Some(average) = &mut self.average {
             let path = folder.join(checkpoint::AVERAGE);

@@ -56,7 +56,10 @@ impl Setup {
             PassOrder::Mixed => Order::Mixed,
         };
         let sampler = Sampler::new(train.seed, composition, order, train.lengths_s.clone(), data.cliques())
-            .with_context(|| config.features.index.display().to_string())?;
+            .with_context(|| match train.debug {
+            true => "the random features of [train] debug".to_owned(),
+            false => config.features.index.display().to_string(),
+        })?;
         let assembler = Arc::new(Assembler::new(
             data.clone(),
             config.augment.clone(),
@@ -98,7 +101,8 @@ impl Setup {
     }
 }
 
-/// Keys of `[train]` that do not change the steps of a run, or that say how long it goes on.
+/// Keys of `[train]` that do not change the steps of a run, or that say how long it goes on (which a
+/// cosine's rate depends on, and a resume says so).
 const MAY_CHANGE: &[&str] = &[
     "run",
     "device",

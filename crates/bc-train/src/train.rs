@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use bc_cli::progress::{self, ProgressBar};
 use bc_formats::atomic;
 use bc_formats::config::{Config, Figure};
@@ -12,7 +12,7 @@ use crate::data::{Batch, Loader};
 use crate::folder::{self, BEST, CONFIG};
 use crate::learner::{Learner, Losses};
 use crate::record::{Line, Recorder, StepLine, ValidationLine, now};
-use crate::schedule::Shape;
+use crate::schedule::{Schedule, Shape};
 use crate::setup::{Setup, last_step};
 use crate::validate::{Figures, validate};
 
@@ -39,19 +39,20 @@ pub enum Outcome {
 /// Trains, or goes on with a run that is not complete.
 ///
 /// # Errors
-/// Data that cannot be trained on; a run folder of other settings; a loss that is not
+/// Data that cannot be trained on; a run folder of other settings, of another process, or with a configuration
+/// that is not a run's; a loss that is not
 /// finite; a full disk.
 pub fn train(config: &Config, options: Options) -> Result<Outcome> {
     let run = &config.train.run;
-    if options.fresh {
-        folder::empty(run)?;
-    }
     let setup = Setup::new(config)?;
     let settings = setup.settings(config)?;
     let checkpoints = Checkpoints::of(run, config.train.keep_checkpoints);
-    let found = checkpoints.latest()?;
+    let found = if options.fresh { None } else { checkpoints.latest()? };
     if found.is_none() && options.resume {
         bail!("{}: there is no checkpoint to resume from; start without --resume", run.display());
+    }
+    if found.is_none() {
+        folder::refuse_foreign_config(run)?;
     }
     let mut learner = setup.learner(config)?;
     let state = if let Some((folder, mut saved)) = found {
@@ -68,12 +69,19 @@ pub fn train(config: &Config, options: Options) -> Result<Outcome> {
         saved.stopped_early = false;
         learner.load(&folder)?;
         progress::line(format!("{}: resuming after step {}", run.display(), saved.step));
+        tell_of_another_end(&setup.schedule, &saved);
         saved
     } else {
         learner.begin()?;
         State { settings, ..State::default() }
     };
-    std::fs::create_dir_all(run).with_context(|| format!("cannot make the folder {}", run.display()))?;
+    let _lock = folder::lock(run)?;
+    if options.fresh {
+        // Only now: whatever can be refused was, and a refusal costs no old run.
+        folder::empty(run, &setup.data.mapped_file())?;
+    } else if checkpoints.latest()?.map_or(0, |(_, state)| state.step) != state.step {
+        bail!("{}: another process has trained in it meanwhile; start again", run.display());
+    }
     atomic::write(&run.join(CONFIG), config.to_commented_toml())?;
     let recorder = Recorder::open(run, state.step)?;
     let bar = progress::bar(last_step(config, &setup.schedule), "train", "steps");
@@ -262,7 +270,8 @@ impl Run<'_> {
     }
 
     fn save(&self) -> Result<()> {
-        self.checkpoints.save(&self.state, |folder| self.learner.save(folder)).map(drop)
+        let state = State { total_steps: self.setup.schedule.total_steps, ..self.state.clone() };
+        self.checkpoints.save(&state, |folder| self.learner.save(folder)).map(drop)
     }
 
     fn show(&self, line: &StepLine) {
@@ -330,6 +339,22 @@ fn chosen(figure: Figure, figures: &Figures) -> (f64, bool) {
     }
 }
 
+/// A rate that falls to the last step depends on where that is.
+fn tell_of_another_end(schedule: &Schedule, saved: &State) {
+    if schedule.shape != Shape::Cosine || [0, schedule.total_steps].contains(&saved.total_steps) {
+        return;
+    }
+    let before = Schedule { total_steps: saved.total_steps, ..*schedule };
+    let rate = |schedule: &Schedule| schedule.rate(saved.step, saved.reductions);
+    tracing::warn!(
+        "the run was planned for {} steps and is now for {}: its cosine goes on at a rate of {:.1e} instead of {:.1e}",
+        saved.total_steps,
+        schedule.total_steps,
+        rate(schedule),
+        rate(&before)
+    );
+}
+
 fn best(config: &Config, state: &State) -> String {
     let name = match config.train.figure {
         Figure::Map => "mAP",
@@ -342,7 +367,7 @@ fn best(config: &Config, state: &State) -> String {
 fn end(config: &Config, state: &State) -> Option<String> {
     let train = &config.train;
     if state.epoch >= train.epochs {
-        return Some(format!("all {} epochs are done (a larger train.epochs goes on)", train.epochs));
+        return Some(format!("all {} epochs are done (a larger train.epochs goes on)", state.epoch));
     }
     if train.max_steps > 0 && state.step >= train.max_steps {
         return Some(format!(

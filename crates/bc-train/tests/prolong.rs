@@ -49,4 +49,21 @@ fn the_network_that_a_run_began_with_is_not_needed_to_resume_it() {
     assert!(ok && text.contains("resuming after step 2"), "{text}");
     let (ok, text) = output(train(&tuned, &with("train.max_steps=4"), &["--fresh"]));
     assert!(!ok && text.contains("[train] init") && text.contains("best.safetensors"), "{text}");
+    // What was refused has cost nothing.
+    let (ok, text) = output(train(&tuned, &with("train.max_steps=4"), &["--resume"]));
+    assert!(ok && text.contains("nothing to do"), "{text}");
+    // A run may begin anew from what it had.
+    let own = format!("train.init={}", tuned.join("best.safetensors").display());
+    let (ok, text) = output(train(&tuned, &[own.as_str(), "train.max_steps=1"], &["--fresh"]));
+    assert!(ok && !text.contains("resuming"), "{text}");
+}
+
+#[test]
+fn a_prolonged_cosine_says_that_its_rate_rises_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let with = |epochs: &'static str| ["train.schedule=cosine", epochs];
+    whole(&run, &with("train.epochs=1"));
+    let (ok, text) = output(train(&run, &with("train.epochs=2"), &["--resume"]));
+    assert!(ok && text.contains("its cosine goes on at a rate of"), "{text}");
 }

@@ -3,7 +3,7 @@
 use super::section::Section;
 
 /// Opens every printed configuration.
-pub(super) const HEAD: &str = "# Every key with its value in force. Relative paths are relative to the \
+pub const HEAD: &str = "# Every key with its value in force. Relative paths are relative to the \
 working directory.\n# A key can be overridden on the command line: --set section.key=value\n";
 
 /// Appends `section` as TOML.

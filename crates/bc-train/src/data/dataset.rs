@@ -142,6 +142,13 @@ pub(crate) fn is_mapped_store(name: &str) -> bool {
     name.starts_with("features-") && name.ends_with(".f16")
 }
 
+impl DataSet {
+    /// Name of the file in a run's folder that holds these features, where they are mapped.
+    pub(crate) fn mapped_file(&self) -> String {
+        mapped_name(&self.fingerprint, &self.splits)
+    }
+}
+
 fn mapped_name(features: &str, splits: &str) -> String {
     format!("features-{features}-{splits}.f16")
 }
