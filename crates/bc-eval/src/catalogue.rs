@@ -11,11 +11,11 @@ use bc_formats::embeddings::{Embeddings, FORMAT, Label};
 use bc_formats::fingerprint::{self, Fingerprint};
 use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
+use rayon::prelude::*;
 
 use crate::embed;
 use crate::origin;
 use crate::recording::{Heard, Listener};
-use crate::search;
 use crate::windows::Windows;
 
 /// Files that are decoded before the network hears them.
@@ -86,7 +86,7 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
         (listener, index)
     };
     interrupt::install("finishing these files; the same command goes on from here")?;
-    let windowed = search::windowed(&index);
+    let windowed = index.windowed();
     ensure!(
         index.labels.is_empty() || windowed == request.windows.is_some(),
         "{} holds {}; add likewise, or begin another index",
@@ -97,8 +97,10 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
         index.labels.iter().map(|label| (label.version_id.clone(), label.source_hash.clone())).collect();
     let (there, new): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| known.contains_key(&file.id));
     let mut added = Added { new: 0, there: 0, failed: Vec::new() };
-    for file in there {
-        match fingerprint::of_file(&file.path) {
+    // All cores: a catalogue that is added to again is read again.
+    let hashes: Vec<_> = there.par_iter().map(|file| fingerprint::of_file(&file.path)).collect();
+    for (file, hash) in there.iter().zip(hashes) {
+        match hash {
             Ok(hash) if hash == known[&file.id] => added.there += 1,
             Ok(_) => added.failed.push(format!(
                 "{}: the index holds another recording of the name {:?}; rename the file, or give the folder above it",

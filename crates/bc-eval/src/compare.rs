@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use bc_formats::config::Config;
 use serde::Serialize;
 
-use crate::calibration::Calibration;
+use crate::calibration::{self, Calibration};
 use crate::embed;
 use crate::origin;
 use crate::versions::{dot, unit};
@@ -41,7 +41,7 @@ pub fn run(
     calibration: Option<&Path>,
     prior: f64,
 ) -> Result<Comparison> {
-    let usual = embed::path_of(config).with_file_name("calibration.json");
+    let usual = calibration::beside(&embed::path_of(config));
     let mut found = Calibration::find(calibration, &usual)?;
     if let Some((path, _)) = found.take_if(|_| windows.is_some()) {
         tracing::warn!("{} is of whole tracks; windows get a score only", path.display());

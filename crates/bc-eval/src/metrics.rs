@@ -158,7 +158,7 @@ fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
 
 fn whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
     ensure!(
-        embeddings.labels.iter().all(|label| label.start_s == 0.0),
+        !embeddings.windowed(),
         "{} holds windows of tracks, but the metrics are of whole tracks; embed them without --window",
         path.display()
     );

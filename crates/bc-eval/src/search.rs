@@ -83,13 +83,12 @@ impl<'a> Searcher<'a> {
     /// Files that are absent or unreadable; a calibration of another checkpoint.
     pub fn open(config: &'a Config, path: &Path, options: Options) -> Result<Self> {
         let index = Embeddings::read(path)?;
-        let beside = path.with_file_name("calibration.json");
-        let usual = embed::path_of(config).with_file_name("calibration.json");
-        let usual = if beside.exists() { beside } else { usual };
+        let beside = calibration::beside(path);
+        let usual = if beside.exists() { beside } else { calibration::beside(&embed::path_of(config)) };
         let calibration = match Calibration::find(options.calibration.as_deref(), &usual)? {
             None => None,
             // Parts of tracks score otherwise than the whole tracks that a calibration is of.
-            Some((file, _)) if options.windows.is_some() || windowed(&index) => {
+            Some((file, _)) if options.windows.is_some() || index.windowed() => {
                 tracing::warn!("{} is of whole tracks; windows get scores only", file.display());
                 None
             }
@@ -205,11 +204,6 @@ struct Best {
     row: usize,
     score: f32,
     excerpt: usize,
-}
-
-/// Whether an index holds parts of recordings.
-pub(crate) fn windowed(index: &Embeddings) -> bool {
-    index.labels.iter().any(|label| label.start_s > 0.0)
 }
 
 /// Whether a calibration is of the network and layer that made an index.

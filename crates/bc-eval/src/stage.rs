@@ -9,7 +9,7 @@ use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use comfy_table::Table;
 
-use crate::calibration::Calibration;
+use crate::calibration::{self, Calibration};
 use crate::metrics::{Figures, Measured};
 use crate::{embed, metrics, report};
 
@@ -38,7 +38,7 @@ pub fn run(config: &Config) -> Result<Made> {
     let made = Embeddings::read(&embeddings)?;
     let measured = metrics::of(&embeddings, &made, None, &policy, config.eval.seed)?;
     let text = serde_json::to_vec_pretty(&measured)?;
-    let meaning = folder.join("calibration.json");
+    let meaning = calibration::beside(&embeddings);
     let calibration = calibrate(&embeddings, &made)?;
     let up_to_date = outcome == embed::Outcome::UpToDate
         && std::fs::read(&figures).is_ok_and(|found| found == text)

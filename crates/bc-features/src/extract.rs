@@ -57,8 +57,9 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<()> {
     if let Some(set) = &set {
         set.expect_settings(&config.output, &settings)?;
     }
-    let Plan { usable, in_shard, pending, stale, failures: failed, rows, departed } =
+    let Plan { usable, in_shard, pending, stale, failures: failed, departed } =
         plan::plan(&index, &config.output, set.as_ref(), options.shard, options.retry)?;
+    let rows = set.as_ref().map_or(0, |set| set.rows.len());
     if departed > DROPPED_UNASKED.max(rows / 10) && !options.drop_missing {
         bail!(
             "{departed} of {rows} rows in {} are of versions that {} does not list as usable; correct [features] index or output, or drop them with --drop-missing",

@@ -1,10 +1,11 @@
 //! The output folder: names of parts, what killed runs left in it, one run at a time.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bc_cli::Shard;
+use bc_formats::lock::{self, Kind};
 
 /// The folder as one shard's run sees it. While it lives, no second run of the shard begins, and
 /// beside a run of all versions none of any shard.
@@ -24,12 +25,16 @@ impl Folder {
     pub fn open(path: &Path, shard: Shard) -> Result<Self> {
         let prefix =
             if shard.count == 1 { String::new() } else { format!("{}of{}-", shard.index + 1, shard.count) };
-        std::fs::create_dir_all(path)
-            .with_context(|| format!("cannot make the folder {}", path.display()))?;
-        let whole = lock(path, ".extract.lock", shard.count > 1)?;
-        let mut locks = vec![whole];
+        let held = || {
+            format!(
+                "another bc-features extract is writing {}; wait for it (runs beside each other need a shard each: --shard i/n)",
+                path.display()
+            )
+        };
+        let all = if shard.count > 1 { Kind::Shared } else { Kind::Alone };
+        let mut locks = vec![lock::hold(path, ".extract.lock", all, held)?];
         if shard.count > 1 {
-            locks.push(lock(path, &format!(".{prefix}extract.lock"), false)?);
+            locks.push(lock::hold(path, &format!(".{prefix}extract.lock"), Kind::Alone, held)?);
         }
         let folder = Self { path: path.to_owned(), prefix, number: 0, _locks: locks };
         folder.remove_leftovers()?;
@@ -60,20 +65,6 @@ impl Folder {
         }
         Ok(())
     }
-}
-
-fn lock(folder: &Path, name: &str, shared: bool) -> Result<File> {
-    let file = File::create(folder.join(name))
-        .with_context(|| format!("cannot write in the folder {}", folder.display()))?;
-    let locked = if shared { file.try_lock_shared() } else { file.try_lock() };
-    // Some network file systems know no locks; there a second run is the user's to avoid.
-    if let Err(TryLockError::WouldBlock) = locked {
-        bail!(
-            "another bc-features extract is writing {}; wait for it (runs beside each other need a shard each: --shard i/n)",
-            folder.display()
-        );
-    }
-    Ok(file)
 }
 
 /// Whether a file of this name was being written by a run of the shard with `prefix`.

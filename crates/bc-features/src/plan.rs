@@ -22,9 +22,7 @@ pub struct Plan {
     pub stale: Vec<(usize, HashSet<String>)>,
     /// Failures of this shard that stand.
     pub failures: Vec<failures::Failure>,
-    /// Rows in the folder, whatever their state.
-    pub rows: usize,
-    /// Of these, the rows of versions that the index does not list as usable.
+    /// Rows in the folder of versions that the index does not list as usable.
     pub departed: usize,
 }
 
@@ -96,15 +94,7 @@ pub fn plan(
     pending.sort_by_cached_key(longest_first);
     let mut stale: Vec<_> = stale.into_iter().collect();
     stale.sort_by_key(|(part, _)| *part);
-    Ok(Plan {
-        usable: usable.len(),
-        in_shard: mine.len(),
-        pending,
-        stale,
-        failures,
-        rows: set.map_or(0, |set| set.rows.len()),
-        departed,
-    })
+    Ok(Plan { usable: usable.len(), in_shard: mine.len(), pending, stale, failures, departed })
 }
 
 /// Where a shard's failures go.

@@ -88,6 +88,12 @@ impl Embeddings {
         Ok(read)
     }
 
+    /// Whether some of them are of parts of recordings.
+    #[must_use]
+    pub fn windowed(&self) -> bool {
+        self.labels.iter().any(|label| label.start_s != 0.0)
+    }
+
     /// Writes an embeddings file.
     pub fn write(&self, path: &Path) -> Result<()> {
         ensure!(

@@ -17,6 +17,7 @@ pub mod embeddings;
 pub mod features;
 pub mod fingerprint;
 pub mod index;
+pub mod lock;
 pub mod provenance;
 pub mod run;
 mod table;

@@ -1,10 +1,11 @@
 //! The folder of a run: what lies in it, whose it is, and how it is emptied.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bc_formats::config::RESOLVED_HEAD;
+use bc_formats::lock::{self, Kind};
 use serde_json::Value;
 
 use crate::checkpoint::{self, differences};
@@ -39,17 +40,12 @@ pub(crate) fn refuse_other_settings(run: &Path, old: &Value, new: &Value) -> Res
 /// # Errors
 /// Another process trains in it; a folder that cannot be written.
 pub(crate) fn lock(run: &Path) -> Result<File> {
-    std::fs::create_dir_all(run).with_context(|| format!("cannot make the folder {}", run.display()))?;
-    let file = File::create(run.join(LOCK))
-        .with_context(|| format!("cannot write in the folder {}", run.display()))?;
-    // Some network file systems know no locks; there a second process is the user's to avoid.
-    if let Err(TryLockError::WouldBlock) = file.try_lock() {
-        bail!(
+    lock::hold(run, LOCK, Kind::Alone, || {
+        format!(
             "{} is being trained in by another process; wait for it, or give this one another folder (--set train.run=runs/…)",
             run.display()
-        );
-    }
-    Ok(file)
+        )
+    })
 }
 
 /// Refuses to write over a configuration that is not a run's.

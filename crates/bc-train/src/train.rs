@@ -55,7 +55,7 @@ pub fn train(config: &Config, options: Options) -> Result<Outcome> {
         folder::refuse_foreign_config(run)?;
     }
     let mut learner = setup.learner(config)?;
-    let state = if let Some((folder, mut saved)) = found {
+    let mut state = if let Some((folder, mut saved)) = found {
         folder::refuse_other_settings(run, &saved.settings, &settings)?;
         if let Some(end) = end(config, &saved) {
             progress::line(format!(
@@ -75,6 +75,7 @@ pub fn train(config: &Config, options: Options) -> Result<Outcome> {
         learner.begin()?;
         State { settings, ..State::default() }
     };
+    state.total_steps = setup.schedule.total_steps;
     let _lock = folder::lock(run)?;
     if options.fresh {
         // Only now: whatever can be refused was, and a refusal costs no old run.
@@ -270,8 +271,7 @@ impl Run<'_> {
     }
 
     fn save(&self) -> Result<()> {
-        let state = State { total_steps: self.setup.schedule.total_steps, ..self.state.clone() };
-        self.checkpoints.save(&state, |folder| self.learner.save(folder)).map(drop)
+        self.checkpoints.save(&self.state, |folder| self.learner.save(folder)).map(drop)
     }
 
     fn show(&self, line: &StepLine) {

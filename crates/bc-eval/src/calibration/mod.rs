@@ -30,6 +30,12 @@ pub const FORMAT: &str = "calibration/1";
 /// Even odds: the prior that tables use, and commands unless told otherwise.
 pub const EVEN: f64 = 0.5;
 
+/// Where the calibration of a file of embeddings lies unless told otherwise.
+#[must_use]
+pub fn beside(embeddings: &Path) -> PathBuf {
+    embeddings.with_file_name("calibration.json")
+}
+
 /// What `calibration.json` holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {

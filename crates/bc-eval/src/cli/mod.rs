@@ -11,7 +11,7 @@ use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use clap::{Parser, Subcommand};
 
-use crate::calibration::Calibration;
+use crate::calibration::{self, Calibration};
 use crate::catalogue::{self, Added};
 use crate::embed::Outcome;
 use crate::search::Searcher;
@@ -223,7 +223,7 @@ fn judge(mut config: Config, args: CompareArgs) -> Result<()> {
 fn calibrate(args: CalibrateArgs, usual: PathBuf) -> Result<()> {
     let path = args.embeddings.unwrap_or(usual);
     let calibration = Calibration::of(&path, &Embeddings::read(&path)?)?;
-    let out = args.out.unwrap_or_else(|| path.with_file_name("calibration.json"));
+    let out = args.out.unwrap_or_else(|| calibration::beside(&path));
     bc_formats::atomic::write_json(&out, &calibration)?;
     println!("{}\n{}", calibration.tables(), out.display());
     Ok(())

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use bc_formats::embeddings::Embeddings;
 use serde_json::Value;
 
-use crate::calibration::Calibration;
+use crate::calibration::{self, Calibration};
 use analysis::Analysis;
 use curves::Curves;
 
@@ -60,7 +60,8 @@ impl Run {
         })?;
         let figures: Value =
             serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-        let embeddings = Embeddings::read(&source.eval.join("embeddings.parquet"))?;
+        let vectors = source.eval.join("embeddings.parquet");
+        let embeddings = Embeddings::read(&vectors)?;
         let measured = &figures["provenance"]["fingerprint"];
         ensure!(
             measured.is_null() || *measured == embeddings.provenance.fingerprint,
@@ -69,7 +70,7 @@ impl Run {
             embeddings.provenance.fingerprint
         );
         let curves = source.run.as_deref().and_then(Curves::read);
-        let calibration = Calibration::find(None, &source.eval.join("calibration.json"))?
+        let calibration = Calibration::find(None, &calibration::beside(&vectors))?
             .map(|(_, found)| found)
             .filter(|found| found.provenance.fingerprint == embeddings.provenance.fingerprint);
         let config =
