@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Times audio files -> features (2 threads) beside the usual Python (librosa, 2 processes) and beside
-# decoding alone (2 threads), alternating on the same files; wall seconds, and CPU seconds in brackets.
+# decoding alone (2 threads; all of it, as a player does, and what features need of it), alternating on the same
+# files; wall seconds, and CPU seconds in brackets.
 # Usage: PYTHON=… scripts/bench_features.sh path/to/python_features.py FOLDER_OF_AUDIO [rounds] [extension]
 # The folder's files are linked together `COPIES` times (default 3) for a run of some length.
 set -euo pipefail
@@ -39,7 +40,7 @@ echo "load $(cut -d' ' -f1-3 /proc/loadavg), $(ls audio/clique | wc -l) files"
 for _ in $(seq "$rounds"); do
     timed decode "$bin/examples/measure" decode 2 audio/clique/*
     extract 2
-    timed resample "$bin/examples/measure" resample 2 audio/clique/*
+    timed needed "$bin/examples/measure" needed 2 audio/clique/*
     extract 1
     timed python "$python" "$script" --jobs 2 --pool 20 --out py "$audio"/*."$extension"
     echo "python: $(cat out-python)"

@@ -1,15 +1,16 @@
 //! Measures for scripts/bench_*.sh; prints seconds of wall time.
 //!
 //! `measure cqt ROUNDS` transforms 240 s of noise on one thread; `measure decode THREADS FILE…` decodes
-//! files and throws their samples away; `measure resample THREADS FILE…` also resamples them.
+//! files and throws their samples away; `measure needed THREADS FILE…` decodes what features need of them.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use bc_audio::cqt::CqtPlan;
 use bc_audio::decode::Decoder;
+use bc_audio::mp3::Need;
 use bc_audio::patience::Deadline;
-use bc_audio::resample::Resample;
 use bc_audio::{Extractor, Limits};
 use bc_formats::features::CqtSettings;
 
@@ -18,10 +19,11 @@ fn main() {
     let number = |place: usize| arguments[place].parse::<usize>().expect("a number");
     match arguments[0].as_str() {
         "cqt" => cqt(number(1)),
-        what @ ("decode" | "resample") => {
-            read(number(1), arguments[2..].iter().map(PathBuf::from).collect(), what == "resample");
+        what @ ("decode" | "needed") => {
+            let need = (what == "needed").then(|| CqtPlan::new(CqtSettings::default()).need());
+            read(number(1), arguments[2..].iter().map(PathBuf::from).collect(), need);
         }
-        other => panic!("`{other}` is none of cqt, decode, resample"),
+        other => panic!("`{other}` is none of cqt, decode, needed"),
     }
 }
 
@@ -40,7 +42,7 @@ fn cqt(rounds: usize) {
 }
 
 /// The largest files first, as extraction does.
-fn read(threads: usize, mut files: Vec<PathBuf>, resampled: bool) {
+fn read(threads: usize, mut files: Vec<PathBuf>, need: Option<Need>) {
     files.sort_by_key(|file| file.metadata().map_or(0, |about| about.len()));
     let files = Mutex::new(files);
     let begun = Instant::now();
@@ -48,15 +50,15 @@ fn read(threads: usize, mut files: Vec<PathBuf>, resampled: bool) {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(file) = { files.lock().unwrap().pop() } {
-                    let mut decoder = Decoder::open(&file, Deadline::after(600.0)).expect("a sound file");
-                    let rate = decoder.header().sample_rate;
-                    let mut resample = resampled.then(|| Resample::new(rate, 22_050).expect("a rate"));
+                    let deadline = Deadline::after(600.0);
+                    let opened = match need {
+                        None => Decoder::open(&file, deadline),
+                        Some(need) => Decoder::open_for(&file, deadline, need),
+                    };
+                    let mut decoder = opened.expect("a sound file");
                     let mut sum = 0.0f32;
                     while let Some(block) = decoder.next_block().expect("a sound file") {
                         sum += block[0];
-                        if let Some(resample) = &mut resample {
-                            resample.push(block, &mut |made| sum += made[0]).expect("a block");
-                        }
                     }
                     std::hint::black_box(sum);
                 }

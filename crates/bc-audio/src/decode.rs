@@ -3,11 +3,14 @@
 //! MP3, AAC/M4A, Vorbis, FLAC, WAV, AIFF, ALAC, and Opus in Ogg or WebM. What the file
 //! is, its content tells; the extension is only a hint. A packet that does not decode
 //! is counted and passed over (players do the same); a stream that cannot go on is an error.
+//!
+//! Who says what is needed of a file ([`Need`]) may get MP3 at half its rate, from [`crate::mp3`].
 
 use std::fs::File;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::codecs::registry::CodecRegistry;
 use symphonia::core::errors::Error;
@@ -15,7 +18,9 @@ use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
+use symphonia::core::packet::Packet;
 
+use crate::mp3::{self, Need, Unusual};
 use crate::patience::{Deadline, Timed};
 
 /// Sample rates that are taken for real. A damaged header can claim any, and what the
@@ -65,6 +70,9 @@ pub enum DecodeError {
     /// Decodes to nothing.
     #[error("holds no audio")]
     Empty,
+    /// Only of a decoder that was opened for a [`Need`]: the file wants [`Decoder::open`].
+    #[error("is an unusual MP3 ({0})")]
+    Unusual(&'static str),
 }
 
 /// What the headers say.
@@ -80,13 +88,20 @@ pub struct Header {
     pub declared_s: Option<f64>,
 }
 
+/// Who makes samples of packets.
+enum Codec {
+    Any(Box<dyn AudioDecoder>),
+    Mp3(mp3::Track),
+}
+
 /// An open file.
 pub struct Decoder {
     format: Box<dyn FormatReader>,
-    decoder: Box<dyn AudioDecoder>,
+    codec: Codec,
     track: u32,
     deadline: Deadline,
     header: Header,
+    decoded: u64,
     interleaved: Vec<f32>,
     mono: Vec<f32>,
     ready: bool,
@@ -100,6 +115,19 @@ impl Decoder {
     /// A file that is no audio of a known kind, that holds none, or that takes beyond `deadline`,
     /// which holds for the blocks that follow, too.
     pub fn open(path: &Path, deadline: Deadline) -> Result<Self, DecodeError> {
+        Self::open_with(path, deadline, None)
+    }
+
+    /// The same for someone who needs only part of the signal and so, perhaps, gets it sooner: blocks
+    /// are of [`Self::block_rate`].
+    ///
+    /// # Errors
+    /// Those of [`Self::open`]; then and later, [`DecodeError::Unusual`] of a file that must be begun anew with it.
+    pub fn open_for(path: &Path, deadline: Deadline, need: Need) -> Result<Self, DecodeError> {
+        Self::open_with(path, deadline, Some(need))
+    }
+
+    fn open_with(path: &Path, deadline: Deadline, need: Option<Need>) -> Result<Self, DecodeError> {
         // Asked before opening, which waits for ever on a pipe.
         let about = std::fs::metadata(path)?;
         if !about.is_file() {
@@ -128,20 +156,26 @@ impl Decoder {
         let decoder = CODECS
             .make_audio_decoder(parameters, &AudioDecoderOptions::default())
             .map_err(|error| DecodeError::Unsupported(error.to_string()))?;
+        let name = decoder.codec_info().short_name.to_owned();
+        let codec = match need {
+            Some(need) if parameters.codec == CODEC_ID_MP3 => Codec::Mp3(mp3::Track::new(need)),
+            _ => Codec::Any(decoder),
+        };
         let declared = parameters.sample_rate.zip(track.num_frames);
         let header = Header {
             sample_rate: 0,
             channels: 0,
-            codec: decoder.codec_info().short_name.to_owned(),
+            codec: name,
             declared_s: declared.map(|(rate, frames)| frames as f64 / f64::from(rate.max(1))),
         };
         let track = track.id;
         let mut opened = Self {
             format,
-            decoder,
+            codec,
             track,
             deadline,
             header,
+            decoded: 0,
             interleaved: Vec::new(),
             mono: Vec::new(),
             ready: false,
@@ -161,6 +195,19 @@ impl Decoder {
     /// Rate, channels, codec.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Samples a second in blocks: those of the header or half of them.
+    pub fn block_rate(&self) -> u32 {
+        match &self.codec {
+            Codec::Mp3(track) if track.is_halved() => self.header.sample_rate / 2,
+            _ => self.header.sample_rate,
+        }
+    }
+
+    /// Length of what was decoded, in seconds.
+    pub fn decoded_s(&self) -> f64 {
+        self.decoded as f64 / f64::from(self.header.sample_rate.max(1))
     }
 
     /// Packets passed over because they do not decode.
@@ -194,34 +241,51 @@ impl Decoder {
             if packet.track_id != self.track {
                 continue;
             }
-            let audio = match self.decoder.decode(&packet) {
-                Ok(audio) => audio,
-                Err(Error::DecodeError(_) | Error::IoError(_)) => {
-                    self.errors += 1;
-                    continue;
-                }
-                Err(error) => return Err(DecodeError::Broken(error.to_string())),
-            };
-            let (rate, channels) = (audio.spec().rate(), audio.spec().channels().count());
-            if audio.frames() == 0 || channels == 0 || rate == 0 {
-                continue;
-            }
+            let Some((rate, channels)) = self.decode(&packet)? else { continue };
             if !RATES.contains(&rate) {
                 return Err(DecodeError::Broken(format!("it claims {rate} samples a second")));
             }
             if self.header.sample_rate == 0 {
                 self.header.sample_rate = rate;
-                self.header.channels = channels as u32;
+                self.header.channels = channels;
             } else if rate != self.header.sample_rate {
                 return Err(DecodeError::Broken(format!(
                     "the sample rate changes from {} to {rate} Hz",
                     self.header.sample_rate
                 )));
             }
-            audio.copy_to_vec_interleaved(&mut self.interleaved);
-            mix(&self.interleaved, channels, &mut self.mono);
             return Ok(true);
         }
+    }
+
+    /// A packet's samples to `mono`; its rate and channels, or `None` if there are no samples.
+    fn decode(&mut self, packet: &Packet) -> Result<Option<(u32, u32)>, DecodeError> {
+        let decoder = match &mut self.codec {
+            Codec::Any(decoder) => decoder,
+            Codec::Mp3(track) => {
+                let unusual = |Unusual(what)| DecodeError::Unusual(what);
+                self.decoded += track.decode(packet, &mut self.interleaved).map_err(unusual)?;
+                mix(&self.interleaved, 1, &mut self.mono);
+                let Some((channels, rate)) = track.format() else { return Ok(None) };
+                return Ok((!self.mono.is_empty()).then_some((rate, channels)));
+            }
+        };
+        let audio = match decoder.decode(packet) {
+            Ok(audio) => audio,
+            Err(Error::DecodeError(_) | Error::IoError(_)) => {
+                self.errors += 1;
+                return Ok(None);
+            }
+            Err(error) => return Err(DecodeError::Broken(error.to_string())),
+        };
+        let (rate, channels) = (audio.spec().rate(), audio.spec().channels().count());
+        if audio.frames() == 0 || channels == 0 || rate == 0 {
+            return Ok(None);
+        }
+        audio.copy_to_vec_interleaved(&mut self.interleaved);
+        mix(&self.interleaved, channels, &mut self.mono);
+        self.decoded += self.mono.len() as u64;
+        Ok(Some((rate, channels as u32)))
     }
 }
 

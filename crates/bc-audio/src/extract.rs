@@ -94,25 +94,31 @@ impl Extractor {
     }
 
     fn decoded<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
-        let mut decoder = Decoder::open(path, Deadline::after(self.limits.patience_s))?;
-        let rate = decoder.header().sample_rate;
+        let deadline = Deadline::after(self.limits.patience_s);
+        let need = self.plan.need();
+        match Decoder::open_for(path, deadline, need).and_then(|decoder| self.transformed(decoder)) {
+            Err(DecodeError::Unusual(_)) => self.transformed(Decoder::open(path, deadline)?),
+            done => done,
+        }
+    }
+
+    fn transformed<T: Stored>(&self, mut decoder: Decoder) -> Result<Features<T>, DecodeError> {
+        let rate = decoder.block_rate();
         let broken = DecodeError::Broken;
         let wanted = self.settings().sample_rate;
         let (plan, taken) = if rate == 2 * wanted { (&self.twice, rate) } else { (&self.plan, wanted) };
         let mut resample = Resample::new(rate, taken).map_err(broken)?;
         let mut stream = CqtStream::new(plan);
         let mut pooled = Pooled::new(self.settings());
-        let mut samples = 0u64;
         while let Some(block) = decoder.next_block()? {
-            samples += block.len() as u64;
-            if samples as f64 > self.limits.longest_s * f64::from(rate) {
-                return Err(DecodeError::TooLong { limit_s: self.limits.longest_s });
-            }
             resample
                 .push(block, &mut |made| {
                     stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames))
                 })
                 .map_err(broken)?;
+            if decoder.decoded_s() > self.limits.longest_s {
+                return Err(DecodeError::TooLong { limit_s: self.limits.longest_s });
+            }
         }
         resample
             .finish(&mut |made| stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames)))
@@ -125,7 +131,7 @@ impl Extractor {
         Ok(Features {
             magnitude,
             frames,
-            duration_s: samples as f64 / f64::from(rate),
+            duration_s: decoder.decoded_s(),
             header: decoder.header().clone(),
             decode_errors: decoder.errors(),
         })

@@ -12,6 +12,7 @@ pub mod cqt;
 pub mod decode;
 pub mod extract;
 pub mod inspect;
+pub mod mp3;
 pub mod patience;
 pub mod resample;
 

@@ -9,6 +9,7 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
 use super::kernel::{Kernel, window_length};
+use crate::mp3::Need;
 
 /// Blocks are at least this many times the longest window, so that little of a block is overlap.
 const BLOCK_WINDOWS: usize = 8;
@@ -68,6 +69,14 @@ impl CqtPlan {
     pub fn oversampled(&self, times: usize) -> Self {
         let forward = RealFftPlanner::new().plan_fft_forward(self.block() * times);
         Self { oversampling: times, forward, ..self.clone() }
+    }
+
+    /// What of a signal the transform looks at: up to the upper end of the highest bin's main lobe.
+    pub fn need(&self) -> Need {
+        let (settings, top) = (&self.settings, self.settings.bins.saturating_sub(1));
+        let rate = f64::from(settings.sample_rate);
+        let lobe = 2.0 * rate / window_length(settings, top) as f64;
+        Need { sample_rate: settings.sample_rate, highest_hz: settings.frequency(top) + lobe }
     }
 
     /// The settings it was planned for.

@@ -1,0 +1,82 @@
+//! Bits of a byte string, the highest of a byte first.
+
+/// Reads from a byte string; beyond its end lie zeros.
+#[derive(Clone, Copy)]
+pub(super) struct Bits<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Bits<'a> {
+    /// From the bit at `at` on.
+    pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at }
+    }
+
+    /// Bits from the beginning of the bytes.
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The bits that follow, at the upper end; the first 57 of them are right.
+    #[inline(always)]
+    pub(super) fn ahead(&self) -> u64 {
+        let byte = self.at >> 3;
+        let word = match self.bytes.get(byte..byte + 8) {
+            Some(eight) => u64::from_be_bytes(eight.try_into().unwrap_or_default()),
+            None => self.last(byte),
+        };
+        word << (self.at & 7)
+    }
+
+    #[cold]
+    fn last(&self, byte: usize) -> u64 {
+        let rest = self.bytes.get(byte..).unwrap_or_default();
+        let mut eight = [0; 8];
+        for (to, from) in eight.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        u64::from_be_bytes(eight)
+    }
+
+    /// Passes over `count` bits.
+    #[inline(always)]
+    pub(super) fn skip(&mut self, count: u32) {
+        self.at += count as usize;
+    }
+
+    /// The next `count` bits, at most 32, as a number.
+    #[inline(always)]
+    pub(super) fn take(&mut self, count: u32) -> u32 {
+        let ahead = self.ahead();
+        self.skip(count);
+        // Twice, because a word cannot be moved by all of its bits.
+        (ahead >> 1 >> (63 - count)) as u32
+    }
+
+    /// The next bit.
+    pub(super) fn flag(&mut self) -> bool {
+        self.take(1) == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_any_width_cross_bytes_and_end_in_zeros() {
+        let bytes: Vec<u8> = (0..12u8).map(|n| n.wrapping_mul(37).wrapping_add(11)).collect();
+        let one = |at: usize| bytes.get(at / 8).map_or(0, |byte| u32::from(byte >> (7 - at % 8) & 1));
+        for width in 0..=32u32 {
+            let mut bits = Bits::new(&bytes, 3);
+            let mut at = 3;
+            while at < 130 {
+                let wanted = (at..at + width as usize).fold(0u32, |word, at| word << 1 | one(at));
+                assert_eq!(bits.take(width), wanted, "{width} bits at {at}");
+                at += width.max(1) as usize;
+                bits = Bits::new(&bytes, at);
+            }
+        }
+    }
+}

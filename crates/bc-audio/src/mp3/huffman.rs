@@ -1,0 +1,220 @@
+//! Look-up tables of the Huffman codes: one look gives the values with their signs.
+
+use std::sync::LazyLock;
+
+use super::bits::Bits;
+use super::codes;
+
+/// Bits of the first look.
+const LOOK: u32 = 10;
+
+/// What lies under a pattern of bits.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    values: [i8; 4],
+    /// Bits of code and signs; 0 where the code is longer than the look.
+    bits: u8,
+    /// Bits of the second look.
+    further: u8,
+    /// Where the second look's table begins.
+    table: u16,
+    /// A value is 15 and extra bits and signs are still to come.
+    open: bool,
+}
+
+/// A code as it is looked up.
+struct Table(Vec<Found>);
+
+impl Table {
+    /// From codes (at the lower end) with their lengths and what they mean.
+    fn new(codes: &[(u32, u32, Found)]) -> Self {
+        let mut table = vec![Found::default(); 1 << LOOK];
+        for &(code, length, found) in codes.iter().filter(|(_, length, _)| *length <= LOOK) {
+            let first = (code << (LOOK - length)) as usize;
+            table[first..first + (1 << (LOOK - length))].fill(found);
+        }
+        for head in 0..1 << LOOK {
+            let tails: Vec<_> = codes
+                .iter()
+                .filter(|&&(code, length, _)| length > LOOK && code >> (length - LOOK) == head)
+                .collect();
+            let Some(longest) = tails.iter().map(|(_, length, _)| length - LOOK).max() else { continue };
+            let begin = table.len();
+            table[head as usize] = Found { further: longest as u8, table: begin as u16, ..Found::default() };
+            table.resize(begin + (1 << longest), Found::default());
+            for &&(code, length, found) in &tails {
+                let open = longest - (length - LOOK);
+                let tail = (code & ((1 << (length - LOOK)) - 1)) << open;
+                let first = begin + tail as usize;
+                table[first..first + (1 << open)].fill(found);
+            }
+        }
+        Self(table)
+    }
+
+    #[inline(always)]
+    fn find(&self, ahead: u64) -> Found {
+        let found = self.0[(ahead >> (64 - LOOK)) as usize];
+        if found.bits > 0 {
+            return found;
+        }
+        let second = (ahead << LOOK) >> 1 >> (63 - u32::from(found.further));
+        self.0[usize::from(found.table) + second as usize]
+    }
+}
+
+/// The codes with their signs, which follow the code, one for each value but 0.
+fn signed(leaves: &[u16], values: impl Fn(u16) -> [i8; 4], open: impl Fn(&[i8; 4]) -> bool) -> Table {
+    let mut codes = Vec::new();
+    let mut next = 0u32;
+    for &leaf in leaves {
+        let length = u32::from(leaf >> 8);
+        let code = next >> (32 - length);
+        next = next.wrapping_add(1 << (32 - length));
+        let unsigned = values(leaf);
+        if open(&unsigned) {
+            let found = Found { values: unsigned, bits: length as u8, open: true, ..Found::default() };
+            codes.push((code, length, found));
+            continue;
+        }
+        let count = unsigned.iter().filter(|value| **value > 0).count() as u32;
+        for signs in 0..1u32 << count {
+            let mut left = count;
+            let values = unsigned.map(|value| {
+                if value == 0 {
+                    return 0;
+                }
+                left -= 1;
+                if signs >> left & 1 == 1 { -value } else { value }
+            });
+            let found = Found { values, bits: (length + count) as u8, ..Found::default() };
+            codes.push((code << count | signs, length + count, found));
+        }
+    }
+    Table::new(&codes)
+}
+
+fn pair(leaf: u16) -> [i8; 4] {
+    [(leaf >> 4 & 15) as i8, (leaf & 15) as i8, 0, 0]
+}
+
+fn quad(leaf: u16) -> [i8; 4] {
+    std::array::from_fn(|place| (leaf >> (3 - place) & 1) as i8)
+}
+
+/// By the number of the table.
+static PAIRS: LazyLock<[Option<Table>; 32]> = LazyLock::new(|| {
+    std::array::from_fn(|table| {
+        let open = codes::EXTRA_BITS[table] > 0;
+        codes::pairs(table).map(|leaves| signed(leaves, pair, |values| open && values.contains(&15)))
+    })
+});
+
+/// The code of quadruples, and that of plain bits, a zero for a 1.
+static QUADS: LazyLock<[Table; 2]> = LazyLock::new(|| {
+    let plain: Vec<u16> = (0..16).map(|code| 4 << 8 | (15 - code)).collect();
+    [signed(&codes::QUADS, quad, |_| false), signed(&plain, quad, |_| false)]
+});
+
+/// `v^(4/3)` with v's sign, from -15 on to the largest value that a code and its extra bits give.
+static AMPLITUDES: LazyLock<Vec<f32>> =
+    LazyLock::new(|| (-15..15 + (1 << 13)).map(f64::from).map(|v| (v * v.abs().cbrt()) as f32).collect());
+
+/// Reads pairs of values with a table, as amplitudes before any gain.
+///
+/// Returns false for a table that does not exist.
+pub(super) fn read_pairs(bits: &mut Bits, table: usize, lines: &mut [f32]) -> bool {
+    if table == 0 {
+        lines.fill(0.0);
+        return true;
+    }
+    let Some(pairs) = &PAIRS[table] else { return false };
+    let amplitudes = &AMPLITUDES[..];
+    let (small, extra) = (&amplitudes[..31], codes::EXTRA_BITS[table]);
+    for two in lines.chunks_exact_mut(2) {
+        let found = pairs.find(bits.ahead());
+        bits.skip(u32::from(found.bits));
+        if found.open {
+            two[0] = with_extra(bits, found.values[0], extra, amplitudes);
+            two[1] = with_extra(bits, found.values[1], extra, amplitudes);
+        } else {
+            two[0] = small[(found.values[0] + 15) as usize];
+            two[1] = small[(found.values[1] + 15) as usize];
+        }
+    }
+    true
+}
+
+#[inline(always)]
+fn with_extra(bits: &mut Bits, value: i8, extra: u32, amplitudes: &[f32]) -> f32 {
+    let more = if value == 15 { bits.take(extra) } else { 0 };
+    let amplitude = amplitudes[15 + value as usize + more as usize];
+    if value > 0 && bits.flag() { -amplitude } else { amplitude }
+}
+
+/// Reads quadruples of values of at most 1 until the bits before `end` are used up or the lines are full;
+/// returns how many lines have their values. A quadruple that goes beyond the end counts for nothing.
+pub(super) fn read_quads(bits: &mut Bits, plain: bool, end: usize, lines: &mut [f32]) -> usize {
+    let quads = &QUADS[usize::from(plain)];
+    let mut read = 0;
+    for four in lines.chunks_exact_mut(4) {
+        if bits.position() >= end {
+            break;
+        }
+        let found = quads.find(bits.ahead());
+        bits.skip(u32::from(found.bits));
+        if bits.position() > end {
+            break;
+        }
+        for (line, value) in four.iter_mut().zip(found.values) {
+            *line = f32::from(value);
+        }
+        read += 4;
+    }
+    read
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_uses_up_all_patterns_of_bits() {
+        let tables = (0..32).filter_map(codes::pairs).chain([&codes::QUADS[..]]);
+        for leaves in tables {
+            let share: f64 = leaves.iter().map(|leaf| (-f64::from(leaf >> 8)).exp2()).sum();
+            assert_eq!(share, 1.0);
+            let mut values: Vec<u16> = leaves.iter().map(|leaf| leaf & 255).collect();
+            values.sort_unstable();
+            values.dedup();
+            assert_eq!(values.len(), leaves.len(), "each value once");
+        }
+    }
+
+    #[test]
+    fn every_code_of_every_table_is_read_back() {
+        for table in (0..32).filter(|&table| codes::pairs(table).is_some()) {
+            let mut next = 0u64;
+            for leaf in codes::pairs(table).unwrap() {
+                let (length, x, y) = (u32::from(leaf >> 8), leaf >> 4 & 15, leaf & 15);
+                let extra = codes::EXTRA_BITS[table];
+                // After the code: all extra bits and all signs set.
+                let word = next | u64::MAX >> length;
+                next = next.wrapping_add(1 << (64 - length));
+                let bytes = word.to_be_bytes();
+                let mut bits = Bits::new(&bytes, 0);
+                let mut lines = [0.0; 2];
+                assert!(read_pairs(&mut bits, table, &mut lines));
+                let value = |v: u16| if v == 15 { 15 + (1 << extra) - 1 } else { i32::from(v) };
+                assert_eq!(
+                    lines,
+                    [x, y].map(|v| -AMPLITUDES[(15 + value(v)) as usize]),
+                    "table {table}: {x} {y}"
+                );
+                let signs = u32::from(x > 0) + u32::from(y > 0);
+                let extras = extra * (u32::from(x == 15) + u32::from(y == 15));
+                assert_eq!(bits.position() as u32, length + signs + extras);
+            }
+        }
+    }
+}
