@@ -28,5 +28,10 @@ fn decoders(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decoders);
+criterion_group! {
+    name = benches;
+    // Plots want fonts, which a server need not have.
+    config = Criterion::default().without_plots();
+    targets = decoders
+}
 criterion_main!(benches);
