@@ -10,16 +10,20 @@ pub mod interrupt;
 pub mod progress;
 
 mod arguments;
+mod outcome;
 mod shard;
 
 pub use arguments::{ConfigArgs, ThreadArgs};
+pub use outcome::{Interrupted, Outcome};
 pub use shard::{Shard, ShardArgs};
 
 use std::process::ExitCode;
 
 /// Runs a stage's main function: logs to standard error (`BYTECOVER_LOG=debug` for
-/// more; decoders' own lines are left out), and an error ends as one message with its causes and exit code 1.
-pub fn run(main: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+/// more; decoders' own lines are left out), and an error ends as one message with its causes.
+/// Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done with failures ([`Outcome::Failures`]),
+/// 130 interrupted ([`Interrupted`]).
+pub fn run<T: Into<Outcome>>(main: impl FnOnce() -> anyhow::Result<T>) -> ExitCode {
     // `bc-eval metrics | head` is no error of ours.
     sigpipe::reset();
     let filter = tracing_subscriber::EnvFilter::try_from_env("BYTECOVER_LOG")
@@ -30,13 +34,7 @@ pub fn run(main: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
-    match main() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", describe(&error));
-            ExitCode::FAILURE
-        }
-    }
+    outcome::report(main().map(Into::into))
 }
 
 /// An error with its causes, each once: `cannot read x: permission denied`.
