@@ -9,9 +9,10 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Once, mpsc};
+use std::sync::{Arc, Mutex, Once, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use bc_formats::passing::ShortRead;
 use symphonia::core::io::MediaSource;
 
 use crate::decode::DecodeError;
@@ -41,14 +42,57 @@ impl Deadline {
     }
 }
 
-/// A file that cannot be read beyond a deadline.
+/// The first I/O error of a file that others read: decoders tell of such errors in their own words, or take them
+/// for the end of the audio.
+#[derive(Clone, Default)]
+pub(crate) struct Faults(Arc<Mutex<Option<io::Error>>>);
+
+impl Faults {
+    fn note(&self, error: &io::Error) {
+        let copy =
+            match (error.raw_os_error(), error.get_ref().and_then(|inner| inner.downcast_ref::<ShortRead>()))
+            {
+                (Some(code), _) => io::Error::from_raw_os_error(code),
+                (None, Some(short)) => (*short).into(),
+                (None, None) => return,
+            };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(copy);
+    }
+
+    /// The error, if there was one.
+    pub fn take(&self) -> Option<io::Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A file that cannot be read beyond a deadline, and whose errors are noted.
 pub(crate) struct Timed {
-    pub file: File,
-    pub length: u64,
-    pub deadline: Deadline,
+    file: File,
+    length: u64,
+    position: u64,
+    deadline: Deadline,
+    faults: Faults,
 }
 
 impl Timed {
+    /// Reads `file` of `length` bytes from its beginning.
+    pub fn new(file: File, length: u64, deadline: Deadline, faults: Faults) -> Self {
+        Self { file, length, position: 0, deadline, faults }
+    }
+
+    /// Bytes for `buffer`; none before the end of the file are an error.
+    fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) if !buffer.is_empty() && self.position < self.length => {
+                    return Err(ShortRead { read: self.position, length: self.length }.into());
+                }
+                done => return done,
+            }
+        }
+    }
+
     fn in_time(&self) -> io::Result<()> {
         self.deadline.check().map_err(|error| io::Error::new(io::ErrorKind::TimedOut, error))
     }
@@ -57,14 +101,17 @@ impl Timed {
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.in_time()?;
-        self.file.read(buffer)
+        let read = self.read_on(buffer).inspect_err(|error| self.faults.note(error))?;
+        self.position += read as u64;
+        Ok(read)
     }
 }
 
 impl Seek for Timed {
     fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
         self.in_time()?;
-        self.file.seek(place)
+        self.position = self.file.seek(place).inspect_err(|error| self.faults.note(error))?;
+        Ok(self.position)
     }
 }
 
@@ -154,9 +201,22 @@ mod tests {
     #[test]
     fn a_file_cannot_be_read_beyond_its_deadline() {
         let file = File::open(std::env::current_exe().unwrap()).unwrap();
-        let mut timed = Timed { file, length: 1, deadline: Deadline::after(3600.0) };
+        let mut timed = Timed::new(file, 1, Deadline::after(3600.0), Faults::default());
         assert_eq!(timed.read(&mut [0; 4]).unwrap(), 4);
         timed.deadline = Deadline::after(-1.0);
         assert_eq!(timed.read(&mut [0; 4]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_file_that_ends_before_its_length_is_noted_and_no_end_of_the_audio() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("short");
+        std::fs::write(&path, b"abc").unwrap();
+        let faults = Faults::default();
+        let mut timed = Timed::new(File::open(&path).unwrap(), 5, Deadline::after(3600.0), faults.clone());
+        let mut all = Vec::new();
+        assert!(timed.read_to_end(&mut all).is_err());
+        assert_eq!(faults.take().unwrap().to_string(), "reading ended after 3 of 5 bytes");
+        assert!(faults.take().is_none());
     }
 }

@@ -123,8 +123,11 @@ fn a_text_file_named_mp3_becomes_a_row_of_the_failure_table() {
         std::iter::once(command).chain(own.iter().map(String::as_str)).collect()
     };
     place.succeed("bc-download-index", &with("build"));
-    let said = place.succeed("bc-features", &with("extract"));
-    assert!(said.contains("2 failed"), "{said}");
+    // Done, with failures: exit code 3 and their number.
+    let output = place.run("bc-features", &with("extract"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.code() == Some(3) && said.contains("2 failed"), "{said}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("done with failures: 2"));
     assert!(place.path("own/features/failures.parquet").exists());
     let strict = [with("extract"), vec!["--strict", "--retry"]].concat();
     let error = place.refuse("bc-features", &strict);
