@@ -20,10 +20,8 @@ use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
-use bc_formats::passing::{self, Outlook};
-
 use crate::mp3::{self, Need, Unusual};
-use crate::patience::{Deadline, Faults, Timed};
+use crate::patience::{Deadline, Timed};
 
 /// Sample rates that are taken for real. A damaged header can claim any, and what the
 /// resampler allocates grows with it.
@@ -77,17 +75,6 @@ pub enum DecodeError {
     Unusual(&'static str),
 }
 
-impl DecodeError {
-    /// When it makes sense to try again: soon or later where the machine was at fault, never where the bytes are.
-    pub fn outlook(&self) -> Outlook {
-        match self {
-            Self::Unreadable(error) => passing::outlook(error),
-            Self::TooSlow { .. } => Outlook::Later,
-            _ => Outlook::Lasting,
-        }
-    }
-}
-
 /// What the headers say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
@@ -113,7 +100,6 @@ pub struct Decoder {
     codec: Codec,
     track: u32,
     deadline: Deadline,
-    faults: Faults,
     header: Header,
     decoded: u64,
     interleaved: Vec<f32>,
@@ -150,8 +136,7 @@ impl Decoder {
         if about.len() == 0 {
             return Err(DecodeError::Empty);
         }
-        let faults = Faults::default();
-        let timed = Timed::new(File::open(path)?, about.len(), deadline, faults.clone());
+        let timed = Timed { file: File::open(path)?, length: about.len(), deadline };
         let stream = MediaSourceStream::new(Box::new(timed), Default::default());
         let mut hint = Hint::new();
         if let Some(extension) = path.extension().and_then(|extension| extension.to_str()) {
@@ -159,12 +144,7 @@ impl Decoder {
         }
         let format = symphonia::default::get_probe()
             .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
-            .map_err(|error| late_or(deadline, DecodeError::NotAudio(error.to_string())));
-        // Before any verdict: what could not be read says nothing of the file.
-        if let Some(error) = faults.take() {
-            return Err(DecodeError::Unreadable(error));
-        }
-        let format = format?;
+            .map_err(|error| late_or(deadline, DecodeError::NotAudio(error.to_string())))?;
         let track = format
             .default_track(TrackType::Audio)
             .ok_or_else(|| DecodeError::NotAudio("no audio track".into()))?;
@@ -194,7 +174,6 @@ impl Decoder {
             codec,
             track,
             deadline,
-            faults,
             header,
             decoded: 0,
             interleaved: Vec::new(),
@@ -247,11 +226,7 @@ impl Decoder {
     fn advance(&mut self) -> Result<bool, DecodeError> {
         loop {
             self.deadline.check()?;
-            let packet = self.format.next_packet();
-            if let Some(error) = self.faults.take() {
-                return Err(DecodeError::Unreadable(error));
-            }
-            let packet = match packet {
+            let packet = match self.format.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(false),
                 // A file cut off inside a packet ends there.

@@ -28,9 +28,9 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// Six hours of audio, two minutes of work.
+    /// Six hours of audio, a minute of work.
     fn default() -> Self {
-        Self { longest_s: 6.0 * 3600.0, patience_s: 120.0 }
+        Self { longest_s: 6.0 * 3600.0, patience_s: 60.0 }
     }
 }
 
@@ -90,15 +90,14 @@ impl Extractor {
 
     fn within_patience<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
         let (extractor, path) = (self.clone(), path.to_owned());
-        watched(2.0 * self.limits.patience_s, move || extractor.decoded(&path))
+        watched(self.limits.patience_s, move || extractor.decoded(&path))
     }
 
     fn decoded<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
-        // A file that is begun anew has the whole time anew: a slow machine is no verdict on it.
-        let deadline = || Deadline::after(self.limits.patience_s);
+        let deadline = Deadline::after(self.limits.patience_s);
         let need = self.plan.need();
-        match Decoder::open_for(path, deadline(), need).and_then(|decoder| self.transformed(decoder)) {
-            Err(DecodeError::Unusual(_)) => self.transformed(Decoder::open(path, deadline())?),
+        match Decoder::open_for(path, deadline, need).and_then(|decoder| self.transformed(decoder)) {
+            Err(DecodeError::Unusual(_)) => self.transformed(Decoder::open(path, deadline)?),
             done => done,
         }
     }

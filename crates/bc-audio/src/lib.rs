@@ -16,6 +16,7 @@ pub mod decode;
 pub mod extract;
 pub mod inspect;
 pub mod mp3;
+mod outlook;
 pub mod patience;
 pub mod resample;
 
