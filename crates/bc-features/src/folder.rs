@@ -1,12 +1,14 @@
 //! The output folder: who writes in it, names of new parts, what killed runs left in it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bc_cli::Shard;
+use bc_cli::{Shard, interrupt};
 use bc_formats::atomic;
 use bc_formats::features::PartName;
 use bc_formats::lock::{self, Kind, Lock};
+use bc_formats::passing;
 
 /// The folder as one shard's run sees it. While it lives, no second run of the shard begins, and
 /// beside a run of all versions none of any shard. Runs of shards of different numbers (1/8 beside 2/3) may be
@@ -15,6 +17,8 @@ pub struct Folder {
     path: PathBuf,
     tag: String,
     locks: Vec<Lock>,
+    /// Held while it is put in order after the work of a shard.
+    _tidy: Option<Lock>,
 }
 
 impl Folder {
@@ -27,12 +31,12 @@ impl Folder {
         let whole = shard.count == 1;
         let tag = if whole { "all".to_owned() } else { format!("{}of{}", shard.index + 1, shard.count) };
         let kind = if whole { Kind::Alone } else { Kind::Shared };
-        let mut locks = vec![lock::acquire(path, LOCK, kind, || held(path))?];
+        let mut locks = vec![acquire_unless_tidied(path, kind)?];
         if !whole {
             let name = format!(".extract-{tag}.lock");
             locks.push(lock::acquire(path, &name, Kind::Alone, || held(path))?);
         }
-        let folder = Self { path: path.to_owned(), tag, locks };
+        let folder = Self { path: path.to_owned(), tag, locks, _tidy: None };
         folder.remove_leftovers()?;
         Ok(folder)
     }
@@ -49,16 +53,15 @@ impl Folder {
     pub fn alone_after_shard(self) -> Result<Option<Self>> {
         let path = self.path.clone();
         drop(self);
-        match lock::acquire(&path, LOCK, Kind::Alone, || held(&path)) {
-            Ok(lock) if lock.is_real() => {
-                let folder = Self { path, tag: "all".to_owned(), locks: vec![lock] };
+        // In this order: whoever finds the folder's lock held by this run finds this one held, too, and waits.
+        let Some(tidy) = if_free(&path, TIDY)? else { return Ok(None) };
+        match if_free(&path, LOCK)? {
+            Some(lock) if lock.is_real() => {
+                let folder = Self { path, tag: "all".to_owned(), locks: vec![lock], _tidy: Some(tidy) };
                 folder.remove_leftovers()?;
                 Ok(Some(folder))
             }
-            Ok(_) => Ok(None),
-            // Held, which is no error here.
-            Err(error) if error.chain().all(|cause| !cause.is::<std::io::Error>()) => Ok(None),
-            Err(error) => Err(error),
+            _ => Ok(None),
         }
     }
 
@@ -90,6 +93,39 @@ impl Folder {
 }
 
 const LOCK: &str = ".extract.lock";
+const TIDY: &str = ".tidy.lock";
+
+/// The folder's lock. While a run that has ended puts the folder in order, this one waits; a run that is at work is
+/// refused after a moment, which a run needs to end or to begin with putting in order.
+fn acquire_unless_tidied(path: &Path, kind: Kind) -> Result<Lock> {
+    const PATIENCE: u32 = 5;
+    let mut refused = 0;
+    loop {
+        let error = match lock::acquire(path, LOCK, kind, || held(path)) {
+            Err(error) if is_held(&error) => error,
+            done => return done,
+        };
+        if if_free(path, TIDY)?.is_some() {
+            refused += 1;
+        }
+        if refused == PATIENCE || !passing::pause(Duration::from_millis(100), interrupt::requested) {
+            return Err(error);
+        }
+    }
+}
+
+/// A lock for this run alone; `None` if another holds it.
+fn if_free(path: &Path, name: &str) -> Result<Option<Lock>> {
+    match lock::acquire(path, name, Kind::Alone, || held(path)) {
+        Err(error) if is_held(&error) => Ok(None),
+        done => done.map(Some),
+    }
+}
+
+/// Whether an error of [`lock::acquire`] says that another has the lock: all others come from the system.
+fn is_held(error: &anyhow::Error) -> bool {
+    !error.chain().any(|cause| cause.is::<std::io::Error>())
+}
 
 fn held(path: &Path) -> String {
     format!(
@@ -154,5 +190,19 @@ mod tests {
         let (first, second) = (open(0), open(1));
         assert!(first.alone_after_shard().unwrap().is_none());
         assert!(second.alone_after_shard().unwrap().unwrap().is_alone());
+    }
+
+    #[test]
+    fn a_run_waits_for_another_that_puts_the_folder_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = Shard { index: 0, count: 2 };
+        let tidying = Folder::open(folder.path(), shard).unwrap().alone_after_shard().unwrap().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Folder::open(folder.path(), shard).map(|_| ()));
+            std::thread::sleep(Duration::from_millis(900));
+            assert!(!waiting.is_finished(), "refused or let in while the other was at it");
+            drop(tidying);
+            waiting.join().unwrap().unwrap();
+        });
     }
 }
