@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use bc_audio::{EXTRACTOR, Extractor, Limits};
 use bc_cli::{Interrupted, Outcome, Shard, interrupt, progress};
 use bc_formats::config::FeaturesConfig;
@@ -181,12 +181,14 @@ fn pass(
     let done = extract(config, &share.pending, &mut store, total);
     total.extracted += store.extracted;
     after.failed.append(&mut store.failed);
-    done.with_context(|| {
-        format!(
-            "features of {} versions are stored in {}; free space there, or give [features] output another disk, and run the same command again to go on",
+    done.map_err(|error| {
+        let space = "free space there, or give [features] output another disk, and ";
+        let advice = if passing::is_full(&error) { space } else { "" };
+        error.context(format!(
+            "features of {} versions are stored in {}; {advice}run the same command again to go on",
             total.extracted,
             config.output.display()
-        )
+        ))
     })?;
     Ok(after)
 }

@@ -65,7 +65,10 @@ fn bad_files_become_failure_rows_with_a_reason_and_strict_makes_them_an_error() 
     assert!(failed[1].reason.contains("no audio"), "{failed:?}");
     assert!(failed[3].reason.contains("not audio"), "{failed:?}");
     // A file that is away may come back; what the others hold will not change by itself.
-    assert_eq!(failed.iter().map(|failure| failure.may_pass).collect::<Vec<_>>(), [true, false, false, false]);
+    assert_eq!(
+        failed.iter().map(|failure| failure.may_pass).collect::<Vec<_>>(),
+        [true, false, false, false]
+    );
     let output = scratch.command("features", &["--strict"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("4 file(s) failed"), "{}", text(&output));
@@ -197,7 +200,8 @@ fn audio_replaced_after_the_run_began_does_not_count_as_seen() {
     let scratch = Scratch::with_tones(&[1.0, 2.0]);
     scratch.extract("features", &[]);
     // Replaced by one that is older than the features, as `cp -p` or `rsync -t` do it.
-    let old = std::fs::metadata(scratch.path("v0.wav")).unwrap().modified().unwrap() - Duration::from_secs(99);
+    let old =
+        std::fs::metadata(scratch.path("v0.wav")).unwrap().modified().unwrap() - Duration::from_secs(99);
     write_tone(&scratch.path("v0.wav"), 3.0, 440.0);
     std::fs::File::options().write(true).open(scratch.path("v0.wav")).unwrap().set_modified(old).unwrap();
     scratch.extract("features", &[]);

@@ -80,7 +80,10 @@ fn disturbed(retries: u32) -> Option<(usize, usize, usize)> {
 #[test]
 fn a_single_fault_is_overcome_within_the_run() {
     let Some((all, struck, ended_well)) = disturbed(3) else { return };
-    assert!(struck + 4 >= all, "{struck} of {all}: most faults have to strike for this test to mean anything");
+    assert!(
+        struck + 4 >= all,
+        "{struck} of {all}: most faults have to strike for this test to mean anything"
+    );
     assert_eq!(ended_well, all);
 }
 

@@ -20,14 +20,19 @@ fn killed(kills: u32) {
     scratch.extract("whole", &[]);
     let whole = begun.elapsed();
     let mut most = 0;
-    let hit = kill_often(|| scratch.command("killed", &[]), kills, whole, || {
-        // What is there so far is whole.
-        if let Some(set) = FeatureSet::open_if_any(&scratch.path("killed")).unwrap() {
-            set.for_each(|_| Ok(())).unwrap();
-            assert!(set.rows.len() >= most, "rows were lost");
-            most = set.rows.len();
-        }
-    });
+    let hit = kill_often(
+        || scratch.command("killed", &[]),
+        kills,
+        whole,
+        || {
+            // What is there so far is whole.
+            if let Some(set) = FeatureSet::open_if_any(&scratch.path("killed")).unwrap() {
+                set.for_each(|_| Ok(())).unwrap();
+                assert!(set.rows.len() >= most, "rows were lost");
+                most = set.rows.len();
+            }
+        },
+    );
     println!("{hit} of {kills} runs were killed at work; {most} of 120 rows were there before the last run");
     assert!(hit > 0);
     scratch.extract("killed", &[]);
@@ -113,7 +118,7 @@ fn a_full_disk_is_one_clear_error_and_no_part_that_a_reader_believes() {
     let output = scratch.command("small", &["--set", "features.retry_wait_s=0.01"]).output().unwrap();
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    for word in ["part-0", "No space left", "free space there", "run the same command again"] {
+    for word in ["part-", "No space left", "free space there", "run the same command again"] {
         assert!(said.contains(word), "no `{word}` in {said}");
     }
     assert_eq!(said.matches("error:").count(), 1, "{said}");

@@ -1,4 +1,4 @@
-//! The index: a row a version, what is known of its recording, and whether it can be used.
+//! The index: one row per version, what is known of its recording, and whether it can be used.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;

@@ -151,6 +151,19 @@ pub fn outlook_of_any(error: &anyhow::Error) -> Option<Outlook> {
     error.chain().find_map(outlook_of)
 }
 
+/// Whether an error is of a disk or a quota that is full: someone has to free space.
+pub fn is_full(error: &anyhow::Error) -> bool {
+    #[cfg(unix)]
+    let full = [libc::ENOSPC, libc::EDQUOT];
+    #[cfg(not(unix))]
+    let full = [112];
+    error.chain().any(|cause| {
+        let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        full.iter()
+            .any(|&full| code == Some(full) || cause.to_string().contains(&format!("(os error {full})")))
+    })
+}
+
 /// How often something is tried again, and how long it is waited for before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retry {
@@ -241,6 +254,8 @@ mod tests {
         let arrow = arrow::error::ArrowError::from(parquet::errors::ParquetError::from(error()));
         assert_eq!(outlook_of_any(&anyhow::Error::from(arrow)), Some(Outlook::Soon));
         assert_eq!(outlook_of_any(&anyhow::anyhow!("two cliques")), None);
+        let full = parquet::errors::ParquetError::from(io::Error::from_raw_os_error(libc::ENOSPC));
+        assert!(is_full(&anyhow::Error::from(full).context("cannot write z")) && !is_full(&with_context));
     }
 
     #[test]

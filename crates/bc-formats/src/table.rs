@@ -17,6 +17,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::atomic::AtomicFile;
+use crate::passing;
 use crate::provenance::Provenance;
 
 /// A Parquet file being written under a temporary name.
@@ -108,8 +109,14 @@ pub(crate) fn provenance(path: &Path, formats: &[&str]) -> Result<Provenance> {
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    ParquetRecordBatchReaderBuilder::try_new(file)
-        .with_context(|| format!("{} is not a Parquet file, or a damaged one", path.display()))
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
+        // What the disk does not give says nothing of the file.
+        let what = match passing::outlook_of(&error) {
+            Some(_) => format!("cannot read {}", path.display()),
+            None => format!("{} is not a Parquet file, or a damaged one", path.display()),
+        };
+        anyhow::Error::from(error).context(what)
+    })
 }
 
 fn provenance_of(path: &Path, builder: &ParquetRecordBatchReaderBuilder<File>) -> Result<Provenance> {

@@ -16,6 +16,8 @@ const CONFIG: &str = r#"
 [synth]
 output = "audio"
 cliques = 8
+val_cliques = 2
+test_cliques = 2
 versions = 3
 seconds = 4.0
 [index]
@@ -28,8 +30,7 @@ output = "features"
 part_versions = 2
 "#;
 
-const SHARDS: [&str; 10] =
-    ["1/8", "2/8", "3/8", "4/8", "5/8", "6/8", "7/8", "8/8", "1/3", "2/3"];
+const SHARDS: [&str; 10] = ["1/8", "2/8", "3/8", "4/8", "5/8", "6/8", "7/8", "8/8", "1/3", "2/3"];
 
 fn start(place: &Workplace, shard: &str) -> Child {
     let mut command: Command =
@@ -43,7 +44,8 @@ fn change_index(place: &Workplace, number: usize) {
         0 => {
             let path = place.path("audio/versions.csv");
             let list = std::fs::read_to_string(&path).unwrap();
-            let (from, to) = if list.contains("relabelled") { ("relabelled", "s000") } else { ("s000", "relabelled") };
+            let (from, to) =
+                if list.contains("relabelled") { ("relabelled", "s000") } else { ("s000", "relabelled") };
             // The clique alone, which stands between commas.
             let lines: Vec<String> = list.lines().map(|line| relabelled(line, from, to)).collect();
             std::fs::write(&path, lines.join("\n") + "\n").unwrap();
@@ -138,7 +140,11 @@ fn judge(place: &Workplace, number: usize) {
         set.rows.iter().map(|row| (row.version_id.as_str(), row.source_hash.as_str())).collect();
     for version in &index.versions {
         let path = place.path(version.audio_path.as_deref().unwrap());
-        assert_eq!(hashes[version.version_id.as_str()], fingerprint::of_file(&path).unwrap(), "round {number}");
+        assert_eq!(
+            hashes[version.version_id.as_str()],
+            fingerprint::of_file(&path).unwrap(),
+            "round {number}"
+        );
     }
     assert_eq!(failures::tables(&place.path("features")).unwrap(), Vec::<std::path::PathBuf>::new());
     assert_eq!(place.litter("."), Vec::<std::path::PathBuf>::new(), "round {number}");

@@ -105,8 +105,7 @@ impl Scratch {
     /// Whether a folder holds what an undisturbed one does: the same rows, each once; no failure, no temporary file.
     pub fn assert_same(&self, undisturbed: &str, disturbed: &str) {
         assert_eq!(self.rows(undisturbed), self.rows(disturbed));
-        let [one, two] =
-            [undisturbed, disturbed].map(|folder| FeatureSet::open(&self.path(folder)).unwrap());
+        let [one, two] = [undisturbed, disturbed].map(|folder| FeatureSet::open(&self.path(folder)).unwrap());
         assert_eq!(one.fingerprint(), two.fingerprint());
         assert_eq!(two.superseded.len(), 0);
         assert_eq!(failures::tables(&self.path(disturbed)).unwrap(), Vec::<PathBuf>::new());

@@ -10,6 +10,7 @@ use super::part::{contents_of, extractor_of, rows_of, settings_of, sources_of};
 use super::{CqtSettings, FORMATS, FeatureRow, PartName, Source};
 use crate::fingerprint::Fingerprint;
 use crate::index::Index;
+use crate::passing::{self, Outlook};
 use crate::provenance::Provenance;
 use crate::table;
 
@@ -104,7 +105,10 @@ impl FeatureSet {
     fn open_listed(folder: &Path) -> Result<Option<Self>> {
         let names = list(folder)?;
         let Some((_, first)) = names.first() else { return Ok(None) };
-        let settings = settings_of(first, &table::provenance(first, &FORMATS)?)?;
+        let settings = settings_of(
+            first,
+            &table::provenance(first, &FORMATS).map_err(|error| with_remedy(error, first))?,
+        )?;
         let mut set = Self { settings, parts: Vec::new(), rows: Vec::new(), superseded: HashSet::new() };
         for (name, path) in names {
             set.add_part(name, path)?;
@@ -116,7 +120,8 @@ impl FeatureSet {
     fn add_part(&mut self, name: PartName, path: PathBuf) -> Result<()> {
         let columns =
             ["version_id", "frames", "source_hash", "source_bytes", "source_modified_ns", "magnitude_hash"];
-        let (provenance, batches) = table::open(&path, &FORMATS, &columns)?;
+        let (provenance, batches) =
+            table::open(&path, &FORMATS, &columns).map_err(|error| with_remedy(error, &path))?;
         let differences = self.settings.differences(&settings_of(&path, &provenance)?);
         if !differences.is_empty() {
             bail!(
@@ -326,6 +331,17 @@ fn list(folder: &Path) -> Result<Vec<(PartName, PathBuf)>> {
     Ok(names)
 }
 
+/// What to do about a file that is no Parquet file although the disk gives it.
+fn with_remedy(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    let of_content = error.chain().any(|cause| cause.is::<parquet::errors::ParquetError>())
+        && passing::outlook_of_any(&error).is_none_or(|outlook| outlook == Outlook::Lasting);
+    if of_content {
+        error.context(format!("{} is damaged; remove it and run `bc-features extract` again", path.display()))
+    } else {
+        error
+    }
+}
+
 /// Whether a file that was listed is not there any more.
 fn vanished(error: &anyhow::Error) -> bool {
     error
@@ -486,6 +502,20 @@ mod tests {
         let error =
             set.expect_sources(folder.path(), &index, Path::new("i.parquet")).unwrap_err().to_string();
         assert!(error.contains("content hash h in the features, h2 in the index"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_part_is_named_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part-0.parquet");
+        write_rows(&path, "x", &[row("a")]);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+        let error = format!("{:#}", FeatureSet::open(folder.path()).unwrap_err());
+        assert!(
+            error.contains("part-0.parquet is damaged; remove it and run `bc-features extract`"),
+            "{error}"
+        );
     }
 
     #[test]
