@@ -34,5 +34,10 @@ for stage in "${stages[@]}"; do
         eval) command=("$bin/bc-eval" run) ;;
     esac
     printf '\n\033[1m%s\033[0m\n' "$(basename "${command[0]}") ${command[1]} --config $config ${rest[*]}"
-    "${command[@]}" --config "$config" "${rest[@]}"
+    code=0
+    "${command[@]}" --config "$config" "${rest[@]}" || code=$?
+    # 3: done, but some files failed and are in a table; what follows uses the others.
+    if [ $code -ne 0 ] && { [ $code -ne 3 ] || [ ${#stages[@]} -eq 1 ]; }; then
+        exit $code
+    fi
 done

@@ -16,11 +16,16 @@ pub mod decode;
 pub mod extract;
 pub mod inspect;
 pub mod mp3;
+mod outlook;
 pub mod patience;
 pub mod resample;
 
 pub use decode::DecodeError;
 pub use extract::{Extractor, Features, Limits};
+
+/// Which magnitudes the same bytes become: raised with every change of decoding, resampling, transform or pooling
+/// that changes them. Feature files carry it, and those of two of them are not used together.
+pub const EXTRACTOR: &str = "bc-audio 2";
 
 /// Extensions of audio that is decoded. What a file is, its content tells; these are what a search
 /// through folders looks for.

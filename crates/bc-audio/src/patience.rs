@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
+use bc_formats::passing::ShortRead;
 use symphonia::core::io::MediaSource;
 
 use crate::decode::DecodeError;
@@ -49,6 +50,21 @@ pub(crate) struct Timed {
 }
 
 impl Timed {
+    /// Bytes for `buffer`; none before the end of the file are an error.
+    fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) if !buffer.is_empty() => {
+                    let read = self.file.stream_position()?;
+                    let short = ShortRead { read, length: self.length };
+                    return if read < self.length { Err(short.into()) } else { Ok(0) };
+                }
+                done => return done,
+            }
+        }
+    }
+
     fn in_time(&self) -> io::Result<()> {
         self.deadline.check().map_err(|error| io::Error::new(io::ErrorKind::TimedOut, error))
     }
@@ -57,14 +73,14 @@ impl Timed {
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.in_time()?;
-        self.file.read(buffer)
+        self.read_on(buffer).inspect_err(note)
     }
 }
 
 impl Seek for Timed {
     fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
         self.in_time()?;
-        self.file.seek(place)
+        self.file.seek(place).inspect_err(note)
     }
 }
 
@@ -80,9 +96,26 @@ impl MediaSource for Timed {
 
 thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
+    /// The first I/O error of a [`Timed`] file since [`guarded`] work began. Parsers and decoders tell of such errors
+    /// in their own words, or take them for the end of the audio; work on a file is done in one thread.
+    static FAULT: Cell<Option<io::Error>> = const { Cell::new(None) };
 }
 
-/// Runs `work`; a panic in it becomes [`DecodeError::Panicked`] and is not printed.
+fn note(error: &io::Error) {
+    let short = error.get_ref().and_then(|inner| inner.downcast_ref::<ShortRead>());
+    let copy = match (error.raw_os_error(), short) {
+        // A place before the beginning, where a damaged header sends the parser: no fault of the disk.
+        (Some(_), _) if error.kind() == io::ErrorKind::InvalidInput => return,
+        (Some(code), _) => io::Error::from_raw_os_error(code),
+        (None, Some(short)) => (*short).into(),
+        (None, None) => return,
+    };
+    let first = FAULT.take();
+    FAULT.set(Some(first.unwrap_or(copy)));
+}
+
+/// Runs `work`; a panic in it becomes [`DecodeError::Panicked`] and is not printed. If a file could not be read in
+/// between, that is the result, whatever the decoder made of it: nothing is known of the file then.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -94,9 +127,13 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, DecodeError>) -> Resul
         }));
     });
     let outer = GUARDED.replace(true);
+    FAULT.set(None);
     // Nothing that `work` touched is used again after a panic: it owns its decoder and streams.
     let result = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(outer);
+    if let Some(fault) = FAULT.take() {
+        return Err(DecodeError::Unreadable(fault));
+    }
     result.unwrap_or_else(|payload| {
         let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
             (Some(text), _) => (*text).to_owned(),
@@ -158,5 +195,25 @@ mod tests {
         assert_eq!(timed.read(&mut [0; 4]).unwrap(), 4);
         timed.deadline = Deadline::after(-1.0);
         assert_eq!(timed.read(&mut [0; 4]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_file_that_ends_before_its_length_is_an_error_whatever_is_made_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("short");
+        std::fs::write(&path, b"abc").unwrap();
+        let read = |length| {
+            guarded(|| {
+                let file = File::open(&path).unwrap();
+                let mut timed = Timed { file, length, deadline: Deadline::after(3600.0) };
+                let mut all = Vec::new();
+                // As a decoder does that takes any error for the end.
+                let _ = timed.read_to_end(&mut all);
+                Ok(all)
+            })
+        };
+        assert_eq!(read(3).unwrap(), b"abc");
+        assert_eq!(read(5).unwrap_err().to_string(), "cannot be read: reading ended after 3 of 5 bytes");
+        assert_eq!(read(3).unwrap(), b"abc");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bc_cli::{ConfigArgs, ShardArgs, ThreadArgs};
+use bc_cli::{ConfigArgs, Outcome, ShardArgs, ThreadArgs};
 
 use crate::{array, extract, inspect, plot, status};
 
@@ -15,10 +15,14 @@ use crate::{array, extract, inspect, plot, status};
     after_help = "Examples:
   bc-features extract --config configs/demo.toml
   bc-features extract --config configs/demo.toml --shard 2/8     one of eight array jobs
+  bc-features extract --config configs/demo.toml                 after them: checks all, drops what is out of date
   bc-features status --config configs/demo.toml --shards 8
   bc-features plot song.mp3 --out song.png
   bc-features cqt song.mp3 --out song.npy
-Without a command: extract."
+Without a command: extract.
+
+Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done but some files failed (see failures.parquet),
+130 interrupted, what was done is saved."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -33,13 +37,13 @@ enum Command {
     Extract(ExtractArgs),
     /// Print settings, counts, hours, sizes and value ranges of the features.
     Inspect,
-    /// Tell which features are there, stale, missing or failed, shard by shard.
+    /// Show which features are there, stale, missing or failed, shard by shard.
     Status(StatusArgs),
     /// Write the transform of audio files as NumPy arrays, bins x frames, 32-bit floats.
     Cqt(CqtArgs),
     /// Draw the transform of an audio file, or of a version that has features, as PNG.
     Plot(PlotArgs),
-    /// Print the resolved configuration with a comment a key.
+    /// Print the resolved configuration with a comment for each key.
     Config,
 }
 
@@ -53,9 +57,13 @@ struct ExtractArgs {
     /// End with an error if any file fails (after all others are done).
     #[arg(long)]
     strict: bool,
-    /// Try files again that failed before.
+    /// Try files again that failed before because of what they hold. (Those that failed because of the disk, the
+    /// network or a limit of time are tried again without it.)
     #[arg(long)]
     retry: bool,
+    /// Make the rows anew that another version of the decoder or the transform made.
+    #[arg(long)]
+    renew: bool,
     /// Drop the rows of versions that left the index, however many they are.
     #[arg(long)]
     drop_missing: bool,
@@ -95,8 +103,8 @@ struct PlotArgs {
 }
 
 /// Does what the arguments say.
-pub fn main(arguments: Arguments) -> Result<()> {
-    let Some(config) = arguments.config.load()? else { return Ok(()) };
+pub fn main(arguments: Arguments) -> Result<Outcome> {
+    let Some(config) = arguments.config.load()? else { return Ok(Outcome::Done) };
     match arguments.command.unwrap_or(Command::Extract(ExtractArgs::default())) {
         Command::Extract(args) => {
             args.threads.install()?;
@@ -104,17 +112,16 @@ pub fn main(arguments: Arguments) -> Result<()> {
                 shard: args.shard.resolve()?,
                 strict: args.strict,
                 retry: args.retry,
+                renew: args.renew,
                 drop_missing: args.drop_missing,
             };
-            extract::run(&config.features, &options)
+            return extract::run(&config.features, &options);
         }
-        Command::Status(args) => status::run(&config.features, args.shards.into()),
-        Command::Cqt(args) => array::run(&config.features, &args.audio, &args.out, args.pool),
-        Command::Plot(args) => plot::run(&config.features, &args.what, &args.out),
-        Command::Inspect => inspect::run(&config.features),
-        Command::Config => {
-            print!("{}", config.to_commented_toml());
-            Ok(())
-        }
+        Command::Status(args) => status::run(&config.features, args.shards.into())?,
+        Command::Cqt(args) => array::run(&config.features, &args.audio, &args.out, args.pool)?,
+        Command::Plot(args) => plot::run(&config.features, &args.what, &args.out)?,
+        Command::Inspect => inspect::run(&config.features)?,
+        Command::Config => print!("{}", config.to_commented_toml()),
     }
+    Ok(Outcome::Done)
 }

@@ -5,30 +5,30 @@
 //! does not depend on what the index says (or does not say) of lengths.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use bc_audio::{Extractor, Limits};
-use bc_cli::{Shard, interrupt, progress};
+use anyhow::{Result, bail};
+use bc_audio::{EXTRACTOR, Extractor, Limits};
+use bc_cli::{Interrupted, Outcome, Shard, interrupt, progress};
 use bc_formats::config::FeaturesConfig;
-use bc_formats::features::{CqtSettings, FeatureRow, FeatureSet, PartWriter, failures};
-use bc_formats::fingerprint;
-use bc_formats::index::{Index, Version};
+use bc_formats::features::FeatureSet;
+use bc_formats::features::failures::Failure;
+use bc_formats::index::Version;
+use bc_formats::passing::{self, Outlook};
 use bc_formats::provenance::Provenance;
 
 use crate::folder::Folder;
 use crate::in_order::in_order;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Policy, Survey, Versions};
+use crate::store::{Store, part_ends};
+use crate::tidy;
+use crate::work::{Done, Worker};
 
-/// A part holds at most this many versions ...
-const PART_VERSIONS: usize = 128;
-/// ... and about this many seconds of audio: what a kill can lose.
-const PART_SECONDS: f64 = 6.0 * 3600.0;
 /// Rows of versions that left the index are dropped without a question up to a tenth of all, and these.
 const DROPPED_UNASKED: usize = 10;
-/// Files in work or waiting for an earlier one, a thread.
+/// Files in work or waiting for an earlier one, per thread.
 const WINDOW: usize = 3;
 
 /// How to run.
@@ -38,8 +38,10 @@ pub struct Options {
     pub shard: Shard,
     /// Whether a failed file is an error in the end.
     pub strict: bool,
-    /// Whether to try files again that failed before.
+    /// Whether to try files again that failed before for reasons that last.
     pub retry: bool,
+    /// Whether to make rows anew that another extractor made.
+    pub renew: bool,
     /// Whether to drop rows even where many are of versions that left the index.
     pub drop_missing: bool,
 }
@@ -47,19 +49,214 @@ pub struct Options {
 /// Extracts what is missing.
 ///
 /// # Errors
-/// No index, no usable version, features of other settings or of another index in the folder, a
-/// run of the same shard at work, a full disk; with `strict`, any failed file.
-pub fn run(config: &FeaturesConfig, options: &Options) -> Result<()> {
-    let index = Index::read(&config.index)?;
-    let settings = config.cqt();
-    let folder = Folder::open(&config.output, options.shard)?;
+/// No index, no usable version, features of other settings, of another extractor or of another index in the folder,
+/// a run of the same shard at work, a full disk, [`Interrupted`]; with `strict`, any failed file.
+pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
+    interrupt::install("finishing the files in work (at most 10 s); run the same command again to go on")?;
+    let versions = patiently(config, || Versions::read(&config.index))?;
+    let folder = patiently(config, || Folder::open(&config.output, options.shard))?;
+    let mut total = Total { extracted: 0, milliseconds: AtomicU64::new(0), tries: AtomicU64::new(0) };
+    let begun = Instant::now();
+    let after = patiently(config, || pass(config, options, &versions, &folder, &mut total))?;
+    if interrupt::requested() {
+        let saved =
+            format!("features of {} versions are saved in {}", total.extracted, config.output.display());
+        return Err(Interrupted(format!("{saved}; run the same command again to go on")).into());
+    }
+    put_in_order(config, &versions, folder, &after)?;
+    if after.pending == 0 {
+        let failed = after.failed.len();
+        println!(
+            "Nothing to do: features of {} of {} usable versions{} are in {} ({failed} failed before; --retry tries them again).",
+            after.in_shard - failed,
+            after.in_shard,
+            of_shard(options.shard),
+            config.output.display(),
+        );
+        if let Some(note) = &after.other_extractor {
+            println!("{note}");
+        }
+    } else {
+        total.print(config, &after, begun.elapsed().as_secs_f64());
+    }
+    outcome(options, &after.failed)
+}
+
+/// Does `work`, again after I/O errors that may pass.
+fn patiently<T>(config: &FeaturesConfig, work: impl FnMut() -> Result<T>) -> Result<T> {
+    let again = |error: &anyhow::Error| {
+        let passes = passing::outlook_of_any(error) == Some(Outlook::Soon);
+        if passes {
+            tracing::warn!("{}; this may pass and is tried again", bc_cli::describe(error));
+        }
+        passes
+    };
+    config.retry().run(again, interrupt::requested, work).0
+}
+
+/// What was done over all passes.
+struct Total {
+    /// Rows in finished parts.
+    extracted: usize,
+    /// Of audio.
+    milliseconds: AtomicU64,
+    /// Further tries at files, because of errors that may pass.
+    tries: AtomicU64,
+}
+
+impl Total {
+    fn print(&self, config: &FeaturesConfig, after: &After, wall: f64) {
+        let hours = self.milliseconds.load(Ordering::Relaxed) as f64 / 3.6e6;
+        let mut text = format!(
+            "{} versions, {hours:.2} h of audio in {wall:.1} s ({:.0} times real time); {} failed",
+            self.extracted,
+            hours * 3600.0 / wall.max(1e-9),
+            after.failed.len()
+        );
+        if !after.failed.is_empty() {
+            let passing = after.failed.iter().filter(|failure| failure.may_pass).count();
+            text += &format!(
+                ", see {} ({passing} may pass and are tried again by the next run)",
+                config.output.join("failures*.parquet").display()
+            );
+        }
+        println!("{text}");
+        let tries = self.tries.load(Ordering::Relaxed);
+        if tries > 0 {
+            println!("{tries} further tries at files were needed because of I/O errors");
+        }
+    }
+}
+
+/// How a pass left the folder.
+struct After {
+    /// Usable versions of the shard.
+    in_shard: usize,
+    /// Of these, what there was to do.
+    pending: usize,
+    /// Failures of the shard that stand, old and new.
+    failed: Vec<Failure>,
+    /// Rows that were out of date before: part and version id.
+    stale: HashSet<(PathBuf, String)>,
+    /// A line on rows of another extractor, if there are any.
+    other_extractor: Option<String>,
+}
+
+/// Compares index and folder, and extracts what is missing.
+fn pass(
+    config: &FeaturesConfig,
+    options: &Options,
+    versions: &Versions,
+    folder: &Folder,
+    total: &mut Total,
+) -> Result<After> {
     let set = FeatureSet::open_if_any(&config.output)?;
     if let Some(set) = &set {
-        set.expect_settings(&config.output, &settings)?;
+        set.expect_settings(&config.output, &config.cqt())?;
     }
-    let Plan { usable, in_shard, pending, stale, failures: failed, departed } =
-        plan::plan(&index, &config.output, set.as_ref(), options.shard, options.retry)?;
+    let policy = Policy { retry: options.retry, renew: options.renew.then_some(EXTRACTOR) };
+    let survey = plan::survey(versions, &config.output, set.as_ref(), policy)?;
     let rows = set.as_ref().map_or(0, |set| set.rows.len());
+    refuse_emptying(config, options, &survey, rows)?;
+    let share = survey.share(versions, options.shard);
+    let other_extractor =
+        set.as_ref().and_then(|set| other_extractor(config, set)).filter(|_| !options.renew);
+    let mut after = After {
+        in_shard: share.versions,
+        pending: share.pending.len(),
+        failed: share.failed.into_iter().cloned().collect(),
+        stale: set.as_ref().map(|set| stale_rows(set, &survey)).unwrap_or_default(),
+        other_extractor,
+    };
+    if share.pending.is_empty() {
+        return Ok(after);
+    }
+    if let Some(note) = &after.other_extractor {
+        bail!("{note}");
+    }
+    announce(config, &share.pending, versions.usable.len(), &of_shard(options.shard));
+    let number = set.as_ref().map_or(0, tidy::next_number);
+    let ends = part_ends(&share.pending, config.part_versions as usize, config.part_hours * 3600.0);
+    let mut store = Store::new(folder, number, ends, config.cqt(), EXTRACTOR, &versions.index)?;
+    let done = extract(config, &share.pending, &mut store, total);
+    total.extracted += store.extracted;
+    after.failed.append(&mut store.failed);
+    done.map_err(|error| {
+        let space = "free space there, or give [features] output another disk, and ";
+        let advice = if passing::is_full(&error) { space } else { "" };
+        error.context(format!(
+            "features of {} versions are stored in {}; {advice}run the same command again to go on",
+            total.extracted,
+            config.output.display()
+        ))
+    })?;
+    Ok(after)
+}
+
+/// Files over all threads, results into the store.
+fn extract(config: &FeaturesConfig, pending: &[&Version], store: &mut Store, total: &Total) -> Result<()> {
+    let worker =
+        Worker { extractor: Extractor::new(config.cqt(), Limits::of(config)), retry: config.retry() };
+    let bar = progress::bar(pending.len() as u64, "features", "files");
+    let begun = Instant::now();
+    let work = |version: &&Version| {
+        let done = worker.version(version, || {
+            total.tries.fetch_add(1, Ordering::Relaxed);
+        });
+        if let Done::Row(_, seconds) = &done {
+            total.milliseconds.fetch_add((seconds * 1000.0) as u64, Ordering::Relaxed);
+        }
+        let seconds = total.milliseconds.load(Ordering::Relaxed) as f64 / 1000.0;
+        let speed = seconds / begun.elapsed().as_secs_f64().max(1e-9);
+        bar.set_message(format!("{:.1} h, {speed:.0}x real time", seconds / 3600.0));
+        bar.inc(1);
+        done
+    };
+    let threads = rayon::current_num_threads();
+    let done = in_order(pending, threads, WINDOW * threads, interrupt::requested, work, |place, done| {
+        match done {
+            Done::Row(row, _) => store.row(row)?,
+            Done::Failed(failure) => store.failure(failure),
+            Done::Stopped => {}
+        }
+        store.end_of(place)
+    })
+    .and_then(|()| store.end_part());
+    if done.is_err() || interrupt::requested() {
+        bar.abandon();
+    } else {
+        bar.finish_and_clear();
+    }
+    done
+}
+
+/// Drops what no longer holds and makes one failure table, if nobody else is at work in the folder.
+fn put_in_order(config: &FeaturesConfig, versions: &Versions, folder: Folder, after: &After) -> Result<()> {
+    let provenance = Provenance {
+        format: String::new(),
+        tool: bc_cli::tool!().to_owned(),
+        settings: serde_json::to_value(config.cqt())?,
+        fingerprint: String::new(),
+        inputs: [("index".to_owned(), versions.index.clone())].into(),
+    };
+    if folder.is_alone() {
+        let dropped = patiently(config, || tidy::parts(&folder, &after.stale))?;
+        if dropped > 0 {
+            println!("{}: dropped {dropped} rows that are out of date", config.output.display());
+        }
+        return patiently(config, || tidy::failures(&folder, &after.failed, &provenance));
+    }
+    // What is out of date is not for a shard to say: another may have had a newer index.
+    let Some(folder) = folder.alone_after_shard()? else { return Ok(()) };
+    patiently(config, || {
+        tidy::parts(&folder, &HashSet::new())?;
+        tidy::failures(&folder, &tidy::last_failures(&folder)?, &provenance)
+    })
+}
+
+/// Refuses to go on with an index that looks like another folder's.
+fn refuse_emptying(config: &FeaturesConfig, options: &Options, survey: &Survey, rows: usize) -> Result<()> {
+    let departed = survey.departed;
     if departed > DROPPED_UNASKED.max(rows / 10) && !options.drop_missing {
         bail!(
             "{departed} of {rows} rows in {} are of versions that {} does not list as usable; correct [features] index or output, or drop them with --drop-missing",
@@ -67,87 +264,31 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<()> {
             config.index.display()
         );
     }
-    if let Some(set) = &set {
-        drop_stale(set, &stale)?;
-    }
-    let part_of =
-        if options.shard.count == 1 { String::new() } else { format!(" of shard {}", options.shard) };
-    if pending.is_empty() {
-        println!(
-            "Nothing to do: features of {} of {in_shard} usable versions{part_of} are in {} ({} failed before; --retry tries them again).",
-            in_shard - failed.len(),
-            config.output.display(),
-            failed.len()
-        );
-        return strict_result(options, &failed);
-    }
-    interrupt::install("finishing the files in work; run the same command again to go on")?;
-    announce(config, &pending, usable, &part_of);
-    let run = Run {
-        extractor: Extractor::new(settings, Limits::of(config)),
-        bar: progress::bar(pending.len() as u64, "features", "files"),
-        milliseconds: AtomicU64::new(0),
-        started: Instant::now(),
-    };
-    let provenance = Provenance {
-        format: String::new(),
-        tool: bc_cli::tool!().to_owned(),
-        settings: serde_json::to_value(settings)?,
-        fingerprint: String::new(),
-        inputs: [("index".to_owned(), index.provenance.fingerprint.clone())].into(),
-    };
-    let mut store = Store {
-        folder,
-        part: None,
-        ends: part_ends(&pending),
-        failures: plan::failure_table(&config.output, options.shard),
-        failed,
-        extracted: 0,
-        provenance,
-        settings,
-        rows: 0,
-    };
-    let done = in_order(
-        &pending,
-        rayon::current_num_threads(),
-        WINDOW * rayon::current_num_threads(),
-        interrupt::requested,
-        |version| run.version(version),
-        |number, result| store.take(number, result),
-    )
-    .and_then(|()| store.end_part());
-    if done.is_err() {
-        run.bar.abandon();
-    }
-    done.with_context(|| {
-        format!(
-            "features of {} versions are stored in {}; free space there, or give [features] output another disk, and run the same command again to go on",
-            store.extracted,
-            config.output.display()
-        )
-    })?;
-    let (extracted, failed) = (store.extracted, store.failed);
-    if interrupt::requested() {
-        run.bar.abandon();
-        bail!("stopped after {extracted} versions; run the same command again to go on");
-    }
-    run.bar.finish_and_clear();
-    let hours = run.milliseconds.load(Ordering::Relaxed) as f64 / 3.6e6;
-    let wall = run.started.elapsed().as_secs_f64();
-    println!(
-        "{extracted} versions, {hours:.2} h of audio in {wall:.1} s ({:.0} times real time); {} failed{}",
-        hours * 3600.0 / wall.max(1e-9),
-        failed.len(),
-        if failed.is_empty() {
-            String::new()
-        } else {
-            format!(", see {}", plan::failure_table(&config.output, options.shard).display())
-        }
-    );
-    strict_result(options, &failed)
+    Ok(())
 }
 
-fn strict_result(options: &Options, failed: &[failures::Failure]) -> Result<()> {
+/// What to say if rows of another extractor are there.
+fn other_extractor(config: &FeaturesConfig, set: &FeatureSet) -> Option<String> {
+    let extractors = set.extractors();
+    let (other, rows) = extractors.iter().find(|(extractor, _)| **extractor != EXTRACTOR)?;
+    Some(format!(
+        "{rows} of {} rows in {} were made by `{other}`, and this program is `{EXTRACTOR}`: the same audio may give other values; \
+         make them anew with --renew, or give [features] output another folder",
+        set.rows.len(),
+        config.output.display()
+    ))
+}
+
+fn stale_rows(set: &FeatureSet, survey: &Survey) -> HashSet<(PathBuf, String)> {
+    let rows = survey.stale.iter().map(|&row| &set.rows[row]);
+    rows.map(|row| (set.parts[row.part].path.clone(), row.version_id.clone())).collect()
+}
+
+fn of_shard(shard: Shard) -> String {
+    if shard.count == 1 { String::new() } else { format!(" of shard {shard}") }
+}
+
+fn outcome(options: &Options, failed: &[Failure]) -> Result<Outcome> {
     match failed.first() {
         Some(first) if options.strict => bail!(
             "{} file(s) failed, the first: {} {}; without --strict they are left out",
@@ -155,13 +296,13 @@ fn strict_result(options: &Options, failed: &[failures::Failure]) -> Result<()> 
             first.audio_path,
             first.reason
         ),
-        _ => Ok(()),
+        _ => Ok(Outcome::of_failures(failed.len() as u64)),
     }
 }
 
 /// Says what is to be done.
-fn announce(config: &FeaturesConfig, pending: &[Version], usable: usize, part_of: &str) {
-    let seconds: f64 = pending.iter().map(plan::cost).sum();
+fn announce(config: &FeaturesConfig, pending: &[&Version], usable: usize, part_of: &str) {
+    let seconds: f64 = pending.iter().map(|version| plan::cost(version)).sum();
     let guessed = pending.iter().any(|version| version.duration_s.is_none());
     println!(
         "Extracting {} of {usable} usable versions{part_of} ({}{:.1} h of audio) to {}",
@@ -170,140 +311,4 @@ fn announce(config: &FeaturesConfig, pending: &[Version], usable: usize, part_of
         seconds / 3600.0,
         config.output.display()
     );
-}
-
-/// What the workers share.
-struct Run {
-    extractor: Extractor,
-    bar: progress::ProgressBar,
-    milliseconds: AtomicU64,
-    started: Instant,
-}
-
-impl Run {
-    fn version(&self, version: &Version) -> Result<FeatureRow, failures::Failure> {
-        let path = version.audio_path.as_deref().unwrap_or_default();
-        let result = self.extract(version, Path::new(path)).map_err(|reason| failures::Failure {
-            version_id: version.version_id.clone(),
-            audio_path: path.to_owned(),
-            reason,
-        });
-        let done = self.milliseconds.load(Ordering::Relaxed) as f64 / 1000.0;
-        self.bar.set_message(format!(
-            "{:.1} h, {:.0}x real time",
-            done / 3600.0,
-            done / self.started.elapsed().as_secs_f64().max(1e-9)
-        ));
-        self.bar.inc(1);
-        result
-    }
-
-    fn extract(&self, version: &Version, path: &Path) -> Result<FeatureRow, String> {
-        let features = self.extractor.file(path).map_err(|error| error.to_string())?;
-        self.milliseconds.fetch_add((features.duration_s * 1000.0) as u64, Ordering::Relaxed);
-        let source_hash = match &version.content_hash {
-            Some(hash) => hash.clone(),
-            None => fingerprint::of_file(path).map_err(|error| format!("{error:#}"))?,
-        };
-        Ok(FeatureRow {
-            version_id: version.version_id.clone(),
-            clique_id: version.clique_id.clone(),
-            frames: features.frames as u32,
-            source_hash,
-            magnitude: features.magnitude,
-        })
-    }
-}
-
-/// Where the results go, in the order of the pending versions.
-struct Store {
-    folder: Folder,
-    part: Option<PartWriter>,
-    /// Numbers of the versions that end a part.
-    ends: HashSet<usize>,
-    failures: PathBuf,
-    failed: Vec<failures::Failure>,
-    /// Rows in finished parts.
-    extracted: usize,
-    provenance: Provenance,
-    settings: CqtSettings,
-    /// Rows in the part being written.
-    rows: usize,
-}
-
-impl Store {
-    fn take(&mut self, number: usize, result: Result<FeatureRow, failures::Failure>) -> Result<()> {
-        match result {
-            Ok(row) => {
-                if self.part.is_none() {
-                    self.part = Some(PartWriter::create(&self.folder.next_part(), self.settings)?);
-                }
-                if let Some(part) = &mut self.part {
-                    part.push(row)?;
-                    self.rows += 1;
-                }
-            }
-            Err(failure) => self.failed.push(failure),
-        }
-        if self.ends.contains(&number) { self.end_part() } else { Ok(()) }
-    }
-
-    /// Makes what came so far lasting.
-    fn end_part(&mut self) -> Result<()> {
-        if let Some(part) = self.part.take() {
-            part.commit(self.provenance.clone())?;
-            self.extracted += std::mem::take(&mut self.rows);
-        }
-        if !self.failed.is_empty() || self.failures.exists() {
-            failures::write(&self.failures, &self.failed, self.provenance.clone())?;
-        }
-        Ok(())
-    }
-}
-
-/// Rewrites the parts that hold rows out of date without them.
-fn drop_stale(set: &FeatureSet, stale: &[(usize, HashSet<String>)]) -> Result<()> {
-    for (part, ids) in stale {
-        let (path, provenance) = &set.parts[*part];
-        // Another shard's run was quicker.
-        if !path.exists() {
-            continue;
-        }
-        let mut writer = PartWriter::create(path, set.settings)?;
-        let mut kept = 0;
-        set.for_each_of(*part, |row| {
-            if ids.contains(&row.version_id) {
-                return Ok(());
-            }
-            kept += 1;
-            writer.push(row)
-        })?;
-        if kept > 0 {
-            writer.commit(provenance.clone())?;
-        } else {
-            match std::fs::remove_file(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
-        }
-        println!("{}: dropped {} rows that are out of date", path.display(), ids.len());
-    }
-    Ok(())
-}
-
-/// The numbers of the pending versions that end a part.
-fn part_ends(pending: &[Version]) -> HashSet<usize> {
-    let mut ends = HashSet::new();
-    let (mut seconds, mut count) = (0.0, 0);
-    for (number, version) in pending.iter().enumerate() {
-        seconds += plan::cost(version);
-        count += 1;
-        if count == PART_VERSIONS || seconds >= PART_SECONDS {
-            ends.insert(number);
-            (seconds, count) = (0.0, 0);
-        }
-    }
-    ends
 }

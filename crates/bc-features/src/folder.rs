@@ -1,81 +1,155 @@
-//! The output folder: names of parts, what killed runs left in it, one run at a time.
+//! The output folder: who writes in it, names of new parts, what killed runs left in it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bc_cli::Shard;
-use bc_formats::lock::{self, Kind};
+use bc_cli::{Shard, interrupt};
+use bc_formats::atomic;
+use bc_formats::features::PartName;
+use bc_formats::lock::{self, Kind, Lock};
+use bc_formats::passing;
 
 /// The folder as one shard's run sees it. While it lives, no second run of the shard begins, and
-/// beside a run of all versions none of any shard.
+/// beside a run of all versions none of any shard. Runs of shards of different numbers (1/8 beside 2/3) may be
+/// beside each other: parts are never changed, only added ([`bc_formats::features::FeatureSet`] tells doubles apart).
 pub struct Folder {
     path: PathBuf,
-    prefix: String,
-    number: usize,
-    _locks: Vec<File>,
+    tag: String,
+    locks: Vec<Lock>,
+    /// Held while it is put in order after the work of a shard.
+    _tidy: Option<Lock>,
 }
 
 impl Folder {
     /// Makes the folder if it is absent, locks the shard and removes the temporary files that
-    /// killed runs of it left.
+    /// killed runs of it left (a run of all versions: that any run left).
     ///
     /// # Errors
     /// Another run of the shard is at work; a folder that cannot be written.
     pub fn open(path: &Path, shard: Shard) -> Result<Self> {
-        let prefix =
-            if shard.count == 1 { String::new() } else { format!("{}of{}-", shard.index + 1, shard.count) };
-        let held = || {
-            format!(
-                "another bc-features extract is writing {}; wait for it (runs beside each other need a shard each: --shard i/n)",
-                path.display()
-            )
-        };
-        let all = if shard.count > 1 { Kind::Shared } else { Kind::Alone };
-        let mut locks = vec![lock::hold(path, ".extract.lock", all, held)?];
-        if shard.count > 1 {
-            locks.push(lock::hold(path, &format!(".{prefix}extract.lock"), Kind::Alone, held)?);
+        let whole = shard.count == 1;
+        let tag = if whole { "all".to_owned() } else { format!("{}of{}", shard.index + 1, shard.count) };
+        let kind = if whole { Kind::Alone } else { Kind::Shared };
+        let mut locks = vec![acquire_unless_tidied(path, kind)?];
+        if !whole {
+            let name = format!(".extract-{tag}.lock");
+            locks.push(lock::acquire(path, &name, Kind::Alone, || held(path))?);
         }
-        let folder = Self { path: path.to_owned(), prefix, number: 0, _locks: locks };
+        let folder = Self { path: path.to_owned(), tag, locks, _tidy: None };
         folder.remove_leftovers()?;
         Ok(folder)
     }
 
-    /// A free name: `part-00000.parquet`, or `part-2of7-00000.parquet` in a shard.
-    pub fn next_part(&mut self) -> PathBuf {
-        loop {
-            let path = self.path.join(format!("part-{}{:05}.parquet", self.prefix, self.number));
-            self.number += 1;
-            if !path.exists() {
-                return path;
+    /// Whether nobody else writes here, for certain or as far as the user was told.
+    pub fn is_alone(&self) -> bool {
+        self.locks.len() == 1
+    }
+
+    /// After the work of a shard: the folder alone, if no other run is at work in it and locks can be relied on.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn alone_after_shard(self) -> Result<Option<Self>> {
+        let path = self.path.clone();
+        drop(self);
+        // In this order: whoever finds the folder's lock held by this run finds this one held, too, and waits.
+        let Some(tidy) = if_free(&path, TIDY)? else { return Ok(None) };
+        match if_free(&path, LOCK)? {
+            Some(lock) if lock.is_real() => {
+                let folder = Self { path, tag: "all".to_owned(), locks: vec![lock], _tidy: Some(tidy) };
+                folder.remove_leftovers()?;
+                Ok(Some(folder))
             }
+            _ => Ok(None),
         }
     }
 
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name that a file of `kind` (`part`, `failures`) has while it is written.
+    pub fn unfinished(&self, kind: &str) -> PathBuf {
+        self.path.join(format!("{kind}-{}.parquet", self.tag))
+    }
+
+    /// The name of a part with this number and content.
+    pub fn part(&self, number: u64, fingerprint: &str) -> PathBuf {
+        self.path.join(PartName::new(number, fingerprint).to_string())
+    }
+
+    /// The name of a failure table beside the part of this number.
+    pub fn failures(&self, number: u64, fingerprint: &str) -> PathBuf {
+        self.path
+            .join(format!("failures-{number:05}-{}.parquet", fingerprint.get(..8).unwrap_or(fingerprint)))
+    }
+
     fn remove_leftovers(&self) -> Result<()> {
-        for entry in std::fs::read_dir(&self.path)
-            .with_context(|| format!("cannot list {}", self.path.display()))?
-            .flatten()
-        {
-            let name = entry.file_name();
-            if is_leftover(&name.to_string_lossy(), &self.prefix) {
-                std::fs::remove_file(entry.path())
-                    .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-            }
-        }
+        atomic::remove_leftovers(&self.path, |name| is_ours(name, &self.tag))?;
         Ok(())
     }
 }
 
-/// Whether a file of this name was being written by a run of the shard with `prefix`.
-fn is_leftover(name: &str, prefix: &str) -> bool {
-    let Some(rest) = name.strip_suffix(".tmp").and_then(|name| name.strip_prefix(".part-")) else {
-        return false;
-    };
-    let Some((number, _)) = rest.strip_prefix(prefix).and_then(|rest| rest.split_once(".parquet.")) else {
-        return false;
-    };
-    number.bytes().all(|byte| byte.is_ascii_digit())
+const LOCK: &str = ".extract.lock";
+const TIDY: &str = ".tidy.lock";
+
+/// The folder's lock. While a run that has ended puts the folder in order, this one waits; a run that is at work is
+/// refused after a moment, which a run needs to end or to begin with putting in order.
+fn acquire_unless_tidied(path: &Path, kind: Kind) -> Result<Lock> {
+    const PATIENCE: u32 = 5;
+    let mut refused = 0;
+    loop {
+        let error = match lock::acquire(path, LOCK, kind, || held(path)) {
+            Err(error) if is_held(&error) => error,
+            done => return done,
+        };
+        if if_free(path, TIDY)?.is_some() {
+            refused += 1;
+        }
+        if refused == PATIENCE || !passing::pause(Duration::from_millis(100), interrupt::requested) {
+            return Err(error);
+        }
+    }
+}
+
+/// A lock for this run alone; `None` if another holds it.
+fn if_free(path: &Path, name: &str) -> Result<Option<Lock>> {
+    match lock::acquire(path, name, Kind::Alone, || held(path)) {
+        Err(error) if is_held(&error) => Ok(None),
+        done => done.map(Some),
+    }
+}
+
+/// Whether an error of [`lock::acquire`] says that another has the lock: all others come from the system.
+fn is_held(error: &anyhow::Error) -> bool {
+    !error.chain().any(|cause| cause.is::<std::io::Error>())
+}
+
+fn held(path: &Path) -> String {
+    format!(
+        "another bc-features extract is writing {}; wait for it (runs beside each other need a shard each: --shard i/n)",
+        path.display()
+    )
+}
+
+/// Removes a file that may be gone.
+pub fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether nobody but a run with this tag can be writing a file that is to have this name.
+fn is_ours(name: &str, tag: &str) -> bool {
+    let of_stage = name.ends_with(".parquet") && (name.starts_with("part-") || name.starts_with("failures"));
+    of_stage
+        && (tag == "all"
+            || [format!("part-{tag}.parquet"), format!("failures-{tag}.parquet")].contains(&name.to_owned()))
 }
 
 #[cfg(test)]
@@ -83,28 +157,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_removes_its_own_leftovers_only() {
-        assert!(is_leftover(".part-00003.parquet.Ab3.tmp", ""));
-        assert!(!is_leftover(".part-2of7-00003.parquet.Ab3.tmp", ""));
-        assert!(is_leftover(".part-2of7-00003.parquet.Ab3.tmp", "2of7-"));
-        assert!(!is_leftover(".part-12of70-00003.parquet.Ab3.tmp", "2of7-"));
-        assert!(!is_leftover("part-00003.parquet", ""));
+    fn a_shard_removes_its_own_leftovers_only_and_a_run_of_all_those_of_every_age() {
+        assert!(is_ours("part-2of7.parquet", "2of7") && is_ours("failures-2of7.parquet", "2of7"));
+        assert!(!is_ours("part-12of7.parquet", "2of7") && !is_ours("part-all.parquet", "2of7"));
+        for name in ["part-2of7.parquet", "part-00003.parquet", "part-2of7-00003.parquet", "failures.parquet"]
+        {
+            assert!(is_ours(name, "all"), "{name}");
+        }
+        assert!(!is_ours("notes.parquet", "all") && !is_ours("part-1.txt", "all"));
     }
 
     #[test]
-    fn a_second_run_of_the_same_shard_or_of_all_is_refused() {
+    fn a_second_run_of_the_same_shard_or_of_all_is_refused_and_other_shards_are_not() {
         let folder = tempfile::tempdir().unwrap();
-        let (one, two) = (Shard { index: 0, count: 2 }, Shard { index: 1, count: 2 });
-        let first = Folder::open(folder.path(), one).unwrap();
-        let error = Folder::open(folder.path(), one).err().unwrap().to_string();
+        let open = |index, count| Folder::open(folder.path(), Shard { index, count });
+        let first = open(0, 2).unwrap();
+        let error = open(0, 2).err().unwrap().to_string();
         assert!(error.contains("another bc-features extract"), "{error}");
-        Folder::open(folder.path(), two).unwrap();
-        let all = Shard { index: 0, count: 1 };
-        Folder::open(folder.path(), all).err().unwrap();
+        drop((open(1, 2).unwrap(), open(0, 3).unwrap()));
+        open(0, 1).err().unwrap();
         drop(first);
-        let of_all = Folder::open(folder.path(), all).unwrap();
-        Folder::open(folder.path(), one).err().unwrap();
+        let of_all = open(0, 1).unwrap();
+        open(0, 2).err().unwrap();
         drop(of_all);
-        Folder::open(folder.path(), one).unwrap();
+        open(0, 2).unwrap();
+    }
+
+    #[test]
+    fn the_last_shard_has_the_folder_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |index| Folder::open(folder.path(), Shard { index, count: 2 }).unwrap();
+        let (first, second) = (open(0), open(1));
+        assert!(first.alone_after_shard().unwrap().is_none());
+        assert!(second.alone_after_shard().unwrap().unwrap().is_alone());
+    }
+
+    #[test]
+    fn a_run_waits_for_another_that_puts_the_folder_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let shard = Shard { index: 0, count: 2 };
+        let tidying = Folder::open(folder.path(), shard).unwrap().alone_after_shard().unwrap().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Folder::open(folder.path(), shard).map(|_| ()));
+            std::thread::sleep(Duration::from_millis(900));
+            assert!(!waiting.is_finished(), "refused or let in while the other was at it");
+            drop(tidying);
+            waiting.join().unwrap().unwrap();
+        });
     }
 }

@@ -1,15 +1,21 @@
 //! What a folder of features holds.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bc_formats::config::FeaturesConfig;
 use bc_formats::features::FeatureSet;
 
 /// Prints settings, counts, hours, sizes and value ranges.
 pub fn run(config: &FeaturesConfig) -> Result<()> {
-    let set = FeatureSet::open(&config.output)?;
+    // Not `open`, which refuses what is to be looked at here.
+    let Some(set) = FeatureSet::open_if_any(&config.output)? else {
+        bail!(
+            "there are no features (part-*.parquet) in {}; make them with `bc-features extract`",
+            config.output.display()
+        );
+    };
     let settings = &set.settings;
     let bytes: u64 =
-        set.parts.iter().filter_map(|(path, _)| path.metadata().ok()).map(|file| file.len()).sum();
+        set.parts.iter().filter_map(|part| part.path.metadata().ok()).map(|file| file.len()).sum();
     let frames: u64 = set.rows.iter().map(|row| u64::from(row.frames)).sum();
     let (mut least, mut most, mut sum, mut count) = (f32::MAX, 0f32, 0f64, 0u64);
     set.for_each(|row| {
@@ -33,6 +39,9 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
         settings.pool,
         1e3 * settings.column_seconds()
     );
+    for (extractor, rows) in set.extractors() {
+        println!("  extractor    {extractor} ({rows} rows)");
+    }
     println!("  versions     {} in {} parts", set.rows.len(), set.parts.len());
     println!("  audio        {:.2} h", frames as f64 * settings.column_seconds() / 3600.0);
     println!("  size         {:.1} MB", bytes as f64 / 1e6);

@@ -1,13 +1,13 @@
 //! Stage 2: the index's audio becomes pooled constant-Q features in Parquet.
 //!
-//! **In**: `index.parquet` (its usable versions) and their audio files. **Out**:
-//! `part-*.parquet` (a row a version) and `failures.parquet` (a row a version that gave none) in
-//! the folder `[features] output`.
+//! **In**: `index.parquet` (its usable versions) and their audio files. **Out**: `part-*.parquet` (one row per version)
+//! and `failures.parquet` (one row per version that gave none) in the folder `[features] output`.
 //!
 //! The features are made once and not in every epoch: on SHS100K that is 7,000 hours of audio
-//! that training never decodes again. What is already there and still valid is kept
-//! ([`plan`], [`status`]), so a killed run, a grown index, or a second shard adds rows and loses none. [`array`] and
-//! [`plot`] are for people who want to look at a transform.
+//! that training never decodes again. [`plan`] compares index and folder once for all shards; [`work`] makes a row of a
+//! file, and tries again what may pass; [`store`] writes parts and tables of failures that never change; [`tidy`]
+//! drops what newer parts replaced, when nobody else writes. So a killed run, a grown index, or runs of any shards
+//! beside each other add rows and lose none. [`array`] and [`plot`] are for people who want to look at a transform.
 
 pub mod array;
 pub mod cli;
@@ -18,3 +18,6 @@ pub mod inspect;
 pub mod plan;
 pub mod plot;
 pub mod status;
+pub mod store;
+pub mod tidy;
+pub mod work;

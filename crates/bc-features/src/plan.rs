@@ -1,124 +1,192 @@
-//! What is to be done: the shard's versions, less those whose features are there and valid.
+//! What is to be done: the versions of an index against what a folder of features holds.
+//!
+//! [`survey`] looks at every version once, whatever the number of shards. The shard of a version is a hash of its
+//! id, so that runs with another index, another number of shards or another time agree on it, and a verified
+//! length or a new version moves no other.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
 use bc_cli::Shard;
-use bc_formats::features::{FeatureSet, failures};
+use bc_formats::features::failures::{self, Failure};
+use bc_formats::features::{FeatureSet, RowInfo, Source};
 use bc_formats::index::{Index, Version};
+use rayon::prelude::*;
 
-/// The state of the output folder against the index.
-pub struct Plan {
-    /// Usable versions of the index.
-    pub usable: usize,
-    /// Usable versions of this shard.
-    pub in_shard: usize,
-    /// Of these, what must be extracted, longest first.
-    pub pending: Vec<Version>,
-    /// Parts with rows that are out of date: the audio changed, or the version left the index.
-    pub stale: Vec<(usize, HashSet<String>)>,
-    /// Failures of this shard that stand.
-    pub failures: Vec<failures::Failure>,
-    /// Rows in the folder of versions that the index does not list as usable.
+/// The usable versions of an index, with what extraction needs to know of them.
+pub struct Versions {
+    /// Usable versions in the order of the index, without titles and the like.
+    pub usable: Vec<Version>,
+    /// Fingerprint of the index.
+    pub index: String,
+}
+
+impl Versions {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// No index, a damaged one, one with no usable version or with an id twice.
+    pub fn read(path: &Path) -> Result<Self> {
+        let (mut usable, mut all) = (Vec::new(), 0);
+        let provenance = Index::read_each(path, |version| {
+            all += 1;
+            if version.usable() {
+                usable.push(Version {
+                    clique_id: String::new(),
+                    title: String::new(),
+                    performer: String::new(),
+                    source_url: None,
+                    reason: None,
+                    codec: None,
+                    ..version
+                });
+            }
+            Ok(())
+        })?;
+        if usable.is_empty() {
+            bail!(
+                "the index has {all} versions, but none is usable (status ok with an audio file); \
+                 `bc-download-index build` prints why"
+            );
+        }
+        let mut ids = HashSet::with_capacity(usable.len());
+        if let Some(twice) = usable.iter().find(|version| !ids.insert(version.version_id.as_str())) {
+            bail!("{}: the version id `{}` stands there twice", path.display(), twice.version_id);
+        }
+        Ok(Self { usable, index: provenance.fingerprint })
+    }
+}
+
+/// How a usable version stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its features are there and of the audio that the index lists.
+    Valid,
+    /// It failed before, for a reason that lasts and with the file that is there now: a place in [`Survey::failures`].
+    Failed(usize),
+    /// It is to be extracted.
+    Pending,
+}
+
+/// The state of a folder against an index.
+pub struct Survey {
+    /// Of each usable version.
+    pub standings: Vec<Standing>,
+    /// Failures that are on record, the newest table last.
+    pub failures: Vec<Failure>,
+    /// Rows, as places in the set, that are out of date: the audio changed, the version left the index, or (where
+    /// that was asked for) another extractor made them.
+    pub stale: Vec<usize>,
+    /// Rows of versions that the index does not list as usable; they are among the stale ones.
     pub departed: usize,
 }
 
-/// Compares `index` with what is in `folder`.
-pub fn plan(
-    index: &Index,
+/// What counts as done.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Policy<'a> {
+    /// Lasting failures are tried again, too.
+    pub retry: bool,
+    /// Rows of other extractors than this are out of date.
+    pub renew: Option<&'a str>,
+}
+
+/// Compares `versions` with what is in `folder`, of which `set` holds the features.
+///
+/// # Errors
+/// A failure table that cannot be read.
+pub fn survey(
+    versions: &Versions,
     folder: &Path,
     set: Option<&FeatureSet>,
-    shard: Shard,
-    retry: bool,
-) -> Result<Plan> {
-    let usable: Vec<&Version> = index.versions.iter().filter(|version| version.usable()).collect();
-    if usable.is_empty() {
-        bail!(
-            "the index has {} versions, but none is usable (status ok with an audio file); \
-             `bc-download-index build` prints why",
-            index.versions.len()
-        );
-    }
-    let by_id: HashMap<&str, &Version> =
-        usable.iter().map(|version| (version.version_id.as_str(), *version)).collect();
-    let mut valid: HashSet<&str> = HashSet::new();
-    let mut stale: HashMap<usize, HashSet<String>> = HashMap::new();
-    let mut departed = 0;
+    policy: Policy,
+) -> Result<Survey> {
+    let places: HashMap<&str, usize> = versions
+        .usable
+        .iter()
+        .enumerate()
+        .map(|(place, version)| (version.version_id.as_str(), place))
+        .collect();
+    let mut survey = Survey {
+        standings: vec![Standing::Pending; versions.usable.len()],
+        failures: Vec::new(),
+        stale: Vec::new(),
+        departed: 0,
+    };
     if let Some(set) = set {
-        let made: Vec<_> = set.parts.iter().map(|(part, _)| modified(part)).collect();
-        for row in &set.rows {
-            let version = by_id.get(row.version_id.as_str());
-            departed += usize::from(version.is_none());
-            let current = version.is_some_and(|version| {
-                row.clique_id == version.clique_id
-                    && unchanged(version, Some(&row.source_hash), made[row.part])
-            });
-            if current {
-                valid.insert(&row.version_id);
-            } else {
-                stale.entry(row.part).or_default().insert(row.version_id.clone());
+        let made: Vec<_> = set.parts.iter().map(|part| modified(&part.path)).collect();
+        // Beside each other, because each may ask a network disk.
+        let valid: Vec<Option<(usize, bool)>> = set
+            .rows
+            .par_iter()
+            .map(|row| {
+                let place = *places.get(row.version_id.as_str())?;
+                let renewed = policy.renew.is_none_or(|extractor| set.parts[row.part].extractor == extractor);
+                Some((place, renewed && row_is_of(&versions.usable[place], row, made[row.part])))
+            })
+            .collect();
+        for (row, valid) in valid.into_iter().enumerate() {
+            match valid {
+                Some((place, true)) => survey.standings[place] = Standing::Valid,
+                Some((_, false)) => survey.stale.push(row),
+                None => {
+                    survey.departed += 1;
+                    survey.stale.push(row);
+                }
             }
         }
     }
-    let shares = deal(&usable, shard.count);
-    let mine: Vec<&Version> = usable
-        .iter()
-        .zip(&shares)
-        .filter(|(_, share)| **share == shard.index)
-        .map(|(version, _)| *version)
-        .collect();
-    let missing: HashSet<&str> =
-        mine.iter().map(|version| version.version_id.as_str()).filter(|id| !valid.contains(id)).collect();
-    let table = failure_table(folder, shard);
-    let standing = if retry || !table.exists() { Vec::new() } else { failures::read(&table)? };
-    let tried = modified(&table);
-    // Since it was written the index may have grown, which deals its versions to the shards anew.
-    let failures: Vec<failures::Failure> = standing
-        .into_iter()
-        .filter(|failure| {
-            let id = failure.version_id.as_str();
-            missing.contains(id) && unchanged(by_id[id], None, tried)
-        })
-        .collect();
-    let failed: HashSet<&str> = failures.iter().map(|failure| failure.version_id.as_str()).collect();
-    let mut pending: Vec<Version> = mine
-        .iter()
-        .filter(|version| {
-            missing.contains(version.version_id.as_str()) && !failed.contains(version.version_id.as_str())
-        })
-        .map(|version| (*version).clone())
-        .collect();
-    pending.sort_by_cached_key(longest_first);
-    let mut stale: Vec<_> = stale.into_iter().collect();
-    stale.sort_by_key(|(part, _)| *part);
-    Ok(Plan { usable: usable.len(), in_shard: mine.len(), pending, stale, failures, departed })
+    for table in failures::tables(folder)? {
+        survey.failures.extend(failures::read(&table)?);
+    }
+    for (number, failure) in survey.failures.iter().enumerate() {
+        let Some(&place) = places.get(failure.version_id.as_str()) else { continue };
+        let lasts = !policy.retry && !failure.may_pass && failure_is_of(&versions.usable[place], failure);
+        if lasts && survey.standings[place] != Standing::Valid {
+            survey.standings[place] = Standing::Failed(number);
+        }
+    }
+    Ok(survey)
 }
 
-/// Where a shard's failures go.
-pub fn failure_table(folder: &Path, shard: Shard) -> PathBuf {
-    if shard.count == 1 {
-        folder.join("failures.parquet")
-    } else {
-        folder.join(format!("failures-{}of{}.parquet", shard.index + 1, shard.count))
+/// What a shard has of a survey.
+pub struct Share<'a> {
+    /// Its usable versions.
+    pub versions: usize,
+    /// Of these, what must be extracted, longest first.
+    pub pending: Vec<&'a Version>,
+    /// Of these, the failures that stand.
+    pub failed: Vec<&'a Failure>,
+}
+
+impl Survey {
+    /// The part of one shard.
+    pub fn share<'a>(&'a self, versions: &'a Versions, shard: Shard) -> Share<'a> {
+        let mut share = Share { versions: 0, pending: Vec::new(), failed: Vec::new() };
+        for (version, standing) in versions.usable.iter().zip(&self.standings) {
+            if shard_of(&version.version_id, shard.count) != shard.index {
+                continue;
+            }
+            share.versions += 1;
+            match standing {
+                Standing::Valid => {}
+                Standing::Failed(number) => share.failed.push(&self.failures[*number]),
+                Standing::Pending => share.pending.push(version),
+            }
+        }
+        share.pending.sort_by_cached_key(|version| longest_first(version));
+        share
     }
 }
 
-/// The shard of each version: the longest first, each to the shard with the least so far.
-/// Depends on the index alone, so that all jobs of an array agree.
-fn deal(versions: &[&Version], count: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..versions.len()).collect();
-    order.sort_by_cached_key(|&place| longest_first(versions[place]));
-    let mut loads = vec![0.0; count];
-    let mut shares = vec![0; versions.len()];
-    for place in order {
-        let least = (0..count).min_by(|&a, &b| f64::total_cmp(&loads[a], &loads[b])).unwrap_or(0);
-        loads[least] += cost(versions[place]).max(1e-3);
-        shares[place] = least;
-    }
-    shares
+/// The shard of a version, from 0: by its id alone.
+pub fn shard_of(version_id: &str, count: usize) -> usize {
+    let hash = blake3::hash(version_id.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.as_bytes()[..8]);
+    (u64::from_le_bytes(first) % count as u64) as usize
 }
 
 /// Sorts the longest version first, those of one length by id.
@@ -147,16 +215,31 @@ fn guessed_bytes_a_second(version: &Version) -> f64 {
     }
 }
 
-/// Whether the audio is what an output of time `made` was made from: by content where the
-/// index knows it, else by the file's time.
-fn unchanged(version: &Version, source_hash: Option<&str>, made: Option<SystemTime>) -> bool {
-    match (&version.content_hash, source_hash) {
-        (Some(now), Some(then)) => now == then,
-        _ => match (version.audio_path.as_deref().and_then(|path| modified(Path::new(path))), made) {
+/// Whether a row was made from the audio that a version has now; `made` is the time of the row's file.
+fn row_is_of(version: &Version, row: &RowInfo, made: Option<SystemTime>) -> bool {
+    match &version.content_hash {
+        Some(now) => *now == row.source_hash,
+        None if row.source.is_known() => same_file(version, row.source),
+        // features/1 knows no more than when it was written.
+        None => match (version.audio_path.as_deref().and_then(|path| modified(Path::new(path))), made) {
             (Some(audio), Some(made)) => audio <= made,
             _ => true,
         },
     }
+}
+
+/// Whether a failure was that of the audio that a version has now.
+fn failure_is_of(version: &Version, failure: &Failure) -> bool {
+    match (&version.content_hash, &failure.source_hash) {
+        (Some(now), Some(then)) => now == then,
+        _ => failure.source.is_known() && same_file(version, failure.source),
+    }
+}
+
+/// Whether the file system says the same of the audio as then; a file that is away counts as unchanged.
+fn same_file(version: &Version, then: Source) -> bool {
+    let path = version.audio_path.as_deref().unwrap_or_default();
+    Source::of(Path::new(path)).map_or(true, |now| now == then)
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
@@ -181,26 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_disjoint_whole_and_even_by_duration() {
-        let versions: Vec<Version> = (0..200u32)
-            .map(|n| {
-                let mut version = Version::new(format!("v{n}"), "c");
-                version.duration_s = Some(f64::from(n * 7919 % 600) + 1.0);
-                version
-            })
-            .collect();
-        let all: Vec<&Version> = versions.iter().collect();
-        let shares = deal(&all, 7);
-        let mut loads = [0.0; 7];
-        for (version, share) in versions.iter().zip(&shares) {
-            loads[*share] += cost(version);
+    fn the_shard_depends_on_the_id_alone_and_shards_are_even() {
+        // Written down: another hash would give every version to another shard after an upgrade.
+        assert_eq!([shard_of("v0", 8), shard_of("v1", 8), shard_of("v2", 8)], PINNED);
+        let mut sizes = [0u32; 7];
+        for n in 0..70_000 {
+            sizes[shard_of(&format!("version {n}"), 7)] += 1;
         }
-        let (least, most) = loads.iter().fold((f64::MAX, 0f64), |(a, b), &l| (a.min(l), b.max(l)));
-        assert!(most - least < 20.0, "{loads:?}");
-        let mut turned = all.clone();
-        turned.reverse();
-        let mut again = deal(&turned, 7);
-        again.reverse();
-        assert_eq!(shares, again);
+        // Binomial: a standard deviation of 93 about 10,000.
+        assert!(sizes.iter().all(|&size| (9_600..10_400).contains(&size)), "{sizes:?}");
     }
+
+    /// By Python's blake3: `int.from_bytes(blake3.blake3(id).digest()[:8], "little") % 8`.
+    const PINNED: [usize; 3] = [7, 2, 3];
 }

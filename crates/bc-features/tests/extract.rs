@@ -23,13 +23,11 @@ fn a_tone_stands_in_its_bin_and_a_second_run_has_nothing_to_do() {
             (0..84).max_by(|&a, &b| row.magnitude[a * frames + 9].total_cmp(&row.magnitude[b * frames + 9]));
         assert_eq!(peak, Some(bin), "{}", row.version_id);
     }
-    let before = std::fs::metadata(scratch.path("features/part-00000.parquet")).unwrap().modified().unwrap();
+    let [part] = &scratch.parts("features")[..] else { panic!("one part") };
+    let before = std::fs::metadata(part).unwrap().modified().unwrap();
     let said = scratch.extract("features", &[]);
     assert!(said.contains("Nothing to do"), "{said}");
-    assert_eq!(
-        std::fs::metadata(scratch.path("features/part-00000.parquet")).unwrap().modified().unwrap(),
-        before
-    );
+    assert_eq!(std::fs::metadata(part).unwrap().modified().unwrap(), before);
 }
 
 #[test]
@@ -38,7 +36,7 @@ fn one_or_two_threads_write_the_same_bytes_and_seven_shards_the_same_rows() {
     let scratch = Scratch::with_tones(&lengths);
     scratch.extract("one", &["--threads", "1"]);
     scratch.extract("two", &["--threads", "2"]);
-    let bytes = |folder: &str| std::fs::read(scratch.path(folder).join("part-00000.parquet")).unwrap();
+    let bytes = |folder: &str| std::fs::read(&scratch.parts(folder)[0]).unwrap();
     assert_eq!(bytes("one"), bytes("two"));
     for shard in 1..=7 {
         scratch.extract("seven", &["--shard", &format!("{shard}/7")]);
@@ -57,7 +55,7 @@ fn bad_files_become_failure_rows_with_a_reason_and_strict_makes_them_an_error() 
     std::fs::write(scratch.path("header.wav"), &whole[..44]).unwrap();
     let names = ["v0.wav", "empty.mp3", "text.mp3", "header.wav", "absent.mp3"];
     scratch.write_index(names.iter().map(|name| version(name, name, None)).collect());
-    let said = scratch.extract("features", &[]);
+    let said = scratch.extract_with_failures("features", &[], 4);
     assert!(said.contains("1 versions") && said.contains("4 failed"), "{said}");
     let mut failed = failures::read(&scratch.path("features/failures.parquet")).unwrap();
     failed.sort_by(|a, b| a.version_id.cmp(&b.version_id));
@@ -66,6 +64,11 @@ fn bad_files_become_failure_rows_with_a_reason_and_strict_makes_them_an_error() 
     assert!(failed[0].reason.contains("cannot be read"), "{failed:?}");
     assert!(failed[1].reason.contains("no audio"), "{failed:?}");
     assert!(failed[3].reason.contains("not audio"), "{failed:?}");
+    // A file that is away may come back; what the others hold will not change by itself.
+    assert_eq!(
+        failed.iter().map(|failure| failure.may_pass).collect::<Vec<_>>(),
+        [true, false, false, false]
+    );
     let output = scratch.command("features", &["--strict"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("4 file(s) failed"), "{}", text(&output));
@@ -99,6 +102,7 @@ fn changed_audio_is_extracted_again_and_a_version_that_left_is_dropped() {
     scratch.write_index(vec![version("v0", "v0.wav", Some(3.0))]);
     scratch.extract("features", &[]);
     let rows = scratch.rows("features");
+    assert_eq!(scratch.parts("features").len(), 1, "the part with what is out of date is gone");
     assert_eq!(
         rows.iter().map(|row| (row.version_id.as_str(), row.frames)).collect::<Vec<_>>(),
         [("v0", 26)]
@@ -121,40 +125,127 @@ fn a_wrong_index_does_not_empty_the_folder_unasked() {
 }
 
 #[test]
-fn status_counts_a_failure_once_when_the_index_grew_or_another_shard_made_it_good() {
-    let scratch = Scratch::with_tones(&[0.5; 6]);
+fn status_counts_every_version_once_whatever_the_number_of_shards() {
+    let scratch = Scratch::with_tones(&[0.5; 12]);
     std::fs::write(scratch.path("bad.wav"), "not audio").unwrap();
-    let bad = || version("bad", "bad.wav", Some(9.0));
-    let tones = |count: usize| -> Vec<_> {
-        (0..count).map(|n| version(&format!("v{n}"), &format!("v{n}.wav"), Some(0.5))).collect()
+    let mut versions = scratch.versions();
+    versions.push(version("bad", "bad.wav", Some(9.0)));
+    scratch.write_index(versions);
+    for shard in ["1/2", "2/2"] {
+        scratch.command("features", &["--shard", shard]).output().unwrap();
+    }
+    for shards in ["1", "2", "5"] {
+        let output = scratch.other_command("status", "features", &["--shards", shards]).output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success(), "{said}");
+        let counts: Vec<Vec<usize>> = said
+            .lines()
+            .filter(|line| line.contains(&format!("/{shards} ")))
+            .map(|line| line.split(['|', '┆', '│']).filter_map(|cell| cell.trim().parse().ok()).collect())
+            .collect();
+        let sum = |column: usize| counts.iter().map(|row| row[column]).sum::<usize>();
+        assert_eq!((sum(0), sum(1), sum(2), sum(3)), (13, 12, 1, 0), "{said}");
+    }
+}
+
+#[test]
+fn relabelling_and_verifying_decode_no_audio_again() {
+    let scratch = Scratch::with_tones(&[1.0, 2.0, 3.0]);
+    scratch.extract("features", &[]);
+    let before = scratch.rows("features");
+    let mut versions = scratch.versions();
+    for (number, version) in versions.iter_mut().enumerate() {
+        version.clique_id = format!("another clique {number}");
+        version.split = bc_formats::index::Split::Train;
+        version.duration_s = Some(99.0 - number as f64);
+        let path = scratch.path(version.audio_path.as_deref().unwrap());
+        version.content_hash = Some(bc_formats::fingerprint::of_file(&path).unwrap());
+        // Gone: whoever decodes again fails.
+        std::fs::remove_file(path).unwrap();
+    }
+    scratch.write_index(versions);
+    let said = scratch.extract("features", &[]);
+    assert!(said.contains("Nothing to do: features of 3 of 3"), "{said}");
+    assert_eq!(scratch.rows("features"), before);
+}
+
+#[test]
+fn a_file_that_is_not_the_one_the_index_knows_is_refused_and_tried_again() {
+    let scratch = Scratch::with_tones(&[1.0, 2.0]);
+    let mut versions = scratch.versions();
+    for version in &mut versions {
+        let path = scratch.path(version.audio_path.as_deref().unwrap());
+        version.content_hash = Some(bc_formats::fingerprint::of_file(&path).unwrap());
+    }
+    scratch.write_index(versions);
+    let right = std::fs::read(scratch.path("v1.wav")).unwrap();
+    write_tone(&scratch.path("v1.wav"), 2.0, 999.0);
+    let said = scratch.extract_with_failures("features", &[], 1);
+    let failed = failures::read(&scratch.path("features/failures.parquet")).unwrap();
+    assert!(failed[0].reason.contains("not the file that the index knows"), "{failed:?} {said}");
+    assert_eq!(scratch.rows("features").len(), 1);
+    std::fs::write(scratch.path("v1.wav"), right).unwrap();
+    scratch.extract("features", &[]);
+    scratch.extract("undisturbed", &[]);
+    // Written twice, the file has another time.
+    let rows = |folder: &str| -> Vec<_> {
+        scratch.rows(folder).into_iter().map(|row| (row.version_id, row.source_hash, row.magnitude)).collect()
     };
-    scratch.write_index([vec![bad()], tones(2)].concat());
-    scratch.extract("features", &["--shard", "1/2"]);
-    scratch.extract("features", &["--shard", "2/2"]);
-    // Now the longest is another, and the bad one goes to the other shard, which tries it anew.
-    let mut longer = tones(6);
-    longer[5].duration_s = Some(20.0);
-    scratch.write_index([vec![bad()], longer].concat());
-    let status = || {
-        let command = scratch.command("features", &[]);
-        let arguments: Vec<_> = command.get_args().skip(1).map(std::ffi::OsStr::to_owned).collect();
-        let mut status = std::process::Command::new(command.get_program());
-        status.arg("status").args(["--shards", "2"]).args(arguments).current_dir(scratch.path(""));
-        let output = status.output().unwrap();
-        assert!(output.status.success(), "{}", text(&output));
-        text(&output)
-    };
-    status();
-    scratch.extract("features", &["--shard", "2/2"]);
-    scratch.extract("features", &["--shard", "1/2"]);
-    let said = status();
-    let counts: Vec<Vec<usize>> = said
-        .lines()
-        .filter(|line| line.contains("/2 "))
-        .map(|line| line.split(['|', '┆', '│']).filter_map(|cell| cell.trim().parse().ok()).collect())
-        .collect();
-    let sum = |column: usize| counts.iter().map(|row| row[column]).sum::<usize>();
-    assert_eq!((sum(0), sum(1), sum(2), sum(3)), (7, 6, 1, 0), "{said}");
+    assert_eq!(rows("features"), rows("undisturbed"));
+    assert!(!scratch.path("features/failures.parquet").exists());
+}
+
+#[test]
+fn audio_replaced_after_the_run_began_does_not_count_as_seen() {
+    let scratch = Scratch::with_tones(&[1.0, 2.0]);
+    scratch.extract("features", &[]);
+    // Replaced by one that is older than the features, as `cp -p` or `rsync -t` do it.
+    let old =
+        std::fs::metadata(scratch.path("v0.wav")).unwrap().modified().unwrap() - Duration::from_secs(99);
+    write_tone(&scratch.path("v0.wav"), 3.0, 440.0);
+    std::fs::File::options().write(true).open(scratch.path("v0.wav")).unwrap().set_modified(old).unwrap();
+    scratch.extract("features", &[]);
+    assert_eq!(scratch.rows("features").iter().map(|row| row.frames).collect::<Vec<_>>(), [26, 17]);
+}
+
+#[test]
+fn rows_of_another_extractor_are_noticed_and_made_anew_on_request() {
+    use bc_formats::features::PartWriter;
+    let scratch = Scratch::with_tones(&[1.0, 2.0, 3.0]);
+    scratch.extract("fresh", &[]);
+    let provenance = FeatureSet::open(&scratch.path("fresh")).unwrap().parts[0].provenance.clone();
+    let path = scratch.path("features/part-00004-0123abcd.parquet");
+    let mut part = PartWriter::create(&path, Default::default()).unwrap().made_by("bc-audio 1");
+    for row in scratch.rows("fresh").into_iter().take(2) {
+        part.push(row).unwrap();
+    }
+    part.commit(provenance).unwrap();
+    let output = scratch.command("features", &[]).output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for word in ["2 of 2 rows in features were made by `bc-audio 1`", bc_audio::EXTRACTOR, "--renew"] {
+        assert!(said.contains(word), "no `{word}` in {said}");
+    }
+    scratch.extract("features", &["--renew"]);
+    scratch.assert_same("fresh", "features");
+}
+
+#[test]
+fn failures_are_noted_part_by_part_and_end_in_one_table() {
+    let scratch = Scratch::with_tones(&[0.5; 6]);
+    for name in ["v1.wav", "v4.wav"] {
+        std::fs::write(scratch.path(name), "not audio").unwrap();
+    }
+    let parts = &["--set", "features.part_versions=1", "--shard", "1/1"][..];
+    scratch.extract_with_failures("features", parts, 2);
+    assert_eq!(scratch.parts("features").len(), 4);
+    let tables = failures::tables(&scratch.path("features")).unwrap();
+    assert_eq!(tables, [scratch.path("features/failures.parquet")]);
+    let failed = failures::read(&tables[0]).unwrap();
+    assert_eq!(failed.iter().map(|f| f.version_id.as_str()).collect::<Vec<_>>(), ["v1", "v4"]);
+    // They stand: nothing is decoded, and the exit code still says that files are missing.
+    let said = scratch.extract_with_failures("features", &[], 2);
+    assert!(said.contains("Nothing to do"), "{said}");
 }
 
 #[test]

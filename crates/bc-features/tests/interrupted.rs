@@ -3,10 +3,12 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bc_formats::features::FeatureSet;
+use bc_pipeline_tests::faults::{Fault, Faults};
+use bc_pipeline_tests::kills::{bytes_of, kill_often, terminate_after};
 use support::{Scratch, text};
 
 /// Kills a run `kills` times (SIGKILL) at moments spread over its length, then lets it finish.
@@ -17,32 +19,30 @@ fn killed(kills: u32) {
     let begun = Instant::now();
     scratch.extract("whole", &[]);
     let whole = begun.elapsed();
-    let (mut hit, mut most, mut state) = (0, 0, 1u64);
-    for _ in 0..kills {
-        let mut child =
-            scratch.command("killed", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let share = (state >> 40) as f64 / (1u64 << 24) as f64;
-        // Runs begin where the last one ended, so each is to live a few `kills`-ths of a whole one.
-        std::thread::sleep(Duration::from_millis(15) + whole.mul_f64(4.0 * share / f64::from(kills)));
-        child.kill().unwrap();
-        hit += u32::from(!child.wait().unwrap().success());
-        // What is there so far is whole.
-        if let Some(set) = FeatureSet::open_if_any(&scratch.path("killed")).unwrap() {
-            set.for_each(|_| Ok(())).unwrap();
-            assert!(set.rows.len() >= most, "rows were lost");
-            most = set.rows.len();
-        }
-    }
+    let mut most = 0;
+    let hit = kill_often(
+        || scratch.command("killed", &[]),
+        kills,
+        whole,
+        || {
+            // What is there so far is whole.
+            if let Some(set) = FeatureSet::open_if_any(&scratch.path("killed")).unwrap() {
+                set.for_each(|_| Ok(())).unwrap();
+                assert!(set.rows.len() >= most, "rows were lost");
+                most = set.rows.len();
+            }
+        },
+    );
     println!("{hit} of {kills} runs were killed at work; {most} of 120 rows were there before the last run");
     assert!(hit > 0);
     scratch.extract("killed", &[]);
-    assert_eq!(scratch.rows("whole"), scratch.rows("killed"));
-    let hidden = std::fs::read_dir(scratch.path("killed"))
-        .unwrap()
-        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "tmp"))
-        .count();
-    assert_eq!(hidden, 0, "temporary files of killed runs are left");
+    scratch.assert_same("whole", "killed");
+    // Not only the rows: the same files, byte by byte.
+    let files = |folder: &str| bytes_of(&scratch.path(folder), |path| path.extension().is_some());
+    let parquet = |folder: &str| -> Vec<_> {
+        files(folder).into_iter().filter(|(path, _)| path.extension().unwrap() == "parquet").collect()
+    };
+    assert!(parquet("whole") == parquet("killed"), "the files differ");
 }
 
 #[test]
@@ -54,6 +54,39 @@ fn killed_now_and_then_it_resumes_to_the_same_rows() {
 #[ignore = "twenty kills; cargo test --release -p bc-features --test interrupted -- --ignored"]
 fn killed_at_twenty_moments_it_resumes_to_the_same_rows() {
     killed(20);
+}
+
+#[test]
+fn sigterm_saves_what_is_done_and_the_next_run_does_the_rest() {
+    let scratch = Scratch::with_tones(&[30.0; 8]);
+    scratch.repeat(15, 30.0);
+    let begun = Instant::now();
+    scratch.extract("whole", &["--threads", "1"]);
+    let life = begun.elapsed() / 2;
+    let (output, took) = terminate_after(&mut scratch.command("stopped", &["--threads", "1"]), life);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("are saved in stopped; run the same command again to go on"), "{said}");
+    let saved = scratch.rows("stopped").len();
+    println!("stopped after {life:?}, ended in {took:?}: {saved} of 120 versions saved");
+    assert!((1..120).contains(&saved), "{saved}");
+    scratch.extract("stopped", &[]);
+    scratch.assert_same("whole", "stopped");
+}
+
+#[test]
+fn sigterm_does_not_wait_for_a_disk_that_hangs() {
+    let Some(faults) = Faults::build() else { return };
+    let scratch = Scratch::with_tones(&[2.0; 6]);
+    scratch.extract("whole", &[]);
+    let mut command = scratch.command("hung", &["--threads", "2"]);
+    let _log = faults.arm(&mut command, &Fault { count: 0, ..Fault::new("read", "v2.wav", "HANG") });
+    let (output, took) = terminate_after(&mut command, Duration::from_secs(2));
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    println!("ended {took:?} after SIGTERM");
+    assert_eq!(scratch.rows("hung").len(), 5);
+    scratch.extract("hung", &[]);
+    scratch.assert_same("whole", "hung");
 }
 
 /// A file system of its own, unmounted when dropped.
@@ -82,10 +115,10 @@ fn a_full_disk_is_one_clear_error_and_no_part_that_a_reader_believes() {
         eprintln!("skipped: a small tmpfs cannot be mounted here (it takes root)");
         return;
     };
-    let output = scratch.command("small", &[]).output().unwrap();
+    let output = scratch.command("small", &["--set", "features.retry_wait_s=0.01"]).output().unwrap();
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    for word in ["part-0", "No space left", "free space there", "run the same command again"] {
+    for word in ["part-", "No space left", "free space there", "run the same command again"] {
         assert!(said.contains(word), "no `{word}` in {said}");
     }
     assert_eq!(said.matches("error:").count(), 1, "{said}");

@@ -123,7 +123,7 @@ fn mutants(count: usize) {
     scratch.write_index(versions);
     let output = scratch.command("features", &[]).output().unwrap();
     let said = text(&output);
-    assert!(output.status.success(), "{said}");
+    assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(!said.contains("panicked at"), "{said}");
 
     let rows = scratch.rows("features");
@@ -171,16 +171,20 @@ fn two_thousand_damaged_files_are_a_row_each() {
 #[test]
 fn files_beyond_the_configured_length_or_time_fail_and_the_others_do_not() {
     let scratch = Scratch::with_tones(&[2.0, 30.0]);
-    let said = scratch.extract("long", &["--set", "features.longest_s=10"]);
+    let said = scratch.extract_with_failures("long", &["--set", "features.longest_s=10"], 1);
     assert!(said.contains("1 versions") && said.contains("1 failed"), "{said}");
     let failed = failures::read(&scratch.path("long/failures.parquet")).unwrap();
     assert_eq!(failed[0].version_id, "v1");
     assert!(failed[0].reason.contains("longer than the 10 s allowed"), "{failed:?}");
     // Ten minutes of audio do not decode in a hundredth of a second.
     write_tone(&scratch.path("v1.wav"), 600.0, 55.0);
-    let said = scratch.extract("slow", &["--set", "features.patience_s=0.01"]);
-    assert!(said.contains("failed"), "{said}");
+    let output = scratch.command("slow", &["--set", "features.patience_s=0.01"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
     let failed = failures::read(&scratch.path("slow/failures.parquet")).unwrap();
     let slow = failed.iter().find(|failure| failure.version_id == "v1").expect("v1 takes too long");
     assert!(slow.reason.contains("took longer than the 0.01 s allowed"), "{slow:?}");
+    // A limit of time is no verdict on the file: the next run tries again, without --retry.
+    assert!(slow.may_pass);
+    scratch.extract("slow", &[]);
+    assert_eq!(scratch.rows("slow").len(), 2);
 }

@@ -1,4 +1,5 @@
-//! Writing a file so that a reader sees the old one or the whole new one, never a half.
+//! Writing a file so that a reader sees the old one or the whole new one, never a half, and so that it is still
+//! there after a power cut: file and folder are flushed to disk.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -16,10 +17,7 @@ pub struct AtomicFile {
 impl AtomicFile {
     /// Opens a temporary file in the folder of `destination`, which is made if absent.
     pub fn create(destination: &Path) -> Result<Self> {
-        let folder = match destination.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(destination);
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let name = destination.file_name().unwrap_or_default().to_string_lossy();
@@ -58,17 +56,99 @@ impl AtomicFile {
 
     /// Flushes to disk and renames onto the destination.
     pub fn commit(self) -> Result<()> {
-        let Self { temporary, destination } = self;
-        temporary
-            .as_file()
-            .sync_all()
+        let destination = self.destination.clone();
+        self.commit_as(&destination)
+    }
+
+    /// The same onto another name in the same folder, for names that depend on the content.
+    ///
+    /// # Errors
+    /// The disk is full or does not take the file; it is gone then, and what had the name before is unchanged
+    /// (but for an error of the folder itself, after which the new file may have the name already).
+    pub fn commit_as(self, destination: &Path) -> Result<()> {
+        let (file, temporary) = self.temporary.into_parts();
+        file.sync_all()
             .with_context(|| format!("cannot write {} (is the disk full?)", destination.display()))?;
-        temporary
-            .persist(&destination)
-            .map_err(|error| error.error)
+        // The standard library's, which goes through the C library, so that tests can make it fail.
+        std::fs::rename(&temporary, destination)
             .with_context(|| format!("cannot rename a finished file to {}", destination.display()))?;
+        // It has another name now; there is nothing left to remove.
+        let _ = temporary.keep();
+        sync_folder(folder_of(destination))
+    }
+}
+
+/// The folder that a path lies in.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes the names in a folder lasting: without it a renamed file may have its old name after a power cut.
+/// A file system that cannot do it (some network ones) is left as it is.
+///
+/// # Errors
+/// The disk fails.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+        match File::open(folder).and_then(|folder| folder.sync_all()) {
+            Err(error) if !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => {
+                Err(error).with_context(|| format!("cannot make names in {} lasting", folder.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
         Ok(())
     }
+}
+
+/// The destination of a temporary file by its name: `part.parquet` of `.part.parquet.Ab3.tmp`. A writer inside
+/// a writer leaves the temporary name of a temporary name (`..a.Xy1.tmp.Ab3.tmp`); its destination is the
+/// innermost, `a`. `None` for other names.
+pub fn destination_of(name: &str) -> Option<&str> {
+    let mut inner = name;
+    while let Some((rest, random)) = inner
+        .strip_prefix('.')
+        .and_then(|rest| rest.strip_suffix(".tmp"))
+        .and_then(|rest| rest.rsplit_once('.'))
+    {
+        if random.is_empty() || rest.is_empty() {
+            break;
+        }
+        inner = rest;
+    }
+    (inner.len() < name.len()).then_some(inner)
+}
+
+/// Removes the temporary files that killed writers left in `folder`, where `ours` says of the destination's name
+/// that nobody can be writing it now. Returns how many there were; one that is gone already is no error.
+///
+/// # Errors
+/// The folder cannot be listed, a file cannot be removed.
+pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<usize> {
+    let mut removed = 0;
+    let listed = || format!("cannot list {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(listed)? {
+        let entry = entry.with_context(listed)?;
+        let name = entry.file_name();
+        if !destination_of(&name.to_string_lossy()).is_some_and(&ours) {
+            continue;
+        }
+        match std::fs::remove_file(entry.path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", entry.path().display()));
+            }
+            _ => removed += 1,
+        }
+    }
+    Ok(removed)
 }
 
 /// Writes a whole file through `fill` and renames it into place.
@@ -114,5 +194,35 @@ mod tests {
         assert!(format!("{error:#}").contains("a.txt"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_can_get_a_name_that_depends_on_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = AtomicFile::create(&folder.path().join("part.txt")).unwrap();
+        file.file().write_all(b"abc").unwrap();
+        file.commit_as(&folder.path().join("part-3.txt")).unwrap();
+        let names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["part-3.txt"]);
+    }
+
+    #[test]
+    fn temporary_names_are_known_however_deep_and_removed_where_nobody_writes() {
+        assert_eq!(destination_of(".part-00003.parquet.Ab3.tmp"), Some("part-00003.parquet"));
+        assert_eq!(destination_of("..best.safetensors.Xy1.tmp.Ab3.tmp"), Some("best.safetensors"));
+        for name in ["best.safetensors", ".hidden", "a.tmp", ".notes.tmp", ".tmp", ""] {
+            assert_eq!(destination_of(name), None, "{name}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let outer = AtomicFile::create(&path).unwrap();
+        let inner = AtomicFile::create(outer.path()).unwrap();
+        for file in [outer, inner] {
+            let _ = file.temporary.into_parts().1.keep().unwrap();
+        }
+        let other = AtomicFile::create(&folder.path().join("b.txt")).unwrap();
+        assert_eq!(remove_leftovers(folder.path(), |name| name == "a.txt").unwrap(), 2);
+        assert!(other.path().exists());
     }
 }

@@ -55,7 +55,7 @@ impl Embeddings {
         if !path.exists() {
             bail!("there are no embeddings at {}; make them with `bc-eval embed`", path.display());
         }
-        let (provenance, batches) = table::open(path, FORMAT, &[])?;
+        let (provenance, batches) = table::open(path, &[FORMAT], &[])?;
         let mut read = Self { labels: Vec::new(), dim: 0, vectors: Vec::new(), provenance };
         for batch in batches {
             let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;

@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::passing::ShortRead;
+
 /// Hex digits of a fingerprint: 64 bits, enough to tell versions of a file apart.
 const HEX_DIGITS: usize = 16;
 
@@ -41,12 +43,20 @@ impl Fingerprint {
 }
 
 /// The content hash of a whole file: 32 hex digits of BLAKE3.
+///
+/// # Errors
+/// The file cannot be read, or gives fewer bytes than it has ([`ShortRead`]).
 pub fn of_file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    // Read and not mapped: the pages of a mapped file count as the process's memory.
-    std::fs::File::open(path)
-        .and_then(|file| hasher.update_reader(file).map(|_| ()))
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let mut hashed = || -> std::io::Result<()> {
+        // Read and not mapped: the pages of a mapped file count as the process's memory.
+        let file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        hasher.update_reader(file)?;
+        let read = hasher.count();
+        if read < length { Err(ShortRead { read, length }.into()) } else { Ok(()) }
+    };
+    hashed().with_context(|| format!("cannot read {}", path.display()))?;
     Ok(hasher.finalize().to_hex()[..2 * HEX_DIGITS].to_owned())
 }
 

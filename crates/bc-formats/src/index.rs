@@ -1,11 +1,11 @@
-//! The index: a row a version, what is known of its recording, and whether it can be used.
+//! The index: one row per version, what is known of its recording, and whether it can be used.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use arrow::array::{ArrayRef, Float64Array, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
 
@@ -182,112 +182,193 @@ impl Index {
     /// Reads an index file.
     ///
     /// # Errors
-    /// A file that is absent, no index, of another schema version, or holds the
-    /// same version id twice.
+    /// A file that is absent, no index, of another schema version, that lacks a value that each version has, holds
+    /// the same version id twice, or a clique in two splits.
     pub fn read(path: &Path) -> Result<Self> {
-        if !path.exists() {
+        let mut versions = Vec::new();
+        let provenance = Self::read_each(path, |version| {
+            versions.push(version);
+            Ok(())
+        })?;
+        refuse_doubles_and_crossing(path, &versions)?;
+        Ok(Self { versions, provenance })
+    }
+
+    /// Hands each version to `take`, in the order of the file, for a reader that needs only part of what is known:
+    /// memory does not depend on the length of the index. What is wrong with several versions together
+    /// (an id twice) is not looked for.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`] that one version shows, and those of `take`.
+    pub fn read_each(path: &Path, mut take: impl FnMut(Version) -> Result<()>) -> Result<Provenance> {
+        if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
             bail!(
                 "there is no index at {}; make it with `bc-download-index build`, or correct [index] output",
                 path.display()
             );
         }
-        let (provenance, batches) = table::open(path, FORMAT, &[])?;
-        let mut versions = Vec::new();
+        let (provenance, batches) = table::open(path, &[FORMAT], &[])?;
         for batch in batches {
             let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-            let text = |name: &str| table::column::<StringArray>(path, &batch, name);
-            let (ids, cliques) = (text("version_id")?, text("clique_id")?);
-            let (titles, performers) = (text("title")?, text("performer")?);
-            let (splits, urls, paths) = (text("split")?, text("source_url")?, text("audio_path")?);
-            let (statuses, reasons) = (text("status")?, text("reason")?);
-            let (codecs, hashes) = (text("codec")?, text("content_hash")?);
-            let durations = table::column::<Float64Array>(path, &batch, "duration_s")?;
-            let rates = table::column::<UInt32Array>(path, &batch, "sample_rate")?;
-            let channels = table::column::<UInt32Array>(path, &batch, "channels")?;
-            let bytes = table::column::<UInt64Array>(path, &batch, "bytes")?;
-            let in_file = || path.display().to_string();
-            for row in 0..batch.num_rows() {
-                let optional = |array: &StringArray| table::optional(array, row).map(str::to_owned);
-                versions.push(Version {
-                    version_id: ids.value(row).to_owned(),
-                    clique_id: cliques.value(row).to_owned(),
-                    title: titles.value(row).to_owned(),
-                    performer: performers.value(row).to_owned(),
-                    split: splits.value(row).parse().with_context(in_file)?,
-                    source_url: optional(urls),
-                    audio_path: optional(paths),
-                    status: statuses.value(row).parse().with_context(in_file)?,
-                    reason: optional(reasons),
-                    duration_s: number(durations, row),
-                    sample_rate: number(rates, row),
-                    channels: number(channels, row),
-                    codec: optional(codecs),
-                    bytes: number(bytes, row),
-                    content_hash: optional(hashes),
-                });
-            }
+            versions_of(path, &batch, &mut take)?;
         }
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = versions.iter().find(|version| !seen.insert(&version.version_id)) {
-            bail!("{}: the version id `{}` stands there twice", path.display(), twice.version_id);
-        }
-        Ok(Self { versions, provenance })
+        Ok(provenance)
     }
 
     /// Writes an index file; `provenance.fingerprint` is set to [`Index::fingerprint`].
     pub fn write(&mut self, path: &Path) -> Result<()> {
         self.provenance.format = FORMAT.to_owned();
         self.provenance.fingerprint = Self::fingerprint(&self.versions);
-        let fields = vec![
-            Field::new("version_id", DataType::Utf8, false),
-            Field::new("clique_id", DataType::Utf8, false),
-            Field::new("title", DataType::Utf8, false),
-            Field::new("performer", DataType::Utf8, false),
-            Field::new("split", DataType::Utf8, false),
-            Field::new("source_url", DataType::Utf8, true),
-            Field::new("audio_path", DataType::Utf8, true),
-            Field::new("status", DataType::Utf8, false),
-            Field::new("reason", DataType::Utf8, true),
-            Field::new("duration_s", DataType::Float64, true),
-            Field::new("sample_rate", DataType::UInt32, true),
-            Field::new("channels", DataType::UInt32, true),
-            Field::new("codec", DataType::Utf8, true),
-            Field::new("bytes", DataType::UInt64, true),
-            Field::new("content_hash", DataType::Utf8, true),
-        ];
-        let all = &self.versions;
-        let text = |get: fn(&Version) -> &str| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(all.iter().map(get)))
-        };
-        let optional = |get: fn(&Version) -> Option<&str>| -> ArrayRef {
-            Arc::new(StringArray::from_iter(all.iter().map(get)))
-        };
-        let columns: Vec<ArrayRef> = vec![
-            text(|v| &v.version_id),
-            text(|v| &v.clique_id),
-            text(|v| &v.title),
-            text(|v| &v.performer),
-            text(|v| v.split.as_str()),
-            optional(|v| v.source_url.as_deref()),
-            optional(|v| v.audio_path.as_deref()),
-            text(|v| v.status.as_str()),
-            optional(|v| v.reason.as_deref()),
-            Arc::new(Float64Array::from_iter(all.iter().map(|v| v.duration_s))),
-            Arc::new(UInt32Array::from_iter(all.iter().map(|v| v.sample_rate))),
-            Arc::new(UInt32Array::from_iter(all.iter().map(|v| v.channels))),
-            optional(|v| v.codec.as_deref()),
-            Arc::new(UInt64Array::from_iter(all.iter().map(|v| v.bytes))),
-            optional(|v| v.content_hash.as_deref()),
-        ];
-        let mut writer = TableWriter::create(path, fields)?;
-        writer.write(columns)?;
-        writer.commit(&self.provenance)
+        let mut writer = TableWriter::create(path, fields())?;
+        // Batch by batch: a batch's texts have offsets of 32 bits, so those of ten million versions do not fit into one.
+        let mut rest = &self.versions[..];
+        loop {
+            let (batch, behind) = rest.split_at(batch_length(rest, BATCH_BYTES));
+            writer.write(columns(batch))?;
+            rest = behind;
+            if rest.is_empty() {
+                return writer.commit(&self.provenance);
+            }
+        }
     }
 
     /// Only the provenance of an index file.
     pub fn read_provenance(path: &Path) -> Result<Provenance> {
-        table::provenance(path, FORMAT)
+        table::provenance(path, &[FORMAT])
     }
+}
+
+/// The versions of a batch.
+fn versions_of(path: &Path, batch: &RecordBatch, take: &mut impl FnMut(Version) -> Result<()>) -> Result<()> {
+    let complete = |name: &str| table::complete::<StringArray>(path, batch, name);
+    let text = |name: &str| table::column::<StringArray>(path, batch, name);
+    let (ids, cliques) = (complete("version_id")?, complete("clique_id")?);
+    let (titles, performers) = (complete("title")?, complete("performer")?);
+    let (splits, urls, paths) = (complete("split")?, text("source_url")?, text("audio_path")?);
+    let (statuses, reasons) = (complete("status")?, text("reason")?);
+    let (codecs, hashes) = (text("codec")?, text("content_hash")?);
+    let durations = table::column::<Float64Array>(path, batch, "duration_s")?;
+    let rates = table::column::<UInt32Array>(path, batch, "sample_rate")?;
+    let channels = table::column::<UInt32Array>(path, batch, "channels")?;
+    let bytes = table::column::<UInt64Array>(path, batch, "bytes")?;
+    let in_file = || path.display().to_string();
+    for row in 0..batch.num_rows() {
+        let optional = |array: &StringArray| table::optional(array, row).map(str::to_owned);
+        take(Version {
+            version_id: ids.value(row).to_owned(),
+            clique_id: cliques.value(row).to_owned(),
+            title: titles.value(row).to_owned(),
+            performer: performers.value(row).to_owned(),
+            split: splits.value(row).parse().with_context(in_file)?,
+            source_url: optional(urls),
+            audio_path: optional(paths),
+            status: statuses.value(row).parse().with_context(in_file)?,
+            reason: optional(reasons),
+            duration_s: number(durations, row),
+            sample_rate: number(rates, row),
+            channels: number(channels, row),
+            codec: optional(codecs),
+            bytes: number(bytes, row),
+            content_hash: optional(hashes),
+        })?;
+    }
+    Ok(())
+}
+
+fn refuse_doubles_and_crossing(path: &Path, versions: &[Version]) -> Result<()> {
+    let mut ids = HashSet::with_capacity(versions.len());
+    let mut splits: HashMap<&str, &Version> = HashMap::new();
+    for version in versions {
+        if !ids.insert(version.version_id.as_str()) {
+            bail!("{}: the version id `{}` stands there twice", path.display(), version.version_id);
+        }
+        if version.split == Split::None {
+            continue;
+        }
+        let first = splits.entry(&version.clique_id).or_insert(version);
+        if first.split != version.split {
+            bail!(
+                "{}: the clique {} is in the split {} (version {}) and in {} (version {}); figures would be of songs \
+                 that were trained on; correct the lists and run `bc-download-index build` again",
+                path.display(),
+                version.clique_id,
+                first.split,
+                first.version_id,
+                version.split,
+                version.version_id
+            );
+        }
+    }
+    Ok(())
+}
+
+fn fields() -> Vec<Field> {
+    let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
+    vec![
+        text("version_id", false),
+        text("clique_id", false),
+        text("title", false),
+        text("performer", false),
+        text("split", false),
+        text("source_url", true),
+        text("audio_path", true),
+        text("status", false),
+        text("reason", true),
+        Field::new("duration_s", DataType::Float64, true),
+        Field::new("sample_rate", DataType::UInt32, true),
+        Field::new("channels", DataType::UInt32, true),
+        text("codec", true),
+        Field::new("bytes", DataType::UInt64, true),
+        text("content_hash", true),
+    ]
+}
+
+/// A batch is written once its texts have this many bytes: far below the 2 GiB that 32-bit offsets reach.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// How many of `versions` (at least one, if there is one) make a batch whose texts stay at or below `most` bytes.
+fn batch_length(versions: &[Version], most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |version: &&Version| {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        bytes += version.version_id.len()
+            + version.clique_id.len()
+            + version.title.len()
+            + version.performer.len()
+            + optional(&version.source_url)
+            + optional(&version.audio_path)
+            + optional(&version.reason)
+            + optional(&version.codec)
+            + optional(&version.content_hash);
+        bytes <= most
+    };
+    versions.iter().take_while(fits).count().max(1).min(versions.len())
+}
+
+fn columns(versions: &[Version]) -> Vec<ArrayRef> {
+    let text = |get: fn(&Version) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(versions.iter().map(get)))
+    };
+    let optional = |get: fn(&Version) -> Option<&str>| -> ArrayRef {
+        Arc::new(StringArray::from_iter(versions.iter().map(get)))
+    };
+    vec![
+        text(|v| &v.version_id),
+        text(|v| &v.clique_id),
+        text(|v| &v.title),
+        text(|v| &v.performer),
+        text(|v| v.split.as_str()),
+        optional(|v| v.source_url.as_deref()),
+        optional(|v| v.audio_path.as_deref()),
+        text(|v| v.status.as_str()),
+        optional(|v| v.reason.as_deref()),
+        Arc::new(Float64Array::from_iter(versions.iter().map(|v| v.duration_s))),
+        Arc::new(UInt32Array::from_iter(versions.iter().map(|v| v.sample_rate))),
+        Arc::new(UInt32Array::from_iter(versions.iter().map(|v| v.channels))),
+        optional(|v| v.codec.as_deref()),
+        Arc::new(UInt64Array::from_iter(versions.iter().map(|v| v.bytes))),
+        optional(|v| v.content_hash.as_deref()),
+    ]
 }
 
 #[cfg(test)]
@@ -345,5 +426,84 @@ mod tests {
         std::fs::write(&path, "not parquet").unwrap();
         let error = format!("{:#}", Index::read(&path).unwrap_err());
         assert!(error.contains("index.parquet") && error.contains("not a Parquet file"), "{error}");
+    }
+
+    fn index_of(versions: Vec<Version>) -> Index {
+        let provenance = Provenance {
+            format: String::new(),
+            tool: "test".into(),
+            settings: serde_json::json!({}),
+            fingerprint: String::new(),
+            inputs: Default::default(),
+        };
+        Index { versions, provenance }
+    }
+
+    #[test]
+    fn a_clique_in_two_splits_and_an_id_twice_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.parquet");
+        let version = |id: &str, split| {
+            let mut version = Version::new(id, "song");
+            version.split = split;
+            version
+        };
+        let read = |versions| {
+            index_of(versions).write(&path).unwrap();
+            Index::read(&path).map_err(|error| error.to_string())
+        };
+        read(vec![version("a", Split::Train), version("b", Split::None), version("c", Split::Train)])
+            .unwrap();
+        let error = read(vec![version("a", Split::Train), version("b", Split::Val)]).unwrap_err();
+        for word in ["index.parquet", "clique song", "train (version a)", "val (version b)"] {
+            assert!(error.contains(word), "{error}");
+        }
+        let error = read(vec![version("a", Split::Train), version("a", Split::Train)]).unwrap_err();
+        assert!(error.contains("`a` stands there twice"), "{error}");
+    }
+
+    #[test]
+    fn a_null_where_a_value_is_needed_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.parquet");
+        let versions = [Version::new("a", "c"), Version::new("b", "c")];
+        let mut columns = columns(&versions);
+        columns[1] = Arc::new(StringArray::from(vec![Some("c"), None]));
+        let mut fields = fields();
+        fields[1] = Field::new("clique_id", DataType::Utf8, true);
+        let mut writer = TableWriter::create(&path, fields).unwrap();
+        writer.write(columns).unwrap();
+        let provenance = Provenance { format: FORMAT.into(), ..index_of(Vec::new()).provenance };
+        writer.commit(&provenance).unwrap();
+        let error = Index::read(&path).unwrap_err().to_string();
+        assert!(error.contains("`clique_id` is null in 1 row(s)"), "{error}");
+    }
+
+    #[test]
+    fn an_index_is_written_in_batches_of_bounded_size() {
+        let versions: Vec<Version> = (0..10).map(|n| Version::new(format!("v{n}"), "c".repeat(8))).collect();
+        assert_eq!(batch_length(&versions, 100), 10);
+        assert_eq!(batch_length(&versions, 35), 3);
+        assert_eq!(batch_length(&versions, 0), 1);
+        assert_eq!(batch_length(&[], 0), 0);
+    }
+
+    #[test]
+    #[ignore = "4 GB of memory; cargo test --release -p bc-formats -- --ignored a_column_over_two_gibibytes"]
+    fn a_column_over_two_gibibytes_is_written_and_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.parquet");
+        let mut versions: Vec<Version> = (0..2_200).map(|n| Version::new(format!("v{n}"), "c")).collect();
+        for version in &mut versions {
+            version.title = "x".repeat(1 << 20);
+        }
+        index_of(versions).write(&path).unwrap();
+        let mut bytes = 0u64;
+        Index::read_each(&path, |version| {
+            bytes += version.title.len() as u64;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(bytes, 2_200 << 20);
     }
 }

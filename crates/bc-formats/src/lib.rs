@@ -18,6 +18,7 @@ pub mod features;
 pub mod fingerprint;
 pub mod index;
 pub mod lock;
+pub mod passing;
 pub mod provenance;
 pub mod run;
 mod table;

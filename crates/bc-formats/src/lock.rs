@@ -1,7 +1,8 @@
 //! One process at a time in a folder.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
+use std::sync::Once;
 
 use anyhow::{Context, Result, bail};
 
@@ -14,24 +15,73 @@ pub enum Kind {
     Shared,
 }
 
-/// Makes the folder and locks its file `name`, until the returned file is dropped or the process ends.
-/// Some network file systems know no locks; there a second process is the user's to avoid.
+/// A lock, held until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    real: bool,
+}
+
+impl Lock {
+    /// Whether it keeps others out: false on a file system without locks.
+    pub fn is_real(&self) -> bool {
+        self.real
+    }
+}
+
+/// [`acquire`] for those to whom it is the same whether the lock is real.
 ///
 /// # Errors
-/// `held`, if another process holds the lock; a folder that cannot be written.
+/// Those of [`acquire`].
 pub fn hold(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> String) -> Result<File> {
+    Ok(acquire(folder, name, kind, held)?.file)
+}
+
+/// Makes the folder and locks its file `name`. Some network file systems know no locks; a warning says so, once
+/// in a process, and a second process there is the user's to avoid.
+///
+/// # Errors
+/// `held`, if another process holds the lock; a folder that cannot be written; a disk that fails.
+pub fn acquire(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> String) -> Result<Lock> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let file = File::create(folder.join(name))
+    // Not truncated: opening it is not to change what another process has locked.
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(folder.join(name))
         .with_context(|| format!("cannot write in the folder {}", folder.display()))?;
     let locked = match kind {
         Kind::Alone => file.try_lock(),
         Kind::Shared => file.try_lock_shared(),
     };
     match locked {
+        Ok(()) => Ok(Lock { file, real: true }),
         Err(TryLockError::WouldBlock) => bail!(held()),
-        _ => Ok(file),
+        Err(TryLockError::Error(error)) if without_locks(&error) => {
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| {
+                tracing::warn!(
+                    "{}: this file system knows no locks ({error}); see to it that no second process writes there",
+                    folder.display()
+                );
+            });
+            Ok(Lock { file, real: false })
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", folder.join(name).display()))
+        }
     }
+}
+
+/// Whether locking failed because there is no locking.
+fn without_locks(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    if matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL)) {
+        return true;
+    }
+    error.kind() == std::io::ErrorKind::Unsupported
 }
 
 #[cfg(test)]
@@ -48,5 +98,13 @@ mod tests {
         drop(shared);
         let _alone = hold(Kind::Alone).unwrap();
         assert!(hold(Kind::Shared).is_err());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_failing_disk_is_not_taken_for_one_without_locks() {
+        let error = std::io::Error::from_raw_os_error;
+        assert!(without_locks(&error(libc::ENOLCK)) && without_locks(&error(libc::EOPNOTSUPP)));
+        assert!(!without_locks(&error(libc::EIO)) && !without_locks(&error(libc::ESTALE)));
     }
 }

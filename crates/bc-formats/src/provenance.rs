@@ -63,6 +63,14 @@ impl Provenance {
         })
     }
 
+    /// Refuses a file that is of none of `formats`, of which the first is the newest.
+    pub fn expect_one_of(&self, path: &Path, formats: &[&str]) -> Result<()> {
+        match formats {
+            [newest, ..] if !formats.contains(&self.format.as_str()) => self.expect_format(path, newest),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses a file of another kind or schema version.
     pub fn expect_format(&self, path: &Path, expected: &str) -> Result<()> {
         if self.format == expected {

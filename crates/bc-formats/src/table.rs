@@ -17,6 +17,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::atomic::AtomicFile;
+use crate::passing;
 use crate::provenance::Provenance;
 
 /// A Parquet file being written under a temporary name.
@@ -56,7 +57,13 @@ impl TableWriter {
             .with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))
     }
 
-    pub(crate) fn commit(mut self, provenance: &Provenance) -> Result<()> {
+    pub(crate) fn commit(self, provenance: &Provenance) -> Result<()> {
+        let path = self.path.clone();
+        self.commit_as(&path, provenance)
+    }
+
+    /// The same under another name in the same folder.
+    pub(crate) fn commit_as(mut self, path: &Path, provenance: &Provenance) -> Result<()> {
         // Twice: as the file's own pairs, which every reader of Parquet knows, and inside the Arrow schema
         // (known only now, with the fingerprint), which pyarrow prefers where it is present.
         let pairs = provenance.to_key_values();
@@ -69,19 +76,20 @@ impl TableWriter {
         self.writer
             .close()
             .with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))?;
-        self.atomic.commit()
+        self.atomic.commit_as(path)
     }
 }
 
-/// Reads the provenance of a Parquet file and opens the named columns (all if empty).
+/// Reads the provenance of a Parquet file of one of `formats` (the newest first) and opens the named columns that
+/// it has (all if empty).
 pub(crate) fn open(
     path: &Path,
-    format: &str,
+    formats: &[&str],
     columns: &[&str],
 ) -> Result<(Provenance, ParquetRecordBatchReader)> {
     let builder = builder(path)?;
     let provenance = provenance_of(path, &builder)?;
-    provenance.expect_format(path, format)?;
+    provenance.expect_one_of(path, formats)?;
     let mask = if columns.is_empty() {
         ProjectionMask::all()
     } else {
@@ -93,16 +101,22 @@ pub(crate) fn open(
 }
 
 /// Only the provenance, from the file's footer.
-pub(crate) fn provenance(path: &Path, format: &str) -> Result<Provenance> {
+pub(crate) fn provenance(path: &Path, formats: &[&str]) -> Result<Provenance> {
     let found = provenance_of(path, &builder(path)?)?;
-    found.expect_format(path, format)?;
+    found.expect_one_of(path, formats)?;
     Ok(found)
 }
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    ParquetRecordBatchReaderBuilder::try_new(file)
-        .with_context(|| format!("{} is not a Parquet file, or a damaged one", path.display()))
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
+        // What the disk does not give says nothing of the file.
+        let what = match passing::outlook_of(&error) {
+            Some(_) => format!("cannot read {}", path.display()),
+            None => format!("{} is not a Parquet file, or a damaged one", path.display()),
+        };
+        anyhow::Error::from(error).context(what)
+    })
 }
 
 fn provenance_of(path: &Path, builder: &ParquetRecordBatchReaderBuilder<File>) -> Result<Provenance> {
@@ -130,6 +144,24 @@ pub(crate) fn column<'a, A: Array + 'static>(
         Some(array) => Ok(array),
         None => bail!("{}: the column `{name}` has the type {}", path.display(), array.data_type()),
     }
+}
+
+/// A column that may not hold nulls; the error names file, column and row.
+pub(crate) fn complete<'a, A: Array + 'static>(
+    path: &Path,
+    batch: &'a RecordBatch,
+    name: &str,
+) -> Result<&'a A> {
+    let array = column::<A>(path, batch, name)?;
+    if let Some(row) = (0..array.len()).find(|&row| array.is_null(row)) {
+        bail!(
+            "{}: the column `{name}` is null in {} row(s), the first of them row {row} of its batch; a value is needed \
+             in each",
+            path.display(),
+            array.null_count()
+        );
+    }
+    Ok(array)
 }
 
 /// The string of a row, if it is not null.

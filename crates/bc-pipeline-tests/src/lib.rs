@@ -2,7 +2,11 @@
 //!
 //! **In**: the stage binaries of this workspace, built. **Out**: nothing but test
 //! results; the crate exists because a stage's own tests cannot name another
-//! stage's binary. This file finds the binaries and runs them in a scratch folder.
+//! stage's binary. This file finds the binaries and runs them in a scratch folder; [`faults`] makes their files
+//! fail and [`kills`] ends them, for the tests of every stage.
+
+pub mod faults;
+pub mod kills;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -32,14 +36,16 @@ impl Workplace {
         path
     }
 
+    /// A stage that is to run here, for a test that adds to its environment or kills it.
+    pub fn command(&self, stage: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary(stage));
+        command.args(arguments).current_dir(self.folder.path()).env_remove("SLURM_ARRAY_TASK_ID");
+        command
+    }
+
     /// Runs a stage here; the caller judges how it ended.
     pub fn run(&self, stage: &str, arguments: &[&str]) -> Output {
-        Command::new(binary(stage))
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env_remove("SLURM_ARRAY_TASK_ID")
-            .output()
-            .unwrap_or_else(|error| panic!("cannot run {stage}: {error}"))
+        self.command(stage, arguments).output().unwrap_or_else(|error| panic!("cannot run {stage}: {error}"))
     }
 
     /// Runs a stage here and returns its standard output; panics with all it said if it fails.
@@ -60,19 +66,7 @@ impl Workplace {
 
     /// Names of all files below `folder` that look unfinished.
     pub fn litter(&self, folder: &str) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let mut folders = vec![self.path(folder)];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "tmp") {
-                    found.push(path);
-                }
-            }
-        }
-        found
+        kills::litter(&self.path(folder))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use bc_formats::features::{CqtSettings, FeatureRow, PartWriter};
+use bc_formats::features::{CqtSettings, FeatureRow, PartWriter, Source};
 use bc_formats::provenance::Provenance;
 use bc_pipeline_tests::python_with;
 use half::f16;
@@ -14,9 +14,9 @@ fn write_part(path: &Path) -> FeatureRow {
     let magnitude = (0..settings.bins * frames).map(|value| f16::from_f32(value as f32 / 8.0)).collect();
     let row = FeatureRow {
         version_id: "version one".into(),
-        clique_id: "clique".into(),
         frames,
         source_hash: "hash".into(),
+        source: Source::default(),
         magnitude,
     };
     let mut part = PartWriter::create(path, settings).unwrap();

@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use bc_formats::features::{CqtSettings, FeatureRow, PartWriter};
+use bc_formats::features::{CqtSettings, FeatureRow, PartWriter, Source};
 use bc_formats::index::{Index, Split, Status, Version};
 use bc_formats::provenance::Provenance;
 use half::f16;
@@ -50,9 +50,9 @@ fn write(folder: &Path, versions: Vec<Version>, cqt: CqtSettings, broken: Option
         }
         let row = FeatureRow {
             version_id: version.version_id.clone(),
-            clique_id: version.clique_id.clone(),
             frames: FRAMES,
             source_hash: n.to_string(),
+            source: Source::default(),
             magnitude,
         };
         part.push(row).unwrap();

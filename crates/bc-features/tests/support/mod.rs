@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bc_formats::features::{FeatureRow, FeatureSet};
+use bc_formats::features::{FeatureRow, FeatureSet, failures};
 use bc_formats::index::{Index, Status, Version};
 use bc_formats::provenance::Provenance;
 
@@ -72,6 +72,44 @@ impl Scratch {
         let output = self.command(output, arguments).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
         text(&output)
+    }
+
+    /// A run that ends, with files that failed: exit code 3 and their number.
+    pub fn extract_with_failures(&self, output: &str, arguments: &[&str], failures: u32) -> String {
+        let output = self.command(output, arguments).output().unwrap();
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains(&format!("done with failures: {failures}\n")), "{said}");
+        said
+    }
+
+    /// `bc-features <command>` on the same index.
+    pub fn other_command(&self, command: &str, output: &str, arguments: &[&str]) -> Command {
+        let extract = self.command(output, arguments);
+        let mut other = Command::new(extract.get_program());
+        other.arg(command).args(extract.get_args().skip(1)).current_dir(self.folder.path());
+        other
+    }
+
+    /// The versions of the index, to be changed and written again.
+    pub fn versions(&self) -> Vec<Version> {
+        Index::read(&self.path("index.parquet")).unwrap().versions
+    }
+
+    /// Names of the finished parts.
+    pub fn parts(&self, output: &str) -> Vec<PathBuf> {
+        let set = FeatureSet::open_if_any(&self.path(output)).unwrap();
+        set.map_or_else(Vec::new, |set| set.parts.into_iter().map(|part| part.path).collect())
+    }
+
+    /// Whether a folder holds what an undisturbed one does: the same rows, each once; no failure, no temporary file.
+    pub fn assert_same(&self, undisturbed: &str, disturbed: &str) {
+        assert_eq!(self.rows(undisturbed), self.rows(disturbed));
+        let [one, two] = [undisturbed, disturbed].map(|folder| FeatureSet::open(&self.path(folder)).unwrap());
+        assert_eq!(one.fingerprint(), two.fingerprint());
+        assert_eq!(two.superseded.len(), 0);
+        assert_eq!(failures::tables(&self.path(disturbed)).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(bc_pipeline_tests::kills::litter(&self.path(disturbed)), Vec::<PathBuf>::new());
     }
 
     pub fn rows(&self, output: &str) -> Vec<FeatureRow> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::section::{Check, Found, section};
 use crate::features::CqtSettings;
+use crate::passing::Retry;
 
 section! {
     /// The constant-Q transform (Du et al. 2021, section 3.1) and where bc-features writes it.
@@ -24,10 +25,20 @@ section! {
         fmin_hz: f64 = 32.703_195_662_574_83;
         /// Frames averaged into one stored column.
         pool: u32 = 5;
-        /// Longest time a file may take, in seconds; one that takes longer becomes a failure row.
-        patience_s: f64 = 60.0;
+        /// Longest time a file may take, in seconds; one that takes longer becomes a failure row and is tried again
+        /// by the next run. The same default as [verify], so that what one takes the other takes.
+        patience_s: f64 = 120.0;
         /// Longest audio in seconds; a file that decodes to more becomes a failure row.
         longest_s: f64 = 21_600.0;
+        /// How often a file is tried again in the same run after an I/O error that may pass (EIO, ESTALE, a file
+        /// that ends too early ...), and how often a run is after such an error of its output folder.
+        retries: u32 = 3;
+        /// Seconds before the first further try; each later wait is twice as long, up to five minutes.
+        retry_wait_s: f64 = 1.0;
+        /// A feature file ends after this many versions. Larger for millions of versions, so that there are fewer files.
+        part_versions: u32 = 128;
+        /// A feature file ends after about this many hours of audio: with the key above, what a kill can lose.
+        part_hours: f64 = 6.0;
     }
 }
 
@@ -45,6 +56,13 @@ impl FeaturesConfig {
     }
 }
 
+impl FeaturesConfig {
+    /// How often what may pass is tried again.
+    pub fn retry(&self) -> Retry {
+        Retry { retries: self.retries, wait_s: self.retry_wait_s }
+    }
+}
+
 impl Check for FeaturesConfig {
     fn check(&self, found: &mut Found<'_>) {
         found.not_empty("index", &self.index);
@@ -56,6 +74,10 @@ impl Check for FeaturesConfig {
         found.within("pool", self.pool, 1..=1_000, "frames");
         found.within("patience_s", self.patience_s, 0.01..=1e6, "s");
         found.within("longest_s", self.longest_s, 1.0..=1e6, "s");
+        found.within("retries", self.retries, 0..=1_000, "");
+        found.within("retry_wait_s", self.retry_wait_s, 0.0..=3_600.0, "s");
+        found.within("part_versions", self.part_versions, 1..=1_000_000, "versions");
+        found.within("part_hours", self.part_hours, 0.001..=100_000.0, "h");
         let most = self.cqt().max_bins();
         found.require(
             (1..=most).contains(&self.bins),
@@ -65,5 +87,18 @@ impl Check for FeaturesConfig {
                 self.bins, self.fmin_hz, self.sample_rate
             ),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::VerifyConfig;
+
+    #[test]
+    fn what_one_stage_has_patience_with_the_other_has_too() {
+        let (features, verify) = (FeaturesConfig::default(), VerifyConfig::default());
+        assert_eq!(features.patience_s, verify.patience_s);
+        assert_eq!(features.longest_s, verify.longest_s);
     }
 }

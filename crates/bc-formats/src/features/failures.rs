@@ -1,18 +1,22 @@
-//! The failure table: versions that gave no features, and why.
+//! Failure tables: versions that gave no features, and why.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use arrow::array::{ArrayRef, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field};
 
+use super::Source;
 use crate::fingerprint::Fingerprint;
 use crate::provenance::Provenance;
 use crate::table::{self, TableWriter};
 
 /// Kind and schema version of a failure table.
-pub const FORMAT: &str = "failures/1";
+pub const FORMAT: &str = "failures/2";
+
+/// What is read: the newest first. `failures/1` has no more than id, path and reason.
+pub const FORMATS: [&str; 2] = [FORMAT, "failures/1"];
 
 /// A version that gave no features.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -23,35 +27,108 @@ pub struct Failure {
     pub audio_path: String,
     /// What is wrong with it.
     pub reason: String,
+    /// Whether it may pass (an I/O error, a limit of time), so that the next run tries again; otherwise the file
+    /// itself is at fault, and it is tried again when it changes. True of `failures/1`, which cannot tell.
+    pub may_pass: bool,
+    /// Content hash of the file, where the index had one.
+    pub source_hash: Option<String>,
+    /// The file as it was then.
+    pub source: Source,
+}
+
+/// The failure tables of a folder, by name: `failures.parquet`, and `failures-*.parquet` of runs that are at
+/// work or were stopped.
+///
+/// # Errors
+/// A folder that cannot be listed; one that is not there has none.
+pub fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
+    let listed = || format!("cannot list {}", folder.display());
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(listed)?,
+    };
+    let mut tables = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(listed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name == "failures.parquet" || (name.starts_with("failures-") && name.ends_with(".parquet")) {
+            tables.push(path);
+        }
+    }
+    tables.sort();
+    Ok(tables)
 }
 
 /// Reads a failure table.
+///
+/// # Errors
+/// A file that is no failure table, or a damaged one.
 pub fn read(path: &Path) -> Result<Vec<Failure>> {
-    let (_, batches) = table::open(path, FORMAT, &[])?;
+    let (_, batches) = table::open(path, &FORMATS, &[])?;
     let mut failures = Vec::new();
     for batch in batches {
         let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-        let text = |name: &str| table::column::<StringArray>(path, &batch, name);
+        let text = |name: &str| table::complete::<StringArray>(path, &batch, name);
         let (ids, paths, reasons) = (text("version_id")?, text("audio_path")?, text("reason")?);
+        let details = match batch.column_by_name("may_pass") {
+            Some(_) => Some((
+                table::complete::<BooleanArray>(path, &batch, "may_pass")?,
+                table::column::<StringArray>(path, &batch, "source_hash")?,
+                table::column::<UInt64Array>(path, &batch, "source_bytes")?,
+                table::column::<Int64Array>(path, &batch, "source_modified_ns")?,
+            )),
+            None => None,
+        };
         failures.extend((0..batch.num_rows()).map(|row| Failure {
             version_id: ids.value(row).to_owned(),
             audio_path: paths.value(row).to_owned(),
             reason: reasons.value(row).to_owned(),
+            may_pass: details.is_none_or(|(may_pass, ..)| may_pass.value(row)),
+            source_hash: details.and_then(|(_, hashes, ..)| table::optional(hashes, row).map(str::to_owned)),
+            source: details.map_or_else(Source::default, |(_, _, bytes, modified)| Source {
+                bytes: table::number(bytes, row),
+                modified_ns: table::number(modified, row),
+            }),
         }));
     }
     Ok(failures)
 }
 
-/// Writes a failure table; format and fingerprint of `provenance` are set here.
-pub fn write(path: &Path, failures: &[Failure], mut provenance: Provenance) -> Result<()> {
-    let fields =
-        ["version_id", "audio_path", "reason"].map(|name| Field::new(name, DataType::Utf8, false)).to_vec();
-    let text = |get: fn(&Failure) -> &str| -> ArrayRef {
+/// Writes a failure table at the path that `name` makes of its fingerprint, in the folder of `beside`, whose name
+/// its temporary file bears; format and fingerprint of `provenance` are set here.
+///
+/// # Errors
+/// The disk is full, or does not take it.
+pub fn write_as(
+    beside: &Path,
+    failures: &[Failure],
+    mut provenance: Provenance,
+    name: impl FnOnce(&str) -> PathBuf,
+) -> Result<()> {
+    let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
+    let fields = vec![
+        text("version_id", false),
+        text("audio_path", false),
+        text("reason", false),
+        Field::new("may_pass", DataType::Boolean, false),
+        text("source_hash", true),
+        Field::new("source_bytes", DataType::UInt64, true),
+        Field::new("source_modified_ns", DataType::Int64, true),
+    ];
+    let column = |get: fn(&Failure) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(failures.iter().map(get)))
     };
-    let mut writer = TableWriter::create(path, fields)?;
-    writer.write(vec![text(|f| &f.version_id), text(|f| &f.audio_path), text(|f| &f.reason)])?;
+    let mut writer = TableWriter::create(beside, fields)?;
+    writer.write(vec![
+        column(|f| &f.version_id),
+        column(|f| &f.audio_path),
+        column(|f| &f.reason),
+        Arc::new(BooleanArray::from_iter(failures.iter().map(|f| Some(f.may_pass)))),
+        Arc::new(StringArray::from_iter(failures.iter().map(|f| f.source_hash.as_deref()))),
+        Arc::new(UInt64Array::from_iter(failures.iter().map(|f| f.source.bytes))),
+        Arc::new(Int64Array::from_iter(failures.iter().map(|f| f.source.modified_ns))),
+    ])?;
     provenance.format = FORMAT.to_owned();
     provenance.fingerprint = Fingerprint::of("failures").add_json(&failures).finish();
-    writer.commit(&provenance)
+    writer.commit_as(&name(&provenance.fingerprint), &provenance)
 }

@@ -1,16 +1,22 @@
-//! Features: pooled CQT magnitudes, a row a version, in `part-*.parquet` files.
+//! Features: pooled CQT magnitudes, one row per version, in `part-*.parquet` files.
 //!
-//! A part is written whole or not at all ([`PartWriter`]); [`FeatureSet`] opens all
-//! parts of a folder and refuses parts of differing settings.
+//! A part is written whole or not at all and never changed ([`PartWriter`]). [`FeatureSet`] opens all parts of a
+//! folder; of two rows of one version it takes the newer one, so that writers beside each other need not agree
+//! on anything. [`failures`] are the versions that gave none.
 
 pub mod failures;
+mod name;
 mod part;
 mod set;
 mod settings;
 
-pub use part::{FeatureRow, PartWriter};
-pub use set::{FeatureSet, RowInfo};
+pub use name::PartName;
+pub use part::{FeatureRow, PartWriter, Source};
+pub use set::{FeatureSet, Outdated, Part, RowInfo};
 pub use settings::CqtSettings;
 
 /// Kind and schema version of a feature file.
-pub const FORMAT: &str = "features/1";
+pub const FORMAT: &str = "features/2";
+
+/// What is read: the newest first. `features/1` has the clique, and no [`Source`] and no hash of its magnitudes.
+pub const FORMATS: [&str; 2] = [FORMAT, "features/1"];

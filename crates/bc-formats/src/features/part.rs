@@ -1,10 +1,10 @@
 //! One feature file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field};
 use half::f16;
 
@@ -16,44 +16,94 @@ use crate::table::{self, TableWriter};
 /// Rows are buffered up to this many magnitude bytes before they become a row group.
 const ROW_GROUP_BYTES: usize = 32 << 20;
 
+/// Key of a part's settings that names the program that made its magnitudes.
+const EXTRACTOR: &str = "extractor";
+
 /// The features of one version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureRow {
     /// Id in the index.
     pub version_id: String,
-    /// Clique in the index at the time of extraction.
-    pub clique_id: String,
     /// Stored columns.
     pub frames: u32,
     /// Content hash of the audio file that the row was made from.
     pub source_hash: String,
+    /// The file as it was then.
+    pub source: Source,
     /// bins x frames, row-major, lowest bin first.
     pub magnitude: Vec<f16>,
+}
+
+/// What the file system said of an audio file; it tells cheaply whether the file was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Source {
+    /// Size in bytes, where it is known.
+    pub bytes: Option<u64>,
+    /// Time of the last change in nanoseconds since 1970, where it is known.
+    pub modified_ns: Option<i64>,
+}
+
+impl Source {
+    /// Of a file as it is now.
+    ///
+    /// # Errors
+    /// The file is not there, or its folder cannot be read.
+    pub fn of(path: &Path) -> std::io::Result<Self> {
+        let about = std::fs::metadata(path)?;
+        let modified = about.modified().ok();
+        let since = modified.and_then(|modified| modified.duration_since(std::time::UNIX_EPOCH).ok());
+        let modified_ns = since.and_then(|since| i64::try_from(since.as_nanos()).ok());
+        Ok(Self { bytes: Some(about.len()), modified_ns })
+    }
+
+    /// Whether anything is known.
+    pub fn is_known(&self) -> bool {
+        self.bytes.is_some() && self.modified_ns.is_some()
+    }
 }
 
 /// A feature file being written. Rows appear in the order of [`PartWriter::push`].
 pub struct PartWriter {
     writer: TableWriter,
+    path: PathBuf,
     settings: CqtSettings,
-    rows: Vec<FeatureRow>,
+    extractor: String,
+    rows: Vec<(FeatureRow, String)>,
     buffered: usize,
     fingerprint: Fingerprint,
 }
 
 impl PartWriter {
-    /// Opens a part under a temporary name.
+    /// Opens a part under a temporary name beside `path`.
     pub fn create(path: &Path, settings: CqtSettings) -> Result<Self> {
         let fields = vec![
             Field::new("version_id", DataType::Utf8, false),
-            Field::new("clique_id", DataType::Utf8, false),
             Field::new("frames", DataType::UInt32, false),
             Field::new("source_hash", DataType::Utf8, false),
+            Field::new("source_bytes", DataType::UInt64, true),
+            Field::new("source_modified_ns", DataType::Int64, true),
+            Field::new("magnitude_hash", DataType::Utf8, false),
             Field::new("magnitude", DataType::Binary, false),
         ];
-        let mut fingerprint = Fingerprint::of("features");
-        fingerprint.add_json(&settings);
-        let writer = TableWriter::create(path, fields)?;
-        Ok(Self { writer, settings, rows: Vec::new(), buffered: 0, fingerprint })
+        let new = Self {
+            writer: TableWriter::create(path, fields)?,
+            path: path.to_owned(),
+            settings,
+            extractor: String::new(),
+            rows: Vec::new(),
+            buffered: 0,
+            fingerprint: Fingerprint::default(),
+        };
+        Ok(new.made_by(""))
+    }
+
+    /// Names the program and version that makes the magnitudes: parts of two of them do not belong into one
+    /// folder. Without it the provenance's tool counts. To be called before the first row.
+    pub fn made_by(mut self, extractor: &str) -> Self {
+        self.extractor = extractor.to_owned();
+        self.fingerprint = Fingerprint::of("features");
+        self.fingerprint.add_json(&self.settings).add(extractor);
+        self
     }
 
     /// Adds a row.
@@ -62,27 +112,49 @@ impl PartWriter {
     /// A magnitude of another size than bins x frames; a full disk.
     pub fn push(&mut self, row: FeatureRow) -> Result<()> {
         ensure!(
-            row.magnitude.len() == (self.settings.bins * row.frames) as usize,
+            row.magnitude.len() as u64 == u64::from(self.settings.bins) * u64::from(row.frames),
             "version {}: {} values are not {} bins x {} frames",
             row.version_id,
             row.magnitude.len(),
             self.settings.bins,
             row.frames
         );
-        self.fingerprint.add(&row.version_id).add(&row.source_hash).add(row.frames.to_le_bytes());
+        let hash = magnitude_hash(&to_bytes(&row.magnitude));
+        self.fingerprint.add(&row.version_id).add(&row.source_hash).add(&hash);
         self.buffered += 2 * row.magnitude.len();
-        self.rows.push(row);
+        self.rows.push((row, hash));
         if self.buffered >= ROW_GROUP_BYTES { self.end_row_group() } else { Ok(()) }
     }
 
-    /// Writes what is buffered and renames the file into place. The settings and the
-    /// fingerprint of `provenance` are set here.
-    pub fn commit(mut self, mut provenance: Provenance) -> Result<()> {
+    /// Writes what is buffered and renames the file into place. The format, the settings and the fingerprint of
+    /// `provenance` are set here.
+    pub fn commit(self, provenance: Provenance) -> Result<()> {
+        let path = self.path.clone();
+        self.commit_as(provenance, |_| path).map(|_| ())
+    }
+
+    /// The same under a name in the same folder that `name` makes of the content's fingerprint; returns it.
+    pub fn commit_as(
+        mut self,
+        mut provenance: Provenance,
+        name: impl FnOnce(&str) -> PathBuf,
+    ) -> Result<PathBuf> {
         self.end_row_group()?;
         provenance.format = FORMAT.to_owned();
         provenance.settings = serde_json::to_value(self.settings)?;
+        if !self.extractor.is_empty() {
+            provenance.settings[EXTRACTOR] = self.extractor.into();
+        }
         provenance.fingerprint = self.fingerprint.finish();
-        self.writer.commit(&provenance)
+        let path = name(&provenance.fingerprint);
+        self.writer.commit_as(&path, &provenance)?;
+        Ok(path)
+    }
+
+    /// A damaged row: that of `row` with the hash of `other`.
+    #[cfg(test)]
+    pub(super) fn push_with_hash_of(&mut self, row: FeatureRow, other: &FeatureRow) {
+        self.rows.push((row, magnitude_hash(&to_bytes(&other.magnitude))));
     }
 
     fn end_row_group(&mut self) -> Result<()> {
@@ -91,15 +163,17 @@ impl PartWriter {
         }
         let rows = std::mem::take(&mut self.rows);
         self.buffered = 0;
-        let text = |get: fn(&FeatureRow) -> &str| -> ArrayRef {
+        let text = |get: fn(&(FeatureRow, String)) -> &str| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(rows.iter().map(get)))
         };
         self.writer.write(vec![
-            text(|row| &row.version_id),
-            text(|row| &row.clique_id),
-            Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.frames))),
-            text(|row| &row.source_hash),
-            Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| to_bytes(&row.magnitude)))),
+            text(|(row, _)| &row.version_id),
+            Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(row, _)| row.frames))),
+            text(|(row, _)| &row.source_hash),
+            Arc::new(UInt64Array::from_iter(rows.iter().map(|(row, _)| row.source.bytes))),
+            Arc::new(Int64Array::from_iter(rows.iter().map(|(row, _)| row.source.modified_ns))),
+            text(|(_, hash)| hash),
+            Arc::new(BinaryArray::from_iter_values(rows.iter().map(|(row, _)| to_bytes(&row.magnitude)))),
         ])?;
         self.writer.end_row_group()
     }
@@ -110,40 +184,88 @@ fn to_bytes(values: &[f16]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
+/// BLAKE3 of a row's magnitude as it is stored, 32 hex digits.
+fn magnitude_hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..32].to_owned()
+}
+
 /// The rows of a batch that was read with all columns.
 pub(super) fn rows_of<'a>(
     path: &'a Path,
     settings: &CqtSettings,
     batch: &'a RecordBatch,
 ) -> Result<impl Iterator<Item = Result<FeatureRow>> + 'a> {
-    let ids = table::column::<StringArray>(path, batch, "version_id")?;
-    let cliques = table::column::<StringArray>(path, batch, "clique_id")?;
-    let frames = table::column::<UInt32Array>(path, batch, "frames")?;
-    let hashes = table::column::<StringArray>(path, batch, "source_hash")?;
-    let magnitudes = table::column::<BinaryArray>(path, batch, "magnitude")?;
+    let ids = table::complete::<StringArray>(path, batch, "version_id")?;
+    let frames = table::complete::<UInt32Array>(path, batch, "frames")?;
+    let hashes = table::complete::<StringArray>(path, batch, "source_hash")?;
+    let magnitudes = table::complete::<BinaryArray>(path, batch, "magnitude")?;
+    let (sources, contents) = (sources_of(path, batch)?, contents_of(path, batch)?);
     let bins = settings.bins as usize;
     Ok((0..batch.num_rows()).map(move |row| {
         let bytes = magnitudes.value(row);
         let version_id = ids.value(row).to_owned();
         let count = frames.value(row);
         ensure!(
-            bytes.len() == 2 * bins * count as usize && magnitudes.is_valid(row),
+            bytes.len() == 2 * bins * count as usize,
             "{}: version {version_id} holds {} bytes, not {bins} bins x {count} frames of 2 bytes",
             path.display(),
             bytes.len()
         );
+        ensure!(
+            contents.is_none_or(|contents| contents.value(row) == magnitude_hash(bytes)),
+            "{}: the magnitudes of version {version_id} are not those that were written (their hash differs): the file \
+             is damaged; remove it and run `bc-features extract` again",
+            path.display()
+        );
         Ok(FeatureRow {
             version_id,
-            clique_id: cliques.value(row).to_owned(),
             frames: count,
             source_hash: hashes.value(row).to_owned(),
+            source: sources(row),
             magnitude: bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]])).collect(),
         })
     }))
+}
+
+/// What each row of a batch says of its audio file; nothing in `features/1`.
+pub(super) fn sources_of<'a>(
+    path: &Path,
+    batch: &'a RecordBatch,
+) -> Result<impl Fn(usize) -> Source + use<'a>> {
+    let columns = if batch.column_by_name("source_bytes").is_some() {
+        Some((
+            table::column::<UInt64Array>(path, batch, "source_bytes")?,
+            table::column::<Int64Array>(path, batch, "source_modified_ns")?,
+        ))
+    } else {
+        None
+    };
+    Ok(move |row| {
+        columns.map_or_else(Source::default, |(bytes, modified)| Source {
+            bytes: table::number(bytes, row),
+            modified_ns: table::number(modified, row),
+        })
+    })
+}
+
+/// The column `magnitude_hash`; `None` in `features/1`.
+pub(super) fn contents_of<'a>(path: &Path, batch: &'a RecordBatch) -> Result<Option<&'a StringArray>> {
+    match batch.column_by_name("magnitude_hash") {
+        Some(_) => table::complete::<StringArray>(path, batch, "magnitude_hash").map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The settings in a part's provenance.
 pub(super) fn settings_of(path: &Path, provenance: &Provenance) -> Result<CqtSettings> {
     serde_json::from_value(provenance.settings.clone())
         .with_context(|| format!("{}: the CQT settings are unreadable", path.display()))
+}
+
+/// Who made a part's magnitudes; where it does not say it (`features/1`), the program that wrote the file.
+pub(super) fn extractor_of(provenance: &Provenance) -> String {
+    match provenance.settings.get(EXTRACTOR).and_then(|value| value.as_str()) {
+        Some(extractor) => extractor.to_owned(),
+        None => provenance.tool.clone(),
+    }
 }

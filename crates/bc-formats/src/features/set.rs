@@ -1,92 +1,127 @@
 //! All feature files of a folder as one set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use arrow::array::{StringArray, UInt32Array};
 
-use super::part::{rows_of, settings_of};
-use super::{CqtSettings, FORMAT, FeatureRow};
+use super::part::{contents_of, extractor_of, rows_of, settings_of, sources_of};
+use super::{CqtSettings, FORMATS, FeatureRow, PartName, Source};
 use crate::fingerprint::Fingerprint;
+use crate::index::Index;
+use crate::passing::{self, Outlook};
 use crate::provenance::Provenance;
 use crate::table;
+
+/// A folder whose parts vanish while it is read (a run puts them in order) is listed this often.
+const LISTINGS: usize = 10;
 
 /// What a set knows of a row without its magnitudes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowInfo {
     /// Id in the index.
     pub version_id: String,
-    /// Clique in the index at the time of extraction.
-    pub clique_id: String,
     /// Stored columns.
     pub frames: u32,
     /// Content hash of the audio file.
     pub source_hash: String,
+    /// The audio file as it was when the row was made.
+    pub source: Source,
+    /// BLAKE3 of the magnitudes, 128 bits; `None` in `features/1`.
+    pub content: Option<[u8; 16]>,
     /// The part that holds it, as a place in [`FeatureSet::parts`].
     pub part: usize,
 }
 
-/// The feature files of a folder: equal settings, no version twice.
+/// A file of a set.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What its name says.
+    pub name: PartName,
+    /// Program and version that made its magnitudes.
+    pub extractor: String,
+    /// What it says of itself.
+    pub provenance: Provenance,
+}
+
+/// The feature files of a folder: equal settings, each version once.
+///
+/// A version may stand in several parts, where runs beside each other made it or its audio changed. The row in
+/// the newest part ([`PartName`]) holds; the others are in [`FeatureSet::superseded`] and are never handed out.
 #[derive(Debug)]
 pub struct FeatureSet {
     /// Settings of all parts.
     pub settings: CqtSettings,
-    /// The files, sorted by name, with what each says of itself.
-    pub parts: Vec<(PathBuf, Provenance)>,
-    /// All rows, in the order of the parts.
+    /// The files, the oldest first.
+    pub parts: Vec<Part>,
+    /// The rows that hold, in the order of the parts.
     pub rows: Vec<RowInfo>,
+    /// Rows that a newer one replaces: part and version id.
+    pub superseded: HashSet<(usize, String)>,
+}
+
+/// A version whose features are of other audio than the index has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outdated<'a> {
+    /// Id in the index.
+    pub version_id: &'a str,
+    /// Content hash of the audio that the features were made from.
+    pub features: &'a str,
+    /// Content hash of the audio that the index knows.
+    pub index: &'a str,
 }
 
 impl FeatureSet {
-    /// Opens `part-*.parquet` in `folder`; magnitudes are not read yet.
+    /// Opens `part-*.parquet` in `folder`, for a stage that uses the features; magnitudes are not read yet.
     ///
     /// # Errors
-    /// No part, parts of differing settings, a version in two parts, a damaged file.
+    /// No part, parts of differing settings or of differing extractors, a damaged file.
     pub fn open(folder: &Path) -> Result<Self> {
-        Self::open_if_any(folder)?.with_context(|| {
+        let set = Self::open_if_any(folder)?.with_context(|| {
             format!(
                 "there are no features (part-*.parquet) in {}; make them with `bc-features extract`, or correct [features] output",
                 folder.display()
             )
-        })
+        })?;
+        set.expect_one_extractor(folder)?;
+        Ok(set)
     }
 
-    /// The same, but `None` where the folder holds no part.
+    /// The same for the stage that makes them: `None` where the folder holds no part, and parts may be of several
+    /// extractors.
     pub fn open_if_any(folder: &Path) -> Result<Option<Self>> {
-        let mut paths = Vec::new();
-        if let Ok(entries) = std::fs::read_dir(folder) {
-            for entry in entries {
-                let path = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                if name.starts_with("part-") && name.ends_with(".parquet") {
-                    paths.push(path);
-                }
+        let mut listing = 1;
+        loop {
+            match Self::open_listed(folder) {
+                Err(error) if listing < LISTINGS && vanished(&error) => listing += 1,
+                done => return done,
             }
         }
-        paths.sort();
-        let Some(first) = paths.first() else { return Ok(None) };
-        let settings = settings_of(first, &table::provenance(first, FORMAT)?)?;
-        let mut set = Self { settings, parts: Vec::new(), rows: Vec::new() };
-        for path in paths {
-            set.add_part(path)?;
+    }
+
+    fn open_listed(folder: &Path) -> Result<Option<Self>> {
+        let names = list(folder)?;
+        let Some((_, first)) = names.first() else { return Ok(None) };
+        let settings = settings_of(
+            first,
+            &table::provenance(first, &FORMATS).map_err(|error| with_remedy(error, first))?,
+        )?;
+        let mut set = Self { settings, parts: Vec::new(), rows: Vec::new(), superseded: HashSet::new() };
+        for (name, path) in names {
+            set.add_part(name, path)?;
         }
-        let mut seen = BTreeMap::new();
-        for row in &set.rows {
-            if seen.insert(&row.version_id, ()).is_some() {
-                bail!(
-                    "{}: version {} stands there twice; delete the folder's older parts",
-                    folder.display(),
-                    row.version_id
-                );
-            }
-        }
+        set.settle()?;
         Ok(Some(set))
     }
 
-    fn add_part(&mut self, path: PathBuf) -> Result<()> {
-        let columns = ["version_id", "clique_id", "frames", "source_hash"];
-        let (provenance, batches) = table::open(&path, FORMAT, &columns)?;
+    fn add_part(&mut self, name: PartName, path: PathBuf) -> Result<()> {
+        let columns =
+            ["version_id", "frames", "source_hash", "source_bytes", "source_modified_ns", "magnitude_hash"];
+        let (provenance, batches) =
+            table::open(&path, &FORMATS, &columns).map_err(|error| with_remedy(error, &path))?;
         let differences = self.settings.differences(&settings_of(&path, &provenance)?);
         if !differences.is_empty() {
             bail!(
@@ -97,18 +132,55 @@ impl FeatureSet {
         }
         for batch in batches {
             let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-            let text = |name: &str| table::column::<StringArray>(&path, &batch, name);
-            let (ids, cliques, hashes) = (text("version_id")?, text("clique_id")?, text("source_hash")?);
-            let frames = table::column::<UInt32Array>(&path, &batch, "frames")?;
-            self.rows.extend((0..batch.num_rows()).map(|row| RowInfo {
-                version_id: ids.value(row).to_owned(),
-                clique_id: cliques.value(row).to_owned(),
-                frames: frames.value(row),
-                source_hash: hashes.value(row).to_owned(),
-                part: self.parts.len(),
-            }));
+            let ids = table::complete::<StringArray>(&path, &batch, "version_id")?;
+            let hashes = table::complete::<StringArray>(&path, &batch, "source_hash")?;
+            let frames = table::complete::<UInt32Array>(&path, &batch, "frames")?;
+            let (sources, contents) = (sources_of(&path, &batch)?, contents_of(&path, &batch)?);
+            for row in 0..batch.num_rows() {
+                let content = contents.map(|contents| of_hex(&path, contents.value(row))).transpose()?;
+                self.rows.push(RowInfo {
+                    version_id: ids.value(row).to_owned(),
+                    frames: frames.value(row),
+                    source_hash: hashes.value(row).to_owned(),
+                    source: sources(row),
+                    content,
+                    part: self.parts.len(),
+                });
+            }
         }
-        self.parts.push((path, provenance));
+        let extractor = extractor_of(&provenance);
+        self.parts.push(Part { path, name, extractor, provenance });
+        Ok(())
+    }
+
+    /// Leaves one row of each version, that of the newest part.
+    fn settle(&mut self) -> Result<()> {
+        let mut newest: HashMap<&str, usize> = HashMap::with_capacity(self.rows.len());
+        let mut old = Vec::new();
+        for (place, row) in self.rows.iter().enumerate() {
+            if let Some(before) = newest.insert(&row.version_id, place) {
+                if self.rows[before].part == row.part {
+                    bail!(
+                        "{}: version {} stands there twice; remove the file and run `bc-features extract` again",
+                        self.parts[row.part].path.display(),
+                        row.version_id
+                    );
+                }
+                old.push(before);
+            }
+        }
+        if old.is_empty() {
+            return Ok(());
+        }
+        let old: HashSet<usize> = old.into_iter().collect();
+        let rows = std::mem::take(&mut self.rows);
+        for (place, row) in rows.into_iter().enumerate() {
+            if old.contains(&place) {
+                self.superseded.insert((row.part, row.version_id));
+            } else {
+                self.rows.push(row);
+            }
+        }
         Ok(())
     }
 
@@ -126,35 +198,165 @@ impl FeatureSet {
         Ok(())
     }
 
-    /// The fingerprint of the content, whatever the number of parts and their order.
+    /// The extractors that made the rows, with the number of rows of each.
+    pub fn extractors(&self) -> BTreeMap<&str, usize> {
+        let mut rows = vec![0; self.parts.len()];
+        for row in &self.rows {
+            rows[row.part] += 1;
+        }
+        let mut of = BTreeMap::new();
+        for (part, rows) in self.parts.iter().zip(rows).filter(|(_, rows)| *rows > 0) {
+            *of.entry(part.extractor.as_str()).or_default() += rows;
+        }
+        of
+    }
+
+    /// Refuses rows of several extractors: they differ for other reasons than the music.
+    pub fn expect_one_extractor(&self, folder: &Path) -> Result<()> {
+        let extractors = self.extractors();
+        if extractors.len() > 1 {
+            let rows: Vec<String> =
+                extractors.iter().map(|(extractor, rows)| format!("{rows} rows by `{extractor}`")).collect();
+            bail!(
+                "the features in {} are of several extractors: {}; make the old ones anew with \
+                 `bc-features extract --renew`",
+                folder.display(),
+                rows.join(", ")
+            );
+        }
+        Ok(())
+    }
+
+    /// The usable versions of an index whose features were made from other audio than the index knows by its
+    /// content hash (`bc-download-index verify` fills it in), in the order of the index.
+    pub fn outdated<'a>(&'a self, index: &'a Index) -> Vec<Outdated<'a>> {
+        let hashes: HashMap<&str, &str> =
+            self.rows.iter().map(|row| (row.version_id.as_str(), row.source_hash.as_str())).collect();
+        let usable = index.versions.iter().filter(|version| version.usable());
+        usable
+            .filter_map(|version| {
+                let (features, index) =
+                    (*hashes.get(version.version_id.as_str())?, version.content_hash.as_deref()?);
+                (features != index).then_some(Outdated { version_id: &version.version_id, features, index })
+            })
+            .collect()
+    }
+
+    /// Refuses features of other audio than that of the index ([`Self::outdated`]).
+    pub fn expect_sources(&self, folder: &Path, index: &Index, index_path: &Path) -> Result<()> {
+        let outdated = self.outdated(index);
+        if let Some(first) = outdated.first() {
+            bail!(
+                "the features of {} version(s) in {} are not of the audio that {} lists; the first is {}: content hash {} \
+                 in the features, {} in the index; run `bc-features extract` again",
+                outdated.len(),
+                folder.display(),
+                index_path.display(),
+                first.version_id,
+                first.features,
+                first.index
+            );
+        }
+        Ok(())
+    }
+
+    /// The fingerprint of the content (settings, extractor, magnitudes), whatever the number of parts and their
+    /// order. Rows of `features/1` have no hash of their magnitudes and count by the hash of their audio.
     pub fn fingerprint(&self) -> String {
         let mut fingerprint = Fingerprint::of("feature set");
         fingerprint.add_json(&self.settings);
-        let sorted: BTreeMap<&str, &RowInfo> =
-            self.rows.iter().map(|row| (row.version_id.as_str(), row)).collect();
-        for (id, row) in sorted {
-            fingerprint.add(id).add(&row.source_hash).add(row.frames.to_le_bytes());
+        let mut sorted: Vec<&RowInfo> = self.rows.iter().collect();
+        sorted.sort_unstable_by(|a, b| a.version_id.cmp(&b.version_id));
+        // As version 0.1 did it, so that a run that was begun with such features goes on with them.
+        let all_old = self.rows.iter().all(|row| row.content.is_none());
+        for row in sorted {
+            fingerprint.add(&row.version_id);
+            match row.content {
+                Some(content) => {
+                    fingerprint.add(content).add(&self.parts[row.part].extractor);
+                }
+                None => {
+                    fingerprint.add(&row.source_hash).add(row.frames.to_le_bytes());
+                    if !all_old {
+                        fingerprint.add(&self.parts[row.part].extractor);
+                    }
+                }
+            }
         }
         fingerprint.finish()
     }
 
-    /// Reads every row with its magnitudes, part after part, and hands it to `take`.
+    /// Reads every row that holds with its magnitudes, part after part, and hands it to `take`.
     pub fn for_each(&self, mut take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
         (0..self.parts.len()).try_for_each(|part| self.for_each_of(part, &mut take))
     }
 
     /// The same for one part.
     pub fn for_each_of(&self, part: usize, mut take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
-        let (path, _) = &self.parts[part];
-        let (_, batches) = table::open(path, FORMAT, &[])?;
+        let path = &self.parts[part].path;
+        let (_, batches) = table::open(path, &FORMATS, &[]).with_context(|| {
+            format!("{} was there and cannot be read now; run the command again", path.display())
+        })?;
         for batch in batches {
             let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
             for row in rows_of(path, &self.settings, &batch)? {
-                take(row?)?;
+                let row = row?;
+                if self.superseded.is_empty() || !self.superseded.contains(&(part, row.version_id.clone())) {
+                    take(row)?;
+                }
             }
         }
         Ok(())
     }
+}
+
+/// The parts of a folder, the oldest first; none where there is no folder.
+fn list(folder: &Path) -> Result<Vec<(PartName, PathBuf)>> {
+    let listed = || format!("cannot list {}", folder.display());
+    let mut names = Vec::new();
+    match std::fs::read_dir(folder) {
+        Ok(entries) => {
+            for entry in entries {
+                let path = entry.with_context(listed)?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if let Some(name) = PartName::parse(&name) {
+                    names.push((name, path));
+                }
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(listed),
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What to do about a file that is no Parquet file although the disk gives it.
+fn with_remedy(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    let of_content = error.chain().any(|cause| cause.is::<parquet::errors::ParquetError>())
+        && passing::outlook_of_any(&error).is_none_or(|outlook| outlook == Outlook::Lasting);
+    if of_content {
+        error.context(format!("{} is damaged; remove it and run `bc-features extract` again", path.display()))
+    } else {
+        error
+    }
+}
+
+/// Whether a file that was listed is not there any more.
+fn vanished(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// 128 bits of 32 hex digits.
+fn of_hex(path: &Path, digits: &str) -> Result<[u8; 16]> {
+    let number = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32);
+    let number = number.with_context(|| {
+        format!("{}: `{digits}` is no hash of magnitudes (32 hex digits)", path.display())
+    })?;
+    Ok(number.to_be_bytes())
 }
 
 #[cfg(test)]
@@ -177,9 +379,9 @@ mod tests {
         let magnitude = (0..84 * 3).map(|value| f16::from_f32(value as f32)).collect();
         FeatureRow {
             version_id: id.into(),
-            clique_id: "c".into(),
             frames: 3,
             source_hash: "h".into(),
+            source: Source { bytes: Some(7), modified_ns: Some(8) },
             magnitude,
         }
     }
@@ -211,17 +413,120 @@ mod tests {
         assert_eq!(read, vec![row("b"), row("c"), row("a")]);
     }
 
+    fn changed(id: &str) -> FeatureRow {
+        let mut changed = row(id);
+        changed.magnitude[5] = f16::from_f32(5.5);
+        changed
+    }
+
+    fn write_rows(path: &Path, extractor: &str, rows: &[FeatureRow]) {
+        let mut part = PartWriter::create(path, CqtSettings::default()).unwrap().made_by(extractor);
+        for row in rows {
+            part.push(row.clone()).unwrap();
+        }
+        part.commit(provenance()).unwrap();
+    }
+
     #[test]
-    fn parts_of_other_settings_and_doubled_versions_are_refused() {
+    fn parts_of_other_settings_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let settings = CqtSettings::default();
         write(&folder.path().join("part-0.parquet"), settings, &["a"]);
-        write(&folder.path().join("part-1.parquet"), settings, &["a"]);
-        let error = FeatureSet::open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("version a stands there twice"), "{error}");
         let other = CqtSettings { hop_length: 256, ..settings };
         write(&folder.path().join("part-1.parquet"), other, &["b"]);
         let error = FeatureSet::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("hop_length: 512 against 256"), "{error}");
+    }
+
+    #[test]
+    fn of_two_rows_of_a_version_that_in_the_newer_part_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        write_rows(&folder.path().join("part-00010-aaaaaaaa.parquet"), "x", &[changed("a")]);
+        write_rows(&folder.path().join("part-00009-ffffffff.parquet"), "x", &[row("a"), row("b")]);
+        let set = FeatureSet::open(folder.path()).unwrap();
+        let mut read = Vec::new();
+        set.for_each(|row| {
+            read.push(row);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(read, [row("b"), changed("a")]);
+        assert_eq!(set.rows.len(), 2);
+        assert_eq!(set.superseded, HashSet::from([(0, "a".to_owned())]));
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_magnitudes_and_extractor_and_not_of_where_they_came_from() {
+        let print = |extractor: &str, row: FeatureRow| {
+            let folder = tempfile::tempdir().unwrap();
+            write_rows(&folder.path().join("part-0.parquet"), extractor, &[row]);
+            FeatureSet::open(folder.path()).unwrap().fingerprint()
+        };
+        let first = print("x 1", row("a"));
+        assert_ne!(first, print("x 1", changed("a")), "other magnitudes of the same audio");
+        assert_ne!(first, print("x 2", row("a")), "another extractor");
+        let retagged = FeatureRow { source_hash: "other".into(), source: Source::default(), ..row("a") };
+        assert_eq!(first, print("x 1", retagged), "the same magnitudes of another file");
+    }
+
+    #[test]
+    fn rows_of_two_extractors_are_refused_with_both_and_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        write_rows(&folder.path().join("part-0.parquet"), "cqt 1", &[row("a")]);
+        write_rows(&folder.path().join("part-1.parquet"), "cqt 2", &[row("b"), row("c")]);
+        let error = FeatureSet::open(folder.path()).unwrap_err().to_string();
+        for word in ["1 rows by `cqt 1`", "2 rows by `cqt 2`", "--renew"] {
+            assert!(error.contains(word), "{error}");
+        }
+        // All rows of the old one have newer ones: only one is left.
+        write_rows(&folder.path().join("part-2.parquet"), "cqt 2", &[row("a")]);
+        assert_eq!(FeatureSet::open(folder.path()).unwrap().rows.len(), 3);
+    }
+
+    #[test]
+    fn features_of_other_audio_than_the_index_lists_are_named() {
+        use crate::index::{Status, Version};
+        let folder = tempfile::tempdir().unwrap();
+        write_rows(&folder.path().join("part-0.parquet"), "x", &[row("a"), row("b"), row("c")]);
+        let set = FeatureSet::open(folder.path()).unwrap();
+        let version = |id: &str, hash: Option<&str>| {
+            let mut version = Version::new(id, "c");
+            (version.status, version.audio_path) = (Status::Ok, Some("x.wav".into()));
+            version.content_hash = hash.map(str::to_owned);
+            version
+        };
+        let versions = vec![version("c", None), version("b", Some("h2")), version("a", Some("h"))];
+        let index = Index { versions, provenance: provenance() };
+        let found = set.outdated(&index);
+        assert_eq!(found, [Outdated { version_id: "b", features: "h", index: "h2" }]);
+        let error =
+            set.expect_sources(folder.path(), &index, Path::new("i.parquet")).unwrap_err().to_string();
+        assert!(error.contains("content hash h in the features, h2 in the index"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_part_is_named_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part-0.parquet");
+        write_rows(&path, "x", &[row("a")]);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+        let error = format!("{:#}", FeatureSet::open(folder.path()).unwrap_err());
+        assert!(
+            error.contains("part-0.parquet is damaged; remove it and run `bc-features extract`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_part_whose_magnitudes_changed_on_disk_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part-0.parquet");
+        let other = changed("a");
+        let mut part = PartWriter::create(&path, CqtSettings::default()).unwrap();
+        part.push_with_hash_of(other, &row("a"));
+        part.commit(provenance()).unwrap();
+        let error = FeatureSet::open(folder.path()).unwrap().for_each(|_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("version a") && error.contains("damaged"), "{error}");
     }
 }

@@ -73,3 +73,20 @@ impl CqtSettings {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frequency_survives_the_way_through_a_file() {
+        // Without serde_json's float_roundtrip the first is read back as 97.99885899543734, and such features never
+        // fit their own configuration.
+        for fmin_hz in [97.998_858_995_437_33, 32.703_195_662_574_83, 27.5, 0.1 + 0.2] {
+            let settings = CqtSettings { fmin_hz, ..CqtSettings::default() };
+            let text = serde_json::to_value(settings).unwrap().to_string();
+            let read: CqtSettings = serde_json::from_str(&text).unwrap();
+            assert_eq!(read.differences(&settings), Vec::<String>::new());
+        }
+    }
+}

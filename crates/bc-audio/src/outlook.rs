@@ -1,0 +1,16 @@
+//! Which errors of a file may pass.
+
+use bc_formats::passing::{self, Outlook};
+
+use crate::decode::DecodeError;
+
+impl DecodeError {
+    /// When it makes sense to try again: soon or later where the machine was at fault, never where the bytes are.
+    pub fn outlook(&self) -> Outlook {
+        match self {
+            Self::Unreadable(error) => passing::outlook(error),
+            Self::TooSlow { .. } => Outlook::Later,
+            _ => Outlook::Lasting,
+        }
+    }
+}

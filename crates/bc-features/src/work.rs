@@ -1,0 +1,171 @@
+//! One version: its file is read, checked against the index, and becomes a row or a failure.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bc_audio::{Extractor, Features};
+use bc_cli::interrupt;
+use bc_formats::features::failures::Failure;
+use bc_formats::features::{FeatureRow, Source};
+use bc_formats::fingerprint;
+use bc_formats::index::Version;
+use bc_formats::passing::{self, Outlook, Retry};
+
+/// After Ctrl-C or SIGTERM, files at work have this long to end: clusters kill 30 seconds after the signal, and
+/// what is done has to be written by then.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What became of a version.
+pub enum Done {
+    /// Its features, and the seconds of audio.
+    Row(FeatureRow, f64),
+    /// Why there are none.
+    Failed(Failure),
+    /// The run was interrupted before it ended.
+    Stopped,
+}
+
+/// Makes rows of versions.
+pub struct Worker {
+    /// The transform.
+    pub extractor: Extractor,
+    /// For I/O errors that may pass.
+    pub retry: Retry,
+}
+
+/// A try that gave no features.
+struct Fault {
+    reason: String,
+    outlook: Outlook,
+}
+
+impl Fault {
+    fn of(what: &str, error: &anyhow::Error) -> Self {
+        let outlook = passing::outlook_of_any(error).unwrap_or(Outlook::Lasting);
+        Self { reason: format!("{what}: {}", bc_cli::describe(error)), outlook }
+    }
+}
+
+impl Worker {
+    /// Reads and transforms the audio of a version; `again` is called before each further try.
+    pub fn version(&self, version: &Version, again: impl Fn()) -> Done {
+        let path = PathBuf::from(version.audio_path.as_deref().unwrap_or_default());
+        let source = Source::of(&path).unwrap_or_default();
+        let (result, retries) = self.retry.run(
+            |fault: &Option<Fault>| {
+                let passes = fault.as_ref().is_some_and(|fault| fault.outlook == Outlook::Soon);
+                if passes {
+                    again();
+                }
+                passes
+            },
+            interrupt::requested,
+            || self.attempt(&path, version.content_hash.clone()),
+        );
+        match result {
+            Ok(made) => Done::Row(
+                FeatureRow {
+                    version_id: version.version_id.clone(),
+                    frames: made.features.frames as u32,
+                    source_hash: made.hash,
+                    source: made.source,
+                    magnitude: made.features.magnitude,
+                },
+                made.features.duration_s,
+            ),
+            Err(None) => Done::Stopped,
+            // Whoever stops the run may have been the reason, as with a network that is taken down.
+            Err(Some(fault)) if fault.outlook != Outlook::Lasting && interrupt::requested() => Done::Stopped,
+            Err(Some(fault)) => Done::Failed(Failure {
+                version_id: version.version_id.clone(),
+                audio_path: path.to_string_lossy().into_owned(),
+                reason: match retries {
+                    0 => fault.reason,
+                    _ => format!("{} (tried {} times)", fault.reason, retries + 1),
+                },
+                may_pass: fault.outlook != Outlook::Lasting,
+                source_hash: version.content_hash.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// One try, in a thread of its own that is left behind if it hangs in the disk or is not done in time after an
+    /// interruption; `None` is an interruption.
+    fn attempt(&self, path: &Path, known: Option<String>) -> Result<Made, Option<Fault>> {
+        let (send, receive) = mpsc::sync_channel(1);
+        let (extractor, path) = (self.extractor.clone(), path.to_owned());
+        let limit_s = self.extractor.limits().patience_s;
+        let thread = std::thread::Builder::new().name("version".into()).spawn(move || {
+            // Nobody listens any more if it took too long.
+            let _ = send.send(made(&extractor, &path, known.as_deref()));
+        });
+        thread.map_err(|error| Some(Fault::of("cannot start a thread", &error.into())))?;
+        // The decoder watches its own time; twice, for a file that is begun anew. The rest is for reading it.
+        let end = Instant::now() + Duration::from_secs_f64(3.0 * limit_s) + GRACE;
+        let mut stop_at = None;
+        loop {
+            match receive.recv_timeout(Duration::from_millis(200)) {
+                Ok(result) => return result.map_err(Some),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(Some(Fault {
+                        reason: "its thread ended without a result".into(),
+                        outlook: Outlook::Lasting,
+                    }));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            if interrupt::requested() && Instant::now() >= *stop_at.get_or_insert(Instant::now() + GRACE) {
+                return Err(None);
+            }
+            if Instant::now() >= end {
+                return Err(Some(Fault {
+                    reason: format!("could not be read and transformed within {:.0} s", 3.0 * limit_s),
+                    outlook: Outlook::Later,
+                }));
+            }
+        }
+    }
+}
+
+/// A file's features with what says which file it was.
+struct Made {
+    features: Features,
+    hash: String,
+    source: Source,
+}
+
+/// Reads a file twice: for its hash and for its features. In between and behind it must be the same.
+fn made(extractor: &Extractor, path: &Path, known: Option<&str>) -> Result<Made, Fault> {
+    let stat = || {
+        Source::of(path).map_err(|error| Fault {
+            reason: format!("cannot be read: {error}"),
+            outlook: passing::outlook(&error).min(Outlook::Later),
+        })
+    };
+    let source = stat()?;
+    let is_file = path.is_file();
+    // A pipe is never opened: it would be waited for. The extractor says what is wrong with it.
+    let hash = if is_file {
+        fingerprint::of_file(path).map_err(|error| Fault::of("cannot be read", &error))?
+    } else {
+        String::new()
+    };
+    if let Some(known) = known.filter(|known| is_file && *known != hash) {
+        return Err(Fault {
+            reason: format!(
+                "is not the file that the index knows: content hash {hash}, in the index {known}; run \
+                 `bc-download-index verify` again, or put the file back"
+            ),
+            outlook: Outlook::Later,
+        });
+    }
+    let features = extractor
+        .file(path)
+        .map_err(|error| Fault { reason: error.to_string(), outlook: error.outlook() })?;
+    if stat()? != source {
+        return Err(Fault { reason: "changed while it was read".into(), outlook: Outlook::Soon });
+    }
+    Ok(Made { features, hash, source })
+}

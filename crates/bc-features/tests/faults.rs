@@ -1,0 +1,116 @@
+//! A disk that fails now and then: the run tries again, or ends with one error and the next run does the rest. Either
+//! way the features are those of an undisturbed run, each once, and nothing else is left.
+
+mod support;
+
+use bc_formats::features::failures;
+use bc_pipeline_tests::faults::{Fault, Faults};
+use support::{Scratch, text};
+
+/// Ten tones in parts of two.
+fn scratch() -> Scratch {
+    let scratch = Scratch::with_tones(&[1.0; 10]);
+    scratch.extract("undisturbed", PARTS);
+    scratch
+}
+
+const PARTS: &[&str] = &["--set", "features.part_versions=2", "--set", "features.retry_wait_s=0.01"];
+
+/// Audio, index and output: a fault in each kind of call on each.
+fn faults_of_one_call() -> Vec<Fault> {
+    let mut all = Vec::new();
+    for what in ["EIO", "ESTALE", "ENOSPC", "EOF"] {
+        for nth in [1, 2, 3] {
+            all.push(Fault { nth, ..Fault::new("read", "v3.wav", what) });
+        }
+    }
+    for what in ["EIO", "ESTALE"] {
+        for (call, path) in [("open", "v3.wav"), ("open", "index.parquet"), ("read", "index.parquet")] {
+            all.push(Fault::new(call, path, what));
+        }
+        for (call, path) in [
+            ("open", "part-"),
+            ("write", "part-"),
+            ("fsync", "part-"),
+            ("rename", "part-"),
+            ("open", "failures"),
+            ("fsync", "disturbed"),
+        ] {
+            for nth in [1, 3] {
+                all.push(Fault { nth, ..Fault::new(call, path, what) });
+            }
+        }
+    }
+    all.push(Fault::new("write", "part-", "ENOSPC"));
+    all.push(Fault { count: 0, ..Fault::new("write", "part-", "SHORT") });
+    all.push(Fault { count: 0, ..Fault::new("read", "v3.wav", "SHORT") });
+    all
+}
+
+/// Runs with each fault and `retries`, then without. Returns how many faults struck and how many first runs ended well.
+fn disturbed(retries: u32) -> Option<(usize, usize, usize)> {
+    let faults = Faults::build()?;
+    let scratch = scratch();
+    let (mut struck, mut ended_well) = (0, 0);
+    let all = faults_of_one_call();
+    for fault in &all {
+        let _ = std::fs::remove_dir_all(scratch.path("disturbed"));
+        let retries = format!("features.retries={retries}");
+        let mut command = scratch.command("disturbed", &[PARTS, &["--set", &retries]].concat());
+        let log = faults.arm(&mut command, fault);
+        let output = command.output().unwrap();
+        let said = text(&output);
+        assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{fault:?}: {said}");
+        assert!(!said.contains("panicked"), "{fault:?}: {said}");
+        struck += usize::from(log.hits() > 0);
+        ended_well += usize::from(output.status.success());
+        if output.status.code() == Some(1) {
+            assert!(said.matches("error:").count() == 1, "{fault:?}: {said}");
+        }
+        if !output.status.success() {
+            println!("{fault:?}: {}", said.lines().last().unwrap_or_default());
+            scratch.extract("disturbed", PARTS);
+        }
+        scratch.assert_same("undisturbed", "disturbed");
+    }
+    println!("{} faults, {struck} struck, {ended_well} first runs ended well", all.len());
+    Some((all.len(), struck, ended_well))
+}
+
+#[test]
+fn a_single_fault_is_overcome_within_the_run() {
+    let Some((all, struck, ended_well)) = disturbed(3) else { return };
+    assert!(
+        struck + 4 >= all,
+        "{struck} of {all}: most faults have to strike for this test to mean anything"
+    );
+    assert_eq!(ended_well, all);
+}
+
+#[test]
+fn without_further_tries_a_fault_costs_a_second_run_and_nothing_else() {
+    let Some((all, struck, ended_well)) = disturbed(0) else { return };
+    assert!(struck + 4 >= all && ended_well < all, "{struck} of {all} struck, {ended_well} ended well");
+}
+
+#[test]
+fn a_file_on_a_disk_that_stays_away_is_a_failure_that_may_pass() {
+    let Some(faults) = Faults::build() else { return };
+    let scratch = scratch();
+    for what in ["EIO", "ESTALE", "ETIMEDOUT", "EACCES"] {
+        let mut command = scratch.command("disturbed", PARTS);
+        let log = faults.arm(&mut command, &Fault { count: 0, ..Fault::new("open", "v3.wav", what) });
+        let output = command.output().unwrap();
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(3), "{what}: {said}");
+        assert!(said.contains("done with failures: 1") && said.contains("1 may pass"), "{said}");
+        let failed = failures::read(&scratch.path("disturbed/failures.parquet")).unwrap();
+        assert!(failed.len() == 1 && failed[0].may_pass && failed[0].version_id == "v3", "{failed:?}");
+        if what != "EACCES" {
+            assert!(failed[0].reason.contains("tried 4 times") && log.hits() == 4, "{failed:?}");
+        }
+        scratch.extract("disturbed", PARTS);
+        scratch.assert_same("undisturbed", "disturbed");
+        std::fs::remove_dir_all(scratch.path("disturbed")).unwrap();
+    }
+}

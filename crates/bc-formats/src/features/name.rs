@@ -1,0 +1,59 @@
+//! Names of feature files: which of two is newer.
+
+use std::fmt;
+
+/// `part-<number>-<content>.parquet`: a writer takes a number above all that are there when it begins the part,
+/// so a part that was made in knowledge of another has the higher number. The beginning of the content's
+/// fingerprint tells parts of writers beside each other apart, and makes a name mean one content for ever.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartName {
+    /// The place among the parts; of two rows of a version that in the part with the higher number holds.
+    pub number: u64,
+    /// What follows the number, without the ending.
+    pub rest: String,
+}
+
+impl PartName {
+    /// The name of a part with this content.
+    pub fn new(number: u64, fingerprint: &str) -> Self {
+        Self { number, rest: fingerprint.chars().take(8).collect() }
+    }
+
+    /// Reads a file's name; `None` if it is not one of a part. Before version 0.2 the names were
+    /// `part-00000.parquet` and `part-2of7-00000.parquet`; other programs may write any `part-*.parquet`.
+    pub fn parse(name: &str) -> Option<Self> {
+        let name = name.strip_prefix("part-")?.strip_suffix(".parquet")?;
+        let (first, rest) = name.split_once('-').unwrap_or((name, ""));
+        let parsed = match (first.parse(), rest.parse()) {
+            (Ok(number), _) => Self { number, rest: rest.to_owned() },
+            (_, Ok(number)) if first.contains("of") => Self { number, rest: first.to_owned() },
+            _ => Self { number: 0, rest: name.to_owned() },
+        };
+        Some(parsed)
+    }
+}
+
+impl fmt::Display for PartName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "part-{:05}-{}.parquet", self.number, self.rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_all_ages_are_numbered() {
+        let number = |name: &str| PartName::parse(name).map(|name| name.number);
+        assert_eq!(number("part-00012-0123abcd.parquet"), Some(12));
+        assert_eq!(number("part-00003.parquet"), Some(3));
+        assert_eq!(number("part-2of7-00004.parquet"), Some(4));
+        assert_eq!(number("part-x.parquet"), Some(0));
+        assert_eq!(number("failures.parquet"), None);
+        assert_eq!(number(".part-3of8.parquet.Ab3.tmp"), None);
+        let name = PartName::new(7, "0123456789abcdef");
+        assert_eq!(name.to_string(), "part-00007-01234567.parquet");
+        assert_eq!(PartName::parse(&name.to_string()), Some(name));
+    }
+}

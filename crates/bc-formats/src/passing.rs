@@ -1,0 +1,288 @@
+//! I/O errors that may pass, and how often something is tried again because of them.
+//!
+//! An I/O error says something of the machine, the network or the disk, and hardly ever something of what
+//! a file holds. So none of them becomes a lasting verdict on a file: [`Outlook::Soon`] is tried again after a
+//! wait in the same run ([`Retry`]), [`Outlook::Later`] by the next run. Only what the bytes themselves show
+//! is [`Outlook::Lasting`].
+//!
+//! | outlook | errors | why |
+//! |---|---|---|
+//! | soon | EIO, ESTALE, EREMOTEIO, ETIMEDOUT, ENETDOWN, ENETUNREACH, ENETRESET, EHOSTDOWN, EHOSTUNREACH, ECONNRESET, ECONNABORTED, ECONNREFUSED, ENOTCONN, ESHUTDOWN, EPIPE | a network file system that was away for a moment; a bad sector gives EIO, too, and cannot be told apart |
+//! | soon | EAGAIN, EINTR, EBUSY, ETXTBSY, ENOLCK, ENOMEM, ENOBUFS, EMFILE, ENFILE | the machine had too much to do |
+//! | soon | ENOSPC, EDQUOT | other jobs end and free space; someone frees it |
+//! | soon | fewer bytes than the file has ([`ShortRead`]) | a file that is being copied, a server that lost a page |
+//! | later | all other errors of the system: ENOENT, EACCES, EPERM, EROFS, ENODEV ..., and a deadline | a mount or a permission that is not there does not come within seconds |
+//! | lasting | errors without a code of the system: data that end too early or make no sense | a second look sees the same |
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// When it makes sense to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outlook {
+    /// In this run, after a wait.
+    Soon,
+    /// In another run.
+    Later,
+    /// Never: what was read is what is there.
+    Lasting,
+}
+
+/// A file gave fewer bytes than its length: wrapped in an [`io::Error`], its outlook is [`Outlook::Soon`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShortRead {
+    /// Bytes that could be read.
+    pub read: u64,
+    /// Bytes that the file system says there are.
+    pub length: u64,
+}
+
+impl fmt::Display for ShortRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reading ended after {} of {} bytes", self.read, self.length)
+    }
+}
+
+impl Error for ShortRead {}
+
+impl From<ShortRead> for io::Error {
+    fn from(short: ShortRead) -> Self {
+        // Not `Interrupted`, which the standard library repeats for ever, nor `UnexpectedEof`, which
+        // decoders take for the end of a damaged file.
+        Self::other(short)
+    }
+}
+
+/// What is to be expected of a second try after `error`.
+pub fn outlook(error: &io::Error) -> Outlook {
+    if error.get_ref().is_some_and(|inner| inner.is::<ShortRead>()) {
+        return Outlook::Soon;
+    }
+    if let Some(code) = error.raw_os_error() {
+        return if passes_soon(code, error.kind()) { Outlook::Soon } else { Outlook::Later };
+    }
+    if error.kind() == io::ErrorKind::TimedOut {
+        return Outlook::Later;
+    }
+    error.get_ref().map_or(Outlook::Lasting, |inner| outlook_of(inner).unwrap_or(Outlook::Lasting))
+}
+
+#[cfg(unix)]
+fn passes_soon(code: i32, _: io::ErrorKind) -> bool {
+    #[cfg(target_os = "linux")]
+    if code == libc::EREMOTEIO {
+        return true;
+    }
+    matches!(
+        code,
+        libc::EIO
+            | libc::ESTALE
+            | libc::ETIMEDOUT
+            | libc::ENETDOWN
+            | libc::ENETUNREACH
+            | libc::ENETRESET
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ECONNRESET
+            | libc::ECONNABORTED
+            | libc::ECONNREFUSED
+            | libc::ENOTCONN
+            | libc::ESHUTDOWN
+            | libc::EPIPE
+            | libc::EAGAIN
+            | libc::EINTR
+            | libc::EBUSY
+            | libc::ETXTBSY
+            | libc::ENOLCK
+            | libc::ENOMEM
+            | libc::ENOBUFS
+            | libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOSPC
+            | libc::EDQUOT
+    )
+}
+
+#[cfg(not(unix))]
+fn passes_soon(_: i32, kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::StaleNetworkFileHandle
+            | Kind::TimedOut
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+            | Kind::HostUnreachable
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::ConnectionRefused
+            | Kind::NotConnected
+            | Kind::BrokenPipe
+            | Kind::WouldBlock
+            | Kind::Interrupted
+            | Kind::ResourceBusy
+            | Kind::OutOfMemory
+            | Kind::StorageFull
+            | Kind::QuotaExceeded
+    )
+}
+
+/// The outlook of the first I/O error among an error and its causes; `None` if there is none.
+///
+/// Arrow keeps only the text of some I/O errors; their code is taken from it, since the standard library ends
+/// that text with `(os error 5)`.
+pub fn outlook_of(error: &(dyn Error + 'static)) -> Option<Outlook> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(outlook(error));
+        }
+        cause = error.source();
+    }
+    let text = error.to_string();
+    let code = text.rsplit_once("(os error ")?.1.split_once(')')?.0;
+    Some(outlook(&io::Error::from_raw_os_error(code.parse().ok()?)))
+}
+
+/// The same for an error with context.
+pub fn outlook_of_any(error: &anyhow::Error) -> Option<Outlook> {
+    error.chain().find_map(outlook_of)
+}
+
+/// Whether an error is of a disk or a quota that is full: someone has to free space.
+pub fn is_full(error: &anyhow::Error) -> bool {
+    #[cfg(unix)]
+    let full = [libc::ENOSPC, libc::EDQUOT];
+    #[cfg(not(unix))]
+    let full = [112];
+    error.chain().any(|cause| {
+        let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        full.iter()
+            .any(|&full| code == Some(full) || cause.to_string().contains(&format!("(os error {full})")))
+    })
+}
+
+/// How often something is tried again, and how long it is waited for before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retry {
+    /// Tries after the first one.
+    pub retries: u32,
+    /// Seconds before the second try; every further wait is twice as long, and none longer than [`LONGEST_WAIT`].
+    pub wait_s: f64,
+}
+
+/// No wait between two tries is longer.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+impl Retry {
+    /// The wait before try number `retry` (from 1).
+    pub fn wait(&self, retry: u32) -> Duration {
+        let seconds = self.wait_s.max(0.0) * 2f64.powi(retry.saturating_sub(1).min(30) as i32);
+        Duration::from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64()))
+    }
+
+    /// Calls `work` until it succeeds, `again` says no to its error, the tries are used up, or `stop` (asked
+    /// several times a second, so that Ctrl-C does not wait) says so. Returns the last result and the number
+    /// of further tries.
+    pub fn run<T, E>(
+        &self,
+        again: impl Fn(&E) -> bool,
+        stop: impl Fn() -> bool,
+        mut work: impl FnMut() -> Result<T, E>,
+    ) -> (Result<T, E>, u32) {
+        let mut retry = 0;
+        loop {
+            match work() {
+                Err(error) if retry < self.retries && again(&error) => {
+                    retry += 1;
+                    if !pause(self.wait(retry), &stop) {
+                        return (Err(error), retry - 1);
+                    }
+                }
+                done => return (done, retry),
+            }
+        }
+    }
+}
+
+/// Sleeps; false as soon as `stop` says so.
+pub fn pause(length: Duration, stop: impl Fn() -> bool) -> bool {
+    const SLICE: Duration = Duration::from_millis(100);
+    let end = Instant::now() + length;
+    loop {
+        if stop() {
+            return false;
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        std::thread::sleep(left.min(SLICE));
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn errors_of_the_machine_pass_and_those_of_the_bytes_last() {
+        for code in [libc::EIO, libc::ESTALE, libc::ENOSPC, libc::EINTR, libc::ETIMEDOUT, libc::EAGAIN] {
+            assert_eq!(outlook(&io::Error::from_raw_os_error(code)), Outlook::Soon, "{code}");
+        }
+        for code in [libc::ENOENT, libc::EACCES, libc::EROFS] {
+            assert_eq!(outlook(&io::Error::from_raw_os_error(code)), Outlook::Later, "{code}");
+        }
+        assert_eq!(outlook(&ShortRead { read: 1, length: 2 }.into()), Outlook::Soon);
+        assert_eq!(outlook(&io::Error::new(io::ErrorKind::TimedOut, "too slow")), Outlook::Later);
+        assert_eq!(outlook(&io::Error::new(io::ErrorKind::InvalidData, "no frame")), Outlook::Lasting);
+        let wrapped = io::Error::other(io::Error::from_raw_os_error(libc::ESTALE));
+        assert_eq!(outlook(&wrapped), Outlook::Soon);
+    }
+
+    #[test]
+    fn the_error_is_seen_through_context_and_through_arrow() {
+        let error = || io::Error::from_raw_os_error(libc::EIO);
+        let with_context = anyhow::Error::from(error()).context("cannot read x");
+        assert_eq!(outlook_of_any(&with_context), Some(Outlook::Soon));
+        let parquet = anyhow::Error::from(parquet::errors::ParquetError::from(error()));
+        assert_eq!(outlook_of_any(&parquet.context("cannot read y")), Some(Outlook::Soon));
+        let arrow = arrow::error::ArrowError::from(parquet::errors::ParquetError::from(error()));
+        assert_eq!(outlook_of_any(&anyhow::Error::from(arrow)), Some(Outlook::Soon));
+        assert_eq!(outlook_of_any(&anyhow::anyhow!("two cliques")), None);
+        let full = parquet::errors::ParquetError::from(io::Error::from_raw_os_error(libc::ENOSPC));
+        assert!(is_full(&anyhow::Error::from(full).context("cannot write z")) && !is_full(&with_context));
+    }
+
+    #[test]
+    fn it_is_tried_as_often_as_allowed_and_not_after_a_stop() {
+        let retry = Retry { retries: 3, wait_s: 1e-4 };
+        let calls = Cell::new(0);
+        let failing = |until: i32| {
+            calls.set(0);
+            move |calls: &Cell<i32>| {
+                calls.set(calls.get() + 1);
+                if calls.get() > until { Ok(calls.get()) } else { Err(calls.get()) }
+            }
+        };
+        let work = failing(2);
+        assert_eq!(retry.run(|_| true, || false, || work(&calls)), (Ok(3), 2));
+        let work = failing(9);
+        assert_eq!(retry.run(|_| true, || false, || work(&calls)), (Err(4), 3));
+        let work = failing(9);
+        assert_eq!(retry.run(|_| false, || false, || work(&calls)), (Err(1), 0));
+        let work = failing(9);
+        assert_eq!(retry.run(|_| true, || true, || work(&calls)), (Err(1), 0));
+    }
+
+    #[test]
+    fn waits_double_up_to_a_limit() {
+        let retry = Retry { retries: 99, wait_s: 2.0 };
+        assert_eq!([1, 2, 3].map(|n| retry.wait(n).as_secs()), [2, 4, 8]);
+        assert_eq!(retry.wait(99), LONGEST_WAIT);
+    }
+}

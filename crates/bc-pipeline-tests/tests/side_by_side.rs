@@ -1,0 +1,183 @@
+//! Ten extractions of shards that overlap, all at once on one folder, while the index is built again under them.
+//!
+//! `BYTECOVER_ROUNDS=20 cargo test --release -p bc-pipeline-tests --test side_by_side -- --nocapture` for more than
+//! the usual three rounds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bc_formats::features::{FeatureSet, failures};
+use bc_formats::fingerprint;
+use bc_formats::index::Index;
+use bc_pipeline_tests::Workplace;
+
+const CONFIG: &str = r#"
+[synth]
+output = "audio"
+cliques = 8
+val_cliques = 2
+test_cliques = 2
+versions = 3
+seconds = 4.0
+[index]
+meta = "audio"
+dataset_path = "audio"
+output = "index.parquet"
+[features]
+index = "index.parquet"
+output = "features"
+part_versions = 2
+"#;
+
+const SHARDS: [&str; 10] = ["1/8", "2/8", "3/8", "4/8", "5/8", "6/8", "7/8", "8/8", "1/3", "2/3"];
+
+fn start(place: &Workplace, shard: &str) -> Child {
+    let mut command: Command =
+        place.command("bc-features", &["extract", "--config", "c.toml", "--threads", "1", "--shard", shard]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// One change of the index: built again with other cliques, verified, or just written anew.
+fn change_index(place: &Workplace, number: usize) {
+    match number % 3 {
+        0 => {
+            let path = place.path("audio/versions.csv");
+            let list = std::fs::read_to_string(&path).unwrap();
+            let (from, to) =
+                if list.contains("relabelled") { ("relabelled", "s000") } else { ("s000", "relabelled") };
+            // The clique alone, which stands between commas.
+            let lines: Vec<String> = list.lines().map(|line| relabelled(line, from, to)).collect();
+            std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+            place.succeed("bc-download-index", &["build", "--config", "c.toml"]);
+        }
+        1 => drop(place.succeed("bc-download-index", &["verify", "--config", "c.toml"])),
+        _ => {
+            let mut index = Index::read(&place.path("index.parquet")).unwrap();
+            index.write(&place.path("index.parquet")).unwrap();
+        }
+    }
+}
+
+/// A line of the list whose second column begins with `to` instead of `from`.
+fn relabelled(line: &str, from: &str, to: &str) -> String {
+    let mut cells: Vec<String> = line.split(',').map(str::to_owned).collect();
+    if let Some(rest) = cells.get(1).and_then(|cell| cell.strip_prefix(from)) {
+        cells[1] = format!("{to}{rest}");
+    }
+    cells.join(",")
+}
+
+/// Swaps the audio of the first and of the last version of the index.
+fn swap_two(place: &Workplace) {
+    let index = Index::read(&place.path("index.parquet")).unwrap();
+    let [one, two] = [&index.versions[0], &index.versions[index.versions.len() - 1]]
+        .map(|version| place.path(version.audio_path.as_deref().unwrap()));
+    let aside = place.path("aside");
+    for (from, to) in [(&one, &aside), (&two, &one), (&aside, &two)] {
+        std::fs::rename(from, to).unwrap();
+    }
+}
+
+struct Figures {
+    extracted: usize,
+    parts: usize,
+    doubles: usize,
+    changes: usize,
+}
+
+/// Of the line `5 versions, 0.01 h of audio in ...`.
+fn extracted(output: &Output) -> usize {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let counts = said.lines().filter_map(|line| line.split_once(" versions, ")?.0.parse::<usize>().ok());
+    counts.sum()
+}
+
+fn round(place: &Workplace, number: usize) -> Figures {
+    // Every other round begins with the features of the one before, of which two are out of date now.
+    if number % 2 == 0 {
+        let _ = std::fs::remove_dir_all(place.path("features"));
+    } else {
+        swap_two(place);
+    }
+    let done = AtomicBool::new(false);
+    let (extracted, changes) = std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            let mut changes = 0;
+            while !done.load(Ordering::SeqCst) {
+                change_index(place, number + changes);
+                changes += 1;
+            }
+            changes
+        });
+        let mut children: Vec<Child> = SHARDS.iter().map(|shard| start(place, shard)).collect();
+        // One of them is killed, sooner or later.
+        let killed = number % SHARDS.len();
+        std::thread::sleep(Duration::from_millis(20 + 37 * number as u64 % 400));
+        children[killed].kill().unwrap();
+        let outputs: Vec<Output> =
+            children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+        done.store(true, Ordering::SeqCst);
+        for (place, output) in outputs.iter().enumerate().filter(|(place, _)| *place != killed) {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let shard = SHARDS[place];
+            // 3: files that were swapped and not verified since then.
+            assert!(matches!(output.status.code(), Some(0 | 3)), "shard {shard} in round {number}: {said}");
+        }
+        (outputs.iter().map(extracted).sum(), changing.join().unwrap())
+    });
+    let set = FeatureSet::open_if_any(&place.path("features")).unwrap().unwrap();
+    let (parts, doubles) = (set.parts.len(), set.superseded.len());
+    for command in ["build", "verify"] {
+        place.succeed("bc-download-index", &[command, "--config", "c.toml"]);
+    }
+    place.succeed("bc-features", &["extract", "--config", "c.toml"]);
+    judge(place, number);
+    Figures { extracted, parts, doubles, changes }
+}
+
+/// Each version once, of the audio that lies there now, and nothing else in the folder.
+fn judge(place: &Workplace, number: usize) {
+    let index = Index::read(&place.path("index.parquet")).unwrap();
+    let set = FeatureSet::open(&place.path("features")).unwrap();
+    let ids: BTreeSet<&str> = index.versions.iter().map(|version| version.version_id.as_str()).collect();
+    let mut in_files: BTreeMap<String, usize> = BTreeMap::new();
+    set.for_each(|row| {
+        *in_files.entry(row.version_id).or_default() += 1;
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(in_files.keys().map(String::as_str).collect::<BTreeSet<_>>(), ids, "round {number}");
+    assert!(in_files.values().all(|&times| times == 1) && set.superseded.is_empty(), "round {number}");
+    assert!(set.outdated(&index).is_empty(), "round {number}");
+    let hashes: BTreeMap<&str, &str> =
+        set.rows.iter().map(|row| (row.version_id.as_str(), row.source_hash.as_str())).collect();
+    for version in &index.versions {
+        let path = place.path(version.audio_path.as_deref().unwrap());
+        assert_eq!(
+            hashes[version.version_id.as_str()],
+            fingerprint::of_file(&path).unwrap(),
+            "round {number}"
+        );
+    }
+    assert_eq!(failures::tables(&place.path("features")).unwrap(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(place.litter("."), Vec::<std::path::PathBuf>::new(), "round {number}");
+}
+
+#[test]
+fn ten_overlapping_shards_and_a_changing_index_leave_each_version_once() {
+    let rounds = std::env::var("BYTECOVER_ROUNDS").ok().map_or(3, |rounds| rounds.parse().unwrap());
+    let place = Workplace::default();
+    place.write("c.toml", CONFIG);
+    for command in ["synth", "build"] {
+        place.succeed("bc-download-index", &[command, "--config", "c.toml"]);
+    }
+    for number in 0..rounds {
+        let Figures { extracted, parts, doubles, changes } = round(&place, number);
+        println!(
+            "round {number}: the index changed {changes} times, {extracted} rows were made, {parts} parts and {doubles} \
+             doubles were there before the last run"
+        );
+    }
+}
