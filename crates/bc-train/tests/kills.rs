@@ -6,6 +6,8 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,7 +33,7 @@ const STATEFUL: &[&str] = &[
     "train.order=mixed",
     "train.validate_every_passes=1",
     "train.validate_at_start=true",
-    "train.checkpoint_every_steps=2",
+    "train.checkpoint_every_steps=5",
     "train.optimizer=adamw",
     "train.weight_decay=0.01",
     "train.max_steps=31",
@@ -74,16 +76,16 @@ struct Deaths {
 }
 
 impl Deaths {
-    fn note(&mut self, run: &Path) {
-        let saving = || {
-            let listed = std::fs::read_dir(run.join("checkpoints")).ok()?;
-            Some(listed.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(".step-")))
-        };
-        match saving() {
-            Some(true) => self.in_a_checkpoint += 1,
-            Some(false) if !is_pending(run) => self.in_a_step += 1,
-            Some(false) => self.in_a_validation += 1,
-            None => self.before_the_first_checkpoint += 1,
+    /// `before` is what earlier deaths had left half saved.
+    fn note(&mut self, run: &Path, before: &BTreeSet<OsString>) {
+        if latest(run).is_none() {
+            self.before_the_first_checkpoint += 1;
+        } else if !half_saved(run).is_subset(before) {
+            self.in_a_checkpoint += 1;
+        } else if is_pending(run) {
+            self.in_a_validation += 1;
+        } else {
+            self.in_a_step += 1;
         }
     }
 
@@ -97,6 +99,17 @@ fn latest(run: &Path) -> Option<PathBuf> {
     listed
         .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-")))
         .max()
+}
+
+/// The checkpoints that are being saved or removed, and those that a death has left so.
+fn half_saved(run: &Path) -> BTreeSet<OsString> {
+    let listed = std::fs::read_dir(run.join("checkpoints"));
+    let names = listed.into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(".step-")).collect()
+}
+
+fn starts(run: &Path) -> usize {
+    lines(run).iter().filter(|line| line["kind"] == "start").count()
 }
 
 fn is_pending(run: &Path) -> bool {
@@ -117,16 +130,12 @@ fn random_numbers(seed: u64) -> impl Iterator<Item = f64> {
 /// any time after the start.
 fn wait(child: &mut Child, run: &Path, n: usize, random: f64) {
     let started = Instant::now();
-    let saving = || {
-        std::fs::read_dir(run.join("checkpoints")).is_ok_and(|listed| {
-            listed.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(".step-"))
-        })
-    };
-    let (was_pending, before) = (is_pending(run), latest(run));
+    let (was_pending, before, half, started_before) =
+        (is_pending(run), latest(run), half_saved(run), starts(run));
     let reached = || match n % 3 {
         0 => is_pending(run) && (!was_pending || latest(run) != before),
-        1 => latest(run) != before && saving(),
-        _ => lines(run).len() > 1,
+        1 => !half_saved(run).is_subset(&half),
+        _ => starts(run) > started_before,
     };
     while child.try_wait().unwrap().is_none() && !reached() {
         assert!(started.elapsed() < Duration::from_secs(300), "nothing happens");
@@ -165,6 +174,7 @@ fn kills_at_random_moments_leave_no_trace() {
         runs += 1;
     };
     for (n, random) in (0..kills).zip(random_numbers(7)) {
+        let half = half_saved(&run);
         let mut child = command(&place, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         wait(&mut child, &run, n, random);
         if child.try_wait().unwrap().is_some() {
@@ -174,7 +184,7 @@ fn kills_at_random_moments_leave_no_trace() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        deaths.note(&run);
+        deaths.note(&run, &half);
         if n % 10 == 9 {
             finish(&run);
         }
@@ -186,7 +196,7 @@ fn kills_at_random_moments_leave_no_trace() {
         "{kills} kills in {runs} runs of {whole} lines, each compared: {} at work, {deaths:?}",
         deaths.at_work()
     );
-    assert!(deaths.in_a_step > 0 && deaths.in_a_validation > 0, "{deaths:?}");
+    assert!(deaths.in_a_validation > 0 && deaths.in_a_checkpoint > 0, "{deaths:?}");
     assert!(4 * deaths.at_work() >= 3 * kills, "{deaths:?}");
 }
 
