@@ -279,6 +279,22 @@ mod tests {
     }
 
     #[test]
+    fn weight_decay_spares_vectors_if_it_shall() {
+        for (decoupled, decay_vectors) in [(false, true), (false, false), (true, true), (true, false)] {
+            let matrix = Var::new(&[[1f32, -2.0]], &Device::Cpu).unwrap();
+            let vector = Var::new(&[1f32, -2.0], &Device::Cpu).unwrap();
+            let parameters = vec![("w".to_owned(), matrix.clone()), ("b".to_owned(), vector.clone())];
+            let mut gradients = Gradients::new(&parameters).unwrap();
+            (0..2).for_each(|place| gradients.add(place, &[0.0, 0.0]).unwrap());
+            let settings = AdamSettings { decay_vectors, ..settings(decoupled) };
+            Adam::new(parameters, settings).unwrap().step(&gradients, 1.0, 0.01).unwrap();
+            // Without a gradient only the decay moves anything.
+            assert_ne!(matrix.to_vec2::<f32>().unwrap(), [[1.0, -2.0]]);
+            assert_eq!(vector.to_vec1::<f32>().unwrap() == [1.0, -2.0], !decay_vectors);
+        }
+    }
+
+    #[test]
     fn a_saved_state_goes_on_as_if_nothing_had_happened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.safetensors");

@@ -155,3 +155,31 @@ fn what_only_looks_nice_ends_no_run() {
     assert_eq!(text.matches("cannot be drawn").count(), 1, "{text}");
     assert_eq!(text.matches("cannot remove").count(), 1, "{text}");
 }
+
+#[test]
+fn the_best_networks_and_the_last_are_kept_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    whole(&run, &["train.epochs=3", "train.keep_best=2", "train.save_last=true"]);
+    let state = support::state(&run);
+    let ranking = state["ranking"].as_array().unwrap();
+    let mut steps: Vec<u64> = ranking.iter().map(|ranked| ranked["step"].as_u64().unwrap()).collect();
+    let mut best: Vec<(f64, u64)> = lines(&run)
+        .into_iter()
+        .filter(|line| line["kind"] == "validation")
+        .map(|line| (-line["map"].as_f64().unwrap(), line["step"].as_u64().unwrap()))
+        .collect();
+    best.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert_eq!(steps, [best[0].1, best[1].1]);
+    let path = |step: u64| run.join(format!("best/step-{step:08}.safetensors"));
+    assert_eq!(support::tensors(&path(steps[0])), support::tensors(&run.join("best.safetensors")));
+    let mut names: Vec<_> =
+        std::fs::read_dir(run.join("best")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    steps.sort_unstable();
+    assert_eq!(names, [path(steps[0]), path(steps[1])]);
+    let last = last_checkpoint(&run).join("network.safetensors");
+    assert_eq!(support::tensors(&run.join("last.safetensors")), support::tensors(&last));
+    whole(&run, &["train.max_steps=1"]);
+    assert!(!run.join("best").exists() && !run.join("last.safetensors").exists());
+}
