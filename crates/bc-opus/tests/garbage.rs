@@ -77,7 +77,7 @@ fn damaged_packets_are_errors_or_samples_and_the_next_one_decodes() {
 fn an_empty_packet_is_an_error_and_nothing_else_changes() {
     let path = fixtures().into_iter().find(|path| support::name(path) == "celt-stereo-20.opus").unwrap();
     let (format, mut decoder) = open(&path);
-    let (mut plain, mut part) = (Vec::new(), Vec::new());
+    let (mut plain, mut part) = (Vec::<f32>::new(), Vec::new());
     for (at, packet) in packets(format).iter().enumerate() {
         if at % 7 == 3 {
             assert!(matches!(decoder.decode(&with_data(packet, Vec::new())), Err(Error::DecodeError(_))));
@@ -93,7 +93,7 @@ fn an_empty_packet_is_an_error_and_nothing_else_changes() {
 fn a_lost_packet_of_the_pre_skip_is_not_taken_from_what_follows() {
     let path = fixtures().into_iter().find(|path| support::name(path) == "long-skip.opus").unwrap();
     let (format, mut decoder) = open(&path);
-    let (mut samples, mut part) = (Vec::new(), Vec::new());
+    let (mut samples, mut part) = (Vec::<f32>::new(), Vec::new());
     for (at, packet) in packets(format).iter().enumerate() {
         // Its padding is longer than itself, but it still says how long it plays.
         let broken = with_data(packet, vec![packet.data[0] | 3, 0x41, 0xfe]);
