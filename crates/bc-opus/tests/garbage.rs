@@ -49,7 +49,7 @@ fn with_data(packet: &Packet, data: Vec<u8>) -> Packet {
 fn damaged_packets_are_errors_or_samples_and_the_next_one_decodes() {
     let (mut refused, mut decoded) = (0, 0);
     for (seed, path) in (1..).zip(fixtures()) {
-        let mut dice = Dice(seed * 0x9E37_79B9_7F4A_7C15);
+        let mut dice = Dice(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let (format, mut decoder) = open(&path);
         let originals = packets(format);
         for _ in 0..300 {
