@@ -30,7 +30,7 @@ const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
     let mut registry = CodecRegistry::new();
     symphonia::default::register_enabled_codecs(&mut registry);
-    registry.register_audio_decoder::<symphonia_adapter_libopus::OpusDecoder>();
+    registry.register_audio_decoder::<bc_opus::OpusDecoder>();
     registry
 });
 

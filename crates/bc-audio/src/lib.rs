@@ -5,7 +5,7 @@
 //! a stream ([`decode`] -> [`resample`] -> [`cqt`] -> pooling in [`extract`]), so a three-hour
 //! mix costs no more memory than a song, apart from its features.
 //!
-//! Audio is decoded by symphonia (Opus by libopus), but for everyday MP3 on its way to features: [`mp3`] computes only
+//! Audio is decoded by symphonia (Opus by bc-opus), but for everyday MP3 on its way to features: [`mp3`] computes only
 //! the channel and the bands that are used, since decoding was two thirds of the time and no library leaves them out.
 //!
 //! A crate of its own because three stages need it: features are made of it, the

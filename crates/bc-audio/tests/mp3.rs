@@ -30,13 +30,8 @@ fn fixtures() -> Vec<PathBuf> {
 }
 
 fn recordings() -> Vec<PathBuf> {
-    let shared = std::env::var_os("BYTECOVER_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let found = mp3s_in(&shared.join("covers/mini/audio"));
-    if found.is_empty() {
-        eprintln!("without recordings of the shared set (BYTECOVER_SHARED): fixtures only");
-    }
-    found.into_iter().step_by(4).collect()
+    let found = bc_testing::shared("covers/mini/audio").map(|folder| mp3s_in(&folder));
+    found.unwrap_or_default().into_iter().step_by(4).collect()
 }
 
 fn samples(mut decoder: Decoder) -> Vec<f32> {

@@ -2,21 +2,10 @@
 //! 64 bits, and nnAudio's. They lie in a folder that users do not have; without it the
 //! test says so and passes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bc_audio::cqt::{CqtPlan, CqtStream};
 use bc_formats::features::CqtSettings;
-
-fn reference() -> Option<PathBuf> {
-    let shared = std::env::var_os("BYTECOVER_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let folder = shared.join("reference/cqt");
-    if !folder.is_dir() {
-        eprintln!("skipped: no reference vectors at {} (set BYTECOVER_SHARED)", folder.display());
-        return None;
-    }
-    Some(folder)
-}
 
 fn read_array(archive: &Path, name: &str) -> Vec<f32> {
     let mut archive = npyz::npz::NpzArchive::open(archive).unwrap();
@@ -54,7 +43,7 @@ fn relative_error(ours: &[f32], theirs: &[f32]) -> f64 {
 
 #[test]
 fn every_clip_is_within_1e_3_of_the_definition_and_3e_3_of_nnaudio() {
-    let Some(folder) = reference() else { return };
+    let Some(folder) = bc_testing::shared("reference/cqt") else { return };
     let plan = CqtPlan::new(CqtSettings { pool: 1, ..CqtSettings::default() });
     let mut clips = 0;
     for entry in std::fs::read_dir(folder).unwrap() {

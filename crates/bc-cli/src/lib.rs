@@ -15,7 +15,7 @@ mod shard;
 
 pub use arguments::{ConfigArgs, ThreadArgs};
 pub use outcome::{Interrupted, Outcome};
-pub use shard::{Shard, ShardArgs};
+pub use shard::{Shard, ShardArgs, ShardChoice};
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! A part of the work: `--shard i/n`, or the place in a Slurm job array.
+//! A part of the work: `--shard i/n`, or with `--shard slurm` the place in a Slurm job array.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,24 +47,62 @@ impl FromStr for Shard {
     }
 }
 
-/// `--shard i/n`.
+/// What `--shard` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardChoice {
+    /// This part.
+    Part(Shard),
+    /// The part that SLURM_ARRAY_TASK_ID and its companions name.
+    Slurm,
+}
+
+impl FromStr for ShardChoice {
+    type Err = anyhow::Error;
+
+    /// `i/n` or `slurm`.
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "slurm" {
+            return Ok(Self::Slurm);
+        }
+        text.parse().map(Self::Part).map_err(|error: anyhow::Error| {
+            error.context("give i/n, or `slurm` for the place in a Slurm job array")
+        })
+    }
+}
+
+/// `--shard i/n` or `--shard slurm`.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct ShardArgs {
-    /// Do only part i of n (from 1). Without it, a Slurm job array's SLURM_ARRAY_TASK_ID,
-    /// _MIN and _MAX (or _COUNT) give the part.
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<Shard>,
+    /// Do only part i of n (from 1); `slurm` takes the part from the place in a Slurm job array
+    /// (SLURM_ARRAY_TASK_ID, _MIN and _MAX or _COUNT).
+    #[arg(long, value_name = "I/N|slurm")]
+    pub shard: Option<ShardChoice>,
 }
 
 impl ShardArgs {
-    /// The part given by the argument, else by Slurm, else the whole.
+    /// The part that was asked for, the whole without `--shard`; that it is the whole is said on standard
+    /// error where a job array looks as if a part were meant.
+    ///
+    /// # Errors
+    /// `--shard slurm` outside of a job array, or in one with gaps.
     pub fn resolve(&self) -> Result<Shard> {
+        let get = |name: &str| std::env::var(name).ok();
         match self.shard {
-            Some(shard) => Ok(shard),
-            None => from_slurm(|name| std::env::var(name).ok()),
+            Some(ShardChoice::Part(shard)) => Ok(shard),
+            Some(ShardChoice::Slurm) => from_slurm(get),
+            None => {
+                if get(TASK).is_some() {
+                    eprintln!(
+                        "note: {TASK} is set but --shard is not: doing the whole work; give --shard slurm"
+                    );
+                }
+                Ok(Shard::WHOLE)
+            }
         }
     }
 }
+
+const TASK: &str = "SLURM_ARRAY_TASK_ID";
 
 fn from_slurm(get: impl Fn(&str) -> Option<String>) -> Result<Shard> {
     let number = |name: &str| -> Result<Option<usize>> {
@@ -72,7 +110,11 @@ fn from_slurm(get: impl Fn(&str) -> Option<String>) -> Result<Shard> {
             .map(|text| text.parse().with_context(|| format!("{name} is `{text}`, not a number")))
             .transpose()
     };
-    let Some(task) = number("SLURM_ARRAY_TASK_ID")? else { return Ok(Shard::WHOLE) };
+    let Some(task) = number(TASK)? else {
+        bail!(
+            "--shard slurm needs a Slurm job array, but {TASK} is not set; submit with --array, or give --shard i/n"
+        )
+    };
     let first = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
     let last = number("SLURM_ARRAY_TASK_MAX")?;
     let count = match (last, number("SLURM_ARRAY_TASK_COUNT")?) {
@@ -90,13 +132,12 @@ fn from_slurm(get: impl Fn(&str) -> Option<String>) -> Result<Shard> {
         }
         (None, Some(count)) => count,
         (None, None) => {
-            bail!("SLURM_ARRAY_TASK_ID is set, but neither SLURM_ARRAY_TASK_MAX nor _COUNT; give --shard i/n")
+            bail!("{TASK} is set, but neither SLURM_ARRAY_TASK_MAX nor _COUNT; give --shard i/n")
         }
     };
     let index = task.checked_sub(first).filter(|index| *index < count);
-    let index = index.with_context(|| {
-        format!("SLURM_ARRAY_TASK_ID is {task}, outside its array of {count} from {first}")
-    })?;
+    let index =
+        index.with_context(|| format!("{TASK} is {task}, outside its array of {count} from {first}"))?;
     Ok(Shard { index, count })
 }
 
@@ -115,6 +156,15 @@ mod tests {
     }
 
     #[test]
+    fn the_choice_is_a_part_or_slurm() {
+        assert_eq!("slurm".parse::<ShardChoice>().unwrap(), ShardChoice::Slurm);
+        let part = ShardChoice::Part(Shard { index: 0, count: 2 });
+        assert_eq!("1/2".parse::<ShardChoice>().unwrap(), part);
+        let error = format!("{:#}", "Slurm".parse::<ShardChoice>().unwrap_err());
+        assert!(error.contains("`slurm`") && error.contains("not of the form i/n"), "{error}");
+    }
+
+    #[test]
     fn every_item_belongs_to_exactly_one_part() {
         for item in 0..100 {
             let takers = (0..7).filter(|&index| Shard { index, count: 7 }.takes(item)).count();
@@ -129,7 +179,7 @@ mod tests {
                 pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
             })
         };
-        assert_eq!(slurm(&[]).unwrap(), Shard::WHOLE);
+        assert!(slurm(&[]).unwrap_err().to_string().contains("needs a Slurm job array"));
         let task =
             &[("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_ARRAY_TASK_MIN", "1"), ("SLURM_ARRAY_TASK_MAX", "4")];
         assert_eq!(slurm(task).unwrap(), Shard { index: 2, count: 4 });

@@ -3,7 +3,8 @@
 use bc_formats::index::{Split, Status};
 
 mod support;
-use support::{Scratch, shared};
+use bc_testing::shared;
+use support::Scratch;
 
 const SHS: [&str; 3] = ["index.source=shs100k", "index.meta=meta", "index.dataset_path=audio"];
 const LIST: &str = "1\t0\tSong\tAnn\thttps://example.org/a\tTrue\n\

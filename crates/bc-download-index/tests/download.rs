@@ -15,7 +15,7 @@ use support::{Scratch, said};
 fn no_yt_dlp() -> bool {
     let missing = bc_download_index::download::yt_dlp::find().is_err();
     if missing {
-        eprintln!("skipped: no yt-dlp (python3 -m pip install yt-dlp, or name it in BYTECOVER_YT_DLP)");
+        bc_testing::skipped("no yt-dlp (python3 -m pip install yt-dlp, or name it in BYTECOVER_YT_DLP)");
     }
     missing
 }

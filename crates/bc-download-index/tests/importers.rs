@@ -3,7 +3,8 @@
 mod support;
 
 use bc_formats::index::{Split, Status};
-use support::{Scratch, shared};
+use bc_testing::shared;
+use support::Scratch;
 
 /// `np.save` of a fixed-width array of strings.
 fn npy(ids: &[&str]) -> Vec<u8> {

@@ -8,7 +8,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bc_formats::index::{Status, Version};
-use support::{Scratch, shared};
+use bc_testing::shared;
+use support::Scratch;
 
 const SETTINGS: [&str; 2] = ["index.source=folder", "index.dataset_path=audio"];
 

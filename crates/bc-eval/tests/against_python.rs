@@ -1,15 +1,9 @@
 //! The binary's figures beside scikit-learn's, with singletons and ties. Runs where the
 //! reference script lies in the shared folder and BYTECOVER_PYTHON names an interpreter.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bc_formats::array::{self, Matrix};
-
-fn shared() -> PathBuf {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    std::env::var_os("BYTECOVER_SHARED").map_or(beside, PathBuf::from)
-}
 
 fn json(command: &mut Command) -> serde_json::Value {
     let output = command.output().unwrap();
@@ -19,11 +13,8 @@ fn json(command: &mut Command) -> serde_json::Value {
 
 #[test]
 fn figures_equal_those_of_scikit_learn() {
-    let script = shared().join("bench/python_eval.py");
-    let Some(python) = std::env::var_os("BYTECOVER_PYTHON").filter(|_| script.exists()) else {
-        println!("skipped: needs BYTECOVER_PYTHON (with scikit-learn) and {}", script.display());
-        return;
-    };
+    let Some(script) = bc_testing::shared("bench/python_eval.py") else { return };
+    let Some(python) = bc_testing::python_with("numpy, sklearn") else { return };
     let folder = tempfile::tempdir().unwrap();
     let (npy, cliques) = (folder.path().join("e.npy"), folder.path().join("c.txt"));
     // 600 versions of up to 150 works; every tenth vector repeats an earlier one, so there are ties.

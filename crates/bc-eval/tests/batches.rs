@@ -45,13 +45,7 @@ fn of_a_small_network() {
 
 #[test]
 fn of_the_whole_network() {
-    let shared = std::env::var_os("BYTECOVER_SHARED")
-        .map_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), Into::into);
-    let path = shared.join("reference/model/orfium_like.pt");
-    if !path.exists() {
-        eprintln!("skipped: no reference network at {}", path.display());
-        return;
-    }
+    let Some(path) = bc_testing::shared("reference/model/orfium_like.pt") else { return };
     let folder = tempfile::tempdir().unwrap();
     let assumed: NetworkInput = common::checkpoint(&folder.path().join("any.safetensors"), 1);
     let embedder = Embedder::open(&path, Layer::Fc, &assumed).unwrap();

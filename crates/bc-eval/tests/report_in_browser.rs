@@ -36,7 +36,7 @@ fn browser() -> Option<PathBuf> {
         Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
     });
     if found.is_none() {
-        eprintln!("skipped: no Chromium (set BYTECOVER_CHROMIUM)");
+        bc_testing::skipped("no Chromium (set BYTECOVER_CHROMIUM)");
     }
     found
 }

@@ -25,13 +25,8 @@ for line in sys.stdin:
 
 #[test]
 fn the_whole_path_correlates_with_librosa_and_nnaudio_by_more_than_0_999() {
-    let python = std::env::var_os("BYTECOVER_PYTHON").unwrap_or_else(|| "python3".into());
     let Some(paths) = support::recordings() else { return };
-    let found = Command::new(&python).args(["-c", "import librosa, nnAudio.features.cqt"]).output();
-    if !found.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no Python with librosa and nnAudio (set BYTECOVER_PYTHON)");
-        return;
-    }
+    let Some(python) = bc_testing::python_with("librosa, nnAudio.features.cqt") else { return };
     let folder = tempfile::tempdir().unwrap();
     let of = |wanted: &'static str| {
         paths.iter().filter(move |path| path.extension().is_some_and(|end| end == wanted)).cloned()

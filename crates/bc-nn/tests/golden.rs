@@ -11,7 +11,7 @@
 //! The reference is not part of the project; without it these tests say so and pass.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
 use bc_nn::optim::{Adam, AdamSettings};
@@ -25,13 +25,8 @@ struct Golden {
 
 impl Golden {
     fn open() -> Option<Self> {
-        let shared = std::env::var_os("BYTECOVER_SHARED")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-        let folder = shared.join("reference/model");
-        let Ok(archive) = npyz::npz::NpzArchive::open(folder.join("model_golden.npz")) else {
-            println!("skipped: no reference of the network in {} (BYTECOVER_SHARED)", folder.display());
-            return None;
-        };
+        let folder = bc_testing::shared("reference/model")?;
+        let archive = npyz::npz::NpzArchive::open(folder.join("model_golden.npz")).unwrap();
         Some(Self { folder, archive })
     }
 

@@ -1,8 +1,8 @@
 //! Tests that run the four stages one after the other, as a user does.
 //!
-//! **In**: the stage binaries of this workspace, built. **Out**: nothing but test
+//! **In**: the sources of this workspace's stage binaries. **Out**: nothing but test
 //! results; the crate exists because a stage's own tests cannot name another
-//! stage's binary. This file finds the binaries and runs them in a scratch folder; [`faults`] makes their files
+//! stage's binary. This file builds the binaries and runs them in a scratch folder; [`faults`] makes their files
 //! fail and [`kills`] ends them, for the tests of every stage.
 
 pub mod faults;
@@ -10,6 +10,7 @@ pub mod kills;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 /// A scratch folder in which stages run.
 pub struct Workplace {
@@ -74,28 +75,29 @@ fn all_output(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// The stage's binary beside this test's own: `target/<profile>/<stage>`.
+/// The stage's binary beside this test's own, `target/<profile>/<stage>`, built from the sources as they are now.
 fn binary(stage: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this test");
-    let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
-    let binary = profile.join(stage);
-    assert!(
-        binary.exists(),
-        "{} is not built; run `cargo build --workspace --bins` (with the same profile) first",
-        binary.display()
-    );
-    binary
+    static PROFILE: OnceLock<PathBuf> = OnceLock::new();
+    PROFILE.get_or_init(build_stages).join(stage)
 }
 
-/// A Python with `modules`, from `BYTECOVER_PYTHON` or the path; says why a test is skipped if there is none.
-pub fn python_with(modules: &str) -> Option<PathBuf> {
-    let python = std::env::var_os("BYTECOVER_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    let probe = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
-    match probe {
-        Ok(output) if output.status.success() => Some(python),
-        _ => {
-            eprintln!("skipped: no Python with {modules} (set BYTECOVER_PYTHON)");
-            None
-        }
-    }
+/// Builds all stages once per test binary, which costs about a second where nothing changed. Without it
+/// `cargo test -p bc-pipeline-tests` would judge whatever binaries lie there: cargo builds a crate's own
+/// binaries before its tests, but knows nothing of those that a test starts. Returns `target/<profile>`.
+fn build_stages() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let folder = test.parent().and_then(Path::parent).expect("target/<profile>/deps").to_owned();
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--workspace", "--bins", "--profile", profile, "--target-dir"])
+        .arg(folder.parent().expect("target"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .output()
+        .expect("cargo, which the stages are built with, can be run");
+    assert!(built.status.success(), "the stages do not build:\n{}", all_output(&built));
+    folder
 }

@@ -1,6 +1,6 @@
 //! Real audio: the network that the project brings finds covers of songs it never heard.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bc_pipeline_tests::Workplace;
 use serde_json::Value;
@@ -8,12 +8,7 @@ use serde_json::Value;
 #[test]
 fn the_network_of_the_project_finds_covers_on_real_audio() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let shared =
-        std::env::var_os("BYTECOVER_SHARED").map_or_else(|| project.join("../shared"), PathBuf::from);
-    let Ok(mini) = shared.join("covers/mini").canonicalize() else {
-        eprintln!("skipped: no covers/mini in the shared set (set BYTECOVER_SHARED)");
-        return;
-    };
+    let Some(mini) = bc_testing::shared("covers/mini") else { return };
     let place = Workplace::default();
     let config = project.join("configs/covers-mini.toml");
     let network = project.join("configs/networks/painted.safetensors");

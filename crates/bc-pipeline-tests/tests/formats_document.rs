@@ -5,7 +5,7 @@ use std::process::Command;
 
 use bc_formats::features::{CqtSettings, FeatureRow, PartWriter, Source};
 use bc_formats::provenance::Provenance;
-use bc_pipeline_tests::python_with;
+use bc_testing::python_with;
 use half::f16;
 
 fn write_part(path: &Path) -> FeatureRow {

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use bc_pipeline_tests::{Workplace, python_with};
+use bc_pipeline_tests::Workplace;
+use bc_testing::python_with;
 
 /// Six songs with POP909's tracks, a tempo change in each.
 const SONGS: &str = r#"

@@ -4,7 +4,7 @@
 //! The table is not part of the project; without it this test says so and passes.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bc_formats::config::{
     Batches, Bottleneck, Classes, Classified, Config, Distance, Figure, Layer, Mining, Optimizer, Schedule,
@@ -21,13 +21,7 @@ const CLEWS: usize = 2;
 
 impl Recipes {
     fn read() -> Option<Self> {
-        let shared = std::env::var_os("BYTECOVER_SHARED")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-        let path = shared.join("design/recipes.md");
-        let Ok(text) = std::fs::read_to_string(&path) else {
-            println!("skipped: no table of recipes at {} (BYTECOVER_SHARED)", path.display());
-            return None;
-        };
+        let text = std::fs::read_to_string(bc_testing::shared("design/recipes.md")?).unwrap();
         let rows = text.lines().filter(|line| line.starts_with('|')).skip(2).map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
             let &[name, paper, orfium, clews] = cells.as_slice() else { panic!("four cells: {line}") };

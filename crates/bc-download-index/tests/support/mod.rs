@@ -1,7 +1,6 @@
 //! What the tests share: a scratch folder and the binary run in it.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bc_formats::index::Index;
@@ -90,15 +89,4 @@ pub fn said(command: &mut Command) -> (Option<i32>, String) {
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.code(), said)
-}
-
-/// A folder of the shared references; says so and is none where they are not there.
-pub fn shared(below: &str) -> Option<PathBuf> {
-    let shared = std::env::var_os("BYTECOVER_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let path = shared.join(below);
-    if !path.exists() {
-        eprintln!("skipped: no {} (set BYTECOVER_SHARED)", path.display());
-    }
-    path.canonicalize().ok()
 }

@@ -161,11 +161,6 @@ pub fn write_wav(path: &Path, frames: u32, pair: impl Fn(u32) -> [i16; 2]) {
 
 /// The recordings of the shared set, if they are at hand.
 pub fn recordings() -> Option<BTreeSet<PathBuf>> {
-    let shared = std::env::var_os("BYTECOVER_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let Ok(entries) = std::fs::read_dir(shared.join("covers/mini/audio")) else {
-        eprintln!("skipped: no recordings of the shared set (set BYTECOVER_SHARED)");
-        return None;
-    };
+    let entries = std::fs::read_dir(bc_testing::shared("covers/mini/audio")?).unwrap();
     Some(entries.map(|entry| entry.unwrap().path()).collect())
 }

@@ -1,0 +1,118 @@
+//! Every way to end and its exit code, by a real process (`examples/ending.rs`).
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// The example, which cargo builds before it runs tests, beside this test's own folder.
+fn ending(arguments: &[&str]) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let example: PathBuf = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples/ending");
+    let mut command = Command::new(example);
+    for name in ["ID", "MIN", "MAX", "COUNT"] {
+        command.env_remove(format!("SLURM_ARRAY_TASK_{name}"));
+    }
+    command.args(arguments);
+    command
+}
+
+/// Exit code and standard error.
+fn end(output: Output) -> (i32, String) {
+    (output.status.code().expect("an exit code"), String::from_utf8(output.stderr).unwrap())
+}
+
+fn run(arguments: &[&str]) -> (i32, String) {
+    end(ending(arguments).output().expect("the example, built by `cargo test -p bc-cli`"))
+}
+
+#[test]
+fn all_done_is_0_and_silent() {
+    assert_eq!(run(&["done"]), (0, String::new()));
+    assert_eq!(run(&["failures", "0"]), (0, String::new()));
+}
+
+#[test]
+fn failed_is_1_with_the_causes_on_one_line() {
+    assert_eq!(run(&["failed"]), (1, "error: cannot read index.parquet: no such file\n".into()));
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for wrong in [&["no-such-command"][..], &["failures", "three"], &["done", "--no-such-option"], &[]] {
+        let (code, error) = run(wrong);
+        assert!(code == 2 && error.contains("--help"), "{wrong:?}: {code} {error}");
+    }
+    let (code, error) = run(&["part", "--shard", "9/3"]);
+    assert!(code == 2 && error.contains("i must be from 1 to n"), "{code} {error}");
+}
+
+#[test]
+fn done_with_failures_is_3_and_the_count_comes_last() {
+    assert_eq!(run(&["failures", "17"]), (3, "done with failures: 17\n".into()));
+}
+
+#[test]
+fn a_slurm_array_gives_the_part_only_where_it_is_asked_to() {
+    let in_array = |arguments: &[&str]| {
+        let mut command = ending(arguments);
+        for (name, value) in [("ID", "3"), ("MIN", "1"), ("MAX", "4")] {
+            command.env(format!("SLURM_ARRAY_TASK_{name}"), value);
+        }
+        let output = command.output().unwrap();
+        (String::from_utf8(output.stdout.clone()).unwrap(), end(output))
+    };
+    assert_eq!(in_array(&["part", "--shard", "slurm"]), ("3/4\n".into(), (0, String::new())));
+    assert_eq!(in_array(&["part", "--shard", "2/7"]), ("2/7\n".into(), (0, String::new())));
+    let (part, (code, note)) = in_array(&["part"]);
+    assert_eq!((part.as_str(), code), ("1/1\n", 0));
+    let expected = "SLURM_ARRAY_TASK_ID is set but --shard is not: doing the whole work; give --shard slurm";
+    assert!(note.contains(expected) && note.lines().count() == 1, "{note}");
+    let (code, error) = run(&["part", "--shard", "slurm"]);
+    assert!(code == 1 && error.contains("needs a Slurm job array"), "{code} {error}");
+    assert_eq!(run(&["part"]), (0, String::new()));
+}
+
+/// Starts a command that waits, and sends it signals, each when the note of the one before was read.
+#[cfg(unix)]
+fn with_signals(arguments: &[&str], signals: &[i32]) -> (i32, String) {
+    let mut child = ending(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the example is built");
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    let mut error = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    for (at, signal) in signals.iter().enumerate() {
+        // SAFETY: a signal to a child of ours that was not waited for, so its id is still its own.
+        assert_eq!(unsafe { libc::kill(child.id() as i32, *signal) }, 0);
+        // An empty line and the note, at the first signal only.
+        for _ in 0..if at == 0 { 2 } else { 0 } {
+            error.read_line(&mut text).unwrap();
+        }
+    }
+    while error.read_line(&mut text).unwrap() > 0 {}
+    (child.wait().unwrap().code().expect("it ended by itself, not by the signal"), text)
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupted_is_130_and_says_what_is_saved() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let (code, error) = with_signals(&["wait"], &[signal]);
+        assert_eq!(code, 130, "{error}");
+        assert!(error.starts_with("\nfinishing the step\n"), "{error}");
+        assert!(error.ends_with("interrupted: 3 of 9 saved; run the same command again\n"), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_at_once_with_130() {
+    for (first, second) in [(libc::SIGINT, libc::SIGINT), (libc::SIGTERM, libc::SIGINT)] {
+        let (code, error) = with_signals(&["busy"], &[first, second]);
+        assert_eq!((code, error.as_str()), (130, "\nfinishing the step\n"));
+    }
+}

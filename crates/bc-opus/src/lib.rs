@@ -1,0 +1,20 @@
+//! Opus (RFC 6716) as a decoder for symphonia, which has none of its own.
+//!
+//! **In**: the packets of an Opus track and its identification header (RFC 7845 section 5.1; in MP4 the
+//! `dOps` box), both as symphonia's demuxers of Ogg, Matroska/WebM and MP4 hand them over. **Out**: 32-bit
+//! samples at 48 kHz, with the header's pre-skip and the container's end trim cut away to the sample and
+//! the header's gain applied; a packet that does not decode is an error, never a panic.
+//!
+//! **Why a crate of its own**: what decodes is libopus 1.3.1, translated from C to Rust by c2rust
+//! (`unsafe-libopus`, under libopus's own BSD licence). So a build needs no C, no cmake, and samples equal
+//! libopus's. The translation is as unsafe as the C; all `unsafe` of it stands in one small module here.
+//!
+//! Mono, stereo and up to eight channels (mapping families 0 and 1) are decoded; ambisonics are refused as
+//! unsupported. In Matroska the padding of the last packet, at most 120 ms, stays, since symphonia's demuxer
+//! does not pass on what that container says of it.
+
+mod decoder;
+mod head;
+mod libopus;
+
+pub use decoder::OpusDecoder;

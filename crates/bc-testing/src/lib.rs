@@ -1,0 +1,121 @@
+//! What the tests of several crates share: one way to skip, one way to find what a user may lack.
+//!
+//! **In**: the environment (`BYTECOVER_SHARED`, `BYTECOVER_PYTHON`, `BYTECOVER_SKIPPED`). **Out**: paths, or a
+//! printed `skipped: reason`; where `BYTECOVER_SKIPPED` names a file, each skip is also a line of it,
+//! `reason<TAB>test`, from which `.ci/run` counts. Rust's test runner knows no skipped test: without this
+//! file a test that could not run looks like one that passed.
+
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Skips the rest of a test: records why and returns. Arguments as of [`format!`].
+#[macro_export]
+macro_rules! skip {
+    ($($reason:tt)+) => {{
+        $crate::skipped(format_args!($($reason)+));
+        return;
+    }};
+}
+
+/// Records that the running test, or a part of it, is skipped, and why; one line of text.
+pub fn skipped(reason: impl Display) {
+    let reason = reason.to_string();
+    eprintln!("skipped: {reason}");
+    // This crate's own tests skip to show that it works, which nobody needs to count.
+    if let Some(path) = std::env::var_os("BYTECOVER_SKIPPED").filter(|_| !cfg!(test)) {
+        record(Path::new(&path), &reason, &running_test())
+            .expect("BYTECOVER_SKIPPED names a file to append to");
+    }
+}
+
+/// Appends `reason<TAB>test` in one write, so that test binaries which run at the same time do not mix lines.
+fn record(path: &Path, reason: &str, test: &str) -> std::io::Result<()> {
+    let line = format!("{}\t{test}\n", reason.replace(['\t', '\n'], " "));
+    OpenOptions::new().create(true).append(true).open(path)?.write_all(line.as_bytes())
+}
+
+/// The binary without cargo's hash and the test's name, which the test runner gives to its thread.
+fn running_test() -> String {
+    let binary = std::env::current_exe().ok();
+    let stem =
+        binary.as_deref().and_then(Path::file_stem).map_or("test".into(), |stem| stem.to_string_lossy());
+    let binary = stem.rsplit_once('-').map_or(stem.as_ref(), |(name, _hash)| name);
+    let thread = std::thread::current();
+    format!("{binary}::{}", thread.name().unwrap_or("unnamed"))
+}
+
+/// The folder of shared references: `BYTECOVER_SHARED`, else `shared` beside the repository. It may be absent.
+pub fn shared_folder() -> PathBuf {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    std::env::var_os("BYTECOVER_SHARED").map_or_else(beside, PathBuf::from)
+}
+
+/// A file or folder of the shared references; `None`, and a recorded skip, where it is absent.
+pub fn shared(below: &str) -> Option<PathBuf> {
+    let found = shared_folder().join(below).canonicalize().ok();
+    if found.is_none() {
+        skipped(format_args!("no {below} in the shared references (set BYTECOVER_SHARED)"));
+    }
+    found
+}
+
+/// A Python with `modules` (`"numpy, pyarrow"`), from `BYTECOVER_PYTHON` or the search path; `None`, and a
+/// recorded skip, where there is none.
+pub fn python_with(modules: &str) -> Option<PathBuf> {
+    let python = std::env::var_os("BYTECOVER_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    if answers(Command::new(&python).args(["-c", &format!("import {modules}")])) {
+        return Some(python);
+    }
+    skipped(format_args!("no Python with {modules} (set BYTECOVER_PYTHON)"));
+    None
+}
+
+/// Whether a program is installed; records a skip where it is not. Asked with its argument that prints a version.
+pub fn has_program(name: &str, version: &str) -> bool {
+    let found = answers(Command::new(name).arg(version));
+    if !found {
+        skipped(format_args!("no {name}"));
+    }
+    found
+}
+
+fn answers(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_skip_is_one_line_with_its_reason_and_its_test() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("skipped");
+        record(&path, "no such\nfile", &running_test()).unwrap();
+        record(&path, "no Python", "other::test").unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<_> = text.lines().map(|line| line.split_once('\t').unwrap()).collect();
+        assert_eq!(lines[0].0, "no such file");
+        assert!(lines[0].1.starts_with("bc_testing::"), "{}", lines[0].1);
+        assert_eq!(lines[1], ("no Python", "other::test"));
+    }
+
+    #[test]
+    fn skipping_ends_the_test() {
+        skip!("this test shows how it is done: {}", 1);
+        #[allow(unreachable_code)]
+        {
+            unreachable!("the macro returned")
+        }
+    }
+
+    #[test]
+    fn what_is_absent_is_none() {
+        assert_eq!(shared("no such folder of references"), None);
+        assert_eq!(python_with("no_such_module_of_python"), None);
+        assert!(!has_program("no-such-program-anywhere", "--version"));
+    }
+}
