@@ -5,8 +5,8 @@
 //! a stream ([`decode`] -> [`resample`] -> [`cqt`] -> pooling in [`extract`]), so a three-hour
 //! mix costs no more memory than a song, apart from its features.
 //!
-//! Audio is decoded by symphonia (Opus by libopus), but for everyday MP3 on its way to features: [`mp3`] computes only
-//! the channel and the bands that are used, since decoding was two thirds of the time and no library leaves them out.
+//! MP3 is decoded by [`bc_mp3`], which computes only the channel and the bands that are used (decoding was two thirds of the
+//! time, and no library leaves them out), everything else by symphonia.
 //!
 //! A crate of its own because three stages need it: features are made of it, the
 //! index is verified with it, and a search begins with it.
@@ -15,7 +15,7 @@ pub mod cqt;
 pub mod decode;
 pub mod extract;
 pub mod inspect;
-pub mod mp3;
+pub mod need;
 pub mod patience;
 pub mod resample;
 

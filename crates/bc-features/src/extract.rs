@@ -92,7 +92,8 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<()> {
     let provenance = Provenance {
         format: String::new(),
         tool: bc_cli::tool!().to_owned(),
-        settings: serde_json::to_value(settings)?,
+        // Beside the transform's, which are added to them: who decodes MP3 shows in the last bits, and in damaged files.
+        settings: serde_json::json!({ "mp3": config.mp3 }),
         fingerprint: String::new(),
         inputs: [("index".to_owned(), index.provenance.fingerprint.clone())].into(),
     };

@@ -2,8 +2,21 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::section::{Check, Found, section};
 use crate::features::CqtSettings;
+
+/// Who decodes MP3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mp3Decoder {
+    /// `bc-mp3`.
+    #[default]
+    Own,
+    /// symphonia, on the frames that `bc-mp3` finds.
+    Symphonia,
+}
 
 section! {
     /// The constant-Q transform (Du et al. 2021, section 3.1) and where bc-features writes it.
@@ -25,9 +38,14 @@ section! {
         /// Frames averaged into one stored column.
         pool: u32 = 5;
         /// Longest time a file may take, in seconds; one that takes longer becomes a failure row.
-        patience_s: f64 = 60.0;
+        /// Not below [verify] patience_s, so that what was verified can be transformed, too.
+        patience_s: f64 = 240.0;
         /// Longest audio in seconds; a file that decodes to more becomes a failure row.
         longest_s: f64 = 21_600.0;
+        /// Share of a file's frames (packets) that may fail to decode; with more it becomes a failure row.
+        max_error_share: f64 = 0.01;
+        /// Who decodes MP3: "own", which is several times as fast and knows all of Layer III, or "symphonia".
+        mp3: Mp3Decoder = Mp3Decoder::Own;
     }
 }
 
@@ -56,6 +74,7 @@ impl Check for FeaturesConfig {
         found.within("pool", self.pool, 1..=1_000, "frames");
         found.within("patience_s", self.patience_s, 0.01..=1e6, "s");
         found.within("longest_s", self.longest_s, 1.0..=1e6, "s");
+        found.within("max_error_share", self.max_error_share, 0.0..=1.0, "");
         let most = self.cqt().max_bins();
         found.require(
             (1..=most).contains(&self.bins),

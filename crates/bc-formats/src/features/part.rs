@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field};
 use half::f16;
+use serde_json::Value;
 
 use super::{CqtSettings, FORMAT};
 use crate::fingerprint::Fingerprint;
@@ -76,11 +77,19 @@ impl PartWriter {
     }
 
     /// Writes what is buffered and renames the file into place. The settings and the
-    /// fingerprint of `provenance` are set here.
+    /// fingerprint of `provenance` are set here; settings beside those of the transform (who decoded the audio)
+    /// stay, and are part of the fingerprint.
     pub fn commit(mut self, mut provenance: Provenance) -> Result<()> {
         self.end_row_group()?;
         provenance.format = FORMAT.to_owned();
-        provenance.settings = serde_json::to_value(self.settings)?;
+        let mut settings = serde_json::to_value(self.settings)?;
+        if let (Value::Object(settings), Value::Object(given)) = (&mut settings, &provenance.settings) {
+            for (name, value) in given.iter().filter(|(name, _)| !settings.contains_key(*name)).collect::<Vec<_>>() {
+                self.fingerprint.add(name).add_json(value);
+                settings.insert(name.clone(), value.clone());
+            }
+        }
+        provenance.settings = settings;
         provenance.fingerprint = self.fingerprint.finish();
         self.writer.commit(&provenance)
     }
