@@ -29,9 +29,9 @@ impl Trim {
     /// For a stream that begins with `info`, at its full rate.
     #[must_use]
     pub fn new(info: Option<&Info>) -> Self {
-        let (start, end) = info
-            .and_then(|info| info.delay_and_padding)
-            .map_or((0, 0), |(delay, padding)| (delay + DECODER_DELAY, padding.saturating_sub(DECODER_DELAY)));
+        let (start, end) = info.and_then(|info| info.delay_and_padding).map_or((0, 0), |(delay, padding)| {
+            (delay + DECODER_DELAY, padding.saturating_sub(DECODER_DELAY))
+        });
         Self {
             start: start.into(),
             end: end.into(),
@@ -117,8 +117,7 @@ mod tests {
         let mut out = Vec::new();
         for frame in 0..frames {
             let all = (0..576).map(|n| (576 * frame + n) as f32);
-            let samples: Vec<f32> =
-                if halved { all.skip(phase).step_by(2).collect() } else { all.collect() };
+            let samples: Vec<f32> = if halved { all.skip(phase).step_by(2).collect() } else { all.collect() };
             trim.push(&samples, 576, &mut out);
         }
         trim.finish(frames, &mut out);
@@ -127,7 +126,8 @@ mod tests {
 
     #[test]
     fn ends_go_where_the_count_is_that_of_the_frames() {
-        for (delay, padding) in [(576, 1_105), (577, 1_104), (0, 529), (1_000, 4_095), (1_001, 3_000), (0, 0)] {
+        for (delay, padding) in [(576, 1_105), (577, 1_104), (0, 529), (1_000, 4_095), (1_001, 3_000), (0, 0)]
+        {
             for (said, frames) in [(10, 10), (5, 10), (20, 10), (0, 10)] {
                 let info = Info { frames: Some(said), delay_and_padding: Some((delay, padding)) };
                 let (start, end) = (u64::from(delay) + 529, u64::from(padding).saturating_sub(529));

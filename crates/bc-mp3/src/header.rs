@@ -180,7 +180,10 @@ mod tests {
         let protected = Header::read(&[0xff, 0xf2, 0x96, 0xc0]).unwrap();
         assert_eq!((protected.channels(), protected.sample_rate(), protected.bytes()), (1, 24_000, 6));
         // 80 kbit/s and a byte of padding.
-        assert_eq!((protected.frame_bytes(), protected.side_info_bytes(), protected.samples()), (241, 9, 576));
+        assert_eq!(
+            (protected.frame_bytes(), protected.side_info_bytes(), protected.samples()),
+            (241, 9, 576)
+        );
         let quarter = Header::read(&[0xff, 0xe3, 0x18, 0x70]).unwrap();
         assert_eq!((quarter.sample_rate(), quarter.intensity(), quarter.frame_bytes()), (8_000, true, 72));
         for (bytes, what) in [

@@ -23,13 +23,16 @@ impl Info {
         let word = |at: usize| frame.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
         if frame.get(VBRI_AT..VBRI_AT + 4) == Some(b"VBRI") {
             // After the name: version, delay and quality (two bytes each), bytes (four), frames.
-            return Some(Self { frames: word(VBRI_AT + 14).filter(|&frames| frames > 0), delay_and_padding: None });
+            return Some(Self {
+                frames: word(VBRI_AT + 14).filter(|&frames| frames > 0),
+                delay_and_padding: None,
+            });
         }
         // Some encoders count a checksum in, most do not.
         let places = [Header::BYTES, header.bytes()].map(|before| before + header.side_info_bytes());
-        let at = places.into_iter().find(|&at| {
-            frame.get(at..at + 4).is_some_and(|name| name == b"Xing" || name == b"Info")
-        })?;
+        let at = places
+            .into_iter()
+            .find(|&at| frame.get(at..at + 4).is_some_and(|name| name == b"Xing" || name == b"Info"))?;
         let flags = word(at + 4).unwrap_or(0);
         let frames = (flags & 1 != 0).then(|| word(at + 8)).flatten().filter(|&frames| frames > 0);
         // Frames, bytes, a table of contents, quality.

@@ -102,7 +102,11 @@ fn shares(header: &Header, position: u8, halved: bool) -> (f32, f32) {
     if header.mpeg1() {
         // tan(position * pi / 12) : 1, in parts of their sum.
         let ratio = (f64::from(position) * std::f64::consts::PI / 12.0).tan();
-        return if position == 6 { (1.0, 0.0) } else { ((ratio / (1.0 + ratio)) as f32, (1.0 / (1.0 + ratio)) as f32) };
+        return if position == 6 {
+            (1.0, 0.0)
+        } else {
+            ((ratio / (1.0 + ratio)) as f32, (1.0 / (1.0 + ratio)) as f32)
+        };
     }
     // Steps of 3 dB, or of 1.5.
     let step = if halved { 0.5 } else { 0.25 };

@@ -28,7 +28,8 @@ fn id3v2(bytes: &[u8]) -> Option<u64> {
 /// 32 bytes; a header's size counts the items and the footer behind it, a footer's what lies before it (APEv2).
 fn ape(bytes: &[u8]) -> Option<u64> {
     let head = bytes.get(..32).filter(|head| head.starts_with(b"APETAGEX"))?;
-    let word = |at: usize| head[at..at + 4].iter().rev().fold(0u64, |word, &byte| word << 8 | u64::from(byte));
+    let word =
+        |at: usize| head[at..at + 4].iter().rev().fold(0u64, |word, &byte| word << 8 | u64::from(byte));
     let is_header = word(20) >> 29 & 1 == 1;
     Some(if is_header { 32 + word(12) } else { 32 })
 }

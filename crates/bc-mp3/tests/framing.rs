@@ -78,17 +78,24 @@ fn every_frame_is_found_whatever_stands_around_it() {
         let all = pieces.len() - 1;
         let whole = pieces.concat();
         let audio = pieces[1..].concat();
-        let between = |at: usize, what: &[u8]| {
-            [&pieces[..at].concat()[..], what, &pieces[at..].concat()].concat()
-        };
+        let between =
+            |at: usize, what: &[u8]| [&pieces[..at].concat()[..], what, &pieces[at..].concat()].concat();
         let extended = [&b"TAG+"[..], &[0; 223]].concat();
         let cases: Vec<(&str, Vec<u8>, usize)> = vec![
             ("as it is", whole.clone(), all),
             ("without a header", audio.clone(), all),
-            ("ID3v2 twice", [id3v2(&[b'x'; 300], false), id3v2(&picture(), false), whole.clone()].concat(), all),
+            (
+                "ID3v2 twice",
+                [id3v2(&[b'x'; 300], false), id3v2(&picture(), false), whole.clone()].concat(),
+                all,
+            ),
             ("ID3v2 with a footer", [id3v2(&picture(), true), whole.clone()].concat(), all),
             ("ID3v2 with padding", [id3v2(b"x", false), vec![0; 5_000], whole.clone()].concat(), all),
-            ("ID3v2 longer than the file", [b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f".to_vec(), whole.clone()].concat(), all),
+            (
+                "ID3v2 longer than the file",
+                [b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f".to_vec(), whole.clone()].concat(),
+                all,
+            ),
             ("ID3v2 in the middle", between(27, &id3v2(&picture(), false)), all),
             ("APE before", [ape(&picture(), true), whole.clone()].concat(), all),
             ("APE behind", [whole.clone(), ape(&picture(), true)].concat(), all),
@@ -102,7 +109,11 @@ fn every_frame_is_found_whatever_stands_around_it() {
             ("text in the middle", between(25, "</html>\n".repeat(40).as_bytes()), all),
             // The header of the second is a frame of silence, as everywhere but at the beginning.
             ("joined", [whole.clone(), whole.clone()].concat(), 2 * all + 1),
-            ("joined with tags", [whole.clone(), id3v1(), id3v2(&picture(), false), whole.clone()].concat(), 2 * all + 1),
+            (
+                "joined with tags",
+                [whole.clone(), id3v1(), id3v2(&picture(), false), whole.clone()].concat(),
+                2 * all + 1,
+            ),
         ];
         for (what, bytes, frames) in cases {
             assert_eq!(count(&bytes), (frames, 0), "{name}, {what}");

@@ -315,7 +315,8 @@ mod tests {
                 assert_eq!(magnitudes.len(), 12 * count, "{length}");
                 // A steady tone in the lowest bin, reflected or not, sounds alike from a window after the start on.
                 let steady = magnitudes[12 * 4];
-                let worst = (2..count - 2).map(|frame| (magnitudes[12 * frame] - steady).abs()).fold(0.0, f32::max);
+                let worst =
+                    (2..count - 2).map(|frame| (magnitudes[12 * frame] - steady).abs()).fold(0.0, f32::max);
                 assert!(steady > 1.0 && worst < 0.01 * steady, "{length}: {worst} of {steady}");
             }
         }

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
+use symphonia::core::codecs::audio::well_known::{CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3};
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::{FormatReader, Track, TrackType};
@@ -121,14 +121,16 @@ fn track_of(format: &dyn FormatReader, reading: Reading) -> Result<(Codec, u32, 
         .as_ref()
         .and_then(|parameters| parameters.audio())
         .ok_or_else(|| DecodeError::Unsupported("unknown codec".into()))?;
+    // Of MPEG's older layers symphonia guesses the length from the first frames, and cuts the rest off.
+    let guessed = [CODEC_ID_MP1, CODEC_ID_MP2].contains(&parameters.codec);
     let decoder = CODECS
-        .make_audio_decoder(parameters, &AudioDecoderOptions::default())
+        .make_audio_decoder(parameters, &AudioDecoderOptions::default().gapless(!guessed))
         .map_err(|error| DecodeError::Unsupported(error.to_string()))?;
     let header = Header {
         sample_rate: 0,
         channels: 0,
         codec: decoder.codec_info().short_name.to_owned(),
-        declared_s: declared_s(track),
+        declared_s: declared_s(track).filter(|_| !guessed),
     };
     let codec = if parameters.codec == CODEC_ID_MP3 {
         Codec::Mp3(Box::new(FrameDecoder::whole(reading.mp3)?))

@@ -64,5 +64,6 @@ impl DecodeError {
 /// Whether an error is the disk's or the network's. Parsers report by some kinds of their own that bytes are missing or wrong.
 fn is_passing(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
-    error.raw_os_error().is_some() || !matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput | Other)
+    error.raw_os_error().is_some()
+        || !matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput | Other)
 }

@@ -20,7 +20,8 @@ impl Frames {
 /// A share in per cent, to two digits that matter: `2.3 %`, `0.04 %`, `1 %`.
 pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
-    let digits = if percent >= 10.0 || percent == 0.0 { 0 } else { (1.0 - percent.log10().floor()).max(0.0) as usize };
+    let digits =
+        if percent >= 10.0 || percent == 0.0 { 0 } else { (1.0 - percent.log10().floor()).max(0.0) as usize };
     let text = format!("{percent:.digits$}");
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text} %")

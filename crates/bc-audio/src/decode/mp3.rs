@@ -33,7 +33,8 @@ impl Mp3File {
     ) -> Result<(Self, Header), DecodeError> {
         let rate = first.sample_rate();
         let mut trim = Trim::new(reader.info());
-        let halved = reading.mp3 == Mp3Decoder::Own && reading.need.is_some_and(|need| need.is_met_by_half(rate));
+        let halved =
+            reading.mp3 == Mp3Decoder::Own && reading.need.is_some_and(|need| need.is_met_by_half(rate));
         let decoder = if halved {
             let phase = trim.phase();
             trim = trim.halved();

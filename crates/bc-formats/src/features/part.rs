@@ -84,7 +84,9 @@ impl PartWriter {
         provenance.format = FORMAT.to_owned();
         let mut settings = serde_json::to_value(self.settings)?;
         if let (Value::Object(settings), Value::Object(given)) = (&mut settings, &provenance.settings) {
-            for (name, value) in given.iter().filter(|(name, _)| !settings.contains_key(*name)).collect::<Vec<_>>() {
+            for (name, value) in
+                given.iter().filter(|(name, _)| !settings.contains_key(*name)).collect::<Vec<_>>()
+            {
                 self.fingerprint.add(name).add_json(value);
                 settings.insert(name.clone(), value.clone());
             }
