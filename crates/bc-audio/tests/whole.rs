@@ -127,7 +127,7 @@ fn channels_may_change_and_the_rate_may_not() {
 
     let path = scratch.write("rate.mp3", &[stereo, other].concat());
     let error = extractor.file(&path).unwrap_err().to_string();
-    assert_eq!(error, "does not decode: the sample rate changes from 44100 to 48000 Hz after 2.1 s");
+    assert_eq!(error, "does not decode: the sample rate changes from 44100 to 48000 Hz after 2.0 s");
 }
 
 #[test]
@@ -232,5 +232,5 @@ fn iso_streams_become_features_or_failures() {
         assert!(error.contains(why), "{name}: {error}");
     }
     let peak = inspect::whole(&folder.join("l3-si_block.bit"), Limits::default()).unwrap().peak.unwrap();
-    assert!((0.05..0.2).contains(&peak), "{peak}");
+    assert!((0.02..0.022).contains(&peak), "{peak}");
 }
