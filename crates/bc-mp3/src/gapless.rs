@@ -1,7 +1,5 @@
 //! A signal without what its encoder added at its ends.
 
-use std::collections::VecDeque;
-
 use crate::info::Info;
 
 /// Samples of delay that every decoder adds: 528 and 1.
@@ -22,7 +20,7 @@ pub struct Trim {
     /// Samples that came, at the full rate.
     seen: u64,
     /// The last ones, which may be the encoder's.
-    held: VecDeque<f32>,
+    held: Vec<f32>,
 }
 
 impl Trim {
@@ -39,7 +37,7 @@ impl Trim {
             step: 1,
             phase: 0,
             seen: 0,
-            held: VecDeque::new(),
+            held: Vec::new(),
         }
     }
 
@@ -81,10 +79,11 @@ impl Trim {
         }
         let surplus = (self.held.len() + samples.len()).saturating_sub(hold);
         let from_held = surplus.min(self.held.len());
-        out.extend(self.held.drain(..from_held));
+        out.extend_from_slice(&self.held[..from_held]);
+        self.held.drain(..from_held);
         let (now, later) = samples.split_at(surplus - from_held);
         out.extend_from_slice(now);
-        self.held.extend(later);
+        self.held.extend_from_slice(later);
     }
 
     /// Ends a stream of `frames` frames and hands on what was held back and is the signal's.
@@ -92,7 +91,7 @@ impl Trim {
         let place = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
         let beyond = place(self.seen) - place(self.stop(frames));
         let left = self.held.len().saturating_sub(beyond as usize);
-        out.extend(self.held.drain(..left));
+        out.extend_from_slice(&self.held[..left]);
         self.held.clear();
     }
 

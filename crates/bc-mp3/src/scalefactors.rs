@@ -44,11 +44,11 @@ pub(crate) fn read(
     let positions = right && header.intensity();
     let groups = groups(header, granule, positions);
     let mut at = 0;
-    for group in 0..4 {
+    for (group, shared) in scfsi.into_iter().enumerate() {
         let (slen, range) = (groups.slen[group], at..at + groups.counts[group]);
         at = range.end;
         let values = &mut scalefactors.values[range.clone()];
-        if scfsi[group] {
+        if shared {
             values.copy_from_slice(&first.values[range.clone()]);
         } else if slen > 0 {
             values.fill_with(|| bits.take(slen) as u8);
@@ -85,7 +85,7 @@ fn groups(header: &Header, granule: &Granule, positions: bool) -> Groups {
     }
     let (slen, counts) = match code {
         0..400 => {
-            let slen = [(code >> 4) / 5, (code >> 4) % 5, code % 16 >> 2, code % 4];
+            let slen = [(code >> 4) / 5, (code >> 4) % 5, (code % 16) >> 2, code % 4];
             (slen, [[6, 5, 5, 5], [9, 9, 9, 9], [6, 9, 9, 9]])
         }
         400..500 => {
@@ -111,7 +111,7 @@ fn intensity_groups(code: u32, kind: usize) -> Groups {
         }
         180..244 => {
             let code = code - 180;
-            let slen = [code % 64 >> 4, code % 16 >> 2, code % 4, 0];
+            let slen = [(code % 64) >> 4, (code % 16) >> 2, code % 4, 0];
             (slen, [[6, 6, 6, 3], [12, 9, 9, 6], [6, 12, 9, 6]])
         }
         _ => {

@@ -44,7 +44,8 @@ pub(super) fn mix(interleaved: &[f32], channels: usize, effects: &[usize], mono:
 pub(super) fn sane(mono: &mut [f32]) -> bool {
     // Not a number compares as false.
     let sound = |sample: &f32| sample.abs() <= LOUDEST;
-    if mono.iter().all(sound) {
+    // Counted and not searched: the first is done by vectors.
+    if mono.iter().map(|sample| u32::from(!sound(sample))).sum::<u32>() == 0 {
         return true;
     }
     mono.iter_mut().filter(|sample| !sound(sample)).for_each(|sample| *sample = 0.0);
