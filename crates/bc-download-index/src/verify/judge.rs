@@ -51,7 +51,8 @@ pub fn judge(versions: &mut [Version], facts: &[Option<Facts>], config: &VerifyC
                 version.version_id
             ));
         }
-        if let [good, bad @ 1..] = facts.packets {
+        let [good, bad] = facts.packets;
+        if bad > 0 {
             remarks.damaged.push(format!(
                 "{} ({path}): {bad} of {} frames do not decode",
                 version.version_id,
