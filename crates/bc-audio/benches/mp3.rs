@@ -3,23 +3,25 @@
 use std::hint::black_box;
 use std::path::Path;
 
-use bc_audio::decode::Decoder;
-use bc_audio::mp3::Need;
+use bc_audio::decode::{Decoder, Reading};
+use bc_audio::need::Need;
 use bc_audio::patience::Deadline;
+use bc_formats::config::Mp3Decoder;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn decoders(criterion: &mut Criterion) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/joint-44100.mp3");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bc-mp3/tests/fixtures/joint-44100.mp3");
     let need = |sample_rate| Some(Need { sample_rate, highest_hz: 4_500.0 });
-    for (name, need) in [("symphonia", None), ("full rate", need(44_100)), ("half rate", need(22_050))] {
+    for (name, mp3, need) in [
+        ("symphonia", Mp3Decoder::Symphonia, None),
+        ("full rate", Mp3Decoder::Own, need(44_100)),
+        ("half rate", Mp3Decoder::Own, need(22_050)),
+    ] {
         criterion.bench_function(&format!("mp3, 2 s, {name}"), |bench| {
             bench.iter(|| {
                 let deadline = Deadline::after(600.0);
-                let mut decoder = match need {
-                    None => Decoder::open(&path, deadline),
-                    Some(need) => Decoder::open_for(&path, deadline, need),
-                }
-                .expect("a sound file");
+                let mut decoder =
+                    Decoder::open(&path, deadline, Reading { need, mp3 }).expect("a sound file");
                 while let Some(block) = decoder.next_block().expect("a sound file") {
                     black_box(block);
                 }

@@ -1,17 +1,19 @@
-//! Measures for scripts/bench_*.sh; prints seconds of wall time.
+//! Measures for scripts/bench_*.sh and scripts/check_mp3.sh; prints seconds of wall time.
 //!
 //! `measure cqt ROUNDS` transforms 240 s of noise on one thread; `measure decode THREADS FILE…` decodes
-//! files and throws their samples away; `measure needed THREADS FILE…` decodes what features need of them.
+//! files and throws their samples away (`symphonia` in place of `decode`: MP3 by symphonia); `measure needed THREADS FILE…`
+//! decodes what features need of them; `measure lengths FILE…` prints each file's decoded samples at its rate, the
+//! rate, and frames that do not decode, or why it gives no features.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use bc_audio::cqt::CqtPlan;
-use bc_audio::decode::Decoder;
-use bc_audio::mp3::Need;
+use bc_audio::decode::{Decoder, Reading};
 use bc_audio::patience::Deadline;
 use bc_audio::{Extractor, Limits};
+use bc_formats::config::Mp3Decoder;
 use bc_formats::features::CqtSettings;
 
 fn main() {
@@ -19,11 +21,14 @@ fn main() {
     let number = |place: usize| arguments[place].parse::<usize>().expect("a number");
     match arguments[0].as_str() {
         "cqt" => cqt(number(1)),
-        what @ ("decode" | "needed") => {
+        what @ ("decode" | "needed" | "symphonia") => {
             let need = (what == "needed").then(|| CqtPlan::new(CqtSettings::default()).need());
-            read(number(1), arguments[2..].iter().map(PathBuf::from).collect(), need);
+            let mp3 = if what == "symphonia" { Mp3Decoder::Symphonia } else { Mp3Decoder::Own };
+            let files = arguments[2..].iter().map(PathBuf::from).collect();
+            read(number(1), files, Reading { need, mp3 });
         }
-        other => panic!("`{other}` is none of cqt, decode, needed"),
+        "lengths" => lengths(&arguments[1..]),
+        other => panic!("`{other}` is none of cqt, decode, symphonia, needed, lengths"),
     }
 }
 
@@ -42,7 +47,7 @@ fn cqt(rounds: usize) {
 }
 
 /// The largest files first, as extraction does.
-fn read(threads: usize, mut files: Vec<PathBuf>, need: Option<Need>) {
+fn read(threads: usize, mut files: Vec<PathBuf>, reading: Reading) {
     files.sort_by_key(|file| file.metadata().map_or(0, |about| about.len()));
     let files = Mutex::new(files);
     let begun = Instant::now();
@@ -51,11 +56,7 @@ fn read(threads: usize, mut files: Vec<PathBuf>, need: Option<Need>) {
             scope.spawn(|| {
                 while let Some(file) = { files.lock().unwrap().pop() } {
                     let deadline = Deadline::after(600.0);
-                    let opened = match need {
-                        None => Decoder::open(&file, deadline),
-                        Some(need) => Decoder::open_for(&file, deadline, need),
-                    };
-                    let mut decoder = opened.expect("a sound file");
+                    let mut decoder = Decoder::open(&file, deadline, reading).expect("a sound file");
                     let mut sum = 0.0f32;
                     while let Some(block) = decoder.next_block().expect("a sound file") {
                         sum += block[0];
@@ -66,4 +67,18 @@ fn read(threads: usize, mut files: Vec<PathBuf>, need: Option<Need>) {
         }
     });
     println!("{:.3}", begun.elapsed().as_secs_f64());
+}
+
+fn lengths(files: &[String]) {
+    let extractor = Extractor::new(CqtSettings::default(), Limits::default());
+    for file in files {
+        match extractor.file(file.as_ref()) {
+            Ok(features) => {
+                let rate = features.header.sample_rate;
+                let samples = (features.duration_s * f64::from(rate)).round();
+                println!("{samples} {rate} {} {file}", features.file_frames.failed);
+            }
+            Err(error) => println!("failure {error} {file}"),
+        }
+    }
 }

@@ -2,35 +2,44 @@
 
 use std::path::Path;
 
-use bc_formats::config::FeaturesConfig;
+use bc_formats::config::{FeaturesConfig, Mp3Decoder};
 use bc_formats::features::CqtSettings;
 use half::f16;
 
 use crate::cqt::{CqtPlan, CqtStream};
-use crate::decode::{DecodeError, Decoder, Header};
+use crate::decode::{DecodeError, Decoder, Frames, Header, Reading};
 use crate::patience::{Deadline, watched};
 use crate::resample::Resample;
 
-/// What a file may cost.
+/// What a file may cost, how much of it may fail, and who decodes it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Longest audio in seconds.
     pub longest_s: f64,
     /// Longest time that the file may take, in seconds.
     pub patience_s: f64,
+    /// Largest share of frames that may fail to decode.
+    pub max_error_share: f64,
+    /// Who decodes MP3.
+    pub mp3: Mp3Decoder,
 }
 
 impl Limits {
     /// The limits that `[features]` sets.
     pub fn of(config: &FeaturesConfig) -> Self {
-        Self { longest_s: config.longest_s, patience_s: config.patience_s }
+        Self {
+            longest_s: config.longest_s,
+            patience_s: config.patience_s,
+            max_error_share: config.max_error_share,
+            mp3: config.mp3,
+        }
     }
 }
 
 impl Default for Limits {
-    /// Six hours of audio, a minute of work.
+    /// Those of an empty `[features]`.
     fn default() -> Self {
-        Self { longest_s: 6.0 * 3600.0, patience_s: 60.0 }
+        Self::of(&FeaturesConfig::default())
     }
 }
 
@@ -45,8 +54,8 @@ pub struct Features<T = f16> {
     pub duration_s: f64,
     /// Rate, channels, codec of the file.
     pub header: Header,
-    /// Packets that did not decode.
-    pub decode_errors: u32,
+    /// Frames of the file that decoded, and those that did not.
+    pub file_frames: Frames,
 }
 
 /// Makes features; holds the plans, which its clones share.
@@ -95,11 +104,8 @@ impl Extractor {
 
     fn decoded<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
         let deadline = Deadline::after(self.limits.patience_s);
-        let need = self.plan.need();
-        match Decoder::open_for(path, deadline, need).and_then(|decoder| self.transformed(decoder)) {
-            Err(DecodeError::Unusual(_)) => self.transformed(Decoder::open(path, deadline)?),
-            done => done,
-        }
+        let reading = Reading { need: Some(self.plan.need()), mp3: self.limits.mp3 };
+        self.transformed(Decoder::open(path, deadline, reading)?)
     }
 
     fn transformed<T: Stored>(&self, mut decoder: Decoder) -> Result<Features<T>, DecodeError> {
@@ -120,6 +126,10 @@ impl Extractor {
                 return Err(DecodeError::TooLong { limit_s: self.limits.longest_s });
             }
         }
+        let (share, max_error_share) = (decoder.frames().error_share(), self.limits.max_error_share);
+        if share > max_error_share {
+            return Err(DecodeError::Errors { share, max_error_share });
+        }
         resample
             .finish(&mut |made| stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames)))
             .map_err(broken)?;
@@ -133,7 +143,7 @@ impl Extractor {
             frames,
             duration_s: decoder.decoded_s(),
             header: decoder.header().clone(),
-            decode_errors: decoder.errors(),
+            file_frames: decoder.frames(),
         })
     }
 

@@ -5,17 +5,19 @@
 //! a stream ([`decode`] -> [`resample`] -> [`cqt`] -> pooling in [`extract`]), so a three-hour
 //! mix costs no more memory than a song, apart from its features.
 //!
-//! Audio is decoded by symphonia (Opus by bc-opus), but for everyday MP3 on its way to features: [`mp3`] computes only
-//! the channel and the bands that are used, since decoding was two thirds of the time and no library leaves them out.
+//! MP3 is decoded by [`bc_mp3`], which computes only the channel and the bands that are used (decoding was two thirds of the
+//! time, and no library leaves them out), Opus by [`bc_opus`], everything else by symphonia.
 //!
 //! A crate of its own because three stages need it: features are made of it, the
 //! index is verified with it, and a search begins with it.
+
+use bc_formats::config::Mp3Decoder;
 
 pub mod cqt;
 pub mod decode;
 pub mod extract;
 pub mod inspect;
-pub mod mp3;
+pub mod need;
 mod outlook;
 pub mod patience;
 pub mod resample;
@@ -26,6 +28,14 @@ pub use extract::{Extractor, Features, Limits};
 /// Which magnitudes the same bytes become: raised with every change of decoding, resampling, transform or pooling
 /// that changes them. Feature files carry it, and those of two of them are not used together.
 pub const EXTRACTOR: &str = "bc-audio 2";
+
+/// [`EXTRACTOR`], and who decodes MP3 if that is not [`bc_mp3`]: it shows in the last bits, and in damaged files.
+pub fn extractor(mp3: Mp3Decoder) -> String {
+    match mp3 {
+        Mp3Decoder::Own => EXTRACTOR.to_owned(),
+        Mp3Decoder::Symphonia => format!("{EXTRACTOR}, mp3 by symphonia"),
+    }
+}
 
 /// Extensions of audio that is decoded. What a file is, its content tells; these are what a search
 /// through folders looks for.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use bc_audio::{EXTRACTOR, Extractor, Limits};
+use bc_audio::{Extractor, Limits};
 use bc_cli::{Interrupted, Outcome, Shard, interrupt, progress};
 use bc_formats::config::FeaturesConfig;
 use bc_formats::features::FeatureSet;
@@ -154,13 +154,14 @@ fn pass(
     if let Some(set) = &set {
         set.expect_settings(&config.output, &config.cqt())?;
     }
-    let policy = Policy { retry: options.retry, renew: options.renew.then_some(EXTRACTOR) };
+    let extractor = bc_audio::extractor(config.mp3);
+    let policy = Policy { retry: options.retry, renew: options.renew.then_some(extractor.as_str()) };
     let survey = plan::survey(versions, &config.output, set.as_ref(), policy)?;
     let rows = set.as_ref().map_or(0, |set| set.rows.len());
     refuse_emptying(config, options, &survey, rows)?;
     let share = survey.share(versions, options.shard);
     let other_extractor =
-        set.as_ref().and_then(|set| other_extractor(config, set)).filter(|_| !options.renew);
+        set.as_ref().and_then(|set| other_extractor(config, set, &extractor)).filter(|_| !options.renew);
     let mut after = After {
         in_shard: share.versions,
         pending: share.pending.len(),
@@ -177,7 +178,7 @@ fn pass(
     announce(config, &share.pending, versions.usable.len(), &of_shard(options.shard));
     let number = set.as_ref().map_or(0, tidy::next_number);
     let ends = part_ends(&share.pending, config.part_versions as usize, config.part_hours * 3600.0);
-    let mut store = Store::new(folder, number, ends, config.cqt(), EXTRACTOR, &versions.index)?;
+    let mut store = Store::new(folder, number, ends, config.cqt(), &extractor, &versions.index)?;
     let done = extract(config, &share.pending, &mut store, total);
     total.extracted += store.extracted;
     after.failed.append(&mut store.failed);
@@ -268,11 +269,11 @@ fn refuse_emptying(config: &FeaturesConfig, options: &Options, survey: &Survey, 
 }
 
 /// What to say if rows of another extractor are there.
-fn other_extractor(config: &FeaturesConfig, set: &FeatureSet) -> Option<String> {
+fn other_extractor(config: &FeaturesConfig, set: &FeatureSet, extractor: &str) -> Option<String> {
     let extractors = set.extractors();
-    let (other, rows) = extractors.iter().find(|(extractor, _)| **extractor != EXTRACTOR)?;
+    let (other, rows) = extractors.iter().find(|(other, _)| **other != extractor)?;
     Some(format!(
-        "{rows} of {} rows in {} were made by `{other}`, and this program is `{EXTRACTOR}`: the same audio may give other values; \
+        "{rows} of {} rows in {} were made by `{other}`, and this run is `{extractor}`: the same audio may give other values; \
          make them anew with --renew, or give [features] output another folder",
         set.rows.len(),
         config.output.display()

@@ -7,7 +7,7 @@ use bc_formats::features::CqtSettings;
 /// Half the width of a kernel's band, in units of `sample rate / l_b`. A Hann
 /// spectrum falls with the third power: what lies further out than 20 holds less than
 /// 7e-5 of the kernel's norm (0.116 k^-2.5).
-const HALF_BAND: f64 = 20.0;
+pub(super) const HALF_BAND: f64 = 20.0;
 
 /// The kernel of one bin as it acts on the spectrum of a block.
 pub(super) struct Kernel {

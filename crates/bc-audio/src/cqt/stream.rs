@@ -8,8 +8,8 @@ use realfft::{RealFftPlanner, RealToComplex};
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
-use super::kernel::{Kernel, window_length};
-use crate::mp3::Need;
+use super::kernel::{HALF_BAND, Kernel, window_length};
+use crate::need::Need;
 
 /// Blocks are at least this many times the longest window, so that little of a block is overlap.
 const BLOCK_WINDOWS: usize = 8;
@@ -38,7 +38,8 @@ impl CqtPlan {
     /// (bins below half the sample rate, hop of at least one sample).
     pub fn new(settings: CqtSettings) -> Self {
         let hop = settings.hop_length as usize;
-        let window = window_length(&settings, 0).next_power_of_two().max(2 * hop);
+        // What stays pending after a block, a window less a hop, must hold what is reflected at the end, half a window.
+        let window = window_length(&settings, 0).next_power_of_two().max(4 * hop);
         let columns = (BLOCK_WINDOWS * window).div_ceil(hop).next_power_of_two();
         let block = columns * hop;
         let kernels =
@@ -71,12 +72,13 @@ impl CqtPlan {
         Self { oversampling: times, forward, ..self.clone() }
     }
 
-    /// What of a signal the transform looks at: up to the upper end of the highest bin's main lobe.
+    /// What of a signal the transform looks at: up to the upper end of the highest bin's band.
     pub fn need(&self) -> Need {
         let (settings, top) = (&self.settings, self.settings.bins.saturating_sub(1));
         let rate = f64::from(settings.sample_rate);
-        let lobe = 2.0 * rate / window_length(settings, top) as f64;
-        Need { sample_rate: settings.sample_rate, highest_hz: settings.frequency(top) + lobe }
+        let half_band = HALF_BAND * rate / window_length(settings, top) as f64;
+        let highest_hz = (settings.frequency(top) + half_band).min(rate / 2.0);
+        Need { sample_rate: settings.sample_rate, highest_hz }
     }
 
     /// The settings it was planned for.
@@ -273,4 +275,61 @@ fn reflect_short(samples: &[f32], edge: usize) -> Vec<f32> {
             samples[turned.min(2 * last - turned) as usize]
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The frames of `samples`, pushed whole.
+    fn frames(plan: &CqtPlan, samples: &[f32]) -> Vec<f32> {
+        let mut stream = CqtStream::new(plan);
+        let mut all = Vec::new();
+        let bins = plan.settings.bins as usize;
+        let mut take = |magnitudes: &[f32], stride: usize, frames: usize| {
+            for frame in 0..frames {
+                all.extend((0..bins).map(|bin| magnitudes[bin * stride + frame]));
+            }
+        };
+        stream.push(samples, &mut take);
+        stream.finish(&mut take);
+        all
+    }
+
+    #[test]
+    fn a_stream_may_end_on_a_block_whatever_the_hop() {
+        // Windows of 363 samples and fewer, so that the hop is longer than half of any.
+        let settings = CqtSettings { hop_length: 512, bins: 12, fmin_hz: 1_000.0, ..CqtSettings::default() };
+        for times in [1, 2] {
+            let plan = match CqtPlan::new(settings) {
+                plan if times == 1 => plan,
+                plan => plan.oversampled(2),
+            };
+            let rate = (times * settings.sample_rate as usize) as f32;
+            let tone = |n: usize| (n as f32 / rate * 1_000.0 * std::f32::consts::TAU).cos();
+            let block = plan.block() * times;
+            for length in (block - plan.edge() - 2..).take(4).chain((7_680 * times - 1..).take(3)) {
+                let samples: Vec<f32> = (0..length).map(tone).collect();
+                let magnitudes = frames(&plan, &samples);
+                let count = length.div_ceil(times) / 512 + 1;
+                assert_eq!(magnitudes.len(), 12 * count, "{length}");
+                // A steady tone in the lowest bin, reflected or not, sounds alike from a window after the start on.
+                let steady = magnitudes[12 * 4];
+                let worst =
+                    (2..count - 2).map(|frame| (magnitudes[12 * frame] - steady).abs()).fold(0.0, f32::max);
+                assert!(steady > 1.0 && worst < 0.01 * steady, "{length}: {worst} of {steady}");
+            }
+        }
+    }
+
+    #[test]
+    fn half_the_rate_will_do_only_if_the_whole_band_of_the_highest_bin_lies_below_it() {
+        let halves = |bins: u32, rate: u32| {
+            let settings = CqtSettings { bins, ..CqtSettings::default() };
+            CqtPlan::new(settings).need().is_met_by_half(rate)
+        };
+        assert!(halves(84, 44_100) && halves(84, 48_000));
+        // The band of the 96th bin ends beyond 11,025 Hz, and the signal of half of 44,100 Hz is right to 10,336.
+        assert!(!halves(96, 44_100) && halves(96, 48_000));
+    }
 }

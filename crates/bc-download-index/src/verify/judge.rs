@@ -13,6 +13,10 @@ use super::state::Facts;
 pub struct Remarks {
     /// Files whose codec is not what the extension says.
     pub extensions: Vec<String>,
+    /// Files that hold more audio than they declare.
+    pub longer: Vec<String>,
+    /// Files of which some frames do not decode, but too few to matter.
+    pub damaged: Vec<String>,
     /// Equal bytes in two cliques or two splits.
     pub crossing: Vec<String>,
 }
@@ -38,6 +42,22 @@ pub fn judge(versions: &mut [Version], facts: &[Option<Facts>], config: &VerifyC
         }
         if let Some(codec) = facts.codec.as_deref().filter(|codec| !fits(&path, codec)) {
             remarks.extensions.push(format!("{} ({path}) is {codec}", version.version_id));
+        }
+        if let Some((declared, duration)) = lengths(facts)
+            && duration * (1.0 - config.missing_share) > declared
+        {
+            remarks.longer.push(format!(
+                "{} ({path}) declares {declared:.1} s and holds {duration:.1} s, which are all used",
+                version.version_id
+            ));
+        }
+        let [good, bad] = facts.packets;
+        if bad > 0 {
+            remarks.damaged.push(format!(
+                "{} ({path}): {bad} of {} frames do not decode",
+                version.version_id,
+                u64::from(good) + u64::from(bad)
+            ));
         }
         let Some(hash) = &facts.hash else { continue };
         let Some(&same) = first.get(hash) else {
@@ -69,15 +89,20 @@ fn fault(facts: &Facts, config: &VerifyConfig) -> Option<String> {
     }
     let [good, bad] = facts.packets.map(f64::from);
     if bad / (good + bad).max(1.0) > config.bad_packets {
-        return Some(format!("does not decode: {bad} of {} packets are invalid", good + bad));
+        return Some(format!("does not decode: {bad} of {} frames are invalid", good + bad));
     }
-    if let (false, Some(declared), Some(duration)) = (facts.fast, facts.declared_s, facts.duration_s)
+    if let Some((declared, duration)) = lengths(facts)
         && duration < declared * (1.0 - config.missing_share)
     {
         return Some(format!("is cut off: {duration:.1} s of {declared:.1} s"));
     }
     let threshold = 10f64.powf(config.silence_db / 20.0);
     facts.peak.filter(|&peak| f64::from(peak) < threshold).map(|_| "holds only silence".to_owned())
+}
+
+/// The seconds that a file declares and those that it decodes to, where both are known.
+fn lengths(facts: &Facts) -> Option<(f64, f64)> {
+    if facts.fast { None } else { facts.declared_s.zip(facts.duration_s) }
 }
 
 /// Whether files of this extension hold this codec; extensions that may hold anything always fit.
@@ -92,5 +117,58 @@ fn fits(path: &str, codec: &str) -> bool {
         "m4a" | "aac" => codec.contains("aac") || codec == "alac",
         "webm" | "weba" => ["vorbis", "opus"].contains(&codec),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(facts: Facts) -> (Version, Remarks) {
+        let mut version = Version::new("v", "c");
+        version.audio_path = Some("v.mp3".into());
+        let mut versions = [version];
+        let remarks = judge(&mut versions, &[Some(facts)], &VerifyConfig::default());
+        let [version] = versions;
+        (version, remarks)
+    }
+
+    fn facts(declared_s: f64, duration_s: f64) -> Facts {
+        Facts {
+            codec: Some("mp3".into()),
+            declared_s: Some(declared_s),
+            duration_s: Some(duration_s),
+            packets: [1_000, 0],
+            peak: Some(0.5),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn a_file_shorter_than_declared_is_cut_off_and_a_longer_one_is_remarked() {
+        let (short, remarks) = judged(facts(100.1, 83.8));
+        assert_eq!(short.reason.as_deref(), Some("is cut off: 83.8 s of 100.1 s"));
+        assert!(remarks.longer.is_empty());
+        let (long, remarks) = judged(facts(83.8, 100.1));
+        assert_eq!((long.status, long.duration_s), (Status::Ok, Some(100.1)));
+        assert_eq!(remarks.longer, ["v (v.mp3) declares 83.8 s and holds 100.1 s, which are all used"]);
+        for duration in [100.0, 101.0, 99.0] {
+            let (right, remarks) = judged(facts(100.0, duration));
+            assert_eq!((right.status, remarks), (Status::Ok, Remarks::default()));
+        }
+        // Of a look at the headers alone both are the declared one.
+        let (_, remarks) = judged(Facts { fast: true, ..facts(83.8, 100.1) });
+        assert_eq!(remarks, Remarks::default());
+    }
+
+    #[test]
+    fn frames_that_do_not_decode_are_remarked_up_to_the_share_allowed() {
+        let with = |packets| judged(Facts { packets, ..facts(10.0, 10.0) });
+        let (version, remarks) = with([995, 5]);
+        assert_eq!(version.status, Status::Ok);
+        assert_eq!(remarks.damaged, ["v (v.mp3): 5 of 1000 frames do not decode"]);
+        let (version, remarks) = with([980, 20]);
+        assert_eq!(version.reason.as_deref(), Some("does not decode: 20 of 1000 frames are invalid"));
+        assert!(remarks.damaged.is_empty());
     }
 }

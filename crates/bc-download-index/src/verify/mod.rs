@@ -32,7 +32,11 @@ pub fn run(config: &Config, fast: bool) -> Result<()> {
     known::bring_failures(&mut index.versions, config)?;
     let state = State::open(&known::notes_of_verify(output))?;
     interrupt::install("Stopping; what is done is remembered. Ctrl-C again to quit at once.")?;
-    let limits = Limits { longest_s: config.verify.longest_s, patience_s: config.verify.patience_s };
+    let limits = Limits {
+        longest_s: config.verify.longest_s,
+        patience_s: config.verify.patience_s,
+        ..Limits::of(&config.features)
+    };
     let files = index.versions.iter().filter(|version| version.audio_path.is_some()).count();
     let bar = progress::bar(files as u64, "verify", "files");
     let look = |path: &str| -> Result<Option<Facts>> {
@@ -86,7 +90,7 @@ fn facts(path: &Path, limits: Limits, fast: bool) -> Facts {
             facts.duration_s = found.duration_s.map(rounded);
             facts.peak = found.peak;
             facts.rms = found.rms;
-            facts.packets = [found.packets, found.errors];
+            facts.packets = [found.frames.decoded, found.frames.failed];
         }
         Err(error) => {
             use DecodeError::{TooLong, TooSlow, Unreadable};
@@ -106,7 +110,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe.wav");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let facts = facts(&pipe, Limits { longest_s: 60.0, patience_s: 0.1 }, false);
+        let facts = facts(&pipe, Limits { longest_s: 60.0, patience_s: 0.1, ..Limits::default() }, false);
         assert!(facts.passing && facts.hash.is_none(), "{facts:?}");
     }
 }

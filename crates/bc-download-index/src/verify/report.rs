@@ -60,7 +60,7 @@ fn counts(versions: &[Version]) -> String {
     Status::ALL.iter().map(|&status| format!("{status:<10} {:>9}\n", count(status))).collect()
 }
 
-fn sections(versions: &[Version], remarks: &Remarks) -> [(&'static str, Vec<String>); 3] {
+fn sections(versions: &[Version], remarks: &Remarks) -> [(&'static str, Vec<String>); 5] {
     let faults = versions
         .iter()
         .filter(|version| version.status != Status::Ok && version.audio_path.is_some())
@@ -78,6 +78,8 @@ fn sections(versions: &[Version], remarks: &Remarks) -> [(&'static str, Vec<Stri
         ("Unusable files", faults.collect()),
         ("Equal bytes across cliques or splits", remarks.crossing.clone()),
         ("Extensions that do not fit the codec", remarks.extensions.clone()),
+        ("Files longer than they declare", remarks.longer.clone()),
+        ("Files of which some frames do not decode", remarks.damaged.clone()),
     ]
 }
 

@@ -58,7 +58,7 @@ pub struct Facts {
     pub peak: Option<f32>,
     /// Root mean square.
     pub rms: Option<f32>,
-    /// Packets that decoded and that did not.
+    /// Frames (packets) that decoded and that did not.
     pub packets: [u32; 2],
 }
 

@@ -2,9 +2,22 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::section::{Check, Found, section};
 use crate::features::CqtSettings;
 use crate::passing::Retry;
+
+/// Who decodes MP3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mp3Decoder {
+    /// `bc-mp3`.
+    #[default]
+    Own,
+    /// symphonia, on the frames that `bc-mp3` finds.
+    Symphonia,
+}
 
 section! {
     /// The constant-Q transform (Du et al. 2021, section 3.1) and where bc-features writes it.
@@ -39,6 +52,10 @@ section! {
         part_versions: u32 = 128;
         /// A feature file ends after about this many hours of audio: with the key above, what a kill can lose.
         part_hours: f64 = 6.0;
+        /// Share of a file's frames (packets) that may fail to decode; with more it becomes a failure row.
+        max_error_share: f64 = 0.01;
+        /// Who decodes MP3: "own", which is several times as fast and knows all of Layer III, or "symphonia".
+        mp3: Mp3Decoder = Mp3Decoder::Own;
     }
 }
 
@@ -78,6 +95,7 @@ impl Check for FeaturesConfig {
         found.within("retry_wait_s", self.retry_wait_s, 0.0..=3_600.0, "s");
         found.within("part_versions", self.part_versions, 1..=1_000_000, "versions");
         found.within("part_hours", self.part_hours, 0.001..=100_000.0, "h");
+        found.within("max_error_share", self.max_error_share, 0.0..=1.0, "");
         let most = self.cqt().max_bins();
         found.require(
             (1..=most).contains(&self.bins),

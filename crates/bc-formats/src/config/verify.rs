@@ -7,8 +7,8 @@ section! {
     VerifyConfig as "verify" {
         /// A file whose loudest sample stays below this is silence; dB of full scale.
         silence_db: f64 = -60.0;
-        /// Share of packets that may fail to decode.
-        bad_packets: f64 = 0.05;
+        /// Share of frames (packets) that may fail to decode; [features] max_error_share is as strict.
+        bad_packets: f64 = 0.01;
         /// Share of its declared length that a file may lack before it counts as cut off.
         missing_share: f64 = 0.05;
         /// Longest audio in seconds.

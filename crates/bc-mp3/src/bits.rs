@@ -2,25 +2,25 @@
 
 /// Reads from a byte string; beyond its end lie zeros.
 #[derive(Clone, Copy)]
-pub(super) struct Bits<'a> {
+pub(crate) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Bits<'a> {
     /// From the bit at `at` on.
-    pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at }
     }
 
     /// Bits from the beginning of the bytes.
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at
     }
 
     /// The bits that follow, at the upper end; the first 57 of them are right.
     #[inline(always)]
-    pub(super) fn ahead(&self) -> u64 {
+    pub(crate) fn ahead(&self) -> u64 {
         let byte = self.at >> 3;
         let word = match self.bytes.get(byte..byte + 8) {
             Some(eight) => u64::from_be_bytes(eight.try_into().unwrap_or_default()),
@@ -41,13 +41,13 @@ impl<'a> Bits<'a> {
 
     /// Passes over `count` bits.
     #[inline(always)]
-    pub(super) fn skip(&mut self, count: u32) {
+    pub(crate) fn skip(&mut self, count: u32) {
         self.at += count as usize;
     }
 
     /// The next `count` bits, at most 32, as a number.
     #[inline(always)]
-    pub(super) fn take(&mut self, count: u32) -> u32 {
+    pub(crate) fn take(&mut self, count: u32) -> u32 {
         let ahead = self.ahead();
         self.skip(count);
         // Twice, because a word cannot be moved by all of its bits.
@@ -55,7 +55,7 @@ impl<'a> Bits<'a> {
     }
 
     /// The next bit.
-    pub(super) fn flag(&mut self) -> bool {
+    pub(crate) fn flag(&mut self) -> bool {
         self.take(1) == 1
     }
 }

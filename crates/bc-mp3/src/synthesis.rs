@@ -5,7 +5,7 @@
 
 use std::f64::consts::PI;
 
-use super::hybrid::{Slot, add_scaled};
+use crate::hybrid::{Slot, add_scaled};
 
 /// Slots that an output needs.
 const TAPS: usize = 16;
@@ -47,7 +47,7 @@ fn window(at: usize) -> f32 {
 type Vectors<const N: usize> = [[f32; N]; 2];
 
 /// The filter bank and what it remembers.
-pub(super) struct Synthesis<const N: usize> {
+pub(crate) struct Synthesis<const N: usize> {
     /// By subband, what it adds to the slot's vectors.
     cosines: [Vectors<N>; N],
     /// By how many slots ago.
@@ -58,7 +58,7 @@ pub(super) struct Synthesis<const N: usize> {
 
 impl<const N: usize> Synthesis<N> {
     /// A filter bank whose first output is that of the full rate's sample `phase`.
-    pub(super) fn new(phase: usize) -> Self {
+    pub(crate) fn new(phase: usize) -> Self {
         let place = |n: usize| 32 / N * n + phase;
         let cosine =
             |subband: usize, i: usize| (PI / 64.0 * ((2 * subband + 1) * (16 + i)) as f64).cos() as f32;
@@ -73,7 +73,7 @@ impl<const N: usize> Synthesis<N> {
 
     /// The `18 N` samples of a granule.
     #[inline(always)]
-    pub(super) fn granule(&mut self, granule: &[Slot<N>; 18], out: &mut Vec<f32>) {
+    pub(crate) fn granule(&mut self, granule: &[Slot<N>; 18], out: &mut Vec<f32>) {
         for (slot, vectors) in granule.iter().zip(&mut self.slots[TAPS - 1..]) {
             let [mut even, mut odd] = [[0.0; N]; 2];
             for (value, cosines) in slot.iter().zip(&self.cosines) {

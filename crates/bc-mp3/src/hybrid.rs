@@ -7,14 +7,14 @@
 use std::f64::consts::PI;
 use std::sync::LazyLock;
 
-use super::frame::Window;
+use crate::side_info::BlockType;
 
 /// Samples of `N` subbands at one time.
-pub(super) type Slot<const N: usize> = [f32; N];
+pub(crate) type Slot<const N: usize> = [f32; N];
 
 /// `sums += factor * values`.
 #[inline(always)]
-pub(super) fn add_scaled<const N: usize>(sums: &mut [f32; N], factor: f32, values: &[f32; N]) {
+pub(crate) fn add_scaled<const N: usize>(sums: &mut [f32; N], factor: f32, values: &[f32; N]) {
     for (sum, value) in sums.iter_mut().zip(values) {
         *sum += factor * value;
     }
@@ -109,38 +109,66 @@ static BUTTERFLIES: LazyLock<[(f32, f32); 8]> = LazyLock::new(|| {
     })
 });
 
+/// Subbands of a mixed block that have a normal window.
+const MIXED_LONG_SUBBANDS: usize = 2;
+
+/// The butterflies between neighbours of the lowest `subbands`.
+#[inline(always)]
+fn reduce_aliases<const N: usize>(rows: &mut [Slot<N>; 18], subbands: usize) {
+    for (i, (cs, ca)) in BUTTERFLIES.iter().enumerate() {
+        let (mut low, mut high) = (rows[17 - i], rows[i]);
+        for subband in 1..subbands {
+            let (below, above) = (rows[17 - i][subband - 1], rows[i][subband]);
+            low[subband - 1] = below * cs - above * ca;
+            high[subband] = above * cs + below * ca;
+        }
+        (rows[17 - i], rows[i]) = (low, high);
+    }
+}
+
 /// What goes from one granule into the next.
-pub(super) struct Hybrid<const N: usize> {
+pub(crate) struct Hybrid<const N: usize> {
     /// 36 samples of each subband; the later half is the next granule's.
     samples: [Slot<N>; 36],
 }
 
 impl<const N: usize> Hybrid<N> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { samples: [[0.0; N]; 36] }
     }
 
-    /// Adds the lines of a channel, or of channels together.
+    /// Adds the lines of a channel, or of channels together; in a `mixed` block the lowest two subbands have a normal window.
     #[inline(always)]
-    pub(super) fn add(&mut self, lines: &[f32; 576], window: Window) {
+    pub(crate) fn add(&mut self, lines: &[f32; 576], block_type: BlockType, mixed: bool) {
         let mut rows = [[0.0; N]; 18];
         for (k, row) in rows.iter_mut().enumerate() {
             for (subband, value) in row.iter_mut().enumerate() {
                 *value = lines[18 * subband + k];
             }
         }
-        if window != Window::Short {
-            for (i, (cs, ca)) in BUTTERFLIES.iter().enumerate() {
-                let (mut low, mut high) = (rows[17 - i], rows[i]);
-                for subband in 1..N {
-                    let (below, above) = (rows[17 - i][subband - 1], rows[i][subband]);
-                    low[subband - 1] = below * cs - above * ca;
-                    high[subband] = above * cs + below * ca;
-                }
-                (rows[17 - i], rows[i]) = (low, high);
-            }
+        if block_type != BlockType::Short {
+            reduce_aliases(&mut rows, N);
         }
-        let transform = &TRANSFORMS[window as usize];
+        if mixed { self.add_mixed(rows, block_type) } else { self.transform(&rows, block_type) }
+    }
+
+    #[cold]
+    fn add_mixed(&mut self, mut rows: [Slot<N>; 18], block_type: BlockType) {
+        if block_type == BlockType::Short {
+            reduce_aliases(&mut rows, MIXED_LONG_SUBBANDS);
+        }
+        let mut low = [[0.0; N]; 18];
+        for (low, row) in low.iter_mut().zip(&mut rows) {
+            low[..MIXED_LONG_SUBBANDS].copy_from_slice(&row[..MIXED_LONG_SUBBANDS]);
+            row[..MIXED_LONG_SUBBANDS].fill(0.0);
+        }
+        self.transform(&low, BlockType::Normal);
+        self.transform(&rows, block_type);
+    }
+
+    #[inline(always)]
+    fn transform(&mut self, rows: &[Slot<N>; 18], block_type: BlockType) {
+        let transform = &TRANSFORMS[block_type as usize];
         let mut sums = [[0.0; N]; 18];
         for (sum, factors) in sums.iter_mut().zip(&transform.sums) {
             let mut total = [0.0; N];
@@ -158,7 +186,7 @@ impl<const N: usize> Hybrid<N> {
 
     /// The granule's 18 samples of each subband, after all its lines were added.
     #[inline(always)]
-    pub(super) fn take(&mut self) -> [Slot<N>; 18] {
+    pub(crate) fn take(&mut self) -> [Slot<N>; 18] {
         let mut done: [Slot<N>; 18] = std::array::from_fn(|n| self.samples[n]);
         // Every other subband lies mirrored.
         for slot in done.iter_mut().skip(1).step_by(2) {

@@ -2,15 +2,15 @@
 
 use std::sync::LazyLock;
 
-use super::bits::Bits;
-use super::codes;
+use crate::bits::Bits;
+use crate::codes;
 
 /// Bits of the first look.
 const LOOK: u32 = 10;
 
 /// What lies under a pattern of bits.
 #[derive(Debug, Clone, Copy, Default)]
-struct Found {
+struct Entry {
     values: [i8; 4],
     /// Bits of code and signs; 0 where the code is longer than the look.
     bits: u8,
@@ -18,17 +18,17 @@ struct Found {
     further: u8,
     /// Where the second look's table begins.
     table: u16,
-    /// A value is 15 and extra bits and signs are still to come.
-    open: bool,
+    /// A value is 15: linbits and signs are still to come.
+    escape: bool,
 }
 
 /// A code as it is looked up.
-struct Table(Vec<Found>);
+struct Table(Vec<Entry>);
 
 impl Table {
     /// From codes (at the lower end) with their lengths and what they mean.
-    fn new(codes: &[(u32, u32, Found)]) -> Self {
-        let mut table = vec![Found::default(); 1 << LOOK];
+    fn new(codes: &[(u32, u32, Entry)]) -> Self {
+        let mut table = vec![Entry::default(); 1 << LOOK];
         for &(code, length, found) in codes.iter().filter(|(_, length, _)| *length <= LOOK) {
             let first = (code << (LOOK - length)) as usize;
             table[first..first + (1 << (LOOK - length))].fill(found);
@@ -40,8 +40,8 @@ impl Table {
                 .collect();
             let Some(longest) = tails.iter().map(|(_, length, _)| length - LOOK).max() else { continue };
             let begin = table.len();
-            table[head as usize] = Found { further: longest as u8, table: begin as u16, ..Found::default() };
-            table.resize(begin + (1 << longest), Found::default());
+            table[head as usize] = Entry { further: longest as u8, table: begin as u16, ..Entry::default() };
+            table.resize(begin + (1 << longest), Entry::default());
             for &&(code, length, found) in &tails {
                 let open = longest - (length - LOOK);
                 let tail = (code & ((1 << (length - LOOK)) - 1)) << open;
@@ -53,7 +53,7 @@ impl Table {
     }
 
     #[inline(always)]
-    fn find(&self, ahead: u64) -> Found {
+    fn find(&self, ahead: u64) -> Entry {
         let found = self.0[(ahead >> (64 - LOOK)) as usize];
         if found.bits > 0 {
             return found;
@@ -64,7 +64,7 @@ impl Table {
 }
 
 /// The codes with their signs, which follow the code, one for each value but 0.
-fn signed(leaves: &[u16], values: impl Fn(u16) -> [i8; 4], open: impl Fn(&[i8; 4]) -> bool) -> Table {
+fn signed(leaves: &[u16], values: impl Fn(u16) -> [i8; 4], escapes: impl Fn(&[i8; 4]) -> bool) -> Table {
     let mut codes = Vec::new();
     let mut next = 0u32;
     for &leaf in leaves {
@@ -72,8 +72,8 @@ fn signed(leaves: &[u16], values: impl Fn(u16) -> [i8; 4], open: impl Fn(&[i8; 4
         let code = next >> (32 - length);
         next = next.wrapping_add(1 << (32 - length));
         let unsigned = values(leaf);
-        if open(&unsigned) {
-            let found = Found { values: unsigned, bits: length as u8, open: true, ..Found::default() };
+        if escapes(&unsigned) {
+            let found = Entry { values: unsigned, bits: length as u8, escape: true, ..Entry::default() };
             codes.push((code, length, found));
             continue;
         }
@@ -87,7 +87,7 @@ fn signed(leaves: &[u16], values: impl Fn(u16) -> [i8; 4], open: impl Fn(&[i8; 4
                 left -= 1;
                 if signs >> left & 1 == 1 { -value } else { value }
             });
-            let found = Found { values, bits: (length + count) as u8, ..Found::default() };
+            let found = Entry { values, bits: (length + count) as u8, ..Entry::default() };
             codes.push((code << count | signs, length + count, found));
         }
     }
@@ -105,38 +105,38 @@ fn quad(leaf: u16) -> [i8; 4] {
 /// By the number of the table.
 static PAIRS: LazyLock<[Option<Table>; 32]> = LazyLock::new(|| {
     std::array::from_fn(|table| {
-        let open = codes::EXTRA_BITS[table] > 0;
-        codes::pairs(table).map(|leaves| signed(leaves, pair, |values| open && values.contains(&15)))
+        let linbits = codes::LINBITS[table] > 0;
+        codes::pairs(table).map(|leaves| signed(leaves, pair, |values| linbits && values.contains(&15)))
     })
 });
 
-/// The code of quadruples, and that of plain bits, a zero for a 1.
+/// The codes of quadruples: table A, and table B of plain bits, a zero for a 1.
 static QUADS: LazyLock<[Table; 2]> = LazyLock::new(|| {
     let plain: Vec<u16> = (0..16).map(|code| 4 << 8 | (15 - code)).collect();
     [signed(&codes::QUADS, quad, |_| false), signed(&plain, quad, |_| false)]
 });
 
-/// `v^(4/3)` with v's sign, from -15 on to the largest value that a code and its extra bits give.
+/// `v^(4/3)` with v's sign, from -15 on to the largest value that a code and its linbits give.
 static AMPLITUDES: LazyLock<Vec<f32>> =
     LazyLock::new(|| (-15..15 + (1 << 13)).map(f64::from).map(|v| (v * v.abs().cbrt()) as f32).collect());
 
 /// Reads pairs of values with a table, as amplitudes before any gain.
 ///
 /// Returns false for a table that does not exist.
-pub(super) fn read_pairs(bits: &mut Bits, table: usize, lines: &mut [f32]) -> bool {
+pub(crate) fn read_pairs(bits: &mut Bits, table: usize, lines: &mut [f32]) -> bool {
     if table == 0 {
         lines.fill(0.0);
         return true;
     }
     let Some(pairs) = &PAIRS[table] else { return false };
     let amplitudes = &AMPLITUDES[..];
-    let (small, extra) = (&amplitudes[..31], codes::EXTRA_BITS[table]);
+    let (small, linbits) = (&amplitudes[..31], codes::LINBITS[table]);
     for two in lines.chunks_exact_mut(2) {
         let found = pairs.find(bits.ahead());
         bits.skip(u32::from(found.bits));
-        if found.open {
-            two[0] = with_extra(bits, found.values[0], extra, amplitudes);
-            two[1] = with_extra(bits, found.values[1], extra, amplitudes);
+        if found.escape {
+            two[0] = with_linbits(bits, found.values[0], linbits, amplitudes);
+            two[1] = with_linbits(bits, found.values[1], linbits, amplitudes);
         } else {
             two[0] = small[(found.values[0] + 15) as usize];
             two[1] = small[(found.values[1] + 15) as usize];
@@ -146,16 +146,16 @@ pub(super) fn read_pairs(bits: &mut Bits, table: usize, lines: &mut [f32]) -> bo
 }
 
 #[inline(always)]
-fn with_extra(bits: &mut Bits, value: i8, extra: u32, amplitudes: &[f32]) -> f32 {
-    let more = if value == 15 { bits.take(extra) } else { 0 };
+fn with_linbits(bits: &mut Bits, value: i8, linbits: u32, amplitudes: &[f32]) -> f32 {
+    let more = if value == 15 { bits.take(linbits) } else { 0 };
     let amplitude = amplitudes[15 + value as usize + more as usize];
     if value > 0 && bits.flag() { -amplitude } else { amplitude }
 }
 
 /// Reads quadruples of values of at most 1 until the bits before `end` are used up or the lines are full;
 /// returns how many lines have their values. A quadruple that goes beyond the end counts for nothing.
-pub(super) fn read_quads(bits: &mut Bits, plain: bool, end: usize, lines: &mut [f32]) -> usize {
-    let quads = &QUADS[usize::from(plain)];
+pub(crate) fn read_quads(bits: &mut Bits, table_b: bool, end: usize, lines: &mut [f32]) -> usize {
+    let quads = &QUADS[usize::from(table_b)];
     let mut read = 0;
     for four in lines.chunks_exact_mut(4) {
         if bits.position() >= end {
@@ -197,7 +197,7 @@ mod tests {
             let mut next = 0u64;
             for leaf in codes::pairs(table).unwrap() {
                 let (length, x, y) = (u32::from(leaf >> 8), leaf >> 4 & 15, leaf & 15);
-                let extra = codes::EXTRA_BITS[table];
+                let extra = codes::LINBITS[table];
                 // After the code: all extra bits and all signs set.
                 let word = next | u64::MAX >> length;
                 next = next.wrapping_add(1 << (64 - length));

@@ -6,7 +6,7 @@
 /// Codes of pairs of values, by the number under which frames select them.
 ///
 /// Tables 16 to 23 are one code, and so are 24 to 31: they differ in the bits that follow a 15.
-pub(super) fn pairs(table: usize) -> Option<&'static [u16]> {
+pub(crate) fn pairs(table: usize) -> Option<&'static [u16]> {
     Some(match table {
         1 => &TABLE_1,
         2 => &TABLE_2,
@@ -27,8 +27,8 @@ pub(super) fn pairs(table: usize) -> Option<&'static [u16]> {
     })
 }
 
-/// Bits that follow a 15, by table.
-pub(super) const EXTRA_BITS: [u32; 32] =
+/// Bits that follow a 15 (linbits), by table.
+pub(crate) const LINBITS: [u32; 32] =
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 6, 8, 10, 13, 4, 5, 6, 7, 8, 9, 11, 13];
 
 const TABLE_1: [u16; 4] = [0x311, 0x301, 0x210, 0x100];
@@ -173,8 +173,8 @@ const TABLE_24: [u16; 256] = [
     0x400,
 ];
 
-/// The code of quadruples that is not four plain bits.
-pub(super) const QUADS: [u16; 16] = [
+/// Table A of quadruples; table B is four plain bits.
+pub(crate) const QUADS: [u16; 16] = [
     0x60b, 0x60f, 0x60d, 0x60e, 0x607, 0x605, 0x509, 0x506, 0x503, 0x50a, 0x50c, 0x402, 0x401, 0x404, 0x408,
     0x100,
 ];

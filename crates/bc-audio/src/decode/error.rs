@@ -1,0 +1,69 @@
+//! Why a file gives no audio.
+
+use symphonia::core::errors::Error;
+
+use super::frames::percent;
+use crate::patience::Deadline;
+
+/// Why a file gives no audio. `Display` is the reason that tables show.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The file can't be read at all, or not to its end.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] std::io::Error),
+    /// Not an audio file of a known kind, or one without an audio track.
+    #[error("is not audio of a known format ({0})")]
+    NotAudio(String),
+    /// Audio, but of a codec that is not built in.
+    #[error("has a codec that cannot be decoded ({0})")]
+    Unsupported(String),
+    /// The audio stops decoding.
+    #[error("does not decode: {0}")]
+    Broken(String),
+    /// Too much of it does not decode.
+    #[error("{} of the frames do not decode (max_error_share is {})", percent(*share), percent(*max_error_share))]
+    Errors {
+        /// Share of frames that do not decode.
+        share: f64,
+        /// The share allowed.
+        max_error_share: f64,
+    },
+    /// Longer than the configured limit.
+    #[error("is longer than the {limit_s} s allowed")]
+    TooLong {
+        /// The limit in seconds.
+        limit_s: f64,
+    },
+    /// Took more time than allowed.
+    #[error("took longer than the {limit_s} s allowed")]
+    TooSlow {
+        /// The limit in seconds.
+        limit_s: f64,
+    },
+    /// A decoder (or what follows it) met something that its authors held impossible.
+    #[error("the decoder panicked ({0})")]
+    Panicked(String),
+    /// Decodes to nothing.
+    #[error("holds no audio")]
+    Empty,
+}
+
+impl DecodeError {
+    /// Why reading failed: because the time was over, because the disk or the network failed, or else as `otherwise` says.
+    pub(super) fn of_reading(error: Error, deadline: Deadline, otherwise: fn(String) -> Self) -> Self {
+        if let Err(late) = deadline.check() {
+            return late;
+        }
+        match error {
+            Error::IoError(error) if is_passing(&error) => Self::Unreadable(error),
+            error => otherwise(error.to_string()),
+        }
+    }
+}
+
+/// Whether an error is the disk's or the network's. Parsers report by some kinds of their own that bytes are missing or wrong.
+fn is_passing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    error.raw_os_error().is_some()
+        || !matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput | Other)
+}

@@ -1,0 +1,41 @@
+//! How many frames (packets) of a file decode.
+
+/// Frames of a file that decode, and those that do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Frames {
+    /// Decoded.
+    pub decoded: u32,
+    /// Passed over: silence took their place, or they left a gap.
+    pub failed: u32,
+}
+
+impl Frames {
+    /// The share that does not decode.
+    #[must_use]
+    pub fn error_share(&self) -> f64 {
+        f64::from(self.failed) / (f64::from(self.decoded) + f64::from(self.failed)).max(1.0)
+    }
+}
+
+/// A share in per cent, to two digits that matter: `2.3 %`, `0.04 %`, `1 %`.
+pub(super) fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    let digits =
+        if percent >= 10.0 || percent == 0.0 { 0 } else { (1.0 - percent.log10().floor()).max(0.0) as usize };
+    let text = format!("{percent:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text} %")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_all_frames() {
+        assert_eq!(Frames::default().error_share(), 0.0);
+        assert_eq!(Frames { decoded: 3, failed: 1 }.error_share(), 0.25);
+        let shown = [0.023, 0.000_4, 0.01, 1.0, 0.999, 0.0, 0.105, 0.2].map(percent);
+        assert_eq!(shown, ["2.3 %", "0.04 %", "1 %", "100 %", "100 %", "0 %", "10 %", "20 %"]);
+    }
+}

@@ -1,0 +1,236 @@
+//! Files that are as long as they are, whatever their headers say, or a failure that says what is wrong.
+
+use std::path::{Path, PathBuf};
+
+use bc_audio::decode::{DecodeError, Decoder, Reading};
+use bc_audio::patience::Deadline;
+use bc_audio::{Extractor, Limits, inspect};
+use bc_formats::config::Mp3Decoder;
+use bc_formats::features::CqtSettings;
+
+fn fixture(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let place = if name.ends_with(".mp3") { "../bc-mp3/tests/fixtures" } else { "tests/fixtures" };
+    std::fs::read(folder.join(place).join(name)).unwrap()
+}
+
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+/// The frames of a fixture; the first is its Info frame.
+fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut reader = bc_mp3::Reader::new(bytes, None);
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        frames.push(frame.bytes.to_vec());
+    }
+    let info = bytes.len() - frames.iter().map(Vec::len).sum::<usize>();
+    frames.insert(0, bytes[..info].to_vec());
+    frames
+}
+
+/// Samples of a file, by its decoded length and by its blocks.
+fn samples(path: &Path, mp3: Mp3Decoder) -> Result<u64, DecodeError> {
+    let mut decoder = Decoder::open(path, Deadline::after(60.0), Reading { need: None, mp3 })?;
+    let mut count = 0;
+    while let Some(block) = decoder.next_block()? {
+        assert!(!block.is_empty());
+        count += block.len() as u64;
+    }
+    assert_eq!((decoder.decoded_s() * f64::from(decoder.header().sample_rate)).round() as u64, count);
+    Ok(count)
+}
+
+#[test]
+fn mp3s_are_as_long_as_their_frames() {
+    let scratch = Scratch::new();
+    let whole = fixture("joint-44100.mp3");
+    let frames = frames(&whole);
+    let all = 1_152 * (frames.len() as u64 - 1);
+    // What the encoder put at the start (576), the decoder's 529, and all that is no signal.
+    let (start, both) = (1_105, all - 88_200);
+    let name_at = frames[0].windows(4).position(|name| name == b"Info" || name == b"Xing").unwrap();
+    let with_count = |count: u32| {
+        let mut changed = whole.clone();
+        changed[name_at + 8..name_at + 12].copy_from_slice(&count.to_be_bytes());
+        changed
+    };
+    let count = frames.len() as u32 - 1;
+    let mut unnamed = whole.clone();
+    unnamed[name_at + 120..name_at + 124].copy_from_slice(b"Else");
+    let cases = [
+        ("as it is", whole.clone(), all - both),
+        ("without its header", frames[1..].concat(), all),
+        ("half the count", with_count(count / 2), all - start),
+        ("one frame less", with_count(count - 1), all - start),
+        ("twice the count", with_count(2 * count), all - start),
+        ("no count", with_count(0), all - start),
+        ("joined", [whole.clone(), whole.clone()].concat(), 2 * all + 1_152 - start),
+        ("cut behind a frame", frames[..40].concat(), 39 * 1_152 - start),
+        ("another encoder's header", unnamed, all),
+    ];
+    for (what, bytes, length) in cases {
+        let path = scratch.write("a.mp3", &bytes);
+        for mp3 in [Mp3Decoder::Own, Mp3Decoder::Symphonia] {
+            assert_eq!(samples(&path, mp3).unwrap(), length, "{what}, {mp3:?}");
+        }
+        // At half the rate, the transform sees as much.
+        let features = Extractor::new(CqtSettings::default(), Limits::default()).file(&path).unwrap();
+        assert_eq!((features.duration_s * 44_100.0).round() as u64, length, "{what}");
+        assert_eq!(features.frames as u64, (length.div_ceil(2) / 512 + 1) / 5, "{what}");
+    }
+}
+
+#[test]
+fn verification_sees_what_is_declared_and_what_is_there() {
+    let scratch = Scratch::new();
+    let whole = fixture("joint-44100.mp3");
+    let path = scratch.write("twice.mp3", &[whole.clone(), whole].concat());
+    let found = inspect::whole(&path, Limits::default()).unwrap();
+    assert_eq!(found.header.declared_s, Some(2.0));
+    assert!(found.duration_s.unwrap() > 4.0, "{found:?}");
+}
+
+#[test]
+fn an_mp3_is_found_behind_a_picture_without_a_tag() {
+    let scratch = Scratch::new();
+    let whole = fixture("stereo-44100.mp3");
+    let picture: Vec<u8> = (0..40_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for (name, head) in [("a.mp3", &b"\xff\xd8\xff\xe0\x00\x10JFIF"[..]), ("b.mp3", b"<html>"), ("c", b"")] {
+        let path = scratch.write(name, &[head, &picture, &whole].concat());
+        assert_eq!(samples(&path, Mp3Decoder::Own).unwrap(), 88_200, "{name}");
+    }
+}
+
+#[test]
+fn channels_may_change_and_the_rate_may_not() {
+    let scratch = Scratch::new();
+    let (stereo, mono, other) =
+        (fixture("joint-44100.mp3"), fixture("checksum-44100.mp3"), fixture("mono-48000.mp3"));
+    let path = scratch.write("channels.mp3", &[stereo.clone(), mono.clone()].concat());
+    let extractor = Extractor::new(CqtSettings::default(), Limits::default());
+    let features = extractor.file(&path).unwrap();
+    let frames = (frames(&stereo).len() - 1 + frames(&mono).len()) as u64;
+    assert_eq!((features.duration_s * 44_100.0).round() as u64, 1_152 * frames - 1_105);
+    assert_eq!(features.file_frames.failed, 0);
+
+    let path = scratch.write("rate.mp3", &[stereo, other].concat());
+    let error = extractor.file(&path).unwrap_err().to_string();
+    assert_eq!(error, "does not decode: the sample rate changes from 44100 to 48000 Hz after 2.0 s");
+}
+
+#[test]
+fn a_file_of_which_too_much_fails_is_a_failure_that_gives_the_share() {
+    let scratch = Scratch::new();
+    let mut frames = frames(&fixture("stereo-44100.mp3"));
+    let all = frames.len() - 1;
+    for frame in frames.iter_mut().skip(10).step_by(25) {
+        // Too many pairs of lines in the first granule.
+        frame[4 + 4..4 + 8].fill(0xff);
+    }
+    let path = scratch.write("damaged.mp3", &frames.concat());
+    let limits = Limits::default();
+    let error = Extractor::new(CqtSettings::default(), limits).file(&path).unwrap_err().to_string();
+    assert_eq!(all, 78);
+    assert_eq!(error, "3.8 % of the frames do not decode (max_error_share is 1 %)");
+    let extractor = Extractor::new(CqtSettings::default(), Limits { max_error_share: 0.05, ..limits });
+    let features = extractor.file(&path).unwrap();
+    // Silence stands where they were.
+    assert_eq!((features.file_frames.failed, features.duration_s), (3, 2.0));
+    let found = inspect::whole(&path, limits).unwrap();
+    assert_eq!((found.frames.failed, found.frames.decoded), (3, 75));
+}
+
+#[test]
+fn a_cut_beginning_is_no_damage() {
+    let scratch = Scratch::new();
+    let frames = frames(&fixture("joint-44100.mp3"));
+    let path = scratch.write("cut.mp3", &frames[20..].concat());
+    let found = inspect::whole(&path, Limits::default()).unwrap();
+    assert_eq!(found.frames.failed, 0);
+    assert!((found.frames.decoded as usize) < frames.len() - 20, "{found:?}");
+    assert_eq!(samples(&path, Mp3Decoder::Own).unwrap(), 1_152 * (frames.len() as u64 - 20));
+}
+
+#[test]
+fn chained_ogg_is_decoded_to_its_end() {
+    let scratch = Scratch::new();
+    let one = fixture("tone.ogg");
+    let path = scratch.write("one.ogg", &one);
+    let length = samples(&path, Mp3Decoder::Own).unwrap();
+    assert_eq!(length, 22_050);
+    let path = scratch.write("three.ogg", &[one.clone(), one.clone(), one].concat());
+    assert_eq!(samples(&path, Mp3Decoder::Own).unwrap(), 3 * length);
+}
+
+#[test]
+fn low_frequency_effects_are_left_out() {
+    let scratch = Scratch::new();
+    let path = scratch.0.path().join("five-one.wav");
+    let spec = hound::WavSpec {
+        channels: 6,
+        sample_rate: 44_100,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    for n in 0..44_100 {
+        for channel in 0..6 {
+            // The fourth of them is the low-frequency effects'.
+            let value = if channel == 3 { 30_000 } else { n % 100 };
+            writer.write_sample(value as i16).unwrap();
+        }
+    }
+    writer.finalize().unwrap();
+    let found = inspect::whole(&path, Limits::default()).unwrap();
+    assert_eq!(found.header.channels, 6);
+    assert!((found.peak.unwrap() - 99.0 / 32_768.0).abs() < 1e-6, "{found:?}");
+}
+
+#[test]
+fn iso_streams_become_features_or_failures() {
+    let folder = std::env::var_os("BYTECOVER_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from)
+        .join("mp3");
+    if !folder.is_dir() {
+        eprintln!("skipped: no conformance streams (../shared/mp3 or BYTECOVER_SHARED)");
+        return;
+    }
+    let extractor = Extractor::new(CqtSettings::default(), Limits::default());
+    let result = |name: &str| extractor.file(&folder.join(name)).map_err(|error| error.to_string());
+    // Symphonia had 32 of 257 frames, then a peak of 240, then 83 frames less.
+    for (name, seconds, rate) in [
+        ("l3-he_mode.bit", 128.0 * 1_152.0 / 44_100.0, 44_100),
+        ("l3-si_block.bit", 64.0 * 1_152.0 / 44_100.0, 44_100),
+        ("l3-test45.bit", 822.0 * 576.0 / 22_050.0, 22_050),
+        ("l3-he_free.bit", 68.0 * 1_152.0 / 44_100.0, 44_100),
+    ] {
+        let features = result(name).unwrap();
+        assert!((features.duration_s - seconds).abs() < 1e-9, "{name}: {}", features.duration_s);
+        assert_eq!((features.header.sample_rate, features.file_frames.failed), (rate, 0), "{name}");
+    }
+    for (name, why) in [
+        ("l3-nonstandard-he_44_48khz.bit", "the sample rate changes from 44100 to 48000 Hz after 10.7 s"),
+        ("l3-nonstandard-big-iscf.bit", "100 % of the frames do not decode"),
+        ("l3-nonstandard-compl-sideinfo-size.bit", "1.8 % of the frames do not decode"),
+        ("l3-nonstandard-vbrtag-only.bit", "holds no audio"),
+        ("l3-nonstandard-id3v2-only.bit", "is not audio of a known format"),
+        ("l3-nonstandard-small.bit", "is not audio of a known format"),
+    ] {
+        let error = result(name).unwrap_err();
+        assert!(error.contains(why), "{name}: {error}");
+    }
+    let peak = inspect::whole(&folder.join("l3-si_block.bit"), Limits::default()).unwrap().peak.unwrap();
+    assert!((0.02..0.022).contains(&peak), "{peak}");
+}

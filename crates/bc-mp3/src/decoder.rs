@@ -1,0 +1,314 @@
+//! Frames in, samples out.
+
+use crate::Fault;
+use crate::bits::Bits;
+use crate::header::Header;
+use crate::huffman;
+use crate::hybrid::Hybrid;
+use crate::requantize::{lines_to_read, requantize};
+use crate::reservoir::Reservoir;
+use crate::scalefactors::{self, Scalefactors};
+use crate::side_info::{BlockType, Granule, SideInfo};
+use crate::stereo;
+use crate::synthesis::Synthesis;
+
+/// What a decoder makes of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// All channels, interleaved; a frame has as many as its header says.
+    Channels,
+    /// The mean of the channels.
+    Mono,
+    /// Every other sample of the mean, from the first (0) or the second (1) of the first frame on: right below
+    /// [`crate::HALF_IS_RIGHT_TO`] of the full rate; above, the cut's slope folds back.
+    HalfMono {
+        /// 0 or 1.
+        phase: usize,
+    },
+}
+
+/// Decodes one stream's frames in turn.
+pub struct Decoder {
+    banks: Banks,
+    reservoir: Reservoir,
+    scalefactors: [Scalefactors; 2],
+}
+
+/// A signal's way from lines to samples.
+type Bank<const N: usize> = (Hybrid<N>, Synthesis<N>);
+
+enum Banks {
+    Channels(Box<[Bank<32>; 2]>),
+    Mono(Box<Bank<32>>),
+    Half(Box<Bank<16>>),
+}
+
+/// A frame taken apart.
+struct Parts<'a> {
+    header: &'a Header,
+    side: &'a SideInfo,
+    main_data: &'a [u8],
+}
+
+/// The lines of a granule and the windows they are for.
+struct Lines<'a> {
+    lines: &'a mut [[f32; 576]; 2],
+    granules: &'a [Granule],
+    /// They are sum and difference.
+    mid_side: bool,
+}
+
+impl Decoder {
+    /// A decoder at the beginning of a stream.
+    #[must_use]
+    pub fn new(output: Output) -> Self {
+        let full = || (Hybrid::new(), Synthesis::new(0));
+        let banks = match output {
+            Output::Channels => Banks::Channels(Box::new([full(), full()])),
+            Output::Mono => Banks::Mono(Box::new(full())),
+            Output::HalfMono { phase } => Banks::Half(Box::new((Hybrid::new(), Synthesis::new(phase & 1)))),
+        };
+        Self { banks, reservoir: Reservoir::default(), scalefactors: Default::default() }
+    }
+
+    /// Decodes a frame, header and all, and adds its samples to `out`: per channel 1,152 of MPEG-1 and 576 of MPEG-2, or half as
+    /// many. It adds as many of a frame that does not decode, so that time stays right: what the frames before it leave,
+    /// which fades at once. Only where there is no header it adds none.
+    ///
+    /// # Errors
+    /// Why the frame, or one of its granules, does not decode. The next may.
+    pub fn decode(&mut self, frame: &[u8], out: &mut Vec<f32>) -> Result<(), Fault> {
+        let header = Header::read(frame)?;
+        let mut done = 0;
+        let decoded = self.main_data(&header, frame, &mut done, out);
+        for _ in done..header.granules() {
+            self.nothing(header.channels(), out);
+        }
+        decoded
+    }
+
+    fn main_data(
+        &mut self,
+        header: &Header,
+        frame: &[u8],
+        done: &mut usize,
+        out: &mut Vec<f32>,
+    ) -> Result<(), Fault> {
+        let own = frame.get(header.bytes() + header.side_info_bytes()..).unwrap_or_default();
+        let side = match SideInfo::read(header, frame) {
+            Ok(side) => side,
+            Err(fault) => {
+                // The frames after it may still refer to its main data, whosever they are.
+                let _ = self.reservoir.add(0, own);
+                return Err(fault);
+            }
+        };
+        let granules = side.granules.iter().take(header.granules());
+        let lengths = granules.flat_map(|granule| &granule[..header.channels()]);
+        let length: usize = lengths.map(|granule| granule.part2_3_length).sum();
+        let begin = self.reservoir.add(side.main_data_begin, own);
+        // Reading is done from what is taken out, so that the decoder's other parts can change meanwhile.
+        let reservoir = std::mem::take(&mut self.reservoir);
+        let decoded = begin.and_then(|begin| {
+            let parts = Parts { header, side: &side, main_data: reservoir.bytes() };
+            self.granules(&parts, 8 * begin, done, out)
+        });
+        self.reservoir = reservoir;
+        if let Ok(begin) = begin {
+            self.reservoir.consume(8 * begin + length);
+        }
+        decoded
+    }
+
+    fn granules(
+        &mut self,
+        parts: &Parts,
+        begin: usize,
+        done: &mut usize,
+        out: &mut Vec<f32>,
+    ) -> Result<(), Fault> {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2") {
+            // Sound: the processor has what the function was compiled for.
+            return unsafe { self.granules_avx2(parts, begin, done, out) };
+        }
+        self.granules_plain(parts, begin, done, out)
+    }
+
+    /// [`Self::granules_plain`] compiled for vectors of eight numbers.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi2")]
+    fn granules_avx2(
+        &mut self,
+        parts: &Parts,
+        begin: usize,
+        done: &mut usize,
+        out: &mut Vec<f32>,
+    ) -> Result<(), Fault> {
+        self.granules_plain(parts, begin, done, out)
+    }
+
+    #[inline(always)]
+    fn granules_plain(
+        &mut self,
+        parts: &Parts,
+        mut begin: usize,
+        done: &mut usize,
+        out: &mut Vec<f32>,
+    ) -> Result<(), Fault> {
+        let header = parts.header;
+        for number in 0..header.granules() {
+            let granules = &parts.side.granules[number][..header.channels()];
+            let mut lines = [[0.0; 576]; 2];
+            let mid_side = self.read_granule(parts, number, &mut begin, &mut lines)?;
+            self.banks.granule(Lines { lines: &mut lines, granules, mid_side }, out);
+            *done += 1;
+        }
+        Ok(())
+    }
+
+    /// Reads the lines of one granule of all channels, from bit `begin` of the main data on; returns whether they are
+    /// sum and difference.
+    #[inline(always)]
+    fn read_granule(
+        &mut self,
+        parts: &Parts,
+        number: usize,
+        begin: &mut usize,
+        lines: &mut [[f32; 576]; 2],
+    ) -> Result<bool, Fault> {
+        let header = parts.header;
+        let granules = &parts.side.granules[number][..header.channels()];
+        let intensity = header.intensity();
+        let needed = match self.banks {
+            Banks::Half(_) if !intensity => 288,
+            _ => 576,
+        };
+        // The difference of two channels falls out of their sum, if they go through the same windows.
+        let only_mid = header.mid_side() && !intensity && self.banks.add_up(granules);
+        for (channel, granule) in granules.iter().enumerate() {
+            let end = *begin + granule.part2_3_length;
+            if end > 8 * parts.main_data.len() {
+                return Err(Fault::Invalid("a granule beyond the end of its frame"));
+            }
+            let mut bits = Bits::new(parts.main_data, *begin);
+            *begin = end;
+            let mut scalefactors = Scalefactors::default();
+            if granule.part2_3_length > 0 {
+                let reuse = number > 0 && granule.block_type != BlockType::Short;
+                let scfsi = if reuse { parts.side.scfsi[channel] } else { [false; 4] };
+                let first = &self.scalefactors[channel];
+                scalefactors = scalefactors::read(header, granule, channel == 1, scfsi, first, &mut bits);
+            }
+            self.scalefactors[channel] = scalefactors;
+            if channel == 0 || !only_mid {
+                let needed = lines_to_read(header, granule, needed);
+                let count = read_lines(granule, bits, end, needed, &mut lines[channel])?;
+                requantize(header, granule, &scalefactors, &mut lines[channel], count);
+            }
+        }
+        if intensity {
+            if !alike(granules) {
+                return Err(Fault::Invalid("intensity stereo of channels with different windows"));
+            }
+            let [left, right] = lines;
+            stereo::intensity(header, granules, &self.scalefactors[1], left, right);
+            return Ok(false);
+        }
+        Ok(header.mid_side())
+    }
+
+    /// The samples of a granule without lines.
+    fn nothing(&mut self, channels: usize, out: &mut Vec<f32>) {
+        let granules = &[Granule::default(); 2][..channels];
+        let lines = &mut [[0.0; 576]; 2];
+        self.banks.granule(Lines { lines, granules, mid_side: false }, out);
+    }
+}
+
+/// Whether channels have the same windows.
+fn alike(granules: &[Granule]) -> bool {
+    granules.iter().all(|one| (one.block_type, one.mixed) == (granules[0].block_type, granules[0].mixed))
+}
+
+/// Reads the Huffman codes of a granule up to line `needed`, the bits before `end`; returns up to which line there are values.
+#[inline(always)]
+fn read_lines(
+    granule: &Granule,
+    mut bits: Bits,
+    end: usize,
+    needed: usize,
+    lines: &mut [f32; 576],
+) -> Result<usize, Fault> {
+    if bits.position() > end {
+        return Err(Fault::Invalid("scale factors beyond the end of their granule"));
+    }
+    let big_values = 2 * granule.big_values;
+    let pairs_end = big_values.min(needed);
+    let mut from = 0;
+    for (region, to) in [granule.region_starts[0], granule.region_starts[1], 576].into_iter().enumerate() {
+        let to = to.clamp(from, pairs_end.max(from));
+        if !huffman::read_pairs(&mut bits, granule.table_select[region], &mut lines[from..to]) {
+            return Err(Fault::Invalid("a Huffman table that does not exist"));
+        }
+        from = to;
+    }
+    if bits.position() > end {
+        return Err(Fault::Invalid("lines beyond the end of their granule"));
+    }
+    if from == big_values && from < needed {
+        from += huffman::read_quads(&mut bits, granule.count1table_b, end, &mut lines[from..]);
+    }
+    Ok(from)
+}
+
+impl Banks {
+    /// Whether the channels of a granule become one before the transforms.
+    #[inline(always)]
+    fn add_up(&self, granules: &[Granule]) -> bool {
+        !matches!(self, Self::Channels(_)) && alike(granules)
+    }
+
+    /// From the lines of a granule to its samples.
+    #[inline(always)]
+    fn granule(&mut self, lines: Lines, out: &mut Vec<f32>) {
+        match self {
+            Self::Channels(banks) => channels(banks, lines, out),
+            Self::Mono(bank) => mono(bank, lines, out),
+            Self::Half(bank) => mono(bank, lines, out),
+        }
+    }
+}
+
+#[inline(always)]
+fn mono<const N: usize>(bank: &mut Bank<N>, lines: Lines, out: &mut Vec<f32>) {
+    let Lines { lines: [left, right], granules, mid_side } = lines;
+    let apart = granules.len() == 2 && stereo::mean(left, right, mid_side, alike(granules));
+    bank.0.add(left, granules[0].block_type, granules[0].mixed);
+    if apart {
+        bank.0.add(right, granules[1].block_type, granules[1].mixed);
+    }
+    let slots = bank.0.take();
+    bank.1.granule(&slots, out);
+}
+
+fn channels(banks: &mut [Bank<32>; 2], lines: Lines, out: &mut Vec<f32>) {
+    let Lines { lines, granules, mid_side } = lines;
+    if mid_side {
+        let [left, right] = &mut *lines;
+        stereo::mid_side(left, right);
+    }
+    let mut samples = [const { Vec::new() }; 2];
+    for (channel, granule) in granules.iter().enumerate() {
+        let bank = &mut banks[channel];
+        bank.0.add(&lines[channel], granule.block_type, granule.mixed);
+        let slots = bank.0.take();
+        bank.1.granule(&slots, &mut samples[channel]);
+    }
+    let [left, right] = samples;
+    if granules.len() == 1 {
+        out.extend_from_slice(&left);
+    } else {
+        out.extend(left.into_iter().zip(right).flat_map(<[f32; 2]>::from));
+    }
+}

@@ -1,0 +1,151 @@
+//! A signal without what its encoder added at its ends.
+
+use crate::info::Info;
+
+/// Samples of delay that every decoder adds: 528 and 1.
+const DECODER_DELAY: u32 = 529;
+
+/// Takes a mono signal's first and last samples away.
+///
+/// Those at the start go where the file says how many they are. Those at the end go only if the file also says how many frames
+/// it has and has that many: a header that is older than the file must not cut it.
+#[derive(Debug)]
+pub struct Trim {
+    start: u64,
+    end: u64,
+    frames: Option<u64>,
+    /// Samples of the full rate per sample, and the first one's place.
+    step: u64,
+    phase: u64,
+    /// Samples that came, at the full rate.
+    seen: u64,
+    /// The last ones, which may be the encoder's.
+    held: Vec<f32>,
+}
+
+impl Trim {
+    /// For a stream that begins with `info`, at its full rate.
+    #[must_use]
+    pub fn new(info: Option<&Info>) -> Self {
+        let (start, end) = info.and_then(|info| info.delay_and_padding).map_or((0, 0), |(delay, padding)| {
+            (delay + DECODER_DELAY, padding.saturating_sub(DECODER_DELAY))
+        });
+        Self {
+            start: start.into(),
+            end: end.into(),
+            frames: info.and_then(|info| info.frames).map(u64::from),
+            step: 1,
+            phase: 0,
+            seen: 0,
+            held: Vec::new(),
+        }
+    }
+
+    /// The same at half the rate, of [`crate::Output::HalfMono`] with the phase of [`Self::phase`].
+    #[must_use]
+    pub fn halved(self) -> Self {
+        Self { step: 2, phase: self.start % 2, ..self }
+    }
+
+    /// Which of two samples the signal of half the rate begins with: what is left begins with the first after those that go.
+    #[must_use]
+    pub fn phase(&self) -> usize {
+        (self.start % 2) as usize
+    }
+
+    /// Samples of the full rate that go at both ends of a file with as many frames as it says.
+    #[must_use]
+    pub fn declared(&self) -> u64 {
+        self.start + self.end
+    }
+
+    /// Samples of the full rate, of all that came, that are the signal's, if the stream has `frames` frames.
+    #[must_use]
+    pub fn length(&self, frames: u64) -> u64 {
+        self.stop(frames).saturating_sub(self.start)
+    }
+
+    /// Adds the samples of `length` at the full rate, and hands on to `out` those that are surely the signal's.
+    pub fn push(&mut self, samples: &[f32], length: u64, out: &mut Vec<f32>) {
+        // Of the samples phase, phase + step, ... those from `start` on.
+        let place = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
+        let skipped = place(self.start).saturating_sub(place(self.seen)).min(samples.len() as u64);
+        let samples = &samples[skipped as usize..];
+        self.seen += length;
+        let hold = self.end.div_ceil(self.step) as usize;
+        if hold == 0 {
+            out.extend_from_slice(samples);
+            return;
+        }
+        let surplus = (self.held.len() + samples.len()).saturating_sub(hold);
+        let from_held = surplus.min(self.held.len());
+        out.extend_from_slice(&self.held[..from_held]);
+        self.held.drain(..from_held);
+        let (now, later) = samples.split_at(surplus - from_held);
+        out.extend_from_slice(now);
+        self.held.extend_from_slice(later);
+    }
+
+    /// Ends a stream of `frames` frames and hands on what was held back and is the signal's.
+    pub fn finish(&mut self, frames: u64, out: &mut Vec<f32>) {
+        let place = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
+        let beyond = place(self.seen) - place(self.stop(frames));
+        let left = self.held.len().saturating_sub(beyond as usize);
+        out.extend_from_slice(&self.held[..left]);
+        self.held.clear();
+    }
+
+    /// Where the signal stops.
+    fn stop(&self, frames: u64) -> u64 {
+        let end = if self.frames == Some(frames) { self.end } else { 0 };
+        self.seen.saturating_sub(end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of 0, 1, 2, ... in frames of 576.
+    fn trimmed(info: &Info, frames: u64, halved: bool) -> (Vec<f32>, u64) {
+        let mut trim = Trim::new(Some(info));
+        if halved {
+            trim = trim.halved();
+        }
+        let phase = if halved { trim.phase() } else { 0 };
+        let mut out = Vec::new();
+        for frame in 0..frames {
+            let all = (0..576).map(|n| (576 * frame + n) as f32);
+            let samples: Vec<f32> = if halved { all.skip(phase).step_by(2).collect() } else { all.collect() };
+            trim.push(&samples, 576, &mut out);
+        }
+        trim.finish(frames, &mut out);
+        (out, trim.length(frames))
+    }
+
+    #[test]
+    fn ends_go_where_the_count_is_that_of_the_frames() {
+        for (delay, padding) in [(576, 1_105), (577, 1_104), (0, 529), (1_000, 4_095), (1_001, 3_000), (0, 0)]
+        {
+            for (said, frames) in [(10, 10), (5, 10), (20, 10), (0, 10)] {
+                let info = Info { frames: Some(said), delay_and_padding: Some((delay, padding)) };
+                let (start, end) = (u64::from(delay) + 529, u64::from(padding).saturating_sub(529));
+                let stop = if u64::from(said) == frames { 576 * frames - end } else { 576 * frames };
+                let whole: Vec<f32> = (start..stop).map(|n| n as f32).collect();
+                let half: Vec<f32> = whole.iter().copied().step_by(2).collect();
+                assert_eq!(trimmed(&info, frames, false), (whole, stop - start), "{info:?}");
+                assert_eq!(trimmed(&info, frames, true), (half, stop - start), "{info:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_shorter_than_its_ends_is_empty() {
+        let info = Info { frames: Some(1), delay_and_padding: Some((4_095, 4_095)) };
+        assert_eq!(trimmed(&info, 1, false), (vec![], 0));
+        let info = Info { frames: Some(1), delay_and_padding: Some((0, 4_095)) };
+        assert_eq!(trimmed(&info, 1, true), (vec![], 0));
+        let unknown = Info { frames: None, delay_and_padding: Some((0, 1_105)) };
+        assert_eq!(trimmed(&unknown, 2, false).1, 1_152 - 529);
+    }
+}

@@ -1,0 +1,286 @@
+//! The frames of a file: where each begins and ends, whatever stands before, between and after them.
+//!
+//! A frame counts where the last one ended, if its header fits the stream. Anywhere else (at the beginning, after damage,
+//! a tag or junk, and where the format changes) the two frames after it must confirm it, so that a picture's bytes are
+//! not taken for sound.
+
+use std::io::{self, ErrorKind, Read};
+
+use crate::header::Header;
+use crate::info::Info;
+use crate::tags;
+
+/// Bytes of the longest frame: free format at 640 kbit/s and 32 kHz has 2,881.
+const LONGEST: usize = 4_096;
+/// Bytes that confirm a frame: it, two more, and the beginning of what follows.
+const LOOKAHEAD: usize = 3 * LONGEST + tags::ENOUGH;
+/// Bytes asked of the input at once.
+const CHUNK: usize = 64 << 10;
+/// Frames that confirm one.
+const CONFIRMING: usize = 2;
+
+/// A frame, header and all.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// Its header.
+    pub header: Header,
+    /// All of its bytes; fewer than its header says where the file ends.
+    pub bytes: &'a [u8],
+}
+
+/// Reads frames in turn.
+pub struct Reader<R> {
+    input: R,
+    /// Bytes in all, if known: a tag does not end behind them.
+    length: Option<u64>,
+    buffer: Vec<u8>,
+    /// First byte of the buffer that was not passed over.
+    start: usize,
+    /// Where it lies in the file.
+    position: u64,
+    ended: bool,
+    /// The last frame's header.
+    last: Option<Header>,
+    /// Whether a frame ended at `start`, so that the next one may begin there.
+    expected: bool,
+    /// Whether a frame or a tag ended there, or the file begins.
+    boundary: bool,
+    /// Bytes of a frame of free format without padding, once found.
+    free_format_bytes: Option<usize>,
+    /// Bytes of the frame that was handed out last.
+    handed_out: usize,
+    info: Option<Info>,
+    frames: u64,
+    junk: u64,
+}
+
+impl<R: Read> Reader<R> {
+    /// A reader at the beginning of a file of `length` bytes, if that is known.
+    pub fn new(input: R, length: Option<u64>) -> Self {
+        Self {
+            input,
+            length,
+            buffer: Vec::new(),
+            start: 0,
+            position: 0,
+            ended: false,
+            last: None,
+            expected: false,
+            boundary: true,
+            free_format_bytes: None,
+            handed_out: 0,
+            info: None,
+            frames: 0,
+            junk: 0,
+        }
+    }
+
+    /// What the stream's first frame says of its length; known once a frame was read.
+    #[must_use]
+    pub fn info(&self) -> Option<&Info> {
+        self.info.as_ref()
+    }
+
+    /// Frames read, without the one of [`Self::info`].
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Bytes passed over that are neither a frame's nor a tag's nor zero.
+    #[must_use]
+    pub fn junk(&self) -> u64 {
+        self.junk
+    }
+
+    /// Finds the first frame without taking it; returns its header. `None` if there is none, or if more than `most_junk` bytes lie before it.
+    ///
+    /// # Errors
+    /// Of the input.
+    pub fn first(&mut self, most_junk: u64) -> io::Result<Option<Header>> {
+        Ok(self.find(most_junk)?.map(|(header, _)| header))
+    }
+
+    /// The next frame; `None` at the end.
+    ///
+    /// # Errors
+    /// Of the input.
+    pub fn next_frame(&mut self) -> io::Result<Option<Frame<'_>>> {
+        let handed_out = std::mem::take(&mut self.handed_out);
+        self.pass(handed_out);
+        let Some((header, length)) = self.find(u64::MAX)? else { return Ok(None) };
+        self.last = Some(header);
+        (self.expected, self.boundary) = (true, true);
+        self.frames += 1;
+        let length = length.min(self.ahead().len());
+        self.handed_out = length;
+        Ok(Some(Frame { header, bytes: &self.buffer[self.start..self.start + length] }))
+    }
+
+    /// Goes to the next frame; its header and its length, which may reach beyond the end of the file.
+    fn find(&mut self, most_junk: u64) -> io::Result<Option<(Header, usize)>> {
+        loop {
+            self.fill(LOOKAHEAD)?;
+            let Some(&byte) = self.ahead().first() else { return Ok(None) };
+            if byte == 0xff {
+                if let Some((header, length)) = self.frame_here() {
+                    if !self.take_info(&header, length) {
+                        return Ok(Some((header, length)));
+                    }
+                    continue;
+                }
+            } else if let Some(length) = self.tag_here() {
+                self.skip(length)?;
+                (self.expected, self.boundary) = (false, true);
+                continue;
+            }
+            (self.expected, self.boundary) = (false, false);
+            self.junk += u64::from(byte != 0);
+            if self.junk > most_junk {
+                return Ok(None);
+            }
+            self.pass(1);
+        }
+    }
+
+    /// If nothing was read before and the frame here tells of the stream, passes over it.
+    fn take_info(&mut self, header: &Header, length: usize) -> bool {
+        if self.last.is_some() {
+            return false;
+        }
+        let ahead = self.ahead();
+        self.info = Info::read(header, &ahead[..length.min(ahead.len())]);
+        if self.info.is_some() {
+            self.last = Some(*header);
+            (self.expected, self.boundary) = (true, true);
+            self.pass(length.min(self.ahead().len()));
+        }
+        self.info.is_some()
+    }
+
+    /// The frame that begins here, if one does.
+    fn frame_here(&mut self) -> Option<(Header, usize)> {
+        let header = Header::read(self.ahead()).ok()?;
+        let expected = self.expected && self.last.is_some_and(|last| header.same_stream(&last));
+        let length = self.frame_length(&header)?;
+        if length <= header.bytes() + header.side_info_bytes() {
+            return None;
+        }
+        if expected {
+            // Of a frame cut off by the end at least the side information must be there.
+            let enough = self.ahead().len() > header.bytes() + header.side_info_bytes();
+            return enough.then_some((header, length));
+        }
+        self.is_confirmed(&header, length).then_some((header, length))
+    }
+
+    /// The frame's length in bytes; of free format, the distance to the next.
+    fn frame_length(&mut self, header: &Header) -> Option<usize> {
+        if !header.free_format() {
+            return Some(header.frame_bytes());
+        }
+        if self.free_format_bytes.is_none() || !self.expected {
+            self.free_format_bytes = self.free_format_length(header);
+        }
+        Some(self.free_format_bytes? + header.frame_bytes())
+    }
+
+    /// Bytes without padding after which two more frames of free format follow at the same distance.
+    fn free_format_length(&self, header: &Header) -> Option<usize> {
+        let ahead = self.ahead();
+        let follows = |at: usize| {
+            let next = ahead.get(at..).and_then(|bytes| Header::read(bytes).ok());
+            next.filter(|next| next.same_stream(header))
+        };
+        let shortest = header.bytes() + header.side_info_bytes();
+        (shortest..LONGEST).find_map(|distance| {
+            let next = follows(distance)?;
+            let bytes = distance.checked_sub(header.frame_bytes())?;
+            let third = distance + bytes + next.frame_bytes();
+            (follows(third).is_some() || self.is_end(third)).then_some(bytes)
+        })
+    }
+
+    /// Whether what follows a frame shows that it is one: two more frames of the stream, or the end.
+    fn is_confirmed(&self, header: &Header, length: usize) -> bool {
+        let ahead = self.ahead();
+        let mut at = length;
+        for _ in 0..CONFIRMING {
+            if self.is_end(at) {
+                // At the end of a file nothing may confirm a change of format.
+                return self.last.is_none_or(|last| header.same_stream(&last));
+            }
+            let Some(next) = ahead.get(at..).and_then(|bytes| Header::read(bytes).ok()) else { return false };
+            if !next.same_stream(header) {
+                return false;
+            }
+            let base = if next.free_format() { self.free_format_bytes.unwrap_or(0) } else { 0 };
+            at += base + next.frame_bytes();
+            if at > ahead.len() {
+                // Cut off after a frame that another one followed.
+                return self.ended;
+            }
+        }
+        true
+    }
+
+    /// Whether the file ends `at` bytes from here, or a tag begins.
+    fn is_end(&self, at: usize) -> bool {
+        match self.ahead().get(at..) {
+            Some([]) => self.ended,
+            Some(rest) => tags::length(rest).is_some(),
+            None => false,
+        }
+    }
+
+    /// The length of the tag that begins here, if one does.
+    fn tag_here(&self) -> Option<u64> {
+        let ahead = self.ahead();
+        let length = tags::length(ahead)?;
+        let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.position));
+        // Three letters in the middle of junk make no tag.
+        let trusted = self.boundary || ahead[0] != b'T' || left == length;
+        (trusted && length <= left).then_some(length)
+    }
+
+    fn ahead(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    /// Passes over bytes that are in the buffer.
+    fn pass(&mut self, count: usize) {
+        self.start += count;
+        self.position += count as u64;
+    }
+
+    /// Passes over a tag, which may be longer than the buffer.
+    fn skip(&mut self, mut count: u64) -> io::Result<()> {
+        loop {
+            let here = count.min(self.ahead().len() as u64);
+            self.pass(here as usize);
+            count -= here;
+            if count == 0 || self.ended {
+                return Ok(());
+            }
+            self.fill(LOOKAHEAD)?;
+        }
+    }
+
+    /// Reads until `count` bytes are ahead, or the end.
+    fn fill(&mut self, count: usize) -> io::Result<()> {
+        while self.ahead().len() < count && !self.ended {
+            self.buffer.drain(..std::mem::take(&mut self.start));
+            let length = self.buffer.len();
+            self.buffer.resize(length + CHUNK, 0);
+            let read = loop {
+                match self.input.read(&mut self.buffer[length..]) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            };
+            self.buffer.truncate(length + *read.as_ref().unwrap_or(&0));
+            self.ended = read? == 0;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! The bit reservoir: main data of a frame may begin in the frames before it (ISO/IEC 11172-3, 2.4.3.1).
+
+use crate::Fault;
+
+/// Bytes of earlier frames that a frame may refer to (main_data_begin has nine bits).
+const MOST: usize = 511;
+
+/// Main data of the last frames.
+#[derive(Debug, Default)]
+pub(crate) struct Reservoir {
+    bytes: Vec<u8>,
+    /// Bytes that belong to frames that were decoded: nothing may be read twice.
+    consumed: usize,
+}
+
+impl Reservoir {
+    /// Adds a frame's own main data; returns the byte at which what it refers to begins.
+    ///
+    /// # Errors
+    /// A beginning before all that is there, or in bytes that an earlier frame used up: after a cut, a splice or a lost
+    /// frame, what lies there is another frame's.
+    pub fn add(&mut self, main_data_begin: usize, main_data: &[u8]) -> Result<usize, Fault> {
+        let surplus = self.bytes.len().saturating_sub(MOST);
+        self.bytes.drain(..surplus);
+        self.consumed = self.consumed.saturating_sub(surplus);
+        let begin = self.bytes.len().checked_sub(main_data_begin).filter(|&begin| begin >= self.consumed);
+        self.bytes.extend_from_slice(main_data);
+        begin.ok_or(Fault::Reservoir)
+    }
+
+    /// Notes that all before bit `end` belongs to frames up to now.
+    pub fn consume(&mut self, end: usize) {
+        self.consumed = end.div_ceil(8).min(self.bytes.len());
+    }
+
+    /// What is there.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consumed_bytes_are_refused_and_unread_ones_are_not() {
+        let mut reservoir = Reservoir::default();
+        assert_eq!(reservoir.add(1, &[1; 10]), Err(Fault::Reservoir));
+        reservoir.consume(8 * 6 - 3);
+        assert_eq!(reservoir.add(4, &[2; 10]), Ok(6));
+        reservoir.consume(8 * 10);
+        // Ten bytes are unread: eleven would reach into what was used up.
+        assert_eq!(reservoir.add(11, &[3; 600]), Err(Fault::Reservoir));
+        assert_eq!(reservoir.add(511, &[4; 10]), Ok(0));
+        assert_eq!(reservoir.bytes().len(), 521);
+        assert_eq!(reservoir.bytes()[510..512], [3, 4]);
+    }
+}

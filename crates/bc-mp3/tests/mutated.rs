@@ -1,0 +1,40 @@
+//! Damaged streams: decoded or refused, and what is said of any bytes holds of them.
+
+mod support;
+
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_stands_in_a_stream_it_never_panics(
+        file in 0usize..11,
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..200),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = std::fs::read(&support::fixtures()[file]).unwrap();
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        bytes.drain(..cut.index(bytes.len()) / 4);
+        support::check::check(&bytes);
+    }
+}
+
+/// What the fuzzer began with and what it found (`fuzz/README.md`).
+#[test]
+fn the_fuzzers_corpus_and_what_it_found_hold() {
+    let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
+    let mut count = 0;
+    for folder in ["corpus/mp3", "regressions/mp3"] {
+        let entries = std::fs::read_dir(fuzz.join(folder)).unwrap();
+        for path in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+            println!("{}", path.display());
+            support::check::check(&std::fs::read(&path).unwrap());
+            count += 1;
+        }
+    }
+    assert!(count >= 8, "{count} files");
+}
