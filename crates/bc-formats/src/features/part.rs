@@ -158,3 +158,43 @@ pub(super) fn settings_of(path: &Path, provenance: &Provenance) -> Result<CqtSet
     serde_json::from_value(provenance.settings.clone())
         .with_context(|| format!("{}: the CQT settings are unreadable", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_beside_the_transforms_stay_and_are_part_of_the_fingerprint() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = CqtSettings::default();
+        let written = |given: Value| {
+            let path = folder.path().join("part-0.parquet");
+            let mut writer = PartWriter::create(&path, settings).unwrap();
+            writer
+                .push(FeatureRow {
+                    version_id: "v".into(),
+                    clique_id: "c".into(),
+                    frames: 1,
+                    source_hash: "0".into(),
+                    magnitude: vec![f16::ONE; settings.bins as usize],
+                })
+                .unwrap();
+            let provenance = Provenance {
+                format: String::new(),
+                tool: "test".into(),
+                settings: given,
+                fingerprint: String::new(),
+                inputs: Default::default(),
+            };
+            writer.commit(provenance).unwrap();
+            crate::features::FeatureSet::open(folder.path()).unwrap().parts.remove(0).1
+        };
+        let plain = written(serde_json::json!({}));
+        let own = written(serde_json::json!({ "mp3": "own", "bins": 1 }));
+        let theirs = written(serde_json::json!({ "mp3": "symphonia" }));
+        assert_eq!(plain.settings, serde_json::to_value(settings).unwrap());
+        assert_eq!((&own.settings["mp3"], &own.settings["bins"]), (&"own".into(), &settings.bins.into()));
+        assert_eq!(settings_of(Path::new("x"), &own).unwrap(), settings);
+        assert!(own.fingerprint != plain.fingerprint && own.fingerprint != theirs.fingerprint);
+    }
+}
