@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bc_audio::decode::Decoder;
+use bc_audio::decode::{Decoder, Reading};
 use bc_audio::patience::Deadline;
 
 fn fixture(name: &str) -> PathBuf {
@@ -11,7 +11,7 @@ fn fixture(name: &str) -> PathBuf {
 
 /// The decoder after the last block, and how many samples there were.
 fn decode(path: &Path) -> (Decoder, usize) {
-    let mut decoder = Decoder::open(path, Deadline::after(600.0)).unwrap();
+    let mut decoder = Decoder::open(path, Deadline::after(600.0), Reading::default()).unwrap();
     let mut samples = 0;
     while let Some(block) = decoder.next_block().unwrap() {
         assert!(block.iter().all(|sample| sample.abs() < 2.0));
@@ -34,7 +34,7 @@ fn every_container_and_channel_count_is_decoded_to_the_sample() {
         let header = decoder.header();
         assert_eq!((header.sample_rate, header.channels, header.codec.as_str()), (48_000, channels, "opus"));
         assert!((samples..=samples + padding).contains(&decoded), "{name}: {decoded} samples");
-        assert_eq!(decoder.errors(), 0, "{name}");
+        assert_eq!(decoder.frames().failed, 0, "{name}");
     }
 }
 
@@ -57,6 +57,6 @@ fn a_damaged_packet_is_counted_and_the_rest_decodes() {
     let damaged = folder.path().join("damaged.webm");
     std::fs::write(&damaged, bytes).unwrap();
     let (decoder, samples) = decode(&damaged);
-    assert_eq!(decoder.errors(), 3);
+    assert_eq!(decoder.frames().failed, 3);
     assert_eq!(samples, decode(&whole).1 - 3 * 960);
 }
