@@ -211,6 +211,13 @@ impl Inputs {
             if interrupt::requested() {
                 return Ok(());
             }
+            // The network's rectifiers would turn these into zeros, and nobody would see it.
+            ensure!(
+                row.magnitude.iter().all(|value| value.is_finite()),
+                "the features of version {} in {} hold a value that is not a finite number; extract them again",
+                row.version_id,
+                self.folder.display()
+            );
             let (input, columns) = self
                 .embedder
                 .input

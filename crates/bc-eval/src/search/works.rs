@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// So many of the best versions are compared with each other; below them no probability is worth sharing.
-const COMPARED: usize = 200;
+const COMPARED: usize = 50;
 
 /// A version with its score.
 #[derive(Debug, Clone, Copy)]
