@@ -179,7 +179,7 @@ pub const RATE: u32 = 16_000;
 
 /// The samples of second-long notes (MIDI numbers), one after another.
 pub fn notes(notes: &[u32]) -> impl Iterator<Item = i16> {
-    notes.to_vec().into_iter().flat_map(|note| {
+    notes.iter().copied().flat_map(|note| {
         let hertz = 440.0 * 2f64.powf((f64::from(note) - 69.0) / 12.0);
         (0..RATE).map(move |n| {
             let phase = std::f64::consts::TAU * hertz * f64::from(n) / f64::from(RATE);
