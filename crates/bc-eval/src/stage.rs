@@ -46,6 +46,11 @@ pub fn run(config: &Config) -> Result<Made> {
         && page.exists()
         && folder.join("report.md").exists();
     if !up_to_date {
+        // A kill before the new ones are written must not leave the old ones, which would pass for up to date.
+        for old in [&page, &folder.join("report.md")].into_iter().filter(|old| old.exists()) {
+            std::fs::remove_file(old)
+                .with_context(|| format!("cannot remove {}, which is out of date", old.display()))?;
+        }
         saving::write(&figures, &text)?;
         match calibration {
             Some(calibration) => saving::write(&meaning, &calibration)?,

@@ -152,6 +152,16 @@ fn two_that_add_at_once_lose_nothing() {
     );
 }
 
+#[test]
+fn run_with_another_network_over_an_older_run() {
+    let command: &[&str] = &["run", "--config", "c.toml"];
+    killed_and_run_again("run", &[command], |folder| {
+        experiment(folder, 12);
+        succeed(folder, command);
+        checkpoint(&folder.join("network.safetensors"), 8);
+    });
+}
+
 fn measured(folder: &Path) {
     clusters(&folder.join("embeddings.parquet"), [40, 4], 32, 1.2, |_| {});
     succeed(folder, &["metrics", "--embeddings", "embeddings.parquet", "--json", "metrics.json"]);
