@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use bc_formats::config::Config;
+use bc_formats::fingerprint;
+use bc_retrieval::{Distance, Vectors, closest_by_group};
 use serde::Serialize;
 
 use crate::calibration::{self, Calibration};
 use crate::embed;
-use crate::origin;
-use crate::versions::{dot, unit};
+use crate::origin::{self, Origin};
+use crate::recording::Embedded;
 use crate::windows::Windows;
 
 /// The answer.
@@ -26,7 +28,7 @@ pub struct Comparison {
     /// The probability that they are versions of one work; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// The probability before they were heard.
+    /// The probability before their scores are known.
     pub prior: f64,
 }
 
@@ -46,30 +48,27 @@ pub fn run(
     if let Some((path, _)) = found.take_if(|_| windows.is_some()) {
         tracing::warn!("{} is of whole tracks; windows get a score only", path.display());
     }
-    let listener = origin::listener(config)?;
+    let audio = origin::audio_embedder(config)?;
     if let Some((path, found)) = &found {
-        origin::expect(path, &found.provenance, &listener.embedder.fingerprint, &listener.embedder.path)?;
-        let layer = serde_json::json!(config.eval.layer);
-        if found.provenance.settings["layer"] != layer {
-            bail!(
-                "{} is of the layer {}, but [eval] layer is {layer}; make it again with `bc-eval calibrate`",
-                path.display(),
-                found.provenance.settings["layer"]
-            );
-        }
+        Origin::of(&found.provenance)
+            .expect(path, &Origin::of_network(&audio.embedder), &audio.embedder.path)
+            .context("make it again with `bc-eval calibrate`")?;
     }
-    let (left, right) = (listener.hear(a, windows)?, listener.hear(b, windows)?);
-    let mut best = (f32::NEG_INFINITY, (0.0, 0.0));
-    for one in &left.excerpts {
-        for other in &right.excerpts {
-            let score = dot(&unit(&one.vector), &unit(&other.vector));
-            if score > best.0 {
-                best = (score, (one.start_s, other.start_s));
-            }
-        }
-    }
-    let (score, starts_s) = best;
-    let probability = found.map(|(_, calibration)| calibration.line.probability(f64::from(score), prior));
+    let (left, right) = (audio.embed(a, windows)?, audio.embed(b, windows)?);
+    let vectors = |of: &Embedded| -> Vec<f32> {
+        of.excerpts.iter().flat_map(|excerpt| &excerpt.vector).copied().collect()
+    };
+    let dim = audio.embedder.dim();
+    let (queries, candidates) = (vectors(&left), vectors(&right));
+    let (queries, candidates) = (Vectors { vectors: &queries, dim }, Vectors { vectors: &candidates, dim });
+    let one_group = vec![0; right.excerpts.len()];
+    let closest = closest_by_group(&queries, &candidates, Distance::Cosine, &one_group, 1)?;
+    let closest = closest[0].context("a recording without a window that is not silent")?;
+    let score = 1.0 - closest.distance;
+    let same_file = fingerprint::of_file(a)? == fingerprint::of_file(b)?;
+    let probability =
+        found.map(|(_, calibration)| calibration.probability(f64::from(score), same_file, prior));
+    let starts_s = (left.excerpts[closest.query].start_s, right.excerpts[closest.row].start_s);
     Ok(Comparison { a: a.to_owned(), b: b.to_owned(), score, starts_s, probability, prior })
 }
 
@@ -83,7 +82,7 @@ pub fn sentence(found: &Comparison) -> String {
     let verdict = match found.probability {
         None => "no probability: there is no calibration for this (`bc-eval run` makes one)".to_owned(),
         Some(probability) => format!(
-            "versions of one work with a probability of {:.1} % (before hearing them: {:.1} %)",
+            "versions of one work with a probability of {:.1} % (beforehand: {:.1} %)",
             100.0 * probability,
             100.0 * found.prior
         ),

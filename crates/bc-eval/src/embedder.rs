@@ -1,11 +1,12 @@
 //! A trained network, ready to embed whole tracks.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use bc_formats::config::Layer;
 use bc_formats::features::CqtSettings;
-use bc_formats::fingerprint;
+use bc_formats::fingerprint::Fingerprint;
 use bc_formats::run::{INPUT_KEY, NetworkInput};
 use bc_nn::ByteCover;
 use candle_core::{Device, Tensor};
@@ -17,7 +18,7 @@ pub struct Embedder {
     pub input: NetworkInput,
     /// The file.
     pub path: PathBuf,
-    /// Fingerprint of the file's bytes.
+    /// Fingerprint of its weights: the same network has the same one, whatever file it lies in.
     pub fingerprint: String,
     layer: Layer,
 }
@@ -47,13 +48,8 @@ impl Embedder {
             path.display(),
             input.cqt.bins
         );
-        Ok(Self {
-            network: loaded.network,
-            input,
-            path: path.to_owned(),
-            fingerprint: fingerprint::of_file(path)?,
-            layer,
-        })
+        let fingerprint = identity(&loaded.network)?;
+        Ok(Self { network: loaded.network, input, path: path.to_owned(), fingerprint, layer })
     }
 
     /// Length of an embedding.
@@ -104,4 +100,17 @@ impl Embedder {
         };
         Ok(chosen.to_vec2()?)
     }
+}
+
+/// A fingerprint of all weights and running statistics by name, so that a network keeps it through `export`.
+fn identity(network: &ByteCover) -> Result<String> {
+    let mut fingerprint = Fingerprint::of("network");
+    fingerprint.add_json(&network.settings().bins);
+    let named: BTreeMap<_, _> = network.parameters().into_iter().chain(network.buffers()).collect();
+    for (name, tensor) in named {
+        let values = tensor.as_detached_tensor().flatten_all()?.to_vec1::<f32>()?;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        fingerprint.add(name).add_json(&tensor.dims()).add(bytes);
+    }
+    Ok(fingerprint.finish())
 }

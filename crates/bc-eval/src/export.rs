@@ -9,7 +9,7 @@ use bc_formats::embeddings::Embeddings;
 
 use crate::embedder::Embedder;
 
-/// Writes `<folder>/embeddings.npy` and `<folder>/ids.txt` (a version id a line, same order).
+/// Writes `<folder>/embeddings.npy` and `<folder>/ids.txt` (one version id per line, same order).
 /// Vector databases that read Parquet take `embeddings.parquet` itself: its column `vector` is a
 /// list of fixed size.
 ///

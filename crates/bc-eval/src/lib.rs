@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod origin;
 pub mod recording;
 pub mod report;
+mod saving;
 pub mod search;
 pub mod stage;
 mod versions;

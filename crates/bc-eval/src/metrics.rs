@@ -6,13 +6,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use bc_formats::embeddings::Embeddings;
 use bc_formats::provenance::Provenance;
-use bc_retrieval::{Chance, Error, Interval, Metrics, Policy, QueryResult, Versions};
+use bc_retrieval::{Chance, Error, Interval, Labelled, Metrics, Policy, QueryResult, Vectors};
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::origin::checkpoint_of;
+use crate::origin::Origin;
+use crate::windows::Windows;
 
-/// How often queries are drawn anew for the intervals.
+/// How often cliques are drawn anew for the intervals.
 const SAMPLES: u32 = 1000;
 
 /// The figures of one set of queries.
@@ -21,9 +22,9 @@ pub struct Figures {
     /// The means.
     #[serde(flatten)]
     pub metrics: Metrics,
-    /// 95 % bootstrap intervals over queries, by figure.
+    /// 95 % bootstrap intervals over cliques, by figure.
     pub intervals: BTreeMap<&'static str, Interval>,
-    /// What a random order would give.
+    /// What a random order would give under the same rules.
     pub chance: Chance,
 }
 
@@ -76,7 +77,7 @@ pub fn of(
         Some(path) => {
             let other = Embeddings::read(path)?;
             whole_tracks(path, &other)?;
-            same_origin(queries, &embeddings.provenance, path, &other.provenance)?;
+            Origin::of(&embeddings.provenance).expect(queries, &Origin::of(&other.provenance), path)?;
             Some(Numbered::new(&other, &mut number, |_| true))
         }
     };
@@ -88,7 +89,7 @@ pub fn of(
         let own = Numbered::new(embeddings, &mut number, |label| label.split.as_str() == split);
         let pool = against.as_ref().unwrap_or(&own);
         let ranked = bc_retrieval::rank_against(&own.versions(), &pool.versions(), policy);
-        match ranked.and_then(|results| figures(&results, policy, seed)) {
+        match ranked.and_then(|results| figures(&results, &own.cliques, policy, seed)) {
             Ok(figures) => drop(measured.insert(split.to_owned(), figures)),
             Err(Error::NothingToMeasure) => {}
             Err(error) => return Err(error).with_context(|| format!("{}, split {split}", queries.display())),
@@ -100,21 +101,21 @@ pub fn of(
     Ok(finish(policy, measured, Some(embeddings.provenance.clone())))
 }
 
-/// Vectors without labels, and a text file with a clique a line.
+/// Vectors without labels, and a text file with one clique per line.
 ///
 /// # Errors
 /// When a file cannot be read, the numbers of rows differ, or nothing can be measured.
 pub fn of_array(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<Measured> {
     let matrix = bc_formats::array::read(npy)?;
-    let embeddings = bc_retrieval::Embeddings { vectors: &matrix.values, dim: matrix.columns };
-    let cliques = read_cliques(cliques, embeddings.rows(), npy)?;
-    let results = bc_retrieval::rank_all(&embeddings, &cliques, policy);
-    let figures = results.and_then(|results| figures(&results, policy, seed));
+    let vectors = Vectors { vectors: &matrix.values, dim: matrix.columns };
+    let cliques = read_cliques(cliques, vectors.rows(), npy)?;
+    let results = bc_retrieval::rank_all(&vectors, &cliques, policy);
+    let figures = results.and_then(|results| figures(&results, &cliques, policy, seed));
     let figures = figures.with_context(|| npy.display().to_string())?;
     Ok(finish(policy, BTreeMap::from([("all".to_owned(), figures)]), None))
 }
 
-/// A square matrix of distances, and a text file with a clique a line.
+/// A square matrix of distances, and a text file with one clique per line.
 ///
 /// # Errors
 /// As [`of_array`].
@@ -122,7 +123,7 @@ pub fn of_distances(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> R
     let matrix = bc_formats::array::read(npy)?;
     let cliques = read_cliques(cliques, matrix.columns, npy)?;
     let results = bc_retrieval::rank_matrix(&matrix.values, &cliques, policy);
-    let figures = results.and_then(|results| figures(&results, policy, seed));
+    let figures = results.and_then(|results| figures(&results, &cliques, policy, seed));
     let figures = figures.with_context(|| npy.display().to_string())?;
     Ok(finish(policy, BTreeMap::from([("all".to_owned(), figures)]), None))
 }
@@ -131,11 +132,12 @@ fn finish(policy: &Policy, splits: BTreeMap<String, Figures>, provenance: Option
     Measured { policy: policy.clone(), rules: policy.statement(), splits, provenance }
 }
 
-fn figures(results: &[QueryResult], policy: &Policy, seed: u64) -> Result<Figures, Error> {
+/// `cliques` are those of the queries.
+fn figures(results: &[QueryResult], cliques: &[u32], policy: &Policy, seed: u64) -> Result<Figures, Error> {
     let metrics = Metrics::of(results, policy)?;
-    let intervals = bc_retrieval::intervals(results, policy, SAMPLES, seed)?;
+    let intervals = bc_retrieval::intervals(results, cliques, policy, SAMPLES, seed)?;
     let intervals = Metrics::NAMES.into_iter().zip(intervals).collect();
-    Ok(Figures { metrics, intervals, chance: Chance::of(results) })
+    Ok(Figures { metrics, intervals, chance: Chance::of(results, policy) })
 }
 
 fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
@@ -148,7 +150,7 @@ fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
     }
     ensure!(
         cliques.len() == rows,
-        "{} has {} lines, but {} has {rows} rows; there must be a clique a row",
+        "{} has {} lines, but {} has {rows} rows; there must be one clique per row",
         path.display(),
         cliques.len(),
         vectors.display()
@@ -158,20 +160,9 @@ fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
 
 fn whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
     ensure!(
-        !embeddings.windowed(),
+        Windows::of_file(&embeddings.provenance).with_context(|| path.display().to_string())?.is_none(),
         "{} holds windows of tracks, but the metrics are of whole tracks; embed them without --window",
         path.display()
-    );
-    Ok(())
-}
-
-fn same_origin(queries: &Path, left: &Provenance, candidates: &Path, right: &Provenance) -> Result<()> {
-    let (left, right) = (checkpoint_of(left), checkpoint_of(right));
-    ensure!(
-        left == right,
-        "{} was made by checkpoint {left}, {} by {right}; embed one of them again with the other's checkpoint",
-        queries.display(),
-        candidates.display()
     );
     Ok(())
 }
@@ -202,16 +193,16 @@ impl Numbered {
         kept
     }
 
-    fn versions(&self) -> Versions<'_> {
-        Versions {
-            embeddings: bc_retrieval::Embeddings { vectors: &self.vectors, dim: self.dim },
+    fn versions(&self) -> Labelled<'_> {
+        Labelled {
+            vectors: Vectors { vectors: &self.vectors, dim: self.dim },
             cliques: &self.cliques,
             ids: &self.ids,
         }
     }
 }
 
-/// The figures for people: a row a figure and split, with interval and chance.
+/// The figures for people: one row per figure and split, with interval and chance.
 #[must_use]
 pub fn table(measured: &Measured) -> Table {
     let mut table = Table::new();

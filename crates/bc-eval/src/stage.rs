@@ -11,7 +11,7 @@ use comfy_table::Table;
 
 use crate::calibration::{self, Calibration};
 use crate::metrics::{Figures, Measured};
-use crate::{embed, metrics, report};
+use crate::{embed, metrics, report, saving};
 
 /// What the stage made.
 pub struct Made {
@@ -28,7 +28,7 @@ pub struct Made {
 /// # Errors
 /// Inputs that are missing or do not fit, nothing to measure, files that cannot be written.
 pub fn run(config: &Config) -> Result<Made> {
-    let outcome = embed::run(config, Shard::WHOLE)?;
+    let status = embed::run(config, Shard::WHOLE)?;
     let embeddings = embed::path_of(config);
     let folder = &config.eval.output;
     let policy = Policy::named(&config.eval.policy)?;
@@ -40,15 +40,20 @@ pub fn run(config: &Config) -> Result<Made> {
     let text = serde_json::to_vec_pretty(&measured)?;
     let meaning = calibration::beside(&embeddings);
     let calibration = calibrate(&embeddings, &made)?;
-    let up_to_date = outcome == embed::Outcome::UpToDate
+    let up_to_date = status == embed::Status::UpToDate
         && std::fs::read(&figures).is_ok_and(|found| found == text)
         && std::fs::read(&meaning).ok() == calibration
         && page.exists()
         && folder.join("report.md").exists();
     if !up_to_date {
-        bc_formats::atomic::write(&figures, &text)?;
+        // A kill before the new ones are written must not leave the old ones, which would pass for up to date.
+        for old in [&page, &folder.join("report.md")].into_iter().filter(|old| old.exists()) {
+            std::fs::remove_file(old)
+                .with_context(|| format!("cannot remove {}, which is out of date", old.display()))?;
+        }
+        saving::write(&figures, &text)?;
         match calibration {
-            Some(calibration) => bc_formats::atomic::write(&meaning, &calibration)?,
+            Some(calibration) => saving::write(&meaning, &calibration)?,
             None if meaning.exists() => std::fs::remove_file(&meaning)
                 .with_context(|| format!("cannot remove {}, which is out of date", meaning.display()))?,
             None => {}

@@ -1,9 +1,11 @@
-//! The versions of one split with vectors of length one, and the scores of their pairs.
+//! The versions of one split, and the scores of their pairs.
 
 use std::collections::HashMap;
 
+use anyhow::Result;
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::index::Split;
+use bc_retrieval::{Distance, Vectors};
 
 /// About as many versions as all pairs are looked at of: half a million pairs.
 const SAMPLE: usize = 1000;
@@ -14,7 +16,7 @@ pub struct Versions<'a> {
     pub labels: Vec<&'a Label>,
     /// Clique of each, numbered as they first come in the split.
     pub cliques: Vec<u32>,
-    /// Vectors of length one, a row each.
+    /// Vectors as the network gave them, one row each.
     pub vectors: Vec<f32>,
     /// Length of a row.
     pub dim: usize,
@@ -31,7 +33,7 @@ impl<'a> Versions<'a> {
                 let next = numbers.len() as u32;
                 versions.labels.push(label);
                 versions.cliques.push(*numbers.entry(&label.clique_id).or_insert(next));
-                versions.vectors.extend(unit(vector));
+                versions.vectors.extend_from_slice(vector);
             }
         }
         versions
@@ -67,32 +69,144 @@ impl<'a> Versions<'a> {
         &self.vectors[row * self.dim..][..self.dim]
     }
 
-    /// Cosine of two versions.
-    pub fn score(&self, a: usize, b: usize) -> f32 {
-        dot(self.vector(a), self.vector(b))
+    /// All of them as rows.
+    pub fn rows(&self) -> Vectors<'_> {
+        Vectors { vectors: &self.vectors, dim: self.dim }
+    }
+
+    /// Number of cliques that are there.
+    pub fn distinct_cliques(&self) -> usize {
+        self.sizes().len()
+    }
+
+    /// Number of cliques with two versions or more.
+    pub fn repeated_cliques(&self) -> usize {
+        self.sizes().values().filter(|size| **size > 1).count()
+    }
+
+    /// Number of pairs of one clique, and of two.
+    pub fn pair_counts(&self) -> PairCounts {
+        let pairs = |count: u64| count * count.saturating_sub(1) / 2;
+        let same = self.sizes().values().map(|size| pairs(*size)).sum();
+        PairCounts { same, other: pairs(self.len() as u64) - same }
+    }
+
+    fn sizes(&self) -> HashMap<u32, u64> {
+        let mut sizes: HashMap<u32, u64> = HashMap::new();
+        for clique in &self.cliques {
+            *sizes.entry(*clique).or_default() += 1;
+        }
+        sizes
+    }
+
+    /// Calls `each(version, its cosines with all)`, in order.
+    ///
+    /// # Errors
+    /// A vector that is not finite.
+    pub fn each_score(&self, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
+        let mut scores = vec![0f32; self.len()];
+        bc_retrieval::each_row(&self.rows(), &self.rows(), Distance::Cosine, |row, distances| {
+            scores.iter_mut().zip(distances).for_each(|(score, distance)| *score = 1.0 - distance);
+            each(row, &scores);
+        })?;
+        Ok(())
     }
 
     /// The score of every pair, and whether it is of one clique.
-    pub fn pairs(&self) -> Vec<(f32, bool)> {
+    ///
+    /// # Errors
+    /// A vector that is not finite.
+    pub fn pairs(&self) -> Result<Vec<(f32, bool)>> {
         let mut pairs = Vec::with_capacity(self.len() * self.len() / 2);
-        for a in 0..self.len() {
-            for b in 0..a {
-                pairs.push((self.score(a, b), self.cliques[a] == self.cliques[b]));
-            }
-        }
-        pairs
+        self.each_score(|a, scores| {
+            let earlier = scores[..a].iter().zip(&self.cliques);
+            pairs.extend(earlier.map(|(score, clique)| (*score, *clique == self.cliques[a])));
+        })?;
+        Ok(pairs)
     }
 }
 
-/// The vector at length 1.
-#[must_use]
-pub fn unit(vector: &[f32]) -> Vec<f32> {
-    let length = dot(vector, vector).sqrt().max(1e-12);
-    vector.iter().map(|value| value / length).collect()
+/// How many pairs of each kind there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PairCounts {
+    /// Of one clique.
+    pub same: u64,
+    /// Of two.
+    pub other: u64,
 }
 
-/// The inner product.
-#[must_use]
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
+impl PairCounts {
+    /// The precision over all these pairs of a threshold that accepts a share `recall` of those of one clique and a
+    /// share `false_alarms` of the others. A sample of whole cliques has the shares right, but not the numbers: with a
+    /// fraction f of the cliques, pairs of one clique shrink by f and the others by f squared. Of nothing
+    /// accepted nothing is wrong.
+    pub fn precision(&self, recall: f64, false_alarms: f64) -> f64 {
+        let (right, wrong) = (recall * self.same as f64, false_alarms * self.other as f64);
+        if right + wrong > 0.0 { right / (right + wrong) } else { 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bc_formats::provenance::Provenance;
+
+    /// `cliques` x `versions`, drawn around their cliques' directions.
+    fn split(cliques: usize, versions: usize) -> Embeddings {
+        let mut state = 1u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        };
+        let (mut labels, mut vectors) = (Vec::new(), Vec::new());
+        for clique in 0..cliques {
+            let centre: Vec<f32> = (0..8).map(|_| noise()).collect();
+            for version in 0..versions {
+                vectors.extend(centre.iter().map(|value| value + 0.9 * noise()));
+                labels.push(Label {
+                    version_id: format!("{clique}-{version}"),
+                    clique_id: format!("{clique}"),
+                    title: String::new(),
+                    performer: String::new(),
+                    split: Split::Test,
+                    duration_s: 60.0,
+                    start_s: 0.0,
+                    source_hash: String::new(),
+                });
+            }
+        }
+        let provenance = Provenance {
+            format: String::new(),
+            tool: String::new(),
+            settings: serde_json::Value::Null,
+            fingerprint: String::new(),
+            inputs: Default::default(),
+        };
+        Embeddings { labels, dim: 8, vectors, provenance }
+    }
+
+    /// Precision and recall at a score, counted over all pairs of `versions`.
+    fn counted(versions: &Versions<'_>, least: f32) -> (f64, f64, f64) {
+        let pairs = versions.pairs().unwrap();
+        let of = |one: bool, least: f32| {
+            pairs.iter().filter(|pair| pair.1 == one && pair.0 >= least).count() as f64
+        };
+        let (right, wrong) = (of(true, least), of(false, least));
+        (right / (right + wrong), right / of(true, -2.0), wrong / of(false, -2.0))
+    }
+
+    #[test]
+    fn a_sample_gives_the_precision_of_the_whole_split() {
+        let embeddings = split(1500, 4);
+        let all = Versions::of(&embeddings, Split::Test);
+        let some = all.sample();
+        assert!(some.len() < all.len() / 4, "{} of {} is no sample", some.len(), all.len());
+        assert_eq!(all.pair_counts().same, 1500 * 6);
+        let (exact, ..) = counted(&all, 0.9);
+        let (in_sample, recall, false_alarms) = counted(&some, 0.9);
+        let found = all.pair_counts().precision(recall, false_alarms);
+        let odds = |precision: f64| precision / (1.0 - precision);
+        assert!((odds(found) / odds(exact) - 1.0).abs() < 0.3, "{found}, exactly {exact}");
+        assert!(odds(in_sample) > 3.0 * odds(exact), "{in_sample} would have been said of {exact}");
+    }
 }

@@ -1,9 +1,14 @@
 //! A recording cut into windows: for short queries against long tracks, and for medleys.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use bc_formats::provenance::Provenance;
+use serde::{Deserialize, Serialize};
+
+/// The key of the settings of embeddings that says how recordings were cut; null or absent for whole tracks.
+pub const KEY: &str = "windows";
 
 /// Windows of equal length, a step apart.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Windows {
     /// Length in seconds.
     pub length_s: f64,
@@ -23,6 +28,19 @@ impl Windows {
         Ok(Self { length_s, step_s })
     }
 
+    /// How the recordings of a file of embeddings were cut; nothing for whole tracks.
+    ///
+    /// # Errors
+    /// Settings that say something else.
+    pub fn of_file(provenance: &Provenance) -> Result<Option<Self>> {
+        match provenance.settings.get(KEY) {
+            None | Some(serde_json::Value::Null) => Ok(None),
+            Some(value) => serde_json::from_value(value.clone())
+                .map(Some)
+                .with_context(|| format!("its {KEY} are {value}")),
+        }
+    }
+
     /// First column and end of the windows of a track of `frames` columns of `column_s` seconds
     /// each: all of one length, the last one flush with the end. A track no longer than a window is one whole.
     #[must_use]
@@ -35,6 +53,15 @@ impl Windows {
         let mut starts: Vec<usize> = (0..last).step_by(step).collect();
         starts.push(last);
         starts.into_iter().map(|start| (start, start + length)).collect()
+    }
+}
+
+/// Whole recordings, or windows with their sizes, in words.
+#[must_use]
+pub fn in_words(windows: Option<Windows>) -> String {
+    match windows {
+        None => "whole recordings (no --window)".to_owned(),
+        Some(Windows { length_s, step_s }) => format!("windows of --window {length_s} --step {step_s}"),
     }
 }
 

@@ -85,8 +85,9 @@ fn search_leaves_the_query_out_and_export_keeps_the_order() {
     let output = run(folder.path(), &["search", "a1", "--index", "e.parquet", "-k", "2", "--json"]);
     let hits: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let hits = &hits["hits"];
-    assert_eq!(hits.as_array().unwrap().len(), 2);
-    assert_eq!((&hits[0]["version_id"], &hits[1]["version_id"]), (&"t1".into(), &"a2".into()));
+    assert_eq!(hits.as_array().unwrap().len(), 2, "one line per work");
+    assert_eq!((&hits[0]["version_id"], &hits[1]["version_id"]), (&"t1".into(), &"b1".into()));
+    assert_eq!(hits[0]["other_versions"], serde_json::json!(["a2"]));
 
     let unknown = run(folder.path(), &["search", "zz", "--index", "e.parquet"]);
     assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("zz"));
@@ -113,4 +114,72 @@ fn a_report_of_figures_of_other_embeddings_is_refused() {
     std::fs::write(folder.path().join("metrics.json"), other).unwrap();
     let error = common::refuse(folder.path(), &["report", "."]);
     assert!(error.contains("metrics.json is of other embeddings (\"g\")"), "{error}");
+    // What stands in the file is shown as text, or not at all.
+    let hostile = figures.replacen("\"queries\": 2", "\"queries\": \"<script>\"", 1);
+    assert_ne!(hostile, figures);
+    std::fs::write(folder.path().join("metrics.json"), hostile).unwrap();
+    assert!(run(folder.path(), &["report", "."]).status.success());
+    for name in ["report.html", "report.md"] {
+        let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(!text.contains("<script>"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn the_markdown_of_a_report_has_no_markup_of_titles() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("embeddings.parquet");
+    common::clusters(&path, [12, 3], 8, 3.0, |label| {
+        label.title = "a | b\n# no heading <script>x</script>".to_owned();
+        label.performer = "[link](http://elsewhere)".to_owned();
+    });
+    let measure = ["metrics", "--embeddings", "embeddings.parquet", "--json", "metrics.json"];
+    common::succeed(folder.path(), &measure);
+    common::succeed(folder.path(), &["report", "."]);
+    let text = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
+    assert!(text.contains("no heading"), "there are hard queries: {text}");
+    assert!(
+        !text.contains("\n# no heading") && !text.contains("<script>") && !text.contains("](http"),
+        "{text}"
+    );
+    assert!(
+        text.lines().filter(|line| line.contains("no heading")).all(|line| line.contains("a \\| b")),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_report_follows_the_rules_of_its_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("embeddings.parquet");
+    common::clusters(&path, [30, 3], 8, 1.5, |_| {});
+    // Lengths that the cosine does not see and the Euclidean distance does.
+    let mut embeddings = Embeddings::read(&path).unwrap();
+    for (row, vector) in embeddings.vectors.chunks_exact_mut(8).enumerate() {
+        vector.iter_mut().for_each(|value| *value *= 1.0 + (row % 3) as f32);
+    }
+    embeddings.write(&path).unwrap();
+    let mut tables = Vec::new();
+    for distance in ["cosine", "euclidean"] {
+        let measure = [
+            "metrics",
+            "--embeddings",
+            "embeddings.parquet",
+            "--json",
+            "metrics.json",
+            "--distance",
+            distance,
+        ];
+        common::succeed(folder.path(), &measure);
+        common::succeed(folder.path(), &["report", "."]);
+        let figures: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join("metrics.json")).unwrap()).unwrap();
+        let map = format!("{:.4}", figures["splits"]["test"]["mAP"].as_f64().unwrap());
+        let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+        let start = page.find("id=\"by-clique-size\"").unwrap();
+        let table = page[start..][..page[start..].find("</section>").unwrap()].to_owned();
+        assert!(table.contains(&map), "all cliques are of one size, so their mAP is {map}: {table}");
+        tables.push(table);
+    }
+    assert_ne!(tables[0], tables[1]);
 }

@@ -1,14 +1,15 @@
 //! Writing a file so that a reader sees the old one or the whole new one, never a half, and so that it is still
 //! there after a power cut: file and folder are flushed to disk.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 /// A file under a temporary name beside its destination. Dropped without
-/// [`AtomicFile::commit`], it is removed and the destination stays as it was.
+/// [`AtomicFile::commit`], it is removed and the destination stays as it was. It is locked as long as its writer
+/// lives, so that [`sweep`] tells what a killed process left.
 pub struct AtomicFile {
     temporary: tempfile::NamedTempFile,
     destination: PathBuf,
@@ -30,10 +31,17 @@ impl AtomicFile {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
-        let temporary = builder
-            .tempfile_in(folder)
-            .with_context(|| format!("cannot write in the folder {}", folder.display()))?;
-        Ok(Self { temporary, destination: destination.to_owned() })
+        loop {
+            let temporary = builder
+                .tempfile_in(folder)
+                .with_context(|| format!("cannot write in the folder {}", folder.display()))?;
+            // A sweep between making and locking takes it for abandoned: then another one is made.
+            let swept = matches!(temporary.as_file().try_lock(), Err(TryLockError::WouldBlock))
+                || !temporary.path().exists();
+            if !swept {
+                return Ok(Self { temporary, destination: destination.to_owned() });
+            }
+        }
     }
 
     /// The open temporary file.
@@ -151,6 +159,28 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
     Ok(removed)
 }
 
+/// Removes the temporary files of `destination` that killed processes left behind; those of living writers stay. Where
+/// the file system knows no locks, nothing is removed.
+pub fn sweep(destination: &Path) {
+    let folder = match destination.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let prefix = format!(".{}.", destination.file_name().unwrap_or_default().to_string_lossy());
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with(&prefix) || !name.ends_with(".tmp") {
+            continue;
+        }
+        // Held until it is removed, so that no writer takes it meanwhile.
+        let abandoned = File::open(entry.path()).ok().filter(|file| file.try_lock().is_ok());
+        if abandoned.is_some() {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Writes a whole file through `fill` and renames it into place.
 pub fn write_with(
     destination: &Path,
@@ -224,5 +254,23 @@ mod tests {
         let other = AtomicFile::create(&folder.path().join("b.txt")).unwrap();
         assert_eq!(remove_leftovers(folder.path(), |name| name == "a.txt").unwrap(), 2);
         assert!(other.path().exists());
+    }
+
+    #[test]
+    fn a_sweep_takes_what_the_dead_left_and_leaves_the_living_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let abandoned = folder.path().join(".a.txt.Xy12Ab.tmp");
+        std::fs::write(&abandoned, "half").unwrap();
+        let other = folder.path().join(".b.txt.Xy12Ab.tmp");
+        std::fs::write(&other, "half").unwrap();
+        let mut living = AtomicFile::create(&path).unwrap();
+        sweep(&path);
+        assert!(!abandoned.exists() && other.exists() && living.path().exists());
+        living.file().write_all(b"whole").unwrap();
+        living.commit().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
+        sweep(&path);
+        assert!(path.exists());
     }
 }

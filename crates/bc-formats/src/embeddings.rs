@@ -1,4 +1,4 @@
-//! Embeddings: a vector a version.
+//! Embeddings: one vector per version, or one per window of it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::provenance::Provenance;
 use crate::table::{self, TableWriter};
 
 /// Kind and schema version of an embeddings file.
-pub const FORMAT: &str = "embeddings/3";
+pub const FORMAT: &str = "embeddings/4";
 
 /// What stands beside a vector.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,16 +30,16 @@ pub struct Label {
     /// Length of the recording in seconds.
     pub duration_s: f32,
     /// Where the part that the vector is of begins, in seconds; 0 for whole tracks. A version
-    /// that was cut into windows has a row each.
+    /// that was cut into windows has one row per window.
     pub start_s: f32,
     /// Content hash of the audio file.
     pub source_hash: String,
 }
 
-/// A vector a version.
+/// One vector per version, or one per window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embeddings {
-    /// One entry a vector.
+    /// One entry per vector.
     pub labels: Vec<Label>,
     /// Length of a vector.
     pub dim: usize,
@@ -88,13 +88,16 @@ impl Embeddings {
         Ok(read)
     }
 
-    /// Whether some of them are of parts of recordings.
-    #[must_use]
-    pub fn windowed(&self) -> bool {
-        self.labels.iter().any(|label| label.start_s != 0.0)
+    /// Only the provenance of an embeddings file.
+    pub fn read_provenance(path: &Path) -> Result<Provenance> {
+        table::provenance(path, &[FORMAT])
     }
 
     /// Writes an embeddings file.
+    ///
+    /// # Errors
+    /// A vector with a number that is not finite, with the version's name: one such row would break every later
+    /// search; a file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         ensure!(
             self.vectors.len() == self.dim * self.labels.len(),
@@ -103,6 +106,15 @@ impl Embeddings {
             self.labels.len(),
             self.dim
         );
+        for (label, vector) in self.labels.iter().zip(self.vectors.chunks_exact(self.dim.max(1))) {
+            ensure!(
+                vector.iter().all(|value| value.is_finite()),
+                "the vector of version {} holds a value that is not a finite number, so {} was not written; \
+                 make its features again, or leave the version out",
+                label.version_id,
+                path.display()
+            );
+        }
         let item = Arc::new(Field::new("item", DataType::Float32, false));
         let size = i32::try_from(self.dim).context("a vector is too long")?;
         let fields = vec![
@@ -172,5 +184,11 @@ mod tests {
         };
         made.write(&path).unwrap();
         assert_eq!(Embeddings::read(&path).unwrap(), made);
+        assert_eq!(Embeddings::read_provenance(&path).unwrap(), made.provenance);
+
+        let broken = Embeddings { vectors: vec![1.0, 2.0, 3.0, f32::NAN, 0.5, 0.0], ..made.clone() };
+        let error = broken.write(&path).unwrap_err().to_string();
+        assert!(error.contains("version b") && error.contains("embeddings.parquet"), "{error}");
+        assert_eq!(Embeddings::read(&path).unwrap(), made, "the old file stays");
     }
 }

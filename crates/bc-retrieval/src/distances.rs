@@ -34,14 +34,14 @@ impl Distance {
 
 /// Vectors in rows: `vectors` holds rows x `dim` numbers.
 #[derive(Debug, Clone, Copy)]
-pub struct Embeddings<'a> {
+pub struct Vectors<'a> {
     /// Row-major numbers.
     pub vectors: &'a [f32],
     /// Numbers a row.
     pub dim: usize,
 }
 
-impl Embeddings<'_> {
+impl Vectors<'_> {
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -72,9 +72,9 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// `centre` is subtracted for the Euclidean distance, which it does not change but for less
     /// cancellation; queries and candidates must share it.
-    pub(crate) fn new(embeddings: &Embeddings<'_>, distance: Distance, centre: &[f32]) -> Self {
-        let dim = embeddings.dim;
-        let mut vectors = embeddings.vectors.to_vec();
+    pub(crate) fn new(of: &Vectors<'_>, distance: Distance, centre: &[f32]) -> Self {
+        let dim = of.dim;
+        let mut vectors = of.vectors.to_vec();
         let mut squares = Vec::new();
         match distance {
             Distance::Dot => {}
@@ -101,13 +101,21 @@ impl Prepared {
 }
 
 /// Mean row of the candidates.
-pub(crate) fn centre(embeddings: &Embeddings<'_>) -> Vec<f32> {
-    let mut sum = vec![0f64; embeddings.dim];
-    for row in embeddings.vectors.chunks_exact(embeddings.dim) {
+pub(crate) fn centre(of: &Vectors<'_>) -> Vec<f32> {
+    let mut sum = vec![0f64; of.dim];
+    for row in of.vectors.chunks_exact(of.dim) {
         sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x));
     }
-    let rows = embeddings.rows().max(1) as f64;
+    let rows = of.rows().max(1) as f64;
     sum.into_iter().map(|s| (s / rows) as f32).collect()
+}
+
+/// The cosine of two vectors of one length; 0 with a vector of zeros.
+#[must_use]
+pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let product: f64 = a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+    let lengths = (square(a) * square(b)).sqrt();
+    if lengths > 0.0 { (product / lengths).clamp(-1.0, 1.0) as f32 } else { 0.0 }
 }
 
 fn square(row: &[f32]) -> f64 {
@@ -121,20 +129,29 @@ pub(crate) fn by_query<T: Send>(
     candidates: &Prepared,
     each: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> Vec<T> {
+    let mut answers = Vec::with_capacity(queries.rows());
+    by_block(queries, candidates, |first, rows| {
+        let rows = rows.par_chunks_mut(candidates.rows()).enumerate();
+        answers.par_extend(rows.map(|(i, row)| each(first + i, row)));
+    });
+    answers
+}
+
+/// Calls `each(first query, distances: queries of the block x candidates)`, one block after the other, so that
+/// memory stays bounded whatever the number of queries.
+pub(crate) fn by_block(queries: &Prepared, candidates: &Prepared, mut each: impl FnMut(usize, &mut [f32])) {
     let (count, width) = (queries.rows(), candidates.rows());
     let block = (BLOCK_BYTES / 4 / width.max(1)).clamp(16, 1024).min(count.max(1));
     let mut buffer = vec![0f32; block * width];
-    let mut answers = Vec::with_capacity(count);
     for first in (0..count).step_by(block) {
         let height = block.min(count - first);
         let rows = &mut buffer[..height * width];
         products(&queries.vectors[first * queries.dim..], height, candidates, rows);
-        answers.par_extend(rows.par_chunks_mut(width).enumerate().map(|(i, row)| {
-            to_distances(queries, first + i, candidates, row);
-            each(first + i, row)
-        }));
+        rows.par_chunks_mut(width)
+            .enumerate()
+            .for_each(|(i, row)| to_distances(queries, first + i, candidates, row));
+        each(first, rows);
     }
-    answers
 }
 
 /// `out` (height x candidates) becomes the dot products. One call spans all candidates, so each

@@ -1,16 +1,16 @@
 //! Exact search and the field's retrieval metrics over embeddings.
 //!
-//! In: vectors (row-major, versions x dimensions) or a matrix of distances, a clique number a
-//! version, and a [`Policy`]. Out: [`Metrics`], or one [`QueryResult`] a query.
+//! In: vectors (row-major, versions x dimensions) or a matrix of distances, a clique number for each
+//! version, and a [`Policy`]. Out: [`Metrics`], or one [`QueryResult`] per query; and the nearest candidates of a query.
 //!
 //! Every codebase of the field counts a little differently, so the rules are data: see
 //! [`Policy::named`]. Distances are computed block by block, never as a whole matrix, and the
 //! ranks of the relevant candidates are counted, not read off a sorted row.
 //!
 //! ```
-//! use bc_retrieval::{Embeddings, Policy, evaluate};
+//! use bc_retrieval::{Policy, Vectors, evaluate};
 //! let vectors = [1.0, 0.0, 0.9, 0.1, 0.0, 1.0, 0.1, 0.9];
-//! let metrics = evaluate(&Embeddings { vectors: &vectors, dim: 2 }, &[0, 0, 1, 1], &Policy::default())?;
+//! let metrics = evaluate(&Vectors { vectors: &vectors, dim: 2 }, &[0, 0, 1, 1], &Policy::default())?;
 //! assert_eq!(metrics.map, 1.0);
 //! # Ok::<(), bc_retrieval::Error>(())
 //! ```
@@ -21,11 +21,11 @@ mod policy;
 mod ranks;
 mod search;
 
-pub use distances::{Distance, Embeddings};
+pub use distances::{Distance, Vectors, cosine};
 pub use metrics::{Chance, Interval, Metrics, intervals};
 pub use policy::{OwnEntry, Policy, Unmatched};
-pub use ranks::{QueryResult, Versions, rank_against, rank_all, rank_matrix};
-pub use search::{Neighbour, nearest};
+pub use ranks::{Labelled, QueryResult, rank_against, rank_all, rank_matrix};
+pub use search::{Closest, Neighbour, closest_by_group, each_row, nearest};
 
 /// What the input of a measurement or search can have wrong.
 #[derive(Debug, thiserror::Error)]
@@ -69,10 +69,10 @@ pub enum Error {
 
 /// The metrics of all versions against all others.
 ///
-/// `cliques` holds one number a row of `embeddings`.
+/// `cliques` holds one number for each row of `vectors`.
 ///
 /// # Errors
 /// When the lengths differ, a value is not finite, or there is nothing to measure.
-pub fn evaluate(embeddings: &Embeddings<'_>, cliques: &[u32], policy: &Policy) -> Result<Metrics, Error> {
-    Metrics::of(&rank_all(embeddings, cliques, policy)?, policy)
+pub fn evaluate(vectors: &Vectors<'_>, cliques: &[u32], policy: &Policy) -> Result<Metrics, Error> {
+    Metrics::of(&rank_all(vectors, cliques, policy)?, policy)
 }

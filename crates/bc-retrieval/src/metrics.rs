@@ -1,5 +1,7 @@
 //! Figures over queries, their intervals, and what chance would give.
 
+use std::collections::BTreeMap;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -38,7 +40,7 @@ pub struct Metrics {
 /// Number of figures a query has.
 const FIGURES: usize = 7;
 
-/// One query's part of each mean, in the order of [`Metrics`]; none where it takes no part.
+/// One query's part of each mean, in the order of [`Metrics::NAMES`]; none where it takes no part.
 type Parts = [Option<f64>; FIGURES];
 
 impl Metrics {
@@ -51,8 +53,9 @@ impl Metrics {
     /// When no query has a match, or one has none and the policy refuses that.
     pub fn of(results: &[QueryResult], policy: &Policy) -> Result<Self, Error> {
         let parts = parts(results, policy)?;
-        let means = means(parts.iter());
-        Ok(Self::from_values(parts.len(), means))
+        let mut sums = Sums::default();
+        parts.iter().for_each(|(_, part)| sums.add(part));
+        Ok(Self::from_values(parts.len(), sums.means()))
     }
 
     /// The figures in order of [`Self::NAMES`].
@@ -67,26 +70,33 @@ impl Metrics {
     }
 }
 
-fn parts(results: &[QueryResult], policy: &Policy) -> Result<Vec<Parts>, Error> {
+/// Each query's part, with its row; queries that the policy leaves out are absent.
+fn parts(results: &[QueryResult], policy: &Policy) -> Result<Vec<(usize, Parts)>, Error> {
     if results.iter().all(|result| result.ranks.is_empty()) {
         return Err(Error::NothingToMeasure);
     }
     let mut all = Vec::with_capacity(results.len());
     for result in results {
         if !result.ranks.is_empty() {
-            all.push(matched(result, policy));
-            continue;
-        }
-        let zero = Some(0.0);
-        match policy.unmatched {
-            Unmatched::LeftOut => {}
-            Unmatched::Refused => return Err(Error::Unmatched { query: result.query }),
-            Unmatched::Zero => all.push([zero, zero, zero, zero, zero, zero, None]),
-            Unmatched::NotANumber => all.push([Some(f64::NAN), zero, zero, zero, zero, zero, None]),
-            Unmatched::RankOne => all.push([None, Some(1.0), None, None, None, None, None]),
+            all.push((result.query, matched(result, policy)));
+        } else if policy.unmatched == Unmatched::Refused {
+            return Err(Error::Unmatched { query: result.query });
+        } else if let Some(part) = unmatched(policy) {
+            all.push((result.query, part));
         }
     }
     Ok(all)
+}
+
+/// What a query without a match counts; none where it is no query.
+fn unmatched(policy: &Policy) -> Option<Parts> {
+    let zero = Some(0.0);
+    match policy.unmatched {
+        Unmatched::LeftOut | Unmatched::Refused => None,
+        Unmatched::Zero => Some([zero, zero, zero, zero, zero, zero, None]),
+        Unmatched::NotANumber => Some([Some(f64::NAN), zero, zero, zero, zero, zero, None]),
+        Unmatched::RankOne => Some([None, Some(1.0), None, None, None, None, None]),
+    }
 }
 
 fn matched(result: &QueryResult, policy: &Policy) -> Parts {
@@ -107,16 +117,31 @@ fn matched(result: &QueryResult, policy: &Policy) -> Parts {
     ]
 }
 
-fn means<'a>(parts: impl Iterator<Item = &'a Parts>) -> [f64; FIGURES] {
-    let mut sums = [0.0; FIGURES];
-    let mut counts = [0u32; FIGURES];
-    for part in parts {
+/// Sums of parts, and how many took part in each.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    values: [f64; FIGURES],
+    counts: [u32; FIGURES],
+}
+
+impl Sums {
+    fn add(&mut self, part: &Parts) {
         for (i, value) in part.iter().enumerate() {
-            sums[i] += value.unwrap_or(0.0);
-            counts[i] += u32::from(value.is_some());
+            self.values[i] += value.unwrap_or(0.0);
+            self.counts[i] += u32::from(value.is_some());
         }
     }
-    std::array::from_fn(|i| sums[i] / f64::from(counts[i]))
+
+    fn join(&mut self, other: &Self) {
+        for i in 0..FIGURES {
+            self.values[i] += other.values[i];
+            self.counts[i] += other.counts[i];
+        }
+    }
+
+    fn means(&self) -> [f64; FIGURES] {
+        std::array::from_fn(|i| self.values[i] / f64::from(self.counts[i]))
+    }
 }
 
 /// Bounds between which 95 % of the resampled means lie.
@@ -128,24 +153,37 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// Bootstrap intervals of the figures, in order of [`Metrics::NAMES`]: `samples` times as many
-/// queries are drawn with replacement (percentile method; Efron 1979). The seed decides them.
+/// Bootstrap intervals of the figures, in order of [`Metrics::NAMES`]: `samples` times as many cliques are drawn
+/// with replacement, each with all of its queries, because the queries of a clique share their candidates and rise
+/// and fall together (the cluster bootstrap: Davison & Hinkley 1997, section 3.8; percentile method, Efron 1979).
+/// `cliques` holds a number for each row of the queries. The seed decides them.
 ///
 /// # Errors
-/// As [`Metrics::of`].
+/// As [`Metrics::of`]; a query beyond the rows of `cliques`.
 pub fn intervals(
     results: &[QueryResult],
+    cliques: &[u32],
     policy: &Policy,
     samples: u32,
     seed: u64,
 ) -> Result<[Interval; FIGURES], Error> {
-    let parts = parts(results, policy)?;
+    let mut by_clique: BTreeMap<u32, Sums> = BTreeMap::new();
+    for (query, part) in parts(results, policy)? {
+        let (expected, found) = (query + 1, cliques.len());
+        let clique = cliques.get(query).ok_or(Error::Shape { what: "clique numbers", expected, found })?;
+        by_clique.entry(*clique).or_default().add(&part);
+    }
+    let by_clique: Vec<Sums> = by_clique.into_values().collect();
     let drawn: Vec<[f64; FIGURES]> = (0..samples.max(1))
         .into_par_iter()
         .map(|sample| {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             random.set_stream(u64::from(sample));
-            means((0..parts.len()).map(|_| &parts[random.random_range(0..parts.len())]))
+            let mut sums = Sums::default();
+            for _ in 0..by_clique.len() {
+                sums.join(&by_clique[random.random_range(0..by_clique.len())]);
+            }
+            sums.means()
         })
         .collect();
     Ok(std::array::from_fn(|figure| {
@@ -171,25 +209,32 @@ pub struct Chance {
 }
 
 impl Chance {
-    /// Over the queries that have a match. With r relevant of n candidates and a = (r-1)/(n-1):
-    /// AP = a + (1-a) H_n / n, first rank (n+1)/(r+1), hit@1 r/n.
+    /// Under the same rules as the figures. With r relevant ones among the n candidates that have no fixed place and
+    /// a = (r-1)/(n-1): AP = a + (1-a) H_n / n, first rank (n+1)/(r+1), hit@1 r/n. Queries without a match count as
+    /// the policy says. Under [`OwnEntry::NearestDropped`](crate::OwnEntry) the query itself is taken to be the nearest.
     #[must_use]
-    pub fn of(results: &[QueryResult]) -> Self {
-        let mut sums = [0.0; 3];
-        let mut queries = 0u32;
+    pub fn of(results: &[QueryResult], policy: &Policy) -> Self {
+        let mut sums = Sums::default();
         let mut harmonic = (0u32, 0.0);
-        for result in results.iter().filter(|result| !result.ranks.is_empty()) {
-            if harmonic.0 != result.candidates {
-                harmonic = (result.candidates, (1..=result.candidates).map(|k| 1.0 / f64::from(k)).sum());
+        for result in results {
+            let part = if result.ranks.is_empty() {
+                unmatched(policy)
+            } else {
+                let n = result.candidates - result.always_last;
+                if harmonic.0 != n {
+                    harmonic = (n, (1..=n).map(|k| 1.0 / f64::from(k)).sum());
+                }
+                let (n, r) = (f64::from(n), result.ranks.len() as f64);
+                let a = if n > 1.0 { (r - 1.0) / (n - 1.0) } else { 1.0 };
+                let first = (n + 1.0) / (r + 1.0) - 1.0 + f64::from(policy.first_rank);
+                let precision = a + (1.0 - a) * harmonic.1 / n;
+                Some([Some(precision), Some(first), None, Some(r / n), None, None, None])
+            };
+            if let Some(part) = part {
+                sums.add(&part);
             }
-            let (n, r) = (f64::from(result.candidates), result.ranks.len() as f64);
-            let a = if n > 1.0 { (r - 1.0) / (n - 1.0) } else { 1.0 };
-            sums[0] += a + (1.0 - a) * harmonic.1 / n;
-            sums[1] += (n + 1.0) / (r + 1.0);
-            sums[2] += r / n;
-            queries += 1;
         }
-        let [map, mr1, hit_at_1] = sums.map(|sum| sum / f64::from(queries));
+        let [map, mr1, _, hit_at_1, ..] = sums.means();
         Self { map, mr1, hit_at_1 }
     }
 }
@@ -198,34 +243,61 @@ impl Chance {
 mod tests {
     use super::*;
 
-    /// Every way 2 relevant candidates can lie among 5, averaged.
+    fn result(query: usize, ranks: &[u32], candidates: u32) -> QueryResult {
+        QueryResult { query, ranks: ranks.to_vec(), candidates, always_last: 0 }
+    }
+
+    /// Every way 2 relevant candidates can lie among 5, averaged, with a query that has no match.
     #[test]
-    fn chance_is_the_mean_over_all_orders() {
-        let orders: Vec<QueryResult> = (1..=5)
-            .flat_map(|a| {
-                (a + 1..=5).map(move |b| QueryResult { query: 0, ranks: vec![a, b], candidates: 5 })
-            })
-            .collect();
-        let exact = Metrics::of(&orders, &Policy::default()).unwrap();
-        let chance = Chance::of(&orders);
-        assert!((chance.map - exact.map).abs() < 1e-12);
-        assert!((chance.mr1 - exact.mr1).abs() < 1e-12);
-        assert!((chance.hit_at_1 - exact.hit_at_1).abs() < 1e-12);
+    fn chance_is_the_mean_over_all_orders_under_every_policy() {
+        for name in Policy::NAMES {
+            let policy = Policy::named(name).unwrap();
+            let last = u32::from(policy.own_entry == crate::OwnEntry::Last);
+            let pairs = (1..=5).flat_map(|a| (a + 1..=5).map(move |b| vec![a, b]));
+            let mut orders: Vec<QueryResult> = pairs
+                .map(|ranks| QueryResult { query: 0, ranks, candidates: 5 + last, always_last: last })
+                .collect();
+            if policy.unmatched != Unmatched::Refused {
+                orders.push(QueryResult { query: 1, ranks: vec![], candidates: 5 + last, always_last: last });
+            }
+            let exact = Metrics::of(&orders, &policy).unwrap();
+            let chance = Chance::of(&orders, &policy);
+            assert_eq!(chance.map.is_nan(), exact.map.is_nan(), "{name}");
+            assert!(exact.map.is_nan() || (chance.map - exact.map).abs() < 1e-12, "{name}");
+            assert!((chance.mr1 - exact.mr1).abs() < 1e-12, "{name}: {} and {}", chance.mr1, exact.mr1);
+            assert!((chance.hit_at_1 - exact.hit_at_1).abs() < 1e-12, "{name}");
+        }
     }
 
     #[test]
     fn intervals_hold_the_mean_and_repeat_with_the_seed() {
-        let results: Vec<QueryResult> = (0..50)
-            .map(|i| QueryResult { query: i, ranks: vec![1 + (i % 7) as u32], candidates: 49 })
-            .collect();
+        let results: Vec<QueryResult> = (0..50).map(|i| result(i, &[1 + (i % 7) as u32], 49)).collect();
+        let cliques: Vec<u32> = (0..50).collect();
         let policy = Policy::default();
-        let first = intervals(&results, &policy, 200, 1).unwrap();
+        let first = intervals(&results, &cliques, &policy, 200, 1).unwrap();
         let values = Metrics::of(&results, &policy).unwrap().values();
         for (interval, value) in first.iter().zip(values) {
             assert!(interval.low <= value && value <= interval.high);
         }
         assert!(first[0].low < first[0].high);
-        assert_eq!(first, intervals(&results, &policy, 200, 1).unwrap());
-        assert_ne!(first, intervals(&results, &policy, 200, 2).unwrap());
+        assert_eq!(first, intervals(&results, &cliques, &policy, 200, 1).unwrap());
+        assert_ne!(first, intervals(&results, &cliques, &policy, 200, 2).unwrap());
+        assert!(intervals(&results, &cliques[1..], &policy, 200, 1).is_err());
+    }
+
+    /// 20 cliques of 9 queries that all answer alike: there are 20 independent answers, not 180, so the interval is
+    /// that of 20 queries, three times as wide as that of 180.
+    #[test]
+    fn queries_of_a_clique_are_drawn_together() {
+        let rank = |clique: usize| if clique.is_multiple_of(2) { 1 } else { 10 };
+        let policy = Policy::default();
+        let wide: Vec<QueryResult> = (0..180).map(|i| result(i, &[rank(i / 9)], 179)).collect();
+        let few: Vec<QueryResult> = (0..20).map(|i| result(i, &[rank(i)], 179)).collect();
+        let in_cliques: Vec<u32> = (0..180).map(|i| i / 9).collect();
+        let alone: Vec<u32> = (0..20).collect();
+        let [together, ..] = intervals(&wide, &in_cliques, &policy, 2000, 3).unwrap();
+        let [expected, ..] = intervals(&few, &alone, &policy, 2000, 3).unwrap();
+        let width = |interval: Interval| interval.high - interval.low;
+        assert!((width(together) / width(expected) - 1.0).abs() < 0.1, "{together:?}, {expected:?}");
     }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::distances::{Prepared, by_query, centre};
-use crate::{Embeddings, Error, OwnEntry, Policy};
+use crate::{Error, OwnEntry, Policy, Vectors};
 
 /// Above this many relevant candidates one pass that looks each distance up beats a pass for each.
 const FEW: usize = 16;
@@ -17,6 +17,8 @@ pub struct QueryResult {
     pub ranks: Vec<u32>,
     /// Candidates that took part.
     pub candidates: u32,
+    /// Of these, those that rank last whatever the distances: the query itself under [`OwnEntry::Last`].
+    pub always_last: u32,
 }
 
 impl QueryResult {
@@ -29,14 +31,14 @@ impl QueryResult {
     }
 }
 
-/// A set of versions: their vectors, cliques, and identities.
+/// A set of versions: their vectors with cliques and identities.
 #[derive(Debug, Clone, Copy)]
-pub struct Versions<'a> {
-    /// One row a version.
-    pub embeddings: Embeddings<'a>,
-    /// One number a version.
+pub struct Labelled<'a> {
+    /// One row per version.
+    pub vectors: Vectors<'a>,
+    /// One number per version.
     pub cliques: &'a [u32],
-    /// One number a version; a candidate of the query's identity is the query itself.
+    /// One number per version; a candidate of the query's identity is the query itself.
     pub ids: &'a [u32],
 }
 
@@ -44,17 +46,13 @@ pub struct Versions<'a> {
 ///
 /// # Errors
 /// When the lengths differ or a value is not finite.
-pub fn rank_all(
-    embeddings: &Embeddings<'_>,
-    cliques: &[u32],
-    policy: &Policy,
-) -> Result<Vec<QueryResult>, Error> {
-    embeddings.check()?;
-    same("clique numbers", embeddings.rows(), cliques.len())?;
+pub fn rank_all(vectors: &Vectors<'_>, cliques: &[u32], policy: &Policy) -> Result<Vec<QueryResult>, Error> {
+    vectors.check()?;
+    same("clique numbers", vectors.rows(), cliques.len())?;
     if cliques.is_empty() {
         return Err(Error::NothingToMeasure);
     }
-    let prepared = Prepared::new(embeddings, policy.distance, &centre(embeddings));
+    let prepared = Prepared::new(vectors, policy.distance, &centre(vectors));
     let sides = Sides::new(cliques, cliques);
     Ok(by_query(&prepared, &prepared, |query, row| sides.rank(query, Some(query), row, policy.own_entry)))
 }
@@ -64,22 +62,22 @@ pub fn rank_all(
 /// # Errors
 /// When the lengths or dimensions differ or a value is not finite.
 pub fn rank_against(
-    queries: &Versions<'_>,
-    candidates: &Versions<'_>,
+    queries: &Labelled<'_>,
+    candidates: &Labelled<'_>,
     policy: &Policy,
 ) -> Result<Vec<QueryResult>, Error> {
     for set in [queries, candidates] {
-        set.embeddings.check()?;
-        same("clique numbers", set.embeddings.rows(), set.cliques.len())?;
-        same("identities", set.embeddings.rows(), set.ids.len())?;
+        set.vectors.check()?;
+        same("clique numbers", set.vectors.rows(), set.cliques.len())?;
+        same("identities", set.vectors.rows(), set.ids.len())?;
         if set.ids.is_empty() {
             return Err(Error::NothingToMeasure);
         }
     }
-    same("dimensions of the candidates", queries.embeddings.dim, candidates.embeddings.dim)?;
-    let centre = centre(&candidates.embeddings);
-    let left = Prepared::new(&queries.embeddings, policy.distance, &centre);
-    let right = Prepared::new(&candidates.embeddings, policy.distance, &centre);
+    same("dimensions of the candidates", queries.vectors.dim, candidates.vectors.dim)?;
+    let centre = centre(&candidates.vectors);
+    let left = Prepared::new(&queries.vectors, policy.distance, &centre);
+    let right = Prepared::new(&candidates.vectors, policy.distance, &centre);
     let sides = Sides::new(queries.cliques, candidates.cliques);
     let place: std::collections::HashMap<u32, usize> =
         candidates.ids.iter().enumerate().map(|(row, id)| (*id, row)).collect();
@@ -141,7 +139,8 @@ impl<'a> Sides<'a> {
             ranks.retain(|rank| *rank > 1);
             ranks.iter_mut().for_each(|rank| *rank -= 1);
         }
-        QueryResult { query, ranks, candidates }
+        let always_last = u32::from(own.is_some() && own_entry == OwnEntry::Last);
+        QueryResult { query, ranks, candidates, always_last }
     }
 }
 

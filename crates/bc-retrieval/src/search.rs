@@ -1,9 +1,10 @@
-//! The nearest candidates of a query.
+//! The nearest candidates of a query, and the nearest ones of every group.
 
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
-use crate::distances::{Prepared, by_query, centre};
-use crate::{Distance, Embeddings, Error};
+use crate::distances::{Prepared, by_block, by_query, centre};
+use crate::{Distance, Error, Vectors};
 
 /// A candidate and its distance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,41 +15,176 @@ pub struct Neighbour {
     pub distance: f32,
 }
 
+/// The query and the candidate of a group that are nearest to each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Closest {
+    /// Row of the query.
+    pub query: usize,
+    /// Row of the candidate.
+    pub row: usize,
+    /// Their distance.
+    pub distance: f32,
+}
+
+/// Queries and candidates made ready; nothing where there are no candidates.
+fn prepared(
+    queries: &Vectors<'_>,
+    candidates: &Vectors<'_>,
+    distance: Distance,
+) -> Result<Option<(Prepared, Prepared)>, Error> {
+    queries.check()?;
+    candidates.check()?;
+    if candidates.rows() == 0 || queries.rows() == 0 {
+        return Ok(None);
+    }
+    if queries.dim != candidates.dim {
+        let (expected, found) = (candidates.dim, queries.dim);
+        return Err(Error::Shape { what: "dimensions of the query", expected, found });
+    }
+    let centre = centre(candidates);
+    Ok(Some((Prepared::new(queries, distance, &centre), Prepared::new(candidates, distance, &centre))))
+}
+
 /// The `k` nearest candidates of every query, nearest first, ties in order of the rows.
 ///
 /// # Errors
 /// When the dimensions differ or a value is not finite.
 pub fn nearest(
-    queries: &Embeddings<'_>,
-    candidates: &Embeddings<'_>,
+    queries: &Vectors<'_>,
+    candidates: &Vectors<'_>,
     distance: Distance,
     k: usize,
 ) -> Result<Vec<Vec<Neighbour>>, Error> {
-    queries.check()?;
-    candidates.check()?;
-    if queries.dim != candidates.dim {
-        let (expected, found) = (candidates.dim, queries.dim);
-        return Err(Error::Shape { what: "dimensions of the query", expected, found });
-    }
-    if candidates.rows() == 0 {
+    let Some((left, right)) = prepared(queries, candidates, distance)? else {
         return Ok(vec![Vec::new(); queries.rows()]);
-    }
-    let centre = centre(candidates);
-    let left = Prepared::new(queries, distance, &centre);
-    let right = Prepared::new(candidates, distance, &centre);
+    };
     Ok(by_query(&left, &right, |_, row| least(row, k)))
 }
 
-fn least(row: &[f32], k: usize) -> Vec<Neighbour> {
-    let order = |a: &Neighbour, b: &Neighbour| -> Ordering {
-        a.distance.total_cmp(&b.distance).then(a.row.cmp(&b.row))
+/// For every group of candidates its nearest pair of a query and a candidate: the best windows of a version, say.
+/// `groups` holds a group below `count` for each candidate. Ties go to the query and the row that come first.
+/// Memory: one entry per group and a block of distances, whatever the number of queries.
+///
+/// # Errors
+/// When the lengths or dimensions differ or a value is not finite.
+pub fn closest_by_group(
+    queries: &Vectors<'_>,
+    candidates: &Vectors<'_>,
+    distance: Distance,
+    groups: &[u32],
+    count: usize,
+) -> Result<Vec<Option<Closest>>, Error> {
+    let lengths = |what, expected, found| {
+        if expected == found { Ok(()) } else { Err(Error::Shape { what, expected, found }) }
     };
-    let mut found: Vec<Neighbour> =
-        row.iter().enumerate().map(|(row, distance)| Neighbour { row, distance: *distance }).collect();
-    if k < found.len() {
-        found.select_nth_unstable_by(k, order);
-        found.truncate(k);
+    lengths("group numbers", candidates.rows(), groups.len())?;
+    let largest = groups.iter().max().map_or(0, |most| *most as usize + 1);
+    lengths("groups", count.max(largest), count)?;
+    let mut best: Vec<Option<Closest>> = vec![None; count];
+    each_row(queries, candidates, distance, |query, row| {
+        for (row, (distance, group)) in row.iter().zip(groups).enumerate() {
+            let old = &mut best[*group as usize];
+            if old.is_none_or(|old| *distance < old.distance) {
+                *old = Some(Closest { query, row, distance: *distance });
+            }
+        }
+    })?;
+    Ok(best)
+}
+
+/// Calls `each(query, its distances to all candidates)` in order of the queries; only a block of
+/// distances is held at a time.
+///
+/// # Errors
+/// When the dimensions differ or a value is not finite.
+pub fn each_row(
+    queries: &Vectors<'_>,
+    candidates: &Vectors<'_>,
+    distance: Distance,
+    mut each: impl FnMut(usize, &[f32]),
+) -> Result<(), Error> {
+    let Some((left, right)) = prepared(queries, candidates, distance)? else { return Ok(()) };
+    by_block(&left, &right, |first, rows| {
+        for (i, row) in rows.chunks(candidates.rows()).enumerate() {
+            each(first + i, row);
+        }
+    });
+    Ok(())
+}
+
+impl Eq for Neighbour {}
+
+impl PartialOrd for Neighbour {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
-    found.sort_unstable_by(order);
-    found
+}
+
+impl Ord for Neighbour {
+    /// Nearer ones first, ties in order of the rows.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.distance.total_cmp(&other.distance).then(self.row.cmp(&other.row))
+    }
+}
+
+/// A heap of the `k` best so far: nothing grows with the row.
+fn least(row: &[f32], k: usize) -> Vec<Neighbour> {
+    let mut found = BinaryHeap::with_capacity(k.min(row.len()) + 1);
+    for (row, distance) in row.iter().enumerate() {
+        let new = Neighbour { row, distance: *distance };
+        if found.len() < k {
+            found.push(new);
+        } else if found.peek().is_some_and(|worst| new < *worst) {
+            found.pop();
+            found.push(new);
+        }
+    }
+    found.into_sorted_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heap_gives_what_a_sort_gives_in_the_presence_of_ties() {
+        let row: Vec<f32> = (0..500u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 27) as f32).collect();
+        let mut sorted: Vec<Neighbour> =
+            row.iter().enumerate().map(|(row, distance)| Neighbour { row, distance: *distance }).collect();
+        sorted.sort();
+        for k in [0, 1, 7, 499, 500, 600] {
+            assert_eq!(least(&row, k), sorted[..k.min(500)], "k = {k}");
+        }
+    }
+
+    #[test]
+    fn the_closest_pair_of_each_group_is_that_of_a_plain_loop() {
+        let vectors: Vec<f32> =
+            (0..90u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 4096.0 - 0.5).collect();
+        let (queries, candidates) =
+            (Vectors { vectors: &vectors[..18], dim: 3 }, Vectors { vectors: &vectors[18..], dim: 3 });
+        let groups: Vec<u32> = (0..24).map(|row| row % 5).collect();
+        let found = closest_by_group(&queries, &candidates, Distance::Euclidean, &groups, 6).unwrap();
+        for (group, found) in found.iter().enumerate() {
+            let mut best: Option<Closest> = None;
+            for (query, a) in vectors[..18].chunks(3).enumerate() {
+                for (row, b) in vectors[18..].chunks(3).enumerate().filter(|(row, _)| row % 5 == group) {
+                    let distance =
+                        a.iter().zip(b).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>().sqrt() as f32;
+                    if best.is_none_or(|best| distance < best.distance) {
+                        best = Some(Closest { query, row, distance });
+                    }
+                }
+            }
+            match (found, best) {
+                (Some(a), Some(b)) => {
+                    assert_eq!((a.query, a.row), (b.query, b.row));
+                    assert!((a.distance - b.distance).abs() < 1e-5);
+                }
+                (found, best) => assert_eq!(*found, best, "group {group}"),
+            }
+        }
+        assert!(closest_by_group(&queries, &candidates, Distance::Dot, &groups[1..], 6).is_err());
+        assert!(closest_by_group(&queries, &candidates, Distance::Dot, &groups, 4).is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! The codebases' rules on cases where their figures differ.
 
-use bc_retrieval::{Embeddings, Error, Metrics, Policy, evaluate, rank_matrix};
+use bc_retrieval::{Error, Metrics, Policy, Vectors, evaluate, rank_matrix};
 
 /// Two pairs and a version without a match, on a line.
 const CLIQUES: [u32; 5] = [0, 1, 0, 1, 2];
@@ -71,7 +71,7 @@ fn orfium_drops_a_twin_of_the_query_that_comes_first_in_the_file() {
     let vectors = [0.0f32, 0.0, 1.0, 3.0];
     let cliques = [7, 8, 8, 7];
     let orfium = Policy::named("orfium").unwrap();
-    let found = evaluate(&Embeddings { vectors: &vectors, dim: 1 }, &cliques, &orfium).unwrap();
+    let found = evaluate(&Vectors { vectors: &vectors, dim: 1 }, &cliques, &orfium).unwrap();
     // Query 1 then finds itself first (its own entry is of its clique), then row 2.
     // Query 0: rows 1, 2, 3 -> rank 3. Query 2: rows 0, 1 -> rank 2. Query 3: rows 2, 0 -> rank 2.
     near(found.map, (1.0 / 3.0 + 1.0 + 0.5 + 0.5) / 4.0);
@@ -82,6 +82,6 @@ fn orfium_drops_a_twin_of_the_query_that_comes_first_in_the_file() {
 fn unknown_policies_and_bad_numbers_are_errors() {
     assert!(metrics("nobody").unwrap_err().to_string().contains("discogs-vinet"));
     let vectors = [0.0, f32::NAN];
-    let found = evaluate(&Embeddings { vectors: &vectors, dim: 1 }, &[0, 0], &Policy::default());
+    let found = evaluate(&Vectors { vectors: &vectors, dim: 1 }, &[0, 0], &Policy::default());
     assert!(matches!(found, Err(Error::NotFinite { row: 1 })));
 }

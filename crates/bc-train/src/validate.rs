@@ -71,7 +71,7 @@ pub fn validate(
     let dim = f_c.first().map_or(0, Vec::len);
     let vectors = f_c.concat();
     let metrics = bc_retrieval::evaluate(
-        &bc_retrieval::Embeddings { vectors: &vectors, dim },
+        &bc_retrieval::Vectors { vectors: &vectors, dim },
         &data.validation_cliques,
         &policy(train.distance),
     )

@@ -1,11 +1,12 @@
 //! How far a calibration is right on versions that it was not fitted on.
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::EVEN;
 use super::logistic::Line;
-use super::posterior::posterior;
-use crate::versions::Versions;
+use super::posterior::{Evidence, posterior};
+use crate::versions::{PairCounts, Versions};
 
 /// Probabilities at which tables look.
 const PROBABILITIES: [f64; 7] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
@@ -19,7 +20,7 @@ pub struct Threshold {
     pub probability: f64,
     /// The cosine that has it.
     pub score: f64,
-    /// Share of the accepted pairs that are of one work, as often as the split has them.
+    /// Share of the accepted pairs that are of one work, over all pairs of the split.
     pub precision: f64,
     /// Share of the pairs of one work that are accepted.
     pub recall: f64,
@@ -88,19 +89,20 @@ impl Scores {
         Self { points }
     }
 
-    pub fn thresholds(&self, line: &Line) -> Vec<Threshold> {
+    /// `all` are the pairs of the whole split, of which these may be a sample.
+    pub fn thresholds(&self, line: &Line, all: PairCounts) -> Vec<Threshold> {
         let of = |one: bool, least: f64| {
             self.points.iter().filter(|point| point.1 == one && point.0 >= least).count() as f64
         };
         let rows = PROBABILITIES.iter().map(|&probability| {
-            let (right, wrong) = (of(true, probability), of(false, probability));
+            let share = |one: bool| of(one, probability) / of(one, 0.0);
+            let (recall, false_alarms) = (share(true), share(false));
             Threshold {
                 probability,
                 score: line.score(probability, EVEN),
-                // Nothing accepted is nothing wrong.
-                precision: if right + wrong > 0.0 { right / (right + wrong) } else { 1.0 },
-                recall: right / of(true, 0.0),
-                false_alarms: wrong / of(false, 0.0),
+                precision: all.precision(recall, false_alarms),
+                recall,
+                false_alarms,
             }
         });
         rows.collect()
@@ -132,27 +134,37 @@ pub(super) fn error(rows: &[Reliability]) -> f64 {
     rows.iter().map(|row| row.weight * (row.said - row.found).abs()).sum()
 }
 
-/// Every version that has another of its work asks twice: with its work in the index and without.
-pub(super) fn answers(versions: &Versions<'_>, line: &Line) -> Vec<Answers> {
+/// Every version that has another of its work asks twice: with its work in the index and without. `copies` are
+/// scores from which on a version counts as a copy.
+pub(super) fn answers(versions: &Versions<'_>, line: &Line, copies: f64) -> Result<Vec<Answers>> {
     // The accepted probability, and whether it was the right work; with and without the work.
     let (mut with, mut without) = (Vec::new(), Vec::new());
-    for query in 0..versions.len() {
-        let clique = |row: usize| versions.labels[row].clique_id.as_str();
-        let own = clique(query);
-        let others: Vec<(&str, f64)> = (0..versions.len())
-            .filter(|other| *other != query)
-            .map(|other| (clique(other), f64::from(versions.score(query, other))))
-            .collect();
-        let rest: Vec<(&str, f64)> = others.iter().filter(|other| other.0 != own).copied().collect();
-        if rest.len() == others.len() || rest.is_empty() {
-            continue;
+    let cliques = versions.cliques.iter().max().map_or(0, |most| *most as usize + 1);
+    versions.each_score(|query, scores| {
+        let own = versions.cliques[query] as usize;
+        let mut works = vec![Evidence::default(); cliques];
+        for (other, (score, clique)) in scores.iter().zip(&versions.cliques).enumerate() {
+            if other != query {
+                let work = &mut works[*clique as usize];
+                work.scores.push(f64::from(*score));
+                work.copy |= f64::from(*score) >= copies;
+            }
         }
-        for (scores, found) in [(&others, &mut with), (&rest, &mut without)] {
-            let works = posterior(line, scores, EVEN).works;
-            let best = works.into_iter().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(a.0)));
-            found.extend(best.map(|(clique, probability)| (probability, clique == own)));
+        if works[own].scores.is_empty() {
+            return;
         }
-    }
+        let ask = |found: &mut Vec<(f64, bool)>, without: Option<usize>| {
+            let there: Vec<usize> = (0..works.len())
+                .filter(|work| !works[*work].scores.is_empty() && Some(*work) != without)
+                .collect();
+            let evidence: Vec<Evidence> = there.iter().map(|work| works[*work].clone()).collect();
+            let probabilities = posterior(line, &evidence, EVEN).works.into_iter().zip(there);
+            let best = probabilities.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+            found.extend(best.map(|(probability, work)| (probability, work == own)));
+        };
+        ask(&mut with, None);
+        ask(&mut without, Some(own));
+    })?;
     let share = |found: &[(f64, bool)], test: &dyn Fn(&(f64, bool)) -> bool| {
         found.iter().filter(|answer| test(answer)).count() as f64 / found.len().max(1) as f64
     };
@@ -163,5 +175,5 @@ pub(super) fn answers(versions: &Versions<'_>, line: &Line) -> Vec<Answers> {
         missed: share(&with, &|answer| answer.0 < least),
         accepted_without: share(&without, &|answer| answer.0 >= least),
     });
-    rows.collect()
+    Ok(rows.collect())
 }

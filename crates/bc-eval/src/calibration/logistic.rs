@@ -31,8 +31,8 @@ impl Line {
     /// The score at which the probability is `probability`.
     #[must_use]
     pub fn score(&self, probability: f64, prior: f64) -> f64 {
-        let wanted = (probability / (1.0 - probability)).ln() - (prior / (1.0 - prior)).ln();
-        (wanted - self.intercept) / self.slope
+        let log_odds = (probability / (1.0 - probability)).ln() - (prior / (1.0 - prior)).ln();
+        (log_odds - self.intercept) / self.slope
     }
 
     /// The most likely line, by Newton's method. Both classes have the weight 1/2; the targets

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::catalogue::Works;
 use crate::windows::Windows;
 
-/// Which network; commands that listen or embed have it.
+/// Which network; commands that embed have it.
 #[derive(Args)]
 pub struct NetworkArgs {
     /// The network, ours or a public .pt; [eval] checkpoint, or the best one of [train] run, if not given.
@@ -75,7 +75,7 @@ pub struct ProbabilityArgs {
     /// File of `bc-eval calibrate`; calibration.json beside the index or in [eval] output if not given.
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
-    /// The probability before anything was heard: that the index holds the query's work (search), or
+    /// The probability before the scores are known: that the index holds the query's work (search), or
     /// that the two are versions of one work (compare).
     #[arg(long, value_name = "0..1", default_value_t = crate::calibration::EVEN)]
     prior: f64,
@@ -88,7 +88,7 @@ impl ProbabilityArgs {
     }
 }
 
-/// How audio files are heard, and what is said of them.
+/// How audio files are embedded, and what is said of them.
 #[derive(Args)]
 pub struct ListenArgs {
     #[command(flatten)]
@@ -140,10 +140,10 @@ pub struct MetricsArgs {
     /// Vectors as a NumPy array, versions x dimensions, 32-bit floats.
     #[arg(long, value_name = "FILE", requires = "cliques", conflicts_with = "embeddings")]
     pub npy: Option<PathBuf>,
-    /// A square NumPy matrix of distances; a row is a query.
+    /// A square NumPy matrix of distances; each row is a query.
     #[arg(long, value_name = "FILE", requires = "cliques", conflicts_with_all = ["embeddings", "npy"])]
     pub distances: Option<PathBuf>,
-    /// One clique a line, in the order of the rows.
+    /// One clique per line, in the order of the rows.
     #[arg(long, value_name = "FILE")]
     pub cliques: Option<PathBuf>,
     /// The codebase whose rules to follow: default, orfium, clews, coverhunter, cqtnet, re-move or discogs-vinet.
@@ -183,13 +183,14 @@ pub struct SearchArgs {
     /// Audio files, or ids of versions in the index.
     #[arg(value_name = "QUERY", required = true)]
     pub queries: Vec<String>,
-    /// Embeddings file; embeddings.parquet in [eval] output if not given.
+    /// Embeddings file; [eval] search_index if not given: all usable versions of [features] index, whatever their split.
+    /// What is missing in it is embedded first.
     #[arg(long, value_name = "FILE")]
     pub index: Option<PathBuf>,
-    /// Number of answers a query.
+    /// Number of works per answer.
     #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub k: u32,
-    /// Print a JSON object a query, a line each.
+    /// Print one JSON object per query, one per line; a query without an answer has `error` in it.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -221,14 +222,15 @@ pub struct CalibrateArgs {
 
 #[derive(Args)]
 pub struct AddArgs {
-    /// Audio files, and folders that are searched for them. A file's id is its name, below a folder with
-    /// the folders between.
+    /// Audio files, and folders that are searched for them. A file's id is its name with extension, below a folder
+    /// with the folders between.
     #[arg(value_name = "AUDIO", required = true)]
     pub audio: Vec<PathBuf>,
     /// Embeddings file to append to; made if it is not there.
     #[arg(long, value_name = "FILE")]
     pub index: PathBuf,
-    /// The work that all of them are versions of; each is a work of its own if not given.
+    /// The work that all of them are versions of; if not given, each is a work of its own, and a search puts
+    /// together those that are alike.
     #[arg(long)]
     clique: Option<String>,
     /// Those in one folder are versions of one work, which has the folder's name.
@@ -240,6 +242,11 @@ pub struct AddArgs {
     /// Performer of all of them.
     #[arg(long)]
     pub performer: Option<String>,
+    /// Print what became of the files as JSON, failures with their reasons.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub shard: ShardArgs,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]

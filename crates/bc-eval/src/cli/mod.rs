@@ -5,17 +5,18 @@ mod arguments;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bc_cli::{ConfigArgs, ThreadArgs};
+use bc_cli::{ConfigArgs, Outcome, ThreadArgs};
 use bc_formats::config::Config;
 use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use clap::{Parser, Subcommand};
 
 use crate::calibration::{self, Calibration};
-use crate::catalogue::{self, Added};
-use crate::embed::Outcome;
+use crate::catalogue::{self, Added, Works};
+use crate::embed::Status;
+use crate::origin::Origin;
 use crate::search::Searcher;
-use crate::{compare, embed, export, inference, metrics, origin, report, search, stage};
+use crate::{compare, embed, export, inference, metrics, origin, report, saving, search, stage};
 use arguments::{
     AddArgs, CalibrateArgs, CompareArgs, EmbedArgs, ExportArgs, ListenArgs, MetricsArgs, ReportArgs,
     SearchArgs,
@@ -53,17 +54,17 @@ enum Command {
     Metrics(MetricsArgs),
     /// Write a page about one run, or several side by side.
     Report(ReportArgs),
-    /// The versions nearest to an audio file, or to a version that is in the index.
+    /// The works that an audio file, or a version in the index, may be a version of.
     Search(SearchArgs),
     /// Whether two audio files are versions of one work.
     Compare(CompareArgs),
     /// Learn from the validation split what a score means, and check it on the test split.
     Calibrate(CalibrateArgs),
-    /// Append audio files to an index, or begin one with them.
+    /// Add audio files to an index, or begin one with them.
     Add(AddArgs),
     /// Write the vectors as .npy with ids, and the network as safetensors for PyTorch.
     Export(ExportArgs),
-    /// Print the resolved configuration with a comment a key.
+    /// Print the resolved configuration with a comment for every key.
     Config,
 }
 
@@ -71,24 +72,23 @@ enum Command {
 ///
 /// # Errors
 /// Whatever the command's module says.
-pub fn main(cli: Cli) -> Result<()> {
-    let Some(config) = cli.config.load()? else { return Ok(()) };
+pub fn main(cli: Cli) -> Result<Outcome> {
+    let Some(config) = cli.config.load()? else { return Ok(Outcome::Done) };
     cli.threads.install()?;
-    let usual = embed::path_of(&config);
     match cli.command {
         Command::Config => {
             print!("{}", config.to_commented_toml());
-            Ok(())
+            Ok(Outcome::Done)
         }
-        Command::Run => evaluate(&config),
+        Command::Run => evaluate(&config).map(Into::into),
         Command::Embed(args) => embed(config, args),
-        Command::Metrics(args) => measure(args, usual),
-        Command::Report(args) => page(&config, args),
+        Command::Metrics(args) => measure(&config, args).map(Into::into),
+        Command::Report(args) => page(&config, args).map(Into::into),
         Command::Search(args) => find(config, args),
-        Command::Compare(args) => judge(config, args),
-        Command::Calibrate(args) => calibrate(args, usual),
+        Command::Compare(args) => judge(config, args).map(Into::into),
+        Command::Calibrate(args) => calibrate(&config, args).map(Into::into),
         Command::Add(args) => add(config, args),
-        Command::Export(args) => give(config, args, usual),
+        Command::Export(args) => give(config, args).map(Into::into),
     }
 }
 
@@ -102,7 +102,7 @@ fn evaluate(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn embed(mut config: Config, args: EmbedArgs) -> Result<()> {
+fn embed(mut config: Config, args: EmbedArgs) -> Result<Outcome> {
     args.network.apply(&mut config);
     let windows = args.window.resolve()?;
     let usual = embed::path_of(&config);
@@ -120,11 +120,20 @@ fn embed(mut config: Config, args: EmbedArgs) -> Result<()> {
             config.eval.output
         ),
         (None, Some(out)) => {
-            let request = catalogue::Request { audio: args.audio, windows, ..Default::default() };
-            println!("{}", added(&catalogue::add(&config, &request, &out)?, &out));
-            if beside {
+            let request = catalogue::Request {
+                audio: args.audio,
+                windows,
+                works: Works::Own,
+                title: None,
+                performer: None,
+                shard: args.shard.resolve()?,
+            };
+            let made = catalogue::add(&config, &request, &out)?;
+            println!("{}", added(&made, &out));
+            if beside && out.exists() {
                 export::vectors(&out, out.parent().unwrap_or(Path::new("")))?;
             }
+            return Ok(Outcome::of_failures(made.failed.len() as u64));
         }
         (None, None) => {
             if windows.is_some() {
@@ -136,20 +145,29 @@ fn embed(mut config: Config, args: EmbedArgs) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(Outcome::Done)
 }
 
-fn embedded(outcome: Outcome, path: &Path) -> String {
-    match outcome {
-        Outcome::UpToDate => format!("Nothing to do: {} is up to date.", path.display()),
-        Outcome::Written(count) => format!("{count} embeddings in {}", path.display()),
-        Outcome::ShardDone(count) => {
+fn embedded(status: Status, path: &Path) -> String {
+    match status {
+        Status::UpToDate => format!("Nothing to do: {} is up to date.", path.display()),
+        Status::Written(count) => format!("{count} embeddings in {}", path.display()),
+        Status::ShardDone(count) => {
             format!("This shard is done; {count} embeddings so far, others are missing.")
         }
     }
 }
 
-fn measure(args: MetricsArgs, usual: PathBuf) -> Result<()> {
+/// A file that was named, or the configuration's own embeddings, which must be up to date.
+fn named_or_own(config: &Config, named: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = named {
+        return Ok(path);
+    }
+    embed::expect_current(config)?;
+    Ok(embed::path_of(config))
+}
+
+fn measure(config: &Config, args: MetricsArgs) -> Result<()> {
     let mut policy = Policy::named(&args.policy)?;
     policy.distance = args.distance().unwrap_or(policy.distance);
     let cliques = args.cliques.unwrap_or_default();
@@ -157,19 +175,24 @@ fn measure(args: MetricsArgs, usual: PathBuf) -> Result<()> {
         (Some(npy), _) => metrics::of_array(&npy, &cliques, &policy, args.seed)?,
         (None, Some(matrix)) => metrics::of_distances(&matrix, &cliques, &policy, args.seed)?,
         (None, None) => {
-            let embeddings = args.embeddings.unwrap_or(usual);
+            let embeddings = named_or_own(config, args.embeddings)?;
             metrics::of_embeddings(&embeddings, args.candidates.as_deref(), &policy, args.seed)?
         }
     };
     println!("{}\n{}", metrics::table(&measured), measured.rules);
     if let Some(out) = args.json {
-        bc_formats::atomic::write_json(&out, &measured)?;
+        saving::write_json(&out, &measured)?;
     }
     Ok(())
 }
 
 fn page(config: &Config, args: ReportArgs) -> Result<()> {
-    let folders = if args.folders.is_empty() { vec![config.eval.output.clone()] } else { args.folders };
+    let folders = if args.folders.is_empty() {
+        embed::expect_current(config)?;
+        vec![config.eval.output.clone()]
+    } else {
+        args.folders
+    };
     let out = args.out.unwrap_or_else(|| folders[0].clone());
     let sources: Vec<report::Source> = folders.into_iter().map(report::Source::of).collect();
     report::write(&sources, &out)?;
@@ -177,7 +200,7 @@ fn page(config: &Config, args: ReportArgs) -> Result<()> {
     Ok(())
 }
 
-fn find(mut config: Config, args: SearchArgs) -> Result<()> {
+fn find(mut config: Config, args: SearchArgs) -> Result<Outcome> {
     let ListenArgs { network, window, probability } = args.listen;
     network.apply(&mut config);
     let options = search::Options {
@@ -186,24 +209,30 @@ fn find(mut config: Config, args: SearchArgs) -> Result<()> {
         prior: probability.prior()?,
         calibration: probability.calibration,
     };
-    let index = args.index.unwrap_or_else(|| embed::path_of(&config));
+    let index = match args.index {
+        Some(index) => index,
+        None => embed::search_index(&config)?,
+    };
     let mut searcher = Searcher::open(&config, &index, options)?;
     let mut failed = 0;
     for query in &args.queries {
         match searcher.ask(query) {
             Ok(answer) if args.json => println!("{}", serde_json::to_string(&answer)?),
             Ok(answer) => println!("{}", search::table(&answer)),
-            Err(error) if args.queries.len() == 1 => return Err(error),
             Err(error) => {
+                if args.json {
+                    let failure = search::Failure { query: query.clone(), error: bc_cli::describe(&error) };
+                    println!("{}", serde_json::to_string(&failure)?);
+                }
+                if args.queries.len() == 1 {
+                    return Err(error);
+                }
                 eprintln!("error: {}", bc_cli::describe(&error));
                 failed += 1;
             }
         }
     }
-    if failed > 0 {
-        bail!("{failed} of {} queries have no answer", args.queries.len());
-    }
-    Ok(())
+    Ok(Outcome::of_failures(failed))
 }
 
 fn judge(mut config: Config, args: CompareArgs) -> Result<()> {
@@ -220,16 +249,16 @@ fn judge(mut config: Config, args: CompareArgs) -> Result<()> {
     Ok(())
 }
 
-fn calibrate(args: CalibrateArgs, usual: PathBuf) -> Result<()> {
-    let path = args.embeddings.unwrap_or(usual);
+fn calibrate(config: &Config, args: CalibrateArgs) -> Result<()> {
+    let path = named_or_own(config, args.embeddings)?;
     let calibration = Calibration::of(&path, &Embeddings::read(&path)?)?;
     let out = args.out.unwrap_or_else(|| calibration::beside(&path));
-    bc_formats::atomic::write_json(&out, &calibration)?;
+    saving::write_json(&out, &calibration)?;
     println!("{}\n{}", calibration.tables(), out.display());
     Ok(())
 }
 
-fn add(mut config: Config, args: AddArgs) -> Result<()> {
+fn add(mut config: Config, args: AddArgs) -> Result<Outcome> {
     let works = args.works();
     args.network.apply(&mut config);
     let request = catalogue::Request {
@@ -238,37 +267,43 @@ fn add(mut config: Config, args: AddArgs) -> Result<()> {
         title: args.title,
         performer: args.performer,
         windows: args.window.resolve()?,
+        shard: args.shard.resolve()?,
     };
-    println!("{}", added(&catalogue::add(&config, &request, &args.index)?, &args.index));
-    Ok(())
+    let made = catalogue::add(&config, &request, &args.index)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&made)?);
+    } else {
+        println!("{}", added(&made, &args.index));
+    }
+    Ok(Outcome::of_failures(made.failed.len() as u64))
 }
 
 /// What became of audio files, for people; the failures go to standard error.
-fn added(outcome: &Added, path: &Path) -> String {
-    for failure in &outcome.failed {
-        eprintln!("failed: {failure}");
+fn added(made: &Added, path: &Path) -> String {
+    for failure in &made.failed {
+        eprintln!("failed: {}: {}", failure.file, failure.error);
     }
-    let there = match outcome.there {
+    let there = match made.there {
         0 => String::new(),
         there => format!(", {there} were there already"),
     };
-    let failed = match outcome.failed.len() {
+    let failed = match made.failed.len() {
         0 => String::new(),
         failed => format!(", {failed} failed"),
     };
-    format!("{} recordings added to {}{there}{failed}", outcome.new, path.display())
+    format!("{} recordings added to {}{there}{failed}", made.new, path.display())
 }
 
-fn give(mut config: Config, args: ExportArgs, usual: PathBuf) -> Result<()> {
+fn give(mut config: Config, args: ExportArgs) -> Result<()> {
     args.network.apply(&mut config);
-    let wanted = args.embeddings.is_some();
-    let embeddings = args.embeddings.unwrap_or(usual);
+    let named = args.embeddings.is_some();
+    let embeddings = args.embeddings.unwrap_or_else(|| embed::path_of(&config));
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
     let asked = !config.eval.checkpoint.as_os_str().is_empty();
     let embedder = (asked || checkpoint.exists())
         .then(|| origin::embedder(&config).context("cannot export the network"))
         .transpose()?;
-    let vectors = wanted || embeddings.exists();
+    let vectors = named || embeddings.exists();
     if !vectors && embedder.is_none() {
         bail!(
             "nothing to export: there is neither {} nor {}; run `bc-train` and `bc-eval run` first",
@@ -278,8 +313,8 @@ fn give(mut config: Config, args: ExportArgs, usual: PathBuf) -> Result<()> {
     }
     if vectors {
         if let Some(embedder) = &embedder {
-            let made = Embeddings::read(&embeddings)?.provenance;
-            origin::expect(&embeddings, &made, &embedder.fingerprint, &checkpoint)?;
+            let made = Origin::of(&Embeddings::read_provenance(&embeddings)?);
+            made.expect(&embeddings, &Origin::of_network(embedder), &checkpoint)?;
         }
         let count = export::vectors(&embeddings, &args.out)?;
         println!("{count} vectors in {}", args.out.join("embeddings.npy").display());

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context, Result};
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::index::Split;
-use bc_retrieval::{Distance, Policy, QueryResult, nearest, rank_all};
+use bc_retrieval::{Metrics, Policy, QueryResult, Vectors, nearest, rank_all};
 
 use super::tsne;
-use crate::versions::Versions;
+use crate::versions::{PairCounts, Versions};
 
 /// Bars of the histograms.
 const BARS: usize = 40;
@@ -17,7 +17,7 @@ const HARDEST: usize = 12;
 /// Wrong answers shown of each.
 const ABOVE: usize = 3;
 
-/// Distances of pairs, as shares a bar over cosine distances 0 to 2 (cut to what is there).
+/// Distances of pairs: the share of each bar, over cosine distances 0 to 2 (cut to what is there).
 #[derive(Debug, Default)]
 pub struct PairDistances {
     /// Left edge of the first bar and right edge of the last.
@@ -69,7 +69,7 @@ pub struct Analysis {
     pub versions: usize,
     pub cliques: usize,
     pub distances: PairDistances,
-    /// Recall and precision over all pairs, by threshold.
+    /// Recall and precision over all pairs of the split, by threshold.
     pub precision_recall: Vec<(f64, f64)>,
     pub by_clique_size: Vec<Part>,
     pub by_duration: Vec<Part>,
@@ -78,8 +78,8 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// Looks at the test split, or at the largest one if there is none.
-    pub fn of(embeddings: &Embeddings) -> Result<Self> {
+    /// Looks at the test split, or at the largest one if there is none, by the rules that the figures follow.
+    pub fn of(embeddings: &Embeddings, policy: &Policy) -> Result<Self> {
         let mut sizes: BTreeMap<Split, usize> = BTreeMap::new();
         for label in &embeddings.labels {
             *sizes.entry(label.split).or_default() += 1;
@@ -88,27 +88,27 @@ impl Analysis {
         let split = if sizes.contains_key(&Split::Test) { Some(Split::Test) } else { largest };
         let split = split.context("there are no embeddings to report on")?;
         let chosen = Versions::of(embeddings, split);
-        let vectors = bc_retrieval::Embeddings { vectors: &chosen.vectors, dim: embeddings.dim };
-        let results = rank_all(&vectors, &chosen.cliques, &Policy::default())?;
+        let results = rank_all(&chosen.rows(), &chosen.cliques, policy)?;
         let sample = chosen.sample();
-        let pairs = Pairs::of(&sample);
+        let pairs = Pairs::of(&sample)?;
         Ok(Self {
             split,
             versions: chosen.len(),
             cliques: chosen.clique_count(),
-            precision_recall: pairs.precision_recall(),
+            precision_recall: pairs.precision_recall(chosen.pair_counts()),
             distances: pairs.histograms(),
-            by_clique_size: by_clique_size(&chosen, &results),
-            by_duration: by_duration(&chosen, &results),
+            by_clique_size: by_clique_size(&chosen, &results, policy),
+            by_duration: by_duration(&chosen, &results, policy),
             map: map(&sample),
-            hardest: hardest(&chosen, &results)?,
+            hardest: hardest(&chosen, &results, policy)?,
         })
     }
 }
 
 /// Where the versions lie on the map.
 fn map(sample: &Versions<'_>) -> Vec<Point> {
-    let vectors: Vec<&[f32]> = (0..sample.len()).map(|row| sample.vector(row)).collect();
+    let units: Vec<Vec<f32>> = (0..sample.len()).map(|row| unit(sample.vector(row))).collect();
+    let vectors: Vec<&[f32]> = units.iter().map(Vec::as_slice).collect();
     let places = tsne::map(&vectors).into_iter().zip(&sample.cliques).zip(&sample.labels);
     let points = places.map(|(([x, y], clique), label)| Point {
         x,
@@ -119,15 +119,21 @@ fn map(sample: &Versions<'_>) -> Vec<Point> {
     points.collect()
 }
 
+/// The vector at length 1, as the map takes it.
+fn unit(vector: &[f32]) -> Vec<f32> {
+    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
+    vector.iter().map(|value| value / length).collect()
+}
+
 /// Distances of all pairs of a sample, ascending, and whether they are of one clique.
 struct Pairs(Vec<(f32, bool)>);
 
 impl Pairs {
-    fn of(sample: &Versions<'_>) -> Self {
-        let pairs = sample.pairs().into_iter();
+    fn of(sample: &Versions<'_>) -> Result<Self> {
+        let pairs = sample.pairs()?.into_iter();
         let mut pairs: Vec<_> = pairs.map(|(score, same)| (1.0 - score, same)).collect();
         pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Self(pairs)
+        Ok(Self(pairs))
     }
 
     fn histograms(&self) -> PairDistances {
@@ -135,11 +141,11 @@ impl Pairs {
             return PairDistances::default();
         };
         let range = (first.0.min(0.0), last.0.max(first.0 + 1e-3));
-        let share = |wanted: bool| {
+        let share = |of_one: bool| {
             let mut bars = vec![0f64; BARS];
             let mut count = 0;
             for (distance, same) in &self.0 {
-                if *same == wanted {
+                if *same == of_one {
                     let place = (distance - range.0) / (range.1 - range.0) * BARS as f32;
                     bars[(place as usize).min(BARS - 1)] += 1.0;
                     count += 1;
@@ -150,47 +156,49 @@ impl Pairs {
         PairDistances { range, same: share(true), other: share(false) }
     }
 
-    fn precision_recall(&self) -> Vec<(f64, f64)> {
+    /// `all` are the pairs of the whole split, of which these may be a sample.
+    fn precision_recall(&self, all: PairCounts) -> Vec<(f64, f64)> {
         let total = self.0.iter().filter(|pair| pair.1).count();
+        let others = (self.0.len() - total).max(1) as f64;
         let mut points = Vec::new();
         let mut right = 0usize;
         for (place, (_, same)) in self.0.iter().enumerate() {
             right += usize::from(*same);
             if *same && (points.len() < 200 || right.is_multiple_of((total / 200).max(1))) {
-                points.push((right as f64 / total as f64, right as f64 / (place + 1) as f64));
+                let recall = right as f64 / total as f64;
+                points.push((recall, all.precision(recall, (place + 1 - right) as f64 / others)));
             }
         }
         points
     }
 }
 
-fn part(name: String, results: &[&QueryResult]) -> Option<Part> {
-    let sum: f64 = results.iter().map(|result| result.average_precision()).sum();
-    let queries = results.len();
-    (queries > 0).then(|| Part { name, queries, map: sum / queries as f64 })
+/// The mean over some of the queries, by the rules of the figures; none where they have nothing to count.
+fn part(name: String, results: Vec<QueryResult>, policy: &Policy) -> Option<Part> {
+    let metrics = Metrics::of(&results, policy).ok()?;
+    Some(Part { name, queries: metrics.queries, map: metrics.map })
 }
 
-fn by_clique_size(chosen: &Versions<'_>, results: &[QueryResult]) -> Vec<Part> {
+fn by_clique_size(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) -> Vec<Part> {
     let mut sizes: HashMap<u32, usize> = HashMap::new();
     for clique in &chosen.cliques {
         *sizes.entry(*clique).or_default() += 1;
     }
     let bounds = [(2, 2), (3, 3), (4, 5), (6, 9), (10, 19), (20, usize::MAX)];
     let parts = bounds.into_iter().filter_map(|(low, high)| {
-        let inside: Vec<&QueryResult> = measured(results)
-            .filter(|result| (low..=high).contains(&sizes[&chosen.cliques[result.query]]))
-            .collect();
+        let is_inside = |result: &&QueryResult| (low..=high).contains(&sizes[&chosen.cliques[result.query]]);
+        let inside: Vec<QueryResult> = results.iter().filter(is_inside).cloned().collect();
         let name = match (low, high) {
             (low, usize::MAX) => format!("{low} and more"),
             (low, high) if low == high => low.to_string(),
             (low, high) => format!("{low} to {high}"),
         };
-        part(name, &inside)
+        part(name, inside, policy)
     });
     parts.collect()
 }
 
-fn by_duration(chosen: &Versions<'_>, results: &[QueryResult]) -> Vec<Part> {
+fn by_duration(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) -> Vec<Part> {
     let bounds = [
         (0.0, 30.0),
         (30.0, 60.0),
@@ -201,14 +209,13 @@ fn by_duration(chosen: &Versions<'_>, results: &[QueryResult]) -> Vec<Part> {
         (360.0, f32::INFINITY),
     ];
     let parts = bounds.into_iter().filter_map(|(low, high): (f32, f32)| {
-        let inside: Vec<&QueryResult> = measured(results)
-            .filter(|result| {
-                let duration = chosen.labels[result.query].duration_s;
-                duration >= low && duration < high
-            })
-            .collect();
+        let is_inside = |result: &&QueryResult| {
+            let duration = chosen.labels[result.query].duration_s;
+            duration >= low && duration < high
+        };
+        let inside: Vec<QueryResult> = results.iter().filter(is_inside).cloned().collect();
         let name = if high.is_finite() { format!("{low} to {high} s") } else { format!("over {low} s") };
-        part(name, &inside)
+        part(name, inside, policy)
     });
     parts.collect()
 }
@@ -217,14 +224,14 @@ fn measured(results: &[QueryResult]) -> impl Iterator<Item = &QueryResult> {
     results.iter().filter(|result| !result.ranks.is_empty())
 }
 
-fn hardest(chosen: &Versions<'_>, results: &[QueryResult]) -> Result<Vec<HardQuery>> {
+fn hardest(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) -> Result<Vec<HardQuery>> {
     let mut worst: Vec<&QueryResult> = measured(results).filter(|result| result.ranks[0] > 1).collect();
     worst.sort_by(|a, b| a.average_precision().total_cmp(&b.average_precision()).then(a.query.cmp(&b.query)));
-    let all = bc_retrieval::Embeddings { vectors: &chosen.vectors, dim: chosen.dim };
     let mut hardest = Vec::new();
     for result in worst.into_iter().take(HARDEST) {
-        let query = bc_retrieval::Embeddings { vectors: chosen.vector(result.query), dim: chosen.dim };
-        let found = nearest(&query, &all, Distance::Cosine, result.ranks[0] as usize + 1)?;
+        let query = Vectors { vectors: chosen.vector(result.query), dim: chosen.dim };
+        // One more for the query itself, and one where the rules drop the nearest.
+        let found = nearest(&query, &chosen.rows(), policy.distance, result.ranks[0] as usize + 2)?;
         let found: Vec<_> = found.into_iter().flatten().filter(|other| other.row != result.query).collect();
         let is_right = |row: usize| chosen.cliques[row] == chosen.cliques[result.query];
         let wrong = found.iter().filter(|other| !is_right(other.row)).take(ABOVE);

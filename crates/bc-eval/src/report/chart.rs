@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use super::text::escaped;
+
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 52.0;
@@ -20,11 +22,6 @@ pub struct Axes<'a> {
     pub title: &'a str,
     pub x: &'a str,
     pub y: &'a str,
-}
-
-/// Text that may stand in HTML.
-pub fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// The colour of a series.
@@ -155,7 +152,7 @@ pub fn lines(axes: &Axes<'_>, series: &[Series<'_>], to_one: bool) -> String {
     frame.svg(axes, &series.iter().map(|series| series.name).collect::<Vec<_>>(), &inside)
 }
 
-/// Overlaid histograms: each series holds a share a bar, over `x`.
+/// Overlaid histograms: each series holds one share per bar, over `x`.
 pub fn histograms(axes: &Axes<'_>, x: (f64, f64), series: &[(&str, &[f64])]) -> String {
     let frame = Frame { x, y: range(series.iter().flat_map(|(_, bars)| bars.iter().copied()), Some(0.0)) };
     let mut inside = String::new();

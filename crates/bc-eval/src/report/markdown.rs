@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Run;
-use super::page::{FIGURES, figure_of};
+use super::text::{FIGURES, count_of, escaped_markdown, figure_of, titled};
 
 pub fn text(runs: &[Run]) -> String {
     let mut text = String::from("# bytecover: evaluation\n");
@@ -11,8 +11,8 @@ pub fn text(runs: &[Run]) -> String {
         let _ = write!(
             text,
             "\n## {}\n\n{}\n\n| split | queries |",
-            run.name,
-            run.figures["rules"].as_str().unwrap_or_default()
+            escaped_markdown(&run.name),
+            escaped_markdown(run.figures["rules"].as_str().unwrap_or_default())
         );
         for (name, _) in FIGURES {
             let _ = write!(text, " {name} |");
@@ -21,7 +21,7 @@ pub fn text(runs: &[Run]) -> String {
         text.push_str(&"---|".repeat(FIGURES.len() + 1));
         text.push('\n');
         for (split, figures) in run.figures["splits"].as_object().into_iter().flatten() {
-            let _ = write!(text, "| {split} | {} |", figures["queries"]);
+            let _ = write!(text, "| {} | {} |", escaped_markdown(split), count_of(figures, "queries"));
             for (name, digits) in FIGURES {
                 let _ = write!(text, " {} |", figure_of(figures, name, digits));
             }
@@ -38,19 +38,23 @@ pub fn text(runs: &[Run]) -> String {
             let _ = writeln!(text, "\nHardest queries of the split `{}`:\n", run.analysis.split);
             for hard in &run.analysis.hardest {
                 let above: Vec<String> =
-                    hard.above.iter().map(|(label, _)| super::page::titled(label)).collect();
+                    hard.above.iter().map(|(label, _)| escaped_markdown(&titled(label))).collect();
                 let _ = writeln!(
                     text,
                     "- {}: first right answer at rank {}, behind {}",
-                    super::page::titled(&hard.query),
+                    escaped_markdown(&titled(&hard.query)),
                     hard.first,
                     above.join("; ")
                 );
             }
         }
-        let _ = writeln!(text, "\nEmbeddings {}, made from:\n", run.embeddings.provenance.fingerprint);
+        let _ = writeln!(
+            text,
+            "\nEmbeddings {}, made from:\n",
+            escaped_markdown(&run.embeddings.provenance.fingerprint)
+        );
         for (name, fingerprint) in &run.embeddings.provenance.inputs {
-            let _ = writeln!(text, "- {name} {fingerprint}");
+            let _ = writeln!(text, "- {} {}", escaped_markdown(name), escaped_markdown(fingerprint));
         }
     }
     text

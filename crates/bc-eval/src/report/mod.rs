@@ -9,15 +9,19 @@ mod curves;
 mod markdown;
 mod page;
 mod reliability;
+mod section;
+mod text;
 mod tsne;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use bc_formats::embeddings::Embeddings;
+use bc_retrieval::Policy;
 use serde_json::Value;
 
 use crate::calibration::{self, Calibration};
+use crate::saving;
 use analysis::Analysis;
 use curves::Curves;
 
@@ -70,14 +74,27 @@ impl Run {
             embeddings.provenance.fingerprint
         );
         let curves = source.run.as_deref().and_then(Curves::read);
-        let calibration = Calibration::find(None, &calibration::beside(&vectors))?
-            .map(|(_, found)| found)
-            .filter(|found| found.provenance.fingerprint == embeddings.provenance.fingerprint);
+        let meaning = calibration::beside(&vectors);
+        let mut calibration = Calibration::find(None, &meaning)?.map(|(_, found)| found);
+        let made = &embeddings.provenance.fingerprint;
+        if let Some(other) = calibration.take_if(|found| found.provenance.fingerprint != *made) {
+            tracing::warn!(
+                "{} is of other embeddings ({}) than those beside it ({made}) and left out; run `bc-eval calibrate`",
+                meaning.display(),
+                other.provenance.fingerprint
+            );
+        }
+        let policy = match &figures["policy"] {
+            Value::Null => Policy::default(),
+            policy => serde_json::from_value(policy.clone())
+                .with_context(|| format!("{} has a policy of no known form", path.display()))?,
+        };
         let config =
             source.run.as_ref().and_then(|run| std::fs::read_to_string(run.join("config.toml")).ok());
         let named = source.run.as_deref().unwrap_or(&source.eval);
         let name = named.file_name().unwrap_or(named.as_os_str()).to_string_lossy().into_owned();
-        let analysis = Analysis::of(&embeddings).with_context(|| source.eval.display().to_string())?;
+        let analysis =
+            Analysis::of(&embeddings, &policy).with_context(|| source.eval.display().to_string())?;
         Ok(Self { name, figures, analysis, curves, calibration, embeddings, config })
     }
 }
@@ -88,6 +105,6 @@ impl Run {
 /// Files that are missing, unreadable or cannot be written; embeddings that cannot be measured.
 pub fn write(sources: &[Source], folder: &Path) -> Result<()> {
     let runs: Vec<Run> = sources.iter().map(Run::load).collect::<Result<_>>()?;
-    bc_formats::atomic::write(&folder.join("report.html"), page::html(&runs))?;
-    bc_formats::atomic::write(&folder.join("report.md"), markdown::text(&runs))
+    saving::write(&folder.join("report.html"), page::html(&runs))?;
+    saving::write(&folder.join("report.md"), markdown::text(&runs))
 }

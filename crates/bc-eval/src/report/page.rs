@@ -2,31 +2,14 @@
 
 use std::fmt::Write;
 
-use bc_formats::embeddings::Label;
 use serde_json::Value;
 
 use super::Run;
 use super::analysis::{HardQuery, Part};
-use super::chart::{self, Axes, Dot, Series, escaped};
+use super::chart::{self, Axes, Dot, Series};
 use super::reliability;
-
-/// The figures of a split that are shown, with their digits.
-pub const FIGURES: [(&str, usize); 7] =
-    [("mAP", 4), ("MR1", 2), ("MRR", 4), ("hit@1", 4), ("hit@10", 4), ("P@10", 4), ("NAR", 2)];
-
-/// One figure of `metrics.json`.
-pub fn figure_of(figures: &Value, name: &str, digits: usize) -> String {
-    figures[name].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
-}
-
-/// Title and performer, or the id where there is no title.
-pub fn titled(label: &Label) -> String {
-    match (label.title.is_empty(), label.performer.is_empty()) {
-        (true, _) => label.version_id.clone(),
-        (false, true) => format!("{} ({})", label.title, label.version_id),
-        (false, false) => format!("{} – {}", label.title, label.performer),
-    }
-}
+use super::section::heading;
+use super::text::{FIGURES, count_of, escaped, figure_of, titled};
 
 pub fn html(runs: &[Run]) -> String {
     let title = format!(
@@ -55,7 +38,7 @@ pub fn html(runs: &[Run]) -> String {
         parts(
             &mut page,
             &format!("mAP by clique size{suffix}"),
-            "versions a clique",
+            "versions in the clique",
             &run.analysis.by_clique_size,
         );
         parts(
@@ -75,13 +58,6 @@ pub fn html(runs: &[Run]) -> String {
     }
     page.push_str("</main></body></html>\n");
     page
-}
-
-pub fn heading(page: &mut String, id: &str, title: &str, note: &str) {
-    let _ = write!(page, "<section id=\"{id}\"><h2>{}</h2>", escaped(title));
-    if !note.is_empty() {
-        let _ = write!(page, "<p class=\"note\">{}</p>", escaped(note));
-    }
 }
 
 fn cards(page: &mut String, run: &Run, named: bool) {
@@ -116,7 +92,7 @@ fn cards(page: &mut String, run: &Run, named: bool) {
     page.push_str("</div></section>\n");
 }
 
-/// The rules of the figures: once if all runs have the same, else a run each.
+/// The rules of the figures: once if all runs have the same, else for each run.
 fn rules(runs: &[Run]) -> String {
     let rules: Vec<&str> = runs.iter().map(|run| run.figures["rules"].as_str().unwrap_or_default()).collect();
     if rules.windows(2).all(|pair| pair[0] == pair[1]) {
@@ -131,7 +107,7 @@ fn rules(runs: &[Run]) -> String {
 
 fn figures(page: &mut String, runs: &[Run]) {
     let rules = rules(runs);
-    heading(page, "figures", "All figures", &format!("With 95 % bootstrap intervals over queries. {rules}"));
+    heading(page, "figures", "All figures", &format!("With 95 % bootstrap intervals over cliques. {rules}"));
     page.push_str("<div class=\"wide\"><table><tr><th>run</th><th>split</th><th class=\"n\">queries</th>");
     for (name, _) in FIGURES {
         let _ = write!(page, "<th class=\"n\">{name}</th>");
@@ -144,7 +120,7 @@ fn figures(page: &mut String, runs: &[Run]) {
                 "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td>",
                 escaped(&run.name),
                 escaped(split),
-                figures["queries"]
+                count_of(figures, "queries")
             );
             for (name, digits) in FIGURES {
                 let interval = &figures["intervals"][name];
@@ -236,7 +212,7 @@ fn map(page: &mut String, run: &Run, suffix: &str) {
         page,
         "map",
         &format!("Map of the embeddings{suffix}"),
-        "t-SNE; a dot is a version, a colour a clique; hover for titles",
+        "t-SNE; one dot per version, one colour per clique; hover for titles",
     );
     let dots: Vec<Dot> = run
         .analysis
@@ -295,7 +271,7 @@ fn provenance(page: &mut String, run: &Run, suffix: &str) {
         page,
         "<div class=\"wide\"><table><tr><td>written by</td><td>{}</td></tr><tr><td>embeddings</td><td><code>{}</code></td></tr>",
         escaped(&provenance.tool),
-        provenance.fingerprint
+        escaped(&provenance.fingerprint)
     );
     for (name, fingerprint) in &provenance.inputs {
         let _ =

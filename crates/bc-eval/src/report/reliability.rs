@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::Run;
 use super::chart::{self, Axes, Series};
-use super::page::heading;
+use super::section::heading;
+use super::text::escaped;
 
 /// A curve of said against found probability, and what accepting from a threshold on means.
 pub fn section(page: &mut String, run: &Run, suffix: &str) {
@@ -14,8 +15,13 @@ pub fn section(page: &mut String, run: &Run, suffix: &str) {
         "reliability",
         &format!("Is the probability right?{suffix}"),
         &format!(
-            "Pairs of the split “{}”, fitted on “{}”, at even odds; mean error {:.3}",
-            found.checked_on, found.fitted_on, found.calibration_error
+            "{} pairs of one work and {} of two of the split “{}”, fitted on {} works of “{}”, at even odds; mean error {:.3}",
+            found.checked_pairs.same,
+            found.checked_pairs.other,
+            found.checked_on,
+            found.fitted_works,
+            found.fitted_on,
+            found.calibration_error
         ),
     );
     let points: Vec<(f64, f64)> = found.reliability.iter().map(|row| (row.said, row.found)).collect();
@@ -31,7 +37,11 @@ pub fn section(page: &mut String, run: &Run, suffix: &str) {
         page,
         "thresholds",
         &format!("Search: from which probability to accept{suffix}"),
-        "The first work is accepted, or none. Every version asks twice: with its work in the index, and without it.",
+        &format!(
+            "The first work is accepted, or none. Every version asks twice among {} works: with its work in the index, and \
+             without it.",
+            found.answers_among
+        ),
     );
     let answers = found
         .answers
@@ -43,7 +53,10 @@ pub fn section(page: &mut String, run: &Run, suffix: &str) {
         page,
         "pair-thresholds",
         &format!("Pairs: from which probability to accept{suffix}"),
-        "Precision with as many pairs of one work as the split has.",
+        &format!(
+            "Precision over all pairs of the split: {} of one work, {} of two.",
+            found.split_pairs.same, found.split_pairs.other
+        ),
     );
     let pairs = found.thresholds.iter().map(|row| {
         let [score, precision] = row.in_words();
@@ -59,13 +72,13 @@ fn percent(share: f64) -> String {
 fn table<const N: usize>(page: &mut String, head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
     page.push_str("<div class=\"wide\"><table><tr>");
     for name in head {
-        let _ = write!(page, "<th class=\"n\">{name}</th>");
+        let _ = write!(page, "<th class=\"n\">{}</th>", escaped(name));
     }
     page.push_str("</tr>\n");
     for row in rows {
         page.push_str("<tr>");
         for cell in row {
-            let _ = write!(page, "<td class=\"n\">{cell}</td>");
+            let _ = write!(page, "<td class=\"n\">{}</td>", escaped(&cell));
         }
         page.push_str("</tr>\n");
     }

@@ -8,17 +8,25 @@ use std::process::{Command, Output};
 
 use bc_formats::config::{Bottleneck, ModelConfig};
 use bc_formats::embeddings::{Embeddings, FORMAT, Label};
-use bc_formats::features::CqtSettings;
-use bc_formats::index::Split;
+use bc_formats::features::{CqtSettings, FeatureRow, PartWriter};
+use bc_formats::index::{Index, Split, Status, Version};
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{NetworkInput, Scale};
 use bc_nn::{ByteCover, NetworkSettings};
 use candle_core::Device;
+use half::f16;
 use rand::{RngExt, SeedableRng};
+
+/// The stage, to run in `folder`.
+pub fn stage(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bc-eval"));
+    command.current_dir(folder).args(args).env_remove("SLURM_ARRAY_TASK_ID");
+    command
+}
 
 /// Runs the stage in `folder`.
 pub fn run(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bc-eval")).current_dir(folder).args(args).output().unwrap()
+    stage(folder, args).output().unwrap()
 }
 
 /// Its standard output; panics with its errors if it fails.
@@ -88,9 +96,73 @@ pub fn clusters(
     Embeddings { labels, dim, vectors, provenance }.write(path).unwrap();
 }
 
-/// A second-long note after another, as WAV; `notes` are MIDI numbers.
-pub fn melody(path: &Path, notes: &[u32]) -> PathBuf {
-    const RATE: u32 = 16_000;
+/// Provenance of no consequence.
+pub fn provenance() -> Provenance {
+    Provenance {
+        format: String::new(),
+        tool: "test".into(),
+        settings: serde_json::json!({}),
+        fingerprint: String::new(),
+        inputs: Default::default(),
+    }
+}
+
+/// Writes `features/part-0.parquet`: bins x `frames` for each version.
+pub fn features(folder: &Path, rows: &[(&str, Vec<f16>)]) {
+    let settings = CqtSettings::default();
+    let mut part = PartWriter::create(&folder.join("features/part-0.parquet"), settings).unwrap();
+    for (id, magnitude) in rows {
+        part.push(FeatureRow {
+            version_id: (*id).into(),
+            clique_id: "c".into(),
+            frames: magnitude.len() as u32 / settings.bins,
+            source_hash: format!("hash of {id}"),
+            magnitude: magnitude.clone(),
+        })
+        .unwrap();
+    }
+    part.commit(provenance()).unwrap();
+}
+
+/// A version whose audio is there.
+pub fn usable(id: &str, clique: &str, split: Split) -> Version {
+    let mut version = Version::new(id, clique);
+    (version.split, version.status, version.audio_path) = (split, Status::Ok, Some(format!("{id}.wav")));
+    version
+}
+
+/// Writes `index.parquet`.
+pub fn index(folder: &Path, versions: Vec<Version>) {
+    Index { versions, provenance: provenance() }.write(&folder.join("index.parquet")).unwrap();
+}
+
+/// Writes `c.toml`, which names `index.parquet`, `features`, `network.safetensors` and `eval`.
+pub fn config(folder: &Path) {
+    let text = "[features]\nindex = \"index.parquet\"\noutput = \"features\"\n[model]\npool = 10\nscale = \"log\"\n\
+                [eval]\noutput = \"eval\"\ncheckpoint = \"network.safetensors\"\n";
+    std::fs::write(folder.join("c.toml"), text).unwrap();
+}
+
+/// An experiment of `cliques` x 3 versions with noise for features, a third of the cliques in each split, and a network.
+pub fn experiment(folder: &Path, cliques: usize) {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(9);
+    let (mut rows, mut versions) = (Vec::new(), Vec::new());
+    let ids: Vec<String> = (0..3 * cliques).map(|number| format!("v{number:03}")).collect();
+    for (number, id) in ids.iter().enumerate() {
+        let frames = 60 + number % 5;
+        let magnitude = (0..84 * frames).map(|_| f16::from_f32(random.random::<f32>())).collect();
+        rows.push((id.as_str(), magnitude));
+        let split = [Split::Train, Split::Val, Split::Test][number / 3 % 3];
+        versions.push(usable(id, &format!("clique {}", number / 3), split));
+    }
+    features(folder, &rows);
+    index(folder, versions);
+    checkpoint(&folder.join("network.safetensors"), 7);
+    config(folder);
+}
+
+/// A WAV file of samples.
+pub fn wav(path: &Path, samples: impl Iterator<Item = i16>) {
     let spec = hound::WavSpec {
         channels: 1,
         sample_rate: RATE,
@@ -98,14 +170,27 @@ pub fn melody(path: &Path, notes: &[u32]) -> PathBuf {
         sample_format: hound::SampleFormat::Int,
     };
     let mut writer = hound::WavWriter::create(path, spec).unwrap();
-    for note in notes {
-        let hertz = 440.0 * 2f64.powf((f64::from(*note) - 69.0) / 12.0);
-        for n in 0..RATE {
+    samples.for_each(|sample| writer.write_sample(sample).unwrap());
+    writer.finalize().unwrap();
+}
+
+/// Sample rate of all WAV files here.
+pub const RATE: u32 = 16_000;
+
+/// The samples of second-long notes (MIDI numbers), one after another.
+pub fn notes(notes: &[u32]) -> impl Iterator<Item = i16> {
+    notes.iter().copied().flat_map(|note| {
+        let hertz = 440.0 * 2f64.powf((f64::from(note) - 69.0) / 12.0);
+        (0..RATE).map(move |n| {
             let phase = std::f64::consts::TAU * hertz * f64::from(n) / f64::from(RATE);
             let value = phase.sin() + 0.4 * (2.0 * phase).sin() + 0.2 * (3.0 * phase).sin();
-            writer.write_sample((value * 9000.0) as i16).unwrap();
-        }
-    }
-    writer.finalize().unwrap();
+            (value * 9000.0) as i16
+        })
+    })
+}
+
+/// Second-long notes, as WAV.
+pub fn melody(path: &Path, of: &[u32]) -> PathBuf {
+    wav(path, notes(of));
     path.to_owned()
 }

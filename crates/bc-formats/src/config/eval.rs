@@ -30,6 +30,9 @@ section! {
         checkpoint: PathBuf = PathBuf::new();
         /// Splits that are embedded and measured: "train", "val", "test", "none"; [] is all of them.
         splits: Vec<Split> = vec![Split::Val, Split::Test];
+        /// The file that `bc-eval search` searches: all usable versions of the index, whatever their split; what is
+        /// missing in it is embedded at a search. "" is search.parquet in output.
+        search_index: PathBuf = PathBuf::new();
         /// The network's output that is compared: "f_c", "f_t" or "logits".
         layer: Layer = Layer::Fc;
         /// The codebase whose rules the metrics follow; `bc-eval metrics --help` names them.
@@ -48,10 +51,24 @@ impl EvalConfig {
             self.checkpoint.clone()
         }
     }
+
+    /// Where the embeddings to search lie.
+    pub fn search_index_path(&self) -> PathBuf {
+        if self.search_index.as_os_str().is_empty() {
+            self.output.join("search.parquet")
+        } else {
+            self.search_index.clone()
+        }
+    }
 }
 
 impl Check for EvalConfig {
     fn check(&self, found: &mut Found<'_>) {
         found.not_empty("output", &self.output);
+        found.require(
+            self.search_index_path() != self.output.join("embeddings.parquet"),
+            "search_index",
+            "is the embeddings that are measured; name another file",
+        );
     }
 }

@@ -1,0 +1,216 @@
+//! The file of an index that grows, which several processes may grow at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bc_formats::embeddings::{Embeddings, FORMAT, Label};
+use bc_formats::fingerprint::Fingerprint;
+use bc_formats::provenance::Provenance;
+
+use crate::embedder::Embedder;
+use crate::origin::Origin;
+use crate::saving;
+use crate::windows::{self, Windows, in_words};
+
+/// A recording that is not in the file yet: its rows.
+pub struct Pending {
+    /// Where it lies, for reports.
+    pub path: PathBuf,
+    /// One label per vector, all of one version.
+    pub labels: Vec<Label>,
+    /// Their vectors, row-major.
+    pub vectors: Vec<f32>,
+}
+
+/// What became of a recording at a save.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is new.
+    Added,
+    /// It was there, id and content.
+    WasThere,
+    /// The id belongs to another recording.
+    Taken,
+}
+
+/// The rows as they were last read or written.
+pub struct GrowingIndex {
+    path: PathBuf,
+    embeddings: Embeddings,
+}
+
+impl GrowingIndex {
+    /// Reads the file at `path`; where there is none yet, an index without rows for the network `embedder`.
+    ///
+    /// # Errors
+    /// A file that cannot be read; one of another network, or of other windows.
+    pub fn open(path: &Path, embedder: &Embedder, windows: Option<Windows>) -> Result<Self> {
+        let mut settings = embedder.settings();
+        settings[windows::KEY] = serde_json::json!(windows);
+        let empty = Embeddings {
+            labels: Vec::new(),
+            dim: embedder.dim(),
+            vectors: Vec::new(),
+            provenance: Provenance {
+                format: FORMAT.to_owned(),
+                tool: bc_cli::tool!().to_owned(),
+                settings,
+                fingerprint: String::new(),
+                inputs: BTreeMap::from([("checkpoint".to_owned(), embedder.fingerprint.clone())]),
+            },
+        };
+        let mut index = Self { path: path.to_owned(), embeddings: empty };
+        index.refresh()?;
+        Ok(index)
+    }
+
+    /// Content hash by id.
+    pub fn known(&self) -> HashMap<&str, &str> {
+        let labels = self.embeddings.labels.iter();
+        labels.map(|label| (label.version_id.as_str(), label.source_hash.as_str())).collect()
+    }
+
+    /// Adds what is not there, also by other processes since the last read, and writes the file. Its bytes depend on the
+    /// recordings alone, not on the order or the number of saves: rows are in order of id and place.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written; another process made it with another network or other windows.
+    pub fn add(&mut self, pending: Vec<Pending>) -> Result<Vec<(PathBuf, Fate)>> {
+        let _lock = saving::alone(&self.path)?;
+        self.refresh()?;
+        let mut known: HashMap<String, String> =
+            self.known().into_iter().map(|(id, hash)| (id.to_owned(), hash.to_owned())).collect();
+        let mut fates = Vec::with_capacity(pending.len());
+        for Pending { path, labels, vectors } in pending {
+            let Some(first) = labels.first() else { continue };
+            let fate = match known.get(&first.version_id) {
+                None => Fate::Added,
+                Some(hash) if *hash == first.source_hash => Fate::WasThere,
+                Some(_) => Fate::Taken,
+            };
+            if fate == Fate::Added {
+                known.insert(first.version_id.clone(), first.source_hash.clone());
+                self.embeddings.labels.extend(labels);
+                self.embeddings.vectors.extend(vectors);
+            }
+            fates.push((path, fate));
+        }
+        if fates.iter().any(|(_, fate)| *fate == Fate::Added) {
+            self.sort();
+            self.embeddings.provenance.fingerprint = fingerprint(&self.embeddings);
+            self.embeddings.provenance.tool = bc_cli::tool!().to_owned();
+            self.embeddings.write(&self.path)?;
+        }
+        Ok(fates)
+    }
+
+    /// Reads the file if it is not what was last read or written.
+    fn refresh(&mut self) -> Result<()> {
+        if !self.path.exists() {
+            return Ok(());
+        }
+        let made = Embeddings::read_provenance(&self.path)?;
+        if made.fingerprint == self.embeddings.provenance.fingerprint {
+            return Ok(());
+        }
+        let own = &self.embeddings.provenance;
+        Origin::of(&made).expect(&self.path, &Origin::of(own), Path::new("the network to add with"))?;
+        let cut = |made: &Provenance| Windows::of_file(made).with_context(|| self.path.display().to_string());
+        let (there, new) = (cut(&made)?, cut(own)?);
+        ensure!(
+            there == new,
+            "{} holds {}, what is to be added are {}: their scores do not compare; add likewise, or begin another index",
+            self.path.display(),
+            in_words(there),
+            in_words(new)
+        );
+        self.embeddings = Embeddings::read(&self.path)?;
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        let Embeddings { labels, vectors, dim, .. } = &mut self.embeddings;
+        let mut order: Vec<usize> = (0..labels.len()).collect();
+        let place = |row: usize| (labels[row].version_id.as_str(), labels[row].start_s);
+        order.sort_by(|a, b| {
+            let ((one, first), (two, second)) = (place(*a), place(*b));
+            one.cmp(two).then(first.total_cmp(&second))
+        });
+        if order.windows(2).all(|pair| pair[0] < pair[1]) {
+            return;
+        }
+        let mut sorted = Vec::with_capacity(vectors.len());
+        for row in &order {
+            sorted.extend_from_slice(&vectors[row * *dim..][..*dim]);
+        }
+        *vectors = sorted;
+        *labels = order.iter().map(|row| labels[*row].clone()).collect();
+    }
+}
+
+/// A fingerprint of all that the file says: a new work, title or place is a new index, as is a new vector.
+fn fingerprint(embeddings: &Embeddings) -> String {
+    let mut fingerprint = Fingerprint::of("catalogue");
+    fingerprint.add_json(&embeddings.provenance.settings).add_json(&embeddings.provenance.inputs);
+    let rows = embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(embeddings.dim.max(1)));
+    let mut bytes = Vec::with_capacity(4 * embeddings.dim);
+    for (label, vector) in rows {
+        let Label { version_id, clique_id, title, performer, split, duration_s, start_s, source_hash } =
+            label;
+        for text in [version_id, clique_id, title, performer, split.as_str(), source_hash] {
+            fingerprint.add(text);
+        }
+        bytes.clear();
+        bytes.extend([duration_s, start_s].into_iter().chain(vector).flat_map(|value| value.to_le_bytes()));
+        fingerprint.add(&bytes);
+    }
+    fingerprint.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bc_formats::index::Split;
+
+    fn embeddings() -> Embeddings {
+        let label = Label {
+            version_id: "v".into(),
+            clique_id: "c".into(),
+            title: "t".into(),
+            performer: "p".into(),
+            split: Split::None,
+            duration_s: 60.0,
+            start_s: 5.0,
+            source_hash: "h".into(),
+        };
+        let provenance = Provenance {
+            format: FORMAT.into(),
+            tool: "test".into(),
+            settings: serde_json::json!({}),
+            fingerprint: String::new(),
+            inputs: BTreeMap::new(),
+        };
+        Embeddings { labels: vec![label], dim: 2, vectors: vec![0.5, 1.0], provenance }
+    }
+
+    #[test]
+    fn every_field_is_in_the_fingerprint() {
+        let before = fingerprint(&embeddings());
+        let changes: [fn(&mut Embeddings); 8] = [
+            |made| made.labels[0].clique_id = "d".into(),
+            |made| made.labels[0].title = "u".into(),
+            |made| made.labels[0].performer = "q".into(),
+            |made| made.labels[0].duration_s = 61.0,
+            |made| made.labels[0].start_s = 6.0,
+            |made| made.labels[0].source_hash = "i".into(),
+            |made| made.vectors[1] = 0.5,
+            |made| made.provenance.settings = serde_json::json!({ "windows": { "length_s": 30.0 } }),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut made = embeddings();
+            change(&mut made);
+            assert_ne!(fingerprint(&made), before, "change {number}");
+        }
+    }
+}

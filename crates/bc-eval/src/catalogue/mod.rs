@@ -1,0 +1,229 @@
+//! An index that grows by audio files, without a list or stored features.
+
+mod files;
+mod index;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use bc_cli::{Interrupted, Shard, interrupt, progress};
+use bc_formats::config::Config;
+use bc_formats::embeddings::{Embeddings, Label};
+use bc_formats::fingerprint;
+use bc_formats::index::Split;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::embed;
+use crate::origin;
+use crate::recording::{AudioEmbedder, Embedded};
+use crate::saving::Pace;
+use crate::windows::Windows;
+use files::AudioFile;
+use index::{Fate, GrowingIndex, Pending};
+
+/// Files that are decoded and held at once, at most; as many as there are threads otherwise.
+const AT_ONCE: usize = 16;
+
+/// What to add.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Audio files, and folders that are searched for them.
+    pub audio: Vec<PathBuf>,
+    /// The work that each is a version of.
+    pub works: Works,
+    /// Title of all of them; the file's name if not given.
+    pub title: Option<String>,
+    /// Performer of all of them.
+    pub performer: Option<String>,
+    /// Cut into windows, one row each.
+    pub windows: Option<Windows>,
+    /// The part of the files to add; others may be added to the same index by other processes at the same time.
+    pub shard: Shard,
+}
+
+/// Which work a recording is a version of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Works {
+    /// Nobody says: each is a work of its own, until it turns out to be like another.
+    #[default]
+    Own,
+    /// All are versions of this one.
+    One(String),
+    /// Those in one folder are of one work, which has the folder's name.
+    Folder,
+}
+
+/// A file that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The file.
+    pub file: String,
+    /// Why not.
+    pub error: String,
+}
+
+impl Failure {
+    fn new(file: &Path, error: String) -> Self {
+        Self { file: file.display().to_string(), error }
+    }
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Added {
+    /// Recordings that are new.
+    pub new: usize,
+    /// Recordings that were there already, id and content; they stayed as they were.
+    pub there: usize,
+    /// Files that could not be used.
+    pub failed: Vec<Failure>,
+}
+
+impl Added {
+    fn count(&mut self, fates: Vec<(PathBuf, Fate)>) {
+        for (path, fate) in fates {
+            match fate {
+                Fate::Added => self.new += 1,
+                Fate::WasThere => self.there += 1,
+                Fate::Taken => self.failed.push(taken(&path)),
+            }
+        }
+    }
+}
+
+fn taken(path: &Path) -> Failure {
+    let error =
+        "the index holds another recording of that name; rename the file, or give the folder above it";
+    Failure::new(path, error.to_owned())
+}
+
+/// Embeds `request` and adds it to the index at `path`, which is made if it is not there.
+/// What was there keeps its rows; the same call again adds only what is missing. Others may add to the same index
+/// meanwhile.
+///
+/// # Errors
+/// No audio file; an index of another checkpoint, or of other windows than those to be added; the embeddings of an
+/// experiment, which its next run would write anew; files that cannot be written; an interrupt.
+pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
+    for made in [embed::path_of(config), config.eval.search_index_path()] {
+        refuse_made(path, &made)?;
+    }
+    let (files, failed) = files::list(&request.audio)?;
+    let mut added = Added { failed, ..Added::default() };
+    let files = files.into_iter().enumerate().filter(|(number, _)| request.shard.takes(*number));
+    let files: Vec<AudioFile> = files.map(|(_, file)| file).collect();
+    if request.shard.index > 0 {
+        // Once is enough: what failed before the files were dealt out belongs to the first shard.
+        added.failed.clear();
+    }
+    let audio = if path.exists() {
+        origin::audio_embedder_like(config, path, &Embeddings::read_provenance(path)?)?
+    } else {
+        origin::audio_embedder(config)?
+    };
+    interrupt::install("finishing these files; the same command goes on from here")?;
+    let mut index = GrowingIndex::open(path, &audio.embedder, request.windows)?;
+    let new = missing(&index, files, &mut added);
+    embed_new(&audio, request, &new, &mut index, &mut added)?;
+    let nothing = added.new + added.there == 0;
+    if nothing && !added.failed.is_empty() {
+        let failed = added.failed.iter().map(|failure| format!("{}: {}", failure.file, failure.error));
+        let failed: Vec<String> = failed.collect();
+        anyhow::bail!(
+            "no file could be used, so {} was left alone:\n  {}",
+            path.display(),
+            failed.join("\n  ")
+        );
+    }
+    Ok(added)
+}
+
+/// Refuses to add to a file that a run of the configuration makes.
+fn refuse_made(path: &Path, made: &Path) -> Result<()> {
+    let same =
+        path == made || (path.exists() && made.exists() && path.canonicalize()? == made.canonicalize()?);
+    ensure!(
+        !same,
+        "{} belongs to an experiment, and its next run would write it anew; copy it and add to the copy",
+        path.display()
+    );
+    Ok(())
+}
+
+/// The files whose ids the index does not know; those that it knows are counted.
+fn missing(index: &GrowingIndex, files: Vec<AudioFile>, added: &mut Added) -> Vec<AudioFile> {
+    let known = index.known();
+    let (there, new): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|file| known.contains_key(file.id.as_str()));
+    // All cores: a catalogue that is added to again is read again.
+    let hashes: Vec<_> = there.par_iter().map(|file| fingerprint::of_file(&file.path)).collect();
+    for (file, hash) in there.iter().zip(hashes) {
+        match hash {
+            Ok(hash) if hash == known[file.id.as_str()] => added.there += 1,
+            Ok(_) => added.failed.push(taken(&file.path)),
+            Err(error) => added.failed.push(Failure::new(&file.path, bc_cli::describe(&error))),
+        }
+    }
+    new
+}
+
+fn embed_new(
+    audio: &AudioEmbedder,
+    request: &Request,
+    new: &[AudioFile],
+    index: &mut GrowingIndex,
+    added: &mut Added,
+) -> Result<()> {
+    let bar = progress::bar(new.len() as u64, "embedding", "files");
+    let mut pace = Pace::new();
+    let mut pending = Vec::new();
+    for batch in new.chunks(rayon::current_num_threads().clamp(1, AT_ONCE)) {
+        if interrupt::requested() {
+            break;
+        }
+        let paths: Vec<PathBuf> = batch.iter().map(|file| file.path.clone()).collect();
+        for (file, embedded) in batch.iter().zip(audio.embed_all(&paths, request.windows)?) {
+            bar.inc(1);
+            match embedded.and_then(|embedded| Ok((embedded, fingerprint::of_file(&file.path)?))) {
+                Ok((embedded, hash)) => pending.push(rows(request, file, embedded, &hash)),
+                Err(error) => added.failed.push(Failure::new(&file.path, bc_cli::describe(&error))),
+            }
+        }
+        if pace.is_due() {
+            added.count(index.add(std::mem::take(&mut pending))?);
+        }
+    }
+    bar.finish_and_clear();
+    if !pending.is_empty() {
+        added.count(index.add(pending)?);
+    }
+    if interrupt::requested() {
+        let done = format!("{} recordings are saved; the same command goes on from here", added.new);
+        return Err(Interrupted(done).into());
+    }
+    Ok(())
+}
+
+fn rows(request: &Request, file: &AudioFile, embedded: Embedded, source_hash: &str) -> Pending {
+    let clique_id = match &request.works {
+        Works::Own => &file.id,
+        Works::One(clique) => clique,
+        Works::Folder => &file.folder,
+    };
+    let labels = embedded.excerpts.iter().map(|excerpt| Label {
+        version_id: file.id.clone(),
+        clique_id: clique_id.clone(),
+        title: request.title.clone().unwrap_or_else(|| file.title.clone()),
+        performer: request.performer.clone().unwrap_or_default(),
+        split: Split::None,
+        duration_s: embedded.duration_s as f32,
+        start_s: excerpt.start_s as f32,
+        source_hash: source_hash.to_owned(),
+    });
+    Pending {
+        path: file.path.clone(),
+        labels: labels.collect(),
+        vectors: embedded.excerpts.into_iter().flat_map(|excerpt| excerpt.vector).collect(),
+    }
+}

@@ -1,0 +1,255 @@
+//! Features become embeddings: the index's usable versions, whole tracks, resumable, in shards.
+
+mod partial;
+mod search_index;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_cli::{Interrupted, Shard, interrupt, progress};
+use bc_formats::config::Config;
+use bc_formats::embeddings::{Embeddings, FORMAT, Label};
+use bc_formats::features::{FeatureSet, RowInfo};
+use bc_formats::fingerprint::Fingerprint;
+use bc_formats::index::{Index, Split, Version};
+use bc_formats::provenance::Provenance;
+use bc_formats::run::NetworkInput;
+
+use crate::embedder::Embedder;
+use crate::lengths::ByLength;
+use crate::origin;
+use crate::saving::Pace;
+use crate::windows;
+use partial::Partial;
+pub use search_index::search_index;
+
+/// How an embedding run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The file was there and fits.
+    UpToDate,
+    /// The file was written, with this many versions.
+    Written(usize),
+    /// This shard is done; others are not. So many versions are embedded.
+    ShardDone(usize),
+}
+
+/// Embeds the usable versions of `[eval] splits` that have features and writes `<[eval] output>/embeddings.parquet`.
+///
+/// # Errors
+/// Missing or unfitting features, index or checkpoint; nothing to embed; an interrupt.
+pub fn run(config: &Config, shard: Shard) -> Result<Status> {
+    Inputs::open(config)?.embed(&path_of(config), &config.eval.splits, &[], shard)
+}
+
+/// Where the embeddings that a configuration measures lie.
+pub fn path_of(config: &Config) -> PathBuf {
+    config.eval.output.join("embeddings.parquet")
+}
+
+/// Refuses a configuration's own embeddings where its features, index or network have changed since. What is not
+/// there is not compared.
+///
+/// # Errors
+/// Names both values and the remedy.
+pub fn expect_current(config: &Config) -> Result<()> {
+    let path = path_of(config);
+    if !path.exists() {
+        return Ok(());
+    }
+    let made = Embeddings::read_provenance(&path)?;
+    let mut now: Vec<(&str, &Path, String)> = Vec::new();
+    if let Some(set) = FeatureSet::open_if_any(&config.features.output)? {
+        now.push(("features", &config.features.output, set.fingerprint()));
+    }
+    if config.features.index.exists() {
+        let index = Index::read_provenance(&config.features.index)?;
+        now.push(("index", &config.features.index, index.fingerprint));
+    }
+    let checkpoint = config.eval.checkpoint_of(&config.train.run);
+    if checkpoint.exists() {
+        now.push(("checkpoint", &checkpoint, origin::embedder(config)?.fingerprint));
+    }
+    for (name, place, now) in now {
+        let Some(then) = made.inputs.get(name) else { continue };
+        ensure!(
+            *then == now,
+            "{} was made from the {name} {then}, but {} is now {now}; make it again with `bc-eval embed` (or `run`), or \
+             name the file itself to use it as it is",
+            path.display(),
+            place.display()
+        );
+    }
+    Ok(())
+}
+
+/// What embeddings are made from.
+struct Inputs {
+    index_path: PathBuf,
+    index: Index,
+    folder: PathBuf,
+    set: FeatureSet,
+    embedder: Embedder,
+}
+
+impl Inputs {
+    fn open(config: &Config) -> Result<Self> {
+        let folder = config.features.output.clone();
+        let index_path = config.features.index.clone();
+        let index = Index::read(&index_path)?;
+        let set = FeatureSet::open(&folder)?;
+        let checkpoint = config.eval.checkpoint_of(&config.train.run);
+        let assumed = NetworkInput { cqt: set.settings, pool: config.model.pool, scale: config.model.scale };
+        let embedder = Embedder::open(&checkpoint, config.eval.layer, &assumed)?;
+        embedder.expect_features(&folder, &set.settings)?;
+        embedder.input.group()?;
+        Ok(Self { index_path, index, folder, set, embedder })
+    }
+
+    /// Writes `out`: the usable versions of `splits` (all if empty). Vectors of the same network and features in the
+    /// files `known` are taken from there.
+    fn embed(&self, out: &Path, splits: &[Split], known: &[PathBuf], shard: Shard) -> Result<Status> {
+        let labels = self.labels(splits)?;
+        let provenance = self.provenance(splits);
+        let mut partial = Partial::new(out, &provenance);
+        if partial.finished()? {
+            return Ok(Status::UpToDate);
+        }
+        interrupt::install("finishing the batch; the same command goes on from here")?;
+        partial.read()?;
+        partial.take(known, &labels)?;
+        let mut mine: HashMap<&str, usize> = HashMap::new();
+        for (number, label) in labels.iter().enumerate() {
+            if shard.takes(number) && !partial.done.contains(&label.version_id) {
+                mine.insert(&label.version_id, number);
+            }
+        }
+        self.embed_rows(&labels, &mine, &mut partial)?;
+        if interrupt::requested() {
+            let done = format!(
+                "{} of {} versions are saved; the same command goes on from here",
+                partial.done.len(),
+                labels.len()
+            );
+            return Err(Interrupted(done).into());
+        }
+        partial.assemble(&labels, self.embedder.dim())
+    }
+
+    /// The usable versions of `splits` that have features, in the order of the index.
+    fn labels(&self, splits: &[Split]) -> Result<Vec<Label>> {
+        let rows: HashMap<&str, &RowInfo> =
+            self.set.rows.iter().map(|row| (row.version_id.as_str(), row)).collect();
+        let in_splits = |version: &&Version| splits.is_empty() || splits.contains(&version.split);
+        let in_splits: Vec<&Version> = self.index.versions.iter().filter(in_splits).collect();
+        if in_splits.is_empty() {
+            bail!(
+                "{} has no version in the splits {:?}; correct [eval] splits",
+                self.index_path.display(),
+                splits.iter().map(|split| split.as_str()).collect::<Vec<_>>()
+            );
+        }
+        let usable: Vec<&Version> = in_splits.into_iter().filter(|version| version.usable()).collect();
+        ensure!(
+            !usable.is_empty(),
+            "no version of the splits to embed in {} is usable (its `status` says why); see `bc-download-index verify`",
+            self.index_path.display()
+        );
+        let with_features = |version: &&Version| {
+            let row = rows.get(version.version_id.as_str())?;
+            Some(label(version, row, &self.set))
+        };
+        let labels: Vec<Label> = usable.iter().filter_map(with_features).collect();
+        if labels.is_empty() {
+            bail!(
+                "{} holds features of none of the versions to embed; run `bc-features extract` with this configuration",
+                self.folder.display()
+            );
+        }
+        if labels.len() < usable.len() {
+            tracing::warn!(
+                "{} of {} usable versions have no features and are left out",
+                usable.len() - labels.len(),
+                usable.len()
+            );
+        }
+        Ok(labels)
+    }
+
+    fn provenance(&self, splits: &[Split]) -> Provenance {
+        let (features, index) = (self.set.fingerprint(), &self.index.provenance.fingerprint);
+        let mut fingerprint = Fingerprint::of("embeddings");
+        fingerprint.add(&self.embedder.fingerprint).add(&features).add(index);
+        let mut settings = self.embedder.settings();
+        settings["splits"] = serde_json::json!(splits);
+        settings[windows::KEY] = serde_json::Value::Null;
+        fingerprint.add_json(&settings);
+        Provenance {
+            format: FORMAT.to_owned(),
+            tool: bc_cli::tool!().to_owned(),
+            settings,
+            fingerprint: fingerprint.finish(),
+            inputs: BTreeMap::from([
+                ("checkpoint".to_owned(), self.embedder.fingerprint.clone()),
+                ("features".to_owned(), features),
+                ("index".to_owned(), index.clone()),
+            ]),
+        }
+    }
+
+    fn embed_rows(&self, labels: &[Label], mine: &HashMap<&str, usize>, partial: &mut Partial) -> Result<()> {
+        if mine.is_empty() {
+            return Ok(());
+        }
+        let bar = progress::bar(mine.len() as u64, "embedding", "versions");
+        let mut groups = ByLength::new(&self.embedder);
+        let mut finished: Vec<(usize, Vec<f32>)> = Vec::new();
+        let mut pace = Pace::new();
+        self.set.for_each(|row| {
+            let Some(&number) = mine.get(row.version_id.as_str()) else { return Ok(()) };
+            if interrupt::requested() {
+                return Ok(());
+            }
+            // The network's rectifiers would turn these into zeros, and nobody would see it.
+            ensure!(
+                row.magnitude.iter().all(|value| value.is_finite()),
+                "the features of version {} in {} hold a value that is not a finite number; extract them again",
+                row.version_id,
+                self.folder.display()
+            );
+            let (input, columns) = self
+                .embedder
+                .input
+                .whole_track(&row.magnitude, row.frames as usize)
+                .with_context(|| format!("version {}", row.version_id))?;
+            let done = groups.add(number, input, columns)?;
+            bar.inc(done.len() as u64);
+            finished.extend(done);
+            if pace.is_due() {
+                partial.save(std::mem::take(&mut finished), labels, self.embedder.dim())?;
+            }
+            Ok(())
+        })?;
+        if !interrupt::requested() {
+            finished.extend(groups.finish()?);
+        }
+        bar.finish_and_clear();
+        partial.save(finished, labels, self.embedder.dim())
+    }
+}
+
+/// What stands beside a vector; a version that was not verified has its features' duration.
+fn label(version: &Version, row: &RowInfo, set: &FeatureSet) -> Label {
+    let features_s = f64::from(row.frames) * set.settings.column_seconds();
+    Label {
+        version_id: version.version_id.clone(),
+        clique_id: version.clique_id.clone(),
+        title: version.title.clone(),
+        performer: version.performer.clone(),
+        split: version.split,
+        duration_s: version.duration_s.unwrap_or(features_s) as f32,
+        start_s: 0.0,
+        source_hash: row.source_hash.clone(),
+    }
+}

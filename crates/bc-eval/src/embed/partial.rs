@@ -1,0 +1,169 @@
+//! Embeddings that are finished before their file is: saved by this run, by a killed one, or by other shards.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bc_formats::embeddings::{Embeddings, Label};
+use bc_formats::provenance::Provenance;
+
+use super::Status;
+use crate::origin::Origin;
+use crate::saving;
+
+/// Parts of a file of embeddings in a folder beside it. Whoever writes or removes any of them holds the file's lock,
+/// so shards that finish together do not hurt each other.
+pub(super) struct Partial<'a> {
+    out: &'a Path,
+    provenance: &'a Provenance,
+    folder: PathBuf,
+    /// Ids of the versions that are there.
+    pub done: HashSet<String>,
+}
+
+impl<'a> Partial<'a> {
+    pub fn new(out: &'a Path, provenance: &'a Provenance) -> Self {
+        let folder = out.with_extension("partial").join(&provenance.fingerprint);
+        Self { out, provenance, folder, done: HashSet::new() }
+    }
+
+    /// Whether the whole file is there, made from the same inputs with the same settings; then no part of it stays.
+    pub fn finished(&self) -> Result<bool> {
+        if !self.fits() {
+            return Ok(false);
+        }
+        if self.leftovers().exists() {
+            let _lock = saving::alone(self.out)?;
+            self.clear()?;
+        }
+        Ok(true)
+    }
+
+    /// Learns what is done.
+    pub fn read(&mut self) -> Result<()> {
+        for part in self.parts()? {
+            self.done.extend(part.labels.into_iter().map(|label| label.version_id));
+        }
+        Ok(())
+    }
+
+    /// Takes over what the files at `known` hold, if they are of the same network and the same features.
+    pub fn take(&mut self, known: &[PathBuf], labels: &[Label]) -> Result<()> {
+        for path in known {
+            let Some(there) = path.exists().then(|| Embeddings::read(path).ok()).flatten() else { continue };
+            let features = |made: &Provenance| made.inputs.get("features").cloned();
+            if Origin::of(&there.provenance) != Origin::of(self.provenance)
+                || features(&there.provenance) != features(self.provenance)
+            {
+                continue;
+            }
+            let rows: HashMap<&str, usize> = there
+                .labels
+                .iter()
+                .enumerate()
+                .map(|(row, label)| (label.version_id.as_str(), row))
+                .collect();
+            let taken = labels.iter().enumerate().filter(|(_, label)| !self.done.contains(&label.version_id));
+            let taken: Vec<(usize, Vec<f32>)> = taken
+                .filter_map(|(number, label)| {
+                    let row = *rows.get(label.version_id.as_str())?;
+                    Some((number, there.vectors[row * there.dim..][..there.dim].to_vec()))
+                })
+                .collect();
+            self.save(taken, labels, there.dim)?;
+        }
+        Ok(())
+    }
+
+    /// Saves vectors of the versions with these places in `labels`.
+    pub fn save(&mut self, finished: Vec<(usize, Vec<f32>)>, labels: &[Label], dim: usize) -> Result<()> {
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let part = Embeddings {
+            labels: finished.iter().map(|(number, _)| labels[*number].clone()).collect(),
+            dim,
+            vectors: finished.into_iter().flat_map(|(_, vector)| vector).collect(),
+            provenance: self.provenance.clone(),
+        };
+        let _lock = saving::alone(self.out)?;
+        let name = |number: usize| self.folder.join(format!("part-{number:06}.parquet"));
+        let free = (0..).find(|number| !name(*number).exists()).unwrap_or_default();
+        part.write(&name(free))?;
+        self.done.extend(part.labels.into_iter().map(|label| label.version_id));
+        Ok(())
+    }
+
+    /// Puts all parts together once every version of `labels` is there.
+    pub fn assemble(&self, labels: &[Label], dim: usize) -> Result<Status> {
+        let _lock = saving::alone(self.out)?;
+        if self.fits() {
+            // Another shard was faster.
+            self.clear()?;
+            return Ok(Status::Written(labels.len()));
+        }
+        let parts = self.parts()?;
+        let mut by_id: HashMap<&str, &[f32]> = HashMap::new();
+        for part in &parts {
+            let ids = part.labels.iter().map(|label| label.version_id.as_str());
+            by_id.extend(ids.zip(part.vectors.chunks(dim.max(1))));
+        }
+        let mut vectors = Vec::with_capacity(labels.len() * dim);
+        for label in labels {
+            let Some(vector) = by_id.get(label.version_id.as_str()) else {
+                return Ok(Status::ShardDone(by_id.len()));
+            };
+            ensure!(
+                vector.len() == dim,
+                "{} holds vectors of another length; delete that folder and embed again",
+                self.folder.display()
+            );
+            vectors.extend_from_slice(vector);
+        }
+        let all = Embeddings { labels: labels.to_vec(), dim, vectors, provenance: self.provenance.clone() };
+        all.write(self.out)?;
+        self.clear()?;
+        Ok(Status::Written(labels.len()))
+    }
+
+    fn parts(&self) -> Result<Vec<Embeddings>> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let listed = std::fs::read_dir(&self.folder)
+            .with_context(|| format!("cannot list {}", self.folder.display()))?;
+        let mut paths: Vec<PathBuf> = listed.flatten().map(|entry| entry.path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "parquet"));
+        paths.sort();
+        let mut parts = Vec::new();
+        for path in paths {
+            match Embeddings::read(&path) {
+                Ok(part) if part.provenance.fingerprint == self.provenance.fingerprint => parts.push(part),
+                Ok(_) => {}
+                // Gone since it was listed: another shard has put the file together.
+                Err(_) if !path.exists() => {}
+                Err(error) => tracing::warn!("{} is embedded again: {error:#}", path.display()),
+            }
+        }
+        Ok(parts)
+    }
+
+    fn fits(&self) -> bool {
+        let made = self.out.exists().then(|| Embeddings::read_provenance(self.out).ok()).flatten();
+        made.is_some_and(|made| made.fingerprint == self.provenance.fingerprint)
+    }
+
+    fn leftovers(&self) -> PathBuf {
+        self.out.with_extension("partial")
+    }
+
+    fn clear(&self) -> Result<()> {
+        let leftovers = self.leftovers();
+        match std::fs::remove_dir_all(&leftovers) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", leftovers.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Words and figures that the page and the Markdown share, and what makes them safe to stand there.
+
+use bc_formats::embeddings::Label;
+use serde_json::Value;
+
+/// The figures of a split that are shown, with their digits.
+pub const FIGURES: [(&str, usize); 7] =
+    [("mAP", 4), ("MR1", 2), ("MRR", 4), ("hit@1", 4), ("hit@10", 4), ("P@10", 4), ("NAR", 2)];
+
+/// One figure of `metrics.json`.
+pub fn figure_of(figures: &Value, name: &str, digits: usize) -> String {
+    figures[name].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// A count of `metrics.json`; whatever else stands in its place is not shown.
+pub fn count_of(figures: &Value, name: &str) -> String {
+    figures[name].as_u64().map_or_else(|| "–".to_owned(), |count| count.to_string())
+}
+
+/// Title and performer, or the id where there is no title.
+pub fn titled(label: &Label) -> String {
+    match (label.title.is_empty(), label.performer.is_empty()) {
+        (true, _) => label.version_id.clone(),
+        (false, true) => format!("{} ({})", label.title, label.version_id),
+        (false, false) => format!("{} – {}", label.title, label.performer),
+    }
+}
+
+/// Text that may stand in HTML.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Text that may stand in a line or a table of Markdown: nothing in it is markup, and it stays on its line.
+pub fn escaped_markdown(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '<' | '>' | '(' | ')' | '#' | '|' | '!'
+            | '&' | '~' => {
+                safe.push('\\');
+                safe.push(letter);
+            }
+            letter if letter.is_control() => safe.push(' '),
+            letter => safe.push(letter),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_title_is_markup() {
+        assert_eq!(escaped("<b>\"&"), "&lt;b&gt;&quot;&amp;");
+        let title = "a | b\n# c [link](http://x) <img> *d* `e`";
+        let safe = escaped_markdown(title);
+        assert_eq!(safe, "a \\| b \\# c \\[link\\]\\(http://x\\) \\<img\\> \\*d\\* \\`e\\`");
+    }
+
+    #[test]
+    fn a_count_that_is_none_is_not_shown() {
+        let figures = serde_json::json!({ "queries": "<script>", "more": 3 });
+        assert_eq!(
+            (count_of(&figures, "queries"), count_of(&figures, "more")),
+            ("–".to_owned(), "3".to_owned())
+        );
+    }
+}
