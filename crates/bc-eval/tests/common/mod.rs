@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use bc_formats::config::{Bottleneck, ModelConfig};
 use bc_formats::embeddings::{Embeddings, FORMAT, Label};
-use bc_formats::features::{CqtSettings, FeatureRow, PartWriter};
+use bc_formats::features::{CqtSettings, FeatureRow, PartWriter, Source};
 use bc_formats::index::{Index, Split, Status, Version};
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{NetworkInput, Scale};
@@ -114,9 +114,9 @@ pub fn features(folder: &Path, rows: &[(&str, Vec<f16>)]) {
     for (id, magnitude) in rows {
         part.push(FeatureRow {
             version_id: (*id).into(),
-            clique_id: "c".into(),
             frames: magnitude.len() as u32 / settings.bins,
             source_hash: format!("hash of {id}"),
+            source: Source::default(),
             magnitude: magnitude.clone(),
         })
         .unwrap();
