@@ -7,12 +7,12 @@ use bc_formats::config::Layer;
 use bc_formats::features::CqtSettings;
 use bc_formats::fingerprint;
 use bc_formats::run::{INPUT_KEY, NetworkInput};
-use bc_nn::ByteCover;
+use bc_nn::Network;
 use candle_core::{Device, Tensor};
 
 /// A network with what it says of its input.
 pub struct Embedder {
-    network: ByteCover,
+    network: Network,
     /// How features become its input.
     pub input: NetworkInput,
     /// The file.
@@ -35,7 +35,7 @@ impl Embedder {
                 path.display()
             );
         }
-        let loaded = ByteCover::load(path, &Device::Cpu)?;
+        let loaded = Network::load(path, &Device::Cpu)?;
         let input = match loaded.metadata.get(INPUT_KEY) {
             Some(value) => NetworkInput::from_key_value(value).with_context(|| path.display().to_string())?,
             None => assumed.clone(),
@@ -68,7 +68,7 @@ impl Embedder {
     }
 
     /// The network itself.
-    pub fn network(&self) -> &ByteCover {
+    pub fn network(&self) -> &Network {
         &self.network
     }
 

@@ -30,7 +30,7 @@ pub use download::DownloadConfig;
 pub use eval::{EvalConfig, Layer};
 pub use features::FeaturesConfig;
 pub use index::IndexConfig;
-pub use model::{Bottleneck, ModelConfig};
+pub use model::{Bottleneck, ModelConfig, NetworkKind};
 pub use resolved::HEAD as RESOLVED_HEAD;
 pub use section::{Key, Problems, Section};
 pub use synth::SynthConfig;
