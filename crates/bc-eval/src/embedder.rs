@@ -27,7 +27,7 @@ impl Embedder {
     /// one, which does not and gets `assumed`.
     ///
     /// # Errors
-    /// No such file, or no ByteCover network in it.
+    /// No such file, or no network in it.
     pub fn open(path: &Path, layer: Layer, assumed: &NetworkInput) -> Result<Self> {
         if !path.exists() {
             bail!(
@@ -40,7 +40,7 @@ impl Embedder {
             Some(value) => NetworkInput::from_key_value(value).with_context(|| path.display().to_string())?,
             None => assumed.clone(),
         };
-        let bins = loaded.network.settings().bins;
+        let bins = loaded.network.settings().bins();
         ensure!(
             bins == input.cqt.bins as usize,
             "{} is a network for {bins} bins, its input has {}; correct [features] bins",
@@ -59,7 +59,7 @@ impl Embedder {
     /// Length of an embedding.
     pub fn dim(&self) -> usize {
         let settings = self.network.settings();
-        if self.layer == Layer::Logits { settings.classes } else { settings.embedding() }
+        if self.layer == Layer::Logits { settings.classes() } else { settings.embedding() }
     }
 
     /// What embeddings say of the network that made them.
@@ -100,7 +100,7 @@ impl Embedder {
         let chosen = match self.layer {
             Layer::Fc => self.network.embed(&x)?.1,
             Layer::Ft => self.network.embed(&x)?.0,
-            Layer::Logits => self.network.forward(&x)?.logits,
+            Layer::Logits => self.network.forward(&x)?.logits()?.clone(),
         };
         Ok(chosen.to_vec2()?)
     }

@@ -29,4 +29,5 @@ pub mod weights;
 pub use gradients::Gradients;
 pub use network::{Network, Outputs, Pass};
 pub use settings::{ByteCoverSettings, Kind, Memory, NetworkSettings, RingSettings};
+pub use simd::instruction_set;
 pub use weights::Loaded;

@@ -64,6 +64,39 @@ impl NetworkSettings {
         Self::from_config(&ModelConfig::default(), bins, classes)
     }
 
+    /// The sizes in which the networks differ but for the classifier, as `width: ours against theirs`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (ours, theirs) = (self.sizes(), other.sizes());
+        let pairs = ours.into_iter().zip(theirs).filter(|(a, b)| a != b);
+        pairs.map(|((name, a), (_, b))| format!("{name}: {a} against {b}")).collect()
+    }
+
+    /// By name, in words; the same names for all networks.
+    fn sizes(&self) -> [(&'static str, String); 6] {
+        let (kind, variant, width, blocks) = match self {
+            Self::ByteCover(s) => (NetworkKind::Bytecover, word(s.variant), s.width, s.blocks),
+            Self::Ring(s) => (NetworkKind::Ring, String::new(), s.width, s.blocks),
+        };
+        [
+            ("kind", word(kind)),
+            ("bins", self.bins().to_string()),
+            ("variant", variant),
+            ("width", width.to_string()),
+            ("blocks", format!("{blocks:?}")),
+            ("projection", self.projection().to_string()),
+        ]
+    }
+
+    /// What it is and how large.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::ByteCover(s) => {
+                format!("ResNet-IBN ({:?}), width {}, blocks {:?}", s.variant, s.width, s.blocks)
+            }
+            Self::Ring(s) => format!("ring of pitch classes, width {}, blocks {:?}", s.width, s.blocks),
+        }
+    }
+
     /// Rows of the input.
     pub fn bins(&self) -> usize {
         match self {
@@ -370,6 +403,11 @@ impl Convolution {
     fn products(&self) -> f64 {
         (self.places * self.inputs * self.outputs * self.taps) as f64
     }
+}
+
+/// As the configuration writes it.
+fn word(value: impl std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
 }
 
 /// Behind a stride of 2.

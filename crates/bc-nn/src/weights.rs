@@ -2,10 +2,13 @@
 //! re-implementation, so that networks travel both ways.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bc_formats::config::Bottleneck;
+use bc_formats::provenance::Provenance;
+use bc_formats::run::CHECKPOINT_FORMAT;
 use candle_core::pickle::PthTensors;
 use candle_core::{DType, Device, Tensor};
 
@@ -54,25 +57,33 @@ impl Network {
         self.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))
     }
 
-    /// Begins with the weights of a file instead of drawn ones (fine-tuning). A classifier of
-    /// another size stays as it was drawn; returns whether the file's was taken.
+    /// Begins with the weights of a file instead of drawn ones (fine-tuning). The classifier stays as it was
+    /// drawn unless `with_classifier`, and where the file's has another size; returns whether the file's was taken.
     ///
     /// # Errors
-    /// As [`Network::restore`], the classifier's size apart.
-    pub fn begin_from(&mut self, path: &Path) -> Result<bool> {
+    /// As [`Network::restore`], the classifier's size apart; one error names all sizes that differ.
+    pub fn begin_from(&mut self, path: &Path, with_classifier: bool) -> Result<bool> {
         const CLASSIFIER: &str = "fc.weight";
         let (mut tensors, _) = state_dict(path)?;
         let own = self.parameters().into_iter().find(|(name, _)| name == CLASSIFIER);
         let own = own.map(|(_, own)| own.as_detached_tensor().copy()).transpose()?;
         let fits = match (tensors.get(CLASSIFIER), &own) {
-            (Some(found), Some(own)) => found.dims() == own.dims(),
-            (None, None) => true,
-            _ => false,
+            (Some(found), Some(own)) => with_classifier && found.dims() == own.dims(),
+            (found, own) => found.is_none() && own.is_none(),
         };
         if !fits {
             tensors.remove(CLASSIFIER);
             tensors.extend(own.map(|own| (CLASSIFIER.to_owned(), own)));
         }
+        let settings = told_from(&tensors, self.settings().bins)
+            .with_context(|| format!("{} holds no network that is known here", path.display()))?;
+        let differences = settings.differences(self.settings());
+        ensure!(
+            differences.is_empty(),
+            "{} holds a network of other sizes: {} (first the file's, then those of [model])",
+            path.display(),
+            differences.join(", ")
+        );
         self.assign(&tensors)
             .with_context(|| format!("cannot begin with the network in {}", path.display()))?;
         Ok(fits)
@@ -127,6 +138,43 @@ impl Network {
     }
 }
 
+/// The metadata of a safetensors file without its tensors; none for PyTorch's files.
+///
+/// # Errors
+/// A file that cannot be read, or that is another output of bytecover than a checkpoint.
+pub fn metadata(path: &Path) -> Result<HashMap<String, String>> {
+    if is_pytorch(path) {
+        return Ok(HashMap::new());
+    }
+    let mut file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let unreadable = || format!("{} is no safetensors file, or a damaged one", path.display());
+    let mut length = [0; 8];
+    file.read_exact(&mut length).with_context(unreadable)?;
+    let mut start = length.to_vec();
+    // The format's own limit is 100 MB.
+    file.take(u64::from_le_bytes(length).min(100_000_000))
+        .read_to_end(&mut start)
+        .with_context(unreadable)?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&start).with_context(unreadable)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    expect_checkpoint(path, &metadata)?;
+    Ok(metadata)
+}
+
+/// Refuses a file of bytecover's that says that it is no checkpoint, or one of another schema. Files of others
+/// say nothing.
+fn expect_checkpoint(path: &Path, metadata: &HashMap<String, String>) -> Result<()> {
+    match Provenance::from_header(path, |key| metadata.get(key).map(String::as_str))? {
+        Some(provenance) => provenance.expect_format(path, CHECKPOINT_FORMAT),
+        None => Ok(()),
+    }
+}
+
+fn is_pytorch(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    matches!(extension.as_str(), "pt" | "pth" | "ckpt" | "bin")
+}
+
 /// The sizes that the tensors of a file have.
 fn told_from(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkSettings> {
     let rows = |name: &str| -> Result<usize> {
@@ -164,11 +212,9 @@ fn told_from(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkS
 
 /// The tensors that a network has, by the names of a bare module.
 fn state_dict(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let (found, metadata) = match extension.as_str() {
-        "pt" | "pth" | "ckpt" | "bin" => (read_pytorch(path)?, HashMap::new()),
-        _ => read(path)?,
-    };
+    let (found, metadata) =
+        if is_pytorch(path) { (read_pytorch(path)?, HashMap::new()) } else { read(path)? };
+    expect_checkpoint(path, &metadata)?;
     let named = found
         .into_iter()
         .map(|(name, tensor)| (name.strip_prefix("module.").unwrap_or(&name).to_owned(), tensor));

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use bc_formats::config::{Config, Optimizer, Schedule as ScheduleKind};
+use bc_formats::config::{Config, Loss, Optimizer, Schedule as ScheduleKind};
 
 use crate::learner::Learner;
 use crate::sampler::{BatchPlan, Composition};
@@ -20,8 +20,11 @@ const TIMED: usize = 3;
 pub fn print(config: &Config) -> Result<()> {
     let setup = Setup::new(config)?;
     let mut learner = setup.learner(config)?;
-    learner.begin()?;
+    let began = learner.begin()?;
     print_data(config, &setup);
+    if let Some(note) = began {
+        println!("init      {note}");
+    }
     print_network(config, &setup, &learner);
     print_batches(config, &setup, &learner);
     let seconds = time_steps(config, &setup, &mut learner)?;
@@ -44,12 +47,10 @@ fn print_data(config: &Config, setup: &Setup) {
 fn print_network(config: &Config, setup: &Setup, learner: &Learner) {
     let settings = learner.network().settings();
     println!(
-        "network   ResNet-IBN ({:?}), width {}, blocks {:?}, embedding {}, {} classes, {:.2} M parameters",
-        settings.variant,
-        settings.width,
-        settings.blocks,
+        "network   {}, embedding {}, {} classes, {:.2} M parameters",
+        settings.in_words(),
         settings.embedding(),
-        setup.classes,
+        settings.classes(),
         settings.parameters() as f64 / 1e6
     );
     let train = &config.train;
@@ -63,16 +64,23 @@ fn print_network(config: &Config, setup: &Setup, learner: &Learner) {
         ScheduleKind::Step => "in steps",
         ScheduleKind::Plateau => "by plateaus of validation",
     };
+    let loss = match train.loss {
+        Loss::Bytecover => {
+            format!("{} x cross entropy + {} x triplet", train.classification_weight, train.triplet_weight)
+        }
+        Loss::SupervisedContrastive => format!("supervised contrastive, temperature {}", train.temperature),
+        Loss::Clews => "alignment and uniformity".to_owned(),
+    };
     println!(
-        "optimiser {optimizer}, rate {:e} {schedule}, {} steps of warm-up; loss {} x cross entropy + {} x triplet",
-        train.learning_rate, train.warmup_steps, train.classification_weight, train.triplet_weight
+        "optimiser {optimizer}, rate {:e} {schedule}, {} steps of warm-up; loss: {loss}",
+        train.learning_rate, train.warmup_steps
     );
 }
 
 fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
     let composition = setup.sampler.composition();
     let what = match composition {
-        Composition::RandomTriplets { triplets } => format!("{triplets} random triplets"),
+        Composition::RandomTriplets { triplets, .. } => format!("{triplets} random triplets"),
         Composition::Pk { cliques, versions } => format!("{cliques} cliques x {versions} versions"),
     };
     println!(

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use bc_formats::config::{Batches, Classified, Config, Mining, Optimizer as OptimizerKind, TrainConfig};
+use bc_formats::config::{
+    Batches, Classified, Config, Loss, Mining, Optimizer as OptimizerKind, TrainConfig,
+};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
-use bc_formats::run::{CHECKPOINT_FORMAT, NetworkInput};
-use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
+use bc_formats::run::{CHECKPOINT_FORMAT, CLIQUES_KEY, INPUT_KEY, NetworkInput};
+use bc_nn::loss::{alignment_uniformity, cross_entropy_smoothed, supervised_contrastive, triplet_margin};
 use bc_nn::optim::{Adam, AdamSettings, clipping};
-use bc_nn::{ByteCover, Gradients, NetworkSettings, Outputs, weights};
+use bc_nn::{Gradients, Network, NetworkSettings, Outputs, Pass, weights};
 use candle_core::{Device, Tensor, Var};
 
 use crate::checkpoint;
@@ -50,9 +52,18 @@ pub struct Embedded {
     pub dim: usize,
 }
 
+/// Fingerprints of what a network learns from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// Of the features.
+    pub features: String,
+    /// Of the clique ids that the classifier's outputs stand for, in their order.
+    pub cliques: String,
+}
+
 /// A network being trained.
 pub struct Learner {
-    network: ByteCover,
+    network: Network,
     optimizer: Adam,
     average: Option<Vec<Tensor>>,
     /// Summed since the last step.
@@ -61,21 +72,24 @@ pub struct Learner {
     device: Device,
     input: NetworkInput,
     settings: serde_json::Value,
-    features: String,
+    sources: Sources,
 }
 
 impl Learner {
     /// A network with fresh weights, drawn from the seed.
-    pub fn new(config: &Config, classes: usize, input: &NetworkInput, features: &str) -> Result<Self> {
+    pub fn new(config: &Config, classes: usize, input: &NetworkInput, sources: &Sources) -> Result<Self> {
         let device = device(&config.train.device)?;
         let bins = input.cqt.bins as usize;
+        // Losses over pairs need no classifier.
+        let classes = if config.train.loss == Loss::Bytecover { classes } else { 0 };
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
-        let network = ByteCover::new(&network_settings, config.train.seed, &device)?;
+        let network = Network::new(&network_settings, config.train.seed, &device)?;
         let settings = AdamSettings {
             betas: config.train.betas,
             epsilon: config.train.epsilon,
             weight_decay: config.train.weight_decay,
             decoupled: config.train.optimizer == OptimizerKind::Adamw,
+            decay_vectors: config.train.decay_norms_and_biases,
         };
         let optimizer = Adam::new(network.parameters(), settings)?;
         let gradients = Gradients::new(&network.parameters())?;
@@ -93,7 +107,7 @@ impl Learner {
                 "train": serde_json::to_value(&config.train)?,
                 "augment": serde_json::to_value(&config.augment)?,
             }),
-            features: features.to_owned(),
+            sources: sources.clone(),
         };
         if config.train.ema > 0.0 {
             learner.average = Some(learner.values()?);
@@ -101,23 +115,62 @@ impl Learner {
         Ok(learner)
     }
 
-    /// Begins with the weights of `[train] init`, if it names a file. A resumed run does not
-    /// need them any more.
+    /// Begins with the weights of `[train] init`, if it names a file, and returns what it took of it, in words. A
+    /// resumed run does not need them any more.
     ///
     /// # Errors
-    /// A file that cannot be read or holds another network.
-    pub fn begin(&mut self) -> Result<()> {
-        if !self.train.init.as_os_str().is_empty() {
-            self.network.begin_from(&self.train.init).context("[train] init")?;
-            if self.average.is_some() {
-                self.average = Some(self.values()?);
-            }
+    /// A file that cannot be read, holds another network, or one that was trained on other input.
+    pub fn begin(&mut self) -> Result<Option<String>> {
+        if self.train.init.as_os_str().is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let path = &self.train.init;
+        let metadata = weights::metadata(path).context("[train] init")?;
+        self.refuse_other_input(metadata.get(INPUT_KEY).map(String::as_str))?;
+        let cliques = metadata.get(CLIQUES_KEY);
+        let same = cliques == Some(&self.sources.cliques);
+        let taken = self.network.begin_from(path, same).context("[train] init")?;
+        let classifier = match (taken, cliques) {
+            (true, _) => "its classifier too, which is of the same cliques",
+            (false, Some(_)) => "its classifier is of other cliques and is drawn anew",
+            (false, None) => "it does not say of which cliques its classifier is, which is drawn anew",
+        };
+        let note = format!("begins with the network {}; {classifier}", path.display());
+        if self.average.is_some() {
+            self.average = Some(self.values()?);
+        }
+        Ok(Some(note))
+    }
+
+    /// `input` is what the header of `[train] init` says of the network's input.
+    fn refuse_other_input(&self, input: Option<&str>) -> Result<()> {
+        let path = self.train.init.display();
+        let Some(input) = input else {
+            tracing::warn!(
+                "[train] init: {path} does not say what input it was trained on; it is taken to be that of the \
+                 configuration"
+            );
+            return Ok(());
+        };
+        let input = NetworkInput::from_key_value(input).with_context(|| format!("[train] init: {path}"))?;
+        let differences = input.differences(&self.input);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        if self.train.init_other_input {
+            tracing::warn!("[train] init: {path} was trained on other input: {}", differences.join("; "));
+            return Ok(());
+        }
+        bail!(
+            "[train] init: {path} was trained on other input: {}\n  (first the file's value, then that of [model] \
+             and the features); correct these, or say train.init_other_input = true if it is meant to learn the \
+             other input",
+            differences.join("; ")
+        )
     }
 
     /// The network.
-    pub fn network(&self) -> &ByteCover {
+    pub fn network(&self) -> &Network {
         &self.network
     }
 
@@ -134,10 +187,14 @@ impl Learner {
         } else {
             vec![self.network.train(&x)?]
         };
-        let rows = |get: fn(&Outputs) -> &Tensor| {
-            Tensor::cat(&passes.iter().map(|pass| get(pass.outputs())).collect::<Vec<_>>(), 0)
+        let (loss, mut losses) = match self.train.loss {
+            Loss::Bytecover => self.bytecover_losses(
+                &joined(&passes, |o| Ok(&o.f_t))?,
+                &joined(&passes, Outputs::logits)?,
+                batch,
+            )?,
+            _ => (self.pair_loss(&joined(&passes, |o| Ok(&o.f_c))?, batch)?, Losses::default()),
         };
-        let (loss, mut losses) = self.losses(&rows(|o| &o.f_t)?, &rows(|o| &o.logits)?, batch)?;
         losses.sum = loss.to_scalar()?;
         if losses.sum.is_finite() {
             let found = loss.backward()?;
@@ -149,7 +206,16 @@ impl Learner {
         Ok(losses)
     }
 
-    fn losses(&self, f_t: &Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
+    /// A loss over all pairs of the batch.
+    fn pair_loss(&self, f_c: &Tensor, batch: &Batch) -> Result<Tensor> {
+        Ok(match self.train.loss {
+            Loss::Clews => alignment_uniformity(f_c, &batch.labels)?,
+            _ => supervised_contrastive(f_c, &batch.labels, self.train.temperature)?,
+        })
+    }
+
+    /// The cross entropy and the triplet loss by their weights.
+    fn bytecover_losses(&self, f_t: &Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
         let items = batch.items.len();
         let triplets = self.train.batches == Batches::RandomTriplets;
         let mut losses = Losses::default();
@@ -275,6 +341,9 @@ impl Learner {
     }
 
     /// Reads what [`Learner::save`] wrote.
+    ///
+    /// # Errors
+    /// A damaged checkpoint, one of another schema or of another network.
     pub fn load(&mut self, folder: &Path) -> Result<()> {
         let failed = || format!("cannot resume from {}; {}", folder.display(), checkpoint::remedy(folder));
         self.network.restore(&folder.join(checkpoint::NETWORK)).with_context(failed)?;
@@ -290,12 +359,11 @@ impl Learner {
     }
 
     /// Writes the network alone (its moving average if there is one), atomically.
-    pub fn save_best(&mut self, path: &Path) -> Result<()> {
-        self.with_average(|learner| {
-            let file = bc_formats::atomic::AtomicFile::create(path)?;
-            learner.save_network(file.path())?;
-            file.commit()
-        })
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn export(&mut self, path: &Path) -> Result<()> {
+        self.with_average(|learner| learner.save_network(path))
     }
 
     fn save_network(&self, path: &Path) -> Result<()> {
@@ -309,12 +377,19 @@ impl Learner {
             tool: bc_cli::tool!().to_owned(),
             settings: self.settings.clone(),
             fingerprint: fingerprint.finish(),
-            inputs: BTreeMap::from([("features".to_owned(), self.features.clone())]),
+            inputs: BTreeMap::from([("features".to_owned(), self.sources.features.clone())]),
         };
         let mut metadata: HashMap<String, String> = provenance.to_key_values().into_iter().collect();
         metadata.extend([self.input.to_key_value()]);
+        metadata.insert(CLIQUES_KEY.to_owned(), self.sources.cliques.clone());
         self.network.save(path, metadata).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// One output of several passes, row after row.
+fn joined(passes: &[Pass], get: impl Fn(&Outputs) -> Result<&Tensor>) -> Result<Tensor> {
+    let parts = passes.iter().map(|pass| get(pass.outputs())).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::cat(&parts, 0)?)
 }
 
 /// Where the network runs. This build knows the CPU.

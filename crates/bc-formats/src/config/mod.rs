@@ -35,8 +35,8 @@ pub use resolved::HEAD as RESOLVED_HEAD;
 pub use section::{Key, Problems, Section};
 pub use synth::SynthConfig;
 pub use train::{
-    Batches, Classes, Classified, Distance, Figure, Mining, Optimizer, PassOrder, Schedule, ShortTracks,
-    TrainConfig,
+    Batches, Classes, Classified, Distance, Figure, Loss, Mining, Optimizer, PassOrder, Schedule,
+    ShortTracks, TrainConfig,
 };
 pub use verify::VerifyConfig;
 

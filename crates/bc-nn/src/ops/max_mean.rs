@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::{fresh, read};
+use super::{fresh, read, written};
 
 /// Which row each maximum came from, and the shape of the input.
 pub struct Chosen {
@@ -35,10 +35,10 @@ pub fn max_mean(x: &Tensor, groups: usize) -> Result<(Tensor, Chosen)> {
                 .zip(x.par_chunks(groups * inner))
                 .for_each(|(((most, mean), rows), x)| {
                     let (first, others) = x.split_at(inner);
-                    most.copy_from_slice(first);
-                    mean.copy_from_slice(first);
+                    let (most, mean) = (most.write_copy_of_slice(first), mean.write_copy_of_slice(first));
                     for (number, x) in (1u8..).zip(others.chunks_exact(inner)) {
-                        for (((most, mean), row), x) in most.iter_mut().zip(&mut *mean).zip(&mut *rows).zip(x)
+                        for (((most, mean), row), x) in
+                            most.iter_mut().zip(mean.iter_mut()).zip(rows.iter_mut()).zip(x)
                         {
                             // Not `f32::max`: what is not a number must stay visible.
                             let higher = !(*x <= *most);
@@ -49,6 +49,8 @@ pub fn max_mean(x: &Tensor, groups: usize) -> Result<(Tensor, Chosen)> {
                     }
                     mean.iter_mut().for_each(|mean| *mean *= share);
                 });
+            // SAFETY: x has `groups * inner` values for each `inner` of either half, and the first group was copied.
+            unsafe { written(y) }
         })
     })?;
     let y = Tensor::from_vec(y, (2 * channels, batch, height / groups, width), x.device())?;
@@ -76,10 +78,12 @@ pub fn max_mean_gradient(dy: &Tensor, chosen: &Chosen) -> Result<Tensor> {
                 .for_each(|((dx, (most, mean)), rows)| {
                     for (number, dx) in (0u8..=255).zip(dx.chunks_exact_mut(inner)) {
                         for (((dx, most), mean), row) in dx.iter_mut().zip(most).zip(mean).zip(rows) {
-                            *dx = mean * share + if *row == number { *most } else { 0.0 };
+                            dx.write(mean * share + if *row == number { *most } else { 0.0 });
                         }
                     }
                 });
+            // SAFETY: `dy` was compared with `rows`, and every one of at most 256 groups of dx was written.
+            unsafe { written(dx) }
         })
     })?;
     Tensor::from_vec(dx, (*channels, *batch, *height, *width), dy.device())

@@ -3,7 +3,7 @@
 use candle_core::{Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{fresh, read};
+use super::{Unwritten, fresh, read, written};
 
 /// Rows that a thread works on at once.
 const ROWS: usize = 64;
@@ -24,10 +24,12 @@ pub fn time_mean(x: &Tensor, stride: usize) -> Result<Tensor> {
             y.par_chunks_mut(ROWS * columns).zip(x.par_chunks(ROWS * width)).for_each(|(y, x)| {
                 for (y, x) in y.chunks_exact_mut(columns).zip(x.chunks_exact(width)) {
                     for (y, x) in y.iter_mut().zip(x.chunks(stride)) {
-                        *y = x.iter().sum::<f32>() / x.len() as f32;
+                        y.write(x.iter().sum::<f32>() / x.len() as f32);
                     }
                 }
             });
+            // SAFETY: x has `width` values for each `columns` of y, and those are as many as chunks of `stride`.
+            unsafe { written(y) }
         })
     })?;
     Tensor::from_vec(y, (channels, batch, height, columns), x.device())
@@ -49,10 +51,12 @@ pub fn time_mean_gradient(dy: &Tensor, x: &Shape, stride: usize) -> Result<Tenso
                 for (dx, dy) in dx.chunks_exact_mut(width).zip(dy.chunks_exact(columns)) {
                     for (dx, dy) in dx.chunks_mut(stride).zip(dy) {
                         let share = *dy / dx.len() as f32;
-                        dx.fill(share);
+                        dx.fill(Unwritten::new(share));
                     }
                 }
             });
+            // SAFETY: dy's shape was compared: it has a value for each chunk of `stride` of each row of dx.
+            unsafe { written(dx) }
         })
     })?;
     Tensor::from_vec(dx, x.clone(), dy.device())
