@@ -75,7 +75,7 @@ impl Network {
             tensors.remove(CLASSIFIER);
             tensors.extend(own.map(|own| (CLASSIFIER.to_owned(), own)));
         }
-        let settings = told_from(&tensors, self.settings().bins)
+        let settings = told_from(&tensors, self.settings().bins())
             .with_context(|| format!("{} holds no network that is known here", path.display()))?;
         let differences = settings.differences(self.settings());
         ensure!(
