@@ -2,7 +2,6 @@
 //! re-implementation, so that networks travel both ways.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -138,7 +137,7 @@ impl Network {
     }
 }
 
-/// The metadata of a safetensors file without its tensors; none for PyTorch's files.
+/// The metadata of a safetensors file; none for PyTorch's files.
 ///
 /// # Errors
 /// A file that cannot be read, or that is another output of bytecover than a checkpoint.
@@ -146,16 +145,9 @@ pub fn metadata(path: &Path) -> Result<HashMap<String, String>> {
     if is_pytorch(path) {
         return Ok(HashMap::new());
     }
-    let mut file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let unreadable = || format!("{} is no safetensors file, or a damaged one", path.display());
-    let mut length = [0; 8];
-    file.read_exact(&mut length).with_context(unreadable)?;
-    let mut start = length.to_vec();
-    // The format's own limit is 100 MB.
-    file.take(u64::from_le_bytes(length).min(100_000_000))
-        .read_to_end(&mut start)
-        .with_context(unreadable)?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&start).with_context(unreadable)?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).with_context(unreadable)?;
     let metadata = header.metadata().clone().unwrap_or_default();
     expect_checkpoint(path, &metadata)?;
     Ok(metadata)

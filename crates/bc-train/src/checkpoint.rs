@@ -141,9 +141,15 @@ impl Checkpoints {
         std::fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot make the folder {}", self.folder.display()))?;
         self.clear_leftovers();
-        let temporary = tempfile::Builder::new()
-            .prefix(".step-")
-            .suffix(".tmp")
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".step-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            // tempfile's default is 0700; checkpoints are meant to be read by others (umask still applies).
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o777));
+        }
+        let temporary = builder
             .tempdir_in(&self.folder)
             .with_context(|| format!("cannot write in {}", self.folder.display()))?;
         fill(temporary.path()).with_context(|| {
@@ -318,20 +324,27 @@ mod tests {
         assert_eq!(checkpoints.steps().unwrap(), [5]);
     }
 
-    #[cfg(unix)]
     #[test]
     fn an_old_checkpoint_that_cannot_be_removed_does_not_end_a_run() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of(run.path(), 1);
+        std::fs::create_dir(run.path().join(FOLDER)).unwrap();
+        // Not a folder, and so not to be removed as one.
+        std::fs::write(checkpoints.path(1), "").unwrap();
+        save(&checkpoints, 2);
+        save(&checkpoints, 3);
+        assert_eq!(checkpoints.latest().unwrap().unwrap().1.step, 3);
+        assert!(!checkpoints.path(2).exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_a_checkpoint() {
         use std::os::unix::fs::PermissionsExt;
         let run = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::of(run.path(), 1);
-        let old = save(&checkpoints, 1);
-        let mode = |mode| std::fs::set_permissions(&old, std::fs::Permissions::from_mode(mode)).unwrap();
-        mode(0o555);
-        if std::fs::write(old.join("probe"), "").is_ok() {
-            println!("skipped: this user may write everywhere");
-            return;
-        }
-        save(&checkpoints, 2);
-        assert_eq!(checkpoints.latest().unwrap().unwrap().1.step, 2);
+        let mode = std::fs::metadata(save(&checkpoints, 1)).unwrap().permissions().mode();
+        let usual = std::fs::metadata(run.path().join(FOLDER)).unwrap().permissions().mode();
+        assert_eq!(mode, usual);
     }
 }

@@ -128,12 +128,10 @@ fn take_back_the_end(config: &Config, checkpoints: &Checkpoints, state: &mut Sta
     (state.pending, state.before_end) = (false, None);
     let (at, kept) = (config.train.run.join(BEST), checkpoints.path(state.step).join(BEST_BEFORE_END));
     best::tidy(&config.train.run, state.standing.ranking.iter());
-    if kept.exists() {
-        let bytes = std::fs::read(&kept).with_context(|| format!("cannot read {}", kept.display()))?;
-        atomic::write(&at, bytes)
-    } else if at.exists() {
-        std::fs::remove_file(&at).with_context(|| format!("cannot remove {}", at.display()))
-    } else {
-        Ok(())
+    if !kept.exists() {
+        // There was no best one before; the first validation to come is better than none, and writes over it.
+        return Ok(());
     }
+    let bytes = std::fs::read(&kept).with_context(|| format!("cannot read {}", kept.display()))?;
+    atomic::write(&at, bytes)
 }

@@ -239,8 +239,9 @@ pub(super) fn multiply_into<'a>(
     if depth == 0 {
         zeroed(out);
     }
-    product(Target::unwritten(out, columns), out.len(), left, right, false, finish);
-    assert!(out.len() == rows * columns);
+    let len = out.len();
+    assert!(len == rows * columns);
+    product(Target::unwritten(out, columns), len, left, right, false, finish);
     // SAFETY: the blocks of `product` cover all rows and columns, and without `add` it writes each
     // element before it reads it; at a depth of 0 zeros were written.
     unsafe { written(out) }
