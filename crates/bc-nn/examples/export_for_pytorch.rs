@@ -69,9 +69,9 @@ fn export(settings: &NetworkSettings, folder: &Path) -> Result<()> {
 
     let mut named = HashMap::from([
         ("x".to_owned(), x),
+        ("logits".to_owned(), evaluated.logits()?.clone()),
         ("f_t".to_owned(), evaluated.f_t),
         ("f_c".to_owned(), evaluated.f_c),
-        ("logits".to_owned(), evaluated.logits()?.clone()),
         ("loss".to_owned(), loss.detach()),
         ("labels".to_owned(), Tensor::new(labels, &device)?),
     ]);

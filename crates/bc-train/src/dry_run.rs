@@ -25,7 +25,7 @@ pub fn print(config: &Config) -> Result<()> {
     if let Some(note) = began {
         println!("init      {note}");
     }
-    print_network(config, &setup, &learner);
+    print_network(config, &learner);
     print_batches(config, &setup, &learner);
     let seconds = time_steps(config, &setup, &mut learner)?;
     print_time(config, &setup, &seconds);
@@ -44,7 +44,7 @@ fn print_data(config: &Config, setup: &Setup) {
     );
 }
 
-fn print_network(config: &Config, setup: &Setup, learner: &Learner) {
+fn print_network(config: &Config, learner: &Learner) {
     let settings = learner.network().settings();
     println!(
         "network   {}, embedding {}, {} classes, {:.2} M parameters",
