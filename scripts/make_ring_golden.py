@@ -34,6 +34,11 @@ def alignment_uniformity(x, labels):
     return d[positive].mean() + torch.exp(-5 * d[~same]).mean().log()
 
 
+def cosine_softmax(x, weight, labels, scale=30):
+    cosines = functional.normalize(x, dim=1) @ functional.normalize(weight, dim=1).T
+    return functional.cross_entropy(scale * cosines, labels, label_smoothing=0.1)
+
+
 def random_weights(network):
     for name, value in network.named_parameters():
         if value.dim() == 1 and name.endswith("weight"):
@@ -84,6 +89,13 @@ def losses():
         value = loss(leaf, labels)
         value.backward()
         out |= {name: value, f"gradient.{name}": leaf.grad}
+    # A class that no row has, and weights far from unit length.
+    weight = 3 * torch.randn(5, 5).double()
+    leaves = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+    value = cosine_softmax(*leaves, labels)
+    value.backward()
+    of_x, of_weight = (leaf.grad for leaf in leaves)
+    out |= {"weight": weight, "cosine": value, "gradient.cosine": of_x, "gradient.cosine.weight": of_weight}
     return out
 
 

@@ -39,6 +39,11 @@ pub enum Scale {
 }
 
 impl Scale {
+    /// Whether a magnitude of zero stays zero, whatever the clip.
+    pub fn keeps_zero(self) -> bool {
+        self != Scale::LogCentred
+    }
+
     /// Scales one clip in place.
     pub fn apply(self, values: &mut [f32]) {
         if self == Scale::None {

@@ -73,6 +73,11 @@ impl Head {
         self.classifier.as_ref().map(|classifier| linear(f_c, classifier)).transpose()
     }
 
+    /// The classifier's weights.
+    pub fn classifier(&self) -> Option<&Parameter> {
+        self.classifier.as_ref()
+    }
+
     /// By the batch's statistics; the running ones move.
     pub fn train(&self, pooled: Tensor) -> Result<(Columns<Tensor>, HeadTrace)> {
         let f_t = match &self.projection {

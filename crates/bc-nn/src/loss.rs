@@ -1,5 +1,5 @@
 //! ByteCover's two losses (Du et al. 2021, section 3.3), equal to PyTorch's, and losses over
-//! all pairs of a batch.
+//! all pairs of a batch or over directions of works.
 
 use candle_core::{D, DType, Result, Tensor};
 
@@ -71,6 +71,16 @@ impl Pairs {
 fn directions(x: &Tensor) -> Result<Tensor> {
     // Rows of zeros get no direction, and no division by zero.
     x.broadcast_div(&(x.sqr()?.sum_keepdim(1)? + 1e-24)?.sqrt()?)
+}
+
+/// Logits that are cosines times `scale`: of the rows of x (B, dimensions) with the rows of the classifier's
+/// weights (classes, dimensions). Their cross entropy is the normalised softmax loss (Wang et al. 2017, "NormFace",
+/// section 3.3; its margin-free form).
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn cosine_logits(x: &Tensor, weight: &Tensor, scale: f64) -> Result<Tensor> {
+    directions(x)?.matmul(&directions(weight)?.t()?)? * scale
 }
 
 /// The supervised contrastive loss (Khosla et al. 2020, equation 2) of the rows of x (B, dimensions)

@@ -203,6 +203,22 @@ impl Network {
         Ok(Pass { outputs, f_t, f_c, logits, body, head })
     }
 
+    /// The classifier's weights (classes, embedding), if there is one: for a loss that reads them itself.
+    pub fn classifier(&self) -> Option<Var> {
+        self.head.classifier().map(|classifier| classifier.var.clone())
+    }
+
+    /// Adds the gradient that such a loss gave these weights, once for each loss ([`Pass::back`] knows the
+    /// gradients of the outputs alone); none if the loss did not read them.
+    ///
+    /// # Errors
+    /// Gradients of another network.
+    pub fn back_to_classifier(&self, loss: &GradStore, gradients: &mut Gradients) -> Result<()> {
+        let Some(classifier) = self.head.classifier() else { return Ok(()) };
+        let Some(gradient) = loss.get(&classifier.var) else { return Ok(()) };
+        Ok(gradients.add(classifier.place, &gradient.flatten_all()?.to_vec1::<f32>()?)?)
+    }
+
     /// What is trained, by PyTorch's names and in PyTorch's order.
     pub fn parameters(&self) -> Vec<(String, Var)> {
         self.parameters.clone()

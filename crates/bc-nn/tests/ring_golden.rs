@@ -8,7 +8,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use bc_nn::loss::{alignment_uniformity, cross_entropy_smoothed, supervised_contrastive, triplet_margin};
+use bc_nn::loss::{
+    alignment_uniformity, cosine_logits, cross_entropy_smoothed, supervised_contrastive, triplet_margin,
+};
 use bc_nn::{Gradients, Kind, Network, NetworkSettings, RingSettings};
 use candle_core::{Device, Tensor, Var};
 
@@ -127,14 +129,37 @@ fn losses_over_pairs_and_their_gradients_are_pytorchs() {
 }
 
 #[test]
-fn turning_the_ring_does_not_change_the_embedding_of_a_chromagram() {
+fn the_cosine_softmax_and_its_gradients_are_pytorchs() {
+    let golden = fixture("pair_losses.safetensors");
+    let labels: Vec<u32> = flat(&golden["labels"]).into_iter().map(|label| label as u32).collect();
+    let [x, weight] = ["x", "weight"].map(|key| Var::from_tensor(&golden[key]).unwrap());
+    let loss = cross_entropy_smoothed(&cosine_logits(&x, &weight, 30.0).unwrap(), &labels, 0.1).unwrap();
+    assert!(apart(&loss, &golden["cosine"], 0.0) < 1e-6, "{loss}");
+    let found = loss.backward().unwrap();
+    for (leaf, key) in [(&x, "gradient.cosine"), (&weight, "gradient.cosine.weight")] {
+        let apart = apart(found.get(leaf).unwrap(), &golden[key], 0.0);
+        assert!(apart < 1e-5, "{key} is {apart:.1e} away");
+    }
+}
+
+#[test]
+fn the_classifiers_weights_get_the_gradient_of_a_loss_that_reads_them() {
     let (kind, blocks) = (Kind::Ring, [1; 4]);
-    let settings = RingSettings { kind, bins: 12, classes: 0, width: 4, blocks, projection: 0 };
+    let settings = RingSettings { kind, bins: 12, classes: 3, width: 2, blocks, projection: 6 };
     let network = Network::new(&NetworkSettings::Ring(settings), 3, &Device::Cpu).unwrap();
-    let x = Tensor::rand(0f32, 1.0, (2, 12, 30), &Device::Cpu).unwrap();
-    let turned = Tensor::cat(&[x.narrow(1, 5, 7).unwrap(), x.narrow(1, 0, 5).unwrap()], 1).unwrap();
-    let embed = |x: &Tensor| network.embed(x).unwrap().1;
-    assert!(apart(&embed(&turned), &embed(&x), 0.0) < 1e-5);
-    // Something else than a turn does.
-    assert!(apart(&embed(&x.affine(-1.0, 1.0).unwrap()), &embed(&x), 0.0) > 1e-2);
+    let x = Tensor::rand(0f32, 1.0, (6, 12, 30), &Device::Cpu).unwrap();
+    let weight = network.classifier().unwrap();
+    let mut gradients = Gradients::new(&network.parameters()).unwrap();
+    for times in [1.0, 2.0] {
+        let pass = network.train(&x).unwrap();
+        let logits = cosine_logits(&pass.outputs().f_c, &weight, 30.0).unwrap();
+        let loss = cross_entropy_smoothed(&logits, &[0, 0, 1, 1, 2, 2], 0.1).unwrap();
+        let found = loss.backward().unwrap();
+        network.back_to_classifier(&found, &mut gradients).unwrap();
+        pass.back(&network, &found, &mut gradients).unwrap();
+        // The sum over the passes since the last step.
+        let one = (found.get(&weight).unwrap() * times).unwrap();
+        assert!(apart(gradients.get("fc.weight").unwrap(), &one, 0.0) < 1e-6);
+        assert!(norm(&flat(&one)) > 1e-3);
+    }
 }

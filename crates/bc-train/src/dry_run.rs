@@ -70,6 +70,7 @@ fn print_network(config: &Config, learner: &Learner) {
         }
         Loss::SupervisedContrastive => format!("supervised contrastive, temperature {}", train.temperature),
         Loss::Clews => "alignment and uniformity".to_owned(),
+        Loss::CosineSoftmax => format!("cross entropy on cosines times {}", train.cosine_scale),
     };
     println!(
         "optimiser {optimizer}, rate {:e} {schedule}, {} steps of warm-up; loss: {loss}",

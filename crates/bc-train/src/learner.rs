@@ -10,7 +10,9 @@ use bc_formats::config::{
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{CHECKPOINT_FORMAT, CLIQUES_KEY, INPUT_KEY, NetworkInput};
-use bc_nn::loss::{alignment_uniformity, cross_entropy_smoothed, supervised_contrastive, triplet_margin};
+use bc_nn::loss::{
+    alignment_uniformity, cosine_logits, cross_entropy_smoothed, supervised_contrastive, triplet_margin,
+};
 use bc_nn::optim::{Adam, AdamSettings, clipping};
 use bc_nn::{Gradients, Network, NetworkSettings, Outputs, Pass, weights};
 use candle_core::{Device, Tensor, Var};
@@ -81,7 +83,7 @@ impl Learner {
         let device = device(&config.train.device)?;
         let bins = input.cqt.bins as usize;
         // Losses over pairs need no classifier.
-        let classes = if config.train.loss == Loss::Bytecover { classes } else { 0 };
+        let classes = if config.train.loss.classifies() { classes } else { 0 };
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
         let network = Network::new(&network_settings, config.train.seed, &device)?;
         let settings = AdamSettings {
@@ -193,6 +195,7 @@ impl Learner {
                 &joined(&passes, Outputs::logits)?,
                 batch,
             )?,
+            Loss::CosineSoftmax => self.cosine_loss(&joined(&passes, |o| Ok(&o.f_c))?, batch)?,
             _ => (self.pair_loss(&joined(&passes, |o| Ok(&o.f_c))?, batch)?, Losses::default()),
         };
         losses.sum = loss.to_scalar()?;
@@ -202,6 +205,7 @@ impl Learner {
             for pass in passes.into_iter().rev() {
                 pass.back(&self.network, &found, &mut self.gradients)?;
             }
+            self.network.back_to_classifier(&found, &mut self.gradients)?;
         }
         Ok(losses)
     }
@@ -214,6 +218,28 @@ impl Learner {
         })
     }
 
+    /// The cross entropy on the cosines of f_c with the classifier's weights.
+    fn cosine_loss(&self, f_c: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
+        let weight = self.network.classifier().context("a network without a classifier")?;
+        let f_c = f_c.narrow(0, 0, self.classified(batch))?;
+        let logits = cosine_logits(&f_c, weight.as_tensor(), self.train.cosine_scale)?;
+        let loss = self.cross_entropy(&logits, batch)?;
+        let losses = Losses { classification: loss.to_scalar()?, ..Losses::default() };
+        Ok((loss, losses))
+    }
+
+    /// Items, the first of a batch, that the classifier learns from.
+    fn classified(&self, batch: &Batch) -> usize {
+        let items = batch.items.len();
+        if self.train.classified == Classified::Anchors { items / 3 } else { items }
+    }
+
+    /// Of the logits of the classified items.
+    fn cross_entropy(&self, logits: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let labels = &batch.labels[..self.classified(batch)];
+        Ok(cross_entropy_smoothed(logits, labels, self.train.label_smoothing)?)
+    }
+
     /// The cross entropy and the triplet loss by their weights.
     fn bytecover_losses(&self, f_t: &Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
         let items = batch.items.len();
@@ -221,12 +247,7 @@ impl Learner {
         let mut losses = Losses::default();
         let mut sum = Tensor::zeros((), candle_core::DType::F32, &self.device)?;
         if self.train.classification_weight > 0.0 {
-            let rows = if self.train.classified == Classified::Anchors { items / 3 } else { items };
-            let loss = cross_entropy_smoothed(
-                &logits.narrow(0, 0, rows)?,
-                &batch.labels[..rows],
-                self.train.label_smoothing,
-            )?;
+            let loss = self.cross_entropy(&logits.narrow(0, 0, self.classified(batch))?, batch)?;
             losses.classification = loss.to_scalar()?;
             sum = (sum + (loss * self.train.classification_weight)?)?;
         }

@@ -55,6 +55,15 @@ choice! {
         SupervisedContrastive,
         /// Alignment and uniformity of f_c (Serrà et al. 2025).
         Clews,
+        /// Cross entropy on the cosines of f_c with the classifier's weights (Wang et al. 2017, NormFace).
+        CosineSoftmax,
+    }
+}
+
+impl Loss {
+    /// Whether it needs a classifier, with one output for each training clique.
+    pub fn classifies(self) -> bool {
+        matches!(self, Self::Bytecover | Self::CosineSoftmax)
     }
 }
 
@@ -199,13 +208,16 @@ section! {
         classes: Classes = Classes::Auto;
 
         /// "bytecover" (the cross entropy and the triplet loss below), "supervised-contrastive" (all pairs of a
-        /// batch by their cosines) or "clews" (mean distance of positives, uniformity of negatives).
+        /// batch by their cosines), "clews" (mean distance of positives, uniformity of negatives) or
+        /// "cosine-softmax" (cross entropy on the cosines of f_c with the classifier's weights).
         loss: Loss = Loss::Bytecover;
         /// Temperature of "supervised-contrastive".
         temperature: f64 = 0.1;
+        /// Factor of the cosines of "cosine-softmax".
+        cosine_scale: f64 = 30.0;
         /// Weight of the cross entropy on the BNNeck's logits; 0: off.
         classification_weight: f64 = 1.0;
-        /// Label smoothing of the cross entropy.
+        /// Label smoothing of the cross entropy, that of "cosine-softmax" too.
         label_smoothing: f64 = 0.1;
         /// Which items the cross entropy sees: "all" or "anchors".
         classified: Classified = Classified::All;
@@ -314,6 +326,7 @@ impl Check for TrainConfig {
             "and classification_weight are both 0: there is nothing to learn from",
         );
         found.within("temperature", self.temperature, 1e-3..=10.0, "");
+        found.within("cosine_scale", self.cosine_scale, 1.0..=1_000.0, "");
         found.within("label_smoothing", self.label_smoothing, 0.0..=0.99, "");
         found.within("margin", self.margin, 0.0..=1e6, "");
         let triplets = self.batches == Batches::RandomTriplets;

@@ -89,7 +89,10 @@ vectorized! {
             }
         }
         // Short rows are mostly rest: it too is worth vectors.
-        let powers = filled(rest).map(|x| power(x, p));
+        let (last, mut powers) = (filled(rest), [0f64; 16]);
+        for (power_of, x) in powers.iter_mut().zip(&last) {
+            *power_of = power(*x, p);
+        }
         lanes.iter().sum::<f64>() + powers[..rest.len()].iter().sum::<f64>()
     }
 }
