@@ -8,21 +8,21 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use crate::loss::{cross_entropy_smoothed, triplet_margin};
+use crate::loss::{cross_entropy_smoothed, supervised_contrastive, triplet_margin};
 use crate::optim::{Adam, AdamSettings};
-use crate::{ByteCover, Gradients, NetworkSettings, Outputs, memory};
+use crate::{Gradients, Network, NetworkSettings, Outputs, memory};
 
 /// What is timed.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where.
     pub device: Device,
+    /// The network; without a classifier it is trained by the contrastive loss.
+    pub network: NetworkSettings,
     /// Samples a batch.
     pub batch: usize,
-    /// Columns of a sample (of 84 bins).
+    /// Columns of a sample.
     pub frames: usize,
-    /// Outputs of the classifier.
-    pub classes: usize,
     /// Timed steps, after two untimed ones.
     pub steps: usize,
 }
@@ -30,7 +30,7 @@ pub struct Settings {
 /// Medians of the timed steps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Seconds of a training step: forward, cross entropy and triplet, backward, Adam.
+    /// Seconds of a training step: forward, losses, backward, Adam.
     pub train_s: f64,
     /// Samples a second in training.
     pub train_samples_per_s: f64,
@@ -38,6 +38,11 @@ pub struct Report {
     pub infer_s: f64,
     /// Samples a second in the forward pass.
     pub infer_samples_per_s: f64,
+    /// Processor seconds of a training step, of all threads together, where the system tells: what other work on the
+    /// machine changes least.
+    pub train_cpu_s: Option<f64>,
+    /// Processor seconds of a forward pass.
+    pub infer_cpu_s: Option<f64>,
     /// Most memory that the process has held.
     #[serde(rename = "peak_GiB")]
     pub peak_gib: Option<f64>,
@@ -48,14 +53,14 @@ pub struct Report {
 /// # Errors
 /// A batch too small for a triplet.
 pub fn run(settings: &Settings) -> Result<Report> {
-    let Settings { device, batch, frames, classes, steps } = settings;
-    let (batch, bins) = (*batch, 84);
+    let Settings { device, network, batch, frames, steps } = settings;
+    let (batch, bins, classes) = (*batch, network.bins(), network.classes());
     ensure!(
         batch >= 3 && *steps > 0,
         "a triplet needs a batch of at least 3, and a median at least one step"
     );
-    ensure!(*classes > batch / 2, "{classes} classes for the labels of {batch} samples");
-    let network = ByteCover::new(&NetworkSettings::resnet_ibn_50(bins, *classes), 0, device)?;
+    ensure!(classes == 0 || classes > batch / 2, "{classes} classes for the labels of {batch} samples");
+    let network = Network::new(network, 0, device)?;
     let adam = AdamSettings {
         betas: [0.9, 0.999],
         epsilon: 1e-8,
@@ -74,35 +79,61 @@ pub fn run(settings: &Settings) -> Result<Report> {
     let (one, two) = (rolled(1)?, rolled(2)?);
 
     let mut gradients = Gradients::new(&network.parameters())?;
-    let train_s = median(*steps, || {
+    let (train_s, train_cpu_s) = timed(*steps, || {
         gradients.clear();
         let pass = network.train(&x)?;
-        let Outputs { f_t, logits, .. } = pass.outputs();
-        let (positives, negatives) = (f_t.index_select(&one, 0)?, f_t.index_select(&two, 0)?);
-        let triplet = triplet_margin(f_t, &positives, &negatives, 0.3)?;
-        let loss = (cross_entropy_smoothed(logits, &labels, 0.1)? + triplet)?;
+        let Outputs { f_t, f_c, logits } = pass.outputs();
+        let loss = match logits {
+            None => supervised_contrastive(f_c, &labels, 0.1)?,
+            Some(logits) => {
+                let (positives, negatives) = (f_t.index_select(&one, 0)?, f_t.index_select(&two, 0)?);
+                let triplet = triplet_margin(f_t, &positives, &negatives, 0.3)?;
+                (cross_entropy_smoothed(logits, &labels, 0.1)? + triplet)?
+            }
+        };
         pass.back(&network, &loss.backward()?, &mut gradients)?;
         optimizer.step(&gradients, 1.0, 1e-4)
     })?;
-    let infer_s = median(*steps, || network.forward(&x).map(drop))?;
+    let (infer_s, infer_cpu_s) = timed(*steps, || network.forward(&x).map(drop))?;
     Ok(Report {
         train_s,
         train_samples_per_s: batch as f64 / train_s,
         infer_s,
         infer_samples_per_s: batch as f64 / infer_s,
+        train_cpu_s,
+        infer_cpu_s,
         peak_gib: memory::peak_gib(),
     })
 }
 
-fn median(steps: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
-    let mut times = Vec::with_capacity(steps);
+/// Medians of wall-clock and processor seconds.
+fn timed(steps: usize, mut work: impl FnMut() -> Result<()>) -> Result<(f64, Option<f64>)> {
+    let (mut times, mut processor) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
     for step in 0..steps + 2 {
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), processor_seconds());
         work()?;
         if step >= 2 {
             times.push(started.elapsed().as_secs_f64());
+            processor.extend(before.zip(processor_seconds()).map(|(before, after)| after - before));
         }
     }
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().context("no step was timed")
+    Ok((median(times).context("no step was timed")?, median(processor)))
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// Processor time that all threads of this process have taken so far.
+fn processor_seconds() -> Option<f64> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call writes the time it is given, and nothing else.
+        let status = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+        (status == 0).then_some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    None
 }

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use bc_formats::config::{Batches, Classified, Config, Mining, Optimizer as OptimizerKind, TrainConfig};
+use bc_formats::config::{
+    Batches, Classified, Config, Loss, Mining, Optimizer as OptimizerKind, TrainConfig,
+};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{CHECKPOINT_FORMAT, CLIQUES_KEY, INPUT_KEY, NetworkInput};
-use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
+use bc_nn::loss::{
+    alignment_uniformity, cosine_logits, cross_entropy_smoothed, supervised_contrastive, triplet_margin,
+};
 use bc_nn::optim::{Adam, AdamSettings, clipping};
-use bc_nn::{ByteCover, Gradients, NetworkSettings, Outputs, weights};
+use bc_nn::{Gradients, Network, NetworkSettings, Outputs, Pass, weights};
 use candle_core::{Device, Tensor, Var};
 
 use crate::checkpoint;
@@ -61,7 +65,7 @@ pub struct Sources {
 
 /// A network being trained.
 pub struct Learner {
-    network: ByteCover,
+    network: Network,
     optimizer: Adam,
     average: Option<Vec<Tensor>>,
     /// Summed since the last step.
@@ -78,8 +82,10 @@ impl Learner {
     pub fn new(config: &Config, classes: usize, input: &NetworkInput, sources: &Sources) -> Result<Self> {
         let device = device(&config.train.device)?;
         let bins = input.cqt.bins as usize;
+        // Losses over pairs need no classifier.
+        let classes = if config.train.loss.classifies() { classes } else { 0 };
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
-        let network = ByteCover::new(&network_settings, config.train.seed, &device)?;
+        let network = Network::new(&network_settings, config.train.seed, &device)?;
         let settings = AdamSettings {
             betas: config.train.betas,
             epsilon: config.train.epsilon,
@@ -166,7 +172,7 @@ impl Learner {
     }
 
     /// The network.
-    pub fn network(&self) -> &ByteCover {
+    pub fn network(&self) -> &Network {
         &self.network
     }
 
@@ -183,10 +189,15 @@ impl Learner {
         } else {
             vec![self.network.train(&x)?]
         };
-        let rows = |get: fn(&Outputs) -> &Tensor| {
-            Tensor::cat(&passes.iter().map(|pass| get(pass.outputs())).collect::<Vec<_>>(), 0)
+        let (loss, mut losses) = match self.train.loss {
+            Loss::Bytecover => self.bytecover_losses(
+                &joined(&passes, |o| Ok(&o.f_t))?,
+                &joined(&passes, Outputs::logits)?,
+                batch,
+            )?,
+            Loss::CosineSoftmax => self.cosine_loss(&joined(&passes, |o| Ok(&o.f_c))?, batch)?,
+            _ => (self.pair_loss(&joined(&passes, |o| Ok(&o.f_c))?, batch)?, Losses::default()),
         };
-        let (loss, mut losses) = self.losses(&rows(|o| &o.f_t)?, &rows(|o| &o.logits)?, batch)?;
         losses.sum = loss.to_scalar()?;
         if losses.sum.is_finite() {
             let found = loss.backward()?;
@@ -194,22 +205,49 @@ impl Learner {
             for pass in passes.into_iter().rev() {
                 pass.back(&self.network, &found, &mut self.gradients)?;
             }
+            self.network.back_to_classifier(&found, &mut self.gradients)?;
         }
         Ok(losses)
     }
 
-    fn losses(&self, f_t: &Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
+    /// A loss over all pairs of the batch.
+    fn pair_loss(&self, f_c: &Tensor, batch: &Batch) -> Result<Tensor> {
+        Ok(match self.train.loss {
+            Loss::Clews => alignment_uniformity(f_c, &batch.labels)?,
+            _ => supervised_contrastive(f_c, &batch.labels, self.train.temperature)?,
+        })
+    }
+
+    /// The cross entropy on the cosines of f_c with the classifier's weights.
+    fn cosine_loss(&self, f_c: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
+        let weight = self.network.classifier().context("a network without a classifier")?;
+        let f_c = f_c.narrow(0, 0, self.classified(batch))?;
+        let logits = cosine_logits(&f_c, weight.as_tensor(), self.train.cosine_scale)?;
+        let loss = self.cross_entropy(&logits, batch)?;
+        let losses = Losses { classification: loss.to_scalar()?, ..Losses::default() };
+        Ok((loss, losses))
+    }
+
+    /// Items, the first of a batch, that the classifier learns from.
+    fn classified(&self, batch: &Batch) -> usize {
+        let items = batch.items.len();
+        if self.train.classified == Classified::Anchors { items / 3 } else { items }
+    }
+
+    /// Of the logits of the classified items.
+    fn cross_entropy(&self, logits: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let labels = &batch.labels[..self.classified(batch)];
+        Ok(cross_entropy_smoothed(logits, labels, self.train.label_smoothing)?)
+    }
+
+    /// The cross entropy and the triplet loss by their weights.
+    fn bytecover_losses(&self, f_t: &Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
         let items = batch.items.len();
         let triplets = self.train.batches == Batches::RandomTriplets;
         let mut losses = Losses::default();
         let mut sum = Tensor::zeros((), candle_core::DType::F32, &self.device)?;
         if self.train.classification_weight > 0.0 {
-            let rows = if self.train.classified == Classified::Anchors { items / 3 } else { items };
-            let loss = cross_entropy_smoothed(
-                &logits.narrow(0, 0, rows)?,
-                &batch.labels[..rows],
-                self.train.label_smoothing,
-            )?;
+            let loss = self.cross_entropy(&logits.narrow(0, 0, self.classified(batch))?, batch)?;
             losses.classification = loss.to_scalar()?;
             sum = (sum + (loss * self.train.classification_weight)?)?;
         }
@@ -367,6 +405,12 @@ impl Learner {
         metadata.insert(CLIQUES_KEY.to_owned(), self.sources.cliques.clone());
         self.network.save(path, metadata).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// One output of several passes, row after row.
+fn joined(passes: &[Pass], get: impl Fn(&Outputs) -> Result<&Tensor>) -> Result<Tensor> {
+    let parts = passes.iter().map(|pass| get(pass.outputs())).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::cat(&parts, 0)?)
 }
 
 /// Where the network runs. This build knows the CPU.

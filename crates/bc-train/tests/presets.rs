@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use bc_formats::config::{
-    Batches, Bottleneck, Classes, Classified, Config, Distance, Figure, Mining, Optimizer, PassOrder,
-    Schedule, ShortTracks, StretchScope, load,
+    Batches, Bottleneck, Classes, Classified, Config, Distance, Figure, Loss, Mining, NetworkKind, Optimizer,
+    PassOrder, Schedule, ShortTracks, StretchScope, load,
 };
 use bc_formats::run::Scale;
 
@@ -82,8 +82,42 @@ fn bytecover_is_the_paper_and_where_it_is_silent_the_reproduction_that_works() {
 }
 
 #[test]
+fn default_is_the_key_invariant_network_and_its_loss_over_pairs() {
+    let c = preset("default.toml");
+    let m = &c.model;
+    assert_eq!((m.kind, m.scale), (NetworkKind::Ring, Scale::LogCentred));
+    assert_eq!((m.pool, m.width, m.blocks, m.projection), (20, 16, [1, 2, 2, 1], 256));
+    let t = &c.train;
+    assert_eq!((t.loss, t.temperature), (Loss::SupervisedContrastive, 0.1));
+    assert_eq!((t.batches, t.cliques_per_batch, t.versions_per_clique), (Batches::Pk, 24, 4));
+    assert_eq!((t.lengths_s.as_slice(), t.short_tracks), (&[40.0][..], ShortTracks::Repeat));
+    assert_eq!((t.optimizer, t.learning_rate, t.weight_decay), (Optimizer::Adamw, 2e-3, 0.02));
+    assert_eq!((t.clip_norm, t.warmup_steps, t.floor), (5.0, 100, 1e-5));
+    assert_eq!((t.schedule, t.distance), (Schedule::Cosine, Distance::Cosine));
+    assert_eq!((t.epochs, t.max_steps, t.accumulate, t.ema), (40, 0, 1, 0.0));
+    let a = &c.augment;
+    assert_eq!((a.stretch_probability, a.stretch, a.stretch_scope), (1.0, [0.85, 1.18], StretchScope::Crop));
+    assert_eq!((a.transpose_probability, a.transpose_bins), (1.0, [-3, 3]));
+    assert_eq!((a.tilt_probability, a.tilt_db_per_octave), (0.5, [-4.0, 4.0]));
+    assert_eq!(
+        (a.specaugment_probability, a.specaugment_bins, a.specaugment_frames),
+        (0.5, [0.02, 0.15], [0.03, 0.12])
+    );
+    assert_eq!([a.noise_probability, a.gain_probability], [0.0; 2]);
+    // The network takes the octaves that the features have.
+    assert_eq!((c.features.bins, c.features.bins_per_octave), (84, 12));
+}
+
+#[test]
 fn every_configuration_of_the_project_loads() {
-    for name in ["demo.toml", "covers-mini.toml", "covers-cpu.toml"] {
-        preset(name);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut loaded = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".toml") {
+            preset(&name);
+            loaded += 1;
+        }
     }
+    assert!(loaded >= 7, "{loaded}");
 }

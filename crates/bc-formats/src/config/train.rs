@@ -47,6 +47,27 @@ choice! {
 }
 
 choice! {
+    /// What is minimised.
+    Loss {
+        /// Cross entropy on the BNNeck's logits and a triplet loss on f_t (Du et al. 2021).
+        Bytecover,
+        /// Supervised contrastive loss on f_c (Khosla et al. 2020).
+        SupervisedContrastive,
+        /// Alignment and uniformity of f_c (Serrà et al. 2025).
+        Clews,
+        /// Cross entropy on the cosines of f_c with the classifier's weights (Wang et al. 2017, NormFace).
+        CosineSoftmax,
+    }
+}
+
+impl Loss {
+    /// Whether it needs a classifier, with one output for each training clique.
+    pub fn classifies(self) -> bool {
+        matches!(self, Self::Bytecover | Self::CosineSoftmax)
+    }
+}
+
+choice! {
     /// Which items the classifier learns from.
     Classified {
         /// Anchors alone.
@@ -186,9 +207,17 @@ section! {
         /// Outputs of the classifier: "auto" (one a training clique) or a number at least as large.
         classes: Classes = Classes::Auto;
 
+        /// "bytecover" (the cross entropy and the triplet loss below), "supervised-contrastive" (all pairs of a
+        /// batch by their cosines), "clews" (mean distance of positives, uniformity of negatives) or
+        /// "cosine-softmax" (cross entropy on the cosines of f_c with the classifier's weights).
+        loss: Loss = Loss::Bytecover;
+        /// Temperature of "supervised-contrastive".
+        temperature: f64 = 0.1;
+        /// Factor of the cosines of "cosine-softmax".
+        cosine_scale: f64 = 30.0;
         /// Weight of the cross entropy on the BNNeck's logits; 0: off.
         classification_weight: f64 = 1.0;
-        /// Label smoothing of the cross entropy.
+        /// Label smoothing of the cross entropy, that of "cosine-softmax" too.
         label_smoothing: f64 = 0.1;
         /// Which items the cross entropy sees: "all" or "anchors".
         classified: Classified = Classified::All;
@@ -292,10 +321,12 @@ impl Check for TrainConfig {
         found.within("classification_weight", self.classification_weight, 0.0..=1e6, "");
         found.within("triplet_weight", self.triplet_weight, 0.0..=1e6, "");
         found.require(
-            self.classification_weight > 0.0 || self.triplet_weight > 0.0,
+            self.loss != Loss::Bytecover || self.classification_weight > 0.0 || self.triplet_weight > 0.0,
             "triplet_weight",
             "and classification_weight are both 0: there is nothing to learn from",
         );
+        found.within("temperature", self.temperature, 1e-3..=10.0, "");
+        found.within("cosine_scale", self.cosine_scale, 1.0..=1_000.0, "");
         found.within("label_smoothing", self.label_smoothing, 0.0..=0.99, "");
         found.within("margin", self.margin, 0.0..=1e6, "");
         let triplets = self.batches == Batches::RandomTriplets;

@@ -132,17 +132,31 @@ impl Assembler {
             let db = between(a.noise_db, rng);
             augment::noise(&mut patch, db, rng);
         }
+        // Where silence is zero after the scaling too, the masks come last, as in the recipes. Where it is
+        // not, they are part of the clip that is scaled, as a pause or a missing band in a recording would be.
+        let masks_last = self.input.scale.keeps_zero();
+        if !masks_last {
+            self.mask(&mut patch, rng);
+        }
         self.input.scale.apply(&mut patch.data);
         if rng.random_bool(a.gain_probability) {
             let db = between(a.gain_db, rng);
             augment::gain(&mut patch, db);
         }
-        if rng.random_bool(a.specaugment_probability) {
-            let (bins, frames) = (between(a.specaugment_bins, rng), between(a.specaugment_frames, rng));
-            augment::mask_bins(&mut patch, bins, rng);
-            augment::mask_frames(&mut patch, frames, rng);
+        if masks_last {
+            self.mask(&mut patch, rng);
         }
         patch
+    }
+
+    /// SpecAugment, with its probability.
+    fn mask(&self, patch: &mut Patch, rng: &mut impl Rng) {
+        let a = &self.augment;
+        if rng.random_bool(a.specaugment_probability) {
+            let (bins, frames) = (between(a.specaugment_bins, rng), between(a.specaugment_frames, rng));
+            augment::mask_bins(patch, bins, rng);
+            augment::mask_frames(patch, frames, rng);
+        }
     }
 
     /// The rate that `scope` draws: 1 unless stretches have that scope.
@@ -196,6 +210,37 @@ mod tests {
         assert_eq!(first.values.len(), 4 * first.bins * first.frames);
         assert_eq!(first.labels, [0, 0, 1, 1]);
         assert!(first.values.iter().all(|v| v.is_finite()));
+    }
+
+    #[test]
+    fn what_is_masked_is_silent_in_every_scale() {
+        let masks = AugmentConfig {
+            specaugment_probability: 1.0,
+            specaugment_bins: [0.25, 0.25],
+            specaugment_frames: [0.1, 0.1],
+            ..AugmentConfig::default()
+        };
+        for scale in [Scale::None, Scale::Max, Scale::Sqrt, Scale::Log, Scale::LogCentred] {
+            let mut a = assembler(masks.clone(), 20);
+            (a.input.scale, a.short) = (scale, Short::Repeat);
+            let batch = a.assemble(0, 0, &plan());
+            for item in batch.values.chunks_exact(batch.bins * batch.frames) {
+                // A silent clip of the same mean: what the scale makes of zero magnitude.
+                let least = item.iter().copied().fold(f32::INFINITY, f32::min);
+                let silent = |row: &[f32]| row.iter().all(|value| *value == least);
+                let rows = item.chunks_exact(batch.frames).filter(|row| silent(row)).count();
+                assert_eq!(rows, batch.bins / 4, "{scale}");
+                let column = |at: usize| item.iter().skip(at).step_by(batch.frames).all(|v| *v == least);
+                let columns = (0..batch.frames).filter(|at| column(*at)).count();
+                assert_eq!(columns, (batch.frames as f64 * 0.1).round() as usize, "{scale}");
+                let mean = item.iter().map(|v| f64::from(*v)).sum::<f64>() / item.len() as f64;
+                if scale.keeps_zero() {
+                    assert_eq!(least, 0.0, "{scale}");
+                } else {
+                    assert!(mean.abs() < 1e-6 && least < -0.05, "{mean} {least}");
+                }
+            }
+        }
     }
 
     #[test]
