@@ -4,7 +4,7 @@ use crate::dice::Dice;
 use crate::painter::Taste;
 use crate::work::Setting;
 
-use super::plan::Plan;
+use super::plan::{Backing, Plan};
 
 /// Beats of the source that are played in one go.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +43,20 @@ pub(super) fn spans(
     if own.chance(0.7) {
         begin = (begin / bar).floor() * bar;
     }
-    let sections = sections(setting);
+    // No version is all introduction: a fifth of it at most.
+    let (enters, alone) = if plan.melody {
+        (setting.entry, plan.backing == Backing::None)
+    } else {
+        (setting.parts.backing.first().map_or(0.0, |note| note.start), true)
+    };
+    let introduction = if alone { 0.0 } else { (0.2 * beats / bar).floor() * bar };
+    if begin < enters {
+        begin = begin.max(((enters - introduction) / bar).floor() * bar);
+    }
+    let mut sections = sections(setting);
+    if setting.entry > introduction && begin >= setting.entry && sections.len() > 1 {
+        sections.remove(0);
+    }
     let first = sections.iter().rposition(|section| section.0 <= begin + 1e-3).unwrap_or(0);
     let mut order = vec![(begin, sections[first].1)];
     let count = sections.len();

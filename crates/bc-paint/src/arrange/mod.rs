@@ -12,6 +12,7 @@ mod rhythm;
 
 use crate::dice::Dice;
 use crate::harmony::{self, Chord};
+use crate::painter::{Draw, Taste};
 use crate::work::{Note, Setting, Work};
 
 pub use form::Span;
@@ -72,15 +73,13 @@ pub(crate) struct Scene<'a> {
     plan: &'a Plan,
     spans: &'a [Span],
     clock: Clock,
-    /// The streams of this version are named by these.
-    seed: u64,
-    id: &'a str,
-    position: [u64; 2],
+    /// The streams of this version by purpose.
+    dice: &'a dyn Fn(&str) -> Dice,
 }
 
 impl Scene<'_> {
     fn dice(&self, purpose: &str) -> Dice {
-        Dice::new(self.seed, purpose, self.id, &self.position)
+        (self.dice)(purpose)
     }
 
     /// A part's notes on the played beats, in the spans that `plays` says.
@@ -184,18 +183,36 @@ impl Clock {
     }
 }
 
+/// Versions of fewer notes are arranged again with all that the source has.
+const FEWEST_TONES: usize = 24;
+
 /// Arranges one version of `seconds` length.
-pub fn perform(work: &Work, taste: &crate::painter::Taste, draw: crate::Draw, seconds: f32) -> Performance {
-    let crate::Draw { seed, epoch, version } = draw;
-    let position = [epoch, version];
-    let dice = |purpose: &str| Dice::new(seed, purpose, &work.id, &position);
+pub fn perform(work: &Work, taste: &Taste, draw: Draw, seconds: f32) -> Performance {
+    let position = [draw.epoch, draw.version];
+    let dice = |purpose: &str| Dice::new(draw.seed, purpose, &work.id, &position);
     let setting = &work.settings[dice("setting").integer(0, work.settings.len() as i32 - 1) as usize];
     let plan = Plan::draw(setting, taste, &dice);
     let beats = (seconds * plan.rate / setting.metre.beat_s * 1.15).ceil() + 1.0;
-    let mut together = Dice::new(seed, "begin", &work.id, &[epoch]);
-    let spans = form::spans(setting, taste, &plan, beats, &mut together, &mut dice("form"));
-    let clock = Clock::new(&plan, setting.metre.beat_s, beats as usize, &mut dice("drift"));
-    let scene = Scene { setting, plan: &plan, spans: &spans, clock, seed, id: &work.id, position };
+    let mut together = Dice::new(draw.seed, "begin", &work.id, &[draw.epoch]);
+    let mut spans = form::spans(setting, taste, &plan, beats, &mut together, &mut dice("form"));
+    let played = play(setting, &plan, &spans, beats, &dice);
+    let heard = |part: &Part| part.tones.iter().filter(|tone| tone.start < seconds && tone.end > 0.0).count();
+    if played.parts.iter().map(heard).sum::<usize>() >= FEWEST_TONES {
+        return played;
+    }
+    spans.iter_mut().for_each(|span| span.melody = true);
+    play(setting, &plan.full(setting), &spans, beats, &dice)
+}
+
+fn play(
+    setting: &Setting,
+    plan: &Plan,
+    spans: &[Span],
+    beats: f32,
+    dice: &dyn Fn(&str) -> Dice,
+) -> Performance {
+    let clock = Clock::new(plan, setting.metre.beat_s, beats as usize, &mut dice("drift"));
+    let scene = Scene { setting, plan, spans, clock, dice };
     let mut parts = melody::parts(&scene);
     let known = setting.chords.iter().filter(|chord| chord.is_some()).count() * 2 > setting.chords.len();
     let chords = if known {

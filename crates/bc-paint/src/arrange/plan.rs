@@ -67,6 +67,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The same with all that the source has: for works of which a drawn line-up left next to nothing.
+    pub(super) fn full(self, setting: &Setting) -> Self {
+        let has = |part: &[crate::work::Note]| !part.is_empty();
+        Self {
+            melody: has(&setting.parts.melody),
+            bridge: has(&setting.parts.bridge),
+            backing: if has(&setting.parts.backing) { Backing::Source } else { Backing::Chords },
+            ..self
+        }
+    }
+
     pub(super) fn draw(setting: &Setting, taste: &Taste, dice: &impl Fn(&str) -> Dice) -> Self {
         let mut d = dice("key");
         let transpose = d.integer(taste.transpose[0], taste.transpose[1]);

@@ -9,7 +9,7 @@ use super::picture::Picture;
 pub fn balance(grid: &Grid, lead: Picture, rest: Picture, drums: Picture, dice: &mut Dice) -> Picture {
     let [of_lead, of_rest, of_drums] = [&lead, &rest, &drums].map(|picture| loudness(grid, picture));
     let lead_db = dice.uniform(-5.0, 8.0);
-    let drums_db = dice.uniform(-16.0, 2.0);
+    let drums_db = dice.uniform(-20.0, -3.0);
     let mut sum = rest;
     let pitched = if of_rest > 0.0 { of_rest } else { of_lead };
     if of_lead > 0.0 {
@@ -100,18 +100,25 @@ fn compress(grid: &Grid, picture: &mut Picture, strength: f32) {
     }
 }
 
-/// Power of each bin of steady noise under music of `power`.
+/// Power of each bin of steady noise that is some dB below music of `power`.
+///
+/// Noise of power 1 in the band up to half the sample rate shows as 1.5 in every bin, so the power of noise
+/// that shows as `n_b` is the sum of `n_b / 1.5` times the bins' shares of that band, about `f_b / 17 / 11,025`.
 fn noise(grid: &Grid, power: f32, dice: &mut Dice) -> Vec<f32> {
-    let below_db = if dice.chance(0.75) { dice.uniform(8.0, 45.0) } else { 60.0 };
-    let level = 1.5 * power * 10f32.powf(-below_db / 10.0);
-    let colour = dice.pick(&[0.0, 0.0, -3.0, -6.0]);
-    let curve = dice.curve(grid.bins, 6, 0.5, 0.0);
-    (0..grid.bins)
-        .map(|bin| {
-            let octaves = (bin as f32 - grid.bin_of(500.0)) / grid.octave;
-            level * curve[bin] * 10f32.powf(colour * octaves / 10.0)
-        })
-        .collect()
+    let below_db = if dice.chance(0.75) { dice.uniform(10.0, 45.0) } else { 60.0 };
+    let colour = dice.pick(&[0.0, 0.0, -1.5, -3.0]);
+    let mut made = dice.curve(grid.bins, 6, 0.5, 0.0);
+    let width = std::f32::consts::LN_2 / grid.octave;
+    let mut sum = 0.0;
+    for (bin, value) in made.iter_mut().enumerate() {
+        let octaves = (bin as f32 - grid.bin_of(500.0)) / grid.octave;
+        *value *= 10f32.powf(colour * octaves / 10.0);
+        let hz = grid.lowest_hz * 2f32.powf(bin as f32 / grid.octave);
+        sum += *value / 1.5 * hz * width / 11_025.0;
+    }
+    let factor = power * 10f32.powf(-below_db / 10.0) / sum.max(1e-9);
+    made.iter_mut().for_each(|value| *value *= factor);
+    made
 }
 
 /// Roots of powers; noise and beats between tones make them flutter, less where a column holds more looks.
@@ -139,7 +146,7 @@ fn bell(bits: u32) -> f32 {
 
 /// Long windows look beyond their column: a tap to either side that gives the spread of a Hann window
 /// (0.181 of its length), as often as it takes.
-fn smear(grid: &Grid, picture: &mut Picture) {
+pub(super) fn smear(grid: &Grid, picture: &mut Picture) {
     for bin in 0..grid.bins {
         let deviation = 0.181 * grid.window_s[bin] / grid.column_s;
         let variance = deviation * deviation;

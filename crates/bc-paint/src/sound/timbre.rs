@@ -296,3 +296,114 @@ fn formants(grid: &Grid, family: Family, dice: &mut Dice) -> Vec<f32> {
     }
     made
 }
+
+#[cfg(test)]
+mod tests {
+    use bc_audio::{Extractor, Limits};
+    use bc_formats::features::CqtSettings;
+
+    use super::super::room::smear;
+    use super::*;
+
+    const POOL: u32 = 5;
+
+    /// An instrument without noise, out of tune by nothing, its powers as given.
+    fn plain(grid: &Grid, strengths: &[f32], decay_s: f32) -> Timbre {
+        Timbre {
+            layers: vec![Layer { combs: [0; 3].map(|_| comb(grid, strengths, 0.0, 0.0, 0.0)), decay_s }],
+            response: grid.height.clone(),
+            burst: vec![0.0; grid.bins],
+            breath: vec![0.0; grid.bins],
+            attack_s: 0.0,
+            release_s: 0.01,
+            decay_octaves: f32::INFINITY,
+            intonation: 0.0,
+            touch: 1.0,
+        }
+    }
+
+    /// What the painter and the transform show of notes of one instrument, as magnitudes.
+    fn both(tones: &[Tone], strengths: &[f32], decay_s: f32) -> [Picture; 2] {
+        let settings = CqtSettings { pool: POOL, ..CqtSettings::default() };
+        let grid = Grid::new(&settings);
+        let seconds = 6.0;
+        let rate = settings.sample_rate as f32;
+        let mut samples = vec![0.0f32; (seconds * rate) as usize];
+        for tone in tones {
+            let hz = 440.0 * 2f64.powf(f64::from(tone.pitch - 69) / 12.0);
+            for (n, sample) in samples.iter_mut().enumerate() {
+                let t = n as f32 / rate;
+                if (tone.start..tone.end).contains(&t) {
+                    let loudness = tone.loudness * (-(t - tone.start) / decay_s).exp();
+                    let phase = std::f64::consts::TAU * hz * n as f64 / f64::from(rate);
+                    let sum: f64 = strengths
+                        .iter()
+                        .enumerate()
+                        .map(|(h, strength)| f64::from(*strength) * (phase * (h + 1) as f64 + h as f64).sin())
+                        .sum();
+                    *sample += loudness * sum as f32;
+                }
+            }
+        }
+        let (real, columns) = Extractor::new(settings, Limits::default()).samples(&samples);
+        let real: Vec<f32> = real.iter().map(|value| value.to_f32()).collect();
+        let mut painted = Picture::zeros(grid.bins, columns);
+        let timbre = plain(&grid, strengths, decay_s);
+        timbre.paint(&grid, tones, 1.0, &mut painted, &mut Dice::new(0, "", "", &[]));
+        painted.values.iter_mut().for_each(|value| *value = value.sqrt());
+        smear(&grid, &mut painted);
+        [painted, Picture { bins: grid.bins, columns, values: real }]
+    }
+
+    fn tone(start: f32, end: f32, pitch: i32) -> Tone {
+        Tone { start, end, pitch, loudness: 0.4 }
+    }
+
+    /// The largest difference in the columns `from .. to`, as a share of the transform's maximum.
+    fn worst([painted, real]: &[Picture; 2], columns: std::ops::Range<usize>) -> f32 {
+        let most = real.values.iter().fold(0f32, |most, value| most.max(*value));
+        let differences = (0..real.bins).flat_map(|bin| {
+            columns.clone().map(move |column| (painted.row(bin)[column] - real.row(bin)[column]).abs() / most)
+        });
+        differences.fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn a_steady_sine_looks_as_the_transform_shows_it() {
+        for pitch in [30, 47, 60, 75, 93] {
+            let pictures = both(&[tone(0.0, 6.0, pitch)], &[1.0], f32::INFINITY);
+            let worst = worst(&pictures, 8..40);
+            assert!(worst < 0.01, "pitch {pitch}: {worst} of the maximum");
+            let bin = (pitch - 24) as usize;
+            let highest = |picture: &Picture| {
+                (0..84).max_by(|a, b| picture.row(*a)[20].total_cmp(&picture.row(*b)[20])).unwrap()
+            };
+            assert_eq!([highest(&pictures[0]), highest(&pictures[1])], [bin, bin]);
+        }
+    }
+
+    #[test]
+    fn harmonics_lie_and_stand_where_the_transform_shows_them() {
+        // Like a sawtooth: 1/n. Partials from the sixth on share bins, where phases decide: 6 % of the maximum.
+        let saw: Vec<f32> = (1..=10).map(|n| 1.0 / n as f32).collect();
+        for pitch in [36, 52, 64] {
+            let worst = worst(&both(&[tone(0.0, 6.0, pitch)], &saw, f32::INFINITY), 8..40);
+            assert!(worst < 0.06, "pitch {pitch}: {worst} of the maximum");
+        }
+    }
+
+    #[test]
+    fn notes_begin_decay_and_end_when_the_transform_shows_it() {
+        // The onset itself splashes over the bins, which is not painted; 12 % of the maximum in any column.
+        let strengths = [1.0, 0.5, 0.25];
+        for pitch in [33, 48, 60, 72] {
+            for (start, end, decay_s) in [(1.0, 2.5, 0.6), (1.53, 4.1, f32::INFINITY), (0.9, 3.0, 0.2)] {
+                let pictures = both(&[tone(start, end, pitch)], &strengths, decay_s);
+                let worst = worst(&pictures, 2..48);
+                assert!(worst < 0.12, "pitch {pitch} from {start} to {end} s, decay {decay_s} s: {worst}");
+                let sums = pictures.map(|picture| picture.row((pitch - 24) as usize).iter().sum::<f32>());
+                assert!((sums[0] / sums[1] - 1.0).abs() < 0.06, "pitch {pitch}: sums {sums:?}");
+            }
+        }
+    }
+}
