@@ -28,10 +28,11 @@ impl Songs {
     }
 
     fn paint(&self, out: &str, arguments: &[&str]) -> Output {
-        let usual =
-            ["paint", "--source", "songs", "--splits", "splits.json", "--versions", "4", "--seconds", "12"];
+        let usual = ["paint", "--source", "songs", "--versions", "4", "--seconds", "12"];
+        let lists: &[&str] = if arguments.contains(&"--splits") { &[] } else { &["--splits", "splits.json"] };
         Command::new(env!("CARGO_BIN_EXE_bc-features"))
             .args(usual)
+            .args(lists)
             .args(["--out", out])
             .args(arguments)
             .current_dir(self.0.path())

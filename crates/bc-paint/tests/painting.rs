@@ -114,21 +114,6 @@ fn a_tempo_of_twice_the_speed_puts_notes_at_half_the_time() {
 }
 
 #[test]
-fn versions_begin_together_or_anywhere_as_the_taste_says() {
-    let spread = |spread_s: f64| {
-        let config = PaintConfig { spread_s, edits: 0.0, tempo: [1.0, 1.0], ..PaintConfig::default() };
-        let taste = Taste::of(&config);
-        let plays = |version| {
-            // The first held chords tell the bar.
-            let made = bc_paint::arrange::perform(&work("a"), &taste, draw(1, 0, version), 20.0);
-            made.parts.iter().map(|part| part.tones.len()).sum::<usize>()
-        };
-        (0..30).map(plays).filter(|tones| *tones > 0).count()
-    };
-    assert_eq!([spread(0.0), spread(500.0)], [30, 30]);
-}
-
-#[test]
 fn the_archives_are_read() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let (songs, tunes) = (shared.join("covers/pop909-trainval.tar.xz"), shared.join("tunes/tunes.jsonl.xz"));

@@ -123,3 +123,63 @@ fn edit(order: &mut Vec<(f32, f32)>, strength: f32, dice: &mut Dice) {
         order.swap(0, other);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::{Metre, Note, Parts};
+
+    /// 400 s of melody over chords; the tune enters with the third bar.
+    fn setting() -> Setting {
+        let note = |start: f32, pitch| Note { start, end: start + 1.0, pitch, loudness: 0.8 };
+        let melody = (8..800).map(|n| note(n as f32, 60 + (n * 7 % 12) as u8)).collect();
+        let backing = (0..200).map(|n| note(4.0 * n as f32, 40)).collect();
+        let metre = Metre { beat_s: 0.5, bar: 4.0, compound: false };
+        Setting::new(Parts { melody, bridge: Vec::new(), backing }, metre, Vec::new()).unwrap()
+    }
+
+    fn drawn(spread_s: f32, edits: f32, version: u64) -> Vec<Span> {
+        let taste = Taste { transpose: [0, 0], tempo: [1.0, 1.0], begin_s: 100.0, spread_s, edits };
+        let setting = setting();
+        let dice = |purpose: &str| Dice::new(5, purpose, "w", &[version]);
+        let plan = Plan::draw(&setting, &taste, &dice).full(&setting);
+        spans(&setting, &taste, &plan, 120.0, &mut Dice::new(5, "begin", "w", &[0]), &mut dice("form"))
+    }
+
+    #[test]
+    fn versions_begin_together_or_anywhere_as_the_taste_says() {
+        let begins = |spread_s| -> (f32, f32) {
+            let all = (0..200).map(|version| drawn(spread_s, 0.0, version)[0].from);
+            all.fold((f32::MAX, 0.0), |(low, high), begin| (low.min(begin), high.max(begin)))
+        };
+        let (low, high) = begins(0.0);
+        // Some begin on the bar line before the common place.
+        assert!(high - low <= 4.0, "{low} {high}");
+        let (low, high) = begins(6.0);
+        assert!((20.0..=28.0).contains(&(high - low)), "{low} {high}");
+        let (low, high) = begins(1000.0);
+        assert!(low < 20.0 && high > 780.0, "{low} {high}");
+    }
+
+    #[test]
+    fn spans_follow_each_other_on_the_played_beats_and_lie_in_the_source() {
+        let mut edited = 0;
+        for version in 0..200 {
+            let spans = drawn(50.0, 1.0, version);
+            let mut at = 0.0;
+            for span in &spans {
+                assert!((span.at - at).abs() < 1e-3 && span.from < span.to, "{spans:?}");
+                assert!(span.from >= 0.0 && span.to <= setting().beats + 1e-3);
+                at += span.to - span.from;
+            }
+            assert!(at >= 120.0);
+            edited +=
+                usize::from(spans.windows(2).any(|pair| pair[0].to != pair[1].from && pair[1].from > 8.0));
+        }
+        assert!((60..180).contains(&edited), "{edited} of 200");
+        for version in 0..50 {
+            let spans = drawn(5.0, 0.0, version);
+            assert!(spans.windows(2).all(|pair| pair[0].to == pair[1].from), "{spans:?}");
+        }
+    }
+}
