@@ -63,6 +63,17 @@ impl Provenance {
         })
     }
 
+    /// The same for a file that others may have written, who say nothing of it: `None`.
+    pub fn from_header<'a>(
+        path: &Path,
+        mut get: impl FnMut(&str) -> Option<&'a str>,
+    ) -> Result<Option<Self>> {
+        match get(FORMAT) {
+            Some(_) => Self::from_key_values(path, get).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Refuses a file of another kind or schema version.
     pub fn expect_format(&self, path: &Path, expected: &str) -> Result<()> {
         if self.format == expected {

@@ -2,7 +2,8 @@
 //! features become that input.
 //!
 //! A checkpoint's safetensors header carries a [`crate::provenance::Provenance`] of the
-//! format [`CHECKPOINT_FORMAT`] and, under [`INPUT_KEY`], a [`NetworkInput`] as JSON.
+//! format [`CHECKPOINT_FORMAT`], under [`INPUT_KEY`] a [`NetworkInput`] as JSON, and under
+//! [`CLIQUES_KEY`] which cliques the classifier's outputs are.
 
 use anyhow::{Context, Result, ensure};
 use half::f16;
@@ -15,6 +16,10 @@ pub const CHECKPOINT_FORMAT: &str = "checkpoint/1";
 
 /// The header key under which a checkpoint keeps its [`NetworkInput`].
 pub const INPUT_KEY: &str = "bytecover.input";
+
+/// The header key under which a checkpoint keeps the fingerprint of the clique ids that its classifier's
+/// outputs stand for, in their order.
+pub const CLIQUES_KEY: &str = "bytecover.cliques";
 
 /// How the magnitudes of a clip (a crop in training, a whole track later) are scaled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +91,20 @@ impl NetworkInput {
             self.cqt.pool
         );
         Ok((self.pool / self.cqt.pool) as usize)
+    }
+
+    /// The differences to `other`, as `name: ours against theirs`, for error messages. In how many steps the
+    /// frames are pooled makes none: only the pool of the input counts.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.pool != other.pool {
+            found.push(format!("pool: {} against {}", self.pool, other.pool));
+        }
+        if self.scale != other.scale {
+            found.push(format!("scale: {} against {}", self.scale, other.scale));
+        }
+        found.extend(self.cqt.differences(&CqtSettings { pool: self.cqt.pool, ..other.cqt }));
+        found
     }
 
     /// A whole track's input: `bins x columns`, row-major, and the number of columns.
@@ -164,6 +183,18 @@ mod tests {
     fn a_pool_that_does_not_fit_is_refused() {
         assert!(input(12, Scale::None).group().unwrap_err().to_string().contains("no multiple"));
         assert_eq!(input(20, Scale::None).group().unwrap(), 4);
+    }
+
+    #[test]
+    fn differences_are_those_that_change_the_input() {
+        let made = input(20, Scale::Max);
+        let pooled_by_ten = NetworkInput { cqt: CqtSettings { pool: 10, ..made.cqt }, ..made.clone() };
+        assert!(made.differences(&pooled_by_ten).is_empty());
+        let other = NetworkInput { cqt: CqtSettings { bins: 3, ..made.cqt }, ..input(10, Scale::Log) };
+        assert_eq!(
+            made.differences(&other),
+            ["pool: 20 against 10", "scale: max against log", "bins: 2 against 3"]
+        );
     }
 
     #[test]

@@ -56,7 +56,13 @@ pub fn run(settings: &Settings) -> Result<Report> {
     );
     ensure!(*classes > batch / 2, "{classes} classes for the labels of {batch} samples");
     let network = ByteCover::new(&NetworkSettings::resnet_ibn_50(bins, *classes), 0, device)?;
-    let adam = AdamSettings { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
+    let adam = AdamSettings {
+        betas: [0.9, 0.999],
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decoupled: false,
+        decay_vectors: true,
+    };
     let mut optimizer = Adam::new(network.parameters(), adam)?;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let values: Vec<f32> = (0..batch * bins * frames).map(|_| rng.random()).collect();

@@ -26,4 +26,5 @@ pub mod weights;
 pub use gradients::Gradients;
 pub use network::{ByteCover, Outputs, Pass};
 pub use settings::{Memory, NetworkSettings};
+pub use simd::instruction_set;
 pub use weights::Loaded;

@@ -27,6 +27,8 @@ pub struct AdamSettings {
     pub weight_decay: f64,
     /// Decay of the weights themselves (AdamW) and not through the gradient (Adam).
     pub decoupled: bool,
+    /// Weight decay of parameters with a single dimension too: scales and shifts of norms, biases, GeM's exponent.
+    pub decay_vectors: bool,
 }
 
 /// First and second moments of one parameter.
@@ -38,6 +40,8 @@ struct Moments {
 /// The optimiser with its moments.
 pub struct Adam {
     parameters: Vec<(String, Var)>,
+    /// Whether weight decay reaches each parameter.
+    decayed: Vec<bool>,
     moments: Vec<Mutex<Moments>>,
     settings: AdamSettings,
     steps: u64,
@@ -56,7 +60,11 @@ impl Adam {
                 Mutex::new(Moments { first: vec![0.0; count], second: vec![0.0; count] })
             })
             .collect();
-        Ok(Self { parameters, moments, settings, steps: 0 })
+        let decayed = parameters
+            .iter()
+            .map(|(_, parameter)| settings.decay_vectors || parameter.dims().len() > 1)
+            .collect();
+        Ok(Self { parameters, decayed, moments, settings, steps: 0 })
     }
 
     /// One step with the gradients times `factor` (of clipping, or of a mean over batches).
@@ -67,7 +75,7 @@ impl Adam {
     pub fn step(&mut self, gradients: &Gradients, factor: f64, rate: f64) -> Result<()> {
         ensure!(gradients.iter().count() == self.parameters.len(), "gradients of another network");
         self.steps += 1;
-        let AdamSettings { betas, epsilon, weight_decay, decoupled } = self.settings;
+        let AdamSettings { betas, epsilon, weight_decay, decoupled, .. } = self.settings;
         let corrections = betas.map(|beta| 1.0 - beta.powf(self.steps as f64));
         let update = Update {
             betas: betas.map(|beta| beta as f32),
@@ -78,9 +86,11 @@ impl Adam {
             gradient_decay: if decoupled { 0.0 } else { weight_decay as f32 },
             keep: if decoupled { (1.0 - rate * weight_decay) as f32 } else { 1.0 },
         };
-        for (((name, parameter), moments), gradient) in
-            self.parameters.iter().zip(&self.moments).zip(gradients.iter())
+        let undecayed = Update { gradient_decay: 0.0, keep: 1.0, ..update };
+        for ((((name, parameter), decayed), moments), gradient) in
+            self.parameters.iter().zip(&self.decayed).zip(&self.moments).zip(gradients.iter())
         {
+            let update = if *decayed { update } else { undecayed };
             if let Some(gradient) = gradient {
                 parameter
                     .inplace_op2(gradient, &Step { update, moments })
@@ -239,7 +249,7 @@ mod tests {
     const TORCH_ADAMW: [f32; 3] = [0.9768935, -1.991595, 2.987516];
 
     fn settings(decoupled: bool) -> AdamSettings {
-        AdamSettings { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.1, decoupled }
+        AdamSettings { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.1, decoupled, decay_vectors: true }
     }
 
     fn adam(decoupled: bool) -> (Adam, Var) {

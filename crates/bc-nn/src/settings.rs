@@ -50,6 +50,22 @@ impl NetworkSettings {
         }
     }
 
+    /// The sizes in which the networks differ but for the classifier, as `width: ours against theirs`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut put = |name: &str, a: String, b: String| {
+            if a != b {
+                found.push(format!("{name}: {a} against {b}"));
+            }
+        };
+        put("bins", self.bins.to_string(), other.bins.to_string());
+        put("variant", word(self.variant), word(other.variant));
+        put("width", self.width.to_string(), other.width.to_string());
+        put("blocks", format!("{:?}", self.blocks), format!("{:?}", other.blocks));
+        put("projection", self.projection.to_string(), other.projection.to_string());
+        found
+    }
+
     /// The paper's network in its public re-implementation's variant.
     pub fn resnet_ibn_50(bins: usize, classes: usize) -> Self {
         Self::from_config(&ModelConfig::default(), bins, classes)
@@ -175,6 +191,11 @@ impl Convolution {
     fn products(&self) -> f64 {
         (self.places * self.inputs * self.outputs * self.kernel * self.kernel) as f64
     }
+}
+
+/// As the configuration writes it.
+fn word(variant: Bottleneck) -> String {
+    format!("{variant:?}").to_lowercase()
 }
 
 /// Behind a stride of 2.

@@ -32,6 +32,16 @@ pub fn isa() -> Isa {
     })
 }
 
+/// The name of the instruction set that the operators use on this machine. Sums are taken in other orders, and
+/// rounded elsewhere, by another one: results agree to the last bit only where it is the same.
+pub fn instruction_set() -> &'static str {
+    match isa() {
+        Isa::Avx512 => "avx512",
+        Isa::Avx2 => "avx2",
+        Isa::Baseline => "baseline",
+    }
+}
+
 /// Declares a function whose body is compiled once for every [`Isa`].
 macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {

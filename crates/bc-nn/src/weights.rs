@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bc_formats::config::Bottleneck;
+use bc_formats::provenance::Provenance;
+use bc_formats::run::CHECKPOINT_FORMAT;
 use candle_core::pickle::PthTensors;
 use candle_core::{DType, Device, Tensor};
 
@@ -54,21 +56,30 @@ impl ByteCover {
         self.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))
     }
 
-    /// Begins with the weights of a file instead of drawn ones (fine-tuning). A classifier of
-    /// another size stays as it was drawn; returns whether the file's was taken.
+    /// Begins with the weights of a file instead of drawn ones (fine-tuning). The classifier stays as it was
+    /// drawn unless `with_classifier`, and where the file's has another size; returns whether the file's was taken.
     ///
     /// # Errors
-    /// As [`ByteCover::restore`], the classifier's size apart.
-    pub fn begin_from(&mut self, path: &Path) -> Result<bool> {
+    /// As [`ByteCover::restore`], the classifier's size apart; one error names all sizes that differ.
+    pub fn begin_from(&mut self, path: &Path, with_classifier: bool) -> Result<bool> {
         const CLASSIFIER: &str = "fc.weight";
         let (mut tensors, _) = state_dict(path)?;
         let own = self.parameters().into_iter().find(|(name, _)| name == CLASSIFIER);
         let (_, own) = own.context("a network has a classifier")?;
         let own = own.as_detached_tensor().copy()?;
-        let fits = tensors.get(CLASSIFIER).is_some_and(|found| found.dims() == own.dims());
+        let fits = with_classifier && tensors.get(CLASSIFIER).is_some_and(|found| found.dims() == own.dims());
         if !fits {
             tensors.insert(CLASSIFIER.to_owned(), own);
         }
+        let settings = told_from(&tensors, self.settings().bins)
+            .with_context(|| format!("{} holds no ByteCover network", path.display()))?;
+        let differences = settings.differences(self.settings());
+        ensure!(
+            differences.is_empty(),
+            "{} holds a network of other sizes: {} (first the file's, then those of [model])",
+            path.display(),
+            differences.join(", ")
+        );
         self.assign(&tensors)
             .with_context(|| format!("cannot begin with the network in {}", path.display()))?;
         Ok(fits)
@@ -123,6 +134,36 @@ impl ByteCover {
     }
 }
 
+/// The metadata of a safetensors file; none for PyTorch's files.
+///
+/// # Errors
+/// A file that cannot be read, or that is another output of bytecover than a checkpoint.
+pub fn metadata(path: &Path) -> Result<HashMap<String, String>> {
+    if is_pytorch(path) {
+        return Ok(HashMap::new());
+    }
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let unreadable = || format!("{} is no safetensors file, or a damaged one", path.display());
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).with_context(unreadable)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    expect_checkpoint(path, &metadata)?;
+    Ok(metadata)
+}
+
+/// Refuses a file of bytecover's that says that it is no checkpoint, or one of another schema. Files of others
+/// say nothing.
+fn expect_checkpoint(path: &Path, metadata: &HashMap<String, String>) -> Result<()> {
+    match Provenance::from_header(path, |key| metadata.get(key).map(String::as_str))? {
+        Some(provenance) => provenance.expect_format(path, CHECKPOINT_FORMAT),
+        None => Ok(()),
+    }
+}
+
+fn is_pytorch(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    matches!(extension.as_str(), "pt" | "pth" | "ckpt" | "bin")
+}
+
 /// The sizes that the tensors of a file have.
 fn told_from(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkSettings> {
     let rows = |name: &str| -> Result<usize> {
@@ -147,11 +188,9 @@ fn told_from(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkS
 
 /// The tensors that a network has, by the names of a bare module.
 fn state_dict(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let (found, metadata) = match extension.as_str() {
-        "pt" | "pth" | "ckpt" | "bin" => (read_pytorch(path)?, HashMap::new()),
-        _ => read(path)?,
-    };
+    let (found, metadata) =
+        if is_pytorch(path) { (read_pytorch(path)?, HashMap::new()) } else { read(path)? };
+    expect_checkpoint(path, &metadata)?;
     let named = found
         .into_iter()
         .map(|(name, tensor)| (name.strip_prefix("module.").unwrap_or(&name).to_owned(), tensor));

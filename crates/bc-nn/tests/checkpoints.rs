@@ -63,15 +63,45 @@ fn a_network_begins_with_anothers_weights_but_for_a_classifier_of_another_size()
     let first = ByteCover::new(&settings, 1, &Device::Cpu).unwrap();
     first.save(&path, HashMap::new()).unwrap();
     let mut same = ByteCover::new(&settings, 2, &Device::Cpu).unwrap();
-    assert!(same.begin_from(&path).unwrap());
+    assert!(same.begin_from(&path, true).unwrap());
     assert_eq!(logits(&same), logits(&first));
+    let mut drawn = ByteCover::new(&settings, 2, &Device::Cpu).unwrap();
+    assert!(!drawn.begin_from(&path, false).unwrap());
+    assert_ne!(logits(&drawn), logits(&first));
     let mut other =
         ByteCover::new(&NetworkSettings { classes: 9, ..settings.clone() }, 2, &Device::Cpu).unwrap();
-    assert!(!other.begin_from(&path).unwrap());
+    assert!(!other.begin_from(&path, true).unwrap());
     let features = |network: &ByteCover| network.embed(&input()).unwrap().1.to_vec2::<f32>().unwrap();
     assert_eq!(features(&other), features(&first));
     let mut wider = ByteCover::new(&NetworkSettings { width: 8, ..settings }, 2, &Device::Cpu).unwrap();
-    assert!(wider.begin_from(&path).is_err());
+    let error = wider.begin_from(&path, true).unwrap_err().to_string();
+    assert!(error.contains("width: 4 against 8") && error.contains("[model]"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_of_another_schema_is_refused_and_one_of_others_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.safetensors");
+    let network = ByteCover::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
+    let write = |format: &str| {
+        let metadata = [
+            ("bytecover.format", format),
+            ("bytecover.tool", "bc-train 9.0.0"),
+            ("bytecover.settings", "{}"),
+            ("bytecover.fingerprint", "0"),
+            ("bytecover.inputs", "{}"),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        network.save(&path, HashMap::from(metadata)).unwrap();
+    };
+    write("checkpoint/1");
+    ByteCover::load(&path, &Device::Cpu).unwrap();
+    write("checkpoint/2");
+    let error = format!("{:#}", ByteCover::load(&path, &Device::Cpu).err().unwrap());
+    assert!(error.contains("checkpoint/2") && error.contains("bc-train 9.0.0 wrote it"), "{error}");
+    assert!(bc_nn::weights::metadata(&path).is_err());
+    network.save(&path, HashMap::new()).unwrap();
+    ByteCover::load(&path, &Device::Cpu).unwrap();
 }
 
 #[test]

@@ -158,7 +158,13 @@ fn a_training_step_is_pytorchs() {
         assert!(error < TOLERANCES[1], "gradient of {name}: {error}");
     }
 
-    let adam = AdamSettings { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
+    let adam = AdamSettings {
+        betas: [0.9, 0.999],
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decoupled: false,
+        decay_vectors: true,
+    };
     Adam::new(parameters.clone(), adam).unwrap().step(&found, 1.0, 1e-4).unwrap();
     for name in [
         "conv1.weight",

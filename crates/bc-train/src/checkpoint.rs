@@ -4,13 +4,16 @@
 //! checkpoints/step-00000500/network.safetensors    weights and running statistics, PyTorch's names
 //!                           average.safetensors    their moving average, if [train] ema
 //!                           optimizer.safetensors  moments and step count
+//!                           best.safetensors       the best network before the end, if the end is off the plan
 //!                           state.json             position, what validation has said so far
 //! ```
 //!
 //! The folder is filled under a temporary name and renamed, so a checkpoint is whole or
-//! not there. Batches, crops and augmentation are functions of seed and position; the
+//! not there. It is saved before the step is validated ([`State::pending`]) and its `state.json`
+//! replaced afterwards: a kill in the middle of a validation costs that validation. Batches, crops and augmentation are functions of seed and position; the
 //! state therefore holds the position and no generator.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +21,7 @@ use bc_formats::atomic;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::best::Ranked;
 use crate::schedule::Patience;
 
 /// Schema version of `state.json`.
@@ -30,10 +34,32 @@ pub const NETWORK: &str = "network.safetensors";
 pub const AVERAGE: &str = "average.safetensors";
 /// Optimiser state in a checkpoint.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
+/// The best network before the last step of a run that ended between two validations of its plan.
+pub const BEST_BEFORE_END: &str = "best.safetensors";
 const STATE: &str = "state.json";
 
-/// Where training stands between two steps.
+/// What validation has said so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// The best validation figure and how long ago it was; ends training early.
+    pub best: Patience,
+    /// Step of the best validation.
+    pub best_step: u64,
+    /// What the plateau schedule waits for.
+    pub plateau: Patience,
+    /// Reductions of the plateau schedule so far.
+    pub reductions: u64,
+    /// Step of the last validation, if there was one.
+    pub validated_step: Option<u64>,
+    /// The networks in the folder of the best ones, the best first.
+    pub ranking: Vec<Ranked>,
+}
+
+/// Where training stands between two steps. A file of an earlier version lacks some of it, which is then as it
+/// is at the beginning.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct State {
     /// Schema version.
     pub format: String,
@@ -45,21 +71,20 @@ pub struct State {
     pub batch: usize,
     /// Passes done since training began.
     pub passes: u64,
-    /// The best validation figure and how long ago it was; ends training early.
-    pub best: Patience,
-    /// Step of the best validation.
-    pub best_step: u64,
-    /// What the plateau schedule waits for.
-    pub plateau: Patience,
-    /// Reductions of the plateau schedule so far.
-    pub reductions: u64,
-    /// Step of the last validation, if there was one.
-    pub validated_step: Option<u64>,
+    /// What validation has said so far.
+    #[serde(flatten)]
+    pub standing: Standing,
+    /// The validation of this step, or what else belongs to the end, is still to be made.
+    pub pending: bool,
+    /// What validation had said before the last step of a run that ended between two validations of its plan.
+    /// A run that is prolonged goes on from here, as if it had never ended.
+    pub before_end: Option<Standing>,
     /// Early stopping has ended training.
     pub stopped_early: bool,
     /// Steps that the whole run was planned for; 0 where that is not known.
-    #[serde(default)]
     pub total_steps: u64,
+    /// Instruction set of the operators so far; empty where that is not known.
+    pub instruction_set: String,
     /// Everything that the course of training depends on.
     pub settings: Value,
 }
@@ -68,12 +93,14 @@ pub struct State {
 pub struct Checkpoints {
     folder: PathBuf,
     keep: usize,
+    /// Whether it was said that an old one cannot be removed.
+    warned: Cell<bool>,
 }
 
 impl Checkpoints {
     /// The checkpoints in `run`, of which the last `keep` stay.
     pub fn of(run: &Path, keep: usize) -> Self {
-        Self { folder: run.join(FOLDER), keep }
+        Self { folder: run.join(FOLDER), keep, warned: Cell::new(false) }
     }
 
     /// Where the checkpoint of a step is.
@@ -101,7 +128,11 @@ impl Checkpoints {
     }
 
     /// Writes a checkpoint: `fill` puts the tensors into the folder it is given. Older
-    /// checkpoints beyond the number to keep are removed afterwards.
+    /// checkpoints beyond the number to keep are removed afterwards; one that cannot be removed
+    /// is left with a warning, because training does not need that.
+    ///
+    /// # Errors
+    /// A full disk, or a folder that cannot be written.
     pub fn save(&self, state: &State, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let destination = self.path(state.step);
         if destination.exists() {
@@ -109,10 +140,16 @@ impl Checkpoints {
         }
         std::fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot make the folder {}", self.folder.display()))?;
-        self.clear_leftovers()?;
-        let temporary = tempfile::Builder::new()
-            .prefix(".step-")
-            .suffix(".tmp")
+        self.clear_leftovers();
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".step-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            // tempfile's default is 0700; checkpoints are meant to be read by others (umask still applies).
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o777));
+        }
+        let temporary = builder
             .tempdir_in(&self.folder)
             .with_context(|| format!("cannot write in {}", self.folder.display()))?;
         fill(temporary.path()).with_context(|| {
@@ -124,11 +161,27 @@ impl Checkpoints {
         })?;
         let state = State { format: FORMAT.to_owned(), ..state.clone() };
         atomic::write_json(&temporary.path().join(STATE), &state)?;
+        // The names in the folder reach the disk before its own does: a power cut leaves a whole checkpoint or none.
+        sync(temporary.path());
         let temporary = temporary.keep();
         std::fs::rename(&temporary, &destination)
             .with_context(|| format!("cannot rename a finished checkpoint to {}", destination.display()))?;
+        sync(&self.folder);
         self.prune()?;
         Ok(destination)
+    }
+
+    /// Replaces the state in the checkpoint of its step, if there is one.
+    ///
+    /// # Errors
+    /// A full disk, or a folder that cannot be written.
+    pub fn update(&self, state: &State) -> Result<()> {
+        let folder = self.path(state.step);
+        if !folder.exists() {
+            return Ok(());
+        }
+        let state = State { format: FORMAT.to_owned(), ..state.clone() };
+        atomic::write_json(&folder.join(STATE), &state)
     }
 
     /// Steps of all whole checkpoints, ascending.
@@ -149,21 +202,45 @@ impl Checkpoints {
     }
 
     /// Removes what a kill in the middle of a save left behind.
-    fn clear_leftovers(&self) -> Result<()> {
-        for name in self.names()? {
+    fn clear_leftovers(&self) {
+        for name in self.names().unwrap_or_default() {
             if name.starts_with(".step-") {
-                remove(&self.folder.join(name))?;
+                self.remove(&self.folder.join(name));
             }
         }
-        Ok(())
     }
 
     fn prune(&self) -> Result<()> {
         let steps = self.steps()?;
         for &step in &steps[..steps.len().saturating_sub(self.keep)] {
-            remove(&self.path(step))?;
+            // A kill in the middle leaves no half checkpoint under its name.
+            let doomed = self.folder.join(format!(".step-{step:08}.tmp"));
+            let from = self.path(step);
+            self.remove(if std::fs::rename(&from, &doomed).is_ok() { &doomed } else { &from });
         }
         Ok(())
+    }
+
+    /// Removes what is not needed any more, or says once that it cannot. (Network file systems refuse it while
+    /// another machine reads there.)
+    fn remove(&self, folder: &Path) {
+        if let Err(error) = std::fs::remove_dir_all(folder)
+            && folder.exists()
+            && !self.warned.replace(true)
+        {
+            tracing::warn!(
+                "cannot remove {}: {error}; training goes on, and this is not said again",
+                folder.display()
+            );
+        }
+    }
+}
+
+/// Flushes the names in a folder to disk, where the system has a way to.
+fn sync(folder: &Path) {
+    if cfg!(unix) {
+        // A file system that cannot has no better way.
+        let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
     }
 }
 
@@ -175,41 +252,9 @@ pub(crate) fn remedy(folder: &Path) -> String {
     )
 }
 
-fn remove(folder: &Path) -> Result<()> {
-    std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
-}
-
-/// Where two trees of settings differ: `train.margin: 0.3 against 0.5`.
-pub fn differences(old: &Value, new: &Value) -> Vec<String> {
-    fn walk(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
-        match (old, new) {
-            (Value::Object(a), Value::Object(b)) => {
-                let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
-                keys.sort_unstable();
-                keys.dedup();
-                for key in keys {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    walk(
-                        &path,
-                        a.get(key).unwrap_or(&Value::Null),
-                        b.get(key).unwrap_or(&Value::Null),
-                        found,
-                    );
-                }
-            }
-            _ if old != new => found.push(format!("{path}: {old} against {new}")),
-            _ => {}
-        }
-    }
-    let mut found = Vec::new();
-    walk("", old, new, &mut found);
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn save(checkpoints: &Checkpoints, step: u64) -> PathBuf {
         let state = State { step, ..State::default() };
@@ -265,12 +310,41 @@ mod tests {
     }
 
     #[test]
-    fn differences_name_both_values() {
-        let old = json!({"train": {"margin": 0.3, "seed": 1}, "model": {"width": 8}});
-        let new = json!({"train": {"margin": 0.5, "seed": 1}, "model": {"width": 8, "bias": true}});
-        assert_eq!(
-            differences(&old, &new),
-            ["model.bias: null against true", "train.margin: 0.3 against 0.5"]
-        );
+    fn a_state_is_replaced_in_its_checkpoint_and_nowhere_else() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of(run.path(), 2);
+        save(&checkpoints, 5);
+        let mut state = State { step: 5, pending: true, ..State::default() };
+        state.standing.best_step = 5;
+        checkpoints.update(&state).unwrap();
+        let (folder, read) = checkpoints.latest().unwrap().unwrap();
+        assert_eq!(State { format: String::new(), ..read }, state);
+        assert_eq!(std::fs::read_to_string(folder.join(NETWORK)).unwrap(), "5");
+        checkpoints.update(&State { step: 6, ..state }).unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [5]);
+    }
+
+    #[test]
+    fn an_old_checkpoint_that_cannot_be_removed_does_not_end_a_run() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of(run.path(), 1);
+        std::fs::create_dir(run.path().join(FOLDER)).unwrap();
+        // Not a folder, and so not to be removed as one.
+        std::fs::write(checkpoints.path(1), "").unwrap();
+        save(&checkpoints, 2);
+        save(&checkpoints, 3);
+        assert_eq!(checkpoints.latest().unwrap().unwrap().1.step, 3);
+        assert!(!checkpoints.path(2).exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_a_checkpoint() {
+        use std::os::unix::fs::PermissionsExt;
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of(run.path(), 1);
+        let mode = std::fs::metadata(save(&checkpoints, 1)).unwrap().permissions().mode();
+        let usual = std::fs::metadata(run.path().join(FOLDER)).unwrap().permissions().mode();
+        assert_eq!(mode, usual);
     }
 }

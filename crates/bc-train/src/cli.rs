@@ -1,10 +1,10 @@
 //! The command line.
 
 use anyhow::{Result, ensure};
-use bc_cli::ConfigArgs;
+use bc_cli::{ConfigArgs, Interrupted};
 
 use crate::bench::BenchArgs;
-use crate::train::Options;
+use crate::train::{Options, Outcome};
 
 /// Stage 3: features become a trained network.
 #[derive(Debug, clap::Parser)]
@@ -18,7 +18,9 @@ use crate::train::Options;
   bc-train --config configs/demo.toml --set train.run=runs/tuned --set train.init=other.safetensors
   bc-train --set train.debug=true --set train.run=runs/try     random features, no data needed
   bc-train bench --device cpu --threads 2 --batch 8 --frames 215 --json
-Without a command: train."
+  bc-train --config configs/demo.toml --resume --set train.max_minutes=55     a share of a cluster's time at once
+Without a command: train. Ctrl-C and SIGTERM (as Slurm sends it before a time limit) finish the step or leave the
+validation, save, and end with exit code 130."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -71,7 +73,7 @@ impl TrainArgs {
 /// Runs what the arguments ask for.
 ///
 /// # Errors
-/// A configuration that is wrong, and what the command reports.
+/// A configuration that is wrong, and what the command reports; [`Interrupted`] after Ctrl-C or SIGTERM.
 pub fn main(arguments: Arguments) -> Result<()> {
     let Some(mut config) = arguments.config.load()? else { return Ok(()) };
     let before = arguments.train;
@@ -97,7 +99,10 @@ pub fn main(arguments: Arguments) -> Result<()> {
                 return crate::dry_run::print(&config);
             }
             bc_cli::interrupt::install("finishing the step, then saving; Ctrl-C again ends at once")?;
-            crate::train::train(&config, Options { resume: args.resume, fresh: args.fresh })?;
+            let options = Options { resume: args.resume, fresh: args.fresh };
+            if let Outcome::Interrupted(saved) = crate::train::train(&config, options)? {
+                return Err(Interrupted(saved).into());
+            }
         }
     }
     Ok(())

@@ -20,8 +20,11 @@ const TIMED: usize = 3;
 pub fn print(config: &Config) -> Result<()> {
     let setup = Setup::new(config)?;
     let mut learner = setup.learner(config)?;
-    learner.begin()?;
+    let began = learner.begin()?;
     print_data(config, &setup);
+    if let Some(note) = began {
+        println!("init      {note}");
+    }
     print_network(config, &setup, &learner);
     print_batches(config, &setup, &learner);
     let seconds = time_steps(config, &setup, &mut learner)?;
@@ -72,7 +75,7 @@ fn print_network(config: &Config, setup: &Setup, learner: &Learner) {
 fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
     let composition = setup.sampler.composition();
     let what = match composition {
-        Composition::RandomTriplets { triplets } => format!("{triplets} random triplets"),
+        Composition::RandomTriplets { triplets, .. } => format!("{triplets} random triplets"),
         Composition::Pk { cliques, versions } => format!("{cliques} cliques x {versions} versions"),
     };
     println!(

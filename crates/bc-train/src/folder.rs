@@ -8,20 +8,31 @@ use bc_formats::config::RESOLVED_HEAD;
 use bc_formats::lock::{self, Kind};
 use serde_json::Value;
 
-use crate::checkpoint::{self, differences};
+use crate::best;
+use crate::checkpoint;
 use crate::data::is_mapped_store;
 use crate::record;
+use crate::settings::differences;
 
-/// The best network of a run.
-pub const BEST: &str = "best.safetensors";
+/// The last network of a complete run.
+pub const LAST: &str = "last.safetensors";
 /// The resolved configuration of a run.
 pub const CONFIG: &str = "config.toml";
 /// Locked by the process that trains in the folder.
 const LOCK: &str = ".train.lock";
 /// What lies in the folder besides mapped features.
-const OWN: &[&str] = &[checkpoint::FOLDER, BEST, CONFIG, record::METRICS, record::CURVES, record::EVENTS];
+const OWN: &[&str] = &[
+    checkpoint::FOLDER,
+    best::BEST,
+    best::FOLDER,
+    LAST,
+    CONFIG,
+    record::METRICS,
+    record::CURVES,
+    record::EVENTS,
+];
 
-/// An error that lists every setting in which the run found differs from the one asked for.
+/// An error that lists every setting in which the run that is there differs from the one asked for.
 pub(crate) fn refuse_other_settings(run: &Path, old: &Value, new: &Value) -> Result<()> {
     let differences = differences(old, new);
     if differences.is_empty() {
@@ -56,7 +67,7 @@ pub(crate) fn refuse_foreign_config(run: &Path) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "{} was not written by a run, and a run would write over it; move it, or give the run another folder          (--set train.run=runs/…)",
+        "{} was not written by a run, and a run would write over it; move it, or give the run another folder (--set train.run=runs/…)",
         path.display()
     )
 }
@@ -66,12 +77,13 @@ pub(crate) fn empty(run: &Path, keep: &str) -> Result<()> {
     let Ok(listed) = std::fs::read_dir(run) else { return Ok(()) };
     for path in listed.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let leftover = name.strip_suffix(".tmp").and_then(|name| name.strip_prefix('.'));
+        // Version 0.1 nested a temporary name in another.
+        let leftover = name.strip_suffix(".tmp").map(|name| name.trim_start_matches('.'));
         let own = OWN.contains(&name.as_ref()) || is_mapped_store(&name);
         let own_leftover = leftover.is_some_and(|name| {
-            OWN.iter().any(|own| name.starts_with(own))
+            OWN.iter().any(|own| name.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')))
                 || (name.starts_with("features-") && name.contains(".f16."))
-        });
+        }) && name.starts_with('.');
         if name == keep || !(own || own_leftover) {
             continue;
         }
@@ -89,9 +101,14 @@ mod tests {
     fn what_is_not_a_runs_own_stays() {
         let run = tempfile::tempdir().unwrap();
         std::fs::create_dir(run.path().join(checkpoint::FOLDER)).unwrap();
-        let killed = [".best.safetensors.Ab3.tmp", ".features-0123-4567.f16.Ab3.tmp"];
+        let killed = [
+            ".best.safetensors.Ab3.tmp",
+            "..best.safetensors.Ab3.tmp.Cd4.tmp",
+            ".features-0123-4567.f16.Ab3.tmp",
+        ];
         let features = ["features-0123-4567.f16", "features-0123-89ab.f16"];
-        for name in [BEST, CONFIG, "notes.txt", ".notes.tmp"].into_iter().chain(killed).chain(features) {
+        for name in [best::BEST, CONFIG, "notes.txt", ".notes.tmp"].into_iter().chain(killed).chain(features)
+        {
             std::fs::write(run.path().join(name), "").unwrap();
         }
         empty(run.path(), features[1]).unwrap();

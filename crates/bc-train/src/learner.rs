@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bc_formats::config::{Batches, Classified, Config, Mining, Optimizer as OptimizerKind, TrainConfig};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
-use bc_formats::run::{CHECKPOINT_FORMAT, NetworkInput};
+use bc_formats::run::{CHECKPOINT_FORMAT, CLIQUES_KEY, INPUT_KEY, NetworkInput};
 use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
 use bc_nn::optim::{Adam, AdamSettings, clipping};
 use bc_nn::{ByteCover, Gradients, NetworkSettings, Outputs, weights};
@@ -50,6 +50,15 @@ pub struct Embedded {
     pub dim: usize,
 }
 
+/// Fingerprints of what a network learns from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// Of the features.
+    pub features: String,
+    /// Of the clique ids that the classifier's outputs stand for, in their order.
+    pub cliques: String,
+}
+
 /// A network being trained.
 pub struct Learner {
     network: ByteCover,
@@ -61,12 +70,12 @@ pub struct Learner {
     device: Device,
     input: NetworkInput,
     settings: serde_json::Value,
-    features: String,
+    sources: Sources,
 }
 
 impl Learner {
     /// A network with fresh weights, drawn from the seed.
-    pub fn new(config: &Config, classes: usize, input: &NetworkInput, features: &str) -> Result<Self> {
+    pub fn new(config: &Config, classes: usize, input: &NetworkInput, sources: &Sources) -> Result<Self> {
         let device = device(&config.train.device)?;
         let bins = input.cqt.bins as usize;
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
@@ -76,6 +85,7 @@ impl Learner {
             epsilon: config.train.epsilon,
             weight_decay: config.train.weight_decay,
             decoupled: config.train.optimizer == OptimizerKind::Adamw,
+            decay_vectors: config.train.decay_norms_and_biases,
         };
         let optimizer = Adam::new(network.parameters(), settings)?;
         let gradients = Gradients::new(&network.parameters())?;
@@ -93,7 +103,7 @@ impl Learner {
                 "train": serde_json::to_value(&config.train)?,
                 "augment": serde_json::to_value(&config.augment)?,
             }),
-            features: features.to_owned(),
+            sources: sources.clone(),
         };
         if config.train.ema > 0.0 {
             learner.average = Some(learner.values()?);
@@ -101,19 +111,58 @@ impl Learner {
         Ok(learner)
     }
 
-    /// Begins with the weights of `[train] init`, if it names a file. A resumed run does not
-    /// need them any more.
+    /// Begins with the weights of `[train] init`, if it names a file, and returns what it took of it, in words. A
+    /// resumed run does not need them any more.
     ///
     /// # Errors
-    /// A file that cannot be read or holds another network.
-    pub fn begin(&mut self) -> Result<()> {
-        if !self.train.init.as_os_str().is_empty() {
-            self.network.begin_from(&self.train.init).context("[train] init")?;
-            if self.average.is_some() {
-                self.average = Some(self.values()?);
-            }
+    /// A file that cannot be read, holds another network, or one that was trained on other input.
+    pub fn begin(&mut self) -> Result<Option<String>> {
+        if self.train.init.as_os_str().is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let path = &self.train.init;
+        let metadata = weights::metadata(path).context("[train] init")?;
+        self.refuse_other_input(metadata.get(INPUT_KEY).map(String::as_str))?;
+        let cliques = metadata.get(CLIQUES_KEY);
+        let same = cliques == Some(&self.sources.cliques);
+        let taken = self.network.begin_from(path, same).context("[train] init")?;
+        let classifier = match (taken, cliques) {
+            (true, _) => "its classifier too, which is of the same cliques",
+            (false, Some(_)) => "its classifier is of other cliques and is drawn anew",
+            (false, None) => "it does not say of which cliques its classifier is, which is drawn anew",
+        };
+        let note = format!("begins with the network {}; {classifier}", path.display());
+        if self.average.is_some() {
+            self.average = Some(self.values()?);
+        }
+        Ok(Some(note))
+    }
+
+    /// `input` is what the header of `[train] init` says of the network's input.
+    fn refuse_other_input(&self, input: Option<&str>) -> Result<()> {
+        let path = self.train.init.display();
+        let Some(input) = input else {
+            tracing::warn!(
+                "[train] init: {path} does not say what input it was trained on; it is taken to be that of the \
+                 configuration"
+            );
+            return Ok(());
+        };
+        let input = NetworkInput::from_key_value(input).with_context(|| format!("[train] init: {path}"))?;
+        let differences = input.differences(&self.input);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        if self.train.init_other_input {
+            tracing::warn!("[train] init: {path} was trained on other input: {}", differences.join("; "));
+            return Ok(());
+        }
+        bail!(
+            "[train] init: {path} was trained on other input: {}\n  (first the file's value, then that of [model] \
+             and the features); correct these, or say train.init_other_input = true if it is meant to learn the \
+             other input",
+            differences.join("; ")
+        )
     }
 
     /// The network.
@@ -275,6 +324,9 @@ impl Learner {
     }
 
     /// Reads what [`Learner::save`] wrote.
+    ///
+    /// # Errors
+    /// A damaged checkpoint, one of another schema or of another network.
     pub fn load(&mut self, folder: &Path) -> Result<()> {
         let failed = || format!("cannot resume from {}; {}", folder.display(), checkpoint::remedy(folder));
         self.network.restore(&folder.join(checkpoint::NETWORK)).with_context(failed)?;
@@ -290,12 +342,11 @@ impl Learner {
     }
 
     /// Writes the network alone (its moving average if there is one), atomically.
-    pub fn save_best(&mut self, path: &Path) -> Result<()> {
-        self.with_average(|learner| {
-            let file = bc_formats::atomic::AtomicFile::create(path)?;
-            learner.save_network(file.path())?;
-            file.commit()
-        })
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn export(&mut self, path: &Path) -> Result<()> {
+        self.with_average(|learner| learner.save_network(path))
     }
 
     fn save_network(&self, path: &Path) -> Result<()> {
@@ -309,10 +360,11 @@ impl Learner {
             tool: bc_cli::tool!().to_owned(),
             settings: self.settings.clone(),
             fingerprint: fingerprint.finish(),
-            inputs: BTreeMap::from([("features".to_owned(), self.features.clone())]),
+            inputs: BTreeMap::from([("features".to_owned(), self.sources.features.clone())]),
         };
         let mut metadata: HashMap<String, String> = provenance.to_key_values().into_iter().collect();
         metadata.extend([self.input.to_key_value()]);
+        metadata.insert(CLIQUES_KEY.to_owned(), self.sources.cliques.clone());
         self.network.save(path, metadata).with_context(|| format!("cannot write {}", path.display()))
     }
 }

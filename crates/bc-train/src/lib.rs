@@ -18,17 +18,22 @@
 
 pub mod augment;
 pub mod bench;
+pub mod best;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;
 pub mod dry_run;
+mod ending;
 mod folder;
 pub mod learner;
+pub mod machine;
 pub mod mining;
 pub mod randomness;
 pub mod record;
 pub mod sampler;
 pub mod schedule;
+mod session;
+mod settings;
 pub mod setup;
 pub mod train;
 pub mod validate;

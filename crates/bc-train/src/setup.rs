@@ -5,10 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use bc_formats::config::{Batches, Classes, Config, PassOrder, Schedule as ScheduleKind};
 use bc_formats::run::NetworkInput;
-use serde_json::{Value, json};
 
 use crate::data::{Assembler, DataSet};
-use crate::learner::Learner;
+use crate::learner::{Learner, Sources};
 use crate::sampler::{Composition, Order, Sampler};
 use crate::schedule::{Schedule, Shape};
 
@@ -46,7 +45,10 @@ impl Setup {
         };
         let input = NetworkInput { cqt: data.cqt, pool: config.model.pool, scale: config.model.scale };
         let composition = match train.batches {
-            Batches::RandomTriplets => Composition::RandomTriplets { triplets: train.triplets_per_batch },
+            Batches::RandomTriplets => Composition::RandomTriplets {
+                triplets: train.triplets_per_batch,
+                least: if train.separate_forwards { 2 } else { 1 },
+            },
             Batches::Pk => {
                 Composition::Pk { cliques: train.cliques_per_batch, versions: train.versions_per_clique }
             }
@@ -77,43 +79,13 @@ impl Setup {
     /// # Errors
     /// A device that this build does not know.
     pub fn learner(&self, config: &Config) -> Result<Learner> {
-        Learner::new(config, self.classes, &self.input, &self.data.fingerprint)
-    }
-
-    /// Everything that the course of training depends on.
-    pub(crate) fn settings(&self, config: &Config) -> Result<Value> {
-        let mut train = serde_json::to_value(&config.train)?;
-        if let Some(keys) = train.as_object_mut() {
-            for key in MAY_CHANGE {
-                keys.remove(*key);
-            }
-        }
-        Ok(json!({
-            "model": serde_json::to_value(&config.model)?,
-            "train": train,
-            "augment": serde_json::to_value(&config.augment)?,
-            "features": {
-                "cqt": serde_json::to_value(self.data.cqt)?,
-                "fingerprint": self.data.fingerprint,
-                "splits": self.data.splits,
-            },
-        }))
+        let sources = Sources {
+            features: self.data.fingerprint.clone(),
+            cliques: self.data.cliques_fingerprint.clone(),
+        };
+        Learner::new(config, self.classes, &self.input, &sources)
     }
 }
-
-/// Keys of `[train]` that do not change the steps of a run, or that say how long it goes on (which a
-/// cosine's rate depends on, and a resume says so).
-const MAY_CHANGE: &[&str] = &[
-    "run",
-    "device",
-    "workers",
-    "map_features",
-    "epochs",
-    "max_steps",
-    "early_stopping",
-    "checkpoint_every_steps",
-    "keep_checkpoints",
-];
 
 /// The step after which training ends.
 pub(crate) fn last_step(config: &Config, schedule: &Schedule) -> u64 {

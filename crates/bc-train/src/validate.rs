@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use bc_formats::config::Distance;
+use bc_formats::config::{Distance, TrainConfig};
 use bc_formats::run::NetworkInput;
 
 use crate::data::DataSet;
@@ -28,52 +28,94 @@ pub struct Figures {
     pub triplet: f64,
 }
 
-/// Embeds every validation track and measures.
+impl Figures {
+    /// What a network that has diverged is worth: no figure is a number, so none is ever the best.
+    const NONE: Self = Self { map: f64::NAN, mr1: f64::NAN, hit_at_1: f64::NAN, triplet: f64::NAN };
+}
+
+/// Embeddings of the tracks of a validation, each in its place.
+struct Embeddings {
+    f_t: Vec<Vec<f32>>,
+    f_c: Vec<Vec<f32>>,
+}
+
+/// Embeds every validation track and measures; `None` if `stop` said so before the end, which is asked between
+/// any two forward passes. Embeddings that are not finite are a warning that names the versions, and figures
+/// that are not numbers.
+///
+/// # Errors
+/// Memory that does not suffice.
 pub fn validate(
     learner: &Learner,
     data: &DataSet,
     input: &NetworkInput,
-    distance: Distance,
-    margin: f64,
-    seed: u64,
-) -> Result<Figures> {
-    let tracks = data.training..data.store.tracks().len();
-    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for track in tracks.clone() {
-        let columns = data.store.tracks()[track].frames / input.group()?;
-        by_length.entry(columns.max(1)).or_default().push(track);
-    }
-    let mut f_t: Vec<Vec<f32>> = vec![Vec::new(); tracks.len()];
-    let mut f_c = f_t.clone();
-    for (columns, tracks) in by_length {
-        for together in tracks.chunks(TOGETHER) {
-            let mut values = Vec::with_capacity(together.len() * data.store.bins() * columns);
-            for &track in together {
-                let view = data.store.view(track);
-                values.extend(input.whole_track(view.values, view.frames)?.0);
-            }
-            let embedded = learner.embed(values, together.len(), data.store.bins(), columns)?;
-            let dim = embedded.dim;
-            for (i, &track) in together.iter().enumerate() {
-                f_t[track - data.training] = embedded.f_t[i * dim..(i + 1) * dim].to_vec();
-                f_c[track - data.training] = embedded.f_c[i * dim..(i + 1) * dim].to_vec();
-            }
-        }
+    train: &TrainConfig,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Figures>> {
+    let Some(Embeddings { f_t, f_c }) = embed(learner, data, input, stop)? else { return Ok(None) };
+    let finite = |place: &usize| f_t[*place].iter().chain(&f_c[*place]).all(|value| value.is_finite());
+    let broken: Vec<usize> = (0..f_c.len()).filter(|place| !finite(place)).collect();
+    if !broken.is_empty() {
+        let id = |&place: &usize| data.store.tracks()[data.validation[place]].version_id.as_str();
+        let named: Vec<&str> = broken.iter().map(id).take(5).collect();
+        tracing::warn!(
+            "the embeddings of {} of {} validation versions are not finite ({}{}): the network has diverged; a lower \
+             learning rate or clip_norm may help",
+            broken.len(),
+            f_c.len(),
+            named.join(", "),
+            if broken.len() > named.len() { ", ..." } else { "" }
+        );
+        return Ok(Some(Figures::NONE));
     }
     let dim = f_c.first().map_or(0, Vec::len);
     let vectors = f_c.concat();
     let metrics = bc_retrieval::evaluate(
         &bc_retrieval::Embeddings { vectors: &vectors, dim },
         &data.validation_cliques,
-        &policy(distance),
+        &policy(train.distance),
     )
     .context("the validation embeddings cannot be evaluated")?;
-    Ok(Figures {
+    Ok(Some(Figures {
         map: metrics.map,
         mr1: metrics.mr1,
         hit_at_1: metrics.hit_at_1,
-        triplet: triplet_loss(&f_t, &data.validation_cliques, margin, seed),
-    })
+        triplet: triplet_loss(&f_t, &data.validation_cliques, train.margin, train.seed),
+    }))
+}
+
+fn embed(
+    learner: &Learner,
+    data: &DataSet,
+    input: &NetworkInput,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Embeddings>> {
+    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (place, &track) in data.validation.iter().enumerate() {
+        let columns = data.store.tracks()[track].frames / input.group()?;
+        by_length.entry(columns.max(1)).or_default().push(place);
+    }
+    let mut f_t: Vec<Vec<f32>> = vec![Vec::new(); data.validation.len()];
+    let mut f_c = f_t.clone();
+    for (columns, places) in by_length {
+        for together in places.chunks(TOGETHER) {
+            if stop() {
+                return Ok(None);
+            }
+            let mut values = Vec::with_capacity(together.len() * data.store.bins() * columns);
+            for &place in together {
+                let view = data.store.view(data.validation[place]);
+                values.extend(input.whole_track(view.values, view.frames)?.0);
+            }
+            let embedded = learner.embed(values, together.len(), data.store.bins(), columns)?;
+            let dim = embedded.dim;
+            for (i, &place) in together.iter().enumerate() {
+                f_t[place] = embedded.f_t[i * dim..(i + 1) * dim].to_vec();
+                f_c[place] = embedded.f_c[i * dim..(i + 1) * dim].to_vec();
+            }
+        }
+    }
+    Ok(Some(Embeddings { f_t, f_c }))
 }
 
 fn policy(distance: Distance) -> bc_retrieval::Policy {

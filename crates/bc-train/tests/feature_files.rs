@@ -4,62 +4,11 @@ mod support;
 
 use std::path::Path;
 
-use bc_formats::features::{CqtSettings, FeatureRow, PartWriter};
-use bc_formats::index::{Index, Split, Status, Version};
+use bc_formats::features::CqtSettings;
+use bc_formats::index::{Split, Version};
 use bc_formats::provenance::Provenance;
-use half::f16;
-use support::{output, train};
-
-const FRAMES: u32 = 200;
-
-fn provenance() -> Provenance {
-    Provenance {
-        format: String::new(),
-        tool: "test".into(),
-        settings: serde_json::Value::Null,
-        fingerprint: String::new(),
-        inputs: Default::default(),
-    }
-}
-
-fn version(id: &str, clique: &str, split: Split) -> Version {
-    let mut version = Version::new(id, clique);
-    version.split = split;
-    version.status = Status::Ok;
-    version.audio_path = Some(format!("{id}.wav"));
-    version
-}
-
-/// Six training cliques of `per_clique` versions and two validation cliques of two.
-fn versions(per_clique: usize) -> Vec<Version> {
-    let of = |split: Split, cliques: usize, per_clique: usize| {
-        (0..cliques).flat_map(move |c| {
-            (0..per_clique).map(move |v| version(&format!("{split}-{c}-{v}"), &format!("{split}-{c}"), split))
-        })
-    };
-    of(Split::Train, 6, per_clique).chain(of(Split::Val, 2, 2)).collect()
-}
-
-fn write(folder: &Path, versions: Vec<Version>, cqt: CqtSettings, broken: Option<&str>) {
-    let mut part = PartWriter::create(&folder.join("features/part-0.parquet"), cqt).unwrap();
-    for (n, version) in versions.iter().enumerate() {
-        let mut magnitude: Vec<f16> =
-            (0..cqt.bins * FRAMES).map(|i| f16::from_f32(((i as usize * (n + 3)) % 17) as f32)).collect();
-        if broken == Some(version.version_id.as_str()) {
-            magnitude.fill(f16::INFINITY);
-        }
-        let row = FeatureRow {
-            version_id: version.version_id.clone(),
-            clique_id: version.clique_id.clone(),
-            frames: FRAMES,
-            source_hash: n.to_string(),
-            magnitude,
-        };
-        part.push(row).unwrap();
-    }
-    part.commit(provenance()).unwrap();
-    Index { versions, provenance: provenance() }.write(&folder.join("index.parquet")).unwrap();
-}
+use support::data::{version, versions, write};
+use support::{lines, output, train};
 
 /// Trains two steps in `folder`; whether it worked and what it said.
 fn trained(folder: &Path, overrides: &[&str]) -> (bool, String) {
@@ -76,16 +25,15 @@ fn index_and_features_become_a_run() {
     write(folder.path(), versions(3), CqtSettings::default(), None);
     let (ok, text) = trained(folder.path(), &["train.map_features=true"]);
     assert!(ok && text.contains("validation mAP"), "{text}");
-    let mapped = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
+    let loss = || {
+        let lines = lines(&folder.path().join("run"));
+        lines.iter().find(|line| line["kind"] == "step").unwrap()["loss"].clone()
+    };
+    let mapped = loss();
     std::fs::remove_dir_all(folder.path().join("run")).unwrap();
     let (ok, text) = trained(folder.path(), &[]);
     assert!(ok, "{text}");
-    let in_memory = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
-    let loss = |text: &str| {
-        let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-        line["loss"].clone()
-    };
-    assert_eq!(loss(&mapped), loss(&in_memory));
+    assert_eq!(mapped, loss());
 }
 
 #[test]
@@ -138,4 +86,77 @@ fn a_loss_that_is_not_finite_names_the_versions_and_the_last_checkpoint() {
     let (ok, text) = trained(folder.path(), overrides);
     assert!(!ok && text.contains("error:") && text.contains("train-4-1"), "{text}");
     assert!(text.contains("checkpoint"), "{text}");
+}
+
+#[test]
+fn features_of_other_audio_than_the_indexs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut versions = versions(3);
+    for (n, version) in versions.iter_mut().enumerate() {
+        version.content_hash = Some(n.to_string());
+    }
+    write(folder.path(), versions.clone(), CqtSettings::default(), None);
+    let (ok, text) = trained(folder.path(), &["train.max_steps=1"]);
+    assert!(ok, "{text}");
+    // The file was replaced and verified since the features were made.
+    versions[4].content_hash = Some("another".into());
+    support::data::write_index(folder.path(), versions);
+    let (ok, text) = trained(folder.path(), &["train.max_steps=1"]);
+    assert!(!ok, "{text}");
+    for part in ["train-1-1", "other audio", "bc-features extract"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[test]
+fn a_broken_validation_version_is_named_and_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut versions = versions(3);
+    versions.push(version("val-0-2", "val-0", Split::Val));
+    write(folder.path(), versions, CqtSettings::default(), Some("val-0-2"));
+    let (ok, text) = trained(folder.path(), &[]);
+    assert!(ok && text.contains("val-0-2") && text.contains("left out of validation"), "{text}");
+    let lines = lines(&folder.path().join("run"));
+    let validation = lines.iter().find(|line| line["kind"] == "validation").unwrap();
+    assert!(validation["map"].is_number(), "{validation}");
+}
+
+#[test]
+fn a_validation_split_of_one_clique_leaves_a_network_and_a_record_that_a_resume_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let one: Vec<Version> = versions(3).into_iter().filter(|v| v.clique_id != "val-1").collect();
+    write(folder.path(), one, CqtSettings::default(), None);
+    let loss = ["train.figure=loss", "train.early_stopping=1", "train.epochs=3", "train.max_steps=0"];
+    let (ok, text) = trained(folder.path(), &loss);
+    assert!(ok && text.contains("has a single clique") && !text.contains("NaN"), "{text}");
+    let run = folder.path().join("run");
+    assert!(run.join("best.safetensors").is_file());
+    let before = support::metrics(&run);
+    let (ok, text) = trained(folder.path(), &[&loss[..2], &["train.epochs=4", "train.max_steps=0"]].concat());
+    assert!(ok, "{text}");
+    assert_eq!(support::metrics(&run)[..before.len()], before);
+}
+
+#[test]
+fn a_validation_that_gives_no_figure_ends_nothing_and_names_the_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), versions(3), CqtSettings::default(), None);
+    let (ok, text) = trained(folder.path(), &["train.max_steps=1"]);
+    assert!(ok, "{text}");
+    let (run, init) = (folder.path().join("run"), folder.path().join("broken.safetensors"));
+    std::fs::rename(run.join("best.safetensors"), &init).unwrap();
+    std::fs::remove_dir_all(&run).unwrap();
+    // The running mean of the neck, which evaluation uses and training does not.
+    support::fill_with_nan(&init, "bn_fc.running_mean");
+    let init = format!("train.init={}", init.display());
+    let (ok, text) =
+        trained(folder.path(), &[&init, "train.validate_at_start=true", "train.early_stopping=2"]);
+    for part in ["are not finite", "val-0-0", "no validation gave a figure"] {
+        assert!(ok && text.contains(part), "{part} is not in: {text}");
+    }
+    let lines = lines(&run);
+    let validations: Vec<_> = lines.iter().filter(|line| line["kind"] == "validation").collect();
+    assert_eq!(validations[0]["step"], 0);
+    assert!(validations.iter().all(|line| line["map"].is_null() && line["best"] == false), "{validations:?}");
+    assert!(run.join("best.safetensors").is_file());
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{assert_equal_runs, output, train, whole};
+use support::{assert_equal_runs, last_checkpoint, lines, output, train, whole};
 
 #[test]
 fn a_run_that_stopped_early_goes_on_when_it_may_as_if_it_never_had() {
@@ -66,4 +66,92 @@ fn a_prolonged_cosine_says_that_its_rate_rises_again() {
     whole(&run, &with("train.epochs=1"));
     let (ok, text) = output(train(&run, &with("train.epochs=2"), &["--resume"]));
     assert!(ok && text.contains("its cosine goes on at a rate of"), "{text}");
+}
+
+#[test]
+fn a_run_that_ended_between_two_validations_is_prolonged_as_if_it_never_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let (prolonged, at_once) = (folder.path().join("prolonged"), folder.path().join("at once"));
+    // 16 batches are a pass: 40 steps end in the middle of the third, and 55 in the middle of the fourth. The validation
+    // there may find a new best, and counts for the plateau.
+    let with = |steps: &'static str| {
+        let plateau = ["train.schedule=plateau", "train.plateau_patience=0", "train.factor=0.5"];
+        [&plateau[..], &["train.epochs=12", "train.validate_every_passes=2", "train.early_stopping=9", steps]]
+            .concat()
+    };
+    whole(&prolonged, &with("train.max_steps=20"));
+    let unplanned = || lines(&prolonged).iter().filter(|line| line["scheduled"] == false).count();
+    assert_eq!(unplanned(), 1);
+    for steps in ["train.max_steps=40", "train.max_steps=55", "train.max_steps=160"] {
+        let (ok, text) = output(train(&prolonged, &with(steps), &["--resume"]));
+        assert!(ok && text.contains("resuming"), "{text}");
+    }
+    assert_eq!(unplanned(), 3, "what was measured stays in the record");
+    whole(&at_once, &with("train.max_steps=160"));
+    assert_equal_runs(&at_once, &prolonged);
+}
+
+#[test]
+fn a_run_goes_on_with_other_threads_and_says_if_the_machine_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, at_once) = (folder.path().join("run"), folder.path().join("at once"));
+    whole(&run, &["train.max_steps=3"]);
+    let (ok, text) = output(train(&run, &["train.max_steps=6", "train.threads=3"], &["--resume"]));
+    assert!(ok && !text.contains("to the last bit"), "{text}");
+    whole(&at_once, &["train.max_steps=6"]);
+    assert_equal_runs(&at_once, &run);
+    let starts: Vec<_> = lines(&run).into_iter().filter(|line| line["kind"] == "start").collect();
+    assert_eq!(starts.iter().map(|line| line["threads"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(starts.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 3]);
+    assert!(starts.iter().all(|line| line["instruction_set"] == bc_nn::instruction_set()), "{starts:?}");
+
+    let path = last_checkpoint(&run).join("state.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let here = format!("\"instruction_set\": \"{}\"", bc_nn::instruction_set());
+    assert!(text.contains(&here), "{text}");
+    std::fs::write(&path, text.replace(&here, "\"instruction_set\": \"neon\"")).unwrap();
+    let (ok, text) = output(train(&run, &["train.max_steps=7"], &["--resume"]));
+    assert!(ok && text.contains("with neon until step 6") && text.contains("to the last bit"), "{text}");
+}
+
+#[test]
+fn minutes_end_a_call_and_checkpoints_come_by_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, at_once) = (folder.path().join("run"), folder.path().join("at once"));
+    let seldom = ["train.epochs=2", "train.checkpoint_every_steps=100000", "train.validate_every_passes=0"];
+    // 6 ms: a few steps; the calls go on where the last one stopped.
+    let share = [&seldom[..], &["train.max_minutes=0.0001"]].concat();
+    let mut calls = 0;
+    loop {
+        let (ok, text) = output(train(&run, &share, &[]));
+        assert!(ok, "{text}");
+        if text.contains("nothing to do") {
+            break;
+        }
+        calls += usize::from(text.contains("minutes are over"));
+    }
+    assert!(calls > 1, "{calls} calls ran out of time");
+    whole(
+        &at_once,
+        &[&seldom[..], &["train.checkpoint_every_minutes=0.00001", "train.keep_checkpoints=999"]].concat(),
+    );
+    assert_equal_runs(&at_once, &run);
+    let checkpoints = std::fs::read_dir(at_once.join("checkpoints")).unwrap().count();
+    assert!(checkpoints > 1, "{checkpoints} checkpoint");
+}
+
+#[test]
+fn what_only_looks_nice_ends_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // No picture can be renamed onto a folder, and no checkpoint can be removed that is none.
+    std::fs::create_dir_all(run.join("curves.png/x")).unwrap();
+    std::fs::create_dir(run.join("checkpoints")).unwrap();
+    std::fs::write(run.join("checkpoints/.step-x.tmp"), "").unwrap();
+    let (ok, text) = output(train(&run, &["train.epochs=1", "train.checkpoint_every_steps=1"], &[]));
+    for part in ["cannot be drawn", "cannot remove", "not said again"] {
+        assert!(ok && text.matches(part).count() >= 1, "{part} is not in: {text}");
+    }
+    assert_eq!(text.matches("cannot be drawn").count(), 1, "{text}");
+    assert_eq!(text.matches("cannot remove").count(), 1, "{text}");
 }

@@ -88,3 +88,21 @@ fn a_dry_run_tells_and_writes_nothing() {
     }
     assert!(!run.exists());
 }
+
+#[test]
+fn a_last_batch_of_one_triplet_is_dealt_so_that_it_can_be_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // 128 anchors: a batch of 127 leaves a single one.
+    let triplets = |count: &'static str| {
+        let random = ["train.batches=random-triplets", "train.mining=random", "train.separate_forwards=true"];
+        [&random[..], &["train.lengths_s=[10]", "train.epochs=1", count]].concat()
+    };
+    let (ok, text) = output(train(&run, &triplets("train.triplets_per_batch=127"), &[]));
+    assert!(ok, "{text}");
+    assert_eq!(support::metrics(&run).len(), 3, "two steps and a validation");
+
+    let (ok, text) = output(train(&folder.path().join("none"), &triplets("train.triplets_per_batch=1"), &[]));
+    assert!(!ok && text.contains("`triplets_per_batch`") && text.contains("2 or more"), "{text}");
+    assert!(!folder.path().join("none").exists());
+}

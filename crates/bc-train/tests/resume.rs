@@ -117,7 +117,7 @@ fn ctrl_c_saves_says_how_to_resume_and_leaves_no_trace() {
     // No checkpoint but the one that Ctrl-C asks for.
     let overrides =
         &["train.epochs=30", "train.checkpoint_every_steps=100000", "train.validate_every_passes=0"];
-    let child = train(&run, overrides, &[]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let child = train(&run, overrides, &[]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     while metrics(&run).len() < 3 {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -125,9 +125,9 @@ fn ctrl_c_saves_says_how_to_resume_and_leaves_no_trace() {
         std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupted.success());
     let output_of_child = child.wait_with_output().unwrap();
-    assert!(output_of_child.status.success());
-    let text = String::from_utf8_lossy(&output_of_child.stdout).into_owned();
-    assert!(text.contains("--resume"), "{text}");
+    let text = String::from_utf8_lossy(&output_of_child.stderr).into_owned();
+    assert_eq!(output_of_child.status.code(), Some(130), "{text}");
+    assert!(text.contains("interrupted: stopped after step") && text.contains("--resume"), "{text}");
     let steps = metrics(&run).len();
     assert!(last_checkpoint(&run).ends_with(format!("step-{steps:08}")), "{text}");
 

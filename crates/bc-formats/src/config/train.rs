@@ -154,11 +154,13 @@ section! {
         /// Seed of everything that is drawn.
         seed: u64 = 1;
         /// Weights to begin with: a checkpoint of ours or the public PyTorch one, of this network; a
-        /// classifier for another number of cliques is drawn anew. "" draws all weights.
+        /// classifier of other cliques is drawn anew. "" draws all weights.
         init: PathBuf = PathBuf::new();
+        /// Let `init` be a network that was trained on other input: another pool, scale or CQT.
+        init_other_input: bool = false;
         /// Where the network runs: "cpu", "cuda:N" or "auto".
         device: String = "auto".into();
-        /// Threads of the network's operators on the CPU; 0: one a core. Other numbers give other roundings.
+        /// Threads of the network's operators on the CPU; 0: one per core. Results do not depend on it.
         threads: usize = 0;
         /// Threads that cut, augment and assemble batches ahead of the network.
         workers: usize = 2;
@@ -210,6 +212,9 @@ section! {
         epsilon: f64 = 1e-8;
         /// Weight decay.
         weight_decay: f64 = 0.0;
+        /// Weight decay of the scales and shifts of norms, of biases and of GeM's exponent too; false: only of the
+        /// weights of convolutions and linear layers.
+        decay_norms_and_biases: bool = true;
         /// Gradients are scaled down to this norm; 0: never.
         clip_norm: f64 = 0.0;
         /// Batches whose gradients are averaged for one step.
@@ -235,6 +240,11 @@ section! {
         epochs: u64 = 100;
         /// Optimiser steps after which training ends, whatever the epoch; 0: no limit.
         max_steps: u64 = 0;
+        /// Minutes after which this call saves and ends, to be resumed by the next one (a time limit on a cluster);
+        /// 0: no limit.
+        max_minutes: f64 = 0.0;
+        /// Validate before the first step too: what the network of `init` is worth as it is.
+        validate_at_start: bool = false;
         /// Passes between two validations; 0: only at the end.
         validate_every_passes: u64 = 1;
         /// The validation figure that chooses the best checkpoint: "map" or "loss".
@@ -243,10 +253,16 @@ section! {
         distance: Distance = Distance::Cosine;
         /// Validations without a better figure before training stops; 0: never.
         early_stopping: u64 = 0;
-        /// Steps between two checkpoints, besides the one after every validation.
+        /// Steps between two checkpoints, besides the one before every validation.
         checkpoint_every_steps: u64 = 500;
-        /// Latest checkpoints kept; the best is kept besides.
+        /// Minutes between two checkpoints at most; 0: no limit.
+        checkpoint_every_minutes: f64 = 0.0;
+        /// Latest checkpoints kept; the best network is kept besides.
         keep_checkpoints: usize = 2;
+        /// Best networks kept: the best as best.safetensors, and with more than 1 each as best/step-….safetensors.
+        keep_best: usize = 1;
+        /// Write the last network too, as last.safetensors, when training is complete.
+        save_last: bool = false;
     }
 }
 
@@ -289,6 +305,12 @@ impl Check for TrainConfig {
             "needs batches = \"random-triplets\"",
         );
         found.require(
+            !(triplets && self.separate_forwards) || self.triplets_per_batch >= 2,
+            "triplets_per_batch",
+            "is 1, and separate_forwards passes anchors, positives and negatives through the network apart, each a \
+             batch of one, which batch norm cannot be trained on: set it to 2 or more, or separate_forwards = false",
+        );
+        found.require(
             triplets || self.classified == Classified::All,
             "classified",
             "= \"anchors\" needs batches = \"random-triplets\"",
@@ -313,8 +335,11 @@ impl Check for TrainConfig {
         found.within("step_epochs", self.step_epochs, 1..=1_000_000, "epochs");
         found.within("factor", self.factor, 0.0..=1.0, "");
         found.within("epochs", self.epochs, 1..=10_000_000, "epochs");
+        found.within("max_minutes", self.max_minutes, 0.0..=1e9, "minutes");
+        found.within("checkpoint_every_minutes", self.checkpoint_every_minutes, 0.0..=1e9, "minutes");
         found.within("checkpoint_every_steps", self.checkpoint_every_steps, 1..=u64::MAX, "steps");
         found.within("keep_checkpoints", self.keep_checkpoints, 1..=10_000, "");
+        found.within("keep_best", self.keep_best, 1..=10_000, "");
     }
 }
 
@@ -329,6 +354,17 @@ mod tests {
         assert_eq!(read("classes = 8858").unwrap(), Classes::Count(8858));
         let error = read("classes = \"many\"").unwrap_err().to_string();
         assert!(error.contains("\"auto\" or a whole number"), "{error}");
+    }
+
+    #[test]
+    fn a_batch_of_one_is_refused_where_each_third_passes_the_network_alone() {
+        let load = |separate: &str| {
+            let set = ["train.batches=random-triplets", "train.triplets_per_batch=1", separate];
+            crate::config::load(None, &set.map(str::to_owned))
+        };
+        load("train.separate_forwards=false").unwrap();
+        let error = load("train.separate_forwards=true").unwrap_err().to_string();
+        assert!(error.contains("`triplets_per_batch`") && error.contains("2 or more"), "{error}");
     }
 
     #[test]

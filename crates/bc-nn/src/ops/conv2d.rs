@@ -8,9 +8,9 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, InplaceOp3, Layout, Result, 
 use rayon::prelude::*;
 
 use super::normalise::{Affine, apply_here, ends_bottleneck_here};
-use super::product::{Finish, Matrix, View, multiply};
+use super::product::{Finish, Matrix, View, multiply, multiply_into};
 use super::windows::{Sizes, scatter};
-use super::{fresh, in_place, result, values};
+use super::{Unwritten, fresh, in_place, result, values, written, zeroed};
 
 /// Outputs up to which the gradient of the weights is computed transposed.
 const FEW: usize = 128;
@@ -40,7 +40,7 @@ fn windows<'a>(x: &'a [f32], sizes: &'a Sizes) -> Matrix<'a> {
 
 fn forward(x: &[f32], weight: &[f32], sizes: &Sizes, finish: Option<Finish<'_>>) -> Vec<f32> {
     let weight = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()));
-    fresh(sizes.outputs * sizes.columns(), |y| multiply(y, weight, windows(x, sizes), false, finish))
+    fresh(sizes.outputs * sizes.columns(), |y| multiply_into(y, weight, windows(x, sizes), finish))
 }
 
 /// The weights of the convolution that takes the output's gradient to the input's: (C, O, k, k), taps reversed.
@@ -56,25 +56,46 @@ fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
                 // A kernel of 3x3 is worth a loop of known length.
                 if taps == 9 {
                     to.zip(from.as_chunks::<9>().0).for_each(|(to, from)| {
-                        to.copy_from_slice(&std::array::from_fn::<_, 9, _>(|tap| from[8 - tap]));
+                        to.write_copy_of_slice(&std::array::from_fn::<_, 9, _>(|tap| from[8 - tap]));
                     });
                 } else {
                     for (to, from) in to.zip(from.chunks(taps)) {
-                        to.copy_from_slice(from);
-                        to.reverse();
+                        to.write_copy_of_slice(from).reverse();
                     }
                 }
             }
         });
+        // SAFETY: `out` is (C, O, taps), and every input channel of a task gets the taps of every output channel.
+        unsafe { written(out) }
     })
 }
 
-/// Writes the input's gradient, or adds it.
-fn input_gradient(dx: &mut [f32], dy: &[f32], weight: &[f32], sizes: &Sizes, add: bool) {
+/// Where a gradient goes.
+enum Goal<'a> {
+    /// Into memory that is not written yet.
+    Fresh(&'a mut [Unwritten]),
+    /// Onto what is there.
+    Onto(&'a mut [f32]),
+}
+
+impl<'a> Goal<'a> {
+    fn multiply(self, left: Matrix<'_>, right: Matrix<'_>) -> &'a mut [f32] {
+        match self {
+            Goal::Fresh(out) => multiply_into(out, left, right, None),
+            Goal::Onto(out) => {
+                multiply(out, left, right, true, None);
+                out
+            }
+        }
+    }
+}
+
+/// Writes the input's gradient, or adds it, and returns it.
+fn input_gradient<'a>(dx: Goal<'a>, dy: &[f32], weight: &[f32], sizes: &Sizes) -> &'a mut [f32] {
     let stored = View::new(dy, sizes.outputs, sizes.columns());
     let across = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()).transposed());
     if sizes.direct() {
-        return multiply(dx, across, Matrix::Stored(stored), add, None);
+        return dx.multiply(across, Matrix::Stored(stored));
     }
     if sizes.stride == 1 && sizes.padding < sizes.kernel {
         let back = Sizes {
@@ -87,19 +108,29 @@ fn input_gradient(dx: &mut [f32], dy: &[f32], weight: &[f32], sizes: &Sizes, add
         };
         let weight = reversed(weight, sizes);
         let weight = Matrix::Stored(View::new(&weight, back.outputs, back.depth()));
-        return multiply(dx, weight, Matrix::Windows(dy, &back), add, None);
+        return dx.multiply(weight, Matrix::Windows(dy, &back));
     }
     let columns = fresh(sizes.depth() * sizes.columns(), |columns| {
-        multiply(columns, across, Matrix::Stored(stored), false, None);
+        multiply_into(columns, across, Matrix::Stored(stored), None)
     });
-    dx.par_chunks_mut(sizes.batch * sizes.plane())
-        .zip(columns.par_chunks(sizes.taps() * sizes.columns()))
-        .for_each(|(dx, columns)| {
-            if !add {
-                dx.fill(0.0);
-            }
-            scatter(columns, sizes, dx);
-        });
+    let (channel, of_channel) = (sizes.batch * sizes.plane(), sizes.taps() * sizes.columns());
+    match dx {
+        Goal::Onto(dx) => {
+            dx.par_chunks_mut(channel)
+                .zip(columns.par_chunks(of_channel))
+                .for_each(|(dx, columns)| scatter(columns, sizes, dx));
+            dx
+        }
+        Goal::Fresh(dx) => {
+            assert_eq!(dx.len(), sizes.inputs * channel);
+            // Zeros channel by channel, which are still in cache when the windows are added to them.
+            dx.par_chunks_mut(channel)
+                .zip(columns.par_chunks(of_channel))
+                .for_each(|(dx, columns)| scatter(columns, sizes, zeroed(dx)));
+            // SAFETY: there are as many channels of columns as of dx, by the assertion, and each was zeroed.
+            unsafe { written(dx) }
+        }
+    }
 }
 
 /// Writes the gradient of the weights, or adds it.
@@ -116,7 +147,7 @@ fn weight_gradient(dw: &mut [f32], x: &[f32], dy: &[f32], sizes: &Sizes, add: bo
     }
     // The right factor is transposed while it is packed: the smaller one should be it.
     let across = fresh(depth * outputs, |across| {
-        multiply(across, windows(x, sizes), Matrix::Stored(dy.transposed()), false, None);
+        multiply_into(across, windows(x, sizes), Matrix::Stored(dy.transposed()), None)
     });
     dw.par_chunks_mut(depth).enumerate().for_each(|(output, dw)| {
         for (dw, row) in dw.iter_mut().zip(across.chunks(outputs)) {
@@ -228,7 +259,8 @@ impl CustomOp2 for InputGradient {
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = self.0.sizes(&self.1, lw.shape())?;
         let (dy, w) = (values(dy, ly)?, values(w, lw)?);
-        result(fresh(self.1.elem_count(), |dx| input_gradient(dx, dy, w, &sizes, false)), self.1.clone())
+        let dx = fresh(self.1.elem_count(), |dx| input_gradient(Goal::Fresh(dx), dy, w, &sizes));
+        result(dx, self.1.clone())
     }
 }
 
@@ -247,7 +279,7 @@ impl InplaceOp3 for InputGradient {
         lw: &Layout,
     ) -> Result<()> {
         let sizes = self.0.sizes(lx.shape(), lw.shape())?;
-        input_gradient(in_place(dx, lx)?, values(dy, ly)?, values(w, lw)?, &sizes, true);
+        input_gradient(Goal::Onto(in_place(dx, lx)?), values(dy, ly)?, values(w, lw)?, &sizes);
         Ok(())
     }
 }

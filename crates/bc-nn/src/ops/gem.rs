@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{fresh, result, values};
+use super::{Unwritten, fresh, result, values, written};
 use crate::simd::vectorized;
 
 /// Values are at least this, so that powers exist.
@@ -85,17 +85,17 @@ vectorized! {
 }
 
 #[inline(always)]
-fn slope(x: f32, p: f64, factor: f64, dx: &mut f32) -> f64 {
+fn slope(x: f32, p: f64, factor: f64, dx: &mut Unwritten) -> f64 {
     let value = clamped(x);
     let log = logarithm(value);
     let power = exponential((p - 1.0) * log);
-    *dx = if x < FLOOR { 0.0 } else { (factor * power) as f32 };
+    dx.write(if x < FLOOR { 0.0 } else { (factor * power) as f32 });
     power * value * log
 }
 
 vectorized! {
     /// Writes `factor * clamp(x)^(p - 1)` (zero below the floor) and returns the sum of `clamp(x)^p ln(clamp(x))`.
-    fn slopes(x: &[f32], p: f64, factor: f64, dx: &mut [f32]) -> f64 {
+    fn slopes(x: &[f32], p: f64, factor: f64, dx: &mut [Unwritten]) -> f64 {
         let mut lanes = [0f64; 16];
         let (x_parts, x_rest) = x.as_chunks::<16>();
         let (dx_parts, dx_rest) = dx.as_chunks_mut::<16>();
@@ -164,6 +164,9 @@ impl CustomOp3 for GemGradient {
                     dy * y * (logs / (p * mean) - y.ln() / p)
                 })
                 .collect_into_vec(&mut parts);
+            // SAFETY: x is as long as dx and y and dy have a value for each of its planes (`gem_gradient` has
+            // compared the shapes), so every plane of dx was written.
+            unsafe { written(dx) }
         });
         *self.dp.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = parts.iter().sum::<f64>();
         result(dx, lx.shape().clone())

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{fresh, result, values};
+use super::{Unwritten, fresh, result, values, written, zeroed};
 use crate::simd::vectorized;
 
 fn out_size(size: usize) -> usize {
@@ -43,14 +43,17 @@ vectorized! {
     }
 }
 
-fn pool_plane(x: &[f32], height: usize, width: usize, y: &mut [f32], taps: &mut [u8]) {
+/// Writes all of y and taps.
+fn pool_plane(x: &[f32], height: usize, width: usize, y: &mut [Unwritten], taps: &mut [u8]) {
     let out_width = out_size(width);
     let mut even = vec![0f32; out_width];
     // The odd columns, moved by one: the first window begins with the padding.
     let mut odd = vec![f32::NEG_INFINITY; out_width + 1];
     let mut found = vec![0u32; out_width];
     for (row, (y, taps)) in y.chunks_mut(out_width).zip(taps.chunks_mut(out_width)).enumerate() {
-        y.fill(f32::NEG_INFINITY);
+        y.fill(Unwritten::new(f32::NEG_INFINITY));
+        // SAFETY: the line above wrote all of the row.
+        let y = unsafe { written(y) };
         for ky in (0..3).filter(|ky| (1..=height).contains(&(2 * row + ky))) {
             part(&x[(2 * row + ky - 1) * width..][..width], &mut even, &mut odd[1..]);
             let tap = 3 * ky as u32;
@@ -85,6 +88,8 @@ impl CustomOp1 for MaxPool {
                 .zip(taps.par_chunks_mut(plane))
                 .zip(x.par_chunks(height * width))
                 .for_each(|((y, taps), x)| pool_plane(x, height, width, y, taps));
+            // SAFETY: y, taps and x have the same number of planes, and each plane of y was written.
+            unsafe { written(y) }
         });
         *self.taps.lock().unwrap_or_else(PoisonError::into_inner) = taps;
         result(y, (channels, batch, out_height, out_width))
@@ -101,13 +106,17 @@ impl CustomOp1 for MaxPoolGradient<'_> {
 
     fn cpu_fwd(&self, dy: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let Chosen { taps, shape } = self.0;
-        let (_, _, height, width) = shape.dims4()?;
+        let (channels, batch, height, width) = shape.dims4()?;
         let dy = values(dy, layout)?;
         let (out_width, plane) = (out_size(width), out_size(height) * out_size(width));
+        let planes = channels * batch;
+        if dy.len() != planes * plane || taps.len() != planes * plane {
+            candle_core::bail!("a gradient of {} values for a pooled {shape:?}", dy.len());
+        }
         let dx = fresh(shape.elem_count(), |dx| {
             dx.par_chunks_mut(height * width).zip(dy.par_chunks(plane)).zip(taps.par_chunks(plane)).for_each(
                 |((dx, dy), taps)| {
-                    dx.fill(0.0);
+                    let dx = zeroed(dx);
                     let rows = dy.chunks(out_width).zip(taps.chunks(out_width));
                     for (y, (dy, taps)) in rows.enumerate() {
                         for (x, (dy, tap)) in dy.iter().zip(taps).enumerate() {
@@ -117,6 +126,8 @@ impl CustomOp1 for MaxPoolGradient<'_> {
                     }
                 },
             );
+            // SAFETY: dx, dy and taps have the same number of planes, and each plane of dx was zeroed.
+            unsafe { written(dx) }
         });
         result(dx, shape.clone())
     }

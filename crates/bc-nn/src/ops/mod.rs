@@ -18,6 +18,8 @@ mod tile;
 mod transpose;
 mod windows;
 
+use std::mem::MaybeUninit;
+
 use candle_core::{CpuStorage, Layout, Result, Shape, bail};
 
 /// The values of a contiguous 32-bit tensor.
@@ -41,17 +43,63 @@ pub(crate) fn in_place<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Resu
     }
 }
 
-/// `count` values of which `fill` writes every one. Zeroing what is overwritten anyway would
-/// be one more way through memory.
-pub(crate) fn fresh(count: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
+/// A value that is not written yet. Zeroing what is overwritten anyway would be one more way through memory.
+pub(crate) type Unwritten = MaybeUninit<f32>;
+
+/// `count` values, which `fill` writes all: it returns its argument as what it is then (see [`written`] and
+/// [`zeroed`]).
+///
+/// # Panics
+/// Other memory comes back, or less of it.
+pub(crate) fn fresh(count: usize, fill: impl FnOnce(&mut [Unwritten]) -> &mut [f32]) -> Vec<f32> {
     let mut values = Vec::<f32>::with_capacity(count);
-    // SAFETY: the capacity is there, any bits are a float, and all of them are written before
-    // they are read: that is what `fill` is for.
-    unsafe {
-        fill(std::slice::from_raw_parts_mut(values.as_mut_ptr(), count));
-        values.set_len(count);
-    }
+    let place = values.as_ptr();
+    let filled = fill(&mut values.spare_capacity_mut()[..count]);
+    assert!(filled.as_ptr() == place && filled.len() == count, "not all of the values were written");
+    // SAFETY: a slice of `f32` is of written values, and this one is the first `count` of the capacity.
+    unsafe { values.set_len(count) };
     values
+}
+
+/// Values that were all written.
+///
+/// # Safety
+/// Every one of them was.
+pub(crate) unsafe fn written(values: &mut [Unwritten]) -> &mut [f32] {
+    // SAFETY: the caller's.
+    unsafe { values.assume_init_mut() }
+}
+
+/// Zeros.
+pub(crate) fn zeroed(values: &mut [Unwritten]) -> &mut [f32] {
+    values.fill(Unwritten::new(0.0));
+    // SAFETY: all were written by the line above.
+    unsafe { written(values) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fresh_values_are_those_that_were_written() {
+        assert_eq!(fresh(3, zeroed), [0.0; 3]);
+        assert!(fresh(0, zeroed).is_empty());
+        let counted = fresh(2, |values| {
+            values.iter_mut().zip([1.0, 2.0]).for_each(|(value, number)| {
+                value.write(number);
+            });
+            // SAFETY: both were.
+            unsafe { written(values) }
+        });
+        assert_eq!(counted, [1.0, 2.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "not all of the values were written")]
+    fn fewer_values_than_promised_are_no_result() {
+        fresh(3, |values| zeroed(&mut values[..2]));
+    }
 }
 
 #[cfg(test)]

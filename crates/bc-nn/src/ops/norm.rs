@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::normalise::{
     self, Affine, ends_bottleneck, gradient, gradient_here, gradient_sums, mask_here, moments,
 };
-use super::{fresh, in_place, result, values};
+use super::{Unwritten, fresh, in_place, result, values, written};
 
 /// Added to the variance, as in PyTorch.
 const EPSILON: f64 = 1e-5;
@@ -135,7 +135,8 @@ impl Forward<'_> {
         let [gamma, beta, bias] = rows(self.table, channels);
         let bias = |channel: usize| bias.get(channel).copied().unwrap_or(0.0);
         let mut measured = Vec::new();
-        let y = fresh(x.len(), |y| {
+        let y = fresh(x.len(), |out| {
+            let y = &mut *out;
             y.par_chunks_mut(run)
                 .zip(x.par_chunks(run))
                 .enumerate()
@@ -171,6 +172,9 @@ impl Forward<'_> {
                     (scales, last)
                 })
                 .collect_into_vec(&mut measured);
+            // SAFETY: x is as long as `out` and cut the same way, so every group of it was written; a shortcut
+            // that is shorter would have panicked.
+            unsafe { written(out) }
         });
         let of_batch = &measured[groups.instance..];
         let statistics = Statistics {
@@ -234,7 +238,7 @@ impl Backward<'_> {
         groups: &Groups,
         dy: &mut [f32],
         x: &[f32],
-        mut end: Option<(&[f32], &mut [f32])>,
+        mut end: Option<(&[f32], &mut [Unwritten])>,
     ) -> [f32; 2] {
         let Kept { floor, channels, scales, table, .. } = self.kept;
         let [gamma, beta, _] = rows(table, *channels);
@@ -306,12 +310,15 @@ impl InplaceOp3 for Backward<'_> {
         let (dy, x, y, run) = (in_place(dy, ld)?, values(x, lx)?, values(y, ly)?, groups.run());
         let mut sums = Vec::new();
         let dx = fresh(x.len(), |dx| {
+            assert!(dy.len() == dx.len() && y.len() == dx.len());
             dy.par_chunks_mut(run)
                 .zip(x.par_chunks(run))
                 .zip(y.par_chunks(run).zip(dx.par_chunks_mut(run)))
                 .enumerate()
                 .map(|(channel, ((dy, x), end))| self.channel(channel, &groups, dy, x, Some(end)))
                 .collect_into_vec(&mut sums);
+            // SAFETY: all four are of one length and cut the same way, and `channel` writes its part of dx.
+            unsafe { written(dx) }
         });
         self.found(&sums, dx);
         Ok(())

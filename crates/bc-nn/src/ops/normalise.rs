@@ -1,5 +1,6 @@
 //! The inner loops of the normalisations, on one group of values at a time.
 
+use super::Unwritten;
 use crate::simd::vectorized;
 
 /// Values that are summed in 32 bits before the sum goes on in 64.
@@ -65,22 +66,28 @@ vectorized! {
 
 vectorized! {
     /// `max(affine(x), floor)`.
-    pub(super) fn apply(y: &mut [f32], x: &[f32], affine: Affine, floor: f32) {
+    pub(super) fn apply(y: &mut [Unwritten], x: &[f32], affine: Affine, floor: f32) {
         for (y, x) in y.iter_mut().zip(x) {
             let value = x * affine.factor + affine.offset;
             // Not `f32::max`: a value that is not a number must stay one, or a diverged run looks well.
-            *y = if value < floor { floor } else { value };
+            y.write(if value < floor { floor } else { value });
         }
     }
 }
 
 vectorized! {
     /// `max(max(affine(x), floor) + shortcut, 0)`.
-    pub(super) fn ends_bottleneck(y: &mut [f32], x: &[f32], affine: Affine, floor: f32, shortcut: &[f32]) {
+    pub(super) fn ends_bottleneck(
+        y: &mut [Unwritten],
+        x: &[f32],
+        affine: Affine,
+        floor: f32,
+        shortcut: &[f32],
+    ) {
         for ((y, x), shortcut) in y.iter_mut().zip(x).zip(shortcut) {
             let value = x * affine.factor + affine.offset;
             let sum = if value < floor { floor } else { value } + shortcut;
-            *y = if sum < 0.0 { 0.0 } else { sum };
+            y.write(if sum < 0.0 { 0.0 } else { sum });
         }
     }
 }
@@ -163,7 +170,7 @@ vectorized! {
 vectorized! {
     /// `factor * g + slope * x + constant`, g as in [`gradient_sums`].
     pub(super) fn gradient(
-        dx: &mut [f32],
+        dx: &mut [Unwritten],
         x: &[f32],
         dy: &[f32],
         affine: Affine,
@@ -173,7 +180,7 @@ vectorized! {
     ) {
         for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
             let g = if x * affine.factor + affine.offset > floor { *dy } else { 0.0 };
-            *dx = affine.factor * g + (slope * x + constant);
+            dx.write(affine.factor * g + (slope * x + constant));
         }
     }
 }

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::tile::{DEPTH, PANEL, ROW_STRIDE, Rows, Target, multiply as multiply_tiles};
 use super::transpose::into_panel;
 use super::windows::{Map, Sizes};
+use super::{Unwritten, written, zeroed};
 use crate::simd::vectorized;
 
 /// Most panels that are packed at once.
@@ -227,6 +228,25 @@ thread_local! {
 /// Called with row, first column and the finished values there, while they are in cache.
 pub(super) type Finish<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
 
+/// Writes `left right` into memory that is not written yet, row-major, and returns it written.
+pub(super) fn multiply_into<'a>(
+    out: &'a mut [Unwritten],
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    finish: Option<Finish<'_>>,
+) -> &'a mut [f32] {
+    let ([rows, depth], [_, columns]) = (left.size(), right.size());
+    if depth == 0 {
+        zeroed(out);
+    }
+    let len = out.len();
+    assert!(len == rows * columns);
+    product(Target::unwritten(out, columns), len, left, right, false, finish);
+    // SAFETY: the blocks of `product` cover all rows and columns, and without `add` it writes each
+    // element before it reads it; at a depth of 0 zeros were written.
+    unsafe { written(out) }
+}
+
 /// Writes (or adds, with `add`) `left right` into `out`, row-major. Runs on all threads of the
 /// current pool; which of them computes an element has no influence on its value.
 pub(super) fn multiply(
@@ -236,17 +256,30 @@ pub(super) fn multiply(
     add: bool,
     finish: Option<Finish<'_>>,
 ) {
-    let ([rows, depth], [of_depth, columns]) = (left.size(), right.size());
-    assert!(depth == of_depth && out.len() == rows * columns);
-    if out.is_empty() {
-        return;
-    }
+    let ([_, depth], [_, columns]) = (left.size(), right.size());
     if depth == 0 && !add {
         out.fill(0.0);
     }
+    let len = out.len();
+    product(Target::new(out, columns), len, left, right, add, finish);
+}
+
+/// A product into a target of `len` values, which are written already if `add` or if the depth is 0.
+fn product(
+    target: Target<'_>,
+    len: usize,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    add: bool,
+    finish: Option<Finish<'_>>,
+) {
+    let ([rows, depth], [of_depth, columns]) = (left.size(), right.size());
+    assert!(depth == of_depth && len == rows * columns);
+    if len == 0 {
+        return;
+    }
     let panels = columns.div_ceil(PANEL);
     let split = Split::best(rows, panels, rayon::current_num_threads());
-    let target = Target::new(out, columns);
     (0..split.rows * split.columns).into_par_iter().with_max_len(1).for_each(|item| {
         let rows = share(rows, split.rows, item % split.rows);
         let panels = share(panels, split.columns, item / split.rows);
@@ -292,7 +325,7 @@ fn block(
         for first in rows.clone().step_by(GATHERED) {
             let rows = first..(first + GATHERED).min(rows.end);
             let lie = left.gather(rows.clone(), depth.clone(), left_map.as_ref(), block);
-            // SAFETY: the block of the target belongs to this item.
+            // SAFETY: the block of the target belongs to this item, and its first part of the depth writes it.
             unsafe {
                 multiply_tiles(
                     block,
@@ -322,6 +355,7 @@ fn block(
 
 #[cfg(test)]
 mod tests {
+    use super::super::fresh;
     use super::super::gradient_check::values;
     use super::*;
     use proptest::prelude::*;
@@ -362,6 +396,14 @@ mod tests {
                 multiply(&mut out, left, right, false, None);
                 multiply(&mut out, left, right, true, Some(&double));
             });
+            let fresh =
+                pool.install(|| fresh(rows * columns, |out| multiply_into(out, left, right, Some(&double))));
+            // (1 + 1) 2 and 1 x 2 products: the same roundings but for factors of two.
+            assert!(
+                out.iter()
+                    .zip(&fresh)
+                    .all(|(out, fresh)| (out - 2.0 * fresh).abs() <= 1e-5 * out.abs().max(1.0))
+            );
             results.push(out);
         }
         assert_eq!(results[0], results[1], "the number of threads changes a product");

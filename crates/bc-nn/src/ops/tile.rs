@@ -9,6 +9,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::Unwritten;
 use crate::simd::{Isa, isa};
 
 /// Columns of a panel.
@@ -21,7 +22,7 @@ pub const DEPTH: usize = 256;
 /// share one set of the first cache.
 pub const ROW_STRIDE: usize = DEPTH + 16;
 
-/// A matrix that threads write disjoint blocks of.
+/// A matrix that threads write disjoint blocks of; its values may be unwritten until they do.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     data: *mut f32,
@@ -41,10 +42,15 @@ impl<'a> Target<'a> {
         Self { data: data.as_mut_ptr(), len: data.len(), stride, life: PhantomData }
     }
 
+    /// The same of memory that is not written yet.
+    pub fn unwritten(data: &'a mut [Unwritten], stride: usize) -> Self {
+        Self { data: data.as_mut_ptr().cast(), len: data.len(), stride, life: PhantomData }
+    }
+
     /// Some columns of a row.
     ///
     /// # Safety
-    /// No other thread uses the same block at the same time.
+    /// They are written; no other thread uses the same block at the same time.
     pub unsafe fn row(self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
         assert!(columns.end <= self.stride && row * self.stride + columns.end <= self.len);
         // SAFETY: in bounds by the assertion, exclusive by the caller.
@@ -66,7 +72,7 @@ pub enum Rows {
 /// `target[row.., column..] = (or +=) rows x panels`, `count` rows, `depth` deep, `columns` wide.
 ///
 /// # Safety
-/// No other thread uses the same block of `target` at the same time.
+/// No other thread uses the same block of `target` at the same time, which is written already if `add`.
 #[allow(clippy::too_many_arguments)]
 pub unsafe fn multiply(
     rows: &[f32],
@@ -203,9 +209,11 @@ unsafe fn part<const M: usize, const FUSED: bool>(
             }
         }
         for (i, sum) in sums.iter().enumerate() {
-            let row = std::slice::from_raw_parts_mut(c.add(i * ldc), width);
-            for (c, s) in row.iter_mut().zip(sum) {
-                *c = if add { *c + s } else { *s };
+            // By pointer: without `add` there is nothing yet that a reference could be to.
+            let row = c.add(i * ldc);
+            for (j, s) in sum.iter().enumerate().take(width) {
+                let c = row.add(j);
+                c.write(if add { c.read() + s } else { *s });
             }
         }
     }

@@ -20,12 +20,16 @@ pub struct DataSet {
     pub training: usize,
     /// Label of every training track: the rank of its clique id among the split's.
     pub labels: Vec<u32>,
-    /// Clique number of every validation track.
+    /// The tracks of `store` that are validated: the validation split but for those whose features are not finite.
+    pub validation: Vec<usize>,
+    /// Clique number of every track in `validation`.
     pub validation_cliques: Vec<u32>,
     /// What the features were made with.
     pub cqt: CqtSettings,
     /// Fingerprint of the features.
     pub fingerprint: String,
+    /// Fingerprint of the training split's clique ids, in the order of the labels.
+    pub cliques_fingerprint: String,
     /// Fingerprint of which versions and cliques are in which of the two splits.
     pub splits: String,
     /// Versions of the two splits that the index calls usable but that have no features.
@@ -36,8 +40,8 @@ impl DataSet {
     /// Reads what the configuration names, or draws it for `[train] debug`.
     ///
     /// # Errors
-    /// No index, no features, features of another CQT than `[features]`, no version of the
-    /// training split with features.
+    /// No index, no features, features of another CQT than `[features]` or of other audio than the index's, no
+    /// version of the training split with features.
     pub fn open(config: &Config) -> Result<Self> {
         if config.train.debug {
             return debug::draw(config.train.seed, config.features.cqt());
@@ -46,6 +50,7 @@ impl DataSet {
         let folder = &config.features.output;
         let features = FeatureSet::open(folder)?;
         features.expect_settings(folder, &config.features.cqt())?;
+        refuse_other_audio(&index, &config.features.index, &features, folder)?;
 
         let frames: HashMap<&str, usize> =
             features.rows.iter().map(|row| (row.version_id.as_str(), row.frames as usize)).collect();
@@ -103,18 +108,22 @@ impl DataSet {
         // An index with other splits puts other tracks, or the same in another order, into the file.
         let file = mapped.map(|folder| folder.join(mapped_name(&fingerprint, &splits)));
         let labels = number_cliques(&training);
-        let validation_cliques = number_cliques(&validation);
+        let of_validation = number_cliques(&validation);
+        let cliques_fingerprint = clique_ids(&training);
         let count = training.len();
         let tracks: Vec<Track> = training.into_iter().chain(validation).collect();
         let places = tracks.iter().enumerate().map(|(i, t)| (t.version_id.clone(), i)).collect();
         let store = Store::build(cqt.bins as usize, tracks, file.as_deref(), |put| fill(&places, put))?;
+        let validation = finite_tracks(&store, count);
         Ok(Self {
-            store,
             training: count,
             labels,
-            validation_cliques,
+            validation_cliques: validation.iter().map(|&track| of_validation[track - count]).collect(),
+            validation,
+            store,
             cqt,
             fingerprint,
+            cliques_fingerprint,
             splits,
             without_features: 0,
         })
@@ -130,11 +139,69 @@ impl DataSet {
         self.labels.iter().max().map_or(0, |&most| most as usize + 1)
     }
 
-    /// Whether validation has a query: two versions of a clique.
-    pub fn can_validate(&self) -> bool {
+    /// Why the validation split cannot be validated on, if it cannot: it takes two versions of a clique, a query
+    /// and its match, and another clique to tell them from.
+    pub fn why_no_validation(&self) -> Option<&'static str> {
         let mut seen = BTreeSet::new();
-        self.validation_cliques.iter().any(|clique| !seen.insert(clique))
+        let pair = self.validation_cliques.iter().filter(|clique| !seen.insert(**clique)).count() > 0;
+        match (pair, seen.len()) {
+            (_, 0) => Some("has no version with features"),
+            (_, 1) => Some("has a single clique"),
+            (false, _) => Some("has no clique with two versions"),
+            (true, _) => None,
+        }
     }
+}
+
+/// The tracks from `first` on whose features are finite; a warning names the others. They would make every
+/// figure of every validation not a number.
+fn finite_tracks(store: &Store, first: usize) -> Vec<usize> {
+    let finite = |track: &usize| store.view(*track).values.iter().all(|value| value.is_finite());
+    let (finite, broken): (Vec<usize>, Vec<usize>) = (first..store.tracks().len()).partition(finite);
+    if !broken.is_empty() {
+        let ids: Vec<&str> =
+            broken.iter().map(|&track| store.tracks()[track].version_id.as_str()).take(NAMED).collect();
+        tracing::warn!(
+            "{} validation versions have features that are not finite and are left out of validation ({}{}); \
+             extract them again",
+            broken.len(),
+            ids.join(", "),
+            if broken.len() > NAMED { ", ..." } else { "" }
+        );
+    }
+    finite
+}
+
+/// Versions that a message names at most.
+const NAMED: usize = 5;
+
+/// Refuses features that were made from other audio than the index says now: the version would be trained on
+/// under the name of another recording. Without a content hash in the index nothing can be said.
+fn refuse_other_audio(index: &Index, path: &Path, features: &FeatureSet, folder: &Path) -> Result<()> {
+    let made_from: HashMap<&str, &str> =
+        features.rows.iter().map(|row| (row.version_id.as_str(), row.source_hash.as_str())).collect();
+    let other: Vec<&str> = index
+        .versions
+        .iter()
+        .filter(|v| v.usable() && matches!(v.split, Split::Train | Split::Val))
+        .filter(|v| match (&v.content_hash, made_from.get(v.version_id.as_str())) {
+            (Some(now), Some(then)) => now != then,
+            _ => false,
+        })
+        .map(|v| v.version_id.as_str())
+        .collect();
+    if other.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} versions have features in {} that were made from other audio than {} says ({}{}): their content hashes \
+         differ; run `bc-features extract`, which makes them anew",
+        other.len(),
+        folder.display(),
+        path.display(),
+        other[..other.len().min(NAMED)].join(", "),
+        if other.len() > NAMED { ", ..." } else { "" }
+    )
 }
 
 /// Whether a file in a run's folder is a store of features that [`DataSet`] has put there.
@@ -160,6 +227,15 @@ fn membership(training: &[Track], validation: &[Track]) -> String {
         for track in tracks {
             fingerprint.add(&track.version_id).add(&track.clique_id);
         }
+    }
+    fingerprint.finish()
+}
+
+/// The fingerprint of the clique ids in the order of their numbers.
+fn clique_ids(tracks: &[Track]) -> String {
+    let mut fingerprint = Fingerprint::of("cliques");
+    for id in tracks.iter().map(|track| track.clique_id.as_str()).collect::<BTreeSet<_>>() {
+        fingerprint.add(id);
     }
     fingerprint.finish()
 }
@@ -204,6 +280,14 @@ mod tests {
         assert_ne!(first, membership(std::slice::from_ref(&b), std::slice::from_ref(&a)));
         assert_ne!(first, membership(&[a, track("b", "2")], &[]));
         assert!(is_mapped_store(&mapped_name("0123", &first)) && !is_mapped_store("features-notes.txt"));
+    }
+
+    #[test]
+    fn cliques_have_the_fingerprint_of_their_ids_however_many_versions_they_have() {
+        let track = |clique: &str| Track { version_id: String::new(), clique_id: clique.into(), frames: 1 };
+        let first = clique_ids(&[track("b"), track("a")]);
+        assert_eq!(first, clique_ids(&[track("a"), track("b"), track("a")]));
+        assert_ne!(first, clique_ids(&[track("a"), track("c")]));
     }
 
     #[test]

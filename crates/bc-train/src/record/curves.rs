@@ -81,14 +81,14 @@ fn panel(area: &Area<'_>, title: &str, curves: &[Curve]) -> Result<(), Box<dyn s
 fn steps(lines: &[Line], value: impl Fn(&super::StepLine) -> f64) -> Vec<(f64, f64)> {
     thin(lines.iter().filter_map(|line| match line {
         Line::Step(line) => Some((line.step as f64, value(line))),
-        Line::Validation(_) => None,
+        Line::Start(_) | Line::Validation(_) => None,
     }))
 }
 
 fn validations(lines: &[Line], value: impl Fn(&super::ValidationLine) -> f64) -> Vec<(f64, f64)> {
     thin(lines.iter().filter_map(|line| match line {
         Line::Validation(line) => Some((line.step as f64, value(line))),
-        Line::Step(_) => None,
+        Line::Start(_) | Line::Step(_) => None,
     }))
 }
 
@@ -136,6 +136,7 @@ mod tests {
             hit_at_1: 0.4,
             triplet: f64::NAN,
             best: true,
+            scheduled: true,
             seconds: 1.0,
             time: 0.0,
         }));

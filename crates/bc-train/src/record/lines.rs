@@ -3,16 +3,33 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::machine::Machine;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Line {
+    /// A process begins, or goes on with, the run.
+    Start(StartLine),
     /// An optimiser step.
     Step(StepLine),
     /// A validation.
     Validation(ValidationLine),
+}
+
+/// A process begins, or goes on with, the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartLine {
+    /// Steps done before it.
+    pub step: u64,
+    /// The program and the machine.
+    #[serde(flatten)]
+    pub machine: Machine,
+    /// Seconds since 1970.
+    pub time: f64,
 }
 
 /// An optimiser step.
@@ -42,7 +59,7 @@ pub struct StepLine {
     pub time: f64,
 }
 
-/// A validation.
+/// A validation. Figures that are not finite are `null` in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValidationLine {
     /// Steps done before it.
@@ -50,24 +67,45 @@ pub struct ValidationLine {
     /// Epoch of the last step, from 0.
     pub epoch: u64,
     /// Mean average precision over the validation split.
+    #[serde(deserialize_with = "number_or_null")]
     pub map: f64,
     /// Mean rank of the first match.
+    #[serde(deserialize_with = "number_or_null")]
     pub mr1: f64,
     /// Share of queries whose nearest neighbour is a match.
+    #[serde(deserialize_with = "number_or_null")]
     pub hit_at_1: f64,
     /// Triplet loss of random triplets of the split.
+    #[serde(deserialize_with = "number_or_null")]
     pub triplet: f64,
     /// Whether it is the best so far.
     pub best: bool,
+    /// False for one at the end of a run that the plan of validations does not ask for. A prolonged run
+    /// does not count it.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub scheduled: bool,
     /// Seconds it took.
     pub seconds: f64,
     /// Seconds since 1970.
     pub time: f64,
 }
 
+fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
 impl Line {
     pub(super) fn step(&self) -> u64 {
         match self {
+            Line::Start(line) => line.step,
             Line::Step(line) => line.step,
             Line::Validation(line) => line.step,
         }
@@ -75,6 +113,7 @@ impl Line {
 
     pub(super) fn time(&self) -> f64 {
         match self {
+            Line::Start(line) => line.time,
             Line::Step(line) => line.time,
             Line::Validation(line) => line.time,
         }
@@ -83,6 +122,7 @@ impl Line {
     /// What TensorBoard shows of it.
     pub(super) fn scalars(&self) -> Vec<(&'static str, f64)> {
         match self {
+            Line::Start(_) => Vec::new(),
             Line::Step(line) => vec![
                 ("train/loss", line.loss.into()),
                 ("train/classification", line.classification.into()),
@@ -103,16 +143,67 @@ impl Line {
     }
 }
 
-/// The lines of `path` that tell of steps up to `kept_steps`, each with its text. A last
-/// line cut off by a kill is dropped.
-pub(super) fn read(path: &Path, kept_steps: u64) -> Result<Vec<(String, Line)>> {
-    if kept_steps == 0 || !path.exists() {
+/// Up to where a run is resumed, and so up to where its record stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumed {
+    /// The run begins: nothing stays.
+    Never,
+    /// After `step` steps.
+    After {
+        /// Steps done.
+        step: u64,
+        /// Whether the validation of that step, if one is due, is done.
+        validated: bool,
+    },
+}
+
+impl Resumed {
+    fn keeps(self, step: u64, is_validation: bool) -> bool {
+        match self {
+            Resumed::Never => false,
+            Resumed::After { step: last, validated } => {
+                step < last || (step == last && (validated || !is_validation))
+            }
+        }
+    }
+}
+
+/// A line as it stands in the file, and what it says if this program knows it.
+pub(super) type Read = (Vec<u8>, Option<Line>);
+
+/// The lines of `path` that stay when the run goes on from `resumed`, each with its bytes. A line that this
+/// program cannot read stays where it is (another version may have written it), unless it names a later step. A last line
+/// cut off by a kill is dropped.
+pub(super) fn read(path: &Path, resumed: Resumed) -> Result<Vec<Read>> {
+    if resumed == Resumed::Never || !path.exists() {
         return Ok(Vec::new());
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines =
-        text.lines().map_while(|line| Some((format!("{line}\n"), serde_json::from_str::<Line>(line).ok()?)));
-    Ok(lines.filter(|(_, line)| line.step() <= kept_steps).collect())
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (mut kept, mut unknown, mut in_range) = (Vec::new(), 0, true);
+    for text in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let value = serde_json::from_slice::<Value>(text).ok();
+        if value.is_none() && !text.ends_with(b"\n") {
+            break;
+        }
+        // A line without a step is as old as the one before it.
+        if let Some(step) = value.as_ref().and_then(|value| value["step"].as_u64()) {
+            let is_validation = value.as_ref().is_some_and(|value| value["kind"] == "validation");
+            in_range = resumed.keeps(step, is_validation);
+        }
+        if in_range {
+            let line = value.and_then(|value| serde_json::from_value(value).ok());
+            unknown += usize::from(line.is_none());
+            let newline: &[u8] = if text.ends_with(b"\n") { b"" } else { b"\n" };
+            kept.push(([text, newline].concat(), line));
+        }
+    }
+    if unknown > 0 {
+        tracing::warn!(
+            "{}: {unknown} lines cannot be read by this version; they stay in it, and are not in the curves",
+            path.display()
+        );
+    }
+    Ok(kept)
 }
 
 pub(super) fn push(text: &mut Vec<u8>, line: &Line) -> Result<()> {
@@ -151,10 +242,61 @@ mod tests {
         }
         text.extend_from_slice(b"{\"kind\":\"step\",\"st");
         std::fs::write(&path, &text).unwrap();
-        let kept = read(&path, 2).unwrap();
-        assert_eq!(kept.iter().map(|(_, line)| line.clone()).collect::<Vec<_>>(), [step(1), step(2)]);
-        assert!(text.starts_with(kept.iter().map(|(text, _)| text.as_str()).collect::<String>().as_bytes()));
-        assert_eq!(read(&path, 9).unwrap().len(), 3);
-        assert!(read(&path, 0).unwrap().is_empty());
+        let after = |step| Resumed::After { step, validated: true };
+        let kept = read(&path, after(2)).unwrap();
+        assert_eq!(
+            kept.iter().map(|(_, line)| line.clone()).collect::<Vec<_>>(),
+            [Some(step(1)), Some(step(2))]
+        );
+        assert!(text.starts_with(&kept.into_iter().flat_map(|(text, _)| text).collect::<Vec<u8>>()));
+        assert_eq!(read(&path, after(9)).unwrap().len(), 3);
+        assert!(read(&path, Resumed::Never).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_stays_and_so_does_what_is_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let lines = [
+            r#"{"kind":"validation","step":1,"epoch":0,"map":null,"mr1":null,"hit_at_1":null,"triplet":null,"best":false,"seconds":1.0,"time":1.0}"#,
+            r#"{"kind":"of a later version","step":1}"#,
+            "\u{0}\u{0} not JSON",
+            r#"{"kind":"of a later version","step":7}"#,
+            "not JSON either",
+        ];
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+        let after = Resumed::After { step: 3, validated: true };
+        let kept = read(&path, after).unwrap();
+        let text: Vec<u8> = kept.iter().flat_map(|(text, _)| text.clone()).collect();
+        assert_eq!(String::from_utf8(text).unwrap(), lines[..3].join("\n") + "\n");
+        let Some(Line::Validation(line)) = &kept[0].1 else { panic!("{:?}", kept[0].1) };
+        assert!(line.map.is_nan() && line.triplet.is_nan() && line.scheduled);
+        assert!(kept[1].1.is_none() && kept[2].1.is_none());
+    }
+
+    #[test]
+    fn a_validation_that_is_made_again_is_not_recorded_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut text = Vec::new();
+        push(&mut text, &step(2)).unwrap();
+        let validation = ValidationLine {
+            step: 2,
+            epoch: 0,
+            map: 0.5,
+            mr1: 1.0,
+            hit_at_1: 1.0,
+            triplet: f64::INFINITY,
+            best: true,
+            scheduled: false,
+            seconds: 1.0,
+            time: 1.0,
+        };
+        push(&mut text, &Line::Validation(validation)).unwrap();
+        std::fs::write(&path, text).unwrap();
+        let lines = |validated| read(&path, Resumed::After { step: 2, validated }).unwrap();
+        assert_eq!((lines(false).len(), lines(true).len()), (1, 2));
+        let Some(Line::Validation(read)) = &lines(true)[1].1 else { panic!() };
+        assert!(read.triplet.is_nan() && !read.scheduled);
     }
 }

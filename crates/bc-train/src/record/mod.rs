@@ -1,8 +1,8 @@
 //! What a run tells about itself while it goes on.
 //!
-//! `metrics.jsonl` holds a line a step and a line a validation; TensorBoard's events and
-//! the curves are made from the same lines. A resumed run first drops the lines behind its
-//! checkpoint, so a record never holds a step twice.
+//! `metrics.jsonl` holds one line per process that worked on the run, one per step and one per validation;
+//! TensorBoard's events and the curves are made from the same lines. A resumed run first drops the lines
+//! behind its checkpoint, so a record never holds a step twice.
 
 mod curves;
 mod events;
@@ -10,7 +10,7 @@ mod lines;
 mod tfrecord;
 
 pub(crate) use events::now;
-pub use lines::{Line, StepLine, ValidationLine};
+pub use lines::{Line, Resumed, StartLine, StepLine, ValidationLine};
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -31,23 +31,30 @@ pub struct Recorder {
     metrics: File,
     events: EventWriter,
     lines: Vec<Line>,
+    /// Whether it was said that the curves cannot be drawn.
+    warned: bool,
 }
 
 impl Recorder {
-    /// Opens the record in `folder`, keeping what it tells of steps up to `kept_steps`.
-    pub fn open(folder: &Path, kept_steps: u64) -> Result<Self> {
+    /// Opens the record in `folder`, keeping what belongs to the part of the run that `resumed` keeps.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub fn open(folder: &Path, resumed: Resumed) -> Result<Self> {
         let path = folder.join(METRICS);
-        let (text, lines): (String, Vec<Line>) = lines::read(&path, kept_steps)?.into_iter().unzip();
-        atomic::write(&path, text)?;
+        let (text, lines): (Vec<Vec<u8>>, Vec<Option<Line>>) =
+            lines::read(&path, resumed)?.into_iter().unzip();
+        atomic::write(&path, text.concat())?;
+        let lines: Vec<Line> = lines.into_iter().flatten().collect();
         let metrics = OpenOptions::new()
             .append(true)
             .open(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         let mut events = EventWriter::create(&folder.join(EVENTS))?;
-        for line in &lines {
+        for line in lines.iter().filter(|line| !line.scalars().is_empty()) {
             events.scalars(line.step(), line.time(), &line.scalars())?;
         }
-        Ok(Self { folder: folder.to_owned(), metrics, events, lines })
+        Ok(Self { folder: folder.to_owned(), metrics, events, lines, warned: false })
     }
 
     /// Adds a line to metrics and events.
@@ -57,13 +64,22 @@ impl Recorder {
         self.metrics.write_all(&text).with_context(|| {
             format!("cannot write {} (is the disk full?)", self.folder.join(METRICS).display())
         })?;
-        self.events.scalars(line.step(), line.time(), &line.scalars())?;
+        if !line.scalars().is_empty() {
+            self.events.scalars(line.step(), line.time(), &line.scalars())?;
+        }
         self.lines.push(line);
         Ok(())
     }
 
-    /// Draws the curves anew.
-    pub fn draw(&self) -> Result<()> {
-        curves::draw(&self.folder.join(CURVES), &self.lines)
+    /// Draws the curves anew, or says once that it cannot: training does not need them.
+    pub fn draw(&mut self) {
+        if let Err(error) = curves::draw(&self.folder.join(CURVES), &self.lines)
+            && !std::mem::replace(&mut self.warned, true)
+        {
+            tracing::warn!(
+                "the curves cannot be drawn: {}; training goes on, and this is not said again",
+                bc_cli::describe(&error)
+            );
+        }
     }
 }

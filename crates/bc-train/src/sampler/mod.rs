@@ -42,8 +42,11 @@ pub enum Composition {
     /// Anchors, then as many positives, then as many negatives, drawn at random: every
     /// version of a clique with a pair is an anchor once a pass.
     RandomTriplets {
-        /// Triplets a batch.
+        /// Triplets of a batch.
         triplets: usize,
+        /// Triplets of the smallest batch: 2 where anchors, positives and negatives pass the network apart,
+        /// because batch norm cannot be trained on a batch of one.
+        least: usize,
     },
     /// `cliques` different cliques with `versions` versions each, neighbours in the batch.
     Pk {
@@ -58,7 +61,7 @@ impl Composition {
     /// Items in a full batch.
     pub fn items(&self) -> usize {
         match *self {
-            Composition::RandomTriplets { triplets } => 3 * triplets,
+            Composition::RandomTriplets { triplets, .. } => 3 * triplets,
             Composition::Pk { cliques, versions } => cliques * versions,
         }
     }
@@ -137,7 +140,9 @@ impl Sampler {
     /// Batches a pass; every pass of every epoch has as many.
     pub fn batches_per_pass(&self) -> usize {
         match self.composition {
-            Composition::RandomTriplets { triplets } => triplets::batches(&self.cliques, triplets),
+            Composition::RandomTriplets { triplets, least } => {
+                triplets::batches(&self.cliques, triplets, least)
+            }
             Composition::Pk { cliques, versions } => pk::batches(&self.cliques, cliques, versions),
         }
     }
@@ -158,7 +163,9 @@ impl Sampler {
         for (pass, &length_s) in self.lengths_s.iter().enumerate() {
             let mut rng = generator(self.seed, "sampler", &[epoch, pass as u64]);
             let items = match self.composition {
-                Composition::RandomTriplets { triplets } => triplets::pass(&self.cliques, triplets, &mut rng),
+                Composition::RandomTriplets { triplets, least } => {
+                    triplets::pass(&self.cliques, triplets, least, &mut rng)
+                }
                 Composition::Pk { cliques, versions } => pk::pass(&self.cliques, cliques, versions, &mut rng),
             };
             batches.extend(items.into_iter().map(|items| BatchPlan { length_s, items }));
@@ -186,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_split_without_a_pair_is_refused() {
-        let c = Composition::RandomTriplets { triplets: 2 };
+        let c = Composition::RandomTriplets { triplets: 2, least: 1 };
         let e = sampler(&[1, 1, 1], c, Order::Mixed).unwrap_err().to_string();
         assert!(e.contains("no clique with two versions"), "{e}");
         let e = sampler(&[4], c, Order::Mixed).unwrap_err().to_string();
@@ -198,7 +205,7 @@ mod tests {
     #[test]
     fn passes_come_one_after_another_or_mixed() {
         let sizes = [3; 20];
-        let c = Composition::RandomTriplets { triplets: 4 };
+        let c = Composition::RandomTriplets { triplets: 4, least: 1 };
         let ordered = sampler(&sizes, c, Order::PerEpochPasses).unwrap();
         let lengths: Vec<f64> = ordered.epoch(0).iter().map(|b| b.length_s).collect();
         assert!(lengths.is_sorted());
@@ -221,18 +228,18 @@ mod tests {
     proptest! {
         #[test]
         fn triplets_hold_a_positive_and_a_negative_and_every_anchor_once(
-            sizes in prop::collection::vec(1usize..7, 2..25), triplets in 1usize..9, epoch in 0u64..5,
+            sizes in prop::collection::vec(1usize..7, 2..25), triplets in 1usize..9, least in 1usize..3, epoch in 0u64..5,
         ) {
-            prop_assume!(sizes.iter().any(|&n| n > 1));
+            prop_assume!(sizes.iter().any(|&n| n > 1) && triplets >= least);
             let labels = labels(&sizes);
-            let s = sampler(&sizes, Composition::RandomTriplets { triplets }, Order::PerEpochPasses).unwrap();
+            let s = sampler(&sizes, Composition::RandomTriplets { triplets, least }, Order::PerEpochPasses).unwrap();
             let plan = s.epoch(epoch);
             prop_assert_eq!(plan.len(), s.batches_per_epoch());
             let mut anchors = Vec::new();
             for batch in &plan[..s.batches_per_pass()] {
                 let n = batch.items.len() / 3;
                 prop_assert_eq!(batch.items.len(), 3 * n);
-                prop_assert!(n <= triplets);
+                prop_assert!(n >= least && n <= triplets.max(2 * least - 1));
                 for i in 0..n {
                     let (a, p, q) = (batch.items[i], batch.items[n + i], batch.items[2 * n + i]);
                     prop_assert_ne!(a, p);

@@ -7,12 +7,35 @@ use rand::{Rng, RngExt};
 use super::Cliques;
 
 /// Batches of one pass.
-pub(super) fn batches(cliques: &Cliques, triplets: usize) -> usize {
-    cliques.members.iter().map(Vec::len).filter(|&n| n >= 2).sum::<usize>().div_ceil(triplets)
+pub(super) fn batches(cliques: &Cliques, triplets: usize, least: usize) -> usize {
+    let anchors = cliques.members.iter().map(Vec::len).filter(|&n| n >= 2).sum();
+    sizes(anchors, triplets, least).len()
 }
 
-/// One pass: every version of a clique with a pair is an anchor once.
-pub(super) fn pass(cliques: &Cliques, triplets: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
+/// How many of `anchors` are in each batch: `triplets`, and the rest in the last one. A rest of fewer than
+/// `least` is filled up from the batch before it, or joins it where that would leave it too few itself.
+fn sizes(anchors: usize, triplets: usize, least: usize) -> Vec<usize> {
+    let mut sizes = vec![triplets; anchors / triplets];
+    let rest = anchors % triplets;
+    match sizes.last_mut() {
+        Some(last) if rest > 0 && rest < least => {
+            let lacking = least - rest;
+            if *last >= least + lacking {
+                *last -= lacking;
+                sizes.push(least);
+            } else {
+                *last += rest;
+            }
+        }
+        _ if rest > 0 => sizes.push(rest),
+        _ => {}
+    }
+    sizes
+}
+
+/// One pass: every version of a clique with a pair is an anchor once; no batch has fewer than `least` triplets
+/// (unless there are no more).
+pub(super) fn pass(cliques: &Cliques, triplets: usize, least: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
     let mut anchors: Vec<(u32, u32)> = Vec::new();
     let mut everyone: Vec<(u32, u32)> = Vec::new();
     for (label, members) in cliques.members.iter().enumerate() {
@@ -23,9 +46,12 @@ pub(super) fn pass(cliques: &Cliques, triplets: usize, rng: &mut impl Rng) -> Ve
         }
     }
     anchors.shuffle(rng);
-    anchors
-        .chunks(triplets)
-        .map(|chunk| {
+    let mut rest = anchors.as_slice();
+    sizes(anchors.len(), triplets, least)
+        .into_iter()
+        .map(|size| {
+            let (chunk, behind) = rest.split_at(size);
+            rest = behind;
             let mut items: Vec<u32> = chunk.iter().map(|&(_, version)| version).collect();
             for &(label, anchor) in chunk {
                 let others = &cliques.members[label as usize];
@@ -52,5 +78,21 @@ fn redraw<R: Rng, T>(rng: &mut R, draw: impl Fn(&mut R) -> T, fits: impl Fn(&T) 
         if fits(&candidate) {
             return candidate;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sizes;
+
+    #[test]
+    fn a_last_batch_of_one_is_filled_up_or_joined() {
+        assert_eq!(sizes(16, 8, 2), [8, 8]);
+        assert_eq!(sizes(17, 8, 2), [8, 7, 2]);
+        assert_eq!(sizes(17, 8, 1), [8, 8, 1]);
+        assert_eq!(sizes(18, 8, 2), [8, 8, 2]);
+        assert_eq!(sizes(7, 3, 2), [3, 2, 2]);
+        assert_eq!(sizes(5, 2, 2), [2, 3]);
+        assert_eq!(sizes(2, 8, 2), [2]);
     }
 }

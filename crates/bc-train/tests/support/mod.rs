@@ -1,6 +1,8 @@
 //! What the tests of the binary share.
 #![allow(dead_code, reason = "every test file takes what it needs")]
 
+pub mod data;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -33,6 +35,12 @@ pub fn train(run: &Path, overrides: &[&str], flags: &[&str]) -> Command {
     command
 }
 
+/// The last checkpoint's `state.json`.
+pub fn state(run: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(last_checkpoint(run).join("state.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
 /// Runs to the end; what it printed, standard output then error.
 pub fn output(mut command: Command) -> (bool, String) {
     let output = command.output().expect("the binary starts");
@@ -46,11 +54,18 @@ pub fn whole(run: &Path, overrides: &[&str]) {
     assert!(ok, "{text}");
 }
 
-/// The lines of `metrics.jsonl` without what a clock says.
-pub fn metrics(run: &Path) -> Vec<String> {
+/// The lines of `metrics.jsonl`.
+pub fn lines(run: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    lines
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The lines of `metrics.jsonl` without what a clock says, without the starts of processes, and without
+/// validations that the plan does not ask for.
+pub fn metrics(run: &Path) -> Vec<String> {
+    lines(run)
+        .into_iter()
+        .filter(|line| line["kind"] != "start" && line["scheduled"] != false)
         .map(|mut line| {
             let fields = line.as_object_mut().expect("a line is an object");
             for clock in ["time", "seconds", "samples_per_s", "waiting_share"] {
@@ -77,6 +92,14 @@ pub fn assert_equal_runs(one: &Path, other: &Path) {
         assert_eq!(ours, theirs);
     }
     assert_eq!(tensors(&one.join("best.safetensors")), tensors(&other.join("best.safetensors")));
+    let fingerprint = |run: &Path| header(&run.join("best.safetensors"))["bytecover.fingerprint"].clone();
+    assert_eq!(fingerprint(one), fingerprint(other));
+    let standing = |run: &Path| {
+        let mut state = state(run);
+        state.as_object_mut().unwrap().remove("before_end");
+        state
+    };
+    assert_eq!(standing(one), standing(other));
     let (one, other) = (last_checkpoint(one), last_checkpoint(other));
     assert_eq!(one.file_name(), other.file_name());
     for file in ["network.safetensors", "average.safetensors", "optimizer.safetensors"] {
@@ -96,4 +119,22 @@ pub fn tensors(path: &Path) -> Vec<(String, Vec<usize>, Vec<u8>)> {
     all.sort();
     assert!(!all.is_empty());
     all
+}
+
+/// Fills a tensor of a safetensors file with what is not a number.
+pub fn fill_with_nan(path: &Path, name: &str) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let (from, to) = metadata.info(name).unwrap().data_offsets;
+    for value in bytes[8 + header..][from..to].chunks_exact_mut(4) {
+        value.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The header's pairs.
+pub fn header(path: &Path) -> std::collections::BTreeMap<String, String> {
+    let bytes = std::fs::read(path).unwrap();
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    metadata.metadata().clone().unwrap_or_default().into_iter().collect()
 }

@@ -1,0 +1,84 @@
+//! The best networks of a run: `best.safetensors`, and with `[train] keep_best` above 1 the folder `best`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The best network of a run.
+pub const BEST: &str = "best.safetensors";
+/// The folder of the best ones.
+pub const FOLDER: &str = "best";
+
+/// A network in the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// Steps done when it was validated.
+    pub step: u64,
+    /// Its validation figure.
+    pub figure: f64,
+}
+
+/// Enters a validation's figure into the `keep` best so far, the best first; of equals the earlier one. Whether it
+/// is among them.
+pub(crate) fn enter(best: &mut Vec<Ranked>, new: Ranked, higher_is_better: bool, keep: usize) -> bool {
+    if new.figure.is_nan() {
+        return false;
+    }
+    let better = |a: f64, b: f64| if higher_is_better { a > b } else { a < b };
+    let place = best.iter().position(|old| better(new.figure, old.figure)).unwrap_or(best.len());
+    best.insert(place, new);
+    best.truncate(keep);
+    place < keep
+}
+
+/// The file of a network in the folder.
+pub(crate) fn path(run: &Path, step: u64) -> PathBuf {
+    run.join(FOLDER).join(format!("step-{step:08}.safetensors"))
+}
+
+/// Removes from the folder of `run` all networks but those listed. One that cannot be removed stays.
+pub(crate) fn tidy<'a>(run: &Path, listed: impl Iterator<Item = &'a Ranked>) {
+    let kept: Vec<PathBuf> = listed.map(|ranked| path(run, ranked.step)).collect();
+    let Ok(files) = std::fs::read_dir(run.join(FOLDER)) else { return };
+    for file in files.flatten().map(|entry| entry.path()) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.trim_start_matches('.').starts_with("step-") && !kept.contains(&file) {
+            // It is in nobody's way; the next validation tries again.
+            let _ = std::fs::remove_file(&file);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_stay_and_of_equals_the_earlier() {
+        let mut best = Vec::new();
+        let entered: Vec<bool> = [(1, 0.2), (2, 0.5), (3, f64::NAN), (4, 0.5), (5, 0.1), (6, 0.9)]
+            .map(|(step, figure)| enter(&mut best, Ranked { step, figure }, true, 3))
+            .to_vec();
+        assert_eq!(entered, [true, true, false, true, false, true]);
+        assert_eq!(best.iter().map(|ranked| ranked.step).collect::<Vec<_>>(), [6, 2, 4]);
+        let mut best = Vec::new();
+        for (step, figure) in [(1, 0.2), (2, 0.5), (3, 0.1)] {
+            enter(&mut best, Ranked { step, figure }, false, 2);
+        }
+        assert_eq!(best.iter().map(|ranked| ranked.step).collect::<Vec<_>>(), [3, 1]);
+    }
+
+    #[test]
+    fn tidying_leaves_what_is_listed_and_what_is_not_ours() {
+        let run = tempfile::tempdir().unwrap();
+        std::fs::create_dir(run.path().join(FOLDER)).unwrap();
+        for file in [path(run.path(), 1), path(run.path(), 2), run.path().join(FOLDER).join("mine.txt")] {
+            std::fs::write(file, "").unwrap();
+        }
+        tidy(run.path(), [Ranked { step: 2, figure: 0.0 }].iter());
+        let mut left: Vec<_> =
+            std::fs::read_dir(run.path().join(FOLDER)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["mine.txt", "step-00000002.safetensors"]);
+    }
+}

@@ -1,0 +1,65 @@
+//! When training is complete, and how a run's standing reads in a line of text.
+
+use bc_formats::config::{Config, Figure};
+
+use crate::checkpoint::State;
+use crate::schedule::{Schedule, Shape};
+
+/// Why training is complete and what would prolong it, or `None` if it is not.
+pub(crate) fn end(config: &Config, state: &State) -> Option<String> {
+    let train = &config.train;
+    if state.epoch >= train.epochs {
+        return Some(format!("all {} epochs are done (a larger train.epochs goes on)", state.epoch));
+    }
+    if train.max_steps > 0 && state.step >= train.max_steps {
+        return Some(format!(
+            "train.max_steps = {} is reached (a larger one, or 0, goes on)",
+            train.max_steps
+        ));
+    }
+    // Asked anew on a resume: early_stopping may have been raised or switched off since.
+    let waited = state.standing.best.waited;
+    (state.stopped_early && train.early_stopping > 0 && waited >= train.early_stopping).then(|| {
+        format!(
+            "stopped early after {waited} validations without a better figure (--resume with a larger \
+             train.early_stopping, or 0, goes on)"
+        )
+    })
+}
+
+/// The best validation figure so far, `-` if there is none.
+pub(crate) fn best_figure(config: &Config, state: &State) -> String {
+    let name = match config.train.figure {
+        Figure::Map => "mAP",
+        Figure::Loss => "triplet loss",
+    };
+    state.standing.best.best.map_or_else(|| "-".to_owned(), |figure| format!("{name} {figure:.4}"))
+}
+
+/// A rate that falls to the last step depends on where that is.
+pub(crate) fn note_another_end(schedule: &Schedule, saved: &State) {
+    if schedule.shape != Shape::Cosine || [0, schedule.total_steps].contains(&saved.total_steps) {
+        return;
+    }
+    let before = Schedule { total_steps: saved.total_steps, ..*schedule };
+    let rate = |schedule: &Schedule| schedule.rate(saved.step, saved.standing.reductions);
+    tracing::warn!(
+        "the run was planned for {} steps and is now for {}: its cosine goes on at a rate of {:.1e} instead of {:.1e}",
+        saved.total_steps,
+        schedule.total_steps,
+        rate(schedule),
+        rate(&before)
+    );
+}
+
+/// Results depend on the instruction set in their last bits.
+pub(crate) fn note_another_machine(saved: &State, instruction_set: &str) {
+    if !saved.instruction_set.is_empty() && saved.instruction_set != instruction_set {
+        tracing::warn!(
+            "the run was computed with {} until step {} and goes on with {instruction_set}: from here on its figures are not, \
+             to the last bit, those of a run on one kind of machine",
+            saved.instruction_set,
+            saved.step
+        );
+    }
+}

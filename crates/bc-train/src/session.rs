@@ -1,0 +1,369 @@
+//! One process's share of a run: steps, checkpoints, validations, until the end, the time or a signal.
+//!
+//! Whatever a step brings (its checkpoint, its validation, the end of the run) is settled before the next
+//! one. The checkpoint comes first and says that the rest is pending; a process that resumes from it does
+//! the rest again, to the same effect.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bc_cli::interrupt;
+use bc_cli::progress::{self, ProgressBar};
+use bc_formats::atomic;
+use bc_formats::config::{Config, Figure};
+
+use crate::best::{self, BEST, Ranked};
+use crate::checkpoint::{BEST_BEFORE_END, Checkpoints, State};
+use crate::data::{Batch, Loader};
+use crate::ending::{best_figure, end};
+use crate::folder::LAST;
+use crate::learner::{Learner, Losses};
+use crate::record::{Line, Recorder, StepLine, ValidationLine, now};
+use crate::schedule::Shape;
+use crate::setup::{Setup, last_step};
+use crate::train::Outcome;
+use crate::validate::{Figures, validate};
+
+/// A run while a process works on it.
+pub(crate) struct Session<'a> {
+    config: &'a Config,
+    setup: Setup,
+    learner: Learner,
+    state: State,
+    checkpoints: Checkpoints,
+    recorder: Recorder,
+    bar: ProgressBar,
+    /// Since when, and how many items since then: this process's share of the run.
+    began: Instant,
+    items: usize,
+    /// When the last checkpoint was saved, or the work began.
+    saved: Instant,
+    can_validate: bool,
+}
+
+impl<'a> Session<'a> {
+    /// Where `state` stands, with its tensors in `learner`.
+    pub(crate) fn new(
+        config: &'a Config,
+        setup: Setup,
+        learner: Learner,
+        state: State,
+        checkpoints: Checkpoints,
+        recorder: Recorder,
+    ) -> Self {
+        let why_not = setup.data.why_no_validation();
+        if let Some(why) = why_not {
+            tracing::warn!("the validation split {why}: no validation, the last network counts as the best");
+        }
+        let bar = progress::bar(last_step(config, &setup.schedule), "train", "steps");
+        let now = Instant::now();
+        Self {
+            config,
+            setup,
+            learner,
+            state,
+            checkpoints,
+            recorder,
+            bar,
+            began: now,
+            items: 0,
+            saved: now,
+            can_validate: why_not.is_none(),
+        }
+    }
+
+    /// Works until the run is complete, its time is over, or a signal comes.
+    pub(crate) fn work(mut self) -> Result<Outcome> {
+        let config = &self.config.train;
+        let mut loader = Loader::start(
+            self.setup.assembler.clone(),
+            self.setup.sampler.clone(),
+            config.workers,
+            self.state.epoch,
+            self.state.batch,
+            config.epochs,
+        );
+        self.bar.set_position(self.state.step);
+        loop {
+            if self.state.pending && !self.settle()? {
+                return self.interrupted();
+            }
+            if end(self.config, &self.state).is_some() {
+                break;
+            }
+            if interrupt::requested() {
+                return self.interrupted();
+            }
+            if config.max_minutes > 0.0 && self.began.elapsed() >= minutes(config.max_minutes) {
+                return self.out_of_time();
+            }
+            let line = self.step(&mut loader)?;
+            self.advance();
+            self.show(&line);
+            self.recorder.add(Line::Step(line))?;
+            let seldom = config.checkpoint_every_minutes > 0.0
+                && self.saved.elapsed() >= minutes(config.checkpoint_every_minutes);
+            let periodic = self.state.step.is_multiple_of(config.checkpoint_every_steps);
+            if self.state.pending || periodic || seldom {
+                self.save()?;
+            }
+        }
+        self.bar.finish_and_clear();
+        self.recorder.draw();
+        self.say_how_it_ended(&loader);
+        Ok(Outcome::Finished)
+    }
+
+    /// One step of the optimiser, from as many batches as it takes.
+    fn step(&mut self, loader: &mut Loader) -> Result<StepLine> {
+        let (started, waited) = (Instant::now(), loader.waited);
+        let per_pass = self.setup.sampler.batches_per_pass();
+        let (mut sum, mut batches, mut items) = (Losses::default(), 0, 0);
+        let rate = self.setup.schedule.rate(self.state.step, self.state.standing.reductions);
+        let length_s = loop {
+            let batch = loader.expect(self.state.epoch, self.state.batch)?;
+            let losses = self.learner.accumulate(&batch)?;
+            if !losses.sum.is_finite() {
+                bail!("{}", self.not_finite("the loss", losses.sum, &batch));
+            }
+            sum.add(&losses);
+            batches += 1;
+            items += batch.items.len();
+            self.state.batch += 1;
+            if batches == self.config.train.accumulate || self.state.batch.is_multiple_of(per_pass) {
+                sum.gradient_norm = self.learner.step(rate, batches)?;
+                if !sum.gradient_norm.is_finite() {
+                    bail!("{}", self.not_finite("the gradient", sum.gradient_norm, &batch));
+                }
+                break batch.length_s;
+            }
+        };
+        self.items += items;
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(StepLine {
+            step: self.state.step + 1,
+            epoch: self.state.epoch,
+            length_s,
+            loss: sum.sum / batches as f32,
+            classification: sum.classification / batches as f32,
+            triplet: sum.triplet / batches as f32,
+            gradient_norm: sum.gradient_norm,
+            learning_rate: rate,
+            samples_per_s: items as f64 / seconds,
+            waiting_share: (loader.waited - waited).as_secs_f64() / seconds,
+            time: now(),
+        })
+    }
+
+    /// Moves the position behind the step just made, and notes what is pending there.
+    fn advance(&mut self) {
+        self.state.step += 1;
+        let pass_ended = self.state.batch.is_multiple_of(self.setup.sampler.batches_per_pass());
+        if pass_ended {
+            self.state.passes += 1;
+        }
+        if self.state.batch == self.setup.sampler.batches_per_epoch() {
+            self.state.epoch += 1;
+            self.state.batch = 0;
+        }
+        let every = self.config.train.validate_every_passes;
+        let due = pass_ended && every > 0 && self.state.passes.is_multiple_of(every) && self.can_validate;
+        let finished = end(self.config, &self.state).is_some();
+        self.state.before_end = (finished && !due).then(|| self.state.standing.clone());
+        self.state.pending = due || finished;
+    }
+
+    /// Does what is pending at this step: the validation, and at the end of the run a best network in any
+    /// case. False if a signal came before it was done.
+    fn settle(&mut self) -> Result<bool> {
+        if self.can_validate && !self.validate()? {
+            return Ok(false);
+        }
+        if self.state.standing.best.best.is_none() && end(self.config, &self.state).is_some() {
+            if self.can_validate {
+                tracing::warn!("no validation gave a figure; the last network counts as the best");
+            }
+            self.learner.export(&self.config.train.run.join(BEST))?;
+            self.state.standing.best_step = self.state.step;
+        }
+        if self.config.train.save_last && end(self.config, &self.state).is_some() {
+            self.learner.export(&self.config.train.run.join(LAST))?;
+        }
+        self.state.pending = false;
+        self.checkpoints.update(&self.state)?;
+        Ok(true)
+    }
+
+    /// Measures, keeps the best network, moves the plateau schedule, decides on an early stop. False if a
+    /// signal came before it was done; nothing has changed then.
+    fn validate(&mut self) -> Result<bool> {
+        let started = Instant::now();
+        let config = &self.config.train;
+        let figures = self.learner.with_average(|learner| {
+            validate(learner, &self.setup.data, &self.setup.input, config, &interrupt::requested)
+        })?;
+        let Some(figures) = figures else { return Ok(false) };
+        let (figure, higher) = chosen(config.figure, &figures);
+        let standing = &mut self.state.standing;
+        let better = standing.best.observe(figure, higher);
+        if better {
+            standing.best_step = self.state.step;
+            self.learner.export(&config.run.join(BEST))?;
+        }
+        let ranked = Ranked { step: self.state.step, figure };
+        if best::enter(&mut standing.ranking, ranked, higher, config.keep_best) && config.keep_best > 1 {
+            self.learner.export(&best::path(&config.run, self.state.step))?;
+        }
+        // What a prolonged run would miss stays.
+        let before = self.state.before_end.iter().flat_map(|before| &before.ranking);
+        best::tidy(&config.run, standing.ranking.iter().chain(before));
+        if let Shape::Plateau { patience, .. } = self.setup.schedule.shape {
+            standing.plateau.observe(figure, higher);
+            if standing.plateau.waited > patience {
+                standing.reductions += 1;
+                standing.plateau.waited = 0;
+            }
+        }
+        standing.validated_step = Some(self.state.step);
+        self.state.stopped_early = config.early_stopping > 0 && standing.best.waited >= config.early_stopping;
+        let line = ValidationLine {
+            step: self.state.step,
+            epoch: self.epoch_of_last_step(),
+            map: figures.map,
+            mr1: figures.mr1,
+            hit_at_1: figures.hit_at_1,
+            triplet: figures.triplet,
+            best: better,
+            scheduled: self.state.before_end.is_none(),
+            seconds: started.elapsed().as_secs_f64(),
+            time: now(),
+        };
+        progress::line(format!(
+            "step {:>6}  epoch {:>4}  validation mAP {:.4}  MR1 {:.2}  hit@1 {:.3}  triplet {:.3}{}",
+            line.step,
+            line.epoch + 1,
+            line.map,
+            line.mr1,
+            line.hit_at_1,
+            line.triplet,
+            if better { "  best" } else { "" }
+        ));
+        self.recorder.add(Line::Validation(line))?;
+        self.recorder.draw();
+        Ok(true)
+    }
+
+    /// From 0; a step that ends an epoch belongs to it.
+    fn epoch_of_last_step(&self) -> u64 {
+        if self.state.batch == 0 { self.state.epoch.saturating_sub(1) } else { self.state.epoch }
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let best = self.config.train.run.join(BEST);
+        self.checkpoints.save(&self.state, |folder| {
+            self.learner.save(folder)?;
+            if self.state.before_end.is_some() && self.state.standing.best.best.is_some() && best.exists() {
+                let bytes =
+                    std::fs::read(&best).with_context(|| format!("cannot read {}", best.display()))?;
+                atomic::write(&folder.join(BEST_BEFORE_END), bytes)?;
+            }
+            Ok(())
+        })?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    fn interrupted(mut self) -> Result<Outcome> {
+        let saved = self.stop()?;
+        Ok(Outcome::Interrupted(saved))
+    }
+
+    fn out_of_time(mut self) -> Result<Outcome> {
+        let saved = self.stop()?;
+        progress::line(format!(
+            "{} minutes are over (train.max_minutes): {saved}",
+            self.config.train.max_minutes
+        ));
+        Ok(Outcome::OutOfTime)
+    }
+
+    /// Saves before the run is complete; what there is now, in words.
+    fn stop(&mut self) -> Result<String> {
+        self.save()?;
+        self.bar.abandon();
+        self.recorder.draw();
+        Ok(format!(
+            "stopped after step {}, saved in {}; the same command with --resume goes on",
+            self.state.step,
+            self.checkpoints.path(self.state.step).display()
+        ))
+    }
+
+    fn show(&self, line: &StepLine) {
+        self.bar.set_position(line.step);
+        self.bar.set_message(format!(
+            "epoch {} loss {:.3} (ce {:.3}, triplet {:.3}) {:.0}/s best {}",
+            line.epoch + 1,
+            line.loss,
+            line.classification,
+            line.triplet,
+            self.items as f64 / self.began.elapsed().as_secs_f64(),
+            best_figure(self.config, &self.state),
+        ));
+    }
+
+    fn say_how_it_ended(&self, loader: &Loader) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let run = &self.config.train.run;
+        progress::line(format!(
+            "{}: {} steps in {seconds:.0} s ({:.1} samples/s, {:.1} % of the time waiting for data), best {}",
+            run.display(),
+            self.state.step,
+            self.items as f64 / seconds,
+            100.0 * loader.waited.as_secs_f64() / seconds,
+            best_figure(self.config, &self.state),
+        ));
+        if let (true, Some(end)) = (self.state.stopped_early, end(self.config, &self.state)) {
+            progress::line(end);
+        }
+        progress::line(format!("the network: {}", run.join(BEST).display()));
+    }
+
+    fn not_finite(&self, what: &str, value: f32, batch: &Batch) -> String {
+        let tracks = self.setup.data.store.tracks();
+        let ids: Vec<&str> =
+            batch.items.iter().map(|&item| tracks[item as usize].version_id.as_str()).collect();
+        let saved = match self.checkpoints.latest() {
+            Ok(Some((folder, _))) => format!(
+                "the last good checkpoint is {}; look at the features of these versions, or begin a new run from \
+                 its network with a lower learning rate or clip_norm (--set train.init={})",
+                folder.display(),
+                folder.join(crate::checkpoint::NETWORK).display()
+            ),
+            _ => {
+                "there is no checkpoint yet; look at the features of these versions, or try a lower learning \
+                  rate or clip_norm"
+                    .to_owned()
+            }
+        };
+        format!(
+            "{what} is {value} at step {} (epoch {}, batch {}), whose last batch holds the versions {}; {saved}",
+            self.state.step + 1,
+            batch.epoch + 1,
+            batch.index,
+            ids.join(", ")
+        )
+    }
+}
+
+/// The validation figure that chooses, and whether more of it is better.
+fn chosen(figure: Figure, figures: &Figures) -> (f64, bool) {
+    match figure {
+        Figure::Map => (figures.map, true),
+        Figure::Loss => (figures.triplet, false),
+    }
+}
+
+fn minutes(minutes: f64) -> Duration {
+    Duration::from_secs_f64(60.0 * minutes)
+}

@@ -1,0 +1,162 @@
+//! What the course of a run depends on, and whether a saved run's settings are those asked for.
+
+use anyhow::Result;
+use bc_formats::config::{AugmentConfig, Config, ModelConfig, TrainConfig};
+use bc_formats::features::CqtSettings;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::data::DataSet;
+
+/// Keys of `[train]` that do not change the steps of a run, or that say how long it goes on (which a
+/// cosine's rate depends on, and a resume says so).
+const MAY_CHANGE: &[&str] = &[
+    "run",
+    "device",
+    "threads",
+    "workers",
+    "map_features",
+    "epochs",
+    "max_steps",
+    "max_minutes",
+    "early_stopping",
+    "checkpoint_every_steps",
+    "checkpoint_every_minutes",
+    "keep_checkpoints",
+    "keep_best",
+    "save_last",
+];
+
+/// Everything that the course of training depends on.
+pub(crate) fn of(config: &Config, data: &DataSet) -> Result<Value> {
+    let mut train = serde_json::to_value(&config.train)?;
+    if let Some(keys) = train.as_object_mut() {
+        keys.retain(|key, _| !MAY_CHANGE.contains(&key.as_str()));
+    }
+    Ok(json!({
+        "model": config.model,
+        "train": train,
+        "augment": config.augment,
+        "features": { "cqt": data.cqt, "fingerprint": data.fingerprint, "splits": data.splits },
+    }))
+}
+
+/// Where a saved run's settings differ from those asked for: `train.margin: 0.3 against 0.5`. A key that the
+/// run was saved without has its default, which is what the program did before it knew the key; a key that the
+/// program does not know differs, because nobody can say what it did.
+pub(crate) fn differences(saved: &Value, asked_for: &Value) -> Vec<String> {
+    let mut saved = saved.clone();
+    if let Some(sections) = saved.as_object_mut() {
+        complete::<ModelConfig>(sections.entry("model").or_insert_with(|| json!({})));
+        complete::<AugmentConfig>(sections.entry("augment").or_insert_with(|| json!({})));
+        let train = sections.entry("train").or_insert_with(|| json!({}));
+        complete::<TrainConfig>(train);
+        if let Some(keys) = train.as_object_mut() {
+            keys.retain(|key, _| !MAY_CHANGE.contains(&key.as_str()));
+        }
+        if let Some(cqt) = sections.get_mut("features").and_then(|features| features.get_mut("cqt")) {
+            complete::<CqtSettings>(cqt);
+        }
+    }
+    let mut found = Vec::new();
+    walk("", &saved, asked_for, &mut found);
+    found
+}
+
+/// Gives `section` the defaults of the keys that it lacks, and the spelling of today's values (1 and 1.0 are the
+/// same learning rate).
+fn complete<S: Default + Serialize + DeserializeOwned>(section: &mut Value) {
+    let (Some(saved), Ok(Value::Object(defaults))) =
+        (section.as_object_mut(), serde_json::to_value(S::default()))
+    else {
+        return;
+    };
+    let mut known = Map::new();
+    for (key, default) in defaults {
+        known.insert(key.clone(), saved.remove(&key).unwrap_or(default));
+    }
+    let known = Value::Object(known);
+    let read_anew = serde_json::from_value::<S>(known.clone()).and_then(|read| serde_json::to_value(&read));
+    if let Value::Object(known) = read_anew.unwrap_or(known) {
+        // What is left is unknown to this program.
+        saved.extend(known);
+    }
+}
+
+fn walk(path: &str, saved: &Value, asked_for: &Value, found: &mut Vec<String>) {
+    match (saved, asked_for) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            for key in keys {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                match (a.get(key), b.get(key)) {
+                    (Some(a), None) => found.push(format!(
+                        "{path}: {a} in a run of another version of bc-train, and unknown to this one"
+                    )),
+                    (a, b) => {
+                        walk(&path, a.unwrap_or(&Value::Null), b.unwrap_or(&Value::Null), found);
+                    }
+                }
+            }
+        }
+        _ if saved != asked_for => found.push(format!("{path}: {saved} against {asked_for}")),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(config: &Config) -> Value {
+        let mut config = config.clone();
+        config.train.debug = true;
+        let data = DataSet::open(&config).unwrap();
+        of(&config, &data).unwrap()
+    }
+
+    #[test]
+    fn differences_name_both_values() {
+        let saved = settings(&Config::default());
+        let mut asked_for = Config::default();
+        asked_for.train.margin = 0.5;
+        asked_for.model.width = 8;
+        assert_eq!(
+            differences(&saved, &settings(&asked_for)),
+            ["model.width: 64 against 8", "train.margin: 0.3 against 0.5"]
+        );
+    }
+
+    #[test]
+    fn a_run_saved_before_a_key_was_known_has_its_default() {
+        let mut saved = settings(&Config::default());
+        let now = saved.clone();
+        let train = saved["train"].as_object_mut().unwrap();
+        assert!(train.remove("validate_at_start").is_some() && train.remove("init_other_input").is_some());
+        // Part of a run's settings in version 0.1.
+        train.insert("threads".into(), json!(7));
+        train.insert("label_smoothing".into(), json!(0.1));
+        train.insert("weight_decay".into(), json!(0));
+        assert_eq!(differences(&saved, &now), [""; 0]);
+
+        let mut asked_for = Config::default();
+        asked_for.train.validate_at_start = true;
+        assert_eq!(
+            differences(&saved, &settings(&asked_for)),
+            ["train.validate_at_start: false against true"]
+        );
+    }
+
+    #[test]
+    fn a_key_that_nobody_knows_is_named() {
+        let mut saved = settings(&Config::default());
+        let now = saved.clone();
+        saved["train"]["momentum"] = json!(0.9);
+        let found = differences(&saved, &now);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("train.momentum: 0.9 in a run of another version"), "{found:?}");
+    }
+}

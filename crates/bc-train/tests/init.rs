@@ -1,0 +1,98 @@
+//! What a run may begin with (`[train] init`), and what it takes of it.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use support::{output, tensors, train, whole};
+
+/// A network of two steps on the made-up features of a seed, whose clique ids are the same for every seed.
+fn first(folder: &Path, overrides: &[&str]) -> PathBuf {
+    let run = folder.join("first");
+    whole(&run, &[&["train.max_steps=2"], overrides].concat());
+    run.join("best.safetensors")
+}
+
+fn classifier(path: &Path) -> Vec<u8> {
+    tensors(path).into_iter().find(|(name, ..)| name == "fc.weight").unwrap().2
+}
+
+/// Begins with `init` and stops where the classifier is still as it began.
+fn begun(run: &Path, init: &Path, overrides: &[&str]) -> (bool, String) {
+    let init = format!("train.init={}", init.display());
+    let still = ["train.max_steps=1", "train.learning_rate=0"];
+    output(train(run, &[&[init.as_str()], &still[..], overrides].concat(), &[]))
+}
+
+#[test]
+fn a_network_of_other_input_is_refused_with_both_values_unless_it_is_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = first(folder.path(), &[]);
+    let run = folder.path().join("run");
+    for (other, parts) in [
+        ("model.pool=10", ["pool: 20 against 10", "[model]"]),
+        ("model.scale=log", ["scale: none against log", "[model]"]),
+        ("features.hop_length=256", ["hop_length: 512 against 256", "features"]),
+        ("features.fmin_hz=55.0", ["fmin_hz: 32.7", "against 55"]),
+        ("features.bins=72", ["bins: 84 against 72", "features"]),
+        ("model.variant=orfium", ["variant: plain against orfium", "[model]"]),
+        ("model.width=4", ["width: 2 against 4", "[model]"]),
+    ] {
+        let (ok, text) = begun(&run, &init, &[other]);
+        for part in parts.iter().chain(&["[train] init", "best.safetensors"]) {
+            assert!(!ok && text.contains(part), "{other}: {part} is not in: {text}");
+        }
+        assert!(!text.contains("tensors do not fit"), "{text}");
+    }
+    assert!(!run.exists());
+    let (ok, text) = begun(&run, &init, &["model.scale=log", "train.init_other_input=true"]);
+    assert!(ok && text.contains("scale: none against log"), "{text}");
+}
+
+#[test]
+fn a_classifier_is_taken_only_if_it_is_of_the_same_cliques() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = first(folder.path(), &[]);
+    let (same, other, old) =
+        (folder.path().join("same"), folder.path().join("other"), folder.path().join("old"));
+    let (ok, text) = begun(&same, &init, &["train.seed=5"]);
+    assert!(ok && text.contains("its classifier too"), "{text}");
+    assert_eq!(classifier(&same.join("best.safetensors")), classifier(&init));
+
+    // Cliques of other names, and as many.
+    let renamed = with_pair(&init, folder.path(), "bytecover.cliques", Some("0123456789abcdef"));
+    let (ok, text) = begun(&other, &renamed, &["train.seed=5"]);
+    assert!(ok && text.contains("of other cliques and is drawn anew"), "{text}");
+    assert_ne!(classifier(&other.join("best.safetensors")), classifier(&init));
+
+    // As version 0.1 wrote it.
+    let unknown = with_pair(&init, folder.path(), "bytecover.cliques", None);
+    let (ok, text) = begun(&old, &unknown, &["train.seed=5"]);
+    assert!(ok && text.contains("does not say of which cliques"), "{text}");
+    assert_ne!(classifier(&old.join("best.safetensors")), classifier(&init));
+}
+
+#[test]
+fn another_output_of_ours_is_no_network_to_begin_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = first(folder.path(), &[]);
+    let later = with_pair(&init, folder.path(), "bytecover.format", Some("checkpoint/9"));
+    let (ok, text) = begun(&folder.path().join("run"), &later, &[]);
+    assert!(!ok && text.contains("checkpoint/9") && text.contains("[train] init"), "{text}");
+    let optimizer = support::last_checkpoint(&folder.path().join("first")).join("optimizer.safetensors");
+    let (ok, text) = begun(&folder.path().join("run"), &optimizer, &[]);
+    assert!(!ok && text.contains("holds no ByteCover network"), "{text}");
+}
+
+/// A copy of a safetensors file with another value in its header, or without it.
+fn with_pair(path: &Path, folder: &Path, key: &str, value: Option<&str>) -> PathBuf {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut pairs = support::header(path);
+    pairs.remove(key);
+    pairs.extend(value.map(|value| (key.to_owned(), value.to_owned())));
+    let changed = folder.join(format!("{}-{}.safetensors", key, value.unwrap_or("none").replace('/', "-")));
+    let pairs = pairs.into_iter().collect();
+    safetensors::serialize_to_file(file.tensors(), Some(pairs), &changed).unwrap();
+    changed
+}

@@ -1,0 +1,227 @@
+//! SIGKILL and SIGTERM at random moments: in steps, in validations, while a checkpoint is saved. The rest of the run
+//! ends with the same bytes as one that was left alone.
+//!
+//! `BYTECOVER_KILLS` is the number of kills (12 unless it is set; 100 takes minutes).
+#![cfg(unix)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bc_formats::features::CqtSettings;
+use bc_formats::index::Split;
+use support::data::{version, versions};
+use support::{TINY, assert_equal_runs, header, last_checkpoint, lines, metrics, output, state};
+
+/// Everything that has a state; a validation of many tracks and a checkpoint of much to write, so that a kill
+/// finds them at work.
+const STATEFUL: &[&str] = &[
+    "train.debug=false",
+    "train.run=run",
+    "features.index=../index.parquet",
+    "features.output=../features",
+    "train.epochs=6",
+    "train.accumulate=2",
+    "train.ema=0.9",
+    "train.schedule=plateau",
+    "train.plateau_patience=0",
+    "train.factor=0.5",
+    "train.order=mixed",
+    "train.validate_every_passes=1",
+    "train.validate_at_start=true",
+    "train.checkpoint_every_steps=2",
+    "train.optimizer=adamw",
+    "train.weight_decay=0.01",
+    "train.max_steps=31",
+    "model.width=4",
+];
+
+/// Index and features with a validation split that takes a while: no two tracks of one length.
+fn write_data(folder: &Path) {
+    let mut versions = versions(8);
+    for clique in 0..2 {
+        let of_clique =
+            (2..30).map(|v| version(&format!("val-{clique}-{v}"), &format!("val-{clique}"), Split::Val));
+        versions.extend(of_clique);
+    }
+    let frames = |n: usize| if n < 48 { 200 } else { 300 + 20 * n as u32 };
+    support::data::write_of_lengths(folder, versions, CqtSettings::default(), frames);
+}
+
+/// A command in its own folder: the run has the same name everywhere, and so the same header in its files.
+fn command(place: &Path, flags: &[&str]) -> Command {
+    std::fs::create_dir_all(place).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bc-train"));
+    command.arg("train").current_dir(place);
+    for text in TINY.iter().chain(STATEFUL) {
+        command.args(["--set", text]);
+    }
+    command.args(flags);
+    command
+}
+
+/// What a process was doing when it died, as far as its files tell.
+#[derive(Debug, Default)]
+struct Deaths {
+    in_a_step: usize,
+    in_a_validation: usize,
+    in_a_checkpoint: usize,
+    before_the_first_checkpoint: usize,
+    /// The run was complete before.
+    too_late: usize,
+}
+
+impl Deaths {
+    fn note(&mut self, run: &Path) {
+        let saving = || {
+            let listed = std::fs::read_dir(run.join("checkpoints")).ok()?;
+            Some(listed.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(".step-")))
+        };
+        match saving() {
+            Some(true) => self.in_a_checkpoint += 1,
+            Some(false) if !is_pending(run) => self.in_a_step += 1,
+            Some(false) => self.in_a_validation += 1,
+            None => self.before_the_first_checkpoint += 1,
+        }
+    }
+
+    fn at_work(&self) -> usize {
+        self.in_a_step + self.in_a_validation + self.in_a_checkpoint + self.before_the_first_checkpoint
+    }
+}
+
+fn latest(run: &Path) -> Option<PathBuf> {
+    let listed = std::fs::read_dir(run.join("checkpoints")).ok()?.flatten().map(|entry| entry.path());
+    listed
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-")))
+        .max()
+}
+
+fn is_pending(run: &Path) -> bool {
+    let text = latest(run).and_then(|latest| std::fs::read_to_string(latest.join("state.json")).ok());
+    text.is_some_and(|text| text.contains("\"pending\": true"))
+}
+
+/// Numbers from 0 to 1, the same at every call (Knuth's linear congruential generator).
+fn random_numbers(seed: u64) -> impl Iterator<Item = f64> {
+    std::iter::successors(Some(seed), |x| {
+        Some(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
+    })
+    .map(|x| (x >> 11) as f64 / (1u64 << 53) as f64)
+    .skip(1)
+}
+
+/// Waits for the moment of kill number `n`: a third are aimed at a validation, a third at a save, and a third at
+/// any time after the start.
+fn wait(child: &mut Child, run: &Path, n: usize, random: f64) {
+    let started = Instant::now();
+    let saving = || {
+        std::fs::read_dir(run.join("checkpoints")).is_ok_and(|listed| {
+            listed.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(".step-"))
+        })
+    };
+    let (was_pending, before) = (is_pending(run), latest(run));
+    let reached = || match n % 3 {
+        0 => is_pending(run) && (!was_pending || latest(run) != before),
+        1 => latest(run) != before && saving(),
+        _ => lines(run).len() > 1,
+    };
+    while child.try_wait().unwrap().is_none() && !reached() {
+        assert!(started.elapsed() < Duration::from_secs(300), "nothing happens");
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    let longest = [0.05, 0.002, 0.3][n % 3];
+    std::thread::sleep(Duration::from_secs_f64(random * longest));
+}
+
+/// The two files of a finished run whose bytes are comparable as a whole (a header lists its pairs in any order).
+fn assert_equal_bytes(one: &Path, other: &Path) {
+    assert_equal_runs(one, other);
+    let file = "best.safetensors";
+    assert_eq!(header(&one.join(file)), header(&other.join(file)));
+    let (one, other) = (last_checkpoint(one), last_checkpoint(other));
+    let file = "state.json";
+    assert_eq!(std::fs::read(one.join(file)).unwrap(), std::fs::read(other.join(file)).unwrap());
+}
+
+#[test]
+fn kills_at_random_moments_leave_no_trace() {
+    let kills: usize = std::env::var("BYTECOVER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let folder = tempfile::tempdir().unwrap();
+    write_data(folder.path());
+    let (left_alone, place) = (folder.path().join("left alone"), folder.path().join("killed"));
+    let (ok, text) = output(command(&left_alone, &[]));
+    assert!(ok, "{text}");
+    let whole = metrics(&left_alone.join("run")).len();
+
+    let (run, mut deaths, mut runs) = (place.join("run"), Deaths::default(), 0);
+    let mut finish = |run: &Path| {
+        let (ok, text) = output(command(&place, &[]));
+        assert!(ok, "{text}");
+        assert_equal_bytes(&left_alone.join("run"), run);
+        std::fs::remove_dir_all(run).unwrap();
+        runs += 1;
+    };
+    for (n, random) in (0..kills).zip(random_numbers(7)) {
+        let mut child = command(&place, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait(&mut child, &run, n, random);
+        if child.try_wait().unwrap().is_some() {
+            deaths.too_late += 1;
+            finish(&run);
+            continue;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        deaths.note(&run);
+        if n % 10 == 9 {
+            finish(&run);
+        }
+    }
+    if run.exists() {
+        finish(&run);
+    }
+    println!(
+        "{kills} kills in {runs} runs of {whole} lines, each compared: {} at work, {deaths:?}",
+        deaths.at_work()
+    );
+    assert!(deaths.in_a_step > 0 && deaths.in_a_validation > 0, "{deaths:?}");
+    assert!(4 * deaths.at_work() >= 3 * kills, "{deaths:?}");
+}
+
+/// Slurm sends SIGTERM before a time limit, and SIGKILL 30 seconds later.
+#[test]
+fn sigterm_saves_in_a_step_and_in_a_validation_and_the_rest_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    write_data(folder.path());
+    let (left_alone, place) = (folder.path().join("left alone"), folder.path().join("stopped"));
+    let (ok, text) = output(command(&left_alone, &[]));
+    assert!(ok, "{text}");
+
+    let run = place.join("run");
+    let (mut slowest, mut in_validation, mut stopped) = (Duration::ZERO, 0, 0);
+    // A third are aimed at validations; those aimed at saves come in the step behind them.
+    for (n, random) in (0..9).zip(random_numbers(11)) {
+        let mut child = command(&place, &[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        wait(&mut child, &run, n, random / 5.0);
+        let sent = Instant::now();
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        let output = child.wait_with_output().unwrap();
+        slowest = slowest.max(sent.elapsed());
+        if output.status.success() {
+            break;
+        }
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(130), "{text}");
+        assert!(text.contains("interrupted: stopped after step") && text.contains("--resume"), "{text}");
+        stopped += 1;
+        let pending = state(&run)["pending"] == true;
+        in_validation += usize::from(pending && lines(&run).last().unwrap()["kind"] == "step");
+    }
+    println!("{stopped} stops, {in_validation} of them in a validation; the slowest took {slowest:?}");
+    assert!(in_validation > 0);
+    let (ok, text) = output(command(&place, &[]));
+    assert!(ok, "{text}");
+    assert_equal_bytes(&left_alone.join("run"), &run);
+}

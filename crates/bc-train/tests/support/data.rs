@@ -1,0 +1,89 @@
+//! An index and features as the earlier stages write them.
+
+use std::path::Path;
+
+use bc_formats::features::{CqtSettings, FeatureRow, PartWriter};
+use bc_formats::index::{Index, Split, Status, Version};
+use bc_formats::provenance::Provenance;
+use half::f16;
+
+const FRAMES: u32 = 200;
+
+/// Of no file.
+pub fn provenance() -> Provenance {
+    Provenance {
+        format: String::new(),
+        tool: "test".into(),
+        settings: serde_json::Value::Null,
+        fingerprint: String::new(),
+        inputs: Default::default(),
+    }
+}
+
+/// A usable version.
+pub fn version(id: &str, clique: &str, split: Split) -> Version {
+    let mut version = Version::new(id, clique);
+    version.split = split;
+    version.status = Status::Ok;
+    version.audio_path = Some(format!("{id}.wav"));
+    version
+}
+
+/// Six training cliques of `per_clique` versions and two validation cliques of two.
+pub fn versions(per_clique: usize) -> Vec<Version> {
+    let of = |split: Split, cliques: usize, per_clique: usize| {
+        (0..cliques).flat_map(move |c| {
+            (0..per_clique).map(move |v| version(&format!("{split}-{c}-{v}"), &format!("{split}-{c}"), split))
+        })
+    };
+    of(Split::Train, 6, per_clique).chain(of(Split::Val, 2, 2)).collect()
+}
+
+/// Index and features in `folder`; those of the version `broken` are infinite.
+pub fn write(folder: &Path, versions: Vec<Version>, cqt: CqtSettings, broken: Option<&str>) {
+    let infinite = versions.iter().position(|version| Some(version.version_id.as_str()) == broken);
+    write_values(folder, versions, cqt, |_| FRAMES, infinite);
+}
+
+/// The same with as many columns as `frames` says of each version's place.
+pub fn write_of_lengths(
+    folder: &Path,
+    versions: Vec<Version>,
+    cqt: CqtSettings,
+    frames: impl Fn(usize) -> u32,
+) {
+    write_values(folder, versions, cqt, frames, None);
+}
+
+fn write_values(
+    folder: &Path,
+    versions: Vec<Version>,
+    cqt: CqtSettings,
+    frames: impl Fn(usize) -> u32,
+    infinite: Option<usize>,
+) {
+    let mut part = PartWriter::create(&folder.join("features/part-0.parquet"), cqt).unwrap();
+    for (n, version) in versions.iter().enumerate() {
+        let frames = frames(n);
+        let mut magnitude: Vec<f16> =
+            (0..cqt.bins * frames).map(|i| f16::from_f32(((i as usize * (n + 3)) % 17) as f32)).collect();
+        if infinite == Some(n) {
+            magnitude.fill(f16::INFINITY);
+        }
+        let row = FeatureRow {
+            version_id: version.version_id.clone(),
+            clique_id: version.clique_id.clone(),
+            frames,
+            source_hash: n.to_string(),
+            magnitude,
+        };
+        part.push(row).unwrap();
+    }
+    part.commit(provenance()).unwrap();
+    write_index(folder, versions);
+}
+
+/// `index.parquet` in `folder`.
+pub fn write_index(folder: &Path, versions: Vec<Version>) {
+    Index { versions, provenance: provenance() }.write(&folder.join("index.parquet")).unwrap();
+}
