@@ -7,12 +7,12 @@ use bc_formats::config::Layer;
 use bc_formats::features::CqtSettings;
 use bc_formats::fingerprint;
 use bc_formats::run::{INPUT_KEY, NetworkInput};
-use bc_nn::ByteCover;
+use bc_nn::Network;
 use candle_core::{Device, Tensor};
 
 /// A network with what it says of its input.
 pub struct Embedder {
-    network: ByteCover,
+    network: Network,
     /// How features become its input.
     pub input: NetworkInput,
     /// The file.
@@ -27,7 +27,7 @@ impl Embedder {
     /// one, which does not and gets `assumed`.
     ///
     /// # Errors
-    /// No such file, or no ByteCover network in it.
+    /// No such file, or no network in it.
     pub fn open(path: &Path, layer: Layer, assumed: &NetworkInput) -> Result<Self> {
         if !path.exists() {
             bail!(
@@ -35,12 +35,12 @@ impl Embedder {
                 path.display()
             );
         }
-        let loaded = ByteCover::load(path, &Device::Cpu)?;
+        let loaded = Network::load(path, &Device::Cpu)?;
         let input = match loaded.metadata.get(INPUT_KEY) {
             Some(value) => NetworkInput::from_key_value(value).with_context(|| path.display().to_string())?,
             None => assumed.clone(),
         };
-        let bins = loaded.network.settings().bins;
+        let bins = loaded.network.settings().bins();
         ensure!(
             bins == input.cqt.bins as usize,
             "{} is a network for {bins} bins, its input has {}; correct [features] bins",
@@ -59,7 +59,7 @@ impl Embedder {
     /// Length of an embedding.
     pub fn dim(&self) -> usize {
         let settings = self.network.settings();
-        if self.layer == Layer::Logits { settings.classes } else { settings.embedding() }
+        if self.layer == Layer::Logits { settings.classes() } else { settings.embedding() }
     }
 
     /// What embeddings say of the network that made them.
@@ -68,7 +68,7 @@ impl Embedder {
     }
 
     /// The network itself.
-    pub fn network(&self) -> &ByteCover {
+    pub fn network(&self) -> &Network {
         &self.network
     }
 
@@ -100,7 +100,7 @@ impl Embedder {
         let chosen = match self.layer {
             Layer::Fc => self.network.embed(&x)?.1,
             Layer::Ft => self.network.embed(&x)?.0,
-            Layer::Logits => self.network.forward(&x)?.logits,
+            Layer::Logits => self.network.forward(&x)?.logits()?.clone(),
         };
         Ok(chosen.to_vec2()?)
     }

@@ -19,7 +19,7 @@ pub fn run(config: &Config, input: &Path, out: &Path) -> Result<(usize, usize)> 
     let embedder = origin::embedder(config)?;
     let array = array::read_cube(input)?;
     let [tracks, bins, frames] = array.shape;
-    let expected = embedder.network().settings().bins;
+    let expected = embedder.network().settings().bins();
     ensure!(
         bins == expected && frames > 0 && tracks > 0,
         "{} has the shape {:?}; the network takes tracks x {expected} bins x frames",

@@ -33,6 +33,9 @@ pub enum Scale {
     Sqrt,
     /// ln(1 + 100 x) / ln(101) of what `max` gives.
     Log,
+    /// ln(1 + 1000 x) / ln(1001) of what `max` gives, less the clip's mean.
+    #[serde(rename = "log-centred")]
+    LogCentred,
 }
 
 impl Scale {
@@ -44,13 +47,20 @@ impl Scale {
         let most = values.iter().fold(0f32, |most, &value| most.max(value));
         let factor = 1.0 / (most + 1e-6);
         let log = 1.0 / 101f32.ln();
-        for value in values {
+        let steep = 1.0 / 1001f32.ln();
+        for value in &mut *values {
             let share = *value * factor;
             *value = match self {
                 Scale::None | Scale::Max => share,
                 Scale::Sqrt => share.max(0.0).sqrt(),
                 Scale::Log => (100.0 * share.max(0.0)).ln_1p() * log,
+                Scale::LogCentred => (1000.0 * share.max(0.0)).ln_1p() * steep,
             };
+        }
+        if self == Scale::LogCentred {
+            let sum: f64 = values.iter().map(|value| f64::from(*value)).sum();
+            let mean = (sum / values.len().max(1) as f64) as f32;
+            values.iter_mut().for_each(|value| *value -= mean);
         }
     }
 }
@@ -62,6 +72,7 @@ impl std::fmt::Display for Scale {
             Scale::Max => "max",
             Scale::Sqrt => "sqrt",
             Scale::Log => "log",
+            Scale::LogCentred => "log-centred",
         })
     }
 }

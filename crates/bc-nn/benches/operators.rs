@@ -28,7 +28,7 @@ fn convolutions(criterion: &mut Criterion) {
         (512, 512, 3, 1, 6, 14),
         (1024, 2048, 1, 1, 6, 14),
     ] {
-        let geometry = Geometry { stride, padding: kernel / 2 };
+        let geometry = Geometry::square(stride, kernel / 2);
         let (x, w) = (random(&[inputs, BATCH, height, width]), random(&[outputs, inputs, kernel, kernel]));
         let y = conv2d(&x, &w, geometry).expect("a convolution");
         let dw = w.zeros_like().expect("zeros");

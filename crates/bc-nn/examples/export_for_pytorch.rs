@@ -11,8 +11,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use bc_formats::config::ModelConfig;
 use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
-use bc_nn::{ByteCover, Gradients, NetworkSettings};
+use bc_nn::{Gradients, Network, NetworkSettings};
 use candle_core::{Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,8 +26,8 @@ const CLASSES: usize = 50;
 fn main() -> Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).context("usage: export_for_pytorch FOLDER")?);
     for (name, blocks) in [("deep", [3, 4, 6, 3]), ("shallow", [1, 1, 1, 1])] {
-        let settings = NetworkSettings { blocks, ..NetworkSettings::resnet_ibn_50(BINS, CLASSES) };
-        export(&settings, &folder.join(name))?;
+        let model = ModelConfig { blocks, ..ModelConfig::default() };
+        export(&NetworkSettings::from_config(&model, BINS, CLASSES), &folder.join(name))?;
     }
     Ok(())
 }
@@ -34,7 +35,7 @@ fn main() -> Result<()> {
 fn export(settings: &NetworkSettings, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let device = Device::Cpu;
-    let network = ByteCover::new(settings, 7, &device)?;
+    let network = Network::new(settings, 7, &device)?;
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     // Each sample another pattern: samples of noise all look the same to the pooling, and the
     // neck's division by their tiny deviation would blow rounding up.
@@ -62,7 +63,7 @@ fn export(settings: &NetworkSettings, folder: &Path) -> Result<()> {
     let (f_t, third) = (&pass.outputs().f_t, BATCH / 3);
     let part = |number: usize| f_t.narrow(0, number * third, third);
     let triplet = triplet_margin(&part(0)?, &part(1)?, &part(2)?, 0.3)?;
-    let loss = (cross_entropy_smoothed(&pass.outputs().logits, &labels, 0.1)? + triplet)?;
+    let loss = (cross_entropy_smoothed(pass.outputs().logits()?, &labels, 0.1)? + triplet)?;
     let mut gradients = Gradients::new(&network.parameters())?;
     pass.back(&network, &loss.backward()?, &mut gradients)?;
 
@@ -70,7 +71,7 @@ fn export(settings: &NetworkSettings, folder: &Path) -> Result<()> {
         ("x".to_owned(), x),
         ("f_t".to_owned(), evaluated.f_t),
         ("f_c".to_owned(), evaluated.f_c),
-        ("logits".to_owned(), evaluated.logits),
+        ("logits".to_owned(), evaluated.logits()?.clone()),
         ("loss".to_owned(), loss.detach()),
         ("labels".to_owned(), Tensor::new(labels, &device)?),
     ]);

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
-use bc_nn::{ByteCover, Gradients};
+use bc_nn::{Gradients, Network};
 use candle_core::Device;
 
 fn main() -> Result<()> {
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let [weights, batch, out] = paths.as_slice() else {
         anyhow::bail!("usage: golden_gradients WEIGHTS BATCH OUT");
     };
-    let network = ByteCover::load(weights, &Device::Cpu)?.network;
+    let network = Network::load(weights, &Device::Cpu)?.network;
     let batch = candle_core::safetensors::load(batch, &Device::Cpu)?;
     let get = |name: &str| batch.get(name).with_context(|| format!("the batch has no `{name}`"));
     let labels: Vec<u32> = get("labels")?.to_vec1::<i64>()?.iter().map(|label| *label as u32).collect();
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     let (anchor, positive, negative) = (anchor?, positive?, negative?);
     let f_t = [&anchor, &positive, &negative].map(|pass| &pass.outputs().f_t);
     let triplet = triplet_margin(f_t[0], f_t[1], f_t[2], 0.3)?;
-    let loss = (triplet + cross_entropy_smoothed(&anchor.outputs().logits, &labels, 0.1)?)?;
+    let loss = (triplet + cross_entropy_smoothed(anchor.outputs().logits()?, &labels, 0.1)?)?;
     let found = loss.backward()?;
     let mut gradients = Gradients::new(&network.parameters())?;
     for pass in [negative, positive, anchor] {

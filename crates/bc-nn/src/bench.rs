@@ -8,21 +8,21 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use crate::loss::{cross_entropy_smoothed, triplet_margin};
+use crate::loss::{cross_entropy_smoothed, supervised_contrastive, triplet_margin};
 use crate::optim::{Adam, AdamSettings};
-use crate::{ByteCover, Gradients, NetworkSettings, Outputs, memory};
+use crate::{Gradients, Network, NetworkSettings, Outputs, memory};
 
 /// What is timed.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where.
     pub device: Device,
+    /// The network; without a classifier it is trained by the contrastive loss.
+    pub network: NetworkSettings,
     /// Samples a batch.
     pub batch: usize,
-    /// Columns of a sample (of 84 bins).
+    /// Columns of a sample.
     pub frames: usize,
-    /// Outputs of the classifier.
-    pub classes: usize,
     /// Timed steps, after two untimed ones.
     pub steps: usize,
 }
@@ -30,7 +30,7 @@ pub struct Settings {
 /// Medians of the timed steps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Seconds of a training step: forward, cross entropy and triplet, backward, Adam.
+    /// Seconds of a training step: forward, losses, backward, Adam.
     pub train_s: f64,
     /// Samples a second in training.
     pub train_samples_per_s: f64,
@@ -48,14 +48,14 @@ pub struct Report {
 /// # Errors
 /// A batch too small for a triplet.
 pub fn run(settings: &Settings) -> Result<Report> {
-    let Settings { device, batch, frames, classes, steps } = settings;
-    let (batch, bins) = (*batch, 84);
+    let Settings { device, network, batch, frames, steps } = settings;
+    let (batch, bins, classes) = (*batch, network.bins(), network.classes());
     ensure!(
         batch >= 3 && *steps > 0,
         "a triplet needs a batch of at least 3, and a median at least one step"
     );
-    ensure!(*classes > batch / 2, "{classes} classes for the labels of {batch} samples");
-    let network = ByteCover::new(&NetworkSettings::resnet_ibn_50(bins, *classes), 0, device)?;
+    ensure!(classes == 0 || classes > batch / 2, "{classes} classes for the labels of {batch} samples");
+    let network = Network::new(network, 0, device)?;
     let adam = AdamSettings {
         betas: [0.9, 0.999],
         epsilon: 1e-8,
@@ -77,10 +77,15 @@ pub fn run(settings: &Settings) -> Result<Report> {
     let train_s = median(*steps, || {
         gradients.clear();
         let pass = network.train(&x)?;
-        let Outputs { f_t, logits, .. } = pass.outputs();
-        let (positives, negatives) = (f_t.index_select(&one, 0)?, f_t.index_select(&two, 0)?);
-        let triplet = triplet_margin(f_t, &positives, &negatives, 0.3)?;
-        let loss = (cross_entropy_smoothed(logits, &labels, 0.1)? + triplet)?;
+        let Outputs { f_t, f_c, logits } = pass.outputs();
+        let loss = match logits {
+            None => supervised_contrastive(f_c, &labels, 0.1)?,
+            Some(logits) => {
+                let (positives, negatives) = (f_t.index_select(&one, 0)?, f_t.index_select(&two, 0)?);
+                let triplet = triplet_margin(f_t, &positives, &negatives, 0.3)?;
+                (cross_entropy_smoothed(logits, &labels, 0.1)? + triplet)?
+            }
+        };
         pass.back(&network, &loss.backward()?, &mut gradients)?;
         optimizer.step(&gradients, 1.0, 1e-4)
     })?;

@@ -69,13 +69,18 @@ impl Parameter {
         self.var.as_detached_tensor()
     }
 
+    /// Its value, where it is a single one.
+    pub fn scalar(&self) -> Result<f32> {
+        self.value().reshape(())?.to_scalar()
+    }
+
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         self.value().to_vec1()
     }
 }
 
 /// A linear layer without bias is a convolution with one place.
-const POINTWISE: Geometry = Geometry { stride: 1, padding: 0 };
+const POINTWISE: Geometry = Geometry::square(1, 0);
 
 fn as_images(x: &Tensor) -> Result<Tensor> {
     let (rows, columns) = x.dims2()?;
@@ -117,9 +122,18 @@ pub(crate) struct ConvNorm {
 pub(crate) struct ConvSizes {
     pub inputs: usize,
     pub outputs: usize,
-    pub kernel: usize,
-    pub stride: usize,
+    /// Height and width.
+    pub kernel: [usize; 2],
+    pub geometry: Geometry,
     pub bias: bool,
+}
+
+impl ConvSizes {
+    /// A square kernel that keeps the size at stride 1, without a bias.
+    pub fn square(inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Self {
+        let geometry = Geometry::square(stride, kernel / 2);
+        Self { inputs, outputs, kernel: [kernel; 2], geometry, bias: false }
+    }
 }
 
 /// What the way back through a [`ConvNorm`] needs.
@@ -143,14 +157,14 @@ pub(crate) enum Wanted {
 impl ConvNorm {
     /// With the names of the convolution and of the normalisation.
     pub fn new(weights: &mut Weights<'_>, names: [&str; 2], sizes: &ConvSizes, ibn: bool) -> Result<Self> {
-        let ConvSizes { inputs, outputs, kernel, stride, bias } = *sizes;
-        let fan_in = inputs * kernel * kernel;
+        let ConvSizes { inputs, outputs, kernel: [height, width], geometry, bias } = *sizes;
+        let fan_in = inputs * height * width;
         let weight =
-            weights.drawn(format!("{}.weight", names[0]), &[outputs, inputs, kernel, kernel], fan_in)?;
+            weights.drawn(format!("{}.weight", names[0]), &[outputs, inputs, height, width], fan_in)?;
         let bias =
             if bias { Some(weights.drawn(format!("{}.bias", names[0]), &[outputs], fan_in)?) } else { None };
         let norm = Norm::new(weights, names[1], outputs, if ibn { outputs / 2 } else { 0 })?;
-        Ok(Self { weight, bias, geometry: Geometry { stride, padding: kernel / 2 }, norm })
+        Ok(Self { weight, bias, geometry, norm })
     }
 
     /// (C, B, H, W) to (C', B, H', W'), see [`norm`]; by running statistics.

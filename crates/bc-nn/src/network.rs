@@ -1,19 +1,14 @@
-//! ResNet-IBN with GeM pooling and a BNNeck (Du et al. 2021, section 3).
+//! A network: one of the known bodies, then the embedding, the BNNeck and the classifier.
 
 use anyhow::{Context, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 
-use bc_formats::config::Bottleneck as Variant;
-
 use crate::gradients::Gradients;
-use crate::layers::{
-    ConvNorm, ConvNormTrace, ConvSizes, Norm, Parameter, Wanted, Weights, linear, linear_back,
-};
-use crate::ops::gem::{gem, gem_gradient};
-use crate::ops::max_pool::{Chosen, max_pool, max_pool_gradient};
-use crate::ops::norm::{Kept, Then};
-use crate::settings::{EXPANSION, NetworkSettings, Stage};
+use crate::head::{Columns, Head, HeadSizes, HeadTrace};
+use crate::layers::Weights;
+use crate::settings::NetworkSettings;
+use crate::{bytecover, ring};
 
 /// What the network says of a batch.
 #[derive(Debug, Clone)]
@@ -22,130 +17,79 @@ pub struct Outputs {
     pub f_t: Tensor,
     /// (B, embedding), behind it: what is compared in retrieval.
     pub f_c: Tensor,
-    /// (B, classes).
-    pub logits: Tensor,
+    /// (B, classes), if the network has a classifier.
+    pub logits: Option<Tensor>,
 }
 
-struct Block {
-    conv1: ConvNorm,
-    conv2: ConvNorm,
-    conv3: ConvNorm,
-    downsample: Option<ConvNorm>,
-    /// What follows the third norm, before the sum.
-    then: Then,
+impl Outputs {
+    /// The logits.
+    ///
+    /// # Errors
+    /// A network without a classifier.
+    pub fn logits(&self) -> Result<&Tensor> {
+        self.logits.as_ref().context("this network has no classifier, and so no logits")
+    }
 }
 
-impl Block {
-    fn new(
-        weights: &mut Weights<'_>,
-        variant: Variant,
-        stage: Stage,
-        number: usize,
-        inputs: usize,
-    ) -> Result<Self> {
-        let prefix = format!("layer{}.{number}", stage.number);
-        let stride = if number == 0 { stage.stride } else { 1 };
-        let (planes, outputs) = (stage.planes, stage.planes * EXPANSION);
-        let bias = variant == Variant::Orfium;
-        let mut layer = |conv: &str, norm: &str, sizes: &ConvSizes, ibn: bool| {
-            ConvNorm::new(weights, [&format!("{prefix}.{conv}"), &format!("{prefix}.{norm}")], sizes, ibn)
-        };
-        let sizes =
-            |inputs, outputs, kernel, stride, bias| ConvSizes { inputs, outputs, kernel, stride, bias };
-        Ok(Self {
-            conv1: layer("conv1", "ibn", &sizes(inputs, planes, 1, 1, bias), stage.ibn)?,
-            conv2: layer("conv2", "batch_norm2", &sizes(planes, planes, 3, stride, bias), false)?,
-            conv3: layer("conv3", "batch_norm3", &sizes(planes, outputs, 1, 1, bias), false)?,
-            downsample: if number == 0 {
-                Some(layer("downsample.0", "downsample.1", &sizes(inputs, outputs, 1, stride, false), false)?)
-            } else {
-                None
-            },
-            then: if bias { Then::Relu } else { Then::Nothing },
+enum Body {
+    ByteCover(bytecover::Body),
+    Ring(ring::Body),
+}
+
+enum BodyTrace {
+    ByteCover(bytecover::Trace),
+    Ring(ring::Trace),
+}
+
+impl Body {
+    fn new(settings: &NetworkSettings, weights: &mut Weights<'_>) -> Result<Self> {
+        Ok(match settings {
+            NetworkSettings::ByteCover(settings) => Self::ByteCover(bytecover::Body::new(settings, weights)?),
+            NetworkSettings::Ring(settings) => Self::Ring(ring::Body::new(settings, weights)?),
         })
     }
 
+    /// (1, B, bins, frames) to (channels, B).
     fn infer(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.conv1.infer(x, Then::Relu, None)?;
-        let y = self.conv2.infer(&y, Then::Relu, None)?;
-        match &self.downsample {
-            None => self.conv3.infer(&y, self.then, Some(x)),
-            Some(downsample) => {
-                let shortcut = downsample.infer(x, Then::Nothing, None)?;
-                self.conv3.infer(&y, self.then, Some(&shortcut))
-            }
+        match self {
+            Self::ByteCover(body) => body.infer(x),
+            Self::Ring(body) => body.infer(x),
         }
     }
 
-    fn train(&self, x: &Tensor) -> candle_core::Result<(Tensor, BlockTrace)> {
-        let (y, conv1) = self.conv1.train(x, Then::Relu, None)?;
-        let (y, conv2) = self.conv2.train(&y, Then::Relu, None)?;
-        let (shortcut, downsample) = match &self.downsample {
-            None => (x.clone(), None),
-            Some(layer) => {
-                let (shortcut, trace) = layer.train(x, Then::Nothing, None)?;
-                (shortcut, Some(trace))
+    fn train(&self, x: &Tensor) -> candle_core::Result<(Tensor, BodyTrace)> {
+        Ok(match self {
+            Self::ByteCover(body) => {
+                let (y, trace) = body.train(x)?;
+                (y, BodyTrace::ByteCover(trace))
             }
-        };
-        let (y, conv3) = self.conv3.train(&y, self.then, Some(&shortcut))?;
-        Ok((y.clone(), BlockTrace { conv1, conv2, conv3, downsample, y }))
+            Self::Ring(body) => {
+                let (y, trace) = body.train(x)?;
+                (y, BodyTrace::Ring(trace))
+            }
+        })
     }
 
-    fn back(
-        &self,
-        trace: BlockTrace,
-        dy: Tensor,
-        gradients: &mut Gradients,
-    ) -> candle_core::Result<Option<Tensor>> {
-        let BlockTrace { conv1, conv2, conv3, downsample, y } = trace;
-        let (dx, shortcut) = self.conv3.back(conv3, dy, Some(&y), Wanted::Fresh, gradients)?;
-        drop(y);
-        let dx = match dx {
-            Some(dx) => self.conv2.back(conv2, dx, None, Wanted::Fresh, gradients)?.0,
-            None => None,
-        };
-        let (Some(dx), Some(mut shortcut)) = (dx, shortcut) else { return Ok(None) };
-        if let (Some(layer), Some(trace)) = (&self.downsample, downsample)
-            && let (Some(dx), _) = layer.back(trace, shortcut.clone(), None, Wanted::Fresh, gradients)?
-        {
-            shortcut = dx;
+    fn back(&self, trace: BodyTrace, dy: &Tensor, gradients: &mut Gradients) -> candle_core::Result<()> {
+        match (self, trace) {
+            (Self::ByteCover(body), BodyTrace::ByteCover(trace)) => body.back(trace, dy, gradients),
+            (Self::Ring(body), BodyTrace::Ring(trace)) => body.back(trace, dy, gradients),
+            _ => candle_core::bail!("a pass goes back through the network that made it"),
         }
-        Ok(self.conv1.back(conv1, dx, None, Wanted::Onto(shortcut), gradients)?.0)
     }
-}
-
-/// What the way back through a [`Block`] needs.
-struct BlockTrace {
-    conv1: ConvNormTrace,
-    conv2: ConvNormTrace,
-    conv3: ConvNormTrace,
-    downsample: Option<ConvNormTrace>,
-    y: Tensor,
 }
 
 /// A training pass: what the network said, and what the way back needs.
 ///
-/// `f_t` and `logits` of the outputs are leaves of candle's graph: losses are built from
-/// them, `backward` of a loss gives their gradients, and [`Pass::back`] goes on from there.
-/// Several passes may feed one loss.
+/// The outputs are leaves of candle's graph: losses are built from them, `backward` of a loss
+/// gives their gradients, and [`Pass::back`] goes on from there. Several passes may feed one loss.
 pub struct Pass {
     outputs: Outputs,
     f_t: Var,
-    logits: Var,
-    trace: Trace,
-}
-
-struct Trace {
-    stem: ConvNormTrace,
-    pool: Chosen,
-    blocks: Vec<BlockTrace>,
-    /// What was pooled, the exponent, and the result (channels, B).
-    last: Tensor,
-    p: f32,
-    pooled: Tensor,
-    /// f_t as an image, for the neck.
-    neck: (Tensor, Kept),
-    f_c: Tensor,
+    f_c: Var,
+    logits: Option<Var>,
+    body: BodyTrace,
+    head: HeadTrace,
 }
 
 impl Pass {
@@ -154,59 +98,50 @@ impl Pass {
         &self.outputs
     }
 
-    /// Adds the gradients of the network's parameters, from those that a loss gave f_t and
-    /// the logits; none are added if the loss depends on neither. Frees what was kept as it goes.
+    /// Adds the gradients of the network's parameters, from those that a loss gave the outputs;
+    /// none are added if the loss depends on none of them. Frees what was kept as it goes.
     ///
     /// # Errors
     /// Gradients of another network.
-    pub fn back(self, network: &ByteCover, loss: &GradStore, gradients: &mut Gradients) -> Result<()> {
-        let Self { f_t, logits, trace, .. } = self;
-        let of_features = loss.get(&f_t).map(columns).transpose()?;
-        let of_logits = loss.get(&logits).map(columns).transpose()?;
-        Ok(network.back(trace, of_features, of_logits, gradients)?)
+    pub fn back(self, network: &Network, loss: &GradStore, gradients: &mut Gradients) -> Result<()> {
+        let of = |leaf: &Var| loss.get(leaf).map(columns).transpose();
+        let of = Columns {
+            f_t: of(&self.f_t)?,
+            f_c: of(&self.f_c)?,
+            logits: self.logits.as_ref().map_or(Ok(None), of)?,
+        };
+        if let Some(dy) = network.head.back(self.head, of, gradients)? {
+            network.body.back(self.body, &dy, gradients)?;
+        }
+        Ok(())
     }
 }
 
 /// The network with its weights.
-pub struct ByteCover {
+pub struct Network {
     settings: NetworkSettings,
-    stem: ConvNorm,
-    blocks: Vec<Block>,
-    p: Parameter,
-    projection: Option<Parameter>,
-    neck: Norm,
-    classifier: Parameter,
+    body: Body,
+    head: Head,
     parameters: Vec<(String, Var)>,
     buffers: Vec<(String, Var)>,
 }
 
-impl ByteCover {
+impl Network {
     /// Fresh weights, drawn from the seed as PyTorch draws them by default.
     ///
     /// # Errors
-    /// A device without memory for them.
+    /// Sizes that no network has; a device without memory for them.
     pub fn new(settings: &NetworkSettings, seed: u64, device: &Device) -> Result<Self> {
         let mut weights = Weights::new(seed, device);
-        let stem = ConvSizes { inputs: 1, outputs: settings.width, kernel: 7, stride: 2, bias: false };
-        let stem = ConvNorm::new(&mut weights, ["conv1", "batch_norm1"], &stem, false)?;
-        let mut blocks = Vec::new();
-        let mut inputs = settings.width;
-        for stage in settings.stages() {
-            for number in 0..stage.blocks {
-                blocks.push(Block::new(&mut weights, settings.variant, stage, number, inputs)?);
-                inputs = stage.planes * EXPANSION;
-            }
-        }
-        let p = weights.constant("gem_pool.p".to_owned(), 3.0, 1)?;
-        let projection = match settings.projection {
-            0 => None,
-            size => Some(weights.linear("projection", inputs, size)?),
+        let body = Body::new(settings, &mut weights)?;
+        let sizes = HeadSizes {
+            inputs: settings.pooled(),
+            projection: settings.projection(),
+            classes: settings.classes(),
         };
-        let neck = Norm::new(&mut weights, "bn_fc", settings.embedding(), 0)?;
-        let classifier = weights.linear("fc", settings.embedding(), settings.classes)?;
+        let head = Head::new(&sizes, &mut weights)?;
         let Weights { parameters, buffers, .. } = weights;
-        let settings = settings.clone();
-        Ok(Self { settings, stem, blocks, p, projection, neck, classifier, parameters, buffers })
+        Ok(Self { settings: settings.clone(), body, head, parameters, buffers })
     }
 
     /// Its sizes.
@@ -221,8 +156,9 @@ impl ByteCover {
     /// Another number of bins.
     pub fn forward(&self, x: &Tensor) -> Result<Outputs> {
         let (f_t, f_c) = self.features(x)?;
-        let logits = linear(&f_c, &self.classifier)?;
-        Ok(Outputs { f_t: rows(&f_t)?, f_c: rows(&f_c)?, logits: rows(&logits)? })
+        let logits = self.head.logits(&f_c)?;
+        let logits = logits.as_ref().map(rows).transpose()?;
+        Ok(Outputs { f_t: rows(&f_t)?, f_c: rows(&f_c)?, logits })
     }
 
     /// f_t and f_c of x in evaluation mode, without the classifier's work.
@@ -237,31 +173,16 @@ impl ByteCover {
     fn images(&self, x: &Tensor) -> Result<Tensor> {
         let (_, bins, frames) = x.dims3().context("the network's input is batch x bins x frames")?;
         anyhow::ensure!(
-            bins == self.settings.bins && frames > 0,
+            bins == self.settings.bins() && frames > 0,
             "the network was made for {} bins, its input has {bins} x {frames}",
-            self.settings.bins
+            self.settings.bins()
         );
         Ok(x.contiguous()?.unsqueeze(0)?)
     }
 
-    fn exponent(&self) -> candle_core::Result<f32> {
-        self.p.value().reshape(())?.to_scalar()
-    }
-
     /// f_t and f_c, (embedding, B).
     fn features(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let x = self.stem.infer(&self.images(x)?, Then::Relu, None)?;
-        let (mut x, _) = max_pool(&x)?;
-        for block in &self.blocks {
-            x = block.infer(&x)?;
-        }
-        let mut f_t = gem(&x, self.exponent()?)?;
-        if let Some(projection) = &self.projection {
-            f_t = linear(&f_t, projection)?;
-        }
-        let (size, batch) = f_t.dims2()?;
-        let f_c = self.neck.infer(&f_t.reshape((size, batch, 1, 1))?, None, Then::Nothing, None)?;
-        Ok((f_t, f_c.reshape((size, batch))?))
+        Ok(self.head.infer(self.body.infer(&self.images(x)?)?)?)
     }
 
     /// The training mode: normalisations go by the batch, running statistics move.
@@ -269,69 +190,17 @@ impl ByteCover {
     /// # Errors
     /// Another number of bins; a batch of one.
     pub fn train(&self, x: &Tensor) -> Result<Pass> {
-        let (x, stem) = self.stem.train(&self.images(x)?, Then::Relu, None)?;
-        let (mut x, pool) = max_pool(&x)?;
-        let mut blocks = Vec::with_capacity(self.blocks.len());
-        for block in &self.blocks {
-            let (y, trace) = block.train(&x)?;
-            blocks.push(trace);
-            x = y;
-        }
-        let p = self.exponent()?;
-        let pooled = gem(&x, p)?;
-        let f_t = match &self.projection {
-            Some(projection) => linear(&pooled, projection)?,
-            None => pooled.clone(),
+        let (pooled, body) = self.body.train(&self.images(x)?)?;
+        let (out, head) = self.head.train(pooled)?;
+        let leaf = |x: &Tensor| Var::from_tensor(&rows(x)?);
+        let (f_t, f_c) = (leaf(&out.f_t)?, leaf(&out.f_c)?);
+        let logits = out.logits.as_ref().map(leaf).transpose()?;
+        let outputs = Outputs {
+            f_t: f_t.as_tensor().clone(),
+            f_c: f_c.as_tensor().clone(),
+            logits: logits.as_ref().map(|logits| logits.as_tensor().clone()),
         };
-        let (size, batch) = f_t.dims2()?;
-        let image = f_t.reshape((size, batch, 1, 1))?;
-        let (f_c, kept) = self.neck.train(&image, None, Then::Nothing, None)?;
-        let f_c = f_c.reshape((size, batch))?;
-        let logits = Var::from_tensor(&rows(&linear(&f_c, &self.classifier)?)?)?;
-        let f_t = Var::from_tensor(&rows(&f_t)?)?;
-        let outputs =
-            Outputs { f_t: f_t.as_tensor().clone(), f_c: rows(&f_c)?, logits: logits.as_tensor().clone() };
-        let trace = Trace { stem, pool, blocks, last: x, p, pooled, neck: (image, kept), f_c };
-        Ok(Pass { outputs, f_t, logits, trace })
-    }
-
-    /// From the gradients of f_t and of the logits (both with a sample a column).
-    fn back(
-        &self,
-        trace: Trace,
-        of_features: Option<Tensor>,
-        of_logits: Option<Tensor>,
-        gradients: &mut Gradients,
-    ) -> candle_core::Result<()> {
-        let Trace { stem, pool, mut blocks, last, p, pooled, neck: (image, kept), f_c } = trace;
-        let mut dy = of_features;
-        if let Some(of_logits) = of_logits {
-            let of_neck = linear_back(&f_c, &of_logits, &self.classifier, None, gradients)?;
-            let of_neck = of_neck.reshape(image.shape())?;
-            let (through, _) = self.neck.back(&image, &kept, of_neck, None, gradients)?;
-            let through = through.reshape(f_c.shape())?;
-            dy = Some(match dy {
-                Some(dy) => (dy + through)?,
-                None => through,
-            });
-        }
-        let Some(mut dy) = dy else { return Ok(()) };
-        if let Some(projection) = &self.projection {
-            dy = linear_back(&pooled, &dy, projection, None, gradients)?;
-        }
-        let (mut dy, dp) = gem_gradient(&last, p, &pooled, &dy)?;
-        gradients.add(self.p.place, &[dp])?;
-        drop(last);
-        for block in self.blocks.iter().rev() {
-            let Some(trace) = blocks.pop() else { break };
-            match block.back(trace, dy, gradients)? {
-                Some(dx) => dy = dx,
-                None => return Ok(()),
-            }
-        }
-        let dy = max_pool_gradient(&dy, &pool)?;
-        self.stem.back(stem, dy, None, Wanted::Nothing, gradients)?;
-        Ok(())
+        Ok(Pass { outputs, f_t, f_c, logits, body, head })
     }
 
     /// What is trained, by PyTorch's names and in PyTorch's order.

@@ -1,11 +1,24 @@
 //! The sizes of a network, and what it costs.
 
-use bc_formats::config::{Bottleneck, ModelConfig};
+use anyhow::{Result, ensure};
+use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use serde::{Deserialize, Serialize};
+
+use crate::ops::conv2d::Geometry;
 
 /// Everything that the shapes of a network's tensors follow from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkSettings {
+#[serde(untagged)]
+pub enum NetworkSettings {
+    /// The key-invariant network. First, for it has the key `kind`, and ByteCover's settings do not.
+    Ring(RingSettings),
+    /// ByteCover.
+    ByteCover(ByteCoverSettings),
+}
+
+/// Sizes of ByteCover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByteCoverSettings {
     /// Rows of the input.
     pub bins: usize,
     /// Outputs of the classifier.
@@ -38,6 +51,133 @@ pub(crate) struct Stage {
 pub(crate) const EXPANSION: usize = 4;
 
 impl NetworkSettings {
+    /// The network of a configuration; with 0 `classes` it has no classifier.
+    pub fn from_config(model: &ModelConfig, bins: usize, classes: usize) -> Self {
+        match model.kind {
+            NetworkKind::Bytecover => Self::ByteCover(ByteCoverSettings::from_config(model, bins, classes)),
+            NetworkKind::Ring => Self::Ring(RingSettings::from_config(model, bins, classes)),
+        }
+    }
+
+    /// The paper's network in its public re-implementation's variant.
+    pub fn resnet_ibn_50(bins: usize, classes: usize) -> Self {
+        Self::from_config(&ModelConfig::default(), bins, classes)
+    }
+
+    /// The sizes in which the networks differ but for the classifier, as `width: ours against theirs`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (ours, theirs) = (self.sizes(), other.sizes());
+        let pairs = ours.into_iter().zip(theirs).filter(|(a, b)| a != b);
+        pairs.map(|((name, a), (_, b))| format!("{name}: {a} against {b}")).collect()
+    }
+
+    /// By name, in words; the same names for all networks.
+    fn sizes(&self) -> [(&'static str, String); 6] {
+        let (kind, variant, width, blocks) = match self {
+            Self::ByteCover(s) => (NetworkKind::Bytecover, word(s.variant), s.width, s.blocks),
+            Self::Ring(s) => (NetworkKind::Ring, String::new(), s.width, s.blocks),
+        };
+        [
+            ("kind", word(kind)),
+            ("bins", self.bins().to_string()),
+            ("variant", variant),
+            ("width", width.to_string()),
+            ("blocks", format!("{blocks:?}")),
+            ("projection", self.projection().to_string()),
+        ]
+    }
+
+    /// What it is and how large.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::ByteCover(s) => {
+                format!("ResNet-IBN ({:?}), width {}, blocks {:?}", s.variant, s.width, s.blocks)
+            }
+            Self::Ring(s) => format!("ring of pitch classes, width {}, blocks {:?}", s.width, s.blocks),
+        }
+    }
+
+    /// Rows of the input.
+    pub fn bins(&self) -> usize {
+        match self {
+            Self::ByteCover(settings) => settings.bins,
+            Self::Ring(settings) => settings.bins,
+        }
+    }
+
+    /// Outputs of the classifier; 0: there is none.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::ByteCover(settings) => settings.classes,
+            Self::Ring(settings) => settings.classes,
+        }
+    }
+
+    /// Size of the linear embedding behind the pooling; 0: none.
+    pub(crate) fn projection(&self) -> usize {
+        match self {
+            Self::ByteCover(settings) => settings.projection,
+            Self::Ring(settings) => settings.projection,
+        }
+    }
+
+    /// Length of an embedding.
+    pub fn embedding(&self) -> usize {
+        if self.projection() > 0 { self.projection() } else { self.pooled() }
+    }
+
+    /// Channels that are pooled.
+    pub(crate) fn pooled(&self) -> usize {
+        match self {
+            Self::ByteCover(settings) => settings.pooled(),
+            Self::Ring(settings) => settings.pooled(),
+        }
+    }
+
+    /// Floating-point operations of a forward pass of one sample of `bins x frames`:
+    /// two for each multiplication in convolutions and linear layers.
+    pub fn flops(&self, bins: usize, frames: usize) -> f64 {
+        let convolutions: f64 = self.convolutions(bins, frames).iter().map(Convolution::products).sum();
+        let linear = self.pooled() * self.projection() + self.embedding() * self.classes();
+        2.0 * (convolutions + linear as f64)
+    }
+
+    /// Trained parameters, running statistics not counted.
+    pub fn parameters(&self) -> usize {
+        let convolutions: usize = self
+            .convolutions(self.bins(), 1)
+            .iter()
+            .map(|c| c.outputs * (c.inputs * c.taps + 2 + usize::from(c.bias)))
+            .sum();
+        let linear = self.pooled() * self.projection() + self.embedding() * (2 + self.classes());
+        convolutions + 1 + linear
+    }
+
+    /// Bytes of a training step's memory: what it needs whatever the batch (weights, their
+    /// gradients, two moments), and for each sample of `bins x frames` what is kept for the way
+    /// back: of every convolution its result and that of the normalisation behind it.
+    pub fn memory(&self, bins: usize, frames: usize) -> Memory {
+        const FLOAT: usize = size_of::<f32>();
+        let values: usize =
+            self.convolutions(bins, frames).iter().map(|c| c.outputs * c.places * c.kept).sum();
+        // The stem's result is pooled to a quarter, and a byte a value remembers from where.
+        let pooled = match self {
+            Self::ByteCover(settings) => settings.width * half(half(bins)) * half(half(frames)),
+            Self::Ring(settings) => settings.width * PITCH_CLASSES * frames,
+        };
+        Memory { fixed: 4 * FLOAT * self.parameters(), sample: FLOAT * (values + pooled) + pooled }
+    }
+
+    /// All convolutions, for one sample of `bins x frames`.
+    fn convolutions(&self, bins: usize, frames: usize) -> Vec<Convolution> {
+        match self {
+            Self::ByteCover(settings) => settings.convolutions(bins, frames),
+            Self::Ring(settings) => settings.convolutions(bins, frames),
+        }
+    }
+}
+
+impl ByteCoverSettings {
     /// The network of a configuration.
     pub fn from_config(model: &ModelConfig, bins: usize, classes: usize) -> Self {
         Self {
@@ -50,34 +190,8 @@ impl NetworkSettings {
         }
     }
 
-    /// The sizes in which the networks differ but for the classifier, as `width: ours against theirs`.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut put = |name: &str, a: String, b: String| {
-            if a != b {
-                found.push(format!("{name}: {a} against {b}"));
-            }
-        };
-        put("bins", self.bins.to_string(), other.bins.to_string());
-        put("variant", word(self.variant), word(other.variant));
-        put("width", self.width.to_string(), other.width.to_string());
-        put("blocks", format!("{:?}", self.blocks), format!("{:?}", other.blocks));
-        put("projection", self.projection.to_string(), other.projection.to_string());
-        found
-    }
-
-    /// The paper's network in its public re-implementation's variant.
-    pub fn resnet_ibn_50(bins: usize, classes: usize) -> Self {
-        Self::from_config(&ModelConfig::default(), bins, classes)
-    }
-
-    /// Length of an embedding.
-    pub fn embedding(&self) -> usize {
-        if self.projection > 0 { self.projection } else { self.pooled() }
-    }
-
     /// Channels that are pooled.
-    pub(crate) fn pooled(&self) -> usize {
+    fn pooled(&self) -> usize {
         self.width * 8 * EXPANSION
     }
 
@@ -94,52 +208,18 @@ impl NetworkSettings {
         )
     }
 
-    /// Floating-point operations of a forward pass of one sample of `bins x frames`:
-    /// two for each multiplication in convolutions and linear layers.
-    pub fn flops(&self, bins: usize, frames: usize) -> f64 {
-        let convolutions: f64 = self.convolutions(bins, frames).iter().map(Convolution::products).sum();
-        let linear = self.pooled() * self.projection + self.embedding() * self.classes;
-        2.0 * (convolutions + linear as f64)
-    }
-
-    /// Trained parameters, running statistics not counted.
-    pub fn parameters(&self) -> usize {
-        let convolutions: usize = self
-            .convolutions(1, 1)
-            .iter()
-            .map(|c| {
-                let bias = usize::from(c.shortcut.is_some_and(|shortcut| !shortcut) && self.has_bias());
-                c.outputs * (c.inputs * c.kernel * c.kernel + 2 + bias)
-            })
-            .sum();
-        let linear = self.pooled() * self.projection + self.embedding() * (2 + self.classes);
-        convolutions + 1 + linear
-    }
-
-    /// Bytes of a training step's memory: what it needs whatever the batch (weights, their
-    /// gradients, two moments), and for each sample of `bins x frames` what is kept for the way
-    /// back: of every convolution its result and that of the normalisation behind it.
-    pub fn memory(&self, bins: usize, frames: usize) -> Memory {
-        const FLOAT: usize = size_of::<f32>();
-        let values: usize = self
-            .convolutions(bins, frames)
-            .iter()
-            .map(|c| c.outputs * c.places * if c.shortcut == Some(true) { 1 } else { 2 })
-            .sum();
-        // The stem's result is pooled to a quarter, and a byte a value remembers from where.
-        let pooled = self.width * half(half(bins)) * half(half(frames));
-        Memory { fixed: 4 * FLOAT * self.parameters(), sample: FLOAT * (values + pooled) + pooled }
-    }
-
-    fn has_bias(&self) -> bool {
-        self.variant == Bottleneck::Orfium
-    }
-
     /// All convolutions, for one sample of `bins x frames`.
     fn convolutions(&self, bins: usize, frames: usize) -> Vec<Convolution> {
         let (mut height, mut width) = (half(bins), half(frames));
-        let stem =
-            Convolution { inputs: 1, outputs: self.width, kernel: 7, places: height * width, shortcut: None };
+        let bias = self.variant == Bottleneck::Orfium;
+        let stem = Convolution {
+            inputs: 1,
+            outputs: self.width,
+            taps: 49,
+            places: height * width,
+            bias: false,
+            kept: 2,
+        };
         let mut all = vec![stem];
         (height, width) = (half(height), half(width));
         let mut inputs = self.width;
@@ -150,16 +230,146 @@ impl NetworkSettings {
                     (height, width) = (half(height), half(width));
                 }
                 let (planes, outputs, after) = (stage.planes, stage.planes * EXPANSION, height * width);
-                let mut add = |inputs, outputs, kernel, places, shortcut| {
-                    all.push(Convolution { inputs, outputs, kernel, places, shortcut: Some(shortcut) });
+                let mut add = |inputs, outputs, taps, places| {
+                    all.push(Convolution { inputs, outputs, taps, places, bias, kept: 2 });
                 };
-                add(inputs, planes, 1, before, false);
-                add(planes, planes, 3, after, false);
-                add(planes, outputs, 1, after, false);
+                add(inputs, planes, 1, before);
+                add(planes, planes, 9, after);
+                add(planes, outputs, 1, after);
                 if block == 0 {
-                    add(inputs, outputs, 1, after, true);
+                    all.push(Convolution { inputs, outputs, taps: 1, places: after, bias: false, kept: 1 });
                 }
                 inputs = outputs;
+            }
+        }
+        all
+    }
+}
+
+/// Rows of the ring.
+pub(crate) const PITCH_CLASSES: usize = 12;
+
+/// The word that tells the settings of the key-invariant network from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// `"ring"`.
+    Ring,
+}
+
+/// Sizes of the key-invariant network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingSettings {
+    /// `"ring"`.
+    pub kind: Kind,
+    /// Rows of the input: whole octaves, at least four, or the twelve of a chromagram.
+    pub bins: usize,
+    /// Outputs of the classifier; 0: none.
+    pub classes: usize,
+    /// Channels of the stem, an even number.
+    pub width: usize,
+    /// Residual blocks of the four stages of 1, 2, 4 and 8 times the width.
+    pub blocks: [usize; 4],
+    /// Size of the linear embedding behind the pooling; 0: none.
+    pub projection: usize,
+}
+
+/// A residual block of the key-invariant network.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ResidualBlock {
+    /// From 1.
+    pub stage: usize,
+    /// From 0, within its stage.
+    pub number: usize,
+    pub inputs: usize,
+    pub outputs: usize,
+    /// Over time.
+    pub stride: usize,
+}
+
+impl RingSettings {
+    /// The network of a configuration.
+    pub fn from_config(model: &ModelConfig, bins: usize, classes: usize) -> Self {
+        Self {
+            kind: Kind::Ring,
+            bins,
+            classes,
+            width: model.width as usize,
+            blocks: model.blocks.map(|blocks| blocks as usize),
+            projection: model.projection as usize,
+        }
+    }
+
+    /// Octaves that leave the stem, which reads three and a semitone at once; 0 for a chromagram.
+    pub(crate) fn octaves(&self) -> Result<usize> {
+        const READ: usize = 3 * PITCH_CLASSES;
+        ensure!(
+            self.bins == PITCH_CLASSES || self.bins > READ && self.bins.is_multiple_of(PITCH_CLASSES),
+            "the ring network takes bins of whole octaves of 12 semitones, at least four octaves, or a \
+             chromagram of 12; [features] has {} bins",
+            self.bins
+        );
+        Ok(self.bins.saturating_sub(READ) / PITCH_CLASSES)
+    }
+
+    /// Kernel of the stem and how it moves: three octaves by three frames, or round the ring.
+    pub(crate) fn stem(&self) -> ([usize; 2], Geometry) {
+        if self.bins == PITCH_CLASSES {
+            return ([11, 3], Geometry { stride: [1, 1], padding: [5, 1], ring: true });
+        }
+        ([3 * PITCH_CLASSES + 1, 3], Geometry { stride: [1, 1], padding: [0, 1], ring: false })
+    }
+
+    fn pooled(&self) -> usize {
+        2 * 8 * self.width
+    }
+
+    /// The blocks in their order; the first of each stage but the first strides over time.
+    pub(crate) fn residual_blocks(&self) -> Vec<ResidualBlock> {
+        let mut inputs = self.width;
+        let mut all = Vec::new();
+        for (stage, count) in (1..).zip(self.blocks) {
+            for number in 0..count {
+                let outputs = self.width << (stage - 1);
+                let stride = if stage > 1 && number == 0 { 2 } else { 1 };
+                all.push(ResidualBlock { stage, number, inputs, outputs, stride });
+                inputs = outputs;
+            }
+        }
+        all
+    }
+
+    fn convolutions(&self, bins: usize, frames: usize) -> Vec<Convolution> {
+        let width = self.width;
+        let (kernel, geometry) = self.stem();
+        let rows = bins + 1 + 2 * geometry.padding[0] - kernel[0];
+        let octaves = rows / PITCH_CLASSES;
+        let convolution = |inputs, outputs, taps, places, kept| Convolution {
+            inputs,
+            outputs,
+            taps,
+            places,
+            bias: false,
+            kept,
+        };
+        let merged = if bins == PITCH_CLASSES { width } else { 2 * width };
+        let mut places = PITCH_CLASSES * frames;
+        let mut all = vec![
+            // Behind the octaves lie a maximum and a mean for each of them.
+            convolution(1, width, kernel[0] * kernel[1], octaves * places, 2),
+            convolution(merged, width, 1, places, 2),
+        ];
+        let mut columns = frames;
+        for block in self.residual_blocks() {
+            let ResidualBlock { inputs, outputs, stride, .. } = block;
+            if stride == 2 {
+                columns = half(columns);
+                places = PITCH_CLASSES * columns;
+            }
+            all.push(convolution(inputs, outputs, 9, places, 2));
+            all.push(convolution(outputs, outputs, 9, places, 2));
+            if inputs != outputs || stride == 2 {
+                all.push(convolution(inputs, outputs, 1, places, 1));
             }
         }
         all
@@ -179,23 +389,25 @@ pub struct Memory {
 struct Convolution {
     inputs: usize,
     outputs: usize,
-    kernel: usize,
+    /// Height times width of the kernel.
+    taps: usize,
     /// Places of the result: height x width.
     places: usize,
-    /// Whether it stands in the shortcut of a bottleneck; `None` for the stem.
-    shortcut: Option<bool>,
+    bias: bool,
+    /// Tensors of the result's size that the way back needs.
+    kept: usize,
 }
 
 impl Convolution {
     /// Multiplications.
     fn products(&self) -> f64 {
-        (self.places * self.inputs * self.outputs * self.kernel * self.kernel) as f64
+        (self.places * self.inputs * self.outputs * self.taps) as f64
     }
 }
 
 /// As the configuration writes it.
-fn word(variant: Bottleneck) -> String {
-    format!("{variant:?}").to_lowercase()
+fn word(value: impl std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
 }
 
 /// Behind a stride of 2.
@@ -215,19 +427,27 @@ mod tests {
 
     #[test]
     fn parameters_are_counted_as_the_network_has_them() {
+        let counted = |settings: &NetworkSettings| -> usize {
+            let network = crate::Network::new(settings, 1, &candle_core::Device::Cpu).unwrap();
+            network.parameters().iter().map(|(_, v)| v.elem_count()).sum()
+        };
+        for (bins, classes, projection) in [(84, 0, 5), (48, 7, 0), (12, 3, 5)] {
+            let blocks = [1, 2, 1, 1];
+            let ring = RingSettings { kind: Kind::Ring, bins, classes, width: 4, blocks, projection };
+            let settings = NetworkSettings::Ring(ring);
+            assert_eq!(settings.parameters(), counted(&settings), "{settings:?}");
+        }
         for variant in [Bottleneck::Orfium, Bottleneck::Plain] {
             for projection in [0, 5] {
-                let settings = NetworkSettings {
+                let settings = NetworkSettings::ByteCover(ByteCoverSettings {
                     bins: 12,
                     classes: 7,
                     variant,
                     width: 4,
                     blocks: [2, 1, 1, 1],
                     projection,
-                };
-                let network = crate::ByteCover::new(&settings, 1, &candle_core::Device::Cpu).unwrap();
-                let counted: usize = network.parameters().iter().map(|(_, v)| v.elem_count()).sum();
-                assert_eq!(settings.parameters(), counted, "{variant:?}, {projection}");
+                });
+                assert_eq!(settings.parameters(), counted(&settings), "{variant:?}, {projection}");
             }
         }
     }

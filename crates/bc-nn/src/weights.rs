@@ -11,8 +11,8 @@ use bc_formats::run::CHECKPOINT_FORMAT;
 use candle_core::pickle::PthTensors;
 use candle_core::{DType, Device, Tensor};
 
-use crate::network::ByteCover;
-use crate::settings::NetworkSettings;
+use crate::network::Network;
+use crate::settings::{ByteCoverSettings, Kind, NetworkSettings, RingSettings};
 
 /// Rows of the input if a file says nothing: the paper's.
 const BINS: usize = 84;
@@ -23,12 +23,12 @@ const SETTINGS: &str = "network";
 /// A network from a file.
 pub struct Loaded {
     /// The network.
-    pub network: ByteCover,
+    pub network: Network,
     /// The metadata of a safetensors file; empty for `.pt`.
     pub metadata: HashMap<String, String>,
 }
 
-impl ByteCover {
+impl Network {
     /// Reads a network from `.safetensors`, `.pt` or `.pth`. Its variant and sizes are told
     /// from the tensors: no configuration is needed.
     ///
@@ -39,9 +39,9 @@ impl ByteCover {
         let bins = metadata
             .get(SETTINGS)
             .and_then(|json| serde_json::from_str::<NetworkSettings>(json).ok())
-            .map_or(BINS, |settings| settings.bins);
+            .map_or(BINS, |settings| settings.bins());
         let settings = told_from(&tensors, bins)
-            .with_context(|| format!("{} holds no ByteCover network", path.display()))?;
+            .with_context(|| format!("{} holds no network that is known here", path.display()))?;
         let network = Self::new(&settings, 0, device)?;
         network.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))?;
         Ok(Loaded { network, metadata })
@@ -50,7 +50,7 @@ impl ByteCover {
     /// Takes the weights of a file into this network.
     ///
     /// # Errors
-    /// As [`ByteCover::load`]; also weights of a network of other sizes.
+    /// As [`Network::load`]; also weights of a network of other sizes.
     pub fn restore(&mut self, path: &Path) -> Result<()> {
         let (tensors, _) = state_dict(path)?;
         self.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))
@@ -60,19 +60,22 @@ impl ByteCover {
     /// drawn unless `with_classifier`, and where the file's has another size; returns whether the file's was taken.
     ///
     /// # Errors
-    /// As [`ByteCover::restore`], the classifier's size apart; one error names all sizes that differ.
+    /// As [`Network::restore`], the classifier's size apart; one error names all sizes that differ.
     pub fn begin_from(&mut self, path: &Path, with_classifier: bool) -> Result<bool> {
         const CLASSIFIER: &str = "fc.weight";
         let (mut tensors, _) = state_dict(path)?;
         let own = self.parameters().into_iter().find(|(name, _)| name == CLASSIFIER);
-        let (_, own) = own.context("a network has a classifier")?;
-        let own = own.as_detached_tensor().copy()?;
-        let fits = with_classifier && tensors.get(CLASSIFIER).is_some_and(|found| found.dims() == own.dims());
+        let own = own.map(|(_, own)| own.as_detached_tensor().copy()).transpose()?;
+        let fits = match (tensors.get(CLASSIFIER), &own) {
+            (Some(found), Some(own)) => with_classifier && found.dims() == own.dims(),
+            (found, own) => found.is_none() && own.is_none(),
+        };
         if !fits {
-            tensors.insert(CLASSIFIER.to_owned(), own);
+            tensors.remove(CLASSIFIER);
+            tensors.extend(own.map(|own| (CLASSIFIER.to_owned(), own)));
         }
-        let settings = told_from(&tensors, self.settings().bins)
-            .with_context(|| format!("{} holds no ByteCover network", path.display()))?;
+        let settings = told_from(&tensors, self.settings().bins())
+            .with_context(|| format!("{} holds no network that is known here", path.display()))?;
         let differences = settings.differences(self.settings());
         ensure!(
             differences.is_empty(),
@@ -170,20 +173,33 @@ fn told_from(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkS
         let tensor = tensors.get(name).with_context(|| format!("the tensor {name} is missing"))?;
         tensor.dims().first().copied().with_context(|| format!("the tensor {name} has no rows"))
     };
-    let width = rows("conv1.weight")?;
-    ensure!(width >= 2 && width.is_multiple_of(2), "conv1.weight has {width} rows");
+    let rows_or_none = |name: &str| if tensors.contains_key(name) { rows(name) } else { Ok(0) };
+    let (classes, projection) = (rows_or_none("fc.weight")?, rows_or_none("projection.weight")?);
+    let ring = tensors.contains_key("stem.weight");
+    let width = rows(if ring { "stem.weight" } else { "conv1.weight" })?;
+    ensure!(width >= 2 && width.is_multiple_of(2), "the stem has {width} channels");
     let blocks = [1, 2, 3, 4].map(|stage| {
         (0..).take_while(|block| tensors.contains_key(&format!("layer{stage}.{block}.conv1.weight"))).count()
     });
+    if ring {
+        return Ok(NetworkSettings::Ring(RingSettings {
+            kind: Kind::Ring,
+            bins,
+            classes,
+            width,
+            blocks,
+            projection,
+        }));
+    }
     let biased = tensors.contains_key("layer1.0.conv1.bias");
-    Ok(NetworkSettings {
+    Ok(NetworkSettings::ByteCover(ByteCoverSettings {
         bins,
-        classes: rows("fc.weight")?,
+        classes,
         variant: if biased { Bottleneck::Orfium } else { Bottleneck::Plain },
         width,
         blocks,
-        projection: if tensors.contains_key("projection.weight") { rows("projection.weight")? } else { 0 },
-    })
+        projection,
+    }))
 }
 
 /// The tensors that a network has, by the names of a bare module.

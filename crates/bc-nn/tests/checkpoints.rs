@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 
 use bc_formats::config::{Bottleneck, ModelConfig};
-use bc_nn::{ByteCover, NetworkSettings};
+use bc_nn::{ByteCoverSettings, Network, NetworkSettings};
 use candle_core::{DType, Device, Tensor};
 
-fn small(variant: Bottleneck, projection: u32) -> NetworkSettings {
+fn sizes(variant: Bottleneck, projection: u32) -> ByteCoverSettings {
     let model = ModelConfig { variant, width: 4, blocks: [1, 2, 1, 1], projection, ..ModelConfig::default() };
-    NetworkSettings::from_config(&model, 12, 7)
+    ByteCoverSettings::from_config(&model, 12, 7)
+}
+
+fn small(variant: Bottleneck, projection: u32) -> NetworkSettings {
+    NetworkSettings::ByteCover(sizes(variant, projection))
 }
 
 fn input() -> Tensor {
@@ -16,19 +20,19 @@ fn input() -> Tensor {
     Tensor::from_vec(values, (2, 12, 40), &Device::Cpu).unwrap()
 }
 
-fn logits(network: &ByteCover) -> Vec<Vec<f32>> {
-    network.forward(&input()).unwrap().logits.to_vec2().unwrap()
+fn logits(network: &Network) -> Vec<Vec<f32>> {
+    network.forward(&input()).unwrap().logits().unwrap().to_vec2().unwrap()
 }
 
 #[test]
 fn a_saved_network_comes_back_with_its_sizes_told_from_the_tensors() {
     let folder = tempfile::tempdir().unwrap();
     for (variant, projection) in [(Bottleneck::Orfium, 0), (Bottleneck::Plain, 10)] {
-        let network = ByteCover::new(&small(variant, projection), 1, &Device::Cpu).unwrap();
+        let network = Network::new(&small(variant, projection), 1, &Device::Cpu).unwrap();
         network.train(&input()).unwrap();
         let path = folder.path().join("network.safetensors");
         network.save(&path, HashMap::from([("note".to_owned(), "kept".to_owned())])).unwrap();
-        let loaded = ByteCover::load(&path, &Device::Cpu).unwrap();
+        let loaded = Network::load(&path, &Device::Cpu).unwrap();
         assert_eq!(loaded.network.settings(), network.settings());
         assert_eq!(loaded.metadata["note"], "kept");
         assert_eq!(logits(&loaded.network), logits(&network));
@@ -38,7 +42,7 @@ fn a_saved_network_comes_back_with_its_sizes_told_from_the_tensors() {
 #[test]
 fn half_precision_and_a_modules_prefix_are_read() {
     let folder = tempfile::tempdir().unwrap();
-    let network = ByteCover::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
+    let network = Network::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
     let path = folder.path().join("other.safetensors");
     let renamed: HashMap<String, Tensor> = network
         .parameters()
@@ -48,7 +52,7 @@ fn half_precision_and_a_modules_prefix_are_read() {
         .chain([("cqt.lenghts".to_owned(), Tensor::zeros(84, DType::F32, &Device::Cpu).unwrap())])
         .collect();
     candle_core::safetensors::save(&renamed, &path).unwrap();
-    let mut other = ByteCover::new(&small(Bottleneck::Plain, 0), 2, &Device::Cpu).unwrap();
+    let mut other = Network::new(&small(Bottleneck::Plain, 0), 2, &Device::Cpu).unwrap();
     other.restore(&path).unwrap();
     for (ours, theirs) in logits(&network).concat().iter().zip(logits(&other).concat()) {
         assert!((ours - theirs).abs() < 0.05, "{ours} against {theirs}");
@@ -59,21 +63,23 @@ fn half_precision_and_a_modules_prefix_are_read() {
 fn a_network_begins_with_anothers_weights_but_for_a_classifier_of_another_size() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.safetensors");
-    let settings = small(Bottleneck::Plain, 0);
-    let first = ByteCover::new(&settings, 1, &Device::Cpu).unwrap();
+    let settings = sizes(Bottleneck::Plain, 0);
+    let network = |settings: ByteCoverSettings, seed| {
+        Network::new(&NetworkSettings::ByteCover(settings), seed, &Device::Cpu).unwrap()
+    };
+    let first = network(settings.clone(), 1);
     first.save(&path, HashMap::new()).unwrap();
-    let mut same = ByteCover::new(&settings, 2, &Device::Cpu).unwrap();
+    let mut same = network(settings.clone(), 2);
     assert!(same.begin_from(&path, true).unwrap());
     assert_eq!(logits(&same), logits(&first));
-    let mut drawn = ByteCover::new(&settings, 2, &Device::Cpu).unwrap();
+    let mut drawn = network(settings.clone(), 2);
     assert!(!drawn.begin_from(&path, false).unwrap());
     assert_ne!(logits(&drawn), logits(&first));
-    let mut other =
-        ByteCover::new(&NetworkSettings { classes: 9, ..settings.clone() }, 2, &Device::Cpu).unwrap();
+    let mut other = network(ByteCoverSettings { classes: 9, ..settings.clone() }, 2);
     assert!(!other.begin_from(&path, true).unwrap());
-    let features = |network: &ByteCover| network.embed(&input()).unwrap().1.to_vec2::<f32>().unwrap();
+    let features = |network: &Network| network.embed(&input()).unwrap().1.to_vec2::<f32>().unwrap();
     assert_eq!(features(&other), features(&first));
-    let mut wider = ByteCover::new(&NetworkSettings { width: 8, ..settings }, 2, &Device::Cpu).unwrap();
+    let mut wider = network(ByteCoverSettings { width: 8, ..settings }, 2);
     let error = wider.begin_from(&path, true).unwrap_err().to_string();
     assert!(error.contains("width: 4 against 8") && error.contains("[model]"), "{error}");
 }
@@ -82,7 +88,7 @@ fn a_network_begins_with_anothers_weights_but_for_a_classifier_of_another_size()
 fn a_checkpoint_of_another_schema_is_refused_and_one_of_others_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.safetensors");
-    let network = ByteCover::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
+    let network = Network::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
     let write = |format: &str| {
         let metadata = [
             ("bytecover.format", format),
@@ -95,20 +101,20 @@ fn a_checkpoint_of_another_schema_is_refused_and_one_of_others_read() {
         network.save(&path, HashMap::from(metadata)).unwrap();
     };
     write("checkpoint/1");
-    ByteCover::load(&path, &Device::Cpu).unwrap();
+    Network::load(&path, &Device::Cpu).unwrap();
     write("checkpoint/2");
-    let error = format!("{:#}", ByteCover::load(&path, &Device::Cpu).err().unwrap());
+    let error = format!("{:#}", Network::load(&path, &Device::Cpu).err().unwrap());
     assert!(error.contains("checkpoint/2") && error.contains("bc-train 9.0.0 wrote it"), "{error}");
     assert!(bc_nn::weights::metadata(&path).is_err());
     network.save(&path, HashMap::new()).unwrap();
-    ByteCover::load(&path, &Device::Cpu).unwrap();
+    Network::load(&path, &Device::Cpu).unwrap();
 }
 
 #[test]
 fn one_error_lists_every_tensor_that_does_not_fit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.safetensors");
-    let network = ByteCover::new(&small(Bottleneck::Orfium, 0), 1, &Device::Cpu).unwrap();
+    let network = Network::new(&small(Bottleneck::Orfium, 0), 1, &Device::Cpu).unwrap();
     let mut tensors: HashMap<String, Tensor> = network
         .parameters()
         .into_iter()
@@ -119,7 +125,7 @@ fn one_error_lists_every_tensor_that_does_not_fit() {
     tensors.insert("bn_fc.bias".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
     tensors.insert("head.weight".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
     candle_core::safetensors::save(&tensors, &path).unwrap();
-    let error = format!("{:#}", ByteCover::load(&path, &Device::Cpu).err().unwrap());
+    let error = format!("{:#}", Network::load(&path, &Device::Cpu).err().unwrap());
     for part in [
         "network.safetensors",
         "layer2.1.conv2.weight is missing",
@@ -136,23 +142,23 @@ fn files_that_are_no_checkpoints_are_named() {
     for (name, content) in [("a.safetensors", &b"hello"[..]), ("b.pt", b"hello"), ("c.safetensors", b"")] {
         let path = folder.path().join(name);
         std::fs::write(&path, content).unwrap();
-        let error = format!("{:#}", ByteCover::load(&path, &Device::Cpu).err().unwrap());
+        let error = format!("{:#}", Network::load(&path, &Device::Cpu).err().unwrap());
         assert!(error.contains(name), "{error}");
     }
-    let error = format!("{:#}", ByteCover::load(&folder.path().join("none.pt"), &Device::Cpu).err().unwrap());
+    let error = format!("{:#}", Network::load(&folder.path().join("none.pt"), &Device::Cpu).err().unwrap());
     assert!(error.contains("none.pt"), "{error}");
 }
 
 #[test]
 fn the_same_seed_draws_the_same_weights() {
-    let network = |seed| logits(&ByteCover::new(&small(Bottleneck::Plain, 0), seed, &Device::Cpu).unwrap());
+    let network = |seed| logits(&Network::new(&small(Bottleneck::Plain, 0), seed, &Device::Cpu).unwrap());
     assert_eq!(network(3), network(3));
     assert_ne!(network(3), network(4));
 }
 
 #[test]
 fn an_input_of_other_bins_and_a_batch_of_one_in_training_are_refused() {
-    let network = ByteCover::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
+    let network = Network::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
     let other = Tensor::zeros((2, 13, 40), DType::F32, &Device::Cpu).unwrap();
     assert!(network.forward(&other).err().unwrap().to_string().contains("12 bins"));
     let one = input().narrow(0, 0, 1).unwrap();

@@ -1,6 +1,7 @@
 //! `bc-train bench`: the network alone on random input, for side-by-side timing.
 
 use anyhow::Result;
+use bc_nn::{Kind, NetworkSettings, RingSettings};
 use clap::Args;
 
 /// What is timed.
@@ -15,10 +16,14 @@ pub struct BenchArgs {
     /// Items a batch.
     #[arg(long, default_value_t = 8)]
     batch: usize,
+    /// "bytecover" (of the public re-implementation's sizes) or "ring" (of configs/default.toml's sizes,
+    /// without a classifier).
+    #[arg(long, default_value = "bytecover", value_parser = ["bytecover", "ring"])]
+    network: String,
     /// Columns of an item (of 84 bins).
     #[arg(long, default_value_t = 215)]
     frames: usize,
-    /// Outputs of the classifier.
+    /// Outputs of ByteCover's classifier.
     #[arg(long, default_value_t = 8858)]
     classes: usize,
     /// Timed steps, after two untimed ones; the median counts.
@@ -32,11 +37,22 @@ pub struct BenchArgs {
 /// Times and prints.
 pub fn run(args: &BenchArgs) -> Result<()> {
     crate::learner::use_threads(args.threads)?;
+    let network = match args.network.as_str() {
+        "ring" => NetworkSettings::Ring(RingSettings {
+            kind: Kind::Ring,
+            bins: 84,
+            classes: 0,
+            width: 16,
+            blocks: [1, 2, 2, 1],
+            projection: 256,
+        }),
+        _ => NetworkSettings::resnet_ibn_50(84, args.classes),
+    };
     let report = bc_nn::bench::run(&bc_nn::bench::Settings {
+        network,
         device: crate::learner::device(&args.device)?,
         batch: args.batch,
         frames: args.frames,
-        classes: args.classes,
         steps: args.steps,
     })?;
     if args.json {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use bc_formats::config::{Config, Optimizer, Schedule as ScheduleKind};
+use bc_formats::config::{Config, Loss, Optimizer, Schedule as ScheduleKind};
 
 use crate::learner::Learner;
 use crate::sampler::{BatchPlan, Composition};
@@ -47,12 +47,10 @@ fn print_data(config: &Config, setup: &Setup) {
 fn print_network(config: &Config, setup: &Setup, learner: &Learner) {
     let settings = learner.network().settings();
     println!(
-        "network   ResNet-IBN ({:?}), width {}, blocks {:?}, embedding {}, {} classes, {:.2} M parameters",
-        settings.variant,
-        settings.width,
-        settings.blocks,
+        "network   {}, embedding {}, {} classes, {:.2} M parameters",
+        settings.in_words(),
         settings.embedding(),
-        setup.classes,
+        settings.classes(),
         settings.parameters() as f64 / 1e6
     );
     let train = &config.train;
@@ -66,9 +64,16 @@ fn print_network(config: &Config, setup: &Setup, learner: &Learner) {
         ScheduleKind::Step => "in steps",
         ScheduleKind::Plateau => "by plateaus of validation",
     };
+    let loss = match train.loss {
+        Loss::Bytecover => {
+            format!("{} x cross entropy + {} x triplet", train.classification_weight, train.triplet_weight)
+        }
+        Loss::SupervisedContrastive => format!("supervised contrastive, temperature {}", train.temperature),
+        Loss::Clews => "alignment and uniformity".to_owned(),
+    };
     println!(
-        "optimiser {optimizer}, rate {:e} {schedule}, {} steps of warm-up; loss {} x cross entropy + {} x triplet",
-        train.learning_rate, train.warmup_steps, train.classification_weight, train.triplet_weight
+        "optimiser {optimizer}, rate {:e} {schedule}, {} steps of warm-up; loss: {loss}",
+        train.learning_rate, train.warmup_steps
     );
 }
 

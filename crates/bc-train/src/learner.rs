@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use bc_formats::config::{Batches, Classified, Config, Mining, Optimizer as OptimizerKind, TrainConfig};
+use bc_formats::config::{
+    Batches, Classified, Config, Loss, Mining, Optimizer as OptimizerKind, TrainConfig,
+};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{CHECKPOINT_FORMAT, CLIQUES_KEY, INPUT_KEY, NetworkInput};
-use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
+use bc_nn::loss::{alignment_uniformity, cross_entropy_smoothed, supervised_contrastive, triplet_margin};
 use bc_nn::optim::{Adam, AdamSettings, clipping};
-use bc_nn::{ByteCover, Gradients, NetworkSettings, Outputs, weights};
+use bc_nn::{Gradients, Network, NetworkSettings, Outputs, Pass, weights};
 use candle_core::{Device, Tensor, Var};
 
 use crate::checkpoint;
@@ -61,7 +63,7 @@ pub struct Sources {
 
 /// A network being trained.
 pub struct Learner {
-    network: ByteCover,
+    network: Network,
     optimizer: Adam,
     average: Option<Vec<Tensor>>,
     /// Summed since the last step.
@@ -78,8 +80,10 @@ impl Learner {
     pub fn new(config: &Config, classes: usize, input: &NetworkInput, sources: &Sources) -> Result<Self> {
         let device = device(&config.train.device)?;
         let bins = input.cqt.bins as usize;
+        // Losses over pairs need no classifier.
+        let classes = if config.train.loss == Loss::Bytecover { classes } else { 0 };
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
-        let network = ByteCover::new(&network_settings, config.train.seed, &device)?;
+        let network = Network::new(&network_settings, config.train.seed, &device)?;
         let settings = AdamSettings {
             betas: config.train.betas,
             epsilon: config.train.epsilon,
@@ -166,7 +170,7 @@ impl Learner {
     }
 
     /// The network.
-    pub fn network(&self) -> &ByteCover {
+    pub fn network(&self) -> &Network {
         &self.network
     }
 
@@ -183,10 +187,14 @@ impl Learner {
         } else {
             vec![self.network.train(&x)?]
         };
-        let rows = |get: fn(&Outputs) -> &Tensor| {
-            Tensor::cat(&passes.iter().map(|pass| get(pass.outputs())).collect::<Vec<_>>(), 0)
+        let (loss, mut losses) = match self.train.loss {
+            Loss::Bytecover => self.bytecover_losses(
+                &joined(&passes, |o| Ok(&o.f_t))?,
+                &joined(&passes, Outputs::logits)?,
+                batch,
+            )?,
+            _ => (self.pair_loss(&joined(&passes, |o| Ok(&o.f_c))?, batch)?, Losses::default()),
         };
-        let (loss, mut losses) = self.losses(&rows(|o| &o.f_t)?, &rows(|o| &o.logits)?, batch)?;
         losses.sum = loss.to_scalar()?;
         if losses.sum.is_finite() {
             let found = loss.backward()?;
@@ -198,7 +206,16 @@ impl Learner {
         Ok(losses)
     }
 
-    fn losses(&self, f_t: &Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
+    /// A loss over all pairs of the batch.
+    fn pair_loss(&self, f_c: &Tensor, batch: &Batch) -> Result<Tensor> {
+        Ok(match self.train.loss {
+            Loss::Clews => alignment_uniformity(f_c, &batch.labels)?,
+            _ => supervised_contrastive(f_c, &batch.labels, self.train.temperature)?,
+        })
+    }
+
+    /// The cross entropy and the triplet loss by their weights.
+    fn bytecover_losses(&self, f_t: &Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
         let items = batch.items.len();
         let triplets = self.train.batches == Batches::RandomTriplets;
         let mut losses = Losses::default();
@@ -367,6 +384,12 @@ impl Learner {
         metadata.insert(CLIQUES_KEY.to_owned(), self.sources.cliques.clone());
         self.network.save(path, metadata).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// One output of several passes, row after row.
+fn joined(passes: &[Pass], get: impl Fn(&Outputs) -> Result<&Tensor>) -> Result<Tensor> {
+    let parts = passes.iter().map(|pass| get(pass.outputs())).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::cat(&parts, 0)?)
 }
 
 /// Where the network runs. This build knows the CPU.

@@ -81,7 +81,7 @@ fn another_output_of_ours_is_no_network_to_begin_with() {
     assert!(!ok && text.contains("checkpoint/9") && text.contains("[train] init"), "{text}");
     let optimizer = support::last_checkpoint(&folder.path().join("first")).join("optimizer.safetensors");
     let (ok, text) = begun(&folder.path().join("run"), &optimizer, &[]);
-    assert!(!ok && text.contains("holds no ByteCover network"), "{text}");
+    assert!(!ok && text.contains("holds no network that is known here"), "{text}");
 }
 
 /// A copy of a safetensors file with another value in its header, or without it.

@@ -12,7 +12,7 @@ use bc_formats::features::CqtSettings;
 use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{NetworkInput, Scale};
-use bc_nn::{ByteCover, NetworkSettings};
+use bc_nn::{Network, NetworkSettings};
 use candle_core::Device;
 use rand::{RngExt, SeedableRng};
 
@@ -42,7 +42,7 @@ pub fn checkpoint(path: &Path, seed: u64) -> NetworkInput {
     let model =
         ModelConfig { variant: Bottleneck::Plain, width: 8, blocks: [1, 1, 1, 1], ..ModelConfig::default() };
     let settings = NetworkSettings::from_config(&model, cqt.bins as usize, 5);
-    let network = ByteCover::new(&settings, seed, &Device::Cpu).unwrap();
+    let network = Network::new(&settings, seed, &Device::Cpu).unwrap();
     let input = NetworkInput { cqt, pool: 10, scale: Scale::Log };
     network.save(path, HashMap::from([input.to_key_value()])).unwrap();
     input

@@ -31,14 +31,14 @@ pub use download::DownloadConfig;
 pub use eval::{EvalConfig, Layer};
 pub use features::FeaturesConfig;
 pub use index::IndexConfig;
-pub use model::{Bottleneck, ModelConfig};
+pub use model::{Bottleneck, ModelConfig, NetworkKind};
 pub use paint::PaintConfig;
 pub use resolved::HEAD as RESOLVED_HEAD;
 pub use section::{Key, Problems, Section};
 pub use synth::SynthConfig;
 pub use train::{
-    Batches, Classes, Classified, Distance, Figure, Mining, Optimizer, PassOrder, Schedule, ShortTracks,
-    TrainConfig,
+    Batches, Classes, Classified, Distance, Figure, Loss, Mining, Optimizer, PassOrder, Schedule,
+    ShortTracks, TrainConfig,
 };
 pub use verify::VerifyConfig;
 

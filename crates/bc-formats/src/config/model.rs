@@ -15,18 +15,32 @@ pub enum Bottleneck {
     Plain,
 }
 
+/// The known networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkKind {
+    /// ResNet-IBN with GeM pooling (Du et al. 2021).
+    Bytecover,
+    /// Residual blocks on a ring of twelve pitch classes: a transposed song is the same song.
+    Ring,
+}
+
 section! {
-    /// The network: ResNet-IBN with GeM pooling and a BNNeck (Du et al. 2021, section 3).
+    /// The network: a convolutional body with GeM pooling, and a BNNeck (Du et al. 2021, section 3).
     ModelConfig as "model" {
+        /// "bytecover" (ResNet-IBN) or "ring" (residual blocks on a ring of twelve pitch classes, key-invariant;
+        /// made for width = 16, blocks = [1, 2, 2, 1], projection = 256, scale = "log-centred").
+        kind: NetworkKind = NetworkKind::Bytecover;
         /// Hop frames averaged into one column of the network's input; a multiple of [features] pool.
         pool: u32 = 20;
-        /// How the magnitudes of a clip are scaled: "none", "max" (divided by the maximum), "sqrt", "log".
+        /// How the magnitudes of a clip are scaled: "none", "max" (divided by the maximum), "sqrt", "log",
+        /// "log-centred" (its mean is zero).
         scale: Scale = Scale::None;
-        /// "orfium" (convolutions with a bias, a ReLU after the third norm) or "plain".
+        /// Of "bytecover": "orfium" (convolutions with a bias, a ReLU after the third norm) or "plain".
         variant: Bottleneck = Bottleneck::Orfium;
-        /// Channels of the stem, an even number; the last stage has 32 times as many.
+        /// Channels of the stem, an even number; the last stage has 32 times as many ("ring": 8 times).
         width: u32 = 64;
-        /// Bottlenecks of the four stages.
+        /// Bottlenecks ("ring": residual blocks) of the four stages.
         blocks: [u32; 4] = [3, 4, 6, 3];
         /// Size of a linear embedding behind the pooling; 0 has none.
         projection: u32 = 0;

@@ -47,6 +47,18 @@ choice! {
 }
 
 choice! {
+    /// What is minimised.
+    Loss {
+        /// Cross entropy on the BNNeck's logits and a triplet loss on f_t (Du et al. 2021).
+        Bytecover,
+        /// Supervised contrastive loss on f_c (Khosla et al. 2020).
+        SupervisedContrastive,
+        /// Alignment and uniformity of f_c (Serrà et al. 2025).
+        Clews,
+    }
+}
+
+choice! {
     /// Which items the classifier learns from.
     Classified {
         /// Anchors alone.
@@ -186,6 +198,11 @@ section! {
         /// Outputs of the classifier: "auto" (one a training clique) or a number at least as large.
         classes: Classes = Classes::Auto;
 
+        /// "bytecover" (the cross entropy and the triplet loss below), "supervised-contrastive" (all pairs of a
+        /// batch by their cosines) or "clews" (mean distance of positives, uniformity of negatives).
+        loss: Loss = Loss::Bytecover;
+        /// Temperature of "supervised-contrastive".
+        temperature: f64 = 0.1;
         /// Weight of the cross entropy on the BNNeck's logits; 0: off.
         classification_weight: f64 = 1.0;
         /// Label smoothing of the cross entropy.
@@ -292,10 +309,11 @@ impl Check for TrainConfig {
         found.within("classification_weight", self.classification_weight, 0.0..=1e6, "");
         found.within("triplet_weight", self.triplet_weight, 0.0..=1e6, "");
         found.require(
-            self.classification_weight > 0.0 || self.triplet_weight > 0.0,
+            self.loss != Loss::Bytecover || self.classification_weight > 0.0 || self.triplet_weight > 0.0,
             "triplet_weight",
             "and classification_weight are both 0: there is nothing to learn from",
         );
+        found.within("temperature", self.temperature, 1e-3..=10.0, "");
         found.within("label_smoothing", self.label_smoothing, 0.0..=0.99, "");
         found.within("margin", self.margin, 0.0..=1e6, "");
         let triplets = self.batches == Batches::RandomTriplets;

@@ -15,18 +15,22 @@ use super::{Unwritten, fresh, in_place, result, values, written, zeroed};
 /// Outputs up to which the gradient of the weights is computed transposed.
 const FEW: usize = 128;
 
-/// Stride and padding.
+/// Stride and padding, of the height and of the width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
-    /// Of the windows, in both directions.
-    pub stride: usize,
-    /// Zeros on each side.
-    pub padding: usize,
+    /// Of the windows.
+    pub stride: [usize; 2],
+    /// Zeros on each side; the other end's rows above and below if the rows are a ring.
+    pub padding: [usize; 2],
+    /// Whether the rows stand in a ring (PyTorch's circular padding, of the height alone). It
+    /// needs a kernel of odd height and half of it as the padding.
+    pub ring: bool,
 }
 
 impl Geometry {
-    fn sizes(self, x: &Shape, weight: &Shape) -> Result<Sizes> {
-        Sizes::new(x, weight, self.stride, self.padding)
+    /// The same in both directions.
+    pub const fn square(stride: usize, padding: usize) -> Self {
+        Self { stride: [stride; 2], padding: [padding; 2], ring: false }
     }
 }
 
@@ -97,13 +101,13 @@ fn input_gradient<'a>(dx: Goal<'a>, dy: &[f32], weight: &[f32], sizes: &Sizes) -
     if sizes.direct() {
         return dx.multiply(across, Matrix::Stored(stored));
     }
-    if sizes.stride == 1 && sizes.padding < sizes.kernel {
+    if sizes.stride == [1, 1] && (0..2).all(|axis| sizes.padding[axis] < sizes.kernel[axis]) {
         let back = Sizes {
             inputs: sizes.outputs,
             outputs: sizes.inputs,
             height: sizes.out_height(),
             width: sizes.out_width(),
-            padding: sizes.kernel - 1 - sizes.padding,
+            padding: [0, 1].map(|axis| sizes.kernel[axis] - 1 - sizes.padding[axis]),
             ..*sizes
         };
         let weight = reversed(weight, sizes);
@@ -170,7 +174,7 @@ impl CustomOp2 for Forward {
         w: &CpuStorage,
         lw: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let sizes = self.0.sizes(lx.shape(), lw.shape())?;
+        let sizes = Sizes::new(lx.shape(), lw.shape(), self.0)?;
         let shape = (sizes.outputs, sizes.batch, sizes.out_height(), sizes.out_width());
         result(forward(values(x, lx)?, values(w, lw)?, &sizes, None), shape)
     }
@@ -190,7 +194,7 @@ impl ForwardThen<'_> {
         (w, lw): (&CpuStorage, &Layout),
         shortcut: Option<(&CpuStorage, &Layout)>,
     ) -> Result<(CpuStorage, Shape)> {
-        let sizes = self.geometry.sizes(lx.shape(), lw.shape())?;
+        let sizes = Sizes::new(lx.shape(), lw.shape(), self.geometry)?;
         let shape = Shape::from((sizes.outputs, sizes.batch, sizes.out_height(), sizes.out_width()));
         if self.affine.len() != sizes.outputs || shortcut.is_some_and(|(_, layout)| *layout.shape() != shape)
         {
@@ -257,7 +261,7 @@ impl CustomOp2 for InputGradient {
         w: &CpuStorage,
         lw: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let sizes = self.0.sizes(&self.1, lw.shape())?;
+        let sizes = Sizes::new(&self.1, lw.shape(), self.0)?;
         let (dy, w) = (values(dy, ly)?, values(w, lw)?);
         let dx = fresh(self.1.elem_count(), |dx| input_gradient(Goal::Fresh(dx), dy, w, &sizes));
         result(dx, self.1.clone())
@@ -278,7 +282,7 @@ impl InplaceOp3 for InputGradient {
         w: &CpuStorage,
         lw: &Layout,
     ) -> Result<()> {
-        let sizes = self.0.sizes(lx.shape(), lw.shape())?;
+        let sizes = Sizes::new(lx.shape(), lw.shape(), self.0)?;
         input_gradient(Goal::Onto(in_place(dx, lx)?), values(dy, ly)?, values(w, lw)?, &sizes);
         Ok(())
     }
@@ -303,13 +307,13 @@ impl InplaceOp3 for WeightGradient {
         dy: &CpuStorage,
         ly: &Layout,
     ) -> Result<()> {
-        let sizes = self.geometry.sizes(lx.shape(), lw.shape())?;
+        let sizes = Sizes::new(lx.shape(), lw.shape(), self.geometry)?;
         weight_gradient(in_place(dw, lw)?, values(x, lx)?, values(dy, ly)?, &sizes, self.add);
         Ok(())
     }
 }
 
-/// (C, B, H, W) with weights (O, C, k, k) to (O, B, H', W').
+/// (C, B, H, W) with weights (O, C, kernel height, kernel width) to (O, B, H', W').
 ///
 /// # Errors
 /// Shapes that do not fit.
@@ -391,7 +395,7 @@ mod tests {
     #[test]
     fn the_forward_pass_is_candles_and_gradients_are_differences() {
         for (kernel, stride, padding) in [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3)] {
-            let geometry = Geometry { stride, padding };
+            let geometry = Geometry::square(stride, padding);
             let (x, w) = (tensor(&[3, 2, 9, 12], 1), tensor(&[4, 3, kernel, kernel], 2));
             let ours = conv2d(&x, &w, geometry).unwrap();
             let batch_first = x.transpose(0, 1).unwrap().contiguous().unwrap();
@@ -409,9 +413,42 @@ mod tests {
     }
 
     #[test]
+    fn unequal_axes_and_rings_are_what_padding_by_hand_gives() {
+        for (kernel, stride, padding, ring) in [
+            ([5, 3], [1, 1], [0, 1], false),
+            ([3, 3], [1, 1], [1, 1], true),
+            ([3, 3], [1, 2], [1, 1], true),
+            ([5, 1], [1, 1], [2, 0], true),
+        ] {
+            let geometry = Geometry { stride, padding, ring };
+            let (x, w) = (tensor(&[3, 2, 6, 11], 1), tensor(&[4, 3, kernel[0], kernel[1]], 2));
+            let forward = |inputs: &[Tensor]| conv2d(&inputs[0], &inputs[1], geometry);
+            // Candle's convolution knows one stride: every second column of stride 1 is stride 2.
+            let (above, below) = (x.narrow(2, 6 - padding[0], padding[0]), x.narrow(2, 0, padding[0]));
+            let padded = match ring {
+                true => Tensor::cat(&[&above.unwrap(), &x, &below.unwrap()], 2).unwrap(),
+                false => x.pad_with_zeros(2, padding[0], padding[0]).unwrap(),
+            };
+            let padded = padded.pad_with_zeros(3, padding[1], padding[1]).unwrap();
+            let candles = padded.transpose(0, 1).unwrap().contiguous().unwrap().conv2d(&w, 0, 1, 1, 1);
+            let candles = candles.unwrap().transpose(0, 1).unwrap();
+            let columns: Vec<u32> = (0..candles.dim(3).unwrap() as u32).step_by(stride[1]).collect();
+            let columns = Tensor::new(columns, &Device::Cpu).unwrap();
+            let candles = candles.contiguous().unwrap().index_select(&columns, 3).unwrap();
+            assert!(difference(&forward(&[x.clone(), w.clone()]).unwrap(), &candles) < 1e-4, "{geometry:?}");
+            let backward = |inputs: &[Tensor], dy: &Tensor| {
+                let dw = inputs[1].zeros_like()?;
+                conv2d_weight_gradient(&dw, &inputs[0], dy, geometry, false)?;
+                Ok(vec![conv2d_input_gradient(dy, &inputs[1], x.shape(), geometry, None)?, dw])
+            };
+            gradient_check::check(&[x.clone(), w], forward, backward, 1e-2, 1e-3);
+        }
+    }
+
+    #[test]
     fn gradients_can_be_added_to_what_is_there() {
         for (outputs, kernel, stride) in [(5, 3, 1), (5, 3, 2), (200, 1, 1), (200, 3, 1)] {
-            let geometry = Geometry { stride, padding: kernel / 2 };
+            let geometry = Geometry::square(stride, kernel / 2);
             let (x, w) = (tensor(&[7, 2, 6, 9], 1), tensor(&[outputs, 7, kernel, kernel], 2));
             let dy = conv2d(&x, &w, geometry).unwrap();
             let dx = conv2d_input_gradient(&dy, &w, x.shape(), geometry, None).unwrap();
@@ -430,7 +467,7 @@ mod tests {
 
     #[test]
     fn what_follows_a_convolution_can_be_done_in_it() {
-        let geometry = Geometry { stride: 1, padding: 1 };
+        let geometry = Geometry::square(1, 1);
         let (x, w) = (tensor(&[3, 2, 9, 12], 1), tensor(&[4, 3, 3, 3], 2));
         let shortcut = tensor(&[4, 2, 9, 12], 3);
         let affine: Vec<Affine> =

@@ -54,6 +54,14 @@ fn exponential(x: f64) -> f64 {
     series * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52))
 }
 
+/// Fewer than 16 values with ones behind them.
+#[inline(always)]
+fn filled(rest: &[f32]) -> [f32; 16] {
+    let mut values = [1.0; 16];
+    values[..rest.len()].copy_from_slice(rest);
+    values
+}
+
 /// `clamp(x)^p`.
 #[inline(always)]
 fn power(x: f32, p: f64) -> f64 {
@@ -80,7 +88,9 @@ vectorized! {
                 }
             }
         }
-        lanes.iter().sum::<f64>() + rest.iter().map(|x| power(*x, p)).sum::<f64>()
+        // Short rows are mostly rest: it too is worth vectors.
+        let powers = filled(rest).map(|x| power(x, p));
+        lanes.iter().sum::<f64>() + powers[..rest.len()].iter().sum::<f64>()
     }
 }
 
@@ -104,8 +114,12 @@ vectorized! {
                 lanes[lane] += slope(x[lane], p, factor, &mut dx[lane]);
             }
         }
-        let rest = x_rest.iter().zip(dx_rest).map(|(x, dx)| slope(*x, p, factor, dx)).sum::<f64>();
-        lanes.iter().sum::<f64>() + rest
+        let (x_last, mut dx_last, mut sums) = (filled(x_rest), [Unwritten::new(0.0); 16], [0f64; 16]);
+        for lane in 0..16 {
+            sums[lane] = slope(x_last[lane], p, factor, &mut dx_last[lane]);
+        }
+        dx_rest.copy_from_slice(&dx_last[..dx_rest.len()]);
+        lanes.iter().sum::<f64>() + sums[..x_rest.len()].iter().sum::<f64>()
     }
 }
 

@@ -10,17 +10,19 @@
 
 pub mod conv2d;
 pub mod gem;
+pub mod max_mean;
 pub mod max_pool;
 pub mod norm;
 mod normalise;
 mod product;
 mod tile;
+pub mod time_mean;
 mod transpose;
 mod windows;
 
 use std::mem::MaybeUninit;
 
-use candle_core::{CpuStorage, Layout, Result, Shape, bail};
+use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
 
 /// The values of a contiguous 32-bit tensor.
 pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -59,6 +61,13 @@ pub(crate) fn fresh(count: usize, fill: impl FnOnce(&mut [Unwritten]) -> &mut [f
     // SAFETY: a slice of `f32` is of written values, and this one is the first `count` of the capacity.
     unsafe { values.set_len(count) };
     values
+}
+
+/// Calls `work` with the values of a contiguous 32-bit tensor on the CPU.
+pub(crate) fn read<T>(x: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = x.storage_and_layout();
+    let candle_core::Storage::Cpu(storage) = &*storage else { bail!("the operator runs on the CPU") };
+    Ok(work(values(storage, layout)?))
 }
 
 /// Values that were all written.

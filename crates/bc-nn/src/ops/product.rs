@@ -367,12 +367,14 @@ mod tests {
             Matrix::Windows(x, sizes) => {
                 let (channel, tap) = (row / sizes.taps(), row % sizes.taps());
                 let (sample, place) = (column / sizes.places(), column % sizes.places());
-                let y = place / sizes.out_width() * sizes.stride + tap / sizes.kernel;
-                let x_place = place % sizes.out_width() * sizes.stride + tap % sizes.kernel;
-                let inside = |at: usize, size| at >= sizes.padding && at - sizes.padding < size;
-                if inside(y, sizes.height) && inside(x_place, sizes.width) {
+                let y = place / sizes.out_width() * sizes.stride[0] + tap / sizes.kernel[1];
+                let x_place = place % sizes.out_width() * sizes.stride[1] + tap % sizes.kernel[1];
+                let inside = |at: usize, axis: usize, size| {
+                    (sizes.padding[axis]..sizes.padding[axis] + size).contains(&at)
+                };
+                if inside(y, 0, sizes.height) && inside(x_place, 1, sizes.width) {
                     let plane = &x[(channel * sizes.batch + sample) * sizes.plane()..];
-                    plane[(y - sizes.padding) * sizes.width + x_place - sizes.padding]
+                    plane[(y - sizes.padding[0]) * sizes.width + x_place - sizes.padding[1]]
                 } else {
                     0.0
                 }
@@ -439,7 +441,9 @@ mod tests {
             width in 3..30usize, which in 0..5usize,
         ) {
             let (kernel, stride, padding) = [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3)][which];
-            let sizes = Sizes { batch, inputs, height, width, outputs, kernel, stride, padding };
+            let (kernel, stride, padding) = ([kernel; 2], [stride; 2], [padding; 2]);
+            let sizes =
+                Sizes { batch, inputs, height, width, outputs, kernel, stride, padding, ring: false };
             let x = values(inputs * batch * height * width, 3);
             let weight = values(outputs * sizes.depth(), 4);
             let dy = values(outputs * sizes.columns(), 5);

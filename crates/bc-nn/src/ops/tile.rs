@@ -100,12 +100,14 @@ pub unsafe fn multiply(
     };
     assert!(rows.len() > (count - 1) * row_step + (depth - 1) * cs);
     let isa = isa();
+    // Tiles of equal heights: a low one would wait for its few sums.
+    let most = if isa == Isa::Avx512 { count.div_ceil(count.div_ceil(TILE)) } else { TILE };
     for panel in 0..panel_count {
         let b = panels[panel * panel_distance..].as_ptr();
         let width = PANEL.min(columns - panel * PANEL);
         let mut first = 0;
         while first < count {
-            let height = TILE.min(count - first);
+            let height = most.min(count - first);
             // SAFETY: the asserts above bound every access; the block is the caller's.
             unsafe {
                 let a = rows.as_ptr().add(first * row_step);

@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use candle_core::{Result, Shape};
 
+use super::conv2d::Geometry;
 use crate::simd::vectorized;
 
 /// Columns that are fetched at once.
 pub(super) const CHUNK: usize = 16;
 
-/// Sizes of a convolution with a square kernel over x (C, B, H, W).
+/// Sizes of a convolution over x (C, B, H, W); pairs are of the height and of the width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sizes {
     pub batch: usize,
@@ -18,31 +19,36 @@ pub(super) struct Sizes {
     pub height: usize,
     pub width: usize,
     pub outputs: usize,
-    pub kernel: usize,
-    pub stride: usize,
-    pub padding: usize,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub padding: [usize; 2],
+    /// The rows stand in a ring: above the first is the last.
+    pub ring: bool,
 }
 
 impl Sizes {
-    pub fn new(x: &Shape, weight: &Shape, stride: usize, padding: usize) -> Result<Self> {
+    pub fn new(x: &Shape, weight: &Shape, geometry: Geometry) -> Result<Self> {
         let (inputs, batch, height, width) = x.dims4()?;
-        let (outputs, of_inputs, kernel, other) = weight.dims4()?;
+        let (outputs, of_inputs, kernel_height, kernel_width) = weight.dims4()?;
+        let Geometry { stride, padding, ring } = geometry;
         if of_inputs != inputs
-            || kernel != other
-            || height + 2 * padding < kernel
-            || width + 2 * padding < kernel
+            || height + 2 * padding[0] < kernel_height
+            || width + 2 * padding[1] < kernel_width
+            // On a ring there are as many results as rows.
+            || ring && (2 * padding[0] + 1 != kernel_height || stride[0] != 1 || padding[0] > height)
         {
-            candle_core::bail!("a convolution of {x:?} with {weight:?}, stride {stride}, padding {padding}");
+            candle_core::bail!("a convolution of {x:?} with {weight:?}, {geometry:?}");
         }
-        Ok(Self { batch, inputs, height, width, outputs, kernel, stride, padding })
+        let kernel = [kernel_height, kernel_width];
+        Ok(Self { batch, inputs, height, width, outputs, kernel, stride, padding, ring })
     }
 
     pub fn out_height(&self) -> usize {
-        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
+        (self.height + 2 * self.padding[0] - self.kernel[0]) / self.stride[0] + 1
     }
 
     pub fn out_width(&self) -> usize {
-        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
+        (self.width + 2 * self.padding[1] - self.kernel[1]) / self.stride[1] + 1
     }
 
     /// Outputs of one channel and sample.
@@ -62,7 +68,7 @@ impl Sizes {
 
     /// Values of a window of one channel.
     pub fn taps(&self) -> usize {
-        self.kernel * self.kernel
+        self.kernel[0] * self.kernel[1]
     }
 
     /// Values of a window.
@@ -70,9 +76,18 @@ impl Sizes {
         self.inputs * self.taps()
     }
 
+    /// The row of the input that tap `ky` of the output's row `y` meets, if there is one.
+    fn row(&self, y: usize, ky: usize) -> Option<usize> {
+        let place = y * self.stride[0] + ky;
+        if self.ring {
+            return Some((place + self.height - self.padding[0]) % self.height);
+        }
+        place.checked_sub(self.padding[0]).filter(|row| *row < self.height)
+    }
+
     /// Whether the windows are the input itself.
     pub fn direct(&self) -> bool {
-        self.kernel == 1 && self.stride == 1 && self.padding == 0
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
     }
 }
 
@@ -105,7 +120,7 @@ impl Map {
         let chunks = columns.len().div_ceil(CHUNK);
         let mut map = Self {
             taps: sizes.taps(),
-            stride: sizes.stride,
+            stride: sizes.stride[1],
             chunks,
             channel,
             starts: Vec::with_capacity(chunks * sizes.taps() + 1),
@@ -124,8 +139,8 @@ impl Map {
                 pieces.push((lane, length, sample, y, x));
                 lane += length;
             }
-            for ky in 0..sizes.kernel {
-                for kx in 0..sizes.kernel {
+            for ky in 0..sizes.kernel[0] {
+                for kx in 0..sizes.kernel[1] {
                     map.starts.push(map.runs.len() as u32);
                     for piece in &pieces {
                         map.runs.extend(run(sizes, [ky, kx], *piece));
@@ -262,8 +277,8 @@ fn run(
     [ky, kx]: [usize; 2],
     (lane, length, sample, y, x): (usize, usize, usize, usize, usize),
 ) -> Option<Run> {
-    let Sizes { stride, padding, height, width, .. } = *sizes;
-    let row = (y * stride + ky).checked_sub(padding).filter(|row| *row < height)?;
+    let Sizes { stride: [_, stride], padding: [_, padding], height, width, .. } = *sizes;
+    let row = sizes.row(y, ky)?;
     // The first and the end of the x whose input column `x * stride + kx - padding` exists.
     let (mut from, mut to) = (x, x + length);
     if stride == 1 {
@@ -287,27 +302,24 @@ fn run(
 vectorized! {
     /// The transpose of fetching all rows: adds `columns` (rows x a sample's places) to one sample of x.
     fn add_back(columns: &[f32], sizes: &Sizes, distance: usize, x: &mut [f32]) {
-        let width = sizes.out_width();
+        let (width, stride, padding) = (sizes.out_width(), sizes.stride[1], sizes.padding[1]);
         for tap in 0..sizes.taps() {
-            let (ky, kx) = (tap / sizes.kernel, tap % sizes.kernel);
-            let first = sizes.padding.saturating_sub(kx).div_ceil(sizes.stride);
-            let last = (sizes.width + sizes.padding).saturating_sub(kx).div_ceil(sizes.stride).min(width);
+            let (ky, kx) = (tap / sizes.kernel[1], tap % sizes.kernel[1]);
+            let first = padding.saturating_sub(kx).div_ceil(stride);
+            let last = (sizes.width + padding).saturating_sub(kx).div_ceil(stride).min(width);
             if first >= last {
                 continue;
             }
             for y in 0..sizes.out_height() {
-                let Some(row) = (y * sizes.stride + ky).checked_sub(sizes.padding) else { continue };
-                if row >= sizes.height {
-                    continue;
-                }
+                let Some(row) = sizes.row(y, ky) else { continue };
                 let from = &columns[tap * distance + y * width..][first..last];
-                let to = &mut x[row * sizes.width + first * sizes.stride + kx - sizes.padding..];
-                if sizes.stride == 1 {
+                let to = &mut x[row * sizes.width + first * stride + kx - padding..];
+                if stride == 1 {
                     for (to, from) in to.iter_mut().zip(from) {
                         *to += *from;
                     }
                 } else {
-                    for (to, from) in to.iter_mut().step_by(sizes.stride).zip(from) {
+                    for (to, from) in to.iter_mut().step_by(stride).zip(from) {
                         *to += *from;
                     }
                 }
@@ -330,10 +342,18 @@ mod tests {
 
     #[test]
     fn fetched_windows_are_what_the_indices_say() {
-        for (kernel, stride, padding, height, width) in
-            [(3, 1, 1, 6, 14), (3, 2, 1, 7, 9), (7, 2, 3, 9, 40), (1, 2, 0, 5, 6), (2, 3, 1, 8, 11)]
-        {
-            let sizes = Sizes { batch: 3, inputs: 2, height, width, outputs: 1, kernel, stride, padding };
+        for (kernel, stride, padding, height, width, ring) in [
+            ([3, 3], [1, 1], [1, 1], 6, 14, false),
+            ([3, 3], [2, 2], [1, 1], 7, 9, false),
+            ([7, 7], [2, 2], [3, 3], 9, 40, false),
+            ([1, 1], [2, 2], [0, 0], 5, 6, false),
+            ([2, 2], [3, 3], [1, 1], 8, 11, false),
+            ([5, 3], [1, 1], [0, 1], 9, 13, false),
+            ([3, 2], [1, 3], [1, 1], 7, 10, true),
+            ([5, 3], [1, 2], [2, 1], 4, 11, true),
+        ] {
+            let sizes =
+                Sizes { batch: 3, inputs: 2, height, width, outputs: 1, kernel, stride, padding, ring };
             let x: Vec<f32> = (0..2 * 3 * height * width).map(|i| i as f32 + 1.0).collect();
             let columns = 5..sizes.columns() - 2;
             let map = Map::new(&sizes, columns.clone());
@@ -345,8 +365,13 @@ mod tests {
                 for column in columns.clone() {
                     let (channel, tap) = (row / sizes.taps(), row % sizes.taps());
                     let (sample, place) = (column / sizes.places(), column % sizes.places());
-                    let y = (place / sizes.out_width() * stride + tap / kernel) as isize - padding as isize;
-                    let xx = (place % sizes.out_width() * stride + tap % kernel) as isize - padding as isize;
+                    let down = place / sizes.out_width() * stride[0] + tap / kernel[1];
+                    let along = place % sizes.out_width() * stride[1] + tap % kernel[1];
+                    let xx = along as isize - padding[1] as isize;
+                    let mut y = down as isize - padding[0] as isize;
+                    if ring {
+                        y = y.rem_euclid(height as isize);
+                    }
                     let inside = (0..height as isize).contains(&y) && (0..width as isize).contains(&xx);
                     let expected = if inside {
                         x[(channel * 3 + sample) * height * width + y as usize * width + xx as usize]

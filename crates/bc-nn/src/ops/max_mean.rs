@@ -1,0 +1,123 @@
+//! Maximum and mean over octaves, or over the pitch classes of a ring.
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::{fresh, read, written};
+
+/// Which row each maximum came from, and the shape of the input.
+pub struct Chosen {
+    rows: Vec<u8>,
+    shape: [usize; 4],
+    groups: usize,
+}
+
+/// (C, B, groups * H, W) to (2 C, B, H, W): the maxima over the groups, and behind them the means.
+/// Row h of the result is of the rows h, h + H, h + 2 H, ...
+///
+/// # Errors
+/// A height that is no multiple of `groups`; more than 256 groups.
+pub fn max_mean(x: &Tensor, groups: usize) -> Result<(Tensor, Chosen)> {
+    let (channels, batch, height, width) = x.dims4()?;
+    if groups == 0 || groups > 256 || !height.is_multiple_of(groups) {
+        candle_core::bail!("{height} rows are no {groups} groups of equal size");
+    }
+    let inner = height / groups * width;
+    let half = channels * batch * inner;
+    let mut rows = vec![0u8; half];
+    let share = 1.0 / groups as f32;
+    let y = read(x, |x| {
+        fresh(2 * half, |y| {
+            let (most, mean) = y.split_at_mut(half);
+            most.par_chunks_mut(inner)
+                .zip(mean.par_chunks_mut(inner))
+                .zip(rows.par_chunks_mut(inner))
+                .zip(x.par_chunks(groups * inner))
+                .for_each(|(((most, mean), rows), x)| {
+                    let (first, others) = x.split_at(inner);
+                    let (most, mean) = (most.write_copy_of_slice(first), mean.write_copy_of_slice(first));
+                    for (number, x) in (1u8..).zip(others.chunks_exact(inner)) {
+                        for (((most, mean), row), x) in
+                            most.iter_mut().zip(mean.iter_mut()).zip(rows.iter_mut()).zip(x)
+                        {
+                            // Not `f32::max`: what is not a number must stay visible.
+                            let higher = *x > *most || x.is_nan();
+                            *most = if higher { *x } else { *most };
+                            *row = if higher { number } else { *row };
+                            *mean += *x;
+                        }
+                    }
+                    mean.iter_mut().for_each(|mean| *mean *= share);
+                });
+            // SAFETY: x has `groups * inner` values for each `inner` of either half, and the first group was copied.
+            unsafe { written(y) }
+        })
+    })?;
+    let y = Tensor::from_vec(y, (2 * channels, batch, height / groups, width), x.device())?;
+    Ok((y, Chosen { rows, shape: [channels, batch, height, width], groups }))
+}
+
+/// The gradient of the input of [`max_mean`]; of equal values the first is the maximum.
+///
+/// # Errors
+/// A gradient of another shape.
+pub fn max_mean_gradient(dy: &Tensor, chosen: &Chosen) -> Result<Tensor> {
+    let Chosen { rows, shape: [channels, batch, height, width], groups } = chosen;
+    let (groups, half) = (*groups, rows.len());
+    if dy.elem_count() != 2 * half {
+        candle_core::bail!("a gradient of {:?} for {half} maxima", dy.shape());
+    }
+    let inner = height / groups * width;
+    let share = 1.0 / groups as f32;
+    let dx = read(dy, |dy| {
+        let (most, mean) = dy.split_at(half);
+        fresh(groups * half, |dx| {
+            dx.par_chunks_mut(groups * inner)
+                .zip(most.par_chunks(inner).zip(mean.par_chunks(inner)))
+                .zip(rows.par_chunks(inner))
+                .for_each(|((dx, (most, mean)), rows)| {
+                    for (number, dx) in (0u8..=255).zip(dx.chunks_exact_mut(inner)) {
+                        for (((dx, most), mean), row) in dx.iter_mut().zip(most).zip(mean).zip(rows) {
+                            dx.write(mean * share + if *row == number { *most } else { 0.0 });
+                        }
+                    }
+                });
+            // SAFETY: `dy` was compared with `rows`, and every one of at most 256 groups of dx was written.
+            unsafe { written(dx) }
+        })
+    })?;
+    Tensor::from_vec(dx, (*channels, *batch, *height, *width), dy.device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradient_check;
+    use super::*;
+    use candle_core::Device;
+
+    fn input(shape: [usize; 4]) -> Tensor {
+        Tensor::from_vec(gradient_check::values(shape.iter().product(), 3), &shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn gradients_are_differences() {
+        for groups in [1, 3, 6] {
+            let forward = |inputs: &[Tensor]| Ok(max_mean(&inputs[0], groups)?.0);
+            let backward = |inputs: &[Tensor], dy: &Tensor| {
+                Ok(vec![max_mean_gradient(dy, &max_mean(&inputs[0], groups)?.1)?])
+            };
+            gradient_check::check(&[input([3, 2, 6, 5])], forward, backward, 1e-3, 2e-3);
+        }
+    }
+
+    #[test]
+    fn octaves_are_gathered_by_pitch_class_and_what_is_not_a_number_stays() {
+        let x =
+            Tensor::from_vec(vec![1f32, 5.0, 3.0, 2.0, f32::NAN, 0.0], (1, 1, 6, 1), &Device::Cpu).unwrap();
+        let (y, _) = max_mean(&x, 3).unwrap();
+        let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(y[0].is_nan() && y[2].is_nan(), "{y:?}");
+        assert_eq!((y[1], y[3]), (5.0, 7.0 / 3.0));
+        assert!(max_mean(&x, 4).is_err());
+    }
+}
