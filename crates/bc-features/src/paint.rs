@@ -13,11 +13,11 @@ use anyhow::{Context, Result, bail, ensure};
 use bc_cli::{Interrupted, interrupt, progress};
 use bc_formats::config::{FeaturesConfig, PaintConfig};
 use bc_formats::features::{CqtSettings, FeatureRow, PartWriter};
-use bc_formats::fingerprint::{self, Fingerprint};
+use bc_formats::fingerprint::Fingerprint;
 use bc_formats::index::{Index, Split, Status, Version};
 use bc_formats::lock::{self, Kind};
 use bc_formats::provenance::Provenance;
-use bc_paint::{Draw, Painter, Work};
+use bc_paint::{Catalogue, Draw, Painter, Work};
 use half::f16;
 
 use crate::in_order::in_order;
@@ -26,8 +26,6 @@ use crate::in_order::in_order;
 const PART_ROWS: usize = 1000;
 /// Versions in work or waiting for an earlier one, for each thread.
 const WINDOW: usize = 32;
-/// What changes when the painter paints the same draw differently.
-const PAINTER: u32 = 1;
 
 /// One version to be painted.
 struct Job {
@@ -46,7 +44,7 @@ pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Resu
     let columns = (config.seconds / settings.column_seconds()) as usize;
     ensure!(columns > 0, "[paint] seconds = {} is shorter than a column ([features] pool)", config.seconds);
     let catalogue = Catalogue::read(config)?;
-    let jobs = catalogue.jobs(config);
+    let jobs = jobs(&catalogue, config);
     ensure!(
         jobs.iter().any(|job| job.split == Split::Train),
         "no work is left to train on; correct [paint] splits (--splits) or held_out"
@@ -118,125 +116,18 @@ fn report(config: &PaintConfig, catalogue: &Catalogue, jobs: &[Job], painted: us
     );
 }
 
-/// The works of all sources.
-struct Catalogue {
-    works: Vec<Entry>,
-    /// Content hashes of the sources and the lists, by path.
-    inputs: BTreeMap<String, String>,
-}
-
-struct Entry {
-    work: Work,
-    source: PathBuf,
-    split: Split,
-    weight: f64,
-}
-
-/// Lists of works: JSON as `{"train": [...], "val": [...]}`; other keys are not read, but for `merge`, an
-/// object whose keys are songs that are another's tune.
-#[derive(Default, serde::Deserialize)]
-struct Lists {
-    #[serde(default)]
-    train: BTreeSet<String>,
-    #[serde(default)]
-    val: BTreeSet<String>,
-    #[serde(default)]
-    test: BTreeSet<String>,
-    #[serde(default)]
-    merge: BTreeMap<String, String>,
-}
-
-impl Lists {
-    fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| {
-            format!("cannot read the lists {}; correct [paint] splits or --splits", path.display())
-        })?;
-        serde_json::from_str(&text).with_context(|| {
-            format!(
-                "{} holds no lists of works: {{\"train\": [...], \"val\": [...]}} is needed",
-                path.display()
-            )
-        })
-    }
-
-    fn names(&self, id: &str) -> bool {
-        self.train.contains(id) || self.val.contains(id) || self.test.contains(id)
-    }
-
-    fn split(&self, id: &str) -> Split {
-        match id {
-            _ if self.merge.contains_key(id) || self.test.contains(id) => Split::None,
-            _ if self.val.contains(id) => Split::Val,
-            _ if self.train.contains(id) => Split::Train,
-            _ => Split::None,
-        }
-    }
-}
-
-impl Catalogue {
-    fn read(config: &PaintConfig) -> Result<Self> {
-        ensure!(
-            !config.sources.is_empty(),
-            "there is nothing to paint from; give [paint] sources or --source (MIDI files or tunes)"
-        );
-        let mut inputs = BTreeMap::new();
-        let lists = if config.splits.as_os_str().is_empty() {
-            Lists::default()
-        } else {
-            inputs.insert("splits".to_owned(), fingerprint::of_file(&config.splits)?);
-            Lists::read(&config.splits)?
+/// Every version, work after work.
+fn jobs(catalogue: &Catalogue, config: &PaintConfig) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for (place, entry) in catalogue.works.iter().enumerate() {
+        let versions = match entry.split {
+            Split::Train => (f64::from(config.versions) * entry.weight).round() as u32,
+            Split::Val => config.val_versions,
+            _ => 0,
         };
-        let mut works: Vec<Entry> = Vec::new();
-        let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
-        for (number, source) in config.sources.iter().enumerate() {
-            let read = bc_paint::read::source(source)?;
-            let weight = config.weights.get(number).copied().unwrap_or(1.0);
-            let listed = read.iter().any(|work| lists.names(&work.id));
-            inputs.insert(format!("source {number}"), of_works(&read));
-            for work in read {
-                if let Some(other) = seen.insert(work.id.clone(), source.clone()) {
-                    bail!(
-                        "{} and {} both have a work {}; leave one out",
-                        other.display(),
-                        source.display(),
-                        work.id
-                    );
-                }
-                let split = if listed { lists.split(&work.id) } else { by_hash(&work.id, config) };
-                works.push(Entry { work, source: source.clone(), split, weight });
-            }
-        }
-        Ok(Self { works, inputs })
+        jobs.extend((0..versions).map(|number| Job { work: place, split: entry.split, number }));
     }
-
-    /// Every version, work after work.
-    fn jobs(&self, config: &PaintConfig) -> Vec<Job> {
-        let mut jobs = Vec::new();
-        for (place, entry) in self.works.iter().enumerate() {
-            let versions = match entry.split {
-                Split::Train => (f64::from(config.versions) * entry.weight).round() as u32,
-                Split::Val => config.val_versions,
-                _ => 0,
-            };
-            jobs.extend((0..versions).map(|number| Job { work: place, split: entry.split, number }));
-        }
-        jobs
-    }
-}
-
-/// Whether a work of a source without lists is held out.
-fn by_hash(id: &str, config: &PaintConfig) -> Split {
-    let hash = u64::from_str_radix(&Fingerprint::of("held out").add(id).finish(), 16).unwrap_or(0);
-    if (hash as f64 / u64::MAX as f64) < config.held_out { Split::Val } else { Split::Train }
-}
-
-/// The fingerprint of a source: all its notes.
-fn of_works(works: &[Work]) -> String {
-    let mut fingerprint = Fingerprint::of("works");
-    for work in works {
-        fingerprint.add(&work.id).add(format!("{:?}", work.settings));
-    }
-    fingerprint.finish()
+    jobs
 }
 
 fn row(catalogue: &Catalogue, painter: &Painter, seed: u64, job: &Job, columns: usize) -> FeatureRow {
@@ -266,7 +157,7 @@ fn provenance(config: &PaintConfig, settings: &CqtSettings, catalogue: &Catalogu
     let told =
         PaintConfig { sources: Vec::new(), splits: PathBuf::new(), output: PathBuf::new(), ..config.clone() };
     let mut plan = Fingerprint::of("painting");
-    plan.add(PAINTER.to_le_bytes()).add_json(&told).add_json(settings).add_json(&catalogue.inputs);
+    plan.add(bc_paint::PAINTER.to_le_bytes()).add_json(&told).add_json(settings).add_json(&catalogue.inputs);
     let mut inputs = catalogue.inputs.clone();
     inputs.insert("painting".to_owned(), plan.finish());
     Provenance {
@@ -361,7 +252,7 @@ fn write_index(
             version.title = entry.work.title.clone();
             version.performer = "painted".to_owned();
             version.split = job.split;
-            version.audio_path = Some(entry.source.display().to_string());
+            version.audio_path = Some(config.sources[entry.source].display().to_string());
             version.status = Status::Ok;
             version.duration_s = Some(config.seconds);
             version

@@ -13,6 +13,7 @@
 //! A picture is a function of the work's notes, the draw and the settings alone.
 
 pub mod arrange;
+pub mod catalogue;
 pub mod dice;
 pub mod harmony;
 pub mod read;
@@ -21,5 +22,9 @@ pub mod work;
 
 mod painter;
 
+pub use catalogue::Catalogue;
 pub use painter::{Draw, Painter, Picture, Taste};
 pub use work::Work;
+
+/// Counts up whenever the same draw is painted differently.
+pub const PAINTER: u32 = 1;

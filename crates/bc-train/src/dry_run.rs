@@ -25,7 +25,7 @@ pub fn print(config: &Config) -> Result<()> {
     if let Some(note) = began {
         println!("init      {note}");
     }
-    print_network(config, &setup, &learner);
+    print_network(config, &learner);
     print_batches(config, &setup, &learner);
     let seconds = time_steps(config, &setup, &mut learner)?;
     print_time(config, &setup, &seconds);
@@ -42,9 +42,17 @@ fn print_data(config: &Config, setup: &Setup) {
         setup.data.store.bytes() as f64 / f64::from(1 << 20),
         if config.train.map_features { ", memory-mapped" } else { "" }
     );
+    for source in setup.data.painted.iter().flat_map(|painted| painted.sources()) {
+        println!(
+            "painted   {} works of {}, {:.0} % of the cliques of a batch",
+            source.works.len(),
+            source.path.display(),
+            100.0 * source.share * (1.0 - config.train.features_share)
+        );
+    }
 }
 
-fn print_network(config: &Config, setup: &Setup, learner: &Learner) {
+fn print_network(config: &Config, learner: &Learner) {
     let settings = learner.network().settings();
     println!(
         "network   {}, embedding {}, {} classes, {:.2} M parameters",

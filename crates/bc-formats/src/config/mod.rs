@@ -38,7 +38,7 @@ pub use section::{Key, Problems, Section};
 pub use synth::SynthConfig;
 pub use train::{
     Batches, Classes, Classified, Distance, Figure, Loss, Mining, Optimizer, PassOrder, Schedule,
-    ShortTracks, TrainConfig,
+    ShortTracks, TrainConfig, TrainingData,
 };
 pub use verify::VerifyConfig;
 
