@@ -44,6 +44,8 @@ impl Roll {
 
     /// The rows in use, squared: powers.
     pub fn into_powers(mut self) -> Vec<Row> {
+        // A note too short to fall into any column leaves a row in which nothing is set.
+        self.rows.retain(|row| row.first < row.last);
         for row in &mut self.rows {
             row.values[row.first..row.last].iter_mut().for_each(|value| *value *= *value);
         }
