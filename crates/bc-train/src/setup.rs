@@ -62,10 +62,7 @@ impl Setup {
     /// # Errors
     /// A device that this build does not know.
     pub fn learner(&self, config: &Config) -> Result<Learner> {
-        let sources = Sources {
-            inputs: self.data.inputs(),
-            cliques: self.data.cliques_fingerprint.clone(),
-        };
+        let sources = Sources { inputs: self.data.inputs(), cliques: self.data.cliques_fingerprint.clone() };
         Learner::new(config, self.classes, &self.input, &sources)
     }
 }

@@ -388,13 +388,24 @@ impl Check for TrainConfig {
 impl TrainConfig {
     fn check_data(&self, found: &mut Found<'_>) {
         let painted = self.data == TrainingData::Painted;
-        found.require(!(painted && self.debug), "debug", "draws features, and data = \"painted\" paints them: choose one");
-        found.require(!painted || self.batches == Batches::Pk, "data", "= \"painted\" needs batches = \"pk\"");
+        found.require(
+            !(painted && self.debug),
+            "debug",
+            "draws features, and data = \"painted\" paints them: choose one",
+        );
+        found.require(
+            !painted || self.batches == Batches::Pk,
+            "data",
+            "= \"painted\" needs batches = \"pk\"",
+        );
         found.require(
             self.source_shares.iter().all(|share| (0.0..=1e6).contains(share))
                 && (self.source_shares.is_empty() || self.source_shares.iter().sum::<f64>() > 0.0),
             "source_shares",
-            format!("is {:?}, but must be shares from 0 to 1e6, one of them above 0, or empty", self.source_shares),
+            format!(
+                "is {:?}, but must be shares from 0 to 1e6, one of them above 0, or empty",
+                self.source_shares
+            ),
         );
         found.within("features_share", self.features_share, 0.0..=0.99, "");
         found.within("batches_per_pass", self.batches_per_pass, 0..=1_000_000_000, "batches");

@@ -165,7 +165,8 @@ impl DataSet {
     /// are left out.
     pub fn pools(&self, painted: &Painted, features_share: f64, name: String) -> Vec<Pool> {
         let cliques = self.cliques();
-        let stored = cliques.with_a_pair().into_iter().map(|label| (label, cliques.members[label as usize].clone()));
+        let stored =
+            cliques.with_a_pair().into_iter().map(|label| (label, cliques.members[label as usize].clone()));
         let mut pools = vec![Pool { name, share: features_share, cliques: stored.collect() }];
         for source in painted.sources() {
             let works = source.works.clone().map(|work| {
@@ -186,7 +187,9 @@ impl DataSet {
     pub fn item_name(&self, item: u32) -> String {
         let item = item as usize;
         match &self.painted {
-            Some(painted) if item >= self.training => format!("{} (painted)", painted.id(item - self.training)),
+            Some(painted) if item >= self.training => {
+                format!("{} (painted)", painted.id(item - self.training))
+            }
             _ => self.store.tracks()[item].version_id.clone(),
         }
     }

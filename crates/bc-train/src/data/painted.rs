@@ -60,7 +60,8 @@ impl Painted {
         );
         let cqt = CqtSettings { pool: config.model.pool, ..config.features.cqt() };
         let painter = Painter::new(&cqt, Taste::of(paint))?;
-        let Catalogue { works: entries, inputs } = Catalogue::read(paint).context("[train] data = \"painted\"")?;
+        let Catalogue { works: entries, inputs } =
+            Catalogue::read(paint).context("[train] data = \"painted\"")?;
         let mut found = Self {
             painter,
             works: Vec::new(),

@@ -60,7 +60,9 @@ impl Mixture {
         if self.batches_per_pass > 0 {
             return self.batches_per_pass;
         }
-        let of_pool = |pool: &Pool| (pool.cliques.len() as f64 / (pool.share * self.cliques as f64)).ceil();
+        // A hair less, since shares are rounded.
+        let of_pool =
+            |pool: &Pool| (pool.cliques.len() as f64 / (pool.share * self.cliques as f64) - 1e-6).ceil();
         self.pools.iter().map(of_pool).fold(1.0, f64::max) as usize
     }
 
@@ -137,7 +139,11 @@ mod tests {
 
     /// Pools of works with the labels from `first` on.
     fn pool(share: f64, labels: std::ops::Range<u32>) -> Pool {
-        Pool { name: "songs".into(), share, cliques: labels.map(|label| (label, vec![1000 + label])).collect() }
+        Pool {
+            name: "songs".into(),
+            share,
+            cliques: labels.map(|label| (label, vec![1000 + label])).collect(),
+        }
     }
 
     #[test]
