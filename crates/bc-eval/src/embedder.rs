@@ -103,7 +103,7 @@ impl Embedder {
 }
 
 /// A fingerprint of all weights and running statistics by name, so that a network keeps it through `export`.
-fn identity(network: &ByteCover) -> Result<String> {
+fn identity(network: &Network) -> Result<String> {
     let mut fingerprint = Fingerprint::of("network");
     fingerprint.add_json(&network.settings().bins);
     let named: BTreeMap<_, _> = network.parameters().into_iter().chain(network.buffers()).collect();

@@ -220,7 +220,7 @@ fn an_exported_network_is_the_one_that_made_the_index() {
     let own = std::fs::read(folder.path().join("network.safetensors")).unwrap();
     // Other bytes, the same weights: with a key of its own in the header.
     let exported = folder.path().join("out/network.safetensors");
-    let loaded = bc_nn::ByteCover::load(&exported, &candle_core::Device::Cpu).unwrap();
+    let loaded = bc_nn::Network::load(&exported, &candle_core::Device::Cpu).unwrap();
     let mut metadata = loaded.metadata.clone();
     metadata.insert("note".into(), "by hand".into());
     loaded.network.save(&exported, metadata).unwrap();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use bc_cli::{ConfigArgs, Outcome, ShardArgs, ThreadArgs};
 
-use crate::{array, extract, inspect, plot, status};
+use crate::{array, extract, inspect, paint, plot, status};
 
 /// Turns an index's audio into pooled constant-Q features.
 #[derive(Debug, clap::Parser)]
@@ -19,6 +19,7 @@ use crate::{array, extract, inspect, plot, status};
   bc-features status --config configs/demo.toml --shards 8
   bc-features plot song.mp3 --out song.png
   bc-features cqt song.mp3 --out song.npy
+  bc-features paint --source songs.tar.xz --splits splits.json --out data/painted --versions 24
 Without a command: extract.
 
 Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done but some files failed (see failures.parquet),
@@ -43,6 +44,8 @@ enum Command {
     Cqt(CqtArgs),
     /// Draw the transform of an audio file, or of a version that has features, as PNG.
     Plot(PlotArgs),
+    /// Paint features of made-up versions straight from notes (MIDI files, tunes), to train on.
+    Paint(PaintArgs),
     /// Print the resolved configuration with a comment for each key.
     Config,
 }
@@ -102,8 +105,81 @@ struct PlotArgs {
     out: PathBuf,
 }
 
+/// Arguments of `paint`; each that is not given is read from `[paint]`.
+#[derive(Debug, clap::Args)]
+struct PaintArgs {
+    #[command(flatten)]
+    threads: ThreadArgs,
+    /// Works as notes: a folder, .tar or .tar.xz of MIDI files (NNN/NNN.mid with tracks MELODY, BRIDGE, PIANO), or
+    /// tunes as .jsonl or .jsonl.xz; may be given several times.
+    #[arg(long = "source", value_name = "PATH")]
+    sources: Vec<PathBuf>,
+    /// Weight of each source, in their order: a work of weight 2 gets twice the versions.
+    #[arg(long = "weight", value_name = "W")]
+    weights: Vec<f64>,
+    /// JSON object with lists of works, "train" and "val"; a source of which it names no work is trained on as a whole.
+    #[arg(long, value_name = "FILE")]
+    splits: Option<PathBuf>,
+    /// Share of the works of a source without lists that is held out as validation works.
+    #[arg(long, value_name = "SHARE")]
+    held_out: Option<f64>,
+    /// Folder for index.parquet and features/.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Versions of a training work.
+    #[arg(long, value_name = "N")]
+    versions: Option<u32>,
+    /// Versions of a validation work.
+    #[arg(long, value_name = "N")]
+    val_versions: Option<u32>,
+    /// Length of a version in seconds.
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
+    /// Seed of everything that is drawn.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Remove what another painting left in the folder.
+    #[arg(long)]
+    fresh: bool,
+}
+
+impl PaintArgs {
+    /// The arguments as overrides of the configuration, so that they are checked like it.
+    fn overrides(&self) -> Vec<String> {
+        let quoted = |path: &PathBuf| toml_string(&path.display().to_string());
+        let mut made = Vec::new();
+        let mut put =
+            |key: &str, value: Option<String>| made.extend(value.map(|value| format!("paint.{key}={value}")));
+        if !self.sources.is_empty() {
+            put(
+                "sources",
+                Some(format!("[{}]", self.sources.iter().map(quoted).collect::<Vec<_>>().join(", "))),
+            );
+        }
+        if !self.weights.is_empty() || !self.sources.is_empty() {
+            put("weights", Some(format!("{:?}", self.weights)));
+        }
+        put("splits", self.splits.as_ref().map(quoted));
+        put("held_out", self.held_out.map(|value| format!("{value:?}")));
+        put("output", self.out.as_ref().map(quoted));
+        put("versions", self.versions.map(|value| value.to_string()));
+        put("val_versions", self.val_versions.map(|value| value.to_string()));
+        put("seconds", self.seconds.map(|value| format!("{value:?}")));
+        put("seed", self.seed.map(|value| value.to_string()));
+        made
+    }
+}
+
+/// A text in TOML's quotes.
+fn toml_string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// Does what the arguments say.
-pub fn main(arguments: Arguments) -> Result<Outcome> {
+pub fn main(mut arguments: Arguments) -> Result<Outcome> {
+    if let Some(Command::Paint(args)) = &arguments.command {
+        arguments.config.overrides.extend(args.overrides());
+    }
     let Some(config) = arguments.config.load()? else { return Ok(Outcome::Done) };
     match arguments.command.unwrap_or(Command::Extract(ExtractArgs::default())) {
         Command::Extract(args) => {
@@ -116,6 +192,10 @@ pub fn main(arguments: Arguments) -> Result<Outcome> {
                 drop_missing: args.drop_missing,
             };
             return extract::run(&config.features, &options);
+        }
+        Command::Paint(args) => {
+            args.threads.install()?;
+            paint::run(&config.features, &config.paint, args.fresh)?;
         }
         Command::Status(args) => status::run(&config.features, args.shards.into())?,
         Command::Cqt(args) => array::run(&config.features, &args.audio, &args.out, args.pool)?,

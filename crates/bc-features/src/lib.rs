@@ -8,6 +8,7 @@
 //! file, and tries again what may pass; [`store`] writes parts and tables of failures that never change; [`tidy`]
 //! drops what newer parts replaced, when nobody else writes. So a killed run, a grown index, or runs of any shards
 //! beside each other add rows and lose none. [`array`] and [`plot`] are for people who want to look at a transform.
+//! [`paint`] writes the same files of made-up versions of works that are there as notes.
 
 pub mod array;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod extract;
 pub mod folder;
 pub mod in_order;
 pub mod inspect;
+pub mod paint;
 pub mod plan;
 pub mod plot;
 pub mod status;

@@ -42,6 +42,14 @@ fn print_data(config: &Config, setup: &Setup) {
         setup.data.store.bytes() as f64 / f64::from(1 << 20),
         if config.train.map_features { ", memory-mapped" } else { "" }
     );
+    for source in setup.data.painted.iter().flat_map(|painted| painted.sources()) {
+        println!(
+            "painted   {} works of {}, {:.0} % of the cliques of a batch",
+            source.works.len(),
+            source.path.display(),
+            100.0 * source.share * (1.0 - config.train.features_share)
+        );
+    }
 }
 
 fn print_network(config: &Config, learner: &Learner) {

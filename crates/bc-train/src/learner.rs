@@ -57,8 +57,8 @@ pub struct Embedded {
 /// Fingerprints of what a network learns from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
-    /// Of the features.
-    pub features: String,
+    /// Of the features and of the works of which versions are painted, by their kind.
+    pub inputs: BTreeMap<String, String>,
     /// Of the clique ids that the classifier's outputs stand for, in their order.
     pub cliques: String,
 }
@@ -398,7 +398,7 @@ impl Learner {
             tool: bc_cli::tool!().to_owned(),
             settings: self.settings.clone(),
             fingerprint: fingerprint.finish(),
-            inputs: BTreeMap::from([("features".to_owned(), self.sources.features.clone())]),
+            inputs: self.sources.inputs.clone(),
         };
         let mut metadata: HashMap<String, String> = provenance.to_key_values().into_iter().collect();
         metadata.extend([self.input.to_key_value()]);

@@ -330,9 +330,7 @@ impl<'a> Session<'a> {
     }
 
     fn not_finite(&self, what: &str, value: f32, batch: &Batch) -> String {
-        let tracks = self.setup.data.store.tracks();
-        let ids: Vec<&str> =
-            batch.items.iter().map(|&item| tracks[item as usize].version_id.as_str()).collect();
+        let ids: Vec<String> = batch.items.iter().map(|&item| self.setup.data.item_name(item)).collect();
         let saved = match self.checkpoints.latest() {
             Ok(Some((folder, _))) => format!(
                 "the last good checkpoint is {}; look at the features of these versions, or begin a new run from \

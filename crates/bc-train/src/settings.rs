@@ -34,12 +34,16 @@ pub(crate) fn of(config: &Config, data: &DataSet) -> Result<Value> {
     if let Some(keys) = train.as_object_mut() {
         keys.retain(|key, _| !MAY_CHANGE.contains(&key.as_str()));
     }
-    Ok(json!({
+    let mut settings = json!({
         "model": config.model,
         "train": train,
         "augment": config.augment,
         "features": { "cqt": data.cqt, "fingerprint": data.fingerprint, "splits": data.splits },
-    }))
+    });
+    if let Some(painted) = &data.painted {
+        settings["paint"] = painted.settings.clone();
+    }
+    Ok(settings)
 }
 
 /// Where a saved run's settings differ from those asked for: `train.margin: 0.3 against 0.5`. A key that the

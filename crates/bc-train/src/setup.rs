@@ -8,7 +8,7 @@ use bc_formats::run::NetworkInput;
 
 use crate::data::{Assembler, DataSet};
 use crate::learner::{Learner, Sources};
-use crate::sampler::{Composition, Order, Sampler};
+use crate::sampler::{Composition, Mixture, Order, Sampler};
 use crate::schedule::{Schedule, Shape};
 
 /// What a run is made of, before its first step.
@@ -44,24 +44,7 @@ impl Setup {
             ),
         };
         let input = NetworkInput { cqt: data.cqt, pool: config.model.pool, scale: config.model.scale };
-        let composition = match train.batches {
-            Batches::RandomTriplets => Composition::RandomTriplets {
-                triplets: train.triplets_per_batch,
-                least: if train.separate_forwards { 2 } else { 1 },
-            },
-            Batches::Pk => {
-                Composition::Pk { cliques: train.cliques_per_batch, versions: train.versions_per_clique }
-            }
-        };
-        let order = match train.order {
-            PassOrder::PerEpochPasses => Order::PerEpochPasses,
-            PassOrder::Mixed => Order::Mixed,
-        };
-        let sampler = Sampler::new(train.seed, composition, order, train.lengths_s.clone(), data.cliques())
-            .with_context(|| match train.debug {
-            true => "the random features of [train] debug".to_owned(),
-            false => config.features.index.display().to_string(),
-        })?;
+        let sampler = sampler(config, &data)?;
         let assembler = Arc::new(Assembler::new(
             data.clone(),
             config.augment.clone(),
@@ -79,10 +62,7 @@ impl Setup {
     /// # Errors
     /// A device that this build does not know.
     pub fn learner(&self, config: &Config) -> Result<Learner> {
-        let sources = Sources {
-            features: self.data.fingerprint.clone(),
-            cliques: self.data.cliques_fingerprint.clone(),
-        };
+        let sources = Sources { inputs: self.data.inputs(), cliques: self.data.cliques_fingerprint.clone() };
         Learner::new(config, self.classes, &self.input, &sources)
     }
 }
@@ -91,6 +71,39 @@ impl Setup {
 pub(crate) fn last_step(config: &Config, schedule: &Schedule) -> u64 {
     let all = schedule.steps_per_epoch * config.train.epochs;
     if config.train.max_steps > 0 { all.min(config.train.max_steps) } else { all }
+}
+
+fn sampler(config: &Config, data: &DataSet) -> Result<Sampler> {
+    let train = &config.train;
+    let order = match train.order {
+        PassOrder::PerEpochPasses => Order::PerEpochPasses,
+        PassOrder::Mixed => Order::Mixed,
+    };
+    if let Some(painted) = &data.painted {
+        let name = format!("the training split of {}", config.features.index.display());
+        let mixture = Mixture {
+            cliques: train.cliques_per_batch,
+            versions: train.versions_per_clique,
+            pools: data.pools(painted, train.features_share, name),
+            batches_per_pass: train.batches_per_pass,
+        };
+        return Sampler::of_mixture(train.seed, order, train.lengths_s.clone(), mixture);
+    }
+    let composition = match train.batches {
+        Batches::RandomTriplets => Composition::RandomTriplets {
+            triplets: train.triplets_per_batch,
+            least: if train.separate_forwards { 2 } else { 1 },
+        },
+        Batches::Pk => {
+            Composition::Pk { cliques: train.cliques_per_batch, versions: train.versions_per_clique }
+        }
+    };
+    Sampler::new(train.seed, composition, order, train.lengths_s.clone(), data.cliques()).with_context(|| {
+        match train.debug {
+            true => "the random features of [train] debug".to_owned(),
+            false => config.features.index.display().to_string(),
+        }
+    })
 }
 
 fn schedule(config: &Config, sampler: &Sampler) -> Schedule {

@@ -14,6 +14,7 @@ mod eval;
 mod features;
 mod index;
 mod model;
+mod paint;
 mod resolved;
 mod section;
 mod synth;
@@ -31,12 +32,13 @@ pub use eval::{EvalConfig, Layer};
 pub use features::{FeaturesConfig, Mp3Decoder};
 pub use index::IndexConfig;
 pub use model::{Bottleneck, ModelConfig, NetworkKind};
+pub use paint::PaintConfig;
 pub use resolved::HEAD as RESOLVED_HEAD;
 pub use section::{Key, Problems, Section};
 pub use synth::SynthConfig;
 pub use train::{
     Batches, Classes, Classified, Distance, Figure, Loss, Mining, Optimizer, PassOrder, Schedule,
-    ShortTracks, TrainConfig,
+    ShortTracks, TrainConfig, TrainingData,
 };
 pub use verify::VerifyConfig;
 
@@ -77,6 +79,8 @@ config! {
     verify: VerifyConfig,
     /// The constant-Q transform.
     features: FeaturesConfig,
+    /// Painting made-up versions.
+    paint: PaintConfig,
     /// The network.
     model: ModelConfig,
     /// Training.

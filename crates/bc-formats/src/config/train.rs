@@ -17,6 +17,16 @@ macro_rules! choice {
 }
 
 choice! {
+    /// What is trained on.
+    TrainingData {
+        /// The training split of `[features]`.
+        Features,
+        /// Versions of the works of `[paint]`, painted while training.
+        Painted,
+    }
+}
+
+choice! {
     /// What a batch is made of.
     Batches {
         /// Anchor, positive, negative, drawn at random.
@@ -190,6 +200,19 @@ section! {
         /// Draw random features of random lengths instead of reading any, to try a set-up without data.
         debug: bool = false;
 
+        /// What is trained on: "features" (the training split of [features]) or "painted" (versions of the works of
+        /// [paint], painted while training, new ones in every epoch; see docs/notes-train.md). Validation is on the
+        /// validation split of [features] either way.
+        data: TrainingData = TrainingData::Features;
+        /// "painted": share of the cliques of a batch that come from each source of [paint], relative to each other.
+        /// Empty: as the numbers of their training works times their weights.
+        source_shares: Vec<f64> = Vec::new();
+        /// "painted": share of the cliques of a batch that are cliques of the training split of [features], with K of
+        /// their stored versions; the others are painted.
+        features_share: f64 = 0.0;
+        /// "painted": batches of a pass; 0: as many as it takes until every source has passed once.
+        batches_per_pass: usize = 0;
+
         /// What a batch is made of: "pk" (P cliques x K versions) or "random-triplets".
         batches: Batches = Batches::Pk;
         /// P of "pk".
@@ -307,6 +330,7 @@ impl Check for TrainConfig {
         );
         found.within("threads", self.threads, 0..=1_024, "");
         found.within("workers", self.workers, 1..=256, "");
+        self.check_data(found);
         found.within("cliques_per_batch", self.cliques_per_batch, 2..=100_000, "cliques");
         found.within("versions_per_clique", self.versions_per_clique, 2..=1_000, "versions");
         found.within("triplets_per_batch", self.triplets_per_batch, 1..=100_000, "triplets");
@@ -374,6 +398,40 @@ impl Check for TrainConfig {
     }
 }
 
+impl TrainConfig {
+    fn check_data(&self, found: &mut Found<'_>) {
+        let painted = self.data == TrainingData::Painted;
+        found.require(
+            !(painted && self.debug),
+            "debug",
+            "draws features, and data = \"painted\" paints them: choose one",
+        );
+        found.require(
+            !painted || self.batches == Batches::Pk,
+            "data",
+            "= \"painted\" needs batches = \"pk\"",
+        );
+        found.require(
+            self.source_shares.iter().all(|share| (0.0..=1e6).contains(share))
+                && (self.source_shares.is_empty() || self.source_shares.iter().sum::<f64>() > 0.0),
+            "source_shares",
+            format!(
+                "is {:?}, but must be shares from 0 to 1e6, one of them above 0, or empty",
+                self.source_shares
+            ),
+        );
+        found.within("features_share", self.features_share, 0.0..=0.99, "");
+        found.within("batches_per_pass", self.batches_per_pass, 0..=1_000_000_000, "batches");
+        for (key, set) in [
+            ("source_shares", !self.source_shares.is_empty()),
+            ("features_share", self.features_share > 0.0),
+            ("batches_per_pass", self.batches_per_pass > 0),
+        ] {
+            found.require(painted || !set, key, "needs data = \"painted\"");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,6 +454,26 @@ mod tests {
         load("train.separate_forwards=false").unwrap();
         let error = load("train.separate_forwards=true").unwrap_err().to_string();
         assert!(error.contains("`triplets_per_batch`") && error.contains("2 or more"), "{error}");
+    }
+
+    #[test]
+    fn keys_of_painting_need_painting_and_painting_needs_pk() {
+        let load = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|text| (*text).to_owned()).collect();
+            crate::config::load(None, &set).map_err(|error| error.to_string())
+        };
+        let painted = "train.data=painted";
+        load(&[painted, "train.source_shares=[1,3]", "train.features_share=0.5"]).unwrap();
+        for (set, part) in [
+            (&["train.features_share=0.5"][..], "needs data = \"painted\""),
+            (&[painted, "train.batches=random-triplets"], "needs batches = \"pk\""),
+            (&[painted, "train.debug=true"], "choose one"),
+            (&[painted, "train.source_shares=[0,0]"], "one of them above 0"),
+            (&[painted, "train.features_share=1"], "0 to 0.99"),
+        ] {
+            let error = load(set).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

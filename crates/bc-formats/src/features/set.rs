@@ -184,6 +184,14 @@ impl FeatureSet {
         Ok(())
     }
 
+    /// What one part says of itself.
+    ///
+    /// # Errors
+    /// No feature file, or one of another schema version.
+    pub fn provenance_of(part: &Path) -> Result<Provenance> {
+        table::provenance(part, &FORMATS)
+    }
+
     /// Refuses features of other settings than `wanted`, naming both values and the remedy.
     pub fn expect_settings(&self, folder: &Path, wanted: &CqtSettings) -> Result<()> {
         let differences = self.settings.differences(wanted);

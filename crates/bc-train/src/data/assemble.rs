@@ -8,7 +8,7 @@ use bc_formats::run::NetworkInput;
 use rand::{Rng, RngExt};
 
 use super::crop::{self, Short, Window};
-use super::{DataSet, Patch};
+use super::{DataSet, Patch, TrackView};
 use crate::augment;
 use crate::randomness::generator;
 use crate::sampler::BatchPlan;
@@ -22,7 +22,7 @@ pub struct Batch {
     pub index: usize,
     /// Length of its crops in seconds, before a stretch of the whole batch.
     pub length_s: f64,
-    /// Positions in the training split.
+    /// Positions among the training items (see [`DataSet`]).
     pub items: Vec<u32>,
     /// Label of every item.
     pub labels: Vec<u32>,
@@ -93,7 +93,9 @@ impl Assembler {
         for (place, &item) in plan.items.iter().enumerate() {
             let mut rng = generator(self.seed, "item", &[epoch, index as u64, place as u64]);
             let rate = batch_rate * self.rate(StretchScope::Crop, &mut rng);
-            let patch = self.item(item, rate, columns, &mut rng);
+            let position = (epoch, (index * plan.items.len() + place) as u64);
+            let patch = self.look(item, position, (rate, columns), &mut rng);
+            let patch = self.augmented(patch, &mut rng);
             values.extend_from_slice(&patch.data);
         }
         let labels = plan.items.iter().map(|&i| self.data.labels[i as usize]).collect();
@@ -109,8 +111,32 @@ impl Assembler {
         }
     }
 
-    fn item(&self, item: u32, rate: f64, columns: usize, rng: &mut impl Rng) -> Patch {
-        let track = self.data.store.view(item as usize);
+    /// A crop of an item that is stretched by `rate` to `columns` stored columns and pooled to the network's:
+    /// any place of a stored track, or a version that is painted for this `position`, its epoch and its number in
+    /// it.
+    fn look(
+        &self,
+        item: u32,
+        position: (u64, u64),
+        (rate, columns): (f64, usize),
+        rng: &mut impl Rng,
+    ) -> Patch {
+        let item = item as usize;
+        match &self.data.painted {
+            Some(painted) if item >= self.data.training => {
+                // Painted at the network's pooling, as long as is read.
+                let frames = columns / self.group;
+                let needed = (frames as f64 * rate).ceil() as usize + 1;
+                let values = painted.paint(item - self.data.training, position.0, position.1, needed);
+                let track = TrackView { bins: self.data.store.bins(), frames: needed, values: &values };
+                crop::read(track, Window { start: 0, rate, columns: frames, short: self.short }, 1)
+            }
+            _ => self.crop(item, rate, columns, rng),
+        }
+    }
+
+    fn crop(&self, item: usize, rate: f64, columns: usize, rng: &mut impl Rng) -> Patch {
+        let track = self.data.store.view(item);
         let needed = (columns as f64 * rate).ceil() as usize;
         let start = if needed < track.frames {
             rng.random_range(0..=track.frames - needed)
@@ -119,7 +145,10 @@ impl Assembler {
         } else {
             0
         };
-        let mut patch = crop::read(track, Window { start, rate, columns, short: self.short }, self.group);
+        crop::read(track, Window { start, rate, columns, short: self.short }, self.group)
+    }
+
+    fn augmented(&self, mut patch: Patch, rng: &mut impl Rng) -> Patch {
         let a = &self.augment;
         if rng.random_bool(a.transpose_probability) {
             augment::transpose(&mut patch, rng.random_range(a.transpose_bins[0]..=a.transpose_bins[1]));

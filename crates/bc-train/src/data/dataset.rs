@@ -1,24 +1,31 @@
 //! The training and validation splits, with their features.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use bc_formats::config::Config;
+use bc_formats::config::{Config, TrainingData};
 use bc_formats::features::{CqtSettings, FeatureSet};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::index::{Index, Split};
 
+use super::painted::Painted;
 use super::{Store, Track, debug};
-use crate::sampler::Cliques;
+use crate::sampler::{Cliques, Pool};
 
 /// What a run learns from and is validated on.
+///
+/// Training items are counted from 0: the tracks of the training split, then the works of which versions are
+/// painted.
 pub struct DataSet {
     /// Features of the training split, then of the validation split.
     pub store: Store,
     /// The first this many tracks of `store` are the training split.
     pub training: usize,
-    /// Label of every training track: the rank of its clique id among the split's.
+    /// Works behind the training tracks, of which versions are painted.
+    pub painted: Option<Painted>,
+    /// Label of every training item: the rank of its clique id among all items'. A track and a work with the same
+    /// id are of one class.
     pub labels: Vec<u32>,
     /// The tracks of `store` that are validated: the validation split but for those whose features are not finite.
     pub validation: Vec<usize>,
@@ -28,7 +35,7 @@ pub struct DataSet {
     pub cqt: CqtSettings,
     /// Fingerprint of the features.
     pub fingerprint: String,
-    /// Fingerprint of the training split's clique ids, in the order of the labels.
+    /// Fingerprint of the training items' clique ids, in the order of the labels.
     pub cliques_fingerprint: String,
     /// Fingerprint of which versions and cliques are in which of the two splits.
     pub splits: String,
@@ -41,7 +48,7 @@ impl DataSet {
     ///
     /// # Errors
     /// No index, no features, features of another CQT than `[features]` or of other audio than the index's, no
-    /// version of the training split with features.
+    /// version of the training split with features; works that cannot be painted.
     pub fn open(config: &Config) -> Result<Self> {
         if config.train.debug {
             return debug::draw(config.train.seed, config.features.cqt());
@@ -69,8 +76,14 @@ impl DataSet {
                 })
                 .collect()
         };
-        let (training, validation) = (of_split(Split::Train), of_split(Split::Val));
-        if training.is_empty() {
+        let painted = match config.train.data {
+            TrainingData::Features => None,
+            TrainingData::Painted => Some(Painted::open(config, &held_out(&index))?),
+        };
+        let needs_training = painted.is_none() || config.train.features_share > 0.0;
+        let training = if needs_training { of_split(Split::Train) } else { Vec::new() };
+        let validation = of_split(Split::Val);
+        if training.is_empty() && needs_training {
             bail!("{}", nothing_to_train_on(&index, &config.features.index, folder));
         }
         if without_features > 0 {
@@ -88,7 +101,7 @@ impl DataSet {
                 None => Ok(()),
             })
         })
-        .map(|set| Self { without_features, ..set })
+        .map(|set| Self { without_features, ..set }.with_painted(painted))
     }
 
     /// Numbers the cliques and fills the store; `fill` gets each version's place. With `mapped`,
@@ -107,9 +120,9 @@ impl DataSet {
         let splits = membership(&training, &validation);
         // An index with other splits puts other tracks, or the same in another order, into the file.
         let file = mapped.map(|folder| folder.join(mapped_name(&fingerprint, &splits)));
-        let labels = number_cliques(&training);
-        let of_validation = number_cliques(&validation);
-        let cliques_fingerprint = clique_ids(&training);
+        let labels = number_cliques(&ids(&training));
+        let of_validation = number_cliques(&ids(&validation));
+        let cliques_fingerprint = clique_ids(&ids(&training));
         let count = training.len();
         let tracks: Vec<Track> = training.into_iter().chain(validation).collect();
         let places = tracks.iter().enumerate().map(|(i, t)| (t.version_id.clone(), i)).collect();
@@ -117,6 +130,7 @@ impl DataSet {
         let validation = finite_tracks(&store, count);
         Ok(Self {
             training: count,
+            painted: None,
             labels,
             validation_cliques: validation.iter().map(|&track| of_validation[track - count]).collect(),
             validation,
@@ -129,9 +143,61 @@ impl DataSet {
         })
     }
 
+    /// The same with works behind the training tracks; all training items are labelled together.
+    fn with_painted(mut self, painted: Option<Painted>) -> Self {
+        if let Some(painted) = painted {
+            let mut all = ids(&self.store.tracks()[..self.training]);
+            all.extend(painted.ids());
+            self.labels = number_cliques(&all);
+            self.cliques_fingerprint = clique_ids(&all);
+            self.painted = Some(painted);
+        }
+        self
+    }
+
     /// The training split by label.
     pub fn cliques(&self) -> Cliques {
-        Cliques::from_labels(&self.labels)
+        Cliques::from_labels(&self.labels[..self.training])
+    }
+
+    /// The pools that batches of painted versions are drawn from: the sources of works and, with `features_share`, the
+    /// cliques of the training split that have a pair; `name` is the split's in messages. Pools without a share
+    /// are left out.
+    pub fn pools(&self, painted: &Painted, features_share: f64, name: String) -> Vec<Pool> {
+        let cliques = self.cliques();
+        let stored =
+            cliques.with_a_pair().into_iter().map(|label| (label, cliques.members[label as usize].clone()));
+        let mut pools = vec![Pool { name, share: features_share, cliques: stored.collect() }];
+        for source in painted.sources() {
+            let works = source.works.clone().map(|work| {
+                let item = self.training + work;
+                (self.labels[item], vec![item as u32])
+            });
+            pools.push(Pool {
+                name: source.path.display().to_string(),
+                share: (1.0 - features_share) * source.share,
+                cliques: works.collect(),
+            });
+        }
+        pools.retain(|pool| pool.share > 0.0);
+        pools
+    }
+
+    /// What messages call a training item.
+    pub fn item_name(&self, item: u32) -> String {
+        let item = item as usize;
+        match &self.painted {
+            Some(painted) if item >= self.training => {
+                format!("{} (painted)", painted.id(item - self.training))
+            }
+            _ => self.store.tracks()[item].version_id.clone(),
+        }
+    }
+
+    /// Fingerprints of what is trained on, by its kind.
+    pub fn inputs(&self) -> BTreeMap<String, String> {
+        let works = self.painted.iter().map(|painted| ("works".to_owned(), painted.fingerprint.clone()));
+        works.chain([("features".to_owned(), self.fingerprint.clone())]).collect()
     }
 
     /// Number of training cliques.
@@ -231,20 +297,31 @@ fn membership(training: &[Track], validation: &[Track]) -> String {
     fingerprint.finish()
 }
 
+/// The clique ids that the index holds out for validation and test.
+fn held_out(index: &Index) -> BTreeSet<&str> {
+    let of_split = |version: &&bc_formats::index::Version| matches!(version.split, Split::Val | Split::Test);
+    index.versions.iter().filter(of_split).map(|version| version.clique_id.as_str()).collect()
+}
+
+/// The clique id of every track.
+fn ids(tracks: &[Track]) -> Vec<&str> {
+    tracks.iter().map(|track| track.clique_id.as_str()).collect()
+}
+
 /// The fingerprint of the clique ids in the order of their numbers.
-fn clique_ids(tracks: &[Track]) -> String {
+fn clique_ids(ids: &[&str]) -> String {
     let mut fingerprint = Fingerprint::of("cliques");
-    for id in tracks.iter().map(|track| track.clique_id.as_str()).collect::<BTreeSet<_>>() {
+    for id in ids.iter().collect::<BTreeSet<_>>() {
         fingerprint.add(id);
     }
     fingerprint.finish()
 }
 
-/// The rank of each track's clique id among all ids.
-fn number_cliques(tracks: &[Track]) -> Vec<u32> {
-    let ids: BTreeSet<&str> = tracks.iter().map(|t| t.clique_id.as_str()).collect();
-    let numbers: HashMap<&str, u32> = ids.into_iter().zip(0..).collect();
-    tracks.iter().map(|t| numbers[t.clique_id.as_str()]).collect()
+/// The rank of each clique id among all.
+fn number_cliques(ids: &[&str]) -> Vec<u32> {
+    let sorted: BTreeSet<&str> = ids.iter().copied().collect();
+    let numbers: HashMap<&str, u32> = sorted.into_iter().zip(0..).collect();
+    ids.iter().map(|id| numbers[id]).collect()
 }
 
 fn nothing_to_train_on(index: &Index, path: &Path, features: &Path) -> String {
@@ -284,15 +361,13 @@ mod tests {
 
     #[test]
     fn cliques_have_the_fingerprint_of_their_ids_however_many_versions_they_have() {
-        let track = |clique: &str| Track { version_id: String::new(), clique_id: clique.into(), frames: 1 };
-        let first = clique_ids(&[track("b"), track("a")]);
-        assert_eq!(first, clique_ids(&[track("a"), track("b"), track("a")]));
-        assert_ne!(first, clique_ids(&[track("a"), track("c")]));
+        let first = clique_ids(&["b", "a"]);
+        assert_eq!(first, clique_ids(&["a", "b", "a"]));
+        assert_ne!(first, clique_ids(&["a", "c"]));
     }
 
     #[test]
     fn cliques_are_numbered_by_the_order_of_their_ids() {
-        let track = |clique: &str| Track { version_id: String::new(), clique_id: clique.into(), frames: 1 };
-        assert_eq!(number_cliques(&[track("b"), track("a"), track("b"), track("c")]), [1, 0, 1, 2]);
+        assert_eq!(number_cliques(&["b", "a", "b", "c"]), [1, 0, 1, 2]);
     }
 }

@@ -1,7 +1,7 @@
 //! From feature files to batches.
 //!
 //! [`DataSet`] holds the stored features of the training and validation splits,
-//! [`crop`] cuts and stretches, [`Assembler`] makes a planned batch, [`Loader`] does so
+//! [`painted`] makes versions of works where `[train] data` says so, [`crop`] cuts and stretches, [`Assembler`] makes a planned batch, [`Loader`] does so
 //! on threads ahead of the network.
 
 mod assemble;
@@ -9,6 +9,7 @@ pub mod crop;
 mod dataset;
 mod debug;
 mod loader;
+pub mod painted;
 mod patch;
 mod store;
 

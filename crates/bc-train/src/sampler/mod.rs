@@ -4,6 +4,7 @@
 //! one length, so nothing is padded to another item's size. The plan of an epoch is a
 //! function of seed and epoch alone: a position in training is two numbers.
 
+mod mixture;
 mod pk;
 mod triplets;
 
@@ -11,6 +12,8 @@ use anyhow::{Result, bail};
 use rand::seq::SliceRandom;
 
 use crate::randomness::generator;
+
+pub use mixture::{Mixture, Pool, PoolClique};
 
 /// The training split, by label: which versions belong together.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +34,7 @@ impl Cliques {
     }
 
     /// The labels of cliques that can give an anchor and a positive.
-    fn with_a_pair(&self) -> Vec<u32> {
+    pub(crate) fn with_a_pair(&self) -> Vec<u32> {
         (0..self.members.len() as u32).filter(|&c| self.members[c as usize].len() >= 2).collect()
     }
 }
@@ -81,8 +84,15 @@ pub enum Order {
 pub struct BatchPlan {
     /// Length of every crop in the batch, in seconds.
     pub length_s: f64,
-    /// Positions in the training split.
+    /// Positions in the training split, or of works behind it (see [`crate::data::DataSet`]).
     pub items: Vec<u32>,
+}
+
+/// What batches are drawn from.
+#[derive(Debug, Clone)]
+enum Supply {
+    Split(Cliques),
+    Mixture(Mixture),
 }
 
 /// Plans epochs.
@@ -92,7 +102,7 @@ pub struct Sampler {
     composition: Composition,
     order: Order,
     lengths_s: Vec<f64>,
-    cliques: Cliques,
+    supply: Supply,
 }
 
 impl Sampler {
@@ -129,7 +139,17 @@ impl Sampler {
                  versions: set cliques_per_batch to at most {pairs}"
             );
         }
-        Ok(Self { seed, composition, order, lengths_s, cliques })
+        Ok(Self { seed, composition, order, lengths_s, supply: Supply::Split(cliques) })
+    }
+
+    /// Batches of several pools.
+    ///
+    /// # Errors
+    /// A pool with fewer cliques than a batch has.
+    pub fn of_mixture(seed: u64, order: Order, lengths_s: Vec<f64>, mixture: Mixture) -> Result<Self> {
+        mixture.check()?;
+        let composition = Composition::Pk { cliques: mixture.cliques, versions: mixture.versions };
+        Ok(Self { seed, composition, order, lengths_s, supply: Supply::Mixture(mixture) })
     }
 
     /// Passes an epoch.
@@ -139,11 +159,14 @@ impl Sampler {
 
     /// Batches a pass; every pass of every epoch has as many.
     pub fn batches_per_pass(&self) -> usize {
-        match self.composition {
-            Composition::RandomTriplets { triplets, least } => {
-                triplets::batches(&self.cliques, triplets, least)
+        match (&self.supply, self.composition) {
+            (Supply::Mixture(mixture), _) => mixture.batches(),
+            (Supply::Split(split), Composition::RandomTriplets { triplets, least }) => {
+                triplets::batches(split, triplets, least)
             }
-            Composition::Pk { cliques, versions } => pk::batches(&self.cliques, cliques, versions),
+            (Supply::Split(split), Composition::Pk { cliques, versions }) => {
+                pk::batches(split, cliques, versions)
+            }
         }
     }
 
@@ -162,11 +185,14 @@ impl Sampler {
         let mut batches = Vec::with_capacity(self.batches_per_epoch());
         for (pass, &length_s) in self.lengths_s.iter().enumerate() {
             let mut rng = generator(self.seed, "sampler", &[epoch, pass as u64]);
-            let items = match self.composition {
-                Composition::RandomTriplets { triplets, least } => {
-                    triplets::pass(&self.cliques, triplets, least, &mut rng)
+            let items = match (&self.supply, self.composition) {
+                (Supply::Mixture(mixture), _) => mixture.pass(&mut rng),
+                (Supply::Split(split), Composition::RandomTriplets { triplets, least }) => {
+                    triplets::pass(split, triplets, least, &mut rng)
                 }
-                Composition::Pk { cliques, versions } => pk::pass(&self.cliques, cliques, versions, &mut rng),
+                (Supply::Split(split), Composition::Pk { cliques, versions }) => {
+                    pk::pass(split, cliques, versions, &mut rng)
+                }
             };
             batches.extend(items.into_iter().map(|items| BatchPlan { length_s, items }));
         }

@@ -64,6 +64,6 @@ pub(super) fn pass(cliques: &Cliques, p: usize, k: usize, rng: &mut impl Rng) ->
 }
 
 /// K of the shuffled `members` from `start` on, going round.
-fn group(members: &[u32], start: usize, k: usize) -> Vec<u32> {
+pub(super) fn group(members: &[u32], start: usize, k: usize) -> Vec<u32> {
     (0..k).map(|i| members[(start + i) % members.len()]).collect()
 }

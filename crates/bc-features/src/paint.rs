@@ -1,0 +1,263 @@
+//! Features of made-up versions, painted from works as notes (bc-paint).
+//!
+//! **In**: the sources and lists of `[paint]`. **Out**: `index.parquet` and `features/part-*.parquet`, the
+//! files of stages 1 and 2. What stands in which part depends on the sources and the settings alone, so a
+//! killed run goes on with the first part that is missing, and the bytes are the same whatever the number
+//! of threads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_cli::{Interrupted, interrupt, progress};
+use bc_formats::config::{FeaturesConfig, PaintConfig};
+use bc_formats::features::{CqtSettings, FeatureRow, PartWriter, Source};
+use bc_formats::fingerprint::Fingerprint;
+use bc_formats::index::{Index, Split, Status, Version};
+use bc_formats::lock::{self, Kind};
+use bc_formats::provenance::Provenance;
+use bc_paint::{Catalogue, Draw, Painter, Work};
+use half::f16;
+
+use crate::in_order::in_order;
+
+/// Rows of a part: what a kill can lose is less than two seconds of work.
+const PART_ROWS: usize = 1000;
+/// Versions in work or waiting for an earlier one, for each thread.
+const WINDOW: usize = 32;
+
+/// One version to be painted.
+struct Job {
+    work: usize,
+    split: Split,
+    number: u32,
+}
+
+/// Paints what is missing. With `fresh`, features of other settings in the folder are removed first.
+///
+/// # Errors
+/// Sources that cannot be read, features of other settings in the folder, a full disk.
+pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Result<()> {
+    let settings = features.cqt();
+    let painter = Painter::new(&settings, bc_paint::Taste::of(config))?;
+    let columns = (config.seconds / settings.column_seconds()) as usize;
+    ensure!(columns > 0, "[paint] seconds = {} is shorter than a column ([features] pool)", config.seconds);
+    let catalogue = Catalogue::read(config)?;
+    let jobs = jobs(&catalogue, config);
+    ensure!(
+        jobs.iter().any(|job| job.split == Split::Train),
+        "no work is left to train on; correct [paint] splits (--splits) or held_out"
+    );
+    let folder = config.output.join("features");
+    let held = || format!("another bc-features paint is writing {}; wait for it", folder.display());
+    let _lock = lock::hold(&folder, ".paint.lock", Kind::Alone, held)?;
+    let provenance = provenance(config, &settings, &catalogue);
+    let parts = jobs.len().div_ceil(PART_ROWS);
+    let missing = missing_parts(&folder, parts, &provenance, fresh)?;
+    interrupt::install("finishing the part in work; run the same command again to go on")?;
+    let pending: Vec<&Job> =
+        missing.iter().flat_map(|part| jobs.chunks(PART_ROWS).nth(*part).into_iter().flatten()).collect();
+    let bar = progress::bar(pending.len() as u64, "painting", "versions");
+    let started = Instant::now();
+    let mut store = Store {
+        folder: &folder,
+        missing: &missing,
+        settings,
+        provenance: &provenance,
+        part: None,
+        rows: 0,
+        done: 0,
+    };
+    let threads = rayon::current_num_threads();
+    let done = in_order(
+        &pending,
+        threads,
+        WINDOW * threads,
+        interrupt::requested,
+        |job| row(&catalogue, &painter, config.seed, job, columns),
+        |_, row| {
+            bar.inc(1);
+            store.take(row, jobs.len())
+        },
+    );
+    bar.finish_and_clear();
+    let painted = store.done;
+    done.with_context(|| {
+        format!(
+            "{painted} versions are stored in {}; free space there and run the same command again",
+            folder.display()
+        )
+    })?;
+    if interrupt::requested() && painted < pending.len() {
+        return Err(Interrupted(format!(
+            "{painted} of {} versions are stored in {}; run the same command again to go on",
+            pending.len(),
+            folder.display()
+        ))
+        .into());
+    }
+    write_index(config, &catalogue, &jobs, &provenance)?;
+    report(config, &catalogue, &jobs, painted, started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn report(config: &PaintConfig, catalogue: &Catalogue, jobs: &[Job], painted: usize, seconds: f64) {
+    let count = |split| jobs.iter().filter(|job| job.split == split).count();
+    let works: BTreeSet<usize> = jobs.iter().map(|job| job.work).collect();
+    let left = catalogue.works.len() - works.len();
+    println!(
+        "{} training and {} validation versions of {} works are in {} ({painted} painted now, {:.0} each second; {left} works are in no list).",
+        count(Split::Train),
+        count(Split::Val),
+        works.len(),
+        config.output.display(),
+        painted as f64 / seconds.max(1e-9),
+    );
+}
+
+/// Every version, work after work.
+fn jobs(catalogue: &Catalogue, config: &PaintConfig) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for (place, entry) in catalogue.works.iter().enumerate() {
+        let versions = match entry.split {
+            Split::Train => (f64::from(config.versions) * entry.weight).round() as u32,
+            Split::Val => config.val_versions,
+            _ => 0,
+        };
+        jobs.extend((0..versions).map(|number| Job { work: place, split: entry.split, number }));
+    }
+    jobs
+}
+
+fn row(catalogue: &Catalogue, painter: &Painter, seed: u64, job: &Job, columns: usize) -> FeatureRow {
+    let work = &catalogue.works[job.work].work;
+    let draw = Draw { seed, epoch: 0, version: u64::from(job.number) };
+    let picture = painter.paint(work, draw, columns);
+    let magnitude: Vec<f16> = picture.values.iter().map(|value| f16::from_f32(*value)).collect();
+    let mut hash = blake3::Hasher::new();
+    magnitude.iter().for_each(|value| {
+        hash.update(&value.to_le_bytes());
+    });
+    FeatureRow {
+        version_id: version_id(work, job.number),
+        frames: columns as u32,
+        source_hash: hash.finalize().to_hex()[..32].to_owned(),
+        source: Source::default(),
+        magnitude,
+    }
+}
+
+fn version_id(work: &Work, number: u32) -> String {
+    format!("{}_{number}", work.id)
+}
+
+fn provenance(config: &PaintConfig, settings: &CqtSettings, catalogue: &Catalogue) -> Provenance {
+    // Where things lie makes no difference to what is painted.
+    let told =
+        PaintConfig { sources: Vec::new(), splits: PathBuf::new(), output: PathBuf::new(), ..config.clone() };
+    let mut plan = Fingerprint::of("painting");
+    plan.add(bc_paint::PAINTER.to_le_bytes()).add_json(&told).add_json(settings).add_json(&catalogue.inputs);
+    let mut inputs = catalogue.inputs.clone();
+    inputs.insert("painting".to_owned(), plan.finish());
+    Provenance {
+        format: String::new(),
+        tool: bc_cli::tool!().to_owned(),
+        settings: serde_json::json!({ "paint": config, "cqt": settings }),
+        fingerprint: String::new(),
+        inputs,
+    }
+}
+
+fn part_path(folder: &Path, part: usize) -> PathBuf {
+    folder.join(format!("part-{part:05}.parquet"))
+}
+
+/// The parts that are not there; refuses (or with `fresh` removes) those of another painting.
+fn missing_parts(folder: &Path, parts: usize, provenance: &Provenance, fresh: bool) -> Result<Vec<usize>> {
+    let mut there = BTreeSet::new();
+    let ours: BTreeMap<PathBuf, usize> = (0..parts).map(|part| (part_path(folder, part), part)).collect();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let remove =
+            || std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()));
+        if name.starts_with(".part-") && name.ends_with(".tmp") {
+            remove()?;
+        }
+        if !name.starts_with("part-") || !name.ends_with(".parquet") {
+            continue;
+        }
+        let same = bc_formats::features::FeatureSet::provenance_of(&path)
+            .is_ok_and(|found| found.inputs.get("painting") == provenance.inputs.get("painting"));
+        match ours.get(&path) {
+            Some(part) if same => {
+                there.insert(*part);
+            }
+            _ if fresh => remove()?,
+            _ => bail!(
+                "{} is of another painting (other sources, lists or settings) or damaged; give another --out, or remove it with --fresh",
+                path.display()
+            ),
+        }
+    }
+    Ok((0..parts).filter(|part| !there.contains(part)).collect())
+}
+
+/// Where rows go, in the order of the jobs.
+struct Store<'a> {
+    folder: &'a Path,
+    /// Numbers of the parts that are being painted.
+    missing: &'a [usize],
+    settings: CqtSettings,
+    provenance: &'a Provenance,
+    part: Option<PartWriter>,
+    /// Rows in the part being written.
+    rows: usize,
+    /// Rows in finished parts.
+    done: usize,
+}
+
+impl Store<'_> {
+    fn take(&mut self, row: FeatureRow, jobs: usize) -> Result<()> {
+        let Some(part) = self.missing.first().copied() else { bail!("a row too many was painted") };
+        let mut writer = match self.part.take() {
+            Some(writer) => writer,
+            None => PartWriter::create(&part_path(self.folder, part), self.settings)?
+                .made_by(&format!("bc-paint {}", bc_paint::PAINTER)),
+        };
+        writer.push(row)?;
+        self.rows += 1;
+        if self.rows == PART_ROWS.min(jobs - part * PART_ROWS) {
+            writer.commit(self.provenance.clone())?;
+            self.done += std::mem::take(&mut self.rows);
+            self.missing = &self.missing[1..];
+        } else {
+            self.part = Some(writer);
+        }
+        Ok(())
+    }
+}
+
+fn write_index(
+    config: &PaintConfig,
+    catalogue: &Catalogue,
+    jobs: &[Job],
+    provenance: &Provenance,
+) -> Result<()> {
+    let versions = jobs
+        .iter()
+        .map(|job| {
+            let entry = &catalogue.works[job.work];
+            let mut version = Version::new(version_id(&entry.work, job.number), entry.work.id.clone());
+            version.title = entry.work.title.clone();
+            version.performer = "painted".to_owned();
+            version.split = job.split;
+            version.audio_path = Some(config.sources[entry.source].display().to_string());
+            version.status = Status::Ok;
+            version.duration_s = Some(config.seconds);
+            version
+        })
+        .collect();
+    Index { versions, provenance: provenance.clone() }.write(&config.output.join("index.parquet"))
+}

@@ -1,0 +1,212 @@
+//! Accompaniments: the source's own, thinned, or new figures over its chords; held chords.
+
+use crate::dice::Dice;
+use crate::harmony::Chord;
+
+use super::{Backing, Part, Played, Role, Scene};
+
+/// A harmonic window on the played beats.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub start: f32,
+    pub length: f32,
+    pub chord: Option<Chord>,
+    /// Whether a span begins here.
+    pub head: bool,
+}
+
+/// Windows with the version's own colour: substitutes, sevenths.
+pub(super) fn coloured(scene: &Scene<'_>, windows: Vec<(f32, f32, Option<Chord>, bool)>) -> Vec<Window> {
+    let mut dice = scene.dice("colour");
+    let mut colour = |chord: Chord| {
+        if dice.chance(scene.plan.reharm) {
+            chord.substitute()
+        } else if scene.plan.sevenths {
+            chord.with_seventh()
+        } else {
+            chord
+        }
+    };
+    windows
+        .into_iter()
+        .map(|(start, length, chord, head)| Window { start, length, chord: chord.map(&mut colour), head })
+        .collect()
+}
+
+/// The backing, second voices of the source, and held chords.
+pub(super) fn parts(scene: &Scene<'_>, windows: &[Window]) -> Vec<Part> {
+    let plan = scene.plan;
+    let mut parts = Vec::new();
+    let mut dice = scene.dice("backing");
+    let octave = plan.octaves[1];
+    let notes = match plan.backing {
+        Backing::None => Vec::new(),
+        Backing::Source => scene.played(&scene.setting.parts.backing, |_| true),
+        Backing::Thinned => {
+            let mut notes = scene.played(&scene.setting.parts.backing, |_| true);
+            notes.retain(|note| {
+                let on_beat = (note.start - note.start.round()).abs() < 0.1;
+                !dice.chance(if on_beat && note.pitch < 55 { 0.25 * plan.thin } else { plan.thin })
+            });
+            notes
+        }
+        Backing::Chords => figures(scene, windows, &mut dice),
+    };
+    if !notes.is_empty() {
+        let gain = 10f32.powf(dice.uniform(-4.0, 2.0) / 20.0);
+        parts.push(Part { role: Role::Backing, tones: scene.tones(&notes, octave, &mut dice), gain });
+    }
+    if plan.bridge {
+        let notes = scene.played(&scene.setting.parts.bridge, |_| true);
+        let gain = 10f32.powf(dice.uniform(-9.0, -1.0) / 20.0);
+        parts.push(Part { role: Role::Backing, tones: scene.tones(&notes, 0, &mut dice), gain });
+    }
+    if plan.pad {
+        let mut dice = scene.dice("pad");
+        let centre = 60 + dice.integer(-4, 8);
+        let mut notes = Vec::new();
+        for window in windows {
+            let Some(chord) = window.chord else { continue };
+            let end = window.start + window.length;
+            let hold = |pitch| Played { start: window.start, end, pitch, loudness: 0.5 };
+            notes.extend(voicing(chord, centre, 3).into_iter().map(hold));
+        }
+        let gain = 10f32.powf(dice.uniform(-12.0, -3.0) / 20.0);
+        parts.push(Part { role: Role::Pad, tones: scene.tones(&notes, 0, &mut dice), gain });
+    }
+    parts
+}
+
+/// The `size` chord tones nearest to a pitch, low to high.
+fn voicing(chord: Chord, centre: i32, size: usize) -> Vec<i32> {
+    let mut pitches: Vec<i32> =
+        (centre - 14..=centre + 14).filter(|pitch| chord.holds(pitch.rem_euclid(12) as u8)).collect();
+    pitches.sort_by_key(|pitch| ((pitch - centre).abs(), *pitch));
+    pitches.truncate(size);
+    pitches.sort_unstable();
+    pitches
+}
+
+/// How a chord is played out.
+#[derive(Debug, Clone, Copy)]
+enum Figure {
+    /// The whole chord at these beats of a window, each for so long.
+    Blocks(&'static [f32], f32),
+    /// The whole chord once every so many beats, from an offset on, for so long.
+    Pulse(f32, f32, f32),
+    /// Low tone, then the others.
+    Oompah,
+    /// Tone after tone, every so many beats; whether they ring on.
+    Arpeggio(f32, bool),
+    /// Low, high, middle, high.
+    Alberti,
+    /// Once, held.
+    Hold,
+}
+
+const FIGURES: [(Figure, f32); 11] = [
+    (Figure::Hold, 0.14),
+    (Figure::Pulse(1.0, 0.0, 0.9), 0.1),
+    (Figure::Pulse(0.5, 0.0, 0.45), 0.08),
+    (Figure::Pulse(1.0, 0.5, 0.4), 0.07),
+    (Figure::Oompah, 0.09),
+    (Figure::Blocks(&[0.0, 1.0, 1.5], 0.9), 0.14),
+    (Figure::Blocks(&[0.0, 1.5], 0.6), 0.08),
+    (Figure::Blocks(&[0.0, 0.5, 1.5], 0.5), 0.07),
+    (Figure::Arpeggio(0.5, true), 0.13),
+    (Figure::Arpeggio(0.25, false), 0.05),
+    (Figure::Alberti, 0.05),
+];
+
+fn figures(scene: &Scene<'_>, windows: &[Window], dice: &mut Dice) -> Vec<Played> {
+    let centre = 60 + dice.integer(-8, 8);
+    let size = dice.pick(&[3, 4, 4, 5]);
+    let first = dice.weighted(&FIGURES);
+    let second = if dice.chance(0.5) { dice.weighted(&FIGURES) } else { first };
+    let spread = if dice.chance(0.3) { dice.uniform(0.01, 0.08) } else { 0.0 };
+    let third = scene.setting.metre.compound;
+    let mut made = Vec::new();
+    let mut section = 0;
+    for window in windows {
+        section += usize::from(window.head);
+        let Some(chord) = window.chord else { continue };
+        let figure = if section % 2 == 1 { first } else { second };
+        let loudness = 0.6 + dice.normal(0.05);
+        let from = made.len();
+        play(figure, window.length, &voicing(chord, centre, size), third, &mut made);
+        for note in &mut made[from..] {
+            note.start += window.start;
+            note.end = (note.end + window.start).min(window.start + window.length + 0.05);
+            note.loudness *= loudness;
+        }
+        if spread > 0.0 {
+            made[from..]
+                .iter_mut()
+                .enumerate()
+                .for_each(|(k, note)| note.start += spread * (k % size) as f32);
+        }
+        let mut place = from;
+        while place < made.len() {
+            if dice.chance(0.03) {
+                made.remove(place);
+            }
+            place += 1;
+        }
+    }
+    made
+}
+
+/// One chord by one figure, from beat 0 on.
+fn play(figure: Figure, length: f32, pitches: &[i32], third: bool, made: &mut Vec<Played>) {
+    let Some((&low, upper)) = pitches.split_first() else { return };
+    let mut put = |start: f32, held: f32, pitch: i32, loudness: f32| {
+        if start < length - 1e-3 {
+            made.push(Played { start, end: start + held, pitch, loudness });
+        }
+    };
+    // What falls on half a beat falls on two thirds of a compound one.
+    let swung = |at: f32| if third && at.fract() > 0.01 { at.floor() + 2.0 / 3.0 } else { at };
+    match figure {
+        Figure::Hold => pitches.iter().for_each(|&pitch| put(0.0, length, pitch, 1.0)),
+        Figure::Blocks(beats, held) => {
+            for &beat in beats {
+                pitches.iter().for_each(|&p| put(swung(beat), held, p, if beat == 0.0 { 1.1 } else { 0.95 }));
+            }
+            if length > 2.5 {
+                pitches.iter().for_each(|&p| put(2.0, held, p, 0.95));
+            }
+        }
+        Figure::Pulse(step, offset, held) => {
+            for n in 0..(length / step).round() as usize {
+                let at = swung(n as f32 * step + offset);
+                pitches.iter().for_each(|&p| put(at, held, p, if n == 0 { 1.1 } else { 0.92 }));
+            }
+        }
+        Figure::Oompah => {
+            put(0.0, 0.9, low - 12, 1.1);
+            put(0.0, 0.9, low, 1.0);
+            for n in 1..length.round() as usize {
+                upper.iter().for_each(|&p| put(n as f32, 0.6, p, 0.9));
+            }
+        }
+        Figure::Arpeggio(step, rings) => {
+            let step = if third { 1.0 / 3.0 } else { step };
+            let round: Vec<i32> = pitches.iter().chain(pitches[1..].iter().rev().skip(1)).copied().collect();
+            for n in 0..(length / step).round() as usize {
+                let at = n as f32 * step;
+                let held = if rings { length - at } else { 1.2 * step };
+                put(at, held, round[n % round.len()], if n == 0 { 1.1 } else { 0.92 });
+            }
+        }
+        Figure::Alberti => {
+            let step = if third { 1.0 / 3.0 } else { 0.5 };
+            let high = upper.last().copied().unwrap_or(low);
+            let middle = upper.first().copied().unwrap_or(low);
+            let round = if third { [low, middle, high, low] } else { [low, high, middle, high] };
+            let count = if third { 3 } else { 4 };
+            for n in 0..(length / step).round() as usize {
+                put(n as f32 * step, 1.1 * step, round[n % count], if n == 0 { 1.1 } else { 0.92 });
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Which beats of the source are played, in which order.
+
+use crate::dice::Dice;
+use crate::painter::Taste;
+use crate::work::Setting;
+
+use super::plan::{Backing, Plan};
+
+/// Beats of the source that are played in one go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// First beat of the source.
+    pub from: f32,
+    /// The beat behind the last.
+    pub to: f32,
+    /// The played beat on which it begins.
+    pub at: f32,
+    /// Whether the tune is played in it.
+    pub melody: bool,
+}
+
+/// Bars of a section.
+const SECTION_BARS: f32 = 8.0;
+
+/// The spans of a version of `beats` played beats. `together` is the stream that all versions of the
+/// work share in an epoch: they begin near a common place, as far apart as the taste says.
+pub(super) fn spans(
+    setting: &Setting,
+    taste: &Taste,
+    plan: &Plan,
+    beats: f32,
+    together: &mut Dice,
+    own: &mut Dice,
+) -> Vec<Span> {
+    let (bar, beat_s) = (setting.metre.bar, setting.metre.beat_s);
+    let length_s = beats / plan.rate * beat_s;
+    let room_s = (setting.beats * beat_s - length_s).clamp(0.0, taste.begin_s);
+    let base = together.uniform(0.0, room_s.max(1e-3)) + own.uniform(-taste.spread_s, taste.spread_s);
+    let mut begin = (base / beat_s).rem_euclid(setting.beats);
+    if base < 0.0 && setting.beats * beat_s > length_s {
+        begin = 0.0;
+    }
+    if own.chance(0.7) {
+        begin = (begin / bar).floor() * bar;
+    }
+    // No version is all introduction: a fifth of it at most.
+    let (enters, alone) = if plan.melody {
+        (setting.entry, plan.backing == Backing::None)
+    } else {
+        (setting.parts.backing.first().map_or(0.0, |note| note.start), true)
+    };
+    let introduction = if alone { 0.0 } else { (0.2 * beats / bar).floor() * bar };
+    if begin < enters {
+        begin = begin.max(((enters - introduction) / bar).floor() * bar);
+    }
+    let mut sections = sections(setting);
+    if setting.entry > introduction && begin >= setting.entry && sections.len() > 1 {
+        sections.remove(0);
+    }
+    let first = sections.iter().rposition(|section| section.0 <= begin + 1e-3).unwrap_or(0);
+    let mut order = vec![(begin, sections[first].1)];
+    let count = sections.len();
+    // Twice round is enough to edit; what is missing then comes from the entry on.
+    order.extend((1..=2 * count).map(|step| sections[(first + step) % count]));
+    if count > 1 {
+        edit(&mut order, taste.edits, own);
+    }
+    let silent = if own.chance(0.15 * taste.edits) { own.integer(1, 3) as usize } else { usize::MAX };
+    let mut made = Vec::new();
+    let mut at = 0.0;
+    if own.chance(0.25 * taste.edits) {
+        // An introduction: the chords of the first bars without the tune.
+        let to = (begin + bar * own.integer(1, 4) as f32).min(order[0].1);
+        made.push(Span { from: begin, to, at, melody: false });
+        at += to - begin;
+    }
+    for (place, (from, to)) in order.into_iter().cycle().enumerate() {
+        if at >= beats {
+            break;
+        }
+        if to - from > 1e-3 {
+            made.push(Span { from, to, at, melody: place != silent });
+            at += to - from;
+        }
+    }
+    made
+}
+
+/// The source in sections of eight bars, from the bar on which the tune begins.
+fn sections(setting: &Setting) -> Vec<(f32, f32)> {
+    let length = SECTION_BARS * setting.metre.bar;
+    let mut made = Vec::new();
+    if setting.entry > 0.0 {
+        made.push((0.0, setting.entry));
+    }
+    let mut at = setting.entry;
+    while at < setting.beats - 1e-3 {
+        // A rest of less than half a section belongs to the last one.
+        let to = if setting.beats - at < 1.5 * length { setting.beats } else { at + length };
+        made.push((at, to));
+        at = to;
+    }
+    made
+}
+
+/// Leaves out, repeats or moves sections.
+fn edit(order: &mut Vec<(f32, f32)>, strength: f32, dice: &mut Dice) {
+    let place = |dice: &mut Dice, count: usize| dice.integer(1, 4.min(count as i32 - 1)) as usize;
+    if dice.chance(0.35 * strength) && order.len() > 2 {
+        let gone = place(dice, order.len());
+        order.remove(gone);
+    }
+    if dice.chance(0.25 * strength) {
+        let twice = dice.integer(0, 2.min(order.len() as i32 - 1)) as usize;
+        order.insert(twice, order[twice]);
+    }
+    if dice.chance(0.12 * strength) && order.len() > 2 {
+        let later = place(dice, order.len());
+        order.insert(0, order[later]);
+    }
+    if dice.chance(0.1 * strength) && order.len() > 2 {
+        let other = place(dice, order.len());
+        order.swap(0, other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::{Metre, Note, Parts};
+
+    /// 400 s of melody over chords; the tune enters with the third bar.
+    fn setting() -> Setting {
+        let note = |start: f32, pitch| Note { start, end: start + 1.0, pitch, loudness: 0.8 };
+        let melody = (8..800).map(|n| note(n as f32, 60 + (n * 7 % 12) as u8)).collect();
+        let backing = (0..200).map(|n| note(4.0 * n as f32, 40)).collect();
+        let metre = Metre { beat_s: 0.5, bar: 4.0, compound: false };
+        Setting::new(Parts { melody, bridge: Vec::new(), backing }, metre, Vec::new()).unwrap()
+    }
+
+    fn drawn(spread_s: f32, edits: f32, version: u64) -> Vec<Span> {
+        let taste = Taste { transpose: [0, 0], tempo: [1.0, 1.0], begin_s: 100.0, spread_s, edits };
+        let setting = setting();
+        let dice = |purpose: &str| Dice::new(5, purpose, "w", &[version]);
+        let plan = Plan::draw(&setting, &taste, &dice).full(&setting);
+        spans(&setting, &taste, &plan, 120.0, &mut Dice::new(5, "begin", "w", &[0]), &mut dice("form"))
+    }
+
+    #[test]
+    fn versions_begin_together_or_anywhere_as_the_taste_says() {
+        let begins = |spread_s| -> (f32, f32) {
+            let all = (0..200).map(|version| drawn(spread_s, 0.0, version)[0].from);
+            all.fold((f32::MAX, 0.0), |(low, high), begin| (low.min(begin), high.max(begin)))
+        };
+        let (low, high) = begins(0.0);
+        // Some begin on the bar line before the common place.
+        assert!(high - low <= 4.0, "{low} {high}");
+        let (low, high) = begins(6.0);
+        assert!((20.0..=28.0).contains(&(high - low)), "{low} {high}");
+        let (low, high) = begins(1000.0);
+        assert!(low < 20.0 && high > 780.0, "{low} {high}");
+    }
+
+    #[test]
+    fn spans_follow_each_other_on_the_played_beats_and_lie_in_the_source() {
+        let mut edited = 0;
+        for version in 0..200 {
+            let spans = drawn(50.0, 1.0, version);
+            let mut at = 0.0;
+            for span in &spans {
+                assert!((span.at - at).abs() < 1e-3 && span.from < span.to, "{spans:?}");
+                assert!(span.from >= 0.0 && span.to <= setting().beats + 1e-3);
+                at += span.to - span.from;
+            }
+            assert!(at >= 120.0);
+            edited +=
+                usize::from(spans.windows(2).any(|pair| pair[0].to != pair[1].from && pair[1].from > 8.0));
+        }
+        assert!((60..180).contains(&edited), "{edited} of 200");
+        for version in 0..50 {
+            let spans = drawn(5.0, 0.0, version);
+            assert!(spans.windows(2).all(|pair| pair[0].to == pair[1].from), "{spans:?}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Bass lines and drums.
+
+use crate::dice::Dice;
+
+use super::backing::Window;
+use super::{Part, Played, Role, Scene};
+
+/// How a bass moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BassStyle {
+    /// One note for each chord.
+    Long,
+    /// Root, then fifth.
+    Fifth,
+    /// Half beats on the root.
+    Pulse,
+    /// Chord tones, and a step into the next root.
+    Walk,
+    /// Long, then short before the next chord.
+    Late,
+}
+
+impl BassStyle {
+    pub(super) fn draw(dice: &mut Dice) -> Self {
+        dice.weighted(&[
+            (Self::Long, 0.3),
+            (Self::Fifth, 0.25),
+            (Self::Pulse, 0.2),
+            (Self::Walk, 0.12),
+            (Self::Late, 0.13),
+        ])
+    }
+}
+
+/// How drums are played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrumStyle {
+    /// Kick on one and three, snare on two and four, eighths on the hat.
+    Rock,
+    /// The same, softer and sparser.
+    Ballad,
+    /// A kick on each beat.
+    Four,
+    /// Syncopated rims.
+    Bossa,
+    /// Sixteenths of a shaker.
+    Shaker,
+}
+
+impl DrumStyle {
+    pub(super) fn draw(dice: &mut Dice) -> Self {
+        dice.weighted(&[
+            (Self::Rock, 0.34),
+            (Self::Ballad, 0.26),
+            (Self::Four, 0.15),
+            (Self::Bossa, 0.12),
+            (Self::Shaker, 0.13),
+        ])
+    }
+}
+
+/// Kinds of drums that sound differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drum {
+    /// Low.
+    Kick,
+    /// Broad.
+    Snare,
+    /// High and short.
+    Hat,
+    /// High and long.
+    Cymbal,
+}
+
+/// A beat on a drum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// In seconds.
+    pub at: f32,
+    /// Which drum.
+    pub drum: Drum,
+    /// From 0 to about 1.
+    pub loudness: f32,
+}
+
+/// The bass part, if there is one.
+pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<Part> {
+    let style = scene.plan.bass?;
+    let mut dice = scene.dice("bass");
+    let lowest = 28 + dice.integer(-2, 5);
+    let pitch_of = |class: u8| lowest + (i32::from(class) - lowest).rem_euclid(12);
+    let mut notes = Vec::new();
+    for (place, window) in windows.iter().enumerate() {
+        let Some(chord) = window.chord else { continue };
+        let root = pitch_of(chord.root);
+        let loudness = 0.7 + dice.normal(0.05);
+        let mut put = |at: f32, held: f32, pitch: i32| {
+            if at < window.length - 1e-3 {
+                let start = window.start + at;
+                notes.push(Played { start, end: start + 0.95 * held, pitch, loudness });
+            }
+        };
+        let beats = window.length.round().max(1.0) as usize;
+        match style {
+            BassStyle::Long => put(0.0, window.length, root),
+            BassStyle::Fifth => {
+                put(0.0, 1.0, root);
+                (1..beats).for_each(|beat| put(beat as f32, 1.0, root + 7));
+            }
+            BassStyle::Pulse => (0..2 * beats).for_each(|n| put(n as f32 / 2.0, 0.45, root)),
+            BassStyle::Late => {
+                put(0.0, 1.4, root);
+                put(1.5, 0.5, root);
+            }
+            BassStyle::Walk => {
+                put(0.0, 0.95, root);
+                let tones: Vec<i32> = chord.intervals().map(i32::from).collect();
+                for beat in 1..beats {
+                    let next = windows.get(place + 1).and_then(|next| next.chord);
+                    let pitch = match next {
+                        Some(next) if beat + 1 == beats => pitch_of(next.root) + dice.pick(&[-1, 1, 2]),
+                        _ => root + tones[beat % tones.len()],
+                    };
+                    put(beat as f32, 0.95, pitch);
+                }
+            }
+        }
+    }
+    let gain = 10f32.powf(dice.uniform(-6.0, 1.0) / 20.0);
+    Some(Part { role: Role::Bass, tones: scene.tones(&notes, 0, &mut dice), gain })
+}
+
+/// The drums' hits, none if there are no drums.
+pub(super) fn drums(scene: &Scene<'_>, windows: &[Window]) -> Vec<Hit> {
+    let Some(style) = scene.plan.drums else { return Vec::new() };
+    let mut dice = scene.dice("drums");
+    let mut hits = Vec::new();
+    let bar = scene.setting.metre.bar.round().max(1.0) as usize;
+    let mut beat = 0;
+    for window in windows {
+        if window.head {
+            if beat > 0 && style != DrumStyle::Shaker {
+                hits.push((window.start, Drum::Cymbal, 0.65));
+            }
+            beat = 0;
+        }
+        for n in 0..window.length.round() as usize {
+            let at = window.start + n as f32;
+            beat_of(style, beat % bar, bar, &mut dice, |offset, drum, loudness| {
+                hits.push((at + offset, drum, loudness));
+            });
+            beat += 1;
+        }
+    }
+    hits.into_iter()
+        .map(|(at, drum, loudness)| Hit {
+            at: scene.clock.seconds(at) + dice.normal(0.4 * scene.plan.jitter_s),
+            drum,
+            loudness: (loudness * (1.0 + dice.normal(0.08))).clamp(0.1, 1.0),
+        })
+        .collect()
+}
+
+/// The hits of one beat of a bar: offset in beats, drum, loudness.
+fn beat_of(style: DrumStyle, beat: usize, bar: usize, dice: &mut Dice, mut hit: impl FnMut(f32, Drum, f32)) {
+    let one = beat == 0;
+    let back = beat % 2 == 1 && bar != 3;
+    match style {
+        DrumStyle::Rock => {
+            hit(0.0, Drum::Hat, 0.55);
+            hit(0.5, Drum::Hat, 0.4);
+            if one || (beat == 2 && bar != 3) {
+                hit(0.0, Drum::Kick, 0.8);
+            } else {
+                hit(0.0, Drum::Snare, 0.72);
+            }
+            if beat == 2 && dice.chance(0.4) {
+                hit(0.5, Drum::Kick, 0.68);
+            }
+        }
+        DrumStyle::Ballad => {
+            hit(0.0, Drum::Hat, 0.45);
+            if one {
+                hit(0.0, Drum::Kick, 0.7);
+            } else if beat == 2 {
+                hit(0.0, Drum::Snare, 0.6);
+            }
+        }
+        DrumStyle::Four => {
+            hit(0.0, Drum::Kick, 0.82);
+            hit(0.5, Drum::Hat, 0.5);
+            if back {
+                hit(0.0, Drum::Snare, 0.66);
+            }
+        }
+        DrumStyle::Bossa => {
+            hit(0.0, Drum::Kick, 0.6);
+            hit(0.0, Drum::Hat, 0.44);
+            hit(0.5, Drum::Hat, 0.38);
+            if one {
+                hit(0.0, Drum::Snare, 0.5);
+            } else if beat == 1 {
+                hit(0.5, Drum::Snare, 0.5);
+            }
+        }
+        DrumStyle::Shaker => {
+            (0..4).for_each(|n| hit(n as f32 / 4.0, Drum::Hat, if n == 0 { 0.47 } else { 0.36 }));
+            if one {
+                hit(0.0, Drum::Kick, 0.6);
+            }
+        }
+    }
+}

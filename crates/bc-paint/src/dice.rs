@@ -1,0 +1,114 @@
+//! Random numbers named by what they decide, so that a new choice leaves all others as they were.
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// A stream of random numbers of its own.
+pub struct Dice(ChaCha8Rng);
+
+impl Dice {
+    /// The stream for one `purpose` of one `work` at one `position` (epoch, version ...).
+    pub fn new(seed: u64, purpose: &str, work: &str, position: &[u64]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&seed.to_le_bytes());
+        for text in [purpose, work] {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        for place in position {
+            hasher.update(&place.to_le_bytes());
+        }
+        Self(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// From `low` to `high`.
+    pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * self.0.random::<f32>()
+    }
+
+    /// From `low` to `high` (both above 0), as many below the geometric mean as above.
+    pub fn log_uniform(&mut self, low: f32, high: f32) -> f32 {
+        self.uniform(low.ln(), high.ln()).exp()
+    }
+
+    /// Normal with mean 0 (Box and Muller 1958).
+    pub fn normal(&mut self, deviation: f32) -> f32 {
+        let u: f32 = 1.0 - self.0.random::<f32>();
+        let v: f32 = self.0.random();
+        deviation * (-2.0 * u.max(1e-12).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
+    }
+
+    /// Whether something of probability `p` happens.
+    pub fn chance(&mut self, p: f32) -> bool {
+        self.0.random::<f32>() < p
+    }
+
+    /// `low ..= high`.
+    pub fn integer(&mut self, low: i32, high: i32) -> i32 {
+        self.0.random_range(low..=high.max(low))
+    }
+
+    /// One of `choices`, which must not be empty.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.0.random_range(0..choices.len())]
+    }
+
+    /// One of `choices`, each with its weight.
+    pub fn weighted<T: Copy>(&mut self, choices: &[(T, f32)]) -> T {
+        let mut rest = self.uniform(0.0, choices.iter().map(|choice| choice.1).sum());
+        for (value, weight) in choices {
+            rest -= weight;
+            if rest < 0.0 {
+                return *value;
+            }
+        }
+        choices[choices.len() - 1].0
+    }
+
+    /// A random curve through `values`: piecewise linear between `knots` normal numbers, as a factor
+    /// (the exponential of the curve).
+    pub fn curve(&mut self, values: usize, knots: usize, deviation: f32, mean: f32) -> Vec<f32> {
+        let heights: Vec<f32> = (0..knots.max(2)).map(|_| mean + self.normal(deviation)).collect();
+        let step = (heights.len() - 1) as f32 / (values.max(2) - 1) as f32;
+        (0..values)
+            .map(|place| {
+                let at = place as f32 * step;
+                let left = (at as usize).min(heights.len() - 2);
+                let share = at - left as f32;
+                ((1.0 - share) * heights[left] + share * heights[left + 1]).exp()
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_named_by_all_it_is_for() {
+        let draw = |seed, purpose: &str, work: &str, at: &[u64]| Dice::new(seed, purpose, work, at).bits();
+        let one = draw(1, "key", "a", &[2, 3]);
+        assert_eq!(one, draw(1, "key", "a", &[2, 3]));
+        for other in
+            [draw(2, "key", "a", &[2, 3]), draw(1, "keya", "", &[2, 3]), draw(1, "key", "a", &[3, 3])]
+        {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn choices_come_as_often_as_they_weigh() {
+        let mut dice = Dice::new(1, "test", "", &[]);
+        let ones = (0..20_000).filter(|_| dice.weighted(&[(0, 1.0), (1, 3.0)]) == 1).count();
+        assert!((14_600..15_400).contains(&ones), "{ones}");
+        let mean = (0..20_000).map(|_| dice.normal(2.0)).sum::<f32>() / 20_000.0;
+        assert!(mean.abs() < 0.06, "{mean}");
+        assert!((0..1000).map(|_| dice.integer(-2, 2)).all(|value| (-2..=2).contains(&value)));
+    }
+}

@@ -1,0 +1,77 @@
+//! The MIDI files of a folder or an archive.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Longest MIDI file that is read: POP909's longest is 90 kB.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// A MIDI file.
+pub struct File {
+    /// Where it lies, for errors.
+    pub place: String,
+    /// Its name without the ending, which is the work's.
+    pub name: String,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
+/// Whether a path is a base arrangement: `NNN/NNN.mid`. POP909's further drafts lie in `NNN/versions`.
+fn is_base(path: &Path) -> bool {
+    let parent = path.parent().and_then(Path::file_name);
+    path.extension().is_some_and(|extension| extension == "mid")
+        && parent.is_some()
+        && path.file_stem() == parent
+}
+
+/// The base arrangements below a folder.
+pub fn folder(path: &Path) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries =
+            std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+            let path = entry.path();
+            // A link to a folder above would be walked for ever.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if is_base(&path) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files.into_iter().map(|path| read_file(&path)).collect()
+}
+
+fn read_file(path: &Path) -> Result<File> {
+    let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(File { place: path.display().to_string(), name: stem(path), content })
+}
+
+/// The base arrangements of a tar archive.
+pub fn tar(path: &Path, content: impl Read) -> Result<Vec<File>> {
+    let damaged = || format!("{} is no whole tar archive; fetch it again", path.display());
+    let mut files = Vec::new();
+    let mut archive = tar::Archive::new(content);
+    for entry in archive.entries().with_context(damaged)? {
+        let entry = entry.with_context(damaged)?;
+        let inside: PathBuf = entry.path().with_context(damaged)?.into_owned();
+        if !entry.header().entry_type().is_file() || !is_base(&inside) {
+            continue;
+        }
+        let mut content = Vec::new();
+        entry.take(MOST_BYTES).read_to_end(&mut content).with_context(damaged)?;
+        let place = format!("{} in {}", inside.display(), path.display());
+        files.push(File { place, name: stem(&inside), content });
+    }
+    Ok(files)
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,37 @@
+//! Bins x columns of numbers.
+
+/// Bins x columns, row-major, lowest bin first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    /// Rows.
+    pub bins: usize,
+    /// Values of a row.
+    pub columns: usize,
+    /// bins x columns.
+    pub values: Vec<f32>,
+}
+
+impl Picture {
+    /// All zeros.
+    pub fn zeros(bins: usize, columns: usize) -> Self {
+        Self { bins, columns, values: vec![0.0; bins * columns] }
+    }
+
+    /// The values of a bin.
+    pub fn row(&self, bin: usize) -> &[f32] {
+        &self.values[bin * self.columns..(bin + 1) * self.columns]
+    }
+
+    /// The values of a bin.
+    pub fn row_mut(&mut self, bin: usize) -> &mut [f32] {
+        &mut self.values[bin * self.columns..(bin + 1) * self.columns]
+    }
+
+    /// Adds `factor * values` to a bin from column `from` on.
+    pub fn add(&mut self, bin: usize, from: usize, values: &[f32], factor: f32) {
+        let row = &mut self.row_mut(bin)[from..from + values.len()];
+        for (out, value) in row.iter_mut().zip(values) {
+            *out += factor * value;
+        }
+    }
+}

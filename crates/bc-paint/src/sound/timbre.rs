@@ -1,0 +1,409 @@
+//! Instruments, drawn anew for each part of each version.
+
+use crate::arrange::{Role, Tone};
+use crate::dice::Dice;
+
+use super::grid::Grid;
+use super::picture::Picture;
+use super::roll::{Envelope, Roll};
+
+/// Intonations that a note may have: a step lower, in tune, a step higher.
+const INTONATIONS: usize = 3;
+/// Semitones of such a step.
+const INTONATION_STEP: f32 = 0.25;
+/// Harmonics at most.
+const MOST_HARMONICS: i32 = 16;
+/// Shares of power below this are not painted.
+const FAINT: f32 = 1e-6;
+
+/// What kinds of instruments there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    /// Formants, vibrato, slides.
+    Voice,
+    /// Pipes and reeds, often with odd harmonics.
+    Wind,
+    /// Many harmonics, vibrato.
+    Bowed,
+    /// Bright and steady.
+    Synth,
+    /// Steady, few harmonics.
+    Organ,
+    /// Several players a little apart.
+    Ensemble,
+    /// Struck or plucked: decaying, brighter at first.
+    Struck,
+}
+
+impl Family {
+    fn draw(role: Role, dice: &mut Dice) -> Self {
+        use Family::{Bowed, Ensemble, Organ, Struck, Synth, Voice, Wind};
+        match role {
+            Role::Melody => dice.weighted(&[
+                (Voice, 0.3),
+                (Wind, 0.22),
+                (Bowed, 0.13),
+                (Synth, 0.1),
+                (Ensemble, 0.07),
+                (Struck, 0.18),
+            ]),
+            Role::Backing => dice.weighted(&[(Struck, 0.62), (Organ, 0.12), (Ensemble, 0.16), (Synth, 0.1)]),
+            Role::Pad => dice.weighted(&[(Ensemble, 0.6), (Voice, 0.2), (Synth, 0.2)]),
+            Role::Bass => dice.weighted(&[(Struck, 0.8), (Synth, 0.2)]),
+        }
+    }
+}
+
+/// The harmonics of a note that go the same way over time.
+struct Layer {
+    /// For each intonation: bins from the note's own and shares of power.
+    combs: [Vec<(i32, f32)>; INTONATIONS],
+    /// Seconds until a held C4 is at 1/e.
+    decay_s: f32,
+}
+
+/// One instrument.
+pub struct Timbre {
+    layers: Vec<Layer>,
+    /// Power of each bin: formants, and what the transform makes of it.
+    response: Vec<f32>,
+    /// Power of each bin of the noise at a note's beginning.
+    burst: Vec<f32>,
+    /// Power of each bin of the noise while a note sounds.
+    breath: Vec<f32>,
+    attack_s: f32,
+    release_s: f32,
+    /// Octaves of pitch over which the decay halves.
+    decay_octaves: f32,
+    /// Deviation of a note's intonation in steps.
+    intonation: f32,
+    /// How much of the loudness of notes shows.
+    touch: f32,
+}
+
+impl Timbre {
+    /// Draws an instrument for a role that is `tuning` semitones out of tune.
+    pub fn draw(grid: &Grid, role: Role, tuning: f32, dice: &mut Dice) -> Self {
+        let family = Family::draw(role, dice);
+        let struck = family == Family::Struck;
+        let strengths = strengths(family, role, dice);
+        let spread = match family {
+            Family::Voice | Family::Bowed => {
+                if dice.chance(0.75) {
+                    dice.uniform(0.05, 0.5)
+                } else {
+                    0.0
+                }
+            }
+            Family::Wind => {
+                if dice.chance(0.4) {
+                    dice.uniform(0.03, 0.25)
+                } else {
+                    0.0
+                }
+            }
+            Family::Ensemble => dice.uniform(0.05, 0.3),
+            Family::Synth => {
+                if dice.chance(0.5) {
+                    dice.uniform(0.02, 0.2)
+                } else {
+                    0.0
+                }
+            }
+            Family::Organ | Family::Struck => {
+                if dice.chance(0.25) {
+                    dice.uniform(0.02, 0.12)
+                } else {
+                    0.0
+                }
+            }
+        };
+        let stiffness = if struck && dice.chance(0.5) { dice.log_uniform(5e-5, 8e-4) } else { 0.0 };
+        let comb = |strengths: &[f32]| {
+            [-1.0, 0.0, 1.0].map(|step: f32| {
+                let tuning = tuning + step * INTONATION_STEP;
+                comb(grid, strengths, tuning, spread, stiffness)
+            })
+        };
+        let layers = if struck {
+            let decay_s = dice.log_uniform(0.1, 1.8);
+            let (darker, faster) = (dice.uniform(0.25, 1.2), dice.uniform(0.15, 0.6));
+            let dark: Vec<f32> =
+                strengths.iter().enumerate().map(|(n, s)| s / ((n + 1) as f32).powf(darker)).collect();
+            vec![
+                Layer { combs: comb(&dark), decay_s },
+                Layer { combs: comb(&strengths), decay_s: faster * decay_s },
+            ]
+        } else {
+            let decay_s = if dice.chance(0.35) { dice.log_uniform(1.0, 8.0) } else { f32::INFINITY };
+            vec![Layer { combs: comb(&strengths), decay_s }]
+        };
+        let formants = formants(grid, family, dice);
+        let response = formants.iter().zip(&grid.height).map(|(power, height)| power * height).collect();
+        // Noise of power 1 a sample shows as 1.5 in every bin.
+        let mut noise = |level_db: f32, tilt: f32| -> Vec<f32> {
+            let level = 1.5 * 10f32.powf(level_db / 10.0);
+            let curve = dice.curve(grid.bins, 5, 0.7, 0.0);
+            let octaves = |bin: usize| (bin as f32 - 0.6 * grid.bins as f32) / grid.octave;
+            curve
+                .iter()
+                .enumerate()
+                .map(|(bin, value)| level * value * 2f32.powf(tilt * octaves(bin)))
+                .collect()
+        };
+        let burst = noise(if struck { -14.0 } else { -22.0 }, 0.2);
+        let breath = noise(if matches!(family, Family::Voice | Family::Wind) { -30.0 } else { -45.0 }, 0.4);
+        Self {
+            layers,
+            response,
+            burst,
+            breath,
+            attack_s: if struck { 0.004 } else { dice.log_uniform(0.01, 0.15) },
+            release_s: if struck { dice.log_uniform(0.03, 0.4) } else { dice.log_uniform(0.02, 0.3) },
+            decay_octaves: dice.uniform(1.5, 5.0),
+            intonation: if family == Family::Voice && role == Role::Melody {
+                dice.uniform(0.0, 0.9)
+            } else {
+                0.0
+            },
+            touch: dice.uniform(0.2, 1.0),
+        }
+    }
+
+    /// Adds the powers of a part to a picture.
+    pub fn paint(&self, grid: &Grid, tones: &[Tone], gain: f32, picture: &mut Picture, dice: &mut Dice) {
+        let columns = picture.columns;
+        let keys = 128 * INTONATIONS;
+        let mut rolls: Vec<Roll> = self.layers.iter().map(|_| Roll::new(keys, columns)).collect();
+        let mut onsets = vec![0.0; columns];
+        let attack = self.attack_s / grid.column_s;
+        let release = (self.release_s / grid.column_s).max(1e-3);
+        for tone in tones {
+            let (start, end) = (grid.column(tone.start), grid.column(tone.end));
+            if end < -1.0 || start >= columns as f32 || !(0..128).contains(&tone.pitch) {
+                continue;
+            }
+            let intonation = 1.0 + dice.normal(self.intonation).round().clamp(-1.0, 1.0);
+            let key = tone.pitch as usize * INTONATIONS + intonation as usize;
+            let amplitude = tone.loudness.powf(self.touch);
+            let slower = 2f32.powf((60 - tone.pitch) as f32 / 12.0 / self.decay_octaves);
+            for (layer, roll) in self.layers.iter().zip(&mut rolls) {
+                let decay = layer.decay_s * slower / grid.column_s;
+                roll.add(key, start, end, amplitude, Envelope { attack, decay, release });
+            }
+            if start >= 0.0 {
+                onsets[start as usize] += amplitude * amplitude * (0.03 / grid.column_s).min(1.0);
+            }
+        }
+        let gain = gain * gain;
+        let mut sounding = vec![0.0; columns];
+        for (layer, roll) in self.layers.iter().zip(rolls) {
+            for row in roll.into_powers() {
+                let (pitch, intonation) = (row.key / INTONATIONS, row.key % INTONATIONS);
+                let powers = &row.values[row.first.min(row.last)..row.last];
+                sounding[row.first.min(row.last)..row.last]
+                    .iter_mut()
+                    .zip(powers)
+                    .for_each(|(sum, p)| *sum += p);
+                let place = pitch as i32 * grid.step;
+                for (offset, share) in &layer.combs[intonation] {
+                    let bin = place + offset;
+                    if (0..grid.bins as i32).contains(&bin) {
+                        let bin = bin as usize;
+                        picture.add(bin, row.first.min(row.last), powers, gain * share * self.response[bin]);
+                    }
+                }
+            }
+        }
+        for bin in 0..grid.bins {
+            picture.add(bin, 0, &onsets, gain * self.burst[bin]);
+            picture.add(bin, 0, &sounding, gain * self.breath[bin]);
+        }
+    }
+}
+
+/// Amplitudes of the harmonics; their powers add up to 1.
+fn strengths(family: Family, role: Role, dice: &mut Dice) -> Vec<f32> {
+    let (slope, odd) = match family {
+        Family::Voice => (dice.uniform(0.6, 1.8), 0.0),
+        Family::Wind => (dice.uniform(0.7, 2.5), 0.4),
+        Family::Bowed => (dice.uniform(0.5, 1.4), 0.0),
+        Family::Synth => (dice.uniform(0.4, 1.3), 0.35),
+        Family::Organ => (dice.uniform(0.4, 2.0), 0.3),
+        Family::Ensemble => (dice.uniform(0.6, 1.6), 0.05),
+        Family::Struck => (dice.uniform(0.6, 2.4), 0.08),
+    };
+    let least = if role == Role::Bass { 2 } else { 1 };
+    let count = if dice.chance(0.15) { dice.integer(least, 4) } else { dice.integer(5, MOST_HARMONICS) };
+    let (odd, weak) = (dice.chance(odd), dice.chance(0.15));
+    let rough = dice.uniform(0.1, 0.7);
+    let mut made: Vec<f32> = (1..=count)
+        .map(|n| {
+            let strength = (n as f32).powf(-slope) * dice.normal(rough).exp();
+            let even = if odd && n % 2 == 0 { 0.12 } else { 1.0 };
+            let first = if weak && n == 1 { 0.35 } else { 1.0 };
+            strength * even * first
+        })
+        .collect();
+    let norm = made.iter().map(|s| s * s).sum::<f32>().sqrt();
+    made.iter_mut().for_each(|s| *s /= norm);
+    made
+}
+
+/// Bins from a note's own, and their shares of the note's power.
+fn comb(grid: &Grid, strengths: &[f32], tuning: f32, spread: f32, stiffness: f32) -> Vec<(i32, f32)> {
+    // A vibrato stays longer at its turning points than in between.
+    let shakes: &[(f32, f32)] =
+        if spread > 0.0 { &[(-0.85, 0.36), (0.0, 0.28), (0.85, 0.36)] } else { &[(0.0, 1.0)] };
+    let per_semitone = grid.step as f32;
+    let mut shares: Vec<f32> = Vec::new();
+    let lowest = grid.zero.floor() as i32 - 6;
+    for (n, strength) in strengths.iter().enumerate() {
+        let number = (n + 1) as f32;
+        let semitones = 12.0 * number.log2() + 6.0 * (1.0 + stiffness * number * number).log2();
+        for (shake, share) in shakes {
+            let place = grid.zero + per_semitone * (semitones + tuning + shake * spread);
+            for (bin, response) in grid.lobe_at(place) {
+                let at = (bin - lowest).max(0) as usize;
+                if shares.len() <= at {
+                    shares.resize(at + 1, 0.0);
+                }
+                shares[at] += strength * strength * share * response;
+            }
+        }
+    }
+    let all = shares.into_iter().enumerate();
+    all.filter(|(_, share)| *share > FAINT).map(|(at, share)| (lowest + at as i32, share)).collect()
+}
+
+/// Power of each bin by the body of an instrument.
+fn formants(grid: &Grid, family: Family, dice: &mut Dice) -> Vec<f32> {
+    let rough = if family == Family::Voice { 0.3 } else { 0.5 };
+    let mut made = dice.curve(grid.bins, 12, 2.0 * rough, 0.0);
+    if family == Family::Voice {
+        let peaks = [
+            (dice.uniform(280.0, 900.0), dice.uniform(1.0, 6.0)),
+            (dice.uniform(850.0, 2400.0), dice.uniform(0.5, 4.0)),
+            (dice.uniform(2300.0, 3400.0), dice.uniform(0.2, 3.0)),
+        ];
+        for (hz, height) in peaks {
+            let centre = grid.bin_of(hz);
+            let width = 3.0 * grid.octave / 12.0;
+            for (bin, power) in made.iter_mut().enumerate() {
+                *power *= 1.0 + height * (-0.5 * ((bin as f32 - centre) / width).powi(2)).exp();
+            }
+        }
+    }
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use bc_audio::{Extractor, Limits};
+    use bc_formats::features::CqtSettings;
+
+    use super::super::room::smear;
+    use super::*;
+
+    const POOL: u32 = 5;
+
+    /// An instrument without noise, out of tune by nothing, its powers as given.
+    fn plain(grid: &Grid, strengths: &[f32], decay_s: f32) -> Timbre {
+        Timbre {
+            layers: vec![Layer { combs: [0; 3].map(|_| comb(grid, strengths, 0.0, 0.0, 0.0)), decay_s }],
+            response: grid.height.clone(),
+            burst: vec![0.0; grid.bins],
+            breath: vec![0.0; grid.bins],
+            attack_s: 0.0,
+            release_s: 0.01,
+            decay_octaves: f32::INFINITY,
+            intonation: 0.0,
+            touch: 1.0,
+        }
+    }
+
+    /// What the painter and the transform show of notes of one instrument, as magnitudes.
+    fn both(tones: &[Tone], strengths: &[f32], decay_s: f32) -> [Picture; 2] {
+        let settings = CqtSettings { pool: POOL, ..CqtSettings::default() };
+        let grid = Grid::new(&settings);
+        let seconds = 6.0;
+        let rate = settings.sample_rate as f32;
+        let mut samples = vec![0.0f32; (seconds * rate) as usize];
+        for tone in tones {
+            let hz = 440.0 * 2f64.powf(f64::from(tone.pitch - 69) / 12.0);
+            for (n, sample) in samples.iter_mut().enumerate() {
+                let t = n as f32 / rate;
+                if (tone.start..tone.end).contains(&t) {
+                    let loudness = tone.loudness * (-(t - tone.start) / decay_s).exp();
+                    let phase = std::f64::consts::TAU * hz * n as f64 / f64::from(rate);
+                    let sum: f64 = strengths
+                        .iter()
+                        .enumerate()
+                        .map(|(h, strength)| f64::from(*strength) * (phase * (h + 1) as f64 + h as f64).sin())
+                        .sum();
+                    *sample += loudness * sum as f32;
+                }
+            }
+        }
+        let (real, columns) = Extractor::new(settings, Limits::default()).samples(&samples);
+        let real: Vec<f32> = real.iter().map(|value| value.to_f32()).collect();
+        let mut painted = Picture::zeros(grid.bins, columns);
+        let timbre = plain(&grid, strengths, decay_s);
+        timbre.paint(&grid, tones, 1.0, &mut painted, &mut Dice::new(0, "", "", &[]));
+        painted.values.iter_mut().for_each(|value| *value = value.sqrt());
+        smear(&grid, &mut painted);
+        [painted, Picture { bins: grid.bins, columns, values: real }]
+    }
+
+    fn tone(start: f32, end: f32, pitch: i32) -> Tone {
+        Tone { start, end, pitch, loudness: 0.4 }
+    }
+
+    /// The largest difference in the columns `from .. to`, as a share of the transform's maximum.
+    fn worst([painted, real]: &[Picture; 2], columns: std::ops::Range<usize>) -> f32 {
+        let most = real.values.iter().fold(0f32, |most, value| most.max(*value));
+        let differences = (0..real.bins).flat_map(|bin| {
+            columns.clone().map(move |column| (painted.row(bin)[column] - real.row(bin)[column]).abs() / most)
+        });
+        differences.fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn a_steady_sine_looks_as_the_transform_shows_it() {
+        for pitch in [30, 47, 60, 75, 93] {
+            let pictures = both(&[tone(0.0, 6.0, pitch)], &[1.0], f32::INFINITY);
+            let worst = worst(&pictures, 8..40);
+            assert!(worst < 0.01, "pitch {pitch}: {worst} of the maximum");
+            let bin = (pitch - 24) as usize;
+            let highest = |picture: &Picture| {
+                (0..84).max_by(|a, b| picture.row(*a)[20].total_cmp(&picture.row(*b)[20])).unwrap()
+            };
+            assert_eq!([highest(&pictures[0]), highest(&pictures[1])], [bin, bin]);
+        }
+    }
+
+    #[test]
+    fn harmonics_lie_and_stand_where_the_transform_shows_them() {
+        // Like a sawtooth: 1/n. Partials from the sixth on share bins, where phases decide: 6 % of the maximum.
+        let saw: Vec<f32> = (1..=10).map(|n| 1.0 / n as f32).collect();
+        for pitch in [36, 52, 64] {
+            let worst = worst(&both(&[tone(0.0, 6.0, pitch)], &saw, f32::INFINITY), 8..40);
+            assert!(worst < 0.06, "pitch {pitch}: {worst} of the maximum");
+        }
+    }
+
+    #[test]
+    fn notes_begin_decay_and_end_when_the_transform_shows_it() {
+        // An abrupt beginning or end splashes over the bins, which is not painted: a quarter of the maximum.
+        let strengths = [1.0, 0.5, 0.25];
+        for pitch in [33, 48, 60, 72] {
+            for (start, end, decay_s) in [(1.0, 2.5, 0.6), (1.53, 4.1, f32::INFINITY), (0.9, 3.0, 0.2)] {
+                let pictures = both(&[tone(start, end, pitch)], &strengths, decay_s);
+                let worst = worst(&pictures, 2..48);
+                assert!(worst < 0.25, "pitch {pitch} from {start} to {end} s, decay {decay_s} s: {worst}");
+                let sums = pictures.map(|picture| picture.row((pitch - 24) as usize).iter().sum::<f32>());
+                assert!((sums[0] / sums[1] - 1.0).abs() < 0.06, "pitch {pitch}: sums {sums:?}");
+            }
+        }
+    }
+}

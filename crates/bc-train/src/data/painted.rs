@@ -1,0 +1,171 @@
+//! Versions painted while training, in the place of stored ones.
+//!
+//! **In**: the works of `[paint]` (bc-paint) and a position in training. **Out**: features of a version that
+//! nobody has seen before, at the network's pooling and of the crop's length.
+//!
+//! A version is a function of the run's seed, the epoch, its place in the epoch and the work; so a resumed run sees the
+//! same versions as one that was never interrupted, whatever the number of worker threads.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_formats::config::Config;
+use bc_formats::features::CqtSettings;
+use bc_formats::fingerprint::Fingerprint;
+use bc_formats::index::Split;
+use bc_paint::{Catalogue, Draw, Painter, Taste, Work};
+use half::f16;
+use serde_json::{Value, json};
+
+/// Works of which versions are painted.
+pub struct Painted {
+    painter: Painter,
+    works: Vec<Work>,
+    sources: Vec<Source>,
+    seed: u64,
+    /// What the versions depend on besides the run's seed: keys of `[paint]`, the sources' notes and shares.
+    pub settings: Value,
+    /// Of `settings`.
+    pub fingerprint: String,
+}
+
+/// A source of works.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// Which of the works are its.
+    pub works: Range<usize>,
+    /// Its share of the painted cliques.
+    pub share: f64,
+}
+
+impl Painted {
+    /// Reads the training works of `[paint]`. Works whose id is in `held_out`, the cliques that the index holds
+    /// out for validation and test, are left out, which a warning says.
+    ///
+    /// # Errors
+    /// As [`Catalogue::read`]; shares that are not one for each source; a source with a share and nothing to
+    /// train on.
+    pub fn open(config: &Config, held_out: &BTreeSet<&str>) -> Result<Self> {
+        let paint = &config.paint;
+        let shares = &config.train.source_shares;
+        ensure!(
+            shares.is_empty() || shares.len() == paint.sources.len(),
+            "[train] source_shares are {}, but [paint] has {} sources: one share each, or none",
+            shares.len(),
+            paint.sources.len()
+        );
+        let cqt = CqtSettings { pool: config.model.pool, ..config.features.cqt() };
+        let painter = Painter::new(&cqt, Taste::of(paint))?;
+        let Catalogue { works: entries, inputs } =
+            Catalogue::read(paint).context("[train] data = \"painted\"")?;
+        let mut found = Self {
+            painter,
+            works: Vec::new(),
+            sources: Vec::new(),
+            seed: config.train.seed,
+            settings: Value::Null,
+            fingerprint: String::new(),
+        };
+        let mut left_out = 0;
+        let mut entries = entries.into_iter().filter(|entry| entry.split == Split::Train).peekable();
+        for (number, path) in paint.sources.iter().enumerate() {
+            let first = found.works.len();
+            while let Some(entry) = entries.next_if(|entry| entry.source == number) {
+                if held_out.contains(entry.work.id.as_str()) {
+                    left_out += 1;
+                } else {
+                    found.works.push(entry.work);
+                }
+            }
+            let works = first..found.works.len();
+            let weight = paint.weights.get(number).copied().unwrap_or(1.0);
+            let share = shares.get(number).copied().unwrap_or(weight * works.len() as f64);
+            found.sources.push(Source { path: path.clone(), works, share });
+        }
+        if left_out > 0 {
+            tracing::warn!(
+                "{left_out} works of [paint] are validation or test cliques of {} and are not trained on",
+                config.features.index.display()
+            );
+        }
+        found.check_shares()?;
+        found.settings = settings(config, &found, &inputs);
+        found.fingerprint = Fingerprint::of("painted").add_json(&found.settings).finish();
+        Ok(found)
+    }
+
+    /// Makes the shares add up to 1.
+    fn check_shares(&mut self) -> Result<()> {
+        for source in &self.sources {
+            if source.share > 0.0 && source.works.is_empty() {
+                bail!(
+                    "{}: no work of it is left to train on; correct [paint] splits or held_out, or give it no share \
+                     ([train] source_shares)",
+                    source.path.display()
+                );
+            }
+        }
+        let all: f64 = self.sources.iter().map(|source| source.share).sum();
+        ensure!(all > 0.0, "no work of [paint] is left to train on; correct its splits, held_out or weights");
+        self.sources.iter_mut().for_each(|source| source.share /= all);
+        Ok(())
+    }
+
+    /// The sources with their works.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// The id of every work, which is its clique.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.works.iter().map(|work| work.id.as_str())
+    }
+
+    /// Number of works.
+    pub fn len(&self) -> usize {
+        self.works.len()
+    }
+
+    /// Whether there is none, which [`Painted::open`] does not allow.
+    pub fn is_empty(&self) -> bool {
+        self.works.is_empty()
+    }
+
+    /// The id of one work.
+    pub fn id(&self, work: usize) -> &str {
+        &self.works[work].id
+    }
+
+    /// Paints `columns` columns (of the network's pooling) of version `number` of an epoch: bins x columns, rounded
+    /// as stored features are. Versions of a work in one epoch begin near a common place.
+    pub fn paint(&self, work: usize, epoch: u64, number: u64, columns: usize) -> Vec<f16> {
+        let draw = Draw { seed: self.seed, epoch, version: number };
+        let picture = self.painter.paint(&self.works[work], draw, columns);
+        picture.values.into_iter().map(f16::from_f32).collect()
+    }
+}
+
+/// Everything that what is painted depends on but for the run's own settings.
+fn settings(config: &Config, found: &Painted, inputs: &std::collections::BTreeMap<String, String>) -> Value {
+    let paint = &config.paint;
+    let mut works = Fingerprint::of("painted works");
+    found.ids().for_each(|id| {
+        works.add(id);
+    });
+    let shares: Vec<f64> = found.sources.iter().map(|source| source.share).collect();
+    json!({
+        "painter": bc_paint::PAINTER,
+        "transpose": paint.transpose,
+        "tempo": paint.tempo,
+        "begin_s": paint.begin_s,
+        "spread_s": paint.spread_s,
+        "edits": paint.edits,
+        "shares": shares,
+        "inputs": inputs,
+        "works": works.finish(),
+    })
+}
