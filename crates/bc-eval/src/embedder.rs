@@ -105,7 +105,7 @@ impl Embedder {
 /// A fingerprint of all weights and running statistics by name, so that a network keeps it through `export`.
 fn identity(network: &Network) -> Result<String> {
     let mut fingerprint = Fingerprint::of("network");
-    fingerprint.add_json(&network.settings().bins);
+    fingerprint.add_json(&network.settings().bins());
     let named: BTreeMap<_, _> = network.parameters().into_iter().chain(network.buffers()).collect();
     for (name, tensor) in named {
         let values = tensor.as_detached_tensor().flatten_all()?.to_vec1::<f32>()?;
