@@ -153,8 +153,17 @@ fn a_file_of_which_too_much_fails_is_a_failure_that_gives_the_share() {
 }
 
 #[test]
-fn a_cut_beginning_is_no_damage() {
+fn a_cut_beginning_or_end_is_no_damage() {
     let scratch = Scratch::new();
+    for name in ["stereo-44100.mp3", "tone.ogg"] {
+        // The Ogg has but one page of audio: twice, so that one is left.
+        let whole = fixture(name).repeat(2);
+        for lost in [30, 200, 350] {
+            let path = scratch.write(name, &whole[..whole.len() - lost]);
+            let found = inspect::whole(&path, Limits::default()).unwrap();
+            assert!(found.frames.failed == 0 && found.duration_s.unwrap() > 0.3, "{name} {lost}: {found:?}");
+        }
+    }
     let frames = frames(&fixture("joint-44100.mp3"));
     let path = scratch.write("cut.mp3", &frames[20..].concat());
     let found = inspect::whole(&path, Limits::default()).unwrap();

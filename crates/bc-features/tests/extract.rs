@@ -264,7 +264,11 @@ fn damaged_samples_do_not_make_infinite_features() {
     }
     writer.finalize().unwrap();
     scratch.write_index(vec![version("loud", "loud.wav", None)]);
-    scratch.extract("features", &[]);
+    // A packet with such samples counts as one that does not decode.
+    scratch.extract("refused", &[]);
+    let failed = failures::read(&scratch.path("refused/failures.parquet")).unwrap();
+    assert_eq!(failed[0].reason, "100 % of the frames do not decode (max_error_share is 1 %)");
+    scratch.extract("features", &["--set", "features.max_error_share=1.0"]);
     let rows = scratch.rows("features");
     assert!(rows[0].magnitude.iter().all(|value| value.is_finite()));
     assert!(rows[0].magnitude.iter().any(|value| value.to_f32() > 0.0));

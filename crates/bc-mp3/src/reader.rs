@@ -26,6 +26,8 @@ pub struct Frame<'a> {
     pub header: Header,
     /// All of its bytes; fewer than its header says where the file ends.
     pub bytes: &'a [u8],
+    /// Whether the file ends within it.
+    pub cut_off: bool,
 }
 
 /// Reads frames in turn.
@@ -112,9 +114,10 @@ impl<R: Read> Reader<R> {
         self.last = Some(header);
         (self.expected, self.boundary) = (true, true);
         self.frames += 1;
+        let cut_off = length > self.ahead().len();
         let length = length.min(self.ahead().len());
         self.handed_out = length;
-        Ok(Some(Frame { header, bytes: &self.buffer[self.start..self.start + length] }))
+        Ok(Some(Frame { header, bytes: &self.buffer[self.start..self.start + length], cut_off }))
     }
 
     /// Goes to the next frame; its header and its length, which may reach beyond the end of the file.

@@ -53,10 +53,11 @@ impl Container {
                     (self.codec, self.track, _) = track_of(&*self.format, self.reading)?;
                     continue;
                 }
-                // A file cut off inside a packet ends there.
+                // A file cut off inside a packet ends there; what it lacks shows in its length, if it declares one.
                 Err(Error::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => {
                     mono.clear();
-                    return Ok(Some(Piece { failed: 1, last: true, ..Piece::default() }));
+                    let failed = u32::from(self.samples == 0);
+                    return Ok(Some(Piece { failed, last: true, ..Piece::default() }));
                 }
                 Err(error) => return Err(DecodeError::of_reading(error, deadline, DecodeError::Broken)),
             };

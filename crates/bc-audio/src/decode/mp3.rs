@@ -86,7 +86,7 @@ impl Mp3File {
             return Ok(Some(Piece { failed, last: true, ..Piece::default() }));
         };
         let (rate, channels) = (frame.header.sample_rate(), frame.header.channels() as u32);
-        let length = frame.header.samples() as u64;
+        let (length, cut_off) = (frame.header.samples() as u64, frame.cut_off);
         self.samples.clear();
         let decoded = self.decoder.samples(&frame, &mut self.samples);
         let sound = sane(&mut self.samples);
@@ -99,6 +99,8 @@ impl Mp3File {
             }
             // A recording of a stream, or a cut, begins like that: nothing of it is damaged.
             Err(Fault::Reservoir) if !self.begun => self.cut_at_start += 1,
+            // Nor is what lies before a cut: the length says that the end is missing.
+            Err(_) if cut_off && self.begun => {}
             _ => piece.failed = 1,
         }
         Ok(Some(piece))
@@ -130,7 +132,8 @@ impl FrameDecoder {
     /// The samples of a frame by itself, a container's packet; `None` if it is none.
     pub fn decode(&mut self, bytes: &[u8], mono: &mut Vec<f32>) -> Option<Piece> {
         let header = bc_mp3::Header::read(bytes).ok()?;
-        let decoded = self.samples(&bc_mp3::Frame { header, bytes }, mono).is_ok() && sane(mono);
+        let decoded =
+            self.samples(&bc_mp3::Frame { header, bytes, cut_off: false }, mono).is_ok() && sane(mono);
         let (rate, channels) = (header.sample_rate(), header.channels() as u32);
         let (decoded, failed) = (u32::from(decoded), u32::from(!decoded));
         Some(Piece { rate, channels, decoded, failed, last: false })
