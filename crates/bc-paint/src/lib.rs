@@ -27,4 +27,4 @@ pub use painter::{Draw, Painter, Picture, Taste};
 pub use work::Work;
 
 /// Counts up whenever the same draw is painted differently.
-pub const PAINTER: u32 = 1;
+pub const PAINTER: u32 = 2;
