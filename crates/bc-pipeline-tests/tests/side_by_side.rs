@@ -96,7 +96,7 @@ fn extracted(output: &Output) -> usize {
 
 fn round(place: &Workplace, number: usize) -> Figures {
     // Every other round begins with the features of the one before, of which two are out of date now.
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let _ = std::fs::remove_dir_all(place.path("features"));
     } else {
         swap_two(place);
