@@ -7,7 +7,7 @@ use bc_formats::config::{Config, IndexConfig};
 use bc_formats::index::{Index, Split};
 use bc_formats::provenance::Provenance;
 
-use crate::{coverage, importers, known, locate, publish, splits};
+use crate::{coverage, importers, known, locate, lock, publish, splits};
 
 /// Imports, looks for audio, draws splits where the source has none, writes the index
 /// and prints its counts. What `download` and `verify` noted of unchanged files is kept. An index that
@@ -15,7 +15,7 @@ use crate::{coverage, importers, known, locate, publish, splits};
 ///
 /// # Errors
 /// A list that is absent or malformed (file and line), a version id that stands twice, a
-/// clique in two splits, no version at all.
+/// clique in two splits, no version at all, audio outside `audio_root`.
 pub fn run(all: &Config) -> Result<()> {
     let config = &all.index;
     let importers::Imported { mut versions, places, notes } = importers::import(config)?;
@@ -29,15 +29,19 @@ pub fn run(all: &Config) -> Result<()> {
     if let Some(twice) = versions.iter().find(|version| !seen.insert(version.version_id.as_str())) {
         bail!("the version id `{}` stands twice in {}", twice.version_id, place(config));
     }
-    if let Some(in_vain) = locate::locate(&mut versions, config)? {
-        println!("Some versions have no file, the first: {in_vain}");
-    }
     if versions.iter().all(|version| version.split == Split::None) {
         splits::draw(&mut versions, config.seed, config.shares);
     }
     splits::refuse_crossing(&versions, &places)?;
+    // Asked before the lock makes the index's folder.
+    locate::audio_folder(config)?;
+    // Held until the index is written: what `verify` or `download` bring in meanwhile waits, and is not lost.
+    let _lock = lock::index(&config.output)?;
+    if let Some(in_vain) = locate::locate(&mut versions, config)? {
+        println!("Some versions have no file, the first: {in_vain}");
+    }
     known::bring_failures(&mut versions, all)?;
-    let verified = known::bring_facts(&mut versions, all)?;
+    let verified = known::bring_facts(&mut versions, all)?.verified;
 
     print!("{}", coverage::Coverage::of(&versions));
     let files = versions.iter().filter(|version| version.audio_path.is_some()).count();

@@ -1,17 +1,20 @@
 //! The command line.
 
 use anyhow::Result;
-use bc_cli::{ConfigArgs, ShardArgs, ThreadArgs};
+use bc_cli::{ConfigArgs, Outcome, ShardArgs, ThreadArgs};
 
 use crate::{build, download, synth, verify};
 
-/// Makes one index of a data set's lists and audio: a row a version, with its clique, split, file and status.
+/// Makes one index of a data set's lists and audio: one row per version, with its clique, split, file and status.
 #[derive(Debug, clap::Parser)]
 #[command(
     version,
     about,
     after_help = "In order: build, download (where audio is missing), verify. Each may be run again at any time;
 what is done is not done again. `config` prints every key with its meaning.
+
+Exit codes: 0 all done; 1 refused or failed; 2 wrong usage; 3 done, but files are not usable (verify) or did not
+come (download); 130 stopped by Ctrl-C or SIGTERM.
 
 Examples:
   bc-download-index synth && bc-download-index build && bc-download-index verify
@@ -42,16 +45,18 @@ enum Command {
     /// Fetch the audio that is missing, with yt-dlp.
     ///
     /// Reads [index] and [download]; needs an index (`build`) and yt-dlp. Files come to
-    /// <dataset_path>/<version id>.<extension>. Removed and private ones are never asked for again, other
-    /// failures are tried again by the next run. Stop it at any time; the same command goes on.
+    /// <dataset_path>/<version id>.<extension>. Removed and private ones are not asked for again (but see
+    /// --retry-gone), barred ones once cookies or proxy change, all others by the next run. Stop it at any time;
+    /// the same command goes on.
     Download(DownloadArgs),
     /// Open and decode every file, find faults and duplicates, write statuses and coverage.md.
     ///
     /// Reads [index] and [verify]; needs an index (`build`). Marks files that are empty, no audio, cut off,
     /// silent, or equal to another in the index, and writes coverage.md and clique_sizes.png beside the index.
-    /// Files that did not change since the last run are not opened again.
+    /// Files that did not change since the last run are not opened again. A file that could not be read stays
+    /// usable and is tried again by the next run. Parts (--shard i/n) may run on several machines.
     Verify(VerifyArgs),
-    /// Print the resolved configuration with a comment a key.
+    /// Print the resolved configuration with a comment on each key.
     Config,
 }
 
@@ -60,6 +65,9 @@ enum Command {
 struct DownloadArgs {
     #[command(flatten)]
     shard: ShardArgs,
+    /// Ask again for videos that were removed, private or barred.
+    #[arg(long)]
+    retry_gone: bool,
     /// Only print what would be fetched, and from where.
     #[arg(long)]
     dry_run: bool,
@@ -72,6 +80,8 @@ struct DownloadArgs {
 #[derive(Debug, clap::Args)]
 struct VerifyArgs {
     #[command(flatten)]
+    shard: ShardArgs,
+    #[command(flatten)]
     threads: ThreadArgs,
     /// Read headers only: finds files that are no audio, but neither silence nor duplicates nor cut ends.
     #[arg(long)]
@@ -79,10 +89,13 @@ struct VerifyArgs {
 }
 
 /// Does what the arguments say.
-pub fn main(arguments: Arguments) -> Result<()> {
-    let Some(config) = arguments.config.load()? else { return Ok(()) };
+///
+/// # Errors
+/// Those of the command.
+pub fn main(arguments: Arguments) -> Result<Outcome> {
+    let Some(config) = arguments.config.load()? else { return Ok(Outcome::Done) };
     match arguments.command.unwrap_or(Command::Build) {
-        Command::Build => build::run(&config),
+        Command::Build => build::run(&config)?,
         Command::Synth(threads) => {
             threads.install()?;
             let (versions, rendered) = synth::run(&config.synth)?;
@@ -92,19 +105,18 @@ pub fn main(arguments: Arguments) -> Result<()> {
             } else {
                 println!("Rendered {rendered} of {versions} versions in {folder}.");
             }
-            Ok(())
         }
         Command::Download(arguments) => {
-            let DownloadArgs { shard, dry_run, limit } = arguments;
-            download::run(&config, download::Options { dry_run, limit, shard: shard.resolve()? })
+            let DownloadArgs { shard, retry_gone, dry_run, limit } = arguments;
+            let options = download::Options { dry_run, limit, retry_gone, shard: shard.resolve()? };
+            return download::run(&config, options);
         }
         Command::Verify(arguments) => {
             arguments.threads.install()?;
-            verify::run(&config, arguments.fast)
+            let options = verify::Options { fast: arguments.fast, shard: arguments.shard.resolve()? };
+            return verify::run(&config, options);
         }
-        Command::Config => {
-            print!("{}", config.to_commented_toml());
-            Ok(())
-        }
+        Command::Config => print!("{}", config.to_commented_toml()),
     }
+    Ok(Outcome::Done)
 }

@@ -26,10 +26,14 @@ pub struct Coverage(pub Vec<SplitCoverage>);
 impl Coverage {
     /// Counts `versions`.
     pub fn of(versions: &[Version]) -> Self {
+        Self::where_usable(versions, Version::usable)
+    }
+
+    /// The same where another rule says what is usable.
+    pub fn where_usable(versions: &[Version], usable: impl Fn(&Version) -> bool) -> Self {
         let count = |split: Split, only_usable: bool| {
-            let of_split = versions
-                .iter()
-                .filter(|version| version.split == split && (!only_usable || version.usable()));
+            let of_split =
+                versions.iter().filter(|version| version.split == split && (!only_usable || usable(version)));
             let cliques: HashSet<&str> = of_split.clone().map(|version| version.clique_id.as_str()).collect();
             [of_split.count(), cliques.len()]
         };
@@ -37,7 +41,7 @@ impl Coverage {
             split,
             listed: count(split, false),
             usable: count(split, true),
-            fingerprint: Index::coverage_fingerprint(versions, split),
+            fingerprint: Index::coverage_fingerprint_where(versions, split, &usable),
         });
         Self(splits.filter(|split| split.listed[0] > 0).collect())
     }

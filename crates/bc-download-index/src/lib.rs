@@ -1,11 +1,12 @@
 //! Stage 1: any data set of the field becomes one index.
 //!
 //! **In**: a list in the form its publisher chose ([`importers`]) and a folder of audio.
-//! **Out**: `index.parquet`, a row a version with its clique, split, file and status, and
+//! **Out**: `index.parquet`, one row per version with its clique, split, file and status, and
 //! the counts of what is usable ([`coverage`]). Or a demo set out of nothing ([`synth`]).
 //!
 //! Files come by [`download`] and are decoded once by [`verify`]; what both note beside the audio and the
-//! index is [`known`] to every later run of each of the three.
+//! index is [`known`] to every later run of each of the three. Whoever writes the index reads it again before, under
+//! its [`lock`], so that commands that run at the same time lose nothing of each other.
 //!
 //! After this stage nobody looks at the raw lists again: ids that match no file, cliques
 //! that cross splits and ids that stand twice are found here.
@@ -17,7 +18,11 @@ pub mod download;
 pub mod importers;
 pub mod known;
 pub mod locate;
+pub mod lock;
+pub mod part;
 pub mod publish;
+mod retry;
 pub mod splits;
 pub mod synth;
+pub mod update;
 pub mod verify;

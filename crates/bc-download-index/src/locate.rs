@@ -1,12 +1,22 @@
 //! Looking for each version's audio file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use bc_audio::{EXTENSIONS, is_audio};
+use bc_formats::audio_root::AudioRoot;
 use bc_formats::config::IndexConfig;
 use bc_formats::index::{Status, Version};
+use rayon::prelude::*;
+
+use crate::retry;
+
+/// Extensions of what video sites deliver beside [`EXTENSIONS`]: `download` keeps such a file, and `verify` says
+/// whether it decodes.
+const CONTAINERS: [&str; 6] = ["ts", "flv", "3gp", "mov", "m4v", "m4b"];
 
 /// Sets path, size and status of every version: the path the source names (kept in
 /// `audio_path`, with or without its extension) below `dataset_path`, else
@@ -14,8 +24,63 @@ use bc_formats::index::{Status, Version};
 /// missing was looked for.
 ///
 /// # Errors
-/// `dataset_path` is no folder.
+/// `dataset_path` is no folder, or not below `audio_root`.
 pub fn locate(versions: &mut [Version], config: &IndexConfig) -> Result<Option<String>> {
+    let folder = audio_folder(config)?;
+    let by_stem = files_by_stem(config)?;
+    let listed = Listed::default();
+    let one = |version: &mut Version| {
+        let named = version.audio_path.take();
+        let there = named
+            .as_deref()
+            .and_then(|path| existing(folder.join(path), config, &listed))
+            .or_else(|| by_stem.get(version.version_id.as_str()).cloned())
+            .or_else(|| by_stem.get(named.as_deref().map(stem)?).cloned());
+        match there {
+            Some(path) => {
+                found(version, &path);
+                None
+            }
+            None => {
+                missing(version, config);
+                Some(named)
+            }
+        }
+    };
+    let in_vain = versions
+        .par_iter_mut()
+        .enumerate()
+        .filter_map(|(at, version)| one(version).map(|named| (at, named)))
+        .min_by_key(|(at, _)| *at);
+    Ok(in_vain.map(|(at, named)| {
+        let also = named.map(|path| format!(", nor {}", folder.join(path).display())).unwrap_or_default();
+        format!("{}: {}{also}", versions[at].version_id, missing_reason(&versions[at], config))
+    }))
+}
+
+/// Brings the files of an index up to date: those that came to `<dataset_path>/<id>.<extension>`, went or changed
+/// since it was written. Nothing but their sizes is known afterwards, until `verify`'s notes are brought in.
+///
+/// # Errors
+/// `dataset_path` cannot be listed, or is not below `audio_root`.
+pub fn look_again(versions: &mut [Version], config: &IndexConfig) -> Result<()> {
+    let by_stem = files_by_stem(config)?;
+    versions.par_iter_mut().for_each(|version| {
+        let there = version.audio_path.as_ref().map(PathBuf::from).filter(|path| is_there(path));
+        forget(version);
+        match there.or_else(|| by_stem.get(version.version_id.as_str()).cloned()) {
+            Some(path) => found(version, &path),
+            None => missing(version, config),
+        }
+    });
+    Ok(())
+}
+
+/// `dataset_path` as the index names it: by way of `audio_root`, if there is one.
+///
+/// # Errors
+/// It is no folder, or not below `audio_root`.
+pub fn audio_folder(config: &IndexConfig) -> Result<PathBuf> {
     let folder = &config.dataset_path;
     if !folder.is_dir() {
         bail!(
@@ -24,55 +89,25 @@ pub fn locate(versions: &mut [Version], config: &IndexConfig) -> Result<Option<S
             folder.display()
         );
     }
-    let by_stem = files_by_stem(config)?;
-    let mut in_vain = None;
-    for version in versions {
-        let named = version.audio_path.take();
-        let there = named
-            .as_deref()
-            .and_then(|path| existing(folder.join(path), config))
-            .or_else(|| by_stem.get(version.version_id.as_str()).cloned())
-            .or_else(|| by_stem.get(named.as_deref().map(stem)?).cloned());
-        if let Some(path) = there {
-            found(version, &path);
-        } else {
-            missing(version, config);
-            in_vain.get_or_insert_with(|| {
-                let also = named.map(|path| format!(", nor {}", folder.join(path).display()));
-                format!(
-                    "{}: {}{}",
-                    version.version_id,
-                    missing_reason(version, config),
-                    also.unwrap_or_default()
-                )
-            });
-        }
+    match AudioRoot::named(&config.output, &config.audio_root) {
+        Some(root) => root.reach(folder),
+        None => Ok(folder.clone()),
     }
-    Ok(in_vain)
 }
 
-/// Brings the files of an index up to date: those that came to `<dataset_path>/<id>.<extension>`, went or changed
-/// since it was written. Nothing but their sizes is known afterwards, until `verify`'s notes are brought in.
-///
-/// # Errors
-/// `dataset_path` cannot be listed.
-pub fn look_again(versions: &mut [Version], config: &IndexConfig) -> Result<()> {
-    let by_stem = files_by_stem(config)?;
-    for version in versions {
-        let there = version.audio_path.as_ref().map(PathBuf::from).filter(|path| path.is_file());
-        forget(version);
-        match there.or_else(|| by_stem.get(version.version_id.as_str()).cloned()) {
-            Some(path) => found(version, &path),
-            None => missing(version, config),
-        }
+/// Whether a file is there. One that cannot be asked about is: a network file system that hiccups must not make
+/// files missing.
+pub fn is_there(path: &Path) -> bool {
+    match retry::io(|| std::fs::metadata(path)) {
+        Ok(about) => about.is_file(),
+        Err(error) => !retry::is_absent(&error),
     }
-    Ok(())
 }
 
 /// Gives a version a file of which nothing but its size is known.
 fn found(version: &mut Version, path: &Path) {
     version.reason = None;
-    version.bytes = std::fs::metadata(path).map(|file| file.len()).ok();
+    version.bytes = retry::io(|| std::fs::metadata(path)).map(|file| file.len()).ok();
     version.audio_path = Some(path.to_string_lossy().into_owned());
     version.status = Status::Ok;
 }
@@ -101,14 +136,18 @@ fn forget(version: &mut Version) {
     version.content_hash = None;
 }
 
-/// The folder is listed once: asking the file system for each of 100,000 ids and 16 extensions is slow.
-pub(crate) fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, PathBuf>> {
-    let wanted = config.file_extension.trim_start_matches('.').to_lowercase();
+/// The files of `dataset_path` by their names without extensions. The folder is listed once: asking the file
+/// system for each of 100,000 ids and 16 extensions is slow.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, PathBuf>> {
+    let only = config.file_extension.trim_start_matches('.').to_lowercase();
     let fits = |path: &Path| {
-        if wanted.is_empty() { is_audio(path) } else { extension(path).is_some_and(|found| found == wanted) }
+        if only.is_empty() { is_kept(path) } else { extension(path).is_some_and(|found| found == only) }
     };
     let mut found: HashMap<String, PathBuf> = HashMap::new();
-    for path in listing(&config.dataset_path)?.into_iter().filter(|path| fits(path)) {
+    for path in listing(&audio_folder(config)?)?.into_iter().filter(|path| fits(path)) {
         if let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) {
             found.entry(stem.to_owned()).or_insert(path);
         }
@@ -116,29 +155,69 @@ pub(crate) fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, Path
     Ok(found)
 }
 
+/// Whether a file of this name counts as the audio of a version, whether or not it will decode.
+pub fn is_kept(path: &Path) -> bool {
+    is_audio(path) || extension(path).is_some_and(|found| CONTAINERS.contains(&found.as_str()))
+}
+
+/// The extensions for which [`is_kept`] holds.
+pub fn kept_extensions() -> impl Iterator<Item = &'static str> {
+    EXTENSIONS.into_iter().chain(CONTAINERS)
+}
+
 /// What is in a folder of audio, sorted.
-pub(crate) fn listing(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn listing(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = || {
+        std::fs::read_dir(folder).and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()
+        })
+    };
+    let mut paths: Vec<PathBuf> = retry::io(read)
         .with_context(|| format!("cannot list {} ([index] dataset_path)", folder.display()))?;
     paths.sort();
     Ok(paths)
 }
 
+/// What folders hold, each listed once.
+#[derive(Default)]
+struct Listed(Mutex<HashMap<PathBuf, Arc<HashSet<OsString>>>>);
+
+impl Listed {
+    /// The names in a folder; none if it cannot be listed.
+    fn names(&self, folder: &Path) -> Arc<HashSet<OsString>> {
+        if let Some(names) = self.0.lock().expect("no holder panics").get(folder) {
+            return Arc::clone(names);
+        }
+        // Two threads may list the same folder; that costs less than one that waits for the other.
+        let entries = retry::io(|| std::fs::read_dir(folder));
+        let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let names = Arc::new(names.collect());
+        self.0.lock().expect("no holder panics").insert(folder.to_owned(), Arc::clone(&names));
+        names
+    }
+}
+
 /// The named file, or the one that has an extension where the name has none.
-fn existing(path: PathBuf, config: &IndexConfig) -> Option<PathBuf> {
-    if path.is_file() {
+fn existing(path: PathBuf, config: &IndexConfig, listed: &Listed) -> Option<PathBuf> {
+    if is_there(&path) {
         return Some(path);
     }
     if is_audio(&path) {
         return None;
     }
-    let wanted = config.file_extension.trim_start_matches('.');
-    let wanted = if wanted.is_empty() { &EXTENSIONS[..] } else { &[wanted][..] };
-    wanted
+    let only = config.file_extension.trim_start_matches('.');
+    let extensions = if only.is_empty() { &EXTENSIONS[..] } else { &[only][..] };
+    let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
+    let names = listed.names(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    extensions
         .iter()
-        .map(|extension| PathBuf::from(format!("{}.{extension}", path.display())))
-        .find(|path| path.is_file())
+        .map(|extension| format!("{name}.{extension}"))
+        .filter(|name| names.contains(OsString::from(name).as_os_str()))
+        .map(|name| path.with_file_name(name))
+        .find(|path| is_there(path))
 }
 
 /// A file's name without folders and without an extension of audio.

@@ -7,15 +7,16 @@ use bc_formats::index::Index;
 
 use crate::coverage::Coverage;
 
-/// Writes `index` with its [`Coverage`] in the settings; an index that would not change is left as it is.
+/// Writes `index` with its [`Coverage`] in the settings; an index that would not change is left as it is. The
+/// caller holds [`crate::lock::index`].
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn publish(index: &mut Index, path: &Path) -> Result<()> {
     index.provenance.settings["coverage"] = serde_json::json!(Coverage::of(&index.versions));
-    let unchanged = Index::read_provenance(path).is_ok_and(|old| {
-        old.settings == index.provenance.settings && old.fingerprint == Index::fingerprint(&index.versions)
-    });
+    let fingerprint = index.fingerprint_at(path)?;
+    let unchanged = Index::read_provenance(path)
+        .is_ok_and(|old| old.settings == index.provenance.settings && old.fingerprint == fingerprint);
     if unchanged {
         println!("Nothing to do: {} is up to date.", path.display());
         return Ok(());

@@ -1,34 +1,17 @@
-//! A download that is stopped, or cannot go on: a stand-in for yt-dlp that never comes back by itself.
+//! A download that is stopped or killed, or cannot go on: a stand-in for yt-dlp that never comes back by itself.
 #![cfg(unix)]
 
+#[path = "support/stand_in.rs"]
+mod stand_in;
 mod support;
 
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use stand_in::{SETTINGS, asked, download, scratch};
 use support::Scratch;
-
-const SETTINGS: [&str; 4] =
-    ["index.source=csv", "index.meta=songs.csv", "index.dataset_path=audio", "download.per_minute=100000"];
-
-/// Two versions with addresses, built, and a program in the place of yt-dlp.
-fn scratch(program: &str) -> Scratch {
-    let scratch = Scratch::new(&[
-        ("songs.csv", "id,clique,path,url\na,c,,http://x.invalid/a\nbad,c,,http://x.invalid/bad\n"),
-        ("audio/.keep", ""),
-        ("fake", &format!("#!/bin/sh\n[ \"$1\" = --version ] && exit 0\n{program}")),
-    ]);
-    std::fs::set_permissions(program_of(&scratch), PermissionsExt::from_mode(0o755)).unwrap();
-    assert_eq!(scratch.build(&SETTINGS).0, Some(0));
-    scratch
-}
-
-fn program_of(scratch: &Scratch) -> PathBuf {
-    scratch.folder.path().join("fake")
-}
 
 /// Waits for a number that the program writes into a file.
 fn number(path: PathBuf) -> i32 {
@@ -45,64 +28,114 @@ fn runs(process: i32) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, state)| !state.starts_with(" Z"))
 }
 
+/// Gives a process ten seconds to end.
+fn ends(process: i32) -> bool {
+    (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        !runs(process)
+    })
+}
+
+/// As yt-dlp on Ctrl-C; the second process is that of its single-file form.
+const TWO_PROCESSES: &str =
+    "trap 'echo \"ERROR: Interrupted by user\"; exit 1' INT\nsleep 600 & echo $! > second; wait\n";
+
 #[test]
 fn a_stopped_run_says_so_notes_no_failure_and_leaves_nothing_running() {
-    // As yt-dlp on Ctrl-C; the second process is that of its single-file form.
-    let program =
-        "trap 'echo \"ERROR: Interrupted by user\"; exit 1' INT\nsleep 600 & echo $! > second; wait\n";
     for (signal, whole_group) in [(libc::SIGINT, true), (libc::SIGTERM, true), (libc::SIGTERM, false)] {
-        let scratch = scratch(program);
-        let mut command = scratch.command("download", &[&SETTINGS[..], &["download.workers=1"]].concat());
-        command.env("BYTECOVER_YT_DLP", program_of(&scratch)).process_group(0);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let scratch = scratch(&["a", "bad"], TWO_PROCESSES);
+        let mut command = download(&scratch, "download", &["download.workers=1"]);
+        let child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let second = number(scratch.folder.path().join("second"));
         let process = child.id() as i32;
         // SAFETY: a signal to a process that this test started and has not waited for.
         unsafe { libc::kill(if whole_group { -process } else { process }, signal) };
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("stopped; run the same command again to go on"), "{said}");
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(said.contains("interrupted: what came stays, and the same command goes on"), "{said}");
         let noted = std::fs::read_to_string(scratch.folder.path().join("audio/.failed.jsonl"));
         assert_eq!(noted.unwrap(), "");
-        for _ in 0..500 {
-            if !runs(second) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        assert!(!runs(second), "process {second} still runs");
+        assert!(ends(second), "process {second} still runs");
+        assert!(!scratch.folder.path().join("audio/.incoming").exists(), "something is left");
+    }
+}
+
+#[test]
+fn a_killed_run_leaves_no_process_of_yt_dlp() {
+    for whole_group in [false, true] {
+        let scratch = scratch(&["a"], TWO_PROCESSES);
+        let mut command = download(&scratch, "download", &[]);
+        let mut child = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let second = number(scratch.folder.path().join("second"));
+        let process = child.id() as i32;
+        // SAFETY: a signal to a process that this test started and has not waited for.
+        unsafe { libc::kill(if whole_group { -process } else { process }, libc::SIGKILL) };
+        child.wait().unwrap();
+        assert!(ends(second), "process {second} outlived the run, and writes into the files of the next");
     }
 }
 
 #[test]
 fn an_error_of_one_worker_ends_the_others_and_comes_out() {
     // The file cannot get its name, as a folder has it. The other download would take ten minutes.
-    let scratch = scratch(
-        "for url; do :; done\ncase \"$url\" in\n\
-         *bad) mkdir -p audio/bad.wav/x; echo x > audio/.incoming/bad.wav;;\n*) sleep 600;;\nesac\n",
-    );
-    let mut command = scratch.command("download", &SETTINGS);
-    let (code, said) = support::said(command.env("BYTECOVER_YT_DLP", program_of(&scratch)));
+    let body =
+        "case \"$url\" in\n*bad) mkdir -p audio/bad.wav/x; came good.wav wav;;\n*) sleep 600;;\nesac\n";
+    let scratch = scratch(&["a", "bad"], body);
+    let (code, said) = support::said(&mut download(&scratch, "download", &[]));
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("cannot move audio/.incoming/bad.wav to audio/bad.wav"), "{said}");
+    assert!(said.contains("cannot move audio/.incoming/") && said.contains("to audio/bad.wav"), "{said}");
 }
 
 #[test]
-fn ids_that_name_no_file_are_told_once_and_not_asked_for() {
-    let scratch = scratch("touch asked\n");
+fn ids_that_name_no_file_are_reported_once_and_not_asked_for() {
+    let scratch = scratch(&["a"], "came good.wav wav\n");
     let long = "x".repeat(300);
-    let rows = format!("id,clique,path,url\na/b,c,,http://x.invalid/1\n{long},c,,http://x.invalid/2\n");
+    let rows = format!(
+        "id,clique,path,url\na/b,c,,http://x.invalid/1\n{long},c,,http://x.invalid/2\nnul\0,c,,http://x.invalid/3\n\
+         nul-in-url,c,,http://x.invalid/\0\ngood,c,,http://x.invalid/good\n"
+    );
     scratch.write("songs.csv", rows.as_bytes());
     assert_eq!(scratch.build(&SETTINGS).0, Some(0));
-    let mut command = scratch.command("download", &SETTINGS);
-    let (code, said) = support::said(command.env("BYTECOVER_YT_DLP", program_of(&scratch)));
+    let (code, said) = support::said(&mut download(&scratch, "download", &[]));
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("0 to fetch") && said.contains("2 are not fetched, as their ids name no file"),
+        said.contains("1 to fetch") && said.contains("4 are not fetched, as their ids name no file"),
         "{said}"
     );
-    for file in ["asked", "audio/.failed.jsonl"] {
-        assert!(!scratch.folder.path().join(file).exists(), "{file}");
-    }
+    assert_eq!(asked(&scratch), ["good"]);
+}
+
+fn names(scratch: &Scratch, below: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(scratch.folder.path().join(below)).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn two_processes_on_one_folder_share_the_work_and_fetch_nothing_twice() {
+    let ids: Vec<String> = (0..8).map(|at| format!("v{at}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    // Writes slowly, into a file of the name that yt-dlp would use.
+    let body = "echo begin >> \"$folder/part\"; sleep 0.3\n[ \"$(wc -l < \"$folder/part\")\" = 1 ] || echo \"$url\" >> mixed\n\
+                came good.wav wav\n";
+    let scratch = scratch(&ids, body);
+    let mut first = download(&scratch, "download", &[]).stdout(Stdio::null()).spawn().unwrap();
+    // Of another cut of the work, too.
+    let mut part = download(&scratch, "download --shard 1/2", &[]).stdout(Stdio::null()).spawn().unwrap();
+    let (code, said) = support::said(&mut download(&scratch, "download", &[]));
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!([first.wait().unwrap().code(), part.wait().unwrap().code()], [Some(0); 2]);
+    let mut all = asked(&scratch);
+    all.sort();
+    assert_eq!(all, ids, "asked for twice");
+    assert!(!scratch.folder.path().join("mixed").exists(), "two processes wrote into one unfinished file");
+    let mut expected: Vec<String> = ids.iter().map(|id| format!("{id}.wav")).collect();
+    expected.extend([".failed-1-of-2.jsonl", ".failed.jsonl", ".keep"].map(str::to_owned));
+    expected.sort();
+    assert_eq!(names(&scratch, "audio"), expected);
+    assert_eq!(scratch.build(&SETTINGS).0, Some(0));
+    assert!(scratch.index().versions.iter().all(|version| version.usable()));
 }

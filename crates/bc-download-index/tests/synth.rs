@@ -93,6 +93,9 @@ fn versions_are_audible_mono_and_differ_in_key_and_tempo_and_the_index_reads_the
         assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (1, 22_050, 16));
         let seconds = samples.len() as f64 / 22_050.0;
         assert!((1.0..30.0).contains(&seconds), "{seconds} s");
+        // Known before any file was opened: later stages estimate by it.
+        let listed = version.duration_s.expect("the list has lengths");
+        assert!((listed - seconds).abs() < 1e-5, "{listed} s in the list, {seconds} s in the file");
         let power = samples.iter().map(|&s| f64::from(s).powi(2)).sum::<f64>() / samples.len() as f64;
         assert!(power.sqrt() > 200.0, "{}: level {}", version.version_id, power.sqrt());
         let clipped = samples.iter().filter(|s| s.unsigned_abs() >= 32_767).count();

@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array
 use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
 
+use crate::audio_root::AudioRoot;
 use crate::fingerprint::Fingerprint;
 use crate::provenance::Provenance;
 use crate::table::{self, TableWriter, number};
@@ -97,11 +98,12 @@ pub struct Version {
     pub split: Split,
     /// Where the recording comes from.
     pub source_url: Option<String>,
-    /// The audio file, relative to the working directory or absolute.
+    /// The audio file as this process opens it: relative to the working directory or absolute. The file may
+    /// hold it relative to an [`AudioRoot`].
     pub audio_path: Option<String>,
     /// Whether the audio can be used.
     pub status: Status,
-    /// Why it can't, where it can't.
+    /// Why it can't, where it can't; of a usable version, why it could not be checked.
     pub reason: Option<String>,
     /// Length in seconds.
     pub duration_s: Option<f64>,
@@ -167,9 +169,18 @@ impl Index {
     /// The coverage fingerprint of a split: its sorted usable version ids. Two
     /// evaluations with equal coverage ran on the same tracks.
     pub fn coverage_fingerprint(versions: &[Version], split: Split) -> String {
+        Self::coverage_fingerprint_where(versions, split, Version::usable)
+    }
+
+    /// The same where another rule says what is usable.
+    pub fn coverage_fingerprint_where(
+        versions: &[Version],
+        split: Split,
+        usable: impl Fn(&Version) -> bool,
+    ) -> String {
         let ids: BTreeSet<&str> = versions
             .iter()
-            .filter(|version| version.split == split && version.usable())
+            .filter(|version| version.split == split && usable(version))
             .map(|version| version.version_id.as_str())
             .collect();
         let mut fingerprint = Fingerprint::of("coverage");
@@ -208,6 +219,13 @@ impl Index {
             );
         }
         let (provenance, batches) = table::open(path, &[FORMAT], &[])?;
+        let root = AudioRoot::of(path, &provenance.settings);
+        let mut take = |mut version: Version| {
+            if let (Some(root), Some(audio)) = (&root, &mut version.audio_path) {
+                *audio = root.resolve(audio);
+            }
+            take(version)
+        };
         for batch in batches {
             let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
             versions_of(path, &batch, &mut take)?;
@@ -215,9 +233,41 @@ impl Index {
         Ok(provenance)
     }
 
-    /// Writes an index file; `provenance.fingerprint` is set to [`Index::fingerprint`].
+    /// Writes an index file; `provenance.fingerprint` is set to [`Index::fingerprint`] of what the file holds.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or an audio path outside the root that the settings name.
     pub fn write(&mut self, path: &Path) -> Result<()> {
         self.provenance.format = FORMAT.to_owned();
+        self.as_stored(path, |index| index.write_rows(path))?
+    }
+
+    /// The fingerprint that [`Index::write`] to `path` would give.
+    ///
+    /// # Errors
+    /// An audio path outside the root that the settings name.
+    pub fn fingerprint_at(&mut self, path: &Path) -> Result<String> {
+        self.as_stored(path, |index| Self::fingerprint(&index.versions))
+    }
+
+    /// Gives `use_it` the index with its audio paths as the file at `path` holds them.
+    fn as_stored<T>(&mut self, path: &Path, use_it: impl FnOnce(&mut Self) -> T) -> Result<T> {
+        let Some(root) = AudioRoot::of(path, &self.provenance.settings) else { return Ok(use_it(self)) };
+        // Checked before anything is changed, so that an error leaves the index as it was.
+        for audio in self.versions.iter().filter_map(|version| version.audio_path.as_deref()) {
+            root.store(audio)?;
+        }
+        for audio in self.versions.iter_mut().filter_map(|version| version.audio_path.as_mut()) {
+            *audio = root.store(audio)?;
+        }
+        let result = use_it(self);
+        for audio in self.versions.iter_mut().filter_map(|version| version.audio_path.as_mut()) {
+            *audio = root.resolve(audio);
+        }
+        Ok(result)
+    }
+
+    fn write_rows(&mut self, path: &Path) -> Result<()> {
         self.provenance.fingerprint = Self::fingerprint(&self.versions);
         let mut writer = TableWriter::create(path, fields())?;
         // Batch by batch: a batch's texts have offsets of 32 bits, so those of ten million versions do not fit into one.
@@ -402,6 +452,30 @@ mod tests {
         index.write(&path).unwrap();
         assert_eq!(Index::read(&path).unwrap(), index);
         assert_eq!(Index::read_provenance(&path).unwrap(), index.provenance);
+    }
+
+    #[test]
+    fn an_index_with_a_root_holds_short_paths_and_moves_with_its_audio() {
+        let place = tempfile::tempdir().unwrap();
+        let (old, new) = (place.path().join("old"), place.path().join("new"));
+        let mut version = Version::new("v", "c");
+        version.audio_path = Some(old.join("audio/v.mp3").to_string_lossy().into_owned());
+        let settings = serde_json::json!({"index": {"audio_root": "."}});
+        let (format, tool, fingerprint) = Default::default();
+        let provenance = Provenance { format, tool, settings, fingerprint, inputs: Default::default() };
+        let mut index = Index { versions: vec![version], provenance };
+        index.write(&old.join("index.parquet")).unwrap();
+        let fingerprint = index.provenance.fingerprint.clone();
+        assert_eq!(Index::read(&old.join("index.parquet")).unwrap(), index);
+        std::fs::rename(&old, &new).unwrap();
+        let mut moved = Index::read(&new.join("index.parquet")).unwrap();
+        assert_eq!(Path::new(moved.versions[0].audio_path.as_ref().unwrap()), new.join("audio/v.mp3"));
+        assert_eq!(moved.fingerprint_at(&new.join("index.parquet")).unwrap(), fingerprint);
+        // Without a root the path is as it was given.
+        moved.provenance.settings = serde_json::json!({});
+        moved.write(&old.join("index.parquet")).unwrap();
+        assert_eq!(Index::read(&old.join("index.parquet")).unwrap().versions, moved.versions);
+        assert_ne!(moved.provenance.fingerprint, fingerprint);
     }
 
     #[test]

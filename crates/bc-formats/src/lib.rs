@@ -12,6 +12,7 @@
 
 pub mod array;
 pub mod atomic;
+pub mod audio_root;
 pub mod config;
 pub mod embeddings;
 pub mod features;

@@ -1,37 +1,54 @@
 //! Workers that fetch a list of files, each with its attempts, until all are done or the site blocks.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use anyhow::{Context, Result};
 use bc_cli::{Shard, progress};
+use bc_formats::atomic;
 use bc_formats::config::DownloadConfig;
 
+use super::incoming::{Claim, INCOMING, Job};
 use super::ledger::{Failure, Ledger};
 use super::pace::Pace;
-use super::yt_dlp::{self, Outcome};
+use super::watchdog::Watchdog;
+use super::words::Failed;
+use super::yt_dlp::{self, Ended};
+use crate::locate;
 
-/// One file to fetch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Job {
-    /// Version id; the file's name.
-    pub id: String,
-    /// Where it comes from.
-    pub url: String,
+/// What [`all`] did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fetched {
+    /// Versions that failed.
+    pub failed: usize,
+    /// Whether the site seems to block.
+    pub blocked: bool,
 }
 
 struct Workers<'a> {
     program: &'a Path,
     config: &'a DownloadConfig,
-    incoming: &'a Path,
     folder: &'a Path,
+    incoming: PathBuf,
+    access: String,
     pace: Pace,
     ledger: Ledger,
+    watchdog: Watchdog,
     in_a_row: AtomicUsize,
     blocked: AtomicBool,
 }
 
-/// Fetches `jobs` into `folder`, notes what failed, and says whether the site seems to block.
+/// How a job ended.
+enum JobEnd {
+    Done,
+    Failed(String),
+    /// Another process has it, or had it since the plan was made.
+    Elsewhere,
+    Stopped,
+}
+
+/// Fetches `jobs` into `folder` and notes what failed.
 ///
 /// # Errors
 /// The folder cannot be written, or `program` not be started.
@@ -41,32 +58,34 @@ pub fn all(
     program: &Path,
     shard: Shard,
     config: &DownloadConfig,
-) -> Result<bool> {
-    let incoming = folder.join(".incoming");
-    std::fs::create_dir_all(&incoming).with_context(|| format!("cannot make {}", incoming.display()))?;
+    access: String,
+) -> Result<Fetched> {
     let workers = Workers {
         program,
         config,
-        incoming: &incoming,
         folder,
-        pace: Pace::new(config.per_minute, config.jitter),
+        incoming: folder.join(INCOMING),
+        access,
+        pace: Pace::new(config.per_minute / shard.count as f64, config.jitter),
         ledger: Ledger::open(folder, shard)?,
+        watchdog: Watchdog::start()?,
         in_a_row: AtomicUsize::new(0),
         blocked: AtomicBool::new(false),
     };
     let bar = progress::bar(jobs.len() as u64, "download", "files");
-    let [next, done, failed] = [const { AtomicUsize::new(0) }; 3];
+    let [next, done, failed, elsewhere] = [const { AtomicUsize::new(0) }; 4];
     let work = || -> Result<()> {
-        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::SeqCst)) {
+        while let Some(job) = jobs.get(next.fetch_add(1, SeqCst)) {
             match workers.one(job).inspect_err(|_| workers.pace.stop())? {
-                Outcome::Done(_) => drop(done.fetch_add(1, Ordering::SeqCst)),
-                Outcome::Permanent(reason) | Outcome::Transient(reason, _) => {
+                JobEnd::Done => drop(done.fetch_add(1, SeqCst)),
+                JobEnd::Failed(reason) => {
                     progress::line(format!("{}: {reason}", job.id));
-                    failed.fetch_add(1, Ordering::SeqCst);
+                    failed.fetch_add(1, SeqCst);
                 }
-                Outcome::Stopped => break,
+                JobEnd::Elsewhere => drop(elsewhere.fetch_add(1, SeqCst)),
+                JobEnd::Stopped => break,
             }
-            let [done, failed] = [&done, &failed].map(|count| count.load(Ordering::SeqCst));
+            let [done, failed] = [&done, &failed].map(|count| count.load(SeqCst));
             let left = jobs.len().saturating_sub(done + failed);
             bar.set_message(format!("{done} done, {failed} failed, {left} left"));
             bar.inc(1);
@@ -78,54 +97,101 @@ pub fn all(
         threads.into_iter().try_for_each(|thread| thread.join().expect("a worker does not panic"))
     })?;
     bar.finish_and_clear();
-    println!("Fetched {}, failed {}.", done.into_inner(), failed.into_inner());
-    Ok(workers.blocked.into_inner())
+    // Unless a beginning is left for the next run, or another process works there.
+    let _ = std::fs::remove_dir(&workers.incoming);
+    println!("Fetched {}, failed {}.", done.into_inner(), failed.load(SeqCst));
+    let elsewhere = elsewhere.into_inner();
+    if elsewhere > 0 {
+        println!("{elsewhere} were left to another process, which fetches them.");
+    }
+    Ok(Fetched { failed: failed.into_inner(), blocked: workers.blocked.into_inner() })
 }
 
 impl Workers<'_> {
     /// Attempts until done, gone, or out of attempts.
-    fn one(&self, job: &Job) -> Result<Outcome> {
-        let fail = |reason: &str, passing: bool| {
-            let (id, url) = (job.id.clone(), job.url.clone());
-            self.ledger.add(&Failure { id, url, reason: reason.to_owned(), passing })
-        };
+    fn one(&self, job: &Job) -> Result<JobEnd> {
         let mut wait = self.config.backoff_s;
         for left in (0..self.config.attempts).rev() {
             if !self.pace.wait() {
-                return Ok(Outcome::Stopped);
+                return Ok(JobEnd::Stopped);
             }
-            let stopped = || self.pace.stopped();
-            let outcome = yt_dlp::attempt(self.program, job, self.incoming, self.config, &stopped)?;
-            if let Outcome::Transient(_, Some(asked)) = &outcome {
+            let Some(claim) = Claim::take(&self.incoming, job)? else { return Ok(JobEnd::Elsewhere) };
+            if self.is_there(&job.id) {
+                claim.clear();
+                return Ok(JobEnd::Elsewhere);
+            }
+            let (url, config, watchdog) = (&job.url, self.config, &self.watchdog);
+            let ended =
+                yt_dlp::attempt(self.program, url, &claim.work, config, watchdog, &|| self.pace.stopped())?;
+            let failed = match ended {
+                Ended::Done(path) => match self.keep(&path, &job.id)? {
+                    None => {
+                        claim.clear();
+                        self.in_a_row.store(0, SeqCst);
+                        return Ok(JobEnd::Done);
+                    }
+                    Some(reason) => Failed::Barred(reason),
+                },
+                Ended::Failed(failed) => failed,
+                Ended::Stopped => return Ok(JobEnd::Stopped),
+            };
+            if let Failed::Passing(_, Some(asked)) = &failed {
                 self.pace.hold(*asked);
             }
-            match &outcome {
-                Outcome::Done(path) => {
-                    let to = self.folder.join(path.file_name().unwrap_or_default());
-                    std::fs::rename(path, &to)
-                        .with_context(|| format!("cannot move {} to {}", path.display(), to.display()))?;
-                    self.in_a_row.store(0, Ordering::SeqCst);
+            if left > 0 && matches!(failed, Failed::Passing(..)) && !self.blocked.load(SeqCst) {
+                drop(claim);
+                if !self.pace.pause(wait) {
+                    return Ok(JobEnd::Stopped);
                 }
-                Outcome::Permanent(reason) => fail(reason, false)?,
-                Outcome::Transient(..) if left > 0 && !self.blocked.load(Ordering::SeqCst) => {
-                    if !self.pace.pause(wait) {
-                        return Ok(Outcome::Stopped);
-                    }
-                    wait *= 2.0;
-                    continue;
-                }
-                Outcome::Transient(reason, _) => {
-                    fail(reason, true)?;
-                    let count = self.in_a_row.fetch_add(1, Ordering::SeqCst) + 1;
-                    if count >= self.config.most_failures as usize {
-                        self.blocked.store(true, Ordering::SeqCst);
-                        self.pace.stop();
-                    }
-                }
-                Outcome::Stopped => {}
+                wait *= 2.0;
+                continue;
             }
-            return Ok(outcome);
+            return self.give_up(job, &claim, failed).map(JobEnd::Failed);
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// Notes a failure and says its reason.
+    fn give_up(&self, job: &Job, claim: &Claim, failed: Failed) -> Result<String> {
+        let (reason, passing, access) = match failed {
+            Failed::Gone(reason) => (reason, false, None),
+            Failed::Barred(reason) => (reason, false, Some(self.access.clone())),
+            Failed::Passing(reason, _) => (reason, true, None),
+        };
+        if passing {
+            let count = self.in_a_row.fetch_add(1, SeqCst) + 1;
+            if count >= self.config.most_failures as usize {
+                self.blocked.store(true, SeqCst);
+                self.pace.stop();
+            }
+        } else {
+            claim.clear();
+        }
+        let (id, url) = (job.id.clone(), job.url.clone());
+        self.ledger.add(&Failure { id, url, reason: reason.clone(), passing, access })?;
+        Ok(reason)
+    }
+
+    /// Whether the file of an id is there by now.
+    fn is_there(&self, id: &str) -> bool {
+        locate::kept_extensions()
+            .any(|extension| locate::is_there(&self.folder.join(format!("{id}.{extension}"))))
+    }
+
+    /// Gives a finished file its name. It is on the disk before it has the name, and the name before it counts as
+    /// done. A file whose extension no stage looks for is refused with a reason.
+    fn keep(&self, path: &Path, id: &str) -> Result<Option<String>> {
+        let extension = locate::extension(path).unwrap_or_default();
+        let to = self.folder.join(format!("{id}.{extension}"));
+        if !locate::is_kept(&to) {
+            return Ok(Some(format!(
+                "came as a file with the extension `{extension}`, which is no audio; [download] format may name another"
+            )));
+        }
+        let moved = || format!("cannot move {} to {}", path.display(), to.display());
+        File::open(path).and_then(|file| file.sync_all()).with_context(moved)?;
+        std::fs::rename(path, &to).with_context(moved)?;
+        atomic::sync_folder(self.folder)?;
+        Ok(None)
     }
 }

@@ -5,13 +5,19 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use bc_cli::Shard;
 use serde::{Deserialize, Serialize};
+
+use super::words;
+use crate::part;
+
+/// How the names of the files begin.
+const STEM: &str = ".failed";
 
 /// A download that failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +32,10 @@ pub struct Failure {
     /// Whether the next run may try again.
     #[serde(default)]
     pub passing: bool,
+    /// Of a video that was barred: what the site knew us by ([`super::yt_dlp::access`]). With another access the next
+    /// run tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<String>,
 }
 
 /// The file that this part appends to.
@@ -36,75 +46,83 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens the file of a part.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn open(folder: &Path, shard: Shard) -> Result<Self> {
-        let name = match shard {
-            Shard::WHOLE => ".failed.jsonl".to_owned(),
-            Shard { index, count } => format!(".failed-{}-of-{count}.jsonl", index + 1),
-        };
-        let path = folder.join(name);
+        let path = folder.join(part::notes_name(STEM, shard));
         let file = OpenOptions::new().append(true).create(true).open(&path);
         let file = Mutex::new(file.with_context(|| format!("cannot write {}", path.display()))?);
         Ok(Self { file, path })
     }
 
     /// Notes a failure, by one write.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn add(&self, failure: &Failure) -> Result<()> {
         // A line break in front, too: a kill may have cut off the line before.
         let line = format!("\n{}\n", serde_json::to_string(failure)?);
-        let mut file = self.file.lock().expect("no writer panics");
+        let mut file = self.file.lock().expect("no holder panics");
         file.write_all(line.as_bytes())
             .with_context(|| format!("cannot note a failure in {} (is the disk full?)", self.path.display()))
     }
 }
 
-/// What is noted of every id, a failure an address.
+/// What is noted of every id: of an address the last failure of each kind.
 #[derive(Debug, Default)]
 pub struct Failures(HashMap<String, Vec<Failure>>);
 
 impl Failures {
-    /// Whether `url` will never have the file of `id`.
-    pub fn gone(&self, id: &str, url: &str) -> bool {
-        self.at(id, url).is_some_and(|failure| !failure.passing)
+    /// Whether `url` will not have the file of `id` for us, who have this `access`.
+    pub fn gone(&self, id: &str, url: &str, access: &str) -> bool {
+        let stands = |failure: &&Failure| failure.access.as_deref().is_none_or(|barred| barred == access);
+        self.at(id, url).filter(stands).any(|failure| !failure.passing)
     }
 
     /// Why the file of `id` is not there: what happened at its address of now, else what was noted last.
     pub fn why(&self, id: &str, url: Option<&str>) -> Option<&Failure> {
-        url.and_then(|url| self.at(id, url)).or_else(|| self.0.get(id)?.last())
+        let at_url = |url| {
+            let is_final = |failure: &&Failure| !failure.passing && failure.access.is_none();
+            self.at(id, url).find(is_final).or_else(|| self.at(id, url).last())
+        };
+        url.and_then(at_url).or_else(|| self.0.get(id)?.last())
     }
 
-    fn at(&self, id: &str, url: &str) -> Option<&Failure> {
-        self.0.get(id)?.iter().find(|failure| failure.url == url)
+    fn at(&self, id: &str, url: &str) -> impl Iterator<Item = &Failure> {
+        self.0.get(id).into_iter().flatten().filter(move |failure| failure.url == url)
     }
 
-    /// The later one counts, but what is gone stays gone.
-    fn add(&mut self, failure: Failure) {
-        let of_id = self.0.entry(failure.id.clone()).or_default();
-        match of_id.iter().position(|earlier| earlier.url == failure.url) {
-            Some(at) if !of_id[at].passing => return,
-            Some(at) => drop(of_id.remove(at)),
-            None => {}
+    fn add(&mut self, mut failure: Failure) {
+        // Notes of earlier versions of this program took what is barred for gone.
+        if !failure.passing && failure.access.is_none() && words::is_barred(&failure.reason) {
+            failure.access = Some(String::new());
         }
+        let of_id = self.0.entry(failure.id.clone()).or_default();
+        let kind = |one: &Failure| (one.url.clone(), one.passing, one.access.clone());
+        of_id.retain(|earlier| kind(earlier) != kind(&failure));
         of_id.push(failure);
     }
 }
 
 /// The failures that all parts noted; none where nothing was downloaded.
+///
+/// # Errors
+/// The folder or a file of notes cannot be read.
 pub fn read(folder: &Path) -> Result<Failures> {
     let failed = || format!("cannot read the notes of downloads in {}", folder.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(failed)? {
         let path = entry.with_context(failed)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(".failed") && name.ends_with(".jsonl") {
+        if part::is_notes_name(STEM, &path.file_name().unwrap_or_default().to_string_lossy()) {
             files.push(path);
         }
     }
     files.sort();
     let mut failures = Failures::default();
     for path in files {
-        let bytes = std::fs::read(&path).with_context(failed)?;
-        for line in bytes.split(|&byte| byte == b'\n') {
-            let Ok(failure) = serde_json::from_slice(line) else { continue };
+        for line in BufReader::new(File::open(&path).with_context(failed)?).split(b'\n') {
+            let Ok(failure) = serde_json::from_slice(&line.with_context(failed)?) else { continue };
             failures.add(failure);
         }
     }
@@ -115,27 +133,45 @@ pub fn read(folder: &Path) -> Result<Failures> {
 mod tests {
     use super::*;
 
+    fn add(folder: &Path, shard: &str, id: &str, reason: &str, passing: bool, access: Option<&str>) {
+        let access = access.map(str::to_owned);
+        let failure = Failure { id: id.into(), url: "u".into(), reason: reason.into(), passing, access };
+        let shard = if shard.is_empty() { Shard::WHOLE } else { shard.parse().unwrap() };
+        Ledger::open(folder, shard).unwrap().add(&failure).unwrap();
+    }
+
     #[test]
     fn what_is_gone_stays_gone_and_half_a_line_is_passed_over() {
         let folder = tempfile::tempdir().unwrap();
-        let add = |shard: Shard, id: &str, reason: &str, passing| {
-            let failure = Failure { id: id.into(), url: "u".into(), reason: reason.into(), passing };
-            Ledger::open(folder.path(), shard).unwrap().add(&failure).unwrap();
-        };
-        add(Shard::WHOLE, "a", "stalled", true);
-        add(Shard::WHOLE, "a", "private", false);
-        add("2/3".parse().unwrap(), "a", "stalled", true);
-        add("1/3".parse().unwrap(), "b", "stalled", true);
+        add(folder.path(), "", "a", "stalled", true, None);
+        add(folder.path(), "", "a", "private", false, None);
+        add(folder.path(), "2/3", "a", "stalled", true, None);
+        add(folder.path(), "1/3", "b", "stalled", true, None);
         let path = folder.path().join(".failed-1-of-3.jsonl");
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend(b"{\"id\": \"b\", \"rea");
         std::fs::write(&path, bytes).unwrap();
-        add("1/3".parse().unwrap(), "b", "404", false);
+        add(folder.path(), "1/3", "b", "404", false, None);
         let read = read(folder.path()).unwrap();
         for (id, reason) in [("a", "private"), ("b", "404")] {
-            assert!(read.gone(id, "u") && !read.gone(id, "elsewhere"));
-            assert_eq!(read.why(id, Some("elsewhere")).unwrap().reason, reason);
+            assert!(read.gone(id, "u", "x") && !read.gone(id, "elsewhere", "x"));
+            assert_eq!(read.why(id, Some("u")).unwrap().reason, reason);
         }
+        assert!(read.why("b", Some("elsewhere")).is_some());
         assert!(read.why("c", None).is_none());
+    }
+
+    #[test]
+    fn what_is_barred_is_asked_for_again_with_other_cookies_or_another_proxy() {
+        let folder = tempfile::tempdir().unwrap();
+        add(folder.path(), "", "a", "Sign in to confirm your age", false, Some("no cookies"));
+        // As an earlier version of this program noted it.
+        add(folder.path(), "", "old", "not available in your country", false, None);
+        let before = read(folder.path()).unwrap();
+        assert!(before.gone("a", "u", "no cookies") && !before.gone("a", "u", "cookies"));
+        assert!(!before.gone("old", "u", "no cookies"));
+        add(folder.path(), "", "a", "stalled", true, None);
+        let after = read(folder.path()).unwrap();
+        assert!(after.gone("a", "u", "no cookies") && !after.gone("a", "u", "cookies"));
     }
 }

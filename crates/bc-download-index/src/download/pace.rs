@@ -12,17 +12,25 @@ const TOLD: Duration = Duration::from_secs(20);
 /// Spaces the beginnings of downloads, and stops them all.
 pub struct Pace {
     stop: AtomicBool,
-    next: Mutex<Instant>,
+    clock: Mutex<Clock>,
     gap_s: f64,
     jitter: f64,
+}
+
+struct Clock {
+    /// The next beginning that nobody has taken.
+    next: Instant,
+    /// Nobody begins before.
+    held: Instant,
 }
 
 impl Pace {
     /// `per_minute` beginnings, each gap longer or shorter by up to the share `jitter`.
     pub fn new(per_minute: f64, jitter: f64) -> Self {
+        let now = Instant::now();
         Self {
             stop: AtomicBool::new(false),
-            next: Mutex::new(Instant::now()),
+            clock: Mutex::new(Clock { next: now, held: now }),
             gap_s: 60.0 / per_minute,
             jitter,
         }
@@ -40,26 +48,42 @@ impl Pace {
 
     /// Takes the next place and waits for it; false once all is stopped.
     pub fn wait(&self) -> bool {
-        let at = {
-            let mut next = self.next.lock().expect("no holder panics");
-            let at = (*next).max(Instant::now());
-            *next = at + self.varied(self.gap_s);
-            at
-        };
-        self.sleep_until(at)
+        loop {
+            let at = self.take();
+            if !self.sleep_until(at) {
+                return false;
+            }
+            // A hold that came meanwhile holds this worker, too: it takes another place.
+            if self.stands(at) {
+                return true;
+            }
+        }
     }
 
-    /// Nobody begins before `wait` is over: the site asked for it. Tells a wait that is long, once for all workers.
+    /// The next place, after all that are taken and after every hold.
+    fn take(&self) -> Instant {
+        let mut clock = self.clock.lock().expect("no holder panics");
+        let at = clock.next.max(clock.held).max(Instant::now());
+        clock.next = at + self.varied(self.gap_s);
+        at
+    }
+
+    /// Whether no hold has come since the place `at` was taken that reaches beyond it.
+    fn stands(&self, at: Instant) -> bool {
+        at >= self.clock.lock().expect("no holder panics").held
+    }
+
+    /// Nobody begins before `wait` is over: the site asked for it. Reports a wait that is long, once for all workers.
     pub fn hold(&self, wait: Duration) {
-        let mut next = self.next.lock().expect("no holder panics");
+        let mut clock = self.clock.lock().expect("no holder panics");
         let until = Instant::now() + wait;
-        if until.saturating_duration_since(*next) >= TOLD {
+        if until.saturating_duration_since(clock.held.max(Instant::now())) >= TOLD {
             progress::line(format!(
                 "the site asks to wait {} s before anything else is fetched",
                 wait.as_secs()
             ));
         }
-        *next = (*next).max(until);
+        clock.held = clock.held.max(until);
     }
 
     /// Waits about `seconds`; false once all is stopped.
@@ -109,6 +133,25 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn a_hold_holds_workers_that_sleep_already() {
+        let pace = Pace::new(60.0, 0.0);
+        let taken = [pace.take(), pace.take(), pace.take()];
+        assert!(taken.iter().all(|&at| pace.stands(at)));
+        let before = Instant::now();
+        pace.hold(Duration::from_secs(3600));
+        assert!(
+            !taken.iter().any(|&at| pace.stands(at)),
+            "a place that was taken before the hold still counts"
+        );
+        let mut last = before + Duration::from_secs(3600) - Duration::from_secs(1);
+        for _ in taken {
+            let at = pace.take();
+            assert!(at >= last + Duration::from_secs(1) && pace.stands(at));
+            last = at;
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One attempt at one download by yt-dlp, and what its end means.
+//! One attempt at one download by yt-dlp.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bc_formats::config::DownloadConfig;
+use bc_formats::fingerprint::Fingerprint;
 
-use super::fetch::Job;
+use super::watchdog::Watchdog;
+use super::words::{self, Failed};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum Ended {
     /// The whole file, not yet under its final name.
     Done(PathBuf),
-    /// Will never succeed: removed, private, not there.
-    Permanent(String),
-    /// May succeed later, not before the given wait.
-    Transient(String, Option<Duration>),
+    /// Without a file.
+    Failed(Failed),
     /// Ended from outside, before it could tell.
     Stopped,
 }
@@ -26,7 +26,7 @@ pub enum Outcome {
 /// The program: BYTECOVER_YT_DLP, else yt-dlp on PATH.
 ///
 /// # Errors
-/// It does not start; the error tells how to install it.
+/// It does not start; the error says how to install it.
 pub fn find() -> Result<PathBuf> {
     let program = PathBuf::from(std::env::var_os("BYTECOVER_YT_DLP").unwrap_or_else(|| "yt-dlp".into()));
     let answer = Command::new(&program).arg("--version").stdin(Stdio::null()).output();
@@ -40,40 +40,81 @@ pub fn find() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Fetches a file into `folder` as `<id>.<extension>`, unless it is `stopped`.
+/// A fingerprint of what a site knows us by and what is asked of it: the cookies, the proxy, the format. A video that
+/// was barred may come once it changes.
 ///
 /// # Errors
-/// yt-dlp cannot be started, or `folder` not be written.
+/// The file of cookies cannot be read.
+pub fn access(config: &DownloadConfig) -> Result<String> {
+    let mut fingerprint = Fingerprint::of("access");
+    fingerprint.add(&config.proxy).add(&config.format);
+    if !config.cookies.is_empty() {
+        let cookies = std::fs::read(&config.cookies)
+            .with_context(|| format!("cannot read [download] cookies = \"{}\"", config.cookies))?;
+        fingerprint.add(cookies);
+    }
+    Ok(fingerprint.finish())
+}
+
+/// Fetches `url` into the folder `work`, unless it is `stopped`. An earlier attempt's beginning there is gone on with.
+///
+/// # Errors
+/// yt-dlp cannot be started, or `work` not be written.
 pub fn attempt(
     program: &Path,
-    job: &Job,
-    folder: &Path,
+    url: &str,
+    work: &Path,
     config: &DownloadConfig,
+    watchdog: &Watchdog,
     stopped: &dyn Fn() -> bool,
-) -> Result<Outcome> {
-    let Job { id, url } = job;
-    let log = folder.join(format!("{id}.log"));
+) -> Result<Ended> {
+    let log = work.join("log");
     let cannot_write = || format!("cannot write {}", log.display());
-    let said = File::create(&log).with_context(cannot_write)?;
-    let template =
-        format!("{}/{}.%(ext)s", folder.display().to_string().replace('%', "%%"), id.replace('%', "%%"));
+    let output = File::create(&log).with_context(cannot_write)?;
+    // An earlier attempt's file may be named there.
+    let _ = std::fs::remove_file(work.join(FILE_NAME));
+    let mut command = command(program, url, work, config)?;
+    command.stderr(output.try_clone().with_context(cannot_write)?).stdout(output);
+    end_with_us(&mut command);
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+    watchdog.begun(child.id());
+    let ended = wait(&mut child, config.patience_s, stopped);
+    watchdog.ended(child.id());
+    let ended = match ended.with_context(|| format!("cannot wait for {}", program.display()))? {
+        Wait::Ended { success } => match finished(work) {
+            Some(path) if success => Ended::Done(path),
+            _ if stopped() => Ended::Stopped,
+            _ => {
+                let text = std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
+                Ended::Failed(words::classify(&String::from_utf8_lossy(&text)))
+            }
+        },
+        Wait::Late => {
+            Ended::Failed(Failed::Passing(format!("took longer than {} s", config.patience_s), None))
+        }
+        Wait::Stopped => Ended::Stopped,
+    };
+    for name in ["log", "cookies", FILE_NAME] {
+        let _ = std::fs::remove_file(work.join(name));
+    }
+    Ok(ended)
+}
+
+/// The file into which yt-dlp writes the name of the finished file, whatever extension that has.
+const FILE_NAME: &str = "file-name";
+
+fn command(program: &Path, url: &str, work: &Path, config: &DownloadConfig) -> Result<Command> {
+    let folder = work.display().to_string().replace('%', "%%");
     let mut command = Command::new(program);
     // The attempts are ours, so yt-dlp makes one; --print-traffic shows Retry-After.
     command.args(["--ignore-config", "--no-playlist", "--no-progress", "--print-traffic", "--no-mtime"]);
-    command.args([
-        "--retries",
-        "0",
-        "--extractor-retries",
-        "0",
-        "--fragment-retries",
-        "0",
-        "--fixup",
-        "never",
-    ]);
-    command.args(["--abort-on-unavailable-fragments", "--socket-timeout", &config.stall_s.to_string()]);
-    command.args(["--format", &config.format, "--output", &template]);
+    command.args(["--retries", "0", "--extractor-retries", "0", "--fragment-retries", "0"]);
+    command.args(["--fixup", "never", "--abort-on-unavailable-fragments"]);
+    command.args(["--socket-timeout", &config.stall_s.to_string(), "--format", &config.format]);
+    command.args(["--output", &format!("{folder}/audio.%(ext)s")]);
+    command.args(["--print-to-file", "after_move:filepath", &format!("{folder}/{FILE_NAME}")]);
     // yt-dlp writes its cookies back; several at a time must not do so to one file.
-    let cookies = folder.join(format!("{id}.cookies"));
+    let cookies = work.join("cookies");
     if !config.cookies.is_empty() {
         // A copy keeps the mode, so that one of a file that only may be read could not be written over.
         let _ = std::fs::remove_file(&cookies);
@@ -84,42 +125,34 @@ pub fn attempt(
     if !config.proxy.is_empty() {
         command.args(["--proxy", &config.proxy]);
     }
-    command
-        .args(["--", url])
-        .stdin(Stdio::null())
-        .stderr(said.try_clone().with_context(cannot_write)?)
-        .stdout(said);
-    end_with_us(&mut command);
-    let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+    command.args(["--", url]).stdin(Stdio::null());
+    Ok(command)
+}
+
+enum Wait {
+    Ended { success: bool },
+    Late,
+    Stopped,
+}
+
+/// Waits for the end of `child`, or brings it about.
+fn wait(child: &mut Child, patience_s: f64, stopped: &dyn Fn() -> bool) -> std::io::Result<Wait> {
     let begun = Instant::now();
-    let outcome = loop {
-        let ended = child.try_wait().with_context(|| format!("cannot wait for {}", program.display()))?;
-        if let Some(status) = ended {
+    loop {
+        if let Some(status) = child.try_wait()? {
             if status.code().is_none() {
                 // Who ends a whole job ends yt-dlp in the same moment as us.
                 std::thread::sleep(Duration::from_millis(200));
             }
-            break match finished(folder, id) {
-                Some(path) if status.success() => Outcome::Done(path),
-                _ if stopped() => Outcome::Stopped,
-                _ => {
-                    let text =
-                        std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
-                    classify(&String::from_utf8_lossy(&text))
-                }
-            };
+            return Ok(Wait::Ended { success: status.success() });
         }
-        let late = begun.elapsed().as_secs_f64() > config.patience_s;
+        let late = begun.elapsed().as_secs_f64() > patience_s;
         if late || stopped() {
-            end(&mut child).with_context(|| format!("cannot end {}", program.display()))?;
-            let reason = format!("took longer than {} s", config.patience_s);
-            break if late { Outcome::Transient(reason, None) } else { Outcome::Stopped };
+            end(child)?;
+            return Ok(if late { Wait::Late } else { Wait::Stopped });
         }
         std::thread::sleep(Duration::from_millis(50));
-    };
-    let _ = std::fs::remove_file(&log);
-    let _ = std::fs::remove_file(&cookies);
-    Ok(outcome)
+    }
 }
 
 /// Ends yt-dlp and what it started: its single-file form works in a second process.
@@ -133,8 +166,8 @@ fn end(child: &mut Child) -> std::io::Result<()> {
     child.wait().map(drop)
 }
 
-/// A killed run must not leave a yt-dlp behind that writes into the next run's files. In a group of its own, it
-/// does not get the terminal's Ctrl-C: it would end first, and look like a download that failed.
+/// In a group of its own yt-dlp does not get the terminal's Ctrl-C: it would end first, and look like a download that
+/// failed. On Linux the kernel ends it with us, also before the [`Watchdog`] knows of it.
 #[cfg(target_os = "linux")]
 fn end_with_us(command: &mut Command) {
     use std::os::unix::process::CommandExt;
@@ -156,88 +189,11 @@ fn end_with_us(command: &mut Command) {
 #[cfg(not(unix))]
 fn end_with_us(_: &mut Command) {}
 
-/// The file without yt-dlp's marks of an unfinished one.
-fn finished(folder: &Path, id: &str) -> Option<PathBuf> {
-    bc_audio::EXTENSIONS
-        .iter()
-        .map(|extension| folder.join(format!("{id}.{extension}")))
-        .find(|path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0))
-}
-
-/// What yt-dlp's words mean. Unknown words may pass: a retry costs less than a lost song.
-pub fn classify(text: &str) -> Outcome {
-    const BLOCKED: [&str; 3] = ["not a bot", "try again later", "rate-limit"];
-    const GONE: [&str; 14] = [
-        "private video",
-        "video unavailable",
-        "has been removed",
-        "removed by",
-        "no longer available",
-        "account associated with this video",
-        "http error 404",
-        "http error 410",
-        "members-only",
-        "premium members",
-        "available in your country",
-        "available from your location",
-        "unsupported url",
-        "confirm your age",
-    ];
-    let mut lines = text.lines().rev();
-    let error = lines.find_map(|line| line.trim().strip_prefix("ERROR: ").filter(|error| !error.is_empty()));
-    let mut error = error.unwrap_or("yt-dlp ended without a file").trim().to_owned();
-    // Without the counts of bytes, which depend on where an earlier attempt was cut off. The words depend on
-    // whether yt-dlp finds the `requests` package beside it.
-    if error.contains("more expected")
-        || (error.contains("Downloaded ") && error.contains(" bytes, expected "))
-    {
-        error = "the body ends before its declared length".to_owned();
-    }
-    let lower = error.to_lowercase();
-    if GONE.iter().any(|word| lower.contains(word)) && !BLOCKED.iter().any(|word| lower.contains(word)) {
-        return Outcome::Permanent(error);
-    }
-    let wait = text.lines().rev().find_map(|line| {
-        let line = line.to_lowercase();
-        let (_, value) = line.split_once("retry-after:")?;
-        // The other form, a date, begins with a weekday; the back-off has to do then.
-        value.trim().parse().ok()
-    });
-    Outcome::Transient(error, wait.map(|seconds: u64| Duration::from_secs(seconds.min(86_400))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gone_is_told_from_blocked() {
-        let permanent = |text: &str| matches!(classify(text), Outcome::Permanent(_));
-        assert!(permanent("ERROR: [youtube] x: Private video. Sign in if you've been granted access"));
-        assert!(permanent("ERROR: [generic] Unable to download webpage: HTTP Error 404: Not Found"));
-        for gone in [
-            "The uploader has not made this video available in your country. You might want to use a VPN",
-            "This video is not available from your location due to geo restriction",
-            "This video is only available to Music Premium members",
-        ] {
-            assert!(permanent(&format!("ERROR: [youtube] x: {gone}")), "{gone}");
-        }
-        // What else was said says nothing about the end.
-        let elsewhere = "[debug] 8000 bytes read, 12004 more expected\nERROR: [youtube] x: Private video";
-        assert!(permanent(elsewhere));
-        assert!(!permanent(
-            "ERROR: [youtube] x: Video unavailable. This content isn't available, try again later"
-        ));
-        assert!(!permanent("ERROR: [youtube] x: Sign in to confirm you're not a bot"));
-        let slow = classify("header: Retry-After: 7\nERROR: HTTP Error 429: Too Many Requests");
-        assert!(matches!(slow, Outcome::Transient(_, Some(wait)) if wait.as_secs() == 7));
-        let dated = classify("header: Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\nERROR: HTTP Error 429");
-        assert!(matches!(dated, Outcome::Transient(_, None)));
-        for cut in ["8000 bytes read, 12004 more expected", "Downloaded 6033 bytes, expected 8044 bytes"] {
-            let cut = format!("ERROR: \r[download] Got error: {cut}");
-            assert!(
-                matches!(classify(&cut), Outcome::Transient(reason, _) if reason.contains("ends before"))
-            );
-        }
-    }
+/// The file that yt-dlp named as its result, if it holds something.
+fn finished(work: &Path) -> Option<PathBuf> {
+    let names = std::fs::read_to_string(work.join(FILE_NAME)).ok()?;
+    // Of a relative name the folder depends on where yt-dlp ran, which is here.
+    let name = Path::new(names.lines().rfind(|line| !line.is_empty())?).file_name()?;
+    let path = work.join(name);
+    std::fs::metadata(&path).is_ok_and(|file| file.len() > 0).then_some(path)
 }

@@ -1,4 +1,4 @@
-//! Importers: one small module a kind of source.
+//! Importers: one small module for each kind of source.
 
 mod coverhunter;
 mod covers80;
@@ -21,7 +21,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bc_formats::config::IndexConfig;
-use bc_formats::index::Version;
+use bc_formats::index::{Split, Version};
 
 /// Reads a source's lists. Audio is not looked for here: `audio_path` holds the path that
 /// the source names, if it does.
@@ -61,6 +61,29 @@ pub fn import(config: &IndexConfig) -> Result<Imported> {
         other => bail!("[index] source = \"{other}\" is not known"),
     };
     importer.import(config)
+}
+
+/// The versions in the bytes of one list, as `source` names its kind; for what has the bytes in hand, such as a
+/// fuzzer. `orfium` takes one array of ids, whose strings become version ids.
+///
+/// # Errors
+/// Those of [`import`], and a source that is no single list.
+pub fn import_bytes(source: &str, bytes: &[u8]) -> Result<Vec<Version>> {
+    let path = Path::new("list");
+    if source == "orfium" {
+        let ids = npy::strings(bytes)?;
+        return Ok(ids.into_iter().map(|id| Version::new(id, "")).collect());
+    }
+    let text = std::str::from_utf8(bytes).context("not UTF-8")?;
+    match source {
+        "coverhunter" => coverhunter::versions(path, text),
+        "da-tacos" => da_tacos::versions(path, text, Split::None),
+        "discogs-vi" => discogs_vi::light(path, text, Split::None),
+        "discogs-vi-jsonl" => discogs_vi::full(path, text, Split::None),
+        "orfium-table" => orfium::versions(path, text),
+        "csv" => Ok(table::versions(path, text, &IndexConfig::default())?.versions),
+        other => bail!("`{other}` is no single list"),
+    }
 }
 
 /// A list as text, without a byte order mark; bad UTF-8 is an error with its line.

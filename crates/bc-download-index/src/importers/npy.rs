@@ -2,41 +2,63 @@
 //!
 //! The format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use npyz::{DType, Endianness, NpyHeader, TypeChar};
 
 use super::pickle;
 
-/// The strings of a one-dimensional array.
+/// The strings of the one-dimensional array in the file at `path`.
 ///
 /// # Errors
 /// No `.npy` file, another number of dimensions or another type, fewer elements than the header says.
 pub(super) fn read_strings(path: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    strings(&bytes).with_context(|| format!("{} is no array of strings", path.display()))
+    let found = strings(&bytes).with_context(|| format!("{} is no array of strings", path.display()))?;
+    // Ids of an array differ, so that copies of them are no longer than the file.
+    let mut seen = HashSet::new();
+    for (element, one) in found.iter().enumerate() {
+        // Long ones are no ids, and shown in part.
+        ensure!(
+            seen.insert(one.as_ref()),
+            "{}: element {element}: `{one:.100}` stands there twice",
+            path.display()
+        );
+    }
+    Ok(found.into_iter().map(Cow::into_owned).collect())
 }
 
-fn strings(bytes: &[u8]) -> Result<Vec<String>> {
+/// The strings of a whole file in the format. Those of a pickle lie in `bytes`, however often they are named.
+///
+/// # Errors
+/// Those of [`read_strings`].
+pub fn strings(bytes: &[u8]) -> Result<Vec<Cow<'_, str>>> {
     ensure!(!bytes.is_empty(), "the file is empty");
     let (header, data) = split(bytes)?;
-    let descr = quoted_after(header, "'descr':").context("the header has no type ('descr')")?;
-    let count = one_dimension(header)?;
-    let found = match descr.as_bytes() {
-        [b'|', b'O'] => pickle::strings(data)?,
-        [order @ (b'<' | b'>' | b'=' | b'|'), kind @ (b'U' | b'S'), width @ ..] => {
-            let width = std::str::from_utf8(width).ok().and_then(|width| width.parse::<usize>().ok());
-            let width = width.with_context(|| format!("the type `{descr}` has no width"))?;
-            fixed_width(data, count, width, *kind == b'U', *order == b'>')?
+    let DType::Plain(kind) = header.dtype() else { bail!("the elements are records, but ids are strings") };
+    let [count] = header.shape() else {
+        bail!("the shape is {:?}, but a list of ids has one dimension", header.shape());
+    };
+    let count = usize::try_from(*count).context("the size is beyond memory")?;
+    let found: Vec<Cow<'_, str>> = match kind.type_char() {
+        TypeChar::Object => pickle::strings(data)?.into_iter().map(Cow::Borrowed).collect(),
+        TypeChar::UnicodeStr | TypeChar::ByteStr => {
+            let width = usize::try_from(kind.size_field()).context("the size is beyond memory")?;
+            let (wide, big) =
+                (kind.type_char() == TypeChar::UnicodeStr, kind.endianness() == Endianness::Big);
+            fixed_width(data, count, width, wide, big)?.into_iter().map(Cow::Owned).collect()
         }
-        _ => bail!("the elements are of type `{descr}`, but ids are strings (U, S or O)"),
+        _ => bail!("the elements are of type `{kind}`, but ids are strings (U, S or O)"),
     };
     ensure!(found.len() == count, "{} elements, but the header says {count}", found.len());
     Ok(found)
 }
 
-/// Header text and what follows it.
-fn split(bytes: &[u8]) -> Result<(&str, &[u8])> {
+/// Header and what follows it.
+fn split(bytes: &[u8]) -> Result<(NpyHeader, &[u8])> {
     let rest = bytes.strip_prefix(b"\x93NUMPY").context("it does not begin as a .npy file does")?;
     let (length, rest) = match rest {
         [1, _, a, b, rest @ ..] => (u32::from(u16::from_le_bytes([*a, *b])), rest),
@@ -44,27 +66,16 @@ fn split(bytes: &[u8]) -> Result<(&str, &[u8])> {
         [] => bail!("the file ends in its header"),
         [version, ..] => bail!("format version {version}, but known are 1 to 3 (or the file ends here)"),
     };
-    let length = length as usize;
-    ensure!(rest.len() >= length, "the file ends in its header");
-    let (header, data) = rest.split_at(length);
-    Ok((std::str::from_utf8(header).context("the header is no text")?, data))
-}
-
-fn quoted_after<'a>(header: &'a str, key: &str) -> Option<&'a str> {
-    let (_, rest) = header.split_once(key)?;
-    let rest = rest.trim_start().strip_prefix('\'')?;
-    Some(rest.split_once('\'')?.0)
-}
-
-/// The length, out of `'shape': (n,)`.
-fn one_dimension(header: &str) -> Result<usize> {
-    let shape = header.split_once("'shape':").and_then(|(_, rest)| rest.trim_start().strip_prefix('('));
-    let (shape, _) = shape.and_then(|rest| rest.split_once(')')).context("the header has no shape")?;
-    let mut sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
-    match (sizes.next().map(|size| size.trim_end_matches('L').parse()), sizes.next()) {
-        (Some(Ok(size)), None) => Ok(size),
-        _ => bail!("the shape is ({shape}), but a list of ids has one dimension"),
-    }
+    let (text, data) = rest.split_at_checked(length as usize).context("the file ends in its header")?;
+    // The header is a Python literal, which may nest and hold numbers of any length. One of an array of strings does
+    // neither; what does is not given to the parser, which has no limits of its own.
+    let count = |of: fn(&u8) -> bool| text.iter().filter(|byte| of(byte)).count();
+    ensure!(
+        count(|byte| b"([{".contains(byte)) <= 8 && count(u8::is_ascii_digit) <= 18,
+        "its header is not that of a list of strings"
+    );
+    let header = &bytes[..bytes.len() - data.len()];
+    Ok((NpyHeader::from_reader(header).context("its header cannot be understood")?, data))
 }
 
 /// Elements of `width` characters: UTF-32 or single bytes, padded with zeros.
@@ -157,6 +168,30 @@ mod tests {
         // A pickle that would run a command.
         assert!(said(&npy("|O", "(1,)", b"cos\nsystem\n(S'id'\ntR.")).contains("0x53"));
         assert!(said(&npy("|O", "(1,)", b"\x80\x03]K\x01a.")).contains("no array"));
+        let deep = "(".repeat(20_000) + &")".repeat(20_000);
+        assert!(said(&npy("<U2", &deep, &[])).contains("not that of a list"));
+        assert!(said(&npy("<U2", "(9999999999, 9999999999)", &[])).contains("not that of a list"));
+    }
+
+    #[test]
+    fn a_string_that_is_named_often_is_not_copied() {
+        // One string of 50 kB, remembered, and named 25,000 times: 1.25 GB if each were a copy.
+        let long = "x".repeat(50_000);
+        let mut pickle = pickled(&[&long, "end"]);
+        // Before the second string's ten bytes and the end.
+        let end = pickle.len() - b"etq\x70b.".len() - 10;
+        let again: Vec<u8> = (0..25_000).flat_map(|_| [b'h', 14]).collect();
+        pickle.splice(end..end, again);
+        let bytes = npy("|O", "(25002,)", &pickle);
+        let found = strings(&bytes).unwrap();
+        assert_eq!(found.len(), 25_002);
+        let inside = bytes.as_ptr_range();
+        assert!(found.iter().all(|one| inside.contains(&one.as_ptr())), "a string was copied");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ids.npy");
+        std::fs::write(&path, &bytes).unwrap();
+        let error = read_strings(&path).unwrap_err().to_string();
+        assert!(error.len() < 1000 && error.contains("stands there twice"), "{error}");
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Importer for Orfium {
 }
 
 /// The rows of `shs100k.csv`.
-fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
+pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
     let rows = Rows::parse(path, text)?;
     let (id, clique) = (rows.needed("id", "")?, rows.needed("clique", "")?);
     let [title, performer, video, url] =

@@ -2,8 +2,9 @@
 //!
 //! `np.save` writes an array of Python strings as a pickle (protocols 2 to 5). A pickle is a program for
 //! a stack machine; the machine here knows the instructions that such arrays consist of, imports
-//! nothing, calls nothing, and refuses every other instruction. Values are plain numbers into tables, so
-//! that an input can neither nest deeply nor grow: memory stays proportional to the input.
+//! nothing, calls nothing, and refuses every other instruction. Values are plain numbers into tables and the
+//! strings lie in the input, so that an input can neither nest deeply nor grow: memory stays proportional to its
+//! length, however often it names the same string.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -31,8 +32,8 @@ struct Machine<'a> {
     elements: Option<usize>,
 }
 
-/// The strings of the pickle `input`, in order.
-pub(super) fn strings(input: &[u8]) -> Result<Vec<String>> {
+/// The strings of the pickle `input`, in order, as they lie in it.
+pub(super) fn strings(input: &[u8]) -> Result<Vec<&str>> {
     let mut machine = Machine {
         input,
         at: 0,
@@ -53,7 +54,7 @@ pub(super) fn strings(input: &[u8]) -> Result<Vec<String>> {
         .iter()
         .enumerate()
         .map(|(place, value)| match value {
-            Value::Text(text) => Ok(machine.texts[*text].to_owned()),
+            Value::Text(text) => Ok(machine.texts[*text]),
             _ => bail!("element {place} is no string"),
         })
         .collect()

@@ -17,15 +17,20 @@ impl Importer for Csv {
     }
 }
 
-fn versions(path: &Path, text: &str, config: &IndexConfig) -> Result<Imported> {
+pub(super) fn versions(path: &Path, text: &str, config: &IndexConfig) -> Result<Imported> {
     let rows = Rows::parse(path, text)?;
     let needed = |key: &str, name: &str| rows.needed(name, &format!(" ([index] {key})"));
     let clique = needed("column_clique", &config.column_clique)?;
     let audio = needed("column_path", &config.column_path)?;
     let id = if config.column_id.is_empty() { None } else { Some(needed("column_id", &config.column_id)?) };
-    let [title, performer, split, url] =
-        [&config.column_title, &config.column_performer, &config.column_split, &config.column_url]
-            .map(|name| rows.column(name));
+    let names = [
+        &config.column_title,
+        &config.column_performer,
+        &config.column_split,
+        &config.column_url,
+        &config.column_duration,
+    ];
+    let [title, performer, split, url, duration] = names.map(|name| rows.column(name));
     let mut ids = Ids::of(path);
     let mut found = Imported::default();
     for (number, row) in rows.iter().enumerate() {
@@ -40,6 +45,8 @@ fn versions(path: &Path, text: &str, config: &IndexConfig) -> Result<Imported> {
         version.performer = row.get(performer).to_owned();
         version.audio_path = Some(row.get(Some(audio)).to_owned()).filter(|path| !path.is_empty());
         version.source_url = Some(row.get(url).to_owned()).filter(|url| !url.is_empty());
+        version.duration_s =
+            seconds(row.get(duration)).with_context(|| format!("{}:{}", path.display(), row.line))?;
         let word = row.get(split);
         if !word.is_empty() {
             version.split = word.parse().with_context(|| format!("{}:{}", path.display(), row.line))?;
@@ -48,6 +55,17 @@ fn versions(path: &Path, text: &str, config: &IndexConfig) -> Result<Imported> {
         found.places.push(format!("{}:{}", path.display(), row.line));
     }
     Ok(found)
+}
+
+/// A length in seconds; none where the field is empty.
+fn seconds(text: &str) -> Result<Option<f64>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(seconds) if (0.0..=1e7).contains(&seconds) => Ok(Some(seconds)),
+        _ => bail!("the length `{text}` is no number of seconds ([index] column_duration)"),
+    }
 }
 
 #[cfg(test)]

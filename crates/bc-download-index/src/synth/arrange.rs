@@ -5,7 +5,7 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::compose::{BEATS, Chord, Song};
-use super::instruments::Voice;
+use super::event::{Event, Sound, Voice};
 
 /// How chords are played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,28 +18,6 @@ pub enum Style {
     Arpeggio,
     /// Off the beat.
     Offbeat,
-}
-
-/// A sound at a time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Event {
-    /// In seconds.
-    pub start: f64,
-    /// In seconds.
-    pub length: f64,
-    pub sound: Sound,
-    /// 0 to 1.
-    pub loudness: f32,
-}
-
-/// What sounds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Sound {
-    /// A voice at a frequency in Hz.
-    Tone(Voice, f64),
-    Kick,
-    Snare,
-    Hat,
 }
 
 /// What a version was made with, and its events.

@@ -5,46 +5,8 @@ use std::f64::consts::TAU;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::arrange::{Event, Sound};
+use super::event::{Event, Sound, Voice};
 use super::oscillators::{Sine, decaying, partials, pluck, saw};
-
-/// The methods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Voice {
-    /// Additive: drawbars.
-    Organ,
-    /// Additive: stretched partials that die away, the high ones first.
-    Piano,
-    /// Frequency modulation, two operators.
-    Bell,
-    /// Karplus-Strong: a delayed and damped noise burst.
-    Pluck,
-    /// Subtractive: a saw through a low-pass that closes.
-    Strings,
-    /// Subtractive: a square with vibrato.
-    Reed,
-    /// Formants over a pulse, with vibrato.
-    Choir,
-}
-
-impl Voice {
-    /// All voices.
-    pub const ALL: [Self; 7] =
-        [Self::Organ, Self::Piano, Self::Bell, Self::Pluck, Self::Strings, Self::Reed, Self::Choir];
-
-    /// A word for people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Organ => "Organ",
-            Self::Piano => "Piano",
-            Self::Bell => "Bells",
-            Self::Pluck => "Guitar",
-            Self::Strings => "Strings",
-            Self::Reed => "Reed",
-            Self::Choir => "Choir",
-        }
-    }
-}
 
 /// Adds an event to `out`, mono samples at `rate` Hz.
 pub fn play(event: &Event, rate: f64, rng: &mut ChaCha8Rng, out: &mut [f32]) {

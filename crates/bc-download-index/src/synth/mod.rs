@@ -7,6 +7,7 @@
 
 mod arrange;
 mod compose;
+mod event;
 mod instruments;
 mod oscillators;
 mod render;
@@ -14,7 +15,7 @@ mod render;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bc_cli::{interrupt, progress};
+use bc_cli::{Interrupted, interrupt, progress};
 use bc_formats::atomic;
 use bc_formats::config::SynthConfig;
 use bc_formats::fingerprint::Fingerprint;
@@ -77,7 +78,9 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
         Ok(())
     })?;
     bar.finish_and_clear();
-    anyhow::ensure!(!interrupt::requested(), "interrupted; the same command goes on from here");
+    if interrupt::requested() {
+        anyhow::bail!(Interrupted("whole songs stay, and the same command goes on".to_owned()));
+    }
     let list = list(config, &planned)?;
     let path = config.output.join(LIST);
     if std::fs::read(&path).map_or(true, |found| found != list) {
@@ -105,6 +108,11 @@ fn perform(config: &SynthConfig, one: &Planned) -> (arrange::Arrangement, Vec<f3
     let (arrangement, mut rng) = arranged(config, one);
     let samples = render::samples(&arrangement, config.sample_rate, &mut rng);
     (arrangement, samples)
+}
+
+/// The length of the file of an arrangement: its samples over their rate.
+fn duration_s(arrangement: &arrange::Arrangement, config: &SynthConfig) -> f64 {
+    render::length(arrangement, config.sample_rate) as f64 / f64::from(config.sample_rate)
 }
 
 /// Whether a WAV file of this module is there with all its samples: a full disk or a copy that was
@@ -142,13 +150,14 @@ fn list(config: &SynthConfig, planned: &[Planned]) -> Result<Vec<u8>> {
         "path",
         "transposition",
         "tempo_factor",
+        "duration_s",
     ])?;
     for one in planned {
         let mut names = generator(config.seed ^ 0x6e61_6d65, one.clique, None);
         let word = |names: &mut ChaCha8Rng, words: &[&'static str]| *words.choose(names).unwrap_or(&"Song");
         let title = format!("{} {}", word(&mut names, &ADJECTIVES), word(&mut names, &NOUNS));
         let (arrangement, mut rng) = arranged(config, one);
-        let [lead, comping] = arrangement.instruments.map(instruments::Voice::name);
+        let [lead, comping] = arrangement.instruments.map(event::Voice::name);
         let performer = format!("The {} {lead} & {comping}", word(&mut rng, &ADJECTIVES));
         let split = match one.clique {
             clique if clique < config.test_cliques => "test",
@@ -165,6 +174,7 @@ fn list(config: &SynthConfig, planned: &[Planned]) -> Result<Vec<u8>> {
             &one.file,
             &arrangement.transposition.to_string(),
             &format!("{:.3}", arrangement.tempo_factor),
+            &format!("{:.6}", duration_s(&arrangement, config)),
         ])?;
     }
     Ok(writer.into_inner()?)

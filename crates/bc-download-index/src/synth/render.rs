@@ -8,8 +8,8 @@ use super::instruments::play;
 
 /// Mono samples from -1 to 1 at `rate` Hz.
 pub fn samples(arrangement: &Arrangement, rate: u32, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let mut out = vec![0f32; length(arrangement, rate)];
     let rate = f64::from(rate);
-    let mut out = vec![0f32; (arrangement.seconds * rate) as usize];
     for event in &arrangement.events {
         play(event, rate, rng, &mut out);
     }
@@ -22,6 +22,11 @@ pub fn samples(arrangement: &Arrangement, rate: u32, rng: &mut ChaCha8Rng) -> Ve
         *sample = (*sample * gain + noise).clamp(-1.0, 1.0);
     }
     out
+}
+
+/// Samples of an arrangement at `rate` Hz.
+pub fn length(arrangement: &Arrangement, rate: u32) -> usize {
+    (arrangement.seconds * f64::from(rate)) as usize
 }
 
 /// A small room: four combs (Schroeder 1962).

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use bc_formats::config::VerifyConfig;
 use bc_formats::index::{Status, Version};
 
 use super::state::Facts;
 
-/// Something to tell that makes no file unusable, or that crosses a border.
+/// Something to report that makes no file unusable, or that crosses a border.
 #[derive(Debug, Default, PartialEq)]
 pub struct Remarks {
     /// Files whose codec is not what the extension says.
@@ -19,17 +20,26 @@ pub struct Remarks {
     pub damaged: Vec<String>,
     /// Equal bytes in two cliques or two splits.
     pub crossing: Vec<String>,
+    /// Files that could not be read. They stay usable: a later stage may be able to, and nothing is known against them.
+    pub unread: Vec<String>,
 }
 
-/// Sets status, reason and what is known of each file; versions without `facts` stay as they are. Of equal files the first in the index stays usable.
-pub fn judge(versions: &mut [Version], facts: &[Option<Facts>], config: &VerifyConfig) -> Remarks {
+/// Sets status, reason and what is known of each file; versions without `facts` stay as they are. Of equal files the
+/// first in the index stays usable.
+pub fn judge(versions: &mut [Version], facts: &[Option<Arc<Facts>>], config: &VerifyConfig) -> Remarks {
     let mut remarks = Remarks::default();
-    let mut first: HashMap<String, usize> = HashMap::new();
+    let mut first: HashMap<&str, usize> = HashMap::new();
     for at in 0..versions.len() {
         let (earlier, rest) = versions.split_at_mut(at);
         let version = &mut rest[0];
         let Some(path) = version.audio_path.clone() else { continue };
         let Some(facts) = &facts[at] else { continue };
+        if facts.unread {
+            let why = facts.error.as_deref().unwrap_or_default();
+            version.reason = Some(format!("was not checked: {why}"));
+            remarks.unread.push(format!("{} ({path}): {why}", version.version_id));
+            continue;
+        }
         version.duration_s = facts.duration_s;
         version.sample_rate = facts.rate;
         version.channels = facts.channels;
@@ -60,8 +70,8 @@ pub fn judge(versions: &mut [Version], facts: &[Option<Facts>], config: &VerifyC
             ));
         }
         let Some(hash) = &facts.hash else { continue };
-        let Some(&same) = first.get(hash) else {
-            first.insert(hash.clone(), at);
+        let Some(&same) = first.get(hash.as_str()) else {
+            first.insert(hash, at);
             continue;
         };
         let same = &earlier[same];
@@ -128,7 +138,7 @@ mod tests {
         let mut version = Version::new("v", "c");
         version.audio_path = Some("v.mp3".into());
         let mut versions = [version];
-        let remarks = judge(&mut versions, &[Some(facts)], &VerifyConfig::default());
+        let remarks = judge(&mut versions, &[Some(Arc::new(facts))], &VerifyConfig::default());
         let [version] = versions;
         (version, remarks)
     }

@@ -32,9 +32,8 @@ pub fn print(versions: &[Version], remarks: &Remarks) {
 /// Writes `coverage.md` and `clique_sizes.png` beside the index.
 pub fn write(index: &Path, versions: &[Version], remarks: &Remarks) -> Result<()> {
     let mut text = format!("# Coverage of {}\n\n```text\n{}```\n", index.display(), counts(versions));
-    for (title, coverage) in
-        [("Before", Coverage::of(&unverified(versions))), ("After", Coverage::of(versions))]
-    {
+    let before = Coverage::where_usable(versions, |version| version.audio_path.is_some());
+    for (title, coverage) in [("Before", before), ("After", Coverage::of(versions))] {
         write!(text, "\n## {title} verification\n\n```text\n{coverage}```\n")?;
     }
     text.push_str("\n## Clique sizes\n\n![Usable versions per clique](clique_sizes.png)\n");
@@ -46,13 +45,11 @@ pub fn write(index: &Path, versions: &[Version], remarks: &Remarks) -> Result<()
     draw(&index.with_file_name("clique_sizes.png"), versions)
 }
 
-/// The versions as if every file that is there were good.
-fn unverified(versions: &[Version]) -> Vec<Version> {
-    let mut versions = versions.to_vec();
-    for version in versions.iter_mut().filter(|version| version.audio_path.is_some()) {
-        version.status = Status::Ok;
-    }
-    versions
+/// How many versions have a file that is not usable, or could not be read.
+pub fn unusable_files(versions: &[Version]) -> u64 {
+    let bad =
+        |version: &&Version| version.audio_path.is_some() && (!version.usable() || version.reason.is_some());
+    versions.iter().filter(bad).count() as u64
 }
 
 fn counts(versions: &[Version]) -> String {
@@ -60,7 +57,7 @@ fn counts(versions: &[Version]) -> String {
     Status::ALL.iter().map(|&status| format!("{status:<10} {:>9}\n", count(status))).collect()
 }
 
-fn sections(versions: &[Version], remarks: &Remarks) -> [(&'static str, Vec<String>); 5] {
+fn sections(versions: &[Version], remarks: &Remarks) -> [(&'static str, Vec<String>); 6] {
     let faults = versions
         .iter()
         .filter(|version| version.status != Status::Ok && version.audio_path.is_some())
@@ -76,6 +73,7 @@ fn sections(versions: &[Version], remarks: &Remarks) -> [(&'static str, Vec<Stri
         });
     [
         ("Unusable files", faults.collect()),
+        ("Files that could not be read, and stay usable", remarks.unread.clone()),
         ("Equal bytes across cliques or splits", remarks.crossing.clone()),
         ("Extensions that do not fit the codec", remarks.extensions.clone()),
         ("Files longer than they declare", remarks.longer.clone()),

@@ -1,21 +1,26 @@
 //! What is known of files already looked at: a line of JSON each, appended as soon as it is known.
 //!
-//! A kill in the middle of a line leaves a line that does not parse; it is passed over.
+//! Each part (`--shard`) appends to notes of its own beside the index; all of them are read together. A kill in
+//! the middle of a line leaves a line that does not parse; it is passed over.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
+use bc_cli::Shard;
+use bc_formats::audio_root::AudioRoot;
 use serde::{Deserialize, Serialize};
+
+use crate::{lock, part, retry};
 
 /// Says whether a file is still the one that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key {
-    /// Path as the index has it.
+    /// Path as the index file holds it, so that notes move with the index and its audio.
     pub path: String,
     /// Size in bytes.
     pub bytes: u64,
@@ -23,12 +28,29 @@ pub struct Key {
     pub modified: u64,
 }
 
+/// A [`Key`] in sixteen bytes: ten million paths would be a gigabyte.
+type Digest = [u8; 16];
+
 impl Key {
-    /// The key of the file as it is now; `None` if it is not there.
-    pub fn of(path: &str) -> Option<Self> {
-        let file = std::fs::metadata(path).ok()?;
-        let modified = file.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Some(Self { path: path.to_owned(), bytes: file.len(), modified: modified.as_nanos() as u64 })
+    /// The key of the file as it is now; `None` if it is not there. `root` is the audio root of the index.
+    ///
+    /// # Errors
+    /// The file cannot be asked about.
+    pub fn of(path: &str, root: Option<&AudioRoot>) -> io::Result<Option<Self>> {
+        let about = match retry::io(|| std::fs::metadata(path)) {
+            Ok(about) => about,
+            Err(error) if retry::is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let modified = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let stored = root.and_then(|root| root.store(path).ok()).unwrap_or_else(|| path.to_owned());
+        Ok(Some(Self { path: stored, bytes: about.len(), modified: modified.as_nanos() as u64 }))
+    }
+
+    fn digest(&self) -> Digest {
+        let text = format!("{}/{}/{}", self.bytes, self.modified, self.path);
+        let digest = *blake3::hash(text.as_bytes()).as_bytes();
+        std::array::from_fn(|place| digest[place])
     }
 }
 
@@ -44,6 +66,9 @@ pub struct Facts {
     /// Whether the error depends on limits or on the machine, so that the next run looks again.
     #[serde(default)]
     pub passing: bool,
+    /// Whether the file could not be read, which says nothing about what is in it.
+    #[serde(default)]
+    pub unread: bool,
     /// Codec.
     pub codec: Option<String>,
     /// Rate in Hz.
@@ -62,64 +87,135 @@ pub struct Facts {
     pub packets: [u32; 2],
 }
 
+impl Facts {
+    /// Of a file that could not be read.
+    pub fn unread(why: impl std::fmt::Display) -> Self {
+        let error = Some(format!("cannot be read: {why}"));
+        Self { error, passing: true, unread: true, ..Self::default() }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Line {
     file: Key,
     facts: Facts,
 }
 
-/// The state file.
+/// What all parts noted, and the notes that this process appends to.
 pub struct State {
-    known: HashMap<Key, Facts>,
+    known: HashMap<Digest, Arc<Facts>>,
+    notes: Option<Notes>,
+}
+
+struct Notes {
     file: Mutex<File>,
     path: PathBuf,
+    /// Held as long as the notes are open.
+    _lock: File,
 }
 
 impl State {
-    /// Reads what is known and opens the file for more.
-    pub fn open(path: &Path) -> Result<Self> {
-        let failed = || format!("cannot use the state file {}", path.display());
+    /// What is noted beside the index; nothing where nothing was verified.
+    ///
+    /// # Errors
+    /// Notes that cannot be read.
+    pub fn read(index: &Path) -> Result<Self> {
+        let folder = match index.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let stem = notes_stem(index);
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+            .with_context(|| format!("cannot list {}", folder.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| {
+                path.file_name().is_some_and(|name| part::is_notes_name(&stem, &name.to_string_lossy()))
+            })
+            .collect();
+        paths.sort();
+        let mut known = HashMap::new();
+        for path in paths {
+            read_notes(&path, &mut known)
+                .with_context(|| format!("cannot read the notes {}", path.display()))?;
+        }
+        Ok(Self { known, notes: None })
+    }
+
+    /// The same, and opens the notes of `shard` for more.
+    ///
+    /// # Errors
+    /// Notes that cannot be read or written, or that another process appends to.
+    pub fn open(index: &Path, shard: Shard) -> Result<Self> {
+        let path = index.with_file_name(part::notes_name(&notes_stem(index), shard));
+        let failed = || format!("cannot write the notes {}", path.display());
+        let what = match shard {
+            Shard::WHOLE => "verify of this index".to_owned(),
+            part => format!("verify of part {part} of this index"),
+        };
+        let lock = lock::notes(&path, &what)?;
         let mut file =
-            OpenOptions::new().read(true).append(true).create(true).open(path).with_context(failed)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).with_context(failed)?;
-        let mut known: HashMap<Key, Facts> = HashMap::new();
-        for line in bytes.split(|&byte| byte == b'\n') {
-            let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
-            // A full look is worth more than one at the headers, unless it has to be taken again anyway.
-            if line.facts.fast && known.get(&line.file).is_some_and(|old| !old.fast && !old.passing) {
-                continue;
-            }
-            known.insert(line.file, line.facts);
-        }
+            OpenOptions::new().read(true).append(true).create(true).open(&path).with_context(failed)?;
         // The rest of a line cut off by a kill must not swallow the next one.
-        if bytes.last().is_some_and(|&last| last != b'\n') {
-            file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(b"\n")).with_context(failed)?;
+        if file.seek(SeekFrom::End(0)).with_context(failed)? > 0 {
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).with_context(failed)?;
+            if last != *b"\n" {
+                file.write_all(b"\n").with_context(failed)?;
+            }
         }
-        Ok(Self { known, file: Mutex::new(file), path: path.to_owned() })
+        let known = Self::read(index)?.known;
+        Ok(Self { known, notes: Some(Notes { file: Mutex::new(file), path, _lock: lock }) })
     }
 
     /// What spares another look: a look at the headers does only for a `fast` run, a passing error never.
-    pub fn get(&self, key: &Key, fast: bool) -> Option<&Facts> {
+    pub fn get(&self, key: &Key, fast: bool) -> Option<Arc<Facts>> {
         self.noted(key).filter(|facts| !facts.passing && (fast || !facts.fast))
     }
 
     /// The last look at a file, however it was.
-    pub fn noted(&self, key: &Key) -> Option<&Facts> {
-        self.known.get(key)
+    pub fn noted(&self, key: &Key) -> Option<Arc<Facts>> {
+        self.known.get(&key.digest()).cloned()
     }
 
     /// Remembers, by one write.
+    ///
+    /// # Errors
+    /// The notes cannot be written.
     pub fn add(&self, key: &Key, facts: &Facts) -> Result<()> {
-        if self.noted(key) == Some(facts) {
+        let Some(notes) = self.notes.as_ref().filter(|_| self.noted(key).as_deref() != Some(facts)) else {
             return Ok(());
-        }
+        };
         let mut line = serde_json::to_vec(&Line { file: key.clone(), facts: facts.clone() })?;
         line.push(b'\n');
-        let mut file = self.file.lock().expect("no writer panics");
-        file.write_all(&line).with_context(|| {
-            format!("cannot write the state file {} (is the disk full?)", self.path.display())
-        })
+        let mut file = notes.file.lock().expect("no writer panics");
+        file.write_all(&line)
+            .with_context(|| format!("cannot write the notes {} (is the disk full?)", notes.path.display()))
+    }
+}
+
+/// How the names of the notes of the index at `index` begin.
+fn notes_stem(index: &Path) -> String {
+    format!("{}.verify", index.file_stem().unwrap_or_default().to_string_lossy())
+}
+
+/// Adds the notes at `path`, line by line.
+fn read_notes(path: &Path, known: &mut HashMap<Digest, Arc<Facts>>) -> io::Result<()> {
+    for line in BufReader::new(File::open(path)?).split(b'\n') {
+        let Ok(line) = serde_json::from_slice::<Line>(&line?) else { continue };
+        let digest = line.file.digest();
+        if known.get(&digest).is_some_and(|old| old.outlasts(&line.facts)) {
+            continue;
+        }
+        known.insert(digest, Arc::new(line.facts));
+    }
+    Ok(())
+}
+
+impl Facts {
+    /// Whether these facts say more than `later` ones of the same file: a full look is worth more than one at the
+    /// headers, and one that stands more than one that has to be taken again anyway.
+    fn outlasts(&self, later: &Self) -> bool {
+        !self.passing && (later.passing || (later.fast && !self.fast))
     }
 }
 
@@ -127,22 +223,58 @@ impl State {
 mod tests {
     use super::*;
 
+    fn key(file: &str) -> Key {
+        Key { path: file.into(), bytes: 1, modified: 2 }
+    }
+
     #[test]
     fn a_full_look_outlasts_one_at_the_headers_unless_its_error_may_pass() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.jsonl");
+        let index = folder.path().join("index.parquet");
         let full = |passing| Facts { error: Some("an error".into()), passing, ..Facts::default() };
         let fast = Facts { fast: true, codec: Some("mp3".into()), ..Facts::default() };
         for (file, passing) in [("slow.mp3", true), ("broken.mp3", false)] {
-            let key = Key { path: file.into(), bytes: 1, modified: 2 };
+            let key = key(file);
             let full = full(passing);
             for facts in [&full, &fast] {
-                State::open(&path).unwrap().add(&key, facts).unwrap();
+                State::open(&index, Shard::WHOLE).unwrap().add(&key, facts).unwrap();
             }
-            let state = State::open(&path).unwrap();
-            assert_eq!(state.noted(&key), Some(if passing { &fast } else { &full }));
+            let state = State::read(&index).unwrap();
+            assert_eq!(state.noted(&key).as_deref(), Some(if passing { &fast } else { &full }));
             assert!(state.get(&key, true).is_some(), "{file} is looked at again");
             assert_eq!(state.get(&key, false).is_some(), !passing, "{file}");
         }
+    }
+
+    #[test]
+    fn notes_of_all_parts_are_read_together_and_half_a_line_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join("index.parquet");
+        let facts = |hash: &str| Facts { hash: Some(hash.into()), ..Facts::default() };
+        let parts = [Shard::WHOLE, "1/2".parse().unwrap(), "2/2".parse().unwrap()];
+        let names = ["index.verify.jsonl", "index.verify-1-of-2.jsonl", "index.verify-2-of-2.jsonl"];
+        for (name, shard) in names.iter().zip(parts) {
+            State::open(&index, shard).unwrap().add(&key(name), &facts(name)).unwrap();
+            let path = folder.path().join(name);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes.extend_from_slice(b"{\"file\": {\"pa");
+            std::fs::write(&path, bytes).unwrap();
+            State::open(&index, shard).unwrap().add(&key("all"), &facts(name)).unwrap();
+        }
+        let state = State::read(&index).unwrap();
+        for name in names {
+            assert_eq!(state.noted(&key(name)).as_deref(), Some(&facts(name)));
+        }
+        assert_eq!(state.known.len(), 4);
+    }
+
+    #[test]
+    fn two_processes_do_not_append_to_the_same_notes() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join("index.parquet");
+        let _first = State::open(&index, Shard::WHOLE).unwrap();
+        let error = State::open(&index, Shard::WHOLE).err().unwrap().to_string();
+        assert!(error.contains("is already running"), "{error}");
+        State::open(&index, "1/2".parse().unwrap()).unwrap();
     }
 }

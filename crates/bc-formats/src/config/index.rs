@@ -22,6 +22,10 @@ section! {
         dataset_path: PathBuf = "data/demo".into();
         /// Extension of the audio files without the dot; empty: any known one.
         file_extension: String = String::new();
+        /// Folder that the index's audio paths begin at, relative to the folder of the index file, or absolute; it
+        /// holds dataset_path. With it, index and audio may be moved together ("." where the audio lies beside or
+        /// below the index). Empty: paths are relative to the working directory.
+        audio_root: String = String::new();
         /// Where the index is written.
         output: PathBuf = "data/demo/index.parquet".into();
         /// Seed of drawn splits.
@@ -39,6 +43,8 @@ section! {
         column_title: String = "title".into();
         /// csv: column of the performer.
         column_performer: String = "performer".into();
+        /// csv: column of the length in seconds, which `verify` measures later.
+        column_duration: String = "duration_s".into();
         /// csv: column of the split (train, val, test, none).
         column_split: String = "split".into();
         /// csv: column of the source url.

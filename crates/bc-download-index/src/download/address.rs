@@ -1,0 +1,31 @@
+//! Where a version comes from.
+
+use bc_formats::index::Version;
+
+/// What its list says, or what the template makes of that and of the id.
+pub fn address(template: &str, version: &Version) -> Option<String> {
+    let source = version.source_url.as_deref();
+    if template.is_empty() {
+        return source.map(str::to_owned);
+    }
+    let needs_source = template.contains("{source_url}");
+    let with_id = template.replace("{id}", &version.version_id);
+    if needs_source { Some(with_id.replace("{source_url}", source?)) } else { Some(with_id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_the_lists_unless_a_template_is_given() {
+        let mut version = Version::new("0_1", "0");
+        assert_eq!(address("", &version), None);
+        assert_eq!(address("https://a/{id}", &version).unwrap(), "https://a/0_1");
+        assert_eq!(address("https://a/?of={source_url}", &version), None);
+        version.source_url = Some("https://b/c".to_owned());
+        assert_eq!(address("", &version).unwrap(), "https://b/c");
+        assert_eq!(address("https://a/{id}", &version).unwrap(), "https://a/0_1");
+        assert_eq!(address("https://a/?of={source_url}", &version).unwrap(), "https://a/?of=https://b/c");
+    }
+}

@@ -1,0 +1,220 @@
+//! The folder `.incoming`: unfinished files, one folder for each id and in it one for each address.
+//!
+//! ```text
+//! .incoming/<hash of the id>/lock                    held by the process that fetches the id
+//! .incoming/<hash of the id>/<hash of the address>/  what yt-dlp writes
+//! ```
+//! By the lock, two processes on one folder, whatever their parts, never write into the same unfinished file. By the
+//! address, a version whose address changed does not go on with the other address's beginning. Names are
+//! hashes, as ids may differ only in upper and lower case.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bc_formats::fingerprint::Fingerprint;
+
+/// The folder's name.
+pub const INCOMING: &str = ".incoming";
+
+/// One file to fetch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Version id; the file's name.
+    pub id: String,
+    /// Where it comes from.
+    pub url: String,
+}
+
+/// The right to fetch one id, until it is dropped.
+pub struct Claim {
+    /// Where yt-dlp works.
+    pub work: PathBuf,
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Claim {
+    /// Claims the id of `job`; `None` if another process has it. What an earlier address left is removed.
+    ///
+    /// # Errors
+    /// `incoming` cannot be written.
+    pub fn take(incoming: &Path, job: &Job) -> Result<Option<Self>> {
+        let folder = incoming.join(hash("id", &job.id));
+        let work = folder.join(hash("address", &job.url));
+        let failed = || format!("cannot write in {}", folder.display());
+        let Some(lock) = lock(&folder).with_context(failed)? else { return Ok(None) };
+        for entry in std::fs::read_dir(&folder).with_context(failed)?.flatten() {
+            let path = entry.path();
+            if path.is_dir() && path != work {
+                std::fs::remove_dir_all(&path).with_context(failed)?;
+            }
+        }
+        std::fs::create_dir_all(&work).with_context(failed)?;
+        Ok(Some(Self { work, folder, _lock: lock }))
+    }
+
+    /// Removes what yt-dlp left: nothing of it will be used again.
+    pub fn clear(&self) {
+        // What cannot be removed does no harm.
+        let _ = std::fs::remove_dir_all(&self.work);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // The beginning of a file stays for the next attempt; folders without one go, and the lock while it is held.
+        let _ = std::fs::remove_dir(&self.work);
+        let _ = std::fs::remove_file(self.folder.join(LOCK));
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+}
+
+const LOCK: &str = "lock";
+
+fn hash(kind: &str, text: &str) -> String {
+    Fingerprint::of(kind).add(text).finish()
+}
+
+/// Removes what killed runs left of versions that nobody will fetch any more: all but those with the ids `open`. What
+/// another process works on stays.
+pub fn sweep(incoming: &Path, open: &[String]) {
+    let left: Vec<PathBuf> =
+        std::fs::read_dir(incoming).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    if left.is_empty() {
+        let _ = std::fs::remove_dir(incoming);
+        return;
+    }
+    let open: HashSet<String> = open.iter().map(|id| hash("id", id)).collect();
+    for path in left {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // What cannot be removed does no harm.
+        let _ = match path.is_dir() {
+            // Of an earlier version of this program, whose names told no addresses apart.
+            false => std::fs::remove_file(&path),
+            true if open.contains(name.as_ref()) => Ok(()),
+            true => lock(&path).and_then(|held| held.map_or(Ok(()), |_lock| std::fs::remove_dir_all(&path))),
+        };
+    }
+    let _ = std::fs::remove_dir(incoming);
+}
+
+/// Makes the folder and locks its lock file; `None` if another process holds it.
+fn lock(folder: &Path) -> std::io::Result<Option<File>> {
+    let path = folder.join(LOCK);
+    loop {
+        std::fs::create_dir_all(folder)?;
+        let file = match OpenOptions::new().write(true).create(true).truncate(false).open(&path) {
+            Ok(file) => file,
+            // Another process removed the folder that was just there.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            // Where the file system knows no locks, two processes are the user's to avoid.
+            Err(TryLockError::Error(_)) => return Ok(Some(file)),
+            Ok(()) => {}
+        }
+        // Its last holder may have removed the file between our opening and locking it.
+        if is_still(&file, &path) {
+            return Ok(Some(file));
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_still(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |about: std::fs::Metadata| (about.dev(), about.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(ours), Ok(named)) => place(ours) == place(named),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_still(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(id: &str, url: &str) -> Job {
+        Job { id: id.into(), url: url.into() }
+    }
+
+    #[test]
+    fn one_process_has_an_id_and_leaves_nothing_but_unfinished_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let incoming = folder.path().join(".incoming");
+        let job = job("a", "https://x/a");
+        let claim = Claim::take(&incoming, &job).unwrap().unwrap();
+        assert!(Claim::take(&incoming, &job).unwrap().is_none());
+        std::fs::write(claim.work.join("audio.m4a.part"), "half").unwrap();
+        let work = claim.work.clone();
+        drop(claim);
+        let again = Claim::take(&incoming, &job).unwrap().unwrap();
+        assert_eq!(again.work, work);
+        assert!(work.join("audio.m4a.part").exists());
+        again.clear();
+        drop(again);
+        assert_eq!(std::fs::read_dir(&incoming).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_what_nobody_will_fetch_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = |id: &str| {
+            let claim = Claim::take(folder.path(), &job(id, "u")).unwrap().unwrap();
+            std::fs::write(claim.work.join("audio.m4a.part"), "half").unwrap();
+            claim
+        };
+        let (open, done, held) = (left("open"), left("done"), left("held"));
+        let [open_work, done_work, held_work] = [&open, &done, &held].map(|claim| claim.work.clone());
+        drop((open, done));
+        std::fs::write(folder.path().join("old.m4a.part"), "of an earlier version").unwrap();
+        sweep(folder.path(), &["open".to_owned()]);
+        assert!(open_work.exists() && held_work.exists() && !done_work.exists());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        drop(held);
+    }
+
+    #[test]
+    fn another_address_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Claim::take(folder.path(), &job("a", "https://x/one")).unwrap().unwrap();
+        let left = old.work.join("audio.m4a.part");
+        std::fs::write(&left, "half of another song").unwrap();
+        drop(old);
+        let new = Claim::take(folder.path(), &job("a", "https://x/two")).unwrap().unwrap();
+        assert_eq!(std::fs::read_dir(&new.work).unwrap().count(), 0);
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn many_threads_never_hold_one_id_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let holders = std::sync::atomic::AtomicUsize::new(0);
+        let turns = std::sync::atomic::AtomicUsize::new(0);
+        use std::sync::atomic::Ordering::SeqCst;
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        if let Some(claim) = Claim::take(folder.path(), &job("a", "u")).unwrap() {
+                            assert_eq!(holders.fetch_add(1, SeqCst), 0);
+                            turns.fetch_add(1, SeqCst);
+                            holders.fetch_sub(1, SeqCst);
+                            drop(claim);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(turns.into_inner() > 0);
+    }
+}

@@ -1,0 +1,172 @@
+//! What is to be fetched, and what is not.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::Result;
+use bc_cli::Shard;
+use bc_formats::config::Config;
+use bc_formats::index::Version;
+
+use super::address::address;
+use super::incoming::{INCOMING, Job};
+use super::ledger;
+use crate::{locate, part};
+
+/// Bytes of an id; file systems take 255 for a name, which has an extension, too.
+const LONGEST_ID: usize = 200;
+
+/// Which of the versions are to be fetched.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// The part of the index.
+    pub shard: Shard,
+    /// At most so many.
+    pub limit: Option<usize>,
+    /// What is gone, too.
+    pub retry_gone: bool,
+    /// What the site knows us by ([`super::yt_dlp::access`]).
+    pub access: &'a str,
+}
+
+/// What is to be fetched.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// By this run.
+    pub jobs: Vec<Job>,
+    /// The ids of all versions that this or another run may fetch: what is unfinished of others is of no use.
+    pub open: Vec<String>,
+}
+
+/// Plans a run; reports what is not to be fetched, and why.
+///
+/// # Errors
+/// The audio's folder or the notes in it cannot be read.
+pub fn plan(versions: Vec<Version>, config: &Config, choice: Choice<'_>) -> Result<Plan> {
+    let folder = &config.index.dataset_path;
+    let (there, failures) = if folder.is_dir() {
+        (locate::files_by_stem(&config.index)?, ledger::read(folder)?)
+    } else {
+        Default::default()
+    };
+    let clashing = if folder.is_dir() && !tells_case(folder) { clashing(&versions) } else { HashSet::new() };
+    let mut plan = Plan::default();
+    let mut counts = Counts::default();
+    for version in versions {
+        let id = version.version_id.clone();
+        let mine = part::takes(choice.shard, &id);
+        let url = address(&config.download.url, &version);
+        let named = version.audio_path.as_deref().is_some_and(|path| locate::is_there(Path::new(path)));
+        let count = if named || there.contains_key(&id) {
+            &mut counts.done
+        } else if !names_a_file(&id)
+            || clashing.contains(&id)
+            || url.as_deref().is_some_and(|url| url.contains('\0'))
+        {
+            &mut counts.nameless
+        } else if let Some(url) = url {
+            if failures.gone(&id, &url, choice.access) && !choice.retry_gone {
+                &mut counts.gone
+            } else {
+                plan.open.push(id.clone());
+                if mine {
+                    plan.jobs.push(Job { id, url });
+                }
+                continue;
+            }
+        } else {
+            &mut counts.nowhere
+        };
+        *count += usize::from(mine);
+    }
+    let left = plan.jobs.len();
+    plan.jobs.truncate(choice.limit.unwrap_or(usize::MAX));
+    counts.print(plan.jobs.len(), left);
+    Ok(plan)
+}
+
+/// The versions of a part that are not to be fetched.
+#[derive(Default)]
+struct Counts {
+    done: usize,
+    gone: usize,
+    nowhere: usize,
+    nameless: usize,
+}
+
+impl Counts {
+    fn print(&self, jobs: usize, left: usize) {
+        let Self { done, gone, nowhere, nameless } = self;
+        let limited = if jobs < left { format!(" of {left}") } else { String::new() };
+        println!("{done} are there, {gone} are gone for good, {jobs}{limited} to fetch.");
+        if *gone > 0 {
+            println!(
+                "What is gone is not asked for; `--retry-gone` asks again. What needs cookies or is barred from a \
+                 country is asked for again once [download] cookies, proxy or format change."
+            );
+        }
+        if *nowhere > 0 {
+            println!("{nowhere} have no address in the list; [download] url may make one of the version id.");
+        }
+        if *nameless > 0 {
+            println!(
+                "{nameless} are not fetched, as their ids name no file (a slash, a control character, more than \
+                 {LONGEST_ID} bytes, or only upper and lower case differ from another id in a folder that does not \
+                 tell them apart); put their files where the list says."
+            );
+        }
+    }
+}
+
+fn names_a_file(id: &str) -> bool {
+    id.len() <= LONGEST_ID && !id.contains(|c: char| c == '/' || c == '\\' || c.is_control())
+}
+
+/// The ids that a file system without upper and lower case takes for an earlier one's.
+fn clashing(versions: &[Version]) -> HashSet<String> {
+    let mut seen = HashSet::new();
+    let later = versions.iter().filter(|version| !seen.insert(version.version_id.to_lowercase()));
+    later.map(|version| version.version_id.clone()).collect()
+}
+
+/// Whether the folder's file system tells upper and lower case apart (macOS and SMB do not). Where that cannot be
+/// found out, it is taken to.
+fn tells_case(folder: &Path) -> bool {
+    let incoming = folder.join(INCOMING);
+    let made = std::fs::create_dir(&incoming).is_ok();
+    let tells = !folder.join(INCOMING.to_uppercase()).exists();
+    if made {
+        let _ = std::fs::remove_dir(&incoming);
+    }
+    tells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_differ_only_in_case_are_one_file_where_case_is_not_told_apart() {
+        let versions = ["aBc", "x", "AbC", "abcd"].map(|id| Version::new(id, "c"));
+        assert_eq!(clashing(&versions), HashSet::from(["AbC".to_owned()]));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "").unwrap();
+        assert_eq!(tells_case(folder.path()), !folder.path().join("A").exists());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the probe is removed");
+    }
+
+    #[test]
+    fn only_what_may_be_a_file_name_names_a_file() {
+        let long = "x".repeat(201);
+        for (id, names) in [
+            ("dQw4w9WgXcQ", true),
+            ("-a", true),
+            ("a\0b", false),
+            ("a/b", false),
+            ("a\nb", false),
+            (&long, false),
+        ] {
+            assert_eq!(names_a_file(id), names, "{id:?}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Ends yt-dlp when this process was killed, so that none is left that writes into the next run's files.
+//!
+//! yt-dlp's single-file form works in a second process, which a signal to the first on its parent's death does not
+//! reach. So a small shell process, which lives as long as the run, is told of every process group that is begun
+//! and ended; when the pipe to it closes, however this process ended, it kills what still runs. It is in a group
+//! of its own, which neither Ctrl-C nor a kill of this process's group reaches.
+
+use std::io::Write;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
+
+use anyhow::{Context, Result};
+
+const SCRIPT: &str = r#"
+groups=
+while read -r what group; do
+    case $what in
+    begun) groups="$groups $group" ;;
+    ended)
+        left=
+        for one in $groups; do [ "$one" = "$group" ] || left="$left $one"; done
+        groups=$left
+        ;;
+    esac
+done
+for one in $groups; do kill -9 "-$one"; done
+"#;
+
+/// The process; ends when it is dropped, or when this process ends.
+pub struct Watchdog {
+    pipe: Mutex<Option<ChildStdin>>,
+    process: Mutex<Child>,
+}
+
+impl Watchdog {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// There is no shell.
+    pub fn start() -> Result<Self> {
+        let mut command = Command::new("sh");
+        command.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut process =
+            command.spawn().context("cannot start `sh`, which ends yt-dlp if this run is killed")?;
+        Ok(Self { pipe: Mutex::new(process.stdin.take()), process: Mutex::new(process) })
+    }
+
+    /// The process group `group` has begun.
+    pub fn begun(&self, group: u32) {
+        self.say("begun", group);
+    }
+
+    /// The process group `group` has ended; its number may be given to another.
+    pub fn ended(&self, group: u32) {
+        self.say("ended", group);
+    }
+
+    fn say(&self, what: &str, group: u32) {
+        if let Some(pipe) = self.pipe.lock().expect("no holder panics").as_mut() {
+            // A watchdog that was killed is missed only if this process is killed, too.
+            let _ = pipe.write_all(format!("{what} {group}\n").as_bytes());
+        }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        drop(self.pipe.lock().expect("no holder panics").take());
+        let _ = self.process.lock().expect("no holder panics").wait();
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+
+    #[test]
+    fn what_was_begun_and_not_ended_ends_with_the_watchdog() {
+        let sleeper = || Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let [mut left, mut ended] = [sleeper(), sleeper()];
+        let watchdog = Watchdog::start().unwrap();
+        watchdog.begun(left.id());
+        watchdog.begun(ended.id());
+        watchdog.ended(ended.id());
+        drop(watchdog);
+        assert!(!left.wait().unwrap().success());
+        assert!(ended.try_wait().unwrap().is_none());
+        ended.kill().unwrap();
+        ended.wait().unwrap();
+    }
+}

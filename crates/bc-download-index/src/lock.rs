@@ -1,0 +1,96 @@
+//! One process at a time reads the index, adds what it knows and writes it.
+//!
+//! `verify` and `download` work for hours; they hold the lock only while they bring what they found into the
+//! index as it then is, so that nothing that `build` wrote meanwhile is lost.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use bc_cli::{Interrupted, interrupt, progress};
+use bc_formats::atomic;
+use bc_formats::lock::{Kind, Lock, acquire, hold};
+
+const NAME: &str = ".index.lock";
+
+/// Waits for the lock of the folder of the index, until the returned lock is dropped. What writers that were
+/// killed left half-written there is removed.
+///
+/// # Errors
+/// A folder that cannot be written, or Ctrl-C during the wait.
+pub fn index(index: &Path) -> Result<Lock> {
+    let folder = match index.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let mut busy = false;
+        let held = || {
+            busy = true;
+            String::new()
+        };
+        let result = acquire(folder, NAME, Kind::Alone, held);
+        if !busy {
+            let lock = result?;
+            let name = index.file_name().unwrap_or_default().to_string_lossy();
+            let ours = [name.as_ref(), "coverage.md", "clique_sizes.png"];
+            // Without locks another process may be writing one of them.
+            if lock.is_real() {
+                atomic::remove_leftovers(folder, |name| ours.contains(&name))?;
+            }
+            return Ok(lock);
+        }
+        if interrupt::requested() {
+            bail!(Interrupted("the index was not written; the same command goes on".to_owned()));
+        }
+        if !told && begun.elapsed() > Duration::from_secs(2) {
+            progress::line(format!(
+                "Waiting for another bc-download-index that writes in {}.",
+                folder.display()
+            ));
+            told = true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Makes this process the only one that appends to the notes at `notes`.
+///
+/// # Errors
+/// Another process does.
+pub fn notes(notes: &Path, what: &str) -> Result<File> {
+    let name = format!(".{}.lock", notes.file_name().unwrap_or_default().to_string_lossy());
+    hold(notes.parent().unwrap_or(Path::new("")), &name, Kind::Alone, || {
+        format!(
+            "{what} is already running (it holds the lock of {}); wait for it, or run other parts with --shard i/n",
+            notes.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_half_written_files_of_the_same_name_are_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.parquet");
+        for name in
+            [".index.parquet.aB3x.tmp", ".coverage.md.q1.tmp", ".other.parquet.aB3x.tmp", "index.parquet"]
+        {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let lock = index(&path).unwrap();
+        let mut left: Vec<String> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, [".index.lock", ".other.parquet.aB3x.tmp", "index.parquet"]);
+        drop(lock);
+    }
+}

@@ -1,0 +1,62 @@
+//! Which versions a part of the work (`--shard i/n`) has.
+
+use bc_cli::Shard;
+use bc_formats::fingerprint::Fingerprint;
+
+/// Whether `shard` has the version `id`. By the id alone: a version stays in its part when the list grows or is
+/// put into another order.
+pub fn takes(shard: Shard, id: &str) -> bool {
+    if shard == Shard::WHOLE {
+        return true;
+    }
+    let digest = Fingerprint::of("part").add(id).finish();
+    let number = u64::from_str_radix(&digest, 16).expect("a fingerprint is sixteen hex digits");
+    number % shard.count as u64 == shard.index as u64
+}
+
+/// The name of a part's own notes: `stem.jsonl` of the whole, `stem-2-of-8.jsonl` of a part.
+pub fn notes_name(stem: &str, shard: Shard) -> String {
+    match shard {
+        Shard::WHOLE => format!("{stem}.jsonl"),
+        Shard { index, count } => format!("{stem}-{}-of-{count}.jsonl", index + 1),
+    }
+}
+
+/// Whether `name` is the notes of the whole or of any part.
+pub fn is_notes_name(stem: &str, name: &str) -> bool {
+    let Some(between) = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(".jsonl")) else {
+        return false;
+    };
+    let numbers = between.strip_prefix('-').and_then(|between| between.split_once("-of-"));
+    between.is_empty()
+        || numbers.is_some_and(|(part, count)| [part, count].iter().all(|n| n.parse::<usize>().is_ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_has_exactly_one_part_and_parts_are_about_even() {
+        let mut counts = [0; 7];
+        for id in 0..7000 {
+            let takers: Vec<usize> =
+                (0..7).filter(|&index| takes(Shard { index, count: 7 }, &format!("id{id}"))).collect();
+            assert_eq!(takers.len(), 1);
+            counts[takers[0]] += 1;
+        }
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn notes_of_the_whole_and_of_parts_are_known_by_their_names() {
+        for shard in [Shard::WHOLE, "2/8".parse().unwrap()] {
+            assert!(is_notes_name("index.verify", &notes_name("index.verify", shard)));
+        }
+        for other in
+            ["index.verify-x.jsonl", "index.verify.jsonl.tmp", "index2.verify.jsonl", "index.verify-1.jsonl"]
+        {
+            assert!(!is_notes_name("index.verify", other), "{other}");
+        }
+    }
+}

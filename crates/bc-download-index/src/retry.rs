@@ -1,0 +1,52 @@
+//! How stage 1 asks again after an error that may pass ([`bc_formats::passing`]).
+
+use std::io;
+
+use bc_cli::interrupt;
+use bc_formats::passing::{Outlook, Retry, outlook};
+
+/// Waits of 0.25, 0.5, 1 and 2 seconds.
+pub const POLICY: Retry = Retry { retries: 4, wait_s: 0.25 };
+
+/// Attempts `work` again where its error may pass soon.
+///
+/// # Errors
+/// The last attempt's.
+pub fn io<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    POLICY.run(|error| outlook(error) == Outlook::Soon, interrupt::requested, work).0
+}
+
+/// Whether an error says that there is no such file; every other one leaves that open.
+pub fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | InvalidInput | InvalidFilename)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_stands_is_not() {
+        let tries = |code: i32, fails: u32| {
+            let mut count = 0;
+            let result = io(|| {
+                count += 1;
+                if count > fails { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+            });
+            (count, result.is_ok())
+        };
+        assert_eq!(tries(libc::EIO, 1), (2, true));
+        assert_eq!(tries(libc::ESTALE, 1), (2, true));
+        assert_eq!(tries(libc::ENOENT, 9), (1, false));
+    }
+
+    #[test]
+    fn only_some_errors_say_that_a_file_is_not_there() {
+        for (code, absent) in
+            [(libc::ENOENT, true), (libc::ENOTDIR, true), (libc::EIO, false), (libc::EACCES, false)]
+        {
+            assert_eq!(is_absent(&io::Error::from_raw_os_error(code)), absent);
+        }
+    }
+}

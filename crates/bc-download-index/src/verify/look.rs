@@ -1,0 +1,119 @@
+//! One file: what it holds, as far as it can be read.
+
+use std::path::Path;
+
+use bc_audio::{DecodeError, Limits, inspect, patience};
+use bc_cli::interrupt;
+use bc_formats::passing::{Outlook, outlook_of, outlook_of_any};
+
+use super::state::Facts;
+use crate::retry;
+
+/// Looks at one file; `fast` reads its headers only. One on which the decoder or the disk never comes back makes a bad
+/// file, not a run that hangs.
+///
+/// A verdict against a file stands when a second look gives the same: a read that failed in between may have looked
+/// like damage. What cannot be read after all attempts is [`Facts::unread`].
+pub fn facts(path: &Path, limits: Limits, fast: bool) -> Facts {
+    let mut before: Option<Facts> = None;
+    let look = || {
+        let facts = once(path, limits, fast);
+        let settled =
+            facts.is_good() || (!facts.unread && (facts.passing || before.as_ref() == Some(&facts)));
+        before = Some(facts.clone());
+        if settled { Ok(facts) } else { Err(Box::new(facts)) }
+    };
+    match retry::POLICY.run(|_| true, interrupt::requested, look).0 {
+        Ok(facts) => facts,
+        Err(facts) if facts.unread => *facts,
+        // No two looks agreed: something reads the file differently each time.
+        Err(facts) => {
+            Facts::unread(facts.error.unwrap_or_else(|| "every look gives something else".to_owned()))
+        }
+    }
+}
+
+impl Facts {
+    /// Whether nothing speaks against the file, so that one look does.
+    fn is_good(&self) -> bool {
+        let short =
+            self.declared_s.zip(self.duration_s).is_some_and(|(declared, found)| found < 0.99 * declared);
+        self.error.is_none() && self.packets[1] == 0 && (self.fast || !short)
+    }
+}
+
+fn once(path: &Path, limits: Limits, fast: bool) -> Facts {
+    let file = path.to_owned();
+    let look = move || {
+        let inspected = if fast { inspect::headers(&file) } else { inspect::whole(&file, limits) };
+        // Of a bad file also after a look at the headers: it says whether the bytes can be read.
+        let hash = (!fast || inspected.is_err()).then(|| bc_formats::fingerprint::of_file(&file));
+        Ok((inspected, hash))
+    };
+    let (inspected, hash) = match patience::watched(limits.patience_s, look) {
+        Ok(seen) => seen,
+        Err(error) => (Err(error), None),
+    };
+    if let Some(Err(error)) = &hash
+        && outlook_of_any(error).is_none_or(|outlook| outlook != Outlook::Lasting)
+    {
+        return Facts { fast, ..Facts::unread(format!("{:#}", error.root_cause())) };
+    }
+    let mut facts = Facts { fast, hash: hash.and_then(Result::ok).filter(|_| !fast), ..Facts::default() };
+    match inspected {
+        Ok(found) => {
+            facts.codec = Some(found.header.codec);
+            facts.rate = Some(found.header.sample_rate);
+            facts.channels = Some(found.header.channels);
+            // Microseconds survive the way through JSON to the last bit.
+            let rounded = |seconds: f64| (seconds * 1e6).round() / 1e6;
+            facts.declared_s = found.header.declared_s.map(rounded);
+            facts.duration_s = found.duration_s.map(rounded);
+            facts.peak = found.peak;
+            facts.rms = found.rms;
+            facts.packets = [found.frames.decoded, found.frames.failed];
+        }
+        Err(error) => {
+            use DecodeError::{TooLong, TooSlow, Unreadable};
+            facts.passing = matches!(error, TooLong { .. } | TooSlow { .. } | Unreadable(_));
+            // Also where the decoder took the system's error for damage.
+            facts.unread =
+                matches!(error, Unreadable(_)) || outlook_of(&error).is_some_and(is_of_the_machine);
+            facts.passing |= facts.unread;
+            facts.error = Some(error.to_string());
+        }
+    }
+    facts
+}
+
+fn is_of_the_machine(outlook: Outlook) -> bool {
+    outlook != Outlook::Lasting
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_never_opens_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.wav");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let facts = facts(&pipe, Limits { longest_s: 60.0, patience_s: 0.1, ..Limits::default() }, false);
+        assert!(facts.passing && facts.hash.is_none(), "{facts:?}");
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_unread_and_damage_is_a_verdict() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { longest_s: 60.0, patience_s: 5.0, ..Limits::default() };
+        let text = folder.path().join("text.wav");
+        std::fs::write(&text, "<html>").unwrap();
+        for fast in [false, true] {
+            let found = facts(&text, limits, fast);
+            assert!(!found.unread && !found.passing && found.error.is_some(), "{found:?}");
+        }
+        let gone = facts(&folder.path().join("gone.wav"), limits, false);
+        assert!(gone.unread && gone.passing, "{gone:?}");
+    }
+}

@@ -1,0 +1,149 @@
+//! The run: every file of a part, on all cores, then the index.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use anyhow::{Result, bail};
+use bc_audio::Limits;
+use bc_cli::{Interrupted, Outcome, Shard, interrupt, progress};
+use bc_formats::audio_root::AudioRoot;
+use bc_formats::config::Config;
+use bc_formats::index::Index;
+use rayon::prelude::*;
+
+use super::state::{Key, State};
+use super::{look, report};
+use crate::{locate, part, update};
+
+/// What the command line adds to the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Read headers only: no hashes of content, no silence, no cut ends.
+    pub fast: bool,
+    /// The part of the index.
+    pub shard: Shard,
+}
+
+/// Verifies the index of `config`. The outcome counts the files that are not usable.
+///
+/// # Errors
+/// No index, another `verify` of the same part, outputs that cannot be written, or Ctrl-C. Faults of audio files are
+/// statuses.
+pub fn run(config: &Config, options: Options) -> Result<Outcome> {
+    let output = &config.index.output;
+    let files = files(config, options.shard)?;
+    let state = State::open(output, options.shard)?;
+    interrupt::install("Stopping; what is done is noted. Ctrl-C again to quit at once.")?;
+    let looks = Looks {
+        state,
+        root: AudioRoot::named(output, &config.index.audio_root),
+        limits: Limits {
+            longest_s: config.verify.longest_s,
+            patience_s: config.verify.patience_s,
+            ..Limits::of(&config.features)
+        },
+        fast: options.fast,
+        seen: Seen::default(),
+    };
+    let bar = progress::bar(files.len() as u64, "verify", "files");
+    files.par_iter().try_for_each(|path| -> Result<()> {
+        if !interrupt::requested() {
+            looks.look_at(path)?;
+            bar.inc(1);
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    let seen = looks.end();
+    if interrupt::requested() {
+        bail!(Interrupted("what was looked at is noted; the same command goes on from there".to_owned()));
+    }
+    seen.tell();
+    let index = update::index(config, |versions, remarks| {
+        report::print(versions, remarks);
+        report::write(output, versions, remarks)
+    })?;
+    Ok(Outcome::of_failures(report::unusable_files(&index.versions)))
+}
+
+/// The files of a part, of the index as it is now and of what came since.
+fn files(config: &Config, shard: Shard) -> Result<Vec<String>> {
+    let mut versions = Index::read(&config.index.output)?.versions;
+    locate::look_again(&mut versions, &config.index)?;
+    let of_part = versions.into_iter().filter(|version| part::takes(shard, &version.version_id));
+    Ok(of_part.filter_map(|version| version.audio_path).collect())
+}
+
+/// Files about which there is nothing to note.
+#[derive(Default)]
+struct Seen {
+    vanished: AtomicUsize,
+    unread: AtomicUsize,
+    replaced: AtomicUsize,
+}
+
+impl Seen {
+    fn tell(&self) {
+        let lines = [
+            (&self.vanished, "went away while this ran; the index says `missing`"),
+            (&self.unread, "could not be read, which says nothing about them; the next run tries again"),
+            (&self.replaced, "changed while they were read; run the same command again"),
+        ];
+        for (count, what) in lines {
+            let count = count.load(Relaxed);
+            if count > 0 {
+                println!("{count} files {what}.");
+            }
+        }
+    }
+}
+
+/// What looks at files, on all cores.
+struct Looks {
+    state: State,
+    root: Option<AudioRoot>,
+    limits: Limits,
+    fast: bool,
+    seen: Seen,
+}
+
+impl Looks {
+    /// Notes what is found in one file, unless it is known.
+    fn look_at(&self, path: &str) -> Result<()> {
+        let Self { state, seen, .. } = self;
+        let key = match Key::of(path, self.root.as_ref()) {
+            Ok(Some(key)) => key,
+            Ok(None) => {
+                seen.vanished.fetch_add(1, Relaxed);
+                return Ok(());
+            }
+            Err(_) => {
+                seen.unread.fetch_add(1, Relaxed);
+                return Ok(());
+            }
+        };
+        if state.get(&key, self.fast).is_some() {
+            return Ok(());
+        }
+        let facts = look::facts(Path::new(path), self.limits, self.fast);
+        // A look that Ctrl-C cut short is none.
+        if facts.unread && interrupt::requested() {
+            return Ok(());
+        }
+        match Key::of(path, self.root.as_ref()) {
+            // Facts of one file must not be noted under the key of another.
+            Ok(Some(now)) if now != key => drop(seen.replaced.fetch_add(1, Relaxed)),
+            Ok(None) => drop(seen.vanished.fetch_add(1, Relaxed)),
+            Ok(Some(_)) | Err(_) => {
+                seen.unread.fetch_add(usize::from(facts.unread), Relaxed);
+                state.add(&key, &facts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the notes.
+    fn end(self) -> Seen {
+        self.seen
+    }
+}
