@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 /// Part `index` (from 0) of `count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +64,10 @@ impl FromStr for ShardChoice {
         if text == "slurm" {
             return Ok(Self::Slurm);
         }
-        text.parse().map(Self::Part).map_err(|error: anyhow::Error| {
-            error.context("give i/n, or `slurm` for the place in a Slurm job array")
-        })
+        // One sentence, since clap prints the outermost error only.
+        text.parse()
+            .map(Self::Part)
+            .map_err(|error| anyhow!("{error} (or give `slurm` for the place in a Slurm job array)"))
     }
 }
 
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!("slurm".parse::<ShardChoice>().unwrap(), ShardChoice::Slurm);
         let part = ShardChoice::Part(Shard { index: 0, count: 2 });
         assert_eq!("1/2".parse::<ShardChoice>().unwrap(), part);
-        let error = format!("{:#}", "Slurm".parse::<ShardChoice>().unwrap_err());
+        let error = "Slurm".parse::<ShardChoice>().unwrap_err().to_string();
         assert!(error.contains("`slurm`") && error.contains("not of the form i/n"), "{error}");
     }
 

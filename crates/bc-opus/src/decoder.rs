@@ -13,7 +13,7 @@ use symphonia::core::errors::{Result, decode_error, unsupported_error};
 use symphonia::core::packet::PacketRef;
 
 use crate::head::{Head, Refusal};
-use crate::libopus::{Failure, LONGEST, Libopus, RATE, duration};
+use crate::libopus::{LONGEST, Libopus, RATE, duration};
 
 /// Decodes Opus at 48 kHz; register it with
 /// [`CodecRegistry::register_audio_decoder`](symphonia::core::codecs::registry::CodecRegistry::register_audio_decoder).
@@ -90,15 +90,9 @@ impl AudioDecoder for OpusDecoder {
 
     fn decode_ref(&mut self, packet: &PacketRef<'_>) -> Result<GenericAudioBufferRef<'_>> {
         self.buffer.clear();
-        let frames = match self.libopus.decode(packet.data, &mut self.interleaved) {
-            Ok(frames) => frames,
-            Err(failure) => {
-                self.skip(duration(packet.data).unwrap_or(0));
-                if failure == Failure::Panicked {
-                    self.libopus = Libopus::new(&self.head).or_else(decode_error)?;
-                }
-                return decode_error("opus: invalid packet");
-            }
+        let Some(frames) = self.libopus.decode(packet.data, &mut self.interleaved) else {
+            self.skip(duration(packet.data).unwrap_or(0));
+            return decode_error("opus: invalid packet");
         };
         self.buffer.render_uninit(Some(frames));
         self.buffer.copy_from_slice_interleaved(&self.interleaved);

@@ -1,15 +1,43 @@
 //! The reference decoder behind a safe face; the only module with `unsafe`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ffi::c_int;
 use std::ptr::NonNull;
 
-use unsafe_libopus::{
-    OPUS_OK, OPUS_SET_GAIN_REQUEST, OpusMSDecoder, opus_multistream_decode_float,
-    opus_multistream_decoder_create, opus_multistream_decoder_ctl, opus_multistream_decoder_destroy,
-    opus_packet_get_nb_samples,
-};
-
 use crate::head::Head;
+
+/// `OPUS_OK` of `opus_defines.h`.
+const OK: c_int = 0;
+/// `OPUS_SET_GAIN_REQUEST` of `opus_defines.h`, with a 32-bit number of 1/256 dB.
+const SET_GAIN: c_int = 4034;
+
+/// `OpusMSDecoder` of `opus_multistream.h`, of which only pointers exist here.
+#[repr(C)]
+struct State {
+    _opaque: [u8; 0],
+}
+
+// As `opus.h` and `opus_multistream.h` declare them, with opus_int32 as i32.
+unsafe extern "C" {
+    fn opus_multistream_decoder_create(
+        rate: i32,
+        channels: c_int,
+        streams: c_int,
+        coupled_streams: c_int,
+        mapping: *const u8,
+        error: *mut c_int,
+    ) -> *mut State;
+    fn opus_multistream_decode_float(
+        state: *mut State,
+        data: *const u8,
+        length: i32,
+        pcm: *mut f32,
+        frame_size: c_int,
+        decode_fec: c_int,
+    ) -> c_int;
+    fn opus_multistream_decoder_ctl(state: *mut State, request: c_int, ...) -> c_int;
+    fn opus_multistream_decoder_destroy(state: *mut State);
+    fn opus_packet_get_nb_samples(packet: *const u8, length: i32, rate: i32) -> c_int;
+}
 
 /// Samples per second and channel, whatever the encoder was given.
 pub(crate) const RATE: u32 = 48_000;
@@ -18,7 +46,7 @@ pub(crate) const LONGEST: usize = 5_760;
 
 /// Decoders of all streams of a track, with their state from packet to packet.
 pub(crate) struct Libopus {
-    state: NonNull<OpusMSDecoder>,
+    state: NonNull<State>,
     channels: usize,
 }
 
@@ -40,7 +68,7 @@ impl Libopus {
         if head.mapping.len() != channels {
             return Err("opus: the channel mapping is damaged");
         }
-        let mut code = OPUS_OK;
+        let mut code = OK;
         // SAFETY: libopus reads `channels` bytes of the mapping, as many as there are, and checks the rest.
         let state = unsafe {
             opus_multistream_decoder_create(
@@ -52,54 +80,38 @@ impl Libopus {
                 &mut code,
             )
         };
-        let Some(state) = NonNull::new(state).filter(|_| code == OPUS_OK) else {
+        let Some(state) = NonNull::new(state).filter(|_| code == OK) else {
             return Err("opus: the channel mapping is impossible");
         };
         let decoder = Self { state, channels };
         // SAFETY: the state is valid; this request takes one number, and any 16-bit one is allowed.
-        let set = unsafe {
-            opus_multistream_decoder_ctl!(state.as_ptr(), OPUS_SET_GAIN_REQUEST, i32::from(head.gain))
-        };
-        if set == OPUS_OK { Ok(decoder) } else { Err("opus: the gain cannot be set") }
+        let set = unsafe { opus_multistream_decoder_ctl(state.as_ptr(), SET_GAIN, i32::from(head.gain)) };
+        if set == OK { Ok(decoder) } else { Err("opus: the gain cannot be set") }
     }
 
-    /// Decodes a packet to interleaved samples; returns samples per channel. After a panic of the decoder,
-    /// which is an error like others, it must be made anew.
-    pub fn decode(&mut self, packet: &[u8], interleaved: &mut Vec<f32>) -> Result<usize, Failure> {
-        let frames = duration(packet).ok_or(Failure::Invalid)?;
-        let length = i32::try_from(packet.len()).map_err(|_| Failure::Invalid)?;
+    /// Decodes a packet to interleaved samples; returns samples per channel, `None` if it is no valid packet.
+    pub fn decode(&mut self, packet: &[u8], interleaved: &mut Vec<f32>) -> Option<usize> {
+        let frames = duration(packet)?;
+        let length = i32::try_from(packet.len()).ok()?;
         interleaved.clear();
         interleaved.resize(frames * self.channels, 0.0);
         // SAFETY: the packet is `length` bytes long, the output has room for `frames` samples of every
         // channel, and libopus writes no more than it is told there is room for.
-        let decoded = catch_unwind(AssertUnwindSafe(|| unsafe {
+        let decoded = unsafe {
             opus_multistream_decode_float(
                 self.state.as_ptr(),
                 packet.as_ptr(),
                 length,
                 interleaved.as_mut_ptr(),
-                frames as i32,
+                frames as c_int,
                 0,
             )
-        }));
-        match decoded.map(usize::try_from) {
-            Ok(Ok(decoded)) if (1..=frames).contains(&decoded) => {
-                interleaved.truncate(decoded * self.channels);
-                Ok(decoded)
-            }
-            Ok(_) => Err(Failure::Invalid),
-            Err(_) => Err(Failure::Panicked),
-        }
+        };
+        // Errors are negative.
+        let decoded = usize::try_from(decoded).ok().filter(|decoded| (1..=frames).contains(decoded))?;
+        interleaved.truncate(decoded * self.channels);
+        Some(decoded)
     }
-}
-
-/// Why a packet gives no samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// It is none of Opus.
-    Invalid,
-    /// The decoder met what its authors held impossible, and its state is not to be trusted.
-    Panicked,
 }
 
 /// Samples per channel that a packet says it holds, 120 to 5,760; `None` if it is empty or says more.
