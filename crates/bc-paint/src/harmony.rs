@@ -3,9 +3,11 @@
 use crate::dice::Dice;
 use crate::work::{GivenChord, Note, Parts};
 
-/// Kinds of chords that are told apart: name, intervals above the root and their weight in a match, and
-/// what is added to a match (rare kinds need more evidence).
-const KINDS: [(&str, &[(u8, f32)], f32); 7] = [
+/// A kind of chord: name, intervals above the root and their weights in a match, and what is added to a match.
+type Kind = (&'static str, &'static [(u8, f32)], f32);
+
+/// Kinds of chords that are told apart. Rare ones need more evidence.
+const KINDS: [Kind; 7] = [
     ("", &[(0, 1.2), (4, 1.0), (7, 0.9)], 0.03),
     ("m", &[(0, 1.2), (3, 1.0), (7, 0.9)], 0.03),
     ("7", &[(0, 1.2), (4, 1.0), (7, 0.8), (10, 0.6)], -0.02),

@@ -73,12 +73,12 @@ fn equalise(grid: &Grid, picture: &mut Picture, dice: &mut Dice) {
     let tilt_db = if dice.chance(0.7) { dice.uniform(-2.5, 2.0) } else { 0.0 };
     let low_cut = if dice.chance(0.3) { dice.log_uniform(60.0, 400.0) } else { 1.0 };
     let high_cut = if dice.chance(0.3) { dice.log_uniform(1500.0, 9000.0) } else { 1e6 };
-    for bin in 0..grid.bins {
+    for (bin, curve) in curve.iter().enumerate() {
         let octaves = (bin as f32 - grid.bin_of(1000.0)) / grid.octave;
         let hz = grid.lowest_hz * 2f32.powf(bin as f32 / grid.octave);
         let high = 1.0 / (1.0 + (hz / high_cut).powi(8));
         let low = 1.0 / (1.0 + (low_cut / hz).powi(8));
-        let factor = curve[bin] * 10f32.powf((tilt_db * octaves).clamp(-18.0, 18.0) / 10.0) * high * low;
+        let factor = curve * 10f32.powf((tilt_db * octaves).clamp(-18.0, 18.0) / 10.0) * high * low;
         picture.row_mut(bin).iter_mut().for_each(|value| *value *= factor);
     }
 }
@@ -123,11 +123,10 @@ fn noise(grid: &Grid, power: f32, dice: &mut Dice) -> Vec<f32> {
 
 /// Roots of powers; noise and beats between tones make them flutter, less where a column holds more looks.
 fn to_magnitudes(grid: &Grid, picture: &mut Picture, noise: &[f32], flutter: f32, dice: &mut Dice) {
-    for bin in 0..grid.bins {
+    for (bin, level) in noise.iter().enumerate() {
         let steady = grid.looks[bin].sqrt().recip();
         // A Rayleigh number deviates by 0.52 of its mean.
         let (of_noise, of_tones) = (0.52 * steady, flutter * (0.4 + 0.6 * steady));
-        let level = noise[bin];
         for value in picture.row_mut(bin) {
             let bits = dice.bits();
             let (one, two) = (bell(bits as u32), bell((bits >> 32) as u32));
@@ -174,14 +173,13 @@ fn ends(grid: &Grid, picture: &mut Picture, dice: &mut Dice) {
         if dice.chance(p) { (dice.uniform(0.3, longest_s) / grid.column_s) as usize } else { 0 }
     };
     let (into, out) = (fade(0.1, 4.0).min(picture.columns / 4), fade(0.3, 5.0).min(picture.columns / 4));
-    let columns = picture.columns;
     for bin in 0..grid.bins {
         let row = picture.row_mut(bin);
-        for n in 0..into {
-            row[n] *= (n as f32 + 0.5) / into as f32;
+        for (n, value) in row.iter_mut().take(into).enumerate() {
+            *value *= (n as f32 + 0.5) / into as f32;
         }
-        for n in 0..out {
-            row[columns - 1 - n] *= (n as f32 + 0.5) / out as f32;
+        for (n, value) in row.iter_mut().rev().take(out).enumerate() {
+            *value *= (n as f32 + 0.5) / out as f32;
         }
     }
 }
