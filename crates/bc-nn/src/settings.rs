@@ -67,7 +67,9 @@ impl NetworkSettings {
     /// The sizes in which the networks differ but for the classifier, as `width: ours against theirs`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (ours, theirs) = (self.sizes(), other.sizes());
-        let pairs = ours.into_iter().zip(theirs).filter(|(a, b)| a != b);
+        // What one of two kinds has no word for is no difference of its own.
+        let pairs =
+            ours.into_iter().zip(theirs).filter(|(a, b)| a != b && !a.1.is_empty() && !b.1.is_empty());
         pairs.map(|((name, a), (_, b))| format!("{name}: {a} against {b}")).collect()
     }
 

@@ -37,6 +37,7 @@ fn a_network_of_other_input_is_refused_with_both_values_unless_it_is_meant() {
         ("features.bins=72", ["bins: 84 against 72", "features"]),
         ("model.variant=orfium", ["variant: plain against orfium", "[model]"]),
         ("model.width=4", ["width: 2 against 4", "[model]"]),
+        ("model.kind=ring", ["kind: bytecover against ring", "[model]"]),
     ] {
         let (ok, text) = begun(&run, &init, &[other]);
         for part in parts.iter().chain(&["[train] init", "best.safetensors"]) {
@@ -47,6 +48,27 @@ fn a_network_of_other_input_is_refused_with_both_values_unless_it_is_meant() {
     assert!(!run.exists());
     let (ok, text) = begun(&run, &init, &["model.scale=log", "train.init_other_input=true"]);
     assert!(ok && text.contains("scale: none against log"), "{text}");
+}
+
+#[test]
+fn a_key_invariant_network_goes_on_with_another_loss_and_gets_a_classifier() {
+    let folder = tempfile::tempdir().unwrap();
+    let ring = ["model.kind=ring", "model.scale=log-centred", "model.projection=6"];
+    let pairs = [&ring[..], &["train.loss=supervised-contrastive"]].concat();
+    let init = first(folder.path(), &pairs);
+    let of = |path: &Path| tensors(path).into_iter().filter(|(name, ..)| !name.contains("running"));
+    assert!(of(&init).all(|(name, ..)| name != "fc.weight"));
+    let run = folder.path().join("run");
+    let (ok, text) =
+        begun(&run, &init, &[&ring[..], &["train.seed=5", "train.loss=cosine-softmax"]].concat());
+    assert!(ok, "{text}");
+    let mut left: Vec<_> = of(&run.join("best.safetensors")).collect();
+    assert!(classifier(&run.join("best.safetensors")).len() > 4);
+    left.retain(|(name, ..)| name != "fc.weight");
+    assert!(left == of(&init).collect::<Vec<_>>(), "weights of the first network are others now");
+    // The other way round a classifier is left out.
+    let (ok, text) = begun(&folder.path().join("back"), &run.join("best.safetensors"), &pairs);
+    assert!(ok, "{text}");
 }
 
 #[test]

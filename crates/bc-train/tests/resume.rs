@@ -96,6 +96,52 @@ fn ten_kills_of_random_triplets_with_separate_forwards_leave_no_trace() {
     ]);
 }
 
+/// The key-invariant network, small.
+const RING: &[&str] = &["model.kind=ring", "model.scale=log-centred", "model.projection=8"];
+
+#[test]
+fn ten_kills_of_the_key_invariant_network_leave_no_trace() {
+    let others = [
+        "train.loss=supervised-contrastive",
+        "train.epochs=8",
+        "train.optimizer=adamw",
+        "train.weight_decay=0.02",
+        "train.clip_norm=5",
+        "train.schedule=cosine",
+        "train.checkpoint_every_steps=3",
+        "train.validate_every_passes=2",
+    ];
+    kill_and_compare(&[RING, &others].concat());
+}
+
+#[test]
+fn every_loss_falls_and_is_the_same_with_one_thread_and_with_three() {
+    let folder = tempfile::tempdir().unwrap();
+    for loss in ["supervised-contrastive", "clews", "cosine-softmax"] {
+        let run = |threads: &str| {
+            let run = folder.path().join(format!("{loss}-{threads}"));
+            let (loss, threads) = (format!("train.loss={loss}"), format!("train.threads={threads}"));
+            let of =
+                ["model.width=4", "model.projection=32", "train.max_steps=48", "train.learning_rate=0.01"];
+            let plain =
+                ["stretch", "transpose", "specaugment"].map(|of| format!("augment.{of}_probability=0"));
+            let plain = plain.iter().map(String::as_str).chain([loss.as_str(), threads.as_str()]);
+            whole(&run, &RING.iter().copied().chain(of).chain(plain).collect::<Vec<_>>());
+            run
+        };
+        let (one, three) = (run("1"), run("3"));
+        assert_equal_runs(&one, &three);
+        let steps: Vec<_> = support::lines(&one).into_iter().filter(|line| line["kind"] == "step").collect();
+        let losses: Vec<f64> = steps.iter().map(|step| step["loss"].as_f64().unwrap()).collect();
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        let (early, late) = (mean(&losses[..8]), mean(&losses[losses.len() - 8..]));
+        assert!(losses.len() == 48 && late < early - 0.1, "{loss}: {early} at first, {late} at last");
+        // The cross entropy is recorded as such.
+        let classifies = steps.iter().all(|step| step["classification"] == step["loss"]);
+        assert_eq!(classifies, loss == "cosine-softmax");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_curve_and_another_seed_another() {
     let folder = tempfile::tempdir().unwrap();
