@@ -68,12 +68,15 @@ impl Embedder {
         &self.network
     }
 
-    /// Refuses features of another CQT than the network was trained on.
+    /// How stored features of `settings` become the network's input. In how many steps frames were pooled makes
+    /// no difference.
     ///
     /// # Errors
-    /// Names both values of every setting that differs, and the remedy.
-    pub fn expect_features(&self, folder: &Path, settings: &CqtSettings) -> Result<()> {
-        let differences = self.input.cqt.differences(settings);
+    /// Features of another CQT than the network was trained on, or pooled more coarsely than its input: names both
+    /// values of every setting that differs, and the remedy.
+    pub fn input_of(&self, folder: &Path, settings: &CqtSettings) -> Result<NetworkInput> {
+        let input = NetworkInput { cqt: *settings, ..self.input.clone() };
+        let differences = self.input.differences(&input);
         ensure!(
             differences.is_empty(),
             "the network in {} was trained on other features than those in {}: {}\n  \
@@ -82,7 +85,8 @@ impl Embedder {
             folder.display(),
             differences.join("; ")
         );
-        Ok(())
+        input.group()?;
+        Ok(input)
     }
 
     /// Embeds tracks of equal length: `inputs` are bins x columns each. An embedding does not

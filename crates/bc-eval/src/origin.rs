@@ -80,7 +80,7 @@ pub fn embedder(config: &Config) -> Result<Embedder> {
     let assumed =
         NetworkInput { cqt: config.features.cqt(), pool: config.model.pool, scale: config.model.scale };
     let embedder = Embedder::open(&checkpoint, config.eval.layer, &assumed)?;
-    if embedder.input != assumed {
+    if !embedder.input.differences(&assumed).is_empty() {
         tracing::warn!(
             "{} was trained on {}, this configuration says {}; the network's own counts",
             checkpoint.display(),

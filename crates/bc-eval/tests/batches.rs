@@ -5,7 +5,9 @@ mod common;
 use bc_eval::embedder::Embedder;
 use bc_eval::lengths::ByLength;
 use bc_formats::config::Layer;
+use bc_formats::features::CqtSettings;
 use bc_formats::run::NetworkInput;
+use half::f16;
 
 /// Some input: bins x columns.
 fn track(seed: usize, bins: usize, columns: usize) -> Vec<f32> {
@@ -50,4 +52,33 @@ fn of_the_whole_network() {
     let assumed: NetworkInput = common::checkpoint(&folder.path().join("any.safetensors"), 1);
     let embedder = Embedder::open(&path, Layer::Fc, &assumed).unwrap();
     same_alone_and_in_batches(&embedder, &[50, 50, 61, 50, 61, 50]);
+}
+
+#[test]
+fn features_pooled_in_other_steps_are_the_same_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.safetensors");
+    let trained_on = common::checkpoint(&path, 3);
+    let embedder = Embedder::open(&path, Layer::Fc, &trained_on).unwrap();
+    let place = folder.path();
+    // Columns of five frames as the default has them, of the ten of one input column, and of one frame.
+    for pool in [5, 10, 1] {
+        let settings = CqtSettings { pool, ..trained_on.cqt };
+        let input = embedder.input_of(place, &settings).unwrap();
+        let columns_each = 10 / pool as usize;
+        assert_eq!((input.group().unwrap(), input.pool, input.scale), (columns_each, 10, trained_on.scale));
+        // Each input column is the mean of its group of stored ones, whose values are 16-bit numbers without a rest.
+        let bins = settings.bins as usize;
+        let stored: Vec<f16> =
+            (0..bins * 4 * columns_each).map(|at| f16::from_f32((at / columns_each % 31) as f32)).collect();
+        let (values, columns) = input.whole_track(&stored, 4 * columns_each).unwrap();
+        let own = NetworkInput { cqt: CqtSettings { pool: 10, ..settings }, ..input };
+        let pooled: Vec<f16> = (0..bins * 4).map(|at| f16::from_f32((at % 31) as f32)).collect();
+        assert_eq!((values, columns), own.whole_track(&pooled, 4).unwrap());
+    }
+    // Too coarse to be pooled to ten, and another transform.
+    let coarse = embedder.input_of(place, &CqtSettings { pool: 20, ..trained_on.cqt }).unwrap_err();
+    assert!(coarse.to_string().contains("no multiple"), "{coarse}");
+    let other = embedder.input_of(place, &CqtSettings { hop_length: 256, ..trained_on.cqt }).unwrap_err();
+    assert!(other.to_string().contains("512") && other.to_string().contains("256"), "{other}");
 }

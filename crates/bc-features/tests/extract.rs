@@ -265,7 +265,7 @@ fn damaged_samples_do_not_make_infinite_features() {
     writer.finalize().unwrap();
     scratch.write_index(vec![version("loud", "loud.wav", None)]);
     // A packet with such samples counts as one that does not decode.
-    scratch.extract("refused", &[]);
+    scratch.extract_with_failures("refused", &[], 1);
     let failed = failures::read(&scratch.path("refused/failures.parquet")).unwrap();
     assert_eq!(failed[0].reason, "100 % of the frames do not decode (max_error_share is 1 %)");
     scratch.extract("features", &["--set", "features.max_error_share=1.0"]);

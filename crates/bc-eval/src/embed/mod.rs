@@ -91,6 +91,8 @@ struct Inputs {
     folder: PathBuf,
     set: FeatureSet,
     embedder: Embedder,
+    /// How rows of `set` become the network's input.
+    input: NetworkInput,
 }
 
 impl Inputs {
@@ -102,9 +104,8 @@ impl Inputs {
         let checkpoint = config.eval.checkpoint_of(&config.train.run);
         let assumed = NetworkInput { cqt: set.settings, pool: config.model.pool, scale: config.model.scale };
         let embedder = Embedder::open(&checkpoint, config.eval.layer, &assumed)?;
-        embedder.expect_features(&folder, &set.settings)?;
-        embedder.input.group()?;
-        Ok(Self { index_path, index, folder, set, embedder })
+        let input = embedder.input_of(&folder, &set.settings)?;
+        Ok(Self { index_path, index, folder, set, embedder, input })
     }
 
     /// Writes `out`: the usable versions of `splits` (all if empty). Vectors of the same network and features in the
@@ -219,7 +220,6 @@ impl Inputs {
                 self.folder.display()
             );
             let (input, columns) = self
-                .embedder
                 .input
                 .whole_track(&row.magnitude, row.frames as usize)
                 .with_context(|| format!("version {}", row.version_id))?;
