@@ -11,7 +11,7 @@ default:
 build:
     cargo build --release --workspace --bins
 
-# Stage 1: lists and folders of audio become one verified index (just index config=configs/….toml).
+# Stage 1: lists and folders of audio become one index; `bc-download-index verify` checks the audio (just index config=configs/….toml).
 index *args: build
     @scripts/stages.sh index config={{config}} {{args}}
 

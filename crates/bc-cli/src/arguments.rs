@@ -15,7 +15,7 @@ pub struct ConfigArgs {
     /// Override a key of the configuration; may be given several times.
     #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Print the resolved configuration with a comment a key, and end.
+    /// Print the resolved configuration with a comment for each key, and end.
     #[arg(long, global = true)]
     pub print_config: bool,
 }

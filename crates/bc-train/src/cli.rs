@@ -19,8 +19,10 @@ use crate::train::{Options, Outcome};
   bc-train --set train.debug=true --set train.run=runs/try     random features, no data needed
   bc-train bench --device cpu --threads 2 --batch 8 --frames 215 --json
   bc-train --config configs/demo.toml --resume --set train.max_minutes=55     a share of a cluster's time at once
-Without a command: train. Ctrl-C and SIGTERM (as Slurm sends it before a time limit) finish the step or leave the
-validation, save, and end with exit code 130."
+Without a command: train. Ctrl-C and SIGTERM (as Slurm sends it at a time limit) finish the step or leave the
+validation, save, and end with exit code 130.
+
+Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 130 interrupted, what was done is saved."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -37,7 +39,7 @@ enum Command {
     Train(TrainArgs),
     /// Time a training step and a forward pass on random input.
     Bench(BenchArgs),
-    /// Print the resolved configuration with a comment a key.
+    /// Print the resolved configuration with a comment for each key.
     Config,
 }
 

@@ -30,7 +30,10 @@ Examples:
   bc-eval add catalogue/ --index mine.parquet --config configs/demo.toml
   bc-eval search song.mp3 --index mine.parquet --config configs/demo.toml
   bc-eval metrics --npy vectors.npy --cliques cliques.txt --policy clews
-  bc-eval report runs/one/eval runs/two/eval --out both";
+  bc-eval report runs/one/eval runs/two/eval --out both
+
+Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done but some files failed, 130 interrupted, what was
+done is saved.";
 
 /// Stage 4: embeddings, metrics, search, and a report.
 #[derive(Parser)]

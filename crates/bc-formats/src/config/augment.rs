@@ -16,7 +16,8 @@ pub enum StretchScope {
 
 section! {
     /// Augmentation of training crops, on magnitudes; each with a probability and a range, drawn
-    /// uniformly. In this order: stretch, transposition, tilt, noise, scale, gain, SpecAugment.
+    /// uniformly. In this order: stretch, transposition, tilt, noise, scale, gain, SpecAugment
+    /// (whose masks come before the scale where silence is not zero behind it: "log-centred").
     AugmentConfig as "augment" {
         /// Probability of a time stretch.
         stretch_probability: f64 = 0.0;

@@ -2,7 +2,7 @@
 //!
 //! A section is a plain struct declared with `section!`, which keeps every key
 //! together with its default and its explanation, so that `bc-… config` can print
-//! the resolved file with a comment a key. Relative paths are relative to the
+//! the resolved file with a comment for each key. Relative paths are relative to the
 //! working directory. [`load`] refuses unknown sections and keys (with the nearest
 //! known one and the line), values of the wrong type, and values out of range, all
 //! in one error.

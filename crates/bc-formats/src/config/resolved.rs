@@ -1,4 +1,4 @@
-//! Printing a resolved configuration with a comment a key.
+//! Printing a resolved configuration with a comment for each key.
 
 use super::section::Section;
 

@@ -143,7 +143,7 @@ choice! {
     }
 }
 
-/// Outputs of the classifier: `"auto"` (one a training clique) or a number.
+/// Outputs of the classifier: `"auto"` (one per training clique) or a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Classes {
     /// As many as the training split has cliques.
@@ -227,7 +227,7 @@ section! {
         order: PassOrder = PassOrder::PerEpochPasses;
         /// Behind a track shorter than its crop: "zeros" or "repeat" (the track again).
         short_tracks: ShortTracks = ShortTracks::Zeros;
-        /// Outputs of the classifier: "auto" (one a training clique) or a number at least as large.
+        /// Outputs of the classifier: "auto" (one per training clique) or a number at least as large.
         classes: Classes = Classes::Auto;
 
         /// "bytecover" (the cross entropy and the triplet loss below), "supervised-contrastive" (all pairs of a
