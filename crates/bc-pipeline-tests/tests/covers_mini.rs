@@ -11,7 +11,7 @@ fn the_network_of_the_project_finds_covers_on_real_audio() {
     let Some(mini) = bc_testing::shared("covers/mini") else { return };
     let place = Workplace::default();
     let config = project.join("configs/covers-mini.toml");
-    let network = project.join("configs/networks/painted.safetensors");
+    let network = project.join("configs/networks/default/network.safetensors");
     let sets = [
         format!("index.meta={:?}", mini.join("meta")),
         format!("index.dataset_path={mini:?}"),
@@ -31,6 +31,6 @@ fn the_network_of_the_project_finds_covers_on_real_audio() {
         let figures = &figures["splits"][split];
         let (found, chance) = (figures["mAP"].as_f64().unwrap(), figures["chance"]["mAP"].as_f64().unwrap());
         println!("{split}: mAP {found:.4}, by chance {chance:.4}");
-        assert!(found > chance + 0.15, "{split}: mAP {found}, by chance {chance}");
+        assert!(found > chance + 0.4, "{split}: mAP {found}, by chance {chance}");
     }
 }
