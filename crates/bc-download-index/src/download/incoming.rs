@@ -104,7 +104,12 @@ pub fn sweep(incoming: &Path, open: &[String]) {
 fn lock(folder: &Path) -> std::io::Result<Option<File>> {
     let path = folder.join(LOCK);
     loop {
-        std::fs::create_dir_all(folder)?;
+        match std::fs::create_dir_all(folder) {
+            Ok(()) => {}
+            // Another process removed the folder between the look at it and the attempt to make it.
+            Err(error) if is_passing(&error) && !folder.is_file() => continue,
+            Err(error) => return Err(error),
+        }
         let file = match OpenOptions::new().write(true).create(true).truncate(false).open(&path) {
             Ok(file) => file,
             // Another process removed the folder that was just there.
@@ -122,6 +127,11 @@ fn lock(folder: &Path) -> std::io::Result<Option<File>> {
             return Ok(Some(file));
         }
     }
+}
+
+fn is_passing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{AlreadyExists, NotFound};
+    matches!(error.kind(), AlreadyExists | NotFound)
 }
 
 #[cfg(unix)]
