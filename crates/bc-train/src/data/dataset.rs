@@ -1,6 +1,6 @@
 //! The training and validation splits, with their features.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -244,18 +244,15 @@ const NAMED: usize = 5;
 /// Refuses features that were made from other audio than the index says now: the version would be trained on
 /// under the name of another recording. Without a content hash in the index nothing can be said.
 fn refuse_other_audio(index: &Index, path: &Path, features: &FeatureSet, folder: &Path) -> Result<()> {
-    let made_from: HashMap<&str, &str> =
-        features.rows.iter().map(|row| (row.version_id.as_str(), row.source_hash.as_str())).collect();
-    let other: Vec<&str> = index
+    let trained_on: HashSet<&str> = index
         .versions
         .iter()
-        .filter(|v| v.usable() && matches!(v.split, Split::Train | Split::Val))
-        .filter(|v| match (&v.content_hash, made_from.get(v.version_id.as_str())) {
-            (Some(now), Some(then)) => now != then,
-            _ => false,
-        })
-        .map(|v| v.version_id.as_str())
+        .filter(|version| matches!(version.split, Split::Train | Split::Val))
+        .map(|version| version.version_id.as_str())
         .collect();
+    let outdated = features.outdated(index);
+    let other: Vec<&str> =
+        outdated.iter().map(|row| row.version_id).filter(|id| trained_on.contains(id)).collect();
     if other.is_empty() {
         return Ok(());
     }
