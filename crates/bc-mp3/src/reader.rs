@@ -146,7 +146,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// If nothing was read before and the frame here tells of the stream, passes over it.
+    /// If nothing was read before and the frame here only describes the stream, passes over it.
     fn take_info(&mut self, header: &Header, length: usize) -> bool {
         if self.last.is_some() {
             return false;

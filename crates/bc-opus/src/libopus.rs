@@ -96,7 +96,7 @@ impl Libopus {
         interleaved.clear();
         interleaved.resize(frames * self.channels, 0.0);
         // SAFETY: the packet is `length` bytes long, the output has room for `frames` samples of every
-        // channel, and libopus writes no more than it is told there is room for.
+        // channel, and libopus writes no more samples than the room given to it.
         let decoded = unsafe {
             opus_multistream_decode_float(
                 self.state.as_ptr(),

@@ -6,7 +6,7 @@ use crate::work::{GivenChord, Note, Parts};
 /// A kind of chord: name, intervals above the root and their weights in a match, and what is added to a match.
 type Kind = (&'static str, &'static [(u8, f32)], f32);
 
-/// Kinds of chords that are told apart. Rare ones need more evidence.
+/// Kinds of chords that are recognised. Rare ones need more evidence.
 const KINDS: [Kind; 7] = [
     ("", &[(0, 1.2), (4, 1.0), (7, 0.9)], 0.03),
     ("m", &[(0, 1.2), (3, 1.0), (7, 0.9)], 0.03),
@@ -27,7 +27,7 @@ pub struct Chord {
 }
 
 impl Chord {
-    /// Every chord that is told apart.
+    /// Every chord that is recognised.
     fn all() -> impl Iterator<Item = Self> {
         (0..12).flat_map(|root| (0..KINDS.len() as u8).map(move |kind| Self { root, kind }))
     }

@@ -1,7 +1,7 @@
 //! Ends yt-dlp when this process was killed, so that none is left that writes into the next run's files.
 //!
 //! yt-dlp's single-file form works in a second process, which a signal to the first on its parent's death does not
-//! reach. So a small shell process, which lives as long as the run, is told of every process group that is begun
+//! reach. So a small shell process, which lives as long as the run, learns of every process group that is begun
 //! and ended; when the pipe to it closes, however this process ended, it kills what still runs. It is in a group
 //! of its own, which neither Ctrl-C nor a kill of this process's group reaches.
 
