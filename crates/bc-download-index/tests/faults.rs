@@ -4,7 +4,7 @@
 mod support;
 
 use bc_formats::index::{Status, Version};
-use bc_pipeline_tests::faults::{Fault, Faults};
+use bc_testing::faults::{Fault, Faults};
 use support::{Scratch, said};
 
 const SETTINGS: [&str; 2] = ["index.source=folder", "index.dataset_path=audio"];

@@ -4,7 +4,7 @@
 mod support;
 
 use bc_formats::features::failures;
-use bc_pipeline_tests::faults::{Fault, Faults};
+use bc_testing::faults::{Fault, Faults};
 use support::{Scratch, text};
 
 /// Ten tones in parts of two.

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bc_formats::features::FeatureSet;
-use bc_pipeline_tests::faults::{Fault, Faults};
-use bc_pipeline_tests::kills::{bytes_of, kill_often, terminate_after};
+use bc_testing::faults::{Fault, Faults};
+use bc_testing::kills::{bytes_of, kill_often, terminate_after};
 use support::{Scratch, text};
 
 /// Kills a run `kills` times (SIGKILL) at moments spread over its length, then lets it finish.

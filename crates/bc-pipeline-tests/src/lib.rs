@@ -2,11 +2,7 @@
 //!
 //! **In**: the sources of this workspace's stage binaries. **Out**: nothing but test
 //! results; the crate exists because a stage's own tests cannot name another
-//! stage's binary. This file builds the binaries and runs them in a scratch folder; [`faults`] makes their files
-//! fail and [`kills`] ends them, for the tests of every stage.
-
-pub mod faults;
-pub mod kills;
+//! stage's binary. This file builds the binaries and runs them in a scratch folder.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -67,7 +63,7 @@ impl Workplace {
 
     /// Names of all files below `folder` that look unfinished.
     pub fn litter(&self, folder: &str) -> Vec<PathBuf> {
-        kills::litter(&self.path(folder))
+        bc_testing::kills::litter(&self.path(folder))
     }
 }
 

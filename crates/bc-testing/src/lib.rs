@@ -4,6 +4,14 @@
 //! printed `skipped: reason`; where `BYTECOVER_SKIPPED` names a file, each skip is also a line of it,
 //! `reason<TAB>test`, from which `.ci/run` counts. Rust's test runner knows no skipped test: without this
 //! file a test that could not run looks like one that passed.
+//!
+//! Beside that, what hurts the program under test: [`faults`] makes its files fail, [`kills`] ends it, and [`fuzzed`]
+//! gives a parser what a fuzzer began with and what it found, while [`memory`] counts what it takes.
+
+pub mod faults;
+pub mod fuzzed;
+pub mod kills;
+pub mod memory;
 
 use std::fmt::Display;
 use std::fs::OpenOptions;

@@ -49,10 +49,18 @@ impl Importer for Covers80 {
 }
 
 fn list(path: &Path, number: u8) -> Result<Vec<(usize, Version)>> {
-    let text = read_text(path)?;
+    let versions = versions(path, &read_text(path)?)?;
+    if versions.is_empty() {
+        bail!("{} is empty; list {number} of 2 has one recording per row", path.display());
+    }
+    Ok(versions)
+}
+
+/// The recordings of one list, each with its line.
+pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<(usize, Version)>> {
     let mut ids = Ids::of(path);
     let mut versions = Vec::new();
-    for (line, row) in numbered_lines(&text) {
+    for (line, row) in numbered_lines(text) {
         let row = row.trim();
         let Some((song, name)) =
             row.rsplit_once('/').filter(|(song, name)| !song.is_empty() && !name.is_empty())
@@ -67,9 +75,6 @@ fn list(path: &Path, number: u8) -> Result<Vec<(usize, Version)>> {
         version.audio_path = Some(row.to_owned());
         version.split = Split::Test;
         versions.push((line, version));
-    }
-    if versions.is_empty() {
-        bail!("{} is empty; list {number} of 2 has a recording a row", path.display());
     }
     Ok(versions)
 }

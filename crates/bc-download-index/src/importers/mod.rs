@@ -64,7 +64,8 @@ pub fn import(config: &IndexConfig) -> Result<Imported> {
 }
 
 /// The versions in the bytes of one list, as `source` names its kind; for what has the bytes in hand, such as a
-/// fuzzer. `orfium` takes one array of ids, whose strings become version ids.
+/// fuzzer. `orfium` takes one array of ids, whose strings become version ids, `shs100k` the file `list`, `covers80` one of
+/// its two lists.
 ///
 /// # Errors
 /// Those of [`import`], and a source that is no single list.
@@ -81,6 +82,10 @@ pub fn import_bytes(source: &str, bytes: &[u8]) -> Result<Vec<Version>> {
         "discogs-vi" => discogs_vi::light(path, text, Split::None),
         "discogs-vi-jsonl" => discogs_vi::full(path, text, Split::None),
         "orfium-table" => orfium::versions(path, text),
+        "shs100k" => Ok(shs100k::List::parse(path, text)?.versions),
+        "covers80" => {
+            Ok(covers80::versions(path, text)?.into_iter().map(|(_, version)| version).collect())
+        }
         "csv" => Ok(table::versions(path, text, &IndexConfig::default())?.versions),
         other => bail!("`{other}` is no single list"),
     }

@@ -5,7 +5,7 @@
 //!
 //! The published files repeat eleven rows: set 5982 stands in the training and the validation list,
 //! set 8110 in the validation and the test list. A version is one row here, in the later list: what is
-//! measured on must not be trained on. The counts as given are told in a note.
+//! measured on must not be trained on. The counts as given are reported in a note.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -22,21 +22,51 @@ pub(super) struct Shs100k;
 impl Importer for Shs100k {
     fn import(&self, config: &IndexConfig) -> Result<Imported> {
         let list = config.meta.join("list");
+        let List { mut versions, rows, repeated } = List::parse(&list, &read_text(&list)?)?;
+        let mut notes = Vec::new();
+        if let Some(first) = repeated.first() {
+            notes.push(format!(
+                "{}:{first}: the id stands there for the second time; the first row counts ({} such rows)",
+                list.display(),
+                repeated.len()
+            ));
+        }
+        let mut places = vec![list.display().to_string(); versions.len()];
+        for (name, split) in
+            [("SHS100K-TRAIN", Split::Train), ("SHS100K-VAL", Split::Val), ("SHS100K-TEST", Split::Test)]
+        {
+            notes.push(mark(&config.meta.join(name), split, &mut versions, &rows, &mut places)?);
+        }
+        Ok(Imported { versions, places, notes })
+    }
+}
+
+/// The rows of `list`.
+pub(super) struct List {
+    /// One for each id, in the order of the file.
+    pub versions: Vec<Version>,
+    /// Their places by set and version.
+    rows: HashMap<(String, String), usize>,
+    /// Lines whose id an earlier line has.
+    repeated: Vec<usize>,
+}
+
+impl List {
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut versions = Vec::new();
         let mut repeated = Vec::new();
-        let mut notes = Vec::new();
         let mut rows: HashMap<(String, String), usize> = HashMap::new();
-        for (number, line) in numbered_lines(&read_text(&list)?) {
+        for (number, line) in numbered_lines(text) {
             let fields: Vec<&str> = line.split('\t').collect();
             let [set, version, title, performer, url, ..] = fields[..] else {
                 bail!(
                     "{}:{number}: {} fields, but a row has set_id, ver_id, title, performer, url, status (tabs between)",
-                    list.display(),
+                    path.display(),
                     fields.len()
                 );
             };
             if set.is_empty() || version.is_empty() {
-                bail!("{}:{number}: set_id or ver_id is empty", list.display());
+                bail!("{}:{number}: set_id or ver_id is empty", path.display());
             }
             match rows.entry((set.to_owned(), version.to_owned())) {
                 Entry::Occupied(_) => {
@@ -59,22 +89,9 @@ impl Importer for Shs100k {
             versions.push(new);
         }
         if versions.is_empty() {
-            bail!("{} is empty", list.display());
+            bail!("{} is empty", path.display());
         }
-        if let Some(first) = repeated.first() {
-            notes.push(format!(
-                "{}:{first}: the id stands there for the second time; the first row counts ({} such rows)",
-                list.display(),
-                repeated.len()
-            ));
-        }
-        let mut places = vec![list.display().to_string(); versions.len()];
-        for (name, split) in
-            [("SHS100K-TRAIN", Split::Train), ("SHS100K-VAL", Split::Val), ("SHS100K-TEST", Split::Test)]
-        {
-            notes.push(mark(&config.meta.join(name), split, &mut versions, &rows, &mut places)?);
-        }
-        Ok(Imported { versions, places, notes })
+        Ok(Self { versions, rows, repeated })
     }
 }
 

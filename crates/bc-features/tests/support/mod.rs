@@ -109,7 +109,7 @@ impl Scratch {
         assert_eq!(one.fingerprint(), two.fingerprint());
         assert_eq!(two.superseded.len(), 0);
         assert_eq!(failures::tables(&self.path(disturbed)).unwrap(), Vec::<PathBuf>::new());
-        assert_eq!(bc_pipeline_tests::kills::litter(&self.path(disturbed)), Vec::<PathBuf>::new());
+        assert_eq!(bc_testing::kills::litter(&self.path(disturbed)), Vec::<PathBuf>::new());
     }
 
     pub fn rows(&self, output: &str) -> Vec<FeatureRow> {

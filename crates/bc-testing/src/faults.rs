@@ -1,7 +1,7 @@
 //! File operations that fail: `faults/faults.c`, compiled by the system's `cc` and preloaded into a stage.
 //!
 //! ```no_run
-//! use bc_pipeline_tests::faults::{Fault, Faults};
+//! use bc_testing::faults::{Fault, Faults};
 //! # let mut command = std::process::Command::new("bc-features");
 //! let Some(faults) = Faults::build() else { return };
 //! let fault = Fault { nth: 2, ..Fault::new("read", "song.mp3", "EIO") };

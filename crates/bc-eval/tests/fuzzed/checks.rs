@@ -1,0 +1,20 @@
+//! What holds of any bytes given as a calibration: an error that names the file, or probabilities.
+
+use bc_eval::calibration::Calibration;
+use bc_testing::fuzzed::{in_file, names_file};
+use bc_testing::memory::within;
+
+pub fn calibration(bytes: &[u8]) {
+    in_file("calibration.json", bytes, |path| {
+        let read = within((8 << 20) + 400 * bytes.len(), || Calibration::read(path));
+        let Some(calibration) = names_file(path, read) else { return };
+        for score in [-1.0, 0.0, 0.5, 0.99, 1.0] {
+            for prior in [1e-6, 0.5] {
+                let probability = calibration.probability(score, false, prior);
+                assert!((0.0..=1.0).contains(&probability), "{probability} at {score}");
+            }
+        }
+        calibration.same_work_score();
+        assert!(!calibration.tables().is_empty());
+    });
+}

@@ -1,0 +1,11 @@
+//! Any bytes as a PyTorch checkpoint.
+#![no_main]
+
+#[allow(dead_code, reason = "each target uses a part")]
+#[path = "../../crates/bc-nn/tests/fuzzed/checks.rs"]
+mod checks;
+
+#[global_allocator]
+static MEMORY: bc_testing::memory::Counting = bc_testing::memory::Counting;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::pytorch(bytes));
