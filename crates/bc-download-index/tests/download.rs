@@ -264,6 +264,6 @@ fn killed(kills: u32) {
 #[test]
 fn killed_and_run_again_the_index_and_the_files_are_the_same() {
     if !no_yt_dlp() {
-        killed(support::kills(2));
+        killed(bc_testing::kills::count(2));
     }
 }

@@ -7,87 +7,43 @@ mod stand_in;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use bc_testing::kills::{self, Trial};
 use support::Scratch;
 
 /// Every file below the folder with its bytes, lock files apart. Of notes, whose lines come in any order and may hold
 /// the halves that kills leave, the whole lines, each of which must be there once.
-fn content(root: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
-            let mut bytes = std::fs::read(&path).unwrap();
-            if name.ends_with(".jsonl") {
-                let text = String::from_utf8_lossy(&bytes);
-                let whole =
-                    text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
-                let whole: Vec<&str> = whole.collect();
-                let distinct: BTreeSet<&str> = whole.iter().copied().collect();
-                assert_eq!(whole.len(), distinct.len(), "{name} says something twice");
-                bytes = distinct.into_iter().collect::<Vec<_>>().join("\n").into_bytes();
-            }
-            if !name.ends_with(".lock") {
-                found.insert(name, bytes);
-            }
+fn content(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = kills::bytes_of(root, |path| !kills::is_lock(path));
+    for (name, bytes) in &mut found {
+        if name.extension().is_some_and(|extension| extension == "jsonl") {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let whole = text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+            let whole: Vec<&str> = whole.collect();
+            let distinct: BTreeSet<&str> = whole.iter().copied().collect();
+            assert_eq!(whole.len(), distinct.len(), "{} says something twice", name.display());
+            *bytes = distinct.into_iter().collect::<Vec<_>>().join("\n").into_bytes();
         }
     }
     found
 }
 
 /// Kills what `command` makes at random moments; `reset` goes back to the state before the command.
-fn killed(name: &str, scratch: &Scratch, codes: &[i32], reset: impl Fn(), command: impl Fn() -> Command) {
-    let root = scratch.folder.path();
-    let run = || {
-        let output = command().output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            output.status.code().is_some_and(|code| codes.contains(&code)),
-            "{name}: {:?} {said}",
-            output.status
-        );
-    };
-    reset();
-    let begun = Instant::now();
-    run();
-    let mut whole = begun.elapsed();
-    let expected = content(root);
-    let (tries, mut hits) = (support::kills(3), 0);
-    for round in 0..tries {
-        reset();
-        let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let share: f64 = rand::random();
-        let (begun, life) = (Instant::now(), whole.mul_f64(share));
-        while begun.elapsed() < life && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let lived = begun.elapsed();
-        child.kill().unwrap();
-        let hit = child.wait().unwrap().code().is_none();
-        hits += u32::from(hit);
-        // How long a run takes depends on what else the machine does, and that changes.
-        whole = if hit { whole.mul_f64(1.02) } else { lived };
-        // What the killed run started ends by itself, soon.
-        std::thread::sleep(Duration::from_millis(100));
-        run();
-        let found = content(root);
-        let [these, those] = [&found, &expected].map(|files| files.keys().collect::<Vec<_>>());
-        assert_eq!(these, those, "{name}, try {round}, killed at {share:.3}: other files");
-        for (file, bytes) in &found {
-            assert!(*bytes == expected[file], "{name}, try {round}, killed at {share:.3}: another {file}");
-        }
+fn killed(what: &str, scratch: &Scratch, codes: &[i32], reset: impl Fn(), command: impl Fn() -> Command) {
+    Trial {
+        what,
+        tries: kills::count(3),
+        codes,
+        reset: &|| {
+            reset();
+            scratch.folder.path().to_owned()
+        },
+        commands: &|_| vec![command()],
+        content: &content,
     }
-    println!("{name}: {hits} of {tries} kills at work (about {:.2} s undisturbed)", whole.as_secs_f64());
-    assert!(hits > 0, "no kill hit the run");
+    .run();
 }
 
 /// Removes what lies beside the list and the audio.

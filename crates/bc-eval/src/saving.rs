@@ -32,8 +32,9 @@ pub fn alone(path: &Path) -> Result<File> {
             String::new()
         });
         if !busy.get() {
-            bc_formats::atomic::sweep(path);
-            return held;
+            let held = held?;
+            bc_formats::atomic::remove_leftovers_of(path)?;
+            return Ok(held);
         }
         if interrupt::requested() {
             let waited = format!("another process was writing {}; nothing of it was changed", path.display());
@@ -52,7 +53,7 @@ pub fn alone(path: &Path) -> Result<File> {
 /// # Errors
 /// A file that cannot be written.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    bc_formats::atomic::sweep(path);
+    bc_formats::atomic::remove_leftovers_of(path)?;
     bc_formats::atomic::write(path, bytes)
 }
 
@@ -61,7 +62,7 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
 /// # Errors
 /// As [`write`].
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    bc_formats::atomic::sweep(path);
+    bc_formats::atomic::remove_leftovers_of(path)?;
     bc_formats::atomic::write_json(path, value)
 }
 

@@ -4,108 +4,44 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use bc_formats::embeddings::Embeddings;
+use bc_testing::kills::{self, Trial};
 use common::{checkpoint, clusters, experiment, melody, stage, succeed};
-use rand::{RngExt, SeedableRng};
 
-fn kills() -> u64 {
-    std::env::var("BYTECOVER_KILLS").map_or(3, |text| text.parse().expect("BYTECOVER_KILLS is a number"))
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
-/// All files below a folder with their bytes; locks, which stay, left out.
-fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(next).unwrap().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_none_or(|extension| extension != "lock") {
-                found.insert(path.strip_prefix(folder).unwrap().to_owned(), std::fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
-}
-
-fn start(folder: &Path, commands: &[&[&str]]) -> Vec<Child> {
-    let start = |args: &&[&str]| {
-        let mut command = stage(folder, args);
-        // Saves after every batch, so that a kill finds something half done.
-        command.env("BYTECOVER_SAVE_SECONDS", "0").stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().unwrap()
-    };
-    commands.iter().map(start).collect()
+/// A command that saves after every batch, so that a kill finds something half done.
+fn saving(folder: &Path, args: &[&str]) -> Command {
+    let mut command = stage(folder, args);
+    command.env("BYTECOVER_SAVE_SECONDS", "0");
+    command
 }
 
 fn finish(folder: &Path, commands: &[&[&str]]) {
-    for (mut child, command) in start(folder, commands).into_iter().zip(commands) {
-        assert!(child.wait().unwrap().success(), "{command:?} in {}", folder.display());
+    for command in commands {
+        assert!(saving(folder, command).output().unwrap().status.success(), "{command:?}");
     }
 }
 
 /// Runs `commands` at once on what `prepare` makes, kills them all at a random moment, runs them again.
 fn killed_and_run_again(what: &str, commands: &[&[&str]], prepare: impl Fn(&Path)) {
     let scratch = tempfile::tempdir().unwrap();
-    let [template, calm] = ["template", "calm"].map(|name| scratch.path().join(name));
+    let [template, place] = ["template", "place"].map(|name| scratch.path().join(name));
     std::fs::create_dir(&template).unwrap();
     prepare(&template);
-    copy(&template, &calm);
-    let started = Instant::now();
-    finish(&calm, commands);
-    // How long it takes changes with what else the machine does: kept so that most are hit.
-    let mut whole = started.elapsed().as_secs_f64();
-    let expected = bytes(&calm);
-    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(11);
-    let (mut hits, mut half_done) = (0, 0);
-    for number in 0..kills() {
-        let folder = scratch.path().join(format!("try {number}"));
-        copy(&template, &folder);
-        let before = bytes(&folder).len();
-        let mut children = start(&folder, commands);
-        std::thread::sleep(Duration::from_secs_f64(whole * random.random::<f64>()));
-        let mut alive = false;
-        for child in &mut children {
-            alive |= child.try_wait().unwrap().is_none();
-            let _ = child.kill();
-        }
-        children.iter_mut().for_each(|child| {
-            child.wait().unwrap();
-        });
-        whole *= if alive { 1.05 } else { 0.8 };
-        hits += u32::from(alive);
-        half_done += u32::from(alive && bytes(&folder).len() > before);
-        finish(&folder, commands);
-        let found = bytes(&folder);
-        let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&found), names(&expected), "{what}, try {number}");
-        for (name, bytes) in &found {
-            assert!(*bytes == expected[name], "{what}, try {number}: {} has other bytes", name.display());
-        }
-        std::fs::remove_dir_all(&folder).unwrap();
+    Trial {
+        what,
+        tries: kills::count(3),
+        codes: &[0],
+        reset: &|| {
+            kills::copy(&template, &place);
+            place.clone()
+        },
+        commands: &|folder| commands.iter().map(|args| saving(folder, args)).collect(),
+        content: &|folder| kills::bytes_of(folder, |path| !kills::is_lock(path)),
     }
-    println!(
-        "{what}: {} tries, {hits} hit a living process, {half_done} of them with files half done",
-        kills()
-    );
+    .run();
 }
 
 #[test]
@@ -139,7 +75,11 @@ fn add_from_two_processes() {
 fn two_that_add_at_once_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
     two_folders(folder.path());
-    finish(folder.path(), &[&ADD_ONE, &ADD_TWO]);
+    let start =
+        |args| saving(folder.path(), args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    for mut child in [&ADD_ONE, &ADD_TWO].map(|args| start(args)) {
+        assert!(child.wait().unwrap().success());
+    }
     let together = Embeddings::read(&folder.path().join("i.parquet")).unwrap();
     assert_eq!(together.labels.len(), 16);
     let at_once = std::fs::read(folder.path().join("i.parquet")).unwrap();

@@ -2,7 +2,10 @@
 
 use anyhow::{Result, bail};
 use bc_formats::config::FeaturesConfig;
-use bc_formats::features::FeatureSet;
+use bc_formats::features::{FeatureSet, RowInfo};
+
+/// Files with frames that did not decode that are named, at most.
+const NAMED: usize = 10;
 
 /// Prints settings, counts, hours, sizes and value ranges.
 pub fn run(config: &FeaturesConfig) -> Result<()> {
@@ -47,5 +50,60 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     println!("  size         {:.1} MB", bytes as f64 / 1e6);
     println!("  values       {least:.4} to {most:.4}, mean {:.4}", sum / count.max(1) as f64);
     println!("  fingerprint  {}", set.fingerprint());
+    print!("{}", undecoded(&set.rows, config.max_error_share));
     Ok(())
+}
+
+/// How many files have frames (packets) that did not decode, and those with the most.
+fn undecoded(rows: &[RowInfo], limit: f64) -> String {
+    let known = rows.iter().filter(|row| row.error_share.is_some()).count();
+    let mut damaged: Vec<(f32, &str)> =
+        rows.iter().filter_map(|row| Some((row.error_share?, row.version_id.as_str()))).collect();
+    damaged.retain(|(share, _)| *share > 0.0);
+    damaged.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(other.1)));
+    let mut text = format!(
+        "  undecoded    {} of {known} files have frames that do not decode (max_error_share is {} %)\n",
+        damaged.len(),
+        100.0 * limit
+    );
+    for (share, version) in damaged.iter().take(NAMED) {
+        text.push_str(&format!("    {:>8.4} %  {version}\n", 100.0 * share));
+    }
+    if damaged.len() > NAMED {
+        text.push_str(&format!("    and {} more\n", damaged.len() - NAMED));
+    }
+    if known < rows.len() {
+        text.push_str(&format!("    of {} files it was not recorded\n", rows.len() - known));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bc_formats::features::Source;
+
+    #[test]
+    fn the_worst_files_come_first_and_what_is_not_known_is_counted() {
+        let row = |number: usize, error_share| RowInfo {
+            version_id: format!("v{number:02}"),
+            frames: 1,
+            source_hash: String::new(),
+            source: Source::default(),
+            error_share,
+            content: None,
+            part: 0,
+        };
+        let mut rows: Vec<RowInfo> =
+            (0..12).map(|number| row(number, Some(number as f32 / 4096.0))).collect();
+        rows.push(row(12, None));
+        let text = undecoded(&rows, 0.01);
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        assert_eq!(
+            lines[0],
+            "undecoded    11 of 12 files have frames that do not decode (max_error_share is 1 %)"
+        );
+        assert_eq!(lines[1], "0.2686 %  v11");
+        assert_eq!(lines[11..], ["and 1 more", "of 1 files it was not recorded"]);
+    }
 }

@@ -144,6 +144,7 @@ fn row(catalogue: &Catalogue, painter: &Painter, seed: u64, job: &Job, columns: 
         frames: columns as u32,
         source_hash: hash.finalize().to_hex()[..32].to_owned(),
         source: Source::default(),
+        error_share: None,
         magnitude,
     }
 }

@@ -70,6 +70,7 @@ impl Worker {
                     frames: made.features.frames as u32,
                     source_hash: made.hash,
                     source: made.source,
+                    error_share: Some(made.features.file_frames.error_share() as f32),
                     magnitude: made.features.magnitude,
                 },
                 made.features.duration_s,

@@ -2,17 +2,20 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bc_formats::features::FeatureSet;
 use bc_testing::faults::{Fault, Faults};
-use bc_testing::kills::{bytes_of, kill_often, terminate_after};
+use bc_testing::kills::{self, Trial, bytes_of, kill_often, terminate_after};
 use support::{Scratch, text};
 
-/// Kills a run `kills` times (SIGKILL) at moments spread over its length, then lets it finish.
-fn killed(kills: u32) {
+/// Kills a run (SIGKILL) at moments spread over its length, each time where the last one ended, then lets it finish.
+#[test]
+fn killed_again_and_again_it_resumes_to_the_same_files() {
+    let kills = kills::count(6);
     let scratch = Scratch::with_tones(&[4.0; 12]);
     // Said to last three hours each: a part ends after two of them.
     scratch.repeat(10, 3.0 * 3600.0);
@@ -45,15 +48,43 @@ fn killed(kills: u32) {
     assert!(parquet("whole") == parquet("killed"), "the files differ");
 }
 
+/// Eight shards at once, all killed at a random moment and run again. Which rows share a file is left to chance; the rows,
+/// and that each is there once, is not.
 #[test]
-fn killed_now_and_then_it_resumes_to_the_same_rows() {
-    killed(6);
-}
-
-#[test]
-#[ignore = "twenty kills; cargo test --release -p bc-features --test interrupted -- --ignored"]
-fn killed_at_twenty_moments_it_resumes_to_the_same_rows() {
-    killed(20);
+fn eight_shards_killed_at_once_and_run_again_give_the_same_rows() {
+    let scratch = Scratch::with_tones(&[4.0; 12]);
+    scratch.repeat(4, 4.0);
+    Trial {
+        what: "extract in eight shards",
+        tries: kills::count(3),
+        codes: &[0],
+        reset: &|| {
+            let folder = scratch.path("shards");
+            let _ = std::fs::remove_dir_all(&folder);
+            folder
+        },
+        commands: &|_| {
+            let shards = (1..=8).map(|shard| format!("{shard}/8"));
+            let some = ["--threads", "1", "--set", "features.part_versions=2", "--shard"];
+            shards.map(|shard| scratch.command("shards", &[&some[..], &[&shard]].concat())).collect()
+        },
+        content: &|folder| {
+            let set = FeatureSet::open(folder).unwrap();
+            assert_eq!(set.superseded.len(), 0, "rows that stand twice");
+            let mut rows = BTreeMap::new();
+            set.for_each(|row| {
+                let bytes = serde_json::to_vec(&(&row.source_hash, &row.source, row.error_share)).unwrap();
+                let values = row.magnitude.iter().flat_map(|value| value.to_le_bytes());
+                assert!(
+                    rows.insert(row.version_id.into(), bytes.into_iter().chain(values).collect()).is_none()
+                );
+                Ok(())
+            })
+            .unwrap();
+            rows
+        },
+    }
+    .run();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! NumPy files of 32-bit floats.
 
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -44,7 +44,9 @@ pub fn read_cube(path: &Path) -> Result<Cube> {
 
 fn read_axes<const AXES: usize>(path: &Path, meaning: &str) -> Result<([usize; AXES], Vec<f32>)> {
     let shown = path.display();
-    let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
+    let mut file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
+    let length = file.metadata().map_or(u64::MAX, |about| about.len());
+    refuse_odd_header(&mut file).with_context(|| format!("{shown} is not a NumPy array file"))?;
     let array = npyz::NpyFile::new(BufReader::with_capacity(1 << 20, file))
         .with_context(|| format!("{shown} is not a NumPy array file"))?;
     let lengths: Vec<usize> = array.shape().iter().map(|length| *length as usize).collect();
@@ -52,10 +54,38 @@ fn read_axes<const AXES: usize>(path: &Path, meaning: &str) -> Result<([usize; A
         bail!("{shown} has {} axes, but {meaning} are needed", array.shape().len());
     };
     ensure!(array.order() == npyz::Order::C, "{shown} is in Fortran order; save numpy.ascontiguousarray(x)");
+    let needed = shape.iter().try_fold(4u64, |bytes, &axis| bytes.checked_mul(axis as u64));
+    ensure!(
+        needed.is_some_and(|needed| needed <= length),
+        "{shown} ends too early: its header says {shape:?}, which are more values than its {length} bytes hold"
+    );
     let values = array
         .into_vec::<f32>()
         .with_context(|| format!("{shown} does not hold 32-bit floats; save x.astype('float32')"))?;
     Ok((shape, values))
+}
+
+/// Refuses a header that is not that of an array of numbers. It is a Python literal, which may nest and hold numbers of
+/// any length, and its parser has no limits of its own. Leaves the file at its beginning.
+fn refuse_odd_header(file: &mut File) -> Result<()> {
+    const LONGEST: u64 = 4096;
+    let mut head = Vec::new();
+    file.take(LONGEST).read_to_end(&mut head)?;
+    file.rewind()?;
+    let (lengths, text) = match head.get(6) {
+        Some(1) => (8..10, 10),
+        _ => (8..12, 12),
+    };
+    let bytes = head.get(lengths).context("the file ends in its header")?;
+    let length = bytes.iter().rev().fold(0usize, |length, &byte| length << 8 | usize::from(byte));
+    let text = head.get(text..).and_then(|rest| rest.get(..length));
+    let text = text.context("its header is longer than the file, or than that of any array of numbers")?;
+    let count = |of: fn(&u8) -> bool| text.iter().filter(|byte| of(byte)).count();
+    ensure!(
+        count(|byte| b"([{".contains(byte)) <= 8 && count(u8::is_ascii_digit) <= 48,
+        "its header is not that of an array of numbers"
+    );
+    Ok(())
 }
 
 /// Writes rows x columns as `.npy`, whole or not at all.
@@ -73,4 +103,31 @@ pub fn write(path: &Path, matrix: &Matrix) -> Result<()> {
         writer.finish()?;
         Ok(out.flush()?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(header: &str, data: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let length = u16::try_from(header.len()).unwrap().to_le_bytes();
+        file.write_all(&[b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), data].concat()).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_header_that_nests_or_promises_too_much_is_refused_before_it_costs_anything() {
+        let shape = |shape: &str| format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let good = file(&shape("(2, 1)"), &[0; 8]);
+        assert_eq!(read(good.path()).unwrap(), Matrix { columns: 1, values: vec![0.0; 2] });
+        let error = |header: &str| format!("{:#}", read(file(header, &[0; 8]).path()).unwrap_err());
+        let long = error(&shape("(4000000000, 4000000000)"));
+        assert!(long.contains("ends too early"), "{long}");
+        // The parser of the literal calls itself for each bracket.
+        let nested = error(&"[".repeat(4000));
+        assert!(nested.contains("not that of an array of numbers"), "{nested}");
+        let longer = error(&"[".repeat(60_000));
+        assert!(longer.contains("is longer than"), "{longer}");
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 /// A file under a temporary name beside its destination. Dropped without
 /// [`AtomicFile::commit`], it is removed and the destination stays as it was. It is locked as long as its writer
-/// lives, so that [`sweep`] tells what a killed process left.
+/// lives, so that [`remove_leftovers`] tells what a killed process left.
 pub struct AtomicFile {
     temporary: tempfile::NamedTempFile,
     destination: PathBuf,
@@ -35,7 +35,7 @@ impl AtomicFile {
             let temporary = builder
                 .tempfile_in(folder)
                 .with_context(|| format!("cannot write in the folder {}", folder.display()))?;
-            // A sweep between making and locking takes it for abandoned: then another one is made.
+            // Whoever looks for leftovers between making and locking takes it for one: then another one is made.
             let swept = matches!(temporary.as_file().try_lock(), Err(TryLockError::WouldBlock))
                 || !temporary.path().exists();
             if !swept {
@@ -136,7 +136,8 @@ pub fn destination_of(name: &str) -> Option<&str> {
 }
 
 /// Removes the temporary files that killed writers left in `folder`, where `ours` says of the destination's name
-/// that nobody can be writing it now. Returns how many there were; one that is gone already is no error.
+/// that nobody can be writing it now. One that a living writer has locked stays nevertheless. Returns how many there
+/// were; one that is gone already is no error.
 ///
 /// # Errors
 /// The folder cannot be listed, a file cannot be removed.
@@ -149,6 +150,11 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
         if !destination_of(&name.to_string_lossy()).is_some_and(&ours) {
             continue;
         }
+        // Held until the file is removed, so that no writer takes it meanwhile.
+        let held = File::open(entry.path());
+        if held.as_ref().is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock))) {
+            continue;
+        }
         match std::fs::remove_file(entry.path()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", entry.path().display()));
@@ -159,26 +165,14 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
     Ok(removed)
 }
 
-/// Removes the temporary files of `destination` that killed processes left behind; those of living writers stay. Where
-/// the file system knows no locks, nothing is removed.
-pub fn sweep(destination: &Path) {
-    let folder = match destination.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let prefix = format!(".{}.", destination.file_name().unwrap_or_default().to_string_lossy());
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if !name.starts_with(&prefix) || !name.ends_with(".tmp") {
-            continue;
-        }
-        // Held until it is removed, so that no writer takes it meanwhile.
-        let abandoned = File::open(entry.path()).ok().filter(|file| file.try_lock().is_ok());
-        if abandoned.is_some() {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
+/// The same for the temporary files of one destination, whose folder may be absent.
+///
+/// # Errors
+/// As [`remove_leftovers`].
+pub fn remove_leftovers_of(destination: &Path) -> Result<usize> {
+    let folder = folder_of(destination);
+    let own = destination.file_name().unwrap_or_default().to_string_lossy();
+    if folder.exists() { remove_leftovers(folder, |name| name == own) } else { Ok(0) }
 }
 
 /// Writes a whole file through `fill` and renames it into place.
@@ -257,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_takes_what_the_dead_left_and_leaves_the_living_alone() {
+    fn what_the_dead_left_is_removed_and_what_the_living_write_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         let abandoned = folder.path().join(".a.txt.Xy12Ab.tmp");
@@ -265,12 +259,13 @@ mod tests {
         let other = folder.path().join(".b.txt.Xy12Ab.tmp");
         std::fs::write(&other, "half").unwrap();
         let mut living = AtomicFile::create(&path).unwrap();
-        sweep(&path);
+        assert_eq!(remove_leftovers_of(&path).unwrap(), 1);
         assert!(!abandoned.exists() && other.exists() && living.path().exists());
         living.file().write_all(b"whole").unwrap();
         living.commit().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
-        sweep(&path);
+        assert_eq!(remove_leftovers_of(&path).unwrap(), 0);
         assert!(path.exists());
+        assert_eq!(remove_leftovers_of(&folder.path().join("absent/b.txt")).unwrap(), 0);
     }
 }

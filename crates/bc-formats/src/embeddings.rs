@@ -59,19 +59,26 @@ impl Embeddings {
         let mut read = Self { labels: Vec::new(), dim: 0, vectors: Vec::new(), provenance };
         for batch in batches {
             let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-            let text = |name: &str| table::column::<StringArray>(path, &batch, name);
+            let text = |name: &str| table::complete::<StringArray>(path, &batch, name);
             let (ids, cliques, splits) = (text("version_id")?, text("clique_id")?, text("split")?);
             let (titles, performers) = (text("title")?, text("performer")?);
             let hashes = text("source_hash")?;
-            let durations = table::column::<Float32Array>(path, &batch, "duration_s")?;
-            let starts = table::column::<Float32Array>(path, &batch, "start_s")?;
-            let lists = table::column::<FixedSizeListArray>(path, &batch, "vector")?;
+            let durations = table::complete::<Float32Array>(path, &batch, "duration_s")?;
+            let starts = table::complete::<Float32Array>(path, &batch, "start_s")?;
+            let lists = table::complete::<FixedSizeListArray>(path, &batch, "vector")?;
             read.dim = lists.value_length() as usize;
             for row in 0..batch.num_rows() {
                 let vector = lists.value(row);
                 let vector = vector.as_any().downcast_ref::<Float32Array>().with_context(|| {
                     format!("{}: the column `vector` does not hold 32-bit floats", path.display())
                 })?;
+                ensure!(
+                    vector.null_count() == 0 && vector.values().iter().all(|value| value.is_finite()),
+                    "{}: the vector of version {} holds a value that is not a finite number; make the file again with \
+                     `bc-eval embed`",
+                    path.display(),
+                    ids.value(row)
+                );
                 read.vectors.extend_from_slice(vector.values());
                 read.labels.push(Label {
                     version_id: ids.value(row).to_owned(),

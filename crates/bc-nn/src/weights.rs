@@ -42,6 +42,8 @@ impl Network {
             .map_or(BINS, |settings| settings.bins());
         let settings = told_from(&tensors, bins)
             .with_context(|| format!("{} holds no network that is known here", path.display()))?;
+        refuse_larger_than_file(&settings, &tensors)
+            .with_context(|| format!("cannot load the network in {}", path.display()))?;
         let network = Self::new(&settings, 0, device)?;
         network.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))?;
         Ok(Loaded { network, metadata })
@@ -171,7 +173,10 @@ fn is_pytorch(path: &Path) -> bool {
 fn told_from(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkSettings> {
     let rows = |name: &str| -> Result<usize> {
         let tensor = tensors.get(name).with_context(|| format!("the tensor {name} is missing"))?;
-        tensor.dims().first().copied().with_context(|| format!("the tensor {name} has no rows"))
+        let rows = tensor.dims().first().copied();
+        let rows = rows.with_context(|| format!("the tensor {name} has no rows"))?;
+        ensure!(tensor.elem_count() >= rows, "the tensor {name} has {rows} rows and no values");
+        Ok(rows)
     };
     let rows_or_none = |name: &str| if tensors.contains_key(name) { rows(name) } else { Ok(0) };
     let (classes, projection) = (rows_or_none("fc.weight")?, rows_or_none("projection.weight")?);
@@ -200,6 +205,18 @@ fn told_from(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkS
         blocks,
         projection,
     }))
+}
+
+/// Refuses a file whose few numbers ask for a network of many: it would be made before the error is found.
+fn refuse_larger_than_file(settings: &NetworkSettings, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    const SLACK: usize = 1 << 20;
+    let held: usize = tensors.values().map(Tensor::elem_count).sum();
+    let needed = settings.parameters();
+    ensure!(
+        needed <= 4 * held + SLACK,
+        "it holds {held} numbers, but its tensors name a network of {needed}: the file is damaged"
+    );
+    Ok(())
 }
 
 /// The tensors that a network has, by the names of a bare module.

@@ -17,6 +17,7 @@ fn write_part(path: &Path) -> FeatureRow {
         frames,
         source_hash: "hash".into(),
         source: Source::default(),
+        error_share: None,
         magnitude,
     };
     let mut part = PartWriter::create(path, settings).unwrap();

@@ -63,6 +63,121 @@ pub fn kill_often(
     at_work
 }
 
+/// How many kills a test makes: `BYTECOVER_KILLS`, or `usual` where it is not set.
+///
+/// # Panics
+/// `BYTECOVER_KILLS` is no number.
+pub fn count(usual: u32) -> u32 {
+    std::env::var("BYTECOVER_KILLS").map_or(usual, |text| text.parse().expect("BYTECOVER_KILLS is a number"))
+}
+
+/// What is done to commands that are killed and run again.
+pub struct Trial<'a> {
+    /// For what is printed.
+    pub what: &'a str,
+    /// How often ([`count`]).
+    pub tries: u32,
+    /// How the commands may end when they are left alone.
+    pub codes: &'a [i32],
+    /// Makes the folder as it is before the commands, and says where it is.
+    pub reset: &'a dyn Fn() -> PathBuf,
+    /// The commands, which run at the same time.
+    pub commands: &'a dyn Fn(&Path) -> Vec<Command>,
+    /// What has to be the same afterwards, by name: [`bytes_of`], or less where bytes may differ.
+    pub content: &'a dyn Fn(&Path) -> BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Trial<'_> {
+    /// Runs the commands undisturbed; then, `tries` times: begins anew, kills all of them (SIGKILL) at a random moment
+    /// of that length, runs them again, and compares what is there. Prints tries, hits at work and differences.
+    ///
+    /// # Panics
+    /// Other content than undisturbed, a temporary file that is left, a command that ends otherwise; no kill at work.
+    pub fn run(&self) {
+        let begun = Instant::now();
+        let folder = (self.reset)();
+        self.finish(&folder);
+        let mut whole = begun.elapsed();
+        let expected = (self.content)(&folder);
+        let (mut moments, mut at_work, mut half_done) = (Moments::new(11), 0, 0);
+        for number in 0..self.tries {
+            let folder = (self.reset)();
+            let before = files(&folder).len();
+            let lived = whole.mul_f64(moments.next_share());
+            let hit = self.kill(&folder, lived);
+            // How long a run takes depends on what else the machine does, and that changes.
+            whole = whole.mul_f64(if hit { 1.05 } else { 0.8 });
+            at_work += u32::from(hit);
+            half_done += u32::from(hit && files(&folder).len() > before);
+            self.finish(&folder);
+            self.compare(&folder, &expected, &format!("{}, try {number}, killed after {lived:?}", self.what));
+        }
+        println!(
+            "{}: {} tries, {at_work} at work, {half_done} of them with files half done, 0 differences",
+            self.what, self.tries
+        );
+        assert!(at_work > 0 || self.tries == 0, "{}: no kill hit a process at work", self.what);
+    }
+
+    /// Kills all commands after `life`, or when the last has ended; whether one of them was at work.
+    fn kill(&self, folder: &Path, life: Duration) -> bool {
+        let mut children: Vec<Child> = (self.commands)(folder).iter_mut().map(silent).collect();
+        let begun = Instant::now();
+        let ended = |child: &mut Child| child.try_wait().expect("a child").is_some();
+        while begun.elapsed() < life && !children.iter_mut().all(ended) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for child in &mut children {
+            // One that has ended is not there to be killed.
+            let _ = child.kill();
+        }
+        // A killed process has no exit code.
+        let codes: Vec<_> = children.iter_mut().map(|child| child.wait().expect("a child").code()).collect();
+        // What a killed one started ends by itself, soon.
+        std::thread::sleep(Duration::from_millis(100));
+        codes.contains(&None)
+    }
+
+    fn finish(&self, folder: &Path) {
+        let pipe = |command: &mut Command| {
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a child")
+        };
+        let children: Vec<Child> = (self.commands)(folder).iter_mut().map(pipe).collect();
+        for child in children {
+            let output = child.wait_with_output().expect("a child");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let ended_well = output.status.code().is_some_and(|code| self.codes.contains(&code));
+            assert!(ended_well, "{}: {:?}: {said}", self.what, output.status);
+        }
+    }
+
+    fn compare(&self, folder: &Path, expected: &BTreeMap<PathBuf, Vec<u8>>, place: &str) {
+        let found = (self.content)(folder);
+        let [these, those] = [&found, expected].map(|files| files.keys().collect::<Vec<_>>());
+        assert_eq!(these, those, "{place}: other names");
+        for (name, bytes) in &found {
+            assert!(*bytes == expected[name], "{place}: another {}", name.display());
+        }
+        assert_eq!(litter(folder), Vec::<PathBuf>::new(), "{place}");
+    }
+}
+
+/// Whether a file is a lock, which stays when its process ends.
+pub fn is_lock(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "lock")
+}
+
+/// Copies a folder with all that is in it; what was at `to` is removed.
+pub fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).expect("a folder");
+    for path in files(from) {
+        let target = to.join(path.strip_prefix(from).expect("a path below the folder"));
+        std::fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
+        std::fs::copy(path, target).expect("a copied file");
+    }
+}
+
 /// The bytes of all files below `folder` whose path there `wanted` takes.
 pub fn bytes_of(folder: &Path, wanted: impl Fn(&Path) -> bool) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bc_formats::atomic;
+use bc_formats::passing::{self, Outlook};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -114,8 +115,9 @@ impl Checkpoints {
         let folder = self.path(step);
         let path = folder.join(STATE);
         let damaged = || format!("{} is damaged; {}", path.display(), remedy(&folder));
-        let text = std::fs::read_to_string(&path).with_context(damaged)?;
-        let state: State = serde_json::from_str(&text).with_context(damaged)?;
+        let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
+        let text = text.map_err(|error| with_remedy(error, &folder))?;
+        let state: State = serde_json::from_slice(&text).with_context(damaged)?;
         if state.format != FORMAT {
             bail!(
                 "{}: schema {}, but this program reads {FORMAT}: start again with --fresh, or resume with the \
@@ -193,12 +195,16 @@ impl Checkpoints {
     }
 
     fn names(&self) -> Result<Vec<String>> {
-        if !self.folder.exists() {
-            return Ok(Vec::new());
-        }
-        let listed = std::fs::read_dir(&self.folder)
-            .with_context(|| format!("cannot list {}", self.folder.display()))?;
-        Ok(listed.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        // A folder that the disk does not give, now or in part, is no run without checkpoints: that would begin anew.
+        let failed = || format!("cannot list {}", self.folder.display());
+        let listed = match std::fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed.with_context(failed)?,
+        };
+        let name = |entry: std::io::Result<std::fs::DirEntry>| {
+            Ok(entry.with_context(failed)?.file_name().to_string_lossy().into_owned())
+        };
+        listed.map(name).collect()
     }
 
     /// Removes what a kill in the middle of a save left behind.
@@ -241,6 +247,17 @@ fn sync(folder: &Path) {
     if cfg!(unix) {
         // A file system that cannot has no better way.
         let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    }
+}
+
+/// Adds what to do about a checkpoint that cannot be used. An error of the disk says nothing of what is on it.
+pub(crate) fn with_remedy(error: anyhow::Error, folder: &Path) -> anyhow::Error {
+    let failed = format!("cannot resume from {}", folder.display());
+    match passing::outlook_of_any(&error) {
+        Some(Outlook::Soon | Outlook::Later) => error.context(format!(
+            "{failed}: the disk does not give what is there, which may be whole; run the same command again"
+        )),
+        _ => error.context(format!("{failed}; {}", remedy(folder))),
     }
 }
 

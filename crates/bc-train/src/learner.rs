@@ -366,17 +366,23 @@ impl Learner {
     /// # Errors
     /// A damaged checkpoint, one of another schema or of another network.
     pub fn load(&mut self, folder: &Path) -> Result<()> {
-        let failed = || format!("cannot resume from {}; {}", folder.display(), checkpoint::remedy(folder));
-        self.network.restore(&folder.join(checkpoint::NETWORK)).with_context(failed)?;
+        self.load_parts(folder).map_err(|error| checkpoint::with_remedy(error, folder))
+    }
+
+    fn load_parts(&mut self, folder: &Path) -> Result<()> {
+        self.network.restore(&folder.join(checkpoint::NETWORK))?;
         if let Some(average) = &mut self.average {
             let path = folder.join(checkpoint::AVERAGE);
-            let named = candle_core::safetensors::load(&path, &self.device).with_context(failed)?;
-            ensure!(named.len() == average.len(), "{} holds another network", path.display());
+            let failed = || format!("cannot read {}", path.display());
+            let bytes = std::fs::read(&path).with_context(failed)?;
+            let named = candle_core::safetensors::load_buffer(&bytes, &self.device).with_context(failed)?;
+            let other = || format!("{} holds another network", path.display());
+            ensure!(named.len() == average.len(), "{}", other());
             for (i, value) in average.iter_mut().enumerate() {
-                *value = named.get(&i.to_string()).with_context(failed)?.clone();
+                *value = named.get(&i.to_string()).with_context(other)?.clone();
             }
         }
-        self.optimizer.load(&folder.join(checkpoint::OPTIMIZER)).with_context(failed)
+        self.optimizer.load(&folder.join(checkpoint::OPTIMIZER))
     }
 
     /// Writes the network alone (its moving average if there is one), atomically.

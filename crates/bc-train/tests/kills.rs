@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use bc_formats::features::CqtSettings;
 use bc_formats::index::Split;
+use bc_testing::kills::{self, Moments};
 use support::data::{version, versions};
 use support::{TINY, assert_equal_runs, header, last_checkpoint, lines, metrics, output, state};
 
@@ -117,15 +118,6 @@ fn is_pending(run: &Path) -> bool {
     text.is_some_and(|text| text.contains("\"pending\": true"))
 }
 
-/// Numbers from 0 to 1, the same at every call (Knuth's linear congruential generator).
-fn random_numbers(seed: u64) -> impl Iterator<Item = f64> {
-    std::iter::successors(Some(seed), |x| {
-        Some(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
-    })
-    .map(|x| (x >> 11) as f64 / (1u64 << 53) as f64)
-    .skip(1)
-}
-
 /// Waits for the moment of kill number `n`: a third are aimed at a validation, a third at a save, and a third at
 /// any time after the start.
 fn wait(child: &mut Child, run: &Path, n: usize, random: f64) {
@@ -157,7 +149,8 @@ fn assert_equal_bytes(one: &Path, other: &Path) {
 
 #[test]
 fn kills_at_random_moments_leave_no_trace() {
-    let kills: usize = std::env::var("BYTECOVER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let kills = kills::count(12) as usize;
+    let mut moments = Moments::new(7);
     let folder = tempfile::tempdir().unwrap();
     write_data(folder.path());
     let (left_alone, place) = (folder.path().join("left alone"), folder.path().join("killed"));
@@ -173,7 +166,8 @@ fn kills_at_random_moments_leave_no_trace() {
         std::fs::remove_dir_all(run).unwrap();
         runs += 1;
     };
-    for (n, random) in (0..kills).zip(random_numbers(7)) {
+    for n in 0..kills {
+        let random = moments.next_share();
         let half = half_saved(&run);
         let mut child = command(&place, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         wait(&mut child, &run, n, random);
@@ -212,7 +206,9 @@ fn sigterm_saves_in_a_step_and_in_a_validation_and_the_rest_is_the_same() {
     let run = place.join("run");
     let (mut slowest, mut in_validation, mut stopped) = (Duration::ZERO, 0, 0);
     // A third are aimed at validations; those aimed at saves come in the step behind them.
-    for (n, random) in (0..9).zip(random_numbers(11)) {
+    let mut moments = Moments::new(11);
+    for n in 0..9 {
+        let random = moments.next_share();
         let mut child = command(&place, &[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         wait(&mut child, &run, n, random / 5.0);
         let sent = Instant::now();

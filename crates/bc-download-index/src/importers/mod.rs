@@ -83,9 +83,7 @@ pub fn import_bytes(source: &str, bytes: &[u8]) -> Result<Vec<Version>> {
         "discogs-vi-jsonl" => discogs_vi::full(path, text, Split::None),
         "orfium-table" => orfium::versions(path, text),
         "shs100k" => Ok(shs100k::List::parse(path, text)?.versions),
-        "covers80" => {
-            Ok(covers80::versions(path, text)?.into_iter().map(|(_, version)| version).collect())
-        }
+        "covers80" => Ok(covers80::versions(path, text)?.into_iter().map(|(_, version)| version).collect()),
         "csv" => Ok(table::versions(path, text, &IndexConfig::default())?.versions),
         other => bail!("`{other}` is no single list"),
     }

@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 use bc_formats::config::IndexConfig;
 use bc_formats::index::{Split, Version};
 
-use super::{Imported, Importer, numbered_lines, read_text};
+use super::{Ids, Imported, Importer, numbered_lines, read_text};
 
 pub(super) struct Shs100k;
 
@@ -55,6 +55,7 @@ impl List {
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut versions = Vec::new();
         let mut repeated = Vec::new();
+        let mut ids = Ids::of(path);
         let mut rows: HashMap<(String, String), usize> = HashMap::new();
         for (number, line) in numbered_lines(text) {
             let fields: Vec<&str> = line.split('\t').collect();
@@ -77,7 +78,10 @@ impl List {
                     row.insert(versions.len());
                 }
             }
-            let mut new = Version::new(format!("{set}_{version}"), set);
+            let id = format!("{set}_{version}");
+            // `a_b` and `c`, `a` and `b_c`.
+            ids.add(&id, number as u64)?;
+            let mut new = Version::new(id, set);
             new.title = title.trim().to_owned();
             new.performer = performer.trim().to_owned();
             if url.contains("://") {

@@ -1,5 +1,7 @@
 //! What holds of any bytes given to the readers of stage 1.
 
+use std::collections::HashSet;
+
 use bc_cli::Shard;
 use bc_download_index::download::ledger::{self, Ledger};
 use bc_download_index::importers::import_bytes;
@@ -9,7 +11,14 @@ use bc_testing::memory::within;
 
 /// Lists of text; the first byte chooses among them.
 pub const LISTS: [&str; 8] = [
-    "shs100k", "covers80", "coverhunter", "da-tacos", "discogs-vi", "discogs-vi-jsonl", "orfium-table", "csv",
+    "shs100k",
+    "covers80",
+    "coverhunter",
+    "da-tacos",
+    "discogs-vi",
+    "discogs-vi-jsonl",
+    "orfium-table",
+    "csv",
 ];
 
 /// Memory that a parser may take beside what is in proportion to its input.
@@ -20,7 +29,8 @@ fn import(source: &str, bytes: &[u8]) {
     assert!(versions.len() <= bytes.len() / 2 + 1, "{} versions of {} bytes", versions.len(), bytes.len());
     if source != "orfium" {
         // An array's own reader looks for these where it knows its path.
-        assert!(versions.iter().all(|version| !version.version_id.is_empty()), "a version without an id");
+        let ids: HashSet<&str> = versions.iter().map(|version| version.version_id.as_str()).collect();
+        assert!(ids.len() == versions.len() && !ids.contains(""), "an id that is empty or stands twice");
     }
 }
 

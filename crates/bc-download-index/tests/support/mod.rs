@@ -83,11 +83,6 @@ pub fn wav(seconds: f64, level: f64, step: f64) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// How often a test kills what it tests: BYTECOVER_KILLS, else `few`.
-pub fn kills(few: u32) -> u32 {
-    std::env::var("BYTECOVER_KILLS").map_or(few, |count| count.parse().expect("BYTECOVER_KILLS is a number"))
-}
-
 /// Runs; exit code and everything said.
 pub fn said(command: &mut Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();

@@ -101,6 +101,7 @@ impl Inputs {
         let index_path = config.features.index.clone();
         let index = Index::read(&index_path)?;
         let set = FeatureSet::open(&folder)?;
+        set.expect_sources(&folder, &index, &index_path)?;
         let checkpoint = config.eval.checkpoint_of(&config.train.run);
         let assumed = NetworkInput { cqt: set.settings, pool: config.model.pool, scale: config.model.scale };
         let embedder = Embedder::open(&checkpoint, config.eval.layer, &assumed)?;

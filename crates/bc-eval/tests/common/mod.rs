@@ -117,6 +117,7 @@ pub fn features(folder: &Path, rows: &[(&str, Vec<f16>)]) {
             frames: magnitude.len() as u32 / settings.bins,
             source_hash: format!("hash of {id}"),
             source: Source::default(),
+            error_share: None,
             magnitude: magnitude.clone(),
         })
         .unwrap();

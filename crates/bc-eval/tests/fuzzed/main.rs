@@ -31,7 +31,8 @@ fn corpora() {
         start_s: 0.0,
         source_hash: "0123".into(),
     };
-    let angle = |number: usize| (number / 2) as f32 * 0.25 + (number % 2) as f32 * (0.05 + 0.01 * number as f32);
+    let angle =
+        |number: usize| (number / 2) as f32 * 0.25 + (number % 2) as f32 * (0.05 + 0.01 * number as f32);
     let embeddings = Embeddings {
         labels: (0..24).map(label).collect(),
         dim: 2,

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    ArrayRef, BinaryArray, Float32Array, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field};
 use half::f16;
 
@@ -30,6 +32,8 @@ pub struct FeatureRow {
     pub source_hash: String,
     /// The file as it was then.
     pub source: Source,
+    /// Share of the file's frames (packets) that did not decode, 0 to 1; `None` where it is not known.
+    pub error_share: Option<f32>,
     /// bins x frames, row-major, lowest bin first.
     pub magnitude: Vec<f16>,
 }
@@ -82,6 +86,7 @@ impl PartWriter {
             Field::new("source_hash", DataType::Utf8, false),
             Field::new("source_bytes", DataType::UInt64, true),
             Field::new("source_modified_ns", DataType::Int64, true),
+            Field::new("error_share", DataType::Float32, true),
             Field::new("magnitude_hash", DataType::Utf8, false),
             Field::new("magnitude", DataType::Binary, false),
         ];
@@ -172,6 +177,7 @@ impl PartWriter {
             text(|(row, _)| &row.source_hash),
             Arc::new(UInt64Array::from_iter(rows.iter().map(|(row, _)| row.source.bytes))),
             Arc::new(Int64Array::from_iter(rows.iter().map(|(row, _)| row.source.modified_ns))),
+            Arc::new(Float32Array::from_iter(rows.iter().map(|(row, _)| row.error_share))),
             text(|(_, hash)| hash),
             Arc::new(BinaryArray::from_iter_values(rows.iter().map(|(row, _)| to_bytes(&row.magnitude)))),
         ])?;
@@ -200,13 +206,15 @@ pub(super) fn rows_of<'a>(
     let hashes = table::complete::<StringArray>(path, batch, "source_hash")?;
     let magnitudes = table::complete::<BinaryArray>(path, batch, "magnitude")?;
     let (sources, contents) = (sources_of(path, batch)?, contents_of(path, batch)?);
-    let bins = settings.bins as usize;
+    let shares = shares_of(path, batch)?;
+    let bins = settings.bins;
     Ok((0..batch.num_rows()).map(move |row| {
         let bytes = magnitudes.value(row);
         let version_id = ids.value(row).to_owned();
         let count = frames.value(row);
         ensure!(
-            bytes.len() == 2 * bins * count as usize,
+            // Wide enough for the product of any two that a damaged file may name.
+            bytes.len() as u128 == 2 * u128::from(bins) * u128::from(count),
             "{}: version {version_id} holds {} bytes, not {bins} bins x {count} frames of 2 bytes",
             path.display(),
             bytes.len()
@@ -222,6 +230,7 @@ pub(super) fn rows_of<'a>(
             frames: count,
             source_hash: hashes.value(row).to_owned(),
             source: sources(row),
+            error_share: shares.and_then(|shares| table::number(shares, row)),
             magnitude: bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]])).collect(),
         })
     }))
@@ -246,6 +255,14 @@ pub(super) fn sources_of<'a>(
             modified_ns: table::number(modified, row),
         })
     })
+}
+
+/// The column `error_share`; `None` in files that earlier versions wrote.
+pub(super) fn shares_of<'a>(path: &Path, batch: &'a RecordBatch) -> Result<Option<&'a Float32Array>> {
+    match batch.column_by_name("error_share") {
+        Some(_) => table::column::<Float32Array>(path, batch, "error_share").map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The column `magnitude_hash`; `None` in `features/1`.

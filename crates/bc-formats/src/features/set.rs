@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use arrow::array::{StringArray, UInt32Array};
 
-use super::part::{contents_of, extractor_of, rows_of, settings_of, sources_of};
+use super::part::{contents_of, extractor_of, rows_of, settings_of, shares_of, sources_of};
 use super::{CqtSettings, FORMATS, FeatureRow, PartName, Source};
 use crate::fingerprint::Fingerprint;
 use crate::index::Index;
@@ -28,6 +28,8 @@ pub struct RowInfo {
     pub source_hash: String,
     /// The audio file as it was when the row was made.
     pub source: Source,
+    /// Share of the file's frames (packets) that did not decode; `None` where it is not known.
+    pub error_share: Option<f32>,
     /// BLAKE3 of the magnitudes, 128 bits; `None` in `features/1`.
     pub content: Option<[u8; 16]>,
     /// The part that holds it, as a place in [`FeatureSet::parts`].
@@ -118,8 +120,15 @@ impl FeatureSet {
     }
 
     fn add_part(&mut self, name: PartName, path: PathBuf) -> Result<()> {
-        let columns =
-            ["version_id", "frames", "source_hash", "source_bytes", "source_modified_ns", "magnitude_hash"];
+        let columns = [
+            "version_id",
+            "frames",
+            "source_hash",
+            "source_bytes",
+            "source_modified_ns",
+            "error_share",
+            "magnitude_hash",
+        ];
         let (provenance, batches) =
             table::open(&path, &FORMATS, &columns).map_err(|error| with_remedy(error, &path))?;
         let differences = self.settings.differences(&settings_of(&path, &provenance)?);
@@ -136,6 +145,7 @@ impl FeatureSet {
             let hashes = table::complete::<StringArray>(&path, &batch, "source_hash")?;
             let frames = table::complete::<UInt32Array>(&path, &batch, "frames")?;
             let (sources, contents) = (sources_of(&path, &batch)?, contents_of(&path, &batch)?);
+            let shares = shares_of(&path, &batch)?;
             for row in 0..batch.num_rows() {
                 let content = contents.map(|contents| of_hex(&path, contents.value(row))).transpose()?;
                 self.rows.push(RowInfo {
@@ -143,6 +153,7 @@ impl FeatureSet {
                     frames: frames.value(row),
                     source_hash: hashes.value(row).to_owned(),
                     source: sources(row),
+                    error_share: shares.and_then(|shares| table::number(shares, row)),
                     content,
                     part: self.parts.len(),
                 });
@@ -390,6 +401,7 @@ mod tests {
             frames: 3,
             source_hash: "h".into(),
             source: Source { bytes: Some(7), modified_ns: Some(8) },
+            error_share: Some(0.25),
             magnitude,
         }
     }

@@ -5,12 +5,12 @@ mod checks;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bc_formats::array;
 use bc_formats::config::Config;
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::features::{CqtSettings, FeatureRow, PartWriter, Source, failures};
 use bc_formats::index::{Index, Split, Status, Version};
 use bc_formats::provenance::Provenance;
-use bc_formats::array;
 use bc_testing::fuzzed::{replay, write_seed};
 use half::f16;
 
@@ -87,6 +87,7 @@ fn corpora() {
         frames: 2,
         source_hash: "0123".into(),
         source,
+        error_share: Some(0.0),
         magnitude: (0..6).map(|n| f16::from_f32(n as f32)).collect(),
     };
     let part = written(|path| {
@@ -131,6 +132,7 @@ fn corpora() {
     let header = b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 1), }          \n";
     write_seed("npy", "cube", &[&header[..], &[0; 8]].concat());
     write_seed("config", "all", Config::default().to_commented_toml().as_bytes());
-    let some = "[features]\nhop_length = 512 # samples\nfmin_hz = 32.7\n[train]\nrun = 'runs/a'\nshapes = [1, 2]\n";
+    let some =
+        "[features]\nhop_length = 512 # samples\nfmin_hz = 32.7\n[train]\nrun = 'runs/a'\nshapes = [1, 2]\n";
     write_seed("config", "some", some.as_bytes());
 }

@@ -18,7 +18,14 @@ fn opus() {
 #[test]
 #[ignore = "writes fuzz/corpus anew"]
 fn corpora() {
-    let modes = ["silk-mono-20", "silk-stereo-60", "hybrid-mono-20", "hybrid-stereo-10", "celt-mono-2.5", "celt-stereo-20"];
+    let modes = [
+        "silk-mono-20",
+        "silk-stereo-60",
+        "hybrid-mono-20",
+        "hybrid-stereo-10",
+        "celt-mono-2.5",
+        "celt-stereo-20",
+    ];
     for path in support::fixtures() {
         let name = support::name(&path);
         let name = name.trim_end_matches(".opus");

@@ -175,10 +175,13 @@ pub(super) type Read = (Vec<u8>, Option<Line>);
 /// program cannot read stays where it is (another version may have written it), unless it names a later step. A last line
 /// cut off by a kill is dropped.
 pub(super) fn read(path: &Path, resumed: Resumed) -> Result<Vec<Read>> {
-    if resumed == Resumed::Never || !path.exists() {
+    if resumed == Resumed::Never {
         return Ok(Vec::new());
     }
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        bytes => bytes.with_context(|| format!("cannot read {}", path.display()))?,
+    };
     let (mut kept, mut unknown, mut in_range) = (Vec::new(), 0, true);
     for text in bytes.split_inclusive(|&byte| byte == b'\n') {
         let value = serde_json::from_slice::<Value>(text).ok();

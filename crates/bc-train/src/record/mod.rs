@@ -29,7 +29,8 @@ pub(crate) const CURVES: &str = "curves.png";
 pub struct Recorder {
     folder: PathBuf,
     metrics: File,
-    events: EventWriter,
+    /// `None` after an error: training does not need them.
+    events: Option<EventWriter>,
     lines: Vec<Line>,
     /// Whether it was said that the curves cannot be drawn.
     warned: bool,
@@ -50,11 +51,11 @@ impl Recorder {
             .append(true)
             .open(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        let mut events = EventWriter::create(&folder.join(EVENTS))?;
-        for line in lines.iter().filter(|line| !line.scalars().is_empty()) {
-            events.scalars(line.step(), line.time(), &line.scalars())?;
-        }
-        Ok(Self { folder: folder.to_owned(), metrics, events, lines, warned: false })
+        let events = EventWriter::create(&folder.join(EVENTS)).map_err(|error| warn_of_events(&error)).ok();
+        let mut new = Self { folder: folder.to_owned(), metrics, events, lines: Vec::new(), warned: false };
+        lines.iter().for_each(|line| new.add_event(line));
+        new.lines = lines;
+        Ok(new)
     }
 
     /// Adds a line to metrics and events.
@@ -64,11 +65,20 @@ impl Recorder {
         self.metrics.write_all(&text).with_context(|| {
             format!("cannot write {} (is the disk full?)", self.folder.join(METRICS).display())
         })?;
-        if !line.scalars().is_empty() {
-            self.events.scalars(line.step(), line.time(), &line.scalars())?;
-        }
+        self.add_event(&line);
         self.lines.push(line);
         Ok(())
+    }
+
+    /// Adds a line to TensorBoard's events, or says once that they end here.
+    fn add_event(&mut self, line: &Line) {
+        let scalars = line.scalars();
+        if let Some(events) = self.events.as_mut().filter(|_| !scalars.is_empty())
+            && let Err(error) = events.scalars(line.step(), line.time(), &scalars)
+        {
+            warn_of_events(&error);
+            self.events = None;
+        }
     }
 
     /// Draws the curves anew, or says once that it cannot: training does not need them.
@@ -80,6 +90,44 @@ impl Recorder {
                 "the curves cannot be drawn: {}; training goes on, and this is not said again",
                 bc_cli::describe(&error)
             );
+        }
+    }
+}
+
+fn warn_of_events(error: &anyhow::Error) {
+    tracing::warn!(
+        "no more events for TensorBoard: {}; training goes on, and `--resume` writes them anew from {METRICS}",
+        bc_cli::describe(error)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: u64) -> Line {
+        let text = format!(
+            r#"{{"kind":"validation","step":{step},"epoch":0,"map":0.5,"mr1":1.0,"hit_at_1":1.0,"triplet":0.1,"best":true,"seconds":1.0,"time":1.0}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// A folder in the place of the file: no process may write it, root's neither.
+    #[test]
+    fn events_that_cannot_be_written_end_no_training() {
+        let run = tempfile::tempdir().unwrap();
+        std::fs::create_dir(run.path().join(EVENTS)).unwrap();
+        let mut recorder = Recorder::open(run.path(), Resumed::Never).unwrap();
+        recorder.add(step(1)).unwrap();
+        assert_eq!(std::fs::read_to_string(run.path().join(METRICS)).unwrap().lines().count(), 1);
+        // A disk that fills up later: every write to /dev/full fails.
+        std::fs::remove_dir(run.path().join(EVENTS)).unwrap();
+        if cfg!(target_os = "linux") {
+            std::os::unix::fs::symlink("/dev/full", run.path().join(EVENTS)).unwrap();
+            let resumed = Resumed::After { step: 1, validated: true };
+            let mut recorder = Recorder::open(run.path(), resumed).unwrap();
+            recorder.add(step(2)).unwrap();
+            assert_eq!(std::fs::read_to_string(run.path().join(METRICS)).unwrap().lines().count(), 2);
         }
     }
 }

@@ -75,6 +75,7 @@ fn write_values(
             frames,
             source_hash: n.to_string(),
             source: Source::default(),
+            error_share: None,
             magnitude,
         };
         part.push(row).unwrap();

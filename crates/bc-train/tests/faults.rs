@@ -1,0 +1,112 @@
+//! A disk that fails while a checkpoint is written, or while a resumed run reads it: at most a run that has to be started
+//! again; the end is that of an undisturbed run, bit for bit, and nothing temporary is left.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use bc_testing::faults::{Fault, Faults};
+use bc_testing::kills::{copy, litter};
+use support::{assert_equal_runs, output, train, whole};
+
+const RUN: &[&str] = &[
+    "train.epochs=2",
+    "train.ema=0.9",
+    "train.checkpoint_every_steps=2",
+    "train.validate_every_passes=1",
+    "train.max_steps=6",
+];
+
+/// Runs with the fault and, where that does not end well, again without; whether the fault struck.
+fn disturbed(faults: &Faults, run: &Path, fault: &Fault, flags: &[&str]) -> bool {
+    let mut command = train(run, RUN, flags);
+    let log = faults.arm(&mut command, fault);
+    let (ok, text) = output(command);
+    assert!(!text.contains("panicked"), "{fault:?}: {text}");
+    if !ok {
+        assert_eq!(text.matches("error:").count(), 1, "{fault:?}: {text}");
+        // A disk that fails is no reason to throw a checkpoint away.
+        assert!(!text.contains("damaged") && !text.contains("delete "), "{fault:?}: {text}");
+        println!("{fault:?}: {}", text.lines().find(|line| line.contains("error:")).unwrap_or_default());
+        let (ok, text) = output(train(run, RUN, &["--resume"]));
+        assert!(ok, "{fault:?}: {text}");
+    }
+    log.hits() > 0
+}
+
+fn assert_undisturbed(left_alone: &Path, run: &Path) {
+    assert_equal_runs(left_alone, run);
+    assert_eq!(litter(run), Vec::<PathBuf>::new());
+    let checkpoints =
+        std::fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
+    let unfinished: Vec<_> = checkpoints.filter(|name| name.to_string_lossy().starts_with('.')).collect();
+    assert!(unfinished.is_empty(), "{unfinished:?}");
+}
+
+#[test]
+fn a_fault_while_a_checkpoint_is_written_costs_no_more_than_a_second_run() {
+    let Some(faults) = Faults::build() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (run, left_alone) = (folder.path().join("run"), folder.path().join("left alone"));
+    whole(&left_alone, RUN);
+    let (mut all, mut struck) = (0, 0);
+    for what in ["EIO", "ENOSPC"] {
+        for (call, nths) in [
+            ("open", &[1, 2, 3, 4, 6, 9][..]),
+            ("write", &[1, 2, 3, 5, 8]),
+            ("fsync", &[1, 2, 3, 4, 6]),
+            ("rename", &[1, 2, 4, 5, 6]),
+        ] {
+            for &nth in nths {
+                let fault = Fault { nth, ..Fault::new(call, "checkpoints", what) };
+                let _ = std::fs::remove_dir_all(&run);
+                all += 1;
+                struck += usize::from(disturbed(faults, &run, &fault, &["--fresh"]));
+                assert_undisturbed(&left_alone, &run);
+            }
+        }
+    }
+    println!("{all} faults, {struck} struck, 0 differences");
+    assert!(4 * struck >= 3 * all, "{struck} of {all}: most faults have to strike for this to mean anything");
+}
+
+#[test]
+fn a_fault_while_a_checkpoint_is_read_condemns_nothing() {
+    let Some(faults) = Faults::build() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let [run, half, left_alone] = ["run", "half", "left alone"].map(|name| folder.path().join(name));
+    whole(&left_alone, RUN);
+    // The plan is that of the whole run: it is stopped by a disk that is full from the second checkpoint on.
+    let mut command = train(&half, RUN, &["--fresh"]);
+    faults.arm(
+        &mut command,
+        &Fault { nth: 3, count: 0, ..Fault::new("rename", "checkpoints/.step-", "ENOSPC") },
+    );
+    let (ok, text) = output(command);
+    assert!(!ok, "{text}");
+    let (mut all, mut struck) = (0, 0);
+    for what in ["EIO", "ESTALE", "SHORT"] {
+        for file in [
+            "network.safetensors",
+            "average.safetensors",
+            "optimizer.safetensors",
+            "state.json",
+            "metrics.jsonl",
+        ] {
+            for call in ["open", "read"] {
+                if (call, what) == ("open", "SHORT") {
+                    continue;
+                }
+                copy(&half, &run);
+                let count = if what == "SHORT" { 0 } else { 1 };
+                let fault = Fault { count, ..Fault::new(call, file, what) };
+                all += 1;
+                struck += usize::from(disturbed(faults, &run, &fault, &["--resume"]));
+                assert_undisturbed(&left_alone, &run);
+            }
+        }
+    }
+    println!("{all} faults, {struck} struck, 0 differences");
+    assert!(4 * struck >= 3 * all, "{struck} of {all}: most faults have to strike for this to mean anything");
+}
