@@ -1,23 +1,74 @@
 //! What a fuzzer begins with and what it found, for the tests of the crates whose parsers it feeds (`fuzz/README.md`).
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-/// Gives `check` every file of `fuzz/corpus/<target>` and `fuzz/regressions/<target>`.
+use crate::kills::Moments;
+
+/// Gives `check` every file of `fuzz/corpus/<target>` and `fuzz/regressions/<target>`, and damaged copies of each:
+/// `BYTECOVER_MUTATIONS` of them, a hundred where it is not set. One target at a time, since memory is counted
+/// for the whole process.
 ///
 /// # Panics
-/// Where `check` does, after the file's name was printed; where there is nothing to begin with.
+/// Where `check` does, after a file with the bytes was named; where there is nothing to begin with.
 pub fn replay(target: &str, check: impl Fn(&[u8])) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mutations = std::env::var("BYTECOVER_MUTATIONS");
+    let mutations = mutations.map_or(100, |text| text.parse().expect("BYTECOVER_MUTATIONS is a number"));
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     let mut count = 0;
     for folder in ["corpus", "regressions"] {
         let entries = std::fs::read_dir(fuzz.join(folder).join(target)).into_iter().flatten();
         for path in entries.map(|entry| entry.expect("a listed file").path()).filter(|path| path.is_file()) {
             println!("{}", path.display());
-            check(&std::fs::read(&path).expect("a file that can be read"));
+            let bytes = std::fs::read(&path).expect("a file that can be read");
+            check(&bytes);
+            let mut moments = Moments::new(1);
+            for number in 0..mutations {
+                check_damaged(target, number, &damaged(&bytes, &mut moments), &check);
+            }
             count += usize::from(folder == "corpus");
         }
     }
     assert!(count > 0, "fuzz/corpus/{target} is empty");
+}
+
+/// Keeps the bytes that `check` panics for.
+fn check_damaged(target: &str, number: u32, bytes: &[u8], check: &impl Fn(&[u8])) {
+    let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(bytes)));
+    if let Err(panic) = checked {
+        let path = std::env::temp_dir().join(format!("{target}-{number}"));
+        std::fs::write(&path, bytes).expect("a written file");
+        println!("the bytes are in {}; see fuzz/README.md", path.display());
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// One to four bytes changed, or a piece removed, repeated, or set to one value.
+fn damaged(bytes: &[u8], moments: &mut Moments) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let mut below = |end: usize| (moments.next_share() * end as f64) as usize;
+    for _ in 0..=below(4) {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = below(bytes.len());
+        let end = (at + 1 + below(8)).min(bytes.len());
+        match below(6) {
+            0 => bytes[at] ^= 1 << below(8),
+            1 => bytes[at] = below(256) as u8,
+            2 => drop(bytes.drain(at..end)),
+            3 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            4 => bytes[at..end].fill([0, 0xff, 0x7f, 0x80, b'9', b'"'][below(6)]),
+            _ if below(8) == 0 => bytes.truncate(at),
+            _ => bytes[at] = bytes[at].wrapping_add(1),
+        }
+    }
+    bytes
 }
 
 /// Writes what a fuzzer is to begin with: `fuzz/corpus/<target>/<name>`.

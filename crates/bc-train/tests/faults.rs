@@ -81,7 +81,7 @@ fn a_fault_while_a_checkpoint_is_read_condemns_nothing() {
     let mut command = train(&half, RUN, &["--fresh"]);
     faults.arm(
         &mut command,
-        &Fault { nth: 3, count: 0, ..Fault::new("rename", "checkpoints/.step-", "ENOSPC") },
+        &Fault { count: 0, ..Fault::new("rename", "checkpoints/step-00000004", "ENOSPC") },
     );
     let (ok, text) = output(command);
     assert!(!ok, "{text}");
