@@ -109,14 +109,28 @@ pub(crate) fn provenance(path: &Path, formats: &[&str]) -> Result<Provenance> {
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
+    let length = file.metadata().map_or(i64::MAX, |about| i64::try_from(about.len()).unwrap_or(i64::MAX));
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
         // What the disk does not give says nothing of the file.
         let what = match passing::outlook_of(&error) {
             Some(_) => format!("cannot read {}", path.display()),
             None => format!("{} is not a Parquet file, or a damaged one", path.display()),
         };
         anyhow::Error::from(error).context(what)
-    })
+    })?;
+    // The parquet crate panics at places before the beginning, and takes memory for what is said to lie behind the end.
+    for column in builder.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        let begin = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let inside = begin >= 0
+            && column.compressed_size() >= 0
+            && begin.checked_add(column.compressed_size()).is_some_and(|end| end <= length);
+        if !inside {
+            let damaged = parquet::errors::ParquetError::General("a column lies outside the file".to_owned());
+            let what = format!("{} is not a Parquet file, or a damaged one", path.display());
+            return Err(anyhow::Error::from(damaged).context(what));
+        }
+    }
+    Ok(builder)
 }
 
 fn provenance_of(path: &Path, builder: &ParquetRecordBatchReaderBuilder<File>) -> Result<Provenance> {
