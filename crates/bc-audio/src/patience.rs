@@ -96,7 +96,7 @@ impl MediaSource for Timed {
 
 thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
-    /// The first I/O error of a [`Timed`] file since [`guarded`] work began. Parsers and decoders tell of such errors
+    /// The first I/O error of a [`Timed`] file since [`guarded`] work began. Parsers and decoders report such errors
     /// in their own words, or take them for the end of the audio; work on a file is done in one thread.
     static FAULT: Cell<Option<io::Error>> = const { Cell::new(None) };
 }
