@@ -54,13 +54,13 @@ impl Versions {
         }
         let mut ids = HashSet::with_capacity(usable.len());
         if let Some(twice) = usable.iter().find(|version| !ids.insert(version.version_id.as_str())) {
-            bail!("{}: the version id `{}` stands there twice", path.display(), twice.version_id);
+            bail!("{}: the version id `{}` is listed twice", path.display(), twice.version_id);
         }
         Ok(Self { usable, index: provenance.fingerprint })
     }
 }
 
-/// How a usable version stands.
+/// The state of a usable version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Its features are there and of the audio that the index lists.
@@ -157,7 +157,7 @@ pub struct Share<'a> {
     pub versions: usize,
     /// Of these, what must be extracted, longest first.
     pub pending: Vec<&'a Version>,
-    /// Of these, the failures that stand.
+    /// Of these, the failures that remain.
     pub failed: Vec<&'a Failure>,
 }
 
@@ -201,7 +201,7 @@ pub fn cost(version: &Version) -> f64 {
 }
 
 fn guessed_bytes_a_second(version: &Version) -> f64 {
-    // 16 bits a sample; CD audio where rate and channels are not known.
+    // 16 bits per sample; CD audio where rate and channels are not known.
     let plain = 2.0
         * f64::from(version.sample_rate.unwrap_or(44_100))
         * f64::from(version.channels.unwrap_or(2).max(1));
