@@ -36,7 +36,7 @@ impl Pace {
         }
     }
 
-    /// Ends what waits or runs: the site blocks, or a worker cannot go on.
+    /// Ends what waits or runs: the site blocks, or a worker cannot continue.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
     }

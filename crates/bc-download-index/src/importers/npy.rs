@@ -24,7 +24,7 @@ pub(super) fn read_strings(path: &Path) -> Result<Vec<String>> {
         // Long ones are no ids, and shown in part.
         ensure!(
             seen.insert(one.as_ref()),
-            "{}: element {element}: `{one:.100}` stands there twice",
+            "{}: element {element}: `{one:.100}` is listed twice",
             path.display()
         );
     }
@@ -191,7 +191,7 @@ mod tests {
         let path = folder.path().join("ids.npy");
         std::fs::write(&path, &bytes).unwrap();
         let error = read_strings(&path).unwrap_err().to_string();
-        assert!(error.len() < 1000 && error.contains("stands there twice"), "{error}");
+        assert!(error.len() < 1000 && error.contains("is listed twice"), "{error}");
     }
 
     #[test]

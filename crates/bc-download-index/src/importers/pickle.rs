@@ -3,12 +3,12 @@
 //! `np.save` writes an array of Python strings as a pickle (protocols 2 to 5). A pickle is a program for
 //! a stack machine; the machine here knows the instructions that such arrays consist of, imports
 //! nothing, calls nothing, and refuses every other instruction. Values are plain numbers into tables and the
-//! strings lie in the input, so that an input can neither nest deeply nor grow: memory stays proportional to its
+//! strings are part of the input, so that an input can neither nest deeply nor grow: memory stays proportional to its
 //! length, however often it names the same string.
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// What the machine tells apart; everything else of an array (its type, its shape) is [`Value::Other`].
+/// What the machine distinguishes; everything else of an array (its type, its shape) is [`Value::Other`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Value {
     Mark,
@@ -32,7 +32,7 @@ struct Machine<'a> {
     elements: Option<usize>,
 }
 
-/// The strings of the pickle `input`, in order, as they lie in it.
+/// The strings of the pickle `input`, in order, as slices of it.
 pub(super) fn strings(input: &[u8]) -> Result<Vec<&str>> {
     let mut machine = Machine {
         input,

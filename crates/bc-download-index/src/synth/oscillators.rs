@@ -19,7 +19,7 @@ pub(super) fn decaying(
     }
 }
 
-/// A sine by rotation: one complex product a sample.
+/// A sine by rotation: one complex product per sample.
 pub(super) struct Sine {
     re: f64,
     im: f64,
@@ -44,7 +44,7 @@ impl Sine {
 }
 
 /// Sum of partials; with `decay` they die away (a second's factor, stronger for high ones),
-/// with `stretch` they lie a little above the harmonics, as a string's do.
+/// with `stretch` they are a little above the harmonics, as a string's do.
 pub(super) fn partials(
     out: &mut [f32],
     rate: f64,

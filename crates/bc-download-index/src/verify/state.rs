@@ -213,7 +213,7 @@ fn read_notes(path: &Path, known: &mut HashMap<Digest, Arc<Facts>>) -> io::Resul
 
 impl Facts {
     /// Whether these facts say more than `later` ones of the same file: a full look is worth more than one at the
-    /// headers, and one that stands more than one that has to be taken again anyway.
+    /// headers, and a valid result more than one that has to be taken again anyway.
     fn outlasts(&self, later: &Self) -> bool {
         !self.passing && (later.passing || (later.fast && !self.fast))
     }
