@@ -24,7 +24,7 @@ pub struct Figures {
     pub mr1: f64,
     /// Share of queries whose nearest neighbour is a match.
     pub hit_at_1: f64,
-    /// Mean triplet loss of f_t over one random triplet a version.
+    /// Mean triplet loss of f_t over one random triplet per version.
     pub triplet: f64,
 }
 

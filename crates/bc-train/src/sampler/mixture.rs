@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 
 use super::pk::group;
 
-/// A clique of a pool: its label and its items. A single item stands for as many versions as are asked for.
+/// A clique of a pool: its label and its items. A single item counts as as many versions as are asked for.
 pub type PoolClique = (u32, Vec<u32>);
 
 /// Cliques that share a part of every batch.
