@@ -45,7 +45,7 @@ pub fn terminate_after(command: &mut Command, life: Duration) -> (Output, Durati
 }
 
 /// Kills `command` as often as asked at moments spread over `whole`, the length of an undisturbed run; each start
-/// goes on where the last was killed. `check` looks at what is there after each kill. Returns how many were at work.
+/// continues where the last was killed. `check` looks at what is there after each kill. Returns how many were at work.
 pub fn kill_often(
     mut command: impl FnMut() -> Command,
     kills: u32,
