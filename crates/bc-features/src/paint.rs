@@ -90,16 +90,18 @@ pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Resu
         )
     })?;
     if interrupt::requested() && painted < pending.len() {
-        return Err(Interrupted(format!(
-            "{painted} of {} versions are stored in {}; run the same command again to continue",
-            pending.len(),
-            folder.display()
-        ))
-        .into());
+        return Err(interrupted(painted, pending.len(), &folder).into());
     }
     write_index(config, &catalogue, &jobs, &provenance)?;
     report(config, &catalogue, &jobs, painted, started.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn interrupted(painted: usize, pending: usize, folder: &Path) -> Interrupted {
+    Interrupted(format!(
+        "{painted} of {pending} versions are stored in {}; run the same command again to continue",
+        folder.display()
+    ))
 }
 
 fn report(config: &PaintConfig, catalogue: &Catalogue, jobs: &[Job], painted: usize, seconds: f64) {

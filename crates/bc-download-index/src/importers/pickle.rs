@@ -62,6 +62,7 @@ pub(super) fn strings(input: &[u8]) -> Result<Vec<&str>> {
 
 impl<'a> Machine<'a> {
     /// Executes one instruction; true at the end.
+    // Long: one arm per instruction of the pickle machine.
     fn step(&mut self) -> Result<bool> {
         let code = self.take(1)?[0];
         match code {

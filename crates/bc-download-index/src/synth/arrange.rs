@@ -52,6 +52,7 @@ pub struct Freedom {
 }
 
 /// Arranges a song.
+// Long: the demo set depends on the order of the draws, which is plain where they are in one function.
 pub fn version(song: &Song, freedom: Freedom, rng: &mut ChaCha8Rng) -> Arrangement {
     let transposition = rng.random_range(-freedom.transposition..=freedom.transposition);
     let tempo_factor = freedom.tempo_factor.powf(rng.random_range(-1.0..=1.0));

@@ -39,6 +39,8 @@ pub fn play(event: &Event, rate: f64, rng: &mut ChaCha8Rng, out: &mut [f32]) {
     }
 }
 
+/// Adds a tone of an instrument to `out`.
+// Long: one arm per instrument.
 fn tone(
     voice: Voice,
     frequency: f64,

@@ -339,6 +339,22 @@ impl Check for TrainConfig {
             "lengths_s",
             format!("is {:?}, but must be one or more lengths from 1 to 7200 seconds", self.lengths_s),
         );
+        self.check_losses(problems);
+        self.check_optimizer(problems);
+        problems.within("floor", self.floor, 0.0..=10.0, "");
+        problems.within("step_epochs", self.step_epochs, 1..=1_000_000, "epochs");
+        problems.within("factor", self.factor, 0.0..=1.0, "");
+        problems.within("epochs", self.epochs, 1..=10_000_000, "epochs");
+        problems.within("max_minutes", self.max_minutes, 0.0..=1e9, "minutes");
+        problems.within("checkpoint_every_minutes", self.checkpoint_every_minutes, 0.0..=1e9, "minutes");
+        problems.within("checkpoint_every_steps", self.checkpoint_every_steps, 1..=u64::MAX, "steps");
+        problems.within("keep_checkpoints", self.keep_checkpoints, 1..=10_000, "");
+        problems.within("keep_best", self.keep_best, 1..=10_000, "");
+    }
+}
+
+impl TrainConfig {
+    fn check_losses(&self, problems: &mut SectionProblems<'_>) {
         if let Classes::Count(count) = self.classes {
             problems.within("classes", count, 2..=10_000_000, "");
         }
@@ -370,6 +386,9 @@ impl Check for TrainConfig {
             "classified",
             "= \"anchors\" needs batches = \"random-triplets\"",
         );
+    }
+
+    fn check_optimizer(&self, problems: &mut SectionProblems<'_>) {
         problems.within("learning_rate", self.learning_rate, 0.0..=10.0, "");
         let decays = |b: &f64| (0.0..1.0).contains(b);
         problems.require(
@@ -386,19 +405,8 @@ impl Check for TrainConfig {
             "ema",
             format!("is {}, but must be at least 0 and below 1", self.ema),
         );
-        problems.within("floor", self.floor, 0.0..=10.0, "");
-        problems.within("step_epochs", self.step_epochs, 1..=1_000_000, "epochs");
-        problems.within("factor", self.factor, 0.0..=1.0, "");
-        problems.within("epochs", self.epochs, 1..=10_000_000, "epochs");
-        problems.within("max_minutes", self.max_minutes, 0.0..=1e9, "minutes");
-        problems.within("checkpoint_every_minutes", self.checkpoint_every_minutes, 0.0..=1e9, "minutes");
-        problems.within("checkpoint_every_steps", self.checkpoint_every_steps, 1..=u64::MAX, "steps");
-        problems.within("keep_checkpoints", self.keep_checkpoints, 1..=10_000, "");
-        problems.within("keep_best", self.keep_best, 1..=10_000, "");
     }
-}
 
-impl TrainConfig {
     fn check_data(&self, problems: &mut SectionProblems<'_>) {
         let painted = self.data == TrainingData::Painted;
         problems.require(

@@ -211,6 +211,7 @@ unsafe fn tile(
 }
 
 /// `M` rows times 16 columns, in plain Rust.
+// Arguments: see `tile`.
 #[allow(clippy::too_many_arguments)]
 #[inline(always)]
 unsafe fn part<const M: usize, const FUSED: bool>(
@@ -253,6 +254,7 @@ mod x86 {
 
     use super::PANEL;
 
+    // Arguments: see `tile`.
     #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn part256<const M: usize>(
@@ -270,6 +272,7 @@ mod x86 {
         unsafe { super::part::<M, true>(depth, a, rs, cs, b, c, ldc, width, add) }
     }
 
+    // Arguments: see `tile`.
     #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn tile512<const M: usize, const RS: usize>(
