@@ -190,7 +190,7 @@ struct Split {
 }
 
 impl Split {
-    /// The cut with the least work for the busiest thread, counted in cycles a step of the depth.
+    /// The cut with the least work for the busiest thread, counted in cycles per step of the depth.
     fn best(rows: usize, panels: usize, threads: usize) -> Self {
         /// Cycles for gathering a value, over those for multiplying a row with a panel.
         const GATHERING: f64 = 0.4;
