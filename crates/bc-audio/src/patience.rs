@@ -78,9 +78,9 @@ impl Read for Timed {
 }
 
 impl Seek for Timed {
-    fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         self.in_time()?;
-        self.file.seek(place).inspect_err(note)
+        self.file.seek(position).inspect_err(note)
     }
 }
 
@@ -104,7 +104,7 @@ thread_local! {
 fn note(error: &io::Error) {
     let short = error.get_ref().and_then(|inner| inner.downcast_ref::<ShortRead>());
     let copy = match (error.raw_os_error(), short) {
-        // A place before the beginning, where a damaged header sends the parser: no fault of the disk.
+        // A position before the beginning, where a damaged header sends the parser: no fault of the disk.
         (Some(_), _) if error.kind() == io::ErrorKind::InvalidInput => return,
         (Some(code), _) => io::Error::from_raw_os_error(code),
         (None, Some(short)) => (*short).into(),

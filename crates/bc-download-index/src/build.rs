@@ -23,11 +23,11 @@ pub fn run(all: &Config) -> Result<()> {
         println!("{note}");
     }
     if versions.is_empty() {
-        bail!("the source `{}` in {} holds no version", config.source, place(config));
+        bail!("the source `{}` in {} holds no version", config.source, list_path(config));
     }
     let mut seen = HashSet::new();
     if let Some(twice) = versions.iter().find(|version| !seen.insert(version.version_id.as_str())) {
-        bail!("the version id `{}` is listed twice in {}", twice.version_id, place(config));
+        bail!("the version id `{}` is listed twice in {}", twice.version_id, list_path(config));
     }
     if versions.iter().all(|version| version.split == Split::None) {
         splits::draw(&mut versions, config.seed, config.shares);
@@ -61,6 +61,6 @@ pub fn run(all: &Config) -> Result<()> {
     publish::publish(&mut index, &config.output)
 }
 
-fn place(config: &IndexConfig) -> std::path::Display<'_> {
+fn list_path(config: &IndexConfig) -> std::path::Display<'_> {
     if config.source == "folder" { config.dataset_path.display() } else { config.meta.display() }
 }

@@ -214,13 +214,13 @@ fn extract(config: &FeaturesConfig, pending: &[&Version], store: &mut Store, tot
         done
     };
     let threads = rayon::current_num_threads();
-    let done = in_order(pending, threads, WINDOW * threads, interrupt::requested, work, |place, done| {
+    let done = in_order(pending, threads, WINDOW * threads, interrupt::requested, work, |position, done| {
         match done {
             Done::Row(row, _) => store.row(row)?,
             Done::Failed(failure) => store.failure(failure),
             Done::Stopped => {}
         }
-        store.end_of(place)
+        store.end_of(position)
     })
     .and_then(|()| store.end_part());
     if done.is_err() || interrupt::requested() {

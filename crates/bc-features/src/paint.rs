@@ -121,13 +121,13 @@ fn report(config: &PaintConfig, catalogue: &Catalogue, jobs: &[Job], painted: us
 /// Every version, work after work.
 fn jobs(catalogue: &Catalogue, config: &PaintConfig) -> Vec<Job> {
     let mut jobs = Vec::new();
-    for (place, entry) in catalogue.works.iter().enumerate() {
+    for (position, entry) in catalogue.works.iter().enumerate() {
         let versions = match entry.split {
             Split::Train => (f64::from(config.versions) * entry.weight).round() as u32,
             Split::Val => config.val_versions,
             _ => 0,
         };
-        jobs.extend((0..versions).map(|number| Job { work: place, split: entry.split, number }));
+        jobs.extend((0..versions).map(|number| Job { work: position, split: entry.split, number }));
     }
     jobs
 }

@@ -251,10 +251,10 @@ fn fold_plain(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel)
     let columns = folded.len();
     let (mut point, mut weights) = (kernel.first, kernel.weights.as_slice());
     while !weights.is_empty() {
-        let place = point % columns;
-        let count = weights.len().min(columns - place);
+        let offset = point % columns;
+        let count = weights.len().min(columns - offset);
         let values = &spectrum[point..point + count];
-        for ((out, value), weight) in folded[place..place + count].iter_mut().zip(values).zip(weights) {
+        for ((out, value), weight) in folded[offset..offset + count].iter_mut().zip(values).zip(weights) {
             out.re += value.re * weight;
             out.im += value.im * weight;
         }

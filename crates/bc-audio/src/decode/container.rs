@@ -78,9 +78,9 @@ impl Container {
                 let Some(piece) = decoder.decode(&packet.data, mono) else {
                     return Ok(Piece { failed: 1, ..Piece::default() });
                 };
-                let place = |samples: u64| usize::try_from(samples).unwrap_or(usize::MAX);
-                let end = mono.len().saturating_sub(place(packet.trim_end.get()));
-                let start = place(packet.trim_start.get()).min(end);
+                let count = |samples: u64| usize::try_from(samples).unwrap_or(usize::MAX);
+                let end = mono.len().saturating_sub(count(packet.trim_end.get()));
+                let start = count(packet.trim_start.get()).min(end);
                 mono.truncate(end);
                 mono.drain(..start);
                 return Ok(piece);

@@ -137,9 +137,9 @@ fn is_passing(error: &std::io::Error) -> bool {
 #[cfg(unix)]
 fn is_still(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let place = |about: std::fs::Metadata| (about.dev(), about.ino());
+    let identity = |about: std::fs::Metadata| (about.dev(), about.ino());
     match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(ours), Ok(named)) => place(ours) == place(named),
+        (Ok(ours), Ok(named)) => identity(ours) == identity(named),
         _ => false,
     }
 }

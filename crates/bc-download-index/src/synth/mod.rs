@@ -38,7 +38,7 @@ const NOUNS: [&str; 16] = [
     "Island", "Promise", "Signal", "Orchard", "Lantern", "Tide",
 ];
 
-/// A version's place in the list.
+/// A version's row in the list.
 struct Planned {
     clique: u32,
     version: u32,

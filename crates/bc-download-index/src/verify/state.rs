@@ -50,7 +50,7 @@ impl Key {
     fn digest(&self) -> Digest {
         let text = format!("{}/{}/{}", self.bytes, self.modified, self.path);
         let digest = *blake3::hash(text.as_bytes()).as_bytes();
-        std::array::from_fn(|place| digest[place])
+        std::array::from_fn(|n| digest[n])
     }
 }
 
