@@ -36,9 +36,23 @@ fn pages() -> BTreeMap<PathBuf, String> {
 
 /// The contents of the fenced blocks of one language.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
-    let fence = format!("\n```{language}\n");
-    let starts = page.match_indices(&fence).map(|(at, _)| at + fence.len());
-    starts.map(|at| &page[at..at + page[at..].find("\n```").expect("a block ends") + 1]).collect()
+    let (mut found, mut at, mut open) = (Vec::new(), 0, None);
+    for line in page.split_inclusive('\n') {
+        if let Some(info) = line.trim_end().strip_prefix("```") {
+            open = match open {
+                Some((start, matches)) => {
+                    if matches {
+                        found.push(&page[start..at]);
+                    }
+                    None
+                }
+                None => Some((at + line.len(), info == language)),
+            };
+        }
+        at += line.len();
+    }
+    assert!(open.is_none(), "a block does not end");
+    found
 }
 
 /// Whether a line is as expected: the same words, where `…` is any text and decimals may differ a little.
@@ -130,15 +144,18 @@ fn other_pages_show_only_what_the_tutorial_does() {
     assert!(shown > 1);
 }
 
-/// Commands of our programs in a block, lines that go on joined; redirections and pipes end them.
+/// Commands of our programs in a block, continued lines joined; redirections and pipes end them. A block with `$ `
+/// has output in its other lines.
 fn commands(block: &str) -> Vec<Vec<String>> {
     let joined = block.replace("\\\n", " ");
+    let prompt = if block.starts_with("$ ") { "$ " } else { "" };
     let mut found = Vec::new();
-    for line in joined.lines().map(|line| line.strip_prefix("$ ").unwrap_or(line)) {
+    for line in joined.lines().filter_map(|line| line.strip_prefix(prompt)) {
         let line = line.split(" #").next().unwrap_or_default().replace(['"', '\''], " ");
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let program = |word: &String| word.trim_start_matches("target/release/").starts_with("bc-");
-        if let Some(start) = words.iter().position(program) {
+        let program = |at: &usize| words[*at].trim_start_matches("target/release/").starts_with("bc-");
+        let first = |at: &usize| *at == 0 || words[at - 1] == "--wrap";
+        if let Some(start) = (0..words.len()).filter(first).find(program) {
             let end = words[start..].iter().position(|word| ["|", ">", "&&", ";"].contains(&word.as_str()));
             let mut words = words[start..].to_vec();
             words.truncate(end.unwrap_or(words.len()));
