@@ -1,85 +1,42 @@
 //! An audio file as blocks of mono samples.
 //!
-//! MP3, AAC/M4A, Vorbis, FLAC, WAV, AIFF, ALAC, and Opus in Ogg or WebM. What the file
-//! is, its content tells; the extension is only a hint. A frame (packet) that does not decode
-//! is counted and passed over, as players do; a stream that cannot go on is an error. How much may fail, the caller says
+//! MP3, AAC/M4A, Vorbis, FLAC, WAV, AIFF, ALAC, and Opus in Ogg or WebM. The kind of
+//! file is recognised by its content; the extension is only a hint. A frame (packet) that does not decode
+//! is counted and passed over, as players do; a stream that cannot continue is an error. The caller decides how much may fail
 //! ([`Frames::error_share`]).
 //!
-//! MP3 is framed and decoded by [`bc_mp3`], at half its rate where the caller's [`Need`] allows, everything else by symphonia.
+//! MP3 is framed and decoded by [`bc_mp3`], at half its rate where the caller's [`Need`](crate::need::Need) allows, everything else by symphonia.
 
 mod container;
 mod error;
 mod frames;
 mod mix;
 mod mp3;
+mod stream;
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::LazyLock;
 
-use bc_formats::config::Mp3Decoder;
-use symphonia::core::codecs::registry::CodecRegistry;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::well_known::FORMAT_ID_MP3;
 use symphonia::core::formats::{FormatOptions, FormatReader};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 
-use crate::need::Need;
 use crate::patience::{Deadline, Timed};
 use container::Container;
 pub use error::DecodeError;
 pub use frames::Frames;
 use mp3::Mp3File;
+use stream::reading_error;
+pub use stream::{Header, Reading};
 
 /// Sample rates that are taken for real. A damaged header can claim any, and what the
 /// resampler allocates grows with it.
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
-/// Junk that may lie before an MP3's first frame, in bytes.
+/// Junk that may come before an MP3's first frame, in bytes.
 const MOST_JUNK: u64 = 4 << 20;
-
-static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
-    let mut registry = CodecRegistry::new();
-    symphonia::default::register_enabled_codecs(&mut registry);
-    registry.register_audio_decoder::<bc_opus::OpusDecoder>();
-    registry
-});
-
-/// What headers say.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Header {
-    /// Sample rate in Hz.
-    pub sample_rate: u32,
-    /// Channels.
-    pub channels: u32,
-    /// Short name of the codec, such as `mp3`.
-    pub codec: String,
-    /// Length in seconds as declared, if it is.
-    pub declared_s: Option<f64>,
-}
-
-/// How a file is read.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Reading {
-    /// What of the signal is needed, where it is not all: it may come sooner then, at [`Decoder::block_rate`].
-    pub need: Option<Need>,
-    /// Who decodes MP3.
-    pub mp3: Mp3Decoder,
-}
-
-/// What came of one step through a file; no frame, one, or what was held back at the end.
-#[derive(Debug, Clone, Copy, Default)]
-struct Piece {
-    /// Rate in Hz; 0 where there are no samples.
-    rate: u32,
-    channels: u32,
-    /// Frames decoded and failed.
-    decoded: u32,
-    failed: u32,
-    /// Nothing follows.
-    last: bool,
-}
 
 enum Source {
     Mp3(Box<Mp3File>),
@@ -158,7 +115,7 @@ impl Decoder {
     /// The next block of mono samples (the mean of the channels), which is not empty; `None` at the end.
     ///
     /// # Errors
-    /// A stream that cannot go on, a file that can no longer be read, a deadline that is over.
+    /// A stream that cannot continue, a file that can no longer be read, a deadline that is over.
     pub fn next_block(&mut self) -> Result<Option<&[f32]>, DecodeError> {
         if !std::mem::take(&mut self.ready) && !self.advance()? {
             return Ok(None);
@@ -245,7 +202,7 @@ fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<(Source, He
     if is_mp3 || reader.info().is_some() {
         return Err(DecodeError::Empty);
     }
-    let format = probed.map_err(|error| DecodeError::of_reading(error, deadline, DecodeError::NotAudio))?;
+    let format = probed.map_err(|error| reading_error(error, deadline, DecodeError::NotAudio))?;
     let (container, header) = Container::new(format, reading)?;
     Ok((Source::Container(Box::new(container)), header))
 }

@@ -24,7 +24,7 @@ pub struct Inspection {
 /// Decodes the whole file.
 ///
 /// # Errors
-/// No audio, a stream that cannot go on, or audio beyond the limits.
+/// No audio, a stream that cannot continue, or audio beyond the limits.
 pub fn whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> {
     guarded(|| decode_whole(path, limits))
 }

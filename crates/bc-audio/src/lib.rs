@@ -37,7 +37,7 @@ pub fn extractor(mp3: Mp3Decoder) -> String {
     }
 }
 
-/// Extensions of audio that is decoded. What a file is, its content tells; these are what a search
+/// Extensions of audio that is decoded. The kind of a file is recognised by its content; these are what a search
 /// through folders looks for.
 pub const EXTENSIONS: [&str; 16] = [
     "mp3", "m4a", "ogg", "flac", "wav", "opus", "webm", "aac", "mp4", "oga", "mkv", "mka", "aif", "aiff",

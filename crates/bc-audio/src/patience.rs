@@ -78,9 +78,9 @@ impl Read for Timed {
 }
 
 impl Seek for Timed {
-    fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         self.in_time()?;
-        self.file.seek(place).inspect_err(note)
+        self.file.seek(position).inspect_err(note)
     }
 }
 
@@ -96,7 +96,7 @@ impl MediaSource for Timed {
 
 thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
-    /// The first I/O error of a [`Timed`] file since [`guarded`] work began. Parsers and decoders tell of such errors
+    /// The first I/O error of a [`Timed`] file since [`guarded`] work began. Parsers and decoders report such errors
     /// in their own words, or take them for the end of the audio; work on a file is done in one thread.
     static FAULT: Cell<Option<io::Error>> = const { Cell::new(None) };
 }
@@ -104,7 +104,7 @@ thread_local! {
 fn note(error: &io::Error) {
     let short = error.get_ref().and_then(|inner| inner.downcast_ref::<ShortRead>());
     let copy = match (error.raw_os_error(), short) {
-        // A place before the beginning, where a damaged header sends the parser: no fault of the disk.
+        // A position before the beginning, where a damaged header sends the parser: no fault of the disk.
         (Some(_), _) if error.kind() == io::ErrorKind::InvalidInput => return,
         (Some(code), _) => io::Error::from_raw_os_error(code),
         (None, Some(short)) => (*short).into(),

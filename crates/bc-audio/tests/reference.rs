@@ -1,5 +1,5 @@
 //! The transform against references that were not made here: the definition evaluated in
-//! 64 bits, and nnAudio's. They lie in a folder that users do not have; without it the
+//! 64 bits, and nnAudio's. They are in a folder that users do not have; without it the
 //! test says so and passes.
 
 use std::path::Path;

@@ -4,12 +4,13 @@
 //! configuration ([`ConfigArgs`]), a thread pool ([`ThreadArgs`]), a part of the work
 //! ([`ShardArgs`]), progress bars that are quiet without a terminal ([`progress`]), a
 //! flag that Ctrl-C raises ([`interrupt`]), and one way to end: [`run`] turns an error
-//! into a message and an exit code.
+//! into a message and an exit code; [`main`] is both and all that a stage's `main.rs` calls.
 
 pub mod interrupt;
 pub mod progress;
 
 mod arguments;
+mod documents;
 mod outcome;
 mod shard;
 
@@ -18,6 +19,15 @@ pub use outcome::{Interrupted, Outcome};
 pub use shard::{Shard, ShardArgs, ShardChoice};
 
 use std::process::ExitCode;
+
+/// A stage's whole `main`: parses the arguments and hands them to `main`, as [`run`] does. `<program> documents FOLDER`
+/// writes man pages, shell completions and a reference page instead.
+pub fn main<A: clap::Parser, T: Into<Outcome>>(main: impl FnOnce(A) -> anyhow::Result<T>) -> ExitCode {
+    run(|| match documents::folder_asked_for(std::env::args_os()) {
+        Some(folder) => documents::write(A::command(), &folder).map(|()| Outcome::Done),
+        None => main(A::parse()).map(Into::into),
+    })
+}
 
 /// Runs a stage's main function: logs to standard error (`BYTECOVER_LOG=debug` for
 /// more; decoders' own lines are left out), and an error ends as one message with its causes.

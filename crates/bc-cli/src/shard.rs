@@ -1,4 +1,4 @@
-//! A part of the work: `--shard i/n`, or with `--shard slurm` the place in a Slurm job array.
+//! A part of the work: `--shard i/n`, or with `--shard slurm` the index in a Slurm job array.
 
 use std::fmt;
 use std::str::FromStr;
@@ -67,14 +67,14 @@ impl FromStr for ShardChoice {
         // One sentence, since clap prints the outermost error only.
         text.parse()
             .map(Self::Part)
-            .map_err(|error| anyhow!("{error} (or give `slurm` for the place in a Slurm job array)"))
+            .map_err(|error| anyhow!("{error} (or give `slurm` for the index in a Slurm job array)"))
     }
 }
 
 /// `--shard i/n` or `--shard slurm`.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct ShardArgs {
-    /// Do only part i of n (from 1); `slurm` takes the part from the place in a Slurm job array
+    /// Do only part i of n (from 1); `slurm` takes the part from the index in a Slurm job array
     /// (SLURM_ARRAY_TASK_ID, _MIN and _MAX or _COUNT).
     #[arg(long, value_name = "I/N|slurm")]
     pub shard: Option<ShardChoice>,

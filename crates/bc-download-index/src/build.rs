@@ -14,25 +14,25 @@ use crate::{coverage, importers, known, locate, lock, publish, splits};
 /// would not change is left as it is.
 ///
 /// # Errors
-/// A list that is absent or malformed (file and line), a version id that stands twice, a
+/// A list that is absent or malformed (file and line), a version id that is listed twice, a
 /// clique in two splits, no version at all, audio outside `audio_root`.
 pub fn run(all: &Config) -> Result<()> {
     let config = &all.index;
-    let importers::Imported { mut versions, places, notes } = importers::import(config)?;
+    let importers::Imported { mut versions, split_sources, notes } = importers::import(config)?;
     for note in notes {
         println!("{note}");
     }
     if versions.is_empty() {
-        bail!("the source `{}` in {} holds no version", config.source, place(config));
+        bail!("the source `{}` in {} holds no version", config.source, list_path(config));
     }
     let mut seen = HashSet::new();
     if let Some(twice) = versions.iter().find(|version| !seen.insert(version.version_id.as_str())) {
-        bail!("the version id `{}` stands twice in {}", twice.version_id, place(config));
+        bail!("the version id `{}` is listed twice in {}", twice.version_id, list_path(config));
     }
     if versions.iter().all(|version| version.split == Split::None) {
         splits::draw(&mut versions, config.seed, config.shares);
     }
-    splits::refuse_crossing(&versions, &places)?;
+    splits::refuse_crossing(&versions, &split_sources)?;
     // Asked before the lock makes the index's folder.
     locate::audio_folder(config)?;
     // Held until the index is written: what `verify` or `download` bring in meanwhile waits, and is not lost.
@@ -61,6 +61,6 @@ pub fn run(all: &Config) -> Result<()> {
     publish::publish(&mut index, &config.output)
 }
 
-fn place(config: &IndexConfig) -> std::path::Display<'_> {
+fn list_path(config: &IndexConfig) -> std::path::Display<'_> {
     if config.source == "folder" { config.dataset_path.display() } else { config.meta.display() }
 }

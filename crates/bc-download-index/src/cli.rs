@@ -47,7 +47,7 @@ enum Command {
     /// Reads [index] and [download]; needs an index (`build`) and yt-dlp. Files come to
     /// <dataset_path>/<version id>.<extension>. Removed and private ones are not asked for again (but see
     /// --retry-gone), barred ones once cookies or proxy change, all others by the next run. Stop it at any time;
-    /// the same command goes on.
+    /// the same command continues.
     Download(DownloadArgs),
     /// Open and decode every file, find faults and duplicates, write statuses and coverage.md.
     ///

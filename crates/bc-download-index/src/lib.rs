@@ -9,7 +9,7 @@
 //! its [`lock`], so that commands that run at the same time lose nothing of each other.
 //!
 //! After this stage nobody looks at the raw lists again: ids that match no file, cliques
-//! that cross splits and ids that stand twice are found here.
+//! that cross splits and ids that are listed twice are found here.
 
 pub mod build;
 pub mod cli;

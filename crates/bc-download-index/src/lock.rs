@@ -25,7 +25,7 @@ pub fn index(index: &Path) -> Result<Lock> {
         _ => Path::new("."),
     };
     let begun = Instant::now();
-    let mut told = false;
+    let mut reported = false;
     loop {
         let mut busy = false;
         let held = || {
@@ -44,14 +44,14 @@ pub fn index(index: &Path) -> Result<Lock> {
             return Ok(lock);
         }
         if interrupt::requested() {
-            bail!(Interrupted("the index was not written; the same command goes on".to_owned()));
+            bail!(Interrupted("the index was not written; the same command continues".to_owned()));
         }
-        if !told && begun.elapsed() > Duration::from_secs(2) {
+        if !reported && begun.elapsed() > Duration::from_secs(2) {
             progress::line(format!(
                 "Waiting for another bc-download-index that writes in {}.",
                 folder.display()
             ));
-            told = true;
+            reported = true;
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -9,8 +9,8 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 /// Of fewer cliques than this a held-out split has what its share says, be it none.
-const ENOUGH: usize = 6;
-/// A single held-out clique tells nothing: every other version of the split is a match.
+const FEWEST_TO_SPLIT: usize = 6;
+/// A single held-out clique measures nothing: every other version of the split is a match.
 const FEWEST_HELD_OUT: usize = 2;
 
 /// Draws the split of every clique; depends on the clique ids, the seed and the shares alone.
@@ -20,16 +20,16 @@ pub fn draw(versions: &mut [Version], seed: u64, shares: [f64; 3]) {
     cliques.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     let count = |share: f64| {
         let count = (cliques.len() as f64 * share).round() as usize;
-        if share > 0.0 && cliques.len() >= ENOUGH { count.max(FEWEST_HELD_OUT) } else { count }
+        if share > 0.0 && cliques.len() >= FEWEST_TO_SPLIT { count.max(FEWEST_HELD_OUT) } else { count }
     };
     let (val, test) = (count(shares[1]), count(shares[2]));
     let of_clique: HashMap<String, Split> = cliques
         .into_iter()
         .enumerate()
-        .map(|(place, clique)| {
-            let split = match place {
-                place if place < test => Split::Test,
-                place if place < test + val => Split::Val,
+        .map(|(source, clique)| {
+            let split = match source {
+                source if source < test => Split::Test,
+                source if source < test + val => Split::Val,
                 _ => Split::Train,
             };
             (clique, split)
@@ -40,25 +40,25 @@ pub fn draw(versions: &mut [Version], seed: u64, shares: [f64; 3]) {
     }
 }
 
-/// Refuses a clique that stands in two splits: its versions would leak. `places` says where the lists put each
+/// Refuses a clique that is in two splits: its versions would leak. `split_sources` says where the lists put each
 /// version into its split; it may be empty.
-pub fn refuse_crossing(versions: &[Version], places: &[String]) -> Result<()> {
-    let place = |at: usize| places.get(at).map(|place| format!(", {place}")).unwrap_or_default();
+pub fn refuse_crossing(versions: &[Version], split_sources: &[String]) -> Result<()> {
+    let source = |at: usize| split_sources.get(at).map(|source| format!(", {source}")).unwrap_or_default();
     let mut firsts: HashMap<&str, usize> = HashMap::new();
     for (at, version) in versions.iter().enumerate().filter(|(_, version)| version.split != Split::None) {
         let first_at = *firsts.entry(&version.clique_id).or_insert(at);
         let first = &versions[first_at];
         if first.split != version.split {
             bail!(
-                "clique {} stands in the splits {} (version {}{}) and {} (version {}{}); a clique must not cross \
+                "clique {} is in the splits {} (version {}{}) and {} (version {}{}); a clique must not cross \
                  splits, or the figures are of songs that were trained on",
                 version.clique_id,
                 first.split,
                 first.version_id,
-                place(first_at),
+                source(first_at),
                 version.split,
                 version.version_id,
-                place(at)
+                source(at)
             );
         }
     }

@@ -58,7 +58,7 @@ fn broken_shs100k_lists_are_refused_with_file_and_line() {
     let said = shs(LIST, "1 0\n").refused(&SHS);
     assert!(said.contains("SHS100K-TRAIN:1"), "{said}");
     let said = shs(LIST, "1\t0\n1\t1\n1\t0\n").refused(&SHS);
-    assert!(said.contains("SHS100K-TRAIN:3: set 1, version 0 stands there twice"), "{said}");
+    assert!(said.contains("SHS100K-TRAIN:3: set 1, version 0 is listed twice"), "{said}");
     let said = shs(&LIST.replace("2\t0", "\t0"), "").refused(&SHS);
     assert!(said.contains("meta/list:3: set_id or ver_id is empty"), "{said}");
     let said = shs("", "").refused(&SHS);
@@ -67,12 +67,9 @@ fn broken_shs100k_lists_are_refused_with_file_and_line() {
     scratch.write("meta/SHS100K-TEST", b"1\t0\n\xff\t1\n");
     let said = scratch.refused(&SHS);
     assert!(said.contains("SHS100K-TEST:2: not UTF-8"), "{said}");
-    // The published list repeats rows, so that a repeated row is told and passed over.
+    // The published list repeats rows, so that a repeated row is reported and passed over.
     let (code, said) = shs(&format!("{LIST}1\t0\tAgain\tAnn\turl\tTrue\n"), "").build(&SHS);
-    assert!(
-        code == Some(0) && said.contains("meta/list:4: the id stands there for the second time"),
-        "{said}"
-    );
+    assert!(code == Some(0) && said.contains("meta/list:4: the id is listed for the second time"), "{said}");
     let scratch = shs(LIST, "");
     scratch.write("meta/list", b"1\t0\tSong\tAnn\turl\tTrue\n1\t1\t\xff\tBen\turl\tTrue\n");
     let said = scratch.refused(&SHS);
@@ -88,7 +85,7 @@ fn a_clique_in_two_splits_is_refused() {
     let scratch = shs(list, "1\t0\n");
     std::fs::write(scratch.folder.path().join("meta/SHS100K-VAL"), "1\t1\n").unwrap();
     let said = scratch.refused(&SHS);
-    let words = "clique 1 stands in the splits train (version 1_0, meta/SHS100K-TRAIN:1) and val (version 1_1, meta/SHS100K-VAL:1)";
+    let words = "clique 1 is in the splits train (version 1_0, meta/SHS100K-TRAIN:1) and val (version 1_1, meta/SHS100K-VAL:1)";
     assert!(said.contains(words), "{said}");
     let table = "id,clique,path,split\na,w,a.wav,train\nb,w,b.wav,test\n";
     let said = Scratch::new(&[("songs.csv", table)]).refused(&[
@@ -117,7 +114,7 @@ fn a_folder_a_clique_is_an_index_with_drawn_splits() {
     );
     let said = Scratch::new(&[("music/readme.txt", "x")])
         .refused(&["index.source=folder", "index.dataset_path=music"]);
-    assert!(said.contains("a folder a clique"), "{said}");
+    assert!(said.contains("one folder per clique"), "{said}");
 }
 
 #[test]
@@ -153,7 +150,7 @@ fn csv_columns_are_configurable_and_errors_name_the_line() {
     let said = refused("id,work,path\na,w,p\nb,w\n", "index.column_id=id");
     assert!(said.contains("songs.csv:3"), "{said}");
     let said = refused("id,work,path\na,w,p\na,w,q\n", "index.column_id=id");
-    assert!(said.contains("songs.csv:3: the version id `a` stands twice"), "{said}");
+    assert!(said.contains("songs.csv:3: the version id `a` is listed twice"), "{said}");
     let said = refused("id,work,path,split\na,w,p,tain\n", "index.column_id=id");
     assert!(said.contains("songs.csv:2") && said.contains("tain"), "{said}");
 }

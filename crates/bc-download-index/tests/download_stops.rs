@@ -1,4 +1,4 @@
-//! A download that is stopped or killed, or cannot go on: a stand-in for yt-dlp that never comes back by itself.
+//! A download that is stopped or killed, or cannot continue: a stand-in for yt-dlp that never comes back by itself.
 #![cfg(unix)]
 
 #[path = "support/stand_in.rs"]
@@ -53,7 +53,7 @@ fn a_stopped_run_says_so_notes_no_failure_and_leaves_nothing_running() {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(130), "{said}");
-        assert!(said.contains("interrupted: what came stays, and the same command goes on"), "{said}");
+        assert!(said.contains("interrupted: what came stays, and the same command continues"), "{said}");
         let noted = std::fs::read_to_string(scratch.folder.path().join("audio/.failed.jsonl"));
         assert_eq!(noted.unwrap(), "");
         assert!(ends(second), "process {second} still runs");

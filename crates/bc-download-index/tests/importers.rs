@@ -71,7 +71,12 @@ fn broken_orfium_files_are_refused_with_file_and_line() {
     let good = npy(&["b-1"]);
     refused(b"", CLIQUES, &good, &["shs100k.csv:1", "no column `id`"]);
     refused(ROWS.replace(",True,a-2", ",a-2").as_bytes(), CLIQUES, &good, &["shs100k.csv:3"]);
-    refused(ROWS.replace("a-2", "a-1").as_bytes(), CLIQUES, &good, &["shs100k.csv:3", "`a-1` stands twice"]);
+    refused(
+        ROWS.replace("a-2", "a-1").as_bytes(),
+        CLIQUES,
+        &good,
+        &["shs100k.csv:3", "`a-1` is listed twice"],
+    );
     let bad = [ROWS.as_bytes(), b"1,1,\xff,D,none,True,b-2\n"].concat();
     refused(&bad, CLIQUES, &good, &["shs100k.csv:5: not UTF-8"]);
     refused(ROWS.as_bytes(), "clique,versions\n0,\"['a-1', 'a-2'\"\n", &good, &["versions.csv:2"]);
@@ -154,7 +159,7 @@ fn coverhunter_lists_are_objects_a_line() {
     refused((row("u1", "a", "s") + "{\"utt\": \"u2\"}\n").as_bytes(), "dataset.txt:2");
     refused(
         (row("u1", "a", "s") + "\n" + &row("u1", "b", "s")).as_bytes(),
-        "dataset.txt:3: the version id `u1` stands twice",
+        "dataset.txt:3: the version id `u1` is listed twice",
     );
     refused(b"{\"utt\": \"\xff\"}\n", "dataset.txt:1: not UTF-8");
 }
@@ -193,14 +198,14 @@ fn da_tacos_metadata_is_a_test_set_of_works() {
     refused(b"", &["metadata.json:1", "EOF"]);
     refused(b"{}", &["metadata.json", "no performance"]);
     refused(&benchmark.as_bytes()[..benchmark.len() / 2], &["metadata.json:", "EOF"]);
-    refused(benchmark.replace("P_2", "P_1").as_bytes(), &["metadata.json:6", "`P_1` stands twice"]);
+    refused(benchmark.replace("P_2", "P_1").as_bytes(), &["metadata.json:6", "`P_1` is listed twice"]);
     refused(
         benchmark.replace("\"P_3\"", "\"P_1\"").as_bytes(),
-        &["metadata.json:8: the version id `P_1` stands twice"],
+        &["metadata.json:8: the version id `P_1` is listed twice"],
     );
     refused(
         benchmark.replace("\"work_id\": \"W_2\"", "\"work_id\": \"W_9\"").as_bytes(),
-        &["metadata.json:8: P_3 stands below W_2"],
+        &["metadata.json:8: P_3 is below W_2"],
     );
     refused(b"{\"W_1\":\n {\"P_1\": 7}}", &["metadata.json:2"]);
     refused(b"{\"W_1\":\n {\"\": {}}}", &["metadata.json:2: the version id is empty"]);
@@ -243,9 +248,9 @@ fn discogs_vi_has_a_light_and_a_full_form() {
     refused(b"", &["light.json.train:1", "EOF"]);
     refused(
         light("C-1", ["V-1", "V-1"]).as_bytes(),
-        &["light.json.train:2: the version id `V-1` stands twice"],
+        &["light.json.train:2: the version id `V-1` is listed twice"],
     );
-    refused(light("C-1", ["V-1", "V-3"]).as_bytes(), &["V-3", "stands twice"]);
+    refused(light("C-1", ["V-1", "V-3"]).as_bytes(), &["V-3", "is listed twice"]);
     refused(light("C-1", ["V-1", ""]).as_bytes(), &["light.json.train:2: the version id is empty"]);
     refused(b"{\"C-1\": [\n{\"track_title\": \"x\"}]}", &["light.json.train:2", "version_id"]);
     refused(b"{\n\xff", &["light.json.train:2: not UTF-8"]);
@@ -262,7 +267,7 @@ fn discogs_vi_has_a_light_and_a_full_form() {
     assert_eq!((version.performer.as_str(), version.clique_id.as_str()), ("Les Humphries Singers", "c1"));
     assert_eq!(version.source_url.as_deref(), Some("https://www.youtube.com/watch?v=kv-jdTn_F3Q"));
     let said = Scratch::new(&[("d.jsonl", full.repeat(2))]).refused(&settings);
-    assert!(said.contains("d.jsonl:2: the version id `v1` stands twice"), "{said}");
+    assert!(said.contains("d.jsonl:2: the version id `v1` is listed twice"), "{said}");
     let said = Scratch::new(&[("d.jsonl", format!("{full}{{}}\n"))]).refused(&settings);
     assert!(said.contains("d.jsonl:2"), "{said}");
     let said = Scratch::new(&[("d.jsonl", [full.as_bytes(), b"{\"\xff"].concat())]).refused(&settings);
@@ -300,6 +305,6 @@ fn covers80_lists_pair_recordings() {
     refused(first.as_bytes(), b"A_Whiter/a\nOther/b\n", "list2.list:2: `Other` is paired with `Abracadabra`");
     refused(first.as_bytes(), b"A_Whiter/a\n", "2 rows");
     refused(first.as_bytes(), first.as_bytes(), "list2.list:1: A_Whiter/procol");
-    refused(b"A/a\nA/a\n", second.as_bytes(), "list1.list:2: the version id `A/a` stands twice");
+    refused(b"A/a\nA/a\n", second.as_bytes(), "list1.list:2: the version id `A/a` is listed twice");
     refused(first.as_bytes(), b"A_Whiter/a\n\xff/b\n", "list2.list:2: not UTF-8");
 }

@@ -138,6 +138,6 @@ fn a_broken_list_of_the_demo_is_refused_with_its_line() {
     };
     refused(b"b,c1\n", "versions.csv:3");
     refused(b"b,c1,b.wav,tain\n", "versions.csv:3");
-    refused(b"a,c1,b.wav,train\n", "versions.csv:3: the version id `a` stands twice");
+    refused(b"a,c1,b.wav,train\n", "versions.csv:3: the version id `a` is listed twice");
     refused(b"b,\xff,b.wav,train\n", "versions.csv:3: not UTF-8");
 }

@@ -373,5 +373,5 @@ fn an_index_with_an_audio_root_is_read_from_anywhere_and_moves_with_its_audio() 
         command.args(["--set", setting]);
     }
     let (code, said) = support::said(&mut command);
-    assert!(code == Some(1) && said.contains("does not lie below audio_root"), "{said}");
+    assert!(code == Some(1) && said.contains("is not below audio_root"), "{said}");
 }

@@ -1,10 +1,6 @@
 //! Stage 4: embeddings, metrics, search, and a report. Parses arguments and calls the library.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     bc_nn::memory::keep_freed();
-    bc_cli::run(|| bc_eval::cli::main(bc_eval::cli::Cli::parse()))
+    bc_cli::main(bc_eval::cli::main)
 }

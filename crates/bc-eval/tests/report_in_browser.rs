@@ -23,6 +23,11 @@ function look(frame) {
     flat: sections.filter(section => section.getBoundingClientRect().height < 30).map(section => section.id),
     pictures: page.querySelectorAll('svg').length,
     drawn: page.querySelectorAll('svg circle, svg rect, svg path, svg polyline').length,
+    clipped: [...page.querySelectorAll('svg text')].filter(text => {
+      const label = text.getBoundingClientRect(), svg = text.closest('svg').getBoundingClientRect();
+      return label.left < svg.left - .5 || label.right > svg.right + .5 || label.top < svg.top - .5 || label.bottom > svg.bottom + .5;
+    }).map(text => text.textContent),
+    counted: page.querySelectorAll('[id=reliability] circle').length,
     from_elsewhere: [...page.querySelectorAll('[src],[href]')].length,
     text: page.body.innerText.slice(0, 20000),
   });
@@ -109,6 +114,11 @@ fn it_is_whole_and_fits_phone_and_desktop_in_light_and_dark() {
         }
         assert_eq!(facts["flat"].as_array().unwrap().len(), 0, "empty sections: {facts}");
         assert!(facts["pictures"].as_u64() >= Some(4) && facts["drawn"].as_u64() > Some(60), "{facts}");
+        assert_eq!(facts["clipped"].as_array().unwrap().len(), 0, "labels are cut off: {facts}");
+        assert!(
+            facts["counted"].as_u64() > Some(0),
+            "points of the reliability curve have no counts: {facts}"
+        );
         assert_eq!(facts["from_elsewhere"], 0, "the page is not self-contained: {facts}");
         assert!(facts["needed"].as_u64() <= facts["width"].as_u64(), "wider than {width}: {facts}");
         let text = facts["text"].as_str().unwrap();
@@ -116,6 +126,9 @@ fn it_is_whole_and_fits_phone_and_desktop_in_light_and_dark() {
             text.contains("Söhne") && text.contains("</section><script>"),
             "titles are shown as they are"
         );
+        let lead =
+            text.lines().find(|line| line.starts_with("mean average precision is")).unwrap_or_default();
+        assert!(lead.contains("where a random order has") && lead.contains("by chance"), "{text}");
         assert!(text.contains("mAP") && text.contains("fedcba9876543210"), "{text}");
         backgrounds.push(facts["background"].as_str().unwrap().to_owned());
     }

@@ -52,7 +52,7 @@ pub struct Options {
 /// No index, no usable version, features of other settings, of another extractor or of another index in the folder,
 /// a run of the same shard at work, a full disk, [`Interrupted`]; with `strict`, any failed file.
 pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
-    interrupt::install("finishing the files in work (at most 10 s); run the same command again to go on")?;
+    interrupt::install("finishing the files in work (at most 10 s); run the same command again to continue")?;
     let versions = patiently(config, || Versions::read(&config.index))?;
     let folder = patiently(config, || Folder::open(&config.output, options.shard))?;
     let mut total = Total { extracted: 0, milliseconds: AtomicU64::new(0), tries: AtomicU64::new(0) };
@@ -61,7 +61,7 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
     if interrupt::requested() {
         let saved =
             format!("features of {} versions are saved in {}", total.extracted, config.output.display());
-        return Err(Interrupted(format!("{saved}; run the same command again to go on")).into());
+        return Err(Interrupted(format!("{saved}; run the same command again to continue")).into());
     }
     put_in_order(config, &versions, folder, &after)?;
     if after.pending == 0 {
@@ -134,7 +134,7 @@ struct After {
     in_shard: usize,
     /// Of these, what there was to do.
     pending: usize,
-    /// Failures of the shard that stand, old and new.
+    /// Failures of the shard that remain, old and new.
     failed: Vec<Failure>,
     /// Rows that were out of date before: part and version id.
     stale: HashSet<(PathBuf, String)>,
@@ -186,7 +186,7 @@ fn pass(
         let space = "free space there, or give [features] output another disk, and ";
         let advice = if passing::is_full(&error) { space } else { "" };
         error.context(format!(
-            "features of {} versions are stored in {}; {advice}run the same command again to go on",
+            "features of {} versions are stored in {}; {advice}run the same command again to continue",
             total.extracted,
             config.output.display()
         ))
@@ -214,13 +214,13 @@ fn extract(config: &FeaturesConfig, pending: &[&Version], store: &mut Store, tot
         done
     };
     let threads = rayon::current_num_threads();
-    let done = in_order(pending, threads, WINDOW * threads, interrupt::requested, work, |place, done| {
+    let done = in_order(pending, threads, WINDOW * threads, interrupt::requested, work, |position, done| {
         match done {
             Done::Row(row, _) => store.row(row)?,
             Done::Failed(failure) => store.failure(failure),
             Done::Stopped => {}
         }
-        store.end_of(place)
+        store.end_of(position)
     })
     .and_then(|()| store.end_part());
     if done.is_err() || interrupt::requested() {
@@ -255,7 +255,7 @@ fn put_in_order(config: &FeaturesConfig, versions: &Versions, folder: Folder, af
     })
 }
 
-/// Refuses to go on with an index that looks like another folder's.
+/// Refuses to continue an index that looks like another folder's.
 fn refuse_emptying(config: &FeaturesConfig, options: &Options, survey: &Survey, rows: usize) -> Result<()> {
     let departed = survey.departed;
     if departed > DROPPED_UNASKED.max(rows / 10) && !options.drop_missing {

@@ -12,7 +12,7 @@ use bc_formats::passing;
 
 /// The folder as one shard's run sees it. While it lives, no second run of the shard begins, and
 /// beside a run of all versions none of any shard. Runs of shards of different numbers (1/8 beside 2/3) may be
-/// beside each other: parts are never changed, only added ([`bc_formats::features::FeatureSet`] tells doubles apart).
+/// beside each other: parts are never changed, only added ([`bc_formats::features::FeatureSet`] resolves versions that are in several parts).
 pub struct Folder {
     path: PathBuf,
     tag: String,
@@ -41,7 +41,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Whether nobody else writes here, for certain or as far as the user was told.
+    /// Whether nobody else writes here, for certain or as far as is known (the user was warned).
     pub fn is_alone(&self) -> bool {
         self.locks.len() == 1
     }

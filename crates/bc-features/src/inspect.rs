@@ -33,7 +33,7 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     })?;
     println!("{}", config.output.display());
     println!(
-        "  transform    {} bins from {:.3} Hz, {} an octave, {} Hz, hop {}, pooled by {} ({:.1} ms a column)",
+        "  transform    {} bins from {:.3} Hz, {} per octave, {} Hz, hop {}, pooled by {} ({:.1} ms per column)",
         settings.bins,
         settings.fmin_hz,
         settings.bins_per_octave,

@@ -1,8 +1,8 @@
 //! Features of made-up versions, painted from works as notes (bc-paint).
 //!
 //! **In**: the sources and lists of `[paint]`. **Out**: `index.parquet` and `features/part-*.parquet`, the
-//! files of stages 1 and 2. What stands in which part depends on the sources and the settings alone, so a
-//! killed run goes on with the first part that is missing, and the bytes are the same whatever the number
+//! files of stages 1 and 2. Which version is in which part depends on the sources and the settings alone, so a
+//! killed run continues with the first part that is missing, and the bytes are the same whatever the number
 //! of threads.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,7 +55,7 @@ pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Resu
     let provenance = provenance(config, &settings, &catalogue);
     let parts = jobs.len().div_ceil(PART_ROWS);
     let missing = missing_parts(&folder, parts, &provenance, fresh)?;
-    interrupt::install("finishing the part in work; run the same command again to go on")?;
+    interrupt::install("finishing the part in work; run the same command again to continue")?;
     let pending: Vec<&Job> =
         missing.iter().flat_map(|part| jobs.chunks(PART_ROWS).nth(*part).into_iter().flatten()).collect();
     let bar = progress::bar(pending.len() as u64, "painting", "versions");
@@ -90,16 +90,18 @@ pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Resu
         )
     })?;
     if interrupt::requested() && painted < pending.len() {
-        return Err(Interrupted(format!(
-            "{painted} of {} versions are stored in {}; run the same command again to go on",
-            pending.len(),
-            folder.display()
-        ))
-        .into());
+        return Err(interrupted(painted, pending.len(), &folder).into());
     }
     write_index(config, &catalogue, &jobs, &provenance)?;
     report(config, &catalogue, &jobs, painted, started.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn interrupted(painted: usize, pending: usize, folder: &Path) -> Interrupted {
+    Interrupted(format!(
+        "{painted} of {pending} versions are stored in {}; run the same command again to continue",
+        folder.display()
+    ))
 }
 
 fn report(config: &PaintConfig, catalogue: &Catalogue, jobs: &[Job], painted: usize, seconds: f64) {
@@ -119,13 +121,13 @@ fn report(config: &PaintConfig, catalogue: &Catalogue, jobs: &[Job], painted: us
 /// Every version, work after work.
 fn jobs(catalogue: &Catalogue, config: &PaintConfig) -> Vec<Job> {
     let mut jobs = Vec::new();
-    for (place, entry) in catalogue.works.iter().enumerate() {
+    for (position, entry) in catalogue.works.iter().enumerate() {
         let versions = match entry.split {
             Split::Train => (f64::from(config.versions) * entry.weight).round() as u32,
             Split::Val => config.val_versions,
             _ => 0,
         };
-        jobs.extend((0..versions).map(|number| Job { work: place, split: entry.split, number }));
+        jobs.extend((0..versions).map(|number| Job { work: position, split: entry.split, number }));
     }
     jobs
 }
@@ -154,11 +156,14 @@ fn version_id(work: &Work, number: u32) -> String {
 }
 
 fn provenance(config: &PaintConfig, settings: &CqtSettings, catalogue: &Catalogue) -> Provenance {
-    // Where things lie makes no difference to what is painted.
-    let told =
+    // Paths make no difference to what is painted.
+    let fingerprinted =
         PaintConfig { sources: Vec::new(), splits: PathBuf::new(), output: PathBuf::new(), ..config.clone() };
     let mut plan = Fingerprint::of("painting");
-    plan.add(bc_paint::PAINTER.to_le_bytes()).add_json(&told).add_json(settings).add_json(&catalogue.inputs);
+    plan.add(bc_paint::PAINTER.to_le_bytes())
+        .add_json(&fingerprinted)
+        .add_json(settings)
+        .add_json(&catalogue.inputs);
     let mut inputs = catalogue.inputs.clone();
     inputs.insert("painting".to_owned(), plan.finish());
     Provenance {
@@ -221,7 +226,7 @@ struct Store<'a> {
 
 impl Store<'_> {
     fn take(&mut self, row: FeatureRow, jobs: usize) -> Result<()> {
-        let Some(part) = self.missing.first().copied() else { bail!("a row too many was painted") };
+        let Some(part) = self.missing.first().copied() else { bail!("one row too many was painted") };
         let mut writer = match self.part.take() {
             Some(writer) => writer,
             None => PartWriter::create(&part_path(self.folder, part), self.settings)?

@@ -54,18 +54,18 @@ impl Versions {
         }
         let mut ids = HashSet::with_capacity(usable.len());
         if let Some(twice) = usable.iter().find(|version| !ids.insert(version.version_id.as_str())) {
-            bail!("{}: the version id `{}` stands there twice", path.display(), twice.version_id);
+            bail!("{}: the version id `{}` is listed twice", path.display(), twice.version_id);
         }
         Ok(Self { usable, index: provenance.fingerprint })
     }
 }
 
-/// How a usable version stands.
+/// The state of a usable version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Its features are there and of the audio that the index lists.
     Valid,
-    /// It failed before, for a reason that lasts and with the file that is there now: a place in [`Survey::failures`].
+    /// It failed before, for a reason that lasts and with the file that is there now: an index into [`Survey::failures`].
     Failed(usize),
     /// It is to be extracted.
     Pending,
@@ -77,7 +77,7 @@ pub struct Survey {
     pub standings: Vec<Standing>,
     /// Failures that are on record, the newest table last.
     pub failures: Vec<Failure>,
-    /// Rows, as places in the set, that are out of date: the audio changed, the version left the index, or (where
+    /// Rows, as indices into the set, that are out of date: the audio changed, the version left the index, or (where
     /// that was asked for) another extractor made them.
     pub stale: Vec<usize>,
     /// Rows of versions that the index does not list as usable; they are among the stale ones.
@@ -103,11 +103,11 @@ pub fn survey(
     set: Option<&FeatureSet>,
     policy: Policy,
 ) -> Result<Survey> {
-    let places: HashMap<&str, usize> = versions
+    let positions: HashMap<&str, usize> = versions
         .usable
         .iter()
         .enumerate()
-        .map(|(place, version)| (version.version_id.as_str(), place))
+        .map(|(position, version)| (version.version_id.as_str(), position))
         .collect();
     let mut survey = Survey {
         standings: vec![Standing::Pending; versions.usable.len()],
@@ -122,14 +122,14 @@ pub fn survey(
             .rows
             .par_iter()
             .map(|row| {
-                let place = *places.get(row.version_id.as_str())?;
+                let position = *positions.get(row.version_id.as_str())?;
                 let renewed = policy.renew.is_none_or(|extractor| set.parts[row.part].extractor == extractor);
-                Some((place, renewed && row_is_of(&versions.usable[place], row, made[row.part])))
+                Some((position, renewed && row_is_of(&versions.usable[position], row, made[row.part])))
             })
             .collect();
         for (row, valid) in valid.into_iter().enumerate() {
             match valid {
-                Some((place, true)) => survey.standings[place] = Standing::Valid,
+                Some((position, true)) => survey.standings[position] = Standing::Valid,
                 Some((_, false)) => survey.stale.push(row),
                 None => {
                     survey.departed += 1;
@@ -142,10 +142,10 @@ pub fn survey(
         survey.failures.extend(failures::read(&table)?);
     }
     for (number, failure) in survey.failures.iter().enumerate() {
-        let Some(&place) = places.get(failure.version_id.as_str()) else { continue };
-        let lasts = !policy.retry && !failure.may_pass && failure_is_of(&versions.usable[place], failure);
-        if lasts && survey.standings[place] != Standing::Valid {
-            survey.standings[place] = Standing::Failed(number);
+        let Some(&position) = positions.get(failure.version_id.as_str()) else { continue };
+        let lasts = !policy.retry && !failure.may_pass && failure_is_of(&versions.usable[position], failure);
+        if lasts && survey.standings[position] != Standing::Valid {
+            survey.standings[position] = Standing::Failed(number);
         }
     }
     Ok(survey)
@@ -157,7 +157,7 @@ pub struct Share<'a> {
     pub versions: usize,
     /// Of these, what must be extracted, longest first.
     pub pending: Vec<&'a Version>,
-    /// Of these, the failures that stand.
+    /// Of these, the failures that remain.
     pub failed: Vec<&'a Failure>,
 }
 
@@ -201,7 +201,7 @@ pub fn cost(version: &Version) -> f64 {
 }
 
 fn guessed_bytes_a_second(version: &Version) -> f64 {
-    // 16 bits a sample; CD audio where rate and channels are not known.
+    // 16 bits per sample; CD audio where rate and channels are not known.
     let plain = 2.0
         * f64::from(version.sample_rate.unwrap_or(44_100))
         * f64::from(version.channels.unwrap_or(2).max(1));

@@ -133,8 +133,8 @@ fn shade(share: f32) -> RGBColor {
         (1.0, [252.0, 255.0, 164.0]),
     ];
     let share = share.clamp(0.0, 1.0);
-    let place = STOPS.windows(2).find(|pair| share <= pair[1].0);
-    let [(from, low), (to, high)] = place.map_or([STOPS[3], STOPS[4]], |pair| [pair[0], pair[1]]);
+    let segment = STOPS.windows(2).find(|pair| share <= pair[1].0);
+    let [(from, low), (to, high)] = segment.map_or([STOPS[3], STOPS[4]], |pair| [pair[0], pair[1]]);
     let part = (share - from) / (to - from);
     let channel = |c: usize| (low[c] + part * (high[c] - low[c])) as u8;
     RGBColor(channel(0), channel(1), channel(2))

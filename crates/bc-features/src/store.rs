@@ -84,8 +84,8 @@ impl<'a> Store<'a> {
     }
 
     /// To be called after the result of each pending version.
-    pub fn end_of(&mut self, place: usize) -> Result<()> {
-        if self.ends.contains(&place) { self.end_part() } else { Ok(()) }
+    pub fn end_of(&mut self, position: usize) -> Result<()> {
+        if self.ends.contains(&position) { self.end_part() } else { Ok(()) }
     }
 
     /// Makes what came so far lasting.
@@ -113,15 +113,15 @@ impl<'a> Store<'a> {
     }
 }
 
-/// The places of the pending versions that end a part: after so many versions or so much audio.
+/// The positions of the pending versions that end a part: after so many versions or so much audio.
 pub fn part_ends(pending: &[&Version], most_versions: usize, most_seconds: f64) -> HashSet<usize> {
     let mut ends = HashSet::new();
     let (mut seconds, mut count) = (0.0, 0);
-    for (place, version) in pending.iter().enumerate() {
+    for (position, version) in pending.iter().enumerate() {
         seconds += plan::cost(version);
         count += 1;
         if count == most_versions || seconds >= most_seconds {
-            ends.insert(place);
+            ends.insert(position);
             (seconds, count) = (0.0, 0);
         }
     }

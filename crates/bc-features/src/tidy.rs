@@ -33,12 +33,12 @@ pub fn parts(folder: &Folder, stale: &HashSet<(PathBuf, String)>) -> Result<usiz
     }
     let mut number = next_number(&set);
     let mut dropped = 0;
-    for (place, part) in set.parts.iter().enumerate() {
-        let Some(ids) = dead.get(&place) else { continue };
+    for (position, part) in set.parts.iter().enumerate() {
+        let Some(ids) = dead.get(&position) else { continue };
         let mut writer =
             PartWriter::create(&folder.unfinished("part"), set.settings)?.made_by(&part.extractor);
         let mut kept = 0;
-        set.for_each_of(place, |row| {
+        set.for_each_of(position, |row| {
             if ids.contains(row.version_id.as_str()) {
                 return Ok(());
             }

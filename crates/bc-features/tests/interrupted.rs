@@ -97,7 +97,7 @@ fn sigterm_saves_what_is_done_and_the_next_run_does_the_rest() {
     let (output, took) = terminate_after(&mut scratch.command("stopped", &["--threads", "1"]), life);
     let said = text(&output);
     assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("are saved in stopped; run the same command again to go on"), "{said}");
+    assert!(said.contains("are saved in stopped; run the same command again to continue"), "{said}");
     let saved = scratch.rows("stopped").len();
     println!("stopped after {life:?}, ended in {took:?}: {saved} of 120 versions saved");
     assert!((1..120).contains(&saved), "{saved}");

@@ -1,4 +1,4 @@
-//! Damaged audio of every format: a feature row or a failure row each, and the run goes on.
+//! Damaged audio of every format: a feature row or a failure row each, and the run continues.
 
 mod support;
 

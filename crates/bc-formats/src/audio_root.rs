@@ -48,7 +48,7 @@ impl AudioRoot {
             Ok(below) => Ok(below.to_string_lossy().into_owned()),
             Err(_) if path.is_absolute() => Ok(path.to_string_lossy().into_owned()),
             Err(_) => Err(anyhow::anyhow!(
-                "the audio file {} does not lie below {} ([index] audio_root)",
+                "the audio file {} is not below {} ([index] audio_root)",
                 path.display(),
                 self.folder().display()
             )),
@@ -71,7 +71,7 @@ impl AudioRoot {
         let (root, real) = (real(self.folder())?, real(folder)?);
         let below = real.strip_prefix(&root).ok().with_context(|| {
             format!(
-                "[index] dataset_path = \"{}\" does not lie below audio_root, which is {} here; audio_root is \
+                "[index] dataset_path = \"{}\" is not below audio_root, which is {} here; audio_root is \
                  relative to the folder of the index file",
                 folder.display(),
                 root.display()

@@ -14,7 +14,7 @@ use crate::table::{self, TableWriter};
 /// Kind and schema version of an embeddings file.
 pub const FORMAT: &str = "embeddings/4";
 
-/// What stands beside a vector.
+/// What is stored beside a vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label {
     /// Id in the index.

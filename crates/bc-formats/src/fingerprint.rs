@@ -1,4 +1,4 @@
-//! Short hashes that tell whether two files were made from the same things.
+//! Short hashes that show whether two files were made from the same things.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::passing::ShortRead;
 
-/// Hex digits of a fingerprint: 64 bits, enough to tell versions of a file apart.
+/// Hex digits of a fingerprint: 64 bits, enough to distinguish versions of a file.
 const HEX_DIGITS: usize = 16;
 
 /// A hash that is fed piece by piece; pieces are kept apart by their lengths, so

@@ -150,7 +150,7 @@ impl Version {
 /// All versions of a data set, in the order of the source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Index {
-    /// One entry a version.
+    /// One entry per version.
     pub versions: Vec<Version>,
     /// What the index was made from.
     pub provenance: Provenance,
@@ -330,7 +330,7 @@ fn refuse_doubles_and_crossing(path: &Path, versions: &[Version]) -> Result<()> 
     let mut splits: HashMap<&str, &Version> = HashMap::new();
     for version in versions {
         if !ids.insert(version.version_id.as_str()) {
-            bail!("{}: the version id `{}` stands there twice", path.display(), version.version_id);
+            bail!("{}: the version id `{}` is listed twice", path.display(), version.version_id);
         }
         if version.split == Split::None {
             continue;
@@ -468,14 +468,14 @@ mod tests {
         let fingerprint = index.provenance.fingerprint.clone();
         assert_eq!(Index::read(&old.join("index.parquet")).unwrap(), index);
         std::fs::rename(&old, &new).unwrap();
-        let mut moved = Index::read(&new.join("index.parquet")).unwrap();
-        assert_eq!(Path::new(moved.versions[0].audio_path.as_ref().unwrap()), new.join("audio/v.mp3"));
-        assert_eq!(moved.fingerprint_at(&new.join("index.parquet")).unwrap(), fingerprint);
+        let mut copied = Index::read(&new.join("index.parquet")).unwrap();
+        assert_eq!(Path::new(copied.versions[0].audio_path.as_ref().unwrap()), new.join("audio/v.mp3"));
+        assert_eq!(copied.fingerprint_at(&new.join("index.parquet")).unwrap(), fingerprint);
         // Without a root the path is as it was given.
-        moved.provenance.settings = serde_json::json!({});
-        moved.write(&old.join("index.parquet")).unwrap();
-        assert_eq!(Index::read(&old.join("index.parquet")).unwrap().versions, moved.versions);
-        assert_ne!(moved.provenance.fingerprint, fingerprint);
+        copied.provenance.settings = serde_json::json!({});
+        copied.write(&old.join("index.parquet")).unwrap();
+        assert_eq!(Index::read(&old.join("index.parquet")).unwrap().versions, copied.versions);
+        assert_ne!(copied.provenance.fingerprint, fingerprint);
     }
 
     #[test]
@@ -533,7 +533,7 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         let error = read(vec![version("a", Split::Train), version("a", Split::Train)]).unwrap_err();
-        assert!(error.contains("`a` stands there twice"), "{error}");
+        assert!(error.contains("`a` is listed twice"), "{error}");
     }
 
     #[test]

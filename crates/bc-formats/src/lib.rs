@@ -5,7 +5,7 @@
 //! Parquet, JSON and TOML.
 //!
 //! The stages share nothing at run time, so everything one must know about the
-//! other's output stands in the file itself: each carries a [`provenance::Provenance`]
+//! other's output is in the file itself: each carries a [`provenance::Provenance`]
 //! (format and version, settings, fingerprint, fingerprints of its inputs). A
 //! reader compares these and refuses what does not fit; a file appears under its
 //! name only when it is whole ([`atomic`]). The exact schemas are in `docs/FORMATS.md`.

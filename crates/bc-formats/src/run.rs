@@ -18,7 +18,7 @@ pub const CHECKPOINT_FORMAT: &str = "checkpoint/1";
 pub const INPUT_KEY: &str = "bytecover.input";
 
 /// The header key under which a checkpoint keeps the fingerprint of the clique ids that its classifier's
-/// outputs stand for, in their order.
+/// outputs are for, in their order.
 pub const CLIQUES_KEY: &str = "bytecover.cliques";
 
 /// How the magnitudes of a clip (a crop in training, a whole track later) are scaled.

@@ -1,6 +1,6 @@
 //! Bits of a byte string, the highest of a byte first.
 
-/// Reads from a byte string; beyond its end lie zeros.
+/// Reads from a byte string; zeros follow beyond its end.
 #[derive(Clone, Copy)]
 pub(crate) struct Bits<'a> {
     bytes: &'a [u8],
@@ -72,8 +72,8 @@ mod tests {
             let mut bits = Bits::new(&bytes, 3);
             let mut at = 3;
             while at < 130 {
-                let wanted = (at..at + width as usize).fold(0u32, |word, at| word << 1 | one(at));
-                assert_eq!(bits.take(width), wanted, "{width} bits at {at}");
+                let expected = (at..at + width as usize).fold(0u32, |word, at| word << 1 | one(at));
+                assert_eq!(bits.take(width), expected, "{width} bits at {at}");
                 at += width.max(1) as usize;
                 bits = Bits::new(&bytes, at);
             }

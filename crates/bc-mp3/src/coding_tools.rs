@@ -48,7 +48,7 @@ fn fixtures_use_every_coding_tool_that_encoders_use() {
     uses("coarse scale factors", &|granule| granule.scalefac_scale);
     uses("gains of short windows", &|granule| granule.subblock_gain.iter().any(|&gain| gain > 0));
     uses("linbits", &|granule| granule.table_select.iter().any(|&table| LINBITS[table] > 0));
-    uses("count1 table A", &|granule| granule.big_values > 0 && !granule.count1table_b);
-    uses("count1 table B", &|granule| granule.big_values > 0 && granule.count1table_b);
+    uses("count1 table A", &|granule| granule.big_values > 0 && !granule.count1table_select);
+    uses("count1 table B", &|granule| granule.big_values > 0 && granule.count1table_select);
     assert!(granules.iter().any(|(_, _, scfsi)| *scfsi), "no fixture has scfsi");
 }

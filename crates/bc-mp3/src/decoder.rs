@@ -12,7 +12,7 @@ use crate::side_info::{BlockType, Granule, SideInfo};
 use crate::stereo;
 use crate::synthesis::Synthesis;
 
-/// What a decoder makes of a frame.
+/// What a decoder outputs for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// All channels, interleaved; a frame has as many as its header says.
@@ -34,7 +34,7 @@ pub struct Decoder {
     scalefactors: [Scalefactors; 2],
 }
 
-/// A signal's way from lines to samples.
+/// The filter banks that turn lines into samples.
 type Bank<const N: usize> = (Hybrid<N>, Synthesis<N>);
 
 enum Banks {
@@ -43,7 +43,7 @@ enum Banks {
     Half(Box<Bank<16>>),
 }
 
-/// A frame taken apart.
+/// A frame taken separate.
 struct Parts<'a> {
     header: &'a Header,
     side: &'a SideInfo,
@@ -82,7 +82,7 @@ impl Decoder {
         let mut done = 0;
         let decoded = self.main_data(&header, frame, &mut done, out);
         for _ in done..header.granules() {
-            self.nothing(header.channels(), out);
+            self.silence(header.channels(), out);
         }
         decoded
     }
@@ -129,7 +129,7 @@ impl Decoder {
     ) -> Result<(), Fault> {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2") {
-            // Sound: the processor has what the function was compiled for.
+            // SAFETY: the processor has what the function was compiled for.
             return unsafe { self.granules_avx2(parts, begin, done, out) };
         }
         self.granules_plain(parts, begin, done, out)
@@ -208,7 +208,7 @@ impl Decoder {
             }
         }
         if intensity {
-            if !alike(granules) {
+            if !same_windows(granules) {
                 return Err(Fault::Invalid("intensity stereo of channels with different windows"));
             }
             let [left, right] = lines;
@@ -219,7 +219,7 @@ impl Decoder {
     }
 
     /// The samples of a granule without lines.
-    fn nothing(&mut self, channels: usize, out: &mut Vec<f32>) {
+    fn silence(&mut self, channels: usize, out: &mut Vec<f32>) {
         let granules = &[Granule::default(); 2][..channels];
         let lines = &mut [[0.0; 576]; 2];
         self.banks.granule(Lines { lines, granules, mid_side: false }, out);
@@ -227,8 +227,10 @@ impl Decoder {
 }
 
 /// Whether channels have the same windows.
-fn alike(granules: &[Granule]) -> bool {
-    granules.iter().all(|one| (one.block_type, one.mixed) == (granules[0].block_type, granules[0].mixed))
+fn same_windows(granules: &[Granule]) -> bool {
+    granules.iter().all(|one| {
+        (one.block_type, one.mixed_block_flag) == (granules[0].block_type, granules[0].mixed_block_flag)
+    })
 }
 
 /// Reads the Huffman codes of a granule up to line `needed`, the bits before `end`; returns up to which line there are values.
@@ -257,7 +259,7 @@ fn read_lines(
         return Err(Fault::Invalid("lines beyond the end of their granule"));
     }
     if from == big_values && from < needed {
-        from += huffman::read_quads(&mut bits, granule.count1table_b, end, &mut lines[from..]);
+        from += huffman::read_quads(&mut bits, granule.count1table_select, end, &mut lines[from..]);
     }
     Ok(from)
 }
@@ -266,7 +268,7 @@ impl Banks {
     /// Whether the channels of a granule become one before the transforms.
     #[inline(always)]
     fn add_up(&self, granules: &[Granule]) -> bool {
-        !matches!(self, Self::Channels(_)) && alike(granules)
+        !matches!(self, Self::Channels(_)) && same_windows(granules)
     }
 
     /// From the lines of a granule to its samples.
@@ -283,10 +285,10 @@ impl Banks {
 #[inline(always)]
 fn mono<const N: usize>(bank: &mut Bank<N>, lines: Lines, out: &mut Vec<f32>) {
     let Lines { lines: [left, right], granules, mid_side } = lines;
-    let apart = granules.len() == 2 && stereo::mean(left, right, mid_side, alike(granules));
-    bank.0.add(left, granules[0].block_type, granules[0].mixed);
-    if apart {
-        bank.0.add(right, granules[1].block_type, granules[1].mixed);
+    let separate = granules.len() == 2 && stereo::mean(left, right, mid_side, same_windows(granules));
+    bank.0.add(left, granules[0].block_type, granules[0].mixed_block_flag);
+    if separate {
+        bank.0.add(right, granules[1].block_type, granules[1].mixed_block_flag);
     }
     let slots = bank.0.take();
     bank.1.granule(&slots, out);
@@ -301,7 +303,7 @@ fn channels(banks: &mut [Bank<32>; 2], lines: Lines, out: &mut Vec<f32>) {
     let mut samples = [const { Vec::new() }; 2];
     for (channel, granule) in granules.iter().enumerate() {
         let bank = &mut banks[channel];
-        bank.0.add(&lines[channel], granule.block_type, granule.mixed);
+        bank.0.add(&lines[channel], granule.block_type, granule.mixed_block_flag);
         let slots = bank.0.take();
         bank.1.granule(&slots, &mut samples[channel]);
     }

@@ -14,7 +14,7 @@ pub struct Trim {
     start: u64,
     end: u64,
     frames: Option<u64>,
-    /// Samples of the full rate per sample, and the first one's place.
+    /// Samples of the full rate per sample, and the index of the first one.
     step: u64,
     phase: u64,
     /// Samples that came, at the full rate.
@@ -65,11 +65,11 @@ impl Trim {
         self.stop(frames).saturating_sub(self.start)
     }
 
-    /// Adds the samples of `length` at the full rate, and hands on to `out` those that are surely the signal's.
+    /// Adds the samples of `length` at the full rate, and appends to `out` those that are surely the signal's.
     pub fn push(&mut self, samples: &[f32], length: u64, out: &mut Vec<f32>) {
         // Of the samples phase, phase + step, ... those from `start` on.
-        let place = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
-        let skipped = place(self.start).saturating_sub(place(self.seen)).min(samples.len() as u64);
+        let index = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
+        let skipped = index(self.start).saturating_sub(index(self.seen)).min(samples.len() as u64);
         let samples = &samples[skipped as usize..];
         self.seen += length;
         let hold = self.end.div_ceil(self.step) as usize;
@@ -86,10 +86,10 @@ impl Trim {
         self.held.extend_from_slice(later);
     }
 
-    /// Ends a stream of `frames` frames and hands on what was held back and is the signal's.
+    /// Ends a stream of `frames` frames and appends what was held back and belongs to the signal's.
     pub fn finish(&mut self, frames: u64, out: &mut Vec<f32>) {
-        let place = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
-        let beyond = place(self.seen) - place(self.stop(frames));
+        let index = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
+        let beyond = index(self.seen) - index(self.stop(frames));
         let left = self.held.len().saturating_sub(beyond as usize);
         out.extend_from_slice(&self.held[..left]);
         self.held.clear();

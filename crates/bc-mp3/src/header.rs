@@ -47,7 +47,7 @@ pub struct Header {
     /// Whether a checksum follows (protection_bit 0).
     pub protected: bool,
     pub(crate) bitrate_index: usize,
-    /// Place of the sample rate in tables: 44.1, 48, 32, 22.05, 24, 16, 11.025, 12, 8 kHz.
+    /// Index of the sample rate in tables: 44.1, 48, 32, 22.05, 24, 16, 11.025, 12, 8 kHz.
     pub(crate) rate: usize,
     pub(crate) padding: bool,
 }

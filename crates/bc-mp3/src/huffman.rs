@@ -1,22 +1,22 @@
-//! Look-up tables of the Huffman codes: one look gives the values with their signs.
+//! Look-up tables of the Huffman codes: one look-up gives the values with their signs.
 
 use std::sync::LazyLock;
 
 use crate::bits::Bits;
 use crate::codes;
 
-/// Bits of the first look.
-const LOOK: u32 = 10;
+/// Bits of the first look-up.
+const LOOKUP_BITS: u32 = 10;
 
-/// What lies under a pattern of bits.
+/// What a pattern of bits decodes to.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     values: [i8; 4],
-    /// Bits of code and signs; 0 where the code is longer than the look.
+    /// Bits of code and signs; 0 where the code is longer than the look-up.
     bits: u8,
-    /// Bits of the second look.
+    /// Bits of the second look-up.
     further: u8,
-    /// Where the second look's table begins.
+    /// Where the table of the second look-up begins.
     table: u16,
     /// A value is 15: linbits and signs are still to come.
     escape: bool,
@@ -28,25 +28,27 @@ struct Table(Vec<Entry>);
 impl Table {
     /// From codes (at the lower end) with their lengths and what they mean.
     fn new(codes: &[(u32, u32, Entry)]) -> Self {
-        let mut table = vec![Entry::default(); 1 << LOOK];
-        for &(code, length, found) in codes.iter().filter(|(_, length, _)| *length <= LOOK) {
-            let first = (code << (LOOK - length)) as usize;
-            table[first..first + (1 << (LOOK - length))].fill(found);
+        let mut table = vec![Entry::default(); 1 << LOOKUP_BITS];
+        for &(code, length, entry) in codes.iter().filter(|(_, length, _)| *length <= LOOKUP_BITS) {
+            let first = (code << (LOOKUP_BITS - length)) as usize;
+            table[first..first + (1 << (LOOKUP_BITS - length))].fill(entry);
         }
-        for head in 0..1 << LOOK {
+        for head in 0..1 << LOOKUP_BITS {
             let tails: Vec<_> = codes
                 .iter()
-                .filter(|&&(code, length, _)| length > LOOK && code >> (length - LOOK) == head)
+                .filter(|&&(code, length, _)| length > LOOKUP_BITS && code >> (length - LOOKUP_BITS) == head)
                 .collect();
-            let Some(longest) = tails.iter().map(|(_, length, _)| length - LOOK).max() else { continue };
+            let Some(longest) = tails.iter().map(|(_, length, _)| length - LOOKUP_BITS).max() else {
+                continue;
+            };
             let begin = table.len();
             table[head as usize] = Entry { further: longest as u8, table: begin as u16, ..Entry::default() };
             table.resize(begin + (1 << longest), Entry::default());
-            for &&(code, length, found) in &tails {
-                let open = longest - (length - LOOK);
-                let tail = (code & ((1 << (length - LOOK)) - 1)) << open;
+            for &&(code, length, entry) in &tails {
+                let open = longest - (length - LOOKUP_BITS);
+                let tail = (code & ((1 << (length - LOOKUP_BITS)) - 1)) << open;
                 let first = begin + tail as usize;
-                table[first..first + (1 << open)].fill(found);
+                table[first..first + (1 << open)].fill(entry);
             }
         }
         Self(table)
@@ -54,12 +56,12 @@ impl Table {
 
     #[inline(always)]
     fn find(&self, ahead: u64) -> Entry {
-        let found = self.0[(ahead >> (64 - LOOK)) as usize];
-        if found.bits > 0 {
-            return found;
+        let entry = self.0[(ahead >> (64 - LOOKUP_BITS)) as usize];
+        if entry.bits > 0 {
+            return entry;
         }
-        let second = (ahead << LOOK) >> 1 >> (63 - u32::from(found.further));
-        self.0[usize::from(found.table) + second as usize]
+        let second = (ahead << LOOKUP_BITS) >> 1 >> (63 - u32::from(entry.further));
+        self.0[usize::from(entry.table) + second as usize]
     }
 }
 
@@ -73,8 +75,8 @@ fn signed(leaves: &[u16], values: impl Fn(u16) -> [i8; 4], escapes: impl Fn(&[i8
         next = next.wrapping_add(1 << (32 - length));
         let unsigned = values(leaf);
         if escapes(&unsigned) {
-            let found = Entry { values: unsigned, bits: length as u8, escape: true, ..Entry::default() };
-            codes.push((code, length, found));
+            let entry = Entry { values: unsigned, bits: length as u8, escape: true, ..Entry::default() };
+            codes.push((code, length, entry));
             continue;
         }
         let count = unsigned.iter().filter(|value| **value > 0).count() as u32;
@@ -87,8 +89,8 @@ fn signed(leaves: &[u16], values: impl Fn(u16) -> [i8; 4], escapes: impl Fn(&[i8
                 left -= 1;
                 if signs >> left & 1 == 1 { -value } else { value }
             });
-            let found = Entry { values, bits: (length + count) as u8, ..Entry::default() };
-            codes.push((code << count | signs, length + count, found));
+            let entry = Entry { values, bits: (length + count) as u8, ..Entry::default() };
+            codes.push((code << count | signs, length + count, entry));
         }
     }
     Table::new(&codes)
@@ -99,7 +101,7 @@ fn pair(leaf: u16) -> [i8; 4] {
 }
 
 fn quad(leaf: u16) -> [i8; 4] {
-    std::array::from_fn(|place| (leaf >> (3 - place) & 1) as i8)
+    std::array::from_fn(|index| (leaf >> (3 - index) & 1) as i8)
 }
 
 /// By the number of the table.
@@ -132,14 +134,14 @@ pub(crate) fn read_pairs(bits: &mut Bits, table: usize, lines: &mut [f32]) -> bo
     let amplitudes = &AMPLITUDES[..];
     let (small, linbits) = (&amplitudes[..31], codes::LINBITS[table]);
     for two in lines.chunks_exact_mut(2) {
-        let found = pairs.find(bits.ahead());
-        bits.skip(u32::from(found.bits));
-        if found.escape {
-            two[0] = with_linbits(bits, found.values[0], linbits, amplitudes);
-            two[1] = with_linbits(bits, found.values[1], linbits, amplitudes);
+        let entry = pairs.find(bits.ahead());
+        bits.skip(u32::from(entry.bits));
+        if entry.escape {
+            two[0] = with_linbits(bits, entry.values[0], linbits, amplitudes);
+            two[1] = with_linbits(bits, entry.values[1], linbits, amplitudes);
         } else {
-            two[0] = small[(found.values[0] + 15) as usize];
-            two[1] = small[(found.values[1] + 15) as usize];
+            two[0] = small[(entry.values[0] + 15) as usize];
+            two[1] = small[(entry.values[1] + 15) as usize];
         }
     }
     true
@@ -154,19 +156,19 @@ fn with_linbits(bits: &mut Bits, value: i8, linbits: u32, amplitudes: &[f32]) ->
 
 /// Reads quadruples of values of at most 1 until the bits before `end` are used up or the lines are full;
 /// returns how many lines have their values. A quadruple that goes beyond the end counts for nothing.
-pub(crate) fn read_quads(bits: &mut Bits, table_b: bool, end: usize, lines: &mut [f32]) -> usize {
-    let quads = &QUADS[usize::from(table_b)];
+pub(crate) fn read_quads(bits: &mut Bits, count1table_select: bool, end: usize, lines: &mut [f32]) -> usize {
+    let quads = &QUADS[usize::from(count1table_select)];
     let mut read = 0;
     for four in lines.chunks_exact_mut(4) {
         if bits.position() >= end {
             break;
         }
-        let found = quads.find(bits.ahead());
-        bits.skip(u32::from(found.bits));
+        let entry = quads.find(bits.ahead());
+        bits.skip(u32::from(entry.bits));
         if bits.position() > end {
             break;
         }
-        for (line, value) in four.iter_mut().zip(found.values) {
+        for (line, value) in four.iter_mut().zip(entry.values) {
             *line = f32::from(value);
         }
         read += 4;

@@ -1,8 +1,8 @@
 //! From spectral lines to samples of the subbands: alias reduction, inverse MDCT, windows and
 //! overlap (ISO/IEC 11172-3, 2.4.3.4.10).
 //!
-//! All of it is linear, so channels are added as early as their windows agree. Subbands lie side by
-//! side in memory: every operation is one of vectors of `N` subbands, the lowest of the 32.
+//! All of it is linear, so channels are added as early as their windows agree. Subbands are next to each other
+//! in memory: every operation is one of vectors of `N` subbands, the lowest of the 32.
 
 use std::f64::consts::PI;
 use std::sync::LazyLock;
@@ -126,7 +126,7 @@ fn reduce_aliases<const N: usize>(rows: &mut [Slot<N>; 18], subbands: usize) {
     }
 }
 
-/// What goes from one granule into the next.
+/// The state that one granule leaves to the next.
 pub(crate) struct Hybrid<const N: usize> {
     /// 36 samples of each subband; the later half is the next granule's.
     samples: [Slot<N>; 36],

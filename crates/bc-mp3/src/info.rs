@@ -29,8 +29,8 @@ impl Info {
             });
         }
         // Some encoders count a checksum in, most do not.
-        let places = [Header::BYTES, header.bytes()].map(|before| before + header.side_info_bytes());
-        let at = places
+        let offsets = [Header::BYTES, header.bytes()].map(|before| before + header.side_info_bytes());
+        let at = offsets
             .into_iter()
             .find(|&at| frame.get(at..at + 4).is_some_and(|name| name == b"Xing" || name == b"Info"))?;
         let flags = word(at + 4).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! MP3: from a file's bytes to samples.
 //!
-//! **In**: any [`std::io::Read`]. **Out**: its frames ([`Reader`], which passes over tags, pictures and junk and finds
-//! the next frame after damage), of each frame its samples ([`Decoder`]) or a [`Fault`] that says what is wrong with it, and
+//! **In**: any [`std::io::Read`]. **Out**: its frames ([`Reader`], which skips tags, pictures and junk and finds
+//! the next frame after damage), of each frame its samples ([`Decoder`]) or a [`Fault`] that reports what is wrong with it, and
 //! the signal without what an encoder added at its ends ([`Trim`]). All of Layer III is decoded: MPEG-1, MPEG-2
 //! and MPEG-2.5, all windows, intensity stereo, free format.
 //!
@@ -13,6 +13,7 @@
 //!
 //! Names are those of ISO/IEC 11172-3 (MPEG-1) and 13818-3 (MPEG-2).
 
+mod band_tables;
 mod bands;
 mod bits;
 mod codes;

@@ -13,7 +13,7 @@ use crate::tags;
 /// Bytes of the longest frame: free format at 640 kbit/s and 32 kHz has 2,881.
 const LONGEST: usize = 4_096;
 /// Bytes that confirm a frame: it, two more, and the beginning of what follows.
-const LOOKAHEAD: usize = 3 * LONGEST + tags::ENOUGH;
+const LOOKAHEAD: usize = 3 * LONGEST + tags::LONGEST_HEADER;
 /// Bytes asked of the input at once.
 const CHUNK: usize = 64 << 10;
 /// Frames that confirm one.
@@ -38,7 +38,7 @@ pub struct Reader<R> {
     buffer: Vec<u8>,
     /// First byte of the buffer that was not passed over.
     start: usize,
-    /// Where it lies in the file.
+    /// Its offset in the file.
     position: u64,
     ended: bool,
     /// The last frame's header.
@@ -49,8 +49,8 @@ pub struct Reader<R> {
     boundary: bool,
     /// Bytes of a frame of free format without padding, once found.
     free_format_bytes: Option<usize>,
-    /// Bytes of the frame that was handed out last.
-    handed_out: usize,
+    /// Bytes of the frame that was returned last.
+    returned: usize,
     info: Option<Info>,
     frames: u64,
     junk: u64,
@@ -70,7 +70,7 @@ impl<R: Read> Reader<R> {
             expected: false,
             boundary: true,
             free_format_bytes: None,
-            handed_out: 0,
+            returned: 0,
             info: None,
             frames: 0,
             junk: 0,
@@ -108,15 +108,15 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// Of the input.
     pub fn next_frame(&mut self) -> io::Result<Option<Frame<'_>>> {
-        let handed_out = std::mem::take(&mut self.handed_out);
-        self.pass(handed_out);
+        let returned = std::mem::take(&mut self.returned);
+        self.pass(returned);
         let Some((header, length)) = self.find(u64::MAX)? else { return Ok(None) };
         self.last = Some(header);
         (self.expected, self.boundary) = (true, true);
         self.frames += 1;
         let cut_off = length > self.ahead().len();
         let length = length.min(self.ahead().len());
-        self.handed_out = length;
+        self.returned = length;
         Ok(Some(Frame { header, bytes: &self.buffer[self.start..self.start + length], cut_off }))
     }
 

@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use crate::bands::{LONG, MIXED_FIRST_SHORT, MIXED_LONG_LINES, SHORT, long_bands};
+use crate::band_tables::{LONG, SHORT};
+use crate::bands::{MIXED_FIRST_SHORT, MIXED_LONG_LINES, long_bands};
 use crate::header::Header;
 use crate::scalefactors::Scalefactors;
 use crate::side_info::{BlockType, Granule};
@@ -46,7 +47,7 @@ pub(crate) fn requantize(
     if granule.block_type != BlockType::Short {
         return;
     }
-    let first_band = if granule.mixed { MIXED_FIRST_SHORT } else { 0 };
+    let first_band = if granule.mixed_block_flag { MIXED_FIRST_SHORT } else { 0 };
     let mut coded = [0.0; 576];
     for (band, range) in SHORT[header.rate].windows(2).enumerate().skip(first_band) {
         let (first, width) = (3 * range[0], range[1] - range[0]);

@@ -67,7 +67,7 @@ pub(crate) fn read(
 
 #[inline(always)]
 fn groups(header: &Header, granule: &Granule, positions: bool) -> Groups {
-    let kind = match (granule.block_type, granule.mixed) {
+    let kind = match (granule.block_type, granule.mixed_block_flag) {
         (BlockType::Short, false) => 1,
         (BlockType::Short, true) => 2,
         _ => 0,
@@ -134,7 +134,12 @@ mod tests {
                 [(BlockType::Normal, false), (BlockType::Short, false), (BlockType::Short, true)]
             {
                 for scalefac_compress in 0..codes {
-                    let granule = Granule { scalefac_compress, block_type, mixed, ..Granule::default() };
+                    let granule = Granule {
+                        scalefac_compress,
+                        block_type,
+                        mixed_block_flag: mixed,
+                        ..Granule::default()
+                    };
                     let bands = crate::bands::bands(&header, &granule).len();
                     let last = if block_type == BlockType::Short { 3 } else { 1 };
                     for positions in [false, true] {

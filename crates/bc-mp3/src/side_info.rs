@@ -1,7 +1,7 @@
 //! A frame's side information (ISO/IEC 11172-3, 2.4.1.7; 13818-3, 2.4.1.7).
 
 use crate::Fault;
-use crate::bands::LONG;
+use crate::band_tables::LONG;
 use crate::bits::Bits;
 use crate::header::Header;
 
@@ -19,28 +19,28 @@ pub(crate) enum BlockType {
 /// How one channel of one granule is coded.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Granule {
-    /// Bits of its scale factors and Huffman codes together.
+    /// Bits of its scale factors (part 2) and Huffman codes (part 3) together.
     pub part2_3_length: usize,
     /// Pairs of lines before the region of quadruples (count1) begins.
     pub big_values: usize,
     pub global_gain: i32,
-    /// Code of the widths of the scale factors.
+    /// Code of the widths in bits of the scale factors (slen1 and slen2).
     pub scalefac_compress: u32,
     pub block_type: BlockType,
     /// The lowest two subbands have a normal window.
-    pub mixed: bool,
+    pub mixed_block_flag: bool,
     /// Huffman tables of the three regions of pairs.
     pub table_select: [usize; 3],
     /// Lines at which the second and the third region begin (from region0_count and region1_count).
     pub region_starts: [usize; 2],
-    /// Gains of the three short windows.
+    /// Gains of the three short windows, in steps of 12 dB.
     pub subblock_gain: [i32; 3],
     /// Whether higher bands have a gain of their own beside the scale factors.
     pub preflag: bool,
     /// Steps of scale factors are of 6 dB and not of 3.
     pub scalefac_scale: bool,
-    /// Quadruples are coded by table B, four plain bits.
-    pub count1table_b: bool,
+    /// Quadruples (count1) are coded by table B, four plain bits, and not by table A.
+    pub count1table_select: bool,
 }
 
 /// How a frame is coded.
@@ -106,9 +106,9 @@ impl Granule {
                 3 => BlockType::Stop,
                 _ => return Err(Fault::Invalid("a reserved block type")),
             };
-            granule.mixed = bits.flag();
+            granule.mixed_block_flag = bits.flag();
             let short = granule.block_type == BlockType::Short;
-            if granule.mixed && short && header.sample_rate() == 8_000 {
+            if granule.mixed_block_flag && short && header.sample_rate() == 8_000 {
                 return Err(Fault::Invalid("a mixed block at 8 kHz, which no standard defines"));
             }
             for table in granule.table_select.iter_mut().take(2) {
@@ -130,10 +130,10 @@ impl Granule {
             let second = starts.get(region0_count + region1_count + 2).copied().unwrap_or(576);
             granule.region_starts = [starts[region0_count + 1], second];
         }
-        // MPEG-2 says it by scalefac_compress.
+        // MPEG-2 has no such bit: scalefac_compress implies it.
         granule.preflag = if header.mpeg1() { bits.flag() } else { granule.scalefac_compress >= 500 };
         granule.scalefac_scale = bits.flag();
-        granule.count1table_b = bits.flag();
+        granule.count1table_select = bits.flag();
         Ok(granule)
     }
 }

@@ -59,14 +59,14 @@ pub(crate) struct Synthesis<const N: usize> {
 impl<const N: usize> Synthesis<N> {
     /// A filter bank whose first output is that of the full rate's sample `phase`.
     pub(crate) fn new(phase: usize) -> Self {
-        let place = |n: usize| 32 / N * n + phase;
+        let sample = |n: usize| 32 / N * n + phase;
         let cosine =
             |subband: usize, i: usize| (PI / 64.0 * ((2 * subband + 1) * (16 + i)) as f64).cos() as f32;
         Self {
             cosines: std::array::from_fn(|subband| {
-                [0, 32].map(|row| std::array::from_fn(|n| cosine(subband, row + place(n))))
+                [0, 32].map(|row| std::array::from_fn(|n| cosine(subband, row + sample(n))))
             }),
-            window: std::array::from_fn(|tap| std::array::from_fn(|n| window(32 * tap + place(n)))),
+            window: std::array::from_fn(|tap| std::array::from_fn(|n| window(32 * tap + sample(n)))),
             slots: [[[0.0; N]; 2]; TAPS - 1 + 18],
         }
     }

@@ -1,7 +1,7 @@
 //! What stands between, before and after frames and is no audio: ID3v1, ID3v2, APE.
 
-/// Bytes that are enough to tell a tag.
-pub(crate) const ENOUGH: usize = 32;
+/// Bytes of the longest header of a tag: what is needed to recognise one.
+pub(crate) const LONGEST_HEADER: usize = 32;
 
 /// The length of the tag with which `bytes` begin, `None` if they begin with none.
 pub(crate) fn length(bytes: &[u8]) -> Option<u64> {

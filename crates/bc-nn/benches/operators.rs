@@ -6,8 +6,9 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use bc_nn::ops::conv2d::{Geometry, conv2d, conv2d_input_gradient, conv2d_weight_gradient};
-use bc_nn::ops::norm::{Source, Then, norm, norm_gradient};
+use bc_nn::ops::conv2d::{conv2d, conv2d_input_gradient, conv2d_weight_gradient};
+use bc_nn::ops::geometry::Geometry;
+use bc_nn::ops::norm::{Activation, Source, norm, norm_gradient};
 use candle_core::{Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -53,16 +54,17 @@ fn normalisations(criterion: &mut Criterion) {
             (random(&[channels, BATCH, height, width]), random(&[channels, BATCH, height, width]));
         let table: Vec<f32> = [1.0, 0.0].iter().flat_map(|value| vec![*value; channels]).collect();
         let pass = |x: &Tensor| {
-            norm(x, table.clone(), instance, Source::Batch, Then::Relu, Some(&shortcut)).expect("a norm")
+            norm(x, table.clone(), instance, Source::Batch, Activation::Relu, Some(&shortcut))
+                .expect("a norm")
         };
-        let (y, kept, _) = pass(&x);
+        let (y, saved, _) = pass(&x);
         let name = format!("norm of {channels}, {instance} by instance, of {height}x{width}");
         let mut group = criterion.benchmark_group(name);
         group.sample_size(10);
         group.throughput(Throughput::Elements(x.elem_count() as u64));
         group.bench_function("forward", |b| b.iter(|| pass(black_box(&x))));
         group.bench_function("backward (with a copy of the gradient)", |b| {
-            b.iter(|| norm_gradient(&kept, &x, shortcut.copy().expect("a copy"), Some(black_box(&y))));
+            b.iter(|| norm_gradient(&saved, &x, shortcut.copy().expect("a copy"), Some(black_box(&y))));
         });
         group.finish();
     }

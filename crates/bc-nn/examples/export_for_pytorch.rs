@@ -52,20 +52,20 @@ fn export(settings: &NetworkSettings, folder: &Path) -> Result<()> {
         Tensor::from_vec(values, (BATCH, BINS, FRAMES), &device)
     };
     for _ in 0..2 {
-        network.train(&input()?)?;
+        network.forward_train(&input()?)?;
     }
     network.save(&folder.join("network.safetensors"), HashMap::new())?;
 
     let x = input()?;
     let evaluated = network.forward(&x)?;
     let labels: Vec<u32> = (0..BATCH as u32).map(|item| item / 2).collect();
-    let pass = network.train(&x)?;
+    let pass = network.forward_train(&x)?;
     let (f_t, third) = (&pass.outputs().f_t, BATCH / 3);
     let part = |number: usize| f_t.narrow(0, number * third, third);
     let triplet = triplet_margin(&part(0)?, &part(1)?, &part(2)?, 0.3)?;
     let loss = (cross_entropy_smoothed(pass.outputs().logits()?, &labels, 0.1)? + triplet)?;
     let mut gradients = Gradients::new(&network.parameters())?;
-    pass.back(&network, &loss.backward()?, &mut gradients)?;
+    pass.backward(&network, &loss.backward()?, &mut gradients)?;
 
     let mut named = HashMap::from([
         ("x".to_owned(), x),

@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let get = |name: &str| batch.get(name).with_context(|| format!("the batch has no `{name}`"));
     let labels: Vec<u32> = get("labels")?.to_vec1::<i64>()?.iter().map(|label| *label as u32).collect();
 
-    let passes = [get("anchor")?, get("positive")?, get("negative")?].map(|x| network.train(x));
+    let passes = [get("anchor")?, get("positive")?, get("negative")?].map(|x| network.forward_train(x));
     let [anchor, positive, negative] = passes;
     let (anchor, positive, negative) = (anchor?, positive?, negative?);
     let f_t = [&anchor, &positive, &negative].map(|pass| &pass.outputs().f_t);
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     let found = loss.backward()?;
     let mut gradients = Gradients::new(&network.parameters())?;
     for pass in [negative, positive, anchor] {
-        pass.back(&network, &found, &mut gradients)?;
+        pass.backward(&network, &found, &mut gradients)?;
     }
 
     let mut named = HashMap::from([("loss".to_owned(), loss.detach())]);

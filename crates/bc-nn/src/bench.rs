@@ -38,7 +38,7 @@ pub struct Report {
     pub infer_s: f64,
     /// Samples a second in the forward pass.
     pub infer_samples_per_s: f64,
-    /// Processor seconds of a training step, of all threads together, where the system tells: what other work on the
+    /// Processor seconds of a training step, of all threads together, where the system reports them: what other work on the
     /// machine changes least.
     pub train_cpu_s: Option<f64>,
     /// Processor seconds of a forward pass.
@@ -81,7 +81,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
     let mut gradients = Gradients::new(&network.parameters())?;
     let (train_s, train_cpu_s) = timed(*steps, || {
         gradients.clear();
-        let pass = network.train(&x)?;
+        let pass = network.forward_train(&x)?;
         let Outputs { f_t, f_c, logits } = pass.outputs();
         let loss = match logits {
             None => supervised_contrastive(f_c, &labels, 0.1)?,
@@ -91,7 +91,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
                 (cross_entropy_smoothed(logits, &labels, 0.1)? + triplet)?
             }
         };
-        pass.back(&network, &loss.backward()?, &mut gradients)?;
+        pass.backward(&network, &loss.backward()?, &mut gradients)?;
         optimizer.step(&gradients, 1.0, 1e-4)
     })?;
     let (infer_s, infer_cpu_s) = timed(*steps, || network.forward(&x).map(drop))?;

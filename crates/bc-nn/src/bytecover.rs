@@ -6,10 +6,10 @@ use candle_core::Tensor;
 use bc_formats::config::Bottleneck as Variant;
 
 use crate::gradients::Gradients;
-use crate::layers::{ConvNorm, ConvNormTrace, ConvSizes, Parameter, Wanted, Weights};
+use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, InputGradient, Parameter, Weights};
 use crate::ops::gem::{gem, gem_gradient};
-use crate::ops::max_pool::{Chosen, max_pool, max_pool_gradient};
-use crate::ops::norm::Then;
+use crate::ops::max_pool::{Argmax, max_pool, max_pool_gradient};
+use crate::ops::norm::Activation;
 use crate::settings::{ByteCoverSettings, EXPANSION, Stage};
 
 struct Block {
@@ -18,7 +18,7 @@ struct Block {
     conv3: ConvNorm,
     downsample: Option<ConvNorm>,
     /// What follows the third norm, before the sum.
-    then: Then,
+    activation: Activation,
 }
 
 impl Block {
@@ -49,73 +49,74 @@ impl Block {
             } else {
                 None
             },
-            then: if bias { Then::Relu } else { Then::Nothing },
+            activation: if bias { Activation::Relu } else { Activation::Identity },
         })
     }
 
-    fn infer(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.conv1.infer(x, Then::Relu, None)?;
-        let y = self.conv2.infer(&y, Then::Relu, None)?;
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let y = self.conv1.forward(x, Activation::Relu, None)?;
+        let y = self.conv2.forward(&y, Activation::Relu, None)?;
         match &self.downsample {
-            None => self.conv3.infer(&y, self.then, Some(x)),
+            None => self.conv3.forward(&y, self.activation, Some(x)),
             Some(downsample) => {
-                let shortcut = downsample.infer(x, Then::Nothing, None)?;
-                self.conv3.infer(&y, self.then, Some(&shortcut))
+                let shortcut = downsample.forward(x, Activation::Identity, None)?;
+                self.conv3.forward(&y, self.activation, Some(&shortcut))
             }
         }
     }
 
-    fn train(&self, x: &Tensor) -> candle_core::Result<(Tensor, BlockTrace)> {
-        let (y, conv1) = self.conv1.train(x, Then::Relu, None)?;
-        let (y, conv2) = self.conv2.train(&y, Then::Relu, None)?;
+    fn forward_train(&self, x: &Tensor) -> candle_core::Result<(Tensor, BlockSaved)> {
+        let (y, conv1) = self.conv1.forward_train(x, Activation::Relu, None)?;
+        let (y, conv2) = self.conv2.forward_train(&y, Activation::Relu, None)?;
         let (shortcut, downsample) = match &self.downsample {
             None => (x.clone(), None),
             Some(layer) => {
-                let (shortcut, trace) = layer.train(x, Then::Nothing, None)?;
-                (shortcut, Some(trace))
+                let (shortcut, saved) = layer.forward_train(x, Activation::Identity, None)?;
+                (shortcut, Some(saved))
             }
         };
-        let (y, conv3) = self.conv3.train(&y, self.then, Some(&shortcut))?;
-        Ok((y.clone(), BlockTrace { conv1, conv2, conv3, downsample, y }))
+        let (y, conv3) = self.conv3.forward_train(&y, self.activation, Some(&shortcut))?;
+        Ok((y.clone(), BlockSaved { conv1, conv2, conv3, downsample, y }))
     }
 
-    fn back(
+    fn backward(
         &self,
-        trace: BlockTrace,
+        saved: BlockSaved,
         dy: Tensor,
         gradients: &mut Gradients,
     ) -> candle_core::Result<Option<Tensor>> {
-        let BlockTrace { conv1, conv2, conv3, downsample, y } = trace;
-        let (dx, shortcut) = self.conv3.back(conv3, dy, Some(&y), Wanted::Fresh, gradients)?;
+        let BlockSaved { conv1, conv2, conv3, downsample, y } = saved;
+        let (dx, shortcut) = self.conv3.backward(conv3, dy, Some(&y), InputGradient::New, gradients)?;
         drop(y);
         let dx = match dx {
-            Some(dx) => self.conv2.back(conv2, dx, None, Wanted::Fresh, gradients)?.0,
+            Some(dx) => self.conv2.backward(conv2, dx, None, InputGradient::New, gradients)?.0,
             None => None,
         };
         let (Some(dx), Some(mut shortcut)) = (dx, shortcut) else { return Ok(None) };
-        if let (Some(layer), Some(trace)) = (&self.downsample, downsample)
-            && let (Some(dx), _) = layer.back(trace, shortcut.clone(), None, Wanted::Fresh, gradients)?
+        if let (Some(layer), Some(saved)) = (&self.downsample, downsample)
+            && let (Some(dx), _) =
+                layer.backward(saved, shortcut.clone(), None, InputGradient::New, gradients)?
         {
             shortcut = dx;
         }
-        Ok(self.conv1.back(conv1, dx, None, Wanted::Onto(shortcut), gradients)?.0)
+        Ok(self.conv1.backward(conv1, dx, None, InputGradient::AddTo(shortcut), gradients)?.0)
     }
 }
 
-/// What the way back through a [`Block`] needs.
-struct BlockTrace {
-    conv1: ConvNormTrace,
-    conv2: ConvNormTrace,
-    conv3: ConvNormTrace,
-    downsample: Option<ConvNormTrace>,
+/// What the backward pass through a [`Block`] needs.
+struct BlockSaved {
+    conv1: ConvNormSaved,
+    conv2: ConvNormSaved,
+    conv3: ConvNormSaved,
+    downsample: Option<ConvNormSaved>,
     y: Tensor,
 }
 
-/// What the way back through a [`Body`] needs.
-pub(crate) struct Trace {
-    stem: ConvNormTrace,
-    pool: Chosen,
-    blocks: Vec<BlockTrace>,
+/// What the backward pass through a [`Body`] needs.
+pub(crate) struct Saved {
+    stem: ConvNormSaved,
+    pool: Argmax,
+    blocks: Vec<BlockSaved>,
     /// What was pooled, the exponent, and the result (channels, B).
     last: Tensor,
     p: f32,
@@ -146,45 +147,45 @@ impl Body {
     }
 
     /// (1, B, bins, frames) to (channels, B), by running statistics.
-    pub fn infer(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let x = self.stem.infer(x, Then::Relu, None)?;
+    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let x = self.stem.forward(x, Activation::Relu, None)?;
         let (mut x, _) = max_pool(&x)?;
         for block in &self.blocks {
-            x = block.infer(&x)?;
+            x = block.forward(&x)?;
         }
         gem(&x, self.p.scalar()?)
     }
 
-    /// As [`Body::infer`], by the batch's statistics.
-    pub fn train(&self, x: &Tensor) -> candle_core::Result<(Tensor, Trace)> {
-        let (x, stem) = self.stem.train(x, Then::Relu, None)?;
+    /// As [`Body::forward`], by the batch's statistics.
+    pub fn forward_train(&self, x: &Tensor) -> candle_core::Result<(Tensor, Saved)> {
+        let (x, stem) = self.stem.forward_train(x, Activation::Relu, None)?;
         let (mut x, pool) = max_pool(&x)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, trace) = block.train(&x)?;
-            blocks.push(trace);
+            let (y, saved) = block.forward_train(&x)?;
+            blocks.push(saved);
             x = y;
         }
         let p = self.p.scalar()?;
         let pooled = gem(&x, p)?;
-        Ok((pooled.clone(), Trace { stem, pool, blocks, last: x, p, pooled }))
+        Ok((pooled.clone(), Saved { stem, pool, blocks, last: x, p, pooled }))
     }
 
-    /// From the gradient of what [`Body::train`] gave.
-    pub fn back(&self, trace: Trace, dy: &Tensor, gradients: &mut Gradients) -> candle_core::Result<()> {
-        let Trace { stem, pool, mut blocks, last, p, pooled } = trace;
+    /// From the gradient of what [`Body::forward_train`] gave.
+    pub fn backward(&self, saved: Saved, dy: &Tensor, gradients: &mut Gradients) -> candle_core::Result<()> {
+        let Saved { stem, pool, mut blocks, last, p, pooled } = saved;
         let (mut dy, dp) = gem_gradient(&last, p, &pooled, dy)?;
-        gradients.add(self.p.place, &[dp])?;
+        gradients.add(self.p.index, &[dp])?;
         drop(last);
         for block in self.blocks.iter().rev() {
-            let Some(trace) = blocks.pop() else { break };
-            match block.back(trace, dy, gradients)? {
+            let Some(saved) = blocks.pop() else { break };
+            match block.backward(saved, dy, gradients)? {
                 Some(dx) => dy = dx,
                 None => return Ok(()),
             }
         }
         let dy = max_pool_gradient(&dy, &pool)?;
-        self.stem.back(stem, dy, None, Wanted::Nothing, gradients)?;
+        self.stem.backward(stem, dy, None, InputGradient::Skip, gradients)?;
         Ok(())
     }
 }

@@ -2,10 +2,15 @@
 
 use candle_core::{Result, Tensor, Var};
 
-use super::ops::{in_place, values};
-use super::optim::sum_of_squares;
+use rayon::prelude::*;
 
-/// One gradient a parameter, in the network's order. Their memory is kept from step to step.
+use crate::ops::{in_place, values};
+use crate::simd::vectorized;
+
+/// Values that a thread sums at once.
+const BLOCK: usize = 1 << 14;
+
+/// One gradient per parameter, in the network's order. Their memory is reused from step to step.
 pub struct Gradients {
     names: Vec<String>,
     values: Vec<Tensor>,
@@ -39,8 +44,8 @@ impl Gradients {
 
     /// The gradient of a parameter by its name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        let place = self.names.iter().position(|n| n == name)?;
-        self.written[place].then_some(&self.values[place])
+        let index = self.names.iter().position(|n| n == name)?;
+        self.written[index].then_some(&self.values[index])
     }
 
     /// The Euclidean norm of all of them; the same for any number of threads.
@@ -52,7 +57,7 @@ impl Gradients {
         for gradient in self.iter().flatten() {
             let (storage, layout) = gradient.storage_and_layout();
             let candle_core::Storage::Cpu(storage) = &*storage else {
-                candle_core::bail!("gradients lie on the CPU")
+                candle_core::bail!("gradients layout on the CPU")
             };
             total += sum_of_squares(values(storage, layout)?);
         }
@@ -60,12 +65,12 @@ impl Gradients {
     }
 
     /// The tensor to write a gradient into, and whether to add to what it holds.
-    pub(crate) fn slot(&mut self, place: usize) -> (&Tensor, bool) {
-        (&self.values[place], std::mem::replace(&mut self.written[place], true))
+    pub(crate) fn slot(&mut self, index: usize) -> (&Tensor, bool) {
+        (&self.values[index], std::mem::replace(&mut self.written[index], true))
     }
 
     /// Adds values.
-    pub(crate) fn add(&mut self, place: usize, more: &[f32]) -> Result<()> {
+    pub(crate) fn add(&mut self, index: usize, more: &[f32]) -> Result<()> {
         struct Add<'a>(&'a [f32], bool);
         impl candle_core::InplaceOp1 for Add<'_> {
             fn name(&self) -> &'static str {
@@ -83,8 +88,26 @@ impl Gradients {
                 Ok(())
             }
         }
-        let (values, add) = self.slot(place);
+        let (values, add) = self.slot(index);
         values.inplace_op1(&Add(more, add))
+    }
+}
+
+/// Blocks are added in their order: the sum does not depend on the threads.
+fn sum_of_squares(x: &[f32]) -> f64 {
+    x.par_chunks(BLOCK).map(squares).collect::<Vec<f64>>().iter().sum()
+}
+
+vectorized! {
+    fn squares(x: &[f32]) -> f64 {
+        let mut lanes = [0f64; 16];
+        let (parts, rest) = x.as_chunks::<16>();
+        for part in parts {
+            for (lane, x) in lanes.iter_mut().zip(part) {
+                *lane += f64::from(*x) * f64::from(*x);
+            }
+        }
+        lanes.iter().sum::<f64>() + rest.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>()
     }
 }
 

@@ -4,8 +4,8 @@
 use candle_core::{Result, Tensor};
 
 use crate::gradients::Gradients;
-use crate::layers::{Norm, Parameter, Weights, linear, linear_back};
-use crate::ops::norm::{Kept, Then};
+use crate::layers::{Norm, Parameter, Weights, linear, linear_backward};
+use crate::ops::norm::{Activation, Saved};
 
 /// Sizes of a head.
 pub(crate) struct HeadSizes {
@@ -24,12 +24,12 @@ pub(crate) struct Head {
     classifier: Option<Parameter>,
 }
 
-/// What the way back through a [`Head`] needs.
-pub(crate) struct HeadTrace {
+/// What the backward pass through a [`Head`] needs.
+pub(crate) struct HeadSaved {
     pooled: Tensor,
     /// f_t as an image, for the neck.
     image: Tensor,
-    kept: Kept,
+    saved: Saved,
     f_c: Tensor,
 }
 
@@ -58,13 +58,13 @@ impl Head {
     }
 
     /// f_t and f_c of (channels, B), by running statistics.
-    pub fn infer(&self, pooled: Tensor) -> Result<(Tensor, Tensor)> {
+    pub fn forward(&self, pooled: Tensor) -> Result<(Tensor, Tensor)> {
         let f_t = match &self.projection {
             Some(projection) => linear(&pooled, projection)?,
             None => pooled,
         };
         let (size, batch) = f_t.dims2()?;
-        let f_c = self.neck.infer(&f_t.reshape((size, batch, 1, 1))?, None, Then::Nothing, None)?;
+        let f_c = self.neck.forward(&f_t.reshape((size, batch, 1, 1))?, None, Activation::Identity, None)?;
         Ok((f_t, f_c.reshape((size, batch))?))
     }
 
@@ -78,36 +78,36 @@ impl Head {
         self.classifier.as_ref()
     }
 
-    /// By the batch's statistics; the running ones move.
-    pub fn train(&self, pooled: Tensor) -> Result<(Columns<Tensor>, HeadTrace)> {
+    /// By the batch's statistics; the running ones are updated.
+    pub fn forward_train(&self, pooled: Tensor) -> Result<(Columns<Tensor>, HeadSaved)> {
         let f_t = match &self.projection {
             Some(projection) => linear(&pooled, projection)?,
             None => pooled.clone(),
         };
         let (size, batch) = f_t.dims2()?;
         let image = f_t.reshape((size, batch, 1, 1))?;
-        let (f_c, kept) = self.neck.train(&image, None, Then::Nothing, None)?;
+        let (f_c, saved) = self.neck.forward_train(&image, None, Activation::Identity, None)?;
         let f_c = f_c.reshape((size, batch))?;
         let logits = self.logits(&f_c)?;
-        Ok((Columns { f_t, f_c: f_c.clone(), logits }, HeadTrace { pooled, image, kept, f_c }))
+        Ok((Columns { f_t, f_c: f_c.clone(), logits }, HeadSaved { pooled, image, saved, f_c }))
     }
 
     /// The gradient of what was pooled, from those that a loss gave; `None` if it gave none.
-    pub fn back(
+    pub fn backward(
         &self,
-        trace: HeadTrace,
+        saved: HeadSaved,
         of: Columns<Option<Tensor>>,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>> {
-        let HeadTrace { pooled, image, kept, f_c } = trace;
+        let HeadSaved { pooled, image, saved, f_c } = saved;
         let mut of_neck = of.f_c;
         if let (Some(classifier), Some(of_logits)) = (&self.classifier, of.logits) {
-            of_neck = Some(linear_back(&f_c, &of_logits, classifier, of_neck, gradients)?);
+            of_neck = Some(linear_backward(&f_c, &of_logits, classifier, of_neck, gradients)?);
         }
         let mut dy = of.f_t;
         if let Some(of_neck) = of_neck {
             let (through, _) =
-                self.neck.back(&image, &kept, of_neck.reshape(image.shape())?, None, gradients)?;
+                self.neck.backward(&image, &saved, of_neck.reshape(image.shape())?, None, gradients)?;
             let through = through.reshape(f_c.shape())?;
             dy = Some(match dy {
                 Some(dy) => (dy + through)?,
@@ -115,7 +115,9 @@ impl Head {
             });
         }
         match (&self.projection, dy) {
-            (Some(projection), Some(dy)) => Ok(Some(linear_back(&pooled, &dy, projection, None, gradients)?)),
+            (Some(projection), Some(dy)) => {
+                Ok(Some(linear_backward(&pooled, &dy, projection, None, gradients)?))
+            }
             (_, dy) => Ok(dy),
         }
     }

@@ -5,8 +5,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::gradients::Gradients;
-use crate::ops::conv2d::{Geometry, conv2d, conv2d_input_gradient, conv2d_then, conv2d_weight_gradient};
-use crate::ops::norm::{Kept, Source, Statistics, Then, fixed, norm, norm_gradient};
+use crate::ops::conv2d::{conv2d, conv2d_affine, conv2d_input_gradient, conv2d_weight_gradient};
+use crate::ops::geometry::Geometry;
+use crate::ops::norm::{Activation, Saved, Source, Statistics, fold_statistics, norm, norm_gradient};
 
 /// Share of the batch in the running statistics, as in PyTorch.
 const MOMENTUM: f64 = 0.1;
@@ -27,7 +28,7 @@ impl<'a> Weights<'a> {
     }
 
     /// Uniform in +-1/sqrt(fan in): PyTorch's default for convolutions and linear layers.
-    fn drawn(&mut self, name: String, shape: &[usize], fan_in: usize) -> Result<Parameter> {
+    fn uniform(&mut self, name: String, shape: &[usize], fan_in: usize) -> Result<Parameter> {
         let bound = 1.0 / (fan_in as f32).sqrt();
         let values =
             (0..shape.iter().product()).map(|_| self.rng.random_range(-bound..bound)).collect::<Vec<f32>>();
@@ -36,7 +37,7 @@ impl<'a> Weights<'a> {
 
     fn parameter(&mut self, name: String, var: Var) -> Parameter {
         self.parameters.push((name, var.clone()));
-        Parameter { var, place: self.parameters.len() - 1 }
+        Parameter { var, index: self.parameters.len() - 1 }
     }
 
     pub fn constant(&mut self, name: String, value: f64, count: usize) -> Result<Parameter> {
@@ -44,7 +45,7 @@ impl<'a> Weights<'a> {
         Ok(self.parameter(name, var))
     }
 
-    fn statistic(&mut self, name: String, value: f64, count: usize) -> Result<Var> {
+    fn buffer(&mut self, name: String, value: f64, count: usize) -> Result<Var> {
         let var = Var::from_tensor(&Tensor::full(value as f32, count, self.device)?)?;
         self.buffers.push((name, var.clone()));
         Ok(var)
@@ -52,15 +53,15 @@ impl<'a> Weights<'a> {
 
     /// A linear layer without bias: (outputs, inputs).
     pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize) -> Result<Parameter> {
-        self.drawn(format!("{name}.weight"), &[outputs, inputs], inputs)
+        self.uniform(format!("{name}.weight"), &[outputs, inputs], inputs)
     }
 }
 
-/// A weight and its place in the network's list.
+/// A weight and its index in the network's list.
 #[derive(Debug, Clone)]
 pub(crate) struct Parameter {
     pub var: Var,
-    pub place: usize,
+    pub index: usize,
 }
 
 impl Parameter {
@@ -79,7 +80,7 @@ impl Parameter {
     }
 }
 
-/// A linear layer without bias is a convolution with one place.
+/// A linear layer without bias is a convolution with one position.
 const POINTWISE: Geometry = Geometry::square(1, 0);
 
 fn as_images(x: &Tensor) -> Result<Tensor> {
@@ -94,19 +95,19 @@ pub(crate) fn linear(x: &Tensor, weight: &Parameter) -> Result<Tensor> {
     y.reshape((outputs, batch))
 }
 
-/// The way back through [`linear`]; returns the gradient of x, added to `onto`.
-pub(crate) fn linear_back(
+/// The backward pass of [`linear`]; returns the gradient of x, added to `add_to`.
+pub(crate) fn linear_backward(
     x: &Tensor,
     dy: &Tensor,
     weight: &Parameter,
-    onto: Option<Tensor>,
+    add_to: Option<Tensor>,
     gradients: &mut Gradients,
 ) -> Result<Tensor> {
     let (images, dy) = (as_images(x)?, as_images(dy)?);
-    let (dw, add) = gradients.slot(weight.place);
+    let (dw, add) = gradients.slot(weight.index);
     conv2d_weight_gradient(&as_images(dw)?, &images, &dy, POINTWISE, add)?;
-    let onto = onto.map(|onto| as_images(&onto)).transpose()?;
-    conv2d_input_gradient(&dy, &as_images(&weight.value())?, images.shape(), POINTWISE, onto)?
+    let add_to = add_to.map(|add_to| as_images(&add_to)).transpose()?;
+    conv2d_input_gradient(&dy, &as_images(&weight.value())?, images.shape(), POINTWISE, add_to)?
         .reshape(x.shape())
 }
 
@@ -136,22 +137,22 @@ impl ConvSizes {
     }
 }
 
-/// What the way back through a [`ConvNorm`] needs.
-pub(crate) struct ConvNormTrace {
+/// What the backward pass through a [`ConvNorm`] needs.
+pub(crate) struct ConvNormSaved {
     x: Tensor,
     /// Between convolution and normalisation.
     between: Tensor,
-    kept: Kept,
+    saved: Saved,
 }
 
-/// What to do with the gradient of a layer's input.
-pub(crate) enum Wanted {
-    /// Nobody needs it.
-    Nothing,
-    /// It is alone.
-    Fresh,
-    /// Another branch's gradient of the same tensor, to add it to.
-    Onto(Tensor),
+/// What becomes of the gradient of the input of a layer.
+pub(crate) enum InputGradient {
+    /// Nobody needs it: it is not computed.
+    Skip,
+    /// It is written into a new tensor.
+    New,
+    /// It is added to this, the gradient that another branch gave the same tensor.
+    AddTo(Tensor),
 }
 
 impl ConvNorm {
@@ -160,60 +161,63 @@ impl ConvNorm {
         let ConvSizes { inputs, outputs, kernel: [height, width], geometry, bias } = *sizes;
         let fan_in = inputs * height * width;
         let weight =
-            weights.drawn(format!("{}.weight", names[0]), &[outputs, inputs, height, width], fan_in)?;
-        let bias =
-            if bias { Some(weights.drawn(format!("{}.bias", names[0]), &[outputs], fan_in)?) } else { None };
+            weights.uniform(format!("{}.weight", names[0]), &[outputs, inputs, height, width], fan_in)?;
+        let bias = if bias {
+            Some(weights.uniform(format!("{}.bias", names[0]), &[outputs], fan_in)?)
+        } else {
+            None
+        };
         let norm = Norm::new(weights, names[1], outputs, if ibn { outputs / 2 } else { 0 })?;
         Ok(Self { weight, bias, geometry, norm })
     }
 
     /// (C, B, H, W) to (C', B, H', W'), see [`norm`]; by running statistics.
-    pub fn infer(&self, x: &Tensor, then: Then, shortcut: Option<&Tensor>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, activation: Activation, shortcut: Option<&Tensor>) -> Result<Tensor> {
         let weight = self.weight.value();
         if self.norm.instance.is_some() {
             let x = conv2d(x, &weight, self.geometry)?;
-            return self.norm.infer(&x, self.bias.as_ref(), then, shortcut);
+            return self.norm.forward(&x, self.bias.as_ref(), activation, shortcut);
         }
-        let affine = fixed(&self.norm.running()?, &self.norm.table(self.bias.as_ref())?);
-        conv2d_then(x, &weight, self.geometry, &affine, then.floor(), shortcut)
+        let affine = fold_statistics(&self.norm.running()?, &self.norm.table(self.bias.as_ref())?);
+        conv2d_affine(x, &weight, self.geometry, &affine, activation.floor(), shortcut)
     }
 
-    /// As [`ConvNorm::infer`], by the batch's statistics; the running ones move.
-    pub fn train(
+    /// As [`ConvNorm::forward`], by the batch's statistics; the running ones are updated.
+    pub fn forward_train(
         &self,
         x: &Tensor,
-        then: Then,
+        activation: Activation,
         shortcut: Option<&Tensor>,
-    ) -> Result<(Tensor, ConvNormTrace)> {
+    ) -> Result<(Tensor, ConvNormSaved)> {
         let between = conv2d(x, &self.weight.value(), self.geometry)?;
-        let (y, kept) = self.norm.train(&between, self.bias.as_ref(), then, shortcut)?;
-        Ok((y, ConvNormTrace { x: x.clone(), between, kept }))
+        let (y, saved) = self.norm.forward_train(&between, self.bias.as_ref(), activation, shortcut)?;
+        Ok((y, ConvNormSaved { x: x.clone(), between, saved }))
     }
 
-    /// The way back; `y` is what [`ConvNorm::train`] gave if it had a shortcut. Returns the
-    /// gradients of the input (if wanted) and of the shortcut.
-    pub fn back(
+    /// The backward pass; `y` is what [`ConvNorm::forward_train`] gave if it had a shortcut. Returns the
+    /// gradients of the input (if asked for) and of the shortcut.
+    pub fn backward(
         &self,
-        trace: ConvNormTrace,
+        saved: ConvNormSaved,
         dy: Tensor,
         y: Option<&Tensor>,
-        wanted: Wanted,
+        input: InputGradient,
         gradients: &mut Gradients,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let ConvNormTrace { x, between, kept } = trace;
-        let (dy, shortcut) = self.norm.back(&between, &kept, dy, y, gradients)?;
+        let ConvNormSaved { x, between, saved } = saved;
+        let (dy, shortcut) = self.norm.backward(&between, &saved, dy, y, gradients)?;
         drop(between);
         if let Some(bias) = &self.bias {
-            gradients.add(bias.place, &vec![0.0; dy.dim(0)?])?;
+            gradients.add(bias.index, &vec![0.0; dy.dim(0)?])?;
         }
-        let (dw, add) = gradients.slot(self.weight.place);
+        let (dw, add) = gradients.slot(self.weight.index);
         conv2d_weight_gradient(dw, &x, &dy, self.geometry, add)?;
-        let onto = match wanted {
-            Wanted::Nothing => return Ok((None, shortcut)),
-            Wanted::Fresh => None,
-            Wanted::Onto(other) => Some(other),
+        let add_to = match input {
+            InputGradient::Skip => return Ok((None, shortcut)),
+            InputGradient::New => None,
+            InputGradient::AddTo(other) => Some(other),
         };
-        let dx = conv2d_input_gradient(&dy, &self.weight.value(), x.shape(), self.geometry, onto)?;
+        let dx = conv2d_input_gradient(&dy, &self.weight.value(), x.shape(), self.geometry, add_to)?;
         Ok((Some(dx), shortcut))
     }
 }
@@ -243,8 +247,8 @@ impl Norm {
             weights.constant(format!("{batch_name}.weight"), 1.0, rest)?,
             weights.constant(format!("{batch_name}.bias"), 0.0, rest)?,
         ];
-        let mean = weights.statistic(format!("{batch_name}.running_mean"), 0.0, rest)?;
-        let variance = weights.statistic(format!("{batch_name}.running_var"), 1.0, rest)?;
+        let mean = weights.buffer(format!("{batch_name}.running_mean"), 0.0, rest)?;
+        let variance = weights.buffer(format!("{batch_name}.running_var"), 1.0, rest)?;
         Ok(Self { instance: own, batch, mean, variance })
     }
 
@@ -273,64 +277,65 @@ impl Norm {
     }
 
     /// x is (C, B, H, W).
-    pub fn infer(
+    pub fn forward(
         &self,
         x: &Tensor,
         bias: Option<&Parameter>,
-        then: Then,
+        activation: Activation,
         shortcut: Option<&Tensor>,
     ) -> Result<Tensor> {
         let running = self.running()?;
         let instance = self.instance_channels()?;
-        let (y, _, _) = norm(x, self.table(bias)?, instance, Source::Running(&running), then, shortcut)?;
+        let (y, _, _) =
+            norm(x, self.table(bias)?, instance, Source::Running(&running), activation, shortcut)?;
         Ok(y)
     }
 
-    /// As [`Norm::infer`], by the batch's statistics; the running ones move.
-    pub fn train(
+    /// As [`Norm::forward`], by the batch's statistics; the running ones are updated.
+    pub fn forward_train(
         &self,
         x: &Tensor,
         bias: Option<&Parameter>,
-        then: Then,
+        activation: Activation,
         shortcut: Option<&Tensor>,
-    ) -> Result<(Tensor, Kept)> {
+    ) -> Result<(Tensor, Saved)> {
         let instance = self.instance_channels()?;
-        let (y, kept, found) = norm(x, self.table(bias)?, instance, Source::Batch, then, shortcut)?;
-        if found.count < 2 {
+        let (y, saved, batch) = norm(x, self.table(bias)?, instance, Source::Batch, activation, shortcut)?;
+        if batch.count < 2 {
             candle_core::bail!(
-                "batch norm needs more than one value a channel in training; use larger batches"
+                "batch norm needs more than one value per channel in training; use larger batches"
             );
         }
         // Running variances are unbiased, as in PyTorch.
-        let unbiased = found.count as f64 / (found.count - 1) as f64;
-        moved(&self.mean, &found.mean, 1.0)?;
-        moved(&self.variance, &found.variance, unbiased)?;
-        Ok((y, kept))
+        let unbiased = batch.count as f64 / (batch.count - 1) as f64;
+        update_running(&self.mean, &batch.mean, 1.0)?;
+        update_running(&self.variance, &batch.variance, unbiased)?;
+        Ok((y, saved))
     }
 
-    /// The way back, see [`ConvNorm::back`]: gradients of x and of the shortcut.
-    pub fn back(
+    /// The backward pass, see [`ConvNorm::backward`]: gradients of x and of the shortcut.
+    pub fn backward(
         &self,
         x: &Tensor,
-        kept: &Kept,
+        saved: &Saved,
         dy: Tensor,
         y: Option<&Tensor>,
         gradients: &mut Gradients,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let found = norm_gradient(kept, x, dy, y)?;
+        let norm = norm_gradient(saved, x, dy, y)?;
         let instance = self.instance_channels()?;
-        for (row, values) in found.rows.chunks(found.rows.len() / 2).enumerate() {
+        for (row, values) in norm.rows.chunks(norm.rows.len() / 2).enumerate() {
             let (own, rest) = values.split_at(instance);
             if let Some(parameters) = &self.instance {
-                gradients.add(parameters[row].place, own)?;
+                gradients.add(parameters[row].index, own)?;
             }
-            gradients.add(self.batch[row].place, rest)?;
+            gradients.add(self.batch[row].index, rest)?;
         }
-        Ok((found.dx, found.shortcut))
+        Ok((norm.dx, norm.shortcut))
     }
 }
 
-fn moved(running: &Var, batch: &[f32], factor: f64) -> Result<()> {
+fn update_running(running: &Var, batch: &[f32], factor: f64) -> Result<()> {
     let old = running.as_detached_tensor().to_dtype(DType::F32)?;
     let new = Tensor::from_slice(batch, batch.len(), running.device())?;
     running.set(&((old * (1.0 - MOMENTUM))? + (new * (MOMENTUM * factor))?)?)

@@ -7,12 +7,13 @@
 //!
 //! The stages `bc-train` and `bc-eval` share it, so that what is trained is what is
 //! evaluated. candle holds the tensors and the graph of the losses; [`ops`] holds the
-//! operators that it lacks or computes slowly, and the network knows its own way back.
+//! operators that it lacks or computes slowly, and the network runs its own backward pass.
 //! Source of the design: Du et al., "ByteCover: Cover Song Identification via Multi-Loss
 //! Training", ICASSP 2021, section 3.
 
 pub mod bench;
 mod bytecover;
+mod checkpoint;
 mod gradients;
 mod head;
 mod layers;
@@ -26,8 +27,8 @@ mod settings;
 mod simd;
 pub mod weights;
 
+pub use checkpoint::Loaded;
 pub use gradients::Gradients;
 pub use network::{Network, Outputs, Pass};
 pub use settings::{ByteCoverSettings, Kind, Memory, NetworkSettings, RingSettings};
 pub use simd::instruction_set;
-pub use weights::Loaded;

@@ -20,7 +20,7 @@ pub fn keep_freed() {
     }
 }
 
-/// The most memory that this process has held so far in GiB, where the system tells.
+/// The most memory that this process has held so far in GiB, where the system reports it.
 pub fn peak_gib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -5,12 +5,12 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 
 use crate::gradients::Gradients;
-use crate::head::{Columns, Head, HeadSizes, HeadTrace};
+use crate::head::{Columns, Head, HeadSaved, HeadSizes};
 use crate::layers::Weights;
 use crate::settings::NetworkSettings;
 use crate::{bytecover, ring};
 
-/// What the network says of a batch.
+/// What the network computes from a batch.
 #[derive(Debug, Clone)]
 pub struct Outputs {
     /// (B, embedding), before the BNNeck: what the triplet loss sees.
@@ -36,9 +36,9 @@ enum Body {
     Ring(ring::Body),
 }
 
-enum BodyTrace {
-    ByteCover(bytecover::Trace),
-    Ring(ring::Trace),
+enum BodySaved {
+    ByteCover(bytecover::Saved),
+    Ring(ring::Saved),
 }
 
 impl Body {
@@ -50,68 +50,68 @@ impl Body {
     }
 
     /// (1, B, bins, frames) to (channels, B).
-    fn infer(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         match self {
-            Self::ByteCover(body) => body.infer(x),
-            Self::Ring(body) => body.infer(x),
+            Self::ByteCover(body) => body.forward(x),
+            Self::Ring(body) => body.forward(x),
         }
     }
 
-    fn train(&self, x: &Tensor) -> candle_core::Result<(Tensor, BodyTrace)> {
+    fn forward_train(&self, x: &Tensor) -> candle_core::Result<(Tensor, BodySaved)> {
         Ok(match self {
             Self::ByteCover(body) => {
-                let (y, trace) = body.train(x)?;
-                (y, BodyTrace::ByteCover(trace))
+                let (y, saved) = body.forward_train(x)?;
+                (y, BodySaved::ByteCover(saved))
             }
             Self::Ring(body) => {
-                let (y, trace) = body.train(x)?;
-                (y, BodyTrace::Ring(trace))
+                let (y, saved) = body.forward_train(x)?;
+                (y, BodySaved::Ring(saved))
             }
         })
     }
 
-    fn back(&self, trace: BodyTrace, dy: &Tensor, gradients: &mut Gradients) -> candle_core::Result<()> {
-        match (self, trace) {
-            (Self::ByteCover(body), BodyTrace::ByteCover(trace)) => body.back(trace, dy, gradients),
-            (Self::Ring(body), BodyTrace::Ring(trace)) => body.back(trace, dy, gradients),
-            _ => candle_core::bail!("a pass goes back through the network that made it"),
+    fn backward(&self, saved: BodySaved, dy: &Tensor, gradients: &mut Gradients) -> candle_core::Result<()> {
+        match (self, saved) {
+            (Self::ByteCover(body), BodySaved::ByteCover(saved)) => body.backward(saved, dy, gradients),
+            (Self::Ring(body), BodySaved::Ring(saved)) => body.backward(saved, dy, gradients),
+            _ => candle_core::bail!("the backward pass needs the network that made the forward pass"),
         }
     }
 }
 
-/// A training pass: what the network said, and what the way back needs.
+/// A training pass: the outputs, and what the backward pass needs.
 ///
 /// The outputs are leaves of candle's graph: losses are built from them, `backward` of a loss
-/// gives their gradients, and [`Pass::back`] goes on from there. Several passes may feed one loss.
+/// gives their gradients, and [`Pass::backward`] takes it from there. Several passes may feed one loss.
 pub struct Pass {
     outputs: Outputs,
     f_t: Var,
     f_c: Var,
     logits: Option<Var>,
-    body: BodyTrace,
-    head: HeadTrace,
+    body: BodySaved,
+    head: HeadSaved,
 }
 
 impl Pass {
-    /// What the network said.
+    /// The outputs.
     pub fn outputs(&self) -> &Outputs {
         &self.outputs
     }
 
     /// Adds the gradients of the network's parameters, from those that a loss gave the outputs;
-    /// none are added if the loss depends on none of them. Frees what was kept as it goes.
+    /// none are added if the loss depends on none of them. Frees the saved tensors as it goes.
     ///
     /// # Errors
     /// Gradients of another network.
-    pub fn back(self, network: &Network, loss: &GradStore, gradients: &mut Gradients) -> Result<()> {
+    pub fn backward(self, network: &Network, loss: &GradStore, gradients: &mut Gradients) -> Result<()> {
         let of = |leaf: &Var| loss.get(leaf).map(columns).transpose();
         let of = Columns {
             f_t: of(&self.f_t)?,
             f_c: of(&self.f_c)?,
             logits: self.logits.as_ref().map_or(Ok(None), of)?,
         };
-        if let Some(dy) = network.head.back(self.head, of, gradients)? {
-            network.body.back(self.body, &dy, gradients)?;
+        if let Some(dy) = network.head.backward(self.head, of, gradients)? {
+            network.body.backward(self.body, &dy, gradients)?;
         }
         Ok(())
     }
@@ -149,7 +149,7 @@ impl Network {
         &self.settings
     }
 
-    /// The evaluation mode: by running statistics, without a way back. x is (B, bins,
+    /// The evaluation mode: by running statistics, without a backward pass. x is (B, bins,
     /// frames), the pooled CQT magnitudes.
     ///
     /// # Errors
@@ -182,16 +182,16 @@ impl Network {
 
     /// f_t and f_c, (embedding, B).
     fn features(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok(self.head.infer(self.body.infer(&self.images(x)?)?)?)
+        Ok(self.head.forward(self.body.forward(&self.images(x)?)?)?)
     }
 
-    /// The training mode: normalisations go by the batch, running statistics move.
+    /// The training mode: normalisations use the statistics of the batch, running statistics are updated.
     ///
     /// # Errors
     /// Another number of bins; a batch of one.
-    pub fn train(&self, x: &Tensor) -> Result<Pass> {
-        let (pooled, body) = self.body.train(&self.images(x)?)?;
-        let (out, head) = self.head.train(pooled)?;
+    pub fn forward_train(&self, x: &Tensor) -> Result<Pass> {
+        let (pooled, body) = self.body.forward_train(&self.images(x)?)?;
+        let (out, head) = self.head.forward_train(pooled)?;
         let leaf = |x: &Tensor| Var::from_tensor(&rows(x)?);
         let (f_t, f_c) = (leaf(&out.f_t)?, leaf(&out.f_c)?);
         let logits = out.logits.as_ref().map(leaf).transpose()?;
@@ -208,15 +208,15 @@ impl Network {
         self.head.classifier().map(|classifier| classifier.var.clone())
     }
 
-    /// Adds the gradient that such a loss gave these weights, once for each loss ([`Pass::back`] knows the
+    /// Adds the gradient that such a loss gave these weights, once for each loss ([`Pass::backward`] knows the
     /// gradients of the outputs alone); none if the loss did not read them.
     ///
     /// # Errors
     /// Gradients of another network.
-    pub fn back_to_classifier(&self, loss: &GradStore, gradients: &mut Gradients) -> Result<()> {
+    pub fn backward_classifier(&self, loss: &GradStore, gradients: &mut Gradients) -> Result<()> {
         let Some(classifier) = self.head.classifier() else { return Ok(()) };
         let Some(gradient) = loss.get(&classifier.var) else { return Ok(()) };
-        Ok(gradients.add(classifier.place, &gradient.flatten_all()?.to_vec1::<f32>()?)?)
+        Ok(gradients.add(classifier.index, &gradient.flatten_all()?.to_vec1::<f32>()?)?)
     }
 
     /// What is trained, by PyTorch's names and in PyTorch's order.
@@ -235,7 +235,7 @@ impl Network {
     }
 }
 
-/// A sample a row.
+/// One sample per row.
 fn rows(x: &Tensor) -> candle_core::Result<Tensor> {
     x.t()?.contiguous()
 }

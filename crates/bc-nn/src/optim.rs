@@ -222,24 +222,6 @@ pub fn clipping(norm: f64, most: f64) -> f64 {
     if most > 0.0 && norm > most && norm.is_finite() { most / (norm + 1e-6) } else { 1.0 }
 }
 
-/// Blocks are added in their order: the sum does not depend on the threads.
-pub(crate) fn sum_of_squares(x: &[f32]) -> f64 {
-    x.par_chunks(BLOCK).map(squares).collect::<Vec<f64>>().iter().sum()
-}
-
-vectorized! {
-    fn squares(x: &[f32]) -> f64 {
-        let mut lanes = [0f64; 16];
-        let (parts, rest) = x.as_chunks::<16>();
-        for part in parts {
-            for (lane, x) in lanes.iter_mut().zip(part) {
-                *lane += f64::from(*x) * f64::from(*x);
-            }
-        }
-        lanes.iter().sum::<f64>() + rest.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,7 +267,7 @@ mod tests {
             let vector = Var::new(&[1f32, -2.0], &Device::Cpu).unwrap();
             let parameters = vec![("w".to_owned(), matrix.clone()), ("b".to_owned(), vector.clone())];
             let mut gradients = Gradients::new(&parameters).unwrap();
-            (0..2).for_each(|place| gradients.add(place, &[0.0, 0.0]).unwrap());
+            (0..2).for_each(|index| gradients.add(index, &[0.0, 0.0]).unwrap());
             let settings = AdamSettings { decay_vectors, ..settings(decoupled) };
             Adam::new(parameters, settings).unwrap().step(&gradients, 1.0, 0.01).unwrap();
             // Without a gradient only the decay moves anything.

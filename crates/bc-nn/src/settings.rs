@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::conv2d::Geometry;
+use crate::ops::geometry::Geometry;
 
 /// Everything that the shapes of a network's tensors follow from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,13 +156,13 @@ impl NetworkSettings {
     }
 
     /// Bytes of a training step's memory: what it needs whatever the batch (weights, their
-    /// gradients, two moments), and for each sample of `bins x frames` what is kept for the way
-    /// back: of every convolution its result and that of the normalisation behind it.
+    /// gradients, two moments), and for each sample of `bins x frames` what is saved for the backward
+    /// pass: of every convolution its result and that of the normalisation behind it.
     pub fn memory(&self, bins: usize, frames: usize) -> Memory {
         const FLOAT: usize = size_of::<f32>();
         let values: usize =
-            self.convolutions(bins, frames).iter().map(|c| c.outputs * c.places * c.kept).sum();
-        // The stem's result is pooled to a quarter, and a byte a value remembers from where.
+            self.convolutions(bins, frames).iter().map(|c| c.outputs * c.positions * c.saved).sum();
+        // The stem's result is pooled to a quarter, and one byte per value remembers from where.
         let pooled = match self {
             Self::ByteCover(settings) => settings.width * half(half(bins)) * half(half(frames)),
             Self::Ring(settings) => settings.width * PITCH_CLASSES * frames,
@@ -218,9 +218,9 @@ impl ByteCoverSettings {
             inputs: 1,
             outputs: self.width,
             taps: 49,
-            places: height * width,
+            positions: height * width,
             bias: false,
-            kept: 2,
+            saved: 2,
         };
         let mut all = vec![stem];
         (height, width) = (half(height), half(width));
@@ -232,14 +232,21 @@ impl ByteCoverSettings {
                     (height, width) = (half(height), half(width));
                 }
                 let (planes, outputs, after) = (stage.planes, stage.planes * EXPANSION, height * width);
-                let mut add = |inputs, outputs, taps, places| {
-                    all.push(Convolution { inputs, outputs, taps, places, bias, kept: 2 });
+                let mut add = |inputs, outputs, taps, positions| {
+                    all.push(Convolution { inputs, outputs, taps, positions, bias, saved: 2 });
                 };
                 add(inputs, planes, 1, before);
                 add(planes, planes, 9, after);
                 add(planes, outputs, 1, after);
                 if block == 0 {
-                    all.push(Convolution { inputs, outputs, taps: 1, places: after, bias: false, kept: 1 });
+                    all.push(Convolution {
+                        inputs,
+                        outputs,
+                        taps: 1,
+                        positions: after,
+                        bias: false,
+                        saved: 1,
+                    });
                 }
                 inputs = outputs;
             }
@@ -251,7 +258,7 @@ impl ByteCoverSettings {
 /// Rows of the ring.
 pub(crate) const PITCH_CLASSES: usize = 12;
 
-/// The word that tells the settings of the key-invariant network from others.
+/// The word that distinguishes the settings of the key-invariant network from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -346,32 +353,32 @@ impl RingSettings {
         let (kernel, geometry) = self.stem();
         let rows = bins + 1 + 2 * geometry.padding[0] - kernel[0];
         let octaves = rows / PITCH_CLASSES;
-        let convolution = |inputs, outputs, taps, places, kept| Convolution {
+        let convolution = |inputs, outputs, taps, positions, saved| Convolution {
             inputs,
             outputs,
             taps,
-            places,
+            positions,
             bias: false,
-            kept,
+            saved,
         };
         let merged = if bins == PITCH_CLASSES { width } else { 2 * width };
-        let mut places = PITCH_CLASSES * frames;
+        let mut positions = PITCH_CLASSES * frames;
         let mut all = vec![
-            // Behind the octaves lie a maximum and a mean for each of them.
-            convolution(1, width, kernel[0] * kernel[1], octaves * places, 2),
-            convolution(merged, width, 1, places, 2),
+            // Behind the octaves layout a maximum and a mean for each of them.
+            convolution(1, width, kernel[0] * kernel[1], octaves * positions, 2),
+            convolution(merged, width, 1, positions, 2),
         ];
         let mut columns = frames;
         for block in self.residual_blocks() {
             let ResidualBlock { inputs, outputs, stride, .. } = block;
             if stride == 2 {
                 columns = half(columns);
-                places = PITCH_CLASSES * columns;
+                positions = PITCH_CLASSES * columns;
             }
-            all.push(convolution(inputs, outputs, 9, places, 2));
-            all.push(convolution(outputs, outputs, 9, places, 2));
+            all.push(convolution(inputs, outputs, 9, positions, 2));
+            all.push(convolution(outputs, outputs, 9, positions, 2));
             if inputs != outputs || stride == 2 {
-                all.push(convolution(inputs, outputs, 1, places, 1));
+                all.push(convolution(inputs, outputs, 1, positions, 1));
             }
         }
         all
@@ -393,17 +400,17 @@ struct Convolution {
     outputs: usize,
     /// Height times width of the kernel.
     taps: usize,
-    /// Places of the result: height x width.
-    places: usize,
+    /// Positions of the result: height x width.
+    positions: usize,
     bias: bool,
-    /// Tensors of the result's size that the way back needs.
-    kept: usize,
+    /// Tensors of the result's size that the backward pass needs.
+    saved: usize,
 }
 
 impl Convolution {
     /// Multiplications.
     fn products(&self) -> f64 {
-        (self.places * self.inputs * self.outputs * self.taps) as f64
+        (self.positions * self.inputs * self.outputs * self.taps) as f64
     }
 }
 

@@ -16,8 +16,8 @@ pub enum Isa {
 
 /// The widest set of this machine.
 pub fn isa() -> Isa {
-    static FOUND: OnceLock<Isa> = OnceLock::new();
-    *FOUND.get_or_init(|| {
+    static DETECTED: OnceLock<Isa> = OnceLock::new();
+    *DETECTED.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");

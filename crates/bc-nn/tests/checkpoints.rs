@@ -25,11 +25,11 @@ fn logits(network: &Network) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn a_saved_network_comes_back_with_its_sizes_told_from_the_tensors() {
+fn a_saved_network_comes_back_with_the_sizes_of_its_tensors() {
     let folder = tempfile::tempdir().unwrap();
     for (variant, projection) in [(Bottleneck::Orfium, 0), (Bottleneck::Plain, 10)] {
         let network = Network::new(&small(variant, projection), 1, &Device::Cpu).unwrap();
-        network.train(&input()).unwrap();
+        network.forward_train(&input()).unwrap();
         let path = folder.path().join("network.safetensors");
         network.save(&path, HashMap::from([("note".to_owned(), "kept".to_owned())])).unwrap();
         let loaded = Network::load(&path, &Device::Cpu).unwrap();
@@ -70,17 +70,17 @@ fn a_network_begins_with_anothers_weights_but_for_a_classifier_of_another_size()
     let first = network(settings.clone(), 1);
     first.save(&path, HashMap::new()).unwrap();
     let mut same = network(settings.clone(), 2);
-    assert!(same.begin_from(&path, true).unwrap());
+    assert!(same.init_from(&path, true).unwrap());
     assert_eq!(logits(&same), logits(&first));
     let mut drawn = network(settings.clone(), 2);
-    assert!(!drawn.begin_from(&path, false).unwrap());
+    assert!(!drawn.init_from(&path, false).unwrap());
     assert_ne!(logits(&drawn), logits(&first));
     let mut other = network(ByteCoverSettings { classes: 9, ..settings.clone() }, 2);
-    assert!(!other.begin_from(&path, true).unwrap());
+    assert!(!other.init_from(&path, true).unwrap());
     let features = |network: &Network| network.embed(&input()).unwrap().1.to_vec2::<f32>().unwrap();
     assert_eq!(features(&other), features(&first));
     let mut wider = network(ByteCoverSettings { width: 8, ..settings }, 2);
-    let error = wider.begin_from(&path, true).unwrap_err().to_string();
+    let error = wider.init_from(&path, true).unwrap_err().to_string();
     assert!(error.contains("width: 4 against 8") && error.contains("[model]"), "{error}");
 }
 
@@ -162,5 +162,5 @@ fn an_input_of_other_bins_and_a_batch_of_one_in_training_are_refused() {
     let other = Tensor::zeros((2, 13, 40), DType::F32, &Device::Cpu).unwrap();
     assert!(network.forward(&other).err().unwrap().to_string().contains("12 bins"));
     let one = input().narrow(0, 0, 1).unwrap();
-    assert!(format!("{:#}", network.train(&one).err().unwrap()).contains("larger batches"));
+    assert!(format!("{:#}", network.forward_train(&one).err().unwrap()).contains("larger batches"));
 }

@@ -98,7 +98,7 @@ fn a_training_step_is_pytorchs() {
     let network = golden.network();
     // Three forwards in this order, as the public code makes them: running statistics move thrice.
     let passes = ["anchor", "positive", "negative"]
-        .map(|name| network.train(&golden.tensor(&format!("train_{name}"))).unwrap());
+        .map(|name| network.forward_train(&golden.tensor(&format!("train_{name}"))).unwrap());
     let [anchor, positive, negative] = passes.each_ref().map(Pass::outputs);
     let labels: Vec<u32> = {
         let array = golden.archive.by_name("train_labels").unwrap().unwrap();
@@ -119,7 +119,7 @@ fn a_training_step_is_pytorchs() {
     let loss = (triplet + classification).unwrap().backward().unwrap();
     let mut found = Gradients::new(&network.parameters()).unwrap();
     for pass in passes {
-        pass.back(&network, &loss, &mut found).unwrap();
+        pass.backward(&network, &loss, &mut found).unwrap();
     }
     let norms: HashMap<String, f64> =
         serde_json::from_str(&std::fs::read_to_string(golden.folder.join("train_grad_norms.json")).unwrap())

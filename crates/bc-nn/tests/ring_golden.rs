@@ -71,7 +71,7 @@ fn compare(name: &str, settings: RingSettings) {
         close(ours, &format!("evaluated.{key}"), OUTPUTS);
     }
 
-    let pass = network.train(x).unwrap();
+    let pass = network.forward_train(x).unwrap();
     let out = pass.outputs().clone();
     for (ours, key) in [(&out.f_t, "f_t"), (&out.f_c, "f_c"), (out.logits().unwrap(), "logits")] {
         close(ours, &format!("trained.{key}"), OUTPUTS);
@@ -88,7 +88,7 @@ fn compare(name: &str, settings: RingSettings) {
     let loss = ((triplet + classification).unwrap() + contrastive).unwrap();
     close(&loss, "loss", OUTPUTS);
     let mut gradients = Gradients::new(&network.parameters()).unwrap();
-    pass.back(&network, &loss.backward().unwrap(), &mut gradients).unwrap();
+    pass.backward(&network, &loss.backward().unwrap(), &mut gradients).unwrap();
     let of = |key: &str| &golden[&format!("gradient.{key}")];
     let most = network.parameters().iter().map(|(key, _)| norm(&flat(of(key)))).fold(0.0, f64::max);
     for (key, _) in network.parameters() {
@@ -151,12 +151,12 @@ fn the_classifiers_weights_get_the_gradient_of_a_loss_that_reads_them() {
     let weight = network.classifier().unwrap();
     let mut gradients = Gradients::new(&network.parameters()).unwrap();
     for times in [1.0, 2.0] {
-        let pass = network.train(&x).unwrap();
+        let pass = network.forward_train(&x).unwrap();
         let logits = cosine_logits(&pass.outputs().f_c, &weight, 30.0).unwrap();
         let loss = cross_entropy_smoothed(&logits, &[0, 0, 1, 1, 2, 2], 0.1).unwrap();
         let found = loss.backward().unwrap();
-        network.back_to_classifier(&found, &mut gradients).unwrap();
-        pass.back(&network, &found, &mut gradients).unwrap();
+        network.backward_classifier(&found, &mut gradients).unwrap();
+        pass.backward(&network, &found, &mut gradients).unwrap();
         // The sum over the passes since the last step.
         let one = (found.get(&weight).unwrap() * times).unwrap();
         assert!(apart(gradients.get("fc.weight").unwrap(), &one, 0.0) < 1e-6);

@@ -28,7 +28,7 @@ fn settle(network: &Network, inputs: &[Vec<f32>], bins: usize, passes: usize) {
     let x = Tensor::from_vec(inputs.concat(), (inputs.len(), bins, frames), &Device::Cpu).unwrap();
     // A tenth of what is missing each time.
     for _ in 0..passes {
-        network.train(&x).unwrap();
+        network.forward_train(&x).unwrap();
     }
 }
 

@@ -13,13 +13,13 @@ fn computed(model: &ModelConfig, bins: usize, threads: usize) -> Vec<Vec<f32>> {
         let network = Network::new(&NetworkSettings::from_config(model, bins, 30), 3, &Device::Cpu).unwrap();
         let values: Vec<f32> = (0..6 * bins * 50).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect();
         let x = Tensor::from_vec(values, (6, bins, 50), &Device::Cpu).unwrap();
-        let pass = network.train(&x).unwrap();
+        let pass = network.forward_train(&x).unwrap();
         let outputs = pass.outputs().clone();
         let rows = |from: usize| outputs.f_t.narrow(0, from, 2).unwrap();
         let triplet = triplet_margin(&rows(0), &rows(2), &rows(4), 0.3).unwrap();
         let loss = cross_entropy_smoothed(outputs.logits().unwrap(), &[0, 1, 2, 3, 4, 5], 0.1).unwrap();
         let mut gradients = Gradients::new(&network.parameters()).unwrap();
-        pass.back(&network, &(loss + triplet).unwrap().backward().unwrap(), &mut gradients).unwrap();
+        pass.backward(&network, &(loss + triplet).unwrap().backward().unwrap(), &mut gradients).unwrap();
         let evaluated = network.forward(&x).unwrap();
         [&outputs.f_t, &outputs.f_c, &evaluated.f_t, &evaluated.f_c]
             .into_iter()

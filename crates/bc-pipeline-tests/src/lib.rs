@@ -73,12 +73,17 @@ fn all_output(output: &Output) -> String {
 
 /// The stage's binary beside this test's own, `target/<profile>/<stage>`, built from the sources as they are now.
 fn binary(stage: &str) -> PathBuf {
+    programs().join(stage)
+}
+
+/// The folder of the stages' binaries, for a test that runs them by a shell.
+pub fn programs() -> PathBuf {
     static PROFILE: OnceLock<PathBuf> = OnceLock::new();
-    PROFILE.get_or_init(build_stages).join(stage)
+    PROFILE.get_or_init(build_stages).clone()
 }
 
 /// Builds all stages once per test binary, which costs about a second where nothing changed. Without it
-/// `cargo test -p bc-pipeline-tests` would judge whatever binaries lie there: cargo builds a crate's own
+/// `cargo test -p bc-pipeline-tests` would judge whatever binaries are there: cargo builds a crate's own
 /// binaries before its tests, but knows nothing of those that a test starts. Returns `target/<profile>`.
 fn build_stages() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");

@@ -37,7 +37,7 @@ impl Distance {
 pub struct Vectors<'a> {
     /// Row-major numbers.
     pub vectors: &'a [f32],
-    /// Numbers a row.
+    /// Numbers per row.
     pub dim: usize,
 }
 

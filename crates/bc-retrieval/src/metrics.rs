@@ -37,7 +37,7 @@ pub struct Metrics {
     pub nar: f64,
 }
 
-/// Number of figures a query has.
+/// Number of figures per query.
 const FIGURES: usize = 7;
 
 /// One query's part of each mean, in the order of [`Metrics::NAMES`]; none where it takes no part.
@@ -144,7 +144,7 @@ impl Sums {
     }
 }
 
-/// Bounds between which 95 % of the resampled means lie.
+/// Bounds that contain 95 % of the resampled means.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// 2.5th percentile.

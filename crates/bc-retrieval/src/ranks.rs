@@ -79,10 +79,10 @@ pub fn rank_against(
     let left = Prepared::new(&queries.vectors, policy.distance, &centre);
     let right = Prepared::new(&candidates.vectors, policy.distance, &centre);
     let sides = Sides::new(queries.cliques, candidates.cliques);
-    let place: std::collections::HashMap<u32, usize> =
+    let position: std::collections::HashMap<u32, usize> =
         candidates.ids.iter().enumerate().map(|(row, id)| (*id, row)).collect();
     Ok(by_query(&left, &right, |query, row| {
-        sides.rank(query, place.get(&queries.ids[query]).copied(), row, policy.own_entry)
+        sides.rank(query, position.get(&queries.ids[query]).copied(), row, policy.own_entry)
     }))
 }
 

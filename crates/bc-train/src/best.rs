@@ -25,10 +25,10 @@ pub(crate) fn enter(best: &mut Vec<Ranked>, new: Ranked, higher_is_better: bool,
         return false;
     }
     let better = |a: f64, b: f64| if higher_is_better { a > b } else { a < b };
-    let place = best.iter().position(|old| better(new.figure, old.figure)).unwrap_or(best.len());
-    best.insert(place, new);
+    let position = best.iter().position(|old| better(new.figure, old.figure)).unwrap_or(best.len());
+    best.insert(position, new);
     best.truncate(keep);
-    place < keep
+    position < keep
 }
 
 /// The file of a network in the folder.

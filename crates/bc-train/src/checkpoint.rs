@@ -5,7 +5,7 @@
 //!                           average.safetensors    their moving average, if [train] ema
 //!                           optimizer.safetensors  moments and step count
 //!                           best.safetensors       the best network before the end, if the end is off the plan
-//!                           state.json             position, what validation has said so far
+//!                           state.json             position, the results of validation so far
 //! ```
 //!
 //! The folder is filled under a temporary name and renamed, so a checkpoint is whole or
@@ -39,7 +39,7 @@ pub const OPTIMIZER: &str = "optimizer.safetensors";
 pub const BEST_BEFORE_END: &str = "best.safetensors";
 const STATE: &str = "state.json";
 
-/// What validation has said so far.
+/// The results of validation so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Standing {
@@ -57,7 +57,7 @@ pub struct Standing {
     pub ranking: Vec<Ranked>,
 }
 
-/// Where training stands between two steps. A file of an earlier version lacks some of it, which is then as it
+/// The state of training between two steps. A file of an earlier version lacks some of it, which is then as it
 /// is at the beginning.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -72,13 +72,13 @@ pub struct State {
     pub batch: usize,
     /// Passes done since training began.
     pub passes: u64,
-    /// What validation has said so far.
+    /// The results of validation so far.
     #[serde(flatten)]
     pub standing: Standing,
     /// The validation of this step, or what else belongs to the end, is still to be made.
     pub pending: bool,
-    /// What validation had said before the last step of a run that ended between two validations of its plan.
-    /// A run that is prolonged goes on from here, as if it had never ended.
+    /// The results of validation before the last step of a run that ended between two validations of its plan.
+    /// A run that is prolonged continues from here, as if it had never ended.
     pub before_end: Option<Standing>,
     /// Early stopping has ended training.
     pub stopped_early: bool,
@@ -156,7 +156,7 @@ impl Checkpoints {
             .with_context(|| format!("cannot write in {}", self.folder.display()))?;
         fill(temporary.path()).with_context(|| {
             format!(
-                "the checkpoint of step {} could not be saved (is the disk full?); --resume goes on from the one \
+                "the checkpoint of step {} could not be saved (is the disk full?); --resume continues from the one \
                  before",
                 state.step
             )
@@ -235,7 +235,7 @@ impl Checkpoints {
             && !self.warned.replace(true)
         {
             tracing::warn!(
-                "cannot remove {}: {error}; training goes on, and this is not said again",
+                "cannot remove {}: {error}; training continues, and this is not said again",
                 folder.display()
             );
         }

@@ -12,7 +12,7 @@ use crate::train::{Options, Outcome};
     version,
     about,
     after_help = "Examples:
-  bc-train --config configs/demo.toml                     begins, or goes on where it was interrupted
+  bc-train --config configs/demo.toml                     begins, or continues where it was interrupted
   bc-train --config configs/demo.toml --dry-run           what it will do and cost
   bc-train --config configs/demo.toml --resume --set train.epochs=200
   bc-train --config configs/demo.toml --set train.run=runs/tuned --set train.init=other.safetensors
@@ -35,7 +35,7 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Train, or go on with a run that is not complete.
+    /// Train, or continue a run that is not complete.
     Train(TrainArgs),
     /// Time a training step and a forward pass on random input.
     Bench(BenchArgs),
@@ -85,7 +85,7 @@ pub fn main(arguments: Arguments) -> Result<()> {
         Some(other) => {
             ensure!(
                 before == TrainArgs::default(),
-                "what stands before this command are flags of `train`; leave them out, or put --threads behind it"
+                "the options before this command are flags of `train`; leave them out, or put --threads behind it"
             );
             other
         }

@@ -103,7 +103,7 @@ fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
     for &length_s in &config.train.lengths_s {
         let frames = setup.assembler.frames(length_s);
         println!(
-            "crops     {length_s} s: {bins} x {frames}, {:.2} GFLOP forward a sample, three times that in training",
+            "crops     {length_s} s: {bins} x {frames}, {:.2} GFLOP forward per sample, three times that in training",
             network.flops(bins, frames) / 1e9
         );
         most = most.max(frames);
@@ -148,7 +148,7 @@ fn print_time(config: &Config, setup: &Setup, seconds: &[f64]) {
     let steps = last_step(config, &setup.schedule);
     let batches = steps as f64 * config.train.accumulate as f64;
     println!(
-        "time      {} s a batch by length (median of {TIMED}), {:.1} samples/s; {steps} steps: {} and validations",
+        "time      {} s per batch by length (median of {TIMED}), {:.1} samples/s; {steps} steps: {} and validations",
         seconds.iter().map(|s| format!("{s:.2}")).collect::<Vec<_>>().join(", "),
         setup.sampler.composition().items() as f64 / mean,
         duration(batches * mean)

@@ -9,11 +9,11 @@ use crate::schedule::{Schedule, Shape};
 pub(crate) fn end(config: &Config, state: &State) -> Option<String> {
     let train = &config.train;
     if state.epoch >= train.epochs {
-        return Some(format!("all {} epochs are done (a larger train.epochs goes on)", state.epoch));
+        return Some(format!("all {} epochs are done (a larger train.epochs continues)", state.epoch));
     }
     if train.max_steps > 0 && state.step >= train.max_steps {
         return Some(format!(
-            "train.max_steps = {} is reached (a larger one, or 0, goes on)",
+            "train.max_steps = {} is reached (a larger one, or 0, continues)",
             train.max_steps
         ));
     }
@@ -22,7 +22,7 @@ pub(crate) fn end(config: &Config, state: &State) -> Option<String> {
     (state.stopped_early && train.early_stopping > 0 && waited >= train.early_stopping).then(|| {
         format!(
             "stopped early after {waited} validations without a better figure (--resume with a larger \
-             train.early_stopping, or 0, goes on)"
+             train.early_stopping, or 0, continues)"
         )
     })
 }
@@ -44,7 +44,7 @@ pub(crate) fn note_another_end(schedule: &Schedule, saved: &State) {
     let before = Schedule { total_steps: saved.total_steps, ..*schedule };
     let rate = |schedule: &Schedule| schedule.rate(saved.step, saved.standing.reductions);
     tracing::warn!(
-        "the run was planned for {} steps and is now for {}: its cosine goes on at a rate of {:.1e} instead of {:.1e}",
+        "the run was planned for {} steps and is now for {}: its cosine continues at a rate of {:.1e} instead of {:.1e}",
         saved.total_steps,
         schedule.total_steps,
         rate(schedule),
@@ -56,7 +56,7 @@ pub(crate) fn note_another_end(schedule: &Schedule, saved: &State) {
 pub(crate) fn note_another_machine(saved: &State, instruction_set: &str) {
     if !saved.instruction_set.is_empty() && saved.instruction_set != instruction_set {
         tracing::warn!(
-            "the run was computed with {} until step {} and goes on with {instruction_set}: from here on its figures are not, \
+            "the run was computed with {} until step {} and continues with {instruction_set}: from here on its figures are not, \
              to the last bit, those of a run on one kind of machine",
             saved.instruction_set,
             saved.step

@@ -59,7 +59,7 @@ pub struct Embedded {
 pub struct Sources {
     /// Of the features and of the works of which versions are painted, by their kind.
     pub inputs: BTreeMap<String, String>,
-    /// Of the clique ids that the classifier's outputs stand for, in their order.
+    /// Of the clique ids that the classifier's outputs are for, in their order.
     pub cliques: String,
 }
 
@@ -131,7 +131,7 @@ impl Learner {
         self.refuse_other_input(metadata.get(INPUT_KEY).map(String::as_str))?;
         let cliques = metadata.get(CLIQUES_KEY);
         let same = cliques == Some(&self.sources.cliques);
-        let taken = self.network.begin_from(path, same).context("[train] init")?;
+        let taken = self.network.init_from(path, same).context("[train] init")?;
         let classifier = match (taken, cliques) {
             (true, _) => "its classifier too, which is of the same cliques",
             (false, Some(_)) => "its classifier is of other cliques and is drawn anew",
@@ -184,10 +184,10 @@ impl Learner {
         let passes = if self.train.separate_forwards {
             let third = batch.items.len() / 3;
             (0..3)
-                .map(|part| self.network.train(&x.narrow(0, part * third, third)?))
+                .map(|part| self.network.forward_train(&x.narrow(0, part * third, third)?))
                 .collect::<Result<Vec<_>>>()?
         } else {
-            vec![self.network.train(&x)?]
+            vec![self.network.forward_train(&x)?]
         };
         let (loss, mut losses) = match self.train.loss {
             Loss::Bytecover => self.bytecover_losses(
@@ -203,9 +203,9 @@ impl Learner {
             let found = loss.backward()?;
             // The last pass first: what it kept is freed soonest.
             for pass in passes.into_iter().rev() {
-                pass.back(&self.network, &found, &mut self.gradients)?;
+                pass.backward(&self.network, &found, &mut self.gradients)?;
             }
-            self.network.back_to_classifier(&found, &mut self.gradients)?;
+            self.network.backward_classifier(&found, &mut self.gradients)?;
         }
         Ok(losses)
     }
@@ -303,11 +303,11 @@ impl Learner {
     fn move_average(&mut self) -> Result<()> {
         if let Some(average) = self.average.take() {
             let decay = self.train.ema;
-            let moved = average
+            let updated = average
                 .iter()
                 .zip(self.variables())
                 .map(|(old, new)| Ok(((old * decay)? + (new.as_tensor().detach() * (1.0 - decay))?)?));
-            self.average = Some(moved.collect::<Result<_>>()?);
+            self.average = Some(updated.collect::<Result<_>>()?);
         }
         Ok(())
     }

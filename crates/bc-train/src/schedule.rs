@@ -38,7 +38,7 @@ pub struct Schedule {
     pub warmup_steps: u64,
     /// What follows.
     pub shape: Shape,
-    /// Optimiser steps an epoch.
+    /// Optimiser steps per epoch.
     pub steps_per_epoch: u64,
     /// Optimiser steps of the whole run.
     pub total_steps: u64,

@@ -21,8 +21,20 @@ use crate::learner::{Learner, Losses};
 use crate::record::{Line, Recorder, StepLine, ValidationLine, now};
 use crate::schedule::Shape;
 use crate::setup::{Setup, last_step};
-use crate::train::Outcome;
 use crate::validate::{Figures, validate};
+
+/// How a call of [`crate::train::train`] ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The run was complete before.
+    NothingToDo,
+    /// Ctrl-C or SIGTERM: saved, to be resumed; what is saved, in words.
+    Interrupted(String),
+    /// `[train] max_minutes` are over: saved, to be resumed.
+    OutOfTime,
+    /// Complete.
+    Finished,
+}
 
 /// A run while a process works on it.
 pub(crate) struct Session<'a> {
@@ -42,7 +54,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Where `state` stands, with its tensors in `learner`.
+    /// What `state` describes, with its tensors in `learner`.
     pub(crate) fn new(
         config: &'a Config,
         setup: Setup,
@@ -293,7 +305,7 @@ impl<'a> Session<'a> {
         self.bar.abandon();
         self.recorder.draw();
         Ok(format!(
-            "stopped after step {}, saved in {}; the same command with --resume goes on",
+            "stopped after step {}, saved in {}; the same command with --resume continues",
             self.state.step,
             self.checkpoints.path(self.state.step).display()
         ))

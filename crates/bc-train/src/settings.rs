@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::data::DataSet;
 
-/// Keys of `[train]` that do not change the steps of a run, or that say how long it goes on (which a
+/// Keys of `[train]` that do not change the steps of a run, or that say how long it continues (which a
 /// cosine's rate depends on, and a resume says so).
 const MAY_CHANGE: &[&str] = &[
     "run",

@@ -1,4 +1,4 @@
-//! How a run begins, or goes on from a checkpoint.
+//! How a run begins, or continues from a checkpoint.
 
 use anyhow::{Context, Result, bail};
 use bc_cli::progress;
@@ -12,6 +12,7 @@ use crate::folder::{self, CONFIG};
 use crate::learner::Learner;
 use crate::machine::Machine;
 use crate::record::{Line, Recorder, Resumed, StartLine, now};
+pub use crate::session::Outcome;
 use crate::session::Session;
 use crate::settings;
 use crate::setup::Setup;
@@ -25,20 +26,7 @@ pub struct Options {
     pub fresh: bool,
 }
 
-/// How a call of [`train`] ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// The run was complete before.
-    NothingToDo,
-    /// Ctrl-C or SIGTERM: saved, to be resumed; what is saved, in words.
-    Interrupted(String),
-    /// `[train] max_minutes` are over: saved, to be resumed.
-    OutOfTime,
-    /// Complete.
-    Finished,
-}
-
-/// Trains, or goes on with a run that is not complete.
+/// Trains, or continues with a run that is not complete.
 ///
 /// # Errors
 /// Data that cannot be trained on; a run folder of other settings, of another process, or with a configuration
@@ -118,7 +106,7 @@ fn is_complete(config: &Config, saved: &State) -> bool {
 }
 
 /// Where a run is prolonged that ended between two validations of its plan: what its last validation changed is
-/// as it was before, so that the run goes on as one that never ended.
+/// as it was before, so that the run continues as one that never ended.
 fn take_back_the_end(config: &Config, checkpoints: &Checkpoints, state: &mut State) -> Result<()> {
     let Some(before) = state.before_end.clone() else { return Ok(()) };
     state.standing = before;

@@ -24,7 +24,7 @@ pub struct Figures {
     pub mr1: f64,
     /// Share of queries whose nearest neighbour is a match.
     pub hit_at_1: f64,
-    /// Mean triplet loss of f_t over one random triplet a version.
+    /// Mean triplet loss of f_t over one random triplet per version.
     pub triplet: f64,
 }
 
@@ -33,7 +33,7 @@ impl Figures {
     const NONE: Self = Self { map: f64::NAN, mr1: f64::NAN, hit_at_1: f64::NAN, triplet: f64::NAN };
 }
 
-/// Embeddings of the tracks of a validation, each in its place.
+/// Embeddings of the tracks of a validation, each at its position.
 struct Embeddings {
     f_t: Vec<Vec<f32>>,
     f_c: Vec<Vec<f32>>,
@@ -53,10 +53,11 @@ pub fn validate(
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Figures>> {
     let Some(Embeddings { f_t, f_c }) = embed(learner, data, input, stop)? else { return Ok(None) };
-    let finite = |place: &usize| f_t[*place].iter().chain(&f_c[*place]).all(|value| value.is_finite());
-    let broken: Vec<usize> = (0..f_c.len()).filter(|place| !finite(place)).collect();
+    let finite =
+        |position: &usize| f_t[*position].iter().chain(&f_c[*position]).all(|value| value.is_finite());
+    let broken: Vec<usize> = (0..f_c.len()).filter(|position| !finite(position)).collect();
     if !broken.is_empty() {
-        let id = |&place: &usize| data.store.tracks()[data.validation[place]].version_id.as_str();
+        let id = |&position: &usize| data.store.tracks()[data.validation[position]].version_id.as_str();
         let named: Vec<&str> = broken.iter().map(id).take(5).collect();
         tracing::warn!(
             "the embeddings of {} of {} validation versions are not finite ({}{}): the network has diverged; a lower \
@@ -91,27 +92,27 @@ fn embed(
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Embeddings>> {
     let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (place, &track) in data.validation.iter().enumerate() {
+    for (position, &track) in data.validation.iter().enumerate() {
         let columns = data.store.tracks()[track].frames / input.group()?;
-        by_length.entry(columns.max(1)).or_default().push(place);
+        by_length.entry(columns.max(1)).or_default().push(position);
     }
     let mut f_t: Vec<Vec<f32>> = vec![Vec::new(); data.validation.len()];
     let mut f_c = f_t.clone();
-    for (columns, places) in by_length {
-        for together in places.chunks(TOGETHER) {
+    for (columns, positions) in by_length {
+        for together in positions.chunks(TOGETHER) {
             if stop() {
                 return Ok(None);
             }
             let mut values = Vec::with_capacity(together.len() * data.store.bins() * columns);
-            for &place in together {
-                let view = data.store.view(data.validation[place]);
+            for &position in together {
+                let view = data.store.view(data.validation[position]);
                 values.extend(input.whole_track(view.values, view.frames)?.0);
             }
             let embedded = learner.embed(values, together.len(), data.store.bins(), columns)?;
             let dim = embedded.dim;
-            for (i, &place) in together.iter().enumerate() {
-                f_t[place] = embedded.f_t[i * dim..(i + 1) * dim].to_vec();
-                f_c[place] = embedded.f_c[i * dim..(i + 1) * dim].to_vec();
+            for (i, &position) in together.iter().enumerate() {
+                f_t[position] = embedded.f_t[i * dim..(i + 1) * dim].to_vec();
+                f_c[position] = embedded.f_c[i * dim..(i + 1) * dim].to_vec();
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A run that version 0.1 left goes on with this one.
+//! A run that version 0.1 left continues with this one.
 
 mod support;
 

@@ -28,7 +28,7 @@ fn more_epochs_prolong_a_complete_run() {
     let (prolonged, at_once) = (folder.path().join("prolonged"), folder.path().join("at once"));
     whole(&prolonged, &["train.epochs=1"]);
     let (ok, text) = output(train(&prolonged, &["train.epochs=1"], &[]));
-    assert!(ok && text.contains("all 1 epochs are done (a larger train.epochs goes on)"), "{text}");
+    assert!(ok && text.contains("all 1 epochs are done (a larger train.epochs continues)"), "{text}");
     let (ok, text) = output(train(&prolonged, &["train.epochs=3"], &["--resume"]));
     assert!(ok, "{text}");
     whole(&at_once, &["train.epochs=3"]);
@@ -65,7 +65,7 @@ fn a_prolonged_cosine_says_that_its_rate_rises_again() {
     let with = |epochs: &'static str| ["train.schedule=cosine", epochs];
     whole(&run, &with("train.epochs=1"));
     let (ok, text) = output(train(&run, &with("train.epochs=2"), &["--resume"]));
-    assert!(ok && text.contains("its cosine goes on at a rate of"), "{text}");
+    assert!(ok && text.contains("its cosine continues at a rate of"), "{text}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Kernel {
 }
 
 /// Spectrum of a periodic Hann window of length `l` about its centre `l / 2`, at
-/// `angle` radians a sample; real because the window is symmetric about that centre.
+/// `angle` radians per sample; real because the window is symmetric about that centre.
 ///
 /// Three spectra of windows of ones, sin(l a / 2) / tan(a / 2) each (their imaginary parts
 /// cancel), one step of 2 pi / l apart: the sine is the same up to its sign, and the tangents follow from one.

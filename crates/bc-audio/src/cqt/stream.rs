@@ -25,7 +25,7 @@ pub struct CqtPlan {
     window: usize,
     /// Frames a block's inverse FFTs give; `columns * hop` samples make a block.
     columns: usize,
-    /// Of these, the frames whose windows lie inside the block.
+    /// Of these, the frames whose windows are inside the block.
     frames: usize,
     forward: Arc<dyn RealToComplex<f32>>,
     inverse: Arc<dyn Fft<f32>>,
@@ -111,7 +111,7 @@ pub struct CqtStream<'a> {
     samples: usize,
     /// Frames given out.
     given: usize,
-    /// Whether the reflection at the start stands before the samples.
+    /// Whether the reflection at the start comes before the samples.
     padded: bool,
     scratch: Scratch,
 }
@@ -251,10 +251,10 @@ fn fold_plain(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel)
     let columns = folded.len();
     let (mut point, mut weights) = (kernel.first, kernel.weights.as_slice());
     while !weights.is_empty() {
-        let place = point % columns;
-        let count = weights.len().min(columns - place);
+        let offset = point % columns;
+        let count = weights.len().min(columns - offset);
         let values = &spectrum[point..point + count];
-        for ((out, value), weight) in folded[place..place + count].iter_mut().zip(values).zip(weights) {
+        for ((out, value), weight) in folded[offset..offset + count].iter_mut().zip(values).zip(weights) {
             out.re += value.re * weight;
             out.im += value.im * weight;
         }
@@ -313,7 +313,7 @@ mod tests {
                 let magnitudes = frames(&plan, &samples);
                 let count = length.div_ceil(times) / 512 + 1;
                 assert_eq!(magnitudes.len(), 12 * count, "{length}");
-                // A steady tone in the lowest bin, reflected or not, sounds alike from a window after the start on.
+                // A steady tone in the lowest bin, reflected or not, sounds the same from a window after the start on.
                 let steady = magnitudes[12 * 4];
                 let worst =
                     (2..count - 2).map(|frame| (magnitudes[12 * frame] - steady).abs()).fold(0.0, f32::max);

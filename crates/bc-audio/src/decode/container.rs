@@ -8,9 +8,10 @@ use symphonia::core::errors::Error;
 use symphonia::core::formats::{FormatReader, Track, TrackType};
 use symphonia::core::packet::Packet;
 
+use super::error::DecodeError;
 use super::mix::{effects, mix};
 use super::mp3::FrameDecoder;
-use super::{CODECS, DecodeError, Header, Piece, Reading};
+use super::stream::{CODECS, Header, Piece, Reading, reading_error};
 use crate::patience::Deadline;
 
 /// An open container.
@@ -59,7 +60,7 @@ impl Container {
                     let failed = u32::from(self.samples == 0);
                     return Ok(Some(Piece { failed, last: true, ..Piece::default() }));
                 }
-                Err(error) => return Err(DecodeError::of_reading(error, deadline, DecodeError::Broken)),
+                Err(error) => return Err(reading_error(error, deadline, DecodeError::Broken)),
             };
             if packet.track_id == self.track {
                 let piece = self.decode(&packet, mono)?;
@@ -77,9 +78,9 @@ impl Container {
                 let Some(piece) = decoder.decode(&packet.data, mono) else {
                     return Ok(Piece { failed: 1, ..Piece::default() });
                 };
-                let place = |samples: u64| usize::try_from(samples).unwrap_or(usize::MAX);
-                let end = mono.len().saturating_sub(place(packet.trim_end.get()));
-                let start = place(packet.trim_start.get()).min(end);
+                let count = |samples: u64| usize::try_from(samples).unwrap_or(usize::MAX);
+                let end = mono.len().saturating_sub(count(packet.trim_end.get()));
+                let start = count(packet.trim_start.get()).min(end);
                 mono.truncate(end);
                 mono.drain(..start);
                 return Ok(piece);

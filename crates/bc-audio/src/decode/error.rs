@@ -1,9 +1,6 @@
 //! Why a file gives no audio.
 
-use symphonia::core::errors::Error;
-
 use super::frames::percent;
-use crate::patience::Deadline;
 
 /// Why a file gives no audio. `Display` is the reason that tables show.
 #[derive(Debug, thiserror::Error)]
@@ -46,24 +43,4 @@ pub enum DecodeError {
     /// Decodes to nothing.
     #[error("holds no audio")]
     Empty,
-}
-
-impl DecodeError {
-    /// Why reading failed: because the time was over, because the disk or the network failed, or else as `otherwise` says.
-    pub(super) fn of_reading(error: Error, deadline: Deadline, otherwise: fn(String) -> Self) -> Self {
-        if let Err(late) = deadline.check() {
-            return late;
-        }
-        match error {
-            Error::IoError(error) if is_passing(&error) => Self::Unreadable(error),
-            error => otherwise(error.to_string()),
-        }
-    }
-}
-
-/// Whether an error is the disk's or the network's. Parsers report by some kinds of their own that bytes are missing or wrong.
-fn is_passing(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
-    error.raw_os_error().is_some()
-        || !matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput | Other)
 }

@@ -5,7 +5,7 @@
 pub struct Frames {
     /// Decoded.
     pub decoded: u32,
-    /// Passed over: silence took their place, or they left a gap.
+    /// Passed over: silence replaced them, or they left a gap.
     pub failed: u32,
 }
 

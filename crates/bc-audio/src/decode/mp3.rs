@@ -7,8 +7,9 @@ use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDe
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 
+use super::error::DecodeError;
 use super::mix::{mix, sane};
-use super::{CODECS, DecodeError, Header, Piece, Reading};
+use super::stream::{CODECS, Header, Piece, Reading};
 use crate::patience::{Deadline, Timed};
 
 /// An open MP3 file.

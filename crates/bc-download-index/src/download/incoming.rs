@@ -5,7 +5,7 @@
 //! .incoming/<hash of the id>/<hash of the address>/  what yt-dlp writes
 //! ```
 //! By the lock, two processes on one folder, whatever their parts, never write into the same unfinished file. By the
-//! address, a version whose address changed does not go on with the other address's beginning. Names are
+//! address, a version whose address changed does not continue the other address's beginning. Names are
 //! hashes, as ids may differ only in upper and lower case.
 
 use std::collections::HashSet;
@@ -91,7 +91,7 @@ pub fn sweep(incoming: &Path, open: &[String]) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // What cannot be removed does no harm.
         let _ = match path.is_dir() {
-            // Of an earlier version of this program, whose names told no addresses apart.
+            // Of an earlier version of this program, whose names did not depend on the address.
             false => std::fs::remove_file(&path),
             true if open.contains(name.as_ref()) => Ok(()),
             true => lock(&path).and_then(|held| held.map_or(Ok(()), |_lock| std::fs::remove_dir_all(&path))),
@@ -137,9 +137,9 @@ fn is_passing(error: &std::io::Error) -> bool {
 #[cfg(unix)]
 fn is_still(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let place = |about: std::fs::Metadata| (about.dev(), about.ino());
+    let identity = |about: std::fs::Metadata| (about.dev(), about.ino());
     match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(ours), Ok(named)) => place(ours) == place(named),
+        (Ok(ours), Ok(named)) => identity(ours) == identity(named),
         _ => false,
     }
 }

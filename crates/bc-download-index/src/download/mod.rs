@@ -1,8 +1,8 @@
 //! Fetches what an index lacks, with yt-dlp.
 //!
 //! **In**: an index with ids or urls. **Out**: `<dataset_path>/<id>.<extension>`, each whole when it
-//! appears, and statuses in the index. Unfinished files lie in `<dataset_path>/.incoming` ([`incoming`]), from where
-//! yt-dlp goes on; failures are noted in `<dataset_path>/.failed*.jsonl` ([`ledger`]), so that no run
+//! appears, and statuses in the index. Unfinished files are in `<dataset_path>/.incoming` ([`incoming`]), from where
+//! yt-dlp continues; failures are noted in `<dataset_path>/.failed*.jsonl` ([`ledger`]), so that no run
 //! asks again for what is gone. A kill loses at most what was under way.
 
 pub mod address;

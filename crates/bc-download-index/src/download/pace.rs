@@ -36,7 +36,7 @@ impl Pace {
         }
     }
 
-    /// Ends what waits or runs: the site blocks, or a worker cannot go on.
+    /// Ends what waits or runs: the site blocks, or a worker cannot continue.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
     }
@@ -46,21 +46,21 @@ impl Pace {
         self.stop.load(Ordering::SeqCst) || interrupt::requested()
     }
 
-    /// Takes the next place and waits for it; false once all is stopped.
+    /// Takes the next slot and waits for it; false once all is stopped.
     pub fn wait(&self) -> bool {
         loop {
             let at = self.take();
             if !self.sleep_until(at) {
                 return false;
             }
-            // A hold that came meanwhile holds this worker, too: it takes another place.
+            // A hold that came meanwhile holds this worker, too: it takes another slot.
             if self.stands(at) {
                 return true;
             }
         }
     }
 
-    /// The next place, after all that are taken and after every hold.
+    /// The next slot, after all that are taken and after every hold.
     fn take(&self) -> Instant {
         let mut clock = self.clock.lock().expect("no holder panics");
         let at = clock.next.max(clock.held).max(Instant::now());
@@ -68,7 +68,7 @@ impl Pace {
         at
     }
 
-    /// Whether no hold has come since the place `at` was taken that reaches beyond it.
+    /// Whether no hold has come since the slot `at` was taken that reaches beyond it.
     fn stands(&self, at: Instant) -> bool {
         at >= self.clock.lock().expect("no holder panics").held
     }
@@ -144,7 +144,7 @@ mod tests {
         pace.hold(Duration::from_secs(3600));
         assert!(
             !taken.iter().any(|&at| pace.stands(at)),
-            "a place that was taken before the hold still counts"
+            "a slot that was taken before the hold still counts"
         );
         let mut last = before + Duration::from_secs(3600) - Duration::from_secs(1);
         for _ in taken {

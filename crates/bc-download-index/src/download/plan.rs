@@ -112,7 +112,7 @@ impl Counts {
             println!(
                 "{nameless} are not fetched, as their ids name no file (a slash, a control character, more than \
                  {LONGEST_ID} bytes, or only upper and lower case differ from another id in a folder that does not \
-                 tell them apart); put their files where the list says."
+                 distinguish them); put their files where the list says."
             );
         }
     }
@@ -129,7 +129,7 @@ fn clashing(versions: &[Version]) -> HashSet<String> {
     later.map(|version| version.version_id.clone()).collect()
 }
 
-/// Whether the folder's file system tells upper and lower case apart (macOS and SMB do not). Where that cannot be
+/// Whether the folder's file system distinguishes upper and lower case (macOS and SMB do not). Where that cannot be
 /// found out, it is taken to.
 fn tells_case(folder: &Path) -> bool {
     let incoming = folder.join(INCOMING);

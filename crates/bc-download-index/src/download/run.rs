@@ -59,7 +59,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
         );
     }
     if interrupt::requested() {
-        bail!(Interrupted("what came stays, and the same command goes on".to_owned()));
+        bail!(Interrupted("what came stays, and the same command continues".to_owned()));
     }
     if fetched.blocked {
         bail!(

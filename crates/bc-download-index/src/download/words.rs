@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gone_is_told_from_barred_and_from_blocked() {
+    fn gone_barred_and_blocked_are_distinguished() {
         let gone = |text: &str| matches!(classify(text), Failed::Gone(_));
         assert!(gone("ERROR: [youtube] x: Private video. Sign in if you've been granted access"));
         assert!(gone("ERROR: [generic] Unable to download webpage: HTTP Error 404: Not Found"));

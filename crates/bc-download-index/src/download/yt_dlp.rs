@@ -19,7 +19,7 @@ pub enum Ended {
     Done(PathBuf),
     /// Without a file.
     Failed(Failed),
-    /// Ended from outside, before it could tell.
+    /// Ended from outside, before it could report an outcome.
     Stopped,
 }
 

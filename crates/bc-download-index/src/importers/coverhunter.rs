@@ -1,4 +1,4 @@
-//! CoverHunter's `dataset.txt`: a JSON object a line with `utt`, `wav`, `dur_s`, `song`, `version`
+//! CoverHunter's `dataset.txt`: one JSON object per line with `utt`, `wav`, `dur_s`, `song`, `version`
 //! (github.com/Liu-Feng-deeplearning/CoverHunter, "Data Prepare").
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use bc_formats::config::IndexConfig;
 use bc_formats::index::Version;
 use serde::Deserialize;
 
-use super::{Ids, Imported, Importer, numbered_lines, read_text};
+use super::list::{Ids, Imported, Importer, numbered_lines, read_text};
 
 pub(super) struct CoverHunter;
 

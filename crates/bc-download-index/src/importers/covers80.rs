@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use bc_formats::config::IndexConfig;
 use bc_formats::index::{Split, Version};
 
-use super::{Ids, Imported, Importer, numbered_lines, read_text};
+use super::list::{Ids, Imported, Importer, numbered_lines, read_text};
 
 pub(super) struct Covers80;
 
@@ -17,7 +17,7 @@ impl Importer for Covers80 {
     fn import(&self, config: &IndexConfig) -> Result<Imported> {
         let paths = ["list1.list", "list2.list"].map(|name| config.meta.join(name));
         let [first, second] = [list(&paths[0], 1)?, list(&paths[1], 2)?];
-        // The pairs are told by position; a list that lost a row would pair the wrong songs.
+        // The pairs are matched by position; a list that lost a row would pair the wrong songs.
         if first.len() != second.len() {
             bail!(
                 "{} has {} rows, {} has {}; they go in pairs",

@@ -14,7 +14,7 @@ use bc_formats::index::{Split, Version};
 use serde::Deserialize;
 
 use super::json::{Members, line_of_key};
-use super::{Ids, Imported, Importer, read_text, youtube};
+use super::list::{Ids, Imported, Importer, read_text, youtube};
 
 pub(super) struct DaTacos;
 
@@ -70,7 +70,7 @@ pub(super) fn versions(path: &Path, text: &str, split: Split) -> Result<Vec<Vers
             let line = || line_of_key(text, &id);
             ids.add_at(&id, line)?;
             if performance.work_id.as_ref().is_some_and(|of| *of != work) {
-                bail!("{}:{}: {id} stands below {work}, but its work_id is another", path.display(), line());
+                bail!("{}:{}: {id} is below {work}, but its work_id is another", path.display(), line());
             }
             let mut version = Version::new(&id, &work);
             version.title = if performance.perf_title.is_empty() {

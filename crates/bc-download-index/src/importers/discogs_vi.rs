@@ -2,7 +2,7 @@
 //! `.test`, or `Discogs-VI(-YT)-….jsonl`.
 //!
 //! The light form is an object of cliques, each an array of `version_id`, `track_title`, `youtube_id`;
-//! the full one a JSON object a line with `clique_id` and `versions`, each with `tracks` and, in the YT
+//! the full one one JSON object per line with `clique_id` and `versions`, each with `tracks` and, in the YT
 //! subset, `youtube_video` (the best match first). Audio of its downloader lies at `<id[:2]>/<id>.mp4`.
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use bc_formats::index::{Split, Version};
 use serde::Deserialize;
 
 use super::json::{Members, line_of_member};
-use super::{Ids, Imported, Importer, numbered_lines, read_text, youtube};
+use super::list::{Ids, Imported, Importer, numbered_lines, read_text, youtube};
 
 pub(super) struct DiscogsVi;
 
@@ -69,7 +69,7 @@ impl Importer for DiscogsVi {
             let path = the_one_that_ends(&config.meta, end)?;
             let new = versions(&path, split)?;
             found.notes.push(format!("{}: {} versions", path.display(), new.len()));
-            found.places.extend(vec![path.display().to_string(); new.len()]);
+            found.split_sources.extend(vec![path.display().to_string(); new.len()]);
             found.versions.extend(new);
         }
         Ok(found)

@@ -1,11 +1,11 @@
-//! A folder a clique: `<dataset_path>/<clique>/<version>.<extension>`.
+//! One folder per clique: `<dataset_path>/<clique>/<version>.<extension>`.
 
 use anyhow::{Result, bail};
 use bc_audio::is_audio;
 use bc_formats::config::IndexConfig;
 use bc_formats::index::Version;
 
-use super::{Imported, Importer};
+use super::list::{Imported, Importer};
 use crate::locate::listing;
 
 pub(super) struct Folder;
@@ -27,7 +27,7 @@ impl Importer for Folder {
         }
         if versions.is_empty() {
             bail!(
-                "{} holds no audio; source = \"folder\" expects a folder a clique: {}/<song>/<recording>.mp3",
+                "{} holds no audio; source = \"folder\" expects one folder per clique: {}/<song>/<recording>.mp3",
                 root.display(),
                 root.display()
             );

@@ -1,4 +1,4 @@
-//! JSON objects as lists of members: a key that stands twice is an error, where a map would lose one.
+//! JSON objects as lists of members: a key that is listed twice is an error, where a map would lose one.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -29,7 +29,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Distinct<V> {
         let (mut members, mut seen) = (Vec::new(), HashSet::new());
         while let Some(key) = map.next_key::<String>()? {
             if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format!("`{key}` stands twice")));
+                return Err(A::Error::custom(format!("`{key}` is listed twice")));
             }
             members.push((key, map.next_value()?));
         }
@@ -52,9 +52,9 @@ pub(super) fn line_of_member(text: &str, key: &str, value: &str) -> u64 {
 
 fn line_of(text: &str, string: &str, stands: impl Fn(&str, &str) -> bool) -> u64 {
     let string = quoted(string);
-    let mut places = text.rmatch_indices(&string).map(|(place, _)| place);
-    let place = places.find(|&place| stands(&text[..place], &text[place + string.len()..])).unwrap_or(0);
-    text[..place].bytes().filter(|&byte| byte == b'\n').count() as u64 + 1
+    let mut offsets = text.rmatch_indices(&string).map(|(offset, _)| offset);
+    let offset = offsets.find(|&offset| stands(&text[..offset], &text[offset + string.len()..])).unwrap_or(0);
+    text[..offset].bytes().filter(|&byte| byte == b'\n').count() as u64 + 1
 }
 
 fn quoted(string: &str) -> String {

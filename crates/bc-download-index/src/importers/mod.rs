@@ -6,6 +6,7 @@ mod da_tacos;
 mod discogs_vi;
 mod folder;
 mod json;
+mod list;
 #[cfg(test)]
 mod mutate;
 mod npy;
@@ -16,35 +17,14 @@ mod shs100k;
 mod synth;
 mod table;
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bc_formats::config::IndexConfig;
 use bc_formats::index::{Split, Version};
 
-/// Reads a source's lists. Audio is not looked for here: `audio_path` holds the path that
-/// the source names, if it does.
-trait Importer {
-    fn import(&self, config: &IndexConfig) -> Result<Imported>;
-}
-
-/// What a source holds.
-#[derive(Debug, Default)]
-pub struct Imported {
-    /// The versions, in the order of the source.
-    pub versions: Vec<Version>,
-    /// File and line that put each version into its split; empty where the source has no lines.
-    pub places: Vec<String>,
-    /// What a reader of the lists should know: repeated rows, cliques in two splits.
-    pub notes: Vec<String>,
-}
-
-impl From<Vec<Version>> for Imported {
-    fn from(versions: Vec<Version>) -> Self {
-        Self { versions, ..Self::default() }
-    }
-}
+pub use list::Imported;
+use list::Importer;
 
 /// The versions of the configured source, in its order.
 pub fn import(config: &IndexConfig) -> Result<Imported> {
@@ -87,63 +67,4 @@ pub fn import_bytes(source: &str, bytes: &[u8]) -> Result<Vec<Version>> {
         "csv" => Ok(table::versions(path, text, &IndexConfig::default())?.versions),
         other => bail!("`{other}` is no single list"),
     }
-}
-
-/// A list as text, without a byte order mark; bad UTF-8 is an error with its line.
-fn read_text(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| {
-        format!("cannot read the list {}; [index] meta says where the lists lie", path.display())
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count() + 1;
-        anyhow::anyhow!("{}:{line}: not UTF-8", path.display())
-    })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
-}
-
-/// Lines that hold something, numbered from 1.
-fn numbered_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines()
-        .enumerate()
-        .map(|(place, line)| (place + 1, line.trim_end_matches('\r')))
-        .filter(|(_, line)| !line.trim().is_empty())
-}
-
-/// The version ids of one file so far.
-struct Ids<'a> {
-    path: &'a Path,
-    seen: HashSet<String>,
-}
-
-impl<'a> Ids<'a> {
-    fn of(path: &'a Path) -> Self {
-        Self { path, seen: HashSet::new() }
-    }
-
-    /// Refuses an empty id and one that was there before.
-    fn add(&mut self, id: &str, line: u64) -> Result<()> {
-        self.add_at(id, || line)
-    }
-
-    /// The same where the line has to be looked for.
-    fn add_at(&mut self, id: &str, line: impl FnOnce() -> u64) -> Result<()> {
-        if id.is_empty() {
-            bail!("{}:{}: the version id is empty", self.path.display(), line());
-        }
-        if !self.seen.insert(id.to_owned()) {
-            bail!("{}:{}: the version id `{id}` stands twice", self.path.display(), line());
-        }
-        Ok(())
-    }
-
-    fn contains(&self, id: &str) -> bool {
-        self.seen.contains(id)
-    }
-}
-
-/// The link of a YouTube id; none where the text cannot be one.
-fn youtube(id: &str) -> Option<String> {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (id.len() == 11 && id.bytes().all(known)).then(|| format!("https://www.youtube.com/watch?v={id}"))
 }

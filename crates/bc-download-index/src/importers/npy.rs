@@ -24,7 +24,7 @@ pub(super) fn read_strings(path: &Path) -> Result<Vec<String>> {
         // Long ones are no ids, and shown in part.
         ensure!(
             seen.insert(one.as_ref()),
-            "{}: element {element}: `{one:.100}` stands there twice",
+            "{}: element {element}: `{one:.100}` is listed twice",
             path.display()
         );
     }
@@ -84,7 +84,7 @@ fn fixed_width(data: &[u8], count: usize, width: usize, wide: bool, big: bool) -
     let needed = size.and_then(|size| size.checked_mul(count)).context("the size is beyond memory")?;
     ensure!(data.len() == needed, "{} bytes of data, but the header says {needed}", data.len());
     ensure!(width > 0 || count == 0, "the strings have no width");
-    let element = |(place, element): (usize, &[u8])| -> Result<String> {
+    let element = |(number, element): (usize, &[u8])| -> Result<String> {
         let codes: Vec<u32> = if wide {
             element
                 .chunks_exact(4)
@@ -98,7 +98,7 @@ fn fixed_width(data: &[u8], count: usize, width: usize, wide: bool, big: bool) -
         };
         let used = codes.iter().rposition(|&code| code != 0).map_or(0, |last| last + 1);
         let text: Option<String> = codes[..used].iter().map(|&code| char::from_u32(code)).collect();
-        text.with_context(|| format!("element {place} holds a code that is no character"))
+        text.with_context(|| format!("element {number} holds a code that is no character"))
     };
     data.chunks_exact(size.unwrap_or(1).max(1)).enumerate().map(element).collect()
 }
@@ -133,11 +133,11 @@ mod tests {
         bytes.extend(
             b"\x85q\x06cnumpy\ndtype\nq\x07X\x02\x00\x00\x00O8q\x08\x89\x88\x87q\x09Rq\x0a(K\x03X\x01\x00\x00\x00|q\x0bNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tq\x0cb\x89]q\x0d(",
         );
-        for (place, text) in texts.iter().enumerate() {
+        for (number, text) in texts.iter().enumerate() {
             bytes.push(b'X');
             bytes.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
             bytes.extend(text.as_bytes());
-            bytes.extend([b'q', 14 + u8::try_from(place).unwrap()]);
+            bytes.extend([b'q', 14 + u8::try_from(number).unwrap()]);
         }
         bytes.extend(b"etq\x70b.");
         bytes
@@ -191,7 +191,7 @@ mod tests {
         let path = folder.path().join("ids.npy");
         std::fs::write(&path, &bytes).unwrap();
         let error = read_strings(&path).unwrap_err().to_string();
-        assert!(error.len() < 1000 && error.contains("stands there twice"), "{error}");
+        assert!(error.len() < 1000 && error.contains("is listed twice"), "{error}");
     }
 
     #[test]

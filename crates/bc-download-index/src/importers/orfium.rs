@@ -1,9 +1,9 @@
 //! The form of the public ByteCover re-implementation (github.com/Orfium/bytecover).
 //!
-//! `meta` holds `interim/shs100k.csv` (a row a version: `clique`, `title`, `performer`, `Video ID`, `id`, and
+//! `meta` holds `interim/shs100k.csv` (one row per version: `clique`, `title`, `performer`, `Video ID`, `id`, and
 //! where audio comes with the lists a `url`), `interim/versions.csv` (`clique`, and its `versions`
 //! as a Python list written as text) and `splits/train_ids.npy`, `val_ids.npy`, `test_ids.npy`.
-//! The two tables may also lie in `meta` itself.
+//! The two tables may also be in `meta` itself.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail};
 use bc_formats::config::IndexConfig;
 use bc_formats::index::{Split, Version};
 
+use super::list::{Ids, Imported, Importer, read_text, youtube};
+use super::npy;
 use super::rows::Rows;
-use super::{Ids, Imported, Importer, npy, read_text, youtube};
 
 pub(super) struct Orfium;
 
@@ -25,20 +26,20 @@ impl Importer for Orfium {
         };
         let (list, cliques) = (table("shs100k.csv"), table("versions.csv"));
         let mut versions = versions(&list, &read_text(&list)?)?;
-        let places: HashMap<String, usize> =
-            versions.iter().enumerate().map(|(place, one)| (one.version_id.clone(), place)).collect();
-        agree(&cliques, &read_text(&cliques)?, &versions, &places)?;
+        let rows_by_id: HashMap<String, usize> =
+            versions.iter().enumerate().map(|(row, one)| (one.version_id.clone(), row)).collect();
+        check_cliques(&cliques, &read_text(&cliques)?, &versions, &rows_by_id)?;
         let mut notes = Vec::new();
-        let mut told_by = vec![list.display().to_string(); versions.len()];
+        let mut split_sources = vec![list.display().to_string(); versions.len()];
         for (name, split) in
             [("train_ids.npy", Split::Train), ("val_ids.npy", Split::Val), ("test_ids.npy", Split::Test)]
         {
             let path = config.meta.join("splits").join(name);
             let ids = npy::read_strings(&path)?;
             notes.push(format!("{}: {} versions", path.display(), ids.len()));
-            mark(&path, &ids, split, &mut versions, &places, &mut told_by)?;
+            mark(&path, &ids, split, &mut versions, &rows_by_id, &mut split_sources)?;
         }
-        Ok(Imported { versions, places: told_by, notes })
+        Ok(Imported { versions, split_sources, notes })
     }
 }
 
@@ -74,8 +75,13 @@ pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
     Ok(versions)
 }
 
-/// Checks that `versions.csv` tells the same cliques.
-fn agree(path: &Path, text: &str, versions: &[Version], places: &HashMap<String, usize>) -> Result<()> {
+/// Checks that `versions.csv` has the same cliques.
+fn check_cliques(
+    path: &Path,
+    text: &str,
+    versions: &[Version],
+    rows_by_id: &HashMap<String, usize>,
+) -> Result<()> {
     let rows = Rows::parse(path, text)?;
     let (clique, members) = (rows.needed("clique", "")?, rows.needed("versions", "")?);
     let mut ids = Ids::of(path);
@@ -85,10 +91,10 @@ fn agree(path: &Path, text: &str, versions: &[Version], places: &HashMap<String,
             .with_context(|| format!("{}:{}: clique {clique}", path.display(), row.line))?;
         for id in members {
             ids.add(&id, row.line)?;
-            let Some(&place) = places.get(&id) else {
+            let Some(&listed) = rows_by_id.get(&id) else {
                 bail!("{}:{}: id {id} of clique {clique} is not in shs100k.csv", path.display(), row.line);
             };
-            let other = &versions[place].clique_id;
+            let other = &versions[listed].clique_id;
             if other != clique {
                 bail!(
                     "{}:{}: id {id} is of clique {clique} here and of {other} in shs100k.csv",
@@ -109,19 +115,19 @@ fn mark(
     ids: &[String],
     split: Split,
     versions: &mut [Version],
-    places: &HashMap<String, usize>,
-    told_by: &mut [String],
+    rows_by_id: &HashMap<String, usize>,
+    split_sources: &mut [String],
 ) -> Result<()> {
     for (element, id) in ids.iter().enumerate() {
-        let Some(&place) = places.get(id) else {
+        let Some(&row) = rows_by_id.get(id) else {
             bail!("{}: element {element}: id `{id}` is not in shs100k.csv", path.display());
         };
-        let version = &mut versions[place];
+        let version = &mut versions[row];
         if version.split != Split::None {
             bail!("{}: element {element}: id `{id}` is already in {}", path.display(), version.split);
         }
         version.split = split;
-        told_by[place] = format!("{}: element {element}", path.display());
+        split_sources[row] = format!("{}: element {element}", path.display());
     }
     Ok(())
 }
@@ -182,10 +188,10 @@ mod tests {
             }
         });
         let known = versions(Path::new("shs100k.csv"), list).unwrap();
-        let places = HashMap::from([("a-1".to_owned(), 0)]);
+        let rows_by_id = HashMap::from([("a-1".to_owned(), 0)]);
         panics_on_none_of(100_000, b"clique,versions\n0,\"['a-1']\"\n", |bytes| {
             if let Ok(text) = std::str::from_utf8(bytes) {
-                drop(agree(Path::new("versions.csv"), text, &known, &places));
+                drop(check_cliques(Path::new("versions.csv"), text, &known, &rows_by_id));
             }
         });
     }

@@ -3,18 +3,18 @@
 //! `np.save` writes an array of Python strings as a pickle (protocols 2 to 5). A pickle is a program for
 //! a stack machine; the machine here knows the instructions that such arrays consist of, imports
 //! nothing, calls nothing, and refuses every other instruction. Values are plain numbers into tables and the
-//! strings lie in the input, so that an input can neither nest deeply nor grow: memory stays proportional to its
+//! strings are part of the input, so that an input can neither nest deeply nor grow: memory stays proportional to its
 //! length, however often it names the same string.
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// What the machine tells apart; everything else of an array (its type, its shape) is [`Value::Other`].
+/// What the machine distinguishes; everything else of an array (its type, its shape) is [`Value::Other`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Value {
     Mark,
-    /// A place in the table of texts.
+    /// An index into the table of texts.
     Text(usize),
-    /// A place in the table of lists.
+    /// An index into the table of lists.
     List(usize),
     /// A tuple that ends in a list, as an array's state does.
     EndsInList(usize),
@@ -32,7 +32,7 @@ struct Machine<'a> {
     elements: Option<usize>,
 }
 
-/// The strings of the pickle `input`, in order, as they lie in it.
+/// The strings of the pickle `input`, in order, as slices of it.
 pub(super) fn strings(input: &[u8]) -> Result<Vec<&str>> {
     let mut machine = Machine {
         input,
@@ -53,15 +53,16 @@ pub(super) fn strings(input: &[u8]) -> Result<Vec<&str>> {
     machine.lists[list]
         .iter()
         .enumerate()
-        .map(|(place, value)| match value {
+        .map(|(number, value)| match value {
             Value::Text(text) => Ok(machine.texts[*text]),
-            _ => bail!("element {place} is no string"),
+            _ => bail!("element {number} is no string"),
         })
         .collect()
 }
 
 impl<'a> Machine<'a> {
     /// Executes one instruction; true at the end.
+    // Long: one arm per instruction of the pickle machine.
     fn step(&mut self) -> Result<bool> {
         let code = self.take(1)?[0];
         match code {
@@ -146,17 +147,17 @@ impl<'a> Machine<'a> {
                 }
             }
             b'q' => {
-                let place = self.length(1)?;
-                self.remember(place)?;
+                let slot = self.length(1)?;
+                self.remember(slot)?;
             }
             b'r' => {
-                let place = self.length(4)?;
-                self.remember(place)?;
+                let slot = self.length(4)?;
+                self.remember(slot)?;
             }
             0x94 => self.remember(self.memo.len())?,
             b'h' | b'j' => {
-                let place = self.length(if code == b'h' { 1 } else { 4 })?;
-                let value = self.memo.get(place).context("a memo that was never set")?;
+                let slot = self.length(if code == b'h' { 1 } else { 4 })?;
+                let value = self.memo.get(slot).context("a memo that was never set")?;
                 self.stack.push(*value);
             }
             other => bail!("instruction 0x{other:02x}, which arrays of strings do not have"),
@@ -214,14 +215,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn remember(&mut self, place: usize) -> Result<()> {
+    fn remember(&mut self, slot: usize) -> Result<()> {
         let value = *self.stack.last().context("an empty stack")?;
         // Writers number memos one after the other; a leap would only cost memory.
-        ensure!(place <= self.input.len(), "memo {place} in a file of {} bytes", self.input.len());
-        if self.memo.len() <= place {
-            self.memo.resize(place + 1, Value::Other);
+        ensure!(slot <= self.input.len(), "memo {slot} in a file of {} bytes", self.input.len());
+        if self.memo.len() <= slot {
+            self.memo.resize(slot + 1, Value::Other);
         }
-        self.memo[place] = value;
+        self.memo[slot] = value;
         Ok(())
     }
 }

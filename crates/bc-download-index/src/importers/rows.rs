@@ -41,14 +41,14 @@ impl Rows {
         Ok(Self { header, rows, path })
     }
 
-    /// The place of a column that must be there; `remedy` follows its name in the error.
+    /// The number of a column that must be there; `remedy` follows its name in the error.
     pub(super) fn needed(&self, name: &str, remedy: &str) -> Result<usize> {
         self.column(name).with_context(|| {
             format!("{}:1: no column `{name}`{remedy}; there are {}", self.path, self.header.join(", "))
         })
     }
 
-    /// The place of a column.
+    /// The number of a column.
     pub(super) fn column(&self, name: &str) -> Option<usize> {
         self.header.iter().position(|column| column == name)
     }

@@ -5,7 +5,7 @@
 //!
 //! The published files repeat eleven rows: set 5982 stands in the training and the validation list,
 //! set 8110 in the validation and the test list. A version is one row here, in the later list: what is
-//! measured on must not be trained on. The counts as given are reported in a note.
+//! measured on must not be trained on. The counts as published are reported in a note.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 use bc_formats::config::IndexConfig;
 use bc_formats::index::{Split, Version};
 
-use super::{Ids, Imported, Importer, numbered_lines, read_text};
+use super::list::{Ids, Imported, Importer, numbered_lines, read_text};
 
 pub(super) struct Shs100k;
 
@@ -26,18 +26,18 @@ impl Importer for Shs100k {
         let mut notes = Vec::new();
         if let Some(first) = repeated.first() {
             notes.push(format!(
-                "{}:{first}: the id stands there for the second time; the first row counts ({} such rows)",
+                "{}:{first}: the id is listed for the second time; the first row counts ({} such rows)",
                 list.display(),
                 repeated.len()
             ));
         }
-        let mut places = vec![list.display().to_string(); versions.len()];
+        let mut split_sources = vec![list.display().to_string(); versions.len()];
         for (name, split) in
             [("SHS100K-TRAIN", Split::Train), ("SHS100K-VAL", Split::Val), ("SHS100K-TEST", Split::Test)]
         {
-            notes.push(mark(&config.meta.join(name), split, &mut versions, &rows, &mut places)?);
+            notes.push(mark(&config.meta.join(name), split, &mut versions, &rows, &mut split_sources)?);
         }
-        Ok(Imported { versions, places, notes })
+        Ok(Imported { versions, split_sources, notes })
     }
 }
 
@@ -105,9 +105,9 @@ fn mark(
     split: Split,
     versions: &mut [Version],
     rows: &HashMap<(String, String), usize>,
-    places: &mut [String],
+    split_sources: &mut [String],
 ) -> Result<String> {
-    let (mut listed, mut sets, mut moved) = (HashSet::new(), HashSet::new(), 0);
+    let (mut listed, mut sets, mut reassigned) = (HashSet::new(), HashSet::new(), 0);
     for (number, line) in numbered_lines(&read_text(path)?) {
         let Some((set, version)) = line.split_once('\t') else {
             bail!("{}:{number}: `{line}` is not set_id<TAB>ver_id", path.display());
@@ -117,16 +117,16 @@ fn mark(
             bail!("{}:{number}: set {}, version {} is not in the list", path.display(), key.0, key.1);
         };
         if !listed.insert(row) {
-            bail!("{}:{number}: set {}, version {} stands there twice", path.display(), key.0, key.1);
+            bail!("{}:{number}: set {}, version {} is listed twice", path.display(), key.0, key.1);
         }
         sets.insert(key.0);
-        moved += usize::from(versions[row].split != Split::None);
+        reassigned += usize::from(versions[row].split != Split::None);
         versions[row].split = split;
-        places[row] = format!("{}:{number}", path.display());
+        split_sources[row] = format!("{}:{number}", path.display());
     }
     let mut note = format!("{}: {} versions in {} cliques", path.display(), listed.len(), sets.len());
-    if moved > 0 {
-        note.push_str(&format!(", {moved} of them also in an earlier list and moved here"));
+    if reassigned > 0 {
+        note.push_str(&format!(", {reassigned} of them also in an earlier list and moved here"));
     }
     Ok(note)
 }

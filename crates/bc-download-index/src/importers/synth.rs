@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use bc_formats::config::IndexConfig;
 
+use super::list::{Imported, Importer};
 use super::table::Csv;
-use super::{Imported, Importer};
 use crate::synth::LIST;
 
 pub(super) struct Synth;

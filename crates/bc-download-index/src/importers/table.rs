@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use bc_formats::config::IndexConfig;
 use bc_formats::index::Version;
 
+use super::list::{Ids, Imported, Importer, read_text};
 use super::rows::Rows;
-use super::{Ids, Imported, Importer, read_text};
 
 pub(super) struct Csv;
 
@@ -52,7 +52,7 @@ pub(super) fn versions(path: &Path, text: &str, config: &IndexConfig) -> Result<
             version.split = word.parse().with_context(|| format!("{}:{}", path.display(), row.line))?;
         }
         found.versions.push(version);
-        found.places.push(format!("{}:{}", path.display(), row.line));
+        found.split_sources.push(format!("{}:{}", path.display(), row.line));
     }
     Ok(found)
 }

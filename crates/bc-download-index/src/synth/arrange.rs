@@ -52,6 +52,7 @@ pub struct Freedom {
 }
 
 /// Arranges a song.
+// Long: the demo set depends on the order of the draws, which is plain where they are in one function.
 pub fn version(song: &Song, freedom: Freedom, rng: &mut ChaCha8Rng) -> Arrangement {
     let transposition = rng.random_range(-freedom.transposition..=freedom.transposition);
     let tempo_factor = freedom.tempo_factor.powf(rng.random_range(-1.0..=1.0));
@@ -71,8 +72,8 @@ pub fn version(song: &Song, freedom: Freedom, rng: &mut ChaCha8Rng) -> Arrangeme
     let frequency = |pitch: i32| 440.0 * 2f64.powf(f64::from(song.tonic + transposition + pitch - 69) / 12.0);
     let mut events = Vec::new();
     let mut from = 0.0;
-    for place in form(song, rng) {
-        let section = &song.sections[place];
+    for number in form(song, rng) {
+        let section = &song.sections[number];
         let mut at = |beat: f64, beats: f64, sound: Sound, loudness: f32| {
             let late = if (beat * 2.0).round() as i64 % 2 == 1 { swing } else { 0.0 };
             events.push(Event {
@@ -140,8 +141,8 @@ fn form(song: &Song, rng: &mut ChaCha8Rng) -> Vec<usize> {
         match rng.random_range(0..4) {
             0 => drop(form.remove(rng.random_range(0..form.len()))),
             1 => {
-                let place = rng.random_range(0..form.len());
-                form.insert(place, form[place]);
+                let position = rng.random_range(0..form.len());
+                form.insert(position, form[position]);
             }
             2 => form.rotate_left(1),
             _ => {}

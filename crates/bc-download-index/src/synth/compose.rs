@@ -87,7 +87,7 @@ pub fn song(rng: &mut ChaCha8Rng, seconds: f64) -> Song {
     let count = ((bars / section_bars as f64).round() as usize).max(1);
     let orders: [&[usize]; 5] = [&[0, 0, 1, 0], &[0, 1, 0, 1], &[0, 1, 2, 1], &[0, 0, 1, 1], &[0, 1, 0, 2]];
     let order = orders.choose(rng).copied().unwrap_or(&[0]);
-    let form = (0..count).map(|place| order[place % order.len()] % kinds).collect();
+    let form = (0..count).map(|position| order[position % order.len()] % kinds).collect();
     Song { sections, form, tempo, tonic: 60 + rng.random_range(-6..6) }
 }
 
@@ -141,14 +141,14 @@ fn scale(palette: &[Chord]) -> Vec<i32> {
 
 /// A walk over the palette; most chords last a bar, some half of one.
 fn chords(rng: &mut ChaCha8Rng, palette: &[Chord], bars: usize) -> Vec<Chord> {
-    let mut place = rng.random_range(0..palette.len());
+    let mut chord_number = rng.random_range(0..palette.len());
     let mut chords = Vec::new();
     for _ in 0..bars {
         for half in 0..2 {
             if half == 0 || rng.random_bool(0.25) {
-                place = (place + rng.random_range(1..palette.len())) % palette.len();
+                chord_number = (chord_number + rng.random_range(1..palette.len())) % palette.len();
             }
-            chords.push(palette[place].clone());
+            chords.push(palette[chord_number].clone());
         }
     }
     chords
@@ -202,7 +202,7 @@ mod tests {
     fn a_song_has_its_length_and_its_notes_lie_in_their_sections() {
         for seed in 0..50 {
             let song = song(&mut ChaCha8Rng::seed_from_u64(seed), 30.0);
-            let beats: f64 = song.form.iter().map(|place| song.sections[*place].beats()).sum();
+            let beats: f64 = song.form.iter().map(|number| song.sections[*number].beats()).sum();
             let seconds = beats * 60.0 / song.tempo;
             assert!((20.0..40.0).contains(&seconds), "{seconds} s");
             for section in &song.sections {

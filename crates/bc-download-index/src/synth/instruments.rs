@@ -39,6 +39,8 @@ pub fn play(event: &Event, rate: f64, rng: &mut ChaCha8Rng, out: &mut [f32]) {
     }
 }
 
+/// Adds a tone of an instrument to `out`.
+// Long: one arm per instrument.
 fn tone(
     voice: Voice,
     frequency: f64,
@@ -54,8 +56,8 @@ fn tone(
     };
     let count = (((seconds + release) * rate) as usize).min(out.len());
     let out = &mut out[..count];
-    let envelope = |place: usize, attack: f64| {
-        let t = place as f64 / rate;
+    let envelope = |n: usize, attack: f64| {
+        let t = n as f64 / rate;
         let rise = (t / attack).min(1.0);
         let fall = ((seconds + release - t) / release).clamp(0.0, 1.0);
         (rise * fall) as f32
@@ -72,27 +74,27 @@ fn tone(
             let ratio = [1.0, 2.0, 3.0][rng.random_range(0..3)];
             let mut modulator = Sine::new(frequency * ratio, rate, 0.0);
             let mut phase = 0f64;
-            for (place, out) in out.iter_mut().enumerate() {
-                let t = place as f64 / rate;
+            for (n, out) in out.iter_mut().enumerate() {
+                let t = n as f64 / rate;
                 phase += frequency / rate;
                 let index = 2.5 * (-t * 3.0).exp();
                 let value = (TAU * phase + index * modulator.next()).sin() * (-t * 1.2).exp();
-                *out += gain * 1.3 * envelope(place, 0.004) * value as f32;
+                *out += gain * 1.3 * envelope(n, 0.004) * value as f32;
             }
         }
         Voice::Pluck => pluck(out, rate, frequency, rng, |p| gain * 1.8 * envelope(p, 0.002)),
         Voice::Strings => {
             let cutoff = (frequency * 6.0).clamp(600.0, rate * 0.4);
             let (mut phase, mut low, mut lower) = (rng.random_range(0.0..1.0), 0f64, 0f64);
-            for (place, out) in out.iter_mut().enumerate() {
-                let t = place as f64 / rate;
+            for (n, out) in out.iter_mut().enumerate() {
+                let t = n as f64 / rate;
                 let vibrato = 1.0 + 0.003 * (TAU * 5.2 * t).sin();
                 let step = frequency * vibrato / rate;
                 phase = (phase + step) % 1.0;
                 let factor = 1.0 - (-TAU * cutoff * (0.4 + 0.6 * (-t * 1.5).exp()) / rate).exp();
                 low += factor * (saw(phase, step) - low);
                 lower += factor * (low - lower);
-                *out += gain * 0.9 * envelope(place, 0.09) * lower as f32;
+                *out += gain * 0.9 * envelope(n, 0.09) * lower as f32;
             }
         }
         Voice::Reed => {
@@ -127,8 +129,8 @@ mod tests {
     /// Strength of a frequency in a signal.
     fn strength(samples: &[f32], frequency: f64, rate: f64) -> f64 {
         let (mut re, mut im) = (0.0, 0.0);
-        for (place, sample) in samples.iter().enumerate() {
-            let (s, c) = (TAU * frequency * place as f64 / rate).sin_cos();
+        for (n, sample) in samples.iter().enumerate() {
+            let (s, c) = (TAU * frequency * n as f64 / rate).sin_cos();
             re += f64::from(*sample) * c;
             im += f64::from(*sample) * s;
         }

@@ -38,7 +38,7 @@ const NOUNS: [&str; 16] = [
     "Island", "Promise", "Signal", "Orchard", "Lantern", "Tide",
 ];
 
-/// A version's place in the list.
+/// A version's row in the list.
 struct Planned {
     clique: u32,
     version: u32,
@@ -66,7 +66,7 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
         .collect();
     let missing: Vec<&Planned> =
         planned.iter().filter(|one| !is_whole(&config.output.join(&one.file))).collect();
-    interrupt::install("finishing the songs that are being rendered; the same command goes on from here")?;
+    interrupt::install("finishing the songs that are being rendered; the same command continues from here")?;
     let bar = progress::bar(missing.len() as u64, "rendering", "versions");
     missing.par_iter().try_for_each(|one| -> Result<()> {
         if !interrupt::requested() {
@@ -79,7 +79,7 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
     })?;
     bar.finish_and_clear();
     if interrupt::requested() {
-        anyhow::bail!(Interrupted("whole songs stay, and the same command goes on".to_owned()));
+        anyhow::bail!(Interrupted("whole songs stay, and the same command continues".to_owned()));
     }
     let list = list(config, &planned)?;
     let path = config.output.join(LIST);

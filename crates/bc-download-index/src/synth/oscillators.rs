@@ -13,13 +13,13 @@ pub(super) fn decaying(
     mut wave: impl FnMut(f64) -> f64,
     gain: f32,
 ) {
-    for (place, out) in out.iter_mut().take((seconds * 4.0 * rate) as usize).enumerate() {
-        let t = place as f64 / rate;
+    for (n, out) in out.iter_mut().take((seconds * 4.0 * rate) as usize).enumerate() {
+        let t = n as f64 / rate;
         *out += gain * ((-t / seconds).exp() * wave(t)) as f32;
     }
 }
 
-/// A sine by rotation: one complex product a sample.
+/// A sine by rotation: one complex product per sample.
 pub(super) struct Sine {
     re: f64,
     im: f64,
@@ -44,7 +44,7 @@ impl Sine {
 }
 
 /// Sum of partials; with `decay` they die away (a second's factor, stronger for high ones),
-/// with `stretch` they lie a little above the harmonics, as a string's do.
+/// with `stretch` they are a little above the harmonics, as a string's do.
 pub(super) fn partials(
     out: &mut [f32],
     rate: f64,
@@ -64,13 +64,13 @@ pub(super) fn partials(
             (f < rate * 0.47).then(|| (Sine::new(f, rate, number as f64), *level, fall))
         })
         .collect();
-    for (place, out) in out.iter_mut().enumerate() {
+    for (n, out) in out.iter_mut().enumerate() {
         let mut value = 0.0;
         for (sine, level, fall) in &mut sines {
             value += sine.next() * *level;
             *level *= *fall;
         }
-        *out += envelope(place) * 0.5 * value as f32;
+        *out += envelope(n) * 0.5 * value as f32;
     }
 }
 
@@ -88,15 +88,15 @@ pub(super) fn pluck(
     let share = delay - length as f64;
     let mut line: Vec<f64> = (0..=length).map(|_| rng.random_range(-1.0..1.0)).collect();
     let size = line.len();
-    let mut place = 0;
+    let mut n = 0;
     let mut last = 0.0;
     for (sample, out) in out.iter_mut().enumerate() {
-        let older = line[place];
-        let newer = line[(place + 1) % size];
+        let older = line[n];
+        let newer = line[(n + 1) % size];
         let value = older * share + newer * (1.0 - share);
-        line[place] = 0.996 * f64::midpoint(value, last);
+        line[n] = 0.996 * f64::midpoint(value, last);
         last = value;
-        place = (place + 1) % size;
+        n = (n + 1) % size;
         *out += envelope(sample) * value as f32;
     }
 }

@@ -38,10 +38,10 @@ fn reverberate(samples: &mut [f32], rate: f64, wet: f32) {
     for seconds in [0.0297, 0.0371, 0.0411, 0.0437] {
         let mut line = vec![0f32; (seconds * rate) as usize];
         let size = line.len();
-        for (place, (sample, room)) in samples.iter().zip(&mut room).enumerate() {
-            let back = line[place % size];
+        for (n, (sample, room)) in samples.iter().zip(&mut room).enumerate() {
+            let back = line[n % size];
             *room += back;
-            line[place % size] = sample + 0.72 * back;
+            line[n % size] = sample + 0.72 * back;
         }
     }
     for (sample, room) in samples.iter_mut().zip(room) {

@@ -74,22 +74,21 @@ pub fn judge(versions: &mut [Version], facts: &[Option<Arc<Facts>>], config: &Ve
             first.insert(hash, at);
             continue;
         };
-        let same = &earlier[same];
-        version.status = Status::Duplicate;
-        version.reason = Some(format!("the same bytes as {}", same.version_id));
-        if same.clique_id != version.clique_id || same.split != version.split {
-            remarks.crossing.push(format!(
-                "{} (clique {}, {}) has the same bytes as {} (clique {}, {})",
-                version.version_id,
-                version.clique_id,
-                version.split,
-                same.version_id,
-                same.clique_id,
-                same.split
-            ));
-        }
+        mark_duplicate(version, &earlier[same], &mut remarks);
     }
     remarks
+}
+
+/// Marks a version whose file has the same bytes as an earlier one's.
+fn mark_duplicate(version: &mut Version, same: &Version, remarks: &mut Remarks) {
+    version.status = Status::Duplicate;
+    version.reason = Some(format!("the same bytes as {}", same.version_id));
+    if same.clique_id != version.clique_id || same.split != version.split {
+        remarks.crossing.push(format!(
+            "{} (clique {}, {}) has the same bytes as {} (clique {}, {})",
+            version.version_id, version.clique_id, version.split, same.version_id, same.clique_id, same.split
+        ));
+    }
 }
 
 /// What makes a file unusable.

@@ -12,7 +12,7 @@ use crate::retry;
 /// Looks at one file; `fast` reads its headers only. One on which the decoder or the disk never comes back makes a bad
 /// file, not a run that hangs.
 ///
-/// A verdict against a file stands when a second look gives the same: a read that failed in between may have looked
+/// A verdict against a file is final when a second look gives the same: a read that failed in between may have looked
 /// like damage. What cannot be read after all attempts is [`Facts::unread`].
 pub fn facts(path: &Path, limits: Limits, fast: bool) -> Facts {
     let mut before: Option<Facts> = None;

@@ -56,7 +56,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     bar.finish_and_clear();
     let seen = looks.end();
     if interrupt::requested() {
-        bail!(Interrupted("what was looked at is noted; the same command goes on from there".to_owned()));
+        bail!(Interrupted("what was looked at is noted; the same command continues from here".to_owned()));
     }
     seen.tell();
     let index = update::index(config, |versions, remarks| {

@@ -50,7 +50,7 @@ impl Key {
     fn digest(&self) -> Digest {
         let text = format!("{}/{}/{}", self.bytes, self.modified, self.path);
         let digest = *blake3::hash(text.as_bytes()).as_bytes();
-        std::array::from_fn(|place| digest[place])
+        std::array::from_fn(|n| digest[n])
     }
 }
 
@@ -213,7 +213,7 @@ fn read_notes(path: &Path, known: &mut HashMap<Digest, Arc<Facts>>) -> io::Resul
 
 impl Facts {
     /// Whether these facts say more than `later` ones of the same file: a full look is worth more than one at the
-    /// headers, and one that stands more than one that has to be taken again anyway.
+    /// headers, and a valid result more than one that has to be taken again anyway.
     fn outlasts(&self, later: &Self) -> bool {
         !self.passing && (later.passing || (later.fast && !self.fast))
     }

@@ -6,8 +6,9 @@ use super::text::escaped;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 52.0;
-const RIGHT: f64 = 12.0;
+const LEFT: f64 = 64.0;
+/// Half of the longest label of the x axis stands here.
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
 
@@ -17,7 +18,7 @@ pub struct Series<'a> {
     pub points: &'a [(f64, f64)],
 }
 
-/// What stands on the axes.
+/// The labels of the axes.
 pub struct Axes<'a> {
     pub title: &'a str,
     pub x: &'a str,
@@ -108,7 +109,7 @@ fn ticks((low, high): (f64, f64)) -> Vec<f64> {
     (first..).map(|place| place as f64 * step).take_while(|tick| *tick <= high + step * 1e-6).collect()
 }
 
-/// A tick's value, with the digits that tell it from its neighbour.
+/// A tick's value, with the digits that distinguish it from its neighbour.
 fn number(value: f64, span: f64) -> String {
     if value.abs() >= 10_000.0 {
         return format!("{:.0} k", value / 1_000.0);
@@ -128,9 +129,39 @@ fn range(values: impl Iterator<Item = f64>, with: Option<f64>) -> (f64, f64) {
 
 /// Lines; the y axis begins at zero, and ends at one where `to_one`.
 pub fn lines(axes: &Axes<'_>, series: &[Series<'_>], to_one: bool) -> String {
+    let frame = frame_of(series, to_one);
+    frame.svg(axes, &names(series), &polylines(&frame, series))
+}
+
+/// Lines from zero to one on both axes, with dots, below which is how many values each is the mean of.
+pub fn counted_lines(axes: &Axes<'_>, series: &[Series<'_>], dots: &[(f64, f64, usize)]) -> String {
+    let frame = Frame { x: (0.0, 1.0), y: (0.0, 1.0) };
+    let mut inside = polylines(&frame, series);
+    for (x, y, count) in dots.iter().filter(|(x, y, _)| x.is_finite() && y.is_finite()) {
+        let (x, y) = frame.at(*x, *y);
+        // Near the axis there is no room below.
+        let below = if y + 18.0 > HEIGHT - BOTTOM { -8.0 } else { 17.0 };
+        let _ = write!(
+            inside,
+            "<circle class=\"mark\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>\
+             <text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{count}</text>",
+            y + below
+        );
+    }
+    frame.svg(axes, &names(series), &inside)
+}
+
+fn names<'a>(series: &[Series<'a>]) -> Vec<&'a str> {
+    series.iter().map(|series| series.name).collect()
+}
+
+fn frame_of(series: &[Series<'_>], to_one: bool) -> Frame {
     let all = || series.iter().flat_map(|series| series.points.iter().copied());
     let y = range(all().map(|p| p.1), Some(0.0));
-    let frame = Frame { x: range(all().map(|p| p.0), None), y: if to_one { (0.0, 1.0) } else { y } };
+    Frame { x: range(all().map(|p| p.0), None), y: if to_one { (0.0, 1.0) } else { y } }
+}
+
+fn polylines(frame: &Frame, series: &[Series<'_>]) -> String {
     let mut inside = String::new();
     for (place, series) in series.iter().enumerate() {
         let points: Vec<String> = series
@@ -149,7 +180,7 @@ pub fn lines(axes: &Axes<'_>, series: &[Series<'_>], to_one: bool) -> String {
             points.join(" ")
         );
     }
-    frame.svg(axes, &series.iter().map(|series| series.name).collect::<Vec<_>>(), &inside)
+    inside
 }
 
 /// Overlaid histograms: each series holds one share per bar, over `x`.
@@ -173,7 +204,7 @@ pub fn histograms(axes: &Axes<'_>, x: (f64, f64), series: &[(&str, &[f64])]) -> 
     frame.svg(axes, &series.iter().map(|(name, _)| *name).collect::<Vec<_>>(), &inside)
 }
 
-/// A place on a map.
+/// A point on a map.
 pub struct Dot {
     pub x: f64,
     pub y: f64,
@@ -205,4 +236,25 @@ pub fn scatter(title: &str, dots: &[Dot]) -> String {
     }
     svg.push_str("</svg>");
     figure(&svg, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_near_the_axis_has_its_count_above_it() {
+        let axes = Axes { title: "t", x: "x", y: "y" };
+        let svg = counted_lines(&axes, &[], &[(0.5, 0.5, 123), (0.1, 0.0, 45), (f64::NAN, 0.5, 6)]);
+        let height_of = |count: &str| {
+            let before = svg.split(&format!(">{count}</text>")).next().unwrap();
+            let y = before.rsplit(" y=\"").next().unwrap().split('"').next().unwrap();
+            y.parse::<f64>().unwrap()
+        };
+        assert_eq!(svg.matches("class=\"mark\"").count(), 2, "what is not finite has no point: {svg}");
+        assert!(
+            height_of("45") < HEIGHT - BOTTOM && height_of("123") > (HEIGHT - BOTTOM + TOP) / 2.0,
+            "{svg}"
+        );
+    }
 }

@@ -12,6 +12,7 @@ mod reliability;
 mod section;
 mod text;
 mod tsne;
+mod write;
 
 use std::path::{Path, PathBuf};
 
@@ -21,9 +22,9 @@ use bc_retrieval::Policy;
 use serde_json::Value;
 
 use crate::calibration::{self, Calibration};
-use crate::saving;
 use analysis::Analysis;
 use curves::Curves;
+pub use write::write;
 
 /// A run to report on.
 #[derive(Debug, Clone)]
@@ -97,14 +98,4 @@ impl Run {
             Analysis::of(&embeddings, &policy).with_context(|| source.eval.display().to_string())?;
         Ok(Self { name, figures, analysis, curves, calibration, embeddings, config })
     }
-}
-
-/// Writes `report.html` and `report.md` into `folder`.
-///
-/// # Errors
-/// Files that are missing, unreadable or cannot be written; embeddings that cannot be measured.
-pub fn write(sources: &[Source], folder: &Path) -> Result<()> {
-    let runs: Vec<Run> = sources.iter().map(Run::load).collect::<Result<_>>()?;
-    saving::write(&folder.join("report.html"), page::html(&runs))?;
-    saving::write(&folder.join("report.md"), markdown::text(&runs))
 }

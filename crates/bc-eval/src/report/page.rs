@@ -24,6 +24,9 @@ pub fn html(runs: &[Run]) -> String {
         include_str!("page.css")
     );
     for run in runs {
+        lead(&mut page, run, runs.len() > 1);
+    }
+    for run in runs {
         cards(&mut page, run, runs.len() > 1);
     }
     figures(&mut page, runs);
@@ -58,6 +61,36 @@ pub fn html(runs: &[Run]) -> String {
     }
     page.push_str("</main></body></html>\n");
     page
+}
+
+/// One sentence: how good, on what, and against chance.
+fn lead(page: &mut String, run: &Run, named: bool) {
+    let split = run.analysis.split.as_str();
+    let figures = &run.figures["splits"][split];
+    let number = |of: &Value, key: &str| of[key].as_f64();
+    let (Some(map), Some(chance)) = (number(figures, "mAP"), number(&figures["chance"], "mAP")) else {
+        return;
+    };
+    let name = if named { format!("{}: ", run.name) } else { String::new() };
+    let interval = &figures["intervals"]["mAP"];
+    let interval = match (number(interval, "low"), number(interval, "high")) {
+        (Some(low), Some(high)) => format!(" (95 % interval {low:.3} to {high:.3})"),
+        _ => String::new(),
+    };
+    let first = match (number(figures, "hit@1"), number(&figures["chance"], "hit@1")) {
+        (Some(hit), Some(by_chance)) => format!(
+            "; {:.0} % of the queries have a version of their work as the first answer, by chance {:.0} %",
+            100.0 * hit,
+            100.0 * by_chance
+        ),
+        _ => String::new(),
+    };
+    let sentence = format!(
+        "{name}mean average precision is {map:.3}{interval} over the {} queries of the split “{split}”, where a random \
+         order has {chance:.3}{first}.",
+        count_of(figures, "queries")
+    );
+    let _ = writeln!(page, "<p class=\"lead\">{}</p>", escaped(&sentence));
 }
 
 fn cards(page: &mut String, run: &Run, named: bool) {

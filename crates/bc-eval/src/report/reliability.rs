@@ -30,8 +30,9 @@ pub fn section(page: &mut String, run: &Run, suffix: &str) {
         Series { name: "measured", points: &points },
         Series { name: "if it were perfect", points: &[(0.0, 0.0), (1.0, 1.0)] },
     ];
-    page.push_str(&chart::lines(&axes, &series, true));
-    page.push_str("</section>\n");
+    let counts: Vec<_> = found.reliability.iter().map(|row| (row.said, row.found, row.pairs)).collect();
+    page.push_str(&chart::counted_lines(&axes, &series, &counts));
+    page.push_str("<p class=\"note\">The numbers are the pairs that a point is the mean of.</p></section>\n");
 
     heading(
         page,

@@ -14,7 +14,7 @@ pub fn calibration(bytes: &[u8]) {
                 assert!((0.0..=1.0).contains(&probability), "{probability} at {score}");
             }
         }
-        calibration.same_work_score();
+        let _ = calibration.same_work_score();
         assert!(!calibration.tables().is_empty());
     });
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::section::{Check, Found, section};
+use super::section::{Check, SectionProblems, section};
 
 /// What shares one stretch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ section! {
         transpose_bins: [i32; 2] = [-12, 12];
         /// Probability of a tilt of the spectrum.
         tilt_probability: f64 = 0.0;
-        /// Its range in decibels an octave: brighter if positive.
+        /// Its range in decibels per octave: brighter if positive.
         tilt_db_per_octave: [f64; 2] = [-3.0, 3.0];
         /// Probability of added noise.
         noise_probability: f64 = 0.0;
@@ -53,7 +53,7 @@ section! {
 }
 
 impl Check for AugmentConfig {
-    fn check(&self, found: &mut Found<'_>) {
+    fn check(&self, problems: &mut SectionProblems<'_>) {
         let probabilities = [
             ("stretch_probability", self.stretch_probability),
             ("transpose_probability", self.transpose_probability),
@@ -63,9 +63,9 @@ impl Check for AugmentConfig {
             ("specaugment_probability", self.specaugment_probability),
         ];
         for (key, probability) in probabilities {
-            found.within(key, probability, 0.0..=1.0, "");
+            problems.within(key, probability, 0.0..=1.0, "");
         }
-        found.within("stretch_dead_zone", self.stretch_dead_zone, 0.0..=1.0, "");
+        problems.within("stretch_dead_zone", self.stretch_dead_zone, 0.0..=1.0, "");
         let semitones = self.transpose_bins.map(f64::from);
         let ranges = [
             ("stretch", self.stretch, 0.1, 10.0),
@@ -77,7 +77,7 @@ impl Check for AugmentConfig {
             ("specaugment_frames", self.specaugment_frames, 0.0, 1.0),
         ];
         for (key, [low, high], least, most) in ranges {
-            found.require(
+            problems.require(
                 low <= high && low >= least && high <= most,
                 key,
                 format!("is [{low}, {high}], but must be [low, high] from {least} to {most}"),

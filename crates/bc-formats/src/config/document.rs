@@ -1,4 +1,4 @@
-//! The TOML file as written: which keys stand in which line, and what `--set` changed.
+//! The TOML file as written: which line each key is in, and what `--set` changed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ impl Document {
         };
         let known: Table =
             table.iter().filter(|(key, _)| S::KEYS.iter().any(|known| known.name == *key)).map(own).collect();
-        // Each key alone tells which one has the wrong type; the whole would name only the first.
+        // Each key is tried alone to find which one has the wrong type; the whole would name only the first.
         let mut fitting = Table::new();
         for (key, value) in &known {
             let alone: Table = [own((key, value))].into_iter().collect();

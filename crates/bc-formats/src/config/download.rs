@@ -1,6 +1,6 @@
 //! `[download]`: fetching audio with yt-dlp.
 
-use super::section::{Check, Found, section};
+use super::section::{Check, SectionProblems, section};
 
 section! {
     /// Fetching audio with yt-dlp.
@@ -36,14 +36,14 @@ section! {
 }
 
 impl Check for DownloadConfig {
-    fn check(&self, found: &mut Found<'_>) {
-        found.within("workers", self.workers, 1..=64, "");
-        found.within("per_minute", self.per_minute, 0.01..=1e6, "");
-        found.within("jitter", self.jitter, 0.0..=1.0, "");
-        found.within("attempts", self.attempts, 1..=100, "");
-        found.within("backoff_s", self.backoff_s, 0.0..=3600.0, "s");
-        found.within("stall_s", self.stall_s, 0.5..=3600.0, "s");
-        found.within("patience_s", self.patience_s, 1.0..=86_400.0, "s");
-        found.within("most_failures", self.most_failures, 1..=1_000_000, "");
+    fn check(&self, problems: &mut SectionProblems<'_>) {
+        problems.within("workers", self.workers, 1..=64, "");
+        problems.within("per_minute", self.per_minute, 0.01..=1e6, "");
+        problems.within("jitter", self.jitter, 0.0..=1.0, "");
+        problems.within("attempts", self.attempts, 1..=100, "");
+        problems.within("backoff_s", self.backoff_s, 0.0..=3600.0, "s");
+        problems.within("stall_s", self.stall_s, 0.5..=3600.0, "s");
+        problems.within("patience_s", self.patience_s, 1.0..=86_400.0, "s");
+        problems.within("most_failures", self.most_failures, 1..=1_000_000, "");
     }
 }

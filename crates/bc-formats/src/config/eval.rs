@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::section::{Check, Found, section};
+use super::section::{Check, SectionProblems, section};
 use crate::index::Split;
 
 /// Which of the network's outputs is an embedding.
@@ -52,7 +52,7 @@ impl EvalConfig {
         }
     }
 
-    /// Where the embeddings to search lie.
+    /// Where the embeddings to search are.
     pub fn search_index_path(&self) -> PathBuf {
         if self.search_index.as_os_str().is_empty() {
             self.output.join("search.parquet")
@@ -63,9 +63,9 @@ impl EvalConfig {
 }
 
 impl Check for EvalConfig {
-    fn check(&self, found: &mut Found<'_>) {
-        found.not_empty("output", &self.output);
-        found.require(
+    fn check(&self, problems: &mut SectionProblems<'_>) {
+        problems.not_empty("output", &self.output);
+        problems.require(
             self.search_index_path() != self.output.join("embeddings.parquet"),
             "search_index",
             "is the embeddings that are measured; name another file",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::section::{Check, Found, section};
+use super::section::{Check, SectionProblems, section};
 use crate::features::CqtSettings;
 use crate::passing::Retry;
 
@@ -81,27 +81,27 @@ impl FeaturesConfig {
 }
 
 impl Check for FeaturesConfig {
-    fn check(&self, found: &mut Found<'_>) {
-        found.not_empty("index", &self.index);
-        found.not_empty("output", &self.output);
-        found.within("sample_rate", self.sample_rate, 1_000..=768_000, "Hz");
-        found.within("hop_length", self.hop_length, 16..=65_536, "samples");
-        found.within("bins_per_octave", self.bins_per_octave, 1..=192, "");
-        found.within("fmin_hz", self.fmin_hz, 1.0..=20_000.0, "Hz");
-        found.within("pool", self.pool, 1..=1_000, "frames");
-        found.within("patience_s", self.patience_s, 0.01..=1e6, "s");
-        found.within("longest_s", self.longest_s, 1.0..=1e6, "s");
-        found.within("retries", self.retries, 0..=1_000, "");
-        found.within("retry_wait_s", self.retry_wait_s, 0.0..=3_600.0, "s");
-        found.within("part_versions", self.part_versions, 1..=1_000_000, "versions");
-        found.within("part_hours", self.part_hours, 0.001..=100_000.0, "h");
-        found.within("max_error_share", self.max_error_share, 0.0..=1.0, "");
+    fn check(&self, problems: &mut SectionProblems<'_>) {
+        problems.not_empty("index", &self.index);
+        problems.not_empty("output", &self.output);
+        problems.within("sample_rate", self.sample_rate, 1_000..=768_000, "Hz");
+        problems.within("hop_length", self.hop_length, 16..=65_536, "samples");
+        problems.within("bins_per_octave", self.bins_per_octave, 1..=192, "");
+        problems.within("fmin_hz", self.fmin_hz, 1.0..=20_000.0, "Hz");
+        problems.within("pool", self.pool, 1..=1_000, "frames");
+        problems.within("patience_s", self.patience_s, 0.01..=1e6, "s");
+        problems.within("longest_s", self.longest_s, 1.0..=1e6, "s");
+        problems.within("retries", self.retries, 0..=1_000, "");
+        problems.within("retry_wait_s", self.retry_wait_s, 0.0..=3_600.0, "s");
+        problems.within("part_versions", self.part_versions, 1..=1_000_000, "versions");
+        problems.within("part_hours", self.part_hours, 0.001..=100_000.0, "h");
+        problems.within("max_error_share", self.max_error_share, 0.0..=1.0, "");
         let most = self.cqt().max_bins();
-        found.require(
+        problems.require(
             (1..=most).contains(&self.bins),
             "bins",
             format!(
-                "is {}, but at fmin_hz = {} and {} Hz at most {most} bins lie below half the sample rate",
+                "is {}, but at fmin_hz = {} and {} Hz at most {most} bins are below half the sample rate",
                 self.bins, self.fmin_hz, self.sample_rate
             ),
         );

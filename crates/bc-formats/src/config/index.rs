@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::section::{Check, Found, section};
+use super::section::{Check, SectionProblems, section};
 
 /// The kinds of source that can be imported.
 pub const SOURCES: [&str; 9] =
@@ -23,7 +23,7 @@ section! {
         /// Extension of the audio files without the dot; empty: any known one.
         file_extension: String = String::new();
         /// Folder that the index's audio paths begin at, relative to the folder of the index file, or absolute; it
-        /// holds dataset_path. With it, index and audio may be moved together ("." where the audio lies beside or
+        /// holds dataset_path. With it, index and audio may be moved together ("." where the audio is beside or
         /// below the index). Empty: paths are relative to the working directory.
         audio_root: String = String::new();
         /// Where the index is written.
@@ -53,16 +53,16 @@ section! {
 }
 
 impl Check for IndexConfig {
-    fn check(&self, found: &mut Found<'_>) {
+    fn check(&self, problems: &mut SectionProblems<'_>) {
         let known = SOURCES.join(", ");
-        found.require(
+        problems.require(
             SOURCES.contains(&self.source.as_str()),
             "source",
             format!("is `{}`, but known are {known}", self.source),
         );
-        found.not_empty("output", &self.output);
+        problems.not_empty("output", &self.output);
         let sum: f64 = self.shares.iter().sum();
-        found.require(
+        problems.require(
             self.shares.iter().all(|share| (0.0..=1.0).contains(share)) && (sum - 1.0).abs() < 1e-6,
             "shares",
             format!("are {:?}, but must be three numbers from 0 to 1 that add up to 1", self.shares),

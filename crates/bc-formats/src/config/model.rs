@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::section::{Check, Found, section};
+use super::section::{Check, SectionProblems, section};
 use crate::run::Scale;
 
 /// The two known bottlenecks.
@@ -48,15 +48,15 @@ section! {
 }
 
 impl Check for ModelConfig {
-    fn check(&self, found: &mut Found<'_>) {
-        found.within("pool", self.pool, 1..=1_000, "frames");
-        found.within("width", self.width, 2..=1_024, "channels");
-        found.require(self.width.is_multiple_of(2), "width", "must be even: IBN halves the channels");
-        found.require(
+    fn check(&self, problems: &mut SectionProblems<'_>) {
+        problems.within("pool", self.pool, 1..=1_000, "frames");
+        problems.within("width", self.width, 2..=1_024, "channels");
+        problems.require(self.width.is_multiple_of(2), "width", "must be even: IBN halves the channels");
+        problems.require(
             self.blocks.iter().all(|blocks| (1..=100).contains(blocks)),
             "blocks",
             "must be four numbers from 1 to 100",
         );
-        found.within("projection", self.projection, 0..=65_536, "");
+        problems.within("projection", self.projection, 0..=65_536, "");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::section::{Check, Found, section};
+use super::section::{Check, SectionProblems, section};
 
 section! {
     /// Features of made-up versions, painted straight from notes (bc-features paint).
@@ -42,8 +42,8 @@ section! {
 }
 
 impl Check for PaintConfig {
-    fn check(&self, found: &mut Found<'_>) {
-        found.require(
+    fn check(&self, problems: &mut SectionProblems<'_>) {
+        problems.require(
             self.weights.is_empty() || self.weights.len() == self.sources.len(),
             "weights",
             format!(
@@ -52,30 +52,30 @@ impl Check for PaintConfig {
                 self.sources.len()
             ),
         );
-        found.require(
+        problems.require(
             self.weights.iter().all(|weight| (0.0..=1000.0).contains(weight)),
             "weights",
             "must be from 0 to 1000",
         );
-        found.within("held_out", self.held_out, 0.0..=0.9, "");
-        found.not_empty("output", &self.output);
-        found.within("versions", self.versions, 1..=100_000, "");
-        found.within("val_versions", self.val_versions, 0..=100_000, "");
-        found.within("seconds", self.seconds, 1.0..=3600.0, "s");
+        problems.within("held_out", self.held_out, 0.0..=0.9, "");
+        problems.not_empty("output", &self.output);
+        problems.within("versions", self.versions, 1..=100_000, "");
+        problems.within("val_versions", self.val_versions, 0..=100_000, "");
+        problems.within("seconds", self.seconds, 1.0..=3600.0, "s");
         let [low, high] = self.transpose;
-        found.require(
+        problems.require(
             -24 <= low && low <= high && high <= 24,
             "transpose",
             format!("is [{low}, {high}], but must be from a smaller to a larger number of semitones within -24 to 24"),
         );
         let [slow, fast] = self.tempo;
-        found.require(
+        problems.require(
             0.25 <= slow && slow <= fast && fast <= 4.0,
             "tempo",
             format!("is [{slow}, {fast}], but must be from a smaller to a larger factor within 0.25 to 4"),
         );
-        found.within("begin_s", self.begin_s, 0.0..=36_000.0, "s");
-        found.within("spread_s", self.spread_s, 0.0..=36_000.0, "s");
-        found.within("edits", self.edits, 0.0..=2.0, "");
+        problems.within("begin_s", self.begin_s, 0.0..=36_000.0, "s");
+        problems.within("spread_s", self.spread_s, 0.0..=36_000.0, "s");
+        problems.within("edits", self.edits, 0.0..=2.0, "");
     }
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 pub struct Key {
     /// Its name in the TOML file.
     pub name: &'static str,
-    /// Its explanation, a string a line.
+    /// Its explanation, one string per line.
     pub doc: &'static [&'static str],
 }
 
@@ -18,7 +18,7 @@ pub struct Key {
 pub trait Section: Default + Serialize + DeserializeOwned + Check {
     /// Name of the section in the TOML file.
     const NAME: &'static str;
-    /// Its explanation, a string a line.
+    /// Its explanation, one string per line.
     const DOC: &'static [&'static str];
     /// Its keys, in the order of declaration.
     const KEYS: &'static [Key];
@@ -27,16 +27,16 @@ pub trait Section: Default + Serialize + DeserializeOwned + Check {
 /// Value checks of a section, beyond types.
 pub trait Check {
     /// Adds a problem for every value out of range.
-    fn check(&self, problems: &mut Found<'_>);
+    fn check(&self, problems: &mut SectionProblems<'_>);
 }
 
 /// Collects the problems of one section.
-pub struct Found<'a> {
+pub struct SectionProblems<'a> {
     section: &'static str,
     problems: &'a mut Problems,
 }
 
-impl Found<'_> {
+impl SectionProblems<'_> {
     /// Refuses the value of `key` unless `holds`; `rule` says what it must be and why.
     pub fn require(&mut self, holds: bool, key: &'static str, rule: impl Into<String>) {
         if !holds {
@@ -77,10 +77,10 @@ impl Problems {
     }
 
     pub(super) fn check<S: Section>(&mut self, section: &S) {
-        section.check(&mut Found { section: S::NAME, problems: self });
+        section.check(&mut SectionProblems { section: S::NAME, problems: self });
     }
 
-    /// One error with a line a problem; `place` tells where a key was set.
+    /// One error with one line per problem; `place` says where a key was set.
     pub(super) fn into_result(self, place: impl Fn(&str, &str) -> String) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::section::{Check, Found, section};
+use super::section::{Check, SectionProblems, section};
 
 section! {
     /// The synthetic set of covers that `bc-download-index synth` writes.
@@ -31,18 +31,18 @@ section! {
 }
 
 impl Check for SynthConfig {
-    fn check(&self, found: &mut Found<'_>) {
-        found.not_empty("output", &self.output);
-        found.within("cliques", self.cliques, 1..=100_000, "cliques");
-        found.within("versions", self.versions, 1..=1_000, "versions");
-        found.require((2.0..=600.0).contains(&self.seconds), "seconds", "must be from 2 to 600 seconds");
-        found.require(
+    fn check(&self, problems: &mut SectionProblems<'_>) {
+        problems.not_empty("output", &self.output);
+        problems.within("cliques", self.cliques, 1..=100_000, "cliques");
+        problems.within("versions", self.versions, 1..=1_000, "versions");
+        problems.require((2.0..=600.0).contains(&self.seconds), "seconds", "must be from 2 to 600 seconds");
+        problems.require(
             self.val_cliques.saturating_add(self.test_cliques) < self.cliques,
             "cliques",
             "must leave training cliques besides val_cliques and test_cliques",
         );
-        found.within("transposition", self.transposition, 0..=11, "semitones");
-        found.require((1.0..=2.0).contains(&self.tempo_factor), "tempo_factor", "must be from 1 to 2");
-        found.within("sample_rate", self.sample_rate, 8_000..=96_000, "Hz");
+        problems.within("transposition", self.transposition, 0..=11, "semitones");
+        problems.require((1.0..=2.0).contains(&self.tempo_factor), "tempo_factor", "must be from 1 to 2");
+        problems.within("sample_rate", self.sample_rate, 8_000..=96_000, "Hz");
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::section::{Check, Found, section};
+use super::section::{Check, SectionProblems, section};
 
 /// Declares an enum whose values are words in the TOML file.
 macro_rules! choice {
@@ -47,7 +47,7 @@ choice! {
 }
 
 choice! {
-    /// What stands behind a track that is shorter than its crop.
+    /// What follows a track that is shorter than its crop.
     ShortTracks {
         /// Silence.
         Zeros,
@@ -319,99 +319,107 @@ section! {
 }
 
 impl Check for TrainConfig {
-    fn check(&self, found: &mut Found<'_>) {
-        found.not_empty("run", &self.run);
+    fn check(&self, problems: &mut SectionProblems<'_>) {
+        problems.not_empty("run", &self.run);
         let device = self.device.as_str();
         let cuda = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
-        found.require(
+        problems.require(
             device == "cpu" || device == "auto" || cuda,
             "device",
             format!("is `{device}`, but must be \"cpu\", \"cuda:N\" (N: number of the GPU) or \"auto\""),
         );
-        found.within("threads", self.threads, 0..=1_024, "");
-        found.within("workers", self.workers, 1..=256, "");
-        self.check_data(found);
-        found.within("cliques_per_batch", self.cliques_per_batch, 2..=100_000, "cliques");
-        found.within("versions_per_clique", self.versions_per_clique, 2..=1_000, "versions");
-        found.within("triplets_per_batch", self.triplets_per_batch, 1..=100_000, "triplets");
-        found.require(
+        problems.within("threads", self.threads, 0..=1_024, "");
+        problems.within("workers", self.workers, 1..=256, "");
+        self.check_data(problems);
+        problems.within("cliques_per_batch", self.cliques_per_batch, 2..=100_000, "cliques");
+        problems.within("versions_per_clique", self.versions_per_clique, 2..=1_000, "versions");
+        problems.within("triplets_per_batch", self.triplets_per_batch, 1..=100_000, "triplets");
+        problems.require(
             !self.lengths_s.is_empty() && self.lengths_s.iter().all(|s| (1.0..=7_200.0).contains(s)),
             "lengths_s",
             format!("is {:?}, but must be one or more lengths from 1 to 7200 seconds", self.lengths_s),
         );
+        self.check_losses(problems);
+        self.check_optimizer(problems);
+        problems.within("floor", self.floor, 0.0..=10.0, "");
+        problems.within("step_epochs", self.step_epochs, 1..=1_000_000, "epochs");
+        problems.within("factor", self.factor, 0.0..=1.0, "");
+        problems.within("epochs", self.epochs, 1..=10_000_000, "epochs");
+        problems.within("max_minutes", self.max_minutes, 0.0..=1e9, "minutes");
+        problems.within("checkpoint_every_minutes", self.checkpoint_every_minutes, 0.0..=1e9, "minutes");
+        problems.within("checkpoint_every_steps", self.checkpoint_every_steps, 1..=u64::MAX, "steps");
+        problems.within("keep_checkpoints", self.keep_checkpoints, 1..=10_000, "");
+        problems.within("keep_best", self.keep_best, 1..=10_000, "");
+    }
+}
+
+impl TrainConfig {
+    fn check_losses(&self, problems: &mut SectionProblems<'_>) {
         if let Classes::Count(count) = self.classes {
-            found.within("classes", count, 2..=10_000_000, "");
+            problems.within("classes", count, 2..=10_000_000, "");
         }
-        found.within("classification_weight", self.classification_weight, 0.0..=1e6, "");
-        found.within("triplet_weight", self.triplet_weight, 0.0..=1e6, "");
-        found.require(
+        problems.within("classification_weight", self.classification_weight, 0.0..=1e6, "");
+        problems.within("triplet_weight", self.triplet_weight, 0.0..=1e6, "");
+        problems.require(
             self.loss != Loss::Bytecover || self.classification_weight > 0.0 || self.triplet_weight > 0.0,
             "triplet_weight",
             "and classification_weight are both 0: there is nothing to learn from",
         );
-        found.within("temperature", self.temperature, 1e-3..=10.0, "");
-        found.within("cosine_scale", self.cosine_scale, 1.0..=1_000.0, "");
-        found.within("label_smoothing", self.label_smoothing, 0.0..=0.99, "");
-        found.within("margin", self.margin, 0.0..=1e6, "");
+        problems.within("temperature", self.temperature, 1e-3..=10.0, "");
+        problems.within("cosine_scale", self.cosine_scale, 1.0..=1_000.0, "");
+        problems.within("label_smoothing", self.label_smoothing, 0.0..=0.99, "");
+        problems.within("margin", self.margin, 0.0..=1e6, "");
         let triplets = self.batches == Batches::RandomTriplets;
-        found.require(
+        problems.require(
             triplets || !self.separate_forwards,
             "separate_forwards",
             "needs batches = \"random-triplets\"",
         );
-        found.require(
+        problems.require(
             !(triplets && self.separate_forwards) || self.triplets_per_batch >= 2,
             "triplets_per_batch",
             "is 1, and separate_forwards passes anchors, positives and negatives through the network apart, each a \
              batch of one, which batch norm cannot be trained on: set it to 2 or more, or separate_forwards = false",
         );
-        found.require(
+        problems.require(
             triplets || self.classified == Classified::All,
             "classified",
             "= \"anchors\" needs batches = \"random-triplets\"",
         );
-        found.within("learning_rate", self.learning_rate, 0.0..=10.0, "");
+    }
+
+    fn check_optimizer(&self, problems: &mut SectionProblems<'_>) {
+        problems.within("learning_rate", self.learning_rate, 0.0..=10.0, "");
         let decays = |b: &f64| (0.0..1.0).contains(b);
-        found.require(
+        problems.require(
             self.betas.iter().all(decays),
             "betas",
             format!("is {:?}, but both must be at least 0 and below 1", self.betas),
         );
-        found.require(self.epsilon > 0.0, "epsilon", format!("is {}, but must be above 0", self.epsilon));
-        found.within("weight_decay", self.weight_decay, 0.0..=1.0, "");
-        found.within("clip_norm", self.clip_norm, 0.0..=1e9, "");
-        found.within("accumulate", self.accumulate, 1..=100_000, "batches");
-        found.require(
+        problems.require(self.epsilon > 0.0, "epsilon", format!("is {}, but must be above 0", self.epsilon));
+        problems.within("weight_decay", self.weight_decay, 0.0..=1.0, "");
+        problems.within("clip_norm", self.clip_norm, 0.0..=1e9, "");
+        problems.within("accumulate", self.accumulate, 1..=100_000, "batches");
+        problems.require(
             decays(&self.ema),
             "ema",
             format!("is {}, but must be at least 0 and below 1", self.ema),
         );
-        found.within("floor", self.floor, 0.0..=10.0, "");
-        found.within("step_epochs", self.step_epochs, 1..=1_000_000, "epochs");
-        found.within("factor", self.factor, 0.0..=1.0, "");
-        found.within("epochs", self.epochs, 1..=10_000_000, "epochs");
-        found.within("max_minutes", self.max_minutes, 0.0..=1e9, "minutes");
-        found.within("checkpoint_every_minutes", self.checkpoint_every_minutes, 0.0..=1e9, "minutes");
-        found.within("checkpoint_every_steps", self.checkpoint_every_steps, 1..=u64::MAX, "steps");
-        found.within("keep_checkpoints", self.keep_checkpoints, 1..=10_000, "");
-        found.within("keep_best", self.keep_best, 1..=10_000, "");
     }
-}
 
-impl TrainConfig {
-    fn check_data(&self, found: &mut Found<'_>) {
+    fn check_data(&self, problems: &mut SectionProblems<'_>) {
         let painted = self.data == TrainingData::Painted;
-        found.require(
+        problems.require(
             !(painted && self.debug),
             "debug",
             "draws features, and data = \"painted\" paints them: choose one",
         );
-        found.require(
+        problems.require(
             !painted || self.batches == Batches::Pk,
             "data",
             "= \"painted\" needs batches = \"pk\"",
         );
-        found.require(
+        problems.require(
             self.source_shares.iter().all(|share| (0.0..=1e6).contains(share))
                 && (self.source_shares.is_empty() || self.source_shares.iter().sum::<f64>() > 0.0),
             "source_shares",
@@ -420,14 +428,14 @@ impl TrainConfig {
                 self.source_shares
             ),
         );
-        found.within("features_share", self.features_share, 0.0..=0.99, "");
-        found.within("batches_per_pass", self.batches_per_pass, 0..=1_000_000_000, "batches");
+        problems.within("features_share", self.features_share, 0.0..=0.99, "");
+        problems.within("batches_per_pass", self.batches_per_pass, 0..=1_000_000_000, "batches");
         for (key, set) in [
             ("source_shares", !self.source_shares.is_empty()),
             ("features_share", self.features_share > 0.0),
             ("batches_per_pass", self.batches_per_pass > 0),
         ] {
-            found.require(painted || !set, key, "needs data = \"painted\"");
+            problems.require(painted || !set, key, "needs data = \"painted\"");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `[verify]`: checking the audio files of an index.
 
-use super::section::{Check, Found, section};
+use super::section::{Check, SectionProblems, section};
 
 section! {
     /// Checking the audio files of an index.
@@ -19,11 +19,11 @@ section! {
 }
 
 impl Check for VerifyConfig {
-    fn check(&self, found: &mut Found<'_>) {
-        found.within("silence_db", self.silence_db, -200.0..=0.0, "dB");
-        found.within("bad_packets", self.bad_packets, 0.0..=1.0, "");
-        found.within("missing_share", self.missing_share, 0.0..=1.0, "");
-        found.within("longest_s", self.longest_s, 1.0..=1e6, "s");
-        found.within("patience_s", self.patience_s, 1.0..=1e6, "s");
+    fn check(&self, problems: &mut SectionProblems<'_>) {
+        problems.within("silence_db", self.silence_db, -200.0..=0.0, "dB");
+        problems.within("bad_packets", self.bad_packets, 0.0..=1.0, "");
+        problems.within("missing_share", self.missing_share, 0.0..=1.0, "");
+        problems.within("longest_s", self.longest_s, 1.0..=1e6, "s");
+        problems.within("patience_s", self.patience_s, 1.0..=1e6, "s");
     }
 }

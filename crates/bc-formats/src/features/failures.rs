@@ -28,7 +28,7 @@ pub struct Failure {
     /// What is wrong with it.
     pub reason: String,
     /// Whether it may pass (an I/O error, a limit of time), so that the next run tries again; otherwise the file
-    /// itself is at fault, and it is tried again when it changes. True of `failures/1`, which cannot tell.
+    /// itself is at fault, and it is tried again when it changes. True of `failures/1`, which does not record it.
     pub may_pass: bool,
     /// Content hash of the file, where the index had one.
     pub source_hash: Option<String>,

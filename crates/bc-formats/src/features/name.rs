@@ -4,7 +4,7 @@ use std::fmt;
 
 /// `part-<number>-<content>.parquet`: a writer takes a number above all that are there when it begins the part,
 /// so a part that was made in knowledge of another has the higher number. The beginning of the content's
-/// fingerprint tells parts of writers beside each other apart, and makes a name mean one content for ever.
+/// fingerprint distinguishes the parts of concurrent writers, and makes a name mean one content for ever.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartName {
     /// The place among the parts; of two rows of a version that in the part with the higher number holds.

@@ -38,7 +38,7 @@ pub struct FeatureRow {
     pub magnitude: Vec<f16>,
 }
 
-/// What the file system said of an audio file; it tells cheaply whether the file was replaced.
+/// What the file system said of an audio file; a cheap test of whether the file was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Source {
     /// Size in bytes, where it is known.

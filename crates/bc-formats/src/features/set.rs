@@ -51,7 +51,7 @@ pub struct Part {
 
 /// The feature files of a folder: equal settings, each version once.
 ///
-/// A version may stand in several parts, where runs beside each other made it or its audio changed. The row in
+/// A version may be in several parts, where runs beside each other made it or its audio changed. The row in
 /// the newest part ([`PartName`]) holds; the others are in [`FeatureSet::superseded`] and are never handed out.
 #[derive(Debug)]
 pub struct FeatureSet {
@@ -172,7 +172,7 @@ impl FeatureSet {
             if let Some(before) = newest.insert(&row.version_id, place) {
                 if self.rows[before].part == row.part {
                     bail!(
-                        "{}: version {} stands there twice; remove the file and run `bc-features extract` again",
+                        "{}: version {} is listed twice; remove the file and run `bc-features extract` again",
                         self.parts[row.part].path.display(),
                         row.version_id
                     );
@@ -286,7 +286,7 @@ impl FeatureSet {
         fingerprint.add_json(&self.settings);
         let mut sorted: Vec<&RowInfo> = self.rows.iter().collect();
         sorted.sort_unstable_by(|a, b| a.version_id.cmp(&b.version_id));
-        // As version 0.1 did it, so that a run that was begun with such features goes on with them.
+        // As version 0.1 did it, so that a run that was begun with such features continues with them.
         let all_old = self.rows.iter().all(|row| row.content.is_none());
         for row in sorted {
             fingerprint.add(&row.version_id);

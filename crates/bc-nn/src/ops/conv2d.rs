@@ -7,38 +7,20 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, InplaceOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::normalise::{Affine, apply_here, ends_bottleneck_here};
+use super::geometry::Geometry;
+use super::im2col::{Sizes, col2im};
+use super::normalise::{Affine, affine_add_relu_in_place, affine_in_place};
 use super::product::{Finish, Matrix, View, multiply, multiply_into};
-use super::windows::{Sizes, scatter};
 use super::{Unwritten, fresh, in_place, result, values, written, zeroed};
 
 /// Outputs up to which the gradient of the weights is computed transposed.
 const FEW: usize = 128;
 
-/// Stride and padding, of the height and of the width.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
-    /// Of the windows.
-    pub stride: [usize; 2],
-    /// Zeros on each side; the other end's rows above and below if the rows are a ring.
-    pub padding: [usize; 2],
-    /// Whether the rows stand in a ring (PyTorch's circular padding, of the height alone). It
-    /// needs a kernel of odd height and half of it as the padding.
-    pub ring: bool,
-}
-
-impl Geometry {
-    /// The same in both directions.
-    pub const fn square(stride: usize, padding: usize) -> Self {
-        Self { stride: [stride; 2], padding: [padding; 2], ring: false }
-    }
-}
-
 fn windows<'a>(x: &'a [f32], sizes: &'a Sizes) -> Matrix<'a> {
     if sizes.direct() {
         Matrix::Stored(View::new(x, sizes.inputs, sizes.columns()))
     } else {
-        Matrix::Windows(x, sizes)
+        Matrix::Im2col(x, sizes)
     }
 }
 
@@ -75,18 +57,18 @@ fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
 }
 
 /// Where a gradient goes.
-enum Goal<'a> {
+enum Destination<'a> {
     /// Into memory that is not written yet.
-    Fresh(&'a mut [Unwritten]),
-    /// Onto what is there.
-    Onto(&'a mut [f32]),
+    Unwritten(&'a mut [Unwritten]),
+    /// Added to what is there.
+    AddTo(&'a mut [f32]),
 }
 
-impl<'a> Goal<'a> {
+impl<'a> Destination<'a> {
     fn multiply(self, left: Matrix<'_>, right: Matrix<'_>) -> &'a mut [f32] {
         match self {
-            Goal::Fresh(out) => multiply_into(out, left, right, None),
-            Goal::Onto(out) => {
+            Destination::Unwritten(out) => multiply_into(out, left, right, None),
+            Destination::AddTo(out) => {
                 multiply(out, left, right, true, None);
                 out
             }
@@ -95,7 +77,7 @@ impl<'a> Goal<'a> {
 }
 
 /// Writes the input's gradient, or adds it, and returns it.
-fn input_gradient<'a>(dx: Goal<'a>, dy: &[f32], weight: &[f32], sizes: &Sizes) -> &'a mut [f32] {
+fn input_gradient<'a>(dx: Destination<'a>, dy: &[f32], weight: &[f32], sizes: &Sizes) -> &'a mut [f32] {
     let stored = View::new(dy, sizes.outputs, sizes.columns());
     let across = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()).transposed());
     if sizes.direct() {
@@ -112,25 +94,25 @@ fn input_gradient<'a>(dx: Goal<'a>, dy: &[f32], weight: &[f32], sizes: &Sizes) -
         };
         let weight = reversed(weight, sizes);
         let weight = Matrix::Stored(View::new(&weight, back.outputs, back.depth()));
-        return dx.multiply(weight, Matrix::Windows(dy, &back));
+        return dx.multiply(weight, Matrix::Im2col(dy, &back));
     }
     let columns = fresh(sizes.depth() * sizes.columns(), |columns| {
         multiply_into(columns, across, Matrix::Stored(stored), None)
     });
     let (channel, of_channel) = (sizes.batch * sizes.plane(), sizes.taps() * sizes.columns());
     match dx {
-        Goal::Onto(dx) => {
+        Destination::AddTo(dx) => {
             dx.par_chunks_mut(channel)
                 .zip(columns.par_chunks(of_channel))
-                .for_each(|(dx, columns)| scatter(columns, sizes, dx));
+                .for_each(|(dx, columns)| col2im(columns, sizes, dx));
             dx
         }
-        Goal::Fresh(dx) => {
+        Destination::Unwritten(dx) => {
             assert_eq!(dx.len(), sizes.inputs * channel);
             // Zeros channel by channel, which are still in cache when the windows are added to them.
             dx.par_chunks_mut(channel)
                 .zip(columns.par_chunks(of_channel))
-                .for_each(|(dx, columns)| scatter(columns, sizes, zeroed(dx)));
+                .for_each(|(dx, columns)| col2im(columns, sizes, zeroed(dx)));
             // SAFETY: there are as many channels of columns as of dx, by the assertion, and each was zeroed.
             unsafe { written(dx) }
         }
@@ -145,7 +127,7 @@ fn weight_gradient(dw: &mut [f32], x: &[f32], dy: &[f32], sizes: &Sizes, add: bo
         let right = if sizes.direct() {
             Matrix::Stored(View::new(x, sizes.inputs, sizes.columns()).transposed())
         } else {
-            Matrix::WindowsAcross(x, sizes)
+            Matrix::Im2colTransposed(x, sizes)
         };
         return multiply(dw, Matrix::Stored(dy), right, add, None);
     }
@@ -180,14 +162,14 @@ impl CustomOp2 for Forward {
     }
 }
 
-/// A convolution whose results go on while they are in cache.
-struct ForwardThen<'a> {
+/// A convolution whose results are scaled, shifted and activated while they are in cache.
+struct ForwardAffine<'a> {
     geometry: Geometry,
     affine: &'a [Affine],
     floor: f32,
 }
 
-impl ForwardThen<'_> {
+impl ForwardAffine<'_> {
     fn run(
         &self,
         (x, lx): (&CpuStorage, &Layout),
@@ -203,17 +185,17 @@ impl ForwardThen<'_> {
         let columns = sizes.columns();
         let shortcut = shortcut.map(|(storage, layout)| values(storage, layout)).transpose()?;
         let finish = |row: usize, first: usize, values: &mut [f32]| match shortcut {
-            None => apply_here(values, self.affine[row], self.floor),
+            None => affine_in_place(values, self.affine[row], self.floor),
             Some(shortcut) => {
                 let shortcut = &shortcut[row * columns + first..][..values.len()];
-                ends_bottleneck_here(values, self.affine[row], self.floor, shortcut);
+                affine_add_relu_in_place(values, self.affine[row], self.floor, shortcut);
             }
         };
         result(forward(values(x, lx)?, values(w, lw)?, &sizes, Some(&finish)), shape)
     }
 }
 
-impl CustomOp2 for ForwardThen<'_> {
+impl CustomOp2 for ForwardAffine<'_> {
     fn name(&self) -> &'static str {
         "conv2d-affine"
     }
@@ -229,7 +211,7 @@ impl CustomOp2 for ForwardThen<'_> {
     }
 }
 
-impl CustomOp3 for ForwardThen<'_> {
+impl CustomOp3 for ForwardAffine<'_> {
     fn name(&self) -> &'static str {
         "conv2d-affine-add"
     }
@@ -263,7 +245,7 @@ impl CustomOp2 for InputGradient {
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = Sizes::new(&self.1, lw.shape(), self.0)?;
         let (dy, w) = (values(dy, ly)?, values(w, lw)?);
-        let dx = fresh(self.1.elem_count(), |dx| input_gradient(Goal::Fresh(dx), dy, w, &sizes));
+        let dx = fresh(self.1.elem_count(), |dx| input_gradient(Destination::Unwritten(dx), dy, w, &sizes));
         result(dx, self.1.clone())
     }
 }
@@ -283,7 +265,7 @@ impl InplaceOp3 for InputGradient {
         lw: &Layout,
     ) -> Result<()> {
         let sizes = Sizes::new(lx.shape(), lw.shape(), self.0)?;
-        input_gradient(Goal::Onto(in_place(dx, lx)?), values(dy, ly)?, values(w, lw)?, &sizes);
+        input_gradient(Destination::AddTo(in_place(dx, lx)?), values(dy, ly)?, values(w, lw)?, &sizes);
         Ok(())
     }
 }
@@ -326,7 +308,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, geometry: Geometry) -> Result<Tensor>
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub(crate) fn conv2d_then(
+pub(crate) fn conv2d_affine(
     x: &Tensor,
     weight: &Tensor,
     geometry: Geometry,
@@ -334,14 +316,14 @@ pub(crate) fn conv2d_then(
     floor: f32,
     shortcut: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let op = ForwardThen { geometry, affine, floor };
+    let op = ForwardAffine { geometry, affine, floor };
     match shortcut {
         None => x.apply_op2_no_bwd(weight, &op),
         Some(shortcut) => x.apply_op3_no_bwd(weight, shortcut, &op),
     }
 }
 
-/// The gradient of an input of shape `x` from that of the output; added to `onto` in place
+/// The gradient of an input of shape `x` from that of the output; added to `add_to` in place
 /// if that is given.
 ///
 /// # Errors
@@ -351,14 +333,14 @@ pub fn conv2d_input_gradient(
     weight: &Tensor,
     x: &Shape,
     geometry: Geometry,
-    onto: Option<Tensor>,
+    add_to: Option<Tensor>,
 ) -> Result<Tensor> {
     let op = InputGradient(geometry, x.clone());
-    match onto {
+    match add_to {
         None => dy.apply_op2_no_bwd(weight, &op),
-        Some(onto) => {
-            onto.inplace_op3(dy, weight, &op)?;
-            Ok(onto)
+        Some(add_to) => {
+            add_to.inplace_op3(dy, weight, &op)?;
+            Ok(add_to)
         }
     }
 }
@@ -478,10 +460,10 @@ mod tests {
         let y = conv2d(&x, &w, geometry).unwrap();
         let y = y.broadcast_mul(&column(|a| a.factor)).unwrap();
         let y = y.broadcast_add(&column(|a| a.offset)).unwrap().relu().unwrap();
-        let fused = conv2d_then(&x, &w, geometry, &affine, 0.0, None).unwrap();
+        let fused = conv2d_affine(&x, &w, geometry, &affine, 0.0, None).unwrap();
         assert!(difference(&y, &fused) < 1e-5);
         let y = (y + &shortcut).unwrap().relu().unwrap();
-        let fused = conv2d_then(&x, &w, geometry, &affine, 0.0, Some(&shortcut)).unwrap();
+        let fused = conv2d_affine(&x, &w, geometry, &affine, 0.0, Some(&shortcut)).unwrap();
         assert!(difference(&y, &fused) < 1e-5);
     }
 }

@@ -42,7 +42,7 @@ fn logarithm(x: f64) -> f64 {
 /// e to a power, to 1e-13 of it, without branches.
 #[inline(always)]
 fn exponential(x: f64) -> f64 {
-    /// 1.5 * 2^52: adding it rounds to a whole number, which then stands in the low bits.
+    /// 1.5 * 2^52: adding it rounds to a whole number, which is then in the low bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     let x = x.clamp(-708.0, 709.0);
     let shifted = x * LOG2_E + ROUND;
@@ -56,7 +56,7 @@ fn exponential(x: f64) -> f64 {
 
 /// Fewer than 16 values with ones behind them.
 #[inline(always)]
-fn filled(rest: &[f32]) -> [f32; 16] {
+fn padded(rest: &[f32]) -> [f32; 16] {
     let mut values = [1.0; 16];
     values[..rest.len()].copy_from_slice(rest);
     values
@@ -89,7 +89,7 @@ vectorized! {
             }
         }
         // Short rows are mostly rest: it too is worth vectors.
-        let (last, mut powers) = (filled(rest), [0f64; 16]);
+        let (last, mut powers) = (padded(rest), [0f64; 16]);
         for (power_of, x) in powers.iter_mut().zip(&last) {
             *power_of = power(*x, p);
         }
@@ -117,7 +117,7 @@ vectorized! {
                 lanes[lane] += slope(x[lane], p, factor, &mut dx[lane]);
             }
         }
-        let (x_last, mut dx_last, mut sums) = (filled(x_rest), [Unwritten::new(0.0); 16], [0f64; 16]);
+        let (x_last, mut dx_last, mut sums) = (padded(x_rest), [Unwritten::new(0.0); 16], [0f64; 16]);
         for lane in 0..16 {
             sums[lane] = slope(x_last[lane], p, factor, &mut dx_last[lane]);
         }
@@ -135,10 +135,10 @@ impl CustomOp1 for Gem {
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
         let (channels, batch, height, width) = lx.shape().dims4()?;
-        let (x, p, places) = (values(x, lx)?, self.0, height * width);
+        let (x, p, positions) = (values(x, lx)?, self.0, height * width);
         let y = x
-            .par_chunks(places)
-            .map(|x| (sum_of_powers(x, p) / places as f64).powf(1.0 / p) as f32)
+            .par_chunks(positions)
+            .map(|x| (sum_of_powers(x, p) / positions as f64).powf(1.0 / p) as f32)
             .collect();
         result(y, (channels, batch))
     }
@@ -166,17 +166,17 @@ impl CustomOp3 for GemGradient {
     ) -> Result<(CpuStorage, Shape)> {
         let (_, _, height, width) = lx.shape().dims4()?;
         let (x, y, dy) = (values(x, lx)?, values(y, ly)?, values(dy, ld)?);
-        let (p, places) = (self.p, height * width);
+        let (p, positions) = (self.p, height * width);
         let mut parts = Vec::new();
         let dx = fresh(x.len(), |dx| {
-            dx.par_chunks_mut(places)
-                .zip(x.par_chunks(places))
+            dx.par_chunks_mut(positions)
+                .zip(x.par_chunks(positions))
                 .zip(y.par_iter().zip(dy))
                 .map(|((dx, x), (y, dy))| {
                     let (y, dy) = (f64::from(*y), f64::from(*dy));
                     // y = m^(1/p), m the mean of x^p: dy/dx = y^(1-p) x^(p-1) / n,
                     // dy/dp = y (mean(x^p ln x) / (p m) - ln m / p^2).
-                    let logs = slopes(x, p, dy * y.powf(1.0 - p) / places as f64, dx) / places as f64;
+                    let logs = slopes(x, p, dy * y.powf(1.0 - p) / positions as f64, dx) / positions as f64;
                     let mean = y.powf(p);
                     dy * y * (logs / (p * mean) - y.ln() / p)
                 })

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{fresh, read, written};
 
 /// Which row each maximum came from, and the shape of the input.
-pub struct Chosen {
+pub struct Argmax {
     rows: Vec<u8>,
     shape: [usize; 4],
     groups: usize,
@@ -17,7 +17,7 @@ pub struct Chosen {
 ///
 /// # Errors
 /// A height that is no multiple of `groups`; more than 256 groups.
-pub fn max_mean(x: &Tensor, groups: usize) -> Result<(Tensor, Chosen)> {
+pub fn max_mean(x: &Tensor, groups: usize) -> Result<(Tensor, Argmax)> {
     let (channels, batch, height, width) = x.dims4()?;
     if groups == 0 || groups > 256 || !height.is_multiple_of(groups) {
         candle_core::bail!("{height} rows are no {groups} groups of equal size");
@@ -54,15 +54,15 @@ pub fn max_mean(x: &Tensor, groups: usize) -> Result<(Tensor, Chosen)> {
         })
     })?;
     let y = Tensor::from_vec(y, (2 * channels, batch, height / groups, width), x.device())?;
-    Ok((y, Chosen { rows, shape: [channels, batch, height, width], groups }))
+    Ok((y, Argmax { rows, shape: [channels, batch, height, width], groups }))
 }
 
 /// The gradient of the input of [`max_mean`]; of equal values the first is the maximum.
 ///
 /// # Errors
 /// A gradient of another shape.
-pub fn max_mean_gradient(dy: &Tensor, chosen: &Chosen) -> Result<Tensor> {
-    let Chosen { rows, shape: [channels, batch, height, width], groups } = chosen;
+pub fn max_mean_gradient(dy: &Tensor, argmax: &Argmax) -> Result<Tensor> {
+    let Argmax { rows, shape: [channels, batch, height, width], groups } = argmax;
     let (groups, half) = (*groups, rows.len());
     if dy.elem_count() != 2 * half {
         candle_core::bail!("a gradient of {:?} for {half} maxima", dy.shape());

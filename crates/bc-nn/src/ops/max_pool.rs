@@ -12,8 +12,8 @@ fn out_size(size: usize) -> usize {
     (size - 1) / 2 + 1
 }
 
-/// Of each output, which of the nine places of its window it came from.
-pub struct Chosen {
+/// Of each output, which of the nine positions of its window it came from.
+pub struct Argmax {
     taps: Vec<u8>,
     /// Of the input.
     shape: Shape,
@@ -97,7 +97,7 @@ impl CustomOp1 for MaxPool {
 }
 
 /// dx of dy.
-struct MaxPoolGradient<'a>(&'a Chosen);
+struct MaxPoolGradient<'a>(&'a Argmax);
 
 impl CustomOp1 for MaxPoolGradient<'_> {
     fn name(&self) -> &'static str {
@@ -105,7 +105,7 @@ impl CustomOp1 for MaxPoolGradient<'_> {
     }
 
     fn cpu_fwd(&self, dy: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Chosen { taps, shape } = self.0;
+        let Argmax { taps, shape } = self.0;
         let (channels, batch, height, width) = shape.dims4()?;
         let dy = values(dy, layout)?;
         let (out_width, plane) = (out_size(width), out_size(height) * out_size(width));
@@ -133,26 +133,26 @@ impl CustomOp1 for MaxPoolGradient<'_> {
     }
 }
 
-/// (C, B, H, W) to (C, B, ceil(H / 2), ceil(W / 2)), and what the way back needs.
+/// (C, B, H, W) to (C, B, ceil(H / 2), ceil(W / 2)), and what the backward pass needs.
 ///
 /// # Errors
 /// A tensor of another kind.
-pub fn max_pool(x: &Tensor) -> Result<(Tensor, Chosen)> {
+pub fn max_pool(x: &Tensor) -> Result<(Tensor, Argmax)> {
     let op = MaxPool::default();
     let y = x.apply_op1_no_bwd(&op)?;
     let taps = op.taps.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((y, Chosen { taps, shape: x.shape().clone() }))
+    Ok((y, Argmax { taps, shape: x.shape().clone() }))
 }
 
 /// The gradient of the input.
 ///
 /// # Errors
 /// A gradient of another shape.
-pub fn max_pool_gradient(dy: &Tensor, chosen: &Chosen) -> Result<Tensor> {
-    if dy.elem_count() != chosen.taps.len() {
-        candle_core::bail!("a gradient of {:?} for {} maxima", dy.shape(), chosen.taps.len());
+pub fn max_pool_gradient(dy: &Tensor, argmax: &Argmax) -> Result<Tensor> {
+    if dy.elem_count() != argmax.taps.len() {
+        candle_core::bail!("a gradient of {:?} for {} maxima", dy.shape(), argmax.taps.len());
     }
-    dy.apply_op1_no_bwd(&MaxPoolGradient(chosen))
+    dy.apply_op1_no_bwd(&MaxPoolGradient(argmax))
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! The operators that candle lacks or computes slowly: each a pair of plain functions on
 //! slices (forward and backward) behind candle's `CustomOp` and `InplaceOp`, without
-//! candle's graph: the network goes back through its layers itself, so that gradients are
+//! candle's graph: the network runs its backward pass itself, so that gradients are
 //! added where they belong and activations are freed as it goes.
 //!
 //! All tensors are (channels, batch, height, width), 32-bit, contiguous: with the channels
 //! first a convolution of a whole batch is one product of matrices, and what batch norm
-//! averages lies in one run of memory. Only the CPU side is here; `cuda_fwd` of each operator is where cuDNN and own kernels will go, and until then
-//! a tensor on a GPU is refused with candle's own message.
+//! averages lies in one run of memory. Only the CPU side is here; `cuda_fwd` of each operator is where
+//! cuDNN and own kernels will go, and until then a tensor on a GPU is refused with candle's own message.
 
 pub mod conv2d;
 pub mod gem;
+pub mod geometry;
+mod im2col;
 pub mod max_mean;
 pub mod max_pool;
 pub mod norm;
@@ -18,7 +20,6 @@ mod product;
 mod tile;
 pub mod time_mean;
 mod transpose;
-mod windows;
 
 use std::mem::MaybeUninit;
 
@@ -45,7 +46,7 @@ pub(crate) fn in_place<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Resu
     }
 }
 
-/// A value that is not written yet. Zeroing what is overwritten anyway would be one more way through memory.
+/// A value that is not written yet. Zeroing what is overwritten anyway would cost one more pass through memory.
 pub(crate) type Unwritten = MaybeUninit<f32>;
 
 /// `count` values, which `fill` writes all: it returns its argument as what it is then (see [`written`] and
@@ -55,9 +56,9 @@ pub(crate) type Unwritten = MaybeUninit<f32>;
 /// Other memory comes back, or less of it.
 pub(crate) fn fresh(count: usize, fill: impl FnOnce(&mut [Unwritten]) -> &mut [f32]) -> Vec<f32> {
     let mut values = Vec::<f32>::with_capacity(count);
-    let place = values.as_ptr();
+    let start = values.as_ptr();
     let filled = fill(&mut values.spare_capacity_mut()[..count]);
-    assert!(filled.as_ptr() == place && filled.len() == count, "not all of the values were written");
+    assert!(filled.as_ptr() == start && filled.len() == count, "not all of the values were written");
     // SAFETY: a slice of `f32` is of written values, and this one is the first `count` of the capacity.
     unsafe { values.set_len(count) };
     values
@@ -127,7 +128,7 @@ pub(crate) mod gradient_check {
         x.flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    /// Compares `backward(inputs, dy)` (one gradient an input) with central differences of
+    /// Compares `backward(inputs, dy)` (one gradient per input) with central differences of
     /// `sum(forward(inputs) * dy)` over `step` (short where a kink is near).
     pub(crate) fn check(
         inputs: &[Tensor],
@@ -150,20 +151,20 @@ pub(crate) mod gradient_check {
             let base = flat(input);
             assert_eq!(gradients[number].shape(), input.shape());
             let scale = ours.iter().fold(1e-3f32, |most, value| most.max(value.abs()));
-            for place in (0..base.len()).step_by((base.len() / 40).max(1)) {
+            for index in (0..base.len()).step_by((base.len() / 40).max(1)) {
                 let at = |delta: f32| {
-                    let mut moved = base.clone();
-                    moved[place] += delta;
+                    let mut shifted = base.clone();
+                    shifted[index] += delta;
                     let mut inputs = inputs.to_vec();
-                    inputs[number] = Tensor::from_vec(moved, input.shape(), input.device()).unwrap();
+                    inputs[number] = Tensor::from_vec(shifted, input.shape(), input.device()).unwrap();
                     value(&inputs)
                 };
                 let central = (at(step) - at(-step)) / (2.0 * f64::from(step));
-                let error = (central - f64::from(ours[place])).abs() / f64::from(scale);
+                let error = (central - f64::from(ours[index])).abs() / f64::from(scale);
                 assert!(
                     error < tolerance,
-                    "input {number}, value {place}: {} and not {central} ({error:.1e})",
-                    ours[place]
+                    "input {number}, value {index}: {} and not {central} ({error:.1e})",
+                    ours[index]
                 );
             }
         }

@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, InplaceOp2, InplaceOp3, Layo
 use rayon::prelude::*;
 
 use super::normalise::{
-    self, Affine, ends_bottleneck, gradient, gradient_here, gradient_sums, mask_here, moments,
+    self, Affine, affine_add_relu, gradient, gradient_in_place, gradient_sums, mask_in_place, moments,
 };
 use super::{Unwritten, fresh, in_place, result, values, written};
 
@@ -29,19 +29,19 @@ pub struct Statistics {
     pub count: usize,
 }
 
-/// What happens behind the normalisation.
+/// The activation behind a normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum Activation {
     /// Nothing.
-    Nothing,
+    Identity,
     /// ReLU.
     Relu,
 }
 
-impl Then {
+impl Activation {
     /// Below this the normalised value is cut.
     pub(crate) fn floor(self) -> f32 {
-        if self == Then::Relu { 0.0 } else { f32::NEG_INFINITY }
+        if self == Activation::Relu { 0.0 } else { f32::NEG_INFINITY }
     }
 }
 
@@ -49,24 +49,24 @@ impl Then {
 #[derive(Debug, Clone, Copy)]
 struct Groups {
     batch: usize,
-    places: usize,
+    positions: usize,
     instance: usize,
 }
 
 impl Groups {
     fn new(shape: &Shape, instance: usize) -> Result<Self> {
         let (channels, batch, height, width) = shape.dims4()?;
-        Ok(Self { batch, places: height * width, instance: instance.min(channels) })
+        Ok(Self { batch, positions: height * width, instance: instance.min(channels) })
     }
 
     /// Values of a channel.
     fn run(&self) -> usize {
-        self.batch * self.places
+        self.batch * self.positions
     }
 
     /// Values of a group of a channel.
     fn size(&self, channel: usize) -> usize {
-        if channel < self.instance { self.places } else { self.run() }
+        if channel < self.instance { self.positions } else { self.run() }
     }
 
     /// The number of a channel's first group.
@@ -81,7 +81,7 @@ impl Groups {
 
 /// Mean and inverse standard deviation of a group.
 #[derive(Debug, Clone, Copy)]
-struct Scale {
+struct GroupMoments {
     mean: f32,
     inverse: f32,
 }
@@ -93,12 +93,12 @@ fn rows(table: &[f32], channels: usize) -> [&[f32]; 3] {
 }
 
 /// What the backward pass needs besides the input.
-pub struct Kept {
+pub struct Saved {
     instance: usize,
     floor: f32,
     channels: usize,
     /// Of each group.
-    scales: Vec<Scale>,
+    scales: Vec<GroupMoments>,
     table: Vec<f32>,
 }
 
@@ -106,8 +106,8 @@ fn locked<T>(cell: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     cell.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Running statistics and parameters as one scale and shift a channel.
-pub(crate) fn fixed(statistics: &Statistics, table: &[f32]) -> Vec<Affine> {
+/// Running statistics and parameters folded into one scale and shift per channel.
+pub(crate) fn fold_statistics(statistics: &Statistics, table: &[f32]) -> Vec<Affine> {
     let [gamma, beta, bias] = rows(table, statistics.mean.len());
     (0..statistics.mean.len())
         .map(|channel| {
@@ -124,8 +124,8 @@ struct Forward<'a> {
     floor: f32,
     table: &'a [f32],
     source: Source<'a>,
-    /// What is found on the way: the scale of each group, the statistics of the batch.
-    found: Mutex<(Vec<Scale>, Statistics)>,
+    /// Second outputs: the scale of each group, the statistics of the batch.
+    outputs: Mutex<(Vec<GroupMoments>, Statistics)>,
 }
 
 impl Forward<'_> {
@@ -145,26 +145,29 @@ impl Forward<'_> {
                     let mut last = (0.0, 0.0);
                     let mut scales = Vec::with_capacity(run / size);
                     for (group, (y, x)) in y.chunks_mut(size).zip(x.chunks(size)).enumerate() {
-                        // The convolution's bias cancels, except against fixed statistics.
+                        // The convolution's bias cancels, except with running statistics.
                         let scale = match self.source {
-                            Source::Running(fixed) if channel >= groups.instance => {
-                                let place = channel - groups.instance;
+                            Source::Running(running) if channel >= groups.instance => {
+                                let index = channel - groups.instance;
                                 let inverse =
-                                    (1.0 / (f64::from(fixed.variance[place]) + EPSILON).sqrt()) as f32;
-                                Scale { mean: fixed.mean[place] - bias(channel), inverse }
+                                    (1.0 / (f64::from(running.variance[index]) + EPSILON).sqrt()) as f32;
+                                GroupMoments { mean: running.mean[index] - bias(channel), inverse }
                             }
                             _ => {
                                 let (mean, variance) = moments(x);
                                 last = (mean as f32, variance as f32);
-                                Scale { mean: last.0, inverse: (1.0 / (variance + EPSILON).sqrt()) as f32 }
+                                GroupMoments {
+                                    mean: last.0,
+                                    inverse: (1.0 / (variance + EPSILON).sqrt()) as f32,
+                                }
                             }
                         };
                         let affine = Affine::new(scale.mean, scale.inverse, gamma[channel], beta[channel]);
                         match shortcut {
-                            None => normalise::apply(y, x, affine, self.floor),
+                            None => normalise::affine(y, x, affine, self.floor),
                             Some(shortcut) => {
                                 let from = channel * run + group * size;
-                                ends_bottleneck(y, x, affine, self.floor, &shortcut[from..from + size]);
+                                affine_add_relu(y, x, affine, self.floor, &shortcut[from..from + size]);
                             }
                         }
                         scales.push(scale);
@@ -182,7 +185,7 @@ impl Forward<'_> {
             variance: of_batch.iter().map(|(_, last)| last.1).collect(),
             count: run,
         };
-        *locked(&self.found) = (measured.into_iter().flat_map(|(scales, _)| scales).collect(), statistics);
+        *locked(&self.outputs) = (measured.into_iter().flat_map(|(scales, _)| scales).collect(), statistics);
         y
     }
 }
@@ -215,18 +218,18 @@ impl CustomOp2 for Forward<'_> {
     }
 }
 
-/// Puts dx in the place of dy.
+/// Overwrites dy with dx.
 struct Backward<'a> {
-    kept: &'a Kept,
-    found: Mutex<Found>,
+    saved: &'a Saved,
+    outputs: Mutex<BackwardOutputs>,
 }
 
-/// What a backward pass yields besides what it writes in place.
+/// The second outputs of a backward pass, which writes its first in place.
 #[derive(Default)]
-struct Found {
+struct BackwardOutputs {
     /// Gradients of the parameters, row after row.
     rows: Vec<f32>,
-    /// dx, if its place is taken by what passes the ReLU at the end of a bottleneck.
+    /// dx, where dy's memory is taken by what passes the ReLU at the end of a bottleneck.
     dx: Vec<f32>,
 }
 
@@ -240,14 +243,14 @@ impl Backward<'_> {
         x: &[f32],
         mut end: Option<(&[f32], &mut [Unwritten])>,
     ) -> [f32; 2] {
-        let Kept { floor, channels, scales, table, .. } = self.kept;
+        let Saved { floor, channels, scales, table, .. } = self.saved;
         let [gamma, beta, _] = rows(table, *channels);
         let size = groups.size(channel);
         let (mut shift, mut scale_sum) = (0f64, 0f64);
         for (group, (dy, x)) in dy.chunks_mut(size).zip(x.chunks(size)).enumerate() {
             let part = group * size..(group + 1) * size;
             if let Some((y, _)) = &end {
-                mask_here(dy, &y[part.clone()]);
+                mask_in_place(dy, &y[part.clone()]);
             }
             let scale = scales[groups.first(channel) + group];
             let affine = Affine::new(scale.mean, scale.inverse, gamma[channel], beta[channel]);
@@ -260,16 +263,16 @@ impl Backward<'_> {
             let slope = -a * f64::from(scale.inverse) * product / size as f64;
             let constant = (-a * sum / size as f64 - slope * f64::from(scale.mean)) as f32;
             match &mut end {
-                None => gradient_here(dy, x, affine, *floor, slope as f32, constant),
+                None => gradient_in_place(dy, x, affine, *floor, slope as f32, constant),
                 Some((_, dx)) => gradient(&mut dx[part], x, dy, affine, *floor, slope as f32, constant),
             }
         }
         [scale_sum as f32, shift as f32]
     }
 
-    fn found(&self, sums: &[[f32; 2]], dx: Vec<f32>) {
+    fn store(&self, sums: &[[f32; 2]], dx: Vec<f32>) {
         let rows = (0..2).flat_map(|row| sums.iter().map(move |sums| sums[row])).collect();
-        *locked(&self.found) = Found { rows, dx };
+        *locked(&self.outputs) = BackwardOutputs { rows, dx };
     }
 }
 
@@ -279,7 +282,7 @@ impl InplaceOp2 for Backward<'_> {
     }
 
     fn cpu_fwd(&self, dy: &mut CpuStorage, ld: &Layout, x: &CpuStorage, lx: &Layout) -> Result<()> {
-        let groups = Groups::new(lx.shape(), self.kept.instance)?;
+        let groups = Groups::new(lx.shape(), self.saved.instance)?;
         let (dy, x, run) = (in_place(dy, ld)?, values(x, lx)?, groups.run());
         let sums: Vec<[f32; 2]> = dy
             .par_chunks_mut(run)
@@ -287,7 +290,7 @@ impl InplaceOp2 for Backward<'_> {
             .enumerate()
             .map(|(channel, (dy, x))| self.channel(channel, &groups, dy, x, None))
             .collect();
-        self.found(&sums, Vec::new());
+        self.store(&sums, Vec::new());
         Ok(())
     }
 }
@@ -306,7 +309,7 @@ impl InplaceOp3 for Backward<'_> {
         y: &CpuStorage,
         ly: &Layout,
     ) -> Result<()> {
-        let groups = Groups::new(lx.shape(), self.kept.instance)?;
+        let groups = Groups::new(lx.shape(), self.saved.instance)?;
         let (dy, x, y, run) = (in_place(dy, ld)?, values(x, lx)?, values(y, ly)?, groups.run());
         let mut sums = Vec::new();
         let dx = fresh(x.len(), |dx| {
@@ -320,7 +323,7 @@ impl InplaceOp3 for Backward<'_> {
             // SAFETY: all four are of one length and cut the same way, and `channel` writes its part of dx.
             unsafe { written(dx) }
         });
-        self.found(&sums, dx);
+        self.store(&sums, dx);
         Ok(())
     }
 }
@@ -337,7 +340,7 @@ pub enum Source<'a> {
 /// A normalisation of x (C, B, H, W): the first `instance` channels over each sample, the
 /// others over the batch or by running statistics. `table` (2 or 3 rows of C) has scale,
 /// shift and the bias of the convolution in front. With a `shortcut` of x's shape the result
-/// is `relu(then(normalised) + shortcut)`. Returns what [`norm_gradient`] needs and the
+/// is `relu(activation(normalised) + shortcut)`. Returns what [`norm_gradient`] needs and the
 /// statistics of the batch too.
 ///
 /// # Errors
@@ -347,33 +350,33 @@ pub fn norm(
     table: Vec<f32>,
     instance: usize,
     source: Source<'_>,
-    then: Then,
+    activation: Activation,
     shortcut: Option<&Tensor>,
-) -> Result<(Tensor, Kept, Statistics)> {
+) -> Result<(Tensor, Saved, Statistics)> {
     let (channels, _, _, _) = x.dims4()?;
     let expected = channels - instance.min(channels);
-    if let Source::Running(fixed) = source
-        && (fixed.mean.len() != expected || fixed.variance.len() != expected)
+    if let Source::Running(running) = source
+        && (running.mean.len() != expected || running.variance.len() != expected)
     {
-        candle_core::bail!("statistics of {} channels for {expected}", fixed.mean.len());
+        candle_core::bail!("statistics of {} channels for {expected}", running.mean.len());
     }
     if ![2 * channels, 3 * channels].contains(&table.len())
         || shortcut.is_some_and(|s| s.shape() != x.shape())
     {
         candle_core::bail!("a normalisation of {:?} by {} parameters", x.shape(), table.len());
     }
-    let floor = then.floor();
-    let op = Forward { instance, floor, table: &table, source, found: Mutex::default() };
+    let floor = activation.floor();
+    let op = Forward { instance, floor, table: &table, source, outputs: Mutex::default() };
     let y = match shortcut {
         None => x.apply_op1_no_bwd(&op)?,
         Some(shortcut) => x.apply_op2_no_bwd(shortcut, &op)?,
     };
-    let (scales, statistics) = op.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((y, Kept { instance, floor, channels, scales, table }, statistics))
+    let (scales, statistics) = op.outputs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((y, Saved { instance, floor, channels, scales, table }, statistics))
 }
 
-/// What [`norm_gradient`] finds.
-pub struct Gradients {
+/// What [`norm_gradient`] returns.
+pub struct NormGradients {
     /// Of x.
     pub dx: Tensor,
     /// Of the shortcut, where there was one.
@@ -383,23 +386,23 @@ pub struct Gradients {
     pub rows: Vec<f32>,
 }
 
-/// The way back through a normalisation of x by the batch; `y` is what came out if there was
+/// The backward pass of a normalisation of x by the batch; `y` is what came out if there was
 /// a shortcut. Overwrites dy.
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub fn norm_gradient(kept: &Kept, x: &Tensor, dy: Tensor, y: Option<&Tensor>) -> Result<Gradients> {
-    let op = Backward { kept, found: Mutex::default() };
+pub fn norm_gradient(saved: &Saved, x: &Tensor, dy: Tensor, y: Option<&Tensor>) -> Result<NormGradients> {
+    let op = Backward { saved, outputs: Mutex::default() };
     match y {
         None => dy.inplace_op2(x, &op)?,
         Some(y) => dy.inplace_op3(x, y, &op)?,
     }
-    let Found { rows, dx } = op.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let BackwardOutputs { rows, dx } = op.outputs.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(match y {
-        None => Gradients { dx: dy, shortcut: None, rows },
+        None => NormGradients { dx: dy, shortcut: None, rows },
         Some(_) => {
             let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
-            Gradients { dx, shortcut: Some(dy), rows }
+            NormGradients { dx, shortcut: Some(dy), rows }
         }
     })
 }
@@ -422,15 +425,16 @@ mod tests {
     #[test]
     fn gradients_are_differences_for_every_mixture_and_ending() {
         let inputs = [tensor(&[4, 3, 5, 7], 1), tensor(&[2, 4], 2), tensor(&[4, 3, 5, 7], 5)];
-        for then in [Then::Nothing, Then::Relu] {
+        for activation in [Activation::Identity, Activation::Relu] {
             for (instance, ends) in [(0, 2), (2, 2), (4, 2), (0, 3), (2, 3), (4, 3)] {
                 let pass = |inputs: &[Tensor]| {
-                    norm(&inputs[0], flat(&inputs[1]), instance, Source::Batch, then, inputs.get(2))
+                    norm(&inputs[0], flat(&inputs[1]), instance, Source::Batch, activation, inputs.get(2))
                 };
                 let backward = |inputs: &[Tensor], dy: &Tensor| {
-                    let (y, kept, _) = pass(inputs)?;
+                    let (y, saved, _) = pass(inputs)?;
                     let y = inputs.get(2).map(|_| &y);
-                    let Gradients { dx, shortcut, rows } = norm_gradient(&kept, &inputs[0], dy.copy()?, y)?;
+                    let NormGradients { dx, shortcut, rows } =
+                        norm_gradient(&saved, &inputs[0], dy.copy()?, y)?;
                     let rows = Tensor::from_vec(rows, (2, 4), &Device::Cpu)?;
                     Ok([Some(dx), Some(rows), shortcut].into_iter().flatten().collect())
                 };
@@ -444,14 +448,15 @@ mod tests {
     fn statistics_are_those_of_the_batch_with_the_convolutions_bias() {
         let x = Tensor::from_vec(vec![1f32, 2.0, 3.0, 6.0], (1, 2, 1, 2), &Device::Cpu).unwrap();
         let table = vec![1.0, 0.0, 10.0];
-        let (y, _, found) = norm(&x, table.clone(), 0, Source::Batch, Then::Nothing, None).unwrap();
-        assert_eq!((found.mean[0], found.variance[0], found.count), (13.0, 3.5, 4));
+        let (y, _, batch) = norm(&x, table.clone(), 0, Source::Batch, Activation::Identity, None).unwrap();
+        assert_eq!((batch.mean[0], batch.variance[0], batch.count), (13.0, 3.5, 4));
         let y = flat(&y);
         assert!((y[3] - 3.0 / 3.50001f32.sqrt()).abs() < 1e-5);
         // The same by running statistics, where the bias counts.
-        let (again, _, _) = norm(&x, table.clone(), 0, Source::Running(&found), Then::Nothing, None).unwrap();
+        let (again, _, _) =
+            norm(&x, table.clone(), 0, Source::Running(&batch), Activation::Identity, None).unwrap();
         assert!(y.iter().zip(&flat(&again)).all(|(a, b)| (a - b).abs() < 1e-6));
-        let affine = fixed(&found, &table)[0];
+        let affine = fold_statistics(&batch, &table)[0];
         let by_hand = flat(&x).into_iter().map(|x| x * affine.factor + affine.offset);
         assert!(y.iter().zip(by_hand).all(|(a, b)| (a - b).abs() < 1e-6));
     }

@@ -3,7 +3,7 @@
 use super::Unwritten;
 use crate::simd::vectorized;
 
-/// Values that are summed in 32 bits before the sum goes on in 64.
+/// Values that are summed in 32 bits before the sum continues in 64.
 const BLOCK: usize = 2048;
 /// Sums kept side by side, so that additions do not wait for each other.
 const LANES: usize = 64;
@@ -66,7 +66,7 @@ vectorized! {
 
 vectorized! {
     /// `max(affine(x), floor)`.
-    pub(super) fn apply(y: &mut [Unwritten], x: &[f32], affine: Affine, floor: f32) {
+    pub(super) fn affine(y: &mut [Unwritten], x: &[f32], affine: Affine, floor: f32) {
         for (y, x) in y.iter_mut().zip(x) {
             let value = x * affine.factor + affine.offset;
             // Not `f32::max`: a value that is not a number must stay one, or a diverged run looks well.
@@ -77,7 +77,7 @@ vectorized! {
 
 vectorized! {
     /// `max(max(affine(x), floor) + shortcut, 0)`.
-    pub(super) fn ends_bottleneck(
+    pub(super) fn affine_add_relu(
         y: &mut [Unwritten],
         x: &[f32],
         affine: Affine,
@@ -93,8 +93,8 @@ vectorized! {
 }
 
 vectorized! {
-    /// [`apply`], in place.
-    pub(super) fn apply_here(y: &mut [f32], affine: Affine, floor: f32) {
+    /// [`affine`], in place.
+    pub(super) fn affine_in_place(y: &mut [f32], affine: Affine, floor: f32) {
         for y in y {
             let value = *y * affine.factor + affine.offset;
             *y = if value < floor { floor } else { value };
@@ -103,8 +103,8 @@ vectorized! {
 }
 
 vectorized! {
-    /// [`ends_bottleneck`], in place.
-    pub(super) fn ends_bottleneck_here(y: &mut [f32], affine: Affine, floor: f32, shortcut: &[f32]) {
+    /// [`affine_add_relu`], in place.
+    pub(super) fn affine_add_relu_in_place(y: &mut [f32], affine: Affine, floor: f32, shortcut: &[f32]) {
         for (y, shortcut) in y.iter_mut().zip(shortcut) {
             let value = *y * affine.factor + affine.offset;
             let sum = if value < floor { floor } else { value } + shortcut;
@@ -114,8 +114,8 @@ vectorized! {
 }
 
 vectorized! {
-    /// Leaves of dy what stands where y is above zero (PyTorch's convention: nothing passes at zero).
-    pub(super) fn mask_here(dy: &mut [f32], y: &[f32]) {
+    /// Keeps dy where y is above zero (PyTorch's convention: nothing passes at zero).
+    pub(super) fn mask_in_place(dy: &mut [f32], y: &[f32]) {
         for (dy, y) in dy.iter_mut().zip(y) {
             *dy = if *y > 0.0 { *dy } else { 0.0 };
         }
@@ -152,7 +152,7 @@ vectorized! {
 
 vectorized! {
     /// [`gradient`] in place of dy.
-    pub(super) fn gradient_here(
+    pub(super) fn gradient_in_place(
         dy: &mut [f32],
         x: &[f32],
         affine: Affine,

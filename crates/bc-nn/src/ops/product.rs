@@ -12,9 +12,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::tile::{DEPTH, PANEL, ROW_STRIDE, Rows, Target, multiply as multiply_tiles};
+use super::im2col::{Map, Sizes};
+use super::tile::{DEPTH, PANEL, Panels, ROW_STRIDE, RowLayout, Rows, Target, multiply as multiply_tiles};
 use super::transpose::into_panel;
-use super::windows::{Map, Sizes};
 use super::{Unwritten, written, zeroed};
 use crate::simd::vectorized;
 
@@ -52,30 +52,30 @@ impl<'a> View<'a> {
 pub(super) enum Matrix<'a> {
     /// Lies in memory.
     Stored(View<'a>),
-    /// The windows of an input: (channel, tap) x (sample, place).
-    Windows(&'a [f32], &'a Sizes),
-    /// (sample, place) x (channel, tap); only as the right factor.
-    WindowsAcross(&'a [f32], &'a Sizes),
+    /// The windows of an input: (channel, tap) x (sample, position).
+    Im2col(&'a [f32], &'a Sizes),
+    /// (sample, position) x (channel, tap); only as the right factor.
+    Im2colTransposed(&'a [f32], &'a Sizes),
 }
 
 impl Matrix<'_> {
     fn size(&self) -> [usize; 2] {
         match self {
             Matrix::Stored(view) => [view.rows, view.columns],
-            Matrix::Windows(_, sizes) => [sizes.depth(), sizes.columns()],
-            Matrix::WindowsAcross(_, sizes) => [sizes.columns(), sizes.depth()],
+            Matrix::Im2col(_, sizes) => [sizes.depth(), sizes.columns()],
+            Matrix::Im2colTransposed(_, sizes) => [sizes.columns(), sizes.depth()],
         }
     }
 
-    /// Where the chunks of a range of (sample, place) come from.
+    /// Where the chunks of a range of (sample, position) come from.
     fn map(&self, range: Range<usize>) -> Option<Map> {
         match self {
             Matrix::Stored(_) => None,
-            Matrix::Windows(_, sizes) | Matrix::WindowsAcross(_, sizes) => Some(Map::new(sizes, range)),
+            Matrix::Im2col(_, sizes) | Matrix::Im2colTransposed(_, sizes) => Some(Map::new(sizes, range)),
         }
     }
 
-    /// As the right factor: a block into panels. `map` is of the columns if those are places.
+    /// As the right factor: a block into panels. `map` is of the columns if those are positions.
     fn pack(
         &self,
         depth: Range<usize>,
@@ -86,7 +86,7 @@ impl Matrix<'_> {
     ) {
         let distance = distance(depth.len());
         match (self, map) {
-            (Matrix::Windows(x, _), Some(map)) => {
+            (Matrix::Im2col(x, _), Some(map)) => {
                 // An odd number of chunks leaves half a panel, which nothing reads but must be a number.
                 if !columns.len().is_multiple_of(PANEL) {
                     let last = columns.len() / PANEL;
@@ -94,7 +94,7 @@ impl Matrix<'_> {
                 }
                 map.fetch(x, depth, panels, PANEL, distance);
             }
-            (Matrix::WindowsAcross(x, _), _) => {
+            (Matrix::Im2colTransposed(x, _), _) => {
                 let Some(map) = self.map(depth.clone()) else { return };
                 for (panel, first) in panels.chunks_mut(distance).zip(columns.clone().step_by(PANEL)) {
                     let rows = first..(first + PANEL).min(columns.end);
@@ -110,35 +110,41 @@ impl Matrix<'_> {
                 }
             }
             (Matrix::Stored(view), _) => {
-                for (k, place) in depth.zip((0..).step_by(PANEL)) {
+                for (k, position) in depth.zip((0..).step_by(PANEL)) {
                     let row = &view.values[k * view.stride..][columns.clone()];
-                    copy_row(row, &mut panels[place..], distance);
+                    copy_row(row, &mut panels[position..], distance);
                 }
             }
-            (Matrix::Windows(..), None) => unreachable!("windows are packed by a map"),
+            (Matrix::Im2col(..), None) => unreachable!("windows are packed by a map"),
         }
     }
 
-    /// As the left factor: gathers rows. `map` is of the depth if that is places.
-    fn gather(&self, rows: Range<usize>, depth: Range<usize>, map: Option<&Map>, block: &mut [f32]) -> Rows {
+    /// As the left factor: gathers rows. `map` is of the depth if that is positions.
+    fn gather(
+        &self,
+        rows: Range<usize>,
+        depth: Range<usize>,
+        map: Option<&Map>,
+        block: &mut [f32],
+    ) -> RowLayout {
         match (self, map) {
-            (Matrix::Windows(x, _), Some(map)) => {
+            (Matrix::Im2col(x, _), Some(map)) => {
                 map.fetch(x, rows, block, ROW_STRIDE, PANEL);
-                Rows::Along
+                RowLayout::RowMajor
             }
             (Matrix::Stored(view), _) if view.transposed => {
                 for (to, k) in block.chunks_mut(GATHERED).zip(depth) {
                     to[..rows.len()]
                         .copy_from_slice(&view.values[k * view.stride + rows.start..][..rows.len()]);
                 }
-                Rows::Across(GATHERED)
+                RowLayout::ColumnMajor(GATHERED)
             }
             (Matrix::Stored(view), _) => {
                 for (to, row) in block.chunks_mut(ROW_STRIDE).zip(rows) {
                     to[..depth.len()]
                         .copy_from_slice(&view.values[row * view.stride + depth.start..][..depth.len()]);
                 }
-                Rows::Along
+                RowLayout::RowMajor
             }
             _ => unreachable!("transposed windows are right factors"),
         }
@@ -184,7 +190,7 @@ struct Split {
 }
 
 impl Split {
-    /// The cut with the least work for the busiest thread, counted in cycles a step of the depth.
+    /// The cut with the least work for the busiest thread, counted in cycles per step of the depth.
     fn best(rows: usize, panels: usize, threads: usize) -> Self {
         /// Cycles for gathering a value, over those for multiplying a row with a panel.
         const GATHERING: f64 = 0.4;
@@ -280,73 +286,65 @@ fn product(
     }
     let panels = columns.div_ceil(PANEL);
     let split = Split::best(rows, panels, rayon::current_num_threads());
+    let product = Product { left, right, depth, target, add, finish };
     (0..split.rows * split.columns).into_par_iter().with_max_len(1).for_each(|item| {
         let rows = share(rows, split.rows, item % split.rows);
         let panels = share(panels, split.columns, item / split.rows);
         let columns = panels.start * PANEL..(panels.end * PANEL).min(columns);
         // Each item has rows and columns of its own.
-        SCRATCH.with_borrow_mut(|scratch| {
-            block(&left, &right, rows, columns, depth, target, add, finish, scratch);
-        });
+        SCRATCH.with_borrow_mut(|scratch| product.block(rows, columns, scratch));
     });
 }
 
-#[allow(clippy::too_many_arguments)]
-fn block(
-    left: &Matrix<'_>,
-    right: &Matrix<'_>,
-    rows: Range<usize>,
-    columns: Range<usize>,
+/// A product in work.
+struct Product<'a> {
+    left: Matrix<'a>,
+    right: Matrix<'a>,
+    /// Columns of the left factor, rows of the right one.
     depth: usize,
-    target: Target<'_>,
+    target: Target<'a>,
     add: bool,
-    finish: Option<Finish<'_>>,
-    scratch: &mut Scratch,
-) {
-    let Scratch { panels, block, spare } = scratch;
-    let panel_count = columns.len().div_ceil(PANEL);
-    if rows.is_empty() || panel_count == 0 {
-        return;
-    }
-    let panels = aligned(panels, panel_count * distance(DEPTH));
-    let block = aligned(block, GATHERED * ROW_STRIDE);
-    let spare = aligned(spare, PANEL * ROW_STRIDE);
-    let right_map = match right {
-        Matrix::Windows(..) => right.map(columns.clone()),
-        _ => None,
-    };
-    let parts = depth.div_ceil(DEPTH);
-    for part in 0..parts {
-        let depth = share(depth, parts, part);
-        let distance = distance(depth.len());
-        let panels = &mut panels[..panel_count * distance];
-        right.pack(depth.clone(), columns.clone(), right_map.as_ref(), panels, spare);
-        let left_map = left.map(depth.clone());
-        for first in rows.clone().step_by(GATHERED) {
-            let rows = first..(first + GATHERED).min(rows.end);
-            let lie = left.gather(rows.clone(), depth.clone(), left_map.as_ref(), block);
-            // SAFETY: the block of the target belongs to this item, and its first part of the depth writes it.
-            unsafe {
-                multiply_tiles(
-                    block,
-                    lie,
-                    rows.len(),
-                    depth.len(),
-                    panels,
-                    distance,
-                    columns.len(),
-                    target,
-                    rows.start,
-                    columns.start,
-                    add || part > 0,
-                );
-            }
-            if let Some(finish) = finish
-                && part + 1 == parts
-            {
-                for row in rows {
-                    // SAFETY: as above.
-                    finish(row, columns.start, unsafe { target.row(row, columns.clone()) });
+    finish: Option<Finish<'a>>,
+}
+
+impl Product<'_> {
+    /// Computes the elements in these rows and columns, which no other thread computes.
+    fn block(&self, rows: Range<usize>, columns: Range<usize>, scratch: &mut Scratch) {
+        let Self { left, right, depth, target, add, finish } = self;
+        let Scratch { panels, block, spare } = scratch;
+        let panel_count = columns.len().div_ceil(PANEL);
+        if rows.is_empty() || panel_count == 0 {
+            return;
+        }
+        let panels = aligned(panels, panel_count * distance(DEPTH));
+        let block = aligned(block, GATHERED * ROW_STRIDE);
+        let spare = aligned(spare, PANEL * ROW_STRIDE);
+        let right_map = match right {
+            Matrix::Im2col(..) => right.map(columns.clone()),
+            _ => None,
+        };
+        let parts = depth.div_ceil(DEPTH);
+        for part in 0..parts {
+            let depth = share(*depth, parts, part);
+            let distance = distance(depth.len());
+            let panels = &mut panels[..panel_count * distance];
+            right.pack(depth.clone(), columns.clone(), right_map.as_ref(), panels, spare);
+            let packed = Panels { values: panels, distance, columns: columns.len() };
+            let left_map = left.map(depth.clone());
+            for first in rows.clone().step_by(GATHERED) {
+                let rows = first..(first + GATHERED).min(rows.end);
+                let layout = left.gather(rows.clone(), depth.clone(), left_map.as_ref(), block);
+                let gathered = Rows { values: block, layout, count: rows.len() };
+                let corner = [rows.start, columns.start];
+                // SAFETY: the block of the target belongs to this item, and its first part of the depth writes it.
+                unsafe { multiply_tiles(gathered, packed, depth.len(), *target, corner, *add || part > 0) };
+                if let Some(finish) = finish
+                    && part + 1 == parts
+                {
+                    for row in rows {
+                        // SAFETY: as above.
+                        finish(row, columns.start, unsafe { target.row(row, columns.clone()) });
+                    }
                 }
             }
         }
@@ -364,23 +362,23 @@ mod tests {
         let value = match matrix {
             Matrix::Stored(v) if v.transposed => v.values[column * v.stride + row],
             Matrix::Stored(v) => v.values[row * v.stride + column],
-            Matrix::Windows(x, sizes) => {
+            Matrix::Im2col(x, sizes) => {
                 let (channel, tap) = (row / sizes.taps(), row % sizes.taps());
-                let (sample, place) = (column / sizes.places(), column % sizes.places());
-                let y = place / sizes.out_width() * sizes.stride[0] + tap / sizes.kernel[1];
-                let x_place = place % sizes.out_width() * sizes.stride[1] + tap % sizes.kernel[1];
+                let (sample, position) = (column / sizes.positions(), column % sizes.positions());
+                let y = position / sizes.out_width() * sizes.stride[0] + tap / sizes.kernel[1];
+                let x_position = position % sizes.out_width() * sizes.stride[1] + tap % sizes.kernel[1];
                 let inside = |at: usize, axis: usize, size| {
                     (sizes.padding[axis]..sizes.padding[axis] + size).contains(&at)
                 };
-                if inside(y, 0, sizes.height) && inside(x_place, 1, sizes.width) {
+                if inside(y, 0, sizes.height) && inside(x_position, 1, sizes.width) {
                     let plane = &x[(channel * sizes.batch + sample) * sizes.plane()..];
-                    plane[(y - sizes.padding[0]) * sizes.width + x_place - sizes.padding[1]]
+                    plane[(y - sizes.padding[0]) * sizes.width + x_position - sizes.padding[1]]
                 } else {
                     0.0
                 }
             }
-            Matrix::WindowsAcross(x, sizes) => {
-                return at(&Matrix::Windows(x, sizes), column, row);
+            Matrix::Im2colTransposed(x, sizes) => {
+                return at(&Matrix::Im2col(x, sizes), column, row);
             }
         };
         f64::from(value)
@@ -449,9 +447,9 @@ mod tests {
             let dy = values(outputs * sizes.columns(), 5);
             let weight = View::new(&weight, outputs, sizes.depth());
             let dy = View::new(&dy, outputs, sizes.columns());
-            compare(Matrix::Stored(weight), Matrix::Windows(&x, &sizes));
-            compare(Matrix::Stored(dy), Matrix::WindowsAcross(&x, &sizes));
-            compare(Matrix::Windows(&x, &sizes), Matrix::Stored(dy.transposed()));
+            compare(Matrix::Stored(weight), Matrix::Im2col(&x, &sizes));
+            compare(Matrix::Stored(dy), Matrix::Im2colTransposed(&x, &sizes));
+            compare(Matrix::Im2col(&x, &sizes), Matrix::Stored(dy.transposed()));
         }
     }
 

@@ -60,33 +60,45 @@ impl<'a> Target<'a> {
     }
 }
 
-/// How the block of rows lies in memory.
+/// How the block of rows is laid out in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
+pub enum RowLayout {
     /// Row i starts at `i * ROW_STRIDE`, its elements are neighbours.
-    Along,
+    RowMajor,
     /// Element k starts at `k * stride`, rows are neighbours.
-    Across(usize),
+    ColumnMajor(usize),
 }
 
-/// `target[row.., column..] = (or +=) rows x panels`, `count` rows, `depth` deep, `columns` wide.
+/// A gathered block of rows of the left factor.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub values: &'a [f32],
+    pub layout: RowLayout,
+    pub count: usize,
+}
+
+/// Columns of the right factor, packed into panels that begin `distance` values apart.
+#[derive(Clone, Copy)]
+pub struct Panels<'a> {
+    pub values: &'a [f32],
+    pub distance: usize,
+    pub columns: usize,
+}
+
+/// `target[row.., column..] = (or +=) rows x panels`, over a common dimension of `depth`.
 ///
 /// # Safety
 /// No other thread uses the same block of `target` at the same time, which is written already if `add`.
-#[allow(clippy::too_many_arguments)]
 pub unsafe fn multiply(
-    rows: &[f32],
-    lie: Rows,
-    count: usize,
+    rows: Rows<'_>,
+    panels: Panels<'_>,
     depth: usize,
-    panels: &[f32],
-    panel_distance: usize,
-    columns: usize,
     target: Target<'_>,
-    row: usize,
-    column: usize,
+    [row, column]: [usize; 2],
     add: bool,
 ) {
+    let Rows { values: rows, layout, count } = rows;
+    let Panels { values: panels, distance: panel_distance, columns } = panels;
     if count == 0 || columns == 0 || depth == 0 {
         return;
     }
@@ -94,9 +106,9 @@ pub unsafe fn multiply(
     assert!(last <= target.len && column + columns <= target.stride);
     let panel_count = columns.div_ceil(PANEL);
     assert!(panels.len() >= (panel_count - 1) * panel_distance + depth * PANEL);
-    let (row_step, cs) = match lie {
-        Rows::Along => (ROW_STRIDE, 1),
-        Rows::Across(stride) => (1, stride),
+    let (row_step, cs) = match layout {
+        RowLayout::RowMajor => (ROW_STRIDE, 1),
+        RowLayout::ColumnMajor(stride) => (1, stride),
     };
     assert!(rows.len() > (count - 1) * row_step + (depth - 1) * cs);
     let isa = isa();
@@ -112,13 +124,27 @@ pub unsafe fn multiply(
             unsafe {
                 let a = rows.as_ptr().add(first * row_step);
                 let c = target.data.add((row + first) * target.stride + column + panel * PANEL);
-                tile(isa, height, lie == Rows::Along, depth, a, cs, b, c, target.stride, width, add);
+                tile(
+                    isa,
+                    height,
+                    layout == RowLayout::RowMajor,
+                    depth,
+                    a,
+                    cs,
+                    b,
+                    c,
+                    target.stride,
+                    width,
+                    add,
+                );
             }
             first += height;
         }
     }
 }
 
+// The arguments of `tile` and of the kernels below are those of BLAS, kept apart so that they stay in registers:
+// a, b and c are the factors and the result, rs and cs the strides of a's rows and columns, ldc that of c's rows.
 #[allow(clippy::too_many_arguments)]
 #[inline]
 unsafe fn tile(
@@ -185,6 +211,7 @@ unsafe fn tile(
 }
 
 /// `M` rows times 16 columns, in plain Rust.
+// Arguments: see `tile`.
 #[allow(clippy::too_many_arguments)]
 #[inline(always)]
 unsafe fn part<const M: usize, const FUSED: bool>(
@@ -227,6 +254,7 @@ mod x86 {
 
     use super::PANEL;
 
+    // Arguments: see `tile`.
     #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn part256<const M: usize>(
@@ -244,6 +272,7 @@ mod x86 {
         unsafe { super::part::<M, true>(depth, a, rs, cs, b, c, ldc, width, add) }
     }
 
+    // Arguments: see `tile`.
     #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn tile512<const M: usize, const RS: usize>(
@@ -303,11 +332,16 @@ mod tests {
             let distance = depth * PANEL;
             let panels: Vec<f32> =
                 (0..columns.div_ceil(PANEL) * distance).map(|i| ((i * 5) % 11) as f32 - 5.0).collect();
-            for (rows, lie) in [(&along, Rows::Along), (&across, Rows::Across(count + 3))] {
+            let packed = Panels { values: &panels, distance, columns };
+            for (rows, layout) in
+                [(&along, RowLayout::RowMajor), (&across, RowLayout::ColumnMajor(count + 3))]
+            {
                 let mut out = vec![1.0; (count + 1) * (columns + 2)];
                 let target = Target::new(&mut out, columns + 2);
                 // SAFETY: one thread.
-                unsafe { multiply(rows, lie, count, depth, &panels, distance, columns, target, 1, 2, true) };
+                unsafe {
+                    multiply(Rows { values: rows, layout, count }, packed, depth, target, [1, 2], true)
+                };
                 for i in 0..count {
                     for j in 0..columns {
                         let sum: f32 = (0..depth)

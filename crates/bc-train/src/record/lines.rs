@@ -12,7 +12,7 @@ use crate::machine::Machine;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Line {
-    /// A process begins, or goes on with, the run.
+    /// A process begins, or continues with, the run.
     Start(StartLine),
     /// An optimiser step.
     Step(StepLine),
@@ -20,7 +20,7 @@ pub enum Line {
     Validation(ValidationLine),
 }
 
-/// A process begins, or goes on with, the run.
+/// A process begins, or continues with, the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StartLine {
     /// Steps done before it.
@@ -168,10 +168,10 @@ impl Resumed {
     }
 }
 
-/// A line as it stands in the file, and what it says if this program knows it.
+/// A line as it is in the file, and its content if this program knows it.
 pub(super) type Read = (Vec<u8>, Option<Line>);
 
-/// The lines of `path` that stay when the run goes on from `resumed`, each with its bytes. A line that this
+/// The lines of `path` that stay when the run continues from `resumed`, each with its bytes. A line that this
 /// program cannot read stays where it is (another version may have written it), unless it names a later step. A last line
 /// cut off by a kill is dropped.
 pub(super) fn read(path: &Path, resumed: Resumed) -> Result<Vec<Read>> {

@@ -1,4 +1,4 @@
-//! What a run tells about itself while it goes on.
+//! What a run records about itself.
 //!
 //! `metrics.jsonl` holds one line per process that worked on the run, one per step and one per validation;
 //! TensorBoard's events and the curves are made from the same lines. A resumed run first drops the lines
@@ -87,7 +87,7 @@ impl Recorder {
             && !std::mem::replace(&mut self.warned, true)
         {
             tracing::warn!(
-                "the curves cannot be drawn: {}; training goes on, and this is not said again",
+                "the curves cannot be drawn: {}; training continues, and this is not said again",
                 bc_cli::describe(&error)
             );
         }

@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 
 use super::pk::group;
 
-/// A clique of a pool: its label and its items. A single item stands for as many versions as are asked for.
+/// A clique of a pool: its label and its items. A single item counts as as many versions as are asked for.
 pub type PoolClique = (u32, Vec<u32>);
 
 /// Cliques that share a part of every batch.
@@ -90,12 +90,12 @@ impl Mixture {
             .collect()
     }
 
-    /// Which pool each of `places` is filled from: always the one that is farthest behind its share.
-    fn dealt(&self, places: usize) -> Vec<usize> {
+    /// Which pool each of `slots` is filled from: always the one that is farthest behind its share.
+    fn dealt(&self, slots: usize) -> Vec<usize> {
         let mut given = vec![0usize; self.pools.len()];
-        (1..=places)
-            .map(|place| {
-                let behind = |pool: usize| self.pools[pool].share * place as f64 - given[pool] as f64;
+        (1..=slots)
+            .map(|slot| {
+                let behind = |pool: usize| self.pools[pool].share * slot as f64 - given[pool] as f64;
                 let next = (0..given.len()).max_by(|a, b| behind(*a).total_cmp(&behind(*b))).unwrap_or(0);
                 given[next] += 1;
                 next
@@ -119,8 +119,8 @@ impl<'a> Deck<'a> {
     /// taken, so there is one at the latest when the pool has been shuffled anew.
     fn next(&mut self, taken: &[u32], rng: &mut impl Rng) -> &'a PoolClique {
         loop {
-            if let Some(place) = self.waiting.iter().position(|(label, _)| !taken.contains(label))
-                && let Some(clique) = self.waiting.remove(place)
+            if let Some(slot) = self.waiting.iter().position(|(label, _)| !taken.contains(label))
+                && let Some(clique) = self.waiting.remove(slot)
             {
                 return clique;
             }
@@ -163,7 +163,7 @@ mod tests {
         let passed: Vec<u32> = mixture.pass(&mut generator(1, "test", &[])).concat();
         let times = |label: u32| passed.iter().filter(|item| **item == 1000 + label).count();
         assert!((0..100).all(|label| times(label) == 2));
-        assert!((100..130).all(|label| times(label) == 20), "each of 30 in every tenth of the 300 places");
+        assert!((100..130).all(|label| times(label) == 20), "each of 30 in every tenth of the 300 slots");
     }
 
     proptest! {

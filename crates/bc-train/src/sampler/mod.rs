@@ -53,7 +53,7 @@ pub enum Composition {
     },
     /// `cliques` different cliques with `versions` versions each, neighbours in the batch.
     Pk {
-        /// P: cliques a batch.
+        /// P: cliques per batch.
         cliques: usize,
         /// K: versions of each.
         versions: usize,

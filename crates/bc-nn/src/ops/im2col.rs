@@ -1,11 +1,11 @@
 //! The windows of a convolution as a matrix that is never stored: row (channel, tap),
-//! column (sample, place), zero where a window leaves the input.
+//! column (sample, position), zero where a window leaves the input.
 
 use std::ops::Range;
 
 use candle_core::{Result, Shape};
 
-use super::conv2d::Geometry;
+use super::geometry::Geometry;
 use crate::simd::vectorized;
 
 /// Columns that are fetched at once.
@@ -52,13 +52,13 @@ impl Sizes {
     }
 
     /// Outputs of one channel and sample.
-    pub fn places(&self) -> usize {
+    pub fn positions(&self) -> usize {
         self.out_height() * self.out_width()
     }
 
     /// Outputs of one channel.
     pub fn columns(&self) -> usize {
-        self.batch * self.places()
+        self.batch * self.positions()
     }
 
     /// Inputs of one channel and sample.
@@ -78,11 +78,11 @@ impl Sizes {
 
     /// The row of the input that tap `ky` of the output's row `y` meets, if there is one.
     fn row(&self, y: usize, ky: usize) -> Option<usize> {
-        let place = y * self.stride[0] + ky;
+        let position = y * self.stride[0] + ky;
         if self.ring {
-            return Some((place + self.height - self.padding[0]) % self.height);
+            return Some((position + self.height - self.padding[0]) % self.height);
         }
-        place.checked_sub(self.padding[0]).filter(|row| *row < self.height)
+        position.checked_sub(self.padding[0]).filter(|row| *row < self.height)
     }
 
     /// Whether the windows are the input itself.
@@ -91,7 +91,7 @@ impl Sizes {
     }
 }
 
-/// Lanes of a chunk that lie in one row of the input: lane n comes from `offset + n * stride`
+/// Lanes of a chunk that layout in one row of the input: lane n comes from `offset + n * stride`
 /// of a channel.
 #[derive(Debug, Clone, Copy)]
 struct Run {
@@ -114,7 +114,7 @@ pub(super) struct Map {
 impl Map {
     /// Of the columns of a range.
     pub fn new(sizes: &Sizes, columns: Range<usize>) -> Self {
-        let (width, places) = (sizes.out_width(), sizes.places());
+        let (width, positions) = (sizes.out_width(), sizes.positions());
         let channel = sizes.batch * sizes.plane();
         assert!(columns.end <= sizes.columns() && channel < 1 << 30);
         let chunks = columns.len().div_ceil(CHUNK);
@@ -133,8 +133,8 @@ impl Map {
             pieces.clear();
             let mut lane = 0;
             while lane < count {
-                let (sample, place) = ((first + lane) / places, (first + lane) % places);
-                let (y, x) = (place / width, place % width);
+                let (sample, position) = ((first + lane) / positions, (first + lane) % positions);
+                let (y, x) = (position / width, position % width);
                 let length = (width - x).min(count - lane);
                 pieces.push((lane, length, sample, y, x));
                 lane += length;
@@ -228,7 +228,7 @@ impl Map {
                 let mut values = _mm512_setzero_ps();
                 for run in runs {
                     let from = from.wrapping_offset(run.offset as isize);
-                    // SAFETY: lanes that are read lie in the channel (see `run`), others are masked.
+                    // SAFETY: lanes that are read layout in the channel (see `run`), others are masked.
                     unsafe {
                         match self.stride {
                             1 => values = _mm512_mask_loadu_ps(values, run.lanes, from),
@@ -300,8 +300,8 @@ fn run(
 }
 
 vectorized! {
-    /// The transpose of fetching all rows: adds `columns` (rows x a sample's places) to one sample of x.
-    fn add_back(columns: &[f32], sizes: &Sizes, distance: usize, x: &mut [f32]) {
+    /// The transpose of fetching all rows: adds `columns` (rows x a sample's positions) to one sample of x.
+    fn col2im_sample(columns: &[f32], sizes: &Sizes, distance: usize, x: &mut [f32]) {
         let (width, stride, padding) = (sizes.out_width(), sizes.stride[1], sizes.padding[1]);
         for tap in 0..sizes.taps() {
             let (ky, kx) = (tap / sizes.kernel[1], tap % sizes.kernel[1]);
@@ -329,10 +329,10 @@ vectorized! {
 }
 
 /// Adds the columns (taps x columns) of one channel to where they came from.
-pub(super) fn scatter(columns: &[f32], sizes: &Sizes, x: &mut [f32]) {
+pub(super) fn col2im(columns: &[f32], sizes: &Sizes, x: &mut [f32]) {
     let distance = sizes.columns();
     for (sample, x) in x.chunks_mut(sizes.plane()).enumerate() {
-        add_back(&columns[sample * sizes.places()..], sizes, distance, x);
+        col2im_sample(&columns[sample * sizes.positions()..], sizes, distance, x);
     }
 }
 
@@ -364,9 +364,9 @@ mod tests {
             for row in rows.clone() {
                 for column in columns.clone() {
                     let (channel, tap) = (row / sizes.taps(), row % sizes.taps());
-                    let (sample, place) = (column / sizes.places(), column % sizes.places());
-                    let down = place / sizes.out_width() * stride[0] + tap / kernel[1];
-                    let along = place % sizes.out_width() * stride[1] + tap % kernel[1];
+                    let (sample, position) = (column / sizes.positions(), column % sizes.positions());
+                    let down = position / sizes.out_width() * stride[0] + tap / kernel[1];
+                    let along = position % sizes.out_width() * stride[1] + tap % kernel[1];
                     let xx = along as isize - padding[1] as isize;
                     let mut y = down as isize - padding[0] as isize;
                     if ring {

@@ -1,0 +1,76 @@
+//! What the decoders of all kinds of file share: how a file is read, what its header says, and the pieces that
+//! one step returns.
+
+use std::sync::LazyLock;
+
+use bc_formats::config::Mp3Decoder;
+use symphonia::core::codecs::registry::CodecRegistry;
+use symphonia::core::errors::Error;
+
+use super::error::DecodeError;
+use crate::need::Need;
+use crate::patience::Deadline;
+
+pub(super) static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
+    let mut registry = CodecRegistry::new();
+    symphonia::default::register_enabled_codecs(&mut registry);
+    registry.register_audio_decoder::<bc_opus::OpusDecoder>();
+    registry
+});
+
+/// What headers say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Header {
+    /// Sample rate in Hz.
+    pub sample_rate: u32,
+    /// Channels.
+    pub channels: u32,
+    /// Short name of the codec, such as `mp3`.
+    pub codec: String,
+    /// Length in seconds as declared, if it is.
+    pub declared_s: Option<f64>,
+}
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Reading {
+    /// What of the signal is needed, where it is not all: it may come sooner then, at [`super::Decoder::block_rate`].
+    pub need: Option<Need>,
+    /// Who decodes MP3.
+    pub mp3: Mp3Decoder,
+}
+
+/// What came of one step through a file; no frame, one, or what was held back at the end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Piece {
+    /// Rate in Hz; 0 where there are no samples.
+    pub(super) rate: u32,
+    pub(super) channels: u32,
+    /// Frames decoded and failed.
+    pub(super) decoded: u32,
+    pub(super) failed: u32,
+    /// Nothing follows.
+    pub(super) last: bool,
+}
+
+/// Why reading failed: because the time was over, because the disk or the network failed, or else as `otherwise` says.
+pub(super) fn reading_error(
+    error: Error,
+    deadline: Deadline,
+    otherwise: fn(String) -> DecodeError,
+) -> DecodeError {
+    if let Err(late) = deadline.check() {
+        return late;
+    }
+    match error {
+        Error::IoError(error) if is_passing(&error) => DecodeError::Unreadable(error),
+        error => otherwise(error.to_string()),
+    }
+}
+
+/// Whether an error is the disk's or the network's. Parsers report by some kinds of their own that bytes are missing or wrong.
+fn is_passing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    error.raw_os_error().is_some()
+        || !matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput | Other)
+}

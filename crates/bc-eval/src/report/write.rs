@@ -1,0 +1,18 @@
+//! The page and its Markdown, from the runs to the files.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Run, Source, markdown, page};
+use crate::saving;
+
+/// Writes `report.html` and `report.md` into `folder`.
+///
+/// # Errors
+/// Files that are missing, unreadable or cannot be written; embeddings that cannot be measured.
+pub fn write(sources: &[Source], folder: &Path) -> Result<()> {
+    let runs: Vec<Run> = sources.iter().map(Run::load).collect::<Result<_>>()?;
+    saving::write(&folder.join("report.html"), page::html(&runs))?;
+    saving::write(&folder.join("report.md"), markdown::text(&runs))
+}

@@ -1,0 +1,188 @@
+//! Networks on disk: checkpoints whose sizes follow from their tensors, so that no configuration is needed to
+//! read one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_formats::config::Bottleneck;
+use candle_core::{DType, Device, Tensor};
+
+use crate::network::Network;
+use crate::settings::{ByteCoverSettings, Kind, NetworkSettings, RingSettings};
+use crate::weights::{state_dict, write};
+
+/// Rows of the input if a file says nothing: the paper's.
+const BINS: usize = 84;
+
+/// The key of the metadata that holds the settings as JSON.
+const SETTINGS: &str = "network";
+
+/// A network from a file.
+pub struct Loaded {
+    /// The network.
+    pub network: Network,
+    /// The metadata of a safetensors file; empty for `.pt`.
+    pub metadata: HashMap<String, String>,
+}
+
+impl Network {
+    /// Reads a network from `.safetensors`, `.pt` or `.pth`. Its variant and sizes follow
+    /// from the tensors: no configuration is needed.
+    ///
+    /// # Errors
+    /// A file that is no checkpoint, or one error with all tensors that are missing or of another shape.
+    pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
+        let (tensors, metadata) = state_dict(path)?;
+        let bins = metadata
+            .get(SETTINGS)
+            .and_then(|json| serde_json::from_str::<NetworkSettings>(json).ok())
+            .map_or(BINS, |settings| settings.bins());
+        let settings = settings_of(&tensors, bins)
+            .with_context(|| format!("{} holds no network that is known here", path.display()))?;
+        refuse_larger_than_file(&settings, &tensors)
+            .with_context(|| format!("cannot load the network in {}", path.display()))?;
+        let network = Self::new(&settings, 0, device)?;
+        network.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))?;
+        Ok(Loaded { network, metadata })
+    }
+
+    /// Takes the weights of a file into this network.
+    ///
+    /// # Errors
+    /// As [`Network::load`]; also weights of a network of other sizes.
+    pub fn restore(&mut self, path: &Path) -> Result<()> {
+        let (tensors, _) = state_dict(path)?;
+        self.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))
+    }
+
+    /// Begins with the weights of a file instead of drawn ones (fine-tuning). The classifier stays as it was
+    /// drawn unless `with_classifier`, and where the file's has another size; returns whether the file's was taken.
+    ///
+    /// # Errors
+    /// As [`Network::restore`], the classifier's size apart; one error names all sizes that differ.
+    pub fn init_from(&mut self, path: &Path, with_classifier: bool) -> Result<bool> {
+        const CLASSIFIER: &str = "fc.weight";
+        let (mut tensors, _) = state_dict(path)?;
+        let own = self.parameters().into_iter().find(|(name, _)| name == CLASSIFIER);
+        let own = own.map(|(_, own)| own.as_detached_tensor().copy()).transpose()?;
+        let fits = match (tensors.get(CLASSIFIER), &own) {
+            (Some(found), Some(own)) => with_classifier && found.dims() == own.dims(),
+            (found, own) => found.is_none() && own.is_none(),
+        };
+        if !fits {
+            tensors.remove(CLASSIFIER);
+            tensors.extend(own.map(|own| (CLASSIFIER.to_owned(), own)));
+        }
+        let settings = settings_of(&tensors, self.settings().bins())
+            .with_context(|| format!("{} holds no network that is known here", path.display()))?;
+        let differences = settings.differences(self.settings());
+        ensure!(
+            differences.is_empty(),
+            "{} holds a network of other sizes: {} (first the file's, then those of [model])",
+            path.display(),
+            differences.join(", ")
+        );
+        self.assign(&tensors)
+            .with_context(|| format!("cannot begin with the network in {}", path.display()))?;
+        Ok(fits)
+    }
+
+    /// Writes all weights as safetensors that PyTorch takes with `load_state_dict`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self, path: &Path, mut metadata: HashMap<String, String>) -> Result<()> {
+        metadata.insert(SETTINGS.to_owned(), serde_json::to_string(self.settings())?);
+        let mut named = HashMap::new();
+        for (name, variable) in self.parameters().into_iter().chain(self.buffers()) {
+            if let Some(norm) = name.strip_suffix(".running_var") {
+                // PyTorch counts batches, and uses the count only without a momentum.
+                named.insert(format!("{norm}.num_batches_tracked"), Tensor::new(0i64, &Device::Cpu)?);
+            }
+            named.insert(name, variable.as_detached_tensor().to_device(&Device::Cpu)?);
+        }
+        write(path, &named, metadata)
+    }
+
+    fn assign(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let mut wrong = Vec::new();
+        let mut variables = BTreeMap::from_iter(self.parameters().into_iter().chain(self.buffers()));
+        for (name, variable) in &variables {
+            match tensors.get(name) {
+                None => wrong.push(format!("{name} is missing")),
+                Some(tensor) if tensor.dims() != variable.dims() => {
+                    wrong.push(format!(
+                        "{name} has the shape {:?} and not {:?}",
+                        tensor.dims(),
+                        variable.dims()
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        wrong.extend(
+            tensors
+                .keys()
+                .filter(|name| !variables.contains_key(*name))
+                .map(|name| format!("{name} is unknown")),
+        );
+        if !wrong.is_empty() {
+            bail!("{} tensors do not fit:\n  {}", wrong.len(), wrong.join("\n  "));
+        }
+        for (name, variable) in &mut variables {
+            variable.set(&tensors[name].to_dtype(DType::F32)?.to_device(variable.device())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a file whose few numbers ask for a network of many: it would be made before the error is found.
+fn refuse_larger_than_file(settings: &NetworkSettings, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    const SLACK: usize = 1 << 20;
+    let held: usize = tensors.values().map(Tensor::elem_count).sum();
+    let needed = settings.parameters();
+    ensure!(
+        needed <= 4 * held + SLACK,
+        "it holds {held} numbers, but its tensors name a network of {needed}: the file is damaged"
+    );
+    Ok(())
+}
+
+/// The sizes that the tensors of a file have.
+fn settings_of(tensors: &BTreeMap<String, Tensor>, bins: usize) -> Result<NetworkSettings> {
+    let rows = |name: &str| -> Result<usize> {
+        let tensor = tensors.get(name).with_context(|| format!("the tensor {name} is missing"))?;
+        let rows = tensor.dims().first().copied();
+        let rows = rows.with_context(|| format!("the tensor {name} has no rows"))?;
+        ensure!(tensor.elem_count() >= rows, "the tensor {name} has {rows} rows and no values");
+        Ok(rows)
+    };
+    let rows_or_none = |name: &str| if tensors.contains_key(name) { rows(name) } else { Ok(0) };
+    let (classes, projection) = (rows_or_none("fc.weight")?, rows_or_none("projection.weight")?);
+    let ring = tensors.contains_key("stem.weight");
+    let width = rows(if ring { "stem.weight" } else { "conv1.weight" })?;
+    ensure!(width >= 2 && width.is_multiple_of(2), "the stem has {width} channels");
+    let blocks = [1, 2, 3, 4].map(|stage| {
+        (0..).take_while(|block| tensors.contains_key(&format!("layer{stage}.{block}.conv1.weight"))).count()
+    });
+    if ring {
+        return Ok(NetworkSettings::Ring(RingSettings {
+            kind: Kind::Ring,
+            bins,
+            classes,
+            width,
+            blocks,
+            projection,
+        }));
+    }
+    let biased = tensors.contains_key("layer1.0.conv1.bias");
+    Ok(NetworkSettings::ByteCover(ByteCoverSettings {
+        bins,
+        classes,
+        variant: if biased { Bottleneck::Orfium } else { Bottleneck::Plain },
+        width,
+        blocks,
+        projection,
+    }))
+}

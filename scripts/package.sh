@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Makes target/package/bytecover-<version>-<target>.tar.gz: programs, man pages, shell completions, configurations,
+# the network, licences. Layout and name are those that `cargo binstall` looks for.
+#
+#   scripts/package.sh                                    # for this machine
+#   scripts/package.sh x86_64-unknown-linux-musl          # static, where `rustup target add` and a musl compiler are there
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+target=${1:-$host}
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+out=${CARGO_TARGET_DIR:-target}
+if [ "$target" = "$host" ]; then
+    cargo build --release --workspace --bins
+    bin=$out/release
+else
+    cargo build --release --workspace --bins --target "$target"
+    bin=$out/$target/release
+fi
+
+name=bytecover-$version-$target
+stage=$out/package/$name
+rm -rf "$stage"
+mkdir -p "$stage/bin"
+for program in "$bin"/bc-*; do
+    [ -f "$program" ] && [ -x "$program" ] || continue
+    cp "$program" "$stage/bin/"
+    strip "$stage/bin/$(basename "$program")" 2>/dev/null || true
+    # A program of another machine cannot print its own documents.
+    if [ "$target" = "$host" ]; then
+        "$program" documents "$stage"
+    fi
+done
+rm -f "$stage"/bc-*.md
+cp -r configs "$stage/"
+cp README.md CHANGELOG.md CITATION.cff LICENSE LICENSE-MIT LICENSE-APACHE "$stage/"
+cp crates/bc-opus/libopus/COPYING "$stage/LICENSE-libopus"
+# Names and times that do not depend on who packs, when.
+tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}" \
+    -C "$out/package" -czf "$out/package/$name.tar.gz" "$name"
+echo "$out/package/$name.tar.gz"
