@@ -98,6 +98,12 @@ impl Prepared {
     fn rows(&self) -> usize {
         self.vectors.len() / self.dim
     }
+
+    /// `out` (rows x candidates) becomes the dot products of some rows with all candidates, on this thread alone.
+    pub(crate) fn products_of(&self, rows: std::ops::Range<usize>, candidates: &Self, out: &mut [f32]) {
+        let first = rows.start * self.dim;
+        products(&self.vectors[first..], rows.len(), candidates, out, gemm::Parallelism::None);
+    }
 }
 
 /// Mean row of the candidates.
@@ -146,7 +152,8 @@ pub(crate) fn by_block(queries: &Prepared, candidates: &Prepared, mut each: impl
     for first in (0..count).step_by(block) {
         let height = block.min(count - first);
         let rows = &mut buffer[..height * width];
-        products(&queries.vectors[first * queries.dim..], height, candidates, rows);
+        let parallelism = gemm::Parallelism::Rayon(0);
+        products(&queries.vectors[first * queries.dim..], height, candidates, rows, parallelism);
         rows.par_chunks_mut(width)
             .enumerate()
             .for_each(|(i, row)| to_distances(queries, first + i, candidates, row));
@@ -156,7 +163,13 @@ pub(crate) fn by_block(queries: &Prepared, candidates: &Prepared, mut each: impl
 
 /// `out` (height x candidates) becomes the dot products. One call spans all candidates, so each
 /// product is summed in the same order and equal vectors tie exactly.
-fn products(queries: &[f32], height: usize, candidates: &Prepared, out: &mut [f32]) {
+fn products(
+    queries: &[f32],
+    height: usize,
+    candidates: &Prepared,
+    out: &mut [f32],
+    parallelism: gemm::Parallelism,
+) {
     let (width, dim) = (candidates.rows(), candidates.dim);
     assert!(out.len() == height * width && queries.len() >= height * dim);
     // SAFETY: the lengths asserted above cover every element the strides reach.
@@ -180,7 +193,7 @@ fn products(queries: &[f32], height: usize, candidates: &Prepared, out: &mut [f3
             false,
             false,
             false,
-            gemm::Parallelism::Rayon(0),
+            parallelism,
         );
     }
 }

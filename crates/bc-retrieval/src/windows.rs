@@ -1,0 +1,215 @@
+//! Recordings as sets of windows, and how far two sets are apart.
+//!
+//! A cover leaves sections out, repeats and moves them, so that one vector per recording compares what the other
+//! does not play. Here every window looks for the window of the other recording that is most like it, from both
+//! sides: the Chamfer similarity (Barrow et al. 1977), with the cosine in the place of the distance. A query may
+//! come at several tempi; the tempo that fits best counts.
+
+use rayon::prelude::*;
+
+use crate::distances::{Distance, Prepared};
+use crate::{Error, Vectors};
+
+/// Windows of recordings, one row each; the rows of recording `i` are `offsets[i]..offsets[i + 1]`.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowSets<'a> {
+    /// The vectors of all windows, recording after recording.
+    pub vectors: Vectors<'a>,
+    /// One more than there are recordings, ascending, from 0 to the number of rows; none is empty.
+    pub offsets: &'a [usize],
+}
+
+impl WindowSets<'_> {
+    /// Number of recordings.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// Whether there is no recording.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.vectors.check()?;
+        let expected = self.vectors.rows();
+        let found = self.offsets.last().copied().unwrap_or(0);
+        let ascending = self.offsets.first().is_none_or(|first| *first == 0)
+            && self.offsets.windows(2).all(|pair| pair[0] < pair[1]);
+        if ascending && expected == found {
+            return Ok(());
+        }
+        Err(Error::Shape { what: "windows of the recordings", expected, found })
+    }
+}
+
+/// Queries, each at several tempi, beside candidates at their own.
+pub struct WindowSearch<'a> {
+    tempi: Vec<(WindowSets<'a>, Prepared)>,
+    candidates: (WindowSets<'a>, Prepared),
+}
+
+impl<'a> WindowSearch<'a> {
+    /// `queries` holds the same recordings once for each tempo.
+    ///
+    /// # Errors
+    /// When lengths or dimensions differ, a recording has no window, or a value is not finite.
+    pub fn new(queries: &[WindowSets<'a>], candidates: WindowSets<'a>) -> Result<Self, Error> {
+        candidates.check()?;
+        let first = queries.first().map_or(0, WindowSets::len);
+        for set in queries {
+            set.check()?;
+            let (expected, found) = (candidates.vectors.dim, set.vectors.dim);
+            if expected != found {
+                return Err(Error::Shape { what: "dimensions of the windows", expected, found });
+            }
+            if set.len() != first {
+                return Err(Error::Shape { what: "queries at each tempo", expected: first, found: set.len() });
+            }
+        }
+        let prepare = |set: &WindowSets<'a>| Prepared::new(&set.vectors, Distance::Cosine, &[]);
+        Ok(Self {
+            tempi: queries.iter().map(|set| (*set, prepare(set))).collect(),
+            candidates: (candidates, prepare(&candidates)),
+        })
+    }
+
+    /// Number of queries.
+    #[must_use]
+    pub fn queries(&self) -> usize {
+        self.tempi.first().map_or(0, |(set, _)| set.len())
+    }
+
+    /// Number of candidates.
+    #[must_use]
+    pub fn candidates(&self) -> usize {
+        self.candidates.0.len()
+    }
+
+    /// Fills `row` with the distance of the query from every candidate: 1 - the Chamfer similarity at the tempo that
+    /// fits best, from 0 to 2.
+    ///
+    /// # Panics
+    /// When there is no such query, or `row` is not as long as there are candidates.
+    pub fn distances(&self, query: usize, row: &mut [f32]) {
+        assert_eq!(row.len(), self.candidates(), "one distance for each candidate");
+        row.fill(2.0);
+        let (sets, prepared) = &self.candidates;
+        let mut products = Vec::new();
+        for (of, windows) in &self.tempi {
+            let rows = of.offsets[query]..of.offsets[query + 1];
+            let height = rows.len();
+            products.resize(height * sets.vectors.rows(), 0.0);
+            windows.products_of(rows, prepared, &mut products);
+            for (distance, span) in row.iter_mut().zip(sets.offsets.windows(2)) {
+                let similarity = chamfer(&products, sets.vectors.rows(), height, span[0]..span[1]);
+                *distance = distance.min((1.0 - similarity).clamp(0.0, 2.0));
+            }
+        }
+    }
+
+    /// All distances, queries x candidates, row-major.
+    #[must_use]
+    pub fn matrix(&self) -> Vec<f32> {
+        let width = self.candidates();
+        let mut all = vec![0.0; self.queries() * width];
+        if width > 0 {
+            all.par_chunks_mut(width).enumerate().for_each(|(query, row)| self.distances(query, row));
+        }
+        all
+    }
+}
+
+/// Half the mean over the query's windows of the best cosine among the candidate's, and half that of the candidate's
+/// windows among the query's. `cosines` has `height` rows of `width`; the candidate's columns are `span`.
+fn chamfer(cosines: &[f32], width: usize, height: usize, span: std::ops::Range<usize>) -> f32 {
+    let mut best_of_columns = [f32::MIN; 64];
+    let mut of_rows = 0.0;
+    let mut of_columns = 0.0;
+    let count = span.len();
+    // Columns in groups that fit on the stack; the best of each row is kept over the groups.
+    let mut best_of_rows = vec![f32::MIN; height];
+    for from in span.clone().step_by(best_of_columns.len()) {
+        let to = span.end.min(from + best_of_columns.len());
+        let columns = &mut best_of_columns[..to - from];
+        columns.fill(f32::MIN);
+        for (line, best) in best_of_rows.iter_mut().enumerate() {
+            let cosines = &cosines[line * width + from..line * width + to];
+            for (column, cosine) in columns.iter_mut().zip(cosines) {
+                *column = column.max(*cosine);
+                *best = best.max(*cosine);
+            }
+        }
+        of_columns += columns.iter().sum::<f32>();
+    }
+    of_rows += best_of_rows.iter().sum::<f32>();
+    0.5 * (of_rows / height as f32 + of_columns / count as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cosine;
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        (0..count as u32)
+            .map(|i| ((i + 977 * seed).wrapping_mul(2_654_435_761) >> 20) as f32 / 4096.0 - 0.5)
+            .collect()
+    }
+
+    /// By the definition, pair after pair.
+    fn plain(a: &[f32], b: &[f32], dim: usize) -> f32 {
+        let side = |x: &[f32], y: &[f32]| {
+            let best = |row: &[f32]| y.chunks(dim).map(|other| cosine(row, other)).fold(f32::MIN, f32::max);
+            x.chunks(dim).map(best).sum::<f32>() / (x.len() / dim) as f32
+        };
+        0.5 * (side(a, b) + side(b, a))
+    }
+
+    #[test]
+    fn distances_are_those_of_the_definition_at_the_best_tempo() {
+        let dim = 5;
+        // More windows than a group of columns holds.
+        let (a, b) = ([0usize, 3, 4, 84], [0usize, 70, 71, 73, 143]);
+        let (slow, fast, other) = (numbers(84 * dim, 1), numbers(84 * dim, 2), numbers(143 * dim, 3));
+        let sets = |vectors, offsets| WindowSets { vectors: Vectors { vectors, dim }, offsets };
+        let search =
+            WindowSearch::new(&[sets(&slow, &a[..]), sets(&fast, &a[..])], sets(&other, &b[..])).unwrap();
+        let matrix = search.matrix();
+        assert_eq!(matrix.len(), 3 * 4);
+        for query in 0..3 {
+            for candidate in 0..4 {
+                let y = &other[b[candidate] * dim..b[candidate + 1] * dim];
+                let of = |x: &[f32]| plain(&x[a[query] * dim..a[query + 1] * dim], y, dim);
+                let expected = 1.0 - of(&slow).max(of(&fast));
+                let found = matrix[query * 4 + candidate];
+                assert!((found - expected).abs() < 1e-5, "{query} {candidate}: {found} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_recording_is_next_to_itself_whatever_the_order_of_its_windows() {
+        let dim = 8;
+        let own = numbers(6 * dim, 5);
+        let mut turned = own.clone();
+        turned.rotate_left(2 * dim);
+        let offsets = [0usize, 6];
+        let sets = |vectors| WindowSets { vectors: Vectors { vectors, dim }, offsets: &offsets };
+        let matrix = WindowSearch::new(&[sets(&own)], sets(&turned)).unwrap().matrix();
+        assert!(matrix[0].abs() < 1e-5, "{}", matrix[0]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let vectors = numbers(12, 1);
+        let sets = |offsets| WindowSets { vectors: Vectors { vectors: &vectors, dim: 3 }, offsets };
+        assert!(WindowSearch::new(&[sets(&[0, 4])], sets(&[0, 2, 4])).is_ok());
+        for wrong in [&[0usize, 3][..], &[0, 2, 2, 4], &[1, 4], &[]] {
+            assert!(WindowSearch::new(&[sets(&[0, 4])], sets(wrong)).is_err(), "{wrong:?}");
+        }
+        assert!(WindowSearch::new(&[sets(&[0, 4]), sets(&[0, 2, 4])], sets(&[0, 4])).is_err());
+    }
+}
