@@ -20,8 +20,8 @@ use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use serde_json::Value;
 
-use crate::calibration::{self, Calibration};
-use crate::saving;
+use bc_calibration::{self as calibration, Calibration};
+use bc_cli::saving;
 use analysis::Analysis;
 use curves::Curves;
 

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use bc_cli::{Interrupted, interrupt};
 use bc_formats::lock::{self, Kind};
+
+use crate::{Interrupted, interrupt};
 
 /// Names the seconds between two saves; for tests, and for machines that are often killed.
 const PERIOD: &str = "BYTECOVER_SAVE_SECONDS";

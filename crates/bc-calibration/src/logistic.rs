@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// `ln(p(score | same work) / p(score | other works)) = slope * score + intercept`.
+/// `ln(p(score | same work) / p(score | other works)) = slope * score + intercept`, where a score is a cosine on a scale without
+/// bounds ([`crate::spread`]), or how far it stands out ([`crate::Cohort::standard`]).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// Above 0 where a higher score speaks for the same work.

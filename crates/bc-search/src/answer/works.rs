@@ -2,22 +2,26 @@
 
 use std::collections::HashMap;
 
+use crate::index::Recording;
+
 /// So many of the best versions are compared with each other; below them no probability is worth sharing.
 const COMPARED: usize = 50;
 
-/// A version with its score.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    /// Row of its best vector in the index.
+/// A recording with its score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Which recording.
+    pub recording: Recording,
+    /// Row of its best vector in its segment.
     pub row: usize,
     /// Its best score.
     pub score: f32,
     /// The part of the query that has this score.
     pub excerpt: usize,
-    /// Its work, as far as the index knows.
-    pub clique: &'a str,
-    /// Content hash of its audio file; may be empty.
-    pub hash: &'a str,
+    /// The hash of its work; 0 where nobody said.
+    pub work: u64,
+    /// Content hash of its audio file; zeros where unknown.
+    pub content: [u8; 16],
 }
 
 /// Versions of one work.
@@ -27,38 +31,32 @@ pub struct Work {
     pub members: Vec<usize>,
 }
 
-/// Puts `candidates` (best first) together by work: those of one clique, those of the same audio file, and, if a score
-/// `same_work` is known, those as much alike as this. Two cliques of several recordings each are known to be
-/// two works and stay apart whatever they score; a recording that is a work of its own is one of which nobody
-/// said what it is a version of. `score_of` gives the score of two rows. The works come in order of their best version.
+/// Puts `candidates` (best first) together by work: those of one named work, those of the same audio file, and, if a score
+/// `same_work` is known, those as much alike as this. Two named works stay two, whatever they score; a recording without
+/// a work is one of which nobody said what it is a version of. `score_of` gives the score of two candidates. The works come in
+/// order of their best version.
 pub fn group(
-    candidates: &[Candidate<'_>],
+    candidates: &[Candidate],
     same_work: Option<f64>,
-    score_of: impl Fn(usize, usize) -> f64,
+    score_of: impl Fn(&Candidate, &Candidate) -> f64,
 ) -> Vec<Work> {
     let mut sets = Sets::new(candidates.len());
-    let mut first_of: HashMap<&str, usize> = HashMap::new();
-    for (place, candidate) in candidates.iter().enumerate() {
-        let first = *first_of.entry(candidate.clique).or_insert(place);
+    let mut known: Vec<bool> = candidates.iter().map(|candidate| candidate.work != 0).collect();
+    let mut first_of: HashMap<u64, usize> = HashMap::new();
+    for (place, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| candidate.work != 0) {
+        let first = *first_of.entry(candidate.work).or_insert(place);
         sets.join(first, place);
     }
-    let mut sizes: HashMap<&str, usize> = HashMap::new();
-    for candidate in candidates {
-        *sizes.entry(candidate.clique).or_default() += 1;
-    }
-    // Joined by what people said, not by sound.
-    let mut known: Vec<bool> = candidates.iter().map(|candidate| sizes[candidate.clique] > 1).collect();
-    let mut first_of: HashMap<&str, usize> = HashMap::new();
-    for (place, candidate) in
-        candidates.iter().enumerate().filter(|(_, candidate)| !candidate.hash.is_empty())
-    {
-        let first = *first_of.entry(candidate.hash).or_insert(place);
+    let mut first_of: HashMap<[u8; 16], usize> = HashMap::new();
+    let with_content = |candidate: &Candidate| candidate.content != [0; 16];
+    for (place, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| with_content(candidate)) {
+        let first = *first_of.entry(candidate.content).or_insert(place);
         let known_now = known[sets.root(first)] || known[sets.root(place)];
         sets.join(first, place);
         known[sets.root(place)] = known_now;
     }
     if let Some(least) = same_work {
-        join_alike(candidates, &mut sets, &mut known, |a, b| score_of(a.row, b.row) >= least);
+        join_alike(candidates, &mut sets, &mut known, |a, b| score_of(a, b) >= least);
     }
     let mut works: Vec<Work> = Vec::new();
     let mut place_of: HashMap<usize, usize> = HashMap::new();
@@ -74,11 +72,11 @@ pub fn group(
 
 /// Joins sets whose best versions are alike. Only these are compared, so that no chain of weak likenesses ties all
 /// together.
-fn join_alike<'a>(
-    candidates: &[Candidate<'a>],
+fn join_alike(
+    candidates: &[Candidate],
     sets: &mut Sets,
     known: &mut [bool],
-    alike: impl Fn(&Candidate<'a>, &Candidate<'a>) -> bool,
+    alike: impl Fn(&Candidate, &Candidate) -> bool,
 ) {
     let mut leaders: Vec<usize> = Vec::new();
     for place in 0..candidates.len().min(COMPARED) {
@@ -125,13 +123,15 @@ impl Sets {
 mod tests {
     use super::*;
 
-    fn candidates<'a>(of: &[(&'a str, &'a str)]) -> Vec<Candidate<'a>> {
-        let place = |(row, (clique, hash)): (usize, &(&'a str, &'a str))| Candidate {
+    /// Work and content of each, by a number; 0 for none.
+    fn candidates(of: &[(u64, u8)]) -> Vec<Candidate> {
+        let place = |(row, (work, content)): (usize, &(u64, u8))| Candidate {
+            recording: Recording { segment: 0, number: row as u32 },
             row,
             score: 1.0 - row as f32 / 100.0,
             excerpt: 0,
-            clique,
-            hash,
+            work: *work,
+            content: [*content; 16],
         };
         of.iter().enumerate().map(place).collect()
     }
@@ -141,30 +141,29 @@ mod tests {
     }
 
     #[test]
-    fn cliques_and_equal_audio_are_one_work() {
-        let of = candidates(&[("a", "1"), ("b", ""), ("a", "2"), ("c", "1"), ("d", "")]);
+    fn named_works_and_equal_audio_are_one_work() {
+        let of = candidates(&[(1, 1), (2, 0), (1, 2), (3, 1), (0, 0)]);
         assert_eq!(members(&group(&of, None, |_, _| 1.0)), [vec![0, 2, 3], vec![1], vec![4]]);
     }
 
     #[test]
-    fn unknown_works_that_sound_alike_are_one_and_known_ones_stay_two() {
-        // 0 and 1 are one known work, 2 and 3 another, 4 and 5 are unknown.
-        let of = candidates(&[("a", ""), ("a", ""), ("b", ""), ("b", ""), ("x", ""), ("y", "")]);
+    fn unknown_works_that_sound_alike_are_one_and_named_ones_stay_two() {
+        // 0 and 1 are one named work, 2 and 3 another, 4 and 5 are unknown.
+        let of = candidates(&[(1, 0), (1, 0), (2, 0), (2, 0), (0, 0), (0, 0)]);
         let all_alike = members(&group(&of, Some(0.9), |_, _| 0.95));
         assert_eq!(all_alike, [vec![0, 1, 4, 5], vec![2, 3]]);
         let unlike = members(&group(&of, Some(0.9), |_, _| 0.85));
         assert_eq!(unlike, [vec![0, 1], vec![2, 3], vec![4], vec![5]]);
-        // An unknown recording between two known works does not tie them together.
-        let between = candidates(&[("x", ""), ("a", ""), ("a", ""), ("b", ""), ("b", "")]);
-        let found =
-            members(&group(&between, Some(0.9), |one, two| if one == 0 || two == 0 { 0.95 } else { 0.0 }));
-        assert_eq!(found, [vec![0, 1, 2], vec![3, 4]]);
+        // An unknown recording between two named works does not tie them together.
+        let between = candidates(&[(0, 0), (1, 0), (1, 0), (2, 0), (2, 0)]);
+        let alike = |one: &Candidate, two: &Candidate| if one.row == 0 || two.row == 0 { 0.95 } else { 0.0 };
+        assert_eq!(members(&group(&between, Some(0.9), alike)), [vec![0, 1, 2], vec![3, 4]]);
     }
 
     #[test]
     fn a_chain_of_likenesses_is_cut_at_its_leader() {
-        let of = candidates(&[("a", ""), ("b", ""), ("c", "")]);
-        let chain = |one: usize, two: usize| if one.abs_diff(two) == 1 { 0.95 } else { 0.0 };
+        let of = candidates(&[(0, 0), (0, 0), (0, 0)]);
+        let chain = |one: &Candidate, two: &Candidate| if one.row.abs_diff(two.row) == 1 { 0.95 } else { 0.0 };
         assert_eq!(members(&group(&of, Some(0.9), chain)), [vec![0, 1], vec![2]]);
     }
 }

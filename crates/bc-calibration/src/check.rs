@@ -3,10 +3,12 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::EVEN;
-use super::logistic::Line;
-use super::posterior::{Evidence, posterior};
+use crate::cohort::Cohort;
+use crate::logistic::Line;
+use crate::posterior::{Evidence, Rest, posterior};
+use crate::sizes::Asked;
 use crate::versions::{PairCounts, Versions};
+use crate::{Calibration, EVEN, EXACT_COPY};
 
 /// Probabilities at which tables look.
 const PROBABILITIES: [f64; 7] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
@@ -71,14 +73,14 @@ pub struct Answers {
     pub accepted_without: f64,
 }
 
-/// Scores and probabilities of pairs.
+/// Probabilities of pairs.
 pub(super) struct Scores {
     /// Probability, whether of one work, weight.
     points: Vec<(f64, bool, f64)>,
 }
 
 impl Scores {
-    /// Of pairs of one clique, and of two.
+    /// Of the spread scores of pairs of one clique, and of two.
     pub fn of(same: &[f64], other: &[f64], line: &Line) -> Self {
         let class = |scores: &[f64], one: bool| -> Vec<(f64, bool, f64)> {
             let weight = 0.5 / scores.len().max(1) as f64;
@@ -99,7 +101,7 @@ impl Scores {
             let (recall, false_alarms) = (share(true), share(false));
             Threshold {
                 probability,
-                score: line.score(probability, EVEN),
+                score: line.score(probability, EVEN).tanh(),
                 precision: all.precision(recall, false_alarms),
                 recall,
                 false_alarms,
@@ -134,31 +136,71 @@ pub(super) fn error(rows: &[Reliability]) -> f64 {
     rows.iter().map(|row| row.weight * (row.said - row.found).abs()).sum()
 }
 
-/// Every version that has another of its work asks twice: with its work in the index and without. `copies` are
-/// scores from which on a version counts as a copy.
-pub(super) fn answers(versions: &Versions<'_>, line: &Line, copies: f64) -> Result<Vec<Answers>> {
+/// How far the pairs of one clique and of two stand out of the cohorts of both; nothing where cohorts are too small.
+pub(super) fn standing(versions: &Versions<'_>) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (mut same, mut other) = (Vec::new(), Vec::new());
+    each_query(versions, |query, scores, cohort| {
+        let Some(cohort) = cohort else { return };
+        for (place, score) in scores.iter().enumerate().filter(|(place, _)| *place != query) {
+            let one = versions.cliques[place] == versions.cliques[query];
+            if one { &mut same } else { &mut other }.push(cohort.standard(*score));
+        }
+    })?;
+    Ok((same, other))
+}
+
+/// Calls `each(query, its scores with all, its cohort)` for every version.
+fn each_query(
+    versions: &Versions<'_>,
+    mut each: impl FnMut(usize, &[f64], Option<&Cohort>),
+) -> Result<()> {
+    versions.each_score(|query, scores| {
+        let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
+        let others = scores.iter().enumerate().filter(|(place, _)| *place != query);
+        let cohort = Cohort::of(others.map(|(_, score)| *score));
+        each(query, &scores, cohort.as_ref());
+    })
+}
+
+/// What the versions that have another of their work say to each other, in log-likelihood ratios: with their own work,
+/// and all of them with other works.
+pub(super) fn asked(versions: &Versions<'_>, calibration: &Calibration) -> Result<(Vec<Asked>, Vec<f64>)> {
+    let (mut asked, mut others) = (Vec::new(), Vec::new());
+    each_query(versions, |query, scores, cohort| {
+        let mut own = Vec::new();
+        for (place, score) in scores.iter().enumerate().filter(|(place, _)| *place != query) {
+            let ratio = calibration.log_ratio(*score, cohort);
+            if versions.cliques[place] == versions.cliques[query] { own.push(ratio) } else { others.push(ratio) }
+        }
+        if !own.is_empty() {
+            asked.push(Asked { own, copy: calibration.log_ratio(EXACT_COPY, cohort) });
+        }
+    })?;
+    Ok((asked, others))
+}
+
+/// Every version that has another of its work asks twice: with its work in the index and without.
+pub(super) fn answers(versions: &Versions<'_>, calibration: &Calibration) -> Result<Vec<Answers>> {
     // The accepted probability, and whether it was the right work; with and without the work.
     let (mut with, mut without) = (Vec::new(), Vec::new());
-    let cliques = versions.cliques.iter().max().map_or(0, |most| *most as usize + 1);
-    versions.each_score(|query, scores| {
+    let cliques = versions.clique_count();
+    each_query(versions, |query, scores, cohort| {
         let own = versions.cliques[query] as usize;
         let mut works = vec![Evidence::default(); cliques];
         for (other, (score, clique)) in scores.iter().zip(&versions.cliques).enumerate() {
             if other != query {
-                let work = &mut works[*clique as usize];
-                work.scores.push(f64::from(*score));
-                work.copy |= f64::from(*score) >= copies;
+                works[*clique as usize].ratios.push(calibration.log_ratio(*score, cohort));
             }
         }
-        if works[own].scores.is_empty() {
+        if works[own].ratios.is_empty() {
             return;
         }
         let ask = |found: &mut Vec<(f64, bool)>, without: Option<usize>| {
             let there: Vec<usize> = (0..works.len())
-                .filter(|work| !works[*work].scores.is_empty() && Some(*work) != without)
+                .filter(|work| !works[*work].ratios.is_empty() && Some(*work) != without)
                 .collect();
             let evidence: Vec<Evidence> = there.iter().map(|work| works[*work].clone()).collect();
-            let probabilities = posterior(line, &evidence, EVEN).works.into_iter().zip(there);
+            let probabilities = posterior(&evidence, Rest::default(), EVEN).works.into_iter().zip(there);
             let best = probabilities.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
             found.extend(best.map(|(probability, work)| (probability, work == own)));
         };

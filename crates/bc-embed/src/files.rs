@@ -4,9 +4,25 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use serde::Serialize;
 use walkdir::WalkDir;
 
-use super::Failure;
+/// A file that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The file.
+    pub file: String,
+    /// Why not.
+    pub error: String,
+}
+
+impl Failure {
+    /// Of a file, with the reason.
+    #[must_use]
+    pub fn new(file: &Path, error: String) -> Self {
+        Self { file: file.display().to_string(), error }
+    }
+}
 
 /// A file with the id it gets.
 #[derive(Debug, Clone, PartialEq)]
