@@ -32,6 +32,12 @@ pub(crate) fn files_of(entry: &SegmentEntry) -> Vec<String> {
     files
 }
 
+/// Names of all files in the segments' folder that a manifest speaks of.
+#[must_use]
+pub fn files_in(manifest: &Manifest) -> Vec<String> {
+    manifest.segments.iter().flat_map(files_of).collect()
+}
+
 /// Bits that say which recordings were removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tombstones(Vec<u8>);
