@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::cohort::Cohort;
-use crate::logistic::Line;
+use crate::logistic::Curve;
 use crate::posterior::{Evidence, Rest, posterior};
 use crate::sizes::Asked;
 use crate::versions::{PairCounts, Versions};
@@ -81,7 +81,7 @@ pub(super) struct Scores {
 
 impl Scores {
     /// Of the spread scores of pairs of one clique, and of two.
-    pub fn of(same: &[f64], other: &[f64], line: &Line) -> Self {
+    pub fn of(same: &[f64], other: &[f64], line: &Curve) -> Self {
         let class = |scores: &[f64], one: bool| -> Vec<(f64, bool, f64)> {
             let weight = 0.5 / scores.len().max(1) as f64;
             scores.iter().map(|score| (line.probability(*score, EVEN), one, weight)).collect()
@@ -92,7 +92,7 @@ impl Scores {
     }
 
     /// `all` are the pairs of the whole split, of which these may be a sample.
-    pub fn thresholds(&self, line: &Line, all: PairCounts) -> Vec<Threshold> {
+    pub fn thresholds(&self, line: &Curve, all: PairCounts) -> Vec<Threshold> {
         let of = |one: bool, least: f64| {
             self.points.iter().filter(|point| point.1 == one && point.0 >= least).count() as f64
         };
@@ -150,10 +150,7 @@ pub(super) fn standing(versions: &Versions<'_>) -> Result<(Vec<f64>, Vec<f64>)> 
 }
 
 /// Calls `each(query, its scores with all, its cohort)` for every version.
-fn each_query(
-    versions: &Versions<'_>,
-    mut each: impl FnMut(usize, &[f64], Option<&Cohort>),
-) -> Result<()> {
+fn each_query(versions: &Versions<'_>, mut each: impl FnMut(usize, &[f64], Option<&Cohort>)) -> Result<()> {
     versions.each_score(|query, scores| {
         let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
         let others = scores.iter().enumerate().filter(|(place, _)| *place != query);
@@ -170,7 +167,11 @@ pub(super) fn asked(versions: &Versions<'_>, calibration: &Calibration) -> Resul
         let mut own = Vec::new();
         for (place, score) in scores.iter().enumerate().filter(|(place, _)| *place != query) {
             let ratio = calibration.log_ratio(*score, cohort);
-            if versions.cliques[place] == versions.cliques[query] { own.push(ratio) } else { others.push(ratio) }
+            if versions.cliques[place] == versions.cliques[query] {
+                own.push(ratio)
+            } else {
+                others.push(ratio)
+            }
         }
         if !own.is_empty() {
             asked.push(Asked { own, copy: calibration.log_ratio(EXACT_COPY, cohort) });

@@ -1,7 +1,7 @@
 //! What a score means: the probability that two recordings are versions of one work.
 //!
 //! **In**: embeddings with the split `val` (fitted on) and, where there is one, `test` (checked on). **Out**:
-//! `calibration.json`, by which bc-search answers: lines from a score to the log-likelihood ratio ([`Line`]), the ends of
+//! `calibration.json`, by which bc-search answers: curves from a score to the log-likelihood ratio ([`Curve`]), the ends of
 //! both distributions, which tell a copy from a cover ([`kinds`]), precision and recall at thresholds, how
 //! far the probabilities are right on versions that were not fitted on, and in indexes of other sizes ([`SizeCheck`]).
 //!
@@ -29,7 +29,7 @@ use crate::versions::{PairCounts, Versions};
 pub use check::{Answers, Reliability, Threshold};
 pub use cohort::{Cohort, LEAST_COHORT, spread};
 pub use kinds::{Kind, Kinds, Tail};
-pub use logistic::Line;
+pub use logistic::{Curve, Line};
 pub use posterior::{Evidence, Posterior, Rest, posterior};
 pub use sizes::{Said, SizeCheck};
 
@@ -65,9 +65,9 @@ pub fn beside(embeddings: &Path) -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// The log-likelihood ratio of a spread cosine ([`spread`]).
-    pub line: Line,
+    pub line: Curve,
     /// The same of how far a cosine stands out of a query's cohort; absent where the split is too small for cohorts.
-    pub cohort_line: Option<Line>,
+    pub cohort_line: Option<Curve>,
     /// The upper end of the spread scores of pairs of one work.
     pub same_tail: Tail,
     /// The upper end of the spread scores of pairs of two works.
@@ -118,16 +118,16 @@ impl Calibration {
         );
         let fitted = val.sample();
         let (same, other) = by_kind(&fitted)?;
-        let line = Line::fit(&same, &other);
+        let line = Curve::fit(&same, &other);
         ensure!(
-            line.slope > 0.0,
+            line.line.slope > 0.0,
             "{}: versions of one clique score no higher than others in the split val; train the network first",
             path.display()
         );
         let (same_standing, other_standing) = check::standing(&fitted)?;
         let cohort_line = (!same_standing.is_empty())
-            .then(|| Line::fit(&same_standing, &other_standing))
-            .filter(|line| line.slope > 0.0);
+            .then(|| Curve::fit(&same_standing, &other_standing))
+            .filter(|curve| curve.line.slope > 0.0);
         let test = Versions::of(embeddings, Split::Test);
         let (checked_on, whole) = if test.pair_counts().same > 0 && test.pair_counts().other > 0 {
             (Split::Test, &test)
@@ -142,7 +142,7 @@ impl Calibration {
             line,
             cohort_line,
             same_tail: Tail::of(&same, SAME_TAIL),
-            other_tail: Tail::of(&other, sizes::TAIL),
+            other_tail: Tail::of(&other, logistic::OTHER_TAIL),
             fitted_on,
             fitted_works,
             fitted_pairs: fitted.pair_counts(),
@@ -281,13 +281,22 @@ impl Calibration {
             "error",
         ]);
         for row in &self.sizes {
-            let said = row.reliability.iter().map(|row| {
-                format!("{:.0}/{:.0} % ({})", 100.0 * row.said, 100.0 * row.found, row.answers)
-            });
+            let said = row
+                .reliability
+                .iter()
+                .map(|row| format!("{:.0}/{:.0} % ({})", 100.0 * row.said, 100.0 * row.found, row.answers));
             let [first, none, least, copy] =
                 [row.first, row.none_without, row.least_none_without, row.least_of_copy].map(percent);
             let said = said.collect::<Vec<_>>().join(", ");
-            sizes.add_row([row.works.to_string(), first, none, least, copy, said, format!("{:.4}", row.error)]);
+            sizes.add_row([
+                row.works.to_string(),
+                first,
+                none,
+                least,
+                copy,
+                said,
+                format!("{:.4}", row.error),
+            ]);
         }
         format!(
             "Fitted on {} ({} works; {} pairs of one work, {} of two), checked on {} ({} pairs of one work, {} of two).\n\n\

@@ -5,6 +5,76 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kinds::Tail;
+
+/// Share of the scores of other works whose slope says how far up the line is to be believed.
+pub(crate) const OTHER_TAIL: f64 = 0.01;
+/// Scores of one work beyond which their slope is read off the upper half of all of them.
+const FEW: usize = 5;
+
+/// A line that is bent where few other works score: the log-likelihood ratio of a score.
+///
+/// A straight line is fitted where most pairs are. Followed further up it may rise faster than scores of other works
+/// become rare, and the mean ratio of another work, which must be 1, would have no bound: in a large index some
+/// other work would always look certain. Beyond the highest hundredth of other works the ratio rises as the
+/// exponential ends of both distributions say: by the difference of their rates, and no faster than the line.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// The line below the bend.
+    #[serde(flatten)]
+    pub line: Line,
+    /// The score at which it is bent.
+    pub bend: f64,
+    /// Its slope beyond.
+    pub beyond: f64,
+}
+
+impl Curve {
+    /// Of scores of pairs of one work and of two.
+    #[must_use]
+    pub fn fit(same: &[f64], other: &[f64]) -> Self {
+        let line = Line::fit(same, other);
+        let others = Tail::of(other, OTHER_TAIL);
+        let above: Vec<f64> =
+            same.iter().filter(|score| **score > others.from).map(|score| score - others.from).collect();
+        let same_rate = if above.len() > FEW {
+            above.len() as f64 / above.iter().sum::<f64>().max(1e-9)
+        } else {
+            Tail::of(same, 0.5).rate
+        };
+        let beyond = (others.rate - same_rate).clamp(0.05 * line.slope.max(0.0), line.slope.max(0.0));
+        Self { line, bend: others.from, beyond }
+    }
+
+    /// The log-likelihood ratio of a score.
+    #[must_use]
+    pub fn log_ratio(&self, score: f64) -> f64 {
+        let above = (score - self.bend).max(0.0);
+        self.line.log_ratio(score.min(self.bend)) + self.beyond * above
+    }
+
+    /// The probability that a pair of this score is of one work, when `prior` of all pairs are.
+    #[must_use]
+    pub fn probability(&self, score: f64, prior: f64) -> f64 {
+        probability(self.log_ratio(score), prior)
+    }
+
+    /// The score at which the probability is `probability`.
+    #[must_use]
+    pub fn score(&self, probability: f64, prior: f64) -> f64 {
+        let straight = self.line.score(probability, prior);
+        if straight <= self.bend || self.beyond <= 0.0 {
+            return straight;
+        }
+        self.bend + (straight - self.bend) * self.line.slope / self.beyond
+    }
+}
+
+fn probability(log_ratio: f64, prior: f64) -> f64 {
+    let odds = (log_ratio + (prior / (1.0 - prior)).ln()).exp();
+    if odds.is_finite() { odds / (1.0 + odds) } else { 1.0 }
+}
+
 /// `ln(p(score | same work) / p(score | other works)) = slope * score + intercept`, where a score is a cosine on a scale without
 /// bounds ([`crate::spread`]), or how far it stands out ([`crate::Cohort::standard`]).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -25,8 +95,7 @@ impl Line {
     /// The probability that a pair of this score is of one work, when `prior` of all pairs are.
     #[must_use]
     pub fn probability(&self, score: f64, prior: f64) -> f64 {
-        let odds = (self.log_ratio(score) + (prior / (1.0 - prior)).ln()).exp();
-        if odds.is_finite() { odds / (1.0 + odds) } else { 1.0 }
+        probability(self.log_ratio(score), prior)
     }
 
     /// The score at which the probability is `probability`.
@@ -106,6 +175,27 @@ mod tests {
         let line = Line::fit(&bell(20_000, 0.6, 0.1), &bell(4000, 0.3, 0.1));
         assert!(line.log_ratio(0.45).abs() < 0.2, "{line:?}");
         assert!((line.slope - 30.0).abs() < 1.5, "{line:?}");
+    }
+
+    #[test]
+    fn beyond_the_bend_the_mean_ratio_of_other_works_stays_bounded() {
+        // Other works fall off with a rate of 3, one work with 1 from 2 on: up there the ratio rises by 2.
+        let steps = |rate: f64, from: f64, count: usize| -> Vec<f64> {
+            (0..count).map(|i| from - ((i as f64 + 0.5) / count as f64).ln() / rate).collect()
+        };
+        let (same, other) = (steps(1.0, 1.0, 2000), steps(3.0, 0.0, 100_000));
+        let curve = Curve::fit(&same, &other);
+        assert!((curve.beyond - 2.0).abs() < 0.2 || curve.beyond == curve.line.slope, "{curve:?}");
+        let steep = Curve { line: Line { slope: 4.0, intercept: -4.0 }, ..curve };
+        let mean = |log_ratio: &dyn Fn(f64) -> f64| {
+            other.iter().map(|score| log_ratio(*score).exp()).sum::<f64>() / other.len() as f64
+        };
+        assert!(mean(&|score| curve.log_ratio(score)) < 3.0, "{}", mean(&|score| curve.log_ratio(score)));
+        assert!(mean(&|score| steep.line.log_ratio(score)) > mean(&|score| steep.log_ratio(score)));
+        for probability in [0.01, 0.5, 0.99, 0.999_999] {
+            let score = curve.score(probability, 0.3);
+            assert!((curve.probability(score, 0.3) - probability).abs() < 1e-9);
+        }
     }
 
     #[test]

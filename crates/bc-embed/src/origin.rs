@@ -76,14 +76,11 @@ struct Settings {
 /// # Errors
 /// As [`Embedder::open`].
 pub fn embedder(config: &Config) -> Result<Embedder> {
-    let checkpoint = config.eval.checkpoint_of(&config.train.run);
-    let assumed =
-        NetworkInput { cqt: config.features.cqt(), pool: config.model.pool, scale: config.model.scale };
-    let embedder = Embedder::open(&checkpoint, config.eval.layer, &assumed)?;
+    let (embedder, assumed) = open(config)?;
     if !embedder.input.differences(&assumed).is_empty() {
         tracing::warn!(
             "{} was trained on {}, this configuration says {}; the network's own counts",
-            checkpoint.display(),
+            embedder.path.display(),
             serde_json::to_string(&embedder.input)?,
             serde_json::to_string(&assumed)?
         );
@@ -91,12 +88,20 @@ pub fn embedder(config: &Config) -> Result<Embedder> {
     Ok(embedder)
 }
 
-/// The same for audio files.
+/// The network, and the input that it would have if it did not say.
+fn open(config: &Config) -> Result<(Embedder, NetworkInput)> {
+    let checkpoint = config.eval.checkpoint_of(&config.train.run);
+    let assumed =
+        NetworkInput { cqt: config.features.cqt(), pool: config.model.pool, scale: config.model.scale };
+    Ok((Embedder::open(&checkpoint, config.eval.layer, &assumed)?, assumed))
+}
+
+/// The same for audio files, without a warning: nothing but the network says how they are transformed.
 ///
 /// # Errors
 /// As [`AudioEmbedder::new`].
 pub fn audio_embedder(config: &Config) -> Result<AudioEmbedder> {
-    AudioEmbedder::new(embedder(config)?, Limits::of(&config.features))
+    AudioEmbedder::new(open(config)?.0, Limits::of(&config.features))
 }
 
 /// Opens the checkpoint of `config` to embed audio files like those of the index at `path`, which says `made` of itself.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use bc_audio::{Extractor, Limits};
+use bc_audio::{Extractor, Features, Limits};
 use half::f16;
 use rayon::prelude::*;
 
@@ -108,7 +108,35 @@ impl AudioEmbedder {
         Ok(checked.collect())
     }
 
-    fn cut(&self, path: &Path, windows: Option<Windows>) -> Result<Cut> {
+    /// Embeds given spans of a file (beginning and end in seconds), whatever their lengths; one vector each.
+    ///
+    /// # Errors
+    /// A file that is absent, does not decode, or is silent.
+    pub fn embed_spans(&self, path: &Path, spans: &[(f64, f64)]) -> Result<Vec<Vec<f32>>> {
+        let features = self.audible_features(path)?;
+        let column_s = self.embedder.input.cqt.column_seconds();
+        let mut groups = ByLength::new(&self.embedder);
+        let mut found = Vec::with_capacity(spans.len());
+        for (number, (start_s, end_s)) in spans.iter().enumerate() {
+            let column = |seconds: f64| ((seconds / column_s).round().max(0.0) as usize).min(features.frames);
+            let start = column(*start_s).min(features.frames - 1);
+            let end = column(*end_s).max(start + 1);
+            let (input, columns) = self.input_of(&features, (start, end))?;
+            found.extend(groups.add(number, input, columns)?);
+        }
+        found.extend(groups.finish()?);
+        found.sort_unstable_by_key(|(number, _)| *number);
+        Ok(found.into_iter().map(|(_, vector)| vector).collect())
+    }
+
+    /// The network's input of some columns.
+    fn input_of(&self, features: &Features, (start, end): (usize, usize)) -> Result<(Vec<f32>, usize)> {
+        let rows = features.magnitude.chunks_exact(features.frames);
+        let magnitude: Vec<_> = rows.flat_map(|row| &row[start..end]).copied().collect();
+        self.embedder.input.whole_track(&magnitude, end - start)
+    }
+
+    fn audible_features(&self, path: &Path) -> Result<Features> {
         let features = self.extractor.file(path).with_context(|| format!("cannot use {}", path.display()))?;
         ensure!(
             features.magnitude.iter().any(|value| value.to_f32() > SILENT),
@@ -120,18 +148,21 @@ impl AudioEmbedder {
             "cannot use {}: it is too loud for 16-bit magnitudes; scale its samples to at most 1",
             path.display()
         );
-        let (frames, input) = (features.frames, &self.embedder.input);
-        let column_s = input.cqt.column_seconds();
+        Ok(features)
+    }
+
+    fn cut(&self, path: &Path, windows: Option<Windows>) -> Result<Cut> {
+        let features = self.audible_features(path)?;
+        let frames = features.frames;
+        let column_s = self.embedder.input.cqt.column_seconds();
         let spans = match windows {
             Some(windows) => audible(&features.magnitude, frames, windows.of(frames, column_s)),
             None => vec![(0, frames)],
         };
         let mut parts = Vec::with_capacity(spans.len());
-        for (start, end) in spans {
-            let rows = features.magnitude.chunks_exact(frames);
-            let magnitude: Vec<_> = rows.flat_map(|row| &row[start..end]).copied().collect();
-            let (made, columns) = input.whole_track(&magnitude, end - start)?;
-            parts.push(Part { start_s: start as f64 * column_s, input: made, columns });
+        for span in spans {
+            let (input, columns) = self.input_of(&features, span)?;
+            parts.push(Part { start_s: span.0 as f64 * column_s, input, columns });
         }
         Ok(Cut { duration_s: features.duration_s, parts })
     }

@@ -9,9 +9,9 @@ use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use comfy_table::Table;
 
-use bc_calibration::{self as calibration, Calibration};
 use crate::metrics::{Figures, Measured};
 use crate::{embed, metrics, report};
+use bc_calibration::{self as calibration, Calibration};
 
 /// What the stage made.
 pub struct Made {

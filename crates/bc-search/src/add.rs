@@ -14,7 +14,7 @@ use bc_formats::fingerprint;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::index::change::{Addition, Adder, Fate, Known, Status};
+use crate::index::change::{Adder, Addition, Fate, Known, Status};
 use crate::index::keys::{Key, short_hash};
 use crate::index::{Manifest, Storage};
 use crate::list::{self, Item, Works};
@@ -101,7 +101,12 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
         !nothing || added.failed.is_empty(),
         "no file could be used, so {} was left alone:\n  {}",
         folder.display(),
-        added.failed.iter().map(|failure| format!("{}: {}", failure.file, failure.error)).collect::<Vec<_>>().join("\n  ")
+        added
+            .failed
+            .iter()
+            .map(|failure| format!("{}: {}", failure.file, failure.error))
+            .collect::<Vec<_>>()
+            .join("\n  ")
     );
     Ok(added)
 }
@@ -159,7 +164,12 @@ impl Work<'_> {
             .collect();
         let unchanged = self.adder.unchanged(&files)?;
         self.added.there += unchanged.iter().filter(|unchanged| **unchanged).count();
-        Ok(items.into_iter().zip(unchanged).filter(|(_, unchanged)| !unchanged).map(|(item, _)| item).collect())
+        Ok(items
+            .into_iter()
+            .zip(unchanged)
+            .filter(|(_, unchanged)| !unchanged)
+            .map(|(item, _)| item)
+            .collect())
     }
 
     /// The files whose audio the index does not hold, with their content hashes.
@@ -201,7 +211,10 @@ impl Work<'_> {
                     let parts: Vec<(f32, Vec<f32>)> =
                         parts.map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect();
                     if parts.iter().any(|(_, vector)| vector.iter().all(|value| *value == 0.0)) {
-                        self.fail(&item.path, "its embedding is zero: the network hears nothing in it".to_owned());
+                        self.fail(
+                            &item.path,
+                            "its embedding is zero: the network hears nothing in it".to_owned(),
+                        );
                     } else {
                         self.pending.push(Addition { row: item.row, parts });
                     }
@@ -239,7 +252,8 @@ impl Work<'_> {
     }
 
     fn taken(&mut self, path: &Path) {
-        let error = "the index holds other audio of this path; `bc-search replace` puts the new one in its place";
+        let error =
+            "the index holds other audio of this path; `bc-search replace` puts the new one in its place";
         self.fail(path, error.to_owned());
     }
 }

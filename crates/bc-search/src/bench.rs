@@ -92,9 +92,7 @@ fn queries(count: usize, options: &Options) -> Vec<f32> {
     for number in 0..count as u64 {
         let mut work = ChaCha8Rng::seed_from_u64(number * step / VERSIONS);
         let mut own = ChaCha8Rng::seed_from_u64(number ^ 0x9e37_0000_0000);
-        all.extend(
-            (0..options.dim).map(|_| work.random::<f32>() - 0.5 + 0.8 * (own.random::<f32>() - 0.5)),
-        );
+        all.extend((0..options.dim).map(|_| work.random::<f32>() - 0.5 + 0.8 * (own.random::<f32>() - 0.5)));
     }
     all
 }
@@ -112,13 +110,15 @@ pub fn run(folder: &Path, options: Options) -> Result<Measured> {
     let one = |number: usize| {
         Queries::new(&made[number * options.dim..][..options.dim], options.dim, options.storage)
     };
-    let mut times: Vec<f64> = (0..options.rounds.max(1)).map(|number| timed(|| scan::nearest(&index, &one(number), TOP))).collect();
+    let mut times: Vec<f64> =
+        (0..options.rounds.max(1)).map(|number| timed(|| scan::nearest(&index, &one(number), TOP))).collect();
     let first_s = times[0];
     times.sort_unstable_by(f64::total_cmp);
     let all = Queries::new(&made[..options.batch * options.dim], options.dim, options.storage);
     let batch = (0..3).map(|_| timed(|| scan::nearest(&index, &all, TOP)));
     let batch_s = batch.fold(f64::INFINITY, f64::min);
-    let bytes: usize = index.segments.iter().map(|segment| segment.vectors.rows * segment.vectors.stride).sum();
+    let bytes: usize =
+        index.segments.iter().map(|segment| segment.vectors.rows * segment.vectors.stride).sum();
     let floor = (0..3).map(|_| timed(|| read_all(&index))).fold(f64::INFINITY, f64::min);
     let recall_at_10 = options.recall.then(|| recall(&index, &all, &made, options));
     Ok(Measured {
@@ -163,7 +163,12 @@ fn make(folder: &Path, options: Options) -> Result<f64> {
         let started = Instant::now();
         for (row, vector) in (first..end).zip(&vectors) {
             let work = format!("W{}", row as u64 / VERSIONS);
-            let row = Row { path: format!("/music/{row}.flac"), title: format!("Title {row}"), work, ..Row::default() };
+            let row = Row {
+                path: format!("/music/{row}.flac"),
+                title: format!("Title {row}"),
+                work,
+                ..Row::default()
+            };
             writer.push(row, &[(0.0, vector)])?;
         }
         spent += started.elapsed().as_secs_f64();
@@ -176,9 +181,16 @@ fn make(folder: &Path, options: Options) -> Result<f64> {
 
 /// Adds up all numbers, which is as little as can be done with them.
 fn read_all(index: &Index) -> u64 {
-    let sum = |bytes: &[u8]| bytemuck::cast_slice::<u8, u64>(bytes).iter().fold(0u64, |sum, x| sum.wrapping_add(*x));
+    let sum = |bytes: &[u8]| {
+        bytemuck::cast_slice::<u8, u64>(bytes).iter().fold(0u64, |sum, x| sum.wrapping_add(*x))
+    };
     let parts = index.segments.iter().map(|segment| {
-        segment.vectors.row_bytes(0, segment.vectors.rows).par_chunks(1 << 20).map(sum).reduce(|| 0, u64::wrapping_add)
+        segment
+            .vectors
+            .row_bytes(0, segment.vectors.rows)
+            .par_chunks(1 << 20)
+            .map(sum)
+            .reduce(|| 0, u64::wrapping_add)
     });
     parts.fold(0, u64::wrapping_add)
 }
@@ -201,17 +213,17 @@ fn recall(index: &Index, all: &Queries, made: &[f32], options: Options) -> f64 {
         let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
         vector.iter().map(|x| (f64::from(*x) / length) as f32).collect()
     };
-    let queries: Vec<Vec<f32>> =
-        made[..options.batch * options.dim].chunks(options.dim).map(unit).collect();
+    let queries: Vec<Vec<f32>> = made[..options.batch * options.dim].chunks(options.dim).map(unit).collect();
     let mut best: Vec<Vec<(f32, usize)>> = vec![Vec::new(); queries.len()];
     for first in (0..options.rows).step_by(CHUNK) {
         let end = (first + CHUNK).min(options.rows);
         let vectors: Vec<Vec<f32>> =
             (first..end).into_par_iter().map(|row| unit(&vector(row as u64, options.dim))).collect();
         best.par_iter_mut().zip(&queries).for_each(|(best, query)| {
-            let scored = vectors.iter().zip(first..).map(|(vector, row)| {
-                (vector.iter().zip(query).map(|(a, b)| a * b).sum::<f32>(), row)
-            });
+            let scored = vectors
+                .iter()
+                .zip(first..)
+                .map(|(vector, row)| (vector.iter().zip(query).map(|(a, b)| a * b).sum::<f32>(), row));
             best.extend(scored);
             best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             best.truncate(TOP);

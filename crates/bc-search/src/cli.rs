@@ -8,8 +8,8 @@ use bc_cli::{ConfigArgs, Outcome, ThreadArgs};
 use clap::{Parser, Subcommand};
 
 use arguments::{
-    AddArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs, IndexArgs, InfoArgs,
-    MergeArgs, RemoveArgs, RerankArgs, SearchArgs,
+    AddArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs, IndexArgs,
+    InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs,
 };
 
 const EXAMPLES: &str = "\

@@ -101,11 +101,7 @@ fn add(
     };
 }
 
-fn grouped(
-    index: &Index,
-    found: HashMap<(Recording, Recording), Sides>,
-    least: f64,
-) -> Result<Vec<Pair>> {
+fn grouped(index: &Index, found: HashMap<(Recording, Recording), Sides>, least: f64) -> Result<Vec<Pair>> {
     let mut found: Vec<_> = found.into_iter().collect();
     let one = |sides: &Sides| sides.kinds.same_audio + sides.kinds.same_work;
     found.retain(|(_, sides)| one(sides) >= least);

@@ -72,7 +72,9 @@ fn arrays(index: &Index, folder: &Path) -> Result<usize> {
     writer.write_all(&npy_header(rows, index.dim()))?;
     let mut id = 0;
     let count = each(index, |recording, start_s, vector| {
-        writer.write_all(bytemuck::cast_slice(&vector)).context("cannot write vectors (is the disk full?)")?;
+        writer
+            .write_all(bytemuck::cast_slice(&vector))
+            .context("cannot write vectors (is the disk full?)")?;
         serde_json::to_writer(&mut text, &Line { id, start_s, row: index.row(recording)? })?;
         text.write_all(b"\n")?;
         id += 1;
@@ -113,8 +115,10 @@ fn table(index: &Index, folder: &Path) -> Result<usize> {
     let path = folder.join("vectors.parquet");
     let atomic = AtomicFile::create(&path)?;
     let zstd = Compression::ZSTD(ZstdLevel::try_new(1)?);
-    let properties = WriterProperties::builder().set_compression(zstd).set_max_row_group_row_count(Some(AT_ONCE)).build();
-    let mut writer: ArrowWriter<File> = ArrowWriter::try_new(atomic.reopen()?, schema.clone(), Some(properties))?;
+    let properties =
+        WriterProperties::builder().set_compression(zstd).set_max_row_group_row_count(Some(AT_ONCE)).build();
+    let mut writer: ArrowWriter<File> =
+        ArrowWriter::try_new(atomic.reopen()?, schema.clone(), Some(properties))?;
     let mut waiting: Vec<(u64, f32, Row, Vec<f32>)> = Vec::new();
     let mut flush = |waiting: &mut Vec<(u64, f32, Row, Vec<f32>)>| -> Result<()> {
         let rows = std::mem::take(waiting);

@@ -2,15 +2,16 @@
 //!
 //! It is cut into overlapping windows, each a query of its own. The most likely course of works, of which each goes on longer
 //! than one window or is none, is found by dynamic programming (Viterbi, "Error bounds for convolutional codes and an
-//! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). Windows that overlap say nearly the
-//! same, so each counts by its step's share of its length.
+//! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). Each stretch of it is then a query as a whole:
+//! that is what the calibration is of.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use bc_calibration::Rest;
+use bc_calibration::{Evidence, posterior};
 use bc_cli::progress;
+use bc_embed::recording::Excerpt;
 use bc_embed::windows::Windows;
 use serde::Serialize;
 
@@ -19,6 +20,8 @@ use crate::index::{Recording, Row};
 
 /// Windows that are searched at once.
 const AT_ONCE: usize = 256;
+/// Windows that overlap by less than this share of their length count as if they did not.
+const OVERLAP: f64 = 1.0 / 3.0;
 /// How often works change, per second: a song goes on for some minutes.
 const CHANGES_PER_S: f64 = 1.0 / 120.0;
 
@@ -65,34 +68,62 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     let bar = progress::bar(embedded.excerpts.len() as u64, "searching", "windows");
     let (mut starts, mut said) = (Vec::new(), Vec::new());
     for excerpts in embedded.excerpts.chunks(AT_ONCE) {
-        let queries: Vec<Query> = excerpts
-            .iter()
-            .map(|excerpt| Query {
-                name: String::new(),
-                excerpts: vec![excerpt.clone()],
-                content_hash: String::new(),
-                own: None,
-            })
-            .collect();
+        let queries: Vec<Query> = excerpts.iter().cloned().map(query).collect();
         said.extend(searcher.evidence(&queries)?);
         starts.extend(excerpts.iter().map(|excerpt| excerpt.start_s));
         bar.inc(excerpts.len() as u64);
     }
     bar.finish_and_clear();
     let course = Course::of(&said, searcher.works(), options);
+    let runs: Vec<Run> = course.runs().into_iter().filter(|run| run.work.is_some()).collect();
+    let spans: Vec<(f64, f64)> =
+        runs.iter().map(|run| times(&starts, run, options.windows, embedded.duration_s)).collect();
+    judge(searcher, file, options, &course, &runs, &spans)
+}
+
+/// Asks for every stretch as a whole.
+fn judge(
+    searcher: &Searcher,
+    file: &Path,
+    options: Options,
+    course: &Course,
+    runs: &[Run],
+    spans: &[(f64, f64)],
+) -> Result<Vec<Stretch>> {
+    let vectors = searcher.audio()?.embed_spans(file, spans)?;
+    let queries: Vec<Query> =
+        vectors.into_iter().map(|vector| query(Excerpt { start_s: 0.0, vector })).collect();
     let mut found = Vec::new();
-    for run in course.runs() {
-        let Some(work) = run.work else { continue };
-        let probability = course.probability(&run, work);
-        if probability < options.least {
+    for ((run, (start_s, end_s)), said) in runs.iter().zip(spans).zip(searcher.evidence(&queries)?) {
+        let Some(key) = run.work.map(|work| course.keys[work]) else { continue };
+        let evidence = said.works.iter().map(|work| Evidence { ratios: vec![work.ratio], same_file: false });
+        let posterior = posterior(&evidence.collect::<Vec<_>>(), said.rest, options.prior);
+        let Some(place) = said.works.iter().position(|work| key_of(work) == key) else { continue };
+        if posterior.works[place] < options.least {
             continue;
         }
-        let (best, score) = course.best(&run, work);
-        let (start_s, end_s) = times(&starts, &run, options.windows, embedded.duration_s);
-        let row = searcher.index.row(best)?;
-        found.push(Stretch { file: file.to_owned(), start_s, end_s, probability, score, row });
+        let work = said.works[place];
+        found.push(Stretch {
+            file: file.to_owned(),
+            start_s: *start_s,
+            end_s: *end_s,
+            probability: posterior.works[place],
+            score: work.score,
+            row: searcher.index.row(work.best)?,
+        });
     }
     Ok(found)
+}
+
+fn query(excerpt: Excerpt) -> Query {
+    Query { name: String::new(), excerpts: vec![excerpt], content_hash: String::new(), own: None }
+}
+
+/// What tells works apart: the name, or the recording where there is none.
+type WorkKey = (u64, Option<Recording>);
+
+fn key_of(work: &WorkSaid) -> WorkKey {
+    (work.work, (work.work == 0).then_some(work.best))
 }
 
 /// A work changes where the middle of a window does: half of it is of the one, half of the other.
@@ -116,10 +147,9 @@ struct Run {
 
 /// The most likely course of works over all windows.
 struct Course {
-    /// By window and work: log-likelihood ratio, best version, its score.
+    /// By window and work: the log-likelihood ratio.
     ratios: Vec<Vec<f64>>,
-    best: Vec<Vec<Option<(Recording, f32)>>>,
-    rest: Vec<Rest>,
+    keys: Vec<WorkKey>,
     share: f64,
     prior: f64,
     works: f64,
@@ -128,36 +158,30 @@ struct Course {
 
 impl Course {
     fn of(said: &[Said], works: u64, options: Options) -> Self {
-        let mut places: HashMap<(u64, Option<Recording>), usize> = HashMap::new();
-        let key = |work: &WorkSaid| (work.work, (work.work == 0).then_some(work.best));
         // Only works that some window speaks for: nothing else can be in the course.
-        for work in said.iter().flat_map(|said| &said.works).filter(|work| work.ratio > 0.0) {
-            let next = places.len();
-            places.entry(key(work)).or_insert(next);
-        }
-        let count = places.len();
+        let mut seen = HashSet::new();
+        let speaking = said.iter().flat_map(|said| &said.works).filter(|work| work.ratio > 0.0).map(key_of);
+        let keys: Vec<WorkKey> = speaking.filter(|key| seen.insert(*key)).collect();
+        let places: HashMap<WorkKey, usize> = keys.iter().copied().zip(0..).collect();
+        let ratios = said.iter().map(|said| {
+            let least = said.works.iter().map(|work| work.ratio).fold(0.0, f64::min);
+            let mut ratios = vec![least; keys.len()];
+            for work in &said.works {
+                if let Some(place) = places.get(&key_of(work)) {
+                    ratios[*place] = work.ratio;
+                }
+            }
+            ratios
+        });
         let mut made = Self {
-            ratios: Vec::with_capacity(said.len()),
-            best: Vec::with_capacity(said.len()),
-            rest: said.iter().map(|said| said.rest).collect(),
-            share: (options.windows.step_s / options.windows.length_s).min(1.0),
+            ratios: ratios.collect(),
+            share: (options.windows.step_s / options.windows.length_s / OVERLAP).min(1.0),
             prior: options.prior,
             works: works.max(1) as f64,
             states: Vec::new(),
+            keys,
         };
-        for said in said {
-            let least = said.works.iter().map(|work| work.ratio).fold(0.0, f64::min);
-            let (mut ratios, mut best) = (vec![least; count], vec![None; count]);
-            for work in &said.works {
-                if let Some(place) = places.get(&key(work)) {
-                    ratios[*place] = work.ratio;
-                    best[*place] = Some((work.best, work.score));
-                }
-            }
-            made.ratios.push(ratios);
-            made.best.push(best);
-        }
-        made.states = made.viterbi(count, options.windows.step_s);
+        made.states = made.viterbi(made.keys.len(), options.windows.step_s);
         made
     }
 
@@ -165,8 +189,11 @@ impl Course {
     fn viterbi(&self, count: usize, step_s: f64) -> Vec<Option<usize>> {
         let change = 1.0 - (-step_s * CHANGES_PER_S).exp();
         let (stay, leave) = ((1.0 - change).ln(), change.ln());
-        let enter = |state: usize| if state == 0 { (1.0 - self.prior).ln() } else { (self.prior / self.works).ln() };
-        let emit = |window: usize, state: usize| if state == 0 { 0.0 } else { self.share * self.ratios[window][state - 1] };
+        let enter =
+            |state: usize| if state == 0 { (1.0 - self.prior).ln() } else { (self.prior / self.works).ln() };
+        let emit = |window: usize, state: usize| {
+            if state == 0 { 0.0 } else { self.share * self.ratios[window][state - 1] }
+        };
         let states = count + 1;
         let mut scores: Vec<f64> = vec![f64::NEG_INFINITY; states];
         let mut from: Vec<Vec<u32>> = Vec::with_capacity(self.ratios.len());
@@ -205,29 +232,6 @@ impl Course {
         }
         runs
     }
-
-    /// The probability of a work in a run, by all its windows, against every other work and none.
-    fn probability(&self, run: &Run, work: usize) -> f64 {
-        let windows = run.first..run.end;
-        let together = |work: usize| -> f64 {
-            self.share * windows.clone().map(|window| self.ratios[window][work]).sum::<f64>()
-        };
-        let count = self.ratios[run.first].len();
-        let all: Vec<f64> = (0..count).map(together).collect();
-        let largest = all.iter().copied().fold(0.0, f64::max);
-        let share = self.prior / self.works;
-        let rest = windows.clone().map(|window| self.rest[window].works as f64 * self.rest[window].mean_ratio);
-        let rest = share * rest.sum::<f64>() / windows.len() as f64 * (-largest).exp();
-        let none = (1.0 - self.prior) * (-largest).exp();
-        let works: f64 = all.iter().map(|ratio| share * (ratio - largest).exp()).sum();
-        share * (all[work] - largest).exp() / (works + none + rest)
-    }
-
-    /// The version that fits best in a run, and its score.
-    fn best(&self, run: &Run, work: usize) -> (Recording, f32) {
-        let found = (run.first..run.end).filter_map(|window| self.best[window][work]);
-        found.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((Recording { segment: 0, number: 0 }, 0.0))
-    }
 }
 
 #[cfg(test)]
@@ -241,7 +245,7 @@ mod tests {
             score: 0.5,
             ratio: *ratio,
         });
-        Said { works: works.collect(), rest: Rest::default() }
+        Said { works: works.collect(), rest: bc_calibration::Rest::default() }
     }
 
     #[test]
@@ -257,8 +261,7 @@ mod tests {
         let shape: Vec<(usize, usize, bool)> =
             runs.iter().map(|run| (run.first, run.end, run.work.is_some())).collect();
         assert_eq!(shape, [(0, 12, true), (12, 22, false), (22, 34, true)]);
-        assert!(course.probability(&runs[0], runs[0].work.unwrap()) > 0.99);
-        assert_eq!(course.best(&runs[2], runs[2].work.unwrap()).0.number, 2);
+        assert_eq!(course.keys[runs[2].work.unwrap()].0, 2);
         let starts: Vec<f64> = (0..34).map(|window| 5.0 * f64::from(window)).collect();
         // The middle of window 11 is at 65 s, that of window 12 at 70 s.
         assert_eq!(times(&starts, &runs[0], options.windows, 185.0), (0.0, 67.5));

@@ -7,7 +7,7 @@ use bc_embed::windows::Windows;
 use bc_formats::embeddings::Embeddings;
 use bc_formats::index::Split;
 
-use crate::index::change::{Addition, Adder, Fate, Known};
+use crate::index::change::{Adder, Addition, Fate, Known};
 use crate::index::{Manifest, Storage, row_of, versions};
 
 /// Recordings that are written in one change.
@@ -45,9 +45,9 @@ pub fn import(path: &Path, folder: &Path, storage: Option<Storage>) -> Result<Im
             if split != Split::None {
                 row.extra.insert("split".to_owned(), split.as_str().to_owned());
             }
-            let parts = rows.clone().map(|at| {
-                (embeddings.labels[at].start_s, embeddings.vectors[at * dim..][..dim].to_vec())
-            });
+            let parts = rows
+                .clone()
+                .map(|at| (embeddings.labels[at].start_s, embeddings.vectors[at * dim..][..dim].to_vec()));
             Addition { row, parts: parts.collect() }
         });
         for fate in adder.add(additions.collect())? {

@@ -61,7 +61,8 @@ pub fn items(words: &[PathBuf], works: &Works) -> Result<(Vec<Item>, Vec<Failure
         }));
     }
     for path in lists {
-        let (found, not) = of_list(&path).with_context(|| format!("cannot use the list {}", path.display()))?;
+        let (found, not) =
+            of_list(&path).with_context(|| format!("cannot use the list {}", path.display()))?;
         items.extend(found);
         failed.extend(not);
     }
@@ -99,7 +100,11 @@ fn check_names(names: &[String]) -> Result<()> {
             bail!("the column {name:?} is the index's own; give it another name");
         }
     }
-    ensure!(names.iter().any(|name| name == "path"), "it has no column `path`; its columns are {}", names.join(", "));
+    ensure!(
+        names.iter().any(|name| name == "path"),
+        "it has no column `path`; its columns are {}",
+        names.join(", ")
+    );
     Ok(())
 }
 
@@ -140,7 +145,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("works.csv");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
-        write("path,title,work,isrc,label\na.mp3,\"A, b\",W1,X,blue\nsub/b.mp3,,,,\n,no path,,,\n\"c.mp3\",one\n");
+        write(
+            "path,title,work,isrc,label\na.mp3,\"A, b\",W1,X,blue\nsub/b.mp3,,,,\n,no path,,,\n\"c.mp3\",one\n",
+        );
         let (items, failed) = items(&[path.clone()], &Works::Own).unwrap();
         assert_eq!(items.len(), 2);
         assert_eq!((items[0].row.title.as_str(), items[0].row.work.as_str()), ("A, b", "W1"));
@@ -148,7 +155,10 @@ mod tests {
         assert_eq!((items[1].row.title.as_str(), items[1].row.extra.len()), ("b", 0));
         assert_eq!(items[1].path, folder.path().join("sub/b.mp3"));
         assert_eq!(failed.len(), 2, "{failed:?}");
-        assert!(failed[0].error.contains("record 4") && failed[0].error.contains("path is empty"), "{failed:?}");
+        assert!(
+            failed[0].error.contains("record 4") && failed[0].error.contains("path is empty"),
+            "{failed:?}"
+        );
         for (text, word) in [
             ("file,title\na,b\n", "no column `path`"),
             ("path,path\na,b\n", "two columns"),

@@ -63,7 +63,11 @@ pub fn of_network(
 ///
 /// # Errors
 /// As [`of_network`].
-pub fn of_index(config: &Config, index: &Index, given: Option<&Path>) -> Result<Option<(PathBuf, Calibration)>> {
+pub fn of_index(
+    config: &Config,
+    index: &Index,
+    given: Option<&Path>,
+) -> Result<Option<(PathBuf, Calibration)>> {
     let path = Some(index.path.as_path());
     of_network(config, [path, path], &Origin::of(&index.manifest.provenance), given)
 }

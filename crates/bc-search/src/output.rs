@@ -193,7 +193,8 @@ impl Printer {
     /// # Errors
     /// Standard output is gone.
     pub fn timeline(&mut self, stretches: &[Stretch]) -> Result<()> {
-        let names = ["file", "start_s", "end_s", "probability", "score", "work", "title", "performer", "path"];
+        let names =
+            ["file", "start_s", "end_s", "probability", "score", "work", "title", "performer", "path"];
         let mut table = comfy_table::Table::new();
         table.set_header(names);
         for stretch in stretches {

@@ -97,11 +97,14 @@ mod tests {
     fn candidates_are_read_in_both_forms_and_grouped_by_query() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
-        let expected =
-            vec![("q".to_owned(), vec!["a".to_owned(), "b".to_owned()]), ("r".to_owned(), vec!["a".to_owned()])];
+        let expected = vec![
+            ("q".to_owned(), vec!["a".to_owned(), "b".to_owned()]),
+            ("r".to_owned(), vec!["a".to_owned()]),
+        ];
         std::fs::write(&path, "query,score,path\nq,0.5,a\nr,1,a\nq,0.2,b\n").unwrap();
         assert_eq!(read(&path).unwrap(), expected);
-        let line = |query: &str, path: &str| format!("{{\"query\":\"{query}\",\"path\":\"{path}\",\"x\":1}}\n");
+        let line =
+            |query: &str, path: &str| format!("{{\"query\":\"{query}\",\"path\":\"{path}\",\"x\":1}}\n");
         std::fs::write(&path, [line("q", "a"), line("r", "a"), line("q", "b")].concat()).unwrap();
         assert_eq!(read(&path).unwrap(), expected);
         for wrong in ["", "query\nq\n", "{\"query\":\"q\"}\n"] {

@@ -119,10 +119,7 @@ fn silent_windows_of_two_recordings_are_no_match() {
         wav(&folder.path().join(name), common::notes(&tune).chain(silence()).chain(common::notes(&tune)));
     }
     let windows = ["--window", "3", "--step", "1"];
-    with_network(
-        folder.path(),
-        &[&["add", "one.wav", "other.wav", "--index", "w"][..], &windows].concat(),
-    );
+    with_network(folder.path(), &[&["add", "one.wav", "other.wav", "--index", "w"][..], &windows].concat());
     let starts = starts(&folder.path().join("w"));
     // The notes end at 6 s and begin again at 14 s.
     let silent = starts.iter().filter(|start| **start > 6.5 && **start < 10.5).count();
@@ -152,8 +149,7 @@ fn a_network_in_another_file_is_the_one_that_made_the_index() {
     metadata.insert("note".into(), "by hand".into());
     loaded.network.save(&exported, metadata).unwrap();
     assert_ne!(own, std::fs::read(&exported).unwrap());
-    let search =
-        ["search", "tunes/up.wav", "--index", "songs", "--checkpoint", "copy.safetensors"];
+    let search = ["search", "tunes/up.wav", "--index", "songs", "--checkpoint", "copy.safetensors"];
     succeed(folder.path(), &search);
 }
 
@@ -213,7 +209,10 @@ fn two_files_are_compared_and_other_checkpoints_refused() {
     // A folder is all files in it, a list is read from standard input.
     let directory = [&["search", "tunes", "--index", "songs", "--json"][..], &NETWORK].concat();
     assert_eq!(succeed(folder.path(), &directory).lines().count(), 4);
-    let mut list = common::stage(folder.path(), &[&["search", "-", "--index", "songs", "--format", "csv"][..], &NETWORK].concat());
+    let mut list = common::stage(
+        folder.path(),
+        &[&["search", "-", "--index", "songs", "--format", "csv"][..], &NETWORK].concat(),
+    );
     let mut child = list.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"tunes/up.wav\n\ntunes/low.wav\n").unwrap();
     let output = child.wait_with_output().unwrap();
@@ -228,7 +227,8 @@ fn two_files_are_compared_and_other_checkpoints_refused() {
 fn a_bundle_is_a_folder_with_a_network_and_its_calibration() {
     let folder = workplace();
     std::fs::create_dir(folder.path().join("net")).unwrap();
-    std::fs::copy(folder.path().join("network.safetensors"), folder.path().join("net/network.safetensors")).unwrap();
+    std::fs::copy(folder.path().join("network.safetensors"), folder.path().join("net/network.safetensors"))
+        .unwrap();
     let search = ["search", "tunes/up.wav", "--index", "songs", "--network", "net", "--json"];
     let line = succeed(folder.path(), &search);
     assert!(!line.contains("probability"), "{line}");
@@ -249,7 +249,8 @@ fn a_bundle_is_a_folder_with_a_network_and_its_calibration() {
     // Of another network it is not used, and says why.
     common::checkpoint(&folder.path().join("net/network.safetensors"), 8);
     succeed(folder.path(), &["add", "tunes", "--index", "others", "--network", "net"]);
-    let output = run(folder.path(), &["search", "tunes/up.wav", "--index", "others", "--network", "net", "--json"]);
+    let output =
+        run(folder.path(), &["search", "tunes/up.wav", "--index", "others", "--network", "net", "--json"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("scores only") && errors.contains("calibration.json"), "{errors}");
 }

@@ -44,7 +44,9 @@ fn a_list_gives_works_codes_and_columns_of_its_own() {
     assert_eq!((hits.len(), &hits[0]["work"], &hits[0]["versions"]), (1, &"W0".into(), &2.into()));
     let search = [&["search", "music/0.wav", "--index", "i", "--json"][..], &NETWORK].concat();
     let hit = answers(folder.path(), &search).remove(0)["hits"][0].clone();
-    for (name, value) in [("title", "Zero"), ("performer", "Ann"), ("isrc", "QZ1"), ("iswc", "T-1"), ("label", "blue")] {
+    for (name, value) in
+        [("title", "Zero"), ("performer", "Ann"), ("isrc", "QZ1"), ("iswc", "T-1"), ("label", "blue")]
+    {
         assert_eq!(hit[name], value, "{hit}");
     }
     assert!(hit["path"].as_str().unwrap().ends_with("music/0.wav"));
@@ -83,8 +85,13 @@ fn other_audio_of_a_known_path_is_a_failure_until_it_is_to_replace() {
 fn what_is_removed_is_not_found_and_compacting_forgets_it() {
     let folder = workplace(4);
     with_network(folder.path(), &["add", "music", "--index", "i", "--by-folder"]);
-    assert!(succeed(folder.path(), &["remove", "--path", "music/2.wav", "--index", "i"]).contains("1 recordings"));
-    assert!(refuse(folder.path(), &["remove", "--path", "music/2.wav", "--index", "i"]).contains("nothing of this"));
+    assert!(
+        succeed(folder.path(), &["remove", "--path", "music/2.wav", "--index", "i"]).contains("1 recordings")
+    );
+    assert!(
+        refuse(folder.path(), &["remove", "--path", "music/2.wav", "--index", "i"])
+            .contains("nothing of this")
+    );
     assert_eq!(count(folder.path(), "i"), 3);
     let info = |folder: &Path| -> Value {
         serde_json::from_str(&succeed(folder, &["info", "--index", "i", "--json"])).unwrap()
@@ -121,7 +128,9 @@ fn indexes_are_merged_and_those_of_other_networks_are_not() {
     common::checkpoint(&folder.path().join("other.safetensors"), 8);
     succeed(folder.path(), &["add", "music", "--index", "c", "--network", "other.safetensors"]);
     let error = refuse(folder.path(), &["merge", "c", "--index", "a"]);
-    let network = |index: &str| Index::open(&folder.path().join(index)).unwrap().manifest.provenance.inputs["checkpoint"].clone();
+    let network = |index: &str| {
+        Index::open(&folder.path().join(index)).unwrap().manifest.provenance.inputs["checkpoint"].clone()
+    };
     assert!(error.contains(&network("a")) && error.contains(&network("c")), "both networks: {error}");
     let error = refuse(folder.path(), &["add", "music", "--index", "a", "--network", "other.safetensors"]);
     assert!(error.contains(&network("a")) && error.contains(&network("c")), "both networks: {error}");

@@ -8,9 +8,9 @@ use bc_formats::embeddings::{Embeddings, FORMAT, Label};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
 
+use bc_cli::saving;
 use bc_embed::embedder::Embedder;
 use bc_embed::origin::Origin;
-use bc_cli::saving;
 use bc_embed::windows::{self, Windows, in_words};
 
 /// A recording that is not in the file yet: its rows.

@@ -12,12 +12,12 @@ use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use clap::{Args, Parser, Subcommand};
 
-use bc_calibration::{self as calibration, Calibration};
 use crate::catalogue::{self, Added};
 use crate::embed::Status;
-use bc_embed::origin::Origin;
 use crate::{embed, export, forward, inference, metrics, report, stage};
 use arguments::{CalibrateArgs, EmbedArgs, ExportArgs, MetricsArgs, ReportArgs};
+use bc_calibration::{self as calibration, Calibration};
+use bc_embed::origin::Origin;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,11 +130,7 @@ fn embed(mut config: Config, args: EmbedArgs) -> Result<Outcome> {
             config.eval.output
         ),
         (None, Some(out)) => {
-            let request = catalogue::Request {
-                audio: args.audio,
-                windows,
-                shard: args.shard.resolve()?,
-            };
+            let request = catalogue::Request { audio: args.audio, windows, shard: args.shard.resolve()? };
             let made = catalogue::add(&config, &request, &out)?;
             println!("{}", added(&made, &out));
             if beside && out.exists() {

@@ -16,10 +16,10 @@ use bc_formats::index::{Index, Split, Version};
 use bc_formats::provenance::Provenance;
 use bc_formats::run::NetworkInput;
 
+use bc_cli::saving::Pace;
 use bc_embed::embedder::Embedder;
 use bc_embed::lengths::ByLength;
 use bc_embed::origin;
-use bc_cli::saving::Pace;
 use bc_embed::windows;
 use partial::Partial;
 pub use search_index::search_index;

@@ -20,9 +20,9 @@ use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use serde_json::Value;
 
+use analysis::Analysis;
 use bc_calibration::{self as calibration, Calibration};
 use bc_cli::saving;
-use analysis::Analysis;
 use curves::Curves;
 
 /// A run to report on.

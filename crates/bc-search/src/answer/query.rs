@@ -56,7 +56,11 @@ impl Query {
 ///
 /// # Errors
 /// Of the network; a file's own are in its answer.
-pub fn embed(audio: &AudioEmbedder, paths: &[PathBuf], windows: Option<Windows>) -> Result<Vec<Result<Query>>> {
+pub fn embed(
+    audio: &AudioEmbedder,
+    paths: &[PathBuf],
+    windows: Option<Windows>,
+) -> Result<Vec<Result<Query>>> {
     let embedded = audio.embed_all(paths, windows)?;
     let made = paths.iter().zip(embedded).map(|(path, embedded)| {
         let hash = fingerprint::of_file(path)?;
@@ -75,7 +79,8 @@ pub fn named(words: &[String]) -> Result<Vec<String>> {
     for word in words {
         let path = Path::new(word);
         if word == "-" {
-            let text = std::io::read_to_string(std::io::stdin()).context("cannot read the list of queries")?;
+            let text =
+                std::io::read_to_string(std::io::stdin()).context("cannot read the list of queries")?;
             found.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
         } else if path.is_dir() {
             let (files, failed) = bc_embed::files::list(&[path.to_owned()])?;

@@ -95,7 +95,15 @@ impl Searcher {
         let calibration = calibration.map(|(_, calibration)| calibration);
         let works = if calibration.is_some() { count_works(&index) } else { 0 };
         let cohort = spread(&index);
-        Ok(Self { config: config.clone(), index, calibration, works, cohort, audio: OnceLock::new(), options })
+        Ok(Self {
+            config: config.clone(),
+            index,
+            calibration,
+            works,
+            cohort,
+            audio: OnceLock::new(),
+            options,
+        })
     }
 
     /// The newest generation of the index, if that is another one than this.
@@ -132,7 +140,8 @@ impl Searcher {
         if let Some(audio) = self.audio.get() {
             return Ok(audio);
         }
-        let made = origin::audio_embedder_like(&self.config, &self.index.path, &self.index.manifest.provenance)?;
+        let made =
+            origin::audio_embedder_like(&self.config, &self.index.path, &self.index.manifest.provenance)?;
         Ok(self.audio.get_or_init(|| Arc::new(made)))
     }
 
@@ -266,7 +275,8 @@ impl Searcher {
             let lists = scan::nearest(&self.index, &queries, k);
             // Windows: a recording's best pair is in a list that holds enough recordings, and in no other for sure.
             let enough = |list: &Vec<Found>| {
-                list.len() < k || list.iter().map(|found| self.recording(found)).collect::<HashSet<_>>().len() >= wanted
+                list.len() < k
+                    || list.iter().map(|found| self.recording(found)).collect::<HashSet<_>>().len() >= wanted
             };
             if k >= total || lists.iter().all(enough) {
                 break lists;
@@ -415,7 +425,8 @@ impl Searcher {
         });
         let below: Vec<f64> =
             scores.iter().copied().filter(|score| *score <= f64::from(candidates.least)).collect();
-        let mean_ratio = below.iter().map(|score| ratio(*score).exp()).sum::<f64>() / below.len().max(1) as f64;
+        let mean_ratio =
+            below.iter().map(|score| ratio(*score).exp()).sum::<f64>() / below.len().max(1) as f64;
         let rest = Rest { works: self.works.saturating_sub(works.len() as u64), mean_ratio };
         (evidence.collect(), rest)
     }
@@ -433,7 +444,8 @@ impl Searcher {
         let kind = match (probability, &self.calibration) {
             (Some(one), Some(calibration)) => {
                 let share = calibration.copy_share(f64::from(best.score), same_file);
-                let kinds = Kinds { same_audio: one * share, same_work: one * (1.0 - share), other: 1.0 - one };
+                let kinds =
+                    Kinds { same_audio: one * share, same_work: one * (1.0 - share), other: 1.0 - one };
                 Some(kinds.kind())
             }
             _ => same_file.then_some(bc_calibration::Kind::SameAudio),
@@ -455,7 +467,8 @@ impl Searcher {
 
     /// The score of two recordings of the index by their best vectors.
     fn score_of(&self, a: &Candidate, b: &Candidate) -> f64 {
-        let vector = |of: &Candidate| self.index.segments[of.recording.segment as usize].vectors.vector(of.row);
+        let vector =
+            |of: &Candidate| self.index.segments[of.recording.segment as usize].vectors.vector(of.row);
         f64::from(bc_retrieval::cosine(&vector(a), &vector(b)))
     }
 }
@@ -496,8 +509,7 @@ struct Candidates {
 
 impl Candidates {
     fn sort(&mut self) {
-        self.found
-            .sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.recording.cmp(&b.recording)));
+        self.found.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.recording.cmp(&b.recording)));
     }
 }
 

@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn a_chain_of_likenesses_is_cut_at_its_leader() {
         let of = candidates(&[(0, 0), (0, 0), (0, 0)]);
-        let chain = |one: &Candidate, two: &Candidate| if one.row.abs_diff(two.row) == 1 { 0.95 } else { 0.0 };
+        let chain =
+            |one: &Candidate, two: &Candidate| if one.row.abs_diff(two.row) == 1 { 0.95 } else { 0.0 };
         assert_eq!(members(&group(&of, Some(0.9), chain)), [vec![0, 1], vec![2]]);
     }
 }

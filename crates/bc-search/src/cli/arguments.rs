@@ -241,7 +241,7 @@ pub struct IdentifyArgs {
     #[arg(long, value_name = "0..1", default_value_t = EVEN)]
     pub prior: f64,
     /// Leave out stretches below this probability.
-    #[arg(long, value_name = "0..1", default_value_t = 0.5)]
+    #[arg(long, value_name = "0..1", default_value_t = 0.2)]
     pub least: f64,
     #[command(flatten)]
     pub meaning: MeaningArgs,

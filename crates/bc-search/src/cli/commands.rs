@@ -10,8 +10,8 @@ use bc_formats::config::Config;
 use serde_json::json;
 
 use super::arguments::{
-    self, AddArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs, InfoArgs, MeaningArgs,
-    MergeArgs, RemoveArgs, RerankArgs, SearchArgs,
+    self, AddArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs, InfoArgs,
+    MeaningArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs,
 };
 use crate::add::Added;
 use crate::answer::{Answer, Failure, Options, Query, Searcher, query};
@@ -123,7 +123,8 @@ fn added(made: &Added, path: &Path) -> String {
     for failure in &made.failed {
         eprintln!("failed: {}: {}", failure.file, failure.error);
     }
-    let some = |count: usize, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
+    let some =
+        |count: usize, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
     format!(
         "{} recordings added to {}{}{}{}",
         made.new,
@@ -135,11 +136,8 @@ fn added(made: &Added, path: &Path) -> String {
 }
 
 pub fn remove(args: &RemoveArgs) -> Result<()> {
-    let paths: HashSet<String> = args
-        .path
-        .iter()
-        .flat_map(|path| [path.clone(), list::stored_path(Path::new(path))])
-        .collect();
+    let paths: HashSet<String> =
+        args.path.iter().flat_map(|path| [path.clone(), list::stored_path(Path::new(path))]).collect();
     let (works, contents): (HashSet<&String>, HashSet<&String>) =
         (args.work.iter().collect(), args.content.iter().collect());
     let gone = change::remove(&args.index, |row| {
@@ -154,7 +152,11 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
     for other in &args.others {
         let (new, there) = change::merge(&args.index, &Index::open(other)?)
             .with_context(|| format!("cannot merge {} into {}", other.display(), args.index.display()))?;
-        println!("{new} recordings of {} added to {}, {there} were there", other.display(), args.index.display());
+        println!(
+            "{new} recordings of {} added to {}, {there} were there",
+            other.display(),
+            args.index.display()
+        );
     }
     Ok(())
 }
@@ -168,8 +170,12 @@ pub fn compact(index: &Path) -> Result<()> {
 pub fn info(args: &InfoArgs) -> Result<()> {
     let manifest = Manifest::read(&args.index)?;
     let windows: Option<Windows> = manifest.windows()?;
-    let removed: usize =
-        manifest.segments.iter().filter_map(|entry| entry.removed.as_ref()).map(|removed| removed.count).sum();
+    let removed: usize = manifest
+        .segments
+        .iter()
+        .filter_map(|entry| entry.removed.as_ref())
+        .map(|removed| removed.count)
+        .sum();
     let network = manifest.provenance.inputs.get("checkpoint").cloned().unwrap_or_default();
     if args.json {
         let shown = json!({
@@ -230,14 +236,24 @@ pub fn import(args: &ImportArgs) -> Result<Outcome> {
 }
 
 /// An index to be asked for more than the works of single queries.
-fn searcher(config: &mut Config, index: &Path, meaning: MeaningArgs, k: usize, prior: f64) -> Result<Searcher> {
+fn searcher(
+    config: &mut Config,
+    index: &Path,
+    meaning: MeaningArgs,
+    k: usize,
+    prior: f64,
+) -> Result<Searcher> {
     meaning.network.apply(config);
     let options = Options { k, windows: None, prior, calibration: meaning.calibration };
     Searcher::open(config, index, options)
 }
 
 pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
-    ensure!(args.prior > 0.0 && args.prior.is_finite(), "a prior of {} is none; give one above 0", args.prior);
+    ensure!(
+        args.prior > 0.0 && args.prior.is_finite(),
+        "a prior of {} is none; give one above 0",
+        args.prior
+    );
     let format = args.format.format();
     let searcher = searcher(&mut config, &args.index, args.meaning, 1, bc_calibration::EVEN)?;
     let options = duplicates::Options { prior: args.prior, least: args.least };

@@ -172,8 +172,11 @@ impl Change {
         let mut removed = 0;
         for place in 0..self.manifest.segments.len() {
             let entry = self.manifest.segments[place].clone();
-            let mine: Vec<u32> =
-                recordings.iter().filter(|(name, _)| *name == entry.name).map(|(_, number)| *number).collect();
+            let mine: Vec<u32> = recordings
+                .iter()
+                .filter(|(name, _)| *name == entry.name)
+                .map(|(_, number)| *number)
+                .collect();
             if mine.is_empty() {
                 continue;
             }
@@ -188,8 +191,7 @@ impl Change {
 
 fn copy(writer: &mut SegmentWriter, segment: &Segment, number: u32) -> Result<()> {
     let (first, end) = segment.keys.vectors_of(number);
-    let parts =
-        (first..end).map(|row| (segment.keys.places()[row].start_s, segment.vectors.stored(row)));
+    let parts = (first..end).map(|row| (segment.keys.places()[row].start_s, segment.vectors.stored(row)));
     writer.push_stored(segment.row(number)?, parts)
 }
 
@@ -331,7 +333,8 @@ impl Adder {
         let mut change = Change::begin(&self.folder, Some(&self.empty))?;
         let keys: Vec<Key> = pending.iter().map(|addition| Key::of(&addition.row)).collect();
         let known = self.of_manifest(&change.manifest, &keys)?;
-        let extra: BTreeSet<String> = pending.iter().flat_map(|addition| addition.row.extra.keys().cloned()).collect();
+        let extra: BTreeSet<String> =
+            pending.iter().flat_map(|addition| addition.row.extra.keys().cloned()).collect();
         let mut writer = None;
         let (mut contents, mut paths) = (HashSet::new(), HashSet::new());
         let (mut fates, mut gone) = (Vec::with_capacity(pending.len()), Vec::new());

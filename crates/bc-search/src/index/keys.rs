@@ -121,7 +121,11 @@ impl KeyFile {
         let header: Header = bytes.header(MAGIC)?;
         let (recordings, vectors) = (usize::try_from(header.recordings)?, usize::try_from(header.vectors)?);
         let expected = sizes(recordings, vectors).map(|sizes| sizes[2]);
-        ensure!(expected == Some(bytes.len()), "it has {} bytes, which its header does not ask for", bytes.len());
+        ensure!(
+            expected == Some(bytes.len()),
+            "it has {} bytes, which its header does not ask for",
+            bytes.len()
+        );
         let made = Self { bytes, recordings, vectors };
         ensure!(
             made.places().iter().all(|place| (place.recording as usize) < recordings),

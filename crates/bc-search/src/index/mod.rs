@@ -174,7 +174,8 @@ impl Index {
     pub fn of_work(&self, work: u64) -> Vec<Recording> {
         let mut found = Vec::new();
         for (segment, number) in self.segments.iter().zip(0u32..) {
-            let there = segment.keys.of_work(work).iter().filter(|recording| !segment.removed.has(**recording));
+            let there =
+                segment.keys.of_work(work).iter().filter(|recording| !segment.removed.has(**recording));
             found.extend(there.map(|recording| Recording { segment: number, number: *recording }));
         }
         found
@@ -238,7 +239,9 @@ pub fn verify(path: &Path) -> Result<Vec<String>> {
         }
         match Segment::open(path, &manifest, entry) {
             Err(error) => wrong.push(format!("{error:#}")),
-            Ok(segment) => wrong.extend(inconsistent(&segment)?.map(|what| format!("{}: {what}", entry.name))),
+            Ok(segment) => {
+                wrong.extend(inconsistent(&segment)?.map(|what| format!("{}: {what}", entry.name)))
+            }
         }
     }
     Ok(wrong)

@@ -128,7 +128,9 @@ impl RowWriter {
         }
         let batch = RecordBatch::try_new(Arc::new(self.schema()), columns)?;
         let Some(writer) = &mut self.writer else { bail!("no writer") };
-        writer.write(&batch).with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))
+        writer
+            .write(&batch)
+            .with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))
     }
 
     /// Ends the file; returns its hash.
@@ -283,7 +285,11 @@ mod tests {
             isrc: "ISRC".into(),
             duration_s: number as f32,
             bytes: number as u64,
-            extra: if number % 2 == 0 { BTreeMap::from([("label".into(), "x".into())]) } else { BTreeMap::new() },
+            extra: if number % 2 == 0 {
+                BTreeMap::from([("label".into(), "x".into())])
+            } else {
+                BTreeMap::new()
+            },
             ..Row::default()
         };
         let mut writer = RowWriter::create(&path, BTreeSet::from(["label".to_owned()]));

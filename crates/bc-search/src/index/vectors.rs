@@ -184,7 +184,9 @@ impl VectorFile {
         let bytes = self.row_bytes(row, row + 1);
         let scale = self.scales(row, row + usize::from(self.storage == Storage::Int8)).first().copied();
         let numbers: Vec<f32> = match self.storage {
-            Storage::F16 => bytemuck::cast_slice::<u8, f16>(bytes).iter().map(|value| value.to_f32()).collect(),
+            Storage::F16 => {
+                bytemuck::cast_slice::<u8, f16>(bytes).iter().map(|value| value.to_f32()).collect()
+            }
             Storage::Int8 => {
                 let scale = scale.unwrap_or(1.0);
                 bytemuck::cast_slice::<u8, i8>(bytes).iter().map(|value| f32::from(*value) * scale).collect()
@@ -260,7 +262,11 @@ impl VectorWriter {
 }
 
 /// The same in memory, of rows that are there.
-pub(crate) fn in_memory(storage: Storage, dim: usize, rows: impl Iterator<Item = Result<Stored>>) -> Result<VectorFile> {
+pub(crate) fn in_memory(
+    storage: Storage,
+    dim: usize,
+    rows: impl Iterator<Item = Result<Stored>>,
+) -> Result<VectorFile> {
     let mut bytes = vec![0; HEADER];
     let mut scales: Vec<f32> = Vec::new();
     let mut count = 0;

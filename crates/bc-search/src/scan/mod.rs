@@ -89,7 +89,10 @@ fn score(
                 scores.chunks_mut(queries.count).zip(room.chunks(queries.count)).zip(scales)
             {
                 let factor = scale / INTEGERS;
-                scores.iter_mut().zip(products).for_each(|(score, product)| *score = *product as f32 * factor);
+                scores
+                    .iter_mut()
+                    .zip(products)
+                    .for_each(|(score, product)| *score = *product as f32 * factor);
             }
         }
     }

@@ -42,7 +42,11 @@ impl Nearest {
     /// Without rows.
     #[must_use]
     pub fn new(k: usize) -> Self {
-        Self { k, heap: BinaryHeap::with_capacity(k.saturating_add(1).min(1 << 16)), least: f32::NEG_INFINITY }
+        Self {
+            k,
+            heap: BinaryHeap::with_capacity(k.saturating_add(1).min(1 << 16)),
+            least: f32::NEG_INFINITY,
+        }
     }
 
     /// A row that may be among the best.

@@ -183,8 +183,7 @@ mod x86 {
         sums.map(|[a, b, c, d]| {
             // Halves: 32, 16, 8, 4, 2, 1.
             let sixteen = _mm512_add_ps(_mm512_add_ps(a, c), _mm512_add_ps(b, d));
-            let eight =
-                _mm256_add_ps(_mm512_castps512_ps256(sixteen), _mm512_extractf32x8_ps::<1>(sixteen));
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(sixteen), _mm512_extractf32x8_ps::<1>(sixteen));
             sum_of_eight(eight)
         })
     }
