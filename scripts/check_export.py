@@ -5,7 +5,8 @@
 
 Exports the index, loads it into each database named (all of them if none is), asks it for the neighbours of some of the index's own
 recordings, and checks that all databases agree and that `bc-search rerank` of their candidates finds what a search of the whole index does.
-A database whose package is missing is skipped with a word. $BYTECOVER_SEARCH is the binary. Exit code 1 where one differs.
+A database whose package is missing is skipped with a word. $BYTECOVER_SEARCH is the binary,
+$BYTECOVER_NETWORK the network that made the index (the one that comes along if not given). Exit code 1 where one differs.
 """
 import csv
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 
 project = Path(__file__).resolve().parent.parent
 binary = os.environ.get("BYTECOVER_SEARCH", str(project / "target/release/bc-search"))
+network = os.environ.get("BYTECOVER_NETWORK", str(project / "configs/networks/default"))
 K, QUERIES = 5, 8
 
 
@@ -120,9 +122,9 @@ with tempfile.TemporaryDirectory() as folder:
             writer = csv.writer(file)
             writer.writerow(["query", "path"])
             writer.writerows([path, other] for path, near in found.items() for other in near)
-        answers = [json.loads(line) for line in run("rerank", candidates, "--index", index, "--json").splitlines()]
+        answers = [json.loads(line) for line in run("rerank", candidates, "--index", index, "--network", network, "--json").splitlines()]
         for answer in answers:
-            whole = json.loads(run("search", answer["query"], "--index", index, "--json"))
+            whole = json.loads(run("search", answer["query"], "--index", index, "--network", network, "--json"))
             best = [max(answer["hits"], key=lambda hit: hit["score"]) for answer in (answer, whole)]
             if best[0]["path"] != best[1]["path"]:
                 print(f"{name}: {answer['query']} reranked {best[0]['path']}, searched {best[1]['path']}")

@@ -5,8 +5,7 @@ mod common;
 use std::path::Path;
 
 use bc_formats::embeddings::Embeddings;
-use common::{RATE, melody, refuse, run, succeed, wav};
-use serde_json::Value;
+use common::{melody, refuse, run, succeed};
 
 const NETWORK: [&str; 2] = ["--checkpoint", "network.safetensors"];
 const TUNES: [(&str, [u32; 6]); 4] = [
