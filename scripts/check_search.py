@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Does `bc-eval search` find a recording by a changed copy of it?
+"""Does a search find a recording by a changed copy of it?
 
     scripts/check_search.py configs/covers-mini.toml [every=3]
 
 Makes copies of every third version of the configuration's index with ffmpeg (MP3 at 64 kbit/s; 2 semitones up, 4
 down; tempo times 0.85 and 1.2, the pitch kept, by rubberband), searches each as a user does (all splits are
-searched) and prints, one line per kind, how many find their original first. Fails below nine of ten of any kind. Needs pyarrow and an ffmpeg with rubberband. $BYTECOVER_EVAL is the binary.
+searched) and prints, one line per kind, how many find their original first. Fails below nine of ten of any kind. Needs pyarrow and an ffmpeg with rubberband. $BYTECOVER_EVAL is bc-eval, which hands on to bc-search beside it.
 """
 import json
 import os
@@ -58,7 +58,7 @@ with tempfile.TemporaryDirectory() as folder:
     for line in run("search", *jobs, *settings, "-k", "1", "--json").splitlines():
         answer = json.loads(line)
         version, kind = jobs[answer["query"]]
-        first[kind] += answer["hits"][0]["version_id"] == version
+        first[kind] += answer["hits"][0]["path"] == version
 copies = len(jobs) // len(KINDS)
 for kind, count in first.items():
     print(f"{kind:18} {count} of {copies} copies find their original first among {len(indexed)}")

@@ -3,11 +3,12 @@
 //! **In**: arguments, the environment, a terminal or none. **Out**: a resolved
 //! configuration ([`ConfigArgs`]), a thread pool ([`ThreadArgs`]), a part of the work
 //! ([`ShardArgs`]), progress bars that are quiet without a terminal ([`progress`]), a
-//! flag that Ctrl-C raises ([`interrupt`]), and one way to end: [`run`] turns an error
-//! into a message and an exit code; [`main`] is both and all that a stage's `main.rs` calls.
+//! flag that Ctrl-C raises ([`interrupt`]), files that several processes write ([`saving`]), and one way to end: [`run`]
+//! turns an error into a message and an exit code; [`main`] is both and all that a stage's `main.rs` calls.
 
 pub mod interrupt;
 pub mod progress;
+pub mod saving;
 
 mod arguments;
 mod documents;

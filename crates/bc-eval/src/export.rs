@@ -7,7 +7,7 @@ use anyhow::Result;
 use bc_formats::array::{self, Matrix};
 use bc_formats::embeddings::Embeddings;
 
-use crate::embedder::Embedder;
+use bc_embed::embedder::Embedder;
 
 /// Writes `<folder>/embeddings.npy` and `<folder>/ids.txt` (one version id per line, same order).
 /// Vector databases that read Parquet take `embeddings.parquet` itself: its column `vector` is a

@@ -7,8 +7,8 @@ use bc_cli::progress;
 use bc_formats::array::{self, Matrix};
 use bc_formats::config::Config;
 
-use crate::lengths::ByLength;
-use crate::origin;
+use bc_embed::lengths::ByLength;
+use bc_embed::origin;
 
 /// Embeds `input` (tracks x bins x frames, 32-bit floats) into `out` (tracks x dimensions).
 /// The values are the network's input: nothing is pooled or scaled here. Returns the shape.

@@ -10,8 +10,8 @@ use bc_retrieval::{Chance, Error, Interval, Labelled, Metrics, Policy, QueryResu
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::origin::Origin;
-use crate::windows::Windows;
+use bc_embed::origin::Origin;
+use bc_embed::windows::Windows;
 
 /// How often cliques are drawn anew for the intervals.
 const SAMPLES: u32 = 1000;

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bc_cli::Shard;
+use bc_cli::{Shard, saving};
 use bc_formats::config::Config;
 use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use comfy_table::Table;
 
-use crate::calibration::{self, Calibration};
 use crate::metrics::{Figures, Measured};
-use crate::{embed, metrics, report, saving};
+use crate::{embed, metrics, report};
+use bc_calibration::{self as calibration, Calibration};
 
 /// What the stage made.
 pub struct Made {

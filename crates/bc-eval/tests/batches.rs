@@ -2,8 +2,8 @@
 
 mod common;
 
-use bc_eval::embedder::Embedder;
-use bc_eval::lengths::ByLength;
+use bc_embed::embedder::Embedder;
+use bc_embed::lengths::ByLength;
 use bc_formats::config::Layer;
 use bc_formats::features::CqtSettings;
 use bc_formats::run::NetworkInput;

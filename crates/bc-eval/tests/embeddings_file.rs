@@ -79,19 +79,9 @@ fn candidates_of_another_checkpoint_are_refused_with_both_names() {
 }
 
 #[test]
-fn search_leaves_the_query_out_and_export_keeps_the_order() {
+fn export_keeps_the_order() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("e.parquet"), "x", &VERSIONS);
-    let output = run(folder.path(), &["search", "a1", "--index", "e.parquet", "-k", "2", "--json"]);
-    let hits: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let hits = &hits["hits"];
-    assert_eq!(hits.as_array().unwrap().len(), 2, "one line per work");
-    assert_eq!((&hits[0]["version_id"], &hits[1]["version_id"]), (&"t1".into(), &"b1".into()));
-    assert_eq!(hits[0]["other_versions"], serde_json::json!(["a2"]));
-
-    let unknown = run(folder.path(), &["search", "zz", "--index", "e.parquet"]);
-    assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("zz"));
-
     assert!(run(folder.path(), &["export", "--embeddings", "e.parquet", "--out", "out"]).status.success());
     let ids = std::fs::read_to_string(folder.path().join("out/ids.txt")).unwrap();
     assert_eq!(ids, "a1\na2\nb1\nb2\nt1\n");

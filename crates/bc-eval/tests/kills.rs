@@ -63,29 +63,25 @@ fn two_folders(folder: &Path) {
     }
 }
 
-const ADD_ONE: [&str; 6] = ["add", "one", "--index", "i.parquet", "--checkpoint", "network.safetensors"];
-const ADD_TWO: [&str; 6] = ["add", "two", "--index", "i.parquet", "--checkpoint", "network.safetensors"];
+const ONE: [&str; 6] = ["embed", "one", "--out", "i.parquet", "--checkpoint", "network.safetensors"];
+const TWO: [&str; 6] = ["embed", "two", "--out", "i.parquet", "--checkpoint", "network.safetensors"];
 
 #[test]
-fn add_from_two_processes() {
-    killed_and_run_again("add from two processes", &[&ADD_ONE, &ADD_TWO], two_folders);
+fn embed_audio_from_two_processes() {
+    killed_and_run_again("embed audio from two processes", &[&ONE, &TWO], two_folders);
 }
 
 #[test]
 fn two_that_add_at_once_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
     two_folders(folder.path());
-    let start =
-        |args| saving(folder.path(), args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    for mut child in [&ADD_ONE, &ADD_TWO].map(|args| start(args)) {
-        assert!(child.wait().unwrap().success());
-    }
+    finish(folder.path(), &[&ONE, &TWO]);
     let together = Embeddings::read(&folder.path().join("i.parquet")).unwrap();
     assert_eq!(together.labels.len(), 16);
     let at_once = std::fs::read(folder.path().join("i.parquet")).unwrap();
     std::fs::remove_file(folder.path().join("i.parquet")).unwrap();
-    finish(folder.path(), &[&ADD_TWO]);
-    finish(folder.path(), &[&ADD_ONE]);
+    finish(folder.path(), &[&TWO]);
+    finish(folder.path(), &[&ONE]);
     assert!(
         at_once == std::fs::read(folder.path().join("i.parquet")).unwrap(),
         "other bytes one after the other"

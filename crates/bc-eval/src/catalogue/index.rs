@@ -8,10 +8,10 @@ use bc_formats::embeddings::{Embeddings, FORMAT, Label};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
 
-use crate::embedder::Embedder;
-use crate::origin::Origin;
-use crate::saving;
-use crate::windows::{self, Windows, in_words};
+use bc_cli::saving;
+use bc_embed::embedder::Embedder;
+use bc_embed::origin::Origin;
+use bc_embed::windows::{self, Windows, in_words};
 
 /// A recording that is not in the file yet: its rows.
 pub struct Pending {

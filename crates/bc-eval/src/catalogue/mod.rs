@@ -1,12 +1,16 @@
-//! An index that grows by audio files, without a list or stored features.
+//! Embeddings of audio files, without a list or stored features: one file that several processes may grow at once.
 
-mod files;
 mod index;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use bc_cli::saving::Pace;
 use bc_cli::{Interrupted, Shard, interrupt, progress};
+use bc_embed::files::{self, AudioFile, Failure};
+use bc_embed::origin;
+use bc_embed::recording::{AudioEmbedder, Embedded};
+use bc_embed::windows::Windows;
 use bc_formats::config::Config;
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::fingerprint;
@@ -15,11 +19,6 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::embed;
-use crate::origin;
-use crate::recording::{AudioEmbedder, Embedded};
-use crate::saving::Pace;
-use crate::windows::Windows;
-use files::AudioFile;
 use index::{Fate, GrowingIndex, Pending};
 
 /// Files that are decoded and held at once, at most; as many as there are threads otherwise.
@@ -30,43 +29,10 @@ const AT_ONCE: usize = 16;
 pub struct Request {
     /// Audio files, and folders that are searched for them.
     pub audio: Vec<PathBuf>,
-    /// The work that each is a version of.
-    pub works: Works,
-    /// Title of all of them; the file's name if not given.
-    pub title: Option<String>,
-    /// Performer of all of them.
-    pub performer: Option<String>,
     /// Cut into windows, one row each.
     pub windows: Option<Windows>,
     /// The part of the files to add; others may be added to the same index by other processes at the same time.
     pub shard: Shard,
-}
-
-/// Which work a recording is a version of.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Works {
-    /// Nobody says: each is a work of its own, until it turns out to be like another.
-    #[default]
-    Own,
-    /// All are versions of this one.
-    One(String),
-    /// Those in one folder are of one work, which has the folder's name.
-    Folder,
-}
-
-/// A file that could not be used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Failure {
-    /// The file.
-    pub file: String,
-    /// Why not.
-    pub error: String,
-}
-
-impl Failure {
-    fn new(file: &Path, error: String) -> Self {
-        Self { file: file.display().to_string(), error }
-    }
 }
 
 /// What became of it.
@@ -186,7 +152,7 @@ fn embed_new(
         for (file, embedded) in batch.iter().zip(audio.embed_all(&paths, request.windows)?) {
             bar.inc(1);
             match embedded.and_then(|embedded| Ok((embedded, fingerprint::of_file(&file.path)?))) {
-                Ok((embedded, hash)) => pending.push(rows(request, file, embedded, &hash)),
+                Ok((embedded, hash)) => pending.push(rows(file, embedded, &hash)),
                 Err(error) => added.failed.push(Failure::new(&file.path, bc_cli::describe(&error))),
             }
         }
@@ -205,17 +171,12 @@ fn embed_new(
     Ok(())
 }
 
-fn rows(request: &Request, file: &AudioFile, embedded: Embedded, source_hash: &str) -> Pending {
-    let clique_id = match &request.works {
-        Works::Own => &file.id,
-        Works::One(clique) => clique,
-        Works::Folder => &file.folder,
-    };
+fn rows(file: &AudioFile, embedded: Embedded, source_hash: &str) -> Pending {
     let labels = embedded.excerpts.iter().map(|excerpt| Label {
         version_id: file.id.clone(),
-        clique_id: clique_id.clone(),
-        title: request.title.clone().unwrap_or_else(|| file.title.clone()),
-        performer: request.performer.clone().unwrap_or_default(),
+        clique_id: file.id.clone(),
+        title: file.title.clone(),
+        performer: String::new(),
         split: Split::None,
         duration_s: embedded.duration_s as f32,
         start_s: excerpt.start_s as f32,

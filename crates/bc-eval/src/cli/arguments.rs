@@ -2,102 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use bc_cli::ShardArgs;
-use bc_formats::config::{Config, Layer};
 use bc_retrieval::Distance;
 use clap::{Args, ValueEnum};
 
-use crate::catalogue::Works;
-use crate::windows::Windows;
-
-/// Which network; commands that embed have it.
-#[derive(Args)]
-pub struct NetworkArgs {
-    /// The network, ours or a public .pt; [eval] checkpoint, or the best one of [train] run, if not given.
-    #[arg(long, value_name = "FILE")]
-    checkpoint: Option<PathBuf>,
-    /// The network's output that is the embedding; [eval] layer if not given.
-    #[arg(long)]
-    layer: Option<LayerArg>,
-}
-
-impl NetworkArgs {
-    /// Puts them over the configuration's.
-    pub fn apply(self, config: &mut Config) {
-        if let Some(checkpoint) = self.checkpoint {
-            config.eval.checkpoint = checkpoint;
-        }
-        match self.layer {
-            None => {}
-            Some(LayerArg::Fc) => config.eval.layer = Layer::Fc,
-            Some(LayerArg::Ft) => config.eval.layer = Layer::Ft,
-            Some(LayerArg::Logits) => config.eval.layer = Layer::Logits,
-        }
-    }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LayerArg {
-    /// Behind the BNNeck: what the paper retrieves with.
-    #[value(name = "f_c")]
-    Fc,
-    /// Before the BNNeck.
-    #[value(name = "f_t")]
-    Ft,
-    /// The classifier's outputs.
-    #[value(name = "logits")]
-    Logits,
-}
-
-/// Whether audio is cut.
-#[derive(Args)]
-pub struct WindowArgs {
-    /// Cut audio files into windows of this many seconds; the best window counts. Whole tracks if not given.
-    #[arg(long, value_name = "SECONDS")]
-    window: Option<f64>,
-    /// Distance of the windows' beginnings in seconds; half a window if not given.
-    #[arg(long, value_name = "SECONDS", requires = "window")]
-    step: Option<f64>,
-}
-
-impl WindowArgs {
-    /// The windows, if any.
-    pub fn resolve(&self) -> Result<Option<Windows>> {
-        let Some(length) = self.window else { return Ok(None) };
-        Windows::new(length, self.step.unwrap_or(length / 2.0)).map(Some)
-    }
-}
-
-/// Which calibration, and what is known beforehand.
-#[derive(Args)]
-pub struct ProbabilityArgs {
-    /// File of `bc-eval calibrate`; calibration.json beside the index or in [eval] output if not given.
-    #[arg(long, value_name = "FILE")]
-    pub calibration: Option<PathBuf>,
-    /// The probability before the scores are known: that the index holds the query's work (search), or
-    /// that the two are versions of one work (compare).
-    #[arg(long, value_name = "0..1", default_value_t = crate::calibration::EVEN)]
-    prior: f64,
-}
-
-impl ProbabilityArgs {
-    /// The prior, if it is one.
-    pub fn prior(&self) -> Result<f64> {
-        crate::calibration::prior(self.prior)
-    }
-}
-
-/// How audio files are embedded, and what is said of them.
-#[derive(Args)]
-pub struct ListenArgs {
-    #[command(flatten)]
-    pub network: NetworkArgs,
-    #[command(flatten)]
-    pub window: WindowArgs,
-    #[command(flatten)]
-    pub probability: ProbabilityArgs,
-}
+use bc_embed::arguments::{NetworkArgs, WindowArgs};
 
 #[derive(Args)]
 pub struct EmbedArgs {
@@ -179,38 +88,6 @@ enum DistanceArg {
 }
 
 #[derive(Args)]
-pub struct SearchArgs {
-    /// Audio files, or ids of versions in the index.
-    #[arg(value_name = "QUERY", required = true)]
-    pub queries: Vec<String>,
-    /// Embeddings file; [eval] search_index if not given: all usable versions of [features] index, whatever their split.
-    /// What is missing in it is embedded first.
-    #[arg(long, value_name = "FILE")]
-    pub index: Option<PathBuf>,
-    /// Number of works per answer.
-    #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    pub k: u32,
-    /// Print one JSON object per query, one per line; a query without an answer has `error` in it.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub listen: ListenArgs,
-}
-
-#[derive(Args)]
-pub struct CompareArgs {
-    /// One recording.
-    pub a: PathBuf,
-    /// The other.
-    pub b: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub listen: ListenArgs,
-}
-
-#[derive(Args)]
 pub struct CalibrateArgs {
     /// Embeddings file with the splits val and test; embeddings.parquet in [eval] output if not given.
     #[arg(long, value_name = "FILE")]
@@ -218,50 +95,6 @@ pub struct CalibrateArgs {
     /// File to write; calibration.json beside the embeddings if not given.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-}
-
-#[derive(Args)]
-pub struct AddArgs {
-    /// Audio files, and folders that are searched for them. A file's id is its name with extension, below a folder
-    /// with the folders between.
-    #[arg(value_name = "AUDIO", required = true)]
-    pub audio: Vec<PathBuf>,
-    /// Embeddings file to append to; made if it is not there.
-    #[arg(long, value_name = "FILE")]
-    pub index: PathBuf,
-    /// The work that all of them are versions of; if not given, each is a work of its own, and a search puts
-    /// together those that are alike.
-    #[arg(long)]
-    clique: Option<String>,
-    /// Those in one folder are versions of one work, which has the folder's name.
-    #[arg(long, conflicts_with = "clique")]
-    by_folder: bool,
-    /// Title of all of them; the file's name if not given.
-    #[arg(long)]
-    pub title: Option<String>,
-    /// Performer of all of them.
-    #[arg(long)]
-    pub performer: Option<String>,
-    /// Print what became of the files as JSON, failures with their reasons.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub shard: ShardArgs,
-    #[command(flatten)]
-    pub network: NetworkArgs,
-    #[command(flatten)]
-    pub window: WindowArgs,
-}
-
-impl AddArgs {
-    /// Which work each is a version of.
-    pub fn works(&self) -> Works {
-        match &self.clique {
-            Some(clique) => Works::One(clique.clone()),
-            None if self.by_folder => Works::Folder,
-            None => Works::Own,
-        }
-    }
 }
 
 #[derive(Args)]

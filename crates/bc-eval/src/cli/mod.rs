@@ -5,37 +5,30 @@ mod arguments;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bc_cli::{ConfigArgs, Outcome, ThreadArgs};
+use bc_cli::{ConfigArgs, Outcome, ThreadArgs, saving};
+use bc_embed::origin;
 use bc_formats::config::Config;
 use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-use crate::calibration::{self, Calibration};
-use crate::catalogue::{self, Added, Works};
+use crate::catalogue::{self, Added};
 use crate::embed::Status;
-use crate::origin::Origin;
-use crate::search::Searcher;
-use crate::{compare, embed, export, inference, metrics, origin, report, saving, search, stage};
-use arguments::{
-    AddArgs, CalibrateArgs, CompareArgs, EmbedArgs, ExportArgs, ListenArgs, MetricsArgs, ReportArgs,
-    SearchArgs,
-};
+use crate::{embed, export, forward, inference, metrics, report, stage};
+use arguments::{CalibrateArgs, EmbedArgs, ExportArgs, MetricsArgs, ReportArgs};
+use bc_calibration::{self as calibration, Calibration};
+use bc_embed::origin::Origin;
 
 const EXAMPLES: &str = "\
 Examples:
   bc-eval run --config configs/demo.toml                  embeddings, figures, calibration and a report
-  bc-eval search song.mp3 --config configs/demo.toml      which works is this a version of?
-  bc-eval compare a.mp3 b.ogg --config configs/demo.toml  are these versions of one work?
-  bc-eval add catalogue/ --index mine.parquet --config configs/demo.toml
-  bc-eval search song.mp3 --index mine.parquet --config configs/demo.toml
   bc-eval metrics --npy vectors.npy --cliques cliques.txt --policy clews
   bc-eval report runs/one/eval runs/two/eval --out both
 
 Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done but some files failed, 130 interrupted, what was
 done is saved.";
 
-/// Stage 4: embeddings, metrics, search, and a report.
+/// Stage 4: embeddings, metrics and a report. Searching is bc-search's.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -57,18 +50,29 @@ enum Command {
     Metrics(MetricsArgs),
     /// Write a page about one run, or several side by side.
     Report(ReportArgs),
-    /// The works that an audio file, or a version in the index, may be a version of.
-    Search(SearchArgs),
-    /// Whether two audio files are versions of one work.
-    Compare(CompareArgs),
     /// Learn from the validation split what a score means, and check it on the test split.
     Calibrate(CalibrateArgs),
-    /// Add audio files to an index, or begin one with them.
-    Add(AddArgs),
     /// Write the vectors as .npy with ids, and the network as safetensors for PyTorch.
     Export(ExportArgs),
     /// Print the resolved configuration with a comment for every key.
     Config,
+    /// Handed on to bc-search: the works that a recording may be a version of.
+    #[command(disable_help_flag = true)]
+    Search(Forwarded),
+    /// Handed on to bc-search: whether two recordings are versions of one work.
+    #[command(disable_help_flag = true)]
+    Compare(Forwarded),
+    /// Handed on to bc-search: audio files for an index.
+    #[command(disable_help_flag = true)]
+    Add(Forwarded),
+}
+
+/// What belongs to bc-search, as it is.
+#[derive(Args)]
+struct Forwarded {
+    /// Arguments of bc-search.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<std::ffi::OsString>,
 }
 
 /// Does what the arguments ask for.
@@ -76,6 +80,9 @@ enum Command {
 /// # Errors
 /// Whatever the command's module says.
 pub fn main(cli: Cli) -> Result<Outcome> {
+    if matches!(cli.command, Command::Search(_) | Command::Compare(_) | Command::Add(_)) {
+        return forward::to_search(std::env::args_os().skip(1).collect());
+    }
     let Some(config) = cli.config.load()? else { return Ok(Outcome::Done) };
     cli.threads.install()?;
     match cli.command {
@@ -87,11 +94,11 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Embed(args) => embed(config, args),
         Command::Metrics(args) => measure(&config, args).map(Into::into),
         Command::Report(args) => page(&config, args).map(Into::into),
-        Command::Search(args) => find(config, args),
-        Command::Compare(args) => judge(config, args).map(Into::into),
         Command::Calibrate(args) => calibrate(&config, args).map(Into::into),
-        Command::Add(args) => add(config, args),
         Command::Export(args) => give(config, args).map(Into::into),
+        Command::Search(Forwarded { .. }) | Command::Compare(_) | Command::Add(_) => {
+            unreachable!("handed on above")
+        }
     }
 }
 
@@ -123,14 +130,7 @@ fn embed(mut config: Config, args: EmbedArgs) -> Result<Outcome> {
             config.eval.output
         ),
         (None, Some(out)) => {
-            let request = catalogue::Request {
-                audio: args.audio,
-                windows,
-                works: Works::Own,
-                title: None,
-                performer: None,
-                shard: args.shard.resolve()?,
-            };
+            let request = catalogue::Request { audio: args.audio, windows, shard: args.shard.resolve()? };
             let made = catalogue::add(&config, &request, &out)?;
             println!("{}", added(&made, &out));
             if beside && out.exists() {
@@ -203,55 +203,6 @@ fn page(config: &Config, args: ReportArgs) -> Result<()> {
     Ok(())
 }
 
-fn find(mut config: Config, args: SearchArgs) -> Result<Outcome> {
-    let ListenArgs { network, window, probability } = args.listen;
-    network.apply(&mut config);
-    let options = search::Options {
-        k: args.k as usize,
-        windows: window.resolve()?,
-        prior: probability.prior()?,
-        calibration: probability.calibration,
-    };
-    let index = match args.index {
-        Some(index) => index,
-        None => embed::search_index(&config)?,
-    };
-    let mut searcher = Searcher::open(&config, &index, options)?;
-    let mut failed = 0;
-    for query in &args.queries {
-        match searcher.ask(query) {
-            Ok(answer) if args.json => println!("{}", serde_json::to_string(&answer)?),
-            Ok(answer) => println!("{}", search::table(&answer)),
-            Err(error) => {
-                if args.json {
-                    let failure = search::Failure { query: query.clone(), error: bc_cli::describe(&error) };
-                    println!("{}", serde_json::to_string(&failure)?);
-                }
-                if args.queries.len() == 1 {
-                    return Err(error);
-                }
-                eprintln!("error: {}", bc_cli::describe(&error));
-                failed += 1;
-            }
-        }
-    }
-    Ok(Outcome::of_failures(failed))
-}
-
-fn judge(mut config: Config, args: CompareArgs) -> Result<()> {
-    let ListenArgs { network, window, probability } = args.listen;
-    network.apply(&mut config);
-    let (windows, prior) = (window.resolve()?, probability.prior()?);
-    let calibration = probability.calibration.as_deref();
-    let found = compare::run(&config, [&args.a, &args.b], windows, calibration, prior)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
-    } else {
-        println!("{}", compare::sentence(&found));
-    }
-    Ok(())
-}
-
 fn calibrate(config: &Config, args: CalibrateArgs) -> Result<()> {
     let path = named_or_own(config, args.embeddings)?;
     let calibration = Calibration::of(&path, &Embeddings::read(&path)?)?;
@@ -259,26 +210,6 @@ fn calibrate(config: &Config, args: CalibrateArgs) -> Result<()> {
     saving::write_json(&out, &calibration)?;
     println!("{}\n{}", calibration.tables(), out.display());
     Ok(())
-}
-
-fn add(mut config: Config, args: AddArgs) -> Result<Outcome> {
-    let works = args.works();
-    args.network.apply(&mut config);
-    let request = catalogue::Request {
-        works,
-        audio: args.audio,
-        title: args.title,
-        performer: args.performer,
-        windows: args.window.resolve()?,
-        shard: args.shard.resolve()?,
-    };
-    let made = catalogue::add(&config, &request, &args.index)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&made)?);
-    } else {
-        println!("{}", added(&made, &args.index));
-    }
-    Ok(Outcome::of_failures(made.failed.len() as u64))
 }
 
 /// What became of audio files, for people; the failures go to standard error.

@@ -16,11 +16,11 @@ use bc_formats::index::{Index, Split, Version};
 use bc_formats::provenance::Provenance;
 use bc_formats::run::NetworkInput;
 
-use crate::embedder::Embedder;
-use crate::lengths::ByLength;
-use crate::origin;
-use crate::saving::Pace;
-use crate::windows;
+use bc_cli::saving::Pace;
+use bc_embed::embedder::Embedder;
+use bc_embed::lengths::ByLength;
+use bc_embed::origin;
+use bc_embed::windows;
 use partial::Partial;
 pub use search_index::search_index;
 

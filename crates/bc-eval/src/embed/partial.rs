@@ -8,8 +8,8 @@ use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::provenance::Provenance;
 
 use super::Status;
-use crate::origin::Origin;
-use crate::saving;
+use bc_cli::saving;
+use bc_embed::origin::Origin;
 
 /// Parts of a file of embeddings in a folder beside it. Whoever writes or removes any of them holds the file's lock,
 /// so shards that finish together do not hurt each other.

@@ -8,7 +8,7 @@ use bc_formats::index::Split;
 use bc_retrieval::{Metrics, Policy, QueryResult, Vectors, nearest, rank_all};
 
 use super::tsne;
-use crate::versions::{PairCounts, Versions};
+use bc_calibration::versions::{PairCounts, Versions};
 
 /// Bars of the histograms.
 const BARS: usize = 40;

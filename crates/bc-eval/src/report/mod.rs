@@ -21,8 +21,9 @@ use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use serde_json::Value;
 
-use crate::calibration::{self, Calibration};
 use analysis::Analysis;
+use bc_calibration::{self as calibration, Calibration};
+use bc_cli::saving;
 use curves::Curves;
 pub use write::write;
 

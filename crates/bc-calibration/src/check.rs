@@ -1,0 +1,222 @@
+//! How far a calibration is right on versions that it was not fitted on.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::cohort::Cohort;
+use crate::logistic::Curve;
+use crate::posterior::{Evidence, Rest, posterior};
+use crate::sizes::Asked;
+use crate::versions::{PairCounts, Versions};
+use crate::{Calibration, EVEN, EXACT_COPY};
+
+/// Probabilities at which tables look.
+const PROBABILITIES: [f64; 7] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
+/// Rows of the reliability table.
+const ROWS: usize = 10;
+
+/// What accepting pairs from a probability on means.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// The probability at even odds.
+    pub probability: f64,
+    /// The cosine that has it.
+    pub score: f64,
+    /// Share of the accepted pairs that are of one work, over all pairs of the split.
+    pub precision: f64,
+    /// Share of the pairs of one work that are accepted.
+    pub recall: f64,
+    /// Share of the pairs of two works that are accepted.
+    pub false_alarms: f64,
+}
+
+impl Threshold {
+    /// Score and precision for people: a cosine is at most 1, and of nothing accepted nothing is right or wrong.
+    #[must_use]
+    pub fn in_words(&self) -> [String; 2] {
+        let score = if self.score > 1.0 { "above 1: never".to_owned() } else { format!("{:.4}", self.score) };
+        let accepted = self.recall > 0.0 || self.false_alarms > 0.0;
+        let precision = if accepted { format!("{:.1} %", 100.0 * self.precision) } else { "-".to_owned() };
+        [score, precision]
+    }
+}
+
+/// Pairs with nearly the same probability.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Reliability {
+    /// Lower bound.
+    pub from: f64,
+    /// Upper bound.
+    pub to: f64,
+    /// Their mean probability at even odds.
+    pub said: f64,
+    /// The share that is of one work at even odds: each kind of pair weighs one half in all.
+    pub found: f64,
+    /// Number of pairs.
+    pub pairs: usize,
+    /// Their share of all weight.
+    pub weight: f64,
+}
+
+/// What a search answers when the first work is accepted from a probability on.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// The probability, at even odds that the index has the work.
+    pub probability: f64,
+    /// With the work in the index: it was accepted.
+    pub right: f64,
+    /// With the work in the index: another was accepted.
+    pub wrong: f64,
+    /// With the work in the index: none was accepted.
+    pub missed: f64,
+    /// Without the work in the index: another was accepted.
+    pub accepted_without: f64,
+}
+
+/// Probabilities of pairs.
+pub(super) struct Scores {
+    /// Probability, whether of one work, weight.
+    points: Vec<(f64, bool, f64)>,
+}
+
+impl Scores {
+    /// Of the spread scores of pairs of one clique, and of two.
+    pub fn of(same: &[f64], other: &[f64], line: &Curve) -> Self {
+        let class = |scores: &[f64], one: bool| -> Vec<(f64, bool, f64)> {
+            let weight = 0.5 / scores.len().max(1) as f64;
+            scores.iter().map(|score| (line.probability(*score, EVEN), one, weight)).collect()
+        };
+        let mut points = class(same, true);
+        points.extend(class(other, false));
+        Self { points }
+    }
+
+    /// `all` are the pairs of the whole split, of which these may be a sample.
+    pub fn thresholds(&self, line: &Curve, all: PairCounts) -> Vec<Threshold> {
+        let of = |one: bool, least: f64| {
+            self.points.iter().filter(|point| point.1 == one && point.0 >= least).count() as f64
+        };
+        let rows = PROBABILITIES.iter().map(|&probability| {
+            let share = |one: bool| of(one, probability) / of(one, 0.0);
+            let (recall, false_alarms) = (share(true), share(false));
+            Threshold {
+                probability,
+                score: line.score(probability, EVEN).tanh(),
+                precision: all.precision(recall, false_alarms),
+                recall,
+                false_alarms,
+            }
+        });
+        rows.collect()
+    }
+
+    pub fn reliability(&self) -> Vec<Reliability> {
+        let place = |probability: f64| ((probability * ROWS as f64) as usize).min(ROWS - 1);
+        let rows = (0..ROWS).filter_map(|row| {
+            let inside: Vec<_> = self.points.iter().filter(|point| place(point.0) == row).collect();
+            let weight: f64 = inside.iter().map(|point| point.2).sum();
+            let mean = |value: &dyn Fn(&(f64, bool, f64)) -> f64| {
+                inside.iter().map(|point| point.2 * value(point)).sum::<f64>() / weight
+            };
+            (!inside.is_empty()).then(|| Reliability {
+                from: row as f64 / ROWS as f64,
+                to: (row + 1) as f64 / ROWS as f64,
+                said: mean(&|point| point.0),
+                found: mean(&|point| f64::from(u8::from(point.1))),
+                pairs: inside.len(),
+                weight,
+            })
+        });
+        rows.collect()
+    }
+}
+
+/// Mean difference of what was said and found, by weight.
+pub(super) fn error(rows: &[Reliability]) -> f64 {
+    rows.iter().map(|row| row.weight * (row.said - row.found).abs()).sum()
+}
+
+/// How far the pairs of one clique and of two stand out of the cohorts of both; nothing where cohorts are too small.
+pub(super) fn standing(versions: &Versions<'_>) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (mut same, mut other) = (Vec::new(), Vec::new());
+    each_query(versions, |query, scores, cohort| {
+        let Some(cohort) = cohort else { return };
+        for (place, score) in scores.iter().enumerate().filter(|(place, _)| *place != query) {
+            let one = versions.cliques[place] == versions.cliques[query];
+            if one { &mut same } else { &mut other }.push(cohort.standard(*score));
+        }
+    })?;
+    Ok((same, other))
+}
+
+/// Calls `each(query, its scores with all, its cohort)` for every version.
+fn each_query(versions: &Versions<'_>, mut each: impl FnMut(usize, &[f64], Option<&Cohort>)) -> Result<()> {
+    versions.each_score(|query, scores| {
+        let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
+        let others = scores.iter().enumerate().filter(|(place, _)| *place != query);
+        let cohort = Cohort::of(others.map(|(_, score)| *score));
+        each(query, &scores, cohort.as_ref());
+    })
+}
+
+/// What the versions that have another of their work say to each other, in log-likelihood ratios: with their own work,
+/// and all of them with other works.
+pub(super) fn asked(versions: &Versions<'_>, calibration: &Calibration) -> Result<(Vec<Asked>, Vec<f64>)> {
+    let (mut asked, mut others) = (Vec::new(), Vec::new());
+    each_query(versions, |query, scores, cohort| {
+        let mut own = Vec::new();
+        for (place, score) in scores.iter().enumerate().filter(|(place, _)| *place != query) {
+            let ratio = calibration.log_ratio(*score, cohort);
+            if versions.cliques[place] == versions.cliques[query] {
+                own.push(ratio)
+            } else {
+                others.push(ratio)
+            }
+        }
+        if !own.is_empty() {
+            asked.push(Asked { own, copy: calibration.log_ratio(EXACT_COPY, cohort) });
+        }
+    })?;
+    Ok((asked, others))
+}
+
+/// Every version that has another of its work asks twice: with its work in the index and without.
+pub(super) fn answers(versions: &Versions<'_>, calibration: &Calibration) -> Result<Vec<Answers>> {
+    // The accepted probability, and whether it was the right work; with and without the work.
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let cliques = versions.clique_count();
+    each_query(versions, |query, scores, cohort| {
+        let own = versions.cliques[query] as usize;
+        let mut works = vec![Evidence::default(); cliques];
+        for (other, (score, clique)) in scores.iter().zip(&versions.cliques).enumerate() {
+            if other != query {
+                works[*clique as usize].ratios.push(calibration.log_ratio(*score, cohort));
+            }
+        }
+        if works[own].ratios.is_empty() {
+            return;
+        }
+        let ask = |found: &mut Vec<(f64, bool)>, without: Option<usize>| {
+            let there: Vec<usize> = (0..works.len())
+                .filter(|work| !works[*work].ratios.is_empty() && Some(*work) != without)
+                .collect();
+            let evidence: Vec<Evidence> = there.iter().map(|work| works[*work].clone()).collect();
+            let probabilities = posterior(&evidence, Rest::default(), EVEN).works.into_iter().zip(there);
+            let best = probabilities.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+            found.extend(best.map(|(probability, work)| (probability, work == own)));
+        };
+        ask(&mut with, None);
+        ask(&mut without, Some(own));
+    })?;
+    let share = |found: &[(f64, bool)], test: &dyn Fn(&(f64, bool)) -> bool| {
+        found.iter().filter(|answer| test(answer)).count() as f64 / found.len().max(1) as f64
+    };
+    let rows = PROBABILITIES.iter().map(|&least| Answers {
+        probability: least,
+        right: share(&with, &|answer| answer.0 >= least && answer.1),
+        wrong: share(&with, &|answer| answer.0 >= least && !answer.1),
+        missed: share(&with, &|answer| answer.0 < least),
+        accepted_without: share(&without, &|answer| answer.0 >= least),
+    });
+    Ok(rows.collect())
+}

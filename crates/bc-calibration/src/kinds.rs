@@ -1,0 +1,123 @@
+//! Same audio, same work, or neither: what a pair of recordings is.
+//!
+//! A straight line is fitted where there are pairs of both kinds. A copy scores where neither covers nor other
+//! works do, so it has a component of its own: copies are anywhere between [`COPY_FROM`] and 1 (on the spread
+//! scale), and what other works do there is read off the slope of their highest scores.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cohort::MOST;
+
+/// The spread score of a cosine of 0.98, from which on a pair may be a copy. MP3 copies at 64 kbit/s score 0.99 and more, two
+/// works at most 0.94 by the network of the project (docs/notes-eval.md).
+pub const COPY_FROM: f64 = 2.297_559_925_067_295;
+/// Share of copies among recordings whose work an index holds, before scores are known.
+pub const COPY_SHARE: f64 = 0.1;
+/// The probability of a kind from which on a pair counts as of it.
+pub const SURE: f64 = 0.9;
+
+/// The upper end of a distribution: above `from` lie a `share` of all values, and they fall off exponentially.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Tail {
+    /// Where it begins, a spread score.
+    pub from: f64,
+    /// How fast it falls: one over the mean excess.
+    pub rate: f64,
+    /// Share of the values in it.
+    pub share: f64,
+}
+
+impl Tail {
+    /// The highest `share` of `values`, of which there is at least one.
+    #[must_use]
+    pub fn of(values: &[f64], share: f64) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+        let count = ((share * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len().max(1));
+        let from = sorted.get(count).or(sorted.last()).copied().unwrap_or(0.0);
+        let excess = sorted.iter().take(count).map(|value| value - from).sum::<f64>() / count as f64;
+        Self { from, rate: 1.0 / excess.max(1e-3), share: count as f64 / sorted.len().max(1) as f64 }
+    }
+
+    /// The logarithm of the density at `value`; below the tail that of its beginning.
+    #[must_use]
+    pub fn ln_density(&self, value: f64) -> f64 {
+        (self.share * self.rate).ln() - self.rate * (value - self.from).max(0.0)
+    }
+}
+
+/// The logarithm of the density of copies at a spread score; nothing where no copy is.
+pub(crate) fn ln_copy_density(spread: f64) -> Option<f64> {
+    (spread >= COPY_FROM).then(|| -(MOST - COPY_FROM).ln())
+}
+
+/// Probabilities that add up to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Kinds {
+    /// The same recording, whatever its coding.
+    pub same_audio: f64,
+    /// Another recording of the same work.
+    pub same_work: f64,
+    /// Recordings of two works.
+    pub other: f64,
+}
+
+/// What a pair is taken to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The same recording.
+    SameAudio,
+    /// Two recordings of one work.
+    SameWork,
+    /// None of the others is sure enough.
+    Unsure,
+    /// Two works.
+    Other,
+}
+
+impl Kind {
+    /// The name in tables and files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SameAudio => "same audio",
+            Self::SameWork => "same work",
+            Self::Unsure => "unsure",
+            Self::Other => "other works",
+        }
+    }
+}
+
+impl Kinds {
+    /// The kind whose probability is at least [`SURE`]; a pair that is surely of one work and maybe the same
+    /// recording is of one work.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        if self.same_audio >= SURE {
+            Kind::SameAudio
+        } else if self.same_audio + self.same_work >= SURE {
+            Kind::SameWork
+        } else if self.other >= SURE {
+            Kind::Other
+        } else {
+            Kind::Unsure
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_has_the_share_and_the_slope_of_its_values() {
+        // Quantiles of an exponential distribution of rate 5.
+        let values: Vec<f64> = (0..10_000).map(|i| -((f64::from(i) + 0.5) / 10_000.0).ln() / 5.0).collect();
+        let tail = Tail::of(&values, 0.01);
+        assert!((tail.rate - 5.0).abs() < 0.3 && (tail.share - 0.01).abs() < 1e-9, "{tail:?}");
+        assert!((tail.ln_density(1.5) - (5.0f64.ln() - 7.5)).abs() < 0.3);
+        let single = Tail::of(&[0.3], 0.01);
+        assert!(single.ln_density(0.2).is_finite() && single.ln_density(9.0).is_finite());
+    }
+}

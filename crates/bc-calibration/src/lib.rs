@@ -1,0 +1,425 @@
+//! What a score means: the probability that two recordings are versions of one work.
+//!
+//! **In**: embeddings with the split `val` (fitted on) and, where there is one, `test` (checked on). **Out**:
+//! `calibration.json`, by which bc-search answers: curves from a score to the log-likelihood ratio ([`Curve`]), the ends of
+//! both distributions, which tell a copy from a cover ([`kinds`]), precision and recall at thresholds, how
+//! far the probabilities are right on versions that were not fitted on, and in indexes of other sizes ([`SizeCheck`]).
+//!
+//! A crate of its own because bc-eval learns a calibration and bc-search uses it.
+
+mod check;
+mod cohort;
+pub mod kinds;
+mod logistic;
+mod posterior;
+mod sizes;
+pub mod versions;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_formats::embeddings::Embeddings;
+use bc_formats::index::Split;
+use bc_formats::provenance::Provenance;
+use comfy_table::Table;
+use serde::{Deserialize, Serialize};
+
+use crate::versions::{PairCounts, Versions};
+
+pub use check::{Answers, Reliability, Threshold};
+pub use cohort::{Cohort, LEAST_COHORT, spread};
+pub use kinds::{Kind, Kinds, Tail};
+pub use logistic::{Curve, Line};
+pub use posterior::{Evidence, Posterior, Rest, posterior};
+pub use sizes::{Said, SizeCheck};
+
+/// Kind and schema version of `calibration.json`.
+pub const FORMAT: &str = "calibration/3";
+
+/// Works with two versions or more that a line is fitted on at least: pairs of one work rise and fall together, so it
+/// is works that count. Below, lines fitted on other songs of one set differ too much (docs/notes-eval.md has the figures).
+pub const LEAST_WORKS: usize = 10;
+
+/// Share of the pairs of one work whose slope tells how far covers reach.
+const SAME_TAIL: f64 = 0.5;
+/// A score that an exact copy has at least, where vectors are kept as 8-bit numbers.
+const EXACT_COPY: f64 = 0.9999;
+
+/// The probability at even odds from which on two recordings, one of them of an unknown work, are taken to be of one.
+const SAME_WORK: f64 = 0.97;
+
+/// The probability that an index holds the work of a recording, unless told otherwise. It is low because the scores of a cover
+/// cannot show that none is there where an index is large (docs/notes-eval.md): what is said without evidence is said by it.
+pub const SEARCH_PRIOR: f64 = 0.05;
+
+/// Even odds: the prior that tables use, and commands unless told otherwise.
+pub const EVEN: f64 = 0.5;
+
+/// Where the calibration of a file of embeddings lies unless told otherwise.
+#[must_use]
+pub fn beside(embeddings: &Path) -> PathBuf {
+    embeddings.with_file_name("calibration.json")
+}
+
+/// What `calibration.json` holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// The log-likelihood ratio of a spread cosine ([`spread`]).
+    pub line: Curve,
+    /// The same of how far a cosine stands out of a query's cohort; absent where the split is too small for cohorts.
+    pub cohort_line: Option<Curve>,
+    /// The upper end of the spread scores of pairs of one work.
+    pub same_tail: Tail,
+    /// The upper end of the spread scores of pairs of two works.
+    pub other_tail: Tail,
+    /// Split that the lines were fitted on.
+    pub fitted_on: Split,
+    /// Works with two versions or more that they were fitted on.
+    pub fitted_works: usize,
+    /// Pairs of one clique, and of two, that they were fitted on.
+    pub fitted_pairs: PairCounts,
+    /// Split that the tables are of; the same one where there is no other.
+    pub checked_on: Split,
+    /// Pairs that the tables were counted on: all of the split, or of a sample of its works.
+    pub checked_pairs: PairCounts,
+    /// Pairs of the whole split, which precisions are of.
+    pub split_pairs: PairCounts,
+    /// Works that a search of `answers` chose among.
+    pub answers_among: usize,
+    /// Precision and recall over pairs, by probability at even odds.
+    pub thresholds: Vec<Threshold>,
+    /// How often pairs of a probability are of one work, at even odds.
+    pub reliability: Vec<Reliability>,
+    /// Mean difference of the probability and the share of `reliability`, weighted.
+    pub calibration_error: f64,
+    /// The answers of a search, with the work in the index and without it.
+    pub answers: Vec<Answers>,
+    /// Answers in indexes of other sizes, at [`SEARCH_PRIOR`].
+    pub sizes: Vec<SizeCheck>,
+    /// Where it comes from.
+    pub provenance: Provenance,
+}
+
+impl Calibration {
+    /// Fits the lines on `val` and checks them on `test`.
+    ///
+    /// # Errors
+    /// Embeddings with fewer than [`LEAST_WORKS`] works of two versions or more in `val`; scores that do not
+    /// tell them apart at all.
+    pub fn of(path: &Path, embeddings: &Embeddings) -> Result<Self> {
+        let fitted_on = Split::Val;
+        let val = Versions::of(embeddings, fitted_on);
+        let fitted_works = val.repeated_cliques();
+        ensure!(
+            fitted_works >= LEAST_WORKS,
+            "{}: the split val has {fitted_works} works with two versions or more; a calibration takes {LEAST_WORKS} at \
+             least, because lines fitted on fewer differ too much from songs to songs (see [index] shares and [eval] splits)",
+            path.display()
+        );
+        let fitted = val.sample();
+        let (same, other) = by_kind(&fitted)?;
+        let line = Curve::fit(&same, &other);
+        ensure!(
+            line.line.slope > 0.0,
+            "{}: versions of one clique score no higher than others in the split val; train the network first",
+            path.display()
+        );
+        let (same_standing, other_standing) = check::standing(&fitted)?;
+        let cohort_line = (!same_standing.is_empty())
+            .then(|| Curve::fit(&same_standing, &other_standing))
+            .filter(|curve| curve.line.slope > 0.0);
+        let test = Versions::of(embeddings, Split::Test);
+        let (checked_on, whole) = if test.pair_counts().same > 0 && test.pair_counts().other > 0 {
+            (Split::Test, &test)
+        } else {
+            (fitted_on, &val)
+        };
+        let checked = whole.sample();
+        let (of_one, of_two) = by_kind(&checked)?;
+        let scores = check::Scores::of(&of_one, &of_two, &line);
+        let reliability = scores.reliability();
+        let mut made = Self {
+            line,
+            cohort_line,
+            same_tail: Tail::of(&same, SAME_TAIL),
+            other_tail: Tail::of(&other, logistic::OTHER_TAIL),
+            fitted_on,
+            fitted_works,
+            fitted_pairs: fitted.pair_counts(),
+            checked_on,
+            checked_pairs: checked.pair_counts(),
+            split_pairs: whole.pair_counts(),
+            answers_among: checked.distinct_cliques(),
+            thresholds: scores.thresholds(&line, whole.pair_counts()),
+            calibration_error: check::error(&reliability),
+            reliability,
+            answers: Vec::new(),
+            sizes: Vec::new(),
+            provenance: Provenance {
+                format: FORMAT.to_owned(),
+                tool: format!("bytecover {}", env!("CARGO_PKG_VERSION")),
+                settings: embeddings.provenance.settings.clone(),
+                fingerprint: embeddings.provenance.fingerprint.clone(),
+                inputs: embeddings.provenance.inputs.clone(),
+            },
+        };
+        made.answers = check::answers(&checked, &made)?;
+        let (asked, others) = check::asked(&checked, &made)?;
+        made.sizes = sizes::check(&asked, &others, SEARCH_PRIOR);
+        Ok(made)
+    }
+
+    /// The log-likelihood ratio of a cosine: how much likelier it is of two recordings of one work, copies included,
+    /// than of two works. `cohort` is of the query's scores with other recordings.
+    #[must_use]
+    pub fn log_ratio(&self, score: f64, cohort: Option<&Cohort>) -> f64 {
+        let cover = match (cohort, &self.cohort_line) {
+            (Some(cohort), Some(line)) => line.log_ratio(cohort.standard(score)),
+            _ => self.line.log_ratio(spread(score)),
+        };
+        let cover = cover + (1.0 - kinds::COPY_SHARE).ln();
+        let spread = spread(score);
+        let Some(copies) = kinds::ln_copy_density(spread) else { return cover };
+        let copy = copies - self.other_tail.ln_density(spread) + kinds::COPY_SHARE.ln();
+        let more = cover.max(copy);
+        more + ((cover - more).exp() + (copy - more).exp()).ln()
+    }
+
+    /// What a pair is, when `prior` of all pairs are of one work.
+    #[must_use]
+    pub fn kinds(&self, score: f64, same_file: bool, cohort: Option<&Cohort>, prior: f64) -> Kinds {
+        let work = Evidence { ratios: vec![self.log_ratio(score, cohort)], same_file };
+        let found = posterior(&[work], Rest::default(), prior);
+        let one = found.works[0];
+        let share = self.copy_share(score, same_file);
+        Kinds { same_audio: one * share, same_work: one * (1.0 - share), other: found.none }
+    }
+
+    /// The share of copies among pairs of one work that have this score.
+    #[must_use]
+    pub fn copy_share(&self, score: f64, same_file: bool) -> f64 {
+        if same_file {
+            return 1.0;
+        }
+        let spread = spread(score);
+        let Some(copies) = kinds::ln_copy_density(spread) else { return 0.0 };
+        let copy = copies + kinds::COPY_SHARE.ln();
+        let cover = self.same_tail.ln_density(spread) + (1.0 - kinds::COPY_SHARE).ln();
+        1.0 / (1.0 + (cover - copy).exp())
+    }
+
+    /// The score from which on two recordings are taken to be of one work where that is not known.
+    #[must_use]
+    pub fn same_work_score(&self) -> f64 {
+        self.line.score(SAME_WORK, EVEN).tanh()
+    }
+
+    /// Reads a calibration.
+    ///
+    /// # Errors
+    /// A file that is absent or none.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path)
+            .with_context(|| format!("cannot read {}; make it with `bc-eval calibrate`", path.display()))?;
+        let read: Self = serde_json::from_slice(&text).with_context(|| {
+            format!("{} is no calibration; make it with `bc-eval calibrate`", path.display())
+        })?;
+        read.provenance.expect_format(path, FORMAT)?;
+        Ok(read)
+    }
+
+    /// The one at `given`, which must be there, or at `usual`, if it is.
+    ///
+    /// # Errors
+    /// As [`Calibration::read`].
+    pub fn find(given: Option<&Path>, usual: &Path) -> Result<Option<(PathBuf, Self)>> {
+        let path = given.unwrap_or(usual);
+        if given.is_none() && !path.exists() {
+            return Ok(None);
+        }
+        Ok(Some((path.to_owned(), Self::read(path)?)))
+    }
+
+    /// For people: thresholds, reliability, and answers of a search.
+    #[must_use]
+    pub fn tables(&self) -> String {
+        let percent = |value: f64| format!("{:.1} %", 100.0 * value);
+        let mut thresholds = Table::new();
+        thresholds.set_header(["probability", "score", "precision", "recall", "other pairs accepted"]);
+        for row in &self.thresholds {
+            let [score, precision] = row.in_words();
+            let [probability, recall, alarms] = [row.probability, row.recall, row.false_alarms].map(percent);
+            thresholds.add_row([probability, score, precision, recall, alarms]);
+        }
+        let mut reliability = Table::new();
+        reliability.set_header(["probability said", "mean", "of one work", "pairs"]);
+        for row in &self.reliability {
+            let range = format!("{:.0} to {:.0} %", 100.0 * row.from, 100.0 * row.to);
+            reliability.add_row([range, percent(row.said), percent(row.found), row.pairs.to_string()]);
+        }
+        let mut answers = Table::new();
+        answers.set_header([
+            "accept from",
+            "right",
+            "wrong work",
+            "work missed",
+            "accepted without the work",
+        ]);
+        for row in &self.answers {
+            let cells = [row.right, row.wrong, row.missed, row.accepted_without].map(percent);
+            let [right, wrong, missed, without] = cells;
+            answers.add_row([percent(row.probability), right, wrong, missed, without]);
+        }
+        let mut sizes = Table::new();
+        sizes.set_header([
+            "works in the index",
+            "its work first",
+            "none from 90 %, without it",
+            "none, 9 of 10, without it",
+            "exact copy, 99 of 100",
+            "first work: said/found",
+            "error",
+        ]);
+        for row in &self.sizes {
+            let said = row
+                .reliability
+                .iter()
+                .map(|row| format!("{:.0}/{:.0} % ({})", 100.0 * row.said, 100.0 * row.found, row.answers));
+            let [first, none, least, copy] =
+                [row.first, row.none_without, row.least_none_without, row.least_of_copy].map(percent);
+            let said = said.collect::<Vec<_>>().join(", ");
+            sizes.add_row([
+                row.works.to_string(),
+                first,
+                none,
+                least,
+                copy,
+                said,
+                format!("{:.4}", row.error),
+            ]);
+        }
+        format!(
+            "Fitted on {} ({} works; {} pairs of one work, {} of two), checked on {} ({} pairs of one work, {} of two).\n\n\
+             Pairs, accepted from a probability (at even odds) on; precision over all {} pairs of one work and {} of two:\n\
+             {thresholds}\n\
+             Is the probability right? (at even odds; mean error {:.3})\n{reliability}\n\
+             Search among {} works, every version once with its work in the index and once without:\n{answers}\n\
+             Indexes of other sizes, made up from these scores, asked with a prior of {SEARCH_PRIOR}:\n{sizes}",
+            self.fitted_on,
+            self.fitted_works,
+            self.fitted_pairs.same,
+            self.fitted_pairs.other,
+            self.checked_on,
+            self.checked_pairs.same,
+            self.checked_pairs.other,
+            self.split_pairs.same,
+            self.split_pairs.other,
+            self.calibration_error,
+            self.answers_among
+        )
+    }
+}
+
+/// Spread scores of pairs of one clique, and of two.
+fn by_kind(versions: &Versions<'_>) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (same, other): (Vec<_>, Vec<_>) = versions.pairs()?.into_iter().partition(|pair| pair.1);
+    let spread = |pairs: Vec<(f32, bool)>| pairs.into_iter().map(|pair| spread(f64::from(pair.0))).collect();
+    Ok((spread(same), spread(other)))
+}
+
+/// A prior that is a probability.
+///
+/// # Errors
+/// A number that is not between 0 and 1.
+pub fn prior(value: f64) -> Result<f64> {
+    if value > 0.0 && value < 1.0 {
+        return Ok(value);
+    }
+    bail!("a prior of {value} is no probability; give one above 0 and below 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+
+    /// `works` x 3 versions in `dim` dimensions around their works' directions, split by turns into val and test.
+    fn embeddings(works: usize, noise: f64) -> Embeddings {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+        let dim = 24;
+        let (mut labels, mut vectors) = (Vec::new(), Vec::new());
+        for work in 0..works {
+            let centre: Vec<f64> = (0..dim).map(|_| random.random::<f64>() - 0.5).collect();
+            for version in 0..3 {
+                vectors.extend(
+                    centre.iter().map(|value| (value + noise * (random.random::<f64>() - 0.5)) as f32),
+                );
+                labels.push(bc_formats::embeddings::Label {
+                    version_id: format!("{work}-{version}"),
+                    clique_id: format!("work {work}"),
+                    title: String::new(),
+                    performer: String::new(),
+                    split: [Split::Val, Split::Test][work % 2],
+                    duration_s: 60.0,
+                    start_s: 0.0,
+                    source_hash: String::new(),
+                });
+            }
+        }
+        let provenance = Provenance {
+            format: String::new(),
+            tool: String::new(),
+            settings: serde_json::Value::Null,
+            fingerprint: String::new(),
+            inputs: Default::default(),
+        };
+        Embeddings { labels, dim, vectors, provenance }
+    }
+
+    #[test]
+    fn probabilities_hold_in_larger_indexes_than_the_one_they_were_learnt_on() {
+        let made = Calibration::of(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
+        assert!(made.cohort_line.is_some());
+        assert_eq!(made.sizes.iter().map(|row| row.works).max(), Some(1_000_000));
+        for row in &made.sizes {
+            assert!(row.error < 0.05, "{row:?}");
+            assert!(row.least_of_copy >= 0.95, "{row:?}");
+        }
+        let large = made.sizes.iter().find(|row| row.works == 10_000).unwrap();
+        assert!(large.none_without >= 0.9, "{large:?}");
+        // It survives its file.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calibration.json");
+        bc_formats::atomic::write_json(&path, &made).unwrap();
+        assert_eq!(Calibration::read(&path).unwrap(), made);
+    }
+
+    #[test]
+    fn a_copy_a_cover_and_another_work_are_told_apart() {
+        let made = Calibration::of(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
+        let kind = |score: f64, same_file: bool| made.kinds(score, same_file, None, EVEN).kind();
+        assert_eq!(kind(1.0, false), Kind::SameAudio);
+        assert_eq!(kind(0.3, true), Kind::SameAudio);
+        assert_eq!(kind(0.93, false), Kind::SameWork);
+        assert_eq!(kind(0.0, false), Kind::Other);
+        let middle = made.line.score(0.5, EVEN).tanh();
+        assert_eq!(kind(middle, false), Kind::Unsure);
+        let kinds = made.kinds(0.99, false, None, EVEN);
+        assert!((kinds.same_audio + kinds.same_work + kinds.other - 1.0).abs() < 1e-9);
+        // The nearer the likelier, over the whole range.
+        let ratios: Vec<f64> =
+            (-99..=100).map(|score| made.log_ratio(f64::from(score) / 100.0, None)).collect();
+        assert!(ratios.is_sorted(), "{ratios:?}");
+    }
+
+    #[test]
+    fn a_network_that_puts_everything_in_one_place_knows_no_copies_by_their_scores() {
+        let mut narrow = embeddings(120, 0.8);
+        // One direction in all of them.
+        narrow.vectors.chunks_exact_mut(24).for_each(|row| row[0] += 30.0);
+        let made = Calibration::of(Path::new("e.parquet"), &narrow).unwrap();
+        let highest = made.other_tail.from.tanh();
+        assert!(highest > 0.99, "{highest}");
+        assert_ne!(made.kinds(0.99, false, None, EVEN).kind(), Kind::SameAudio);
+    }
+}

@@ -1,0 +1,122 @@
+//! Which network made a file of embeddings, so that others are made by the same.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use bc_audio::Limits;
+use bc_formats::config::{Config, Layer};
+use bc_formats::provenance::Provenance;
+use bc_formats::run::NetworkInput;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::embedder::Embedder;
+use crate::recording::AudioEmbedder;
+
+/// What makes two vectors comparable: the same weights, the same output of them, the same input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    checkpoint: String,
+    layer: Value,
+    input: Value,
+}
+
+impl Origin {
+    /// What a file says.
+    #[must_use]
+    pub fn of(provenance: &Provenance) -> Self {
+        let checkpoint = provenance.inputs.get("checkpoint").map_or("(none)", String::as_str).to_owned();
+        let setting = |key: &str| provenance.settings.get(key).cloned().unwrap_or_default();
+        Self { checkpoint, layer: setting("layer"), input: setting("input") }
+    }
+
+    /// What a network would write.
+    #[must_use]
+    pub fn of_network(embedder: &Embedder) -> Self {
+        let settings = embedder.settings();
+        let setting = |key: &str| settings.get(key).cloned().unwrap_or_default();
+        Self { checkpoint: embedder.fingerprint.clone(), layer: setting("layer"), input: setting("input") }
+    }
+
+    /// Refuses two files that do not go together; `left` is what `self` is of.
+    ///
+    /// # Errors
+    /// Names both values of what differs, and the remedy.
+    pub fn expect(&self, left: &Path, other: &Self, right: &Path) -> Result<()> {
+        let mut differences = Vec::new();
+        if self.checkpoint != other.checkpoint {
+            differences.push(format!("network {} against {}", self.checkpoint, other.checkpoint));
+        }
+        for (name, one, two) in [("layer", &self.layer, &other.layer), ("input", &self.input, &other.input)] {
+            if one != two {
+                differences.push(format!("{name} {one} against {two}"));
+            }
+        }
+        ensure!(
+            differences.is_empty(),
+            "{} and {} are not of the same network: {}\n  (first {0}'s value); name the right network with \
+             --checkpoint or --config, or make one of them again with the other's",
+            left.display(),
+            right.display(),
+            differences.join("; ")
+        );
+        Ok(())
+    }
+}
+
+/// What embeddings say of their network.
+#[derive(Debug, Deserialize)]
+struct Settings {
+    layer: Layer,
+    input: NetworkInput,
+}
+
+/// Opens the checkpoint of `config` with the layer of `[eval]`; warns where its input is not what `config` says.
+///
+/// # Errors
+/// As [`Embedder::open`].
+pub fn embedder(config: &Config) -> Result<Embedder> {
+    let (embedder, assumed) = open(config)?;
+    if !embedder.input.differences(&assumed).is_empty() {
+        tracing::warn!(
+            "{} was trained on {}, this configuration says {}; the network's own counts",
+            embedder.path.display(),
+            serde_json::to_string(&embedder.input)?,
+            serde_json::to_string(&assumed)?
+        );
+    }
+    Ok(embedder)
+}
+
+/// The network, and the input that it would have if it did not say.
+fn open(config: &Config) -> Result<(Embedder, NetworkInput)> {
+    let checkpoint = config.eval.checkpoint_of(&config.train.run);
+    let assumed =
+        NetworkInput { cqt: config.features.cqt(), pool: config.model.pool, scale: config.model.scale };
+    Ok((Embedder::open(&checkpoint, config.eval.layer, &assumed)?, assumed))
+}
+
+/// The same for audio files, without a warning: nothing but the network says how they are transformed.
+///
+/// # Errors
+/// As [`AudioEmbedder::new`].
+pub fn audio_embedder(config: &Config) -> Result<AudioEmbedder> {
+    AudioEmbedder::new(open(config)?.0, Limits::of(&config.features))
+}
+
+/// Opens the checkpoint of `config` to embed audio files like those of the index at `path`, which says `made` of itself.
+///
+/// # Errors
+/// As [`Embedder::open`]; another checkpoint than the one that made the index.
+pub fn audio_embedder_like(config: &Config, path: &Path, made: &Provenance) -> Result<AudioEmbedder> {
+    let checkpoint = config.eval.checkpoint_of(&config.train.run);
+    let settings: Settings = serde_json::from_value(made.settings.clone()).with_context(|| {
+        format!(
+            "{} does not say how its network was fed; embed it again with `bc-eval embed`",
+            path.display()
+        )
+    })?;
+    let embedder = Embedder::open(&checkpoint, settings.layer, &settings.input)?;
+    Origin::of(made).expect(path, &Origin::of_network(&embedder), &checkpoint)?;
+    AudioEmbedder::new(embedder, Limits::of(&config.features))
+}

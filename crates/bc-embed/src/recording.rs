@@ -1,0 +1,209 @@
+//! Audio files become vectors, on the same way as through stored features.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bc_audio::{Extractor, Features, Limits};
+use half::f16;
+use rayon::prelude::*;
+
+use crate::embedder::Embedder;
+use crate::lengths::ByLength;
+use crate::windows::Windows;
+
+/// A recording none of whose magnitudes is above this is silent. By the default transform a sine of full scale reaches
+/// 14.5, and triangular dither of 16 bits 6.5e-5 (docs/notes-eval.md); this is 97 dB below the sine.
+const SILENT: f32 = 2e-4;
+/// A window is silent below this share of the energy of the loudest one: 60 dB below it. What is left there is
+/// the same noise in all recordings, and a network would find any two of them alike.
+const SILENT_SHARE: f64 = 1e-6;
+
+/// A part of a recording, or all of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Excerpt {
+    /// Where it begins, in seconds.
+    pub start_s: f64,
+    /// Its embedding.
+    pub vector: Vec<f32>,
+}
+
+/// A recording that passed the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedded {
+    /// Length of the recording in seconds.
+    pub duration_s: f64,
+    /// One whole, or those of its windows that are not silent, in order.
+    pub excerpts: Vec<Excerpt>,
+}
+
+/// A network with the transform it was trained on.
+pub struct AudioEmbedder {
+    /// The network.
+    pub embedder: Embedder,
+    extractor: Extractor,
+}
+
+impl AudioEmbedder {
+    /// Plans the transform; `limits` are what a file may cost.
+    ///
+    /// # Errors
+    /// A checkpoint whose pooling is no multiple of its features'.
+    pub fn new(embedder: Embedder, limits: Limits) -> Result<Self> {
+        embedder.input.group()?;
+        let extractor = Extractor::new(embedder.input.cqt, limits);
+        Ok(Self { embedder, extractor })
+    }
+
+    /// Decodes, transforms and embeds one file, whole or in windows.
+    ///
+    /// # Errors
+    /// A file that is absent, does not decode, or is silent.
+    pub fn embed(&self, path: &Path, windows: Option<Windows>) -> Result<Embedded> {
+        let mut embedded = self.embed_all(std::slice::from_ref(&path.to_owned()), windows)?;
+        embedded.pop().unwrap_or_else(|| unreachable!("one answer per file"))
+    }
+
+    /// Many files, decoded in parallel; one answer each, in their order. All of them are held at once.
+    ///
+    /// # Errors
+    /// Of the network; a file's own are in its answer.
+    pub fn embed_all(&self, paths: &[PathBuf], windows: Option<Windows>) -> Result<Vec<Result<Embedded>>> {
+        let cut: Vec<Result<Cut>> = paths.par_iter().map(|path| self.cut(path, windows)).collect();
+        let mut groups = ByLength::new(&self.embedder);
+        let (mut places, mut vectors) = (Vec::new(), Vec::new());
+        let mut answers: Vec<Result<Embedded>> = Vec::with_capacity(cut.len());
+        for cut in cut {
+            let file = answers.len();
+            answers.push(match cut {
+                Err(error) => Err(error),
+                Ok(Cut { duration_s, parts }) => {
+                    for Part { start_s, input, columns } in parts {
+                        vectors.extend(groups.add(places.len(), input, columns)?);
+                        places.push((file, start_s));
+                    }
+                    Ok(Embedded { duration_s, excerpts: Vec::new() })
+                }
+            });
+        }
+        vectors.extend(groups.finish()?);
+        vectors.sort_unstable_by_key(|(place, _)| *place);
+        for (place, vector) in vectors {
+            let (file, start_s) = places[place];
+            if let Ok(embedded) = &mut answers[file] {
+                embedded.excerpts.push(Excerpt { start_s, vector });
+            }
+        }
+        let finite = |embedded: &Embedded| {
+            embedded.excerpts.iter().flat_map(|excerpt| &excerpt.vector).all(|value| value.is_finite())
+        };
+        let checked = answers.into_iter().zip(paths).map(|(answer, path)| {
+            let embedded = answer?;
+            ensure!(
+                finite(&embedded),
+                "cannot use {}: its embedding holds a value that is not a finite number",
+                path.display()
+            );
+            Ok(embedded)
+        });
+        Ok(checked.collect())
+    }
+
+    /// Embeds given spans of a file (beginning and end in seconds), whatever their lengths; one vector each.
+    ///
+    /// # Errors
+    /// A file that is absent, does not decode, or is silent.
+    pub fn embed_spans(&self, path: &Path, spans: &[(f64, f64)]) -> Result<Vec<Vec<f32>>> {
+        let features = self.audible_features(path)?;
+        let column_s = self.embedder.input.cqt.column_seconds();
+        let mut groups = ByLength::new(&self.embedder);
+        let mut found = Vec::with_capacity(spans.len());
+        for (number, (start_s, end_s)) in spans.iter().enumerate() {
+            let column = |seconds: f64| ((seconds / column_s).round().max(0.0) as usize).min(features.frames);
+            let start = column(*start_s).min(features.frames - 1);
+            let end = column(*end_s).max(start + 1);
+            let (input, columns) = self.input_of(&features, (start, end))?;
+            found.extend(groups.add(number, input, columns)?);
+        }
+        found.extend(groups.finish()?);
+        found.sort_unstable_by_key(|(number, _)| *number);
+        Ok(found.into_iter().map(|(_, vector)| vector).collect())
+    }
+
+    /// The network's input of some columns.
+    fn input_of(&self, features: &Features, (start, end): (usize, usize)) -> Result<(Vec<f32>, usize)> {
+        let rows = features.magnitude.chunks_exact(features.frames);
+        let magnitude: Vec<_> = rows.flat_map(|row| &row[start..end]).copied().collect();
+        self.embedder.input.whole_track(&magnitude, end - start)
+    }
+
+    fn audible_features(&self, path: &Path) -> Result<Features> {
+        let features = self.extractor.file(path).with_context(|| format!("cannot use {}", path.display()))?;
+        ensure!(
+            features.magnitude.iter().any(|value| value.to_f32() > SILENT),
+            "cannot use {}: it is silent from end to end",
+            path.display()
+        );
+        ensure!(
+            features.magnitude.iter().all(|value| value.is_finite()),
+            "cannot use {}: it is too loud for 16-bit magnitudes; scale its samples to at most 1",
+            path.display()
+        );
+        Ok(features)
+    }
+
+    fn cut(&self, path: &Path, windows: Option<Windows>) -> Result<Cut> {
+        let features = self.audible_features(path)?;
+        let frames = features.frames;
+        let column_s = self.embedder.input.cqt.column_seconds();
+        let spans = match windows {
+            Some(windows) => audible(&features.magnitude, frames, windows.of(frames, column_s)),
+            None => vec![(0, frames)],
+        };
+        let mut parts = Vec::with_capacity(spans.len());
+        for span in spans {
+            let (input, columns) = self.input_of(&features, span)?;
+            parts.push(Part { start_s: span.0 as f64 * column_s, input, columns });
+        }
+        Ok(Cut { duration_s: features.duration_s, parts })
+    }
+}
+
+/// The spans (first column and end) that are not silent beside the loudest one; `magnitude` is bins x `frames`.
+fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+    let mut columns = vec![0f64; frames];
+    for row in magnitude.chunks_exact(frames) {
+        for (column, value) in columns.iter_mut().zip(row) {
+            *column += f64::from(value.to_f32()).powi(2);
+        }
+    }
+    let energies: Vec<f64> = spans.iter().map(|(start, end)| columns[*start..*end].iter().sum()).collect();
+    let loudest = energies.iter().copied().fold(0.0, f64::max);
+    let loud = spans.into_iter().zip(energies).filter(|(_, energy)| *energy > SILENT_SHARE * loudest);
+    loud.map(|(span, _)| span).collect()
+}
+
+/// A recording before the network.
+struct Cut {
+    duration_s: f64,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    start_s: f64,
+    input: Vec<f32>,
+    columns: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_spans_are_left_out_and_quiet_ones_stay() {
+        // Two bins of six columns: loud, 50 dB below, nothing.
+        let row = [1.0, 1.0, 0.003, 0.003, 0.0, 0.0].map(f16::from_f32);
+        let magnitude = [row, row].concat();
+        let spans = vec![(0, 2), (2, 4), (4, 6), (3, 5)];
+        assert_eq!(audible(&magnitude, 6, spans), [(0, 2), (2, 4), (3, 5)]);
+    }
+}

@@ -1,0 +1,61 @@
+//! `bc-eval search`, `compare` and `add` of older versions: bc-search does these now, and gets the same arguments.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use bc_cli::{ConfigArgs, Outcome};
+use clap::Parser;
+
+use crate::embed;
+
+/// What must be known of the arguments before they are handed on; the rest is bc-search's.
+#[derive(Parser)]
+#[command(ignore_errors = true, disable_help_flag = true, disable_version_flag = true)]
+struct Known {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[arg(long)]
+    index: Option<PathBuf>,
+    #[arg(long, short)]
+    help: bool,
+    #[arg(value_name = "WORD")]
+    words: Vec<OsString>,
+}
+
+/// Runs bc-search, which lies beside this program, with these arguments. A search without `--index` is of the
+/// configuration's own recordings: what is missing of them is embedded first.
+///
+/// # Errors
+/// bc-search is not there; what is missing cannot be embedded.
+pub fn to_search(mut arguments: Vec<OsString>) -> Result<Outcome> {
+    let beside = std::env::current_exe().context("cannot tell where this program lies")?;
+    let program = beside.with_file_name(format!("bc-search{}", std::env::consts::EXE_SUFFIX));
+    if !program.is_file() {
+        bail!(
+            "searching is bc-search's now, with the same arguments, but there is no {}; build it with `cargo build --release`",
+            program.display()
+        );
+    }
+    let known = Known::parse_from([OsString::from("bc-eval")].into_iter().chain(arguments.iter().cloned()));
+    let search = known.words.first().is_some_and(|word| word == "search");
+    if search && known.index.is_none() && !known.help {
+        let index = embed::search_index(&known.config.resolve()?)?;
+        arguments.extend([OsString::from("--index"), index.into_os_string()]);
+    }
+    run(Command::new(program).args(arguments))
+}
+
+#[cfg(unix)]
+fn run(command: &mut Command) -> Result<Outcome> {
+    use std::os::unix::process::CommandExt;
+    // This process becomes bc-search: signals and exit codes are its own.
+    Err(command.exec()).context("cannot start bc-search")
+}
+
+#[cfg(not(unix))]
+fn run(command: &mut Command) -> Result<Outcome> {
+    let status = command.status().context("cannot start bc-search")?;
+    std::process::exit(status.code().unwrap_or(1))
+}

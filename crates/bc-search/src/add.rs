@@ -1,0 +1,266 @@
+//! Audio files become recordings of an index: what is new is embedded, the rest costs a look.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bc_cli::{Interrupted, Shard, interrupt, progress};
+use bc_embed::files::Failure;
+use bc_embed::origin;
+use bc_embed::recording::AudioEmbedder;
+use bc_embed::windows::Windows;
+use bc_formats::config::Config;
+use bc_formats::fingerprint;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::index::change::{Adder, Addition, Fate, Known, Status};
+use crate::index::keys::{Key, short_hash};
+use crate::index::{Manifest, Storage};
+use crate::list::{self, Item, Works};
+
+/// Files that are decoded and held at once, at most; as many as there are threads otherwise.
+const AT_ONCE: usize = 16;
+/// Files that are hashed and looked up together, before any of them is decoded.
+const HASHED: usize = 512;
+/// A save takes no more than this share of the time: what a kill costs is what was embedded since the last one.
+const SAVING: u32 = 20;
+/// Names the seconds between two saves; for tests.
+const PERIOD: &str = "BYTECOVER_SAVE_SECONDS";
+
+/// What to add.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Audio files, folders, and lists (`.csv`).
+    pub words: Vec<PathBuf>,
+    /// The work that each is a version of, where a list does not say.
+    pub works: Works,
+    /// Performer of all of them that have none.
+    pub performer: Option<String>,
+    /// Cut into windows, one vector each.
+    pub windows: Option<Windows>,
+    /// How numbers are kept in an index that is made by this; the index's own if not given.
+    pub storage: Option<Storage>,
+    /// The part of the files to add; other processes may add others to the same index at the same time.
+    pub shard: Shard,
+    /// What happens to a file whose path is known with other audio.
+    pub known: Known,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Added {
+    /// Recordings that are new.
+    pub new: usize,
+    /// Recordings that took the place of what had their path.
+    pub replaced: usize,
+    /// Recordings whose audio was there already, under any path; they stayed as they were.
+    pub there: usize,
+    /// Files that could not be used.
+    pub failed: Vec<Failure>,
+}
+
+/// Embeds what is new of `request` and adds it to the index at `folder`, which is made if it is not there. The same call again adds
+/// only what is missing. Others may add to the same index meanwhile.
+///
+/// # Errors
+/// Nothing to add; an index of another network, other windows or another storage; files that cannot be written; an interrupt.
+pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
+    let (items, failed) = list::items(&request.words, &request.works)?;
+    let mut added = Added { failed, ..Added::default() };
+    let mine = items.into_iter().enumerate().filter(|(number, _)| request.shard.takes(*number));
+    let mut items: Vec<Item> = mine.map(|(_, item)| item).collect();
+    if request.shard.index > 0 {
+        // Once is enough: what failed before the files were dealt out belongs to the first shard.
+        added.failed.clear();
+    }
+    for item in items.iter_mut().filter(|item| item.row.performer.is_empty()) {
+        item.row.performer = request.performer.clone().unwrap_or_default();
+    }
+    let there = Manifest::path(folder).exists().then(|| Manifest::read(folder)).transpose()?;
+    let audio = match &there {
+        Some(manifest) => origin::audio_embedder_like(config, folder, &manifest.provenance)?,
+        None => origin::audio_embedder(config)?,
+    };
+    let storage = request.storage.or(there.map(|manifest| manifest.storage)).unwrap_or(Storage::F16);
+    let empty = Manifest::empty(&audio.embedder, request.windows, storage);
+    interrupt::install("finishing these files; the same command goes on from here")?;
+    let mut work = Work {
+        adder: Adder::open(folder, empty, request.known)?,
+        audio: &audio,
+        windows: request.windows,
+        added,
+        pending: Vec::new(),
+        saved: Instant::now(),
+        cost: Duration::from_millis(50),
+    };
+    work.all(items)?;
+    let added = work.added;
+    let nothing = added.new + added.replaced + added.there == 0;
+    ensure!(
+        !nothing || added.failed.is_empty(),
+        "no file could be used, so {} was left alone:\n  {}",
+        folder.display(),
+        added
+            .failed
+            .iter()
+            .map(|failure| format!("{}: {}", failure.file, failure.error))
+            .collect::<Vec<_>>()
+            .join("\n  ")
+    );
+    Ok(added)
+}
+
+/// An addition in progress.
+struct Work<'a> {
+    adder: Adder,
+    audio: &'a AudioEmbedder,
+    windows: Option<Windows>,
+    added: Added,
+    pending: Vec<Addition>,
+    saved: Instant,
+    cost: Duration,
+}
+
+impl Work<'_> {
+    fn all(&mut self, items: Vec<Item>) -> Result<()> {
+        let bar = progress::bar(items.len() as u64, "adding", "files");
+        let items = self.changed(items)?;
+        bar.inc(self.added.there as u64);
+        'all: for chunk in items.chunks(HASHED) {
+            let new = self.unknown(chunk)?;
+            bar.inc((chunk.len() - new.len()) as u64);
+            for batch in new.chunks(rayon::current_num_threads().clamp(1, AT_ONCE)) {
+                if interrupt::requested() {
+                    break 'all;
+                }
+                self.embed(batch)?;
+                bar.inc(batch.len() as u64);
+                if self.is_due() {
+                    self.save()?;
+                }
+            }
+        }
+        bar.finish_and_clear();
+        self.save()?;
+        if interrupt::requested() {
+            let done = self.added.new + self.added.replaced;
+            let text = format!("{done} recordings are saved; the same command goes on from here");
+            return Err(Interrupted(text).into());
+        }
+        Ok(())
+    }
+
+    /// The files that the index does not hold as they are, by path, size and time of change: the others are not read.
+    fn changed(&mut self, items: Vec<Item>) -> Result<Vec<Item>> {
+        let stamped = items.into_iter().map(|mut item| {
+            (item.row.bytes, item.row.modified_ns) = stamp(&item.path);
+            item
+        });
+        let items: Vec<Item> = stamped.collect();
+        let files: Vec<(u64, u64, i64)> = items
+            .iter()
+            .map(|item| (short_hash(&item.row.path), item.row.bytes, item.row.modified_ns))
+            .collect();
+        let unchanged = self.adder.unchanged(&files)?;
+        self.added.there += unchanged.iter().filter(|unchanged| **unchanged).count();
+        Ok(items
+            .into_iter()
+            .zip(unchanged)
+            .filter(|(_, unchanged)| !unchanged)
+            .map(|(item, _)| item)
+            .collect())
+    }
+
+    /// The files whose audio the index does not hold, with their content hashes.
+    fn unknown(&mut self, chunk: &[Item]) -> Result<Vec<Item>> {
+        let hashes: Vec<Result<String>> =
+            chunk.par_iter().map(|item| fingerprint::of_file(&item.path)).collect();
+        let mut items = Vec::with_capacity(chunk.len());
+        for (item, hash) in chunk.iter().zip(hashes) {
+            match hash {
+                Ok(hash) => {
+                    let mut item = item.clone();
+                    item.row.content_hash = hash;
+                    items.push(item);
+                }
+                Err(error) => self.fail(&item.path, bc_cli::describe(&error)),
+            }
+        }
+        let keys: Vec<Key> = items.iter().map(|item| Key::of(&item.row)).collect();
+        let statuses = self.adder.statuses(&keys)?;
+        let mut new = Vec::with_capacity(items.len());
+        for (item, status) in items.into_iter().zip(statuses) {
+            match status {
+                Status::SameAudio => self.added.there += 1,
+                Status::OtherAudio if self.adder.known() == Known::Stays => self.taken(&item.path),
+                Status::OtherAudio | Status::New => new.push(item),
+            }
+        }
+        Ok(new)
+    }
+
+    fn embed(&mut self, batch: &[Item]) -> Result<()> {
+        let paths: Vec<PathBuf> = batch.iter().map(|item| item.path.clone()).collect();
+        for (item, embedded) in batch.iter().zip(self.audio.embed_all(&paths, self.windows)?) {
+            let mut item = item.clone();
+            match embedded {
+                Ok(embedded) => {
+                    item.row.duration_s = embedded.duration_s as f32;
+                    let parts = embedded.excerpts.into_iter();
+                    let parts: Vec<(f32, Vec<f32>)> =
+                        parts.map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect();
+                    if parts.iter().any(|(_, vector)| vector.iter().all(|value| *value == 0.0)) {
+                        self.fail(
+                            &item.path,
+                            "its embedding is zero: the network hears nothing in it".to_owned(),
+                        );
+                    } else {
+                        self.pending.push(Addition { row: item.row, parts });
+                    }
+                }
+                Err(error) => self.fail(&item.path, bc_cli::describe(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        let named = std::env::var(PERIOD).ok().and_then(|text| text.parse::<f64>().ok());
+        let period = named.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        self.saved.elapsed() >= period.unwrap_or(self.cost * SAVING)
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let started = Instant::now();
+        let pending = std::mem::take(&mut self.pending);
+        let paths: Vec<String> = pending.iter().map(|addition| addition.row.path.clone()).collect();
+        for (path, fate) in paths.into_iter().zip(self.adder.add(pending)?) {
+            match fate {
+                Fate::Added => self.added.new += 1,
+                Fate::Replaced => self.added.replaced += 1,
+                Fate::WasThere => self.added.there += 1,
+                Fate::Taken => self.taken(Path::new(&path)),
+            }
+        }
+        (self.saved, self.cost) = (Instant::now(), started.elapsed());
+        Ok(())
+    }
+
+    fn fail(&mut self, path: &Path, error: String) {
+        self.added.failed.push(Failure::new(path, error));
+    }
+
+    fn taken(&mut self, path: &Path) {
+        let error =
+            "the index holds other audio of this path; `bc-search replace` puts the new one in its place";
+        self.fail(path, error.to_owned());
+    }
+}
+
+/// Size and time of change of a file; zeros where they cannot be told.
+fn stamp(path: &Path) -> (u64, i64) {
+    let Ok(data) = std::fs::metadata(path) else { return (0, 0) };
+    let since = data.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    (data.len(), since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0))
+}

@@ -1,0 +1,96 @@
+//! What is asked: recordings from anywhere, as vectors.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bc_embed::recording::{AudioEmbedder, Embedded, Excerpt};
+use bc_embed::windows::Windows;
+use bc_formats::fingerprint;
+
+use crate::index::{Index, Recording};
+
+/// A recording to search for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// How the answer names it.
+    pub name: String,
+    /// Its parts, at least one; of any length but zero.
+    pub excerpts: Vec<Excerpt>,
+    /// Content hash of its file; empty where unknown.
+    pub content_hash: String,
+    /// The recording that is left out of the answer: the query itself.
+    pub own: Option<Recording>,
+}
+
+impl Query {
+    /// Of a recording that was embedded.
+    #[must_use]
+    pub fn of(name: &str, embedded: Embedded, content_hash: String) -> Self {
+        Self { name: name.to_owned(), excerpts: embedded.excerpts, content_hash, own: None }
+    }
+
+    /// Of a recording of the index itself, by its path there.
+    ///
+    /// # Errors
+    /// The index has no such path.
+    pub fn stored(index: &Index, path: &str) -> Result<Self> {
+        let Some(own) = index.of_path(path)? else {
+            bail!("there is no file {path:?}, and no recording of that path in {}", index.path.display());
+        };
+        Self::of_recording(index, own)
+    }
+
+    /// Of a recording of the index itself, which is left out of the answer.
+    ///
+    /// # Errors
+    /// A file of the index that cannot be read.
+    pub fn of_recording(index: &Index, own: Recording) -> Result<Self> {
+        let row = index.row(own)?;
+        let excerpt = |(start_s, vector)| Excerpt { start_s: f64::from(start_s), vector };
+        let excerpts = index.parts(own).into_iter().map(excerpt).collect();
+        Ok(Self { name: row.path, excerpts, content_hash: row.content_hash, own: Some(own) })
+    }
+}
+
+/// Embeds files that are queries, together; one answer each.
+///
+/// # Errors
+/// Of the network; a file's own are in its answer.
+pub fn embed(
+    audio: &AudioEmbedder,
+    paths: &[PathBuf],
+    windows: Option<Windows>,
+) -> Result<Vec<Result<Query>>> {
+    let embedded = audio.embed_all(paths, windows)?;
+    let made = paths.iter().zip(embedded).map(|(path, embedded)| {
+        let hash = fingerprint::of_file(path)?;
+        Ok(Query::of(&path.to_string_lossy(), embedded?, hash))
+    });
+    Ok(made.collect())
+}
+
+/// What the words of a command line or the lines of a list name: audio files, those in folders, or paths that only the index
+/// knows. `-` is a list on standard input, one per line.
+///
+/// # Errors
+/// A list that cannot be read; a folder without audio.
+pub fn named(words: &[String]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for word in words {
+        let path = Path::new(word);
+        if word == "-" {
+            let text =
+                std::io::read_to_string(std::io::stdin()).context("cannot read the list of queries")?;
+            found.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+        } else if path.is_dir() {
+            let (files, failed) = bc_embed::files::list(&[path.to_owned()])?;
+            for failure in failed {
+                tracing::warn!("{}: {}", failure.file, failure.error);
+            }
+            found.extend(files.into_iter().map(|file| file.path.to_string_lossy().into_owned()));
+        } else {
+            found.push(word.clone());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,553 @@
+//! Queries against an index: candidates by exact search, works, probabilities.
+
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result, ensure};
+use bc_calibration::{Calibration, Cohort, Evidence, Kinds, Posterior, Rest, posterior};
+use bc_embed::origin;
+use bc_embed::recording::AudioEmbedder;
+use bc_embed::windows::{Windows, in_words};
+use bc_formats::config::Config;
+use rayon::prelude::*;
+
+use super::query::{self, Query};
+use super::works::{self, Candidate, Work};
+use super::{Answer, Hit};
+use crate::index::{Index, Recording};
+use crate::meaning;
+use crate::scan::{self, Found, Queries};
+
+/// Recordings that are looked at one by one; the rest of the index counts by its mean.
+const CANDIDATES: usize = 200;
+/// Works whose further versions are looked up.
+const COMPLETED: usize = 50;
+/// Further versions of a work that are looked up, at most.
+const VERSIONS: usize = 200;
+/// Recordings, spread over the index, that a query's cohort is of.
+const COHORT: usize = 1024;
+/// Other versions of a work that are named beside the best one, at most.
+const OTHERS: usize = 10;
+
+/// How to search.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Number of works per answer.
+    pub k: usize,
+    /// Cut audio files into windows.
+    pub windows: Option<Windows>,
+    /// The probability that the index holds a query's work, before the scores are known.
+    pub prior: f64,
+    /// `calibration.json`; the network's own, or the one beside the index, if not given.
+    pub calibration: Option<PathBuf>,
+}
+
+/// An index that can be asked, by several threads at once.
+pub struct Searcher {
+    config: Config,
+    /// What is asked.
+    pub index: Index,
+    calibration: Option<Calibration>,
+    /// Number of works; recordings of unnamed works are one each.
+    works: u64,
+    /// First vectors of recordings spread over the index.
+    cohort: Vec<(u32, usize)>,
+    audio: OnceLock<Arc<AudioEmbedder>>,
+    options: Options,
+}
+
+impl Searcher {
+    /// Opens an index and what its scores mean. The network of `config` is opened with the first audio file.
+    ///
+    /// # Errors
+    /// Files that are absent or unreadable; a calibration that was given and is of another network; windows of another
+    /// length than those of the index.
+    pub fn open(config: &Config, path: &Path, options: Options) -> Result<Self> {
+        Self::of(config, Index::open(path)?, options)
+    }
+
+    /// The same with an index that is open.
+    ///
+    /// # Errors
+    /// As [`Searcher::open`].
+    pub fn of(config: &Config, index: Index, options: Options) -> Result<Self> {
+        let indexed = index.windows()?;
+        if let (Some(indexed), Some(asked)) = (indexed, options.windows) {
+            ensure!(
+                indexed.length_s == asked.length_s,
+                "{} holds {}, the queries would be {}: scores of windows of two lengths do not compare; give the \
+                 same --window, or none",
+                index.path.display(),
+                in_words(Some(indexed)),
+                in_words(Some(asked))
+            );
+        }
+        let windowed = indexed.is_some() || options.windows.is_some();
+        let calibration = meaning::of_index(config, &index, options.calibration.as_deref())?;
+        let calibration = calibration.filter(|(path, _)| {
+            if windowed {
+                tracing::warn!("{} is of whole recordings; windows get scores only", path.display());
+            }
+            !windowed
+        });
+        let calibration = calibration.map(|(_, calibration)| calibration);
+        let works = if calibration.is_some() { count_works(&index) } else { 0 };
+        let cohort = spread(&index);
+        Ok(Self {
+            config: config.clone(),
+            index,
+            calibration,
+            works,
+            cohort,
+            audio: OnceLock::new(),
+            options,
+        })
+    }
+
+    /// The newest generation of the index, if that is another one than this.
+    ///
+    /// # Errors
+    /// As [`Searcher::open`].
+    pub fn newer(&self) -> Result<Option<Self>> {
+        let Some(index) = self.index.newer()? else { return Ok(None) };
+        let mut newer = Self::of(&self.config, index, self.options.clone())?;
+        // The network stays; the index was checked against it.
+        if let Some(audio) = self.audio.get() {
+            newer.audio = OnceLock::from(audio.clone());
+        }
+        Ok(Some(newer))
+    }
+
+    /// What the index's scores mean, if that is known.
+    #[must_use]
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
+    /// Number of works of the index, where there is a calibration.
+    #[must_use]
+    pub fn works(&self) -> u64 {
+        self.works
+    }
+
+    /// The network that made the index's vectors.
+    ///
+    /// # Errors
+    /// There is none where the configuration says, or it is another one.
+    pub fn audio(&self) -> Result<&AudioEmbedder> {
+        if let Some(audio) = self.audio.get() {
+            return Ok(audio);
+        }
+        let made =
+            origin::audio_embedder_like(&self.config, &self.index.path, &self.index.manifest.provenance)?;
+        Ok(self.audio.get_or_init(|| Arc::new(made)))
+    }
+
+    /// The queries that these names are: audio files, or paths of recordings in the index, which are left out of their
+    /// answers. One answer each.
+    ///
+    /// # Errors
+    /// Of the network; a query's own are in its answer.
+    pub fn queries(&self, names: &[String]) -> Result<Vec<Result<Query>>> {
+        let files: Vec<PathBuf> = names.iter().map(PathBuf::from).filter(|path| path.is_file()).collect();
+        let mut embedded = if files.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            query::embed(self.audio()?, &files, self.options.windows)?.into_iter()
+        };
+        let made = names.iter().map(|name| {
+            if Path::new(name).is_file() {
+                embedded.next().context("a file without an answer")?
+            } else {
+                Query::stored(&self.index, name)
+            }
+        });
+        Ok(made.collect())
+    }
+
+    /// Answers queries together: the index is read once for all of them.
+    ///
+    /// # Errors
+    /// Vectors of another length than the index's; a file of the index that cannot be read.
+    pub fn answer(&self, asked: &[Query]) -> Result<Vec<Answer>> {
+        let found = self.candidates(asked)?;
+        asked.par_iter().zip(found).map(|(query, found)| self.of_candidates(query, found)).collect()
+    }
+
+    /// An answer of given candidates alone: of a database that searched by itself. `rest` counts as if it had been looked at.
+    ///
+    /// # Errors
+    /// As [`Searcher::answer`].
+    pub fn answer_among(&self, query: &Query, among: &[Recording]) -> Result<Answer> {
+        let queries = self.vectors(std::slice::from_ref(query))?;
+        let cohort = self.cohort_scores(&queries).filter(|_| queries.len() == 1);
+        let cohort = cohort.map(|scores| CohortScores(scores.into_iter().map(f64::from).collect()));
+        let mut candidates = Candidates { found: Vec::new(), cohort, least: -1.0 };
+        for recording in among.iter().filter(|recording| Some(**recording) != query.own) {
+            candidates.found.extend(self.score(&queries, *recording));
+        }
+        candidates.sort();
+        candidates.least = candidates.found.last().map_or(-1.0, |last| last.score);
+        self.of_candidates(query, candidates)
+    }
+
+    /// What the index says of the works nearest to each query: log-likelihood ratios, before works exclude each other.
+    ///
+    /// # Errors
+    /// No calibration; otherwise as [`Searcher::answer`].
+    pub fn evidence(&self, asked: &[Query]) -> Result<Vec<Said>> {
+        let calibration = self.calibration.as_ref().context(
+            "there is no calibration of this network, and without one scores do not tell works from none; give --calibration, \
+             or a --network FOLDER that holds one",
+        )?;
+        let found = self.candidates(asked)?;
+        let said = asked.par_iter().zip(found).map(|(query, mut candidates)| {
+            self.complete(query, &mut candidates)?;
+            let works = works::group(&candidates.found, None, |_, _| 0.0);
+            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works);
+            let works = works.iter().zip(evidence).map(|(work, evidence)| {
+                let best = &candidates.found[work.members[0]];
+                WorkSaid {
+                    best: best.recording,
+                    work: best.work,
+                    score: best.score,
+                    ratio: evidence.log_ratio(),
+                }
+            });
+            Ok(Said { works: works.collect(), rest })
+        });
+        said.collect()
+    }
+
+    /// The probability of a pair, of which `prior` of all are of one work, from a query's side: all recordings with their scores
+    /// and kinds, the best first.
+    ///
+    /// # Errors
+    /// As [`Searcher::evidence`].
+    pub fn pairs(&self, asked: &[Query], prior: f64) -> Result<Vec<Vec<(Recording, f32, Kinds)>>> {
+        let calibration = self.calibration.as_ref().context(
+            "there is no calibration of this network, and without one scores do not tell pairs of one work from others; give \
+             --calibration, or a --network FOLDER that holds one",
+        )?;
+        let found = self.candidates(asked)?;
+        let pairs = asked.iter().zip(found).map(|(query, candidates)| {
+            let scores = candidates.cohort.as_ref().map_or(&[][..], |cohort| &cohort.0);
+            let cohort = Cohort::of(scores.iter().copied());
+            let pair = |candidate: &Candidate| {
+                let score = f64::from(candidate.score);
+                let same_file = is_same_file(query, candidate);
+                let kinds = calibration.kinds(score, same_file, cohort.as_ref(), prior);
+                (candidate.recording, candidate.score, kinds)
+            };
+            candidates.found.iter().map(pair).collect()
+        });
+        Ok(pairs.collect())
+    }
+
+    fn vectors(&self, asked: &[Query]) -> Result<Queries> {
+        let dim = self.index.dim();
+        let mut vectors = Vec::new();
+        for query in asked {
+            ensure!(!query.excerpts.is_empty(), "{} has no part that is not silent", query.name);
+            for excerpt in &query.excerpts {
+                ensure!(
+                    excerpt.vector.len() == dim,
+                    "{} has a vector of {} numbers, those of {} have {dim}",
+                    query.name,
+                    excerpt.vector.len(),
+                    self.index.path.display()
+                );
+                vectors.extend_from_slice(&excerpt.vector);
+            }
+        }
+        Ok(Queries::new(&vectors, dim, self.index.manifest.storage))
+    }
+
+    /// The best recordings of every query.
+    fn candidates(&self, asked: &[Query]) -> Result<Vec<Candidates>> {
+        let queries = self.vectors(asked)?;
+        let wanted = CANDIDATES.max(2 * self.options.k) + 1;
+        let total = self.index.vectors();
+        let mut k = wanted;
+        let lists = loop {
+            let lists = scan::nearest(&self.index, &queries, k);
+            // Windows: a recording's best pair is in a list that holds enough recordings, and in no other for sure.
+            let enough = |list: &Vec<Found>| {
+                list.len() < k
+                    || list.iter().map(|found| self.recording(found)).collect::<HashSet<_>>().len() >= wanted
+            };
+            if k >= total || lists.iter().all(enough) {
+                break lists;
+            }
+            k = (2 * k).min(total);
+        };
+        let cohorts = self.cohort_scores(&queries);
+        let cohort_of = |query: usize| {
+            let scores = cohorts.as_ref()?.chunks(queries.len());
+            Some(CohortScores(scores.map(|scores| f64::from(scores[query])).collect()))
+        };
+        let mut lists = lists.into_iter();
+        let mut first = 0;
+        let answers = asked.iter().map(|query| {
+            let cohort = if query.excerpts.len() == 1 { cohort_of(first) } else { None };
+            first += query.excerpts.len();
+            self.best(query, lists.by_ref().take(query.excerpts.len()), cohort)
+        });
+        Ok(answers.collect())
+    }
+
+    fn recording(&self, found: &Found) -> Recording {
+        let place = self.index.segments[found.segment as usize].keys.places()[found.row as usize];
+        Recording { segment: found.segment, number: place.recording }
+    }
+
+    /// The best pair of a window and a vector of each recording in the lists of a query's windows.
+    fn best(
+        &self,
+        query: &Query,
+        lists: impl Iterator<Item = Vec<Found>>,
+        cohort: Option<CohortScores>,
+    ) -> Candidates {
+        let mut best: HashMap<Recording, Candidate> = HashMap::new();
+        let mut least: f32 = -1.0;
+        for (excerpt, list) in lists.enumerate() {
+            least = least.max(list.last().map_or(-1.0, |last| last.score));
+            for found in list {
+                let recording = self.recording(&found);
+                if Some(recording) == query.own {
+                    continue;
+                }
+                let candidate = self.candidate(recording, found.row as usize, found.score, excerpt);
+                let old = best.entry(recording).or_insert(candidate);
+                if candidate.score > old.score {
+                    *old = candidate;
+                }
+            }
+        }
+        let mut candidates = Candidates { found: best.into_values().collect(), cohort, least };
+        candidates.sort();
+        candidates
+    }
+
+    fn candidate(&self, recording: Recording, row: usize, score: f32, excerpt: usize) -> Candidate {
+        let key = self.index.key(recording);
+        Candidate { recording, row, score, excerpt, work: key.work, content: key.content }
+    }
+
+    /// A recording's best pair with a query.
+    fn score(&self, queries: &Queries, recording: Recording) -> Option<Candidate> {
+        let segment = &self.index.segments[recording.segment as usize];
+        let (first, end) = segment.keys.vectors_of(recording.number);
+        let rows: Vec<(u32, usize)> = (first..end).map(|row| (recording.segment, row)).collect();
+        let scores = scan::scores_of(&self.index, &rows, queries);
+        let best = scores.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let (row, excerpt) = (first + best.0 / queries.len(), best.0 % queries.len());
+        Some(self.candidate(recording, row, best.1, excerpt))
+    }
+
+    /// The scores of all queries with the cohort; nothing where there is no use for them.
+    fn cohort_scores(&self, queries: &Queries) -> Option<Vec<f32>> {
+        self.calibration.as_ref()?;
+        Some(scan::scores_of(&self.index, &self.cohort, queries))
+    }
+
+    /// The further versions of the works that candidates are of: each has its say.
+    fn complete(&self, query: &Query, candidates: &mut Candidates) -> Result<()> {
+        let mut known: HashSet<Recording> =
+            candidates.found.iter().map(|candidate| candidate.recording).collect();
+        let mut works: Vec<u64> = Vec::new();
+        for candidate in candidates.found.iter().filter(|candidate| candidate.work != 0) {
+            if !works.contains(&candidate.work) && works.len() < COMPLETED {
+                works.push(candidate.work);
+            }
+        }
+        let queries = self.vectors(std::slice::from_ref(query))?;
+        for work in works {
+            for recording in self.index.of_work(work).into_iter().take(VERSIONS) {
+                if Some(recording) != query.own && known.insert(recording) {
+                    candidates.found.extend(self.score(&queries, recording));
+                }
+            }
+        }
+        candidates.sort();
+        Ok(())
+    }
+
+    fn of_candidates(&self, query: &Query, mut candidates: Candidates) -> Result<Answer> {
+        self.complete(query, &mut candidates)?;
+        let same_work = self.calibration.as_ref().map(Calibration::same_work_score);
+        let works = works::group(&candidates.found, same_work, |a, b| self.score_of(a, b));
+        let found = self.posterior(query, &candidates, &works);
+        let probability = |work: usize| found.as_ref().map(|posterior| posterior.works[work]);
+        let mut order: Vec<usize> = (0..works.len()).collect();
+        // Works are in the order of their best versions, which decides where probabilities are equal.
+        order.sort_by(|a, b| match (probability(*a), probability(*b)) {
+            (Some(one), Some(two)) => two.total_cmp(&one),
+            _ => Ordering::Equal,
+        });
+        let hits = order.into_iter().take(self.options.k).zip(1..).map(|(work, rank)| {
+            let members: Vec<&Candidate> =
+                works[work].members.iter().map(|place| &candidates.found[*place]).collect();
+            self.hit(rank, &members, probability(work), query)
+        });
+        Ok(Answer {
+            query: query.name.clone(),
+            hits: hits.collect::<Result<_>>()?,
+            probability_of_none: found.as_ref().map(|posterior| posterior.none),
+        })
+    }
+
+    fn posterior(&self, query: &Query, candidates: &Candidates, works: &[Work]) -> Option<Posterior> {
+        let calibration = self.calibration.as_ref()?;
+        let (evidence, rest) = self.weigh(calibration, query, candidates, works);
+        Some(posterior(&evidence, rest, self.options.prior))
+    }
+
+    /// What each work's versions say, and the works that were not looked at.
+    fn weigh(
+        &self,
+        calibration: &Calibration,
+        query: &Query,
+        candidates: &Candidates,
+        works: &[Work],
+    ) -> (Vec<Evidence>, Rest) {
+        let scores = candidates.cohort.as_ref().map_or(&[][..], |cohort| &cohort.0);
+        let cohort = Cohort::of(scores.iter().copied());
+        let ratio = |score: f64| calibration.log_ratio(score, cohort.as_ref());
+        let evidence = works.iter().map(|work| {
+            let members = || work.members.iter().map(|place| &candidates.found[*place]);
+            Evidence {
+                ratios: members().map(|candidate| ratio(f64::from(candidate.score))).collect(),
+                same_file: members().any(|candidate| is_same_file(query, candidate)),
+            }
+        });
+        let below: Vec<f64> =
+            scores.iter().copied().filter(|score| *score <= f64::from(candidates.least)).collect();
+        let mean_ratio =
+            below.iter().map(|score| ratio(*score).exp()).sum::<f64>() / below.len().max(1) as f64;
+        let rest = Rest { works: self.works.saturating_sub(works.len() as u64), mean_ratio };
+        (evidence.collect(), rest)
+    }
+
+    fn hit(
+        &self,
+        rank: usize,
+        members: &[&Candidate],
+        probability: Option<f64>,
+        query: &Query,
+    ) -> Result<Hit> {
+        let best = members[0];
+        let segment = &self.index.segments[best.recording.segment as usize];
+        let same_file = members.iter().any(|member| is_same_file(query, member));
+        let kind = match (probability, &self.calibration) {
+            (Some(one), Some(calibration)) => {
+                let share = calibration.copy_share(f64::from(best.score), same_file);
+                let kinds =
+                    Kinds { same_audio: one * share, same_work: one * (1.0 - share), other: 1.0 - one };
+                Some(kinds.kind())
+            }
+            _ => same_file.then_some(bc_calibration::Kind::SameAudio),
+        };
+        let others = members[1..].iter().take(OTHERS);
+        let others = others.map(|other| Ok(self.index.row(other.recording)?.path));
+        Ok(Hit {
+            rank,
+            score: best.score,
+            probability,
+            kind,
+            row: self.index.row(best.recording)?,
+            query_start_s: query.excerpts[best.excerpt].start_s,
+            start_s: segment.keys.places()[best.row].start_s,
+            versions: members.len(),
+            other_versions: others.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The score of two recordings of the index by their best vectors.
+    fn score_of(&self, a: &Candidate, b: &Candidate) -> f64 {
+        let vector =
+            |of: &Candidate| self.index.segments[of.recording.segment as usize].vectors.vector(of.row);
+        f64::from(bc_retrieval::cosine(&vector(a), &vector(b)))
+    }
+}
+
+/// What an index says of one query, work by work.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    /// The works nearest to it, best version first.
+    pub works: Vec<WorkSaid>,
+    /// All others.
+    pub rest: Rest,
+}
+
+/// What it says of one work.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WorkSaid {
+    /// Its best version.
+    pub best: Recording,
+    /// The hash of its name; 0 where nobody named it.
+    pub work: u64,
+    /// The score of the best version.
+    pub score: f32,
+    /// Log-likelihood ratio of all its versions together.
+    pub ratio: f64,
+}
+
+/// A query's scores with the cohort.
+struct CohortScores(Vec<f64>);
+
+/// What a search found of one query.
+struct Candidates {
+    /// The best first.
+    found: Vec<Candidate>,
+    cohort: Option<CohortScores>,
+    /// What was not looked at scores no more than this.
+    least: f32,
+}
+
+impl Candidates {
+    fn sort(&mut self) {
+        self.found.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.recording.cmp(&b.recording)));
+    }
+}
+
+fn is_same_file(query: &Query, candidate: &Candidate) -> bool {
+    let known = candidate.content != [0; 16] && query.content_hash.len() == 32;
+    let pairs = query.content_hash.as_bytes().chunks_exact(2).zip(&candidate.content);
+    known
+        && pairs.into_iter().all(|(text, byte)| {
+            std::str::from_utf8(text).ok().and_then(|text| u8::from_str_radix(text, 16).ok()) == Some(*byte)
+        })
+}
+
+/// Works of an index; a recording of an unnamed one is a work of its own.
+fn count_works(index: &Index) -> u64 {
+    let mut named: Vec<u64> = index.recordings().map(|recording| index.key(recording).work).collect();
+    let unnamed = named.iter().filter(|work| **work == 0).count() as u64;
+    named.retain(|work| *work != 0);
+    named.par_sort_unstable();
+    named.dedup();
+    unnamed + named.len() as u64
+}
+
+/// The first vectors of recordings spread evenly over the index.
+fn spread(index: &Index) -> Vec<(u32, usize)> {
+    let all: usize = index.segments.iter().map(|segment| segment.keys.keys().len()).sum();
+    let step = all.div_ceil(COHORT).max(1);
+    let mut rows = Vec::new();
+    let mut before = 0;
+    for (segment, number) in index.segments.iter().zip(0u32..) {
+        let count = segment.keys.keys().len();
+        let first = (step - before % step) % step;
+        for recording in (first..count).step_by(step) {
+            let (row, end) = segment.keys.vectors_of(recording as u32);
+            if row < end && !segment.removed.has(recording as u32) {
+                rows.push((number, row));
+            }
+        }
+        before += count;
+    }
+    rows
+}

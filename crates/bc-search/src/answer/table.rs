@@ -1,0 +1,38 @@
+//! An answer for people.
+
+use bc_calibration::{Kind, LEAST_WORKS};
+use comfy_table::Table;
+
+use super::Answer;
+
+/// The works as a table, with a sentence on what the probabilities say.
+#[must_use]
+pub fn table(answer: &Answer) -> String {
+    let windowed = answer.hits.iter().any(|hit| hit.query_start_s > 0.0 || hit.start_s > 0.0);
+    let likely = answer.probability_of_none.is_some();
+    let mut table = Table::new();
+    let mut head = vec!["rank", "score"];
+    head.extend(likely.then_some("probability"));
+    head.extend(["title", "performer", "work", "best version", "versions", "kind"]);
+    head.extend(windowed.then_some("at (query / index)"));
+    table.set_header(head);
+    for hit in &answer.hits {
+        let mut row = vec![hit.rank.to_string(), format!("{:.4}", hit.score)];
+        row.extend(hit.probability.map(|value| format!("{:.1} %", 100.0 * value)));
+        row.extend([&hit.row.title, &hit.row.performer, &hit.row.work, &hit.row.path].map(Clone::clone));
+        row.push(hit.versions.to_string());
+        row.push(hit.kind.map_or("", Kind::name).to_owned());
+        row.extend(windowed.then(|| format!("{:.0} s / {:.0} s", hit.query_start_s, hit.start_s)));
+        table.add_row(row);
+    }
+    let verdict = match answer.probability_of_none {
+        None => format!(
+            "No probabilities: there is no calibration for this (`bc-eval calibrate` makes one where the validation split holds \
+             at least {LEAST_WORKS} works with two versions)."
+        ),
+        Some(none) => {
+            format!("The index holds no version of it with a probability of {:.1} %.", 100.0 * none)
+        }
+    };
+    format!("{}\n{table}\n{verdict}", answer.query)
+}

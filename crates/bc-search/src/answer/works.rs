@@ -1,0 +1,170 @@
+//! Which of the scored versions are of one work, before works are said to exclude each other.
+
+use std::collections::HashMap;
+
+use crate::index::Recording;
+
+/// So many of the best versions are compared with each other; below them no probability is worth sharing.
+const COMPARED: usize = 50;
+
+/// A recording with its score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Which recording.
+    pub recording: Recording,
+    /// Row of its best vector in its segment.
+    pub row: usize,
+    /// Its best score.
+    pub score: f32,
+    /// The part of the query that has this score.
+    pub excerpt: usize,
+    /// The hash of its work; 0 where nobody said.
+    pub work: u64,
+    /// Content hash of its audio file; zeros where unknown.
+    pub content: [u8; 16],
+}
+
+/// Versions of one work.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Work {
+    /// Places among the candidates, best first.
+    pub members: Vec<usize>,
+}
+
+/// Puts `candidates` (best first) together by work: those of one named work, those of the same audio file, and, if a score
+/// `same_work` is known, those as much alike as this. Two named works stay two, whatever they score; a recording without
+/// a work is one of which nobody said what it is a version of. `score_of` gives the score of two candidates. The works come in
+/// order of their best version.
+pub fn group(
+    candidates: &[Candidate],
+    same_work: Option<f64>,
+    score_of: impl Fn(&Candidate, &Candidate) -> f64,
+) -> Vec<Work> {
+    let mut sets = Sets::new(candidates.len());
+    let mut known: Vec<bool> = candidates.iter().map(|candidate| candidate.work != 0).collect();
+    let mut first_of: HashMap<u64, usize> = HashMap::new();
+    for (place, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| candidate.work != 0) {
+        let first = *first_of.entry(candidate.work).or_insert(place);
+        sets.join(first, place);
+    }
+    let mut first_of: HashMap<[u8; 16], usize> = HashMap::new();
+    let with_content = |candidate: &Candidate| candidate.content != [0; 16];
+    for (place, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| with_content(candidate)) {
+        let first = *first_of.entry(candidate.content).or_insert(place);
+        let known_now = known[sets.root(first)] || known[sets.root(place)];
+        sets.join(first, place);
+        known[sets.root(place)] = known_now;
+    }
+    if let Some(least) = same_work {
+        join_alike(candidates, &mut sets, &mut known, |a, b| score_of(a, b) >= least);
+    }
+    let mut works: Vec<Work> = Vec::new();
+    let mut place_of: HashMap<usize, usize> = HashMap::new();
+    for place in 0..candidates.len() {
+        let work = *place_of.entry(sets.root(place)).or_insert_with(|| {
+            works.push(Work { members: Vec::new() });
+            works.len() - 1
+        });
+        works[work].members.push(place);
+    }
+    works
+}
+
+/// Joins sets whose best versions are alike. Only these are compared, so that no chain of weak likenesses ties all
+/// together.
+fn join_alike(
+    candidates: &[Candidate],
+    sets: &mut Sets,
+    known: &mut [bool],
+    alike: impl Fn(&Candidate, &Candidate) -> bool,
+) {
+    let mut leaders: Vec<usize> = Vec::new();
+    for place in 0..candidates.len().min(COMPARED) {
+        let root = sets.root(place);
+        if leaders.iter().any(|leader| sets.root(*leader) == root) {
+            continue;
+        }
+        let leader = leaders.iter().copied().find(|leader| {
+            !(known[sets.root(*leader)] && known[root]) && alike(&candidates[*leader], &candidates[place])
+        });
+        match leader {
+            None => leaders.push(place),
+            Some(leader) => {
+                let known_now = known[sets.root(leader)] || known[root];
+                sets.join(leader, place);
+                known[sets.root(place)] = known_now;
+            }
+        }
+    }
+}
+
+/// Disjoint sets of places, each named by its lowest member.
+struct Sets(Vec<usize>);
+
+impl Sets {
+    fn new(count: usize) -> Self {
+        Self((0..count).collect())
+    }
+
+    fn root(&self, mut place: usize) -> usize {
+        while self.0[place] != place {
+            place = self.0[place];
+        }
+        place
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.root(a), self.root(b));
+        self.0[a.max(b)] = a.min(b);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Work and content of each, by a number; 0 for none.
+    fn candidates(of: &[(u64, u8)]) -> Vec<Candidate> {
+        let place = |(row, (work, content)): (usize, &(u64, u8))| Candidate {
+            recording: Recording { segment: 0, number: row as u32 },
+            row,
+            score: 1.0 - row as f32 / 100.0,
+            excerpt: 0,
+            work: *work,
+            content: [*content; 16],
+        };
+        of.iter().enumerate().map(place).collect()
+    }
+
+    fn members(works: &[Work]) -> Vec<Vec<usize>> {
+        works.iter().map(|work| work.members.clone()).collect()
+    }
+
+    #[test]
+    fn named_works_and_equal_audio_are_one_work() {
+        let of = candidates(&[(1, 1), (2, 0), (1, 2), (3, 1), (0, 0)]);
+        assert_eq!(members(&group(&of, None, |_, _| 1.0)), [vec![0, 2, 3], vec![1], vec![4]]);
+    }
+
+    #[test]
+    fn unknown_works_that_sound_alike_are_one_and_named_ones_stay_two() {
+        // 0 and 1 are one named work, 2 and 3 another, 4 and 5 are unknown.
+        let of = candidates(&[(1, 0), (1, 0), (2, 0), (2, 0), (0, 0), (0, 0)]);
+        let all_alike = members(&group(&of, Some(0.9), |_, _| 0.95));
+        assert_eq!(all_alike, [vec![0, 1, 4, 5], vec![2, 3]]);
+        let unlike = members(&group(&of, Some(0.9), |_, _| 0.85));
+        assert_eq!(unlike, [vec![0, 1], vec![2, 3], vec![4], vec![5]]);
+        // An unknown recording between two named works does not tie them together.
+        let between = candidates(&[(0, 0), (1, 0), (1, 0), (2, 0), (2, 0)]);
+        let alike = |one: &Candidate, two: &Candidate| if one.row == 0 || two.row == 0 { 0.95 } else { 0.0 };
+        assert_eq!(members(&group(&between, Some(0.9), alike)), [vec![0, 1, 2], vec![3, 4]]);
+    }
+
+    #[test]
+    fn a_chain_of_likenesses_is_cut_at_its_leader() {
+        let of = candidates(&[(0, 0), (0, 0), (0, 0)]);
+        let chain =
+            |one: &Candidate, two: &Candidate| if one.row.abs_diff(two.row) == 1 { 0.95 } else { 0.0 };
+        assert_eq!(members(&group(&of, Some(0.9), chain)), [vec![0, 1], vec![2]]);
+    }
+}

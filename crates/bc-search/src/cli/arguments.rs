@@ -1,0 +1,308 @@
+//! The arguments of each command.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use bc_calibration::{EVEN, SEARCH_PRIOR};
+use bc_cli::ShardArgs;
+use bc_embed::arguments::{NetworkArgs, WindowArgs};
+use clap::{Args, ValueEnum};
+
+use crate::export::Target;
+use crate::index::Storage;
+use crate::list::Works;
+use crate::output::Format;
+
+/// Which network, and what its scores mean.
+#[derive(Args)]
+pub struct MeaningArgs {
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// File of `bc-eval calibrate`; the one in the network's folder, beside the index or in [eval] output if not given.
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
+}
+
+/// How answers are printed.
+#[derive(Args)]
+pub struct FormatArgs {
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// The same as --format jsonl: one JSON object per line.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+impl FormatArgs {
+    /// The form asked for.
+    pub fn format(&self) -> Format {
+        if self.json { Format::Jsonl } else { self.format }
+    }
+}
+
+/// A prior between 0 and 1.
+pub fn prior(value: f64) -> Result<f64> {
+    bc_calibration::prior(value)
+}
+
+#[derive(Args)]
+pub struct SearchArgs {
+    /// Audio files, folders of them, paths of recordings in the index (which are left out of their answers), or - for a list
+    /// on standard input, one per line.
+    #[arg(value_name = "QUERY", required = true)]
+    pub queries: Vec<String>,
+    /// Folder of an index, or a file of embeddings; [eval] search_index if not given.
+    #[arg(long, value_name = "INDEX")]
+    pub index: Option<PathBuf>,
+    /// Number of works per answer.
+    #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub k: u32,
+    /// The probability, before the scores are known, that the index holds a query's work.
+    #[arg(long, value_name = "0..1", default_value_t = SEARCH_PRIOR)]
+    pub prior: f64,
+    #[command(flatten)]
+    pub window: WindowArgs,
+    #[command(flatten)]
+    pub meaning: MeaningArgs,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args)]
+pub struct CompareArgs {
+    /// One recording.
+    pub a: PathBuf,
+    /// The other.
+    pub b: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The probability, before the score is known, that the two are versions of one work.
+    #[arg(long, value_name = "0..1", default_value_t = EVEN)]
+    pub prior: f64,
+    #[command(flatten)]
+    pub window: WindowArgs,
+    #[command(flatten)]
+    pub meaning: MeaningArgs,
+}
+
+/// How numbers are kept.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum StorageArg {
+    /// 16-bit floats.
+    F16,
+    /// 8-bit integers with one scale per vector: half of the bytes.
+    Int8,
+}
+
+impl From<StorageArg> for Storage {
+    fn from(of: StorageArg) -> Self {
+        match of {
+            StorageArg::F16 => Self::F16,
+            StorageArg::Int8 => Self::Int8,
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct AddArgs {
+    /// Audio files, folders that are searched for them, and lists: .csv with a column `path` (relative to the list), and title,
+    /// performer, work, isrc, iswc and any others as there are.
+    #[arg(value_name = "AUDIO|FOLDER|LIST", required = true)]
+    pub words: Vec<PathBuf>,
+    /// Folder of the index; made if it is not there.
+    #[arg(long, value_name = "FOLDER")]
+    pub index: PathBuf,
+    /// The work that all of them are versions of; if not given, each is a work of its own, and a search puts
+    /// together those that are alike.
+    #[arg(long, visible_alias = "clique")]
+    work: Option<String>,
+    /// Those in one folder are versions of one work, which has the folder's name.
+    #[arg(long, conflicts_with = "work")]
+    by_folder: bool,
+    /// Performer of all of them that have none in a list.
+    #[arg(long)]
+    pub performer: Option<String>,
+    /// How an index that is made by this keeps numbers; f16 if not given.
+    #[arg(long, value_enum)]
+    pub storage: Option<StorageArg>,
+    /// Print what became of the files as JSON, failures with their reasons.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub shard: ShardArgs,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    #[command(flatten)]
+    pub window: WindowArgs,
+}
+
+impl AddArgs {
+    /// Which work each is a version of.
+    pub fn works(&self) -> Works {
+        match &self.work {
+            Some(work) => Works::One(work.clone()),
+            None if self.by_folder => Works::Folder,
+            None => Works::Own,
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct IndexArgs {
+    /// Folder of the index.
+    #[arg(long, value_name = "FOLDER")]
+    pub index: PathBuf,
+}
+
+#[derive(Args)]
+pub struct InfoArgs {
+    /// Folder of the index.
+    #[arg(long, value_name = "FOLDER")]
+    pub index: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = true, args = ["path", "work", "content"])]
+pub struct RemoveArgs {
+    /// Folder of the index.
+    #[arg(long, value_name = "FOLDER")]
+    pub index: PathBuf,
+    /// Paths, as the index shows them or relative to the working directory.
+    #[arg(long, num_args = 1..)]
+    pub path: Vec<String>,
+    /// All versions of these works.
+    #[arg(long, num_args = 1..)]
+    pub work: Vec<String>,
+    /// Content hashes.
+    #[arg(long, num_args = 1.., value_name = "HASH")]
+    pub content: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct MergeArgs {
+    /// Indexes of the same network.
+    #[arg(value_name = "INDEX", required = true)]
+    pub others: Vec<PathBuf>,
+    /// Folder of the index that they are added to; made if it is not there.
+    #[arg(long, value_name = "FOLDER")]
+    pub index: PathBuf,
+}
+
+#[derive(Args)]
+pub struct ImportArgs {
+    /// Embeddings (`embeddings.parquet`, `search.parquet`).
+    #[arg(value_name = "EMBEDDINGS", required = true)]
+    pub embeddings: Vec<PathBuf>,
+    /// Folder of the index; made if it is not there.
+    #[arg(long, value_name = "FOLDER")]
+    pub index: PathBuf,
+    /// How an index that is made by this keeps numbers; f16 if not given.
+    #[arg(long, value_enum)]
+    pub storage: Option<StorageArg>,
+}
+
+#[derive(Args)]
+pub struct DuplicatesArgs {
+    /// Folder of the index.
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// Other versions of its work that a recording has in the index, on average, beforehand.
+    #[arg(long, default_value_t = 0.5)]
+    pub prior: f64,
+    /// Leave out pairs below this probability.
+    #[arg(long, value_name = "0..1", default_value_t = 0.5)]
+    pub least: f64,
+    #[command(flatten)]
+    pub meaning: MeaningArgs,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args)]
+pub struct IdentifyArgs {
+    /// Long recordings.
+    #[arg(value_name = "MIX", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Folder of an index of whole recordings.
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// Length of a window in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    pub window: f64,
+    /// Distance of the windows' beginnings in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub step: f64,
+    /// The probability, beforehand, that a place of the recording is of a work of the index.
+    #[arg(long, value_name = "0..1", default_value_t = EVEN)]
+    pub prior: f64,
+    /// Leave out stretches below this probability.
+    #[arg(long, value_name = "0..1", default_value_t = 0.2)]
+    pub least: f64,
+    #[command(flatten)]
+    pub meaning: MeaningArgs,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args)]
+pub struct ExportArgs {
+    /// Folder of an index, or a file of embeddings.
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// Who is to load it.
+    #[arg(long, value_enum)]
+    pub to: Target,
+    /// Folder to write to.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+}
+
+#[derive(Args)]
+pub struct RerankArgs {
+    /// CSV with the columns query and path, or JSON objects with these keys, one per line; - for standard input.
+    #[arg(value_name = "CANDIDATES")]
+    pub candidates: PathBuf,
+    /// Folder of an index, or a file of embeddings.
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// Number of works per answer.
+    #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub k: u32,
+    /// The probability, before the scores are known, that the index holds a query's work.
+    #[arg(long, value_name = "0..1", default_value_t = SEARCH_PRIOR)]
+    pub prior: f64,
+    #[command(flatten)]
+    pub meaning: MeaningArgs,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Number of vectors.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub rows: usize,
+    /// Numbers of a vector.
+    #[arg(long, default_value_t = 512)]
+    pub dims: usize,
+    /// Queries of a batch.
+    #[arg(long, default_value_t = 64)]
+    pub batch: usize,
+    /// Single queries that are timed.
+    #[arg(long, default_value_t = 11)]
+    pub rounds: usize,
+    /// Only this way of keeping numbers; both if not given.
+    #[arg(long, value_enum)]
+    pub storage: Option<StorageArg>,
+    /// Do not measure recall, which makes all vectors once more.
+    #[arg(long)]
+    pub no_recall: bool,
+    /// Folder to make the indexes in, which stay; a temporary one if not given.
+    #[arg(long, value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+}

@@ -1,0 +1,331 @@
+//! What each command calls, and what it prints.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bc_cli::Outcome;
+use bc_embed::windows::{Windows, in_words};
+use bc_formats::config::Config;
+use serde_json::json;
+
+use super::arguments::{
+    self, AddArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs, InfoArgs,
+    MeaningArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs,
+};
+use crate::add::Added;
+use crate::answer::{Answer, Failure, Options, Query, Searcher, query};
+use crate::index::change::{self, Known};
+use crate::index::{self, Index, Manifest, Storage};
+use crate::output::{Format, Printer};
+use crate::{duplicates, export, identify, import, list, rerank};
+
+/// Queries that are embedded and searched together.
+const TOGETHER: usize = 64;
+
+pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
+    let prior = arguments::prior(args.prior)?;
+    args.meaning.network.apply(&mut config);
+    let options = Options {
+        k: args.k as usize,
+        windows: args.window.resolve()?,
+        prior,
+        calibration: args.meaning.calibration,
+    };
+    let path = args.index.unwrap_or_else(|| config.eval.search_index_path());
+    ensure!(
+        path.exists(),
+        "there is no index at {}; make one with `bc-search add AUDIO --index FOLDER`, or name one with --index",
+        path.display()
+    );
+    let searcher = Searcher::open(&config, &path, options)?;
+    let names = query::named(&args.queries)?;
+    ensure!(!names.is_empty(), "there are no queries");
+    let mut printer = Printer::new(args.format.format());
+    let mut failed = 0;
+    for names in names.chunks(TOGETHER.min(4 * rayon::current_num_threads().max(1))) {
+        failed += some(&searcher, names, &mut printer)?;
+    }
+    end(failed, names.len())
+}
+
+/// Answers some queries; returns how many have no answer.
+fn some(searcher: &Searcher, names: &[String], printer: &mut Printer) -> Result<u64> {
+    let made = searcher.queries(names)?;
+    let asked: Vec<Query> = made.iter().filter_map(|query| query.as_ref().ok().cloned()).collect();
+    let mut answers = searcher.answer(&asked)?.into_iter();
+    let results = made.into_iter().map(|query| match query {
+        Ok(_) => answers.next().context("a query without an answer"),
+        Err(error) => Err(error),
+    });
+    print(names, results, printer)
+}
+
+fn print(
+    names: &[String],
+    answers: impl Iterator<Item = Result<Answer>>,
+    printer: &mut Printer,
+) -> Result<u64> {
+    let mut failed = 0;
+    for (name, answer) in names.iter().zip(answers) {
+        match answer {
+            Ok(answer) => printer.answer(&answer)?,
+            Err(error) => {
+                printer.failure(&Failure { query: name.clone(), error: bc_cli::describe(&error) })?;
+                failed += 1;
+            }
+        }
+    }
+    Ok(failed)
+}
+
+/// All failed: the command did; some: done with failures.
+fn end(failed: u64, all: usize) -> Result<Outcome> {
+    ensure!(failed == 0 || failed < all as u64, "no query could be answered");
+    Ok(Outcome::of_failures(failed))
+}
+
+pub fn compare(mut config: Config, args: CompareArgs) -> Result<()> {
+    let MeaningArgs { network, calibration } = args.meaning;
+    network.apply(&mut config);
+    let (windows, prior) = (args.window.resolve()?, arguments::prior(args.prior)?);
+    let found = crate::compare::run(&config, [&args.a, &args.b], windows, calibration.as_deref(), prior)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        println!("{}", crate::compare::sentence(&found));
+    }
+    Ok(())
+}
+
+pub fn add(mut config: Config, args: AddArgs, known: Known) -> Result<Outcome> {
+    args.network.apply(&mut config);
+    let request = crate::add::Request {
+        works: args.works(),
+        words: args.words,
+        performer: args.performer,
+        windows: args.window.resolve()?,
+        storage: args.storage.map(Into::into),
+        shard: args.shard.resolve()?,
+        known,
+    };
+    let made = crate::add::add(&config, &request, &args.index)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&made)?);
+    } else {
+        println!("{}", added(&made, &args.index));
+    }
+    Ok(Outcome::of_failures(made.failed.len() as u64))
+}
+
+/// What became of audio files, for people; the failures go to standard error.
+fn added(made: &Added, path: &Path) -> String {
+    for failure in &made.failed {
+        eprintln!("failed: {}: {}", failure.file, failure.error);
+    }
+    let some =
+        |count: usize, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
+    format!(
+        "{} recordings added to {}{}{}{}",
+        made.new,
+        path.display(),
+        some(made.replaced, "replaced"),
+        some(made.there, "were there already"),
+        some(made.failed.len(), "failed")
+    )
+}
+
+pub fn remove(args: &RemoveArgs) -> Result<()> {
+    let paths: HashSet<String> =
+        args.path.iter().flat_map(|path| [path.clone(), list::stored_path(Path::new(path))]).collect();
+    let (works, contents): (HashSet<&String>, HashSet<&String>) =
+        (args.work.iter().collect(), args.content.iter().collect());
+    let gone = change::remove(&args.index, |row| {
+        paths.contains(&row.path) || works.contains(&row.work) || contents.contains(&row.content_hash)
+    })?;
+    ensure!(!gone.is_empty(), "{} holds nothing of this; nothing was removed", args.index.display());
+    println!("{} recordings removed from {}", gone.len(), args.index.display());
+    Ok(())
+}
+
+pub fn merge(args: &MergeArgs) -> Result<()> {
+    for other in &args.others {
+        let (new, there) = change::merge(&args.index, &Index::open(other)?)
+            .with_context(|| format!("cannot merge {} into {}", other.display(), args.index.display()))?;
+        println!(
+            "{new} recordings of {} added to {}, {there} were there",
+            other.display(),
+            args.index.display()
+        );
+    }
+    Ok(())
+}
+
+pub fn compact(index: &Path) -> Result<()> {
+    let (before, after) = change::compact(index)?;
+    println!("{}: {before} vectors before, {after} now, in one segment", index.display());
+    Ok(())
+}
+
+pub fn info(args: &InfoArgs) -> Result<()> {
+    let manifest = Manifest::read(&args.index)?;
+    let windows: Option<Windows> = manifest.windows()?;
+    let removed: usize = manifest
+        .segments
+        .iter()
+        .filter_map(|entry| entry.removed.as_ref())
+        .map(|removed| removed.count)
+        .sum();
+    let network = manifest.provenance.inputs.get("checkpoint").cloned().unwrap_or_default();
+    if args.json {
+        let shown = json!({
+            "recordings": manifest.recordings(),
+            "removed": removed,
+            "vectors": manifest.segments.iter().map(|entry| entry.vectors).sum::<usize>(),
+            "dim": manifest.dim,
+            "storage": manifest.storage,
+            "segments": manifest.segments.len(),
+            "generation": manifest.generation,
+            "network": network,
+            "settings": manifest.provenance.settings,
+            "fingerprint": manifest.provenance.fingerprint,
+        });
+        println!("{}", serde_json::to_string_pretty(&shown)?);
+        return Ok(());
+    }
+    println!(
+        "{}: {} recordings ({removed} removed ones still take room), {} in {} segments, vectors of {} numbers as {}\n\
+         network {network}, layer {}, input {}",
+        args.index.display(),
+        manifest.recordings(),
+        in_words(windows),
+        manifest.segments.len(),
+        manifest.dim,
+        manifest.storage,
+        manifest.provenance.settings["layer"],
+        manifest.provenance.settings["input"],
+    );
+    Ok(())
+}
+
+pub fn verify(index: &Path) -> Result<Outcome> {
+    let wrong = index::verify(index)?;
+    for line in &wrong {
+        eprintln!("damaged: {line}");
+    }
+    ensure!(wrong.is_empty(), "{} is damaged; make it again, or merge a copy of it", index.display());
+    println!("{} is whole: every file has the content that its manifest says", index.display());
+    Ok(Outcome::Done)
+}
+
+pub fn import(args: &ImportArgs) -> Result<Outcome> {
+    let mut taken = 0;
+    for path in &args.embeddings {
+        let made = import::import(path, &args.index, args.storage.map(Storage::from))?;
+        println!(
+            "{} recordings of {} added to {}, {} were there, {} have the name of others and were left out",
+            made.new,
+            path.display(),
+            args.index.display(),
+            made.there,
+            made.taken
+        );
+        taken += made.taken;
+    }
+    Ok(Outcome::of_failures(taken as u64))
+}
+
+/// An index to be asked for more than the works of single queries.
+fn searcher(
+    config: &mut Config,
+    index: &Path,
+    meaning: MeaningArgs,
+    k: usize,
+    prior: f64,
+) -> Result<Searcher> {
+    meaning.network.apply(config);
+    let options = Options { k, windows: None, prior, calibration: meaning.calibration };
+    Searcher::open(config, index, options)
+}
+
+pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
+    ensure!(
+        args.prior > 0.0 && args.prior.is_finite(),
+        "a prior of {} is none; give one above 0",
+        args.prior
+    );
+    let format = args.format.format();
+    let searcher = searcher(&mut config, &args.index, args.meaning, 1, bc_calibration::EVEN)?;
+    let options = duplicates::Options { prior: args.prior, least: args.least };
+    let pairs = duplicates::pairs(&searcher, options)?;
+    Printer::new(format).pairs(&pairs)?;
+    if format == Format::Table {
+        let groups = pairs.iter().map(|pair| pair.group).max().unwrap_or(0);
+        println!("{} pairs, {groups} groups among {} recordings", pairs.len(), searcher.index.len());
+    }
+    Ok(())
+}
+
+pub fn identify(mut config: Config, args: IdentifyArgs) -> Result<Outcome> {
+    let options = identify::Options {
+        windows: Windows::new(args.window, args.step)?,
+        prior: arguments::prior(args.prior)?,
+        least: args.least,
+    };
+    let searcher = searcher(&mut config, &args.index, args.meaning, 1, options.prior)?;
+    let mut printer = Printer::new(args.format.format());
+    let mut failed = 0;
+    for file in &args.files {
+        match identify::timeline(&searcher, file, options) {
+            Ok(stretches) => printer.timeline(&stretches)?,
+            Err(error) if args.files.len() == 1 => return Err(error),
+            Err(error) => {
+                eprintln!("error: {}", bc_cli::describe(&error));
+                failed += 1;
+            }
+        }
+    }
+    end(failed, args.files.len())
+}
+
+pub fn export(args: &ExportArgs) -> Result<()> {
+    let count = export::export(&Index::open(&args.index)?, args.to, &args.out)?;
+    println!("{count} vectors in {}", args.out.display());
+    Ok(())
+}
+
+pub fn rerank(mut config: Config, args: RerankArgs) -> Result<Outcome> {
+    let prior = arguments::prior(args.prior)?;
+    let format = args.format.format();
+    let searcher = searcher(&mut config, &args.index, args.meaning, args.k as usize, prior)?;
+    let queries = rerank::read(&args.candidates)?;
+    let names: Vec<String> = queries.iter().map(|(query, _)| query.clone()).collect();
+    let answers = rerank::rerank(&searcher, &queries)?;
+    let failed = print(&names, answers.into_iter(), &mut Printer::new(format))?;
+    end(failed, names.len())
+}
+
+pub fn bench(args: &BenchArgs) -> Result<()> {
+    ensure!(args.rows > 0 && args.dims > 0 && args.batch > 0, "nothing to measure: give numbers above 0");
+    let temporary = tempfile::tempdir().context("no temporary folder")?;
+    let folder: PathBuf = args.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let both = [Storage::F16, Storage::Int8];
+    let storages = args.storage.map_or_else(|| both.to_vec(), |one| vec![one.into()]);
+    for storage in storages {
+        let options = crate::bench::Options {
+            rows: args.rows,
+            dim: args.dims,
+            batch: args.batch.min(args.rows),
+            rounds: args.rounds,
+            storage,
+            recall: !args.no_recall,
+        };
+        let index = folder.join(storage.to_string());
+        ensure!(!index.exists(), "{} is there already; name another folder", index.display());
+        println!("{}", serde_json::to_string(&crate::bench::run(&index, options)?)?);
+        if args.folder.is_none() {
+            std::fs::remove_dir_all(&index).with_context(|| format!("cannot remove {}", index.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! A long recording (a DJ set, a broadcast) becomes a timeline of works.
+//!
+//! It is cut into overlapping windows, each a query of its own. The most likely course of works, of which each goes on longer
+//! than one window or is none, is found by dynamic programming (Viterbi, "Error bounds for convolutional codes and an
+//! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). Each stretch of it is then a query as a whole:
+//! that is what the calibration is of.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use bc_calibration::{Evidence, posterior};
+use bc_cli::progress;
+use bc_embed::recording::Excerpt;
+use bc_embed::windows::Windows;
+use serde::Serialize;
+
+use crate::answer::{Query, Said, Searcher, WorkSaid};
+use crate::index::{Recording, Row};
+
+/// Windows that are searched at once.
+const AT_ONCE: usize = 256;
+/// Windows that overlap by less than this share of their length count as if they did not.
+const OVERLAP: f64 = 1.0 / 3.0;
+/// How often works change, per second: a song goes on for some minutes.
+const CHANGES_PER_S: f64 = 1.0 / 120.0;
+
+/// A work for a while.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stretch {
+    /// The long recording.
+    pub file: PathBuf,
+    /// Where it begins there, in seconds.
+    pub start_s: f64,
+    /// Where it ends.
+    pub end_s: f64,
+    /// The probability that it is this work, against every other and none.
+    pub probability: f64,
+    /// The highest score of a window.
+    pub score: f32,
+    /// The version of the work that fits best.
+    pub row: Row,
+}
+
+/// How to cut, and what is known beforehand.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// The windows.
+    pub windows: Windows,
+    /// The probability that a stretch is of a work of the index.
+    pub prior: f64,
+    /// Stretches below this probability are left out.
+    pub least: f64,
+}
+
+/// The works of a file, in order of their times. Memory: the file's features (5 MB per hour at the default pooling) and inputs of its
+/// windows (10 MB per hour at the default windows), whatever the index's size.
+///
+/// # Errors
+/// No calibration; an index of windows; a file that does not decode or is silent.
+pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Vec<Stretch>> {
+    ensure!(
+        searcher.index.windows()?.is_none(),
+        "{} holds windows of recordings; a timeline takes an index of whole recordings",
+        searcher.index.path.display()
+    );
+    let embedded = searcher.audio()?.embed(file, Some(options.windows))?;
+    let bar = progress::bar(embedded.excerpts.len() as u64, "searching", "windows");
+    let (mut starts, mut said) = (Vec::new(), Vec::new());
+    for excerpts in embedded.excerpts.chunks(AT_ONCE) {
+        let queries: Vec<Query> = excerpts.iter().cloned().map(query).collect();
+        said.extend(searcher.evidence(&queries)?);
+        starts.extend(excerpts.iter().map(|excerpt| excerpt.start_s));
+        bar.inc(excerpts.len() as u64);
+    }
+    bar.finish_and_clear();
+    let course = Course::of(&said, searcher.works(), options);
+    let runs: Vec<Run> = course.runs().into_iter().filter(|run| run.work.is_some()).collect();
+    let spans: Vec<(f64, f64)> =
+        runs.iter().map(|run| times(&starts, run, options.windows, embedded.duration_s)).collect();
+    judge(searcher, file, options, &course, &runs, &spans)
+}
+
+/// Asks for every stretch as a whole.
+fn judge(
+    searcher: &Searcher,
+    file: &Path,
+    options: Options,
+    course: &Course,
+    runs: &[Run],
+    spans: &[(f64, f64)],
+) -> Result<Vec<Stretch>> {
+    let vectors = searcher.audio()?.embed_spans(file, spans)?;
+    let queries: Vec<Query> =
+        vectors.into_iter().map(|vector| query(Excerpt { start_s: 0.0, vector })).collect();
+    let mut found = Vec::new();
+    for ((run, (start_s, end_s)), said) in runs.iter().zip(spans).zip(searcher.evidence(&queries)?) {
+        let Some(key) = run.work.map(|work| course.keys[work]) else { continue };
+        let evidence = said.works.iter().map(|work| Evidence { ratios: vec![work.ratio], same_file: false });
+        let posterior = posterior(&evidence.collect::<Vec<_>>(), said.rest, options.prior);
+        let Some(place) = said.works.iter().position(|work| key_of(work) == key) else { continue };
+        if posterior.works[place] < options.least {
+            continue;
+        }
+        let work = said.works[place];
+        found.push(Stretch {
+            file: file.to_owned(),
+            start_s: *start_s,
+            end_s: *end_s,
+            probability: posterior.works[place],
+            score: work.score,
+            row: searcher.index.row(work.best)?,
+        });
+    }
+    Ok(found)
+}
+
+fn query(excerpt: Excerpt) -> Query {
+    Query { name: String::new(), excerpts: vec![excerpt], content_hash: String::new(), own: None }
+}
+
+/// What tells works apart: the name, or the recording where there is none.
+type WorkKey = (u64, Option<Recording>);
+
+fn key_of(work: &WorkSaid) -> WorkKey {
+    (work.work, (work.work == 0).then_some(work.best))
+}
+
+/// A work changes where the middle of a window does: half of it is of the one, half of the other.
+fn times(starts: &[f64], run: &Run, windows: Windows, duration_s: f64) -> (f64, f64) {
+    let middle = |window: usize| starts[window] + windows.length_s / 2.0;
+    let between = |a: usize, b: usize| (middle(a) + middle(b)) / 2.0;
+    let start = if run.first == 0 { starts[0] } else { between(run.first - 1, run.first) };
+    let end = if run.end == starts.len() { duration_s } else { between(run.end - 1, run.end) };
+    // What is silent between two works belongs to neither.
+    let reach = windows.length_s / 2.0 + windows.step_s;
+    (start.max(middle(run.first) - reach), end.min(middle(run.end - 1) + reach))
+}
+
+/// Windows one after another that are of one work, or of none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Run {
+    first: usize,
+    end: usize,
+    work: Option<usize>,
+}
+
+/// The most likely course of works over all windows.
+struct Course {
+    /// By window and work: the log-likelihood ratio.
+    ratios: Vec<Vec<f64>>,
+    keys: Vec<WorkKey>,
+    share: f64,
+    prior: f64,
+    works: f64,
+    states: Vec<Option<usize>>,
+}
+
+impl Course {
+    fn of(said: &[Said], works: u64, options: Options) -> Self {
+        // Only works that some window speaks for: nothing else can be in the course.
+        let mut seen = HashSet::new();
+        let speaking = said.iter().flat_map(|said| &said.works).filter(|work| work.ratio > 0.0).map(key_of);
+        let keys: Vec<WorkKey> = speaking.filter(|key| seen.insert(*key)).collect();
+        let places: HashMap<WorkKey, usize> = keys.iter().copied().zip(0..).collect();
+        let ratios = said.iter().map(|said| {
+            let least = said.works.iter().map(|work| work.ratio).fold(0.0, f64::min);
+            let mut ratios = vec![least; keys.len()];
+            for work in &said.works {
+                if let Some(place) = places.get(&key_of(work)) {
+                    ratios[*place] = work.ratio;
+                }
+            }
+            ratios
+        });
+        let mut made = Self {
+            ratios: ratios.collect(),
+            share: (options.windows.step_s / options.windows.length_s / OVERLAP).min(1.0),
+            prior: options.prior,
+            works: works.max(1) as f64,
+            states: Vec::new(),
+            keys,
+        };
+        made.states = made.viterbi(made.keys.len(), options.windows.step_s);
+        made
+    }
+
+    /// The best state of each window: none, or a work.
+    fn viterbi(&self, count: usize, step_s: f64) -> Vec<Option<usize>> {
+        let change = 1.0 - (-step_s * CHANGES_PER_S).exp();
+        let (stay, leave) = ((1.0 - change).ln(), change.ln());
+        let enter =
+            |state: usize| if state == 0 { (1.0 - self.prior).ln() } else { (self.prior / self.works).ln() };
+        let emit = |window: usize, state: usize| {
+            if state == 0 { 0.0 } else { self.share * self.ratios[window][state - 1] }
+        };
+        let states = count + 1;
+        let mut scores: Vec<f64> = vec![f64::NEG_INFINITY; states];
+        let mut from: Vec<Vec<u32>> = Vec::with_capacity(self.ratios.len());
+        for window in 0..self.ratios.len() {
+            let best = (0..states).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0);
+            let mut came = vec![0u32; states];
+            let next: Vec<f64> = (0..states)
+                .map(|state| {
+                    if window == 0 {
+                        return enter(state) + emit(0, state);
+                    }
+                    let (kept, changed) = (scores[state] + stay, scores[best] + leave + enter(state));
+                    came[state] = if kept >= changed { state as u32 } else { best as u32 };
+                    kept.max(changed) + emit(window, state)
+                })
+                .collect();
+            scores = next;
+            from.push(came);
+        }
+        let mut state = (0..states).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0);
+        let mut path = vec![None; self.ratios.len()];
+        for window in (0..self.ratios.len()).rev() {
+            path[window] = state.checked_sub(1);
+            state = from[window][state] as usize;
+        }
+        path
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for (window, state) in self.states.iter().enumerate() {
+            match runs.last_mut() {
+                Some(last) if last.work == *state => last.end = window + 1,
+                _ => runs.push(Run { first: window, end: window + 1, work: *state }),
+            }
+        }
+        runs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(ratios: &[f64]) -> Said {
+        let works = ratios.iter().zip(1u32..).map(|(ratio, number)| WorkSaid {
+            best: Recording { segment: 0, number },
+            work: u64::from(number),
+            score: 0.5,
+            ratio: *ratio,
+        });
+        Said { works: works.collect(), rest: bc_calibration::Rest::default() }
+    }
+
+    #[test]
+    fn a_course_follows_the_works_and_passes_over_a_single_window() {
+        let options = Options { windows: Windows::new(20.0, 5.0).unwrap(), prior: 0.5, least: 0.5 };
+        let (a, b, none) = (said(&[8.0, -3.0]), said(&[-3.0, 8.0]), said(&[-4.0, -4.0]));
+        let mut windows = vec![a.clone(); 12];
+        windows[5] = said(&[-1.0, 2.0]);
+        windows.extend(vec![none; 10]);
+        windows.extend(vec![b; 12]);
+        let course = Course::of(&windows, 100, options);
+        let runs = course.runs();
+        let shape: Vec<(usize, usize, bool)> =
+            runs.iter().map(|run| (run.first, run.end, run.work.is_some())).collect();
+        assert_eq!(shape, [(0, 12, true), (12, 22, false), (22, 34, true)]);
+        assert_eq!(course.keys[runs[2].work.unwrap()].0, 2);
+        let starts: Vec<f64> = (0..34).map(|window| 5.0 * f64::from(window)).collect();
+        // The middle of window 11 is at 65 s, that of window 12 at 70 s.
+        assert_eq!(times(&starts, &runs[0], options.windows, 185.0), (0.0, 67.5));
+        assert_eq!(times(&starts, &runs[2], options.windows, 185.0), (117.5, 185.0));
+    }
+}

@@ -1,0 +1,62 @@
+//! Embeddings that bc-eval made become recordings of an index.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bc_embed::windows::Windows;
+use bc_formats::embeddings::Embeddings;
+use bc_formats::index::Split;
+
+use crate::index::change::{Adder, Addition, Fate, Known};
+use crate::index::{Manifest, Storage, row_of, versions};
+
+/// Recordings that are written in one change.
+const AT_ONCE: usize = 100_000;
+
+/// What became of the versions of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Imported {
+    /// Versions that are new.
+    pub new: usize,
+    /// Versions whose audio was there already.
+    pub there: usize,
+    /// Versions whose id belongs to other audio.
+    pub taken: usize,
+}
+
+/// Adds the versions of a file of embeddings to an index, which is made if it is not there.
+///
+/// # Errors
+/// A file that cannot be read; an index of another network, other windows or another storage.
+pub fn import(path: &Path, folder: &Path, storage: Option<Storage>) -> Result<Imported> {
+    let embeddings = Embeddings::read(path)?;
+    Windows::of_file(&embeddings.provenance).with_context(|| path.display().to_string())?;
+    let made = &embeddings.provenance;
+    let there = Manifest::path(folder).exists().then(|| Manifest::read(folder)).transpose()?;
+    let storage = storage.or(there.map(|manifest| manifest.storage)).unwrap_or(Storage::F16);
+    let dim = embeddings.dim.max(1);
+    let empty = Manifest::of_provenance(made.settings.clone(), made.inputs.clone(), storage, dim);
+    let mut adder = Adder::open(folder, empty, Known::Stays)?;
+    let mut imported = Imported::default();
+    for versions in versions(&embeddings).chunks(AT_ONCE) {
+        let additions = versions.iter().map(|rows| {
+            let mut row = row_of(&embeddings, rows.start);
+            let split = embeddings.labels[rows.start].split;
+            if split != Split::None {
+                row.extra.insert("split".to_owned(), split.as_str().to_owned());
+            }
+            let parts = rows
+                .clone()
+                .map(|at| (embeddings.labels[at].start_s, embeddings.vectors[at * dim..][..dim].to_vec()));
+            Addition { row, parts: parts.collect() }
+        });
+        for fate in adder.add(additions.collect())? {
+            match fate {
+                Fate::Added | Fate::Replaced => imported.new += 1,
+                Fate::WasThere => imported.there += 1,
+                Fate::Taken => imported.taken += 1,
+            }
+        }
+    }
+    Ok(imported)
+}

@@ -1,0 +1,40 @@
+//! The bytes of a file of the index: mapped, or made in memory.
+
+use anyhow::{Result, ensure};
+use memmap2::Mmap;
+
+/// Bytes that begin at a multiple of 8.
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    /// Of a file.
+    Mapped(Mmap),
+    /// Made up: numbers of 64 bits, so that they are aligned, and the number of bytes.
+    Owned(Vec<u64>, usize),
+}
+
+impl Bytes {
+    pub fn owned(bytes: &[u8]) -> Self {
+        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Self::Owned(words, bytes.len())
+    }
+
+    /// The header that a file begins with, whose first bytes are `magic`.
+    pub fn header<H: bytemuck::Pod>(&self, magic: [u8; 8]) -> Result<H> {
+        let size = size_of::<H>();
+        ensure!(self.len() >= size, "it has {} bytes and no whole header", self.len());
+        ensure!(self[..8] == magic, "it does not begin as such a file does");
+        Ok(bytemuck::pod_read_unaligned(&self[..size]))
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Owned(words, length) => &bytemuck::cast_slice(words)[..*length],
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! The next generation of an index: one writer at a time, whatever it is killed by.
+//!
+//! A change holds the lock, writes new files under names that nobody refers to, and at its end renames a manifest that
+//! does. What a killed writer left is referred to by nobody and is removed by the next one. Readers that opened
+//! an older generation have its files mapped, which outlives their names.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bc_cli::saving;
+use bc_embed::origin::Origin;
+use bc_embed::windows::{Windows, in_words};
+
+use super::keys::Key;
+use super::manifest::{Manifest, SegmentEntry};
+use super::rows::Row;
+use super::segment::{self, Segment, SegmentWriter, files_of};
+use super::{Index, Recording};
+
+/// So many segments of about one size become one: a recording is written again once per power of this.
+const MERGED: usize = 16;
+
+/// A recording with its vectors, to be added.
+#[derive(Debug, Clone)]
+pub struct Addition {
+    /// What is known of it.
+    pub row: Row,
+    /// Its parts: where each begins, in seconds, and its vector, of any length.
+    pub parts: Vec<(f32, Vec<f32>)>,
+}
+
+/// What became of an addition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is new.
+    Added,
+    /// It took the place of what had its path.
+    Replaced,
+    /// The same audio was there.
+    WasThere,
+    /// Its path belongs to other audio.
+    Taken,
+}
+
+/// What happens to a recording whose path is known with other audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// The old one stays.
+    Stays,
+    /// The new one takes its place.
+    Replaced,
+}
+
+/// A change of an index that is being made.
+pub struct Change {
+    folder: PathBuf,
+    /// What will be written; the new generation once it is.
+    pub manifest: Manifest,
+    _lock: File,
+}
+
+impl Change {
+    /// Waits for other writers and begins a change; `empty` is what the index is if there is none yet.
+    ///
+    /// # Errors
+    /// No index there and `empty` is nothing; an index of another network, other windows or another storage than
+    /// `empty`; an interrupt while waiting.
+    pub fn begin(folder: &Path, empty: Option<&Manifest>) -> Result<Self> {
+        ensure!(
+            !folder.is_file(),
+            "{} is a file; an index is a folder now: make one of it with `bc-search import {0} --index FOLDER`",
+            folder.display()
+        );
+        ensure!(
+            empty.is_some() || Manifest::path(folder).exists(),
+            "there is no index at {}; make one with `bc-search add AUDIO --index {0}`",
+            folder.display()
+        );
+        let lock = saving::alone(&Manifest::path(folder))?;
+        let manifest = match empty {
+            Some(empty) if !Manifest::path(folder).exists() => empty.clone(),
+            _ => Manifest::read(folder)?,
+        };
+        if let Some(empty) = empty {
+            expect_alike(folder, &manifest, empty)?;
+        }
+        let change = Self { folder: folder.to_owned(), manifest, _lock: lock };
+        change.sweep();
+        Ok(change)
+    }
+
+    /// Removes files that no manifest refers to: only who holds the lock writes any.
+    fn sweep(&self) {
+        let known: HashSet<String> = self.manifest.segments.iter().flat_map(files_of).collect();
+        let listed = std::fs::read_dir(segment::folder(&self.folder));
+        for entry in listed.into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = name.starts_with("seg-") || name.starts_with(".seg-");
+            if ours && !known.contains(&name) {
+                // Where a reader has it mapped and the system does not allow it, the next writer tries again.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// A segment to write to; `extra` are the further columns of its rows.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub(crate) fn segment(&self, extra: BTreeSet<String>) -> Result<SegmentWriter> {
+        SegmentWriter::create(&self.folder, &self.manifest, extra)
+    }
+
+    /// Ends the change: readers see it from now on.
+    ///
+    /// # Errors
+    /// A disk that is full; then the index is as it was.
+    pub fn commit(mut self) -> Result<Manifest> {
+        self.merge_small()?;
+        self.manifest.write(&self.folder)?;
+        self.sweep();
+        Ok(self.manifest)
+    }
+
+    /// Merges segments of about one size where there are many.
+    fn merge_small(&mut self) -> Result<()> {
+        loop {
+            let mut classes: HashMap<u32, Vec<usize>> = HashMap::new();
+            for (place, entry) in self.manifest.segments.iter().enumerate() {
+                classes.entry((entry.vectors.max(1)).ilog(MERGED)).or_default().push(place);
+            }
+            let Some(places) = classes.into_values().find(|places| places.len() >= MERGED) else {
+                return Ok(());
+            };
+            self.rewrite(&places)?;
+        }
+    }
+
+    /// Makes one segment of those at `places`, without what was removed.
+    fn rewrite(&mut self, places: &[usize]) -> Result<()> {
+        let entries: Vec<SegmentEntry> =
+            places.iter().map(|place| self.manifest.segments[*place].clone()).collect();
+        let segments: Result<Vec<Segment>> =
+            entries.iter().map(|entry| Segment::open(&self.folder, &self.manifest, entry)).collect();
+        let segments = segments?;
+        let extra = segments.iter().flat_map(Segment::extra).collect();
+        let mut writer = self.segment(extra)?;
+        for segment in &segments {
+            for number in segment.present() {
+                copy(&mut writer, segment, number)?;
+            }
+        }
+        let merged = writer.commit()?;
+        let gone: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        self.manifest.segments.retain(|entry| !gone.contains(entry.name.as_str()));
+        if merged.recordings > 0 {
+            let place = places.first().copied().unwrap_or(0).min(self.manifest.segments.len());
+            self.manifest.segments.insert(place, merged);
+        }
+        // The next segment of this change needs another name.
+        self.manifest.generation += 1;
+        Ok(())
+    }
+
+    /// Removes recordings; returns how many were there.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    fn remove(&mut self, recordings: &[(String, u32)]) -> Result<usize> {
+        let mut removed = 0;
+        for place in 0..self.manifest.segments.len() {
+            let entry = self.manifest.segments[place].clone();
+            let mine: Vec<u32> = recordings
+                .iter()
+                .filter(|(name, _)| *name == entry.name)
+                .map(|(_, number)| *number)
+                .collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let mut stones = Segment::open(&self.folder, &self.manifest, &entry)?.removed;
+            removed += mine.into_iter().filter(|number| stones.set(*number)).count();
+            let written = stones.write(&self.folder, &entry.name, self.manifest.generation + 1)?;
+            self.manifest.segments[place].removed = Some(written);
+        }
+        Ok(removed)
+    }
+}
+
+fn copy(writer: &mut SegmentWriter, segment: &Segment, number: u32) -> Result<()> {
+    let (first, end) = segment.keys.vectors_of(number);
+    let parts = (first..end).map(|row| (segment.keys.places()[row].start_s, segment.vectors.stored(row)));
+    writer.push_stored(segment.row(number)?, parts)
+}
+
+fn expect_alike(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()> {
+    let origin = |manifest: &Manifest| Origin::of(&manifest.provenance);
+    origin(manifest).expect(folder, &origin(new), Path::new("the network to add with"))?;
+    let (there, asked): (Option<Windows>, Option<Windows>) = (manifest.windows()?, new.windows()?);
+    ensure!(
+        there == asked,
+        "{} holds {}, what is to be added are {}: their scores do not compare; add likewise, or begin another index",
+        folder.display(),
+        in_words(there),
+        in_words(asked)
+    );
+    ensure!(
+        manifest.storage == new.storage,
+        "{} keeps numbers as {}, not as {}; leave --storage out, or begin another index",
+        folder.display(),
+        manifest.storage,
+        new.storage
+    );
+    Ok(())
+}
+
+/// Adds to an index, again and again, beside others that do.
+pub struct Adder {
+    folder: PathBuf,
+    empty: Manifest,
+    known: Known,
+}
+
+/// What an index knows of a file already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing.
+    New,
+    /// The same audio, under any path.
+    SameAudio,
+    /// Its path, with other audio.
+    OtherAudio,
+}
+
+impl Adder {
+    /// For the index at `folder`, which is `empty` if it is not there yet. Nothing is written.
+    ///
+    /// # Errors
+    /// An index of another network, other windows or another storage.
+    pub fn open(folder: &Path, empty: Manifest, known: Known) -> Result<Self> {
+        let made = Self { folder: folder.to_owned(), empty, known };
+        if Manifest::path(folder).exists() {
+            expect_alike(folder, &Manifest::read(folder)?, &made.empty)?;
+        }
+        Ok(made)
+    }
+
+    /// What happens to a recording whose path is known with other audio.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        self.known
+    }
+
+    /// Which of these (path, bytes, time of change) an index holds as they are, so that their audio need not be read.
+    ///
+    /// # Errors
+    /// An index that cannot be read.
+    pub fn unchanged(&self, files: &[(u64, u64, i64)]) -> Result<Vec<bool>> {
+        let mut wanted: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (number, file) in files.iter().enumerate() {
+            wanted.entry(file.0).or_default().push(number);
+        }
+        let mut found = vec![false; files.len()];
+        if !Manifest::path(&self.folder).exists() {
+            return Ok(found);
+        }
+        let index = Index::open(&self.folder)?;
+        for recording in index.recordings() {
+            let key = index.key(recording);
+            for number in wanted.get(&key.path).into_iter().flatten() {
+                let (_, bytes, modified_ns) = files[*number];
+                found[*number] |= key.bytes == bytes && key.modified_ns == modified_ns && bytes > 0;
+            }
+        }
+        Ok(found)
+    }
+
+    /// What an index says of these keys.
+    ///
+    /// # Errors
+    /// An index that cannot be read.
+    pub fn statuses(&self, keys: &[Key]) -> Result<Vec<Status>> {
+        if !Manifest::path(&self.folder).exists() {
+            return Ok(vec![Status::New; keys.len()]);
+        }
+        let mut attempt = 0;
+        loop {
+            let manifest = Manifest::read(&self.folder)?;
+            match self.of_manifest(&manifest, keys) {
+                Ok(places) => return Ok(places.into_iter().map(|place| place.status()).collect()),
+                Err(_) if attempt < 50 && Manifest::read(&self.folder)?.generation != manifest.generation => {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn of_manifest(&self, manifest: &Manifest, keys: &[Key]) -> Result<Vec<KnownAs>> {
+        let mut found = vec![KnownAs::default(); keys.len()];
+        let mut by_content: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
+        let mut by_path: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (number, key) in keys.iter().enumerate() {
+            if key.content != [0; 16] {
+                by_content.entry(key.content).or_default().push(number);
+            }
+            by_path.entry(key.path).or_default().push(number);
+        }
+        for entry in &manifest.segments {
+            let (keys, removed) = Segment::open_keys(&self.folder, entry)?;
+            for (key, number) in keys.keys().iter().zip(0u32..).filter(|(_, number)| !removed.has(*number)) {
+                for place in by_content.get(&key.content).into_iter().flatten() {
+                    found[*place].content = true;
+                }
+                for place in by_path.get(&key.path).into_iter().flatten() {
+                    found[*place].path = Some((entry.name.clone(), number));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Adds what is not there, also by other processes since the last look, in one change.
+    ///
+    /// # Errors
+    /// Files that cannot be written; another process made the index with another network meanwhile.
+    pub fn add(&mut self, pending: Vec<Addition>) -> Result<Vec<Fate>> {
+        if pending.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut change = Change::begin(&self.folder, Some(&self.empty))?;
+        let keys: Vec<Key> = pending.iter().map(|addition| Key::of(&addition.row)).collect();
+        let known = self.of_manifest(&change.manifest, &keys)?;
+        let extra: BTreeSet<String> =
+            pending.iter().flat_map(|addition| addition.row.extra.keys().cloned()).collect();
+        let mut writer = None;
+        let (mut contents, mut paths) = (HashSet::new(), HashSet::new());
+        let (mut fates, mut gone) = (Vec::with_capacity(pending.len()), Vec::new());
+        for ((addition, key), known) in pending.into_iter().zip(keys).zip(known) {
+            let here = key.content != [0; 16] && !contents.insert(key.content);
+            let taken = !paths.insert(key.path) || (known.path.is_some() && self.known == Known::Stays);
+            let fate = match (known.content || here, taken, known.path) {
+                (true, ..) => Fate::WasThere,
+                (false, true, _) => Fate::Taken,
+                (false, false, None) => Fate::Added,
+                (false, false, Some(old)) => {
+                    gone.push(old);
+                    Fate::Replaced
+                }
+            };
+            if matches!(fate, Fate::Added | Fate::Replaced) {
+                let writer = match &mut writer {
+                    Some(writer) => writer,
+                    none => none.insert(change.segment(BTreeSet::clone(&extra))?),
+                };
+                let parts: Vec<(f32, &[f32])> =
+                    addition.parts.iter().map(|(start_s, vector)| (*start_s, vector.as_slice())).collect();
+                writer.push(addition.row, &parts)?;
+            }
+            fates.push(fate);
+        }
+        let Some(writer) = writer else { return Ok(fates) };
+        let entry = writer.commit()?;
+        change.remove(&gone)?;
+        change.manifest.segments.push(entry);
+        change.commit()?;
+        Ok(fates)
+    }
+}
+
+/// Where an index knows a key from.
+#[derive(Debug, Clone, Default)]
+struct KnownAs {
+    content: bool,
+    path: Option<(String, u32)>,
+}
+
+impl KnownAs {
+    fn status(&self) -> Status {
+        match self {
+            Self { content: true, .. } => Status::SameAudio,
+            Self { path: Some(_), .. } => Status::OtherAudio,
+            Self { .. } => Status::New,
+        }
+    }
+}
+
+/// Removes recordings of an index of which `gone` says so; returns their rows.
+///
+/// # Errors
+/// No index there; files that cannot be read or written.
+pub fn remove(folder: &Path, gone: impl Fn(&Row) -> bool) -> Result<Vec<Row>> {
+    let mut change = Change::begin(folder, None)?;
+    let (mut places, mut rows) = (Vec::new(), Vec::new());
+    for entry in &change.manifest.segments {
+        let segment = Segment::open(folder, &change.manifest, entry)?;
+        for number in segment.present() {
+            let row = segment.row(number)?;
+            if gone(&row) {
+                places.push((entry.name.clone(), number));
+                rows.push(row);
+            }
+        }
+    }
+    if !places.is_empty() {
+        change.remove(&places)?;
+        change.commit()?;
+    }
+    Ok(rows)
+}
+
+/// Makes one segment of all, without what was removed. Returns the numbers of vectors before and after.
+///
+/// # Errors
+/// No index there; a disk that is full, which leaves the index as it was.
+pub fn compact(folder: &Path) -> Result<(usize, usize)> {
+    let mut change = Change::begin(folder, None)?;
+    let vectors = |manifest: &Manifest| manifest.segments.iter().map(|entry| entry.vectors).sum::<usize>();
+    let before = vectors(&change.manifest);
+    let removed = change.manifest.segments.iter().any(|entry| entry.removed.is_some());
+    if change.manifest.segments.len() < 2 && !removed {
+        return Ok((before, before));
+    }
+    let all: Vec<usize> = (0..change.manifest.segments.len()).collect();
+    change.rewrite(&all)?;
+    let manifest = change.commit()?;
+    Ok((before, vectors(&manifest)))
+}
+
+/// Adds what another index of the same network holds and this one does not; returns how many were new and how many
+/// were there. `empty` is the manifest of the other one: this one is made like it if it is not there yet.
+///
+/// # Errors
+/// Indexes that do not go together; files that cannot be read or written.
+pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
+    let mut empty = other.manifest.clone();
+    (empty.segments, empty.generation) = (Vec::new(), 0);
+    if Manifest::path(folder).exists() {
+        empty.storage = Manifest::read(folder)?.storage;
+    }
+    let mut change = Change::begin(folder, Some(&empty))?;
+    let adder = Adder::open(folder, empty, Known::Stays)?;
+    let recordings: Vec<Recording> = other.recordings().collect();
+    let keys: Vec<Key> = recordings.iter().map(|recording| *other.key(*recording)).collect();
+    let known = adder.of_manifest(&change.manifest, &keys)?;
+    let extra = other.segments.iter().flat_map(Segment::extra).collect();
+    let mut writer = change.segment(extra)?;
+    let (mut new, mut there) = (0, 0);
+    let mut contents = HashSet::new();
+    for ((recording, key), known) in recordings.into_iter().zip(keys).zip(known) {
+        let twice = key.content != [0; 16] && !contents.insert(key.content);
+        if known.content || known.path.is_some() || twice {
+            there += 1;
+            continue;
+        }
+        let parts = other.parts(recording);
+        let parts: Vec<(f32, &[f32])> =
+            parts.iter().map(|(start_s, vector)| (*start_s, vector.as_slice())).collect();
+        writer.push(other.row(recording)?, &parts).context("cannot take it over")?;
+        new += 1;
+    }
+    if new > 0 {
+        change.manifest.segments.push(writer.commit()?);
+        change.commit()?;
+    }
+    Ok((new, there))
+}

@@ -1,0 +1,238 @@
+//! What a search must know of every recording without reading its row: a mapped file of fixed-size entries.
+//!
+//! A header of 64 bytes; one [`Key`] per recording; the numbers of the recordings in order of their works; one [`Place`]
+//! per vector. Paths and works are hashes (the first 8 bytes of BLAKE3); a work of 0 is one that nobody named.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use bc_formats::atomic;
+use bytemuck::Zeroable;
+use memmap2::Mmap;
+
+use super::bytes::Bytes;
+use super::rows::Row;
+
+const MAGIC: [u8; 8] = *b"BCKEYS1\0";
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Header {
+    magic: [u8; 8],
+    unused: u64,
+    recordings: u64,
+    vectors: u64,
+    more: [u64; 4],
+}
+
+/// A recording in short.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Key {
+    /// Content hash of its file; zeros where unknown.
+    pub content: [u8; 16],
+    /// Hash of its path.
+    pub path: u64,
+    /// Hash of its work; 0 for none.
+    pub work: u64,
+    /// Bytes of its file when it was added; 0 where unknown.
+    pub bytes: u64,
+    /// When its file had been changed last, in nanoseconds since 1970; 0 where unknown.
+    pub modified_ns: i64,
+}
+
+impl Key {
+    /// Of a row.
+    #[must_use]
+    pub fn of(row: &Row) -> Self {
+        let mut key = Self::zeroed();
+        for (byte, pair) in key.content.iter_mut().zip(row.content_hash.as_bytes().chunks_exact(2)) {
+            let text = std::str::from_utf8(pair).unwrap_or_default();
+            *byte = u8::from_str_radix(text, 16).unwrap_or_default();
+        }
+        key.path = short_hash(&row.path);
+        key.work = work_hash(&row.work);
+        key.bytes = row.bytes;
+        key.modified_ns = row.modified_ns;
+        key
+    }
+
+    /// Whether its content is known to be this.
+    #[must_use]
+    pub fn has_content(&self, content: &[u8; 16]) -> bool {
+        self.content == *content && *content != [0; 16]
+    }
+}
+
+/// The first 8 bytes of BLAKE3.
+#[must_use]
+pub fn short_hash(text: &str) -> u64 {
+    let hash = blake3::hash(text.as_bytes());
+    bytemuck::pod_read_unaligned(&hash.as_bytes()[..8])
+}
+
+/// The hash of a work's name; 0 for none.
+#[must_use]
+pub fn work_hash(name: &str) -> u64 {
+    if name.is_empty() { 0 } else { short_hash(name).max(1) }
+}
+
+/// Which recording a vector is of.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Place {
+    /// Number of the recording in the segment.
+    pub recording: u32,
+    /// Where its part begins, in seconds; 0 for a whole recording.
+    pub start_s: f32,
+}
+
+/// The keys of a segment.
+#[derive(Debug)]
+pub struct KeyFile {
+    bytes: Bytes,
+    recordings: usize,
+    vectors: usize,
+}
+
+const HEADER: usize = size_of::<Header>();
+
+fn sizes(recordings: usize, vectors: usize) -> Option<[usize; 3]> {
+    let keys = HEADER.checked_add(recordings.checked_mul(size_of::<Key>())?)?;
+    let order = keys.checked_add(recordings.checked_mul(4)?.checked_next_multiple_of(8)?)?;
+    let places = order.checked_add(vectors.checked_mul(size_of::<Place>())?)?;
+    Some([keys, order, places])
+}
+
+impl KeyFile {
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or whose header or length is not what it should be.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        // SAFETY: as with the vectors, the file is never changed under its name.
+        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))?;
+        Self::of(Bytes::Mapped(map)).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    fn of(bytes: Bytes) -> Result<Self> {
+        let header: Header = bytes.header(MAGIC)?;
+        let (recordings, vectors) = (usize::try_from(header.recordings)?, usize::try_from(header.vectors)?);
+        let expected = sizes(recordings, vectors).map(|sizes| sizes[2]);
+        ensure!(
+            expected == Some(bytes.len()),
+            "it has {} bytes, which its header does not ask for",
+            bytes.len()
+        );
+        let made = Self { bytes, recordings, vectors };
+        ensure!(
+            made.places().iter().all(|place| (place.recording as usize) < recordings),
+            "a vector is of a recording that is not there"
+        );
+        Ok(made)
+    }
+
+    /// One entry per recording.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        bytemuck::cast_slice(&self.bytes[HEADER..HEADER + self.recordings * size_of::<Key>()])
+    }
+
+    /// One entry per vector; those of a recording stand together, and recordings are in order.
+    #[must_use]
+    pub fn places(&self) -> &[Place] {
+        let end = self.bytes.len();
+        bytemuck::cast_slice(&self.bytes[end - self.vectors * size_of::<Place>()..])
+    }
+
+    /// The recordings of a work, by its hash.
+    #[must_use]
+    pub fn of_work(&self, work: u64) -> &[u32] {
+        let start = HEADER + self.recordings * size_of::<Key>();
+        let order: &[u32] = bytemuck::cast_slice(&self.bytes[start..start + 4 * self.recordings]);
+        let keys = self.keys();
+        let first = order.partition_point(|number| keys[*number as usize].work < work);
+        let end = order.partition_point(|number| keys[*number as usize].work <= work);
+        &order[first..end]
+    }
+
+    /// The vectors of a recording: first and end.
+    #[must_use]
+    pub fn vectors_of(&self, recording: u32) -> (usize, usize) {
+        let places = self.places();
+        let first = places.partition_point(|place| place.recording < recording);
+        let end = places.partition_point(|place| place.recording <= recording);
+        (first, end)
+    }
+
+    fn encode(keys: &[Key], places: &[Place]) -> Vec<u8> {
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        order.sort_by_key(|number| (keys[*number as usize].work, *number));
+        if order.len() % 2 == 1 {
+            order.push(0);
+        }
+        let header = Header {
+            magic: MAGIC,
+            recordings: keys.len() as u64,
+            vectors: places.len() as u64,
+            ..Header::zeroed()
+        };
+        let mut bytes = bytemuck::bytes_of(&header).to_vec();
+        bytes.extend_from_slice(bytemuck::cast_slice(keys));
+        bytes.extend_from_slice(bytemuck::cast_slice(&order));
+        bytes.extend_from_slice(bytemuck::cast_slice(places));
+        bytes
+    }
+
+    pub(crate) fn in_memory(keys: &[Key], places: &[Place]) -> Result<Self> {
+        Self::of(Bytes::owned(&Self::encode(keys, places)))
+    }
+
+    /// Writes the file; returns its hash.
+    pub(crate) fn write(path: &Path, keys: &[Key], places: &[Place]) -> Result<String> {
+        let bytes = Self::encode(keys, places);
+        atomic::write_with(path, |writer| Ok(writer.write_all(&bytes)?))?;
+        Ok(blake3::hash(&bytes).to_hex()[..32].to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(path: &str, work: &str, content: &str) -> Row {
+        Row { path: path.into(), work: work.into(), content_hash: content.into(), ..Row::default() }
+    }
+
+    #[test]
+    fn works_contents_and_vectors_are_found() {
+        let rows = [
+            row("a", "one", "00ff00000000000000000000000000aa"),
+            row("b", "", ""),
+            row("c", "two", "01"),
+            row("d", "one", ""),
+            row("e", "", ""),
+        ];
+        let keys: Vec<Key> = rows.iter().map(Key::of).collect();
+        let places: Vec<Place> = [0, 0, 0, 1, 2, 3, 3, 4]
+            .map(|recording| Place { recording, start_s: 0.5 * recording as f32 })
+            .to_vec();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        KeyFile::write(&path, &keys, &places).unwrap();
+        for file in [KeyFile::open(&path).unwrap(), KeyFile::in_memory(&keys, &places).unwrap()] {
+            assert_eq!((file.keys(), file.places()), (&keys[..], &places[..]));
+            assert_eq!(file.of_work(work_hash("one")), [0, 3]);
+            assert_eq!(file.of_work(work_hash("two")), [2]);
+            assert!(file.of_work(work_hash("three")).is_empty());
+            assert_eq!((file.vectors_of(0), file.vectors_of(3)), ((0, 3), (5, 7)));
+        }
+        assert_eq!((keys[0].content[1], keys[0].content[15]), (255, 170));
+        assert!(keys[0].has_content(&keys[0].content) && !keys[1].has_content(&keys[1].content));
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 8]).unwrap();
+        assert!(format!("{:#}", KeyFile::open(&path).unwrap_err()).contains("is damaged"));
+    }
+}

@@ -1,0 +1,152 @@
+//! `manifest.json`: which segments an index is made of, and what made its vectors.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bc_embed::embedder::Embedder;
+use bc_embed::windows::{self, Windows};
+use bc_formats::atomic;
+use bc_formats::fingerprint::Fingerprint;
+use bc_formats::provenance::Provenance;
+use serde::{Deserialize, Serialize};
+
+use super::vectors::Storage;
+
+/// Kind and schema version of an index.
+pub const FORMAT: &str = "search-index/1";
+const NAME: &str = "manifest.json";
+
+/// What an index says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Raised with every change.
+    pub generation: u64,
+    /// How numbers are kept.
+    pub storage: Storage,
+    /// Numbers of a vector.
+    pub dim: usize,
+    /// In the order in which they were made.
+    pub segments: Vec<SegmentEntry>,
+    /// The network, layer, input and windows of its vectors.
+    pub provenance: Provenance,
+}
+
+/// A segment, whose files never change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentEntry {
+    /// Its files are `segments/<name>.vectors`, `.keys` and `.rows.parquet`.
+    pub name: String,
+    /// Number of recordings, removed ones included.
+    pub recordings: usize,
+    /// Number of vectors, removed ones included.
+    pub vectors: usize,
+    /// Content hashes of its files.
+    pub hashes: Hashes,
+    /// Recordings that were removed; nothing where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Removed>,
+}
+
+/// Content hashes: 32 hex digits of BLAKE3.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hashes {
+    /// Of the vectors' file behind its header.
+    pub vectors: String,
+    /// Of the keys' file.
+    pub keys: String,
+    /// Of the rows' file.
+    pub rows: String,
+}
+
+/// The tombstones of a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// File in `segments`: one bit per recording, lowest first.
+    pub file: String,
+    /// Bits that are set.
+    pub count: usize,
+    /// Content hash of the file.
+    pub hash: String,
+}
+
+impl Manifest {
+    /// Of an index without recordings for what `embedder` makes.
+    #[must_use]
+    pub fn empty(embedder: &Embedder, windows: Option<Windows>, storage: Storage) -> Self {
+        let mut settings = embedder.settings();
+        settings[windows::KEY] = serde_json::json!(windows);
+        let checkpoint = ("checkpoint".to_owned(), embedder.fingerprint.clone());
+        Self::of_provenance(settings, [checkpoint].into(), storage, embedder.dim())
+    }
+
+    /// The same for vectors that were made already.
+    #[must_use]
+    pub fn of_provenance(
+        settings: serde_json::Value,
+        inputs: std::collections::BTreeMap<String, String>,
+        storage: Storage,
+        dim: usize,
+    ) -> Self {
+        let provenance = Provenance {
+            format: FORMAT.to_owned(),
+            tool: bc_cli::tool!().to_owned(),
+            settings,
+            fingerprint: String::new(),
+            inputs,
+        };
+        Self { generation: 0, storage, dim, segments: Vec::new(), provenance }
+    }
+
+    /// Where it lies in the folder of an index.
+    #[must_use]
+    pub fn path(folder: &Path) -> PathBuf {
+        folder.join(NAME)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// No index there; a manifest that is damaged or of another version.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = Self::path(folder);
+        let text = std::fs::read(&path).with_context(|| {
+            format!(
+                "there is no index at {} (no {NAME}); make one with `bc-search add AUDIO --index {0}`",
+                folder.display()
+            )
+        })?;
+        let read: Self = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is damaged, or of another version", path.display()))?;
+        read.provenance.expect_format(&path, FORMAT)?;
+        ensure!(read.dim > 0, "{} is damaged: vectors of no numbers", path.display());
+        Ok(read)
+    }
+
+    /// Writes it as the next generation: from now on readers see it.
+    pub(crate) fn write(&mut self, folder: &Path) -> Result<()> {
+        self.generation += 1;
+        self.provenance.tool = bc_cli::tool!().to_owned();
+        let mut fingerprint = Fingerprint::of("search index");
+        fingerprint.add_json(&self.provenance.settings).add_json(&self.provenance.inputs);
+        fingerprint.add_json(&self.segments);
+        self.provenance.fingerprint = fingerprint.finish();
+        atomic::write_json(&Self::path(folder), self)
+    }
+
+    /// How its recordings were cut.
+    ///
+    /// # Errors
+    /// Settings that say something else.
+    pub fn windows(&self) -> Result<Option<Windows>> {
+        Windows::of_file(&self.provenance)
+    }
+
+    /// Recordings that are there.
+    #[must_use]
+    pub fn recordings(&self) -> usize {
+        let there = |segment: &SegmentEntry| {
+            segment.recordings - segment.removed.as_ref().map_or(0, |removed| removed.count)
+        };
+        self.segments.iter().map(there).sum()
+    }
+}

@@ -1,0 +1,263 @@
+//! The index: a folder of segments that never change, a manifest that says which ones count, and tombstones.
+//!
+//! Readers map the segments of one generation and see nothing of what writers do ([`Index`]); one writer at a time
+//! makes the next generation and renames its manifest into place ([`change`]). docs/FORMATS.md has the bytes.
+
+mod bytes;
+pub mod change;
+pub mod keys;
+pub mod manifest;
+pub mod rows;
+pub mod segment;
+pub mod vectors;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bc_embed::windows::Windows;
+use bc_formats::embeddings::Embeddings;
+
+pub use manifest::Manifest;
+pub use rows::Row;
+pub use segment::Segment;
+pub use vectors::Storage;
+
+use keys::{Key, Place, short_hash};
+
+/// How often a reader looks again for segments that were merged while it opened them.
+const ATTEMPTS: u32 = 50;
+
+/// A recording: the number of its segment, and its own in there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Recording {
+    /// Segment.
+    pub segment: u32,
+    /// Recording in the segment.
+    pub number: u32,
+}
+
+/// An index that can be searched: one generation of it.
+#[derive(Debug)]
+pub struct Index {
+    /// The folder, or the file of embeddings that was read.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Its segments, in the manifest's order.
+    pub segments: Vec<Segment>,
+}
+
+impl Index {
+    /// Opens the folder of an index, or reads a file of embeddings (`embeddings.parquet`) as one.
+    ///
+    /// # Errors
+    /// No index there, files that are damaged or do not go together.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            return Self::of_embeddings(path);
+        }
+        let mut attempt = 1;
+        loop {
+            let manifest = Manifest::read(path)?;
+            let segments = manifest.segments.iter().map(|entry| Segment::open(path, &manifest, entry));
+            match segments.collect::<Result<Vec<_>>>() {
+                Ok(segments) => return Ok(Self { path: path.to_owned(), manifest, segments }),
+                // Merged meanwhile: the manifest is another one now.
+                Err(_) if attempt < ATTEMPTS && Manifest::read(path)?.generation != manifest.generation => {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The newest generation, if that is another one than this.
+    ///
+    /// # Errors
+    /// As [`Index::open`].
+    pub fn newer(&self) -> Result<Option<Self>> {
+        if self.path.is_file() || Manifest::read(&self.path)?.generation == self.manifest.generation {
+            return Ok(None);
+        }
+        Self::open(&self.path).map(Some)
+    }
+
+    fn of_embeddings(path: &Path) -> Result<Self> {
+        let embeddings = Embeddings::read(path)?;
+        let made = embeddings.provenance.clone();
+        let dim = embeddings.dim.max(1);
+        let manifest = Manifest::of_provenance(made.settings, made.inputs, Storage::F16, dim);
+        let (mut rows, mut keys, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for version in versions(&embeddings) {
+            let row = row_of(&embeddings, version.start);
+            keys.push(Key::of(&row));
+            let recording = u32::try_from(rows.len()).context("too many recordings")?;
+            places.extend(version.map(|at| Place { recording, start_s: embeddings.labels[at].start_s }));
+            rows.push(row);
+        }
+        let stored = embeddings.vectors.chunks_exact(dim).zip(&embeddings.labels).map(|(vector, label)| {
+            vectors::encode(Storage::F16, vector).with_context(|| label.version_id.clone())
+        });
+        let vectors = vectors::in_memory(Storage::F16, dim, stored)
+            .with_context(|| format!("cannot search {}", path.display()))?;
+        let segment = Segment::in_memory(vectors, &keys, &places, rows)?;
+        Ok(Self { path: path.to_owned(), manifest, segments: vec![segment] })
+    }
+
+    /// Numbers of a vector.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.manifest.dim
+    }
+
+    /// How its recordings were cut.
+    ///
+    /// # Errors
+    /// Settings that say something else.
+    pub fn windows(&self) -> Result<Option<Windows>> {
+        self.manifest.windows().with_context(|| self.path.display().to_string())
+    }
+
+    /// All recordings that are there.
+    pub fn recordings(&self) -> impl Iterator<Item = Recording> {
+        self.segments.iter().zip(0u32..).flat_map(|(segment, number)| {
+            segment.present().map(move |recording| Recording { segment: number, number: recording })
+        })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.segments.iter().map(|segment| segment.present().count()).sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.recordings().next().is_none()
+    }
+
+    /// Number of vectors, removed ones included.
+    #[must_use]
+    pub fn vectors(&self) -> usize {
+        self.segments.iter().map(|segment| segment.vectors.rows).sum()
+    }
+
+    fn segment(&self, of: Recording) -> &Segment {
+        &self.segments[of.segment as usize]
+    }
+
+    /// What is known of a recording in short.
+    #[must_use]
+    pub fn key(&self, of: Recording) -> &Key {
+        &self.segment(of).keys.keys()[of.number as usize]
+    }
+
+    /// What is known of it.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn row(&self, of: Recording) -> Result<Row> {
+        self.segment(of).row(of.number)
+    }
+
+    /// Its parts: where each begins, and its vector.
+    #[must_use]
+    pub fn parts(&self, of: Recording) -> Vec<(f32, Vec<f32>)> {
+        let segment = self.segment(of);
+        let (first, end) = segment.keys.vectors_of(of.number);
+        (first..end).map(|row| (segment.keys.places()[row].start_s, segment.vectors.vector(row))).collect()
+    }
+
+    /// The recordings of a work, by the hash of its name.
+    #[must_use]
+    pub fn of_work(&self, work: u64) -> Vec<Recording> {
+        let mut found = Vec::new();
+        for (segment, number) in self.segments.iter().zip(0u32..) {
+            let there =
+                segment.keys.of_work(work).iter().filter(|recording| !segment.removed.has(**recording));
+            found.extend(there.map(|recording| Recording { segment: number, number: *recording }));
+        }
+        found
+    }
+
+    /// The recording of a path, if there is one.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of_path(&self, path: &str) -> Result<Option<Recording>> {
+        let hash = short_hash(path);
+        for recording in self.recordings().filter(|recording| self.key(*recording).path == hash) {
+            if self.row(recording)?.path == path {
+                return Ok(Some(recording));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The rows of each version: they stand together in a file of embeddings.
+pub(crate) fn versions(embeddings: &Embeddings) -> Vec<std::ops::Range<usize>> {
+    let mut found: Vec<std::ops::Range<usize>> = Vec::new();
+    for (at, label) in embeddings.labels.iter().enumerate() {
+        match found.last_mut() {
+            Some(last) if embeddings.labels[last.start].version_id == label.version_id => last.end = at + 1,
+            _ => found.push(at..at + 1),
+        }
+    }
+    found
+}
+
+/// The row of a version; one that is a work of its own has none that anybody named.
+pub(crate) fn row_of(embeddings: &Embeddings, at: usize) -> Row {
+    let label = &embeddings.labels[at];
+    let work = if label.clique_id == label.version_id { String::new() } else { label.clique_id.clone() };
+    Row {
+        path: label.version_id.clone(),
+        title: label.title.clone(),
+        performer: label.performer.clone(),
+        work,
+        duration_s: label.duration_s,
+        content_hash: label.source_hash.clone(),
+        ..Row::default()
+    }
+}
+
+/// Checks every file of an index against its hash, and rows against keys; returns what is wrong, one line each.
+///
+/// # Errors
+/// No index there.
+pub fn verify(path: &Path) -> Result<Vec<String>> {
+    ensure!(path.is_dir(), "{} is no folder of an index", path.display());
+    let manifest = Manifest::read(path)?;
+    let mut wrong = Vec::new();
+    for entry in &manifest.segments {
+        let found = segment::verify(path, entry);
+        if !found.is_empty() {
+            wrong.extend(found);
+            continue;
+        }
+        match Segment::open(path, &manifest, entry) {
+            Err(error) => wrong.push(format!("{error:#}")),
+            Ok(segment) => {
+                wrong.extend(inconsistent(&segment)?.map(|what| format!("{}: {what}", entry.name)))
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+fn inconsistent(segment: &Segment) -> Result<Option<String>> {
+    for (number, key) in segment.keys.keys().iter().enumerate() {
+        if Key::of(&segment.row(number as u32)?) != *key {
+            return Ok(Some(format!("row {number} and its key say different things")));
+        }
+    }
+    for row in 0..segment.vectors.rows {
+        let length = segment.vectors.vector(row).iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        if !(0.97..1.03).contains(&length) {
+            return Ok(Some(format!("vector {row} has the length {length}")));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,310 @@
+//! What is known of a recording: one row of Parquet per recording, beside the vectors.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, bail, ensure};
+use arrow::array::{Array, ArrayRef, Float32Array, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use bc_formats::atomic::AtomicFile;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use serde::{Deserialize, Serialize};
+
+/// Rows of a row group: what is read to show one of them.
+const GROUP: usize = 4096;
+/// Row groups that stay read, at most.
+const CACHED: usize = 32;
+
+/// A recording of the index.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Row {
+    /// Where its file lay when it was added; of imported embeddings the version's id.
+    pub path: String,
+    /// Title, empty where unknown.
+    pub title: String,
+    /// Performer, empty where unknown.
+    pub performer: String,
+    /// The work that it is a version of, empty where nobody said.
+    pub work: String,
+    /// International Standard Recording Code, empty where unknown.
+    pub isrc: String,
+    /// International Standard Musical Work Code, empty where unknown.
+    pub iswc: String,
+    /// Length in seconds.
+    pub duration_s: f32,
+    /// Content hash of its file: 32 hex digits of BLAKE3; empty where unknown.
+    pub content_hash: String,
+    /// Bytes of its file when it was added; 0 where unknown.
+    pub bytes: u64,
+    /// When its file had been changed last, in nanoseconds since 1970; 0 where unknown.
+    pub modified_ns: i64,
+    /// Further columns of the list that it came from.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, String>,
+}
+
+type Texts = [(&'static str, fn(&Row) -> &str); 7];
+
+const TEXTS: Texts = [
+    ("path", |row| &row.path),
+    ("title", |row| &row.title),
+    ("performer", |row| &row.performer),
+    ("work", |row| &row.work),
+    ("isrc", |row| &row.isrc),
+    ("iswc", |row| &row.iswc),
+    ("content_hash", |row| &row.content_hash),
+];
+
+/// Names that further columns may not have, because a row has them itself.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    let own = TEXTS.iter().any(|(own, _)| *own == name);
+    own || ["duration_s", "bytes", "modified_ns"].contains(&name)
+}
+
+/// Writes rows, a group at a time.
+pub(crate) struct RowWriter {
+    path: PathBuf,
+    atomic: Option<AtomicFile>,
+    writer: Option<ArrowWriter<File>>,
+    extra: BTreeSet<String>,
+    waiting: Vec<Row>,
+}
+
+impl RowWriter {
+    /// `extra` are the further columns of all rows that will come.
+    pub fn create(path: &Path, extra: BTreeSet<String>) -> Self {
+        Self { path: path.to_owned(), atomic: None, writer: None, extra, waiting: Vec::new() }
+    }
+
+    pub fn push(&mut self, row: Row) -> Result<()> {
+        self.waiting.push(row);
+        if self.waiting.len() >= GROUP { self.flush() } else { Ok(()) }
+    }
+
+    fn schema(&self) -> Schema {
+        let texts = TEXTS.iter().map(|(name, _)| Field::new(*name, DataType::Utf8, false));
+        let numbers = [
+            Field::new("duration_s", DataType::Float32, false),
+            Field::new("bytes", DataType::UInt64, false),
+            Field::new("modified_ns", DataType::Int64, false),
+        ];
+        let extra = self.extra.iter().map(|name| Field::new(name, DataType::Utf8, true));
+        Schema::new(texts.chain(numbers).chain(extra).collect::<Vec<_>>())
+    }
+
+    fn open(&mut self) -> Result<()> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_max_row_group_row_count(Some(GROUP))
+            .build();
+        let atomic = AtomicFile::create(&self.path)?;
+        let schema = Arc::new(self.schema());
+        self.writer = Some(ArrowWriter::try_new(atomic.reopen()?, schema, Some(properties))?);
+        self.atomic = Some(atomic);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.writer.is_none() {
+            self.open()?;
+        }
+        let rows = std::mem::take(&mut self.waiting);
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for (_, get) in TEXTS {
+            columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(get))));
+        }
+        columns.push(Arc::new(Float32Array::from_iter_values(rows.iter().map(|row| row.duration_s))));
+        columns.push(Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.bytes))));
+        columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.modified_ns))));
+        for name in &self.extra {
+            let values = rows.iter().map(|row| row.extra.get(name).map(String::as_str));
+            columns.push(Arc::new(StringArray::from_iter(values)));
+        }
+        let batch = RecordBatch::try_new(Arc::new(self.schema()), columns)?;
+        let Some(writer) = &mut self.writer else { bail!("no writer") };
+        writer
+            .write(&batch)
+            .with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))
+    }
+
+    /// Ends the file; returns its hash.
+    pub fn commit(mut self) -> Result<String> {
+        if !self.waiting.is_empty() || self.writer.is_none() {
+            self.flush()?;
+        }
+        let (Some(writer), Some(atomic)) = (self.writer, self.atomic) else { bail!("no writer") };
+        let full = || format!("cannot write {} (is the disk full?)", self.path.display());
+        writer.close().with_context(full)?;
+        let hash = bc_formats::fingerprint::of_file(atomic.path())?;
+        atomic.commit()?;
+        Ok(hash)
+    }
+}
+
+/// The rows of a segment: read group by group when they are shown, or held.
+#[derive(Debug)]
+pub(crate) enum Rows {
+    /// In a file.
+    File(Box<RowFile>),
+    /// In memory.
+    Held(Vec<Row>),
+}
+
+impl Rows {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::File(file) => file.rows,
+            Self::Held(rows) => rows.len(),
+        }
+    }
+
+    pub fn row(&self, number: usize) -> Result<Row> {
+        match self {
+            Self::File(file) => file.row(number),
+            Self::Held(rows) => rows.get(number).cloned().context("there is no such row"),
+        }
+    }
+
+    /// Names of the further columns.
+    pub fn extra(&self) -> BTreeSet<String> {
+        match self {
+            Self::File(file) => file.extra.clone(),
+            Self::Held(rows) => rows.iter().flat_map(|row| row.extra.keys().cloned()).collect(),
+        }
+    }
+}
+
+/// A file of rows.
+#[derive(Debug)]
+pub(crate) struct RowFile {
+    path: PathBuf,
+    file: File,
+    metadata: ArrowReaderMetadata,
+    /// First row of every row group.
+    firsts: Vec<usize>,
+    rows: usize,
+    extra: BTreeSet<String>,
+    cache: Mutex<Vec<(usize, Arc<RecordBatch>)>>,
+}
+
+impl RowFile {
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let metadata = ArrowReaderMetadata::load(&file, Default::default())
+            .with_context(|| format!("{} is damaged", path.display()))?;
+        let (mut firsts, mut rows) = (Vec::new(), 0);
+        for group in metadata.metadata().row_groups() {
+            firsts.push(rows);
+            rows += usize::try_from(group.num_rows()).context("a row group without a length")?;
+        }
+        let names = metadata.schema().fields().iter().map(|field| field.name().clone());
+        let extra = names.filter(|name| !is_reserved(name)).collect();
+        Ok(Self { path: path.to_owned(), file, metadata, firsts, rows, extra, cache: Mutex::default() })
+    }
+
+    fn group(&self, group: usize) -> Result<Arc<RecordBatch>> {
+        let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(place) = cache.iter().position(|(number, _)| *number == group) {
+            let entry = cache.remove(place);
+            cache.push(entry);
+            return Ok(cache[cache.len() - 1].1.clone());
+        }
+        drop(cache);
+        let file = self.file.try_clone().with_context(|| format!("cannot read {}", self.path.display()))?;
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            .with_row_groups(vec![group])
+            .with_batch_size(GROUP)
+            .build()?;
+        let schema = self.metadata.schema().clone();
+        let batches = reader.collect::<Result<Vec<_>, _>>();
+        let batches = batches.with_context(|| format!("cannot read {}", self.path.display()))?;
+        let whole = Arc::new(arrow::compute::concat_batches(&schema, &batches)?);
+        let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if cache.len() >= CACHED {
+            cache.remove(0);
+        }
+        cache.push((group, whole.clone()));
+        Ok(whole)
+    }
+
+    fn row(&self, number: usize) -> Result<Row> {
+        ensure!(number < self.rows, "{} has no row {number}", self.path.display());
+        let group = self.firsts.partition_point(|first| *first <= number) - 1;
+        let batch = self.group(group)?;
+        let at = number - self.firsts[group];
+        let row = of_batch(&batch, at, &self.extra);
+        row.with_context(|| format!("{} is damaged", self.path.display()))
+    }
+}
+
+fn of_batch(batch: &RecordBatch, at: usize, extra: &BTreeSet<String>) -> Result<Row> {
+    fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
+        let array = batch.column_by_name(name).with_context(|| format!("the column {name} is missing"))?;
+        array.as_any().downcast_ref::<A>().with_context(|| format!("the column {name} is of another type"))
+    }
+    let text = |name: &str| Ok::<_, anyhow::Error>(column::<StringArray>(batch, name)?.value(at).to_owned());
+    let mut row = Row {
+        path: text("path")?,
+        title: text("title")?,
+        performer: text("performer")?,
+        work: text("work")?,
+        isrc: text("isrc")?,
+        iswc: text("iswc")?,
+        content_hash: text("content_hash")?,
+        duration_s: column::<Float32Array>(batch, "duration_s")?.value(at),
+        bytes: column::<UInt64Array>(batch, "bytes")?.value(at),
+        modified_ns: column::<Int64Array>(batch, "modified_ns")?.value(at),
+        extra: BTreeMap::new(),
+    };
+    for name in extra {
+        let column = column::<StringArray>(batch, name)?;
+        if column.is_valid(at) {
+            row.extra.insert(name.clone(), column.value(at).to_owned());
+        }
+    }
+    Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_many_groups_come_back_with_their_further_columns() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        let row = |number: usize| Row {
+            path: format!("{number}.mp3"),
+            title: format!("title {number}"),
+            isrc: "ISRC".into(),
+            duration_s: number as f32,
+            bytes: number as u64,
+            extra: if number % 2 == 0 {
+                BTreeMap::from([("label".into(), "x".into())])
+            } else {
+                BTreeMap::new()
+            },
+            ..Row::default()
+        };
+        let mut writer = RowWriter::create(&path, BTreeSet::from(["label".to_owned()]));
+        for number in 0..2 * GROUP + 5 {
+            writer.push(row(number)).unwrap();
+        }
+        let hash = writer.commit().unwrap();
+        assert_eq!(hash, bc_formats::fingerprint::of_file(&path).unwrap());
+        let file = RowFile::open(&path).unwrap();
+        assert_eq!((file.rows, file.firsts.len()), (2 * GROUP + 5, 3));
+        for number in [0, GROUP - 1, GROUP, 2 * GROUP + 4, 7] {
+            assert_eq!(file.row(number).unwrap(), row(number));
+        }
+        assert!(file.row(2 * GROUP + 5).is_err());
+        std::fs::write(&path, "no parquet").unwrap();
+        assert!(format!("{:#}", RowFile::open(&path).unwrap_err()).contains("rows.parquet"));
+    }
+}

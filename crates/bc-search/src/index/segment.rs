@@ -1,0 +1,243 @@
+//! A segment: recordings that were added together, in files that never change.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bc_formats::atomic;
+
+use super::keys::{Key, KeyFile, Place};
+use super::manifest::{Hashes, Manifest, Removed, SegmentEntry};
+use super::rows::{Row, RowFile, RowWriter, Rows};
+use super::vectors::{Storage, Stored, VectorFile, VectorWriter, encode};
+
+/// The folder of the segments in that of an index.
+pub(crate) fn folder(index: &Path) -> PathBuf {
+    index.join("segments")
+}
+
+const VECTORS: &str = "vectors";
+const KEYS: &str = "keys";
+const ROWS: &str = "rows.parquet";
+
+fn file(index: &Path, name: &str, kind: &str) -> PathBuf {
+    folder(index).join(format!("{name}.{kind}"))
+}
+
+/// Names of all files of a segment in the segments' folder.
+pub(crate) fn files_of(entry: &SegmentEntry) -> Vec<String> {
+    let mut files: Vec<String> =
+        [VECTORS, KEYS, ROWS].iter().map(|kind| format!("{}.{kind}", entry.name)).collect();
+    files.extend(entry.removed.as_ref().map(|removed| removed.file.clone()));
+    files
+}
+
+/// Names of all files in the segments' folder that a manifest speaks of.
+#[must_use]
+pub fn files_in(manifest: &Manifest) -> Vec<String> {
+    manifest.segments.iter().flat_map(files_of).collect()
+}
+
+/// Bits that say which recordings were removed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tombstones(Vec<u8>);
+
+impl Tombstones {
+    /// Whether a recording was removed.
+    #[must_use]
+    pub fn has(&self, recording: u32) -> bool {
+        self.0.get(recording as usize / 8).is_some_and(|byte| byte >> (recording % 8) & 1 == 1)
+    }
+
+    /// Removes one; whether it was there.
+    pub(crate) fn set(&mut self, recording: u32) -> bool {
+        let place = recording as usize / 8;
+        if self.0.len() <= place {
+            self.0.resize(place + 1, 0);
+        }
+        let was = self.has(recording);
+        self.0[place] |= 1 << (recording % 8);
+        !was
+    }
+
+    fn read(index: &Path, entry: &SegmentEntry) -> Result<Self> {
+        let Some(removed) = &entry.removed else { return Ok(Self::default()) };
+        let path = folder(index).join(&removed.file);
+        std::fs::read(&path).map(Self).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    fn count(&self) -> usize {
+        self.0.iter().map(|byte| byte.count_ones() as usize).sum()
+    }
+
+    /// Writes them for a generation.
+    pub(crate) fn write(&self, index: &Path, name: &str, generation: u64) -> Result<Removed> {
+        let file = format!("{name}.removed-{generation:08}");
+        atomic::write(&folder(index).join(&file), &self.0)?;
+        let hash = blake3::hash(&self.0).to_hex()[..32].to_owned();
+        Ok(Removed { file, count: self.count(), hash })
+    }
+}
+
+/// A segment that can be searched.
+#[derive(Debug)]
+pub struct Segment {
+    /// Its vectors.
+    pub vectors: VectorFile,
+    /// What a search must know of its recordings.
+    pub keys: KeyFile,
+    /// Which of them were removed.
+    pub removed: Tombstones,
+    rows: Rows,
+}
+
+impl Segment {
+    /// Opens the files of a segment.
+    ///
+    /// # Errors
+    /// Files that are gone, damaged, or do not go together.
+    pub(crate) fn open(index: &Path, manifest: &Manifest, entry: &SegmentEntry) -> Result<Self> {
+        let vectors = VectorFile::open(&file(index, &entry.name, VECTORS))?;
+        let keys = KeyFile::open(&file(index, &entry.name, KEYS))?;
+        let rows = Rows::File(Box::new(RowFile::open(&file(index, &entry.name, ROWS))?));
+        let removed = Tombstones::read(index, entry)?;
+        let whole = keys.keys().len() == entry.recordings
+            && rows.len() == entry.recordings
+            && keys.places().len() == entry.vectors
+            && vectors.rows == entry.vectors
+            && vectors.dim == manifest.dim
+            && vectors.storage == manifest.storage;
+        ensure!(
+            whole,
+            "the files of the segment {} in {} do not go together; run `bc-search verify`",
+            entry.name,
+            index.display()
+        );
+        Ok(Self { vectors, keys, removed, rows })
+    }
+
+    /// Only the keys and tombstones: enough to tell what is there.
+    ///
+    /// # Errors
+    /// Files that are gone or damaged.
+    pub(crate) fn open_keys(index: &Path, entry: &SegmentEntry) -> Result<(KeyFile, Tombstones)> {
+        Ok((KeyFile::open(&file(index, &entry.name, KEYS))?, Tombstones::read(index, entry)?))
+    }
+
+    /// In memory.
+    pub(crate) fn in_memory(
+        vectors: VectorFile,
+        keys: &[Key],
+        places: &[Place],
+        rows: Vec<Row>,
+    ) -> Result<Self> {
+        let keys = KeyFile::in_memory(keys, places)?;
+        Ok(Self { vectors, keys, removed: Tombstones::default(), rows: Rows::Held(rows) })
+    }
+
+    /// What is known of a recording.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn row(&self, recording: u32) -> Result<Row> {
+        self.rows.row(recording as usize)
+    }
+
+    /// Numbers of the recordings that are there.
+    pub fn present(&self) -> impl Iterator<Item = u32> {
+        (0..self.keys.keys().len() as u32).filter(|recording| !self.removed.has(*recording))
+    }
+
+    /// Names of the further columns of its rows.
+    pub(crate) fn extra(&self) -> BTreeSet<String> {
+        self.rows.extra()
+    }
+}
+
+/// Checks the files of a segment against their hashes; names what is wrong.
+pub(crate) fn verify(index: &Path, entry: &SegmentEntry) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut expect = |path: &Path, expected: &str, found: Result<String>| match found {
+        Ok(found) if found == expected => {}
+        Ok(found) => wrong.push(format!("{}: its content is {found}, not {expected}", path.display())),
+        Err(error) => wrong.push(format!("{error:#}")),
+    };
+    let path = file(index, &entry.name, VECTORS);
+    let hash = VectorFile::open(&path).map(|file| file.content_hash());
+    expect(&path, &entry.hashes.vectors, hash);
+    let mut hashed = vec![
+        (file(index, &entry.name, KEYS), &entry.hashes.keys),
+        (file(index, &entry.name, ROWS), &entry.hashes.rows),
+    ];
+    hashed.extend(entry.removed.iter().map(|removed| (folder(index).join(&removed.file), &removed.hash)));
+    for (path, expected) in hashed {
+        expect(&path, expected, bc_formats::fingerprint::of_file(&path));
+    }
+    wrong
+}
+
+/// Writes a segment, recording by recording; of the vectors nothing is held.
+pub(crate) struct SegmentWriter {
+    index: PathBuf,
+    name: String,
+    storage: Storage,
+    dim: usize,
+    vectors: VectorWriter,
+    rows: RowWriter,
+    keys: Vec<Key>,
+    places: Vec<Place>,
+}
+
+impl SegmentWriter {
+    /// `extra` are the further columns of all rows that will come.
+    pub fn create(index: &Path, manifest: &Manifest, extra: BTreeSet<String>) -> Result<Self> {
+        // A number that no earlier generation had, so that a name means one content for ever.
+        let name = format!("seg-{:08}-{:04x}", manifest.generation + 1, rand::random::<u16>());
+        Ok(Self {
+            vectors: VectorWriter::create(&file(index, &name, VECTORS), manifest.storage, manifest.dim)?,
+            rows: RowWriter::create(&file(index, &name, ROWS), extra),
+            index: index.to_owned(),
+            name,
+            storage: manifest.storage,
+            dim: manifest.dim,
+            keys: Vec::new(),
+            places: Vec::new(),
+        })
+    }
+
+    /// Adds a recording with its parts: where each begins, and its vector.
+    pub fn push(&mut self, row: Row, parts: &[(f32, &[f32])]) -> Result<()> {
+        let stored: Result<Vec<(f32, Stored)>> = parts
+            .iter()
+            .map(|(start_s, vector)| {
+                ensure!(vector.len() == self.dim, "{} numbers are no vector of {}", vector.len(), self.dim);
+                Ok((*start_s, encode(self.storage, vector)?))
+            })
+            .collect();
+        let stored = stored.with_context(|| row.path.clone())?;
+        self.push_stored(row, stored.into_iter())
+    }
+
+    /// The same with vectors as they are kept.
+    pub fn push_stored(&mut self, row: Row, parts: impl Iterator<Item = (f32, Stored)>) -> Result<()> {
+        let recording = u32::try_from(self.keys.len()).context("a segment holds no more recordings")?;
+        self.keys.push(Key::of(&row));
+        for (start_s, stored) in parts {
+            self.vectors.push(&stored)?;
+            self.places.push(Place { recording, start_s });
+        }
+        self.rows.push(row)
+    }
+
+    /// Gives the files their names.
+    pub fn commit(self) -> Result<SegmentEntry> {
+        let keys = KeyFile::write(&file(&self.index, &self.name, KEYS), &self.keys, &self.places)?;
+        Ok(SegmentEntry {
+            recordings: self.keys.len(),
+            vectors: self.places.len(),
+            hashes: Hashes { vectors: self.vectors.commit()?, keys, rows: self.rows.commit()? },
+            name: self.name,
+            removed: None,
+        })
+    }
+}

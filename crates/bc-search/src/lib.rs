@@ -1,0 +1,26 @@
+//! Search that people use: an index that grows, and answers that mean something.
+//!
+//! **In**: audio files, or embeddings that bc-eval made, become the recordings of an [`index`]; audio files or recordings
+//! of the index are queries ([`answer::query`]). **Out**: ranked works with probabilities and that of none ([`answer`]), found by an
+//! exact search ([`scan`]); whether two recordings are of one work ([`compare`]); the pairs of a whole catalogue
+//! ([`duplicates`]); a timeline of a mix ([`identify`]); the index in forms that databases load ([`export`]), and
+//! calibrated answers from their candidates ([`rerank`]).
+//!
+//! A server opens an index with [`answer::Searcher::open`], asks it from several threads, and takes the
+//! [`answer::Searcher::newer`] generation when others have added ([`add`]).
+
+pub mod add;
+pub mod answer;
+pub mod bench;
+pub mod cli;
+pub mod compare;
+pub mod duplicates;
+pub mod export;
+pub mod identify;
+pub mod import;
+pub mod index;
+pub mod list;
+mod meaning;
+pub mod output;
+pub mod rerank;
+pub mod scan;

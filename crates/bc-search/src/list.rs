@@ -1,0 +1,187 @@
+//! What is to be added: files, folders and lists, with what is known of each recording.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_embed::files::{self, Failure};
+
+use crate::index::Row;
+use crate::index::rows::is_reserved;
+
+/// A file with what is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What is known; `path` is absolute.
+    pub row: Row,
+}
+
+/// Which work a recording is a version of, where a list does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Works {
+    /// Nobody says: each is a work of its own, until it turns out to be like another.
+    #[default]
+    Own,
+    /// All are versions of this one.
+    One(String),
+    /// Those in one folder are of one work, which has the folder's name.
+    Folder,
+}
+
+/// The path under which an index knows a file.
+#[must_use]
+pub fn stored_path(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+/// The recordings that `words` name: audio files, folders, and lists (`.csv`), each path once. What cannot be used is a
+/// failure, not the end.
+///
+/// # Errors
+/// Nothing was named; a path where there is nothing; a folder without audio; a list without the column `path`.
+pub fn items(words: &[PathBuf], works: &Works) -> Result<(Vec<Item>, Vec<Failure>)> {
+    let is_list = |path: &Path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
+    let (lists, audio): (Vec<PathBuf>, Vec<PathBuf>) = words.iter().cloned().partition(|path| is_list(path));
+    ensure!(!words.is_empty(), "nothing was named; name audio files, folders or lists (.csv)");
+    let (mut items, mut failed) = (Vec::new(), Vec::new());
+    for path in audio {
+        // One by one: two folders may hold files of one name.
+        let (found, not) = files::list(&[path])?;
+        failed.extend(not);
+        items.extend(found.into_iter().map(|file| {
+            let work = match works {
+                Works::Own => String::new(),
+                Works::One(work) => work.clone(),
+                Works::Folder => file.folder,
+            };
+            let row = Row { path: stored_path(&file.path), title: file.title, work, ..Row::default() };
+            Item { path: file.path, row }
+        }));
+    }
+    for path in lists {
+        let (found, not) =
+            of_list(&path).with_context(|| format!("cannot use the list {}", path.display()))?;
+        items.extend(found);
+        failed.extend(not);
+    }
+    let mut seen = HashSet::new();
+    items.retain(|item| seen.insert(item.row.path.clone()));
+    Ok((items, failed))
+}
+
+/// Reads a list: UTF-8, comma-separated, first line the names of the columns, of which `path` must be one. Paths are
+/// relative to the folder of the list.
+fn of_list(path: &Path) -> Result<(Vec<Item>, Vec<Failure>)> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_path(path)?;
+    let names: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
+    check_names(&names)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let (mut items, mut failed) = (Vec::new(), Vec::new());
+    for (number, record) in reader.records().enumerate() {
+        let line = number + 2;
+        let item = record.map_err(anyhow::Error::from).and_then(|record| of_record(&names, &record, folder));
+        match item {
+            Ok(item) => items.push(item),
+            Err(error) => failed.push(Failure::new(path, format!("record {line}: {error:#}"))),
+        }
+    }
+    Ok((items, failed))
+}
+
+fn check_names(names: &[String]) -> Result<()> {
+    let mut seen = HashSet::new();
+    for name in names {
+        ensure!(seen.insert(name), "two columns are called {name:?}");
+        ensure!(!name.is_empty(), "a column has no name");
+        let given = ["path", "title", "performer", "work", "isrc", "iswc"].contains(&name.as_str());
+        if is_reserved(name) && !given {
+            bail!("the column {name:?} is the index's own; give it another name");
+        }
+    }
+    ensure!(
+        names.iter().any(|name| name == "path"),
+        "it has no column `path`; its columns are {}",
+        names.join(", ")
+    );
+    Ok(())
+}
+
+fn of_record(names: &[String], record: &csv::StringRecord, folder: &Path) -> Result<Item> {
+    let mut row = Row::default();
+    let mut extra = BTreeMap::new();
+    for (name, value) in names.iter().zip(record) {
+        let value = value.to_owned();
+        match name.as_str() {
+            "path" => row.path = value,
+            "title" => row.title = value,
+            "performer" => row.performer = value,
+            "work" => row.work = value,
+            "isrc" => row.isrc = value,
+            "iswc" => row.iswc = value,
+            _ if value.is_empty() => {}
+            _ => {
+                extra.insert(name.clone(), value);
+            }
+        }
+    }
+    ensure!(!row.path.is_empty(), "its path is empty");
+    let path = folder.join(&row.path);
+    if row.title.is_empty() {
+        row.title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    }
+    row.path = stored_path(&path);
+    row.extra = extra;
+    Ok(Item { path, row })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_keeps_its_columns_and_says_what_is_wrong_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("works.csv");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        write(
+            "path,title,work,isrc,label\na.mp3,\"A, b\",W1,X,blue\nsub/b.mp3,,,,\n,no path,,,\n\"c.mp3\",one\n",
+        );
+        let (items, failed) = items(&[path.clone()], &Works::Own).unwrap();
+        assert_eq!(items.len(), 2);
+        assert_eq!((items[0].row.title.as_str(), items[0].row.work.as_str()), ("A, b", "W1"));
+        assert_eq!(items[0].row.extra["label"], "blue");
+        assert_eq!((items[1].row.title.as_str(), items[1].row.extra.len()), ("b", 0));
+        assert_eq!(items[1].path, folder.path().join("sub/b.mp3"));
+        assert_eq!(failed.len(), 2, "{failed:?}");
+        assert!(
+            failed[0].error.contains("record 4") && failed[0].error.contains("path is empty"),
+            "{failed:?}"
+        );
+        for (text, word) in [
+            ("file,title\na,b\n", "no column `path`"),
+            ("path,path\na,b\n", "two columns"),
+            ("path,bytes\na,b\n", "its own"),
+        ] {
+            write(text);
+            let error = format!("{:#}", super::items(&[path.clone()], &Works::Own).unwrap_err());
+            let word = if word == "its own" { "index's own" } else { word };
+            assert!(error.contains(word) && error.contains("works.csv"), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_of_one_name_in_two_folders_are_two() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["one/a.mp3", "two/a.mp3"] {
+            std::fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let words = [folder.path().join("one"), folder.path().join("two"), folder.path().join("one/a.mp3")];
+        let (found, failed) = items(&words, &Works::Folder).unwrap();
+        let works: Vec<&str> = found.iter().map(|item| item.row.work.as_str()).collect();
+        assert_eq!((works, failed.len()), (vec!["one", "two"], 0));
+        assert!(found[0].row.path.starts_with('/') || cfg!(windows));
+    }
+}

@@ -1,0 +1,238 @@
+//! Answers as tables, CSV, or one JSON object per line.
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::answer::{self, Answer, Failure};
+use crate::duplicates::Pair;
+use crate::identify::Stretch;
+use crate::index::Row;
+
+/// A form of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// Comma-separated, with a line of names.
+    Csv,
+    /// One JSON object per line.
+    Jsonl,
+}
+
+/// Writes lines to standard output in one form; the names of the columns once.
+pub struct Printer {
+    format: Format,
+    csv: csv::Writer<std::io::Stdout>,
+    headed: bool,
+}
+
+const ANSWER: [&str; 19] = [
+    "query",
+    "rank",
+    "probability",
+    "probability_of_none",
+    "score",
+    "kind",
+    "title",
+    "performer",
+    "work",
+    "path",
+    "isrc",
+    "iswc",
+    "duration_s",
+    "versions",
+    "query_start_s",
+    "start_s",
+    "other_versions",
+    "extra",
+    "error",
+];
+
+impl Printer {
+    /// For one form.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self { format, csv: csv::Writer::from_writer(std::io::stdout()), headed: false }
+    }
+
+    fn head(&mut self, names: &[&str]) -> Result<()> {
+        if !self.headed {
+            self.csv.write_record(names)?;
+            self.headed = true;
+        }
+        Ok(())
+    }
+
+    fn json(value: &impl Serialize) -> Result<()> {
+        println!("{}", serde_json::to_string(value)?);
+        Ok(())
+    }
+
+    /// The answer to a query. As CSV one line per work, or a single one where there is none.
+    ///
+    /// # Errors
+    /// Standard output is gone.
+    pub fn answer(&mut self, answer: &Answer) -> Result<()> {
+        match self.format {
+            Format::Table => println!("{}", answer::table(answer)),
+            Format::Jsonl => Self::json(answer)?,
+            Format::Csv => {
+                self.head(&ANSWER)?;
+                let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+                for hit in &answer.hits {
+                    let Row { path, title, performer, work, isrc, iswc, duration_s, .. } = hit.row.clone();
+                    let extra = if hit.row.extra.is_empty() {
+                        String::new()
+                    } else {
+                        serde_json::to_string(&hit.row.extra)?
+                    };
+                    self.csv.write_record([
+                        answer.query.clone(),
+                        hit.rank.to_string(),
+                        number(hit.probability),
+                        number(answer.probability_of_none),
+                        hit.score.to_string(),
+                        hit.kind.map_or("", bc_calibration::Kind::name).to_owned(),
+                        title,
+                        performer,
+                        work,
+                        path,
+                        isrc,
+                        iswc,
+                        duration_s.to_string(),
+                        hit.versions.to_string(),
+                        hit.query_start_s.to_string(),
+                        hit.start_s.to_string(),
+                        hit.other_versions.join(" | "),
+                        extra,
+                        String::new(),
+                    ])?;
+                }
+                self.csv.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A query without an answer; for people it goes to standard error, as it does beside the other forms.
+    ///
+    /// # Errors
+    /// Standard output is gone.
+    pub fn failure(&mut self, failure: &Failure) -> Result<()> {
+        eprintln!("error: {}", failure.error);
+        match self.format {
+            Format::Table => {}
+            Format::Jsonl => Self::json(failure)?,
+            Format::Csv => {
+                self.head(&ANSWER)?;
+                let mut record = vec![String::new(); ANSWER.len()];
+                record[0].clone_from(&failure.query);
+                record[ANSWER.len() - 1].clone_from(&failure.error);
+                self.csv.write_record(record)?;
+                self.csv.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pairs of a catalogue.
+    ///
+    /// # Errors
+    /// Standard output is gone.
+    pub fn pairs(&mut self, pairs: &[Pair]) -> Result<()> {
+        let names = [
+            "group",
+            "kind",
+            "probability",
+            "probability_of_same_audio",
+            "score",
+            "a_path",
+            "a_title",
+            "a_work",
+            "b_path",
+            "b_title",
+            "b_work",
+        ];
+        let mut table = comfy_table::Table::new();
+        table.set_header(names);
+        for pair in pairs {
+            let cells = [
+                if pair.group > 0 { pair.group.to_string() } else { String::new() },
+                pair.kind.name().to_owned(),
+                format!("{:.4}", pair.probability),
+                format!("{:.4}", pair.probability_of_same_audio),
+                format!("{:.4}", pair.score),
+                pair.a.path.clone(),
+                pair.a.title.clone(),
+                pair.a.work.clone(),
+                pair.b.path.clone(),
+                pair.b.title.clone(),
+                pair.b.work.clone(),
+            ];
+            match self.format {
+                Format::Table => {
+                    table.add_row(cells);
+                }
+                Format::Csv => {
+                    self.head(&names)?;
+                    self.csv.write_record(cells)?;
+                }
+                Format::Jsonl => Self::json(pair)?,
+            }
+        }
+        if self.format == Format::Table {
+            println!("{table}");
+        }
+        Ok(self.csv.flush()?)
+    }
+
+    /// The timeline of a file.
+    ///
+    /// # Errors
+    /// Standard output is gone.
+    pub fn timeline(&mut self, stretches: &[Stretch]) -> Result<()> {
+        let names =
+            ["file", "start_s", "end_s", "probability", "score", "work", "title", "performer", "path"];
+        let mut table = comfy_table::Table::new();
+        table.set_header(names);
+        for stretch in stretches {
+            let row = &stretch.row;
+            let clock = |seconds: f64| match self.format {
+                Format::Table => in_hours(seconds),
+                _ => format!("{seconds:.1}"),
+            };
+            let cells = [
+                stretch.file.display().to_string(),
+                clock(stretch.start_s),
+                clock(stretch.end_s),
+                format!("{:.4}", stretch.probability),
+                format!("{:.4}", stretch.score),
+                row.work.clone(),
+                row.title.clone(),
+                row.performer.clone(),
+                row.path.clone(),
+            ];
+            match self.format {
+                Format::Table => {
+                    table.add_row(cells);
+                }
+                Format::Csv => {
+                    self.head(&names)?;
+                    self.csv.write_record(cells)?;
+                }
+                Format::Jsonl => Self::json(stretch)?,
+            }
+        }
+        if self.format == Format::Table {
+            println!("{table}");
+        }
+        Ok(self.csv.flush()?)
+    }
+}
+
+fn in_hours(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+}

@@ -1,0 +1,115 @@
+//! Calibrated answers from the candidates of another search: a database's, beyond what one machine holds.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::answer::{Answer, Searcher};
+
+/// A candidate of a query.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Candidate {
+    /// An audio file, or the path of a recording in the index.
+    pub query: String,
+    /// Path of a recording in the index.
+    pub path: String,
+}
+
+/// Reads candidates, CSV with the columns `query` and `path` or one JSON object per line with these keys; others are passed over. `-`
+/// is standard input.
+///
+/// # Errors
+/// A file that cannot be read, or a line without both.
+pub fn read(path: &Path) -> Result<Vec<(String, Vec<String>)>> {
+    let mut text = String::new();
+    let cannot = || format!("cannot read the candidates in {}", path.display());
+    if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).with_context(cannot)?;
+    } else {
+        text = std::fs::read_to_string(path).with_context(cannot)?;
+    }
+    let candidates = parse(&text).with_context(cannot)?;
+    ensure!(!candidates.is_empty(), "{} holds no candidates", path.display());
+    let mut queries: Vec<(String, Vec<String>)> = Vec::new();
+    let mut place_of: HashMap<String, usize> = HashMap::new();
+    for Candidate { query, path } in candidates {
+        let place = *place_of.entry(query.clone()).or_insert_with(|| {
+            queries.push((query, Vec::new()));
+            queries.len() - 1
+        });
+        queries[place].1.push(path);
+    }
+    Ok(queries)
+}
+
+fn parse(text: &str) -> Result<Vec<Candidate>> {
+    if text.trim_start().starts_with('{') {
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        return lines
+            .map(|(number, line)| serde_json::from_str(line).with_context(|| format!("line {}", number + 1)))
+            .collect();
+    }
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    Ok(reader.deserialize().collect::<Result<_, _>>()?)
+}
+
+/// Answers of the candidates alone, by the index's own vectors; one answer per query, in order. A path that the index does not hold is
+/// passed over, with a warning.
+///
+/// # Errors
+/// Of the network; a query's own are in its answer.
+pub fn rerank(searcher: &Searcher, queries: &[(String, Vec<String>)]) -> Result<Vec<Result<Answer>>> {
+    let wanted: std::collections::HashSet<&str> =
+        queries.iter().flat_map(|(_, paths)| paths).map(String::as_str).collect();
+    let hashes: std::collections::HashSet<u64> =
+        wanted.iter().map(|path| crate::index::keys::short_hash(path)).collect();
+    let mut known = HashMap::new();
+    for recording in searcher.index.recordings() {
+        if hashes.contains(&searcher.index.key(recording).path) {
+            known.insert(searcher.index.row(recording)?.path, recording);
+        }
+    }
+    let names: Vec<String> = queries.iter().map(|(query, _)| query.clone()).collect();
+    let made = searcher.queries(&names)?;
+    let answers = made.into_iter().zip(queries).map(|(query, (_, paths))| {
+        let mut among = Vec::new();
+        for path in paths {
+            match known.get(path) {
+                Some(recording) => among.push(*recording),
+                None => tracing::warn!("{} does not hold {path}", searcher.index.path.display()),
+            }
+        }
+        among.sort_unstable();
+        among.dedup();
+        searcher.answer_among(&query?, &among)
+    });
+    Ok(answers.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_are_read_in_both_forms_and_grouped_by_query() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        let expected = vec![
+            ("q".to_owned(), vec!["a".to_owned(), "b".to_owned()]),
+            ("r".to_owned(), vec!["a".to_owned()]),
+        ];
+        std::fs::write(&path, "query,score,path\nq,0.5,a\nr,1,a\nq,0.2,b\n").unwrap();
+        assert_eq!(read(&path).unwrap(), expected);
+        let line =
+            |query: &str, path: &str| format!("{{\"query\":\"{query}\",\"path\":\"{path}\",\"x\":1}}\n");
+        std::fs::write(&path, [line("q", "a"), line("r", "a"), line("q", "b")].concat()).unwrap();
+        assert_eq!(read(&path).unwrap(), expected);
+        for wrong in ["", "query\nq\n", "{\"query\":\"q\"}\n"] {
+            std::fs::write(&path, wrong).unwrap();
+            assert!(format!("{:#}", read(&path).unwrap_err()).contains("candidates"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Exact search: every row of the index against all queries of a batch.
+//!
+//! Rows come in blocks that fit a core's cache and are multiplied with all queries while they are there
+//! ([`products`]); each thread keeps the best rows of each query ([`nearest`]). A single query is as fast as memory gives
+//! the rows; a batch reads them once.
+
+pub mod nearest;
+pub mod products;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use half::f16;
+
+use crate::index::vectors::VectorFile;
+use crate::index::{Index, Segment, Storage};
+pub use nearest::Found;
+use nearest::Nearest;
+use products::{INTEGERS, Way};
+
+/// Bytes of rows that are multiplied at once: part of a core's second cache.
+const BLOCK: usize = 128 << 10;
+/// Bytes of rows that a thread takes at once.
+const TAKEN: usize = 4 << 20;
+
+/// Queries made ready for rows of an index.
+pub struct Queries {
+    width: usize,
+    count: usize,
+    floats: Vec<f32>,
+    integers: Vec<i16>,
+}
+
+impl Queries {
+    /// Number of queries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Vectors of `dim` numbers each, one after another, of any length but zero: they are scaled to length 1. A vector of
+    /// zeros scores 0 with everything.
+    #[must_use]
+    pub fn new(vectors: &[f32], dim: usize, storage: Storage) -> Self {
+        let width = Storage::padded(dim);
+        let mut floats = Vec::with_capacity(vectors.len() / dim.max(1) * width);
+        for vector in vectors.chunks_exact(dim.max(1)) {
+            let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            let share = if length > 0.0 { 1.0 / length } else { 0.0 };
+            floats.extend(vector.iter().map(|value| (f64::from(*value) * share) as f32));
+            floats.resize(floats.len() + width - dim, 0.0);
+        }
+        let count = floats.len() / width.max(1);
+        let mut made = Self { width, count, floats, integers: Vec::new() };
+        if storage == Storage::Int8 {
+            made.integers = made.floats.iter().map(|value| (value * INTEGERS).round() as i16).collect();
+        }
+        made
+    }
+}
+
+/// The scores of rows `first` to `end` of a file: `scores[row * queries + query]`.
+fn score(
+    way: Way,
+    file: &VectorFile,
+    [first, end]: [usize; 2],
+    queries: &Queries,
+    room: &mut Vec<i32>,
+    scores: &mut [f32],
+) {
+    let bytes = file.row_bytes(first, end);
+    match file.storage {
+        Storage::F16 => {
+            let rows: &[f16] = bytemuck::cast_slice(bytes);
+            products::floats(way, rows, &queries.floats, queries.width, scores);
+        }
+        Storage::Int8 => {
+            let rows: &[i8] = bytemuck::cast_slice(bytes);
+            room.resize(scores.len(), 0);
+            products::integers(way, rows, &queries.integers, queries.width, room);
+            let scales = file.scales(first, end);
+            for ((scores, products), scale) in
+                scores.chunks_mut(queries.count).zip(room.chunks(queries.count)).zip(scales)
+            {
+                let factor = scale / INTEGERS;
+                scores
+                    .iter_mut()
+                    .zip(products)
+                    .for_each(|(score, product)| *score = *product as f32 * factor);
+            }
+        }
+    }
+}
+
+/// A part of a segment.
+#[derive(Clone, Copy)]
+struct Span {
+    segment: u32,
+    first: usize,
+    end: usize,
+}
+
+fn spans(index: &Index) -> Vec<Span> {
+    let mut spans = Vec::new();
+    for (segment, number) in index.segments.iter().zip(0u32..) {
+        let rows = (TAKEN / segment.vectors.stride.max(1)).max(1);
+        let firsts = (0..segment.vectors.rows).step_by(rows);
+        spans.extend(firsts.map(|first| {
+            let end = (first + rows).min(segment.vectors.rows);
+            Span { segment: number, first, end }
+        }));
+    }
+    spans
+}
+
+/// The `k` best vectors of every query among those whose recordings were not removed, the best first.
+#[must_use]
+pub fn nearest(index: &Index, queries: &Queries, k: usize) -> Vec<Vec<Found>> {
+    nearest_by(index, queries, k, Way::detect())
+}
+
+/// The same in a given way.
+#[must_use]
+pub fn nearest_by(index: &Index, queries: &Queries, k: usize, way: Way) -> Vec<Vec<Found>> {
+    let spans = spans(index);
+    let next = AtomicUsize::new(0);
+    let empty = || -> Vec<Nearest> { (0..queries.count).map(|_| Nearest::new(k)).collect() };
+    let all = Mutex::new(empty());
+    let work = || {
+        let mut found = empty();
+        let mut worker = Worker { way, queries, room: Vec::new(), scores: Vec::new() };
+        while let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) {
+            worker.span(&index.segments[span.segment as usize], *span, &mut found);
+        }
+        let mut all = all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        all.iter_mut().zip(found).for_each(|(all, found)| all.merge(found));
+    };
+    if queries.count > 0 && k > 0 {
+        rayon::scope(|scope| {
+            for _ in 0..rayon::current_num_threads().min(spans.len()) {
+                scope.spawn(|_| work());
+            }
+        });
+    }
+    let all = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    all.into_iter().map(Nearest::into_sorted).collect()
+}
+
+struct Worker<'a> {
+    way: Way,
+    queries: &'a Queries,
+    room: Vec<i32>,
+    scores: Vec<f32>,
+}
+
+impl Worker<'_> {
+    fn span(&mut self, segment: &Segment, span: Span, found: &mut [Nearest]) {
+        let rows = (BLOCK / segment.vectors.stride).max(1);
+        let mut first = span.first;
+        while first < span.end {
+            let end = (first + rows).min(span.end);
+            self.scores.resize((end - first) * self.queries.count, 0.0);
+            score(self.way, &segment.vectors, [first, end], self.queries, &mut self.room, &mut self.scores);
+            for (row, scores) in (first..end).zip(self.scores.chunks_exact(self.queries.count)) {
+                for (score, found) in scores.iter().zip(found.iter_mut()) {
+                    if *score >= found.least {
+                        let recording = segment.keys.places()[row].recording;
+                        if !segment.removed.has(recording) {
+                            found.push(Found { score: *score, segment: span.segment, row: row as u32 });
+                        }
+                    }
+                }
+            }
+            first = end;
+        }
+    }
+}
+
+/// The scores of given vectors (segment and row of each) with all queries, as a search would give them:
+/// `scores[row * queries + query]`.
+#[must_use]
+pub fn scores_of(index: &Index, rows: &[(u32, usize)], queries: &Queries) -> Vec<f32> {
+    let (way, mut room) = (Way::detect(), Vec::new());
+    let mut scores = vec![0.0; rows.len() * queries.count];
+    for ((segment, row), scores) in rows.iter().zip(scores.chunks_mut(queries.count.max(1))) {
+        let file = &index.segments[*segment as usize].vectors;
+        score(way, file, [*row, row + 1], queries, &mut room, scores);
+    }
+    scores
+}

@@ -1,0 +1,256 @@
+//! Audio files as an index, as queries, and against each other.
+
+mod common;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use bc_search::index::Index;
+use common::{RATE, melody, refuse, run, succeed, wav};
+use serde_json::Value;
+
+const NETWORK: [&str; 2] = ["--checkpoint", "network.safetensors"];
+const TUNES: [(&str, [u32; 6]); 4] = [
+    ("up", [60, 62, 64, 65, 67, 69]),
+    ("down", [81, 79, 77, 74, 72, 71]),
+    ("low", [40, 43, 40, 45, 40, 47]),
+    ("high", [88, 91, 95, 88, 86, 93]),
+];
+
+/// The end of a hit's path.
+fn name(hit: &Value) -> &str {
+    hit["path"].as_str().unwrap().rsplit('/').next().unwrap()
+}
+
+/// Where the parts of all recordings of an index begin.
+fn starts(index: &Path) -> Vec<f32> {
+    let index = Index::open(index).unwrap();
+    index.recordings().flat_map(|recording| index.parts(recording)).map(|(start_s, _)| start_s).collect()
+}
+
+/// A folder with a network and an index of four tunes.
+fn workplace() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    common::checkpoint(&folder.path().join("network.safetensors"), 7);
+    std::fs::create_dir(folder.path().join("tunes")).unwrap();
+    for (name, notes) in TUNES {
+        melody(&folder.path().join(format!("tunes/{name}.wav")), &notes);
+    }
+    let said = with_network(folder.path(), &["add", "tunes", "--index", "songs"]);
+    assert!(said.contains("4 recordings added"), "{said}");
+    folder
+}
+
+fn with_network(folder: &Path, args: &[&str]) -> String {
+    succeed(folder, &[args, &NETWORK].concat())
+}
+
+#[test]
+fn an_indexed_recording_is_found_first_by_its_file() {
+    let folder = workplace();
+    for (name, notes) in TUNES {
+        melody(&folder.path().join("query.wav"), &notes);
+        let line = with_network(folder.path(), &["search", "query.wav", "--index", "songs", "--json"]);
+        let answer: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(self::name(&answer["hits"][0]), format!("{name}.wav"));
+        assert!((answer["hits"][0]["score"].as_f64().unwrap() - 1.0).abs() < 1e-4);
+        assert_eq!(answer["hits"].as_array().unwrap().len(), 4);
+        assert!(answer["probability_of_none"].is_null(), "nothing was calibrated");
+        assert_eq!(answer["hits"][0]["kind"], "same-audio", "the same bytes");
+    }
+    // Several queries are a line each, and a bad one among them is a line with its error and does not stop the others.
+    std::fs::write(folder.path().join("text.mp3"), "no audio").unwrap();
+    let mixed = ["search", "query.wav", "text.mp3", "tunes/up.wav", "--index", "songs", "--json"];
+    let output = run(folder.path(), &[&mixed[..], &NETWORK].concat());
+    assert_eq!(output.status.code(), Some(3), "done with failures");
+    let lines: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[1]["query"], "text.mp3");
+    assert!(lines[1]["error"].as_str().unwrap().contains("text.mp3") && lines[1]["hits"].is_null());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("text.mp3"));
+}
+
+#[test]
+fn windows_and_whole_recordings_do_not_mix_and_silence_is_refused() {
+    let folder = workplace();
+    let windows = ["add", "tunes/up.wav", "--index", "songs", "--window", "3"];
+    let error = refuse(folder.path(), &[&windows[..], &NETWORK].concat());
+    assert!(error.contains("songs holds whole recordings"), "{error}");
+    // Zeros, and the noise of 16 bits: nobody hears either.
+    let noise = (0..4 * RATE).map(|n| (n.wrapping_mul(2_654_435_761) >> 30) as i16 % 2);
+    wav(&folder.path().join("noise.wav"), noise);
+    wav(&folder.path().join("silence.wav"), (0..4 * RATE).map(|_| 0));
+    for name in ["silence.wav", "noise.wav"] {
+        let search = ["search", name, "--index", "songs"];
+        let error = refuse(folder.path(), &[&search[..], &NETWORK].concat());
+        assert!(error.contains(&format!("{name}: it is silent")), "{error}");
+    }
+    // As quiet as it gets with a tune in it is not.
+    wav(&folder.path().join("quiet.wav"), common::notes(&TUNES[0].1).map(|sample| sample / 300));
+    with_network(folder.path(), &["search", "quiet.wav", "--index", "songs"]);
+}
+
+#[test]
+fn windows_of_other_sizes_do_not_mix() {
+    let folder = workplace();
+    // All of them shorter than the window: still an index of windows.
+    with_network(folder.path(), &["add", "tunes", "--index", "w", "--window", "30", "--step", "10"]);
+    assert_eq!(starts(&folder.path().join("w")), [0.0; 4]);
+    let add = ["add", "tunes/up.wav", "--index", "w"];
+    let error = refuse(folder.path(), &[&add[..], &NETWORK].concat());
+    assert!(error.contains("--window 30 --step 10") && error.contains("whole recordings"), "{error}");
+    let other = ["add", "tunes/up.wav", "--index", "w", "--window", "20", "--step", "10"];
+    let error = refuse(folder.path(), &[&other[..], &NETWORK].concat());
+    assert!(error.contains("--window 30") && error.contains("--window 20"), "{error}");
+    let search = ["search", "tunes/up.wav", "--index", "w", "--window", "20"];
+    let error = refuse(folder.path(), &[&search[..], &NETWORK].concat());
+    assert!(error.contains("--window 30") && error.contains("--window 20"), "{error}");
+}
+
+#[test]
+fn silent_windows_of_two_recordings_are_no_match() {
+    let folder = workplace();
+    let silence = || (0..8 * RATE).map(|_| 0i16);
+    for (name, tune) in [("one.wav", TUNES[0].1), ("other.wav", TUNES[3].1)] {
+        wav(&folder.path().join(name), common::notes(&tune).chain(silence()).chain(common::notes(&tune)));
+    }
+    let windows = ["--window", "3", "--step", "1"];
+    with_network(folder.path(), &[&["add", "one.wav", "other.wav", "--index", "w"][..], &windows].concat());
+    let starts = starts(&folder.path().join("w"));
+    // The notes end at 6 s and begin again at 14 s.
+    let silent = starts.iter().filter(|start| **start > 6.5 && **start < 10.5).count();
+    assert_eq!(silent, 0, "{starts:?}");
+    assert!(starts.len() > 20, "{}", starts.len());
+    let line = with_network(folder.path(), &["search", "one.wav", "--index", "w", "--json"]);
+    let score = |line: &str, name: &str| {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        let hits = answer["hits"].as_array().unwrap().clone();
+        hits.iter().find(|hit| self::name(hit) == name).unwrap()["score"].as_f64().unwrap()
+    };
+    assert!(score(&line, "other.wav") < 0.9999, "{line}");
+    let query = [&["search", "one.wav", "--index", "w", "--json"][..], &windows].concat();
+    let line = with_network(folder.path(), &query);
+    assert!(score(&line, "one.wav") > 0.9999 && score(&line, "other.wav") < 0.9999, "{line}");
+}
+
+#[test]
+fn a_network_in_another_file_is_the_one_that_made_the_index() {
+    let folder = workplace();
+    let own = std::fs::read(folder.path().join("network.safetensors")).unwrap();
+    // Other bytes, the same weights: with a key of its own in the header.
+    let exported = folder.path().join("copy.safetensors");
+    let loaded =
+        bc_nn::Network::load(&folder.path().join("network.safetensors"), &candle_core::Device::Cpu).unwrap();
+    let mut metadata = loaded.metadata.clone();
+    metadata.insert("note".into(), "by hand".into());
+    loaded.network.save(&exported, metadata).unwrap();
+    assert_ne!(own, std::fs::read(&exported).unwrap());
+    let search = ["search", "tunes/up.wav", "--index", "songs", "--checkpoint", "copy.safetensors"];
+    succeed(folder.path(), &search);
+}
+
+#[test]
+fn an_interrupt_while_another_process_writes_ends_with_130() {
+    use std::io::{BufRead, BufReader};
+    let folder = workplace();
+    let lock = std::fs::File::create(folder.path().join("songs/.manifest.json.lock")).unwrap();
+    lock.lock().unwrap();
+    melody(&folder.path().join("new.wav"), &[50, 60, 70]);
+    let args = ["add", "new.wav", "--index", "songs", "--checkpoint", "network.safetensors"];
+    let mut child = common::stage(folder.path(), &args).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("waiting for another process")));
+    let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupt.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(lock);
+    with_network(folder.path(), &["add", "new.wav", "--index", "songs"]);
+}
+
+#[test]
+fn a_window_of_a_medley_is_found_where_it_is() {
+    let folder = workplace();
+    let medley: Vec<u32> = TUNES.iter().flat_map(|(_, notes)| *notes).collect();
+    melody(&folder.path().join("medley.wav"), &medley);
+    let windows = ["--window", "6", "--step", "2"];
+    let made = ["add", "medley.wav", "--index", "m"];
+    with_network(folder.path(), &[&made[..], &windows].concat());
+    assert!(starts(&folder.path().join("m")).len() > 5);
+    melody(&folder.path().join("query.wav"), &TUNES[2].1);
+    let line = with_network(folder.path(), &["search", "query.wav", "--index", "m", "--json"]);
+    let answer: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(answer["hits"].as_array().unwrap().len(), 1, "one answer a version");
+    let start = answer["hits"][0]["start_s"].as_f64().unwrap();
+    assert!((start - 12.0).abs() < 0.5, "found at {start} s");
+}
+
+#[test]
+fn two_files_are_compared_and_other_checkpoints_refused() {
+    let folder = workplace();
+    let compare = |a: &str, b: &str| -> f64 {
+        let text = with_network(folder.path(), &["compare", a, b, "--json"]);
+        serde_json::from_str::<Value>(&text).unwrap()["score"].as_f64().unwrap()
+    };
+    assert!((compare("tunes/up.wav", "tunes/up.wav") - 1.0).abs() < 1e-5);
+    assert!(compare("tunes/up.wav", "tunes/low.wav") < 0.99999);
+
+    common::checkpoint(&folder.path().join("other.safetensors"), 8);
+    let other = ["search", "tunes/up.wav", "--index", "songs", "--checkpoint", "other.safetensors"];
+    let error = refuse(folder.path(), &other);
+    assert!(error.contains("songs") && error.contains("other.safetensors"), "{error}");
+    let absent = refuse(folder.path(), &[&["compare", "tunes/up.wav", "no.wav"][..], &NETWORK].concat());
+    assert!(absent.contains("no.wav"), "{absent}");
+    let unknown = [&["search", "nothing", "--index", "songs"][..], &NETWORK].concat();
+    assert!(refuse(folder.path(), &unknown).contains("no file \"nothing\""));
+    // A folder is all files in it, a list is read from standard input.
+    let directory = [&["search", "tunes", "--index", "songs", "--json"][..], &NETWORK].concat();
+    assert_eq!(succeed(folder.path(), &directory).lines().count(), 4);
+    let mut list = common::stage(
+        folder.path(),
+        &[&["search", "-", "--index", "songs", "--format", "csv"][..], &NETWORK].concat(),
+    );
+    let mut child = list.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"tunes/up.wav\n\ntunes/low.wav\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let mut table = csv::Reader::from_reader(&output.stdout[..]);
+    let queries: Vec<String> = table.records().map(|record| record.unwrap()[0].to_owned()).collect();
+    assert_eq!(queries.len(), 8, "four works per query");
+    assert_eq!([&queries[0], &queries[4]], ["tunes/up.wav", "tunes/low.wav"]);
+}
+
+#[test]
+fn a_bundle_is_a_folder_with_a_network_and_its_calibration() {
+    let folder = workplace();
+    std::fs::create_dir(folder.path().join("net")).unwrap();
+    std::fs::copy(folder.path().join("network.safetensors"), folder.path().join("net/network.safetensors"))
+        .unwrap();
+    let search = ["search", "tunes/up.wav", "--index", "songs", "--network", "net", "--json"];
+    let line = succeed(folder.path(), &search);
+    assert!(!line.contains("probability"), "{line}");
+    // A calibration of this very network, made up.
+    let index = Index::open(&folder.path().join("songs")).unwrap();
+    common::clusters(&folder.path().join("e.parquet"), [80, 5], 24, 0.6, |_| {});
+    let mut embeddings = bc_formats::embeddings::Embeddings::read(&folder.path().join("e.parquet")).unwrap();
+    embeddings.provenance.settings = index.manifest.provenance.settings.clone();
+    embeddings.provenance.inputs = index.manifest.provenance.inputs.clone();
+    let made = bc_calibration::Calibration::of(Path::new("e.parquet"), &embeddings).unwrap();
+    bc_formats::atomic::write_json(&folder.path().join("net/calibration.json"), &made).unwrap();
+    let answer: Value = serde_json::from_str(&succeed(folder.path(), &search)).unwrap();
+    assert!(answer["hits"][0]["probability"].as_f64().unwrap() > 0.99, "{answer}");
+    assert_eq!(answer["hits"][0]["kind"], "same-audio");
+    let compare = ["compare", "tunes/up.wav", "tunes/up.wav", "--network", "net", "--json"];
+    let answer: Value = serde_json::from_str(&succeed(folder.path(), &compare)).unwrap();
+    assert_eq!(answer["kind"], "same-audio");
+    // Of another network it is not used, and says why.
+    common::checkpoint(&folder.path().join("net/network.safetensors"), 8);
+    succeed(folder.path(), &["add", "tunes", "--index", "others", "--network", "net"]);
+    let output =
+        run(folder.path(), &["search", "tunes/up.wav", "--index", "others", "--network", "net", "--json"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("scores only") && errors.contains("calibration.json"), "{errors}");
+}

@@ -1,0 +1,189 @@
+//! An index over its life: lists, changes, damage.
+
+mod common;
+
+use std::path::Path;
+
+use bc_search::index::Index;
+use common::{answers, melody, refuse, run, succeed};
+use serde_json::Value;
+
+const NETWORK: [&str; 2] = ["--network", "network.safetensors"];
+
+/// A folder with a network and `count` tunes in `music/`.
+fn workplace(count: u32) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    common::checkpoint(&folder.path().join("network.safetensors"), 7);
+    std::fs::create_dir(folder.path().join("music")).unwrap();
+    for tune in 0..count {
+        melody(&folder.path().join(format!("music/{tune}.wav")), &[40 + tune, 60 + 2 * tune, 50]);
+    }
+    folder
+}
+
+fn with_network(folder: &Path, args: &[&str]) -> String {
+    succeed(folder, &[args, &NETWORK].concat())
+}
+
+fn count(folder: &Path, index: &str) -> usize {
+    Index::open(&folder.join(index)).unwrap().len()
+}
+
+#[test]
+fn a_list_gives_works_codes_and_columns_of_its_own() {
+    let folder = workplace(3);
+    let list = "path,title,performer,work,isrc,iswc,label\nmusic/0.wav,Zero,Ann,W0,QZ1,T-1,blue\nmusic/1.wav,,,W0,,,\n\
+                music/9.wav,,,,,,\n";
+    std::fs::write(folder.path().join("list.csv"), list).unwrap();
+    let output = run(folder.path(), &[&["add", "list.csv", "--index", "i"][..], &NETWORK].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("9.wav"));
+    let search = [&["search", "music/1.wav", "--index", "i", "--json"][..], &NETWORK].concat();
+    let answer = answers(folder.path(), &search).remove(0);
+    let hits = answer["hits"].as_array().unwrap();
+    assert_eq!((hits.len(), &hits[0]["work"], &hits[0]["versions"]), (1, &"W0".into(), &2.into()));
+    let search = [&["search", "music/0.wav", "--index", "i", "--json"][..], &NETWORK].concat();
+    let hit = answers(folder.path(), &search).remove(0)["hits"][0].clone();
+    for (name, value) in
+        [("title", "Zero"), ("performer", "Ann"), ("isrc", "QZ1"), ("iswc", "T-1"), ("label", "blue")]
+    {
+        assert_eq!(hit[name], value, "{hit}");
+    }
+    assert!(hit["path"].as_str().unwrap().ends_with("music/0.wav"));
+}
+
+#[test]
+fn what_is_there_is_not_embedded_again_whatever_its_name() {
+    let folder = workplace(4);
+    with_network(folder.path(), &["add", "music", "--index", "i"]);
+    std::fs::copy(folder.path().join("music/0.wav"), folder.path().join("copy.wav")).unwrap();
+    let said = with_network(folder.path(), &["add", "music", "copy.wav", "--index", "i"]);
+    assert!(said.contains("0 recordings added") && said.contains("5 were there already"), "{said}");
+    assert_eq!(count(folder.path(), "i"), 4);
+    // Moved: the same audio, so it is there.
+    std::fs::rename(folder.path().join("music"), folder.path().join("moved")).unwrap();
+    let said = with_network(folder.path(), &["add", "moved", "--index", "i"]);
+    assert!(said.contains("0 recordings added"), "{said}");
+}
+
+#[test]
+fn other_audio_of_a_known_path_is_a_failure_until_it_is_to_replace() {
+    let folder = workplace(3);
+    with_network(folder.path(), &["add", "music", "--index", "i"]);
+    melody(&folder.path().join("music/1.wav"), &[90, 80, 70]);
+    let output = run(folder.path(), &[&["add", "music", "--index", "i"][..], &NETWORK].concat());
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("bc-search replace"));
+    let said = with_network(folder.path(), &["replace", "music", "--index", "i"]);
+    assert!(said.contains("1 replaced") && said.contains("2 were there"), "{said}");
+    assert_eq!(count(folder.path(), "i"), 3);
+    let search = [&["search", "music/1.wav", "--index", "i", "--json"][..], &NETWORK].concat();
+    assert_eq!(answers(folder.path(), &search)[0]["hits"][0]["kind"], "same-audio");
+}
+
+#[test]
+fn what_is_removed_is_not_found_and_compacting_forgets_it() {
+    let folder = workplace(4);
+    with_network(folder.path(), &["add", "music", "--index", "i", "--by-folder"]);
+    assert!(
+        succeed(folder.path(), &["remove", "--path", "music/2.wav", "--index", "i"]).contains("1 recordings")
+    );
+    assert!(
+        refuse(folder.path(), &["remove", "--path", "music/2.wav", "--index", "i"])
+            .contains("nothing of this")
+    );
+    assert_eq!(count(folder.path(), "i"), 3);
+    let info = |folder: &Path| -> Value {
+        serde_json::from_str(&succeed(folder, &["info", "--index", "i", "--json"])).unwrap()
+    };
+    assert_eq!((&info(folder.path())["removed"], &info(folder.path())["vectors"]), (&1.into(), &4.into()));
+    let search = [&["search", "music/2.wav", "--index", "i", "--json"][..], &NETWORK].concat();
+    let line = succeed(folder.path(), &search);
+    assert!(!line.contains("music/2.wav\",\"title"), "{line}");
+    succeed(folder.path(), &["compact", "--index", "i"]);
+    assert_eq!((&info(folder.path())["removed"], &info(folder.path())["vectors"]), (&0.into(), &3.into()));
+    assert!(succeed(folder.path(), &["verify", "--index", "i"]).contains("is whole"));
+    // Once removed it may come again.
+    let said = with_network(folder.path(), &["add", "music", "--index", "i", "--by-folder"]);
+    assert!(said.contains("1 recordings added") && said.contains("3 were there"), "{said}");
+    succeed(folder.path(), &["remove", "--work", "music", "--index", "i"]);
+    assert_eq!(count(folder.path(), "i"), 0);
+    succeed(folder.path(), &["compact", "--index", "i"]);
+    assert_eq!(count(folder.path(), "i"), 0);
+    let search = [&["search", "music/2.wav", "--index", "i", "--json"][..], &NETWORK].concat();
+    assert_eq!(answers(folder.path(), &search)[0]["hits"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn indexes_are_merged_and_those_of_other_networks_are_not() {
+    let folder = workplace(6);
+    for (part, index) in [("1/2", "a"), ("2/2", "b")] {
+        with_network(folder.path(), &["add", "music", "--index", index, "--shard", part]);
+    }
+    with_network(folder.path(), &["add", "music/0.wav", "--index", "b"]);
+    let said = succeed(folder.path(), &["merge", "b", "--index", "a"]);
+    assert!(said.contains("3 recordings of b") && said.contains("1 were there"), "{said}");
+    assert_eq!(count(folder.path(), "a"), 6);
+    succeed(folder.path(), &["verify", "--index", "a"]);
+    common::checkpoint(&folder.path().join("other.safetensors"), 8);
+    succeed(folder.path(), &["add", "music", "--index", "c", "--network", "other.safetensors"]);
+    let error = refuse(folder.path(), &["merge", "c", "--index", "a"]);
+    let network = |index: &str| {
+        Index::open(&folder.path().join(index)).unwrap().manifest.provenance.inputs["checkpoint"].clone()
+    };
+    assert!(error.contains(&network("a")) && error.contains(&network("c")), "both networks: {error}");
+    let error = refuse(folder.path(), &["add", "music", "--index", "a", "--network", "other.safetensors"]);
+    assert!(error.contains(&network("a")) && error.contains(&network("c")), "both networks: {error}");
+    let storage = [&["add", "music", "--index", "a", "--storage", "int8"][..], &NETWORK].concat();
+    assert!(refuse(folder.path(), &storage).contains("keeps numbers as f16"));
+}
+
+#[test]
+fn damage_is_found_and_named() {
+    let folder = workplace(3);
+    with_network(folder.path(), &["add", "music", "--index", "i"]);
+    let segments = folder.path().join("i/segments");
+    for ending in ["vectors", "keys", "rows.parquet"] {
+        let path = std::fs::read_dir(&segments).unwrap().flatten().map(|entry| entry.path());
+        let path = path.into_iter().find(|path| path.to_string_lossy().ends_with(ending)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        let place = bytes.len() / 2;
+        bytes[place] ^= 0x10;
+        std::fs::write(&path, &bytes).unwrap();
+        let error = refuse(folder.path(), &["verify", "--index", "i"]);
+        assert!(error.contains(ending) && error.contains("damaged"), "{ending}: {error}");
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let search = [&["search", "music/0.wav", "--index", "i"][..], &NETWORK].concat();
+        let error = refuse(folder.path(), &search);
+        assert!(error.contains(ending) || error.contains("seg-"), "{ending}: {error}");
+        std::fs::write(&path, whole).unwrap();
+    }
+    succeed(folder.path(), &["verify", "--index", "i"]);
+    assert!(refuse(folder.path(), &["info", "--index", "nothing"]).contains("there is no index at nothing"));
+    std::fs::write(folder.path().join("i/manifest.json"), "{").unwrap();
+    assert!(refuse(folder.path(), &["info", "--index", "i"]).contains("manifest.json"));
+}
+
+#[test]
+fn many_small_additions_become_few_segments_and_lose_nothing() {
+    let folder = workplace(20);
+    for tune in 0..20 {
+        with_network(folder.path(), &["add", &format!("music/{tune}.wav"), "--index", "i"]);
+    }
+    let index = Index::open(&folder.path().join("i")).unwrap();
+    assert_eq!(index.len(), 20);
+    assert!(index.segments.len() <= 6, "{} segments", index.segments.len());
+    let mut paths: Vec<String> = index.recordings().map(|at| index.row(at).unwrap().path).collect();
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), 20);
+    succeed(folder.path(), &["verify", "--index", "i"]);
+    // A reader that is open goes on with what it has, and sees the new on request.
+    with_network(folder.path(), &["replace", "music", "--index", "i"]);
+    assert!(index.newer().unwrap().is_none(), "nothing changed");
+    succeed(folder.path(), &["remove", "--path", "music/3.wav", "--index", "i"]);
+    succeed(folder.path(), &["compact", "--index", "i"]);
+    assert_eq!(index.recordings().map(|at| index.row(at).unwrap()).count(), 20);
+    assert_eq!(index.newer().unwrap().unwrap().len(), 19);
+}

@@ -1,0 +1,110 @@
+//! Two that add to one index, one of them killed: nothing is lost, a reader never sees a broken index, and nothing
+//! temporary stays behind the next addition. `BYTECOVER_KILLS` is the number of kills; a few if it is not given.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bc_search::index::Index;
+use bc_search::index::segment::files_in;
+use common::{checkpoint, melody, stage, succeed};
+use rand::{RngExt, SeedableRng};
+
+fn kills() -> u64 {
+    std::env::var("BYTECOVER_KILLS").map_or(3, |text| text.parse().expect("BYTECOVER_KILLS is a number"))
+}
+
+const NETWORK: [&str; 2] = ["--network", "network.safetensors"];
+
+fn start(folder: &Path, audio: &str) -> Child {
+    let args = [&["add", audio, "--index", "i"][..], &NETWORK].concat();
+    let mut command = stage(folder, &args);
+    // Saves after every batch, so that a kill finds something half done.
+    command.env("BYTECOVER_SAVE_SECONDS", "0").stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// Opens the index again and again until told to stop, and reads a row of every segment; how often it was there.
+fn read_on(index: &Path, stop: &AtomicBool) -> usize {
+    let mut seen = 0;
+    let mut before = 0;
+    while !stop.load(Ordering::Relaxed) {
+        if index.join("manifest.json").exists() {
+            let open = Index::open(index).expect("a reader sees a whole index");
+            for recording in open.recordings() {
+                open.row(recording).expect("a row that can be read");
+            }
+            let count = open.len();
+            assert!(count >= before, "{count} recordings after {before}");
+            (before, seen) = (count, seen + 1);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    seen
+}
+
+/// Files of the index that its manifest does not speak of.
+fn litter(index: &Path) -> Vec<String> {
+    let known: BTreeSet<String> = files_in(&Index::open(index).unwrap().manifest).into_iter().collect();
+    let names = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let mut litter: Vec<String> =
+        names(&index.join("segments")).into_iter().filter(|name| !known.contains(name)).collect();
+    litter.extend(names(index).into_iter().filter(|name| name.ends_with(".tmp")));
+    litter
+}
+
+#[test]
+fn two_that_add_at_once_and_one_of_them_killed_lose_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    checkpoint(&folder.join("network.safetensors"), 7);
+    for (name, low) in [("one", 40), ("two", 60)] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+        for tune in 0..8 {
+            melody(&folder.join(format!("{name}/{tune}.wav")), &[low + tune, low + 2 * tune]);
+        }
+    }
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(11);
+    let index = folder.join("i");
+    let started = Instant::now();
+    assert!(start(folder, "one").wait().unwrap().success());
+    let mut whole = started.elapsed().as_secs_f64();
+    let (mut hits, mut half_done, mut looks) = (0, 0, 0);
+    for number in 0..kills() {
+        if index.exists() {
+            std::fs::remove_dir_all(&index).unwrap();
+        }
+        let stop = AtomicBool::new(false);
+        looks += std::thread::scope(|scope| {
+            let reader = scope.spawn(|| read_on(&index, &stop));
+            let (mut killed, mut other) = (start(folder, "one"), start(folder, "two"));
+            std::thread::sleep(Duration::from_secs_f64(whole * random.random::<f64>()));
+            let alive = killed.try_wait().unwrap().is_none();
+            killed.kill().unwrap();
+            killed.wait().unwrap();
+            whole *= if alive { 1.03 } else { 0.85 };
+            hits += u32::from(alive);
+            assert!(other.wait().unwrap().success(), "try {number}: the other one");
+            half_done += u32::from(alive && Index::open(&index).unwrap().len() > 8);
+            assert!(start(folder, "one").wait().unwrap().success(), "try {number}: again");
+            stop.store(true, Ordering::Relaxed);
+            reader.join().expect("a reader that saw nothing broken")
+        });
+        let made = Index::open(&index).unwrap();
+        let paths: BTreeSet<String> = made.recordings().map(|at| made.row(at).unwrap().path).collect();
+        assert_eq!((made.len(), paths.len()), (16, 16), "try {number}");
+        assert_eq!(litter(&index), Vec::<String>::new(), "try {number}");
+        succeed(folder, &["verify", "--index", "i"]);
+    }
+    println!(
+        "{} tries, {hits} hit a living process, {half_done} of them after it had saved something; {looks} looks at the index",
+        kills()
+    );
+}
