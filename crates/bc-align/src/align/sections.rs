@@ -1,0 +1,285 @@
+//! Matched sections: back through the recursion, cut where the path jumps, ends set cell by cell, and again on what is left.
+
+use super::{Section, Settings};
+use crate::chroma::{Chroma, PITCH_CLASSES};
+use crate::qmax::{self, Plot};
+
+/// A path is cut where it has no hits for this many seconds.
+const LONGEST_GAP_S: f64 = 8.0;
+/// It is cut, too, where it changes its diagonal by more cells than this without a hit.
+const GREATEST_JUMP: usize = 3;
+/// A section's cells are hits to at least this share.
+const LEAST_HITS: f64 = 0.4;
+/// A later path is at least this share of the first one.
+const LEAST_SHARE: f32 = 0.15;
+
+/// What was found on two grids.
+pub struct Found {
+    /// In order of the first recording.
+    pub sections: Vec<Section>,
+    /// Pairs of times.
+    pub path: Vec<(f64, f64)>,
+    /// Cells of the second recording per cell of the first, over all sections; 1 where there are none.
+    pub slope: f64,
+}
+
+/// A piece of a path: the cells of the plot it goes through, and whether each is a hit.
+type Piece = Vec<(usize, usize, bool)>;
+
+/// All sections of `b`, which is in the key and about at the tempo of `a`.
+pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> Found {
+    let mut found = Found { sections: Vec::new(), path: Vec::new(), slope: 1.0 };
+    let Some(mut plot) = Plot::of(&a.columns, &b.columns, settings.depth, settings.kappa) else { return found };
+    let grids = Grids { a, b, depth: settings.depth, between: background(a, b) };
+    let least = (settings.least_section_s / a.column_s - settings.depth as f64 + 1.0).max(3.0) as f32;
+    let (mut first, mut slopes) = (None, Slopes::default());
+    while found.sections.len() < settings.most_sections {
+        let scores = qmax::matrix(&plot);
+        let Some((end, most)) = greatest(&scores) else { break };
+        if most < least.max(LEAST_SHARE * *first.get_or_insert(most)) {
+            break;
+        }
+        let path = back(&plot, &scores, (end / plot.columns, end % plot.columns));
+        let mut used = Vec::new();
+        for piece in pieces(&path, (LONGEST_GAP_S / a.column_s) as usize) {
+            used.push((piece[0], piece[piece.len() - 1]));
+            let Some(line) = Line::through(&piece) else { continue };
+            let Some(span) = grids.ends(&piece, &line) else { continue };
+            if (span.1 - span.0) as f64 * a.column_s < settings.least_section_s {
+                continue;
+            }
+            slopes.add(&piece);
+            found.sections.push(grids.section(span, &line));
+            found.path.extend(grids.times(&piece, span));
+        }
+        used.iter().for_each(|(from, to)| clear(&mut plot, *from, *to));
+    }
+    found.sections.sort_by(|one, other| one.start_a.total_cmp(&other.start_a));
+    apart(&mut found.sections);
+    found.path.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)));
+    found.slope = slopes.common();
+    found
+}
+
+/// Place and value of the greatest score; none where all are 0.
+fn greatest(scores: &[f32]) -> Option<(usize, f32)> {
+    let best = scores.iter().copied().enumerate().max_by(|one, other| one.1.total_cmp(&other.1))?;
+    (best.1 > 0.0).then_some(best)
+}
+
+/// The path that ends in a cell, from its first hit on.
+fn back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
+    let at = |row: usize, column: usize| row * plot.columns + column;
+    let (mut row, mut column) = end;
+    let mut path = Vec::new();
+    loop {
+        let hit = plot.hits[at(row, column)] > 0.0;
+        path.push((row, column, hit));
+        if row < 2 || column < 2 {
+            break;
+        }
+        let steps = [(1, 1), (2, 1), (1, 2)].map(|(down, right)| (row - down, column - right));
+        // A cell that is not set pays 0.5 after a hit and 0.7 otherwise; one that is set pays nothing.
+        let worth = |(row, column): (usize, usize)| {
+            let cost = if hit { 0.0 } else { 0.7 - 0.2 * plot.hits[at(row, column)] };
+            scores[at(row, column)] - cost
+        };
+        let mut best = steps[0];
+        for step in &steps[1..] {
+            if worth(*step) > worth(best) {
+                best = *step;
+            }
+        }
+        if scores[at(best.0, best.1)] <= 0.0 {
+            break;
+        }
+        (row, column) = best;
+    }
+    path.reverse();
+    path
+}
+
+/// Cuts a path where it jumps, or has no hits for more than `longest` cells; pieces begin and end with a hit, and
+/// are hits to at least [`LEAST_HITS`].
+fn pieces(path: &Piece, longest: usize) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut pending: Piece = Vec::new();
+    for cell in path {
+        if !cell.2 {
+            pending.push(*cell);
+            continue;
+        }
+        let joined = pieces.last_mut().filter(|piece| {
+            let last = piece[piece.len() - 1];
+            let (down, right) = (cell.0 - last.0, cell.1 - last.1);
+            pending.len() <= longest && (pending.is_empty() || down.abs_diff(right) <= GREATEST_JUMP)
+        });
+        match joined {
+            Some(piece) => {
+                piece.append(&mut pending);
+                piece.push(*cell);
+            }
+            None => {
+                pending.clear();
+                pieces.push(vec![*cell]);
+            }
+        }
+    }
+    let hits = |piece: &Piece| piece.iter().filter(|cell| cell.2).count() as f64;
+    pieces.retain(|piece| piece.len() > 2 && hits(piece) >= LEAST_HITS * piece.len() as f64);
+    pieces
+}
+
+/// Takes the moments of a piece out of the plot, in both directions.
+fn clear(plot: &mut Plot, from: (usize, usize, bool), to: (usize, usize, bool)) {
+    for (row, hits) in plot.hits.chunks_exact_mut(plot.columns).enumerate() {
+        if (from.0..=to.0).contains(&row) {
+            hits.fill(0.0);
+        } else {
+            hits[from.1..=to.1].fill(0.0);
+        }
+    }
+}
+
+/// Sections that overlap in a recording are cut in the middle of what they share.
+fn apart(sections: &mut [Section]) {
+    let mut by_second: Vec<usize> = (0..sections.len()).collect();
+    by_second.sort_by(|one, other| sections[*one].start_b.total_cmp(&sections[*other].start_b));
+    for at in 1..sections.len() {
+        let (early, late) = (at - 1, at);
+        if sections[early].end_a > sections[late].start_a {
+            let middle = 0.5 * (sections[early].end_a + sections[late].start_a);
+            (sections[early].end_a, sections[late].start_a) = (middle, middle);
+        }
+        let (early, late) = (by_second[at - 1], by_second[at]);
+        if sections[early].end_b > sections[late].start_b {
+            let middle = 0.5 * (sections[early].end_b + sections[late].start_b);
+            (sections[early].end_b, sections[late].start_b) = (middle, middle);
+        }
+    }
+}
+
+/// Mean similarity of any two cells.
+fn background(a: &Chroma, b: &Chroma) -> f32 {
+    dot(&a.mean(), &b.mean())
+}
+
+fn dot(a: &[f32; PITCH_CLASSES], b: &[f32; PITCH_CLASSES]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Sums for a slope that several sections share.
+#[derive(Default)]
+struct Slopes {
+    rows: f64,
+    both: f64,
+}
+
+impl Slopes {
+    fn add(&mut self, piece: &Piece) {
+        let (rows, both, ..) = moments(piece);
+        self.rows += rows;
+        self.both += both;
+    }
+
+    fn common(&self) -> f64 {
+        if self.rows > 0.0 { self.both / self.rows } else { 1.0 }
+    }
+}
+
+/// Sums of squares (row with row, row with column) about the means of the hits, and these means.
+fn moments(piece: &Piece) -> (f64, f64, f64, f64) {
+    let hits: Vec<(f64, f64)> =
+        piece.iter().filter(|cell| cell.2).map(|cell| (cell.0 as f64, cell.1 as f64)).collect();
+    let count = hits.len().max(1) as f64;
+    let (row, column) = hits.iter().fold((0.0, 0.0), |sum, hit| (sum.0 + hit.0 / count, sum.1 + hit.1 / count));
+    let rows = hits.iter().map(|hit| (hit.0 - row) * (hit.0 - row)).sum();
+    let both = hits.iter().map(|hit| (hit.0 - row) * (hit.1 - column)).sum();
+    (rows, both, row, column)
+}
+
+/// The column that goes with a row.
+struct Line {
+    slope: f64,
+    row: f64,
+    column: f64,
+}
+
+impl Line {
+    /// Least squares through the hits of a piece; none through a single row.
+    fn through(piece: &Piece) -> Option<Self> {
+        let (rows, both, row, column) = moments(piece);
+        // Two hits side by side say nothing of a slope; the path's own steps bound it.
+        (rows > 0.0).then(|| Self { slope: (both / rows).clamp(0.5, 2.0), row, column })
+    }
+
+    fn at(&self, row: f64) -> f64 {
+        self.column + self.slope * (row - self.row)
+    }
+}
+
+/// Both recordings in cells.
+struct Grids<'a> {
+    a: &'a Chroma,
+    b: &'a Chroma,
+    depth: usize,
+    /// Similarity of cells that have nothing to do with each other.
+    between: f32,
+}
+
+impl Grids<'_> {
+    /// First cell of `a` and the one behind the last of the section around a piece. Moments that lie half outside of a
+    /// section may match too, or not; so the ends are looked for along the line, up to a moment beyond the piece's
+    /// cells: where the similarity of single cells, less what lies halfway between matched and unrelated ones, adds up to
+    /// the most.
+    fn ends(&self, piece: &Piece, line: &Line) -> Option<(usize, usize)> {
+        let (first, last) = (piece[0].0, piece[piece.len() - 1].0 + self.depth - 1);
+        let from = first.saturating_sub(self.depth);
+        let to = (last + self.depth).min(self.a.columns.len() - 1);
+        let similarity = |cell: usize| -> Option<f32> {
+            let other = line.at(cell as f64).round();
+            let other = (other >= 0.0).then(|| self.b.columns.get(other as usize))??;
+            Some(dot(&self.a.columns[cell], other))
+        };
+        let similarities: Vec<Option<f32>> = (from..=to).map(similarity).collect();
+        let inside: Vec<f32> = similarities[first - from..=last - from].iter().copied().flatten().collect();
+        let within = inside.iter().sum::<f32>() / inside.len().max(1) as f32;
+        let least = 0.5 * (within + self.between);
+        // The greatest sum of a run (Kadane), cells beyond the second recording ending every run.
+        let (mut best, mut sum, mut start) = ((0.0f32, 0usize, 0usize), 0.0f32, 0);
+        for (place, similarity) in similarities.iter().enumerate() {
+            sum += similarity.map_or(f32::NEG_INFINITY, |similarity| similarity - least);
+            if sum <= 0.0 {
+                (sum, start) = (0.0, place + 1);
+            } else if sum > best.0 {
+                best = (sum, start, place + 1);
+            }
+        }
+        (best.0 > 0.0).then_some((from + best.1, from + best.2))
+    }
+
+    fn section(&self, (from, to): (usize, usize), line: &Line) -> Section {
+        let second = |cell: usize| {
+            (line.at(cell as f64) * self.b.column_s).clamp(0.0, self.b.duration_s())
+        };
+        Section {
+            start_a: from as f64 * self.a.column_s,
+            end_a: to as f64 * self.a.column_s,
+            start_b: second(from),
+            end_b: second(to),
+        }
+    }
+
+    /// The times of a piece's cells within a section: the middles of moments.
+    fn times(&self, piece: &Piece, (from, to): (usize, usize)) -> Vec<(f64, f64)> {
+        let middle = self.depth as f64 / 2.0;
+        let inside = |cell: &&(usize, usize, bool)| {
+            let row = cell.0 as f64 + middle;
+            from as f64 <= row && row <= to as f64
+        };
+        let time = |cell: &(usize, usize, bool)| {
+            ((cell.0 as f64 + middle) * self.a.column_s, (cell.1 as f64 + middle) * self.b.column_s)
+        };
+        piece.iter().filter(inside).map(time).collect()
+    }
+}
