@@ -237,8 +237,7 @@ mod tests {
     #[test]
     fn octaves_weigh_as_asked() {
         let magnitudes = vec![1f32; 84];
-        let folding =
-            Folding { leakage: 0.0, octave_weights: vec![0.0, 0.5], ..Folding::default() };
+        let folding = Folding { leakage: 0.0, octave_weights: vec![0.0, 0.5], ..Folding::default() };
         let chroma = Chroma::fold(&magnitudes, 1, &settings(12), &folding).unwrap();
         assert_eq!(chroma.columns[0], [5.5; 12]);
     }
@@ -256,7 +255,8 @@ mod tests {
 
     #[test]
     fn means_keep_what_they_are_of_at_any_ratio() {
-        let columns = (0..100).map(|at| std::array::from_fn(|class| ((at / 10 + class) % 12) as f32)).collect();
+        let columns =
+            (0..100).map(|at| std::array::from_fn(|class| ((at / 10 + class) % 12) as f32)).collect();
         let chroma = Chroma { columns, column_s: 0.1 };
         let same = chroma.means(0.1);
         assert_eq!(same.columns.len(), 100);

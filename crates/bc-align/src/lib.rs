@@ -36,7 +36,9 @@ pub enum Error {
         frames: usize,
     },
     /// A transform that has no twelve pitch classes.
-    #[error("chroma needs a multiple of 12 bins per octave and at least one octave, not {bins_per_octave} of {bins} bins")]
+    #[error(
+        "chroma needs a multiple of 12 bins per octave and at least one octave, not {bins_per_octave} of {bins} bins"
+    )]
     NoPitchClasses {
         /// Bins per octave of the transform.
         bins_per_octave: u32,
@@ -55,7 +57,9 @@ pub enum Error {
         least: f64,
     },
     /// More than the memory of an alignment should grow to.
-    #[error("a recording of {seconds:.0} s is too long to be aligned as a whole; cut it to at most {most:.0} s")]
+    #[error(
+        "a recording of {seconds:.0} s is too long to be aligned as a whole; cut it to at most {most:.0} s"
+    )]
     TooLong {
         /// Its length.
         seconds: f64,

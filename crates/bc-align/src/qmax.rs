@@ -9,9 +9,32 @@ use crate::chroma::{Chroma, PITCH_CLASSES};
 pub(crate) use crate::recurrence::Plot;
 use crate::vectors::wide;
 
-/// What the first cell that is not set after one that is costs, and what the next ones cost (gamma_o and gamma_e).
-const OPENING: f32 = 0.5;
-const GOING_ON: f32 = 0.7;
+/// What a path pays.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Costs {
+    /// For the first cell that is not set after one that is (gamma_o).
+    pub opening: f32,
+    /// For each after it (gamma_e).
+    pub going_on: f32,
+    /// For a step by (2, 1) or (1, 2), which changes the tempo.
+    pub aside: f32,
+}
+
+impl Costs {
+    /// Those of the paper (section 3.2), where a change of tempo is free.
+    pub const QMAX: Self = Self { opening: 0.5, going_on: 0.7, aside: 0.0 };
+
+    /// The steps by which a path comes to a cell, as (rows, columns) back, and what each costs of itself.
+    pub fn steps(&self) -> [((usize, usize), f32); 3] {
+        [((1, 1), 0.0), ((2, 1), self.aside), ((1, 2), self.aside)]
+    }
+
+    /// What a cell that is not set costs after one with this value in the plot.
+    #[inline(always)]
+    pub fn gap(&self, hit_before: f32) -> f32 {
+        self.going_on - (self.going_on - self.opening) * hit_before
+    }
+}
 
 /// How two recordings are compared.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -59,28 +82,28 @@ pub fn similarity(a: &Prepared, b: &Prepared, settings: &Settings) -> f64 {
 #[must_use]
 pub fn of_cells(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], settings: &Settings) -> f64 {
     let Some(plot) = Plot::of(a, b, settings.depth, settings.kappa) else { return 0.0 };
-    f64::from(longest(&plot)) / (plot.columns as f64).sqrt()
+    f64::from(longest(&plot, &Costs::QMAX)) / (plot.columns as f64).sqrt()
 }
 
 /// The greatest value of the recursion.
-pub(crate) fn longest(plot: &Plot) -> f32 {
+pub(crate) fn longest(plot: &Plot, costs: &Costs) -> f32 {
     let mut scores = Scores::new(plot.columns);
     let mut most = 0f32;
     wide(|| {
         for row in 2..plot.rows {
-            most = most.max(scores.next(plot, row));
+            most = most.max(scores.next(plot, costs, row));
         }
     });
     most
 }
 
 /// The whole matrix of the recursion, rows x columns, for those who go back through it.
-pub(crate) fn matrix(plot: &Plot) -> Vec<f32> {
+pub(crate) fn matrix(plot: &Plot, costs: &Costs) -> Vec<f32> {
     let mut all = vec![0f32; plot.rows * plot.columns];
     let mut scores = Scores::new(plot.columns);
     wide(|| {
         for row in 2..plot.rows {
-            scores.next(plot, row);
+            scores.next(plot, costs, row);
             all[row * plot.columns..][..plot.columns].copy_from_slice(&scores.last);
         }
     });
@@ -101,24 +124,24 @@ impl Scores {
 
     /// Computes row `row`, which becomes `last`, and returns its greatest value.
     #[inline(always)]
-    fn next(&mut self, plot: &Plot, row: usize) -> f32 {
+    fn next(&mut self, plot: &Plot, costs: &Costs, row: usize) -> f32 {
         let width = plot.columns;
         let count = width.saturating_sub(2);
         let hits = |row: usize| &plot.hits[row * width..][..width];
         let (here, last_hits, before_hits) = (&hits(row)[width - count..], hits(row - 1), hits(row - 2));
-        // From (row - 1, column - 1), (row - 2, column - 1) and (row - 1, column - 2).
+        let [(_, straight), (_, down), (_, right)] = costs.steps();
         let steps = [
-            (&self.last[1..][..count], &last_hits[1..][..count]),
-            (&self.before[1..][..count], &before_hits[1..][..count]),
-            (&self.last[..count], &last_hits[..count]),
+            (&self.last[1..][..count], &last_hits[1..][..count], straight),
+            (&self.before[1..][..count], &before_hits[1..][..count], down),
+            (&self.last[..count], &last_hits[..count], right),
         ];
         let mut most = 0f32;
         for (column, (next, hit)) in self.next[width - count..].iter_mut().zip(here).enumerate() {
             let (mut on, mut off) = (0f32, 0f32);
-            for (scores, hits) in steps {
-                let (score, hit) = (scores[column], hits[column]);
+            for (scores, hits, cost) in steps {
+                let score = scores[column] - cost;
                 on = on.max(score);
-                off = off.max(score - (GOING_ON - (GOING_ON - OPENING) * hit));
+                off = off.max(score - costs.gap(hits[column]));
             }
             *next = if *hit > 0.0 { on + 1.0 } else { off };
             most = most.max(*next);
@@ -139,6 +162,10 @@ mod tests {
         Plot { rows, columns, hits }
     }
 
+    fn longest(plot: &Plot) -> f32 {
+        super::longest(plot, &Costs::QMAX)
+    }
+
     #[test]
     fn a_diagonal_counts_its_cells_and_gaps_cost() {
         assert_eq!(longest(&plot(20, 30, |row, column| column == row + 5)), 18.0);
@@ -155,7 +182,7 @@ mod tests {
     #[test]
     fn the_matrix_holds_the_same_maximum() {
         let plot = plot(31, 23, |row, column| (row * 7 + column * 13) % 5 < 2);
-        let matrix = matrix(&plot);
+        let matrix = matrix(&plot, &Costs::QMAX);
         assert_eq!(matrix.iter().copied().fold(0.0, f32::max), longest(&plot));
     }
 

@@ -135,7 +135,9 @@ mod tests {
     /// The definition, with vectors of 12 x depth numbers and sorted rows and columns.
     fn plain(a: &[[f32; 12]], b: &[[f32; 12]], depth: usize, kappa: f64) -> Plot {
         let moments = |x: &[[f32; 12]]| -> Vec<Vec<f64>> {
-            x.windows(depth).map(|moment| moment.iter().flatten().map(|value| f64::from(*value)).collect()).collect()
+            x.windows(depth)
+                .map(|moment| moment.iter().flatten().map(|value| f64::from(*value)).collect())
+                .collect()
         };
         let (a, b) = (moments(a), moments(b));
         let distance = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum::<f64>();
@@ -157,7 +159,11 @@ mod tests {
     fn the_plot_is_that_of_the_definition() {
         for (n, m, depth) in [(60, 85, 9), (9, 40, 9), (33, 17, 1), (50, 50, 4)] {
             let (a, b) = (random(n, 1), random(m, 2));
-            assert_eq!(Plot::of(&a, &b, depth, 0.095).unwrap(), plain(&a, &b, depth, 0.095), "{n} {m} {depth}");
+            assert_eq!(
+                Plot::of(&a, &b, depth, 0.095).unwrap(),
+                plain(&a, &b, depth, 0.095),
+                "{n} {m} {depth}"
+            );
         }
     }
 

@@ -58,8 +58,11 @@ pub fn of_cells(cells: &[[f32; PITCH_CLASSES]], settings: &Settings) -> Vec<f32>
     for pitch in 0..PITCH_CLASSES {
         for time in 0..width {
             // The transform of real numbers is its own mirror image.
-            let (row, column) =
-                if time < half { (pitch, time) } else { ((PITCH_CLASSES - pitch) % PITCH_CLASSES, width - time) };
+            let (row, column) = if time < half {
+                (pitch, time)
+            } else {
+                ((PITCH_CLASSES - pitch) % PITCH_CLASSES, width - time)
+            };
             vector[pitch * width + time] = medians[row * half + column];
         }
     }

@@ -41,10 +41,9 @@ fn qmax_is_numpys_both_ways() {
     };
     let settings = qmax::Settings::default();
     let [a, b] = ["a.npy", "b.npy"].map(|name| qmax::Prepared::new(&chroma(name), &settings));
-    for (name, ours) in [
-        ("qmax_ab", qmax::similarity(&a, &b, &settings)),
-        ("qmax_ba", qmax::similarity(&b, &a, &settings)),
-    ] {
+    for (name, ours) in
+        [("qmax_ab", qmax::similarity(&a, &b, &settings)), ("qmax_ba", qmax::similarity(&b, &a, &settings))]
+    {
         println!("{name}: {ours} and {}", theirs(name));
         assert!((ours - theirs(name)).abs() < 1e-4, "{name}: {ours} is not {}", theirs(name));
     }

@@ -2,15 +2,31 @@
 //!
 //! 1. *Key and tempo* ([`candidates`]): the second recording is brought to cells of several lengths (one per tempo ratio)
 //!    and into the keys in which it is most like the first; the longest local alignment ([`crate::qmax`]) decides.
-//! 2. *Sections* ([`sections`]): back from the end of that alignment (Smith & Waterman 1981), cut where it jumps; then the
+//! 2. *Tempo, finer*: the next step is taken at tempi around that one, and the one at which sections lie best on straight lines counts.
+//! 3. *Sections* ([`sections`]): back from the end of that alignment (Smith & Waterman 1981), cut where it jumps; then the
 //!    same again on what is left of both, so that cut, repeated and moved parts are sections of their own.
-//! 3. *Tempo*: the common slope of all sections, by least squares.
+//! 4. *Tempo*: the common slope of all sections, by least squares.
 
 mod candidates;
 mod sections;
 
+use rayon::prelude::*;
+
+use self::candidates::Candidate;
+use self::sections::Found;
 use crate::Error;
 use crate::chroma::Chroma;
+use crate::qmax::Costs;
+
+/// As Qmax, but a change of tempo costs: the second recording is brought to the first's tempo beforehand, and a path that may
+/// turn for nothing runs through whatever lies between two sections.
+const COSTS: Costs = Costs { aside: 0.5, ..Costs::QMAX };
+
+/// So many tempi are looked at closer.
+const COARSE: usize = 5;
+/// The tempo of the best alignment is moved by up to so many steps of this factor either way.
+const FINE_STEPS: i32 = 4;
+const FINE_STEP: f64 = 1.012;
 
 /// How an alignment is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -93,15 +109,45 @@ pub fn align(a: &Chroma, b: &Chroma, settings: &Settings) -> Result<Alignment, E
         }
     }
     let first = a.means(settings.cell_s);
-    let best = candidates::best(&first, b, settings).ok_or(Error::TooShort { seconds: 0.0, least })?;
-    let found = sections::all(&first, &best.second, settings);
+    let coarse: Vec<Tried> = candidates::best(&first, b, settings, COARSE)
+        .into_par_iter()
+        .map(|candidate| Tried::new(candidate, &first, b, settings))
+        .collect();
+    let too_short = Error::TooShort { seconds: b.duration_s(), least };
+    let near = straightest(&coarse).ok_or(too_short.clone())?.candidate.around(FINE_STEP, FINE_STEPS);
+    let fine: Vec<Tried> =
+        near.into_par_iter().map(|candidate| Tried::new(candidate, &first, b, settings)).collect();
+    let score = coarse.iter().chain(&fine).map(|tried| tried.score).fold(0.0, f64::max);
+    let Tried { candidate, second, found, .. } = straightest(&fine).ok_or(too_short)?;
     // The second recording was brought near the first's tempo; the slope is what is left.
-    let stretch = best.second.column_s / first.column_s;
+    let stretch = second.column_s / first.column_s;
     Ok(Alignment {
-        key_shift: best.key_shift,
+        key_shift: candidate.key_shift(),
         tempo_ratio: 1.0 / (stretch * found.slope),
-        score: best.score,
-        sections: found.sections,
-        path: found.path,
+        score,
+        sections: found.sections.clone(),
+        path: found.path.clone(),
     })
+}
+
+/// What a tempo and a key give.
+struct Tried {
+    candidate: Candidate,
+    second: Chroma,
+    found: Found,
+    score: f64,
+}
+
+impl Tried {
+    fn new(candidate: Candidate, first: &Chroma, b: &Chroma, settings: &Settings) -> Self {
+        let second = candidate.brought(first, b);
+        let found = sections::all(first, &second, settings);
+        let score = candidates::score(found.longest, first, &second);
+        Self { candidate, second, found, score }
+    }
+}
+
+/// The one whose sections lie best on straight lines; the first of equal ones.
+fn straightest(tried: &[Tried]) -> Option<&Tried> {
+    tried.iter().reduce(|best, next| if next.found.straight > best.found.straight { next } else { best })
 }

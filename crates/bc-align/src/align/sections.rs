@@ -1,6 +1,6 @@
 //! Matched sections: back through the recursion, cut where the path jumps, ends set cell by cell, and again on what is left.
 
-use super::{Section, Settings};
+use super::{COSTS, Section, Settings};
 use crate::chroma::{Chroma, PITCH_CLASSES};
 use crate::qmax::{self, Plot};
 
@@ -8,12 +8,22 @@ use crate::qmax::{self, Plot};
 const LONGEST_GAP_S: f64 = 8.0;
 /// It is cut, too, where it changes its diagonal by more cells than this without a hit.
 const GREATEST_JUMP: usize = 3;
-/// A section's cells are hits to at least this share.
-const LEAST_HITS: f64 = 0.4;
+/// A section's tempo differs at most by this factor from that of the grids.
+const MOST_SLOPE: f64 = 1.1;
+/// So many paths are followed for each section that may be found; most pieces that are none are short.
+const PATHS_PER_SECTION: usize = 4;
 /// A later path is at least this share of the first one.
-const LEAST_SHARE: f32 = 0.15;
+const LEAST_SHARE: f32 = 0.25;
+
+/// A cell beyond what is sure belongs to a section if its similarity lies above this share of the way from unrelated to
+/// matched cells.
+const END_SHARE: f32 = 0.45;
+/// A later section's cells are, beyond unrelated ones, at least this share as much alike as those of the likest: by chance
+/// two songs of one key share half a minute of chords.
+const LEAST_LIKENESS: f32 = 0.75;
 
 /// What was found on two grids.
+#[derive(Default)]
 pub struct Found {
     /// In order of the first recording.
     pub sections: Vec<Section>,
@@ -21,6 +31,10 @@ pub struct Found {
     pub path: Vec<(f64, f64)>,
     /// Cells of the second recording per cell of the first, over all sections; 1 where there are none.
     pub slope: f64,
+    /// Value of the longest path.
+    pub longest: f32,
+    /// How well all sections together lie on straight lines at the grids' own tempo.
+    pub straight: f32,
 }
 
 /// A piece of a path: the cells of the plot it goes through, and whether each is a hit.
@@ -28,31 +42,36 @@ type Piece = Vec<(usize, usize, bool)>;
 
 /// All sections of `b`, which is in the key and about at the tempo of `a`.
 pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> Found {
-    let mut found = Found { sections: Vec::new(), path: Vec::new(), slope: 1.0 };
-    let Some(mut plot) = Plot::of(&a.columns, &b.columns, settings.depth, settings.kappa) else { return found };
+    let mut found = Found::default();
+    let Some(mut plot) = Plot::of(&a.columns, &b.columns, settings.depth, settings.kappa) else {
+        return found;
+    };
     let grids = Grids { a, b, depth: settings.depth, between: background(a, b) };
     let least = (settings.least_section_s / a.column_s - settings.depth as f64 + 1.0).max(3.0) as f32;
-    let (mut first, mut slopes) = (None, Slopes::default());
-    while found.sections.len() < settings.most_sections {
-        let scores = qmax::matrix(&plot);
+    let (mut slopes, mut likest) = (Slopes::default(), 0f32);
+    for _ in 0..PATHS_PER_SECTION * settings.most_sections {
+        let scores = qmax::matrix(&plot, &COSTS);
         let Some((end, most)) = greatest(&scores) else { break };
-        if most < least.max(LEAST_SHARE * *first.get_or_insert(most)) {
+        found.longest = found.longest.max(most);
+        let full = found.sections.len() == settings.most_sections;
+        if full || most < least.max(LEAST_SHARE * found.longest) {
             break;
         }
         let path = back(&plot, &scores, (end / plot.columns, end % plot.columns));
-        let mut used = Vec::new();
-        for piece in pieces(&path, (LONGEST_GAP_S / a.column_s) as usize) {
-            used.push((piece[0], piece[piece.len() - 1]));
-            let Some(line) = Line::through(&piece) else { continue };
-            let Some(span) = grids.ends(&piece, &line) else { continue };
-            if (span.1 - span.0) as f64 * a.column_s < settings.least_section_s {
-                continue;
-            }
+        // One piece at a time: what a path picked up on its way to it may belong to a better one.
+        let Some(piece) = best_piece(&path, (LONGEST_GAP_S / a.column_s) as usize) else { break };
+        clear(&mut plot, &piece);
+        let section = Line::through(&piece).and_then(|line| Some((grids.ends(&piece, &line)?, line)));
+        let Some((ends, line)) = section else { continue };
+        let long = (ends.to - ends.from) as f64 * a.column_s >= settings.least_section_s;
+        if long && ends.likeness >= LEAST_LIKENESS * likest {
+            likest = likest.max(ends.likeness);
             slopes.add(&piece);
-            found.sections.push(grids.section(span, &line));
-            found.path.extend(grids.times(&piece, span));
+            let straight = grids.ends(&piece, &Line { slope: 1.0, ..line });
+            found.straight += straight.map_or(0.0, |ends| ends.similarity);
+            found.sections.push(grids.section(&ends, &line));
+            found.path.extend(grids.times(&piece, &ends));
         }
-        used.iter().for_each(|(from, to)| clear(&mut plot, *from, *to));
     }
     found.sections.sort_by(|one, other| one.start_a.total_cmp(&other.start_a));
     apart(&mut found.sections);
@@ -78,30 +97,28 @@ fn back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
         if row < 2 || column < 2 {
             break;
         }
-        let steps = [(1, 1), (2, 1), (1, 2)].map(|(down, right)| (row - down, column - right));
-        // A cell that is not set pays 0.5 after a hit and 0.7 otherwise; one that is set pays nothing.
-        let worth = |(row, column): (usize, usize)| {
-            let cost = if hit { 0.0 } else { 0.7 - 0.2 * plot.hits[at(row, column)] };
-            scores[at(row, column)] - cost
+        let worth = |((down, right), cost): ((usize, usize), f32)| {
+            let from = at(row - down, column - right);
+            scores[from] - cost - if hit { 0.0 } else { COSTS.gap(plot.hits[from]) }
         };
-        let mut best = steps[0];
-        for step in &steps[1..] {
+        let mut best = COSTS.steps()[0];
+        for step in &COSTS.steps()[1..] {
             if worth(*step) > worth(best) {
                 best = *step;
             }
         }
-        if scores[at(best.0, best.1)] <= 0.0 {
+        if worth(best) <= 0.0 {
             break;
         }
-        (row, column) = best;
+        (row, column) = (row - best.0.0, column - best.0.1);
     }
     path.reverse();
     path
 }
 
-/// Cuts a path where it jumps, or has no hits for more than `longest` cells; pieces begin and end with a hit, and
-/// are hits to at least [`LEAST_HITS`].
-fn pieces(path: &Piece, longest: usize) -> Vec<Piece> {
+/// Cuts a path where it jumps, or has no hits for more than `longest` cells; the piece with the most hits, which begins and
+/// ends with one.
+fn best_piece(path: &Piece, longest: usize) -> Option<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut pending: Piece = Vec::new();
     for cell in path {
@@ -125,13 +142,16 @@ fn pieces(path: &Piece, longest: usize) -> Vec<Piece> {
             }
         }
     }
-    let hits = |piece: &Piece| piece.iter().filter(|cell| cell.2).count() as f64;
-    pieces.retain(|piece| piece.len() > 2 && hits(piece) >= LEAST_HITS * piece.len() as f64);
-    pieces
+    pieces.into_iter().max_by_key(hits)
+}
+
+fn hits(piece: &Piece) -> usize {
+    piece.iter().filter(|cell| cell.2).count()
 }
 
 /// Takes the moments of a piece out of the plot, in both directions.
-fn clear(plot: &mut Plot, from: (usize, usize, bool), to: (usize, usize, bool)) {
+fn clear(plot: &mut Plot, piece: &Piece) {
+    let (from, to) = (piece[0], piece[piece.len() - 1]);
     for (row, hits) in plot.hits.chunks_exact_mut(plot.columns).enumerate() {
         if (from.0..=to.0).contains(&row) {
             hits.fill(0.0);
@@ -192,13 +212,27 @@ fn moments(piece: &Piece) -> (f64, f64, f64, f64) {
     let hits: Vec<(f64, f64)> =
         piece.iter().filter(|cell| cell.2).map(|cell| (cell.0 as f64, cell.1 as f64)).collect();
     let count = hits.len().max(1) as f64;
-    let (row, column) = hits.iter().fold((0.0, 0.0), |sum, hit| (sum.0 + hit.0 / count, sum.1 + hit.1 / count));
+    let (row, column) =
+        hits.iter().fold((0.0, 0.0), |sum, hit| (sum.0 + hit.0 / count, sum.1 + hit.1 / count));
     let rows = hits.iter().map(|hit| (hit.0 - row) * (hit.0 - row)).sum();
     let both = hits.iter().map(|hit| (hit.0 - row) * (hit.1 - column)).sum();
     (rows, both, row, column)
 }
 
+/// Where a section lies in the first recording.
+struct Ends {
+    /// First cell.
+    from: usize,
+    /// The cell behind the last.
+    to: usize,
+    /// Sum of what its cells' similarities are above the least.
+    similarity: f32,
+    /// How much more alike its cells are than unrelated ones, on average.
+    likeness: f32,
+}
+
 /// The column that goes with a row.
+#[derive(Clone, Copy)]
 struct Line {
     slope: f64,
     row: f64,
@@ -209,8 +243,8 @@ impl Line {
     /// Least squares through the hits of a piece; none through a single row.
     fn through(piece: &Piece) -> Option<Self> {
         let (rows, both, row, column) = moments(piece);
-        // Two hits side by side say nothing of a slope; the path's own steps bound it.
-        (rows > 0.0).then(|| Self { slope: (both / rows).clamp(0.5, 2.0), row, column })
+        // A few hits say little of a slope.
+        (rows > 0.0).then(|| Self { slope: (both / rows).clamp(1.0 / MOST_SLOPE, MOST_SLOPE), row, column })
     }
 
     fn at(&self, row: f64) -> f64 {
@@ -228,11 +262,11 @@ struct Grids<'a> {
 }
 
 impl Grids<'_> {
-    /// First cell of `a` and the one behind the last of the section around a piece. Moments that lie half outside of a
+    /// The ends of the section around a piece. Moments that lie half outside of a
     /// section may match too, or not; so the ends are looked for along the line, up to a moment beyond the piece's
-    /// cells: where the similarity of single cells, less what lies halfway between matched and unrelated ones, adds up to
-    /// the most.
-    fn ends(&self, piece: &Piece, line: &Line) -> Option<(usize, usize)> {
+    /// cells: where the similarity of single cells, less what lies between matched and unrelated ones ([`END_SHARE`]), adds
+    /// up to the most.
+    fn ends(&self, piece: &Piece, line: &Line) -> Option<Ends> {
         let (first, last) = (piece[0].0, piece[piece.len() - 1].0 + self.depth - 1);
         let from = first.saturating_sub(self.depth);
         let to = (last + self.depth).min(self.a.columns.len() - 1);
@@ -244,7 +278,7 @@ impl Grids<'_> {
         let similarities: Vec<Option<f32>> = (from..=to).map(similarity).collect();
         let inside: Vec<f32> = similarities[first - from..=last - from].iter().copied().flatten().collect();
         let within = inside.iter().sum::<f32>() / inside.len().max(1) as f32;
-        let least = 0.5 * (within + self.between);
+        let least = self.between + END_SHARE * (within - self.between);
         // The greatest sum of a run (Kadane), cells beyond the second recording ending every run.
         let (mut best, mut sum, mut start) = ((0.0f32, 0usize, 0usize), 0.0f32, 0);
         for (place, similarity) in similarities.iter().enumerate() {
@@ -255,13 +289,16 @@ impl Grids<'_> {
                 best = (sum, start, place + 1);
             }
         }
-        (best.0 > 0.0).then_some((from + best.1, from + best.2))
+        (best.0 > 0.0).then_some(Ends {
+            from: from + best.1,
+            to: from + best.2,
+            similarity: best.0,
+            likeness: within - self.between,
+        })
     }
 
-    fn section(&self, (from, to): (usize, usize), line: &Line) -> Section {
-        let second = |cell: usize| {
-            (line.at(cell as f64) * self.b.column_s).clamp(0.0, self.b.duration_s())
-        };
+    fn section(&self, &Ends { from, to, .. }: &Ends, line: &Line) -> Section {
+        let second = |cell: usize| (line.at(cell as f64) * self.b.column_s).clamp(0.0, self.b.duration_s());
         Section {
             start_a: from as f64 * self.a.column_s,
             end_a: to as f64 * self.a.column_s,
@@ -271,7 +308,7 @@ impl Grids<'_> {
     }
 
     /// The times of a piece's cells within a section: the middles of moments.
-    fn times(&self, piece: &Piece, (from, to): (usize, usize)) -> Vec<(f64, f64)> {
+    fn times(&self, piece: &Piece, &Ends { from, to, .. }: &Ends) -> Vec<(f64, f64)> {
         let middle = self.depth as f64 / 2.0;
         let inside = |cell: &&(usize, usize, bool)| {
             let row = cell.0 as f64 + middle;

@@ -25,7 +25,8 @@ impl Song {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let scale = [0, 2, 4, 5, 7, 9, 11];
         let tonic = random.random_range(0..12usize);
-        let pitch = |degree: usize, octave: usize| 12 * octave + tonic + 12 * (degree / 7) + scale[degree % 7];
+        let pitch =
+            |degree: usize, octave: usize| 12 * octave + tonic + 12 * (degree / 7) + scale[degree % 7];
         let mut beats = Vec::new();
         let (mut root, mut left) = (0, 0);
         while (beats.len() as f64) * BEAT_S < seconds {
@@ -46,8 +47,11 @@ impl Song {
     pub fn perform(parts: &[(&Self, f64, f64)], tempo: f64, key: i32, seed: u64) -> Chroma {
         let cqt = CqtSettings::default();
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let partials: Vec<(usize, f32)> =
-            [0, 12, 19, 24, 28].iter().enumerate().map(|(n, up)| (*up, random.random::<f32>() / (n + 1) as f32)).collect();
+        let partials: Vec<(usize, f32)> = [0, 12, 19, 24, 28]
+            .iter()
+            .enumerate()
+            .map(|(n, up)| (*up, (0.4 + 0.6 * random.random::<f32>()) / (n + 1) as f32))
+            .collect();
         let length: f64 = parts.iter().map(|(_, from, to)| to - from).sum();
         let frames = (length / tempo / cqt.column_seconds()) as usize;
         let mut magnitudes = vec![0f32; 84 * frames];
@@ -63,12 +67,14 @@ impl Song {
                 })
                 .unwrap_or((&parts[0].0, 0.0));
             let beat = &song.beats[((at / BEAT_S) as usize).min(song.beats.len() - 1)];
-            for pitch in beat {
+            for (voice, pitch) in beat.iter().enumerate() {
+                // The melody leads.
+                let loudness = if voice + 1 == beat.len() { 2.0 } else { 1.0 };
                 for (up, weight) in &partials {
                     let bin = *pitch as i32 + key + *up as i32;
                     for (off, leak) in [(-1, 0.5), (0, 1.0), (1, 0.5)] {
                         if let Ok(bin @ 0..84) = usize::try_from(bin + off) {
-                            magnitudes[bin * frames + frame] += weight * leak;
+                            magnitudes[bin * frames + frame] += loudness * weight * leak;
                         }
                     }
                 }
@@ -132,7 +138,8 @@ pub fn mean_average_precision(similarities: &[f32], cliques: &[&str]) -> f64 {
         let row = &similarities[query * n..][..n];
         order.sort_by(|one, other| row[*other].total_cmp(&row[*one]));
         let ranks = order.iter().enumerate().filter(|(_, other)| cliques[**other] == cliques[query]);
-        let found: Vec<f64> = ranks.enumerate().map(|(found, (rank, _))| (found + 1) as f64 / (rank + 1) as f64).collect();
+        let found: Vec<f64> =
+            ranks.enumerate().map(|(found, (rank, _))| (found + 1) as f64 / (rank + 1) as f64).collect();
         if !found.is_empty() {
             precisions.push(found.iter().sum::<f64>() / found.len() as f64);
         }
