@@ -23,7 +23,7 @@ use crate::qmax::Costs;
 const COSTS: Costs = Costs { aside: 0.5, ..Costs::QMAX };
 
 /// So many tempi are looked at closer.
-const COARSE: usize = 5;
+const COARSE: usize = 3;
 /// The tempo of the best alignment is moved by up to so many steps of this factor either way.
 const FINE_STEPS: i32 = 4;
 const FINE_STEP: f64 = 1.012;

@@ -8,6 +8,8 @@ use crate::qmax::{self, Plot};
 const LONGEST_GAP_S: f64 = 8.0;
 /// It is cut, too, where it changes its diagonal by more cells than this without a hit.
 const GREATEST_JUMP: usize = 3;
+/// A section reaches at most so many seconds beyond the piece of a path that it was found by.
+const BEYOND_S: f64 = 12.0;
 /// A section's tempo differs at most by this factor from that of the grids.
 const MOST_SLOPE: f64 = 1.1;
 /// So many paths are followed for each section that may be found; most pieces that are none are short.
@@ -46,7 +48,7 @@ pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> Found {
     let Some(mut plot) = Plot::of(&a.columns, &b.columns, settings.depth, settings.kappa) else {
         return found;
     };
-    let grids = Grids { a, b, depth: settings.depth, between: background(a, b) };
+    let mut grids = Grids::new(a, b, settings.depth);
     let least = (settings.least_section_s / a.column_s - settings.depth as f64 + 1.0).max(3.0) as f32;
     let (mut slopes, mut likest) = (Slopes::default(), 0f32);
     for _ in 0..PATHS_PER_SECTION * settings.most_sections {
@@ -61,16 +63,18 @@ pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> Found {
         // One piece at a time: what a path picked up on its way to it may belong to a better one.
         let Some(piece) = best_piece(&path, (LONGEST_GAP_S / a.column_s) as usize) else { break };
         clear(&mut plot, &piece);
-        let section = Line::through(&piece).and_then(|line| Some((grids.ends(&piece, &line)?, line)));
-        let Some((ends, line)) = section else { continue };
+        let Some((ends, line)) = Line::through(&piece).and_then(|line| grids.best_line(&piece, &line)) else {
+            continue;
+        };
         let long = (ends.to - ends.from) as f64 * a.column_s >= settings.least_section_s;
         if long && ends.likeness >= LEAST_LIKENESS * likest {
             likest = likest.max(ends.likeness);
-            slopes.add(&piece);
+            slopes.add(&ends, &line);
             let straight = grids.ends(&piece, &Line { slope: 1.0, ..line });
             found.straight += straight.map_or(0.0, |ends| ends.similarity);
             found.sections.push(grids.section(&ends, &line));
             found.path.extend(grids.times(&piece, &ends));
+            grids.take(&ends, &line);
         }
     }
     found.sections.sort_by(|one, other| one.start_a.total_cmp(&other.start_a));
@@ -179,11 +183,6 @@ fn apart(sections: &mut [Section]) {
     }
 }
 
-/// Mean similarity of any two cells.
-fn background(a: &Chroma, b: &Chroma) -> f32 {
-    dot(&a.mean(), &b.mean())
-}
-
 fn dot(a: &[f32; PITCH_CLASSES], b: &[f32; PITCH_CLASSES]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
@@ -196,10 +195,11 @@ struct Slopes {
 }
 
 impl Slopes {
-    fn add(&mut self, piece: &Piece) {
-        let (rows, both, ..) = moments(piece);
-        self.rows += rows;
-        self.both += both;
+    /// A slope is known the better, the longer its section: by the cube of its length, as of a line through points.
+    fn add(&mut self, ends: &Ends, line: &Line) {
+        let weight = ((ends.to - ends.from) as f64).powi(3);
+        self.rows += weight;
+        self.both += weight * line.slope;
     }
 
     fn common(&self) -> f64 {
@@ -259,27 +259,51 @@ struct Grids<'a> {
     depth: usize,
     /// Similarity of cells that have nothing to do with each other.
     between: f32,
+    /// Cells of either that lie in a section already.
+    taken_a: Vec<bool>,
+    taken_b: Vec<bool>,
 }
 
-impl Grids<'_> {
+impl<'a> Grids<'a> {
+    fn new(a: &'a Chroma, b: &'a Chroma, depth: usize) -> Self {
+        let (taken_a, taken_b) = (vec![false; a.columns.len()], vec![false; b.columns.len()]);
+        Self { a, b, depth, between: dot(&a.mean(), &b.mean()), taken_a, taken_b }
+    }
+
+    /// The cell of `b` beside one of `a`.
+    fn beside(&self, line: &Line, cell: usize) -> Option<usize> {
+        let other = line.at(cell as f64).round();
+        (other >= 0.0 && (other as usize) < self.b.columns.len()).then_some(other as usize)
+    }
+
+    /// Marks a section's cells.
+    fn take(&mut self, ends: &Ends, line: &Line) {
+        for cell in ends.from..ends.to {
+            self.taken_a[cell] = true;
+            if let Some(other) = self.beside(line, cell) {
+                self.taken_b[other] = true;
+            }
+        }
+    }
+
     /// The ends of the section around a piece. Moments that lie half outside of a
-    /// section may match too, or not; so the ends are looked for along the line, up to a moment beyond the piece's
+    /// section may match too, or not; so the ends are looked for along the line, up to [`BEYOND_S`] beyond the piece's
     /// cells: where the similarity of single cells, less what lies between matched and unrelated ones ([`END_SHARE`]), adds
     /// up to the most.
     fn ends(&self, piece: &Piece, line: &Line) -> Option<Ends> {
         let (first, last) = (piece[0].0, piece[piece.len() - 1].0 + self.depth - 1);
-        let from = first.saturating_sub(self.depth);
-        let to = (last + self.depth).min(self.a.columns.len() - 1);
+        let beyond = (BEYOND_S / self.a.column_s) as usize;
+        let from = first.saturating_sub(beyond);
+        let to = (last + beyond).min(self.a.columns.len() - 1);
         let similarity = |cell: usize| -> Option<f32> {
-            let other = line.at(cell as f64).round();
-            let other = (other >= 0.0).then(|| self.b.columns.get(other as usize))??;
-            Some(dot(&self.a.columns[cell], other))
+            let other = self.beside(line, cell).filter(|other| !self.taken_b[*other])?;
+            (!self.taken_a[cell]).then(|| dot(&self.a.columns[cell], &self.b.columns[other]))
         };
         let similarities: Vec<Option<f32>> = (from..=to).map(similarity).collect();
         let inside: Vec<f32> = similarities[first - from..=last - from].iter().copied().flatten().collect();
         let within = inside.iter().sum::<f32>() / inside.len().max(1) as f32;
         let least = self.between + END_SHARE * (within - self.between);
-        // The greatest sum of a run (Kadane), cells beyond the second recording ending every run.
+        // The greatest sum of a run (Kadane); cells that are taken or beyond the second recording end every run.
         let (mut best, mut sum, mut start) = ((0.0f32, 0usize, 0usize), 0.0f32, 0);
         for (place, similarity) in similarities.iter().enumerate() {
             sum += similarity.map_or(f32::NEG_INFINITY, |similarity| similarity - least);
@@ -295,6 +319,21 @@ impl Grids<'_> {
             similarity: best.0,
             likeness: within - self.between,
         })
+    }
+
+    /// The line near `line` along which the cells are most alike, with the section's ends. The hits of a path lie up to a
+    /// cell or two beside it, which a minute later is a second.
+    fn best_line(&self, piece: &Piece, line: &Line) -> Option<(Ends, Line)> {
+        let slopes = (-8..=8).map(|step| line.slope * (1.0 + 0.0025 * f64::from(step)));
+        let lines = slopes.flat_map(|slope| {
+            (-4..=4).map(move |step| Line { slope, column: line.column + 0.5 * f64::from(step), ..*line })
+        });
+        let better = |best: Option<(Ends, Line)>, line: Line| match (self.ends(piece, &line), best) {
+            (Some(ends), Some(best)) if ends.similarity <= best.0.similarity => Some(best),
+            (Some(ends), _) => Some((ends, line)),
+            (None, best) => best,
+        };
+        lines.fold(self.ends(piece, line).map(|ends| (ends, *line)), better)
     }
 
     fn section(&self, &Ends { from, to, .. }: &Ends, line: &Line) -> Section {
