@@ -7,8 +7,10 @@
 //! would give ([`metrics`]); what a score means ([`calibration`]); a page that people look at
 //! ([`report`]); the works that a recording may be a version of ([`search`]), or whether two are
 //! of one ([`compare`]); and vectors and network in forms that other programs take ([`export`]).
+//! What classical methods find on the same features is in [`baselines`].
 //! [`stage`] does all that one experiment asks for.
 
+pub mod baselines;
 pub mod calibration;
 pub mod catalogue;
 pub mod cli;

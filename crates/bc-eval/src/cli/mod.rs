@@ -11,6 +11,7 @@ use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use clap::{Parser, Subcommand};
 
+use crate::baselines;
 use crate::calibration::{self, Calibration};
 use crate::catalogue::{self, Added, Works};
 use crate::embed::Status;
@@ -18,8 +19,8 @@ use crate::origin::Origin;
 use crate::search::Searcher;
 use crate::{compare, embed, export, inference, metrics, origin, report, saving, search, stage};
 use arguments::{
-    AddArgs, CalibrateArgs, CompareArgs, EmbedArgs, ExportArgs, ListenArgs, MetricsArgs, ReportArgs,
-    SearchArgs,
+    AddArgs, BaselinesArgs, CalibrateArgs, CompareArgs, EmbedArgs, ExportArgs, ListenArgs, MetricsArgs,
+    ReportArgs, SearchArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -30,6 +31,7 @@ Examples:
   bc-eval add catalogue/ --index mine.parquet --config configs/demo.toml
   bc-eval search song.mp3 --index mine.parquet --config configs/demo.toml
   bc-eval metrics --npy vectors.npy --cliques cliques.txt --policy clews
+  bc-eval baselines --config configs/demo.toml            what chroma and alignment find on the same features
   bc-eval report runs/one/eval runs/two/eval --out both
 
 Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done but some files failed, 130 interrupted, what was
@@ -55,6 +57,8 @@ enum Command {
     Embed(EmbedArgs),
     /// mAP, MR1, MRR, hit@k, P@10, NAR with intervals, by split.
     Metrics(MetricsArgs),
+    /// What classical methods (2-D Fourier magnitudes, Qmax) find on the features, beside chance and the network.
+    Baselines(BaselinesArgs),
     /// Write a page about one run, or several side by side.
     Report(ReportArgs),
     /// The works that an audio file, or a version in the index, may be a version of.
@@ -86,6 +90,7 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Run => evaluate(&config).map(Into::into),
         Command::Embed(args) => embed(config, args),
         Command::Metrics(args) => measure(&config, args).map(Into::into),
+        Command::Baselines(args) => classical(&config, &args).map(Into::into),
         Command::Report(args) => page(&config, args).map(Into::into),
         Command::Search(args) => find(config, args),
         Command::Compare(args) => judge(config, args).map(Into::into),
@@ -185,6 +190,22 @@ fn measure(config: &Config, args: MetricsArgs) -> Result<()> {
     println!("{}\n{}", metrics::table(&measured), measured.rules);
     if let Some(out) = args.json {
         saving::write_json(&out, &measured)?;
+    }
+    Ok(())
+}
+
+fn classical(config: &Config, args: &BaselinesArgs) -> Result<()> {
+    let path = baselines::path_of(config);
+    let outcome = baselines::run(config, &args.methods())?;
+    println!("{}", baselines::table(config)?);
+    match outcome {
+        baselines::Outcome::UpToDate => println!("Nothing to do: {} is up to date.", path.display()),
+        baselines::Outcome::Written(measured) => {
+            println!("{}\n{}", measured.rules, path.display());
+            if config.eval.output.join("report.html").exists() {
+                println!("`bc-eval report` puts them into the report.");
+            }
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! there is one. Out: `report.html` and `report.md`.
 
 mod analysis;
+mod baselines;
 mod chart;
 mod curves;
 mod markdown;
@@ -23,6 +24,7 @@ use serde_json::Value;
 use crate::calibration::{self, Calibration};
 use crate::saving;
 use analysis::Analysis;
+use baselines::Baselines;
 use curves::Curves;
 
 /// A run to report on.
@@ -52,6 +54,8 @@ struct Run {
     /// `calibration.json`, where it was made from these embeddings.
     calibration: Option<Calibration>,
     embeddings: Embeddings,
+    /// What classical methods found on the same features.
+    baselines: Option<Baselines>,
     /// The resolved configuration, where the run's folder holds it.
     config: Option<String>,
 }
@@ -95,7 +99,8 @@ impl Run {
         let name = named.file_name().unwrap_or(named.as_os_str()).to_string_lossy().into_owned();
         let analysis =
             Analysis::of(&embeddings, &policy).with_context(|| source.eval.display().to_string())?;
-        Ok(Self { name, figures, analysis, curves, calibration, embeddings, config })
+        let baselines = Baselines::beside(&source.eval, &embeddings);
+        Ok(Self { name, figures, analysis, curves, calibration, embeddings, baselines, config })
     }
 }
 
