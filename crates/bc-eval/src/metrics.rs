@@ -132,8 +132,13 @@ fn finish(policy: &Policy, splits: BTreeMap<String, Figures>, provenance: Option
     Measured { policy: policy.clone(), rules: policy.statement(), splits, provenance }
 }
 
-/// `cliques` are those of the queries.
-fn figures(results: &[QueryResult], cliques: &[u32], policy: &Policy, seed: u64) -> Result<Figures, Error> {
+/// The figures of ranked queries; `cliques` are those of the queries.
+pub(crate) fn figures(
+    results: &[QueryResult],
+    cliques: &[u32],
+    policy: &Policy,
+    seed: u64,
+) -> Result<Figures, Error> {
     let metrics = Metrics::of(results, policy)?;
     let intervals = bc_retrieval::intervals(results, cliques, policy, SAMPLES, seed)?;
     let intervals = Metrics::NAMES.into_iter().zip(intervals).collect();

@@ -6,6 +6,7 @@ use bc_cli::ShardArgs;
 use bc_retrieval::Distance;
 use clap::{Args, ValueEnum};
 
+use crate::baselines::Method;
 use bc_embed::arguments::{NetworkArgs, WindowArgs};
 
 #[derive(Args)]
@@ -107,4 +108,19 @@ pub struct ExportArgs {
     /// Folder to write embeddings.npy, ids.txt and network.safetensors to.
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
+}
+
+/// `bc-eval baselines`.
+#[derive(Args)]
+pub struct BaselinesArgs {
+    /// Methods, separated by commas; 2dfm, 2dfm-dc and qmax if not given.
+    #[arg(long, value_delimiter = ',', value_name = "METHOD")]
+    method: Vec<Method>,
+}
+
+impl BaselinesArgs {
+    /// The methods to measure.
+    pub fn methods(&self) -> Vec<Method> {
+        if self.method.is_empty() { Method::USUAL.to_vec() } else { self.method.clone() }
+    }
 }

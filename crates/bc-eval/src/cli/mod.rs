@@ -6,23 +6,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bc_cli::{ConfigArgs, Outcome, ThreadArgs, saving};
-use bc_embed::origin;
 use bc_formats::config::Config;
 use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use clap::{Args, Parser, Subcommand};
 
+use crate::baselines;
 use crate::catalogue::{self, Added};
 use crate::embed::Status;
 use crate::{embed, export, forward, inference, metrics, report, stage};
-use arguments::{CalibrateArgs, EmbedArgs, ExportArgs, MetricsArgs, ReportArgs};
+use arguments::{BaselinesArgs, CalibrateArgs, EmbedArgs, ExportArgs, MetricsArgs, ReportArgs};
 use bc_calibration::{self as calibration, Calibration};
-use bc_embed::origin::Origin;
+use bc_embed::origin::{self, Origin};
 
 const EXAMPLES: &str = "\
 Examples:
   bc-eval run --config configs/demo.toml                  embeddings, figures, calibration and a report
   bc-eval metrics --npy vectors.npy --cliques cliques.txt --policy clews
+  bc-eval baselines --config configs/demo.toml            what chroma and alignment find on the same features
   bc-eval report runs/one/eval runs/two/eval --out both
 
 Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done but some files failed, 130 interrupted, what was
@@ -48,6 +49,8 @@ enum Command {
     Embed(EmbedArgs),
     /// mAP, MR1, MRR, hit@k, P@10, NAR with intervals, by split.
     Metrics(MetricsArgs),
+    /// What classical methods (2-D Fourier magnitudes, Qmax) find on the features, beside chance and the network.
+    Baselines(BaselinesArgs),
     /// Write a page about one run, or several side by side.
     Report(ReportArgs),
     /// Learn from the validation split what a score means, and check it on the test split.
@@ -93,6 +96,7 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Run => evaluate(&config).map(Into::into),
         Command::Embed(args) => embed(config, args),
         Command::Metrics(args) => measure(&config, args).map(Into::into),
+        Command::Baselines(args) => classical(&config, &args).map(Into::into),
         Command::Report(args) => page(&config, args).map(Into::into),
         Command::Calibrate(args) => calibrate(&config, args).map(Into::into),
         Command::Export(args) => give(config, args).map(Into::into),
@@ -185,6 +189,22 @@ fn measure(config: &Config, args: MetricsArgs) -> Result<()> {
     println!("{}\n{}", metrics::table(&measured), measured.rules);
     if let Some(out) = args.json {
         saving::write_json(&out, &measured)?;
+    }
+    Ok(())
+}
+
+fn classical(config: &Config, args: &BaselinesArgs) -> Result<()> {
+    let path = baselines::path_of(config);
+    let outcome = baselines::run(config, &args.methods())?;
+    println!("{}", baselines::table(config)?);
+    match outcome {
+        baselines::Outcome::UpToDate => println!("Nothing to do: {} is up to date.", path.display()),
+        baselines::Outcome::Written(measured) => {
+            println!("{}\n{}", measured.rules, path.display());
+            if config.eval.output.join("report.html").exists() {
+                println!("`bc-eval report` puts them into the report.");
+            }
+        }
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 use super::Run;
 use super::text::{FIGURES, count_of, escaped_markdown, figure_of, titled};
 
@@ -21,11 +23,10 @@ pub fn text(runs: &[Run]) -> String {
         text.push_str(&"---|".repeat(FIGURES.len() + 1));
         text.push('\n');
         for (split, figures) in run.figures["splits"].as_object().into_iter().flatten() {
-            let _ = write!(text, "| {} | {} |", escaped_markdown(split), count_of(figures, "queries"));
-            for (name, digits) in FIGURES {
-                let _ = write!(text, " {} |", figure_of(figures, name, digits));
+            row(&mut text, split, figures);
+            for (method, figures) in run.baselines.iter().flat_map(|baselines| baselines.of(split)) {
+                row(&mut text, &format!("{split}: {method} (classical)"), figures);
             }
-            let _ = writeln!(text, " {:.4} |", figures["chance"]["mAP"].as_f64().unwrap_or(f64::NAN));
         }
         if let Some(found) = &run.calibration {
             let _ = writeln!(
@@ -58,4 +59,12 @@ pub fn text(runs: &[Run]) -> String {
         }
     }
     text
+}
+
+fn row(text: &mut String, name: &str, figures: &Value) {
+    let _ = write!(text, "| {} | {} |", escaped_markdown(name), count_of(figures, "queries"));
+    for (name, digits) in FIGURES {
+        let _ = write!(text, " {} |", figure_of(figures, name, digits));
+    }
+    let _ = writeln!(text, " {:.4} |", figures["chance"]["mAP"].as_f64().unwrap_or(f64::NAN));
 }

@@ -4,6 +4,7 @@
 //! there is one. Out: `report.html` and `report.md`.
 
 mod analysis;
+mod baselines;
 mod chart;
 mod curves;
 mod markdown;
@@ -22,6 +23,7 @@ use bc_retrieval::Policy;
 use serde_json::Value;
 
 use analysis::Analysis;
+use baselines::Baselines;
 use bc_calibration::{self as calibration, Calibration};
 use bc_cli::saving;
 use curves::Curves;
@@ -54,6 +56,8 @@ struct Run {
     /// `calibration.json`, where it was made from these embeddings.
     calibration: Option<Calibration>,
     embeddings: Embeddings,
+    /// What classical methods found on the same features.
+    baselines: Option<Baselines>,
     /// The resolved configuration, where the run's folder holds it.
     config: Option<String>,
 }
@@ -97,6 +101,7 @@ impl Run {
         let name = named.file_name().unwrap_or(named.as_os_str()).to_string_lossy().into_owned();
         let analysis =
             Analysis::of(&embeddings, &policy).with_context(|| source.eval.display().to_string())?;
-        Ok(Self { name, figures, analysis, curves, calibration, embeddings, config })
+        let baselines = Baselines::beside(&source.eval, &embeddings);
+        Ok(Self { name, figures, analysis, curves, calibration, embeddings, baselines, config })
     }
 }

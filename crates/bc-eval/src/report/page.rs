@@ -148,26 +148,33 @@ fn figures(page: &mut String, runs: &[Run]) {
     page.push_str("<th class=\"n\">random mAP</th></tr>\n");
     for run in runs {
         for (split, figures) in run.figures["splits"].as_object().into_iter().flatten() {
-            let _ = write!(
-                page,
-                "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td>",
-                escaped(&run.name),
-                escaped(split),
-                count_of(figures, "queries")
-            );
-            for (name, digits) in FIGURES {
-                let interval = &figures["intervals"][name];
-                let _ = write!(page, "<td class=\"n\">{}", figure_of(figures, name, digits));
-                if let (Some(low), Some(high)) = (interval["low"].as_f64(), interval["high"].as_f64()) {
-                    let _ = write!(page, "<br><small>{low:.digits$}–{high:.digits$}</small>");
-                }
-                page.push_str("</td>");
+            figures_row(page, &run.name, split, figures);
+            for (method, figures) in run.baselines.iter().flat_map(|baselines| baselines.of(split)) {
+                figures_row(page, &format!("{} (classical, same features)", method), split, figures);
             }
-            let chance = figures["chance"]["mAP"].as_f64().unwrap_or(f64::NAN);
-            let _ = writeln!(page, "<td class=\"n\">{chance:.4}</td></tr>");
         }
     }
     page.push_str("</table></div></section>\n");
+}
+
+fn figures_row(page: &mut String, name: &str, split: &str, figures: &Value) {
+    let _ = write!(
+        page,
+        "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td>",
+        escaped(name),
+        escaped(split),
+        count_of(figures, "queries")
+    );
+    for (name, digits) in FIGURES {
+        let interval = &figures["intervals"][name];
+        let _ = write!(page, "<td class=\"n\">{}", figure_of(figures, name, digits));
+        if let (Some(low), Some(high)) = (interval["low"].as_f64(), interval["high"].as_f64()) {
+            let _ = write!(page, "<br><small>{low:.digits$}–{high:.digits$}</small>");
+        }
+        page.push_str("</td>");
+    }
+    let chance = figures["chance"]["mAP"].as_f64().unwrap_or(f64::NAN);
+    let _ = writeln!(page, "<td class=\"n\">{chance:.4}</td></tr>");
 }
 
 fn curves(page: &mut String, runs: &[Run]) {

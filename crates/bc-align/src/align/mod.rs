@@ -1,0 +1,153 @@
+//! Where two recordings run beside each other: key shift, tempo ratio, matched sections.
+//!
+//! 1. *Key and tempo* ([`candidates`]): the second recording is brought to cells of several lengths (one per tempo ratio)
+//!    and into the keys in which it is most like the first; the longest local alignment ([`crate::qmax`]) decides.
+//! 2. *Tempo, finer*: the next step is taken at tempi around that one, and the one at which sections lie best on straight lines counts.
+//! 3. *Sections* ([`sections`]): back from the end of that alignment (Smith & Waterman 1981), cut where it jumps; then the
+//!    same again on what is left of both, so that cut, repeated and moved parts are sections of their own.
+//! 4. *Tempo*: the common slope of all sections, by least squares.
+
+mod candidates;
+mod sections;
+
+use rayon::prelude::*;
+
+use self::candidates::Candidate;
+use self::sections::Found;
+use crate::Error;
+use crate::chroma::Chroma;
+use crate::qmax::Costs;
+
+/// As Qmax, but a change of tempo costs: the second recording is brought to the first's tempo beforehand, and a path that may
+/// turn for nothing runs through whatever lies between two sections.
+const COSTS: Costs = Costs { aside: 0.5, ..Costs::QMAX };
+
+/// So many tempi are looked at closer.
+const COARSE: usize = 3;
+/// The tempo of the best alignment is moved by up to so many steps of this factor either way.
+const FINE_STEPS: i32 = 4;
+const FINE_STEP: f64 = 1.012;
+
+/// How an alignment is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Settings {
+    /// Length of a cell of the first recording in seconds.
+    pub cell_s: f64,
+    /// Cells of a moment: what is compared is so many cells in a row.
+    pub depth: usize,
+    /// Share of a row, and of a column, of the cross recurrence plot that counts as near.
+    pub kappa: f64,
+    /// In how many keys, the likeliest first, the second recording is tried.
+    pub keys: usize,
+    /// The greatest tempo ratio that is tried; the least is its inverse.
+    pub tempo: f64,
+    /// A section is at least so long in the first recording, in seconds.
+    pub least_section_s: f64,
+    /// The most sections.
+    pub most_sections: usize,
+    /// A longer recording is refused.
+    pub longest_s: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cell_s: 0.4,
+            depth: 9,
+            kappa: 0.095,
+            keys: 3,
+            tempo: 1.43,
+            least_section_s: 10.0,
+            most_sections: 16,
+            longest_s: 1800.0,
+        }
+    }
+}
+
+/// A part of one recording beside the part of the other that it matches. Seconds.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Section {
+    /// Where it begins in the first recording.
+    pub start_a: f64,
+    /// Where it ends there.
+    pub end_a: f64,
+    /// Where it begins in the second recording.
+    pub start_b: f64,
+    /// Where it ends there.
+    pub end_b: f64,
+}
+
+/// How two recordings go together.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Alignment {
+    /// Semitones that the second recording sounds above the first, -5 to 6.
+    pub key_shift: i32,
+    /// Tempo of the second recording over that of the first: above 1 the second is faster.
+    pub tempo_ratio: f64,
+    /// Length of the best local alignment in cells over the fourth root of the product of both recordings' lengths in
+    /// cells: as [`crate::qmax::similarity`], but the same whichever recording comes first. Compare it with scores of pairs
+    /// that are known; it is no probability.
+    pub score: f64,
+    /// Matched sections in order of the first recording; none overlap in either.
+    pub sections: Vec<Section>,
+    /// The alignment within them: pairs of times (first recording, second recording) in seconds, in order of the first.
+    pub path: Vec<(f64, f64)>,
+}
+
+/// Aligns `b` to `a`. Where nothing matches there are no sections, and key and tempo are the least bad ones.
+///
+/// # Errors
+/// A recording shorter than two moments, or longer than the settings allow.
+pub fn align(a: &Chroma, b: &Chroma, settings: &Settings) -> Result<Alignment, Error> {
+    let least = 2.0 * settings.cell_s * settings.depth as f64;
+    for seconds in [a.duration_s(), b.duration_s()] {
+        if seconds < least {
+            return Err(Error::TooShort { seconds, least });
+        }
+        if seconds > settings.longest_s {
+            return Err(Error::TooLong { seconds, most: settings.longest_s });
+        }
+    }
+    let first = a.means(settings.cell_s);
+    let coarse: Vec<Tried> = candidates::best(&first, b, settings, COARSE)
+        .into_par_iter()
+        .map(|candidate| Tried::new(candidate, &first, b, settings))
+        .collect();
+    let too_short = Error::TooShort { seconds: b.duration_s(), least };
+    let near = straightest(&coarse).ok_or(too_short.clone())?.candidate.around(FINE_STEP, FINE_STEPS);
+    let fine: Vec<Tried> =
+        near.into_par_iter().map(|candidate| Tried::new(candidate, &first, b, settings)).collect();
+    let score = coarse.iter().chain(&fine).map(|tried| tried.score).fold(0.0, f64::max);
+    let Tried { candidate, second, found, .. } = straightest(&fine).ok_or(too_short)?;
+    // The second recording was brought near the first's tempo; the slope is what is left.
+    let stretch = second.column_s / first.column_s;
+    Ok(Alignment {
+        key_shift: candidate.key_shift(),
+        tempo_ratio: 1.0 / (stretch * found.slope),
+        score,
+        sections: found.sections.clone(),
+        path: found.path.clone(),
+    })
+}
+
+/// What a tempo and a key give.
+struct Tried {
+    candidate: Candidate,
+    second: Chroma,
+    found: Found,
+    score: f64,
+}
+
+impl Tried {
+    fn new(candidate: Candidate, first: &Chroma, b: &Chroma, settings: &Settings) -> Self {
+        let second = candidate.brought(first, b);
+        let found = sections::all(first, &second, settings);
+        let score = candidates::score(found.longest, first, &second);
+        Self { candidate, second, found, score }
+    }
+}
+
+/// The one whose sections lie best on straight lines; the first of equal ones.
+fn straightest(tried: &[Tried]) -> Option<&Tried> {
+    tried.iter().reduce(|best, next| if next.found.straight > best.found.straight { next } else { best })
+}

@@ -1,0 +1,361 @@
+//! Matched sections: back through the recursion, cut where the path jumps, ends set cell by cell, and again on what is left.
+
+use super::{COSTS, Section, Settings};
+use crate::chroma::{Chroma, PITCH_CLASSES};
+use crate::qmax::{self, Plot};
+
+/// A path is cut where it has no hits for this many seconds.
+const LONGEST_GAP_S: f64 = 8.0;
+/// It is cut, too, where it changes its diagonal by more cells than this without a hit.
+const GREATEST_JUMP: usize = 3;
+/// A section reaches at most so many seconds beyond the piece of a path that it was found by.
+const BEYOND_S: f64 = 12.0;
+/// A section's tempo differs at most by this factor from that of the grids.
+const MOST_SLOPE: f64 = 1.1;
+/// So many paths are followed for each section that may be found; most pieces that are none are short.
+const PATHS_PER_SECTION: usize = 4;
+/// A later path is at least this share of the first one.
+const LEAST_SHARE: f32 = 0.25;
+
+/// A cell beyond what is sure belongs to a section if its similarity lies above this share of the way from unrelated to
+/// matched cells.
+const END_SHARE: f32 = 0.45;
+/// A later section's cells are, beyond unrelated ones, at least this share as much alike as those of the likest: by chance
+/// two songs of one key share half a minute of chords.
+const LEAST_LIKENESS: f32 = 0.75;
+
+/// What was found on two grids.
+#[derive(Default)]
+pub struct Found {
+    /// In order of the first recording.
+    pub sections: Vec<Section>,
+    /// Pairs of times.
+    pub path: Vec<(f64, f64)>,
+    /// Cells of the second recording per cell of the first, over all sections; 1 where there are none.
+    pub slope: f64,
+    /// Value of the longest path.
+    pub longest: f32,
+    /// How well all sections together lie on straight lines at the grids' own tempo.
+    pub straight: f32,
+}
+
+/// A piece of a path: the cells of the plot it goes through, and whether each is a hit.
+type Piece = Vec<(usize, usize, bool)>;
+
+/// All sections of `b`, which is in the key and about at the tempo of `a`.
+pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> Found {
+    let mut found = Found::default();
+    let Some(mut plot) = Plot::of(&a.columns, &b.columns, settings.depth, settings.kappa) else {
+        return found;
+    };
+    let mut grids = Grids::new(a, b, settings.depth);
+    let least = (settings.least_section_s / a.column_s - settings.depth as f64 + 1.0).max(3.0) as f32;
+    let (mut slopes, mut likest) = (Slopes::default(), 0f32);
+    for _ in 0..PATHS_PER_SECTION * settings.most_sections {
+        let scores = qmax::matrix(&plot, &COSTS);
+        let Some((end, most)) = greatest(&scores) else { break };
+        found.longest = found.longest.max(most);
+        let full = found.sections.len() == settings.most_sections;
+        if full || most < least.max(LEAST_SHARE * found.longest) {
+            break;
+        }
+        let path = back(&plot, &scores, (end / plot.columns, end % plot.columns));
+        // One piece at a time: what a path picked up on its way to it may belong to a better one.
+        let Some(piece) = best_piece(&path, (LONGEST_GAP_S / a.column_s) as usize) else { break };
+        clear(&mut plot, &piece);
+        let Some((ends, line)) = Line::through(&piece).and_then(|line| grids.best_line(&piece, &line)) else {
+            continue;
+        };
+        let long = (ends.to - ends.from) as f64 * a.column_s >= settings.least_section_s;
+        if long && ends.likeness >= LEAST_LIKENESS * likest {
+            likest = likest.max(ends.likeness);
+            slopes.add(&ends, &line);
+            let straight = grids.ends(&piece, &Line { slope: 1.0, ..line });
+            found.straight += straight.map_or(0.0, |ends| ends.similarity);
+            found.sections.push(grids.section(&ends, &line));
+            found.path.extend(grids.times(&piece, &ends));
+            grids.take(&ends, &line);
+        }
+    }
+    found.sections.sort_by(|one, other| one.start_a.total_cmp(&other.start_a));
+    apart(&mut found.sections);
+    found.path.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)));
+    found.slope = slopes.common();
+    found
+}
+
+/// Place and value of the greatest score; none where all are 0.
+fn greatest(scores: &[f32]) -> Option<(usize, f32)> {
+    let best = scores.iter().copied().enumerate().max_by(|one, other| one.1.total_cmp(&other.1))?;
+    (best.1 > 0.0).then_some(best)
+}
+
+/// The path that ends in a cell, from its first hit on.
+fn back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
+    let at = |row: usize, column: usize| row * plot.columns + column;
+    let (mut row, mut column) = end;
+    let mut path = Vec::new();
+    loop {
+        let hit = plot.hits[at(row, column)] > 0.0;
+        path.push((row, column, hit));
+        if row < 2 || column < 2 {
+            break;
+        }
+        let worth = |((down, right), cost): ((usize, usize), f32)| {
+            let from = at(row - down, column - right);
+            scores[from] - cost - if hit { 0.0 } else { COSTS.gap(plot.hits[from]) }
+        };
+        let mut best = COSTS.steps()[0];
+        for step in &COSTS.steps()[1..] {
+            if worth(*step) > worth(best) {
+                best = *step;
+            }
+        }
+        if worth(best) <= 0.0 {
+            break;
+        }
+        (row, column) = (row - best.0.0, column - best.0.1);
+    }
+    path.reverse();
+    path
+}
+
+/// Cuts a path where it jumps, or has no hits for more than `longest` cells; the piece with the most hits, which begins and
+/// ends with one.
+fn best_piece(path: &Piece, longest: usize) -> Option<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut pending: Piece = Vec::new();
+    for cell in path {
+        if !cell.2 {
+            pending.push(*cell);
+            continue;
+        }
+        let joined = pieces.last_mut().filter(|piece| {
+            let last = piece[piece.len() - 1];
+            let (down, right) = (cell.0 - last.0, cell.1 - last.1);
+            pending.len() <= longest && (pending.is_empty() || down.abs_diff(right) <= GREATEST_JUMP)
+        });
+        match joined {
+            Some(piece) => {
+                piece.append(&mut pending);
+                piece.push(*cell);
+            }
+            None => {
+                pending.clear();
+                pieces.push(vec![*cell]);
+            }
+        }
+    }
+    pieces.into_iter().max_by_key(hits)
+}
+
+fn hits(piece: &Piece) -> usize {
+    piece.iter().filter(|cell| cell.2).count()
+}
+
+/// Takes the moments of a piece out of the plot, in both directions.
+fn clear(plot: &mut Plot, piece: &Piece) {
+    let (from, to) = (piece[0], piece[piece.len() - 1]);
+    for (row, hits) in plot.hits.chunks_exact_mut(plot.columns).enumerate() {
+        if (from.0..=to.0).contains(&row) {
+            hits.fill(0.0);
+        } else {
+            hits[from.1..=to.1].fill(0.0);
+        }
+    }
+}
+
+/// Sections that overlap in a recording are cut in the middle of what they share.
+fn apart(sections: &mut [Section]) {
+    let mut by_second: Vec<usize> = (0..sections.len()).collect();
+    by_second.sort_by(|one, other| sections[*one].start_b.total_cmp(&sections[*other].start_b));
+    for at in 1..sections.len() {
+        let (early, late) = (at - 1, at);
+        if sections[early].end_a > sections[late].start_a {
+            let middle = 0.5 * (sections[early].end_a + sections[late].start_a);
+            (sections[early].end_a, sections[late].start_a) = (middle, middle);
+        }
+        let (early, late) = (by_second[at - 1], by_second[at]);
+        if sections[early].end_b > sections[late].start_b {
+            let middle = 0.5 * (sections[early].end_b + sections[late].start_b);
+            (sections[early].end_b, sections[late].start_b) = (middle, middle);
+        }
+    }
+}
+
+fn dot(a: &[f32; PITCH_CLASSES], b: &[f32; PITCH_CLASSES]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Sums for a slope that several sections share.
+#[derive(Default)]
+struct Slopes {
+    rows: f64,
+    both: f64,
+}
+
+impl Slopes {
+    /// A slope is known the better, the longer its section: by the cube of its length, as of a line through points.
+    fn add(&mut self, ends: &Ends, line: &Line) {
+        let weight = ((ends.to - ends.from) as f64).powi(3);
+        self.rows += weight;
+        self.both += weight * line.slope;
+    }
+
+    fn common(&self) -> f64 {
+        if self.rows > 0.0 { self.both / self.rows } else { 1.0 }
+    }
+}
+
+/// Sums of squares (row with row, row with column) about the means of the hits, and these means.
+fn moments(piece: &Piece) -> (f64, f64, f64, f64) {
+    let hits: Vec<(f64, f64)> =
+        piece.iter().filter(|cell| cell.2).map(|cell| (cell.0 as f64, cell.1 as f64)).collect();
+    let count = hits.len().max(1) as f64;
+    let (row, column) =
+        hits.iter().fold((0.0, 0.0), |sum, hit| (sum.0 + hit.0 / count, sum.1 + hit.1 / count));
+    let rows = hits.iter().map(|hit| (hit.0 - row) * (hit.0 - row)).sum();
+    let both = hits.iter().map(|hit| (hit.0 - row) * (hit.1 - column)).sum();
+    (rows, both, row, column)
+}
+
+/// Where a section lies in the first recording.
+struct Ends {
+    /// First cell.
+    from: usize,
+    /// The cell behind the last.
+    to: usize,
+    /// Sum of what its cells' similarities are above the least.
+    similarity: f32,
+    /// How much more alike its cells are than unrelated ones, on average.
+    likeness: f32,
+}
+
+/// The column that goes with a row.
+#[derive(Clone, Copy)]
+struct Line {
+    slope: f64,
+    row: f64,
+    column: f64,
+}
+
+impl Line {
+    /// Least squares through the hits of a piece; none through a single row.
+    fn through(piece: &Piece) -> Option<Self> {
+        let (rows, both, row, column) = moments(piece);
+        // A few hits say little of a slope.
+        (rows > 0.0).then(|| Self { slope: (both / rows).clamp(1.0 / MOST_SLOPE, MOST_SLOPE), row, column })
+    }
+
+    fn at(&self, row: f64) -> f64 {
+        self.column + self.slope * (row - self.row)
+    }
+}
+
+/// Both recordings in cells.
+struct Grids<'a> {
+    a: &'a Chroma,
+    b: &'a Chroma,
+    depth: usize,
+    /// Similarity of cells that have nothing to do with each other.
+    between: f32,
+    /// Cells of either that lie in a section already.
+    taken_a: Vec<bool>,
+    taken_b: Vec<bool>,
+}
+
+impl<'a> Grids<'a> {
+    fn new(a: &'a Chroma, b: &'a Chroma, depth: usize) -> Self {
+        let (taken_a, taken_b) = (vec![false; a.columns.len()], vec![false; b.columns.len()]);
+        Self { a, b, depth, between: dot(&a.mean(), &b.mean()), taken_a, taken_b }
+    }
+
+    /// The cell of `b` beside one of `a`.
+    fn beside(&self, line: &Line, cell: usize) -> Option<usize> {
+        let other = line.at(cell as f64).round();
+        (other >= 0.0 && (other as usize) < self.b.columns.len()).then_some(other as usize)
+    }
+
+    /// Marks a section's cells.
+    fn take(&mut self, ends: &Ends, line: &Line) {
+        for cell in ends.from..ends.to {
+            self.taken_a[cell] = true;
+            if let Some(other) = self.beside(line, cell) {
+                self.taken_b[other] = true;
+            }
+        }
+    }
+
+    /// The ends of the section around a piece. Moments that lie half outside of a
+    /// section may match too, or not; so the ends are looked for along the line, up to [`BEYOND_S`] beyond the piece's
+    /// cells: where the similarity of single cells, less what lies between matched and unrelated ones ([`END_SHARE`]), adds
+    /// up to the most.
+    fn ends(&self, piece: &Piece, line: &Line) -> Option<Ends> {
+        let (first, last) = (piece[0].0, piece[piece.len() - 1].0 + self.depth - 1);
+        let beyond = (BEYOND_S / self.a.column_s) as usize;
+        let from = first.saturating_sub(beyond);
+        let to = (last + beyond).min(self.a.columns.len() - 1);
+        let similarity = |cell: usize| -> Option<f32> {
+            let other = self.beside(line, cell).filter(|other| !self.taken_b[*other])?;
+            (!self.taken_a[cell]).then(|| dot(&self.a.columns[cell], &self.b.columns[other]))
+        };
+        let similarities: Vec<Option<f32>> = (from..=to).map(similarity).collect();
+        let inside: Vec<f32> = similarities[first - from..=last - from].iter().copied().flatten().collect();
+        let within = inside.iter().sum::<f32>() / inside.len().max(1) as f32;
+        let least = self.between + END_SHARE * (within - self.between);
+        // The greatest sum of a run (Kadane); cells that are taken or beyond the second recording end every run.
+        let (mut best, mut sum, mut start) = ((0.0f32, 0usize, 0usize), 0.0f32, 0);
+        for (place, similarity) in similarities.iter().enumerate() {
+            sum += similarity.map_or(f32::NEG_INFINITY, |similarity| similarity - least);
+            if sum <= 0.0 {
+                (sum, start) = (0.0, place + 1);
+            } else if sum > best.0 {
+                best = (sum, start, place + 1);
+            }
+        }
+        (best.0 > 0.0).then_some(Ends {
+            from: from + best.1,
+            to: from + best.2,
+            similarity: best.0,
+            likeness: within - self.between,
+        })
+    }
+
+    /// The line near `line` along which the cells are most alike, with the section's ends. The hits of a path lie up to a
+    /// cell or two beside it, which a minute later is a second.
+    fn best_line(&self, piece: &Piece, line: &Line) -> Option<(Ends, Line)> {
+        let slopes = (-8..=8).map(|step| line.slope * (1.0 + 0.0025 * f64::from(step)));
+        let lines = slopes.flat_map(|slope| {
+            (-4..=4).map(move |step| Line { slope, column: line.column + 0.5 * f64::from(step), ..*line })
+        });
+        let better = |best: Option<(Ends, Line)>, line: Line| match (self.ends(piece, &line), best) {
+            (Some(ends), Some(best)) if ends.similarity <= best.0.similarity => Some(best),
+            (Some(ends), _) => Some((ends, line)),
+            (None, best) => best,
+        };
+        lines.fold(self.ends(piece, line).map(|ends| (ends, *line)), better)
+    }
+
+    fn section(&self, &Ends { from, to, .. }: &Ends, line: &Line) -> Section {
+        let second = |cell: usize| (line.at(cell as f64) * self.b.column_s).clamp(0.0, self.b.duration_s());
+        Section {
+            start_a: from as f64 * self.a.column_s,
+            end_a: to as f64 * self.a.column_s,
+            start_b: second(from),
+            end_b: second(to),
+        }
+    }
+
+    /// The times of a piece's cells within a section: the middles of moments.
+    fn times(&self, piece: &Piece, &Ends { from, to, .. }: &Ends) -> Vec<(f64, f64)> {
+        let middle = self.depth as f64 / 2.0;
+        let inside = |cell: &&(usize, usize, bool)| {
+            let row = cell.0 as f64 + middle;
+            from as f64 <= row && row <= to as f64
+        };
+        let time = |cell: &(usize, usize, bool)| {
+            ((cell.0 as f64 + middle) * self.a.column_s, (cell.1 as f64 + middle) * self.b.column_s)
+        };
+        piece.iter().filter(inside).map(time).collect()
+    }
+}

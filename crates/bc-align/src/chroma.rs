@@ -1,0 +1,292 @@
+//! Magnitudes become chroma: twelve pitch classes a column, on a uniform grid of time (no beats).
+
+use bc_formats::features::CqtSettings;
+
+use crate::Error;
+
+/// Pitch classes of a column; class 0 is that of the transform's lowest bin (C by default).
+pub const PITCH_CLASSES: usize = 12;
+
+/// A column is scaled to length 1 by the greater of its length and this, so that silence stays near zero.
+const LEAST_LENGTH: f32 = 1e-6;
+
+/// How a magnitude counts before octaves are added.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// As it is: `librosa.feature.chroma_cqt`.
+    Linear,
+    /// Raised to this power.
+    Power(f32),
+    /// ln(1 + this times the magnitude over the recording's largest).
+    Log(f32),
+}
+
+/// How bins become pitch classes.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Folding {
+    /// How a magnitude counts.
+    pub compression: Compression,
+    /// Share of the two neighbours' magnitudes that is taken from a bin, where a bin is a semitone. The window is Hann and
+    /// Q = 1 / (2^(1/12) - 1) periods long, so a tone's two neighbours lie one bin of the window's own Fourier transform
+    /// away and hear half of it: 0.5 removes that. Transforms of more bins per octave need none and get none.
+    pub leakage: f32,
+    /// Weights of the octaves, lowest first; octaves beyond count 1. All 1 as `librosa.feature.chroma_cqt` has it.
+    pub octave_weights: Vec<f32>,
+}
+
+impl Default for Folding {
+    fn default() -> Self {
+        Self { compression: Compression::Linear, leakage: 0.5, octave_weights: Vec::new() }
+    }
+}
+
+/// Pitch classes over time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chroma {
+    /// One entry per column.
+    pub columns: Vec<[f32; PITCH_CLASSES]>,
+    /// Seconds from one column to the next.
+    pub column_s: f64,
+}
+
+impl Chroma {
+    /// Folds `magnitudes`, bins x `frames`, row-major, of the transform `cqt`. Several bins a semitone are added, those
+    /// nearest to its centre, as `librosa.filters.cq_to_chroma` does it.
+    ///
+    /// # Errors
+    /// Another number of values, a transform without semitones, magnitudes that are negative or not finite.
+    pub fn fold(
+        magnitudes: &[f32],
+        frames: usize,
+        cqt: &CqtSettings,
+        folding: &Folding,
+    ) -> Result<Self, Error> {
+        let (bins, per_octave) = (cqt.bins as usize, cqt.bins_per_octave as usize);
+        if per_octave == 0 || !per_octave.is_multiple_of(PITCH_CLASSES) || bins < per_octave {
+            return Err(Error::NoPitchClasses { bins_per_octave: cqt.bins_per_octave, bins: cqt.bins });
+        }
+        if magnitudes.len() != bins * frames {
+            return Err(Error::Shape { values: magnitudes.len(), bins, frames });
+        }
+        if magnitudes.iter().any(|value| !value.is_finite() || *value < 0.0) {
+            return Err(Error::NotFinite);
+        }
+        let most = magnitudes.iter().fold(0f32, |most, value| most.max(*value));
+        let leakage = if per_octave == PITCH_CLASSES { folding.leakage } else { 0.0 };
+        let per_class = per_octave / PITCH_CLASSES;
+        let mut columns = vec![[0f32; PITCH_CLASSES]; frames];
+        let row = |bin: usize| &magnitudes[bin * frames..][..frames];
+        for bin in 0..bins {
+            let class = (bin + per_class / 2) / per_class;
+            let weight = folding.octave_weights.get(class / PITCH_CLASSES).copied().unwrap_or(1.0);
+            let below = (bin > 0 && leakage > 0.0).then(|| row(bin - 1));
+            let above = (bin + 1 < bins && leakage > 0.0).then(|| row(bin + 1));
+            for (frame, column) in columns.iter_mut().enumerate() {
+                let beside = below.map_or(0.0, |row| row[frame]) + above.map_or(0.0, |row| row[frame]);
+                let value = (row(bin)[frame] - leakage * beside).max(0.0);
+                column[class % PITCH_CLASSES] += weight * compressed(value, most, folding.compression);
+            }
+        }
+        Ok(Self { columns, column_s: cqt.column_seconds() })
+    }
+
+    /// Seconds that the columns span.
+    #[must_use]
+    pub fn duration_s(&self) -> f64 {
+        self.columns.len() as f64 * self.column_s
+    }
+
+    /// Medians over cells of about `seconds`, each scaled to length 1; a rest that fills no cell is dropped.
+    #[must_use]
+    pub fn medians(&self, seconds: f64) -> Self {
+        let size = (seconds / self.column_s).round().max(1.0) as usize;
+        let mut sorted = vec![0f32; size];
+        let cell = |cell: &[[f32; PITCH_CLASSES]]| {
+            unit(std::array::from_fn(|class| {
+                sorted.iter_mut().zip(cell).for_each(|(value, column)| *value = column[class]);
+                median(&mut sorted)
+            }))
+        };
+        let columns = self.columns.chunks_exact(size).map(cell).collect();
+        Self { columns, column_s: self.column_s * size as f64 }
+    }
+
+    /// Means over cells of exactly `seconds`, each scaled to length 1; columns that lie in two cells are shared by
+    /// time, and cells shorter than a column hold it as it is. A rest that fills no cell is dropped.
+    #[must_use]
+    pub fn means(&self, seconds: f64) -> Self {
+        let ratio = seconds / self.column_s;
+        let count = (self.columns.len() as f64 / ratio + 1e-9).floor() as usize;
+        let cell = |cell: usize| {
+            let (start, end) = (cell as f64 * ratio, (cell + 1) as f64 * ratio);
+            let mut sum = [0f32; PITCH_CLASSES];
+            let last = (end.ceil() as usize).min(self.columns.len());
+            for (place, column) in self.columns[..last].iter().enumerate().skip(start as usize) {
+                let share = (end.min(place as f64 + 1.0) - start.max(place as f64)).max(0.0) as f32;
+                sum.iter_mut().zip(column).for_each(|(sum, value)| *sum += share * value);
+            }
+            unit(sum)
+        };
+        Self { columns: (0..count).map(cell).collect(), column_s: seconds }
+    }
+
+    /// The first `count` columns, or all where there are fewer.
+    #[must_use]
+    pub fn first(mut self, count: usize) -> Self {
+        self.columns.truncate(count);
+        self
+    }
+
+    /// Transposed up by `semitones`, any number of them.
+    #[must_use]
+    pub fn transposed(&self, semitones: i32) -> Self {
+        let by = semitones.rem_euclid(PITCH_CLASSES as i32) as usize;
+        let mut moved = self.clone();
+        moved.columns.iter_mut().for_each(|column| column.rotate_right(by));
+        moved
+    }
+
+    /// Mean column.
+    #[must_use]
+    pub fn mean(&self) -> [f32; PITCH_CLASSES] {
+        let count = self.columns.len().max(1) as f32;
+        std::array::from_fn(|class| self.columns.iter().map(|column| column[class]).sum::<f32>() / count)
+    }
+
+    /// All shifts from 0 to 11 semitones upwards of `other`, the one whose mean column is most like that of `self` first: the
+    /// optimal transposition index (Serrà, Gómez & Herrera 2008) and what comes after it.
+    #[must_use]
+    pub fn transpositions(&self, other: &Self) -> [i32; PITCH_CLASSES] {
+        let (own, theirs) = (self.mean(), other.mean());
+        let like = |shift: i32| -> f32 {
+            (0..PITCH_CLASSES)
+                .map(|class| own[class] * theirs[(class + PITCH_CLASSES - shift as usize) % PITCH_CLASSES])
+                .sum()
+        };
+        let mut shifts: [i32; PITCH_CLASSES] = std::array::from_fn(|shift| shift as i32);
+        shifts.sort_by(|a, b| like(*b).total_cmp(&like(*a)));
+        shifts
+    }
+}
+
+fn compressed(value: f32, most: f32, compression: Compression) -> f32 {
+    match compression {
+        Compression::Linear => value,
+        Compression::Power(power) => value.powf(power),
+        Compression::Log(steepness) if most > 0.0 => (steepness * value / most).ln_1p(),
+        Compression::Log(_) => 0.0,
+    }
+}
+
+/// Scaled to length 1.
+pub(crate) fn unit(mut column: [f32; PITCH_CLASSES]) -> [f32; PITCH_CLASSES] {
+    let length = column.iter().map(|value| value * value).sum::<f32>().sqrt().max(LEAST_LENGTH);
+    column.iter_mut().for_each(|value| *value /= length);
+    column
+}
+
+/// The median as NumPy has it: the mean of the two in the middle of an even number. Changes the order; 0 of nothing.
+pub(crate) fn median(values: &mut [f32]) -> f32 {
+    let middle = values.len() / 2;
+    if values.is_empty() {
+        return 0.0;
+    }
+    let even = values.len().is_multiple_of(2);
+    let (below, upper, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
+    let upper = *upper;
+    if !even {
+        return upper;
+    }
+    let lower = below.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    0.5 * (lower + upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(bins_per_octave: u32) -> CqtSettings {
+        CqtSettings { bins: 7 * bins_per_octave, bins_per_octave, ..CqtSettings::default() }
+    }
+
+    #[test]
+    fn a_tone_with_its_leakage_is_one_pitch_class_whatever_the_octave() {
+        for bin in [1, 14, 40, 82] {
+            let mut magnitudes = vec![0f32; 84];
+            (magnitudes[bin - 1], magnitudes[bin], magnitudes[bin + 1]) = (0.5, 1.0, 0.5);
+            let chroma = Chroma::fold(&magnitudes, 1, &settings(12), &Folding::default()).unwrap();
+            let mut expected = [0f32; 12];
+            expected[bin % 12] = 0.5;
+            assert_eq!(chroma.columns[0], expected, "bin {bin}");
+        }
+    }
+
+    #[test]
+    fn three_bins_a_semitone_are_added_around_its_centre() {
+        let mut magnitudes = vec![0f32; 252];
+        // C1 a third of a semitone low has no bin; C2: 35, 36, 37.
+        for bin in [35, 36, 37] {
+            magnitudes[bin] = 1.0;
+        }
+        let chroma = Chroma::fold(&magnitudes, 1, &settings(36), &Folding::default()).unwrap();
+        assert_eq!(chroma.columns[0][0], 3.0);
+        assert_eq!(chroma.columns[0].iter().sum::<f32>(), 3.0);
+    }
+
+    #[test]
+    fn octaves_weigh_as_asked() {
+        let magnitudes = vec![1f32; 84];
+        let folding = Folding { leakage: 0.0, octave_weights: vec![0.0, 0.5], ..Folding::default() };
+        let chroma = Chroma::fold(&magnitudes, 1, &settings(12), &folding).unwrap();
+        assert_eq!(chroma.columns[0], [5.5; 12]);
+    }
+
+    #[test]
+    fn what_is_no_transform_is_refused() {
+        let fold = |magnitudes: &[f32], bins_per_octave| {
+            Chroma::fold(magnitudes, 1, &settings(bins_per_octave), &Folding::default())
+        };
+        assert!(matches!(fold(&[0.0; 3], 12), Err(Error::Shape { .. })));
+        assert!(matches!(fold(&[0.0; 70], 10), Err(Error::NoPitchClasses { .. })));
+        assert_eq!(fold(&[f32::NAN; 84], 12), Err(Error::NotFinite));
+        assert_eq!(fold(&[-1.0; 84], 12), Err(Error::NotFinite));
+    }
+
+    #[test]
+    fn means_keep_what_they_are_of_at_any_ratio() {
+        let columns =
+            (0..100).map(|at| std::array::from_fn(|class| ((at / 10 + class) % 12) as f32)).collect();
+        let chroma = Chroma { columns, column_s: 0.1 };
+        let same = chroma.means(0.1);
+        assert_eq!(same.columns.len(), 100);
+        let like = |found: &[f32; 12], expected: &[f32; 12]| {
+            let off = found.iter().zip(unit(*expected)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-6, "{found:?} is not {expected:?}");
+        };
+        like(&same.columns[57], &chroma.columns[57]);
+        let longer = chroma.means(0.25);
+        assert_eq!(longer.columns.len(), 40);
+        like(&longer.columns[1], &chroma.columns[3]);
+        let shorter = chroma.means(0.03);
+        assert_eq!(shorter.columns.len(), 333);
+        like(&shorter.columns[40], &chroma.columns[12]);
+    }
+
+    #[test]
+    fn medians_are_numpys() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 9.0]), 3.0);
+        assert_eq!(median(&mut []), 0.0);
+    }
+
+    #[test]
+    fn the_best_transposition_is_the_one_that_was_made() {
+        let mut column = [0f32; 12];
+        (column[0], column[4], column[7], column[9]) = (1.0, 0.5, 0.7, 0.2);
+        let chroma = Chroma { columns: vec![column; 5], column_s: 0.5 };
+        for shift in 0..12 {
+            assert_eq!(chroma.transpositions(&chroma.transposed(-shift))[0], shift);
+        }
+    }
+}

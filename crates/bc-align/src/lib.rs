@@ -1,0 +1,69 @@
+//! What music retrieval did before networks, on the constant-Q magnitudes that the network sees too.
+//!
+//! **In**: a recording's magnitudes (bins x frames, as bc-features stores them or bc-audio computes them), which
+//! [`chroma`] folds into twelve pitch classes a column. **Out**: a vector that is compared by cosine ([`two_dfm`]), the
+//! similarity of two recordings by their best local alignment ([`qmax`]), or that alignment itself: key shift, tempo
+//! ratio and matched sections in seconds ([`align()`]).
+//!
+//! A crate of its own because measuring (baselines beside a network's figures) and answering (why are these two versions
+//! of one work?) both need it, and neither needs the other. It knows no files.
+//!
+//! Sources: Bertin-Mahieux & Ellis, *Large-Scale Cover Song Recognition Using the 2D Fourier Transform Magnitude*
+//! (ISMIR 2012); Serrà, Serra & Andrzejak, *Cross recurrence quantification for cover song identification* (New Journal
+//! of Physics 11, 2009); Smith & Waterman, *Identification of common molecular subsequences* (1981).
+
+pub mod align;
+pub mod chroma;
+pub mod qmax;
+mod recurrence;
+pub mod two_dfm;
+mod vectors;
+
+pub use align::{Alignment, Section, align};
+pub use chroma::{Chroma, Folding, PITCH_CLASSES};
+
+/// What can be wrong with a recording's features here.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// Magnitudes that are not bins x frames.
+    #[error("{values} magnitudes are not {bins} bins x {frames} frames")]
+    Shape {
+        /// Numbers given.
+        values: usize,
+        /// Bins of the transform.
+        bins: usize,
+        /// Columns given.
+        frames: usize,
+    },
+    /// A transform that has no twelve pitch classes.
+    #[error(
+        "chroma needs a multiple of 12 bins per octave and at least one octave, not {bins_per_octave} of {bins} bins"
+    )]
+    NoPitchClasses {
+        /// Bins per octave of the transform.
+        bins_per_octave: u32,
+        /// Bins of the transform.
+        bins: u32,
+    },
+    /// A magnitude that is infinite, negative or not a number.
+    #[error("the features hold a magnitude that is negative or not a finite number; extract them again")]
+    NotFinite,
+    /// Too little to align.
+    #[error("a recording of {seconds:.1} s is too short to be aligned; at least {least:.1} s are needed")]
+    TooShort {
+        /// Its length.
+        seconds: f64,
+        /// The shortest length.
+        least: f64,
+    },
+    /// More than the memory of an alignment should grow to.
+    #[error(
+        "a recording of {seconds:.0} s is too long to be aligned as a whole; cut it to at most {most:.0} s"
+    )]
+    TooLong {
+        /// Its length.
+        seconds: f64,
+        /// The greatest length.
+        most: f64,
+    },
+}

@@ -1,0 +1,208 @@
+//! Qmax: how long two recordings run beside each other, gaps and changes of tempo allowed (Serrà, Serra & Andrzejak 2009,
+//! section 2.3).
+//!
+//! Both are brought to cells of equal length, the second into the key in which it is most like the first, and the longest
+//! path through their cross recurrence plot is looked for that goes on by (1, 1), (2, 1) or (1, 2), at a cost for every
+//! cell that is not set.
+
+use crate::chroma::{Chroma, PITCH_CLASSES};
+pub(crate) use crate::recurrence::Plot;
+use crate::vectors::wide;
+
+/// What a path pays.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Costs {
+    /// For the first cell that is not set after one that is (gamma_o).
+    pub opening: f32,
+    /// For each after it (gamma_e).
+    pub going_on: f32,
+    /// For a step by (2, 1) or (1, 2), which changes the tempo.
+    pub aside: f32,
+}
+
+impl Costs {
+    /// Those of the paper (section 3.2), where a change of tempo is free.
+    pub const QMAX: Self = Self { opening: 0.5, going_on: 0.7, aside: 0.0 };
+
+    /// The steps by which a path comes to a cell, as (rows, columns) back, and what each costs of itself.
+    pub fn steps(&self) -> [((usize, usize), f32); 3] {
+        [((1, 1), 0.0), ((2, 1), self.aside), ((1, 2), self.aside)]
+    }
+
+    /// What a cell that is not set costs after one with this value in the plot.
+    #[inline(always)]
+    pub fn gap(&self, hit_before: f32) -> f32 {
+        self.going_on - (self.going_on - self.opening) * hit_before
+    }
+}
+
+/// How two recordings are compared.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Settings {
+    /// Length of a cell in seconds; a cell is the median of its columns.
+    pub cell_s: f64,
+    /// Cells of a moment.
+    pub depth: usize,
+    /// Share of a row, and of a column, that counts as near.
+    pub kappa: f64,
+    /// Only so many cells of a recording are compared, the first ones, which bounds the memory of a pair.
+    pub longest: usize,
+}
+
+impl Default for Settings {
+    /// Depth 9 and kappa 0.095 are the paper's (m = 9 of 10, section 3.2). 3,600 cells are half an hour.
+    fn default() -> Self {
+        Self { cell_s: 0.5, depth: 9, kappa: 0.095, longest: 3600 }
+    }
+}
+
+/// A recording ready to be compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    cells: Chroma,
+}
+
+impl Prepared {
+    /// Cells of the settings' length.
+    #[must_use]
+    pub fn new(chroma: &Chroma, settings: &Settings) -> Self {
+        Self { cells: chroma.medians(settings.cell_s).first(settings.longest) }
+    }
+}
+
+/// Qmax over the square root of the moments of `b` (the paper's normalisation), so that longer recordings are not more
+/// like everything; 0 where one of them is shorter than a moment.
+#[must_use]
+pub fn similarity(a: &Prepared, b: &Prepared, settings: &Settings) -> f64 {
+    let b = b.cells.transposed(a.cells.transpositions(&b.cells)[0]);
+    of_cells(&a.cells.columns, &b.columns, settings)
+}
+
+/// The same of cells in one key, each of length 1.
+#[must_use]
+pub fn of_cells(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], settings: &Settings) -> f64 {
+    let Some(plot) = Plot::of(a, b, settings.depth, settings.kappa) else { return 0.0 };
+    f64::from(longest(&plot, &Costs::QMAX)) / (plot.columns as f64).sqrt()
+}
+
+/// The greatest value of the recursion.
+pub(crate) fn longest(plot: &Plot, costs: &Costs) -> f32 {
+    let mut scores = Scores::new(plot.columns);
+    let mut most = 0f32;
+    wide(|| {
+        for row in 2..plot.rows {
+            most = most.max(scores.next(plot, costs, row));
+        }
+    });
+    most
+}
+
+/// The whole matrix of the recursion, rows x columns, for those who go back through it.
+pub(crate) fn matrix(plot: &Plot, costs: &Costs) -> Vec<f32> {
+    let mut all = vec![0f32; plot.rows * plot.columns];
+    let mut scores = Scores::new(plot.columns);
+    wide(|| {
+        for row in 2..plot.rows {
+            scores.next(plot, costs, row);
+            all[row * plot.columns..][..plot.columns].copy_from_slice(&scores.last);
+        }
+    });
+    all
+}
+
+/// A row depends on the two before it and not on itself, so its cells are computed a vector at a time.
+struct Scores {
+    before: Vec<f32>,
+    last: Vec<f32>,
+    next: Vec<f32>,
+}
+
+impl Scores {
+    fn new(columns: usize) -> Self {
+        Self { before: vec![0.0; columns], last: vec![0.0; columns], next: vec![0.0; columns] }
+    }
+
+    /// Computes row `row`, which becomes `last`, and returns its greatest value.
+    #[inline(always)]
+    fn next(&mut self, plot: &Plot, costs: &Costs, row: usize) -> f32 {
+        let width = plot.columns;
+        let count = width.saturating_sub(2);
+        let hits = |row: usize| &plot.hits[row * width..][..width];
+        let (here, last_hits, before_hits) = (&hits(row)[width - count..], hits(row - 1), hits(row - 2));
+        let [(_, straight), (_, down), (_, right)] = costs.steps();
+        let steps = [
+            (&self.last[1..][..count], &last_hits[1..][..count], straight),
+            (&self.before[1..][..count], &before_hits[1..][..count], down),
+            (&self.last[..count], &last_hits[..count], right),
+        ];
+        let mut most = 0f32;
+        for (column, (next, hit)) in self.next[width - count..].iter_mut().zip(here).enumerate() {
+            let (mut on, mut off) = (0f32, 0f32);
+            for (scores, hits, cost) in steps {
+                let score = scores[column] - cost;
+                on = on.max(score);
+                off = off.max(score - costs.gap(hits[column]));
+            }
+            *next = if *hit > 0.0 { on + 1.0 } else { off };
+            most = most.max(*next);
+        }
+        std::mem::swap(&mut self.before, &mut self.last);
+        std::mem::swap(&mut self.last, &mut self.next);
+        most
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plot(rows: usize, columns: usize, hit: impl Fn(usize, usize) -> bool) -> Plot {
+        let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        let hits = cells.map(|(row, column)| f32::from(u8::from(hit(row, column)))).collect();
+        Plot { rows, columns, hits }
+    }
+
+    fn longest(plot: &Plot) -> f32 {
+        super::longest(plot, &Costs::QMAX)
+    }
+
+    #[test]
+    fn a_diagonal_counts_its_cells_and_gaps_cost() {
+        assert_eq!(longest(&plot(20, 30, |row, column| column == row + 5)), 18.0);
+        let with_gap = longest(&plot(20, 30, |row, column| column == row + 5 && row != 10 && row != 11));
+        // Across two rows without hits goes one step of two rows and, back to the diagonal, one of two columns.
+        assert_eq!(with_gap, 16.0 - 0.5);
+        let twice_as_fast = longest(&plot(20, 40, |row, column| column == 2 * row));
+        assert_eq!(twice_as_fast, 18.0);
+        assert_eq!(longest(&plot(20, 30, |_, _| false)), 0.0);
+        assert_eq!(longest(&plot(1, 1, |_, _| true)), 0.0);
+        assert_eq!(longest(&plot(2, 2, |_, _| true)), 0.0);
+    }
+
+    #[test]
+    fn the_matrix_holds_the_same_maximum() {
+        let plot = plot(31, 23, |row, column| (row * 7 + column * 13) % 5 < 2);
+        let matrix = matrix(&plot, &Costs::QMAX);
+        assert_eq!(matrix.iter().copied().fold(0.0, f32::max), longest(&plot));
+    }
+
+    #[test]
+    fn a_recording_is_most_like_itself_in_another_key() {
+        let mut state = 7u32;
+        let columns: Vec<[f32; 12]> = (0..100)
+            .map(|_| {
+                std::array::from_fn(|class| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 8) as f32 / 16_777_216.0 + if class == 3 { 1.0 } else { 0.0 }
+                })
+            })
+            .collect();
+        let chroma = Chroma { columns, column_s: 0.5 };
+        let settings = Settings::default();
+        let prepare = |chroma: &Chroma| Prepared::new(chroma, &settings);
+        let own = similarity(&prepare(&chroma), &prepare(&chroma.transposed(4)), &settings);
+        assert!((own - 90.0 / 92f64.sqrt()).abs() < 1e-5, "{own}");
+        let short = Chroma { columns: chroma.columns[..8].to_vec(), column_s: 0.5 };
+        assert_eq!(similarity(&prepare(&chroma), &prepare(&short), &settings), 0.0);
+    }
+}

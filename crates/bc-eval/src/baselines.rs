@@ -1,0 +1,435 @@
+//! What classical methods find on the features of an experiment, under the rules of its figures: the line that a network
+//! has to beat.
+//!
+//! **In**: `[features]` index and output, `[eval]` splits and policy. **Out**: `baselines.json` beside the metrics. No network
+//! takes part. Every version of a split is a query against all others of it, as in `metrics.json`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_align::{Chroma, Folding, align, qmax, two_dfm};
+use bc_cli::{Interrupted, interrupt, progress};
+use bc_formats::config::Config;
+use bc_formats::features::{FeatureRow, FeatureSet};
+use bc_formats::fingerprint::Fingerprint;
+use bc_formats::index::{Index, Split, Version};
+use bc_formats::provenance::Provenance;
+use bc_retrieval::Policy;
+use clap::ValueEnum;
+use comfy_table::Table;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::{self, Figures};
+use crate::saving;
+
+/// Kind and schema version of the file.
+pub const FORMAT: &str = "baselines/1";
+
+/// So many rows of features are made ready at a time, in parallel.
+const BATCH: usize = 64;
+
+/// A classical method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// 2-D Fourier magnitude of chroma, without the coefficient of no frequency (Bertin-Mahieux & Ellis 2012).
+    #[value(name = "2dfm")]
+    #[serde(rename = "2dfm")]
+    TwoDfm,
+    /// The same with that coefficient.
+    #[value(name = "2dfm-dc")]
+    #[serde(rename = "2dfm-dc")]
+    TwoDfmDc,
+    /// Longest alignment in the cross recurrence plot (Serrà et al. 2009).
+    Qmax,
+    /// The score of `bc_align::align`: keys and tempi tried; some forty times the work of qmax.
+    Alignment,
+}
+
+impl Method {
+    /// What is measured unless something else is asked for.
+    pub const USUAL: [Self; 3] = [Self::TwoDfm, Self::TwoDfmDc, Self::Qmax];
+
+    /// The name in files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TwoDfm => "2dfm",
+            Self::TwoDfmDc => "2dfm-dc",
+            Self::Qmax => "qmax",
+            Self::Alignment => "alignment",
+        }
+    }
+}
+
+/// What `baselines.json` holds.
+#[derive(Debug, Serialize)]
+pub struct Measured {
+    /// The rules in words.
+    pub rules: String,
+    /// Figures by split and method; each has what chance would give.
+    pub splits: BTreeMap<String, BTreeMap<&'static str, Figures>>,
+    /// Seconds that a method took for all splits, on how many threads.
+    pub cost: Cost,
+    /// Settings of the methods; fingerprints of features and index.
+    pub provenance: Provenance,
+}
+
+/// What measuring cost; no part of what is compared.
+#[derive(Debug, Serialize)]
+pub struct Cost {
+    /// Threads at work.
+    pub threads: usize,
+    /// Seconds by method, on the clock.
+    pub seconds: BTreeMap<&'static str, f64>,
+}
+
+/// How a run ended.
+pub enum Outcome {
+    /// The file was there and is of these features, methods and rules.
+    UpToDate,
+    /// It was written.
+    Written(Measured),
+}
+
+/// Where the figures go.
+pub fn path_of(config: &Config) -> PathBuf {
+    config.eval.output.join("baselines.json")
+}
+
+/// Measures `methods` and writes `baselines.json`; does nothing where it is up to date.
+///
+/// # Errors
+/// Features or an index that are missing or do not fit, nothing to measure, an interrupt, a file that cannot be written.
+pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
+    let index = Index::read(&config.features.index)?;
+    let set = FeatureSet::open(&config.features.output)?;
+    set.expect_sources(&config.features.output, &index, &config.features.index)?;
+    let mut methods = methods.to_vec();
+    methods.sort_unstable();
+    methods.dedup();
+    let provenance = provenance(config, &set, &index, &methods);
+    let path = path_of(config);
+    if made_as(&path, &provenance) {
+        return Ok(Outcome::UpToDate);
+    }
+    interrupt::install("stopping; nothing is written, the same command begins again")?;
+    let policy = Policy::named(&config.eval.policy)?;
+    let measuring = Measuring { methods: &methods, policy: &policy, seed: config.eval.seed };
+    let mut cost = Cost { threads: rayon::current_num_threads(), seconds: BTreeMap::new() };
+    let mut splits = BTreeMap::new();
+    for split in splits_of(config, &index) {
+        let versions = Versions::read(&index, &set, split, &methods)
+            .with_context(|| format!("{}, split {split}", config.features.output.display()))?;
+        if versions.repeated() {
+            splits.insert(split.as_str().to_owned(), measuring.all(&versions, &mut cost)?);
+        }
+    }
+    ensure!(
+        !splits.is_empty(),
+        "no split of {:?} in {} has two versions of a clique with features; extract them with `bc-features extract`, or \
+         correct [eval] splits",
+        config.eval.splits.iter().map(|split| split.as_str()).collect::<Vec<_>>(),
+        config.features.index.display()
+    );
+    let measured = Measured { rules: rules(&policy), splits, cost, provenance };
+    saving::write_json(&path, &measured)?;
+    Ok(Outcome::Written(measured))
+}
+
+/// The rules of the figures; the distance is each method's own.
+fn rules(policy: &Policy) -> String {
+    let statement = policy.statement();
+    let rest = statement.split_once("; ").map_or(statement.as_str(), |(_, rest)| rest);
+    format!("distances of each method; {rest}")
+}
+
+/// The splits that are measured: those of `[eval]`, or all that the index has.
+fn splits_of(config: &Config, index: &Index) -> Vec<Split> {
+    let named = &config.eval.splits;
+    let asked = |split: &&Split| named.is_empty() || named.contains(split);
+    let there = |split: &&Split| index.versions.iter().any(|version| version.split == **split);
+    Split::ALL.iter().filter(asked).filter(there).copied().collect()
+}
+
+fn provenance(config: &Config, set: &FeatureSet, index: &Index, methods: &[Method]) -> Provenance {
+    let settings = serde_json::json!({
+        "methods": methods,
+        "splits": config.eval.splits,
+        "policy": config.eval.policy,
+        "seed": config.eval.seed,
+        "folding": Folding::default(),
+        "2dfm": two_dfm::Settings::default(),
+        "qmax": qmax::Settings::default(),
+        "alignment": align::Settings::default(),
+    });
+    let inputs = BTreeMap::from([
+        ("features".to_owned(), set.fingerprint()),
+        ("index".to_owned(), index.provenance.fingerprint.clone()),
+    ]);
+    let mut fingerprint = Fingerprint::of("baselines");
+    fingerprint.add_json(&settings).add_json(&inputs);
+    Provenance {
+        format: FORMAT.to_owned(),
+        tool: bc_cli::tool!().to_owned(),
+        settings,
+        fingerprint: fingerprint.finish(),
+        inputs,
+    }
+}
+
+/// Whether the file at `path` is of the same inputs, methods and rules, by the same version of the program.
+fn made_as(path: &Path, provenance: &Provenance) -> bool {
+    let read = || -> Option<Provenance> {
+        let found: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        serde_json::from_value(found.get("provenance")?.clone()).ok()
+    };
+    read().is_some_and(|found| found == *provenance)
+}
+
+/// What the methods need of a version.
+struct Ready {
+    two_dfm: Option<Vec<f32>>,
+    two_dfm_dc: Option<Vec<f32>>,
+    qmax: Option<qmax::Prepared>,
+    chroma: Option<Chroma>,
+}
+
+/// The usable versions of a split that have features.
+struct Versions {
+    cliques: Vec<u32>,
+    ready: Vec<Ready>,
+}
+
+impl Versions {
+    fn read(index: &Index, set: &FeatureSet, split: Split, methods: &[Method]) -> Result<Self> {
+        let usable = index.versions.iter().filter(|version| version.split == split && version.usable());
+        let usable: Vec<&Version> = usable.collect();
+        let wanted: HashMap<&str, usize> =
+            usable.iter().enumerate().map(|(place, version)| (version.version_id.as_str(), place)).collect();
+        let bar = progress::bar(usable.len() as u64, split.as_str(), "chromas");
+        let mut ready: Vec<Option<Ready>> = usable.iter().map(|_| None).collect();
+        let mut batch: Vec<(usize, FeatureRow)> = Vec::new();
+        let mut empty = |batch: &mut Vec<(usize, FeatureRow)>| -> Result<()> {
+            let made: Vec<(usize, Result<Ready>)> = std::mem::take(batch)
+                .into_par_iter()
+                .map(|(place, row)| (place, prepare(&row, set, methods)))
+                .collect();
+            for (place, made) in made {
+                ready[place] = Some(made?);
+                bar.inc(1);
+            }
+            stop_if_asked()
+        };
+        set.for_each(|row| {
+            let Some(&place) = wanted.get(row.version_id.as_str()) else { return Ok(()) };
+            batch.push((place, row));
+            if batch.len() == BATCH { empty(&mut batch) } else { Ok(()) }
+        })?;
+        empty(&mut batch)?;
+        bar.finish_and_clear();
+        let missing = ready.iter().filter(|ready| ready.is_none()).count();
+        if missing > 0 {
+            tracing::warn!(
+                "{missing} of {} usable versions of split {split} have no features and are left out",
+                usable.len()
+            );
+        }
+        let mut numbers: HashMap<&str, u32> = HashMap::new();
+        let mut versions = Self { cliques: Vec::new(), ready: Vec::new() };
+        for (version, ready) in usable.iter().zip(ready) {
+            let Some(ready) = ready else { continue };
+            let next = numbers.len() as u32;
+            versions.cliques.push(*numbers.entry(&version.clique_id).or_insert(next));
+            versions.ready.push(ready);
+        }
+        Ok(versions)
+    }
+
+    /// Whether a clique is there twice.
+    fn repeated(&self) -> bool {
+        let mut seen = std::collections::HashSet::new();
+        self.cliques.iter().any(|clique| !seen.insert(clique))
+    }
+}
+
+fn prepare(row: &FeatureRow, set: &FeatureSet, methods: &[Method]) -> Result<Ready> {
+    let magnitudes: Vec<f32> = row.magnitude.iter().map(|value| value.to_f32()).collect();
+    let chroma = Chroma::fold(&magnitudes, row.frames as usize, &set.settings, &Folding::default())
+        .with_context(|| format!("version {}", row.version_id))?;
+    let asked = |method| methods.contains(&method);
+    let fourier = |keep_dc| {
+        let settings = two_dfm::Settings { keep_dc, ..two_dfm::Settings::default() };
+        two_dfm::vector(&chroma, &settings)
+    };
+    Ok(Ready {
+        two_dfm: asked(Method::TwoDfm).then(|| fourier(false)),
+        two_dfm_dc: asked(Method::TwoDfmDc).then(|| fourier(true)),
+        qmax: asked(Method::Qmax).then(|| qmax::Prepared::new(&chroma, &qmax::Settings::default())),
+        chroma: asked(Method::Alignment).then_some(chroma),
+    })
+}
+
+fn stop_if_asked() -> Result<()> {
+    if interrupt::requested() {
+        return Err(Interrupted("nothing was written; the same command begins again".to_owned()).into());
+    }
+    Ok(())
+}
+
+/// What is measured, and by which rules.
+struct Measuring<'a> {
+    methods: &'a [Method],
+    policy: &'a Policy,
+    seed: u64,
+}
+
+impl Measuring<'_> {
+    fn all(&self, versions: &Versions, cost: &mut Cost) -> Result<BTreeMap<&'static str, Figures>> {
+        let mut figures = BTreeMap::new();
+        for method in self.methods {
+            let started = Instant::now();
+            let distances = distances(*method, &versions.ready)?;
+            *cost.seconds.entry(method.name()).or_default() += started.elapsed().as_secs_f64();
+            let ranked = bc_retrieval::rank_matrix(&distances, &versions.cliques, self.policy)?;
+            figures
+                .insert(method.name(), metrics::figures(&ranked, &versions.cliques, self.policy, self.seed)?);
+        }
+        Ok(figures)
+    }
+}
+
+/// Similarities of all pairs, negated: less is nearer. A version is nearest to itself, for rules that drop the nearest.
+fn distances(method: Method, ready: &[Ready]) -> Result<Vec<f32>> {
+    let fourier = |vector: fn(&Ready) -> &Option<Vec<f32>>| -> Vec<f32> {
+        let vectors: Vec<Vec<f32>> = ready.iter().filter_map(|ready| vector(ready).clone()).collect();
+        two_dfm::similarities(&vectors)
+    };
+    let mut matrix = match method {
+        Method::TwoDfm => fourier(|ready| &ready.two_dfm),
+        Method::TwoDfmDc => fourier(|ready| &ready.two_dfm_dc),
+        Method::Qmax => {
+            let settings = qmax::Settings::default();
+            pairs(method, ready, |a, b| match (&a.qmax, &b.qmax) {
+                (Some(a), Some(b)) => qmax::similarity(a, b, &settings) as f32,
+                _ => 0.0,
+            })?
+        }
+        Method::Alignment => {
+            let settings = align::Settings::default();
+            // One that is too short or too long to be aligned is like nothing.
+            pairs(method, ready, |a, b| match (&a.chroma, &b.chroma) {
+                (Some(a), Some(b)) => {
+                    bc_align::align(a, b, &settings).map_or(0.0, |found| found.score as f32)
+                }
+                _ => 0.0,
+            })?
+        }
+    };
+    let nearest = matrix.iter().copied().fold(0.0, f32::max) + 1.0;
+    let n = ready.len();
+    for (place, value) in matrix.iter_mut().enumerate() {
+        *value = if place / n == place % n { -nearest } else { -*value };
+    }
+    Ok(matrix)
+}
+
+/// The later version of each pair beside the earlier one, n x n; the same both ways.
+fn pairs(
+    method: Method,
+    ready: &[Ready],
+    similarity: impl Fn(&Ready, &Ready) -> f32 + Sync,
+) -> Result<Vec<f32>> {
+    let n = ready.len();
+    let bar = progress::bar((n * n.saturating_sub(1) / 2) as u64, method.name(), "pairs");
+    // The longest rows first, so that no thread is left with one at the end.
+    let rows: Vec<(usize, Vec<f32>)> = (0..n)
+        .into_par_iter()
+        .rev()
+        .with_max_len(1)
+        .map(|later| {
+            stop_if_asked()?;
+            let row = ready[..later].iter().map(|earlier| similarity(&ready[later], earlier)).collect();
+            bar.inc(later as u64);
+            Ok((later, row))
+        })
+        .collect::<Result<_>>()?;
+    bar.finish_and_clear();
+    let mut matrix = vec![0f32; n * n];
+    for (later, row) in rows {
+        for (earlier, score) in row.into_iter().enumerate() {
+            (matrix[later * n + earlier], matrix[earlier * n + later]) = (score, score);
+        }
+    }
+    Ok(matrix)
+}
+
+/// The figures for people: chance, each method, and the network where `metrics.json` is of the same features.
+///
+/// # Errors
+/// A `baselines.json` that cannot be read.
+pub fn table(config: &Config) -> Result<Table> {
+    let path = path_of(config);
+    let read = |path: &Path| -> Result<serde_json::Value> {
+        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))
+    };
+    let found = read(&path)?;
+    let network = read(&config.eval.output.join("metrics.json"))
+        .ok()
+        .filter(|network| same_inputs(&network["provenance"], &found["provenance"]));
+    let mut table = Table::new();
+    table.set_header(["split", "method", "queries", "mAP", "95 % interval", "MR1", "hit@1", "hit@10"]);
+    let Some(splits) = found["splits"].as_object() else {
+        bail!("{} has no figures by split; remove it and run the command again", path.display());
+    };
+    for (split, methods) in splits {
+        let methods = methods.as_object().into_iter().flatten();
+        let mut rows: Vec<(&str, &serde_json::Value)> =
+            methods.map(|(name, of)| (name.as_str(), of)).collect();
+        if let Some((_, first)) = rows.first() {
+            let chance = &first["chance"];
+            table.add_row([
+                split.clone(),
+                "chance".to_owned(),
+                first["queries"].to_string(),
+                number(chance, "mAP", 4),
+                String::new(),
+                number(chance, "MR1", 2),
+                number(chance, "hit@1", 4),
+                String::new(),
+            ]);
+        }
+        if let Some(network) = &network {
+            rows.push(("network", &network["splits"][split]));
+        }
+        for (name, of) in rows {
+            let interval = &of["intervals"]["mAP"];
+            table.add_row([
+                split.clone(),
+                name.to_owned(),
+                of["queries"].to_string(),
+                number(of, "mAP", 4),
+                format!("{} to {}", number(interval, "low", 3), number(interval, "high", 3)),
+                number(of, "MR1", 2),
+                number(of, "hit@1", 4),
+                number(of, "hit@10", 4),
+            ]);
+        }
+    }
+    Ok(table)
+}
+
+/// Whether two files say that they were made of the same features of the same index.
+pub fn same_inputs(one: &serde_json::Value, other: &serde_json::Value) -> bool {
+    ["features", "index"].iter().all(|name| {
+        let of = |provenance: &serde_json::Value| provenance["inputs"][name].as_str().map(str::to_owned);
+        of(one).is_some() && of(one) == of(other)
+    })
+}
+
+fn number(of: &serde_json::Value, name: &str, digits: usize) -> String {
+    of[name].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+}

@@ -1,0 +1,34 @@
+//! What classical methods found on the same features: rows of the figures' table.
+
+use std::path::Path;
+
+use bc_formats::embeddings::Embeddings;
+use serde_json::Value;
+
+use crate::baselines::same_inputs;
+
+/// `baselines.json` of a run, where it is of the features and the index that its embeddings are of.
+pub struct Baselines(Value);
+
+impl Baselines {
+    /// Looks beside the embeddings; warns of a file that is of other features.
+    pub fn beside(eval: &Path, embeddings: &Embeddings) -> Option<Self> {
+        let path = eval.join("baselines.json");
+        let found: Value = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        let made = serde_json::to_value(&embeddings.provenance).ok()?;
+        if !same_inputs(&found["provenance"], &made) {
+            tracing::warn!(
+                "{} is of other features than the embeddings beside it and left out; run `bc-eval baselines`",
+                path.display()
+            );
+            return None;
+        }
+        Some(Self(found))
+    }
+
+    /// Name and figures of each method on a split.
+    pub fn of<'a>(&'a self, split: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let methods = self.0["splits"][split].as_object();
+        methods.into_iter().flatten().map(|(name, figures)| (name.as_str(), figures))
+    }
+}
