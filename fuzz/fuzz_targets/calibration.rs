@@ -1,7 +1,7 @@
 //! Any bytes as a calibration.
 #![no_main]
 
-#[path = "../../crates/bc-eval/tests/fuzzed/checks.rs"]
+#[path = "../../crates/bc-calibration/tests/fuzzed/checks.rs"]
 mod checks;
 
 #[global_allocator]

@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{self, Figures};
-use crate::saving;
+use bc_cli::saving;
 
 /// Kind and schema version of the file.
 pub const FORMAT: &str = "baselines/1";

@@ -25,7 +25,6 @@ use serde_json::Value;
 use analysis::Analysis;
 use baselines::Baselines;
 use bc_calibration::{self as calibration, Calibration};
-use bc_cli::saving;
 use curves::Curves;
 pub use write::write;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{Run, Source, markdown, page};
-use crate::saving;
+use bc_cli::saving;
 
 /// Writes `report.html` and `report.md` into `folder`.
 ///

@@ -2,7 +2,7 @@
 
 mod checks;
 
-use bc_eval::calibration::Calibration;
+use bc_calibration::Calibration;
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;

@@ -1,6 +1,6 @@
 //! What holds of any bytes given as a calibration: an error that names the file, or probabilities.
 
-use bc_eval::calibration::Calibration;
+use bc_calibration::Calibration;
 use bc_testing::fuzzed::{in_file, names_file};
 use bc_testing::memory::within;
 
@@ -10,8 +10,9 @@ pub fn calibration(bytes: &[u8]) {
         let Some(calibration) = names_file(path, read) else { return };
         for score in [-1.0, 0.0, 0.5, 0.99, 1.0] {
             for prior in [1e-6, 0.5] {
-                let probability = calibration.probability(score, false, prior);
-                assert!((0.0..=1.0).contains(&probability), "{probability} at {score}");
+                let kinds = calibration.kinds(score, false, None, prior);
+                let shares = [kinds.same_audio, kinds.same_work, kinds.other];
+                assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)), "{shares:?} at {score}");
             }
         }
         let _ = calibration.same_work_score();
