@@ -59,6 +59,11 @@ impl<'a> Versions<'a> {
         self.labels.len()
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
     /// Number of cliques, with those that a sample left out.
     pub fn clique_count(&self) -> usize {
         self.cliques.iter().max().map_or(0, |most| *most as usize + 1)

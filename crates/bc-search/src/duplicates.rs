@@ -153,10 +153,8 @@ fn groups(pairs: impl Iterator<Item = (Recording, Recording)>) -> HashMap<Record
         }
     }
     let mut numbers = HashMap::new();
-    let mut next = 0;
-    for group in members.into_iter().filter(|group| !group.is_empty()) {
-        next += 1;
-        numbers.extend(group.into_iter().map(|recording| (recording, next)));
+    for (group, number) in members.into_iter().filter(|group| !group.is_empty()).zip(1..) {
+        numbers.extend(group.into_iter().map(|recording| (recording, number)));
     }
     numbers
 }

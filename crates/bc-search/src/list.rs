@@ -148,7 +148,7 @@ mod tests {
         write(
             "path,title,work,isrc,label\na.mp3,\"A, b\",W1,X,blue\nsub/b.mp3,,,,\n,no path,,,\n\"c.mp3\",one\n",
         );
-        let (items, failed) = items(&[path.clone()], &Works::Own).unwrap();
+        let (items, failed) = items(std::slice::from_ref(&path), &Works::Own).unwrap();
         assert_eq!(items.len(), 2);
         assert_eq!((items[0].row.title.as_str(), items[0].row.work.as_str()), ("A, b", "W1"));
         assert_eq!(items[0].row.extra["label"], "blue");
@@ -165,7 +165,7 @@ mod tests {
             ("path,bytes\na,b\n", "its own"),
         ] {
             write(text);
-            let error = format!("{:#}", super::items(&[path.clone()], &Works::Own).unwrap_err());
+            let error = format!("{:#}", super::items(std::slice::from_ref(&path), &Works::Own).unwrap_err());
             let word = if word == "its own" { "index's own" } else { word };
             assert!(error.contains(word) && error.contains("works.csv"), "{error}");
         }

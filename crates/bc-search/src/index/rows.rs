@@ -285,7 +285,7 @@ mod tests {
             isrc: "ISRC".into(),
             duration_s: number as f32,
             bytes: number as u64,
-            extra: if number % 2 == 0 {
+            extra: if number.is_multiple_of(2) {
                 BTreeMap::from([("label".into(), "x".into())])
             } else {
                 BTreeMap::new()
