@@ -32,7 +32,8 @@ for program in "$bin"/bc-*; do
         "$program" documents "$stage"
     fi
 done
-rm -f "$stage"/bc-*.md
+# The reference pages are in docs; `help` needs no page.
+rm -f "$stage"/bc-*.md "$stage"/man/*-help*.1
 cp -r configs "$stage/"
 cp README.md CHANGELOG.md CITATION.cff LICENSE LICENSE-MIT LICENSE-APACHE "$stage/"
 cp crates/bc-opus/libopus/COPYING "$stage/LICENSE-libopus"

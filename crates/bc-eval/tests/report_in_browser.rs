@@ -127,7 +127,7 @@ fn it_is_whole_and_fits_phone_and_desktop_in_light_and_dark() {
             "titles are shown as they are"
         );
         let lead =
-            text.lines().find(|line| line.starts_with("mean average precision is")).unwrap_or_default();
+            text.lines().find(|line| line.starts_with("Mean average precision is")).unwrap_or_default();
         assert!(lead.contains("where a random order has") && lead.contains("by chance"), "{text}");
         assert!(text.contains("mAP") && text.contains("fedcba9876543210"), "{text}");
         backgrounds.push(facts["background"].as_str().unwrap().to_owned());

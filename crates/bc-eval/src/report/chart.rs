@@ -214,14 +214,13 @@ pub struct Dot {
     pub title: String,
 }
 
-/// A map without axes; every group has its colour.
+/// A map without axes, as high as the other charts; every group has its colour.
 pub fn scatter(title: &str, dots: &[Dot]) -> String {
-    const SIDE: f64 = 640.0;
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {SIDE} {SIDE}\" role=\"img\" aria-label=\"{0}\"><title>{0}</title>",
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\"><title>{0}</title>",
         escaped(title)
     );
-    let place = |value: f64| SIDE / 2.0 + value * (SIDE / 2.0 - 12.0);
+    let at = |value: f64, size: f64| size / 2.0 + value * (size / 2.0 - 12.0);
     for dot in dots {
         // The golden angle keeps neighbouring numbers apart.
         let hue = (dot.group as f64 * 137.508) % 360.0;
@@ -229,8 +228,8 @@ pub fn scatter(title: &str, dots: &[Dot]) -> String {
         let _ = write!(
             svg,
             "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"5\" fill=\"hsl({hue:.0} 65% {light}%)\"><title>{}</title></circle>",
-            place(dot.x),
-            place(dot.y),
+            at(dot.x, WIDTH),
+            at(dot.y, HEIGHT),
             escaped(&dot.title)
         );
     }

@@ -71,7 +71,7 @@ fn lead(page: &mut String, run: &Run, named: bool) {
     let (Some(map), Some(chance)) = (number(figures, "mAP"), number(&figures["chance"], "mAP")) else {
         return;
     };
-    let name = if named { format!("{}: ", run.name) } else { String::new() };
+    let name = if named { format!("{}: mean", run.name) } else { "Mean".to_owned() };
     let interval = &figures["intervals"]["mAP"];
     let interval = match (number(interval, "low"), number(interval, "high")) {
         (Some(low), Some(high)) => format!(" (95 % interval {low:.3} to {high:.3})"),
@@ -86,7 +86,7 @@ fn lead(page: &mut String, run: &Run, named: bool) {
         _ => String::new(),
     };
     let sentence = format!(
-        "{name}mean average precision is {map:.3}{interval} over the {} queries of the split “{split}”, where a random \
+        "{name} average precision is {map:.3}{interval} over the {} queries of the split “{split}”, where a random \
          order has {chance:.3}{first}.",
         count_of(figures, "queries")
     );
