@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bc_formats::config::Layer;
 use bc_formats::features::CqtSettings;
 use bc_formats::fingerprint::Fingerprint;
-use bc_formats::run::{INPUT_KEY, NetworkInput};
+use bc_formats::run::{COMPARE_KEY, INPUT_KEY, NetworkInput, WindowComparison};
 use bc_nn::Network;
 use candle_core::{Device, Tensor};
 
@@ -20,6 +20,8 @@ pub struct Embedder {
     pub path: PathBuf,
     /// Fingerprint of its weights: the same network has the same one, whatever file it lies in.
     pub fingerprint: String,
+    /// How its file recommends that recordings are compared.
+    pub recommended: Option<WindowComparison>,
     layer: Layer,
 }
 
@@ -41,6 +43,9 @@ impl Embedder {
             Some(value) => NetworkInput::from_key_value(value).with_context(|| path.display().to_string())?,
             None => assumed.clone(),
         };
+        let recommended =
+            loaded.metadata.get(COMPARE_KEY).map(|value| WindowComparison::from_key_value(value));
+        let recommended = recommended.transpose().with_context(|| path.display().to_string())?;
         let bins = loaded.network.settings().bins();
         ensure!(
             bins == input.cqt.bins as usize,
@@ -49,7 +54,7 @@ impl Embedder {
             input.cqt.bins
         );
         let fingerprint = identity(&loaded.network)?;
-        Ok(Self { network: loaded.network, input, path: path.to_owned(), fingerprint, layer })
+        Ok(Self { network: loaded.network, input, path: path.to_owned(), fingerprint, recommended, layer })
     }
 
     /// Length of an embedding.

@@ -169,7 +169,8 @@ impl AudioEmbedder {
 }
 
 /// The spans (first column and end) that are not silent beside the loudest one; `magnitude` is bins x `frames`.
-fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+#[must_use]
+pub fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     let mut columns = vec![0f64; frames];
     for row in magnitude.chunks_exact(frames) {
         for (column, value) in columns.iter_mut().zip(row) {

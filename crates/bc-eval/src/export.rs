@@ -8,6 +8,8 @@ use bc_formats::array::{self, Matrix};
 use bc_formats::embeddings::Embeddings;
 
 use bc_embed::embedder::Embedder;
+use bc_formats::config::EvalConfig;
+use bc_formats::run::WindowComparison;
 
 /// Writes `<folder>/embeddings.npy` and `<folder>/ids.txt` (one version id per line, same order).
 /// Vector databases that read Parquet take `embeddings.parquet` itself: its column `vector` is a
@@ -24,12 +26,15 @@ pub fn vectors(embeddings: &Path, folder: &Path) -> Result<usize> {
 }
 
 /// Writes the network as safetensors with PyTorch's names (`load_state_dict` takes them), whatever
-/// it was read from. The header says how audio becomes its input. Returns the number of weights.
+/// it was read from. The header says how audio becomes its input, and how `config` or the network's own file has
+/// recordings compared. Returns the number of weights.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn network(embedder: &Embedder, path: &Path) -> Result<usize> {
-    let metadata = HashMap::from([embedder.input.to_key_value()]);
+pub fn network(embedder: &Embedder, config: &EvalConfig, path: &Path) -> Result<usize> {
+    let mut metadata = HashMap::from([embedder.input.to_key_value()]);
+    let comparison = WindowComparison::of(config, embedder.recommended.as_ref());
+    metadata.extend(comparison.map(|comparison| comparison.to_key_value()));
     embedder.network().save(path, metadata)?;
     let named = embedder.network().parameters();
     Ok(named.iter().map(|(_, tensor)| tensor.elem_count()).sum())

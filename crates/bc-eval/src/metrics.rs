@@ -5,11 +5,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bc_formats::embeddings::Embeddings;
+use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
-use bc_retrieval::{Chance, Error, Interval, Labelled, Metrics, Policy, QueryResult, Vectors};
+use bc_retrieval::{
+    Chance, Error, Interval, Labelled, Metrics, Policy, QueryResult, Vectors, WindowSearch, WindowSets,
+};
 use comfy_table::Table;
 use serde::Serialize;
 
+use crate::embed::AtTempo;
 use bc_embed::origin::Origin;
 use bc_embed::windows::Windows;
 
@@ -37,6 +41,12 @@ pub struct Measured {
     pub rules: String,
     /// Figures by split; `all` where the input has no splits.
     pub splits: BTreeMap<String, Figures>,
+    /// What was compared, if not whole recordings: windows, at which tempi.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared: Option<String>,
+    /// The same figures of whole recordings, where `splits` holds those of windows.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub whole_tracks: BTreeMap<String, Figures>,
     /// Origin of the embeddings, where the file says it.
     pub provenance: Option<Provenance>,
 }
@@ -101,6 +111,99 @@ pub fn of(
     Ok(finish(policy, measured, Some(embeddings.provenance.clone())))
 }
 
+/// Every split of windows against itself. The distance of two recordings is the mean of two: of the windows of the one, at
+/// the tempo that fits best, from those of the other at its own, and the other way round. `at` begins with their
+/// own tempo. Memory: one number for each pair of versions.
+///
+/// # Errors
+/// Files that do not hold the same versions, or nothing to measure.
+pub fn of_windows(at: &[AtTempo], policy: &Policy, seed: u64) -> Result<BTreeMap<String, Figures>> {
+    let AtTempo { path: own_path, embeddings: own, .. } = at.first().context("no tempo to compare at")?;
+    let mut splits: Vec<_> = own.labels.iter().map(|label| label.split).collect();
+    splits.sort_unstable();
+    splits.dedup();
+    let mut measured = BTreeMap::new();
+    for split in splits {
+        let sets: Vec<Recordings<'_>> = at.iter().map(|at| Recordings::of(&at.embeddings, split)).collect();
+        let first = &sets[0];
+        for (set, at) in sets.iter().zip(at) {
+            ensure!(
+                set.versions == first.versions,
+                "{} does not hold the windows of the same versions as {}; remove both and run again",
+                at.path.display(),
+                own_path.display()
+            );
+        }
+        let windows: Vec<WindowSets<'_>> = sets.iter().map(Recordings::windows).collect();
+        let search = WindowSearch::new(&windows, windows[0])?;
+        let mut numbers = HashMap::new();
+        let cliques: Vec<u32> = first
+            .cliques
+            .iter()
+            .map(|clique| {
+                let next = numbers.len() as u32;
+                *numbers.entry(*clique).or_insert(next)
+            })
+            .collect();
+        let mut distances = search.matrix();
+        both_ways(&mut distances, cliques.len());
+        let ranked = bc_retrieval::rank_matrix(&distances, &cliques, policy);
+        match ranked.and_then(|results| figures(&results, &cliques, policy, seed)) {
+            Ok(figures) => drop(measured.insert(split.as_str().to_owned(), figures)),
+            Err(Error::NothingToMeasure) => {}
+            Err(error) => return Err(error).with_context(|| format!("windows of split {}", split.as_str())),
+        }
+    }
+    Ok(measured)
+}
+
+/// Either of two recordings is the query once: the mean of a square matrix and its transpose.
+fn both_ways(distances: &mut [f32], width: usize) {
+    for row in 0..width {
+        for column in 0..row {
+            let (one, other) = (row * width + column, column * width + row);
+            let mean = 0.5 * (distances[one] + distances[other]);
+            (distances[one], distances[other]) = (mean, mean);
+        }
+    }
+}
+
+/// The windows of one split, version after version.
+struct Recordings<'a> {
+    vectors: Vec<f32>,
+    dim: usize,
+    offsets: Vec<usize>,
+    versions: Vec<&'a str>,
+    cliques: Vec<&'a str>,
+}
+
+impl<'a> Recordings<'a> {
+    fn of(embeddings: &'a Embeddings, split: Split) -> Self {
+        let dim = embeddings.dim;
+        let mut made =
+            Self { vectors: Vec::new(), dim, offsets: vec![0], versions: Vec::new(), cliques: Vec::new() };
+        for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim.max(1))) {
+            if label.split != split {
+                continue;
+            }
+            if made.versions.last() != Some(&label.version_id.as_str()) {
+                made.versions.push(&label.version_id);
+                made.cliques.push(&label.clique_id);
+                made.offsets.push(*made.offsets.last().unwrap_or(&0));
+            }
+            made.vectors.extend_from_slice(vector);
+            if let Some(end) = made.offsets.last_mut() {
+                *end += 1;
+            }
+        }
+        made
+    }
+
+    fn windows(&self) -> WindowSets<'_> {
+        WindowSets { vectors: Vectors { vectors: &self.vectors, dim: self.dim }, offsets: &self.offsets }
+    }
+}
+
 /// Vectors without labels, and a text file with one clique per line.
 ///
 /// # Errors
@@ -129,7 +232,14 @@ pub fn of_distances(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> R
 }
 
 fn finish(policy: &Policy, splits: BTreeMap<String, Figures>, provenance: Option<Provenance>) -> Measured {
-    Measured { policy: policy.clone(), rules: policy.statement(), splits, provenance }
+    Measured {
+        policy: policy.clone(),
+        rules: policy.statement(),
+        splits,
+        compared: None,
+        whole_tracks: BTreeMap::new(),
+        provenance,
+    }
 }
 
 /// The figures of ranked queries; `cliques` are those of the queries.

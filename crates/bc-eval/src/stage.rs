@@ -9,6 +9,7 @@ use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
 use comfy_table::Table;
 
+use crate::embed::Windowed;
 use crate::metrics::{Figures, Measured};
 use crate::{embed, metrics, report};
 use bc_calibration::{self as calibration, Calibration};
@@ -36,7 +37,18 @@ pub fn run(config: &Config) -> Result<Made> {
     let page = folder.join("report.html");
 
     let made = Embeddings::read(&embeddings)?;
-    let measured = metrics::of(&embeddings, &made, None, &policy, config.eval.seed)?;
+    let mut measured = metrics::of(&embeddings, &made, None, &policy, config.eval.seed)?;
+    if let Some(Windowed { comparison, at }) = embed::windowed(config)? {
+        let of_windows = metrics::of_windows(&at, &policy, config.eval.seed)?;
+        measured.whole_tracks = std::mem::replace(&mut measured.splits, of_windows);
+        let tempi: Vec<String> = at.iter().map(|at| at.tempo.to_string()).collect();
+        measured.compared = Some(format!(
+            "windows of {} s, {} s apart, those of the query at its tempo times {}",
+            comparison.window_s,
+            comparison.step_s,
+            tempi.join(", ")
+        ));
+    }
     let text = serde_json::to_vec_pretty(&measured)?;
     let meaning = calibration::beside(&embeddings);
     let calibration = calibrate(&embeddings, &made)?;
@@ -90,9 +102,11 @@ pub fn summary(measured: &Measured) -> Table {
         "random MR1",
         "random hit@1",
     ]);
-    for (split, Figures { metrics, chance, .. }) in &measured.splits {
+    let whole = measured.whole_tracks.iter().map(|(split, figures)| (format!("{split}, whole"), figures));
+    let first = measured.splits.iter().map(|(split, figures)| (split.clone(), figures));
+    for (split, Figures { metrics, chance, .. }) in first.chain(whole) {
         table.add_row([
-            split.clone(),
+            split,
             metrics.queries.to_string(),
             format!("{:.4}", metrics.map),
             format!("{:.2}", metrics.mr1),

@@ -5,7 +5,7 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command};
+use std::process::Command;
 
 use bc_formats::embeddings::Embeddings;
 use bc_testing::kills::{self, Trial};

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Compare, EvalConfig};
 use crate::features::CqtSettings;
 
 /// Kind and schema version of a checkpoint.
@@ -79,6 +80,48 @@ impl std::fmt::Display for Scale {
             Scale::Log => "log",
             Scale::LogCentred => "log-centred",
         })
+    }
+}
+
+/// The key of a network's header that recommends how recordings are compared by it ([`WindowComparison`]).
+pub const COMPARE_KEY: &str = "bytecover.compare";
+
+/// Windows of both recordings, those of the query at several tempi.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WindowComparison {
+    /// Seconds of a window.
+    pub window_s: f64,
+    /// Distance of the windows' beginnings in seconds.
+    pub step_s: f64,
+    /// Factors of the query's own tempo.
+    pub tempi: Vec<f64>,
+}
+
+impl WindowComparison {
+    /// What a configuration asks for, where `recommended` is what the network's file says.
+    pub fn of(config: &EvalConfig, recommended: Option<&Self>) -> Option<Self> {
+        match config.compare {
+            Compare::Whole => None,
+            Compare::Auto => recommended.cloned(),
+            Compare::Windows => Some(Self {
+                window_s: config.window_s,
+                step_s: config.window_step_s,
+                tempi: config.tempi.clone(),
+            }),
+        }
+    }
+
+    /// The pair for a safetensors header.
+    pub fn to_key_value(&self) -> (String, String) {
+        (COMPARE_KEY.to_owned(), serde_json::to_string(self).expect("plain settings are JSON"))
+    }
+
+    /// Reads what [`WindowComparison::to_key_value`] wrote.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn from_key_value(value: &str) -> Result<Self> {
+        serde_json::from_str(value).with_context(|| format!("the header's {COMPARE_KEY} is unreadable"))
     }
 }
 

@@ -66,7 +66,11 @@ impl<'a> WindowSearch<'a> {
                 return Err(Error::Shape { what: "dimensions of the windows", expected, found });
             }
             if set.len() != first {
-                return Err(Error::Shape { what: "queries at each tempo", expected: first, found: set.len() });
+                return Err(Error::Shape {
+                    what: "queries at each tempo",
+                    expected: first,
+                    found: set.len(),
+                });
             }
         }
         let prepare = |set: &WindowSets<'a>| Prepared::new(&set.vectors, Distance::Cosine, &[]);

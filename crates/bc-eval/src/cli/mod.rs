@@ -275,7 +275,7 @@ fn give(mut config: Config, args: ExportArgs) -> Result<()> {
     }
     if let Some(embedder) = embedder {
         let path = args.out.join("network.safetensors");
-        let count = export::network(&embedder, &path)?;
+        let count = export::network(&embedder, &config.eval, &path)?;
         println!("{count} weights in {}", path.display());
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod partial;
 mod search_index;
+mod windowed;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bc_cli::{Interrupted, Shard, interrupt, progress};
 use bc_formats::config::Config;
 use bc_formats::embeddings::{Embeddings, FORMAT, Label};
-use bc_formats::features::{FeatureSet, RowInfo};
+use bc_formats::features::{FeatureRow, FeatureSet, RowInfo};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::index::{Index, Split, Version};
 use bc_formats::provenance::Provenance;
@@ -20,9 +21,10 @@ use bc_cli::saving::Pace;
 use bc_embed::embedder::Embedder;
 use bc_embed::lengths::ByLength;
 use bc_embed::origin;
-use bc_embed::windows;
+use bc_embed::windows::{self, Windows};
 use partial::Partial;
 pub use search_index::search_index;
+pub use windowed::{AtTempo, Windowed, windowed};
 
 /// How an embedding run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,14 @@ pub fn expect_current(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// What of the index is embedded, and how it is cut.
+struct Part<'a> {
+    /// All if empty.
+    splits: &'a [Split],
+    /// Windows and the factor of the tempo; whole tracks if none.
+    windows: Option<(Windows, f64)>,
+}
+
 /// What embeddings are made from.
 struct Inputs {
     index_path: PathBuf,
@@ -113,7 +123,7 @@ impl Inputs {
     /// files `known` are taken from there.
     fn embed(&self, out: &Path, splits: &[Split], known: &[PathBuf], shard: Shard) -> Result<Status> {
         let labels = self.labels(splits)?;
-        let provenance = self.provenance(splits);
+        let provenance = self.provenance(&Part { splits, windows: None });
         let mut partial = Partial::new(out, &provenance);
         if partial.finished()? {
             return Ok(Status::UpToDate);
@@ -179,13 +189,16 @@ impl Inputs {
         Ok(labels)
     }
 
-    fn provenance(&self, splits: &[Split]) -> Provenance {
+    fn provenance(&self, part: &Part<'_>) -> Provenance {
         let (features, index) = (self.set.fingerprint(), &self.index.provenance.fingerprint);
         let mut fingerprint = Fingerprint::of("embeddings");
         fingerprint.add(&self.embedder.fingerprint).add(&features).add(index);
         let mut settings = self.embedder.settings();
-        settings["splits"] = serde_json::json!(splits);
-        settings[windows::KEY] = serde_json::Value::Null;
+        settings["splits"] = serde_json::json!(part.splits);
+        settings[windows::KEY] = serde_json::json!(part.windows.map(|(windows, _)| windows));
+        if let Some((_, tempo)) = part.windows {
+            settings["tempo"] = serde_json::json!(tempo);
+        }
         fingerprint.add_json(&settings);
         Provenance {
             format: FORMAT.to_owned(),
@@ -198,6 +211,17 @@ impl Inputs {
                 ("index".to_owned(), index.clone()),
             ]),
         }
+    }
+
+    /// The network's rectifiers would turn these into zeros, and nobody would see it.
+    fn expect_finite(&self, row: &FeatureRow) -> Result<()> {
+        ensure!(
+            row.magnitude.iter().all(|value| value.is_finite()),
+            "the features of version {} in {} hold a value that is not a finite number; extract them again",
+            row.version_id,
+            self.folder.display()
+        );
+        Ok(())
     }
 
     fn embed_rows(&self, labels: &[Label], mine: &HashMap<&str, usize>, partial: &mut Partial) -> Result<()> {
@@ -213,13 +237,7 @@ impl Inputs {
             if interrupt::requested() {
                 return Ok(());
             }
-            // The network's rectifiers would turn these into zeros, and nobody would see it.
-            ensure!(
-                row.magnitude.iter().all(|value| value.is_finite()),
-                "the features of version {} in {} hold a value that is not a finite number; extract them again",
-                row.version_id,
-                self.folder.display()
-            );
+            self.expect_finite(&row)?;
             let (input, columns) = self
                 .input
                 .whole_track(&row.magnitude, row.frames as usize)

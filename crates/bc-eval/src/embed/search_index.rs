@@ -35,7 +35,7 @@ pub fn search_index(config: &Config) -> Result<PathBuf> {
 /// Says why an index that is there is embedded again.
 fn report_change(inputs: &Inputs, out: &std::path::Path) {
     let Some(made) = out.exists().then(|| Embeddings::read_provenance(out).ok()).flatten() else { return };
-    let now = inputs.provenance(&[]);
+    let now = inputs.provenance(&super::Part { splits: &[], windows: None });
     for (name, now) in &now.inputs {
         let then = made.inputs.get(name).map_or("(none)", String::as_str);
         if then != now {

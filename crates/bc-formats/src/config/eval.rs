@@ -21,6 +21,18 @@ pub enum Layer {
     Logits,
 }
 
+/// What of two recordings is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compare {
+    /// What the network's file recommends.
+    Auto,
+    /// One embedding of each.
+    Whole,
+    /// The embeddings of their windows.
+    Windows,
+}
+
 section! {
     /// Embedding, metrics and report.
     EvalConfig as "eval" {
@@ -35,6 +47,15 @@ section! {
         search_index: PathBuf = PathBuf::new();
         /// The network's output that is compared: "f_c", "f_t" or "logits".
         layer: Layer = Layer::Fc;
+        /// What `run` measures first: "whole" recordings; "windows", each compared with the windows of the other; "auto" is
+        /// what the network's file recommends, and "whole" where it says nothing. Figures of whole recordings are always there.
+        compare: Compare = Compare::Auto;
+        /// Seconds of a window.
+        window_s: f64 = 20.0;
+        /// Distance of the windows' beginnings in seconds.
+        window_step_s: f64 = 5.0;
+        /// Tempi, as factors of its own, at which the windows of a query are compared; the best one counts.
+        tempi: Vec<f64> = vec![1.0, 0.71, 0.84, 1.19, 1.41];
         /// The codebase whose rules the metrics follow; `bc-eval metrics --help` names them.
         policy: String = "default".to_owned();
         /// Seed of the bootstrap intervals.
@@ -65,6 +86,13 @@ impl EvalConfig {
 impl Check for EvalConfig {
     fn check(&self, problems: &mut SectionProblems<'_>) {
         problems.not_empty("output", &self.output);
+        problems.within("window_s", self.window_s, 0.1..=36_000.0, "s");
+        problems.within("window_step_s", self.window_step_s, 0.01..=36_000.0, "s");
+        problems.require(
+            !self.tempi.is_empty() && self.tempi.iter().all(|tempo| (0.25..=4.0).contains(tempo)),
+            "tempi",
+            format!("are {:?}, but must be factors from 0.25 to 4, one at least", self.tempi),
+        );
         problems.require(
             self.search_index_path() != self.output.join("embeddings.parquet"),
             "search_index",

@@ -1,0 +1,183 @@
+//! The windows of every version, at several tempi: one file of embeddings per tempo.
+//!
+//! **In**: the features and the network of a configuration. **Out**: `windows-<tempo>.parquet` beside
+//! `embeddings.parquet`, one row per window. A recording at another tempo is the recording's features, stretched
+//! (interpolated between columns); so a cover that is played a fifth faster is looked for a fifth slower.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bc_cli::{Interrupted, interrupt, progress};
+use bc_embed::lengths::ByLength;
+use bc_embed::recording::audible;
+use bc_embed::windows::Windows;
+use bc_formats::config::Config;
+use bc_formats::embeddings::{Embeddings, Label};
+use bc_formats::run::WindowComparison;
+use half::f16;
+
+use super::{Inputs, Part};
+
+/// Windows of the same versions at one tempo.
+pub struct AtTempo {
+    /// Factor of the recordings' own tempo.
+    pub tempo: f64,
+    /// The file.
+    pub path: PathBuf,
+    /// One row per window, version after version.
+    pub embeddings: Embeddings,
+}
+
+/// How recordings were compared, and the windows of all versions at each tempo.
+pub struct Windowed {
+    /// Lengths and tempi.
+    pub comparison: WindowComparison,
+    /// At their own tempo first.
+    pub at: Vec<AtTempo>,
+}
+
+/// Embeds the windows of the versions in `[eval] splits` at each tempo, first at the recordings' own; nothing
+/// if whole recordings are compared ([`WindowComparison::of`]). Files that fit are read instead.
+///
+/// # Errors
+/// Missing or unfitting features, index or checkpoint; nothing to embed; an interrupt.
+pub fn windowed(config: &Config) -> Result<Option<Windowed>> {
+    let eval = &config.eval;
+    let inputs = Inputs::open(config)?;
+    let Some(comparison) = WindowComparison::of(eval, inputs.embedder.recommended.as_ref()) else {
+        return Ok(None);
+    };
+    let windows = Windows::new(comparison.window_s, comparison.step_s)?;
+    interrupt::install("finishing the batch; the same command continues with the tempi that are missing")?;
+    let mut tempi = vec![1.0];
+    tempi.extend(comparison.tempi.iter().copied().filter(|tempo| *tempo != 1.0));
+    let at = tempi
+        .into_iter()
+        .map(|tempo| {
+            let path = eval.output.join(format!("windows-{tempo:.3}.parquet"));
+            let part = Part { splits: &eval.splits, windows: Some((windows, tempo)) };
+            let embeddings = inputs.embed_windows(&path, &part, windows, tempo)?;
+            Ok(AtTempo { tempo, path, embeddings })
+        })
+        .collect::<Result<_>>()?;
+    Ok(Some(Windowed { comparison, at }))
+}
+
+impl Inputs {
+    fn embed_windows(
+        &self,
+        path: &Path,
+        part: &Part<'_>,
+        windows: Windows,
+        tempo: f64,
+    ) -> Result<Embeddings> {
+        let provenance = self.provenance(part);
+        if path.exists() {
+            let made = Embeddings::read_provenance(path)?;
+            if made.fingerprint == provenance.fingerprint && made.inputs == provenance.inputs {
+                return Embeddings::read(path);
+            }
+        }
+        let labels = self.labels(part.splits)?;
+        let numbers: HashMap<&str, usize> =
+            labels.iter().enumerate().map(|(number, label)| (label.version_id.as_str(), number)).collect();
+        let bar =
+            progress::bar(labels.len() as u64, &format!("embedding windows, tempo {tempo}"), "versions");
+        let mut groups = ByLength::new(&self.embedder);
+        // Version and first column of each window, and its vector once it passed the network.
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        let mut vectors: Vec<(usize, Vec<f32>)> = Vec::new();
+        let column_s = self.set.settings.column_seconds();
+        self.set.for_each(|row| {
+            let Some(&number) = numbers.get(row.version_id.as_str()) else { return Ok(()) };
+            if interrupt::requested() {
+                return Ok(());
+            }
+            self.expect_finite(&row)?;
+            let (magnitude, frames) = stretched(&row.magnitude, row.frames as usize, tempo);
+            for (start, end) in audible(&magnitude, frames, windows.of(frames, column_s)) {
+                let rows = magnitude.chunks_exact(frames);
+                let cut: Vec<f16> = rows.flat_map(|row| &row[start..end]).copied().collect();
+                let (input, columns) = self
+                    .input
+                    .whole_track(&cut, end - start)
+                    .with_context(|| format!("version {}", row.version_id))?;
+                vectors.extend(groups.add(places.len(), input, columns)?);
+                places.push((number, start));
+            }
+            bar.inc(1);
+            Ok(())
+        })?;
+        if interrupt::requested() {
+            return Err(Interrupted(
+                "the tempi that were finished are saved; the same command continues".into(),
+            )
+            .into());
+        }
+        vectors.extend(groups.finish()?);
+        bar.finish_and_clear();
+        let mut rows: Vec<(usize, usize, Vec<f32>)> =
+            vectors.into_iter().map(|(at, vector)| (places[at].0, places[at].1, vector)).collect();
+        rows.sort_unstable_by_key(|(number, start, _)| (*number, *start));
+        let label = |number: usize, start: usize| Label {
+            start_s: (start as f64 * column_s * tempo) as f32,
+            ..labels[number].clone()
+        };
+        let embeddings = Embeddings {
+            labels: rows.iter().map(|(number, start, _)| label(*number, *start)).collect(),
+            dim: self.embedder.dim(),
+            vectors: rows.into_iter().flat_map(|(_, _, vector)| vector).collect(),
+            provenance,
+        };
+        ensure!(!embeddings.labels.is_empty(), "no version has a window that is not silent");
+        embeddings.write(path)?;
+        Ok(embeddings)
+    }
+}
+
+/// The magnitudes (bins x `frames`) of the recording as if it were played at `tempo` times its own: fewer columns for
+/// more than 1. Values between columns are interpolated.
+fn stretched(magnitude: &[f16], frames: usize, tempo: f64) -> (Vec<f16>, usize) {
+    if tempo == 1.0 || frames < 2 {
+        return (magnitude.to_vec(), frames);
+    }
+    let length = ((frames as f64 / tempo).round() as usize).max(1);
+    let step = frames as f64 / length as f64;
+    // The middle of a column stays in the middle of what it becomes.
+    let at: Vec<(usize, f32)> = (0..length)
+        .map(|column| {
+            let source = ((column as f64 + 0.5) * step - 0.5).clamp(0.0, (frames - 1) as f64);
+            let first = (source as usize).min(frames - 2);
+            (first, (source - first as f64) as f32)
+        })
+        .collect();
+    let mut out = Vec::with_capacity(magnitude.len() / frames * length);
+    for row in magnitude.chunks_exact(frames) {
+        out.extend(at.iter().map(|(first, share)| {
+            let (left, right) = (row[*first].to_f32(), row[first + 1].to_f32());
+            f16::from_f32(left + (right - left) * share)
+        }));
+    }
+    (out, length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twice_as_fast_is_half_as_long_and_between_the_columns() {
+        let ramp: Vec<f16> = (0..8).map(|n| f16::from_f32(n as f32)).collect();
+        let both = [ramp.clone(), ramp.iter().map(|x| *x * f16::from_f32(2.0)).collect()].concat();
+        let (fast, length) = stretched(&both, 8, 2.0);
+        assert_eq!(length, 4);
+        let expected: Vec<f16> = [0.5f32, 2.5, 4.5, 6.5, 1.0, 5.0, 9.0, 13.0].map(f16::from_f32).to_vec();
+        assert_eq!(fast, expected);
+        let (slow, length) = stretched(&both, 8, 0.5);
+        assert_eq!(length, 16);
+        assert_eq!(slow[0].to_f32(), 0.0);
+        assert_eq!([slow[1].to_f32(), slow[2].to_f32(), slow[15].to_f32()], [0.25, 0.75, 7.0]);
+        assert_eq!(stretched(&both, 8, 1.0), (both.clone(), 8));
+    }
+}
