@@ -13,7 +13,7 @@ use bc_retrieval::{
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::embed::AtTempo;
+use crate::embed::{AtTempo, Windowed};
 use bc_embed::origin::Origin;
 use bc_embed::windows::Windows;
 
@@ -112,12 +112,13 @@ pub fn of(
 }
 
 /// Every split of windows against itself. The distance of two recordings is the mean of two: of the windows of the one, at
-/// the tempo that fits best, from those of the other at its own, and the other way round. `at` begins with their
-/// own tempo. Memory: one number for each pair of versions.
+/// the tempo that fits best, from those of the other at its own, and the other way round; seen from their nearest
+/// neighbours if the comparison says so. Memory: one number for each pair of versions.
 ///
 /// # Errors
 /// Files that do not hold the same versions, or nothing to measure.
-pub fn of_windows(at: &[AtTempo], policy: &Policy, seed: u64) -> Result<BTreeMap<String, Figures>> {
+pub fn of_windows(windowed: &Windowed, policy: &Policy, seed: u64) -> Result<BTreeMap<String, Figures>> {
+    let Windowed { comparison, at } = windowed;
     let AtTempo { path: own_path, embeddings: own, .. } = at.first().context("no tempo to compare at")?;
     let mut splits: Vec<_> = own.labels.iter().map(|label| label.split).collect();
     splits.sort_unstable();
@@ -147,6 +148,7 @@ pub fn of_windows(at: &[AtTempo], policy: &Policy, seed: u64) -> Result<BTreeMap
             .collect();
         let mut distances = search.matrix();
         both_ways(&mut distances, cliques.len());
+        bc_retrieval::scale_locally(&mut distances, cliques.len(), comparison.neighbours);
         let ranked = bc_retrieval::rank_matrix(&distances, &cliques, policy);
         match ranked.and_then(|results| figures(&results, &cliques, policy, seed)) {
             Ok(figures) => drop(measured.insert(split.as_str().to_owned(), figures)),

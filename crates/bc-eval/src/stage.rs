@@ -38,15 +38,17 @@ pub fn run(config: &Config) -> Result<Made> {
 
     let made = Embeddings::read(&embeddings)?;
     let mut measured = metrics::of(&embeddings, &made, None, &policy, config.eval.seed)?;
-    if let Some(Windowed { comparison, at }) = embed::windowed(config)? {
-        let of_windows = metrics::of_windows(&at, &policy, config.eval.seed)?;
+    if let Some(windowed) = embed::windowed(config)? {
+        let of_windows = metrics::of_windows(&windowed, &policy, config.eval.seed)?;
         measured.whole_tracks = std::mem::replace(&mut measured.splits, of_windows);
+        let Windowed { comparison, at } = &windowed;
         let tempi: Vec<String> = at.iter().map(|at| at.tempo.to_string()).collect();
         measured.compared = Some(format!(
-            "windows of {} s, {} s apart, those of the query at its tempo times {}",
+            "windows of {} s, {} s apart, those of the query at its tempo times {}; distances seen from {} neighbours",
             comparison.window_s,
             comparison.step_s,
-            tempi.join(", ")
+            tempi.join(", "),
+            comparison.neighbours
         ));
     }
     let text = serde_json::to_vec_pretty(&measured)?;

@@ -95,6 +95,9 @@ pub struct WindowComparison {
     pub step_s: f64,
     /// Factors of the query's own tempo.
     pub tempi: Vec<f64>,
+    /// Nearest others by which distances are scaled; 0: not at all.
+    #[serde(default)]
+    pub neighbours: usize,
 }
 
 impl WindowComparison {
@@ -107,6 +110,7 @@ impl WindowComparison {
                 window_s: config.window_s,
                 step_s: config.window_step_s,
                 tempi: config.tempi.clone(),
+                neighbours: config.neighbours,
             }),
         }
     }

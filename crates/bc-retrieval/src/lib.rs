@@ -19,6 +19,7 @@ mod distances;
 mod metrics;
 mod policy;
 mod ranks;
+mod scaling;
 mod search;
 mod windows;
 
@@ -26,6 +27,7 @@ pub use distances::{Distance, Vectors, cosine};
 pub use metrics::{Chance, Interval, Metrics, intervals};
 pub use policy::{OwnEntry, Policy, Unmatched};
 pub use ranks::{Labelled, QueryResult, rank_against, rank_all, rank_by, rank_matrix};
+pub use scaling::scale_locally;
 pub use search::{Closest, Neighbour, closest_by_group, each_row, nearest};
 pub use windows::{WindowSearch, WindowSets};
 

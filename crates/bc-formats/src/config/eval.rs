@@ -56,6 +56,9 @@ section! {
         window_step_s: f64 = 5.0;
         /// Tempi, as factors of its own, at which the windows of a query are compared; the best one counts.
         tempi: Vec<f64> = vec![1.0, 0.71, 0.84, 1.19, 1.41];
+        /// Nearest others by which distances between windowed recordings are scaled (Conneau et al. 2018), against recordings
+        /// that are near to everything; 0: not at all.
+        neighbours: usize = 10;
         /// The codebase whose rules the metrics follow; `bc-eval metrics --help` names them.
         policy: String = "default".to_owned();
         /// Seed of the bootstrap intervals.
@@ -88,6 +91,7 @@ impl Check for EvalConfig {
         problems.not_empty("output", &self.output);
         problems.within("window_s", self.window_s, 0.1..=36_000.0, "s");
         problems.within("window_step_s", self.window_step_s, 0.01..=36_000.0, "s");
+        problems.within("neighbours", self.neighbours, 0..=1_000, "");
         problems.require(
             !self.tempi.is_empty() && self.tempi.iter().all(|tempo| (0.25..=4.0).contains(tempo)),
             "tempi",
