@@ -69,7 +69,7 @@ enum Command {
     Calibrate(CalibrateArgs),
     /// Add audio files to an index, or begin one with them.
     Add(AddArgs),
-    /// Write the vectors as .npy with ids, and the network as safetensors for PyTorch.
+    /// Write the vectors as .npy with ids, and the network as safetensors for PyTorch and ONNX.
     Export(ExportArgs),
     /// Print the resolved configuration with a comment for every key.
     Config,
@@ -328,6 +328,9 @@ fn give(mut config: Config, args: ExportArgs) -> Result<()> {
         .then(|| origin::embedder(&config).context("cannot export the network"))
         .transpose()?;
     let vectors = named || embeddings.exists();
+    if args.onnx && embedder.is_none() {
+        bail!("--onnx: there is no network at {}; name one with --checkpoint", checkpoint.display());
+    }
     if !vectors && embedder.is_none() {
         bail!(
             "nothing to export: there is neither {} nor {}; run `bc-train` and `bc-eval run` first",
@@ -347,6 +350,11 @@ fn give(mut config: Config, args: ExportArgs) -> Result<()> {
         let path = args.out.join("network.safetensors");
         let count = export::network(&embedder, &path)?;
         println!("{count} weights in {}", path.display());
+        if args.onnx {
+            let path = args.out.join("network.onnx");
+            export::onnx(&embedder, &path)?;
+            println!("the network in {}", path.display());
+        }
     }
     Ok(())
 }
