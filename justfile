@@ -53,3 +53,7 @@ ci:
 # Remove what the demo made.
 clean-demo:
     rm -rf data/demo runs/demo
+
+# The Python module as a wheel in target/wheels, tested in a fresh environment (needs Python 3.9 or later).
+wheel:
+    scripts/wheel.sh

@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ring_model import Ring  # noqa: E402
+from model import Ring  # noqa: E402
 
 STEPS = 3
 

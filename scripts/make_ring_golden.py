@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ring_model import Ring, scale  # noqa: E402
+from model import Ring, scale  # noqa: E402
 
 
 def supervised_contrastive(x, labels, temperature=0.1):
@@ -60,7 +60,7 @@ def network_case(sizes, frames):
     out = {f"weights.{name}": value.clone() for name, value in network.state_dict().items() if value.dim() > 0}
     batch = 6
     labels = torch.arange(batch) // 2
-    x = scale(torch.rand(batch, sizes["bins"], frames).double() ** 4)
+    x = scale(torch.rand(batch, sizes["bins"], frames).double() ** 4, {"input": {"scale": "log-centred"}})
     network.eval()
     with torch.no_grad():
         for name, value in zip(["f_t", "f_c", "logits"], network(x)):

@@ -87,27 +87,29 @@ pub fn of_cells(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], settings
 
 /// The greatest value of the recursion.
 pub(crate) fn longest(plot: &Plot, costs: &Costs) -> f32 {
-    let mut scores = Scores::new(plot.columns);
-    let mut most = 0f32;
-    wide(|| {
-        for row in 2..plot.rows {
-            most = most.max(scores.next(plot, costs, row));
-        }
-    });
-    most
+    recursion(plot, costs, &mut [])
 }
 
 /// The whole matrix of the recursion, rows x columns, for those who go back through it.
 pub(crate) fn matrix(plot: &Plot, costs: &Costs) -> Vec<f32> {
     let mut all = vec![0f32; plot.rows * plot.columns];
-    let mut scores = Scores::new(plot.columns);
-    wide(|| {
-        for row in 2..plot.rows {
-            scores.next(plot, costs, row);
-            all[row * plot.columns..][..plot.columns].copy_from_slice(&scores.last);
-        }
-    });
+    recursion(plot, costs, &mut all);
     all
+}
+
+wide! {
+    /// The greatest value; where `all` has room for them, the values too.
+    fn recursion(plot: &Plot, costs: &Costs, all: &mut [f32]) -> f32 {
+        let mut scores = Scores::new(plot.columns);
+        let mut most = 0f32;
+        for row in 2..plot.rows {
+            most = most.max(scores.next(plot, costs, row));
+            if let Some(values) = all.get_mut(row * plot.columns..(row + 1) * plot.columns) {
+                values.copy_from_slice(&scores.last);
+            }
+        }
+        most
+    }
 }
 
 /// A row depends on the two before it and not on itself, so its cells are computed a vector at a time.
@@ -135,21 +137,27 @@ impl Scores {
             (&self.before[1..][..count], &before_hits[1..][..count], down),
             (&self.last[..count], &last_hits[..count], right),
         ];
-        let mut most = 0f32;
-        for (column, (next, hit)) in self.next[width - count..].iter_mut().zip(here).enumerate() {
-            let (mut on, mut off) = (0f32, 0f32);
-            for (scores, hits, cost) in steps {
-                let score = scores[column] - cost;
-                on = on.max(score);
-                off = off.max(score - costs.gap(hits[column]));
-            }
-            *next = if *hit > 0.0 { on + 1.0 } else { off };
-            most = most.max(*next);
+        let [(s1, h1, c1), (s2, h2, c2), (s3, h3, c3)] = steps;
+        let off = |score: f32, hit: f32| score - costs.gap(hit);
+        let next = &mut self.next[width - count..];
+        let ways = s1.iter().zip(h1).zip(s2.iter().zip(h2)).zip(s3.iter().zip(h3));
+        for ((next, hit), (((s1, h1), (s2, h2)), (s3, h3))) in next.iter_mut().zip(here).zip(ways) {
+            let (s1, s2, s3) = (s1 - c1, s2 - c2, s3 - c3);
+            let on = larger(larger(s1, s2), larger(s3, 0.0)) + 1.0;
+            let off = larger(larger(off(s1, *h1), off(s2, *h2)), larger(off(s3, *h3), 0.0));
+            *next = if *hit > 0.0 { on } else { off };
         }
+        let most = next.iter().copied().fold(0.0, larger);
         std::mem::swap(&mut self.before, &mut self.last);
         std::mem::swap(&mut self.last, &mut self.next);
         most
     }
+}
+
+/// As one instruction has it; there are no numbers here that are none.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
 }
 
 #[cfg(test)]

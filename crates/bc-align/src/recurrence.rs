@@ -9,8 +9,12 @@
 use crate::chroma::PITCH_CLASSES;
 use crate::vectors::wide;
 
-/// Columns whose order statistic is looked for at a time: as many 32-bit numbers as a line of the cache holds.
-const STRIPE: usize = 16;
+/// Sums are taken in so many parts, which makes vectors of them.
+const LANES: usize = 16;
+/// A limit that is not found after so many counts is found by sorting.
+const ATTEMPTS: usize = 24;
+/// Height of a bell of spread 1 where a tenth of it lies below.
+const BELL: f32 = 0.17;
 
 /// Which moments recur: rows x columns, row-major, 1 where they do and 0 elsewhere.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,48 +42,81 @@ impl Plot {
             return None;
         }
         let mut distances = vec![0f32; rows * columns];
-        wide(|| embedded_distances(a, b, depth, &mut distances));
-        let by_row = row_limits(&distances, columns, (kappa * columns as f64) as usize);
-        let by_column = column_limits(&distances, columns, (kappa * rows as f64) as usize);
-        wide(|| {
-            for (row, own) in distances.chunks_exact_mut(columns).zip(&by_row) {
-                for (value, other) in row.iter_mut().zip(&by_column) {
-                    *value = f32::from(u8::from(*value <= own.min(*other)));
-                }
-            }
-        });
+        // The other way round, so that a column lies in a row; cheaper than to transpose.
+        let mut turned = vec![0f32; rows * columns];
+        embedded_distances(a, b, depth, &mut distances);
+        embedded_distances(b, a, depth, &mut turned);
+        let (of_row, of_column) = ((kappa * columns as f64) as usize, (kappa * rows as f64) as usize);
+        let by_row = limits(&distances, columns, of_row);
+        let by_column = limits(&turned, rows, of_column);
+        mark(&mut distances, &by_row, &by_column);
         Some(Self { rows, columns, hits: distances })
     }
 }
 
-/// Squared distances of moments.
-#[inline(always)]
-fn embedded_distances(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], depth: usize, out: &mut [f32]) {
-    let width = b.len();
-    let columns = width + 1 - depth;
-    let mut pitches = vec![0f32; PITCH_CLASSES * width];
-    for (place, column) in b.iter().enumerate() {
-        column.iter().enumerate().for_each(|(class, value)| pitches[class * width + place] = *value);
+wide! {
+    /// Squared distances of moments.
+    fn embedded_distances(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], depth: usize, out: &mut [f32]) {
+        let columns = b.len() + 1 - depth;
+        // Lanes of columns, each pitch class in a row; what is added at the end is never looked at.
+        let lanes: Vec<Lanes> = b.chunks(LANES).map(Lanes::of).collect();
+        let width = lanes.len() * LANES;
+        // The last `depth` rows of distances of columns, one after the other in a ring, and room to read beyond.
+        let mut ring = vec![0f32; depth * width + depth + LANES];
+        let mut starts = vec![0; depth];
+        for (row, column) in a.iter().enumerate() {
+            let own = square(column);
+            let distances = &mut ring[row % depth * width..][..width];
+            for (distances, lanes) in distances.as_chunks_mut::<LANES>().0.iter_mut().zip(&lanes) {
+                *distances = lanes.distances(column, own);
+            }
+            let Some(first) = (row + 1).checked_sub(depth) else { continue };
+            let out = &mut out[first * columns..][..columns];
+            for (ahead, start) in starts.iter_mut().enumerate() {
+                *start = (first + ahead) % depth * width + ahead;
+            }
+            for (place, out) in out.chunks_mut(LANES).enumerate() {
+                let mut sums = [0f32; LANES];
+                for start in &starts {
+                    let distances = ring[start + place * LANES..].first_chunk::<LANES>();
+                    let distances = distances.unwrap_or(&[0.0; LANES]);
+                    for lane in 0..LANES {
+                        sums[lane] += distances[lane];
+                    }
+                }
+                // Rounding may leave less than nothing; numbers that are not negative are in the order of their bits.
+                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = if sum > 0.0 { sum } else { 0.0 });
+            }
+        }
     }
-    let squares: Vec<f32> = b.iter().map(square).collect();
-    // The last `depth` rows of distances of columns, one after the other in a ring.
-    let mut ring = vec![0f32; depth * width];
-    for (row, column) in a.iter().enumerate() {
-        let own = square(column);
-        let distances = &mut ring[row % depth * width..][..width];
-        distances.iter_mut().zip(&squares).for_each(|(distance, other)| *distance = own + other);
-        for (value, pitches) in column.iter().zip(pitches.chunks_exact(width)) {
-            let twice = 2.0 * value;
-            distances.iter_mut().zip(pitches).for_each(|(distance, other)| *distance -= twice * other);
+}
+
+/// As many columns as are calculated with at a time.
+struct Lanes {
+    pitches: [[f32; LANES]; PITCH_CLASSES],
+    squares: [f32; LANES],
+}
+
+impl Lanes {
+    fn of(columns: &[[f32; PITCH_CLASSES]]) -> Self {
+        let mut lanes = Self { pitches: [[0.0; LANES]; PITCH_CLASSES], squares: [0.0; LANES] };
+        for (lane, column) in columns.iter().enumerate() {
+            column.iter().zip(&mut lanes.pitches).for_each(|(value, pitches)| pitches[lane] = *value);
+            lanes.squares[lane] = square(column);
         }
-        let Some(first) = (row + 1).checked_sub(depth) else { continue };
-        let out = &mut out[first * columns..][..columns];
-        for ahead in 0..depth {
-            let distances = &ring[(first + ahead) % depth * width + ahead..][..columns];
-            out.iter_mut().zip(distances).for_each(|(sum, distance)| *sum += distance);
+        lanes
+    }
+
+    /// Squared distances of each to `column`, whose square is `own`.
+    #[inline(always)]
+    fn distances(&self, column: &[f32; PITCH_CLASSES], own: f32) -> [f32; LANES] {
+        let mut products = [0f32; LANES];
+        for (value, pitches) in column.iter().zip(&self.pitches) {
+            products.iter_mut().zip(pitches).for_each(|(sum, pitch)| *sum += value * pitch);
         }
-        // Rounding may leave less than nothing; limits are compared as the bits of numbers that are not negative.
-        out.iter_mut().for_each(|sum| *sum = sum.max(0.0));
+        let mut distances = self.squares;
+        distances.iter_mut().zip(products).for_each(|(distance, product)| *distance += own - 2.0 * product);
+        distances
     }
 }
 
@@ -88,37 +125,94 @@ fn square(column: &[f32; PITCH_CLASSES]) -> f32 {
     column.iter().map(|value| value * value).sum()
 }
 
-/// The (`rank` + 1)th smallest of each row.
-fn row_limits(distances: &[f32], columns: usize, rank: usize) -> Vec<f32> {
-    let mut scratch = vec![0u32; columns];
-    let limit = |row: &[f32]| {
-        scratch.iter_mut().zip(row).for_each(|(bits, value)| *bits = value.to_bits());
-        smallest(&mut scratch, rank)
-    };
-    distances.chunks_exact(columns).map(limit).collect()
-}
-
-/// The (`rank` + 1)th smallest of each column.
-fn column_limits(distances: &[f32], columns: usize, rank: usize) -> Vec<f32> {
-    let rows = distances.len() / columns;
-    let mut limits = Vec::with_capacity(columns);
-    let mut scratch = vec![0u32; STRIPE * rows];
-    for first in (0..columns).step_by(STRIPE) {
-        let stripe = STRIPE.min(columns - first);
-        for (place, row) in distances.chunks_exact(columns).enumerate() {
-            for (column, value) in row[first..first + stripe].iter().enumerate() {
-                scratch[column * rows + place] = value.to_bits();
+wide! {
+    /// A distance becomes 1 where it is within both limits, 0 elsewhere.
+    fn mark(distances: &mut [f32], by_row: &[f32], by_column: &[f32]) {
+        for (row, own) in distances.chunks_exact_mut(by_column.len()).zip(by_row) {
+            for (value, other) in row.iter_mut().zip(by_column) {
+                *value = if *value <= own.min(*other) { 1.0 } else { 0.0 };
             }
         }
-        limits.extend(scratch.chunks_exact_mut(rows).take(stripe).map(|column| smallest(column, rank)));
     }
-    limits
 }
 
-/// The bits of numbers that are not negative are in the order of the numbers, and integers are told apart faster.
-fn smallest(bits: &mut [u32], rank: usize) -> f32 {
-    let rank = rank.min(bits.len() - 1);
-    f32::from_bits(*bits.select_nth_unstable(rank).1)
+wide! {
+    /// Of each row of `width` distances, a number that `rank` + 1 of them are not above (more where several are equal).
+    fn limits(distances: &[f32], width: usize, rank: usize) -> Vec<f32> {
+        let rank = rank.min(width - 1);
+        let mut scratch = vec![0u32; width];
+        let mut limits = Vec::with_capacity(distances.len() / width);
+        // Moments that follow each other have much the same distances.
+        let mut before = None;
+        for row in distances.chunks_exact(width) {
+            let found = limit(row, rank + 1, before).unwrap_or_else(|| {
+                scratch.iter_mut().zip(row).for_each(|(bits, value)| *bits = value.to_bits());
+                // The bits of numbers that are not negative are in the order of the numbers, and integers are told apart faster.
+                f32::from_bits(*scratch.select_nth_unstable(rank).1)
+            });
+            before = Some(found);
+            limits.push(found);
+        }
+        limits
+    }
+}
+
+/// A number that exactly `count` of the values are not above, by counting: no value is moved, so that a vector of them is
+/// compared at a time. None where that takes too long, as between equal values.
+#[inline(always)]
+fn limit(values: &[f32], count: usize, guess: Option<f32>) -> Option<f32> {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let (mut sum, mut squares, mut most) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+    for chunk in chunks {
+        for lane in 0..LANES {
+            sum[lane] += chunk[lane];
+            squares[lane] += chunk[lane] * chunk[lane];
+            most[lane] = if chunk[lane] > most[lane] { chunk[lane] } else { most[lane] };
+        }
+    }
+    for value in rest {
+        sum[0] += value;
+        squares[0] += value * value;
+        most[0] = most[0].max(*value);
+    }
+    let share = 1.0 / values.len() as f32;
+    let mean = sum.iter().sum::<f32>() * share;
+    let spread = (squares.iter().sum::<f32>() * share - mean * mean).max(0.0).sqrt();
+    // Up to `low` are too few, up to `high` too many.
+    let (mut low, mut high) = (0f32, most.iter().copied().fold(0.0, f32::max));
+    if values.len() == count {
+        return Some(high);
+    }
+    // Values per unit near the limit, were they spread as a bell with a tenth of it below.
+    let density = BELL * values.len() as f32 / spread;
+    let mut at = guess.unwrap_or(mean - 1.3 * spread);
+    for attempt in 0..ATTEMPTS {
+        if !(low < at && at < high) || attempt % 8 == 7 {
+            at = 0.5 * (low + high);
+        }
+        let found = count_up_to(values, at);
+        match found.cmp(&count) {
+            std::cmp::Ordering::Equal => return Some(at),
+            std::cmp::Ordering::Less => low = at,
+            std::cmp::Ordering::Greater => high = at,
+        }
+        at += (count as f32 - found as f32) / density;
+    }
+    None
+}
+
+#[inline(always)]
+fn count_up_to(values: &[f32], limit: f32) -> usize {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    // In 32-bit floats, because checked additions keep a loop from being vectorised; exact up to 2^24 a lane.
+    let mut counts = [0f32; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            counts[lane] += if chunk[lane] <= limit { 1.0 } else { 0.0 };
+        }
+    }
+    let rest = rest.iter().filter(|value| **value <= limit).count();
+    rest + counts.iter().sum::<f32>() as usize
 }
 
 #[cfg(test)]
@@ -164,6 +258,24 @@ mod tests {
                 plain(&a, &b, depth, 0.095),
                 "{n} {m} {depth}"
             );
+        }
+    }
+
+    #[test]
+    fn limits_are_order_statistics_with_and_without_ties() {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+        for width in [1, 2, 15, 16, 17, 100, 481] {
+            for levels in [3u32, 1000, 1 << 24] {
+                let values: Vec<f32> =
+                    (0..width).map(|_| random.random_range(0..levels) as f32 / levels as f32).collect();
+                for rank in [0, width / 10, width / 2, width - 1] {
+                    let mut sorted = values.clone();
+                    sorted.sort_by(f32::total_cmp);
+                    let expected = sorted.iter().filter(|value| **value <= sorted[rank]).count();
+                    let found = limits(&values, width, rank)[0];
+                    assert_eq!(count_up_to(&values, found), expected, "{width} {levels} {rank}");
+                }
+            }
         }
     }
 

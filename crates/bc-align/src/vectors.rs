@@ -1,17 +1,23 @@
-//! Loops compiled for 256-bit vectors, which are taken at run time where the machine has them.
+//! Functions compiled for wider vectors than every machine has, which are taken at run time where this one has them.
 
-/// Runs `work`, whose loops the compiler turns into vectors; what `work` calls has to be inlined into it.
-pub fn wide<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2")]
-        fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
-            work()
+/// Declares a function whose body is compiled for 256-bit vectors too. What it calls has to be
+/// `#[inline(always)]`, or it stays as it is. No fused multiplications: sums are the same on every machine.
+macro_rules! wide {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
+        $(#[$meta])*
+        fn $name($($arg: $ty),*) $(-> $out)? {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $out)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            fn of_256($($arg: $ty),*) $(-> $out)? { body($($arg),*) }
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the machine was asked for these instructions.
+                return unsafe { of_256($($arg),*) };
+            }
+            body($($arg),*)
         }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the machine has these instructions.
-            return unsafe { with_avx2(work) };
-        }
-    }
-    work()
+    };
 }
+pub(crate) use wide;

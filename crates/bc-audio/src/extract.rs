@@ -109,11 +109,8 @@ impl Extractor {
     }
 
     fn transformed<T: Stored>(&self, mut decoder: Decoder) -> Result<Features<T>, DecodeError> {
-        let rate = decoder.block_rate();
         let broken = DecodeError::Broken;
-        let wanted = self.settings().sample_rate;
-        let (plan, taken) = if rate == 2 * wanted { (&self.twice, rate) } else { (&self.plan, wanted) };
-        let mut resample = Resample::new(rate, taken).map_err(broken)?;
+        let (plan, mut resample) = self.at_rate(decoder.block_rate()).map_err(broken)?;
         let mut stream = CqtStream::new(plan);
         let mut pooled = Pooled::new(self.settings());
         while let Some(block) = decoder.next_block()? {
@@ -145,6 +142,34 @@ impl Extractor {
             header: decoder.header().clone(),
             file_frames: decoder.frames(),
         })
+    }
+
+    /// The plan for signals of `rate`, and what brings them to its rate.
+    fn at_rate(&self, rate: u32) -> Result<(&CqtPlan, Resample), String> {
+        let wanted = self.settings().sample_rate;
+        let (plan, taken) = if rate == 2 * wanted { (&self.twice, rate) } else { (&self.plan, wanted) };
+        Ok((plan, Resample::new(rate, taken)?))
+    }
+
+    /// The pooled magnitude, in 32 bits, of mono samples at `rate`, as [`Self::file_exact`] has it of a file that decodes to
+    /// them: bins x frames, row-major, and the number of frames.
+    ///
+    /// # Errors
+    /// A rate that the resampler refuses.
+    pub fn samples_exact(&self, samples: &[f32], rate: u32) -> Result<(Vec<f32>, usize), String> {
+        let (plan, mut resample) = self.at_rate(rate)?;
+        let mut stream = CqtStream::new(plan);
+        let mut pooled = Pooled::new(self.settings());
+        // Piece by piece, as a file comes: all at once would be moved after every block.
+        for piece in samples.chunks(1 << 16) {
+            resample.push(piece, &mut |made| {
+                stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames))
+            })?;
+        }
+        resample
+            .finish(&mut |made| stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames)))?;
+        stream.finish(&mut |m, stride, frames| pooled.add(m, stride, frames));
+        Ok(pooled.finish())
     }
 
     /// The pooled magnitude of samples that are already mono and at the configured rate:

@@ -91,7 +91,7 @@ pub enum Outcome {
     /// The file was there and is of these features, methods and rules.
     UpToDate,
     /// It was written.
-    Written(Measured),
+    Written(Box<Measured>),
 }
 
 /// Where the figures go.
@@ -136,7 +136,7 @@ pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
     );
     let measured = Measured { rules: rules(&policy), splits, cost, provenance };
     saving::write_json(&path, &measured)?;
-    Ok(Outcome::Written(measured))
+    Ok(Outcome::Written(Box::new(measured)))
 }
 
 /// The rules of the figures; the distance is each method's own.

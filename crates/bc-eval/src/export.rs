@@ -1,6 +1,6 @@
 //! Embeddings and network in forms that other programs load.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::Result;
@@ -38,4 +38,16 @@ pub fn network(embedder: &Embedder, config: &EvalConfig, path: &Path) -> Result<
     embedder.network().save(path, metadata)?;
     let named = embedder.network().parameters();
     Ok(named.iter().map(|(_, tensor)| tensor.elem_count()).sum())
+}
+
+/// Writes the network as ONNX (see [`bc_onnx`]): input `magnitude` (batch, bins, frames), outputs `f_t`, `f_c` and, with a
+/// classifier, `logits`. Its metadata say how audio becomes the input, as the safetensors header does.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn onnx(embedder: &Embedder, path: &Path) -> Result<()> {
+    let (key, input) = embedder.input.to_key_value();
+    let network = serde_json::to_string(embedder.network().settings())?;
+    let metadata = BTreeMap::from([(key, input), ("network".to_owned(), network)]);
+    bc_formats::atomic::write(path, bc_onnx::export(embedder.network(), &metadata)?)
 }

@@ -105,6 +105,9 @@ pub struct ExportArgs {
     pub embeddings: Option<PathBuf>,
     #[command(flatten)]
     pub network: NetworkArgs,
+    /// Write network.onnx too, for onnxruntime and others.
+    #[arg(long)]
+    pub onnx: bool,
     /// Folder to write embeddings.npy, ids.txt and network.safetensors to.
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,

@@ -55,7 +55,7 @@ enum Command {
     Report(ReportArgs),
     /// Learn from the validation split what a score means, and check it on the test split.
     Calibrate(CalibrateArgs),
-    /// Write the vectors as .npy with ids, and the network as safetensors for PyTorch.
+    /// Write the vectors as .npy with ids, and the network as safetensors for PyTorch and as ONNX.
     Export(ExportArgs),
     /// Print the resolved configuration with a comment for every key.
     Config,
@@ -258,6 +258,9 @@ fn give(mut config: Config, args: ExportArgs) -> Result<()> {
         .then(|| origin::embedder(&config).context("cannot export the network"))
         .transpose()?;
     let vectors = named || embeddings.exists();
+    if args.onnx && embedder.is_none() {
+        bail!("--onnx: there is no network at {}; name one with --checkpoint", checkpoint.display());
+    }
     if !vectors && embedder.is_none() {
         bail!(
             "nothing to export: there is neither {} nor {}; run `bc-train` and `bc-eval run` first",
@@ -277,6 +280,11 @@ fn give(mut config: Config, args: ExportArgs) -> Result<()> {
         let path = args.out.join("network.safetensors");
         let count = export::network(&embedder, &config.eval, &path)?;
         println!("{count} weights in {}", path.display());
+        if args.onnx {
+            let path = args.out.join("network.onnx");
+            export::onnx(&embedder, &path)?;
+            println!("the network in {}", path.display());
+        }
     }
     Ok(())
 }

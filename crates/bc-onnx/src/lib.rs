@@ -1,0 +1,46 @@
+//! Networks as ONNX files, which onnxruntime and many others run without a line of ours.
+//!
+//! **In**: a [`Network`] of either kind. **Out**: the bytes of an ONNX model (opset 17): input `magnitude`
+//! (batch, bins, frames), both ends free; outputs `f_t` and `f_c` (batch, embedding), and `logits` (batch, classes) where
+//! there is a classifier. The input is what the network sees: pooled and scaled as the metadata says, which are those of
+//! the safetensors file. In evaluation mode: norms go by their running statistics.
+//!
+//! A crate of its own, because it needs to know the networks' form but none of their arithmetic: the graph follows
+//! from the names of the weights, which are PyTorch's. The file is written by hand ([`proto`]): the few messages that a model
+//! is made of are less than a library for them.
+
+mod bytecover;
+mod graph;
+mod proto;
+mod ring;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use bc_nn::{Network, NetworkSettings};
+
+use crate::graph::Graph;
+
+/// The bytes of the model; `metadata` goes with it, by key.
+///
+/// # Errors
+/// A network without a weight that its kind has.
+pub fn export(network: &Network, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let mut graph = Graph::new(network);
+    let settings = network.settings();
+    let input = graph.input("magnitude", &[None, Some(settings.bins()), None], ["batch", "bins", "frames"]);
+    let image = graph.image(&input)?;
+    let pooled = match settings {
+        NetworkSettings::ByteCover(_) => bytecover::body(&mut graph, &image)?,
+        NetworkSettings::Ring(settings) => ring::body(&mut graph, &image, settings.bins)?,
+    };
+    let f_t = if graph.has("projection.weight") { graph.linear(&pooled, "projection")? } else { pooled };
+    let f_c = graph.batch_norm(&f_t, "bn_fc")?;
+    graph.output(&f_t, "f_t", settings.embedding());
+    graph.output(&f_c, "f_c", settings.embedding());
+    if graph.has("fc.weight") {
+        let logits = graph.linear(&f_c, "fc")?;
+        graph.output(&logits, "logits", settings.classes());
+    }
+    Ok(graph.finish(metadata))
+}

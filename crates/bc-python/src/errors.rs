@@ -1,0 +1,27 @@
+//! Errors as Python has them.
+
+use std::path::Path;
+
+use pyo3::PyErr;
+use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
+
+/// An error with its causes.
+pub fn failed(error: impl Into<anyhow::Error>) -> PyErr {
+    let error = error.into();
+    let missing = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    if missing.into_iter().any(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return PyFileNotFoundError::new_err(format!("{error:#}"));
+    }
+    PyValueError::new_err(format!("{error:#}"))
+}
+
+/// Refuses a path where nothing is.
+///
+/// # Errors
+/// `FileNotFoundError`.
+pub fn expect_file(path: &Path) -> Result<(), PyErr> {
+    if path.exists() {
+        return Ok(());
+    }
+    Err(PyFileNotFoundError::new_err(format!("there is no file {}", path.display())))
+}
