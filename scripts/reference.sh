@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 bin=${CARGO_TARGET_DIR:-target}/release
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
-for program in bc-download-index bc-features bc-train bc-eval; do
+for program in bc-download-index bc-features bc-train bc-eval bc-search; do
     "$bin/$program" documents "$made"
     cp "$made/$program.md" "docs/reference/$program.md"
 done

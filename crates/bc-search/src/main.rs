@@ -1,10 +1,6 @@
 //! Search: an index of recordings, and what is asked of it. Parses arguments and calls the library.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     bc_nn::memory::keep_freed();
-    bc_cli::run(|| bc_search::cli::main(bc_search::cli::Cli::parse()))
+    bc_cli::main(bc_search::cli::main)
 }
