@@ -29,7 +29,11 @@ fn disturbed(faults: &Faults, run: &Path, fault: &Fault, flags: &[&str]) -> bool
         // A disk that fails is no reason to throw a checkpoint away.
         assert!(!text.contains("damaged") && !text.contains("delete "), "{fault:?}: {text}");
         println!("{fault:?}: {}", text.lines().find(|line| line.contains("error:")).unwrap_or_default());
-        let (ok, text) = output(train(run, RUN, &["--resume"]));
+        // Before the first checkpoint there is nothing to resume from.
+        let saved = std::fs::read_dir(run.join("checkpoints")).is_ok_and(|folder| {
+            folder.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
+        });
+        let (ok, text) = output(train(run, RUN, &[if saved { "--resume" } else { "--fresh" }]));
         assert!(ok, "{fault:?}: {text}");
     }
     log.hits() > 0

@@ -51,9 +51,9 @@ section! {
         /// what the network's file recommends, and "whole" where it says nothing. Figures of whole recordings are always there.
         compare: Compare = Compare::Auto;
         /// Seconds of a window.
-        window_s: f64 = 20.0;
+        window_s: f64 = 10.0;
         /// Distance of the windows' beginnings in seconds.
-        window_step_s: f64 = 5.0;
+        window_step_s: f64 = 2.5;
         /// Tempi, as factors of its own, at which the windows of a query are compared; the best one counts.
         tempi: Vec<f64> = vec![1.0, 0.71, 0.84, 1.19, 1.41];
         /// Nearest others by which distances between windowed recordings are scaled (Conneau et al. 2018), against recordings
