@@ -101,6 +101,7 @@ pub struct Calibration {
 }
 
 impl Calibration {
+    // Long: every step needs what the ones before it made.
     /// Fits the lines on `val` and checks them on `test`.
     ///
     /// # Errors
@@ -240,6 +241,7 @@ impl Calibration {
         Ok(Some((path.to_owned(), Self::read(path)?)))
     }
 
+    // Long: four tables, one after another.
     /// For people: thresholds, reliability, and answers of a search.
     #[must_use]
     pub fn tables(&self) -> String {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{COSTS, Settings};
+use super::settings::{COSTS, Settings};
 use crate::chroma::Chroma;
 use crate::qmax::{self, Plot};
 
@@ -36,7 +36,7 @@ impl Candidate {
     }
 }
 
-/// A path's value as a score: see [`super::Alignment::score`].
+/// A path's value as a score: see the score of an alignment.
 pub fn score(value: f32, first: &Chroma, second: &Chroma) -> f64 {
     f64::from(value) / (first.columns.len() as f64 * second.columns.len() as f64).powf(0.25)
 }

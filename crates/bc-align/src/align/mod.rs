@@ -9,73 +9,21 @@
 
 mod candidates;
 mod sections;
+mod settings;
 
 use rayon::prelude::*;
 
 use self::candidates::Candidate;
 use self::sections::Found;
+pub use self::settings::{Section, Settings};
 use crate::Error;
 use crate::chroma::Chroma;
-use crate::qmax::Costs;
-
-/// As Qmax, but a change of tempo costs: the second recording is brought to the first's tempo beforehand, and a path that may
-/// turn for nothing runs through whatever lies between two sections.
-const COSTS: Costs = Costs { aside: 0.5, ..Costs::QMAX };
 
 /// So many tempi are looked at closer.
 const COARSE: usize = 3;
 /// The tempo of the best alignment is moved by up to so many steps of this factor either way.
 const FINE_STEPS: i32 = 4;
 const FINE_STEP: f64 = 1.012;
-
-/// How an alignment is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Settings {
-    /// Length of a cell of the first recording in seconds.
-    pub cell_s: f64,
-    /// Cells of a moment: what is compared is so many cells in a row.
-    pub depth: usize,
-    /// Share of a row, and of a column, of the cross recurrence plot that counts as near.
-    pub kappa: f64,
-    /// In how many keys, the likeliest first, the second recording is tried.
-    pub keys: usize,
-    /// The greatest tempo ratio that is tried; the least is its inverse.
-    pub tempo: f64,
-    /// A section is at least so long in the first recording, in seconds.
-    pub least_section_s: f64,
-    /// The most sections.
-    pub most_sections: usize,
-    /// A longer recording is refused.
-    pub longest_s: f64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            cell_s: 0.4,
-            depth: 9,
-            kappa: 0.095,
-            keys: 3,
-            tempo: 1.43,
-            least_section_s: 10.0,
-            most_sections: 16,
-            longest_s: 1800.0,
-        }
-    }
-}
-
-/// A part of one recording beside the part of the other that it matches. Seconds.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Section {
-    /// Where it begins in the first recording.
-    pub start_a: f64,
-    /// Where it ends there.
-    pub end_a: f64,
-    /// Where it begins in the second recording.
-    pub start_b: f64,
-    /// Where it ends there.
-    pub end_b: f64,
-}
 
 /// How two recordings go together.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

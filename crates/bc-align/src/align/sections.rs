@@ -1,6 +1,6 @@
 //! Matched sections: back through the recursion, cut where the path jumps, ends set cell by cell, and again on what is left.
 
-use super::{COSTS, Section, Settings};
+use super::settings::{COSTS, Section, Settings};
 use crate::chroma::{Chroma, PITCH_CLASSES};
 use crate::qmax::{self, Plot};
 

@@ -117,23 +117,31 @@ impl Inputs {
         }
         vectors.extend(groups.finish()?);
         bar.finish_and_clear();
-        let mut rows: Vec<(usize, usize, Vec<f32>)> =
-            vectors.into_iter().map(|(at, vector)| (places[at].0, places[at].1, vector)).collect();
-        rows.sort_unstable_by_key(|(number, start, _)| (*number, *start));
-        let label = |number: usize, start: usize| Label {
-            start_s: (start as f64 * column_s * tempo) as f32,
-            ..labels[number].clone()
-        };
-        let embeddings = Embeddings {
-            labels: rows.iter().map(|(number, start, _)| label(*number, *start)).collect(),
-            dim: self.embedder.dim(),
-            vectors: rows.into_iter().flat_map(|(_, _, vector)| vector).collect(),
-            provenance,
-        };
+        let (labels, vectors) = in_order(&labels, &places, vectors, column_s * tempo);
+        let embeddings = Embeddings { labels, dim: self.embedder.dim(), vectors, provenance };
         ensure!(!embeddings.labels.is_empty(), "no version has a window that is not silent");
         embeddings.write(path)?;
         Ok(embeddings)
     }
+}
+
+/// Labels and vectors of the windows, version after version; `places` holds the version and first column of each, a
+/// column lasts `column_s` seconds of the recording itself.
+fn in_order(
+    labels: &[Label],
+    places: &[(usize, usize)],
+    vectors: Vec<(usize, Vec<f32>)>,
+    column_s: f64,
+) -> (Vec<Label>, Vec<f32>) {
+    let mut rows: Vec<(usize, usize, Vec<f32>)> =
+        vectors.into_iter().map(|(at, vector)| (places[at].0, places[at].1, vector)).collect();
+    rows.sort_unstable_by_key(|(number, start, _)| (*number, *start));
+    let label = |number: usize, start: usize| Label {
+        start_s: (start as f64 * column_s) as f32,
+        ..labels[number].clone()
+    };
+    let labels = rows.iter().map(|(number, start, _)| label(*number, *start)).collect();
+    (labels, rows.into_iter().flat_map(|(_, _, vector)| vector).collect())
 }
 
 /// The magnitudes (bins x `frames`) of the recording as if it were played at `tempo` times its own: fewer columns for

@@ -133,7 +133,7 @@ mod x86 {
 
     use half::f16;
 
-    use super::{LANES, TOGETHER};
+    use crate::scan::products::{LANES, TOGETHER};
 
     /// # Safety
     /// The processor has AVX-512 F, BW and DQ; `row` and each query have the same length, a multiple of 64, and `out` one
