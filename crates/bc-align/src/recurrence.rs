@@ -147,7 +147,7 @@ wide! {
         for row in distances.chunks_exact(width) {
             let found = limit(row, rank + 1, before).unwrap_or_else(|| {
                 scratch.iter_mut().zip(row).for_each(|(bits, value)| *bits = value.to_bits());
-                // The bits of numbers that are not negative are in the order of the numbers, and integers are told apart faster.
+                // The bits of numbers that are not negative are in the order of the numbers, and integers compare faster.
                 f32::from_bits(*scratch.select_nth_unstable(rank).1)
             });
             before = Some(found);

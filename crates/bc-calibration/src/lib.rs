@@ -11,6 +11,8 @@ mod check;
 mod cohort;
 pub mod kinds;
 mod logistic;
+#[cfg(test)]
+mod made_up;
 mod posterior;
 mod sizes;
 pub mod versions;
@@ -349,33 +351,16 @@ mod tests {
     fn embeddings(works: usize, noise: f64) -> Embeddings {
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(5);
         let dim = 24;
-        let (mut labels, mut vectors) = (Vec::new(), Vec::new());
-        for work in 0..works {
+        let mut vectors = Vec::new();
+        for _ in 0..works {
             let centre: Vec<f64> = (0..dim).map(|_| random.random::<f64>() - 0.5).collect();
-            for version in 0..3 {
+            for _ in 0..3 {
                 vectors.extend(
                     centre.iter().map(|value| (value + noise * (random.random::<f64>() - 0.5)) as f32),
                 );
-                labels.push(bc_formats::embeddings::Label {
-                    version_id: format!("{work}-{version}"),
-                    clique_id: format!("work {work}"),
-                    title: String::new(),
-                    performer: String::new(),
-                    split: [Split::Val, Split::Test][work % 2],
-                    duration_s: 60.0,
-                    start_s: 0.0,
-                    source_hash: String::new(),
-                });
             }
         }
-        let provenance = Provenance {
-            format: String::new(),
-            tool: String::new(),
-            settings: serde_json::Value::Null,
-            fingerprint: String::new(),
-            inputs: Default::default(),
-        };
-        Embeddings { labels, dim, vectors, provenance }
+        made_up::embeddings(dim, 3, vectors, |work| [Split::Val, Split::Test][work % 2])
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct SizeCheck {
     pub prior: f64,
     /// With the work in the index: how often it comes first.
     pub first: f64,
-    /// Without the work: the share of queries that are told "none" with at least 0.9.
+    /// Without the work: the share of queries whose answer is "none" with a probability of at least 0.9.
     pub none_without: f64,
     /// Without the work: the probability of none that nine of ten queries reach.
     pub least_none_without: f64,

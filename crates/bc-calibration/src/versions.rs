@@ -154,7 +154,6 @@ impl PairCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bc_formats::provenance::Provenance;
 
     /// `cliques` x `versions`, drawn around their cliques' directions.
     fn split(cliques: usize, versions: usize) -> Embeddings {
@@ -163,31 +162,14 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
         };
-        let (mut labels, mut vectors) = (Vec::new(), Vec::new());
-        for clique in 0..cliques {
+        let mut vectors = Vec::new();
+        for _ in 0..cliques {
             let centre: Vec<f32> = (0..8).map(|_| noise()).collect();
-            for version in 0..versions {
+            for _ in 0..versions {
                 vectors.extend(centre.iter().map(|value| value + 0.9 * noise()));
-                labels.push(Label {
-                    version_id: format!("{clique}-{version}"),
-                    clique_id: format!("{clique}"),
-                    title: String::new(),
-                    performer: String::new(),
-                    split: Split::Test,
-                    duration_s: 60.0,
-                    start_s: 0.0,
-                    source_hash: String::new(),
-                });
             }
         }
-        let provenance = Provenance {
-            format: String::new(),
-            tool: String::new(),
-            settings: serde_json::Value::Null,
-            fingerprint: String::new(),
-            inputs: Default::default(),
-        };
-        Embeddings { labels, dim: 8, vectors, provenance }
+        crate::made_up::embeddings(8, versions, vectors, |_| Split::Test)
     }
 
     /// Precision and recall at a score, counted over all pairs of `versions`.

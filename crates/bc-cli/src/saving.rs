@@ -70,6 +70,8 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
 /// Says when to save.
 pub struct Pace {
     every: Duration,
+    /// The environment says how long a period is, and nothing else does.
+    named: bool,
     last: Instant,
 }
 
@@ -77,9 +79,23 @@ impl Pace {
     /// A minute between two saves, unless the environment says otherwise.
     #[must_use]
     pub fn new() -> Self {
+        Self::every(Duration::from_secs(60))
+    }
+
+    /// So long between two saves, unless the environment says otherwise.
+    #[must_use]
+    pub fn every(period: Duration) -> Self {
         let named = std::env::var(PERIOD).ok().and_then(|text| text.parse::<f64>().ok());
-        let every = named.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        Self { every: every.unwrap_or(Duration::from_secs(60)), last: Instant::now() }
+        let named = named.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        Self { every: named.unwrap_or(period), named: named.is_some(), last: Instant::now() }
+    }
+
+    /// A period of another length begins, unless the environment says how long they are.
+    pub fn begin(&mut self, period: Duration) {
+        if !self.named {
+            self.every = period;
+        }
+        self.last = Instant::now();
     }
 
     /// Whether it is time; if so, the next period begins.

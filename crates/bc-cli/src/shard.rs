@@ -22,6 +22,12 @@ impl Shard {
     pub fn takes(&self, item: usize) -> bool {
         item % self.count == self.index
     }
+
+    /// Of a list that is dealt round, the items of this part.
+    pub fn of<T>(&self, items: Vec<T>) -> Vec<T> {
+        let mine = items.into_iter().enumerate().filter(|(item, _)| self.takes(*item));
+        mine.map(|(_, item)| item).collect()
+    }
 }
 
 impl fmt::Display for Shard {

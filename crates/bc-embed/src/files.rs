@@ -24,6 +24,21 @@ impl Failure {
     }
 }
 
+/// Refuses an addition of which no file could be used, with every reason; `untouched` is what they were to be added to.
+///
+/// # Errors
+/// `used` is 0 and there are failures.
+pub fn expect_used(used: usize, failed: &[Failure], untouched: &Path) -> Result<()> {
+    let reasons = || failed.iter().map(|failure| format!("{}: {}", failure.file, failure.error));
+    ensure!(
+        used > 0 || failed.is_empty(),
+        "no file could be used, so {} was left alone:\n  {}",
+        untouched.display(),
+        reasons().collect::<Vec<_>>().join("\n  ")
+    );
+    Ok(())
+}
+
 /// A file with the id it gets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AudioFile {

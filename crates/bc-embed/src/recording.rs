@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use bc_audio::{Extractor, Features, Limits};
+use bc_formats::run::NetworkInput;
 use half::f16;
 use rayon::prelude::*;
 
@@ -68,7 +69,28 @@ impl AudioEmbedder {
     /// # Errors
     /// Of the network; a file's own are in its answer.
     pub fn embed_all(&self, paths: &[PathBuf], windows: Option<Windows>) -> Result<Vec<Result<Embedded>>> {
-        let cut: Vec<Result<Cut>> = paths.par_iter().map(|path| self.cut(path, windows)).collect();
+        let cut = |path: &PathBuf| self.cut(&self.features(path)?, windows);
+        let answers = self.embed_cuts(paths.par_iter().map(cut).collect())?;
+        let checked = answers.into_iter().zip(paths).map(|(answer, path)| finite(answer?, path));
+        Ok(checked.collect())
+    }
+
+    /// Embeds a file of which the features are there ([`AudioEmbedder::features`]), whole or in windows.
+    ///
+    /// # Errors
+    /// Of the network.
+    pub fn embed_features(
+        &self,
+        path: &Path,
+        features: &Features,
+        windows: Option<Windows>,
+    ) -> Result<Embedded> {
+        let mut embedded = self.embed_cuts(vec![self.cut(features, windows)])?;
+        finite(embedded.pop().unwrap_or_else(|| unreachable!("one answer per file"))?, path)
+    }
+
+    fn embed_cuts(&self, cut: Vec<Result<Cut>>) -> Result<Vec<Result<Embedded>>> {
+        let column_s = self.embedder.input.cqt.column_seconds();
         let mut groups = ByLength::new(&self.embedder);
         let (mut places, mut vectors) = (Vec::new(), Vec::new());
         let mut answers: Vec<Result<Embedded>> = Vec::with_capacity(cut.len());
@@ -77,9 +99,9 @@ impl AudioEmbedder {
             answers.push(match cut {
                 Err(error) => Err(error),
                 Ok(Cut { duration_s, parts }) => {
-                    for Part { start_s, input, columns } in parts {
+                    for Part { start_column, input, columns } in parts {
                         vectors.extend(groups.add(places.len(), input, columns)?);
-                        places.push((file, start_s));
+                        places.push((file, start_column as f64 * column_s));
                     }
                     Ok(Embedded { duration_s, excerpts: Vec::new() })
                 }
@@ -93,27 +115,14 @@ impl AudioEmbedder {
                 embedded.excerpts.push(Excerpt { start_s, vector });
             }
         }
-        let finite = |embedded: &Embedded| {
-            embedded.excerpts.iter().flat_map(|excerpt| &excerpt.vector).all(|value| value.is_finite())
-        };
-        let checked = answers.into_iter().zip(paths).map(|(answer, path)| {
-            let embedded = answer?;
-            ensure!(
-                finite(&embedded),
-                "cannot use {}: its embedding holds a value that is not a finite number",
-                path.display()
-            );
-            Ok(embedded)
-        });
-        Ok(checked.collect())
+        Ok(answers)
     }
 
     /// Embeds given spans of a file (beginning and end in seconds), whatever their lengths; one vector each.
     ///
     /// # Errors
-    /// A file that is absent, does not decode, or is silent.
-    pub fn embed_spans(&self, path: &Path, spans: &[(f64, f64)]) -> Result<Vec<Vec<f32>>> {
-        let features = self.audible_features(path)?;
+    /// Of the network.
+    pub fn embed_spans(&self, features: &Features, spans: &[(f64, f64)]) -> Result<Vec<Vec<f32>>> {
         let column_s = self.embedder.input.cqt.column_seconds();
         let mut groups = ByLength::new(&self.embedder);
         let mut found = Vec::with_capacity(spans.len());
@@ -121,22 +130,19 @@ impl AudioEmbedder {
             let column = |seconds: f64| ((seconds / column_s).round().max(0.0) as usize).min(features.frames);
             let start = column(*start_s).min(features.frames - 1);
             let end = column(*end_s).max(start + 1);
-            let (input, columns) = self.input_of(&features, (start, end))?;
-            found.extend(groups.add(number, input, columns)?);
+            let part = Part::of(&self.embedder.input, &features.magnitude, features.frames, (start, end))?;
+            found.extend(groups.add(number, part.input, part.columns)?);
         }
         found.extend(groups.finish()?);
         found.sort_unstable_by_key(|(number, _)| *number);
         Ok(found.into_iter().map(|(_, vector)| vector).collect())
     }
 
-    /// The network's input of some columns.
-    fn input_of(&self, features: &Features, (start, end): (usize, usize)) -> Result<(Vec<f32>, usize)> {
-        let rows = features.magnitude.chunks_exact(features.frames);
-        let magnitude: Vec<_> = rows.flat_map(|row| &row[start..end]).copied().collect();
-        self.embedder.input.whole_track(&magnitude, end - start)
-    }
-
-    fn audible_features(&self, path: &Path) -> Result<Features> {
+    /// Decodes and transforms one file.
+    ///
+    /// # Errors
+    /// A file that is absent, does not decode, or is silent.
+    pub fn features(&self, path: &Path) -> Result<Features> {
         let features = self.extractor.file(path).with_context(|| format!("cannot use {}", path.display()))?;
         ensure!(
             features.magnitude.iter().any(|value| value.to_f32() > SILENT),
@@ -151,26 +157,43 @@ impl AudioEmbedder {
         Ok(features)
     }
 
-    fn cut(&self, path: &Path, windows: Option<Windows>) -> Result<Cut> {
-        let features = self.audible_features(path)?;
-        let frames = features.frames;
-        let column_s = self.embedder.input.cqt.column_seconds();
-        let spans = match windows {
-            Some(windows) => audible(&features.magnitude, frames, windows.of(frames, column_s)),
-            None => vec![(0, frames)],
-        };
-        let mut parts = Vec::with_capacity(spans.len());
-        for span in spans {
-            let (input, columns) = self.input_of(&features, span)?;
-            parts.push(Part { start_s: span.0 as f64 * column_s, input, columns });
-        }
+    fn cut(&self, features: &Features, windows: Option<Windows>) -> Result<Cut> {
+        let parts = parts(&self.embedder.input, &features.magnitude, features.frames, windows)?;
         Ok(Cut { duration_s: features.duration_s, parts })
     }
 }
 
+/// Refuses an embedding with a number that is not finite.
+fn finite(embedded: Embedded, path: &Path) -> Result<Embedded> {
+    let mut values = embedded.excerpts.iter().flat_map(|excerpt| &excerpt.vector);
+    ensure!(
+        values.all(|value| value.is_finite()),
+        "cannot use {}: its embedding holds a value that is not a finite number",
+        path.display()
+    );
+    Ok(embedded)
+}
+
+/// The inputs of the network that features (bins x `frames`, as `input.cqt` has them) are cut into: all of a recording, or
+/// those of its windows that are not silent.
+///
+/// # Errors
+/// Features of another shape, or pooled more coarsely than the input.
+pub fn parts(
+    input: &NetworkInput,
+    magnitude: &[f16],
+    frames: usize,
+    windows: Option<Windows>,
+) -> Result<Vec<Part>> {
+    let spans = match windows {
+        Some(windows) => audible(magnitude, frames, windows.of(frames, input.cqt.column_seconds())),
+        None => vec![(0, frames)],
+    };
+    spans.into_iter().map(|span| Part::of(input, magnitude, frames, span)).collect()
+}
+
 /// The spans (first column and end) that are not silent beside the loudest one; `magnitude` is bins x `frames`.
-#[must_use]
-pub fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     let mut columns = vec![0f64; frames];
     for row in magnitude.chunks_exact(frames) {
         for (column, value) in columns.iter_mut().zip(row) {
@@ -189,10 +212,24 @@ struct Cut {
     parts: Vec<Part>,
 }
 
-struct Part {
-    start_s: f64,
-    input: Vec<f32>,
-    columns: usize,
+/// A part of a recording as the network takes it.
+pub struct Part {
+    /// Its first column of the features.
+    pub start_column: usize,
+    /// bins x `columns`, pooled and scaled.
+    pub input: Vec<f32>,
+    /// Columns of the input.
+    pub columns: usize,
+}
+
+impl Part {
+    /// Of a span (first column and end) of features (bins x `frames`).
+    fn of(input: &NetworkInput, magnitude: &[f16], frames: usize, span: (usize, usize)) -> Result<Self> {
+        let rows = magnitude.chunks_exact(frames);
+        let magnitude: Vec<f16> = rows.flat_map(|row| &row[span.0..span.1]).copied().collect();
+        let (input, columns) = input.whole_track(&magnitude, span.1 - span.0)?;
+        Ok(Self { start_column: span.0, input, columns })
+    }
 }
 
 #[cfg(test)]

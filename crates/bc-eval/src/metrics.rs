@@ -77,33 +77,25 @@ pub fn of(
     seed: u64,
 ) -> Result<Measured> {
     whole_tracks(queries, embeddings)?;
-    let mut names = HashMap::new();
-    let mut number = |name: &str| {
-        let next = names.len() as u32;
-        *names.entry(name.to_owned()).or_insert(next)
-    };
+    let mut numbers = Numbers::default();
     let against = match candidates {
         None => None,
         Some(path) => {
             let other = Embeddings::read(path)?;
             whole_tracks(path, &other)?;
             Origin::of(&embeddings.provenance).expect(queries, &Origin::of(&other.provenance), path)?;
-            Some(Numbered::new(&other, &mut number, |_| true))
+            Some(Numbered::new(&other, &mut numbers, |_| true))
         }
     };
-    let mut splits: Vec<_> = embeddings.labels.iter().map(|label| label.split.as_str()).collect();
-    splits.sort_unstable();
-    splits.dedup();
     let mut measured = BTreeMap::new();
-    for split in splits {
-        let own = Numbered::new(embeddings, &mut number, |label| label.split.as_str() == split);
+    for split in splits_of(embeddings) {
+        let own = Numbered::new(embeddings, &mut numbers, |label| label.split == split);
         let pool = against.as_ref().unwrap_or(&own);
         let ranked = bc_retrieval::rank_against(&own.versions(), &pool.versions(), policy);
-        match ranked.and_then(|results| figures(&results, &own.cliques, policy, seed)) {
-            Ok(figures) => drop(measured.insert(split.to_owned(), figures)),
-            Err(Error::NothingToMeasure) => {}
-            Err(error) => return Err(error).with_context(|| format!("{}, split {split}", queries.display())),
-        }
+        let figures = ranked.and_then(|results| figures(&results, &own.cliques, policy, seed));
+        let figures =
+            if_measured(figures).with_context(|| format!("{}, split {split}", queries.display()))?;
+        measured.extend(figures.map(|figures| (split.to_string(), figures)));
     }
     if measured.is_empty() {
         bail!("{}: {}", queries.display(), Error::NothingToMeasure);
@@ -120,11 +112,8 @@ pub fn of(
 pub fn of_windows(windowed: &Windowed, policy: &Policy, seed: u64) -> Result<BTreeMap<String, Figures>> {
     let Windowed { comparison, at } = windowed;
     let AtTempo { path: own_path, embeddings: own, .. } = at.first().context("no tempo to compare at")?;
-    let mut splits: Vec<_> = own.labels.iter().map(|label| label.split).collect();
-    splits.sort_unstable();
-    splits.dedup();
     let mut measured = BTreeMap::new();
-    for split in splits {
+    for split in splits_of(own) {
         let sets: Vec<Recordings<'_>> = at.iter().map(|at| Recordings::of(&at.embeddings, split)).collect();
         let first = &sets[0];
         for (set, at) in sets.iter().zip(at) {
@@ -137,26 +126,33 @@ pub fn of_windows(windowed: &Windowed, policy: &Policy, seed: u64) -> Result<BTr
         }
         let windows: Vec<WindowSets<'_>> = sets.iter().map(Recordings::windows).collect();
         let search = WindowSearch::new(&windows, windows[0])?;
-        let mut numbers = HashMap::new();
-        let cliques: Vec<u32> = first
-            .cliques
-            .iter()
-            .map(|clique| {
-                let next = numbers.len() as u32;
-                *numbers.entry(*clique).or_insert(next)
-            })
-            .collect();
+        let mut numbers = Numbers::default();
+        let cliques: Vec<u32> = first.cliques.iter().map(|clique| numbers.of(clique)).collect();
         let mut distances = search.matrix();
         both_ways(&mut distances, cliques.len());
         bc_retrieval::scale_locally(&mut distances, cliques.len(), comparison.neighbours);
         let ranked = bc_retrieval::rank_matrix(&distances, &cliques, policy);
-        match ranked.and_then(|results| figures(&results, &cliques, policy, seed)) {
-            Ok(figures) => drop(measured.insert(split.as_str().to_owned(), figures)),
-            Err(Error::NothingToMeasure) => {}
-            Err(error) => return Err(error).with_context(|| format!("windows of split {}", split.as_str())),
-        }
+        let figures = ranked.and_then(|results| figures(&results, &cliques, policy, seed));
+        let figures = if_measured(figures).with_context(|| format!("windows of split {split}"))?;
+        measured.extend(figures.map(|figures| (split.to_string(), figures)));
     }
     Ok(measured)
+}
+
+/// The splits that embeddings are of, each once, by name.
+fn splits_of(embeddings: &Embeddings) -> Vec<Split> {
+    let mut splits: Vec<Split> = embeddings.labels.iter().map(|label| label.split).collect();
+    splits.sort_unstable_by_key(|split| split.as_str());
+    splits.dedup();
+    splits
+}
+
+/// No figures where there is nothing to measure: another split may have some.
+fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error> {
+    match figures {
+        Err(Error::NothingToMeasure) => Ok(None),
+        figures => figures.map(Some),
+    }
 }
 
 /// Either of two recordings is the query once: the mean of a square matrix and its transpose.
@@ -259,12 +255,8 @@ pub(crate) fn figures(
 
 fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut names = HashMap::new();
-    let mut cliques = Vec::with_capacity(rows);
-    for line in text.lines() {
-        let next = names.len() as u32;
-        cliques.push(*names.entry(line).or_insert(next));
-    }
+    let mut numbers = Numbers::default();
+    let cliques: Vec<u32> = text.lines().map(|line| numbers.of(line)).collect();
     ensure!(
         cliques.len() == rows,
         "{} has {} lines, but {} has {rows} rows; there must be one clique per row",
@@ -284,6 +276,17 @@ fn whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
     Ok(())
 }
 
+/// Numbers in the place of names, in the order in which these first come.
+#[derive(Default)]
+struct Numbers(HashMap<String, u32>);
+
+impl Numbers {
+    fn of(&mut self, name: &str) -> u32 {
+        let next = self.0.len() as u32;
+        *self.0.entry(name.to_owned()).or_insert(next)
+    }
+}
+
 /// Versions with numbers in place of names.
 struct Numbered {
     vectors: Vec<f32>,
@@ -295,7 +298,7 @@ struct Numbered {
 impl Numbered {
     fn new(
         embeddings: &Embeddings,
-        number: &mut impl FnMut(&str) -> u32,
+        numbers: &mut Numbers,
         keep: impl Fn(&bc_formats::embeddings::Label) -> bool,
     ) -> Self {
         let dim = embeddings.dim;
@@ -303,8 +306,8 @@ impl Numbered {
         for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim.max(1))) {
             if keep(label) {
                 kept.vectors.extend_from_slice(vector);
-                kept.cliques.push(number(&format!("clique {}", label.clique_id)));
-                kept.ids.push(number(&format!("version {}", label.version_id)));
+                kept.cliques.push(numbers.of(&format!("clique {}", label.clique_id)));
+                kept.ids.push(numbers.of(&format!("version {}", label.version_id)));
             }
         }
         kept

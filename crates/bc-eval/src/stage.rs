@@ -29,7 +29,8 @@ pub struct Made {
 /// # Errors
 /// Inputs that are missing or do not fit, nothing to measure, files that cannot be written.
 pub fn run(config: &Config) -> Result<Made> {
-    let status = embed::run(config, Shard::WHOLE)?;
+    let inputs = embed::Inputs::open(config)?;
+    let status = inputs.whole_recordings(config, Shard::WHOLE)?;
     let embeddings = embed::path_of(config);
     let folder = &config.eval.output;
     let policy = Policy::named(&config.eval.policy)?;
@@ -38,7 +39,7 @@ pub fn run(config: &Config) -> Result<Made> {
 
     let made = Embeddings::read(&embeddings)?;
     let mut measured = metrics::of(&embeddings, &made, None, &policy, config.eval.seed)?;
-    if let Some(windowed) = embed::windowed(config)? {
+    if let Some(windowed) = inputs.windows(&config.eval)? {
         let of_windows = metrics::of_windows(&windowed, &policy, config.eval.seed)?;
         measured.whole_tracks = std::mem::replace(&mut measured.splits, of_windows);
         let Windowed { comparison, at } = &windowed;

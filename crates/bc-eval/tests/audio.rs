@@ -2,34 +2,12 @@
 
 mod common;
 
-use std::path::Path;
-
 use bc_formats::embeddings::Embeddings;
-use common::{melody, refuse, run, succeed};
-
-const NETWORK: [&str; 2] = ["--checkpoint", "network.safetensors"];
-const TUNES: [(&str, [u32; 6]); 4] = [
-    ("up", [60, 62, 64, 65, 67, 69]),
-    ("down", [81, 79, 77, 74, 72, 71]),
-    ("low", [40, 43, 40, 45, 40, 47]),
-    ("high", [88, 91, 95, 88, 86, 93]),
-];
+use common::{NETWORK, melody, refuse, run, succeed, with_network};
 
 /// A folder with a network and an index of four tunes.
 fn workplace() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    common::checkpoint(&folder.path().join("network.safetensors"), 7);
-    std::fs::create_dir(folder.path().join("tunes")).unwrap();
-    for (name, notes) in TUNES {
-        melody(&folder.path().join(format!("tunes/{name}.wav")), &notes);
-    }
-    let said = with_network(folder.path(), &["embed", "tunes", "--out", "i.parquet"]);
-    assert!(said.contains("4 recordings added"), "{said}");
-    folder
-}
-
-fn with_network(folder: &Path, args: &[&str]) -> String {
-    succeed(folder, &[args, &NETWORK].concat())
+    common::with_tunes(&["embed", "tunes", "--out", "i.parquet"])
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The commands of README.md and docs: the tutorial's are run and print what the page says; all others parse, and
 //! their options exist. The reference pages are those that the programs make.
 //!
-//! In a page a block ```` ```console ```` holds commands behind `$ ` and what they print on standard output; a line `…`
+//! A `console` block of a page holds commands, each after `$ `, and below each what it prints on standard output. There a line `…`
 //! stands for any lines, `…` within a line for any text, and decimal numbers agree within 0.05 (the last digits depend
 //! on the machine's instruction set). A block ```` ```sh ```` holds commands that are not run.
 

@@ -21,14 +21,16 @@ mod policy;
 mod ranks;
 mod scaling;
 mod search;
+mod smallest;
 mod windows;
 
 pub use distances::{Distance, Vectors, cosine};
 pub use metrics::{Chance, Interval, Metrics, intervals};
 pub use policy::{OwnEntry, Policy, Unmatched};
-pub use ranks::{Labelled, QueryResult, rank_against, rank_all, rank_by, rank_matrix};
+pub use ranks::{Labelled, QueryResult, rank_against, rank_all, rank_matrix};
 pub use scaling::scale_locally;
 pub use search::{Closest, Neighbour, closest_by_group, each_row, nearest};
+pub use smallest::Smallest;
 pub use windows::{WindowSearch, WindowSets};
 
 /// What the input of a measurement or search can have wrong.

@@ -86,34 +86,6 @@ pub fn rank_against(
     }))
 }
 
-/// Queries against candidates by distances that `fill(query, row)` makes, a row at a time; `queries` and `candidates` hold
-/// the cliques, and `own` the candidate that is the query itself.
-///
-/// # Errors
-/// When the lengths differ or a distance is not finite.
-pub fn rank_by(
-    queries: &[u32],
-    candidates: &[u32],
-    own: &[Option<usize>],
-    policy: &Policy,
-    fill: impl Fn(usize, &mut [f32]) + Sync,
-) -> Result<Vec<QueryResult>, Error> {
-    same("own entries", queries.len(), own.len())?;
-    if queries.is_empty() || candidates.is_empty() {
-        return Err(Error::NothingToMeasure);
-    }
-    let sides = Sides::new(queries, candidates);
-    let ranked = own.par_iter().enumerate().map(|(query, own)| {
-        let mut row = vec![0.0; candidates.len()];
-        fill(query, &mut row);
-        if row.iter().any(|distance| !distance.is_finite()) {
-            return Err(Error::NotFinite { row: query });
-        }
-        Ok(sides.rank(query, *own, &mut row, policy.own_entry))
-    });
-    ranked.collect()
-}
-
 /// A matrix of distances (versions x versions, row-major; a row is a query).
 ///
 /// # Errors
@@ -124,10 +96,12 @@ pub fn rank_matrix(distances: &[f32], cliques: &[u32], policy: &Policy) -> Resul
     if width == 0 {
         return Err(Error::NothingToMeasure);
     }
-    let own: Vec<_> = (0..width).map(Some).collect();
-    rank_by(cliques, cliques, &own, policy, |query, row| {
-        row.copy_from_slice(&distances[query * width..][..width]);
-    })
+    if let Some(at) = distances.iter().position(|x| !x.is_finite()) {
+        return Err(Error::NotFinite { row: at / width });
+    }
+    let sides = Sides::new(cliques, cliques);
+    let rows = distances.par_chunks(width).enumerate();
+    Ok(rows.map(|(query, row)| sides.rank(query, Some(query), &mut row.to_vec(), policy.own_entry)).collect())
 }
 
 fn same(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {

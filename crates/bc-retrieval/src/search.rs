@@ -1,9 +1,9 @@
 //! The nearest candidates of a query, and the nearest ones of every group.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 
 use crate::distances::{Prepared, by_block, by_query, centre};
+use crate::smallest::Smallest;
 use crate::{Distance, Error, Vectors};
 
 /// A candidate and its distance.
@@ -127,19 +127,13 @@ impl Ord for Neighbour {
     }
 }
 
-/// A heap of the `k` best so far: nothing grows with the row.
+/// The nearest of a row: nothing grows with it.
 fn least(row: &[f32], k: usize) -> Vec<Neighbour> {
-    let mut found = BinaryHeap::with_capacity(k.min(row.len()) + 1);
+    let mut found = Smallest::new(k);
     for (row, distance) in row.iter().enumerate() {
-        let new = Neighbour { row, distance: *distance };
-        if found.len() < k {
-            found.push(new);
-        } else if found.peek().is_some_and(|worst| new < *worst) {
-            found.pop();
-            found.push(new);
-        }
+        found.push(Neighbour { row, distance: *distance });
     }
-    found.into_sorted_vec()
+    found.into_sorted()
 }
 
 #[cfg(test)]

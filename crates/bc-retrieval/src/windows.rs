@@ -81,34 +81,28 @@ impl<'a> WindowSearch<'a> {
     }
 
     /// Number of queries.
-    #[must_use]
-    pub fn queries(&self) -> usize {
+    fn queries(&self) -> usize {
         self.tempi.first().map_or(0, |(set, _)| set.len())
     }
 
     /// Number of candidates.
-    #[must_use]
-    pub fn candidates(&self) -> usize {
+    fn candidates(&self) -> usize {
         self.candidates.0.len()
     }
 
     /// Fills `row` with the distance of the query from every candidate: 1 - the Chamfer similarity at the tempo that
     /// fits best, from 0 to 2.
-    ///
-    /// # Panics
-    /// When there is no such query, or `row` is not as long as there are candidates.
-    pub fn distances(&self, query: usize, row: &mut [f32]) {
-        assert_eq!(row.len(), self.candidates(), "one distance for each candidate");
+    fn distances(&self, query: usize, row: &mut [f32]) {
         row.fill(2.0);
         let (sets, prepared) = &self.candidates;
-        let mut products = Vec::new();
+        let (mut products, mut best_of_rows) = (Vec::new(), Vec::new());
         for (of, windows) in &self.tempi {
             let rows = of.offsets[query]..of.offsets[query + 1];
-            let height = rows.len();
-            products.resize(height * sets.vectors.rows(), 0.0);
+            products.resize(rows.len() * sets.vectors.rows(), 0.0);
+            best_of_rows.resize(rows.len(), 0.0);
             windows.products_of(rows, prepared, &mut products);
             for (distance, span) in row.iter_mut().zip(sets.offsets.windows(2)) {
-                let similarity = chamfer(&products, sets.vectors.rows(), height, span[0]..span[1]);
+                let similarity = chamfer(&products, sets.vectors.rows(), span[0]..span[1], &mut best_of_rows);
                 *distance = distance.min((1.0 - similarity).clamp(0.0, 2.0));
             }
         }
@@ -127,14 +121,14 @@ impl<'a> WindowSearch<'a> {
 }
 
 /// Half the mean over the query's windows of the best cosine among the candidate's, and half that of the candidate's
-/// windows among the query's. `cosines` has `height` rows of `width`; the candidate's columns are `span`.
-fn chamfer(cosines: &[f32], width: usize, height: usize, span: std::ops::Range<usize>) -> f32 {
+/// windows among the query's. `cosines` has rows of `width`, the candidate's columns are `span`; `best_of_rows` is
+/// room for a number per row.
+fn chamfer(cosines: &[f32], width: usize, span: std::ops::Range<usize>, best_of_rows: &mut [f32]) -> f32 {
+    best_of_rows.fill(f32::MIN);
     let mut best_of_columns = [f32::MIN; 64];
-    let mut of_rows = 0.0;
     let mut of_columns = 0.0;
     let count = span.len();
     // Columns in groups that fit on the stack; the best of each row is kept over the groups.
-    let mut best_of_rows = vec![f32::MIN; height];
     for from in span.clone().step_by(best_of_columns.len()) {
         let to = span.end.min(from + best_of_columns.len());
         let columns = &mut best_of_columns[..to - from];
@@ -148,8 +142,8 @@ fn chamfer(cosines: &[f32], width: usize, height: usize, span: std::ops::Range<u
         }
         of_columns += columns.iter().sum::<f32>();
     }
-    of_rows += best_of_rows.iter().sum::<f32>();
-    0.5 * (of_rows / height as f32 + of_columns / count as f32)
+    let of_rows = best_of_rows.iter().sum::<f32>();
+    0.5 * (of_rows / best_of_rows.len() as f32 + of_columns / count as f32)
 }
 
 #[cfg(test)]

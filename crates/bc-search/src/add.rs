@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
+use bc_cli::saving::Pace;
 use bc_cli::{Interrupted, Shard, interrupt, progress};
-use bc_embed::files::Failure;
+use bc_embed::files::{self, Failure};
 use bc_embed::origin;
 use bc_embed::recording::AudioEmbedder;
 use bc_embed::windows::Windows;
@@ -25,8 +26,8 @@ const AT_ONCE: usize = 16;
 const HASHED: usize = 512;
 /// A save takes no more than this share of the time: what a kill costs is what was embedded since the last one.
 const SAVING: u32 = 20;
-/// Names the seconds between two saves; for tests.
-const PERIOD: &str = "BYTECOVER_SAVE_SECONDS";
+/// What the first save is taken to cost.
+const FIRST_SAVE: Duration = Duration::from_millis(50);
 
 /// What to add.
 #[derive(Debug, Clone)]
@@ -68,8 +69,7 @@ pub struct Added {
 pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
     let (items, failed) = list::items(&request.words, &request.works)?;
     let mut added = Added { failed, ..Added::default() };
-    let mine = items.into_iter().enumerate().filter(|(number, _)| request.shard.takes(*number));
-    let mut items: Vec<Item> = mine.map(|(_, item)| item).collect();
+    let mut items: Vec<Item> = request.shard.of(items);
     if request.shard.index > 0 {
         // Once is enough: what failed before the files were dealt out belongs to the first shard.
         added.failed.clear();
@@ -91,23 +91,11 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
         windows: request.windows,
         added,
         pending: Vec::new(),
-        saved: Instant::now(),
-        cost: Duration::from_millis(50),
+        pace: Pace::every(FIRST_SAVE * SAVING),
     };
     work.all(items)?;
     let added = work.added;
-    let nothing = added.new + added.replaced + added.there == 0;
-    ensure!(
-        !nothing || added.failed.is_empty(),
-        "no file could be used, so {} was left alone:\n  {}",
-        folder.display(),
-        added
-            .failed
-            .iter()
-            .map(|failure| format!("{}: {}", failure.file, failure.error))
-            .collect::<Vec<_>>()
-            .join("\n  ")
-    );
+    files::expect_used(added.new + added.replaced + added.there, &added.failed, folder)?;
     Ok(added)
 }
 
@@ -118,8 +106,7 @@ struct Work<'a> {
     windows: Option<Windows>,
     added: Added,
     pending: Vec<Addition>,
-    saved: Instant,
-    cost: Duration,
+    pace: Pace,
 }
 
 impl Work<'_> {
@@ -136,7 +123,7 @@ impl Work<'_> {
                 }
                 self.embed(batch)?;
                 bar.inc(batch.len() as u64);
-                if self.is_due() {
+                if self.pace.is_due() {
                     self.save()?;
                 }
             }
@@ -225,12 +212,6 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn is_due(&self) -> bool {
-        let named = std::env::var(PERIOD).ok().and_then(|text| text.parse::<f64>().ok());
-        let period = named.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        self.saved.elapsed() >= period.unwrap_or(self.cost * SAVING)
-    }
-
     fn save(&mut self) -> Result<()> {
         let started = Instant::now();
         let pending = std::mem::take(&mut self.pending);
@@ -243,7 +224,7 @@ impl Work<'_> {
                 Fate::Taken => self.taken(Path::new(&path)),
             }
         }
-        (self.saved, self.cost) = (Instant::now(), started.elapsed());
+        self.pace.begin(started.elapsed() * SAVING);
         Ok(())
     }
 

@@ -64,7 +64,9 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
         "{} holds windows of recordings; a timeline takes an index of whole recordings",
         searcher.index.path.display()
     );
-    let embedded = searcher.audio()?.embed(file, Some(options.windows))?;
+    let audio = searcher.audio()?;
+    let features = audio.features(file)?;
+    let embedded = audio.embed_features(file, &features, Some(options.windows))?;
     let bar = progress::bar(embedded.excerpts.len() as u64, "searching", "windows");
     let (mut starts, mut said) = (Vec::new(), Vec::new());
     for excerpts in embedded.excerpts.chunks(AT_ONCE) {
@@ -78,23 +80,24 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     let runs: Vec<Run> = course.runs().into_iter().filter(|run| run.work.is_some()).collect();
     let spans: Vec<(f64, f64)> =
         runs.iter().map(|run| times(&starts, run, options.windows, embedded.duration_s)).collect();
-    judge(searcher, file, options, &course, &runs, &spans)
+    let wholes = audio.embed_spans(&features, &spans)?;
+    let places = runs.into_iter().zip(spans).collect();
+    judge(searcher, file, options, &course, places, wholes)
 }
 
-/// Asks for every stretch as a whole.
+/// Asks for every stretch as a whole: `places` are its windows, beginning and end, `vectors` its embeddings.
 fn judge(
     searcher: &Searcher,
     file: &Path,
     options: Options,
     course: &Course,
-    runs: &[Run],
-    spans: &[(f64, f64)],
+    places: Vec<(Run, (f64, f64))>,
+    vectors: Vec<Vec<f32>>,
 ) -> Result<Vec<Stretch>> {
-    let vectors = searcher.audio()?.embed_spans(file, spans)?;
     let queries: Vec<Query> =
         vectors.into_iter().map(|vector| query(Excerpt { start_s: 0.0, vector })).collect();
     let mut found = Vec::new();
-    for ((run, (start_s, end_s)), said) in runs.iter().zip(spans).zip(searcher.evidence(&queries)?) {
+    for ((run, (start_s, end_s)), said) in places.into_iter().zip(searcher.evidence(&queries)?) {
         let Some(key) = run.work.map(|work| course.keys[work]) else { continue };
         let evidence = said.works.iter().map(|work| Evidence { ratios: vec![work.ratio], same_file: false });
         let posterior = posterior(&evidence.collect::<Vec<_>>(), said.rest, options.prior);
@@ -105,8 +108,8 @@ fn judge(
         let work = said.works[place];
         found.push(Stretch {
             file: file.to_owned(),
-            start_s: *start_s,
-            end_s: *end_s,
+            start_s,
+            end_s,
             probability: posterior.works[place],
             score: work.score,
             row: searcher.index.row(work.best)?,

@@ -155,10 +155,8 @@ impl Printer {
             "b_title",
             "b_work",
         ];
-        let mut table = comfy_table::Table::new();
-        table.set_header(names);
-        for pair in pairs {
-            let cells = [
+        self.rows(names, pairs, |pair| {
+            [
                 if pair.group > 0 { pair.group.to_string() } else { String::new() },
                 pair.kind.name().to_owned(),
                 format!("{:.4}", pair.probability),
@@ -170,22 +168,8 @@ impl Printer {
                 pair.b.path.clone(),
                 pair.b.title.clone(),
                 pair.b.work.clone(),
-            ];
-            match self.format {
-                Format::Table => {
-                    table.add_row(cells);
-                }
-                Format::Csv => {
-                    self.head(&names)?;
-                    self.csv.write_record(cells)?;
-                }
-                Format::Jsonl => Self::json(pair)?,
-            }
-        }
-        if self.format == Format::Table {
-            println!("{table}");
-        }
-        Ok(self.csv.flush()?)
+            ]
+        })
     }
 
     /// The timeline of a file.
@@ -195,15 +179,14 @@ impl Printer {
     pub fn timeline(&mut self, stretches: &[Stretch]) -> Result<()> {
         let names =
             ["file", "start_s", "end_s", "probability", "score", "work", "title", "performer", "path"];
-        let mut table = comfy_table::Table::new();
-        table.set_header(names);
-        for stretch in stretches {
+        let format = self.format;
+        let clock = |seconds: f64| match format {
+            Format::Table => in_hours(seconds),
+            _ => format!("{seconds:.1}"),
+        };
+        self.rows(names, stretches, |stretch| {
             let row = &stretch.row;
-            let clock = |seconds: f64| match self.format {
-                Format::Table => in_hours(seconds),
-                _ => format!("{seconds:.1}"),
-            };
-            let cells = [
+            [
                 stretch.file.display().to_string(),
                 clock(stretch.start_s),
                 clock(stretch.end_s),
@@ -213,16 +196,29 @@ impl Printer {
                 row.title.clone(),
                 row.performer.clone(),
                 row.path.clone(),
-            ];
+            ]
+        })
+    }
+
+    /// One row per item: its cells, or all of it as JSON.
+    fn rows<T: Serialize, const N: usize>(
+        &mut self,
+        names: [&str; N],
+        items: &[T],
+        cells: impl Fn(&T) -> [String; N],
+    ) -> Result<()> {
+        let mut table = comfy_table::Table::new();
+        table.set_header(names);
+        for item in items {
             match self.format {
                 Format::Table => {
-                    table.add_row(cells);
+                    table.add_row(cells(item));
                 }
                 Format::Csv => {
                     self.head(&names)?;
-                    self.csv.write_record(cells)?;
+                    self.csv.write_record(cells(item))?;
                 }
-                Format::Jsonl => Self::json(stretch)?,
+                Format::Jsonl => Self::json(item)?,
             }
         }
         if self.format == Format::Table {

@@ -7,16 +7,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use bc_search::index::Index;
-use common::{RATE, melody, refuse, run, succeed, wav};
+use common::{NETWORK, RATE, TUNES, melody, refuse, run, succeed, wav, with_network};
 use serde_json::Value;
-
-const NETWORK: [&str; 2] = ["--checkpoint", "network.safetensors"];
-const TUNES: [(&str, [u32; 6]); 4] = [
-    ("up", [60, 62, 64, 65, 67, 69]),
-    ("down", [81, 79, 77, 74, 72, 71]),
-    ("low", [40, 43, 40, 45, 40, 47]),
-    ("high", [88, 91, 95, 88, 86, 93]),
-];
 
 /// The end of a hit's path.
 fn name(hit: &Value) -> &str {
@@ -31,19 +23,7 @@ fn starts(index: &Path) -> Vec<f32> {
 
 /// A folder with a network and an index of four tunes.
 fn workplace() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    common::checkpoint(&folder.path().join("network.safetensors"), 7);
-    std::fs::create_dir(folder.path().join("tunes")).unwrap();
-    for (name, notes) in TUNES {
-        melody(&folder.path().join(format!("tunes/{name}.wav")), &notes);
-    }
-    let said = with_network(folder.path(), &["add", "tunes", "--index", "songs"]);
-    assert!(said.contains("4 recordings added"), "{said}");
-    folder
-}
-
-fn with_network(folder: &Path, args: &[&str]) -> String {
-    succeed(folder, &[args, &NETWORK].concat())
+    common::with_tunes(&["add", "tunes", "--index", "songs"])
 }
 
 #[test]

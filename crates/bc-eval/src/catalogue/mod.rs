@@ -77,8 +77,7 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
     }
     let (files, failed) = files::list(&request.audio)?;
     let mut added = Added { failed, ..Added::default() };
-    let files = files.into_iter().enumerate().filter(|(number, _)| request.shard.takes(*number));
-    let files: Vec<AudioFile> = files.map(|(_, file)| file).collect();
+    let files: Vec<AudioFile> = request.shard.of(files);
     if request.shard.index > 0 {
         // Once is enough: what failed before the files were dealt out belongs to the first shard.
         added.failed.clear();
@@ -92,16 +91,7 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
     let mut index = GrowingIndex::open(path, &audio.embedder, request.windows)?;
     let new = missing(&index, files, &mut added);
     embed_new(&audio, request, &new, &mut index, &mut added)?;
-    let nothing = added.new + added.there == 0;
-    if nothing && !added.failed.is_empty() {
-        let failed = added.failed.iter().map(|failure| format!("{}: {}", failure.file, failure.error));
-        let failed: Vec<String> = failed.collect();
-        anyhow::bail!(
-            "no file could be used, so {} was left alone:\n  {}",
-            path.display(),
-            failed.join("\n  ")
-        );
-    }
+    files::expect_used(added.new + added.there, &added.failed, path)?;
     Ok(added)
 }
 

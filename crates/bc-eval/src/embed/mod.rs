@@ -24,7 +24,7 @@ use bc_embed::origin;
 use bc_embed::windows::{self, Windows};
 use partial::Partial;
 pub use search_index::search_index;
-pub use windowed::{AtTempo, Windowed, windowed};
+pub use windowed::{AtTempo, Windowed};
 
 /// How an embedding run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum Status {
 /// # Errors
 /// Missing or unfitting features, index or checkpoint; nothing to embed; an interrupt.
 pub fn run(config: &Config, shard: Shard) -> Result<Status> {
-    Inputs::open(config)?.embed(&path_of(config), &config.eval.splits, &[], shard)
+    Inputs::open(config)?.whole_recordings(config, shard)
 }
 
 /// Where the embeddings that a configuration measures lie.
@@ -95,7 +95,7 @@ struct Part<'a> {
 }
 
 /// What embeddings are made from.
-struct Inputs {
+pub struct Inputs {
     index_path: PathBuf,
     index: Index,
     folder: PathBuf,
@@ -106,7 +106,11 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn open(config: &Config) -> Result<Self> {
+    /// Those that a configuration names.
+    ///
+    /// # Errors
+    /// Missing or unfitting features, index or checkpoint.
+    pub fn open(config: &Config) -> Result<Self> {
         let folder = config.features.output.clone();
         let index_path = config.features.index.clone();
         let index = Index::read(&index_path)?;
@@ -117,6 +121,14 @@ impl Inputs {
         let embedder = Embedder::open(&checkpoint, config.eval.layer, &assumed)?;
         let input = embedder.input_of(&folder, &set.settings)?;
         Ok(Self { index_path, index, folder, set, embedder, input })
+    }
+
+    /// Does what [`run`] does.
+    ///
+    /// # Errors
+    /// Nothing to embed; an interrupt.
+    pub fn whole_recordings(&self, config: &Config, shard: Shard) -> Result<Status> {
+        self.embed(&path_of(config), &config.eval.splits, &[], shard)
     }
 
     /// Writes `out`: the usable versions of `splits` (all if empty). Vectors of the same network and features in the

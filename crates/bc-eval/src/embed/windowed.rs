@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use bc_cli::{Interrupted, interrupt, progress};
 use bc_embed::lengths::ByLength;
-use bc_embed::recording::audible;
+use bc_embed::recording::parts;
 use bc_embed::windows::Windows;
-use bc_formats::config::Config;
+use bc_formats::config::EvalConfig;
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::run::WindowComparison;
 use half::f16;
@@ -37,34 +37,34 @@ pub struct Windowed {
     pub at: Vec<AtTempo>,
 }
 
-/// Embeds the windows of the versions in `[eval] splits` at each tempo, first at the recordings' own; nothing
-/// if whole recordings are compared ([`WindowComparison::of`]). Files that fit are read instead.
-///
-/// # Errors
-/// Missing or unfitting features, index or checkpoint; nothing to embed; an interrupt.
-pub fn windowed(config: &Config) -> Result<Option<Windowed>> {
-    let eval = &config.eval;
-    let inputs = Inputs::open(config)?;
-    let Some(comparison) = WindowComparison::of(eval, inputs.embedder.recommended.as_ref()) else {
-        return Ok(None);
-    };
-    let windows = Windows::new(comparison.window_s, comparison.step_s)?;
-    interrupt::install("finishing the batch; the same command continues with the tempi that are missing")?;
-    let mut tempi = vec![1.0];
-    tempi.extend(comparison.tempi.iter().copied().filter(|tempo| *tempo != 1.0));
-    let at = tempi
-        .into_iter()
-        .map(|tempo| {
-            let path = eval.output.join(format!("windows-{tempo:.3}.parquet"));
-            let part = Part { splits: &eval.splits, windows: Some((windows, tempo)) };
-            let embeddings = inputs.embed_windows(&path, &part, windows, tempo)?;
-            Ok(AtTempo { tempo, path, embeddings })
-        })
-        .collect::<Result<_>>()?;
-    Ok(Some(Windowed { comparison, at }))
-}
-
 impl Inputs {
+    /// Embeds the windows of the versions in `[eval] splits` at each tempo, first at the recordings' own; nothing
+    /// if whole recordings are compared ([`WindowComparison::of`]). Files that fit are read instead.
+    ///
+    /// # Errors
+    /// Features that do not fit; nothing to embed; an interrupt.
+    pub fn windows(&self, config: &EvalConfig) -> Result<Option<Windowed>> {
+        let Some(comparison) = WindowComparison::of(config, self.embedder.recommended.as_ref()) else {
+            return Ok(None);
+        };
+        let windows = Windows::new(comparison.window_s, comparison.step_s)?;
+        interrupt::install(
+            "finishing the batch; the same command continues with the tempi that are missing",
+        )?;
+        let mut tempi = vec![1.0];
+        tempi.extend(comparison.tempi.iter().copied().filter(|tempo| *tempo != 1.0));
+        let at = tempi
+            .into_iter()
+            .map(|tempo| {
+                let path = config.output.join(format!("windows-{tempo:.3}.parquet"));
+                let part = Part { splits: &config.splits, windows: Some((windows, tempo)) };
+                let embeddings = self.embed_windows(&path, &part, windows, tempo)?;
+                Ok(AtTempo { tempo, path, embeddings })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Some(Windowed { comparison, at }))
+    }
+
     fn embed_windows(
         &self,
         path: &Path,
@@ -96,15 +96,11 @@ impl Inputs {
             }
             self.expect_finite(&row)?;
             let (magnitude, frames) = stretched(&row.magnitude, row.frames as usize, tempo);
-            for (start, end) in audible(&magnitude, frames, windows.of(frames, column_s)) {
-                let rows = magnitude.chunks_exact(frames);
-                let cut: Vec<f16> = rows.flat_map(|row| &row[start..end]).copied().collect();
-                let (input, columns) = self
-                    .input
-                    .whole_track(&cut, end - start)
-                    .with_context(|| format!("version {}", row.version_id))?;
-                vectors.extend(groups.add(places.len(), input, columns)?);
-                places.push((number, start));
+            let parts = parts(&self.input, &magnitude, frames, Some(windows))
+                .with_context(|| format!("version {}", row.version_id))?;
+            for part in parts {
+                vectors.extend(groups.add(places.len(), part.input, part.columns)?);
+                places.push((number, part.start_column));
             }
             bar.inc(1);
             Ok(())

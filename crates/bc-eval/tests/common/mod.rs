@@ -3,36 +3,10 @@
 #![allow(dead_code, reason = "not every test file needs all of it")]
 
 mod making;
+mod running;
+mod tunes;
 
-use std::path::Path;
-use std::process::{Command, Output};
+const PROGRAM: &str = env!("CARGO_BIN_EXE_bc-eval");
 
 #[allow(unused_imports, reason = "the same")]
-pub use making::*;
-
-/// The stage, to run in `folder`.
-pub fn stage(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bc-eval"));
-    command.current_dir(folder).args(args).env_remove("SLURM_ARRAY_TASK_ID");
-    command
-}
-
-/// Runs the stage in `folder`.
-pub fn run(folder: &Path, args: &[&str]) -> Output {
-    stage(folder, args).output().unwrap()
-}
-
-/// Its standard output; panics with its errors if it fails.
-pub fn succeed(folder: &Path, args: &[&str]) -> String {
-    let output = run(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Its error; panics if it does not fail with exit code 1.
-pub fn refuse(folder: &Path, args: &[&str]) -> String {
-    let output = run(folder, args);
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
-    error
-}
+pub use {making::*, running::*, tunes::*};

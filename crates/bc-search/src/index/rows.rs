@@ -209,13 +209,14 @@ impl RowFile {
     }
 
     fn group(&self, group: usize) -> Result<Arc<RecordBatch>> {
+        // Held while a group is read: clones of a file share the place that is read from, so that two readers at once would get
+        // each other's bytes; and a group that several ask for is read once.
         let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(place) = cache.iter().position(|(number, _)| *number == group) {
             let entry = cache.remove(place);
             cache.push(entry);
             return Ok(cache[cache.len() - 1].1.clone());
         }
-        drop(cache);
         let file = self.file.try_clone().with_context(|| format!("cannot read {}", self.path.display()))?;
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_row_groups(vec![group])
@@ -225,7 +226,6 @@ impl RowFile {
         let batches = reader.collect::<Result<Vec<_>, _>>();
         let batches = batches.with_context(|| format!("cannot read {}", self.path.display()))?;
         let whole = Arc::new(arrow::compute::concat_batches(&schema, &batches)?);
-        let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if cache.len() >= CACHED {
             cache.remove(0);
         }
@@ -304,6 +304,18 @@ mod tests {
             assert_eq!(file.row(number).unwrap(), row(number));
         }
         assert!(file.row(2 * GROUP + 5).is_err());
+        for _ in 0..20 {
+            let file = RowFile::open(&path).unwrap();
+            std::thread::scope(|scope| {
+                for thread in 0..6 {
+                    let (file, row) = (&file, &row);
+                    scope.spawn(move || {
+                        let number = (thread % 3) * GROUP;
+                        assert_eq!(file.row(number).unwrap(), row(number), "several threads at once");
+                    });
+                }
+            });
+        }
         std::fs::write(&path, "no parquet").unwrap();
         assert!(format!("{:#}", RowFile::open(&path).unwrap_err()).contains("rows.parquet"));
     }

@@ -1,7 +1,8 @@
 //! The best rows of a query, while rows come by.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+
+use bc_retrieval::Smallest;
 
 /// A row with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,10 +31,9 @@ impl Ord for Found {
     }
 }
 
-/// A heap of the `k` best so far.
+/// The `k` best so far.
 pub struct Nearest {
-    k: usize,
-    heap: BinaryHeap<Found>,
+    best: Smallest<Found>,
     /// What a row must score at least to count.
     pub least: f32,
 }
@@ -42,35 +42,26 @@ impl Nearest {
     /// Without rows.
     #[must_use]
     pub fn new(k: usize) -> Self {
-        Self {
-            k,
-            heap: BinaryHeap::with_capacity(k.saturating_add(1).min(1 << 16)),
-            least: f32::NEG_INFINITY,
-        }
+        Self { best: Smallest::new(k), least: f32::NEG_INFINITY }
     }
 
     /// A row that may be among the best.
     pub fn push(&mut self, found: Found) {
-        if self.heap.len() < self.k {
-            self.heap.push(found);
-        } else if self.heap.peek().is_some_and(|worst| found < *worst) {
-            self.heap.pop();
-            self.heap.push(found);
-        }
-        if self.heap.len() >= self.k {
-            self.least = self.heap.peek().map_or(f32::INFINITY, |worst| worst.score);
+        self.best.push(found);
+        if self.best.is_full() {
+            self.least = self.best.largest().map_or(f32::INFINITY, |worst| worst.score);
         }
     }
 
-    /// Takes over those of another heap.
+    /// Takes over those of another.
     pub fn merge(&mut self, other: Self) {
-        other.heap.into_iter().for_each(|found| self.push(found));
+        other.best.into_unsorted().for_each(|found| self.push(found));
     }
 
     /// The best first.
     #[must_use]
     pub fn into_sorted(self) -> Vec<Found> {
-        self.heap.into_sorted_vec()
+        self.best.into_sorted()
     }
 }
 

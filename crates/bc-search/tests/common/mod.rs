@@ -4,39 +4,17 @@
 
 #[path = "../../../bc-eval/tests/common/making.rs"]
 mod making;
+#[path = "../../../bc-eval/tests/common/running.rs"]
+mod running;
+#[path = "../../../bc-eval/tests/common/tunes.rs"]
+mod tunes;
 
 use std::path::Path;
-use std::process::{Command, Output};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_bc-search");
 
 #[allow(unused_imports, reason = "the same")]
-pub use making::*;
-
-/// The program, to run in `folder`.
-pub fn stage(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bc-search"));
-    command.current_dir(folder).args(args).env_remove("SLURM_ARRAY_TASK_ID");
-    command
-}
-
-/// Runs the program in `folder`.
-pub fn run(folder: &Path, args: &[&str]) -> Output {
-    stage(folder, args).output().unwrap()
-}
-
-/// Its standard output; panics with its errors if it fails.
-pub fn succeed(folder: &Path, args: &[&str]) -> String {
-    let output = run(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Its error; panics if it does not fail with exit code 1.
-pub fn refuse(folder: &Path, args: &[&str]) -> String {
-    let output = run(folder, args);
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
-    error
-}
+pub use {making::*, running::*, tunes::*};
 
 /// Its standard output as JSON, one value per line.
 pub fn answers(folder: &Path, args: &[&str]) -> Vec<serde_json::Value> {
