@@ -16,6 +16,8 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 # Named, so that build scripts and macros are not instrumented.
 cargo build --quiet --release --target "$host" --bins
 programs=target/$host/release
+# Most targets write what they read into a file first, some durably: in memory where there is such a folder.
+[ ! -w /dev/shm ] || export TMPDIR=${TMPDIR:-/dev/shm}
 [ $# -gt 0 ] || set -- $(sed -n 's/^name = "\([a-z0-9_]*\)"$/\1/p' Cargo.toml)
 mkdir -p artifacts
 for target in "$@"; do

@@ -10,26 +10,38 @@ pub enum Isa {
     Avx512,
     /// 256-bit vectors with fused multiply-add.
     Avx2,
-    /// Whatever the target has.
+    /// Whatever the target has: SSE2 on x86-64, NEON on aarch64.
     Baseline,
 }
 
-/// The widest set of this machine.
+/// The widest set of this machine that `BYTECOVER_ISA` allows.
 pub fn isa() -> Isa {
     static DETECTED: OnceLock<Isa> = OnceLock::new();
-    *DETECTED.get_or_init(|| {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            if is_x86_feature_detected!("avx512f") && avx2 {
-                return Isa::Avx512;
-            }
-            if avx2 {
-                return Isa::Avx2;
-            }
+    *DETECTED.get_or_init(|| limited(widest(), std::env::var("BYTECOVER_ISA").ok().as_deref()))
+}
+
+fn widest() -> Isa {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        if is_x86_feature_detected!("avx512f") && avx2 {
+            return Isa::Avx512;
         }
-        Isa::Baseline
-    })
+        if avx2 {
+            return Isa::Avx2;
+        }
+    }
+    Isa::Baseline
+}
+
+/// At most what the variable names: `avx2` or `baseline`, to measure or to repeat what another machine computes. A set that
+/// the machine lacks is never taken, and a name that is none limits nothing: [`instruction_set`] says what is used.
+fn limited(widest: Isa, most: Option<&str>) -> Isa {
+    match (most, widest) {
+        (Some("baseline"), _) => Isa::Baseline,
+        (Some("avx2"), Isa::Avx512) => Isa::Avx2,
+        _ => widest,
+    }
 }
 
 /// The name of the instruction set that the operators use on this machine. Sums are taken in other orders, and
@@ -38,6 +50,7 @@ pub fn instruction_set() -> &'static str {
     match isa() {
         Isa::Avx512 => "avx512",
         Isa::Avx2 => "avx2",
+        Isa::Baseline if cfg!(target_arch = "aarch64") => "neon",
         Isa::Baseline => "baseline",
     }
 }
@@ -69,3 +82,22 @@ macro_rules! vectorized {
     };
 }
 pub(crate) use vectorized;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_takes_sets_away_and_adds_none() {
+        assert_eq!(limited(Isa::Avx512, Some("avx2")), Isa::Avx2);
+        assert_eq!(limited(Isa::Avx512, Some("baseline")), Isa::Baseline);
+        assert_eq!(limited(Isa::Baseline, Some("avx2")), Isa::Baseline);
+        assert_eq!(limited(Isa::Avx2, Some("avx512")), Isa::Avx2);
+        assert_eq!(limited(Isa::Avx512, None), Isa::Avx512);
+    }
+
+    #[test]
+    fn the_operators_tests_pass_with_the_narrower_sets() {
+        bc_testing::again_with("BYTECOVER_ISA", &["avx2", "baseline"], "ops::");
+    }
+}

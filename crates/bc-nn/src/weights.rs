@@ -1,13 +1,14 @@
 //! Tensors on disk: safetensors and PyTorch's `.pt`, under the names of the public PyTorch
 //! re-implementation, so that networks travel both ways.
 
+mod pytorch;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bc_formats::provenance::Provenance;
 use bc_formats::run::CHECKPOINT_FORMAT;
-use candle_core::pickle::PthTensors;
 use candle_core::{Device, Tensor};
 
 /// The metadata of a safetensors file; none for PyTorch's files.
@@ -43,7 +44,7 @@ fn is_pytorch(path: &Path) -> bool {
 /// The tensors that a network has, by the names of a bare module.
 pub(crate) fn state_dict(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
     let (found, metadata) =
-        if is_pytorch(path) { (read_pytorch(path)?, HashMap::new()) } else { read(path)? };
+        if is_pytorch(path) { (pytorch::read(path)?, HashMap::new()) } else { read(path)? };
     expect_checkpoint(path, &metadata)?;
     let named = found
         .into_iter()
@@ -55,40 +56,6 @@ pub(crate) fn state_dict(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashM
             && !name.ends_with("num_batches_tracked")
     });
     Ok((tensors.collect(), metadata))
-}
-
-/// The flat state dict of a `.pt` file, or the one under a usual key.
-fn read_pytorch(path: &Path) -> Result<HashMap<String, Tensor>> {
-    for key in [None, Some("state_dict"), Some("model_state_dict"), Some("model")] {
-        // A key that is not there is an error of its own; the last word is said below.
-        let tensors = match (PthTensors::new(path, key), key) {
-            (Ok(tensors), _) => tensors,
-            (Err(error), None) => {
-                return Err(error).with_context(|| {
-                    format!(
-                        "{} cannot be read as a PyTorch checkpoint (torch.save of a state dict)",
-                        path.display()
-                    )
-                });
-            }
-            (Err(_), Some(_)) => continue,
-        };
-        let names: Vec<String> = tensors.tensor_infos().keys().cloned().collect();
-        if names.is_empty() {
-            continue;
-        }
-        let mut found = HashMap::new();
-        for name in names {
-            let tensor =
-                tensors.get(&name).with_context(|| format!("{}: the tensor {name}", path.display()))?;
-            found.extend(tensor.map(|tensor| (name, tensor)));
-        }
-        return Ok(found);
-    }
-    bail!(
-        "{} holds no state dict that could be found; save one with torch.save(model.state_dict(), ...)",
-        path.display()
-    )
 }
 
 /// Tensors and metadata of a safetensors file.

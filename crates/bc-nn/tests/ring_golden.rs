@@ -163,3 +163,8 @@ fn the_classifiers_weights_get_the_gradient_of_a_loss_that_reads_them() {
         assert!(norm(&flat(&one)) > 1e-3);
     }
 }
+
+#[test]
+fn the_narrower_instruction_sets_agree_as_well() {
+    bc_testing::again_with("BYTECOVER_ISA", &["avx2", "baseline"], "computes_what_pytorch_does");
+}

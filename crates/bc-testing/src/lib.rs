@@ -127,3 +127,19 @@ mod tests {
         assert!(!has_program("no-such-program-anywhere", "--version"));
     }
 }
+
+/// Runs the tests of the calling test binary whose names contain `part` again, each time with another value of a
+/// variable that is read once per process.
+///
+/// # Panics
+/// They fail, or none has such a name.
+pub fn again_with(variable: &str, values: &[&str], part: &str) {
+    for value in values {
+        let binary = std::env::current_exe().expect("the test's binary");
+        let run = std::process::Command::new(binary).arg(part).env(variable, value).output();
+        let run = run.expect("the test's binary runs");
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success(), "{variable}={value}: {said}");
+        assert!(!said.contains("test result: ok. 0 passed"), "{variable}={value}: no test is called {part}");
+    }
+}

@@ -6,6 +6,8 @@ use std::ops::Range;
 use candle_core::{Result, Shape};
 
 use super::geometry::Geometry;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Isa;
 use crate::simd::vectorized;
 
 /// Columns that are fetched at once.
@@ -167,10 +169,12 @@ impl Map {
         let end = last / 2 * pair_step + last % 2 * CHUNK + (rows.len() - 1) * row_step + CHUNK;
         assert!(x.len() >= rows.end.div_ceil(self.taps) * self.channel && out.len() >= end);
         #[cfg(target_arch = "x86_64")]
-        if crate::simd::isa() == crate::simd::Isa::Avx512 {
+        match crate::simd::isa() {
             // SAFETY: the machine has AVX-512; the assertions above and in `run` bound all accesses.
-            unsafe { self.fetch512(x, rows, out, row_step, pair_step) };
-            return;
+            Isa::Avx512 => return unsafe { self.fetch512(x, rows, out, row_step, pair_step) },
+            // SAFETY: as above, with AVX2.
+            Isa::Avx2 => return unsafe { self.fetch256(x, rows, out, row_step, pair_step) },
+            Isa::Baseline => {}
         }
         self.each(&rows, |chunk, tap, channels| {
             let base = chunk / 2 * pair_step + chunk % 2 * CHUNK;
@@ -179,9 +183,15 @@ impl Map {
                 let out = &mut out[base + (channel * self.taps + tap - rows.start) * row_step..][..CHUNK];
                 out.fill(0.0);
                 for run in self.runs(chunk, tap) {
-                    for (lane, out) in out.iter_mut().enumerate() {
-                        if run.lanes >> lane & 1 == 1 {
-                            *out = from[(run.offset + (lane * self.stride) as i32) as usize];
+                    // The lanes of a run are neighbours.
+                    let first = run.lanes.trailing_zeros() as usize;
+                    let out = &mut out[first..][..run.lanes.count_ones() as usize];
+                    let from = &from[(run.offset + (first * self.stride) as i32) as usize..];
+                    if self.stride == 1 {
+                        out.copy_from_slice(&from[..out.len()]);
+                    } else {
+                        for (out, value) in out.iter_mut().zip(from.iter().step_by(self.stride)) {
+                            *out = *value;
                         }
                     }
                 }
@@ -259,6 +269,88 @@ impl Map {
             }
         });
     }
+
+    /// # Safety
+    /// As [`Map::fetch`] has checked; the machine has AVX2.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    unsafe fn fetch256(
+        &self,
+        x: &[f32],
+        rows: Range<usize>,
+        out: &mut [f32],
+        row_step: usize,
+        pair_step: usize,
+    ) {
+        use std::arch::x86_64::*;
+        // Lanes of a chunk are neighbours, so that one piece at most begins in each.
+        let mut masked = [(0isize, 0u16, [_mm256_setzero_si256(); 4]); CHUNK];
+        self.each(&rows, |chunk, tap, channels| {
+            if channels.is_empty() {
+                return;
+            }
+            let runs = self.runs(chunk, tap);
+            let masked = &mut masked[..runs.len()];
+            for (masked, run) in masked.iter_mut().zip(runs) {
+                let lanes = if self.stride == 2 { spread(run.lanes) } else { run.lanes.into() };
+                *masked =
+                    (run.offset as isize, run.lanes, std::array::from_fn(|i| mask256(lanes >> (8 * i))));
+            }
+            let first = channels.start * self.taps + tap - rows.start;
+            let base = chunk / 2 * pair_step + chunk % 2 * CHUNK + first * row_step;
+            let mut to = out.as_mut_ptr().wrapping_add(base);
+            let mut from = x.as_ptr().wrapping_add(channels.start * self.channel);
+            for _ in channels {
+                let mut values = [_mm256_setzero_ps(); 2];
+                for (offset, lanes, masks) in masked.iter() {
+                    let from = from.wrapping_offset(*offset);
+                    // SAFETY: lanes that are read are in the channel (see `run`), others are masked.
+                    unsafe {
+                        let read = |part: usize| _mm256_maskload_ps(from.wrapping_add(8 * part), masks[part]);
+                        match self.stride {
+                            1 => {
+                                values[0] = _mm256_or_ps(values[0], read(0));
+                                values[1] = _mm256_or_ps(values[1], read(1));
+                            }
+                            2 => {
+                                for (half, values) in values.iter_mut().enumerate() {
+                                    let evens = _mm256_shuffle_ps::<0x88>(read(2 * half), read(2 * half + 1));
+                                    let evens = _mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(evens));
+                                    *values = _mm256_or_ps(*values, _mm256_castpd_ps(evens));
+                                }
+                            }
+                            stride => {
+                                let mut picked = [0f32; CHUNK];
+                                for (lane, value) in picked.iter_mut().enumerate() {
+                                    if lanes >> lane & 1 == 1 {
+                                        *value = *from.wrapping_add(lane * stride);
+                                    }
+                                }
+                                values[0] = _mm256_or_ps(values[0], _mm256_loadu_ps(picked.as_ptr()));
+                                values[1] = _mm256_or_ps(values[1], _mm256_loadu_ps(picked.as_ptr().add(8)));
+                            }
+                        }
+                    }
+                }
+                // SAFETY: `fetch` has checked the last of them.
+                unsafe {
+                    _mm256_storeu_ps(to, values[0]);
+                    _mm256_storeu_ps(to.wrapping_add(8), values[1]);
+                }
+                to = to.wrapping_add(row_step * self.taps);
+                from = from.wrapping_add(self.channel);
+            }
+        });
+    }
+}
+
+/// All bits of vector lane n where bit n is set.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn mask256(bits: u32) -> std::arch::x86_64::__m256i {
+    use std::arch::x86_64::*;
+    let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes), lanes)
 }
 
 /// Bit n of the lanes at bit 2 n.

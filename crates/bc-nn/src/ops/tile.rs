@@ -3,8 +3,9 @@
 //! A panel is [`PANEL`] columns wide and stored row by row (`depth x PANEL`, zeros behind
 //! the last column); rows come from a block that the caller gathers. Each element of a
 //! product is summed by one thread in one order, so results do not depend on the number
-//! of threads. The tile sizes follow from AVX-512's 32 registers: 14 x 2 sums, two
-//! columns vectors, one broadcast.
+//! of threads. The tile sizes follow from the registers: AVX-512 has 32 of 16 floats, for 14 x 2 sums, two vectors of
+//! columns and one broadcast; AVX2 has 16 of 8 floats, for 6 x 2 sums, two vectors of columns and one broadcast, so that
+//! a panel is taken half by half; NEON has 32 of 4 floats, for 6 x 4 sums of the same half.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -14,8 +15,12 @@ use crate::simd::{Isa, isa};
 
 /// Columns of a panel.
 pub const PANEL: usize = 32;
-/// Rows of a tile.
-pub const TILE: usize = 14;
+/// Columns of a half of a panel.
+const HALF: usize = PANEL / 2;
+/// Most rows of a tile of whole panels.
+const TILE: usize = 14;
+/// Most rows of a tile of half panels.
+const HALF_TILE: usize = 6;
 /// Most rows of a panel that one pass multiplies (a panel of it fills half of L1).
 pub const DEPTH: usize = 256;
 /// Distance of rows in a gathered block: not a power of two, or the rows of a tile would
@@ -112,37 +117,27 @@ pub unsafe fn multiply(
     };
     assert!(rows.len() > (count - 1) * row_step + (depth - 1) * cs);
     let isa = isa();
+    // A half panel stays in the first cache while all rows pass.
+    let (part, most) = if isa == Isa::Avx512 { (PANEL, TILE) } else { (HALF, HALF_TILE) };
     // Tiles of equal heights: a low one would wait for its few sums.
-    let most = if isa == Isa::Avx512 { count.div_ceil(count.div_ceil(TILE)) } else { TILE };
-    for panel in 0..panel_count {
-        let b = panels[panel * panel_distance..].as_ptr();
-        let width = PANEL.min(columns - panel * PANEL);
-        let mut first = 0;
-        while first < count {
+    let most = count.div_ceil(count.div_ceil(most));
+    for left in (0..columns).step_by(part) {
+        let b = panels[left / PANEL * panel_distance + left % PANEL..].as_ptr();
+        let width = part.min(columns - left);
+        for first in (0..count).step_by(most) {
             let height = most.min(count - first);
             // SAFETY: the asserts above bound every access; the block is the caller's.
             unsafe {
                 let a = rows.as_ptr().add(first * row_step);
-                let c = target.data.add((row + first) * target.stride + column + panel * PANEL);
-                tile(
-                    isa,
-                    height,
-                    layout == RowLayout::RowMajor,
-                    depth,
-                    a,
-                    cs,
-                    b,
-                    c,
-                    target.stride,
-                    width,
-                    add,
-                );
+                let c = target.data.add((row + first) * target.stride + column + left);
+                let along = layout == RowLayout::RowMajor;
+                tile(isa, height, along, depth, a, cs, b, c, target.stride, width, add);
             }
-            first += height;
         }
     }
 }
 
+/// A tile of `height` rows and of a panel (AVX-512) or half of one (else).
 // The arguments of `tile` and of the kernels below are those of BLAS, kept apart so that they stay in registers:
 // a, b and c are the factors and the result, rs and cs the strides of a's rows and columns, ldc that of c's rows.
 #[allow(clippy::too_many_arguments)]
@@ -160,89 +155,69 @@ unsafe fn tile(
     width: usize,
     add: bool,
 ) {
+    macro_rules! by_height {
+        ($kernel:ident: $($m:literal)*) => {
+            match (height, along) {
+                $(($m, true) => $kernel::<$m, ROW_STRIDE>(depth, a, 1, b, c, ldc, width, add),)*
+                $(($m, false) => $kernel::<$m, 1>(depth, a, cs, b, c, ldc, width, add),)*
+                _ => unreachable!("no tile has {height} rows"),
+            }
+        };
+    }
+    use plain::tile as plain_tile;
+    #[cfg(target_arch = "x86_64")]
+    use x86::{tile256, tile512};
     // SAFETY: passed on from `multiply`.
     unsafe {
-        #[cfg(target_arch = "x86_64")]
-        {
-            macro_rules! by_height {
-                ($($m:literal)*) => {
-                    match (height, along) {
-                        $(($m, true) => x86::tile512::<$m, ROW_STRIDE>(depth, a, 1, b, c, ldc, width, add),)*
-                        $(($m, false) => x86::tile512::<$m, 1>(depth, a, cs, b, c, ldc, width, add),)*
-                        _ => unreachable!("a tile has 1 to {TILE} rows"),
-                    }
-                };
-            }
-            if isa == Isa::Avx512 {
-                by_height!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-                return;
-            }
-        }
-        let rs = if along { ROW_STRIDE } else { 1 };
-        let mut i = 0;
-        while i < height {
-            let a = a.add(i * rs);
-            let c = c.add(i * ldc);
-            for half in 0..2 {
-                let done = half * 16;
-                if done >= width {
-                    break;
-                }
-                let (b, c, width) = (b.add(done), c.add(done), (width - done).min(16));
-                let six = i + 6 <= height;
-                #[cfg(target_arch = "x86_64")]
-                if isa == Isa::Avx2 {
-                    if six {
-                        x86::part256::<6>(depth, a, rs, cs, b, c, ldc, width, add);
-                    } else {
-                        x86::part256::<1>(depth, a, rs, cs, b, c, ldc, width, add);
-                    }
-                    continue;
-                }
-                if six {
-                    part::<6, false>(depth, a, rs, cs, b, c, ldc, width, add);
-                } else {
-                    part::<1, false>(depth, a, rs, cs, b, c, ldc, width, add);
-                }
-            }
-            i += if i + 6 <= height { 6 } else { 1 };
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => by_height!(tile512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => by_height!(tile256: 1 2 3 4 5 6),
+            _ => by_height!(plain_tile: 1 2 3 4 5 6),
         }
     }
 }
 
-/// `M` rows times 16 columns, in plain Rust.
-// Arguments: see `tile`.
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-unsafe fn part<const M: usize, const FUSED: bool>(
-    depth: usize,
-    a: *const f32,
-    rs: usize,
-    cs: usize,
-    b: *const f32,
-    c: *mut f32,
-    ldc: usize,
-    width: usize,
-    add: bool,
-) {
-    // SAFETY: passed on from `multiply`.
-    unsafe {
-        let mut sums = [[0f32; 16]; M];
-        for k in 0..depth {
-            let column = &*b.add(k.wrapping_mul(PANEL)).cast::<[f32; 16]>();
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let v = *a.add(i.wrapping_mul(rs).wrapping_add(k.wrapping_mul(cs)));
-                for (s, &w) in sum.iter_mut().zip(column) {
-                    *s = if FUSED { v.mul_add(w, *s) } else { *s + v * w };
+mod plain {
+    use super::{HALF, PANEL};
+
+    /// `M` rows times half a panel, in plain Rust, which compilers turn into the vectors that every machine of the target has
+    /// (SSE2, NEON).
+    // Arguments: see `tile` above.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
+    pub unsafe fn tile<const M: usize, const RS: usize>(
+        depth: usize,
+        a: *const f32,
+        cs: usize,
+        b: *const f32,
+        c: *mut f32,
+        ldc: usize,
+        width: usize,
+        add: bool,
+    ) {
+        // Where multiplying and adding is one instruction of every machine.
+        const FUSED: bool = cfg!(target_arch = "aarch64");
+        // SAFETY: passed on from `multiply`.
+        unsafe {
+            let mut sums = [[0f32; HALF]; M];
+            for k in 0..depth {
+                let column = &*b.add(k.wrapping_mul(PANEL)).cast::<[f32; HALF]>();
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let v = *a.add(i.wrapping_mul(RS).wrapping_add(k.wrapping_mul(cs)));
+                    for (s, &w) in sum.iter_mut().zip(column) {
+                        *s = if FUSED { v.mul_add(w, *s) } else { *s + v * w };
+                    }
                 }
             }
-        }
-        for (i, sum) in sums.iter().enumerate() {
-            // By pointer: without `add` there is nothing yet that a reference could be to.
-            let row = c.add(i * ldc);
-            for (j, s) in sum.iter().enumerate().take(width) {
-                let c = row.add(j);
-                c.write(if add { c.read() + s } else { *s });
+            for (i, sum) in sums.iter().enumerate() {
+                // By pointer: without `add` there is nothing yet that a reference could be to.
+                let row = c.add(i * ldc);
+                for (j, s) in sum.iter().enumerate().take(width) {
+                    let c = row.add(j);
+                    c.write(if add { c.read() + s } else { *s });
+                }
             }
         }
     }
@@ -252,24 +227,61 @@ unsafe fn part<const M: usize, const FUSED: bool>(
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::PANEL;
+    use super::{HALF, PANEL};
 
     // Arguments: see `tile`.
     #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx2,fma")]
-    pub unsafe fn part256<const M: usize>(
+    pub unsafe fn tile256<const M: usize, const RS: usize>(
         depth: usize,
-        a: *const f32,
-        rs: usize,
+        mut a: *const f32,
         cs: usize,
-        b: *const f32,
+        mut b: *const f32,
         c: *mut f32,
         ldc: usize,
         width: usize,
         add: bool,
     ) {
-        // SAFETY: passed on from `multiply`.
-        unsafe { super::part::<M, true>(depth, a, rs, cs, b, c, ldc, width, add) }
+        // SAFETY: passed on from `multiply`; masked lanes are not touched.
+        unsafe {
+            let mut low = [_mm256_setzero_ps(); M];
+            let mut high = [_mm256_setzero_ps(); M];
+            for _ in 0..depth {
+                let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
+                for i in 0..M {
+                    let v = _mm256_broadcast_ss(&*a.add(i.wrapping_mul(RS)));
+                    low[i] = _mm256_fmadd_ps(v, b0, low[i]);
+                    high[i] = _mm256_fmadd_ps(v, b1, high[i]);
+                }
+                a = a.add(cs);
+                b = b.add(PANEL);
+            }
+            if width >= HALF {
+                for i in 0..M {
+                    let row = c.add(i.wrapping_mul(ldc));
+                    if add {
+                        low[i] = _mm256_add_ps(low[i], _mm256_loadu_ps(row));
+                        high[i] = _mm256_add_ps(high[i], _mm256_loadu_ps(row.add(8)));
+                    }
+                    _mm256_storeu_ps(row, low[i]);
+                    _mm256_storeu_ps(row.add(8), high[i]);
+                }
+                return;
+            }
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let m0 = _mm256_cmpgt_epi32(_mm256_set1_epi32(width as i32), lanes);
+            let m1 = _mm256_cmpgt_epi32(_mm256_set1_epi32(width as i32 - 8), lanes);
+            for i in 0..M {
+                let row = c.add(i.wrapping_mul(ldc));
+                let rest = row.wrapping_add(8);
+                if add {
+                    low[i] = _mm256_add_ps(low[i], _mm256_maskload_ps(row, m0));
+                    high[i] = _mm256_add_ps(high[i], _mm256_maskload_ps(rest, m1));
+                }
+                _mm256_maskstore_ps(row, m0, low[i]);
+                _mm256_maskstore_ps(rest, m1, high[i]);
+            }
+        }
     }
 
     // Arguments: see `tile`.

@@ -1,6 +1,8 @@
 //! Transposition into panels.
 
 use super::tile::PANEL;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Isa, isa};
 
 /// `panel[k * PANEL + j] = from[j * stride + k]` for `count` rows j (zeros behind them) and `depth` k.
 pub(super) fn into_panel(from: &[f32], stride: usize, count: usize, depth: usize, panel: &mut [f32]) {
@@ -8,11 +10,18 @@ pub(super) fn into_panel(from: &[f32], stride: usize, count: usize, depth: usize
     assert!(from.len() >= (count - 1) * stride + depth && panel.len() >= depth * PANEL);
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
-    if crate::simd::isa() == crate::simd::Isa::Avx512 && count == PANEL {
-        done = depth / 16 * 16;
-        for k in (0..done).step_by(16) {
-            for j in [0, 16] {
-                // SAFETY: the machine has AVX-512; the assertions bound 16 rows of 16 on both sides.
+    if count == PANEL {
+        // The squares of vectors' width, from `side` rows of `from` each.
+        type Square = unsafe fn(*const f32, usize, *mut f32);
+        let (side, square): (usize, Square) = match isa() {
+            Isa::Avx512 => (16, square512),
+            Isa::Avx2 => (8, square256),
+            Isa::Baseline => (usize::MAX, square256),
+        };
+        done = depth / side * side;
+        for k in (0..done).step_by(side) {
+            for j in (0..PANEL).step_by(side) {
+                // SAFETY: the machine has these vectors; the assertions bound the rows on both sides.
                 unsafe {
                     square(from.as_ptr().add(j * stride + k), stride, panel.as_mut_ptr().add(k * PANEL + j));
                 }
@@ -27,13 +36,46 @@ pub(super) fn into_panel(from: &[f32], stride: usize, count: usize, depth: usize
     }
 }
 
+/// 8 x 8 values.
+///
+/// # Safety
+/// 8 rows of `stride` can be read at `from`, 8 rows of [`PANEL`] written at `to`; the machine has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn square256(from: *const f32, stride: usize, to: *mut f32) {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller's.
+    let rows: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(from.add(i * stride)) });
+    let mut pairs = rows;
+    for i in (0..8).step_by(2) {
+        pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    // Columns 0 and 4, 1 and 5, 2 and 6, 3 and 7 of rows 0 to 3, then of rows 4 to 7.
+    let mut fours = rows;
+    for i in (0..8).step_by(4) {
+        for half in 0..2 {
+            fours[i + 2 * half] = _mm256_shuffle_ps::<0x44>(pairs[i + half], pairs[i + half + 2]);
+            fours[i + 2 * half + 1] = _mm256_shuffle_ps::<0xee>(pairs[i + half], pairs[i + half + 2]);
+        }
+    }
+    for column in 0..4 {
+        let (upper, lower) = (fours[column], fours[column + 4]);
+        // SAFETY: the caller's.
+        unsafe {
+            _mm256_storeu_ps(to.add(column * PANEL), _mm256_permute2f128_ps::<0x20>(upper, lower));
+            _mm256_storeu_ps(to.add((column + 4) * PANEL), _mm256_permute2f128_ps::<0x31>(upper, lower));
+        }
+    }
+}
+
 /// 16 x 16 values.
 ///
 /// # Safety
 /// 16 rows of `stride` can be read at `from`, 16 rows of [`PANEL`] written at `to`; the machine has AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn square(from: *const f32, stride: usize, to: *mut f32) {
+unsafe fn square512(from: *const f32, stride: usize, to: *mut f32) {
     use std::arch::x86_64::*;
     // SAFETY: the caller's.
     let mut rows: [__m512; 16] = std::array::from_fn(|i| unsafe { _mm512_loadu_ps(from.add(i * stride)) });
