@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent / "crates"
 # Crates, or a folder of one, that are being taken apart.
-REWORKED = ("bc-eval", "bc-paint", "bc-train/data")
+REWORKED = ("bc-train/data",)
 
 
 def modules(source: Path) -> dict[tuple[str, ...], Path]:

@@ -1,7 +1,7 @@
 //! Chords: found in notes, or made up for a melody.
 
 use crate::dice::Dice;
-use crate::work::{GivenChord, Note, Parts};
+use crate::notes::{Note, Parts};
 
 /// A kind of chord: name, intervals above the root and their weights in a match, and what is added to a match.
 type Kind = (&'static str, &'static [(u8, f32)], f32);
@@ -25,6 +25,9 @@ pub struct Chord {
     /// Place among the kinds known here.
     kind: u8,
 }
+
+/// Chords as a source gives them: beginning and end in beats, and the chord.
+pub type GivenChord = (f32, f32, Chord);
 
 impl Chord {
     /// Every chord that is recognised.

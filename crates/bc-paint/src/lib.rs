@@ -16,14 +16,19 @@ pub mod arrange;
 pub mod catalogue;
 pub mod dice;
 pub mod harmony;
+pub mod notes;
+pub mod performance;
 pub mod read;
 pub mod sound;
 pub mod work;
 
+mod draw;
 mod painter;
 
 pub use catalogue::Catalogue;
-pub use painter::{Draw, Painter, Picture, Taste};
+pub use draw::{Draw, Taste};
+pub use painter::Painter;
+pub use sound::Picture;
 pub use work::Work;
 
 /// Counts up whenever the same draw is painted differently.

@@ -1,30 +1,7 @@
 //! A work as notes: plain data.
 
-use crate::harmony::{self, Chord};
-
-/// A note, in beats of its setting.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Note {
-    /// Where it begins.
-    pub start: f32,
-    /// Where it ends.
-    pub end: f32,
-    /// MIDI pitch: 60 is C4.
-    pub pitch: u8,
-    /// From 0 to 1.
-    pub loudness: f32,
-}
-
-/// The notes of a setting by what they are for; any of them may be empty, but not melody and backing both.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Parts {
-    /// The tune.
-    pub melody: Vec<Note>,
-    /// Second voices and fills.
-    pub bridge: Vec<Note>,
-    /// The accompaniment.
-    pub backing: Vec<Note>,
-}
+use crate::harmony::{self, Chord, GivenChord};
+pub use crate::notes::{Note, Parts};
 
 /// How a setting's notes are counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,9 +46,6 @@ pub struct Work {
 
 /// Slower beats are halved: what is notated at 60 a minute is felt at 120.
 const SLOWEST_BEAT_S: f32 = 0.8;
-
-/// Chords as a source gives them: beginning and end in beats, and the chord.
-pub type GivenChord = (f32, f32, Chord);
 
 impl Setting {
     /// Finds bar lines and harmony. `None` where nothing can be painted: no note, or next to no length.

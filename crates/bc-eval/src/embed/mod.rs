@@ -2,6 +2,7 @@
 
 mod partial;
 mod search_index;
+mod status;
 mod windowed;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,18 +25,8 @@ use bc_embed::origin;
 use bc_embed::windows::{self, Windows};
 use partial::Partial;
 pub use search_index::search_index;
+pub use status::Status;
 pub use windowed::{AtTempo, Windowed};
-
-/// How an embedding run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// The file was there and fits.
-    UpToDate,
-    /// The file was written, with this many versions.
-    Written(usize),
-    /// This shard is done; others are not. So many versions are embedded.
-    ShardDone(usize),
-}
 
 /// Embeds the usable versions of `[eval] splits` that have features and writes `<[eval] output>/embeddings.parquet`.
 ///

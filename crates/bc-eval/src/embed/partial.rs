@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::provenance::Provenance;
 
-use super::Status;
+use super::status::Status;
 use bc_cli::saving;
 use bc_embed::origin::Origin;
 

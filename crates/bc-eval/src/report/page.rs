@@ -63,7 +63,7 @@ pub fn html(runs: &[Run]) -> String {
     page
 }
 
-/// One sentence: how good, on what, and against chance.
+/// One sentence: how good, on what, and against chance and the best classical method.
 fn lead(page: &mut String, run: &Run, named: bool) {
     let split = run.analysis.split.as_str();
     let figures = &run.figures["splits"][split];
@@ -85,9 +85,16 @@ fn lead(page: &mut String, run: &Run, named: bool) {
         ),
         _ => String::new(),
     };
+    let methods = run.baselines.iter().flat_map(|baselines| baselines.of(split));
+    let best = methods
+        .filter_map(|(method, figures)| Some((method, number(figures, "mAP")?)))
+        .max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let classical = best.map_or(String::new(), |(method, map)| {
+        format!(" and the best classical method on the same features ({method}) {map:.3}")
+    });
     let sentence = format!(
         "{name} average precision is {map:.3}{interval} over the {} queries of the split “{split}”, where a random \
-         order has {chance:.3}{first}.",
+         order has {chance:.3}{classical}{first}.",
         count_of(figures, "queries")
     );
     let _ = writeln!(page, "<p class=\"lead\">{}</p>", escaped(&sentence));

@@ -2,21 +2,13 @@
 
 use crate::dice::Dice;
 use crate::harmony::Chord;
+use crate::performance::{Part, Role};
 
-use super::{Backing, Part, Played, Role, Scene};
-
-/// A harmonic window on the played beats.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    pub start: f32,
-    pub length: f32,
-    pub chord: Option<Chord>,
-    /// Whether a span begins here.
-    pub head: bool,
-}
+use super::plan::Backing;
+use super::scene::{Played, Scene, Window};
 
 /// Windows with the version's own colour: substitutes, sevenths.
-pub(super) fn coloured(scene: &Scene<'_>, windows: Vec<(f32, f32, Option<Chord>, bool)>) -> Vec<Window> {
+pub(super) fn coloured(scene: &Scene<'_>, windows: Vec<Window>) -> Vec<Window> {
     let mut dice = scene.dice("colour");
     let mut colour = |chord: Chord| {
         if dice.chance(scene.plan.reharm) {
@@ -27,10 +19,7 @@ pub(super) fn coloured(scene: &Scene<'_>, windows: Vec<(f32, f32, Option<Chord>,
             chord
         }
     };
-    windows
-        .into_iter()
-        .map(|(start, length, chord, head)| Window { start, length, chord: chord.map(&mut colour), head })
-        .collect()
+    windows.into_iter().map(|window| Window { chord: window.chord.map(&mut colour), ..window }).collect()
 }
 
 /// The backing, second voices of the source, and held chords.

@@ -1,7 +1,7 @@
 //! Which beats of the source are played, in which order.
 
 use crate::dice::Dice;
-use crate::painter::Taste;
+use crate::draw::Taste;
 use crate::work::Setting;
 
 use super::plan::{Backing, Plan};

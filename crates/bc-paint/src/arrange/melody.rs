@@ -1,8 +1,9 @@
 //! The tune, its ornaments and what doubles it.
 
 use crate::dice::Dice;
+use crate::performance::{Part, Role};
 
-use super::{Part, Played, Role, Scene};
+use super::scene::{Played, Scene};
 
 /// The lead and its double, where there are such.
 pub(super) fn parts(scene: &Scene<'_>) -> Vec<Part> {

@@ -1,10 +1,10 @@
 //! Everything that is drawn of a version before notes are touched.
 
 use crate::dice::Dice;
-use crate::painter::Taste;
+use crate::draw::Taste;
 use crate::work::Setting;
 
-use super::rhythm::{BassStyle, DrumStyle};
+use super::style::{BassStyle, DrumStyle};
 
 /// What accompanies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,87 +1,10 @@
 //! Bass lines and drums.
 
 use crate::dice::Dice;
+use crate::performance::{Drum, Hit, Part, Role};
 
-use super::backing::Window;
-use super::{Part, Played, Role, Scene};
-
-/// How a bass moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BassStyle {
-    /// One note for each chord.
-    Long,
-    /// Root, then fifth.
-    Fifth,
-    /// Half beats on the root.
-    Pulse,
-    /// Chord tones, and a step into the next root.
-    Walk,
-    /// Long, then short before the next chord.
-    Late,
-}
-
-impl BassStyle {
-    pub(super) fn draw(dice: &mut Dice) -> Self {
-        dice.weighted(&[
-            (Self::Long, 0.3),
-            (Self::Fifth, 0.25),
-            (Self::Pulse, 0.2),
-            (Self::Walk, 0.12),
-            (Self::Late, 0.13),
-        ])
-    }
-}
-
-/// How drums are played.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DrumStyle {
-    /// Kick on one and three, snare on two and four, eighths on the hat.
-    Rock,
-    /// The same, softer and sparser.
-    Ballad,
-    /// A kick on each beat.
-    Four,
-    /// Syncopated rims.
-    Bossa,
-    /// Sixteenths of a shaker.
-    Shaker,
-}
-
-impl DrumStyle {
-    pub(super) fn draw(dice: &mut Dice) -> Self {
-        dice.weighted(&[
-            (Self::Rock, 0.34),
-            (Self::Ballad, 0.26),
-            (Self::Four, 0.15),
-            (Self::Bossa, 0.12),
-            (Self::Shaker, 0.13),
-        ])
-    }
-}
-
-/// Kinds of drums that sound differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drum {
-    /// Low.
-    Kick,
-    /// Broad.
-    Snare,
-    /// High and short.
-    Hat,
-    /// High and long.
-    Cymbal,
-}
-
-/// A beat on a drum.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hit {
-    /// In seconds.
-    pub at: f32,
-    /// Which drum.
-    pub drum: Drum,
-    /// From 0 to about 1.
-    pub loudness: f32,
-}
+use super::scene::{Played, Scene, Window};
+use super::style::{BassStyle, DrumStyle};
 
 /// The bass part, if there is one.
 pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<Part> {

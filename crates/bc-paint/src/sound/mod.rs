@@ -1,6 +1,6 @@
 //! A performance as the constant-Q transform would show it.
 //!
-//! **In**: parts of notes in seconds ([`crate::arrange::Performance`]) and a stream of random numbers. **Out**:
+//! **In**: parts of notes in seconds ([`crate::performance::Performance`]) and a stream of random numbers. **Out**:
 //! magnitudes, bins x columns. [`grid`] knows the transform (where a tone lies, how wide and how high its
 //! lobe is), [`timbre`] draws instruments, [`roll`] turns notes into loudness over time, [`percussion`] draws
 //! drums, and [`room`] does what lies between the instruments and the file: balance, reverberation, equaliser, noise.
@@ -12,8 +12,8 @@ mod roll;
 mod room;
 mod timbre;
 
-use crate::arrange::{Performance, Role};
 use crate::dice::Dice;
+use crate::performance::{Performance, Role};
 
 use grid::Grid;
 pub use picture::Picture;

@@ -1,7 +1,7 @@
 //! Drums: noise of four kinds.
 
-use crate::arrange::{Drum, Hit};
 use crate::dice::Dice;
+use crate::performance::{Drum, Hit};
 
 use super::grid::Grid;
 use super::picture::Picture;

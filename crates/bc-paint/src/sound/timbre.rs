@@ -1,7 +1,7 @@
 //! Instruments, drawn anew for each part of each version.
 
-use crate::arrange::{Role, Tone};
 use crate::dice::Dice;
+use crate::performance::{Role, Tone};
 
 use super::grid::Grid;
 use super::picture::Picture;

@@ -1,0 +1,12 @@
+//! What embedding did.
+
+/// How an embedding run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The file was there and fits.
+    UpToDate,
+    /// The file was written, with this many versions.
+    Written(usize),
+    /// This shard is done; others are not. So many versions are embedded.
+    ShardDone(usize),
+}

@@ -1,0 +1,57 @@
+//! Styles of bass lines and drums.
+
+use crate::dice::Dice;
+
+/// How a bass moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BassStyle {
+    /// One note for each chord.
+    Long,
+    /// Root, then fifth.
+    Fifth,
+    /// Half beats on the root.
+    Pulse,
+    /// Chord tones, and a step into the next root.
+    Walk,
+    /// Long, then short before the next chord.
+    Late,
+}
+
+impl BassStyle {
+    pub(super) fn draw(dice: &mut Dice) -> Self {
+        dice.weighted(&[
+            (Self::Long, 0.3),
+            (Self::Fifth, 0.25),
+            (Self::Pulse, 0.2),
+            (Self::Walk, 0.12),
+            (Self::Late, 0.13),
+        ])
+    }
+}
+
+/// How drums are played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrumStyle {
+    /// Kick on one and three, snare on two and four, eighths on the hat.
+    Rock,
+    /// The same, softer and sparser.
+    Ballad,
+    /// A kick on each beat.
+    Four,
+    /// Syncopated rims.
+    Bossa,
+    /// Sixteenths of a shaker.
+    Shaker,
+}
+
+impl DrumStyle {
+    pub(super) fn draw(dice: &mut Dice) -> Self {
+        dice.weighted(&[
+            (Self::Rock, 0.34),
+            (Self::Ballad, 0.26),
+            (Self::Four, 0.15),
+            (Self::Bossa, 0.12),
+            (Self::Shaker, 0.13),
+        ])
+    }
+}

@@ -1,0 +1,25 @@
+//! Notes of a work in beats: plain data.
+
+/// A note, in beats of its setting.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Note {
+    /// Where it begins.
+    pub start: f32,
+    /// Where it ends.
+    pub end: f32,
+    /// MIDI pitch: 60 is C4.
+    pub pitch: u8,
+    /// From 0 to 1.
+    pub loudness: f32,
+}
+
+/// The notes of a setting by what they are for; any of them may be empty, but not melody and backing both.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parts {
+    /// The tune.
+    pub melody: Vec<Note>,
+    /// Second voices and fills.
+    pub bridge: Vec<Note>,
+    /// The accompaniment.
+    pub backing: Vec<Note>,
+}

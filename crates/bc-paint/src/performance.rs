@@ -1,0 +1,73 @@
+//! What is played, in seconds: what arranging makes and what is painted.
+
+/// A note in seconds from the beginning of the version.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tone {
+    /// Where it begins; below 0 where the version begins in the middle of it.
+    pub start: f32,
+    /// Where it ends.
+    pub end: f32,
+    /// MIDI pitch, transposed; may lie outside what the transform sees.
+    pub pitch: i32,
+    /// From 0 to about 1.
+    pub loudness: f32,
+}
+
+/// What a part is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The tune, and what doubles it.
+    Melody,
+    /// Chords and figures.
+    Backing,
+    /// Held chords.
+    Pad,
+    /// The bass line.
+    Bass,
+}
+
+/// One instrument's notes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// What it is for.
+    pub role: Role,
+    /// Sorted by nothing in particular.
+    pub tones: Vec<Tone>,
+    /// Loudness beside the other parts of the lead or of the rest, as a factor of the amplitude.
+    pub gain: f32,
+}
+
+/// What is played.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Performance {
+    /// Pitched parts.
+    pub parts: Vec<Part>,
+    /// Drums.
+    pub hits: Vec<Hit>,
+    /// Semitones that the whole is out of tune.
+    pub tuning: f32,
+}
+
+/// Kinds of drums that sound differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drum {
+    /// Low.
+    Kick,
+    /// Broad.
+    Snare,
+    /// High and short.
+    Hat,
+    /// High and long.
+    Cymbal,
+}
+
+/// A beat on a drum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// In seconds.
+    pub at: f32,
+    /// Which drum.
+    pub drum: Drum,
+    /// From 0 to about 1.
+    pub loudness: f32,
+}
