@@ -62,7 +62,7 @@ def call(command, log):
 
 def write(path, text):
     """Under a temporary name first, so that a file that is there is whole."""
-    temporary = path.with_suffix(".part")
+    temporary = path.with_name(path.name + ".part")
     temporary.write_text(text)
     temporary.replace(path)
 
@@ -105,7 +105,7 @@ def training(plan, row, threads):
             changes = own + ["train.epochs=1000", "train.max_steps=200"] + changes
     if "works" in row:
         changes += fewer_works(row["works"])
-    return row.get("config", str(CONFIGS / "base.toml")), changes
+    return str(ROOT / row["config"] if "config" in row else CONFIGS / "base.toml"), changes
 
 
 def network_of(folder, row):
@@ -222,9 +222,105 @@ def done(row):
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
-def show(arguments):
+def show(_):
     for row in rows()["row"]:
         print(f"{len(done(row))} of {len(row['seeds'])}  {row['name']:24} {row['group']}: {row['title']}")
+
+
+def percent(entry):
+    """mAP with its interval."""
+    return f"{entry['map']:.3f} ({entry['low']:.3f} to {entry['high']:.3f})"
+
+
+def line(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def table_text(plan):
+    """The table in Markdown: one line for each row and seed that was run, then those that were not."""
+    head = ["what", "change", "seed", "rendered, windows", "rendered, whole", "real, windows", "real, whole", "training"]
+    lines = [line(head), line(["---"] * len(head))]
+    missing = []
+    for row in plan["row"]:
+        found = done(row)
+        if len(found) < len(row["seeds"]):
+            missing.append(row["name"])
+        for result in found:
+            val, real = result["val"], result["real"]
+            cells = [row["group"], row["title"], str(result["seed"]), percent(val["first"]), percent(val["whole"])]
+            cells += [percent(real["first"]), percent(real["whole"]), f"{result['steps']} steps"]
+            lines.append(line(cells))
+    text = "\n".join(lines) + "\n"
+    if missing:
+        text += "\nNot run (or not with all seeds): " + ", ".join(missing) + ".\n"
+    return text + comparison_text(plan)
+
+
+def comparison_text(plan):
+    """The networks of the row base compared otherwise, in Markdown."""
+    lines = [line(["comparison", "seed", "rendered", "real"]), line(["---"] * 4)]
+    for way in plan["compare"]:
+        for path in sorted(RUNS.glob(f"compare-{way['name']}-[0-9]*/result.json")):
+            found = json.loads(path.read_text())
+            cells = [way["title"], str(found["seed"])] + [percent(found[name]["first"]) for name in SETS]
+            lines.append(line(cells))
+    return "\nThe same networks of the first row, compared otherwise (no training):\n\n" + "\n".join(lines) + "\n"
+
+
+def figure(plan):
+    """The table as SVG: for each row a point with its interval by windows, and a ring for whole recordings."""
+    entries = [(row, result) for row in plan["row"] for result in done(row)]
+    base = [result for row, result in entries if row["name"] == "base"]
+    left, panel, gap, step, top = 470, 330, 40, 19, 62
+    height = top + step * len(entries) + 46
+    width = left + 2 * panel + gap + 20
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>'
+    ]
+
+    def words(x, y, text, extra=""):
+        out.append(f'<text x="{x:.1f}" y="{y:.1f}" {extra}>{html.escape(text)}</text>')
+
+    for number, (name, title) in enumerate(zip(SETS, ("rendered pop songs (100 works)", "real anthems (18 works)"))):
+        begin = left + number * (panel + gap)
+        words(begin, 22, "mAP, " + title, 'font-weight="bold"')
+        words(begin, 40, "point: windows, with 95 % interval; ring: whole recordings", 'fill="#666" font-size="11"')
+        for tenth in range(0, 11, 2):
+            x = begin + panel * tenth / 10
+            out.append(f'<line x1="{x}" x2="{x}" y1="{top - 12}" y2="{height - 34}" stroke="#ddd"/>')
+            words(x, height - 18, f"{tenth / 10:.1f}", 'text-anchor="middle" fill="#666"')
+        for result in base[:1]:
+            x = begin + panel * result[name]["first"]["map"]
+            out.append(f'<line x1="{x}" x2="{x}" y1="{top - 12}" y2="{height - 34}" stroke="#888" stroke-dasharray="3 3"/>')
+        for place, (row, result) in enumerate(entries):
+            y = top + step * place
+            first, whole = result[name]["first"], result[name]["whole"]
+            colour = "#1b6ca8" if row["name"] != "base" else "#c0392b"
+            low, high = (begin + panel * first[end] for end in ("low", "high"))
+            out.append(f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" stroke="{colour}"/>')
+            out.append(f'<circle cx="{begin + panel * first["map"]:.1f}" cy="{y}" r="3.5" fill="{colour}"/>')
+            out.append(
+                f'<circle cx="{begin + panel * whole["map"]:.1f}" cy="{y}" r="3.5" fill="none" stroke="{colour}"/>'
+            )
+    for place, (row, result) in enumerate(entries):
+        y = top + step * place + 4
+        name = f"{row['group']}: {row['name']}" if row["name"] != row["group"] else row["name"]
+        words(left - 14, y, name + (f", seed {result['seed']}" if len(row["seeds"]) > 1 else ""), 'text-anchor="end"')
+    return "\n".join(out) + "\n</svg>\n"
+
+
+def table(arguments):
+    plan = rows()
+    text = table_text(plan)
+    page = arguments.page
+    if page.exists() and BEGIN in page.read_text():
+        old = page.read_text()
+        write(page, old[: old.index(BEGIN)] + BEGIN + "\n" + text + old[old.index(END) :])
+        write(arguments.figure, figure(plan))
+        print(f"{page} and {arguments.figure}")
+    else:
+        print(text)
 
 
 def main():
@@ -236,6 +332,10 @@ def main():
     command.add_argument("--threads", type=int, default=1, help="threads of each")
     command.set_defaults(work=run)
     commands.add_parser("list", help="the rows, and which are done").set_defaults(work=show)
+    command = commands.add_parser("table", help="make the table and its figure from what was run")
+    command.add_argument("--page", type=pathlib.Path, default=ROOT / "docs/results.md")
+    command.add_argument("--figure", type=pathlib.Path, default=ROOT / "docs/ablation.svg")
+    command.set_defaults(work=table)
     arguments = parser.parse_args()
     arguments.work(arguments)
 
