@@ -42,7 +42,8 @@ fn of_array(embedder: &Embedder, input: &Path) -> Result<Vec<Vec<f32>>> {
 fn of_folder(embedder: &Embedder, folder: &Path) -> Result<Vec<Vec<f32>>> {
     let cannot = || format!("cannot read {}", folder.display());
     let entries = std::fs::read_dir(folder).with_context(cannot)?.collect::<Result<Vec<_>, _>>();
-    let mut paths: Vec<PathBuf> = entries.with_context(cannot)?.into_iter().map(|entry| entry.path()).collect();
+    let mut paths: Vec<PathBuf> =
+        entries.with_context(cannot)?.into_iter().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "npy"));
     paths.sort_unstable();
     ensure!(!paths.is_empty(), "{} holds no .npy", folder.display());

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use bc_formats::config::{EvalConfig, Rerank};
 use bc_formats::embeddings::Embeddings;
 use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
-use bc_formats::config::{EvalConfig, Rerank};
 use bc_retrieval::{
-    Chance, Error, Interval, Labelled, Metrics, Policy, QueryResult, Reciprocal, Sides, Vectors, WindowSearch,
-    WindowSets,
+    Chance, Error, Interval, Labelled, Metrics, Policy, QueryResult, Reciprocal, Sides, Vectors,
+    WindowSearch, WindowSets,
 };
 use comfy_table::Table;
 use serde::Serialize;
@@ -163,7 +163,9 @@ pub fn of_reranked(
         let own = Numbered::new(embeddings, &mut Numbers::default(), |label| label.split == split);
         let vectors = own.versions().vectors;
         let mut distances = Vec::with_capacity(own.cliques.len().pow(2));
-        bc_retrieval::each_row(&vectors, &vectors, policy.distance, |_, row| distances.extend_from_slice(row))?;
+        bc_retrieval::each_row(&vectors, &vectors, policy.distance, |_, row| {
+            distances.extend_from_slice(row)
+        })?;
         bc_retrieval::rerank_reciprocal(&mut distances, own.cliques.len(), how);
         let figures = of_matrix(&distances, &own.cliques, policy, seed);
         let figures = figures.with_context(|| format!("whole recordings of split {split}"))?;

@@ -7,8 +7,7 @@ use npyz::WriterBuilder;
 
 fn cube(path: &std::path::Path, shape: [u64; 3], values: &[f32]) {
     let file = std::fs::File::create(path).unwrap();
-    let mut writer =
-        npyz::WriteOptions::new().default_dtype().shape(&shape).writer(file).begin_nd().unwrap();
+    let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(file).begin_nd().unwrap();
     writer.extend(values.iter().copied()).unwrap();
     writer.finish().unwrap();
 }

@@ -15,8 +15,10 @@ fn experiment(folder: &std::path::Path, cliques: usize) {
     for clique in 0..cliques {
         let notes: Vec<f32> = (0..84 * frames.div_ceil(8)).map(|_| random.random::<f32>().powi(8)).collect();
         let at = |bin: usize, frame: usize| f16::from_f32(notes[bin * frames.div_ceil(8) + frame / 8]);
-        let magnitude: Vec<f16> =
-            (0..84).flat_map(|bin| (0..frames).map(move |frame| (bin, frame))).map(|(b, f)| at(b, f)).collect();
+        let magnitude: Vec<f16> = (0..84)
+            .flat_map(|bin| (0..frames).map(move |frame| (bin, frame)))
+            .map(|(b, f)| at(b, f))
+            .collect();
         for id in &ids[3 * clique..3 * clique + 3] {
             rows.push((id.as_str(), magnitude.clone()));
             versions.push(common::usable(id, &format!("c{clique}"), Split::Val));
@@ -38,7 +40,8 @@ fn an_excerpt_finds_the_versions_that_hold_it_and_its_place_does_not_matter() {
     let folder = folder.path();
     experiment(folder, 6);
     // A window begins at every column, so that an excerpt's windows are windows of the other versions.
-    let at = ["--set", "eval.window_s=4", "--set", "eval.window_step_s=0.1161", "--set", "eval.tempi=[1,0.84]"];
+    let at =
+        ["--set", "eval.window_s=4", "--set", "eval.window_step_s=0.1161", "--set", "eval.tempi=[1,0.84]"];
     let words = [&["excerpts", "--config", "c.toml", "--seconds", "6,4"][..], &at].concat();
     let text = common::succeed(folder, &words);
     assert!(text.find("4 s") < text.find("6 s") && text.contains("excerpts.json"), "{text}");
@@ -66,7 +69,11 @@ fn a_reranking_is_measured_first_and_said() {
         let words = ["run", "--config", "c.toml", "--set", &compare, "--set", "eval.rerank=k-reciprocal"];
         common::succeed(folder, &[&words[..], &["--set", "eval.rerank_k1=4"]].concat());
         let found = read(folder, "metrics.json");
-        assert!(found["compared"].as_str().unwrap().contains("re-ranked by 4 mutual"), "{}", found["compared"]);
+        assert!(
+            found["compared"].as_str().unwrap().contains("re-ranked by 4 mutual"),
+            "{}",
+            found["compared"]
+        );
         assert!(found["splits"]["val"]["mAP"].as_f64().unwrap() > 0.999);
         assert!(found["whole_tracks"]["val"]["mAP"].is_number());
     }

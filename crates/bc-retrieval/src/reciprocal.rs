@@ -36,7 +36,8 @@ pub fn rerank_reciprocal(distances: &mut [f32], width: usize, how: &Reciprocal) 
     to_unit_range(distances, width);
     let ranked: Vec<Vec<u32>> =
         distances.par_chunks(width).enumerate().map(|(own, row)| nearest(own, row, how.neighbours)).collect();
-    let encode = |own: usize| encoding(own, &distances[own * width..(own + 1) * width], &ranked, how.neighbours);
+    let encode =
+        |own: usize| encoding(own, &distances[own * width..(own + 1) * width], &ranked, how.neighbours);
     let encodings: Vec<Encoding> = (0..width).into_par_iter().map(encode).collect();
     let averaged: Vec<Encoding> =
         ranked.par_iter().map(|ranks| mean(ranks.iter().take(how.averaged.max(1)), &encodings)).collect();
@@ -89,8 +90,10 @@ fn nearest(own: usize, row: &[f32], count: usize) -> Vec<u32> {
 /// Those of the first `count` neighbours of `own` that have it among theirs (itself included), ascending.
 fn mutual(own: usize, ranked: &[Vec<u32>], count: usize) -> Vec<u32> {
     let among = |of: usize| ranked[of].iter().take(count + 1);
-    let mut found: Vec<u32> =
-        among(own).copied().filter(|other| among(*other as usize).any(|back| *back as usize == own)).collect();
+    let mut found: Vec<u32> = among(own)
+        .copied()
+        .filter(|other| among(*other as usize).any(|back| *back as usize == own))
+        .collect();
     found.sort_unstable();
     found
 }
@@ -109,7 +112,8 @@ fn encoding(own: usize, row: &[f32], ranked: &[Vec<u32>], count: usize) -> Encod
     }
     wider.sort_unstable();
     wider.dedup();
-    let mut weighted: Encoding = wider.into_iter().map(|other| (other, (-row[other as usize]).exp())).collect();
+    let mut weighted: Encoding =
+        wider.into_iter().map(|other| (other, (-row[other as usize]).exp())).collect();
     let sum: f32 = weighted.iter().map(|(_, weight)| weight).sum();
     weighted.iter_mut().for_each(|(_, weight)| *weight /= sum);
     weighted
@@ -138,7 +142,8 @@ mod tests {
     /// Two works of three versions; 0 is a little nearer to 5, of the other work, than to its own version 2.
     fn chain() -> Vec<f32> {
         let mut matrix = vec![0.9f32; 36];
-        let near = [(0, 1, 0.1), (1, 2, 0.1), (0, 2, 0.55), (3, 4, 0.1), (4, 5, 0.1), (3, 5, 0.1), (0, 5, 0.5)];
+        let near =
+            [(0, 1, 0.1), (1, 2, 0.1), (0, 2, 0.55), (3, 4, 0.1), (4, 5, 0.1), (3, 5, 0.1), (0, 5, 0.5)];
         (0..6).for_each(|own| matrix[own * 7] = 0.0);
         for (a, b, distance) in near {
             (matrix[a * 6 + b], matrix[b * 6 + a]) = (distance, distance);
@@ -164,7 +169,10 @@ mod tests {
         // Unit range: 0.2 is 0, 0.6 is 4/7, 0.9 is 1. The sets of 0 and 1 are {0, 1} with exp(0) each: equal, Jaccard 0.
         assert!(matrix[1].abs() < 1e-6, "{matrix:?}");
         // Nothing in common with 2: Jaccard 1.
-        assert!((matrix[2] - 1.0).abs() < 1e-6 && (matrix[5] - 0.5 * (4.0 / 7.0 + 1.0)).abs() < 1e-6, "{matrix:?}");
+        assert!(
+            (matrix[2] - 1.0).abs() < 1e-6 && (matrix[5] - 0.5 * (4.0 / 7.0 + 1.0)).abs() < 1e-6,
+            "{matrix:?}"
+        );
     }
 
     #[test]

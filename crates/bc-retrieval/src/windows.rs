@@ -145,7 +145,12 @@ impl<'a> WindowSearch<'a> {
 /// The two sides of the Chamfer similarity: the mean over the query's windows of the best cosine among the candidate's, and
 /// that of the candidate's windows among the query's. `cosines` has rows of `width`, the candidate's columns are `span`; `best_of_rows` is
 /// room for a number per row.
-fn chamfer(cosines: &[f32], width: usize, span: std::ops::Range<usize>, best_of_rows: &mut [f32]) -> (f32, f32) {
+fn chamfer(
+    cosines: &[f32],
+    width: usize,
+    span: std::ops::Range<usize>,
+    best_of_rows: &mut [f32],
+) -> (f32, f32) {
     best_of_rows.fill(f32::MIN);
     let mut best_of_columns = [f32::MIN; 64];
     let mut of_columns = 0.0;

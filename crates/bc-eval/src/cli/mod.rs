@@ -15,9 +15,7 @@ use crate::baselines;
 use crate::catalogue::{self, Added};
 use crate::embed::Status;
 use crate::{embed, excerpts, export, forward, inference, metrics, report, stage};
-use arguments::{
-    BaselinesArgs, CalibrateArgs, EmbedArgs, ExcerptsArgs, ExportArgs, MetricsArgs, ReportArgs,
-};
+use arguments::{BaselinesArgs, CalibrateArgs, EmbedArgs, ExcerptsArgs, ExportArgs, MetricsArgs, ReportArgs};
 use bc_calibration::{self as calibration, Calibration};
 use bc_embed::origin::{self, Origin};
 

@@ -16,7 +16,13 @@ pub struct Excerpt {
 impl Excerpt {
     /// The excerpt's columns of features (bins x `frames`) of recording `number`, whose columns last `column_s`: a place that is
     /// drawn from the seed and the number, the same whatever the tempo; the whole recording where that is no longer.
-    pub(super) fn of(&self, magnitude: &[f16], frames: usize, number: usize, column_s: f64) -> (Vec<f16>, usize) {
+    pub(super) fn of(
+        &self,
+        magnitude: &[f16],
+        frames: usize,
+        number: usize,
+        column_s: f64,
+    ) -> (Vec<f16>, usize) {
         let length = ((self.seconds / column_s).round() as usize).max(1);
         if frames <= length {
             return (magnitude.to_vec(), frames);

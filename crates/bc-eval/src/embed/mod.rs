@@ -23,8 +23,8 @@ use bc_embed::embedder::Embedder;
 use bc_embed::lengths::ByLength;
 use bc_embed::origin;
 use bc_embed::windows::{self, Windows};
-use partial::Partial;
 pub use excerpt::Excerpt;
+use partial::Partial;
 pub use search_index::search_index;
 pub use windowed::{AtTempo, Windowed};
 

@@ -129,7 +129,8 @@ impl Inputs {
             self.expect_finite(&row)?;
             let frames = row.frames as usize;
             let cut = excerpt.map(|excerpt| excerpt.of(&row.magnitude, frames, number, column_s));
-            let (magnitude, frames) = cut.as_ref().map_or((&row.magnitude, frames), |(cut, frames)| (cut, *frames));
+            let (magnitude, frames) =
+                cut.as_ref().map_or((&row.magnitude, frames), |(cut, frames)| (cut, *frames));
             let (magnitude, frames) = stretched(magnitude, frames, tempo);
             let parts = parts(&self.input, &magnitude, frames, Some(windows))
                 .with_context(|| format!("version {}", row.version_id))?;
