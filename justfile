@@ -32,6 +32,15 @@ demo: build
     @scripts/stages.sh synth index features train eval config=configs/demo.toml
     @echo "The report: file://{{justfile_directory()}}/runs/demo/eval/report.html"
 
+# The network further trained on 180 rendered songs: some 15 minutes of two cores, after rendering (../shared/covers).
+covers-cpu: build
+    @scripts/covers_cpu.sh
+
+# The ablation of configs/ablation, rows that are done are skipped; then its table and figure in docs/results.md.
+ablation *args: build
+    scripts/ablation.py run {{args}}
+    scripts/ablation.py table
+
 # Lints, then unit, property and integration tests.
 test: lint
     cargo build --release --workspace --bins

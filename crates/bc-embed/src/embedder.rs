@@ -48,10 +48,10 @@ impl Embedder {
         let recommended = recommended.transpose().with_context(|| path.display().to_string())?;
         let bins = loaded.network.settings().bins();
         ensure!(
-            bins == input.cqt.bins as usize,
-            "{} is a network for {bins} bins, its input has {}; correct [features] bins",
+            bins == input.rows(),
+            "{} is a network for {bins} rows, its input has {}; correct [features] bins or [model] scale",
             path.display(),
-            input.cqt.bins
+            input.rows()
         );
         let fingerprint = identity(&loaded.network)?;
         Ok(Self { network: loaded.network, input, path: path.to_owned(), fingerprint, recommended, layer })
@@ -94,13 +94,13 @@ impl Embedder {
         Ok(input)
     }
 
-    /// Embeds tracks of equal length: `inputs` are bins x columns each. An embedding does not
+    /// Embeds tracks of equal length: `inputs` are rows of the input x columns each. An embedding does not
     /// depend on its neighbours in the batch.
     ///
     /// # Errors
     /// Inputs of another shape.
     pub fn embed(&self, inputs: &[Vec<f32>], columns: usize) -> Result<Vec<Vec<f32>>> {
-        let shape = (inputs.len(), self.input.cqt.bins as usize, columns);
+        let shape = (inputs.len(), self.input.rows(), columns);
         let x = Tensor::from_vec(inputs.concat(), shape, &Device::Cpu)?;
         let chosen = match self.layer {
             Layer::Fc => self.network.embed(&x)?.1,

@@ -216,7 +216,7 @@ struct Cut {
 pub struct Part {
     /// Its first column of the features.
     pub start_column: usize,
-    /// bins x `columns`, pooled and scaled.
+    /// Rows of the network's input x `columns`, pooled and scaled.
     pub input: Vec<f32>,
     /// Columns of the input.
     pub columns: usize,

@@ -1,44 +1,84 @@
-//! A NumPy array through the network, as it is.
+//! NumPy arrays through the network, as they are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bc_cli::progress;
 use bc_formats::array::{self, Matrix};
 use bc_formats::config::Config;
 
+use bc_embed::embedder::Embedder;
 use bc_embed::lengths::ByLength;
 use bc_embed::origin;
 
-/// Embeds `input` (tracks x bins x frames, 32-bit floats) into `out` (tracks x dimensions).
-/// The values are the network's input: nothing is pooled or scaled here. Returns the shape.
+/// Embeds `input` into `out` (tracks x dimensions): an array of tracks x rows x frames, or a folder of arrays of rows x frames
+/// each, of any lengths, in order of their names. The values are 32-bit floats and the network's input: nothing is pooled
+/// or scaled here. Returns the shape.
 ///
 /// # Errors
-/// An array of another kind, or with another number of bins than the network's.
+/// An array of another kind, or with another number of rows than the network's input.
 pub fn run(config: &Config, input: &Path, out: &Path) -> Result<(usize, usize)> {
     let embedder = origin::embedder(config)?;
+    let vectors = if input.is_dir() { of_folder(&embedder, input)? } else { of_array(&embedder, input)? };
+    let (tracks, values) = (vectors.len(), vectors.concat());
+    array::write(out, &Matrix { columns: embedder.dim(), values })?;
+    Ok((tracks, embedder.dim()))
+}
+
+fn of_array(embedder: &Embedder, input: &Path) -> Result<Vec<Vec<f32>>> {
     let array = array::read_cube(input)?;
-    let [tracks, bins, frames] = array.shape;
+    let [tracks, rows, frames] = array.shape;
     let expected = embedder.network().settings().bins();
     ensure!(
-        bins == expected && frames > 0 && tracks > 0,
-        "{} has the shape {:?}; the network takes tracks x {expected} bins x frames",
+        rows == expected && frames > 0 && tracks > 0,
+        "{} has the shape {:?}; the network takes tracks x {expected} rows x frames",
         input.display(),
         array.shape
     );
-    let bar = progress::bar(tracks as u64, "embedding", "tracks");
-    let mut groups = ByLength::new(&embedder);
-    let mut values = Vec::with_capacity(tracks * embedder.dim());
-    // All are of one length, so they come back in their order.
+    let inputs = array.values.chunks_exact(rows * frames).map(|values| Ok((values.to_vec(), frames)));
+    embed(embedder, inputs, tracks)
+}
+
+fn of_folder(embedder: &Embedder, folder: &Path) -> Result<Vec<Vec<f32>>> {
+    let cannot = || format!("cannot read {}", folder.display());
+    let entries = std::fs::read_dir(folder).with_context(cannot)?.collect::<Result<Vec<_>, _>>();
+    let mut paths: Vec<PathBuf> =
+        entries.with_context(cannot)?.into_iter().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "npy"));
+    paths.sort_unstable();
+    ensure!(!paths.is_empty(), "{} holds no .npy", folder.display());
+    let expected = embedder.network().settings().bins();
+    let inputs = paths.iter().map(|path| {
+        let Matrix { columns, values } = array::read(path)?;
+        let rows = values.len().checked_div(columns).unwrap_or(0);
+        ensure!(
+            rows == expected,
+            "{} has {rows} rows of {columns}; the network takes {expected} rows x frames",
+            path.display()
+        );
+        Ok((values, columns))
+    });
+    embed(embedder, inputs, paths.len())
+}
+
+/// Inputs with their numbers of columns, as vectors in the same order.
+fn embed(
+    embedder: &Embedder,
+    inputs: impl Iterator<Item = Result<(Vec<f32>, usize)>>,
+    count: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let bar = progress::bar(count as u64, "embedding", "tracks");
+    let mut groups = ByLength::new(embedder);
+    let mut vectors = vec![Vec::new(); count];
     let mut keep = |finished: Vec<(usize, Vec<f32>)>| {
         bar.inc(finished.len() as u64);
-        values.extend(finished.into_iter().flat_map(|(_, vector)| vector));
+        finished.into_iter().for_each(|(number, vector)| vectors[number] = vector);
     };
-    for (number, input) in array.values.chunks_exact(bins * frames).enumerate() {
-        keep(groups.add(number, input.to_vec(), frames)?);
+    for (number, input) in inputs.enumerate() {
+        let (values, columns) = input?;
+        keep(groups.add(number, values, columns)?);
     }
     keep(groups.finish()?);
     bar.finish_and_clear();
-    array::write(out, &Matrix { columns: embedder.dim(), values })?;
-    Ok((tracks, embedder.dim()))
+    Ok(vectors)
 }

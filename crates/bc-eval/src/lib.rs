@@ -7,12 +7,13 @@
 //! would give ([`metrics`]); what a score means ([`bc_calibration`]); a page that people look at
 //! ([`report`]); and vectors and network in forms that other programs take ([`export`]).
 //! [`stage`] does all that one experiment asks for. Searching is bc-search's; the commands of that name
-//! hand their arguments on to it ([`forward`]). What classical methods find on the same features is in [`baselines`].
+//! hand their arguments on to it ([`forward`]). How well short excerpts find their works is measured by [`excerpts`]. What classical methods find on the same features is in [`baselines`].
 
 pub mod baselines;
 pub mod catalogue;
 pub mod cli;
 pub mod embed;
+pub mod excerpts;
 pub mod export;
 pub mod forward;
 pub mod inference;

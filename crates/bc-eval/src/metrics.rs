@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use bc_formats::config::{EvalConfig, Rerank};
 use bc_formats::embeddings::Embeddings;
 use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
 use bc_retrieval::{
-    Chance, Error, Interval, Labelled, Metrics, Policy, QueryResult, Vectors, WindowSearch, WindowSets,
+    Chance, Error, Interval, Labelled, Metrics, Policy, QueryResult, Reciprocal, Sides, Vectors,
+    WindowSearch, WindowSets,
 };
 use comfy_table::Table;
 use serde::Serialize;
@@ -105,11 +107,16 @@ pub fn of(
 
 /// Every split of windows against itself. The distance of two recordings is the mean of two: of the windows of the one, at
 /// the tempo that fits best, from those of the other at its own, and the other way round; seen from their nearest
-/// neighbours if the comparison says so. Memory: one number for each pair of versions.
+/// neighbours if the comparison says so, and re-ranked if `rerank` says so. Memory: one number for each pair of versions.
 ///
 /// # Errors
 /// Files that do not hold the same versions, or nothing to measure.
-pub fn of_windows(windowed: &Windowed, policy: &Policy, seed: u64) -> Result<BTreeMap<String, Figures>> {
+pub fn of_windows(
+    windowed: &Windowed,
+    rerank: Option<&Reciprocal>,
+    policy: &Policy,
+    seed: u64,
+) -> Result<BTreeMap<String, Figures>> {
     let Windowed { comparison, at } = windowed;
     let AtTempo { path: own_path, embeddings: own, .. } = at.first().context("no tempo to compare at")?;
     let mut measured = BTreeMap::new();
@@ -131,12 +138,94 @@ pub fn of_windows(windowed: &Windowed, policy: &Policy, seed: u64) -> Result<BTr
         let mut distances = search.matrix();
         both_ways(&mut distances, cliques.len());
         bc_retrieval::scale_locally(&mut distances, cliques.len(), comparison.neighbours);
-        let ranked = bc_retrieval::rank_matrix(&distances, &cliques, policy);
-        let figures = ranked.and_then(|results| figures(&results, &cliques, policy, seed));
-        let figures = if_measured(figures).with_context(|| format!("windows of split {split}"))?;
+        if let Some(how) = rerank {
+            bc_retrieval::rerank_reciprocal(&mut distances, cliques.len(), how);
+        }
+        let figures = of_matrix(&distances, &cliques, policy, seed);
+        let figures = figures.with_context(|| format!("windows of split {split}"))?;
         measured.extend(figures.map(|figures| (split.to_string(), figures)));
     }
     Ok(measured)
+}
+
+/// Every split of whole recordings against itself, re-ranked. Memory: one number for each pair of versions.
+///
+/// # Errors
+/// Nothing to measure.
+pub fn of_reranked(
+    embeddings: &Embeddings,
+    how: &Reciprocal,
+    policy: &Policy,
+    seed: u64,
+) -> Result<BTreeMap<String, Figures>> {
+    let mut measured = BTreeMap::new();
+    for split in splits_of(embeddings) {
+        let own = Numbered::new(embeddings, &mut Numbers::default(), |label| label.split == split);
+        let vectors = own.versions().vectors;
+        let mut distances = Vec::with_capacity(own.cliques.len().pow(2));
+        bc_retrieval::each_row(&vectors, &vectors, policy.distance, |_, row| {
+            distances.extend_from_slice(row)
+        })?;
+        bc_retrieval::rerank_reciprocal(&mut distances, own.cliques.len(), how);
+        let figures = of_matrix(&distances, &own.cliques, policy, seed);
+        let figures = figures.with_context(|| format!("whole recordings of split {split}"))?;
+        measured.extend(figures.map(|figures| (split.to_string(), figures)));
+    }
+    Ok(measured)
+}
+
+/// Excerpts of every version (`queries`, their windows at each tempo of `windowed`) against the windows of all other
+/// versions of their split: the mean over the excerpt's windows of the best cosine, at the tempo that fits best.
+///
+/// # Errors
+/// A version that has windows and whose excerpt has none, or nothing to measure.
+pub fn of_excerpts(
+    queries: &[Embeddings],
+    windowed: &Windowed,
+    policy: &Policy,
+    seed: u64,
+) -> Result<BTreeMap<String, Figures>> {
+    let own = &windowed.at.first().context("no tempo to compare at")?.embeddings;
+    let mut measured = BTreeMap::new();
+    for split in splits_of(own) {
+        let candidates = Recordings::of(own, split);
+        let sets: Vec<Recordings<'_>> = queries.iter().map(|set| Recordings::of(set, split)).collect();
+        for set in &sets {
+            let other = candidates.versions.iter().find(|version| !set.versions.contains(version));
+            if let Some(version) = other {
+                bail!("the excerpt of version {version} is silent; draw others with another [eval] seed");
+            }
+        }
+        let windows: Vec<WindowSets<'_>> = sets.iter().map(Recordings::windows).collect();
+        let search = WindowSearch::new(&windows, candidates.windows())?.sides(Sides::Query);
+        let mut numbers = Numbers::default();
+        let cliques: Vec<u32> = candidates.cliques.iter().map(|clique| numbers.of(clique)).collect();
+        let figures = of_matrix(&search.matrix(), &cliques, policy, seed);
+        let figures = figures.with_context(|| format!("excerpts of split {split}"))?;
+        measured.extend(figures.map(|figures| (split.to_string(), figures)));
+    }
+    Ok(measured)
+}
+
+/// How a configuration re-ranks, if it does.
+pub fn rerank_of(config: &EvalConfig) -> Option<Reciprocal> {
+    (config.rerank == Rerank::KReciprocal).then(|| Reciprocal {
+        neighbours: config.rerank_k1,
+        averaged: config.rerank_k2,
+        weight: config.rerank_weight as f32,
+        first_stays: true,
+    })
+}
+
+/// Of a square matrix of distances; nothing where there is nothing to measure.
+fn of_matrix(
+    distances: &[f32],
+    cliques: &[u32],
+    policy: &Policy,
+    seed: u64,
+) -> Result<Option<Figures>, Error> {
+    let ranked = bc_retrieval::rank_matrix(distances, cliques, policy);
+    if_measured(ranked.and_then(|results| figures(&results, cliques, policy, seed)))
 }
 
 /// The splits that embeddings are of, each once, by name.

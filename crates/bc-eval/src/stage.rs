@@ -39,19 +39,7 @@ pub fn run(config: &Config) -> Result<Made> {
 
     let made = Embeddings::read(&embeddings)?;
     let mut measured = metrics::of(&embeddings, &made, None, &policy, config.eval.seed)?;
-    if let Some(windowed) = inputs.windows(&config.eval)? {
-        let of_windows = metrics::of_windows(&windowed, &policy, config.eval.seed)?;
-        measured.whole_tracks = std::mem::replace(&mut measured.splits, of_windows);
-        let Windowed { comparison, at } = &windowed;
-        let tempi: Vec<String> = at.iter().map(|at| at.tempo.to_string()).collect();
-        measured.compared = Some(format!(
-            "windows of {} s, {} s apart, those of the query at its tempo times {}; distances seen from {} neighbours",
-            comparison.window_s,
-            comparison.step_s,
-            tempi.join(", "),
-            comparison.neighbours
-        ));
-    }
+    measure_first(config, &inputs, &made, &policy, &mut measured)?;
     let text = serde_json::to_vec_pretty(&measured)?;
     let meaning = calibration::beside(&embeddings);
     let calibration = calibrate(&embeddings, &made)?;
@@ -77,6 +65,46 @@ pub fn run(config: &Config) -> Result<Made> {
         report::write(&[source], folder)?;
     }
     Ok(Made { measured, up_to_date, report: page })
+}
+
+/// Puts what is measured first in the place of the figures of whole recordings, which stay beside: windows, or a re-ranking, where
+/// the configuration or the network asks for these.
+fn measure_first(
+    config: &Config,
+    inputs: &embed::Inputs,
+    whole: &Embeddings,
+    policy: &Policy,
+    measured: &mut Measured,
+) -> Result<()> {
+    let (rerank, seed) = (metrics::rerank_of(&config.eval), config.eval.seed);
+    let (first, mut compared) = if let Some(windowed) = inputs.windows(&config.eval)? {
+        (metrics::of_windows(&windowed, rerank.as_ref(), policy, seed)?, in_words(&windowed))
+    } else if let Some(how) = &rerank {
+        (metrics::of_reranked(whole, how, policy, seed)?, "whole recordings".to_owned())
+    } else {
+        return Ok(());
+    };
+    if let Some(how) = rerank {
+        compared += &format!(
+            "; re-ranked by {} mutual neighbours, {} averaged, {} of the distance itself",
+            how.neighbours, how.averaged, how.weight
+        );
+    }
+    measured.whole_tracks = std::mem::replace(&mut measured.splits, first);
+    measured.compared = Some(compared);
+    Ok(())
+}
+
+/// How windows were compared.
+pub(crate) fn in_words(Windowed { comparison, at }: &Windowed) -> String {
+    let tempi: Vec<String> = at.iter().map(|at| at.tempo.to_string()).collect();
+    format!(
+        "windows of {} s, {} s apart, those of the query at its tempo times {}; distances seen from {} neighbours",
+        comparison.window_s,
+        comparison.step_s,
+        tempi.join(", "),
+        comparison.neighbours
+    )
 }
 
 /// What the scores of these embeddings mean, as JSON; nothing where their splits do not tell.

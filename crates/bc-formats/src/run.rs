@@ -37,19 +37,47 @@ pub enum Scale {
     /// ln(1 + 1000 x) / ln(1001) of what `max` gives, less the clip's mean.
     #[serde(rename = "log-centred")]
     LogCentred,
+    /// Twelve pitch classes in the place of the bins: the sum over the octaves, every column divided by its maximum, less
+    /// the clip's mean.
+    Chroma,
 }
+
+/// Rows of [`Scale::Chroma`].
+const PITCH_CLASSES: usize = 12;
 
 impl Scale {
     /// Whether a magnitude of zero stays zero, whatever the clip.
     pub fn keeps_zero(self) -> bool {
-        self != Scale::LogCentred
+        !self.centres()
     }
 
-    /// Scales one clip in place.
+    /// Whether the clip's mean is taken away.
+    fn centres(self) -> bool {
+        matches!(self, Scale::LogCentred | Scale::Chroma)
+    }
+
+    /// Rows of a clip of `bins` rows behind [`NetworkInput::scaled`].
+    fn rows(self, bins: usize) -> usize {
+        if self == Scale::Chroma { PITCH_CLASSES } else { bins }
+    }
+
+    /// Scales one clip in place. Of "chroma", whose rows must be pitch classes already, only the mean is left to do.
     pub fn apply(self, values: &mut [f32]) {
         if self == Scale::None {
             return;
         }
+        if self != Scale::Chroma {
+            self.by_maximum(values);
+        }
+        if self.centres() {
+            let sum: f64 = values.iter().map(|value| f64::from(*value)).sum();
+            let mean = (sum / values.len().max(1) as f64) as f32;
+            values.iter_mut().for_each(|value| *value -= mean);
+        }
+    }
+
+    /// The part of [`Scale::apply`] that looks at each value's share of the clip's maximum.
+    fn by_maximum(self, values: &mut [f32]) {
         let most = values.iter().fold(0f32, |most, &value| most.max(value));
         let factor = 1.0 / (most + 1e-6);
         let log = 1.0 / 101f32.ln();
@@ -57,18 +85,32 @@ impl Scale {
         for value in &mut *values {
             let share = *value * factor;
             *value = match self {
-                Scale::None | Scale::Max => share,
+                Scale::None | Scale::Chroma | Scale::Max => share,
                 Scale::Sqrt => share.max(0.0).sqrt(),
                 Scale::Log => (100.0 * share.max(0.0)).ln_1p() * log,
                 Scale::LogCentred => (1000.0 * share.max(0.0)).ln_1p() * steep,
             };
         }
-        if self == Scale::LogCentred {
-            let sum: f64 = values.iter().map(|value| f64::from(*value)).sum();
-            let mean = (sum / values.len().max(1) as f64) as f32;
-            values.iter_mut().for_each(|value| *value -= mean);
+    }
+}
+
+/// Magnitudes (bins x `columns`, row-major, bin 0 first) summed over the octaves to pitch classes, and every column
+/// divided by its maximum, as chroma and HPCP usually are. A silent column stays silent.
+fn pitch_classes(magnitudes: &[f32], columns: usize) -> Vec<f32> {
+    let mut classes = vec![0f32; PITCH_CLASSES * columns];
+    for (bin, row) in magnitudes.chunks_exact(columns.max(1)).enumerate() {
+        let class = bin % PITCH_CLASSES;
+        let sums = &mut classes[class * columns..(class + 1) * columns];
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+    for column in 0..columns {
+        let own = || (column..PITCH_CLASSES * columns).step_by(columns);
+        let most = own().fold(0f32, |most, at| most.max(classes[at]));
+        if most > 0.0 {
+            own().for_each(|at| classes[at] /= most);
         }
     }
+    classes
 }
 
 impl std::fmt::Display for Scale {
@@ -79,6 +121,7 @@ impl std::fmt::Display for Scale {
             Scale::Sqrt => "sqrt",
             Scale::Log => "log",
             Scale::LogCentred => "log-centred",
+            Scale::Chroma => "chroma",
         })
     }
 }
@@ -144,7 +187,7 @@ impl NetworkInput {
     /// Stored columns averaged into one column of the input.
     ///
     /// # Errors
-    /// `pool` is no multiple of the features' `pool`.
+    /// `pool` is no multiple of the features' `pool`, or pitch classes are asked of features that have none.
     pub fn group(&self) -> Result<usize> {
         ensure!(
             self.pool > 0 && self.cqt.pool > 0 && self.pool.is_multiple_of(self.cqt.pool),
@@ -153,7 +196,27 @@ impl NetworkInput {
             self.pool,
             self.cqt.pool
         );
+        ensure!(
+            self.scale != Scale::Chroma || self.cqt.bins_per_octave as usize == PITCH_CLASSES,
+            "[model] scale = \"chroma\" sums octaves of {PITCH_CLASSES} bins, but these features have {} bins per octave",
+            self.cqt.bins_per_octave
+        );
         Ok((self.pool / self.cqt.pool) as usize)
+    }
+
+    /// Rows of the network's input.
+    pub fn rows(&self) -> usize {
+        self.scale.rows(self.cqt.bins as usize)
+    }
+
+    /// A clip of magnitudes (bins x `columns`, pooled already) as the network takes it: [`Self::rows`] x `columns`.
+    pub fn scaled(&self, magnitudes: Vec<f32>, columns: usize) -> Vec<f32> {
+        let mut values = match self.scale {
+            Scale::Chroma => pitch_classes(&magnitudes, columns),
+            _ => magnitudes,
+        };
+        self.scale.apply(&mut values);
+        values
     }
 
     /// The differences to `other`, as `name: ours against theirs`, for error messages. In how many steps the
@@ -170,7 +233,7 @@ impl NetworkInput {
         found
     }
 
-    /// A whole track's input: `bins x columns`, row-major, and the number of columns.
+    /// A whole track's input: [`Self::rows`] x columns, row-major, and the number of columns.
     /// `magnitudes` are the stored features, `bins x frames`; a rest that fills no column
     /// is dropped, a track shorter than one column is followed by silence.
     pub fn whole_track(&self, magnitudes: &[f16], frames: usize) -> Result<(Vec<f32>, usize)> {
@@ -191,8 +254,7 @@ impl NetworkInput {
                 *out = group.iter().map(|value| value.to_f32()).sum::<f32>() * share;
             }
         }
-        self.scale.apply(&mut values);
-        Ok((values, columns))
+        Ok((self.scaled(values, columns), columns))
     }
 
     /// The pair for a safetensors header.
@@ -240,6 +302,30 @@ mod tests {
         let mut silent = [0.0; 3];
         Scale::Log.apply(&mut silent);
         assert_eq!(silent, [0.0; 3]);
+    }
+
+    #[test]
+    fn chroma_sums_octaves_column_by_column_and_is_centred() {
+        let mut made = input(20, Scale::Chroma);
+        made.cqt.bins = 24;
+        // Two columns: a note of pitch class 2 in both octaves and one of class 7 in the lower; silence.
+        let mut magnitudes = vec![0f32; 24 * 2];
+        (magnitudes[2 * 2], magnitudes[14 * 2], magnitudes[7 * 2]) = (1.0, 3.0, 2.0);
+        let values = made.scaled(magnitudes, 2);
+        assert_eq!((made.rows(), values.len()), (12, 24));
+        // Before the mean is taken away: 4/4, 2/4 and zeros.
+        let mean = 1.5 / 24.0;
+        for (at, value) in values.iter().enumerate() {
+            let expected = match at {
+                4 => 1.0 - mean,
+                14 => 0.5 - mean,
+                _ => -mean,
+            };
+            assert!((value - expected).abs() < 1e-6, "{at}: {value} {expected}");
+        }
+        assert_eq!(input(20, Scale::Log).rows(), 2);
+        made.cqt.bins_per_octave = 36;
+        assert!(made.group().unwrap_err().to_string().contains("36 bins per octave"));
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Network {
         self.0.embedder.input.pool
     }
 
-    /// How a clip is scaled before it passes the network: "none", "max", "sqrt", "log" or "log-centred".
+    /// How a clip is scaled before it passes the network: "none", "max", "sqrt", "log", "log-centred" or "chroma".
     #[getter]
     fn scale(&self) -> String {
         self.0.embedder.input.scale.to_string()

@@ -19,6 +19,7 @@ mod distances;
 mod metrics;
 mod policy;
 mod ranks;
+mod reciprocal;
 mod scaling;
 mod search;
 mod smallest;
@@ -28,10 +29,11 @@ pub use distances::{Distance, Vectors, cosine};
 pub use metrics::{Chance, Interval, Metrics, intervals};
 pub use policy::{OwnEntry, Policy, Unmatched};
 pub use ranks::{Labelled, QueryResult, rank_against, rank_all, rank_matrix};
+pub use reciprocal::{Reciprocal, rerank_reciprocal};
 pub use scaling::scale_locally;
 pub use search::{Closest, Neighbour, closest_by_group, each_row, nearest};
 pub use smallest::Smallest;
-pub use windows::{WindowSearch, WindowSets};
+pub use windows::{Sides, WindowSearch, WindowSets};
 
 /// What the input of a measurement or search can have wrong.
 #[derive(Debug, thiserror::Error)]

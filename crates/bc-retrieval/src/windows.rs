@@ -45,8 +45,18 @@ impl WindowSets<'_> {
     }
 }
 
+/// Whose windows look for their best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sides {
+    /// Those of both recordings: two recordings of about the same music.
+    Both,
+    /// Those of the query alone: an excerpt, most of whose whole is nothing that it could be like.
+    Query,
+}
+
 /// Queries, each at several tempi, beside candidates at their own.
 pub struct WindowSearch<'a> {
+    sides: Sides,
     tempi: Vec<(WindowSets<'a>, Prepared)>,
     candidates: (WindowSets<'a>, Prepared),
 }
@@ -75,9 +85,16 @@ impl<'a> WindowSearch<'a> {
         }
         let prepare = |set: &WindowSets<'a>| Prepared::new(&set.vectors, Distance::Cosine, &[]);
         Ok(Self {
+            sides: Sides::Both,
             tempi: queries.iter().map(|set| (*set, prepare(set))).collect(),
             candidates: (candidates, prepare(&candidates)),
         })
+    }
+
+    /// The same search with other sides; both look for their best unless something else is said.
+    #[must_use]
+    pub fn sides(self, sides: Sides) -> Self {
+        Self { sides, ..self }
     }
 
     /// Number of queries.
@@ -90,8 +107,8 @@ impl<'a> WindowSearch<'a> {
         self.candidates.0.len()
     }
 
-    /// Fills `row` with the distance of the query from every candidate: 1 - the Chamfer similarity at the tempo that
-    /// fits best, from 0 to 2.
+    /// Fills `row` with the distance of the query from every candidate: 1 - the similarity (see [`chamfer`])
+    /// at the tempo that fits best, from 0 to 2.
     fn distances(&self, query: usize, row: &mut [f32]) {
         row.fill(2.0);
         let (sets, prepared) = &self.candidates;
@@ -102,7 +119,12 @@ impl<'a> WindowSearch<'a> {
             best_of_rows.resize(rows.len(), 0.0);
             windows.products_of(rows, prepared, &mut products);
             for (distance, span) in row.iter_mut().zip(sets.offsets.windows(2)) {
-                let similarity = chamfer(&products, sets.vectors.rows(), span[0]..span[1], &mut best_of_rows);
+                let (of_rows, of_columns) =
+                    chamfer(&products, sets.vectors.rows(), span[0]..span[1], &mut best_of_rows);
+                let similarity = match self.sides {
+                    Sides::Both => 0.5 * (of_rows + of_columns),
+                    Sides::Query => of_rows,
+                };
                 *distance = distance.min((1.0 - similarity).clamp(0.0, 2.0));
             }
         }
@@ -120,10 +142,15 @@ impl<'a> WindowSearch<'a> {
     }
 }
 
-/// Half the mean over the query's windows of the best cosine among the candidate's, and half that of the candidate's
-/// windows among the query's. `cosines` has rows of `width`, the candidate's columns are `span`; `best_of_rows` is
+/// The two sides of the Chamfer similarity: the mean over the query's windows of the best cosine among the candidate's, and
+/// that of the candidate's windows among the query's. `cosines` has rows of `width`, the candidate's columns are `span`; `best_of_rows` is
 /// room for a number per row.
-fn chamfer(cosines: &[f32], width: usize, span: std::ops::Range<usize>, best_of_rows: &mut [f32]) -> f32 {
+fn chamfer(
+    cosines: &[f32],
+    width: usize,
+    span: std::ops::Range<usize>,
+    best_of_rows: &mut [f32],
+) -> (f32, f32) {
     best_of_rows.fill(f32::MIN);
     let mut best_of_columns = [f32::MIN; 64];
     let mut of_columns = 0.0;
@@ -143,7 +170,7 @@ fn chamfer(cosines: &[f32], width: usize, span: std::ops::Range<usize>, best_of_
         of_columns += columns.iter().sum::<f32>();
     }
     let of_rows = best_of_rows.iter().sum::<f32>();
-    0.5 * (of_rows / best_of_rows.len() as f32 + of_columns / count as f32)
+    (of_rows / best_of_rows.len() as f32, of_columns / count as f32)
 }
 
 #[cfg(test)]
@@ -198,6 +225,19 @@ mod tests {
         let sets = |vectors| WindowSets { vectors: Vectors { vectors, dim }, offsets: &offsets };
         let matrix = WindowSearch::new(&[sets(&own)], sets(&turned)).unwrap().matrix();
         assert!(matrix[0].abs() < 1e-5, "{}", matrix[0]);
+    }
+
+    #[test]
+    fn an_excerpt_is_at_no_distance_from_what_it_was_cut_from() {
+        let dim = 4;
+        let whole = numbers(9 * dim, 7);
+        let (of_excerpt, of_whole) = ([0usize, 2], [0usize, 9]);
+        let excerpt = whole[3 * dim..5 * dim].to_vec();
+        let query = WindowSets { vectors: Vectors { vectors: &excerpt, dim }, offsets: &of_excerpt };
+        let candidate = WindowSets { vectors: Vectors { vectors: &whole, dim }, offsets: &of_whole };
+        let distance = |sides| WindowSearch::new(&[query], candidate).unwrap().sides(sides).matrix()[0];
+        assert!(distance(Sides::Query).abs() < 1e-5, "{}", distance(Sides::Query));
+        assert!(distance(Sides::Both) > 0.05, "{}", distance(Sides::Both));
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Learner {
     /// A network with fresh weights, drawn from the seed.
     pub fn new(config: &Config, classes: usize, input: &NetworkInput, sources: &Sources) -> Result<Self> {
         let device = device(&config.train.device)?;
-        let bins = input.cqt.bins as usize;
+        let bins = input.rows();
         // Losses over pairs need no classifier.
         let classes = if config.train.loss.classifies() { classes } else { 0 };
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);

@@ -103,12 +103,12 @@ fn embed(
             if stop() {
                 return Ok(None);
             }
-            let mut values = Vec::with_capacity(together.len() * data.store.bins() * columns);
+            let mut values = Vec::with_capacity(together.len() * input.rows() * columns);
             for &position in together {
                 let view = data.store.view(data.validation[position]);
                 values.extend(input.whole_track(view.values, view.frames)?.0);
             }
-            let embedded = learner.embed(values, together.len(), data.store.bins(), columns)?;
+            let embedded = learner.embed(values, together.len(), input.rows(), columns)?;
             let dim = embedded.dim;
             for (i, &position) in together.iter().enumerate() {
                 f_t[position] = embedded.f_t[i * dim..(i + 1) * dim].to_vec();

@@ -21,7 +21,8 @@ pub struct EmbedArgs {
     #[command(flatten)]
     pub window: WindowArgs,
     /// Without a value: write embeddings.npy and ids.txt beside embeddings.parquet too. With one: embed this
-    /// NumPy array (tracks x bins x frames, the network's input as it is) into --out (.npy).
+    /// NumPy array (tracks x rows x frames, the network's input as it is) into --out (.npy), or all arrays (rows x
+    /// frames, of any lengths) of this folder, in order of their names.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub npy: Option<Option<PathBuf>>,
     /// Embeddings of audio files (.parquet) or of --npy FILE (.npy).
@@ -111,6 +112,14 @@ pub struct ExportArgs {
     /// Folder to write embeddings.npy, ids.txt and network.safetensors to.
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
+}
+
+/// `bc-eval excerpts`.
+#[derive(Args)]
+pub struct ExcerptsArgs {
+    /// Lengths of the excerpts in seconds, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "SECONDS", default_value = "10,20,30")]
+    pub seconds: Vec<f64>,
 }
 
 /// `bc-eval baselines`.

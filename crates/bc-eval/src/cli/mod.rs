@@ -14,8 +14,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::baselines;
 use crate::catalogue::{self, Added};
 use crate::embed::Status;
-use crate::{embed, export, forward, inference, metrics, report, stage};
-use arguments::{BaselinesArgs, CalibrateArgs, EmbedArgs, ExportArgs, MetricsArgs, ReportArgs};
+use crate::{embed, excerpts, export, forward, inference, metrics, report, stage};
+use arguments::{BaselinesArgs, CalibrateArgs, EmbedArgs, ExcerptsArgs, ExportArgs, MetricsArgs, ReportArgs};
 use bc_calibration::{self as calibration, Calibration};
 use bc_embed::origin::{self, Origin};
 
@@ -24,6 +24,7 @@ Examples:
   bc-eval run --config configs/demo.toml                  embeddings, figures, calibration and a report
   bc-eval metrics --npy vectors.npy --cliques cliques.txt --policy clews
   bc-eval baselines --config configs/demo.toml            what chroma and alignment find on the same features
+  bc-eval excerpts --config configs/demo.toml --seconds 5,10    how well short queries find their works
   bc-eval report runs/one/eval runs/two/eval --out both
 
 Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done but some files failed, 130 interrupted, what was
@@ -51,6 +52,8 @@ enum Command {
     Metrics(MetricsArgs),
     /// What classical methods (2-D Fourier magnitudes, Qmax) find on the features, beside chance and the network.
     Baselines(BaselinesArgs),
+    /// How well excerpts of 10, 20 and 30 s of every version find its work among the windows of all others.
+    Excerpts(ExcerptsArgs),
     /// Write a page about one run, or several side by side.
     Report(ReportArgs),
     /// Learn from the validation split what a score means, and check it on the test split.
@@ -97,6 +100,7 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Embed(args) => embed(config, args),
         Command::Metrics(args) => measure(&config, args).map(Into::into),
         Command::Baselines(args) => classical(&config, &args).map(Into::into),
+        Command::Excerpts(args) => short(&config, &args).map(Into::into),
         Command::Report(args) => page(&config, args).map(Into::into),
         Command::Calibrate(args) => calibrate(&config, args).map(Into::into),
         Command::Export(args) => give(config, args).map(Into::into),
@@ -206,6 +210,13 @@ fn classical(config: &Config, args: &BaselinesArgs) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+fn short(config: &Config, args: &ExcerptsArgs) -> Result<()> {
+    let measured = excerpts::run(config, &args.seconds)?;
+    println!("{}\n{}; {}", excerpts::table(&measured), measured.compared, measured.rules);
+    println!("{}", excerpts::path_of(config).display());
     Ok(())
 }
 

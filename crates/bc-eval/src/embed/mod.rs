@@ -1,5 +1,6 @@
 //! Features become embeddings: the index's usable versions, whole tracks, resumable, in shards.
 
+mod excerpt;
 mod partial;
 mod search_index;
 mod status;
@@ -23,6 +24,7 @@ use bc_embed::embedder::Embedder;
 use bc_embed::lengths::ByLength;
 use bc_embed::origin;
 use bc_embed::windows::{self, Windows};
+pub use excerpt::Excerpt;
 use partial::Partial;
 pub use search_index::search_index;
 pub use status::Status;

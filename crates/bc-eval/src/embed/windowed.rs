@@ -17,7 +17,7 @@ use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::run::WindowComparison;
 use half::f16;
 
-use super::{Inputs, Part};
+use super::{Excerpt, Inputs, Part};
 
 /// Windows of the same versions at one tempo.
 pub struct AtTempo {
@@ -79,6 +79,38 @@ impl Inputs {
                 return Embeddings::read(path);
             }
         }
+        let embeddings = self.windows_of(part, windows, tempo, None)?;
+        embeddings.write(path)?;
+        Ok(embeddings)
+    }
+
+    /// An excerpt of each version in `[eval] splits` as windows at each of the tempi of `windowed`.
+    ///
+    /// # Errors
+    /// As [`Self::windows`].
+    pub fn excerpts(
+        &self,
+        config: &EvalConfig,
+        windowed: &Windowed,
+        excerpt: &Excerpt,
+    ) -> Result<Vec<Embeddings>> {
+        let Windowed { comparison, at } = windowed;
+        let windows = Windows::new(comparison.window_s, comparison.step_s)?;
+        let of = |at: &AtTempo| {
+            let part = Part { splits: &config.splits, windows: Some((windows, at.tempo)) };
+            self.windows_of(&part, windows, at.tempo, Some(excerpt))
+        };
+        at.iter().map(of).collect()
+    }
+
+    /// The windows of the versions of `part`, or of an excerpt of each, at one tempo.
+    fn windows_of(
+        &self,
+        part: &Part<'_>,
+        windows: Windows,
+        tempo: f64,
+        excerpt: Option<&Excerpt>,
+    ) -> Result<Embeddings> {
         let labels = self.labels(part.splits)?;
         let numbers: HashMap<&str, usize> =
             labels.iter().enumerate().map(|(number, label)| (label.version_id.as_str(), number)).collect();
@@ -95,7 +127,11 @@ impl Inputs {
                 return Ok(());
             }
             self.expect_finite(&row)?;
-            let (magnitude, frames) = stretched(&row.magnitude, row.frames as usize, tempo);
+            let frames = row.frames as usize;
+            let cut = excerpt.map(|excerpt| excerpt.of(&row.magnitude, frames, number, column_s));
+            let (magnitude, frames) =
+                cut.as_ref().map_or((&row.magnitude, frames), |(cut, frames)| (cut, *frames));
+            let (magnitude, frames) = stretched(magnitude, frames, tempo);
             let parts = parts(&self.input, &magnitude, frames, Some(windows))
                 .with_context(|| format!("version {}", row.version_id))?;
             for part in parts {
@@ -114,10 +150,8 @@ impl Inputs {
         vectors.extend(groups.finish()?);
         bar.finish_and_clear();
         let (labels, vectors) = in_order(&labels, &places, vectors, column_s * tempo);
-        let embeddings = Embeddings { labels, dim: self.embedder.dim(), vectors, provenance };
-        ensure!(!embeddings.labels.is_empty(), "no version has a window that is not silent");
-        embeddings.write(path)?;
-        Ok(embeddings)
+        ensure!(!labels.is_empty(), "no version has a window that is not silent");
+        Ok(Embeddings { labels, dim: self.embedder.dim(), vectors, provenance: self.provenance(part) })
     }
 }
 

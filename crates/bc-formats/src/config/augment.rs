@@ -16,8 +16,8 @@ pub enum StretchScope {
 
 section! {
     /// Augmentation of training crops, on magnitudes; each with a probability and a range, drawn
-    /// uniformly. In this order: stretch, transposition, tilt, noise, scale, gain, SpecAugment
-    /// (whose masks come before the scale where silence is not zero behind it: "log-centred").
+    /// uniformly. In this order: stretch, transposition, tilt, octaves, power, noise, scale, gain, SpecAugment
+    /// (whose masks come before the scale where silence is not zero behind it: "log-centred", "chroma").
     AugmentConfig as "augment" {
         /// Probability of a time stretch.
         stretch_probability: f64 = 0.0;
@@ -35,6 +35,15 @@ section! {
         tilt_probability: f64 = 0.0;
         /// Its range in decibels per octave: brighter if positive.
         tilt_db_per_octave: [f64; 2] = [-3.0, 3.0];
+        /// Probability that every octave gets a level of its own: for a scale that sums octaves ("chroma").
+        octaves_probability: f64 = 0.0;
+        /// Standard deviation of an octave's level in decibels.
+        octaves_db: f64 = 6.0;
+        /// Probability that the magnitudes, as shares of the crop's maximum, are raised to a power: other programs' chroma
+        /// is of squared magnitudes, of peaks alone, or compressed.
+        power_probability: f64 = 0.0;
+        /// Range of the exponent: above 1 keeps the loudest.
+        power: [f64; 2] = [0.7, 2.5];
         /// Probability of added noise.
         noise_probability: f64 = 0.0;
         /// Its range in decibels, relative to the crop's root mean square.
@@ -58,6 +67,8 @@ impl Check for AugmentConfig {
             ("stretch_probability", self.stretch_probability),
             ("transpose_probability", self.transpose_probability),
             ("tilt_probability", self.tilt_probability),
+            ("octaves_probability", self.octaves_probability),
+            ("power_probability", self.power_probability),
             ("noise_probability", self.noise_probability),
             ("gain_probability", self.gain_probability),
             ("specaugment_probability", self.specaugment_probability),
@@ -65,12 +76,14 @@ impl Check for AugmentConfig {
         for (key, probability) in probabilities {
             problems.within(key, probability, 0.0..=1.0, "");
         }
+        problems.within("octaves_db", self.octaves_db, 0.0..=60.0, "dB");
         problems.within("stretch_dead_zone", self.stretch_dead_zone, 0.0..=1.0, "");
         let semitones = self.transpose_bins.map(f64::from);
         let ranges = [
             ("stretch", self.stretch, 0.1, 10.0),
             ("transpose_bins", semitones, -1_000.0, 1_000.0),
             ("tilt_db_per_octave", self.tilt_db_per_octave, -60.0, 60.0),
+            ("power", self.power, 0.05, 20.0),
             ("noise_db", self.noise_db, -200.0, 60.0),
             ("gain_db", self.gain_db, -200.0, 60.0),
             ("specaugment_bins", self.specaugment_bins, 0.0, 1.0),

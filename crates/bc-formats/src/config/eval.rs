@@ -33,6 +33,16 @@ pub enum Compare {
     Windows,
 }
 
+/// What is done with the distances of all recordings before they are ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rerank {
+    /// Nothing.
+    None,
+    /// Overlap of mutual neighbours (Zhong et al. 2017).
+    KReciprocal,
+}
+
 section! {
     /// Embedding, metrics and report.
     EvalConfig as "eval" {
@@ -59,6 +69,15 @@ section! {
         /// Nearest others by which distances between windowed recordings are scaled (Conneau et al. 2018), against recordings
         /// that are near to everything; 0: not at all.
         neighbours: usize = 10;
+        /// "none", or "k-reciprocal": what `run` measures first is ranked anew by the overlap of mutual neighbours (Zhong et
+        /// al. 2017), but for each query's nearest, which stays. For works of many versions.
+        rerank: Rerank = Rerank::None;
+        /// Neighbours among which "k-reciprocal" looks for mutual ones.
+        rerank_k1: usize = 30;
+        /// Neighbours, the recording itself counted, whose sets "k-reciprocal" averages.
+        rerank_k2: usize = 2;
+        /// Share of the distance itself in what "k-reciprocal" ranks by.
+        rerank_weight: f64 = 0.5;
         /// The codebase whose rules the metrics follow; `bc-eval metrics --help` names them.
         policy: String = "default".to_owned();
         /// Seed of the bootstrap intervals.
@@ -92,6 +111,9 @@ impl Check for EvalConfig {
         problems.within("window_s", self.window_s, 0.1..=36_000.0, "s");
         problems.within("window_step_s", self.window_step_s, 0.01..=36_000.0, "s");
         problems.within("neighbours", self.neighbours, 0..=1_000, "");
+        problems.within("rerank_k1", self.rerank_k1, 1..=1_000, "");
+        problems.within("rerank_k2", self.rerank_k2, 1..=1_000, "");
+        problems.within("rerank_weight", self.rerank_weight, 0.0..=1.0, "");
         problems.require(
             !self.tempi.is_empty() && self.tempi.iter().all(|tempo| (0.25..=4.0).contains(tempo)),
             "tempi",

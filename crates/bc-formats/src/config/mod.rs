@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use augment::{AugmentConfig, StretchScope};
 pub use download::DownloadConfig;
-pub use eval::{Compare, EvalConfig, Layer};
+pub use eval::{Compare, EvalConfig, Layer, Rerank};
 pub use features::{FeaturesConfig, Mp3Decoder};
 pub use index::IndexConfig;
 pub use model::{Bottleneck, ModelConfig, NetworkKind};

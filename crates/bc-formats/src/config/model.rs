@@ -34,7 +34,7 @@ section! {
         /// Hop frames averaged into one column of the network's input; a multiple of [features] pool.
         pool: u32 = 20;
         /// How the magnitudes of a clip are scaled: "none", "max" (divided by the maximum), "sqrt", "log",
-        /// "log-centred" (its mean is zero).
+        /// "log-centred" (its mean is zero), "chroma" (12 rows: octaves summed, columns divided by their maximum).
         scale: Scale = Scale::None;
         /// Of "bytecover": "orfium" (convolutions with a bias, a ReLU after the third norm) or "plain".
         variant: Bottleneck = Bottleneck::Orfium;

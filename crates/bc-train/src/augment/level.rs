@@ -21,6 +21,25 @@ pub fn tilt(patch: &mut Patch, db_per_octave: f64, bins_per_octave: u32) {
     }
 }
 
+/// Gives every octave a level of its own, normal with a deviation of `db` decibels.
+pub fn octaves(patch: &mut Patch, db: f64, bins_per_octave: u32, rng: &mut impl Rng) {
+    for first in (0..patch.bins).step_by(bins_per_octave.max(1) as usize) {
+        let factor = amplitude(db * f64::from(normal(rng)));
+        for bin in first..patch.bins.min(first + bins_per_octave as usize) {
+            patch.row_mut(bin).iter_mut().for_each(|v| *v *= factor);
+        }
+    }
+}
+
+/// Raises magnitudes, as shares of the patch's maximum, to a power; the maximum stays.
+pub fn power(patch: &mut Patch, exponent: f64) {
+    let most = patch.data.iter().fold(0f32, |most, &v| most.max(v));
+    if most > 0.0 {
+        let exponent = exponent as f32;
+        patch.data.iter_mut().for_each(|v| *v = most * (v.max(0.0) / most).powf(exponent));
+    }
+}
+
 /// Adds the magnitude of normal noise, `db` relative to the patch's root mean square.
 /// A silent patch stays silent.
 pub fn noise(patch: &mut Patch, db: f64, rng: &mut impl Rng) {
@@ -58,6 +77,23 @@ mod tests {
         assert_eq!(p.data[12], 1.0);
         assert!((20.0 * p.data[24].log10() - 6.0).abs() < 1e-4);
         assert!((20.0 * p.data[0].log10() + 6.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn octaves_get_one_factor_each_and_a_power_keeps_the_maximum() {
+        let mut p = Patch { bins: 30, frames: 2, data: vec![1.0; 60] };
+        octaves(&mut p, 6.0, 12, &mut generator(0, "test", &[]));
+        let rows: Vec<f32> = (0..30).map(|bin| p.row(bin)[1]).collect();
+        for octave in rows.chunks(12) {
+            assert!(octave.iter().all(|v| *v == octave[0] && *v > 0.0));
+        }
+        assert!(rows[0] != rows[12] && rows[12] != rows[24]);
+        let mut p = Patch { bins: 1, frames: 3, data: vec![0.0, 2.0, 4.0] };
+        power(&mut p, 2.0);
+        assert_eq!(p.data, vec![0.0, 1.0, 4.0]);
+        let mut silent = Patch::zeros(1, 2);
+        power(&mut silent, 0.5);
+        assert_eq!(silent.data, vec![0.0; 2]);
     }
 
     #[test]

@@ -4,6 +4,6 @@ mod level;
 mod mask;
 mod transpose;
 
-pub use level::{gain, noise, tilt};
+pub use level::{gain, noise, octaves, power, tilt};
 pub use mask::{mask_bins, mask_frames};
 pub use transpose::transpose;

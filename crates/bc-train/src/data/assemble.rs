@@ -88,7 +88,7 @@ impl Assembler {
         let mut rng = generator(self.seed, "batch", &[epoch, index as u64]);
         let batch_rate = self.rate(StretchScope::Batch, &mut rng);
         let columns = ((stored as f64 / batch_rate).ceil() as usize).max(self.group);
-        let (bins, frames) = (self.data.store.bins(), columns / self.group);
+        let (bins, frames) = (self.input.rows(), columns / self.group);
         let mut values = Vec::with_capacity(plan.items.len() * bins * frames);
         for (place, &item) in plan.items.iter().enumerate() {
             let mut rng = generator(self.seed, "item", &[epoch, index as u64, place as u64]);
@@ -157,6 +157,13 @@ impl Assembler {
             let db = between(a.tilt_db_per_octave, rng);
             augment::tilt(&mut patch, db, self.input.cqt.bins_per_octave);
         }
+        // What is switched off draws nothing, so that a run of before these were there draws the same numbers.
+        if a.octaves_probability > 0.0 && rng.random_bool(a.octaves_probability) {
+            augment::octaves(&mut patch, a.octaves_db, self.input.cqt.bins_per_octave, rng);
+        }
+        if a.power_probability > 0.0 && rng.random_bool(a.power_probability) {
+            augment::power(&mut patch, between(a.power, rng));
+        }
         if rng.random_bool(a.noise_probability) {
             let db = between(a.noise_db, rng);
             augment::noise(&mut patch, db, rng);
@@ -167,7 +174,8 @@ impl Assembler {
         if !masks_last {
             self.mask(&mut patch, rng);
         }
-        self.input.scale.apply(&mut patch.data);
+        patch.data = self.input.scaled(patch.data, patch.frames);
+        patch.bins = self.input.rows();
         if rng.random_bool(a.gain_probability) {
             let db = between(a.gain_db, rng);
             augment::gain(&mut patch, db);
@@ -270,6 +278,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_batch_of_chroma_has_twelve_rows_whatever_is_done_to_its_octaves() {
+        let octaves = AugmentConfig {
+            octaves_probability: 1.0,
+            power_probability: 1.0,
+            specaugment_probability: 1.0,
+            ..AugmentConfig::default()
+        };
+        let mut a = assembler(octaves, 20);
+        (a.input.scale, a.short) = (Scale::Chroma, Short::Repeat);
+        let batch = a.assemble(0, 0, &plan());
+        assert_eq!((batch.bins, batch.values.len()), (12, 4 * 12 * batch.frames));
+        for item in batch.values.chunks_exact(12 * batch.frames) {
+            let (least, most) =
+                item.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, m), v| (l.min(*v), m.max(*v)));
+            // Columns reach from about 0 to 1, less the mean.
+            assert!((most - least - 1.0).abs() < 0.05, "{least} {most}");
+            assert!(item.iter().sum::<f32>().abs() < 1e-2);
+        }
+        a.augment.octaves_probability = 0.0;
+        assert_ne!(batch.values, a.assemble(0, 0, &plan()).values);
     }
 
     #[test]

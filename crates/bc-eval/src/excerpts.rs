@@ -1,0 +1,114 @@
+//! How well short queries find their works: excerpts of every version against the windows of all others.
+//!
+//! **In**: the features, index and network of a configuration. **Out**: `excerpts.json` beside the metrics, and the windows that
+//! `run` makes, where they are missing. An excerpt is cut out of the features before it is stretched, so that nothing of the
+//! recording around it is seen; distances are not scaled by neighbours, because a single query comes without a collection.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use bc_cli::saving;
+use bc_formats::config::{Compare, Config, EvalConfig};
+use bc_formats::provenance::Provenance;
+use bc_retrieval::Policy;
+use comfy_table::Table;
+use serde::Serialize;
+
+use crate::embed::{Excerpt, Inputs};
+use crate::metrics::{self, Figures};
+
+/// What `excerpts.json` holds.
+#[derive(Debug, Serialize)]
+pub struct Measured {
+    /// The rules in words.
+    pub rules: String,
+    /// What was compared, in words.
+    pub compared: String,
+    /// Decides the places of the excerpts.
+    pub seed: u64,
+    /// Figures by split and by seconds of an excerpt.
+    pub splits: BTreeMap<String, BTreeMap<String, Figures>>,
+    /// Of the windows that the excerpts are compared with.
+    pub provenance: Provenance,
+}
+
+/// Where the figures go.
+pub fn path_of(config: &Config) -> PathBuf {
+    config.eval.output.join("excerpts.json")
+}
+
+/// Measures excerpts of each of these lengths and writes `excerpts.json`.
+///
+/// # Errors
+/// A length that is none; inputs that are missing or do not fit; nothing to measure; a file that cannot be written.
+pub fn run(config: &Config, seconds: &[f64]) -> Result<Measured> {
+    for length in seconds {
+        ensure!(
+            (0.5..=36_000.0).contains(length),
+            "an excerpt of {length} s is none; --seconds takes lengths from 0.5 s on"
+        );
+    }
+    let inputs = Inputs::open(config)?;
+    let windowed = match inputs.windows(&config.eval)? {
+        Some(windowed) => Some(windowed),
+        // Whole recordings say little of an excerpt, whatever the network was made for.
+        None => inputs.windows(&EvalConfig { compare: Compare::Windows, ..config.eval.clone() })?,
+    };
+    let Some(windowed) = windowed else { unreachable!("windows were asked for") };
+    let policy = Policy::named(&config.eval.policy)?;
+    let seed = config.eval.seed;
+    let mut splits: BTreeMap<String, BTreeMap<String, Figures>> = BTreeMap::new();
+    for &length in seconds {
+        let queries = inputs.excerpts(&config.eval, &windowed, &Excerpt { seconds: length, seed })?;
+        for (split, figures) in metrics::of_excerpts(&queries, &windowed, &policy, seed)? {
+            splits.entry(split).or_default().insert(length.to_string(), figures);
+        }
+    }
+    ensure!(!splits.is_empty(), "no split has two versions of a work, so nothing can be measured");
+    let measured = Measured {
+        rules: policy.statement(),
+        compared: compared(&windowed),
+        seed,
+        splits,
+        provenance: windowed.at[0].embeddings.provenance.clone(),
+    };
+    saving::write_json(&path_of(config), &measured)?;
+    Ok(measured)
+}
+
+fn compared(windowed: &crate::embed::Windowed) -> String {
+    let of = &windowed.comparison;
+    let tempi: Vec<String> = windowed.at.iter().map(|at| at.tempo.to_string()).collect();
+    format!(
+        "an excerpt's windows of {} s, {} s apart, at its tempo times {}, each by its best cosine among the windows of a recording",
+        of.window_s,
+        of.step_s,
+        tempi.join(", ")
+    )
+}
+
+/// The figures for people: one row per split and length.
+#[must_use]
+pub fn table(measured: &Measured) -> Table {
+    let mut table = Table::new();
+    table.set_header(["split", "excerpt", "queries", "mAP", "95 % interval", "hit@1", "MR1", "random mAP"]);
+    for (split, by_length) in &measured.splits {
+        let mut rows: Vec<(f64, &Figures)> =
+            by_length.iter().map(|(length, figures)| (length.parse().unwrap_or(0.0), figures)).collect();
+        rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (length, Figures { metrics, intervals, chance }) in rows {
+            table.add_row([
+                split.clone(),
+                format!("{length} s"),
+                metrics.queries.to_string(),
+                format!("{:.4}", metrics.map),
+                format!("{:.4} to {:.4}", intervals["mAP"].low, intervals["mAP"].high),
+                format!("{:.4}", metrics.hit_at_1),
+                format!("{:.2}", metrics.mr1),
+                format!("{:.4}", chance.map),
+            ]);
+        }
+    }
+    table
+}

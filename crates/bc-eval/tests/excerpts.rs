@@ -1,0 +1,80 @@
+//! `bc-eval excerpts` and re-ranking on features whose works are known.
+
+mod common;
+
+use bc_formats::index::Split;
+use half::f16;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+/// Works of three equal versions of noise that changes every second, in one split.
+fn experiment(folder: &std::path::Path, cliques: usize) {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+    let (frames, mut rows, mut versions) = (240usize, Vec::new(), Vec::new());
+    let ids: Vec<String> = (0..3 * cliques).map(|number| format!("v{number:02}")).collect();
+    for clique in 0..cliques {
+        let notes: Vec<f32> = (0..84 * frames.div_ceil(8)).map(|_| random.random::<f32>().powi(8)).collect();
+        let at = |bin: usize, frame: usize| f16::from_f32(notes[bin * frames.div_ceil(8) + frame / 8]);
+        let magnitude: Vec<f16> = (0..84)
+            .flat_map(|bin| (0..frames).map(move |frame| (bin, frame)))
+            .map(|(b, f)| at(b, f))
+            .collect();
+        for id in &ids[3 * clique..3 * clique + 3] {
+            rows.push((id.as_str(), magnitude.clone()));
+            versions.push(common::usable(id, &format!("c{clique}"), Split::Val));
+        }
+    }
+    common::features(folder, &rows);
+    common::index(folder, versions);
+    common::checkpoint(&folder.join("network.safetensors"), 7);
+    common::config(folder);
+}
+
+fn read(folder: &std::path::Path, name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join("eval").join(name)).unwrap()).unwrap()
+}
+
+#[test]
+fn an_excerpt_finds_the_versions_that_hold_it_and_its_place_does_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    experiment(folder, 6);
+    // A window begins at every column, so that an excerpt's windows are windows of the other versions.
+    let at =
+        ["--set", "eval.window_s=4", "--set", "eval.window_step_s=0.1161", "--set", "eval.tempi=[1,0.84]"];
+    let words = [&["excerpts", "--config", "c.toml", "--seconds", "6,4"][..], &at].concat();
+    let text = common::succeed(folder, &words);
+    assert!(text.find("4 s") < text.find("6 s") && text.contains("excerpts.json"), "{text}");
+    let found = read(folder, "excerpts.json");
+    for length in ["4", "6"] {
+        let figures = &found["splits"]["val"][length];
+        assert_eq!(figures["queries"], 18);
+        assert!(figures["mAP"].as_f64().unwrap() > 0.999, "{length}: {figures}");
+        assert!(figures["chance"]["mAP"].as_f64().unwrap() < 0.4);
+    }
+    assert!(found["compared"].as_str().unwrap().contains("1, 0.84"), "{}", found["compared"]);
+    let again = common::succeed(folder, &words);
+    assert_eq!(text, again);
+    let none = common::refuse(folder, &["excerpts", "--config", "c.toml", "--seconds", "0"]);
+    assert!(none.contains("--seconds takes lengths"), "{none}");
+}
+
+#[test]
+fn a_reranking_is_measured_first_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    experiment(folder, 6);
+    for compare in ["whole", "windows"] {
+        let compare = format!("eval.compare={compare}");
+        let words = ["run", "--config", "c.toml", "--set", &compare, "--set", "eval.rerank=k-reciprocal"];
+        common::succeed(folder, &[&words[..], &["--set", "eval.rerank_k1=4"]].concat());
+        let found = read(folder, "metrics.json");
+        assert!(
+            found["compared"].as_str().unwrap().contains("re-ranked by 4 mutual"),
+            "{}",
+            found["compared"]
+        );
+        assert!(found["splits"]["val"]["mAP"].as_f64().unwrap() > 0.999);
+        assert!(found["whole_tracks"]["val"]["mAP"].is_number());
+    }
+}
