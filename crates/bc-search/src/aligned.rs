@@ -80,7 +80,9 @@ impl fmt::Display for Aligned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (key_shift, tempo_ratio, sections) = match self {
             Self::Unavailable { unavailable } => return write!(f, "not aligned: {unavailable}"),
-            Self::Sections { sections, .. } if sections.is_empty() => return f.write_str("no section matches"),
+            Self::Sections { sections, .. } if sections.is_empty() => {
+                return f.write_str("no section matches");
+            }
             Self::Sections { key_shift, tempo_ratio, sections, .. } => (*key_shift, *tempo_ratio, sections),
         };
         match key_shift {

@@ -9,8 +9,7 @@ use clap::{Parser, Subcommand};
 
 use arguments::{
     AddArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs, IndexArgs,
-    InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs,
-    ServeArgs,
+    InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
 
 const EXAMPLES: &str = "\

@@ -61,9 +61,8 @@ pub struct Options {
 /// # Errors
 /// A recording without parts.
 pub fn closest(a: &[Excerpt], b: &[Excerpt], dim: usize) -> Result<(f32, (f64, f64))> {
-    let vectors = |of: &[Excerpt]| -> Vec<f32> {
-        of.iter().flat_map(|excerpt| &excerpt.vector).copied().collect()
-    };
+    let vectors =
+        |of: &[Excerpt]| -> Vec<f32> { of.iter().flat_map(|excerpt| &excerpt.vector).copied().collect() };
     let (queries, candidates) = (vectors(a), vectors(b));
     let (queries, candidates) = (Vectors { vectors: &queries, dim }, Vectors { vectors: &candidates, dim });
     let closest = closest_by_group(&queries, &candidates, Distance::Cosine, &vec![0; b.len()], 1)?;

@@ -59,9 +59,13 @@ fn a_hit_says_key_tempo_and_sections_or_why_not() {
     let answer: Value = serde_json::from_str(&line).unwrap();
     expect_right(&with(&answer, "one.wav"));
     // Only those asked for, and nothing where nobody asked.
-    let first = with_network(folder.path(), &["search", "query.wav", "--index", "index", "--align=1", "--json"]);
+    let first =
+        with_network(folder.path(), &["search", "query.wav", "--index", "index", "--align=1", "--json"]);
     let first: Value = serde_json::from_str(&first).unwrap();
-    assert!(first["hits"][0]["alignment"].is_object() && first["hits"][1].get("alignment").is_none(), "{first}");
+    assert!(
+        first["hits"][0]["alignment"].is_object() && first["hits"][1].get("alignment").is_none(),
+        "{first}"
+    );
     let plain = with_network(folder.path(), &["search", "query.wav", "--index", "index", "--json"]);
     assert!(!plain.contains("alignment"), "{plain}");
     // A table for people, and columns.
@@ -75,7 +79,8 @@ fn a_hit_says_key_tempo_and_sections_or_why_not() {
     let mut table = csv::Reader::from_reader(text.as_bytes());
     let head = table.headers().unwrap().clone();
     let column = |name: &str| head.iter().position(|of| of == name).unwrap();
-    let row = table.records().map(Result::unwrap).find(|row| row[column("path")].ends_with("one.wav")).unwrap();
+    let row =
+        table.records().map(Result::unwrap).find(|row| row[column("path")].ends_with("one.wav")).unwrap();
     assert_eq!(&row[column("key_shift")], "-3");
     assert!(row[column("sections")].contains(" = "), "{row:?}");
     // A recording of the index is a query too.
@@ -99,7 +104,8 @@ fn a_hit_says_key_tempo_and_sections_or_why_not() {
 fn two_files_that_are_compared_are_aligned_too() {
     let folder = workplace();
     let compare = ["compare", "query.wav", "songs/one.wav", "--align"];
-    let found: Value = serde_json::from_str(&with_network(folder.path(), &[&compare[..], &["--json"]].concat())).unwrap();
+    let found: Value =
+        serde_json::from_str(&with_network(folder.path(), &[&compare[..], &["--json"]].concat())).unwrap();
     expect_right(&found["alignment"]);
     let text = with_network(folder.path(), &compare);
     assert!(text.contains("the second: 3 semitones lower"), "{text}");
@@ -130,7 +136,9 @@ fn imported_recordings_are_aligned_by_their_stored_features() {
     let mut provenance = made.manifest.provenance.clone();
     provenance.format = FORMAT.into();
     let (vectors, dim) = (made.parts(recording)[0].1.clone(), made.dim());
-    Embeddings { labels: vec![label.clone()], dim, vectors, provenance }.write(&path.join("e.parquet")).unwrap();
+    Embeddings { labels: vec![label.clone()], dim, vectors, provenance }
+        .write(&path.join("e.parquet"))
+        .unwrap();
     succeed(path, &["import", "e.parquet", "--index", "imported"]);
     std::fs::write(path.join("c.toml"), "[features]\noutput = \"features\"\n").unwrap();
     let search = ["search", "query.wav", "--index", "imported", "--align", "--json", "--config", "c.toml"];

@@ -19,8 +19,19 @@ fn network() -> String {
 fn workplace() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let names = [
-        "Blue Harbour", "Seven Lanterns", "The Long Field", "Paper Moon Waltz", "Slow River", "Copper Bells",
-        "Night Ferry", "Old Orchard", "Snow on Glass", "The Weaver", "Salt and Stone", "Morning Line", "Quiet Engine",
+        "Blue Harbour",
+        "Seven Lanterns",
+        "The Long Field",
+        "Paper Moon Waltz",
+        "Slow River",
+        "Copper Bells",
+        "Night Ferry",
+        "Old Orchard",
+        "Snow on Glass",
+        "The Weaver",
+        "Salt and Stone",
+        "Morning Line",
+        "Quiet Engine",
         "North Window",
     ];
     let mut list = "path,title,performer,work\n".to_owned();
@@ -81,7 +92,10 @@ fn a_question_an_answer_and_both_recordings_at_the_matching_place() {
     let last = page.eval("document.querySelector('#works li:last-child').innerText");
     assert!(last.as_str().unwrap().contains("None of them"), "{last}");
     let first = page.eval("document.querySelector('#works li').innerText");
-    assert!(first.as_str().unwrap().contains('%') && first.as_str().unwrap().contains("2 versions"), "{first}");
+    assert!(
+        first.as_str().unwrap().contains('%') && first.as_str().unwrap().contains("2 versions"),
+        "{first}"
+    );
     if page.eval("document.getElementById('beside').hidden") == true {
         page.eval("document.querySelector('#works button').click()");
     }
@@ -116,9 +130,11 @@ fn a_question_an_answer_and_both_recordings_at_the_matching_place() {
     page.eval("beside.player.pause()");
 
     // Names that assistive programs read; nothing from elsewhere; no complaints.
-    let nameless: Vec<_> = page.controls().into_iter().filter(|control| control.1.trim().is_empty()).collect();
+    let nameless: Vec<_> =
+        page.controls().into_iter().filter(|control| control.1.trim().is_empty()).collect();
     assert!(nameless.is_empty(), "{nameless:?}");
-    let inside = |asked: &String| asked.starts_with(&url) || asked.starts_with("data:") || asked.starts_with("blob:");
+    let inside =
+        |asked: &String| asked.starts_with(&url) || asked.starts_with("data:") || asked.starts_with("blob:");
     let outside: Vec<_> = page.requested.iter().filter(|asked| !inside(asked)).collect();
     assert!(outside.is_empty(), "{outside:?}");
     assert!(page.complaints.is_empty(), "{:?}", page.complaints);
@@ -164,6 +180,11 @@ fn two_files_are_compared_and_the_microphone_is_a_file() {
     page.until("!document.getElementById('answer').hidden || !document.getElementById('error').hidden");
     let error = page.eval("document.getElementById('error').textContent");
     assert_eq!(error, "", "a recording of the microphone is audio");
-    assert!(page.eval("document.getElementById('answer-title').textContent").as_str().unwrap().starts_with("recording."));
+    assert!(
+        page.eval("document.getElementById('answer-title').textContent")
+            .as_str()
+            .unwrap()
+            .starts_with("recording.")
+    );
     assert!(page.complaints.is_empty(), "{:?}", page.complaints);
 }

@@ -33,7 +33,8 @@ fn start(folder: &Path, args: &[&str]) -> Server {
 /// The id of a recording, by its file's name.
 fn id(server: &Server, file: &str) -> String {
     let works = server.get("/works").json(200);
-    let found = works["works"].as_array().unwrap().iter().flat_map(|work| work["recordings"].as_array().unwrap());
+    let found =
+        works["works"].as_array().unwrap().iter().flat_map(|work| work["recordings"].as_array().unwrap());
     let found = found.into_iter().find(|recording| recording["file"] == file);
     found.unwrap_or_else(|| panic!("no {file}: {works}"))["id"].as_str().unwrap().to_owned()
 }
@@ -50,25 +51,39 @@ fn a_recording_is_identified_compared_and_heard() {
     let one = folder.path().join("songs/one.wav");
     let answer = server.post("/identify", &[Part::of("file", &one), Part::text("align", "3")]).json(200);
     let best = &answer["works"][0];
-    assert_eq!((&best["recording"]["file"], &best["kind"]), (&"one.wav".into(), &"same-audio".into()), "{answer}");
+    assert_eq!(
+        (&best["recording"]["file"], &best["kind"]),
+        (&"one.wav".into(), &"same-audio".into()),
+        "{answer}"
+    );
     assert_eq!(answer["works"].as_array().unwrap().len(), 3);
     assert_eq!(answer["query"]["name"], "one.wav");
     assert!((answer["query"]["duration_s"].as_f64().unwrap() - 48.0).abs() < 0.5);
     assert_eq!(best["alignment"]["key_shift"], 0, "{answer}");
     assert!(best["alignment"]["path"].as_array().unwrap().len() > 50);
-    assert!(!answer.to_string().contains(&*folder.path().to_string_lossy()), "no path of the server: {answer}");
+    assert!(
+        !answer.to_string().contains(&*folder.path().to_string_lossy()),
+        "no path of the server: {answer}"
+    );
     let one_only = server.post("/identify", &[Part::of("file", &one), Part::text("k", "1")]).json(200);
     assert_eq!(one_only["works"].as_array().unwrap().len(), 1);
 
     // With a recording of the index, and with a second file.
     let query = folder.path().join("query.wav");
     song(&query, 1, Performance { tempo: 1.1, key: 3, beats: (22, 96), brightness: 0.3 });
-    let parts = [Part::of("a", &query), Part::text("recording", &id(&server, "one.wav")), Part::text("pictures", "1")];
+    let parts = [
+        Part::of("a", &query),
+        Part::text("recording", &id(&server, "one.wav")),
+        Part::text("pictures", "1"),
+    ];
     let found = server.post("/compare", &parts).json(200);
     assert_eq!(found["alignment"]["key_shift"], -3, "{found}");
     assert_eq!(found["recording"]["file"], "one.wav");
     for side in ["a", "b"] {
-        assert!(found[side]["picture"].as_str().unwrap().starts_with("data:image/png;base64,iVBOR"), "{side}");
+        assert!(
+            found[side]["picture"].as_str().unwrap().starts_with("data:image/png;base64,iVBOR"),
+            "{side}"
+        );
     }
     let found = server.post("/compare", &[Part::of("a", &query), Part::of("b", &one)]).json(200);
     assert_eq!((&found["alignment"]["key_shift"], &found["a"]["picture"]), (&(-3).into(), &Value::Null));
@@ -136,7 +151,8 @@ fn what_is_no_audio_is_refused_in_words() {
     assert!(server.post("/compare", &[Part::of("a", &one)]).error(400).contains("`b`"));
     let unknown = [Part::of("a", &one), Part::text("recording", "0123456789abcdef")];
     assert!(server.post("/compare", &unknown).error(404).contains("no recording"));
-    let plain = b"POST /identify HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 4\r\n\r\ntext";
+    let plain =
+        b"POST /identify HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 4\r\n\r\ntext";
     assert!(server.raw(plain).error(415).contains("multipart/form-data"));
     let mut broken = request("/identify", &[Part::of("file", &one)], "");
     let length = broken.len() - 1000;
@@ -204,13 +220,20 @@ fn who_has_the_token_adds_and_others_do_not() {
     assert_eq!(add(&right).json(200)["status"], "there");
     let answer = server.post("/identify", &[Part::of("file", &new)]).json(200);
     let recording = &answer["works"][0]["recording"];
-    assert_eq!((&recording["title"], &recording["work"], &recording["isrc"]), (&"new song".into(), &"A work".into(), &"X123".into()));
+    assert_eq!(
+        (&recording["title"], &recording["work"], &recording["isrc"]),
+        (&"new song".into(), &"A work".into(), &"X123".into())
+    );
     let heard = server.get(recording["audio"].as_str().unwrap());
     assert!(heard.body == std::fs::read(&new).unwrap());
     assert_eq!(server.get("/works?q=a%20WORK").json(200)["total"], 1);
     let text = server.post_with("/add", &[Part::file("file", "x.mp3", b"text".to_vec())], &right);
     assert!(text.error(422).contains("x.mp3"));
-    assert_eq!(std::fs::read_dir(folder.path().join("index/audio")).unwrap().count(), 1, "nothing else is kept");
+    assert_eq!(
+        std::fs::read_dir(folder.path().join("index/audio")).unwrap().count(),
+        1,
+        "nothing else is kept"
+    );
     // What others add by the command line is there soon, and the index is whole.
     song(&folder.path().join("five.wav"), 5, Performance::default());
     with_network(folder.path(), &["add", "five.wav", "--index", "index"]);
@@ -239,7 +262,10 @@ fn pages_of_elsewhere_may_not_ask() {
     assert_eq!((own.status, own.header("access-control-allow-origin")), (200, ""));
     let open = start(folder.path(), &["--allow-origin", "https://friend.example.org"]);
     let friend = ask(&open, "https://friend.example.org");
-    assert_eq!((friend.status, friend.header("access-control-allow-origin")), (200, "https://friend.example.org"));
+    assert_eq!(
+        (friend.status, friend.header("access-control-allow-origin")),
+        (200, "https://friend.example.org")
+    );
     assert_eq!(ask(&open, "https://evil.example.org").status, 403);
     let page = server.get("/");
     assert_eq!(page.status, 200);
@@ -366,8 +392,16 @@ fn the_description_is_what_the_server_does() {
     let mut names: Vec<&String> = paths.keys().collect();
     names.sort();
     let expected = [
-        "/", "/add", "/compare", "/health", "/identify", "/metrics", "/openapi.json", "/recordings/{id}",
-        "/recordings/{id}/audio", "/works",
+        "/",
+        "/add",
+        "/compare",
+        "/health",
+        "/identify",
+        "/metrics",
+        "/openapi.json",
+        "/recordings/{id}",
+        "/recordings/{id}/audio",
+        "/works",
     ];
     assert_eq!(names, expected);
     let id = id(&server, "one.wav");
@@ -431,7 +465,10 @@ fn expect_schema(description: &Value, schema: &Value, value: &Value, place: &str
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    assert!(types.contains(&own) || (own == "integer" && types.contains(&"number")), "{place}: {own}, not {types:?}");
+    assert!(
+        types.contains(&own) || (own == "integer" && types.contains(&"number")),
+        "{place}: {own}, not {types:?}"
+    );
     if let Some(items) = value.as_array() {
         items.iter().for_each(|item| expect_schema(description, &schema["items"], item, place));
     }

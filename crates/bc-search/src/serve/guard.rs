@@ -31,10 +31,15 @@ impl Guard {
     fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let host = text(HOST).unwrap_or_default();
-        if self.local && !is_local(host) && !self.state.options.hosts.iter().any(|known| known == name_of(host)) {
+        if self.local
+            && !is_local(host)
+            && !self.state.options.hosts.iter().any(|known| known == name_of(host))
+        {
             return Err(Refusal::new(
                 StatusCode::MISDIRECTED_REQUEST,
-                format!("this server is not {host:?}; start it with --allow-host if it is to answer to that name"),
+                format!(
+                    "this server is not {host:?}; start it with --allow-host if it is to answer to that name"
+                ),
             ));
         }
         // A page of elsewhere can send a form without being asked; what it may not do is read the answer.

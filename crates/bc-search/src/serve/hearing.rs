@@ -95,12 +95,8 @@ mod tests {
     use half::f16;
 
     fn features(bytes: usize) -> Arc<Features> {
-        let header = bc_audio::decode::Header {
-            sample_rate: 1,
-            channels: 1,
-            codec: String::new(),
-            declared_s: None,
-        };
+        let header =
+            bc_audio::decode::Header { sample_rate: 1, channels: 1, codec: String::new(), declared_s: None };
         let magnitude = vec![f16::from_f32(0.0); bytes / 2];
         let file_frames = bc_audio::decode::Frames::default();
         Arc::new(Features { magnitude, frames: 1, duration_s: 1.0, header, file_frames })

@@ -71,7 +71,8 @@ pub async fn serve(listener: TcpListener, router: Router, state: Arc<State>) -> 
             Err(_) => {
                 if let Ok(place) = told.clone().try_acquire_owned() {
                     tokio::spawn(async move {
-                        refuse(stream, "503 Service Unavailable", "the server has too many connections").await;
+                        refuse(stream, "503 Service Unavailable", "the server has too many connections")
+                            .await;
                         drop(place);
                     });
                 }

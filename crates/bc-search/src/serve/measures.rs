@@ -41,10 +41,11 @@ impl Measures {
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
-        let buckets =
-            |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-        let requests =
-            IntCounterVec::new(Opts::new("requests_total", "Requests answered"), &["route", "method", "status"])?;
+        let buckets = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        let requests = IntCounterVec::new(
+            Opts::new("requests_total", "Requests answered"),
+            &["route", "method", "status"],
+        )?;
         let request_seconds =
             HistogramVec::new(buckets("request_seconds", "From the headers to the answer"), &["route"])?;
         let work_seconds =

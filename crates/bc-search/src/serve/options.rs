@@ -79,7 +79,9 @@ mod tests {
         let token = Token::new(" 0123456789abcdef\n").unwrap();
         assert!(token.is_in(Some("Bearer 0123456789abcdef")));
         assert!(token.is_in(Some("bearer  0123456789abcdef ")));
-        for wrong in ["Bearer 0123456789abcde", "Bearer 0123456789abcdef0", "Basic 0123456789abcdef", "Bearer", ""] {
+        for wrong in
+            ["Bearer 0123456789abcde", "Bearer 0123456789abcdef0", "Basic 0123456789abcdef", "Bearer", ""]
+        {
             assert!(!token.is_in(Some(wrong)), "{wrong}");
         }
         assert!(!token.is_in(None));

@@ -18,7 +18,8 @@ pub fn png(features: &Features, bins: usize) -> Result<Vec<u8>> {
     let mut loudness = vec![0f32; bins * width];
     for (bin, row) in features.magnitude.chunks_exact(frames.max(1)).enumerate() {
         for (column, value) in loudness[bin * width..][..width].iter_mut().enumerate() {
-            let (from, to) = (column * frames / width, ((column + 1) * frames / width).max(column * frames / width + 1));
+            let (from, to) =
+                (column * frames / width, ((column + 1) * frames / width).max(column * frames / width + 1));
             let sum: f32 = row[from..to.min(frames)].iter().map(|value| value.to_f32()).sum();
             *value = sum / (to - from) as f32;
         }
@@ -51,12 +52,8 @@ mod tests {
         let mut magnitude = vec![f16::from_f32(0.0); bins * frames];
         magnitude[..frames].fill(f16::from_f32(1.0));
         magnitude[frames..2 * frames].fill(f16::from_f32(0.0316));
-        let header = bc_audio::decode::Header {
-            sample_rate: 1,
-            channels: 1,
-            codec: String::new(),
-            declared_s: None,
-        };
+        let header =
+            bc_audio::decode::Header { sample_rate: 1, channels: 1, codec: String::new(), declared_s: None };
         let features = Features {
             magnitude,
             frames,

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use axum::RequestExt;
 use axum::body::Body;
-use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::Request;
+use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use prometheus::IntGauge;
@@ -134,9 +134,11 @@ impl Form {
     pub fn number(&self, name: &str, otherwise: usize, most: usize) -> Result<usize, Refusal> {
         match self.text(name) {
             "" => Ok(otherwise),
-            text => text.parse().ok().filter(|number| *number <= most).ok_or_else(|| {
-                Refusal::bad(format!("`{name}` is a number from 0 to {most}, not {text:?}"))
-            }),
+            text => {
+                text.parse().ok().filter(|number| *number <= most).ok_or_else(|| {
+                    Refusal::bad(format!("`{name}` is a number from 0 to {most}, not {text:?}"))
+                })
+            }
         }
     }
 }

@@ -99,7 +99,8 @@ impl Browser {
 
     /// What a script says; promises are waited for.
     pub fn eval(&mut self, script: &str) -> Value {
-        let params = json!({ "expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true });
+        let params =
+            json!({ "expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true });
         let answer = self.call("Runtime.evaluate", params);
         assert!(answer["exceptionDetails"].is_null(), "{script}: {answer}");
         answer["result"]["value"].clone()
@@ -122,7 +123,8 @@ impl Browser {
     /// Puts files into an input, as somebody who chooses them does.
     pub fn choose(&mut self, input: &str, files: &[&Path]) {
         let root = self.call("DOM.getDocument", json!({}))["root"]["nodeId"].clone();
-        let node = self.call("DOM.querySelector", json!({ "nodeId": root, "selector": input }))["nodeId"].clone();
+        let node =
+            self.call("DOM.querySelector", json!({ "nodeId": root, "selector": input }))["nodeId"].clone();
         let files: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
         self.call("DOM.setFileInputFiles", json!({ "nodeId": node, "files": files }));
     }
@@ -145,7 +147,9 @@ impl Browser {
         self.call("Emulation.setDeviceMetricsOverride", size);
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.call("Emulation.setEmulatedMedia", json!({ "features": features }));
-        self.eval("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))");
+        self.eval(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))",
+        );
     }
 
     /// What it looks like, all of the page, as PNG.
@@ -163,7 +167,9 @@ impl Browser {
         let text = |node: &Value, name: &str| node[name]["value"].as_str().unwrap_or_default().to_owned();
         let all = nodes.iter().filter(|node| node["ignored"] == false);
         let controls = all.map(|node| (text(node, "role"), text(node, "name")));
-        controls.filter(|control| ["button", "slider", "textbox", "image", "link"].contains(&&*control.0)).collect()
+        controls
+            .filter(|control| ["button", "slider", "textbox", "image", "link"].contains(&&*control.0))
+            .collect()
     }
 }
 

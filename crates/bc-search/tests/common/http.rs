@@ -52,7 +52,10 @@ impl Server {
 
     /// With further lines of headers, each with its end of line.
     pub fn get_with(&self, path: &str, headers: &str) -> Response {
-        self.raw(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n").as_bytes())
+        self.raw(
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n")
+                .as_bytes(),
+        )
     }
 
     pub fn post(&self, path: &str, parts: &[Part]) -> Response {
@@ -133,7 +136,8 @@ pub fn body(parts: &[Part]) -> Vec<u8> {
     for part in parts {
         let file = part.file.as_ref().map_or_else(String::new, |file| format!("; filename=\"{file}\""));
         body.extend(
-            format!("--limit\r\ncontent-disposition: form-data; name=\"{}\"{file}\r\n\r\n", part.name).bytes(),
+            format!("--limit\r\ncontent-disposition: form-data; name=\"{}\"{file}\r\n\r\n", part.name)
+                .bytes(),
         );
         body.extend_from_slice(&part.bytes);
         body.extend_from_slice(b"\r\n");

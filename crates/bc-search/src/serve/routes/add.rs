@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError};
 use anyhow::{Context, Result, ensure};
 use axum::Json;
 use axum::extract::{Request, State as Extracted};
-use axum::http::header::AUTHORIZATION;
 use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
 use bc_formats::atomic;
 use utoipa::ToSchema;
 
@@ -68,7 +68,9 @@ pub async fn add(
     let mut form = upload::form(request, &state.spool, &state.queue, (&["file"], &texts)).await?;
     let file = form.file("file")?;
     let title = match form.text("title") {
-        "" => Path::new(&file.name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into()),
+        "" => {
+            Path::new(&file.name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into())
+        }
         title => title.to_owned(),
     };
     let text = |name: &str| form.text(name).to_owned();
@@ -136,7 +138,11 @@ fn keep_and_add(
     parts: Vec<(f32, Vec<f32>)>,
     empty: Manifest,
 ) -> Result<(Fate, String)> {
-    ensure!(state.index.is_dir(), "{} is a file of embeddings, which cannot be added to", state.index.display());
+    ensure!(
+        state.index.is_dir(),
+        "{} is a file of embeddings, which cannot be added to",
+        state.index.display()
+    );
     let kept = kept_path(&state.index, &row.content_hash, &file.name);
     // One at a time: of two requests with the same file the second must not remove what the first has kept.
     let _adding = state.adding.lock().unwrap_or_else(PoisonError::into_inner);

@@ -75,7 +75,11 @@ pub async fn compare(
         let other = match (b, recording.as_str()) {
             (Some(b), "") => Other::Sent(Box::new(b)),
             (None, id) if !id.is_empty() => Other::Indexed(Box::new(row_of(&shared, id)?)),
-            _ => return Err(Refusal::bad("send a second file as `b`, or the id of a `recording`; one of them")),
+            _ => {
+                return Err(Refusal::bad(
+                    "send a second file as `b`, or the id of a `recording`; one of them",
+                ));
+            }
         };
         answer(&shared, &a, &other, pictures)
     });

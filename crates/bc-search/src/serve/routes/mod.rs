@@ -71,14 +71,17 @@ pub fn router(state: &Arc<State>, address: SocketAddr) -> Router {
     let (router, _) = described().split_for_parts();
     let guard = Guard::new(state.clone(), address);
     let router = router
-        .fallback(|| async { Refusal::absent("there is nothing at this path; /openapi.json lists what there is") })
+        .fallback(|| async {
+            Refusal::absent("there is nothing at this path; /openapi.json lists what there is")
+        })
         .method_not_allowed_fallback(|| async {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "not by this method; /openapi.json says by which")
         })
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             use axum::response::IntoResponse;
-            Refusal::internal(&anyhow::anyhow!("this request broke the program; please report it")).into_response()
+            Refusal::internal(&anyhow::anyhow!("this request broke the program; please report it"))
+                .into_response()
         }))
         .layer(axum::middleware::from_fn_with_state(guard, around))
         .with_state(state.clone());
