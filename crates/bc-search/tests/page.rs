@@ -87,8 +87,6 @@ fn a_question_an_answer_and_both_recordings_at_the_matching_place() {
     page.choose("#files", &[&query]);
     page.until("!document.getElementById('answer').hidden");
     assert_eq!(page.eval("document.getElementById('error').hidden"), true);
-    let verdict = page.eval("document.getElementById('verdict').textContent");
-    assert!(verdict.as_str().unwrap().contains("Paper Moon Waltz"), "{verdict}");
     let last = page.eval("document.querySelector('#works li:last-child').innerText");
     assert!(last.as_str().unwrap().contains("None of them"), "{last}");
     let first = page.eval("document.querySelector('#works li').innerText");

@@ -448,8 +448,11 @@ fn expect_schema(description: &Value, schema: &Value, value: &Value, place: &str
         return expect_schema(description, &description["components"]["schemas"][name], value, place);
     }
     if let Some(choices) = schema["oneOf"].as_array() {
-        let filled = choices.iter().find(|choice| choice["type"] != "null");
-        return if value.is_null() { () } else { expect_schema(description, filled.unwrap(), value, place) };
+        let filled = choices.iter().find(|choice| choice["type"] != "null").unwrap();
+        if !value.is_null() {
+            expect_schema(description, filled, value, place);
+        }
+        return;
     }
     let types: Vec<&str> = match &schema["type"] {
         Value::String(one) => vec![one],

@@ -1,6 +1,6 @@
 //! Files become features, those of the last ones held: a page asks of the same recording several times.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
@@ -68,14 +68,25 @@ impl Cache {
     /// The features of an indexed recording, from its audio.
     ///
     /// # Errors
-    /// Its audio is not there, or is other audio now; says which recording and no path.
+    /// Its audio is not there, is other audio now, or costs more than is allowed; says which recording and no path.
     pub fn indexed(&self, audio: &AudioEmbedder, row: &Row) -> Result<Arc<Features>, Refusal> {
-        let gone = |error: anyhow::Error| {
-            Refusal::new(StatusCode::GONE, bc_cli::describe(&error).replace(&row.path, file_name(&row.path)))
-        };
-        let path = aligned::audio_of(row).map_err(gone)?;
-        self.of(audio, &path, &row.content_hash).map_err(gone)
+        let path = audio_of(row)?;
+        self.of(audio, &path, &row.content_hash).map_err(|error| {
+            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, without_folder(&error, &row.path))
+        })
     }
+}
+
+/// The audio of an indexed recording.
+///
+/// # Errors
+/// It is not there, or is other audio now; says which recording and no path.
+pub fn audio_of(row: &Row) -> Result<PathBuf, Refusal> {
+    aligned::audio_of(row).map_err(|error| Refusal::new(StatusCode::GONE, without_folder(&error, &row.path)))
+}
+
+fn without_folder(error: &anyhow::Error, path: &str) -> String {
+    bc_cli::describe(error).replace(path, file_name(path))
 }
 
 /// What is wrong with an uploaded file, under its sender's name for it.

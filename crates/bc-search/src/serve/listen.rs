@@ -40,13 +40,10 @@ pub async fn serve(listener: TcpListener, router: Router, state: Arc<State>) -> 
     let connections = Arc::new(Semaphore::new(most_connections()));
     let told = Arc::new(Semaphore::new(MOST_TOLD));
     let (stop, stopping) = watch::channel(false);
-    loop {
+    while !bc_cli::interrupt::requested() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = tokio::time::sleep(LOOK) => {
-                if bc_cli::interrupt::requested() { break }
-                continue;
-            }
+            () = tokio::time::sleep(LOOK) => continue,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,

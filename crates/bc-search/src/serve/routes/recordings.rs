@@ -10,10 +10,9 @@ use axum::response::{IntoResponse, Response};
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
-use crate::aligned;
 use crate::index::Row;
 use crate::serve::answers::IndexedRecording;
-use crate::serve::hearing::file_name;
+use crate::serve::hearing::audio_of;
 use crate::serve::refusal::{Refusal, Refused};
 use crate::serve::state::State;
 
@@ -67,14 +66,7 @@ pub async fn audio(
     if !state.options.audio {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "this server hands out no audio (--no-audio)"));
     }
-    let path = blocking(move || {
-        let row = row_of(&state, &id)?;
-        let gone = |error: anyhow::Error| {
-            let text = bc_cli::describe(&error).replace(&row.path, file_name(&row.path));
-            Refusal::new(StatusCode::GONE, text)
-        };
-        aligned::audio_of(&row).map_err(gone)
-    });
+    let path = blocking(move || audio_of(&row_of(&state, &id)?));
     let Ok(response) = ServeFile::new(path.await?).oneshot(request).await;
     let mut response = response.map(Body::new);
     // Whatever the file is called, a browser is not to run it.
