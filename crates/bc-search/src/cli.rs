@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 use arguments::{
     AddArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs, IndexArgs,
-    InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs,
+    InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -23,6 +23,7 @@ Examples (NET is --network configs/networks/default):
   bc-search identify set.mp3 --index songs.index NET   which works does a mix hold, and where?
   bc-search remove --path old.mp3 --index songs.index
   bc-search import runs/own/eval/search.parquet --index own.index
+  bc-search serve songs.index NET                      a page to listen on, at http://127.0.0.1:8765
   bc-search export --to faiss --index songs.index --out faiss
 
 Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done but some files failed, 130 interrupted, what was
@@ -70,6 +71,8 @@ enum Command {
     Export(ExportArgs),
     /// Calibrated answers from the candidates that a database found.
     Rerank(RerankArgs),
+    /// Answer over HTTP, with a page to listen on.
+    Serve(ServeArgs),
     /// Measure adding and searching with made-up vectors.
     Bench(BenchArgs),
     /// Print the resolved configuration with a comment for every key.
@@ -99,6 +102,7 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Identify(args) => commands::identify(config, args),
         Command::Export(args) => commands::export(&args).map(Into::into),
         Command::Rerank(args) => commands::rerank(config, args),
+        Command::Serve(args) => commands::serve(config, args).map(Into::into),
         Command::Bench(args) => commands::bench(&args).map(Into::into),
         Command::Config => {
             print!("{}", config.to_commented_toml());

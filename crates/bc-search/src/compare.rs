@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use bc_audio::Features;
 use bc_calibration::Kind;
 use bc_embed::origin::{self, Origin};
-use bc_embed::recording::Embedded;
+use bc_embed::recording::Excerpt;
 use bc_embed::windows::Windows;
 use bc_formats::config::Config;
 use bc_formats::fingerprint;
 use bc_retrieval::{Distance, Vectors, closest_by_group};
 use serde::Serialize;
 
+use crate::aligned::{self, Aligned};
 use crate::meaning;
 
 /// The answer.
@@ -36,40 +38,59 @@ pub struct Comparison {
     pub kind: Option<Kind>,
     /// The probability before their scores are known.
     pub prior: f64,
+    /// How they run beside each other; absent where nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<Aligned>,
 }
 
-/// Compares two audio files; `prior` is a probability ([`bc_calibration::prior`]).
+/// How to compare.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Cut both into windows, of which the best pair counts.
+    pub windows: Option<Windows>,
+    /// `calibration.json`; the network's own if not given.
+    pub calibration: Option<PathBuf>,
+    /// A probability ([`bc_calibration::prior`]), before the score is known.
+    pub prior: f64,
+    /// Say, too, how they run beside each other.
+    pub align: bool,
+}
+
+/// The cosine of two recordings' best parts, and where these begin.
+///
+/// # Errors
+/// A recording without parts.
+pub fn closest(a: &[Excerpt], b: &[Excerpt], dim: usize) -> Result<(f32, (f64, f64))> {
+    let vectors =
+        |of: &[Excerpt]| -> Vec<f32> { of.iter().flat_map(|excerpt| &excerpt.vector).copied().collect() };
+    let (queries, candidates) = (vectors(a), vectors(b));
+    let (queries, candidates) = (Vectors { vectors: &queries, dim }, Vectors { vectors: &candidates, dim });
+    let closest = closest_by_group(&queries, &candidates, Distance::Cosine, &vec![0; b.len()], 1)?;
+    let closest =
+        closest.first().copied().flatten().context("a recording without a window that is not silent")?;
+    Ok((1.0 - closest.distance, (a[closest.query].start_s, b[closest.row].start_s)))
+}
+
+/// Compares two audio files.
 ///
 /// # Errors
 /// Files that do not decode; a calibration of another checkpoint.
-pub fn run(
-    config: &Config,
-    [a, b]: [&Path; 2],
-    windows: Option<Windows>,
-    calibration: Option<&Path>,
-    prior: f64,
-) -> Result<Comparison> {
+pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Comparison> {
     let audio = origin::audio_embedder(config)?;
     let origin = Origin::of_network(&audio.embedder);
     let network = Some(audio.embedder.path.as_path());
-    let mut found = meaning::of_network(config, [network, None], &origin, calibration)?;
-    if let Some((path, _)) = found.take_if(|_| windows.is_some()) {
+    let mut found = meaning::of_network(config, [network, None], &origin, options.calibration.as_deref())?;
+    if let Some((path, _)) = found.take_if(|_| options.windows.is_some()) {
         tracing::warn!("{} is of whole recordings; windows get a score only", path.display());
     }
-    let (left, right) = (audio.embed(a, windows)?, audio.embed(b, windows)?);
-    let vectors = |of: &Embedded| -> Vec<f32> {
-        of.excerpts.iter().flat_map(|excerpt| &excerpt.vector).copied().collect()
-    };
-    let dim = audio.embedder.dim();
-    let (queries, candidates) = (vectors(&left), vectors(&right));
-    let (queries, candidates) = (Vectors { vectors: &queries, dim }, Vectors { vectors: &candidates, dim });
-    let one_group = vec![0; right.excerpts.len()];
-    let closest = closest_by_group(&queries, &candidates, Distance::Cosine, &one_group, 1)?;
-    let closest = closest[0].context("a recording without a window that is not silent")?;
-    let score = 1.0 - closest.distance;
+    let (left, right) = rayon::join(|| audio.features(a), || audio.features(b));
+    let (left, right) = (left?, right?);
+    let embed = |path: &Path, features: &Features| audio.embed_features(path, features, options.windows);
+    let (score, starts_s) =
+        closest(&embed(a, &left)?.excerpts, &embed(b, &right)?.excerpts, audio.embedder.dim())?;
     let same_file = fingerprint::of_file(a)? == fingerprint::of_file(b)?;
-    let kinds = found.map(|(_, calibration)| calibration.kinds(f64::from(score), same_file, None, prior));
-    let starts_s = (left.excerpts[closest.query].start_s, right.excerpts[closest.row].start_s);
+    let kinds =
+        found.map(|(_, calibration)| calibration.kinds(f64::from(score), same_file, None, options.prior));
     Ok(Comparison {
         a: a.to_owned(),
         b: b.to_owned(),
@@ -78,7 +99,8 @@ pub fn run(
         probability: kinds.map(|kinds| kinds.same_audio + kinds.same_work),
         probability_of_same_audio: kinds.map(|kinds| kinds.same_audio),
         kind: kinds.map(|kinds| kinds.kind()),
-        prior,
+        prior: options.prior,
+        alignment: options.align.then(|| aligned::files(&audio, &left, &right)),
     })
 }
 
@@ -98,5 +120,12 @@ pub fn sentence(found: &Comparison) -> String {
             100.0 * found.prior
         ),
     };
-    format!("{} | {}\nscore {:.4}{places}: {verdict}", found.a.display(), found.b.display(), found.score)
+    let aligned =
+        found.alignment.as_ref().map(|aligned| format!("\nthe second: {aligned}")).unwrap_or_default();
+    format!(
+        "{} | {}\nscore {:.4}{places}: {verdict}{aligned}",
+        found.a.display(),
+        found.b.display(),
+        found.score
+    )
 }

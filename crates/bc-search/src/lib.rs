@@ -4,12 +4,13 @@
 //! of the index are queries ([`answer::query`]). **Out**: ranked works with probabilities and that of none ([`answer`]), found by an
 //! exact search ([`scan`]); whether two recordings are of one work ([`compare`]); the pairs of a whole catalogue
 //! ([`duplicates`]); a timeline of a mix ([`identify`]); the index in forms that databases load ([`export`]), and
-//! calibrated answers from their candidates ([`rerank`]).
+//! calibrated answers from their candidates ([`rerank`]); for a hit, where it runs beside the query ([`aligned`]).
 //!
-//! A server opens an index with [`answer::Searcher::open`], asks it from several threads, and takes the
+//! [`serve`] answers all of this over HTTP, with a page to listen on. A program of your own opens an index with [`answer::Searcher::open`], asks it from several threads, and takes the
 //! [`answer::Searcher::newer`] generation when others have added ([`add`]).
 
 pub mod add;
+pub mod aligned;
 pub mod answer;
 pub mod bench;
 pub mod cli;
@@ -24,3 +25,4 @@ mod meaning;
 pub mod output;
 pub mod rerank;
 pub mod scan;
+pub mod serve;

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::aligned::Aligned;
 use crate::answer::{self, Answer, Failure};
 use crate::duplicates::Pair;
 use crate::identify::Stretch;
@@ -28,7 +29,7 @@ pub struct Printer {
     headed: bool,
 }
 
-const ANSWER: [&str; 19] = [
+const ANSWER: [&str; 22] = [
     "query",
     "rank",
     "probability",
@@ -46,6 +47,9 @@ const ANSWER: [&str; 19] = [
     "query_start_s",
     "start_s",
     "other_versions",
+    "key_shift",
+    "tempo_ratio",
+    "sections",
     "extra",
     "error",
 ];
@@ -88,6 +92,8 @@ impl Printer {
                     } else {
                         serde_json::to_string(&hit.row.extra)?
                     };
+                    let [key_shift, tempo_ratio, sections] =
+                        hit.alignment.as_ref().map(Aligned::cells).unwrap_or_default();
                     self.csv.write_record([
                         answer.query.clone(),
                         hit.rank.to_string(),
@@ -106,6 +112,9 @@ impl Printer {
                         hit.query_start_s.to_string(),
                         hit.start_s.to_string(),
                         hit.other_versions.join(" | "),
+                        key_shift,
+                        tempo_ratio,
+                        sections,
                         extra,
                         String::new(),
                     ])?;

@@ -1,5 +1,6 @@
 //! The works of an index that a recording may be a version of: one line per work, the likeliest first.
 
+mod alignment;
 pub mod query;
 mod searcher;
 mod table;
@@ -7,6 +8,7 @@ mod works;
 
 use serde::Serialize;
 
+use crate::aligned::Aligned;
 use crate::index::Row;
 use bc_calibration::Kind;
 pub use query::Query;
@@ -38,6 +40,9 @@ pub struct Hit {
     pub versions: usize,
     /// Paths of the next best ones.
     pub other_versions: Vec<String>,
+    /// How the query and the best version run beside each other; absent where nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<Aligned>,
 }
 
 /// The answer to one query.

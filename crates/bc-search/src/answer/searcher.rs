@@ -132,6 +132,12 @@ impl Searcher {
         self.works
     }
 
+    /// Where features are stored, if they are ([features] output).
+    #[must_use]
+    pub fn features_folder(&self) -> &Path {
+        &self.config.features.output
+    }
+
     /// The network that made the index's vectors.
     ///
     /// # Errors
@@ -462,6 +468,7 @@ impl Searcher {
             start_s: segment.keys.places()[best.row].start_s,
             versions: members.len(),
             other_versions: others.collect::<Result<_>>()?,
+            alignment: None,
         })
     }
 

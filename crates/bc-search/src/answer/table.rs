@@ -25,6 +25,11 @@ pub fn table(answer: &Answer) -> String {
         row.extend(windowed.then(|| format!("{:.0} s / {:.0} s", hit.query_start_s, hit.start_s)));
         table.add_row(row);
     }
+    let aligned = answer.hits.iter().filter_map(|hit| {
+        let name = if hit.row.title.is_empty() { &hit.row.path } else { &hit.row.title };
+        Some(format!("\n{}, {name}: {}", hit.rank, hit.alignment.as_ref()?))
+    });
+    let aligned: String = aligned.collect();
     let verdict = match answer.probability_of_none {
         None => format!(
             "No probabilities: there is no calibration for this (`bc-eval calibrate` makes one where the validation split holds \
@@ -34,5 +39,5 @@ pub fn table(answer: &Answer) -> String {
             format!("The index holds no version of it with a probability of {:.1} %.", 100.0 * none)
         }
     };
-    format!("{}\n{table}\n{verdict}", answer.query)
+    format!("{}\n{table}{aligned}\n{verdict}", answer.query)
 }

@@ -1,5 +1,6 @@
 //! The arguments of each command.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -61,6 +62,10 @@ pub struct SearchArgs {
     /// The probability, before the scores are known, that the index holds a query's work.
     #[arg(long, value_name = "0..1", default_value_t = SEARCH_PRIOR)]
     pub prior: f64,
+    /// Say of the first works (3 if no number is given) how they run beside the query: key shift in semitones, tempo ratio and
+    /// matched sections. Decodes the query, and the audio of the index, once more.
+    #[arg(long, value_name = "WORKS", num_args = 0..=1, require_equals = true, default_missing_value = "3")]
+    pub align: Option<usize>,
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]
@@ -81,6 +86,9 @@ pub struct CompareArgs {
     /// The probability, before the score is known, that the two are versions of one work.
     #[arg(long, value_name = "0..1", default_value_t = EVEN)]
     pub prior: f64,
+    /// Say how they run beside each other: key shift in semitones, tempo ratio and matched sections.
+    #[arg(long)]
+    pub align: bool,
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]
@@ -280,6 +288,54 @@ pub struct RerankArgs {
     pub meaning: MeaningArgs,
     #[command(flatten)]
     pub format: FormatArgs,
+}
+
+#[derive(Args)]
+pub struct ServeArgs {
+    /// Folder of an index.
+    #[arg(value_name = "INDEX")]
+    pub index: PathBuf,
+    /// Address and port; port 0 takes a free one. Only this machine reaches 127.0.0.1.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8765")]
+    pub listen: SocketAddr,
+    /// File with the token (16 characters or more) that lets its bearer add recordings; nobody may without.
+    #[arg(long, value_name = "FILE", env = "BYTECOVER_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Requests that compute at once; as many as there are threads if not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub workers: Option<u16>,
+    /// Requests that may wait; more are refused with 503 and a time to come again.
+    #[arg(long, default_value_t = 128)]
+    pub queue: u16,
+    /// Largest file that may be sent, in MB.
+    #[arg(long, value_name = "MB", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_upload: u32,
+    /// All files that are there at the same time, in MB.
+    #[arg(long, value_name = "MB", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_spool: u32,
+    /// Folder for files while they are looked at; a temporary one if not given.
+    #[arg(long, value_name = "FOLDER")]
+    pub spool: Option<PathBuf>,
+    /// Longest recording in minutes.
+    #[arg(long, value_name = "MINUTES", default_value_t = 30.0)]
+    pub max_minutes: f64,
+    /// Longest time that a file may take to be decoded, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub patience: f64,
+    /// Hand out no audio of indexed recordings.
+    #[arg(long)]
+    pub no_audio: bool,
+    /// A further name of this server, where it listens on this machine only and something in front of it has another name.
+    #[arg(long, value_name = "NAME")]
+    pub allow_host: Vec<String>,
+    /// An origin whose pages may ask this server (CORS), such as https://music.example.org; none if not given.
+    #[arg(long, value_name = "ORIGIN")]
+    pub allow_origin: Vec<String>,
+    /// The probability, before the scores are known, that the index holds a query's work.
+    #[arg(long, value_name = "0..1", default_value_t = SEARCH_PRIOR)]
+    pub prior: f64,
+    #[command(flatten)]
+    pub meaning: MeaningArgs,
 }
 
 #[derive(Args)]

@@ -11,14 +11,15 @@ use serde_json::json;
 
 use super::arguments::{
     self, AddArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs, InfoArgs,
-    MeaningArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs,
+    MeaningArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
 use crate::add::Added;
 use crate::answer::{Answer, Failure, Options, Query, Searcher, query};
 use crate::index::change::{self, Known};
 use crate::index::{self, Index, Manifest, Storage};
 use crate::output::{Format, Printer};
-use crate::{duplicates, export, identify, import, list, rerank};
+use crate::serve::Token;
+use crate::{compare, duplicates, export, identify, import, list, rerank, serve};
 
 /// Queries that are embedded and searched together.
 const TOGETHER: usize = 64;
@@ -44,16 +45,20 @@ pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
     let mut printer = Printer::new(args.format.format());
     let mut failed = 0;
     for names in names.chunks(TOGETHER.min(4 * rayon::current_num_threads().max(1))) {
-        failed += some(&searcher, names, &mut printer)?;
+        failed += some(&searcher, names, args.align.unwrap_or(0), &mut printer)?;
     }
     end(failed, names.len())
 }
 
-/// Answers some queries; returns how many have no answer.
-fn some(searcher: &Searcher, names: &[String], printer: &mut Printer) -> Result<u64> {
+/// Answers some queries, the first `align` works of each aligned; returns how many have no answer.
+fn some(searcher: &Searcher, names: &[String], align: usize, printer: &mut Printer) -> Result<u64> {
     let made = searcher.queries(names)?;
     let asked: Vec<Query> = made.iter().filter_map(|query| query.as_ref().ok().cloned()).collect();
-    let mut answers = searcher.answer(&asked)?.into_iter();
+    let mut answers = searcher.answer(&asked)?;
+    if align > 0 {
+        answers.iter_mut().try_for_each(|answer| searcher.align(answer, align))?;
+    }
+    let mut answers = answers.into_iter();
     let results = made.into_iter().map(|query| match query {
         Ok(_) => answers.next().context("a query without an answer"),
         Err(error) => Err(error),
@@ -88,12 +93,17 @@ fn end(failed: u64, all: usize) -> Result<Outcome> {
 pub fn compare(mut config: Config, args: CompareArgs) -> Result<()> {
     let MeaningArgs { network, calibration } = args.meaning;
     network.apply(&mut config);
-    let (windows, prior) = (args.window.resolve()?, arguments::prior(args.prior)?);
-    let found = crate::compare::run(&config, [&args.a, &args.b], windows, calibration.as_deref(), prior)?;
+    let options = compare::Options {
+        windows: args.window.resolve()?,
+        calibration,
+        prior: arguments::prior(args.prior)?,
+        align: args.align,
+    };
+    let found = compare::run(&config, [&args.a, &args.b], &options)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&found)?);
     } else {
-        println!("{}", crate::compare::sentence(&found));
+        println!("{}", compare::sentence(&found));
     }
     Ok(())
 }
@@ -303,6 +313,36 @@ pub fn rerank(mut config: Config, args: RerankArgs) -> Result<Outcome> {
     let answers = rerank::rerank(&searcher, &queries)?;
     let failed = print(&names, answers.into_iter(), &mut Printer::new(format))?;
     end(failed, names.len())
+}
+
+pub fn serve(mut config: Config, args: ServeArgs) -> Result<()> {
+    args.meaning.network.apply(&mut config);
+    for (name, value) in [("--max-minutes", args.max_minutes), ("--patience", args.patience)] {
+        ensure!(value > 0.0 && value.is_finite(), "{name} {value} is no time; give a number above 0");
+    }
+    let token = args.token_file.as_deref().map(|path| {
+        let text = std::fs::read_to_string(path);
+        let text = text.with_context(|| format!("cannot read the token in {}", path.display()))?;
+        Token::new(&text).with_context(|| path.display().to_string())
+    });
+    let megabytes = |count: u32| u64::from(count) * 1_000_000;
+    let options = serve::Options {
+        listen: args.listen,
+        token: token.transpose()?,
+        workers: args.workers.map_or_else(rayon::current_num_threads, usize::from),
+        queue: usize::from(args.queue),
+        most_bytes: megabytes(args.max_upload),
+        spool_bytes: megabytes(args.max_spool),
+        spool: args.spool,
+        longest_s: 60.0 * args.max_minutes,
+        patience_s: args.patience,
+        audio: !args.no_audio,
+        hosts: args.allow_host,
+        origins: args.allow_origin,
+        prior: arguments::prior(args.prior)?,
+        calibration: args.meaning.calibration,
+    };
+    serve::run(&config, &args.index, options)
 }
 
 pub fn bench(args: &BenchArgs) -> Result<()> {

@@ -9,6 +9,11 @@ mod running;
 #[path = "../../../bc-eval/tests/common/tunes.rs"]
 mod tunes;
 
+pub mod browser;
+pub mod flac;
+pub mod http;
+pub mod songs;
+
 use std::path::Path;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bc-search");

@@ -1,0 +1,290 @@
+//! Why two recordings are versions of one work: key shift, tempo ratio and matched sections, or why these cannot be told.
+//!
+//! The network's vectors do not say where two recordings match; the magnitudes that the network sees do ([`bc_align`]). Those of an
+//! indexed recording are not in the index: they are made again of its audio, or read from stored features.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_align::align::{Section, Settings};
+use bc_align::{Chroma, Folding};
+use bc_audio::Features;
+use bc_embed::recording::AudioEmbedder;
+use bc_formats::features::{CqtSettings, FeatureSet};
+use bc_formats::fingerprint;
+use half::f16;
+use serde::Serialize;
+
+use crate::index::Row;
+
+/// How a query and an indexed recording, or the two recordings of a comparison, run beside each other.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Aligned {
+    /// They were aligned. The first recording is the query.
+    Sections {
+        /// Semitones that the second recording sounds above the first, -5 to 6.
+        key_shift: i32,
+        /// Tempo of the second recording over that of the first.
+        tempo_ratio: f64,
+        /// The longer they run together, the higher; no probability ([`bc_align::Alignment::score`]).
+        alignment_score: f64,
+        /// Matched sections in order of the first recording, in seconds; empty where nothing matches.
+        sections: Vec<Section>,
+    },
+    /// They could not be.
+    Unavailable {
+        /// Why not.
+        unavailable: String,
+    },
+}
+
+impl Aligned {
+    /// What came of an alignment.
+    #[must_use]
+    pub fn of(alignment: Result<bc_align::Alignment>) -> Self {
+        match alignment {
+            Ok(found) => Self::Sections {
+                key_shift: found.key_shift,
+                tempo_ratio: found.tempo_ratio,
+                alignment_score: found.score,
+                sections: found.sections,
+            },
+            Err(error) => Self::Unavailable { unavailable: bc_cli::describe(&error) },
+        }
+    }
+
+    /// Key shift, tempo ratio and sections as texts of one row of a table; the sections say why where there are none.
+    #[must_use]
+    pub fn cells(&self) -> [String; 3] {
+        match self {
+            Self::Unavailable { unavailable } => [String::new(), String::new(), unavailable.clone()],
+            Self::Sections { key_shift, tempo_ratio, sections, .. } => {
+                let pair = |section: &Section| {
+                    format!(
+                        "{:.1}-{:.1} = {:.1}-{:.1}",
+                        section.start_a, section.end_a, section.start_b, section.end_b
+                    )
+                };
+                let sections: Vec<String> = sections.iter().map(pair).collect();
+                [key_shift.to_string(), format!("{tempo_ratio:.3}"), sections.join("; ")]
+            }
+        }
+    }
+}
+
+/// One sentence for people: `2 semitones higher, 1.05 times as fast; 0:10-1:02 goes with 0:12-1:01`.
+impl fmt::Display for Aligned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key_shift, tempo_ratio, sections) = match self {
+            Self::Unavailable { unavailable } => return write!(f, "not aligned: {unavailable}"),
+            Self::Sections { sections, .. } if sections.is_empty() => {
+                return f.write_str("no section matches");
+            }
+            Self::Sections { key_shift, tempo_ratio, sections, .. } => (*key_shift, *tempo_ratio, sections),
+        };
+        match key_shift {
+            0 => f.write_str("same key")?,
+            shift => {
+                let plural = if shift.abs() == 1 { "" } else { "s" };
+                let way = if shift > 0 { "higher" } else { "lower" };
+                write!(f, "{} semitone{plural} {way}", shift.abs())?;
+            }
+        }
+        write!(f, ", {tempo_ratio:.2} times as fast; ")?;
+        for (place, section) in sections.iter().enumerate() {
+            let comma = if place > 0 { ", " } else { "" };
+            let [start_a, end_a, start_b, end_b] =
+                [section.start_a, section.end_a, section.start_b, section.end_b].map(clock);
+            write!(f, "{comma}{start_a}-{end_a} goes with {start_b}-{end_b}")?;
+        }
+        Ok(())
+    }
+}
+
+fn clock(seconds: f64) -> String {
+    let whole = seconds.round().max(0.0) as u64;
+    format!("{}:{:02}", whole / 60, whole % 60)
+}
+
+/// The chroma of features that were made with `cqt`.
+///
+/// # Errors
+/// A transform without semitones.
+pub fn chroma(magnitude: &[f16], frames: usize, cqt: &CqtSettings) -> Result<Chroma> {
+    let magnitudes: Vec<f32> = magnitude.iter().map(|value| value.to_f32()).collect();
+    Ok(Chroma::fold(&magnitudes, frames, cqt, &Folding::default())?)
+}
+
+/// Aligns `b` to `a`.
+///
+/// # Errors
+/// Recordings that are too short, or longer than half an hour.
+pub fn align(a: &Chroma, b: &Chroma) -> Result<bc_align::Alignment> {
+    align_within(a, b, Settings::default().longest_s)
+}
+
+/// The same of recordings of at most `longest_s`: memory grows with the product of both lengths.
+///
+/// # Errors
+/// Recordings that are too short or too long.
+pub fn align_within(a: &Chroma, b: &Chroma, longest_s: f64) -> Result<bc_align::Alignment> {
+    Ok(bc_align::align(a, b, &Settings { longest_s, ..Settings::default() })?)
+}
+
+/// The audio file of an indexed recording, if it still is the one that was indexed: its content is what the index says, or where it
+/// does not say, there is a file.
+///
+/// # Errors
+/// It is not there, cannot be read, or holds other audio now.
+pub fn audio_of(row: &Row) -> Result<PathBuf> {
+    let path = PathBuf::from(&row.path);
+    // Of imported embeddings the path is an id, which may happen to name something in the working directory.
+    ensure!(
+        path.is_absolute() && path.is_file(),
+        "the audio of the indexed recording {} is not there any more",
+        row.path
+    );
+    let data = std::fs::metadata(&path).with_context(|| format!("cannot read {}", row.path))?;
+    let modified = data.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let modified = modified.and_then(|since| i64::try_from(since.as_nanos()).ok());
+    let untouched = row.bytes == data.len() && modified == Some(row.modified_ns);
+    let same = row.content_hash.is_empty()
+        || untouched
+        || ((row.bytes == 0 || row.bytes == data.len()) && fingerprint::of_file(&path)? == row.content_hash);
+    ensure!(same, "{} holds other audio than when it was indexed", row.path);
+    Ok(path)
+}
+
+/// Where the magnitudes of recordings come from.
+pub struct Sources<'a> {
+    audio: &'a AudioEmbedder,
+    features: PathBuf,
+    stored: OnceLock<Option<FeatureSet>>,
+}
+
+impl<'a> Sources<'a> {
+    /// Audio as the network hears it, and the folder of stored features (`[features] output`), which need not be there.
+    #[must_use]
+    pub fn new(audio: &'a AudioEmbedder, features: &Path) -> Self {
+        Self { audio, features: features.to_owned(), stored: OnceLock::new() }
+    }
+
+    /// Of an audio file.
+    ///
+    /// # Errors
+    /// A file that does not decode, or is silent.
+    pub fn of_file(&self, path: &Path) -> Result<Chroma> {
+        let features = self.audio.features(path)?;
+        self.of_features(&features)
+    }
+
+    /// Of features that the same network's transform made.
+    ///
+    /// # Errors
+    /// A transform without semitones.
+    pub fn of_features(&self, features: &Features) -> Result<Chroma> {
+        chroma(&features.magnitude, features.frames, &self.audio.embedder.input.cqt)
+    }
+
+    /// Of an indexed recording: its audio, or else its stored features.
+    ///
+    /// # Errors
+    /// Neither is there as it was indexed.
+    pub fn of_row(&self, row: &Row) -> Result<Chroma> {
+        let gone = match audio_of(row) {
+            Ok(path) => return self.of_file(&path),
+            Err(error) => error,
+        };
+        match self.stored(row) {
+            Ok(Some(chroma)) => Ok(chroma),
+            Ok(None) => Err(gone),
+            Err(error) => Err(error.context(format!("{gone:#}, and its features cannot be used"))),
+        }
+    }
+
+    /// Of the stored features of a recording whose path is a version's id, as in imported embeddings.
+    fn stored(&self, row: &Row) -> Result<Option<Chroma>> {
+        let set = match self.stored.get() {
+            Some(set) => set,
+            None => {
+                let set = FeatureSet::open_if_any(&self.features)?;
+                self.stored.get_or_init(|| set)
+            }
+        };
+        let Some(set) = set else { return Ok(None) };
+        let Some(info) = set.rows.iter().find(|info| info.version_id == row.path) else { return Ok(None) };
+        if !row.content_hash.is_empty() && info.source_hash != row.content_hash {
+            bail!("those in {} are of other audio", self.features.display());
+        }
+        let mut found = None;
+        set.for_each_of(info.part, |stored| {
+            if stored.version_id == row.path {
+                found = Some(chroma(&stored.magnitude, stored.frames as usize, &set.settings)?);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+/// Aligns two audio files of which the features are there.
+#[must_use]
+pub fn files(audio: &AudioEmbedder, a: &Features, b: &Features) -> Aligned {
+    let sources = Sources::new(audio, Path::new(""));
+    let aligned = sources.of_features(a).and_then(|a| {
+        let b = sources.of_features(b)?;
+        align(&a, &b)
+    });
+    Aligned::of(aligned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_one_sentence() {
+        let section = Section { start_a: 10.2, end_a: 61.6, start_b: 12.0, end_b: 60.9 };
+        let mut aligned = Aligned::Sections {
+            key_shift: -1,
+            tempo_ratio: 1.0512,
+            alignment_score: 20.0,
+            sections: vec![section],
+        };
+        assert_eq!(
+            aligned.to_string(),
+            "1 semitone lower, 1.05 times as fast; 0:10-1:02 goes with 0:12-1:01"
+        );
+        assert_eq!(aligned.cells(), ["-1", "1.051", "10.2-61.6 = 12.0-60.9"]);
+        if let Aligned::Sections { key_shift, sections, .. } = &mut aligned {
+            (*key_shift, *sections) = (3, Vec::new());
+        }
+        assert_eq!(aligned.to_string(), "no section matches");
+        let aligned = Aligned::Unavailable { unavailable: "x is gone".into() };
+        assert_eq!(aligned.to_string(), "not aligned: x is gone");
+        assert_eq!(serde_json::to_string(&aligned).unwrap(), r#"{"unavailable":"x is gone"}"#);
+    }
+
+    #[test]
+    fn only_the_audio_that_was_indexed_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wav");
+        std::fs::write(&path, "audio").unwrap();
+        let mut row = Row {
+            path: path.to_string_lossy().into_owned(),
+            content_hash: fingerprint::of_file(&path).unwrap(),
+            bytes: 5,
+            ..Row::default()
+        };
+        assert_eq!(audio_of(&row).unwrap(), path, "another time of change, the same content");
+        std::fs::write(&path, "other").unwrap();
+        assert!(audio_of(&row).unwrap_err().to_string().contains("other audio"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(audio_of(&row).unwrap_err().to_string().contains("not there any more"));
+        row.path = "Cargo.toml".into();
+        assert!(audio_of(&row).is_err(), "an id is no path below the working directory");
+    }
+}

@@ -1,0 +1,34 @@
+//! The works of an answer beside its query.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::{Answer, Searcher};
+use crate::aligned::{Aligned, Sources, align};
+
+impl Searcher {
+    /// Aligns the first `count` works of an answer to the query of its name, which is an audio file or a recording of the index.
+    ///
+    /// # Errors
+    /// The network cannot be opened. What keeps a work from being aligned is said with it.
+    pub fn align(&self, answer: &mut Answer, count: usize) -> Result<()> {
+        let sources = Sources::new(self.audio()?, self.features_folder());
+        let query = Path::new(&answer.query);
+        let query = if query.is_file() {
+            sources.of_file(query)
+        } else {
+            let recording = self.index.of_path(&answer.query)?;
+            let row = recording.map(|recording| self.index.row(recording)).transpose()?;
+            sources.of_row(&row.context("the query is neither a file nor a recording of the index")?)
+        };
+        for hit in answer.hits.iter_mut().take(count) {
+            let aligned = match &query {
+                Ok(query) => sources.of_row(&hit.row).and_then(|other| align(query, &other)),
+                Err(error) => Err(anyhow!("the query: {}", bc_cli::describe(error))),
+            };
+            hit.alignment = Some(Aligned::of(aligned));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! Around every route: where a request comes from, what its answer carries, how long it took.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State as Extracted};
+use axum::http::header::{HOST, HeaderMap, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::refusal::Refusal;
+use super::state::State;
+use super::upload;
+
+/// Which hosts and origins a server answers.
+#[derive(Clone)]
+pub struct Guard {
+    state: Arc<State>,
+    /// Whether only this machine can reach it: then a name that is not this machine's is a page's trick (DNS rebinding).
+    local: bool,
+}
+
+impl Guard {
+    /// For a server at `address`.
+    pub fn new(state: Arc<State>, address: SocketAddr) -> Self {
+        Self { state, local: address.ip().is_loopback() }
+    }
+
+    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let host = text(HOST).unwrap_or_default();
+        if self.local
+            && !is_local(host)
+            && !self.state.options.hosts.iter().any(|known| known == name_of(host))
+        {
+            return Err(Refusal::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                format!(
+                    "this server is not {host:?}; start it with --allow-host if it is to answer to that name"
+                ),
+            ));
+        }
+        // A page of elsewhere can send a form without being asked; what it may not do is read the answer.
+        let foreign = text(ORIGIN).filter(|origin| {
+            let own = origin.split_once("://").is_some_and(|(_, of)| of == host);
+            !own && !self.state.options.origins.iter().any(|known| known == origin)
+        });
+        match foreign {
+            Some(origin) if method != Method::GET && method != Method::HEAD => Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                format!("pages of {origin:?} may not ask this server; --allow-origin lets them"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A host without its port.
+fn name_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let name = name_of(host).trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Lets a request through or not, and counts it.
+pub async fn around(Extracted(guard): Extracted<Guard>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = route.unwrap_or_else(|| "other".to_owned());
+    let mut response = match guard.check(&method, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => {
+            upload::discard_body(request);
+            refusal.into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if guard.state.options.origins.is_empty() {
+        let name = HeaderName::from_static("cross-origin-resource-policy");
+        headers.insert(name, HeaderValue::from_static("same-origin"));
+    }
+    let measures = &guard.state.measures;
+    // A method that HTTP does not have would be a time series of its own.
+    let method = if is_usual(&method) { method.as_str() } else { "other" };
+    measures.requests.with_label_values(&[route.as_str(), method, response.status().as_str()]).inc();
+    measures.request_seconds.with_label_values(&[route.as_str()]).observe(started.elapsed().as_secs_f64());
+    response
+}
+
+fn is_usual(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS].contains(method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_few_names() {
+        for host in ["localhost", "localhost:80", "127.0.0.1:9", "127.9.9.9", "[::1]:80", "[::1]"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["", "example.org", "localhost.example.org:80", "127.0.0.1.example.org", "10.0.0.1:80"] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A recording becomes one of the index, for who has the token.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use axum::Json;
+use axum::extract::{Request, State as Extracted};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use bc_formats::atomic;
+use utoipa::ToSchema;
+
+use crate::index::change::{Adder, Addition, Fate, Known};
+use crate::index::{Manifest, Row};
+use crate::serve::answers::{AddAnswer, id_of};
+use crate::serve::hearing::unusable;
+use crate::serve::refusal::{Refusal, Refused};
+use crate::serve::state::State;
+use crate::serve::upload::{self, Uploaded};
+
+/// The form of an addition.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "it describes the form; the fields are read as they come")]
+pub struct AddForm {
+    /// The recording. The server keeps the file, to be listened to.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+    /// Title; the file's name if not given.
+    title: Option<String>,
+    /// Performer.
+    performer: Option<String>,
+    /// The work that it is a version of.
+    work: Option<String>,
+    /// International Standard Recording Code.
+    isrc: Option<String>,
+    /// International Standard Musical Work Code.
+    iswc: Option<String>,
+}
+
+/// Adds a recording to the index.
+#[utoipa::path(
+    post,
+    path = "/add",
+    security(("token" = [])),
+    request_body(content = AddForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, body = AddAnswer),
+        (status = 400, description = "another form", body = Refused),
+        (status = 401, description = "another token, or none", body = Refused),
+        (status = 403, description = "this server adds nothing", body = Refused),
+        (status = 408, description = "the file came too slowly", body = Refused),
+        (status = 413, description = "the file is too large", body = Refused),
+        (status = 415, description = "no form at all", body = Refused),
+        (status = 422, description = "no audio, too long, silent, or empty", body = Refused),
+        (status = 503, description = "the server is busy: come again", body = Refused),
+    )
+)]
+pub async fn add(
+    Extracted(state): Extracted<Arc<State>>,
+    request: Request,
+) -> Result<Json<AddAnswer>, Refusal> {
+    if let Err(refusal) = allowed(&state, &request) {
+        upload::discard_body(request);
+        return Err(refusal);
+    }
+    let texts = ["title", "performer", "work", "isrc", "iswc"];
+    let mut form = upload::form(request, &state.spool, &state.queue, (&["file"], &texts)).await?;
+    let file = form.file("file")?;
+    let title = match form.text("title") {
+        "" => {
+            Path::new(&file.name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into())
+        }
+        title => title.to_owned(),
+    };
+    let text = |name: &str| form.text(name).to_owned();
+    let row = Row {
+        title,
+        performer: text("performer"),
+        work: text("work"),
+        isrc: text("isrc"),
+        iswc: text("iswc"),
+        ..Row::default()
+    };
+    let shared = state.clone();
+    Ok(Json(state.queue.work(move || take(&shared, &file, row)).await?))
+}
+
+fn allowed(state: &State, request: &Request) -> Result<(), Refusal> {
+    let Some(token) = &state.options.token else {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "this server adds nothing: it was started without --token-file",
+        ));
+    };
+    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if token.is_in(header) {
+        return Ok(());
+    }
+    Err(Refusal::new(StatusCode::UNAUTHORIZED, "send the server's token: Authorization: Bearer TOKEN"))
+}
+
+fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refusal> {
+    let internal = |error: anyhow::Error| Refusal::internal(&error);
+    let searcher = state.searcher();
+    let audio = searcher.audio().map_err(internal)?;
+    let windows = searcher.index.windows().map_err(internal)?;
+    let (features, hash) = state.heard.uploaded(audio, file)?;
+    let embedded =
+        audio.embed_features(file.path(), &features, windows).map_err(|error| unusable(&error, file))?;
+    let parts: Vec<(f32, Vec<f32>)> =
+        embedded.excerpts.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect();
+    if parts.iter().any(|(_, vector)| vector.iter().all(|value| *value == 0.0)) {
+        return Err(Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("{}: its embedding is zero: the network hears nothing in it", file.name),
+        ));
+    }
+    row.duration_s = embedded.duration_s as f32;
+    row.content_hash = hash;
+    let empty = Manifest::empty(&audio.embedder, windows, searcher.index.manifest.storage);
+    let fate = keep_and_add(state, file, row, parts, empty).map_err(internal)?;
+    state.refresh().map_err(internal)?;
+    let recordings = state.searcher().index.len();
+    Ok(match fate {
+        (Fate::Added | Fate::Replaced, id) => {
+            AddAnswer { status: "added".to_owned(), id: Some(id), recordings }
+        }
+        (Fate::WasThere | Fate::Taken, _) => AddAnswer { status: "there".to_owned(), id: None, recordings },
+    })
+}
+
+/// Keeps the audio under a name that is its content, and adds the recording; of audio that was there nothing is kept.
+fn keep_and_add(
+    state: &State,
+    file: &Uploaded,
+    mut row: Row,
+    parts: Vec<(f32, Vec<f32>)>,
+    empty: Manifest,
+) -> Result<(Fate, String)> {
+    ensure!(
+        state.index.is_dir(),
+        "{} is a file of embeddings, which cannot be added to",
+        state.index.display()
+    );
+    let kept = kept_path(&state.index, &row.content_hash, &file.name);
+    // One at a time: of two requests with the same file the second must not remove what the first has kept.
+    let _adding = state.adding.lock().unwrap_or_else(PoisonError::into_inner);
+    let was_kept = kept.exists();
+    let mut source = std::fs::File::open(file.path()).context("the uploaded file is gone")?;
+    atomic::write_with(&kept, |target| Ok(std::io::copy(&mut source, target).map(|_| ())?))?;
+    let data = std::fs::metadata(&kept)?;
+    row.bytes = data.len();
+    let since = data.modified()?.duration_since(std::time::UNIX_EPOCH)?;
+    row.modified_ns = i64::try_from(since.as_nanos())?;
+    row.path = kept.to_string_lossy().into_owned();
+    let id = id_of(&row.path);
+    let fate = Adder::open(&state.index, empty, Known::Stays)
+        .and_then(|mut adder| adder.add(vec![Addition { row, parts }]))
+        .map(|fates| fates.first().copied().unwrap_or(Fate::WasThere));
+    if !matches!(fate, Ok(Fate::Added | Fate::Replaced)) && !was_kept {
+        let _ = std::fs::remove_file(&kept);
+    }
+    Ok((fate?, id))
+}
+
+/// Where the audio of a recording that was sent is kept: `audio/` in the index, the content hash, and the ending of its name if that is
+/// one of audio.
+fn kept_path(index: &Path, content_hash: &str, name: &str) -> PathBuf {
+    let ending = Path::new(name).extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+    let ending = ending.filter(|ending| bc_audio::EXTENSIONS.contains(&ending.as_str()));
+    index.join("audio").join(format!("{content_hash}.{}", ending.as_deref().unwrap_or("bin")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_chooses_no_path() {
+        for (name, expected) in [
+            ("song.MP3", "audio/0123.mp3"),
+            ("../../x.wav", "audio/0123.wav"),
+            ("page.html", "audio/0123.bin"),
+            ("x./../../etc/passwd", "audio/0123.bin"),
+            ("", "audio/0123.bin"),
+        ] {
+            assert_eq!(kept_path(Path::new("i"), "0123", name), Path::new("i").join(expected));
+        }
+    }
+}

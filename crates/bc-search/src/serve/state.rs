@@ -1,0 +1,118 @@
+//! What all requests share: the index in its newest generation, and what they may spend.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::Result;
+use bc_formats::config::Config;
+
+use super::hearing::Cache;
+use super::measures::Measures;
+use super::options::Options;
+use super::queue::Queue;
+use super::upload::Spool;
+use crate::answer::{self, Searcher};
+use crate::index::Recording;
+
+/// Works of an answer, at most.
+pub const MOST_WORKS: usize = 100;
+/// How often the index is looked at for what others have added.
+const FOLLOW: Duration = Duration::from_secs(2);
+
+/// The works of one generation, each with its recordings.
+pub type Works = Arc<Vec<Vec<Recording>>>;
+
+/// A server.
+pub struct State {
+    /// What it was told.
+    pub options: Options,
+    /// Who computes.
+    pub queue: Queue,
+    /// What it counts.
+    pub measures: Measures,
+    /// Where uploaded files are.
+    pub spool: Spool,
+    /// Features of the last recordings.
+    pub heard: Cache,
+    /// The works of a generation, once somebody asked for them.
+    pub works: Mutex<Option<(u64, Works)>>,
+    /// Held while a recording is added.
+    pub adding: Mutex<()>,
+    /// Absolute path of the index.
+    pub index: PathBuf,
+    searcher: RwLock<Arc<Searcher>>,
+}
+
+impl State {
+    /// Opens index and network.
+    ///
+    /// # Errors
+    /// As [`Searcher::open`]; a network that is not the index's; no folder for files.
+    pub fn open(config: &Config, path: &Path, options: Options) -> Result<Self> {
+        let mut config = config.clone();
+        config.features.longest_s = options.longest_s;
+        config.features.patience_s = options.patience_s;
+        let asked = answer::Options {
+            k: MOST_WORKS,
+            windows: None,
+            prior: options.prior,
+            calibration: options.calibration.clone(),
+        };
+        let searcher = Searcher::open(&config, path, asked)?;
+        searcher.audio()?;
+        let measures = Measures::new()?;
+        measures.recordings.set(searcher.index.len() as i64);
+        let queue = (measures.waiting.clone(), measures.working.clone(), measures.work_seconds.clone());
+        Ok(Self {
+            queue: Queue::new(options.workers, options.queue, queue),
+            spool: Spool::new(&options, measures.spooled.clone())?,
+            heard: Cache::default(),
+            works: Mutex::default(),
+            adding: Mutex::default(),
+            index: std::path::absolute(path)?,
+            searcher: RwLock::new(Arc::new(searcher)),
+            measures,
+            options,
+        })
+    }
+
+    /// The index as it is now.
+    pub fn searcher(&self) -> Arc<Searcher> {
+        self.searcher.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the newest generation of the index, if that is another one.
+    ///
+    /// # Errors
+    /// A file of the index that cannot be read.
+    pub fn refresh(&self) -> Result<()> {
+        if let Some(newer) = self.searcher().newer()? {
+            self.measures.recordings.set(newer.index.len() as i64);
+            *self.searcher.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);
+        }
+        Ok(())
+    }
+}
+
+/// Follows what others do to the index.
+pub async fn follow(state: Arc<State>) {
+    let mut before = String::new();
+    loop {
+        tokio::time::sleep(FOLLOW).await;
+        let looked = tokio::task::spawn_blocking({
+            let state = state.clone();
+            move || state.refresh()
+        });
+        let trouble = match looked.await {
+            Ok(Ok(())) => String::new(),
+            Ok(Err(error)) => bc_cli::describe(&error),
+            Err(error) => error.to_string(),
+        };
+        // Once per trouble, not every two seconds.
+        if !trouble.is_empty() && trouble != before {
+            tracing::warn!("answers are of the index as it was: {trouble}");
+        }
+        before = trouble;
+    }
+}
