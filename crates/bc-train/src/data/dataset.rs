@@ -8,6 +8,7 @@ use bc_formats::config::{Config, TrainingData};
 use bc_formats::features::{CqtSettings, FeatureSet};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::index::{Index, Split};
+use bc_ranks::Ranks;
 
 use super::painted::Painted;
 use super::{Store, Track, debug};
@@ -49,7 +50,7 @@ impl DataSet {
     /// # Errors
     /// No index, no features, features of another CQT than `[features]` or of other audio than the index's, no
     /// version of the training split with features; works that cannot be painted.
-    pub fn open(config: &Config) -> Result<Self> {
+    pub fn open(config: &Config, ranks: &Ranks) -> Result<Self> {
         if config.train.debug {
             return debug::draw(config.train.seed, config.features.cqt());
         }
@@ -94,7 +95,9 @@ impl DataSet {
             );
         }
         let fingerprint = features.fingerprint();
-        let mapped = config.train.map_features.then_some(config.train.run.as_path());
+        // Ranks of one machine share the memory of one file.
+        let shared = config.train.map_features || !ranks.is_alone();
+        let mapped = shared.then_some(config.train.run.as_path());
         Self::build(training, validation, features.settings, fingerprint, mapped, |places, put| {
             features.for_each(|row| match places.get(row.version_id.as_str()) {
                 Some(&place) => put(place, &row.magnitude),
