@@ -238,7 +238,7 @@ impl Exchange {
 
 /// Parameters that the last backward pass did not come to: their gradients are of earlier passes, or there are none.
 fn send_the_rest(outbox: &mut Outbox, gradients: &Gradients) -> Result<()> {
-    for (index, gradient) in gradients.iter().enumerate().rev() {
+    for (index, gradient) in gradients.iter().enumerate() {
         if outbox.complete[index] {
             continue;
         }
