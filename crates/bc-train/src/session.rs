@@ -149,8 +149,7 @@ impl<'a> Session<'a> {
             batches += 1;
             items += batch.items.len();
             self.state.batch += 1;
-            let last =
-                batches == self.config.train.accumulate || self.state.batch.is_multiple_of(per_pass);
+            let last = batches == self.config.train.accumulate || self.state.batch.is_multiple_of(per_pass);
             let losses = self.learner.accumulate(&batch, last)?;
             if !losses.sum.is_finite() {
                 return Err(self.not_finite("the loss", losses.sum, &batch));
@@ -310,10 +309,7 @@ impl<'a> Session<'a> {
 
     fn out_of_time(mut self) -> Result<Outcome> {
         let saved = self.stop()?;
-        self.say(format!(
-            "{} minutes are over (train.max_minutes): {saved}",
-            self.config.train.max_minutes
-        ));
+        self.say(format!("{} minutes are over (train.max_minutes): {saved}", self.config.train.max_minutes));
         Ok(Outcome::OutOfTime)
     }
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use bc_formats::config::{
-    Batches, Classes, Config, PassOrder, Schedule as ScheduleKind, TrainConfig,
-};
+use bc_formats::config::{Batches, Classes, Config, PassOrder, Schedule as ScheduleKind, TrainConfig};
 use bc_formats::run::NetworkInput;
 use bc_ranks::Ranks;
 
@@ -37,7 +35,7 @@ impl Setup {
     /// As [`DataSet::open`]; fewer classes than cliques; batches that the split cannot fill;
     /// crops shorter than a column; batches that cannot be cut among the `ranks`.
     pub fn new(config: &Config, ranks: &Ranks) -> Result<Self> {
-        let data = Arc::new(DataSet::open(config, ranks)?);
+        let data = Arc::new(crate::data::open(config, ranks)?);
         let (train, found) = (&config.train, data.classes());
         let classes = match train.classes {
             Classes::Auto => found,
@@ -85,7 +83,9 @@ fn refuse_too_many_ranks(train: &TrainConfig, ranks: usize) -> Result<()> {
         Batches::RandomTriplets => ("triplets_per_batch", train.triplets_per_batch),
     };
     if units < ranks {
-        bail!("[train] {key} = {units}, but there are {ranks} ranks, and each takes one at least: use larger batches or fewer ranks");
+        bail!(
+            "[train] {key} = {units}, but there are {ranks} ranks, and each takes one at least: use larger batches or fewer ranks"
+        );
     }
     Ok(())
 }

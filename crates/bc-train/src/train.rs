@@ -83,7 +83,8 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     state.instruction_set.clone_from(&machine.instruction_set);
     state.ranks = ranks.size();
     let prolonged = resumed != Resumed::Never && end(config, &state).is_none();
-    let _lock = ranks.is_first().then(|| take_folder(config, options, &setup, &checkpoints, &state)).transpose()?;
+    let _lock =
+        ranks.is_first().then(|| take_folder(config, options, &setup, &checkpoints, &state)).transpose()?;
     if prolonged {
         take_back_the_end(config, &checkpoints, &mut state, ranks)?;
     }

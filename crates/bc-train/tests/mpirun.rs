@@ -57,7 +57,8 @@ fn processes_train_what_threads_train_to_the_last_bit() {
     // More than one bucket of gradients, and sums of more values than one exchange takes.
     let overrides = ["model.width=16", "train.max_steps=4", "train.lengths_s=[10]"];
     for ranks in [2, 4] {
-        let (one, other) = (folder.path().join(format!("mpi-{ranks}")), folder.path().join(format!("t-{ranks}")));
+        let (one, other) =
+            (folder.path().join(format!("mpi-{ranks}")), folder.path().join(format!("t-{ranks}")));
         let output = mpirun(ranks, &one, &overrides).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
         assert!(text(&output).contains("of gradients summed in each step"), "{}", text(&output));
@@ -88,11 +89,8 @@ fn ranks_of(mpirun: &Child) -> Vec<u32> {
 
 /// A run of two ranks that takes long, some steps on.
 fn at_work(run: &Path) -> Child {
-    let child = mpirun(2, run, &["train.epochs=1000"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child =
+        mpirun(2, run, &["train.epochs=1000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while metrics(run).len() < 3 {
         assert!(started.elapsed() < Duration::from_secs(120), "no step was made");

@@ -170,8 +170,7 @@ fn a_clique_and_a_work_of_one_id_are_one_class_and_held_out_cliques_are_not_pain
     let place = Place::new();
     let text = ["train-0", "train-1", "val-0", "new-0", "new-1", "new-2"].map(|id| tune(id, 3)).join("\n");
     std::fs::write(place.path().join("reels.jsonl"), text).unwrap();
-    let setup =
-        Setup::new(
+    let setup = Setup::new(
         &place.config(&["train.features_share=0.5", "train.batches_per_pass=50"]),
         &bc_ranks::Ranks::alone(),
     )

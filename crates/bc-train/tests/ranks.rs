@@ -31,9 +31,8 @@ fn config(run: &Path, overrides: &[&str]) -> Config {
 fn train_as(ranks: Vec<Ranks>, config: impl Fn(usize) -> Config + Sync) -> Vec<Result<Outcome>> {
     std::thread::scope(|scope| {
         let config = &config;
-        let rank = |ranks: Ranks| {
-            scope.spawn(move || train_with(&config(ranks.rank()), Options::default(), &ranks))
-        };
+        let rank =
+            |ranks: Ranks| scope.spawn(move || train_with(&config(ranks.rank()), Options::default(), &ranks));
         let started: Vec<_> = ranks.into_iter().map(rank).collect();
         started.into_iter().map(|rank| rank.join().unwrap()).collect()
     })
@@ -103,10 +102,14 @@ fn bytecovers_curve_is_that_of_one_rank() {
 #[test]
 fn triplets_that_pass_apart_have_the_curve_of_one_rank() {
     // Five triplets for four ranks; the last batch of a pass has fewer triplets than there are ranks.
-    let triplets = ["train.batches=random-triplets", "train.triplets_per_batch=5", "train.classified=anchors"];
+    let triplets =
+        ["train.batches=random-triplets", "train.triplets_per_batch=5", "train.classified=anchors"];
     let apart = ["train.separate_forwards=true", "train.mining=random"];
     compare("triplets apart", &[&triplets[..], &apart].concat());
-    compare("triplets together", &[&triplets[..], &["train.mining=batch-hard", "train.accumulate=2"]].concat());
+    compare(
+        "triplets together",
+        &[&triplets[..], &["train.mining=batch-hard", "train.accumulate=2"]].concat(),
+    );
 }
 
 #[test]
@@ -209,8 +212,11 @@ fn a_run_of_two_ranks_is_resumed_by_one_and_by_four() {
         };
         let worst = difference(&scheduled(&straight), &scheduled(&run));
         assert!(worst <= TOLERANCE, "{worst:.1e}");
-        let starts: Vec<_> =
-            lines(&run).into_iter().filter(|line| line["kind"] == "start").map(|line| line["ranks"].clone()).collect();
+        let starts: Vec<_> = lines(&run)
+            .into_iter()
+            .filter(|line| line["kind"] == "start")
+            .map(|line| line["ranks"].clone())
+            .collect();
         assert_eq!(starts, [2, ranks]);
     }
 }
@@ -263,7 +269,8 @@ fn a_rank_that_ends_ends_the_others_with_its_name() {
     };
     let ranks = bc_ranks::threads(3).into_iter().map(unsteady).collect();
     let outcomes = train_as(ranks, |_| config(&run, &[]));
-    let errors: Vec<String> = outcomes.into_iter().map(|outcome| format!("{:#}", outcome.unwrap_err())).collect();
+    let errors: Vec<String> =
+        outcomes.into_iter().map(|outcome| format!("{:#}", outcome.unwrap_err())).collect();
     assert!(errors[1].contains("this rank has had enough"), "{errors:?}");
     for other in [&errors[0], &errors[2]] {
         assert!(other.contains("rank 1 of 3 has ended"), "{errors:?}");

@@ -138,6 +138,13 @@ struct Forward<'a> {
 }
 
 impl Forward<'_> {
+    /// Moments of a channel that is normalised by running statistics; there alone a convolution's bias does not cancel.
+    fn running(&self, channel: usize, groups: &Groups, bias: f32) -> Option<GroupMoments> {
+        let Source::Running(running) = self.source else { return None };
+        let index = channel.checked_sub(groups.instance)?;
+        Some(GroupMoments::new(running.mean[index] - bias, f64::from(running.variance[index])))
+    }
+
     fn run(&self, x: &[f32], groups: &Groups, shortcut: Option<&[f32]>) -> Result<Vec<f32>> {
         let run = groups.run();
         let channels = x.len() / run.max(1);
@@ -158,18 +165,10 @@ impl Forward<'_> {
                     let mut last = (0.0, 0.0);
                     let mut scales = Vec::with_capacity(run / size);
                     for (group, (y, x)) in y.chunks_mut(size).zip(x.chunks(size)).enumerate() {
-                        // The convolution's bias cancels, except with running statistics.
-                        let scale = match self.source {
-                            Source::Running(running) if channel >= groups.instance => {
-                                let index = channel - groups.instance;
-                                let mean = running.mean[index] - bias(channel);
-                                GroupMoments::new(mean, f64::from(running.variance[index]))
-                            }
-                            _ => {
-                                let of_all = whole
-                                    .as_ref()
-                                    .filter(|_| channel >= groups.instance)
-                                    .map(|whole| whole.moments[channel - groups.instance]);
+                        let scale = match self.running(channel, groups, bias(channel)) {
+                            Some(scale) => scale,
+                            None => {
+                                let of_all = whole.as_ref().and_then(|whole| whole.of(channel, groups));
                                 let (mean, variance) = of_all.unwrap_or_else(|| moments(x));
                                 last = (mean as f32, variance as f32);
                                 GroupMoments::new(last.0, variance)
@@ -210,6 +209,11 @@ struct WholeBatch {
 }
 
 impl WholeBatch {
+    /// Of a channel, if it is normalised over the batch.
+    fn of(&self, channel: usize, groups: &Groups) -> Option<(f64, f64)> {
+        channel.checked_sub(groups.instance).map(|index| self.moments[index])
+    }
+
     /// From each process's count, means and sums of squared differences from them (Chan, Golub and LeVeque 1979),
     /// in the order of the processes.
     fn measure(x: &[f32], groups: &Groups, peers: &dyn Peers) -> Result<Self> {

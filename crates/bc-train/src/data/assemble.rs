@@ -225,7 +225,7 @@ mod tests {
     fn assembler(augment: AugmentConfig, pool: u32) -> Assembler {
         let mut config = Config::default();
         config.train.debug = true;
-        let data = Arc::new(DataSet::open(&config, &bc_ranks::Ranks::alone()).unwrap());
+        let data = Arc::new(crate::data::open(&config, &bc_ranks::Ranks::alone()).unwrap());
         let input = NetworkInput { cqt: data.cqt, pool, scale: Scale::Max };
         Assembler::new(data, augment, input, ShortTracks::Zeros, 5, &[50.0]).unwrap()
     }
@@ -326,7 +326,7 @@ mod tests {
     fn crops_too_short_for_a_column_are_refused() {
         let mut config = Config::default();
         config.train.debug = true;
-        let data = Arc::new(DataSet::open(&config, &bc_ranks::Ranks::alone()).unwrap());
+        let data = Arc::new(crate::data::open(&config, &bc_ranks::Ranks::alone()).unwrap());
         let input = NetworkInput { cqt: data.cqt, pool: 1000, scale: Scale::None };
         let made = Assembler::new(data, AugmentConfig::default(), input, ShortTracks::Zeros, 5, &[5.0]);
         assert!(made.err().unwrap().to_string().contains("shorter than one column"));

@@ -11,7 +11,7 @@ use bc_formats::index::{Index, Split};
 use bc_ranks::Ranks;
 
 use super::painted::Painted;
-use super::{Store, Track, debug};
+use super::{Store, Track};
 use crate::sampler::{Cliques, Pool};
 
 /// What a run learns from and is validated on.
@@ -45,15 +45,12 @@ pub struct DataSet {
 }
 
 impl DataSet {
-    /// Reads what the configuration names, or draws it for `[train] debug`.
+    /// Reads what the configuration names.
     ///
     /// # Errors
     /// No index, no features, features of another CQT than `[features]` or of other audio than the index's, no
     /// version of the training split with features; works that cannot be painted.
     pub fn open(config: &Config, ranks: &Ranks) -> Result<Self> {
-        if config.train.debug {
-            return debug::draw(config.train.seed, config.features.cqt());
-        }
         let index = Index::read(&config.features.index)?;
         let folder = &config.features.output;
         let features = FeatureSet::open(folder)?;

@@ -58,7 +58,13 @@ impl Recorder {
             .open(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         let events = EventWriter::create(&folder.join(EVENTS)).map_err(|error| warn_of_events(&error)).ok();
-        let mut new = Self { folder: folder.to_owned(), metrics: Some(metrics), events, lines: Vec::new(), warned: false };
+        let mut new = Self {
+            folder: folder.to_owned(),
+            metrics: Some(metrics),
+            events,
+            lines: Vec::new(),
+            warned: false,
+        };
         lines.iter().for_each(|line| new.add_event(line));
         new.lines = lines;
         Ok(new)

@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn cliques_and_triplets_stay_whole() {
         let pk = Composition::Pk { cliques: 5, versions: 2 };
-        let own = |composition, items, rank, size| Cut::new(composition, rank, size).shares(items).own().to_vec();
+        let own =
+            |composition, items, rank, size| Cut::new(composition, rank, size).shares(items).own().to_vec();
         assert_eq!(own(pk, 10, 0, 1), (0..10).collect::<Vec<_>>());
         assert_eq!(own(pk, 10, 0, 2), [0, 1, 2, 3]);
         assert_eq!(own(pk, 10, 1, 2), [4, 5, 6, 7, 8, 9]);
@@ -113,7 +114,8 @@ mod tests {
             for size in 1..8 {
                 let shares: Vec<Shares> =
                     (0..size).map(|rank| Cut::new(composition, rank, size).shares(15)).collect();
-                let all: Vec<u32> = shares.iter().filter(|s| !s.is_silent()).flat_map(|s| s.own.clone()).collect();
+                let all: Vec<u32> =
+                    shares.iter().filter(|s| !s.is_silent()).flat_map(|s| s.own.clone()).collect();
                 let found: Vec<u32> = shares[0].order().iter().map(|&number| all[number as usize]).collect();
                 assert_eq!(found, (0..15).collect::<Vec<u32>>(), "{size} ranks");
                 assert_eq!(shares[0].counts().iter().sum::<usize>(), 15);
