@@ -64,7 +64,7 @@ fn normalisations(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(x.elem_count() as u64));
         group.bench_function("forward", |b| b.iter(|| pass(black_box(&x))));
         group.bench_function("backward (with a copy of the gradient)", |b| {
-            b.iter(|| norm_gradient(&saved, &x, shortcut.copy().expect("a copy"), Some(black_box(&y))));
+            b.iter(|| norm_gradient(&saved, &x, shortcut.copy().expect("a copy"), Some(black_box(&y)), None));
         });
         group.finish();
     }

@@ -4,11 +4,20 @@ use candle_core::{Result, Tensor, Var};
 
 use rayon::prelude::*;
 
-use crate::ops::{in_place, values};
+use crate::ops::{in_place, read, values};
 use crate::simd::vectorized;
 
 /// Values that a thread sums at once.
 const BLOCK: usize = 1 << 14;
+
+/// Whom a backward pass shows each gradient as soon as it is complete, while the pass continues.
+pub trait Listener: Send {
+    /// The gradient of parameter `index` is `values`; each comes once in a pass.
+    ///
+    /// # Errors
+    /// What ends the pass.
+    fn complete(&mut self, index: usize, values: &[f32]) -> Result<()>;
+}
 
 /// One gradient per parameter, in the network's order. Their memory is reused from step to step.
 pub struct Gradients {
@@ -16,6 +25,7 @@ pub struct Gradients {
     values: Vec<Tensor>,
     /// Whether a pass has written it since the last [`Gradients::clear`].
     written: Vec<bool>,
+    listener: Option<Box<dyn Listener>>,
 }
 
 impl Gradients {
@@ -29,6 +39,7 @@ impl Gradients {
             names: parameters.iter().map(|(name, _)| name.clone()).collect(),
             values: values.collect::<Result<_>>()?,
             written: vec![false; parameters.len()],
+            listener: None,
         })
     }
 
@@ -64,9 +75,38 @@ impl Gradients {
         Ok(total.sqrt())
     }
 
-    /// The tensor to write a gradient into, and whether to add to what it holds.
-    pub(crate) fn slot(&mut self, index: usize) -> (&Tensor, bool) {
-        (&self.values[index], std::mem::replace(&mut self.written[index], true))
+    /// Shows `listener` the gradients of the passes from now on; of the last pass of a step, whose gradients are
+    /// the sums over all its passes.
+    pub fn listen(&mut self, listener: Option<Box<dyn Listener>>) {
+        self.listener = listener;
+    }
+
+    /// Replaces the gradient of a parameter, where there is to be one.
+    ///
+    /// # Errors
+    /// Another number of values.
+    pub fn replace(&mut self, index: usize, values: Option<&[f32]>) -> Result<()> {
+        self.written[index] = false;
+        values.map_or(Ok(()), |values| self.add(index, values))
+    }
+
+    /// Number of values of each gradient.
+    pub fn sizes(&self) -> Vec<usize> {
+        self.values.iter().map(Tensor::elem_count).collect()
+    }
+
+    /// Calls `write` with the tensor to write a gradient into, and whether to add to what it holds.
+    pub(crate) fn write(
+        &mut self,
+        index: usize,
+        write: impl FnOnce(&Tensor, bool) -> Result<()>,
+    ) -> Result<()> {
+        let values = &self.values[index];
+        write(values, std::mem::replace(&mut self.written[index], true))?;
+        match &mut self.listener {
+            Some(listener) => read(values, |values| listener.complete(index, values))?,
+            None => Ok(()),
+        }
     }
 
     /// Adds values.
@@ -88,8 +128,7 @@ impl Gradients {
                 Ok(())
             }
         }
-        let (values, add) = self.slot(index);
-        values.inplace_op1(&Add(more, add))
+        self.write(index, |values, add| values.inplace_op1(&Add(more, add)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Layers with weights: what a network is built of, each weight under PyTorch's name.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -8,6 +10,7 @@ use crate::gradients::Gradients;
 use crate::ops::conv2d::{conv2d, conv2d_affine, conv2d_input_gradient, conv2d_weight_gradient};
 use crate::ops::geometry::Geometry;
 use crate::ops::norm::{Activation, Saved, Source, Statistics, fold_statistics, norm, norm_gradient};
+use crate::peers::Peers;
 
 /// Share of the batch in the running statistics, as in PyTorch.
 const MOMENTUM: f64 = 0.1;
@@ -16,6 +19,8 @@ const MOMENTUM: f64 = 0.1;
 pub(crate) struct Weights<'a> {
     device: &'a Device,
     rng: ChaCha8Rng,
+    /// With whom the norms share their batches.
+    peers: Option<Arc<dyn Peers>>,
     /// What is trained.
     pub parameters: Vec<(String, Var)>,
     /// Running statistics.
@@ -23,8 +28,9 @@ pub(crate) struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    pub fn new(seed: u64, device: &'a Device) -> Self {
-        Self { device, rng: ChaCha8Rng::seed_from_u64(seed), parameters: Vec::new(), buffers: Vec::new() }
+    pub fn new(seed: u64, device: &'a Device, peers: Option<Arc<dyn Peers>>) -> Self {
+        let rng = ChaCha8Rng::seed_from_u64(seed);
+        Self { device, rng, peers, parameters: Vec::new(), buffers: Vec::new() }
     }
 
     /// Uniform in +-1/sqrt(fan in): PyTorch's default for convolutions and linear layers.
@@ -104,8 +110,9 @@ pub(crate) fn linear_backward(
     gradients: &mut Gradients,
 ) -> Result<Tensor> {
     let (images, dy) = (as_images(x)?, as_images(dy)?);
-    let (dw, add) = gradients.slot(weight.index);
-    conv2d_weight_gradient(&as_images(dw)?, &images, &dy, POINTWISE, add)?;
+    gradients.write(weight.index, |dw, add| {
+        conv2d_weight_gradient(&as_images(dw)?, &images, &dy, POINTWISE, add)
+    })?;
     let add_to = add_to.map(|add_to| as_images(&add_to)).transpose()?;
     conv2d_input_gradient(&dy, &as_images(&weight.value())?, images.shape(), POINTWISE, add_to)?
         .reshape(x.shape())
@@ -210,8 +217,8 @@ impl ConvNorm {
         if let Some(bias) = &self.bias {
             gradients.add(bias.index, &vec![0.0; dy.dim(0)?])?;
         }
-        let (dw, add) = gradients.slot(self.weight.index);
-        conv2d_weight_gradient(dw, &x, &dy, self.geometry, add)?;
+        gradients
+            .write(self.weight.index, |dw, add| conv2d_weight_gradient(dw, &x, &dy, self.geometry, add))?;
         let add_to = match input {
             InputGradient::Skip => return Ok((None, shortcut)),
             InputGradient::New => None,
@@ -229,6 +236,7 @@ pub(crate) struct Norm {
     batch: [Parameter; 2],
     mean: Var,
     variance: Var,
+    peers: Option<Arc<dyn Peers>>,
 }
 
 impl Norm {
@@ -249,7 +257,7 @@ impl Norm {
         ];
         let mean = weights.buffer(format!("{batch_name}.running_mean"), 0.0, rest)?;
         let variance = weights.buffer(format!("{batch_name}.running_var"), 1.0, rest)?;
-        Ok(Self { instance: own, batch, mean, variance })
+        Ok(Self { instance: own, batch, mean, variance, peers: weights.peers.clone() })
     }
 
     /// Rows of scale, shift and a convolution's bias, instance norm's channels first.
@@ -300,7 +308,8 @@ impl Norm {
         shortcut: Option<&Tensor>,
     ) -> Result<(Tensor, Saved)> {
         let instance = self.instance_channels()?;
-        let (y, saved, batch) = norm(x, self.table(bias)?, instance, Source::Batch, activation, shortcut)?;
+        let source = self.peers.as_deref().map_or(Source::Batch, Source::Shared);
+        let (y, saved, batch) = norm(x, self.table(bias)?, instance, source, activation, shortcut)?;
         if batch.count < 2 {
             candle_core::bail!(
                 "batch norm needs more than one value per channel in training; use larger batches"
@@ -322,7 +331,7 @@ impl Norm {
         y: Option<&Tensor>,
         gradients: &mut Gradients,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let norm = norm_gradient(saved, x, dy, y)?;
+        let norm = norm_gradient(saved, x, dy, y, self.peers.as_deref())?;
         let instance = self.instance_channels()?;
         for (row, values) in norm.rows.chunks(norm.rows.len() / 2).enumerate() {
             let (own, rest) = values.split_at(instance);

@@ -22,13 +22,15 @@ pub mod memory;
 mod network;
 pub mod ops;
 pub mod optim;
+mod peers;
 mod ring;
 mod settings;
 mod simd;
 pub mod weights;
 
 pub use checkpoint::Loaded;
-pub use gradients::Gradients;
+pub use gradients::{Gradients, Listener};
 pub use network::{Network, Outputs, Pass};
+pub use peers::Peers;
 pub use settings::{ByteCoverSettings, Kind, Memory, NetworkSettings, RingSettings};
 pub use simd::instruction_set;

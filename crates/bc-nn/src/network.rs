@@ -1,5 +1,7 @@
 //! A network: one of the known bodies, then the embedding, the BNNeck and the classifier.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
@@ -7,6 +9,7 @@ use candle_core::{Device, Tensor, Var};
 use crate::gradients::Gradients;
 use crate::head::{Columns, Head, HeadSaved, HeadSizes};
 use crate::layers::Weights;
+use crate::peers::Peers;
 use crate::settings::NetworkSettings;
 use crate::{bytecover, ring};
 
@@ -132,7 +135,21 @@ impl Network {
     /// # Errors
     /// Sizes that no network has; a device without memory for them.
     pub fn new(settings: &NetworkSettings, seed: u64, device: &Device) -> Result<Self> {
-        let mut weights = Weights::new(seed, device);
+        Self::with_peers(settings, seed, device, None)
+    }
+
+    /// As [`Network::new`], with `peers` that have a share of each training batch: batch norms are over all of it,
+    /// and gradients of this process's share.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn with_peers(
+        settings: &NetworkSettings,
+        seed: u64,
+        device: &Device,
+        peers: Option<Arc<dyn Peers>>,
+    ) -> Result<Self> {
+        let mut weights = Weights::new(seed, device, peers);
         let body = Body::new(settings, &mut weights)?;
         let sizes = HeadSizes {
             inputs: settings.pooled(),

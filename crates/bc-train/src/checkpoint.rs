@@ -86,6 +86,8 @@ pub struct State {
     pub total_steps: u64,
     /// Instruction set of the operators so far; empty where that is not known.
     pub instruction_set: String,
+    /// Ranks that trained so far; 0, of an earlier version, is one.
+    pub ranks: usize,
     /// Everything that the course of training depends on.
     pub settings: Value,
 }
@@ -94,6 +96,8 @@ pub struct State {
 pub struct Checkpoints {
     folder: PathBuf,
     keep: usize,
+    /// Whether this process writes them.
+    writes: bool,
     /// Whether it was said that an old one cannot be removed.
     warned: Cell<bool>,
 }
@@ -101,7 +105,12 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// The checkpoints in `run`, of which the last `keep` stay.
     pub fn of(run: &Path, keep: usize) -> Self {
-        Self { folder: run.join(FOLDER), keep, warned: Cell::new(false) }
+        Self { folder: run.join(FOLDER), keep, writes: true, warned: Cell::new(false) }
+    }
+
+    /// The same where another process writes them: saving does nothing.
+    pub fn read_only(self) -> Self {
+        Self { writes: false, ..self }
     }
 
     /// Where the checkpoint of a step is.
@@ -137,7 +146,7 @@ impl Checkpoints {
     /// A full disk, or a folder that cannot be written.
     pub fn save(&self, state: &State, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let destination = self.path(state.step);
-        if destination.exists() {
+        if !self.writes || destination.exists() {
             return Ok(destination);
         }
         std::fs::create_dir_all(&self.folder)
@@ -179,7 +188,7 @@ impl Checkpoints {
     /// A full disk, or a folder that cannot be written.
     pub fn update(&self, state: &State) -> Result<()> {
         let folder = self.path(state.step);
-        if !folder.exists() {
+        if !self.writes || !folder.exists() {
             return Ok(());
         }
         let state = State { format: FORMAT.to_owned(), ..state.clone() };

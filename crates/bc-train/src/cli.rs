@@ -2,8 +2,10 @@
 
 use anyhow::{Result, ensure};
 use bc_cli::{ConfigArgs, Interrupted};
+use bc_ranks::Ranks;
 
 use crate::bench::BenchArgs;
+use crate::ranks::Agreed;
 use crate::train::{Options, Outcome};
 
 /// Stage 3: features become a trained network.
@@ -102,10 +104,38 @@ pub fn main(arguments: Arguments) -> Result<()> {
             }
             bc_cli::interrupt::install("finishing the step, then saving; Ctrl-C again ends at once")?;
             let options = Options { resume: args.resume, fresh: args.fresh };
-            if let Outcome::Interrupted(saved) = crate::train::train(&config, options)? {
-                return Err(Interrupted(saved).into());
-            }
+            let ranks = bc_ranks::start()?;
+            let outcome = in_rank(&ranks, || crate::train::train_with(&config, options, &ranks));
+            return leave(ranks, outcome);
         }
     }
     Ok(())
+}
+
+/// Warnings come from rank 0 alone.
+fn in_rank(ranks: &Ranks, work: impl FnOnce() -> Result<Outcome>) -> Result<Outcome> {
+    match ranks.is_first() {
+        true => work(),
+        false => tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), work),
+    }
+}
+
+/// Ends this rank. An error that it alone came to ends the others too, which would wait for it for ever, and says
+/// whose it is; what all came to together rank 0 reports, with its exit code, and the others leave without a word.
+fn leave(ranks: Ranks, outcome: Result<Outcome>) -> Result<()> {
+    let result = match outcome {
+        Ok(Outcome::Interrupted(saved)) => Err(Interrupted(saved).into()),
+        Ok(_) => Ok(()),
+        Err(error) if ranks.is_alone() || error.is::<Agreed>() => Err(error),
+        Err(error) => {
+            let text = bc_cli::describe(&error);
+            eprintln!("error: {} on {}: {text}", ranks.name(), crate::machine::host());
+            ranks.abort();
+            Err(error)
+        }
+    };
+    let first = ranks.is_first();
+    // All leave together.
+    drop(ranks);
+    if first { result } else { Ok(()) }
 }

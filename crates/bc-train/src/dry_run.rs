@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use bc_formats::config::{Config, Loss, Optimizer, Schedule as ScheduleKind};
+use bc_ranks::Ranks;
 
 use crate::learner::Learner;
 use crate::sampler::{BatchPlan, Composition};
@@ -18,8 +19,8 @@ const TIMED: usize = 3;
 /// # Errors
 /// As [`crate::train::train`] before its first step.
 pub fn print(config: &Config) -> Result<()> {
-    let setup = Setup::new(config)?;
-    let mut learner = setup.learner(config)?;
+    let setup = Setup::new(config, &Ranks::alone())?;
+    let mut learner = setup.learner(config, &Ranks::alone())?;
     let began = learner.begin()?;
     print_data(config, &setup);
     if let Some(note) = began {
@@ -98,7 +99,8 @@ fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
         setup.sampler.batches_per_pass(),
         setup.sampler.batches_per_epoch()
     );
-    let (network, bins) = (learner.network().settings(), setup.data.store.bins());
+    let network = learner.network().settings();
+    let bins = network.bins();
     let mut most = 0;
     for &length_s in &config.train.lengths_s {
         let frames = setup.assembler.frames(length_s);
@@ -131,7 +133,7 @@ fn time_steps(config: &Config, setup: &Setup, learner: &mut Learner) -> Result<V
             let items = plan[(pass + step) % plan.len()].items.clone();
             let batch = setup.assembler.assemble(0, step, &BatchPlan { length_s, items });
             let started = Instant::now();
-            learner.accumulate(&batch)?;
+            learner.accumulate(&batch, true)?;
             learner.step(0.0, 1)?;
             if step > 0 {
                 times.push(started.elapsed().as_secs_f64());

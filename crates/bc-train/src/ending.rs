@@ -63,3 +63,22 @@ pub(crate) fn note_another_machine(saved: &State, instruction_set: &str) {
         );
     }
 }
+
+/// Sums over ranks are rounded differently for each number of them.
+pub(crate) fn note_other_ranks(config: &Config, saved: &State, ranks: usize) {
+    let before = saved.ranks.max(1);
+    if before == ranks {
+        return;
+    }
+    let norms = if config.train.sync_norms {
+        "batches, norms and losses stay the same"
+    } else {
+        "batches stay the same, but each rank's batch norms see another share of them (train.sync_norms = false), \
+         which changes what is learnt"
+    };
+    tracing::warn!(
+        "the run was computed by {before} ranks until step {} and continues with {ranks}: {norms}; from here on \
+         its figures are not, to the last bit, those of a run with one number of ranks",
+        saved.step
+    );
+}

@@ -15,12 +15,15 @@ use bc_nn::loss::{
 };
 use bc_nn::optim::{Adam, AdamSettings, clipping};
 use bc_nn::{Gradients, Network, NetworkSettings, Outputs, Pass, weights};
+use bc_ranks::Ranks;
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 
 use crate::checkpoint;
 use crate::data::Batch;
 use crate::mining::{self, Distances, Triplets};
 use crate::randomness::generator;
+use crate::ranks::{Team, Traffic};
 
 /// Losses of one batch, or their sum over several.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -75,17 +78,25 @@ pub struct Learner {
     input: NetworkInput,
     settings: serde_json::Value,
     sources: Sources,
+    team: Team,
 }
 
 impl Learner {
-    /// A network with fresh weights, drawn from the seed.
-    pub fn new(config: &Config, classes: usize, input: &NetworkInput, sources: &Sources) -> Result<Self> {
+    /// A network with fresh weights, drawn from the seed, that is trained together with the other `ranks`.
+    pub fn new(
+        config: &Config,
+        classes: usize,
+        input: &NetworkInput,
+        sources: &Sources,
+        ranks: &Ranks,
+    ) -> Result<Self> {
         let device = device(&config.train.device)?;
         let bins = input.rows();
         // Losses over pairs need no classifier.
         let classes = if config.train.loss.classifies() { classes } else { 0 };
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
-        let network = Network::new(&network_settings, config.train.seed, &device)?;
+        let team = Team::new(ranks, &config.train)?;
+        let network = Network::with_peers(&network_settings, config.train.seed, &device, team.peers())?;
         let settings = AdamSettings {
             betas: config.train.betas,
             epsilon: config.train.epsilon,
@@ -110,6 +121,7 @@ impl Learner {
                 "augment": serde_json::to_value(&config.augment)?,
             }),
             sources: sources.clone(),
+            team,
         };
         if config.train.ema > 0.0 {
             learner.average = Some(learner.values()?);
@@ -176,42 +188,67 @@ impl Learner {
         &self.network
     }
 
-    /// Forward and backward on one batch; its gradients are added to those that wait for
-    /// [`Learner::step`].
-    pub fn accumulate(&mut self, batch: &Batch) -> Result<Losses> {
-        let x =
-            Tensor::from_slice(&batch.values, (batch.items.len(), batch.bins, batch.frames), &self.device)?;
-        let passes = if self.train.separate_forwards {
-            let third = batch.items.len() / 3;
-            (0..3)
-                .map(|part| self.network.forward_train(&x.narrow(0, part * third, third)?))
-                .collect::<Result<Vec<_>>>()?
-        } else {
-            vec![self.network.forward_train(&x)?]
-        };
-        let (loss, mut losses) = match self.train.loss {
+    /// Forward and backward on this rank's share of one batch; its gradients are added to those that wait for
+    /// [`Learner::step`], which comes next if this is the `last` batch of a step. The losses are of the whole batch.
+    pub fn accumulate(&mut self, batch: &Batch, last: bool) -> Result<Losses> {
+        self.team.begin(&batch.shares);
+        let passes = self.forward(batch)?;
+        let (loss, losses) = match self.train.loss {
             Loss::Bytecover => self.bytecover_losses(
-                &joined(&passes, |o| Ok(&o.f_t))?,
+                joined(&passes, |o| Ok(&o.f_t))?,
                 &joined(&passes, Outputs::logits)?,
                 batch,
             )?,
             Loss::CosineSoftmax => self.cosine_loss(&joined(&passes, |o| Ok(&o.f_c))?, batch)?,
-            _ => (self.pair_loss(&joined(&passes, |o| Ok(&o.f_c))?, batch)?, Losses::default()),
+            _ => (self.pair_loss(joined(&passes, |o| Ok(&o.f_c))?, batch)?, Losses::default()),
         };
-        losses.sum = loss.to_scalar()?;
+        let losses = self.of_whole_batch(losses, loss.to_scalar()?)?;
         if losses.sum.is_finite() {
-            let found = loss.backward()?;
-            // The last pass first: what it kept is freed soonest.
-            for pass in passes.into_iter().rev() {
-                pass.backward(&self.network, &found, &mut self.gradients)?;
-            }
-            self.network.backward_classifier(&found, &mut self.gradients)?;
+            self.backward(passes, &loss.backward()?, batch, last)?;
         }
         Ok(losses)
     }
 
+    fn forward(&self, batch: &Batch) -> Result<Vec<Pass>> {
+        let items = batch.shares.own().len();
+        let x = Tensor::from_slice(&batch.values, (items, batch.bins, batch.frames), &self.device)?;
+        if !self.train.separate_forwards {
+            return Ok(vec![self.network.forward_train(&x)?]);
+        }
+        let third = items / 3;
+        (0..3).map(|part| self.network.forward_train(&x.narrow(0, part * third, third)?)).collect()
+    }
+
+    fn backward(&mut self, passes: Vec<Pass>, loss: &GradStore, batch: &Batch, last: bool) -> Result<()> {
+        if batch.shares.is_silent() {
+            // The others need this rank in their norms; its gradients count for nothing.
+            let mut nothing = Gradients::new(&self.network.parameters())?;
+            return passes.into_iter().rev().try_for_each(|p| p.backward(&self.network, loss, &mut nothing));
+        }
+        let count = passes.len();
+        // The last pass first: what it kept is freed soonest.
+        for (done, pass) in passes.into_iter().rev().enumerate() {
+            if last && done + 1 == count {
+                self.team.listen(&mut self.gradients)?;
+            }
+            pass.backward(&self.network, loss, &mut self.gradients)?;
+        }
+        self.network.backward_classifier(loss, &mut self.gradients)
+    }
+
+    /// The losses of all ranks: `own` are those of this one, where the cross entropy is this rank's share of the mean.
+    fn of_whole_batch(&self, own: Losses, sum: f32) -> Result<Losses> {
+        let classification = self.team.sum(own.classification)?;
+        let weight = if self.train.loss == Loss::Bytecover { self.train.classification_weight } else { 1.0 };
+        let of_others = f64::from(classification) - f64::from(own.classification);
+        // An infinite loss alone is no difference of two.
+        let sum = if classification == own.classification { sum } else { sum + (weight * of_others) as f32 };
+        Ok(Losses { sum, classification, ..own })
+    }
+
     /// A loss over all pairs of the batch.
-    fn pair_loss(&self, f_c: &Tensor, batch: &Batch) -> Result<Tensor> {
+    fn pair_loss(&self, f_c: Tensor, batch: &Batch) -> Result<Tensor> {
+        let f_c = &self.team.rows_of_all(f_c, &batch.shares)?;
         Ok(match self.train.loss {
             Loss::Clews => alignment_uniformity(f_c, &batch.labels)?,
             _ => supervised_contrastive(f_c, &batch.labels, self.train.temperature)?,
@@ -228,20 +265,27 @@ impl Learner {
         Ok((loss, losses))
     }
 
-    /// Items, the first of a batch, that the classifier learns from.
-    fn classified(&self, batch: &Batch) -> usize {
-        let items = batch.items.len();
+    /// Items, the first of `items`, that the classifier learns from.
+    fn classified_of(&self, items: usize) -> usize {
         if self.train.classified == Classified::Anchors { items / 3 } else { items }
     }
 
-    /// Of the logits of the classified items.
+    /// Items, the first of this rank's share, that the classifier learns from.
+    fn classified(&self, batch: &Batch) -> usize {
+        self.classified_of(batch.shares.own().len())
+    }
+
+    /// Of the logits of the classified items; this rank's share of the mean over the classified items of all.
     fn cross_entropy(&self, logits: &Tensor, batch: &Batch) -> Result<Tensor> {
-        let labels = &batch.labels[..self.classified(batch)];
-        Ok(cross_entropy_smoothed(logits, labels, self.train.label_smoothing)?)
+        let own = &batch.shares.own()[..self.classified(batch)];
+        let labels: Vec<u32> = own.iter().map(|&place| batch.labels[place as usize]).collect();
+        let mean = cross_entropy_smoothed(logits, &labels, self.train.label_smoothing)?;
+        let counted = if batch.shares.is_silent() { 0 } else { own.len() };
+        Ok((mean * (counted as f64 / self.classified_of(batch.items.len()) as f64))?)
     }
 
     /// The cross entropy and the triplet loss by their weights.
-    fn bytecover_losses(&self, f_t: &Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
+    fn bytecover_losses(&self, f_t: Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
         let items = batch.items.len();
         let triplets = self.train.batches == Batches::RandomTriplets;
         let mut losses = Losses::default();
@@ -252,6 +296,7 @@ impl Learner {
             sum = (sum + (loss * self.train.classification_weight)?)?;
         }
         if self.train.triplet_weight > 0.0 {
+            let f_t = &self.team.rows_of_all(f_t, &batch.shares)?;
             let chosen = if triplets && self.train.mining == Mining::Random {
                 Triplets::in_thirds(items / 3)
             } else {
@@ -289,15 +334,30 @@ impl Learner {
     /// One optimiser step with the mean of the gradients of `batches` batches; returns
     /// their norm before clipping. Nothing is changed if the norm is not finite.
     pub fn step(&mut self, rate: f64, batches: usize) -> Result<f32> {
+        self.team.sum_gradients(&mut self.gradients)?;
         let mean = 1.0 / batches as f64;
         let norm = self.gradients.norm()? * mean;
         if norm.is_finite() {
             let factor = mean * clipping(norm, self.train.clip_norm);
             self.optimizer.step(&self.gradients, factor, rate)?;
+            self.team.share_running(&self.network.buffers())?;
             self.move_average()?;
         }
         self.gradients.clear();
         Ok(norm as f32)
+    }
+
+    /// Refuses to continue if the ranks have come apart.
+    ///
+    /// # Errors
+    /// They have.
+    pub fn check_ranks(&self) -> Result<()> {
+        self.team.check_same(|| self.fingerprint())
+    }
+
+    /// What the sums of gradients over ranks have cost so far; `None` alone.
+    pub fn traffic(&self) -> Option<Traffic> {
+        self.team.traffic()
     }
 
     fn move_average(&mut self) -> Result<()> {
@@ -393,17 +453,21 @@ impl Learner {
         self.with_average(|learner| learner.save_network(path))
     }
 
-    fn save_network(&self, path: &Path) -> Result<()> {
+    fn fingerprint(&self) -> Result<String> {
         let mut fingerprint = Fingerprint::of("network");
         for variable in self.variables() {
             let values = variable.as_tensor().flatten_all()?.to_vec1::<f32>()?;
             fingerprint.add(bytemuck::cast_slice::<f32, u8>(&values));
         }
+        Ok(fingerprint.finish())
+    }
+
+    fn save_network(&self, path: &Path) -> Result<()> {
         let provenance = Provenance {
             format: CHECKPOINT_FORMAT.to_owned(),
             tool: bc_cli::tool!().to_owned(),
             settings: self.settings.clone(),
-            fingerprint: fingerprint.finish(),
+            fingerprint: self.fingerprint()?,
             inputs: self.sources.inputs.clone(),
         };
         let mut metadata: HashMap<String, String> = provenance.to_key_values().into_iter().collect();

@@ -29,6 +29,7 @@ pub mod learner;
 pub mod machine;
 pub mod mining;
 pub mod randomness;
+pub mod ranks;
 pub mod record;
 pub mod sampler;
 pub mod schedule;

@@ -18,23 +18,31 @@ pub struct Machine {
     pub processor: String,
     /// Instruction set of the network's operators: `avx512`, `avx2` or `baseline`.
     pub instruction_set: String,
-    /// Threads of the network's operators.
+    /// Threads of the network's operators, of each rank.
     pub threads: usize,
+    /// Processes that train together; 0, of an earlier version, is one.
+    pub ranks: usize,
 }
 
 impl Machine {
-    /// This process. What the system does not say is empty.
-    pub fn here() -> Self {
+    /// This process, one of `ranks`. What the system does not say is empty.
+    pub fn here(ranks: usize) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let processors = read("/proc/cpuinfo");
         let model = processors.lines().find_map(|line| line.strip_prefix("model name"));
         Self {
             tool: bc_cli::tool!().to_owned(),
             commit: env!("BYTECOVER_COMMIT").to_owned(),
-            host: read("/proc/sys/kernel/hostname").trim().to_owned(),
+            host: host(),
             processor: model.unwrap_or_default().trim_start_matches([' ', '\t', ':']).to_owned(),
             instruction_set: bc_nn::instruction_set().to_owned(),
             threads: rayon::current_num_threads(),
+            ranks,
         }
     }
+}
+
+/// Name of this machine; empty where the system does not say it.
+pub(crate) fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }

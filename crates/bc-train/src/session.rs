@@ -4,13 +4,15 @@
 //! one. The checkpoint comes first and says that the rest is pending; a process that resumes from it does
 //! the rest again, to the same effect.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bc_cli::interrupt;
 use bc_cli::progress::{self, ProgressBar};
 use bc_formats::atomic;
 use bc_formats::config::{Config, Figure};
+use bc_ranks::Ranks;
 
 use crate::best::{self, BEST, Ranked};
 use crate::checkpoint::{BEST_BEFORE_END, Checkpoints, State};
@@ -18,6 +20,7 @@ use crate::data::{Batch, Loader};
 use crate::ending::{best_figure, end};
 use crate::folder::LAST;
 use crate::learner::{Learner, Losses};
+use crate::ranks::Agreed;
 use crate::record::{Line, Recorder, StepLine, ValidationLine, now};
 use crate::schedule::Shape;
 use crate::setup::{Setup, last_step};
@@ -51,6 +54,7 @@ pub(crate) struct Session<'a> {
     /// When the last checkpoint was saved, or the work began.
     saved: Instant,
     can_validate: bool,
+    ranks: Ranks,
 }
 
 impl<'a> Session<'a> {
@@ -62,12 +66,16 @@ impl<'a> Session<'a> {
         state: State,
         checkpoints: Checkpoints,
         recorder: Recorder,
+        ranks: Ranks,
     ) -> Self {
         let why_not = setup.data.why_no_validation();
         if let Some(why) = why_not {
             tracing::warn!("the validation split {why}: no validation, the last network counts as the best");
         }
-        let bar = progress::bar(last_step(config, &setup.schedule), "train", "steps");
+        let bar = match ranks.is_first() {
+            true => progress::bar(last_step(config, &setup.schedule), "train", "steps"),
+            false => ProgressBar::hidden(),
+        };
         let now = Instant::now();
         Self {
             config,
@@ -81,6 +89,7 @@ impl<'a> Session<'a> {
             items: 0,
             saved: now,
             can_validate: why_not.is_none(),
+            ranks,
         }
     }
 
@@ -103,10 +112,12 @@ impl<'a> Session<'a> {
             if end(self.config, &self.state).is_some() {
                 break;
             }
-            if interrupt::requested() {
+            let over = config.max_minutes > 0.0 && self.began.elapsed() >= minutes(config.max_minutes);
+            let [interrupted, over] = self.ranks.any([interrupt::requested(), over])?;
+            if interrupted {
                 return self.interrupted();
             }
-            if config.max_minutes > 0.0 && self.began.elapsed() >= minutes(config.max_minutes) {
+            if over {
                 return self.out_of_time();
             }
             let line = self.step(&mut loader)?;
@@ -115,6 +126,7 @@ impl<'a> Session<'a> {
             self.recorder.add(Line::Step(line))?;
             let seldom = config.checkpoint_every_minutes > 0.0
                 && self.saved.elapsed() >= minutes(config.checkpoint_every_minutes);
+            let [seldom] = self.ranks.any([seldom])?;
             let periodic = self.state.step.is_multiple_of(config.checkpoint_every_steps);
             if self.state.pending || periodic || seldom {
                 self.save()?;
@@ -122,7 +134,7 @@ impl<'a> Session<'a> {
         }
         self.bar.finish_and_clear();
         self.recorder.draw();
-        self.say_how_it_ended(&loader);
+        self.say_how_it_ended(&loader)?;
         Ok(Outcome::Finished)
     }
 
@@ -134,18 +146,19 @@ impl<'a> Session<'a> {
         let rate = self.setup.schedule.rate(self.state.step, self.state.standing.reductions);
         let length_s = loop {
             let batch = loader.expect(self.state.epoch, self.state.batch)?;
-            let losses = self.learner.accumulate(&batch)?;
-            if !losses.sum.is_finite() {
-                bail!("{}", self.not_finite("the loss", losses.sum, &batch));
-            }
-            sum.add(&losses);
             batches += 1;
             items += batch.items.len();
             self.state.batch += 1;
-            if batches == self.config.train.accumulate || self.state.batch.is_multiple_of(per_pass) {
+            let last = batches == self.config.train.accumulate || self.state.batch.is_multiple_of(per_pass);
+            let losses = self.learner.accumulate(&batch, last)?;
+            if !losses.sum.is_finite() {
+                return Err(self.not_finite("the loss", losses.sum, &batch));
+            }
+            sum.add(&losses);
+            if last {
                 sum.gradient_norm = self.learner.step(rate, batches)?;
                 if !sum.gradient_norm.is_finite() {
-                    bail!("{}", self.not_finite("the gradient", sum.gradient_norm, &batch));
+                    return Err(self.not_finite("the gradient", sum.gradient_norm, &batch));
                 }
                 break batch.length_s;
             }
@@ -195,11 +208,11 @@ impl<'a> Session<'a> {
             if self.can_validate {
                 tracing::warn!("no validation gave a figure; the last network counts as the best");
             }
-            self.learner.export(&self.config.train.run.join(BEST))?;
+            export(&mut self.learner, &self.ranks, &self.config.train.run.join(BEST))?;
             self.state.standing.best_step = self.state.step;
         }
         if self.config.train.save_last && end(self.config, &self.state).is_some() {
-            self.learner.export(&self.config.train.run.join(LAST))?;
+            export(&mut self.learner, &self.ranks, &self.config.train.run.join(LAST))?;
         }
         self.state.pending = false;
         self.checkpoints.update(&self.state)?;
@@ -212,7 +225,8 @@ impl<'a> Session<'a> {
         let started = Instant::now();
         let config = &self.config.train;
         let figures = self.learner.with_average(|learner| {
-            validate(learner, &self.setup.data, &self.setup.input, config, &interrupt::requested)
+            let (data, input) = (&self.setup.data, &self.setup.input);
+            validate(learner, data, input, config, &self.ranks, &interrupt::requested)
         })?;
         let Some(figures) = figures else { return Ok(false) };
         let (figure, higher) = chosen(config.figure, &figures);
@@ -220,15 +234,17 @@ impl<'a> Session<'a> {
         let better = standing.best.observe(figure, higher);
         if better {
             standing.best_step = self.state.step;
-            self.learner.export(&config.run.join(BEST))?;
+            export(&mut self.learner, &self.ranks, &config.run.join(BEST))?;
         }
         let ranked = Ranked { step: self.state.step, figure };
         if best::enter(&mut standing.ranking, ranked, higher, config.keep_best) && config.keep_best > 1 {
-            self.learner.export(&best::path(&config.run, self.state.step))?;
+            export(&mut self.learner, &self.ranks, &best::path(&config.run, self.state.step))?;
         }
         // What a prolonged run would miss stays.
         let before = self.state.before_end.iter().flat_map(|before| &before.ranking);
-        best::tidy(&config.run, standing.ranking.iter().chain(before));
+        if self.ranks.is_first() {
+            best::tidy(&config.run, standing.ranking.iter().chain(before));
+        }
         if let Shape::Plateau { patience, .. } = self.setup.schedule.shape {
             standing.plateau.observe(figure, higher);
             if standing.plateau.waited > patience {
@@ -250,7 +266,7 @@ impl<'a> Session<'a> {
             seconds: started.elapsed().as_secs_f64(),
             time: now(),
         };
-        progress::line(format!(
+        self.say(format!(
             "step {:>6}  epoch {:>4}  validation mAP {:.4}  MR1 {:.2}  hit@1 {:.3}  triplet {:.3}{}",
             line.step,
             line.epoch + 1,
@@ -271,6 +287,7 @@ impl<'a> Session<'a> {
     }
 
     fn save(&mut self) -> Result<()> {
+        self.learner.check_ranks()?;
         let best = self.config.train.run.join(BEST);
         self.checkpoints.save(&self.state, |folder| {
             self.learner.save(folder)?;
@@ -292,10 +309,7 @@ impl<'a> Session<'a> {
 
     fn out_of_time(mut self) -> Result<Outcome> {
         let saved = self.stop()?;
-        progress::line(format!(
-            "{} minutes are over (train.max_minutes): {saved}",
-            self.config.train.max_minutes
-        ));
+        self.say(format!("{} minutes are over (train.max_minutes): {saved}", self.config.train.max_minutes));
         Ok(Outcome::OutOfTime)
     }
 
@@ -324,24 +338,46 @@ impl<'a> Session<'a> {
         ));
     }
 
-    fn say_how_it_ended(&self, loader: &Loader) {
+    /// Rank 0 speaks for all.
+    fn say(&self, text: String) {
+        if self.ranks.is_first() {
+            progress::line(text);
+        }
+    }
+
+    fn say_how_it_ended(&self, loader: &Loader) -> Result<()> {
         let seconds = self.began.elapsed().as_secs_f64();
         let run = &self.config.train.run;
-        progress::line(format!(
-            "{}: {} steps in {seconds:.0} s ({:.1} samples/s, {:.1} % of the time waiting for data), best {}",
+        let waited = self.ranks.gather(&[loader.waited.as_secs_f64()], &vec![1; self.ranks.size()])?;
+        let of_ranks = if self.ranks.is_alone() { "" } else { " in the rank that waited most" };
+        self.say(format!(
+            "{}: {} steps in {seconds:.0} s ({:.1} samples/s, {:.1} % of the time waiting for data{of_ranks}), best {}",
             run.display(),
             self.state.step,
             self.items as f64 / seconds,
-            100.0 * loader.waited.as_secs_f64() / seconds,
+            100.0 * waited.into_iter().fold(0.0, f64::max) / seconds,
             best_figure(self.config, &self.state),
         ));
-        if let (true, Some(end)) = (self.state.stopped_early, end(self.config, &self.state)) {
-            progress::line(end);
+        if let Some(traffic) = self.learner.traffic().filter(|traffic| traffic.steps > 0) {
+            self.say(format!(
+                "{} ranks: {:.2} MiB of gradients summed in each step in {} buckets, {:.1} ms, {:.0} % of it behind the \
+                 backward pass",
+                self.ranks.size(),
+                traffic.bytes as f64 / f64::from(1 << 20),
+                traffic.buckets,
+                1e3 * traffic.summing.as_secs_f64() / traffic.steps as f64,
+                100.0 * traffic.overlap()
+            ));
         }
-        progress::line(format!("the network: {}", run.join(BEST).display()));
+        if let (true, Some(end)) = (self.state.stopped_early, end(self.config, &self.state)) {
+            self.say(end);
+        }
+        self.say(format!("the network: {}", run.join(BEST).display()));
+        Ok(())
     }
 
-    fn not_finite(&self, what: &str, value: f32, batch: &Batch) -> String {
+    /// All ranks see the same loss and the same norm, and end alike.
+    fn not_finite(&self, what: &str, value: f32, batch: &Batch) -> anyhow::Error {
         let ids: Vec<String> = batch.items.iter().map(|&item| self.setup.data.item_name(item)).collect();
         let saved = match self.checkpoints.latest() {
             Ok(Some((folder, _))) => format!(
@@ -356,14 +392,20 @@ impl<'a> Session<'a> {
                     .to_owned()
             }
         };
-        format!(
+        let text = format!(
             "{what} is {value} at step {} (epoch {}, batch {}), whose last batch holds the versions {}; {saved}",
             self.state.step + 1,
             batch.epoch + 1,
             batch.index,
             ids.join(", ")
-        )
+        );
+        Agreed(text).into()
     }
+}
+
+/// Rank 0 alone writes.
+fn export(learner: &mut Learner, ranks: &Ranks, path: &Path) -> Result<()> {
+    if ranks.is_first() { learner.export(path) } else { Ok(()) }
 }
 
 /// The validation figure that chooses, and whether more of it is better.

@@ -118,7 +118,7 @@ mod tests {
     fn settings(config: &Config) -> Value {
         let mut config = config.clone();
         config.train.debug = true;
-        let data = DataSet::open(&config).unwrap();
+        let data = crate::data::open(&config, &bc_ranks::Ranks::alone()).unwrap();
         of(&config, &data).unwrap()
     }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use bc_formats::config::{Batches, Classes, Config, PassOrder, Schedule as ScheduleKind};
+use bc_formats::config::{Batches, Classes, Config, PassOrder, Schedule as ScheduleKind, TrainConfig};
 use bc_formats::run::NetworkInput;
+use bc_ranks::Ranks;
 
 use crate::data::{Assembler, DataSet};
 use crate::learner::{Learner, Sources};
-use crate::sampler::{Composition, Mixture, Order, Sampler};
+use crate::sampler::{Composition, Cut, Mixture, Order, Sampler};
 use crate::schedule::{Schedule, Shape};
 
 /// What a run is made of, before its first step.
@@ -32,9 +33,9 @@ impl Setup {
     ///
     /// # Errors
     /// As [`DataSet::open`]; fewer classes than cliques; batches that the split cannot fill;
-    /// crops shorter than a column.
-    pub fn new(config: &Config) -> Result<Self> {
-        let data = Arc::new(DataSet::open(config)?);
+    /// crops shorter than a column; batches that cannot be cut among the `ranks`.
+    pub fn new(config: &Config, ranks: &Ranks) -> Result<Self> {
+        let data = Arc::new(crate::data::open(config, ranks)?);
         let (train, found) = (&config.train, data.classes());
         let classes = match train.classes {
             Classes::Auto => found,
@@ -44,15 +45,17 @@ impl Setup {
             ),
         };
         let input = NetworkInput { cqt: data.cqt, pool: config.model.pool, scale: config.model.scale };
-        let sampler = sampler(config, &data)?;
-        let assembler = Arc::new(Assembler::new(
+        let sampler = sampler(config, &data, ranks)?;
+        let assembler = Assembler::new(
             data.clone(),
             config.augment.clone(),
             input.clone(),
             train.short_tracks,
             train.seed,
             &train.lengths_s,
-        )?);
+        )?;
+        let cut = Cut::new(sampler.composition(), ranks.rank(), ranks.size());
+        let assembler = Arc::new(assembler.with_cut(cut));
         let schedule = schedule(config, &sampler);
         Ok(Self { data, classes, input, sampler, assembler, schedule })
     }
@@ -60,10 +63,10 @@ impl Setup {
     /// A network with weights drawn from the seed.
     ///
     /// # Errors
-    /// A device that this build does not know.
-    pub fn learner(&self, config: &Config) -> Result<Learner> {
+    /// A device that this build does not know; a rank that has ended.
+    pub fn learner(&self, config: &Config, ranks: &Ranks) -> Result<Learner> {
         let sources = Sources { inputs: self.data.inputs(), cliques: self.data.cliques_fingerprint.clone() };
-        Learner::new(config, self.classes, &self.input, &sources)
+        Learner::new(config, self.classes, &self.input, &sources, ranks)
     }
 }
 
@@ -73,8 +76,29 @@ pub(crate) fn last_step(config: &Config, schedule: &Schedule) -> u64 {
     if config.train.max_steps > 0 { all.min(config.train.max_steps) } else { all }
 }
 
-fn sampler(config: &Config, data: &DataSet) -> Result<Sampler> {
+/// Every rank has a clique or a triplet of a full batch.
+fn refuse_too_many_ranks(train: &TrainConfig, ranks: usize) -> Result<()> {
+    let (key, units) = match train.batches {
+        Batches::Pk => ("cliques_per_batch", train.cliques_per_batch),
+        Batches::RandomTriplets => ("triplets_per_batch", train.triplets_per_batch),
+    };
+    if units < ranks {
+        bail!(
+            "[train] {key} = {units}, but there are {ranks} ranks, and each takes one at least: use larger batches or fewer ranks"
+        );
+    }
+    Ok(())
+}
+
+/// Triplets of the smallest batch. Batch norm needs two values: of all ranks, or of each where they do not share.
+fn least_triplets(train: &TrainConfig, ranks: usize) -> usize {
+    let each = if train.separate_forwards { 2 } else { 1 };
+    if train.sync_norms { each } else { each * ranks }
+}
+
+fn sampler(config: &Config, data: &DataSet, ranks: &Ranks) -> Result<Sampler> {
     let train = &config.train;
+    refuse_too_many_ranks(train, ranks.size())?;
     let order = match train.order {
         PassOrder::PerEpochPasses => Order::PerEpochPasses,
         PassOrder::Mixed => Order::Mixed,
@@ -92,7 +116,7 @@ fn sampler(config: &Config, data: &DataSet) -> Result<Sampler> {
     let composition = match train.batches {
         Batches::RandomTriplets => Composition::RandomTriplets {
             triplets: train.triplets_per_batch,
-            least: if train.separate_forwards { 2 } else { 1 },
+            least: least_triplets(train, ranks.size()),
         },
         Batches::Pk => {
             Composition::Pk { cliques: train.cliques_per_batch, versions: train.versions_per_clique }

@@ -1,13 +1,17 @@
 //! How a run begins, or continues from a checkpoint.
 
+use std::fs::File;
+
 use anyhow::{Context, Result, bail};
 use bc_cli::progress;
 use bc_formats::atomic;
 use bc_formats::config::Config;
+use bc_ranks::Ranks;
+use serde_json::Value;
 
 use crate::best::{self, BEST};
 use crate::checkpoint::{BEST_BEFORE_END, Checkpoints, State};
-use crate::ending::{best_figure, end, note_another_end, note_another_machine};
+use crate::ending::{best_figure, end, note_another_end, note_another_machine, note_other_ranks};
 use crate::folder::{self, CONFIG};
 use crate::learner::Learner;
 use crate::machine::Machine;
@@ -26,16 +30,27 @@ pub struct Options {
     pub fresh: bool,
 }
 
-/// Trains, or continues with a run that is not complete.
+/// Trains in this process alone, or continues with a run that is not complete.
 ///
 /// # Errors
 /// Data that cannot be trained on; a run folder of other settings, of another process, or with a configuration
 /// that is not a run's; a loss that is not finite; a full disk.
 pub fn train(config: &Config, options: Options) -> Result<Outcome> {
+    train_with(config, options, &Ranks::alone())
+}
+
+/// As [`train`], as one of several ranks: all of them call it, and rank 0 alone writes and speaks.
+///
+/// # Errors
+/// As [`train`]; ranks whose configuration, data or machines differ; a rank that has ended.
+pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Outcome> {
     let run = &config.train.run;
-    let setup = Setup::new(config)?;
+    let setup = ranks.first_then_others(|| Setup::new(config, ranks))?;
     let settings = settings::of(config, &setup.data)?;
-    let checkpoints = Checkpoints::of(run, config.train.keep_checkpoints);
+    let mut checkpoints = Checkpoints::of(run, config.train.keep_checkpoints);
+    if !ranks.is_first() {
+        checkpoints = checkpoints.read_only();
+    }
     let saved = if options.fresh { None } else { checkpoints.latest()? };
     if saved.is_none() && options.resume {
         bail!("{}: there is no checkpoint to resume from; start without --resume", run.display());
@@ -43,77 +58,141 @@ pub fn train(config: &Config, options: Options) -> Result<Outcome> {
     if saved.is_none() {
         folder::refuse_foreign_config(run)?;
     }
-    let mut learner = setup.learner(config)?;
-    let machine = Machine::here();
+    let machine = Machine::here(ranks.size());
+    let step = saved.as_ref().map(|(_, saved)| saved.step);
+    refuse_other_ranks(ranks, &settings, &machine, step)?;
+    let mut learner = setup.learner(config, ranks)?;
     let (mut state, resumed) = match saved {
-        None => (begin(config, &setup, &mut learner)?, Resumed::Never),
+        None => (begin(config, &setup, &mut learner, ranks)?, Resumed::Never),
         Some((folder, saved)) => {
             folder::refuse_other_settings(run, &saved.settings, &settings)?;
-            if is_complete(config, &saved) {
+            if let Some(complete) = complete(config, &saved) {
+                say(ranks, complete);
                 return Ok(Outcome::NothingToDo);
             }
             learner.load(&folder)?;
-            progress::line(format!("{}: resuming after step {}", run.display(), saved.step));
+            say(ranks, format!("{}: resuming after step {}", run.display(), saved.step));
             note_another_end(&setup.schedule, &saved);
             note_another_machine(&saved, &machine.instruction_set);
-            let state = State { stopped_early: false, ..saved };
-            let prolonged = end(config, &state).is_none();
-            let validated = !state.pending || (prolonged && state.before_end.is_some());
-            let resumed = Resumed::After { step: state.step, validated };
-            (state, resumed)
+            note_other_ranks(config, &saved, ranks.size());
+            resume(config, saved)
         }
     };
     state.settings = settings;
     state.total_steps = setup.schedule.total_steps;
     state.instruction_set.clone_from(&machine.instruction_set);
-    let _lock = folder::lock(run)?;
+    state.ranks = ranks.size();
+    let prolonged = resumed != Resumed::Never && end(config, &state).is_none();
+    let _lock =
+        ranks.is_first().then(|| take_folder(config, options, &setup, &checkpoints, &state)).transpose()?;
+    if prolonged {
+        take_back_the_end(config, &checkpoints, &mut state, ranks)?;
+    }
+    let recorder = match ranks.is_first() {
+        true => record(config, resumed, StartLine { step: state.step, machine, time: now() })?,
+        false => Recorder::silent(),
+    };
+    // The folder is rank 0's, or the error is everybody's.
+    ranks.wait()?;
+    Session::new(config, setup, learner, state, checkpoints, recorder, ranks.clone()).work()
+}
+
+/// Rank 0 speaks for all.
+fn say(ranks: &Ranks, text: String) {
+    if ranks.is_first() {
+        progress::line(text);
+    }
+}
+
+/// Ranks that were started differently would train different networks, or wait for each other for ever.
+fn refuse_other_ranks(ranks: &Ranks, settings: &Value, machine: &Machine, step: Option<u64>) -> Result<()> {
+    let hash = blake3::hash(serde_json::to_string(settings)?.as_bytes()).to_hex();
+    ranks.same("the configuration or the data", &hash).context(
+        "all ranks need one configuration and one index and features, on a file system that all of them see",
+    )?;
+    ranks
+        .same("the instruction set", &machine.instruction_set)
+        .context("ranks on such machines would come apart in the last bits; take machines of one kind")?;
+    let step = step.map_or_else(|| "none".to_owned(), |step| format!("step {step}"));
+    ranks
+        .same("the latest checkpoint", &step)
+        .context("the run's folder must be on a file system that all ranks see alike; start again")
+}
+
+/// The state to continue from, and what the record keeps.
+fn resume(config: &Config, saved: State) -> (State, Resumed) {
+    let state = State { stopped_early: false, ..saved };
+    let prolonged = end(config, &state).is_none();
+    let validated = !state.pending || (prolonged && state.before_end.is_some());
+    let resumed = Resumed::After { step: state.step, validated };
+    (state, resumed)
+}
+
+/// Locks the folder for this process, and empties it for a fresh run.
+fn take_folder(
+    config: &Config,
+    options: Options,
+    setup: &Setup,
+    checkpoints: &Checkpoints,
+    state: &State,
+) -> Result<File> {
+    let run = &config.train.run;
+    let lock = folder::lock(run)?;
     if options.fresh {
         // Only now: whatever can be refused was, and a refusal costs no old run.
         folder::empty(run, &setup.data.mapped_file())?;
     } else if checkpoints.latest()?.map_or(0, |(_, state)| state.step) != state.step {
         bail!("{}: another process has trained in it meanwhile; start again", run.display());
     }
-    if resumed != Resumed::Never && end(config, &state).is_none() {
-        take_back_the_end(config, &checkpoints, &mut state)?;
-    }
-    atomic::write(&run.join(CONFIG), config.to_commented_toml())?;
-    let mut recorder = Recorder::open(run, resumed)?;
-    recorder.add(Line::Start(StartLine { step: state.step, machine, time: now() }))?;
-    Session::new(config, setup, learner, state, checkpoints, recorder).work()
+    Ok(lock)
+}
+
+/// Writes the resolved configuration and opens the record.
+fn record(config: &Config, resumed: Resumed, start: StartLine) -> Result<Recorder> {
+    atomic::write(&config.train.run.join(CONFIG), config.to_commented_toml())?;
+    let mut recorder = Recorder::open(&config.train.run, resumed)?;
+    recorder.add(Line::Start(start))?;
+    Ok(recorder)
 }
 
 /// Before the first step.
-fn begin(config: &Config, setup: &Setup, learner: &mut Learner) -> Result<State> {
+fn begin(config: &Config, setup: &Setup, learner: &mut Learner, ranks: &Ranks) -> Result<State> {
     if let Some(note) = learner.begin()? {
-        progress::line(note);
+        say(ranks, note);
     }
     let pending = config.train.validate_at_start && setup.data.why_no_validation().is_none();
     Ok(State { pending, ..State::default() })
 }
 
-/// Whether there is nothing left to do, which is then said with what would prolong the run.
-fn is_complete(config: &Config, saved: &State) -> bool {
-    let end = end(config, saved).filter(|_| !saved.pending);
-    if let Some(end) = &end {
-        progress::line(format!(
+/// That there is nothing left to do, with what would prolong the run; `None` if there is.
+fn complete(config: &Config, saved: &State) -> Option<String> {
+    end(config, saved).filter(|_| !saved.pending).map(|end| {
+        format!(
             "{}: nothing to do, training is complete ({} steps, best {}): {end}; --fresh starts again",
             config.train.run.display(),
             saved.step,
             best_figure(config, saved)
-        ));
-    }
-    end.is_some()
+        )
+    })
 }
 
 /// Where a run is prolonged that ended between two validations of its plan: what its last validation changed is
 /// as it was before, so that the run continues as one that never ended.
-fn take_back_the_end(config: &Config, checkpoints: &Checkpoints, state: &mut State) -> Result<()> {
+fn take_back_the_end(
+    config: &Config,
+    checkpoints: &Checkpoints,
+    state: &mut State,
+    ranks: &Ranks,
+) -> Result<()> {
     let Some(before) = state.before_end.clone() else { return Ok(()) };
     state.standing = before;
     // Whoever resumes without prolonging it after all makes the end again.
     state.pending = true;
     checkpoints.update(state)?;
     (state.pending, state.before_end) = (false, None);
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let (at, kept) = (config.train.run.join(BEST), checkpoints.path(state.step).join(BEST_BEFORE_END));
     best::tidy(&config.train.run, state.standing.ranking.iter());
     if !kept.exists() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use bc_formats::config::{Distance, TrainConfig};
 use bc_formats::run::NetworkInput;
+use bc_ranks::Ranks;
 
 use crate::data::DataSet;
 use crate::learner::Learner;
@@ -39,20 +40,21 @@ struct Embeddings {
     f_c: Vec<Vec<f32>>,
 }
 
-/// Embeds every validation track and measures; `None` if `stop` said so before the end, which is asked between
-/// any two forward passes. Embeddings that are not finite are a warning that names the versions, and figures
+/// Embeds every validation track, each in one of the `ranks`, and measures; `None` if `stop` said so in any of them
+/// before the end, which is asked between any two forward passes. Embeddings that are not finite are a warning that names the versions, and figures
 /// that are not numbers.
 ///
 /// # Errors
-/// Memory that does not suffice.
+/// Memory that does not suffice; a rank that has ended.
 pub fn validate(
     learner: &Learner,
     data: &DataSet,
     input: &NetworkInput,
     train: &TrainConfig,
+    ranks: &Ranks,
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Figures>> {
-    let Some(Embeddings { f_t, f_c }) = embed(learner, data, input, stop)? else { return Ok(None) };
+    let Some(Embeddings { f_t, f_c }) = embed(learner, data, input, ranks, stop)? else { return Ok(None) };
     let finite =
         |position: &usize| f_t[*position].iter().chain(&f_c[*position]).all(|value| value.is_finite());
     let broken: Vec<usize> = (0..f_c.len()).filter(|position| !finite(position)).collect();
@@ -85,38 +87,71 @@ pub fn validate(
     }))
 }
 
-fn embed(
-    learner: &Learner,
-    data: &DataSet,
-    input: &NetworkInput,
-    stop: &dyn Fn() -> bool,
-) -> Result<Option<Embeddings>> {
+/// Tracks of one length that pass the network together.
+struct Group {
+    columns: usize,
+    /// Positions in the validation split.
+    positions: Vec<usize>,
+}
+
+fn groups(data: &DataSet, input: &NetworkInput) -> Result<Vec<Group>> {
     let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (position, &track) in data.validation.iter().enumerate() {
         let columns = data.store.tracks()[track].frames / input.group()?;
         by_length.entry(columns.max(1)).or_default().push(position);
     }
+    let cut = |(columns, positions): (usize, Vec<usize>)| {
+        let group = |positions: &[usize]| Group { columns, positions: positions.to_vec() };
+        positions.chunks(TOGETHER).map(group).collect::<Vec<_>>()
+    };
+    Ok(by_length.into_iter().flat_map(cut).collect())
+}
+
+/// Every rank embeds one group of each round, and gets those of all.
+fn embed(
+    learner: &Learner,
+    data: &DataSet,
+    input: &NetworkInput,
+    ranks: &Ranks,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Embeddings>> {
     let mut f_t: Vec<Vec<f32>> = vec![Vec::new(); data.validation.len()];
     let mut f_c = f_t.clone();
-    for (columns, positions) in by_length {
-        for together in positions.chunks(TOGETHER) {
-            if stop() {
-                return Ok(None);
-            }
-            let mut values = Vec::with_capacity(together.len() * input.rows() * columns);
-            for &position in together {
-                let view = data.store.view(data.validation[position]);
-                values.extend(input.whole_track(view.values, view.frames)?.0);
-            }
-            let embedded = learner.embed(values, together.len(), input.rows(), columns)?;
-            let dim = embedded.dim;
-            for (i, &position) in together.iter().enumerate() {
-                f_t[position] = embedded.f_t[i * dim..(i + 1) * dim].to_vec();
-                f_c[position] = embedded.f_c[i * dim..(i + 1) * dim].to_vec();
-            }
+    let dim = learner.network().settings().embedding();
+    for round in groups(data, input)?.chunks(ranks.size()) {
+        let [stopped] = ranks.any([stop()])?;
+        if stopped {
+            return Ok(None);
+        }
+        let own = match round.get(ranks.rank()) {
+            Some(group) => embed_group(learner, data, input, group)?,
+            None => Vec::new(),
+        };
+        let counts: Vec<usize> = (0..ranks.size())
+            .map(|rank| round.get(rank).map_or(0, |group| 2 * dim * group.positions.len()))
+            .collect();
+        let rows = ranks.gather(&own, &counts)?;
+        let positions = round.iter().flat_map(|group| &group.positions);
+        for (&position, row) in positions.zip(rows.chunks(2 * dim)) {
+            f_t[position] = row[..dim].to_vec();
+            f_c[position] = row[dim..].to_vec();
         }
     }
     Ok(Some(Embeddings { f_t, f_c }))
+}
+
+/// f_t and f_c of each track, one after the other.
+fn embed_group(learner: &Learner, data: &DataSet, input: &NetworkInput, group: &Group) -> Result<Vec<f32>> {
+    let Group { columns, positions } = group;
+    let bins = input.rows();
+    let mut values = Vec::with_capacity(positions.len() * bins * columns);
+    for &position in positions {
+        let view = data.store.view(data.validation[position]);
+        values.extend(input.whole_track(view.values, view.frames)?.0);
+    }
+    let embedded = learner.embed(values, positions.len(), bins, *columns)?;
+    let rows = embedded.f_t.chunks(embedded.dim).zip(embedded.f_c.chunks(embedded.dim));
+    Ok(rows.flat_map(|(f_t, f_c)| [f_t, f_c]).flatten().copied().collect())
 }
 
 fn policy(distance: Distance) -> bc_retrieval::Policy {

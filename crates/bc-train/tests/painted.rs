@@ -130,7 +130,7 @@ fn a_run_is_the_same_with_any_number_of_workers_and_after_kills() {
 fn batches_hold_their_shares_and_new_versions_in_every_epoch() {
     let place = Place::new();
     let shares = ["train.features_share=0.5", "train.source_shares=[1,1]", "train.batches_per_pass=5"];
-    let setup = Setup::new(&place.config(&shares)).unwrap();
+    let setup = Setup::new(&place.config(&shares), &bc_ranks::Ranks::alone()).unwrap();
     assert_eq!(setup.data.training, 18);
     // Six cliques of the index, 20 works.
     assert_eq!(setup.data.classes(), 26);
@@ -156,7 +156,7 @@ fn batches_hold_their_shares_and_new_versions_in_every_epoch() {
 #[test]
 fn without_shares_every_work_counts_as_its_weight_and_passes_once() {
     let place = Place::new();
-    let setup = Setup::new(&place.config(&["paint.weights=[3,1]"])).unwrap();
+    let setup = Setup::new(&place.config(&["paint.weights=[3,1]"]), &bc_ranks::Ranks::alone()).unwrap();
     // 8 works of weight 3 and 12 of weight 1 are two thirds and a third of the four cliques of a batch: nine batches
     // until the 12 have passed. Stored cliques are not trained on.
     assert_eq!((setup.data.training, setup.sampler.batches_per_pass()), (0, 9));
@@ -170,8 +170,11 @@ fn a_clique_and_a_work_of_one_id_are_one_class_and_held_out_cliques_are_not_pain
     let place = Place::new();
     let text = ["train-0", "train-1", "val-0", "new-0", "new-1", "new-2"].map(|id| tune(id, 3)).join("\n");
     std::fs::write(place.path().join("reels.jsonl"), text).unwrap();
-    let setup =
-        Setup::new(&place.config(&["train.features_share=0.5", "train.batches_per_pass=50"])).unwrap();
+    let setup = Setup::new(
+        &place.config(&["train.features_share=0.5", "train.batches_per_pass=50"]),
+        &bc_ranks::Ranks::alone(),
+    )
+    .unwrap();
     // Of six cliques, five of the works and twelve songs, two are known by both.
     assert_eq!(setup.data.classes(), 6 + 5 - 2 + SONGS);
     let painted = setup.data.painted.as_ref().unwrap();

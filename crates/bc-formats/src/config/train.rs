@@ -195,8 +195,16 @@ section! {
         threads: usize = 0;
         /// Threads that cut, augment and assemble batches ahead of the network.
         workers: usize = 2;
-        /// Keep features in a memory-mapped file in the run's folder instead of in memory.
+        /// Keep features in a memory-mapped file in the run's folder instead of in memory. Several ranks always do, and
+        /// share it.
         map_features: bool = false;
+        /// With several ranks (processes that train together, see docs/how-to/several-devices.md): batch norm is over the
+        /// batch of all of them, as in one process; false: over each rank's share, which saves time and gives
+        /// another result.
+        sync_norms: bool = true;
+        /// With several ranks: sums over ranks are added in the order of the ranks, so that a repeated run has the same
+        /// bytes; false: in the order that suits the network between them best.
+        deterministic: bool = true;
         /// Draw random features of random lengths instead of reading any, to try a set-up without data.
         debug: bool = false;
 

@@ -14,6 +14,7 @@ use super::normalise::{
     self, Affine, affine_add_relu, gradient, gradient_in_place, gradient_sums, mask_in_place, moments,
 };
 use super::{Unwritten, fresh, in_place, result, values, written};
+use crate::peers::Peers;
 
 /// Added to the variance, as in PyTorch.
 const EPSILON: f64 = 1e-5;
@@ -86,6 +87,12 @@ struct GroupMoments {
     inverse: f32,
 }
 
+impl GroupMoments {
+    fn new(mean: f32, variance: f64) -> Self {
+        Self { mean, inverse: (1.0 / (variance + EPSILON).sqrt()) as f32 }
+    }
+}
+
 /// Rows of the parameters: scale, shift and, if there is a third, the convolution's bias.
 fn rows(table: &[f32], channels: usize) -> [&[f32]; 3] {
     let bias = table.get(2 * channels..).unwrap_or(&[]);
@@ -100,6 +107,8 @@ pub struct Saved {
     /// Of each group.
     scales: Vec<GroupMoments>,
     table: Vec<f32>,
+    /// Values of a channel that were normalised over the batch, those of all peers included.
+    count: usize,
 }
 
 fn locked<T>(cell: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -129,9 +138,20 @@ struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    fn run(&self, x: &[f32], groups: &Groups, shortcut: Option<&[f32]>) -> Vec<f32> {
+    /// Moments of a channel that is normalised by running statistics; there alone a convolution's bias does not cancel.
+    fn running(&self, channel: usize, groups: &Groups, bias: f32) -> Option<GroupMoments> {
+        let Source::Running(running) = self.source else { return None };
+        let index = channel.checked_sub(groups.instance)?;
+        Some(GroupMoments::new(running.mean[index] - bias, f64::from(running.variance[index])))
+    }
+
+    fn run(&self, x: &[f32], groups: &Groups, shortcut: Option<&[f32]>) -> Result<Vec<f32>> {
         let run = groups.run();
         let channels = x.len() / run.max(1);
+        let whole = match self.source {
+            Source::Shared(peers) => Some(WholeBatch::measure(x, groups, peers)?),
+            _ => None,
+        };
         let [gamma, beta, bias] = rows(self.table, channels);
         let bias = |channel: usize| bias.get(channel).copied().unwrap_or(0.0);
         let mut measured = Vec::new();
@@ -145,21 +165,13 @@ impl Forward<'_> {
                     let mut last = (0.0, 0.0);
                     let mut scales = Vec::with_capacity(run / size);
                     for (group, (y, x)) in y.chunks_mut(size).zip(x.chunks(size)).enumerate() {
-                        // The convolution's bias cancels, except with running statistics.
-                        let scale = match self.source {
-                            Source::Running(running) if channel >= groups.instance => {
-                                let index = channel - groups.instance;
-                                let inverse =
-                                    (1.0 / (f64::from(running.variance[index]) + EPSILON).sqrt()) as f32;
-                                GroupMoments { mean: running.mean[index] - bias(channel), inverse }
-                            }
-                            _ => {
-                                let (mean, variance) = moments(x);
+                        let scale = match self.running(channel, groups, bias(channel)) {
+                            Some(scale) => scale,
+                            None => {
+                                let of_all = whole.as_ref().and_then(|whole| whole.of(channel, groups));
+                                let (mean, variance) = of_all.unwrap_or_else(|| moments(x));
                                 last = (mean as f32, variance as f32);
-                                GroupMoments {
-                                    mean: last.0,
-                                    inverse: (1.0 / (variance + EPSILON).sqrt()) as f32,
-                                }
+                                GroupMoments::new(last.0, variance)
                             }
                         };
                         let affine = Affine::new(scale.mean, scale.inverse, gamma[channel], beta[channel]);
@@ -183,10 +195,43 @@ impl Forward<'_> {
         let statistics = Statistics {
             mean: of_batch.iter().enumerate().map(|(i, m)| m.1.0 + bias(groups.instance + i)).collect(),
             variance: of_batch.iter().map(|(_, last)| last.1).collect(),
-            count: run,
+            count: whole.map_or(run, |whole| whole.count),
         };
         *locked(&self.outputs) = (measured.into_iter().flat_map(|(scales, _)| scales).collect(), statistics);
-        y
+        Ok(y)
+    }
+}
+
+/// Mean and variance of each channel over the batch of all processes.
+struct WholeBatch {
+    count: usize,
+    moments: Vec<(f64, f64)>,
+}
+
+impl WholeBatch {
+    /// Of a channel, if it is normalised over the batch.
+    fn of(&self, channel: usize, groups: &Groups) -> Option<(f64, f64)> {
+        channel.checked_sub(groups.instance).map(|index| self.moments[index])
+    }
+
+    /// From each process's count, means and sums of squared differences from them (Chan, Golub and LeVeque 1979),
+    /// in the order of the processes.
+    fn measure(x: &[f32], groups: &Groups, peers: &dyn Peers) -> Result<Self> {
+        let run = groups.run();
+        let own: Vec<(f64, f64)> = x.par_chunks(run).skip(groups.instance).map(moments).collect();
+        let mut values = vec![run as f64];
+        values.extend(own.iter().map(|(mean, _)| mean));
+        values.extend(own.iter().map(|(_, variance)| variance * run as f64));
+        let all = peers.gather(&values)?;
+        let parts: Vec<&[f64]> = all.chunks_exact(values.len()).collect();
+        let count: f64 = parts.iter().map(|part| part[0]).sum();
+        let channel = |index: usize| {
+            let (mean_at, squares_at) = (1 + index, 1 + own.len() + index);
+            let mean = parts.iter().map(|part| part[0] * part[mean_at]).sum::<f64>() / count;
+            let squares = |part: &&[f64]| part[squares_at] + part[0] * (part[mean_at] - mean).powi(2);
+            (mean, parts.iter().map(squares).sum::<f64>() / count)
+        };
+        Ok(Self { count: count as usize, moments: (0..own.len()).map(channel).collect() })
     }
 }
 
@@ -197,7 +242,7 @@ impl CustomOp1 for Forward<'_> {
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
         let groups = Groups::new(lx.shape(), self.instance)?;
-        result(self.run(values(x, lx)?, &groups, None), lx.shape().clone())
+        result(self.run(values(x, lx)?, &groups, None)?, lx.shape().clone())
     }
 }
 
@@ -214,13 +259,14 @@ impl CustomOp2 for Forward<'_> {
         ls: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let groups = Groups::new(lx.shape(), self.instance)?;
-        result(self.run(values(x, lx)?, &groups, Some(values(shortcut, ls)?)), lx.shape().clone())
+        result(self.run(values(x, lx)?, &groups, Some(values(shortcut, ls)?))?, lx.shape().clone())
     }
 }
 
 /// Overwrites dy with dx.
 struct Backward<'a> {
     saved: &'a Saved,
+    peers: Option<&'a dyn Peers>,
     outputs: Mutex<BackwardOutputs>,
 }
 
@@ -233,8 +279,68 @@ struct BackwardOutputs {
     dx: Vec<f32>,
 }
 
+/// Sums over a group: of g, the gradient behind the activation, and of g times the normalised input.
+#[derive(Debug, Clone, Copy)]
+struct GroupSums {
+    sum: f64,
+    product: f64,
+}
+
+/// Sums of a channel that is normalised over the batch: of this process's part of it, and of all of it.
+#[derive(Debug, Clone, Copy)]
+struct ChannelSums {
+    own: GroupSums,
+    all: GroupSums,
+}
+
 impl Backward<'_> {
-    /// One channel; `end` has y, and room for dx. Returns the gradients of scale and shift.
+    /// Scale and shift of a group, and its moments.
+    fn scale(&self, channel: usize, group: usize) -> (GroupMoments, Affine) {
+        let [gamma, beta, _] = rows(&self.saved.table, self.saved.channels);
+        let scale = self.saved.scales[group];
+        (scale, Affine::new(scale.mean, scale.inverse, gamma[channel], beta[channel]))
+    }
+
+    fn sums(&self, channel: usize, group: usize, x: &[f32], dy: &[f32]) -> GroupSums {
+        let (scale, affine) = self.scale(channel, group);
+        let (sum, product) = gradient_sums(x, dy, affine, self.saved.floor, scale.mean);
+        GroupSums { sum, product: product * f64::from(scale.inverse) }
+    }
+
+    /// With peers, the sums of every channel that is normalised over the batch; masks dy where there is y.
+    fn with_peers(
+        &self,
+        groups: &Groups,
+        dy: &mut [f32],
+        x: &[f32],
+        y: Option<&[f32]>,
+    ) -> Result<Option<Vec<ChannelSums>>> {
+        let Some(peers) = self.peers else { return Ok(None) };
+        let run = groups.run();
+        let channel = |(channel, (dy, x)): (usize, (&mut [f32], &[f32]))| {
+            if let Some(y) = y {
+                mask_in_place(dy, &y[channel * run..(channel + 1) * run]);
+            }
+            self.sums(channel, groups.first(channel), x, dy)
+        };
+        let own: Vec<GroupSums> = dy
+            .par_chunks_mut(run)
+            .zip(x.par_chunks(run))
+            .enumerate()
+            .skip(groups.instance)
+            .map(channel)
+            .collect();
+        let mut all: Vec<f64> = own.iter().flat_map(|sums| [sums.sum, sums.product]).collect();
+        peers.sum(&mut all)?;
+        let both = |(own, all): (GroupSums, &[f64])| ChannelSums {
+            own,
+            all: GroupSums { sum: all[0], product: all[1] },
+        };
+        Ok(Some(own.into_iter().zip(all.chunks_exact(2)).map(both).collect()))
+    }
+
+    /// One channel; `end` has y, and room for dx. Returns the gradients of scale and shift, of this process's part
+    /// of the batch. `known` are the sums of [`Backward::with_peers`].
     fn channel(
         &self,
         channel: usize,
@@ -242,29 +348,36 @@ impl Backward<'_> {
         dy: &mut [f32],
         x: &[f32],
         mut end: Option<(&[f32], &mut [Unwritten])>,
+        known: Option<&[ChannelSums]>,
     ) -> [f32; 2] {
-        let Saved { floor, channels, scales, table, .. } = self.saved;
-        let [gamma, beta, _] = rows(table, *channels);
+        let floor = self.saved.floor;
         let size = groups.size(channel);
+        let known =
+            known.filter(|_| channel >= groups.instance).map(|known| known[channel - groups.instance]);
         let (mut shift, mut scale_sum) = (0f64, 0f64);
         for (group, (dy, x)) in dy.chunks_mut(size).zip(x.chunks(size)).enumerate() {
             let part = group * size..(group + 1) * size;
-            if let Some((y, _)) = &end {
+            if let (Some((y, _)), None) = (&end, known) {
                 mask_in_place(dy, &y[part.clone()]);
             }
-            let scale = scales[groups.first(channel) + group];
-            let affine = Affine::new(scale.mean, scale.inverse, gamma[channel], beta[channel]);
-            let (sum, product) = gradient_sums(x, dy, affine, *floor, scale.mean);
-            let product = product * f64::from(scale.inverse);
-            shift += sum;
-            scale_sum += product;
+            let number = groups.first(channel) + group;
+            let (scale, affine) = self.scale(channel, number);
+            let (own, all, count) = match known {
+                Some(ChannelSums { own, all }) => (own, all, self.saved.count),
+                None => {
+                    let own = self.sums(channel, number, x, dy);
+                    (own, own, size)
+                }
+            };
+            shift += own.sum;
+            scale_sum += own.product;
             // dx = a (g - mean(g) - x^ mean(g x^)), x^ the normalised input.
             let a = f64::from(affine.factor);
-            let slope = -a * f64::from(scale.inverse) * product / size as f64;
-            let constant = (-a * sum / size as f64 - slope * f64::from(scale.mean)) as f32;
+            let slope = -a * f64::from(scale.inverse) * all.product / count as f64;
+            let constant = (-a * all.sum / count as f64 - slope * f64::from(scale.mean)) as f32;
             match &mut end {
-                None => gradient_in_place(dy, x, affine, *floor, slope as f32, constant),
-                Some((_, dx)) => gradient(&mut dx[part], x, dy, affine, *floor, slope as f32, constant),
+                None => gradient_in_place(dy, x, affine, floor, slope as f32, constant),
+                Some((_, dx)) => gradient(&mut dx[part], x, dy, affine, floor, slope as f32, constant),
             }
         }
         [scale_sum as f32, shift as f32]
@@ -284,11 +397,12 @@ impl InplaceOp2 for Backward<'_> {
     fn cpu_fwd(&self, dy: &mut CpuStorage, ld: &Layout, x: &CpuStorage, lx: &Layout) -> Result<()> {
         let groups = Groups::new(lx.shape(), self.saved.instance)?;
         let (dy, x, run) = (in_place(dy, ld)?, values(x, lx)?, groups.run());
+        let known = self.with_peers(&groups, dy, x, None)?;
         let sums: Vec<[f32; 2]> = dy
             .par_chunks_mut(run)
             .zip(x.par_chunks(run))
             .enumerate()
-            .map(|(channel, (dy, x))| self.channel(channel, &groups, dy, x, None))
+            .map(|(channel, (dy, x))| self.channel(channel, &groups, dy, x, None, known.as_deref()))
             .collect();
         self.store(&sums, Vec::new());
         Ok(())
@@ -311,6 +425,7 @@ impl InplaceOp3 for Backward<'_> {
     ) -> Result<()> {
         let groups = Groups::new(lx.shape(), self.saved.instance)?;
         let (dy, x, y, run) = (in_place(dy, ld)?, values(x, lx)?, values(y, ly)?, groups.run());
+        let known = self.with_peers(&groups, dy, x, Some(y))?;
         let mut sums = Vec::new();
         let dx = fresh(x.len(), |dx| {
             assert!(dy.len() == dx.len() && y.len() == dx.len());
@@ -318,7 +433,9 @@ impl InplaceOp3 for Backward<'_> {
                 .zip(x.par_chunks(run))
                 .zip(y.par_chunks(run).zip(dx.par_chunks_mut(run)))
                 .enumerate()
-                .map(|(channel, ((dy, x), end))| self.channel(channel, &groups, dy, x, Some(end)))
+                .map(|(channel, ((dy, x), end))| {
+                    self.channel(channel, &groups, dy, x, Some(end), known.as_deref())
+                })
                 .collect_into_vec(&mut sums);
             // SAFETY: all four are of one length and cut the same way, and `channel` writes its part of dx.
             unsafe { written(dx) }
@@ -333,6 +450,8 @@ impl InplaceOp3 for Backward<'_> {
 pub enum Source<'a> {
     /// The batch.
     Batch,
+    /// The batch of which this process and its peers have a part each.
+    Shared(&'a dyn Peers),
     /// Running statistics; there is no backward pass.
     Running(&'a Statistics),
 }
@@ -372,7 +491,8 @@ pub fn norm(
         Some(shortcut) => x.apply_op2_no_bwd(shortcut, &op)?,
     };
     let (scales, statistics) = op.outputs.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((y, Saved { instance, floor, channels, scales, table }, statistics))
+    let count = statistics.count;
+    Ok((y, Saved { instance, floor, channels, scales, table, count }, statistics))
 }
 
 /// What [`norm_gradient`] returns.
@@ -386,13 +506,19 @@ pub struct NormGradients {
     pub rows: Vec<f32>,
 }
 
-/// The backward pass of a normalisation of x by the batch; `y` is what came out if there was
-/// a shortcut. Overwrites dy.
+/// The backward pass of a normalisation of x by the batch, shared with `peers` if it was; `y` is what came out if
+/// there was a shortcut. Overwrites dy. The rows of the parameters are of this process's part of the batch.
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub fn norm_gradient(saved: &Saved, x: &Tensor, dy: Tensor, y: Option<&Tensor>) -> Result<NormGradients> {
-    let op = Backward { saved, outputs: Mutex::default() };
+pub fn norm_gradient(
+    saved: &Saved,
+    x: &Tensor,
+    dy: Tensor,
+    y: Option<&Tensor>,
+    peers: Option<&dyn Peers>,
+) -> Result<NormGradients> {
+    let op = Backward { saved, peers, outputs: Mutex::default() };
     match y {
         None => dy.inplace_op2(x, &op)?,
         Some(y) => dy.inplace_op3(x, y, &op)?,
@@ -434,7 +560,7 @@ mod tests {
                     let (y, saved, _) = pass(inputs)?;
                     let y = inputs.get(2).map(|_| &y);
                     let NormGradients { dx, shortcut, rows } =
-                        norm_gradient(&saved, &inputs[0], dy.copy()?, y)?;
+                        norm_gradient(&saved, &inputs[0], dy.copy()?, y, None)?;
                     let rows = Tensor::from_vec(rows, (2, 4), &Device::Cpu)?;
                     Ok([Some(dx), Some(rows), shortcut].into_iter().flatten().collect())
                 };
@@ -459,5 +585,102 @@ mod tests {
         let affine = fold_statistics(&batch, &table)[0];
         let by_hand = flat(&x).into_iter().map(|x| x * affine.factor + affine.offset);
         assert!(y.iter().zip(by_hand).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+
+    /// Two processes in one thread: the first asked remembers, so that each part is computed twice.
+    struct Part {
+        others: Mutex<Vec<Vec<f64>>>,
+        first: bool,
+    }
+
+    impl Part {
+        fn new(first: bool) -> Self {
+            Self { others: Mutex::default(), first }
+        }
+    }
+
+    /// Gives back what the other part was recorded to ask, question after question.
+    struct Both<'a> {
+        own: &'a Part,
+        other: &'a Part,
+        question: Mutex<usize>,
+    }
+
+    impl Both<'_> {
+        fn answer(&self, own: &[f64]) -> Vec<f64> {
+            let mut question = locked(&self.question);
+            let mut asked = locked(&self.own.others);
+            if asked.len() <= *question {
+                asked.push(own.to_vec());
+            } else {
+                asked[*question] = own.to_vec();
+            }
+            drop(asked);
+            let other = locked(&self.other.others).get(*question).cloned().unwrap_or(vec![0.0; own.len()]);
+            *question += 1;
+            if self.own.first { [own, &other].concat() } else { [&other, own].concat() }
+        }
+    }
+
+    impl Peers for Both<'_> {
+        fn gather(&self, own: &[f64]) -> Result<Vec<f64>> {
+            Ok(self.answer(own))
+        }
+
+        fn sum(&self, values: &mut [f64]) -> Result<()> {
+            let all = self.answer(values);
+            let (one, other) = all.split_at(values.len());
+            values.iter_mut().zip(one.iter().zip(other)).for_each(|(sum, (a, b))| *sum = a + b);
+            Ok(())
+        }
+    }
+
+    /// y, dx, the shortcut's gradient and the parameters' rows, concatenated over samples 0..at and at..
+    fn in_two_parts(inputs: &[Tensor], dy: &Tensor, at: usize) -> (Vec<Tensor>, Vec<f32>) {
+        let batch = dy.dim(1).unwrap();
+        let parts = [Part::new(true), Part::new(false)];
+        let cut = |x: &Tensor, part: usize| {
+            let (from, count) = if part == 0 { (0, at) } else { (at, batch - at) };
+            x.narrow(1, from, count).unwrap().contiguous().unwrap()
+        };
+        let mut outputs = Vec::new();
+        // Forward and backward ask once each: after two rounds every answer is of the right question.
+        for _ in 0..3 {
+            outputs.clear();
+            for part in 0..2 {
+                let question = Mutex::default();
+                let both = Both { own: &parts[part], other: &parts[1 - part], question };
+                let [x, shortcut, dy] = [&inputs[0], &inputs[2], dy].map(|x| cut(x, part));
+                let table = flat(&inputs[1]);
+                let source = Source::Shared(&both);
+                let (y, saved, _) = norm(&x, table, 2, source, Activation::Relu, Some(&shortcut)).unwrap();
+                let NormGradients { dx, shortcut, rows } =
+                    norm_gradient(&saved, &x, dy.copy().unwrap(), Some(&y), Some(&both)).unwrap();
+                outputs.push(([y, dx, shortcut.unwrap()], rows));
+            }
+        }
+        let (second, first) = (outputs.pop().unwrap(), outputs.pop().unwrap());
+        let joined = first.0.iter().zip(&second.0).map(|(a, b)| Tensor::cat(&[a, b], 1).unwrap());
+        (joined.collect(), first.1.iter().zip(&second.1).map(|(a, b)| a + b).collect())
+    }
+
+    #[test]
+    fn a_batch_that_is_shared_is_normalised_as_a_whole() {
+        let inputs = [tensor(&[5, 7, 3, 4], 1), tensor(&[2, 5], 2), tensor(&[5, 7, 3, 4], 5)];
+        let dy = tensor(&[5, 7, 3, 4], 9);
+        let (y, saved, _) =
+            norm(&inputs[0], flat(&inputs[1]), 2, Source::Batch, Activation::Relu, Some(&inputs[2])).unwrap();
+        let alone = norm_gradient(&saved, &inputs[0], dy.copy().unwrap(), Some(&y), None).unwrap();
+        let whole = [&y, &alone.dx, alone.shortcut.as_ref().unwrap()];
+        let close = |a: &[f32], b: &[f32]| {
+            assert_eq!(a.len(), b.len());
+            let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 2e-6, "{worst}");
+        };
+        for at in [1, 3, 6] {
+            let (joined, rows) = in_two_parts(&inputs, &dy, at);
+            joined.iter().zip(whole).for_each(|(joined, whole)| close(&flat(joined), &flat(whole)));
+            close(&rows, &alone.rows);
+        }
     }
 }

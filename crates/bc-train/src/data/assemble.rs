@@ -11,7 +11,7 @@ use super::crop::{self, Short, Window};
 use super::{DataSet, Patch, TrackView};
 use crate::augment;
 use crate::randomness::generator;
-use crate::sampler::BatchPlan;
+use crate::sampler::{BatchPlan, Composition, Cut, Shares};
 
 /// A batch on its way to the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,15 +22,17 @@ pub struct Batch {
     pub index: usize,
     /// Length of its crops in seconds, before a stretch of the whole batch.
     pub length_s: f64,
-    /// Positions among the training items (see [`DataSet`]).
+    /// Positions among the training items (see [`DataSet`]), of all ranks.
     pub items: Vec<u32>,
     /// Label of every item.
     pub labels: Vec<u32>,
+    /// Which of the items are whose.
+    pub shares: Shares,
     /// Rows of an item.
     pub bins: usize,
     /// Columns of an item.
     pub frames: usize,
-    /// items x bins x frames, row-major.
+    /// Items x bins x frames, row-major, of the items that this rank computes.
     pub values: Vec<f32>,
 }
 
@@ -42,6 +44,7 @@ pub struct Assembler {
     group: usize,
     short: Short,
     seed: u64,
+    cut: Cut,
 }
 
 impl Assembler {
@@ -60,7 +63,9 @@ impl Assembler {
             ShortTracks::Zeros => Short::Zeros,
             ShortTracks::Repeat => Short::Repeat,
         };
-        let made = Self { data, augment, input, group, short, seed };
+        // Alone, whatever a batch consists of.
+        let cut = Cut::new(Composition::Pk { cliques: 1, versions: 1 }, 0, 1);
+        let made = Self { data, augment, input, group, short, seed, cut };
         for &length_s in lengths_s {
             ensure!(
                 made.columns(length_s) >= group,
@@ -70,6 +75,11 @@ impl Assembler {
             );
         }
         Ok(made)
+    }
+
+    /// The same for one of several ranks, which makes its share of each batch.
+    pub fn with_cut(self, cut: Cut) -> Self {
+        Self { cut, ..self }
     }
 
     /// Stored columns of a crop.
@@ -89,8 +99,10 @@ impl Assembler {
         let batch_rate = self.rate(StretchScope::Batch, &mut rng);
         let columns = ((stored as f64 / batch_rate).ceil() as usize).max(self.group);
         let (bins, frames) = (self.input.rows(), columns / self.group);
-        let mut values = Vec::with_capacity(plan.items.len() * bins * frames);
-        for (place, &item) in plan.items.iter().enumerate() {
+        let shares = self.cut.shares(plan.items.len());
+        let mut values = Vec::with_capacity(shares.own().len() * bins * frames);
+        for place in shares.own().iter().map(|&place| place as usize) {
+            let item = plan.items[place];
             let mut rng = generator(self.seed, "item", &[epoch, index as u64, place as u64]);
             let rate = batch_rate * self.rate(StretchScope::Crop, &mut rng);
             let position = (epoch, (index * plan.items.len() + place) as u64);
@@ -105,6 +117,7 @@ impl Assembler {
             length_s: plan.length_s,
             items: plan.items.clone(),
             labels,
+            shares,
             bins,
             frames,
             values,
@@ -220,7 +233,7 @@ mod tests {
     fn assembler(augment: AugmentConfig, pool: u32) -> Assembler {
         let mut config = Config::default();
         config.train.debug = true;
-        let data = Arc::new(DataSet::open(&config).unwrap());
+        let data = Arc::new(crate::data::open(&config, &bc_ranks::Ranks::alone()).unwrap());
         let input = NetworkInput { cqt: data.cqt, pool, scale: Scale::Max };
         Assembler::new(data, augment, input, ShortTracks::Zeros, 5, &[50.0]).unwrap()
     }
@@ -344,7 +357,7 @@ mod tests {
     fn crops_too_short_for_a_column_are_refused() {
         let mut config = Config::default();
         config.train.debug = true;
-        let data = Arc::new(DataSet::open(&config).unwrap());
+        let data = Arc::new(crate::data::open(&config, &bc_ranks::Ranks::alone()).unwrap());
         let input = NetworkInput { cqt: data.cqt, pool: 1000, scale: Scale::None };
         let made = Assembler::new(data, AugmentConfig::default(), input, ShortTracks::Zeros, 5, &[5.0]);
         assert!(made.err().unwrap().to_string().contains("shorter than one column"));

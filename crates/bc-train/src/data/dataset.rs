@@ -8,9 +8,10 @@ use bc_formats::config::{Config, TrainingData};
 use bc_formats::features::{CqtSettings, FeatureSet};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::index::{Index, Split};
+use bc_ranks::Ranks;
 
 use super::painted::Painted;
-use super::{Store, Track, debug};
+use super::{Store, Track};
 use crate::sampler::{Cliques, Pool};
 
 /// What a run learns from and is validated on.
@@ -44,15 +45,12 @@ pub struct DataSet {
 }
 
 impl DataSet {
-    /// Reads what the configuration names, or draws it for `[train] debug`.
+    /// Reads what the configuration names.
     ///
     /// # Errors
     /// No index, no features, features of another CQT than `[features]` or of other audio than the index's, no
     /// version of the training split with features; works that cannot be painted.
-    pub fn open(config: &Config) -> Result<Self> {
-        if config.train.debug {
-            return debug::draw(config.train.seed, config.features.cqt());
-        }
+    pub fn open(config: &Config, ranks: &Ranks) -> Result<Self> {
         let index = Index::read(&config.features.index)?;
         let folder = &config.features.output;
         let features = FeatureSet::open(folder)?;
@@ -94,7 +92,9 @@ impl DataSet {
             );
         }
         let fingerprint = features.fingerprint();
-        let mapped = config.train.map_features.then_some(config.train.run.as_path());
+        // Ranks of one machine share the memory of one file.
+        let shared = config.train.map_features || !ranks.is_alone();
+        let mapped = shared.then_some(config.train.run.as_path());
         Self::build(training, validation, features.settings, fingerprint, mapped, |places, put| {
             features.for_each(|row| match places.get(row.version_id.as_str()) {
                 Some(&place) => put(place, &row.magnitude),

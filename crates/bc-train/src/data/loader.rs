@@ -123,7 +123,6 @@ fn work(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::DataSet;
     use crate::sampler::{Composition, Order};
     use bc_formats::config::{AugmentConfig, Config, ShortTracks};
     use bc_formats::run::{NetworkInput, Scale};
@@ -131,7 +130,7 @@ mod tests {
     fn loader(workers: usize, epoch: u64, first: usize) -> (Loader, usize) {
         let mut config = Config::default();
         config.train.debug = true;
-        let data = Arc::new(DataSet::open(&config).unwrap());
+        let data = Arc::new(crate::data::open(&config, &bc_ranks::Ranks::alone()).unwrap());
         let composition = Composition::Pk { cliques: 4, versions: 2 };
         let lengths = vec![10.0, 20.0];
         let sampler = Sampler::new(1, composition, Order::Mixed, lengths.clone(), data.cliques()).unwrap();

@@ -13,9 +13,24 @@ pub mod painted;
 mod patch;
 mod store;
 
+use anyhow::Result;
+use bc_formats::config::Config;
+use bc_ranks::Ranks;
+
 pub use assemble::{Assembler, Batch};
 pub use dataset::DataSet;
 pub(crate) use dataset::is_mapped_store;
 pub use loader::Loader;
 pub use patch::{Patch, TrackView};
 pub use store::{Store, Track};
+
+/// The data that the configuration names, or drawn for `[train] debug`.
+///
+/// # Errors
+/// As [`DataSet::open`].
+pub fn open(config: &Config, ranks: &Ranks) -> Result<DataSet> {
+    if config.train.debug {
+        return debug::draw(config.train.seed, config.features.cqt());
+    }
+    DataSet::open(config, ranks)
+}

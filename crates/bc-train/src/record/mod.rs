@@ -28,7 +28,8 @@ pub(crate) const CURVES: &str = "curves.png";
 /// Writes metrics, events and curves of one run.
 pub struct Recorder {
     folder: PathBuf,
-    metrics: File,
+    /// `None`: another process records.
+    metrics: Option<File>,
     /// `None` after an error: training does not need them.
     events: Option<EventWriter>,
     lines: Vec<Line>,
@@ -37,6 +38,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Records nothing, because another process does.
+    pub fn silent() -> Self {
+        Self { folder: PathBuf::new(), metrics: None, events: None, lines: Vec::new(), warned: false }
+    }
+
     /// Opens the record in `folder`, keeping what belongs to the part of the run that `resumed` keeps.
     ///
     /// # Errors
@@ -52,7 +58,13 @@ impl Recorder {
             .open(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         let events = EventWriter::create(&folder.join(EVENTS)).map_err(|error| warn_of_events(&error)).ok();
-        let mut new = Self { folder: folder.to_owned(), metrics, events, lines: Vec::new(), warned: false };
+        let mut new = Self {
+            folder: folder.to_owned(),
+            metrics: Some(metrics),
+            events,
+            lines: Vec::new(),
+            warned: false,
+        };
         lines.iter().for_each(|line| new.add_event(line));
         new.lines = lines;
         Ok(new)
@@ -60,9 +72,10 @@ impl Recorder {
 
     /// Adds a line to metrics and events.
     pub fn add(&mut self, line: Line) -> Result<()> {
+        let Some(metrics) = &mut self.metrics else { return Ok(()) };
         let mut text = Vec::new();
         lines::push(&mut text, &line)?;
-        self.metrics.write_all(&text).with_context(|| {
+        metrics.write_all(&text).with_context(|| {
             format!("cannot write {} (is the disk full?)", self.folder.join(METRICS).display())
         })?;
         self.add_event(&line);
@@ -83,6 +96,9 @@ impl Recorder {
 
     /// Draws the curves anew, or says once that it cannot: training does not need them.
     pub fn draw(&mut self) {
+        if self.metrics.is_none() {
+            return;
+        }
         if let Err(error) = curves::draw(&self.folder.join(CURVES), &self.lines)
             && !std::mem::replace(&mut self.warned, true)
         {

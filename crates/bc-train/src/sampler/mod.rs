@@ -6,6 +6,7 @@
 
 mod mixture;
 mod pk;
+mod shares;
 mod triplets;
 
 use anyhow::{Result, bail};
@@ -14,6 +15,7 @@ use rand::seq::SliceRandom;
 use crate::randomness::generator;
 
 pub use mixture::{Mixture, Pool, PoolClique};
+pub use shares::{Cut, Shares};
 
 /// The training split, by label: which versions belong together.
 #[derive(Debug, Clone, Default)]

@@ -1,0 +1,105 @@
+//! Which launcher started this process, as its environment says it.
+
+use anyhow::{Result, bail};
+
+use crate::Ranks;
+
+/// What a launcher told this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Launch {
+    pub by: &'static str,
+    pub size: usize,
+}
+
+/// The launchers' variables: name, number of processes, and what else must be set.
+const LAUNCHERS: &[(&str, &str, &str)] = &[
+    ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("mpiexec", "PMI_SIZE", "PMI_RANK"),
+    // Of a step: a batch script that asked for many tasks and starts one program has none.
+    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    ("torchrun", "WORLD_SIZE", "MASTER_ADDR"),
+];
+
+/// `None` where this process is the only one.
+pub(crate) fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
+    let found = LAUNCHERS.iter().find_map(|&(by, size, beside)| {
+        let size = variable(size)?.parse().ok()?;
+        variable(beside)?;
+        Some(Launch { by, size })
+    });
+    found.filter(|launch| launch.size > 1)
+}
+
+/// Joins the processes that a launcher started together; alone where it started one, or where there was none.
+///
+/// # Errors
+/// Several processes that this build, or their launcher, cannot bring together. They would train the same run at
+/// the same time.
+pub fn start() -> Result<Ranks> {
+    match launch(|name| std::env::var(name).ok()) {
+        None => Ok(Ranks::alone()),
+        Some(launch) => join(&launch),
+    }
+}
+
+fn join(launch: &Launch) -> Result<Ranks> {
+    let Launch { by, size } = launch;
+    if *by == "torchrun" {
+        bail!(
+            "WORLD_SIZE = {size} and MASTER_ADDR, as torchrun sets them, ask for {size} processes, but this build \
+             brings processes together by MPI alone: start it with mpirun or srun, or unset WORLD_SIZE"
+        );
+    }
+    #[cfg(feature = "mpi")]
+    return crate::mpi::join(launch);
+    #[cfg(not(feature = "mpi"))]
+    bail!(
+        "{by} started {size} processes, and this build knows no other than its own: build it with `cargo build \
+         --release -p bc-train --features mpi`, or start one process"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launched(variables: &[(&str, &str)]) -> Option<Launch> {
+        launch(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn launchers_are_known_by_their_variables() {
+        let by = |by, size| Some(Launch { by, size });
+        assert_eq!(
+            launched(&[("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_RANK", "1")]),
+            by("mpirun", 4)
+        );
+        assert_eq!(launched(&[("PMI_SIZE", "2"), ("PMI_RANK", "0")]), by("mpiexec", 2));
+        assert_eq!(launched(&[("SLURM_STEP_NUM_TASKS", "8"), ("SLURM_PROCID", "0")]), by("srun", 8));
+        assert_eq!(launched(&[("WORLD_SIZE", "2"), ("MASTER_ADDR", "node1")]), by("torchrun", 2));
+        // One process, or a batch script that starts no step.
+        for alone in [
+            &[("OMPI_COMM_WORLD_SIZE", "1"), ("OMPI_COMM_WORLD_RANK", "0")][..],
+            &[("SLURM_NTASKS", "8"), ("SLURM_PROCID", "0")],
+            &[("WORLD_SIZE", "2")],
+            &[],
+        ] {
+            assert_eq!(launched(alone), None);
+        }
+    }
+
+    #[test]
+    fn processes_that_cannot_be_joined_are_refused() {
+        let error = join(&Launch { by: "torchrun", size: 2 }).unwrap_err().to_string();
+        assert!(error.contains("mpirun or srun"), "{error}");
+        if cfg!(not(feature = "mpi")) {
+            let error = join(&Launch { by: "srun", size: 2 }).unwrap_err().to_string();
+            assert!(
+                error.contains("srun started 2 processes") && error.contains("--features mpi"),
+                "{error}"
+            );
+        }
+    }
+}

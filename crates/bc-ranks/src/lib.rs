@@ -1,0 +1,230 @@
+//! What the processes of one training run (its *ranks*) ask of each other.
+//!
+//! **In**: the environment that a launcher (`srun`, `mpirun`) leaves each process, and buffers. **Out**: sums over
+//! ranks, everybody's values, and answers that are the same in all ranks ([`Ranks`]). Training alone is the same
+//! code with one rank ([`Ranks::alone`]), which costs nothing and needs no MPI.
+//!
+//! ```text
+//! Ranks       what training calls: sums, rows of all ranks, agreements, "rank 0 first"
+//!   Collective    what carries it
+//!     Alone         one process
+//!     threads()     ranks that are threads of one process: tests need no MPI
+//!     Mpi           processes, by the cluster's own MPI (feature `mpi`)
+//! ```
+//!
+//! NCCL is to be one more [`Collective`]: its id reaches the ranks by [`Collective::gather`] of the one that started
+//! them (or by the launcher's MASTER_ADDR), small values stay where they are, and [`Values`], which is not
+//! exhaustive, gets a variant for buffers on the device, that [`Collective::sum`] of the others refuses.
+
+mod alone;
+mod launch;
+#[cfg(feature = "mpi")]
+mod mpi;
+mod threads;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+pub use launch::start;
+pub use threads::threads;
+
+/// Values that are summed over ranks.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum Values<'a> {
+    /// 32-bit, in memory.
+    F32(&'a mut [f32]),
+    /// 64-bit, in memory.
+    F64(&'a mut [f64]),
+}
+
+/// What carries values between ranks. All ranks make the same calls in the same order; one channel is used by one
+/// thread at a time.
+pub trait Collective: Send + Sync {
+    /// Number of this rank, from 0.
+    fn rank(&self) -> usize;
+
+    /// Number of ranks.
+    fn size(&self) -> usize;
+
+    /// Replaces values by their sum over all ranks, the same in all of them. All have as many.
+    ///
+    /// # Errors
+    /// A rank that has ended.
+    fn sum(&self, values: Values<'_>) -> Result<()>;
+
+    /// What each rank has, one after the other; `lengths` says how much that is, of each rank.
+    ///
+    /// # Errors
+    /// A rank that has ended; more than the carrier can count.
+    fn gather(&self, own: &[u8], lengths: &[usize]) -> Result<Vec<u8>>;
+
+    /// A channel between the same ranks for another thread. With `in_order` its sums are added in the order of the
+    /// ranks and so have the same bits in every run; without, as the carrier likes it best.
+    ///
+    /// # Errors
+    /// A rank that has ended.
+    fn channel(&self, in_order: bool) -> Result<Arc<dyn Collective>>;
+
+    /// Ends the other ranks too, if the carrier can: this one cannot continue, and they would wait for it for ever.
+    fn abort(&self) {}
+}
+
+/// The ranks of a run, seen by one of them.
+#[derive(Clone)]
+pub struct Ranks(Arc<dyn Collective>);
+
+impl std::fmt::Debug for Ranks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl Ranks {
+    /// One rank.
+    pub fn alone() -> Self {
+        Self(Arc::new(alone::Alone))
+    }
+
+    /// By this carrier.
+    pub fn of(collective: Arc<dyn Collective>) -> Self {
+        Self(collective)
+    }
+
+    /// Number of this rank, from 0.
+    pub fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    /// Number of ranks.
+    pub fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    /// Whether there is only one.
+    pub fn is_alone(&self) -> bool {
+        self.size() == 1
+    }
+
+    /// Whether this is rank 0, which alone writes, locks, draws and speaks.
+    pub fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// What messages call this rank.
+    pub fn name(&self) -> String {
+        name(self.rank(), self.size())
+    }
+
+    /// See [`Collective::sum`].
+    ///
+    /// # Errors
+    /// A rank that has ended.
+    pub fn sum(&self, values: Values<'_>) -> Result<()> {
+        self.0.sum(values)
+    }
+
+    /// See [`Collective::channel`].
+    ///
+    /// # Errors
+    /// A rank that has ended.
+    pub fn channel(&self, in_order: bool) -> Result<Self> {
+        self.0.channel(in_order).map(Self)
+    }
+
+    /// See [`Collective::abort`].
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
+    /// The values of all ranks, one rank after the other; `counts` says how many each has.
+    ///
+    /// # Errors
+    /// A rank that has ended.
+    pub fn gather<T: bytemuck::Pod>(&self, own: &[T], counts: &[usize]) -> Result<Vec<T>> {
+        let lengths: Vec<usize> = counts.iter().map(|count| count * size_of::<T>()).collect();
+        let bytes = self.0.gather(bytemuck::cast_slice(own), &lengths)?;
+        Ok(values_of(&bytes))
+    }
+
+    /// For each question, whether any rank says yes.
+    ///
+    /// # Errors
+    /// A rank that has ended.
+    pub fn any<const N: usize>(&self, yes: [bool; N]) -> Result<[bool; N]> {
+        let all = self.gather(&yes.map(u8::from), &vec![N; self.size()])?;
+        Ok(std::array::from_fn(|question| all.iter().skip(question).step_by(N).any(|yes| *yes != 0)))
+    }
+
+    /// A text of each rank, in their order.
+    ///
+    /// # Errors
+    /// A rank that has ended.
+    pub fn texts(&self, own: &str) -> Result<Vec<String>> {
+        let lengths = self.gather(&[own.len() as u64], &vec![1; self.size()])?;
+        let lengths: Vec<usize> = lengths.iter().map(|length| *length as usize).collect();
+        let all = self.0.gather(own.as_bytes(), &lengths)?;
+        let mut rest = all.as_slice();
+        let text = |length: &usize| {
+            let (text, behind) = rest.split_at(*length);
+            rest = behind;
+            String::from_utf8_lossy(text).into_owned()
+        };
+        Ok(lengths.iter().map(text).collect())
+    }
+
+    /// Asks whether all ranks have the same text as rank 0.
+    ///
+    /// # Errors
+    /// They do not: the error says of `what`, and names the first rank that differs with both texts if they are short.
+    pub fn same(&self, what: &str, own: &str) -> Result<()> {
+        let all = self.texts(own)?;
+        let Some(other) = all.iter().position(|text| *text != all[0]) else { return Ok(()) };
+        let shown = |text: &str| if text.len() <= 64 { format!(" ({text})") } else { String::new() };
+        bail!(
+            "{what} of {}{} differs from that of rank 0{}",
+            name(other, self.size()),
+            shown(&all[other]),
+            shown(&all[0])
+        )
+    }
+
+    /// Does something that leaves a file for all in rank 0 first, then in the others.
+    ///
+    /// # Errors
+    /// Those of `work`; a rank that has ended.
+    pub fn first_then_others<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.is_first() {
+            let done = work()?;
+            self.wait()?;
+            return Ok(done);
+        }
+        self.wait().context("rank 0 could not begin")?;
+        work()
+    }
+
+    /// Waits until every rank is here.
+    ///
+    /// # Errors
+    /// A rank that has ended.
+    pub fn wait(&self) -> Result<()> {
+        self.any([]).map(drop)
+    }
+}
+
+/// Bytes, which need not be aligned, as values.
+fn values_of<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+}
+
+fn name(rank: usize, size: usize) -> String {
+    format!("rank {rank} of {size}")
+}
+
+/// `parts` (as many values each) added up in their order, by way of 64 bits.
+fn add_in_order<T: Copy + Into<f64>>(parts: &[&[T]], sum: impl Fn(f64) -> T, into: &mut [T]) {
+    for (place, value) in into.iter_mut().enumerate() {
+        *value = sum(parts.iter().map(|part| part[place].into()).sum());
+    }
+}

@@ -1,0 +1,162 @@
+//! Ranks that are processes, by the cluster's MPI.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use mpi::Threading;
+use mpi::collective::{CommunicatorCollectives, SystemOperation};
+use mpi::datatype::{Equivalence, Partition, PartitionMut};
+use mpi::environment::Universe;
+use mpi::topology::{Communicator, SimpleCommunicator};
+
+use crate::launch::Launch;
+use crate::{Collective, Ranks, Values, add_in_order};
+
+/// Up to this many values each rank gets those of all and adds them itself: one exchange instead of two.
+const FEW: usize = 1 << 13;
+
+/// Joins the processes of a launcher.
+pub(crate) fn join(launch: &Launch) -> Result<Ranks> {
+    let (universe, threading) = mpi::initialize_with_threading(Threading::Multiple)
+        .context("MPI was initialised before in this process")?;
+    let world = universe.world();
+    let (size, rank) = (world.size() as usize, world.rank() as usize);
+    let life = Arc::new(Life { _universe: universe });
+    if threading < Threading::Multiple {
+        bail!(
+            "this MPI gives {threading:?}, and gradients travel on a thread of their own: it must be built with \
+             MPI_THREAD_MULTIPLE (Debian's Open MPI and MPICH are)"
+        );
+    }
+    if size != launch.size {
+        bail!(
+            "{} started {} processes, but MPI knows {size}: they were not brought together (with srun, say \
+             --mpi=pmix or --mpi=pmi2, whichever this MPI was built for; `srun --mpi=list` has them)",
+            launch.by,
+            launch.size
+        );
+    }
+    Ok(Ranks(Arc::new(Mpi { world, size, rank, in_order: true, life })))
+}
+
+/// Leaves MPI with the last channel.
+struct Life {
+    _universe: Universe,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The others would wait for this rank for ever.
+            SimpleCommunicator::world().abort(101);
+        }
+    }
+}
+
+/// One channel of one rank.
+struct Mpi {
+    // Freed before `life` leaves MPI.
+    world: SimpleCommunicator,
+    size: usize,
+    rank: usize,
+    in_order: bool,
+    life: Arc<Life>,
+}
+
+// SAFETY: MPI gave MPI_THREAD_MULTIPLE, with which any thread may call it; a channel is a communicator of its own.
+unsafe impl Send for Mpi {}
+// SAFETY: as above; that no two threads use one channel at once is the contract of `Collective`.
+unsafe impl Sync for Mpi {}
+
+impl Mpi {
+    /// Adds up a range of the values in each rank, in their order, and hands the sums round. Each rank sends and
+    /// receives as much as in a ring.
+    fn sum_in_order<T>(&self, values: &mut [T], rounded: fn(f64) -> T) -> Result<()>
+    where
+        T: Equivalence + Copy + Default + Into<f64>,
+    {
+        let count = values.len();
+        if count <= FEW {
+            let mut all = vec![T::default(); count * self.size];
+            self.world.all_gather_into(&*values, &mut all[..]);
+            add_in_order(&all.chunks(count.max(1)).collect::<Vec<_>>(), rounded, values);
+            return Ok(());
+        }
+        let first = |rank: usize| rank * count / self.size;
+        let firsts = (0..self.size).map(|rank| self.number(first(rank))).collect::<Result<Vec<i32>>>()?;
+        let counts = (0..self.size)
+            .map(|rank| self.number(first(rank + 1) - first(rank)))
+            .collect::<Result<Vec<i32>>>()?;
+        let own = first(self.rank + 1) - first(self.rank);
+        let mut parts = vec![T::default(); own * self.size];
+        {
+            let places = (0..self.size).map(|rank| self.number(rank * own)).collect::<Result<Vec<i32>>>()?;
+            let sent = Partition::new(&*values, &counts[..], &firsts[..]);
+            let mut received = PartitionMut::new(&mut parts[..], vec![self.number(own)?; self.size], places);
+            self.world.all_to_all_varcount_into(&sent, &mut received);
+        }
+        let mut sums = vec![T::default(); own];
+        add_in_order(&parts.chunks(own.max(1)).collect::<Vec<_>>(), rounded, &mut sums);
+        let mut received = PartitionMut::new(values, &counts[..], &firsts[..]);
+        self.world.all_gather_varcount_into(&sums[..], &mut received);
+        Ok(())
+    }
+
+    fn sum_of<T>(&self, values: &mut [T], rounded: fn(f64) -> T) -> Result<()>
+    where
+        T: Equivalence + Copy + Default + Into<f64>,
+    {
+        if self.in_order {
+            return self.sum_in_order(values, rounded);
+        }
+        self.number(values.len())?;
+        let own = values.to_vec();
+        self.world.all_reduce_into(&own[..], values, SystemOperation::sum());
+        Ok(())
+    }
+
+    /// MPI counts in 32 bits.
+    fn number(&self, count: usize) -> Result<i32> {
+        i32::try_from(count).with_context(|| format!("MPI cannot exchange {count} values at once"))
+    }
+}
+
+impl Collective for Mpi {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn sum(&self, values: Values<'_>) -> Result<()> {
+        match values {
+            Values::F32(values) => self.sum_of(values, |sum| sum as f32),
+            Values::F64(values) => self.sum_of(values, |sum| sum),
+        }
+    }
+
+    fn gather(&self, own: &[u8], lengths: &[usize]) -> Result<Vec<u8>> {
+        ensure!(lengths.get(self.rank) == Some(&own.len()), "a rank has other lengths than expected");
+        let total: usize = lengths.iter().sum();
+        self.number(total)?;
+        let counts: Vec<i32> = lengths.iter().map(|length| *length as i32).collect();
+        let firsts: Vec<i32> =
+            counts.iter().scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count))).collect();
+        let mut all = vec![0u8; total];
+        let mut received = PartitionMut::new(&mut all[..], &counts[..], &firsts[..]);
+        self.world.all_gather_varcount_into(own, &mut received);
+        drop(received);
+        Ok(all)
+    }
+
+    fn channel(&self, in_order: bool) -> Result<Arc<dyn Collective>> {
+        let world = self.world.duplicate();
+        Ok(Arc::new(Self { world, size: self.size, rank: self.rank, in_order, life: self.life.clone() }))
+    }
+
+    fn abort(&self) {
+        self.world.abort(1);
+    }
+}

@@ -1,0 +1,321 @@
+//! The sum of gradients over ranks, while the backward pass continues.
+//!
+//! The parameters are cut into buckets in the order in which a backward pass comes to them, the last ones first. A
+//! bucket whose gradients are complete goes to a thread that sums it over the ranks. Buckets leave in one order,
+//! the same in all ranks, whatever the order in which they are filled.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use bc_nn::{Gradients, Listener};
+use bc_ranks::{Ranks, Values};
+
+/// Values of a bucket at least: 1 MiB. Smaller ones would cost more messages, larger ones leave later.
+const BUCKET: usize = 1 << 18;
+
+/// What sums of gradients have cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Traffic {
+    /// Steps.
+    pub steps: u64,
+    /// Buckets of a step.
+    pub buckets: usize,
+    /// Bytes of gradients that are summed in a step.
+    pub bytes: usize,
+    /// Time that the sums took.
+    pub summing: Duration,
+    /// How much of it the backward pass was over already, and waited.
+    pub waiting: Duration,
+}
+
+impl Traffic {
+    /// Share of the sums' time that was hidden behind the backward pass.
+    pub fn overlap(&self) -> f64 {
+        if self.summing.is_zero() {
+            return 0.0;
+        }
+        (1.0 - self.waiting.as_secs_f64() / self.summing.as_secs_f64()).max(0.0)
+    }
+}
+
+/// Gradients of some parameters: their values, then for each parameter whether there is one (1 or 0), so that the sum
+/// says whether any rank has one.
+struct Bucket {
+    /// Index and place of the first value, of each parameter.
+    parameters: Vec<(usize, usize)>,
+    values: Vec<f32>,
+    /// Where the values end.
+    end: usize,
+    missing: usize,
+}
+
+impl Bucket {
+    fn new(parameters: Vec<(usize, usize)>, end: usize) -> Self {
+        let missing = parameters.len();
+        Self { values: vec![0.0; end + missing], parameters, end, missing }
+    }
+
+    fn empty(&mut self) {
+        self.values.fill(0.0);
+        self.missing = self.parameters.len();
+    }
+
+    /// Writes the sums where the gradients came from.
+    fn put_back(&self, gradients: &mut Gradients) -> Result<()> {
+        let ends = self.parameters.iter().skip(1).map(|(_, from)| *from).chain([self.end]);
+        for (slot, (&(index, from), to)) in self.parameters.iter().zip(ends).enumerate() {
+            let written = self.values[self.end + slot] > 0.0;
+            gradients.replace(index, written.then(|| &self.values[from..to]))?;
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, slot: usize, values: &[f32]) {
+        let from = self.parameters[slot].1;
+        self.values[from..from + values.len()].copy_from_slice(values);
+        self.values[self.end + slot] = 1.0;
+    }
+}
+
+/// The buckets that are being filled.
+struct Outbox {
+    /// `None`: on its way.
+    buckets: Vec<Option<Bucket>>,
+    /// Bucket and slot of each parameter.
+    places: Vec<(usize, usize)>,
+    /// Which parameters came already.
+    complete: Vec<bool>,
+    /// The next bucket to leave.
+    next: usize,
+    to: Sender<Bucket>,
+}
+
+impl Outbox {
+    fn new(sizes: &[usize], to: Sender<Bucket>) -> Self {
+        let mut places = vec![(0, 0); sizes.len()];
+        let (mut buckets, mut parameters, mut end) = (Vec::new(), Vec::new(), 0);
+        for (index, size) in sizes.iter().enumerate().rev() {
+            places[index] = (buckets.len(), parameters.len());
+            parameters.push((index, end));
+            end += size;
+            if end >= BUCKET || index == 0 {
+                buckets.push(Some(Bucket::new(std::mem::take(&mut parameters), std::mem::take(&mut end))));
+            }
+        }
+        Self { buckets, places, complete: vec![false; sizes.len()], next: 0, to }
+    }
+
+    /// Takes a complete gradient, or the word that there is none.
+    fn take(&mut self, index: usize, values: Option<&[f32]>) {
+        let (number, slot) = self.places[index];
+        let Some(bucket) = &mut self.buckets[number] else { return };
+        if std::mem::replace(&mut self.complete[index], true) {
+            return;
+        }
+        if let Some(values) = values {
+            bucket.fill(slot, values);
+        }
+        bucket.missing -= 1;
+        while let Some(bucket) = self.buckets.get_mut(self.next).and_then(|b| b.take_if(|b| b.missing == 0)) {
+            self.next += 1;
+            // A thread that has ended says why when its answer is asked for.
+            let _ = self.to.send(bucket);
+        }
+    }
+
+    /// Everything is to come anew.
+    fn reset(&mut self) {
+        self.complete.fill(false);
+        self.next = 0;
+    }
+}
+
+/// A listener that puts gradients into the outbox.
+struct Filling(Arc<Mutex<Outbox>>);
+
+impl Listener for Filling {
+    fn complete(&mut self, index: usize, values: &[f32]) -> candle_core::Result<()> {
+        locked(&self.0).take(index, Some(values));
+        Ok(())
+    }
+}
+
+fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A bucket that was summed, and how long that took.
+type Summed = Result<(Bucket, Duration)>;
+
+/// The thread that sums, and what goes there and comes back.
+pub(super) struct Exchange {
+    channel: Ranks,
+    running: Option<Running>,
+    traffic: Traffic,
+}
+
+struct Running {
+    outbox: Arc<Mutex<Outbox>>,
+    from: Receiver<Summed>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(channel_of_ranks: Ranks, sizes: &[usize]) -> Result<Self> {
+        let (to, buckets) = channel();
+        let (summed, from) = channel();
+        let thread = std::thread::Builder::new()
+            .name("gradients".to_owned())
+            .spawn(move || sum_all(&channel_of_ranks, &buckets, &summed))
+            .context("cannot start the thread that sums gradients")?;
+        Ok(Self { outbox: Arc::new(Mutex::new(Outbox::new(sizes, to))), from, thread })
+    }
+}
+
+fn sum_all(ranks: &Ranks, buckets: &Receiver<Bucket>, summed: &Sender<Summed>) {
+    while let Ok(mut bucket) = buckets.recv() {
+        let started = Instant::now();
+        let sum = ranks.sum(Values::F32(&mut bucket.values));
+        let failed = sum.is_err();
+        if summed.send(sum.map(|()| (bucket, started.elapsed()))).is_err() || failed {
+            return;
+        }
+    }
+}
+
+impl Exchange {
+    /// By a channel that nothing else uses.
+    pub fn new(channel: Ranks) -> Self {
+        Self { channel, running: None, traffic: Traffic::default() }
+    }
+
+    fn running(&mut self, gradients: &Gradients) -> Result<&Running> {
+        if self.running.is_none() {
+            let sizes = gradients.sizes();
+            let running = Running::start(self.channel.clone(), &sizes)?;
+            self.traffic.buckets = locked(&running.outbox).buckets.len();
+            self.traffic.bytes = size_of::<f32>() * sizes.iter().sum::<usize>();
+            self.running = Some(running);
+        }
+        self.running.as_ref().context("the exchange has started")
+    }
+
+    /// From the next backward pass on, gradients leave as they come.
+    pub fn listen(&mut self, gradients: &mut Gradients) -> Result<()> {
+        let outbox = self.running(gradients)?.outbox.clone();
+        gradients.listen(Some(Box::new(Filling(outbox))));
+        Ok(())
+    }
+
+    /// Sends what has not left yet and replaces all gradients by their sums.
+    pub fn finish(&mut self, gradients: &mut Gradients) -> Result<()> {
+        gradients.listen(None);
+        let buckets = self.running(gradients)?.outbox.clone();
+        send_the_rest(&mut locked(&buckets), gradients)?;
+        for number in 0..self.traffic.buckets {
+            let started = Instant::now();
+            let summed = self.running(gradients)?.from.recv();
+            let (mut bucket, took) = summed.context("the thread that sums gradients has ended")??;
+            self.traffic.waiting += started.elapsed();
+            self.traffic.summing += took;
+            bucket.put_back(gradients)?;
+            bucket.empty();
+            locked(&buckets).buckets[number] = Some(bucket);
+        }
+        locked(&buckets).reset();
+        self.traffic.steps += 1;
+        Ok(())
+    }
+
+    /// What it has cost so far.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+}
+
+/// Parameters that the last backward pass did not come to: their gradients are of earlier passes, or there are none.
+fn send_the_rest(outbox: &mut Outbox, gradients: &Gradients) -> Result<()> {
+    for (index, gradient) in gradients.iter().enumerate() {
+        if outbox.complete[index] {
+            continue;
+        }
+        let values = gradient.map(|gradient| gradient.flatten_all()?.to_vec1::<f32>()).transpose()?;
+        outbox.take(index, values.as_deref());
+    }
+    Ok(())
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let Some(Running { outbox, from, thread }) = self.running.take() else { return };
+        // A thread in the middle of a sum may wait for a rank that has ended, and must not be waited for.
+        let idle = locked(&outbox).next == 0;
+        drop((outbox, from));
+        if idle && !std::thread::panicking() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    /// One parameter of more than a bucket, and small ones around it.
+    fn gradients() -> Gradients {
+        let sizes = [3, BUCKET + 1, 2, 1];
+        let named = sizes.map(|size| {
+            let zeros = vec![0f32; size];
+            (size.to_string(), Var::from_vec(zeros, size, &Device::Cpu).unwrap())
+        });
+        Gradients::new(&named).unwrap()
+    }
+
+    /// The sums of two ranks; each writes `first` before it listens and `then` afterwards.
+    fn summed(write: impl Fn(usize, &mut Gradients, &mut Exchange) + Sync) -> Vec<Vec<Option<Vec<f32>>>> {
+        std::thread::scope(|scope| {
+            let write = &write;
+            let rank = |ranks: Ranks| {
+                scope.spawn(move || {
+                    let (mut gradients, mut all) = (gradients(), Vec::new());
+                    let mut exchange = Exchange::new(ranks.channel(true).unwrap());
+                    for _ in 0..2 {
+                        gradients.clear();
+                        write(ranks.rank(), &mut gradients, &mut exchange);
+                        exchange.finish(&mut gradients).unwrap();
+                        let flat = |g: Option<&candle_core::Tensor>| g.map(|g| g.to_vec1::<f32>().unwrap());
+                        all = gradients.iter().map(flat).collect();
+                    }
+                    assert_eq!((exchange.traffic().steps, exchange.traffic().buckets), (2, 2));
+                    all
+                })
+            };
+            let started: Vec<_> = bc_ranks::threads(2).into_iter().map(rank).collect();
+            started.into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn gradients_are_summed_and_what_no_rank_has_stays_unwritten() {
+        let all = summed(|rank, gradients, exchange| {
+            let one = rank as f32 + 1.0;
+            // Of an earlier pass, and in one rank only.
+            if rank == 1 {
+                gradients.replace(0, Some(&[1.0, 2.0, 3.0])).unwrap();
+            }
+            exchange.listen(gradients).unwrap();
+            gradients.replace(1, Some(&vec![one; BUCKET + 1])).unwrap();
+            gradients.replace(3, Some(&[10.0 * one])).unwrap();
+        });
+        for rank in all {
+            assert_eq!(rank[0].as_deref(), Some(&[1.0, 2.0, 3.0][..]));
+            assert!(rank[1].as_ref().is_some_and(|values| values.iter().all(|value| *value == 3.0)));
+            assert_eq!(rank[2], None);
+            assert_eq!(rank[3].as_deref(), Some(&[30.0][..]));
+        }
+    }
+}

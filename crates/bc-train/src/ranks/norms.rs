@@ -1,0 +1,44 @@
+//! Batch norms over the batch of all ranks.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bc_nn::Peers;
+use bc_ranks::{Ranks, Values};
+use candle_core::{Error, Result};
+
+/// The other ranks, as the norms of a network see them.
+pub(super) struct NormPeers {
+    channel: Ranks,
+    /// This rank has no share of the batch.
+    silent: AtomicBool,
+}
+
+impl NormPeers {
+    pub fn new(channel: Ranks) -> Self {
+        Self { channel, silent: AtomicBool::new(false) }
+    }
+
+    /// Whether this rank's values count as none from now on.
+    pub fn be_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
+    }
+}
+
+fn failed(error: anyhow::Error) -> Error {
+    Error::msg(format!("{error:#}"))
+}
+
+impl Peers for NormPeers {
+    fn gather(&self, own: &[f64]) -> Result<Vec<f64>> {
+        let counts = vec![own.len(); self.channel.size()];
+        let nothing = self.silent.load(Ordering::Relaxed).then(|| vec![0.0; own.len()]);
+        self.channel.gather(nothing.as_deref().unwrap_or(own), &counts).map_err(failed)
+    }
+
+    fn sum(&self, values: &mut [f64]) -> Result<()> {
+        if self.silent.load(Ordering::Relaxed) {
+            values.fill(0.0);
+        }
+        self.channel.sum(Values::F64(values)).map_err(failed)
+    }
+}

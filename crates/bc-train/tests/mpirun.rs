@@ -1,0 +1,162 @@
+//! Ranks that are processes: `mpirun` starts them, MPI carries what they exchange. Needs a build with
+//! `--features mpi`, and says so without one.
+#![cfg(unix)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{TINY, assert_equal_runs, lines, metrics, state};
+
+/// `mpirun` of `ranks` processes, one thread each; a signal leaves them time to save.
+fn mpirun(ranks: usize, run: &Path, overrides: &[&str]) -> Command {
+    let mut command = Command::new("mpirun");
+    command.args(["--oversubscribe", "--allow-run-as-root", "--mca", "odls_base_sigkill_timeout", "60"]);
+    command.args(["-n", &ranks.to_string(), env!("CARGO_BIN_EXE_bc-train"), "train"]);
+    for text in TINY.iter().chain(overrides) {
+        command.args(["--set", text]);
+    }
+    command.arg("--set").arg(format!("train.run={}", run.display()));
+    command
+}
+
+/// Whether there is something to test with.
+fn can_run() -> bool {
+    if !cfg!(feature = "mpi") {
+        bc_testing::skipped("built without --features mpi");
+        return false;
+    }
+    bc_testing::has_program("mpirun", "--version")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// The same run by threads of this process.
+fn by_threads(ranks: usize, run: &Path, overrides: &[&str]) {
+    let mut set: Vec<String> = TINY.iter().chain(overrides).map(|text| (*text).to_owned()).collect();
+    set.push(format!("train.run={}", run.display()));
+    let config = bc_formats::config::load(None, &set).unwrap();
+    std::thread::scope(|scope| {
+        for rank in bc_ranks::threads(ranks) {
+            let config = &config;
+            scope.spawn(move || bc_train::train::train_with(config, Default::default(), &rank).unwrap());
+        }
+    });
+}
+
+#[test]
+fn processes_train_what_threads_train_to_the_last_bit() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // More than one bucket of gradients, and sums of more values than one exchange takes.
+    let overrides = ["model.width=16", "train.max_steps=4", "train.lengths_s=[10]"];
+    for ranks in [2, 4] {
+        let (one, other) =
+            (folder.path().join(format!("mpi-{ranks}")), folder.path().join(format!("t-{ranks}")));
+        let output = mpirun(ranks, &one, &overrides).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(text(&output).contains("of gradients summed in each step"), "{}", text(&output));
+        by_threads(ranks, &other, &overrides);
+        assert_equal_runs(&one, &other);
+    }
+}
+
+/// The processes that `mpirun` started, by their rank.
+fn ranks_of(mpirun: &Child) -> Vec<u32> {
+    let read = |path: PathBuf| std::fs::read(path).unwrap_or_default();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(id) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let status = String::from_utf8_lossy(&read(entry.path().join("status"))).into_owned();
+        let parent = format!("PPid:\t{}\n", mpirun.id());
+        let variables = read(entry.path().join("environ"));
+        let rank = variables.split(|byte| *byte == 0).find_map(|variable| {
+            std::str::from_utf8(variable).ok()?.strip_prefix("OMPI_COMM_WORLD_RANK=")?.parse::<u32>().ok()
+        });
+        if let Some(rank) = rank.filter(|_| status.contains(&parent)) {
+            found.push((rank, id));
+        }
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(_, id)| id).collect()
+}
+
+/// A run of two ranks that takes long, some steps on.
+fn at_work(run: &Path) -> Child {
+    let child =
+        mpirun(2, run, &["train.epochs=1000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while metrics(run).len() < 3 {
+        assert!(started.elapsed() < Duration::from_secs(120), "no step was made");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}
+
+fn send(signal: &str, process: u32) {
+    assert!(Command::new("kill").args([signal, &process.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_killed_rank_ends_the_others_with_its_number() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let child = at_work(&run);
+    send("-KILL", ranks_of(&child)[1]);
+    let sent = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    println!("all ended {:.1} s after rank 1 was killed:\n{}", sent.elapsed().as_secs_f64(), text(&output));
+    assert!(!output.status.success());
+    assert!(text(&output).contains("rank 1 "), "{}", text(&output));
+    // The folder is free, and one process continues.
+    let steps = format!("train.max_steps={}", metrics(&run).len() + 5);
+    let output = support::output(support::train(&run, &[&steps], &[]));
+    assert!(output.0, "{}", output.1);
+}
+
+#[test]
+fn sigterm_of_any_rank_saves_and_another_number_of_ranks_continues() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let child = at_work(&run);
+    send("-TERM", ranks_of(&child)[1]);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert_eq!(text(&output).matches("interrupted: stopped after step").count(), 1, "{}", text(&output));
+    let saved = state(&run)["step"].as_u64().unwrap();
+    assert_eq!(state(&run)["ranks"], 2);
+    let steps = format!("train.max_steps={}", saved + 3);
+    let (ok, text) = support::output(support::train(&run, &[&steps], &["--resume"]));
+    assert!(ok, "{text}");
+    assert!(text.contains(&format!("computed by 2 ranks until step {saved} and continues with 1")), "{text}");
+    assert_eq!(lines(&run).iter().filter(|line| line["kind"] == "step").count() as u64, saved + 3);
+}
+
+#[test]
+fn an_error_of_one_rank_names_it_and_ends_the_others() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // Another process holds the lock, which rank 0 alone takes.
+    std::fs::create_dir_all(&run).unwrap();
+    let lock = std::fs::File::create(run.join(".train.lock")).unwrap();
+    lock.lock().unwrap();
+    let output = mpirun(2, &run, &[]).output().unwrap();
+    assert!(!output.status.success());
+    let text = text(&output);
+    assert!(text.contains("error: rank 0 of 2 on ") && text.contains("by another process"), "{text}");
+}

@@ -1,0 +1,299 @@
+//! Several ranks train what one trains: the same losses within rounding, and the same bytes in every repetition.
+//!
+//! Ranks are threads of the test (`bc_ranks::threads`); `mpirun.rs` does the same with processes.
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use bc_formats::config::{Config, load};
+use bc_formats::features::CqtSettings;
+use bc_ranks::{Collective, Ranks, Values};
+use bc_train::ranks::Agreed;
+use bc_train::train::{Options, Outcome, train_with};
+use support::{TINY, assert_equal_runs, lines, metrics};
+
+/// Losses of a step differ by at most this, relative to a loss of at least 1.
+const TOLERANCE: f64 = 1e-5;
+const STEPS: usize = 20;
+
+fn config(run: &Path, overrides: &[&str]) -> Config {
+    let mut set: Vec<String> = TINY.iter().chain(overrides).map(|text| (*text).to_owned()).collect();
+    set.push(format!("train.run={}", run.display()));
+    load(None, &set).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Trains as these ranks, each with its own configuration.
+fn train_as(ranks: Vec<Ranks>, config: impl Fn(usize) -> Config + Sync) -> Vec<Result<Outcome>> {
+    std::thread::scope(|scope| {
+        let config = &config;
+        let rank =
+            |ranks: Ranks| scope.spawn(move || train_with(&config(ranks.rank()), Options::default(), &ranks));
+        let started: Vec<_> = ranks.into_iter().map(rank).collect();
+        started.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+fn train(run: &Path, overrides: &[&str], ranks: usize) {
+    for outcome in train_as(bc_ranks::threads(ranks), |_| config(run, overrides)) {
+        assert_eq!(outcome.unwrap_or_else(|error| panic!("{error:#}")), Outcome::Finished);
+    }
+}
+
+/// A line's figures that are compared.
+fn figures(line: &serde_json::Value) -> Vec<f64> {
+    let keys = match line["kind"].as_str() {
+        Some("step") => &["loss", "classification", "triplet", "gradient_norm"][..],
+        _ => &["map", "mr1", "triplet"],
+    };
+    keys.iter().map(|key| line[key].as_f64().unwrap()).collect()
+}
+
+fn curve(run: &Path) -> Vec<Vec<f64>> {
+    lines(run).iter().filter(|line| line["kind"] != "start").map(figures).collect()
+}
+
+/// The largest difference of two curves' losses, relative to a loss of at least 1; other figures within ten times it.
+fn difference(one: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
+    assert_eq!(one.len(), other.len());
+    let mut worst = 0f64;
+    for (a, b) in one.iter().zip(other) {
+        for (place, (a, b)) in a.iter().zip(b).enumerate() {
+            let difference = (a - b).abs() / a.abs().max(1.0);
+            let weight = if place == 0 { 1.0 } else { 0.1 };
+            worst = worst.max(weight * difference);
+        }
+    }
+    worst
+}
+
+/// Prints and checks the differences of two and four ranks from one.
+fn compare(what: &str, overrides: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let steps = format!("train.max_steps={STEPS}");
+    let overrides = [overrides, &[&steps, "train.validate_every_passes=2"]].concat();
+    let run = |ranks: usize| {
+        let run = folder.path().join(ranks.to_string());
+        train(&run, &overrides, ranks);
+        curve(&run)
+    };
+    let one = run(1);
+    assert!(one.iter().filter(|figures| figures.len() == 4).count() == STEPS);
+    assert!(one.first().unwrap()[0] != one[STEPS - 1][0], "{what}: nothing is learnt");
+    for ranks in [2, 4] {
+        let worst = difference(&one, &run(ranks));
+        println!("{what}: {ranks} ranks differ from one by {worst:.1e}");
+        assert!(worst <= TOLERANCE, "{what}: {ranks} ranks differ from one by {worst:.1e}");
+    }
+}
+
+const RING: &[&str] = &["model.kind=ring", "model.scale=log-centred", "model.projection=8"];
+
+#[test]
+fn bytecovers_curve_is_that_of_one_rank() {
+    compare("bytecover", &["train.mining=semi-hard", "train.clip_norm=5", "train.ema=0.9"]);
+    compare("bytecover, uneven shares", &["train.cliques_per_batch=5", "train.accumulate=2"]);
+}
+
+#[test]
+fn triplets_that_pass_apart_have_the_curve_of_one_rank() {
+    // Five triplets for four ranks; the last batch of a pass has fewer triplets than there are ranks.
+    let triplets =
+        ["train.batches=random-triplets", "train.triplets_per_batch=5", "train.classified=anchors"];
+    let apart = ["train.separate_forwards=true", "train.mining=random"];
+    compare("triplets apart", &[&triplets[..], &apart].concat());
+    compare(
+        "triplets together",
+        &[&triplets[..], &["train.mining=batch-hard", "train.accumulate=2"]].concat(),
+    );
+}
+
+#[test]
+fn every_loss_of_the_key_invariant_network_has_the_curve_of_one_rank() {
+    for loss in ["bytecover", "supervised-contrastive", "clews", "cosine-softmax"] {
+        let chosen = format!("train.loss={loss}");
+        compare(&format!("ring, {loss}"), &[RING, &[&chosen]].concat());
+    }
+}
+
+/// A rank whose messages are late by a random time, or that ends after some of them.
+struct Unsteady {
+    inner: Ranks,
+    random: Arc<AtomicU64>,
+    left: Arc<AtomicU64>,
+}
+
+impl Unsteady {
+    fn new(inner: Ranks, seed: u64, messages: u64) -> Ranks {
+        let random = Arc::new(AtomicU64::new(seed));
+        Ranks::of(Arc::new(Self { inner, random, left: Arc::new(AtomicU64::new(messages)) }))
+    }
+
+    fn wait(&self) -> Result<()> {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            bail!("this rank has had enough");
+        }
+        let next = |x: u64| x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let drawn = self.random.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |x| Some(next(x))).unwrap();
+        std::thread::sleep(Duration::from_micros(drawn >> 54));
+        Ok(())
+    }
+}
+
+impl Collective for Unsteady {
+    fn rank(&self) -> usize {
+        self.inner.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
+
+    fn sum(&self, values: Values<'_>) -> Result<()> {
+        self.wait()?;
+        self.inner.sum(values)
+    }
+
+    fn gather(&self, own: &[u8], lengths: &[usize]) -> Result<Vec<u8>> {
+        self.wait()?;
+        self.inner.gather(own, lengths)
+    }
+
+    fn channel(&self, in_order: bool) -> Result<Arc<dyn Collective>> {
+        let inner = self.inner.channel(in_order)?;
+        Ok(Arc::new(Self { inner, random: self.random.clone(), left: self.left.clone() }))
+    }
+}
+
+#[test]
+fn whatever_the_order_of_arrival_the_bytes_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let overrides = ["train.epochs=2", "train.ema=0.9", "train.weight_decay=0.01", "train.optimizer=adamw"];
+    let run = |seed: u64| {
+        let run = folder.path().join(seed.to_string());
+        let late = |ranks: Ranks| {
+            let rank = ranks.rank() as u64;
+            Unsteady::new(ranks, 1000 * seed + rank, u64::MAX)
+        };
+        let ranks = bc_ranks::threads(3).into_iter().map(late).collect();
+        train_as(ranks, |_| config(&run, &overrides)).into_iter().for_each(|outcome| {
+            outcome.unwrap();
+        });
+        run
+    };
+    let (one, other) = (run(1), run(2));
+    assert_equal_runs(&one, &other);
+}
+
+#[test]
+fn a_run_of_two_ranks_is_resumed_by_one_and_by_four() {
+    let folder = tempfile::tempdir().unwrap();
+    let straight = folder.path().join("straight");
+    let of = |steps: &str| ["train.accumulate=2", "train.ema=0.9", steps].map(str::to_owned);
+    let train = |run: &Path, steps: &str, ranks: usize| {
+        let overrides = of(steps);
+        train(run, &overrides.each_ref().map(String::as_str), ranks);
+    };
+    train(&straight, "train.max_steps=16", 1);
+    for ranks in [1, 4] {
+        let run = folder.path().join(ranks.to_string());
+        train(&run, "train.max_steps=8", 2);
+        train(&run, "train.max_steps=16", ranks);
+        let scheduled = |run: &Path| -> Vec<Vec<f64>> {
+            lines(run)
+                .iter()
+                .filter(|line| line["kind"] != "start" && line["scheduled"] != false)
+                .map(figures)
+                .collect()
+        };
+        let worst = difference(&scheduled(&straight), &scheduled(&run));
+        assert!(worst <= TOLERANCE, "{worst:.1e}");
+        let starts: Vec<_> = lines(&run)
+            .into_iter()
+            .filter(|line| line["kind"] == "start")
+            .map(|line| line["ranks"].clone())
+            .collect();
+        assert_eq!(starts, [2, ranks]);
+    }
+}
+
+#[test]
+fn norms_of_its_own_share_are_another_result_and_all_ranks_agree_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, overrides: &[&str], ranks: usize| {
+        let run = folder.path().join(name);
+        train(&run, &[overrides, &["train.max_steps=8"]].concat(), ranks);
+        run
+    };
+    // Every checkpoint compares the networks of the ranks, running statistics and all.
+    let own = run("own", &["train.sync_norms=false", "train.checkpoint_every_steps=1"], 2);
+    let shared = run("shared", &[], 2);
+    assert!(difference(&curve(&own), &curve(&shared)) > 1e-3);
+    // Alone the key changes nothing.
+    assert_equal_steps(&run("own alone", &["train.sync_norms=false"], 1), &run("alone", &[], 1));
+}
+
+fn assert_equal_steps(one: &Path, other: &Path) {
+    assert_eq!(metrics(one), metrics(other));
+}
+
+#[test]
+fn ranks_that_were_started_differently_and_too_many_ranks_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let other_seed = |rank: usize| {
+        let seed = format!("train.seed={}", 1 + rank / 2);
+        config(&folder.path().join("run"), &[&seed])
+    };
+    for outcome in train_as(bc_ranks::threads(3), other_seed) {
+        let error = format!("{:#}", outcome.unwrap_err());
+        assert!(error.contains("the configuration or the data of rank 2 of 3 differs"), "{error}");
+    }
+    let many = train_as(bc_ranks::threads(5), |_| config(&folder.path().join("run"), &[]));
+    let error = format!("{:#}", many[0].as_ref().unwrap_err());
+    assert!(error.contains("cliques_per_batch = 4") && error.contains("5 ranks"), "{error}");
+    assert!(many.iter().all(Result::is_err));
+}
+
+#[test]
+fn a_rank_that_ends_ends_the_others_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let unsteady = |ranks: Ranks| {
+        // In the middle of a step, a few steps on.
+        let messages = if ranks.rank() == 1 { 300 } else { u64::MAX };
+        Unsteady::new(ranks, 7, messages)
+    };
+    let ranks = bc_ranks::threads(3).into_iter().map(unsteady).collect();
+    let outcomes = train_as(ranks, |_| config(&run, &[]));
+    let errors: Vec<String> =
+        outcomes.into_iter().map(|outcome| format!("{:#}", outcome.unwrap_err())).collect();
+    assert!(errors[1].contains("this rank has had enough"), "{errors:?}");
+    for other in [&errors[0], &errors[2]] {
+        assert!(other.contains("rank 1 of 3 has ended"), "{errors:?}");
+    }
+    // What is on the disk is whole: one process continues.
+    train(&run, &["train.max_steps=6"], 1);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_everybodys_and_rank_0_says_whose_features() {
+    let folder = tempfile::tempdir().unwrap();
+    let versions = support::data::versions(4);
+    support::data::write(folder.path(), versions, CqtSettings::default(), Some("train-5-3"));
+    let data = [
+        "train.debug=false".to_owned(),
+        format!("features.index={}", folder.path().join("index.parquet").display()),
+        format!("features.output={}", folder.path().join("features").display()),
+    ];
+    let data: Vec<&str> = data.iter().map(String::as_str).collect();
+    let run = folder.path().join("run");
+    for outcome in train_as(bc_ranks::threads(2), |_| config(&run, &data)) {
+        let error = outcome.unwrap_err();
+        assert!(error.is::<Agreed>(), "{error:#}");
+        assert!(error.to_string().contains("train-5-3"), "{error:#}");
+    }
+}
