@@ -120,10 +120,10 @@ impl<'a> WindowSearch<'a> {
     }
 }
 
-/// Half the mean over the query's windows of the best cosine among the candidate's, and half that of the candidate's
-/// windows among the query's. `cosines` has rows of `width`, the candidate's columns are `span`; `best_of_rows` is
-/// room for a number per row.
-fn chamfer(cosines: &[f32], width: usize, span: std::ops::Range<usize>, best_of_rows: &mut [f32]) -> f32 {
+/// The Chamfer similarity of two recordings from the cosines of their windows: half the mean over the one's windows (rows) of
+/// the best cosine among the other's (columns), and half that of the columns' best among the rows. `cosines` has rows of
+/// `width`, the other's columns are `span`; `best_of_rows` is room for a number per row, of which there is one at least, as of columns.
+pub fn chamfer(cosines: &[f32], width: usize, span: std::ops::Range<usize>, best_of_rows: &mut [f32]) -> f32 {
     best_of_rows.fill(f32::MIN);
     let mut best_of_columns = [f32::MIN; 64];
     let mut of_columns = 0.0;

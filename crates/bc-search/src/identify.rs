@@ -119,7 +119,8 @@ fn judge(
 }
 
 fn query(excerpt: Excerpt) -> Query {
-    Query { name: String::new(), excerpts: vec![excerpt], content_hash: String::new(), own: None }
+    let tempi = Vec::new();
+    Query { name: String::new(), excerpts: vec![excerpt], tempi, content_hash: String::new(), own: None }
 }
 
 /// What tells works apart: the name, or the recording where there is none.

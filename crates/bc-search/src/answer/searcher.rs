@@ -1,6 +1,5 @@
 //! Queries against an index: candidates by exact search, works, probabilities.
 
-use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -10,10 +9,12 @@ use bc_calibration::{Calibration, Cohort, Evidence, Kinds, Posterior, Rest, post
 use bc_embed::origin;
 use bc_embed::recording::AudioEmbedder;
 use bc_embed::windows::{Windows, in_words};
-use bc_formats::config::Config;
+use bc_formats::config::{Compare, Config};
+use bc_formats::run::WindowComparison;
 use rayon::prelude::*;
 
 use super::query::{self, Query};
+use super::windows::{self, Short};
 use super::works::{self, Candidate, Work};
 use super::{Answer, Hit};
 use crate::index::{Index, Recording};
@@ -28,6 +29,10 @@ const COMPLETED: usize = 50;
 const VERSIONS: usize = 200;
 /// Recordings, spread over the index, that a query's cohort is of.
 const COHORT: usize = 1024;
+/// The same by short windows, whose scores cost more.
+const HEARD_COHORT: usize = 256;
+/// A work of a higher probability comes first.
+const LIKELY: f64 = 0.5;
 /// Other versions of a work that are named beside the best one, at most.
 const OTHERS: usize = 10;
 
@@ -50,6 +55,10 @@ pub struct Searcher {
     /// What is asked.
     pub index: Index,
     calibration: Option<Calibration>,
+    /// How short windows are compared, if they are.
+    compare: Option<WindowComparison>,
+    /// What scores by short windows mean; without it probabilities are those of whole recordings.
+    of_windows: Option<Calibration>,
     /// Number of works; recordings of unnamed works are one each.
     works: u64,
     /// First vectors of recordings spread over the index.
@@ -93,12 +102,19 @@ impl Searcher {
             !windowed
         });
         let calibration = calibration.map(|(_, calibration)| calibration);
+        let wanted = !windowed && config.eval.compare != Compare::Whole;
+        let compare = index.manifest.compare.clone().filter(|_| wanted);
+        let of_windows = compare.as_ref().filter(|_| calibration.is_some());
+        let of_windows = of_windows.and_then(|compare| meaning::of_windows(config, &index, compare));
+        let of_windows = of_windows.map(|(_, calibration)| calibration);
         let works = if calibration.is_some() { count_works(&index) } else { 0 };
         let cohort = spread(&index);
         Ok(Self {
             config: config.clone(),
             index,
             calibration,
+            compare,
+            of_windows,
             works,
             cohort,
             audio: OnceLock::new(),
@@ -155,7 +171,7 @@ impl Searcher {
         let mut embedded = if files.is_empty() {
             Vec::new().into_iter()
         } else {
-            query::embed(self.audio()?, &files, self.options.windows)?.into_iter()
+            query::embed(self.audio()?, &files, self.options.windows, self.compare.as_ref())?.into_iter()
         };
         let made = names.iter().map(|name| {
             if Path::new(name).is_file() {
@@ -183,7 +199,7 @@ impl Searcher {
     pub fn answer_among(&self, query: &Query, among: &[Recording]) -> Result<Answer> {
         let queries = self.vectors(std::slice::from_ref(query))?;
         let cohort = self.cohort_scores(&queries).filter(|_| queries.len() == 1);
-        let cohort = cohort.map(|scores| CohortScores(scores.into_iter().map(f64::from).collect()));
+        let cohort = cohort.map(|scores| scores.into_iter().map(f64::from).collect());
         let mut candidates = Candidates { found: Vec::new(), cohort, least: -1.0 };
         for recording in among.iter().filter(|recording| Some(**recording) != query.own) {
             candidates.found.extend(self.score(&queries, *recording));
@@ -206,7 +222,7 @@ impl Searcher {
         let said = asked.par_iter().zip(found).map(|(query, mut candidates)| {
             self.complete(query, &mut candidates)?;
             let works = works::group(&candidates.found, None, |_, _| 0.0);
-            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works);
+            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &Heard::whole(&candidates));
             let works = works.iter().zip(evidence).map(|(work, evidence)| {
                 let best = &candidates.found[work.members[0]];
                 WorkSaid {
@@ -233,8 +249,7 @@ impl Searcher {
         )?;
         let found = self.candidates(asked)?;
         let pairs = asked.iter().zip(found).map(|(query, candidates)| {
-            let scores = candidates.cohort.as_ref().map_or(&[][..], |cohort| &cohort.0);
-            let cohort = Cohort::of(scores.iter().copied());
+            let cohort = Cohort::of(candidates.cohort.iter().flatten().copied());
             let pair = |candidate: &Candidate| {
                 let score = f64::from(candidate.score);
                 let same_file = is_same_file(query, candidate);
@@ -286,7 +301,7 @@ impl Searcher {
         let cohorts = self.cohort_scores(&queries);
         let cohort_of = |query: usize| {
             let scores = cohorts.as_ref()?.chunks(queries.len());
-            Some(CohortScores(scores.map(|scores| f64::from(scores[query])).collect()))
+            Some(scores.map(|scores| f64::from(scores[query])).collect())
         };
         let mut lists = lists.into_iter();
         let mut first = 0;
@@ -308,7 +323,7 @@ impl Searcher {
         &self,
         query: &Query,
         lists: impl Iterator<Item = Vec<Found>>,
-        cohort: Option<CohortScores>,
+        cohort: Option<Vec<f64>>,
     ) -> Candidates {
         let mut best: HashMap<Recording, Candidate> = HashMap::new();
         let mut least: f32 = -1.0;
@@ -333,7 +348,7 @@ impl Searcher {
 
     fn candidate(&self, recording: Recording, row: usize, score: f32, excerpt: usize) -> Candidate {
         let key = self.index.key(recording);
-        Candidate { recording, row, score, excerpt, work: key.work, content: key.content }
+        Candidate { recording, row, score, by_windows: None, excerpt, work: key.work, content: key.content }
     }
 
     /// A recording's best pair with a query.
@@ -377,16 +392,13 @@ impl Searcher {
 
     fn of_candidates(&self, query: &Query, mut candidates: Candidates) -> Result<Answer> {
         self.complete(query, &mut candidates)?;
+        let whole = Heard::whole(&candidates);
+        let heard = self.by_windows(query, &mut candidates);
         let same_work = self.calibration.as_ref().map(Calibration::same_work_score);
         let works = works::group(&candidates.found, same_work, |a, b| self.score_of(a, b));
-        let found = self.posterior(query, &candidates, &works);
+        let found = self.posterior(query, &candidates, &works, [heard.as_ref(), Some(&whole)]);
         let probability = |work: usize| found.as_ref().map(|posterior| posterior.works[work]);
-        let mut order: Vec<usize> = (0..works.len()).collect();
-        // Works are in the order of their best versions, which decides where probabilities are equal.
-        order.sort_by(|a, b| match (probability(*a), probability(*b)) {
-            (Some(one), Some(two)) => two.total_cmp(&one),
-            _ => Ordering::Equal,
-        });
+        let order = order(&works, found.as_ref(), heard.is_some());
         let hits = order.into_iter().take(self.options.k).zip(1..).map(|(work, rank)| {
             let members: Vec<&Candidate> =
                 works[work].members.iter().map(|place| &candidates.found[*place]).collect();
@@ -399,9 +411,62 @@ impl Searcher {
         })
     }
 
-    fn posterior(&self, query: &Query, candidates: &Candidates, works: &[Work]) -> Option<Posterior> {
-        let calibration = self.calibration.as_ref()?;
-        let (evidence, rest) = self.weigh(calibration, query, candidates, works);
+    /// Compares all candidates by short windows and puts them into that order, as seen from their neighbourhoods; returns the cohort's
+    /// scores. Nothing changes where the index keeps no windows or the query has none.
+    fn by_windows(&self, query: &Query, candidates: &mut Candidates) -> Option<Heard> {
+        let compare = self.compare.as_ref()?;
+        let short = Short::of(query, &self.index)?;
+        let recordings = |of: &Candidates| -> Vec<Recording> {
+            of.found.iter().map(|candidate| candidate.recording).collect()
+        };
+        let scores = short.scores(&self.index, &recordings(candidates))?;
+        for (candidate, score) in candidates.found.iter_mut().zip(scores) {
+            candidate.by_windows = Some(score);
+        }
+        let heard = |candidate: &Candidate| candidate.by_windows.unwrap_or(candidate.score);
+        candidates.found.sort_by(|a, b| heard(b).total_cmp(&heard(a)));
+        let scores: Vec<f32> = candidates.found.iter().map(heard).collect();
+        let scaled = windows::scaled(&self.index, &recordings(candidates), &scores, compare.neighbours);
+        let mut order: Vec<usize> = (0..scaled.len()).collect();
+        order.sort_by(|a, b| scaled[*b].total_cmp(&scaled[*a]));
+        candidates.found = order.into_iter().map(|place| candidates.found[place]).collect();
+
+        let known: HashSet<Recording> = recordings(candidates).into_iter().collect();
+        let cohort = if self.of_windows.is_some() { self.heard_cohort() } else { Vec::new() };
+        let scores = short.scores(&self.index, &cohort)?;
+        let all: Vec<(Recording, f64)> =
+            cohort.into_iter().zip(scores).map(|(recording, score)| (recording, f64::from(score))).collect();
+        let others = all.iter().filter(|(recording, _)| Some(*recording) != query.own);
+        let rest = all.iter().filter(|(recording, _)| !known.contains(recording));
+        Some(Heard {
+            cohort: others.map(|(_, score)| *score).collect(),
+            rest: rest.map(|(_, score)| *score).collect(),
+        })
+    }
+
+    /// Recordings spread over the index that a query's cohort by windows is of.
+    fn heard_cohort(&self) -> Vec<Recording> {
+        let step = self.cohort.len().div_ceil(HEARD_COHORT).max(1);
+        let recording = |(segment, row): &(u32, usize)| Recording {
+            segment: *segment,
+            number: self.index.segments[*segment as usize].keys.places()[*row].recording,
+        };
+        self.cohort.iter().step_by(step).map(recording).collect()
+    }
+
+    /// By short windows, where their scores are calibrated, otherwise by whole recordings.
+    fn posterior(
+        &self,
+        query: &Query,
+        candidates: &Candidates,
+        works: &[Work],
+        [by_windows, whole]: [Option<&Heard>; 2],
+    ) -> Option<Posterior> {
+        let (calibration, heard) = match (&self.of_windows, by_windows) {
+            (Some(calibration), Some(heard)) => (calibration, heard),
+            _ => (self.calibration.as_ref()?, whole?),
+        };
+        let (evidence, rest) = self.weigh(calibration, query, candidates, works, heard);
         Some(posterior(&evidence, rest, self.options.prior))
     }
 
@@ -412,21 +477,24 @@ impl Searcher {
         query: &Query,
         candidates: &Candidates,
         works: &[Work],
+        heard: &Heard,
     ) -> (Vec<Evidence>, Rest) {
-        let scores = candidates.cohort.as_ref().map_or(&[][..], |cohort| &cohort.0);
-        let cohort = Cohort::of(scores.iter().copied());
+        let by_windows = calibration.compare().is_ok_and(|compare| compare.is_some());
+        let cohort = Cohort::of(heard.cohort.iter().copied());
         let ratio = |score: f64| calibration.log_ratio(score, cohort.as_ref());
+        let score = |candidate: &Candidate| {
+            let by_windows = candidate.by_windows.filter(|_| by_windows);
+            f64::from(by_windows.unwrap_or(candidate.score))
+        };
         let evidence = works.iter().map(|work| {
             let members = || work.members.iter().map(|place| &candidates.found[*place]);
             Evidence {
-                ratios: members().map(|candidate| ratio(f64::from(candidate.score))).collect(),
+                ratios: members().map(|candidate| ratio(score(candidate))).collect(),
                 same_file: members().any(|candidate| is_same_file(query, candidate)),
             }
         });
-        let below: Vec<f64> =
-            scores.iter().copied().filter(|score| *score <= f64::from(candidates.least)).collect();
-        let mean_ratio =
-            below.iter().map(|score| ratio(*score).exp()).sum::<f64>() / below.len().max(1) as f64;
+        let mean_ratio = heard.rest.iter().map(|score| ratio(*score).exp()).sum::<f64>()
+            / heard.rest.len().max(1) as f64;
         let rest = Rest { works: self.works.saturating_sub(works.len() as u64), mean_ratio };
         (evidence.collect(), rest)
     }
@@ -454,7 +522,7 @@ impl Searcher {
         let others = others.map(|other| Ok(self.index.row(other.recording)?.path));
         Ok(Hit {
             rank,
-            score: best.score,
+            score: best.by_windows.unwrap_or(best.score),
             probability,
             kind,
             row: self.index.row(best.recording)?,
@@ -471,6 +539,36 @@ impl Searcher {
             |of: &Candidate| self.index.segments[of.recording.segment as usize].vectors.vector(of.row);
         f64::from(bc_retrieval::cosine(&vector(a), &vector(b)))
     }
+}
+
+/// Scores of a query with the cohort.
+struct Heard {
+    /// Of all of it.
+    cohort: Vec<f64>,
+    /// Of those for which the recordings stand that were not looked at one by one.
+    rest: Vec<f64>,
+}
+
+impl Heard {
+    /// By whole recordings.
+    fn whole(candidates: &Candidates) -> Self {
+        let cohort: Vec<f64> = candidates.cohort.iter().flatten().copied().collect();
+        let rest = cohort.iter().copied().filter(|score| *score <= f64::from(candidates.least)).collect();
+        Self { cohort, rest }
+    }
+}
+
+/// In which order works are shown, which come in the order of their best versions: by probability; where short windows were compared, only
+/// one that is likelier than not comes before that order.
+fn order(works: &[Work], found: Option<&Posterior>, by_windows: bool) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..works.len()).collect();
+    let Some(found) = found else { return order };
+    let key = |work: &usize| match found.works[*work] {
+        likely if likely > LIKELY || !by_windows => likely,
+        _ => 0.0,
+    };
+    order.sort_by(|a, b| key(b).total_cmp(&key(a)));
+    order
 }
 
 /// What an index says of one query, work by work.
@@ -495,14 +593,12 @@ pub struct WorkSaid {
     pub ratio: f64,
 }
 
-/// A query's scores with the cohort.
-struct CohortScores(Vec<f64>);
-
 /// What a search found of one query.
 struct Candidates {
     /// The best first.
     found: Vec<Candidate>,
-    cohort: Option<CohortScores>,
+    /// The query's scores with the cohort.
+    cohort: Option<Vec<f64>>,
     /// What was not looked at scores no more than this.
     least: f32,
 }

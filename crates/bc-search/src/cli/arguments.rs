@@ -61,6 +61,9 @@ pub struct SearchArgs {
     /// The probability, before the scores are known, that the index holds a query's work.
     #[arg(long, value_name = "0..1", default_value_t = SEARCH_PRIOR)]
     pub prior: f64,
+    /// Compare whole recordings alone, though the index keeps short windows of them; the same as --set eval.compare=whole.
+    #[arg(long, conflicts_with = "window")]
+    pub whole: bool,
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]
@@ -127,6 +130,10 @@ pub struct AddArgs {
     /// How an index that is made by this keeps numbers; f16 if not given.
     #[arg(long, value_enum)]
     pub storage: Option<StorageArg>,
+    /// Keep no short windows of whole recordings in an index that is made by this, though the network recommends to compare by them; the
+    /// same as --set eval.compare=whole.
+    #[arg(long)]
+    pub whole: bool,
     /// Print what became of the files as JSON, failures with their reasons.
     #[arg(long)]
     pub json: bool,
