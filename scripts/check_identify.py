@@ -71,7 +71,7 @@ def judge(truth, stretches):
     """An excerpt is found if most of a stretch of its work lies in it, or it lies in the stretch."""
     found, edges, wrong = set(), [], 0
     for one in stretches:
-        overlap = [(min(one["end_s"], end) - max(one["start_s"], start), place) for place, (start, end, work) in enumerate(truth) if work == one["work"]]
+        overlap = [(min(one["end_s"], end) - max(one["start_s"], start), place) for place, (start, end, work) in enumerate(truth) if work == one["row"]["work"]]
         most, place = max(overlap, default=(0, None))
         if most < 0.5 * (one["end_s"] - one["start_s"]):
             wrong += 1

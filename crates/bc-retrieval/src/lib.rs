@@ -31,7 +31,7 @@ pub use ranks::{Labelled, QueryResult, rank_against, rank_all, rank_matrix};
 pub use scaling::scale_locally;
 pub use search::{Closest, Neighbour, closest_by_group, each_row, nearest};
 pub use smallest::Smallest;
-pub use windows::{WindowSearch, WindowSets, chamfer};
+pub use windows::{Sides, WindowSearch, WindowSets, chamfer};
 
 /// What the input of a measurement or search can have wrong.
 #[derive(Debug, thiserror::Error)]

@@ -102,7 +102,8 @@ impl<'a> WindowSearch<'a> {
             best_of_rows.resize(rows.len(), 0.0);
             windows.products_of(rows, prepared, &mut products);
             for (distance, span) in row.iter_mut().zip(sets.offsets.windows(2)) {
-                let similarity = chamfer(&products, sets.vectors.rows(), span[0]..span[1], &mut best_of_rows);
+                let width = sets.vectors.rows();
+                let similarity = chamfer(&products, width, span[0]..span[1], &mut best_of_rows, Sides::Both);
                 *distance = distance.min((1.0 - similarity).clamp(0.0, 2.0));
             }
         }
@@ -120,10 +121,26 @@ impl<'a> WindowSearch<'a> {
     }
 }
 
+/// What of two recordings has to be found in the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sides {
+    /// All of both.
+    Both,
+    /// All of the second: it is an excerpt of something like the first.
+    Second,
+}
+
 /// The Chamfer similarity of two recordings from the cosines of their windows: half the mean over the one's windows (rows) of
-/// the best cosine among the other's (columns), and half that of the columns' best among the rows. `cosines` has rows of
+/// the best cosine among the other's (columns), and half that of the columns' best among the rows; or this alone. `cosines` has rows of
 /// `width`, the other's columns are `span`; `best_of_rows` is room for a number per row, of which there is one at least, as of columns.
-pub fn chamfer(cosines: &[f32], width: usize, span: std::ops::Range<usize>, best_of_rows: &mut [f32]) -> f32 {
+#[must_use]
+pub fn chamfer(
+    cosines: &[f32],
+    width: usize,
+    span: std::ops::Range<usize>,
+    best_of_rows: &mut [f32],
+    sides: Sides,
+) -> f32 {
     best_of_rows.fill(f32::MIN);
     let mut best_of_columns = [f32::MIN; 64];
     let mut of_columns = 0.0;
@@ -142,8 +159,11 @@ pub fn chamfer(cosines: &[f32], width: usize, span: std::ops::Range<usize>, best
         }
         of_columns += columns.iter().sum::<f32>();
     }
-    let of_rows = best_of_rows.iter().sum::<f32>();
-    0.5 * (of_rows / best_of_rows.len() as f32 + of_columns / count as f32)
+    let of_columns = of_columns / count as f32;
+    match sides {
+        Sides::Both => 0.5 * (best_of_rows.iter().sum::<f32>() / best_of_rows.len() as f32 + of_columns),
+        Sides::Second => of_columns,
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +206,23 @@ mod tests {
                 assert!((found - expected).abs() < 1e-5, "{query} {candidate}: {found} {expected}");
             }
         }
+    }
+
+    #[test]
+    fn an_excerpt_is_all_of_it_in_the_recording_that_it_is_from() {
+        let dim = 6;
+        let (whole, unlike) = (numbers(7 * dim, 3), numbers(2 * dim, 9));
+        let excerpt = &whole[2 * dim..5 * dim];
+        let cosines = |queries: &[f32]| -> Vec<f32> {
+            let of = |row: &[f32]| queries.chunks(dim).map(|query| cosine(row, query)).collect::<Vec<_>>();
+            whole.chunks(dim).flat_map(of).collect()
+        };
+        let score = |queries: &[f32], sides| {
+            let width = queries.len() / dim;
+            chamfer(&cosines(queries), width, 0..width, &mut [0.0; 7], sides)
+        };
+        assert!((score(excerpt, Sides::Second) - 1.0).abs() < 1e-6);
+        assert!(score(excerpt, Sides::Both) < 0.95 && score(&unlike, Sides::Second) < 0.95);
     }
 
     #[test]

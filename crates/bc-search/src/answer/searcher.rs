@@ -11,12 +11,14 @@ use bc_embed::recording::AudioEmbedder;
 use bc_embed::windows::{Windows, in_words};
 use bc_formats::config::{Compare, Config};
 use bc_formats::run::WindowComparison;
+use bc_retrieval::Sides;
 use rayon::prelude::*;
 
 use super::query::{self, Query};
 use super::windows::{self, Short};
 use super::works::{self, Candidate, Work};
 use super::{Answer, Hit};
+use crate::ann::Ann;
 use crate::index::{Index, Recording};
 use crate::meaning;
 use crate::scan::{self, Found, Queries};
@@ -27,6 +29,8 @@ const CANDIDATES: usize = 200;
 const COMPLETED: usize = 50;
 /// Further versions of a work that are looked up, at most.
 const VERSIONS: usize = 200;
+/// Recordings whose cohorts are looked at together.
+const BATCH: usize = 128;
 /// Recordings, spread over the index, that a query's cohort is of.
 const COHORT: usize = 1024;
 /// The same by short windows, whose scores cost more.
@@ -64,6 +68,8 @@ pub struct Searcher {
     /// First vectors of recordings spread over the index.
     cohort: Vec<(u32, usize)>,
     audio: OnceLock<Arc<AudioEmbedder>>,
+    /// Candidates come from it, if it is there.
+    graph: Option<Ann>,
     options: Options,
 }
 
@@ -118,6 +124,7 @@ impl Searcher {
             works,
             cohort,
             audio: OnceLock::new(),
+            graph: None,
             options,
         })
     }
@@ -133,6 +140,9 @@ impl Searcher {
         if let Some(audio) = self.audio.get() {
             newer.audio = OnceLock::from(audio.clone());
         }
+        if self.graph.is_some() {
+            newer.use_graph()?;
+        }
         Ok(Some(newer))
     }
 
@@ -140,6 +150,52 @@ impl Searcher {
     #[must_use]
     pub fn calibration(&self) -> Option<&Calibration> {
         self.calibration.as_ref()
+    }
+
+    /// What the index's scores mean.
+    ///
+    /// # Errors
+    /// That is not known.
+    pub fn calibrated(&self) -> Result<&Calibration> {
+        self.calibration.as_ref().context(
+            "there is no calibration of this network, and without one scores do not tell works from none, nor pairs of one work from \
+             others; give --calibration, or a --network FOLDER that holds one",
+        )
+    }
+
+    /// The cohorts of recordings of the index; nothing where it is too small.
+    ///
+    /// # Errors
+    /// None that an index gives.
+    pub fn cohorts(&self, recordings: &[Recording]) -> Result<Vec<Option<Cohort>>> {
+        let cohort: Vec<Recording> = self.cohort.iter().map(|place| self.recording_at(place)).collect();
+        let rows = crate::cells::gathered(&self.index, cohort.into_iter())?;
+        let some = |recordings: &[Recording]| -> Vec<Option<Cohort>> {
+            let asked = crate::cells::queries(&self.index, recordings.iter().copied());
+            let scores = scan::scores_of_rows(&rows, 0, rows.rows, &asked);
+            let of = |query: usize| {
+                let scores = (0..rows.rows).map(|row| f64::from(scores[row * asked.len() + query]));
+                Cohort::of(scores)
+            };
+            (0..asked.len()).map(of).collect()
+        };
+        Ok(recordings.par_chunks(BATCH).flat_map_iter(some).collect())
+    }
+
+    /// Answers come from the graph beside the index from now on: candidates, that is, which are scored exactly.
+    ///
+    /// # Errors
+    /// No graph there, or none of this generation of the index.
+    pub fn use_graph(&mut self) -> Result<()> {
+        self.graph = Some(Ann::open(&self.index)?);
+        Ok(())
+    }
+
+    fn nearest(&self, queries: &Queries, k: usize) -> Result<Vec<Vec<Found>>> {
+        match &self.graph {
+            Some(graph) => graph.nearest(&self.index, queries, k),
+            None => Ok(scan::nearest(&self.index, queries, k)),
+        }
     }
 
     /// Number of works of the index, where there is a calibration.
@@ -188,8 +244,16 @@ impl Searcher {
     /// # Errors
     /// Vectors of another length than the index's; a file of the index that cannot be read.
     pub fn answer(&self, asked: &[Query]) -> Result<Vec<Answer>> {
-        let found = self.candidates(asked)?;
-        asked.par_iter().zip(found).map(|(query, found)| self.of_candidates(query, found)).collect()
+        self.answer_best(asked, self.options.k)
+    }
+
+    /// The same with another number of works per answer.
+    ///
+    /// # Errors
+    /// As [`Searcher::answer`].
+    pub fn answer_best(&self, asked: &[Query], k: usize) -> Result<Vec<Answer>> {
+        let found = self.candidates(asked, k)?;
+        asked.par_iter().zip(found).map(|(query, found)| self.of_candidates(query, found, k)).collect()
     }
 
     /// An answer of given candidates alone: of a database that searched by itself. `rest` counts as if it had been looked at.
@@ -206,29 +270,35 @@ impl Searcher {
         }
         candidates.sort();
         candidates.least = candidates.found.last().map_or(-1.0, |last| last.score);
-        self.of_candidates(query, candidates)
+        self.of_candidates(query, candidates, self.options.k)
     }
 
-    /// What the index says of the works nearest to each query: log-likelihood ratios, before works exclude each other.
+    /// What the index says of the works nearest to each query: log-likelihood ratios, before works exclude each other. By short windows,
+    /// where these are kept, their scores are calibrated, and the query has some; `sides` is what has to be found of what then.
     ///
     /// # Errors
     /// No calibration; otherwise as [`Searcher::answer`].
-    pub fn evidence(&self, asked: &[Query]) -> Result<Vec<Said>> {
-        let calibration = self.calibration.as_ref().context(
-            "there is no calibration of this network, and without one scores do not tell works from none; give --calibration, \
-             or a --network FOLDER that holds one",
-        )?;
-        let found = self.candidates(asked)?;
+    pub fn evidence(&self, asked: &[Query], sides: Sides) -> Result<Vec<Said>> {
+        let calibration = self.calibrated()?;
+        let found = self.candidates(asked, self.options.k)?;
         let said = asked.par_iter().zip(found).map(|(query, mut candidates)| {
             self.complete(query, &mut candidates)?;
+            let whole = Heard::whole(&candidates);
+            let by_windows = match &self.of_windows {
+                Some(calibration) => {
+                    self.compare_windows(query, &mut candidates, sides).map(|heard| (calibration, heard))
+                }
+                None => None,
+            };
+            let (calibration, heard) = by_windows.unwrap_or((calibration, whole));
             let works = works::group(&candidates.found, None, |_, _| 0.0);
-            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &Heard::whole(&candidates));
+            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &heard);
             let works = works.iter().zip(evidence).map(|(work, evidence)| {
                 let best = &candidates.found[work.members[0]];
                 WorkSaid {
                     best: best.recording,
                     work: best.work,
-                    score: best.score,
+                    score: best.by_windows.unwrap_or(best.score),
                     ratio: evidence.log_ratio(),
                 }
             });
@@ -243,11 +313,8 @@ impl Searcher {
     /// # Errors
     /// As [`Searcher::evidence`].
     pub fn pairs(&self, asked: &[Query], prior: f64) -> Result<Vec<Vec<(Recording, f32, Kinds)>>> {
-        let calibration = self.calibration.as_ref().context(
-            "there is no calibration of this network, and without one scores do not tell pairs of one work from others; give \
-             --calibration, or a --network FOLDER that holds one",
-        )?;
-        let found = self.candidates(asked)?;
+        let calibration = self.calibrated()?;
+        let found = self.candidates(asked, self.options.k)?;
         let pairs = asked.iter().zip(found).map(|(query, candidates)| {
             let cohort = Cohort::of(candidates.cohort.iter().flatten().copied());
             let pair = |candidate: &Candidate| {
@@ -281,13 +348,13 @@ impl Searcher {
     }
 
     /// The best recordings of every query.
-    fn candidates(&self, asked: &[Query]) -> Result<Vec<Candidates>> {
+    fn candidates(&self, asked: &[Query], k: usize) -> Result<Vec<Candidates>> {
         let queries = self.vectors(asked)?;
-        let wanted = CANDIDATES.max(2 * self.options.k) + 1;
+        let wanted = CANDIDATES.max(2 * k) + 1;
         let total = self.index.vectors();
         let mut k = wanted;
         let lists = loop {
-            let lists = scan::nearest(&self.index, &queries, k);
+            let lists = self.nearest(&queries, k)?;
             // Windows: a recording's best pair is in a list that holds enough recordings, and in no other for sure.
             let enough = |list: &Vec<Found>| {
                 list.len() < k
@@ -390,16 +457,19 @@ impl Searcher {
         Ok(())
     }
 
-    fn of_candidates(&self, query: &Query, mut candidates: Candidates) -> Result<Answer> {
+    fn of_candidates(&self, query: &Query, mut candidates: Candidates, k: usize) -> Result<Answer> {
         self.complete(query, &mut candidates)?;
         let whole = Heard::whole(&candidates);
-        let heard = self.by_windows(query, &mut candidates);
+        let heard = self.compare_windows(query, &mut candidates, Sides::Both);
+        if heard.is_some() {
+            self.scale(&mut candidates);
+        }
         let same_work = self.calibration.as_ref().map(Calibration::same_work_score);
         let works = works::group(&candidates.found, same_work, |a, b| self.score_of(a, b));
         let found = self.posterior(query, &candidates, &works, [heard.as_ref(), Some(&whole)]);
         let probability = |work: usize| found.as_ref().map(|posterior| posterior.works[work]);
         let order = order(&works, found.as_ref(), heard.is_some());
-        let hits = order.into_iter().take(self.options.k).zip(1..).map(|(work, rank)| {
+        let hits = order.into_iter().take(k).zip(1..).map(|(work, rank)| {
             let members: Vec<&Candidate> =
                 works[work].members.iter().map(|place| &candidates.found[*place]).collect();
             self.hit(rank, &members, probability(work), query)
@@ -411,29 +481,20 @@ impl Searcher {
         })
     }
 
-    /// Compares all candidates by short windows and puts them into that order, as seen from their neighbourhoods; returns the cohort's
-    /// scores. Nothing changes where the index keeps no windows or the query has none.
-    fn by_windows(&self, query: &Query, candidates: &mut Candidates) -> Option<Heard> {
-        let compare = self.compare.as_ref()?;
+    /// Compares all candidates by short windows and puts them into that order; returns the cohort's scores. Nothing changes where
+    /// the index keeps no windows or the query has none.
+    fn compare_windows(&self, query: &Query, candidates: &mut Candidates, sides: Sides) -> Option<Heard> {
+        self.compare.as_ref()?;
         let short = Short::of(query, &self.index)?;
-        let recordings = |of: &Candidates| -> Vec<Recording> {
-            of.found.iter().map(|candidate| candidate.recording).collect()
-        };
-        let scores = short.scores(&self.index, &recordings(candidates))?;
+        let recordings = candidates.recordings();
+        let scores = short.scores(&self.index, &recordings, sides)?;
         for (candidate, score) in candidates.found.iter_mut().zip(scores) {
             candidate.by_windows = Some(score);
         }
-        let heard = |candidate: &Candidate| candidate.by_windows.unwrap_or(candidate.score);
         candidates.found.sort_by(|a, b| heard(b).total_cmp(&heard(a)));
-        let scores: Vec<f32> = candidates.found.iter().map(heard).collect();
-        let scaled = windows::scaled(&self.index, &recordings(candidates), &scores, compare.neighbours);
-        let mut order: Vec<usize> = (0..scaled.len()).collect();
-        order.sort_by(|a, b| scaled[*b].total_cmp(&scaled[*a]));
-        candidates.found = order.into_iter().map(|place| candidates.found[place]).collect();
-
-        let known: HashSet<Recording> = recordings(candidates).into_iter().collect();
+        let known: HashSet<Recording> = recordings.into_iter().collect();
         let cohort = if self.of_windows.is_some() { self.heard_cohort() } else { Vec::new() };
-        let scores = short.scores(&self.index, &cohort)?;
+        let scores = short.scores(&self.index, &cohort, sides)?;
         let all: Vec<(Recording, f64)> =
             cohort.into_iter().zip(scores).map(|(recording, score)| (recording, f64::from(score))).collect();
         let others = all.iter().filter(|(recording, _)| Some(*recording) != query.own);
@@ -444,14 +505,31 @@ impl Searcher {
         })
     }
 
+    /// Puts candidates that were compared by short windows into the order that they have as seen from their neighbourhoods.
+    fn scale(&self, candidates: &mut Candidates) {
+        let neighbours = self.compare.as_ref().map_or(0, |compare| compare.neighbours);
+        let scores: Vec<f32> = candidates.found.iter().map(heard).collect();
+        let scaled = windows::scaled(&self.index, &candidates.recordings(), &scores, neighbours);
+        let mut order: Vec<usize> = (0..scaled.len()).collect();
+        order.sort_by(|a, b| scaled[*b].total_cmp(&scaled[*a]));
+        candidates.found = order.into_iter().map(|place| candidates.found[place]).collect();
+    }
+
+    /// How short windows are compared, if they are.
+    #[must_use]
+    pub fn compare(&self) -> Option<&WindowComparison> {
+        self.compare.as_ref()
+    }
+
     /// Recordings spread over the index that a query's cohort by windows is of.
     fn heard_cohort(&self) -> Vec<Recording> {
         let step = self.cohort.len().div_ceil(HEARD_COHORT).max(1);
-        let recording = |(segment, row): &(u32, usize)| Recording {
-            segment: *segment,
-            number: self.index.segments[*segment as usize].keys.places()[*row].recording,
-        };
-        self.cohort.iter().step_by(step).map(recording).collect()
+        self.cohort.iter().step_by(step).map(|place| self.recording_at(place)).collect()
+    }
+
+    fn recording_at(&self, (segment, row): &(u32, usize)) -> Recording {
+        let place = self.index.segments[*segment as usize].keys.places()[*row];
+        Recording { segment: *segment, number: place.recording }
     }
 
     /// By short windows, where their scores are calibrated, otherwise by whole recordings.
@@ -522,7 +600,7 @@ impl Searcher {
         let others = others.map(|other| Ok(self.index.row(other.recording)?.path));
         Ok(Hit {
             rank,
-            score: best.by_windows.unwrap_or(best.score),
+            score: heard(best),
             probability,
             kind,
             row: self.index.row(best.recording)?,
@@ -603,7 +681,16 @@ struct Candidates {
     least: f32,
 }
 
+/// The score by short windows, where they were compared.
+fn heard(candidate: &Candidate) -> f32 {
+    candidate.by_windows.unwrap_or(candidate.score)
+}
+
 impl Candidates {
+    fn recordings(&self) -> Vec<Recording> {
+        self.found.iter().map(|candidate| candidate.recording).collect()
+    }
+
     fn sort(&mut self) {
         self.found.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.recording.cmp(&b.recording)));
     }

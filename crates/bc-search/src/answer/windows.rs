@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use bc_retrieval::chamfer;
+use bc_retrieval::{Sides, chamfer};
 use rayon::prelude::*;
 
 use super::query::Query;
@@ -48,19 +48,19 @@ impl Short {
     }
 
     /// The similarity to a recording of the index, from -1 to 1.
-    fn score(&self, index: &Index, recording: Recording) -> Option<f32> {
+    fn score(&self, index: &Index, recording: Recording, sides: Sides) -> Option<f32> {
         let windows = index.segments[recording.segment as usize].windows.as_ref()?;
         let (first, end) = windows.keys.vectors_of(recording.number);
         let cosines = scan::scores_of_rows(&windows.vectors, first, end, &self.queries);
         let mut room = vec![0.0; end - first];
-        let at = |span: &Range<usize>| chamfer(&cosines, self.queries.len(), span.clone(), &mut room);
+        let at = |span: &Range<usize>| chamfer(&cosines, self.queries.len(), span.clone(), &mut room, sides);
         let best = self.spans.iter().map(at).fold(f32::NEG_INFINITY, f32::max);
         (end > first).then(|| best.clamp(-1.0, 1.0))
     }
 
     /// The similarities to recordings of the index, in their order.
-    pub fn scores(&self, index: &Index, recordings: &[Recording]) -> Option<Vec<f32>> {
-        recordings.par_iter().map(|recording| self.score(index, *recording)).collect()
+    pub fn scores(&self, index: &Index, recordings: &[Recording], sides: Sides) -> Option<Vec<f32>> {
+        recordings.par_iter().map(|recording| self.score(index, *recording, sides)).collect()
     }
 }
 
@@ -78,7 +78,7 @@ pub(super) fn scaled(index: &Index, recordings: &[Recording], scores: &[f32], ne
         .enumerate()
         .map(|(place, recording)| {
             let windows = Short::of_recording(index, *recording);
-            windows.and_then(|windows| windows.scores(index, &rivals[..place])).unwrap_or_default()
+            windows.and_then(|windows| windows.scores(index, &rivals[..place], Sides::Both)).unwrap_or_default()
         })
         .collect();
     let likeness = |a: usize, b: usize| rows[a.max(b)].get(a.min(b)).copied().unwrap_or(0.0);

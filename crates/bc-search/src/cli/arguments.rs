@@ -8,6 +8,7 @@ use bc_cli::ShardArgs;
 use bc_embed::arguments::{NetworkArgs, WindowArgs};
 use clap::{Args, ValueEnum};
 
+use crate::duplicates;
 use crate::export::Target;
 use crate::index::Storage;
 use crate::list::Works;
@@ -64,6 +65,9 @@ pub struct SearchArgs {
     /// Compare whole recordings alone, though the index keeps short windows of them; the same as --set eval.compare=whole.
     #[arg(long, conflicts_with = "window")]
     pub whole: bool,
+    /// Take candidates from the graph of `bc-search ann`, which may miss some; they are scored exactly.
+    #[arg(long)]
+    pub ann: bool,
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]
@@ -224,10 +228,27 @@ pub struct DuplicatesArgs {
     /// Leave out pairs below this probability.
     #[arg(long, value_name = "0..1", default_value_t = 0.5)]
     pub least: f64,
+    /// Look at all pairs, however many there are: the time grows with the square of the recordings. Up to 20,000 that is done anyway.
+    #[arg(long)]
+    exact: bool,
+    /// Cells that a recording looks into in a larger index; more find more pairs and take longer. The recall is measured and printed.
+    #[arg(long, value_name = "CELLS", conflicts_with = "exact", value_parser = clap::value_parser!(u32).range(1..))]
+    probes: Option<u32>,
     #[command(flatten)]
     pub meaning: MeaningArgs,
     #[command(flatten)]
     pub format: FormatArgs,
+}
+
+impl DuplicatesArgs {
+    /// Cells that a recording looks into, in an index of so many recordings; nothing for all pairs.
+    pub fn probes(&self, recordings: usize) -> Option<usize> {
+        match self.probes {
+            Some(probes) => Some(probes as usize),
+            None if self.exact || recordings <= duplicates::ALL_PAIRS => None,
+            None => Some(16),
+        }
+    }
 }
 
 #[derive(Args)]

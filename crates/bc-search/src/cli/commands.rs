@@ -18,7 +18,7 @@ use crate::answer::{Answer, Failure, Options, Query, Searcher, query};
 use crate::index::change::{self, Known};
 use crate::index::{self, Index, Manifest, Storage};
 use crate::output::{Format, Printer};
-use crate::{duplicates, export, identify, import, list, rerank};
+use crate::{ann, duplicates, export, identify, import, list, rerank};
 
 /// Queries that are embedded and searched together.
 const TOGETHER: usize = 64;
@@ -41,7 +41,10 @@ pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
         "there is no index at {}; make one with `bc-search add AUDIO --index FOLDER`, or name one with --index",
         path.display()
     );
-    let searcher = Searcher::open(&config, &path, options)?;
+    let mut searcher = Searcher::open(&config, &path, options)?;
+    if args.ann {
+        searcher.use_graph()?;
+    }
     let names = query::named(&args.queries)?;
     ensure!(!names.is_empty(), "there are no queries");
     let mut printer = Printer::new(args.format.format());
@@ -224,8 +227,24 @@ pub fn info(args: &InfoArgs) -> Result<()> {
     Ok(())
 }
 
+pub fn ann(index: &Path) -> Result<()> {
+    let built = ann::build(&Index::open(index)?)?;
+    println!(
+        "{} vectors linked in {:.1} s, {:.0} bytes each; asked for the ten nearest of {}, the graph finds {:.1} % of what an exact search does",
+        built.vectors,
+        built.seconds,
+        built.bytes as f64 / built.vectors.max(1) as f64,
+        built.asked,
+        100.0 * built.recall_at_10
+    );
+    Ok(())
+}
+
 pub fn verify(index: &Path) -> Result<Outcome> {
-    let wrong = index::verify(index)?;
+    let mut wrong = index::verify(index)?;
+    if wrong.is_empty() {
+        wrong.extend(ann::Built::verify(&Index::open(index)?).err().map(|error| format!("{error:#}")));
+    }
     for line in &wrong {
         eprintln!("damaged: {line}");
     }
@@ -271,10 +290,17 @@ pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
         args.prior
     );
     let format = args.format.format();
+    let probes = args.probes(Manifest::read(&args.index).map_or(0, |manifest| manifest.recordings()));
     let searcher = searcher(&mut config, &args.index, args.meaning, 1, bc_calibration::EVEN)?;
-    let options = duplicates::Options { prior: args.prior, least: args.least };
-    let pairs = duplicates::pairs(&searcher, options)?;
+    let options = duplicates::Options { prior: args.prior, least: args.least, probes };
+    let duplicates::Found { pairs, recall } = duplicates::pairs(&searcher, options)?;
     Printer::new(format).pairs(&pairs)?;
+    if let Some(duplicates::Recall { asked, pairs, found }) = recall {
+        eprintln!(
+            "not all pairs were looked at: of the {pairs} pairs of {asked} recordings that were asked exactly, {found} are among them \
+             (--exact looks at all)"
+        );
+    }
     if format == Format::Table {
         let groups = pairs.iter().map(|pair| pair.group).max().unwrap_or(0);
         println!("{} pairs, {groups} groups among {} recordings", pairs.len(), searcher.index.len());
