@@ -58,8 +58,6 @@ enum Command {
     Compact(IndexArgs),
     /// What an index holds and what made it.
     Info(InfoArgs),
-    /// Make the graph for approximate search (`search --ann`) anew, and measure what it misses.
-    Ann(IndexArgs),
     /// Check every file of an index against its hash.
     Verify(IndexArgs),
     /// Add embeddings that bc-eval made.
@@ -95,7 +93,6 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Merge(args) => commands::merge(&args).map(Into::into),
         Command::Compact(args) => commands::compact(&args.index).map(Into::into),
         Command::Info(args) => commands::info(&args).map(Into::into),
-        Command::Ann(args) => commands::ann(&args.index).map(Into::into),
         Command::Verify(args) => commands::verify(&args.index),
         Command::Import(args) => commands::import(&args),
         Command::Duplicates(args) => commands::duplicates(config, args).map(Into::into),

@@ -18,7 +18,6 @@ use super::query::{self, Query};
 use super::windows::{self, Short};
 use super::works::{self, Candidate, Work};
 use super::{Answer, Hit};
-use crate::ann::Ann;
 use crate::index::{Index, Recording};
 use crate::meaning;
 use crate::scan::{self, Found, Queries};
@@ -68,8 +67,6 @@ pub struct Searcher {
     /// First vectors of recordings spread over the index.
     cohort: Vec<(u32, usize)>,
     audio: OnceLock<Arc<AudioEmbedder>>,
-    /// Candidates come from it, if it is there.
-    graph: Option<Ann>,
     options: Options,
 }
 
@@ -124,7 +121,6 @@ impl Searcher {
             works,
             cohort,
             audio: OnceLock::new(),
-            graph: None,
             options,
         })
     }
@@ -139,9 +135,6 @@ impl Searcher {
         // The network stays; the index was checked against it.
         if let Some(audio) = self.audio.get() {
             newer.audio = OnceLock::from(audio.clone());
-        }
-        if self.graph.is_some() {
-            newer.use_graph()?;
         }
         Ok(Some(newer))
     }
@@ -180,22 +173,6 @@ impl Searcher {
             (0..asked.len()).map(of).collect()
         };
         Ok(recordings.par_chunks(BATCH).flat_map_iter(some).collect())
-    }
-
-    /// Answers come from the graph beside the index from now on: candidates, that is, which are scored exactly.
-    ///
-    /// # Errors
-    /// No graph there, or none of this generation of the index.
-    pub fn use_graph(&mut self) -> Result<()> {
-        self.graph = Some(Ann::open(&self.index)?);
-        Ok(())
-    }
-
-    fn nearest(&self, queries: &Queries, k: usize) -> Result<Vec<Vec<Found>>> {
-        match &self.graph {
-            Some(graph) => graph.nearest(&self.index, queries, k),
-            None => Ok(scan::nearest(&self.index, queries, k)),
-        }
     }
 
     /// Number of works of the index, where there is a calibration.
@@ -354,7 +331,7 @@ impl Searcher {
         let total = self.index.vectors();
         let mut k = wanted;
         let lists = loop {
-            let lists = self.nearest(&queries, k)?;
+            let lists = scan::nearest(&self.index, &queries, k);
             // Windows: a recording's best pair is in a list that holds enough recordings, and in no other for sure.
             let enough = |list: &Vec<Found>| {
                 list.len() < k

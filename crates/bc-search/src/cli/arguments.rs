@@ -65,9 +65,6 @@ pub struct SearchArgs {
     /// Compare whole recordings alone, though the index keeps short windows of them; the same as --set eval.compare=whole.
     #[arg(long, conflicts_with = "window")]
     pub whole: bool,
-    /// Take candidates from the graph of `bc-search ann`, which may miss some; they are scored exactly.
-    #[arg(long)]
-    pub ann: bool,
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]

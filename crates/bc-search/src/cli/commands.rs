@@ -18,7 +18,7 @@ use crate::answer::{Answer, Failure, Options, Query, Searcher, query};
 use crate::index::change::{self, Known};
 use crate::index::{self, Index, Manifest, Storage};
 use crate::output::{Format, Printer};
-use crate::{ann, duplicates, export, identify, import, list, rerank};
+use crate::{duplicates, export, identify, import, list, rerank};
 
 /// Queries that are embedded and searched together.
 const TOGETHER: usize = 64;
@@ -41,10 +41,7 @@ pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
         "there is no index at {}; make one with `bc-search add AUDIO --index FOLDER`, or name one with --index",
         path.display()
     );
-    let mut searcher = Searcher::open(&config, &path, options)?;
-    if args.ann {
-        searcher.use_graph()?;
-    }
+    let searcher = Searcher::open(&config, &path, options)?;
     let names = query::named(&args.queries)?;
     ensure!(!names.is_empty(), "there are no queries");
     let mut printer = Printer::new(args.format.format());
@@ -227,24 +224,8 @@ pub fn info(args: &InfoArgs) -> Result<()> {
     Ok(())
 }
 
-pub fn ann(index: &Path) -> Result<()> {
-    let built = ann::build(&Index::open(index)?)?;
-    println!(
-        "{} vectors linked in {:.1} s, {:.0} bytes each; asked for the ten nearest of {}, the graph finds {:.1} % of what an exact search does",
-        built.vectors,
-        built.seconds,
-        built.bytes as f64 / built.vectors.max(1) as f64,
-        built.asked,
-        100.0 * built.recall_at_10
-    );
-    Ok(())
-}
-
 pub fn verify(index: &Path) -> Result<Outcome> {
-    let mut wrong = index::verify(index)?;
-    if wrong.is_empty() {
-        wrong.extend(ann::Built::verify(&Index::open(index)?).err().map(|error| format!("{error:#}")));
-    }
+    let wrong = index::verify(index)?;
     for line in &wrong {
         eprintln!("damaged: {line}");
     }

@@ -44,20 +44,6 @@ impl Queries {
         self.count == 0
     }
 
-    /// One of them.
-    #[must_use]
-    pub fn one(&self, number: usize) -> Self {
-        let part = number * self.width..(number + 1) * self.width;
-        let integers = self.integers.get(part.clone()).unwrap_or_default().to_vec();
-        Self { width: self.width, count: 1, floats: self.floats[part].to_vec(), integers }
-    }
-
-    /// Their numbers at length 1, each followed by zeros up to the width of a row.
-    #[must_use]
-    pub fn floats(&self) -> &[f32] {
-        &self.floats
-    }
-
     /// Vectors of `dim` numbers each, one after another, of any length but zero: they are scaled to length 1. A vector of
     /// zeros scores 0 with everything.
     #[must_use]
