@@ -1,4 +1,4 @@
-"""Cover song identification: transform, features, networks, metrics, alignment."""
+"""Cover song identification: transform, features, networks, search, metrics, alignment."""
 
 import os
 from collections.abc import Sequence
@@ -48,6 +48,36 @@ class Network:
         """The embedding of a whole recording, (dim,), not scaled to any length.
 
         source: path of an audio file, or magnitudes (bins, frames) averaged over `pool` frames (the network's own if None).
+        """
+
+class Index:
+    """An index of recordings, open to be searched."""
+
+    @staticmethod
+    def open(
+        path: _Path,
+        network: Union[_Path, None] = None,
+        calibration: Union[_Path, None] = None,
+        prior: float = 0.05,
+        whole: bool = False,
+    ) -> Index:
+        """Opens an index that `bc-search add` made, or a file of embeddings of bc-eval.
+
+        network: its network, a file or the folder of a bundle; needed to search for audio files, and, as a bundle, for probabilities.
+        prior: the probability, before the scores are known, that the index holds a query's work. whole: compare whole recordings alone.
+        """
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+
+    def __len__(self) -> int:
+        """Number of recordings."""
+
+    def search(self, queries: Union[_Path, list[_Path], _Array], k: int = 10) -> list[dict[str, Any]]:
+        """The k likeliest works for each query: `query`, `hits`, `probability_of_none`.
+
+        queries: path of an audio file or of a recording of the index, a list of paths, or embeddings (dim,) or (queries, dim).
         """
 
 def metrics(

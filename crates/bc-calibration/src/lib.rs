@@ -23,6 +23,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bc_formats::embeddings::Embeddings;
 use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
+use bc_formats::run::WindowComparison;
 use comfy_table::Table;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,10 @@ pub use sizes::{Said, SizeCheck};
 
 /// Kind and schema version of `calibration.json`.
 pub const FORMAT: &str = "calibration/3";
+
+/// The key of a calibration's settings that says how recordings were compared ([`WindowComparison`]); absent for one vector per
+/// recording.
+pub const COMPARE: &str = "compare";
 
 /// Works with two versions or more that a line is fitted on at least: pairs of one work rise and fall together, so it
 /// is works that count. Below, lines fitted on other songs of one set differ too much (docs/notes-eval.md has the figures).
@@ -103,15 +108,24 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    // Long: every step needs what the ones before it made.
     /// Fits the lines on `val` and checks them on `test`.
     ///
     /// # Errors
     /// Embeddings with fewer than [`LEAST_WORKS`] works of two versions or more in `val`; scores that do not
     /// tell them apart at all.
     pub fn of(path: &Path, embeddings: &Embeddings) -> Result<Self> {
+        let [val, test] = [Split::Val, Split::Test].map(|split| Versions::of(embeddings, split));
+        Self::fit(path, &val, &test, &embeddings.provenance)
+    }
+
+    // Long: every step needs what the ones before it made.
+    /// The same of any versions: fitted on `val`, checked on `test`, or on `val` itself where `test` does not tell. `path` is what
+    /// an error names, `made` says what made the scores.
+    ///
+    /// # Errors
+    /// As [`Calibration::of`].
+    pub fn fit(path: &Path, val: &Versions<'_>, test: &Versions<'_>, made: &Provenance) -> Result<Self> {
         let fitted_on = Split::Val;
-        let val = Versions::of(embeddings, fitted_on);
         let fitted_works = val.repeated_cliques();
         ensure!(
             fitted_works >= LEAST_WORKS,
@@ -131,17 +145,16 @@ impl Calibration {
         let cohort_line = (!same_standing.is_empty())
             .then(|| Curve::fit(&same_standing, &other_standing))
             .filter(|curve| curve.line.slope > 0.0);
-        let test = Versions::of(embeddings, Split::Test);
         let (checked_on, whole) = if test.pair_counts().same > 0 && test.pair_counts().other > 0 {
-            (Split::Test, &test)
+            (Split::Test, test)
         } else {
-            (fitted_on, &val)
+            (fitted_on, val)
         };
         let checked = whole.sample();
         let (of_one, of_two) = by_kind(&checked)?;
         let scores = check::Scores::of(&of_one, &of_two, &line);
         let reliability = scores.reliability();
-        let mut made = Self {
+        let mut found = Self {
             line,
             cohort_line,
             same_tail: Tail::of(&same, SAME_TAIL),
@@ -161,15 +174,28 @@ impl Calibration {
             provenance: Provenance {
                 format: FORMAT.to_owned(),
                 tool: format!("bytecover {}", env!("CARGO_PKG_VERSION")),
-                settings: embeddings.provenance.settings.clone(),
-                fingerprint: embeddings.provenance.fingerprint.clone(),
-                inputs: embeddings.provenance.inputs.clone(),
+                settings: made.settings.clone(),
+                fingerprint: made.fingerprint.clone(),
+                inputs: made.inputs.clone(),
             },
         };
-        made.answers = check::answers(&checked, &made)?;
-        let (asked, others) = check::asked(&checked, &made)?;
-        made.sizes = sizes::check(&asked, &others, SEARCH_PRIOR);
-        Ok(made)
+        found.answers = check::answers(&checked, &found)?;
+        let (asked, others) = check::asked(&checked, &found)?;
+        found.sizes = sizes::check(&asked, &others, SEARCH_PRIOR);
+        Ok(found)
+    }
+
+    /// How recordings were compared whose scores these are; nothing for one vector per recording.
+    ///
+    /// # Errors
+    /// Settings that say something else.
+    pub fn compare(&self) -> Result<Option<WindowComparison>> {
+        match self.provenance.settings.get(COMPARE) {
+            None | Some(serde_json::Value::Null) => Ok(None),
+            Some(value) => serde_json::from_value(value.clone())
+                .map(Some)
+                .with_context(|| format!("its {COMPARE} is {value}")),
+        }
     }
 
     /// The log-likelihood ratio of a cosine: how much likelier it is of two recordings of one work, copies included,

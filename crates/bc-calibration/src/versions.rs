@@ -20,13 +20,22 @@ pub struct Versions<'a> {
     pub vectors: Vec<f32>,
     /// Length of a row.
     pub dim: usize,
+    /// Scores that were measured otherwise than as cosines of `vectors`.
+    measured: Option<Measured<'a>>,
+}
+
+/// A square matrix of scores, and which of its rows the versions are.
+struct Measured<'a> {
+    scores: &'a [f32],
+    width: usize,
+    rows: Vec<usize>,
 }
 
 impl<'a> Versions<'a> {
     /// All of `split`.
     pub fn of(embeddings: &'a Embeddings, split: Split) -> Self {
         let dim = embeddings.dim.max(1);
-        let mut versions = Self { labels: Vec::new(), cliques: Vec::new(), vectors: Vec::new(), dim };
+        let mut versions = Self::empty(dim);
         let mut numbers: HashMap<&str, u32> = HashMap::new();
         for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim)) {
             if label.split == split {
@@ -39,17 +48,41 @@ impl<'a> Versions<'a> {
         versions
     }
 
+    /// Versions whose scores were measured: `scores` is a square matrix, one row per label, which holds a query's scores with all.
+    pub fn of_scores(labels: &[&'a Label], scores: &'a [f32]) -> Self {
+        let mut numbers: HashMap<&str, u32> = HashMap::new();
+        let cliques = labels.iter().map(|label| {
+            let next = numbers.len() as u32;
+            *numbers.entry(&label.clique_id).or_insert(next)
+        });
+        let measured = Measured { scores, width: labels.len(), rows: (0..labels.len()).collect() };
+        let cliques = cliques.collect();
+        Self { labels: labels.to_vec(), cliques, measured: Some(measured), ..Self::empty(1) }
+    }
+
+    fn empty(dim: usize) -> Self {
+        Self { labels: Vec::new(), cliques: Vec::new(), vectors: Vec::new(), dim, measured: None }
+    }
+
     /// Whole cliques, evenly spread over these; all of them where they are few.
     pub fn sample(&self) -> Self {
         let cliques = self.clique_count();
         let keep = (cliques * SAMPLE / self.len().max(1)).clamp(1, cliques.max(1));
         let kept = |clique: u32| (clique as usize * keep) % cliques < keep;
         let rows = (0..self.len()).filter(|row| kept(self.cliques[*row])).take(2 * SAMPLE);
-        let mut some = Self { labels: Vec::new(), cliques: Vec::new(), vectors: Vec::new(), dim: self.dim };
+        let mut some = Self::empty(self.dim);
+        some.measured = self.measured.as_ref().map(|all| Measured {
+            scores: all.scores,
+            width: all.width,
+            rows: Vec::new(),
+        });
         for row in rows {
             some.labels.push(self.labels[row]);
             some.cliques.push(self.cliques[row]);
-            some.vectors.extend_from_slice(self.vector(row));
+            match (&mut some.measured, &self.measured) {
+                (Some(some), Some(all)) => some.rows.push(all.rows[row]),
+                _ => some.vectors.extend_from_slice(self.vector(row)),
+            }
         }
         some
     }
@@ -104,12 +137,20 @@ impl<'a> Versions<'a> {
         sizes
     }
 
-    /// Calls `each(version, its cosines with all)`, in order.
+    /// Calls `each(version, its scores with all)`, in order: cosines, or what was measured.
     ///
     /// # Errors
     /// A vector that is not finite.
     pub fn each_score(&self, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
         let mut scores = vec![0f32; self.len()];
+        if let Some(measured) = &self.measured {
+            for (version, row) in measured.rows.iter().enumerate() {
+                let all = &measured.scores[row * measured.width..][..measured.width];
+                scores.iter_mut().zip(&measured.rows).for_each(|(score, other)| *score = all[*other]);
+                each(version, &scores);
+            }
+            return Ok(());
+        }
         bc_retrieval::each_row(&self.rows(), &self.rows(), Distance::Cosine, |row, distances| {
             scores.iter_mut().zip(distances).for_each(|(score, distance)| *score = 1.0 - distance);
             each(row, &scores);

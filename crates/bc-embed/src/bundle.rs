@@ -1,4 +1,5 @@
-//! A network and what its scores mean, as one folder: `network.safetensors` and, where there is one, `calibration.json`.
+//! A network and what its scores mean, as one folder: `network.safetensors` and, where they are there, `calibration.json` and
+//! `calibration-windows.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,15 +8,19 @@ pub const NETWORK: &str = "network.safetensors";
 /// Name of the calibration in a bundle.
 pub const CALIBRATION: &str = "calibration.json";
 
+/// Name of the calibration of scores of short windows.
+pub const CALIBRATION_OF_WINDOWS: &str = "calibration-windows.json";
+
 /// The network file that a name means: the one in a folder, or the file itself.
 #[must_use]
 pub fn network_of(named: &Path) -> PathBuf {
     if named.is_dir() { named.join(NETWORK) } else { named.to_owned() }
 }
 
-/// The calibration that travels with a network file: the one in its folder, if the network is a bundle's.
+/// The calibration of the name `name` ([`CALIBRATION`], [`CALIBRATION_OF_WINDOWS`]) that travels with a network file: the one in
+/// its folder, if the network is a bundle's.
 #[must_use]
-pub fn calibration_of(network: &Path) -> Option<PathBuf> {
+pub fn calibration_of(network: &Path, name: &str) -> Option<PathBuf> {
     let bundled = network.file_name().is_some_and(|name| name == NETWORK);
-    Some(network.with_file_name(CALIBRATION)).filter(|path| bundled && path.is_file())
+    Some(network.with_file_name(name)).filter(|path| bundled && path.is_file())
 }

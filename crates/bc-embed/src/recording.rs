@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::embedder::Embedder;
 use crate::lengths::ByLength;
+use crate::tempo::stretched;
 use crate::windows::Windows;
 
 /// A recording none of whose magnitudes is above this is silent. By the default transform a sine of full scale reaches
@@ -35,6 +36,15 @@ pub struct Embedded {
     pub duration_s: f64,
     /// One whole, or those of its windows that are not silent, in order.
     pub excerpts: Vec<Excerpt>,
+}
+
+/// A recording with the windows by which it is compared ([`bc_formats::run::WindowComparison`]).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compared {
+    /// As [`AudioEmbedder::embed_all`] gives it.
+    pub embedded: Embedded,
+    /// For each tempo the windows that are not silent, in order; each begins where it does in the recording itself.
+    pub tempi: Vec<Vec<Excerpt>>,
 }
 
 /// A network with the transform it was trained on.
@@ -75,6 +85,68 @@ impl AudioEmbedder {
         Ok(checked.collect())
     }
 
+    /// The same, and `short` windows of each file at each of `tempi` (factors of its own tempo), decoded once.
+    ///
+    /// # Errors
+    /// As [`AudioEmbedder::embed_all`].
+    pub fn embed_compared(
+        &self,
+        paths: &[PathBuf],
+        windows: Option<Windows>,
+        short: Windows,
+        tempi: &[f64],
+    ) -> Result<Vec<Result<Compared>>> {
+        let cut = |path: &PathBuf| -> Result<Vec<Cut>> {
+            let features = self.features(path)?;
+            let at = tempi.iter().map(|tempo| self.cut_at(&features, short, *tempo));
+            std::iter::once(self.cut(&features, windows)).chain(at).collect()
+        };
+        let cuts: Vec<Result<Vec<Cut>>> = paths.par_iter().map(cut).collect();
+        let (mut all, mut failures) = (Vec::new(), Vec::new());
+        for cuts in cuts {
+            failures.push(match cuts {
+                Ok(cuts) => {
+                    all.extend(cuts.into_iter().map(Ok));
+                    None
+                }
+                Err(error) => Some(error),
+            });
+        }
+        let mut answers = self.embed_cuts(all)?.into_iter();
+        let made = failures.into_iter().zip(paths).map(|(failure, path)| {
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            let mut next = || {
+                let answer = answers.next().unwrap_or_else(|| unreachable!("one answer per cut"));
+                finite(answer?, path)
+            };
+            let embedded = next()?;
+            let at: Vec<Result<Embedded>> = tempi.iter().map(|_| next()).collect();
+            let tempi = at.into_iter().map(|at| at.map(|at| at.excerpts)).collect::<Result<_>>()?;
+            Ok(Compared { embedded, tempi })
+        });
+        // In order, because they share the iterator.
+        let mut found = Vec::with_capacity(paths.len());
+        found.extend(made);
+        Ok(found)
+    }
+
+    /// The `short` windows at each of `tempi` of a file of which the features are there.
+    ///
+    /// # Errors
+    /// Of the network.
+    pub fn embed_tempi(
+        &self,
+        path: &Path,
+        features: &Features,
+        short: Windows,
+        tempi: &[f64],
+    ) -> Result<Vec<Vec<Excerpt>>> {
+        let cuts = tempi.iter().map(|tempo| self.cut_at(features, short, *tempo)).collect();
+        self.embed_cuts(cuts)?.into_iter().map(|at| Ok(finite(at?, path)?.excerpts)).collect()
+    }
+
     /// Embeds a file of which the features are there ([`AudioEmbedder::features`]), whole or in windows.
     ///
     /// # Errors
@@ -98,10 +170,10 @@ impl AudioEmbedder {
             let file = answers.len();
             answers.push(match cut {
                 Err(error) => Err(error),
-                Ok(Cut { duration_s, parts }) => {
+                Ok(Cut { duration_s, parts, tempo }) => {
                     for Part { start_column, input, columns } in parts {
                         vectors.extend(groups.add(places.len(), input, columns)?);
-                        places.push((file, start_column as f64 * column_s));
+                        places.push((file, start_column as f64 * column_s * tempo));
                     }
                     Ok(Embedded { duration_s, excerpts: Vec::new() })
                 }
@@ -159,7 +231,13 @@ impl AudioEmbedder {
 
     fn cut(&self, features: &Features, windows: Option<Windows>) -> Result<Cut> {
         let parts = parts(&self.embedder.input, &features.magnitude, features.frames, windows)?;
-        Ok(Cut { duration_s: features.duration_s, parts })
+        Ok(Cut { duration_s: features.duration_s, parts, tempo: 1.0 })
+    }
+
+    fn cut_at(&self, features: &Features, windows: Windows, tempo: f64) -> Result<Cut> {
+        let (magnitude, frames) = stretched(&features.magnitude, features.frames, tempo);
+        let parts = parts(&self.embedder.input, &magnitude, frames, Some(windows))?;
+        Ok(Cut { duration_s: features.duration_s, parts, tempo })
     }
 }
 
@@ -210,6 +288,8 @@ fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<
 struct Cut {
     duration_s: f64,
     parts: Vec<Part>,
+    /// What the columns of `parts` last longer than the recording's.
+    tempo: f64,
 }
 
 /// A part of a recording as the network takes it.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bc_formats::config::{EvalConfig, Rerank};
-use bc_formats::embeddings::Embeddings;
+use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
 use bc_retrieval::{
@@ -105,39 +105,62 @@ pub fn of(
     Ok(finish(policy, measured, Some(embeddings.provenance.clone())))
 }
 
-/// Every split of windows against itself. The distance of two recordings is the mean of two: of the windows of the one, at
-/// the tempo that fits best, from those of the other at its own, and the other way round; seen from their nearest
-/// neighbours if the comparison says so, and re-ranked if `rerank` says so. Memory: one number for each pair of versions.
+/// The versions of one split, compared window by window.
+pub struct Distances<'a> {
+    /// The split.
+    pub split: Split,
+    /// What each version is.
+    pub labels: Vec<&'a Label>,
+    /// 1 - the similarity of the windows of a version (row), at the tempo that fits best, to those of another at its own:
+    /// what a search sees that stretches the query.
+    pub one_way: Vec<f32>,
+}
+
+/// Every split of windows against itself. Memory: one number for each pair of versions.
 ///
 /// # Errors
-/// Files that do not hold the same versions, or nothing to measure.
-pub fn of_windows(
-    windowed: &Windowed,
-    rerank: Option<&Reciprocal>,
-    policy: &Policy,
-    seed: u64,
-) -> Result<BTreeMap<String, Figures>> {
-    let Windowed { comparison, at } = windowed;
+/// Files that do not hold the same versions.
+pub fn distances(windowed: &Windowed) -> Result<Vec<Distances<'_>>> {
+    let at = &windowed.at;
     let AtTempo { path: own_path, embeddings: own, .. } = at.first().context("no tempo to compare at")?;
-    let mut measured = BTreeMap::new();
-    for split in splits_of(own) {
+    let of_split = |split| {
         let sets: Vec<Recordings<'_>> = at.iter().map(|at| Recordings::of(&at.embeddings, split)).collect();
-        let first = &sets[0];
+        let labels = sets[0].labels.clone();
         for (set, at) in sets.iter().zip(at) {
             ensure!(
-                set.versions == first.versions,
+                set.versions().eq(sets[0].versions()),
                 "{} does not hold the windows of the same versions as {}; remove both and run again",
                 at.path.display(),
                 own_path.display()
             );
         }
         let windows: Vec<WindowSets<'_>> = sets.iter().map(Recordings::windows).collect();
-        let search = WindowSearch::new(&windows, windows[0])?;
+        let one_way = WindowSearch::new(&windows, windows[0])?.matrix();
+        Ok(Distances { split, labels, one_way })
+    };
+    splits_of(own).into_iter().map(of_split).collect()
+}
+
+/// The figures of each split. The distance of two recordings is the mean of two: of the windows of the one, at
+/// the tempo that fits best, from those of the other at its own, and the other way round; seen from their nearest
+/// `neighbours`, and re-ranked if `rerank` says so.
+///
+/// # Errors
+/// Nothing to measure.
+pub fn of_windows(
+    of: &[Distances<'_>],
+    neighbours: usize,
+    rerank: Option<&Reciprocal>,
+    policy: &Policy,
+    seed: u64,
+) -> Result<BTreeMap<String, Figures>> {
+    let mut measured = BTreeMap::new();
+    for Distances { split, labels, one_way } in of {
         let mut numbers = Numbers::default();
-        let cliques: Vec<u32> = first.cliques.iter().map(|clique| numbers.of(clique)).collect();
-        let mut distances = search.matrix();
+        let cliques: Vec<u32> = labels.iter().map(|label| numbers.of(&label.clique_id)).collect();
+        let mut distances = one_way.clone();
         both_ways(&mut distances, cliques.len());
-        bc_retrieval::scale_locally(&mut distances, cliques.len(), comparison.neighbours);
+        bc_retrieval::scale_locally(&mut distances, cliques.len(), neighbours);
         if let Some(how) = rerank {
             bc_retrieval::rerank_reciprocal(&mut distances, cliques.len(), how);
         }
@@ -197,7 +220,7 @@ pub fn of_excerpts(
             }
         }
         let windows: Vec<WindowSets<'_>> = sets.iter().map(Recordings::windows).collect();
-        let search = WindowSearch::new(&windows, candidates.windows())?.sides(Sides::Query);
+        let search = WindowSearch::new(&windows, candidates.windows())?.sides(Sides::First);
         let mut numbers = Numbers::default();
         let cliques: Vec<u32> = candidates.cliques.iter().map(|clique| numbers.of(clique)).collect();
         let figures = of_matrix(&search.matrix(), &cliques, policy, seed);
@@ -260,22 +283,19 @@ struct Recordings<'a> {
     vectors: Vec<f32>,
     dim: usize,
     offsets: Vec<usize>,
-    versions: Vec<&'a str>,
-    cliques: Vec<&'a str>,
+    labels: Vec<&'a Label>,
 }
 
 impl<'a> Recordings<'a> {
     fn of(embeddings: &'a Embeddings, split: Split) -> Self {
         let dim = embeddings.dim;
-        let mut made =
-            Self { vectors: Vec::new(), dim, offsets: vec![0], versions: Vec::new(), cliques: Vec::new() };
+        let mut made = Self { vectors: Vec::new(), dim, offsets: vec![0], labels: Vec::new() };
         for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim.max(1))) {
             if label.split != split {
                 continue;
             }
-            if made.versions.last() != Some(&label.version_id.as_str()) {
-                made.versions.push(&label.version_id);
-                made.cliques.push(&label.clique_id);
+            if made.labels.last().map(|last| &last.version_id) != Some(&label.version_id) {
+                made.labels.push(label);
                 made.offsets.push(*made.offsets.last().unwrap_or(&0));
             }
             made.vectors.extend_from_slice(vector);
@@ -284,6 +304,10 @@ impl<'a> Recordings<'a> {
             }
         }
         made
+    }
+
+    fn versions(&self) -> impl Iterator<Item = &str> {
+        self.labels.iter().map(|label| label.version_id.as_str())
     }
 
     fn windows(&self) -> WindowSets<'_> {
@@ -385,11 +409,7 @@ struct Numbered {
 }
 
 impl Numbered {
-    fn new(
-        embeddings: &Embeddings,
-        numbers: &mut Numbers,
-        keep: impl Fn(&bc_formats::embeddings::Label) -> bool,
-    ) -> Self {
+    fn new(embeddings: &Embeddings, numbers: &mut Numbers, keep: impl Fn(&Label) -> bool) -> Self {
         let dim = embeddings.dim;
         let mut kept = Self { vectors: Vec::new(), dim, cliques: Vec::new(), ids: Vec::new() };
         for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim.max(1))) {

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use bc_cli::{Shard, saving};
 use bc_formats::config::Config;
-use bc_formats::embeddings::Embeddings;
+use bc_formats::embeddings::{Embeddings, Label};
+use bc_formats::index::Split;
 use bc_retrieval::Policy;
 use comfy_table::Table;
 
 use crate::embed::Windowed;
-use crate::metrics::{Figures, Measured};
+use crate::metrics::{Distances, Figures, Measured};
 use crate::{embed, metrics, report};
+use bc_calibration::versions::Versions;
 use bc_calibration::{self as calibration, Calibration};
+use bc_embed::bundle;
 
 /// What the stage made.
 pub struct Made {
@@ -39,13 +42,15 @@ pub fn run(config: &Config) -> Result<Made> {
 
     let made = Embeddings::read(&embeddings)?;
     let mut measured = metrics::of(&embeddings, &made, None, &policy, config.eval.seed)?;
-    measure_first(config, &inputs, &made, &policy, &mut measured)?;
+    let of_windows_mean = measure_first(config, &inputs, &made, &policy, &mut measured)?;
     let text = serde_json::to_vec_pretty(&measured)?;
     let meaning = calibration::beside(&embeddings);
     let calibration = calibrate(&embeddings, &made)?;
+    let meaning_of_windows = folder.join(bundle::CALIBRATION_OF_WINDOWS);
     let up_to_date = status == embed::Status::UpToDate
         && std::fs::read(&figures).is_ok_and(|found| found == text)
         && std::fs::read(&meaning).ok() == calibration
+        && std::fs::read(&meaning_of_windows).ok() == of_windows_mean
         && page.exists()
         && folder.join("report.md").exists();
     if !up_to_date {
@@ -55,12 +60,8 @@ pub fn run(config: &Config) -> Result<Made> {
                 .with_context(|| format!("cannot remove {}, which is out of date", old.display()))?;
         }
         saving::write(&figures, &text)?;
-        match calibration {
-            Some(calibration) => saving::write(&meaning, &calibration)?,
-            None if meaning.exists() => std::fs::remove_file(&meaning)
-                .with_context(|| format!("cannot remove {}, which is out of date", meaning.display()))?,
-            None => {}
-        }
+        replace(&meaning, calibration)?;
+        replace(&meaning_of_windows, of_windows_mean)?;
         let source = report::Source { eval: folder.clone(), run: Some(config.train.run.clone()) };
         report::write(&[source], folder)?;
     }
@@ -68,21 +69,26 @@ pub fn run(config: &Config) -> Result<Made> {
 }
 
 /// Puts what is measured first in the place of the figures of whole recordings, which stay beside: windows, or a re-ranking, where
-/// the configuration or the network asks for these.
+/// the configuration or the network asks for these. Returns what the scores of windows mean, where that is known.
 fn measure_first(
     config: &Config,
     inputs: &embed::Inputs,
     whole: &Embeddings,
     policy: &Policy,
     measured: &mut Measured,
-) -> Result<()> {
+) -> Result<Option<Vec<u8>>> {
     let (rerank, seed) = (metrics::rerank_of(&config.eval), config.eval.seed);
+    let mut meaning = None;
     let (first, mut compared) = if let Some(windowed) = inputs.windows(&config.eval)? {
-        (metrics::of_windows(&windowed, rerank.as_ref(), policy, seed)?, in_words(&windowed))
+        let distances = metrics::distances(&windowed)?;
+        meaning = calibrate_windows(&windowed, &distances)?;
+        let neighbours = windowed.comparison.neighbours;
+        let figures = metrics::of_windows(&distances, neighbours, rerank.as_ref(), policy, seed)?;
+        (figures, in_words(&windowed))
     } else if let Some(how) = &rerank {
         (metrics::of_reranked(whole, how, policy, seed)?, "whole recordings".to_owned())
     } else {
-        return Ok(());
+        return Ok(None);
     };
     if let Some(how) = rerank {
         compared += &format!(
@@ -92,7 +98,7 @@ fn measure_first(
     }
     measured.whole_tracks = std::mem::replace(&mut measured.splits, first);
     measured.compared = Some(compared);
-    Ok(())
+    Ok(meaning)
 }
 
 /// How windows were compared.
@@ -107,12 +113,44 @@ pub(crate) fn in_words(Windowed { comparison, at }: &Windowed) -> String {
     )
 }
 
+/// Writes a file, or removes it where there is nothing to write: an old one would be out of date.
+fn replace(path: &Path, content: Option<Vec<u8>>) -> Result<()> {
+    match content {
+        Some(content) => saving::write(path, &content),
+        None if path.exists() => std::fs::remove_file(path)
+            .with_context(|| format!("cannot remove {}, which is out of date", path.display())),
+        None => Ok(()),
+    }
+}
+
 /// What the scores of these embeddings mean, as JSON; nothing where their splits do not tell.
 fn calibrate(path: &Path, embeddings: &Embeddings) -> Result<Option<Vec<u8>>> {
-    match Calibration::of(path, embeddings) {
+    as_json(Calibration::of(path, embeddings), "search and compare give scores only")
+}
+
+/// What the scores of windows mean, as a search compares them.
+fn calibrate_windows(windowed: &Windowed, distances: &[Distances<'_>]) -> Result<Option<Vec<u8>>> {
+    let at = &windowed.at[0];
+    let similar = |split: Split| -> (Vec<&Label>, Vec<f32>) {
+        let found = distances.iter().find(|distances| distances.split == split);
+        found.map_or_else(Default::default, |of| {
+            (of.labels.clone(), of.one_way.iter().map(|distance| 1.0 - distance).collect())
+        })
+    };
+    let [(val, of_val), (test, of_test)] = [Split::Val, Split::Test].map(similar);
+    let mut made = at.embeddings.provenance.clone();
+    made.settings[bc_calibration::COMPARE] = serde_json::json!(windowed.comparison);
+    let [val, test] = [Versions::of_scores(&val, &of_val), Versions::of_scores(&test, &of_test)];
+    let found = Calibration::fit(&at.path, &val, &test, &made);
+    as_json(found, "search ranks by windows and gives the probabilities of whole recordings")
+}
+
+/// A calibration as JSON; nothing, and the reason as a warning, where there is none.
+fn as_json(found: Result<Calibration>, so: &str) -> Result<Option<Vec<u8>>> {
+    match found {
         Ok(calibration) => Ok(Some(serde_json::to_vec_pretty(&calibration)?)),
         Err(reason) => {
-            tracing::warn!("no calibration, so search and compare give scores only: {reason}");
+            tracing::warn!("no calibration, so {so}: {reason}");
             Ok(None)
         }
     }

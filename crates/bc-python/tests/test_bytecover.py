@@ -1,5 +1,6 @@
 """The module against the stages' programs, NumPy and the README. `just wheel` runs it in a fresh environment."""
 
+import json
 import os
 import re
 import shutil
@@ -119,6 +120,47 @@ def plain_map(distances, labels):
     return np.mean(precisions)
 
 
+@pytest.fixture(scope="module")
+def index(songs, tmp_path_factory):
+    made = tmp_path_factory.mktemp("index") / "songs.index"
+    third = write(songs[0].parent / "unlike.wav", song(9, 60))
+    add = [program("bc-search"), "add", songs[0], third, "--index", made, "--network", NETWORK.parent]
+    subprocess.run(add, check=True, stdout=subprocess.DEVNULL)
+    return made
+
+
+def test_an_index_answers_as_bc_search_does(songs, index):
+    ask = [program("bc-search"), "search", songs[1], "--index", index, "--network", NETWORK.parent, "--json"]
+    expected = json.loads(subprocess.run(ask, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    opened = bytecover.Index.open(index, network=NETWORK.parent)
+    (answer,) = opened.search(songs[1])
+    assert answer == expected and 0 < answer["probability_of_none"] < 1
+    assert [hit["title"] for hit in answer["hits"]] == ["one", "unlike"] and len(opened) == 2 and "2 recordings" in repr(opened)
+    assert len(opened.search([songs[1], songs[0]], k=1)[1]["hits"]) == 1
+
+
+def test_an_index_is_asked_for_embeddings_without_a_network(songs, index):
+    opened = bytecover.Index.open(index)
+    vectors = np.stack([bytecover.Network.load(NETWORK).embed(path) for path in songs])
+    one, other = opened.search(vectors)
+    assert one["hits"][0]["title"] == "one" and abs(one["hits"][0]["score"] - 1) < 1e-3 and one.get("probability_of_none") is None
+    assert other["hits"][0]["score"] == opened.search(vectors[1])[0]["hits"][0]["score"]
+    # Recordings of the index by their paths, themselves left out; files need the network.
+    whole = bytecover.Index.open(index, network=NETWORK, whole=True)
+    assert abs(whole.search(songs[1])[0]["hits"][0]["score"] - other["hits"][0]["score"]) < 1e-3
+    for call, words in (
+        (lambda: opened.search(np.zeros(7)), "256 finite numbers"),
+        (lambda: opened.search("no such recording"), "no such recording"),
+        (lambda: opened.search(songs[1]), "no network"),
+        (lambda: opened.search(vectors, k=0), "at least 1"),
+        (lambda: bytecover.Index.open(index, prior=2), "prior"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            call()
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        bytecover.Index.open("nowhere")
+
+
 def test_metrics_are_those_of_the_definition():
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(60, 8)).astype(np.float32), rng.integers(0, 15, 60)
@@ -171,13 +213,14 @@ def test_errors_say_what_is_wrong(songs, tmp_path):
 
 def test_every_name_has_a_docstring_and_a_type():
     stub = (Path(__file__).resolve().parents[1] / "bytecover.pyi").read_text()
-    for name in ("cqt", "features", "metrics", "align", "Network", "Alignment"):
+    for name in ("cqt", "features", "metrics", "align", "Network", "Index", "Alignment"):
         assert len(getattr(bytecover, name).__doc__) > 20, name
         assert re.search(rf"^(def|class) {name}\b", stub, re.M), name
     assert bytecover.cqt.__text_signature__ == "(source, sample_rate=22050, pool=1)"
 
 
-def test_the_readme_runs(songs, tmp_path, monkeypatch):
+def test_the_readme_runs(songs, index, tmp_path, monkeypatch):
+    shutil.copytree(index, tmp_path / "songs.index")
     for path in songs:
         shutil.copy(path, tmp_path)
     shutil.copy(NETWORK, tmp_path)

@@ -33,7 +33,7 @@ pub use reciprocal::{Reciprocal, rerank_reciprocal};
 pub use scaling::scale_locally;
 pub use search::{Closest, Neighbour, closest_by_group, each_row, nearest};
 pub use smallest::Smallest;
-pub use windows::{Sides, WindowSearch, WindowSets};
+pub use windows::{Sides, WindowSearch, WindowSets, chamfer};
 
 /// What the input of a measurement or search can have wrong.
 #[derive(Debug, thiserror::Error)]

@@ -45,15 +45,6 @@ impl WindowSets<'_> {
     }
 }
 
-/// Whose windows look for their best.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sides {
-    /// Those of both recordings: two recordings of about the same music.
-    Both,
-    /// Those of the query alone: an excerpt, most of whose whole is nothing that it could be like.
-    Query,
-}
-
 /// Queries, each at several tempi, beside candidates at their own.
 pub struct WindowSearch<'a> {
     sides: Sides,
@@ -119,12 +110,8 @@ impl<'a> WindowSearch<'a> {
             best_of_rows.resize(rows.len(), 0.0);
             windows.products_of(rows, prepared, &mut products);
             for (distance, span) in row.iter_mut().zip(sets.offsets.windows(2)) {
-                let (of_rows, of_columns) =
-                    chamfer(&products, sets.vectors.rows(), span[0]..span[1], &mut best_of_rows);
-                let similarity = match self.sides {
-                    Sides::Both => 0.5 * (of_rows + of_columns),
-                    Sides::Query => of_rows,
-                };
+                let similarity =
+                    chamfer(&products, sets.vectors.rows(), span[0]..span[1], &mut best_of_rows, self.sides);
                 *distance = distance.min((1.0 - similarity).clamp(0.0, 2.0));
             }
         }
@@ -142,15 +129,28 @@ impl<'a> WindowSearch<'a> {
     }
 }
 
-/// The two sides of the Chamfer similarity: the mean over the query's windows of the best cosine among the candidate's, and
-/// that of the candidate's windows among the query's. `cosines` has rows of `width`, the candidate's columns are `span`; `best_of_rows` is
-/// room for a number per row.
-fn chamfer(
+/// What of two recordings has to be found in the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sides {
+    /// All of both.
+    Both,
+    /// All of the first: it is an excerpt of something like the second.
+    First,
+    /// All of the second: it is an excerpt of something like the first.
+    Second,
+}
+
+/// The Chamfer similarity of two recordings from the cosines of their windows: half the mean over the one's windows (rows) of
+/// the best cosine among the other's (columns), and half that of the columns' best among the rows; or one of the two alone. `cosines` has rows of
+/// `width`, the other's columns are `span`; `best_of_rows` is room for a number per row, of which there is one at least, as of columns.
+#[must_use]
+pub fn chamfer(
     cosines: &[f32],
     width: usize,
     span: std::ops::Range<usize>,
     best_of_rows: &mut [f32],
-) -> (f32, f32) {
+    sides: Sides,
+) -> f32 {
     best_of_rows.fill(f32::MIN);
     let mut best_of_columns = [f32::MIN; 64];
     let mut of_columns = 0.0;
@@ -169,8 +169,13 @@ fn chamfer(
         }
         of_columns += columns.iter().sum::<f32>();
     }
-    let of_rows = best_of_rows.iter().sum::<f32>();
-    (of_rows / best_of_rows.len() as f32, of_columns / count as f32)
+    let of_rows = best_of_rows.iter().sum::<f32>() / best_of_rows.len() as f32;
+    let of_columns = of_columns / count as f32;
+    match sides {
+        Sides::Both => 0.5 * (of_rows + of_columns),
+        Sides::First => of_rows,
+        Sides::Second => of_columns,
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +221,23 @@ mod tests {
     }
 
     #[test]
+    fn an_excerpt_is_all_of_it_in_the_recording_that_it_is_from() {
+        let dim = 6;
+        let (whole, unlike) = (numbers(7 * dim, 3), numbers(2 * dim, 9));
+        let excerpt = &whole[2 * dim..5 * dim];
+        let cosines = |queries: &[f32]| -> Vec<f32> {
+            let of = |row: &[f32]| queries.chunks(dim).map(|query| cosine(row, query)).collect::<Vec<_>>();
+            whole.chunks(dim).flat_map(of).collect()
+        };
+        let score = |queries: &[f32], sides| {
+            let width = queries.len() / dim;
+            chamfer(&cosines(queries), width, 0..width, &mut [0.0; 7], sides)
+        };
+        assert!((score(excerpt, Sides::Second) - 1.0).abs() < 1e-6);
+        assert!(score(excerpt, Sides::Both) < 0.95 && score(&unlike, Sides::Second) < 0.95);
+    }
+
+    #[test]
     fn a_recording_is_next_to_itself_whatever_the_order_of_its_windows() {
         let dim = 8;
         let own = numbers(6 * dim, 5);
@@ -236,7 +258,7 @@ mod tests {
         let query = WindowSets { vectors: Vectors { vectors: &excerpt, dim }, offsets: &of_excerpt };
         let candidate = WindowSets { vectors: Vectors { vectors: &whole, dim }, offsets: &of_whole };
         let distance = |sides| WindowSearch::new(&[query], candidate).unwrap().sides(sides).matrix()[0];
-        assert!(distance(Sides::Query).abs() < 1e-5, "{}", distance(Sides::Query));
+        assert!(distance(Sides::First).abs() < 1e-5, "{}", distance(Sides::First));
         assert!(distance(Sides::Both) > 0.05, "{}", distance(Sides::Both));
     }
 

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bc_cli::saving::Pace;
 use bc_cli::{Interrupted, Shard, interrupt, progress};
 use bc_embed::files::{self, Failure};
 use bc_embed::origin;
-use bc_embed::recording::AudioEmbedder;
+use bc_embed::recording::{AudioEmbedder, Compared, Excerpt};
 use bc_embed::windows::Windows;
-use bc_formats::config::Config;
+use bc_formats::config::{Compare, Config};
 use bc_formats::fingerprint;
+use bc_formats::run::WindowComparison;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -82,13 +83,17 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
         Some(manifest) => origin::audio_embedder_like(config, folder, &manifest.provenance)?,
         None => origin::audio_embedder(config)?,
     };
-    let storage = request.storage.or(there.map(|manifest| manifest.storage)).unwrap_or(Storage::F16);
-    let empty = Manifest::empty(&audio.embedder, request.windows, storage);
+    let stored = there.as_ref().map(|manifest| manifest.storage);
+    let storage = request.storage.or(stored).unwrap_or(Storage::F16);
+    let mut empty = Manifest::empty(&audio.embedder, request.windows, storage);
+    empty.compare = compare(config, &audio, request, there.as_ref(), folder)?;
+    let short = empty.compare.as_ref().map(|kept| Windows::new(kept.window_s, kept.step_s)).transpose()?;
     interrupt::install("finishing these files; the same command goes on from here")?;
     let mut work = Work {
         adder: Adder::open(folder, empty, request.known)?,
         audio: &audio,
         windows: request.windows,
+        short,
         added,
         pending: Vec::new(),
         pace: Pace::every(FIRST_SAVE * SAVING),
@@ -99,11 +104,33 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
     Ok(added)
 }
 
+/// Which short windows are kept beside whole recordings: what an index that is there keeps, or what `[eval] compare` asks for,
+/// unless told otherwise what the network recommends.
+fn compare(
+    config: &Config,
+    audio: &AudioEmbedder,
+    request: &Request,
+    there: Option<&Manifest>,
+    folder: &Path,
+) -> Result<Option<WindowComparison>> {
+    match there {
+        Some(Manifest { compare: Some(_), .. }) if config.eval.compare == Compare::Whole => bail!(
+            "{} keeps short windows of every recording; leave --whole ([eval] compare = \"whole\") out, or begin another index",
+            folder.display()
+        ),
+        Some(manifest) => Ok(manifest.compare.clone()),
+        None if request.windows.is_some() => Ok(None),
+        None => Ok(WindowComparison::of(&config.eval, audio.embedder.recommended.as_ref())),
+    }
+}
+
 /// An addition in progress.
 struct Work<'a> {
     adder: Adder,
     audio: &'a AudioEmbedder,
     windows: Option<Windows>,
+    /// Short windows that are kept beside the vectors.
+    short: Option<Windows>,
     added: Added,
     pending: Vec<Addition>,
     pace: Pace,
@@ -189,21 +216,31 @@ impl Work<'_> {
 
     fn embed(&mut self, batch: &[Item]) -> Result<()> {
         let paths: Vec<PathBuf> = batch.iter().map(|item| item.path.clone()).collect();
-        for (item, embedded) in batch.iter().zip(self.audio.embed_all(&paths, self.windows)?) {
+        let embedded: Vec<Result<Compared>> = match self.short {
+            Some(short) => self.audio.embed_compared(&paths, self.windows, short, &[1.0])?,
+            None => {
+                let whole = self.audio.embed_all(&paths, self.windows)?.into_iter();
+                whole.map(|embedded| Ok(Compared { embedded: embedded?, tempi: Vec::new() })).collect()
+            }
+        };
+        for (item, embedded) in batch.iter().zip(embedded) {
             let mut item = item.clone();
             match embedded {
-                Ok(embedded) => {
+                Ok(Compared { embedded, tempi }) => {
                     item.row.duration_s = embedded.duration_s as f32;
-                    let parts = embedded.excerpts.into_iter();
-                    let parts: Vec<(f32, Vec<f32>)> =
-                        parts.map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect();
-                    if parts.iter().any(|(_, vector)| vector.iter().all(|value| *value == 0.0)) {
+                    let parts = placed(embedded.excerpts);
+                    let windows = placed(tempi.into_iter().next().unwrap_or_default());
+                    if parts
+                        .iter()
+                        .chain(&windows)
+                        .any(|(_, vector)| vector.iter().all(|value| *value == 0.0))
+                    {
                         self.fail(
                             &item.path,
                             "its embedding is zero: the network hears nothing in it".to_owned(),
                         );
                     } else {
-                        self.pending.push(Addition { row: item.row, parts });
+                        self.pending.push(Addition { row: item.row, parts, windows });
                     }
                 }
                 Err(error) => self.fail(&item.path, bc_cli::describe(&error)),
@@ -237,6 +274,10 @@ impl Work<'_> {
             "the index holds other audio of this path; `bc-search replace` puts the new one in its place";
         self.fail(path, error.to_owned());
     }
+}
+
+fn placed(excerpts: Vec<Excerpt>) -> Vec<(f32, Vec<f32>)> {
+    excerpts.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect()
 }
 
 /// Size and time of change of a file; zeros where they cannot be told.

@@ -169,7 +169,7 @@ fn make(folder: &Path, options: Options) -> Result<f64> {
                 work,
                 ..Row::default()
             };
-            writer.push(row, &[(0.0, vector)])?;
+            writer.push(row, &[(0.0, vector)], &[])?;
         }
         spent += started.elapsed().as_secs_f64();
     }

@@ -1,20 +1,27 @@
 //! Which recordings of a catalogue are the same, or of one work.
 //!
-//! Every recording is a query against all others, many at once, so that the index is read once per batch. A pair counts from
-//! both sides; how likely pairs of one work are beforehand falls with the number of recordings.
+//! In a small catalogue every recording is a query against all others, many at once, so that the index is read once per batch; in a
+//! large one against those in the cells near to it ([`crate::cells`]), and for some recordings, asked exactly, it is counted how many of their pairs
+//! were found. A pair counts from both sides; how likely pairs of one work are beforehand falls with the number of recordings.
 
 use std::collections::HashMap;
 
 use anyhow::Result;
-use bc_calibration::{Kind, Kinds};
+use bc_calibration::{Cohort, Kind, Kinds};
 use bc_cli::{Interrupted, interrupt, progress};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::answer::{Query, Searcher};
+use crate::cells::{Cells, Near};
 use crate::index::{Index, Recording, Row};
 
 /// Recordings that are compared with all others at once.
 const AT_ONCE: usize = 512;
+/// Up to so many recordings all pairs are looked at, unless told otherwise.
+pub const ALL_PAIRS: usize = 20_000;
+/// Recordings that are asked exactly, to know what the cells miss.
+const ASKED: usize = 512;
 
 /// Two recordings that are alike.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,6 +49,28 @@ pub struct Options {
     pub prior: f64,
     /// Pairs below this probability are left out.
     pub least: f64,
+    /// Cells that a recording looks into; all pairs if not given.
+    pub probes: Option<usize>,
+}
+
+/// The pairs of a catalogue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The surest first, with their groups.
+    pub pairs: Vec<Pair>,
+    /// What was missed, where not all pairs were looked at.
+    pub recall: Option<Recall>,
+}
+
+/// Pairs of some recordings that were asked exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Recall {
+    /// Recordings, spread over the catalogue.
+    pub asked: usize,
+    /// Their pairs.
+    pub pairs: usize,
+    /// Those of them that were found without looking at all.
+    pub found: usize,
 }
 
 /// What is known of a pair.
@@ -52,26 +81,52 @@ struct Sides {
     sides: u32,
 }
 
-/// All pairs of at least this probability, the surest first, with their groups.
+type Pairs = HashMap<(Recording, Recording), Sides>;
+
+/// The pairs of at least this probability, the surest first, with their groups.
 ///
 /// # Errors
 /// No calibration; a file of the index that cannot be read; an interrupt.
-pub fn pairs(searcher: &Searcher, options: Options) -> Result<Vec<Pair>> {
+pub fn pairs(searcher: &Searcher, options: Options) -> Result<Found> {
     let index = &searcher.index;
+    searcher.calibrated()?;
     let recordings: Vec<Recording> = index.recordings().collect();
     let prior = (options.prior / recordings.len().saturating_sub(1).max(1) as f64).clamp(1e-12, 0.5);
     interrupt::install("ending")?;
-    let bar = progress::bar(recordings.len() as u64, "comparing", "recordings");
-    let mut found: HashMap<(Recording, Recording), Sides> = HashMap::new();
-    for batch in recordings.chunks(AT_ONCE) {
-        if interrupt::requested() {
-            return Err(Interrupted("no pairs were written".to_owned()).into());
-        }
+    let Some(probes) = options.probes else {
+        let found = all_pairs(searcher, &recordings, prior, options.least)?;
+        return Ok(Found { pairs: grouped(index, found, options.least)?, recall: None });
+    };
+    let found = near_pairs(searcher, &recordings, prior, options.least, probes)?;
+    let step = recordings.len().div_ceil(ASKED).max(1);
+    let asked: Vec<Recording> = recordings.iter().copied().step_by(step).collect();
+    let exact = all_pairs(searcher, &asked, prior, options.least)?;
+    let recall = Recall {
+        asked: asked.len(),
+        pairs: exact.len(),
+        found: exact.keys().filter(|pair| found.contains_key(pair)).count(),
+    };
+    Ok(Found { pairs: grouped(index, found, options.least)?, recall: Some(recall) })
+}
+
+fn look_up() -> Result<()> {
+    if interrupt::requested() {
+        return Err(Interrupted("no pairs were written".to_owned()).into());
+    }
+    Ok(())
+}
+
+/// The pairs of `asked` with any recording.
+fn all_pairs(searcher: &Searcher, asked: &[Recording], prior: f64, least: f64) -> Result<Pairs> {
+    let bar = progress::bar(asked.len() as u64, "comparing", "recordings");
+    let mut found = Pairs::new();
+    for batch in asked.chunks(AT_ONCE) {
+        look_up()?;
         let queries: Result<Vec<Query>> =
-            batch.iter().map(|recording| Query::of_recording(index, *recording)).collect();
+            batch.iter().map(|recording| Query::of_recording(&searcher.index, *recording)).collect();
         for (one, pairs) in batch.iter().zip(searcher.pairs(&queries?, prior)?) {
             for (other, score, kinds) in pairs {
-                if kinds.same_audio + kinds.same_work >= options.least {
+                if kinds.same_audio + kinds.same_work >= least {
                     add(&mut found, [*one, other], score, kinds);
                 }
             }
@@ -79,15 +134,65 @@ pub fn pairs(searcher: &Searcher, options: Options) -> Result<Vec<Pair>> {
         bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
-    grouped(index, found, options.least)
+    Ok(found)
 }
 
-fn add(
-    found: &mut HashMap<(Recording, Recording), Sides>,
-    [one, other]: [Recording; 2],
-    score: f32,
-    kinds: Kinds,
-) {
+/// The pairs that cells give.
+fn near_pairs(
+    searcher: &Searcher,
+    recordings: &[Recording],
+    prior: f64,
+    least: f64,
+    probes: usize,
+) -> Result<Pairs> {
+    let index = &searcher.index;
+    let calibration = searcher.calibrated()?;
+    // A score below this is not as likely for a recording.
+    let cohorts = searcher.cohorts(recordings)?;
+    look_up()?;
+    let likely = |score: f64, cohort: &Option<Cohort>| {
+        let kinds = calibration.kinds(score, false, cohort.as_ref(), prior);
+        kinds.same_audio + kinds.same_work >= least
+    };
+    let scores: Vec<f32> = cohorts.par_iter().map(|cohort| lowest(|score| likely(score, cohort))).collect();
+    let cells = Cells::of(index, recordings, probes)?;
+    let bar = progress::bar(cells.len() as u64, "comparing", "cells");
+    let mut found = Pairs::new();
+    for first in (0..cells.len()).step_by(AT_ONCE) {
+        look_up()?;
+        let some: Vec<usize> = (first..cells.len().min(first + AT_ONCE)).collect();
+        let near: Result<Vec<Vec<Near>>> = some.par_iter().map(|cell| cells.pairs(*cell, &scores)).collect();
+        for Near { one, other, score } in near?.into_iter().flatten() {
+            let [a, b] = [one, other].map(|place| recordings[place as usize]);
+            if found.contains_key(&(a.min(b), a.max(b))) {
+                continue;
+            }
+            let same_file = index.key(a).has_content(&index.key(b).content);
+            for place in [one, other] {
+                let cohort = cohorts[place as usize].as_ref();
+                let kinds = calibration.kinds(f64::from(score), same_file, cohort, prior);
+                if kinds.same_audio + kinds.same_work >= least {
+                    add(&mut found, [a, b], score, kinds);
+                }
+            }
+        }
+        bar.inc(some.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(found)
+}
+
+/// The lowest cosine that is likely enough, a little below; above 1 where none is.
+fn lowest(likely: impl Fn(f64) -> bool) -> f32 {
+    let (mut low, mut high) = (-1.0, 1.01);
+    for _ in 0..30 {
+        let middle = 0.5 * (low + high);
+        if likely(middle) { high = middle } else { low = middle }
+    }
+    (high - 1e-6) as f32
+}
+
+fn add(found: &mut Pairs, [one, other]: [Recording; 2], score: f32, kinds: Kinds) {
     let pair = (one.min(other), one.max(other));
     let sides = found.entry(pair).or_insert(Sides { score, kinds, sides: 0 });
     // The mean of both sides, where both found the pair.
@@ -101,7 +206,7 @@ fn add(
     };
 }
 
-fn grouped(index: &Index, found: HashMap<(Recording, Recording), Sides>, least: f64) -> Result<Vec<Pair>> {
+fn grouped(index: &Index, found: Pairs, least: f64) -> Result<Vec<Pair>> {
     let mut found: Vec<_> = found.into_iter().collect();
     let one = |sides: &Sides| sides.kinds.same_audio + sides.kinds.same_work;
     found.retain(|(_, sides)| one(sides) >= least);

@@ -1,6 +1,7 @@
 //! A long recording (a DJ set, a broadcast) becomes a timeline of works.
 //!
-//! It is cut into overlapping windows, each a query of its own. The most likely course of works, of which each goes on longer
+//! It is cut into overlapping windows, each a query of its own, which has to be found in a work as an excerpt of it: by short windows at
+//! several tempi, where the index keeps these. The most likely course of works, of which each goes on longer
 //! than one window or is none, is found by dynamic programming (Viterbi, "Error bounds for convolutional codes and an
 //! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). Each stretch of it is then a query as a whole:
 //! that is what the calibration is of.
@@ -9,10 +10,12 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use bc_audio::Features;
 use bc_calibration::{Evidence, posterior};
 use bc_cli::progress;
 use bc_embed::recording::Excerpt;
 use bc_embed::windows::Windows;
+use bc_retrieval::Sides;
 use serde::Serialize;
 
 use crate::answer::{Query, Said, Searcher, WorkSaid};
@@ -53,8 +56,8 @@ pub struct Options {
     pub least: f64,
 }
 
-/// The works of a file, in order of their times. Memory: the file's features (5 MB per hour at the default pooling) and inputs of its
-/// windows (10 MB per hour at the default windows), whatever the index's size.
+/// The works of a file, in order of their times. Memory grows with the file's length, whatever the index's size: features, 5 MB per hour at the
+/// default pooling; inputs of windows, 10 MB; vectors of short windows, 8 MB at five tempi.
 ///
 /// # Errors
 /// No calibration; an index of windows; a file that does not decode or is silent.
@@ -67,11 +70,15 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     let audio = searcher.audio()?;
     let features = audio.features(file)?;
     let embedded = audio.embed_features(file, &features, Some(options.windows))?;
+    let short = Short::of(searcher, file, &features)?;
     let bar = progress::bar(embedded.excerpts.len() as u64, "searching", "windows");
     let (mut starts, mut said) = (Vec::new(), Vec::new());
     for excerpts in embedded.excerpts.chunks(AT_ONCE) {
-        let queries: Vec<Query> = excerpts.iter().cloned().map(query).collect();
-        said.extend(searcher.evidence(&queries)?);
+        let queries = excerpts.iter().cloned().map(|excerpt| {
+            let tempi = short.within(excerpt.start_s, excerpt.start_s + options.windows.length_s);
+            query(excerpt, tempi)
+        });
+        said.extend(searcher.evidence(&queries.collect::<Vec<_>>(), Sides::Second)?);
         starts.extend(excerpts.iter().map(|excerpt| excerpt.start_s));
         bar.inc(excerpts.len() as u64);
     }
@@ -81,23 +88,56 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     let spans: Vec<(f64, f64)> =
         runs.iter().map(|run| times(&starts, run, options.windows, embedded.duration_s)).collect();
     let wholes = audio.embed_spans(&features, &spans)?;
+    let queries = spans.iter().zip(wholes).map(|((start_s, end_s), vector)| {
+        query(Excerpt { start_s: 0.0, vector }, short.within(*start_s, *end_s))
+    });
+    let queries = queries.collect();
     let places = runs.into_iter().zip(spans).collect();
-    judge(searcher, file, options, &course, places, wholes)
+    judge(searcher, file, options, &course, places, queries)
 }
 
-/// Asks for every stretch as a whole: `places` are its windows, beginning and end, `vectors` its embeddings.
+/// The short windows of a file, at each tempo that they are compared at.
+struct Short {
+    window_s: f64,
+    tempi: Vec<(f64, Vec<Excerpt>)>,
+}
+
+impl Short {
+    /// None, where the index keeps none.
+    fn of(searcher: &Searcher, file: &Path, features: &Features) -> Result<Self> {
+        let Some(compare) = searcher.compare() else { return Ok(Self { window_s: 0.0, tempi: Vec::new() }) };
+        let windows = Windows::new(compare.window_s, compare.step_s)?;
+        let at = compare.tempi.iter().map(|tempo| {
+            // One after another: the inputs of one tempo are held at a time.
+            let mut made = searcher.audio()?.embed_tempi(file, features, windows, &[*tempo])?;
+            Ok((*tempo, made.pop().unwrap_or_default()))
+        });
+        Ok(Self { window_s: compare.window_s, tempi: at.collect::<Result<_>>()? })
+    }
+
+    /// Those that lie between two times, at each tempo.
+    fn within(&self, start_s: f64, end_s: f64) -> Vec<Vec<Excerpt>> {
+        let inside = |(tempo, windows): &(f64, Vec<Excerpt>)| {
+            let last = end_s - self.window_s * tempo + 0.5;
+            let first = windows.partition_point(|window| window.start_s < start_s - 0.5);
+            let end = windows.partition_point(|window| window.start_s <= last);
+            windows.get(first..end).unwrap_or_default().to_vec()
+        };
+        self.tempi.iter().map(inside).collect()
+    }
+}
+
+/// Asks for every stretch as a whole: `places` are its windows, beginning and end.
 fn judge(
     searcher: &Searcher,
     file: &Path,
     options: Options,
     course: &Course,
     places: Vec<(Run, (f64, f64))>,
-    vectors: Vec<Vec<f32>>,
+    queries: Vec<Query>,
 ) -> Result<Vec<Stretch>> {
-    let queries: Vec<Query> =
-        vectors.into_iter().map(|vector| query(Excerpt { start_s: 0.0, vector })).collect();
     let mut found = Vec::new();
-    for ((run, (start_s, end_s)), said) in places.into_iter().zip(searcher.evidence(&queries)?) {
+    for ((run, (start_s, end_s)), said) in places.into_iter().zip(searcher.evidence(&queries, Sides::Both)?) {
         let Some(key) = run.work.map(|work| course.keys[work]) else { continue };
         let evidence = said.works.iter().map(|work| Evidence { ratios: vec![work.ratio], same_file: false });
         let posterior = posterior(&evidence.collect::<Vec<_>>(), said.rest, options.prior);
@@ -118,8 +158,8 @@ fn judge(
     Ok(found)
 }
 
-fn query(excerpt: Excerpt) -> Query {
-    Query { name: String::new(), excerpts: vec![excerpt], content_hash: String::new(), own: None }
+fn query(excerpt: Excerpt, tempi: Vec<Vec<Excerpt>>) -> Query {
+    Query { name: String::new(), excerpts: vec![excerpt], tempi, content_hash: String::new(), own: None }
 }
 
 /// What tells works apart: the name, or the recording where there is none.

@@ -48,7 +48,7 @@ pub fn import(path: &Path, folder: &Path, storage: Option<Storage>) -> Result<Im
             let parts = rows
                 .clone()
                 .map(|at| (embeddings.labels[at].start_s, embeddings.vectors[at * dim..][..dim].to_vec()));
-            Addition { row, parts: parts.collect() }
+            Addition { row, parts: parts.collect(), windows: Vec::new() }
         });
         for fate in adder.add(additions.collect())? {
             match fate {

@@ -13,6 +13,7 @@ pub mod add;
 pub mod aligned;
 pub mod answer;
 pub mod bench;
+mod cells;
 pub mod cli;
 pub mod compare;
 pub mod duplicates;

@@ -2,23 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bc_calibration::{self as calibration, Calibration};
 use bc_embed::bundle;
 use bc_embed::origin::Origin;
 use bc_formats::config::Config;
+use bc_formats::run::WindowComparison;
 
 use crate::index::Index;
 
-/// The file that was given, or the first one there of: the one in the network's bundle, the one beside the index, the one
+/// The files of the name `name` that are there: the one in the network's bundle, the one beside the index, the one
 /// in `[eval] output`.
-fn candidates(config: &Config, beside: Option<&Path>) -> Vec<PathBuf> {
+fn candidates(config: &Config, beside: Option<&Path>, name: &str) -> Vec<PathBuf> {
     let network = config.eval.checkpoint_of(&config.train.run);
-    let mut files: Vec<PathBuf> = bundle::calibration_of(&network).into_iter().collect();
+    let mut files: Vec<PathBuf> = bundle::calibration_of(&network, name).into_iter().collect();
     files.extend(beside.map(|index| {
-        if index.is_dir() { index.join(bundle::CALIBRATION) } else { calibration::beside(index) }
+        if index.is_dir() { index.join(name) } else { calibration::beside(index).with_file_name(name) }
     }));
-    files.push(config.eval.output.join(bundle::CALIBRATION));
+    files.push(config.eval.output.join(name));
     files.retain(|file| file.is_file());
     files
 }
@@ -41,22 +42,56 @@ pub fn of_network(
             .map_err(|error| error.context("make it again with `bc-eval calibrate`"))?;
         return Ok(Some((path.to_owned(), read)));
     }
+    Ok(first(config, beside, bundle::CALIBRATION, |path| {
+        let read = Calibration::read(path)?;
+        Origin::of(&read.provenance).expect(path, origin, named)?;
+        Ok(read)
+    }))
+}
+
+/// The first calibration of the name `name` that `read` takes; warns, with the reasons, where there are only others.
+fn first(
+    config: &Config,
+    beside: Option<&Path>,
+    name: &str,
+    read: impl Fn(&Path) -> Result<Calibration>,
+) -> Option<(PathBuf, Calibration)> {
     let mut reasons = Vec::new();
-    for path in candidates(config, beside) {
-        let read = Calibration::read(&path)
-            .and_then(|read| Origin::of(&read.provenance).expect(&path, origin, named).map(|()| read));
-        match read {
+    for path in candidates(config, beside, name) {
+        match read(&path) {
             Ok(read) => {
                 tracing::debug!("probabilities by {}", path.display());
-                return Ok(Some((path, read)));
+                return Some((path, read));
             }
             Err(error) => reasons.push(format!("{error:#}")),
         }
     }
     for reason in reasons {
-        tracing::warn!("scores only: {reason}");
+        tracing::warn!("{name} is passed over: {reason}");
     }
-    Ok(None)
+    None
+}
+
+/// What the scores by short windows of an index mean that compares them as `compare` says.
+#[must_use]
+pub fn of_windows(
+    config: &Config,
+    index: &Index,
+    compare: &WindowComparison,
+) -> Option<(PathBuf, Calibration)> {
+    let origin = Origin::of(&index.manifest.provenance);
+    first(config, Some(&index.path), bundle::CALIBRATION_OF_WINDOWS, |path| {
+        let read = Calibration::read(path)?;
+        Origin::of(&read.provenance).expect(path, &origin, &index.path)?;
+        let made = read.compare()?;
+        ensure!(
+            made.as_ref() == Some(compare),
+            "{} is of {made:?}, {} compares by {compare:?}; make it again with `bc-eval run`",
+            path.display(),
+            index.path.display()
+        );
+        Ok(read)
+    })
 }
 
 /// What the scores of an index mean.

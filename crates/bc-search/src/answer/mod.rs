@@ -4,6 +4,7 @@ mod alignment;
 pub mod query;
 mod searcher;
 mod table;
+mod windows;
 mod works;
 
 use serde::Serialize;
@@ -20,7 +21,7 @@ pub use table::table;
 pub struct Hit {
     /// Rank, from 1: by probability, or by score without a calibration.
     pub rank: usize,
-    /// Cosine similarity of the best version, from -1 to 1.
+    /// Similarity of the best version, from -1 to 1: the cosine of two vectors, or that of short windows where the index keeps them.
     pub score: f32,
     /// The probability that the query is a version of this work; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +51,8 @@ pub struct Hit {
 pub struct Answer {
     /// The path asked for.
     pub query: String,
-    /// The works, likeliest first, one line each.
+    /// The works, likeliest first, one line each; where short windows were compared, behind a work that is likelier than not the others
+    /// are in order of their scores as seen from their neighbourhoods.
     pub hits: Vec<Hit>,
     /// The probability that the index holds no version of the query's work; absent without a
     /// calibration.

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bc_embed::recording::{AudioEmbedder, Embedded, Excerpt};
+use bc_embed::recording::{AudioEmbedder, Compared, Embedded, Excerpt};
 use bc_embed::windows::Windows;
 use bc_formats::fingerprint;
+use bc_formats::run::WindowComparison;
 
 use crate::index::{Index, Recording};
 
@@ -16,6 +17,8 @@ pub struct Query {
     pub name: String,
     /// Its parts, at least one; of any length but zero.
     pub excerpts: Vec<Excerpt>,
+    /// Its short windows, at each tempo that it is compared at; empty where whole recordings are compared alone.
+    pub tempi: Vec<Vec<Excerpt>>,
     /// Content hash of its file; empty where unknown.
     pub content_hash: String,
     /// The recording that is left out of the answer: the query itself.
@@ -26,7 +29,8 @@ impl Query {
     /// Of a recording that was embedded.
     #[must_use]
     pub fn of(name: &str, embedded: Embedded, content_hash: String) -> Self {
-        Self { name: name.to_owned(), excerpts: embedded.excerpts, content_hash, own: None }
+        let tempi = Vec::new();
+        Self { name: name.to_owned(), excerpts: embedded.excerpts, tempi, content_hash, own: None }
     }
 
     /// Of a recording of the index itself, by its path there.
@@ -40,7 +44,7 @@ impl Query {
         Self::of_recording(index, own)
     }
 
-    /// Of a recording of the index itself, which is left out of the answer.
+    /// Of a recording of the index itself, which is left out of the answer; its short windows at its own tempo, where the index keeps them.
     ///
     /// # Errors
     /// A file of the index that cannot be read.
@@ -48,11 +52,13 @@ impl Query {
         let row = index.row(own)?;
         let excerpt = |(start_s, vector)| Excerpt { start_s: f64::from(start_s), vector };
         let excerpts = index.parts(own).into_iter().map(excerpt).collect();
-        Ok(Self { name: row.path, excerpts, content_hash: row.content_hash, own: Some(own) })
+        let windows: Vec<Excerpt> = index.short_windows(own).into_iter().map(excerpt).collect();
+        let tempi = if windows.is_empty() { Vec::new() } else { vec![windows] };
+        Ok(Self { name: row.path, excerpts, tempi, content_hash: row.content_hash, own: Some(own) })
     }
 }
 
-/// Embeds files that are queries, together; one answer each.
+/// Embeds files that are queries, together; one answer each. `compare` says which short windows they need.
 ///
 /// # Errors
 /// Of the network; a file's own are in its answer.
@@ -60,11 +66,22 @@ pub fn embed(
     audio: &AudioEmbedder,
     paths: &[PathBuf],
     windows: Option<Windows>,
+    compare: Option<&WindowComparison>,
 ) -> Result<Vec<Result<Query>>> {
-    let embedded = audio.embed_all(paths, windows)?;
+    let embedded: Vec<Result<Compared>> = match compare {
+        Some(compare) => {
+            let short = Windows::new(compare.window_s, compare.step_s)?;
+            audio.embed_compared(paths, windows, short, &compare.tempi)?
+        }
+        None => {
+            let whole = audio.embed_all(paths, windows)?.into_iter();
+            whole.map(|embedded| Ok(Compared { embedded: embedded?, tempi: Vec::new() })).collect()
+        }
+    };
     let made = paths.iter().zip(embedded).map(|(path, embedded)| {
         let hash = fingerprint::of_file(path)?;
-        Ok(Query::of(&path.to_string_lossy(), embedded?, hash))
+        let Compared { embedded, tempi } = embedded?;
+        Ok(Query { tempi, ..Query::of(&path.to_string_lossy(), embedded, hash) })
     });
     Ok(made.collect())
 }

@@ -1,6 +1,5 @@
 //! Queries against an index: candidates by exact search, works, probabilities.
 
-use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -10,10 +9,13 @@ use bc_calibration::{Calibration, Cohort, Evidence, Kinds, Posterior, Rest, post
 use bc_embed::origin;
 use bc_embed::recording::AudioEmbedder;
 use bc_embed::windows::{Windows, in_words};
-use bc_formats::config::Config;
+use bc_formats::config::{Compare, Config};
+use bc_formats::run::WindowComparison;
+use bc_retrieval::Sides;
 use rayon::prelude::*;
 
 use super::query::{self, Query};
+use super::windows::{self, Short};
 use super::works::{self, Candidate, Work};
 use super::{Answer, Hit};
 use crate::index::{Index, Recording};
@@ -26,8 +28,14 @@ const CANDIDATES: usize = 200;
 const COMPLETED: usize = 50;
 /// Further versions of a work that are looked up, at most.
 const VERSIONS: usize = 200;
+/// Recordings whose cohorts are looked at together.
+const BATCH: usize = 128;
 /// Recordings, spread over the index, that a query's cohort is of.
 const COHORT: usize = 1024;
+/// The same by short windows, whose scores cost more.
+const HEARD_COHORT: usize = 256;
+/// A work of a higher probability comes first.
+const LIKELY: f64 = 0.5;
 /// Other versions of a work that are named beside the best one, at most.
 const OTHERS: usize = 10;
 
@@ -50,6 +58,10 @@ pub struct Searcher {
     /// What is asked.
     pub index: Index,
     calibration: Option<Calibration>,
+    /// How short windows are compared, if they are.
+    compare: Option<WindowComparison>,
+    /// What scores by short windows mean; without it probabilities are those of whole recordings.
+    of_windows: Option<Calibration>,
     /// Number of works; recordings of unnamed works are one each.
     works: u64,
     /// First vectors of recordings spread over the index.
@@ -93,12 +105,19 @@ impl Searcher {
             !windowed
         });
         let calibration = calibration.map(|(_, calibration)| calibration);
+        let wanted = !windowed && config.eval.compare != Compare::Whole;
+        let compare = index.manifest.compare.clone().filter(|_| wanted);
+        let of_windows = compare.as_ref().filter(|_| calibration.is_some());
+        let of_windows = of_windows.and_then(|compare| meaning::of_windows(config, &index, compare));
+        let of_windows = of_windows.map(|(_, calibration)| calibration);
         let works = if calibration.is_some() { count_works(&index) } else { 0 };
         let cohort = spread(&index);
         Ok(Self {
             config: config.clone(),
             index,
             calibration,
+            compare,
+            of_windows,
             works,
             cohort,
             audio: OnceLock::new(),
@@ -124,6 +143,36 @@ impl Searcher {
     #[must_use]
     pub fn calibration(&self) -> Option<&Calibration> {
         self.calibration.as_ref()
+    }
+
+    /// What the index's scores mean.
+    ///
+    /// # Errors
+    /// That is not known.
+    pub fn calibrated(&self) -> Result<&Calibration> {
+        self.calibration.as_ref().context(
+            "there is no calibration of this network, and without one scores do not tell works from none, nor pairs of one work from \
+             others; give --calibration, or a --network FOLDER that holds one",
+        )
+    }
+
+    /// The cohorts of recordings of the index; nothing where it is too small.
+    ///
+    /// # Errors
+    /// None that an index gives.
+    pub fn cohorts(&self, recordings: &[Recording]) -> Result<Vec<Option<Cohort>>> {
+        let cohort: Vec<Recording> = self.cohort.iter().map(|place| self.recording_at(place)).collect();
+        let rows = crate::cells::gathered(&self.index, cohort.into_iter())?;
+        let some = |recordings: &[Recording]| -> Vec<Option<Cohort>> {
+            let asked = crate::cells::queries(&self.index, recordings.iter().copied());
+            let scores = scan::scores_of_rows(&rows, 0, rows.rows, &asked);
+            let of = |query: usize| {
+                let scores = (0..rows.rows).map(|row| f64::from(scores[row * asked.len() + query]));
+                Cohort::of(scores)
+            };
+            (0..asked.len()).map(of).collect()
+        };
+        Ok(recordings.par_chunks(BATCH).flat_map_iter(some).collect())
     }
 
     /// Number of works of the index, where there is a calibration.
@@ -161,7 +210,7 @@ impl Searcher {
         let mut embedded = if files.is_empty() {
             Vec::new().into_iter()
         } else {
-            query::embed(self.audio()?, &files, self.options.windows)?.into_iter()
+            query::embed(self.audio()?, &files, self.options.windows, self.compare.as_ref())?.into_iter()
         };
         let made = names.iter().map(|name| {
             if Path::new(name).is_file() {
@@ -178,8 +227,16 @@ impl Searcher {
     /// # Errors
     /// Vectors of another length than the index's; a file of the index that cannot be read.
     pub fn answer(&self, asked: &[Query]) -> Result<Vec<Answer>> {
-        let found = self.candidates(asked)?;
-        asked.par_iter().zip(found).map(|(query, found)| self.of_candidates(query, found)).collect()
+        self.answer_best(asked, self.options.k)
+    }
+
+    /// The same with another number of works per answer.
+    ///
+    /// # Errors
+    /// As [`Searcher::answer`].
+    pub fn answer_best(&self, asked: &[Query], k: usize) -> Result<Vec<Answer>> {
+        let found = self.candidates(asked, k)?;
+        asked.par_iter().zip(found).map(|(query, found)| self.of_candidates(query, found, k)).collect()
     }
 
     /// An answer of given candidates alone: of a database that searched by itself. `rest` counts as if it had been looked at.
@@ -189,36 +246,42 @@ impl Searcher {
     pub fn answer_among(&self, query: &Query, among: &[Recording]) -> Result<Answer> {
         let queries = self.vectors(std::slice::from_ref(query))?;
         let cohort = self.cohort_scores(&queries).filter(|_| queries.len() == 1);
-        let cohort = cohort.map(|scores| CohortScores(scores.into_iter().map(f64::from).collect()));
+        let cohort = cohort.map(|scores| scores.into_iter().map(f64::from).collect());
         let mut candidates = Candidates { found: Vec::new(), cohort, least: -1.0 };
         for recording in among.iter().filter(|recording| Some(**recording) != query.own) {
             candidates.found.extend(self.score(&queries, *recording));
         }
         candidates.sort();
         candidates.least = candidates.found.last().map_or(-1.0, |last| last.score);
-        self.of_candidates(query, candidates)
+        self.of_candidates(query, candidates, self.options.k)
     }
 
-    /// What the index says of the works nearest to each query: log-likelihood ratios, before works exclude each other.
+    /// What the index says of the works nearest to each query: log-likelihood ratios, before works exclude each other. By short windows,
+    /// where these are kept, their scores are calibrated, and the query has some; `sides` is what has to be found of what then.
     ///
     /// # Errors
     /// No calibration; otherwise as [`Searcher::answer`].
-    pub fn evidence(&self, asked: &[Query]) -> Result<Vec<Said>> {
-        let calibration = self.calibration.as_ref().context(
-            "there is no calibration of this network, and without one scores do not tell works from none; give --calibration, \
-             or a --network FOLDER that holds one",
-        )?;
-        let found = self.candidates(asked)?;
+    pub fn evidence(&self, asked: &[Query], sides: Sides) -> Result<Vec<Said>> {
+        let calibration = self.calibrated()?;
+        let found = self.candidates(asked, self.options.k)?;
         let said = asked.par_iter().zip(found).map(|(query, mut candidates)| {
             self.complete(query, &mut candidates)?;
+            let whole = Heard::whole(&candidates);
+            let by_windows = match &self.of_windows {
+                Some(calibration) => {
+                    self.compare_windows(query, &mut candidates, sides).map(|heard| (calibration, heard))
+                }
+                None => None,
+            };
+            let (calibration, heard) = by_windows.unwrap_or((calibration, whole));
             let works = works::group(&candidates.found, None, |_, _| 0.0);
-            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works);
+            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &heard);
             let works = works.iter().zip(evidence).map(|(work, evidence)| {
                 let best = &candidates.found[work.members[0]];
                 WorkSaid {
                     best: best.recording,
                     work: best.work,
-                    score: best.score,
+                    score: best.by_windows.unwrap_or(best.score),
                     ratio: evidence.log_ratio(),
                 }
             });
@@ -233,14 +296,10 @@ impl Searcher {
     /// # Errors
     /// As [`Searcher::evidence`].
     pub fn pairs(&self, asked: &[Query], prior: f64) -> Result<Vec<Vec<(Recording, f32, Kinds)>>> {
-        let calibration = self.calibration.as_ref().context(
-            "there is no calibration of this network, and without one scores do not tell pairs of one work from others; give \
-             --calibration, or a --network FOLDER that holds one",
-        )?;
-        let found = self.candidates(asked)?;
+        let calibration = self.calibrated()?;
+        let found = self.candidates(asked, self.options.k)?;
         let pairs = asked.iter().zip(found).map(|(query, candidates)| {
-            let scores = candidates.cohort.as_ref().map_or(&[][..], |cohort| &cohort.0);
-            let cohort = Cohort::of(scores.iter().copied());
+            let cohort = Cohort::of(candidates.cohort.iter().flatten().copied());
             let pair = |candidate: &Candidate| {
                 let score = f64::from(candidate.score);
                 let same_file = is_same_file(query, candidate);
@@ -272,9 +331,9 @@ impl Searcher {
     }
 
     /// The best recordings of every query.
-    fn candidates(&self, asked: &[Query]) -> Result<Vec<Candidates>> {
+    fn candidates(&self, asked: &[Query], k: usize) -> Result<Vec<Candidates>> {
         let queries = self.vectors(asked)?;
-        let wanted = CANDIDATES.max(2 * self.options.k) + 1;
+        let wanted = CANDIDATES.max(2 * k) + 1;
         let total = self.index.vectors();
         let mut k = wanted;
         let lists = loop {
@@ -292,7 +351,7 @@ impl Searcher {
         let cohorts = self.cohort_scores(&queries);
         let cohort_of = |query: usize| {
             let scores = cohorts.as_ref()?.chunks(queries.len());
-            Some(CohortScores(scores.map(|scores| f64::from(scores[query])).collect()))
+            Some(scores.map(|scores| f64::from(scores[query])).collect())
         };
         let mut lists = lists.into_iter();
         let mut first = 0;
@@ -314,7 +373,7 @@ impl Searcher {
         &self,
         query: &Query,
         lists: impl Iterator<Item = Vec<Found>>,
-        cohort: Option<CohortScores>,
+        cohort: Option<Vec<f64>>,
     ) -> Candidates {
         let mut best: HashMap<Recording, Candidate> = HashMap::new();
         let mut least: f32 = -1.0;
@@ -339,7 +398,7 @@ impl Searcher {
 
     fn candidate(&self, recording: Recording, row: usize, score: f32, excerpt: usize) -> Candidate {
         let key = self.index.key(recording);
-        Candidate { recording, row, score, excerpt, work: key.work, content: key.content }
+        Candidate { recording, row, score, by_windows: None, excerpt, work: key.work, content: key.content }
     }
 
     /// A recording's best pair with a query.
@@ -381,19 +440,19 @@ impl Searcher {
         Ok(())
     }
 
-    fn of_candidates(&self, query: &Query, mut candidates: Candidates) -> Result<Answer> {
+    fn of_candidates(&self, query: &Query, mut candidates: Candidates, k: usize) -> Result<Answer> {
         self.complete(query, &mut candidates)?;
+        let whole = Heard::whole(&candidates);
+        let heard = self.compare_windows(query, &mut candidates, Sides::Both);
+        if heard.is_some() {
+            self.scale(&mut candidates);
+        }
         let same_work = self.calibration.as_ref().map(Calibration::same_work_score);
         let works = works::group(&candidates.found, same_work, |a, b| self.score_of(a, b));
-        let found = self.posterior(query, &candidates, &works);
+        let found = self.posterior(query, &candidates, &works, [heard.as_ref(), Some(&whole)]);
         let probability = |work: usize| found.as_ref().map(|posterior| posterior.works[work]);
-        let mut order: Vec<usize> = (0..works.len()).collect();
-        // Works are in the order of their best versions, which decides where probabilities are equal.
-        order.sort_by(|a, b| match (probability(*a), probability(*b)) {
-            (Some(one), Some(two)) => two.total_cmp(&one),
-            _ => Ordering::Equal,
-        });
-        let hits = order.into_iter().take(self.options.k).zip(1..).map(|(work, rank)| {
+        let order = order(&works, found.as_ref(), heard.is_some());
+        let hits = order.into_iter().take(k).zip(1..).map(|(work, rank)| {
             let members: Vec<&Candidate> =
                 works[work].members.iter().map(|place| &candidates.found[*place]).collect();
             self.hit(rank, &members, probability(work), query)
@@ -405,9 +464,70 @@ impl Searcher {
         })
     }
 
-    fn posterior(&self, query: &Query, candidates: &Candidates, works: &[Work]) -> Option<Posterior> {
-        let calibration = self.calibration.as_ref()?;
-        let (evidence, rest) = self.weigh(calibration, query, candidates, works);
+    /// Compares all candidates by short windows and puts them into that order; returns the cohort's scores. Nothing changes where
+    /// the index keeps no windows or the query has none.
+    fn compare_windows(&self, query: &Query, candidates: &mut Candidates, sides: Sides) -> Option<Heard> {
+        self.compare.as_ref()?;
+        let short = Short::of(query, &self.index)?;
+        let recordings = candidates.recordings();
+        let scores = short.scores(&self.index, &recordings, sides)?;
+        for (candidate, score) in candidates.found.iter_mut().zip(scores) {
+            candidate.by_windows = Some(score);
+        }
+        candidates.found.sort_by(|a, b| heard(b).total_cmp(&heard(a)));
+        let known: HashSet<Recording> = recordings.into_iter().collect();
+        let cohort = if self.of_windows.is_some() { self.heard_cohort() } else { Vec::new() };
+        let scores = short.scores(&self.index, &cohort, sides)?;
+        let all: Vec<(Recording, f64)> =
+            cohort.into_iter().zip(scores).map(|(recording, score)| (recording, f64::from(score))).collect();
+        let others = all.iter().filter(|(recording, _)| Some(*recording) != query.own);
+        let rest = all.iter().filter(|(recording, _)| !known.contains(recording));
+        Some(Heard {
+            cohort: others.map(|(_, score)| *score).collect(),
+            rest: rest.map(|(_, score)| *score).collect(),
+        })
+    }
+
+    /// Puts candidates that were compared by short windows into the order that they have as seen from their neighbourhoods.
+    fn scale(&self, candidates: &mut Candidates) {
+        let neighbours = self.compare.as_ref().map_or(0, |compare| compare.neighbours);
+        let scores: Vec<f32> = candidates.found.iter().map(heard).collect();
+        let scaled = windows::scaled(&self.index, &candidates.recordings(), &scores, neighbours);
+        let mut order: Vec<usize> = (0..scaled.len()).collect();
+        order.sort_by(|a, b| scaled[*b].total_cmp(&scaled[*a]));
+        candidates.found = order.into_iter().map(|place| candidates.found[place]).collect();
+    }
+
+    /// How short windows are compared, if they are.
+    #[must_use]
+    pub fn compare(&self) -> Option<&WindowComparison> {
+        self.compare.as_ref()
+    }
+
+    /// Recordings spread over the index that a query's cohort by windows is of.
+    fn heard_cohort(&self) -> Vec<Recording> {
+        let step = self.cohort.len().div_ceil(HEARD_COHORT).max(1);
+        self.cohort.iter().step_by(step).map(|place| self.recording_at(place)).collect()
+    }
+
+    fn recording_at(&self, (segment, row): &(u32, usize)) -> Recording {
+        let place = self.index.segments[*segment as usize].keys.places()[*row];
+        Recording { segment: *segment, number: place.recording }
+    }
+
+    /// By short windows, where their scores are calibrated, otherwise by whole recordings.
+    fn posterior(
+        &self,
+        query: &Query,
+        candidates: &Candidates,
+        works: &[Work],
+        [by_windows, whole]: [Option<&Heard>; 2],
+    ) -> Option<Posterior> {
+        let (calibration, heard) = match (&self.of_windows, by_windows) {
+            (Some(calibration), Some(heard)) => (calibration, heard),
+            _ => (self.calibration.as_ref()?, whole?),
+        };
+        let (evidence, rest) = self.weigh(calibration, query, candidates, works, heard);
         Some(posterior(&evidence, rest, self.options.prior))
     }
 
@@ -418,21 +538,24 @@ impl Searcher {
         query: &Query,
         candidates: &Candidates,
         works: &[Work],
+        heard: &Heard,
     ) -> (Vec<Evidence>, Rest) {
-        let scores = candidates.cohort.as_ref().map_or(&[][..], |cohort| &cohort.0);
-        let cohort = Cohort::of(scores.iter().copied());
+        let by_windows = calibration.compare().is_ok_and(|compare| compare.is_some());
+        let cohort = Cohort::of(heard.cohort.iter().copied());
         let ratio = |score: f64| calibration.log_ratio(score, cohort.as_ref());
+        let score = |candidate: &Candidate| {
+            let by_windows = candidate.by_windows.filter(|_| by_windows);
+            f64::from(by_windows.unwrap_or(candidate.score))
+        };
         let evidence = works.iter().map(|work| {
             let members = || work.members.iter().map(|place| &candidates.found[*place]);
             Evidence {
-                ratios: members().map(|candidate| ratio(f64::from(candidate.score))).collect(),
+                ratios: members().map(|candidate| ratio(score(candidate))).collect(),
                 same_file: members().any(|candidate| is_same_file(query, candidate)),
             }
         });
-        let below: Vec<f64> =
-            scores.iter().copied().filter(|score| *score <= f64::from(candidates.least)).collect();
         let mean_ratio =
-            below.iter().map(|score| ratio(*score).exp()).sum::<f64>() / below.len().max(1) as f64;
+            heard.rest.iter().map(|score| ratio(*score).exp()).sum::<f64>() / heard.rest.len().max(1) as f64;
         let rest = Rest { works: self.works.saturating_sub(works.len() as u64), mean_ratio };
         (evidence.collect(), rest)
     }
@@ -460,7 +583,7 @@ impl Searcher {
         let others = others.map(|other| Ok(self.index.row(other.recording)?.path));
         Ok(Hit {
             rank,
-            score: best.score,
+            score: heard(best),
             probability,
             kind,
             row: self.index.row(best.recording)?,
@@ -478,6 +601,36 @@ impl Searcher {
             |of: &Candidate| self.index.segments[of.recording.segment as usize].vectors.vector(of.row);
         f64::from(bc_retrieval::cosine(&vector(a), &vector(b)))
     }
+}
+
+/// Scores of a query with the cohort.
+struct Heard {
+    /// Of all of it.
+    cohort: Vec<f64>,
+    /// Of those for which the recordings stand that were not looked at one by one.
+    rest: Vec<f64>,
+}
+
+impl Heard {
+    /// By whole recordings.
+    fn whole(candidates: &Candidates) -> Self {
+        let cohort: Vec<f64> = candidates.cohort.iter().flatten().copied().collect();
+        let rest = cohort.iter().copied().filter(|score| *score <= f64::from(candidates.least)).collect();
+        Self { cohort, rest }
+    }
+}
+
+/// In which order works are shown, which come in the order of their best versions: by probability; where short windows were compared, only
+/// one that is likelier than not comes before that order.
+fn order(works: &[Work], found: Option<&Posterior>, by_windows: bool) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..works.len()).collect();
+    let Some(found) = found else { return order };
+    let key = |work: &usize| match found.works[*work] {
+        likely if likely > LIKELY || !by_windows => likely,
+        _ => 0.0,
+    };
+    order.sort_by(|a, b| key(b).total_cmp(&key(a)));
+    order
 }
 
 /// What an index says of one query, work by work.
@@ -502,19 +655,26 @@ pub struct WorkSaid {
     pub ratio: f64,
 }
 
-/// A query's scores with the cohort.
-struct CohortScores(Vec<f64>);
-
 /// What a search found of one query.
 struct Candidates {
     /// The best first.
     found: Vec<Candidate>,
-    cohort: Option<CohortScores>,
+    /// The query's scores with the cohort.
+    cohort: Option<Vec<f64>>,
     /// What was not looked at scores no more than this.
     least: f32,
 }
 
+/// The score by short windows, where they were compared.
+fn heard(candidate: &Candidate) -> f32 {
+    candidate.by_windows.unwrap_or(candidate.score)
+}
+
 impl Candidates {
+    fn recordings(&self) -> Vec<Recording> {
+        self.found.iter().map(|candidate| candidate.recording).collect()
+    }
+
     fn sort(&mut self) {
         self.found.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.recording.cmp(&b.recording)));
     }

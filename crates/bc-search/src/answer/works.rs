@@ -14,8 +14,10 @@ pub struct Candidate {
     pub recording: Recording,
     /// Row of its best vector in its segment.
     pub row: usize,
-    /// Its best score.
+    /// Its best score by vectors of the index.
     pub score: f32,
+    /// Its score by short windows, where they were compared.
+    pub by_windows: Option<f32>,
     /// The part of the query that has this score.
     pub excerpt: usize,
     /// The hash of its work; 0 where nobody said.
@@ -129,6 +131,7 @@ mod tests {
             recording: Recording { segment: 0, number: row as u32 },
             row,
             score: 1.0 - row as f32 / 100.0,
+            by_windows: None,
             excerpt: 0,
             work: *work,
             content: [*content; 16],

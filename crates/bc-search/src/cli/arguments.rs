@@ -9,6 +9,7 @@ use bc_cli::ShardArgs;
 use bc_embed::arguments::{NetworkArgs, WindowArgs};
 use clap::{Args, ValueEnum};
 
+use crate::duplicates;
 use crate::export::Target;
 use crate::index::Storage;
 use crate::list::Works;
@@ -66,6 +67,9 @@ pub struct SearchArgs {
     /// matched sections. Decodes the query, and the audio of the index, once more.
     #[arg(long, value_name = "WORKS", num_args = 0..=1, require_equals = true, default_missing_value = "3")]
     pub align: Option<usize>,
+    /// Compare whole recordings alone, though the index keeps short windows of them; the same as --set eval.compare=whole.
+    #[arg(long, conflicts_with = "window")]
+    pub whole: bool,
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]
@@ -135,6 +139,10 @@ pub struct AddArgs {
     /// How an index that is made by this keeps numbers; f16 if not given.
     #[arg(long, value_enum)]
     pub storage: Option<StorageArg>,
+    /// Keep no short windows of whole recordings in an index that is made by this, though the network recommends to compare by them; the
+    /// same as --set eval.compare=whole.
+    #[arg(long)]
+    pub whole: bool,
     /// Print what became of the files as JSON, failures with their reasons.
     #[arg(long)]
     pub json: bool,
@@ -225,10 +233,27 @@ pub struct DuplicatesArgs {
     /// Leave out pairs below this probability.
     #[arg(long, value_name = "0..1", default_value_t = 0.5)]
     pub least: f64,
+    /// Look at all pairs, however many there are: the time grows with the square of the recordings. Up to 20,000 that is done anyway.
+    #[arg(long)]
+    exact: bool,
+    /// Cells that a recording looks into in a larger index; more find more pairs and take longer. The recall is measured and printed.
+    #[arg(long, value_name = "CELLS", conflicts_with = "exact", value_parser = clap::value_parser!(u32).range(1..))]
+    probes: Option<u32>,
     #[command(flatten)]
     pub meaning: MeaningArgs,
     #[command(flatten)]
     pub format: FormatArgs,
+}
+
+impl DuplicatesArgs {
+    /// Cells that a recording looks into, in an index of so many recordings; nothing for all pairs.
+    pub fn probes(&self, recordings: usize) -> Option<usize> {
+        match self.probes {
+            Some(probes) => Some(probes as usize),
+            None if self.exact || recordings <= duplicates::ALL_PAIRS => None,
+            None => Some(16),
+        }
+    }
 }
 
 #[derive(Args)]

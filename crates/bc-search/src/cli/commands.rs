@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use bc_cli::Outcome;
 use bc_embed::windows::{Windows, in_words};
-use bc_formats::config::Config;
+use bc_formats::config::{Compare, Config};
 use serde_json::json;
 
 use super::arguments::{
@@ -27,6 +27,9 @@ const TOGETHER: usize = 64;
 pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
     let prior = arguments::prior(args.prior)?;
     args.meaning.network.apply(&mut config);
+    if args.whole {
+        config.eval.compare = Compare::Whole;
+    }
     let options = Options {
         k: args.k as usize,
         windows: args.window.resolve()?,
@@ -110,6 +113,9 @@ pub fn compare(mut config: Config, args: CompareArgs) -> Result<()> {
 
 pub fn add(mut config: Config, args: AddArgs, known: Known) -> Result<Outcome> {
     args.network.apply(&mut config);
+    if args.whole {
+        config.eval.compare = Compare::Whole;
+    }
     let request = crate::add::Request {
         works: args.works(),
         words: args.words,
@@ -186,6 +192,8 @@ pub fn info(args: &InfoArgs) -> Result<()> {
         .filter_map(|entry| entry.removed.as_ref())
         .map(|removed| removed.count)
         .sum();
+    let short_windows: usize =
+        manifest.segments.iter().filter_map(|entry| entry.windows.as_ref()).map(|kept| kept.vectors).sum();
     let network = manifest.provenance.inputs.get("checkpoint").cloned().unwrap_or_default();
     if args.json {
         let shown = json!({
@@ -194,6 +202,8 @@ pub fn info(args: &InfoArgs) -> Result<()> {
             "vectors": manifest.segments.iter().map(|entry| entry.vectors).sum::<usize>(),
             "dim": manifest.dim,
             "storage": manifest.storage,
+            "compare": manifest.compare,
+            "short_windows": short_windows,
             "segments": manifest.segments.len(),
             "generation": manifest.generation,
             "network": network,
@@ -202,6 +212,12 @@ pub fn info(args: &InfoArgs) -> Result<()> {
         });
         println!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(());
+    }
+    if let Some(compare) = &manifest.compare {
+        println!(
+            "{short_windows} short windows of {} s every {} s are kept beside them",
+            compare.window_s, compare.step_s
+        );
     }
     println!(
         "{}: {} recordings ({removed} removed ones still take room), {} in {} segments, vectors of {} numbers as {}\n\
@@ -265,10 +281,17 @@ pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
         args.prior
     );
     let format = args.format.format();
+    let probes = args.probes(Manifest::read(&args.index).map_or(0, |manifest| manifest.recordings()));
     let searcher = searcher(&mut config, &args.index, args.meaning, 1, bc_calibration::EVEN)?;
-    let options = duplicates::Options { prior: args.prior, least: args.least };
-    let pairs = duplicates::pairs(&searcher, options)?;
+    let options = duplicates::Options { prior: args.prior, least: args.least, probes };
+    let duplicates::Found { pairs, recall } = duplicates::pairs(&searcher, options)?;
     Printer::new(format).pairs(&pairs)?;
+    if let Some(duplicates::Recall { asked, pairs, found }) = recall {
+        eprintln!(
+            "not all pairs were looked at: of the {pairs} pairs of {asked} recordings that were asked exactly, {found} are among them \
+             (--exact looks at all)"
+        );
+    }
     if format == Format::Table {
         let groups = pairs.iter().map(|pair| pair.group).max().unwrap_or(0);
         println!("{} pairs, {groups} groups among {} recordings", pairs.len(), searcher.index.len());

@@ -12,11 +12,13 @@ use anyhow::{Context, Result, ensure};
 use bc_cli::saving;
 use bc_embed::origin::Origin;
 use bc_embed::windows::{Windows, in_words};
+use bc_formats::run::WindowComparison;
 
-use super::keys::Key;
+use super::keys::{Key, KeyFile};
 use super::manifest::{Manifest, SegmentEntry};
 use super::rows::Row;
 use super::segment::{self, Segment, SegmentWriter, files_of};
+use super::vectors::{Stored, VectorFile};
 use super::{Index, Recording};
 
 /// So many segments of about one size become one: a recording is written again once per power of this.
@@ -29,6 +31,8 @@ pub struct Addition {
     pub row: Row,
     /// Its parts: where each begins, in seconds, and its vector, of any length.
     pub parts: Vec<(f32, Vec<f32>)>,
+    /// Its short windows likewise; empty where the index keeps none.
+    pub windows: Vec<(f32, Vec<f32>)>,
 }
 
 /// What became of an addition.
@@ -190,9 +194,22 @@ impl Change {
 }
 
 fn copy(writer: &mut SegmentWriter, segment: &Segment, number: u32) -> Result<()> {
-    let (first, end) = segment.keys.vectors_of(number);
-    let parts = (first..end).map(|row| (segment.keys.places()[row].start_s, segment.vectors.stored(row)));
-    writer.push_stored(segment.row(number)?, parts)
+    let windows = segment.windows.as_ref().map(|windows| stored(&windows.keys, &windows.vectors, number));
+    writer.push_stored(
+        segment.row(number)?,
+        &mut stored(&segment.keys, &segment.vectors, number),
+        &mut windows.into_iter().flatten(),
+    )
+}
+
+/// The vectors of a recording as they are kept, each with the second that it begins at.
+fn stored<'a>(
+    keys: &'a KeyFile,
+    vectors: &'a VectorFile,
+    number: u32,
+) -> impl Iterator<Item = (f32, Stored)> + 'a {
+    let (first, end) = keys.vectors_of(number);
+    (first..end).map(|row| (keys.places()[row].start_s, vectors.stored(row)))
 }
 
 fn expect_alike(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()> {
@@ -207,6 +224,14 @@ fn expect_alike(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()
         in_words(asked)
     );
     ensure!(
+        manifest.compare == new.compare,
+        "{} keeps {}, what is to be added has {}; add likewise (from audio, with the same network and the same [eval] compare), \
+         or begin another index",
+        folder.display(),
+        kept(manifest.compare.as_ref()),
+        kept(new.compare.as_ref())
+    );
+    ensure!(
         manifest.storage == new.storage,
         "{} keeps numbers as {}, not as {}; leave --storage out, or begin another index",
         folder.display(),
@@ -214,6 +239,12 @@ fn expect_alike(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()
         new.storage
     );
     Ok(())
+}
+
+fn kept(compare: Option<&WindowComparison>) -> String {
+    compare.map_or("no short windows".to_owned(), |WindowComparison { window_s, step_s, tempi, .. }| {
+        format!("short windows of {window_s} s every {step_s} s, compared at the tempi {tempi:?}")
+    })
 }
 
 /// Adds to an index, again and again, beside others that do.
@@ -355,9 +386,7 @@ impl Adder {
                     Some(writer) => writer,
                     none => none.insert(change.segment(BTreeSet::clone(&extra))?),
                 };
-                let parts: Vec<(f32, &[f32])> =
-                    addition.parts.iter().map(|(start_s, vector)| (*start_s, vector.as_slice())).collect();
-                writer.push(addition.row, &parts)?;
+                writer.push(addition.row, &slices(&addition.parts), &slices(&addition.windows))?;
             }
             fates.push(fate);
         }
@@ -368,6 +397,10 @@ impl Adder {
         change.commit()?;
         Ok(fates)
     }
+}
+
+fn slices(parts: &[(f32, Vec<f32>)]) -> Vec<(f32, &[f32])> {
+    parts.iter().map(|(start_s, vector)| (*start_s, vector.as_slice())).collect()
 }
 
 /// Where an index knows a key from.
@@ -438,7 +471,10 @@ pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
     let mut empty = other.manifest.clone();
     (empty.segments, empty.generation) = (Vec::new(), 0);
     if Manifest::path(folder).exists() {
-        empty.storage = Manifest::read(folder)?.storage;
+        let there = Manifest::read(folder)?;
+        empty.storage = there.storage;
+        // Windows that the other one keeps and this one does not are left behind.
+        empty.compare = empty.compare.filter(|_| there.compare.is_some());
     }
     let mut change = Change::begin(folder, Some(&empty))?;
     let adder = Adder::open(folder, empty, Known::Stays)?;
@@ -455,10 +491,9 @@ pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
             there += 1;
             continue;
         }
-        let parts = other.parts(recording);
-        let parts: Vec<(f32, &[f32])> =
-            parts.iter().map(|(start_s, vector)| (*start_s, vector.as_slice())).collect();
-        writer.push(other.row(recording)?, &parts).context("cannot take it over")?;
+        let (parts, windows) = (other.parts(recording), other.short_windows(recording));
+        let row = other.row(recording)?;
+        writer.push(row, &slices(&parts), &slices(&windows)).context("cannot take it over")?;
         new += 1;
     }
     if new > 0 {

@@ -8,6 +8,7 @@ use bc_embed::windows::{self, Windows};
 use bc_formats::atomic;
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
+use bc_formats::run::WindowComparison;
 use serde::{Deserialize, Serialize};
 
 use super::vectors::Storage;
@@ -25,6 +26,9 @@ pub struct Manifest {
     pub storage: Storage,
     /// Numbers of a vector.
     pub dim: usize,
+    /// How recordings are compared whose short windows are kept beside their vectors; nothing where none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<WindowComparison>,
     /// In the order in which they were made.
     pub segments: Vec<SegmentEntry>,
     /// The network, layer, input and windows of its vectors.
@@ -42,9 +46,23 @@ pub struct SegmentEntry {
     pub vectors: usize,
     /// Content hashes of its files.
     pub hashes: Hashes,
+    /// Short windows of its recordings; nothing where the index keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowsEntry>,
     /// Recordings that were removed; nothing where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Removed>,
+}
+
+/// The short windows of a segment: `segments/<name>.windows` and `.windows-keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowsEntry {
+    /// Number of windows, those of removed recordings included.
+    pub vectors: usize,
+    /// Content hash of the vectors' file behind its header.
+    pub hash: String,
+    /// Content hash of the keys' file.
+    pub keys: String,
 }
 
 /// Content hashes: 32 hex digits of BLAKE3.
@@ -94,7 +112,7 @@ impl Manifest {
             fingerprint: String::new(),
             inputs,
         };
-        Self { generation: 0, storage, dim, segments: Vec::new(), provenance }
+        Self { generation: 0, storage, dim, compare: None, segments: Vec::new(), provenance }
     }
 
     /// Where it lies in the folder of an index.
@@ -128,7 +146,7 @@ impl Manifest {
         self.provenance.tool = bc_cli::tool!().to_owned();
         let mut fingerprint = Fingerprint::of("search index");
         fingerprint.add_json(&self.provenance.settings).add_json(&self.provenance.inputs);
-        fingerprint.add_json(&self.segments);
+        fingerprint.add_json(&self.compare).add_json(&self.segments);
         self.provenance.fingerprint = fingerprint.finish();
         atomic::write_json(&Self::path(folder), self)
     }

@@ -22,7 +22,8 @@ pub use rows::Row;
 pub use segment::Segment;
 pub use vectors::Storage;
 
-use keys::{Key, Place, short_hash};
+use keys::{Key, KeyFile, Place, short_hash};
+use vectors::VectorFile;
 
 /// How often a reader looks again for segments that were merged while it opened them.
 const ATTEMPTS: u32 = 50;
@@ -165,8 +166,14 @@ impl Index {
     #[must_use]
     pub fn parts(&self, of: Recording) -> Vec<(f32, Vec<f32>)> {
         let segment = self.segment(of);
-        let (first, end) = segment.keys.vectors_of(of.number);
-        (first..end).map(|row| (segment.keys.places()[row].start_s, segment.vectors.vector(row))).collect()
+        parts(&segment.keys, &segment.vectors, of.number)
+    }
+
+    /// Its short windows likewise; none where the index keeps none.
+    #[must_use]
+    pub fn short_windows(&self, of: Recording) -> Vec<(f32, Vec<f32>)> {
+        let windows = self.segment(of).windows.as_ref();
+        windows.map_or_else(Vec::new, |windows| parts(&windows.keys, &windows.vectors, of.number))
     }
 
     /// The recordings of a work, by the hash of its name.
@@ -194,6 +201,11 @@ impl Index {
         }
         Ok(None)
     }
+}
+
+fn parts(keys: &KeyFile, vectors: &VectorFile, number: u32) -> Vec<(f32, Vec<f32>)> {
+    let (first, end) = keys.vectors_of(number);
+    (first..end).map(|row| (keys.places()[row].start_s, vectors.vector(row))).collect()
 }
 
 /// The rows of each version: they stand together in a file of embeddings.
@@ -252,6 +264,11 @@ fn inconsistent(segment: &Segment) -> Result<Option<String>> {
         if Key::of(&segment.row(number as u32)?) != *key {
             return Ok(Some(format!("row {number} and its key say different things")));
         }
+    }
+    if let Some(windows) = &segment.windows
+        && windows.keys.keys() != segment.keys.keys()
+    {
+        return Ok(Some("the windows are of other recordings than the vectors".to_owned()));
     }
     for row in 0..segment.vectors.rows {
         let length = segment.vectors.vector(row).iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();

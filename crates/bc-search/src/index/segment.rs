@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use bc_formats::atomic;
 
 use super::keys::{Key, KeyFile, Place};
-use super::manifest::{Hashes, Manifest, Removed, SegmentEntry};
+use super::manifest::{Hashes, Manifest, Removed, SegmentEntry, WindowsEntry};
 use super::rows::{Row, RowFile, RowWriter, Rows};
 use super::vectors::{Storage, Stored, VectorFile, VectorWriter, encode};
 
@@ -19,6 +19,10 @@ pub(crate) fn folder(index: &Path) -> PathBuf {
 const VECTORS: &str = "vectors";
 const KEYS: &str = "keys";
 const ROWS: &str = "rows.parquet";
+const WINDOWS: &str = "windows";
+const WINDOW_KEYS: &str = "windows-keys";
+/// How the numbers of short windows are kept: there are many, and a score is a mean over them.
+const WINDOW_STORAGE: Storage = Storage::Int8;
 
 fn file(index: &Path, name: &str, kind: &str) -> PathBuf {
     folder(index).join(format!("{name}.{kind}"))
@@ -28,6 +32,9 @@ fn file(index: &Path, name: &str, kind: &str) -> PathBuf {
 pub(crate) fn files_of(entry: &SegmentEntry) -> Vec<String> {
     let mut files: Vec<String> =
         [VECTORS, KEYS, ROWS].iter().map(|kind| format!("{}.{kind}", entry.name)).collect();
+    if entry.windows.is_some() {
+        files.extend([WINDOWS, WINDOW_KEYS].map(|kind| format!("{}.{kind}", entry.name)));
+    }
     files.extend(entry.removed.as_ref().map(|removed| removed.file.clone()));
     files
 }
@@ -79,6 +86,42 @@ impl Tombstones {
     }
 }
 
+/// Short windows of a segment's recordings, beside the vectors that are searched.
+#[derive(Debug)]
+pub struct ShortWindows {
+    /// Their vectors.
+    pub vectors: VectorFile,
+    /// Which recording each is of, and where it begins.
+    pub keys: KeyFile,
+}
+
+impl ShortWindows {
+    fn open(index: &Path, manifest: &Manifest, entry: &SegmentEntry) -> Result<Option<Self>> {
+        let Some(kept) = &entry.windows else {
+            ensure!(
+                manifest.compare.is_none(),
+                "the segment {} in {} has no windows, which the index says that it keeps",
+                entry.name,
+                index.display()
+            );
+            return Ok(None);
+        };
+        let vectors = VectorFile::open(&file(index, &entry.name, WINDOWS))?;
+        let keys = KeyFile::open(&file(index, &entry.name, WINDOW_KEYS))?;
+        let whole = vectors.rows == kept.vectors
+            && keys.places().len() == kept.vectors
+            && keys.keys().len() == entry.recordings
+            && vectors.dim == manifest.dim;
+        ensure!(
+            whole,
+            "the windows of the segment {} in {} do not go together; run `bc-search verify`",
+            entry.name,
+            index.display()
+        );
+        Ok(Some(Self { vectors, keys }))
+    }
+}
+
 /// A segment that can be searched.
 #[derive(Debug)]
 pub struct Segment {
@@ -88,6 +131,8 @@ pub struct Segment {
     pub keys: KeyFile,
     /// Which of them were removed.
     pub removed: Tombstones,
+    /// Short windows of its recordings, if the index keeps them.
+    pub windows: Option<ShortWindows>,
     rows: Rows,
 }
 
@@ -113,7 +158,8 @@ impl Segment {
             entry.name,
             index.display()
         );
-        Ok(Self { vectors, keys, removed, rows })
+        let windows = ShortWindows::open(index, manifest, entry)?;
+        Ok(Self { vectors, keys, removed, windows, rows })
     }
 
     /// Only the keys and tombstones: enough to tell what is there.
@@ -132,7 +178,8 @@ impl Segment {
         rows: Vec<Row>,
     ) -> Result<Self> {
         let keys = KeyFile::in_memory(keys, places)?;
-        Ok(Self { vectors, keys, removed: Tombstones::default(), rows: Rows::Held(rows) })
+        let removed = Tombstones::default();
+        Ok(Self { vectors, keys, removed, windows: None, rows: Rows::Held(rows) })
     }
 
     /// What is known of a recording.
@@ -165,10 +212,15 @@ pub(crate) fn verify(index: &Path, entry: &SegmentEntry) -> Vec<String> {
     let path = file(index, &entry.name, VECTORS);
     let hash = VectorFile::open(&path).map(|file| file.content_hash());
     expect(&path, &entry.hashes.vectors, hash);
+    if let Some(windows) = &entry.windows {
+        let path = file(index, &entry.name, WINDOWS);
+        expect(&path, &windows.hash, VectorFile::open(&path).map(|file| file.content_hash()));
+    }
     let mut hashed = vec![
         (file(index, &entry.name, KEYS), &entry.hashes.keys),
         (file(index, &entry.name, ROWS), &entry.hashes.rows),
     ];
+    hashed.extend(entry.windows.iter().map(|windows| (file(index, &entry.name, WINDOW_KEYS), &windows.keys)));
     hashed.extend(entry.removed.iter().map(|removed| (folder(index).join(&removed.file), &removed.hash)));
     for (path, expected) in hashed {
         expect(&path, expected, bc_formats::fingerprint::of_file(&path));
@@ -186,16 +238,41 @@ pub(crate) struct SegmentWriter {
     rows: RowWriter,
     keys: Vec<Key>,
     places: Vec<Place>,
+    windows: Option<WindowWriter>,
 }
+
+/// Writes short windows beside a segment.
+struct WindowWriter {
+    vectors: VectorWriter,
+    places: Vec<Place>,
+}
+
+impl WindowWriter {
+    fn commit(self, index: &Path, name: &str, keys: &[Key]) -> Result<WindowsEntry> {
+        let keys = KeyFile::write(&file(index, name, WINDOW_KEYS), keys, &self.places)?;
+        Ok(WindowsEntry { vectors: self.places.len(), hash: self.vectors.commit()?, keys })
+    }
+}
+
+/// Parts of a recording as they are kept: where each begins, and its vector.
+pub(crate) type StoredParts<'a> = &'a mut dyn Iterator<Item = (f32, Stored)>;
 
 impl SegmentWriter {
     /// `extra` are the further columns of all rows that will come.
     pub fn create(index: &Path, manifest: &Manifest, extra: BTreeSet<String>) -> Result<Self> {
         // A number that no earlier generation had, so that a name means one content for ever.
         let name = format!("seg-{:08}-{:04x}", manifest.generation + 1, rand::random::<u16>());
+        let windows = manifest.compare.as_ref().map(|_| -> Result<WindowWriter> {
+            let path = file(index, &name, WINDOWS);
+            Ok(WindowWriter {
+                vectors: VectorWriter::create(&path, WINDOW_STORAGE, manifest.dim)?,
+                places: Vec::new(),
+            })
+        });
         Ok(Self {
             vectors: VectorWriter::create(&file(index, &name, VECTORS), manifest.storage, manifest.dim)?,
             rows: RowWriter::create(&file(index, &name, ROWS), extra),
+            windows: windows.transpose()?,
             index: index.to_owned(),
             name,
             storage: manifest.storage,
@@ -205,22 +282,38 @@ impl SegmentWriter {
         })
     }
 
-    /// Adds a recording with its parts: where each begins, and its vector.
-    pub fn push(&mut self, row: Row, parts: &[(f32, &[f32])]) -> Result<()> {
-        let stored: Result<Vec<(f32, Stored)>> = parts
-            .iter()
-            .map(|(start_s, vector)| {
-                ensure!(vector.len() == self.dim, "{} numbers are no vector of {}", vector.len(), self.dim);
-                Ok((*start_s, encode(self.storage, vector)?))
-            })
-            .collect();
-        let stored = stored.with_context(|| row.path.clone())?;
-        self.push_stored(row, stored.into_iter())
+    /// Adds a recording with its parts (where each begins, and its vector), and its short windows, which are passed over where the
+    /// index keeps none.
+    pub fn push(&mut self, row: Row, parts: &[(f32, &[f32])], windows: &[(f32, &[f32])]) -> Result<()> {
+        let dim = self.dim;
+        let encoded = |storage, parts: &[(f32, &[f32])]| -> Result<Vec<(f32, Stored)>> {
+            let stored = parts.iter().map(|(start_s, vector)| {
+                ensure!(vector.len() == dim, "{} numbers are no vector of {dim}", vector.len());
+                Ok((*start_s, encode(storage, vector)?))
+            });
+            stored.collect()
+        };
+        let stored = encoded(self.storage, parts).with_context(|| row.path.clone())?;
+        let windows = if self.windows.is_some() { windows } else { &[] };
+        let windows = encoded(WINDOW_STORAGE, windows).with_context(|| row.path.clone())?;
+        self.push_stored(row, &mut stored.into_iter(), &mut windows.into_iter())
     }
 
     /// The same with vectors as they are kept.
-    pub fn push_stored(&mut self, row: Row, parts: impl Iterator<Item = (f32, Stored)>) -> Result<()> {
+    pub fn push_stored(&mut self, row: Row, parts: StoredParts<'_>, windows: StoredParts<'_>) -> Result<()> {
         let recording = u32::try_from(self.keys.len()).context("a segment holds no more recordings")?;
+        if let Some(kept) = &mut self.windows {
+            let before = kept.places.len();
+            for (start_s, stored) in windows {
+                kept.vectors.push(&stored)?;
+                kept.places.push(Place { recording, start_s });
+            }
+            ensure!(
+                kept.places.len() > before,
+                "the index keeps windows of every recording, and there are none of {}",
+                row.path
+            );
+        }
         self.keys.push(Key::of(&row));
         for (start_s, stored) in parts {
             self.vectors.push(&stored)?;
@@ -232,7 +325,9 @@ impl SegmentWriter {
     /// Gives the files their names.
     pub fn commit(self) -> Result<SegmentEntry> {
         let keys = KeyFile::write(&file(&self.index, &self.name, KEYS), &self.keys, &self.places)?;
+        let windows = self.windows.map(|windows| windows.commit(&self.index, &self.name, &self.keys));
         Ok(SegmentEntry {
+            windows: windows.transpose()?,
             recordings: self.keys.len(),
             vectors: self.places.len(),
             hashes: Hashes { vectors: self.vectors.commit()?, keys, rows: self.rows.commit()? },

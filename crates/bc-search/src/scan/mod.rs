@@ -182,6 +182,16 @@ impl Worker<'_> {
     }
 }
 
+/// The scores of rows `first` to `end` of a file with all queries: `scores[row * queries + query]`.
+#[must_use]
+pub fn scores_of_rows(file: &VectorFile, first: usize, end: usize, queries: &Queries) -> Vec<f32> {
+    let mut scores = vec![0.0; (end - first) * queries.count];
+    if !scores.is_empty() {
+        score(Way::detect(), file, [first, end], queries, &mut Vec::new(), &mut scores);
+    }
+    scores
+}
+
 /// The scores of given vectors (segment and row of each) with all queries, as a search would give them:
 /// `scores[row * queries + query]`.
 #[must_use]

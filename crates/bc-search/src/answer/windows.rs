@@ -1,0 +1,99 @@
+//! Candidates scored again by their short windows.
+//!
+//! A cover leaves sections out, moves them and plays at another tempo, so that one vector per recording blurs what two
+//! recordings share. Candidates that whole recordings found are compared window by window: the Chamfer similarity of
+//! [`bc_retrieval::chamfer`], at the query's tempo that fits best. Those that come out best are seen from their neighbourhoods
+//! (local scaling, as [`bc_retrieval::scale_locally`]): a recording that is near to many of its rivals is a hub, and says less.
+
+use std::ops::Range;
+
+use bc_retrieval::{Sides, chamfer};
+use rayon::prelude::*;
+
+use super::query::Query;
+use crate::index::{Index, Recording};
+use crate::scan::{self, Queries};
+
+/// So many of the best are compared with each other for local scaling.
+const RIVALS: usize = 50;
+
+/// The windows of a query, at each of its tempi.
+pub(super) struct Short {
+    queries: Queries,
+    /// Columns of the scores, by tempo.
+    spans: Vec<Range<usize>>,
+}
+
+impl Short {
+    /// Nothing where the index keeps no windows, or the query has none.
+    pub fn of(query: &Query, index: &Index) -> Option<Self> {
+        let storage = index.segments.iter().find_map(|segment| segment.windows.as_ref())?.vectors.storage;
+        let (mut vectors, mut spans, mut before) = (Vec::new(), Vec::new(), 0);
+        for windows in query.tempi.iter().filter(|windows| !windows.is_empty()) {
+            windows.iter().for_each(|window| vectors.extend_from_slice(&window.vector));
+            spans.push(before..before + windows.len());
+            before += windows.len();
+        }
+        let made = Self { queries: Queries::new(&vectors, index.dim(), storage), spans };
+        (made.queries.len() == before && before > 0).then_some(made)
+    }
+
+    /// A recording of the index, at its own tempo.
+    fn of_recording(index: &Index, recording: Recording) -> Option<Self> {
+        let windows = index.segments[recording.segment as usize].windows.as_ref()?;
+        let parts = index.short_windows(recording);
+        let vectors: Vec<f32> = parts.iter().flat_map(|(_, vector)| vector).copied().collect();
+        let queries = Queries::new(&vectors, index.dim(), windows.vectors.storage);
+        Some(Self { queries, spans: std::iter::once(0..parts.len()).collect() })
+    }
+
+    /// The similarity to a recording of the index, from -1 to 1.
+    fn score(&self, index: &Index, recording: Recording, sides: Sides) -> Option<f32> {
+        let windows = index.segments[recording.segment as usize].windows.as_ref()?;
+        let (first, end) = windows.keys.vectors_of(recording.number);
+        let cosines = scan::scores_of_rows(&windows.vectors, first, end, &self.queries);
+        let mut room = vec![0.0; end - first];
+        let at = |span: &Range<usize>| chamfer(&cosines, self.queries.len(), span.clone(), &mut room, sides);
+        let best = self.spans.iter().map(at).fold(f32::NEG_INFINITY, f32::max);
+        (end > first).then(|| best.clamp(-1.0, 1.0))
+    }
+
+    /// The similarities to recordings of the index, in their order.
+    pub fn scores(&self, index: &Index, recordings: &[Recording], sides: Sides) -> Option<Vec<f32>> {
+        recordings.par_iter().map(|recording| self.score(index, *recording, sides)).collect()
+    }
+}
+
+/// The similarities `scores` (the best first) seen from the `neighbours` nearest of each recording among the best: twice the similarity
+/// less the mean of these. What is not among the best comes behind, in its order.
+pub(super) fn scaled(index: &Index, recordings: &[Recording], scores: &[f32], neighbours: usize) -> Vec<f32> {
+    let rivals = &recordings[..recordings.len().min(RIVALS)];
+    let count = neighbours.min(rivals.len().saturating_sub(1));
+    if count == 0 {
+        return scores.to_vec();
+    }
+    // Both directions are one number: either has its own tempo.
+    let rows: Vec<Vec<f32>> = rivals
+        .par_iter()
+        .enumerate()
+        .map(|(place, recording)| {
+            let windows = Short::of_recording(index, *recording);
+            windows
+                .and_then(|windows| windows.scores(index, &rivals[..place], Sides::Both))
+                .unwrap_or_default()
+        })
+        .collect();
+    let likeness = |a: usize, b: usize| rows[a.max(b)].get(a.min(b)).copied().unwrap_or(0.0);
+    let hub = |one: usize| {
+        let mut others: Vec<f32> =
+            (0..rivals.len()).filter(|other| *other != one).map(|other| likeness(one, other)).collect();
+        others.sort_unstable_by(|a, b| b.total_cmp(a));
+        others[..count].iter().sum::<f32>() / count as f32
+    };
+    // Below whatever the scaled ones may have.
+    const BEHIND: f32 = 10.0;
+    let place = |(place, score): (usize, &f32)| {
+        if place < rivals.len() { 2.0 * score - hub(place) } else { score - BEHIND }
+    };
+    scores.iter().enumerate().map(place).collect()
+}

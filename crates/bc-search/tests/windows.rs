@@ -1,0 +1,313 @@
+//! Short windows beside whole recordings: kept through every change of an index, compared as their definition says, and honest in their
+//! probabilities.
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use bc_audio::Limits;
+use bc_calibration::versions::Versions;
+use bc_calibration::{COMPARE, Calibration};
+use bc_embed::embedder::Embedder;
+use bc_embed::recording::AudioEmbedder;
+use bc_embed::windows::Windows;
+use bc_formats::config::{Config, Layer};
+use bc_formats::embeddings::Label;
+use bc_formats::index::Split;
+use bc_formats::run::WindowComparison;
+use bc_nn::Network;
+use bc_search::answer::{Options, Query, Searcher};
+use bc_search::index::change::{Adder, Addition, Known};
+use bc_search::index::{Index, Manifest, Row, Storage};
+use candle_core::Device;
+use common::{NETWORK, answers, melody, refuse, succeed, with_network};
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+fn comparison() -> WindowComparison {
+    WindowComparison { window_s: 2.0, step_s: 1.0, tempi: vec![1.0, 0.8, 1.25], neighbours: 2 }
+}
+
+/// A folder with a network that recommends short windows, and six melodies.
+fn workplace() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.safetensors");
+    let input = common::checkpoint(&path, 7);
+    let network = Network::load(&path, &Device::Cpu).unwrap().network;
+    network.save(&path, HashMap::from([input.to_key_value(), comparison().to_key_value()])).unwrap();
+    std::fs::create_dir(folder.path().join("tunes")).unwrap();
+    for tune in 0..6u32 {
+        let notes: Vec<u32> = (0..8 + tune).map(|note| 40 + (note * (tune + 2) + 3 * tune) % 30).collect();
+        melody(&folder.path().join(format!("tunes/{tune}.wav")), &notes);
+    }
+    folder
+}
+
+fn windows_of(index: &Path) -> Vec<(String, Vec<(f32, Vec<f32>)>)> {
+    let index = Index::open(index).unwrap();
+    let mut all: Vec<_> =
+        index.recordings().map(|at| (index.row(at).unwrap().path, index.short_windows(at))).collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+#[test]
+fn an_index_keeps_what_the_network_recommends_through_every_change() {
+    let folder = workplace();
+    let index = folder.path().join("i");
+    for tune in 0..6 {
+        with_network(folder.path(), &["add", &format!("tunes/{tune}.wav"), "--index", "i"]);
+    }
+    let before = windows_of(&index);
+    assert_eq!(before.len(), 6);
+    for (path, windows) in &before {
+        assert!(windows.len() >= 2 && windows[0].0 == 0.0 && windows[1].0 > 0.8, "{path}: {windows:?}");
+        assert!(windows.is_sorted_by(|a, b| a.0 < b.0));
+    }
+    let info: Value =
+        serde_json::from_str(&succeed(folder.path(), &["info", "--index", "i", "--json"])).unwrap();
+    assert_eq!(info["compare"]["window_s"], 2.0);
+    let count: usize = before.iter().map(|(_, windows)| windows.len()).sum();
+    assert_eq!(info["short_windows"], count);
+    succeed(folder.path(), &["compact", "--index", "i"]);
+    assert_eq!(windows_of(&index), before);
+    succeed(folder.path(), &["merge", "i", "--index", "merged"]);
+    for ((path, one), (_, other)) in before.iter().zip(&windows_of(&folder.path().join("merged"))) {
+        let close = |a: &[f32], b: &[f32]| bc_retrieval::cosine(a, b) > 0.9999;
+        assert!(one.len() == other.len() && one.iter().zip(other).all(|(a, b)| close(&a.1, &b.1)), "{path}");
+    }
+    succeed(folder.path(), &["remove", "--path", "tunes/2.wav", "--index", "i"]);
+    succeed(folder.path(), &["compact", "--index", "i"]);
+    let left: Vec<_> = before.iter().filter(|(path, _)| !path.ends_with("2.wav")).cloned().collect();
+    assert_eq!(windows_of(&index), left);
+    succeed(folder.path(), &["verify", "--index", "i"]);
+}
+
+#[test]
+fn an_index_with_windows_and_one_without_do_not_mix_and_damage_is_found() {
+    let folder = workplace();
+    with_network(folder.path(), &["add", "tunes", "--index", "i"]);
+    let whole = [&["add", "tunes", "--index", "i", "--whole"][..], &NETWORK].concat();
+    assert!(refuse(folder.path(), &whole).contains("keeps short windows"));
+    with_network(folder.path(), &["add", "tunes", "--index", "plain", "--whole"]);
+    assert!(windows_of(&folder.path().join("plain")).iter().all(|(_, windows)| windows.is_empty()));
+    let error = refuse(folder.path(), &["merge", "plain", "--index", "i"]);
+    assert!(
+        error.contains("short windows of 2 s every 1 s") && error.contains("no short windows"),
+        "{error}"
+    );
+    // The other way round windows are left behind, and what is there already stays without.
+    succeed(folder.path(), &["remove", "--path", "tunes/0.wav", "--index", "plain"]);
+    succeed(folder.path(), &["merge", "i", "--index", "plain"]);
+    with_network(folder.path(), &["add", "tunes", "--index", "plain"]);
+    assert!(windows_of(&folder.path().join("plain")).iter().all(|(_, windows)| windows.is_empty()));
+    for ending in [".windows", ".windows-keys"] {
+        let files = std::fs::read_dir(folder.path().join("i/segments")).unwrap().flatten();
+        let path =
+            files.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(ending)).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let mut wrong = bytes.clone();
+        let place = wrong.len() / 2;
+        wrong[place] ^= 4;
+        std::fs::write(&path, &wrong).unwrap();
+        let error = refuse(folder.path(), &["verify", "--index", "i"]);
+        assert!(error.contains(ending) && error.contains("damaged"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        let search = [&["search", "tunes/1.wav", "--index", "i"][..], &NETWORK].concat();
+        assert!(refuse(folder.path(), &search).contains(ending));
+        std::fs::write(&path, bytes).unwrap();
+    }
+    succeed(folder.path(), &["verify", "--index", "i"]);
+}
+
+/// By the definition, window after window.
+fn plain(a: &[(f32, Vec<f32>)], b: &[(f32, Vec<f32>)]) -> f32 {
+    let side = |x: &[(f32, Vec<f32>)], y: &[(f32, Vec<f32>)]| {
+        let best = |one: &Vec<f32>| {
+            y.iter().map(|other| bc_retrieval::cosine(one, &other.1)).fold(f32::MIN, f32::max)
+        };
+        x.iter().map(|one| best(&one.1)).sum::<f32>() / x.len() as f32
+    };
+    0.5 * (side(a, b) + side(b, a))
+}
+
+#[test]
+fn a_score_is_the_mean_of_the_best_windows_at_the_best_tempo() {
+    let folder = workplace();
+    with_network(folder.path(), &["add", "tunes", "--index", "i"]);
+    melody(&folder.path().join("query.wav"), &[40, 43, 46, 52, 55, 49, 61, 58, 44]);
+    let network = folder.path().join("network.safetensors");
+    let input = common::checkpoint(&folder.path().join("same.safetensors"), 7);
+    let embedder = Embedder::open(&network, Layer::Fc, &input).unwrap();
+    assert_eq!(embedder.recommended, Some(comparison()));
+    let audio = AudioEmbedder::new(embedder, Limits::default()).unwrap();
+    let query = folder.path().join("query.wav");
+    let short = Windows::new(2.0, 1.0).unwrap();
+    let features = audio.features(&query).unwrap();
+    let tempi: Vec<Vec<(f32, Vec<f32>)>> = audio
+        .embed_tempi(&query, &features, short, &comparison().tempi)
+        .unwrap()
+        .into_iter()
+        .map(|at| at.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect())
+        .collect();
+    assert!(tempi[1].len() > tempi[0].len() && tempi[0].len() > tempi[2].len(), "slower is longer");
+    let windows = windows_of(&folder.path().join("i"));
+    let scores: HashMap<&str, f32> = windows
+        .iter()
+        .map(|(path, own)| {
+            let best = tempi.iter().map(|at| plain(at, own)).fold(f32::MIN, f32::max);
+            (path.rsplit('/').next().unwrap(), best)
+        })
+        .collect();
+    // Twice the score less the mean of the two nearest among the rivals.
+    let scaled = |name: &str| {
+        let own = &windows.iter().find(|(path, _)| path.ends_with(name)).unwrap().1;
+        let others = windows.iter().filter(|(path, _)| !path.ends_with(name));
+        let mut near: Vec<f32> = others.map(|(_, other)| plain(own, other)).collect();
+        near.sort_by(|a, b| b.total_cmp(a));
+        2.0 * scores[name] - 0.5 * (near[0] + near[1])
+    };
+    let search = [&["search", "query.wav", "--index", "i", "--json"][..], &NETWORK].concat();
+    let answer = answers(folder.path(), &search).remove(0);
+    let hits = answer["hits"].as_array().unwrap();
+    assert_eq!(hits.len(), 6);
+    let mut before = f32::MAX;
+    for hit in hits {
+        let name = hit["path"].as_str().unwrap().rsplit('/').next().unwrap();
+        let score = hit["score"].as_f64().unwrap() as f32;
+        assert!((score - scores[name]).abs() < 0.005, "{name}: {score} and {}", scores[name]);
+        assert!(scaled(name) < before + 0.01, "{name} comes behind {before} with {}", scaled(name));
+        before = scaled(name);
+    }
+    let whole = [&["search", "query.wav", "--index", "i", "--json", "--whole"][..], &NETWORK].concat();
+    let whole = answers(folder.path(), &whole).remove(0);
+    assert_ne!(whole["hits"][0]["score"], hits[0]["score"]);
+}
+
+const DIM: usize = 32;
+const WINDOWS: usize = 6;
+
+/// Works with three recordings: windows around the directions of the work's sections, shuffled; the whole is their mean, blurred.
+fn recordings(works: usize) -> Vec<(usize, Vec<f32>, Vec<(f32, Vec<f32>)>)> {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(23);
+    let mut bell = || (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
+    let mut made = Vec::new();
+    for work in 0..works {
+        let sections: Vec<Vec<f32>> = (0..WINDOWS).map(|_| (0..DIM).map(|_| bell()).collect()).collect();
+        for version in 0..3 {
+            let windows: Vec<(f32, Vec<f32>)> = (0..WINDOWS)
+                .map(|at| {
+                    let section = &sections[(at + version) % WINDOWS];
+                    (at as f32, section.iter().map(|x| x + 0.9 * bell()).collect())
+                })
+                .collect();
+            let mean = |i: usize| windows.iter().map(|(_, window)| window[i]).sum::<f32>() / WINDOWS as f32;
+            let whole = (0..DIM).map(|i| mean(i) + 0.25 * bell()).collect();
+            made.push((work, whole, windows));
+        }
+    }
+    made
+}
+
+fn label(work: usize, version: usize, split: Split) -> Label {
+    Label {
+        version_id: format!("{work}-{version}"),
+        clique_id: work.to_string(),
+        title: String::new(),
+        performer: String::new(),
+        split,
+        duration_s: 60.0,
+        start_s: 0.0,
+        source_hash: String::new(),
+    }
+}
+
+#[test]
+fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_recordings() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = recordings(240);
+    let compare = WindowComparison { tempi: vec![1.0], ..comparison() };
+    // Calibrated on the first half of the works, by both scores.
+    let mut provenance = common::provenance();
+    provenance.format = bc_calibration::FORMAT.into();
+    provenance.inputs.insert("checkpoint".into(), "made up".into());
+    let half = &all[..all.len() / 2];
+    let labels: Vec<Label> =
+        half.iter().enumerate().map(|(at, one)| label(one.0, at % 3, Split::Val)).collect();
+    let labels: Vec<&Label> = labels.iter().collect();
+    for (name, windows) in [("calibration.json", false), ("calibration-windows.json", true)] {
+        let score = |a: &(usize, Vec<f32>, Vec<(f32, Vec<f32>)>),
+                     b: &(usize, Vec<f32>, Vec<(f32, Vec<f32>)>)| {
+            if windows { plain(&a.2, &b.2) } else { bc_retrieval::cosine(&a.1, &b.1) }
+        };
+        let scores: Vec<f32> = half.iter().flat_map(|a| half.iter().map(move |b| score(a, b))).collect();
+        let mut made = provenance.clone();
+        if windows {
+            made.settings[COMPARE] = serde_json::json!(compare);
+        }
+        let val = Versions::of_scores(&labels, &scores);
+        let found =
+            Calibration::fit(Path::new("made up"), &val, &Versions::of_scores(&[], &[]), &made).unwrap();
+        bc_formats::atomic::write_json(&folder.path().join("i").join(name), &found).unwrap();
+    }
+    // The index holds two recordings of two thirds of the other works; the third recording of each work asks.
+    let index = folder.path().join("i");
+    let mut empty =
+        Manifest::of_provenance(serde_json::json!({}), provenance.inputs.clone(), Storage::F16, DIM);
+    empty.compare = Some(compare);
+    let mut adder = Adder::open(&index, empty, Known::Stays).unwrap();
+    let (mut additions, mut asked) = (Vec::new(), Vec::new());
+    for (at, (work, whole, windows)) in all.iter().enumerate().skip(half.len()) {
+        if at % 3 == 2 {
+            let excerpt = |(start_s, vector): &(f32, Vec<f32>)| bc_embed::recording::Excerpt {
+                start_s: f64::from(*start_s),
+                vector: vector.clone(),
+            };
+            asked.push(Query {
+                name: work.to_string(),
+                excerpts: vec![excerpt(&(0.0, whole.clone()))],
+                tempi: vec![windows.iter().map(excerpt).collect()],
+                content_hash: String::new(),
+                own: None,
+            });
+        } else if work % 3 < 2 {
+            let row = Row { path: format!("{work}-{at}"), work: work.to_string(), ..Row::default() };
+            additions.push(Addition { row, parts: vec![(0.0, whole.clone())], windows: windows.clone() });
+        }
+    }
+    adder.add(additions).unwrap();
+    let measure = |whole: bool| {
+        let mut config = Config::default();
+        config.eval.output = folder.path().join("nowhere");
+        if whole {
+            config.eval.compare = bc_formats::config::Compare::Whole;
+        }
+        let options = Options { k: 5, windows: None, prior: 0.6, calibration: None };
+        let searcher = Searcher::open(&config, &index, options).unwrap();
+        let (mut said, mut right, mut sure) = (0.0, 0.0, 0);
+        for (query, answer) in asked.iter().zip(searcher.answer(&asked).unwrap()) {
+            let probability = answer.hits[0].probability.unwrap();
+            let there = query.name.parse::<usize>().unwrap() % 3 < 2;
+            let is_right = answer.hits[0].row.work == query.name;
+            said += probability;
+            right += f64::from(u8::from(is_right));
+            sure += usize::from(probability >= 0.9 && is_right);
+            if !there {
+                assert!(answer.probability_of_none.unwrap() > 0.2, "{answer:?}");
+            }
+        }
+        let count = asked.len() as f64;
+        println!(
+            "whole {whole}: said {:.3}, right {:.3}, sure {sure} of {count}",
+            said / count,
+            right / count
+        );
+        (said / count, right / count, sure)
+    };
+    let (said, right, sure) = measure(false);
+    assert!((said - right).abs() < 0.1, "said {said}, right {right}");
+    let (said_of_whole, right_of_whole, sure_of_whole) = measure(true);
+    assert!((said_of_whole - right_of_whole).abs() < 0.1, "said {said_of_whole}, right {right_of_whole}");
+    assert!(right > right_of_whole + 0.05 && sure > sure_of_whole, "{right}, {right_of_whole}, {sure}");
+}
