@@ -1,6 +1,6 @@
 //! The metrics of embeddings, by split, with intervals and what chance would give.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -214,15 +214,15 @@ pub fn of_excerpts(
         let candidates = Recordings::of(own, split);
         let sets: Vec<Recordings<'_>> = queries.iter().map(|set| Recordings::of(set, split)).collect();
         for set in &sets {
-            let other = candidates.versions.iter().find(|version| !set.versions.contains(version));
-            if let Some(version) = other {
+            let embedded: HashSet<&str> = set.versions().collect();
+            if let Some(version) = candidates.versions().find(|version| !embedded.contains(version)) {
                 bail!("the excerpt of version {version} is silent; draw others with another [eval] seed");
             }
         }
         let windows: Vec<WindowSets<'_>> = sets.iter().map(Recordings::windows).collect();
         let search = WindowSearch::new(&windows, candidates.windows())?.sides(Sides::First);
         let mut numbers = Numbers::default();
-        let cliques: Vec<u32> = candidates.cliques.iter().map(|clique| numbers.of(clique)).collect();
+        let cliques: Vec<u32> = candidates.labels.iter().map(|label| numbers.of(&label.clique_id)).collect();
         let figures = of_matrix(&search.matrix(), &cliques, policy, seed);
         let figures = figures.with_context(|| format!("excerpts of split {split}"))?;
         measured.extend(figures.map(|figures| (split.to_string(), figures)));

@@ -276,7 +276,8 @@ impl Work<'_> {
     }
 }
 
-fn placed(excerpts: Vec<Excerpt>) -> Vec<(f32, Vec<f32>)> {
+/// Parts as an index takes them.
+pub(crate) fn placed(excerpts: Vec<Excerpt>) -> Vec<(f32, Vec<f32>)> {
     excerpts.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect()
 }
 

@@ -113,7 +113,7 @@ impl Clock {
         Self { beats: made, swing: plan.swing }
     }
 
-    fn seconds(&self, beat: f32) -> f32 {
+    pub fn seconds(&self, beat: f32) -> f32 {
         let whole = (beat.max(0.0) as usize).min(self.beats.len() - 2);
         let share = beat - whole as f32;
         let swung = if (0.0..1.0).contains(&share) && self.swing != 0.5 {

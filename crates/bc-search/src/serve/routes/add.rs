@@ -8,9 +8,11 @@ use axum::Json;
 use axum::extract::{Request, State as Extracted};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
+use bc_embed::windows::Windows;
 use bc_formats::atomic;
 use utoipa::ToSchema;
 
+use crate::add::placed;
 use crate::index::change::{Adder, Addition, Fate, Known};
 use crate::index::{Manifest, Row};
 use crate::serve::answers::{AddAnswer, id_of};
@@ -108,9 +110,17 @@ fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refus
     let (features, hash) = state.heard.uploaded(audio, file)?;
     let embedded =
         audio.embed_features(file.path(), &features, windows).map_err(|error| unusable(&error, file))?;
-    let parts: Vec<(f32, Vec<f32>)> =
-        embedded.excerpts.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect();
-    if parts.iter().any(|(_, vector)| vector.iter().all(|value| *value == 0.0)) {
+    let parts = placed(embedded.excerpts);
+    let compare = searcher.index.manifest.compare.clone();
+    let short = match &compare {
+        Some(kept) => {
+            let short = Windows::new(kept.window_s, kept.step_s).map_err(internal)?;
+            let made = audio.embed_tempi(file.path(), &features, short, &[1.0]);
+            placed(made.map_err(|error| unusable(&error, file))?.into_iter().next().unwrap_or_default())
+        }
+        None => Vec::new(),
+    };
+    if parts.iter().chain(&short).any(|(_, vector)| vector.iter().all(|value| *value == 0.0)) {
         return Err(Refusal::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("{}: its embedding is zero: the network hears nothing in it", file.name),
@@ -118,8 +128,10 @@ fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refus
     }
     row.duration_s = embedded.duration_s as f32;
     row.content_hash = hash;
-    let empty = Manifest::empty(&audio.embedder, windows, searcher.index.manifest.storage);
-    let fate = keep_and_add(state, file, row, parts, empty).map_err(internal)?;
+    let mut empty = Manifest::empty(&audio.embedder, windows, searcher.index.manifest.storage);
+    empty.compare = compare;
+    let addition = Addition { row, parts, windows: short };
+    let fate = keep_and_add(state, file, addition, empty).map_err(internal)?;
     state.refresh().map_err(internal)?;
     let recordings = state.searcher().index.len();
     Ok(match fate {
@@ -134,8 +146,7 @@ fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refus
 fn keep_and_add(
     state: &State,
     file: &Uploaded,
-    mut row: Row,
-    parts: Vec<(f32, Vec<f32>)>,
+    mut addition: Addition,
     empty: Manifest,
 ) -> Result<(Fate, String)> {
     ensure!(
@@ -143,6 +154,7 @@ fn keep_and_add(
         "{} is a file of embeddings, which cannot be added to",
         state.index.display()
     );
+    let row = &mut addition.row;
     let kept = kept_path(&state.index, &row.content_hash, &file.name);
     // One at a time: of two requests with the same file the second must not remove what the first has kept.
     let _adding = state.adding.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +168,7 @@ fn keep_and_add(
     row.path = kept.to_string_lossy().into_owned();
     let id = id_of(&row.path);
     let fate = Adder::open(&state.index, empty, Known::Stays)
-        .and_then(|mut adder| adder.add(vec![Addition { row, parts }]))
+        .and_then(|mut adder| adder.add(vec![addition]))
         .map(|fates| fates.first().copied().unwrap_or(Fate::WasThere));
     if !matches!(fate, Ok(Fate::Added | Fate::Replaced)) && !was_kept {
         let _ = std::fs::remove_file(&kept);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State as Extracted};
 use bc_embed::recording::AudioEmbedder;
+use bc_embed::windows::Windows;
 use utoipa::ToSchema;
 
 use super::compare::LONGEST_ALIGNED_S;
@@ -70,7 +71,15 @@ fn answer(state: &State, file: &Uploaded, works: usize, align: usize) -> Result<
     let embedded =
         audio.embed_features(file.path(), &features, None).map_err(|error| unusable(&error, file))?;
     let duration_s = embedded.duration_s;
-    let query = Query::of(&file.name, embedded, content_hash.clone());
+    let tempi = match searcher.compare() {
+        Some(compare) => {
+            let short = Windows::new(compare.window_s, compare.step_s).map_err(internal)?;
+            let made = audio.embed_tempi(file.path(), &features, short, &compare.tempi);
+            made.map_err(|error| unusable(&error, file))?
+        }
+        None => Vec::new(),
+    };
+    let query = Query { tempi, ..Query::of(&file.name, embedded, content_hash.clone()) };
     let answered = searcher.answer(&[query]).map_err(internal)?.pop();
     let answered = answered.ok_or_else(|| internal(anyhow::anyhow!("a query without an answer")))?;
     let mut found: Vec<WorkAnswer> =
