@@ -9,9 +9,10 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bc_formats::run::WindowComparison;
 use bc_search::index::Index;
 use bc_search::index::segment::files_in;
-use common::{checkpoint, melody, stage, succeed};
+use common::{melody, recommending, stage, succeed};
 use rand::{RngExt, SeedableRng};
 
 fn kills() -> u64 {
@@ -37,6 +38,7 @@ fn read_on(index: &Path, stop: &AtomicBool) -> usize {
             let open = Index::open(index).expect("a reader sees a whole index");
             for recording in open.recordings() {
                 open.row(recording).expect("a row that can be read");
+                assert!(!open.short_windows(recording).is_empty(), "a recording without its short windows");
             }
             let count = open.len();
             assert!(count >= before, "{count} recordings after {before}");
@@ -64,7 +66,9 @@ fn litter(index: &Path) -> Vec<String> {
 fn two_that_add_at_once_and_one_of_them_killed_lose_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path();
-    checkpoint(&folder.join("network.safetensors"), 7);
+    // With short windows beside the vectors: two more files per segment.
+    let compare = WindowComparison { window_s: 1.0, step_s: 0.5, tempi: vec![1.0], neighbours: 3 };
+    recommending(&folder.join("network.safetensors"), 7, &compare);
     for (name, low) in [("one", 40), ("two", 60)] {
         std::fs::create_dir(folder.join(name)).unwrap();
         for tune in 0..8 {

@@ -16,11 +16,9 @@ use bc_formats::config::{Config, Layer};
 use bc_formats::embeddings::Label;
 use bc_formats::index::Split;
 use bc_formats::run::WindowComparison;
-use bc_nn::Network;
 use bc_search::answer::{Options, Query, Searcher};
 use bc_search::index::change::{Adder, Addition, Known};
 use bc_search::index::{Index, Manifest, Row, Storage};
-use candle_core::Device;
 use common::{NETWORK, answers, melody, refuse, succeed, with_network};
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -32,10 +30,7 @@ fn comparison() -> WindowComparison {
 /// A folder with a network that recommends short windows, and six melodies.
 fn workplace() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("network.safetensors");
-    let input = common::checkpoint(&path, 7);
-    let network = Network::load(&path, &Device::Cpu).unwrap().network;
-    network.save(&path, HashMap::from([input.to_key_value(), comparison().to_key_value()])).unwrap();
+    common::recommending(&folder.path().join("network.safetensors"), 7, &comparison());
     std::fs::create_dir(folder.path().join("tunes")).unwrap();
     for tune in 0..6u32 {
         let notes: Vec<u32> = (0..8 + tune).map(|note| 40 + (note * (tune + 2) + 3 * tune) % 30).collect();

@@ -14,12 +14,25 @@ pub mod flac;
 pub mod http;
 pub mod songs;
 
+use std::collections::HashMap;
 use std::path::Path;
+
+use bc_formats::run::{NetworkInput, WindowComparison};
+use bc_nn::Network;
+use candle_core::Device;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bc-search");
 
 #[allow(unused_imports, reason = "the same")]
 pub use {making::*, running::*, tunes::*};
+
+/// A network as [`checkpoint`] makes it, which recommends to compare by short windows.
+pub fn recommending(path: &Path, seed: u64, compare: &WindowComparison) -> NetworkInput {
+    let input = checkpoint(path, seed);
+    let network = Network::load(path, &Device::Cpu).unwrap().network;
+    network.save(path, HashMap::from([input.to_key_value(), compare.to_key_value()])).unwrap();
+    input
+}
 
 /// Its standard output as JSON, one value per line.
 pub fn answers(folder: &Path, args: &[&str]) -> Vec<serde_json::Value> {
