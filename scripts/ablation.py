@@ -3,6 +3,7 @@
 
     scripts/ablation.py run                    all rows that are not done; a killed run continues
     scripts/ablation.py run --row base --row clews --jobs 1
+    scripts/ablation.py compare                the row base compared otherwise, without training; `run` does it last
     scripts/ablation.py list                   the rows, and which are done
     scripts/ablation.py table                  the table of docs/results.md and docs/ablation.svg, from what was run
 
@@ -179,7 +180,8 @@ def run_comparisons(plan, threads):
             folder = RUNS / f"compare-{way['name']}-{seed}"
             if not network.exists() or (folder / "result.json").exists():
                 continue
-            folder.mkdir(parents=True, exist_ok=True)
+            # The windows are there already: bc-eval makes only what is missing.
+            shutil.copytree(RUNS / f"base-{seed}/eval", folder, dirs_exist_ok=True)
             found = measure(network, folder, way["set"], threads, folder / "log.txt")
             write(folder / "result.json", json.dumps(found | {"row": way["name"], "seed": seed}, indent=1))
 
@@ -212,7 +214,8 @@ def run(arguments):
             if found:
                 val, real = (found[name]["whole"]["map"] for name in SETS)
                 print(f"{row['name']} {seed}: rendered {val:.3f}, real {real:.3f}, {found['train_s']:.0f} s", flush=True)
-    run_comparisons(plan, arguments.threads)
+    if not arguments.row:
+        run_comparisons(plan, arguments.threads)
     sys.exit(1 if failed else 0)
 
 
@@ -331,6 +334,9 @@ def main():
     command.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1)), help="rows at once")
     command.add_argument("--threads", type=int, default=1, help="threads of each")
     command.set_defaults(work=run)
+    command = commands.add_parser("compare", help="only compare the networks of the row base otherwise")
+    command.add_argument("--threads", type=int, default=1)
+    command.set_defaults(work=lambda arguments: run_comparisons(rows(), arguments.threads))
     commands.add_parser("list", help="the rows, and which are done").set_defaults(work=show)
     command = commands.add_parser("table", help="make the table and its figure from what was run")
     command.add_argument("--page", type=pathlib.Path, default=ROOT / "docs/results.md")
