@@ -263,7 +263,7 @@ def comparison_text(plan):
     """The networks of the row base compared otherwise, in Markdown."""
     lines = [line(["comparison", "seed", "rendered", "real"]), line(["---"] * 4)]
     for way in plan["compare"]:
-        for path in sorted(RUNS.glob(f"compare-{way['name']}-[0-9]*/result.json")):
+        for path in sorted(RUNS.glob(f"compare-{way['name']}-?/result.json")):
             found = json.loads(path.read_text())
             cells = [way["title"], str(found["seed"])] + [percent(found[name]["first"]) for name in SETS]
             lines.append(line(cells))
