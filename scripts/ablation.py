@@ -230,6 +230,12 @@ def show(_):
         print(f"{len(done(row))} of {len(row['seeds'])}  {row['name']:24} {row['group']}: {row['title']}")
 
 
+def grouped(plan):
+    """The rows with what was run of each, groups in the order in which they first come."""
+    groups = list(dict.fromkeys(row["group"] for row in plan["row"]))
+    return [(row, done(row)) for group in groups for row in plan["row"] if row["group"] == group]
+
+
 def percent(entry):
     """mAP with its interval."""
     return f"{entry['map']:.3f} ({entry['low']:.3f} to {entry['high']:.3f})"
@@ -244,8 +250,7 @@ def table_text(plan):
     head = ["what", "change", "seed", "rendered, windows", "rendered, whole", "real, windows", "real, whole", "training"]
     lines = [line(head), line(["---"] * len(head))]
     missing = []
-    for row in plan["row"]:
-        found = done(row)
+    for row, found in grouped(plan):
         if len(found) < len(row["seeds"]):
             missing.append(row["name"])
         for result in found:
@@ -272,7 +277,7 @@ def comparison_text(plan):
 
 def figure(plan):
     """The table as SVG: for each row a point with its interval by windows, and a ring for whole recordings."""
-    entries = [(row, result) for row in plan["row"] for result in done(row)]
+    entries = [(row, result) for row, found in grouped(plan) for result in found]
     base = [result for row, result in entries if row["name"] == "base"]
     left, panel, gap, step, top = 470, 330, 40, 19, 62
     height = top + step * len(entries) + 46
