@@ -3,6 +3,7 @@
 
     scripts/ablation.py run                    all rows that are not done; a killed run continues
     scripts/ablation.py run --row base --row clews --jobs 1
+    scripts/ablation.py compare                the row base compared otherwise, without training; `run` does it last
     scripts/ablation.py list                   the rows, and which are done
     scripts/ablation.py table                  the table of docs/results.md and docs/ablation.svg, from what was run
 
@@ -179,7 +180,8 @@ def run_comparisons(plan, threads):
             folder = RUNS / f"compare-{way['name']}-{seed}"
             if not network.exists() or (folder / "result.json").exists():
                 continue
-            folder.mkdir(parents=True, exist_ok=True)
+            # The windows are there already: bc-eval makes only what is missing.
+            shutil.copytree(RUNS / f"base-{seed}/eval", folder, dirs_exist_ok=True)
             found = measure(network, folder, way["set"], threads, folder / "log.txt")
             write(folder / "result.json", json.dumps(found | {"row": way["name"], "seed": seed}, indent=1))
 
@@ -212,7 +214,8 @@ def run(arguments):
             if found:
                 val, real = (found[name]["whole"]["map"] for name in SETS)
                 print(f"{row['name']} {seed}: rendered {val:.3f}, real {real:.3f}, {found['train_s']:.0f} s", flush=True)
-    run_comparisons(plan, arguments.threads)
+    if not arguments.row:
+        run_comparisons(plan, arguments.threads)
     sys.exit(1 if failed else 0)
 
 
@@ -225,6 +228,12 @@ def done(row):
 def show(_):
     for row in rows()["row"]:
         print(f"{len(done(row))} of {len(row['seeds'])}  {row['name']:24} {row['group']}: {row['title']}")
+
+
+def grouped(plan):
+    """The rows with what was run of each, groups in the order in which they first come."""
+    groups = list(dict.fromkeys(row["group"] for row in plan["row"]))
+    return [(row, done(row)) for group in groups for row in plan["row"] if row["group"] == group]
 
 
 def percent(entry):
@@ -241,8 +250,7 @@ def table_text(plan):
     head = ["what", "change", "seed", "rendered, windows", "rendered, whole", "real, windows", "real, whole", "training"]
     lines = [line(head), line(["---"] * len(head))]
     missing = []
-    for row in plan["row"]:
-        found = done(row)
+    for row, found in grouped(plan):
         if len(found) < len(row["seeds"]):
             missing.append(row["name"])
         for result in found:
@@ -260,7 +268,7 @@ def comparison_text(plan):
     """The networks of the row base compared otherwise, in Markdown."""
     lines = [line(["comparison", "seed", "rendered", "real"]), line(["---"] * 4)]
     for way in plan["compare"]:
-        for path in sorted(RUNS.glob(f"compare-{way['name']}-[0-9]*/result.json")):
+        for path in sorted(RUNS.glob(f"compare-{way['name']}-?/result.json")):
             found = json.loads(path.read_text())
             cells = [way["title"], str(found["seed"])] + [percent(found[name]["first"]) for name in SETS]
             lines.append(line(cells))
@@ -269,7 +277,7 @@ def comparison_text(plan):
 
 def figure(plan):
     """The table as SVG: for each row a point with its interval by windows, and a ring for whole recordings."""
-    entries = [(row, result) for row in plan["row"] for result in done(row)]
+    entries = [(row, result) for row, found in grouped(plan) for result in found]
     base = [result for row, result in entries if row["name"] == "base"]
     left, panel, gap, step, top = 470, 330, 40, 19, 62
     height = top + step * len(entries) + 46
@@ -331,6 +339,9 @@ def main():
     command.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1)), help="rows at once")
     command.add_argument("--threads", type=int, default=1, help="threads of each")
     command.set_defaults(work=run)
+    command = commands.add_parser("compare", help="only compare the networks of the row base otherwise")
+    command.add_argument("--threads", type=int, default=1)
+    command.set_defaults(work=lambda arguments: run_comparisons(rows(), arguments.threads))
     commands.add_parser("list", help="the rows, and which are done").set_defaults(work=show)
     command = commands.add_parser("table", help="make the table and its figure from what was run")
     command.add_argument("--page", type=pathlib.Path, default=ROOT / "docs/results.md")

@@ -172,6 +172,11 @@ def scale(x, header):
     kind = header["input"]["scale"]
     if kind == "none":
         return x
+    if kind == "chroma":
+        classes = x.unflatten(1, (-1, 12)).sum(1)
+        most = classes.amax(1, keepdim=True)
+        classes = classes / torch.where(most > 0, most, 1)
+        return classes - classes.mean((1, 2), keepdim=True)
     share = x / (x.amax((1, 2), keepdim=True) + 1e-6)
     if kind == "max":
         return share

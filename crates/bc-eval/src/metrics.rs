@@ -232,7 +232,7 @@ pub fn of_excerpts(
 
 /// How a configuration re-ranks, if it does.
 pub fn rerank_of(config: &EvalConfig) -> Option<Reciprocal> {
-    (config.rerank == Rerank::KReciprocal).then(|| Reciprocal {
+    (config.rerank == Rerank::KReciprocal).then_some(Reciprocal {
         neighbours: config.rerank_k1,
         averaged: config.rerank_k2,
         weight: config.rerank_weight as f32,

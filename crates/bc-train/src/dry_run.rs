@@ -99,8 +99,7 @@ fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
         setup.sampler.batches_per_pass(),
         setup.sampler.batches_per_epoch()
     );
-    let network = learner.network().settings();
-    let bins = network.bins();
+    let (network, bins) = (learner.network().settings(), setup.input.rows());
     let mut most = 0;
     for &length_s in &config.train.lengths_s {
         let frames = setup.assembler.frames(length_s);
