@@ -94,6 +94,13 @@ fn a_question_an_answer_and_both_recordings_at_the_matching_place() {
         first.as_str().unwrap().contains('%') && first.as_str().unwrap().contains("2 versions"),
         "{first}"
     );
+    let shown = "[...document.querySelectorAll('#works button[aria-expanded]')].filter(button => button.offsetParent).length";
+    assert_eq!(page.eval(shown), 4);
+    page.eval("document.querySelector('#works .rest').click()");
+    assert_eq!(page.eval(shown), 10);
+    page.eval(
+        "[...document.querySelectorAll('#works li')].slice(4, -1).forEach(item => { item.hidden = true; })",
+    );
     if page.eval("document.getElementById('beside').hidden") == true {
         page.eval("document.querySelector('#works button').click()");
     }

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bc_calibration::Kind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -88,13 +89,18 @@ impl WorkAnswer {
             rank: hit.rank,
             score: hit.score,
             probability: hit.probability,
-            kind: hit.kind.map(|kind| kind.name().to_owned()),
+            kind: hit.kind.map(word_of),
             recording: IndexedRecording::of(state, &hit.row),
             versions: hit.versions,
             alignment: None,
             alignment_unavailable: None,
         }
     }
+}
+
+/// A kind as JSON has it everywhere: `same-audio`.
+pub fn word_of(kind: Kind) -> String {
+    serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// A file that was sent.

@@ -1,5 +1,7 @@
 // One file is identified, two are compared; a recording of the microphone is a file.
 
+// Works of an answer that are shown at once.
+const SHOWN = 4;
 const page = { file: null, turn: 0, recorder: null };
 const at = id => document.getElementById(id);
 const element = (name, kind, text) => {
@@ -68,6 +70,19 @@ function showWorks(answer) {
     button.append(bar(work.probability ?? Math.max(work.score, 0)));
     button.addEventListener("click", () => open(work, button));
     item.append(button);
+    item.hidden = list.children.length >= SHOWN && answer.works.length > SHOWN + 1;
+    list.append(item);
+  }
+  const hidden = list.querySelectorAll("li[hidden]");
+  if (hidden.length) {
+    const item = element("li"), button = element("button", "rest", `${hidden.length} more`);
+    button.type = "button";
+    button.addEventListener("click", () => {
+      item.remove();
+      hidden.forEach(other => { other.hidden = false; });
+      hidden[0].querySelector("button").focus();
+    });
+    item.append(button);
     list.append(item);
   }
   if (none !== null) {
@@ -92,7 +107,7 @@ function bar(share) {
 async function open(work, button) {
   const turn = ++page.turn;
   fail(null);
-  at("works").querySelectorAll("button").forEach(other => other.setAttribute("aria-expanded", String(other === button)));
+  at("works").querySelectorAll("button[aria-expanded]").forEach(other => other.setAttribute("aria-expanded", String(other === button)));
   try {
     say(`Aligning with ${work.recording.title || work.recording.file}`, true);
     const facts = await ask("/compare", { a: page.file, recording: work.recording.id, pictures: "1" });

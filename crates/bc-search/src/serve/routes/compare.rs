@@ -12,7 +12,9 @@ use super::recordings::row_of;
 use crate::aligned;
 use crate::compare::closest;
 use crate::index::Row;
-use crate::serve::answers::{AlignmentAnswer, CompareAnswer, ComparedRecording, IndexedRecording, data_url};
+use crate::serve::answers::{
+    AlignmentAnswer, CompareAnswer, ComparedRecording, IndexedRecording, data_url, word_of,
+};
 use crate::serve::hearing::file_name;
 use crate::serve::picture;
 use crate::serve::refusal::{Refusal, Refused};
@@ -120,7 +122,7 @@ fn answer(state: &State, a: &Uploaded, other: &Other, pictures: bool) -> Result<
     Ok(CompareAnswer {
         score,
         probability: kinds.map(|kinds| kinds.same_audio + kinds.same_work),
-        kind: kinds.map(|kinds| kinds.kind().name().to_owned()),
+        kind: kinds.map(|kinds| word_of(kinds.kind())),
         a: shown(a.name.clone(), &first)?,
         b: shown(name, &second)?,
         recording,
