@@ -71,10 +71,11 @@ impl<'a> Versions<'a> {
         let kept = |clique: u32| (clique as usize * keep) % cliques < keep;
         let rows = (0..self.len()).filter(|row| kept(self.cliques[*row])).take(2 * SAMPLE);
         let mut some = Self::empty(self.dim);
-        some.measured = self
-            .measured
-            .as_ref()
-            .map(|all| Measured { scores: all.scores, width: all.width, rows: Vec::new() });
+        some.measured = self.measured.as_ref().map(|all| Measured {
+            scores: all.scores,
+            width: all.width,
+            rows: Vec::new(),
+        });
         for row in rows {
             some.labels.push(self.labels[row]);
             some.cliques.push(self.cliques[row]);

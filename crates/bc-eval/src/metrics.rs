@@ -324,11 +324,7 @@ struct Numbered {
 }
 
 impl Numbered {
-    fn new(
-        embeddings: &Embeddings,
-        numbers: &mut Numbers,
-        keep: impl Fn(&Label) -> bool,
-    ) -> Self {
+    fn new(embeddings: &Embeddings, numbers: &mut Numbers, keep: impl Fn(&Label) -> bool) -> Self {
         let dim = embeddings.dim;
         let mut kept = Self { vectors: Vec::new(), dim, cliques: Vec::new(), ids: Vec::new() };
         for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim.max(1))) {

@@ -115,13 +115,15 @@ impl Index {
                 (one.values, width)
             }
             Err(_) => {
-                let many = floats(queries, 2, "queries: a path, a list of paths, or an array of embeddings,")?;
+                let many =
+                    floats(queries, 2, "queries: a path, a list of paths, or an array of embeddings,")?;
                 (many.values, many.shape[1])
             }
         };
         let (values, width) = rows;
         if width != self.dim() || values.iter().any(|value| !value.is_finite()) {
-            let error = format!("embeddings of this index are {} finite numbers each, not {width}", self.dim());
+            let error =
+                format!("embeddings of this index are {} finite numbers each, not {width}", self.dim());
             return Err(PyValueError::new_err(error));
         }
         let query = |(number, vector): (usize, &[f32])| {

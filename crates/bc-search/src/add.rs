@@ -230,7 +230,11 @@ impl Work<'_> {
                     item.row.duration_s = embedded.duration_s as f32;
                     let parts = placed(embedded.excerpts);
                     let windows = placed(tempi.into_iter().next().unwrap_or_default());
-                    if parts.iter().chain(&windows).any(|(_, vector)| vector.iter().all(|value| *value == 0.0)) {
+                    if parts
+                        .iter()
+                        .chain(&windows)
+                        .any(|(_, vector)| vector.iter().all(|value| *value == 0.0))
+                    {
                         self.fail(
                             &item.path,
                             "its embedding is zero: the network hears nothing in it".to_owned(),

@@ -192,12 +192,7 @@ fn lowest(likely: impl Fn(f64) -> bool) -> f32 {
     (high - 1e-6) as f32
 }
 
-fn add(
-    found: &mut Pairs,
-    [one, other]: [Recording; 2],
-    score: f32,
-    kinds: Kinds,
-) {
+fn add(found: &mut Pairs, [one, other]: [Recording; 2], score: f32, kinds: Kinds) {
     let pair = (one.min(other), one.max(other));
     let sides = found.entry(pair).or_insert(Sides { score, kinds, sides: 0 });
     // The mean of both sides, where both found the pair.

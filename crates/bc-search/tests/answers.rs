@@ -224,16 +224,19 @@ fn duplicates_are_pairs_of_three_kinds_with_their_groups() {
     assert_eq!(copies.len(), 2, "{copies:?}");
     let sure: Vec<&Value> =
         pairs.iter().filter(|pair| pair["kind"] == "same-work" || pair["kind"] == "same-audio").collect();
-    let right = |of: &[&Value]| {
-        of.iter().filter(|pair| clique(&text(pair, "a")) == clique(&text(pair, "b"))).count()
-    };
+    let right =
+        |of: &[&Value]| of.iter().filter(|pair| clique(&text(pair, "a")) == clique(&text(pair, "b"))).count();
     // Of some 364 pairs. Two of so many works score nearly as versions do, so that few are sure; but what is said is right, and no more is said
     // than is right: 182 pairs, 60 of them sure, none of them wrong, 145 by the sum of the probabilities.
     let all: Vec<&Value> = pairs.iter().collect();
     let said: f64 = pairs.iter().map(|pair| pair["probability"].as_f64().unwrap()).sum();
     assert!(sure.len() >= 50 && right(&sure) == sure.len(), "{} of {} sure", right(&sure), sure.len());
     assert!(all.len() >= 160 && right(&all) * 50 >= all.len() * 49, "{} of {}", right(&all), all.len());
-    assert!(said <= right(&all) as f64 && said > 0.7 * right(&all) as f64, "said {said}, right {}", right(&all));
+    assert!(
+        said <= right(&all) as f64 && said > 0.7 * right(&all) as f64,
+        "said {said}, right {}",
+        right(&all)
+    );
     for pair in sure {
         assert!(pair["group"].as_u64().unwrap() > 0, "{pair}");
     }
@@ -248,8 +251,10 @@ fn duplicates_are_pairs_of_three_kinds_with_their_groups() {
 /// Looking into all cells is looking at all pairs; into few, at some, and it is said how many are missed.
 fn cells_give_what_all_pairs_give(folder: &Path, exact: &[Value]) {
     let ask = |probes: &str| {
-        let output =
-            common::run(folder, &["duplicates", "--index", "u.parquet", "--format", "jsonl", "--probes", probes]);
+        let output = common::run(
+            folder,
+            &["duplicates", "--index", "u.parquet", "--format", "jsonl", "--probes", probes],
+        );
         assert!(output.status.success());
         let said = String::from_utf8(output.stderr).unwrap();
         let lines = String::from_utf8(output.stdout).unwrap();
@@ -260,16 +265,17 @@ fn cells_give_what_all_pairs_give(folder: &Path, exact: &[Value]) {
     for (one, other) in all.iter().zip(exact) {
         assert_eq!((&one["a"]["path"], &one["b"]["path"]), (&other["a"]["path"], &other["b"]["path"]));
         let close = |key: &str| (one[key].as_f64().unwrap() - other[key].as_f64().unwrap()).abs() < 1e-6;
-        assert!(close("probability") && close("score") && close("probability_of_same_audio"), "{one} {other}");
+        assert!(
+            close("probability") && close("score") && close("probability_of_same_audio"),
+            "{one} {other}"
+        );
         assert_eq!((&one["kind"], &one["group"]), (&other["kind"], &other["group"]));
     }
     assert!(said.contains("asked exactly"), "{said}");
     let (some, said) = ask("1");
     assert!(some.len() < exact.len() && !some.is_empty(), "{} of {}", some.len(), exact.len());
-    let numbers: Vec<usize> = said
-        .split(|letter: char| !letter.is_ascii_digit())
-        .filter_map(|word| word.parse().ok())
-        .collect();
+    let numbers: Vec<usize> =
+        said.split(|letter: char| !letter.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();
     // All 362 recordings were asked: what is said to be found is what was found.
     assert_eq!(numbers[1..3], [362, some.len()], "{said}");
 }

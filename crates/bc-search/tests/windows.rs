@@ -60,7 +60,8 @@ fn an_index_keeps_what_the_network_recommends_through_every_change() {
         assert!(windows.len() >= 2 && windows[0].0 == 0.0 && windows[1].0 > 0.8, "{path}: {windows:?}");
         assert!(windows.is_sorted_by(|a, b| a.0 < b.0));
     }
-    let info: Value = serde_json::from_str(&succeed(folder.path(), &["info", "--index", "i", "--json"])).unwrap();
+    let info: Value =
+        serde_json::from_str(&succeed(folder.path(), &["info", "--index", "i", "--json"])).unwrap();
     assert_eq!(info["compare"]["window_s"], 2.0);
     let count: usize = before.iter().map(|(_, windows)| windows.len()).sum();
     assert_eq!(info["short_windows"], count);
@@ -87,7 +88,10 @@ fn an_index_with_windows_and_one_without_do_not_mix_and_damage_is_found() {
     with_network(folder.path(), &["add", "tunes", "--index", "plain", "--whole"]);
     assert!(windows_of(&folder.path().join("plain")).iter().all(|(_, windows)| windows.is_empty()));
     let error = refuse(folder.path(), &["merge", "plain", "--index", "i"]);
-    assert!(error.contains("short windows of 2 s every 1 s") && error.contains("no short windows"), "{error}");
+    assert!(
+        error.contains("short windows of 2 s every 1 s") && error.contains("no short windows"),
+        "{error}"
+    );
     // The other way round windows are left behind, and what is there already stays without.
     succeed(folder.path(), &["remove", "--path", "tunes/0.wav", "--index", "plain"]);
     succeed(folder.path(), &["merge", "i", "--index", "plain"]);
@@ -95,7 +99,8 @@ fn an_index_with_windows_and_one_without_do_not_mix_and_damage_is_found() {
     assert!(windows_of(&folder.path().join("plain")).iter().all(|(_, windows)| windows.is_empty()));
     for ending in [".windows", ".windows-keys"] {
         let files = std::fs::read_dir(folder.path().join("i/segments")).unwrap().flatten();
-        let path = files.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(ending)).unwrap();
+        let path =
+            files.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(ending)).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let mut wrong = bytes.clone();
         let place = wrong.len() / 2;
@@ -114,8 +119,9 @@ fn an_index_with_windows_and_one_without_do_not_mix_and_damage_is_found() {
 /// By the definition, window after window.
 fn plain(a: &[(f32, Vec<f32>)], b: &[(f32, Vec<f32>)]) -> f32 {
     let side = |x: &[(f32, Vec<f32>)], y: &[(f32, Vec<f32>)]| {
-        let best =
-            |one: &Vec<f32>| y.iter().map(|other| bc_retrieval::cosine(one, &other.1)).fold(f32::MIN, f32::max);
+        let best = |one: &Vec<f32>| {
+            y.iter().map(|other| bc_retrieval::cosine(one, &other.1)).fold(f32::MIN, f32::max)
+        };
         x.iter().map(|one| best(&one.1)).sum::<f32>() / x.len() as f32
     };
     0.5 * (side(a, b) + side(b, a))
@@ -226,7 +232,8 @@ fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_record
         half.iter().enumerate().map(|(at, one)| label(one.0, at % 3, Split::Val)).collect();
     let labels: Vec<&Label> = labels.iter().collect();
     for (name, windows) in [("calibration.json", false), ("calibration-windows.json", true)] {
-        let score = |a: &(usize, Vec<f32>, Vec<(f32, Vec<f32>)>), b: &(usize, Vec<f32>, Vec<(f32, Vec<f32>)>)| {
+        let score = |a: &(usize, Vec<f32>, Vec<(f32, Vec<f32>)>),
+                     b: &(usize, Vec<f32>, Vec<(f32, Vec<f32>)>)| {
             if windows { plain(&a.2, &b.2) } else { bc_retrieval::cosine(&a.1, &b.1) }
         };
         let scores: Vec<f32> = half.iter().flat_map(|a| half.iter().map(move |b| score(a, b))).collect();
@@ -235,7 +242,8 @@ fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_record
             made.settings[COMPARE] = serde_json::json!(compare);
         }
         let val = Versions::of_scores(&labels, &scores);
-        let found = Calibration::fit(Path::new("made up"), &val, &Versions::of_scores(&[], &[]), &made).unwrap();
+        let found =
+            Calibration::fit(Path::new("made up"), &val, &Versions::of_scores(&[], &[]), &made).unwrap();
         bc_formats::atomic::write_json(&folder.path().join("i").join(name), &found).unwrap();
     }
     // The index holds two recordings of two thirds of the other works; the third recording of each work asks.
@@ -281,7 +289,11 @@ fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_record
             sure += usize::from(probability >= 0.9 && is_right);
         }
         let count = asked.len() as f64;
-        println!("whole {whole}: said {:.3}, right {:.3}, sure {sure} of {count}", said / count, right / count);
+        println!(
+            "whole {whole}: said {:.3}, right {:.3}, sure {sure} of {count}",
+            said / count,
+            right / count
+        );
         (said / count, right / count, sure)
     };
     let (said, right, sure) = measure(false);

@@ -548,8 +548,8 @@ impl Searcher {
                 same_file: members().any(|candidate| is_same_file(query, candidate)),
             }
         });
-        let mean_ratio = heard.rest.iter().map(|score| ratio(*score).exp()).sum::<f64>()
-            / heard.rest.len().max(1) as f64;
+        let mean_ratio =
+            heard.rest.iter().map(|score| ratio(*score).exp()).sum::<f64>() / heard.rest.len().max(1) as f64;
         let rest = Rest { works: self.works.saturating_sub(works.len() as u64), mean_ratio };
         (evidence.collect(), rest)
     }

@@ -78,7 +78,9 @@ pub(super) fn scaled(index: &Index, recordings: &[Recording], scores: &[f32], ne
         .enumerate()
         .map(|(place, recording)| {
             let windows = Short::of_recording(index, *recording);
-            windows.and_then(|windows| windows.scores(index, &rivals[..place], Sides::Both)).unwrap_or_default()
+            windows
+                .and_then(|windows| windows.scores(index, &rivals[..place], Sides::Both))
+                .unwrap_or_default()
         })
         .collect();
     let likeness = |a: usize, b: usize| rows[a.max(b)].get(a.min(b)).copied().unwrap_or(0.0);

@@ -220,8 +220,7 @@ pub(crate) fn verify(index: &Path, entry: &SegmentEntry) -> Vec<String> {
         (file(index, &entry.name, KEYS), &entry.hashes.keys),
         (file(index, &entry.name, ROWS), &entry.hashes.rows),
     ];
-    hashed
-        .extend(entry.windows.iter().map(|windows| (file(index, &entry.name, WINDOW_KEYS), &windows.keys)));
+    hashed.extend(entry.windows.iter().map(|windows| (file(index, &entry.name, WINDOW_KEYS), &windows.keys)));
     hashed.extend(entry.removed.iter().map(|removed| (folder(index).join(&removed.file), &removed.hash)));
     for (path, expected) in hashed {
         expect(&path, expected, bc_formats::fingerprint::of_file(&path));
