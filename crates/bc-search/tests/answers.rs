@@ -224,19 +224,19 @@ fn duplicates_are_pairs_of_three_kinds_with_their_groups() {
     assert_eq!(copies.len(), 2, "{copies:?}");
     let sure: Vec<&Value> =
         pairs.iter().filter(|pair| pair["kind"] == "same-work" || pair["kind"] == "same-audio").collect();
-    assert!(sure.len() >= 40, "{} of some 364 pairs", sure.len());
-    let wrong = sure.iter().filter(|pair| clique(&text(pair, "a")) != clique(&text(pair, "b"))).count();
-    assert!(wrong <= sure.len() / 10, "{wrong} of {}", sure.len());
-    // Few are sure because two of 362 works score as versions do; what counts is that as many are right as the probabilities say.
-    let said: f64 = pairs.iter().map(|pair| pair["probability"].as_f64().unwrap()).sum();
     let right =
-        pairs.iter().filter(|pair| clique(&text(pair, "a")) == clique(&text(pair, "b"))).count() as f64;
-    println!(
-        "{} pairs, {} sure, {wrong} of these wrong, said {said:.1}, right {right}",
-        pairs.len(),
-        sure.len()
+        |of: &[&Value]| of.iter().filter(|pair| clique(&text(pair, "a")) == clique(&text(pair, "b"))).count();
+    // Of some 364 pairs. Two of so many works score nearly as versions do, so that few are sure; but what is said is right, and no more is said
+    // than is right: 182 pairs, 60 of them sure, none of them wrong, 145 by the sum of the probabilities.
+    let all: Vec<&Value> = pairs.iter().collect();
+    let said: f64 = pairs.iter().map(|pair| pair["probability"].as_f64().unwrap()).sum();
+    assert!(sure.len() >= 50 && right(&sure) == sure.len(), "{} of {} sure", right(&sure), sure.len());
+    assert!(all.len() >= 160 && right(&all) * 50 >= all.len() * 49, "{} of {}", right(&all), all.len());
+    assert!(
+        said <= right(&all) as f64 && said > 0.7 * right(&all) as f64,
+        "said {said}, right {}",
+        right(&all)
     );
-    assert!((said - right).abs() < 0.2 * right, "said {said}, right {right} of {}", pairs.len());
     for pair in sure {
         assert!(pair["group"].as_u64().unwrap() > 0, "{pair}");
     }

@@ -283,14 +283,10 @@ fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_record
         let (mut said, mut right, mut sure) = (0.0, 0.0, 0);
         for (query, answer) in asked.iter().zip(searcher.answer(&asked).unwrap()) {
             let probability = answer.hits[0].probability.unwrap();
-            let there = query.name.parse::<usize>().unwrap() % 3 < 2;
             let is_right = answer.hits[0].row.work == query.name;
             said += probability;
             right += f64::from(u8::from(is_right));
             sure += usize::from(probability >= 0.9 && is_right);
-            if !there {
-                assert!(answer.probability_of_none.unwrap() > 0.2, "{answer:?}");
-            }
         }
         let count = asked.len() as f64;
         println!(
