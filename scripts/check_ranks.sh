@@ -21,7 +21,7 @@ start() {
     shift 2
     mpirun --oversubscribe --allow-run-as-root --mca odls_base_sigkill_timeout 60 -n "$ranks" "$program" train \
         --threads 1 --set train.debug=true --set "train.run=$work/$run" --set train.cliques_per_batch=8 \
-        --set train.versions_per_clique=2 --set 'train.lengths_s=[10,20]' --set train.learning_rate=0.001 "$@"
+        --set train.versions_per_clique=2 --set 'train.lengths_s=[10,20]' "$@"
 }
 bytecover=(--set model.width=8 --set 'model.blocks=[1,1,1,1]' --set model.variant=plain)
 ring=(--set model.kind=ring --set model.scale=log-centred --set model.width=8 --set model.projection=32)

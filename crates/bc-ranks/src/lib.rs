@@ -181,7 +181,7 @@ impl Ranks {
     pub fn same(&self, what: &str, own: &str) -> Result<()> {
         let all = self.texts(own)?;
         let Some(other) = all.iter().position(|text| *text != all[0]) else { return Ok(()) };
-        let shown = |text: &str| if text.len() <= 64 { format!(" ({text})") } else { String::new() };
+        let shown = |text: &str| if text.len() <= 32 { format!(" ({text})") } else { String::new() };
         bail!(
             "{what} of {}{} differs from that of rank 0{}",
             name(other, self.size()),
@@ -209,7 +209,7 @@ impl Ranks {
     /// # Errors
     /// A rank that has ended.
     pub fn wait(&self) -> Result<()> {
-        self.any([]).map(drop)
+        self.any([false]).map(drop)
     }
 }
 

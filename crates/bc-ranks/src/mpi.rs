@@ -14,6 +14,8 @@ use crate::{Collective, Ranks, Values, add_in_order};
 
 /// Up to this many values each rank gets those of all and adds them itself: one exchange instead of two.
 const FEW: usize = 1 << 13;
+/// What an empty slice is taken of.
+static NOTHING: [u8; 1] = [0];
 
 /// Joins the processes of a launcher.
 pub(crate) fn join(launch: &Launch) -> Result<Ranks> {
@@ -76,6 +78,9 @@ impl Mpi {
         T: Equivalence + Copy + Default + Into<f64>,
     {
         let count = values.len();
+        if count == 0 {
+            return Ok(());
+        }
         if count <= FEW {
             let mut all = vec![T::default(); count * self.size];
             self.world.all_gather_into(&*values, &mut all[..]);
@@ -144,6 +149,11 @@ impl Collective for Mpi {
         let counts: Vec<i32> = lengths.iter().map(|length| *length as i32).collect();
         let firsts: Vec<i32> =
             counts.iter().scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count))).collect();
+        if total == 0 {
+            return Ok(Vec::new());
+        }
+        // An empty slice has the address 1, which Open MPI takes for MPI_IN_PLACE.
+        let own = if own.is_empty() { &NOTHING[..0] } else { own };
         let mut all = vec![0u8; total];
         let mut received = PartitionMut::new(&mut all[..], &counts[..], &firsts[..]);
         self.world.all_gather_varcount_into(own, &mut received);

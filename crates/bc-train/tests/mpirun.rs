@@ -93,7 +93,10 @@ fn at_work(run: &Path) -> Child {
         mpirun(2, run, &["train.epochs=1000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while metrics(run).len() < 3 {
-        assert!(started.elapsed() < Duration::from_secs(120), "no step was made");
+        if child.try_wait().unwrap().is_some() || started.elapsed() > Duration::from_secs(120) {
+            let _ = child.kill();
+            panic!("no step was made: {}", text(&child.wait_with_output().unwrap()));
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
     child

@@ -17,8 +17,11 @@ use bc_train::ranks::Agreed;
 use bc_train::train::{Options, Outcome, train_with};
 use support::{TINY, assert_equal_runs, lines, metrics};
 
-/// Losses of a step differ by at most this, relative to a loss of at least 1.
+/// Losses of a step differ by at most this, relative to a loss of at least 1. At the default learning rate; at ten times
+/// as much rounding grows faster in networks as small as these (a triplet that is mined by a hair, a ReLU that is
+/// crossed), and reaches 1e-3 after twenty steps.
 const TOLERANCE: f64 = 1e-5;
+const RATE: &str = "train.learning_rate=0.0001";
 const STEPS: usize = 20;
 
 fn config(run: &Path, overrides: &[&str]) -> Config {
@@ -48,7 +51,7 @@ fn train(run: &Path, overrides: &[&str], ranks: usize) {
 fn figures(line: &serde_json::Value) -> Vec<f64> {
     let keys = match line["kind"].as_str() {
         Some("step") => &["loss", "classification", "triplet", "gradient_norm"][..],
-        _ => &["map", "mr1", "triplet"],
+        _ => &["triplet", "map", "mr1"],
     };
     keys.iter().map(|key| line[key].as_f64().unwrap()).collect()
 }
@@ -57,15 +60,16 @@ fn curve(run: &Path) -> Vec<Vec<f64>> {
     lines(run).iter().filter(|line| line["kind"] != "start").map(figures).collect()
 }
 
-/// The largest difference of two curves' losses, relative to a loss of at least 1; other figures within ten times it.
+/// The largest difference of two curves, relative to a figure of at least 1. Norms of gradients and figures of ranking
+/// (which jump where two distances are nearly equal) count a hundredth.
 fn difference(one: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
     assert_eq!(one.len(), other.len());
     let mut worst = 0f64;
     for (a, b) in one.iter().zip(other) {
+        let losses = if a.len() == 4 { 3 } else { 1 };
         for (place, (a, b)) in a.iter().zip(b).enumerate() {
-            let difference = (a - b).abs() / a.abs().max(1.0);
-            let weight = if place == 0 { 1.0 } else { 0.1 };
-            worst = worst.max(weight * difference);
+            let weight = if place < losses { 1.0 } else { 0.01 };
+            worst = worst.max(weight * (a - b).abs() / a.abs().max(1.0));
         }
     }
     worst
@@ -75,7 +79,7 @@ fn difference(one: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
 fn compare(what: &str, overrides: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let steps = format!("train.max_steps={STEPS}");
-    let overrides = [overrides, &[&steps, "train.validate_every_passes=2"]].concat();
+    let overrides = [overrides, &[&steps, RATE, "train.validate_every_passes=2"]].concat();
     let run = |ranks: usize| {
         let run = folder.path().join(ranks.to_string());
         train(&run, &overrides, ranks);
@@ -193,10 +197,8 @@ fn whatever_the_order_of_arrival_the_bytes_are_the_same() {
 fn a_run_of_two_ranks_is_resumed_by_one_and_by_four() {
     let folder = tempfile::tempdir().unwrap();
     let straight = folder.path().join("straight");
-    let of = |steps: &str| ["train.accumulate=2", "train.ema=0.9", steps].map(str::to_owned);
     let train = |run: &Path, steps: &str, ranks: usize| {
-        let overrides = of(steps);
-        train(run, &overrides.each_ref().map(String::as_str), ranks);
+        train(run, &["train.accumulate=2", "train.ema=0.9", RATE, steps], ranks);
     };
     train(&straight, "train.max_steps=16", 1);
     for ranks in [1, 4] {
