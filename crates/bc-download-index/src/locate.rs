@@ -18,62 +18,70 @@ use crate::retry;
 /// whether it decodes.
 const CONTAINERS: [&str; 6] = ["ts", "flv", "3gp", "mov", "m4v", "m4b"];
 
-/// Sets path, size and status of every version: the path the source names (kept in
-/// `audio_path`, with or without its extension) below `dataset_path`, else
-/// `<dataset_path>/<id>.<extension>`, else the named file in `dataset_path` itself. Says where the first that is
-/// missing was looked for.
-///
-/// # Errors
-/// `dataset_path` is no folder, or not below `audio_root`.
-pub fn locate(versions: &mut [Version], config: &IndexConfig) -> Result<Option<String>> {
-    let folder = audio_folder(config)?;
-    let by_stem = files_by_stem(config)?;
-    let listed = Listed::default();
-    let one = |version: &mut Version| {
-        let named = version.audio_path.take();
-        let there = named
-            .as_deref()
-            .and_then(|path| existing(folder.join(path), config, &listed))
-            .or_else(|| by_stem.get(version.version_id.as_str()).cloned())
-            .or_else(|| by_stem.get(named.as_deref().map(stem)?).cloned());
-        match there {
-            Some(path) => {
-                found(version, &path);
-                None
-            }
-            None => {
-                missing(version, config);
-                Some(named)
-            }
-        }
-    };
-    let in_vain = versions
-        .par_iter_mut()
-        .enumerate()
-        .filter_map(|(at, version)| one(version).map(|named| (at, named)))
-        .min_by_key(|(at, _)| *at);
-    Ok(in_vain.map(|(at, named)| {
-        let also = named.map(|path| format!(", nor {}", folder.join(path).display())).unwrap_or_default();
-        format!("{}: {}{also}", versions[at].version_id, missing_reason(&versions[at], config))
-    }))
+/// The audio of a data set.
+pub struct Audio<'a> {
+    config: &'a IndexConfig,
+    folder: PathBuf,
+    by_stem: HashMap<String, PathBuf>,
+    listed: Listed,
 }
 
-/// Brings the files of an index up to date: those that came to `<dataset_path>/<id>.<extension>`, went or changed
-/// since it was written. Nothing but their sizes is known afterwards, until `verify`'s notes are brought in.
-///
-/// # Errors
-/// `dataset_path` cannot be listed, or is not below `audio_root`.
-pub fn look_again(versions: &mut [Version], config: &IndexConfig) -> Result<()> {
-    let by_stem = files_by_stem(config)?;
-    versions.par_iter_mut().for_each(|version| {
-        let there = version.audio_path.as_ref().map(PathBuf::from).filter(|path| is_there(path));
-        forget(version);
-        match there.or_else(|| by_stem.get(version.version_id.as_str()).cloned()) {
-            Some(path) => found(version, &path),
-            None => missing(version, config),
-        }
-    });
-    Ok(())
+impl<'a> Audio<'a> {
+    /// Lists `dataset_path`.
+    ///
+    /// # Errors
+    /// `dataset_path` is no folder, or not below `audio_root`.
+    pub fn open(config: &'a IndexConfig) -> Result<Self> {
+        let (folder, by_stem) = (audio_folder(config)?, files_by_stem(config)?);
+        Ok(Self { config, folder, by_stem, listed: Listed::default() })
+    }
+
+    /// Sets path, size and status of every version: the path the source names (kept in
+    /// `audio_path`, with or without its extension) below `dataset_path`, else
+    /// `<dataset_path>/<id>.<extension>`, else the named file in `dataset_path` itself. Says where the first that is
+    /// missing was looked for.
+    pub fn locate(&self, versions: &mut [Version]) -> Option<String> {
+        let one = |version: &mut Version| {
+            let named = version.audio_path.take();
+            let there = named
+                .as_deref()
+                .and_then(|path| existing(self.folder.join(path), self.config, &self.listed))
+                .or_else(|| self.by_stem.get(version.version_id.as_str()).cloned())
+                .or_else(|| self.by_stem.get(named.as_deref().map(stem)?).cloned());
+            match there {
+                Some(path) => {
+                    found(version, &path);
+                    None
+                }
+                None => {
+                    missing(version, self.config);
+                    Some(named)
+                }
+            }
+        };
+        let in_vain = versions
+            .par_iter_mut()
+            .enumerate()
+            .filter_map(|(at, version)| one(version).map(|named| (at, named)))
+            .min_by_key(|(at, _)| *at);
+        in_vain.map(|(at, named)| {
+            let also = named.map(|path| format!(", nor {}", self.folder.join(path).display())).unwrap_or_default();
+            format!("{}: {}{also}", versions[at].version_id, missing_reason(&versions[at], self.config))
+        })
+    }
+
+    /// Brings the files of an index up to date: those that came to `<dataset_path>/<id>.<extension>`, went or changed
+    /// since it was written. Nothing but their sizes is known afterwards, until `verify`'s notes are brought in.
+    pub fn look_again(&self, versions: &mut [Version]) {
+        versions.par_iter_mut().for_each(|version| {
+            let there = version.audio_path.as_ref().map(PathBuf::from).filter(|path| is_there(path));
+            forget(version);
+            match there.or_else(|| self.by_stem.get(version.version_id.as_str()).cloned()) {
+                Some(path) => found(version, &path),
+                None => missing(version, self.config),
+            }
+        });
+    }
 }
 
 /// `dataset_path` as the index names it: by way of `audio_root`, if there is one.

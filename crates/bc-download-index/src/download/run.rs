@@ -51,7 +51,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     }
     // Parts run side by side, on several machines perhaps; one of them need not wait for the others' files.
     if options.shard == Shard::WHOLE {
-        update::index(config, |_, _| Ok(()))?;
+        update::index(config, |_| Ok(()))?;
     } else {
         println!(
             "Part {} leaves the index as it is; when all parts are done, `build` or `verify` brings in what came.",
