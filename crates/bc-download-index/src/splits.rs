@@ -169,5 +169,5 @@ mod tests {
         assert_eq!(of, PINNED);
     }
 
-    const PINNED: &str = "";
+    const PINNED: &str = "tetrtrvatrtrtrtrtrtevatr";
 }
