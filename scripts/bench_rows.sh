@@ -4,16 +4,14 @@
 #
 #   scripts/bench_rows.sh 100000 1000000 10000000
 #
-# Prints a table. Needs some 6 GB of disk for ten million rows (BENCH_FOLDER; a temporary folder if not given).
+# Prints a table. Needs the programs (`cargo build --release`), a Python with pyarrow (BYTECOVER_PYTHON) for the made-up features, and
+# some 6 GB of disk for ten million rows (BENCH_FOLDER; a temporary folder if not given).
 # shellcheck disable=SC2016  # the quotes of Markdown
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=${CARGO_TARGET_DIR:-target}/release
-if [ -z "${BENCH_BUILT:-}" ]; then
-    # --workspace so that dependencies have the features that they have in the other builds.
-    cargo build --release --workspace --bin bc-download-index --bin bc-features --example made_up
-fi
-bin=$(realpath "$bin")
+bin=$(realpath "${BC_BIN:-${CARGO_TARGET_DIR:-target}/release}")
+made_up=$PWD/scripts/made_up_rows.py
+python=${BYTECOVER_PYTHON:-python3}
 folder=${BENCH_FOLDER:-$(mktemp -d)}
 mkdir -p "$folder"
 
@@ -51,7 +49,7 @@ for rows in "${@:-100000}"; do
     measure 'the same again, nothing to do' "$bin/bc-download-index" build "${settings[@]}"
     measure '`bc-download-index verify`, no file' "$bin/bc-download-index" verify "${settings[@]}"
     measure '`bc-download-index status --shards 1000`' "$bin/bc-download-index" status --shards 1000 "${settings[@]}"
-    "$bin/examples/made_up" listed.parquet index.parquet features 0.9 2000 >/dev/null
+    "$python" "$made_up" listed.parquet index.parquet features 0.9 2000
     measure '`bc-features status --shards 1000`, nine tenths there' "$bin/bc-features" status --shards 1000 "${settings[@]}"
     measure '`bc-features compact`, parts of 2,000 to 10,000' "$bin/bc-features" compact "${settings[@]}"
     measure '`bc-features status --shards 1000` after it' "$bin/bc-features" status --shards 1000 --json "${settings[@]}"

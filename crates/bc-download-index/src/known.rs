@@ -52,6 +52,9 @@ impl<'a> Known<'a> {
             Ok(key) => self.state.noted(&key?),
             Err(error) => Some(Facts::unread(error)),
         };
+        if self.state.is_empty() {
+            return versions.iter().map(|_| None).collect();
+        }
         versions.par_iter().map(of).collect()
     }
 }

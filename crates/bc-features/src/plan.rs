@@ -409,7 +409,7 @@ fn failure_is_of(version: &Track, failure: &Failure) -> bool {
 
 /// Whether the file system says the same of the audio as then; a file that is away counts as unchanged.
 fn same_file(version: &Track, then: Source) -> bool {
-    Source::of(Path::new(&*version.audio_path)).map_or(true, |now| now == then)
+    bc_store::source(Path::new(&*version.audio_path)).map_or(true, |now| now == then)
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

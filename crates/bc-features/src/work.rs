@@ -53,7 +53,7 @@ impl Worker {
     pub fn version(&self, version: &Track, again: impl Fn()) -> Done {
         let path = PathBuf::from(&*version.audio_path);
         let known = version.content_hash.as_deref();
-        let source = Source::of(&path).unwrap_or_default();
+        let source = bc_store::source(&path).unwrap_or_default();
         let (result, retries) = self.retry.run(
             |fault: &Option<Fault>| {
                 let passes = fault.as_ref().is_some_and(|fault| fault.outlook == Outlook::Soon);
@@ -141,17 +141,19 @@ struct Made {
 
 /// Reads a file twice: for its hash and for its features. In between and behind it must be the same.
 fn made(extractor: &Extractor, path: &Path, known: Option<&str>) -> Result<Made, Fault> {
-    let stat = || {
-        Source::of(path).map_err(|error| Fault {
-            reason: format!("cannot be read: {error}"),
-            outlook: passing::outlook(&error).min(Outlook::Later),
-        })
+    let unread = |error: std::io::Error| Fault {
+        reason: format!("cannot be read: {error}"),
+        outlook: passing::outlook(&error).min(Outlook::Later),
     };
+    let stat = || bc_store::source(path).map_err(unread);
     let source = stat()?;
-    let is_file = path.is_file();
+    // Of an object a copy, which is there until the end.
+    let local = bc_store::local(path).map_err(unread)?;
+    let file = local.path();
+    let is_file = file.is_file();
     // A pipe is never opened: it would be waited for. The extractor says what is wrong with it.
     let hash = if is_file {
-        fingerprint::of_file(path).map_err(|error| Fault::of("cannot be read", &error))?
+        fingerprint::of_file(file).map_err(|error| Fault::of("cannot be read", &error))?
     } else {
         String::new()
     };
@@ -165,7 +167,7 @@ fn made(extractor: &Extractor, path: &Path, known: Option<&str>) -> Result<Made,
         });
     }
     let features = extractor
-        .file(path)
+        .file(file)
         .map_err(|error| Fault { reason: error.to_string(), outlook: error.outlook() })?;
     if stat()? != source {
         return Err(Fault { reason: "changed while it was read".into(), outlook: Outlook::Soon });

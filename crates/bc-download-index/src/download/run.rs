@@ -27,6 +27,9 @@ pub struct Options {
 /// No index, no yt-dlp, a folder that cannot be written, too many failures in a row, or Ctrl-C.
 pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let folder = &config.index.dataset_path;
+    if bc_store::is_remote(folder) {
+        bail!("[index] dataset_path = \"{}\" is an object store; `download` needs a folder", folder.display());
+    }
     let versions = Index::read(&config.index.output)?.versions;
     if !config.index.file_extension.is_empty() {
         bail!("[index] file_extension must be empty for downloads: m4a or webm comes, as the site has it");

@@ -8,7 +8,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
 use bc_cli::Shard;
@@ -35,14 +34,13 @@ impl Key {
     /// # Errors
     /// The file cannot be asked about.
     pub fn of(path: &str, root: Option<&AudioRoot>) -> io::Result<Option<Self>> {
-        let about = match retry::io(|| std::fs::metadata(path)) {
+        let about = match retry::io(|| bc_store::about(Path::new(path))) {
             Ok(about) => about,
             Err(error) if retry::is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let modified = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         let stored = root.and_then(|root| root.store(path).ok()).unwrap_or_else(|| path.to_owned());
-        Ok(Some(Self { path: stored, bytes: about.len(), modified: modified.as_nanos() as u64 }))
+        Ok(Some(Self { path: stored, bytes: about.bytes, modified: u64::try_from(about.modified_ns).unwrap_or(0) }))
     }
 
     fn digest(&self) -> Digest {
@@ -259,6 +257,11 @@ impl State {
     /// What spares another look: a look at the headers does only for a `fast` run, a passing error never.
     pub fn get(&self, key: &Key, fast: bool) -> Option<Facts> {
         self.noted(key).filter(|facts| !facts.passing && (fast || !facts.fast))
+    }
+
+    /// Whether nothing is noted.
+    pub fn is_empty(&self) -> bool {
+        self.known.facts.is_empty()
     }
 
     /// The last look at a file, however it was.
