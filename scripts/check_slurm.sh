@@ -89,7 +89,7 @@ CONF
     export SLURM_CONF=$place/slurm.conf
     # As root, since the key and the socket are this script's own.
     munged --force --foreground --socket="$place/socket/munge" --key-file="$place/munge/key" --pid-file="$place/munge/pid" \
-        --seed-file="$place/munge/seed" --log-file="$place/munge.log" &
+        --seed-file="$place/munge/seed" >"$place/munge.log" 2>&1 &
     daemons+=($!)
     for _ in $(seq 50); do [ -S "$place/socket/munge" ] && break; sleep 0.2; done
     slurmctld -D -f "$SLURM_CONF" >/dev/null 2>&1 &
@@ -113,6 +113,11 @@ if [ -z "${CHECK_SLURM_FULL:-}" ]; then
 fi
 
 plain_run() {
+    # A plain run of before, to save time while this script is worked on.
+    if [ -n "${CHECK_SLURM_PLAIN:-}" ]; then
+        cp -r "$CHECK_SLURM_PLAIN" "$place/plain"
+        return
+    fi
     mkdir -p "$place/plain"
     ln -s "$root/configs" "$place/plain/configs"
     cd "$place/plain"

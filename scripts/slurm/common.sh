@@ -39,6 +39,14 @@ features_status() { ask bc-features status --json --shards "$BC_SHARDS" "$@" 2>/
 # One text value of such JSON.
 json_text() { sed -n "s/^ *\"$1\": *\"\([^\"]*\)\".*/\1/p" | head -n 1; }
 
+# Names, sizes and times of the lists that an index is made from; what stages write beside them is none.
+lists() {
+    local output
+    output=$(basename "$(key index output "$@")" .parquet)
+    find -L "$(key index meta "$@")" -maxdepth 1 -type f ! -name '.*' ! -name "$output.*" ! -name coverage.md ! -name '*.png' \
+        -printf '%f %s %T@\n' 2>/dev/null | sort || true
+}
+
 # Prints what a stage's result depends on, as a hash. A stage is done if its note holds the same.
 identity() {
     local stage=$1 checkpoint
@@ -47,7 +55,7 @@ identity() {
         case $stage in
             index)
                 sections "index synth" "$@"
-                stat -L -c '%n %s %Y' "$(key index meta "$@")" 2>/dev/null || true
+                lists "$@"
                 ;;
             train)
                 sections "model train augment paint" "$@"
