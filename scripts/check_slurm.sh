@@ -194,13 +194,20 @@ if grep submitted "$place/last.log"; then echo "submitted although done"; exit 1
 
 echo "== figures ($SECONDS s)"
 compared=0
-for file in runs/demo/best.safetensors runs/demo/eval/metrics.json runs/demo/eval/embeddings.parquet runs/demo/eval/calibration.json; do
-    if cmp "$place/plain/$file" "$place/slurm/$file"; then
-        echo "the same, byte for byte: $file ($(stat -c %s "$place/plain/$file") bytes)"
+compare() {
+    if cmp "$3" "$4"; then
+        echo "the same, byte for byte: $1 ($2 bytes)"
         compared=$((compared + 1))
     elif [ "$BC_RANKS_PER_NODE" -eq 1 ]; then
         exit 1
     fi
+}
+# Of the network what follows the header, whose keys come in another order each time.
+tensors() { tail -c "+$(($(od -A n -t u8 -N 8 "$1") + 9))" "$1"; }
+for run in plain slurm; do tensors "$place/$run/runs/demo/best.safetensors" >"$place/$run.tensors"; done
+compare "the network's tensors" "$(stat -c %s "$place/plain.tensors")" "$place/plain.tensors" "$place/slurm.tensors"
+for file in embeddings.parquet metrics.json calibration.json; do
+    compare "$file" "$(stat -c %s "$place/plain/runs/demo/eval/$file")" "$place/plain/runs/demo/eval/$file" "$place/slurm/runs/demo/eval/$file"
 done
 echo "$compared of 4 files are the same ($SECONDS s)"
 for run in plain slurm; do

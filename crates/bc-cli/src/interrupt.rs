@@ -1,8 +1,8 @@
 //! Ctrl-C as a flag: the first one asks a stage to finish its step and save, the second ends it.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 

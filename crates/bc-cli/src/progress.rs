@@ -116,7 +116,11 @@ impl State {
             Some(seconds) => format!("about {:.1} h left", seconds / 3600.0),
         };
         let rate = self.per_second();
-        let rate = if rate >= 0.1 { format!("{rate:.1} {unit}/s") } else { format!("{:.1} {unit}/h", rate * 3600.0) };
+        let rate = if rate >= 0.1 {
+            format!("{rate:.1} {unit}/s")
+        } else {
+            format!("{:.1} {unit}/h", rate * 3600.0)
+        };
         let message = if self.message.is_empty() { String::new() } else { format!("; {}", self.message) };
         format!("{label}: {done} of {total} {unit}, {left} left, {rate}, {eta}{message}")
     }
@@ -162,9 +166,11 @@ mod tests {
             "features: 1,000 of 5,000 files, 4,000 left, 10.0 files/s, about 7 min left; 5.1 h"
         );
         assert!(state(0, 60, "").text("verify", "files").ends_with("0.0 files/h, time left not known"));
-        let json: serde_json::Value = serde_json::from_str(&state(1_000, 100, "").json("features", "files")).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&state(1_000, 100, "").json("features", "files")).unwrap();
         assert_eq!((&json["left"], &json["eta_s"]), (&serde_json::json!(4_000), &serde_json::json!(400.0)));
-        let json: serde_json::Value = serde_json::from_str(&state(0, 9, "").json("features", "files")).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&state(0, 9, "").json("features", "files")).unwrap();
         assert!(json["eta_s"].is_null());
     }
 

@@ -79,7 +79,9 @@ impl<'a> Audio<'a> {
         extensions
             .iter()
             .map(|extension| format!("{name}.{extension}"))
-            .filter(|name| names.as_ref().is_none_or(|names| names.contains(OsString::from(name).as_os_str())))
+            .filter(|name| {
+                names.as_ref().is_none_or(|names| names.contains(OsString::from(name).as_os_str()))
+            })
             .map(|name| path.with_file_name(name))
             .find(|path| self.is_there(path))
     }
@@ -113,7 +115,8 @@ impl<'a> Audio<'a> {
             .filter_map(|(at, version)| one(version).map(|named| (at, named)))
             .min_by_key(|(at, _)| *at);
         in_vain.map(|(at, named)| {
-            let also = named.map(|path| format!(", nor {}", self.folder.join(path).display())).unwrap_or_default();
+            let also =
+                named.map(|path| format!(", nor {}", self.folder.join(path).display())).unwrap_or_default();
             format!("{}: {}{also}", versions[at].version_id, missing_reason(&versions[at], self.config))
         })
     }
@@ -140,7 +143,9 @@ pub fn audio_folder(config: &IndexConfig) -> Result<PathBuf> {
     let folder = &config.dataset_path;
     if bc_store::is_remote(folder) {
         if !config.audio_root.is_empty() {
-            bail!("[index] audio_root must be empty where dataset_path is an object store: paths in the index are whole");
+            bail!(
+                "[index] audio_root must be empty where dataset_path is an object store: paths in the index are whole"
+            );
         }
         return Ok(folder.clone());
     }

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn where_one_version_is_in_a_split_none_is_drawn() {
-        let mut versions: Vec<Version> = (0..9).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
+        let mut versions: Vec<Version> =
+            (0..9).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
         versions[5].split = Split::Val;
         let of = drawn(&versions);
         assert!(of.iter().enumerate().all(|(n, split)| (*split == Split::Val) == (n == 5)), "{of:?}");
@@ -164,7 +165,8 @@ mod tests {
     #[test]
     fn splits_are_those_that_earlier_versions_drew() {
         // By version 0.2 (`splits::draw`), so that an index which is built again stays the same.
-        let versions: Vec<Version> = (0..12).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
+        let versions: Vec<Version> =
+            (0..12).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
         let of: String = drawn(&versions).iter().map(|split| &split.as_str()[..2]).collect();
         assert_eq!(of, PINNED);
     }

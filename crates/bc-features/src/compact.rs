@@ -89,7 +89,8 @@ fn groups(config: &FeaturesConfig, parts: &Parts, sizes: &[(usize, f64)]) -> Vec
 
 fn join(folder: &Folder, parts: &Parts, group: &[usize], number: u64) -> Result<()> {
     let first = &parts.parts[group[0]];
-    let mut writer = PartWriter::create(&folder.unfinished("part"), parts.settings)?.made_by(&first.extractor);
+    let mut writer =
+        PartWriter::create(&folder.unfinished("part"), parts.settings)?.made_by(&first.extractor);
     for &place in group {
         parts.each_of(place, |row| writer.push(row))?;
     }

@@ -219,7 +219,10 @@ impl Newest {
         self.holding[part] += 1;
         if let Some(before) = before {
             if before == number {
-                bail!("version {} is listed twice; remove the file and run `bc-features extract` again", row.version_id);
+                bail!(
+                    "version {} is listed twice; remove the file and run `bc-features extract` again",
+                    row.version_id
+                );
             }
             self.holding[before as usize] -= 1;
             self.superseded[before as usize] += 1;

@@ -85,7 +85,12 @@ fn stale(survey: &Survey, rows: &Rows) -> Vec<usize> {
 }
 
 /// One object; its shards are a line each, for programs that read no JSON.
-fn print_json(config: &FeaturesConfig, versions: &Versions, survey: &Survey, counts: &[Counts]) -> Result<()> {
+fn print_json(
+    config: &FeaturesConfig,
+    versions: &Versions,
+    survey: &Survey,
+    counts: &[Counts],
+) -> Result<()> {
     let text = |value: &str| serde_json::to_string(value);
     let (parts, rows, superseded, content) = survey.rows.as_ref().map_or((0, 0, 0, ""), |rows| {
         (rows.parts.parts.len(), rows.count(), rows.superseded.iter().sum(), rows.content.as_str())
@@ -119,7 +124,8 @@ fn print_parts(rows: &Rows, stale: &[usize]) {
         for (number, part) in parts.iter().enumerate() {
             let mut text = format!("{}: {} versions", part.path.display(), rows.holding[number]);
             if stale[number] > 0 {
-                text += &format!(", {} out of date (`extract` makes them anew and drops them)", stale[number]);
+                text +=
+                    &format!(", {} out of date (`extract` makes them anew and drops them)", stale[number]);
             }
             let replaced = rows.superseded[number];
             if replaced > 0 {

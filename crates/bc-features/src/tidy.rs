@@ -20,7 +20,8 @@ use crate::folder::{self, Folder};
 /// # Errors
 /// A part cannot be read, written or removed.
 pub fn parts(folder: &Folder, stale: &HashSet<(PathBuf, String)>) -> Result<usize> {
-    let Some((set, Dead { rows: mut dead, .. })) = Parts::scan(folder.path(), Dead::default, Dead::add)? else {
+    let Some((set, Dead { rows: mut dead, .. })) = Parts::scan(folder.path(), Dead::default, Dead::add)?
+    else {
         return Ok(0);
     };
     let places: HashMap<&Path, usize> =
@@ -104,12 +105,16 @@ pub fn last_failures(folder: &Folder) -> Result<Vec<Failure>> {
     }
     if !last.is_empty() {
         let mut there = HashSet::new();
-        Parts::scan(folder.path(), || (), |(), _, row| {
-            if last.contains_key(row.version_id) {
-                there.insert(row.version_id.to_owned());
-            }
-            Ok(())
-        })?;
+        Parts::scan(
+            folder.path(),
+            || (),
+            |(), _, row| {
+                if last.contains_key(row.version_id) {
+                    there.insert(row.version_id.to_owned());
+                }
+                Ok(())
+            },
+        )?;
         last.retain(|id, _| !there.contains(id));
     }
     Ok(last.into_values().collect())

@@ -7,7 +7,8 @@ use serde_json::Value;
 use support::{Scratch, text};
 
 fn status(scratch: &Scratch, shards: &str) -> Value {
-    let output = scratch.other_command("status", "features", &["--shards", shards, "--json"]).output().unwrap();
+    let output =
+        scratch.other_command("status", "features", &["--shards", shards, "--json"]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -67,7 +68,12 @@ fn rows_that_newer_parts_replace_are_counted_and_do_not_survive() {
 fn what_status_says_changes_with_index_and_features() {
     let scratch = Scratch::with_tones(&[1.0; 6]);
     let pending = |found: &Value| {
-        found["shards"].as_array().unwrap().iter().map(|one| one["pending"].as_u64().unwrap()).collect::<Vec<_>>()
+        found["shards"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["pending"].as_u64().unwrap())
+            .collect::<Vec<_>>()
     };
     let empty = status(&scratch, "3");
     assert_eq!((pending(&empty).iter().sum::<u64>(), &empty["content"]), (6, &Value::from("")));

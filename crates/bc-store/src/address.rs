@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_path_is_a_file_or_names_bucket_and_key() {
-        let address = |text: &str| Address::of(Path::new(text)).map(|address| address.map(|a| (a.bucket, a.key)).ok());
+        let address =
+            |text: &str| Address::of(Path::new(text)).map(|address| address.map(|a| (a.bucket, a.key)).ok());
         assert_eq!(address("data/s3://x"), None);
         assert_eq!(address("/data/a.mp3"), None);
         let pair = |bucket: &str, key: &str| Some(Some((bucket.to_owned(), key.to_owned())));

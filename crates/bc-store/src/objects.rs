@@ -43,7 +43,8 @@ pub fn fetch(address: &Address) -> io::Result<tempfile::TempPath> {
     let mut response = AGENT.get(url.as_str()).call().map_err(|error| failed(address, error))?;
     expect_success(address, &response)?;
     let length = about_of(address, &response)?.bytes;
-    let extension = Path::new(&address.key).extension().map(|extension| format!(".{}", extension.to_string_lossy()));
+    let extension =
+        Path::new(&address.key).extension().map(|extension| format!(".{}", extension.to_string_lossy()));
     let mut copy =
         tempfile::Builder::new().prefix("bytecover-").suffix(&extension.unwrap_or_default()).tempfile()?;
     let read = io::copy(&mut response.body_mut().as_reader().take(u64::MAX), copy.as_file_mut())
@@ -69,8 +70,11 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
         let page = ListObjectsV2::parse_response(&text)
             .map_err(|error| remote_error(address, BUSY, format!("is not listed ({error})")))?;
         for object in page.contents {
-            let Some(name) = object.key.strip_prefix(&prefix).filter(|name| !name.ends_with('/')) else { continue };
-            let modified_ns = object.last_modified.as_deref().and_then(seconds_of_iso).unwrap_or(0) * 1_000_000_000;
+            let Some(name) = object.key.strip_prefix(&prefix).filter(|name| !name.ends_with('/')) else {
+                continue;
+            };
+            let modified_ns =
+                object.last_modified.as_deref().and_then(seconds_of_iso).unwrap_or(0) * 1_000_000_000;
             found.push((name.to_owned(), About { bytes: object.size.unwrap_or(0), modified_ns }));
         }
         token = page.next_continuation_token;
@@ -96,7 +100,8 @@ impl Ord for About {
 /// The bucket at the store that the environment names, and who we are.
 fn store(address: &Address) -> io::Result<(Bucket, Option<Credentials>)> {
     let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let region = get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into());
+    let region =
+        get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into());
     let (endpoint, style) = match get("AWS_ENDPOINT_URL").or_else(|| get("AWS_ENDPOINT")) {
         Some(endpoint) => (endpoint, UrlStyle::Path),
         None => (format!("https://s3.{region}.amazonaws.com"), UrlStyle::VirtualHost),

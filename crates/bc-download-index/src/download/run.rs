@@ -28,7 +28,10 @@ pub struct Options {
 pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let folder = &config.index.dataset_path;
     if bc_store::is_remote(folder) {
-        bail!("[index] dataset_path = \"{}\" is an object store; `download` needs a folder", folder.display());
+        bail!(
+            "[index] dataset_path = \"{}\" is an object store; `download` needs a folder",
+            folder.display()
+        );
     }
     let versions = Index::read(&config.index.output)?.versions;
     if !config.index.file_extension.is_empty() {

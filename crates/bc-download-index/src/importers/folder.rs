@@ -28,7 +28,8 @@ impl Importer for Folder {
             for clique in listing(root)?.into_iter().filter(|path| path.is_dir()) {
                 let clique_id = clique.file_name().unwrap_or_default().to_string_lossy();
                 for file in listing(&clique)? {
-                    versions.extend(version(&clique_id, &file.file_name().unwrap_or_default().to_string_lossy()));
+                    versions
+                        .extend(version(&clique_id, &file.file_name().unwrap_or_default().to_string_lossy()));
                 }
             }
         }

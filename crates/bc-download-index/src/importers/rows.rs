@@ -32,7 +32,8 @@ impl<R: Read> Table<BufReader<R>> {
         // A header of more than the buffer holds is none that people write.
         let begin = reader.buffer();
         let tabs = begin.split(|&byte| byte == b'\n').next().is_some_and(|header| header.contains(&b'\t'));
-        let mut reader = csv::ReaderBuilder::new().delimiter(if tabs { b'\t' } else { b',' }).from_reader(reader);
+        let mut reader =
+            csv::ReaderBuilder::new().delimiter(if tabs { b'\t' } else { b',' }).from_reader(reader);
         let path = path.display().to_string();
         let header = reader.headers().with_context(|| format!("{path}:1: no header"))?;
         let header = header.iter().map(|column| column.trim().to_owned()).collect();

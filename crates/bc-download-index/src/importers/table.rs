@@ -35,7 +35,8 @@ pub(super) fn each_of(
     let mut number = 0;
     table.each(|row| {
         number += 1;
-        let version = columns.version(number, row).with_context(|| format!("{}:{}", path.display(), row.line))?;
+        let version =
+            columns.version(number, row).with_context(|| format!("{}:{}", path.display(), row.line))?;
         take(row.line, version)
     })
 }
@@ -58,7 +59,11 @@ impl Columns {
         Ok(Self {
             clique: needed("column_clique", &config.column_clique)?,
             audio: needed("column_path", &config.column_path)?,
-            id: if config.column_id.is_empty() { None } else { Some(needed("column_id", &config.column_id)?) },
+            id: if config.column_id.is_empty() {
+                None
+            } else {
+                Some(needed("column_id", &config.column_id)?)
+            },
             title: table.column(&config.column_title),
             performer: table.column(&config.column_performer),
             split: table.column(&config.column_split),

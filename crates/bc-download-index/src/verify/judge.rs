@@ -105,7 +105,9 @@ impl<'a> Judge<'a> {
         let Some(hash) = &facts.hash else { return };
         let (id, clique) = (&version.version_id, &version.clique_id);
         let Some(same) = self.first.get(&digest(hash)) else {
-            let (Ok(id_length), Ok(clique_length)) = (id.len().try_into(), clique.len().try_into()) else { return };
+            let (Ok(id_length), Ok(clique_length)) = (id.len().try_into(), clique.len().try_into()) else {
+                return;
+            };
             let at = self.texts.len();
             self.texts.push_str(id);
             self.texts.push_str(clique);

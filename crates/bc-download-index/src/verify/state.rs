@@ -40,7 +40,11 @@ impl Key {
             Err(error) => return Err(error),
         };
         let stored = root.and_then(|root| root.store(path).ok()).unwrap_or_else(|| path.to_owned());
-        Ok(Some(Self { path: stored, bytes: about.bytes, modified: u64::try_from(about.modified_ns).unwrap_or(0) }))
+        Ok(Some(Self {
+            path: stored,
+            bytes: about.bytes,
+            modified: u64::try_from(about.modified_ns).unwrap_or(0),
+        }))
     }
 
     fn digest(&self) -> Digest {
@@ -190,7 +194,9 @@ impl Known {
 
 /// Sixteen bytes of 32 small hex digits.
 fn bytes_of(hex: &str) -> Option<[u8; 16]> {
-    let digits = |text: &str| text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let digits = |text: &str| {
+        text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
     digits(hex).then(|| u128::from_str_radix(hex, 16).ok().map(u128::to_be_bytes)).flatten()
 }
 
