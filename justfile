@@ -46,6 +46,10 @@ test: lint
     cargo build --release --workspace --bins
     cargo test --release --workspace
 
+# Submit what is missing of a configuration to Slurm (just cluster config=configs/….toml --site my-site.env).
+cluster *args:
+    @scripts/slurm/submit.sh config={{config}} {{args}}
+
 # Formatting and lints, warnings denied.
 lint:
     cargo fmt --all --check

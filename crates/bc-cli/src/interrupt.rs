@@ -1,12 +1,18 @@
 //! Ctrl-C as a flag: the first one asks a stage to finish its step and save, the second ends it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
+static FIRST: OnceLock<Instant> = OnceLock::new();
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// A signal so soon after the first is the same one once more: Slurm signals every process of a job, and its
+/// launcher and script hand theirs on.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// Installs the handler; a second call changes nothing. `note` is printed at the first Ctrl-C.
 pub fn install(note: &'static str) -> Result<()> {
@@ -14,15 +20,18 @@ pub fn install(note: &'static str) -> Result<()> {
         return Ok(());
     }
     ctrlc::set_handler(move || {
-        if REQUESTED.swap(true, Ordering::SeqCst) {
+        let now = Instant::now();
+        let first = *FIRST.get_or_init(|| now);
+        if first == now {
+            eprintln!("\n{note}");
+        } else if now.duration_since(first) > ECHO {
             std::process::exit(130);
         }
-        eprintln!("\n{note}");
     })
     .context("cannot catch Ctrl-C")
 }
 
 /// Whether Ctrl-C (or SIGTERM, as Slurm sends before a time limit) has come.
 pub fn requested() -> bool {
-    REQUESTED.load(Ordering::SeqCst)
+    FIRST.get().is_some()
 }

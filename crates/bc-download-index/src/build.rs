@@ -1,66 +1,95 @@
 //! From lists to an index file.
 
-use std::collections::HashSet;
-
 use anyhow::{Result, bail};
-use bc_formats::config::{Config, IndexConfig};
-use bc_formats::index::{Index, Split};
+use bc_formats::config::Config;
+use bc_formats::index::Version;
 use bc_formats::provenance::Provenance;
 
-use crate::{coverage, importers, known, locate, lock, publish, splits};
+use crate::assemble::{Assembly, Look};
+use crate::importers::{self, Place, Source};
+use crate::splits::{Conflict, Splits};
+use crate::{locate, lock};
 
 /// Imports, looks for audio, draws splits where the source has none, writes the index
 /// and prints its counts. What `download` and `verify` noted of unchanged files is kept. An index that
-/// would not change is left as it is.
+/// would not change is left as it is. The source is gone through twice: once for what holds of it as a whole.
 ///
 /// # Errors
 /// A list that is absent or malformed (file and line), a version id that is listed twice, a
 /// clique in two splits, no version at all, audio outside `audio_root`.
 pub fn run(all: &Config) -> Result<()> {
     let config = &all.index;
-    let importers::Imported { mut versions, split_sources, notes } = importers::import(config)?;
-    for note in notes {
-        println!("{note}");
-    }
-    if versions.is_empty() {
-        bail!("the source `{}` in {} holds no version", config.source, list_path(config));
-    }
-    let mut seen = HashSet::new();
-    if let Some(twice) = versions.iter().find(|version| !seen.insert(version.version_id.as_str())) {
-        bail!("the version id `{}` is listed twice in {}", twice.version_id, list_path(config));
-    }
-    if versions.iter().all(|version| version.split == Split::None) {
-        splits::draw(&mut versions, config.seed, config.shares);
-    }
-    splits::refuse_crossing(&versions, &split_sources)?;
+    let source = importers::open(config)?;
+    source.notes().iter().for_each(|note| println!("{note}"));
+    let splits = splits_of(&source, all)?;
     // Asked before the lock makes the index's folder.
     locate::audio_folder(config)?;
     // Held until the index is written: what `verify` or `download` bring in meanwhile waits, and is not lost.
     let _lock = lock::index(&config.output)?;
-    if let Some(in_vain) = locate::locate(&mut versions, config)? {
+    let provenance = Provenance {
+        format: String::new(),
+        tool: bc_cli::tool!().to_owned(),
+        settings: serde_json::json!({ "index": config }),
+        fingerprint: String::new(),
+        inputs: Default::default(),
+    };
+    let mut assembly = Assembly::open(all, &provenance.settings, Look::Anew)?;
+    source.each(|_, mut version| {
+        version.split = splits.of(&version);
+        assembly.add(version)
+    })?;
+    let made = assembly.finish()?;
+    if let Some(in_vain) = &made.in_vain {
         println!("Some versions have no file, the first: {in_vain}");
     }
-    known::bring_failures(&mut versions, all)?;
-    let verified = known::bring_facts(&mut versions, all)?.verified;
-
-    print!("{}", coverage::Coverage::of(&versions));
-    let files = versions.iter().filter(|version| version.audio_path.is_some()).count();
-    if verified < files {
-        println!("{} of {files} files were not verified yet; run `verify`.", files - verified);
+    print!("{}", made.tally.coverage());
+    let files = made.tally.files();
+    if made.verified < files {
+        println!("{} of {files} files were not verified yet; run `verify`.", files - made.verified);
     }
-    let mut index = Index {
-        provenance: Provenance {
-            format: String::new(),
-            tool: bc_cli::tool!().to_owned(),
-            settings: serde_json::json!({ "index": config }),
-            fingerprint: String::new(),
-            inputs: Default::default(),
-        },
-        versions,
-    };
-    publish::publish(&mut index, &config.output)
+    made.publish(all, provenance)
 }
 
-fn list_path(config: &IndexConfig) -> std::path::Display<'_> {
-    if config.source == "folder" { config.dataset_path.display() } else { config.meta.display() }
+/// Goes through the source for what must hold of it as a whole.
+fn splits_of(source: &Source, all: &Config) -> Result<Splits> {
+    let config = &all.index;
+    let list = importers::path(config).display();
+    let mut splits = Splits::default();
+    source.each(|place, version| match splits.add(place, &version) {
+        Ok(()) => Ok(()),
+        Err(Conflict::Twice) => match source.line(place) {
+            Some(line) => bail!("{line}: the version id `{}` is listed twice", version.version_id),
+            None => bail!("the version id `{}` is listed twice in {list}", version.version_id),
+        },
+        Err(Conflict::Crossing(split, first)) => {
+            let first_id = nth(source, first)?.map(|version| version.version_id).unwrap_or_default();
+            let of = |place| source.describe(place).map(|line| format!(", {line}")).unwrap_or_default();
+            bail!(
+                "clique {} is in the splits {split} (version {first_id}{}) and {} (version {}{}); a clique must not \
+                 cross splits, or the figures are of songs that were trained on",
+                version.clique_id,
+                of(first),
+                version.split,
+                version.version_id,
+                of(place)
+            )
+        }
+    })?;
+    if splits.versions() == 0 {
+        bail!("the source `{}` in {list} holds no version", config.source);
+    }
+    splits.draw_unless_given(config.seed, config.shares);
+    Ok(splits)
+}
+
+/// The version at a place; for an error's words.
+fn nth(source: &Source, wanted: Place) -> Result<Option<Version>> {
+    let mut found = None;
+    source.each(|place, version| {
+        if place == wanted {
+            found = Some(version);
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }

@@ -56,8 +56,21 @@ enum Command {
     /// Files that did not change since the last run are not opened again. A file that could not be read stays
     /// usable and is tried again by the next run. Parts (--shard i/n) may run on several machines.
     Verify(VerifyArgs),
+    /// Show how many files `verify` has still to look at, shard by shard.
+    Status(StatusArgs),
     /// Print the resolved configuration with a comment on each key.
     Config,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+struct StatusArgs {
+    /// Shards that the index is divided into.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    shards: u16,
+    /// Print one JSON object, with a line per shard: `shard`, `files`, `pending`.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `download`.
@@ -115,6 +128,9 @@ pub fn main(arguments: Arguments) -> Result<Outcome> {
             arguments.threads.install()?;
             let options = verify::Options { fast: arguments.fast, shard: arguments.shard.resolve()? };
             return verify::run(&config, options);
+        }
+        Command::Status(arguments) => {
+            verify::status::run(&config, arguments.shards.into(), arguments.json)?;
         }
         Command::Config => print!("{}", config.to_commented_toml()),
     }

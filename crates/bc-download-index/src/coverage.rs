@@ -1,8 +1,9 @@
 //! How much of each split is usable, and the fingerprint that says which tracks these are.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 
+use bc_formats::fingerprint::{Digest, digest};
 use bc_formats::index::{Index, Split, Version};
 use serde::Serialize;
 
@@ -23,27 +24,53 @@ pub struct SplitCoverage {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Coverage(pub Vec<SplitCoverage>);
 
-impl Coverage {
-    /// Counts `versions`.
-    pub fn of(versions: &[Version]) -> Self {
-        Self::where_usable(versions, Version::usable)
+/// Counts versions as they come.
+#[derive(Debug)]
+pub struct Counter {
+    usable: fn(&Version) -> bool,
+    /// Per split: versions listed, and the ids of the usable ones.
+    splits: Vec<(usize, Vec<Box<str>>)>,
+    /// Split and clique, and whether a version of it is usable.
+    cliques: HashMap<(Split, Digest), bool>,
+}
+
+impl Counter {
+    /// Where `usable` says what is.
+    pub fn new(usable: fn(&Version) -> bool) -> Self {
+        let splits = Split::ALL.iter().map(|_| Default::default()).collect();
+        Self { usable, splits, cliques: HashMap::new() }
     }
 
-    /// The same where another rule says what is usable.
-    pub fn where_usable(versions: &[Version], usable: impl Fn(&Version) -> bool) -> Self {
-        let count = |split: Split, only_usable: bool| {
-            let of_split =
-                versions.iter().filter(|version| version.split == split && (!only_usable || usable(version)));
-            let cliques: HashSet<&str> = of_split.clone().map(|version| version.clique_id.as_str()).collect();
-            [of_split.count(), cliques.len()]
-        };
-        let splits = Split::ALL.iter().map(|&split| SplitCoverage {
-            split,
-            listed: count(split, false),
-            usable: count(split, true),
-            fingerprint: Index::coverage_fingerprint_where(versions, split, &usable),
+    /// Counts one.
+    pub fn add(&mut self, version: &Version) {
+        let usable = (self.usable)(version);
+        let of_clique = self.cliques.entry((version.split, digest(&version.clique_id))).or_default();
+        *of_clique |= usable;
+        let (listed, ids) = &mut self.splits[version.split as usize];
+        *listed += 1;
+        if usable {
+            ids.push(version.version_id.as_str().into());
+        }
+    }
+
+    /// The counts.
+    pub fn finish(self) -> Coverage {
+        let mut cliques = [[0; 2]; 4];
+        for ((split, _), usable) in self.cliques {
+            cliques[split as usize][0] += 1;
+            cliques[split as usize][1] += usize::from(usable);
+        }
+        let splits = Split::ALL.iter().zip(self.splits).filter(|(_, (listed, _))| *listed > 0);
+        let splits = splits.map(|(&split, (listed, ids))| {
+            let of = cliques[split as usize];
+            SplitCoverage {
+                split,
+                listed: [listed, of[0]],
+                usable: [ids.len(), of[1]],
+                fingerprint: Index::coverage_fingerprint_of(ids),
+            }
         });
-        Self(splits.filter(|split| split.listed[0] > 0).collect())
+        Coverage(splits.collect())
     }
 }
 

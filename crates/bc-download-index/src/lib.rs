@@ -8,9 +8,13 @@
 //! index is [`known`] to every later run of each of the three. Whoever writes the index reads it again before, under
 //! its [`lock`], so that commands that run at the same time lose nothing of each other.
 //!
+//! An index is never held in memory: its versions are read, looked for, judged and written some at a time
+//! ([`assemble`]); what has to be remembered of each is a hash.
+//!
 //! After this stage nobody looks at the raw lists again: ids that match no file, cliques
 //! that cross splits and ids that are listed twice are found here.
 
+pub mod assemble;
 pub mod build;
 pub mod cli;
 pub mod coverage;
@@ -20,9 +24,9 @@ pub mod known;
 pub mod locate;
 pub mod lock;
 pub mod part;
-pub mod publish;
 mod retry;
 pub mod splits;
 pub mod synth;
+pub mod tally;
 pub mod update;
 pub mod verify;

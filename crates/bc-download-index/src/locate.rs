@@ -18,62 +18,121 @@ use crate::retry;
 /// whether it decodes.
 const CONTAINERS: [&str; 6] = ["ts", "flv", "3gp", "mov", "m4v", "m4b"];
 
-/// Sets path, size and status of every version: the path the source names (kept in
-/// `audio_path`, with or without its extension) below `dataset_path`, else
-/// `<dataset_path>/<id>.<extension>`, else the named file in `dataset_path` itself. Says where the first that is
-/// missing was looked for.
-///
-/// # Errors
-/// `dataset_path` is no folder, or not below `audio_root`.
-pub fn locate(versions: &mut [Version], config: &IndexConfig) -> Result<Option<String>> {
-    let folder = audio_folder(config)?;
-    let by_stem = files_by_stem(config)?;
-    let listed = Listed::default();
-    let one = |version: &mut Version| {
-        let named = version.audio_path.take();
-        let there = named
-            .as_deref()
-            .and_then(|path| existing(folder.join(path), config, &listed))
-            .or_else(|| by_stem.get(version.version_id.as_str()).cloned())
-            .or_else(|| by_stem.get(named.as_deref().map(stem)?).cloned());
-        match there {
-            Some(path) => {
-                found(version, &path);
-                None
-            }
-            None => {
-                missing(version, config);
-                Some(named)
-            }
-        }
-    };
-    let in_vain = versions
-        .par_iter_mut()
-        .enumerate()
-        .filter_map(|(at, version)| one(version).map(|named| (at, named)))
-        .min_by_key(|(at, _)| *at);
-    Ok(in_vain.map(|(at, named)| {
-        let also = named.map(|path| format!(", nor {}", folder.join(path).display())).unwrap_or_default();
-        format!("{}: {}{also}", versions[at].version_id, missing_reason(&versions[at], config))
-    }))
+/// The audio of a data set.
+pub struct Audio<'a> {
+    config: &'a IndexConfig,
+    folder: PathBuf,
+    by_stem: HashMap<String, PathBuf>,
+    listed: Listed,
+    /// Sizes of the objects of a store, by path, which is asked once for all of them.
+    objects: Option<HashMap<PathBuf, u64>>,
 }
 
-/// Brings the files of an index up to date: those that came to `<dataset_path>/<id>.<extension>`, went or changed
-/// since it was written. Nothing but their sizes is known afterwards, until `verify`'s notes are brought in.
-///
-/// # Errors
-/// `dataset_path` cannot be listed, or is not below `audio_root`.
-pub fn look_again(versions: &mut [Version], config: &IndexConfig) -> Result<()> {
-    let by_stem = files_by_stem(config)?;
-    versions.par_iter_mut().for_each(|version| {
-        let there = version.audio_path.as_ref().map(PathBuf::from).filter(|path| is_there(path));
-        forget(version);
-        match there.or_else(|| by_stem.get(version.version_id.as_str()).cloned()) {
-            Some(path) => found(version, &path),
-            None => missing(version, config),
+impl<'a> Audio<'a> {
+    /// Lists `dataset_path`.
+    ///
+    /// # Errors
+    /// `dataset_path` is no folder, or not below `audio_root`.
+    pub fn open(config: &'a IndexConfig) -> Result<Self> {
+        let folder = audio_folder(config)?;
+        if !bc_store::is_remote(&folder) {
+            let (by_stem, listed) = (files_by_stem(config)?, Listed::default());
+            return Ok(Self { config, folder, by_stem, listed, objects: None });
         }
-    });
-    Ok(())
+        let objects: HashMap<PathBuf, u64> =
+            objects(config)?.into_iter().map(|(name, bytes)| (folder.join(name), bytes)).collect();
+        let mut directly: Vec<PathBuf> =
+            objects.keys().filter(|path| path.parent() == Some(&folder)).cloned().collect();
+        directly.sort();
+        let by_stem = by_stem(directly, config);
+        Ok(Self { config, folder, by_stem, listed: Listed::default(), objects: Some(objects) })
+    }
+
+    fn is_there(&self, path: &Path) -> bool {
+        self.objects.as_ref().map_or_else(|| is_there(path), |objects| objects.contains_key(path))
+    }
+
+    /// Gives a version a file of which nothing but its size is known.
+    fn found(&self, version: &mut Version, path: &Path) {
+        version.reason = None;
+        version.bytes = match &self.objects {
+            Some(objects) => objects.get(path).copied(),
+            None => retry::io(|| std::fs::metadata(path)).map(|file| file.len()).ok(),
+        };
+        version.audio_path = Some(path.to_string_lossy().into_owned());
+        version.status = Status::Ok;
+    }
+
+    /// The named file, or the one that has an extension where the name has none.
+    fn existing(&self, path: PathBuf) -> Option<PathBuf> {
+        if self.is_there(&path) {
+            return Some(path);
+        }
+        if is_audio(&path) {
+            return None;
+        }
+        let only = self.config.file_extension.trim_start_matches('.');
+        let extensions = if only.is_empty() { &EXTENSIONS[..] } else { &[only][..] };
+        let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let names = self.objects.is_none().then(|| self.listed.names(folder));
+        extensions
+            .iter()
+            .map(|extension| format!("{name}.{extension}"))
+            .filter(|name| {
+                names.as_ref().is_none_or(|names| names.contains(OsString::from(name).as_os_str()))
+            })
+            .map(|name| path.with_file_name(name))
+            .find(|path| self.is_there(path))
+    }
+
+    /// Sets path, size and status of every version: the path the source names (kept in
+    /// `audio_path`, with or without its extension) below `dataset_path`, else
+    /// `<dataset_path>/<id>.<extension>`, else the named file in `dataset_path` itself. Says where the first that is
+    /// missing was looked for.
+    pub fn locate(&self, versions: &mut [Version]) -> Option<String> {
+        let one = |version: &mut Version| {
+            let named = version.audio_path.take();
+            let there = named
+                .as_deref()
+                .and_then(|path| self.existing(self.folder.join(path)))
+                .or_else(|| self.by_stem.get(version.version_id.as_str()).cloned())
+                .or_else(|| self.by_stem.get(named.as_deref().map(stem)?).cloned());
+            match there {
+                Some(path) => {
+                    self.found(version, &path);
+                    None
+                }
+                None => {
+                    missing(version, self.config);
+                    Some(named)
+                }
+            }
+        };
+        let in_vain = versions
+            .par_iter_mut()
+            .enumerate()
+            .filter_map(|(at, version)| one(version).map(|named| (at, named)))
+            .min_by_key(|(at, _)| *at);
+        in_vain.map(|(at, named)| {
+            let also =
+                named.map(|path| format!(", nor {}", self.folder.join(path).display())).unwrap_or_default();
+            format!("{}: {}{also}", versions[at].version_id, missing_reason(&versions[at], self.config))
+        })
+    }
+
+    /// Brings the files of an index up to date: those that came to `<dataset_path>/<id>.<extension>`, went or changed
+    /// since it was written. Nothing but their sizes is known afterwards, until `verify`'s notes are brought in.
+    pub fn look_again(&self, versions: &mut [Version]) {
+        versions.par_iter_mut().for_each(|version| {
+            let there = version.audio_path.as_ref().map(PathBuf::from).filter(|path| self.is_there(path));
+            forget(version);
+            match there.or_else(|| self.by_stem.get(version.version_id.as_str()).cloned()) {
+                Some(path) => self.found(version, &path),
+                None => missing(version, self.config),
+            }
+        });
+    }
 }
 
 /// `dataset_path` as the index names it: by way of `audio_root`, if there is one.
@@ -82,6 +141,14 @@ pub fn look_again(versions: &mut [Version], config: &IndexConfig) -> Result<()> 
 /// It is no folder, or not below `audio_root`.
 pub fn audio_folder(config: &IndexConfig) -> Result<PathBuf> {
     let folder = &config.dataset_path;
+    if bc_store::is_remote(folder) {
+        if !config.audio_root.is_empty() {
+            bail!(
+                "[index] audio_root must be empty where dataset_path is an object store: paths in the index are whole"
+            );
+        }
+        return Ok(folder.clone());
+    }
     if !folder.is_dir() {
         bail!(
             "[index] dataset_path = \"{}\" is no folder; it is relative to the working directory; make it if the \
@@ -102,14 +169,6 @@ pub fn is_there(path: &Path) -> bool {
         Ok(about) => about.is_file(),
         Err(error) => !retry::is_absent(&error),
     }
-}
-
-/// Gives a version a file of which nothing but its size is known.
-fn found(version: &mut Version, path: &Path) {
-    version.reason = None;
-    version.bytes = retry::io(|| std::fs::metadata(path)).map(|file| file.len()).ok();
-    version.audio_path = Some(path.to_string_lossy().into_owned());
-    version.status = Status::Ok;
 }
 
 /// Says that a version has no file.
@@ -142,17 +201,30 @@ fn forget(version: &mut Version) {
 /// # Errors
 /// The folder cannot be listed.
 pub fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, PathBuf>> {
+    Ok(by_stem(listing(&audio_folder(config)?)?, config))
+}
+
+/// Names and sizes of the objects of a store below `dataset_path`.
+///
+/// # Errors
+/// The store does not list them.
+pub fn objects(config: &IndexConfig) -> Result<HashMap<String, u64>> {
+    let listed = retry::io(|| bc_store::list(&config.dataset_path)).context("[index] dataset_path")?;
+    Ok(listed.into_iter().map(|(name, about)| (name, about.bytes)).collect())
+}
+
+fn by_stem(paths: Vec<PathBuf>, config: &IndexConfig) -> HashMap<String, PathBuf> {
     let only = config.file_extension.trim_start_matches('.').to_lowercase();
     let fits = |path: &Path| {
         if only.is_empty() { is_kept(path) } else { extension(path).is_some_and(|found| found == only) }
     };
     let mut found: HashMap<String, PathBuf> = HashMap::new();
-    for path in listing(&audio_folder(config)?)?.into_iter().filter(|path| fits(path)) {
+    for path in paths.into_iter().filter(|path| fits(path)) {
         if let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) {
             found.entry(stem.to_owned()).or_insert(path);
         }
     }
-    Ok(found)
+    found
 }
 
 /// Whether a file of this name counts as the audio of a version, whether or not it will decode.
@@ -198,26 +270,6 @@ impl Listed {
         self.0.lock().expect("no holder panics").insert(folder.to_owned(), Arc::clone(&names));
         names
     }
-}
-
-/// The named file, or the one that has an extension where the name has none.
-fn existing(path: PathBuf, config: &IndexConfig, listed: &Listed) -> Option<PathBuf> {
-    if is_there(&path) {
-        return Some(path);
-    }
-    if is_audio(&path) {
-        return None;
-    }
-    let only = config.file_extension.trim_start_matches('.');
-    let extensions = if only.is_empty() { &EXTENSIONS[..] } else { &[only][..] };
-    let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
-    let names = listed.names(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    extensions
-        .iter()
-        .map(|extension| format!("{name}.{extension}"))
-        .filter(|name| names.contains(OsString::from(name).as_os_str()))
-        .map(|name| path.with_file_name(name))
-        .find(|path| is_there(path))
 }
 
 /// A file's name without folders and without an extension of audio.

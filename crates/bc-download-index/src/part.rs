@@ -3,15 +3,17 @@
 use bc_cli::Shard;
 use bc_formats::fingerprint::Fingerprint;
 
-/// Whether `shard` has the version `id`. By the id alone: a version stays in its part when the list grows or is
-/// put into another order.
+/// Whether `shard` has the version `id`.
 pub fn takes(shard: Shard, id: &str) -> bool {
-    if shard == Shard::WHOLE {
-        return true;
-    }
+    shard == Shard::WHOLE || number(id, shard.count) == shard.index
+}
+
+/// The part of the version `id`, from 0. By the id alone: a version stays in its part when the list grows or is
+/// put into another order.
+pub fn number(id: &str, count: usize) -> usize {
     let digest = Fingerprint::of("part").add(id).finish();
     let number = u64::from_str_radix(&digest, 16).expect("a fingerprint is sixteen hex digits");
-    number % shard.count as u64 == shard.index as u64
+    (number % count as u64) as usize
 }
 
 /// The name of a part's own notes: `stem.jsonl` of the whole, `stem-2-of-8.jsonl` of a part.

@@ -1,92 +1,175 @@
-//! Splits by clique: drawn where the source has none, refused where a clique crosses them.
+//! What must hold of a list as a whole: each id once, each clique in one split. And splits by clique, drawn where the
+//! source has none.
+//!
+//! Ids and cliques are remembered as [`Digest`]s, so that ten million take some hundred megabytes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
-use anyhow::{Result, bail};
+use bc_formats::fingerprint::{Digest, digest};
 use bc_formats::index::{Split, Version};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+
+use crate::importers::Place;
 
 /// Of fewer cliques than this a held-out split has what its share says, be it none.
 const FEWEST_TO_SPLIT: usize = 6;
 /// A single held-out clique measures nothing: every other version of the split is a match.
 const FEWEST_HELD_OUT: usize = 2;
 
-/// Draws the split of every clique; depends on the clique ids, the seed and the shares alone.
-pub fn draw(versions: &mut [Version], seed: u64, shares: [f64; 3]) {
-    let cliques: BTreeSet<String> = versions.iter().map(|version| version.clique_id.clone()).collect();
-    let mut cliques: Vec<String> = cliques.into_iter().collect();
-    cliques.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let count = |share: f64| {
-        let count = (cliques.len() as f64 * share).round() as usize;
-        if share > 0.0 && cliques.len() >= FEWEST_TO_SPLIT { count.max(FEWEST_HELD_OUT) } else { count }
-    };
-    let (val, test) = (count(shares[1]), count(shares[2]));
-    let of_clique: HashMap<String, Split> = cliques
-        .into_iter()
-        .enumerate()
-        .map(|(source, clique)| {
-            let split = match source {
-                source if source < test => Split::Test,
-                source if source < test + val => Split::Val,
-                _ => Split::Train,
-            };
-            (clique, split)
-        })
-        .collect();
-    for version in versions {
-        version.split = of_clique[&version.clique_id];
-    }
+/// Why a list cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// The version's id was there before.
+    Twice,
+    /// The version's clique is in another split, where the version at this place put it.
+    Crossing(Split, Place),
 }
 
-/// Refuses a clique that is in two splits: its versions would leak. `split_sources` says where the lists put each
-/// version into its split; it may be empty.
-pub fn refuse_crossing(versions: &[Version], split_sources: &[String]) -> Result<()> {
-    let source = |at: usize| split_sources.get(at).map(|source| format!(", {source}")).unwrap_or_default();
-    let mut firsts: HashMap<&str, usize> = HashMap::new();
-    for (at, version) in versions.iter().enumerate().filter(|(_, version)| version.split != Split::None) {
-        let first_at = *firsts.entry(&version.clique_id).or_insert(at);
-        let first = &versions[first_at];
-        if first.split != version.split {
-            bail!(
-                "clique {} is in the splits {} (version {}{}) and {} (version {}{}); a clique must not cross \
-                 splits, or the figures are of songs that were trained on",
-                version.clique_id,
-                first.split,
-                first.version_id,
-                source(first_at),
-                version.split,
-                version.version_id,
-                source(at)
-            );
+/// What is known of the versions so far.
+#[derive(Debug, Default)]
+pub struct Splits {
+    ids: HashSet<Digest>,
+    cliques: HashMap<Digest, (Split, Place)>,
+    /// Of all cliques, as long as no version is in a split.
+    names: Vec<String>,
+    given: bool,
+}
+
+impl Splits {
+    /// Takes note of the next version.
+    ///
+    /// # Errors
+    /// It does not go with those before.
+    pub fn add(&mut self, place: Place, version: &Version) -> Result<(), Conflict> {
+        if !self.ids.insert(digest(&version.version_id)) {
+            return Err(Conflict::Twice);
+        }
+        if version.split != Split::None && !self.given {
+            self.given = true;
+            self.names = Vec::new();
+        }
+        match self.cliques.entry(digest(&version.clique_id)) {
+            Entry::Vacant(entry) => {
+                entry.insert((version.split, place));
+                if !self.given {
+                    self.names.push(version.clique_id.clone());
+                }
+            }
+            Entry::Occupied(mut entry) => {
+                let (split, first) = *entry.get();
+                if split == Split::None {
+                    entry.insert((version.split, place));
+                } else if version.split != Split::None && version.split != split {
+                    return Err(Conflict::Crossing(split, first));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many versions there are.
+    pub fn versions(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Draws the split of every clique if no version is in one; depends on the clique ids, the seed and the shares alone.
+    /// The ids are forgotten.
+    pub fn draw_unless_given(&mut self, seed: u64, shares: [f64; 3]) {
+        self.ids = HashSet::new();
+        if self.given {
+            return;
+        }
+        let mut cliques = std::mem::take(&mut self.names);
+        cliques.sort_unstable();
+        cliques.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        let count = |share: f64| {
+            let count = (cliques.len() as f64 * share).round() as usize;
+            if share > 0.0 && cliques.len() >= FEWEST_TO_SPLIT { count.max(FEWEST_HELD_OUT) } else { count }
+        };
+        let (val, test) = (count(shares[1]), count(shares[2]));
+        for (at, clique) in cliques.iter().enumerate() {
+            let split = match at {
+                at if at < test => Split::Test,
+                at if at < test + val => Split::Val,
+                _ => Split::Train,
+            };
+            self.cliques.entry(digest(clique)).and_modify(|known| known.0 = split);
         }
     }
-    Ok(())
+
+    /// The split of a version: its own, or that which was drawn for its clique.
+    pub fn of(&self, version: &Version) -> Split {
+        if self.given {
+            return version.split;
+        }
+        self.cliques.get(&digest(&version.clique_id)).map_or(version.split, |known| known.0)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(versions: &[Version]) -> Result<Splits, Conflict> {
+        let mut splits = Splits::default();
+        for (at, version) in versions.iter().enumerate() {
+            splits.add(Place { at, line: 0 }, version)?;
+        }
+        Ok(splits)
+    }
+
+    fn drawn(versions: &[Version]) -> Vec<Split> {
+        let mut splits = read(versions).unwrap();
+        splits.draw_unless_given(7, [0.8, 0.1, 0.1]);
+        versions.iter().map(|version| splits.of(version)).collect()
+    }
+
     #[test]
     fn drawn_splits_keep_cliques_whole_and_the_shares() {
         let mut versions: Vec<Version> =
             (0..300).map(|n| Version::new(format!("v{n}"), format!("c{}", n / 3))).collect();
-        draw(&mut versions, 7, [0.8, 0.1, 0.1]);
-        refuse_crossing(&versions, &[]).unwrap();
-        let count = |split| versions.iter().filter(|version| version.split == split).count();
-        assert_eq!([count(Split::Train), count(Split::Val), count(Split::Test)], [240, 30, 30]);
-        let mut turned: Vec<Version> = versions.iter().rev().cloned().collect();
-        draw(&mut turned, 7, [0.8, 0.1, 0.1]);
-        turned.reverse();
-        assert_eq!(versions, turned);
-        let few = &mut versions[..30];
-        draw(few, 7, [0.8, 0.1, 0.1]);
-        let held_out = few.iter().filter(|version| version.split != Split::Train).count();
-        assert_eq!(held_out, 12, "two cliques each");
-        draw(&mut versions, 7, [0.8, 0.1, 0.1]);
-        versions[1].split = if versions[0].split == Split::Train { Split::Test } else { Split::Train };
-        assert!(refuse_crossing(&versions, &[]).unwrap_err().to_string().contains("clique c0"));
+        let of = drawn(&versions);
+        let count = |of: &[Split], split| of.iter().filter(|&&one| one == split).count();
+        assert_eq!([Split::Train, Split::Val, Split::Test].map(|split| count(&of, split)), [240, 30, 30]);
+        assert!(of.chunks(3).all(|clique| clique.iter().all(|split| *split == clique[0])));
+        let turned: Vec<Version> = versions.iter().rev().cloned().collect();
+        assert_eq!(drawn(&turned).into_iter().rev().collect::<Vec<_>>(), of);
+        assert_eq!(30 - count(&drawn(&versions[..30]), Split::Train), 12, "two cliques each");
+        for (version, split) in versions.iter_mut().zip(of) {
+            version.split = split;
+        }
+        read(&versions).unwrap();
+        let (other, first) = if versions[0].split == Split::Train {
+            (Split::Test, Split::Train)
+        } else {
+            (Split::Train, versions[0].split)
+        };
+        versions[1].split = other;
+        assert_eq!(read(&versions).unwrap_err(), Conflict::Crossing(first, Place::default()));
+        versions[1] = versions[0].clone();
+        assert_eq!(read(&versions).unwrap_err(), Conflict::Twice);
     }
+
+    #[test]
+    fn where_one_version_is_in_a_split_none_is_drawn() {
+        let mut versions: Vec<Version> =
+            (0..9).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
+        versions[5].split = Split::Val;
+        let of = drawn(&versions);
+        assert!(of.iter().enumerate().all(|(n, split)| (*split == Split::Val) == (n == 5)), "{of:?}");
+    }
+
+    #[test]
+    fn splits_are_those_that_earlier_versions_drew() {
+        // By version 0.2 (`splits::draw`), so that an index which is built again stays the same.
+        let versions: Vec<Version> =
+            (0..12).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
+        let of: String = drawn(&versions).iter().map(|split| &split.as_str()[..2]).collect();
+        assert_eq!(of, PINNED);
+    }
+
+    const PINNED: &str = "tetrtrvatrtrtrtrtrtevatr";
 }

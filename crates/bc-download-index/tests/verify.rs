@@ -375,3 +375,32 @@ fn an_index_with_an_audio_root_is_read_from_anywhere_and_moves_with_its_audio() 
     let (code, said) = support::said(&mut command);
     assert!(code == Some(1) && said.contains("is not below audio_root"), "{said}");
 }
+
+#[test]
+fn status_says_which_parts_have_files_to_look_at() {
+    let scratch = Scratch::new::<&[u8]>(&[]);
+    for at in 0..12u32 {
+        let folder = scratch.folder.path().join(format!("audio/c{}", at / 3));
+        std::fs::create_dir_all(&folder).unwrap();
+        wav(&folder.join(format!("v{at}.wav")), 0.5, 0.5, at);
+    }
+    scratch.build(&SETTINGS);
+    let pending = || {
+        let (code, said) = scratch.run("status --shards 3 --json", &SETTINGS);
+        assert_eq!(code, Some(0), "{said}");
+        let status: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let shards = status["shards"].as_array().unwrap();
+        let of = |name: &str| shards.iter().map(|shard| shard[name].as_u64().unwrap()).collect::<Vec<_>>();
+        assert_eq!((of("shard"), of("files").iter().sum::<u64>()), (vec![1, 2, 3], 12));
+        of("pending")
+    };
+    let before = pending();
+    assert_eq!(before.iter().sum::<u64>(), 12);
+    let (code, said) = scratch.run("verify --shard 2/3", &SETTINGS);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(pending(), [before[0], 0, before[2]]);
+    scratch.run("verify", &SETTINGS);
+    assert_eq!(pending(), [0, 0, 0]);
+    wav(&scratch.folder.path().join("audio/c0/v0.wav"), 0.75, 0.5, 99);
+    assert_eq!(pending().iter().sum::<u64>(), 1, "a file that changed");
+}

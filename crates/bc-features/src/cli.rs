@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use bc_cli::{ConfigArgs, Outcome, ShardArgs, ThreadArgs};
 
-use crate::{array, extract, inspect, paint, plot, status};
+use crate::{array, compact, extract, inspect, paint, plot, status};
 
 /// Turns an index's audio into pooled constant-Q features.
 #[derive(Debug, clap::Parser)]
@@ -40,6 +40,11 @@ enum Command {
     Inspect,
     /// Show which features are there, stale, missing or failed, shard by shard.
     Status(StatusArgs),
+    /// Put small feature files together, so that a folder of millions of versions has few.
+    ///
+    /// Parts with fewer than half of [features] part_versions rows (and half of part_hours of audio) become parts of at most
+    /// as many. Rows that newer parts replace are dropped. Values do not change, and nobody else may be at work in the folder.
+    Compact,
     /// Write the transform of audio files as NumPy arrays, bins x frames, 32-bit floats.
     Cqt(CqtArgs),
     /// Draw the transform of an audio file, or of a version that has features, as PNG.
@@ -78,6 +83,9 @@ struct StatusArgs {
     /// Shards that the index was divided into.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     shards: u16,
+    /// Print one JSON object, with a line per shard: `shard`, `versions`, `there`, `failed`, `pending`, `pending_hours`.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `cqt`.
@@ -197,7 +205,8 @@ pub fn main(mut arguments: Arguments) -> Result<Outcome> {
             args.threads.install()?;
             paint::run(&config.features, &config.paint, args.fresh)?;
         }
-        Command::Status(args) => status::run(&config.features, args.shards.into())?,
+        Command::Status(args) => status::run(&config.features, args.shards.into(), args.json)?,
+        Command::Compact => compact::run(&config.features)?,
         Command::Cqt(args) => array::run(&config.features, &args.audio, &args.out, args.pool)?,
         Command::Plot(args) => plot::run(&config.features, &args.what, &args.out)?,
         Command::Inspect => inspect::run(&config.features)?,

@@ -13,15 +13,13 @@ use anyhow::{Result, bail};
 use bc_audio::{Extractor, Limits};
 use bc_cli::{Interrupted, Outcome, Shard, interrupt, progress};
 use bc_formats::config::FeaturesConfig;
-use bc_formats::features::FeatureSet;
 use bc_formats::features::failures::Failure;
-use bc_formats::index::Version;
 use bc_formats::passing::{self, Outlook};
 use bc_formats::provenance::Provenance;
 
 use crate::folder::Folder;
 use crate::in_order::in_order;
-use crate::plan::{self, Policy, Survey, Versions};
+use crate::plan::{self, Policy, Rows, Stale, Survey, Track, Versions};
 use crate::store::{Store, part_ends};
 use crate::tidy;
 use crate::work::{Done, Worker};
@@ -150,23 +148,19 @@ fn pass(
     folder: &Folder,
     total: &mut Total,
 ) -> Result<After> {
-    let set = FeatureSet::open_if_any(&config.output)?;
-    if let Some(set) = &set {
-        set.expect_settings(&config.output, &config.cqt())?;
-    }
     let extractor = bc_audio::extractor(config.mp3);
     let policy = Policy { retry: options.retry, renew: options.renew.then_some(extractor.as_str()) };
-    let survey = plan::survey(versions, &config.output, set.as_ref(), policy)?;
-    let rows = set.as_ref().map_or(0, |set| set.rows.len());
-    refuse_emptying(config, options, &survey, rows)?;
+    let survey = plan::survey(versions, &config.output, &config.cqt(), policy)?;
+    refuse_emptying(config, options, &survey)?;
     let share = survey.share(versions, options.shard);
+    let rows = survey.rows.as_ref();
     let other_extractor =
-        set.as_ref().and_then(|set| other_extractor(config, set, &extractor)).filter(|_| !options.renew);
+        rows.and_then(|rows| other_extractor(config, rows, &extractor)).filter(|_| !options.renew);
     let mut after = After {
         in_shard: share.versions,
         pending: share.pending.len(),
         failed: share.failed.into_iter().cloned().collect(),
-        stale: set.as_ref().map(|set| stale_rows(set, &survey)).unwrap_or_default(),
+        stale: stale_rows(&survey),
         other_extractor,
     };
     if share.pending.is_empty() {
@@ -176,7 +170,7 @@ fn pass(
         bail!("{note}");
     }
     announce(config, &share.pending, versions.usable.len(), &of_shard(options.shard));
-    let number = set.as_ref().map_or(0, tidy::next_number);
+    let number = rows.map_or(0, |rows| rows.parts.next_number());
     let ends = part_ends(&share.pending, config.part_versions as usize, config.part_hours * 3600.0);
     let mut store = Store::new(folder, number, ends, config.cqt(), &extractor, &versions.index)?;
     let done = extract(config, &share.pending, &mut store, total);
@@ -195,12 +189,12 @@ fn pass(
 }
 
 /// Files over all threads, results into the store.
-fn extract(config: &FeaturesConfig, pending: &[&Version], store: &mut Store, total: &Total) -> Result<()> {
+fn extract(config: &FeaturesConfig, pending: &[&Track], store: &mut Store, total: &Total) -> Result<()> {
     let worker =
         Worker { extractor: Extractor::new(config.cqt(), Limits::of(config)), retry: config.retry() };
     let bar = progress::bar(pending.len() as u64, "features", "files");
     let begun = Instant::now();
-    let work = |version: &&Version| {
+    let work = |version: &&Track| {
         let done = worker.version(version, || {
             total.tries.fetch_add(1, Ordering::Relaxed);
         });
@@ -256,8 +250,8 @@ fn put_in_order(config: &FeaturesConfig, versions: &Versions, folder: Folder, af
 }
 
 /// Refuses to continue an index that looks like another folder's.
-fn refuse_emptying(config: &FeaturesConfig, options: &Options, survey: &Survey, rows: usize) -> Result<()> {
-    let departed = survey.departed;
+fn refuse_emptying(config: &FeaturesConfig, options: &Options, survey: &Survey) -> Result<()> {
+    let (departed, rows) = (survey.departed, survey.rows.as_ref().map_or(0, Rows::count));
     if departed > DROPPED_UNASKED.max(rows / 10) && !options.drop_missing {
         bail!(
             "{departed} of {rows} rows in {} are of versions that {} does not list as usable; correct [features] index or output, or drop them with --drop-missing",
@@ -269,20 +263,21 @@ fn refuse_emptying(config: &FeaturesConfig, options: &Options, survey: &Survey, 
 }
 
 /// What to say if rows of another extractor are there.
-fn other_extractor(config: &FeaturesConfig, set: &FeatureSet, extractor: &str) -> Option<String> {
-    let extractors = set.extractors();
+fn other_extractor(config: &FeaturesConfig, found: &Rows, extractor: &str) -> Option<String> {
+    let extractors = found.extractors();
     let (other, rows) = extractors.iter().find(|(other, _)| **other != extractor)?;
     Some(format!(
         "{rows} of {} rows in {} were made by `{other}`, and this run is `{extractor}`: the same audio may give other values; \
          make them anew with --renew, or give [features] output another folder",
-        set.rows.len(),
+        found.count(),
         config.output.display()
     ))
 }
 
-fn stale_rows(set: &FeatureSet, survey: &Survey) -> HashSet<(PathBuf, String)> {
-    let rows = survey.stale.iter().map(|&row| &set.rows[row]);
-    rows.map(|row| (set.parts[row.part].path.clone(), row.version_id.clone())).collect()
+fn stale_rows(survey: &Survey) -> HashSet<(PathBuf, String)> {
+    let Some(rows) = &survey.rows else { return HashSet::new() };
+    let path = |stale: &Stale| rows.parts.parts[stale.part].path.clone();
+    survey.stale.iter().map(|stale| (path(stale), stale.version_id.to_string())).collect()
 }
 
 fn of_shard(shard: Shard) -> String {
@@ -302,9 +297,9 @@ fn outcome(options: &Options, failed: &[Failure]) -> Result<Outcome> {
 }
 
 /// Says what is to be done.
-fn announce(config: &FeaturesConfig, pending: &[&Version], usable: usize, part_of: &str) {
-    let seconds: f64 = pending.iter().map(|version| plan::cost(version)).sum();
-    let guessed = pending.iter().any(|version| version.duration_s.is_none());
+fn announce(config: &FeaturesConfig, pending: &[&Track], usable: usize, part_of: &str) {
+    let seconds: f64 = pending.iter().map(|version| version.seconds).sum();
+    let guessed = pending.iter().any(|version| version.guessed);
     println!(
         "Extracting {} of {usable} usable versions{part_of} ({}{:.1} h of audio) to {}",
         pending.len(),

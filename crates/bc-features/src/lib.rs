@@ -6,12 +6,13 @@
 //! The features are made once and not in every epoch: on SHS100K that is 7,000 hours of audio
 //! that training never decodes again. [`plan`] compares index and folder once for all shards; [`work`] makes a row of a
 //! file, and tries again what may pass; [`store`] writes parts and tables of failures that never change; [`tidy`]
-//! drops what newer parts replaced, when nobody else writes. So a killed run, a grown index, or runs of any shards
+//! drops what newer parts replaced, when nobody else writes; [`compact`] makes few large parts of many small ones. So a killed run, a grown index, or runs of any shards
 //! beside each other add rows and lose none. [`array`] and [`plot`] are for people who want to look at a transform.
 //! [`paint`] writes the same files of made-up versions of works that are there as notes.
 
 pub mod array;
 pub mod cli;
+pub mod compact;
 pub mod extract;
 pub mod folder;
 pub mod in_order;

@@ -2,24 +2,57 @@
 //!
 //! [`survey`] looks at every version once, whatever the number of shards. The shard of a version is a hash of its
 //! id, so that runs with another index, another number of shards or another time agree on it, and a verified
-//! length or a new version moves no other.
+//! length or a new version moves no other. Of a row only what decides is kept, so that ten million of them take
+//! some hundred megabytes.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
 use bc_cli::Shard;
 use bc_formats::features::failures::{self, Failure};
-use bc_formats::features::{FeatureSet, RowInfo, Source};
+use bc_formats::features::{CqtSettings, Parts, RowRef, Source};
+use bc_formats::fingerprint::{Digest, digest};
 use bc_formats::index::{Index, Version};
 use rayon::prelude::*;
 
+/// What extraction needs to know of a usable version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Track {
+    /// Id in the index.
+    pub version_id: Box<str>,
+    /// The audio file.
+    pub audio_path: Box<str>,
+    /// Content hash of the file, where it was verified.
+    pub content_hash: Option<Box<str>>,
+    /// Seconds of audio, or a guess ([`cost`]).
+    pub seconds: f64,
+    /// Whether that is a guess.
+    pub guessed: bool,
+}
+
+impl Track {
+    /// Of a version.
+    pub fn of(version: &Version) -> Self {
+        Self {
+            version_id: version.version_id.as_str().into(),
+            audio_path: version.audio_path.as_deref().unwrap_or_default().into(),
+            content_hash: version.content_hash.as_deref().map(Into::into),
+            seconds: cost(version),
+            guessed: version.duration_s.is_none(),
+        }
+    }
+}
+
 /// The usable versions of an index, with what extraction needs to know of them.
 pub struct Versions {
-    /// Usable versions in the order of the index, without titles and the like.
-    pub usable: Vec<Version>,
+    /// Usable versions in the order of the index.
+    pub usable: Vec<Track>,
+    /// Their places by the digest of their ids.
+    places: HashMap<Digest, u32>,
     /// Fingerprint of the index.
     pub index: String,
 }
@@ -30,20 +63,17 @@ impl Versions {
     /// # Errors
     /// No index, a damaged one, one with no usable version or with an id twice.
     pub fn read(path: &Path) -> Result<Self> {
-        let (mut usable, mut all) = (Vec::new(), 0);
+        let (mut usable, mut all, mut places) = (Vec::new(), 0, HashMap::new());
         let provenance = Index::read_each(path, |version| {
             all += 1;
-            if version.usable() {
-                usable.push(Version {
-                    clique_id: String::new(),
-                    title: String::new(),
-                    performer: String::new(),
-                    source_url: None,
-                    reason: None,
-                    codec: None,
-                    ..version
-                });
+            if !version.usable() {
+                return Ok(());
             }
+            let place = u32::try_from(usable.len())?;
+            if places.insert(digest(&version.version_id), place).is_some() {
+                bail!("{}: the version id `{}` is listed twice", path.display(), version.version_id);
+            }
+            usable.push(Track::of(&version));
             Ok(())
         })?;
         if usable.is_empty() {
@@ -52,11 +82,11 @@ impl Versions {
                  `bc-download-index build` prints why"
             );
         }
-        let mut ids = HashSet::with_capacity(usable.len());
-        if let Some(twice) = usable.iter().find(|version| !ids.insert(version.version_id.as_str())) {
-            bail!("{}: the version id `{}` is listed twice", path.display(), twice.version_id);
-        }
-        Ok(Self { usable, index: provenance.fingerprint })
+        Ok(Self { usable, places, index: provenance.fingerprint })
+    }
+
+    fn place(&self, version_id: &str) -> Option<usize> {
+        self.places.get(&digest(version_id)).map(|&place| place as usize)
     }
 }
 
@@ -66,9 +96,18 @@ pub enum Standing {
     /// Its features are there and of the audio that the index lists.
     Valid,
     /// It failed before, for a reason that lasts and with the file that is there now: an index into [`Survey::failures`].
-    Failed(usize),
+    Failed(u32),
     /// It is to be extracted.
     Pending,
+}
+
+/// A row that is out of date.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Stale {
+    /// Its part, as a place in [`Rows::parts`].
+    pub part: usize,
+    /// Its version.
+    pub version_id: Box<str>,
 }
 
 /// The state of a folder against an index.
@@ -77,11 +116,42 @@ pub struct Survey {
     pub standings: Vec<Standing>,
     /// Failures that are on record, the newest table last.
     pub failures: Vec<Failure>,
-    /// Rows, as indices into the set, that are out of date: the audio changed, the version left the index, or (where
+    /// Rows that are out of date: the audio changed, the version left the index, or (where
     /// that was asked for) another extractor made them.
-    pub stale: Vec<usize>,
+    pub stale: Vec<Stale>,
     /// Rows of versions that the index does not list as usable; they are among the stale ones.
     pub departed: usize,
+    /// What the folder holds.
+    pub rows: Option<Rows>,
+}
+
+/// The parts of a folder, and how many rows of each hold.
+pub struct Rows {
+    /// The feature files.
+    pub parts: Parts,
+    /// Rows that hold, by part.
+    pub holding: Vec<usize>,
+    /// Rows that newer parts replace, by part.
+    pub superseded: Vec<usize>,
+    /// A hash of what holds: another one means other features. (It is not that of the files' provenance, which would need
+    /// all ids at once.)
+    pub content: String,
+}
+
+impl Rows {
+    /// How many rows hold.
+    pub fn count(&self) -> usize {
+        self.holding.iter().sum()
+    }
+
+    /// The extractors that made the rows which hold, with the number of rows of each.
+    pub fn extractors(&self) -> BTreeMap<&str, usize> {
+        let mut of = BTreeMap::new();
+        for (part, &rows) in self.parts.parts.iter().zip(&self.holding).filter(|(_, rows)| **rows > 0) {
+            *of.entry(part.extractor.as_str()).or_default() += rows;
+        }
+        of
+    }
 }
 
 /// What counts as done.
@@ -93,62 +163,179 @@ pub struct Policy<'a> {
     pub renew: Option<&'a str>,
 }
 
-/// Compares `versions` with what is in `folder`, of which `set` holds the features.
+/// What decides on the newest row of a version.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    part: u32,
+    /// Stands for id, magnitudes and settings of the row.
+    content: Digest,
+    says: Says,
+}
+
+/// What a row says of the audio that the index lists.
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    /// It is the same.
+    Same,
+    /// It is other audio.
+    Other,
+    /// The file system has to be asked whether the file is still this one.
+    Ask(Source),
+    /// Only the time of the part tells (`features/1`).
+    AskTime,
+}
+
+/// Rows as they are gone through, the oldest part first.
+struct Newest {
+    /// Of the versions of the index.
+    listed: Vec<Option<Row>>,
+    /// Of others: part, and a digest as in [`Row`].
+    departed: HashMap<Box<str>, (u32, Digest)>,
+    holding: Vec<usize>,
+    superseded: Vec<usize>,
+}
+
+impl Newest {
+    fn add(&mut self, versions: &Versions, part: usize, row: RowRef<'_>) -> Result<()> {
+        if self.holding.len() <= part {
+            self.holding.resize(part + 1, 0);
+            self.superseded.resize(part + 1, 0);
+        }
+        let number = u32::try_from(part)?;
+        let content = content_of(row);
+        let before = match versions.place(row.version_id) {
+            Some(place) => {
+                let says = says(&versions.usable[place], row);
+                self.listed[place].replace(Row { part: number, content, says }).map(|row| row.part)
+            }
+            None => match self.departed.entry(row.version_id.into()) {
+                Entry::Vacant(entry) => {
+                    entry.insert((number, content));
+                    None
+                }
+                Entry::Occupied(mut entry) => Some(entry.insert((number, content)).0),
+            },
+        };
+        self.holding[part] += 1;
+        if let Some(before) = before {
+            if before == number {
+                bail!(
+                    "version {} is listed twice; remove the file and run `bc-features extract` again",
+                    row.version_id
+                );
+            }
+            self.holding[before as usize] -= 1;
+            self.superseded[before as usize] += 1;
+        }
+        Ok(())
+    }
+}
+
+fn content_of(row: RowRef<'_>) -> Digest {
+    let mut text = row.version_id.as_bytes().to_vec();
+    match row.content {
+        Some(content) => text.extend(content),
+        None => text.extend(row.source_hash.as_bytes()),
+    }
+    digest(text)
+}
+
+fn says(version: &Track, row: RowRef<'_>) -> Says {
+    match &version.content_hash {
+        Some(now) if **now == *row.source_hash => Says::Same,
+        Some(_) => Says::Other,
+        None if row.source.is_known() => Says::Ask(row.source),
+        None => Says::AskTime,
+    }
+}
+
+/// Compares `versions` with what is in `folder`, whose features must have these `settings`.
 ///
 /// # Errors
-/// A failure table that cannot be read.
-pub fn survey(
-    versions: &Versions,
-    folder: &Path,
-    set: Option<&FeatureSet>,
-    policy: Policy,
-) -> Result<Survey> {
-    let positions: HashMap<&str, usize> = versions
-        .usable
-        .iter()
-        .enumerate()
-        .map(|(position, version)| (version.version_id.as_str(), position))
-        .collect();
+/// Features of other settings, a damaged part, a failure table that cannot be read.
+pub fn survey(versions: &Versions, folder: &Path, settings: &CqtSettings, policy: Policy) -> Result<Survey> {
+    let begin = || Newest {
+        listed: vec![None; versions.usable.len()],
+        departed: HashMap::new(),
+        holding: Vec::new(),
+        superseded: Vec::new(),
+    };
+    let scanned = Parts::scan(folder, begin, |newest, part, row| newest.add(versions, part, row))?;
     let mut survey = Survey {
         standings: vec![Standing::Pending; versions.usable.len()],
         failures: Vec::new(),
         stale: Vec::new(),
         departed: 0,
+        rows: None,
     };
-    if let Some(set) = set {
-        let made: Vec<_> = set.parts.iter().map(|part| modified(&part.path)).collect();
-        // Beside each other, because each may ask a network disk.
-        let valid: Vec<Option<(usize, bool)>> = set
-            .rows
-            .par_iter()
-            .map(|row| {
-                let position = *positions.get(row.version_id.as_str())?;
-                let renewed = policy.renew.is_none_or(|extractor| set.parts[row.part].extractor == extractor);
-                Some((position, renewed && row_is_of(&versions.usable[position], row, made[row.part])))
-            })
-            .collect();
-        for (row, valid) in valid.into_iter().enumerate() {
-            match valid {
-                Some((position, true)) => survey.standings[position] = Standing::Valid,
-                Some((_, false)) => survey.stale.push(row),
-                None => {
-                    survey.departed += 1;
-                    survey.stale.push(row);
-                }
-            }
-        }
+    if let Some((parts, newest)) = scanned {
+        parts.expect_settings(folder, settings)?;
+        survey.judge(versions, parts, newest, policy);
     }
     for table in failures::tables(folder)? {
         survey.failures.extend(failures::read(&table)?);
     }
     for (number, failure) in survey.failures.iter().enumerate() {
-        let Some(&position) = positions.get(failure.version_id.as_str()) else { continue };
+        let Some(position) = versions.place(&failure.version_id) else { continue };
         let lasts = !policy.retry && !failure.may_pass && failure_is_of(&versions.usable[position], failure);
         if lasts && survey.standings[position] != Standing::Valid {
-            survey.standings[position] = Standing::Failed(number);
+            survey.standings[position] = Standing::Failed(u32::try_from(number)?);
         }
     }
     Ok(survey)
+}
+
+impl Survey {
+    /// Says of each row whether it holds.
+    fn judge(&mut self, versions: &Versions, parts: Parts, newest: Newest, policy: Policy) {
+        let made: Vec<_> = parts.parts.iter().map(|part| modified(&part.path)).collect();
+        let renewed: Vec<bool> = parts
+            .parts
+            .iter()
+            .map(|part| policy.renew.is_none_or(|extractor| part.extractor == extractor))
+            .collect();
+        // Beside each other, because each may ask a network disk.
+        let valid = |(version, row): (&Track, &Option<Row>)| {
+            let row = (*row)?;
+            let same = match row.says {
+                Says::Same => true,
+                Says::Other => false,
+                Says::Ask(then) => same_file(version, then),
+                Says::AskTime => match (modified(Path::new(&*version.audio_path)), made[row.part as usize]) {
+                    (Some(audio), Some(made)) => audio <= made,
+                    _ => true,
+                },
+            };
+            Some((row.part as usize, same && renewed[row.part as usize]))
+        };
+        let standings = versions.usable.par_iter().zip(&newest.listed).map(valid);
+        for (position, row) in standings.collect::<Vec<_>>().into_iter().enumerate() {
+            match row {
+                Some((_, true)) => self.standings[position] = Standing::Valid,
+                Some((part, false)) => {
+                    let version_id = versions.usable[position].version_id.clone();
+                    self.stale.push(Stale { part, version_id });
+                }
+                None => {}
+            }
+        }
+        self.departed = newest.departed.len();
+        let contents = newest.listed.iter().flatten().map(|row| (row.part, row.content));
+        let contents = contents.chain(newest.departed.values().copied());
+        // A sum, whatever the order; which extractor made a row is a property of its part.
+        let sum = contents.fold(0u128, |sum, (part, content)| {
+            let extractor = digest(&parts.parts[part as usize].extractor);
+            let pair = u128::from_le_bytes(content) ^ u128::from_le_bytes(extractor);
+            sum.wrapping_add(pair.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+        });
+        let departed = newest.departed.into_iter();
+        self.stale.extend(departed.map(|(version_id, (part, _))| Stale { part: part as usize, version_id }));
+        let (holding, superseded) = (newest.holding, newest.superseded);
+        let mut rows = Rows { parts, holding, superseded, content: format!("{sum:032x}") };
+        rows.holding.resize(rows.parts.parts.len(), 0);
+        rows.superseded.resize(rows.parts.parts.len(), 0);
+        self.rows = Some(rows);
+    }
 }
 
 /// What a shard has of a survey.
@@ -156,7 +343,7 @@ pub struct Share<'a> {
     /// Its usable versions.
     pub versions: usize,
     /// Of these, what must be extracted, longest first.
-    pub pending: Vec<&'a Version>,
+    pub pending: Vec<&'a Track>,
     /// Of these, the failures that remain.
     pub failed: Vec<&'a Failure>,
 }
@@ -172,11 +359,11 @@ impl Survey {
             share.versions += 1;
             match standing {
                 Standing::Valid => {}
-                Standing::Failed(number) => share.failed.push(&self.failures[*number]),
+                Standing::Failed(number) => share.failed.push(&self.failures[*number as usize]),
                 Standing::Pending => share.pending.push(version),
             }
         }
-        share.pending.sort_by_cached_key(|version| longest_first(version));
+        share.pending.par_sort_unstable_by(|one, other| longest_first(one).cmp(&longest_first(other)));
         share
     }
 }
@@ -190,9 +377,9 @@ pub fn shard_of(version_id: &str, count: usize) -> usize {
 }
 
 /// Sorts the longest version first, those of one length by id.
-fn longest_first(version: &Version) -> (Reverse<u64>, String) {
+fn longest_first(version: &Track) -> (Reverse<u64>, &str) {
     // A finer unit than lengths are known in.
-    (Reverse((cost(version) * 1e6) as u64), version.version_id.clone())
+    (Reverse((version.seconds * 1e6) as u64), &version.version_id)
 }
 
 /// Seconds of audio, or a guess from the size of the file and what it is likely to be.
@@ -215,31 +402,17 @@ fn guessed_bytes_a_second(version: &Version) -> f64 {
     }
 }
 
-/// Whether a row was made from the audio that a version has now; `made` is the time of the row's file.
-fn row_is_of(version: &Version, row: &RowInfo, made: Option<SystemTime>) -> bool {
-    match &version.content_hash {
-        Some(now) => *now == row.source_hash,
-        None if row.source.is_known() => same_file(version, row.source),
-        // features/1 knows no more than when it was written.
-        None => match (version.audio_path.as_deref().and_then(|path| modified(Path::new(path))), made) {
-            (Some(audio), Some(made)) => audio <= made,
-            _ => true,
-        },
-    }
-}
-
 /// Whether a failure was that of the audio that a version has now.
-fn failure_is_of(version: &Version, failure: &Failure) -> bool {
+fn failure_is_of(version: &Track, failure: &Failure) -> bool {
     match (&version.content_hash, &failure.source_hash) {
-        (Some(now), Some(then)) => now == then,
+        (Some(now), Some(then)) => **now == **then,
         _ => failure.source.is_known() && same_file(version, failure.source),
     }
 }
 
 /// Whether the file system says the same of the audio as then; a file that is away counts as unchanged.
-fn same_file(version: &Version, then: Source) -> bool {
-    let path = version.audio_path.as_deref().unwrap_or_default();
-    Source::of(Path::new(path)).map_or(true, |now| now == then)
+fn same_file(version: &Track, then: Source) -> bool {
+    bc_store::source(Path::new(&*version.audio_path)).map_or(true, |now| now == then)
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -2,89 +2,139 @@
 
 use anyhow::Result;
 use bc_formats::config::FeaturesConfig;
-use bc_formats::features::FeatureSet;
 use comfy_table::Table;
+use serde::Serialize;
 
-use crate::plan::{self, Policy, Standing, Versions};
+use crate::plan::{self, Policy, Rows, Standing, Survey, Versions};
+
+/// More parts than this are summed up and not listed.
+const LISTED: usize = 20;
 
 /// Counts of a shard.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 struct Counts {
+    /// Which, from 1.
+    shard: usize,
+    /// Usable versions.
     versions: usize,
-    valid: usize,
+    /// Of these, with features of the audio that the index lists.
+    there: usize,
+    /// Of these, those that failed for a reason that lasts.
     failed: usize,
+    /// Of these, what `extract` would do.
     pending: usize,
-    pending_s: f64,
+    /// Hours of audio of these.
+    pending_hours: f64,
 }
 
 /// Prints, one row per shard, how many versions have valid features, failed, or are missing; then
-/// the parts, and how many of their rows are out of date or replaced by newer ones.
+/// the parts, and how many of their rows are out of date or replaced by newer ones. Or all that as one JSON object.
 ///
 /// # Errors
 /// No index, no usable version in it, features of other settings in the folder.
-pub fn run(config: &FeaturesConfig, shards: usize) -> Result<()> {
+pub fn run(config: &FeaturesConfig, shards: usize, json: bool) -> Result<()> {
     let versions = Versions::read(&config.index)?;
-    let set = FeatureSet::open_if_any(&config.output)?;
-    if let Some(set) = &set {
-        set.expect_settings(&config.output, &config.cqt())?;
-    }
-    let survey = plan::survey(&versions, &config.output, set.as_ref(), Policy::default())?;
-    let mut counts = vec![Counts::default(); shards];
-    for (version, standing) in versions.usable.iter().zip(&survey.standings) {
-        let of = &mut counts[plan::shard_of(&version.version_id, shards)];
-        of.versions += 1;
-        match standing {
-            Standing::Valid => of.valid += 1,
-            Standing::Failed(_) => of.failed += 1,
-            Standing::Pending => {
-                of.pending += 1;
-                of.pending_s += plan::cost(version);
-            }
-        }
+    let survey = plan::survey(&versions, &config.output, &config.cqt(), Policy::default())?;
+    let counts = counts(&versions, &survey, shards);
+    if json {
+        return print_json(config, &versions, &survey, &counts);
     }
     let mut table = Table::new();
     table.set_header(["shard", "versions", "there", "failed", "missing", "hours missing"]);
-    for (index, of) in counts.iter().enumerate() {
+    for of in &counts {
         table.add_row([
-            format!("{}/{shards}", index + 1),
+            format!("{}/{shards}", of.shard),
             of.versions.to_string(),
-            of.valid.to_string(),
+            of.there.to_string(),
             of.failed.to_string(),
             of.pending.to_string(),
-            format!("{:.2}", of.pending_s / 3600.0),
+            format!("{:.2}", of.pending_hours),
         ]);
     }
     println!("{}", config.output.display());
     println!("{table}");
-    if let Some(set) = &set {
-        print_parts(set, &survey.stale);
+    if let Some(rows) = &survey.rows {
+        print_parts(rows, &stale(&survey, rows));
     }
     Ok(())
 }
 
-fn print_parts(set: &FeatureSet, stale: &[usize]) {
-    let (mut rows, mut old) = (vec![0; set.parts.len()], vec![0; set.parts.len()]);
-    for row in &set.rows {
-        rows[row.part] += 1;
-    }
-    for &row in stale {
-        old[set.rows[row].part] += 1;
-    }
-    let mut replaced = vec![0; set.parts.len()];
-    for (part, _) in &set.superseded {
-        replaced[*part] += 1;
-    }
-    for (number, part) in set.parts.iter().enumerate() {
-        let mut text = format!("{}: {} versions", part.path.display(), rows[number]);
-        if old[number] > 0 {
-            text += &format!(", {} out of date (`extract` makes them anew and drops them)", old[number]);
+fn counts(versions: &Versions, survey: &Survey, shards: usize) -> Vec<Counts> {
+    let mut counts: Vec<Counts> =
+        (0..shards).map(|at| Counts { shard: at + 1, ..Counts::default() }).collect();
+    for (version, standing) in versions.usable.iter().zip(&survey.standings) {
+        let of = &mut counts[plan::shard_of(&version.version_id, shards)];
+        of.versions += 1;
+        match standing {
+            Standing::Valid => of.there += 1,
+            Standing::Failed(_) => of.failed += 1,
+            Standing::Pending => {
+                of.pending += 1;
+                of.pending_hours += version.seconds / 3600.0;
+            }
         }
-        if replaced[number] > 0 {
-            text += &format!(", {} more that newer parts replace (`extract` drops them)", replaced[number]);
-        }
-        println!("{text}");
     }
-    let extractors = set.extractors();
+    counts
+}
+
+/// How many rows of each part are out of date.
+fn stale(survey: &Survey, rows: &Rows) -> Vec<usize> {
+    let mut old = vec![0; rows.parts.parts.len()];
+    survey.stale.iter().for_each(|stale| old[stale.part] += 1);
+    old
+}
+
+/// One object; its shards are a line each, for programs that read no JSON.
+fn print_json(
+    config: &FeaturesConfig,
+    versions: &Versions,
+    survey: &Survey,
+    counts: &[Counts],
+) -> Result<()> {
+    let text = |value: &str| serde_json::to_string(value);
+    let (parts, rows, superseded, content) = survey.rows.as_ref().map_or((0, 0, 0, ""), |rows| {
+        (rows.parts.parts.len(), rows.count(), rows.superseded.iter().sum(), rows.content.as_str())
+    });
+    println!("{{");
+    println!("\"folder\": {},", text(&config.output.to_string_lossy())?);
+    println!("\"index\": {},", text(&versions.index)?);
+    println!("\"content\": {},", text(content)?);
+    println!("\"versions\": {},", versions.usable.len());
+    println!("\"parts\": {parts},");
+    println!("\"rows\": {rows},");
+    println!("\"superseded\": {superseded},");
+    println!("\"stale\": {},", survey.stale.len());
+    let lines: Result<Vec<String>, _> = counts.iter().map(serde_json::to_string).collect();
+    println!("\"shards\": [\n{}\n]\n}}", lines?.join(",\n"));
+    Ok(())
+}
+
+fn print_parts(rows: &Rows, stale: &[usize]) {
+    let parts = &rows.parts.parts;
+    if parts.len() > LISTED {
+        let with = |counts: &[usize]| counts.iter().filter(|count| **count > 0).count();
+        println!(
+            "{} parts hold {} versions; {} have rows that are out of date, {} rows that newer parts replace",
+            parts.len(),
+            rows.count(),
+            with(stale),
+            with(&rows.superseded)
+        );
+    } else {
+        for (number, part) in parts.iter().enumerate() {
+            let mut text = format!("{}: {} versions", part.path.display(), rows.holding[number]);
+            if stale[number] > 0 {
+                text +=
+                    &format!(", {} out of date (`extract` makes them anew and drops them)", stale[number]);
+            }
+            let replaced = rows.superseded[number];
+            if replaced > 0 {
+                text += &format!(", {replaced} more that newer parts replace (`extract` drops them)");
+            }
+            println!("{text}");
+        }
+    }
+    let extractors = rows.extractors();
     if extractors.len() > 1 {
         println!(
             "rows are of several extractors, which later stages refuse; `extract --renew` makes the old ones anew:"

@@ -5,11 +5,10 @@ use std::collections::HashSet;
 use anyhow::Result;
 use bc_formats::features::failures::{self, Failure};
 use bc_formats::features::{CqtSettings, FeatureRow, PartWriter};
-use bc_formats::index::Version;
 use bc_formats::provenance::Provenance;
 
 use crate::folder::Folder;
-use crate::plan;
+use crate::plan::Track;
 
 /// Takes results in the order of the pending versions.
 pub struct Store<'a> {
@@ -114,11 +113,11 @@ impl<'a> Store<'a> {
 }
 
 /// The positions of the pending versions that end a part: after so many versions or so much audio.
-pub fn part_ends(pending: &[&Version], most_versions: usize, most_seconds: f64) -> HashSet<usize> {
+pub fn part_ends(pending: &[&Track], most_versions: usize, most_seconds: f64) -> HashSet<usize> {
     let mut ends = HashSet::new();
     let (mut seconds, mut count) = (0.0, 0);
     for (position, version) in pending.iter().enumerate() {
-        seconds += plan::cost(version);
+        seconds += version.seconds;
         count += 1;
         if count == most_versions || seconds >= most_seconds {
             ends.insert(position);

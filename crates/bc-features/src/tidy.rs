@@ -4,11 +4,12 @@
 //! leaves both, which is read as one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bc_formats::features::failures::{self, Failure};
-use bc_formats::features::{FeatureSet, PartWriter};
+use bc_formats::features::{PartWriter, Parts, RowRef};
+use bc_formats::fingerprint::{Digest, digest};
 use bc_formats::provenance::Provenance;
 
 use crate::folder::{self, Folder};
@@ -19,33 +20,32 @@ use crate::folder::{self, Folder};
 /// # Errors
 /// A part cannot be read, written or removed.
 pub fn parts(folder: &Folder, stale: &HashSet<(PathBuf, String)>) -> Result<usize> {
-    let Some(set) = FeatureSet::open_if_any(folder.path())? else { return Ok(0) };
-    let mut dead: HashMap<usize, HashSet<&str>> = HashMap::new();
-    for (part, id) in &set.superseded {
-        dead.entry(*part).or_default().insert(id);
-    }
-    if !stale.is_empty() {
-        for row in &set.rows {
-            if stale.contains(&(set.parts[row.part].path.clone(), row.version_id.clone())) {
-                dead.entry(row.part).or_default().insert(&row.version_id);
-            }
+    let Some((set, Dead { rows: mut dead, .. })) = Parts::scan(folder.path(), Dead::default, Dead::add)?
+    else {
+        return Ok(0);
+    };
+    let places: HashMap<&Path, usize> =
+        set.parts.iter().enumerate().map(|(place, part)| (part.path.as_path(), place)).collect();
+    for (path, id) in stale {
+        if let Some(place) = places.get(path.as_path()) {
+            dead.entry(*place).or_default().insert(digest(id));
         }
     }
-    let mut number = next_number(&set);
+    let mut number = set.next_number();
     let mut dropped = 0;
     for (position, part) in set.parts.iter().enumerate() {
         let Some(ids) = dead.get(&position) else { continue };
         let mut writer =
             PartWriter::create(&folder.unfinished("part"), set.settings)?.made_by(&part.extractor);
-        let mut kept = 0;
-        set.for_each_of(position, |row| {
-            if ids.contains(row.version_id.as_str()) {
+        let mut remaining = 0;
+        set.each_of(position, |row| {
+            if ids.contains(&digest(&row.version_id)) {
                 return Ok(());
             }
-            kept += 1;
+            remaining += 1;
             writer.push(row)
         })?;
-        if kept > 0 {
+        if remaining > 0 {
             writer.commit_as(part.provenance.clone(), |content| folder.part(number, content))?;
             number += 1;
         }
@@ -55,9 +55,23 @@ pub fn parts(folder: &Folder, stale: &HashSet<(PathBuf, String)>) -> Result<usiz
     Ok(dropped)
 }
 
-/// The number of the next part: above all that are there.
-pub fn next_number(set: &FeatureSet) -> u64 {
-    set.parts.iter().map(|part| part.name.number + 1).max().unwrap_or(0)
+/// Rows that newer parts replace, found while going through all.
+#[derive(Default)]
+struct Dead {
+    newest: HashMap<Digest, u32>,
+    /// By part.
+    rows: HashMap<usize, HashSet<Digest>>,
+}
+
+impl Dead {
+    fn add(&mut self, part: usize, row: RowRef<'_>) -> Result<()> {
+        let id = digest(row.version_id);
+        if let Some(before) = self.newest.insert(id, u32::try_from(part)?) {
+            ensure!(before as usize != part, "version {} is listed twice; remove the file", row.version_id);
+            self.rows.entry(before as usize).or_default().insert(id);
+        }
+        Ok(())
+    }
 }
 
 /// Makes one table, `failures.parquet`, of `standing`; without failures there is none.
@@ -89,10 +103,19 @@ pub fn last_failures(folder: &Folder) -> Result<Vec<Failure>> {
     for table in failures::tables(folder.path())? {
         last.extend(failures::read(&table)?.into_iter().map(|failure| (failure.version_id.clone(), failure)));
     }
-    if let Some(set) = FeatureSet::open_if_any(folder.path())? {
-        for row in &set.rows {
-            last.remove(&row.version_id);
-        }
+    if !last.is_empty() {
+        let mut there = HashSet::new();
+        Parts::scan(
+            folder.path(),
+            || (),
+            |(), _, row| {
+                if last.contains_key(row.version_id) {
+                    there.insert(row.version_id.to_owned());
+                }
+                Ok(())
+            },
+        )?;
+        last.retain(|id, _| !there.contains(id));
     }
     Ok(last.into_values().collect())
 }

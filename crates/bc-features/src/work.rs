@@ -9,8 +9,9 @@ use bc_cli::interrupt;
 use bc_formats::features::failures::Failure;
 use bc_formats::features::{FeatureRow, Source};
 use bc_formats::fingerprint;
-use bc_formats::index::Version;
 use bc_formats::passing::{self, Outlook, Retry};
+
+use crate::plan::Track;
 
 /// After Ctrl-C or SIGTERM, files at work have this long to end: clusters kill 30 seconds after the signal, and
 /// what is done has to be written by then.
@@ -49,9 +50,10 @@ impl Fault {
 
 impl Worker {
     /// Reads and transforms the audio of a version; `again` is called before each further try.
-    pub fn version(&self, version: &Version, again: impl Fn()) -> Done {
-        let path = PathBuf::from(version.audio_path.as_deref().unwrap_or_default());
-        let source = Source::of(&path).unwrap_or_default();
+    pub fn version(&self, version: &Track, again: impl Fn()) -> Done {
+        let path = PathBuf::from(&*version.audio_path);
+        let known = version.content_hash.as_deref();
+        let source = bc_store::source(&path).unwrap_or_default();
         let (result, retries) = self.retry.run(
             |fault: &Option<Fault>| {
                 let passes = fault.as_ref().is_some_and(|fault| fault.outlook == Outlook::Soon);
@@ -61,12 +63,12 @@ impl Worker {
                 passes
             },
             interrupt::requested,
-            || self.attempt(&path, version.content_hash.clone()),
+            || self.attempt(&path, known.map(str::to_owned)),
         );
         match result {
             Ok(made) => Done::Row(
                 FeatureRow {
-                    version_id: version.version_id.clone(),
+                    version_id: version.version_id.to_string(),
                     frames: made.features.frames as u32,
                     source_hash: made.hash,
                     source: made.source,
@@ -79,14 +81,14 @@ impl Worker {
             // Whoever stops the run may have been the reason, as with a network that is taken down.
             Err(Some(fault)) if fault.outlook != Outlook::Lasting && interrupt::requested() => Done::Stopped,
             Err(Some(fault)) => Done::Failed(Failure {
-                version_id: version.version_id.clone(),
+                version_id: version.version_id.to_string(),
                 audio_path: path.to_string_lossy().into_owned(),
                 reason: match retries {
                     0 => fault.reason,
                     _ => format!("{} (tried {} times)", fault.reason, retries + 1),
                 },
                 may_pass: fault.outlook != Outlook::Lasting,
-                source_hash: version.content_hash.clone(),
+                source_hash: known.map(str::to_owned),
                 source,
             }),
         }
@@ -139,17 +141,19 @@ struct Made {
 
 /// Reads a file twice: for its hash and for its features. In between and behind it must be the same.
 fn made(extractor: &Extractor, path: &Path, known: Option<&str>) -> Result<Made, Fault> {
-    let stat = || {
-        Source::of(path).map_err(|error| Fault {
-            reason: format!("cannot be read: {error}"),
-            outlook: passing::outlook(&error).min(Outlook::Later),
-        })
+    let unread = |error: std::io::Error| Fault {
+        reason: format!("cannot be read: {error}"),
+        outlook: passing::outlook(&error).min(Outlook::Later),
     };
+    let stat = || bc_store::source(path).map_err(unread);
     let source = stat()?;
-    let is_file = path.is_file();
+    // Of an object a copy, which is there until the end.
+    let local = bc_store::local(path).map_err(unread)?;
+    let file = local.path();
+    let is_file = file.is_file();
     // A pipe is never opened: it would be waited for. The extractor says what is wrong with it.
     let hash = if is_file {
-        fingerprint::of_file(path).map_err(|error| Fault::of("cannot be read", &error))?
+        fingerprint::of_file(file).map_err(|error| Fault::of("cannot be read", &error))?
     } else {
         String::new()
     };
@@ -163,7 +167,7 @@ fn made(extractor: &Extractor, path: &Path, known: Option<&str>) -> Result<Made,
         });
     }
     let features = extractor
-        .file(path)
+        .file(file)
         .map_err(|error| Fault { reason: error.to_string(), outlook: error.outlook() })?;
     if stat()? != source {
         return Err(Fault { reason: "changed while it was read".into(), outlook: Outlook::Soon });

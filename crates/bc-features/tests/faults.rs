@@ -114,3 +114,38 @@ fn a_file_on_a_disk_that_stays_away_is_a_failure_that_may_pass() {
         std::fs::remove_dir_all(scratch.path("disturbed")).unwrap();
     }
 }
+
+/// As on a network disk that knows no `flock`: one warning, and everything else as ever.
+#[test]
+fn without_locks_one_warning_is_given_and_the_features_are_the_same() {
+    let Some(faults) = Faults::build() else { return };
+    let scratch = scratch();
+    for what in ["ENOLCK", "ENOSYS"] {
+        let none = Fault { count: 0, ..Fault::new("flock", "disturbed", what) };
+        // Half-written files: of a run that may be at work, and of one that ended long ago.
+        let young = scratch.path("disturbed/.part-all.parquet.Young1.tmp");
+        let old = scratch.path("disturbed/.part-all.parquet.Older1.tmp");
+        std::fs::create_dir_all(scratch.path("disturbed")).unwrap();
+        for path in [&young, &old] {
+            std::fs::write(path, "half").unwrap();
+        }
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600);
+        std::fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+        let mut command = scratch.command("disturbed", PARTS);
+        let log = faults.arm(&mut command, &none);
+        let output = command.output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success() && log.hits() > 1, "{what}: {said}");
+        assert_eq!(said.matches("has no locks").count(), 1, "{said}");
+        assert!(young.exists() && !old.exists(), "only what nobody can be writing goes");
+        std::fs::remove_file(&young).unwrap();
+        // Shards beside each other put nothing in order there: who is at work cannot be known.
+        for shard in ["1/2", "2/2"] {
+            let mut command = scratch.command("disturbed", &[PARTS, &["--shard", shard]].concat());
+            faults.arm(&mut command, &none);
+            assert!(command.output().unwrap().status.success());
+        }
+        scratch.assert_same("undisturbed", "disturbed");
+        std::fs::remove_dir_all(scratch.path("disturbed")).unwrap();
+    }
+}

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::lock::without_locks;
+
 /// A file under a temporary name beside its destination. Dropped without
 /// [`AtomicFile::commit`], it is removed and the destination stays as it was. It is locked as long as its writer
 /// lives, so that [`remove_leftovers`] tells what a killed process left.
@@ -152,7 +154,7 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
         }
         // Held until the file is removed, so that no writer takes it meanwhile.
         let held = File::open(entry.path());
-        if held.as_ref().is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock))) {
+        if held.as_ref().is_ok_and(may_be_in_use) {
             continue;
         }
         match std::fs::remove_file(entry.path()) {
@@ -163,6 +165,20 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
         }
     }
     Ok(removed)
+}
+
+/// Whether a living process may be writing a temporary file. Where there are no locks nobody knows; what was not written
+/// to for a day is then taken for left behind.
+fn may_be_in_use(file: &File) -> bool {
+    const LONG_AGO: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(error)) if without_locks(&error) => {
+            let modified = file.metadata().and_then(|about| about.modified()).ok();
+            modified.and_then(|modified| modified.elapsed().ok()).is_none_or(|age| age < LONG_AGO)
+        }
+        _ => false,
+    }
 }
 
 /// The same for the temporary files of one destination, whose folder may be absent.

@@ -42,6 +42,16 @@ impl Fingerprint {
     }
 }
 
+/// 128 bits of BLAKE3 that stand for a text where millions of texts would take too much memory: two of ten million
+/// different texts have the same ones with a probability of 1e-25.
+pub type Digest = [u8; 16];
+
+/// The [`Digest`] of a text.
+pub fn digest(text: impl AsRef<[u8]>) -> Digest {
+    let hash = *blake3::hash(text.as_ref()).as_bytes();
+    std::array::from_fn(|n| hash[n])
+}
+
 /// The content hash of a whole file: 32 hex digits of BLAKE3.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The index: one row per version, what is known of its recording, and whether it can be used.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::audio_root::AudioRoot;
 use crate::fingerprint::Fingerprint;
 use crate::provenance::Provenance;
-use crate::table::{self, TableWriter, number};
+use crate::table::{self, number};
+
+mod writer;
+
+pub use writer::IndexWriter;
 
 /// Kind and schema version of an index file.
 pub const FORMAT: &str = "index/1";
@@ -178,14 +182,17 @@ impl Index {
         split: Split,
         usable: impl Fn(&Version) -> bool,
     ) -> String {
-        let ids: BTreeSet<&str> = versions
-            .iter()
-            .filter(|version| version.split == split && usable(version))
-            .map(|version| version.version_id.as_str())
-            .collect();
+        let of_split = versions.iter().filter(|version| version.split == split && usable(version));
+        Self::coverage_fingerprint_of(of_split.map(|version| version.version_id.as_str()).collect())
+    }
+
+    /// The same of the ids of the usable versions of a split, in any order.
+    pub fn coverage_fingerprint_of(mut ids: Vec<impl AsRef<str> + Ord>) -> String {
+        ids.sort_unstable();
+        ids.dedup();
         let mut fingerprint = Fingerprint::of("coverage");
         for id in ids {
-            fingerprint.add(id);
+            fingerprint.add(id.as_ref());
         }
         fingerprint.finish()
     }
@@ -212,12 +219,7 @@ impl Index {
     /// # Errors
     /// Those of [`Self::read`] that one version shows, and those of `take`.
     pub fn read_each(path: &Path, mut take: impl FnMut(Version) -> Result<()>) -> Result<Provenance> {
-        if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
-            bail!(
-                "there is no index at {}; make it with `bc-download-index build`, or correct [index] output",
-                path.display()
-            );
-        }
+        refuse_absent(path)?;
         let (provenance, batches) = table::open(path, &[FORMAT], &[])?;
         let root = AudioRoot::of(path, &provenance.settings);
         let mut take = |mut version: Version| {
@@ -238,7 +240,6 @@ impl Index {
     /// # Errors
     /// A file that cannot be written, or an audio path outside the root that the settings name.
     pub fn write(&mut self, path: &Path) -> Result<()> {
-        self.provenance.format = FORMAT.to_owned();
         self.as_stored(path, |index| index.write_rows(path))?
     }
 
@@ -268,24 +269,26 @@ impl Index {
     }
 
     fn write_rows(&mut self, path: &Path) -> Result<()> {
-        self.provenance.fingerprint = Self::fingerprint(&self.versions);
-        let mut writer = TableWriter::create(path, fields())?;
-        // Batch by batch: a batch's texts have offsets of 32 bits, so those of ten million versions do not fit into one.
-        let mut rest = &self.versions[..];
-        loop {
-            let (batch, behind) = rest.split_at(batch_length(rest, BATCH_BYTES));
-            writer.write(columns(batch))?;
-            rest = behind;
-            if rest.is_empty() {
-                return writer.commit(&self.provenance);
-            }
-        }
+        let mut writer = IndexWriter::of_stored(path)?;
+        writer.add_stored(&self.versions)?;
+        writer.commit(&mut self.provenance)
     }
 
     /// Only the provenance of an index file.
     pub fn read_provenance(path: &Path) -> Result<Provenance> {
+        refuse_absent(path)?;
         table::provenance(path, &[FORMAT])
     }
+}
+
+fn refuse_absent(path: &Path) -> Result<()> {
+    if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
+        bail!(
+            "there is no index at {}; make it with `bc-download-index build`, or correct [index] output",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// The versions of a batch.
@@ -371,28 +374,6 @@ fn fields() -> Vec<Field> {
         Field::new("bytes", DataType::UInt64, true),
         text("content_hash", true),
     ]
-}
-
-/// A batch is written once its texts have this many bytes: far below the 2 GiB that 32-bit offsets reach.
-const BATCH_BYTES: usize = 64 << 20;
-
-/// How many of `versions` (at least one, if there is one) make a batch whose texts stay at or below `most` bytes.
-fn batch_length(versions: &[Version], most: usize) -> usize {
-    let mut bytes = 0;
-    let fits = |version: &&Version| {
-        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        bytes += version.version_id.len()
-            + version.clique_id.len()
-            + version.title.len()
-            + version.performer.len()
-            + optional(&version.source_url)
-            + optional(&version.audio_path)
-            + optional(&version.reason)
-            + optional(&version.codec)
-            + optional(&version.content_hash);
-        bytes <= most
-    };
-    versions.iter().take_while(fits).count().max(1).min(versions.len())
 }
 
 fn columns(versions: &[Version]) -> Vec<ArrayRef> {
@@ -556,10 +537,10 @@ mod tests {
     #[test]
     fn an_index_is_written_in_batches_of_bounded_size() {
         let versions: Vec<Version> = (0..10).map(|n| Version::new(format!("v{n}"), "c".repeat(8))).collect();
-        assert_eq!(batch_length(&versions, 100), 10);
-        assert_eq!(batch_length(&versions, 35), 3);
-        assert_eq!(batch_length(&versions, 0), 1);
-        assert_eq!(batch_length(&[], 0), 0);
+        assert_eq!(writer::batch_length(&versions, 100), 10);
+        assert_eq!(writer::batch_length(&versions, 35), 3);
+        assert_eq!(writer::batch_length(&versions, 0), 1);
+        assert_eq!(writer::batch_length(&[], 0), 0);
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub fn acquire(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> Str
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {
                 tracing::warn!(
-                    "{}: this file system knows no locks ({error}); see to it that no second process writes there",
+                    "{}: this file system has no locks ({error}); files are still renamed into place when they are whole, but see \
+                     to it that no second process does the same work there",
                     folder.display()
                 );
             });
@@ -76,7 +77,7 @@ pub fn acquire(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> Str
 }
 
 /// Whether locking failed because there is no locking.
-fn without_locks(error: &std::io::Error) -> bool {
+pub(crate) fn without_locks(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     if matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL)) {
         return true;

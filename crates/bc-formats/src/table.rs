@@ -20,6 +20,9 @@ use crate::atomic::AtomicFile;
 use crate::passing;
 use crate::provenance::Provenance;
 
+/// A row group ends after this many rows: what a writer holds in memory, and what a reader can skip.
+const ROW_GROUP: usize = 1 << 17;
+
 /// A Parquet file being written under a temporary name.
 pub(crate) struct TableWriter {
     writer: ArrowWriter<File>,
@@ -34,6 +37,7 @@ impl TableWriter {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_dictionary_enabled(false)
+            .set_max_row_group_row_count(Some(ROW_GROUP))
             .build();
         let atomic = AtomicFile::create(path)?;
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);

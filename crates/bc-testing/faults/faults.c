@@ -1,12 +1,12 @@
 /* Makes chosen file operations of a program fail: a library for LD_PRELOAD, for tests alone.
  *
- *   BC_FAULT_CALL   open, read, write, fsync, rename, or any (pread counts as read, pwrite as write,
+ *   BC_FAULT_CALL   open, read, write, fsync, rename, flock, or any (pread counts as read, pwrite as write,
  *                   fdatasync as fsync, openat as open, renameat as rename)
  *   BC_FAULT_PATH   a part of the path, or a pattern with * and ? that the whole path must fit; absolute paths
  *                   for files that are open
  *   BC_FAULT_NTH    the first call that fails, counted from 1 over the whole process (1 if not given)
  *   BC_FAULT_COUNT  how many calls fail from there on (1 if not given; 0: all)
- *   BC_FAULT_ERRNO  EIO, ESTALE, ENOSPC, EINTR, EAGAIN, ETIMEDOUT, EACCES, ENOENT, a number; or
+ *   BC_FAULT_ERRNO  EIO, ESTALE, ENOSPC, EINTR, EAGAIN, ETIMEDOUT, EACCES, ENOENT, ENOLCK, ENOSYS, a number; or
  *                   SHORT: read and write move half of what was asked; EOF: read returns 0;
  *                   HANG: the call does not return (as on a network disk that is gone)
  *   BC_FAULT_LOG    a file that gets a line for each call that failed
@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -34,7 +35,8 @@ static atomic_long calls;
 static int named(const char *name) {
     static const struct { const char *name; int code; } codes[] = {
         {"EIO", EIO}, {"ESTALE", ESTALE}, {"ENOSPC", ENOSPC}, {"EINTR", EINTR}, {"EAGAIN", EAGAIN},
-        {"ETIMEDOUT", ETIMEDOUT}, {"EACCES", EACCES}, {"ENOENT", ENOENT}, {"SHORT", SHORT}, {"EOF", END},
+        {"ETIMEDOUT", ETIMEDOUT}, {"EACCES", EACCES}, {"ENOENT", ENOENT}, {"ENOLCK", ENOLCK},
+        {"ENOSYS", ENOSYS}, {"SHORT", SHORT}, {"EOF", END},
         {"HANG", HANG},
     };
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
@@ -143,6 +145,12 @@ int fsync(int fd) {
     int what = fault_of_file("fsync", fd);
     if (what > 0) { errno = what; return -1; }
     return NEXT(fsync)(fd);
+}
+
+int flock(int fd, int operation) {
+    int what = fault_of_file("flock", fd);
+    if (what > 0) { errno = what; return -1; }
+    return NEXT(flock)(fd, operation);
 }
 
 int fdatasync(int fd) {

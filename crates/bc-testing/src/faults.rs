@@ -23,7 +23,7 @@ pub struct Faults {
 /// Which calls fail, and how. `faults.c` explains the values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// `open`, `read`, `write`, `fsync`, `rename` or `any`.
+    /// `open`, `read`, `write`, `fsync`, `rename`, `flock` or `any`.
     pub call: &'static str,
     /// A part of the path, or a pattern with `*`.
     pub path: String,
@@ -31,7 +31,7 @@ pub struct Fault {
     pub nth: u32,
     /// How many fail from there on; 0 is all.
     pub count: u32,
-    /// `EIO`, `ESTALE`, `ENOSPC` ..., `SHORT`, `EOF` or `HANG`.
+    /// `EIO`, `ESTALE`, `ENOSPC`, `ENOLCK` ..., `SHORT`, `EOF` or `HANG`.
     pub what: &'static str,
 }
 

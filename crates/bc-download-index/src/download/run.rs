@@ -27,6 +27,12 @@ pub struct Options {
 /// No index, no yt-dlp, a folder that cannot be written, too many failures in a row, or Ctrl-C.
 pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let folder = &config.index.dataset_path;
+    if bc_store::is_remote(folder) {
+        bail!(
+            "[index] dataset_path = \"{}\" is an object store; `download` needs a folder",
+            folder.display()
+        );
+    }
     let versions = Index::read(&config.index.output)?.versions;
     if !config.index.file_extension.is_empty() {
         bail!("[index] file_extension must be empty for downloads: m4a or webm comes, as the site has it");
@@ -51,7 +57,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     }
     // Parts run side by side, on several machines perhaps; one of them need not wait for the others' files.
     if options.shard == Shard::WHOLE {
-        update::index(config, |_, _| Ok(()))?;
+        update::index(config, |_| Ok(()))?;
     } else {
         println!(
             "Part {} leaves the index as it is; when all parts are done, `build` or `verify` brings in what came.",

@@ -14,6 +14,7 @@ mod orfium;
 mod pickle;
 mod rows;
 mod shs100k;
+mod source;
 mod synth;
 mod table;
 
@@ -25,9 +26,22 @@ use bc_formats::index::{Split, Version};
 
 pub use list::Imported;
 use list::Importer;
+pub use source::{Place, Source, path};
 
-/// The versions of the configured source, in its order.
-pub fn import(config: &IndexConfig) -> Result<Imported> {
+/// The configured source.
+///
+/// # Errors
+/// A list that is absent or malformed; of a table that shows when it is gone through.
+pub fn open(config: &IndexConfig) -> Result<Source> {
+    match config.source.as_str() {
+        "csv" => Ok(Source::Table(config.clone().into())),
+        "synth" => Ok(Source::Table(synth::table(config)?.into())),
+        _ => import(config).map(Source::List),
+    }
+}
+
+/// The versions of a source that is not one table, in its order.
+fn import(config: &IndexConfig) -> Result<Imported> {
     let importer: &dyn Importer = match config.source.as_str() {
         "shs100k" => &shs100k::Shs100k,
         "orfium" => &orfium::Orfium,
@@ -36,8 +50,6 @@ pub fn import(config: &IndexConfig) -> Result<Imported> {
         "discogs-vi" => &discogs_vi::DiscogsVi,
         "covers80" => &covers80::Covers80,
         "folder" => &folder::Folder,
-        "csv" => &table::Csv,
-        "synth" => &synth::Synth,
         other => bail!("[index] source = \"{other}\" is not known"),
     };
     importer.import(config)
@@ -48,7 +60,7 @@ pub fn import(config: &IndexConfig) -> Result<Imported> {
 /// its two lists.
 ///
 /// # Errors
-/// Those of [`import`], and a source that is no single list.
+/// Those of the importers, and a source that is no single list.
 pub fn import_bytes(source: &str, bytes: &[u8]) -> Result<Vec<Version>> {
     let path = Path::new("list");
     if source == "orfium" {
@@ -64,7 +76,14 @@ pub fn import_bytes(source: &str, bytes: &[u8]) -> Result<Vec<Version>> {
         "orfium-table" => orfium::versions(path, text),
         "shs100k" => Ok(shs100k::List::parse(path, text)?.versions),
         "covers80" => Ok(covers80::versions(path, text)?.into_iter().map(|(_, version)| version).collect()),
-        "csv" => Ok(table::versions(path, text, &IndexConfig::default())?.versions),
+        "csv" => {
+            let mut versions = Vec::new();
+            table::each_of(path, text.as_bytes(), &IndexConfig::default(), |_, version| {
+                versions.push(version);
+                Ok(())
+            })?;
+            Ok(versions)
+        }
         other => bail!("`{other}` is no single list"),
     }
 }

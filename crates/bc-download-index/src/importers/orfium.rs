@@ -14,7 +14,7 @@ use bc_formats::index::{Split, Version};
 
 use super::list::{Ids, Imported, Importer, read_text, youtube};
 use super::npy;
-use super::rows::Rows;
+use super::rows::Table;
 
 pub(super) struct Orfium;
 
@@ -45,13 +45,13 @@ impl Importer for Orfium {
 
 /// The rows of `shs100k.csv`.
 pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
-    let rows = Rows::parse(path, text)?;
+    let mut rows = Table::open(path, text.as_bytes())?;
     let (id, clique) = (rows.needed("id", "")?, rows.needed("clique", "")?);
     let [title, performer, video, url] =
         ["title", "performer", "Video ID", "url"].map(|name| rows.column(name));
     let mut ids = Ids::of(path);
     let mut versions = Vec::new();
-    for row in rows.iter() {
+    rows.each(|row| {
         let (id, clique) = (row.get(Some(id)), row.get(Some(clique)));
         ids.add(id, row.line)?;
         if clique.is_empty() {
@@ -68,7 +68,8 @@ pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
             version.audio_path = Some(url.to_owned()).filter(|path| !path.is_empty());
         }
         versions.push(version);
-    }
+        Ok(())
+    })?;
     if versions.is_empty() {
         bail!("{} has no rows", path.display());
     }
@@ -82,10 +83,10 @@ fn check_cliques(
     versions: &[Version],
     rows_by_id: &HashMap<String, usize>,
 ) -> Result<()> {
-    let rows = Rows::parse(path, text)?;
+    let mut rows = Table::open(path, text.as_bytes())?;
     let (clique, members) = (rows.needed("clique", "")?, rows.needed("versions", "")?);
     let mut ids = Ids::of(path);
-    for row in rows.iter() {
+    rows.each(|row| {
         let clique = row.get(Some(clique));
         let members = python_strings(row.get(Some(members)))
             .with_context(|| format!("{}:{}: clique {clique}", path.display(), row.line))?;
@@ -103,7 +104,8 @@ fn check_cliques(
                 );
             }
         }
-    }
+        Ok(())
+    })?;
     if let Some(left) = versions.iter().find(|version| !ids.contains(&version.version_id)) {
         bail!("{}: id {} of shs100k.csv is in no clique here", path.display(), left.version_id);
     }

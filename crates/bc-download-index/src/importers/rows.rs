@@ -1,14 +1,15 @@
 //! Tables with a header: comma- or tab-separated, every error with its line.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use csv::StringRecord;
 
-/// A table; fields are trimmed.
-pub(super) struct Rows {
+/// A table, row by row; fields are trimmed.
+pub(super) struct Table<R> {
+    reader: csv::Reader<R>,
     header: Vec<String>,
-    rows: Vec<(u64, StringRecord)>,
     path: String,
 }
 
@@ -20,25 +21,23 @@ pub(super) struct Row<'a> {
     record: &'a StringRecord,
 }
 
-impl Rows {
-    /// # Errors
-    /// A row with another number of fields than the header.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self> {
-        let tabs = text.lines().next().is_some_and(|header| header.contains('\t'));
+impl<R: Read> Table<BufReader<R>> {
+    /// Reads the header; `path` is for errors. A byte order mark is passed over.
+    pub(super) fn open(path: &Path, reader: R) -> Result<Self> {
+        let mut reader = BufReader::with_capacity(1 << 16, reader);
+        let begin = reader.fill_buf().with_context(|| format!("cannot read the list {}", path.display()))?;
+        if begin.starts_with("\u{feff}".as_bytes()) {
+            reader.consume(3);
+        }
+        // A header of more than the buffer holds is none that people write.
+        let begin = reader.buffer();
+        let tabs = begin.split(|&byte| byte == b'\n').next().is_some_and(|header| header.contains(&b'\t'));
         let mut reader =
-            csv::ReaderBuilder::new().delimiter(if tabs { b'\t' } else { b',' }).from_reader(text.as_bytes());
+            csv::ReaderBuilder::new().delimiter(if tabs { b'\t' } else { b',' }).from_reader(reader);
         let path = path.display().to_string();
         let header = reader.headers().with_context(|| format!("{path}:1: no header"))?;
-        let header: Vec<String> = header.iter().map(|column| column.trim().to_owned()).collect();
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(|error| {
-                let line = error.position().map_or(1, csv::Position::line);
-                anyhow::anyhow!("{path}:{line}: {error}")
-            })?;
-            rows.push((record.position().map_or(0, csv::Position::line), record));
-        }
-        Ok(Self { header, rows, path })
+        let header = header.iter().map(|column| column.trim().to_owned()).collect();
+        Ok(Self { reader, header, path })
     }
 
     /// The number of a column that must be there; `remedy` follows its name in the error.
@@ -53,15 +52,34 @@ impl Rows {
         self.header.iter().position(|column| column == name)
     }
 
-    /// All rows, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Row<'_>> {
-        self.rows.iter().map(|(line, record)| Row { line: *line, record })
+    /// Hands each row to `take`, in order.
+    ///
+    /// # Errors
+    /// A row with another number of fields than the header, bytes that are no UTF-8, those of `take`.
+    pub(super) fn each(&mut self, mut take: impl FnMut(Row<'_>) -> Result<()>) -> Result<()> {
+        let mut record = StringRecord::new();
+        loop {
+            match self.reader.read_record(&mut record) {
+                Ok(false) => return Ok(()),
+                Ok(true) => {
+                    let line = record.position().map_or(0, csv::Position::line);
+                    take(Row { line, record: &record })?;
+                }
+                Err(error) => {
+                    let line = error.position().map_or(1, csv::Position::line);
+                    if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) {
+                        anyhow::bail!("{}:{line}: not UTF-8", self.path);
+                    }
+                    return Err(anyhow::anyhow!("{}:{line}: {error}", self.path));
+                }
+            }
+        }
     }
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
     /// A field, empty where there is no such column.
-    pub(super) fn get(&self, column: Option<usize>) -> &str {
+    pub(super) fn get(&self, column: Option<usize>) -> &'a str {
         column.and_then(|column| self.record.get(column)).unwrap_or_default().trim()
     }
 }

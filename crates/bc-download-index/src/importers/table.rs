@@ -1,60 +1,99 @@
-//! Any table with a header, with configured column names.
+//! Any table with a header, with configured column names. Read anew each time it is gone through: tables of millions of
+//! versions are.
 
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bc_formats::config::IndexConfig;
 use bc_formats::index::Version;
 
-use super::list::{Ids, Imported, Importer, read_text};
-use super::rows::Rows;
+use super::rows::{Row, Table};
 
-pub(super) struct Csv;
-
-impl Importer for Csv {
-    fn import(&self, config: &IndexConfig) -> Result<Imported> {
-        versions(&config.meta, &read_text(&config.meta)?, config)
-    }
+/// Hands each version of the table that `[index] meta` names to `take`, with its line.
+///
+/// # Errors
+/// A table that is absent or malformed (file and line), those of `take`.
+pub(super) fn each(config: &IndexConfig, take: impl FnMut(u64, Version) -> Result<()>) -> Result<()> {
+    let path = &config.meta;
+    let file = File::open(path).with_context(|| {
+        format!("cannot read the list {}; [index] meta says where the lists are", path.display())
+    })?;
+    each_of(path, file, config, take)
 }
 
-pub(super) fn versions(path: &Path, text: &str, config: &IndexConfig) -> Result<Imported> {
-    let rows = Rows::parse(path, text)?;
-    let needed = |key: &str, name: &str| rows.needed(name, &format!(" ([index] {key})"));
-    let clique = needed("column_clique", &config.column_clique)?;
-    let audio = needed("column_path", &config.column_path)?;
-    let id = if config.column_id.is_empty() { None } else { Some(needed("column_id", &config.column_id)?) };
-    let names = [
-        &config.column_title,
-        &config.column_performer,
-        &config.column_split,
-        &config.column_url,
-        &config.column_duration,
-    ];
-    let [title, performer, split, url, duration] = names.map(|name| rows.column(name));
-    let mut ids = Ids::of(path);
-    let mut found = Imported::default();
-    for (number, row) in rows.iter().enumerate() {
-        let clique_id = row.get(Some(clique));
-        if clique_id.is_empty() {
-            bail!("{}:{}: the clique is empty", path.display(), row.line);
-        }
-        let version_id = if id.is_some() { row.get(id).to_owned() } else { (number + 1).to_string() };
-        ids.add(&version_id, row.line)?;
-        let mut version = Version::new(version_id, clique_id);
-        version.title = row.get(title).to_owned();
-        version.performer = row.get(performer).to_owned();
-        version.audio_path = Some(row.get(Some(audio)).to_owned()).filter(|path| !path.is_empty());
-        version.source_url = Some(row.get(url).to_owned()).filter(|url| !url.is_empty());
-        version.duration_s =
-            seconds(row.get(duration)).with_context(|| format!("{}:{}", path.display(), row.line))?;
-        let word = row.get(split);
-        if !word.is_empty() {
-            version.split = word.parse().with_context(|| format!("{}:{}", path.display(), row.line))?;
-        }
-        found.versions.push(version);
-        found.split_sources.push(format!("{}:{}", path.display(), row.line));
+/// The same for a table of which the bytes are at hand; `path` is for errors.
+pub(super) fn each_of(
+    path: &Path,
+    reader: impl Read,
+    config: &IndexConfig,
+    mut take: impl FnMut(u64, Version) -> Result<()>,
+) -> Result<()> {
+    let mut table = Table::open(path, reader)?;
+    let columns = Columns::of(&table, config)?;
+    let mut number = 0;
+    table.each(|row| {
+        number += 1;
+        let version =
+            columns.version(number, row).with_context(|| format!("{}:{}", path.display(), row.line))?;
+        take(row.line, version)
+    })
+}
+
+/// Where in a row what is.
+struct Columns {
+    clique: usize,
+    audio: usize,
+    id: Option<usize>,
+    title: Option<usize>,
+    performer: Option<usize>,
+    split: Option<usize>,
+    url: Option<usize>,
+    duration: Option<usize>,
+}
+
+impl Columns {
+    fn of<R: Read>(table: &Table<BufReader<R>>, config: &IndexConfig) -> Result<Self> {
+        let needed = |key: &str, name: &str| table.needed(name, &format!(" ([index] {key})"));
+        Ok(Self {
+            clique: needed("column_clique", &config.column_clique)?,
+            audio: needed("column_path", &config.column_path)?,
+            id: if config.column_id.is_empty() {
+                None
+            } else {
+                Some(needed("column_id", &config.column_id)?)
+            },
+            title: table.column(&config.column_title),
+            performer: table.column(&config.column_performer),
+            split: table.column(&config.column_split),
+            url: table.column(&config.column_url),
+            duration: table.column(&config.column_duration),
+        })
     }
-    Ok(found)
+
+    fn version(&self, number: u64, row: Row<'_>) -> Result<Version> {
+        let clique_id = row.get(Some(self.clique));
+        if clique_id.is_empty() {
+            bail!("the clique is empty");
+        }
+        let version_id = if self.id.is_some() { row.get(self.id).to_owned() } else { number.to_string() };
+        if version_id.is_empty() {
+            bail!("the version id is empty");
+        }
+        let mut version = Version::new(version_id, clique_id);
+        version.title = row.get(self.title).to_owned();
+        version.performer = row.get(self.performer).to_owned();
+        let optional = |column| Some(row.get(column)).filter(|text| !text.is_empty()).map(str::to_owned);
+        version.audio_path = optional(Some(self.audio));
+        version.source_url = optional(self.url);
+        version.duration_s = seconds(row.get(self.duration))?;
+        let word = row.get(self.split);
+        if !word.is_empty() {
+            version.split = word.parse()?;
+        }
+        Ok(version)
+    }
 }
 
 /// A length in seconds; none where the field is empty.
@@ -78,9 +117,7 @@ mod tests {
         let table = "id,clique,path,title,split\na,w1,a.wav,\"One, \"\"two\"\"\",train\nb,w1,b.wav,下雨了,\n";
         let config = IndexConfig::default();
         panics_on_none_of(100_000, table.as_bytes(), |bytes| {
-            if let Ok(text) = std::str::from_utf8(bytes) {
-                drop(versions(Path::new("songs.csv"), text, &config));
-            }
+            drop(each_of(Path::new("songs.csv"), bytes, &config, |_, _| Ok(())));
         });
     }
 }

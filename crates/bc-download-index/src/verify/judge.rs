@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use bc_formats::config::VerifyConfig;
-use bc_formats::index::{Status, Version};
+use bc_formats::fingerprint::{Digest, digest};
+use bc_formats::index::{Split, Status, Version};
 
 use super::state::Facts;
 
@@ -24,37 +24,66 @@ pub struct Remarks {
     pub unread: Vec<String>,
 }
 
-/// Sets status, reason and what is known of each file; versions without `facts` stay as they are. Of equal files the
-/// first in the index stays usable.
-pub fn judge(versions: &mut [Version], facts: &[Option<Arc<Facts>>], config: &VerifyConfig) -> Remarks {
-    let mut remarks = Remarks::default();
-    let mut first: HashMap<&str, usize> = HashMap::new();
-    for at in 0..versions.len() {
-        let (earlier, rest) = versions.split_at_mut(at);
-        let version = &mut rest[0];
-        let Some(path) = version.audio_path.clone() else { continue };
-        let Some(facts) = &facts[at] else { continue };
-        if facts.unread {
-            let why = facts.error.as_deref().unwrap_or_default();
-            version.reason = Some(format!("was not checked: {why}"));
-            remarks.unread.push(format!("{} ({path}): {why}", version.version_id));
-            continue;
+/// Judges the versions of an index, some at a time, in its order.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    config: &'a VerifyConfig,
+    /// What there is to report so far.
+    pub remarks: Remarks,
+    /// The first usable version with some content: where in `texts` its id begins and how long id and clique are.
+    first: HashMap<Digest, First>,
+    texts: String,
+}
+
+/// A version that others may be the same as; its id and its clique lie in one text with those of all others, since
+/// two strings for each of ten million would take a gigabyte.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    at: usize,
+    id: u32,
+    clique: u32,
+    split: Split,
+}
+
+impl<'a> Judge<'a> {
+    /// One that has seen no version.
+    pub fn new(config: &'a VerifyConfig) -> Self {
+        Self { config, remarks: Remarks::default(), first: HashMap::new(), texts: String::new() }
+    }
+
+    /// Sets status, reason and what is known of each file; versions without `facts` stay as they are. Of equal files
+    /// the first in the index stays usable.
+    pub fn judge(&mut self, versions: &mut [Version], facts: &[Option<Facts>]) {
+        for (version, facts) in versions.iter_mut().zip(facts) {
+            let Some(path) = version.audio_path.clone() else { continue };
+            let Some(facts) = facts else { continue };
+            if facts.unread {
+                let why = facts.error.as_deref().unwrap_or_default();
+                version.reason = Some(format!("was not checked: {why}"));
+                self.remarks.unread.push(format!("{} ({path}): {why}", version.version_id));
+                continue;
+            }
+            version.duration_s = facts.duration_s;
+            version.sample_rate = facts.rate;
+            version.channels = facts.channels;
+            version.codec.clone_from(&facts.codec);
+            version.content_hash.clone_from(&facts.hash);
+            version.reason = fault(facts, self.config);
+            version.status = if version.reason.is_some() { Status::Corrupt } else { Status::Ok };
+            if version.reason.is_none() {
+                self.remark(version, &path, facts);
+                self.mark_if_duplicate(version, facts);
+            }
         }
-        version.duration_s = facts.duration_s;
-        version.sample_rate = facts.rate;
-        version.channels = facts.channels;
-        version.codec.clone_from(&facts.codec);
-        version.content_hash.clone_from(&facts.hash);
-        version.reason = fault(facts, config);
-        version.status = if version.reason.is_some() { Status::Corrupt } else { Status::Ok };
-        if version.reason.is_some() {
-            continue;
-        }
-        if let Some(codec) = facts.codec.as_deref().filter(|codec| !fits(&path, codec)) {
+    }
+
+    fn remark(&mut self, version: &Version, path: &str, facts: &Facts) {
+        let remarks = &mut self.remarks;
+        if let Some(codec) = facts.codec.as_deref().filter(|codec| !fits(path, codec)) {
             remarks.extensions.push(format!("{} ({path}) is {codec}", version.version_id));
         }
         if let Some((declared, duration)) = lengths(facts)
-            && duration * (1.0 - config.missing_share) > declared
+            && duration * (1.0 - self.config.missing_share) > declared
         {
             remarks.longer.push(format!(
                 "{} ({path}) declares {declared:.1} s and holds {duration:.1} s, which are all used",
@@ -69,25 +98,33 @@ pub fn judge(versions: &mut [Version], facts: &[Option<Arc<Facts>>], config: &Ve
                 u64::from(good) + u64::from(bad)
             ));
         }
-        let Some(hash) = &facts.hash else { continue };
-        let Some(&same) = first.get(hash.as_str()) else {
-            first.insert(hash, at);
-            continue;
-        };
-        mark_duplicate(version, &earlier[same], &mut remarks);
     }
-    remarks
-}
 
-/// Marks a version whose file has the same bytes as an earlier one's.
-fn mark_duplicate(version: &mut Version, same: &Version, remarks: &mut Remarks) {
-    version.status = Status::Duplicate;
-    version.reason = Some(format!("the same bytes as {}", same.version_id));
-    if same.clique_id != version.clique_id || same.split != version.split {
-        remarks.crossing.push(format!(
-            "{} (clique {}, {}) has the same bytes as {} (clique {}, {})",
-            version.version_id, version.clique_id, version.split, same.version_id, same.clique_id, same.split
-        ));
+    /// Marks a version whose file has the same bytes as an earlier one's.
+    fn mark_if_duplicate(&mut self, version: &mut Version, facts: &Facts) {
+        let Some(hash) = &facts.hash else { return };
+        let (id, clique) = (&version.version_id, &version.clique_id);
+        let Some(same) = self.first.get(&digest(hash)) else {
+            let (Ok(id_length), Ok(clique_length)) = (id.len().try_into(), clique.len().try_into()) else {
+                return;
+            };
+            let at = self.texts.len();
+            self.texts.push_str(id);
+            self.texts.push_str(clique);
+            let first = First { at, id: id_length, clique: clique_length, split: version.split };
+            self.first.insert(digest(hash), first);
+            return;
+        };
+        let (same_id, rest) = self.texts[same.at..].split_at(same.id as usize);
+        let same_clique = &rest[..same.clique as usize];
+        if same_clique != clique || same.split != version.split {
+            self.remarks.crossing.push(format!(
+                "{id} (clique {clique}, {}) has the same bytes as {same_id} (clique {same_clique}, {})",
+                version.split, same.split
+            ));
+        }
+        version.status = Status::Duplicate;
+        version.reason = Some(format!("the same bytes as {same_id}"));
     }
 }
 
@@ -137,9 +174,11 @@ mod tests {
         let mut version = Version::new("v", "c");
         version.audio_path = Some("v.mp3".into());
         let mut versions = [version];
-        let remarks = judge(&mut versions, &[Some(Arc::new(facts))], &VerifyConfig::default());
+        let config = VerifyConfig::default();
+        let mut judge = Judge::new(&config);
+        judge.judge(&mut versions, &[Some(facts)]);
         let [version] = versions;
-        (version, remarks)
+        (version, judge.remarks)
     }
 
     fn facts(declared_s: f64, duration_s: f64) -> Facts {

@@ -45,9 +45,12 @@ impl Facts {
 fn once(path: &Path, limits: Limits, fast: bool) -> Facts {
     let file = path.to_owned();
     let look = move || {
-        let inspected = if fast { inspect::headers(&file) } else { inspect::whole(&file, limits) };
+        // Of an object a copy, which is there until the end.
+        let local = bc_store::local(&file)?;
+        let file = local.path();
+        let inspected = if fast { inspect::headers(file) } else { inspect::whole(file, limits) };
         // Of a bad file also after a look at the headers: it says whether the bytes can be read.
-        let hash = (!fast || inspected.is_err()).then(|| bc_formats::fingerprint::of_file(&file));
+        let hash = (!fast || inspected.is_err()).then(|| bc_formats::fingerprint::of_file(file));
         Ok((inspected, hash))
     };
     let (inspected, hash) = match patience::watched(limits.patience_s, look) {

@@ -11,5 +11,6 @@ pub mod look;
 pub mod report;
 mod run;
 pub mod state;
+pub mod status;
 
 pub use run::{Options, run};

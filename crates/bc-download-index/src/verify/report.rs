@@ -1,23 +1,23 @@
 //! What people read after a verification: a table on the terminal, `coverage.md`, a histogram.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use bc_formats::index::{Status, Version};
+use bc_formats::index::Status;
 use bc_plot::plotters::prelude::*;
 
-use super::judge::Remarks;
-use crate::coverage::Coverage;
+use crate::assemble::Assembled;
+use crate::tally::Tally;
 
 /// Lines of a kind that the terminal shows; `coverage.md` has all.
 const SHOWN: usize = 20;
 
 /// Prints counts, faults and remarks.
-pub fn print(versions: &[Version], remarks: &Remarks) {
-    print!("{}{}", counts(versions), Coverage::of(versions));
-    for (title, lines) in sections(versions, remarks) {
+pub fn print(made: &Assembled) {
+    print!("{}{}", counts(&made.tally), made.tally.coverage());
+    for (title, lines) in sections(made) {
         if lines.is_empty() {
             continue;
         }
@@ -30,67 +30,44 @@ pub fn print(versions: &[Version], remarks: &Remarks) {
 }
 
 /// Writes `coverage.md` and `clique_sizes.png` beside the index.
-pub fn write(index: &Path, versions: &[Version], remarks: &Remarks) -> Result<()> {
-    let mut text = format!("# Coverage of {}\n\n```text\n{}```\n", index.display(), counts(versions));
-    let before = Coverage::where_usable(versions, |version| version.audio_path.is_some());
-    for (title, coverage) in [("Before", before), ("After", Coverage::of(versions))] {
+///
+/// # Errors
+/// They cannot be written.
+pub fn write(index: &Path, made: &mut Assembled) -> Result<()> {
+    let counts = counts(&made.tally);
+    let mut text = format!("# Coverage of {}\n\n```text\n{counts}```\n", index.display());
+    let before = made.tally.take_coverage_before();
+    for (title, coverage) in [("Before", &before), ("After", made.tally.coverage())] {
         write!(text, "\n## {title} verification\n\n```text\n{coverage}```\n")?;
     }
     text.push_str("\n## Clique sizes\n\n![Usable versions per clique](clique_sizes.png)\n");
-    for (title, lines) in sections(versions, remarks) {
+    for (title, lines) in sections(made) {
         write!(text, "\n## {title}: {}\n\n", lines.len())?;
         lines.iter().try_for_each(|line| writeln!(text, "- {line}"))?;
     }
     bc_formats::atomic::write(&index.with_file_name("coverage.md"), text)?;
-    draw(&index.with_file_name("clique_sizes.png"), versions)
+    draw(&index.with_file_name("clique_sizes.png"), &made.tally.clique_sizes())
 }
 
-/// How many versions have a file that is not usable, or could not be read.
-pub fn unusable_files(versions: &[Version]) -> u64 {
-    let bad =
-        |version: &&Version| version.audio_path.is_some() && (!version.usable() || version.reason.is_some());
-    versions.iter().filter(bad).count() as u64
+fn counts(tally: &Tally) -> String {
+    let line = |status: &Status| format!("{status:<10} {:>9}\n", tally.with_status(*status));
+    Status::ALL.iter().map(line).collect()
 }
 
-fn counts(versions: &[Version]) -> String {
-    let count = |status| versions.iter().filter(|version| version.status == status).count();
-    Status::ALL.iter().map(|&status| format!("{status:<10} {:>9}\n", count(status))).collect()
-}
-
-fn sections(versions: &[Version], remarks: &Remarks) -> [(&'static str, Vec<String>); 6] {
-    let faults = versions
-        .iter()
-        .filter(|version| version.status != Status::Ok && version.audio_path.is_some())
-        .map(|version| {
-            let (path, reason) = (version.audio_path.as_deref(), version.reason.as_deref());
-            format!(
-                "{} ({}): {}: {}",
-                version.version_id,
-                path.unwrap_or_default(),
-                version.status,
-                reason.unwrap_or_default()
-            )
-        });
+fn sections(made: &Assembled) -> [(&'static str, &[String]); 6] {
+    let Assembled { tally, remarks, .. } = made;
     [
-        ("Unusable files", faults.collect()),
-        ("Files that could not be read, and stay usable", remarks.unread.clone()),
-        ("Equal bytes across cliques or splits", remarks.crossing.clone()),
-        ("Extensions that do not fit the codec", remarks.extensions.clone()),
-        ("Files longer than they declare", remarks.longer.clone()),
-        ("Files of which some frames do not decode", remarks.damaged.clone()),
+        ("Unusable files", tally.faults()),
+        ("Files that could not be read, and stay usable", &remarks.unread),
+        ("Equal bytes across cliques or splits", &remarks.crossing),
+        ("Extensions that do not fit the codec", &remarks.extensions),
+        ("Files longer than they declare", &remarks.longer),
+        ("Files of which some frames do not decode", &remarks.damaged),
     ]
 }
 
 /// Cliques (upwards) by how many usable versions they have.
-fn draw(path: &Path, versions: &[Version]) -> Result<()> {
-    let mut sizes: HashMap<&str, u32> = HashMap::new();
-    for version in versions {
-        *sizes.entry(&version.clique_id).or_default() += u32::from(version.usable());
-    }
-    let mut bars: BTreeMap<u32, u32> = BTreeMap::new();
-    for size in sizes.into_values() {
-        *bars.entry(size).or_default() += 1;
-    }
+fn draw(path: &Path, bars: &BTreeMap<u32, u32>) -> Result<()> {
     let widest = bars.keys().copied().max().unwrap_or(1).max(1);
     let highest = bars.values().copied().max().unwrap_or(1);
     bc_plot::png(path, (900, 500), |root| {

@@ -8,7 +8,7 @@ use bc_audio::Limits;
 use bc_cli::{Interrupted, Outcome, Shard, interrupt, progress};
 use bc_formats::audio_root::AudioRoot;
 use bc_formats::config::Config;
-use bc_formats::index::Index;
+use bc_formats::index::{Index, Version};
 use rayon::prelude::*;
 
 use super::state::{Key, State};
@@ -59,19 +59,50 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
         bail!(Interrupted("what was looked at is noted; the same command continues from here".to_owned()));
     }
     seen.tell();
-    let index = update::index(config, |versions, remarks| {
-        report::print(versions, remarks);
-        report::write(output, versions, remarks)
+    let unusable = update::index(config, |made| {
+        report::print(made);
+        report::write(output, made)?;
+        Ok(made.tally.unusable_files())
     })?;
-    Ok(Outcome::of_failures(report::unusable_files(&index.versions)))
+    Ok(Outcome::of_failures(unusable))
 }
 
 /// The files of a part, of the index as it is now and of what came since.
 fn files(config: &Config, shard: Shard) -> Result<Vec<String>> {
-    let mut versions = Index::read(&config.index.output)?.versions;
-    locate::look_again(&mut versions, &config.index)?;
-    let of_part = versions.into_iter().filter(|version| part::takes(shard, &version.version_id));
-    Ok(of_part.filter_map(|version| version.audio_path).collect())
+    let mut files = Vec::new();
+    each_file(config, |id, path| {
+        if part::takes(shard, id) {
+            files.push(path);
+        }
+    })?;
+    Ok(files)
+}
+
+/// Hands id and file of each version that has one to `take`, of the index as it is now and of what came since.
+///
+/// # Errors
+/// No index, `dataset_path` is no folder.
+pub(super) fn each_file(config: &Config, mut take: impl FnMut(&str, String)) -> Result<()> {
+    const CHUNK: usize = 1 << 14;
+    let audio = locate::Audio::open(&config.index)?;
+    let mut chunk = Vec::with_capacity(CHUNK);
+    let mut end_chunk = |chunk: &mut Vec<Version>| {
+        audio.look_again(chunk);
+        for version in chunk.drain(..) {
+            if let Some(path) = version.audio_path {
+                take(&version.version_id, path);
+            }
+        }
+    };
+    Index::read_each(&config.index.output, |version| {
+        chunk.push(version);
+        if chunk.len() == CHUNK {
+            end_chunk(&mut chunk);
+        }
+        Ok(())
+    })?;
+    end_chunk(&mut chunk);
+    Ok(())
 }
 
 /// Files about which there is nothing to note.

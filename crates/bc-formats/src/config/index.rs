@@ -18,7 +18,8 @@ section! {
         /// not read for folder.
         meta: PathBuf = "data/demo".into();
         /// Folder of the audio. A file is looked for at the path the source names below it, else as
-        /// <dataset_path>/<version id>.<file_extension>.
+        /// <dataset_path>/<version id>.<file_extension>. Or "s3://bucket/prefix": objects of an S3-like store, which the
+        /// variables AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name (feature `s3`).
         dataset_path: PathBuf = "data/demo".into();
         /// Extension of the audio files without the dot; empty: any known one.
         file_extension: String = String::new();

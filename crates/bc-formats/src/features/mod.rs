@@ -1,18 +1,20 @@
 //! Features: pooled CQT magnitudes, one row per version, in `part-*.parquet` files.
 //!
 //! A part is written whole or not at all and never changed ([`PartWriter`]). [`FeatureSet`] opens all parts of a
-//! folder; of two rows of one version it takes the newer one, so that writers beside each other need not agree
+//! folder, and [`Parts`] goes through their rows without holding them; of two rows of one version it takes the newer one, so that writers beside each other need not agree
 //! on anything. [`failures`] are the versions that gave none.
 
 pub mod failures;
 mod name;
 mod part;
+mod parts;
 mod set;
 mod settings;
 
 pub use name::PartName;
 pub use part::{FeatureRow, PartWriter, Source};
-pub use set::{FeatureSet, Outdated, Part, RowInfo};
+pub use parts::{Part, Parts, RowRef};
+pub use set::{FeatureSet, Outdated, RowInfo};
 pub use settings::CqtSettings;
 
 /// Kind and schema version of a feature file.

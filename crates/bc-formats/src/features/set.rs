@@ -1,21 +1,16 @@
 //! All feature files of a folder as one set.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use arrow::array::{StringArray, UInt32Array};
 
-use super::part::{contents_of, extractor_of, rows_of, settings_of, shares_of, sources_of};
-use super::{CqtSettings, FORMATS, FeatureRow, PartName, Source};
+use super::parts::{Part, Parts, each_row, expect_settings};
+use super::{CqtSettings, FORMATS, FeatureRow, Source};
 use crate::fingerprint::Fingerprint;
 use crate::index::Index;
-use crate::passing::{self, Outlook};
 use crate::provenance::Provenance;
 use crate::table;
-
-/// A folder whose parts vanish while it is read (a run puts them in order) is listed this often.
-const LISTINGS: usize = 10;
 
 /// What a set knows of a row without its magnitudes.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,19 +29,6 @@ pub struct RowInfo {
     pub content: Option<[u8; 16]>,
     /// The part that holds it, as a place in [`FeatureSet::parts`].
     pub part: usize,
-}
-
-/// A file of a set.
-#[derive(Debug, Clone)]
-pub struct Part {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What its name says.
-    pub name: PartName,
-    /// Program and version that made its magnitudes.
-    pub extractor: String,
-    /// What it says of itself.
-    pub provenance: Provenance,
 }
 
 /// The feature files of a folder: equal settings, each version once.
@@ -95,73 +77,22 @@ impl FeatureSet {
     /// The same for the stage that makes them: `None` where the folder holds no part, and parts may be of several
     /// extractors.
     pub fn open_if_any(folder: &Path) -> Result<Option<Self>> {
-        let mut listing = 1;
-        loop {
-            match Self::open_listed(folder) {
-                Err(error) if listing < LISTINGS && vanished(&error) => listing += 1,
-                done => return done,
-            }
-        }
-    }
-
-    fn open_listed(folder: &Path) -> Result<Option<Self>> {
-        let names = list(folder)?;
-        let Some((_, first)) = names.first() else { return Ok(None) };
-        let settings = settings_of(
-            first,
-            &table::provenance(first, &FORMATS).map_err(|error| with_remedy(error, first))?,
-        )?;
-        let mut set = Self { settings, parts: Vec::new(), rows: Vec::new(), superseded: HashSet::new() };
-        for (name, path) in names {
-            set.add_part(name, path)?;
-        }
+        let rows = Parts::scan(folder, Vec::new, |rows, part, row| {
+            rows.push(RowInfo {
+                version_id: row.version_id.to_owned(),
+                frames: row.frames,
+                source_hash: row.source_hash.to_owned(),
+                source: row.source,
+                error_share: row.error_share,
+                content: row.content,
+                part,
+            });
+            Ok(())
+        })?;
+        let Some((Parts { settings, parts }, rows)) = rows else { return Ok(None) };
+        let mut set = Self { settings, parts, rows, superseded: HashSet::new() };
         set.settle()?;
         Ok(Some(set))
-    }
-
-    fn add_part(&mut self, name: PartName, path: PathBuf) -> Result<()> {
-        let columns = [
-            "version_id",
-            "frames",
-            "source_hash",
-            "source_bytes",
-            "source_modified_ns",
-            "error_share",
-            "magnitude_hash",
-        ];
-        let (provenance, batches) =
-            table::open(&path, &FORMATS, &columns).map_err(|error| with_remedy(error, &path))?;
-        let differences = self.settings.differences(&settings_of(&path, &provenance)?);
-        if !differences.is_empty() {
-            bail!(
-                "{} was made with other CQT settings than its neighbours ({}); delete the one that is out of date",
-                path.display(),
-                differences.join(", ")
-            );
-        }
-        for batch in batches {
-            let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-            let ids = table::complete::<StringArray>(&path, &batch, "version_id")?;
-            let hashes = table::complete::<StringArray>(&path, &batch, "source_hash")?;
-            let frames = table::complete::<UInt32Array>(&path, &batch, "frames")?;
-            let (sources, contents) = (sources_of(&path, &batch)?, contents_of(&path, &batch)?);
-            let shares = shares_of(&path, &batch)?;
-            for row in 0..batch.num_rows() {
-                let content = contents.map(|contents| of_hex(&path, contents.value(row))).transpose()?;
-                self.rows.push(RowInfo {
-                    version_id: ids.value(row).to_owned(),
-                    frames: frames.value(row),
-                    source_hash: hashes.value(row).to_owned(),
-                    source: sources(row),
-                    error_share: shares.and_then(|shares| table::number(shares, row)),
-                    content,
-                    part: self.parts.len(),
-                });
-            }
-        }
-        let extractor = extractor_of(&provenance);
-        self.parts.push(Part { path, name, extractor, provenance });
-        Ok(())
     }
 
     /// Leaves one row of each version, that of the newest part.
@@ -205,16 +136,7 @@ impl FeatureSet {
 
     /// Refuses features of other settings than `wanted`, naming both values and the remedy.
     pub fn expect_settings(&self, folder: &Path, wanted: &CqtSettings) -> Result<()> {
-        let differences = self.settings.differences(wanted);
-        if !differences.is_empty() {
-            bail!(
-                "the features in {} do not fit the configuration: {}\n  \
-                 (first the file's value, then [features]); run `bc-features extract` into another folder, or correct [features]",
-                folder.display(),
-                differences.join("; ")
-            );
-        }
-        Ok(())
+        expect_settings(&self.settings, folder, wanted)
     }
 
     /// The extractors that made the rows, with the number of rows of each.
@@ -312,70 +234,13 @@ impl FeatureSet {
 
     /// The same for one part.
     pub fn for_each_of(&self, part: usize, mut take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
-        let path = &self.parts[part].path;
-        let (_, batches) = table::open(path, &FORMATS, &[]).with_context(|| {
-            format!("{} was there and cannot be read now; run the command again", path.display())
-        })?;
-        for batch in batches {
-            let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-            for row in rows_of(path, &self.settings, &batch)? {
-                let row = row?;
-                if self.superseded.is_empty() || !self.superseded.contains(&(part, row.version_id.clone())) {
-                    take(row)?;
-                }
+        each_row(&self.parts[part].path, &self.settings, |row| {
+            if self.superseded.is_empty() || !self.superseded.contains(&(part, row.version_id.clone())) {
+                take(row)?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
-}
-
-/// The parts of a folder, the oldest first; none where there is no folder.
-fn list(folder: &Path) -> Result<Vec<(PartName, PathBuf)>> {
-    let listed = || format!("cannot list {}", folder.display());
-    let mut names = Vec::new();
-    match std::fs::read_dir(folder) {
-        Ok(entries) => {
-            for entry in entries {
-                let path = entry.with_context(listed)?.path();
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                if let Some(name) = PartName::parse(&name) {
-                    names.push((name, path));
-                }
-            }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(listed),
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// What to do about a file that is no Parquet file although the disk gives it.
-fn with_remedy(error: anyhow::Error, path: &Path) -> anyhow::Error {
-    let of_content = error.chain().any(|cause| cause.is::<parquet::errors::ParquetError>())
-        && passing::outlook_of_any(&error).is_none_or(|outlook| outlook == Outlook::Lasting);
-    if of_content {
-        error.context(format!("{} is damaged; remove it and run `bc-features extract` again", path.display()))
-    } else {
-        error
-    }
-}
-
-/// Whether a file that was listed is not there any more.
-fn vanished(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::NotFound)
-}
-
-/// 128 bits of 32 hex digits.
-fn of_hex(path: &Path, digits: &str) -> Result<[u8; 16]> {
-    let number = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32);
-    let number = number.with_context(|| {
-        format!("{}: `{digits}` is no hash of magnitudes (32 hex digits)", path.display())
-    })?;
-    Ok(number.to_be_bytes())
 }
 
 #[cfg(test)]

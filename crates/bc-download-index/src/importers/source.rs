@@ -1,0 +1,79 @@
+//! What is imported, gone through as often as needed: a table row by row, other lists from memory.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use bc_formats::config::IndexConfig;
+use bc_formats::index::Version;
+
+use super::Imported;
+use super::table;
+
+/// Where in a source a version stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// How many are before it.
+    pub at: usize,
+    /// Its line, where the source is a table.
+    pub line: u64,
+}
+
+/// A source that was opened.
+pub enum Source {
+    /// A list in memory.
+    List(Imported),
+    /// A table: memory does not depend on its length.
+    Table(Box<IndexConfig>),
+}
+
+impl Source {
+    /// Hands each version to `take`, in the order of the source.
+    ///
+    /// # Errors
+    /// What is wrong with a table, and the errors of `take`.
+    pub fn each(&self, mut take: impl FnMut(Place, Version) -> Result<()>) -> Result<()> {
+        match self {
+            Self::List(list) => {
+                let versions = list.versions.iter().cloned();
+                versions.enumerate().try_for_each(|(at, version)| take(Place { at, line: 0 }, version))
+            }
+            Self::Table(config) => {
+                let mut at = 0;
+                table::each(config, |line, version| {
+                    let place = Place { at, line };
+                    at += 1;
+                    take(place, version)
+                })
+            }
+        }
+    }
+
+    /// File and line of a version, as far as they are known.
+    pub fn describe(&self, place: Place) -> Option<String> {
+        match self {
+            Self::List(list) => list.split_sources.get(place.at).cloned(),
+            Self::Table(config) => Some(format!("{}:{}", config.meta.display(), place.line)),
+        }
+    }
+
+    /// File and line of a version of a table.
+    pub fn line(&self, place: Place) -> Option<String> {
+        match self {
+            Self::List(_) => None,
+            Self::Table(_) => self.describe(place),
+        }
+    }
+
+    /// What a reader of the lists should know.
+    pub fn notes(&self) -> &[String] {
+        match self {
+            Self::List(list) => &list.notes,
+            Self::Table(_) => &[],
+        }
+    }
+}
+
+/// The file or folder that a source is read from.
+pub fn path(config: &IndexConfig) -> &PathBuf {
+    if config.source == "folder" { &config.dataset_path } else { &config.meta }
+}

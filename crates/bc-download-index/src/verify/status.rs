@@ -1,0 +1,58 @@
+//! What of an index was looked at, part by part.
+
+use anyhow::Result;
+use bc_cli::Shard;
+use bc_formats::audio_root::AudioRoot;
+use bc_formats::config::Config;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::run::each_file;
+use super::state::{Key, State};
+use crate::part;
+
+/// Counts of a part.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Counts {
+    /// Which part, from 1.
+    shard: usize,
+    /// Versions that have a file.
+    files: usize,
+    /// Files that `verify` would look at.
+    pending: usize,
+}
+
+/// Prints how many files of each of `shards` parts there are, and how many of them `verify` has still to look at: as a
+/// table, or as one JSON object with a line per part.
+///
+/// # Errors
+/// No index, notes that cannot be read.
+pub fn run(config: &Config, shards: usize, json: bool) -> Result<()> {
+    let output = &config.index.output;
+    let (state, root) = (State::read(output)?, AudioRoot::named(output, &config.index.audio_root));
+    let mut files = Vec::new();
+    each_file(config, |id, path| files.push((part::number(id, shards), path)))?;
+    // A file that cannot be asked about is one to look at.
+    let is_known = |path: &str| match Key::of(path, root.as_ref()) {
+        Ok(Some(key)) => state.get(&key, false).is_some(),
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    let known: Vec<bool> = files.par_iter().map(|(_, path)| is_known(path)).collect();
+    let mut counts: Vec<Counts> =
+        (0..shards).map(|at| Counts { shard: at + 1, ..Counts::default() }).collect();
+    for ((part, _), known) in files.iter().zip(known) {
+        counts[*part].files += 1;
+        counts[*part].pending += usize::from(!known);
+    }
+    if json {
+        let lines: Result<Vec<String>, _> = counts.iter().map(serde_json::to_string).collect();
+        println!("{{\n\"shards\": [\n{}\n]\n}}", lines?.join(",\n"));
+        return Ok(());
+    }
+    println!("shard        files  not looked at");
+    for Counts { shard, files, pending } in counts {
+        println!("{:<12} {files:>5} {pending:>14}", Shard { index: shard - 1, count: shards });
+    }
+    Ok(())
+}

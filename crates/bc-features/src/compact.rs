@@ -1,0 +1,99 @@
+//! Fewer and larger parts: what runs of many shards, or of small [`part_versions`](FeaturesConfig::part_versions), wrote is
+//! put together.
+//!
+//! New parts have numbers above all others, so that a kill between writing one and removing those it is made of leaves
+//! rows twice, of which the new ones hold.
+
+use std::collections::{BTreeMap, HashSet};
+
+use anyhow::{Result, bail};
+use bc_cli::{Interrupted, Shard, interrupt, progress};
+use bc_formats::config::FeaturesConfig;
+use bc_formats::features::{PartWriter, Parts};
+
+use crate::folder::{self, Folder};
+use crate::tidy;
+
+/// Joins parts of fewer than half of `part_versions` rows and half of `part_hours` into parts of at most as many.
+///
+/// # Errors
+/// No features, another run at work in the folder, a disk that is full, an interrupt.
+pub fn run(config: &FeaturesConfig) -> Result<()> {
+    let folder = Folder::open(&config.output, Shard::WHOLE)?;
+    let dropped = tidy::parts(&folder, &HashSet::new())?;
+    if dropped > 0 {
+        println!("{}: dropped {dropped} rows that newer parts replace", config.output.display());
+    }
+    let Some((parts, sizes)) = sizes(config)? else {
+        bail!("there are no features in {}; nothing to put together", config.output.display());
+    };
+    interrupt::install("finishing the part in work; run the same command again to continue")?;
+    let groups = groups(config, &parts, &sizes);
+    let before = parts.parts.len();
+    let bar = progress::bar(groups.iter().map(|group| group.len() as u64).sum(), "compact", "parts");
+    let (mut number, mut joined, mut made) = (parts.next_number(), 0, 0);
+    for group in &groups {
+        if interrupt::requested() {
+            let done = format!("{joined} parts are put together; run the same command again to continue");
+            return Err(Interrupted(done).into());
+        }
+        join(&folder, &parts, group, number)?;
+        bar.inc(group.len() as u64);
+        (number, joined, made) = (number + 1, joined + group.len(), made + 1);
+    }
+    bar.finish_and_clear();
+    println!("{}: {before} parts before, {} now", config.output.display(), before - joined + made);
+    Ok(())
+}
+
+/// Rows and seconds of each part.
+fn sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<(usize, f64)>)>> {
+    let column_s = config.cqt().column_seconds();
+    let scanned = Parts::scan(&config.output, Vec::new, |sizes: &mut Vec<(usize, f64)>, part, row| {
+        if sizes.len() <= part {
+            sizes.resize(part + 1, (0, 0.0));
+        }
+        sizes[part].0 += 1;
+        sizes[part].1 += f64::from(row.frames) * column_s;
+        Ok(())
+    })?;
+    let Some((parts, mut sizes)) = scanned else { return Ok(None) };
+    parts.expect_settings(&config.output, &config.cqt())?;
+    sizes.resize(parts.parts.len(), (0, 0.0));
+    Ok(Some((parts, sizes)))
+}
+
+/// Which parts become one, in their order; a part alone stays as it is.
+fn groups(config: &FeaturesConfig, parts: &Parts, sizes: &[(usize, f64)]) -> Vec<Vec<usize>> {
+    let (most_rows, most_s) = (config.part_versions as usize, config.part_hours * 3600.0);
+    let mut groups = Vec::new();
+    // Rows of two extractors stay in parts of their own.
+    let mut open: BTreeMap<&str, (usize, f64, Vec<usize>)> = BTreeMap::new();
+    for (place, part) in parts.parts.iter().enumerate() {
+        let (rows, seconds) = sizes[place];
+        if 2 * rows >= most_rows || 2.0 * seconds >= most_s {
+            continue;
+        }
+        let group = open.entry(&part.extractor).or_default();
+        if group.0 + rows > most_rows || group.1 + seconds > most_s {
+            groups.push(std::mem::take(group).2);
+        }
+        group.0 += rows;
+        group.1 += seconds;
+        group.2.push(place);
+    }
+    groups.extend(open.into_values().map(|group| group.2));
+    groups.retain(|group| group.len() > 1);
+    groups
+}
+
+fn join(folder: &Folder, parts: &Parts, group: &[usize], number: u64) -> Result<()> {
+    let first = &parts.parts[group[0]];
+    let mut writer =
+        PartWriter::create(&folder.unfinished("part"), parts.settings)?.made_by(&first.extractor);
+    for &place in group {
+        parts.each_of(place, |row| writer.push(row))?;
+    }
+    writer.commit_as(first.provenance.clone(), |content| folder.part(number, content))?;
+    group.iter().try_for_each(|&place| folder::remove(&parts.parts[place].path))
+}

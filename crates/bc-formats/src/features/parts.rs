@@ -1,0 +1,242 @@
+//! The feature files of a folder, whose rows are gone through and not held.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use arrow::array::{StringArray, UInt32Array};
+
+use super::part::{contents_of, extractor_of, rows_of, settings_of, shares_of, sources_of};
+use super::{CqtSettings, FORMATS, FeatureRow, PartName, Source};
+use crate::passing::{self, Outlook};
+use crate::provenance::Provenance;
+use crate::table;
+
+/// A folder whose parts vanish while it is read (a run puts them in order) is listed this often.
+const LISTINGS: usize = 10;
+
+/// What a row says of itself, without its magnitudes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowRef<'a> {
+    /// Id in the index.
+    pub version_id: &'a str,
+    /// Stored columns.
+    pub frames: u32,
+    /// Content hash of the audio file.
+    pub source_hash: &'a str,
+    /// The audio file as it was when the row was made.
+    pub source: Source,
+    /// Share of the file's frames (packets) that did not decode; `None` where it is not known.
+    pub error_share: Option<f32>,
+    /// BLAKE3 of the magnitudes, 128 bits; `None` in `features/1`.
+    pub content: Option<[u8; 16]>,
+}
+
+/// A file of features.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What its name says.
+    pub name: PartName,
+    /// Program and version that made its magnitudes.
+    pub extractor: String,
+    /// What it says of itself.
+    pub provenance: Provenance,
+}
+
+/// The feature files of a folder: equal settings, the oldest first.
+#[derive(Debug)]
+pub struct Parts {
+    /// Settings of all parts.
+    pub settings: CqtSettings,
+    /// The files.
+    pub parts: Vec<Part>,
+}
+
+impl Parts {
+    /// Goes through the rows of all `part-*.parquet` in `folder`, part after part, the oldest part first: `take` gets
+    /// what `begin` made, the part as a place in [`Parts::parts`], and the row. Where a part vanishes meanwhile, all
+    /// begins anew. `None` where the folder holds no part.
+    ///
+    /// # Errors
+    /// Parts of differing settings, a damaged file, the errors of `take`.
+    pub fn scan<T>(
+        folder: &Path,
+        begin: impl Fn() -> T,
+        mut take: impl FnMut(&mut T, usize, RowRef<'_>) -> Result<()>,
+    ) -> Result<Option<(Self, T)>> {
+        let mut listing = 1;
+        loop {
+            match Self::scan_listed(folder, begin(), &mut take) {
+                Err(error) if listing < LISTINGS && vanished(&error) => listing += 1,
+                done => return done,
+            }
+        }
+    }
+
+    fn scan_listed<T>(
+        folder: &Path,
+        mut made: T,
+        take: &mut impl FnMut(&mut T, usize, RowRef<'_>) -> Result<()>,
+    ) -> Result<Option<(Self, T)>> {
+        let mut found: Option<Self> = None;
+        for (name, path) in list(folder)? {
+            let (provenance, batches) =
+                table::open(&path, &FORMATS, &COLUMNS).map_err(|error| with_remedy(error, &path))?;
+            let settings = settings_of(&path, &provenance)?;
+            let parts = found.get_or_insert_with(|| Self { settings, parts: Vec::new() });
+            let differences = parts.settings.differences(&settings);
+            if !differences.is_empty() {
+                bail!(
+                    "{} was made with other CQT settings than its neighbours ({}); delete the one that is out of date",
+                    path.display(),
+                    differences.join(", ")
+                );
+            }
+            let number = parts.parts.len();
+            for batch in batches {
+                let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
+                rows(&path, &batch, |row| take(&mut made, number, row))?;
+            }
+            let extractor = extractor_of(&provenance);
+            parts.parts.push(Part { path, name, extractor, provenance });
+        }
+        Ok(found.map(|parts| (parts, made)))
+    }
+
+    /// Reads the rows of one part with their magnitudes, those that newer parts replace as well.
+    ///
+    /// # Errors
+    /// A file that is damaged or gone, the errors of `take`.
+    pub fn each_of(&self, part: usize, take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
+        each_row(&self.parts[part].path, &self.settings, take)
+    }
+
+    /// Refuses features of other settings than `wanted`, naming both values and the remedy.
+    ///
+    /// # Errors
+    /// They are.
+    pub fn expect_settings(&self, folder: &Path, wanted: &CqtSettings) -> Result<()> {
+        expect_settings(&self.settings, folder, wanted)
+    }
+
+    /// The number of the next part: above all that are there.
+    pub fn next_number(&self) -> u64 {
+        self.parts.iter().map(|part| part.name.number + 1).max().unwrap_or(0)
+    }
+}
+
+pub(super) fn expect_settings(found: &CqtSettings, folder: &Path, wanted: &CqtSettings) -> Result<()> {
+    let differences = found.differences(wanted);
+    if !differences.is_empty() {
+        bail!(
+            "the features in {} do not fit the configuration: {}\n  \
+             (first the file's value, then [features]); run `bc-features extract` into another folder, or correct [features]",
+            folder.display(),
+            differences.join("; ")
+        );
+    }
+    Ok(())
+}
+
+/// Reads the rows of a feature file with their magnitudes.
+pub(super) fn each_row(
+    path: &Path,
+    settings: &CqtSettings,
+    mut take: impl FnMut(FeatureRow) -> Result<()>,
+) -> Result<()> {
+    let (_, batches) = table::open(path, &FORMATS, &[]).with_context(|| {
+        format!("{} was there and cannot be read now; run the command again", path.display())
+    })?;
+    for batch in batches {
+        let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
+        for row in rows_of(path, settings, &batch)? {
+            take(row?)?;
+        }
+    }
+    Ok(())
+}
+
+/// All columns but the magnitudes.
+const COLUMNS: [&str; 7] = [
+    "version_id",
+    "frames",
+    "source_hash",
+    "source_bytes",
+    "source_modified_ns",
+    "error_share",
+    "magnitude_hash",
+];
+
+fn rows(
+    path: &Path,
+    batch: &arrow::array::RecordBatch,
+    mut take: impl FnMut(RowRef<'_>) -> Result<()>,
+) -> Result<()> {
+    let ids = table::complete::<StringArray>(path, batch, "version_id")?;
+    let hashes = table::complete::<StringArray>(path, batch, "source_hash")?;
+    let frames = table::complete::<UInt32Array>(path, batch, "frames")?;
+    let (sources, contents) = (sources_of(path, batch)?, contents_of(path, batch)?);
+    let shares = shares_of(path, batch)?;
+    for row in 0..batch.num_rows() {
+        take(RowRef {
+            version_id: ids.value(row),
+            frames: frames.value(row),
+            source_hash: hashes.value(row),
+            source: sources(row),
+            error_share: shares.and_then(|shares| table::number(shares, row)),
+            content: contents.map(|contents| of_hex(path, contents.value(row))).transpose()?,
+        })
+        .with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The parts of a folder, the oldest first; none where there is no folder.
+fn list(folder: &Path) -> Result<Vec<(PartName, PathBuf)>> {
+    let listed = || format!("cannot list {}", folder.display());
+    let mut names = Vec::new();
+    match std::fs::read_dir(folder) {
+        Ok(entries) => {
+            for entry in entries {
+                let path = entry.with_context(listed)?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if let Some(name) = PartName::parse(&name) {
+                    names.push((name, path));
+                }
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(listed),
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What to do about a file that is no Parquet file although the disk gives it.
+fn with_remedy(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    let of_content = error.chain().any(|cause| cause.is::<parquet::errors::ParquetError>())
+        && passing::outlook_of_any(&error).is_none_or(|outlook| outlook == Outlook::Lasting);
+    if of_content {
+        error.context(format!("{} is damaged; remove it and run `bc-features extract` again", path.display()))
+    } else {
+        error
+    }
+}
+
+/// Whether a file that was listed is not there any more.
+fn vanished(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// 128 bits of 32 hex digits.
+fn of_hex(path: &Path, digits: &str) -> Result<[u8; 16]> {
+    let number = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32);
+    let number = number.with_context(|| {
+        format!("{}: `{digits}` is no hash of magnitudes (32 hex digits)", path.display())
+    })?;
+    Ok(number.to_be_bytes())
+}

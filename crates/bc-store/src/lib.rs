@@ -1,0 +1,131 @@
+//! Audio where it lies: files, or objects of an S3-like store.
+//!
+//! **In**: a path of the file system, or `s3://bucket/key`. **Out**: what there is below a prefix ([`list`]), size and time
+//! of change ([`about`]), and a file that can be opened ([`local`]): the file itself, or a temporary copy of the object, which
+//! lives as long as it is used. So decoders, which go back and forth in a file, need not know; memory stays bounded, and the
+//! disk holds one object per thread.
+//!
+//! Objects need the feature `s3` (`cargo build --release --features s3`), so that builds without it stay small. Requests are
+//! signed and lists are parsed by `rusty-s3` and sent by `ureq`: both block, as everything around them does, and neither
+//! brings an asynchronous runtime. Errors are [`io::Error`]s of the kinds that [`bc_formats::passing`] knows: a store that
+//! is busy or away may pass, an object that is not there is not there.
+//!
+//! The environment says which store, by the usual names: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`
+//! (without them requests are not signed), `AWS_REGION` or `AWS_DEFAULT_REGION` (`us-east-1`), and `AWS_ENDPOINT_URL` for
+//! stores that are not Amazon's, such as `http://127.0.0.1:9000`.
+
+mod address;
+#[cfg(feature = "s3")]
+mod objects;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bc_formats::features::Source;
+
+pub use address::{Address, is_remote};
+
+/// What there is to say of a file or an object without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct About {
+    /// Size.
+    pub bytes: u64,
+    /// Time of the last change in nanoseconds since 1970; of objects whole seconds.
+    pub modified_ns: i64,
+}
+
+/// A file that can be opened.
+#[derive(Debug)]
+pub enum Local {
+    /// It was one.
+    File(PathBuf),
+    /// A copy of an object, removed when this is dropped.
+    Copy(tempfile::TempPath),
+}
+
+impl Local {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Copy(path) => path,
+        }
+    }
+}
+
+/// Size and time of change.
+///
+/// # Errors
+/// It is not there, or the disk or the store does not say.
+pub fn about(path: &Path) -> io::Result<About> {
+    match Address::of(path) {
+        Some(address) => remote::about(&address?),
+        None => {
+            let about = std::fs::metadata(path)?;
+            let since = about.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            Ok(About { bytes: about.len(), modified_ns: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX) })
+        }
+    }
+}
+
+/// The same as feature files hold it.
+///
+/// # Errors
+/// As [`about`].
+pub fn source(path: &Path) -> io::Result<Source> {
+    if is_remote(path) {
+        let About { bytes, modified_ns } = about(path)?;
+        return Ok(Source { bytes: Some(bytes), modified_ns: Some(modified_ns) });
+    }
+    Source::of(path)
+}
+
+/// A file with the content, to open and read.
+///
+/// # Errors
+/// An object that is not there, or that the store does not give whole; a full disk.
+pub fn local(path: &Path) -> io::Result<Local> {
+    match Address::of(path) {
+        Some(address) => remote::fetch(&address?).map(Local::Copy),
+        None => Ok(Local::File(path.to_owned())),
+    }
+}
+
+/// All objects below `folder` (`s3://bucket/prefix`), by the part of their names behind it, in order of names.
+///
+/// # Errors
+/// No store, a bucket that is not there, a path that is no object store's.
+pub fn list(folder: &Path) -> io::Result<Vec<(String, About)>> {
+    match Address::of(folder) {
+        Some(address) => remote::list(&address?),
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "not an object store (s3://bucket/prefix)")),
+    }
+}
+
+#[cfg(feature = "s3")]
+use objects as remote;
+
+/// Where object stores are not built in.
+#[cfg(not(feature = "s3"))]
+mod remote {
+    use super::{About, Address, io};
+
+    fn absent<T>(address: &Address) -> io::Result<T> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{address}: this program was built without object stores; build it with `--features s3`"),
+        ))
+    }
+
+    pub fn about(address: &Address) -> io::Result<About> {
+        absent(address)
+    }
+
+    pub fn fetch(address: &Address) -> io::Result<tempfile::TempPath> {
+        absent(address)
+    }
+
+    pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
+        absent(address)
+    }
+}

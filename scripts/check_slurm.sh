@@ -1,0 +1,216 @@
+#!/usr/bin/env bash
+# Runs the demo's stages on a real Slurm and compares the figures with those of a plain run:
+#
+#   scripts/check_slurm.sh                 a shortened demo, some minutes on two cores
+#   CHECK_SLURM_FULL=1 scripts/check_slurm.sh      the whole demo
+#
+# Needs root and Debian's packages slurm-wlm and munge, which it installs where they are not there; elsewhere it says so and
+# ends with 0. It starts a cluster of one node with two processors in a folder of its own (no systemd, nothing in /etc is
+# changed), submits everything by scripts/slurm/submit.sh, kills a task of an array, preempts the training by a job of
+# a partition of higher priority, and submits again what failed. RANKS=2 trains with two processes (BC_LAUNCH=mpirun or srun).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+bin=${BC_BIN:-${CARGO_TARGET_DIR:-$root/target}/release}
+
+skip() {
+    echo "skipped: $*"
+    exit 0
+}
+[ "$(id -u)" = 0 ] || skip "scripts/check_slurm.sh starts Slurm's daemons, which needs root"
+if ! command -v slurmctld >/dev/null || ! command -v munged >/dev/null; then
+    command -v apt-get >/dev/null || skip "no Slurm, and no apt-get to install it with"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge; } \
+        >/dev/null 2>&1 || skip "Debian's slurm-wlm and munge cannot be installed here"
+fi
+
+place=$(mktemp -d)
+daemons=()
+tear_down() {
+    code=$?
+    scancel --me 2>/dev/null || true
+    for pid in "${daemons[@]}"; do kill "$pid" 2>/dev/null || true; done
+    wait 2>/dev/null || true
+    if [ $code -ne 0 ]; then
+        echo "FAILED; the end of every log:"
+        tail -n 15 "$place"/*.log "$place"/slurm/runs/demo/slurm/logs/* 2>/dev/null || true
+    fi
+    if [ -z "${CHECK_SLURM_KEEP:-}" ]; then rm -rf "$place"; else echo "kept: $place"; fi
+}
+trap tear_down EXIT
+
+# One node of two processors, without systemd and control groups; two partitions, of which jobs of `urgent` preempt others.
+start_cluster() {
+    local node
+    node=$(hostname -s)
+    mkdir -p "$place"/{state,spool,munge}
+    chmod 0711 "$place"
+    dd if=/dev/urandom of="$place/munge/key" bs=128 count=1 status=none
+    chmod 0700 "$place/munge"
+    chmod 0400 "$place/munge/key"
+    # The socket's folder must let others in; the key's must not.
+    mkdir "$place/socket"
+    chmod 0755 "$place/socket"
+    cat >"$place/slurm.conf" <<CONF
+ClusterName=check
+SlurmctldHost=$node(127.0.0.1)
+SlurmctldPort=16817
+SlurmdPort=16818
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket=$place/socket/munge
+CryptoType=crypto/munge
+StateSaveLocation=$place/state
+SlurmdSpoolDir=$place/spool
+SlurmctldPidFile=$place/slurmctld.pid
+SlurmdPidFile=$place/slurmd.pid
+SlurmctldLogFile=$place/slurmctld.log
+SlurmdLogFile=$place/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SlurmdParameters=config_overrides
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+KillWait=30
+ReturnToService=2
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
+SlurmctldDebug=info
+SlurmdDebug=info
+NodeName=$node NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+PartitionName=main Nodes=$node Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=$node MaxTime=INFINITE State=UP PriorityTier=10
+CONF
+    export SLURM_CONF=$place/slurm.conf
+    # As root, since the key and the socket are this script's own.
+    munged --force --foreground --socket="$place/socket/munge" --key-file="$place/munge/key" --pid-file="$place/munge/pid" \
+        --seed-file="$place/munge/seed" >"$place/munge.log" 2>&1 &
+    daemons+=($!)
+    for _ in $(seq 50); do [ -S "$place/socket/munge" ] && break; sleep 0.2; done
+    slurmctld -D -f "$SLURM_CONF" >/dev/null 2>&1 &
+    daemons+=($!)
+    slurmd -D -f "$SLURM_CONF" -N "$node" >/dev/null 2>&1 &
+    daemons+=($!)
+    for _ in $(seq 100); do
+        [ "$(sinfo --noheader --partition main --format %T 2>/dev/null)" = idle ] && return
+        sleep 0.3
+    done
+    echo "the cluster does not come up" >&2
+    sinfo >&2 || true
+    return 1
+}
+
+# A shortened demo: fewer works, fewer epochs.
+settings=()
+if [ -z "${CHECK_SLURM_FULL:-}" ]; then
+    settings=(--set synth.cliques=72 --set synth.val_cliques=10 --set synth.test_cliques=10 --set train.epochs=4
+        --set train.checkpoint_every_steps=2 --set train.warmup_steps=2)
+fi
+
+plain_run() {
+    # A plain run of before, to save time while this script is worked on.
+    if [ -n "${CHECK_SLURM_PLAIN:-}" ]; then
+        cp -r "$CHECK_SLURM_PLAIN" "$place/plain"
+        return
+    fi
+    mkdir -p "$place/plain"
+    ln -s "$root/configs" "$place/plain/configs"
+    cd "$place/plain"
+    local stage
+    for stage in "bc-download-index synth --threads 2" "bc-download-index build" "bc-download-index verify --threads 2" \
+        "bc-features extract --threads 2" "bc-train train --threads 2" "bc-eval run --threads 2"; do
+        # shellcheck disable=SC2086
+        "$bin/"$stage --config configs/demo.toml "${settings[@]}" >>"$place/plain.log" 2>&1
+    done
+    cd "$root"
+}
+
+export BC_BIN=$bin BC_SHARDS=4 BC_CPUS=1 BC_ONE_CPUS=2 BC_TRAIN_CPUS=2 BC_TIME=60 BC_ONE_TIME=60 BC_TRAIN_TIME=60
+export BC_RANKS_PER_NODE=${RANKS:-1} BC_LAUNCH=${BC_LAUNCH:-mpirun}
+if [ "$BC_RANKS_PER_NODE" -gt 1 ]; then export BC_TRAIN_CPUS=1; fi
+# Debian's mpirun refuses root, and finds its processes by itself on one machine.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+submit() { (cd "$place/slurm" && "$root/scripts/slurm/submit.sh" configs/demo.toml "${settings[@]}"); }
+
+# Jobs of a stage in some state, a number per line: 12 or 12_3.
+jobs_of() { squeue --me --noheader --array --states "$2" --format '%i %j' | awk -v stage="bc-$1-" 'index($2, stage) == 1 { print $1 }'; }
+
+# Waits until a command succeeds, while there are jobs at all.
+wait_until() {
+    for _ in $(seq 3000); do
+        if "$@"; then return 0; fi
+        if [ -z "$(squeue --me --noheader)" ]; then return 1; fi
+        sleep 0.1
+    done
+    return 1
+}
+wait_for_all() {
+    while [ -n "$(squeue --me --noheader)" ]; do sleep 0.5; done
+}
+is_running() { [ -n "$(jobs_of "$1" RUNNING)" ]; }
+has_checkpoint() { compgen -G "$place/slurm/runs/demo/checkpoints/step-*" >/dev/null; }
+
+echo "== a plain run ($SECONDS s)"
+plain_run
+echo "== the cluster ($SECONDS s)"
+start_cluster
+sinfo
+mkdir -p "$place/slurm"
+ln -s "$root/configs" "$place/slurm/configs"
+
+echo "== submitted; a task of the array of features is killed ($SECONDS s)"
+submit
+if wait_until is_running features; then
+    victim=$(jobs_of features RUNNING | head -n 1)
+    scancel --signal=KILL --full "$victim"
+    echo "killed features $victim"
+fi
+wait_for_all
+echo "what ran: $(cd "$place/slurm/runs/demo/slurm/logs" && printf '%s ' *.log)"
+[ ! -e "$place/slurm/runs/demo/best.safetensors" ] || { echo "the training began although a task had failed"; exit 1; }
+
+echo "== the same command again; the training is preempted ($SECONDS s)"
+submit | tee "$place/again.log"
+grep -q '^features  submitted as [0-9]*, parts [1-4]$' "$place/again.log" || { echo "not one part alone"; exit 1; }
+grep -q '^index     done$' "$place/again.log"
+submit | tee "$place/third.log"
+if grep submitted "$place/third.log"; then echo "submitted twice"; exit 1; fi
+wait_until has_checkpoint
+sbatch --parsable --partition urgent --ntasks 1 --cpus-per-task 2 --output "$place/urgent.log" --wrap "sleep 3"
+wait_for_all
+log=$place/slurm/runs/demo/slurm/logs/train.log
+grep -E "start [0-9]|interrupted|ended with" "$log"
+grep -q "start 2" "$log" || { echo "the training was not preempted"; exit 1; }
+
+echo "== when all is done, nothing is submitted ($SECONDS s)"
+submit | tee "$place/last.log"
+if grep submitted "$place/last.log"; then echo "submitted although done"; exit 1; fi
+
+echo "== figures ($SECONDS s)"
+compared=0
+compare() {
+    if cmp "$3" "$4"; then
+        echo "the same, byte for byte: $1 ($2 bytes)"
+        compared=$((compared + 1))
+    elif [ "$BC_RANKS_PER_NODE" -eq 1 ]; then
+        exit 1
+    fi
+}
+# Of the network what follows the header, whose keys come in another order each time.
+tensors() { tail -c "+$(($(od -A n -t u8 -N 8 "$1") + 9))" "$1"; }
+for run in plain slurm; do tensors "$place/$run/runs/demo/best.safetensors" >"$place/$run.tensors"; done
+compare "the network's tensors" "$(stat -c %s "$place/plain.tensors")" "$place/plain.tensors" "$place/slurm.tensors"
+for file in embeddings.parquet metrics.json calibration.json; do
+    compare "$file" "$(stat -c %s "$place/plain/runs/demo/eval/$file")" "$place/plain/runs/demo/eval/$file" "$place/slurm/runs/demo/eval/$file"
+done
+echo "$compared of 4 files are the same ($SECONDS s)"
+for run in plain slurm; do
+    printf '%-6s ' "$run"
+    tr -d ' \n' <"$place/$run/runs/demo/eval/metrics.json" | grep -o '"test":{"queries":[0-9]*,"mAP":[0-9.]*' | head -n 1
+done
