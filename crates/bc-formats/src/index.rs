@@ -405,6 +405,7 @@ fn columns(versions: &[Version]) -> Vec<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::TableWriter;
 
     #[test]
     fn an_index_round_trips() {

@@ -89,7 +89,7 @@ fn ranks_of(mpirun: &Child) -> Vec<u32> {
 
 /// A run of two ranks that takes long, some steps on.
 fn at_work(run: &Path) -> Child {
-    let child =
+    let mut child =
         mpirun(2, run, &["train.epochs=1000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while metrics(run).len() < 3 {

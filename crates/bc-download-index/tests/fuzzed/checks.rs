@@ -70,6 +70,6 @@ pub fn verify_notes(bytes: &[u8]) {
         let facts = Facts { hash: Some("h".into()), ..Facts::default() };
         State::open(&index, Shard::WHOLE).expect("notes").add(&key, &facts).expect("a line");
         let read = State::read(&index).expect("the same notes").noted(&key);
-        assert_eq!(read.as_deref(), Some(&facts));
+        assert_eq!(read.as_ref(), Some(&facts));
     });
 }
