@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use support::{TINY, assert_equal_runs, lines, metrics, state};
 
-/// `mpirun` of `ranks` processes, one thread each; a signal leaves them time to save.
+/// `mpirun` of `ranks` processes, one thread each. What it ends has ten seconds (twice) before SIGKILL.
 fn mpirun(ranks: usize, run: &Path, overrides: &[&str]) -> Command {
     let mut command = Command::new("mpirun");
-    command.args(["--oversubscribe", "--allow-run-as-root", "--mca", "odls_base_sigkill_timeout", "60"]);
+    command.args(["--oversubscribe", "--allow-run-as-root", "--mca", "odls_base_sigkill_timeout", "10"]);
     command.args(["-n", &ranks.to_string(), env!("CARGO_BIN_EXE_bc-train"), "train"]);
     for text in TINY.iter().chain(overrides) {
         command.args(["--set", text]);
@@ -64,6 +64,9 @@ fn processes_train_what_threads_train_to_the_last_bit() {
         assert!(text(&output).contains("of gradients summed in each step"), "{}", text(&output));
         by_threads(ranks, &other, &overrides);
         assert_equal_runs(&one, &other);
+        let traffic =
+            text(&output).lines().find(|line| line.contains("summed")).unwrap_or_default().to_owned();
+        println!("{ranks} processes and {ranks} threads: the same bytes; {traffic}");
     }
 }
 
@@ -117,7 +120,9 @@ fn a_killed_rank_ends_the_others_with_its_number() {
     send("-KILL", ranks_of(&child)[1]);
     let sent = Instant::now();
     let output = child.wait_with_output().unwrap();
-    println!("all ended {:.1} s after rank 1 was killed:\n{}", sent.elapsed().as_secs_f64(), text(&output));
+    let seconds = sent.elapsed().as_secs_f64();
+    let named = text(&output).lines().find(|line| line.contains("rank 1 ")).unwrap_or_default().to_owned();
+    println!("all ended {seconds:.1} s after rank 1 was killed: {named}");
     assert!(!output.status.success());
     assert!(text(&output).contains("rank 1 "), "{}", text(&output));
     // The folder is free, and one process continues.
@@ -144,6 +149,10 @@ fn sigterm_of_any_rank_saves_and_another_number_of_ranks_continues() {
     let (ok, text) = support::output(support::train(&run, &[&steps], &["--resume"]));
     assert!(ok, "{text}");
     assert!(text.contains(&format!("computed by 2 ranks until step {saved} and continues with 1")), "{text}");
+    println!(
+        "SIGTERM at rank 1: exit code 130, saved after step {saved}; {}",
+        text.lines().next().unwrap_or_default()
+    );
     assert_eq!(lines(&run).iter().filter(|line| line["kind"] == "step").count() as u64, saved + 3);
 }
 

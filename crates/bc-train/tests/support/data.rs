@@ -84,6 +84,32 @@ fn write_values(
     write_index(folder, versions);
 }
 
+/// Index and features whose versions are far from each other (slow waves over bins and time, of each clique and version
+/// their own), so that a small network tells them apart and rounding stays rounding: on random features, which all
+/// look alike once they are averaged, norms of embeddings amplify it a thousandfold.
+pub fn write_waves(folder: &Path, versions: Vec<Version>, cqt: CqtSettings) {
+    let mut part = PartWriter::create(&folder.join("features/part-0.parquet"), cqt).unwrap();
+    for (n, version) in versions.iter().enumerate() {
+        let (clique, own) = ((n / 4) as f32, (n % 4) as f32);
+        let wave = |at: usize| {
+            let (bin, column) = ((at / FRAMES as usize) as f32, (at % FRAMES as usize) as f32);
+            let tune = (0.11 * (clique + 2.0) * bin + 0.7 * clique).sin();
+            f16::from_f32((8.0 + 6.0 * tune + 2.0 * (0.03 * (own + 1.0) * column + 0.2 * bin).sin()).abs())
+        };
+        let row = FeatureRow {
+            version_id: version.version_id.clone(),
+            frames: FRAMES,
+            source_hash: n.to_string(),
+            source: Source::default(),
+            error_share: None,
+            magnitude: (0..cqt.bins as usize * FRAMES as usize).map(wave).collect(),
+        };
+        part.push(row).unwrap();
+    }
+    part.commit(provenance()).unwrap();
+    write_index(folder, versions);
+}
+
 /// `index.parquet` in `folder`.
 pub fn write_index(folder: &Path, versions: Vec<Version>) {
     Index { versions, provenance: provenance() }.write(&folder.join("index.parquet")).unwrap();
