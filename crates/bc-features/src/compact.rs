@@ -46,10 +46,13 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     Ok(())
 }
 
-/// Rows and seconds of each part.
-fn sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<(usize, f64)>)>> {
+/// Rows and seconds of a part.
+type Size = (usize, f64);
+
+/// The parts and their sizes.
+fn sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<Size>)>> {
     let column_s = config.cqt().column_seconds();
-    let scanned = Parts::scan(&config.output, Vec::new, |sizes: &mut Vec<(usize, f64)>, part, row| {
+    let scanned = Parts::scan(&config.output, Vec::new, |sizes: &mut Vec<Size>, part, row| {
         if sizes.len() <= part {
             sizes.resize(part + 1, (0, 0.0));
         }
@@ -64,7 +67,7 @@ fn sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<(usize, f64)>)>> 
 }
 
 /// Which parts become one, in their order; a part alone stays as it is.
-fn groups(config: &FeaturesConfig, parts: &Parts, sizes: &[(usize, f64)]) -> Vec<Vec<usize>> {
+fn groups(config: &FeaturesConfig, parts: &Parts, sizes: &[Size]) -> Vec<Vec<usize>> {
     let (most_rows, most_s) = (config.part_versions as usize, config.part_hours * 3600.0);
     let mut groups = Vec::new();
     // Rows of two extractors stay in parts of their own.
