@@ -272,6 +272,7 @@ impl Map {
 
     /// # Safety
     /// As [`Map::fetch`] has checked; the machine has AVX2.
+    // Long: the strides stand in the loop over channels, so that masks and sums stay in registers.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     unsafe fn fetch256(
