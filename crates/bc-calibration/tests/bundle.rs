@@ -11,7 +11,9 @@ fn copies_are_certain_and_absent_songs_are_said_to_be_absent_in_indexes_of_any_s
     for (name, by_windows) in [("calibration.json", false), ("calibration-windows.json", true)] {
         let read = Calibration::read(&folder.join(name)).unwrap();
         assert_eq!(read.compare().unwrap().is_some(), by_windows);
-        println!("{name}: works, its work first, none of nine in ten without it, exact copy of 99 in 100, error");
+        println!(
+            "{name}: works, its work first, none of nine in ten without it, exact copy of 99 in 100, error"
+        );
         for row in &read.sizes {
             println!(
                 "{:>9} {:.3} {:.3} {:.4} {:.4}",

@@ -264,7 +264,8 @@ fn cells_give_what_all_pairs_give(folder: &Path, exact: &[Value]) {
     assert_eq!(all.len(), exact.len());
     for (one, other) in all.iter().zip(exact) {
         assert_eq!((&one["a"]["path"], &one["b"]["path"]), (&other["a"]["path"], &other["b"]["path"]));
-        let close = |key: &str| (one[key].as_f64().unwrap() - other[key].as_f64().unwrap()).abs() < 1e-6;
+        // Either side scores with its own vector at length 1 and the other's as it is kept, in 16 bits.
+        let close = |key: &str| (one[key].as_f64().unwrap() - other[key].as_f64().unwrap()).abs() < 1e-3;
         assert!(
             close("probability") && close("score") && close("probability_of_same_audio"),
             "{one} {other}"
