@@ -262,14 +262,17 @@ fn cells_give_what_all_pairs_give(folder: &Path, exact: &[Value]) {
     };
     let (all, said) = ask("1000");
     assert_eq!(all.len(), exact.len());
-    for (one, other) in all.iter().zip(exact) {
-        assert_eq!((&one["a"]["path"], &one["b"]["path"]), (&other["a"]["path"], &other["b"]["path"]));
-        let close = |key: &str| (one[key].as_f64().unwrap() - other[key].as_f64().unwrap()).abs() < 1e-6;
+    // The order of pairs that are as likely as each other may differ: either side scores with its own vector at length 1 and the
+    // other's as it is kept, in 16 bits.
+    let key = |pair: &Value| format!("{} {}", pair["a"]["path"], pair["b"]["path"]);
+    for other in exact {
+        let one = all.iter().find(|one| key(one) == key(other)).expect("the pair is there");
+        let close = |key: &str| (one[key].as_f64().unwrap() - other[key].as_f64().unwrap()).abs() < 0.01;
         assert!(
             close("probability") && close("score") && close("probability_of_same_audio"),
             "{one} {other}"
         );
-        assert_eq!((&one["kind"], &one["group"]), (&other["kind"], &other["group"]));
+        assert_eq!((&one["kind"], one["group"] == 0), (&other["kind"], other["group"] == 0));
     }
     assert!(said.contains("asked exactly"), "{said}");
     let (some, said) = ask("1");
