@@ -64,7 +64,7 @@ with tempfile.TemporaryDirectory() as folder:
     vectors[kind == 1] = vectors[kind == 0][: (kind == 1).sum()] + NEAR * bell(rng, (kind == 1).sum(), dims)
     vectors[kind == 2] = vectors[kind == 0][: (kind == 2).sum()] + FAR * bell(rng, (kind == 2).sum(), dims)
     ids = [str(i) for i in range(rows)]
-    write(folder / "e.parquet", ids, ids, [""] * rows, vectors)
+    write(folder / "e.parquet", ids, ids, ["none"] * rows, vectors)
     del vectors
     run(search, "import", folder / "e.parquet", "--index", folder / "index")
     started = time.perf_counter()
