@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// The example, which cargo builds before it runs tests, beside this test's own folder.
 fn ending(arguments: &[&str]) -> Command {
@@ -74,7 +75,7 @@ fn a_slurm_array_gives_the_part_only_where_it_is_asked_to() {
 
 /// Starts a command that waits, and sends it signals, each when the note of the one before was read.
 #[cfg(unix)]
-fn with_signals(arguments: &[&str], signals: &[i32]) -> (i32, String) {
+fn with_signals(arguments: &[&str], signals: &[i32], apart: Duration) -> (i32, String) {
     let mut child = ending(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -86,6 +87,9 @@ fn with_signals(arguments: &[&str], signals: &[i32]) -> (i32, String) {
     let mut error = BufReader::new(child.stderr.take().unwrap());
     let mut text = String::new();
     for (at, signal) in signals.iter().enumerate() {
+        if at > 0 {
+            std::thread::sleep(apart);
+        }
         // SAFETY: a signal to a child of ours that was not waited for, so its id is still its own.
         assert_eq!(unsafe { libc::kill(child.id() as i32, *signal) }, 0);
         // An empty line and the note, at the first signal only.
@@ -101,7 +105,7 @@ fn with_signals(arguments: &[&str], signals: &[i32]) -> (i32, String) {
 #[test]
 fn interrupted_is_130_and_says_what_is_saved() {
     for signal in [libc::SIGINT, libc::SIGTERM] {
-        let (code, error) = with_signals(&["wait"], &[signal]);
+        let (code, error) = with_signals(&["wait"], &[signal], Duration::ZERO);
         assert_eq!(code, 130, "{error}");
         assert!(error.starts_with("\nfinishing the step\n"), "{error}");
         assert!(error.ends_with("interrupted: 3 of 9 saved; run the same command again\n"), "{error}");
@@ -112,7 +116,15 @@ fn interrupted_is_130_and_says_what_is_saved() {
 #[test]
 fn a_second_signal_ends_at_once_with_130() {
     for (first, second) in [(libc::SIGINT, libc::SIGINT), (libc::SIGTERM, libc::SIGINT)] {
-        let (code, error) = with_signals(&["busy"], &[first, second]);
+        let (code, error) = with_signals(&["busy"], &[first, second], Duration::from_millis(1_200));
         assert_eq!((code, error.as_str()), (130, "\nfinishing the step\n"));
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_that_arrives_twice_at_once_is_one() {
+    let (code, error) = with_signals(&["wait"], &[libc::SIGTERM, libc::SIGTERM], Duration::from_millis(20));
+    assert_eq!(code, 130, "{error}");
+    assert!(error.ends_with("interrupted: 3 of 9 saved; run the same command again\n"), "{error}");
 }

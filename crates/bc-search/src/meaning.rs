@@ -42,18 +42,19 @@ pub fn of_network(
             .map_err(|error| error.context("make it again with `bc-eval calibrate`"))?;
         return Ok(Some((path.to_owned(), read)));
     }
-    Ok(first(config, beside, bundle::CALIBRATION, |path| {
+    Ok(first(config, beside, [bundle::CALIBRATION, "there are scores only"], |path| {
         let read = Calibration::read(path)?;
         Origin::of(&read.provenance).expect(path, origin, named)?;
         Ok(read)
     }))
 }
 
-/// The first calibration of the name `name` that `read` takes; warns, with the reasons, where there are only others.
+/// The first calibration of the name `name` that `read` takes; where there are only others it warns, with `so`, what follows, and the
+/// reasons.
 fn first(
     config: &Config,
     beside: Option<&Path>,
-    name: &str,
+    [name, so]: [&str; 2],
     read: impl Fn(&Path) -> Result<Calibration>,
 ) -> Option<(PathBuf, Calibration)> {
     let mut reasons = Vec::new();
@@ -67,7 +68,7 @@ fn first(
         }
     }
     for reason in reasons {
-        tracing::warn!("{name} is passed over: {reason}");
+        tracing::warn!("{name} is passed over, so that {so}: {reason}");
     }
     None
 }
@@ -80,18 +81,23 @@ pub fn of_windows(
     compare: &WindowComparison,
 ) -> Option<(PathBuf, Calibration)> {
     let origin = Origin::of(&index.manifest.provenance);
-    first(config, Some(&index.path), bundle::CALIBRATION_OF_WINDOWS, |path| {
-        let read = Calibration::read(path)?;
-        Origin::of(&read.provenance).expect(path, &origin, &index.path)?;
-        let made = read.compare()?;
-        ensure!(
-            made.as_ref() == Some(compare),
-            "{} is of {made:?}, {} compares by {compare:?}; make it again with `bc-eval run`",
-            path.display(),
-            index.path.display()
-        );
-        Ok(read)
-    })
+    first(
+        config,
+        Some(&index.path),
+        [bundle::CALIBRATION_OF_WINDOWS, "probabilities are those of whole recordings"],
+        |path| {
+            let read = Calibration::read(path)?;
+            Origin::of(&read.provenance).expect(path, &origin, &index.path)?;
+            let made = read.compare()?;
+            ensure!(
+                made.as_ref() == Some(compare),
+                "{} is of {made:?}, {} compares by {compare:?}; make it again with `bc-eval run`",
+                path.display(),
+                index.path.display()
+            );
+            Ok(read)
+        },
+    )
 }
 
 /// What the scores of an index mean.
