@@ -39,7 +39,12 @@ fn workplace() -> tempfile::TempDir {
     folder
 }
 
-fn windows_of(index: &Path) -> Vec<(String, Vec<(f32, Vec<f32>)>)> {
+/// Where each window begins, in seconds, and its vector.
+type Placed = Vec<(f32, Vec<f32>)>;
+/// A recording: its work, its vector, its windows.
+type Made = (usize, Vec<f32>, Placed);
+
+fn windows_of(index: &Path) -> Vec<(String, Placed)> {
     let index = Index::open(index).unwrap();
     let mut all: Vec<_> =
         index.recordings().map(|at| (index.row(at).unwrap().path, index.short_windows(at))).collect();
@@ -184,7 +189,7 @@ const DIM: usize = 32;
 const WINDOWS: usize = 6;
 
 /// Works with three recordings: windows around the directions of the work's sections, shuffled; the whole is their mean, blurred.
-fn recordings(works: usize) -> Vec<(usize, Vec<f32>, Vec<(f32, Vec<f32>)>)> {
+fn recordings(works: usize) -> Vec<Made> {
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(23);
     let mut bell = || (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
     let mut made = Vec::new();
@@ -232,8 +237,7 @@ fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_record
         half.iter().enumerate().map(|(at, one)| label(one.0, at % 3, Split::Val)).collect();
     let labels: Vec<&Label> = labels.iter().collect();
     for (name, windows) in [("calibration.json", false), ("calibration-windows.json", true)] {
-        let score = |a: &(usize, Vec<f32>, Vec<(f32, Vec<f32>)>),
-                     b: &(usize, Vec<f32>, Vec<(f32, Vec<f32>)>)| {
+        let score = |a: &Made, b: &Made| {
             if windows { plain(&a.2, &b.2) } else { bc_retrieval::cosine(&a.1, &b.1) }
         };
         let scores: Vec<f32> = half.iter().flat_map(|a| half.iter().map(move |b| score(a, b))).collect();
