@@ -141,7 +141,7 @@ struct Unsteady {
 }
 
 impl Unsteady {
-    fn new(inner: Ranks, seed: u64, messages: u64) -> Ranks {
+    fn ranks(inner: Ranks, seed: u64, messages: u64) -> Ranks {
         let random = Arc::new(AtomicU64::new(seed));
         Ranks::of(Arc::new(Self { inner, random, left: Arc::new(AtomicU64::new(messages)) }))
     }
@@ -190,7 +190,7 @@ fn whatever_the_order_of_arrival_the_bytes_are_the_same() {
         let run = folder.path().join(seed.to_string());
         let late = |ranks: Ranks| {
             let rank = ranks.rank() as u64;
-            Unsteady::new(ranks, 1000 * seed + rank, u64::MAX)
+            Unsteady::ranks(ranks, 1000 * seed + rank, u64::MAX)
         };
         let ranks = bc_ranks::threads(3).into_iter().map(late).collect();
         train_as(ranks, |_| config(&run, &overrides)).into_iter().for_each(|outcome| {
@@ -279,7 +279,7 @@ fn a_rank_that_ends_ends_the_others_with_its_name() {
     let unsteady = |ranks: Ranks| {
         // In the middle of a step, a few steps on.
         let messages = if ranks.rank() == 1 { 300 } else { u64::MAX };
-        Unsteady::new(ranks, 7, messages)
+        Unsteady::ranks(ranks, 7, messages)
     };
     let ranks = bc_ranks::threads(3).into_iter().map(unsteady).collect();
     let outcomes = train_as(ranks, |_| config(&run, &[]));
