@@ -94,6 +94,22 @@ fn answers(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
+/// Runs the tests of the calling test binary whose names contain `part` again, each time with another value of a
+/// variable that is read once per process.
+///
+/// # Panics
+/// They fail, or none has such a name.
+pub fn again_with(variable: &str, values: &[&str], part: &str) {
+    for value in values {
+        let binary = std::env::current_exe().expect("the test's binary");
+        let run = std::process::Command::new(binary).arg(part).env(variable, value).output();
+        let run = run.expect("the test's binary runs");
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success(), "{variable}={value}: {said}");
+        assert!(!said.contains("test result: ok. 0 passed"), "{variable}={value}: no test is called {part}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,21 +141,5 @@ mod tests {
         assert_eq!(shared("no such folder of references"), None);
         assert_eq!(python_with("no_such_module_of_python"), None);
         assert!(!has_program("no-such-program-anywhere", "--version"));
-    }
-}
-
-/// Runs the tests of the calling test binary whose names contain `part` again, each time with another value of a
-/// variable that is read once per process.
-///
-/// # Panics
-/// They fail, or none has such a name.
-pub fn again_with(variable: &str, values: &[&str], part: &str) {
-    for value in values {
-        let binary = std::env::current_exe().expect("the test's binary");
-        let run = std::process::Command::new(binary).arg(part).env(variable, value).output();
-        let run = run.expect("the test's binary runs");
-        let said = String::from_utf8_lossy(&run.stdout);
-        assert!(run.status.success(), "{variable}={value}: {said}");
-        assert!(!said.contains("test result: ok. 0 passed"), "{variable}={value}: no test is called {part}");
     }
 }
