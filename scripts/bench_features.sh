@@ -8,8 +8,8 @@ set -euo pipefail
 script=$(realpath "$1") audio=$(realpath "$2") rounds=${3:-3} extension=${4:-mp3}
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3} copies=${COPIES:-3}
-cargo build --quiet --release -p bc-audio --example measure
-cargo build --quiet --release -p bc-features -p bc-download-index
+cargo build --quiet --release --workspace --example measure
+cargo build --quiet --release --workspace --bins
 bin=$PWD/target/release
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
