@@ -33,8 +33,15 @@ key() {
     sections "$1" "${@:3}" | awk -F ' = ' -v name="$2" '$1 == name { gsub(/^"|"$/, "", $2); print $2; exit }'
 }
 
-# What `bc-features status` knows, as JSON; empty where there is no index yet.
-features_status() { ask bc-features status --json --shards "$BC_SHARDS" "$@" 2>/dev/null || true; }
+# What `bc-features status` knows, as JSON; empty where there is no index yet. It reads the index and all parts, so it is kept in
+# the file that BC_STATUS names, if it names one.
+features_status() {
+    if [ -s "${BC_STATUS:-}" ]; then
+        cat "$BC_STATUS"
+    else
+        { ask bc-features status --json --shards "$BC_SHARDS" "$@" 2>/dev/null || true; } | tee "${BC_STATUS:-/dev/null}"
+    fi
+}
 
 # One text value of such JSON.
 json_text() { sed -n "s/^ *\"$1\": *\"\([^\"]*\)\".*/\1/p" | head -n 1; }

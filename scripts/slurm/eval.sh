@@ -5,5 +5,7 @@ set -euo pipefail
 . "$BC_ROOT/scripts/slurm/common.sh"
 begin
 run bc-eval run "$@" --threads "$SLURM_CPUS_PER_TASK"
+BC_STATUS=$(mktemp)
+trap 'rm -f "$BC_STATUS"' EXIT
 note_done embed "$@"
 note_done eval "$@"

@@ -72,16 +72,16 @@ active() { squeue --me --noheader --array --name "bc-$1-$tag" --format '%F %K'; 
 
 # The parts of an array stage that are not done, a number per line.
 missing_parts() {
-    local program
+    if [ -n "$changed" ]; then
+        seq "$BC_SHARDS"
+        return
+    fi
     case $1 in
-        verify) program=bc-download-index ;;
-        features) program=bc-features ;;
-        *)
-            seq "$BC_SHARDS"
-            return
-            ;;
+        verify) ask bc-download-index status --json --shards "$BC_SHARDS" "${arguments[@]}" >"$answer" 2>/dev/null || : >"$answer" ;;
+        features) features_status "${arguments[@]}" >"$answer" ;;
+        *) : >"$answer" ;;
     esac
-    if [ -n "$changed" ] || ! ask "$program" status --json --shards "$BC_SHARDS" "${arguments[@]}" >"$answer" 2>/dev/null; then
+    if [ ! -s "$answer" ]; then
         seq "$BC_SHARDS"
         return
     fi
@@ -127,7 +127,8 @@ submit() {
 
 [ -n "$dry" ] || mkdir -p "$logs"
 answer=$(mktemp)
-trap 'rm -f "$answer"' EXIT
+BC_STATUS=$(mktemp)
+trap 'rm -f "$answer" "$BC_STATUS"' EXIT
 # What the next stage waits for, and whether anything before it is new.
 before="" changed=""
 for stage in "${stages[@]}"; do

@@ -63,24 +63,34 @@ fn print_lines(bar: &ProgressBar, label: &str, unit: &str) {
     let (bar, label, unit) = (bar.downgrade(), label.to_owned(), unit.to_owned());
     // Without a thread there are no lines, and nothing else is lost.
     let _ = std::thread::Builder::new().name("progress".into()).spawn(move || {
-        let begun = Instant::now();
-        while let Some(state) = after(period, &bar, begun) {
+        let (begun, mut first) = (Instant::now(), None);
+        while let Some(state) = after(period, &bar, begun, &mut first) {
             let text = if as_json { state.json(&label, &unit) } else { state.text(&label, &unit) };
             eprintln!("{text}");
         }
     });
 }
 
-/// Waits for `period` and says where the bar is then; `None` once it has ended.
-fn after(period: Duration, bar: &WeakProgressBar, begun: Instant) -> Option<State> {
+/// Waits for `period` and says where the bar is then; `None` once it has ended. `first` is the first position above 0 and when that
+/// was: a resumed run begins there.
+fn after(
+    period: Duration,
+    bar: &WeakProgressBar,
+    begun: Instant,
+    first: &mut Option<(u64, Duration)>,
+) -> Option<State> {
     let end = Instant::now() + period;
     loop {
         let rest = end.saturating_duration_since(Instant::now());
         std::thread::sleep(rest.min(Duration::from_millis(500)));
         let bar = bar.upgrade().filter(|bar| !bar.is_finished())?;
+        let (done, elapsed) = (bar.position(), begun.elapsed());
+        if done > 0 {
+            first.get_or_insert((done, elapsed));
+        }
         if Instant::now() >= end {
-            let (done, total) = (bar.position(), bar.length().unwrap_or(0));
-            return Some(State { done, total, elapsed: begun.elapsed(), message: bar.message() });
+            let (total, first) = (bar.length().unwrap_or(0), first.unwrap_or_default());
+            return Some(State { done, total, elapsed, first, message: bar.message() });
         }
     }
 }
@@ -90,6 +100,8 @@ struct State {
     done: u64,
     total: u64,
     elapsed: Duration,
+    /// From which position on, and since when, the rate counts.
+    first: (u64, Duration),
     message: String,
 }
 
@@ -99,12 +111,13 @@ impl State {
     }
 
     fn per_second(&self) -> f64 {
-        self.done as f64 / self.elapsed.as_secs_f64().max(1e-9)
+        let (done, since) = self.first;
+        self.done.saturating_sub(done) as f64 / self.elapsed.saturating_sub(since).as_secs_f64().max(1e-9)
     }
 
     /// Seconds until the end at the pace so far; not known before anything is done.
     fn eta_s(&self) -> Option<f64> {
-        (self.done > 0).then(|| self.left() as f64 / self.per_second())
+        (self.done > self.first.0).then(|| self.left() as f64 / self.per_second())
     }
 
     fn text(&self, label: &str, unit: &str) -> String {
@@ -159,6 +172,7 @@ mod tests {
             done,
             total: 5_000,
             elapsed: Duration::from_secs(seconds),
+            first: (0, Duration::ZERO),
             message: message.into(),
         };
         assert_eq!(
@@ -172,6 +186,10 @@ mod tests {
         let json: serde_json::Value =
             serde_json::from_str(&state(0, 9, "").json("features", "files")).unwrap();
         assert!(json["eta_s"].is_null());
+        // Resumed at 600: forty seconds for 400 of them.
+        let first = (600, Duration::from_secs(60));
+        let resumed = State { first, ..state(1_000, 100, "") }.text("train", "steps");
+        assert_eq!(resumed, "train: 1,000 of 5,000 steps, 4,000 left, 10.0 steps/s, about 7 min left");
     }
 
     #[test]
@@ -179,10 +197,15 @@ mod tests {
         let bar = ProgressBar::hidden();
         let weak = bar.downgrade();
         let period = Duration::from_millis(1);
-        assert!(after(period, &weak, Instant::now()).is_some());
+        let mut first = None;
+        bar.set_position(7);
+        assert!(
+            after(period, &weak, Instant::now(), &mut first).is_some_and(|state| state.eta_s().is_none())
+        );
+        assert!(first.is_some_and(|(position, _)| position == 7));
         bar.finish();
-        assert!(after(period, &weak, Instant::now()).is_none());
+        assert!(after(period, &weak, Instant::now(), &mut first).is_none());
         drop(bar);
-        assert!(after(period, &weak, Instant::now()).is_none());
+        assert!(after(period, &weak, Instant::now(), &mut first).is_none());
     }
 }

@@ -52,7 +52,7 @@ impl<'a> Audio<'a> {
         self.objects.as_ref().map_or_else(|| is_there(path), |objects| objects.contains_key(path))
     }
 
-    /// Gives a version a file of which nothing but its size is known.
+    /// Notes the file of a version; only its size is known yet.
     fn found(&self, version: &mut Version, path: &Path) {
         version.reason = None;
         version.bytes = match &self.objects {

@@ -1,4 +1,4 @@
-//! What people are told of an index, counted version by version.
+//! The figures that are reported of an index, counted version by version.
 
 use std::collections::{BTreeMap, HashMap};
 

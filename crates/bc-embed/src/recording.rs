@@ -47,6 +47,15 @@ pub struct Compared {
     pub tempi: Vec<Vec<Excerpt>>,
 }
 
+impl Compared {
+    /// Of one recording's cuts: as a whole or in windows, then at each tempo.
+    fn of(cuts: Vec<Embedded>) -> Self {
+        let mut cuts = cuts.into_iter();
+        let embedded = cuts.next().unwrap_or_else(|| unreachable!("one answer per cut"));
+        Self { embedded, tempi: cuts.map(|at| at.excerpts).collect() }
+    }
+}
+
 /// A network with the transform it was trained on.
 pub struct AudioEmbedder {
     /// The network.
@@ -79,13 +88,11 @@ impl AudioEmbedder {
     /// # Errors
     /// Of the network; a file's own are in its answer.
     pub fn embed_all(&self, paths: &[PathBuf], windows: Option<Windows>) -> Result<Vec<Result<Embedded>>> {
-        let cut = |path: &PathBuf| self.cut(&self.features(path)?, windows);
-        let answers = self.embed_cuts(paths.par_iter().map(cut).collect())?;
-        let checked = answers.into_iter().zip(paths).map(|(answer, path)| finite(answer?, path));
-        Ok(checked.collect())
+        let compared = self.embed_compared(paths, windows, None)?.into_iter();
+        Ok(compared.map(|compared| Ok(compared?.embedded)).collect())
     }
 
-    /// The same, and `short` windows of each file at each of `tempi` (factors of its own tempo), decoded once.
+    /// The same, and where `short` is given, such windows of each file at each tempo (factors of its own), decoded once.
     ///
     /// # Errors
     /// As [`AudioEmbedder::embed_all`].
@@ -93,43 +100,26 @@ impl AudioEmbedder {
         &self,
         paths: &[PathBuf],
         windows: Option<Windows>,
-        short: Windows,
-        tempi: &[f64],
+        short: Option<(Windows, &[f64])>,
     ) -> Result<Vec<Result<Compared>>> {
-        let cut = |path: &PathBuf| -> Result<Vec<Cut>> {
-            let features = self.features(path)?;
-            let at = tempi.iter().map(|tempo| self.cut_at(&features, short, *tempo));
-            std::iter::once(self.cut(&features, windows)).chain(at).collect()
-        };
+        let cut = |path: &PathBuf| self.cuts(&self.features(path)?, windows, short);
         let cuts: Vec<Result<Vec<Cut>>> = paths.par_iter().map(cut).collect();
-        let (mut all, mut failures) = (Vec::new(), Vec::new());
-        for cuts in cuts {
-            failures.push(match cuts {
-                Ok(cuts) => {
-                    all.extend(cuts.into_iter().map(Ok));
-                    None
-                }
-                Err(error) => Some(error),
-            });
-        }
-        let mut answers = self.embed_cuts(all)?.into_iter();
-        let made = failures.into_iter().zip(paths).map(|(failure, path)| {
-            if let Some(error) = failure {
-                return Err(error);
-            }
-            let mut next = || {
-                let answer = answers.next().unwrap_or_else(|| unreachable!("one answer per cut"));
-                finite(answer?, path)
-            };
-            let embedded = next()?;
-            let at: Vec<Result<Embedded>> = tempi.iter().map(|_| next()).collect();
-            let tempi = at.into_iter().map(|at| at.map(|at| at.excerpts)).collect::<Result<_>>()?;
-            Ok(Compared { embedded, tempi })
-        });
-        // In order, because they share the iterator.
-        let mut found = Vec::with_capacity(paths.len());
-        found.extend(made);
-        Ok(found)
+        let answers = self.embed_cuts(paths.iter().map(PathBuf::as_path).zip(cuts).collect())?.into_iter();
+        Ok(answers.map(|answer| Ok(Compared::of(answer?))).collect())
+    }
+
+    /// The same of one file of which the features are there ([`AudioEmbedder::features`]).
+    ///
+    /// # Errors
+    /// Of the network.
+    pub fn embed_features_compared(
+        &self,
+        path: &Path,
+        features: &Features,
+        windows: Option<Windows>,
+        short: Option<(Windows, &[f64])>,
+    ) -> Result<Compared> {
+        Ok(Compared::of(self.embed_file(path, self.cuts(features, windows, short))?))
     }
 
     /// The `short` windows at each of `tempi` of a file of which the features are there.
@@ -143,8 +133,8 @@ impl AudioEmbedder {
         short: Windows,
         tempi: &[f64],
     ) -> Result<Vec<Vec<Excerpt>>> {
-        let cuts = tempi.iter().map(|tempo| self.cut_at(features, short, *tempo)).collect();
-        self.embed_cuts(cuts)?.into_iter().map(|at| Ok(finite(at?, path)?.excerpts)).collect()
+        let cuts = tempi.iter().map(|tempo| self.cut(features, Some(short), *tempo)).collect();
+        Ok(self.embed_file(path, cuts)?.into_iter().map(|at| at.excerpts).collect())
     }
 
     /// Embeds a file of which the features are there ([`AudioEmbedder::features`]), whole or in windows.
@@ -157,37 +147,50 @@ impl AudioEmbedder {
         features: &Features,
         windows: Option<Windows>,
     ) -> Result<Embedded> {
-        let mut embedded = self.embed_cuts(vec![self.cut(features, windows)])?;
-        finite(embedded.pop().unwrap_or_else(|| unreachable!("one answer per file"))?, path)
+        Ok(self.embed_features_compared(path, features, windows, None)?.embedded)
     }
 
-    fn embed_cuts(&self, cut: Vec<Result<Cut>>) -> Result<Vec<Result<Embedded>>> {
+    fn embed_file(&self, path: &Path, cuts: Result<Vec<Cut>>) -> Result<Vec<Embedded>> {
+        let mut answers = self.embed_cuts(vec![(path, cuts)])?;
+        answers.pop().unwrap_or_else(|| unreachable!("one answer per file"))
+    }
+
+    /// The cuts of files, embedded together: one answer per file, with one entry per cut.
+    fn embed_cuts(&self, files: Vec<(&Path, Result<Vec<Cut>>)>) -> Result<Vec<Result<Vec<Embedded>>>> {
         let column_s = self.embedder.input.cqt.column_seconds();
         let mut groups = ByLength::new(&self.embedder);
         let (mut places, mut vectors) = (Vec::new(), Vec::new());
-        let mut answers: Vec<Result<Embedded>> = Vec::with_capacity(cut.len());
-        for cut in cut {
-            let file = answers.len();
-            answers.push(match cut {
-                Err(error) => Err(error),
-                Ok(Cut { duration_s, parts, tempo }) => {
-                    for Part { start_column, input, columns } in parts {
-                        vectors.extend(groups.add(places.len(), input, columns)?);
-                        places.push((file, start_column as f64 * column_s * tempo));
-                    }
-                    Ok(Embedded { duration_s, excerpts: Vec::new() })
+        let mut answers: Vec<(&Path, Result<Vec<Embedded>>)> = Vec::with_capacity(files.len());
+        for (file, (path, cuts)) in files.into_iter().enumerate() {
+            let cuts = match cuts {
+                Ok(cuts) => cuts,
+                Err(error) => {
+                    answers.push((path, Err(error)));
+                    continue;
                 }
-            });
+            };
+            let mut made = Vec::with_capacity(cuts.len());
+            for (number, Cut { duration_s, parts, tempo }) in cuts.into_iter().enumerate() {
+                for Part { start_column, input, columns } in parts {
+                    vectors.extend(groups.add(places.len(), input, columns)?);
+                    places.push((file, number, start_column as f64 * column_s * tempo));
+                }
+                made.push(Embedded { duration_s, excerpts: Vec::new() });
+            }
+            answers.push((path, Ok(made)));
         }
         vectors.extend(groups.finish()?);
         vectors.sort_unstable_by_key(|(place, _)| *place);
         for (place, vector) in vectors {
-            let (file, start_s) = places[place];
-            if let Ok(embedded) = &mut answers[file] {
-                embedded.excerpts.push(Excerpt { start_s, vector });
+            let (file, number, start_s) = places[place];
+            if let Ok(made) = &mut answers[file].1 {
+                made[number].excerpts.push(Excerpt { start_s, vector });
             }
         }
-        Ok(answers)
+        let checked = answers.into_iter().map(|(path, answer)| {
+            answer.and_then(|made| made.into_iter().map(|embedded| finite(embedded, path)).collect())
+        });
+        Ok(checked.collect())
     }
 
     /// Embeds given spans of a file (beginning and end in seconds), whatever their lengths; one vector each.
@@ -229,14 +232,22 @@ impl AudioEmbedder {
         Ok(features)
     }
 
-    fn cut(&self, features: &Features, windows: Option<Windows>) -> Result<Cut> {
-        let parts = parts(&self.embedder.input, &features.magnitude, features.frames, windows)?;
-        Ok(Cut { duration_s: features.duration_s, parts, tempo: 1.0 })
+    /// Whole or in windows first, then in short windows at each tempo.
+    fn cuts(
+        &self,
+        features: &Features,
+        windows: Option<Windows>,
+        short: Option<(Windows, &[f64])>,
+    ) -> Result<Vec<Cut>> {
+        let first = self.cut(features, windows, 1.0);
+        let at = short.into_iter().flat_map(|(short, tempi)| tempi.iter().map(move |tempo| (short, *tempo)));
+        let at = at.map(|(short, tempo)| self.cut(features, Some(short), tempo));
+        std::iter::once(first).chain(at).collect()
     }
 
-    fn cut_at(&self, features: &Features, windows: Windows, tempo: f64) -> Result<Cut> {
+    fn cut(&self, features: &Features, windows: Option<Windows>, tempo: f64) -> Result<Cut> {
         let (magnitude, frames) = stretched(&features.magnitude, features.frames, tempo);
-        let parts = parts(&self.embedder.input, &magnitude, frames, Some(windows))?;
+        let parts = parts(&self.embedder.input, &magnitude, frames, windows)?;
         Ok(Cut { duration_s: features.duration_s, parts, tempo })
     }
 }
@@ -284,6 +295,12 @@ fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<
     loud.map(|(span, _)| span).collect()
 }
 
+/// A span (first column and end) of all bins of features (bins x `frames`).
+#[must_use]
+pub fn columns_of(magnitude: &[f16], frames: usize, span: (usize, usize)) -> Vec<f16> {
+    magnitude.chunks_exact(frames).flat_map(|row| &row[span.0..span.1]).copied().collect()
+}
+
 /// A recording before the network.
 struct Cut {
     duration_s: f64,
@@ -305,9 +322,7 @@ pub struct Part {
 impl Part {
     /// Of a span (first column and end) of features (bins x `frames`).
     fn of(input: &NetworkInput, magnitude: &[f16], frames: usize, span: (usize, usize)) -> Result<Self> {
-        let rows = magnitude.chunks_exact(frames);
-        let magnitude: Vec<f16> = rows.flat_map(|row| &row[span.0..span.1]).copied().collect();
-        let (input, columns) = input.whole_track(&magnitude, span.1 - span.0)?;
+        let (input, columns) = input.whole_track(&columns_of(magnitude, frames, span), span.1 - span.0)?;
         Ok(Self { start_column: span.0, input, columns })
     }
 }

@@ -1,13 +1,15 @@
 //! A recording's features as if it were played at another tempo.
 
+use std::borrow::Cow;
+
 use half::f16;
 
 /// The magnitudes (bins x `frames`) of the recording as if it were played at `tempo` times its own: fewer columns for
 /// more than 1. Values between columns are interpolated.
 #[must_use]
-pub fn stretched(magnitude: &[f16], frames: usize, tempo: f64) -> (Vec<f16>, usize) {
+pub fn stretched(magnitude: &[f16], frames: usize, tempo: f64) -> (Cow<'_, [f16]>, usize) {
     if tempo == 1.0 || frames < 2 {
-        return (magnitude.to_vec(), frames);
+        return (Cow::Borrowed(magnitude), frames);
     }
     let length = ((frames as f64 / tempo).round() as usize).max(1);
     let step = frames as f64 / length as f64;
@@ -26,7 +28,7 @@ pub fn stretched(magnitude: &[f16], frames: usize, tempo: f64) -> (Vec<f16>, usi
             f16::from_f32(left + (right - left) * share)
         }));
     }
-    (out, length)
+    (Cow::Owned(out), length)
 }
 
 #[cfg(test)]
@@ -40,11 +42,11 @@ mod tests {
         let (fast, length) = stretched(&both, 8, 2.0);
         assert_eq!(length, 4);
         let expected: Vec<f16> = [0.5f32, 2.5, 4.5, 6.5, 1.0, 5.0, 9.0, 13.0].map(f16::from_f32).to_vec();
-        assert_eq!(fast, expected);
+        assert_eq!(*fast, expected);
         let (slow, length) = stretched(&both, 8, 0.5);
         assert_eq!(length, 16);
         assert_eq!(slow[0].to_f32(), 0.0);
         assert_eq!([slow[1].to_f32(), slow[2].to_f32(), slow[15].to_f32()], [0.25, 0.75, 7.0]);
-        assert_eq!(stretched(&both, 8, 1.0), (both.clone(), 8));
+        assert_eq!(stretched(&both, 8, 1.0), (Cow::Borrowed(&both[..]), 8));
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bc_formats::provenance::Provenance;
+use bc_formats::run::WindowComparison;
 use serde::{Deserialize, Serialize};
 
 /// The key of the settings of embeddings that says how recordings were cut; null or absent for whole tracks.
@@ -26,6 +27,14 @@ impl Windows {
         );
         ensure!(step_s > 0.0 && step_s.is_finite(), "a step of {step_s} s leads nowhere; give one above 0");
         Ok(Self { length_s, step_s })
+    }
+
+    /// The windows by which recordings are compared.
+    ///
+    /// # Errors
+    /// As [`Windows::new`].
+    pub fn of_comparison(compare: &WindowComparison) -> Result<Self> {
+        Self::new(compare.window_s, compare.step_s)
     }
 
     /// How the recordings of a file of embeddings were cut; nothing for whole tracks.

@@ -79,12 +79,11 @@ pub fn run(config: &Config, seconds: &[f64]) -> Result<Measured> {
 
 fn compared(windowed: &crate::embed::Windowed) -> String {
     let of = &windowed.comparison;
-    let tempi: Vec<String> = windowed.at.iter().map(|at| at.tempo.to_string()).collect();
     format!(
         "an excerpt's windows of {} s, {} s apart, at its tempo times {}, each by its best cosine among the windows of a recording",
         of.window_s,
         of.step_s,
-        tempi.join(", ")
+        windowed.tempi_in_words()
     )
 }
 

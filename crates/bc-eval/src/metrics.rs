@@ -148,7 +148,7 @@ pub fn distances(windowed: &Windowed) -> Result<Vec<Distances<'_>>> {
 /// # Errors
 /// Nothing to measure.
 pub fn of_windows(
-    of: &[Distances<'_>],
+    of: Vec<Distances<'_>>,
     neighbours: usize,
     rerank: Option<&Reciprocal>,
     policy: &Policy,
@@ -158,7 +158,7 @@ pub fn of_windows(
     for Distances { split, labels, one_way } in of {
         let mut numbers = Numbers::default();
         let cliques: Vec<u32> = labels.iter().map(|label| numbers.of(&label.clique_id)).collect();
-        let mut distances = one_way.clone();
+        let mut distances = one_way;
         both_ways(&mut distances, cliques.len());
         bc_retrieval::scale_locally(&mut distances, cliques.len(), neighbours);
         if let Some(how) = rerank {

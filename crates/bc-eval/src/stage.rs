@@ -83,7 +83,7 @@ fn measure_first(
         let distances = metrics::distances(&windowed)?;
         meaning = calibrate_windows(&windowed, &distances)?;
         let neighbours = windowed.comparison.neighbours;
-        let figures = metrics::of_windows(&distances, neighbours, rerank.as_ref(), policy, seed)?;
+        let figures = metrics::of_windows(distances, neighbours, rerank.as_ref(), policy, seed)?;
         (figures, in_words(&windowed))
     } else if let Some(how) = &rerank {
         (metrics::of_reranked(whole, how, policy, seed)?, "whole recordings".to_owned())
@@ -102,13 +102,13 @@ fn measure_first(
 }
 
 /// How windows were compared.
-pub(crate) fn in_words(Windowed { comparison, at }: &Windowed) -> String {
-    let tempi: Vec<String> = at.iter().map(|at| at.tempo.to_string()).collect();
+fn in_words(windowed: &Windowed) -> String {
+    let comparison = &windowed.comparison;
     format!(
         "windows of {} s, {} s apart, those of the query at its tempo times {}; distances seen from {} neighbours",
         comparison.window_s,
         comparison.step_s,
-        tempi.join(", "),
+        windowed.tempi_in_words(),
         comparison.neighbours
     )
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use common::{clusters, succeed};
@@ -33,18 +33,6 @@ function look(frame) {
   });
 }
 </script><iframe src="report.html" style="width:WIDTHpx;height:900px;border:0" onload="look(this)"></iframe></body>"#;
-
-fn browser() -> Option<PathBuf> {
-    let named = std::env::var_os("BYTECOVER_CHROMIUM").map(PathBuf::from);
-    let usual = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
-    let found = named.into_iter().chain(usual).find(|program| {
-        Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-    });
-    if found.is_none() {
-        bc_testing::skipped("no Chromium (set BYTECOVER_CHROMIUM)");
-    }
-    found
-}
 
 /// What the page looks like at a width; `scheme` is 0 for dark and 1 for light.
 fn seen(browser: &Path, folder: &Path, width: u32, scheme: u32) -> Value {
@@ -89,7 +77,7 @@ fn evaluation(folder: &Path) {
 
 #[test]
 fn it_is_whole_and_fits_phone_and_desktop_in_light_and_dark() {
-    let Some(browser) = browser() else { return };
+    let Some(browser) = bc_testing::chromium() else { return };
     let folder = tempfile::tempdir().unwrap();
     evaluation(folder.path());
     succeed(folder.path(), &["report", "."]);
@@ -137,7 +125,7 @@ fn it_is_whole_and_fits_phone_and_desktop_in_light_and_dark() {
 
 #[test]
 fn two_runs_stand_side_by_side() {
-    let Some(browser) = browser() else { return };
+    let Some(browser) = bc_testing::chromium() else { return };
     let folder = tempfile::tempdir().unwrap();
     for name in ["one/eval", "two/eval"] {
         std::fs::create_dir_all(folder.path().join(name)).unwrap();

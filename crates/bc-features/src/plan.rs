@@ -323,11 +323,12 @@ impl Survey {
         let contents = newest.listed.iter().flatten().map(|row| (row.part, row.content));
         let contents = contents.chain(newest.departed.values().copied());
         // A sum, whatever the order; which extractor made a row is a property of its part.
-        let sum = contents.fold(0u128, |sum, (part, content)| {
-            let extractor = digest(&parts.parts[part as usize].extractor);
-            let pair = u128::from_le_bytes(content) ^ u128::from_le_bytes(extractor);
-            sum.wrapping_add(pair.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
-        });
+        let extractors: Vec<u128> =
+            parts.parts.iter().map(|part| u128::from_le_bytes(digest(&part.extractor))).collect();
+        let sum = contents
+            .map(|(part, content)| u128::from_le_bytes(content) ^ extractors[part as usize])
+            .fold(0u128, u128::wrapping_add)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let departed = newest.departed.into_iter();
         self.stale.extend(departed.map(|(version_id, (part, _))| Stale { part: part as usize, version_id }));
         let (holding, superseded) = (newest.holding, newest.superseded);

@@ -104,18 +104,15 @@ pub fn last_failures(folder: &Folder) -> Result<Vec<Failure>> {
         last.extend(failures::read(&table)?.into_iter().map(|failure| (failure.version_id.clone(), failure)));
     }
     if !last.is_empty() {
-        let mut there = HashSet::new();
-        Parts::scan(
-            folder.path(),
-            || (),
-            |(), _, row| {
-                if last.contains_key(row.version_id) {
-                    there.insert(row.version_id.to_owned());
-                }
-                Ok(())
-            },
-        )?;
-        last.retain(|id, _| !there.contains(id));
+        let found = Parts::scan(folder.path(), HashSet::new, |there, _, row| {
+            if last.contains_key(row.version_id) {
+                there.insert(row.version_id.to_owned());
+            }
+            Ok(())
+        })?;
+        if let Some((_, there)) = found {
+            last.retain(|id, _| !there.contains(id));
+        }
     }
     Ok(last.into_values().collect())
 }

@@ -147,7 +147,7 @@ fn made(extractor: &Extractor, path: &Path, known: Option<&str>) -> Result<Made,
     };
     let stat = || bc_store::source(path).map_err(unread);
     let source = stat()?;
-    // Of an object a copy, which is there until the end.
+    // An object of a store is copied; the copy is removed when `local` is dropped.
     let local = bc_store::local(path).map_err(unread)?;
     let file = local.path();
     let is_file = file.is_file();

@@ -46,6 +46,18 @@ impl Fingerprint {
 /// different texts have the same ones with a probability of 1e-25.
 pub type Digest = [u8; 16];
 
+/// The [`Digest`] that 32 small hex digits say.
+pub fn of_hex(digits: &str) -> Option<Digest> {
+    let small = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    let number = u128::from_str_radix(digits, 16).ok();
+    number.filter(|_| digits.len() == 32 && digits.bytes().all(small)).map(u128::to_be_bytes)
+}
+
+/// 32 small hex digits.
+pub fn hex(digest: &Digest) -> String {
+    format!("{:032x}", u128::from_be_bytes(*digest))
+}
+
 /// The [`Digest`] of a text.
 pub fn digest(text: impl AsRef<[u8]>) -> Digest {
     let hash = *blake3::hash(text.as_ref()).as_bytes();

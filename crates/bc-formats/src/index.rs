@@ -151,6 +151,9 @@ impl Version {
     }
 }
 
+/// Versions that are copied at a time to be written.
+const WRITTEN: usize = 1 << 16;
+
 /// All versions of a data set, in the order of the source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Index {
@@ -170,23 +173,8 @@ impl Index {
         fingerprint.finish()
     }
 
-    /// The coverage fingerprint of a split: its sorted usable version ids. Two
-    /// evaluations with equal coverage ran on the same tracks.
-    pub fn coverage_fingerprint(versions: &[Version], split: Split) -> String {
-        Self::coverage_fingerprint_where(versions, split, Version::usable)
-    }
-
-    /// The same where another rule says what is usable.
-    pub fn coverage_fingerprint_where(
-        versions: &[Version],
-        split: Split,
-        usable: impl Fn(&Version) -> bool,
-    ) -> String {
-        let of_split = versions.iter().filter(|version| version.split == split && usable(version));
-        Self::coverage_fingerprint_of(of_split.map(|version| version.version_id.as_str()).collect())
-    }
-
-    /// The same of the ids of the usable versions of a split, in any order.
+    /// The coverage fingerprint of a split, of the ids of its usable versions in any order. Two evaluations with equal coverage ran
+    /// on the same tracks.
     pub fn coverage_fingerprint_of(mut ids: Vec<impl AsRef<str> + Ord>) -> String {
         ids.sort_unstable();
         ids.dedup();
@@ -240,37 +228,10 @@ impl Index {
     /// # Errors
     /// A file that cannot be written, or an audio path outside the root that the settings name.
     pub fn write(&mut self, path: &Path) -> Result<()> {
-        self.as_stored(path, |index| index.write_rows(path))?
-    }
-
-    /// The fingerprint that [`Index::write`] to `path` would give.
-    ///
-    /// # Errors
-    /// An audio path outside the root that the settings name.
-    pub fn fingerprint_at(&mut self, path: &Path) -> Result<String> {
-        self.as_stored(path, |index| Self::fingerprint(&index.versions))
-    }
-
-    /// Gives `use_it` the index with its audio paths as the file at `path` holds them.
-    fn as_stored<T>(&mut self, path: &Path, use_it: impl FnOnce(&mut Self) -> T) -> Result<T> {
-        let Some(root) = AudioRoot::of(path, &self.provenance.settings) else { return Ok(use_it(self)) };
-        // Checked before anything is changed, so that an error leaves the index as it was.
-        for audio in self.versions.iter().filter_map(|version| version.audio_path.as_deref()) {
-            root.store(audio)?;
+        let mut writer = IndexWriter::create(path, &self.provenance.settings)?;
+        for versions in self.versions.chunks(WRITTEN) {
+            writer.add(versions.to_vec())?;
         }
-        for audio in self.versions.iter_mut().filter_map(|version| version.audio_path.as_mut()) {
-            *audio = root.store(audio)?;
-        }
-        let result = use_it(self);
-        for audio in self.versions.iter_mut().filter_map(|version| version.audio_path.as_mut()) {
-            *audio = root.resolve(audio);
-        }
-        Ok(result)
-    }
-
-    fn write_rows(&mut self, path: &Path) -> Result<()> {
-        let mut writer = IndexWriter::of_stored(path)?;
-        writer.add_stored(&self.versions)?;
         writer.commit(&mut self.provenance)
     }
 
@@ -452,7 +413,8 @@ mod tests {
         std::fs::rename(&old, &new).unwrap();
         let mut copied = Index::read(&new.join("index.parquet")).unwrap();
         assert_eq!(Path::new(copied.versions[0].audio_path.as_ref().unwrap()), new.join("audio/v.mp3"));
-        assert_eq!(copied.fingerprint_at(&new.join("index.parquet")).unwrap(), fingerprint);
+        copied.write(&new.join("index.parquet")).unwrap();
+        assert_eq!(copied.provenance.fingerprint, fingerprint);
         // Without a root the path is as it was given.
         copied.provenance.settings = serde_json::json!({});
         copied.write(&old.join("index.parquet")).unwrap();
@@ -468,7 +430,10 @@ mod tests {
         a.audio_path = Some("a.wav".into());
         let mut b = a.clone();
         b.version_id = "b".into();
-        let fingerprint = |versions: &[Version]| Index::coverage_fingerprint(versions, Split::Test);
+        let fingerprint = |versions: &[Version]| {
+            let usable = versions.iter().filter(|version| version.split == Split::Test && version.usable());
+            Index::coverage_fingerprint_of(usable.map(|version| version.version_id.as_str()).collect())
+        };
         let both = fingerprint(&[a.clone(), b.clone()]);
         assert_eq!(both, fingerprint(&[b.clone(), a.clone()]));
         b.status = Status::Corrupt;

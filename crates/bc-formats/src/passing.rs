@@ -151,6 +151,12 @@ pub fn outlook_of_any(error: &anyhow::Error) -> Option<Outlook> {
     error.chain().find_map(outlook_of)
 }
 
+/// Whether an error is of a file that is not there.
+pub fn is_absent(error: &anyhow::Error) -> bool {
+    let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    errors.any(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Whether an error is of a disk or a quota that is full: someone has to free space.
 pub fn is_full(error: &anyhow::Error) -> bool {
     #[cfg(unix)]
@@ -255,6 +261,8 @@ mod tests {
         assert_eq!(outlook_of_any(&anyhow::Error::from(arrow)), Some(Outlook::Soon));
         assert_eq!(outlook_of_any(&anyhow::anyhow!("two cliques")), None);
         let full = parquet::errors::ParquetError::from(io::Error::from_raw_os_error(libc::ENOSPC));
+        let absent = anyhow::Error::from(io::Error::from_raw_os_error(libc::ENOENT)).context("cannot read w");
+        assert!(is_absent(&absent) && !is_absent(&with_context));
         assert!(is_full(&anyhow::Error::from(full).context("cannot write z")) && !is_full(&with_context));
     }
 

@@ -8,8 +8,7 @@ use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 /// An error with its causes.
 pub fn failed(error: impl Into<anyhow::Error>) -> PyErr {
     let error = error.into();
-    let missing = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    if missing.into_iter().any(|error| error.kind() == std::io::ErrorKind::NotFound) {
+    if bc_formats::passing::is_absent(&error) {
         return PyFileNotFoundError::new_err(format!("{error:#}"));
     }
     PyValueError::new_err(format!("{error:#}"))

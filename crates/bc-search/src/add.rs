@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bc_cli::saving::Pace;
 use bc_cli::{Interrupted, Shard, interrupt, progress};
 use bc_embed::files::{self, Failure};
@@ -11,6 +11,7 @@ use bc_embed::origin;
 use bc_embed::recording::{AudioEmbedder, Compared, Excerpt};
 use bc_embed::windows::Windows;
 use bc_formats::config::{Compare, Config};
+use bc_formats::features::Source;
 use bc_formats::fingerprint;
 use bc_formats::run::WindowComparison;
 use rayon::prelude::*;
@@ -18,7 +19,7 @@ use serde::Serialize;
 
 use crate::index::change::{Adder, Addition, Fate, Known, Status};
 use crate::index::keys::{Key, short_hash};
-use crate::index::{Manifest, Storage};
+use crate::index::{Manifest, Row, Storage};
 use crate::list::{self, Item, Works};
 
 /// Files that are decoded and held at once, at most; as many as there are threads otherwise.
@@ -87,7 +88,7 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
     let storage = request.storage.or(stored).unwrap_or(Storage::F16);
     let mut empty = Manifest::empty(&audio.embedder, request.windows, storage);
     empty.compare = compare(config, &audio, request, there.as_ref(), folder)?;
-    let short = empty.compare.as_ref().map(|kept| Windows::new(kept.window_s, kept.step_s)).transpose()?;
+    let short = empty.compare.as_ref().map(Windows::of_comparison).transpose()?;
     interrupt::install("finishing these files; the same command goes on from here")?;
     let mut work = Work {
         adder: Adder::open(folder, empty, request.known)?,
@@ -216,33 +217,11 @@ impl Work<'_> {
 
     fn embed(&mut self, batch: &[Item]) -> Result<()> {
         let paths: Vec<PathBuf> = batch.iter().map(|item| item.path.clone()).collect();
-        let embedded: Vec<Result<Compared>> = match self.short {
-            Some(short) => self.audio.embed_compared(&paths, self.windows, short, &[1.0])?,
-            None => {
-                let whole = self.audio.embed_all(&paths, self.windows)?.into_iter();
-                whole.map(|embedded| Ok(Compared { embedded: embedded?, tempi: Vec::new() })).collect()
-            }
-        };
+        let short = self.short.map(|short| (short, &[1.0][..]));
+        let embedded = self.audio.embed_compared(&paths, self.windows, short)?;
         for (item, embedded) in batch.iter().zip(embedded) {
-            let mut item = item.clone();
-            match embedded {
-                Ok(Compared { embedded, tempi }) => {
-                    item.row.duration_s = embedded.duration_s as f32;
-                    let parts = placed(embedded.excerpts);
-                    let windows = placed(tempi.into_iter().next().unwrap_or_default());
-                    if parts
-                        .iter()
-                        .chain(&windows)
-                        .any(|(_, vector)| vector.iter().all(|value| *value == 0.0))
-                    {
-                        self.fail(
-                            &item.path,
-                            "its embedding is zero: the network hears nothing in it".to_owned(),
-                        );
-                    } else {
-                        self.pending.push(Addition { row: item.row, parts, windows });
-                    }
-                }
+            match embedded.and_then(|embedded| addition(item.row.clone(), embedded)) {
+                Ok(addition) => self.pending.push(addition),
                 Err(error) => self.fail(&item.path, bc_cli::describe(&error)),
             }
         }
@@ -276,14 +255,24 @@ impl Work<'_> {
     }
 }
 
-/// Parts as an index takes them.
-pub(crate) fn placed(excerpts: Vec<Excerpt>) -> Vec<(f32, Vec<f32>)> {
+/// What an index takes of a recording that passed the network, with its short windows at its own tempo.
+///
+/// # Errors
+/// A vector without a length.
+pub(crate) fn addition(mut row: Row, Compared { embedded, tempi }: Compared) -> Result<Addition> {
+    row.duration_s = embedded.duration_s as f32;
+    let parts = placed(embedded.excerpts);
+    let windows = placed(tempi.into_iter().next().unwrap_or_default());
+    let zero = parts.iter().chain(&windows).any(|(_, vector)| vector.iter().all(|value| *value == 0.0));
+    ensure!(!zero, "its embedding is zero: the network hears nothing in it");
+    Ok(Addition { row, parts, windows })
+}
+
+fn placed(excerpts: Vec<Excerpt>) -> Vec<(f32, Vec<f32>)> {
     excerpts.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect()
 }
 
 /// Size and time of change of a file; zeros where they cannot be told.
-fn stamp(path: &Path) -> (u64, i64) {
-    let Ok(data) = std::fs::metadata(path) else { return (0, 0) };
-    let since = data.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    (data.len(), since.and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0))
+pub(crate) fn stamp(path: &Path) -> (u64, i64) {
+    Source::of(path).map_or((0, 0), |now| (now.bytes.unwrap_or(0), now.modified_ns.unwrap_or(0)))
 }

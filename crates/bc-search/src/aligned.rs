@@ -12,7 +12,7 @@ use bc_align::align::{Section, Settings};
 use bc_align::{Chroma, Folding};
 use bc_audio::Features;
 use bc_embed::recording::AudioEmbedder;
-use bc_formats::features::{CqtSettings, FeatureSet};
+use bc_formats::features::{CqtSettings, FeatureSet, Source};
 use bc_formats::fingerprint;
 use half::f16;
 use serde::Serialize;
@@ -147,15 +147,22 @@ pub fn audio_of(row: &Row) -> Result<PathBuf> {
         "the audio of the indexed recording {} is not there any more",
         row.path
     );
-    let data = std::fs::metadata(&path).with_context(|| format!("cannot read {}", row.path))?;
-    let modified = data.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    let modified = modified.and_then(|since| i64::try_from(since.as_nanos()).ok());
-    let untouched = row.bytes == data.len() && modified == Some(row.modified_ns);
+    let now = Source::of(&path).with_context(|| format!("cannot read {}", row.path))?;
+    let same_size = now.bytes == Some(row.bytes);
+    let untouched = same_size && now.modified_ns == Some(row.modified_ns);
     let same = row.content_hash.is_empty()
         || untouched
-        || ((row.bytes == 0 || row.bytes == data.len()) && fingerprint::of_file(&path)? == row.content_hash);
+        || ((row.bytes == 0 || same_size) && fingerprint::of_file(&path)? == row.content_hash);
     ensure!(same, "{} holds other audio than when it was indexed", row.path);
     Ok(path)
+}
+
+/// The chroma of features that the network's transform made.
+///
+/// # Errors
+/// A transform without semitones.
+pub fn of_features(audio: &AudioEmbedder, features: &Features) -> Result<Chroma> {
+    chroma(&features.magnitude, features.frames, &audio.embedder.input.cqt)
 }
 
 /// Where the magnitudes of recordings come from.
@@ -177,16 +184,7 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// A file that does not decode, or is silent.
     pub fn of_file(&self, path: &Path) -> Result<Chroma> {
-        let features = self.audio.features(path)?;
-        self.of_features(&features)
-    }
-
-    /// Of features that the same network's transform made.
-    ///
-    /// # Errors
-    /// A transform without semitones.
-    pub fn of_features(&self, features: &Features) -> Result<Chroma> {
-        chroma(&features.magnitude, features.frames, &self.audio.embedder.input.cqt)
+        of_features(self.audio, &self.audio.features(path)?)
     }
 
     /// Of an indexed recording: its audio, or else its stored features.
@@ -233,12 +231,8 @@ impl<'a> Sources<'a> {
 /// Aligns two audio files of which the features are there.
 #[must_use]
 pub fn files(audio: &AudioEmbedder, a: &Features, b: &Features) -> Aligned {
-    let sources = Sources::new(audio, Path::new(""));
-    let aligned = sources.of_features(a).and_then(|a| {
-        let b = sources.of_features(b)?;
-        align(&a, &b)
-    });
-    Aligned::of(aligned)
+    let both = of_features(audio, a).and_then(|a| Ok((a, of_features(audio, b)?)));
+    Aligned::of(both.and_then(|(a, b)| align(&a, &b)))
 }
 
 #[cfg(test)]

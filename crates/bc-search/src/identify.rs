@@ -103,10 +103,12 @@ struct Short {
 }
 
 impl Short {
-    /// None, where the index keeps none.
+    /// None, where evidence is of whole recordings alone.
     fn of(searcher: &Searcher, file: &Path, features: &Features) -> Result<Self> {
-        let Some(compare) = searcher.compare() else { return Ok(Self { window_s: 0.0, tempi: Vec::new() }) };
-        let windows = Windows::new(compare.window_s, compare.step_s)?;
+        let Some(compare) = searcher.compare_for_evidence() else {
+            return Ok(Self { window_s: 0.0, tempi: Vec::new() });
+        };
+        let windows = Windows::of_comparison(compare)?;
         let at = compare.tempi.iter().map(|tempo| {
             // One after another: the inputs of one tempo are held at a time.
             let mut made = searcher.audio()?.embed_tempi(file, features, windows, &[*tempo])?;

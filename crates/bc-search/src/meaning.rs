@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bc_calibration::{self as calibration, Calibration};
 use bc_embed::bundle;
 use bc_embed::origin::Origin;
@@ -36,30 +36,27 @@ pub fn of_network(
 ) -> Result<Option<(PathBuf, Calibration)>> {
     let named = origin_path.unwrap_or(Path::new("the network"));
     if let Some(path) = given {
-        let read = Calibration::read(path)?;
-        Origin::of(&read.provenance)
-            .expect(path, origin, named)
-            .map_err(|error| error.context("make it again with `bc-eval calibrate`"))?;
+        let read = read(path, origin, named, None).context("make it again with `bc-eval calibrate`")?;
         return Ok(Some((path.to_owned(), read)));
     }
-    Ok(first(config, beside, [bundle::CALIBRATION, "there are scores only"], |path| {
-        let read = Calibration::read(path)?;
-        Origin::of(&read.provenance).expect(path, origin, named)?;
-        Ok(read)
-    }))
+    Ok(first(config, beside, origin, named, None))
 }
 
-/// The first calibration of the name `name` that `read` takes; where there are only others it warns, with `so`, what follows, and the
-/// reasons.
+/// The first calibration that fits ([`read`]); where there are only others it warns, with the reasons.
 fn first(
     config: &Config,
     beside: Option<&Path>,
-    [name, so]: [&str; 2],
-    read: impl Fn(&Path) -> Result<Calibration>,
+    origin: &Origin,
+    named: &Path,
+    compare: Option<&WindowComparison>,
 ) -> Option<(PathBuf, Calibration)> {
+    let (name, so) = match compare {
+        None => (bundle::CALIBRATION, "there are scores only"),
+        Some(_) => (bundle::CALIBRATION_OF_WINDOWS, "probabilities are those of whole recordings"),
+    };
     let mut reasons = Vec::new();
     for path in candidates(config, beside, name) {
-        match read(&path) {
+        match read(&path, origin, named, compare) {
             Ok(read) => {
                 tracing::debug!("probabilities by {}", path.display());
                 return Some((path, read));
@@ -73,6 +70,31 @@ fn first(
     None
 }
 
+/// Reads a calibration of the scores that the network `origin` (of the file or index `named`) gives to recordings that are compared
+/// by short windows as `compare` says, or whole.
+fn read(
+    path: &Path,
+    origin: &Origin,
+    named: &Path,
+    compare: Option<&WindowComparison>,
+) -> Result<Calibration> {
+    let read = Calibration::read(path)?;
+    Origin::of(&read.provenance).expect(path, origin, named)?;
+    let made = read.compare()?;
+    let in_words = |compare: Option<&WindowComparison>| {
+        compare.map_or("whole recordings".to_owned(), |compare| format!("{compare:?}"))
+    };
+    ensure!(
+        made.as_ref() == compare,
+        "{} is of scores by {}, and those of {} are by {}; make it again with `bc-eval run`",
+        path.display(),
+        in_words(made.as_ref()),
+        named.display(),
+        in_words(compare)
+    );
+    Ok(read)
+}
+
 /// What the scores by short windows of an index mean that compares them as `compare` says.
 #[must_use]
 pub fn of_windows(
@@ -81,23 +103,7 @@ pub fn of_windows(
     compare: &WindowComparison,
 ) -> Option<(PathBuf, Calibration)> {
     let origin = Origin::of(&index.manifest.provenance);
-    first(
-        config,
-        Some(&index.path),
-        [bundle::CALIBRATION_OF_WINDOWS, "probabilities are those of whole recordings"],
-        |path| {
-            let read = Calibration::read(path)?;
-            Origin::of(&read.provenance).expect(path, &origin, &index.path)?;
-            let made = read.compare()?;
-            ensure!(
-                made.as_ref() == Some(compare),
-                "{} is of {made:?}, {} compares by {compare:?}; make it again with `bc-eval run`",
-                path.display(),
-                index.path.display()
-            );
-            Ok(read)
-        },
-    )
+    first(config, Some(&index.path), &origin, &index.path, Some(compare))
 }
 
 /// What the scores of an index mean.

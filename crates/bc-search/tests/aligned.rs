@@ -8,7 +8,7 @@ use bc_formats::features::{CqtSettings, FeatureRow, PartWriter, Source};
 use bc_formats::fingerprint;
 use bc_formats::index::Split;
 use bc_search::index::Index;
-use common::songs::{Performance, song};
+use common::songs::{Performance, indexed, song};
 use common::{NETWORK, answers, run, succeed, with_network};
 use serde_json::Value;
 
@@ -19,14 +19,8 @@ fn query() -> Performance {
 
 /// A folder with a network, an index of three songs, and the query.
 fn workplace() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    common::checkpoint(&folder.path().join("network.safetensors"), 7);
-    std::fs::create_dir(folder.path().join("songs")).unwrap();
-    for (name, seed) in [("one", 1), ("two", 2), ("three", 3)] {
-        song(&folder.path().join(format!("songs/{name}.wav")), seed, Performance::default());
-    }
+    let folder = indexed();
     song(&folder.path().join("query.wav"), 1, query());
-    with_network(folder.path(), &["add", "songs", "--index", "index"]);
     folder
 }
 

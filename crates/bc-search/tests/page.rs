@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::browser::{self, Browser};
+use common::browser::Browser;
 use common::http::Server;
 use common::songs::{Performance, song};
 use serde_json::Value;
@@ -65,7 +65,7 @@ fn number(value: &Value) -> f64 {
 
 #[test]
 fn a_question_an_answer_and_both_recordings_at_the_matching_place() {
-    let Some(program) = browser::find() else { return };
+    let Some(program) = bc_testing::chromium() else { return };
     let (folder, query) = workplace();
     let server = Server::start(folder.path(), "index", &["--network", &network()]);
     let url = format!("http://{}/", server.address);
@@ -162,7 +162,7 @@ fn a_question_an_answer_and_both_recordings_at_the_matching_place() {
 
 #[test]
 fn two_files_are_compared_and_the_microphone_is_a_file() {
-    let Some(program) = browser::find() else { return };
+    let Some(program) = bc_testing::chromium() else { return };
     let (folder, query) = workplace();
     let server = Server::start(folder.path(), "index", &["--network", &network()]);
     let mut page = Browser::open(&program, folder.path(), &format!("http://{}/", server.address));

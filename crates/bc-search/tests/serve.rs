@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::http::{Part, Response, Server, body, request};
-use common::songs::{Performance, song};
+use common::songs::{Performance, indexed, song};
 use common::{NETWORK, RATE, wav, with_network};
 use serde_json::Value;
 
@@ -15,13 +15,7 @@ const TOKEN: &str = "a token that nobody guesses";
 
 /// A folder with a network, three songs of 48 s and an index of them.
 fn workplace() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    common::checkpoint(&folder.path().join("network.safetensors"), 7);
-    std::fs::create_dir(folder.path().join("songs")).unwrap();
-    for (name, seed) in [("one", 1), ("two", 2), ("three", 3)] {
-        song(&folder.path().join(format!("songs/{name}.wav")), seed, Performance::default());
-    }
-    with_network(folder.path(), &["add", "songs", "--index", "index"]);
+    let folder = indexed();
     std::fs::write(folder.path().join("token"), TOKEN).unwrap();
     folder
 }

@@ -70,30 +70,18 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
         let page = ListObjectsV2::parse_response(&text)
             .map_err(|error| remote_error(address, BUSY, format!("is not listed ({error})")))?;
         for object in page.contents {
-            let Some(name) = object.key.strip_prefix(&prefix).filter(|name| !name.ends_with('/')) else {
-                continue;
-            };
+            // What ends with a slash stands for a folder; what begins with one would be a path from the root here.
+            let named = |name: &&str| !name.ends_with('/') && !name.starts_with('/');
+            let Some(name) = object.key.strip_prefix(&prefix).filter(named) else { continue };
             let modified_ns =
                 object.last_modified.as_deref().and_then(seconds_of_iso).unwrap_or(0) * 1_000_000_000;
             found.push((name.to_owned(), About { bytes: object.size.unwrap_or(0), modified_ns }));
         }
         token = page.next_continuation_token;
         if token.is_none() {
-            found.sort();
+            found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
             return Ok(found);
         }
-    }
-}
-
-impl PartialOrd for About {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for About {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.bytes, self.modified_ns).cmp(&(other.bytes, other.modified_ns))
     }
 }
 

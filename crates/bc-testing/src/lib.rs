@@ -90,6 +90,18 @@ pub fn has_program(name: &str, version: &str) -> bool {
     found
 }
 
+/// Chromium from `BYTECOVER_CHROMIUM` or the search path; `None`, and a recorded skip, where there is none.
+pub fn chromium() -> Option<PathBuf> {
+    let named = std::env::var_os("BYTECOVER_CHROMIUM").map(PathBuf::from);
+    let usual = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
+    let found =
+        named.into_iter().chain(usual).find(|program| answers(Command::new(program).arg("--version")));
+    if found.is_none() {
+        skipped("no Chromium (set BYTECOVER_CHROMIUM)");
+    }
+    found
+}
+
 fn answers(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }

@@ -263,12 +263,7 @@ fn sync(folder: &Path) {
 pub(crate) fn with_remedy(error: anyhow::Error, folder: &Path) -> anyhow::Error {
     let failed = format!("cannot resume from {}", folder.display());
     // A file that is not there is no error of the disk: the checkpoint is not whole.
-    let absent = error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
-    });
-    match passing::outlook_of_any(&error).filter(|_| !absent) {
+    match passing::outlook_of_any(&error).filter(|_| !passing::is_absent(&error)) {
         Some(Outlook::Soon | Outlook::Later) => error.context(format!(
             "{failed}: the disk does not give what is there, which may be whole; run the same command again"
         )),

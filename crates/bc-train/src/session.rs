@@ -20,7 +20,7 @@ use crate::data::{Batch, Loader};
 use crate::ending::{best_figure, end};
 use crate::folder::LAST;
 use crate::learner::{Learner, Losses};
-use crate::ranks::Agreed;
+use crate::ranks::{Agreed, say};
 use crate::record::{Line, Recorder, StepLine, ValidationLine, now};
 use crate::schedule::Shape;
 use crate::setup::{Setup, last_step};
@@ -338,11 +338,8 @@ impl<'a> Session<'a> {
         ));
     }
 
-    /// Rank 0 speaks for all.
     fn say(&self, text: String) {
-        if self.ranks.is_first() {
-            progress::line(text);
-        }
+        say(&self.ranks, text);
     }
 
     fn say_how_it_ended(&self, loader: &Loader) -> Result<()> {

@@ -53,9 +53,9 @@ impl Setup {
             train.short_tracks,
             train.seed,
             &train.lengths_s,
+            Cut::new(sampler.composition(), ranks.rank(), ranks.size()),
         )?;
-        let cut = Cut::new(sampler.composition(), ranks.rank(), ranks.size());
-        let assembler = Arc::new(assembler.with_cut(cut));
+        let assembler = Arc::new(assembler);
         let schedule = schedule(config, &sampler);
         Ok(Self { data, classes, input, sampler, assembler, schedule })
     }

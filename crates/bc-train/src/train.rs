@@ -3,9 +3,8 @@
 use std::fs::File;
 
 use anyhow::{Context, Result, bail};
-use bc_cli::progress;
 use bc_formats::atomic;
-use bc_formats::config::Config;
+use bc_formats::config::{Config, TrainConfig};
 use bc_ranks::Ranks;
 use serde_json::Value;
 
@@ -15,6 +14,7 @@ use crate::ending::{best_figure, end, note_another_end, note_another_machine, no
 use crate::folder::{self, CONFIG};
 use crate::learner::Learner;
 use crate::machine::Machine;
+use crate::ranks::say;
 use crate::record::{Line, Recorder, Resumed, StartLine, now};
 pub use crate::session::Outcome;
 use crate::session::Session;
@@ -60,7 +60,7 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     }
     let machine = Machine::here(ranks.size());
     let step = saved.as_ref().map(|(_, saved)| saved.step);
-    refuse_other_ranks(ranks, &settings, &machine, step)?;
+    refuse_other_ranks(ranks, &settings, &config.train, &machine, step)?;
     let mut learner = setup.learner(config, ranks)?;
     let (mut state, resumed) = match saved {
         None => (begin(config, &setup, &mut learner, ranks)?, Resumed::Never),
@@ -97,19 +97,27 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     Session::new(config, setup, learner, state, checkpoints, recorder, ranks.clone()).work()
 }
 
-/// Rank 0 speaks for all.
-fn say(ranks: &Ranks, text: String) {
-    if ranks.is_first() {
-        progress::line(text);
-    }
-}
-
 /// Ranks that were started differently would train different networks, or wait for each other for ever.
-fn refuse_other_ranks(ranks: &Ranks, settings: &Value, machine: &Machine, step: Option<u64>) -> Result<()> {
-    let hash = blake3::hash(serde_json::to_string(settings)?.as_bytes()).to_hex();
-    ranks.same("the configuration or the data", &hash).context(
+fn refuse_other_ranks(
+    ranks: &Ranks,
+    settings: &Value,
+    train: &TrainConfig,
+    machine: &Machine,
+    step: Option<u64>,
+) -> Result<()> {
+    ranks.same("the configuration or the data", &settings.to_string()).context(
         "all ranks need one configuration and one index and features, on a file system that all of them see",
     )?;
+    // These may change at a resume and are no settings, but decide which messages come next.
+    let course = serde_json::json!({
+        "epochs": train.epochs,
+        "max_steps": train.max_steps,
+        "early_stopping": train.early_stopping,
+        "checkpoint_every_steps": train.checkpoint_every_steps,
+    });
+    ranks
+        .same("when the run saves and ends", &course.to_string())
+        .context("all ranks need the same epochs, max_steps, early_stopping and checkpoint_every_steps")?;
     ranks
         .same("the instruction set", &machine.instruction_set)
         .context("ranks on such machines would come apart in the last bits; take machines of one kind")?;

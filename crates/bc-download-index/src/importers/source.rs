@@ -9,7 +9,7 @@ use bc_formats::index::Version;
 use super::Imported;
 use super::table;
 
-/// Where in a source a version stands.
+/// The position of a version in its source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Place {
     /// How many are before it.

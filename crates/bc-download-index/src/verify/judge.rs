@@ -104,7 +104,8 @@ impl<'a> Judge<'a> {
     fn mark_if_duplicate(&mut self, version: &mut Version, facts: &Facts) {
         let Some(hash) = &facts.hash else { return };
         let (id, clique) = (&version.version_id, &version.clique_id);
-        let Some(same) = self.first.get(&digest(hash)) else {
+        let hash = digest(hash);
+        let Some(same) = self.first.get(&hash) else {
             let (Ok(id_length), Ok(clique_length)) = (id.len().try_into(), clique.len().try_into()) else {
                 return;
             };
@@ -112,7 +113,7 @@ impl<'a> Judge<'a> {
             self.texts.push_str(id);
             self.texts.push_str(clique);
             let first = First { at, id: id_length, clique: clique_length, split: version.split };
-            self.first.insert(digest(hash), first);
+            self.first.insert(hash, first);
             return;
         };
         let (same_id, rest) = self.texts[same.at..].split_at(same.id as usize);

@@ -45,7 +45,7 @@ impl Facts {
 fn once(path: &Path, limits: Limits, fast: bool) -> Facts {
     let file = path.to_owned();
     let look = move || {
-        // Of an object a copy, which is there until the end.
+        // An object of a store is copied; the copy is removed when `local` is dropped.
         let local = bc_store::local(&file)?;
         let file = local.path();
         let inspected = if fast { inspect::headers(file) } else { inspect::whole(file, limits) };

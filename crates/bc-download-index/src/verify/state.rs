@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result};
 use bc_cli::Shard;
 use bc_formats::audio_root::AudioRoot;
-use bc_formats::fingerprint::{Digest, digest};
+use bc_formats::fingerprint::{self, Digest, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::{lock, part, retry};
@@ -139,7 +139,7 @@ impl Known {
             Packed::Good(good) => good,
         };
         Some(Facts {
-            hash: Some(good.hash.iter().map(|byte| format!("{byte:02x}")).collect()),
+            hash: Some(fingerprint::hex(&good.hash)),
             codec: self.codecs.get(usize::from(good.codec)).cloned(),
             rate: Some(good.rate),
             channels: Some(good.channels.into()),
@@ -179,7 +179,7 @@ impl Known {
             self.codecs.len() - 1
         });
         Some(Good {
-            hash: bytes_of(facts.hash.as_deref()?)?,
+            hash: fingerprint::of_hex(facts.hash.as_deref()?)?,
             duration_s: facts.duration_s?,
             declared_s: facts.declared_s,
             peak: facts.peak,
@@ -190,14 +190,6 @@ impl Known {
             codec: codec.try_into().ok()?,
         })
     }
-}
-
-/// Sixteen bytes of 32 small hex digits.
-fn bytes_of(hex: &str) -> Option<[u8; 16]> {
-    let digits = |text: &str| {
-        text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    digits(hex).then(|| u128::from_str_radix(hex, 16).ok().map(u128::to_be_bytes)).flatten()
 }
 
 struct Notes {

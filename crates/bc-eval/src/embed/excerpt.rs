@@ -1,5 +1,8 @@
 //! An excerpt of a recording, as a short query has it.
 
+use std::borrow::Cow;
+
+use bc_embed::recording::columns_of;
 use half::f16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,22 +19,21 @@ pub struct Excerpt {
 impl Excerpt {
     /// The excerpt's columns of features (bins x `frames`) of recording `number`, whose columns last `column_s`: a place that is
     /// drawn from the seed and the number, the same whatever the tempo; the whole recording where that is no longer.
-    pub(super) fn of(
+    pub(super) fn of<'a>(
         &self,
-        magnitude: &[f16],
+        magnitude: &'a [f16],
         frames: usize,
         number: usize,
         column_s: f64,
-    ) -> (Vec<f16>, usize) {
+    ) -> (Cow<'a, [f16]>, usize) {
         let length = ((self.seconds / column_s).round() as usize).max(1);
         if frames <= length {
-            return (magnitude.to_vec(), frames);
+            return (Cow::Borrowed(magnitude), frames);
         }
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         random.set_stream(number as u64);
         let start = random.random_range(0..=frames - length);
-        let rows = magnitude.chunks_exact(frames);
-        (rows.flat_map(|row| &row[start..start + length]).copied().collect(), length)
+        (Cow::Owned(columns_of(magnitude, frames, (start, start + length))), length)
     }
 }
 
@@ -53,6 +55,6 @@ mod tests {
         assert_eq!(of(1, 0), of(1, 0));
         let places = |seed| (0..20).map(|number| of(seed, number).0[0].to_f32() as u32).collect::<Vec<_>>();
         assert!(places(1) != places(2) && places(1).iter().any(|place| *place != places(1)[0]));
-        assert_eq!(Excerpt { seconds: 30.0, seed: 1 }.of(&both, 50, 0, 0.5), (both.clone(), 50));
+        assert_eq!(Excerpt { seconds: 30.0, seed: 1 }.of(&both, 50, 0, 0.5), (Cow::Borrowed(&both[..]), 50));
     }
 }

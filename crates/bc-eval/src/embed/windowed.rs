@@ -4,6 +4,7 @@
 //! `embeddings.parquet`, one row per window. A recording at another tempo is the recording's features, stretched
 //! (interpolated between columns); so a cover that is played a fifth faster is looked for a fifth slower.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,13 @@ pub struct Windowed {
     pub at: Vec<AtTempo>,
 }
 
+impl Windowed {
+    /// The tempi, for people.
+    pub fn tempi_in_words(&self) -> String {
+        self.at.iter().map(|at| at.tempo.to_string()).collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl Inputs {
     /// Embeds the windows of the versions in `[eval] splits` at each tempo, first at the recordings' own; nothing
     /// if whole recordings are compared ([`WindowComparison::of`]). Files that fit are read instead.
@@ -47,7 +55,7 @@ impl Inputs {
         let Some(comparison) = WindowComparison::of(config, self.embedder.recommended.as_ref()) else {
             return Ok(None);
         };
-        let windows = Windows::new(comparison.window_s, comparison.step_s)?;
+        let windows = Windows::of_comparison(&comparison)?;
         interrupt::install(
             "finishing the batch; the same command continues with the tempi that are missing",
         )?;
@@ -95,7 +103,7 @@ impl Inputs {
         excerpt: &Excerpt,
     ) -> Result<Vec<Embeddings>> {
         let Windowed { comparison, at } = windowed;
-        let windows = Windows::new(comparison.window_s, comparison.step_s)?;
+        let windows = Windows::of_comparison(comparison)?;
         let of = |at: &AtTempo| {
             let part = Part { splits: &config.splits, windows: Some((windows, at.tempo)) };
             self.windows_of(&part, windows, at.tempo, Some(excerpt))
@@ -128,10 +136,11 @@ impl Inputs {
             }
             self.expect_finite(&row)?;
             let frames = row.frames as usize;
-            let cut = excerpt.map(|excerpt| excerpt.of(&row.magnitude, frames, number, column_s));
-            let (magnitude, frames) =
-                cut.as_ref().map_or((&row.magnitude, frames), |(cut, frames)| (cut, *frames));
-            let (magnitude, frames) = stretched(magnitude, frames, tempo);
+            let (magnitude, frames) = match excerpt {
+                Some(excerpt) => excerpt.of(&row.magnitude, frames, number, column_s),
+                None => (Cow::Borrowed(&row.magnitude[..]), frames),
+            };
+            let (magnitude, frames) = stretched(&magnitude, frames, tempo);
             let parts = parts(&self.input, &magnitude, frames, Some(windows))
                 .with_context(|| format!("version {}", row.version_id))?;
             for part in parts {

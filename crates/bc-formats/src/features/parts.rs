@@ -7,6 +7,7 @@ use arrow::array::{StringArray, UInt32Array};
 
 use super::part::{contents_of, extractor_of, rows_of, settings_of, shares_of, sources_of};
 use super::{CqtSettings, FORMATS, FeatureRow, PartName, Source};
+use crate::fingerprint;
 use crate::passing::{self, Outlook};
 use crate::provenance::Provenance;
 use crate::table;
@@ -68,7 +69,7 @@ impl Parts {
         let mut listing = 1;
         loop {
             match Self::scan_listed(folder, begin(), &mut take) {
-                Err(error) if listing < LISTINGS && vanished(&error) => listing += 1,
+                Err(error) if listing < LISTINGS && passing::is_absent(&error) => listing += 1,
                 done => return done,
             }
         }
@@ -224,19 +225,8 @@ fn with_remedy(error: anyhow::Error, path: &Path) -> anyhow::Error {
     }
 }
 
-/// Whether a file that was listed is not there any more.
-fn vanished(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::NotFound)
-}
-
 /// 128 bits of 32 hex digits.
 fn of_hex(path: &Path, digits: &str) -> Result<[u8; 16]> {
-    let number = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32);
-    let number = number.with_context(|| {
-        format!("{}: `{digits}` is no hash of magnitudes (32 hex digits)", path.display())
-    })?;
-    Ok(number.to_be_bytes())
+    fingerprint::of_hex(digits)
+        .with_context(|| format!("{}: `{digits}` is no hash of magnitudes (32 hex digits)", path.display()))
 }

@@ -28,13 +28,8 @@ impl IndexWriter {
     /// # Errors
     /// A folder that cannot be written.
     pub fn create(path: &Path, settings: &Value) -> Result<Self> {
-        Ok(Self { root: AudioRoot::of(path, settings), ..Self::of_stored(path)? })
-    }
-
-    /// The same for versions whose audio paths are already as the file holds them.
-    pub(super) fn of_stored(path: &Path) -> Result<Self> {
-        let writer = TableWriter::create(path, fields())?;
-        Ok(Self { writer, path: path.to_owned(), root: None, fingerprint: Fingerprint::of("index") })
+        let (writer, root) = (TableWriter::create(path, fields())?, AudioRoot::of(path, settings));
+        Ok(Self { writer, path: path.to_owned(), root, fingerprint: Fingerprint::of("index") })
     }
 
     /// Adds versions behind those before.
@@ -47,10 +42,7 @@ impl IndexWriter {
                 *audio = root.store(audio)?;
             }
         }
-        self.add_stored(&versions)
-    }
-
-    pub(super) fn add_stored(&mut self, versions: &[Version]) -> Result<()> {
+        let versions = &versions[..];
         let (writer, fingerprint) = (&mut self.writer, &mut self.fingerprint);
         // Both go through every field of every version and need nothing of each other.
         std::thread::scope(|scope| {

@@ -168,8 +168,11 @@ impl Map {
         let last = self.chunks - 1;
         let end = last / 2 * pair_step + last % 2 * CHUNK + (rows.len() - 1) * row_step + CHUNK;
         assert!(x.len() >= rows.end.div_ceil(self.taps) * self.channel && out.len() >= end);
+        // No network has a larger stride than 2.
         #[cfg(target_arch = "x86_64")]
-        match crate::simd::isa() {
+        let isa = if self.stride <= 2 { crate::simd::isa() } else { Isa::Baseline };
+        #[cfg(target_arch = "x86_64")]
+        match isa {
             // SAFETY: the machine has AVX-512; the assertions above and in `run` bound all accesses.
             Isa::Avx512 => return unsafe { self.fetch512(x, rows, out, row_step, pair_step) },
             // SAFETY: as above, with AVX2.
@@ -206,13 +209,15 @@ impl Map {
             for tap in 0..self.taps {
                 let first = rows.start.saturating_sub(tap).div_ceil(self.taps);
                 let end = rows.end.saturating_sub(tap).div_ceil(self.taps);
-                work(chunk, tap, first..end);
+                if first < end {
+                    work(chunk, tap, first..end);
+                }
             }
         }
     }
 
     /// # Safety
-    /// As [`Map::fetch`] has checked; the machine has AVX-512.
+    /// As [`Map::fetch`] has checked; the stride is 1 or 2 and the machine has AVX-512.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
     unsafe fn fetch512(
@@ -226,9 +231,6 @@ impl Map {
         use std::arch::x86_64::*;
         let evens = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
         self.each(&rows, |chunk, tap, channels| {
-            if channels.is_empty() {
-                return;
-            }
             let runs = self.runs(chunk, tap);
             let first = channels.start * self.taps + tap - rows.start;
             let base = chunk / 2 * pair_step + chunk % 2 * CHUNK + first * row_step;
@@ -240,25 +242,14 @@ impl Map {
                     let from = from.wrapping_offset(run.offset as isize);
                     // SAFETY: lanes that are read layout in the channel (see `run`), others are masked.
                     unsafe {
-                        match self.stride {
-                            1 => values = _mm512_mask_loadu_ps(values, run.lanes, from),
-                            2 => {
-                                let both = spread(run.lanes);
-                                let low = _mm512_maskz_loadu_ps(both as u16, from);
-                                let high = _mm512_maskz_loadu_ps((both >> 16) as u16, from.wrapping_add(16));
-                                let picked = _mm512_permutex2var_ps(low, evens, high);
-                                values = _mm512_mask_mov_ps(values, run.lanes, picked);
-                            }
-                            stride => {
-                                let mut lanes = [0f32; CHUNK];
-                                for (lane, value) in lanes.iter_mut().enumerate() {
-                                    if run.lanes >> lane & 1 == 1 {
-                                        *value = *from.wrapping_add(lane * stride);
-                                    }
-                                }
-                                values =
-                                    _mm512_mask_mov_ps(values, run.lanes, _mm512_loadu_ps(lanes.as_ptr()));
-                            }
+                        if self.stride == 1 {
+                            values = _mm512_mask_loadu_ps(values, run.lanes, from);
+                        } else {
+                            let both = spread(run.lanes);
+                            let low = _mm512_maskz_loadu_ps(both as u16, from);
+                            let high = _mm512_maskz_loadu_ps((both >> 16) as u16, from.wrapping_add(16));
+                            let picked = _mm512_permutex2var_ps(low, evens, high);
+                            values = _mm512_mask_mov_ps(values, run.lanes, picked);
                         }
                     }
                 }
@@ -271,8 +262,7 @@ impl Map {
     }
 
     /// # Safety
-    /// As [`Map::fetch`] has checked; the machine has AVX2.
-    // Long: the strides stand in the loop over channels, so that masks and sums stay in registers.
+    /// As [`Map::fetch`] has checked; the stride is 1 or 2 and the machine has AVX2.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     unsafe fn fetch256(
@@ -285,17 +275,13 @@ impl Map {
     ) {
         use std::arch::x86_64::*;
         // Lanes of a chunk are neighbours, so that one piece at most begins in each.
-        let mut masked = [(0isize, 0u16, [_mm256_setzero_si256(); 4]); CHUNK];
+        let mut masked = [(0isize, [_mm256_setzero_si256(); 4]); CHUNK];
         self.each(&rows, |chunk, tap, channels| {
-            if channels.is_empty() {
-                return;
-            }
             let runs = self.runs(chunk, tap);
             let masked = &mut masked[..runs.len()];
             for (masked, run) in masked.iter_mut().zip(runs) {
                 let lanes = if self.stride == 2 { spread(run.lanes) } else { run.lanes.into() };
-                *masked =
-                    (run.offset as isize, run.lanes, std::array::from_fn(|i| mask256(lanes >> (8 * i))));
+                *masked = (run.offset as isize, std::array::from_fn(|i| mask256(lanes >> (8 * i))));
             }
             let first = channels.start * self.taps + tap - rows.start;
             let base = chunk / 2 * pair_step + chunk % 2 * CHUNK + first * row_step;
@@ -303,32 +289,19 @@ impl Map {
             let mut from = x.as_ptr().wrapping_add(channels.start * self.channel);
             for _ in channels {
                 let mut values = [_mm256_setzero_ps(); 2];
-                for (offset, lanes, masks) in masked.iter() {
+                for (offset, masks) in masked.iter() {
                     let from = from.wrapping_offset(*offset);
                     // SAFETY: lanes that are read are in the channel (see `run`), others are masked.
                     unsafe {
                         let read = |part: usize| _mm256_maskload_ps(from.wrapping_add(8 * part), masks[part]);
-                        match self.stride {
-                            1 => {
-                                values[0] = _mm256_or_ps(values[0], read(0));
-                                values[1] = _mm256_or_ps(values[1], read(1));
-                            }
-                            2 => {
-                                for (half, values) in values.iter_mut().enumerate() {
-                                    let evens = _mm256_shuffle_ps::<0x88>(read(2 * half), read(2 * half + 1));
-                                    let evens = _mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(evens));
-                                    *values = _mm256_or_ps(*values, _mm256_castpd_ps(evens));
-                                }
-                            }
-                            stride => {
-                                let mut picked = [0f32; CHUNK];
-                                for (lane, value) in picked.iter_mut().enumerate() {
-                                    if lanes >> lane & 1 == 1 {
-                                        *value = *from.wrapping_add(lane * stride);
-                                    }
-                                }
-                                values[0] = _mm256_or_ps(values[0], _mm256_loadu_ps(picked.as_ptr()));
-                                values[1] = _mm256_or_ps(values[1], _mm256_loadu_ps(picked.as_ptr().add(8)));
+                        if self.stride == 1 {
+                            values[0] = _mm256_or_ps(values[0], read(0));
+                            values[1] = _mm256_or_ps(values[1], read(1));
+                        } else {
+                            for (half, values) in values.iter_mut().enumerate() {
+                                let evens = _mm256_shuffle_ps::<0x88>(read(2 * half), read(2 * half + 1));
+                                let evens = _mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(evens));
+                                *values = _mm256_or_ps(*values, _mm256_castpd_ps(evens));
                             }
                         }
                     }

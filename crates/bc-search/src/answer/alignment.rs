@@ -8,12 +8,17 @@ use super::{Answer, Searcher};
 use crate::aligned::{Aligned, Sources, align};
 
 impl Searcher {
-    /// Aligns the first `count` works of an answer to the query of its name, which is an audio file or a recording of the index.
+    /// Aligns the first `count` works of each answer to the query of its name, which is an audio file or a recording of the index.
     ///
     /// # Errors
     /// The network cannot be opened. What keeps a work from being aligned is said with it.
-    pub fn align(&self, answer: &mut Answer, count: usize) -> Result<()> {
+    pub fn align(&self, answers: &mut [Answer], count: usize) -> Result<()> {
+        // One for all: of stored features it reads the rows once.
         let sources = Sources::new(self.audio()?, self.features_folder());
+        answers.iter_mut().try_for_each(|answer| self.align_one(&sources, answer, count))
+    }
+
+    fn align_one(&self, sources: &Sources<'_>, answer: &mut Answer, count: usize) -> Result<()> {
         let query = Path::new(&answer.query);
         let query = if query.is_file() {
             sources.of_file(query)

@@ -68,16 +68,11 @@ pub fn embed(
     windows: Option<Windows>,
     compare: Option<&WindowComparison>,
 ) -> Result<Vec<Result<Query>>> {
-    let embedded: Vec<Result<Compared>> = match compare {
-        Some(compare) => {
-            let short = Windows::new(compare.window_s, compare.step_s)?;
-            audio.embed_compared(paths, windows, short, &compare.tempi)?
-        }
-        None => {
-            let whole = audio.embed_all(paths, windows)?.into_iter();
-            whole.map(|embedded| Ok(Compared { embedded: embedded?, tempi: Vec::new() })).collect()
-        }
+    let short = match compare {
+        Some(compare) => Some((Windows::of_comparison(compare)?, &compare.tempi[..])),
+        None => None,
     };
+    let embedded = audio.embed_compared(paths, windows, short)?;
     let made = paths.iter().zip(embedded).map(|(path, embedded)| {
         let hash = fingerprint::of_file(path)?;
         let Compared { embedded, tempi } = embedded?;

@@ -268,20 +268,18 @@ impl Searcher {
             self.complete(query, &mut candidates)?;
             let whole = Heard::whole(&candidates);
             let by_windows = match &self.of_windows {
-                Some(calibration) => {
-                    self.compare_windows(query, &mut candidates, sides).map(|heard| (calibration, heard))
-                }
+                Some(_) => self.compare_windows(query, &mut candidates, sides),
                 None => None,
             };
-            let (calibration, heard) = by_windows.unwrap_or((calibration, whole));
+            let (calibration, heard_of) = self.meaning(calibration, whole, by_windows);
             let works = works::group(&candidates.found, None, |_, _| 0.0);
-            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &heard);
+            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &heard_of);
             let works = works.iter().zip(evidence).map(|(work, evidence)| {
                 let best = &candidates.found[work.members[0]];
                 WorkSaid {
                     best: best.recording,
                     work: best.work,
-                    score: best.by_windows.unwrap_or(best.score),
+                    score: heard(best),
                     ratio: evidence.log_ratio(),
                 }
             });
@@ -364,8 +362,7 @@ impl Searcher {
     }
 
     fn recording(&self, found: &Found) -> Recording {
-        let place = self.index.segments[found.segment as usize].keys.places()[found.row as usize];
-        Recording { segment: found.segment, number: place.recording }
+        self.recording_at(&(found.segment, found.row as usize))
     }
 
     /// The best pair of a window and a vector of each recording in the lists of a query's windows.
@@ -443,15 +440,20 @@ impl Searcher {
     fn of_candidates(&self, query: &Query, mut candidates: Candidates, k: usize) -> Result<Answer> {
         self.complete(query, &mut candidates)?;
         let whole = Heard::whole(&candidates);
-        let heard = self.compare_windows(query, &mut candidates, Sides::Both);
-        if heard.is_some() {
+        let by_windows = self.compare_windows(query, &mut candidates, Sides::Both);
+        let compared = by_windows.is_some();
+        if compared {
             self.scale(&mut candidates);
         }
         let same_work = self.calibration.as_ref().map(Calibration::same_work_score);
         let works = works::group(&candidates.found, same_work, |a, b| self.score_of(a, b));
-        let found = self.posterior(query, &candidates, &works, [heard.as_ref(), Some(&whole)]);
+        let found = self.calibration.as_ref().map(|calibration| {
+            let (calibration, heard) = self.meaning(calibration, whole, by_windows);
+            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &heard);
+            posterior(&evidence, rest, self.options.prior)
+        });
         let probability = |work: usize| found.as_ref().map(|posterior| posterior.works[work]);
-        let order = order(&works, found.as_ref(), heard.is_some());
+        let order = order(&works, found.as_ref(), compared);
         let hits = order.into_iter().take(k).zip(1..).map(|(work, rank)| {
             let members: Vec<&Candidate> =
                 works[work].members.iter().map(|place| &candidates.found[*place]).collect();
@@ -485,6 +487,7 @@ impl Searcher {
         Some(Heard {
             cohort: others.map(|(_, score)| *score).collect(),
             rest: rest.map(|(_, score)| *score).collect(),
+            by_windows: true,
         })
     }
 
@@ -504,6 +507,12 @@ impl Searcher {
         self.compare.as_ref()
     }
 
+    /// How short windows are compared where [`Searcher::evidence`] is by them: where their scores are calibrated.
+    #[must_use]
+    pub fn compare_for_evidence(&self) -> Option<&WindowComparison> {
+        self.compare.as_ref().filter(|_| self.of_windows.is_some())
+    }
+
     /// Recordings spread over the index that a query's cohort by windows is of.
     fn heard_cohort(&self) -> Vec<Recording> {
         let step = self.cohort.len().div_ceil(HEARD_COHORT).max(1);
@@ -515,20 +524,15 @@ impl Searcher {
         Recording { segment: *segment, number: place.recording }
     }
 
-    /// By short windows, where their scores are calibrated, otherwise by whole recordings.
-    fn posterior(
-        &self,
-        query: &Query,
-        candidates: &Candidates,
-        works: &[Work],
-        [by_windows, whole]: [Option<&Heard>; 2],
-    ) -> Option<Posterior> {
-        let (calibration, heard) = match (&self.of_windows, by_windows) {
-            (Some(calibration), Some(heard)) => (calibration, heard),
-            _ => (self.calibration.as_ref()?, whole?),
-        };
-        let (evidence, rest) = self.weigh(calibration, query, candidates, works, heard);
-        Some(posterior(&evidence, rest, self.options.prior))
+    /// What scores mean and which they are: those by short windows where these are calibrated and were compared, else those
+    /// of whole recordings (`calibration`, `whole`).
+    fn meaning<'a>(
+        &'a self,
+        calibration: &'a Calibration,
+        whole: Heard,
+        by_windows: Option<Heard>,
+    ) -> (&'a Calibration, Heard) {
+        self.of_windows.as_ref().zip(by_windows).unwrap_or((calibration, whole))
     }
 
     /// What each work's versions say, and the works that were not looked at.
@@ -540,11 +544,10 @@ impl Searcher {
         works: &[Work],
         heard: &Heard,
     ) -> (Vec<Evidence>, Rest) {
-        let by_windows = calibration.compare().is_ok_and(|compare| compare.is_some());
         let cohort = Cohort::of(heard.cohort.iter().copied());
         let ratio = |score: f64| calibration.log_ratio(score, cohort.as_ref());
         let score = |candidate: &Candidate| {
-            let by_windows = candidate.by_windows.filter(|_| by_windows);
+            let by_windows = candidate.by_windows.filter(|_| heard.by_windows);
             f64::from(by_windows.unwrap_or(candidate.score))
         };
         let evidence = works.iter().map(|work| {
@@ -609,6 +612,8 @@ struct Heard {
     cohort: Vec<f64>,
     /// Of those for which the recordings stand that were not looked at one by one.
     rest: Vec<f64>,
+    /// Whether they are of short windows.
+    by_windows: bool,
 }
 
 impl Heard {
@@ -616,7 +621,7 @@ impl Heard {
     fn whole(candidates: &Candidates) -> Self {
         let cohort: Vec<f64> = candidates.cohort.iter().flatten().copied().collect();
         let rest = cohort.iter().copied().filter(|score| *score <= f64::from(candidates.least)).collect();
-        Self { cohort, rest }
+        Self { cohort, rest, by_windows: false }
     }
 }
 

@@ -233,19 +233,26 @@ pub struct DuplicatesArgs {
     /// Leave out pairs below this probability.
     #[arg(long, value_name = "0..1", default_value_t = 0.5)]
     pub least: f64,
-    /// Look at all pairs, however many there are: the time grows with the square of the recordings. Up to 20,000 that is done anyway.
-    #[arg(long)]
-    exact: bool,
-    /// Cells that a recording looks into in a larger index; more find more pairs and take longer. The recall is measured and printed.
-    #[arg(long, value_name = "CELLS", conflicts_with = "exact", value_parser = clap::value_parser!(u32).range(1..))]
-    probes: Option<u32>,
+    #[command(flatten)]
+    pub cells: CellArgs,
     #[command(flatten)]
     pub meaning: MeaningArgs,
     #[command(flatten)]
     pub format: FormatArgs,
 }
 
-impl DuplicatesArgs {
+/// Whether all pairs are looked at.
+#[derive(Args)]
+pub struct CellArgs {
+    /// Look at all pairs, however many there are: the time grows with the square of the recordings. Up to 20,000 that is done anyway.
+    #[arg(long)]
+    exact: bool,
+    /// Cells that a recording looks into in a larger index; more find more pairs and take longer. The recall is measured and printed.
+    #[arg(long, value_name = "CELLS", conflicts_with = "exact", value_parser = clap::value_parser!(u32).range(1..))]
+    probes: Option<u32>,
+}
+
+impl CellArgs {
     /// Cells that a recording looks into, in an index of so many recordings; nothing for all pairs.
     pub fn probes(&self, recordings: usize) -> Option<usize> {
         match self.probes {

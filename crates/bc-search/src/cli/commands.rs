@@ -59,7 +59,7 @@ fn some(searcher: &Searcher, names: &[String], align: usize, printer: &mut Print
     let asked: Vec<Query> = made.iter().filter_map(|query| query.as_ref().ok().cloned()).collect();
     let mut answers = searcher.answer(&asked)?;
     if align > 0 {
-        answers.iter_mut().try_for_each(|answer| searcher.align(answer, align))?;
+        searcher.align(&mut answers, align)?;
     }
     let mut answers = answers.into_iter();
     let results = made.into_iter().map(|query| match query {
@@ -281,8 +281,8 @@ pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
         args.prior
     );
     let format = args.format.format();
-    let probes = args.probes(Manifest::read(&args.index).map_or(0, |manifest| manifest.recordings()));
     let searcher = searcher(&mut config, &args.index, args.meaning, 1, bc_calibration::EVEN)?;
+    let probes = args.cells.probes(searcher.index.len());
     let options = duplicates::Options { prior: args.prior, least: args.least, probes };
     let duplicates::Found { pairs, recall } = duplicates::pairs(&searcher, options)?;
     Printer::new(format).pairs(&pairs)?;

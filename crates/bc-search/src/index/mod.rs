@@ -193,13 +193,17 @@ impl Index {
     /// # Errors
     /// A file that cannot be read.
     pub fn of_path(&self, path: &str) -> Result<Option<Recording>> {
-        let hash = short_hash(path);
-        for recording in self.recordings().filter(|recording| self.key(*recording).path == hash) {
+        for recording in self.of_path_hash(short_hash(path)) {
             if self.row(recording)?.path == path {
                 return Ok(Some(recording));
             }
         }
         Ok(None)
+    }
+
+    /// The recordings whose paths have this [`short_hash`]: one, as a rule.
+    pub fn of_path_hash(&self, hash: u64) -> impl Iterator<Item = Recording> {
+        self.recordings().filter(move |recording| self.key(*recording).path == hash)
     }
 }
 

@@ -85,7 +85,8 @@ pub fn audio_of(row: &Row) -> Result<PathBuf, Refusal> {
     aligned::audio_of(row).map_err(|error| Refusal::new(StatusCode::GONE, without_folder(&error, &row.path)))
 }
 
-fn without_folder(error: &anyhow::Error, path: &str) -> String {
+/// An error about an indexed recording, without the folder that it is in.
+pub fn without_folder(error: &anyhow::Error, path: &str) -> String {
     bc_cli::describe(error).replace(path, file_name(path))
 }
 

@@ -17,8 +17,8 @@ use super::state::State;
 
 /// Connections, at most; fewer where the system allows fewer files.
 const MOST: usize = 4096;
-/// Those beyond, at most, that are told so at the same time.
-const MOST_TOLD: usize = 256;
+/// Connections beyond [`MOST`] that are refused in words at the same time; any more are closed.
+const MOST_REFUSED: usize = 256;
 /// A connection's headers come within this; so do those of its next request.
 const HEADERS: Duration = Duration::from_secs(10);
 /// What is being answered when the server stops has so long.
@@ -38,7 +38,7 @@ pub async fn serve(listener: TcpListener, router: Router, state: Arc<State>) -> 
     let _pipe = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe())
         .context("cannot ignore closed connections")?;
     let connections = Arc::new(Semaphore::new(most_connections()));
-    let told = Arc::new(Semaphore::new(MOST_TOLD));
+    let told = Arc::new(Semaphore::new(MOST_REFUSED));
     let (stop, stopping) = watch::channel(false);
     while !bc_cli::interrupt::requested() {
         let accepted = tokio::select! {
@@ -122,7 +122,7 @@ async fn connection(stream: TcpStream, router: Router, mut stopping: watch::Rece
     };
     let mut stream = connection.into_parts().io.into_inner();
     match ended {
-        // Who has sent no request in time is told; who was answered has no need to be.
+        // A client that sent no request in time gets an answer; one that was answered before needs none.
         Err(error) if error.is_timeout() && !served.load(std::sync::atomic::Ordering::Relaxed) => {
             refuse(stream, "408 Request Timeout", "the request's headers came too slowly").await;
         }

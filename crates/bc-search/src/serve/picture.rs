@@ -18,9 +18,8 @@ pub fn png(features: &Features, bins: usize) -> Result<Vec<u8>> {
     let mut loudness = vec![0f32; bins * width];
     for (bin, row) in features.magnitude.chunks_exact(frames.max(1)).enumerate() {
         for (column, value) in loudness[bin * width..][..width].iter_mut().enumerate() {
-            let (from, to) =
-                (column * frames / width, ((column + 1) * frames / width).max(column * frames / width + 1));
-            let sum: f32 = row[from..to.min(frames)].iter().map(|value| value.to_f32()).sum();
+            let [from, to] = [column, column + 1].map(|at| at * frames / width);
+            let sum: f32 = row[from..to].iter().map(|value| value.to_f32()).sum();
             *value = sum / (to - from) as f32;
         }
     }

@@ -113,8 +113,10 @@ mod tests {
         Queue::new(workers, places, (gauge("a"), gauge("b"), histogram))
     }
 
-    #[tokio::test]
-    async fn more_than_may_wait_are_refused_with_a_time() {
+    type Answer<T> = tokio::task::JoinHandle<Result<T, Refusal>>;
+
+    /// A queue whose one worker works until something is sent, and whose one place is taken.
+    async fn full() -> (Arc<Queue>, std::sync::mpsc::Sender<()>, Answer<bool>, Answer<i32>) {
         let queue = Arc::new(queue(1, 1));
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let first = tokio::spawn({
@@ -131,6 +133,12 @@ mod tests {
         while queue.waiting.get() == 0 {
             tokio::task::yield_now().await;
         }
+        (queue, go, first, second)
+    }
+
+    #[tokio::test]
+    async fn more_than_may_wait_are_refused_with_a_time() {
+        let (queue, go, first, second) = full().await;
         let refused = queue.work(|| Ok(3)).await.unwrap_err();
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(refused.body.retry_after_s.is_some_and(|seconds| seconds >= 1), "{refused:?}");
@@ -144,22 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_goes_away_gives_up_the_place_and_a_panic_is_an_answer() {
-        let queue = Arc::new(queue(1, 1));
-        let (go, wait) = std::sync::mpsc::channel::<()>();
-        let first = tokio::spawn({
-            let queue = queue.clone();
-            async move { queue.work(move || Ok(wait.recv().is_ok())).await }
-        });
-        while queue.working.get() == 0 {
-            tokio::task::yield_now().await;
-        }
-        let second = tokio::spawn({
-            let queue = queue.clone();
-            async move { queue.work(|| Ok(2)).await }
-        });
-        while queue.waiting.get() == 0 {
-            tokio::task::yield_now().await;
-        }
+        let (queue, go, first, second) = full().await;
         second.abort();
         assert!(second.await.unwrap_err().is_cancelled());
         queue.expect_room().unwrap();

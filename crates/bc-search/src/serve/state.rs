@@ -39,6 +39,8 @@ pub struct State {
     pub works: Mutex<Option<(u64, Works)>>,
     /// Held while a recording is added.
     pub adding: Mutex<()>,
+    /// Held while a newer generation is looked for.
+    refreshing: Mutex<()>,
     /// Absolute path of the index.
     pub index: PathBuf,
     searcher: RwLock<Arc<Searcher>>,
@@ -70,6 +72,7 @@ impl State {
             heard: Cache::default(),
             works: Mutex::default(),
             adding: Mutex::default(),
+            refreshing: Mutex::default(),
             index: std::path::absolute(path)?,
             searcher: RwLock::new(Arc::new(searcher)),
             measures,
@@ -87,6 +90,8 @@ impl State {
     /// # Errors
     /// A file of the index that cannot be read.
     pub fn refresh(&self) -> Result<()> {
+        // One at a time: of two the slower one must not put an older generation back.
+        let _one = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(newer) = self.searcher().newer()? {
             self.measures.recordings.set(newer.index.len() as i64);
             *self.searcher.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -19,19 +19,6 @@ pub struct Browser {
     pub requested: Vec<String>,
     /// What scripts threw, and what the console says.
     pub complaints: Vec<String>,
-}
-
-/// Chromium, if there is one.
-pub fn find() -> Option<PathBuf> {
-    let named = std::env::var_os("BYTECOVER_CHROMIUM").map(PathBuf::from);
-    let usual = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
-    let found = named.into_iter().chain(usual).find(|program| {
-        Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-    });
-    if found.is_none() {
-        bc_testing::skipped("no Chromium (set BYTECOVER_CHROMIUM)");
-    }
-    found
 }
 
 impl Browser {

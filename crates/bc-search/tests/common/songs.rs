@@ -5,7 +5,7 @@ use std::path::Path;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{RATE, wav};
+use super::{RATE, checkpoint, wav, with_network};
 
 /// Seconds of a beat at tempo 1.
 const BEAT_S: f64 = 0.5;
@@ -69,4 +69,16 @@ pub fn song(path: &Path, seed: u64, how: Performance) {
         })
     });
     wav(path, samples);
+}
+
+/// A folder with a network, three songs of 48 s (`one`, `two`, `three`) and an index of them.
+pub fn indexed() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(&folder.path().join("network.safetensors"), 7);
+    std::fs::create_dir(folder.path().join("songs")).unwrap();
+    for (name, seed) in [("one", 1), ("two", 2), ("three", 3)] {
+        song(&folder.path().join(format!("songs/{name}.wav")), seed, Performance::default());
+    }
+    with_network(folder.path(), &["add", "songs", "--index", "index"]);
+    folder
 }

@@ -11,7 +11,7 @@ use super::crop::{self, Short, Window};
 use super::{DataSet, Patch, TrackView};
 use crate::augment;
 use crate::randomness::generator;
-use crate::sampler::{BatchPlan, Composition, Cut, Shares};
+use crate::sampler::{BatchPlan, Cut, Shares};
 
 /// A batch on its way to the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +48,8 @@ pub struct Assembler {
 }
 
 impl Assembler {
+    /// `cut` says which share of each batch is made.
+    ///
     /// # Errors
     /// The input's pool does not fit the features', or a crop is shorter than one column.
     pub fn new(
@@ -57,14 +59,13 @@ impl Assembler {
         short: ShortTracks,
         seed: u64,
         lengths_s: &[f64],
+        cut: Cut,
     ) -> Result<Self> {
         let group = input.group()?;
         let short = match short {
             ShortTracks::Zeros => Short::Zeros,
             ShortTracks::Repeat => Short::Repeat,
         };
-        // Alone, whatever a batch consists of.
-        let cut = Cut::new(Composition::Pk { cliques: 1, versions: 1 }, 0, 1);
         let made = Self { data, augment, input, group, short, seed, cut };
         for &length_s in lengths_s {
             ensure!(
@@ -75,11 +76,6 @@ impl Assembler {
             );
         }
         Ok(made)
-    }
-
-    /// The same for one of several ranks, which makes its share of each batch.
-    pub fn with_cut(self, cut: Cut) -> Self {
-        Self { cut, ..self }
     }
 
     /// Stored columns of a crop.
@@ -227,15 +223,21 @@ fn between([low, high]: [f64; 2], rng: &mut impl Rng) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sampler::Composition;
     use bc_formats::config::Config;
     use bc_formats::run::Scale;
+
+    /// Batches that are not cut.
+    fn whole() -> Cut {
+        Cut::new(Composition::Pk { cliques: 1, versions: 1 }, 0, 1)
+    }
 
     fn assembler(augment: AugmentConfig, pool: u32) -> Assembler {
         let mut config = Config::default();
         config.train.debug = true;
         let data = Arc::new(crate::data::open(&config, &bc_ranks::Ranks::alone()).unwrap());
         let input = NetworkInput { cqt: data.cqt, pool, scale: Scale::Max };
-        Assembler::new(data, augment, input, ShortTracks::Zeros, 5, &[50.0]).unwrap()
+        Assembler::new(data, augment, input, ShortTracks::Zeros, 5, &[50.0], whole()).unwrap()
     }
 
     fn plan() -> BatchPlan {
@@ -359,7 +361,8 @@ mod tests {
         config.train.debug = true;
         let data = Arc::new(crate::data::open(&config, &bc_ranks::Ranks::alone()).unwrap());
         let input = NetworkInput { cqt: data.cqt, pool: 1000, scale: Scale::None };
-        let made = Assembler::new(data, AugmentConfig::default(), input, ShortTracks::Zeros, 5, &[5.0]);
+        let made =
+            Assembler::new(data, AugmentConfig::default(), input, ShortTracks::Zeros, 5, &[5.0], whole());
         assert!(made.err().unwrap().to_string().contains("shorter than one column"));
     }
 }

@@ -123,7 +123,7 @@ fn work(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampler::{Composition, Order};
+    use crate::sampler::{Composition, Cut, Order};
     use bc_formats::config::{AugmentConfig, Config, ShortTracks};
     use bc_formats::run::{NetworkInput, Scale};
 
@@ -136,7 +136,8 @@ mod tests {
         let sampler = Sampler::new(1, composition, Order::Mixed, lengths.clone(), data.cliques()).unwrap();
         let input = NetworkInput { cqt: data.cqt, pool: 20, scale: Scale::Max };
         let augment = AugmentConfig { stretch_probability: 0.5, ..AugmentConfig::default() };
-        let assembler = Assembler::new(data, augment, input, ShortTracks::Repeat, 1, &lengths).unwrap();
+        let cut = Cut::new(composition, 0, 1);
+        let assembler = Assembler::new(data, augment, input, ShortTracks::Repeat, 1, &lengths, cut).unwrap();
         let batches = sampler.batches_per_epoch();
         (Loader::start(Arc::new(assembler), sampler, workers, epoch, first, 2), batches)
     }

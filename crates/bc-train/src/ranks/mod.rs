@@ -10,6 +10,7 @@ mod norms;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use bc_cli::progress;
 use bc_formats::config::TrainConfig;
 use bc_nn::{Gradients, Peers};
 use bc_ranks::{Ranks, Values};
@@ -24,6 +25,13 @@ use norms::NormPeers;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Agreed(pub String);
+
+/// Prints a line once: rank 0 speaks for all.
+pub(crate) fn say(ranks: &Ranks, text: String) {
+    if ranks.is_first() {
+        progress::line(text);
+    }
+}
 
 /// What a learner needs of the other ranks.
 pub struct Team {
@@ -42,10 +50,10 @@ impl Team {
             return Ok(Self { ranks: ranks.clone(), norms: None, exchange: None });
         }
         let channel = ranks.channel(train.deterministic)?;
-        let norms = ranks.channel(train.deterministic)?;
+        let norms = train.sync_norms.then(|| ranks.channel(train.deterministic)).transpose()?;
         Ok(Self {
             ranks: ranks.clone(),
-            norms: train.sync_norms.then(|| Arc::new(NormPeers::new(norms))),
+            norms: norms.map(|channel| Arc::new(NormPeers::new(channel))),
             exchange: Some(Exchange::new(channel)),
         })
     }
@@ -78,9 +86,10 @@ impl Team {
         }
         let counts: Vec<usize> = shares.counts().iter().map(|count| count * dimensions).collect();
         let all = self.ranks.gather(&values, &counts)?;
-        let all = Tensor::from_vec(all, (shares.order().len(), dimensions), own.device())?;
+        let mut order = shares.order();
+        let all = Tensor::from_vec(all, (order.len(), dimensions), own.device())?;
         // Behind this rank's rows, which have a graph, those of all, which have none.
-        let mut order: Vec<u32> = shares.order().iter().map(|number| number + rows as u32).collect();
+        order.iter_mut().for_each(|number| *number += rows as u32);
         if !shares.is_silent() {
             for (row, &place) in shares.own().iter().enumerate() {
                 order[place as usize] = row as u32;
@@ -124,13 +133,22 @@ impl Team {
         if self.ranks.is_alone() || self.norms.is_some() {
             return Ok(());
         }
+        let mut counts = vec![0; self.ranks.size()];
+        counts[0] = buffers.iter().map(|(_, buffer)| buffer.elem_count()).sum();
+        let mut own = Vec::new();
+        if self.ranks.is_first() {
+            for (_, buffer) in buffers {
+                own.extend(buffer.flatten_all()?.to_vec1::<f32>()?);
+            }
+        }
+        // All in one message: a network has a hundred of them, and a step is short.
+        let first = self.ranks.gather(&own, &counts)?;
+        let mut rest = &first[..];
         for (name, buffer) in buffers {
-            let values = buffer.flatten_all()?.to_vec1::<f32>()?;
-            let mut counts = vec![0; self.ranks.size()];
-            counts[0] = values.len();
-            let own = if self.ranks.is_first() { &values[..] } else { &[] };
-            let first = Tensor::from_vec(self.ranks.gather(own, &counts)?, buffer.shape(), buffer.device())?;
-            buffer.set(&first).with_context(|| format!("cannot set {name}"))?;
+            let values;
+            (values, rest) = rest.split_at(buffer.elem_count());
+            let values = Tensor::from_slice(values, buffer.shape(), buffer.device())?;
+            buffer.set(&values).with_context(|| format!("cannot set {name}"))?;
         }
         Ok(())
     }

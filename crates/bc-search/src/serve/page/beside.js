@@ -1,6 +1,6 @@
 // Two recordings side by side: pictures, what matches, where it is heard.
 
-const beside = { player: null, pictures: [null, null], facts: null, frame: 0, urls: [] };
+const beside = { player: null, pictures: [null, null], frame: 0, urls: [] };
 const hue = number => getComputedStyle(document.documentElement).getPropertyValue(`--s${number % 6}`).trim();
 const track = which => document.getElementById(which === 0 ? "track-a" : "track-b");
 
@@ -30,7 +30,7 @@ function load(url) {
 }
 
 function draw() {
-  const { player, facts } = beside;
+  const { player } = beside;
   if (!player) return;
   const sections = player.sections, now = player.section(player.heard, player.time());
   for (const which of [0, 1]) {
@@ -114,7 +114,7 @@ async function showBeside(facts, sources) {
   const section = document.getElementById("beside");
   section.hidden = false;
   const pictures = await Promise.all([facts.a, facts.b].map(one => one.picture ? load(one.picture).catch(() => null) : null));
-  Object.assign(beside, { facts, pictures });
+  beside.pictures = pictures;
   [facts.a, facts.b].forEach((one, which) => {
     track(which).querySelector(".name b").textContent = one.name;
     const canvas = track(which).querySelector("canvas");
@@ -135,7 +135,7 @@ async function showBeside(facts, sources) {
 function closeBeside() {
   cancelAnimationFrame(beside.frame);
   if (beside.player) beside.player.close();
-  Object.assign(beside, { player: null, pictures: [null, null], facts: null });
+  Object.assign(beside, { player: null, pictures: [null, null] });
   document.getElementById("beside").hidden = true;
 }
 

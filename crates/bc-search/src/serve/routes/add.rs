@@ -12,7 +12,7 @@ use bc_embed::windows::Windows;
 use bc_formats::atomic;
 use utoipa::ToSchema;
 
-use crate::add::placed;
+use crate::add::{addition, stamp};
 use crate::index::change::{Adder, Addition, Fate, Known};
 use crate::index::{Manifest, Row};
 use crate::serve::answers::{AddAnswer, id_of};
@@ -108,29 +108,16 @@ fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refus
     let audio = searcher.audio().map_err(internal)?;
     let windows = searcher.index.windows().map_err(internal)?;
     let (features, hash) = state.heard.uploaded(audio, file)?;
-    let embedded =
-        audio.embed_features(file.path(), &features, windows).map_err(|error| unusable(&error, file))?;
-    let parts = placed(embedded.excerpts);
-    let compare = searcher.index.manifest.compare.clone();
-    let short = match &compare {
-        Some(kept) => {
-            let short = Windows::new(kept.window_s, kept.step_s).map_err(internal)?;
-            let made = audio.embed_tempi(file.path(), &features, short, &[1.0]);
-            placed(made.map_err(|error| unusable(&error, file))?.into_iter().next().unwrap_or_default())
-        }
-        None => Vec::new(),
-    };
-    if parts.iter().chain(&short).any(|(_, vector)| vector.iter().all(|value| *value == 0.0)) {
-        return Err(Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("{}: its embedding is zero: the network hears nothing in it", file.name),
-        ));
-    }
-    row.duration_s = embedded.duration_s as f32;
     row.content_hash = hash;
+    let compare = searcher.index.manifest.compare.clone();
+    let short = compare.as_ref().map(Windows::of_comparison).transpose().map_err(internal)?;
+    let short = short.map(|short| (short, &[1.0][..]));
+    let embedded = audio.embed_features_compared(file.path(), &features, windows, short);
+    let embedded = embedded.map_err(|error| unusable(&error, file))?;
+    let addition = addition(row, embedded)
+        .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{}: {error}", file.name)))?;
     let mut empty = Manifest::empty(&audio.embedder, windows, searcher.index.manifest.storage);
     empty.compare = compare;
-    let addition = Addition { row, parts, windows: short };
     let fate = keep_and_add(state, file, addition, empty).map_err(internal)?;
     state.refresh().map_err(internal)?;
     let recordings = state.searcher().index.len();
@@ -159,12 +146,12 @@ fn keep_and_add(
     // One at a time: of two requests with the same file the second must not remove what the first has kept.
     let _adding = state.adding.lock().unwrap_or_else(PoisonError::into_inner);
     let was_kept = kept.exists();
-    let mut source = std::fs::File::open(file.path()).context("the uploaded file is gone")?;
-    atomic::write_with(&kept, |target| Ok(std::io::copy(&mut source, target).map(|_| ())?))?;
-    let data = std::fs::metadata(&kept)?;
-    row.bytes = data.len();
-    let since = data.modified()?.duration_since(std::time::UNIX_EPOCH)?;
-    row.modified_ns = i64::try_from(since.as_nanos())?;
+    // What is there has this content. Written again it would have another time, and be hashed at every look.
+    if !was_kept {
+        let mut source = std::fs::File::open(file.path()).context("the uploaded file is gone")?;
+        atomic::write_with(&kept, |target| Ok(std::io::copy(&mut source, target).map(|_| ())?))?;
+    }
+    (row.bytes, row.modified_ns) = stamp(&kept);
     row.path = kept.to_string_lossy().into_owned();
     let id = id_of(&row.path);
     let fate = Adder::open(&state.index, empty, Known::Stays)

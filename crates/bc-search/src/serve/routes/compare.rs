@@ -1,7 +1,9 @@
 //! Whether two recordings are versions of one work, and where they match.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use axum::Json;
 use axum::extract::{Request, State as Extracted};
 use bc_audio::Features;
@@ -15,7 +17,7 @@ use crate::index::Row;
 use crate::serve::answers::{
     AlignmentAnswer, CompareAnswer, ComparedRecording, IndexedRecording, data_url, word_of,
 };
-use crate::serve::hearing::file_name;
+use crate::serve::hearing::{file_name, unusable, without_folder};
 use crate::serve::picture;
 use crate::serve::refusal::{Refusal, Refused};
 use crate::serve::state::State;
@@ -104,8 +106,15 @@ fn answer(state: &State, a: &Uploaded, other: &Other, pictures: bool) -> Result<
             (features, row.content_hash.clone(), name.to_owned(), Some(IndexedRecording::of(state, row)))
         }
     };
-    let embed = |features: &Features| audio.embed_features(a.path(), features, None).map_err(internal);
-    let (left, right) = (embed(&first)?, embed(&second)?);
+    let left = audio.embed_features(a.path(), &first, None).map_err(|error| unusable(&error, a))?;
+    let right = match other {
+        Other::Sent(b) => {
+            audio.embed_features(b.path(), &second, None).map_err(|error| unusable(&error, b))?
+        }
+        Other::Indexed(row) => audio
+            .embed_features(Path::new(&row.path), &second, None)
+            .map_err(|error| Refusal::internal(&anyhow!(without_folder(&error, &row.path))))?,
+    };
     let (score, _) = closest(&left.excerpts, &right.excerpts, searcher.index.dim()).map_err(internal)?;
     let kinds = searcher.calibration().map(|calibration| {
         calibration.kinds(f64::from(score), hash == other_hash, None, bc_calibration::EVEN)
@@ -132,7 +141,6 @@ fn answer(state: &State, a: &Uploaded, other: &Other, pictures: bool) -> Result<
 }
 
 fn aligned(audio: &AudioEmbedder, a: &Features, b: &Features) -> anyhow::Result<AlignmentAnswer> {
-    let cqt = &audio.embedder.input.cqt;
-    let chroma = |features: &Features| aligned::chroma(&features.magnitude, features.frames, cqt);
+    let chroma = |features: &Features| aligned::of_features(audio, features);
     Ok(aligned::align_within(&chroma(a)?, &chroma(b)?, LONGEST_ALIGNED_S)?.into())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State as Extracted};
-use bc_embed::recording::AudioEmbedder;
+use bc_embed::recording::{AudioEmbedder, Compared};
 use bc_embed::windows::Windows;
 use utoipa::ToSchema;
 
@@ -68,38 +68,30 @@ fn answer(state: &State, file: &Uploaded, works: usize, align: usize) -> Result<
     let searcher = state.searcher();
     let audio: &AudioEmbedder = searcher.audio().map_err(internal)?;
     let (features, content_hash) = state.heard.uploaded(audio, file)?;
-    let embedded =
-        audio.embed_features(file.path(), &features, None).map_err(|error| unusable(&error, file))?;
+    let compare = searcher.compare();
+    let short = compare.map(Windows::of_comparison).transpose().map_err(internal)?;
+    let short = short.zip(compare).map(|(short, compare)| (short, &compare.tempi[..]));
+    let embedded = audio.embed_features_compared(file.path(), &features, None, short);
+    let Compared { embedded, tempi } = embedded.map_err(|error| unusable(&error, file))?;
     let duration_s = embedded.duration_s;
-    let tempi = match searcher.compare() {
-        Some(compare) => {
-            let short = Windows::new(compare.window_s, compare.step_s).map_err(internal)?;
-            let made = audio.embed_tempi(file.path(), &features, short, &compare.tempi);
-            made.map_err(|error| unusable(&error, file))?
-        }
-        None => Vec::new(),
-    };
     let query = Query { tempi, ..Query::of(&file.name, embedded, content_hash.clone()) };
     let answered = searcher.answer(&[query]).map_err(internal)?.pop();
     let answered = answered.ok_or_else(|| internal(anyhow::anyhow!("a query without an answer")))?;
     let mut found: Vec<WorkAnswer> =
         answered.hits.iter().take(works).map(|hit| WorkAnswer::of(state, hit)).collect();
-    let chroma = |features: &bc_audio::Features| {
-        aligned::chroma(&features.magnitude, features.frames, &audio.embedder.input.cqt)
-    };
-    let own = (align > 0).then(|| chroma(&features)).transpose().map_err(internal)?;
-    for (work, hit) in found.iter_mut().zip(&answered.hits).take(align) {
-        let other = state.heard.indexed(audio, &hit.row).map_err(|refusal| refusal.body.error);
-        let made = other.and_then(|other| {
-            let made = chroma(&other).and_then(|other| match &own {
-                Some(own) => aligned::align_within(own, &other, LONGEST_ALIGNED_S),
-                None => anyhow::bail!("nothing to align"),
+    if align > 0 {
+        let own = aligned::of_features(audio, &features).map_err(internal)?;
+        for (work, hit) in found.iter_mut().zip(&answered.hits).take(align) {
+            let other = state.heard.indexed(audio, &hit.row).map_err(|refusal| refusal.body.error);
+            let made = other.and_then(|other| {
+                let other = aligned::of_features(audio, &other);
+                let made = other.and_then(|other| aligned::align_within(&own, &other, LONGEST_ALIGNED_S));
+                made.map_err(|error| bc_cli::describe(&error))
             });
-            made.map_err(|error| bc_cli::describe(&error))
-        });
-        match made {
-            Ok(made) => work.alignment = Some(made.into()),
-            Err(reason) => work.alignment_unavailable = Some(reason),
+            match made {
+                Ok(made) => work.alignment = Some(made.into()),
+                Err(reason) => work.alignment_unavailable = Some(reason),
+            }
         }
     }
     let name = file.name.clone();

@@ -28,7 +28,7 @@ use super::state::State;
 #[openapi(
     info(
         title = "bytecover",
-        description = "Which work is a recording a version of, and where do two recordings run beside each other? Errors are JSON \
+        description = "Finds the work that a recording is a version of, and where two recordings match. Errors are JSON \
                        with `error`, in words, and `retry_after_s` (also the header Retry-After) where coming again helps."
     ),
     modifiers(&Bearer)

@@ -26,7 +26,7 @@ pub fn row_of(state: &State, id: &str) -> Result<Row, Refusal> {
     let hash = u64::from_str_radix(id, 16).ok().filter(|_| plain).ok_or_else(absent)?;
     let searcher = state.searcher();
     let index = &searcher.index;
-    let found = index.recordings().find(|recording| index.key(*recording).path == hash);
+    let found = index.of_path_hash(hash).next();
     index.row(found.ok_or_else(absent)?).map_err(|error| Refusal::internal(&error))
 }
 

@@ -94,8 +94,11 @@ fn list(state: &State, asked: &Asked) -> anyhow::Result<WorksAnswer> {
     let mut places = Vec::new();
     for (place, recordings) in works.iter().enumerate() {
         let mut fit = text.is_empty();
-        for recording in recordings.iter().take_while(|_| !text.is_empty()) {
-            fit |= fits(&searcher.index.row(*recording)?);
+        for recording in recordings {
+            if fit {
+                break;
+            }
+            fit = fits(&searcher.index.row(*recording)?);
         }
         places.extend(fit.then_some(place));
     }
