@@ -15,6 +15,16 @@ if [ ! -d "$covers" ]; then
     exit 1
 fi
 if [ ! -s data/covers/meta/list ]; then
+    if ! "$python" -c 'import numpy' 2>/dev/null; then
+        echo "error: $python has no numpy, with which songs are rendered; pip install numpy, or name another Python in PYTHON" >&2
+        exit 1
+    fi
+    for program in fluidsynth ffmpeg; do
+        if ! command -v "$program" >/dev/null; then
+            echo "error: rendering songs needs $program, which is not installed" >&2
+            exit 1
+        fi
+    done
     mkdir -p data/covers
     # The first 180 training songs and all validation songs.
     "$python" - "$covers/splits.json" >data/covers/ids.txt <<'END'
