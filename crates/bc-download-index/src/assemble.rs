@@ -87,7 +87,7 @@ impl<'a> Assembly<'a> {
             Look::Again => self.audio.look_again(&mut versions),
         }
         self.known.bring_failures(&mut versions);
-        let facts = self.known.facts(&versions);
+        let facts = self.known.facts(&self.audio, &versions);
         self.verified += facts.iter().flatten().filter(|facts| !facts.unread).count();
         self.judge.judge(&mut versions, &facts);
         versions.iter().for_each(|version| self.tally.add(version));

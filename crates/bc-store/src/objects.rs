@@ -1,6 +1,6 @@
 //! Requests to an S3-like store.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -23,6 +23,7 @@ static AGENT: LazyLock<Agent> = LazyLock::new(|| {
         .http_status_as_error(false)
         .timeout_connect(Some(SILENCE))
         .timeout_recv_response(Some(SILENCE))
+        .timeout_per_read(Some(SILENCE))
         .build();
     config.new_agent()
 });
@@ -32,24 +33,44 @@ pub fn about(address: &Address) -> io::Result<About> {
     let (bucket, credentials) = store(address)?;
     let url = bucket.head_object(credentials.as_ref(), &address.key).sign(VALID);
     let response = AGENT.head(url.as_str()).call().map_err(|error| failed(address, error))?;
-    expect_success(address, &response)?;
+    let response = successful(address, response, credentials.is_some())?;
     about_of(address, &response)
 }
 
 /// Copies an object to a temporary file with the same extension.
-pub fn fetch(address: &Address) -> io::Result<tempfile::TempPath> {
+pub fn fetch(address: &Address) -> io::Result<(tempfile::TempPath, About)> {
     let (bucket, credentials) = store(address)?;
     let url = bucket.get_object(credentials.as_ref(), &address.key).sign(VALID);
-    let mut response = AGENT.get(url.as_str()).call().map_err(|error| failed(address, error))?;
-    expect_success(address, &response)?;
-    let length = about_of(address, &response)?.bytes;
+    let response = AGENT.get(url.as_str()).call().map_err(|error| failed(address, error))?;
+    let mut response = successful(address, response, credentials.is_some())?;
+    let about = about_of(address, &response)?;
     let extension =
         Path::new(&address.key).extension().map(|extension| format!(".{}", extension.to_string_lossy()));
     let mut copy =
         tempfile::Builder::new().prefix("bytecover-").suffix(&extension.unwrap_or_default()).tempfile()?;
-    let read = io::copy(&mut response.body_mut().as_reader().take(u64::MAX), copy.as_file_mut())
-        .map_err(|error| remote_error(address, libc_code(&error), error.to_string()))?;
-    if read < length { Err(ShortRead { read, length }.into()) } else { Ok(copy.into_temp_path()) }
+    let read = copy_all(address, &mut response.body_mut().as_reader(), copy.as_file_mut())?;
+    if read < about.bytes {
+        return Err(ShortRead { read, length: about.bytes }.into());
+    }
+    Ok((copy.into_temp_path(), about))
+}
+
+/// Copies until the end. A store that breaks off may be back soon; a disk that does not take more is an error of its own.
+fn copy_all(address: &Address, from: &mut impl Read, into: &mut impl Write) -> io::Result<u64> {
+    let (mut buffer, mut copied) = (vec![0; 1 << 16], 0);
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                let what = format!("the store broke off after {copied} bytes ({error})");
+                return Err(remote_error(address, libc_code(&error), what));
+            }
+        };
+        into.write_all(&buffer[..read])?;
+        copied += read as u64;
+    }
 }
 
 /// The objects below a prefix, by what follows it.
@@ -63,9 +84,9 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
         if let Some(token) = &token {
             request.with_continuation_token(token.as_str());
         }
-        let mut response =
+        let response =
             AGENT.get(request.sign(VALID).as_str()).call().map_err(|error| failed(address, error))?;
-        expect_success(address, &response)?;
+        let mut response = successful(address, response, credentials.is_some())?;
         let text = response.body_mut().read_to_string().map_err(|error| failed(address, error))?;
         let page = ListObjectsV2::parse_response(&text)
             .map_err(|error| remote_error(address, BUSY, format!("is not listed ({error})")))?;
@@ -85,18 +106,28 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
     }
 }
 
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn region() -> String {
+    variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into())
+}
+
+/// Where the store is, and how its buckets are named there.
+fn endpoint() -> (String, UrlStyle) {
+    match variable("AWS_ENDPOINT_URL").or_else(|| variable("AWS_ENDPOINT")) {
+        Some(endpoint) => (endpoint, UrlStyle::Path),
+        None => (format!("https://s3.{}.amazonaws.com", region()), UrlStyle::VirtualHost),
+    }
+}
+
 /// The bucket at the store that the environment names, and who we are.
 fn store(address: &Address) -> io::Result<(Bucket, Option<Credentials>)> {
-    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let region =
-        get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into());
-    let (endpoint, style) = match get("AWS_ENDPOINT_URL").or_else(|| get("AWS_ENDPOINT")) {
-        Some(endpoint) => (endpoint, UrlStyle::Path),
-        None => (format!("https://s3.{region}.amazonaws.com"), UrlStyle::VirtualHost),
-    };
+    let (endpoint, style) = endpoint();
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, format!("{address}: {what}"));
     let url = endpoint.parse().map_err(|_| invalid(format!("AWS_ENDPOINT_URL is no address: {endpoint}")))?;
-    let bucket = Bucket::new(url, style, address.bucket.clone(), region)
+    let bucket = Bucket::new(url, style, address.bucket.clone(), region())
         .map_err(|error| invalid(format!("{error} ({endpoint})")))?;
     Ok((bucket, Credentials::from_env()))
 }
@@ -131,19 +162,48 @@ fn failed(address: &Address, error: ureq::Error) -> io::Error {
     remote_error(address, code, format!("the store does not answer ({error})"))
 }
 
-fn expect_success(address: &Address, response: &Response<Body>) -> io::Result<()> {
+/// The answer if it is one, else an error with the store's own words.
+fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> io::Result<Response<Body>> {
     const NOT_THERE: i32 = 2; // ENOENT
     const NOT_ALLOWED: i32 = 13; // EACCES
     let status = response.status().as_u16();
-    match status {
-        200..=299 => Ok(()),
-        404 => Err(remote_error(address, NOT_THERE, "is not there".into())),
-        400..=499 if status != 408 && status != 429 => {
-            let what = format!("the store refuses ({status}); see AWS_ACCESS_KEY_ID and AWS_REGION");
-            Err(remote_error(address, NOT_ALLOWED, what))
-        }
-        _ => Err(remote_error(address, BUSY, format!("the store answers {status}"))),
+    if (200..=299).contains(&status) {
+        return Ok(response);
     }
+    // Answers to HEAD have no words.
+    let text = response.body_mut().read_to_string().unwrap_or_default();
+    let (name, message) = (element(&text, "Code"), element(&text, "Message"));
+    let words = match (name, message) {
+        (Some(name), Some(message)) => format!(" {name}: {message}"),
+        (Some(word), None) | (None, Some(word)) => format!(" {word}"),
+        (None, None) => String::new(),
+    };
+    let (code, what) = match status {
+        404 if name == Some("NoSuchBucket") => {
+            (NOT_THERE, format!("there is no bucket `{}` at {}", address.bucket, endpoint().0))
+        }
+        404 => (NOT_THERE, "is not there".to_owned()),
+        401 | 403 if !signed => {
+            let remedy = "no credentials are given: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+            (NOT_ALLOWED, format!("the store refuses ({status}{words}); {remedy}"))
+        }
+        400..=499 if status != 408 && status != 429 => {
+            let remedy = "see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_REGION";
+            (NOT_ALLOWED, format!("the store refuses ({status}{words}); {remedy}"))
+        }
+        300..=399 => {
+            (NOT_ALLOWED, format!("the bucket is elsewhere ({status}{words}); see AWS_REGION and AWS_ENDPOINT_URL"))
+        }
+        _ => (BUSY, format!("the store answers {status}{words}")),
+    };
+    Err(remote_error(address, code, what))
+}
+
+/// The text of the first XML element of this name, in one line and not too long.
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let text = xml.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>"))?.0.trim();
+    let line = text.lines().next()?;
+    Some(line.char_indices().nth(300).map_or(line, |(end, _)| &line[..end]))
 }
 
 fn about_of(address: &Address, response: &Response<Body>) -> io::Result<About> {
@@ -195,6 +255,24 @@ mod tests {
             assert_eq!((seconds_of_http(http), seconds_of_iso(iso)), (Some(seconds), Some(seconds)));
         }
         assert_eq!((seconds_of_http("yesterday"), seconds_of_iso("")), (None, None));
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_missing_or_what_may_be_wrong() {
+        let address = Address { bucket: "b".into(), key: "k".into() };
+        let refused = |signed| {
+            let text = "<Error><Code>InvalidAccessKeyId</Code><Message>No such key.</Message></Error>";
+            let body = Body::builder().data(text);
+            let response = Response::builder().status(403).body(body).unwrap();
+            successful(&address, response, signed).unwrap_err()
+        };
+        let (signed, unsigned) = (refused(true), refused(false));
+        assert_eq!(outlook(&signed), Outlook::Later);
+        let text = signed.to_string();
+        assert!(text.contains("403 InvalidAccessKeyId: No such key.") && text.contains("see AWS_ACCESS_KEY_ID"));
+        assert!(unsigned.to_string().contains("no credentials are given"), "{unsigned}");
+        assert_eq!(element("<a>x</a>", "b"), None);
+        assert_eq!(element(&format!("<a>{}</a>", "é".repeat(999)), "a").map(|text| text.chars().count()), Some(300));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What of an index was looked at, part by part.
 
+use std::path::Path;
+
 use anyhow::Result;
 use bc_cli::Shard;
 use bc_formats::audio_root::AudioRoot;
@@ -9,6 +11,7 @@ use serde::Serialize;
 
 use super::run::each_file;
 use super::state::{Key, State};
+use crate::locate::Audio;
 use crate::part;
 
 /// Counts of a part.
@@ -30,11 +33,12 @@ struct Counts {
 pub fn run(config: &Config, shards: usize, json: bool) -> Result<()> {
     let output = &config.index.output;
     let (state, root) = (State::read(output)?, AudioRoot::named(output, &config.index.audio_root));
+    let audio = Audio::open(&config.index)?;
     let mut files = Vec::new();
-    each_file(config, |id, path| files.push((part::number(id, shards), path)))?;
+    each_file(config, &audio, |id, path| files.push((part::number(id, shards), path)))?;
     // A file that cannot be asked about is one to look at.
-    let is_known = |path: &str| match Key::of(path, root.as_ref()) {
-        Ok(Some(key)) => state.get(&key, false).is_some(),
+    let is_known = |path: &str| match audio.about(Path::new(path)) {
+        Ok(Some(about)) => state.get(&Key::of(path, about, root.as_ref()), false).is_some(),
         Ok(None) => true,
         Err(_) => false,
     };
