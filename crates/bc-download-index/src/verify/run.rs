@@ -66,7 +66,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let unusable = update::index(config, |made| {
         report::print(made);
         report::write(output, made)?;
-        Ok(made.tally.unusable_files())
+        Ok(made.figures.unusable_files)
     })?;
     Ok(Outcome::of_failures(unusable))
 }
