@@ -1,11 +1,11 @@
 //! Requests to an S3-like store.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bc_formats::passing::ShortRead;
+use bc_formats::passing::{Judged, Outlook, ShortRead, outlook};
 use rusty_s3::actions::{ListObjectsV2, S3Action};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 use ureq::http::Response;
@@ -65,7 +65,7 @@ fn copy_all(address: &Address, from: &mut impl Read, into: &mut impl Write) -> i
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 let what = format!("the store broke off after {copied} bytes ({error})");
-                return Err(remote_error(address, libc_code(&error), what));
+                return Err(disconnected(address, &error, &what));
             }
         };
         into.write_all(&buffer[..read])?;
@@ -89,7 +89,7 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
         let mut response = successful(address, response, credentials.is_some())?;
         let text = response.body_mut().read_to_string().map_err(|error| failed(address, error))?;
         let page = ListObjectsV2::parse_response(&text)
-            .map_err(|error| remote_error(address, BUSY, format!("is not listed ({error})")))?;
+            .map_err(|error| busy(address, &format!("is not listed ({error})")))?;
         for object in page.contents {
             // What ends with a slash stands for a folder; what begins with one would be a path from the root here.
             let named = |name: &&str| !name.ends_with('/') && !name.starts_with('/');
@@ -132,40 +132,32 @@ fn store(address: &Address) -> io::Result<(Bucket, Option<Credentials>)> {
     Ok((bucket, Credentials::from_env()))
 }
 
-/// "The store is busy": passes soon.
-const BUSY: i32 = 121; // EREMOTEIO
-
-/// An error of a store, with the code of the system's error that says the same, which decides whether it may pass.
-#[derive(Debug, thiserror::Error)]
-#[error("{address}: {what}")]
-struct RemoteError {
-    address: Address,
-    what: String,
-    #[source]
-    like: io::Error,
+fn remote_error(address: &Address, kind: ErrorKind, outlook: Outlook, what: &str) -> io::Error {
+    io::Error::new(kind, Judged { outlook, what: format!("{address}: {what}") })
 }
 
-fn remote_error(address: &Address, code: i32, what: String) -> io::Error {
-    let like = io::Error::from_raw_os_error(code);
-    io::Error::new(like.kind(), RemoteError { address: address.clone(), what, like })
+/// A store that is busy: this passes soon.
+fn busy(address: &Address, what: &str) -> io::Error {
+    remote_error(address, ErrorKind::Other, Outlook::Soon, what)
 }
 
-fn libc_code(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(BUSY)
+/// A connection that does not come about or breaks. What the system says of it decides; without that it may pass.
+fn disconnected(address: &Address, error: &io::Error, what: &str) -> io::Error {
+    let outlook = if error.raw_os_error().is_some() { outlook(error) } else { Outlook::Soon };
+    remote_error(address, ErrorKind::Other, outlook, what)
 }
 
 fn failed(address: &Address, error: ureq::Error) -> io::Error {
-    let code = match &error {
-        ureq::Error::Io(error) => libc_code(error),
-        _ => BUSY,
-    };
-    remote_error(address, code, format!("the store does not answer ({error})"))
+    let what = format!("the store does not answer ({error})");
+    match &error {
+        ureq::Error::Io(error) => disconnected(address, error, &what),
+        _ => busy(address, &what),
+    }
 }
 
 /// The answer if it is one, else an error with the store's own words.
 fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> io::Result<Response<Body>> {
-    const NOT_THERE: i32 = 2; // ENOENT
-    const NOT_ALLOWED: i32 = 13; // EACCES
+    use ErrorKind::{NotFound, PermissionDenied};
     let status = response.status().as_u16();
     if (200..=299).contains(&status) {
         return Ok(response);
@@ -178,25 +170,25 @@ fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> 
         (Some(word), None) | (None, Some(word)) => format!(" {word}"),
         (None, None) => String::new(),
     };
-    let (code, what) = match status {
+    let (kind, what) = match status {
         404 if name == Some("NoSuchBucket") => {
-            (NOT_THERE, format!("there is no bucket `{}` at {}", address.bucket, endpoint().0))
+            (NotFound, format!("there is no bucket `{}` at {}", address.bucket, endpoint().0))
         }
-        404 => (NOT_THERE, "is not there".to_owned()),
+        404 => (NotFound, "is not there".to_owned()),
         401 | 403 if !signed => {
             let remedy = "no credentials are given: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
-            (NOT_ALLOWED, format!("the store refuses ({status}{words}); {remedy}"))
+            (PermissionDenied, format!("the store refuses ({status}{words}); {remedy}"))
         }
         400..=499 if status != 408 && status != 429 => {
             let remedy = "see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_REGION";
-            (NOT_ALLOWED, format!("the store refuses ({status}{words}); {remedy}"))
+            (PermissionDenied, format!("the store refuses ({status}{words}); {remedy}"))
         }
         300..=399 => {
-            (NOT_ALLOWED, format!("the bucket is elsewhere ({status}{words}); see AWS_REGION and AWS_ENDPOINT_URL"))
+            (PermissionDenied, format!("the bucket is elsewhere ({status}{words}); see AWS_REGION and AWS_ENDPOINT_URL"))
         }
-        _ => (BUSY, format!("the store answers {status}{words}")),
+        _ => return Err(busy(address, &format!("the store answers {status}{words}"))),
     };
-    Err(remote_error(address, code, what))
+    Err(remote_error(address, kind, Outlook::Later, &what))
 }
 
 /// The text of the first XML element of this name, in one line and not too long.
@@ -209,7 +201,7 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
 fn about_of(address: &Address, response: &Response<Body>) -> io::Result<About> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let bytes = header("content-length").and_then(|length| length.parse().ok());
-    let bytes = bytes.ok_or_else(|| remote_error(address, BUSY, "its length is not given".into()))?;
+    let bytes = bytes.ok_or_else(|| busy(address, "its length is not given"))?;
     let modified_ns = header("last-modified").and_then(seconds_of_http).unwrap_or(0) * 1_000_000_000;
     Ok(About { bytes, modified_ns })
 }
@@ -242,8 +234,6 @@ fn seconds(year: i64, month: i64, day: i64, time: [Option<i64>; 3]) -> Option<i6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bc_formats::passing::{Outlook, outlook};
-
     #[test]
     fn both_kinds_of_dates_give_the_same_seconds() {
         // By GNU date: `date -d '2015-10-21 07:28:00 UTC' +%s` and so on.
@@ -278,9 +268,9 @@ mod tests {
     #[test]
     fn a_busy_store_may_pass_and_an_object_that_is_not_there_is_not() {
         let address = Address { bucket: "b".into(), key: "k".into() };
-        let busy = remote_error(&address, BUSY, "answers 503".into());
+        let busy = busy(&address, "answers 503");
         assert_eq!((outlook(&busy), busy.to_string().as_str()), (Outlook::Soon, "s3://b/k: answers 503"));
-        let gone = remote_error(&address, 2, "is not there".into());
+        let gone = remote_error(&address, ErrorKind::NotFound, Outlook::Later, "is not there");
         assert_eq!((outlook(&gone), gone.kind()), (Outlook::Later, io::ErrorKind::NotFound));
     }
 }
