@@ -11,13 +11,17 @@ import json
 import pathlib
 import sys
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 CQT = {
     "sample_rate": 22050, "hop_length": 512, "bins": 84, "bins_per_octave": 12, "fmin_hz": 32.70319566257483, "pool": 5,
     "extractor": "bc-audio 2",
 }
+# BLAKE3 of 84 times 1.0 as 16-bit floats, 32 hex digits: nothing reads the magnitudes here but `compact`, which checks it.
+MAGNITUDE_HASH = "a2a5bf00b80bd6b9f94a4dc269857214"
 
 
 def provenance(kind, settings):
@@ -27,66 +31,70 @@ def provenance(kind, settings):
     }
 
 
+FEATURES = pa.schema(
+    [
+        pa.field("version_id", pa.string(), False), pa.field("frames", pa.uint32(), False),
+        pa.field("source_hash", pa.string(), False), pa.field("source_bytes", pa.uint64()),
+        pa.field("source_modified_ns", pa.int64()), pa.field("error_share", pa.float32()),
+        pa.field("magnitude_hash", pa.string(), False), pa.field("magnitude", pa.binary(), False),
+    ],
+    provenance("features/2", CQT),
+)
+# What all rows have.
+SAME_FEATURES = {
+    "frames": 1, "source_bytes": 3_200_000, "source_modified_ns": 1, "error_share": 0.0, "magnitude_hash": MAGNITUDE_HASH,
+    "magnitude": b"\x00\x3c" * 84,
+}
+SAME_VERSIONS = {
+    "status": "ok", "reason": None, "duration_s": 200.0, "sample_rate": 44100, "channels": 2, "codec": "mp3", "bytes": 3_200_000,
+}
+
+
+def columns(schema, made, same, rows):
+    return [
+        made[field.name] if field.name in made else pa.repeat(pa.scalar(same[field.name], field.type), rows)
+        for field in schema
+    ]
+
+
+def write_parts(folder, waiting, parts, part_rows, least):
+    """Writes whole parts of what waits (ids and hashes) until fewer than `least` rows are left; returns what is left."""
+    table = pa.concat_tables(waiting).combine_chunks() if waiting else None
+    while table is not None and table.num_rows >= least:
+        part = table.slice(0, part_rows)
+        made = {name: part.column(name).combine_chunks() for name in ("version_id", "source_hash")}
+        arrays = columns(FEATURES, made, SAME_FEATURES, part.num_rows)
+        name = folder / f"part-{parts:05}-{parts:08x}.parquet"
+        pq.write_table(pa.Table.from_arrays(arrays, schema=FEATURES), name, compression="zstd", use_dictionary=False)
+        parts += 1
+        table = table.slice(part_rows) if table.num_rows > part_rows else None
+    return ([table] if table is not None else []), parts
+
+
 def main():
     listed, index, folder, share, part_rows = sys.argv[1:]
     folder, share, part_rows = pathlib.Path(folder), float(share), int(part_rows)
     folder.mkdir(parents=True, exist_ok=True)
     source = pq.ParquetFile(listed)
     schema = source.schema_arrow.with_metadata(provenance("index/1", {}))
-    magnitude = b"\x00\x3c" * 84
-    # The features' own hash of these bytes; nothing reads the magnitudes here but `compact`, which checks it.
-    content = MAGNITUDE_HASH
-    features = pa.schema(
-        [
-            pa.field("version_id", pa.string(), False), pa.field("frames", pa.uint32(), False),
-            pa.field("source_hash", pa.string(), False), pa.field("source_bytes", pa.uint64()),
-            pa.field("source_modified_ns", pa.int64()), pa.field("error_share", pa.float32()),
-            pa.field("magnitude_hash", pa.string(), False), pa.field("magnitude", pa.binary(), False),
-        ],
-        provenance("features/2", CQT),
-    )
-    waiting, parts = [], 0
-
-    def write_part():
-        nonlocal waiting, parts
-        rows = len(waiting)
-        columns = [
-            [row[0] for row in waiting], [1] * rows, [row[1] for row in waiting], [3_200_000] * rows, [1] * rows, [0.0] * rows,
-            [content] * rows, [magnitude] * rows,
-        ]
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, features)]
-        name = folder / f"part-{parts:05}-{parts:08x}.parquet"
-        pq.write_table(pa.Table.from_arrays(arrays, schema=features), name, compression="zstd", use_dictionary=False)
-        waiting, parts = [], parts + 1
-
-    due = 0.0
+    waiting, parts, done = [], 0, 0
     with pq.ParquetWriter(index, schema, compression="zstd") as writer:
         for batch in source.iter_batches(65536):
-            ids = batch.column("version_id").to_pylist()
-            rows = len(ids)
-            hashes = [hashlib.md5(version.encode()).hexdigest() for version in ids]
-            made = {
-                "audio_path": [f"audio/{digest[:2]}/{version}.mp3" for version, digest in zip(ids, hashes)],
-                "status": ["ok"] * rows, "reason": [None] * rows, "duration_s": [200.0] * rows, "sample_rate": [44100] * rows,
-                "channels": [2] * rows, "codec": ["mp3"] * rows, "bytes": [3_200_000] * rows, "content_hash": hashes,
-            }
-            columns = [
-                pa.array(made[field.name], field.type) if field.name in made else batch.column(field.name) for field in schema
-            ]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-            for version, digest in zip(ids, hashes):
-                due += share
-                if due >= 1.0:
-                    due -= 1.0
-                    waiting.append((version, digest))
-                    if len(waiting) == part_rows:
-                        write_part()
-    if waiting:
-        write_part()
+            rows = batch.num_rows
+            ids = batch.column("version_id")
+            hashes = pa.array([hashlib.md5(version.encode()).hexdigest() for version in ids.to_pylist()])
+            paths = pc.binary_join_element_wise("audio/", pc.utf8_slice_codeunits(hashes, 0, 2), "/", ids, ".mp3", "")
+            made = {field.name: batch.column(field.name) for field in schema if field.name not in SAME_VERSIONS}
+            made |= {"audio_path": paths, "content_hash": hashes}
+            writer.write_batch(pa.RecordBatch.from_arrays(columns(schema, made, SAME_VERSIONS, rows), schema=schema))
+            # Of every so many versions some have features.
+            due = np.floor(np.arange(done, done + rows + 1) * share)
+            there = pa.array(due[1:] > due[:-1])
+            waiting.append(pa.table({"version_id": ids, "source_hash": hashes}).filter(there))
+            waiting, parts = write_parts(folder, waiting, parts, part_rows, part_rows)
+            done += rows
+    write_parts(folder, waiting, parts, part_rows, 1)
 
-
-# BLAKE3 of 84 times 1.0 as 16-bit floats, 32 hex digits.
-MAGNITUDE_HASH = "a2a5bf00b80bd6b9f94a4dc269857214"
 
 if __name__ == "__main__":
     main()

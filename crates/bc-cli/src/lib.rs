@@ -13,11 +13,12 @@ pub mod saving;
 mod arguments;
 mod documents;
 mod outcome;
+mod period;
 mod shard;
 
 pub use arguments::{ConfigArgs, ThreadArgs};
 pub use outcome::{Interrupted, Outcome};
-pub use shard::{Shard, ShardArgs, ShardChoice};
+pub use shard::{Shard, ShardArgs, ShardChoice, StatusArgs, json_lines};
 
 use std::process::ExitCode;
 

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub use indicatif::ProgressBar;
 use indicatif::{HumanCount, MultiProgress, ProgressStyle, WeakProgressBar};
 
+use crate::period;
+
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Names the seconds between two lines.
@@ -54,8 +56,7 @@ pub fn line(text: impl AsRef<str>) {
 
 /// Prints where `bar` is from time to time, until it is finished or gone.
 fn print_lines(bar: &ProgressBar, label: &str, unit: &str) {
-    let seconds = std::env::var(PERIOD).ok().and_then(|text| text.parse().ok()).unwrap_or(60.0);
-    let Ok(period) = Duration::try_from_secs_f64(seconds) else { return };
+    let period = period::named(PERIOD).unwrap_or(Duration::from_secs(60));
     if period.is_zero() {
         return;
     }

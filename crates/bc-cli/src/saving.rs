@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use bc_formats::lock::{self, Kind};
 
-use crate::{Interrupted, interrupt};
+use crate::{Interrupted, interrupt, period};
 
 /// Names the seconds between two saves; for tests, and for machines that are often killed.
 const PERIOD: &str = "BYTECOVER_SAVE_SECONDS";
@@ -85,8 +85,7 @@ impl Pace {
     /// So long between two saves, unless the environment says otherwise.
     #[must_use]
     pub fn every(period: Duration) -> Self {
-        let named = std::env::var(PERIOD).ok().and_then(|text| text.parse::<f64>().ok());
-        let named = named.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let named = period::named(PERIOD);
         Self { every: named.unwrap_or(period), named: named.is_some(), last: Instant::now() }
     }
 

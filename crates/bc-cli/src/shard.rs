@@ -109,6 +109,26 @@ impl ShardArgs {
     }
 }
 
+/// `status --shards N --json`: what of the work is done, part by part.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct StatusArgs {
+    /// Shards that the index is divided into.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub shards: u16,
+    /// Print one JSON object, with a line per shard.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A JSON array with a line per item, for programs that read lines and no JSON.
+///
+/// # Errors
+/// What is no JSON.
+pub fn json_lines<T: serde::Serialize>(items: &[T]) -> Result<String> {
+    let lines: Result<Vec<String>, _> = items.iter().map(serde_json::to_string).collect();
+    Ok(format!("[\n{}\n]", lines?.join(",\n")))
+}
+
 const TASK: &str = "SLURM_ARRAY_TASK_ID";
 
 fn from_slurm(get: impl Fn(&str) -> Option<String>) -> Result<Shard> {
@@ -169,6 +189,11 @@ mod tests {
         assert_eq!("1/2".parse::<ShardChoice>().unwrap(), part);
         let error = "Slurm".parse::<ShardChoice>().unwrap_err().to_string();
         assert!(error.contains("`slurm`") && error.contains("not of the form i/n"), "{error}");
+    }
+
+    #[test]
+    fn json_has_a_line_per_item() {
+        assert_eq!(json_lines(&[1, 2]).unwrap(), "[\n1,\n2\n]");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bc_formats::provenance::Provenance;
 
 use crate::known::Known;
 use crate::locate::Audio;
-use crate::tally::Tally;
+use crate::tally::{Figures, Tally};
 use crate::verify::judge::{Judge, Remarks};
 
 /// How many versions go through the stages of the work together.
@@ -39,7 +39,7 @@ pub struct Assembly<'a> {
 /// An index that is complete, and not yet in its place.
 pub struct Assembled {
     /// What there is to say of it.
-    pub tally: Tally,
+    pub figures: Figures,
     /// What there is to say of single files.
     pub remarks: Remarks,
     /// Where the first version without a file was looked for.
@@ -87,7 +87,7 @@ impl<'a> Assembly<'a> {
             Look::Again => self.audio.look_again(&mut versions),
         }
         self.known.bring_failures(&mut versions);
-        let facts = self.known.facts(&versions);
+        let facts = self.known.facts(&self.audio, &versions);
         self.verified += facts.iter().flatten().filter(|facts| !facts.unread).count();
         self.judge.judge(&mut versions, &facts);
         versions.iter().for_each(|version| self.tally.add(version));
@@ -101,7 +101,7 @@ impl<'a> Assembly<'a> {
     pub fn finish(mut self) -> Result<Assembled> {
         self.end_chunk()?;
         let Self { tally, judge, in_vain, verified, writer, .. } = self;
-        Ok(Assembled { tally: tally.finish(), remarks: judge.remarks, in_vain, verified, writer })
+        Ok(Assembled { figures: tally.finish(), remarks: judge.remarks, in_vain, verified, writer })
     }
 }
 
@@ -112,7 +112,7 @@ impl Assembled {
     /// The file cannot be written.
     pub fn publish(self, config: &Config, mut provenance: Provenance) -> Result<()> {
         let path = &config.index.output;
-        provenance.settings["coverage"] = serde_json::json!(self.tally.coverage());
+        provenance.settings["coverage"] = serde_json::json!(self.figures.coverage);
         let fingerprint = self.writer.fingerprint();
         let unchanged = Index::read_provenance(path)
             .is_ok_and(|old| old.settings == provenance.settings && old.fingerprint == fingerprint);
@@ -121,7 +121,7 @@ impl Assembled {
             return Ok(());
         }
         self.writer.commit(&mut provenance)?;
-        println!("Wrote {} ({} versions).", path.display(), self.tally.versions());
+        println!("Wrote {} ({} versions).", path.display(), self.figures.versions());
         Ok(())
     }
 }

@@ -2,12 +2,12 @@
 
 use anyhow::{Result, bail};
 use bc_formats::config::Config;
-use bc_formats::index::Version;
+use bc_formats::index::{Conflict, Version, id_twice};
 use bc_formats::provenance::Provenance;
 
 use crate::assemble::{Assembly, Look};
 use crate::importers::{self, Place, Source};
-use crate::splits::{Conflict, Splits};
+use crate::splits::Splits;
 use crate::{locate, lock};
 
 /// Imports, looks for audio, draws splits where the source has none, writes the index
@@ -42,8 +42,8 @@ pub fn run(all: &Config) -> Result<()> {
     if let Some(in_vain) = &made.in_vain {
         println!("Some versions have no file, the first: {in_vain}");
     }
-    print!("{}", made.tally.coverage());
-    let files = made.tally.files();
+    print!("{}", made.figures.coverage);
+    let files = made.figures.files;
     if made.verified < files {
         println!("{} of {files} files were not verified yet; run `verify`.", files - made.verified);
     }
@@ -57,10 +57,10 @@ fn splits_of(source: &Source, all: &Config) -> Result<Splits> {
     let mut splits = Splits::default();
     source.each(|place, version| match splits.add(place, &version) {
         Ok(()) => Ok(()),
-        Err(Conflict::Twice) => match source.line(place) {
-            Some(line) => bail!("{line}: the version id `{}` is listed twice", version.version_id),
-            None => bail!("the version id `{}` is listed twice in {list}", version.version_id),
-        },
+        Err(Conflict::Twice) => Err(match source.line(place) {
+            Some(line) => id_twice(&line, &version.version_id),
+            None => id_twice(&list, &version.version_id),
+        }),
         Err(Conflict::Crossing(split, first)) => {
             let first_id = nth(source, first)?.map(|version| version.version_id).unwrap_or_default();
             let of = |place| source.describe(place).map(|line| format!(", {line}")).unwrap_or_default();

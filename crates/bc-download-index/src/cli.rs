@@ -1,7 +1,7 @@
 //! The command line.
 
 use anyhow::Result;
-use bc_cli::{ConfigArgs, Outcome, ShardArgs, ThreadArgs};
+use bc_cli::{ConfigArgs, Outcome, ShardArgs, StatusArgs, ThreadArgs};
 
 use crate::{build, download, synth, verify};
 
@@ -57,20 +57,11 @@ enum Command {
     /// usable and is tried again by the next run. Parts (--shard i/n) may run on several machines.
     Verify(VerifyArgs),
     /// Show how many files `verify` has still to look at, shard by shard.
+    ///
+    /// With --json a line per shard has `shard`, `files`, `pending`.
     Status(StatusArgs),
     /// Print the resolved configuration with a comment on each key.
     Config,
-}
-
-/// Arguments of `status`.
-#[derive(Debug, clap::Args)]
-struct StatusArgs {
-    /// Shards that the index is divided into.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    shards: u16,
-    /// Print one JSON object, with a line per shard: `shard`, `files`, `pending`.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Arguments of `download`.
@@ -129,9 +120,7 @@ pub fn main(arguments: Arguments) -> Result<Outcome> {
             let options = verify::Options { fast: arguments.fast, shard: arguments.shard.resolve()? };
             return verify::run(&config, options);
         }
-        Command::Status(arguments) => {
-            verify::status::run(&config, arguments.shards.into(), arguments.json)?;
-        }
+        Command::Status(arguments) => verify::status::run(&config, arguments)?,
         Command::Config => print!("{}", config.to_commented_toml()),
     }
     Ok(Outcome::Done)

@@ -21,7 +21,7 @@ pub struct SplitCoverage {
 }
 
 /// Counts of every split that has versions.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Coverage(pub Vec<SplitCoverage>);
 
 /// Counts versions as they come.

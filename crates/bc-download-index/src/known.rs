@@ -4,6 +4,8 @@
 //! With it the index follows from the lists, the files and these notes alone, so that `build` after
 //! `verify`, or after a part of a download, loses nothing.
 
+use std::path::Path;
+
 use anyhow::Result;
 use bc_formats::audio_root::AudioRoot;
 use bc_formats::config::Config;
@@ -12,6 +14,7 @@ use rayon::prelude::*;
 
 use crate::download::address::address;
 use crate::download::ledger::{self, Failures};
+use crate::locate::Audio;
 use crate::verify::state::{Facts, Key, State};
 
 /// All notes of an index.
@@ -47,10 +50,13 @@ impl<'a> Known<'a> {
     }
 
     /// What `verify` found in files that are still as it saw them, version by version.
-    pub fn facts(&self, versions: &[Version]) -> Vec<Option<Facts>> {
-        let of = |version: &Version| match Key::of(version.audio_path.as_deref()?, self.root.as_ref()) {
-            Ok(key) => self.state.noted(&key?),
-            Err(error) => Some(Facts::unread(error)),
+    pub fn facts(&self, audio: &Audio, versions: &[Version]) -> Vec<Option<Facts>> {
+        let of = |version: &Version| {
+            let path = version.audio_path.as_deref()?;
+            match audio.about(Path::new(path)) {
+                Ok(about) => self.state.noted(&Key::of(path, about?, self.root.as_ref())),
+                Err(error) => Some(Facts::unread(error)),
+            }
         };
         if self.state.is_empty() {
             return versions.iter().map(|_| None).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use bc_audio::{EXTENSIONS, is_audio};
 use bc_formats::audio_root::AudioRoot;
 use bc_formats::config::IndexConfig;
 use bc_formats::index::{Status, Version};
+use bc_store::About;
 use rayon::prelude::*;
 
 use crate::retry;
@@ -24,8 +26,8 @@ pub struct Audio<'a> {
     folder: PathBuf,
     by_stem: HashMap<String, PathBuf>,
     listed: Listed,
-    /// Sizes of the objects of a store, by path, which is asked once for all of them.
-    objects: Option<HashMap<PathBuf, u64>>,
+    /// What a store says of its objects, by path: it is asked once for all of them.
+    objects: Option<HashMap<PathBuf, About>>,
 }
 
 impl<'a> Audio<'a> {
@@ -39,13 +41,24 @@ impl<'a> Audio<'a> {
             let (by_stem, listed) = (files_by_stem(config)?, Listed::default());
             return Ok(Self { config, folder, by_stem, listed, objects: None });
         }
-        let objects: HashMap<PathBuf, u64> =
-            objects(config)?.into_iter().map(|(name, bytes)| (folder.join(name), bytes)).collect();
+        let objects: HashMap<PathBuf, About> =
+            objects(config)?.into_iter().map(|(name, about)| (folder.join(name), about)).collect();
         let mut directly: Vec<PathBuf> =
             objects.keys().filter(|path| path.parent() == Some(&folder)).cloned().collect();
         directly.sort();
         let by_stem = by_stem(directly, config);
         Ok(Self { config, folder, by_stem, listed: Listed::default(), objects: Some(objects) })
+    }
+
+    /// Size and time of change of a file as it is now, or of an object as it was listed; `None` if it is not there.
+    ///
+    /// # Errors
+    /// The file cannot be asked about.
+    pub fn about(&self, path: &Path) -> io::Result<Option<About>> {
+        match &self.objects {
+            Some(objects) if bc_store::is_remote(path) => Ok(objects.get(path).copied()),
+            _ => about_now(path),
+        }
     }
 
     fn is_there(&self, path: &Path) -> bool {
@@ -56,7 +69,7 @@ impl<'a> Audio<'a> {
     fn found(&self, version: &mut Version, path: &Path) {
         version.reason = None;
         version.bytes = match &self.objects {
-            Some(objects) => objects.get(path).copied(),
+            Some(objects) => objects.get(path).map(|about| about.bytes),
             None => retry::io(|| std::fs::metadata(path)).map(|file| file.len()).ok(),
         };
         version.audio_path = Some(path.to_string_lossy().into_owned());
@@ -162,6 +175,18 @@ pub fn audio_folder(config: &IndexConfig) -> Result<PathBuf> {
     }
 }
 
+/// Size and time of change of a file or an object as it is now; `None` if it is not there.
+///
+/// # Errors
+/// It cannot be asked about.
+pub fn about_now(path: &Path) -> io::Result<Option<About>> {
+    match retry::io(|| bc_store::about(path)) {
+        Ok(about) => Ok(Some(about)),
+        Err(error) if retry::is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether a file is there. One that cannot be asked about is: a network file system that hiccups must not make
 /// files missing.
 pub fn is_there(path: &Path) -> bool {
@@ -204,13 +229,12 @@ pub fn files_by_stem(config: &IndexConfig) -> Result<HashMap<String, PathBuf>> {
     Ok(by_stem(listing(&audio_folder(config)?)?, config))
 }
 
-/// Names and sizes of the objects of a store below `dataset_path`.
+/// The objects of a store below `dataset_path`, in order of their names.
 ///
 /// # Errors
 /// The store does not list them.
-pub fn objects(config: &IndexConfig) -> Result<HashMap<String, u64>> {
-    let listed = retry::io(|| bc_store::list(&config.dataset_path)).context("[index] dataset_path")?;
-    Ok(listed.into_iter().map(|(name, about)| (name, about.bytes)).collect())
+pub fn objects(config: &IndexConfig) -> Result<Vec<(String, About)>> {
+    retry::io(|| bc_store::list(&config.dataset_path)).context("[index] dataset_path")
 }
 
 fn by_stem(paths: Vec<PathBuf>, config: &IndexConfig) -> HashMap<String, PathBuf> {

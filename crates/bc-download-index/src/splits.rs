@@ -1,13 +1,6 @@
-//! What must hold of a list as a whole: each id once, each clique in one split. And splits by clique, drawn where the
-//! source has none.
-//!
-//! Ids and cliques are remembered as [`Digest`]s, so that ten million take some hundred megabytes.
+//! What must hold of a list as a whole ([`Unique`]), and splits by clique, drawn where the source has none.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-
-use bc_formats::fingerprint::{Digest, digest};
-use bc_formats::index::{Split, Version};
+use bc_formats::index::{Conflict, Split, Unique, Version};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -19,20 +12,10 @@ const FEWEST_TO_SPLIT: usize = 6;
 /// A single held-out clique measures nothing: every other version of the split is a match.
 const FEWEST_HELD_OUT: usize = 2;
 
-/// Why a list cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Conflict {
-    /// The version's id was there before.
-    Twice,
-    /// The version's clique is in another split, where the version at this place put it.
-    Crossing(Split, Place),
-}
-
 /// What is known of the versions so far.
 #[derive(Debug, Default)]
 pub struct Splits {
-    ids: HashSet<Digest>,
-    cliques: HashMap<Digest, (Split, Place)>,
+    known: Unique<Place>,
     /// Of all cliques, as long as no version is in a split.
     names: Vec<String>,
     given: bool,
@@ -43,42 +26,27 @@ impl Splits {
     ///
     /// # Errors
     /// It does not go with those before.
-    pub fn add(&mut self, place: Place, version: &Version) -> Result<(), Conflict> {
-        if !self.ids.insert(digest(&version.version_id)) {
-            return Err(Conflict::Twice);
-        }
+    pub fn add(&mut self, place: Place, version: &Version) -> Result<(), Conflict<Place>> {
+        let first_of_clique = self.known.add(version, place)?;
         if version.split != Split::None && !self.given {
             self.given = true;
             self.names = Vec::new();
         }
-        match self.cliques.entry(digest(&version.clique_id)) {
-            Entry::Vacant(entry) => {
-                entry.insert((version.split, place));
-                if !self.given {
-                    self.names.push(version.clique_id.clone());
-                }
-            }
-            Entry::Occupied(mut entry) => {
-                let (split, first) = *entry.get();
-                if split == Split::None {
-                    entry.insert((version.split, place));
-                } else if version.split != Split::None && version.split != split {
-                    return Err(Conflict::Crossing(split, first));
-                }
-            }
+        if first_of_clique && !self.given {
+            self.names.push(version.clique_id.clone());
         }
         Ok(())
     }
 
     /// How many versions there are.
     pub fn versions(&self) -> usize {
-        self.ids.len()
+        self.known.versions()
     }
 
     /// Draws the split of every clique if no version is in one; depends on the clique ids, the seed and the shares alone.
     /// The ids are forgotten.
     pub fn draw_unless_given(&mut self, seed: u64, shares: [f64; 3]) {
-        self.ids = HashSet::new();
+        self.known.forget_ids();
         if self.given {
             return;
         }
@@ -96,7 +64,7 @@ impl Splits {
                 at if at < test + val => Split::Val,
                 _ => Split::Train,
             };
-            self.cliques.entry(digest(clique)).and_modify(|known| known.0 = split);
+            self.known.put(clique, split);
         }
     }
 
@@ -105,7 +73,7 @@ impl Splits {
         if self.given {
             return version.split;
         }
-        self.cliques.get(&digest(&version.clique_id)).map_or(version.split, |known| known.0)
+        self.known.split_of(&version.clique_id).unwrap_or(version.split)
     }
 }
 
@@ -113,7 +81,7 @@ impl Splits {
 mod tests {
     use super::*;
 
-    fn read(versions: &[Version]) -> Result<Splits, Conflict> {
+    fn read(versions: &[Version]) -> Result<Splits, Conflict<Place>> {
         let mut splits = Splits::default();
         for (at, version) in versions.iter().enumerate() {
             splits.add(Place { at, line: 0 }, version)?;

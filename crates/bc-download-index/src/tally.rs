@@ -7,14 +7,13 @@ use bc_formats::index::{Status, Version};
 
 use crate::coverage::{Counter, Coverage};
 
-/// Counts of an index.
+/// Counts of the versions so far.
 #[derive(Debug)]
 pub struct Tally {
     statuses: BTreeMap<Status, usize>,
     files: usize,
     after: Counter,
     detail: Option<Detail>,
-    coverage: Coverage,
 }
 
 /// What only a report needs.
@@ -27,6 +26,24 @@ struct Detail {
     cliques: HashMap<Digest, u32>,
 }
 
+/// Counts of an index. Those below `coverage` are empty where no report is to be made of it.
+#[derive(Debug, Default)]
+pub struct Figures {
+    statuses: BTreeMap<Status, usize>,
+    /// How many versions have a file.
+    pub files: usize,
+    /// How much of each split is usable.
+    pub coverage: Coverage,
+    /// The same as if every file were usable.
+    pub coverage_before: Coverage,
+    /// A line for each file that is not usable.
+    pub faults: Vec<String>,
+    /// How many versions have a file that is not usable, or could not be read.
+    pub unusable_files: u64,
+    /// How many cliques have so many usable versions.
+    pub clique_sizes: BTreeMap<u32, u32>,
+}
+
 impl Tally {
     /// Of no version; with `detail` where a report is to be made of it.
     pub fn new(detail: bool) -> Self {
@@ -36,13 +53,7 @@ impl Tally {
             unusable_files: 0,
             cliques: HashMap::new(),
         });
-        Self {
-            statuses: BTreeMap::new(),
-            files: 0,
-            after: Counter::new(Version::usable),
-            detail,
-            coverage: Coverage(Vec::new()),
-        }
+        Self { statuses: BTreeMap::new(), files: 0, after: Counter::new(Version::usable), detail }
     }
 
     /// Counts one.
@@ -63,53 +74,26 @@ impl Tally {
 
     /// After the last version.
     #[must_use]
-    pub fn finish(mut self) -> Self {
-        self.coverage = std::mem::replace(&mut self.after, Counter::new(Version::usable)).finish();
-        self
+    pub fn finish(self) -> Figures {
+        let Self { statuses, files, after, detail } = self;
+        let figures = Figures { statuses, files, coverage: after.finish(), ..Figures::default() };
+        let Some(Detail { before, faults, unusable_files, cliques }) = detail else { return figures };
+        let mut clique_sizes = BTreeMap::new();
+        for size in cliques.into_values() {
+            *clique_sizes.entry(size).or_default() += 1;
+        }
+        Figures { coverage_before: before.finish(), faults, unusable_files, clique_sizes, ..figures }
     }
+}
 
+impl Figures {
     /// How many versions there are.
     pub fn versions(&self) -> usize {
         self.statuses.values().sum()
     }
 
-    /// How many have a file.
-    pub fn files(&self) -> usize {
-        self.files
-    }
-
     /// How many have this status.
     pub fn with_status(&self, status: Status) -> usize {
         self.statuses.get(&status).copied().unwrap_or(0)
-    }
-
-    /// How much of each split is usable.
-    pub fn coverage(&self) -> &Coverage {
-        &self.coverage
-    }
-
-    /// The same as if every file were usable.
-    pub fn take_coverage_before(&mut self) -> Coverage {
-        let none = || Counter::new(Version::usable);
-        self.detail.as_mut().map_or(none(), |detail| std::mem::replace(&mut detail.before, none())).finish()
-    }
-
-    /// A line for each file that is not usable.
-    pub fn faults(&self) -> &[String] {
-        self.detail.as_ref().map_or(&[], |detail| &detail.faults)
-    }
-
-    /// How many versions have a file that is not usable, or could not be read.
-    pub fn unusable_files(&self) -> u64 {
-        self.detail.as_ref().map_or(0, |detail| detail.unusable_files)
-    }
-
-    /// How many cliques have so many usable versions.
-    pub fn clique_sizes(&self) -> BTreeMap<u32, u32> {
-        let mut sizes = BTreeMap::new();
-        for size in self.detail.iter().flat_map(|detail| detail.cliques.values()) {
-            *sizes.entry(*size).or_default() += 1;
-        }
-        sizes
     }
 }

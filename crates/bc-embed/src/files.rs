@@ -1,9 +1,14 @@
-//! Audio files and the ids they get.
+//! Audio files, or objects of an S3-like store ([`bc_store`]), and the ids they get.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use bc_formats::features::Source;
+use bc_formats::fingerprint;
+use bc_formats::passing::{Outlook, Retry, outlook};
+use bc_store::Local;
 use serde::Serialize;
 use walkdir::WalkDir;
 
@@ -50,18 +55,61 @@ pub struct AudioFile {
     pub title: String,
     /// Name of the folder that it lies in.
     pub folder: String,
+    /// Of an object, what the store said of it; a file is asked when it is read.
+    pub listed: Option<Source>,
 }
 
-/// The files of `audio`, and those below its folders, in order of their ids, each id once. Links are followed; a loop of
+/// How often a store that is busy is asked again: after 0.25, 0.5, 1 and 2 seconds.
+const RETRY: Retry = Retry { retries: 4, wait_s: 0.25 };
+
+fn patiently<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    RETRY.run(|error| outlook(error) == Outlook::Soon, || false, work).0
+}
+
+/// A file to read: itself, or a copy of the object that `path` names.
+///
+/// # Errors
+/// An object that the store does not give.
+pub fn local(path: &Path) -> Result<Local> {
+    patiently(|| bc_store::local(path)).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// The hash of the bytes of a file or an object.
+///
+/// # Errors
+/// It cannot be read.
+pub fn content_hash(path: &Path) -> Result<String> {
+    fingerprint::of_file(local(path)?.path())
+}
+
+/// Size and time of change of a file or an object; nothing where they cannot be told.
+pub fn source(path: &Path) -> Source {
+    patiently(|| bc_store::source(path)).unwrap_or_default()
+}
+
+/// The path by which a file can be found from anywhere; an object's is so already.
+pub fn absolute(path: &Path) -> PathBuf {
+    let absolute = (!bc_store::is_remote(path)).then(|| std::path::absolute(path).ok()).flatten();
+    absolute.unwrap_or_else(|| path.to_owned())
+}
+
+/// The path of `name` in a list that lies in `folder`.
+pub fn beside(folder: &Path, name: &str) -> PathBuf {
+    if bc_store::is_remote(Path::new(name)) { name.into() } else { folder.join(name) }
+}
+
+/// The files of `audio`, and those below its folders or prefixes (`s3://bucket/prefix`), in order of their ids, each id once. Links are followed; a loop of
 /// them, a folder that cannot be read and a second file of one id are failures, not the end.
 ///
 /// # Errors
-/// Nothing was given; a path where there is nothing; a folder without audio.
+/// Nothing was given; a path where there is nothing; a folder without audio; a store that does not answer.
 pub fn list(audio: &[PathBuf]) -> Result<(Vec<AudioFile>, Vec<Failure>)> {
     ensure!(!audio.is_empty(), "no audio was given; name files or folders");
     let (mut files, mut failed) = (Vec::new(), Vec::new());
     for path in audio {
-        if path.is_dir() {
+        if bc_store::is_remote(path) {
+            files.extend(objects(path)?);
+        } else if path.is_dir() {
             let before = files.len();
             below(path, &mut files, &mut failed);
             ensure!(files.len() > before, "{} holds no audio file", path.display());
@@ -96,8 +144,28 @@ pub fn list(audio: &[PathBuf]) -> Result<(Vec<AudioFile>, Vec<Failure>)> {
     Ok((files, failed))
 }
 
+/// The object of this name, or those below the prefix.
+fn objects(path: &Path) -> Result<Vec<AudioFile>> {
+    if bc_audio::is_audio(path) {
+        let about = patiently(|| bc_store::about(path))?;
+        let id = path.file_name().map_or(path, Path::new);
+        return Ok(vec![AudioFile { listed: Some(about.source()), ..audio_file(path, id) }]);
+    }
+    let listed = patiently(|| bc_store::list(path))?.into_iter();
+    let audio = listed.map(|(name, about)| (PathBuf::from(name), about));
+    let files: Vec<AudioFile> = audio
+        .filter(|(name, _)| bc_audio::is_audio(name))
+        .map(|(name, about)| AudioFile {
+            listed: Some(about.source()),
+            ..audio_file(&path.join(&name), &name)
+        })
+        .collect();
+    ensure!(!files.is_empty(), "{} holds no audio file", path.display());
+    Ok(files)
+}
+
 fn same_place(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 fn below(root: &Path, files: &mut Vec<AudioFile>, failed: &mut Vec<Failure>) {
@@ -119,9 +187,10 @@ fn below(root: &Path, files: &mut Vec<AudioFile>, failed: &mut Vec<Failure>) {
 fn audio_file(path: &Path, id: &Path) -> AudioFile {
     let title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     // Links keep the place that they were given.
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let whole = absolute(path);
     let folder = whole.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-    AudioFile { path: path.to_owned(), id: id.to_string_lossy().replace('\\', "/"), title, folder }
+    let id = id.to_string_lossy().replace('\\', "/");
+    AudioFile { path: path.to_owned(), id, title, folder, listed: None }
 }
 
 #[cfg(test)]
@@ -151,6 +220,20 @@ mod tests {
         let absent = list(&[folder.path().join("no.mp3")]).unwrap_err();
         assert!(absent.to_string().contains("no.mp3"));
         assert!(list(&[]).is_err());
+    }
+
+    #[test]
+    fn an_object_keeps_its_name_wherever_the_program_stands() {
+        let object = Path::new("s3://music/set/one/a.mp3");
+        assert_eq!((absolute(object).as_path(), beside(Path::new("lists"), "s3://music/b.mp3").as_path()),
+            (object, Path::new("s3://music/b.mp3")));
+        assert_eq!(beside(Path::new("lists"), "b.mp3"), Path::new("lists/b.mp3"));
+        let file = audio_file(object, Path::new("one/a.mp3"));
+        assert_eq!([&file.folder, &file.title, &file.id], ["one", "a", "one/a.mp3"]);
+        if !cfg!(feature = "s3") {
+            let error = format!("{:#}", list(&[object.to_owned()]).unwrap_err());
+            assert!(error.contains("--features s3"), "{error}");
+        }
     }
 
     #[cfg(unix)]

@@ -9,6 +9,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use crate::embedder::Embedder;
+use crate::files;
 use crate::lengths::ByLength;
 use crate::tempo::stretched;
 use crate::windows::Windows;
@@ -218,7 +219,9 @@ impl AudioEmbedder {
     /// # Errors
     /// A file that is absent, does not decode, or is silent.
     pub fn features(&self, path: &Path) -> Result<Features> {
-        let features = self.extractor.file(path).with_context(|| format!("cannot use {}", path.display()))?;
+        let local = files::local(path)?;
+        let features =
+            self.extractor.file(local.path()).with_context(|| format!("cannot use {}", path.display()))?;
         ensure!(
             features.magnitude.iter().any(|value| value.to_f32() > SILENT),
             "cannot use {}: it is silent from end to end",

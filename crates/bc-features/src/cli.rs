@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bc_cli::{ConfigArgs, Outcome, ShardArgs, ThreadArgs};
+use bc_cli::{ConfigArgs, Outcome, ShardArgs, StatusArgs, ThreadArgs};
 
 use crate::{array, compact, extract, inspect, paint, plot, status};
 
@@ -39,6 +39,8 @@ enum Command {
     /// Print settings, counts, hours, sizes and value ranges of the features.
     Inspect,
     /// Show which features are there, stale, missing or failed, shard by shard.
+    ///
+    /// With --json a line per shard has `shard`, `versions`, `there`, `failed`, `pending`, `pending_hours`.
     Status(StatusArgs),
     /// Put small feature files together, so that a folder of millions of versions has few.
     ///
@@ -75,17 +77,6 @@ struct ExtractArgs {
     /// Drop the rows of versions that left the index, however many they are.
     #[arg(long)]
     drop_missing: bool,
-}
-
-/// Arguments of `status`.
-#[derive(Debug, clap::Args)]
-struct StatusArgs {
-    /// Shards that the index was divided into.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    shards: u16,
-    /// Print one JSON object, with a line per shard: `shard`, `versions`, `there`, `failed`, `pending`, `pending_hours`.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Arguments of `cqt`.
@@ -205,7 +196,7 @@ pub fn main(mut arguments: Arguments) -> Result<Outcome> {
             args.threads.install()?;
             paint::run(&config.features, &config.paint, args.fresh)?;
         }
-        Command::Status(args) => status::run(&config.features, args.shards.into(), args.json)?,
+        Command::Status(args) => status::run(&config.features, args)?,
         Command::Compact => compact::run(&config.features)?,
         Command::Cqt(args) => array::run(&config.features, &args.audio, &args.out, args.pool)?,
         Command::Plot(args) => plot::run(&config.features, &args.what, &args.out)?,

@@ -14,9 +14,9 @@ use std::time::SystemTime;
 use anyhow::{Result, bail};
 use bc_cli::Shard;
 use bc_formats::features::failures::{self, Failure};
-use bc_formats::features::{CqtSettings, Parts, RowRef, Source};
+use bc_formats::features::{CqtSettings, Parts, RowRef, Source, row_twice};
 use bc_formats::fingerprint::{Digest, digest};
-use bc_formats::index::{Index, Version};
+use bc_formats::index::{Index, Version, id_twice};
 use rayon::prelude::*;
 
 /// What extraction needs to know of a usable version.
@@ -71,7 +71,7 @@ impl Versions {
             }
             let place = u32::try_from(usable.len())?;
             if places.insert(digest(&version.version_id), place).is_some() {
-                bail!("{}: the version id `{}` is listed twice", path.display(), version.version_id);
+                return Err(id_twice(&path.display(), &version.version_id));
             }
             usable.push(Track::of(&version));
             Ok(())
@@ -219,10 +219,7 @@ impl Newest {
         self.holding[part] += 1;
         if let Some(before) = before {
             if before == number {
-                bail!(
-                    "version {} is listed twice; remove the file and run `bc-features extract` again",
-                    row.version_id
-                );
+                return Err(row_twice(row.version_id));
             }
             self.holding[before as usize] -= 1;
             self.superseded[before as usize] += 1;

@@ -1,6 +1,7 @@
 //! What of an index has features.
 
 use anyhow::Result;
+use bc_cli::StatusArgs;
 use bc_formats::config::FeaturesConfig;
 use comfy_table::Table;
 use serde::Serialize;
@@ -32,11 +33,12 @@ struct Counts {
 ///
 /// # Errors
 /// No index, no usable version in it, features of other settings in the folder.
-pub fn run(config: &FeaturesConfig, shards: usize, json: bool) -> Result<()> {
+pub fn run(config: &FeaturesConfig, args: StatusArgs) -> Result<()> {
+    let shards = args.shards.into();
     let versions = Versions::read(&config.index)?;
     let survey = plan::survey(&versions, &config.output, &config.cqt(), Policy::default())?;
     let counts = counts(&versions, &survey, shards);
-    if json {
+    if args.json {
         return print_json(config, &versions, &survey, &counts);
     }
     let mut table = Table::new();
@@ -104,8 +106,7 @@ fn print_json(
     println!("\"rows\": {rows},");
     println!("\"superseded\": {superseded},");
     println!("\"stale\": {},", survey.stale.len());
-    let lines: Result<Vec<String>, _> = counts.iter().map(serde_json::to_string).collect();
-    println!("\"shards\": [\n{}\n]\n}}", lines?.join(",\n"));
+    println!("\"shards\": {}\n}}", bc_cli::json_lines(counts)?);
     Ok(())
 }
 

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use bc_formats::features::failures::{self, Failure};
-use bc_formats::features::{PartWriter, Parts, RowRef};
+use bc_formats::features::{PartWriter, Parts, RowRef, row_twice};
 use bc_formats::fingerprint::{Digest, digest};
 use bc_formats::provenance::Provenance;
 
@@ -67,7 +67,9 @@ impl Dead {
     fn add(&mut self, part: usize, row: RowRef<'_>) -> Result<()> {
         let id = digest(row.version_id);
         if let Some(before) = self.newest.insert(id, u32::try_from(part)?) {
-            ensure!(before as usize != part, "version {} is listed twice; remove the file", row.version_id);
+            if before as usize == part {
+                return Err(row_twice(row.version_id));
+            }
             self.rows.entry(before as usize).or_default().insert(id);
         }
         Ok(())

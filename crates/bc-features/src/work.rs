@@ -10,6 +10,7 @@ use bc_formats::features::failures::Failure;
 use bc_formats::features::{FeatureRow, Source};
 use bc_formats::fingerprint;
 use bc_formats::passing::{self, Outlook, Retry};
+use bc_store::About;
 
 use crate::plan::Track;
 
@@ -53,7 +54,9 @@ impl Worker {
     pub fn version(&self, version: &Track, again: impl Fn()) -> Done {
         let path = PathBuf::from(&*version.audio_path);
         let known = version.content_hash.as_deref();
-        let source = bc_store::source(&path).unwrap_or_default();
+        // What a failure is of. An object is asked for only if there is one: its bytes come with the same answer.
+        let ask = || bc_store::source(&path).unwrap_or_default();
+        let before = (!bc_store::is_remote(&path)).then(ask);
         let (result, retries) = self.retry.run(
             |fault: &Option<Fault>| {
                 let passes = fault.as_ref().is_some_and(|fault| fault.outlook == Outlook::Soon);
@@ -89,7 +92,7 @@ impl Worker {
                 },
                 may_pass: fault.outlook != Outlook::Lasting,
                 source_hash: known.map(str::to_owned),
-                source,
+                source: before.unwrap_or_else(ask),
             }),
         }
     }
@@ -139,17 +142,18 @@ struct Made {
     source: Source,
 }
 
-/// Reads a file twice: for its hash and for its features. In between and behind it must be the same.
+/// Reads a file twice: for its hash and for its features. In between and behind it must be the same. An object is copied
+/// once, and the copy read.
 fn made(extractor: &Extractor, path: &Path, known: Option<&str>) -> Result<Made, Fault> {
     let unread = |error: std::io::Error| Fault {
         reason: format!("cannot be read: {error}"),
         outlook: passing::outlook(&error).min(Outlook::Later),
     };
     let stat = || bc_store::source(path).map_err(unread);
-    let source = stat()?;
-    // An object of a store is copied; the copy is removed when `local` is dropped.
+    // The copy of an object is removed when `local` is dropped.
     let local = bc_store::local(path).map_err(unread)?;
-    let file = local.path();
+    let (file, copied) = (local.path(), local.copied().map(About::source));
+    let source = copied.map_or_else(stat, Ok)?;
     let is_file = file.is_file();
     // A pipe is never opened: it would be waited for. The extractor says what is wrong with it.
     let hash = if is_file {
@@ -169,7 +173,7 @@ fn made(extractor: &Extractor, path: &Path, known: Option<&str>) -> Result<Made,
     let features = extractor
         .file(file)
         .map_err(|error| Fault { reason: error.to_string(), outlook: error.outlook() })?;
-    if stat()? != source {
+    if copied.is_none() && stat()? != source {
         return Err(Fault { reason: "changed while it was read".into(), outlook: Outlook::Soon });
     }
     Ok(Made { features, hash, source })

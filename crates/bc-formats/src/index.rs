@@ -1,10 +1,9 @@
 //! The index: one row per version, what is known of its recording, and whether it can be used.
 
-use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
@@ -14,8 +13,10 @@ use crate::fingerprint::Fingerprint;
 use crate::provenance::Provenance;
 use crate::table::{self, number};
 
+mod unique;
 mod writer;
 
+pub use unique::{Conflict, Unique};
 pub use writer::IndexWriter;
 
 /// Kind and schema version of an index file.
@@ -290,30 +291,28 @@ fn versions_of(path: &Path, batch: &RecordBatch, take: &mut impl FnMut(Version) 
 }
 
 fn refuse_doubles_and_crossing(path: &Path, versions: &[Version]) -> Result<()> {
-    let mut ids = HashSet::with_capacity(versions.len());
-    let mut splits: HashMap<&str, &Version> = HashMap::new();
+    let mut unique = Unique::default();
     for version in versions {
-        if !ids.insert(version.version_id.as_str()) {
-            bail!("{}: the version id `{}` is listed twice", path.display(), version.version_id);
-        }
-        if version.split == Split::None {
-            continue;
-        }
-        let first = splits.entry(&version.clique_id).or_insert(version);
-        if first.split != version.split {
-            bail!(
-                "{}: the clique {} is in the split {} (version {}) and in {} (version {}); figures would be of songs \
-                 that were trained on; correct the lists and run `bc-download-index build` again",
+        match unique.add(version, version) {
+            Ok(_) => {}
+            Err(Conflict::Twice) => return Err(id_twice(&path.display(), &version.version_id)),
+            Err(Conflict::Crossing(split, first)) => bail!(
+                "{}: the clique {} is in the split {split} (version {}) and in {} (version {}); figures would be of \
+                 songs that were trained on; correct the lists and run `bc-download-index build` again",
                 path.display(),
                 version.clique_id,
-                first.split,
                 first.version_id,
                 version.split,
                 version.version_id
-            );
+            ),
         }
     }
     Ok(())
+}
+
+/// The error of a version id that is listed twice, in a file or at a line of it.
+pub fn id_twice(place: &dyn std::fmt::Display, version_id: &str) -> anyhow::Error {
+    anyhow!("{place}: the version id `{version_id}` is listed twice")
 }
 
 fn fields() -> Vec<Field> {

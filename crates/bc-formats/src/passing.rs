@@ -55,10 +55,33 @@ impl From<ShortRead> for io::Error {
     }
 }
 
+/// An error whose outlook is known to whoever reports it, such as the answer of an object store: wrapped in an
+/// [`io::Error`], it has that outlook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// When it makes sense to try again.
+    pub outlook: Outlook,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Error for Judged {}
+
 /// What is to be expected of a second try after `error`.
 pub fn outlook(error: &io::Error) -> Outlook {
-    if error.get_ref().is_some_and(|inner| inner.is::<ShortRead>()) {
-        return Outlook::Soon;
+    if let Some(inner) = error.get_ref() {
+        if inner.is::<ShortRead>() {
+            return Outlook::Soon;
+        }
+        if let Some(judged) = inner.downcast_ref::<Judged>() {
+            return judged.outlook;
+        }
     }
     if let Some(code) = error.raw_os_error() {
         return if passes_soon(code, error.kind()) { Outlook::Soon } else { Outlook::Later };
@@ -244,6 +267,9 @@ mod tests {
             assert_eq!(outlook(&io::Error::from_raw_os_error(code)), Outlook::Later, "{code}");
         }
         assert_eq!(outlook(&ShortRead { read: 1, length: 2 }.into()), Outlook::Soon);
+        let judged = Judged { outlook: Outlook::Later, what: "refused".into() };
+        let judged = anyhow::Error::from(io::Error::other(judged)).context("dataset_path");
+        assert_eq!((outlook_of_any(&judged), format!("{judged:#}").as_str()), (Some(Outlook::Later), "dataset_path: refused"));
         assert_eq!(outlook(&io::Error::new(io::ErrorKind::TimedOut, "too slow")), Outlook::Later);
         assert_eq!(outlook(&io::Error::new(io::ErrorKind::InvalidData, "no frame")), Outlook::Lasting);
         let wrapped = io::Error::other(io::Error::from_raw_os_error(libc::ESTALE));

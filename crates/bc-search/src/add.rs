@@ -11,8 +11,6 @@ use bc_embed::origin;
 use bc_embed::recording::{AudioEmbedder, Compared, Excerpt};
 use bc_embed::windows::Windows;
 use bc_formats::config::{Compare, Config};
-use bc_formats::features::Source;
-use bc_formats::fingerprint;
 use bc_formats::run::WindowComparison;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -169,7 +167,10 @@ impl Work<'_> {
     /// The files that the index does not hold as they are, by path, size and time of change: the others are not read.
     fn changed(&mut self, items: Vec<Item>) -> Result<Vec<Item>> {
         let stamped = items.into_iter().map(|mut item| {
-            (item.row.bytes, item.row.modified_ns) = stamp(&item.path);
+            // An object that was listed has both.
+            if item.row.modified_ns == 0 {
+                (item.row.bytes, item.row.modified_ns) = stamp(&item.path);
+            }
             item
         });
         let items: Vec<Item> = stamped.collect();
@@ -190,7 +191,7 @@ impl Work<'_> {
     /// The files whose audio the index does not hold, with their content hashes.
     fn unknown(&mut self, chunk: &[Item]) -> Result<Vec<Item>> {
         let hashes: Vec<Result<String>> =
-            chunk.par_iter().map(|item| fingerprint::of_file(&item.path)).collect();
+            chunk.par_iter().map(|item| files::content_hash(&item.path)).collect();
         let mut items = Vec::with_capacity(chunk.len());
         for (item, hash) in chunk.iter().zip(hashes) {
             match hash {
@@ -274,5 +275,5 @@ fn placed(excerpts: Vec<Excerpt>) -> Vec<(f32, Vec<f32>)> {
 
 /// Size and time of change of a file; zeros where they cannot be told.
 pub(crate) fn stamp(path: &Path) -> (u64, i64) {
-    Source::of(path).map_or((0, 0), |now| (now.bytes.unwrap_or(0), now.modified_ns.unwrap_or(0)))
+    list::stamp_of(files::source(path))
 }

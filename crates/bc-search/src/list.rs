@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use bc_embed::files::{self, Failure};
+use bc_formats::features::Source;
 
 use crate::index::Row;
 use crate::index::rows::is_reserved;
@@ -33,7 +34,12 @@ pub enum Works {
 /// The path under which an index knows a file.
 #[must_use]
 pub fn stored_path(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+    files::absolute(path).to_string_lossy().into_owned()
+}
+
+/// Size and time of change as an index holds them; zeros where they cannot be told.
+pub(crate) fn stamp_of(source: Source) -> (u64, i64) {
+    (source.bytes.unwrap_or(0), source.modified_ns.unwrap_or(0))
 }
 
 /// The recordings that `words` name: audio files, folders, and lists (`.csv`), each path once. What cannot be used is a
@@ -56,7 +62,9 @@ pub fn items(words: &[PathBuf], works: &Works) -> Result<(Vec<Item>, Vec<Failure
                 Works::One(work) => work.clone(),
                 Works::Folder => file.folder,
             };
-            let row = Row { path: stored_path(&file.path), title: file.title, work, ..Row::default() };
+            let path = stored_path(&file.path);
+            let (bytes, modified_ns) = file.listed.map_or((0, 0), stamp_of);
+            let row = Row { path, title: file.title, work, bytes, modified_ns, ..Row::default() };
             Item { path: file.path, row }
         }));
     }
@@ -127,7 +135,7 @@ fn of_record(names: &[String], record: &csv::StringRecord, folder: &Path) -> Res
         }
     }
     ensure!(!row.path.is_empty(), "its path is empty");
-    let path = folder.join(&row.path);
+    let path = files::beside(folder, &row.path);
     if row.title.is_empty() {
         row.title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     }

@@ -34,13 +34,20 @@ pub struct About {
     pub modified_ns: i64,
 }
 
+impl About {
+    /// The same as feature files hold it.
+    pub fn source(self) -> Source {
+        Source { bytes: Some(self.bytes), modified_ns: Some(self.modified_ns) }
+    }
+}
+
 /// A file that can be opened.
 #[derive(Debug)]
 pub enum Local {
     /// It was one.
     File(PathBuf),
-    /// A copy of an object, removed when this is dropped.
-    Copy(tempfile::TempPath),
+    /// A copy of an object, removed when this is dropped, and what the store said of the object when it gave it.
+    Copy(tempfile::TempPath, About),
 }
 
 impl Local {
@@ -48,12 +55,20 @@ impl Local {
     pub fn path(&self) -> &Path {
         match self {
             Self::File(path) => path,
-            Self::Copy(path) => path,
+            Self::Copy(path, _) => path,
+        }
+    }
+
+    /// Of a copy, which cannot change any more, what it is a copy of; a file has to be asked for again.
+    pub fn copied(&self) -> Option<About> {
+        match self {
+            Self::File(_) => None,
+            Self::Copy(_, about) => Some(*about),
         }
     }
 }
 
-/// Size and time of change.
+/// Size and time of change. Of an object a request: where a prefix was listed, [`list`] has said the same.
 ///
 /// # Errors
 /// It is not there, or the disk or the store does not say.
@@ -73,11 +88,7 @@ pub fn about(path: &Path) -> io::Result<About> {
 /// # Errors
 /// As [`about`].
 pub fn source(path: &Path) -> io::Result<Source> {
-    if is_remote(path) {
-        let About { bytes, modified_ns } = about(path)?;
-        return Ok(Source { bytes: Some(bytes), modified_ns: Some(modified_ns) });
-    }
-    Source::of(path)
+    if is_remote(path) { about(path).map(About::source) } else { Source::of(path) }
 }
 
 /// A file with the content, to open and read.
@@ -86,7 +97,7 @@ pub fn source(path: &Path) -> io::Result<Source> {
 /// An object that is not there, or that the store does not give whole; a full disk.
 pub fn local(path: &Path) -> io::Result<Local> {
     match Address::of(path) {
-        Some(address) => remote::fetch(&address?).map(Local::Copy),
+        Some(address) => remote::fetch(&address?).map(|(copy, about)| Local::Copy(copy, about)),
         None => Ok(Local::File(path.to_owned())),
     }
 }
@@ -121,7 +132,7 @@ mod remote {
         absent(address)
     }
 
-    pub fn fetch(address: &Address) -> io::Result<tempfile::TempPath> {
+    pub fn fetch(address: &Address) -> io::Result<(tempfile::TempPath, About)> {
         absent(address)
     }
 

@@ -1,11 +1,11 @@
 //! Requests to an S3-like store.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bc_formats::passing::ShortRead;
+use bc_formats::passing::{Judged, Outlook, ShortRead, outlook};
 use rusty_s3::actions::{ListObjectsV2, S3Action};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 use ureq::http::Response;
@@ -23,6 +23,7 @@ static AGENT: LazyLock<Agent> = LazyLock::new(|| {
         .http_status_as_error(false)
         .timeout_connect(Some(SILENCE))
         .timeout_recv_response(Some(SILENCE))
+        .timeout_per_read(Some(SILENCE))
         .build();
     config.new_agent()
 });
@@ -32,24 +33,44 @@ pub fn about(address: &Address) -> io::Result<About> {
     let (bucket, credentials) = store(address)?;
     let url = bucket.head_object(credentials.as_ref(), &address.key).sign(VALID);
     let response = AGENT.head(url.as_str()).call().map_err(|error| failed(address, error))?;
-    expect_success(address, &response)?;
+    let response = successful(address, response, credentials.is_some())?;
     about_of(address, &response)
 }
 
 /// Copies an object to a temporary file with the same extension.
-pub fn fetch(address: &Address) -> io::Result<tempfile::TempPath> {
+pub fn fetch(address: &Address) -> io::Result<(tempfile::TempPath, About)> {
     let (bucket, credentials) = store(address)?;
     let url = bucket.get_object(credentials.as_ref(), &address.key).sign(VALID);
-    let mut response = AGENT.get(url.as_str()).call().map_err(|error| failed(address, error))?;
-    expect_success(address, &response)?;
-    let length = about_of(address, &response)?.bytes;
+    let response = AGENT.get(url.as_str()).call().map_err(|error| failed(address, error))?;
+    let mut response = successful(address, response, credentials.is_some())?;
+    let about = about_of(address, &response)?;
     let extension =
         Path::new(&address.key).extension().map(|extension| format!(".{}", extension.to_string_lossy()));
     let mut copy =
         tempfile::Builder::new().prefix("bytecover-").suffix(&extension.unwrap_or_default()).tempfile()?;
-    let read = io::copy(&mut response.body_mut().as_reader().take(u64::MAX), copy.as_file_mut())
-        .map_err(|error| remote_error(address, libc_code(&error), error.to_string()))?;
-    if read < length { Err(ShortRead { read, length }.into()) } else { Ok(copy.into_temp_path()) }
+    let read = copy_all(address, &mut response.body_mut().as_reader(), copy.as_file_mut())?;
+    if read < about.bytes {
+        return Err(ShortRead { read, length: about.bytes }.into());
+    }
+    Ok((copy.into_temp_path(), about))
+}
+
+/// Copies until the end. A store that breaks off may be back soon; a disk that does not take more is an error of its own.
+fn copy_all(address: &Address, from: &mut impl Read, into: &mut impl Write) -> io::Result<u64> {
+    let (mut buffer, mut copied) = (vec![0; 1 << 16], 0);
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                let what = format!("the store broke off after {copied} bytes ({error})");
+                return Err(disconnected(address, &error, &what));
+            }
+        };
+        into.write_all(&buffer[..read])?;
+        copied += read as u64;
+    }
 }
 
 /// The objects below a prefix, by what follows it.
@@ -63,12 +84,12 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
         if let Some(token) = &token {
             request.with_continuation_token(token.as_str());
         }
-        let mut response =
+        let response =
             AGENT.get(request.sign(VALID).as_str()).call().map_err(|error| failed(address, error))?;
-        expect_success(address, &response)?;
+        let mut response = successful(address, response, credentials.is_some())?;
         let text = response.body_mut().read_to_string().map_err(|error| failed(address, error))?;
         let page = ListObjectsV2::parse_response(&text)
-            .map_err(|error| remote_error(address, BUSY, format!("is not listed ({error})")))?;
+            .map_err(|error| busy(address, &format!("is not listed ({error})")))?;
         for object in page.contents {
             // What ends with a slash stands for a folder; what begins with one would be a path from the root here.
             let named = |name: &&str| !name.ends_with('/') && !name.starts_with('/');
@@ -85,71 +106,102 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
     }
 }
 
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn region() -> String {
+    variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into())
+}
+
+/// Where the store is, and how its buckets are named there.
+fn endpoint() -> (String, UrlStyle) {
+    match variable("AWS_ENDPOINT_URL").or_else(|| variable("AWS_ENDPOINT")) {
+        Some(endpoint) => (endpoint, UrlStyle::Path),
+        None => (format!("https://s3.{}.amazonaws.com", region()), UrlStyle::VirtualHost),
+    }
+}
+
 /// The bucket at the store that the environment names, and who we are.
 fn store(address: &Address) -> io::Result<(Bucket, Option<Credentials>)> {
-    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let region =
-        get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into());
-    let (endpoint, style) = match get("AWS_ENDPOINT_URL").or_else(|| get("AWS_ENDPOINT")) {
-        Some(endpoint) => (endpoint, UrlStyle::Path),
-        None => (format!("https://s3.{region}.amazonaws.com"), UrlStyle::VirtualHost),
-    };
+    let (endpoint, style) = endpoint();
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, format!("{address}: {what}"));
     let url = endpoint.parse().map_err(|_| invalid(format!("AWS_ENDPOINT_URL is no address: {endpoint}")))?;
-    let bucket = Bucket::new(url, style, address.bucket.clone(), region)
+    let bucket = Bucket::new(url, style, address.bucket.clone(), region())
         .map_err(|error| invalid(format!("{error} ({endpoint})")))?;
     Ok((bucket, Credentials::from_env()))
 }
 
-/// "The store is busy": passes soon.
-const BUSY: i32 = 121; // EREMOTEIO
-
-/// An error of a store, with the code of the system's error that says the same, which decides whether it may pass.
-#[derive(Debug, thiserror::Error)]
-#[error("{address}: {what}")]
-struct RemoteError {
-    address: Address,
-    what: String,
-    #[source]
-    like: io::Error,
+fn remote_error(address: &Address, kind: ErrorKind, outlook: Outlook, what: &str) -> io::Error {
+    io::Error::new(kind, Judged { outlook, what: format!("{address}: {what}") })
 }
 
-fn remote_error(address: &Address, code: i32, what: String) -> io::Error {
-    let like = io::Error::from_raw_os_error(code);
-    io::Error::new(like.kind(), RemoteError { address: address.clone(), what, like })
+/// A store that is busy: this passes soon.
+fn busy(address: &Address, what: &str) -> io::Error {
+    remote_error(address, ErrorKind::Other, Outlook::Soon, what)
 }
 
-fn libc_code(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(BUSY)
+/// A connection that does not come about or breaks. What the system says of it decides; without that it may pass.
+fn disconnected(address: &Address, error: &io::Error, what: &str) -> io::Error {
+    let outlook = if error.raw_os_error().is_some() { outlook(error) } else { Outlook::Soon };
+    remote_error(address, ErrorKind::Other, outlook, what)
 }
 
 fn failed(address: &Address, error: ureq::Error) -> io::Error {
-    let code = match &error {
-        ureq::Error::Io(error) => libc_code(error),
-        _ => BUSY,
-    };
-    remote_error(address, code, format!("the store does not answer ({error})"))
+    let what = format!("the store does not answer ({error})");
+    match &error {
+        ureq::Error::Io(error) => disconnected(address, error, &what),
+        _ => busy(address, &what),
+    }
 }
 
-fn expect_success(address: &Address, response: &Response<Body>) -> io::Result<()> {
-    const NOT_THERE: i32 = 2; // ENOENT
-    const NOT_ALLOWED: i32 = 13; // EACCES
+/// The answer if it is one, else an error with the store's own words.
+fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> io::Result<Response<Body>> {
+    use ErrorKind::{NotFound, PermissionDenied};
     let status = response.status().as_u16();
-    match status {
-        200..=299 => Ok(()),
-        404 => Err(remote_error(address, NOT_THERE, "is not there".into())),
-        400..=499 if status != 408 && status != 429 => {
-            let what = format!("the store refuses ({status}); see AWS_ACCESS_KEY_ID and AWS_REGION");
-            Err(remote_error(address, NOT_ALLOWED, what))
-        }
-        _ => Err(remote_error(address, BUSY, format!("the store answers {status}"))),
+    if (200..=299).contains(&status) {
+        return Ok(response);
     }
+    // Answers to HEAD have no words.
+    let text = response.body_mut().read_to_string().unwrap_or_default();
+    let (name, message) = (element(&text, "Code"), element(&text, "Message"));
+    let words = match (name, message) {
+        (Some(name), Some(message)) => format!(" {name}: {message}"),
+        (Some(word), None) | (None, Some(word)) => format!(" {word}"),
+        (None, None) => String::new(),
+    };
+    let (kind, what) = match status {
+        404 if name == Some("NoSuchBucket") => {
+            (NotFound, format!("there is no bucket `{}` at {}", address.bucket, endpoint().0))
+        }
+        404 => (NotFound, "is not there".to_owned()),
+        401 | 403 if !signed => {
+            let remedy = "no credentials are given: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+            (PermissionDenied, format!("the store refuses ({status}{words}); {remedy}"))
+        }
+        400..=499 if status != 408 && status != 429 => {
+            let remedy = "see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_REGION";
+            (PermissionDenied, format!("the store refuses ({status}{words}); {remedy}"))
+        }
+        300..=399 => {
+            (PermissionDenied, format!("the bucket is elsewhere ({status}{words}); see AWS_REGION and AWS_ENDPOINT_URL"))
+        }
+        _ => return Err(busy(address, &format!("the store answers {status}{words}"))),
+    };
+    Err(remote_error(address, kind, Outlook::Later, &what))
+}
+
+/// The text of the first XML element of this name, in one line and not too long.
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let text = xml.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>"))?.0.trim();
+    let line = text.lines().next()?;
+    Some(line.char_indices().nth(300).map_or(line, |(end, _)| &line[..end]))
 }
 
 fn about_of(address: &Address, response: &Response<Body>) -> io::Result<About> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let bytes = header("content-length").and_then(|length| length.parse().ok());
-    let bytes = bytes.ok_or_else(|| remote_error(address, BUSY, "its length is not given".into()))?;
+    let bytes = bytes.ok_or_else(|| busy(address, "its length is not given"))?;
     let modified_ns = header("last-modified").and_then(seconds_of_http).unwrap_or(0) * 1_000_000_000;
     Ok(About { bytes, modified_ns })
 }
@@ -182,8 +234,6 @@ fn seconds(year: i64, month: i64, day: i64, time: [Option<i64>; 3]) -> Option<i6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bc_formats::passing::{Outlook, outlook};
-
     #[test]
     fn both_kinds_of_dates_give_the_same_seconds() {
         // By GNU date: `date -d '2015-10-21 07:28:00 UTC' +%s` and so on.
@@ -198,11 +248,29 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_what_is_missing_or_what_may_be_wrong() {
+        let address = Address { bucket: "b".into(), key: "k".into() };
+        let refused = |signed| {
+            let text = "<Error><Code>InvalidAccessKeyId</Code><Message>No such key.</Message></Error>";
+            let body = Body::builder().data(text);
+            let response = Response::builder().status(403).body(body).unwrap();
+            successful(&address, response, signed).unwrap_err()
+        };
+        let (signed, unsigned) = (refused(true), refused(false));
+        assert_eq!(outlook(&signed), Outlook::Later);
+        let text = signed.to_string();
+        assert!(text.contains("403 InvalidAccessKeyId: No such key.") && text.contains("see AWS_ACCESS_KEY_ID"));
+        assert!(unsigned.to_string().contains("no credentials are given"), "{unsigned}");
+        assert_eq!(element("<a>x</a>", "b"), None);
+        assert_eq!(element(&format!("<a>{}</a>", "é".repeat(999)), "a").map(|text| text.chars().count()), Some(300));
+    }
+
+    #[test]
     fn a_busy_store_may_pass_and_an_object_that_is_not_there_is_not() {
         let address = Address { bucket: "b".into(), key: "k".into() };
-        let busy = remote_error(&address, BUSY, "answers 503".into());
+        let busy = busy(&address, "answers 503");
         assert_eq!((outlook(&busy), busy.to_string().as_str()), (Outlook::Soon, "s3://b/k: answers 503"));
-        let gone = remote_error(&address, 2, "is not there".into());
+        let gone = remote_error(&address, ErrorKind::NotFound, Outlook::Later, "is not there");
         assert_eq!((outlook(&gone), gone.kind()), (Outlook::Later, io::ErrorKind::NotFound));
     }
 }

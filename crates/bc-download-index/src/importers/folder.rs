@@ -1,6 +1,5 @@
 //! One folder per clique: `<dataset_path>/<clique>/<version>.<extension>`.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -18,7 +17,7 @@ impl Importer for Folder {
         let root = &config.dataset_path;
         let mut versions = Vec::new();
         if bc_store::is_remote(root) {
-            for name in locate::objects(config)?.into_keys().collect::<BTreeSet<_>>() {
+            for (name, _) in locate::objects(config)? {
                 // The same as in folders: neither beside the cliques' folders nor below them.
                 if let Some((clique, file)) = name.split_once('/').filter(|(_, file)| !file.contains('/')) {
                     versions.extend(version(clique, file));

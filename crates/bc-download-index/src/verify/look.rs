@@ -5,32 +5,46 @@ use std::path::Path;
 use bc_audio::{DecodeError, Limits, inspect, patience};
 use bc_cli::interrupt;
 use bc_formats::passing::{Outlook, outlook_of, outlook_of_any};
+use bc_store::About;
 
 use super::state::Facts;
 use crate::retry;
+
+/// What a look gave.
+#[derive(Debug)]
+pub struct Look {
+    /// What was found.
+    pub facts: Facts,
+    /// Of an object that was copied, what the store said of it with its bytes. A file has to be asked for again, for it
+    /// may have changed while it was read.
+    pub copied: Option<About>,
+}
 
 /// Looks at one file; `fast` reads its headers only. One on which the decoder or the disk never comes back makes a bad
 /// file, not a run that hangs.
 ///
 /// A verdict against a file is final when a second look gives the same: a read that failed in between may have looked
 /// like damage. What cannot be read after all attempts is [`Facts::unread`].
-pub fn facts(path: &Path, limits: Limits, fast: bool) -> Facts {
+pub fn look(path: &Path, limits: Limits, fast: bool) -> Look {
     let mut before: Option<Facts> = None;
+    let mut copied = None;
     let look = || {
-        let facts = once(path, limits, fast);
+        let (facts, about) = once(path, limits, fast);
+        copied = about;
         let settled =
             facts.is_good() || (!facts.unread && (facts.passing || before.as_ref() == Some(&facts)));
         before = Some(facts.clone());
         if settled { Ok(facts) } else { Err(Box::new(facts)) }
     };
-    match retry::POLICY.run(|_| true, interrupt::requested, look).0 {
+    let facts = match retry::POLICY.run(|_| true, interrupt::requested, look).0 {
         Ok(facts) => facts,
         Err(facts) if facts.unread => *facts,
         // No two looks agreed: something reads the file differently each time.
         Err(facts) => {
             Facts::unread(facts.error.unwrap_or_else(|| "every look gives something else".to_owned()))
         }
-    }
+    };
+    Look { facts, copied }
 }
 
 impl Facts {
@@ -42,21 +56,30 @@ impl Facts {
     }
 }
 
-fn once(path: &Path, limits: Limits, fast: bool) -> Facts {
+fn once(path: &Path, limits: Limits, fast: bool) -> (Facts, Option<About>) {
     let file = path.to_owned();
     let look = move || {
         // An object of a store is copied; the copy is removed when `local` is dropped.
         let local = bc_store::local(&file)?;
-        let file = local.path();
+        let (file, copied) = (local.path(), local.copied());
         let inspected = if fast { inspect::headers(file) } else { inspect::whole(file, limits) };
         // Of a bad file also after a look at the headers: it says whether the bytes can be read.
         let hash = (!fast || inspected.is_err()).then(|| bc_formats::fingerprint::of_file(file));
-        Ok((inspected, hash))
+        Ok((inspected, hash, copied))
     };
-    let (inspected, hash) = match patience::watched(limits.patience_s, look) {
+    let (inspected, hash, copied) = match patience::watched(limits.patience_s, look) {
         Ok(seen) => seen,
-        Err(error) => (Err(error), None),
+        Err(error) => (Err(error), None, None),
     };
+    (facts(inspected, hash, fast), copied)
+}
+
+/// What an inspection and a hash say.
+fn facts(
+    inspected: Result<inspect::Inspection, DecodeError>,
+    hash: Option<anyhow::Result<String>>,
+    fast: bool,
+) -> Facts {
     if let Some(Err(error)) = &hash
         && outlook_of_any(error).is_none_or(|outlook| outlook != Outlook::Lasting)
     {
@@ -102,7 +125,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe.wav");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let facts = facts(&pipe, Limits { longest_s: 60.0, patience_s: 0.1, ..Limits::default() }, false);
+        let limits = Limits { longest_s: 60.0, patience_s: 0.1, ..Limits::default() };
+        let facts = look(&pipe, limits, false).facts;
         assert!(facts.passing && facts.hash.is_none(), "{facts:?}");
     }
 
@@ -113,10 +137,10 @@ mod tests {
         let text = folder.path().join("text.wav");
         std::fs::write(&text, "<html>").unwrap();
         for fast in [false, true] {
-            let found = facts(&text, limits, fast);
+            let found = look(&text, limits, fast).facts;
             assert!(!found.unread && !found.passing && found.error.is_some(), "{found:?}");
         }
-        let gone = facts(&folder.path().join("gone.wav"), limits, false);
+        let gone = look(&folder.path().join("gone.wav"), limits, false).facts;
         assert!(gone.unread && gone.passing, "{gone:?}");
     }
 }

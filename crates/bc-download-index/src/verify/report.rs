@@ -9,14 +9,14 @@ use bc_formats::index::Status;
 use bc_plot::plotters::prelude::*;
 
 use crate::assemble::Assembled;
-use crate::tally::Tally;
+use crate::tally::Figures;
 
 /// Lines of a kind that the terminal shows; `coverage.md` has all.
 const SHOWN: usize = 20;
 
 /// Prints counts, faults and remarks.
 pub fn print(made: &Assembled) {
-    print!("{}{}", counts(&made.tally), made.tally.coverage());
+    print!("{}{}", counts(&made.figures), made.figures.coverage);
     for (title, lines) in sections(made) {
         if lines.is_empty() {
             continue;
@@ -33,11 +33,11 @@ pub fn print(made: &Assembled) {
 ///
 /// # Errors
 /// They cannot be written.
-pub fn write(index: &Path, made: &mut Assembled) -> Result<()> {
-    let counts = counts(&made.tally);
+pub fn write(index: &Path, made: &Assembled) -> Result<()> {
+    let figures = &made.figures;
+    let counts = counts(figures);
     let mut text = format!("# Coverage of {}\n\n```text\n{counts}```\n", index.display());
-    let before = made.tally.take_coverage_before();
-    for (title, coverage) in [("Before", &before), ("After", made.tally.coverage())] {
+    for (title, coverage) in [("Before", &figures.coverage_before), ("After", &figures.coverage)] {
         write!(text, "\n## {title} verification\n\n```text\n{coverage}```\n")?;
     }
     text.push_str("\n## Clique sizes\n\n![Usable versions per clique](clique_sizes.png)\n");
@@ -46,18 +46,18 @@ pub fn write(index: &Path, made: &mut Assembled) -> Result<()> {
         lines.iter().try_for_each(|line| writeln!(text, "- {line}"))?;
     }
     bc_formats::atomic::write(&index.with_file_name("coverage.md"), text)?;
-    draw(&index.with_file_name("clique_sizes.png"), &made.tally.clique_sizes())
+    draw(&index.with_file_name("clique_sizes.png"), &figures.clique_sizes)
 }
 
-fn counts(tally: &Tally) -> String {
-    let line = |status: &Status| format!("{status:<10} {:>9}\n", tally.with_status(*status));
+fn counts(figures: &Figures) -> String {
+    let line = |status: &Status| format!("{status:<10} {:>9}\n", figures.with_status(*status));
     Status::ALL.iter().map(line).collect()
 }
 
 fn sections(made: &Assembled) -> [(&'static str, &[String]); 6] {
-    let Assembled { tally, remarks, .. } = made;
+    let Assembled { figures, remarks, .. } = made;
     [
-        ("Unusable files", tally.faults()),
+        ("Unusable files", &figures.faults),
         ("Files that could not be read, and stay usable", &remarks.unread),
         ("Equal bytes across cliques or splits", &remarks.crossing),
         ("Extensions that do not fit the codec", &remarks.extensions),

@@ -11,9 +11,11 @@ use bc_formats::config::Config;
 use bc_formats::index::{Index, Version};
 use rayon::prelude::*;
 
+use super::look::{self, Look};
+use super::report;
 use super::state::{Key, State};
-use super::{look, report};
-use crate::{locate, part, update};
+use crate::locate::{self, Audio};
+use crate::{part, update};
 
 /// What the command line adds to the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -31,11 +33,13 @@ pub struct Options {
 /// statuses.
 pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let output = &config.index.output;
-    let files = files(config, options.shard)?;
+    let audio = Audio::open(&config.index)?;
+    let files = files(config, &audio, options.shard)?;
     let state = State::open(output, options.shard)?;
     interrupt::install("Stopping; what is done is noted. Ctrl-C again to quit at once.")?;
     let looks = Looks {
         state,
+        audio: &audio,
         root: AudioRoot::named(output, &config.index.audio_root),
         limits: Limits {
             longest_s: config.verify.longest_s,
@@ -62,15 +66,15 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let unusable = update::index(config, |made| {
         report::print(made);
         report::write(output, made)?;
-        Ok(made.tally.unusable_files())
+        Ok(made.figures.unusable_files)
     })?;
     Ok(Outcome::of_failures(unusable))
 }
 
 /// The files of a part, of the index as it is now and of what came since.
-fn files(config: &Config, shard: Shard) -> Result<Vec<String>> {
+fn files(config: &Config, audio: &Audio, shard: Shard) -> Result<Vec<String>> {
     let mut files = Vec::new();
-    each_file(config, |id, path| {
+    each_file(config, audio, |id, path| {
         if part::takes(shard, id) {
             files.push(path);
         }
@@ -81,10 +85,13 @@ fn files(config: &Config, shard: Shard) -> Result<Vec<String>> {
 /// Hands id and file of each version that has one to `take`, of the index as it is now and of what came since.
 ///
 /// # Errors
-/// No index, `dataset_path` is no folder.
-pub(super) fn each_file(config: &Config, mut take: impl FnMut(&str, String)) -> Result<()> {
+/// No index.
+pub(super) fn each_file(
+    config: &Config,
+    audio: &Audio,
+    mut take: impl FnMut(&str, String),
+) -> Result<()> {
     const CHUNK: usize = 1 << 14;
-    let audio = locate::Audio::open(&config.index)?;
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut end_chunk = |chunk: &mut Vec<Version>| {
         audio.look_again(chunk);
@@ -130,20 +137,22 @@ impl Seen {
 }
 
 /// What looks at files, on all cores.
-struct Looks {
+struct Looks<'a> {
     state: State,
+    audio: &'a Audio<'a>,
     root: Option<AudioRoot>,
     limits: Limits,
     fast: bool,
     seen: Seen,
 }
 
-impl Looks {
+impl Looks<'_> {
     /// Notes what is found in one file, unless it is known.
     fn look_at(&self, path: &str) -> Result<()> {
         let Self { state, seen, .. } = self;
-        let key = match Key::of(path, self.root.as_ref()) {
-            Ok(Some(key)) => key,
+        let key_of = |about| Key::of(path, about, self.root.as_ref());
+        let key = match self.audio.about(Path::new(path)) {
+            Ok(Some(about)) => key_of(about),
             Ok(None) => {
                 seen.vanished.fetch_add(1, Relaxed);
                 return Ok(());
@@ -156,12 +165,13 @@ impl Looks {
         if state.get(&key, self.fast).is_some() {
             return Ok(());
         }
-        let facts = look::facts(Path::new(path), self.limits, self.fast);
+        let Look { facts, copied } = look::look(Path::new(path), self.limits, self.fast);
         // A look that Ctrl-C cut short is none.
         if facts.unread && interrupt::requested() {
             return Ok(());
         }
-        match Key::of(path, self.root.as_ref()) {
+        let now = copied.map_or_else(|| locate::about_now(Path::new(path)), |about| Ok(Some(about)));
+        match now.map(|about| about.map(key_of)) {
             // Facts of one file must not be noted under the key of another.
             Ok(Some(now)) if now != key => drop(seen.replaced.fetch_add(1, Relaxed)),
             Ok(None) => drop(seen.vanished.fetch_add(1, Relaxed)),

@@ -13,9 +13,10 @@ use anyhow::{Context, Result};
 use bc_cli::Shard;
 use bc_formats::audio_root::AudioRoot;
 use bc_formats::fingerprint::{self, Digest, digest};
+use bc_store::About;
 use serde::{Deserialize, Serialize};
 
-use crate::{lock, part, retry};
+use crate::{lock, part};
 
 /// Says whether a file is still the one that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,22 +30,14 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of the file as it is now; `None` if it is not there. `root` is the audio root of the index.
-    ///
-    /// # Errors
-    /// The file cannot be asked about.
-    pub fn of(path: &str, root: Option<&AudioRoot>) -> io::Result<Option<Self>> {
-        let about = match retry::io(|| bc_store::about(Path::new(path))) {
-            Ok(about) => about,
-            Err(error) if retry::is_absent(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+    /// The key of a file of which the disk or the store says this. `root` is the audio root of the index.
+    pub fn of(path: &str, about: About, root: Option<&AudioRoot>) -> Self {
         let stored = root.and_then(|root| root.store(path).ok()).unwrap_or_else(|| path.to_owned());
-        Ok(Some(Self {
+        Self {
             path: stored,
             bytes: about.bytes,
             modified: u64::try_from(about.modified_ns).unwrap_or(0),
-        }))
+        }
     }
 
     fn digest(&self) -> Digest {

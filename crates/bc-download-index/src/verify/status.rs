@@ -1,7 +1,9 @@
 //! What of an index was looked at, part by part.
 
+use std::path::Path;
+
 use anyhow::Result;
-use bc_cli::Shard;
+use bc_cli::{Shard, StatusArgs};
 use bc_formats::audio_root::AudioRoot;
 use bc_formats::config::Config;
 use rayon::prelude::*;
@@ -9,6 +11,7 @@ use serde::Serialize;
 
 use super::run::each_file;
 use super::state::{Key, State};
+use crate::locate::Audio;
 use crate::part;
 
 /// Counts of a part.
@@ -22,19 +25,21 @@ struct Counts {
     pending: usize,
 }
 
-/// Prints how many files of each of `shards` parts there are, and how many of them `verify` has still to look at: as a
+/// Prints how many files of each part there are, and how many of them `verify` has still to look at: as a
 /// table, or as one JSON object with a line per part.
 ///
 /// # Errors
 /// No index, notes that cannot be read.
-pub fn run(config: &Config, shards: usize, json: bool) -> Result<()> {
+pub fn run(config: &Config, args: StatusArgs) -> Result<()> {
+    let shards = args.shards.into();
     let output = &config.index.output;
     let (state, root) = (State::read(output)?, AudioRoot::named(output, &config.index.audio_root));
+    let audio = Audio::open(&config.index)?;
     let mut files = Vec::new();
-    each_file(config, |id, path| files.push((part::number(id, shards), path)))?;
+    each_file(config, &audio, |id, path| files.push((part::number(id, shards), path)))?;
     // A file that cannot be asked about is one to look at.
-    let is_known = |path: &str| match Key::of(path, root.as_ref()) {
-        Ok(Some(key)) => state.get(&key, false).is_some(),
+    let is_known = |path: &str| match audio.about(Path::new(path)) {
+        Ok(Some(about)) => state.get(&Key::of(path, about, root.as_ref()), false).is_some(),
         Ok(None) => true,
         Err(_) => false,
     };
@@ -45,9 +50,8 @@ pub fn run(config: &Config, shards: usize, json: bool) -> Result<()> {
         counts[*part].files += 1;
         counts[*part].pending += usize::from(!known);
     }
-    if json {
-        let lines: Result<Vec<String>, _> = counts.iter().map(serde_json::to_string).collect();
-        println!("{{\n\"shards\": [\n{}\n]\n}}", lines?.join(",\n"));
+    if args.json {
+        println!("{{\n\"shards\": {}\n}}", bc_cli::json_lines(&counts)?);
         return Ok(());
     }
     println!("shard        files  not looked at");

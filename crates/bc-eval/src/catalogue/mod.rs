@@ -13,7 +13,6 @@ use bc_embed::recording::{AudioEmbedder, Embedded};
 use bc_embed::windows::Windows;
 use bc_formats::config::Config;
 use bc_formats::embeddings::{Embeddings, Label};
-use bc_formats::fingerprint;
 use bc_formats::index::Split;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -113,7 +112,7 @@ fn missing(index: &GrowingIndex, files: Vec<AudioFile>, added: &mut Added) -> Ve
     let (there, new): (Vec<_>, Vec<_>) =
         files.into_iter().partition(|file| known.contains_key(file.id.as_str()));
     // All cores: a catalogue that is added to again is read again.
-    let hashes: Vec<_> = there.par_iter().map(|file| fingerprint::of_file(&file.path)).collect();
+    let hashes: Vec<_> = there.par_iter().map(|file| files::content_hash(&file.path)).collect();
     for (file, hash) in there.iter().zip(hashes) {
         match hash {
             Ok(hash) if hash == known[file.id.as_str()] => added.there += 1,
@@ -141,7 +140,7 @@ fn embed_new(
         let paths: Vec<PathBuf> = batch.iter().map(|file| file.path.clone()).collect();
         for (file, embedded) in batch.iter().zip(audio.embed_all(&paths, request.windows)?) {
             bar.inc(1);
-            match embedded.and_then(|embedded| Ok((embedded, fingerprint::of_file(&file.path)?))) {
+            match embedded.and_then(|embedded| Ok((embedded, files::content_hash(&file.path)?))) {
                 Ok((embedded, hash)) => pending.push(rows(file, embedded, &hash)),
                 Err(error) => added.failed.push(Failure::new(&file.path, bc_cli::describe(&error))),
             }

@@ -17,6 +17,13 @@ pub use parts::{Part, Parts, RowRef};
 pub use set::{FeatureSet, Outdated, RowInfo};
 pub use settings::CqtSettings;
 
+/// The error of a part that holds two rows of one version; whoever reads the part names it.
+pub fn row_twice(version_id: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "version {version_id} is listed twice; remove the file and run `bc-features extract` again"
+    )
+}
+
 /// Kind and schema version of a feature file.
 pub const FORMAT: &str = "features/2";
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::parts::{Part, Parts, each_row, expect_settings};
-use super::{CqtSettings, FORMATS, FeatureRow, Source};
+use super::{CqtSettings, FORMATS, FeatureRow, Source, row_twice};
 use crate::fingerprint::Fingerprint;
 use crate::index::Index;
 use crate::provenance::Provenance;
@@ -102,11 +102,7 @@ impl FeatureSet {
         for (place, row) in self.rows.iter().enumerate() {
             if let Some(before) = newest.insert(&row.version_id, place) {
                 if self.rows[before].part == row.part {
-                    bail!(
-                        "{}: version {} is listed twice; remove the file and run `bc-features extract` again",
-                        self.parts[row.part].path.display(),
-                        row.version_id
-                    );
+                    bail!("{}: {}", self.parts[row.part].path.display(), row_twice(&row.version_id));
                 }
                 old.push(before);
             }

@@ -1,0 +1,26 @@
+//! Lengths of time that the environment may name.
+
+use std::time::Duration;
+
+/// The seconds that the variable `name` holds; `None` where it is not set, or is no length of time.
+pub(crate) fn named(name: &str) -> Option<Duration> {
+    of_text(&std::env::var(name).ok()?)
+}
+
+fn of_text(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.trim().parse().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lengths_of_time_count() {
+        assert_eq!(of_text("0.5"), Some(Duration::from_millis(500)));
+        assert_eq!(of_text(" 0"), Some(Duration::ZERO));
+        for other in ["", "-1", "nan", "inf", "a minute"] {
+            assert_eq!(of_text(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What must hold of an index as a whole: each version id once, each clique in one split.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
+use super::{Split, Version};
+use crate::fingerprint::{Digest, digest};
+
+/// Why a version does not go with those before it. `P` says where a version is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict<P> {
+    /// Its id was there before.
+    Twice,
+    /// Its clique is in this other split, where the version at this place put it.
+    Crossing(Split, P),
+}
+
+/// The ids and cliques of the versions so far, as [`Digest`]s: of ten million some hundred megabytes.
+#[derive(Debug)]
+pub struct Unique<P> {
+    ids: HashSet<Digest>,
+    /// The split of each clique, and the version that was the first to be in it.
+    cliques: HashMap<Digest, (Split, P)>,
+}
+
+impl<P> Default for Unique<P> {
+    fn default() -> Self {
+        Self { ids: HashSet::new(), cliques: HashMap::new() }
+    }
+}
+
+impl<P: Copy> Unique<P> {
+    /// Takes note of the next version; returns whether it is the first of its clique.
+    ///
+    /// # Errors
+    /// It does not go with those before.
+    pub fn add(&mut self, version: &Version, place: P) -> Result<bool, Conflict<P>> {
+        if !self.ids.insert(digest(&version.version_id)) {
+            return Err(Conflict::Twice);
+        }
+        let mut entry = match self.cliques.entry(digest(&version.clique_id)) {
+            Entry::Vacant(entry) => {
+                entry.insert((version.split, place));
+                return Ok(true);
+            }
+            Entry::Occupied(entry) => entry,
+        };
+        let (split, first) = *entry.get();
+        if split == Split::None {
+            entry.insert((version.split, place));
+        } else if version.split != Split::None && version.split != split {
+            return Err(Conflict::Crossing(split, first));
+        }
+        Ok(false)
+    }
+
+    /// How many versions there are.
+    pub fn versions(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Frees the memory of the ids, after the last version.
+    pub fn forget_ids(&mut self) {
+        self.ids = HashSet::new();
+    }
+
+    /// The split of a clique.
+    pub fn split_of(&self, clique_id: &str) -> Option<Split> {
+        self.cliques.get(&digest(clique_id)).map(|(split, _)| *split)
+    }
+
+    /// Puts a clique that is there into a split.
+    pub fn put(&mut self, clique_id: &str, split: Split) {
+        self.cliques.entry(digest(clique_id)).and_modify(|known| known.0 = split);
+    }
+}
