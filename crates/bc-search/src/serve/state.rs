@@ -60,6 +60,7 @@ impl State {
             windows: None,
             prior: options.prior,
             calibration: options.calibration.clone(),
+            approximate: options.approximate,
         };
         let searcher = Searcher::open(&config, path, asked)?;
         searcher.audio()?;
