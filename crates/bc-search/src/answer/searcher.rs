@@ -284,19 +284,21 @@ impl Searcher {
                 Some(_) => self.compare_windows(query, &mut candidates, sides),
                 None => None,
             };
-            let (calibration, heard_of) = self.meaning(calibration, whole, by_windows);
             let works = works::group(&candidates.found, None, |_, _| 0.0);
+            let (of_whole, rest_of_whole) = self.weigh(calibration, query, &candidates, &works, &whole);
+            let (calibration, heard_of) = self.meaning(calibration, whole, by_windows);
             let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &heard_of);
-            let works = works.iter().zip(evidence).map(|(work, evidence)| {
+            let works = works.iter().zip(evidence).zip(of_whole).map(|((work, evidence), of_whole)| {
                 let best = &candidates.found[work.members[0]];
                 WorkSaid {
                     best: best.recording,
                     work: best.work,
                     score: heard(best),
                     ratio: evidence.log_ratio(),
+                    ratio_of_whole: of_whole.log_ratio(),
                 }
             });
-            Ok(Said { works: works.collect(), rest })
+            Ok(Said { works: works.collect(), rest, rest_of_whole })
         });
         said.collect()
     }
@@ -661,6 +663,8 @@ pub struct Said {
     pub works: Vec<WorkSaid>,
     /// All others.
     pub rest: Rest,
+    /// The same by whole recordings.
+    pub rest_of_whole: Rest,
 }
 
 /// What it says of one work.
@@ -674,6 +678,8 @@ pub struct WorkSaid {
     pub score: f32,
     /// Log-likelihood ratio of all its versions together.
     pub ratio: f64,
+    /// The same by whole recordings; where short windows are not compared, the same number.
+    pub ratio_of_whole: f64,
 }
 
 /// What a search found of one query.
