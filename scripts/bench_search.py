@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
-"""bc-search beside faiss-cpu, on the same made-up vectors, in one run.
+"""bc-search beside faiss-cpu, on the same made-up vectors, in one run, asked in turn.
 
-    scripts/bench_search.py [ROWS=1000000] [DIMS=512] [HNSW_ROWS=100000]
+    scripts/bench_search.py [ROWS=1000000] [DIMS=512] [HNSW_ROWS=ROWS] [--no-ann] [--part=ROWS]
 
-Makes an index of ROWS vectors as 16-bit floats and one as 8-bit integers, searches both, exports the first and lets faiss search the
-same vectors: flat (exact, 32-bit floats), and HNSW (32 links, efSearch 64) on the first HNSW_ROWS of them, because building
-it takes long. Prints one JSON object per way. Needs numpy and faiss-cpu; threads are those of $RAYON_NUM_THREADS or all. $BYTECOVER_SEARCH is the
-binary; files go to a temporary folder ($TMPDIR), about ROWS x DIMS x 7 bytes.
+`bc-search bench` makes indexes of ROWS vectors as 16-bit floats and as 8-bit integers, with graphs for approximate search where it was built with
+`--features ann` (and not --no-ann). faiss gets the same vectors, read from the first index: flat (exact, 32-bit floats), and HNSW (16 links as ours, efConstruction
+128, efSearch 128) over the first HNSW_ROWS of them; 0 leaves it out. Where 32-bit floats of all rows do not fit the memory, --part lets faiss flat search that many at
+a time; its times are then sums over the parts.
+
+Each round asks everybody one after another, so that other work on the machine meets all alike: ratios are of the same round, and their median is printed beside
+the best and the median times. Single queries are asked by faiss on one thread (it has no other way for one), by bc-search on one and on all.
+Prints one JSON object per line. Needs numpy and faiss-cpu; threads are those of $RAYON_NUM_THREADS or all. $BYTECOVER_SEARCH is the binary; files go to a temporary
+folder ($TMPDIR): about ROWS x (DIMS x 3 + 350) bytes, half as much again while a segment is made of all.
 """
 import json
 import os
@@ -19,9 +24,13 @@ from pathlib import Path
 
 project = Path(__file__).resolve().parent.parent
 binary = os.environ.get("BYTECOVER_SEARCH", str(project / "target/release/bc-search"))
-rows, dims, few = (int(word) for word in (sys.argv[1:] + ["1000000", "512", "100000"][len(sys.argv) - 1 :])[:3])
+flags = [word for word in sys.argv[1:] if word.startswith("--")]
+numbers = [int(word) for word in sys.argv[1:] if not word.startswith("--")]
+rows, dims = (numbers + [1_000_000, 512][len(numbers) :])[:2]
+hnsw_rows = numbers[2] if len(numbers) > 2 else rows
+part = next((int(flag.split("=")[1]) for flag in flags if flag.startswith("--part=")), rows)
 threads = int(os.environ.get("RAYON_NUM_THREADS", os.cpu_count()))
-K, BATCH, ROUNDS = 10, 64, 11
+K, BATCH, ROUNDS = 10, 64, 9
 
 
 def timed(what):
@@ -30,48 +39,133 @@ def timed(what):
     return time.perf_counter() - started, found
 
 
-def measure(name, index, queries, truth, more):
-    singles = [timed(lambda: index.search(queries[i : i + 1], K))[0] for i in range(ROUNDS)]
-    batches = [timed(lambda: index.search(queries, K)) for _ in range(3)]
-    seconds, (_, found) = min(batches, key=lambda batch: batch[0])
-    line = {"way": name, "threads": threads, **more, "single_s": statistics.median(singles), "best_single_s": min(singles)}
-    line |= {"batch": len(queries), "batch_s": seconds, "batch_per_s": len(queries) / seconds}
-    if truth is not None:
-        shared = sum(len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist()))
-        line["recall_at_10"] = shared / truth.size
+def say(**line):
     print(json.dumps(line), flush=True)
-    return found
 
 
-with tempfile.TemporaryDirectory() as folder:
-    size = ["--rows", str(rows), "--dims", str(dims), "--batch", str(BATCH), "--threads", str(threads)]
-    run = subprocess.run([binary, "bench", *size, "--folder", folder], check=True, stdout=subprocess.PIPE, text=True)
-    for line in run.stdout.splitlines():
-        print(json.dumps({"way": "bc-search", **json.loads(line)}), flush=True)
-    try:
-        import faiss
-        import numpy as np
-    except ImportError as error:
-        print(f"skipped: faiss beside it ({error}; pip install faiss-cpu numpy)")
-        sys.exit(0)
-    faiss.omp_set_num_threads(threads)
-    export = [binary, "export", "--index", f"{folder}/f16", "--to", "faiss", "--out", f"{folder}/out"]
-    subprocess.run(export, check=True, stdout=subprocess.DEVNULL)
-    vectors = np.load(f"{folder}/out/vectors.npy", mmap_mode="r")
-    noise = np.random.default_rng(7).random((BATCH, dims), dtype=np.float32) - 0.5
-    queries = np.ascontiguousarray(vectors[:: max(1, few // BATCH)][:BATCH]) + 0.05 * noise
-    faiss.normalize_L2(queries)
-    flat = faiss.IndexFlatIP(dims)
-    seconds, _ = timed(lambda: [flat.add(np.ascontiguousarray(vectors[i : i + 65536])) for i in range(0, rows, 65536)])
-    measure("faiss flat", flat, queries, None, {"rows": rows, "dim": dims, "add_s": seconds, "bytes_per_row": 4 * dims})
-    del flat
-    some = np.ascontiguousarray(vectors[:few])
-    exact = faiss.IndexFlatIP(dims)
-    exact.add(some)
-    truth = exact.search(queries, K)[1]
-    hnsw = faiss.IndexHNSWFlat(dims, 32, faiss.METRIC_INNER_PRODUCT)
-    hnsw.hnsw.efConstruction, hnsw.hnsw.efSearch = 80, 64
-    seconds, _ = timed(lambda: hnsw.add(some))
-    more = {"rows": len(some), "dim": dims, "add_s": seconds, "bytes_per_row": 4 * dims + 4 * 2 * 32}
-    measure("faiss HNSW", hnsw, queries, truth, more)
-    measure("faiss flat, the same rows", exact, queries, truth, {"rows": len(some), "dim": dims})
+class Ours:
+    """A bc-search that answers lines."""
+
+    def __init__(self, folder):
+        size = ["--rows", rows, "--dims", dims, "--batch", BATCH, "--threads", threads, "--folder", folder, "--in-turn"]
+        command = [binary, "bench", *map(str, size), *([] if "--no-ann" in flags else ["--ann"])]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.ways = []
+        for line in self.process.stdout:
+            line = json.loads(line)
+            if "ready" in line:
+                self.ways = line["ready"]
+                break
+            say(of="bc-search", **line)
+        if not self.ways:
+            sys.exit(f"{binary} bench broke off ({self.process.wait()}); without --features ann give --no-ann")
+
+    def ask(self, way, first, end, on=None):
+        self.process.stdin.write(f"{way} {first} {end} {on or ''}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def stored(folder, np):
+    """The rows of the index of 16-bit floats, mapped: a header of 64 bytes, rows padded to a multiple of 64 numbers (docs/FORMATS.md)."""
+    file = max(Path(folder, "f16/segments").glob("*.vectors"), key=lambda file: file.stat().st_size)
+    return np.memmap(file, np.float16, "r", 64).reshape(-1, (dims + 63) // 64 * 64)[:, :dims]
+
+
+def in_turn(ours, name, single, batch):
+    """Rounds of single queries and batches; prints times, and those of faiss as multiples of ours."""
+    ways = [(way, on) for way in ours.ways for on in (1, threads)]
+    singles = {way: [] for way in [name, *ways]}
+    batches = {way: [] for way in [name, *ours.ways]}
+    for number in range(ROUNDS):
+        singles[name].append(timed(lambda: single(number))[0])
+        for way, on in ways:
+            singles[way, on].append(ours.ask(way, number, number + 1, on))
+    for _ in range(3):
+        batches[name].append(timed(batch)[0])
+        for way in ours.ways:
+            batches[way].append(ours.ask(way, 0, BATCH))
+    return singles, batches
+
+
+def report(name, singles, batches, **more):
+    best = lambda times: {"best_s": round(min(times), 6), "median_s": round(statistics.median(times), 6)}
+    times_as_fast = lambda theirs, ours: round(statistics.median(a / b for a, b in zip(theirs, ours)), 3)
+    load = round(os.getloadavg()[0], 1)
+    say(of=name, **more, single=best(singles[name]), batch=best(batches[name]), queries_of_batch=BATCH, load=load)
+    for way, times in singles.items():
+        if way != name:
+            say(of=f"{way[0]}, {way[1]} threads", asked="single", **best(times), times_as_fast_as={name: times_as_fast(singles[name], times)})
+    for way, times in batches.items():
+        if way != name:
+            say(of=way, asked=f"batch of {BATCH}", **best(times), times_as_fast_as={name: times_as_fast(batches[name], times)})
+
+
+def recall(found, truth):
+    return round(sum(len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist())) / truth.size, 4)
+
+
+def flat(ours, faiss, np, vectors, queries, truth):
+    totals, add_s, answers = None, 0.0, []
+    for first in range(0, rows, part):
+        index = faiss.IndexFlatIP(dims)
+        for at in range(first, min(first + part, rows), 65536):
+            some = np.ascontiguousarray(vectors[at : min(at + 65536, first + part)], dtype=np.float32)
+            add_s += timed(lambda: index.add(some))[0]
+        asked = in_turn(ours, "faiss flat", lambda n: index.search(queries[n : n + 1], K), lambda: index.search(queries, K))
+        scores, found = index.search(queries, K)
+        answers.append((scores, found + first))
+        if totals is None:
+            totals = asked
+        else:
+            # Of ours every part asks the whole index: the times of the round of the first part stay.
+            for ends, new in zip(totals, asked):
+                ends["faiss flat"] = [a + b for a, b in zip(ends["faiss flat"], new["faiss flat"])]
+        del index
+    scores, found = (np.concatenate(parts, axis=1) for parts in zip(*answers))
+    best = np.take_along_axis(found, np.argsort(-scores, axis=1)[:, :K], axis=1)
+    report("faiss flat", *totals, rows=rows, dim=dims, parts=-(-rows // part), add_per_s=round(rows / add_s), bytes_per_row=4 * dims, recall_at_10=recall(best, truth))
+
+
+def hnsw(ours, faiss, np, vectors, queries, truth):
+    index = faiss.IndexHNSWFlat(dims, 16, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction, index.hnsw.efSearch = 128, 128
+    spent = 0.0
+    for at in range(0, hnsw_rows, 65536):
+        some = np.ascontiguousarray(vectors[at : min(at + 65536, hnsw_rows)], dtype=np.float32)
+        spent += timed(lambda: index.add(some))[0]
+    if hnsw_rows < rows:
+        exact = faiss.IndexFlatIP(dims)
+        exact.add(np.ascontiguousarray(vectors[:hnsw_rows], dtype=np.float32))
+        truth = exact.search(queries, K)[1]
+    asked = in_turn(ours, "faiss HNSW", lambda n: index.search(queries[n : n + 1], K), lambda: index.search(queries, K))
+    found = index.search(queries, K)[1]
+    report("faiss HNSW", *asked, rows=hnsw_rows, dim=dims, build_s=round(spent, 1), bytes_per_row=4 * dims + 4 * 2 * 16, recall_at_10=recall(found, truth))
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        ours = Ours(folder)
+        try:
+            import faiss
+            import numpy as np
+        except ImportError as error:
+            ours.end()
+            print(f"skipped: faiss beside it ({error}; pip install faiss-cpu numpy)")
+            return
+        faiss.omp_set_num_threads(threads)
+        vectors = stored(folder, np)
+        queries = np.fromfile(f"{folder}/queries.f32", np.float32).reshape(-1, dims)[:BATCH]
+        truth = np.fromfile(f"{folder}/truth.u64", np.uint64).astype(np.int64).reshape(-1, K)[:BATCH]
+        flat(ours, faiss, np, vectors, queries, truth)
+        if hnsw_rows:
+            hnsw(ours, faiss, np, vectors, queries, truth)
+        ours.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -43,18 +43,11 @@ fn stored(config: &FeaturesConfig, id: &str) -> Result<(CqtSettings, Vec<f32>, u
     let Some(set) = FeatureSet::open_if_any(&config.output)? else {
         bail!("{id} is no file, and there are no features in {}", config.output.display());
     };
-    let Some(info) = set.rows.iter().find(|row| row.version_id == id) else {
+    let Some(row) = set.row(id)? else {
         bail!("{id} is neither a file nor a version with features in {}", config.output.display());
     };
-    let mut found = None;
-    set.for_each_of(info.part, |row| {
-        if row.version_id == id {
-            found = Some(row.magnitude.iter().map(|value| value.to_f32()).collect::<Vec<f32>>());
-        }
-        Ok(())
-    })?;
-    let magnitudes = found.with_context(|| format!("{id} has left its part while it was read"))?;
-    Ok((set.settings, magnitudes, info.frames as usize))
+    let magnitudes = row.magnitude.iter().map(|value| value.to_f32()).collect();
+    Ok((set.settings, magnitudes, row.frames as usize))
 }
 
 /// The note of a bin, with its octave, if the bins fall on the tempered scale.

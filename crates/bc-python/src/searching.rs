@@ -46,7 +46,7 @@ impl Index {
             config.eval.compare = Compare::Whole;
         }
         let prior = bc_calibration::prior(prior).map_err(failed)?;
-        let options = Options { k: 10, windows: None, prior, calibration };
+        let options = Options { k: 10, windows: None, prior, calibration, approximate: false };
         py.detach(|| Searcher::open(&config, &path, options)).map(Self).map_err(failed)
     }
 

@@ -140,6 +140,14 @@ pub fn align_within(a: &Chroma, b: &Chroma, longest_s: f64) -> Result<bc_align::
 /// # Errors
 /// It is not there, cannot be read, or holds other audio now.
 pub fn audio_of(row: &Row) -> Result<PathBuf> {
+    audio_by(row, |path, _| fingerprint::of_file(path))
+}
+
+/// The same where `hash` says what a file's content is, whose size and time of change are given.
+///
+/// # Errors
+/// As [`audio_of`].
+pub fn audio_by(row: &Row, hash: impl Fn(&Path, &Source) -> Result<String>) -> Result<PathBuf> {
     let path = PathBuf::from(&row.path);
     // Of imported embeddings the path is an id, which may happen to name something in the working directory.
     ensure!(
@@ -152,7 +160,7 @@ pub fn audio_of(row: &Row) -> Result<PathBuf> {
     let untouched = same_size && now.modified_ns == Some(row.modified_ns);
     let same = row.content_hash.is_empty()
         || untouched
-        || ((row.bytes == 0 || same_size) && fingerprint::of_file(&path)? == row.content_hash);
+        || ((row.bytes == 0 || same_size) && hash(&path, &now)? == row.content_hash);
     ensure!(same, "{} holds other audio than when it was indexed", row.path);
     Ok(path)
 }
@@ -213,18 +221,11 @@ impl<'a> Sources<'a> {
             }
         };
         let Some(set) = set else { return Ok(None) };
-        let Some(info) = set.rows.iter().find(|info| info.version_id == row.path) else { return Ok(None) };
-        if !row.content_hash.is_empty() && info.source_hash != row.content_hash {
+        let Some(stored) = set.row(&row.path)? else { return Ok(None) };
+        if !row.content_hash.is_empty() && stored.source_hash != row.content_hash {
             bail!("those in {} are of other audio", self.features.display());
         }
-        let mut found = None;
-        set.for_each_of(info.part, |stored| {
-            if stored.version_id == row.path {
-                found = Some(chroma(&stored.magnitude, stored.frames as usize, &set.settings)?);
-            }
-            Ok(())
-        })?;
-        Ok(found)
+        chroma(&stored.magnitude, stored.frames as usize, &set.settings).map(Some)
     }
 }
 

@@ -1,28 +1,41 @@
-//! What an index of made-up vectors costs: adding, bytes, queries, and what rounding loses.
+//! What an index of made-up vectors costs: adding, bytes, queries, and what rounding and graphs lose.
+//!
+//! Works lie around few directions, as those of a trained network do (the centred embeddings of 315 recordings of 100 songs by the network
+//! that comes along have a participation ratio of 16 of 256), each with 2 to 5 versions around it, whose cosines are about 0.63 as theirs are.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
+use bc_retrieval::Smallest;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::index::change::Change;
+use crate::ann::{self, Graphs};
+use crate::index::change::{Adder, Addition, Known, compact};
 use crate::index::{Index, Manifest, Row, Storage};
+use crate::scan::nearest::Found;
 use crate::scan::{self, Queries};
 
-/// Vectors that are made at once.
-const CHUNK: usize = 16_384;
-/// Vectors around one direction: works with versions.
-const VERSIONS: u64 = 4;
+/// Vectors that are made, and added in one change.
+const CHUNK: usize = 100_000;
+/// Vectors that are compared with the queries together.
+const COMPARED: usize = 1024;
+/// Versions of four works, one after another.
+const CLIQUES: [u64; 14] = [0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3];
+/// Directions that works are mixed of.
+const LATENT: usize = 32;
+/// How far a version is from its work, beside the length of the work's direction: cosines of two versions are about 0.63.
+const NOISE: f32 = 0.766;
 /// Best rows that recall compares.
 const TOP: usize = 10;
 
 /// How much.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Number of vectors.
     pub rows: usize,
@@ -32,15 +45,17 @@ pub struct Options {
     pub batch: usize,
     /// How often a single query is timed.
     pub rounds: usize,
-    /// How numbers are kept.
-    pub storage: Storage,
-    /// Whether recall is measured, which takes a pass over all vectors as they were made.
+    /// How numbers are kept; one index each.
+    pub storages: Vec<Storage>,
+    /// Whether recall is measured, for which all vectors are compared with the queries as they are made.
     pub recall: bool,
+    /// Whether graphs are built as well.
+    pub ann: bool,
 }
 
-/// What was measured.
+/// What making an index cost.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measured {
+pub struct Made {
     /// How numbers are kept.
     pub storage: Storage,
     /// Number of vectors.
@@ -49,24 +64,41 @@ pub struct Measured {
     pub dim: usize,
     /// Threads.
     pub threads: usize,
-    /// Seconds until the index was on disk, making the vectors not counted.
+    /// Seconds that adding took, as `import` adds: 100,000 at a time, known audio looked up, segments merged; making the vectors not counted.
     pub add_s: f64,
     /// Vectors per second.
     pub added_per_s: f64,
-    /// Bytes on disk per vector, everything counted.
+    /// Seconds to make one segment of all.
+    pub compact_s: f64,
+    /// Bytes on disk per vector, everything but graphs counted.
     pub bytes_per_row: f64,
     /// Seconds to open the index.
     pub open_s: f64,
+    /// Graphs that were built.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub graphs: Vec<ann::Built>,
+    /// Seconds to open these, their content checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_graphs_s: Option<f64>,
+}
+
+/// What queries cost.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// `f16`, `int8`, or these with `+ann`.
+    pub way: String,
     /// Seconds of the first query, with pages that may have to come from disk.
     pub first_s: f64,
     /// Median seconds of a single query.
     pub single_s: f64,
     /// Best seconds of a single query.
     pub best_single_s: f64,
-    /// Bytes of vectors that the best single query went through per second, in 10^9.
-    pub gigabytes_per_s: f64,
+    /// Bytes of vectors that the best single query went through per second, in 10^9; of exact searches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gigabytes_per_s: Option<f64>,
     /// The same for adding up 64-bit words of the same file: what memory gives.
-    pub floor_gigabytes_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor_gigabytes_per_s: Option<f64>,
     /// Queries of a batch.
     pub batch: usize,
     /// Seconds of a batch, the best of three.
@@ -76,107 +108,328 @@ pub struct Measured {
     /// Share of the ten best by 32-bit floats that are among the ten found; absent if not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recall_at_10: Option<f64>,
+    /// Share of a query's own versions among the ten found.
+    pub own_versions_found: f64,
 }
 
-/// Vector number `row`: a direction that it shares with some others, and noise of its own.
-fn vector(row: u64, dim: usize) -> Vec<f32> {
-    let mut work = ChaCha8Rng::seed_from_u64(row / VERSIONS);
-    let mut own = ChaCha8Rng::seed_from_u64(row ^ 0x5eed_0000_0000);
-    (0..dim).map(|_| work.random::<f32>() - 0.5 + 0.8 * (own.random::<f32>() - 0.5)).collect()
+/// The work of a row.
+fn work_of(row: u64) -> u64 {
+    let cycle = CLIQUES.len() as u64;
+    4 * (row / cycle) + CLIQUES[(row % cycle) as usize]
 }
 
-/// Queries: further versions of works of the index.
-fn queries(count: usize, options: &Options) -> Vec<f32> {
-    let step = (options.rows / count.max(1)).max(1) as u64;
-    let mut all = Vec::with_capacity(count * options.dim);
-    for number in 0..count as u64 {
-        let mut work = ChaCha8Rng::seed_from_u64(number * step / VERSIONS);
-        let mut own = ChaCha8Rng::seed_from_u64(number ^ 0x9e37_0000_0000);
-        all.extend((0..options.dim).map(|_| work.random::<f32>() - 0.5 + 0.8 * (own.random::<f32>() - 0.5)));
+/// Makes vectors.
+struct Maker {
+    dim: usize,
+    /// `LATENT` directions.
+    directions: Vec<f32>,
+}
+
+impl Maker {
+    fn new(dim: usize) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(0xd1e5);
+        let directions = (0..LATENT * dim).map(|_| random.random::<f32>() - 0.5).collect();
+        Self { dim, directions }
     }
-    all
-}
 
-/// Makes an index in `folder` and measures it; the index stays.
-///
-/// # Errors
-/// A folder that cannot be written.
-pub fn run(folder: &Path, options: Options) -> Result<Measured> {
-    let add_s = make(folder, options)?;
-    let started = Instant::now();
-    let index = Index::open(folder)?;
-    let open_s = started.elapsed().as_secs_f64();
-    let made = queries(options.batch.max(options.rounds), &options);
-    let one = |number: usize| {
-        Queries::new(&made[number * options.dim..][..options.dim], options.dim, options.storage)
-    };
-    let mut times: Vec<f64> =
-        (0..options.rounds.max(1)).map(|number| timed(|| scan::nearest(&index, &one(number), TOP))).collect();
-    let first_s = times[0];
-    times.sort_unstable_by(f64::total_cmp);
-    let all = Queries::new(&made[..options.batch * options.dim], options.dim, options.storage);
-    let batch = (0..3).map(|_| timed(|| scan::nearest(&index, &all, TOP)));
-    let batch_s = batch.fold(f64::INFINITY, f64::min);
-    let bytes: usize =
-        index.segments.iter().map(|segment| segment.vectors.rows * segment.vectors.stride).sum();
-    let floor = (0..3).map(|_| timed(|| read_all(&index))).fold(f64::INFINITY, f64::min);
-    let recall_at_10 = options.recall.then(|| recall(&index, &all, &made, options));
-    Ok(Measured {
-        storage: options.storage,
-        rows: options.rows,
-        dim: options.dim,
-        threads: rayon::current_num_threads(),
-        add_s,
-        added_per_s: options.rows as f64 / add_s,
-        bytes_per_row: on_disk(folder) as f64 / options.rows as f64,
-        open_s,
-        first_s,
-        single_s: times[times.len() / 2],
-        best_single_s: times[0],
-        gigabytes_per_s: bytes as f64 / times[0] / 1e9,
-        floor_gigabytes_per_s: bytes as f64 / floor / 1e9,
-        batch: options.batch,
-        batch_s,
-        batch_per_s: options.batch as f64 / batch_s,
-        recall_at_10,
-    })
-}
-
-fn timed<T>(what: impl FnOnce() -> T) -> f64 {
-    let started = Instant::now();
-    std::hint::black_box(what());
-    started.elapsed().as_secs_f64()
-}
-
-/// Seconds that adding took.
-fn make(folder: &Path, options: Options) -> Result<f64> {
-    let settings = serde_json::json!({ "made up": true });
-    let network = BTreeMap::from([("checkpoint".to_owned(), "made up".to_owned())]);
-    let empty = Manifest::of_provenance(settings, network, options.storage, options.dim);
-    let mut change = Change::begin(folder, Some(&empty))?;
-    let mut writer = change.segment(Default::default())?;
-    let mut spent = 0.0;
-    for first in (0..options.rows).step_by(CHUNK) {
-        let end = (first + CHUNK).min(options.rows);
-        let vectors: Vec<Vec<f32>> =
-            (first..end).into_par_iter().map(|row| vector(row as u64, options.dim)).collect();
-        let started = Instant::now();
-        for (row, vector) in (first..end).zip(&vectors) {
-            let work = format!("W{}", row as u64 / VERSIONS);
-            let row = Row {
-                path: format!("/music/{row}.flac"),
-                title: format!("Title {row}"),
-                work,
-                ..Row::default()
-            };
-            writer.push(row, &[(0.0, vector)], &[])?;
+    /// A version of a work, of length 1: a mixture of directions that it shares with the others of its work, and noise of its own.
+    fn version(&self, work: u64, own: u64) -> Vec<f32> {
+        let mut of_work = ChaCha8Rng::seed_from_u64(work);
+        let mut vector = vec![0.0f32; self.dim];
+        for direction in self.directions.chunks_exact(self.dim) {
+            let weight = of_work.random::<f32>() - 0.5;
+            vector.iter_mut().zip(direction).for_each(|(sum, value)| *sum += weight * value);
         }
-        spent += started.elapsed().as_secs_f64();
+        let mut own = ChaCha8Rng::seed_from_u64(own);
+        let noise: Vec<f32> = (0..self.dim).map(|_| own.random::<f32>() - 0.5).collect();
+        let length = |of: &[f32]| of.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+        let (one, other) = (1.0 / length(&vector), NOISE / length(&noise));
+        vector.iter_mut().zip(noise).for_each(|(value, noise)| *value = one * *value + other * noise);
+        let share = 1.0 / length(&vector);
+        vector.iter_mut().for_each(|value| *value *= share);
+        vector
     }
+
+    fn row(&self, row: u64) -> Vec<f32> {
+        self.version(work_of(row), row ^ 0x5eed_0000_0000)
+    }
+}
+
+/// Indexes that can be measured.
+pub struct Bench {
+    options: Options,
+    made: Vec<Made>,
+    indexes: BTreeMap<String, (Index, Option<Graphs>)>,
+    /// Further versions of works of the index.
+    queries: Vec<Vec<f32>>,
+    /// Their works.
+    works: Vec<u64>,
+    /// The best rows of each query by 32-bit floats.
+    truth: Vec<Vec<usize>>,
+}
+
+impl Bench {
+    /// Makes the indexes in `folder`, where they stay.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, or holds some already.
+    pub fn make(folder: &Path, options: Options) -> Result<Self> {
+        let maker = Maker::new(options.dim);
+        let count = options.batch.max(options.rounds) as u64;
+        let step = (options.rows as u64 / count).max(1);
+        let works: Vec<u64> = (0..count).map(|number| work_of(number * step % options.rows as u64)).collect();
+        let queries: Vec<Vec<f32>> = works
+            .iter()
+            .zip(0u64..)
+            .map(|(work, number)| maker.version(*work, number ^ 0x9e37_0000_0000))
+            .collect();
+        let mut made =
+            Self { options, made: Vec::new(), indexes: BTreeMap::new(), queries, works, truth: Vec::new() };
+        made.fill(folder, &maker)?;
+        Ok(made)
+    }
+
+    fn fill(&mut self, folder: &Path, maker: &Maker) -> Result<()> {
+        let Options { rows, dim, ref storages, recall, ann, .. } = self.options;
+        let paths: Vec<PathBuf> = storages.iter().map(|storage| folder.join(storage.to_string())).collect();
+        let mut adders = Vec::new();
+        for (path, storage) in paths.iter().zip(storages) {
+            ensure!(!path.exists(), "{} is there already; name another folder", path.display());
+            let settings = serde_json::json!({ "made up": true });
+            let network = BTreeMap::from([("checkpoint".to_owned(), "made up".to_owned())]);
+            let empty = Manifest::of_provenance(settings, network, *storage, dim);
+            adders.push((Adder::open(path, empty, Known::Stays)?, 0.0));
+        }
+        let mut best: Vec<Smallest<Found>> = self.queries.iter().map(|_| Smallest::new(TOP)).collect();
+        for first in (0..rows).step_by(CHUNK) {
+            let vectors: Vec<Vec<f32>> =
+                (first..(first + CHUNK).min(rows)).into_par_iter().map(|row| maker.row(row as u64)).collect();
+            if recall {
+                compare(&vectors, first, &self.queries, &mut best);
+            }
+            for (adder, spent) in &mut adders {
+                let additions = additions(&vectors, first);
+                let (seconds, done) = timed(|| adder.add(additions));
+                done?;
+                *spent += seconds;
+            }
+        }
+        let rows_of =
+            |best: Smallest<Found>| best.into_sorted().into_iter().map(|found| found.row as usize).collect();
+        self.truth = if recall { best.into_iter().map(rows_of).collect() } else { Vec::new() };
+        for ((path, storage), (_, add_s)) in paths.iter().zip(storages.clone()).zip(adders) {
+            let (compact_s, done) = timed(|| compact(path));
+            done?;
+            let bytes_per_row = on_disk(path) as f64 / rows as f64;
+            let graphs = if ann { ann::build(path, ann::Settings::default())? } else { Vec::new() };
+            let (open_s, index) = timed(|| Index::open(path));
+            let index = index?;
+            let (open_graphs_s, opened) = timed(|| ann.then(|| Graphs::open(&index, None)).transpose());
+            self.made.push(Made {
+                storage,
+                rows,
+                dim,
+                threads: rayon::current_num_threads(),
+                add_s,
+                added_per_s: rows as f64 / add_s,
+                compact_s,
+                bytes_per_row,
+                open_s,
+                graphs,
+                open_graphs_s: ann.then_some(open_graphs_s),
+            });
+            self.indexes.insert(storage.to_string(), (index, opened?));
+        }
+        Ok(())
+    }
+
+    /// What making cost.
+    #[must_use]
+    pub fn made(&self) -> &[Made] {
+        &self.made
+    }
+
+    /// Names of what can be measured.
+    #[must_use]
+    pub fn ways(&self) -> Vec<String> {
+        let with = |(name, (_, graphs)): (&String, &(Index, Option<Graphs>))| {
+            let graphs = graphs.as_ref().map(|_| format!("{name}+ann"));
+            std::iter::once(name.clone()).chain(graphs).collect::<Vec<_>>()
+        };
+        self.indexes.iter().flat_map(with).collect()
+    }
+
+    fn way(&self, way: &str) -> Result<(&Index, Option<&Graphs>)> {
+        let (name, approximate) = way.strip_suffix("+ann").map_or((way, false), |name| (name, true));
+        match self.indexes.get(name) {
+            Some((index, Some(graphs))) if approximate => Ok((index, Some(graphs))),
+            Some((index, _)) if !approximate => Ok((index, None)),
+            _ => bail!("there is no way {way:?}, only {}", self.ways().join(", ")),
+        }
+    }
+
+    /// Seconds of queries `first` to `end`, asked together, and what they find.
+    fn ask(&self, way: &str, first: usize, end: usize) -> Result<(f64, Vec<Vec<Found>>)> {
+        let (index, graphs) = self.way(way)?;
+        let asked =
+            Queries::new(&self.queries[first..end].concat(), self.options.dim, index.manifest.storage);
+        Ok(timed(|| match graphs {
+            Some(graphs) => graphs.nearest(index, &asked, TOP),
+            None => scan::nearest(index, &asked, TOP),
+        }))
+    }
+
+    /// Measures one way.
+    ///
+    /// # Errors
+    /// No such way.
+    pub fn measure(&self, way: &str) -> Result<Measured> {
+        let (index, graphs) = self.way(way)?;
+        let mut times = Vec::new();
+        for number in 0..self.options.rounds.max(1) {
+            times.push(self.ask(way, number, number + 1)?.0);
+        }
+        let first_s = times[0];
+        times.sort_unstable_by(f64::total_cmp);
+        let mut batch_s = f64::INFINITY;
+        let mut found = Vec::new();
+        for _ in 0..3 {
+            let (seconds, made) = self.ask(way, 0, self.options.batch)?;
+            (batch_s, found) = (batch_s.min(seconds), made);
+        }
+        let bytes: usize =
+            index.segments.iter().map(|segment| segment.vectors.rows * segment.vectors.stride).sum();
+        let floor = || (0..3).map(|_| timed(|| read_all(index)).0).fold(f64::INFINITY, f64::min);
+        let (recall_at_10, own_versions_found) = self.recall(index, &found)?;
+        Ok(Measured {
+            way: way.to_owned(),
+            first_s,
+            single_s: times[times.len() / 2],
+            best_single_s: times[0],
+            gigabytes_per_s: graphs.is_none().then(|| bytes as f64 / times[0] / 1e9),
+            floor_gigabytes_per_s: graphs.is_none().then(|| bytes as f64 / floor() / 1e9),
+            batch: self.options.batch,
+            batch_s,
+            batch_per_s: self.options.batch as f64 / batch_s,
+            recall_at_10,
+            own_versions_found,
+        })
+    }
+
+    /// The share of the best by 32-bit floats among those found, and that of a query's own versions.
+    fn recall(&self, index: &Index, found: &[Vec<Found>]) -> Result<(Option<f64>, f64)> {
+        let (mut shared, mut own, mut versions) = (0, 0, 0);
+        for (number, found) in found.iter().enumerate() {
+            let rows: Vec<usize> = found.iter().map(|found| row_of(index, found)).collect::<Result<_>>()?;
+            let best = self.truth.get(number).map_or(&[][..], Vec::as_slice);
+            shared += best.iter().filter(|row| rows.contains(row)).count();
+            own += rows.iter().filter(|row| work_of(**row as u64) == self.works[number]).count();
+            let (work, cycle) = (self.works[number], CLIQUES.len() as u64);
+            let first = work / 4 * cycle;
+            versions += (first..(first + cycle).min(self.options.rows as u64))
+                .filter(|row| work_of(*row) == work)
+                .count();
+        }
+        let all = TOP.min(self.options.rows) * found.len();
+        let recall = (!self.truth.is_empty()).then(|| shared as f64 / all as f64);
+        Ok((recall, own as f64 / versions.max(1) as f64))
+    }
+
+    /// Queries and their best rows as files beside the indexes: `queries.f32`, `truth.u64`.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn write_queries(&self, folder: &Path) -> Result<()> {
+        let queries: Vec<f32> = self.queries.concat();
+        std::fs::write(folder.join("queries.f32"), bytemuck::cast_slice(&queries))?;
+        let truth: Vec<u64> = self.truth.iter().flatten().map(|row| *row as u64).collect();
+        std::fs::write(folder.join("truth.u64"), bytemuck::cast_slice(&truth))?;
+        Ok(())
+    }
+
+    /// Answers lines of `input`, so that another program can be measured in turn: `WAY FIRST END [THREADS]` asks these queries
+    /// together and prints the seconds.
+    ///
+    /// # Errors
+    /// A line that says something else.
+    pub fn in_turn(&self, input: impl BufRead, mut output: impl Write) -> Result<()> {
+        for line in input.lines() {
+            let line = line?;
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let number = |place: usize| -> Result<Option<usize>> {
+                words.get(place).map(|word| word.parse().with_context(|| format!("{line:?}"))).transpose()
+            };
+            let (Some(way), Some(first), Some(end)) = (words.first(), number(1)?, number(2)?) else {
+                bail!("{line:?} is not WAY FIRST END [THREADS]");
+            };
+            ensure!(
+                first < end && end <= self.queries.len(),
+                "{line:?}: there are {} queries",
+                self.queries.len()
+            );
+            let (seconds, _) = match number(3)? {
+                Some(threads) => rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()?
+                    .install(|| self.ask(way, first, end))?,
+                None => self.ask(way, first, end)?,
+            };
+            writeln!(output, "{seconds}")?;
+            output.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// The number that a found row had when it was made, which its path says.
+fn row_of(index: &Index, found: &Found) -> Result<usize> {
+    let segment = &index.segments[found.segment as usize];
+    let row = segment.row(segment.keys.places()[found.row as usize].recording)?;
+    let name = Path::new(&row.path).file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    name.parse().with_context(|| format!("{} is no row", row.path))
+}
+
+fn additions(vectors: &[Vec<f32>], first: usize) -> Vec<Addition> {
+    let addition = |(vector, row): (&Vec<f32>, usize)| Addition {
+        row: Row {
+            path: format!("/music/{row}.flac"),
+            title: format!("Title {row}"),
+            work: format!("W{}", work_of(row as u64)),
+            content_hash: format!("{:032x}", row as u128 + 1),
+            ..Row::default()
+        },
+        parts: vec![(0.0, vector.clone())],
+        windows: Vec::new(),
+    };
+    vectors.iter().zip(first..).map(addition).collect()
+}
+
+/// The best of `vectors`, the first of which is row `first`, join the best of each query.
+fn compare(vectors: &[Vec<f32>], first: usize, queries: &[Vec<f32>], best: &mut [Smallest<Found>]) {
+    for (some, at) in vectors.chunks(COMPARED).zip((first..).step_by(COMPARED)) {
+        best.par_iter_mut().zip(queries).for_each(|(best, query)| {
+            for (vector, row) in some.iter().zip(at..) {
+                best.push(Found { score: product(vector, query), segment: 0, row: row as u32 });
+            }
+        });
+    }
+}
+
+/// Sixteen sums, so that the compiler may use vectors.
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 16];
+    let (a_parts, b_parts) = (a.chunks_exact(16), b.chunks_exact(16));
+    let rest: f32 = a_parts.remainder().iter().zip(b_parts.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a_parts.zip(b_parts) {
+        sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+fn timed<T>(what: impl FnOnce() -> T) -> (f64, T) {
     let started = Instant::now();
-    change.manifest.segments.push(writer.commit()?);
-    change.commit()?;
-    Ok(spent + started.elapsed().as_secs_f64())
+    let made = std::hint::black_box(what());
+    (started.elapsed().as_secs_f64(), made)
 }
 
 /// Adds up all numbers, which is as little as can be done with them.
@@ -206,32 +459,45 @@ fn on_disk(folder: &Path) -> u64 {
         .sum()
 }
 
-/// The share of the ten best of each query by 32-bit floats that the index finds among its ten best.
-fn recall(index: &Index, all: &Queries, made: &[f32], options: Options) -> f64 {
-    let found = scan::nearest(index, all, TOP);
-    let unit = |vector: &[f32]| -> Vec<f32> {
-        let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-        vector.iter().map(|x| (f64::from(*x) / length) as f32).collect()
-    };
-    let queries: Vec<Vec<f32>> = made[..options.batch * options.dim].chunks(options.dim).map(unit).collect();
-    let mut best: Vec<Vec<(f32, usize)>> = vec![Vec::new(); queries.len()];
-    for first in (0..options.rows).step_by(CHUNK) {
-        let end = (first + CHUNK).min(options.rows);
-        let vectors: Vec<Vec<f32>> =
-            (first..end).into_par_iter().map(|row| unit(&vector(row as u64, options.dim))).collect();
-        best.par_iter_mut().zip(&queries).for_each(|(best, query)| {
-            let scored = vectors
-                .iter()
-                .zip(first..)
-                .map(|(vector, row)| (vector.iter().zip(query).map(|(a, b)| a * b).sum::<f32>(), row));
-            best.extend(scored);
-            best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            best.truncate(TOP);
-        });
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn works_have_two_to_five_versions_which_are_alike() {
+        let mut sizes = BTreeMap::new();
+        (0..140).for_each(|row| *sizes.entry(work_of(row)).or_insert(0) += 1);
+        assert_eq!(sizes.len(), 40);
+        assert!(sizes.iter().all(|(work, size)| *size == 2 + work % 4), "{sizes:?}");
+        let maker = Maker::new(512);
+        let mean = |cosines: Vec<f32>| cosines.iter().sum::<f32>() / cosines.len() as f32;
+        let same =
+            mean((0..50).map(|work| product(&maker.version(work, 1), &maker.version(work, 2))).collect());
+        let other =
+            mean((0..50).map(|work| product(&maker.version(work, 1), &maker.version(work + 1, 2))).collect());
+        assert!((same - 0.63).abs() < 0.03 && other.abs() < 0.1, "{same} and {other}");
     }
-    let mut shared = 0;
-    for (best, found) in best.iter().zip(&found) {
-        shared += best.iter().filter(|(_, row)| found.iter().any(|found| found.row as usize == *row)).count();
+
+    #[test]
+    fn what_is_measured_is_what_was_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let storages = vec![Storage::F16, Storage::Int8];
+        let options =
+            Options { rows: 3_000, dim: 70, batch: 8, rounds: 3, storages, recall: true, ann: false };
+        let bench = Bench::make(folder.path(), options).unwrap();
+        assert_eq!(bench.ways(), ["f16", "int8"]);
+        let exact = bench.measure("f16").unwrap();
+        assert!(exact.recall_at_10.unwrap() > 0.98, "{exact:?}");
+        assert!(exact.own_versions_found > 0.9, "{exact:?}");
+        assert!(bench.measure("int8").unwrap().recall_at_10.unwrap() > 0.9);
+        assert!(bench.measure("f16+ann").is_err());
+        let mut said = Vec::new();
+        bench.in_turn(&b"f16 0 1\nint8 0 8 1\n"[..], &mut said).unwrap();
+        let seconds: Vec<f64> =
+            String::from_utf8(said).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+        assert!(seconds.len() == 2 && seconds.iter().all(|seconds| *seconds > 0.0));
+        assert!(bench.in_turn(&b"f16 0 9\n"[..], Vec::new()).is_err());
+        bench.write_queries(folder.path()).unwrap();
+        assert_eq!(std::fs::metadata(folder.path().join("truth.u64")).unwrap().len(), 8 * 10 * 8);
     }
-    shared as f64 / (TOP * queries.len()) as f64
 }

@@ -8,8 +8,8 @@ use bc_cli::{ConfigArgs, Outcome, ThreadArgs};
 use clap::{Parser, Subcommand};
 
 use arguments::{
-    AddArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs, IndexArgs,
-    InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
+    AddArgs, AnnCommand, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs,
+    IndexArgs, InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -63,6 +63,9 @@ enum Command {
     Verify(IndexArgs),
     /// Add embeddings that bc-eval made.
     Import(ImportArgs),
+    /// Graphs beside an index, for approximate search in millions of recordings (needs a build with --features ann).
+    #[command(subcommand)]
+    Ann(AnnCommand),
     /// Which recordings of an index are the same audio or of one work.
     Duplicates(DuplicatesArgs),
     /// The works of a long recording, with their times.
@@ -98,6 +101,8 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Info(args) => commands::info(&args).map(Into::into),
         Command::Verify(args) => commands::verify(&args.index),
         Command::Import(args) => commands::import(&args),
+        Command::Ann(AnnCommand::Build(args)) => commands::ann_build(&args).map(Into::into),
+        Command::Ann(AnnCommand::Remove(args)) => commands::ann_remove(&args.index).map(Into::into),
         Command::Duplicates(args) => commands::duplicates(config, args).map(Into::into),
         Command::Identify(args) => commands::identify(config, args),
         Command::Export(args) => commands::export(&args).map(Into::into),

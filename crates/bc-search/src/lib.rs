@@ -2,7 +2,7 @@
 //!
 //! **In**: audio files, or embeddings that bc-eval made, become the recordings of an [`index`]; audio files or recordings
 //! of the index are queries ([`answer::query`]). **Out**: ranked works with probabilities and that of none ([`answer`]), found by an
-//! exact search ([`scan`]); whether two recordings are of one work ([`compare`]); the pairs of a whole catalogue
+//! exact search ([`scan`]), or by graphs beside it ([`ann`]); whether two recordings are of one work ([`compare`]); the pairs of a whole catalogue
 //! ([`duplicates`]); a timeline of a mix ([`identify`]); the index in forms that databases load ([`export`]), and
 //! calibrated answers from their candidates ([`rerank`]); for a hit, where it runs beside the query ([`aligned`]).
 //!
@@ -11,6 +11,7 @@
 
 pub mod add;
 pub mod aligned;
+pub mod ann;
 pub mod answer;
 pub mod bench;
 mod cells;

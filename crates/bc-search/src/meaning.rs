@@ -95,26 +95,46 @@ fn read(
     Ok(read)
 }
 
-/// What the scores by short windows of an index mean that compares them as `compare` says.
-#[must_use]
-pub fn of_windows(
-    config: &Config,
-    index: &Index,
-    compare: &WindowComparison,
-) -> Option<(PathBuf, Calibration)> {
-    let origin = Origin::of(&index.manifest.provenance);
-    first(config, Some(&index.path), &origin, &index.path, Some(compare))
+/// What the scores of an index mean.
+#[derive(Debug, Default)]
+pub struct Meaning {
+    /// Those of whole recordings.
+    pub whole: Option<(PathBuf, Calibration)>,
+    /// Those of short windows, where these are compared. Without it probabilities are those of whole recordings.
+    pub windows: Option<(PathBuf, Calibration)>,
 }
 
-/// What the scores of an index mean.
+/// What the scores of an index mean whose recordings are compared whole, and by short windows as `compare` says. A calibration that is
+/// `given` decides: one of whole recordings is used though there is one of windows beside the network.
 ///
 /// # Errors
-/// As [`of_network`].
+/// A calibration that was given and is absent, unreadable, of another network, or of scores that are not made here.
 pub fn of_index(
     config: &Config,
     index: &Index,
     given: Option<&Path>,
-) -> Result<Option<(PathBuf, Calibration)>> {
-    let path = Some(index.path.as_path());
-    of_network(config, [path, path], &Origin::of(&index.manifest.provenance), given)
+    compare: Option<&WindowComparison>,
+) -> Result<Meaning> {
+    let (origin, path) = (Origin::of(&index.manifest.provenance), index.path.as_path());
+    let found = |compare| first(config, Some(path), &origin, path, compare);
+    let Some(given) = given else {
+        let whole = found(None);
+        let windows = compare.filter(|_| whole.is_some()).and_then(|compare| found(Some(compare)));
+        return Ok(Meaning { whole, windows });
+    };
+    let of_windows = Calibration::read(given)?.compare()?.is_some();
+    let compare = compare.filter(|_| of_windows);
+    let read = read(given, &origin, path, compare).context("make it again with `bc-eval calibrate`")?;
+    let read = Some((given.to_owned(), read));
+    if !of_windows {
+        return Ok(Meaning { whole: read, windows: None });
+    }
+    let whole = found(None);
+    ensure!(
+        whole.is_some(),
+        "{} is of short windows alone; what whole recordings say is needed beside it: give a --network FOLDER that holds {}",
+        given.display(),
+        bundle::CALIBRATION
+    );
+    Ok(Meaning { whole, windows: read })
 }

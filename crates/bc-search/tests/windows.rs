@@ -282,7 +282,7 @@ fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_record
         if whole {
             config.eval.compare = bc_formats::config::Compare::Whole;
         }
-        let options = Options { k: 5, windows: None, prior: 0.6, calibration: None };
+        let options = Options { k: 5, windows: None, prior: 0.6, calibration: None, approximate: false };
         let searcher = Searcher::open(&config, &index, options).unwrap();
         let (mut said, mut right, mut sure) = (0.0, 0.0, 0);
         for (query, answer) in asked.iter().zip(searcher.answer(&asked).unwrap()) {

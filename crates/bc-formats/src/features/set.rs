@@ -228,6 +228,22 @@ impl FeatureSet {
         (0..self.parts.len()).try_for_each(|part| self.for_each_of(part, &mut take))
     }
 
+    /// The row of a version with its magnitudes; nothing where the set holds none of this id.
+    ///
+    /// # Errors
+    /// A part that cannot be read.
+    pub fn row(&self, version_id: &str) -> Result<Option<FeatureRow>> {
+        let Some(info) = self.rows.iter().find(|info| info.version_id == version_id) else { return Ok(None) };
+        let mut found = None;
+        self.for_each_of(info.part, |row| {
+            if row.version_id == version_id {
+                found = Some(row);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// The same for one part.
     pub fn for_each_of(&self, part: usize, mut take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
         each_row(&self.parts[part].path, &self.settings, |row| {

@@ -18,8 +18,9 @@ use super::query::{self, Query};
 use super::windows::{self, Short};
 use super::works::{self, Candidate, Work};
 use super::{Answer, Hit};
+use crate::ann::Graphs;
 use crate::index::{Index, Recording};
-use crate::meaning;
+use crate::meaning::{self, Meaning};
 use crate::scan::{self, Found, Queries};
 
 /// Recordings that are looked at one by one; the rest of the index counts by its mean.
@@ -50,6 +51,8 @@ pub struct Options {
     pub prior: f64,
     /// `calibration.json`; the network's own, or the one beside the index, if not given.
     pub calibration: Option<PathBuf>,
+    /// Find candidates by the graphs beside the index ([`crate::ann`]): not all of the nearest for sure.
+    pub approximate: bool,
 }
 
 /// An index that can be asked, by several threads at once.
@@ -58,6 +61,8 @@ pub struct Searcher {
     /// What is asked.
     pub index: Index,
     calibration: Option<Calibration>,
+    /// Where candidates are not found by an exact search.
+    graphs: Option<Graphs>,
     /// How short windows are compared, if they are.
     compare: Option<WindowComparison>,
     /// What scores by short windows mean; without it probabilities are those of whole recordings.
@@ -85,6 +90,14 @@ impl Searcher {
     /// # Errors
     /// As [`Searcher::open`].
     pub fn of(config: &Config, index: Index, options: Options) -> Result<Self> {
+        Self::after(config, index, options, None)
+    }
+
+    /// The same after an older generation, whose graphs may be known.
+    fn after(config: &Config, index: Index, options: Options, older: Option<&Self>) -> Result<Self> {
+        let graphs =
+            options.approximate.then(|| Graphs::open(&index, older.and_then(|older| older.graphs.as_ref())));
+        let graphs = graphs.transpose()?;
         let indexed = index.windows()?;
         if let (Some(indexed), Some(asked)) = (indexed, options.windows) {
             ensure!(
@@ -97,18 +110,17 @@ impl Searcher {
             );
         }
         let windowed = indexed.is_some() || options.windows.is_some();
-        let calibration = meaning::of_index(config, &index, options.calibration.as_deref())?;
-        let calibration = calibration.filter(|(path, _)| {
+        let wanted = !windowed && config.eval.compare != Compare::Whole;
+        let compare = index.manifest.compare.clone().filter(|_| wanted);
+        let Meaning { whole, windows: of_windows } =
+            meaning::of_index(config, &index, options.calibration.as_deref(), compare.as_ref())?;
+        let calibration = whole.filter(|(path, _)| {
             if windowed {
                 tracing::warn!("{} is of whole recordings; windows get scores only", path.display());
             }
             !windowed
         });
         let calibration = calibration.map(|(_, calibration)| calibration);
-        let wanted = !windowed && config.eval.compare != Compare::Whole;
-        let compare = index.manifest.compare.clone().filter(|_| wanted);
-        let of_windows = compare.as_ref().filter(|_| calibration.is_some());
-        let of_windows = of_windows.and_then(|compare| meaning::of_windows(config, &index, compare));
         let of_windows = of_windows.map(|(_, calibration)| calibration);
         let works = if calibration.is_some() { count_works(&index) } else { 0 };
         let cohort = spread(&index);
@@ -116,6 +128,7 @@ impl Searcher {
             config: config.clone(),
             index,
             calibration,
+            graphs,
             compare,
             of_windows,
             works,
@@ -131,7 +144,7 @@ impl Searcher {
     /// As [`Searcher::open`].
     pub fn newer(&self) -> Result<Option<Self>> {
         let Some(index) = self.index.newer()? else { return Ok(None) };
-        let mut newer = Self::of(&self.config, index, self.options.clone())?;
+        let mut newer = Self::after(&self.config, index, self.options.clone(), Some(self))?;
         // The network stays; the index was checked against it.
         if let Some(audio) = self.audio.get() {
             newer.audio = OnceLock::from(audio.clone());
@@ -271,19 +284,21 @@ impl Searcher {
                 Some(_) => self.compare_windows(query, &mut candidates, sides),
                 None => None,
             };
-            let (calibration, heard_of) = self.meaning(calibration, whole, by_windows);
             let works = works::group(&candidates.found, None, |_, _| 0.0);
+            let (of_whole, rest_of_whole) = self.weigh(calibration, query, &candidates, &works, &whole);
+            let (calibration, heard_of) = self.meaning(calibration, whole, by_windows);
             let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &heard_of);
-            let works = works.iter().zip(evidence).map(|(work, evidence)| {
+            let works = works.iter().zip(evidence).zip(of_whole).map(|((work, evidence), of_whole)| {
                 let best = &candidates.found[work.members[0]];
                 WorkSaid {
                     best: best.recording,
                     work: best.work,
                     score: heard(best),
                     ratio: evidence.log_ratio(),
+                    ratio_of_whole: of_whole.log_ratio(),
                 }
             });
-            Ok(Said { works: works.collect(), rest })
+            Ok(Said { works: works.collect(), rest, rest_of_whole })
         });
         said.collect()
     }
@@ -335,7 +350,10 @@ impl Searcher {
         let total = self.index.vectors();
         let mut k = wanted;
         let lists = loop {
-            let lists = scan::nearest(&self.index, &queries, k);
+            let lists = match &self.graphs {
+                Some(graphs) => graphs.nearest(&self.index, &queries, k),
+                None => scan::nearest(&self.index, &queries, k),
+            };
             // Windows: a recording's best pair is in a list that holds enough recordings, and in no other for sure.
             let enough = |list: &Vec<Found>| {
                 list.len() < k
@@ -645,6 +663,8 @@ pub struct Said {
     pub works: Vec<WorkSaid>,
     /// All others.
     pub rest: Rest,
+    /// The same by whole recordings.
+    pub rest_of_whole: Rest,
 }
 
 /// What it says of one work.
@@ -658,6 +678,8 @@ pub struct WorkSaid {
     pub score: f32,
     /// Log-likelihood ratio of all its versions together.
     pub ratio: f64,
+    /// The same by whole recordings; where short windows are not compared, the same number.
+    pub ratio_of_whole: f64,
 }
 
 /// What a search found of one query.

@@ -7,8 +7,9 @@ use anyhow::Result;
 use bc_calibration::{EVEN, SEARCH_PRIOR};
 use bc_cli::ShardArgs;
 use bc_embed::arguments::{NetworkArgs, WindowArgs};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
+use crate::ann;
 use crate::duplicates;
 use crate::export::Target;
 use crate::index::Storage;
@@ -70,6 +71,9 @@ pub struct SearchArgs {
     /// Compare whole recordings alone, though the index keeps short windows of them; the same as --set eval.compare=whole.
     #[arg(long, conflicts_with = "window")]
     pub whole: bool,
+    /// Find candidates by the graphs that `bc-search ann build` made: faster in large indexes, but not all of the nearest for sure.
+    #[arg(long)]
+    pub ann: bool,
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]
@@ -366,8 +370,38 @@ pub struct ServeArgs {
     /// The probability, before the scores are known, that the index holds a query's work.
     #[arg(long, value_name = "0..1", default_value_t = SEARCH_PRIOR)]
     pub prior: f64,
+    /// Find candidates by the graphs that `bc-search ann build` made: faster in large indexes, but not all of the nearest for sure.
+    #[arg(long)]
+    pub ann: bool,
     #[command(flatten)]
     pub meaning: MeaningArgs,
+}
+
+#[derive(Subcommand)]
+pub enum AnnCommand {
+    /// Build the graph of every large segment that has none, and print what it finds beside an exact search.
+    Build(AnnBuildArgs),
+    /// Remove the graphs: searches are exact again.
+    Remove(IndexArgs),
+}
+
+#[derive(Args)]
+pub struct AnnBuildArgs {
+    /// Folder of the index; `bc-search compact` first makes one segment of it, and one graph.
+    #[arg(long, value_name = "FOLDER")]
+    pub index: PathBuf,
+    /// Links of a vector, twice as many on the lowest level: more find more, take more room and more time.
+    #[arg(long, value_name = "LINKS", default_value_t = ann::Settings::default().connectivity)]
+    pub connectivity: usize,
+    /// Vectors that are looked at for the links of a new one.
+    #[arg(long, value_name = "VECTORS", default_value_t = ann::Settings::default().expansion)]
+    pub expansion: usize,
+    /// Segments of fewer vectors get no graph; they are searched exactly.
+    #[arg(long, value_name = "VECTORS", default_value_t = ann::Settings::default().least)]
+    pub least: usize,
+    /// Print one JSON object per graph.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]
@@ -387,9 +421,16 @@ pub struct BenchArgs {
     /// Only this way of keeping numbers; both if not given.
     #[arg(long, value_enum)]
     pub storage: Option<StorageArg>,
-    /// Do not measure recall, which makes all vectors once more.
+    /// Do not measure recall, for which all vectors are compared with the queries as 32-bit floats.
     #[arg(long)]
     pub no_recall: bool,
+    /// Build graphs for approximate search as well, and measure them.
+    #[arg(long)]
+    pub ann: bool,
+    /// Answer lines `WAY FIRST END [THREADS]` on standard input with the seconds of these queries, after writing queries.f32 and truth.u64 to
+    /// the folder: what scripts/bench_search.py measures others in turn with.
+    #[arg(long, requires = "folder")]
+    pub in_turn: bool,
     /// Folder to make the indexes in, which stay; a temporary one if not given.
     #[arg(long, value_name = "FOLDER")]
     pub folder: Option<PathBuf>,

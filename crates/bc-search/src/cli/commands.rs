@@ -1,7 +1,7 @@
 //! What each command calls, and what it prints.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use bc_cli::Outcome;
@@ -10,16 +10,17 @@ use bc_formats::config::{Compare, Config};
 use serde_json::json;
 
 use super::arguments::{
-    self, AddArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs, ImportArgs, InfoArgs,
-    MeaningArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
+    self, AddArgs, AnnBuildArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs,
+    ImportArgs, InfoArgs, MeaningArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
 use crate::add::Added;
 use crate::answer::{Answer, Failure, Options, Query, Searcher, query};
+use crate::bench::Bench;
 use crate::index::change::{self, Known};
 use crate::index::{self, Index, Manifest, Storage};
 use crate::output::{Format, Printer};
 use crate::serve::Token;
-use crate::{compare, duplicates, export, identify, import, list, rerank, serve};
+use crate::{ann, compare, duplicates, export, identify, import, list, rerank, serve};
 
 /// Queries that are embedded and searched together.
 const TOGETHER: usize = 64;
@@ -35,6 +36,7 @@ pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
         windows: args.window.resolve()?,
         prior,
         calibration: args.meaning.calibration,
+        approximate: args.ann,
     };
     let path = args.index.unwrap_or_else(|| config.eval.search_index_path());
     ensure!(
@@ -244,6 +246,53 @@ pub fn verify(index: &Path) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+pub fn ann_build(args: &AnnBuildArgs) -> Result<()> {
+    let settings =
+        ann::Settings { connectivity: args.connectivity, expansion: args.expansion, least: args.least };
+    let built = ann::build(&args.index, settings)?;
+    for one in &built {
+        if args.json {
+            println!("{}", serde_json::to_string(one)?);
+            continue;
+        }
+        println!(
+            "{}: a graph of {} vectors in {:.1} s, {:.0} bytes per vector; it finds {:.1} % of the ten nearest, in {:.2} ms per query \
+             (exact: {:.2} ms, in a batch)",
+            one.segment,
+            one.vectors,
+            one.build_s,
+            one.bytes as f64 / one.vectors.max(1) as f64,
+            100.0 * one.recall_at_10,
+            1e3 * one.query_s,
+            1e3 * one.exact_query_s
+        );
+    }
+    if built.is_empty() {
+        println!(
+            "{}: nothing to build; every segment of {} vectors or more has its graph",
+            args.index.display(),
+            args.least
+        );
+    }
+    Ok(())
+}
+
+pub fn ann_remove(index: &Path) -> Result<()> {
+    let mut removed = 0;
+    for entry in Manifest::read(index)?.segments {
+        let file = ann::file(index, &entry.name);
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => {
+                other.with_context(|| format!("cannot remove {}", file.display()))?;
+                removed += 1;
+            }
+        }
+    }
+    println!("{}: {removed} graphs removed; searches are exact", index.display());
+    Ok(())
+}
+
 pub fn import(args: &ImportArgs) -> Result<Outcome> {
     let mut taken = 0;
     for path in &args.embeddings {
@@ -270,7 +319,7 @@ fn searcher(
     prior: f64,
 ) -> Result<Searcher> {
     meaning.network.apply(config);
-    let options = Options { k, windows: None, prior, calibration: meaning.calibration };
+    let options = Options { k, windows: None, prior, calibration: meaning.calibration, approximate: false };
     Searcher::open(config, index, options)
 }
 
@@ -364,6 +413,7 @@ pub fn serve(mut config: Config, args: ServeArgs) -> Result<()> {
         origins: args.allow_origin,
         prior: arguments::prior(args.prior)?,
         calibration: args.meaning.calibration,
+        approximate: args.ann,
     };
     serve::run(&config, &args.index, options)
 }
@@ -371,24 +421,28 @@ pub fn serve(mut config: Config, args: ServeArgs) -> Result<()> {
 pub fn bench(args: &BenchArgs) -> Result<()> {
     ensure!(args.rows > 0 && args.dims > 0 && args.batch > 0, "nothing to measure: give numbers above 0");
     let temporary = tempfile::tempdir().context("no temporary folder")?;
-    let folder: PathBuf = args.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let both = [Storage::F16, Storage::Int8];
-    let storages = args.storage.map_or_else(|| both.to_vec(), |one| vec![one.into()]);
-    for storage in storages {
-        let options = crate::bench::Options {
-            rows: args.rows,
-            dim: args.dims,
-            batch: args.batch.min(args.rows),
-            rounds: args.rounds,
-            storage,
-            recall: !args.no_recall,
-        };
-        let index = folder.join(storage.to_string());
-        ensure!(!index.exists(), "{} is there already; name another folder", index.display());
-        println!("{}", serde_json::to_string(&crate::bench::run(&index, options)?)?);
-        if args.folder.is_none() {
-            std::fs::remove_dir_all(&index).with_context(|| format!("cannot remove {}", index.display()))?;
-        }
+    let folder: &Path = args.folder.as_deref().unwrap_or_else(|| temporary.path());
+    let both = vec![Storage::F16, Storage::Int8];
+    let options = crate::bench::Options {
+        rows: args.rows,
+        dim: args.dims,
+        batch: args.batch.min(args.rows),
+        rounds: args.rounds,
+        storages: args.storage.map_or(both, |one| vec![one.into()]),
+        recall: !args.no_recall,
+        ann: args.ann,
+    };
+    let bench = Bench::make(folder, options)?;
+    for made in bench.made() {
+        println!("{}", serde_json::to_string(made)?);
+    }
+    for way in bench.ways() {
+        println!("{}", serde_json::to_string(&bench.measure(&way)?)?);
+    }
+    if args.in_turn {
+        bench.write_queries(folder)?;
+        println!("{}", json!({ "ready": bench.ways() }));
+        bench.in_turn(std::io::stdin().lock(), std::io::stdout().lock())?;
     }
     Ok(())
 }

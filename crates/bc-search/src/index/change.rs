@@ -97,7 +97,10 @@ impl Change {
 
     /// Removes files that no manifest refers to: only who holds the lock writes any.
     fn sweep(&self) {
-        let known: HashSet<String> = self.manifest.segments.iter().flat_map(files_of).collect();
+        let segments = &self.manifest.segments;
+        let mut known: HashSet<String> = segments.iter().flat_map(files_of).collect();
+        // A graph stays as long as its segment.
+        known.extend(segments.iter().map(|entry| crate::ann::file_name(&entry.name)));
         let listed = std::fs::read_dir(segment::folder(&self.folder));
         for entry in listed.into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();

@@ -260,6 +260,7 @@ pub fn verify(path: &Path) -> Result<Vec<String>> {
             }
         }
     }
+    wrong.extend(crate::ann::wrong(path, &manifest));
     Ok(wrong)
 }
 

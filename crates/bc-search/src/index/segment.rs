@@ -28,6 +28,12 @@ fn file(index: &Path, name: &str, kind: &str) -> PathBuf {
     folder(index).join(format!("{name}.{kind}"))
 }
 
+/// The file of a segment's vectors.
+#[cfg(feature = "ann")]
+pub(crate) fn vectors_file(index: &Path, name: &str) -> PathBuf {
+    file(index, name, VECTORS)
+}
+
 /// Names of all files of a segment in the segments' folder.
 pub(crate) fn files_of(entry: &SegmentEntry) -> Vec<String> {
     let mut files: Vec<String> =

@@ -44,6 +44,17 @@ impl Queries {
         self.count == 0
     }
 
+    /// One of them.
+    ///
+    /// # Panics
+    /// There are fewer.
+    #[must_use]
+    pub fn one(&self, number: usize) -> Self {
+        let span = number * self.width..(number + 1) * self.width;
+        let integers = self.integers.get(span.clone()).unwrap_or_default().to_vec();
+        Self { width: self.width, count: 1, floats: self.floats[span].to_vec(), integers }
+    }
+
     /// Vectors of `dim` numbers each, one after another, of any length but zero: they are scaled to length 1. A vector of
     /// zeros scores 0 with everything.
     #[must_use]
@@ -106,9 +117,9 @@ struct Span {
     end: usize,
 }
 
-fn spans(index: &Index) -> Vec<Span> {
+fn spans(index: &Index, counts: impl Fn(u32) -> bool) -> Vec<Span> {
     let mut spans = Vec::new();
-    for (segment, number) in index.segments.iter().zip(0u32..) {
+    for (segment, number) in index.segments.iter().zip(0u32..).filter(|(_, number)| counts(*number)) {
         let rows = (TAKEN / segment.vectors.stride.max(1)).max(1);
         let firsts = (0..segment.vectors.rows).step_by(rows);
         spans.extend(firsts.map(|first| {
@@ -128,7 +139,21 @@ pub fn nearest(index: &Index, queries: &Queries, k: usize) -> Vec<Vec<Found>> {
 /// The same in a given way.
 #[must_use]
 pub fn nearest_by(index: &Index, queries: &Queries, k: usize, way: Way) -> Vec<Vec<Found>> {
-    let spans = spans(index);
+    nearest_in(spans(index, |_| true), index, queries, k, way)
+}
+
+/// The best of the segments alone of which `counts` says so.
+#[must_use]
+pub fn nearest_of_segments(
+    index: &Index,
+    queries: &Queries,
+    k: usize,
+    counts: impl Fn(u32) -> bool,
+) -> Vec<Vec<Found>> {
+    nearest_in(spans(index, counts), index, queries, k, Way::detect())
+}
+
+fn nearest_in(spans: Vec<Span>, index: &Index, queries: &Queries, k: usize, way: Way) -> Vec<Vec<Found>> {
     let next = AtomicUsize::new(0);
     let empty = || -> Vec<Nearest> { (0..queries.count).map(|_| Nearest::new(k)).collect() };
     let all = Mutex::new(empty());
@@ -190,6 +215,16 @@ pub fn scores_of_rows(file: &VectorFile, first: usize, end: usize, queries: &Que
         score(Way::detect(), file, [first, end], queries, &mut Vec::new(), &mut scores);
     }
     scores
+}
+
+/// The score of one row with one query.
+#[cfg(feature = "ann")]
+pub(crate) fn score_of_row(way: Way, file: &VectorFile, row: usize, query: &Queries) -> f32 {
+    let mut scores = [0.0];
+    // An integer's room is made once per thread.
+    thread_local!(static ROOM: std::cell::RefCell<Vec<i32>> = const { std::cell::RefCell::new(Vec::new()) });
+    ROOM.with_borrow_mut(|room| score(way, file, [row, row + 1], query, room, &mut scores));
+    scores[0]
 }
 
 /// The scores of given vectors (segment and row of each) with all queries, as a search would give them:

@@ -8,7 +8,6 @@ use utoipa::ToSchema;
 
 use super::hearing::file_name;
 use super::state::State;
-use crate::aligned;
 use crate::answer::Hit;
 use crate::index::Row;
 use crate::index::keys::short_hash;
@@ -46,7 +45,7 @@ impl IndexedRecording {
     /// Of a row.
     pub fn of(state: &State, row: &Row) -> Self {
         let id = id_of(&row.path);
-        let there = state.options.audio && aligned::audio_of(row).is_ok();
+        let there = state.options.audio && state.hashes.audio_of(row).is_ok();
         Self {
             audio: there.then(|| format!("/recordings/{id}/audio")),
             id,

@@ -1,5 +1,6 @@
 //! Files become features, those of the last ones held: a page asks of the same recording several times.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,6 +8,7 @@ use anyhow::Result;
 use axum::http::StatusCode;
 use bc_audio::Features;
 use bc_embed::recording::AudioEmbedder;
+use bc_formats::features::Source;
 use bc_formats::fingerprint;
 
 use super::refusal::Refusal;
@@ -51,6 +53,19 @@ impl Cache {
         Ok(features)
     }
 
+    /// The features of an uploaded file whose content hash is known. Errors name it as its sender does, and no path of this machine.
+    ///
+    /// # Errors
+    /// As [`Cache::uploaded`].
+    pub fn uploaded_as(
+        &self,
+        audio: &AudioEmbedder,
+        file: &Uploaded,
+        hash: &str,
+    ) -> Result<Arc<Features>, Refusal> {
+        self.of(audio, file.path(), hash).map_err(|error| unusable(&error, file))
+    }
+
     /// The features of an uploaded file, and its content hash. Errors name it as its sender does, and no path of this machine.
     ///
     /// # Errors
@@ -61,28 +76,65 @@ impl Cache {
         file: &Uploaded,
     ) -> Result<(Arc<Features>, String), Refusal> {
         let hash = fingerprint::of_file(file.path()).map_err(|error| unusable(&error, file))?;
-        let features = self.of(audio, file.path(), &hash).map_err(|error| unusable(&error, file))?;
-        Ok((features, hash))
+        Ok((self.uploaded_as(audio, file, &hash)?, hash))
     }
 
     /// The features of an indexed recording, from its audio.
     ///
     /// # Errors
     /// Its audio is not there, is other audio now, or costs more than is allowed; says which recording and no path.
-    pub fn indexed(&self, audio: &AudioEmbedder, row: &Row) -> Result<Arc<Features>, Refusal> {
-        let path = audio_of(row)?;
+    pub fn indexed(
+        &self,
+        audio: &AudioEmbedder,
+        hashes: &Hashes,
+        row: &Row,
+    ) -> Result<Arc<Features>, Refusal> {
+        let path = hashes.audio_of(row)?;
         self.of(audio, &path, &row.content_hash).map_err(|error| {
             Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, without_folder(&error, &row.path))
         })
     }
 }
 
-/// The audio of an indexed recording.
-///
-/// # Errors
-/// It is not there, or is other audio now; says which recording and no path.
-pub fn audio_of(row: &Row) -> Result<PathBuf, Refusal> {
-    aligned::audio_of(row).map_err(|error| Refusal::new(StatusCode::GONE, without_folder(&error, &row.path)))
+/// Files whose content was looked at, with the size and the time of change that they had then.
+type Looked = HashMap<PathBuf, (Option<u64>, Option<i64>, String)>;
+
+/// Content hashes of audio files that have another time of change than when they were indexed. A list of works asks for many at once, and
+/// asks again: a file is read once for each time that it has.
+#[derive(Default)]
+pub struct Hashes(Mutex<Looked>);
+
+impl Hashes {
+    /// Files that are remembered, at most.
+    const MOST: usize = 100_000;
+
+    fn of(&self, path: &Path, now: &Source) -> Result<String> {
+        let key = (now.bytes, now.modified_ns);
+        let known = |looked: &Looked| {
+            let (bytes, modified_ns, hash) = looked.get(path)?;
+            ((*bytes, *modified_ns) == key && key.1.is_some()).then(|| hash.clone())
+        };
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hash) = known(&lock()) {
+            return Ok(hash);
+        }
+        let hash = fingerprint::of_file(path)?;
+        let mut looked = lock();
+        if looked.len() >= Self::MOST {
+            looked.clear();
+        }
+        looked.insert(path.to_owned(), (key.0, key.1, hash.clone()));
+        Ok(hash)
+    }
+
+    /// The audio of an indexed recording.
+    ///
+    /// # Errors
+    /// It is not there, or is other audio now; says which recording and no path.
+    pub fn audio_of(&self, row: &Row) -> Result<PathBuf, Refusal> {
+        let found = aligned::audio_by(row, |path, now| self.of(path, now));
+        found.map_err(|error| Refusal::new(StatusCode::GONE, without_folder(&error, &row.path)))
+    }
 }
 
 /// An error about an indexed recording, without the folder that it is in.
@@ -112,6 +164,29 @@ mod tests {
         let magnitude = vec![f16::from_f32(0.0); bytes / 2];
         let file_frames = bc_audio::decode::Frames::default();
         Arc::new(Features { magnitude, frames: 1, duration_s: 1.0, header, file_frames })
+    }
+
+    #[test]
+    fn a_file_of_another_time_is_read_once_for_each_time_that_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wav");
+        let time = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let put = |text: &str, seconds| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time(seconds)).unwrap();
+        };
+        put("audio", 1000);
+        let content_hash = fingerprint::of_file(&path).unwrap();
+        let row = Row { path: path.to_string_lossy().into_owned(), content_hash, bytes: 5, ..Row::default() };
+        let hashes = Hashes::default();
+        assert!(hashes.audio_of(&row).is_ok());
+        // Of one size and time: what the file holds is not looked at again.
+        put("other", 1000);
+        assert!(hashes.audio_of(&row).is_ok());
+        put("other", 2000);
+        assert!(hashes.audio_of(&row).is_err());
+        put("audio", 3000);
+        assert!(hashes.audio_of(&row).is_ok());
     }
 
     #[test]

@@ -40,6 +40,8 @@ impl std::fmt::Debug for Token {
 /// How to serve.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Find candidates by the graphs beside the index.
+    pub approximate: bool,
     /// Address and port.
     pub listen: SocketAddr,
     /// Who has it may add recordings; nobody may without.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bc_formats::config::Config;
 
-use super::hearing::Cache;
+use super::hearing::{Cache, Hashes};
 use super::measures::Measures;
 use super::options::Options;
 use super::queue::Queue;
@@ -35,6 +35,8 @@ pub struct State {
     pub spool: Spool,
     /// Features of the last recordings.
     pub heard: Cache,
+    /// Contents of audio files that have another time than when they were indexed.
+    pub hashes: Hashes,
     /// The works of a generation, once somebody asked for them.
     pub works: Mutex<Option<(u64, Works)>>,
     /// Held while a recording is added.
@@ -60,6 +62,7 @@ impl State {
             windows: None,
             prior: options.prior,
             calibration: options.calibration.clone(),
+            approximate: options.approximate,
         };
         let searcher = Searcher::open(&config, path, asked)?;
         searcher.audio()?;
@@ -70,6 +73,7 @@ impl State {
             queue: Queue::new(options.workers, options.queue, queue),
             spool: Spool::new(&options, measures.spooled.clone())?,
             heard: Cache::default(),
+            hashes: Hashes::default(),
             works: Mutex::default(),
             adding: Mutex::default(),
             refreshing: Mutex::default(),

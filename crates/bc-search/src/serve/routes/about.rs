@@ -7,7 +7,7 @@ use axum::extract::State as Extracted;
 use axum::http::{HeaderName, header};
 use axum::response::{Html, IntoResponse};
 
-use super::works;
+use super::{recordings, works};
 use crate::serve::answers::HealthAnswer;
 use crate::serve::refusal::{Refusal, Refused};
 use crate::serve::state::State;
@@ -22,21 +22,26 @@ const SCRIPTS: [&str; 4] = [
 ];
 
 /// Whether the server is there, what its index holds, and what it allows.
-#[utoipa::path(get, path = "/health", responses((status = 200, body = HealthAnswer)))]
-pub async fn health(Extracted(state): Extracted<Arc<State>>) -> Json<HealthAnswer> {
+#[utoipa::path(get, path = "/health", responses((status = 200, body = HealthAnswer), (status = 500, body = Refused)))]
+pub async fn health(Extracted(state): Extracted<Arc<State>>) -> Result<Json<HealthAnswer>, Refusal> {
+    // The works of a new generation are grouped once, which takes a while for millions.
+    recordings::blocking(move || Ok(answer(&state))).await.map(Json)
+}
+
+fn answer(state: &State) -> HealthAnswer {
     let searcher = state.searcher();
-    let works = works::all(&state, &searcher);
-    Json(HealthAnswer {
+    let works = works::all(state, &searcher);
+    HealthAnswer {
         status: "ok".to_owned(),
         tool: bc_cli::tool!().to_owned(),
         recordings: works.iter().map(Vec::len).sum(),
         works: works.len(),
         generation: searcher.index.manifest.generation,
         calibrated: searcher.calibration().is_some(),
-        adds: state.options.token.is_some(),
+        adds: state.options.token.is_some() && state.index.is_dir(),
         most_bytes: state.options.most_bytes,
         longest_s: state.options.longest_s,
-    })
+    }
 }
 
 /// Counters and times in Prometheus's text format.

@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use axum::Json;
 use axum::extract::{Request, State as Extracted};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use bc_embed::windows::Windows;
-use bc_formats::atomic;
+use bc_formats::{atomic, fingerprint};
 use utoipa::ToSchema;
 
 use crate::add::{addition, stamp};
 use crate::index::change::{Adder, Addition, Fate, Known};
+use crate::index::keys::Key;
 use crate::index::{Manifest, Row};
 use crate::serve::answers::{AddAnswer, id_of};
 use crate::serve::hearing::unusable;
@@ -95,6 +96,12 @@ fn allowed(state: &State, request: &Request) -> Result<(), Refusal> {
             "this server adds nothing: it was started without --token-file",
         ));
     };
+    if !state.index.is_dir() {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "this server adds nothing: its index is a file of embeddings; `bc-search import` makes a folder of it, which can be added to",
+        ));
+    }
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if token.is_in(header) {
         return Ok(());
@@ -107,8 +114,13 @@ fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refus
     let searcher = state.searcher();
     let audio = searcher.audio().map_err(internal)?;
     let windows = searcher.index.windows().map_err(internal)?;
-    let (features, hash) = state.heard.uploaded(audio, file)?;
-    row.content_hash = hash;
+    row.content_hash = fingerprint::of_file(file.path()).map_err(|error| unusable(&error, file))?;
+    let key = Key::of(&row);
+    if searcher.index.recordings().any(|recording| searcher.index.key(recording).has_content(&key.content)) {
+        // Nothing is decoded for an answer that is known.
+        return Ok(AddAnswer { status: "there".to_owned(), id: None, recordings: searcher.index.len() });
+    }
+    let features = state.heard.uploaded_as(audio, file, &row.content_hash)?;
     let compare = searcher.index.manifest.compare.clone();
     let short = compare.as_ref().map(Windows::of_comparison).transpose().map_err(internal)?;
     let short = short.map(|short| (short, &[1.0][..]));
@@ -136,11 +148,6 @@ fn keep_and_add(
     mut addition: Addition,
     empty: Manifest,
 ) -> Result<(Fate, String)> {
-    ensure!(
-        state.index.is_dir(),
-        "{} is a file of embeddings, which cannot be added to",
-        state.index.display()
-    );
     let row = &mut addition.row;
     let kept = kept_path(&state.index, &row.content_hash, &file.name);
     // One at a time: of two requests with the same file the second must not remove what the first has kept.

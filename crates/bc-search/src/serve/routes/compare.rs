@@ -101,7 +101,7 @@ fn answer(state: &State, a: &Uploaded, other: &Other, pictures: bool) -> Result<
             (features, hash, b.name.clone(), None)
         }
         Other::Indexed(row) => {
-            let features = state.heard.indexed(audio, row)?;
+            let features = state.heard.indexed(audio, &state.hashes, row)?;
             let name = if row.title.is_empty() { file_name(&row.path) } else { &row.title };
             (features, row.content_hash.clone(), name.to_owned(), Some(IndexedRecording::of(state, row)))
         }

@@ -82,7 +82,8 @@ fn answer(state: &State, file: &Uploaded, works: usize, align: usize) -> Result<
     if align > 0 {
         let own = aligned::of_features(audio, &features).map_err(internal)?;
         for (work, hit) in found.iter_mut().zip(&answered.hits).take(align) {
-            let other = state.heard.indexed(audio, &hit.row).map_err(|refusal| refusal.body.error);
+            let other =
+                state.heard.indexed(audio, &state.hashes, &hit.row).map_err(|refusal| refusal.body.error);
             let made = other.and_then(|other| {
                 let other = aligned::of_features(audio, &other);
                 let made = other.and_then(|other| aligned::align_within(&own, &other, LONGEST_ALIGNED_S));

@@ -12,7 +12,6 @@ use tower_http::services::ServeFile;
 
 use crate::index::Row;
 use crate::serve::answers::IndexedRecording;
-use crate::serve::hearing::audio_of;
 use crate::serve::refusal::{Refusal, Refused};
 use crate::serve::state::State;
 
@@ -66,7 +65,7 @@ pub async fn audio(
     if !state.options.audio {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "this server hands out no audio (--no-audio)"));
     }
-    let path = blocking(move || audio_of(&row_of(&state, &id)?));
+    let path = blocking(move || state.hashes.audio_of(&row_of(&state, &id)?));
     let Ok(response) = ServeFile::new(path.await?).oneshot(request).await;
     let mut response = response.map(Body::new);
     // Whatever the file is called, a browser is not to run it.
@@ -84,7 +83,7 @@ fn is_sound(kind: &str) -> bool {
 }
 
 /// Runs a short piece of work that reads files.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     let done = tokio::task::spawn_blocking(work).await;

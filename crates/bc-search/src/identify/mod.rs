@@ -3,15 +3,17 @@
 //! It is cut into overlapping windows, each a query of its own, which has to be found in a work as an excerpt of it: by short windows at
 //! several tempi, where the index keeps these. The most likely course of works, of which each goes on longer
 //! than one window or is none, is found by dynamic programming (Viterbi, "Error bounds for convolutional codes and an
-//! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). Each stretch of it is then a query as a whole:
-//! that is what the calibration is of.
+//! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). Where short windows are there they say more closely
+//! where each work begins and ends ([`edges`]). Each stretch is then a query as a whole: that is what the calibration is of.
+
+mod edges;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use bc_audio::Features;
-use bc_calibration::{Evidence, posterior};
+use bc_calibration::{Evidence, Rest, posterior};
 use bc_cli::progress;
 use bc_embed::recording::Excerpt;
 use bc_embed::windows::Windows;
@@ -19,7 +21,8 @@ use bc_retrieval::Sides;
 use serde::Serialize;
 
 use crate::answer::{Query, Said, Searcher, WorkSaid};
-use crate::index::{Recording, Row};
+use crate::index::{Index, Recording, Row};
+use edges::Likeness;
 
 /// Windows that are searched at once.
 const AT_ONCE: usize = 256;
@@ -85,8 +88,10 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     bar.finish_and_clear();
     let course = Course::of(&said, searcher.works(), options);
     let runs: Vec<Run> = course.runs().into_iter().filter(|run| run.work.is_some()).collect();
-    let spans: Vec<(f64, f64)> =
+    let mut spans: Vec<(f64, f64)> =
         runs.iter().map(|run| times(&starts, run, options.windows, embedded.duration_s)).collect();
+    let bests: Vec<Option<Recording>> = runs.iter().map(|run| course.best(&said, run)).collect();
+    sharpen(&searcher.index, &short, &bests, &mut spans, options.windows);
     let wholes = audio.embed_spans(&features, &spans)?;
     let queries = spans.iter().zip(wholes).map(|((start_s, end_s), vector)| {
         query(Excerpt { start_s: 0.0, vector }, short.within(*start_s, *end_s))
@@ -141,8 +146,8 @@ fn judge(
     let mut found = Vec::new();
     for ((run, (start_s, end_s)), said) in places.into_iter().zip(searcher.evidence(&queries, Sides::Both)?) {
         let Some(key) = run.work.map(|work| course.keys[work]) else { continue };
-        let evidence = said.works.iter().map(|work| Evidence { ratios: vec![work.ratio], same_file: false });
-        let posterior = posterior(&evidence.collect::<Vec<_>>(), said.rest, options.prior);
+        let (evidence, rest) = pooled(&said);
+        let posterior = posterior(&evidence, rest, options.prior);
         let Some(place) = said.works.iter().position(|work| key_of(work) == key) else { continue };
         if posterior.works[place] < options.least {
             continue;
@@ -160,8 +165,60 @@ fn judge(
     Ok(found)
 }
 
+/// What both ways of comparing say of a stretch, pooled: the mean of their log-likelihood ratios, which is neither's count twice (Genest and
+/// Zidek, "Combining probability distributions", Statistical Science 1, 1986: the logarithmic pool of equal weights). One of
+/// them alone names more works that are not there.
+fn pooled(said: &Said) -> (Vec<Evidence>, Rest) {
+    let evidence = said.works.iter().map(|work| {
+        let ratio = (work.ratio + work.ratio_of_whole) / 2.0;
+        Evidence { ratios: vec![ratio], same_file: false }
+    });
+    let mean_ratio = (said.rest.mean_ratio * said.rest_of_whole.mean_ratio).sqrt();
+    (evidence.collect(), Rest { works: said.rest.works, mean_ratio })
+}
+
 fn query(excerpt: Excerpt, tempi: Vec<Vec<Excerpt>>) -> Query {
     Query { name: String::new(), excerpts: vec![excerpt], tempi, content_hash: String::new(), own: None }
+}
+
+/// Moves the edges of spans, each of a work whose best recording is given, to where the short windows say that the work begins or ends.
+fn sharpen(
+    index: &Index,
+    short: &Short,
+    bests: &[Option<Recording>],
+    spans: &mut [(f64, f64)],
+    windows: Windows,
+) {
+    let around = windows.length_s;
+    let likeness = bests.iter().zip(&*spans).map(|(best, (start_s, end_s))| {
+        best.map_or_else(Vec::new, |best| {
+            edges::likeness(short, index, best, [*start_s, *end_s], [start_s - around, end_s + around])
+        })
+    });
+    let likeness: Vec<Likeness> = likeness.collect();
+    let coarse = spans.to_vec();
+    let middle = |place: usize| (coarse[place].0 + coarse[place].1) / 2.0;
+    for place in 0..spans.len() {
+        let (start_s, end_s) = coarse[place];
+        let before = place.checked_sub(1).filter(|before| start_s - coarse[*before].1 < windows.step_s);
+        let after = (place + 1 < spans.len()).then_some(place + 1);
+        let after = after.filter(|after| coarse[*after].0 - end_s < windows.step_s);
+        // An edge lies between the middles of what it parts.
+        let first = before.map_or(start_s - around, |before| middle(before).max(start_s - around));
+        let last = after.map_or(end_s + around, |after| middle(after).min(end_s + around));
+        let own = &likeness[place];
+        let of = |other: Option<usize>| {
+            other.map_or_else(|| own.clone(), |other| edges::less(own, &likeness[other]))
+        };
+        let inner = [(start_s + around).min(middle(place)), (end_s - around).max(middle(place))];
+        if let Some(start_s) = edges::change(&of(before), [first, inner[0]], true) {
+            spans[place].0 = start_s;
+            before.into_iter().for_each(|before| spans[before].1 = start_s);
+        }
+        if let Some(end_s) = edges::change(&of(after), [inner[1], last], false).filter(|_| after.is_none()) {
+            spans[place].1 = end_s;
+        }
+    }
 }
 
 /// What tells works apart: the name, or the recording where there is none.
@@ -267,6 +324,14 @@ impl Course {
         path
     }
 
+    /// The recording of a run's work that its windows are likest to.
+    fn best(&self, said: &[Said], run: &Run) -> Option<Recording> {
+        let key = self.keys[run.work?];
+        let of_work = said[run.first..run.end].iter().flat_map(|said| &said.works);
+        let best = of_work.filter(|work| key_of(work) == key).max_by(|a, b| a.score.total_cmp(&b.score));
+        best.map(|work| work.best)
+    }
+
     fn runs(&self) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         for (window, state) in self.states.iter().enumerate() {
@@ -289,8 +354,9 @@ mod tests {
             work: u64::from(number),
             score: 0.5,
             ratio: *ratio,
+            ratio_of_whole: *ratio,
         });
-        Said { works: works.collect(), rest: bc_calibration::Rest::default() }
+        Said { works: works.collect(), rest: Rest::default(), rest_of_whole: Rest::default() }
     }
 
     #[test]

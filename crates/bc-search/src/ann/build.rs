@@ -1,0 +1,111 @@
+//! Builds the graphs of an index, and measures what they find.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use bc_cli::{Interrupted, interrupt, progress, saving};
+use rayon::prelude::*;
+
+use super::graph::Graph;
+use super::search::of_segment;
+use super::{Built, Settings, file, sidecar};
+use crate::index::manifest::SegmentEntry;
+use crate::index::{Index, Manifest};
+use crate::scan::{self, Queries};
+
+/// Rows that recall compares.
+const TOP: usize = 10;
+/// Rows that ask, spread over a segment.
+const ASKED: usize = 128;
+
+/// Builds the graph of every segment that is large enough and has none, and measures its recall against an exact search. Others
+/// may add and search meanwhile.
+///
+/// # Errors
+/// No index there; no memory; a disk that is full; an interrupt, which leaves the graphs that were built.
+pub fn build(folder: &Path, settings: Settings) -> Result<Vec<Built>> {
+    ensure!(
+        (2..=256).contains(&settings.connectivity) && (1..=65_536).contains(&settings.expansion),
+        "a connectivity of {} and an expansion of {} make no graph; give 2 to 256, and 1 to 65536",
+        settings.connectivity,
+        settings.expansion
+    );
+    interrupt::install("stopping; graphs that are built stay")?;
+    let index = Index::open(folder)?;
+    ensure!(folder.is_dir(), "{} is a file of embeddings and takes no graphs", folder.display());
+    let mut built = Vec::new();
+    for (entry, number) in index.manifest.segments.iter().zip(0u32..) {
+        // One that is damaged, or of other vectors, is built again.
+        if entry.vectors < settings.least.max(1) || matches!(sidecar::open(folder, entry), Ok(Some(_))) {
+            continue;
+        }
+        built.extend(one(&index, number, entry, settings)?);
+    }
+    Ok(built)
+}
+
+/// Nothing where the segment was merged into another one meanwhile.
+fn one(index: &Index, number: u32, entry: &SegmentEntry, settings: Settings) -> Result<Option<Built>> {
+    let started = Instant::now();
+    let graph = Graph::empty(&index.path, entry, settings)?;
+    let bar = progress::bar(entry.vectors as u64, "linking", "vectors");
+    (0..entry.vectors).into_par_iter().try_for_each(|row| {
+        if interrupt::requested() {
+            return Err(Interrupted("graphs that are built stay".to_owned()).into());
+        }
+        graph.add(row)?;
+        bar.inc(1);
+        Ok::<_, anyhow::Error>(())
+    })?;
+    bar.finish_and_clear();
+    let build_s = started.elapsed().as_secs_f64();
+    let bytes = graph.bytes()?;
+    {
+        // A writer sweeps files that it does not know: none is at work while this one gets its name.
+        let _lock = saving::alone(&Manifest::path(&index.path))?;
+        let now = Manifest::read(&index.path)?;
+        if !now.segments.iter().any(|there| there.name == entry.name) {
+            return Ok(None);
+        }
+        sidecar::write(&index.path, entry, settings, &bytes)?;
+    }
+    drop(bytes);
+    let size = std::fs::metadata(file(&index.path, &entry.name)).context("the graph is gone")?.len();
+    let (recall_at_10, query_s, exact_query_s) = measure(index, number, entry, &graph)?;
+    Ok(Some(Built {
+        segment: entry.name.clone(),
+        vectors: entry.vectors,
+        build_s,
+        bytes: size,
+        recall_at_10,
+        query_s,
+        exact_query_s,
+    }))
+}
+
+/// Recall, median seconds of a query, and seconds of an exact one: rows spread over the segment ask for the others.
+fn measure(index: &Index, number: u32, entry: &SegmentEntry, graph: &Graph) -> Result<(f64, f64, f64)> {
+    let segment = &index.segments[number as usize];
+    let step = entry.vectors.div_ceil(ASKED).max(1);
+    let asked: Vec<usize> = (0..entry.vectors).step_by(step).collect();
+    let vectors: Vec<f32> = asked.iter().flat_map(|row| segment.vectors.vector(*row)).collect();
+    let queries = Queries::new(&vectors, index.dim(), index.manifest.storage);
+    let started = Instant::now();
+    let exact = scan::nearest_of_segments(index, &queries, TOP + 1, |segment| segment == number);
+    let exact_s = started.elapsed().as_secs_f64() / asked.len() as f64;
+    let (mut shared, mut all, mut times) = (0usize, 0usize, Vec::new());
+    for (place, row) in asked.iter().enumerate() {
+        let query = queries.one(place);
+        let started = Instant::now();
+        let found = of_segment(index, number, graph, &query, TOP + 1);
+        times.push(started.elapsed().as_secs_f64());
+        let others = exact[place].iter().filter(|found| found.row as usize != *row).take(TOP);
+        for other in others {
+            all += 1;
+            shared += usize::from(found.iter().any(|found| found.row == other.row));
+        }
+    }
+    times.sort_unstable_by(f64::total_cmp);
+    Ok((shared as f64 / all.max(1) as f64, times[times.len() / 2], exact_s))
+}

@@ -1,0 +1,148 @@
+//! A graph over the rows of one segment, by usearch.
+//!
+//! usearch keeps a vector with each node and measures distances itself; here that vector is one number, the row's, and the distance is
+//! our own product of the rows themselves, which are mapped once. A query is the number [`QUERY`], whose vector the thread holds.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use memmap2::Mmap;
+use usearch::{Index as Usearch, IndexOptions, MetricKind, ScalarKind, VectorType};
+
+use super::sidecar::HEADER;
+use super::{Settings, sidecar};
+use crate::index::manifest::SegmentEntry;
+use crate::index::segment;
+use crate::index::vectors::VectorFile;
+use crate::scan::products::Way;
+use crate::scan::{self, Queries};
+
+/// The point that stands for what is searched for; rows are their numbers.
+const QUERY: f64 = -1.0;
+/// Graphs are told apart by number: a thread may hold the vector of another one's row.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// The side of a distance that stays while the other changes: a query, or the row that is being linked.
+struct Anchor {
+    graph: u64,
+    point: f64,
+    vector: Queries,
+}
+
+thread_local!(static ANCHOR: RefCell<Option<Anchor>> = const { RefCell::new(None) });
+
+/// What distances are measured by.
+struct Rows {
+    number: u64,
+    way: Way,
+    file: VectorFile,
+}
+
+impl Rows {
+    /// One less the cosine. At least one of two points is a row, the other that or the query that this thread holds.
+    fn distance(&self, a: f64, b: f64) -> f32 {
+        ANCHOR.with_borrow_mut(|slot| {
+            let is_anchor = |slot: &Option<Anchor>, point: f64| {
+                slot.as_ref().is_some_and(|anchor| anchor.graph == self.number && anchor.point == point)
+            };
+            let other = if is_anchor(slot, a) {
+                b
+            } else if is_anchor(slot, b) {
+                a
+            } else {
+                let numbers = self.file.vector(a as usize);
+                let vector = Queries::new(&numbers, self.file.dim, self.file.storage);
+                *slot = Some(Anchor { graph: self.number, point: a, vector });
+                b
+            };
+            let score =
+                |anchor: &Anchor| scan::score_of_row(self.way, &self.file, other as usize, &anchor.vector);
+            1.0 - slot.as_ref().map_or(0.0, score)
+        })
+    }
+}
+
+/// A graph that can be searched, by several threads of rayon at once.
+pub struct Graph {
+    number: u64,
+    // Goes first: it looks into the map.
+    links: Usearch,
+    _map: Option<Mmap>,
+}
+
+impl std::fmt::Debug for Graph {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Graph").field("rows", &self.links.size()).finish_non_exhaustive()
+    }
+}
+
+impl Graph {
+    /// Without rows.
+    pub fn empty(index: &Path, entry: &SegmentEntry, settings: Settings) -> Result<Self> {
+        let made = Self::new(index, entry, settings, None)?;
+        let threads = rayon::current_num_threads();
+        made.links.reserve_capacity_and_threads(entry.vectors, threads).context("no memory for a graph")?;
+        Ok(made)
+    }
+
+    /// The graph of a segment; nothing where it has none.
+    pub fn open(index: &Path, entry: &SegmentEntry) -> Result<Option<Self>> {
+        let Some(map) = sidecar::open(index, entry)? else { return Ok(None) };
+        let made = Self::new(index, entry, Settings::default(), Some(map))?;
+        ensure!(made.links.size() == entry.vectors, "the graph of {} lacks rows", entry.name);
+        Ok(Some(made))
+    }
+
+    fn new(index: &Path, entry: &SegmentEntry, settings: Settings, map: Option<Mmap>) -> Result<Self> {
+        let options = IndexOptions {
+            dimensions: 1,
+            metric: MetricKind::IP,
+            quantization: ScalarKind::F64,
+            connectivity: settings.connectivity,
+            expansion_add: settings.expansion,
+            expansion_search: settings.expansion,
+            multi: false,
+        };
+        let mut links = Usearch::new(&options).context("cannot make a graph")?;
+        if let Some(map) = &map {
+            let threads = rayon::current_num_threads();
+            links.reserve_capacity_and_threads(0, threads).context("no memory for a graph")?;
+            // SAFETY: the map outlives the graph (it is dropped after it), and its content was checked against its hash.
+            let viewed = unsafe { links.view_from_buffer(&map[HEADER..]) };
+            viewed.with_context(|| format!("the graph of {}", entry.name))?;
+        }
+        let file = VectorFile::open(&segment::vectors_file(index, &entry.name))?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let rows = Rows { number, way: Way::detect(), file };
+        let distance = move |a: *const f64, b: *const f64| {
+            // SAFETY: usearch calls it with two of its vectors of one number each, which need not be aligned in a mapped file.
+            let (a, b) = unsafe { (a.read_unaligned(), b.read_unaligned()) };
+            rows.distance(a, b)
+        };
+        <f64 as VectorType>::change_metric(&mut links, Box::new(distance)).context("no distance")?;
+        Ok(Self { number, links, _map: map })
+    }
+
+    /// Adds a row; several threads may at once.
+    pub fn add(&self, row: usize) -> Result<()> {
+        Ok(self.links.add(row as u64, &[row as f64])?)
+    }
+
+    /// As usearch writes it.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.links.serialized_length()];
+        self.links.save_to_buffer(&mut bytes).context("cannot write a graph")?;
+        Ok(bytes)
+    }
+
+    /// Rows near to a query, `k` of those of which `counts` says so, in no exact order and not all of the nearest for sure.
+    pub fn near(&self, query: &Queries, k: usize, counts: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
+        let anchor = Anchor { graph: self.number, point: QUERY, vector: query.one(0) };
+        ANCHOR.with_borrow_mut(|slot| *slot = Some(anchor));
+        let found = self.links.filtered_search(&[QUERY], k, counts);
+        ANCHOR.with_borrow_mut(|slot| *slot = None);
+        Ok(found.context("cannot search a graph")?.keys)
+    }
+}

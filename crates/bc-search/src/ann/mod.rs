@@ -1,0 +1,77 @@
+//! Approximate search: a graph beside each large segment of an index.
+//!
+//! **In**: an index. **Out**: for each of its large segments a file `segments/<name>.ann` with a graph over its rows (HNSW: Malkov and
+//! Yashunin, "Efficient and robust approximate nearest neighbor search using hierarchical navigable small world graphs", IEEE
+//! TPAMI 42, 2020; made by usearch). A graph holds links and no vectors: distances are those of the index's own rows, by the
+//! products of [`crate::scan`]. Segments never change, so a graph is right for as long as its segment is there; what
+//! has no graph (new segments, small ones) is searched exactly beside it, and what was removed is left out.
+//!
+//! A graph is nothing but speed: it can be removed and built again at any time, and a program without the feature `ann` does not see it.
+
+#[cfg(not(feature = "ann"))]
+mod absent;
+#[cfg(feature = "ann")]
+mod build;
+#[cfg(feature = "ann")]
+mod graph;
+#[cfg(feature = "ann")]
+mod search;
+#[cfg(feature = "ann")]
+mod sidecar;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+#[cfg(not(feature = "ann"))]
+pub use absent::{Graphs, build, wrong};
+#[cfg(feature = "ann")]
+pub use {build::build, search::Graphs, sidecar::wrong};
+
+/// How to build graphs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Links of a row, twice as many on the lowest level: more find more, take more room and more time.
+    pub connectivity: usize,
+    /// Rows that are looked at for the links of a new one.
+    pub expansion: usize,
+    /// Segments of fewer vectors get no graph: they are searched exactly.
+    pub least: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { connectivity: 16, expansion: 128, least: 20_000 }
+    }
+}
+
+/// A graph that was built.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Built {
+    /// The segment's name.
+    pub segment: String,
+    /// Its vectors.
+    pub vectors: usize,
+    /// Seconds that building took.
+    pub build_s: f64,
+    /// Bytes of the graph.
+    pub bytes: u64,
+    /// The share of the ten nearest rows, found exactly, that the graph finds, over rows of the segment that ask.
+    pub recall_at_10: f64,
+    /// Median seconds of a query by the graph.
+    pub query_s: f64,
+    /// Seconds of an exact query, as one of a batch.
+    pub exact_query_s: f64,
+}
+
+/// The file of a segment's graph.
+#[must_use]
+pub fn file(index: &Path, segment: &str) -> PathBuf {
+    crate::index::segment::folder(index).join(file_name(segment))
+}
+
+/// Its name.
+#[must_use]
+pub fn file_name(segment: &str) -> String {
+    format!("{segment}.ann")
+}

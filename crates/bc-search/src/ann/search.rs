@@ -1,0 +1,93 @@
+//! The nearest rows by graphs, and by an exact search of what has none.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use rayon::prelude::*;
+
+use super::graph::Graph;
+use crate::index::Index;
+use crate::scan::nearest::Nearest;
+use crate::scan::{self, Found, Queries};
+
+/// The graphs of an index, by segment.
+#[derive(Debug, Clone)]
+pub struct Graphs(BTreeMap<String, Arc<Graph>>);
+
+impl Graphs {
+    /// Opens those of an index; what `known` holds of them already is taken from there.
+    ///
+    /// # Errors
+    /// There are none at all; a graph that is damaged or of other vectors.
+    pub fn open(index: &Index, known: Option<&Self>) -> Result<Self> {
+        let mut graphs = BTreeMap::new();
+        for entry in &index.manifest.segments {
+            let there = known.and_then(|known| known.0.get(&entry.name).cloned());
+            let opened = match there {
+                Some(graph) => Some(graph),
+                None => Graph::open(&index.path, entry)?.map(Arc::new),
+            };
+            graphs.extend(opened.map(|graph| (entry.name.clone(), graph)));
+        }
+        ensure!(
+            !graphs.is_empty() || known.is_some(),
+            "no segment of {0} has a graph; build them with `bc-search ann build --index {0}`, or search exactly",
+            index.path.display()
+        );
+        Ok(Self(graphs))
+    }
+
+    /// The `k` best vectors of every query as [`scan::nearest`] gives them, but not all of the best for sure. Their scores are exact.
+    #[must_use]
+    pub fn nearest(&self, index: &Index, queries: &Queries, k: usize) -> Vec<Vec<Found>> {
+        let graphs: Vec<Option<&Arc<Graph>>> =
+            index.manifest.segments.iter().map(|entry| self.0.get(&entry.name)).collect();
+        let exact = scan::nearest_of_segments(index, queries, k, |segment| {
+            graphs.get(segment as usize).copied().flatten().is_none()
+        });
+        let by_query = exact.into_par_iter().enumerate().map(|(number, exact)| {
+            let query = queries.one(number);
+            let mut best = Nearest::new(k);
+            exact.into_iter().for_each(|found| best.push(found));
+            for (segment, graph) in (0u32..).zip(&graphs) {
+                let Some(graph) = graph else { continue };
+                of_segment(index, segment, graph, &query, k).into_iter().for_each(|found| best.push(found));
+            }
+            best.into_sorted()
+        });
+        by_query.collect()
+    }
+}
+
+/// What a graph finds, with its exact scores.
+pub(super) fn of_segment(
+    index: &Index,
+    segment: u32,
+    graph: &Graph,
+    query: &Queries,
+    k: usize,
+) -> Vec<Found> {
+    let there = &index.segments[segment as usize];
+    let counts = |row: u64| {
+        let place = there.keys.places().get(row as usize);
+        place.is_some_and(|place| !there.removed.has(place.recording))
+    };
+    let rows = match graph.near(query, k, counts) {
+        Ok(rows) => rows,
+        Err(error) => {
+            // A graph is nothing but speed.
+            tracing::warn!("a segment is searched exactly: {error:#}");
+            let exact = scan::nearest_of_segments(index, query, k, |number| number == segment);
+            return exact.into_iter().flatten().collect();
+        }
+    };
+    let rows: Vec<(u32, usize)> = rows.into_iter().map(|row| (segment, row as usize)).collect();
+    let scores = scan::scores_of(index, &rows, query);
+    let found = rows.iter().zip(scores).map(|((segment, row), score)| Found {
+        score,
+        segment: *segment,
+        row: *row as u32,
+    });
+    found.collect()
+}

@@ -1,0 +1,165 @@
+//! Approximate search beside exact search.
+
+#[cfg(feature = "ann")]
+mod common;
+
+#[cfg(feature = "ann")]
+mod graphs {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use bc_search::ann::{self, Graphs, Settings};
+    use bc_search::index::change::{Adder, Addition, Known, compact, remove};
+    use bc_search::index::{Index, Manifest, Row, Storage, verify};
+    use bc_search::scan::{self, Queries};
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::common::{answers, checkpoint, melody, refuse, succeed};
+
+    const DIM: usize = 48;
+    const LARGE: Settings = Settings { connectivity: 16, expansion: 128, least: 1000 };
+
+    /// Three versions around each of the works.
+    fn vector(row: u64) -> Vec<f32> {
+        let mut work = ChaCha8Rng::seed_from_u64(row / 3);
+        let mut own = ChaCha8Rng::seed_from_u64(row ^ 0x5eed_0000);
+        (0..DIM).map(|_| work.random::<f32>() - 0.5 + 0.8 * (own.random::<f32>() - 0.5)).collect()
+    }
+
+    fn add(folder: &Path, storage: Storage, rows: std::ops::Range<u64>) {
+        let network = BTreeMap::from([("checkpoint".to_owned(), "made up".to_owned())]);
+        let empty = Manifest::of_provenance(serde_json::json!({}), network, storage, DIM);
+        let additions = rows.map(|row| Addition {
+            row: Row { path: format!("/{row}"), work: format!("W{}", row / 3), ..Row::default() },
+            parts: vec![(0.0, vector(row))],
+            windows: Vec::new(),
+        });
+        Adder::open(folder, empty, Known::Stays).unwrap().add(additions.collect()).unwrap();
+    }
+
+    fn queries(storage: Storage) -> Queries {
+        let vectors: Vec<f32> = (0..40u64).flat_map(|number| vector(number * 73 + (1 << 20))).collect();
+        Queries::new(&vectors, DIM, storage)
+    }
+
+    #[test]
+    fn a_graph_finds_what_an_exact_search_finds_with_the_same_scores() {
+        for storage in [Storage::F16, Storage::Int8] {
+            let folder = tempfile::tempdir().unwrap();
+            add(folder.path(), storage, 0..4000);
+            let built = ann::build(folder.path(), LARGE).unwrap();
+            assert_eq!((built.len(), built[0].vectors), (1, 4000));
+            assert!(built[0].recall_at_10 > 0.95, "{built:?}");
+            assert!(ann::build(folder.path(), LARGE).unwrap().is_empty(), "it is there");
+            let index = Index::open(folder.path()).unwrap();
+            let graphs = Graphs::open(&index, None).unwrap();
+            let asked = queries(storage);
+            let (exact, found) = (scan::nearest(&index, &asked, 10), graphs.nearest(&index, &asked, 10));
+            let (mut shared, mut all) = (0, 0);
+            for (exact, found) in exact.iter().zip(&found) {
+                assert_eq!(found.len(), 10);
+                all += exact.len();
+                // Rows and scores to the last bit.
+                shared += found.iter().filter(|found| exact.contains(found)).count();
+            }
+            assert!(shared as f64 > 0.95 * f64::from(all as u32), "{storage}: {shared} of {all}");
+        }
+    }
+
+    #[test]
+    fn what_is_new_or_removed_or_compacted_is_right_without_building_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        add(path, Storage::F16, 0..3000);
+        ann::build(path, LARGE).unwrap();
+        // New: a small segment without a graph.
+        add(path, Storage::F16, 3000..3300);
+        // Removed: the work that a query is the nearest of.
+        remove(path, |row| row.work == "W100").unwrap();
+        let index = Index::open(path).unwrap();
+        let graphs = Graphs::open(&index, None).unwrap();
+        let ask = |row: u64| {
+            let asked = Queries::new(&vector(row), DIM, Storage::F16);
+            let found = graphs.nearest(&index, &asked, 5).remove(0);
+            let path_of = |found: &scan::Found| {
+                let segment = &index.segments[found.segment as usize];
+                segment.row(segment.keys.places()[found.row as usize].recording).unwrap().path
+            };
+            found.iter().map(path_of).collect::<Vec<_>>()
+        };
+        assert_eq!(ask(3150)[0], "/3150", "found in the segment that has no graph");
+        assert_eq!(ask(600)[0], "/600", "found by the graph");
+        assert!(ask(301).iter().all(|path| !["/300", "/301", "/302"].contains(&path.as_str())), "removed");
+        assert_eq!(ask(301).len(), 5);
+        // Another writer's sweep leaves the graph alone; compaction takes it with its segment.
+        assert_eq!(std::fs::read_dir(path.join("segments")).unwrap().filter(is_graph).count(), 1);
+        compact(path).unwrap();
+        assert_eq!(std::fs::read_dir(path.join("segments")).unwrap().filter(is_graph).count(), 0);
+        let error = Graphs::open(&Index::open(path).unwrap(), None).unwrap_err().to_string();
+        assert!(error.contains("bc-search ann build"), "{error}");
+        // What a server knew of an older generation is no reason to stop: the search is exact now.
+        let now = Index::open(path).unwrap();
+        let exact = Graphs::open(&now, Some(&graphs)).unwrap();
+        let asked = queries(Storage::F16);
+        assert_eq!(exact.nearest(&now, &asked, 7), scan::nearest(&now, &asked, 7));
+    }
+
+    fn is_graph(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
+        entry.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "ann")
+    }
+
+    #[test]
+    fn a_damaged_graph_and_one_of_other_vectors_are_refused_and_built_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        add(path, Storage::F16, 0..1500);
+        ann::build(path, LARGE).unwrap();
+        let name = Index::open(path).unwrap().manifest.segments[0].name.clone();
+        let file = ann::file(path, &name);
+        let whole = std::fs::read(&file).unwrap();
+        // A link, a header's hash of the vectors, a cut.
+        let (mut link, mut other) = (whole.clone(), whole.clone());
+        link[whole.len() - 100] ^= 1;
+        other[20] ^= 1;
+        for wrong in [&link[..], &other[..], &whole[..whole.len() - 1], &whole[..30]] {
+            std::fs::write(&file, wrong).unwrap();
+            let error = format!("{:#}", Graphs::open(&Index::open(path).unwrap(), None).unwrap_err());
+            assert!(error.contains(".ann is damaged") && error.contains("ann build"), "{error}");
+            assert!(verify(path).unwrap().iter().any(|line| line.contains(".ann")), "verify says so");
+            assert_eq!(ann::build(path, LARGE).unwrap().len(), 1);
+            assert!(verify(path).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn the_command_line_searches_by_graphs() {
+        let folder = tempfile::tempdir().unwrap();
+        checkpoint(&folder.path().join("network.safetensors"), 7);
+        std::fs::create_dir(folder.path().join("music")).unwrap();
+        for tune in 0..6 {
+            melody(&folder.path().join(format!("music/{tune}.wav")), &[40 + tune, 60 + 2 * tune, 50]);
+        }
+        let network = ["--network", "network.safetensors"];
+        succeed(folder.path(), &[&["add", "music", "--index", "i"][..], &network].concat());
+        let search = [&["search", "music/3.wav", "--index", "i", "--json"][..], &network].concat();
+        let approximate = [&search[..], &["--ann"]].concat();
+        assert!(refuse(folder.path(), &approximate).contains("ann build"));
+        assert!(succeed(folder.path(), &["ann", "build", "--index", "i"]).contains("nothing to build"));
+        let said = succeed(folder.path(), &["ann", "build", "--index", "i", "--least", "2"]);
+        assert!(
+            said.contains("a graph of 6 vectors") && said.contains("100.0 % of the ten nearest"),
+            "{said}"
+        );
+        assert_eq!(answers(folder.path(), &approximate), answers(folder.path(), &search));
+        assert!(succeed(folder.path(), &["ann", "remove", "--index", "i"]).contains("1 graphs removed"));
+        assert!(refuse(folder.path(), &approximate).contains("ann build"));
+    }
+}
+
+#[cfg(not(feature = "ann"))]
+#[test]
+fn a_program_without_graphs_says_how_to_get_them() {
+    let error = bc_search::ann::build(std::path::Path::new("i"), bc_search::ann::Settings::default());
+    assert!(error.unwrap_err().to_string().contains("--features ann"));
+}
