@@ -1,5 +1,7 @@
 //! Frames in, samples out.
 
+mod simd;
+
 use crate::Fault;
 use crate::bits::Bits;
 use crate::header::Header;
@@ -43,7 +45,7 @@ enum Banks {
     Half(Box<Bank<16>>),
 }
 
-/// A frame taken separate.
+/// A frame, taken apart.
 struct Parts<'a> {
     header: &'a Header,
     side: &'a SideInfo,
@@ -120,34 +122,7 @@ impl Decoder {
         decoded
     }
 
-    fn granules(
-        &mut self,
-        parts: &Parts,
-        begin: usize,
-        done: &mut usize,
-        out: &mut Vec<f32>,
-    ) -> Result<(), Fault> {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2") {
-            // SAFETY: the processor has what the function was compiled for.
-            return unsafe { self.granules_avx2(parts, begin, done, out) };
-        }
-        self.granules_plain(parts, begin, done, out)
-    }
-
-    /// [`Self::granules_plain`] compiled for vectors of eight numbers.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi2")]
-    fn granules_avx2(
-        &mut self,
-        parts: &Parts,
-        begin: usize,
-        done: &mut usize,
-        out: &mut Vec<f32>,
-    ) -> Result<(), Fault> {
-        self.granules_plain(parts, begin, done, out)
-    }
-
+    /// Decodes the granules of a frame, whose main data begin at bit `begin`; `done` counts those that are decoded.
     #[inline(always)]
     fn granules_plain(
         &mut self,

@@ -9,6 +9,7 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
 use super::kernel::{HALF_BAND, Kernel, window_length};
+use super::simd::fold;
 use crate::need::Need;
 
 /// Blocks are at least this many times the longest window, so that little of a block is overlap.
@@ -225,41 +226,6 @@ impl<'a> CqtStream<'a> {
         take(&scratch.magnitudes, stride, frames);
         self.given += frames;
         self.pending.drain(..frames * plan.hop());
-    }
-}
-
-/// The kernel's band of `spectrum`, weighted and folded onto `folded`.
-fn fold(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // Sound: the processor has what the function was compiled for.
-        return unsafe { fold_avx2(folded, spectrum, kernel) };
-    }
-    fold_plain(folded, spectrum, kernel);
-}
-
-/// [`fold_plain`] compiled for vectors of eight numbers.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn fold_avx2(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
-    fold_plain(folded, spectrum, kernel);
-}
-
-#[inline(always)]
-fn fold_plain(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
-    folded.fill(Complex32::ZERO);
-    let columns = folded.len();
-    let (mut point, mut weights) = (kernel.first, kernel.weights.as_slice());
-    while !weights.is_empty() {
-        let offset = point % columns;
-        let count = weights.len().min(columns - offset);
-        let values = &spectrum[point..point + count];
-        for ((out, value), weight) in folded[offset..offset + count].iter_mut().zip(values).zip(weights) {
-            out.re += value.re * weight;
-            out.im += value.im * weight;
-        }
-        point += count;
-        weights = &weights[count..];
     }
 }
 

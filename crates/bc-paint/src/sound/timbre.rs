@@ -93,37 +93,7 @@ impl Timbre {
         let family = Family::draw(role, dice);
         let struck = family == Family::Struck;
         let strengths = strengths(family, role, dice);
-        let spread = match family {
-            Family::Voice | Family::Bowed => {
-                if dice.chance(0.75) {
-                    dice.uniform(0.05, 0.5)
-                } else {
-                    0.0
-                }
-            }
-            Family::Wind => {
-                if dice.chance(0.4) {
-                    dice.uniform(0.03, 0.25)
-                } else {
-                    0.0
-                }
-            }
-            Family::Ensemble => dice.uniform(0.05, 0.3),
-            Family::Synth => {
-                if dice.chance(0.5) {
-                    dice.uniform(0.02, 0.2)
-                } else {
-                    0.0
-                }
-            }
-            Family::Organ | Family::Struck => {
-                if dice.chance(0.25) {
-                    dice.uniform(0.02, 0.12)
-                } else {
-                    0.0
-                }
-            }
-        };
+        let spread = spread(family, dice);
         let stiffness = if struck && dice.chance(0.5) { dice.log_uniform(5e-5, 8e-4) } else { 0.0 };
         let layer = |strengths: &[f32], decay_s: f32| Layer {
             combs: [-1.0, 0.0, 1.0].map(|step: f32| {
@@ -273,6 +243,18 @@ struct Edge {
     column: f32,
     power: f32,
     length_s: f32,
+}
+
+/// How far the tones of a family lie apart, in semitones: vibrato, players who are not quite in unison.
+fn spread(family: Family, dice: &mut Dice) -> f32 {
+    let (chance, low, high) = match family {
+        Family::Voice | Family::Bowed => (0.75, 0.05, 0.5),
+        Family::Wind => (0.4, 0.03, 0.25),
+        Family::Ensemble => return dice.uniform(0.05, 0.3),
+        Family::Synth => (0.5, 0.02, 0.2),
+        Family::Organ | Family::Struck => (0.25, 0.02, 0.12),
+    };
+    if dice.chance(chance) { dice.uniform(low, high) } else { 0.0 }
 }
 
 /// Amplitudes of the harmonics; their powers add up to 1.
