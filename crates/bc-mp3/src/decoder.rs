@@ -100,7 +100,7 @@ impl Decoder {
         let side = match SideInfo::read(header, frame) {
             Ok(side) => side,
             Err(fault) => {
-                // The frames after it may still refer to its main data, whosever they are.
+                // Frames after it may still refer to its main data.
                 let _ = self.reservoir.add(0, own);
                 return Err(fault);
             }
@@ -109,7 +109,7 @@ impl Decoder {
         let lengths = granules.flat_map(|granule| &granule[..header.channels()]);
         let length: usize = lengths.map(|granule| granule.part2_3_length).sum();
         let begin = self.reservoir.add(side.main_data_begin, own);
-        // Reading is done from what is taken out, so that the decoder's other parts can change meanwhile.
+        // The reservoir is taken out, so that the decoder's other parts can be changed while it is read.
         let reservoir = std::mem::take(&mut self.reservoir);
         let decoded = begin.and_then(|begin| {
             let parts = Parts { header, side: &side, main_data: reservoir.bytes() };
@@ -159,7 +159,7 @@ impl Decoder {
             Banks::Half(_) if !intensity => 288,
             _ => 576,
         };
-        // The difference of two channels falls out of their sum, if they go through the same windows.
+        // The difference of two channels cancels in their sum, if both have the same windows.
         let only_mid = header.mid_side() && !intensity && self.banks.add_up(granules);
         for (channel, granule) in granules.iter().enumerate() {
             let end = *begin + granule.part2_3_length;

@@ -20,11 +20,11 @@ const BLOCK_WINDOWS: usize = 8;
 pub struct CqtPlan {
     settings: CqtSettings,
     kernels: Arc<Vec<Kernel>>,
-    /// Samples of the signal for one at the settings' rate.
+    /// Samples of the signal per sample at the settings' rate.
     oversampling: usize,
     /// The smallest power of two that holds the longest window; half of it is reflected at either end.
     window: usize,
-    /// Frames a block's inverse FFTs give; `columns * hop` samples make a block.
+    /// Frames that a block's inverse FFTs give; `columns * hop` samples make a block.
     columns: usize,
     /// Of these, the frames whose windows are inside the block.
     frames: usize,
@@ -64,7 +64,7 @@ impl CqtPlan {
         }
     }
 
-    /// The same transform of a signal with `times` as many samples a second.
+    /// The same transform for a signal with `times` as many samples per second.
     ///
     /// A block that is longer by that factor has the same spectrum up to half the settings' rate,
     /// scaled: taking no more of it than that is an ideal filter, and no resampling is needed.
@@ -73,7 +73,7 @@ impl CqtPlan {
         Self { oversampling: times, forward, ..self.clone() }
     }
 
-    /// What of a signal the transform looks at: up to the upper end of the highest bin's band.
+    /// The part of a signal that the transform uses: up to the upper end of the highest bin's band.
     pub fn need(&self) -> Need {
         let (settings, top) = (&self.settings, self.settings.bins.saturating_sub(1));
         let rate = f64::from(settings.sample_rate);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn half_the_rate_will_do_only_if_the_whole_band_of_the_highest_bin_lies_below_it() {
+    fn half_the_rate_is_sufficient_only_if_the_whole_band_of_the_highest_bin_is_below_it() {
         let halves = |bins: u32, rate: u32| {
             let settings = CqtSettings { bins, ..CqtSettings::default() };
             CqtPlan::new(settings).need().is_met_by_half(rate)

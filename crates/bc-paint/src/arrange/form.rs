@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_follow_each_other_on_the_played_beats_and_lie_in_the_source() {
+    fn spans_follow_each_other_on_the_played_beats_and_are_within_the_source() {
         let mut edited = 0;
         for version in 0..200 {
             let spans = drawn(50.0, 1.0, version);

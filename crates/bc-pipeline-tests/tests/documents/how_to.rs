@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bc_pipeline_tests::Workplace;
+use bc_pipeline_tests::Scratch;
 
 use crate::pages::{blocks, pages, root};
 use crate::shell::Shell;
@@ -68,7 +68,7 @@ fn commands_of_readme_and_how_to_pages_end_well() {
         with_commands.filter(|path| *path != Path::new("docs/tutorial.md")).collect();
     assert_eq!(with_commands, ORDER.map(Path::new).into(), "pages with commands, and those that are run");
 
-    let place = Workplace::default();
+    let place = Scratch::default();
     let shell = Shell::new(&place);
     collect(&place, &shell);
     let mut run = 0;
@@ -106,19 +106,19 @@ fn no_excuse_is_left_over() {
 }
 
 /// What a reader has: the configurations, one folder per song, and the files that the pages name.
-fn collect(place: &Workplace, shell: &Shell<'_>) {
+fn collect(place: &Scratch, shell: &Shell<'_>) {
     let configs = root().join("configs").canonicalize().unwrap();
     shell.run(&format!("cp -r '{}' configs", configs.display()));
     // Enough validation songs to calibrate, and few steps of training.
     let own = std::fs::read_to_string(place.path("configs/own.toml")).unwrap();
     let small = own
-        .replace("shares = [0.8, 0.1, 0.1]", "shares = [0.25, 0.625, 0.125]")
+        .replace("shares = [0.8, 0.1, 0.1]", "shares = [0.2, 0.65, 0.15]")
         .replace("cliques_per_batch = 8", "cliques_per_batch = 4")
         .replace("epochs = 20", "epochs = 2");
     assert_ne!(own, small);
     place.write("configs/own.toml", &small);
     shell.run(
-        "bc-download-index synth --set synth.output=demo --set synth.cliques=16 --set synth.versions=2 \
+        "bc-download-index synth --set synth.output=demo --set synth.cliques=20 --set synth.versions=2 \
          --set synth.val_cliques=2 --set synth.test_cliques=2",
     );
     shell.run(
@@ -134,7 +134,7 @@ fn collect(place: &Workplace, shell: &Shell<'_>) {
 }
 
 /// Makes what a page takes for given.
-fn prepare(page: &str, place: &Workplace, shell: &Shell<'_>) {
+fn prepare(page: &str, place: &Scratch, shell: &Shell<'_>) {
     match page {
         "docs/how-to/evaluate.md" => {
             shell.run("mkdir -p runs; cp -r runs/own runs/one; cp -r runs/own runs/two");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bc_pipeline_tests::{Workplace, programs};
+use bc_pipeline_tests::{Scratch, programs};
 
 use crate::pages::{blocks, pages, root};
 
@@ -30,7 +30,7 @@ fn commands(block: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn every_command_of_the_documents_exists_with_its_options() {
-    let place = Workplace::default();
+    let place = Scratch::default();
     let mut helps: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut checked = 0;
     for (path, page) in pages() {
@@ -61,7 +61,7 @@ fn every_command_of_the_documents_exists_with_its_options() {
 
 #[test]
 fn reference_pages_are_those_that_the_programs_make() {
-    let place = Workplace::default();
+    let place = Scratch::default();
     for program in ["bc-download-index", "bc-features", "bc-train", "bc-eval", "bc-search"] {
         place.succeed(program, &["documents", "made"]);
         let made = std::fs::read_to_string(place.path(&format!("made/{program}.md"))).unwrap();

@@ -3,17 +3,17 @@
 use std::ffi::OsString;
 use std::process::Command;
 
-use bc_pipeline_tests::{Workplace, programs};
+use bc_pipeline_tests::{Scratch, programs};
 
 /// A shell in a scratch folder that finds our programs.
 pub struct Shell<'a> {
-    place: &'a Workplace,
+    place: &'a Scratch,
     path: OsString,
 }
 
 impl<'a> Shell<'a> {
     /// A shell in the folder of `place`.
-    pub fn new(place: &'a Workplace) -> Self {
+    pub fn new(place: &'a Scratch) -> Self {
         let others = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::iter::once(programs()).chain(std::env::split_paths(&others));
         Self { place, path: std::env::join_paths(folders).unwrap() }

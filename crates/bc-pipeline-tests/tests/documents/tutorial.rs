@@ -1,6 +1,6 @@
 //! The tutorial: each command is run and prints what the page says.
 
-use bc_pipeline_tests::Workplace;
+use bc_pipeline_tests::Scratch;
 
 use crate::pages::{blocks, pages, root};
 use crate::printed::printed;
@@ -8,7 +8,7 @@ use crate::shell::Shell;
 
 #[test]
 fn the_tutorial_prints_what_it_says() {
-    let place = Workplace::default();
+    let place = Scratch::default();
     let configs = root().join("configs").canonicalize().unwrap();
     std::os::unix::fs::symlink(configs, place.path("configs")).unwrap();
     let shell = Shell::new(&place);
