@@ -2,7 +2,7 @@
 //!
 //! MP3, AAC/M4A, Vorbis, FLAC, WAV, AIFF, ALAC, and Opus in Ogg or WebM. The kind of
 //! file is recognised by its content; the extension is only a hint. A frame (packet) that does not decode
-//! is counted and passed over, as players do; a stream that cannot continue is an error. The caller decides how much may fail
+//! is counted and skipped, as players do; a stream that cannot continue is an error. The caller decides how much may fail
 //! ([`Frames::error_share`]).
 //!
 //! MP3 is framed and decoded by [`bc_mp3`], at half its rate where the caller's [`Need`](crate::need::Need) allows, everything else by symphonia.
@@ -31,8 +31,8 @@ use mp3::Mp3File;
 use stream::reading_error;
 pub use stream::{Header, Reading};
 
-/// Sample rates that are taken for real. A damaged header can claim any, and what the
-/// resampler allocates grows with it.
+/// Sample rates that are accepted. A damaged header can claim any rate, and the
+/// resampler's memory grows with it.
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
 /// Junk that may come before an MP3's first frame, in bytes.
@@ -55,7 +55,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Opens a file and decodes its first frame, which settles rate and channels.
+    /// Opens a file and decodes its first frame, which determines rate and channels.
     ///
     /// # Errors
     /// A file that is no audio of a known kind, that holds none, or that takes beyond `deadline`,
@@ -107,7 +107,7 @@ impl Decoder {
         self.samples() as f64 / f64::from(self.header.sample_rate.max(1))
     }
 
-    /// How many frames decoded so far, and how many were passed over because they do not.
+    /// How many frames decoded so far, and how many were skipped because they do not.
     pub fn frames(&self) -> Frames {
         self.frames
     }
@@ -145,7 +145,7 @@ impl Decoder {
         Ok(false)
     }
 
-    /// Takes the first frame's rate for the file's, and refuses another one later.
+    /// Uses the first frame's rate as the file's, and refuses a frame with another rate.
     fn settle(&mut self, rate: u32, channels: u32) -> Result<(), DecodeError> {
         if !RATES.contains(&rate) {
             return Err(DecodeError::Broken(format!("it claims {rate} samples per second")));
@@ -166,7 +166,7 @@ impl Decoder {
 
 /// Finds out what a file is and opens it.
 fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<(Source, Header), DecodeError> {
-    // Asked before opening, which waits for ever on a pipe.
+    // Checked before opening, because opening a pipe waits for ever.
     let about = std::fs::metadata(path)?;
     if !about.is_file() {
         return Err(DecodeError::NotAudio("not a regular file".into()));
@@ -188,7 +188,7 @@ fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<(Source, He
             }
         }
     };
-    // Right at the beginning or behind tags no other format looks like three frames in a row.
+    // At the beginning or after tags, no other format looks like three MP3 frames in a row.
     if let Some(opened) = open_mp3(0)? {
         return Ok(opened);
     }

@@ -20,7 +20,7 @@ pub struct Limits {
     pub patience_s: f64,
     /// Largest share of frames that may fail to decode.
     pub max_error_share: f64,
-    /// Who decodes MP3.
+    /// Which decoder decodes MP3.
     pub mp3: Mp3Decoder,
 }
 
@@ -58,11 +58,11 @@ pub struct Features<T = f16> {
     pub file_frames: Frames,
 }
 
-/// Makes features; holds the plans, which its clones share.
+/// Extracts features; holds the plans of the transform, which its clones share.
 #[derive(Clone)]
 pub struct Extractor {
     plan: CqtPlan,
-    /// The plan for twice the rate, which is what most files have: they need no resampling.
+    /// The plan for twice the rate, the rate of most files: they need no resampling.
     twice: CqtPlan,
     limits: Limits,
 }
@@ -92,7 +92,7 @@ impl Extractor {
         self.within_patience(path)
     }
 
-    /// The same with magnitudes of 32 bits, for people who look at them.
+    /// As [`Self::file`], with magnitudes of 32 bits.
     pub fn file_exact(&self, path: &Path) -> Result<Features<f32>, DecodeError> {
         self.within_patience(path)
     }
@@ -144,7 +144,7 @@ impl Extractor {
         })
     }
 
-    /// The plan for signals of `rate`, and what brings them to its rate.
+    /// The plan for signals of `rate`, and the resampler to the plan's rate.
     fn at_rate(&self, rate: u32) -> Result<(&CqtPlan, Resample), String> {
         let wanted = self.settings().sample_rate;
         let (plan, taken) = if rate == 2 * wanted { (&self.twice, rate) } else { (&self.plan, wanted) };
@@ -183,14 +183,14 @@ impl Extractor {
     }
 }
 
-/// How a magnitude is kept.
+/// A magnitude as it is stored.
 trait Stored: Copy + Send + 'static {
     fn of(value: f32) -> Self;
 }
 
 impl Stored for f16 {
     fn of(value: f32) -> Self {
-        // Infinity would be a number of its own to everything downstream.
+        // The largest finite number instead of infinity, which later stages could not use.
         Self::from_f32(value.min(Self::MAX.to_f32()))
     }
 }

@@ -1,4 +1,4 @@
-//! What a file holds, without making features of it.
+//! What a file contains, without extracting features.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::decode::{DecodeError, Decoder, Frames, Header, Reading};
 use crate::extract::Limits;
 use crate::patience::{Deadline, guarded};
 
-/// What one pass over a file finds.
+/// The result of one pass over a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
     /// Rate, channels, codec, and the length that the header declares, if it does.

@@ -8,7 +8,7 @@
 //! MP3 is decoded by [`bc_mp3`], which computes only the channel and the bands that are used (decoding was two thirds of the
 //! time, and no library leaves them out), Opus by [`bc_opus`], everything else by symphonia.
 //!
-//! A crate of its own because three stages need it: features are made of it, the
+//! It is a crate of its own because three stages need it: features are extracted with it, the
 //! index is verified with it, and a search begins with it.
 
 use bc_formats::config::Mp3Decoder;
@@ -25,11 +25,11 @@ pub mod resample;
 pub use decode::DecodeError;
 pub use extract::{Extractor, Features, Limits};
 
-/// Which magnitudes the same bytes become: raised with every change of decoding, resampling, transform or pooling
-/// that changes them. Feature files carry it, and those of two of them are not used together.
+/// Version of the magnitudes: raised with every change of decoding, resampling, transform or pooling that changes
+/// them. Feature files carry it, and files of two versions are not used together.
 pub const EXTRACTOR: &str = "bc-audio 2";
 
-/// [`EXTRACTOR`], and who decodes MP3 if that is not [`bc_mp3`]: it shows in the last bits, and in damaged files.
+/// [`EXTRACTOR`], and which decoder decodes MP3 if that is not [`bc_mp3`]: the results differ in the last bits, and for damaged files.
 pub fn extractor(mp3: Mp3Decoder) -> String {
     match mp3 {
         Mp3Decoder::Own => EXTRACTOR.to_owned(),
@@ -37,8 +37,8 @@ pub fn extractor(mp3: Mp3Decoder) -> String {
     }
 }
 
-/// Extensions of audio that is decoded. The kind of a file is recognised by its content; these are what a search
-/// through folders looks for.
+/// Extensions that a search through folders takes for audio. When a file is decoded, its kind is recognised by its
+/// content.
 pub const EXTENSIONS: [&str; 16] = [
     "mp3", "m4a", "ogg", "flac", "wav", "opus", "webm", "aac", "mp4", "oga", "mkv", "mka", "aif", "aiff",
     "caf", "weba",

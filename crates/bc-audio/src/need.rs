@@ -1,16 +1,16 @@
-//! What of a signal is looked at, so that a decoder may leave the rest out.
+//! Which part of a signal is used, so that a decoder may leave the rest out.
 
-/// What of a signal is used; the rest need not be right.
+/// The part of a signal that is used; the rest may be wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Need {
-    /// Lowest sample rate that will do, in Hz.
+    /// Lowest sample rate that is sufficient, in Hz.
     pub sample_rate: u32,
-    /// Highest frequency that will be looked at, in Hz.
+    /// Highest frequency that is used, in Hz.
     pub highest_hz: f64,
 }
 
 impl Need {
-    /// Whether half of `sample_rate` will do.
+    /// Whether half of `sample_rate` is sufficient.
     pub(crate) fn is_met_by_half(&self, sample_rate: u32) -> bool {
         let right_to = f64::from(sample_rate) * bc_mp3::HALF_IS_RIGHT_TO;
         sample_rate / 2 >= self.sample_rate && self.highest_hz <= right_to
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_will_do_where_rate_and_frequencies_stay_below_it() {
+    fn half_is_sufficient_where_rate_and_frequencies_stay_below_it() {
         let need = Need { sample_rate: 22_050, highest_hz: 4_500.0 };
         assert!(need.is_met_by_half(44_100) && need.is_met_by_half(48_000));
         assert!(!need.is_met_by_half(32_000) && !need.is_met_by_half(22_050));

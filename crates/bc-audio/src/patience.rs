@@ -1,9 +1,8 @@
 //! What keeps one bad file from stopping a run of a hundred thousand: its time is bounded, and
 //! a panic on its bytes is an error of that file.
 //!
-//! Time is looked at between packets ([`Deadline::check`]) and at every read of the file
-//! ([`Timed`]), where a parser that searches damaged bytes for a beginning comes by. A loop
-//! that does neither is left behind in its thread ([`watched`]).
+//! Time is checked between packets ([`Deadline::check`]) and at every read of the file ([`Timed`]), so also while a
+//! parser searches damaged bytes for a beginning. A loop that does neither is abandoned in its thread ([`watched`]).
 
 use std::cell::Cell;
 use std::fs::File;
@@ -17,10 +16,10 @@ use symphonia::core::io::MediaSource;
 
 use crate::decode::DecodeError;
 
-/// What a thread may still take, once its file's patience is over, to notice it.
+/// Time that a thread gets after its deadline to notice it.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The moment at which patience with a file ends.
+/// The moment at which the time for a file is over.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     begun: Instant,
@@ -104,7 +103,7 @@ thread_local! {
 fn note(error: &io::Error) {
     let short = error.get_ref().and_then(|inner| inner.downcast_ref::<ShortRead>());
     let copy = match (error.raw_os_error(), short) {
-        // A position before the beginning, where a damaged header sends the parser: no fault of the disk.
+        // A damaged header sent the parser to a position before the beginning: the disk is not at fault.
         (Some(_), _) if error.kind() == io::ErrorKind::InvalidInput => return,
         (Some(code), _) => io::Error::from_raw_os_error(code),
         (None, Some(short)) => (*short).into(),
@@ -114,8 +113,8 @@ fn note(error: &io::Error) {
     FAULT.set(Some(first.unwrap_or(copy)));
 }
 
-/// Runs `work`; a panic in it becomes [`DecodeError::Panicked`] and is not printed. If a file could not be read in
-/// between, that is the result, whatever the decoder made of it: nothing is known of the file then.
+/// Runs `work`; a panic in it becomes [`DecodeError::Panicked`] and is not printed. If the file could not be read
+/// meanwhile, that error is the result, whatever the decoder returned: nothing is known about the file then.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -145,7 +144,7 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, DecodeError>) -> Resul
 }
 
 /// Runs `work` in a thread of its own and waits for it no longer than `limit_s` and a few
-/// seconds. Work that then still runs is left behind (it ends with the process).
+/// seconds. Work that then still runs is abandoned (it ends with the process).
 ///
 /// # Errors
 /// Those of `work`, and [`DecodeError::TooSlow`].
@@ -155,7 +154,7 @@ pub fn watched<T: Send + 'static>(
 ) -> Result<T, DecodeError> {
     let (send, receive) = mpsc::sync_channel(1);
     std::thread::Builder::new().name("decode".into()).spawn(move || {
-        // Nobody listens any more if it took too long.
+        // The receiver is gone if it took too long.
         let _ = send.send(guarded(work));
     })?;
     match receive.recv_timeout(Duration::from_secs_f64(limit_s) + GRACE) {
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_never_ends_is_left_behind() {
+    fn work_that_never_ends_is_abandoned() {
         let error = watched(0.0, || -> Result<(), _> {
             loop {
                 std::thread::sleep(Duration::from_secs(1));

@@ -1,12 +1,12 @@
 //! To the configured rate, block by block.
 //!
-//! rubato's synchronous FFT resampler: exact rational ratios, linear phase, and its delay
-//! taken away, so that sample n of the output lies at the time of sample `n * in / out`.
+//! rubato's synchronous FFT resampler: exact rational ratios and linear phase. Its delay is
+//! removed, so that sample n of the output has the time of sample `n * in / out`.
 
 use audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler, WindowFunction};
 
-/// Input samples a call, at least; with one sub-chunk this is also the length of the anti-aliasing filter.
+/// Input samples per call, at least; with one sub-chunk this is also the length of the anti-aliasing filter.
 const CHUNK: usize = 4096;
 
 /// The chunk for a pair of rates. The filter's delay is half a chunk: an even number of the
@@ -63,7 +63,7 @@ impl Resample {
         })
     }
 
-    /// Adds samples and hands on what became ready.
+    /// Adds samples and passes on the output that is complete.
     pub fn push(&mut self, samples: &[f32], take: &mut impl FnMut(&[f32])) -> Result<(), String> {
         self.taken += samples.len() as u64;
         if self.resampler.is_none() {
@@ -84,7 +84,7 @@ impl Resample {
         Ok(())
     }
 
-    /// Ends the stream: in all, `ceil(samples * to / from)` samples have been handed on.
+    /// Ends the stream: in all, `ceil(samples * to / from)` samples have been passed on.
     pub fn finish(mut self, take: &mut impl FnMut(&[f32])) -> Result<(), String> {
         if self.resampler.is_none() {
             return Ok(());

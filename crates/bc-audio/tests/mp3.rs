@@ -13,11 +13,11 @@ use bc_formats::features::CqtSettings;
 
 /// Opens with our own decoder, all of the signal or what is needed.
 fn ours(path: &Path, need: Option<Need>) -> Decoder {
-    Decoder::open(path, soon(), Reading { need, mp3: Mp3Decoder::Own }).unwrap()
+    Decoder::open(path, deadline(), Reading { need, mp3: Mp3Decoder::Own }).unwrap()
 }
 
 fn theirs(path: &Path) -> Decoder {
-    Decoder::open(path, soon(), Reading { need: None, mp3: Mp3Decoder::Symphonia }).unwrap()
+    Decoder::open(path, deadline(), Reading { need: None, mp3: Mp3Decoder::Symphonia }).unwrap()
 }
 
 fn mp3s_in(folder: &Path) -> Vec<PathBuf> {
@@ -49,7 +49,7 @@ fn samples(mut decoder: Decoder) -> Vec<f32> {
     all
 }
 
-fn soon() -> Deadline {
+fn deadline() -> Deadline {
     Deadline::after(600.0)
 }
 
@@ -70,7 +70,7 @@ fn at_the_full_rate_samples_are_those_of_symphonia_to_1e_5() {
 /// Frames at either end whose longest window, 11,339 samples, reaches over it.
 const EDGE: usize = 12;
 
-/// The magnitudes of what a decoder gives, pooling left out.
+/// The magnitudes of what a decoder gives, without pooling.
 fn magnitudes(mut decoder: Decoder) -> Vec<f32> {
     let plan = CqtPlan::new(CqtSettings::default());
     let twice = plan.oversampled(2);

@@ -1,6 +1,5 @@
-//! The transform against references that were not made here: the definition evaluated in
-//! 64 bits, and nnAudio's. They are in a folder that users do not have; without it the
-//! test says so and passes.
+//! The transform against outside references: the definition evaluated in 64 bits, and nnAudio. They are in a folder
+//! that users do not have; without it the test is skipped and says so.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Files that are as long as they are, whatever their headers say, or a failure that says what is wrong.
+//! Files are decoded to their full length whatever their headers say, or fail with a reason.
 
 use std::path::{Path, PathBuf};
 
@@ -93,7 +93,7 @@ fn mp3s_are_as_long_as_their_frames() {
 }
 
 #[test]
-fn verification_sees_what_is_declared_and_what_is_there() {
+fn inspection_reports_the_declared_and_the_decoded_length() {
     let scratch = Scratch::new();
     let whole = fixture("joint-44100.mp3");
     let path = scratch.write("twice.mp3", &[whole.clone(), whole].concat());
@@ -146,7 +146,7 @@ fn a_file_of_which_too_much_fails_is_a_failure_that_gives_the_share() {
     assert_eq!(error, "3.8 % of the frames do not decode (max_error_share is 1 %)");
     let extractor = Extractor::new(CqtSettings::default(), Limits { max_error_share: 0.05, ..limits });
     let features = extractor.file(&path).unwrap();
-    // Silence stands where they were.
+    // They are replaced by silence.
     assert_eq!((features.file_frames.failed, features.duration_s), (3, 2.0));
     let found = inspect::whole(&path, limits).unwrap();
     assert_eq!((found.frames.failed, found.frames.decoded), (3, 75));

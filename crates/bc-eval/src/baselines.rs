@@ -1,5 +1,4 @@
-//! What classical methods find on the features of an experiment, under the rules of its figures: the line that a network
-//! has to beat.
+//! Classical methods on the features of an experiment, measured by the same rules: the baseline that a network has to beat.
 //!
 //! **In**: `[features]` index and output, `[eval]` splits and policy. **Out**: `baselines.json` beside the metrics. No network
 //! takes part. Every version of a split is a query against all others of it, as in `metrics.json`.
@@ -28,7 +27,7 @@ use bc_cli::saving;
 /// Kind and schema version of the file.
 pub const FORMAT: &str = "baselines/1";
 
-/// So many rows of features are made ready at a time, in parallel.
+/// Rows of features that are prepared at a time, in parallel.
 const BATCH: usize = 64;
 
 /// A classical method.
@@ -50,8 +49,8 @@ pub enum Method {
 }
 
 impl Method {
-    /// What is measured unless something else is asked for.
-    pub const USUAL: [Self; 3] = [Self::TwoDfm, Self::TwoDfmDc, Self::Qmax];
+    /// The default methods.
+    pub const DEFAULT: [Self; 3] = [Self::TwoDfm, Self::TwoDfmDc, Self::Qmax];
 
     /// The name in files and tables.
     pub fn name(self) -> &'static str {
@@ -71,30 +70,30 @@ pub struct Measured {
     pub rules: String,
     /// Figures by split and method; each has what chance would give.
     pub splits: BTreeMap<String, BTreeMap<&'static str, Figures>>,
-    /// Seconds that a method took for all splits, on how many threads.
+    /// Time that each method took for all splits.
     pub cost: Cost,
     /// Settings of the methods; fingerprints of features and index.
     pub provenance: Provenance,
 }
 
-/// What measuring cost; no part of what is compared.
+/// Time that measuring took; not part of the comparison.
 #[derive(Debug, Serialize)]
 pub struct Cost {
-    /// Threads at work.
+    /// Number of threads.
     pub threads: usize,
-    /// Seconds by method, on the clock.
+    /// Wall time in seconds, by method.
     pub seconds: BTreeMap<&'static str, f64>,
 }
 
 /// How a run ended.
 pub enum Outcome {
-    /// The file was there and is of these features, methods and rules.
+    /// The file exists already, with these features, methods and rules.
     UpToDate,
     /// It was written.
     Written(Box<Measured>),
 }
 
-/// Where the figures go.
+/// The path of the figures.
 pub fn path_of(config: &Config) -> PathBuf {
     config.eval.output.join("baselines.json")
 }
@@ -115,7 +114,7 @@ pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
     if made_as(&path, &provenance) {
         return Ok(Outcome::UpToDate);
     }
-    interrupt::install("stopping; nothing is written, the same command begins again")?;
+    interrupt::install("stopping; nothing is written; run the same command again to start over")?;
     let policy = Policy::named(&config.eval.policy)?;
     let measuring = Measuring { methods: &methods, policy: &policy, seed: config.eval.seed };
     let mut cost = Cost { threads: rayon::current_num_threads(), seconds: BTreeMap::new() };
@@ -189,8 +188,8 @@ fn made_as(path: &Path, provenance: &Provenance) -> bool {
     read().is_some_and(|found| found == *provenance)
 }
 
-/// What the methods need of a version.
-struct Ready {
+/// The inputs of the methods for one version.
+struct Prepared {
     two_dfm: Option<Vec<f32>>,
     two_dfm_dc: Option<Vec<f32>>,
     qmax: Option<qmax::Prepared>,
@@ -200,7 +199,7 @@ struct Ready {
 /// The usable versions of a split that have features.
 struct Versions {
     cliques: Vec<u32>,
-    ready: Vec<Ready>,
+    ready: Vec<Prepared>,
 }
 
 impl Versions {
@@ -210,10 +209,10 @@ impl Versions {
         let wanted: HashMap<&str, usize> =
             usable.iter().enumerate().map(|(place, version)| (version.version_id.as_str(), place)).collect();
         let bar = progress::bar(usable.len() as u64, split.as_str(), "chromas");
-        let mut ready: Vec<Option<Ready>> = usable.iter().map(|_| None).collect();
+        let mut ready: Vec<Option<Prepared>> = usable.iter().map(|_| None).collect();
         let mut batch: Vec<(usize, FeatureRow)> = Vec::new();
         let mut empty = |batch: &mut Vec<(usize, FeatureRow)>| -> Result<()> {
-            let made: Vec<(usize, Result<Ready>)> = std::mem::take(batch)
+            let made: Vec<(usize, Result<Prepared>)> = std::mem::take(batch)
                 .into_par_iter()
                 .map(|(place, row)| (place, prepare(&row, set, methods)))
                 .collect();
@@ -248,14 +247,14 @@ impl Versions {
         Ok(versions)
     }
 
-    /// Whether a clique is there twice.
+    /// Whether some clique has two versions.
     fn repeated(&self) -> bool {
         let mut seen = std::collections::HashSet::new();
         self.cliques.iter().any(|clique| !seen.insert(clique))
     }
 }
 
-fn prepare(row: &FeatureRow, set: &FeatureSet, methods: &[Method]) -> Result<Ready> {
+fn prepare(row: &FeatureRow, set: &FeatureSet, methods: &[Method]) -> Result<Prepared> {
     let magnitudes: Vec<f32> = row.magnitude.iter().map(|value| value.to_f32()).collect();
     let chroma = Chroma::fold(&magnitudes, row.frames as usize, &set.settings, &Folding::default())
         .with_context(|| format!("version {}", row.version_id))?;
@@ -264,7 +263,7 @@ fn prepare(row: &FeatureRow, set: &FeatureSet, methods: &[Method]) -> Result<Rea
         let settings = two_dfm::Settings { keep_dc, ..two_dfm::Settings::default() };
         two_dfm::vector(&chroma, &settings)
     };
-    Ok(Ready {
+    Ok(Prepared {
         two_dfm: asked(Method::TwoDfm).then(|| fourier(false)),
         two_dfm_dc: asked(Method::TwoDfmDc).then(|| fourier(true)),
         qmax: asked(Method::Qmax).then(|| qmax::Prepared::new(&chroma, &qmax::Settings::default())),
@@ -274,7 +273,9 @@ fn prepare(row: &FeatureRow, set: &FeatureSet, methods: &[Method]) -> Result<Rea
 
 fn stop_if_asked() -> Result<()> {
     if interrupt::requested() {
-        return Err(Interrupted("nothing was written; the same command begins again".to_owned()).into());
+        return Err(
+            Interrupted("nothing was written; run the same command again to start over".to_owned()).into()
+        );
     }
     Ok(())
 }
@@ -302,8 +303,8 @@ impl Measuring<'_> {
 }
 
 /// Similarities of all pairs, negated: less is nearer. A version is nearest to itself, for rules that drop the nearest.
-fn distances(method: Method, ready: &[Ready]) -> Result<Vec<f32>> {
-    let fourier = |vector: fn(&Ready) -> &Option<Vec<f32>>| -> Vec<f32> {
+fn distances(method: Method, ready: &[Prepared]) -> Result<Vec<f32>> {
+    let fourier = |vector: fn(&Prepared) -> &Option<Vec<f32>>| -> Vec<f32> {
         let vectors: Vec<Vec<f32>> = ready.iter().filter_map(|ready| vector(ready).clone()).collect();
         two_dfm::similarities(&vectors)
     };
@@ -319,7 +320,7 @@ fn distances(method: Method, ready: &[Ready]) -> Result<Vec<f32>> {
         }
         Method::Alignment => {
             let settings = align::Settings::default();
-            // One that is too short or too long to be aligned is like nothing.
+            // A version that is too short or too long to be aligned is similar to none.
             pairs(method, ready, |a, b| match (&a.chroma, &b.chroma) {
                 (Some(a), Some(b)) => {
                     bc_align::align(a, b, &settings).map_or(0.0, |found| found.score as f32)
@@ -339,8 +340,8 @@ fn distances(method: Method, ready: &[Ready]) -> Result<Vec<f32>> {
 /// The later version of each pair beside the earlier one, n x n; the same both ways.
 fn pairs(
     method: Method,
-    ready: &[Ready],
-    similarity: impl Fn(&Ready, &Ready) -> f32 + Sync,
+    ready: &[Prepared],
+    similarity: impl Fn(&Prepared, &Prepared) -> f32 + Sync,
 ) -> Result<Vec<f32>> {
     let n = ready.len();
     let bar = progress::bar((n * n.saturating_sub(1) / 2) as u64, method.name(), "pairs");
@@ -366,7 +367,7 @@ fn pairs(
     Ok(matrix)
 }
 
-/// The figures for people: chance, each method, and the network where `metrics.json` is of the same features.
+/// The figures as a table: chance, each method, and the network where `metrics.json` is of the same features.
 ///
 /// # Errors
 /// A `baselines.json` that cannot be read.

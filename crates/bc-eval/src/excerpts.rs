@@ -25,7 +25,7 @@ pub struct Measured {
     pub rules: String,
     /// What was compared, in words.
     pub compared: String,
-    /// Decides the places of the excerpts.
+    /// Seed of the positions of the excerpts.
     pub seed: u64,
     /// Figures by split and by seconds of an excerpt.
     pub splits: BTreeMap<String, BTreeMap<String, Figures>>,
@@ -33,7 +33,7 @@ pub struct Measured {
     pub provenance: Provenance,
 }
 
-/// Where the figures go.
+/// The path of the figures.
 pub fn path_of(config: &Config) -> PathBuf {
     config.eval.output.join("excerpts.json")
 }
@@ -46,13 +46,13 @@ pub fn run(config: &Config, seconds: &[f64]) -> Result<Measured> {
     for length in seconds {
         ensure!(
             (0.5..=36_000.0).contains(length),
-            "an excerpt of {length} s is none; --seconds takes lengths from 0.5 s on"
+            "an excerpt of {length} s is too short; --seconds takes lengths from 0.5 s"
         );
     }
     let inputs = Inputs::open(config)?;
     let windowed = match inputs.windows(&config.eval)? {
         Some(windowed) => Some(windowed),
-        // Whole recordings say little of an excerpt, whatever the network was made for.
+        // Whole recordings say little about an excerpt, whichever way the network recommends.
         None => inputs.windows(&EvalConfig { compare: Compare::Windows, ..config.eval.clone() })?,
     };
     let Some(windowed) = windowed else { unreachable!("windows were asked for") };
@@ -87,7 +87,7 @@ fn compared(windowed: &crate::embed::Windowed) -> String {
     )
 }
 
-/// The figures for people: one row per split and length.
+/// The figures as a table: one row per split and length.
 #[must_use]
 pub fn table(measured: &Measured) -> Table {
     let mut table = Table::new();

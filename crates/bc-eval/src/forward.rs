@@ -1,4 +1,4 @@
-//! `bc-eval search`, `compare` and `add` of older versions: bc-search does these now, and gets the same arguments.
+//! `bc-eval search`, `compare` and `add`, kept for users of older versions: the arguments are passed on to bc-search.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use clap::Parser;
 
 use crate::embed;
 
-/// What must be known of the arguments before they are handed on; the rest is bc-search's.
+/// The arguments that are read here before all are passed on; the others are bc-search's.
 #[derive(Parser)]
 #[command(ignore_errors = true, disable_help_flag = true, disable_version_flag = true)]
-struct Known {
+struct Recognised {
     #[command(flatten)]
     config: ConfigArgs,
     #[arg(long)]
@@ -24,21 +24,22 @@ struct Known {
     words: Vec<OsString>,
 }
 
-/// Runs bc-search, which lies beside this program, with these arguments. A search without `--index` is of the
-/// configuration's own recordings: what is missing of them is embedded first.
+/// Runs bc-search, which is in the same folder as this program, with these arguments. A search without `--index` searches the
+/// configuration's own recordings; those that are missing are embedded first.
 ///
 /// # Errors
-/// bc-search is not there; what is missing cannot be embedded.
+/// bc-search is missing, or a recording cannot be embedded.
 pub fn to_search(mut arguments: Vec<OsString>) -> Result<Outcome> {
-    let beside = std::env::current_exe().context("cannot tell where this program lies")?;
+    let beside = std::env::current_exe().context("cannot find the folder of this program")?;
     let program = beside.with_file_name(format!("bc-search{}", std::env::consts::EXE_SUFFIX));
     if !program.is_file() {
         bail!(
-            "searching is bc-search's now, with the same arguments, but there is no {}; build it with `cargo build --release`",
+            "this command is now one of bc-search, but there is no {}; build it with `cargo build --release`",
             program.display()
         );
     }
-    let known = Known::parse_from([OsString::from("bc-eval")].into_iter().chain(arguments.iter().cloned()));
+    let known =
+        Recognised::parse_from([OsString::from("bc-eval")].into_iter().chain(arguments.iter().cloned()));
     let search = known.words.first().is_some_and(|word| word == "search");
     if search && known.index.is_none() && !known.help {
         let index = embed::search_index(&known.config.resolve()?)?;

@@ -19,7 +19,7 @@ use crate::embed::{AtTempo, Windowed};
 use bc_embed::origin::Origin;
 use bc_embed::windows::Windows;
 
-/// How often cliques are drawn anew for the intervals.
+/// Bootstrap samples of cliques for the intervals.
 const SAMPLES: u32 = 1000;
 
 /// The figures of one set of queries.
@@ -53,7 +53,7 @@ pub struct Measured {
     pub provenance: Option<Provenance>,
 }
 
-/// Every split of an embeddings file against itself or, with `candidates`, against these.
+/// Measures every split of an embeddings file against itself or, with `candidates`, against these.
 ///
 /// # Errors
 /// When a file cannot be read, the two do not come from the same network, or nothing can be
@@ -67,7 +67,7 @@ pub fn of_embeddings(
     of(queries, &Embeddings::read(queries)?, candidates, policy, seed)
 }
 
-/// The same of embeddings that were read from `queries`.
+/// As [`of_embeddings`], for embeddings that were read from `queries`.
 ///
 /// # Errors
 /// As [`of_embeddings`].
@@ -259,7 +259,7 @@ fn splits_of(embeddings: &Embeddings) -> Vec<Split> {
     splits
 }
 
-/// No figures where there is nothing to measure: another split may have some.
+/// No figures if there is nothing to measure: another split may have some.
 fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error> {
     match figures {
         Err(Error::NothingToMeasure) => Ok(None),

@@ -17,13 +17,13 @@ use bc_calibration::versions::Versions;
 use bc_calibration::{self as calibration, Calibration};
 use bc_embed::bundle;
 
-/// What the stage made.
+/// The results of the stage.
 pub struct Made {
     /// The figures.
     pub measured: Measured,
-    /// Whether everything had been there already.
+    /// Whether everything was up to date already.
     pub up_to_date: bool,
-    /// The page for people.
+    /// The page, `report.html`.
     pub report: PathBuf,
 }
 
@@ -68,8 +68,8 @@ pub fn run(config: &Config) -> Result<Made> {
     Ok(Made { measured, up_to_date, report: page })
 }
 
-/// Puts what is measured first in the place of the figures of whole recordings, which stay beside: windows, or a re-ranking, where
-/// the configuration or the network asks for these. Returns what the scores of windows mean, where that is known.
+/// If the configuration or the network asks for windows or a re-ranking, their figures come first; those of whole recordings are
+/// kept as `whole_tracks`. Returns the calibration of the scores of windows, if there is one.
 fn measure_first(
     config: &Config,
     inputs: &embed::Inputs,
@@ -113,7 +113,7 @@ fn in_words(windowed: &Windowed) -> String {
     )
 }
 
-/// Writes a file, or removes it where there is nothing to write: an old one would be out of date.
+/// Writes a file, or removes an old one if there is nothing to write.
 fn replace(path: &Path, content: Option<Vec<u8>>) -> Result<()> {
     match content {
         Some(content) => saving::write(path, &content),
@@ -123,12 +123,12 @@ fn replace(path: &Path, content: Option<Vec<u8>>) -> Result<()> {
     }
 }
 
-/// What the scores of these embeddings mean, as JSON; nothing where their splits do not tell.
+/// The calibration of these embeddings as JSON; none if their splits do not suffice.
 fn calibrate(path: &Path, embeddings: &Embeddings) -> Result<Option<Vec<u8>>> {
     as_json(Calibration::of(path, embeddings), "search and compare give scores only")
 }
 
-/// What the scores of windows mean, as a search compares them.
+/// The calibration of the scores of windows, compared as a search does.
 fn calibrate_windows(windowed: &Windowed, distances: &[Distances<'_>]) -> Result<Option<Vec<u8>>> {
     let at = &windowed.at[0];
     let similar = |split: Split| -> (Vec<&Label>, Vec<f32>) {
@@ -145,7 +145,7 @@ fn calibrate_windows(windowed: &Windowed, distances: &[Distances<'_>]) -> Result
     as_json(found, "search ranks by windows and gives the probabilities of whole recordings")
 }
 
-/// A calibration as JSON; nothing, and the reason as a warning, where there is none.
+/// A calibration as JSON; none, with a warning that gives the reason, if there is none.
 fn as_json(found: Result<Calibration>, so: &str) -> Result<Option<Vec<u8>>> {
     match found {
         Ok(calibration) => Ok(Some(serde_json::to_vec_pretty(&calibration)?)),
@@ -156,7 +156,7 @@ fn as_json(found: Result<Calibration>, so: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The few figures that people look at first, a row a split.
+/// The main figures, one row per split.
 #[must_use]
 pub fn summary(measured: &Measured) -> Table {
     let mut table = Table::new();

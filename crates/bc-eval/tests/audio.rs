@@ -76,7 +76,7 @@ fn an_index_grows_and_keeps_what_it_has() {
 }
 
 #[test]
-fn another_recording_of_a_known_name_is_reported_and_not_taken_for_it() {
+fn another_recording_with_a_known_name_is_reported_and_not_confused_with_it() {
     let folder = workplace();
     let other = folder.path().join("other");
     std::fs::create_dir(&other).unwrap();

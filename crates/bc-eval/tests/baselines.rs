@@ -86,7 +86,7 @@ fn the_report_has_a_row_for_each_method() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_said() {
+fn what_cannot_be_measured_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     experiment(folder, 1);

@@ -42,7 +42,7 @@ fn no_cover_in_the_index_is_an_answer() {
 }
 
 #[test]
-fn scores_that_say_nothing_are_refused() {
+fn scores_without_information_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     // Nine works in the validation split, every other one of eighteen.
     clusters(&folder.path().join("e.parquet"), [18, 3], 24, 1.0, |_| {});

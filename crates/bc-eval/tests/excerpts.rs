@@ -60,7 +60,7 @@ fn an_excerpt_finds_the_versions_that_hold_it_and_its_place_does_not_matter() {
 }
 
 #[test]
-fn a_reranking_is_measured_first_and_said() {
+fn a_reranking_is_measured_first_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     experiment(folder, 6);

@@ -43,7 +43,7 @@ fn networks(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn onnxruntime_and_pytorch_say_the_same() {
+fn onnxruntime_and_pytorch_agree() {
     let Some(python) = bc_testing::python_with("numpy, onnxruntime, torch, safetensors") else { return };
     let folder = tempfile::tempdir().unwrap();
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

@@ -72,7 +72,7 @@ fn embed_audio_from_two_processes() {
 }
 
 #[test]
-fn two_that_add_at_once_lose_nothing() {
+fn two_processes_that_add_at_once_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
     two_folders(folder.path());
     finish(folder.path(), &[&ONE, &TWO]);

@@ -124,7 +124,7 @@ fn it_is_whole_and_fits_phone_and_desktop_in_light_and_dark() {
 }
 
 #[test]
-fn two_runs_stand_side_by_side() {
+fn a_report_of_two_runs_shows_both() {
     let Some(browser) = bc_testing::chromium() else { return };
     let folder = tempfile::tempdir().unwrap();
     for name in ["one/eval", "two/eval"] {

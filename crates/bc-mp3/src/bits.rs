@@ -39,7 +39,7 @@ impl<'a> Bits<'a> {
         u64::from_be_bytes(eight)
     }
 
-    /// Passes over `count` bits.
+    /// Skips `count` bits.
     #[inline(always)]
     pub(crate) fn skip(&mut self, count: u32) {
         self.at += count as usize;

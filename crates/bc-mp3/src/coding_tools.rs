@@ -1,4 +1,4 @@
-//! What of the standard the fixtures use; a decoder that is tested by them alone is tested for no more.
+//! Which coding tools of the standard the fixtures use: a decoder that only they test is tested for these alone.
 
 use std::path::Path;
 
@@ -45,8 +45,8 @@ fn fixtures_use_every_coding_tool_that_encoders_use() {
         uses(what, &|granule| granule.block_type == block_type && granule.big_values > 0);
     }
     uses("preflag", &|granule| granule.preflag);
-    uses("coarse scale factors", &|granule| granule.scalefac_scale);
-    uses("gains of short windows", &|granule| granule.subblock_gain.iter().any(|&gain| gain > 0));
+    uses("scalefac_scale", &|granule| granule.scalefac_scale);
+    uses("subblock_gain", &|granule| granule.subblock_gain.iter().any(|&gain| gain > 0));
     uses("linbits", &|granule| granule.table_select.iter().any(|&table| LINBITS[table] > 0));
     uses("count1 table A", &|granule| granule.big_values > 0 && !granule.count1table_select);
     uses("count1 table B", &|granule| granule.big_values > 0 && granule.count1table_select);

@@ -1,5 +1,7 @@
 //! Frames in, samples out.
 
+mod simd;
+
 use crate::Fault;
 use crate::bits::Bits;
 use crate::header::Header;
@@ -43,7 +45,7 @@ enum Banks {
     Half(Box<Bank<16>>),
 }
 
-/// A frame taken separate.
+/// A frame, taken apart.
 struct Parts<'a> {
     header: &'a Header,
     side: &'a SideInfo,
@@ -98,7 +100,7 @@ impl Decoder {
         let side = match SideInfo::read(header, frame) {
             Ok(side) => side,
             Err(fault) => {
-                // The frames after it may still refer to its main data, whosever they are.
+                // Frames after it may still refer to its main data.
                 let _ = self.reservoir.add(0, own);
                 return Err(fault);
             }
@@ -107,7 +109,7 @@ impl Decoder {
         let lengths = granules.flat_map(|granule| &granule[..header.channels()]);
         let length: usize = lengths.map(|granule| granule.part2_3_length).sum();
         let begin = self.reservoir.add(side.main_data_begin, own);
-        // Reading is done from what is taken out, so that the decoder's other parts can change meanwhile.
+        // The reservoir is taken out, so that the decoder's other parts can be changed while it is read.
         let reservoir = std::mem::take(&mut self.reservoir);
         let decoded = begin.and_then(|begin| {
             let parts = Parts { header, side: &side, main_data: reservoir.bytes() };
@@ -120,34 +122,7 @@ impl Decoder {
         decoded
     }
 
-    fn granules(
-        &mut self,
-        parts: &Parts,
-        begin: usize,
-        done: &mut usize,
-        out: &mut Vec<f32>,
-    ) -> Result<(), Fault> {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2") {
-            // SAFETY: the processor has what the function was compiled for.
-            return unsafe { self.granules_avx2(parts, begin, done, out) };
-        }
-        self.granules_plain(parts, begin, done, out)
-    }
-
-    /// [`Self::granules_plain`] compiled for vectors of eight numbers.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi2")]
-    fn granules_avx2(
-        &mut self,
-        parts: &Parts,
-        begin: usize,
-        done: &mut usize,
-        out: &mut Vec<f32>,
-    ) -> Result<(), Fault> {
-        self.granules_plain(parts, begin, done, out)
-    }
-
+    /// Decodes the granules of a frame, whose main data begin at bit `begin`; `done` counts those that are decoded.
     #[inline(always)]
     fn granules_plain(
         &mut self,
@@ -184,7 +159,7 @@ impl Decoder {
             Banks::Half(_) if !intensity => 288,
             _ => 576,
         };
-        // The difference of two channels falls out of their sum, if they go through the same windows.
+        // The difference of two channels cancels in their sum, if both have the same windows.
         let only_mid = header.mid_side() && !intensity && self.banks.add_up(granules);
         for (channel, granule) in granules.iter().enumerate() {
             let end = *begin + granule.part2_3_length;

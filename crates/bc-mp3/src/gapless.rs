@@ -1,14 +1,14 @@
-//! A signal without what its encoder added at its ends.
+//! Removes the samples that an encoder added at the ends of a signal.
 
 use crate::info::Info;
 
 /// Samples of delay that every decoder adds: 528 and 1.
 const DECODER_DELAY: u32 = 529;
 
-/// Takes a mono signal's first and last samples away.
+/// Removes the first and last samples of a mono signal.
 ///
-/// Those at the start go where the file says how many they are. Those at the end go only if the file also says how many frames
-/// it has and has that many: a header that is older than the file must not cut it.
+/// Samples at the start are removed if the file says how many. Samples at the end are removed only if the file also says how many
+/// frames it has, and has that many: an outdated header must not cut the signal.
 #[derive(Debug)]
 pub struct Trim {
     start: u64,
@@ -19,7 +19,7 @@ pub struct Trim {
     phase: u64,
     /// Samples that came, at the full rate.
     seen: u64,
-    /// The last ones, which may be the encoder's.
+    /// The last samples, which the encoder may have added.
     held: Vec<f32>,
 }
 
@@ -47,25 +47,25 @@ impl Trim {
         Self { step: 2, phase: self.start % 2, ..self }
     }
 
-    /// Which of two samples the signal of half the rate begins with: what is left begins with the first after those that go.
+    /// Which of two samples the signal of half the rate begins with, so that it begins with the first sample that is not removed.
     #[must_use]
     pub fn phase(&self) -> usize {
         (self.start % 2) as usize
     }
 
-    /// Samples of the full rate that go at both ends of a file with as many frames as it says.
+    /// Samples of the full rate that are removed at either end of a file with as many frames as it says.
     #[must_use]
     pub fn declared(&self) -> u64 {
         self.start + self.end
     }
 
-    /// Samples of the full rate, of all that came, that are the signal's, if the stream has `frames` frames.
+    /// The range of samples, at the full rate, that belong to the signal, if the stream has `frames` frames.
     #[must_use]
     pub fn length(&self, frames: u64) -> u64 {
         self.stop(frames).saturating_sub(self.start)
     }
 
-    /// Adds the samples of `length` at the full rate, and appends to `out` those that are surely the signal's.
+    /// Adds samples that are `length` at the full rate, and appends to `out` those that certainly belong to the signal.
     pub fn push(&mut self, samples: &[f32], length: u64, out: &mut Vec<f32>) {
         // Of the samples phase, phase + step, ... those from `start` on.
         let index = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
@@ -86,7 +86,7 @@ impl Trim {
         self.held.extend_from_slice(later);
     }
 
-    /// Ends a stream of `frames` frames and appends what was held back and belongs to the signal's.
+    /// Ends a stream of `frames` frames and appends the samples that were held back and belong to the signal.
     pub fn finish(&mut self, frames: u64, out: &mut Vec<f32>) {
         let index = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
         let beyond = index(self.seen) - index(self.stop(frames));

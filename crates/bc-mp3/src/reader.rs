@@ -1,4 +1,4 @@
-//! The frames of a file: where each begins and ends, whatever stands before, between and after them.
+//! The frames of a file: where each begins and ends, whatever is before, between and after them.
 //!
 //! A frame counts where the last one ended, if its header fits the stream. Anywhere else (at the beginning, after damage,
 //! a tag or junk, and where the format changes) the two frames after it must confirm it, so that a picture's bytes are
@@ -36,7 +36,7 @@ pub struct Reader<R> {
     /// Bytes in all, if known: a tag does not end behind them.
     length: Option<u64>,
     buffer: Vec<u8>,
-    /// First byte of the buffer that was not passed over.
+    /// First byte of the buffer that was not skipped.
     start: usize,
     /// Its offset in the file.
     position: u64,
@@ -89,13 +89,13 @@ impl<R: Read> Reader<R> {
         self.frames
     }
 
-    /// Bytes passed over that are neither a frame's nor a tag's nor zero.
+    /// Skipped bytes that are neither a frame's nor a tag's nor zero.
     #[must_use]
     pub fn junk(&self) -> u64 {
         self.junk
     }
 
-    /// Finds the first frame without taking it; returns its header. `None` if there is none, or if more than `most_junk` bytes lie before it.
+    /// Finds the first frame without taking it; returns its header. `None` if there is none, or if more than `most_junk` bytes are before it.
     ///
     /// # Errors
     /// Of the input.
@@ -146,7 +146,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// If nothing was read before and the frame here only describes the stream, passes over it.
+    /// If nothing was read before and the frame here only describes the stream, skips it.
     fn take_info(&mut self, header: &Header, length: usize) -> bool {
         if self.last.is_some() {
             return false;
@@ -250,13 +250,13 @@ impl<R: Read> Reader<R> {
         &self.buffer[self.start..]
     }
 
-    /// Passes over bytes that are in the buffer.
+    /// Skips bytes that are in the buffer.
     fn pass(&mut self, count: usize) {
         self.start += count;
         self.position += count as u64;
     }
 
-    /// Passes over a tag, which may be longer than the buffer.
+    /// Skips a tag, which may be longer than the buffer.
     fn skip(&mut self, mut count: u64) -> io::Result<()> {
         loop {
             let here = count.min(self.ahead().len() as u64);

@@ -17,8 +17,8 @@ impl Reservoir {
     /// Adds a frame's own main data; returns the byte at which what it refers to begins.
     ///
     /// # Errors
-    /// A beginning before all that is there, or in bytes that an earlier frame used up: after a cut, a splice or a lost
-    /// frame, what lies there is another frame's.
+    /// A beginning before the first byte, or in bytes that an earlier frame used: after a cut, a splice or a lost
+    /// frame, these bytes belong to another frame.
     pub fn add(&mut self, main_data_begin: usize, main_data: &[u8]) -> Result<usize, Fault> {
         let surplus = self.bytes.len().saturating_sub(MOST);
         self.bytes.drain(..surplus);
@@ -28,12 +28,12 @@ impl Reservoir {
         begin.ok_or(Fault::Reservoir)
     }
 
-    /// Notes that all before bit `end` belongs to frames up to now.
+    /// Records that all bits before `end` are used.
     pub fn consume(&mut self, end: usize) {
         self.consumed = end.div_ceil(8).min(self.bytes.len());
     }
 
-    /// What is there.
+    /// The bytes that are stored.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -50,7 +50,7 @@ mod tests {
         reservoir.consume(8 * 6 - 3);
         assert_eq!(reservoir.add(4, &[2; 10]), Ok(6));
         reservoir.consume(8 * 10);
-        // Ten bytes are unread: eleven would reach into what was used up.
+        // Ten bytes are unread: eleven would reach into bytes that are used.
         assert_eq!(reservoir.add(11, &[3; 600]), Err(Fault::Reservoir));
         assert_eq!(reservoir.add(511, &[4; 10]), Ok(0));
         assert_eq!(reservoir.bytes().len(), 521);

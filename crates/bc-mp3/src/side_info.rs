@@ -24,7 +24,7 @@ pub(crate) struct Granule {
     /// Pairs of lines before the region of quadruples (count1) begins.
     pub big_values: usize,
     pub global_gain: i32,
-    /// Code of the widths in bits of the scale factors (slen1 and slen2).
+    /// Selects the lengths in bits of the scale factors (slen1 and slen2).
     pub scalefac_compress: u32,
     pub block_type: BlockType,
     /// The lowest two subbands have a normal window.
@@ -35,11 +35,11 @@ pub(crate) struct Granule {
     pub region_starts: [usize; 2],
     /// Gains of the three short windows, in steps of 12 dB.
     pub subblock_gain: [i32; 3],
-    /// Whether higher bands have a gain of their own beside the scale factors.
+    /// Whether the gains of table B.6 are added to the scale factors of the higher bands.
     pub preflag: bool,
-    /// Steps of scale factors are of 6 dB and not of 3.
+    /// Whether a step of a scale factor is 6 dB, not 3.
     pub scalefac_scale: bool,
-    /// Quadruples (count1) are coded by table B, four plain bits, and not by table A.
+    /// Whether quadruples (count1) are coded by table B (four plain bits), not by table A.
     pub count1table_select: bool,
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn mean(left: &mut [f32; 576], right: &mut [f32; 576], is_mid_side: b
 }
 
 /// Left and right of intensity stereo: above the right channel's last line each band is the left channel's, shared out by its
-/// position; what lies below, and bands without a position, are plain or mid/side stereo. Both channels have the same windows.
+/// position; the bands below, and bands without a position, are plain or mid/side stereo. Both channels have the same windows.
 #[cold]
 pub(crate) fn intensity(
     header: &Header,
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn mpeg1_positions_lie_between_right_and_left() {
+    fn mpeg1_positions_are_between_right_and_left() {
         let header = Header::read(&[0xff, 0xfb, 0x90, 0x70]).unwrap();
         let near = |(a, b): (f32, f32), (c, d): (f32, f32)| (a - c).abs() < 1e-6 && (b - d).abs() < 1e-6;
         assert!(near(shares(&header, 0, false), (0.0, 1.0)));

@@ -25,7 +25,7 @@ fn count(bytes: &[u8]) -> (usize, usize) {
     (frames.len(), frames.iter().filter(|frame| frame.fault.is_some()).count())
 }
 
-/// Bytes that look like nothing, with many that could begin a frame.
+/// Random bytes, of which many could begin a frame.
 fn junk(length: usize, seed: u32) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -72,7 +72,7 @@ fn picture() -> Vec<u8> {
 }
 
 #[test]
-fn every_frame_is_found_whatever_stands_around_it() {
+fn every_frame_is_found_whatever_is_around_it() {
     for name in ["joint-44100", "stereo-16000", "mono-8000", "free-44100"] {
         let pieces = pieces(name);
         let all = pieces.len() - 1;
@@ -166,7 +166,7 @@ fn what_is_lost_is_counted_and_the_rest_is_decoded() {
 }
 
 #[test]
-fn a_frame_is_not_made_of_bytes_that_another_one_used_up() {
+fn bytes_that_a_frame_used_are_not_used_again() {
     let pieces = pieces("joint-44100");
     // A frame twice, which leaves less to the next than it needs itself: that was read the first time.
     let main_data_begin = |at: usize| usize::from(pieces[at][4]) << 1 | usize::from(pieces[at][5] >> 7);

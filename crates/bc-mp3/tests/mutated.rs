@@ -8,7 +8,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_stands_in_a_stream_it_never_panics(
+    fn damaged_streams_never_panic(
         file in 0usize..11,
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..200),
         cut in any::<prop::sample::Index>(),
@@ -25,7 +25,7 @@ proptest! {
 
 /// What the fuzzer began with and what it found (`fuzz/README.md`).
 #[test]
-fn the_fuzzers_corpus_and_what_it_found_hold() {
+fn the_fuzzers_corpus_and_findings_pass() {
     let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     let mut count = 0;
     for folder in ["corpus/mp3", "regressions/mp3"] {

@@ -1,4 +1,4 @@
-//! The reference decoder behind a safe face; the only module with `unsafe`.
+//! The reference decoder behind a safe interface; the only module of this crate with `unsafe`.
 
 use std::ffi::c_int;
 use std::ptr::NonNull;

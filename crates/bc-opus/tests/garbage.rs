@@ -6,7 +6,7 @@ use support::{fixtures, open, packets};
 use symphonia::core::errors::Error;
 use symphonia::core::packet::{Packet, PacketBuilder};
 
-/// A small generator (xorshift64), so that a failure comes again.
+/// A small generator (xorshift64), so that a failure is reproducible.
 struct Dice(u64);
 
 impl Dice {
@@ -21,8 +21,8 @@ impl Dice {
         (self.next() >> 11) as usize % end.max(1)
     }
 
-    /// The packet, hurt in one of several ways.
-    fn hurt(&mut self, data: &[u8]) -> Vec<u8> {
+    /// The packet, damaged in one of several ways.
+    fn damage(&mut self, data: &[u8]) -> Vec<u8> {
         let mut data = data.to_vec();
         match self.below(6) {
             0 => {
@@ -54,7 +54,7 @@ fn damaged_packets_are_errors_or_samples_and_the_next_one_decodes() {
         let originals = packets(format);
         for _ in 0..300 {
             let packet = &originals[dice.below(originals.len())];
-            match decoder.decode(&with_data(packet, dice.hurt(&packet.data))) {
+            match decoder.decode(&with_data(packet, dice.damage(&packet.data))) {
                 Ok(audio) => {
                     assert!(audio.frames() <= 5_760, "{}", path.display());
                     decoded += 1;

@@ -22,7 +22,7 @@ pub struct Catalogue {
     pub inputs: BTreeMap<String, String>,
 }
 
-/// A work, and what it is for.
+/// A work, its split and its weight.
 pub struct Entry {
     /// Its notes.
     pub work: Work,

@@ -1,4 +1,4 @@
-//! Random numbers named by what they decide, so that a new choice leaves all others as they were.
+//! Random numbers in streams that are named by what they decide, so that a new choice does not change the others.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -43,7 +43,7 @@ impl Dice {
         deviation * (-2.0 * u.max(1e-12).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
     }
 
-    /// Whether something of probability `p` happens.
+    /// True with probability `p`.
     pub fn chance(&mut self, p: f32) -> bool {
         self.0.random::<f32>() < p
     }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_named_by_all_it_is_for() {
+    fn each_part_of_its_name_changes_a_stream() {
         let draw = |seed, purpose: &str, work: &str, at: &[u64]| Dice::new(seed, purpose, work, at).bits();
         let one = draw(1, "key", "a", &[2, 3]);
         assert_eq!(one, draw(1, "key", "a", &[2, 3]));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_come_as_often_as_they_weigh() {
+    fn choices_come_in_proportion_to_their_weights() {
         let mut dice = Dice::new(1, "test", "", &[]);
         let ones = (0..20_000).filter(|_| dice.weighted(&[(0, 1.0), (1, 3.0)]) == 1).count();
         assert!((14_600..15_400).contains(&ones), "{ones}");

@@ -7,7 +7,7 @@ pub struct Tone {
     pub start: f32,
     /// Where it ends.
     pub end: f32,
-    /// MIDI pitch, transposed; may lie outside what the transform sees.
+    /// MIDI pitch, transposed; may be outside the transform's range.
     pub pitch: i32,
     /// From 0 to about 1.
     pub loudness: f32,
@@ -31,7 +31,7 @@ pub enum Role {
 pub struct Part {
     /// What it is for.
     pub role: Role,
-    /// Sorted by nothing in particular.
+    /// In no particular order.
     pub tones: Vec<Tone>,
     /// Loudness beside the other parts of the lead or of the rest, as a factor of the amplitude.
     pub gain: f32,

@@ -27,13 +27,13 @@ pub struct Setting {
     pub entry: f32,
     /// Beats of a harmonic window.
     pub window: f32,
-    /// Chord of every window that the notes tell; none where they are a melody alone.
+    /// Chord of every window as the notes give it; none if they are a melody alone.
     pub chords: Vec<Option<Chord>>,
-    /// What sounds of each pitch class in every window, the melody alone.
+    /// How long each pitch class sounds in every window, the melody alone.
     pub melody_chroma: Vec<[f32; 12]>,
 }
 
-/// A work: what versions are versions of.
+/// A work, of which versions are made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
     /// Unique in its source.
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn bar_lines_lie_where_the_long_low_notes_begin() {
+    fn bar_lines_are_where_the_long_low_notes_begin() {
         let melody = line((0..64).map(|n| 0.37 + 0.5 * n as f32));
         let mut backing = line((0..8).map(|n| 1.37 + 4.0 * n as f32));
         backing.iter_mut().for_each(|note| (note.pitch, note.end) = (36, note.start + 4.0));

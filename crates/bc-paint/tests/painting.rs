@@ -1,4 +1,4 @@
-//! What painted versions must be: the same again, placed, transposed and timed as their notes say.
+//! Painted versions are reproducible, and placed, transposed and timed as their notes say.
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ fn draw(seed: u64, epoch: u64, version: u64) -> Draw {
 }
 
 #[test]
-fn a_version_is_the_same_again_bit_for_bit_and_every_name_of_it_matters() {
+fn a_version_is_reproducible_bit_for_bit_and_depends_on_each_part_of_its_position() {
     let (painter, work) = (painter(20, |_| {}), work("a"));
     let one = painter.paint(&work, draw(1, 2, 3), 129);
     assert_eq!(one, painter.paint(&work, draw(1, 2, 3), 129));

@@ -9,17 +9,17 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 /// A scratch folder in which stages run.
-pub struct Workplace {
+pub struct Scratch {
     folder: tempfile::TempDir,
 }
 
-impl Default for Workplace {
+impl Default for Scratch {
     fn default() -> Self {
         Self { folder: tempfile::tempdir().expect("a scratch folder") }
     }
 }
 
-impl Workplace {
+impl Scratch {
     /// A path inside the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -45,7 +45,7 @@ impl Workplace {
         self.command(stage, arguments).output().unwrap_or_else(|error| panic!("cannot run {stage}: {error}"))
     }
 
-    /// Runs a stage here and returns its standard output; panics with all it said if it fails.
+    /// Runs a stage here and returns its standard output; panics with all output if it fails.
     pub fn succeed(&self, stage: &str, arguments: &[&str]) -> String {
         let output = self.run(stage, arguments);
         assert!(output.status.success(), "{stage} {arguments:?} failed:\n{}", all_output(&output));
@@ -83,7 +83,7 @@ pub fn programs() -> PathBuf {
 }
 
 /// Builds all stages once per test binary, which costs about a second where nothing changed. Without it
-/// `cargo test -p bc-pipeline-tests` would judge whatever binaries are there: cargo builds a crate's own
+/// `cargo test -p bc-pipeline-tests` would test whatever binaries are there, even old ones: cargo builds a crate's own
 /// binaries before its tests, but knows nothing of those that a test starts. Returns `target/<profile>`.
 fn build_stages() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");

@@ -1,15 +1,15 @@
-//! Real audio: the network that the project brings finds covers of songs it never heard.
+//! Real audio: the included network finds covers of songs that it was not trained on.
 
 use std::path::Path;
 
-use bc_pipeline_tests::Workplace;
+use bc_pipeline_tests::Scratch;
 use serde_json::Value;
 
 #[test]
 fn the_network_of_the_project_finds_covers_on_real_audio() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let Some(mini) = bc_testing::shared("covers/mini") else { return };
-    let place = Workplace::default();
+    let place = Scratch::default();
     let config = project.join("configs/covers-mini.toml");
     let network = project.join("configs/networks/default/network.safetensors");
     let sets = [

@@ -1,4 +1,4 @@
-//! docs/FORMATS.md's Python snippet, run as it stands, and the readers people use.
+//! docs/FORMATS.md's Python snippet, run as it is, and other readers of Parquet.
 
 use std::path::Path;
 use std::process::Command;

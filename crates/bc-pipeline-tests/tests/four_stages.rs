@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bc_pipeline_tests::Workplace;
+use bc_pipeline_tests::Scratch;
 
 /// Small enough for a test: a few seconds of audio and a network of a few thousand weights.
 const TINY: &str = r#"
@@ -42,12 +42,12 @@ const STAGES: [(&str, &str); 5] = [
     ("bc-eval", "run"),
 ];
 
-fn stage(place: &Workplace, number: usize) -> String {
+fn stage(place: &Scratch, number: usize) -> String {
     let (binary, command) = STAGES[number];
     place.succeed(binary, &[command, "--config", "tiny.toml"])
 }
 
-fn figures(place: &Workplace) -> serde_json::Value {
+fn figures(place: &Scratch) -> serde_json::Value {
     let text = std::fs::read_to_string(place.path("runs/tiny/eval/metrics.json")).unwrap();
     let mut figures: serde_json::Value = serde_json::from_str(&text).unwrap();
     figures["provenance"] = serde_json::Value::Null;
@@ -64,7 +64,7 @@ fn remove(path: &Path) {
 
 #[test]
 fn the_main_job_runs_and_any_stage_can_be_rerun_alone_with_the_same_figures() {
-    let place = Workplace::default();
+    let place = Scratch::default();
     place.write("tiny.toml", TINY);
     for number in 0..STAGES.len() {
         stage(&place, number);

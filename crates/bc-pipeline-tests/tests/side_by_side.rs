@@ -11,7 +11,7 @@ use std::time::Duration;
 use bc_formats::features::{FeatureSet, failures};
 use bc_formats::fingerprint;
 use bc_formats::index::Index;
-use bc_pipeline_tests::Workplace;
+use bc_pipeline_tests::Scratch;
 
 const CONFIG: &str = r#"
 [synth]
@@ -33,14 +33,14 @@ part_versions = 2
 
 const SHARDS: [&str; 10] = ["1/8", "2/8", "3/8", "4/8", "5/8", "6/8", "7/8", "8/8", "1/3", "2/3"];
 
-fn start(place: &Workplace, shard: &str) -> Child {
+fn start(place: &Scratch, shard: &str) -> Child {
     let mut command: Command =
         place.command("bc-features", &["extract", "--config", "c.toml", "--threads", "1", "--shard", shard]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// One change of the index: built again with other cliques, verified, or just written anew.
-fn change_index(place: &Workplace, number: usize) {
+fn change_index(place: &Scratch, number: usize) {
     match number % 3 {
         0 => {
             let path = place.path("audio/versions.csv");
@@ -70,7 +70,7 @@ fn relabelled(line: &str, from: &str, to: &str) -> String {
 }
 
 /// Swaps the audio of the first and of the last version of the index.
-fn swap_two(place: &Workplace) {
+fn swap_two(place: &Scratch) {
     let index = Index::read(&place.path("index.parquet")).unwrap();
     let [one, two] = [&index.versions[0], &index.versions[index.versions.len() - 1]]
         .map(|version| place.path(version.audio_path.as_deref().unwrap()));
@@ -94,7 +94,7 @@ fn extracted(output: &Output) -> usize {
     counts.sum()
 }
 
-fn round(place: &Workplace, number: usize) -> Figures {
+fn round(place: &Scratch, number: usize) -> Figures {
     // Every other round begins with the features of the one before, of which two are out of date now.
     if number.is_multiple_of(2) {
         let _ = std::fs::remove_dir_all(place.path("features"));
@@ -137,8 +137,8 @@ fn round(place: &Workplace, number: usize) -> Figures {
     Figures { extracted, parts, doubles, changes }
 }
 
-/// Each version once, of the audio that lies there now, and nothing else in the folder.
-fn judge(place: &Workplace, number: usize) {
+/// Each version once, of the audio that is there now, and nothing else in the folder.
+fn judge(place: &Scratch, number: usize) {
     let index = Index::read(&place.path("index.parquet")).unwrap();
     let set = FeatureSet::open(&place.path("features")).unwrap();
     let ids: BTreeSet<&str> = index.versions.iter().map(|version| version.version_id.as_str()).collect();
@@ -168,7 +168,7 @@ fn judge(place: &Workplace, number: usize) {
 #[test]
 fn ten_overlapping_shards_and_a_changing_index_leave_each_version_once() {
     let rounds = std::env::var("BYTECOVER_ROUNDS").ok().map_or(3, |rounds| rounds.parse().unwrap());
-    let place = Workplace::default();
+    let place = Scratch::default();
     place.write("c.toml", CONFIG);
     for command in ["synth", "build"] {
         place.succeed("bc-download-index", &[command, "--config", "c.toml"]);

@@ -1,17 +1,17 @@
-//! Files that version 0.1 wrote are read as they were then.
+//! Files that version 0.1 wrote can still be read.
 
 use std::path::{Path, PathBuf};
 
 use bc_formats::features::{FeatureSet, failures};
 use bc_formats::index::{Index, Split};
-use bc_pipeline_tests::Workplace;
+use bc_pipeline_tests::Scratch;
 
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/v0.1")
 }
 
 #[test]
-fn its_index_and_features_are_read_with_the_fingerprints_of_then() {
+fn its_index_and_features_are_read_with_their_old_fingerprints() {
     let index = Index::read(&data().join("index.parquet")).unwrap();
     assert_eq!(index.versions.len(), 12);
     assert_eq!(index.provenance.tool, "bc-download-index 0.1.0");
@@ -36,8 +36,8 @@ fn its_index_and_features_are_read_with_the_fingerprints_of_then() {
 }
 
 #[test]
-fn extraction_has_nothing_to_do_with_them_and_says_that_another_extractor_made_them() {
-    let place = Workplace::default();
+fn extraction_does_nothing_and_reports_that_another_extractor_made_them() {
+    let place = Scratch::default();
     for file in ["index.parquet", "features/part-00000.parquet"] {
         std::fs::create_dir_all(place.path(file).parent().unwrap()).unwrap();
         std::fs::copy(data().join(file), place.path(file)).unwrap();

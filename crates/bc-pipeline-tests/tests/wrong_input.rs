@@ -1,6 +1,6 @@
-//! Wrong input: each stage says one clear thing, fails, and leaves nothing half-written.
+//! Wrong input: each stage prints one clear error, fails, and leaves no unfinished files.
 
-use bc_pipeline_tests::Workplace;
+use bc_pipeline_tests::Scratch;
 
 const STAGES: [(&str, &str); 4] =
     [("bc-download-index", "build"), ("bc-features", "extract"), ("bc-train", "train"), ("bc-eval", "run")];
@@ -8,9 +8,9 @@ const STAGES: [(&str, &str); 4] =
 const TINY: &str = "[synth]\ncliques = 3\nversions = 2\nseconds = 3.0\nval_cliques = 1\ntest_cliques = 1\n\
                     [train]\nlengths_s = [2]\n";
 
-/// A place with the demo set, an index and features.
-fn prepared() -> Workplace {
-    let place = Workplace::default();
+/// A folder with the demo set, an index and features.
+fn prepared() -> Scratch {
+    let place = Scratch::default();
     place.write("tiny.toml", TINY);
     place.succeed("bc-download-index", &["synth", "--config", "tiny.toml"]);
     place.succeed("bc-download-index", &["build", "--config", "tiny.toml"]);
@@ -18,7 +18,7 @@ fn prepared() -> Workplace {
     place
 }
 
-fn nothing_of(place: &Workplace, outputs: &[&str]) {
+fn assert_none_of(place: &Scratch, outputs: &[&str]) {
     for output in outputs {
         assert!(!place.path(output).exists(), "{output} was written");
     }
@@ -27,7 +27,7 @@ fn nothing_of(place: &Workplace, outputs: &[&str]) {
 
 #[test]
 fn a_misspelt_key_is_named_with_its_line_and_the_nearest_known_one() {
-    let place = Workplace::default();
+    let place = Scratch::default();
     place.write("wrong.toml", "[features]\nhop_lenght = 512\n");
     for (binary, command) in STAGES {
         let error = place.refuse(binary, &[command, "--config", "wrong.toml"]);
@@ -35,12 +35,12 @@ fn a_misspelt_key_is_named_with_its_line_and_the_nearest_known_one() {
             assert!(error.contains(part), "{binary}: {part} is not in: {error}");
         }
     }
-    nothing_of(&place, &["data", "runs"]);
+    assert_none_of(&place, &["data", "runs"]);
 }
 
 #[test]
-fn a_path_that_is_not_there_is_named() {
-    let place = Workplace::default();
+fn a_missing_path_is_named() {
+    let place = Scratch::default();
     let cases = [
         ("bc-download-index", "build", "index.meta=lists/none", "lists/none"),
         ("bc-download-index", "build", "index.source=folder", "data/demo"),
@@ -54,15 +54,15 @@ fn a_path_that_is_not_there_is_named() {
         let error = place.refuse(binary, &[command, "--config", "no/such.toml"]);
         assert!(error.contains("no/such.toml"), "{binary}: {error}");
     }
-    nothing_of(&place, &["data", "runs"]);
+    assert_none_of(&place, &["data", "runs"]);
 }
 
 #[test]
-fn a_checkpoint_that_is_not_there_is_named() {
+fn a_missing_checkpoint_is_named() {
     let place = prepared();
     let error = place.refuse("bc-eval", &["run", "--config", "tiny.toml"]);
     assert!(error.contains("best.safetensors") && error.contains("bc-train"), "{error}");
-    nothing_of(&place, &["runs"]);
+    assert_none_of(&place, &["runs"]);
 }
 
 #[test]
@@ -75,11 +75,11 @@ fn features_made_with_another_hop_length_are_refused_with_both_values() {
             assert!(error.contains(part), "{binary}: {part} is not in: {error}");
         }
     }
-    nothing_of(&place, &["runs"]);
+    assert_none_of(&place, &["runs"]);
 }
 
 #[test]
-fn features_of_two_extractors_are_refused_by_every_stage_behind_with_both_and_the_remedy() {
+fn features_of_two_extractors_are_refused_by_every_later_stage_with_both_and_the_remedy() {
     use bc_formats::features::{FeatureSet, PartWriter};
     let place = prepared();
     let small = ["--set", "model.width=4", "--set", "model.blocks=[1,1,1,1]", "--set", "train.max_steps=1"];
@@ -125,7 +125,7 @@ fn a_network_trained_on_another_hop_length_is_refused_with_both_values() {
     for part in ["hop_length", "512", "256"] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
-    nothing_of(&place, &["runs/demo/eval/embeddings.parquet"]);
+    assert_none_of(&place, &["runs/demo/eval/embeddings.parquet"]);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn an_index_without_a_training_clique_is_refused() {
     place.succeed("bc-download-index", &["build", "--config", "tiny.toml"]);
     let error = place.refuse("bc-train", &["train", "--config", "tiny.toml"]);
     assert!(error.contains("no training clique") && error.contains("index.parquet"), "{error}");
-    nothing_of(&place, &["runs"]);
+    assert_none_of(&place, &["runs"]);
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Fault {
     }
 }
 
-/// Where the calls that failed are written down.
+/// The log of the calls that failed.
 #[derive(Debug)]
 pub struct FaultLog(tempfile::TempPath);
 
@@ -54,7 +54,7 @@ impl FaultLog {
 }
 
 impl Faults {
-    /// Compiles the library, once in a process; `None`, and a printed word why, where that cannot be done.
+    /// Compiles the library, once in a process; `None`, with the reason printed, where that is not possible.
     pub fn build() -> Option<&'static Self> {
         static BUILT: OnceLock<Option<Faults>> = OnceLock::new();
         BUILT.get_or_init(compile).as_ref()

@@ -1,4 +1,4 @@
-//! What a fuzzer begins with and what it found, for the tests of the crates whose parsers it feeds (`fuzz/README.md`).
+//! Replays a fuzzer's corpus and findings in the tests of the crates whose parsers it feeds (`fuzz/README.md`).
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use crate::kills::Moments;
 /// for the whole process.
 ///
 /// # Panics
-/// Where `check` does, after a file with the bytes was named; where there is nothing to begin with.
+/// If `check` does, after a file with the bytes was named; if there is no corpus.
 pub fn replay(target: &str, check: impl Fn(&[u8])) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -34,7 +34,7 @@ pub fn replay(target: &str, check: impl Fn(&[u8])) {
     assert!(count > 0, "fuzz/corpus/{target} is empty");
 }
 
-/// Keeps the bytes that `check` panics for.
+/// Saves the bytes for which `check` panics.
 fn check_damaged(target: &str, number: u32, bytes: &[u8], check: &impl Fn(&[u8])) {
     let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(bytes)));
     if let Err(panic) = checked {
@@ -71,7 +71,7 @@ fn damaged(bytes: &[u8], moments: &mut Moments) -> Vec<u8> {
     bytes
 }
 
-/// Writes what a fuzzer is to begin with: `fuzz/corpus/<target>/<name>`.
+/// Writes a file of a fuzzer's corpus, `fuzz/corpus/<target>/<name>`.
 pub fn write_seed(target: &str, name: &str, bytes: &[u8]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -89,10 +89,10 @@ pub fn in_file<T>(name: &str, bytes: &[u8], read: impl FnOnce(&Path) -> T) -> T 
     read(&path)
 }
 
-/// What every reader owes to people: an error that names the file.
+/// Checks that a reader's error names the file.
 ///
 /// # Panics
-/// Where it does not.
+/// If it does not.
 pub fn names_file<T, E: std::fmt::Debug>(path: &Path, result: Result<T, E>) -> Option<T> {
     match result {
         Ok(value) => Some(value),

@@ -1,4 +1,4 @@
-//! Programs that are ended at any moment, and what they leave.
+//! Kills programs at random moments and checks what they leave.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ impl Moments {
     }
 }
 
-/// Starts a command, silent, and ends it with SIGKILL after `life`. True if it was still at work then.
+/// Starts a command without output and ends it with SIGKILL after `life`. True if it was still running.
 pub fn kill_after(command: &mut Command, life: Duration) -> bool {
     let mut child = silent(command);
     std::thread::sleep(life);
@@ -45,7 +45,7 @@ pub fn terminate_after(command: &mut Command, life: Duration) -> (Output, Durati
 }
 
 /// Kills `command` as often as asked at moments spread over `whole`, the length of an undisturbed run; each start
-/// goes on where the last was killed. `check` looks at what is there after each kill. Returns how many were at work.
+/// continues where the last was killed. `check` runs after each kill. Returns how many kills hit a running process.
 pub fn kill_often(
     mut command: impl FnMut() -> Command,
     kills: u32,
@@ -71,15 +71,15 @@ pub fn count(usual: u32) -> u32 {
     std::env::var("BYTECOVER_KILLS").map_or(usual, |text| text.parse().expect("BYTECOVER_KILLS is a number"))
 }
 
-/// What is done to commands that are killed and run again.
+/// A test of commands that are killed and run again.
 pub struct Trial<'a> {
-    /// For what is printed.
+    /// The name in the output.
     pub what: &'a str,
-    /// How often ([`count`]).
+    /// How many times ([`count`]).
     pub tries: u32,
-    /// How the commands may end when they are left alone.
+    /// Exit codes that the commands may have when they are not killed.
     pub codes: &'a [i32],
-    /// Makes the folder as it is before the commands, and says where it is.
+    /// Makes the folder as it is before the commands, and returns its path.
     pub reset: &'a dyn Fn() -> PathBuf,
     /// The commands, which run at the same time.
     pub commands: &'a dyn Fn(&Path) -> Vec<Command>,
@@ -88,11 +88,11 @@ pub struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Runs the commands undisturbed; then, `tries` times: begins anew, kills all of them (SIGKILL) at a random moment
-    /// of that length, runs them again, and compares what is there. Prints tries, hits at work and differences.
+    /// Runs the commands undisturbed. Then, `tries` times: resets the folder, kills all of them (SIGKILL) at a random moment
+    /// of that time, runs them again, and compares the content. Prints tries, kills of running processes and differences.
     ///
     /// # Panics
-    /// Other content than undisturbed, a temporary file that is left, a command that ends otherwise; no kill at work.
+    /// The content differs, a temporary file is left, a command ends with another exit code, or no kill hit a running process.
     pub fn run(&self) {
         let begun = Instant::now();
         let folder = (self.reset)();
@@ -105,7 +105,7 @@ impl Trial<'_> {
             let before = files(&folder).len();
             let lived = whole.mul_f64(moments.next_share());
             let hit = self.kill(&folder, lived);
-            // How long a run takes depends on what else the machine does, and that changes.
+            // The time of a run depends on the load of the machine, which changes.
             whole = whole.mul_f64(if hit { 1.05 } else { 0.8 });
             at_work += u32::from(hit);
             half_done += u32::from(hit && files(&folder).len() > before);
@@ -119,7 +119,7 @@ impl Trial<'_> {
         assert!(at_work > 0 || self.tries == 0, "{}: no kill hit a process at work", self.what);
     }
 
-    /// Kills all commands after `life`, or when the last has ended; whether one of them was at work.
+    /// Kills all commands after `life`, or when the last has ended; returns whether one of them was running.
     fn kill(&self, folder: &Path, life: Duration) -> bool {
         let mut children: Vec<Child> = (self.commands)(folder).iter_mut().map(silent).collect();
         let begun = Instant::now();
@@ -128,12 +128,12 @@ impl Trial<'_> {
             std::thread::sleep(Duration::from_millis(1));
         }
         for child in &mut children {
-            // One that has ended is not there to be killed.
+            // A command that has ended cannot be killed.
             let _ = child.kill();
         }
         // A killed process has no exit code.
         let codes: Vec<_> = children.iter_mut().map(|child| child.wait().expect("a child").code()).collect();
-        // What a killed one started ends by itself, soon.
+        // Processes that it started end by themselves, soon.
         std::thread::sleep(Duration::from_millis(100));
         codes.contains(&None)
     }
@@ -167,7 +167,7 @@ pub fn is_lock(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "lock")
 }
 
-/// Copies a folder with all that is in it; what was at `to` is removed.
+/// Copies a folder and its content; replaces `to`.
 pub fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     std::fs::create_dir_all(to).expect("a folder");

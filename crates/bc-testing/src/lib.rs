@@ -1,12 +1,12 @@
-//! What the tests of several crates share: one way to skip, one way to find what a user may lack.
+//! What the tests of several crates share: one way to skip, one way to find optional programs and data.
 //!
 //! **In**: the environment (`BYTECOVER_SHARED`, `BYTECOVER_PYTHON`, `BYTECOVER_SKIPPED`). **Out**: paths, or a
 //! printed `skipped: reason`; where `BYTECOVER_SKIPPED` names a file, each skip is also a line of it,
 //! `reason<TAB>test`, from which `.ci/run` counts. Rust's test runner knows no skipped test: without this
 //! file a test that could not run looks like one that passed.
 //!
-//! Beside that, what hurts the program under test: [`faults`] makes its files fail, [`kills`] ends it, and [`fuzzed`]
-//! gives a parser what a fuzzer began with and what it found, while [`memory`] counts what it takes.
+//! It also has tools that stress the program under test: [`faults`] makes its file operations fail, [`kills`] kills it,
+//! [`fuzzed`] gives a parser a fuzzer's corpus and findings, and [`memory`] counts the memory that it takes.
 
 pub mod faults;
 pub mod fuzzed;
@@ -81,7 +81,7 @@ pub fn python_with(modules: &str) -> Option<PathBuf> {
     None
 }
 
-/// Whether a program is installed; records a skip where it is not. Asked with its argument that prints a version.
+/// Whether a program is installed; records a skip where it is not. `version` is its argument that prints a version.
 pub fn has_program(name: &str, version: &str) -> bool {
     let found = answers(Command::new(name).arg(version));
     if !found {

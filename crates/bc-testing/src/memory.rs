@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, which counts. What was never touched counts too.
+/// The system's allocator, counting bytes. Memory that was never touched counts too.
 #[derive(Debug)]
 pub struct Counting;
 
@@ -27,13 +27,13 @@ fn add(bytes: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's obligations are passed on as they are.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's obligations are passed on as they are.
         unsafe { System.alloc_zeroed(layout) }
     }
 
@@ -43,13 +43,13 @@ unsafe impl GlobalAlloc for Counting {
         } else {
             HELD.fetch_sub(layout.size() - size, Ordering::Relaxed);
         }
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's obligations are passed on as they are.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's obligations are passed on as they are.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

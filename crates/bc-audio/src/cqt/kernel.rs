@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use bc_formats::features::CqtSettings;
 
 /// Half the width of a kernel's band, in units of `sample rate / l_b`. A Hann
-/// spectrum falls with the third power: what lies further out than 20 holds less than
+/// spectrum falls with the third power: what is further out than 20 holds less than
 /// 7e-5 of the kernel's norm (0.116 k^-2.5).
 pub(super) const HALF_BAND: f64 = 20.0;
 
@@ -15,7 +15,7 @@ pub(super) struct Kernel {
     pub first: usize,
     /// Real weights from `first` on; scaled for an inverse FFT without scaling.
     pub weights: Vec<f32>,
-    /// Whether the window has an odd length: its centre then lies half a sample early.
+    /// Whether the window has an odd length: its centre is then half a sample early.
     pub odd: bool,
 }
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_closed_form_is_the_sum_it_stands_for() {
+    fn the_closed_form_equals_the_sum() {
         for l in [9usize, 10, 93, 1000] {
             for angle in [0.0, 0.001, 0.1, -0.3, 2.0 * PI / l as f64, 1.7] {
                 let sum: f64 = (0..l)

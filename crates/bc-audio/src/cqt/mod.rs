@@ -16,6 +16,7 @@
 //! block whatever the length of the signal.
 
 mod kernel;
+mod simd;
 mod stream;
 
 pub use stream::{CqtPlan, CqtStream};

@@ -9,6 +9,7 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
 use super::kernel::{HALF_BAND, Kernel, window_length};
+use super::simd::fold;
 use crate::need::Need;
 
 /// Blocks are at least this many times the longest window, so that little of a block is overlap.
@@ -19,11 +20,11 @@ const BLOCK_WINDOWS: usize = 8;
 pub struct CqtPlan {
     settings: CqtSettings,
     kernels: Arc<Vec<Kernel>>,
-    /// Samples of the signal for one at the settings' rate.
+    /// Samples of the signal per sample at the settings' rate.
     oversampling: usize,
     /// The smallest power of two that holds the longest window; half of it is reflected at either end.
     window: usize,
-    /// Frames a block's inverse FFTs give; `columns * hop` samples make a block.
+    /// Frames that a block's inverse FFTs give; `columns * hop` samples make a block.
     columns: usize,
     /// Of these, the frames whose windows are inside the block.
     frames: usize,
@@ -63,7 +64,7 @@ impl CqtPlan {
         }
     }
 
-    /// The same transform of a signal with `times` as many samples a second.
+    /// The same transform for a signal with `times` as many samples per second.
     ///
     /// A block that is longer by that factor has the same spectrum up to half the settings' rate,
     /// scaled: taking no more of it than that is an ideal filter, and no resampling is needed.
@@ -72,7 +73,7 @@ impl CqtPlan {
         Self { oversampling: times, forward, ..self.clone() }
     }
 
-    /// What of a signal the transform looks at: up to the upper end of the highest bin's band.
+    /// The part of a signal that the transform uses: up to the upper end of the highest bin's band.
     pub fn need(&self) -> Need {
         let (settings, top) = (&self.settings, self.settings.bins.saturating_sub(1));
         let rate = f64::from(settings.sample_rate);
@@ -228,41 +229,6 @@ impl<'a> CqtStream<'a> {
     }
 }
 
-/// The kernel's band of `spectrum`, weighted and folded onto `folded`.
-fn fold(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // Sound: the processor has what the function was compiled for.
-        return unsafe { fold_avx2(folded, spectrum, kernel) };
-    }
-    fold_plain(folded, spectrum, kernel);
-}
-
-/// [`fold_plain`] compiled for vectors of eight numbers.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn fold_avx2(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
-    fold_plain(folded, spectrum, kernel);
-}
-
-#[inline(always)]
-fn fold_plain(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
-    folded.fill(Complex32::ZERO);
-    let columns = folded.len();
-    let (mut point, mut weights) = (kernel.first, kernel.weights.as_slice());
-    while !weights.is_empty() {
-        let offset = point % columns;
-        let count = weights.len().min(columns - offset);
-        let values = &spectrum[point..point + count];
-        for ((out, value), weight) in folded[offset..offset + count].iter_mut().zip(values).zip(weights) {
-            out.re += value.re * weight;
-            out.im += value.im * weight;
-        }
-        point += count;
-        weights = &weights[count..];
-    }
-}
-
 /// A signal shorter than the reflection, reflected as often as it takes.
 fn reflect_short(samples: &[f32], edge: usize) -> Vec<f32> {
     let last = samples.len() as isize - 1;
@@ -323,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn half_the_rate_will_do_only_if_the_whole_band_of_the_highest_bin_lies_below_it() {
+    fn half_the_rate_is_sufficient_only_if_the_whole_band_of_the_highest_bin_is_below_it() {
         let halves = |bins: u32, rate: u32| {
             let settings = CqtSettings { bins, ..CqtSettings::default() };
             CqtPlan::new(settings).need().is_met_by_half(rate)

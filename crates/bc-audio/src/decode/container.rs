@@ -24,7 +24,7 @@ pub(super) struct Container {
     interleaved: Vec<f32>,
 }
 
-/// Who makes samples of packets.
+/// What decodes the packets.
 enum Codec {
     Symphonia(Box<dyn AudioDecoder>),
     Mp3(Box<FrameDecoder>),
@@ -49,12 +49,12 @@ impl Container {
             let packet = match self.format.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(None),
-                // Another stream follows the one that ended (chained Ogg): its tracks are others.
+                // Another stream follows the one that ended (chained Ogg), with tracks of its own.
                 Err(Error::ResetRequired) => {
                     (self.codec, self.track, _) = track_of(&*self.format, self.reading)?;
                     continue;
                 }
-                // A file cut off inside a packet ends there; what it lacks shows in its length, if it declares one.
+                // A file that is cut off inside a packet ends there; the missing part shows in its length, if it declares one.
                 Err(Error::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => {
                     mono.clear();
                     let failed = u32::from(self.samples == 0);
@@ -123,7 +123,7 @@ fn track_of(format: &dyn FormatReader, reading: Reading) -> Result<(Codec, u32, 
         .as_ref()
         .and_then(|parameters| parameters.audio())
         .ok_or_else(|| DecodeError::Unsupported("unknown codec".into()))?;
-    // Of MPEG's older layers symphonia guesses the length from the first frames, and cuts the rest off.
+    // For MPEG's older layers symphonia guesses the length from the first frames, and cuts the rest off.
     let guessed = [CODEC_ID_MP1, CODEC_ID_MP2].contains(&parameters.codec);
     let decoder = CODECS
         .make_audio_decoder(parameters, &AudioDecoderOptions::default().gapless(!guessed))

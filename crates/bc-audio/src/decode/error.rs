@@ -37,7 +37,7 @@ pub enum DecodeError {
         /// The limit in seconds.
         limit_s: f64,
     },
-    /// A decoder (or what follows it) met something that its authors held impossible.
+    /// The decoder, or the code after it, panicked.
     #[error("the decoder panicked ({0})")]
     Panicked(String),
     /// Decodes to nothing.

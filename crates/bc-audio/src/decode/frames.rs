@@ -5,12 +5,12 @@
 pub struct Frames {
     /// Decoded.
     pub decoded: u32,
-    /// Passed over: silence replaced them, or they left a gap.
+    /// Skipped: replaced by silence, or left out.
     pub failed: u32,
 }
 
 impl Frames {
-    /// The share that does not decode.
+    /// The share of frames that do not decode.
     #[must_use]
     pub fn error_share(&self) -> f64 {
         f64::from(self.failed) / (f64::from(self.decoded) + f64::from(self.failed)).max(1.0)

@@ -2,14 +2,14 @@
 
 use symphonia::core::audio::{Channels, Position};
 
-/// Samples beyond this (full scale is 1: 48 dB above it) are damage, as those that are no numbers.
+/// Samples beyond this (48 dB above full scale, which is 1) are damage, as are those that are not numbers.
 const LOUDEST: f32 = 256.0;
 
-/// Places of the low-frequency effects, which are no part of the mean: their content is an octave below what they accompany, and
+/// Channels of low-frequency effects, which are left out of the mean: their content is an octave below what they accompany, and
 /// mostly absent.
 pub(super) fn effects(channels: &Channels) -> Vec<usize> {
     let Channels::Positioned(positions) = channels else { return Vec::new() };
-    // A file of nothing else is heard after all.
+    // In a file with no other channel they are the signal.
     if (Position::LFE1 | Position::LFE2).contains(*positions) {
         return Vec::new();
     }
@@ -20,7 +20,7 @@ pub(super) fn effects(channels: &Channels) -> Vec<usize> {
         .collect()
 }
 
-/// The mean of the channels, without those of `effects`; returns whether all of it can be sound. What cannot counts as silence.
+/// The mean of the channels, without those of `effects`. Samples that cannot be sound become silence; returns whether there were none.
 pub(super) fn mix(interleaved: &[f32], channels: usize, effects: &[usize], mono: &mut Vec<f32>) -> bool {
     mono.clear();
     match channels {
@@ -40,7 +40,7 @@ pub(super) fn mix(interleaved: &[f32], channels: usize, effects: &[usize], mono:
     sane(mono)
 }
 
-/// Silences what cannot be sound; returns whether there was nothing of the kind.
+/// Replaces samples that cannot be sound by silence; returns whether there were none.
 pub(super) fn sane(mono: &mut [f32]) -> bool {
     // Not a number compares as false.
     let sound = |sample: &f32| sample.abs() <= LOUDEST;

@@ -72,7 +72,7 @@ impl Mp3File {
         self.trim.length(self.reader.frames())
     }
 
-    /// The next frame to `mono`, or what was held back at the end; `None` after it.
+    /// Decodes the next frame to `mono`, or at the end the samples that were held back; `None` after that.
     pub fn advance(&mut self, deadline: Deadline, mono: &mut Vec<f32>) -> Result<Option<Piece>, DecodeError> {
         mono.clear();
         deadline.check()?;
@@ -98,9 +98,9 @@ impl Mp3File {
                 self.begun = true;
                 piece.decoded = 1;
             }
-            // A recording of a stream, or a cut, begins like that: nothing of it is damaged.
+            // A recording of a stream, or a cut, begins like that: it is not damaged.
             Err(Fault::Reservoir) if !self.begun => self.cut_at_start += 1,
-            // Nor is what lies before a cut: the length says that the end is missing.
+            // Nor is the frame before a cut: the length shows that the end is missing.
             Err(_) if cut_off && self.begun => {}
             _ => piece.failed = 1,
         }
@@ -108,7 +108,7 @@ impl Mp3File {
     }
 }
 
-/// Who makes samples of MP3 frames.
+/// What decodes MP3 frames.
 pub(super) enum FrameDecoder {
     Own(bc_mp3::Decoder),
     Symphonia(Box<dyn AudioDecoder>, Vec<f32>),

@@ -34,13 +34,13 @@ pub struct Header {
 /// How a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Reading {
-    /// What of the signal is needed, where it is not all: it may come sooner then, at [`super::Decoder::block_rate`].
+    /// The part of the signal that is needed, if not all of it is; decoding may then be faster, at [`super::Decoder::block_rate`].
     pub need: Option<Need>,
-    /// Who decodes MP3.
+    /// Which decoder decodes MP3.
     pub mp3: Mp3Decoder,
 }
 
-/// What came of one step through a file; no frame, one, or what was held back at the end.
+/// The result of one step through a file: no frame, one frame, or at the end the samples that were held back.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Piece {
     /// Rate in Hz; 0 where there are no samples.
@@ -68,7 +68,7 @@ pub(super) fn reading_error(
     }
 }
 
-/// Whether an error is the disk's or the network's. Parsers report by some kinds of their own that bytes are missing or wrong.
+/// Whether an error comes from the disk or the network. Parsers use other kinds to report missing or wrong bytes.
 fn is_passing(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
     error.raw_os_error().is_some()

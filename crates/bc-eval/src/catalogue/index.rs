@@ -15,7 +15,7 @@ use bc_embed::windows::{self, Windows, in_words};
 
 /// A recording that is not in the file yet: its rows.
 pub struct Pending {
-    /// Where it lies, for reports.
+    /// Its path, for reports.
     pub path: PathBuf,
     /// One label per vector, all of one version.
     pub labels: Vec<Label>,
@@ -23,15 +23,15 @@ pub struct Pending {
     pub vectors: Vec<f32>,
 }
 
-/// What became of a recording at a save.
+/// What happened to a recording when the index was saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It is new.
+pub enum Saved {
+    /// It is new and was added.
     Added,
-    /// It was there, id and content.
-    WasThere,
-    /// The id belongs to another recording.
-    Taken,
+    /// The index holds it already, with the same id and content.
+    Present,
+    /// Another recording has its id.
+    IdTaken,
 }
 
 /// The rows as they were last read or written.
@@ -71,38 +71,38 @@ impl GrowingIndex {
         labels.map(|label| (label.version_id.as_str(), label.source_hash.as_str())).collect()
     }
 
-    /// Adds what is not there, also by other processes since the last read, and writes the file. Its bytes depend on the
-    /// recordings alone, not on the order or the number of saves: rows are in order of id and place.
+    /// Adds the recordings that the file does not hold yet (other processes may have written it since the last read) and writes it. Its
+    /// bytes depend on the recordings alone, not on the order or the number of saves: rows are sorted by id and position.
     ///
     /// # Errors
     /// A file that cannot be read or written; another process made it with another network or other windows.
-    pub fn add(&mut self, pending: Vec<Pending>) -> Result<Vec<(PathBuf, Fate)>> {
+    pub fn add(&mut self, pending: Vec<Pending>) -> Result<Vec<(PathBuf, Saved)>> {
         let _lock = saving::alone(&self.path)?;
         self.refresh()?;
         let mut known: HashMap<String, String> =
             self.known().into_iter().map(|(id, hash)| (id.to_owned(), hash.to_owned())).collect();
-        let mut fates = Vec::with_capacity(pending.len());
+        let mut saved = Vec::with_capacity(pending.len());
         for Pending { path, labels, vectors } in pending {
             let Some(first) = labels.first() else { continue };
-            let fate = match known.get(&first.version_id) {
-                None => Fate::Added,
-                Some(hash) if *hash == first.source_hash => Fate::WasThere,
-                Some(_) => Fate::Taken,
+            let outcome = match known.get(&first.version_id) {
+                None => Saved::Added,
+                Some(hash) if *hash == first.source_hash => Saved::Present,
+                Some(_) => Saved::IdTaken,
             };
-            if fate == Fate::Added {
+            if outcome == Saved::Added {
                 known.insert(first.version_id.clone(), first.source_hash.clone());
                 self.embeddings.labels.extend(labels);
                 self.embeddings.vectors.extend(vectors);
             }
-            fates.push((path, fate));
+            saved.push((path, outcome));
         }
-        if fates.iter().any(|(_, fate)| *fate == Fate::Added) {
+        if saved.iter().any(|(_, outcome)| *outcome == Saved::Added) {
             self.sort();
             self.embeddings.provenance.fingerprint = fingerprint(&self.embeddings);
             self.embeddings.provenance.tool = bc_cli::tool!().to_owned();
             self.embeddings.write(&self.path)?;
         }
-        Ok(fates)
+        Ok(saved)
     }
 
     /// Reads the file if it is not what was last read or written.
@@ -149,7 +149,7 @@ impl GrowingIndex {
     }
 }
 
-/// A fingerprint of all that the file says: a new work, title or place is a new index, as is a new vector.
+/// A fingerprint of the whole content: a new work, title or position makes a new index, as does a new vector.
 fn fingerprint(embeddings: &Embeddings) -> String {
     let mut fingerprint = Fingerprint::of("catalogue");
     fingerprint.add_json(&embeddings.provenance.settings).add_json(&embeddings.provenance.inputs);

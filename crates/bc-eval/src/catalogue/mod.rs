@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::embed;
-use index::{Fate, GrowingIndex, Pending};
+use index::{GrowingIndex, Pending, Saved};
 
 /// Files that are decoded and held at once, at most; as many as there are threads otherwise.
 const AT_ONCE: usize = 16;
@@ -34,7 +34,7 @@ pub struct Request {
     pub shard: Shard,
 }
 
-/// What became of it.
+/// The result of adding.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Added {
     /// Recordings that are new.
@@ -46,12 +46,12 @@ pub struct Added {
 }
 
 impl Added {
-    fn count(&mut self, fates: Vec<(PathBuf, Fate)>) {
-        for (path, fate) in fates {
-            match fate {
-                Fate::Added => self.new += 1,
-                Fate::WasThere => self.there += 1,
-                Fate::Taken => self.failed.push(taken(&path)),
+    fn count(&mut self, saved: Vec<(PathBuf, Saved)>) {
+        for (path, outcome) in saved {
+            match outcome {
+                Saved::Added => self.new += 1,
+                Saved::Present => self.there += 1,
+                Saved::IdTaken => self.failed.push(taken(&path)),
             }
         }
     }
@@ -64,8 +64,8 @@ fn taken(path: &Path) -> Failure {
 }
 
 /// Embeds `request` and adds it to the index at `path`, which is made if it is not there.
-/// What was there keeps its rows; the same call again adds only what is missing. Others may add to the same index
-/// meanwhile.
+/// Existing recordings keep their rows; the same call again adds only what is missing. Other processes may add to the same
+/// index at the same time.
 ///
 /// # Errors
 /// No audio file; an index of another checkpoint, or of other windows than those to be added; the embeddings of an
@@ -86,7 +86,7 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
     } else {
         origin::audio_embedder(config)?
     };
-    interrupt::install("finishing these files; the same command goes on from here")?;
+    interrupt::install("finishing these files; run the same command again to continue")?;
     let mut index = GrowingIndex::open(path, &audio.embedder, request.windows)?;
     let new = missing(&index, files, &mut added);
     embed_new(&audio, request, &new, &mut index, &mut added)?;
@@ -154,7 +154,7 @@ fn embed_new(
         added.count(index.add(pending)?);
     }
     if interrupt::requested() {
-        let done = format!("{} recordings are saved; the same command goes on from here", added.new);
+        let done = format!("{} recordings are saved; run the same command again to continue", added.new);
         return Err(Interrupted(done).into());
     }
     Ok(())

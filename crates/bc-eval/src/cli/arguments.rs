@@ -133,6 +133,6 @@ pub struct BaselinesArgs {
 impl BaselinesArgs {
     /// The methods to measure.
     pub fn methods(&self) -> Vec<Method> {
-        if self.method.is_empty() { Method::USUAL.to_vec() } else { self.method.clone() }
+        if self.method.is_empty() { Method::DEFAULT.to_vec() } else { self.method.clone() }
     }
 }

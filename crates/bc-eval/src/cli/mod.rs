@@ -1,4 +1,4 @@
-//! The commands and what they call.
+//! The commands and the functions that they call.
 
 mod arguments;
 
@@ -81,7 +81,7 @@ struct Forwarded {
     arguments: Vec<std::ffi::OsString>,
 }
 
-/// Does what the arguments ask for.
+/// Runs the command of the arguments.
 ///
 /// # Errors
 /// Whatever the command's module says.
@@ -103,7 +103,7 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Excerpts(args) => short(&config, &args).map(Into::into),
         Command::Report(args) => page(&config, args).map(Into::into),
         Command::Calibrate(args) => calibrate(&config, args).map(Into::into),
-        Command::Export(args) => give(config, args).map(Into::into),
+        Command::Export(args) => export_files(config, args).map(Into::into),
         Command::Search(Forwarded { .. }) | Command::Compare(_) | Command::Add(_) => {
             unreachable!("handed on above")
         }
@@ -243,7 +243,7 @@ fn calibrate(config: &Config, args: CalibrateArgs) -> Result<()> {
     Ok(())
 }
 
-/// What became of audio files, for people; the failures go to standard error.
+/// The result of adding audio files, as text; failures go to standard error.
 fn added(made: &Added, path: &Path) -> String {
     for failure in &made.failed {
         eprintln!("failed: {}: {}", failure.file, failure.error);
@@ -259,7 +259,7 @@ fn added(made: &Added, path: &Path) -> String {
     format!("{} recordings added to {}{there}{failed}", made.new, path.display())
 }
 
-fn give(mut config: Config, args: ExportArgs) -> Result<()> {
+fn export_files(mut config: Config, args: ExportArgs) -> Result<()> {
     args.network.apply(&mut config);
     let named = args.embeddings.is_some();
     let embeddings = args.embeddings.unwrap_or_else(|| embed::path_of(&config));

@@ -1,4 +1,4 @@
-//! An excerpt of a recording, as a short query has it.
+//! An excerpt of a recording, as a short query.
 
 use std::borrow::Cow;
 
@@ -7,17 +7,17 @@ use half::f16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// One place of every recording.
+/// One position in every recording.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Excerpt {
     /// Its length.
     pub seconds: f64,
-    /// Decides the places.
+    /// Seed of the positions.
     pub seed: u64,
 }
 
 impl Excerpt {
-    /// The excerpt's columns of features (bins x `frames`) of recording `number`, whose columns last `column_s`: a place that is
+    /// The excerpt's columns of features (bins x `frames`) of recording `number`, whose columns last `column_s`: at a position that is
     /// drawn from the seed and the number, the same whatever the tempo; the whole recording where that is no longer.
     pub(super) fn of<'a>(
         &self,

@@ -38,13 +38,13 @@ pub fn run(config: &Config, shard: Shard) -> Result<Status> {
     Inputs::open(config)?.whole_recordings(config, shard)
 }
 
-/// Where the embeddings that a configuration measures lie.
+/// The path of the embeddings that a configuration measures.
 pub fn path_of(config: &Config) -> PathBuf {
     config.eval.output.join("embeddings.parquet")
 }
 
-/// Refuses a configuration's own embeddings where its features, index or network have changed since. What is not
-/// there is not compared.
+/// Refuses a configuration's own embeddings if its features, index or network have changed since. Missing files are
+/// not compared.
 ///
 /// # Errors
 /// Names both values and the remedy.
@@ -79,7 +79,7 @@ pub fn expect_current(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What of the index is embedded, and how it is cut.
+/// Which versions of the index are embedded, and into which windows they are cut.
 struct Part<'a> {
     /// All if empty.
     splits: &'a [Split],
@@ -116,7 +116,7 @@ impl Inputs {
         Ok(Self { index_path, index, folder, set, embedder, input })
     }
 
-    /// Does what [`run`] does.
+    /// As [`run`].
     ///
     /// # Errors
     /// Nothing to embed; an interrupt.
@@ -133,7 +133,7 @@ impl Inputs {
         if partial.finished()? {
             return Ok(Status::UpToDate);
         }
-        interrupt::install("finishing the batch; the same command goes on from here")?;
+        interrupt::install("finishing the batch; run the same command again to continue")?;
         partial.read()?;
         partial.take(known, &labels)?;
         let mut mine: HashMap<&str, usize> = HashMap::new();
@@ -145,7 +145,7 @@ impl Inputs {
         self.embed_rows(&labels, &mine, &mut partial)?;
         if interrupt::requested() {
             let done = format!(
-                "{} of {} versions are saved; the same command goes on from here",
+                "{} of {} versions are saved; run the same command again to continue",
                 partial.done.len(),
                 labels.len()
             );
@@ -218,7 +218,7 @@ impl Inputs {
         }
     }
 
-    /// The network's rectifiers would turn these into zeros, and nobody would see it.
+    /// The network's ReLUs would turn these into zeros without anybody noticing.
     fn expect_finite(&self, row: &FeatureRow) -> Result<()> {
         ensure!(
             row.magnitude.iter().all(|value| value.is_finite()),
@@ -263,7 +263,7 @@ impl Inputs {
     }
 }
 
-/// What stands beside a vector; a version that was not verified has its features' duration.
+/// The label of a vector; a version that was not verified has its features' duration.
 fn label(version: &Version, row: &RowInfo, set: &FeatureSet) -> Label {
     let features_s = f64::from(row.frames) * set.settings.column_seconds();
     Label {

@@ -12,12 +12,12 @@ use bc_cli::saving;
 use bc_embed::origin::Origin;
 
 /// Parts of a file of embeddings in a folder beside it. Whoever writes or removes any of them holds the file's lock,
-/// so shards that finish together do not hurt each other.
+/// so shards that finish at the same time do not disturb each other.
 pub(super) struct Partial<'a> {
     out: &'a Path,
     provenance: &'a Provenance,
     folder: PathBuf,
-    /// Ids of the versions that are there.
+    /// Ids of the versions that are done.
     pub done: HashSet<String>,
 }
 
@@ -27,7 +27,7 @@ impl<'a> Partial<'a> {
         Self { out, provenance, folder, done: HashSet::new() }
     }
 
-    /// Whether the whole file is there, made from the same inputs with the same settings; then no part of it stays.
+    /// Whether the complete file exists, made from the same inputs with the same settings; its parts are then removed.
     pub fn finished(&self) -> Result<bool> {
         if !self.fits() {
             return Ok(false);
@@ -39,7 +39,7 @@ impl<'a> Partial<'a> {
         Ok(true)
     }
 
-    /// Learns what is done.
+    /// Reads which versions are done.
     pub fn read(&mut self) -> Result<()> {
         for part in self.parts()? {
             self.done.extend(part.labels.into_iter().map(|label| label.version_id));

@@ -10,8 +10,8 @@ use bc_formats::features::FeatureSet;
 
 use super::{Inputs, path_of};
 
-/// Brings `[eval] search_index` up to date and returns its path. What the measured embeddings hold is taken from
-/// there; the rest is embedded now.
+/// Brings `[eval] search_index` up to date and returns its path. Vectors that the measured embeddings hold are copied;
+/// the rest is embedded.
 ///
 /// # Errors
 /// As [`super::run`].
@@ -32,7 +32,7 @@ pub fn search_index(config: &Config) -> Result<PathBuf> {
     Ok(out)
 }
 
-/// Says why an index that is there is embedded again.
+/// Reports why an existing index is embedded again.
 fn report_change(inputs: &Inputs, out: &std::path::Path) {
     let Some(made) = out.exists().then(|| Embeddings::read_provenance(out).ok()).flatten() else { return };
     let now = inputs.provenance(&super::Part { splits: &[], windows: None });

@@ -1,4 +1,4 @@
-//! What embedding did.
+//! The result of an embedding run.
 
 /// How an embedding run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

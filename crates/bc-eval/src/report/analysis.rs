@@ -1,4 +1,4 @@
-//! What the page shows of a set of embeddings beyond the means.
+//! What the page shows about a set of embeddings besides the means.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -48,7 +48,7 @@ pub struct HardQuery {
 pub struct Point {
     pub x: f32,
     pub y: f32,
-    /// Place in the list of cliques: its colour.
+    /// Number of its clique, which gives its colour.
     pub clique: usize,
     pub label: Label,
 }
@@ -61,10 +61,10 @@ pub struct Part {
     pub map: f64,
 }
 
-/// All of it, for one split.
+/// The analysis of one split.
 #[derive(Debug)]
 pub struct Analysis {
-    /// The split that was looked at: test if there is one.
+    /// The split that is analysed: test if there is one.
     pub split: Split,
     pub versions: usize,
     pub cliques: usize,
@@ -78,7 +78,7 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// Looks at the test split, or at the largest one if there is none, by the rules that the figures follow.
+    /// Analyses the test split, or the largest one if there is none, by the rules of the figures.
     pub fn of(embeddings: &Embeddings, policy: &Policy) -> Result<Self> {
         let mut sizes: BTreeMap<Split, usize> = BTreeMap::new();
         for label in &embeddings.labels {
@@ -173,7 +173,7 @@ impl Pairs {
     }
 }
 
-/// The mean over some of the queries, by the rules of the figures; none where they have nothing to count.
+/// The mean over some of the queries, by the rules of the figures; none if no query counts.
 fn part(name: String, results: Vec<QueryResult>, policy: &Policy) -> Option<Part> {
     let metrics = Metrics::of(&results, policy).ok()?;
     Some(Part { name, queries: metrics.queries, map: metrics.map })

@@ -11,14 +11,14 @@ use crate::baselines::same_inputs;
 pub struct Baselines(Value);
 
 impl Baselines {
-    /// Looks beside the embeddings; warns of a file that is of other features.
+    /// Reads the file beside the embeddings; warns about a file of other features.
     pub fn beside(eval: &Path, embeddings: &Embeddings) -> Option<Self> {
         let path = eval.join("baselines.json");
         let found: Value = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
         let made = serde_json::to_value(&embeddings.provenance).ok()?;
         if !same_inputs(&found["provenance"], &made) {
             tracing::warn!(
-                "{} is of other features than the embeddings beside it and left out; run `bc-eval baselines`",
+                "{} was made from other features than the embeddings and is left out; run `bc-eval baselines`",
                 path.display()
             );
             return None;

@@ -7,7 +7,7 @@ use super::text::escaped;
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 64.0;
-/// Half of the longest label of the x axis stands here.
+/// Room for half of the longest label of the x axis.
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
@@ -133,18 +133,18 @@ pub fn lines(axes: &Axes<'_>, series: &[Series<'_>], to_one: bool) -> String {
     frame.svg(axes, &names(series), &polylines(&frame, series))
 }
 
-/// Lines from zero to one on both axes, with dots, below which is how many values each is the mean of.
+/// Lines from zero to one on both axes, with dots, each labelled with the number of values of which it is the mean.
 pub fn counted_lines(axes: &Axes<'_>, series: &[Series<'_>], dots: &[(f64, f64, usize)]) -> String {
     let frame = Frame { x: (0.0, 1.0), y: (0.0, 1.0) };
     let mut inside = polylines(&frame, series);
     for (x, y, count) in dots.iter().filter(|(x, y, _)| x.is_finite() && y.is_finite()) {
         let (x, y) = frame.at(*x, *y);
-        // Near the axis there is no room below.
+        // Near the axis there is room only above.
         let below = if y + 18.0 > HEIGHT - BOTTOM { -8.0 } else { 17.0 };
         let _ = write!(
             inside,
             "<circle class=\"mark\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>\
-             <text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{count}</text>",
+             <text class=\"tick count\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{count}</text>",
             y + below
         );
     }

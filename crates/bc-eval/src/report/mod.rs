@@ -74,7 +74,7 @@ impl Run {
         let measured = &figures["provenance"]["fingerprint"];
         ensure!(
             measured.is_null() || *measured == embeddings.provenance.fingerprint,
-            "{} is of other embeddings ({measured}) than those beside it ({}); measure them again with `bc-eval run` or `bc-eval metrics --json`",
+            "{} was made from other embeddings ({measured}) than those in its folder ({}); measure them again with `bc-eval run` or `bc-eval metrics --json`",
             path.display(),
             embeddings.provenance.fingerprint
         );
@@ -84,7 +84,7 @@ impl Run {
         let made = &embeddings.provenance.fingerprint;
         if let Some(other) = calibration.take_if(|found| found.provenance.fingerprint != *made) {
             tracing::warn!(
-                "{} is of other embeddings ({}) than those beside it ({made}) and left out; run `bc-eval calibrate`",
+                "{} was made from other embeddings ({}) than those in its folder ({made}) and is left out; run `bc-eval calibrate`",
                 meaning.display(),
                 other.provenance.fingerprint
             );
@@ -92,7 +92,7 @@ impl Run {
         let policy = match &figures["policy"] {
             Value::Null => Policy::default(),
             policy => serde_json::from_value(policy.clone())
-                .with_context(|| format!("{} has a policy of no known form", path.display()))?,
+                .with_context(|| format!("the policy in {} has an unknown form", path.display()))?,
         };
         let config =
             source.run.as_ref().and_then(|run| std::fs::read_to_string(run.join("config.toml")).ok());

@@ -185,18 +185,18 @@ fn figures_row(page: &mut String, name: &str, split: &str, figures: &Value) {
 }
 
 fn curves(page: &mut String, runs: &[Run]) {
-    let found: Vec<_> =
+    let curves: Vec<_> =
         runs.iter().filter_map(|run| Some((run.name.as_str(), run.curves.as_ref()?))).collect();
-    if found.is_empty() {
+    if curves.is_empty() {
         return;
     }
     let loss: Vec<Series<'_>> =
-        found.iter().map(|(name, curves)| Series { name, points: &curves.loss }).collect();
+        curves.iter().map(|(name, curves)| Series { name, points: &curves.loss }).collect();
     heading(page, "loss", "Training loss", "");
     page.push_str(&chart::lines(&Axes { title: "Training loss", x: "step", y: "loss" }, &loss, false));
     page.push_str("</section>\n");
     let map: Vec<Series<'_>> =
-        found.iter().map(|(name, curves)| Series { name, points: &curves.map }).collect();
+        curves.iter().map(|(name, curves)| Series { name, points: &curves.map }).collect();
     heading(page, "validation", "Validation mAP", "");
     page.push_str(&chart::lines(&Axes { title: "Validation mAP", x: "step", y: "mAP" }, &map, true));
     page.push_str("</section>\n");

@@ -7,7 +7,7 @@ use super::chart::{self, Axes, Series};
 use super::section::heading;
 use super::text::escaped;
 
-/// A curve of said against found probability, and what accepting from a threshold on means.
+/// A curve of predicted against measured probability, and what accepting from a threshold on means.
 pub fn section(page: &mut String, run: &Run, suffix: &str) {
     let Some(found) = &run.calibration else { return };
     heading(
@@ -15,7 +15,7 @@ pub fn section(page: &mut String, run: &Run, suffix: &str) {
         "reliability",
         &format!("Is the probability right?{suffix}"),
         &format!(
-            "{} pairs of one work and {} of two of the split “{}”, fitted on {} works of “{}”, at even odds; mean error {:.3}",
+            "{} pairs of one work and {} pairs of two works of the split “{}”, fitted on {} works of “{}”, at even odds; mean error {:.3}",
             found.checked_pairs.same,
             found.checked_pairs.other,
             found.checked_on,
@@ -25,21 +25,21 @@ pub fn section(page: &mut String, run: &Run, suffix: &str) {
         ),
     );
     let points: Vec<(f64, f64)> = found.reliability.iter().map(|row| (row.said, row.found)).collect();
-    let axes = Axes { title: "Reliability", x: "probability said", y: "share of one work" };
+    let axes = Axes { title: "Reliability", x: "predicted probability", y: "share of pairs of one work" };
     let series = [
         Series { name: "measured", points: &points },
         Series { name: "if it were perfect", points: &[(0.0, 0.0), (1.0, 1.0)] },
     ];
     let counts: Vec<_> = found.reliability.iter().map(|row| (row.said, row.found, row.pairs)).collect();
     page.push_str(&chart::counted_lines(&axes, &series, &counts));
-    page.push_str("<p class=\"note\">The numbers are the pairs that a point is the mean of.</p></section>\n");
+    page.push_str("<p class=\"note\">The number at each point is its number of pairs.</p></section>\n");
 
     heading(
         page,
         "thresholds",
         &format!("Search: from which probability to accept{suffix}"),
         &format!(
-            "The first work is accepted, or none. Every version asks twice among {} works: with its work in the index, and \
+            "The first work is accepted, or none. Every version is a query twice among {} works: with its work in the index, and \
              without it.",
             found.answers_among
         ),
@@ -55,7 +55,7 @@ pub fn section(page: &mut String, run: &Run, suffix: &str) {
         "pair-thresholds",
         &format!("Pairs: from which probability to accept{suffix}"),
         &format!(
-            "Precision over all pairs of the split: {} of one work, {} of two.",
+            "Precision over all pairs of the split: {} pairs of one work, {} pairs of two works.",
             found.split_pairs.same, found.split_pairs.other
         ),
     );

@@ -1,4 +1,4 @@
-//! Words and figures that the page and the Markdown share, and what makes them safe to stand there.
+//! Text and figures that the page and the Markdown share, and their escaping.
 
 use bc_formats::embeddings::Label;
 use serde_json::Value;
@@ -12,7 +12,7 @@ pub fn figure_of(figures: &Value, name: &str, digits: usize) -> String {
     figures[name].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// A count of `metrics.json`; whatever else stands in its place is not shown.
+/// A count of `metrics.json`; anything but a number is not shown.
 pub fn count_of(figures: &Value, name: &str) -> String {
     figures[name].as_u64().map_or_else(|| "–".to_owned(), |count| count.to_string())
 }
@@ -26,12 +26,12 @@ pub fn titled(label: &Label) -> String {
     }
 }
 
-/// Text that may stand in HTML.
+/// Text, escaped for HTML.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Text that may stand in a line or a table of Markdown: nothing in it is markup, and it stays on its line.
+/// Text, escaped for a line or a table of Markdown: nothing in it is markup, and it has no line breaks.
 pub fn escaped_markdown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_a_title_is_markup() {
+    fn titles_are_escaped() {
         assert_eq!(escaped("<b>\"&"), "&lt;b&gt;&quot;&amp;");
         let title = "a | b\n# c [link](http://x) <img> *d* `e`";
         let safe = escaped_markdown(title);

@@ -3,13 +3,13 @@
 
 use rayon::prelude::*;
 
-/// Neighbours that a point looks at, roughly.
+/// Effective number of neighbours of a point.
 const PERPLEXITY: f64 = 12.0;
 /// Steps of gradient descent; in the first part attraction is exaggerated.
 const STEPS: usize = 400;
 const EXAGGERATED: usize = 100;
 
-/// A place for each vector (of length one), about 0, at most 1 away from it in x and y.
+/// A position for each vector (of length one), at most 1 away from 0 in x and y.
 pub fn map(vectors: &[&[f32]]) -> Vec<[f32; 2]> {
     let count = vectors.len();
     if count < 3 {

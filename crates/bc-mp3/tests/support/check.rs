@@ -1,4 +1,4 @@
-//! What holds of any bytes; tests run it over files, the fuzz target over what it makes up.
+//! What must hold for any bytes. Tests check it on files, the fuzz target on its own inputs.
 
 use bc_mp3::{Decoder, Output, Reader};
 

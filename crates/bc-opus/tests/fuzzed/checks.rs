@@ -1,4 +1,4 @@
-//! What holds of any bytes given as an Opus track.
+//! What must hold for any bytes as an Opus track.
 
 use bc_opus::OpusDecoder;
 use bc_testing::memory::within;

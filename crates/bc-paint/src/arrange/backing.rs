@@ -153,7 +153,7 @@ fn play(figure: Figure, length: f32, pitches: &[i32], third: bool, made: &mut Ve
             made.push(Played { start, end: start + held, pitch, loudness });
         }
     };
-    // What falls on half a beat falls on two thirds of a compound one.
+    // Notes on half a beat are on two thirds of a compound one.
     let swung = |at: f32| if third && at.fract() > 0.01 { at.floor() + 2.0 / 3.0 } else { at };
     match figure {
         Figure::Hold => pitches.iter().for_each(|&pitch| put(0.0, length, pitch, 1.0)),

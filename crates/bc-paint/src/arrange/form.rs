@@ -32,17 +32,8 @@ pub(super) fn spans(
     together: &mut Dice,
     own: &mut Dice,
 ) -> Vec<Span> {
-    let (bar, beat_s) = (setting.metre.bar, setting.metre.beat_s);
-    let length_s = beats / plan.rate * beat_s;
-    let room_s = (setting.beats * beat_s - length_s).clamp(0.0, taste.begin_s);
-    let base = together.uniform(0.0, room_s.max(1e-3)) + own.uniform(-taste.spread_s, taste.spread_s);
-    let mut begin = (base / beat_s).rem_euclid(setting.beats);
-    if base < 0.0 && setting.beats * beat_s > length_s {
-        begin = 0.0;
-    }
-    if own.chance(0.7) {
-        begin = (begin / bar).floor() * bar;
-    }
+    let bar = setting.metre.bar;
+    let mut begin = beginning(setting, taste, beats / plan.rate * setting.metre.beat_s, together, own);
     // No version is all introduction: a fifth of it at most.
     let (enters, alone) = if plan.melody {
         (setting.entry, plan.backing == Backing::None)
@@ -53,6 +44,42 @@ pub(super) fn spans(
     if begin < enters {
         begin = begin.max(((enters - introduction) / bar).floor() * bar);
     }
+    let order = order(setting, begin, introduction, taste.edits, own);
+    let silent = if own.chance(0.15 * taste.edits) { own.integer(1, 3) as usize } else { usize::MAX };
+    let mut spans = Vec::new();
+    let mut at = 0.0;
+    if own.chance(0.25 * taste.edits) {
+        // An introduction: the chords of the first bars without the tune.
+        let to = (begin + bar * own.integer(1, 4) as f32).min(order[0].1);
+        spans.push(Span { from: begin, to, at, melody: false });
+        at += to - begin;
+    }
+    for (place, (from, to)) in order.into_iter().cycle().enumerate() {
+        if at >= beats {
+            break;
+        }
+        if to - from > 1e-3 {
+            spans.push(Span { from, to, at, melody: place != silent });
+            at += to - from;
+        }
+    }
+    spans
+}
+
+/// The beat of the source on which a version of `length_s` seconds (of the source) begins.
+fn beginning(setting: &Setting, taste: &Taste, length_s: f32, together: &mut Dice, own: &mut Dice) -> f32 {
+    let (bar, beat_s) = (setting.metre.bar, setting.metre.beat_s);
+    let room_s = (setting.beats * beat_s - length_s).clamp(0.0, taste.begin_s);
+    let base = together.uniform(0.0, room_s.max(1e-3)) + own.uniform(-taste.spread_s, taste.spread_s);
+    let mut begin = (base / beat_s).rem_euclid(setting.beats);
+    if base < 0.0 && setting.beats * beat_s > length_s {
+        begin = 0.0;
+    }
+    if own.chance(0.7) { (begin / bar).floor() * bar } else { begin }
+}
+
+/// The parts of the source in the order in which they are played from beat `begin` on, edited.
+fn order(setting: &Setting, begin: f32, introduction: f32, edits: f32, dice: &mut Dice) -> Vec<(f32, f32)> {
     let mut sections = sections(setting);
     if setting.entry > introduction && begin >= setting.entry && sections.len() > 1 {
         sections.remove(0);
@@ -63,27 +90,9 @@ pub(super) fn spans(
     // Twice round is enough to edit; what is missing then comes from the entry on.
     order.extend((1..=2 * count).map(|step| sections[(first + step) % count]));
     if count > 1 {
-        edit(&mut order, taste.edits, own);
+        edit(&mut order, edits, dice);
     }
-    let silent = if own.chance(0.15 * taste.edits) { own.integer(1, 3) as usize } else { usize::MAX };
-    let mut made = Vec::new();
-    let mut at = 0.0;
-    if own.chance(0.25 * taste.edits) {
-        // An introduction: the chords of the first bars without the tune.
-        let to = (begin + bar * own.integer(1, 4) as f32).min(order[0].1);
-        made.push(Span { from: begin, to, at, melody: false });
-        at += to - begin;
-    }
-    for (place, (from, to)) in order.into_iter().cycle().enumerate() {
-        if at >= beats {
-            break;
-        }
-        if to - from > 1e-3 {
-            made.push(Span { from, to, at, melody: place != silent });
-            at += to - from;
-        }
-    }
-    made
+    order
 }
 
 /// The source in sections of eight bars, from the bar on which the tune begins.
@@ -162,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_follow_each_other_on_the_played_beats_and_lie_in_the_source() {
+    fn spans_follow_each_other_on_the_played_beats_and_are_within_the_source() {
         let mut edited = 0;
         for version in 0..200 {
             let spans = drawn(50.0, 1.0, version);

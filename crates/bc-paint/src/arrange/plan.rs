@@ -66,6 +66,46 @@ pub struct Plan {
     pub sevenths: bool,
 }
 
+/// Who plays in a version.
+struct Players {
+    melody: bool,
+    backing: Backing,
+    bridge: bool,
+    pad: bool,
+    bass: Option<BassStyle>,
+    drums: Option<DrumStyle>,
+}
+
+impl Players {
+    fn draw(setting: &Setting, dice: &mut Dice) -> Self {
+        let [melody, has_backing] =
+            [&setting.parts.melody, &setting.parts.backing].map(|part| !part.is_empty());
+        let number = dice.uniform(0.0, 1.0);
+        let melody = melody && !(number < 0.1 && has_backing);
+        let backing = match number {
+            _ if !melody && dice.chance(0.65) => Backing::Source,
+            _ if !melody => Backing::Thinned,
+            _ if number > 0.9 => Backing::None,
+            _ if !has_backing => Backing::Chords,
+            _ => dice.weighted(&[(Backing::Source, 0.25), (Backing::Thinned, 0.15), (Backing::Chords, 0.6)]),
+        };
+        let chance = |source: f32, thinned: f32, chords: f32, none: f32| match backing {
+            Backing::Source => source,
+            Backing::Thinned => thinned,
+            Backing::Chords => chords,
+            Backing::None => none,
+        };
+        Self {
+            melody,
+            backing,
+            bridge: dice.chance(chance(0.6, 0.45, 0.3, 0.1)),
+            pad: dice.chance(chance(0.12, 0.2, 0.3, 0.0)),
+            bass: dice.chance(chance(0.3, 0.5, 0.7, 0.2)).then(|| BassStyle::draw(dice)),
+            drums: dice.chance(0.45).then(|| DrumStyle::draw(dice)),
+        }
+    }
+}
+
 impl Plan {
     /// The same with all that the source has: for works of which a drawn line-up left next to nothing.
     pub(super) fn full(self, setting: &Setting) -> Self {
@@ -89,33 +129,7 @@ impl Plan {
         let swing = if d.chance(0.2) && !setting.metre.compound { d.uniform(0.55, 0.67) } else { straight };
         let jitter_s = d.uniform(0.0, 0.03);
         let lead_in_s = if d.chance(0.4) { d.uniform(0.1, 1.5) } else { 0.0 };
-        let [melody, has_backing] =
-            [&setting.parts.melody, &setting.parts.backing].map(|part| !part.is_empty());
-        let mut d = dice("cast");
-        let cast = d.uniform(0.0, 1.0);
-        let melody = melody && !(cast < 0.1 && has_backing);
-        let backing = match cast {
-            _ if !melody => {
-                if d.chance(0.65) {
-                    Backing::Source
-                } else {
-                    Backing::Thinned
-                }
-            }
-            _ if cast > 0.9 => Backing::None,
-            _ if !has_backing => Backing::Chords,
-            _ => d.weighted(&[(Backing::Source, 0.25), (Backing::Thinned, 0.15), (Backing::Chords, 0.6)]),
-        };
-        let chance = |source: f32, thinned: f32, chords: f32, none: f32| match backing {
-            Backing::Source => source,
-            Backing::Thinned => thinned,
-            Backing::Chords => chords,
-            Backing::None => none,
-        };
-        let bridge = d.chance(chance(0.6, 0.45, 0.3, 0.1));
-        let pad = d.chance(chance(0.12, 0.2, 0.3, 0.0));
-        let bass = d.chance(chance(0.3, 0.5, 0.7, 0.2)).then(|| BassStyle::draw(&mut d));
-        let drums = d.chance(0.45).then(|| DrumStyle::draw(&mut d));
+        let Players { melody, backing, bridge, pad, bass, drums } = Players::draw(setting, &mut dice("cast"));
         let mut d = dice("line");
         let double = d.weighted(&[
             (None, 0.76),

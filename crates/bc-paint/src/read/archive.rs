@@ -10,7 +10,7 @@ const MOST_BYTES: u64 = 16 << 20;
 
 /// A MIDI file.
 pub struct File {
-    /// Where it lies, for errors.
+    /// Its path, for errors.
     pub place: String,
     /// Its name without the ending, which is the work's.
     pub name: String,

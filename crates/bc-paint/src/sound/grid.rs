@@ -33,7 +33,7 @@ pub struct Grid {
     pub window_s: Vec<f32>,
     /// Power of a steady sine of amplitude 1 at each bin's centre: `l_b / 4`.
     pub height: Vec<f32>,
-    /// Independent looks at noise that a column's mean is of, for each bin.
+    /// Number of independent noise values that a column averages, for each bin.
     pub looks: Vec<f32>,
     /// Share of the power at a distance of `n / STEPS - REACH` bins above a bin's centre.
     lobe: Vec<f32>,
@@ -74,17 +74,17 @@ impl Grid {
         }
     }
 
-    /// The place of a second among the columns.
+    /// The column of a time in seconds.
     pub fn column(&self, second: f32) -> f32 {
         (second - self.origin_s) / self.column_s
     }
 
-    /// The place of a frequency among the bins.
+    /// The bin of a frequency.
     pub fn bin_of(&self, hz: f32) -> f32 {
         self.octave * (hz / self.lowest_hz).log2()
     }
 
-    /// The share of a tone's power that a bin shows whose centre lies `distance` bins below the tone.
+    /// The share of a tone's power in a bin whose centre is `distance` bins below the tone.
     pub fn response(&self, distance: f32) -> f32 {
         let place = (distance + REACH) * STEPS;
         if !(0.0..2.0 * REACH * STEPS).contains(&place) {
@@ -95,7 +95,7 @@ impl Grid {
         (1.0 - share) * self.lobe[left] + share * self.lobe[left + 1]
     }
 
-    /// The bins around a place and their shares of the power, as (bin, share).
+    /// The bins around a position and their shares of the power, as (bin, share).
     pub fn lobe_at(&self, place: f32) -> impl Iterator<Item = (i32, f32)> + '_ {
         let first = (place - REACH).ceil() as i32;
         (first..=(place + REACH) as i32 + 1).map(move |bin| (bin, self.response(place - bin as f32)))
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c4_lies_at_bin_36_and_a_semitone_is_a_bin() {
+    fn c4_is_bin_36_and_a_semitone_is_a_bin() {
         let grid = Grid::new(&CqtSettings::default());
         assert!((60.0 + grid.zero - 36.0).abs() < 1e-4);
         assert!((grid.bin_of(440.0) - 45.0).abs() < 1e-3);

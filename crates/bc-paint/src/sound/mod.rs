@@ -1,9 +1,9 @@
 //! A performance as the constant-Q transform would show it.
 //!
 //! **In**: parts of notes in seconds ([`crate::performance::Performance`]) and a stream of random numbers. **Out**:
-//! magnitudes, bins x columns. [`grid`] knows the transform (where a tone lies, how wide and how high its
+//! magnitudes, bins x columns. [`grid`] knows the transform (at which bin a tone is, how wide and how high its
 //! lobe is), [`timbre`] draws instruments, [`roll`] turns notes into loudness over time, [`percussion`] draws
-//! drums, and [`room`] does what lies between the instruments and the file: balance, reverberation, equaliser, noise.
+//! drums, and [`room`] models the rest of a recording: balance, reverberation, equaliser, noise.
 
 pub mod grid;
 mod percussion;

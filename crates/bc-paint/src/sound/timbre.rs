@@ -7,7 +7,7 @@ use super::grid::Grid;
 use super::picture::Picture;
 use super::roll::{Envelope, Roll};
 
-/// Intonations that a note may have: a step lower, in tune, a step higher.
+/// Number of intonations of a note: a step lower, in tune, a step higher.
 const INTONATIONS: usize = 3;
 /// Semitones of such a step.
 const INTONATION_STEP: f32 = 0.25;
@@ -20,7 +20,7 @@ const SHORTEST_SPLASH_S: f32 = 0.06;
 /// Shares of power below this are not painted.
 const FAINT: f32 = 1e-6;
 
-/// What kinds of instruments there are.
+/// Kinds of instruments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     /// Formants, vibrato, slides.
@@ -58,7 +58,7 @@ impl Family {
     }
 }
 
-/// The harmonics of a note that go the same way over time.
+/// Harmonics of a note with the same course over time.
 struct Layer {
     /// For each intonation: bins from the note's own and shares of power.
     combs: [Vec<(i32, f32)>; INTONATIONS],
@@ -71,7 +71,7 @@ struct Layer {
 /// One instrument.
 pub struct Timbre {
     layers: Vec<Layer>,
-    /// Power of each bin: formants, and what the transform makes of it.
+    /// Power of each bin: formants times the transform's gain.
     response: Vec<f32>,
     /// Power of each bin of the noise at a note's beginning.
     burst: Vec<f32>,
@@ -93,37 +93,7 @@ impl Timbre {
         let family = Family::draw(role, dice);
         let struck = family == Family::Struck;
         let strengths = strengths(family, role, dice);
-        let spread = match family {
-            Family::Voice | Family::Bowed => {
-                if dice.chance(0.75) {
-                    dice.uniform(0.05, 0.5)
-                } else {
-                    0.0
-                }
-            }
-            Family::Wind => {
-                if dice.chance(0.4) {
-                    dice.uniform(0.03, 0.25)
-                } else {
-                    0.0
-                }
-            }
-            Family::Ensemble => dice.uniform(0.05, 0.3),
-            Family::Synth => {
-                if dice.chance(0.5) {
-                    dice.uniform(0.02, 0.2)
-                } else {
-                    0.0
-                }
-            }
-            Family::Organ | Family::Struck => {
-                if dice.chance(0.25) {
-                    dice.uniform(0.02, 0.12)
-                } else {
-                    0.0
-                }
-            }
-        };
+        let spread = spread(family, dice);
         let stiffness = if struck && dice.chance(0.5) { dice.log_uniform(5e-5, 8e-4) } else { 0.0 };
         let layer = |strengths: &[f32], decay_s: f32| Layer {
             combs: [-1.0, 0.0, 1.0].map(|step: f32| {
@@ -144,7 +114,7 @@ impl Timbre {
         };
         let formants = formants(grid, family, dice);
         let response = formants.iter().zip(&grid.height).map(|(power, height)| power * height).collect();
-        // Noise of power 1 a sample shows as 1.5 in every bin.
+        // Noise of power 1 per sample gives 1.5 in every bin.
         let mut noise = |level_db: f32, tilt: f32| -> Vec<f32> {
             let level = 1.5 * 10f32.powf(level_db / 10.0);
             let curve = dice.curve(grid.bins, 5, 0.7, 0.0);
@@ -273,6 +243,18 @@ struct Edge {
     column: f32,
     power: f32,
     length_s: f32,
+}
+
+/// How far the tones of a family lie apart, in semitones: vibrato, players who are not quite in unison.
+fn spread(family: Family, dice: &mut Dice) -> f32 {
+    let (chance, low, high) = match family {
+        Family::Voice | Family::Bowed => (0.75, 0.05, 0.5),
+        Family::Wind => (0.4, 0.03, 0.25),
+        Family::Ensemble => return dice.uniform(0.05, 0.3),
+        Family::Synth => (0.5, 0.02, 0.2),
+        Family::Organ | Family::Struck => (0.25, 0.02, 0.12),
+    };
+    if dice.chance(chance) { dice.uniform(low, high) } else { 0.0 }
 }
 
 /// Amplitudes of the harmonics; their powers add up to 1.
@@ -446,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn harmonics_lie_and_stand_where_the_transform_shows_them() {
+    fn harmonics_have_the_bins_and_heights_that_the_transform_shows() {
         // Like a sawtooth: 1/n. Partials from the sixth on share bins, where phases decide: 6 % of the maximum.
         let saw: Vec<f32> = (1..=10).map(|n| 1.0 / n as f32).collect();
         for pitch in [36, 52, 64] {

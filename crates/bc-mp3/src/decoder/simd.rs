@@ -1,0 +1,74 @@
+//! The decoder compiled for the processor's vectors. The only module of this crate with `unsafe`: one call of a function
+//! that needs AVX2 and BMI2, behind the test that the processor has them.
+
+use super::{Decoder, Parts};
+use crate::Fault;
+
+impl Decoder {
+    /// [`Self::granules_plain`], as fast as the processor can; the samples are the same to the bit.
+    pub(super) fn granules(
+        &mut self,
+        parts: &Parts,
+        begin: usize,
+        done: &mut usize,
+        out: &mut Vec<f32>,
+    ) -> Result<(), Fault> {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2") {
+            // SAFETY: the line above asked the processor for what `granules_avx2` is compiled for.
+            return unsafe { self.granules_avx2(parts, begin, done, out) };
+        }
+        self.granules_plain(parts, begin, done, out)
+    }
+
+    /// [`Self::granules_plain`] compiled for vectors of eight numbers.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi2")]
+    fn granules_avx2(
+        &mut self,
+        parts: &Parts,
+        begin: usize,
+        done: &mut usize,
+        out: &mut Vec<f32>,
+    ) -> Result<(), Fault> {
+        self.granules_plain(parts, begin, done, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::decoder::Output;
+    use crate::reader::Reader;
+    use crate::side_info::SideInfo;
+
+    /// The first frame of each fixture, which needs no bytes of an earlier one; Miri takes two.
+    #[test]
+    fn samples_are_the_same_to_the_bit_with_and_without_vectors() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "mp3"));
+        let mut decoded = 0;
+        for path in files.take(if cfg!(miri) { 2 } else { usize::MAX }) {
+            let bytes = std::fs::read(&path).unwrap();
+            let mut reader = Reader::new(&bytes[..], None);
+            let frame = reader.next_frame().unwrap().unwrap();
+            let header = &frame.header;
+            let side = &SideInfo::read(header, frame.bytes).unwrap();
+            let main_data = &frame.bytes[header.bytes() + header.side_info_bytes()..];
+            let parts = Parts { header, side, main_data };
+            for output in [Output::Channels, Output::Mono, Output::HalfMono { phase: 1 }] {
+                let (mut ours, mut plain) = (Vec::new(), Vec::new());
+                Decoder::new(output).granules(&parts, 0, &mut 0, &mut ours).unwrap();
+                Decoder::new(output).granules_plain(&parts, 0, &mut 0, &mut plain).unwrap();
+                let bits =
+                    |samples: &[f32]| samples.iter().map(|sample| sample.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&ours), bits(&plain), "{} as {output:?}", path.display());
+                decoded += ours.len();
+            }
+        }
+        assert!(decoded > 1_000, "{decoded} samples");
+    }
+}

@@ -1,0 +1,82 @@
+//! Commands and options that pages name exist; the reference pages are those that the programs make.
+
+use std::collections::BTreeMap;
+
+use bc_pipeline_tests::{Scratch, programs};
+
+use crate::pages::{blocks, pages, root};
+
+/// Commands of our programs in a block, continued lines joined; redirections and pipes end them. A block with `$ `
+/// has output in its other lines.
+fn commands(block: &str) -> Vec<Vec<String>> {
+    let joined = block.replace("\\\n", " ");
+    let prompt = if block.starts_with("$ ") { "$ " } else { "" };
+    let mut found = Vec::new();
+    for line in joined.lines().filter_map(|line| line.strip_prefix(prompt)) {
+        let line = line.split(" #").next().unwrap_or_default().replace(['"', '\''], " ");
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let program = |at: &usize| words[*at].trim_start_matches("target/release/").starts_with("bc-");
+        let first = |at: &usize| *at == 0 || words[at - 1] == "--wrap";
+        if let Some(start) = (0..words.len()).filter(first).find(program) {
+            let end = words[start..].iter().position(|word| ["|", ">", "&&", ";"].contains(&word.as_str()));
+            let mut words = words[start..].to_vec();
+            words.truncate(end.unwrap_or(words.len()));
+            words[0] = words[0].trim_start_matches("target/release/").to_owned();
+            found.push(words);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_of_the_documents_exists_with_its_options() {
+    let place = Scratch::default();
+    let mut helps: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut checked = 0;
+    for (path, page) in pages() {
+        let all = ["sh", "console", ""].into_iter().flat_map(|language| blocks(&page, language));
+        for words in all.flat_map(commands) {
+            let at = format!("{}: {}", path.display(), words.join(" "));
+            let program = words[0].clone();
+            assert!(programs().join(&program).is_file(), "{at}: there is no {program}");
+            let command = words.get(1).filter(|word| !word.starts_with('-')).cloned().unwrap_or_default();
+            let key = (program.clone(), command.clone());
+            let help = helps.entry(key).or_insert_with(|| {
+                let command = Some(command.as_str()).filter(|command| !command.is_empty());
+                let arguments: Vec<&str> = command.into_iter().chain(["--help"]).collect();
+                let output = place.run(&program, &arguments);
+                assert!(output.status.success(), "{at}: there is no such command");
+                String::from_utf8_lossy(&output.stdout).into_owned()
+            });
+            for flag in words.iter().filter_map(|word| word.strip_prefix("--")) {
+                let flag = flag.split(['=', ']', ',', ')']).next().unwrap_or_default();
+                let known = help.contains(&format!("--{flag} ")) || help.contains(&format!("--{flag}\n"));
+                assert!(known, "{at}: `{program} {command}` has no --{flag}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "{checked} commands were checked");
+}
+
+#[test]
+fn reference_pages_are_those_that_the_programs_make() {
+    let place = Scratch::default();
+    for program in ["bc-download-index", "bc-features", "bc-train", "bc-eval", "bc-search"] {
+        place.succeed(program, &["documents", "made"]);
+        let made = std::fs::read_to_string(place.path(&format!("made/{program}.md"))).unwrap();
+        let kept = root().join(format!("docs/reference/{program}.md"));
+        let kept = std::fs::read_to_string(&kept).unwrap_or_default();
+        assert!(
+            made == kept,
+            "docs/reference/{program}.md is not what {program} prints; run scripts/reference.sh"
+        );
+        assert!(place.path(&format!("made/man/{program}.1")).is_file());
+    }
+    let configuration = place.succeed("bc-train", &["config"]);
+    let kept = std::fs::read_to_string(root().join("docs/reference/configuration.md")).unwrap_or_default();
+    assert!(
+        kept.contains(configuration.trim()),
+        "docs/reference/configuration.md is not what `bc-train config` prints; run scripts/reference.sh"
+    );
+}
