@@ -75,7 +75,8 @@ pub fn open(hip_cpu: &Path) -> Result<Arc<dyn Device>> {
 
 /// The library of the kernels, in the folder of temporary files; each file is compiled by itself, once for each state.
 fn compiled(hip_cpu: &Path) -> Result<PathBuf> {
-    let mut units: Vec<(&str, &str)> = SOURCES.iter().map(|source| (source.file, source.original())).collect();
+    let mut units: Vec<(&str, &str)> =
+        SOURCES.iter().map(|source| (source.file, source.original())).collect();
     units.push(MAIN);
     let folder = std::env::temp_dir().join("bytecover-emulated");
     std::fs::create_dir_all(&folder).map_err(io(&folder))?;
@@ -86,8 +87,10 @@ fn compiled(hip_cpu: &Path) -> Result<PathBuf> {
         });
         folder.join(format!("{}-{}", &hash.finalize().to_hex()[..16], name))
     };
-    let objects: Vec<PathBuf> =
-        units.iter().map(|(name, text)| named(&format!("{name}.o"), &[HEADERS[0].1, HEADERS[1].1, text])).collect();
+    let objects: Vec<PathBuf> = units
+        .iter()
+        .map(|(name, text)| named(&format!("{name}.o"), &[HEADERS[0].1, HEADERS[1].1, text]))
+        .collect();
     let texts: Vec<&str> = HEADERS.iter().chain(&units).map(|(_, text)| *text).collect();
     let library = named("kernels.so", &texts);
     if library.is_file() {
@@ -109,7 +112,12 @@ fn compiled(hip_cpu: &Path) -> Result<PathBuf> {
         compiling.into_iter().try_for_each(|thread| thread.join().expect("no panic while compiling"))
     })?;
     let built = work.path().join("kernels.so");
-    run(Command::new("g++").arg("-shared").arg("-o").arg(&built).args(&objects).args(["-ltbb", "-lpthread"]))?;
+    run(Command::new("g++")
+        .arg("-shared")
+        .arg("-o")
+        .arg(&built)
+        .args(&objects)
+        .args(["-ltbb", "-lpthread"]))?;
     std::fs::rename(&built, &library).map_err(io(&library))?;
     Ok(library)
 }
@@ -123,7 +131,17 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
 fn compile(hip_cpu: &Path, work: &Path, name: &str, object: &Path) -> Result<()> {
     let built = work.join(format!("{name}.o"));
     let mut command = Command::new("g++");
-    command.args(["-std=c++17", "-O1", "-fPIC", "-w", "-ffp-contract=off", "-DBC_HIP_CPU", "-c", "-x", "c++"]);
+    command.args([
+        "-std=c++17",
+        "-O1",
+        "-fPIC",
+        "-w",
+        "-ffp-contract=off",
+        "-DBC_HIP_CPU",
+        "-c",
+        "-x",
+        "c++",
+    ]);
     command.arg("-I").arg(hip_cpu.join("include")).arg("-I").arg(work);
     run(command.arg("-o").arg(&built).arg(work.join(name)))?;
     std::fs::rename(&built, object).map_err(io(object))
@@ -222,7 +240,8 @@ unsafe impl Device for Emulated {
     unsafe fn launch(&self, launch: &Launch) -> Result<()> {
         let name = CString::new(launch.kernel.as_str()).map_err(|error| Error::Shape(error.to_string()))?;
         let mut values: Vec<u64> = launch.arguments.iter().map(|argument| argument.0).collect();
-        let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| (value as *mut u64).cast()).collect();
+        let mut places: Vec<*mut c_void> =
+            values.iter_mut().map(|value| (value as *mut u64).cast()).collect();
         // SAFETY: there are as many places as the kernel has arguments, by the caller, and each has 8 bytes.
         let found = unsafe { (self.launch)(name.as_ptr(), launch.grid.as_ptr(), places.as_mut_ptr()) };
         ensure(found != 0, || format!("there is no kernel {}", launch.kernel))
@@ -328,7 +347,9 @@ mod loops {
         let out = |axis: usize, size: usize| (size - c.kernel[axis]) / c.stride[axis] + 1;
         let (out_height, out_width) = (out(0, padded.height), out(1, padded.width));
         for item in 0..x.batch {
-            for (row, column) in (0..out_height).flat_map(|row| (0..out_width).map(move |column| (row, column))) {
+            for (row, column) in
+                (0..out_height).flat_map(|row| (0..out_width).map(move |column| (row, column)))
+            {
                 for tap in 0..c.taps() {
                     let from_row = row * c.stride[0] + tap / c.kernel[1];
                     let from_column = column * c.stride[1] + tap % c.kernel[1];

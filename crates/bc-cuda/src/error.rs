@@ -6,15 +6,15 @@
 pub enum Error {
     /// A shared library is not there.
     #[error(
-        "cannot load {library} ({purpose}); looked for it as the system does (LD_LIBRARY_PATH, /etc/ld.so.conf){also}. {remedy}"
+        "cannot load {library} ({purpose}); looked in LD_LIBRARY_PATH=\"{path}\" and in the system's folders. {remedy}"
     )]
     Library {
         /// Its name.
         library: &'static str,
         /// What it is for.
         purpose: &'static str,
-        /// Folders that were searched besides.
-        also: String,
+        /// `LD_LIBRARY_PATH`.
+        path: String,
         /// What to install.
         remedy: &'static str,
     },
@@ -22,7 +22,9 @@ pub enum Error {
     #[error("device = \"{0}\" names no device; use \"cuda:0\", \"cuda:1\", ...")]
     Name(String),
     /// A device that is not there.
-    #[error("there is no device cuda:{ordinal}: the driver sees {count} (CUDA_VISIBLE_DEVICES may hide some)")]
+    #[error(
+        "there is no device cuda:{ordinal}: the driver sees {count} (CUDA_VISIBLE_DEVICES may hide some)"
+    )]
     NoDevice {
         /// Which was asked for.
         ordinal: usize,

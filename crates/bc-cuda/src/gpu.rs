@@ -161,7 +161,14 @@ impl Gpu {
     ///
     /// # Errors
     /// More values than there are or there is room for.
-    pub fn copy<T: Pod>(&self, to: &mut Buffer<T>, at: usize, from: &Buffer<T>, first: usize, count: usize) -> Result<()> {
+    pub fn copy<T: Pod>(
+        &self,
+        to: &mut Buffer<T>,
+        at: usize,
+        from: &Buffer<T>,
+        first: usize,
+        count: usize,
+    ) -> Result<()> {
         ensure(at + count <= to.len && first + count <= from.len, || {
             format!("{count} values from {first} of {} to {at} of {}", from.len, to.len)
         })?;
@@ -224,7 +231,12 @@ impl Gpu {
     ///
     /// # Safety
     /// As of [`Device::launch`].
-    pub(crate) unsafe fn launch(&self, kernel: String, grid: [usize; 3], arguments: Vec<Argument>) -> Result<()> {
+    pub(crate) unsafe fn launch(
+        &self,
+        kernel: String,
+        grid: [usize; 3],
+        arguments: Vec<Argument>,
+    ) -> Result<()> {
         let fits = grid[0] <= MOST && grid[1].max(grid[2]) <= 65_535;
         ensure(fits, || format!("{kernel} would need a grid of {grid:?}: use a smaller batch"))?;
         if grid.contains(&0) {

@@ -157,7 +157,10 @@ mod tests {
     fn blocks_are_little_larger_and_shared_by_near_lengths() {
         for bytes in [0, 1, 511, 512, 513, 100_000, 1 << 20, (1 << 20) + 1, 123_456_789, 3 << 30] {
             let size = block_size(bytes);
-            assert!(size >= bytes && size % SMALL == 0 && size <= bytes + bytes / 8 + SMALL, "{bytes} {size}");
+            assert!(
+                size >= bytes && size % SMALL == 0 && size <= bytes + bytes / 8 + SMALL,
+                "{bytes} {size}"
+            );
         }
         assert_eq!(block_size(100_000_000), block_size(100_001_000));
     }

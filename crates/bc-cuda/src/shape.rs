@@ -205,7 +205,10 @@ impl std::fmt::Display for Convolution {
         let Self { inputs, outputs, kernel: [kh, kw], stride: [sh, sw], padding } = self;
         let Padding { top, bottom, left, right, ring } = padding;
         let ring = if *ring { " round a ring" } else { "" };
-        write!(f, "{kh}x{kw} of {inputs} to {outputs}, stride {sh}x{sw}, padding {top},{bottom},{left},{right}{ring}")
+        write!(
+            f,
+            "{kh}x{kw} of {inputs} to {outputs}, stride {sh}x{sw}, padding {top},{bottom},{left},{right}{ring}"
+        )
     }
 }
 

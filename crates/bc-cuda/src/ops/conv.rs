@@ -19,7 +19,13 @@ impl Gpu {
     ///
     /// # Errors
     /// Sizes or elements that do not fit; no algorithm; no memory.
-    pub fn conv(&self, x: &Image, weights: &WeightCopies, weight: usize, sizes: &Convolution) -> Result<Image> {
+    pub fn conv(
+        &self,
+        x: &Image,
+        weights: &WeightCopies,
+        weight: usize,
+        sizes: &Convolution,
+    ) -> Result<Image> {
         let shape = sizes.output(x.shape)?;
         let (x, sizes) = self.padded(x, sizes)?;
         let y = self.image(shape, x.element)?;
@@ -57,7 +63,9 @@ impl Gpu {
     ) -> Result<Image> {
         ensure(sizes.output(x)? == dy.shape, || format!("a gradient of {} for {sizes} of {x}", dy.shape))?;
         let fits = add_to.as_ref().is_none_or(|dx| dx.shape == x && dx.element == dy.element);
-        ensure(fits && weights.element() == dy.element, || "a gradient of another shape or element".to_owned())?;
+        ensure(fits && weights.element() == dy.element, || {
+            "a gradient of another shape or element".to_owned()
+        })?;
         let w = weights.at(weight, sizes.weights())?;
         let (padding, inner) = (sizes.padding, sizes.unpadded());
         let by_library = padding.is_symmetric();
@@ -101,7 +109,9 @@ impl Gpu {
         weight: usize,
     ) -> Result<()> {
         ensure(
-            sizes.output(x.shape)? == dy.shape && x.element == dy.element && weight + sizes.weights() <= gradients.len(),
+            sizes.output(x.shape)? == dy.shape
+                && x.element == dy.element
+                && weight + sizes.weights() <= gradients.len(),
             || format!("a gradient of {} for {sizes} of {}", dy.shape, x.shape),
         )?;
         let (x, inner) = self.padded(x, sizes)?;
@@ -147,7 +157,9 @@ impl Gpu {
 
     /// The gradient of [`Gpu::pad`]: dx of dy, added to what is in dx if `add`.
     pub(crate) fn pad_gradient(&self, dy: &Image, dx: &Image, padding: Padding, add: bool) -> Result<()> {
-        ensure(dy.shape == padding.apply(dx.shape), || format!("a gradient of {} for {}", dy.shape, dx.shape))?;
+        ensure(dy.shape == padding.apply(dx.shape), || {
+            format!("a gradient of {} for {}", dy.shape, dx.shape)
+        })?;
         let mut arguments = vec![Argument::from(dy.address()), dx.address().into()];
         arguments.extend(pad_sizes(dx.shape, padding).map(Argument::from));
         arguments.push(i32::from(add).into());

@@ -61,7 +61,9 @@ impl Gpu {
     /// # Errors
     /// Shapes or elements that differ; no memory.
     pub fn add(&self, to: Image, x: &Image) -> Result<Image> {
-        ensure(to.shape == x.shape && to.element == x.element, || format!("a sum of {} and {}", to.shape, x.shape))?;
+        ensure(to.shape == x.shape && to.element == x.element, || {
+            format!("a sum of {} and {}", to.shape, x.shape)
+        })?;
         let to = self.own(to)?;
         let count = to.shape.count();
         let kernel = format!("add_{}", to.element.name());
@@ -131,7 +133,12 @@ impl Gpu {
     ///
     /// # Errors
     /// Buffers of another network.
-    pub fn refresh_weights(&self, runs: &Runs, masters: &Buffer<f32>, copies: &mut WeightCopies) -> Result<()> {
+    pub fn refresh_weights(
+        &self,
+        runs: &Runs,
+        masters: &Buffer<f32>,
+        copies: &mut WeightCopies,
+    ) -> Result<()> {
         ensure(runs.end <= masters.len() && runs.end <= copies.len, || {
             format!("weights up to {} of buffers of {} and {}", runs.end, masters.len(), copies.len)
         })?;

@@ -32,7 +32,13 @@ impl Gpu {
     ///
     /// # Errors
     /// Shapes that do not fit; no memory.
-    pub fn linear(&self, x: &Image, weights: &WeightCopies, layer: &Linear, result: Element) -> Result<Image> {
+    pub fn linear(
+        &self,
+        x: &Image,
+        weights: &WeightCopies,
+        layer: &Linear,
+        result: Element,
+    ) -> Result<Image> {
         let rows = layer.check(x.shape, layer.inputs)?;
         let x = self.convert(x, weights.element())?;
         let y = self.image(Shape::matrix(rows, layer.outputs), result)?;

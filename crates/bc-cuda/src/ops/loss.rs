@@ -42,7 +42,14 @@ impl Gpu {
     ///
     /// # Errors
     /// An index outside.
-    pub fn sum_parts(&self, parts: &Buffer<f32>, to: &mut Buffer<f32>, at: usize, factor: f32, add: bool) -> Result<()> {
+    pub fn sum_parts(
+        &self,
+        parts: &Buffer<f32>,
+        to: &mut Buffer<f32>,
+        at: usize,
+        factor: f32,
+        add: bool,
+    ) -> Result<()> {
         ensure(at < to.len(), || format!("value {at} of {}", to.len()))?;
         let addresses = [parts.address(), to.at(at)];
         let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
@@ -57,10 +64,19 @@ impl Gpu {
     ///
     /// # Errors
     /// Shapes that do not fit; no memory.
-    pub fn cross_entropy(&self, logits: &Image, labels: &Buffer<i32>, by: &CrossEntropy, loss: &mut Buffer<f32>, at: usize) -> Result<Image> {
+    pub fn cross_entropy(
+        &self,
+        logits: &Image,
+        labels: &Buffer<i32>,
+        by: &CrossEntropy,
+        loss: &mut Buffer<f32>,
+        at: usize,
+    ) -> Result<Image> {
         let [rows, classes] = matrix(logits)?;
         let fits = by.counted <= rows && by.counted <= labels.len() && by.of > 0 && classes > 0;
-        ensure(fits, || format!("{} labels for {} of {rows} rows of {classes} classes", labels.len(), by.counted))?;
+        ensure(fits, || {
+            format!("{} labels for {} of {rows} rows of {classes} classes", labels.len(), by.counted)
+        })?;
         let gradient = self.image(logits.shape, by.element)?;
         let parts = self.buffer(rows)?;
         let scale = by.weight / by.of as f32;
@@ -125,7 +141,12 @@ impl Gpu {
             positives[*anchor as usize] = *positive as i32;
             negatives[*anchor as usize] = *negative as i32;
         }
-        Ok(Triplets { positives: self.upload(&positives)?, negatives: self.upload(&negatives)?, rows, slots: 1 })
+        Ok(Triplets {
+            positives: self.upload(&positives)?,
+            negatives: self.upload(&negatives)?,
+            rows,
+            slots: 1,
+        })
     }
 
     /// `weight` times the mean of `max(0, |a - p| - |a - n| + margin)` over the triplets into `loss[at]` (0 without any),
@@ -133,10 +154,19 @@ impl Gpu {
     ///
     /// # Errors
     /// Shapes that do not fit; no memory.
-    pub fn triplet_margin(&self, x: &Image, apart: &Buffer<f32>, triplets: &Triplets, by: &TripletMargin, loss: &mut Buffer<f32>, at: usize) -> Result<Image> {
+    pub fn triplet_margin(
+        &self,
+        x: &Image,
+        apart: &Buffer<f32>,
+        triplets: &Triplets,
+        by: &TripletMargin,
+        loss: &mut Buffer<f32>,
+        at: usize,
+    ) -> Result<Image> {
         let [rows, dimensions] = matrix(x)?;
         let [first, count] = by.rows;
-        let fits = apart.len() == rows * rows && triplets.rows == rows && first + count <= rows && at < loss.len();
+        let fits =
+            apart.len() == rows * rows && triplets.rows == rows && first + count <= rows && at < loss.len();
         ensure(fits, || format!("triplets of {} rows for {rows}", triplets.rows))?;
         let [parts, counts] = [self.buffer::<f32>(rows)?, self.buffer::<f32>(rows)?];
         let pulls = self.buffer::<f32>(rows * rows)?;

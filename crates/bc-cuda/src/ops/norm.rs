@@ -93,7 +93,8 @@ impl Norm {
         let rest = self.channels - self.instance.min(self.channels);
         let mut fits = shape.channels == self.channels && self.instance <= self.channels && shape.count() > 0;
         fits &= self.batch_at.iter().all(|at| at + rest <= parameters.len());
-        fits &= self.instance == 0 || self.instance_at.iter().all(|at| at + self.instance <= parameters.len());
+        fits &=
+            self.instance == 0 || self.instance_at.iter().all(|at| at + self.instance <= parameters.len());
         fits &= self.bias_at.is_none_or(|at| at + self.channels <= parameters.len());
         fits &= running.is_none_or(|running| self.running_at.iter().all(|at| at + rest <= running.len()));
         ensure(fits, || format!("{self:?} does not fit {shape} and {} parameters", parameters.len()))
@@ -141,7 +142,9 @@ impl Gpu {
         let batch = match peers {
             Some(peers) if rest > 0 => {
                 gathered = peers.gather(self, &self.joined(norm, &parts, count)?)?;
-                ensure(gathered.len() == 3 * rest * peers.ranks(), || "statistics of other sizes".to_owned())?;
+                ensure(gathered.len() == 3 * rest * peers.ranks(), || {
+                    "statistics of other sizes".to_owned()
+                })?;
                 (gathered.address(), peers.ranks(), rest)
             }
             _ => (parts.at(norm.instance), count, norm.channels),
@@ -206,7 +209,8 @@ impl Gpu {
         let tiling = Tiling::new(x.shape, x.element, 4, 1 << 20);
         let mut arguments: Vec<Argument> = [x, &dy, &dx].map(|image| image.address().into()).to_vec();
         arguments.extend(
-            [&saved.groups, &instance_sums, &batch_sums, &saved.total].map(|buffer| Argument::from(buffer.address())),
+            [&saved.groups, &instance_sums, &batch_sums, &saved.total]
+                .map(|buffer| Argument::from(buffer.address())),
         );
         arguments.extend(tile_sizes(norm, x.shape, &tiling));
         arguments.push(saved.floor.into());

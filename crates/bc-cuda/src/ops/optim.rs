@@ -86,7 +86,9 @@ impl Gpu {
     /// # Errors
     /// Flags of another network.
     pub fn set_active(&self, adam: &mut Adam, active: &[bool]) -> Result<()> {
-        ensure(active.len() == adam.decayed.len(), || format!("{} flags of {}", active.len(), adam.decayed.len()))?;
+        ensure(active.len() == adam.decayed.len(), || {
+            format!("{} flags of {}", active.len(), adam.decayed.len())
+        })?;
         if adam.active != active {
             adam.active = active.to_vec();
             self.write(&mut adam.kinds, 0, &kinds(&adam.decayed, active))?;
@@ -158,7 +160,13 @@ impl Gpu {
     ///
     /// # Errors
     /// Buffers of other lengths.
-    pub fn average(&self, average: &mut Buffer<f32>, x: &Buffer<f32>, state: &State, decay: f32) -> Result<()> {
+    pub fn average(
+        &self,
+        average: &mut Buffer<f32>,
+        x: &Buffer<f32>,
+        state: &State,
+        decay: f32,
+    ) -> Result<()> {
         ensure(average.len() == x.len(), || format!("an average of {} for {}", average.len(), x.len()))?;
         let addresses = [average.address(), x.address(), state.step.address()];
         let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
@@ -180,7 +188,11 @@ pub struct Step {
 }
 
 fn kinds(decayed: &[bool], active: &[bool]) -> Vec<i32> {
-    decayed.iter().zip(active).map(|(decayed, active)| i32::from(*active) * (1 + i32::from(*decayed))).collect()
+    decayed
+        .iter()
+        .zip(active)
+        .map(|(decayed, active)| i32::from(*active) * (1 + i32::from(*decayed)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -38,7 +38,8 @@ impl Gpu {
         let y = self.image(Shape { height: half(height), width: half(width), ..x.shape }, x.element)?;
         let taps = self.buffer(y.shape.count())?;
         let v = vector(channels, x.element);
-        let mut arguments: Vec<Argument> = [x.address(), y.address(), taps.address()].map(Argument::from).to_vec();
+        let mut arguments: Vec<Argument> =
+            [x.address(), y.address(), taps.address()].map(Argument::from).to_vec();
         arguments.extend(numbers([batch, height, width, channels]));
         // SAFETY: y and taps have the output's shape, and the kernel has a thread for each pack of it.
         unsafe { self.launch(kernel("max_pool", x.element, v), pack_grid(y.shape, v), arguments)? };
@@ -50,7 +51,9 @@ impl Gpu {
     /// # Errors
     /// A gradient of another shape; no memory.
     pub fn max_pool_gradient(&self, dy: &Image, saved: &MaxPoolSaved) -> Result<Image> {
-        ensure(dy.shape.count() == saved.taps.len(), || format!("a gradient of {} for maxima of {}", dy.shape, saved.shape))?;
+        ensure(dy.shape.count() == saved.taps.len(), || {
+            format!("a gradient of {} for maxima of {}", dy.shape, saved.shape)
+        })?;
         let Shape { batch, height, width, channels } = saved.shape;
         let dx = self.image(saved.shape, dy.element)?;
         let v = vector(channels, dy.element);
@@ -58,7 +61,9 @@ impl Gpu {
         let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
         arguments.extend(numbers([batch, height, width, channels]));
         // SAFETY: dy and taps are of one output, and the kernel has a thread for each pack of dx.
-        unsafe { self.launch(kernel("max_pool_gradient", dy.element, v), pack_grid(dx.shape, v), arguments)? };
+        unsafe {
+            self.launch(kernel("max_pool_gradient", dy.element, v), pack_grid(dx.shape, v), arguments)?
+        };
         Ok(dx)
     }
 
@@ -136,7 +141,9 @@ impl Gpu {
     pub fn max_mean_gradient(&self, dy: &Image, saved: &MaxMeanSaved) -> Result<Image> {
         let Shape { batch, height, width, channels } = saved.shape;
         let inner = Shape { height: height / saved.groups, ..saved.shape };
-        ensure(dy.shape.count() == 2 * inner.count(), || format!("a gradient of {} for {}", dy.shape, saved.shape))?;
+        ensure(dy.shape.count() == 2 * inner.count(), || {
+            format!("a gradient of {} for {}", dy.shape, saved.shape)
+        })?;
         let dx = self.image(saved.shape, dy.element)?;
         let v = vector(channels, dy.element);
         let addresses = [dy.address(), saved.numbers.address(), dx.address()];
