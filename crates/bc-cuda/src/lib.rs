@@ -41,7 +41,7 @@ pub use error::{Error, Result};
 pub use gpu::{Gpu, Uploader};
 pub use memory::Usage;
 pub use ops::{
-    Activation, Adam, AdamSettings, CrossEntropy, Linear, MaxMeanSaved, MaxPoolSaved, Mining, Norm,
+    Activation, Adam, AdamSettings, CrossEntropy, Ending, Linear, MaxMeanSaved, MaxPoolSaved, Mining, Norm,
     NormGradients, NormSaved, Peers, Runs, State, Step, TripletMargin, Triplets, WeightCopies,
 };
 pub use shape::{Convolution, Element, Padding, Precision, Shape};

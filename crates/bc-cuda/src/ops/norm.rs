@@ -28,7 +28,7 @@ pub struct Norm {
     pub running_at: [usize; 2],
 }
 
-/// What follows a normalisation.
+/// The activation behind a normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// Nothing.
@@ -44,6 +44,16 @@ impl Activation {
             Self::Relu => 0.0,
         }
     }
+}
+
+/// What follows a normalisation and comes out of it: `activation(normalised)`, or with a shortcut
+/// `relu(activation(normalised) + shortcut)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending<'a> {
+    /// Behind the normalisation.
+    pub activation: Activation,
+    /// What is added at the end of a block.
+    pub shortcut: Option<&'a Image>,
 }
 
 /// The other processes whose batches are normalised together with this one's; without the host, so that nothing waits.
@@ -67,6 +77,7 @@ pub trait Peers {
 /// What the backward pass needs besides the input.
 #[derive(Debug)]
 pub struct NormSaved {
+    norm: Norm,
     shape: Shape,
     floor: f32,
     /// Mean, 1 / deviation, factor and offset of each group.
@@ -115,20 +126,17 @@ struct Parts<'a> {
 }
 
 impl Gpu {
-    /// The training mode: by the batch's statistics, with running statistics moved towards them. With a `shortcut` the
-    /// result is `relu(activation(normalised) + shortcut)`. With `peers` the batch is that of all processes.
+    /// The training mode: by the batch's statistics, with running statistics moved towards them. With `peers` the batch is that of all processes.
     ///
     /// # Errors
     /// Shapes that do not fit; a single value per channel; no memory.
-    // Arguments: a layer, its input, the two buffers it reads and writes, and what follows it.
     pub fn norm_train(
         &self,
         norm: &Norm,
         x: &Image,
         parameters: &Buffer<f32>,
         running: &mut Buffer<f32>,
-        activation: Activation,
-        shortcut: Option<&Image>,
+        ending: Ending<'_>,
         peers: Option<&dyn Peers>,
     ) -> Result<(Image, NormSaved)> {
         norm.check(x.shape, parameters, Some(running))?;
@@ -150,8 +158,8 @@ impl Gpu {
             _ => (parts.at(norm.instance), count, norm.channels),
         };
         let from = Parts { items: Some((&parts, chunks)), batch: Some(batch) };
-        let saved = self.finish(norm, x.shape, from, parameters, running, activation)?;
-        let y = self.apply(norm, x, &saved, shortcut)?;
+        let saved = self.finish(norm, x.shape, from, parameters, running, ending.activation)?;
+        let y = self.apply(x, &saved, ending.shortcut)?;
         Ok((y, saved))
     }
 
@@ -165,15 +173,14 @@ impl Gpu {
         x: &Image,
         parameters: &Buffer<f32>,
         running: &Buffer<f32>,
-        activation: Activation,
-        shortcut: Option<&Image>,
+        ending: Ending<'_>,
     ) -> Result<Image> {
         norm.check(x.shape, parameters, Some(running))?;
         let moments = if norm.instance > 0 { Some(self.moments(x)?) } else { None };
         let items = moments.as_ref().map(|(parts, chunks)| (parts, *chunks));
         let saved =
-            self.finish(norm, x.shape, Parts { items, batch: None }, parameters, running, activation)?;
-        self.apply(norm, x, &saved, shortcut)
+            self.finish(norm, x.shape, Parts { items, batch: None }, parameters, running, ending.activation)?;
+        self.apply(x, &saved, ending.shortcut)
     }
 
     /// The backward pass: x as in the forward pass, `y` what came out if there was a shortcut. The gradients of scale and
@@ -181,10 +188,8 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::norm_train`].
-    // Arguments: as of `norm_train`.
     pub fn norm_backward(
         &self,
-        norm: &Norm,
         saved: &NormSaved,
         x: &Image,
         dy: Image,
@@ -192,6 +197,7 @@ impl Gpu {
         gradients: &mut Buffer<f32>,
         peers: Option<&dyn Peers>,
     ) -> Result<NormGradients> {
+        let norm = &saved.norm;
         norm.check(x.shape, gradients, None)?;
         let fits = saved.shape == x.shape
             && dy.shape == x.shape
@@ -199,7 +205,7 @@ impl Gpu {
             && y.is_none_or(|y| y.shape == x.shape && y.element == x.element);
         ensure(fits, || format!("a gradient of {} for {}", dy.shape, x.shape))?;
         let dy = self.own(dy)?;
-        let (instance_sums, mut batch_sums) = self.gradient_sums(norm, saved, [x, &dy], y, gradients)?;
+        let (instance_sums, mut batch_sums) = self.gradient_sums(saved, [x, &dy], y, gradients)?;
         if let Some(peers) = peers
             && norm.instance < norm.channels
         {
@@ -272,10 +278,10 @@ impl Gpu {
         // SAFETY: `check` compared the layer with the buffers; parts are those of the shape's items and chunks, or of
         // all peers; there are four values for each group.
         unsafe { self.launch("norm_finish".to_owned(), [tiles, 1 + items, 1], arguments)? };
-        Ok(NormSaved { shape, floor: activation.floor(), groups, total })
+        Ok(NormSaved { norm: *norm, shape, floor: activation.floor(), groups, total })
     }
 
-    fn apply(&self, norm: &Norm, x: &Image, saved: &NormSaved, shortcut: Option<&Image>) -> Result<Image> {
+    fn apply(&self, x: &Image, saved: &NormSaved, shortcut: Option<&Image>) -> Result<Image> {
         let fits = shortcut.is_none_or(|s| s.shape == x.shape && s.element == x.element);
         ensure(fits, || format!("a shortcut of another shape than {}", x.shape))?;
         let y = self.image(x.shape, x.element)?;
@@ -283,7 +289,7 @@ impl Gpu {
         let shortcut = shortcut.map_or(0, Image::address);
         let mut arguments: Vec<Argument> =
             [x.address(), shortcut, y.address(), saved.groups.address()].map(Argument::from).to_vec();
-        arguments.extend(tile_sizes(norm, x.shape, &tiling));
+        arguments.extend(tile_sizes(&saved.norm, x.shape, &tiling));
         arguments.push(saved.floor.into());
         // SAFETY: all images have x's shape, and there are four values for each group.
         unsafe { self.launch(tiling.kernel("norm_apply", x.element), tiling.grid(x.shape), arguments)? };
@@ -293,13 +299,12 @@ impl Gpu {
     /// The sums of each group that dx needs; masks dy by y, adds to the gradients of scale and shift.
     fn gradient_sums(
         &self,
-        norm: &Norm,
         saved: &NormSaved,
         [x, dy]: [&Image; 2],
         y: Option<&Image>,
         gradients: &mut Buffer<f32>,
     ) -> Result<(Buffer<f32>, Buffer<f32>)> {
-        let shape = x.shape;
+        let (norm, shape) = (&saved.norm, x.shape);
         let tiling = Tiling::new(shape, x.element, 8, 2048);
         let parts = self.buffer::<f32>(shape.batch * tiling.chunks * 2 * norm.channels)?;
         let y = y.map_or(0, Image::address);

@@ -6,8 +6,8 @@
 #![allow(dead_code)]
 
 use bc_cuda::{
-    Activation, Adam, AdamSettings, Buffer, Convolution, CrossEntropy, Element, Gpu, Image, Linear, Mining,
-    Norm, Padding, Precision, Shape, Step, TripletMargin, channels_first, channels_last,
+    Activation, Adam, AdamSettings, Buffer, Convolution, CrossEntropy, Element, Ending, Gpu, Image, Linear,
+    Mining, Norm, Padding, Precision, Shape, Step, TripletMargin, channels_first, channels_last,
 };
 use bc_nn::ops::norm::{Source, Statistics, norm, norm_gradient};
 use bc_nn::ops::{conv2d, gem, geometry::Geometry, max_mean, max_pool, norm as cpu_norm, time_mean};
@@ -196,7 +196,8 @@ fn one_norm(
     let (s, cpu_s) = if shortcut { (Some(&s), Some(&cpu_s)) } else { (None, None) };
     let weights = gpu.upload(&parameters).unwrap();
     let mut moved = gpu.upload(&running).unwrap();
-    let (y, saved) = gpu.norm_train(&layer, &x, &weights, &mut moved, activation, s, None).unwrap();
+    let ending = Ending { activation, shortcut: s };
+    let (y, saved) = gpu.norm_train(&layer, &x, &weights, &mut moved, ending, None).unwrap();
     let (cpu_y, cpu_saved, statistics) =
         norm(&cpu_x, table.clone(), instance, Source::Batch, relu, cpu_s).unwrap();
     close(&what, &read(gpu, &y), &flat(&cpu_y), tolerance(element));
@@ -215,7 +216,7 @@ fn one_norm(
     // The mask of y: what bf16 rounds to zero is zero on both sides.
     let (cpu_y, y) = both(gpu, flat(&cpu_y), shape, element);
     let end = shortcut.then_some(&y);
-    let ours = gpu.norm_backward(&layer, &saved, &x, dy, end, &mut gradients, None).unwrap();
+    let ours = gpu.norm_backward(&saved, &x, dy, end, &mut gradients, None).unwrap();
     let theirs = norm_gradient(&cpu_saved, &cpu_x, cpu_dy, shortcut.then_some(&cpu_y), None).unwrap();
     close(&format!("{what}: dx"), &read(gpu, &ours.dx), &flat(&theirs.dx), tolerance(element));
     assert_eq!(ours.shortcut.is_some(), theirs.shortcut.is_some());
@@ -237,7 +238,7 @@ fn one_norm(
     close(&format!("{what}: rows"), &all(gpu, &gradients), &expected, 3e-5);
 
     let still = gpu.upload(&running).unwrap();
-    let y = gpu.norm_eval(&layer, &x, &weights, &still, activation, s).unwrap();
+    let y = gpu.norm_eval(&layer, &x, &weights, &still, ending).unwrap();
     let rest = shape.channels - instance;
     let [mean, variance] = layer.running_at.map(|at| running[at..at + rest].to_vec());
     let fixed = Statistics { mean, variance, count: 0 };
@@ -280,9 +281,9 @@ pub fn norms_with_peers(gpu: &Gpu) {
         let (x, dy) = (image(x, shape), image(dy, shape));
         let mut running = gpu.upload(&running).unwrap();
         let mut gradients = gpu.zeros(parameters.len()).unwrap();
-        let (y, saved) =
-            gpu.norm_train(&layer, &x, &weights, &mut running, Activation::Relu, None, peers).unwrap();
-        let back = gpu.norm_backward(&layer, &saved, &x, dy, None, &mut gradients, peers).unwrap();
+        let ending = Ending { activation: Activation::Relu, shortcut: None };
+        let (y, saved) = gpu.norm_train(&layer, &x, &weights, &mut running, ending, peers).unwrap();
+        let back = gpu.norm_backward(&saved, &x, dy, None, &mut gradients, peers).unwrap();
         [
             gpu.read_image(&y).unwrap(),
             gpu.read_image(&back.dx).unwrap(),
