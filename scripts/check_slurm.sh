@@ -194,6 +194,7 @@ wait_for_all
 log=$place/slurm/runs/demo/slurm/logs/train.log
 grep -E "start [0-9]|interrupted|ended with" "$log"
 grep -q "start 2" "$log" || { echo "the training was not preempted"; exit 1; }
+grep -q "interrupted: stopped after step" "$log" || { echo "the training did not save when it was preempted"; exit 1; }
 
 echo "== when all is done, nothing is submitted ($SECONDS s)"
 submit | tee "$place/last.log"
