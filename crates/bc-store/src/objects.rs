@@ -91,8 +91,9 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
         let page = ListObjectsV2::parse_response(&text)
             .map_err(|error| busy(address, &format!("is not listed ({error})")))?;
         for object in page.contents {
-            // What ends with a slash stands for a folder; what begins with one would be a path from the root here.
-            let named = |name: &&str| !name.ends_with('/') && !name.starts_with('/');
+            // What ends with a slash stands for a folder, as nothing does for the prefix itself; what begins with one would
+            // be a path from the root here.
+            let named = |name: &&str| !name.is_empty() && !name.ends_with('/') && !name.starts_with('/');
             let Some(name) = object.key.strip_prefix(&prefix).filter(named) else { continue };
             let modified_ns =
                 object.last_modified.as_deref().and_then(seconds_of_iso).unwrap_or(0) * 1_000_000_000;

@@ -48,7 +48,7 @@ fn page(last: bool) -> String {
         (objects, "<IsTruncated>true</IsTruncated><NextContinuationToken>more</NextContinuationToken>")
     };
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult>\
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
          <Name>pages</Name><Prefix>set/</Prefix><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys>{more}{objects}\
          </ListBucketResult>"
     )
