@@ -184,9 +184,10 @@ fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> 
             let remedy = "see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_REGION";
             (PermissionDenied, format!("the store refuses ({status}{words}); {remedy}"))
         }
-        300..=399 => {
-            (PermissionDenied, format!("the bucket is elsewhere ({status}{words}); see AWS_REGION and AWS_ENDPOINT_URL"))
-        }
+        300..=399 => (
+            PermissionDenied,
+            format!("the bucket is elsewhere ({status}{words}); see AWS_REGION and AWS_ENDPOINT_URL"),
+        ),
         _ => return Err(busy(address, &format!("the store answers {status}{words}"))),
     };
     Err(remote_error(address, kind, Outlook::Later, &what))
@@ -260,10 +261,15 @@ mod tests {
         let (signed, unsigned) = (refused(true), refused(false));
         assert_eq!(outlook(&signed), Outlook::Later);
         let text = signed.to_string();
-        assert!(text.contains("403 InvalidAccessKeyId: No such key.") && text.contains("see AWS_ACCESS_KEY_ID"));
+        assert!(
+            text.contains("403 InvalidAccessKeyId: No such key.") && text.contains("see AWS_ACCESS_KEY_ID")
+        );
         assert!(unsigned.to_string().contains("no credentials are given"), "{unsigned}");
         assert_eq!(element("<a>x</a>", "b"), None);
-        assert_eq!(element(&format!("<a>{}</a>", "é".repeat(999)), "a").map(|text| text.chars().count()), Some(300));
+        assert_eq!(
+            element(&format!("<a>{}</a>", "é".repeat(999)), "a").map(|text| text.chars().count()),
+            Some(300)
+        );
     }
 
     #[test]
