@@ -15,6 +15,8 @@ fi
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
+# Ranks that wait leave the core to others, where there are fewer cores than ranks.
+export OMPI_MCA_mpi_yield_when_idle=1
 common=(--set train.debug=true --set train.device=cpu --set train.cliques_per_batch=8 --set train.versions_per_clique=2
     --set "train.lengths_s=[20]" --set "train.max_steps=${STEPS:-12}" --threads 1)
 # shellcheck disable=SC2034  # read by name below
