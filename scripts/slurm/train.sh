@@ -18,7 +18,13 @@ else
     case $BC_LAUNCH in
         # A process that ends with an error ends the others. SIGTERM to the launcher goes on to all of them.
         srun) launch=(srun --ntasks="$ranks" --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1) ;;
-        mpirun) launch=(mpirun -n "$ranks" --bind-to none) ;;
+        mpirun)
+            # On SIGTERM Open MPI kills after a second unless told otherwise, before anything is saved. A rank that dies ends the
+            # others within twice as long.
+            export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-10}
+            export PRTE_MCA_odls_base_sigkill_timeout=${PRTE_MCA_odls_base_sigkill_timeout:-10}
+            launch=(mpirun -n "$ranks" --bind-to none)
+            ;;
         *)
             say "BC_LAUNCH is \`$BC_LAUNCH\`, but must be srun or mpirun"
             exit 2

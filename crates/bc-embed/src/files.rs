@@ -225,8 +225,10 @@ mod tests {
     #[test]
     fn an_object_keeps_its_name_wherever_the_program_stands() {
         let object = Path::new("s3://music/set/one/a.mp3");
-        assert_eq!((absolute(object).as_path(), beside(Path::new("lists"), "s3://music/b.mp3").as_path()),
-            (object, Path::new("s3://music/b.mp3")));
+        assert_eq!(
+            (absolute(object).as_path(), beside(Path::new("lists"), "s3://music/b.mp3").as_path()),
+            (object, Path::new("s3://music/b.mp3"))
+        );
         assert_eq!(beside(Path::new("lists"), "b.mp3"), Path::new("lists/b.mp3"));
         let file = audio_file(object, Path::new("one/a.mp3"));
         assert_eq!([&file.folder, &file.title, &file.id], ["one", "a", "one/a.mp3"]);

@@ -45,7 +45,8 @@ enum Command {
     /// Put small feature files together, so that a folder of millions of versions has few.
     ///
     /// Parts with fewer than half of [features] part_versions rows (and half of part_hours of audio) become parts of at most
-    /// as many. Rows that newer parts replace are dropped. Values do not change, and nobody else may be at work in the folder.
+    /// as many. Rows that newer parts replace are dropped, and tables of failures become one. Values do not change, and nobody
+    /// else may be at work in the folder.
     Compact,
     /// Write the transform of audio files as NumPy arrays, bins x frames, 32-bit floats.
     Cqt(CqtArgs),

@@ -1,5 +1,5 @@
 //! Fewer and larger parts: what runs of many shards, or of small [`part_versions`](FeaturesConfig::part_versions), wrote is
-//! put together.
+//! put together; so are their tables of failures.
 //!
 //! New parts have numbers above all others, so that a kill between writing one and removing those it is made of leaves
 //! rows twice, of which the new ones hold.
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::{Result, bail};
 use bc_cli::{Interrupted, Shard, interrupt, progress};
 use bc_formats::config::FeaturesConfig;
-use bc_formats::features::{PartWriter, Parts};
+use bc_formats::features::{PartWriter, Parts, failures};
 
 use crate::folder::{self, Folder};
 use crate::tidy;
@@ -42,7 +42,18 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
         (number, joined, made) = (number + 1, joined + group.len(), made + 1);
     }
     bar.finish_and_clear();
+    join_failures(&folder)?;
     println!("{}: {before} parts before, {} now", config.output.display(), before - joined + made);
+    Ok(())
+}
+
+/// Makes one table of several.
+fn join_failures(folder: &Folder) -> Result<()> {
+    let tables = failures::tables(folder.path())?;
+    let [_, .., newest] = &tables[..] else { return Ok(()) };
+    let provenance = failures::provenance_of(newest)?;
+    tidy::failures(folder, &tidy::last_failures(folder)?, &provenance)?;
+    println!("{}: {} tables of failures are one", folder.path().display(), tables.len());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod support;
 
 use bc_formats::features::FeatureSet;
+use bc_formats::features::failures::{self, Failure};
 use serde_json::Value;
 use support::{Scratch, text};
 
@@ -62,6 +63,27 @@ fn rows_that_newer_parts_replace_are_counted_and_do_not_survive() {
     assert_eq!(scratch.rows("features"), rows);
     let set = FeatureSet::open(&scratch.path("features")).unwrap();
     assert_eq!((set.parts.len(), set.rows.len(), set.superseded.len()), (1, 4, 0));
+}
+
+#[test]
+fn tables_of_failures_become_one_in_which_the_newest_word_holds() {
+    let scratch = Scratch::with_tones(&[1.0; 3]);
+    std::fs::write(scratch.path("v1.wav"), "no audio").unwrap();
+    std::fs::write(scratch.path("v2.wav"), "nor this").unwrap();
+    assert_eq!(scratch.other_command("extract", "features", &[]).status().unwrap().code(), Some(3));
+    let table = |name: &str| scratch.path(&format!("features/{name}"));
+    let first = failures::read(&table("failures.parquet")).unwrap();
+    assert_eq!(first.len(), 2, "{first:?}");
+    // What a later run of a shard leaves beside it.
+    let later = Failure { reason: "later".into(), ..first[1].clone() };
+    let provenance = failures::provenance_of(&table("failures.parquet")).unwrap();
+    let name = table("failures-00007-aaaaaaaa.parquet");
+    failures::write_as(&name, std::slice::from_ref(&later), provenance, |_| name.clone()).unwrap();
+    let said = compact(&scratch, "100");
+    assert!(said.contains("2 tables of failures are one"), "{said}");
+    assert_eq!(failures::tables(&scratch.path("features")).unwrap(), [table("failures.parquet")]);
+    assert_eq!(failures::read(&table("failures.parquet")).unwrap(), [first[0].clone(), later]);
+    assert!(!compact(&scratch, "100").contains("failures"), "again");
 }
 
 #[test]

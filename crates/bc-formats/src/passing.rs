@@ -269,7 +269,10 @@ mod tests {
         assert_eq!(outlook(&ShortRead { read: 1, length: 2 }.into()), Outlook::Soon);
         let judged = Judged { outlook: Outlook::Later, what: "refused".into() };
         let judged = anyhow::Error::from(io::Error::other(judged)).context("dataset_path");
-        assert_eq!((outlook_of_any(&judged), format!("{judged:#}").as_str()), (Some(Outlook::Later), "dataset_path: refused"));
+        assert_eq!(
+            (outlook_of_any(&judged), format!("{judged:#}").as_str()),
+            (Some(Outlook::Later), "dataset_path: refused")
+        );
         assert_eq!(outlook(&io::Error::new(io::ErrorKind::TimedOut, "too slow")), Outlook::Later);
         assert_eq!(outlook(&io::Error::new(io::ErrorKind::InvalidData, "no frame")), Outlook::Lasting);
         let wrapped = io::Error::other(io::Error::from_raw_os_error(libc::ESTALE));

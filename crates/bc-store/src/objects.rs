@@ -91,8 +91,9 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
         let page = ListObjectsV2::parse_response(&text)
             .map_err(|error| busy(address, &format!("is not listed ({error})")))?;
         for object in page.contents {
-            // What ends with a slash stands for a folder; what begins with one would be a path from the root here.
-            let named = |name: &&str| !name.ends_with('/') && !name.starts_with('/');
+            // What ends with a slash stands for a folder, as nothing does for the prefix itself; what begins with one would
+            // be a path from the root here.
+            let named = |name: &&str| !name.is_empty() && !name.ends_with('/') && !name.starts_with('/');
             let Some(name) = object.key.strip_prefix(&prefix).filter(named) else { continue };
             let modified_ns =
                 object.last_modified.as_deref().and_then(seconds_of_iso).unwrap_or(0) * 1_000_000_000;
@@ -183,9 +184,10 @@ fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> 
             let remedy = "see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_REGION";
             (PermissionDenied, format!("the store refuses ({status}{words}); {remedy}"))
         }
-        300..=399 => {
-            (PermissionDenied, format!("the bucket is elsewhere ({status}{words}); see AWS_REGION and AWS_ENDPOINT_URL"))
-        }
+        300..=399 => (
+            PermissionDenied,
+            format!("the bucket is elsewhere ({status}{words}); see AWS_REGION and AWS_ENDPOINT_URL"),
+        ),
         _ => return Err(busy(address, &format!("the store answers {status}{words}"))),
     };
     Err(remote_error(address, kind, Outlook::Later, &what))
@@ -259,10 +261,15 @@ mod tests {
         let (signed, unsigned) = (refused(true), refused(false));
         assert_eq!(outlook(&signed), Outlook::Later);
         let text = signed.to_string();
-        assert!(text.contains("403 InvalidAccessKeyId: No such key.") && text.contains("see AWS_ACCESS_KEY_ID"));
+        assert!(
+            text.contains("403 InvalidAccessKeyId: No such key.") && text.contains("see AWS_ACCESS_KEY_ID")
+        );
         assert!(unsigned.to_string().contains("no credentials are given"), "{unsigned}");
         assert_eq!(element("<a>x</a>", "b"), None);
-        assert_eq!(element(&format!("<a>{}</a>", "é".repeat(999)), "a").map(|text| text.chars().count()), Some(300));
+        assert_eq!(
+            element(&format!("<a>{}</a>", "é".repeat(999)), "a").map(|text| text.chars().count()),
+            Some(300)
+        );
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn page(last: bool) -> String {
         (objects, "<IsTruncated>true</IsTruncated><NextContinuationToken>more</NextContinuationToken>")
     };
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult>\
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
          <Name>pages</Name><Prefix>set/</Prefix><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys>{more}{objects}\
          </ListBucketResult>"
     )
@@ -74,7 +74,10 @@ fn serve(stream: TcpStream, tries: &Mutex<HashMap<String, u32>>) -> std::io::Res
     let Answer(status, headers, length, body) = answer(bucket.trim_start_matches('/'), rest, before);
     let body = if method == "HEAD" { "" } else { &body };
     let mut stream = stream;
-    write!(stream, "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
 }
 
 /// Starts the server and names it to this process, once; no request is signed.

@@ -86,11 +86,7 @@ fn files(config: &Config, audio: &Audio, shard: Shard) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// No index.
-pub(super) fn each_file(
-    config: &Config,
-    audio: &Audio,
-    mut take: impl FnMut(&str, String),
-) -> Result<()> {
+pub(super) fn each_file(config: &Config, audio: &Audio, mut take: impl FnMut(&str, String)) -> Result<()> {
     const CHUNK: usize = 1 << 14;
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut end_chunk = |chunk: &mut Vec<Version>| {

@@ -33,11 +33,7 @@ impl Key {
     /// The key of a file of which the disk or the store says this. `root` is the audio root of the index.
     pub fn of(path: &str, about: About, root: Option<&AudioRoot>) -> Self {
         let stored = root.and_then(|root| root.store(path).ok()).unwrap_or_else(|| path.to_owned());
-        Self {
-            path: stored,
-            bytes: about.bytes,
-            modified: u64::try_from(about.modified_ns).unwrap_or(0),
-        }
+        Self { path: stored, bytes: about.bytes, modified: u64::try_from(about.modified_ns).unwrap_or(0) }
     }
 
     fn digest(&self) -> Digest {

@@ -36,8 +36,8 @@ pub struct Failure {
     pub source: Source,
 }
 
-/// The failure tables of a folder, by name: `failures.parquet`, and `failures-*.parquet` of runs that are at
-/// work or were stopped.
+/// The failure tables of a folder, the oldest first: `failures.parquet`, of which the others are made one when nobody is at
+/// work, and `failures-*.parquet` of runs that are at work or were stopped.
 ///
 /// # Errors
 /// A folder that cannot be listed; one that is not there has none.
@@ -55,8 +55,16 @@ pub fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
             tables.push(path);
         }
     }
-    tables.sort();
+    tables.sort_by_cached_key(|path| (!path.ends_with("failures.parquet"), path.clone()));
     Ok(tables)
+}
+
+/// What a failure table says of itself.
+///
+/// # Errors
+/// A file that is no failure table, or a damaged one.
+pub fn provenance_of(table: &Path) -> Result<Provenance> {
+    table::provenance(table, &FORMATS)
 }
 
 /// Reads a failure table.
