@@ -431,6 +431,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         storages: args.storage.map_or(both, |one| vec![one.into()]),
         recall: !args.no_recall,
         ann: args.ann,
+        compact: !args.no_compact,
     };
     let bench = Bench::make(folder, options)?;
     for made in bench.made() {
