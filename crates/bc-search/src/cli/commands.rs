@@ -237,7 +237,8 @@ pub fn info(args: &InfoArgs) -> Result<()> {
 }
 
 pub fn verify(index: &Path) -> Result<Outcome> {
-    let wrong = index::verify(index)?;
+    let mut wrong = index::verify(index)?;
+    wrong.extend(ann::wrong(index, &Manifest::read(index)?));
     for line in &wrong {
         eprintln!("damaged: {line}");
     }
