@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """bc-search beside faiss-cpu, on the same made-up vectors, in one run, asked in turn.
 
-    scripts/bench_search.py [ROWS=1000000] [DIMS=512] [HNSW_ROWS=ROWS] [--no-ann] [--part=ROWS]
+    scripts/bench_search.py [ROWS=1000000] [DIMS=512] [HNSW_ROWS=ROWS] [--no-ann] [--no-compact] [--part=ROWS] [--batch=64] [--rounds=9]
 
 `bc-search bench` makes indexes of ROWS vectors as 16-bit floats and as 8-bit integers, with graphs for approximate search where it was built with
 `--features ann` (and not --no-ann). faiss gets the same vectors, read from the first index: flat (exact, 32-bit floats), and HNSW (16 links as ours, efConstruction
-128, efSearch 128) over the first HNSW_ROWS of them; 0 leaves it out. Where 32-bit floats of all rows do not fit the memory, --part lets faiss flat search that many at
+128, efSearch 128) over the first HNSW_ROWS of them; 0 leaves it out. --no-compact leaves the segments as adding makes them: making one of them takes the place of the larger index twice. Where 32-bit floats of all rows do not fit the memory, --part lets faiss flat search that many at
 a time; its times are then sums over the parts.
 
 Each round asks everybody one after another, so that other work on the machine meets all alike: ratios are of the same round, and their median is printed beside
@@ -28,9 +28,10 @@ flags = [word for word in sys.argv[1:] if word.startswith("--")]
 numbers = [int(word) for word in sys.argv[1:] if not word.startswith("--")]
 rows, dims = (numbers + [1_000_000, 512][len(numbers) :])[:2]
 hnsw_rows = numbers[2] if len(numbers) > 2 else rows
-part = next((int(flag.split("=")[1]) for flag in flags if flag.startswith("--part=")), rows)
+option = lambda name, otherwise: next((int(flag.split("=")[1]) for flag in flags if flag.startswith(f"--{name}=")), otherwise)
+part = option("part", rows)
 threads = int(os.environ.get("RAYON_NUM_THREADS", os.cpu_count()))
-K, BATCH, ROUNDS = 10, 64, 9
+K, BATCH, ROUNDS = 10, option("batch", 64), option("rounds", 9)
 
 
 def timed(what):
@@ -47,8 +48,9 @@ class Ours:
     """A bc-search that answers lines."""
 
     def __init__(self, folder):
-        size = ["--rows", rows, "--dims", dims, "--batch", BATCH, "--threads", threads, "--folder", folder, "--in-turn"]
+        size = ["--rows", rows, "--dims", dims, "--batch", BATCH, "--threads", threads, "--folder", folder, "--in-turn", "--rounds", ROUNDS]
         command = [binary, "bench", *map(str, size), *([] if "--no-ann" in flags else ["--ann"])]
+        command += [flag for flag in flags if flag == "--no-compact"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.ways = []
         for line in self.process.stdout:
@@ -71,14 +73,26 @@ class Ours:
 
 
 def stored(folder, np):
-    """The rows of the index of 16-bit floats, mapped: a header of 64 bytes, rows padded to a multiple of 64 numbers (docs/FORMATS.md)."""
-    file = max(Path(folder, "f16/segments").glob("*.vectors"), key=lambda file: file.stat().st_size)
-    return np.memmap(file, np.float16, "r", 64).reshape(-1, (dims + 63) // 64 * 64)[:, :dims]
+    """The rows of the index of 16-bit floats, segment after segment, mapped: a header of 64 bytes, rows padded to a multiple of 64 numbers
+    (docs/FORMATS.md). Gives 32-bit floats of the rows between two numbers."""
+    names = [segment["name"] for segment in json.loads(Path(folder, "f16/manifest.json").read_text())["segments"]]
+    files = [Path(folder, "f16/segments", f"{name}.vectors") for name in names]
+    parts = [np.memmap(file, np.float16, "r", 64).reshape(-1, (dims + 63) // 64 * 64)[:, :dims] for file in files]
+
+    def rows_of(first, end):
+        found = []
+        for part in parts:
+            if first < len(part) and end > 0:
+                found.append(part[max(first, 0) : end])
+            first, end = first - len(part), end - len(part)
+        return np.concatenate(found).astype(np.float32)
+
+    return rows_of
 
 
-def in_turn(ours, name, single, batch):
+def in_turn(ours, name, single, batch, only=False):
     """Rounds of single queries and batches; prints times, and those of faiss as multiples of ours."""
-    ways = [(way, on) for way in ours.ways for on in (1, threads)]
+    ways = [] if only else [(way, on) for way in ours.ways for on in (1, threads)]
     singles = {way: [] for way in [name, *ways]}
     batches = {way: [] for way in [name, *ours.ways]}
     for number in range(ROUNDS):
@@ -87,7 +101,7 @@ def in_turn(ours, name, single, batch):
             singles[way, on].append(ours.ask(way, number, number + 1, on))
     for _ in range(3):
         batches[name].append(timed(batch)[0])
-        for way in ours.ways:
+        for way in [] if only else ours.ways:
             batches[way].append(ours.ask(way, 0, BATCH))
     return singles, batches
 
@@ -114,15 +128,16 @@ def flat(ours, faiss, np, vectors, queries, truth):
     for first in range(0, rows, part):
         index = faiss.IndexFlatIP(dims)
         for at in range(first, min(first + part, rows), 65536):
-            some = np.ascontiguousarray(vectors[at : min(at + 65536, first + part)], dtype=np.float32)
+            some = vectors(at, min(at + 65536, first + part, rows))
             add_s += timed(lambda: index.add(some))[0]
-        asked = in_turn(ours, "faiss flat", lambda n: index.search(queries[n : n + 1], K), lambda: index.search(queries, K))
+        single, batch = (lambda n: index.search(queries[n : n + 1], K)), (lambda: index.search(queries, K))
+        asked = in_turn(ours, "faiss flat", single, batch, only=totals is not None)
         scores, found = index.search(queries, K)
         answers.append((scores, found + first))
         if totals is None:
             totals = asked
         else:
-            # Of ours every part asks the whole index: the times of the round of the first part stay.
+            # Ours were asked for all rows with the first part.
             for ends, new in zip(totals, asked):
                 ends["faiss flat"] = [a + b for a, b in zip(ends["faiss flat"], new["faiss flat"])]
         del index
@@ -136,11 +151,11 @@ def hnsw(ours, faiss, np, vectors, queries, truth):
     index.hnsw.efConstruction, index.hnsw.efSearch = 128, 128
     spent = 0.0
     for at in range(0, hnsw_rows, 65536):
-        some = np.ascontiguousarray(vectors[at : min(at + 65536, hnsw_rows)], dtype=np.float32)
+        some = vectors(at, min(at + 65536, hnsw_rows))
         spent += timed(lambda: index.add(some))[0]
     if hnsw_rows < rows:
         exact = faiss.IndexFlatIP(dims)
-        exact.add(np.ascontiguousarray(vectors[:hnsw_rows], dtype=np.float32))
+        exact.add(vectors(0, hnsw_rows))
         truth = exact.search(queries, K)[1]
     asked = in_turn(ours, "faiss HNSW", lambda n: index.search(queries[n : n + 1], K), lambda: index.search(queries, K))
     found = index.search(queries, K)[1]

@@ -3,7 +3,7 @@
 
     scripts/check_onnx.py [CHECKPOINT ...]
 
-By default the networks of configs/networks: ByteCover's and the key-invariant one. `bc-eval export --onnx` writes each, `bc-eval
+By default the networks that come along (configs/networks); name one of ByteCover's to check that. `bc-eval export --onnx` writes each, `bc-eval
 embed --npy` embeds random input of several lengths, even, odd and short; f_c of all three are compared: the length of the
 difference over that of ours, at most 1e-5, of every vector as the network gives it. A batch, and each clip alone. Prints a line a
 check; exits with 1 if one fails. Needs numpy, onnxruntime, torch and safetensors, and bc-eval ($BYTECOVER_EVAL, or
@@ -26,8 +26,7 @@ from model import load
 MOST = 1e-5
 FRAMES = (16, 17, 86, 129, 215)
 bc_eval = Path(os.environ.get("BYTECOVER_EVAL", project / "target/release/bc-eval"))
-networks = [Path(path) for path in sys.argv[1:]] or [
-    project / "configs/networks/painted.safetensors", project / "configs/networks/default/network.safetensors"]
+networks = [Path(path) for path in sys.argv[1:]] or sorted((project / "configs/networks").glob("*/network.safetensors"))
 failed = False
 
 

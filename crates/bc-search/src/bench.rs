@@ -51,6 +51,8 @@ pub struct Options {
     pub recall: bool,
     /// Whether graphs are built as well.
     pub ann: bool,
+    /// Whether one segment is made of all.
+    pub compact: bool,
 }
 
 /// What making an index cost.
@@ -68,8 +70,9 @@ pub struct Made {
     pub add_s: f64,
     /// Vectors per second.
     pub added_per_s: f64,
-    /// Seconds to make one segment of all.
-    pub compact_s: f64,
+    /// Seconds to make one segment of all; absent where that was not done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compact_s: Option<f64>,
     /// Bytes on disk per vector, everything but graphs counted.
     pub bytes_per_row: f64,
     /// Seconds to open the index.
@@ -190,7 +193,7 @@ impl Bench {
     }
 
     fn fill(&mut self, folder: &Path, maker: &Maker) -> Result<()> {
-        let Options { rows, dim, ref storages, recall, ann, .. } = self.options;
+        let Options { rows, dim, ref storages, recall, ann, compact: one, .. } = self.options;
         let paths: Vec<PathBuf> = storages.iter().map(|storage| folder.join(storage.to_string())).collect();
         let mut adders = Vec::new();
         for (path, storage) in paths.iter().zip(storages) {
@@ -218,7 +221,7 @@ impl Bench {
             |best: Smallest<Found>| best.into_sorted().into_iter().map(|found| found.row as usize).collect();
         self.truth = if recall { best.into_iter().map(rows_of).collect() } else { Vec::new() };
         for ((path, storage), (_, add_s)) in paths.iter().zip(storages.clone()).zip(adders) {
-            let (compact_s, done) = timed(|| compact(path));
+            let (compact_s, done) = timed(|| one.then(|| compact(path)).transpose());
             done?;
             let bytes_per_row = on_disk(path) as f64 / rows as f64;
             let graphs = if ann { ann::build(path, ann::Settings::default())? } else { Vec::new() };
@@ -232,7 +235,7 @@ impl Bench {
                 threads: rayon::current_num_threads(),
                 add_s,
                 added_per_s: rows as f64 / add_s,
-                compact_s,
+                compact_s: one.then_some(compact_s),
                 bytes_per_row,
                 open_s,
                 graphs,
@@ -482,8 +485,16 @@ mod tests {
     fn what_is_measured_is_what_was_made() {
         let folder = tempfile::tempdir().unwrap();
         let storages = vec![Storage::F16, Storage::Int8];
-        let options =
-            Options { rows: 3_000, dim: 70, batch: 8, rounds: 3, storages, recall: true, ann: false };
+        let options = Options {
+            rows: 3_000,
+            dim: 70,
+            batch: 8,
+            rounds: 3,
+            storages,
+            recall: true,
+            ann: false,
+            compact: true,
+        };
         let bench = Bench::make(folder.path(), options).unwrap();
         assert_eq!(bench.ways(), ["f16", "int8"]);
         let exact = bench.measure("f16").unwrap();

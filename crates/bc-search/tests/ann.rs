@@ -10,7 +10,7 @@ mod graphs {
 
     use bc_search::ann::{self, Graphs, Settings};
     use bc_search::index::change::{Adder, Addition, Known, compact, remove};
-    use bc_search::index::{Index, Manifest, Row, Storage, verify};
+    use bc_search::index::{Index, Manifest, Row, Storage};
     use bc_search::scan::{self, Queries};
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -126,9 +126,10 @@ mod graphs {
             std::fs::write(&file, wrong).unwrap();
             let error = format!("{:#}", Graphs::open(&Index::open(path).unwrap(), None).unwrap_err());
             assert!(error.contains(".ann is damaged") && error.contains("ann build"), "{error}");
-            assert!(verify(path).unwrap().iter().any(|line| line.contains(".ann")), "verify says so");
+            let manifest = Manifest::read(path).unwrap();
+            assert!(ann::wrong(path, &manifest)[0].contains(".ann"));
             assert_eq!(ann::build(path, LARGE).unwrap().len(), 1);
-            assert!(verify(path).unwrap().is_empty());
+            assert!(ann::wrong(path, &manifest).is_empty());
         }
     }
 
@@ -152,6 +153,13 @@ mod graphs {
             "{said}"
         );
         assert_eq!(answers(folder.path(), &approximate), answers(folder.path(), &search));
+        let graph =
+            std::fs::read_dir(folder.path().join("i/segments")).unwrap().find(is_graph).unwrap().unwrap();
+        let whole = std::fs::read(graph.path()).unwrap();
+        std::fs::write(graph.path(), &whole[..whole.len() - 1]).unwrap();
+        let said = refuse(folder.path(), &["verify", "--index", "i"]);
+        assert!(said.contains(".ann is damaged"), "verify says so: {said}");
+        std::fs::write(graph.path(), whole).unwrap();
         assert!(succeed(folder.path(), &["ann", "remove", "--index", "i"]).contains("1 graphs removed"));
         assert!(refuse(folder.path(), &approximate).contains("ann build"));
     }

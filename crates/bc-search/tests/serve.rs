@@ -6,6 +6,10 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bc_formats::embeddings::{Embeddings, FORMAT, Label};
+use bc_formats::index::Split;
+use bc_search::index::change::{Adder, Addition, Known};
+use bc_search::index::{Index, Row};
 use common::http::{Part, Response, Server, body, request};
 use common::songs::{Performance, indexed, song};
 use common::{NETWORK, RATE, wav, with_network};
@@ -31,6 +35,64 @@ fn id(server: &Server, file: &str) -> String {
         works["works"].as_array().unwrap().iter().flat_map(|work| work["recordings"].as_array().unwrap());
     let found = found.into_iter().find(|recording| recording["file"] == file);
     found.unwrap_or_else(|| panic!("no {file}: {works}"))["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_is_there_is_not_decoded_to_say_so() {
+    let folder = workplace();
+    // A recording whose audio nothing decodes: only its hash can tell that it is there.
+    let (odd, index) = (folder.path().join("odd.wav"), folder.path().join("index"));
+    std::fs::write(&odd, "this decodes to nothing").unwrap();
+    let opened = Index::open(&index).unwrap();
+    let first = opened.recordings().next().unwrap();
+    let mut empty = opened.manifest.clone();
+    (empty.segments, empty.generation) = (Vec::new(), 0);
+    let row = Row {
+        path: "/odd.wav".into(),
+        content_hash: bc_formats::fingerprint::of_file(&odd).unwrap(),
+        ..Row::default()
+    };
+    let addition = Addition { row, parts: opened.parts(first), windows: opened.short_windows(first) };
+    Adder::open(&index, empty, Known::Stays).unwrap().add(vec![addition]).unwrap();
+    let server = start(folder.path(), &["--token-file", "token"]);
+    let header = format!("authorization: Bearer {TOKEN}\r\n");
+    let answer = server.post_with("/add", &[Part::of("file", &odd)], &header).json(200);
+    assert_eq!((&answer["status"], &answer["recordings"]), (&"there".into(), &4.into()), "{answer}");
+    expect_tidy(&server);
+}
+
+#[test]
+fn a_file_of_embeddings_is_served_and_not_added_to() {
+    let folder = workplace();
+    let index = Index::open(&folder.path().join("index")).unwrap();
+    let (mut labels, mut vectors) = (Vec::new(), Vec::new());
+    for recording in index.recordings() {
+        let row = index.row(recording).unwrap();
+        labels.push(Label {
+            version_id: row.path,
+            clique_id: row.work,
+            title: row.title,
+            performer: String::new(),
+            split: Split::None,
+            duration_s: row.duration_s,
+            start_s: 0.0,
+            source_hash: row.content_hash,
+        });
+        vectors.extend(index.parts(recording).remove(0).1);
+    }
+    let mut provenance = index.manifest.provenance.clone();
+    provenance.format = FORMAT.to_owned();
+    let embeddings = Embeddings { labels, vectors, dim: index.dim(), provenance };
+    embeddings.write(&folder.path().join("e.parquet")).unwrap();
+    let server =
+        Server::start(folder.path(), "e.parquet", &[&NETWORK[..], &["--token-file", "token"]].concat());
+    let health = server.get("/health").json(200);
+    assert_eq!((&health["adds"], &health["recordings"]), (&false.into(), &3.into()), "{health}");
+    // Refused before anything is sent, whoever asks.
+    let one = folder.path().join("songs/one.wav");
+    let header = format!("authorization: Bearer {TOKEN}\r\n");
+    let refused = server.post_with("/add", &[Part::of("file", &one)], &header).error(403);
+    assert!(refused.contains("bc-search import"), "{refused}");
 }
 
 /// No uploaded file is left.

@@ -305,4 +305,31 @@ fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_record
     let (said_of_whole, right_of_whole, sure_of_whole) = measure(true);
     assert!((said_of_whole - right_of_whole).abs() < 0.1, "said {said_of_whole}, right {right_of_whole}");
     assert!(right > right_of_whole + 0.05 && sure > sure_of_whole, "{right}, {right_of_whole}, {sure}");
+    what_is_given_decides(&index, &asked);
+}
+
+/// A calibration that is given is used, though there is one of windows beside the index.
+fn what_is_given_decides(index: &Path, asked: &[Query]) {
+    let open = |given: Option<&str>, compare| {
+        let mut config = Config::default();
+        config.eval.output = index.join("nowhere");
+        config.eval.compare = compare;
+        let calibration = given.map(|name| index.join(name));
+        Searcher::open(
+            &config,
+            index,
+            Options { k: 5, windows: None, prior: 0.6, calibration, approximate: false },
+        )
+    };
+    use bc_formats::config::Compare;
+    let probabilities = |given| {
+        let answers = open(given, Config::default().eval.compare).unwrap().answer(asked).unwrap();
+        answers.iter().map(|answer| answer.probability_of_none.unwrap()).collect::<Vec<f64>>()
+    };
+    let (found, whole) = (probabilities(None), probabilities(Some("calibration.json")));
+    assert_eq!(probabilities(Some("calibration-windows.json")), found);
+    assert_ne!(whole, found, "the one that was given is of whole recordings");
+    let error =
+        open(Some("calibration-windows.json"), Compare::Whole).err().map(|error| format!("{error:#}"));
+    assert!(error.as_deref().is_some_and(|error| error.contains("whole recordings")), "{error:?}");
 }

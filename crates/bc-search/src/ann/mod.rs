@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::index::segment;
+
 #[cfg(not(feature = "ann"))]
 pub use absent::{Graphs, build, wrong};
 #[cfg(feature = "ann")]
@@ -66,12 +68,6 @@ pub struct Built {
 
 /// The file of a segment's graph.
 #[must_use]
-pub fn file(index: &Path, segment: &str) -> PathBuf {
-    crate::index::segment::folder(index).join(file_name(segment))
-}
-
-/// Its name.
-#[must_use]
-pub fn file_name(segment: &str) -> String {
-    format!("{segment}.ann")
+pub fn file(index: &Path, name: &str) -> PathBuf {
+    segment::folder(index).join(segment::graph_name(name))
 }

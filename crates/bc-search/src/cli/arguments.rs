@@ -427,6 +427,9 @@ pub struct BenchArgs {
     /// Build graphs for approximate search as well, and measure them.
     #[arg(long)]
     pub ann: bool,
+    /// Leave the segments as adding makes them, in the place of one: half the room on the disk.
+    #[arg(long)]
+    pub no_compact: bool,
     /// Answer lines `WAY FIRST END [THREADS]` on standard input with the seconds of these queries, after writing queries.f32 and truth.u64 to
     /// the folder: what scripts/bench_search.py measures others in turn with.
     #[arg(long, requires = "folder")]

@@ -237,7 +237,8 @@ pub fn info(args: &InfoArgs) -> Result<()> {
 }
 
 pub fn verify(index: &Path) -> Result<Outcome> {
-    let wrong = index::verify(index)?;
+    let mut wrong = index::verify(index)?;
+    wrong.extend(ann::wrong(index, &Manifest::read(index)?));
     for line in &wrong {
         eprintln!("damaged: {line}");
     }
@@ -431,6 +432,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         storages: args.storage.map_or(both, |one| vec![one.into()]),
         recall: !args.no_recall,
         ann: args.ann,
+        compact: !args.no_compact,
     };
     let bench = Bench::make(folder, options)?;
     for made in bench.made() {

@@ -5,7 +5,7 @@
 //! point (Page, "A test for a change in a parameter occurring at an unknown point", Biometrika 42, 1955), whose levels are found
 //! with it, so that nothing is tuned. Between two works the difference of their courses is taken, which changes by both.
 
-use super::Short;
+use super::short::Short;
 use crate::index::{Index, Recording};
 use crate::scan::{self, Queries};
 

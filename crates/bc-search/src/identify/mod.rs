@@ -7,12 +7,12 @@
 //! where each work begins and ends ([`edges`]). Each stretch is then a query as a whole: that is what the calibration is of.
 
 mod edges;
+mod short;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use bc_audio::Features;
 use bc_calibration::{Evidence, Rest, posterior};
 use bc_cli::progress;
 use bc_embed::recording::Excerpt;
@@ -23,6 +23,7 @@ use serde::Serialize;
 use crate::answer::{Query, Said, Searcher, WorkSaid};
 use crate::index::{Index, Recording, Row};
 use edges::Likeness;
+use short::Short;
 
 /// Windows that are searched at once.
 const AT_ONCE: usize = 256;
@@ -99,39 +100,6 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     let queries = queries.collect();
     let places = runs.into_iter().zip(spans).collect();
     judge(searcher, file, options, &course, places, queries)
-}
-
-/// The short windows of a file, at each tempo that they are compared at.
-struct Short {
-    window_s: f64,
-    tempi: Vec<(f64, Vec<Excerpt>)>,
-}
-
-impl Short {
-    /// None, where evidence is of whole recordings alone.
-    fn of(searcher: &Searcher, file: &Path, features: &Features) -> Result<Self> {
-        let Some(compare) = searcher.compare_for_evidence() else {
-            return Ok(Self { window_s: 0.0, tempi: Vec::new() });
-        };
-        let windows = Windows::of_comparison(compare)?;
-        let at = compare.tempi.iter().map(|tempo| {
-            // One after another: the inputs of one tempo are held at a time.
-            let mut made = searcher.audio()?.embed_tempi(file, features, windows, &[*tempo])?;
-            Ok((*tempo, made.pop().unwrap_or_default()))
-        });
-        Ok(Self { window_s: compare.window_s, tempi: at.collect::<Result<_>>()? })
-    }
-
-    /// Those that lie between two times, at each tempo.
-    fn within(&self, start_s: f64, end_s: f64) -> Vec<Vec<Excerpt>> {
-        let inside = |(tempo, windows): &(f64, Vec<Excerpt>)| {
-            let last = end_s - self.window_s * tempo + 0.5;
-            let first = windows.partition_point(|window| window.start_s < start_s - 0.5);
-            let end = windows.partition_point(|window| window.start_s <= last);
-            windows.get(first..end).unwrap_or_default().to_vec()
-        };
-        self.tempi.iter().map(inside).collect()
-    }
 }
 
 /// Asks for every stretch as a whole: `places` are its windows, beginning and end.

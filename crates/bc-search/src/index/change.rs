@@ -100,7 +100,7 @@ impl Change {
         let segments = &self.manifest.segments;
         let mut known: HashSet<String> = segments.iter().flat_map(files_of).collect();
         // A graph stays as long as its segment.
-        known.extend(segments.iter().map(|entry| crate::ann::file_name(&entry.name)));
+        known.extend(segments.iter().map(|entry| segment::graph_name(&entry.name)));
         let listed = std::fs::read_dir(segment::folder(&self.folder));
         for entry in listed.into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();

@@ -260,7 +260,6 @@ pub fn verify(path: &Path) -> Result<Vec<String>> {
             }
         }
     }
-    wrong.extend(crate::ann::wrong(path, &manifest));
     Ok(wrong)
 }
 

@@ -34,6 +34,11 @@ pub(crate) fn vectors_file(index: &Path, name: &str) -> PathBuf {
     file(index, name, VECTORS)
 }
 
+/// The name of a segment's graph in the segments' folder, if it has one: it is none of the segment's files, and stays as long as these do.
+pub(crate) fn graph_name(name: &str) -> String {
+    format!("{name}.ann")
+}
+
 /// Names of all files of a segment in the segments' folder.
 pub(crate) fn files_of(entry: &SegmentEntry) -> Vec<String> {
     let mut files: Vec<String> =

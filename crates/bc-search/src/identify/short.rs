@@ -1,0 +1,45 @@
+//! The short windows of a long recording.
+
+use std::path::Path;
+
+use anyhow::Result;
+use bc_audio::Features;
+use bc_embed::recording::Excerpt;
+use bc_embed::windows::Windows;
+
+use crate::answer::Searcher;
+
+/// The short windows of a file, at each tempo that they are compared at.
+pub struct Short {
+    /// Their length at the file's own tempo, in seconds.
+    pub window_s: f64,
+    /// By tempo; none where evidence is of whole recordings alone.
+    pub tempi: Vec<(f64, Vec<Excerpt>)>,
+}
+
+impl Short {
+    /// None, where evidence is of whole recordings alone.
+    pub fn of(searcher: &Searcher, file: &Path, features: &Features) -> Result<Self> {
+        let Some(compare) = searcher.compare_for_evidence() else {
+            return Ok(Self { window_s: 0.0, tempi: Vec::new() });
+        };
+        let windows = Windows::of_comparison(compare)?;
+        let at = compare.tempi.iter().map(|tempo| {
+            // One after another: the inputs of one tempo are held at a time.
+            let mut made = searcher.audio()?.embed_tempi(file, features, windows, &[*tempo])?;
+            Ok((*tempo, made.pop().unwrap_or_default()))
+        });
+        Ok(Self { window_s: compare.window_s, tempi: at.collect::<Result<_>>()? })
+    }
+
+    /// Those that lie between two times, at each tempo.
+    pub fn within(&self, start_s: f64, end_s: f64) -> Vec<Vec<Excerpt>> {
+        let inside = |(tempo, windows): &(f64, Vec<Excerpt>)| {
+            let last = end_s - self.window_s * tempo + 0.5;
+            let first = windows.partition_point(|window| window.start_s < start_s - 0.5);
+            let end = windows.partition_point(|window| window.start_s <= last);
+            windows.get(first..end).unwrap_or_default().to_vec()
+        };
+        self.tempi.iter().map(inside).collect()
+    }
+}
