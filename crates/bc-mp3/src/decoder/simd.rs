@@ -44,14 +44,14 @@ mod tests {
     use crate::reader::Reader;
     use crate::side_info::SideInfo;
 
-    /// The first frame of each fixture, which needs no bytes of an earlier one; Miri takes two.
+    /// The first frame of each fixture, which needs no bytes of an earlier one; one fixture and output under Miri.
     #[test]
     fn samples_are_the_same_to_the_bit_with_and_without_vectors() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "mp3"));
         let mut decoded = 0;
-        for path in files.take(if cfg!(miri) { 2 } else { usize::MAX }) {
+        for path in files.take(if cfg!(miri) { 1 } else { usize::MAX }) {
             let bytes = std::fs::read(&path).unwrap();
             let mut reader = Reader::new(&bytes[..], None);
             let frame = reader.next_frame().unwrap().unwrap();
@@ -59,7 +59,8 @@ mod tests {
             let side = &SideInfo::read(header, frame.bytes).unwrap();
             let main_data = &frame.bytes[header.bytes() + header.side_info_bytes()..];
             let parts = Parts { header, side, main_data };
-            for output in [Output::Channels, Output::Mono, Output::HalfMono { phase: 1 }] {
+            let outputs = [Output::HalfMono { phase: 1 }, Output::Mono, Output::Channels];
+            for output in outputs.into_iter().take(if cfg!(miri) { 1 } else { 3 }) {
                 let (mut ours, mut plain) = (Vec::new(), Vec::new());
                 Decoder::new(output).granules(&parts, 0, &mut 0, &mut ours).unwrap();
                 Decoder::new(output).granules_plain(&parts, 0, &mut 0, &mut plain).unwrap();
@@ -69,6 +70,6 @@ mod tests {
                 decoded += ours.len();
             }
         }
-        assert!(decoded > 1_000, "{decoded} samples");
+        assert!(decoded > if cfg!(miri) { 100 } else { 10_000 }, "{decoded} samples");
     }
 }

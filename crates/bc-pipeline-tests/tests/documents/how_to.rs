@@ -112,13 +112,13 @@ fn collect(place: &Scratch, shell: &Shell<'_>) {
     // Enough validation songs to calibrate, and few steps of training.
     let own = std::fs::read_to_string(place.path("configs/own.toml")).unwrap();
     let small = own
-        .replace("shares = [0.8, 0.1, 0.1]", "shares = [0.2, 0.65, 0.15]")
-        .replace("cliques_per_batch = 8", "cliques_per_batch = 4")
+        .replace("shares = [0.8, 0.1, 0.1]", "shares = [0.25, 0.6, 0.15]")
+        .replace("cliques_per_batch = 8", "cliques_per_batch = 3")
         .replace("epochs = 20", "epochs = 2");
     assert_ne!(own, small);
     place.write("configs/own.toml", &small);
     shell.run(
-        "bc-download-index synth --set synth.output=demo --set synth.cliques=20 --set synth.versions=2 \
+        "bc-download-index synth --set synth.output=demo --set synth.cliques=22 --set synth.versions=2 \
          --set synth.val_cliques=2 --set synth.test_cliques=2",
     );
     shell.run(

@@ -32,6 +32,8 @@ fn anchors(page: &str) -> BTreeSet<String> {
 #[test]
 fn links_between_pages_lead_somewhere() {
     let pages = pages();
+    let docs = root().join("docs");
+    let in_book = docs.canonicalize().unwrap();
     let mut anchored = 0;
     for (path, page) in &pages {
         for target in links(page) {
@@ -41,6 +43,9 @@ fn links_between_pages_lead_somewhere() {
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
             let to = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
             assert!(to.exists(), "{}: there is no {target}", path.display());
+            // mdbook copies docs alone, so a link that leaves it would be broken in the book.
+            let leaves = path.starts_with(&docs) && !to.canonicalize().unwrap().starts_with(&in_book);
+            assert!(!leaves, "{}: {target} is outside docs; name the file without a link", path.display());
             if !anchor.is_empty() {
                 let other = std::fs::read_to_string(&to).unwrap();
                 assert!(
