@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 toolkit=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/bytecover/cuda-toolkit}
 
-features=(--features bc-cuda/cuda,bc-cuda/emulated)
+features=(--features bc-cuda/cuda --features bc-cuda/emulated)
 packages=(-p bc-cuda)
 # bc-nn, bc-train and bc-eval have the feature where they are written over bc-cuda.
 for crate in bc-nn bc-train bc-eval; do

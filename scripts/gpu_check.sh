@@ -8,7 +8,7 @@
 # then LD_LIBRARY_PATH=DEST/lib). Set BYTECOVER_BUILT=1 if the programs and tests are built already: building is not part
 # of the nine minutes. Exit code 1 if a part failed, 2 if there is no GPU; the report says which.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 report=$(realpath -m "${1:-gpu-report.txt}")
 export BYTECOVER_DEVICE=${BYTECOVER_DEVICE:-cuda:0}
 shared=${BYTECOVER_SHARED:-../shared}
@@ -60,6 +60,7 @@ part "golden outputs and gradients" 90 \
 for pair in "cpu $BYTECOVER_DEVICE" "$BYTECOVER_DEVICE cpu"; do
     read -r first second <<<"$pair"
     rm -rf "$work/resume"
+    # shellcheck disable=SC2016 # the inner shell expands them
     part "a run begun on $first goes on on $second" 45 bash -c '
         set -e
         bin=$1 run=$2 first=$3 second=$4
