@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, PinnedHostSlice, result};
 
-use super::{call, driver};
+use super::{allocation, call};
 use crate::device::{Address, Staging};
 use crate::error::{Result, ensure};
 
@@ -91,7 +91,7 @@ impl Slot {
         let (arrived, released) = (event()?, event()?);
         let copies = context.new_stream().map_err(call("cuStreamCreate"))?;
         let pinned = Pinned::new(context, bytes)?;
-        let device = driver::allocate(bytes.max(1))?;
+        let device = allocation::allocate(bytes.max(1))?;
         Ok(Self { pinned, device, bytes, copies, queue: Arc::clone(queue), arrived, released })
     }
 }
