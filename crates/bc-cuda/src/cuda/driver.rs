@@ -78,6 +78,13 @@ impl CudaDevice {
     }
 }
 
+impl Drop for CudaDevice {
+    fn drop(&mut self) {
+        // Page-locked memory and handles may still be in use. A failure leaves them with a process whose device has failed.
+        let _ = self.synchronize();
+    }
+}
+
 fn load_modules(
     context: &Arc<CudaContext>,
     capability: (i32, i32),

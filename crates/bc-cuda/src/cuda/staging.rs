@@ -66,7 +66,7 @@ impl Ring {
         place.fill(from)?;
         let bytes = &place.memory.as_slice().map_err(call("cuEventSynchronize"))?[..from.len()];
         // SAFETY: the caller's; the place is written again only after the event behind the copy, and dropped after the
-        // context was synchronised by freeing it.
+        // device has waited for its queue.
         unsafe { result::memcpy_htod_async(to, bytes, stream.cu_stream()) }.map_err(call("cuMemcpyHtoD"))?;
         place.read.record(stream).map_err(call("cuEventRecord"))
     }
