@@ -41,8 +41,8 @@ pub use error::{Error, Result};
 pub use gpu::{Gpu, Uploader};
 pub use memory::Usage;
 pub use ops::{
-    Activation, Adam, AdamBuffers, CrossEntropy, Ending, Linear, MaxMeanSaved, MaxPoolSaved, Mining, Norm,
-    NormGradients, NormSaved, Peers, Rate, Runs, Step, Steps, TripletMargin, Triplets, WeightCopies,
+    Activation, Adam, AdamSettings, CrossEntropy, Ending, Linear, MaxMeanSaved, MaxPoolSaved, Mining, Norm,
+    NormGradients, NormSaved, Peers, Runs, State, Step, TripletMargin, Triplets, WeightCopies,
 };
 pub use shape::{Convolution, Element, Padding, Precision, Shape};
 pub use tensor::{Buffer, Image, channels_first, channels_last};

@@ -127,10 +127,10 @@ impl Gpu {
         Ok(Triplets { positives, negatives, rows, slots })
     }
 
-    /// Triplets that the host has chosen: (anchor, positive, negative), any number for each anchor.
+    /// Triplets that the host has chosen: (anchor, positive, negative).
     ///
     /// # Errors
-    /// A row outside the batch; no memory.
+    /// A row outside the batch.
     pub fn triplets(&self, rows: usize, chosen: &[[u32; 3]]) -> Result<Triplets> {
         let mut of_anchors = vec![Vec::new(); rows];
         for [anchor, positive, negative] in chosen {
@@ -139,13 +139,11 @@ impl Gpu {
             of_anchors[*anchor as usize].push([*positive as i32, *negative as i32]);
         }
         let slots = of_anchors.iter().map(Vec::len).max().unwrap_or(0).max(1);
-        let table = |which: usize| -> Vec<i32> {
-            let row = |of: &Vec<[i32; 2]>| {
-                (0..slots).map(|slot| of.get(slot).map_or(-1, |pair| pair[which])).collect::<Vec<_>>()
-            };
-            of_anchors.iter().flat_map(row).collect()
+        let list = |which: usize| -> Vec<i32> {
+            let slot = |of: &Vec<[i32; 2]>, slot: usize| of.get(slot).map_or(-1, |triplet| triplet[which]);
+            of_anchors.iter().flat_map(|of| (0..slots).map(move |number| slot(of, number))).collect()
         };
-        Ok(Triplets { positives: self.upload(&table(0))?, negatives: self.upload(&table(1))?, rows, slots })
+        Ok(Triplets { positives: self.upload(&list(0))?, negatives: self.upload(&list(1))?, rows, slots })
     }
 
     /// `weight` times the mean of `max(0, |a - p| - |a - n| + margin)` over the triplets into `loss[at]` (0 without any),

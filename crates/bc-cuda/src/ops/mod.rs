@@ -12,5 +12,5 @@ pub use elements::{Runs, WeightCopies};
 pub use linear::Linear;
 pub use loss::{CrossEntropy, Mining, TripletMargin, Triplets};
 pub use norm::{Activation, Ending, Norm, NormGradients, NormSaved, Peers};
-pub use optim::{Adam, AdamBuffers, Rate, Step, Steps};
+pub use optim::{Adam, AdamSettings, State, Step};
 pub use pool::{MaxMeanSaved, MaxPoolSaved};

@@ -6,8 +6,8 @@
 #![allow(dead_code)]
 
 use bc_cuda::{
-    Activation, AdamBuffers, Buffer, Convolution, CrossEntropy, Element, Ending, Gpu, Image, Linear, Mining,
-    Norm, Padding, Precision, Rate, Shape, Step, TripletMargin, channels_first, channels_last,
+    Activation, Adam, AdamSettings, Buffer, Convolution, CrossEntropy, Element, Ending, Gpu, Image, Linear,
+    Mining, Norm, Padding, Precision, Shape, Step, TripletMargin, channels_first, channels_last,
 };
 use bc_nn::ops::norm::{Source, Statistics, norm, norm_gradient};
 use bc_nn::ops::{conv2d, gem, geometry::Geometry, max_mean, max_pool, norm as cpu_norm, time_mean};
@@ -642,91 +642,69 @@ mod reference {
     }
 }
 
-/// Weight decay through the gradient or of the weights, at a learning rate of 0.01.
-fn step(decoupled: bool, rate: Rate) -> Step {
-    let (gradient_decay, keep) = if decoupled { (0.0, 1.0 - 0.01 * 0.1) } else { (0.1, 1.0) };
-    Step { mean: 0.5, most: 0.0, betas: [0.9, 0.999], epsilon: 1e-8, gradient_decay, keep, rate }
-}
-
-/// Where torch.optim.Adam and AdamW of PyTorch 2.11 end, as bc-nn's own test has it, by the device's count of steps and by
-/// the host's; a step that is not made; averages.
+/// Where torch.optim.Adam and AdamW of PyTorch 2.11 end, as bc-nn's own test has it; clipping, skipped steps, averages.
 pub fn optimisers(gpu: &Gpu) {
     for (decoupled, expected) in
         [(false, [0.9768336f32, -1.994978, 2.980785]), (true, [0.9768935, -1.991595, 2.987516])]
     {
-        for counted in [true, false] {
-            one_optimiser(gpu, decoupled, expected, counted);
+        let settings = AdamSettings { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.1, decoupled };
+        let adam = gpu.adam(settings, &[(3, true)]).unwrap();
+        let mut state = gpu.adam_state(&adam).unwrap();
+        let mut weights = gpu.upload(&[1f32, -2.0, 3.0]).unwrap();
+        let by = Step { mean: 0.5, most: 0.0, rate: 0.01 };
+        for gradient in [[1f32, -2.0, 0.5], [0.2, 4.0, -1.0], [-0.6, 0.8, 0.0]] {
+            let gradient = gpu.upload(&gradient).unwrap();
+            gpu.adam_step(&adam, &mut state, &mut weights, &gradient, &by).unwrap();
         }
+        close("Adam", &all(gpu, &weights), &expected, 1e-6);
+        assert_eq!(gpu.read(&state.steps, 0, 1).unwrap(), [3.0]);
+        let norm = gpu.read(state.norm(), 0, 1).unwrap()[0];
+        assert!((norm - 0.5).abs() < 1e-6, "{norm}: half of the last gradient's");
+
+        // A gradient that is not finite changes nothing.
+        let before = all(gpu, &weights);
+        let broken = gpu.upload(&[0f32, f32::NAN, 0.0]).unwrap();
+        gpu.adam_step(&adam, &mut state, &mut weights, &broken, &by).unwrap();
+        let mut average = gpu.upload(&[7f32; 3]).unwrap();
+        gpu.average(&mut average, &weights, &state, 0.5).unwrap();
+        assert_eq!((all(gpu, &weights), all(gpu, &average)), (before.clone(), vec![7.0; 3]));
+        assert_eq!(gpu.read(&state.steps, 0, 1).unwrap(), [3.0]);
+        assert!(gpu.read(state.norm(), 0, 1).unwrap()[0].is_nan());
     }
-    clipping_and_ranges(gpu);
+    clipping_and_kinds(gpu);
 }
 
-fn one_optimiser(gpu: &Gpu, decoupled: bool, expected: [f32; 3], counted: bool) {
-    let adam = gpu.adam(3, &[(0..3, true)]).unwrap();
-    let mut steps = gpu.steps().unwrap();
-    let mut weights = gpu.upload(&[1f32, -2.0, 3.0]).unwrap();
-    let [mut first, mut second] = [gpu.zeros(3).unwrap(), gpu.zeros(3).unwrap()];
-    let mut make = |gradient: [f32; 3], number: i32| {
-        let gradients = gpu.upload(&gradient).unwrap();
-        let corrections = [0.9f64, 0.999].map(|beta| 1.0 - beta.powi(number));
-        let given =
-            Rate::Given { step: (0.01 / corrections[0]) as f32, root: (1.0 / corrections[1].sqrt()) as f32 };
-        let by = step(decoupled, if counted { Rate::Counted(0.01) } else { given });
-        let moments = [&mut first, &mut second];
-        let buffers = AdamBuffers { weights: &mut weights, moments, gradients: &gradients };
-        gpu.adam_step(&adam, buffers, &mut steps, &by).unwrap();
-        (
-            all(gpu, &weights),
-            gpu.read(&steps.count, 0, 1).unwrap()[0],
-            gpu.read(steps.norm(), 0, 1).unwrap()[0],
-        )
-    };
-    make([1f32, -2.0, 0.5], 1);
-    make([0.2, 4.0, -1.0], 2);
-    let (found, count, norm) = make([-0.6, 0.8, 0.0], 3);
-    close("Adam", &found, &expected, 1e-6);
-    assert_eq!(count, 3.0);
-    assert!((norm - 0.5).abs() < 1e-6, "{norm}: half of the last gradient's");
-    let (after, count, norm) = make([0.0, f32::NAN, 0.0], 4);
-    assert_eq!((after, count), (found, 3.0), "a gradient that is not finite changes nothing");
-    assert!(norm.is_nan());
-    let mut average = gpu.upload(&[7f32; 3]).unwrap();
-    gpu.average(&mut average, &weights, 0.5, Some(&steps)).unwrap();
-    assert_eq!(all(gpu, &average), [7.0; 3]);
-    gpu.average(&mut average, &weights, 0.5, None).unwrap();
-    let expected: Vec<f32> = expected.iter().map(|x| 3.5 + 0.5 * x).collect();
-    close("average", &all(gpu, &average), &expected, 1e-6);
-}
-
-fn clipping_and_ranges(gpu: &Gpu) {
-    let len = 14_100;
-    let adam = gpu.adam(len, &[(0..10_001, true), (10_001..10_004, false)]).unwrap();
-    let mut steps = gpu.steps().unwrap();
+fn clipping_and_kinds(gpu: &Gpu) {
+    let sizes = [(10_001, true), (3, false), (4096, true)];
+    let settings = AdamSettings { betas: [0.9, 0.99], epsilon: 1e-8, weight_decay: 0.1, decoupled: true };
+    let mut adam: Adam = gpu.adam(settings, &sizes).unwrap();
+    gpu.set_active(&mut adam, &[true, true, false]).unwrap();
+    let mut state = gpu.adam_state(&adam).unwrap();
+    let len = sizes.iter().map(|(size, _)| size).sum();
     let (start, gradient) = (values(len, 1), values(len, 2));
     let mut weights = gpu.upload(&start).unwrap();
-    let [mut first, mut second] = [gpu.zeros(len).unwrap(), gpu.zeros(len).unwrap()];
-    let gradients = gpu.upload(&gradient).unwrap();
-    let by = Step { mean: 1.0, most: 2.0, ..step(true, Rate::Counted(0.01)) };
-    let buffers =
-        AdamBuffers { weights: &mut weights, moments: [&mut first, &mut second], gradients: &gradients };
-    gpu.adam_step(&adam, buffers, &mut steps, &by).unwrap();
+    let on_device = gpu.upload(&gradient).unwrap();
+    let by = Step { mean: 1.0, most: 2.0, rate: 0.01 };
+    gpu.adam_step(&adam, &mut state, &mut weights, &on_device, &by).unwrap();
     let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-    let found = gpu.read(steps.norm(), 0, 1).unwrap()[0];
+    let found = gpu.read(state.norm(), 0, 1).unwrap()[0];
     assert!((f64::from(found) / norm - 1.0).abs() < 1e-6, "{found} and not {norm}");
-    let halves = gpu.sum_of_squares(&gradients, &[0..5000, 5000..len]).unwrap();
-    assert!((halves.sqrt() / norm - 1.0).abs() < 1e-9, "{halves}");
     // The first step is the rate times the sign, for gradients far above epsilon; moments show the clipping.
-    let expected: Vec<f32> = gradient.iter().map(|g| 0.1 * g * (2.0 / (norm + 1e-6)) as f32).collect();
-    let moments = all(gpu, &first);
-    close("first moments", &moments[..10_004], &expected[..10_004], 1e-6);
+    let first: Vec<f32> = gradient.iter().map(|g| 0.1 * g * (2.0 / (norm + 1e-6)) as f32).collect();
+    let moments = all(gpu, &state.first);
+    close("first moments", &moments[..10_004], &first[..10_004], 1e-6);
     assert!(moments[10_004..].iter().all(|m| *m == 0.0));
     let found = all(gpu, &weights);
-    assert_eq!(found[10_004..], start[10_004..], "what is in no range stays");
+    assert_eq!(found[10_004..], start[10_004..], "without a gradient nothing changes");
     let expected = |index: usize, keep: f32| start[index] * keep - 0.01 * gradient[index].signum();
     for index in [0, 1, 5000, 10_000].into_iter().filter(|index| gradient[*index].abs() > 1e-2) {
         assert!((found[index] - expected(index, 0.999)).abs() < 1e-5, "{index}");
     }
     assert!((found[10_002] - expected(10_002, 1.0)).abs() < 1e-5, "a vector does not decay");
+    let mut average = gpu.upload(&start).unwrap();
+    gpu.average(&mut average, &weights, &state, 0.9).unwrap();
+    let expected: Vec<f32> = start.iter().zip(&found).map(|(a, x)| 0.9 * a + 0.1 * x).collect();
+    close("average", &all(gpu, &average), &expected, 1e-6);
 }
 
 /// Two batches under way, received in their order.
