@@ -30,10 +30,16 @@ if [ -z "${BYTECOVER_BUILT:-}" ]; then
 fi
 bin=${CARGO_TARGET_DIR:-target}/release
 
-# part NAME SECONDS COMMAND...: runs it with a limit; its output, time and verdict go into the report.
+# part NAME SECONDS COMMAND...: runs it with a limit, within the nine minutes; output, time and verdict go into the report.
 part() {
-    local name=$1 limit=$2 begun=$SECONDS code=0
+    local name=$1 limit=$2 begun=$SECONDS code=0 left=$((530 - SECONDS))
     shift 2
+    if [ $left -lt 10 ]; then
+        failed=1
+        echo "-- $name: not begun, the nine minutes are over" | tee -a "$report"
+        return
+    fi
+    [ "$limit" -le $left ] || limit=$left
     printf '\n## %s\n$ %s\n' "$name" "$*" >>"$report"
     timeout "$limit" "$@" >"$work/out" 2>&1 || code=$?
     tail -n "${LINES_OF_PART:-40}" "$work/out" >>"$report"
