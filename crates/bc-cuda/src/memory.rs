@@ -158,7 +158,7 @@ mod tests {
         for bytes in [0, 1, 511, 512, 513, 100_000, 1 << 20, (1 << 20) + 1, 123_456_789, 3 << 30] {
             let size = block_size(bytes);
             assert!(
-                size >= bytes && size % SMALL == 0 && size <= bytes + bytes / 8 + SMALL,
+                size >= bytes && size.is_multiple_of(SMALL) && size <= bytes + bytes / 8 + SMALL,
                 "{bytes} {size}"
             );
         }
