@@ -78,7 +78,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
 
     let mut gradients = Gradients::new(network.parameters())?;
     let (train_s, train_cpu_s) = timed(*steps, || {
-        gradients.clear();
+        gradients.clear()?;
         let pass = network.forward_train_images(&images)?;
         let of = losses(backend, &pass, &labels)?;
         pass.backward(&network, of, &mut gradients)?;

@@ -41,8 +41,12 @@ impl Gradients {
     }
 
     /// Forgets all of them.
-    pub fn clear(&mut self) {
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn clear(&mut self) -> Result<()> {
         self.written.fill(false);
+        self.backend.forget(&mut self.flat)
     }
 
     /// Shows the gradients of the passes to come to a listener, or to nobody any more. Listeners read gradients where
@@ -170,7 +174,7 @@ mod tests {
         }
         assert_eq!(get(&gradients, "a").unwrap(), [6.0, 8.0]);
         assert_eq!((gradients.norm().unwrap(), gradients.places().len()), (10.0, 1));
-        gradients.clear();
+        gradients.clear().unwrap();
         gradients.add(a, &[1.0, 0.0]).unwrap();
         assert_eq!(get(&gradients, "a").unwrap(), [1.0, 0.0]);
         assert!(gradients.add(b, &[1.0]).is_err() && get(&gradients, "c").is_none());

@@ -33,7 +33,7 @@ pub(crate) struct HeadSaved {
 }
 
 /// f_t, f_c and the logits, or their gradients: all (size, B).
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Columns<T> {
     /// Before the BNNeck: what the triplet loss sees.
     pub f_t: T,

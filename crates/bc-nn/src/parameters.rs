@@ -99,6 +99,21 @@ impl Parameters {
         Ok(parameters)
     }
 
+    /// Parameters of these names, shapes and values.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn of(
+        backend: &Backend,
+        named: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>,
+    ) -> Result<Self> {
+        let mut collected = Collected::default();
+        for (name, shape, values) in named {
+            collected.push(name, &shape, values.into_iter());
+        }
+        Self::new(backend, collected)
+    }
+
     /// Names, shapes, places.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout

@@ -78,7 +78,7 @@ fn course(model: &ModelConfig, bins: usize) -> [String; 3] {
     let mut gradients = Gradients::new(network.parameters()).unwrap();
     let (mut outputs, mut all) = (Vec::new(), Vec::new());
     for step in 0..3 {
-        gradients.clear();
+        gradients.clear().unwrap();
         for pass in 0..2 {
             let seed = 2 * step + pass;
             let x =

@@ -285,6 +285,9 @@ pub trait Operators: Send + Sync {
     fn read(&self, flat: &Flat, places: Range<usize>) -> Result<Vec<f32>>;
     /// Writes values to flat memory from a place on, or adds them.
     fn write(&self, flat: &mut Flat, from: usize, values: &[f32], add: bool) -> Result<()>;
+    /// Gradients whose values count for nothing from now on: the first to come is written and not added, or they are
+    /// zeros from now on.
+    fn forget(&self, gradients: &mut Flat) -> Result<()>;
     /// Values of flat memory where they lie, if the processor can read them there.
     fn host<'a>(&self, flat: &'a Flat) -> Option<&'a [f32]>;
     /// What the backend derives from weights (copies of another precision or layout) follows them.
