@@ -59,6 +59,18 @@ lint:
 bench *args:
     cargo bench --workspace {{args}}
 
+# bc-train and bc-eval for NVIDIA GPUs (docs/how-to/cuda.md): no CUDA is needed to build, and they start without one.
+build-cuda:
+    cargo build --release -p bc-train -p bc-eval --features bc-train/cuda,bc-eval/cuda
+
+# Types and lints of the CUDA code, and every kernel compiled by nvrtc for sm_80, sm_90, sm_120; needs no GPU.
+cuda-check *args:
+    scripts/cuda_check.sh {{args}}
+
+# What only a GPU can show, in under nine minutes, into gpu-report.txt.
+gpu-check *args:
+    scripts/gpu_check.sh {{args}}
+
 # What continuous integration runs.
 ci:
     bash .ci/run

@@ -1,0 +1,215 @@
+//! A device by the driver: memory, the queue, launches.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::sys::CUresult;
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result};
+use cudarc::nvrtc::Ptx;
+
+use super::cublas::Cublas;
+use super::cudnn::Cudnn;
+use super::staging::{Ring, Slot};
+use super::{Options, call, libraries, nvrtc};
+use crate::device::{Address, BLOCK, Convolve, Device, Launch, Multiply, Staging};
+use crate::error::{Error, Result};
+use crate::kernels::SOURCES;
+
+/// Below this capability there is no bf16.
+const OLDEST: (i32, i32) = (8, 0);
+
+/// A CUDA device with its queue and libraries.
+pub struct CudaDevice {
+    pub(super) context: Arc<CudaContext>,
+    pub(super) stream: Arc<CudaStream>,
+    modules: Vec<Arc<CudaModule>>,
+    functions: Mutex<HashMap<String, CudaFunction>>,
+    writes: Mutex<Ring>,
+    cublas: Cublas,
+    cudnn: Mutex<Cudnn>,
+    name: String,
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl CudaDevice {
+    /// Device `ordinal` of those that the driver sees.
+    pub(super) fn new(ordinal: usize, options: &Options) -> Result<Arc<Self>> {
+        libraries::DRIVER.require()?;
+        // Without this a driver without any device would be asked for one, with a worse message.
+        result::init().map_err(call("cuInit"))?;
+        let count = CudaContext::device_count().map_err(call("cuDeviceGetCount"))?.max(0) as usize;
+        if ordinal >= count {
+            return Err(Error::NoDevice { ordinal, count });
+        }
+        libraries::CUBLAS.require()?;
+        libraries::CUDNN.require()?;
+        let context = CudaContext::new(ordinal).map_err(call("cuDevicePrimaryCtxRetain"))?;
+        let name = context.name().map_err(call("cuDeviceGetName"))?;
+        let capability = context.compute_capability().map_err(call("cuDeviceGetAttribute"))?;
+        if capability < OLDEST {
+            return Err(Error::TooOld { name, capability });
+        }
+        let stream = context.new_stream().map_err(call("cuStreamCreate"))?;
+        let modules = load_modules(&context, capability, options)?;
+        let writes = Mutex::new(Ring::new(&context)?);
+        let cublas = Cublas::new(&stream)?;
+        let cudnn = Mutex::new(Cudnn::new(&stream, options)?);
+        let functions = Mutex::default();
+        let name = format!("{name} (cuda:{ordinal}, compute capability {}.{})", capability.0, capability.1);
+        Ok(Arc::new(Self { context, stream, modules, functions, writes, cublas, cudnn, name }))
+    }
+
+    fn bind(&self) -> Result<()> {
+        self.context.bind_to_thread().map_err(call("cuCtxSetCurrent"))
+    }
+
+    fn function(&self, name: &str) -> Result<CudaFunction> {
+        let mut functions = locked(&self.functions);
+        if let Some(function) = functions.get(name) {
+            return Ok(function.clone());
+        }
+        let found = self.modules.iter().find_map(|module| module.load_function(name).ok());
+        let function = found.ok_or_else(|| Error::Shape(format!("there is no kernel {name}")))?;
+        functions.insert(name.to_owned(), function.clone());
+        Ok(function)
+    }
+}
+
+fn load_modules(
+    context: &Arc<CudaContext>,
+    capability: (i32, i32),
+    options: &Options,
+) -> Result<Vec<Arc<CudaModule>>> {
+    let cache = options.cache.as_deref();
+    let load = |source| {
+        let code = nvrtc::cached(source, capability, cache)?;
+        context.load_module(Ptx::from_binary(code)).map_err(call("cuModuleLoadData"))
+    };
+    let one = |source| match (load(source), cache) {
+        // What was kept is damaged, or of another driver.
+        (Err(Error::Call { .. }), Some(folder)) => {
+            nvrtc::forget(source, capability, folder)?;
+            load(source)
+        }
+        (loaded, _) => loaded,
+    };
+    SOURCES.iter().map(one).collect()
+}
+
+/// Memory of the device, and how much there is where there is none left.
+pub(super) fn allocate(bytes: usize) -> Result<Address> {
+    // SAFETY: the context is bound by the caller; the memory is read only where it was written.
+    match unsafe { result::malloc_sync(bytes) } {
+        Ok(address) => Ok(address),
+        Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+            let (free, total) = result::mem_get_info().map_err(call("cuMemGetInfo"))?;
+            Err(Error::OutOfMemory { asked: bytes, free, total, held: total.saturating_sub(free) })
+        }
+        Err(error) => Err(call("cuMemAlloc")(error)),
+    }
+}
+
+// SAFETY: memory comes from the driver; everything is queued on one stream, whose order the driver keeps.
+unsafe impl Device for CudaDevice {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        self.bind()?;
+        allocate(bytes)
+    }
+
+    unsafe fn free(&self, address: Address) {
+        // A failure leaves memory with a process whose device has failed anyhow.
+        let _ = self.synchronize();
+        // SAFETY: the caller's: it was allocated, and nothing uses it any more once the queue is done.
+        let _ = unsafe { result::free_sync(address) };
+    }
+
+    fn memory(&self) -> Result<[usize; 2]> {
+        self.bind()?;
+        let (free, total) = result::mem_get_info().map_err(call("cuMemGetInfo"))?;
+        Ok([free, total])
+    }
+
+    unsafe fn launch(&self, launch: &Launch) -> Result<()> {
+        self.bind()?;
+        let function = self.function(&launch.kernel)?;
+        let mut values: Vec<u64> = launch.arguments.iter().map(|argument| argument.0).collect();
+        let mut places: Vec<*mut c_void> =
+            values.iter_mut().map(|value| (value as *mut u64).cast()).collect();
+        let [x, y, z] = launch.grid;
+        // SAFETY: the function's module lives as long as it; the driver copies the arguments, which are 8 bytes each and
+        // begin with their lowest byte, before it returns; the caller vouches for what they point to.
+        unsafe {
+            result::launch_kernel(
+                function.cu_function(),
+                (x, y, z),
+                (BLOCK as u32, 1, 1),
+                0,
+                self.stream.cu_stream(),
+                &mut places,
+            )
+        }
+        .map_err(|error| Error::Call {
+            call: "cuLaunchKernel",
+            message: format!("{}: {error}", launch.kernel),
+        })
+    }
+
+    unsafe fn write(&self, to: Address, from: &[u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's.
+        unsafe { locked(&self.writes).write(&self.stream, to, from) }
+    }
+
+    unsafe fn read(&self, to: &mut [u8], from: Address) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's; the copy is done when `synchronize` returns, and `to` is borrowed until then.
+        let queued = unsafe { result::memcpy_dtoh_async(to, from, self.stream.cu_stream()) };
+        self.synchronize()?;
+        queued.map_err(call("cuMemcpyDtoH"))
+    }
+
+    unsafe fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
+            .map_err(call("cuMemcpyDtoD"))
+    }
+
+    unsafe fn zero(&self, to: Address, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller's.
+        unsafe { result::memset_d8_async(to, 0, bytes, self.stream.cu_stream()) }.map_err(call("cuMemsetD8"))
+    }
+
+    unsafe fn convolve(&self, by: &Convolve) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's.
+        unsafe { locked(&self.cudnn).convolve(by) }
+    }
+
+    unsafe fn multiply(&self, by: &Multiply) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's.
+        unsafe { self.cublas.multiply(by) }
+    }
+
+    fn staging(&self, bytes: usize) -> Result<Box<dyn Staging>> {
+        self.bind()?;
+        Ok(Box::new(Slot::new(&self.context, &self.stream, bytes)?))
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.stream.synchronize().map_err(call("cuStreamSynchronize"))
+    }
+}

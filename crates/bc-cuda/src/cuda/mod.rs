@@ -1,0 +1,104 @@
+//! A CUDA device by cudarc, whose libraries are loaded when the device is opened and not before.
+//!
+//! In: the name of a device. Out: a [`Device`](crate::device::Device). One file for each library: `driver` (memory,
+//! streams, launches), `nvrtc` (kernels), `cudnn` (convolutions), `cublas` (products), `nccl` (exchange between processes);
+//! `libraries` says what is missing, `staging` is how batches travel beside the queue.
+
+mod cublas;
+mod cudnn;
+mod driver;
+mod libraries;
+mod nccl;
+mod nvrtc;
+mod staging;
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+
+pub use driver::CudaDevice;
+pub use nccl::{Communicator, ID};
+pub use nvrtc::compile;
+
+/// How a device is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether only convolutions are chosen that give the same bits every time.
+    pub deterministic: bool,
+    /// The most bytes that a convolution may work in.
+    pub workspace: usize,
+    /// Where compiled kernels are kept; `None`: nowhere.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { deterministic: true, workspace: 1 << 30, cache: cache_folder() }
+    }
+}
+
+/// `bytecover/kernels` in the user's folder of caches.
+fn cache_folder() -> Option<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache")))?;
+    Some(base.join("bytecover").join("kernels"))
+}
+
+/// The number of `cuda:0`, `cuda:1`, ...; `cuda` is the first.
+///
+/// # Errors
+/// Another name.
+pub fn ordinal(name: &str) -> Result<usize> {
+    if name == "cuda" {
+        return Ok(0);
+    }
+    name.strip_prefix("cuda:")
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| Error::Name(name.to_owned()))
+}
+
+/// Opens a device by its name.
+///
+/// # Errors
+/// A missing driver or library, a device that is not there or too old: with what to do.
+pub fn open(name: &str, options: &Options) -> Result<std::sync::Arc<CudaDevice>> {
+    CudaDevice::new(ordinal(name)?, options)
+}
+
+/// Whether a driver is there (a device may still be missing).
+pub fn is_driver_present() -> bool {
+    libraries::DRIVER.is_present()
+}
+
+/// An error of a library, as it puts it.
+fn call<E: std::fmt::Display>(call: &'static str) -> impl FnOnce(E) -> Error {
+    move |error| Error::Call { call, message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named() {
+        assert_eq!(ordinal("cuda").unwrap(), 0);
+        assert_eq!(ordinal("cuda:3").unwrap(), 3);
+        for name in ["gpu", "cuda:", "cuda:-1", "cuda:1.5", "cuda:+1", "cpu"] {
+            let error = ordinal(name).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("cuda:0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_machine_without_a_driver_says_what_to_install() {
+        if is_driver_present() {
+            bc_testing::skip!("a CUDA driver is there");
+        }
+        let Err(error) = open("cuda:0", &Options::default()) else { panic!("a device without a driver") };
+        let error = error.to_string();
+        for part in ["libcuda.so.1", "LD_LIBRARY_PATH", "NVIDIA driver", "device = \"cpu\""] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! How values travel to the device: batches on a stream of their own, small tables through page-locked memory.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, PinnedHostSlice, result};
+
+use super::{call, driver};
+use crate::device::{Address, Staging};
+use crate::error::{Result, ensure};
+
+/// Places of the ring, and bytes of each: more writes than these are seldom under way.
+const PLACES: usize = 16;
+const PLACE: usize = 1 << 16;
+
+/// Page-locked memory, with when it may be written again.
+struct Pinned {
+    memory: PinnedHostSlice<u8>,
+    /// After what reads it.
+    read: CudaEvent,
+}
+
+impl Pinned {
+    fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
+        // SAFETY: it is written before it is read. Not write-combined: the host copies into it in any order.
+        let memory =
+            unsafe { context.alloc_pinned_with_flags(bytes.max(1), 0) }.map_err(call("cuMemHostAlloc"))?;
+        let read = context.new_event(None).map_err(call("cuEventCreate"))?;
+        Ok(Self { memory, read })
+    }
+
+    /// Waits until it may be written, and copies.
+    fn fill(&mut self, bytes: &[u8]) -> Result<()> {
+        self.read.synchronize().map_err(call("cuEventSynchronize"))?;
+        self.memory.as_mut_slice().map_err(call("cuEventSynchronize"))?[..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Small writes in the order of the queue, without waiting for it.
+pub(super) struct Ring {
+    places: Vec<Pinned>,
+    next: usize,
+}
+
+impl Ring {
+    pub fn new(context: &Arc<CudaContext>) -> Result<Self> {
+        let places = (0..PLACES).map(|_| Pinned::new(context, PLACE)).collect::<Result<_>>()?;
+        Ok(Self { places, next: 0 })
+    }
+
+    /// # Safety
+    /// `to` has room for the bytes; the context is bound.
+    pub unsafe fn write(&mut self, stream: &CudaStream, to: Address, from: &[u8]) -> Result<()> {
+        if from.len() > PLACE {
+            // Weights and the like, at the start: the driver may still read pageable memory when it returns.
+            // SAFETY: the caller's; `from` is borrowed until the copy is done.
+            let queued = unsafe { result::memcpy_htod_async(to, from, stream.cu_stream()) };
+            stream.synchronize().map_err(call("cuStreamSynchronize"))?;
+            return queued.map_err(call("cuMemcpyHtoD"));
+        }
+        if from.is_empty() {
+            return Ok(());
+        }
+        let place = &mut self.places[self.next];
+        self.next = (self.next + 1) % PLACES;
+        place.fill(from)?;
+        let bytes = &place.memory.as_slice().map_err(call("cuEventSynchronize"))?[..from.len()];
+        // SAFETY: the caller's; the place is written again only after the event behind the copy, and dropped after the
+        // context was synchronised by freeing it.
+        unsafe { result::memcpy_htod_async(to, bytes, stream.cu_stream()) }.map_err(call("cuMemcpyHtoD"))?;
+        place.read.record(stream).map_err(call("cuEventRecord"))
+    }
+}
+
+/// Page-locked memory and memory of the device for one batch.
+pub(super) struct Slot {
+    pinned: Pinned,
+    device: Address,
+    bytes: usize,
+    /// On which batches travel.
+    copies: Arc<CudaStream>,
+    queue: Arc<CudaStream>,
+    /// After the batch's arrival, and after what reads it on the device.
+    arrived: CudaEvent,
+    released: CudaEvent,
+}
+
+impl Slot {
+    pub fn new(context: &Arc<CudaContext>, queue: &Arc<CudaStream>, bytes: usize) -> Result<Self> {
+        let event = || context.new_event(None).map_err(call("cuEventCreate"));
+        let (arrived, released) = (event()?, event()?);
+        let copies = context.new_stream().map_err(call("cuStreamCreate"))?;
+        let pinned = Pinned::new(context, bytes)?;
+        let device = driver::allocate(bytes.max(1))?;
+        Ok(Self { pinned, device, bytes, copies, queue: Arc::clone(queue), arrived, released })
+    }
+}
+
+impl Staging for Slot {
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        ensure(bytes.len() <= self.bytes, || format!("{} bytes for a place of {}", bytes.len(), self.bytes))?;
+        self.pinned.fill(bytes)?;
+        // What reads the batch before this one on the device comes first; an event that was never recorded holds nobody up.
+        self.copies.wait(&self.released).map_err(call("cuStreamWaitEvent"))?;
+        let memory = &self.pinned.memory.as_slice().map_err(call("cuEventSynchronize"))?[..bytes.len()];
+        // SAFETY: the device's memory has as many bytes; the page-locked memory is written again only after `read`.
+        unsafe { result::memcpy_htod_async(self.device, memory, self.copies.cu_stream()) }
+            .map_err(call("cuMemcpyHtoD"))?;
+        self.pinned.read.record(&self.copies).map_err(call("cuEventRecord"))?;
+        self.arrived.record(&self.copies).map_err(call("cuEventRecord"))
+    }
+
+    fn receive(&mut self) -> Result<Address> {
+        self.queue.wait(&self.arrived).map_err(call("cuStreamWaitEvent"))?;
+        Ok(self.device)
+    }
+
+    fn release(&mut self) -> Result<()> {
+        self.released.record(&self.queue).map_err(call("cuEventRecord"))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Both streams may still use the memory. A failure leaves it with a process whose device has failed anyhow.
+        let _ = self.copies.synchronize();
+        let _ = self.queue.synchronize();
+        // SAFETY: it came from `allocate`, and nothing uses it once the streams are done.
+        let _ = unsafe { result::free_sync(self.device) };
+    }
+}

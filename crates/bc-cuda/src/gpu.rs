@@ -1,0 +1,363 @@
+//! A device with its memory: what the operators of this crate are methods of.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use half::bf16;
+
+use crate::device::{Argument, BLOCK, Device, Launch, Staging};
+use crate::error::{Result, ensure};
+use crate::memory::{Memory, Pool, Usage};
+use crate::shape::{Element, Precision, Shape};
+use crate::tensor::{Buffer, Image};
+
+/// A device with its memory and the precision of a run. Copies are the same device.
+///
+/// All work is queued in the order of the calls, from one thread at a time; methods return before it is done. Those
+/// that wait are `read`, `read_image`, `synchronize`.
+#[derive(Clone)]
+pub struct Gpu {
+    pub(crate) device: Arc<dyn Device>,
+    pub(crate) pool: Arc<Pool>,
+    precision: Precision,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({:?})", self.device.name(), self.precision)
+    }
+}
+
+/// The most values of one tensor: kernels count in 32 bits.
+const MOST: usize = i32::MAX as usize;
+
+impl Gpu {
+    /// A device for a run of this precision.
+    pub fn new(device: Arc<dyn Device>, precision: Precision) -> Self {
+        Self { pool: Pool::new(Arc::clone(&device)), device, precision }
+    }
+
+    /// For people.
+    pub fn name(&self) -> String {
+        self.device.name()
+    }
+
+    /// Of this run.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// How activations are stored.
+    pub fn element(&self) -> Element {
+        self.precision.element()
+    }
+
+    pub(crate) fn tf32(&self) -> bool {
+        self.precision == Precision::Tf32
+    }
+
+    /// What this process has of the device's memory.
+    pub fn usage(&self) -> Usage {
+        self.pool.usage()
+    }
+
+    /// Bytes of the device: free, and in all.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn memory(&self) -> Result<[usize; 2]> {
+        self.device.memory()
+    }
+
+    /// Gives back memory that is not in use (before another bucket length, or to another process).
+    pub fn trim(&self) {
+        self.pool.trim();
+    }
+
+    /// Waits for all that is queued.
+    ///
+    /// # Errors
+    /// Those of earlier launches.
+    pub fn synchronize(&self) -> Result<()> {
+        self.device.synchronize()
+    }
+
+    fn take(&self, count: usize, bytes: usize) -> Result<Memory> {
+        ensure(count <= MOST, || format!("a tensor of {count} values; at most {MOST}: use a smaller batch"))?;
+        self.pool.take(count * bytes)
+    }
+
+    /// An image that is not written yet.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn image(&self, shape: Shape, element: Element) -> Result<Image> {
+        Ok(Image { memory: self.take(shape.count(), element.bytes())?, shape, element })
+    }
+
+    /// A buffer that is not written yet.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn buffer<T: Pod>(&self, len: usize) -> Result<Buffer<T>> {
+        Ok(Buffer { memory: self.take(len, size_of::<T>())?, len, values: PhantomData })
+    }
+
+    /// A buffer of zeros.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn zeros<T: Pod>(&self, len: usize) -> Result<Buffer<T>> {
+        let mut buffer = self.buffer(len)?;
+        self.clear(&mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// A buffer with these values.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn upload<T: Pod>(&self, values: &[T]) -> Result<Buffer<T>> {
+        let mut buffer = self.buffer(values.len())?;
+        self.write(&mut buffer, 0, values)?;
+        Ok(buffer)
+    }
+
+    /// Overwrites a buffer's values from `at` on.
+    ///
+    /// # Errors
+    /// More values than there is room for.
+    pub fn write<T: Pod>(&self, buffer: &mut Buffer<T>, at: usize, values: &[T]) -> Result<()> {
+        ensure(at + values.len() <= buffer.len, || {
+            format!("{} values at {at} of a buffer of {}", values.len(), buffer.len)
+        })?;
+        // SAFETY: the buffer has room for them, by the line above.
+        unsafe { self.device.write(buffer.at(at), bytemuck::cast_slice(values)) }
+    }
+
+    /// `count` of a buffer's values from `at` on; waits.
+    ///
+    /// # Errors
+    /// More values than there are; those of earlier launches.
+    pub fn read<T: Pod>(&self, buffer: &Buffer<T>, at: usize, count: usize) -> Result<Vec<T>> {
+        ensure(at + count <= buffer.len, || format!("{count} values at {at} of a buffer of {}", buffer.len))?;
+        let mut values = vec![T::zeroed(); count];
+        // SAFETY: the buffer has so many, by the line above.
+        unsafe { self.device.read(bytemuck::cast_slice_mut(&mut values), buffer.at(at))? };
+        Ok(values)
+    }
+
+    /// Overwrites with zeros.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn clear<T: Pod>(&self, buffer: &mut Buffer<T>) -> Result<()> {
+        // SAFETY: the buffer has so many bytes.
+        unsafe { self.device.zero(buffer.address(), buffer.len * size_of::<T>()) }
+    }
+
+    /// Copies `count` values between buffers.
+    ///
+    /// # Errors
+    /// More values than there are or there is room for.
+    pub fn copy<T: Pod>(
+        &self,
+        to: &mut Buffer<T>,
+        at: usize,
+        from: &Buffer<T>,
+        first: usize,
+        count: usize,
+    ) -> Result<()> {
+        ensure(at + count <= to.len && first + count <= from.len, || {
+            format!("{count} values from {first} of {} to {at} of {}", from.len, to.len)
+        })?;
+        // SAFETY: both have so many, and a buffer that is written is not borrowed a second time, so they are two.
+        unsafe { self.device.copy(to.at(at), from.at(first), count * size_of::<T>()) }
+    }
+
+    /// An image of values in the order (batch, height, width, channels).
+    ///
+    /// # Errors
+    /// Another number of values; no memory.
+    pub fn upload_image(&self, values: &[f32], shape: Shape, element: Element) -> Result<Image> {
+        ensure(values.len() == shape.count(), || format!("{} values for {shape}", values.len()))?;
+        let image = self.image(shape, element)?;
+        let rounded: Vec<bf16>;
+        let bytes = match element {
+            Element::F32 => bytemuck::cast_slice(values),
+            Element::Bf16 => {
+                rounded = values.iter().map(|value| bf16::from_f32(*value)).collect();
+                bytemuck::cast_slice(&rounded)
+            }
+        };
+        // SAFETY: the image was made for as many values.
+        unsafe { self.device.write(image.address(), bytes)? };
+        Ok(image)
+    }
+
+    /// An image's values in the order (batch, height, width, channels); waits.
+    ///
+    /// # Errors
+    /// Those of earlier launches.
+    pub fn read_image(&self, image: &Image) -> Result<Vec<f32>> {
+        let count = image.shape.count();
+        match image.element {
+            Element::F32 => {
+                let mut values = vec![0f32; count];
+                // SAFETY: the image has so many values.
+                unsafe { self.device.read(bytemuck::cast_slice_mut(&mut values), image.address())? };
+                Ok(values)
+            }
+            Element::Bf16 => {
+                let mut values = vec![bf16::ZERO; count];
+                // SAFETY: as above.
+                unsafe { self.device.read(bytemuck::cast_slice_mut(&mut values), image.address())? };
+                Ok(values.into_iter().map(bf16::to_f32).collect())
+            }
+        }
+    }
+
+    /// A place for batches of at most `values` numbers, which travel while the queue is worked on.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn uploader(&self, values: usize) -> Result<Uploader> {
+        let slots = (0..2).map(|_| self.device.staging(values * 4)).collect::<Result<Vec<_>>>()?;
+        Ok(Uploader { slots, sent: Vec::new(), next: 0 })
+    }
+
+    /// Queues a kernel over `blocks`.
+    ///
+    /// # Safety
+    /// As of [`Device::launch`].
+    pub(crate) unsafe fn launch(
+        &self,
+        kernel: String,
+        grid: [usize; 3],
+        arguments: Vec<Argument>,
+    ) -> Result<()> {
+        let fits = grid[0] <= MOST && grid[1].max(grid[2]) <= 65_535;
+        ensure(fits, || format!("{kernel} would need a grid of {grid:?}: use a smaller batch"))?;
+        if grid.contains(&0) {
+            return Ok(());
+        }
+        let grid = grid.map(|blocks| blocks as u32);
+        // SAFETY: the caller's.
+        unsafe { self.device.launch(&Launch { kernel, grid, arguments }) }
+    }
+}
+
+/// Two places for batches: one is read by the step that runs while the next one arrives in the other.
+pub struct Uploader {
+    slots: Vec<Box<dyn Staging>>,
+    /// Slot and shape of what was sent and not received.
+    sent: Vec<(usize, Shape)>,
+    next: usize,
+}
+
+impl Uploader {
+    /// Starts the way of a batch (batch, height, width, channels) to the device. At most two may be under way.
+    ///
+    /// # Errors
+    /// A third; more values than there is room for; the driver's.
+    pub fn send(&mut self, values: &[f32], shape: Shape) -> Result<()> {
+        ensure(values.len() == shape.count(), || format!("{} values for {shape}", values.len()))?;
+        ensure(self.sent.len() < self.slots.len(), || "two batches are under way already".to_owned())?;
+        self.slots[self.next].send(bytemuck::cast_slice(values))?;
+        self.sent.push((self.next, shape));
+        self.next = (self.next + 1) % self.slots.len();
+        Ok(())
+    }
+
+    /// The batch that was sent first, as an image of this element.
+    ///
+    /// # Errors
+    /// Nothing was sent; no memory; the driver's.
+    pub fn receive(&mut self, gpu: &Gpu, element: Element) -> Result<Image> {
+        ensure(!self.sent.is_empty(), || "no batch is under way".to_owned())?;
+        let (slot, shape) = self.sent.remove(0);
+        let slot = &mut self.slots[slot];
+        let from = slot.receive()?;
+        let image = gpu.image(shape, element)?;
+        // SAFETY: the slot holds as many values as were sent, in 32 bits, and the image has room for them.
+        unsafe { gpu.convert_at(from, image.address(), shape.count(), [Element::F32, element])? };
+        slot.release()?;
+        Ok(image)
+    }
+}
+
+/// How a kernel goes over an image: as `Tile` in `common.cuh` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tiling {
+    /// Channels that a thread reads at once.
+    pub vector: usize,
+    /// Packs beside each other in a block; a power of two.
+    pub lanes: usize,
+    /// Blocks beside each other.
+    pub tiles: usize,
+    /// Blocks below each other.
+    pub chunks: usize,
+}
+
+/// Channels that are read at once: 16 bytes of them where their number allows, else one.
+pub(crate) fn vector(channels: usize, element: Element) -> usize {
+    let most = 16 / element.bytes();
+    if channels.is_multiple_of(most) { most } else { 1 }
+}
+
+impl Tiling {
+    /// With about `each` positions for a thread, and no more than about `most` blocks.
+    pub fn new(shape: Shape, element: Element, each: usize, most: usize) -> Self {
+        let vector = vector(shape.channels, element);
+        let packs = shape.channels / vector;
+        let lanes = packs.next_power_of_two().clamp(1, 32);
+        let tiles = packs.div_ceil(lanes);
+        let rows = BLOCK / lanes;
+        let wanted = shape.positions().div_ceil(rows * each).max(1);
+        let chunks = wanted.min((most / (tiles * shape.batch).max(1)).max(1)).min(65_535);
+        Self { vector, lanes, tiles, chunks }
+    }
+
+    pub fn grid(&self, shape: Shape) -> [usize; 3] {
+        [self.tiles, self.chunks, shape.batch]
+    }
+
+    /// The kernel of this name for these packs.
+    pub fn kernel(&self, name: &str, element: Element) -> String {
+        kernel(name, element, self.vector)
+    }
+}
+
+/// The kernel of this name.
+pub(crate) fn kernel(name: &str, element: Element, vector: usize) -> String {
+    format!("{name}_{}_v{vector}", element.name())
+}
+
+/// Blocks for kernels that go over `count` values with steps of the whole grid.
+pub(crate) fn flat_grid(count: usize) -> [usize; 3] {
+    [count.div_ceil(BLOCK * 4).min(4096), 1, 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_position_and_channel_has_a_thread() {
+        for channels in [1, 3, 12, 16, 63, 64, 65, 256, 1000, 2048] {
+            for (height, width) in [(1, 1), (21, 54), (42, 108), (3, 5)] {
+                for element in [Element::F32, Element::Bf16] {
+                    let shape = Shape::new(channels, 8, height, width);
+                    let tiling = Tiling::new(shape, element, 8, 2048);
+                    assert_eq!(channels % tiling.vector, 0);
+                    assert!(tiling.lanes.is_power_of_two() && BLOCK.is_multiple_of(tiling.lanes));
+                    assert!(tiling.tiles * tiling.lanes * tiling.vector >= channels, "{tiling:?}");
+                    assert!(tiling.chunks >= 1 && tiling.chunks <= shape.positions().max(1), "{tiling:?}");
+                }
+            }
+        }
+        let stem = Tiling::new(Shape::new(64, 32, 42, 108), Element::Bf16, 8, 2048);
+        assert_eq!(stem, Tiling { vector: 8, lanes: 8, tiles: 1, chunks: 18 });
+    }
+}

@@ -1,0 +1,48 @@
+//! The operators of bytecover's networks on a CUDA device.
+//!
+//! In: batches, weights, labels as slices of the host. Out: embeddings, losses, gradients and updated weights, on the
+//! device until somebody reads them. Nothing is known here of networks, files or candle; `bc-nn` writes its networks over
+//! these operators.
+//!
+//! A [`Gpu`] is a [`Device`](device::Device) with its memory; operators are its methods ([`ops`]). What they work on lies
+//! there as an [`Image`] (activations, (batch, height, width, channels), f32 or bf16; copies share memory, and an operator
+//! that works in place copies first if somebody else has it) or a [`Buffer`] (flat weights, gradients, moments and running
+//! statistics in 32 bits; labels as `i32`). All is queued in the order of the calls; only reads wait.
+//!
+//! With the feature `cuda`, `cuda::open` gives a real device: kernels compiled at run time by nvrtc from the sources in
+//! `kernels/`, convolutions by cuDNN, products by cuBLAS, exchange by NCCL (`cuda::Communicator`), all loaded at run time
+//! by cudarc, so that a program with this feature starts anywhere. With the feature `emulated`, `emulated::open` runs the
+//! same kernels on CPU threads, with plain loops for cuDNN and cuBLAS: how everything here is tested without a GPU.
+//!
+//! ```
+//! use bc_cuda::{Gpu, Precision};
+//! # fn train(device: std::sync::Arc<dyn bc_cuda::device::Device>) -> bc_cuda::Result<()> {
+//! let gpu = Gpu::new(device, Precision::Bf16); // device: of `cuda::open("cuda:0", &Options::default())`
+//! let weights = gpu.upload(&[0.5f32; 64])?;
+//! assert_eq!(gpu.read(&weights, 0, 64)?, [0.5; 64]);
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod device;
+#[cfg(feature = "emulated")]
+pub mod emulated;
+mod error;
+mod gpu;
+pub mod kernels;
+mod memory;
+pub mod ops;
+mod shape;
+mod tensor;
+
+pub use error::{Error, Result};
+pub use gpu::{Gpu, Uploader};
+pub use memory::Usage;
+pub use ops::{
+    Activation, Adam, AdamSettings, CrossEntropy, Ending, Linear, MaxMeanSaved, MaxPoolSaved, Mining, Norm,
+    NormGradients, NormSaved, Peers, Runs, State, Step, TripletMargin, Triplets, WeightCopies,
+};
+pub use shape::{Convolution, Element, Padding, Precision, Shape};
+pub use tensor::{Buffer, Image, channels_first, channels_last};

@@ -1,0 +1,182 @@
+//! Convolutions: cuDNN's, behind a kernel where the padding is a ring or asymmetric.
+
+use crate::device::{Argument, Convolve, Pass};
+use crate::error::{Result, ensure};
+use crate::gpu::{Gpu, kernel, vector};
+use crate::ops::elements::WeightCopies;
+use crate::shape::{Convolution, Padding, Shape};
+use crate::tensor::{Buffer, Image};
+
+impl Convolution {
+    /// What is left for the library once the image is padded.
+    fn unpadded(&self) -> Self {
+        Self { padding: Padding::default(), ..*self }
+    }
+}
+
+impl Gpu {
+    /// y of x and the copy of the weight at `weight`.
+    ///
+    /// # Errors
+    /// Sizes or elements that do not fit; no algorithm; no memory.
+    pub fn conv(
+        &self,
+        x: &Image,
+        weights: &WeightCopies,
+        weight: usize,
+        sizes: &Convolution,
+    ) -> Result<Image> {
+        let shape = sizes.output(x.shape)?;
+        let (x, sizes) = self.padded(x, sizes)?;
+        let y = self.image(shape, x.element)?;
+        let w = weights.at(weight, sizes.weights())?;
+        ensure(weights.element() == x.element, || "weights of another element than the image".to_owned())?;
+        // SAFETY: x has the shape that the call says, y was made for the output's, and the weight is inside its buffer.
+        unsafe {
+            self.device.convolve(&Convolve {
+                pass: Pass::Forward,
+                convolution: sizes,
+                input: x.shape,
+                element: x.element,
+                tf32: self.tf32(),
+                x: x.address(),
+                w,
+                y: y.address(),
+                add: false,
+            })?;
+        }
+        Ok(y)
+    }
+
+    /// dx of dy and the weight, for an input of shape `x`; added to `add_to` (in its memory if nobody else has it).
+    ///
+    /// # Errors
+    /// As [`Gpu::conv`].
+    pub fn conv_input_gradient(
+        &self,
+        dy: &Image,
+        weights: &WeightCopies,
+        weight: usize,
+        sizes: &Convolution,
+        x: Shape,
+        add_to: Option<Image>,
+    ) -> Result<Image> {
+        ensure(sizes.output(x)? == dy.shape, || format!("a gradient of {} for {sizes} of {x}", dy.shape))?;
+        let fits = add_to.as_ref().is_none_or(|dx| dx.shape == x && dx.element == dy.element);
+        ensure(fits && weights.element() == dy.element, || {
+            "a gradient of another shape or element".to_owned()
+        })?;
+        let w = weights.at(weight, sizes.weights())?;
+        let (padding, inner) = (sizes.padding, sizes.unpadded());
+        let by_library = padding.is_symmetric();
+        let add = add_to.is_some();
+        let dx = match add_to {
+            Some(dx) => self.own(dx)?,
+            None => self.image(x, dy.element)?,
+        };
+        let padded = if by_library { dx.clone() } else { self.image(padding.apply(x), dy.element)? };
+        // SAFETY: dy has the output's shape, by the line above; `padded` has the input's of the convolution that is
+        // called; the weight is inside its buffer.
+        unsafe {
+            self.device.convolve(&Convolve {
+                pass: Pass::BackwardData,
+                convolution: if by_library { *sizes } else { inner },
+                input: padded.shape,
+                element: dy.element,
+                tf32: self.tf32(),
+                x: padded.address(),
+                w,
+                y: dy.address(),
+                add: add && by_library,
+            })?;
+        }
+        if !by_library {
+            self.pad_gradient(&padded, &dx, padding, add)?;
+        }
+        Ok(dx)
+    }
+
+    /// Adds dw of x and dy to the flat gradient from `weight` on, in PyTorch's order.
+    ///
+    /// # Errors
+    /// As [`Gpu::conv`].
+    pub fn conv_weight_gradient(
+        &self,
+        x: &Image,
+        dy: &Image,
+        sizes: &Convolution,
+        gradients: &mut Buffer<f32>,
+        weight: usize,
+    ) -> Result<()> {
+        ensure(
+            sizes.output(x.shape)? == dy.shape
+                && x.element == dy.element
+                && weight + sizes.weights() <= gradients.len(),
+            || format!("a gradient of {} for {sizes} of {}", dy.shape, x.shape),
+        )?;
+        let (x, inner) = self.padded(x, sizes)?;
+        let dw = self.image(Shape::matrix(sizes.outputs, sizes.inputs * sizes.taps()), x.element)?;
+        // SAFETY: x and dy have the shapes of the call, dw was made for the weights, and the flat gradient has room.
+        unsafe {
+            self.device.convolve(&Convolve {
+                pass: Pass::BackwardFilter,
+                convolution: inner,
+                input: x.shape,
+                element: x.element,
+                tf32: self.tf32(),
+                x: x.address(),
+                w: dw.address(),
+                y: dy.address(),
+                add: false,
+            })?;
+            self.add_weight_gradient(dw.address(), dw.element, sizes, gradients, weight)
+        }
+    }
+
+    /// The image as the library can convolve it, and what is left of the convolution.
+    fn padded(&self, x: &Image, sizes: &Convolution) -> Result<(Image, Convolution)> {
+        if sizes.padding.is_symmetric() {
+            return Ok((x.clone(), *sizes));
+        }
+        Ok((self.pad(x, sizes.padding)?, sizes.unpadded()))
+    }
+
+    /// The image with zeros (or a ring's rows) around it.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn pad(&self, x: &Image, padding: Padding) -> Result<Image> {
+        let y = self.image(padding.apply(x.shape), x.element)?;
+        let mut arguments = vec![Argument::from(x.address()), y.address().into()];
+        arguments.extend(pad_sizes(x.shape, padding).map(Argument::from));
+        let v = vector(x.shape.channels, x.element);
+        // SAFETY: the kernel has a thread for each pack of y and reads within x.
+        unsafe { self.launch(kernel("pad", x.element, v), pack_grid(y.shape, v), arguments)? };
+        Ok(y)
+    }
+
+    /// The gradient of [`Gpu::pad`]: dx of dy, added to what is in dx if `add`.
+    pub(crate) fn pad_gradient(&self, dy: &Image, dx: &Image, padding: Padding, add: bool) -> Result<()> {
+        ensure(dy.shape == padding.apply(dx.shape), || {
+            format!("a gradient of {} for {}", dy.shape, dx.shape)
+        })?;
+        let mut arguments = vec![Argument::from(dy.address()), dx.address().into()];
+        arguments.extend(pad_sizes(dx.shape, padding).map(Argument::from));
+        arguments.push(i32::from(add).into());
+        let v = vector(dx.shape.channels, dx.element);
+        // SAFETY: the kernel has a thread for each pack of dx and reads within dy.
+        unsafe { self.launch(kernel("pad_gradient", dx.element, v), pack_grid(dx.shape, v), arguments) }
+    }
+}
+
+/// A thread for each pack of an image.
+pub(crate) fn pack_grid(shape: Shape, vector: usize) -> [usize; 3] {
+    [(shape.count() / vector).div_ceil(crate::device::BLOCK), 1, 1]
+}
+
+fn pad_sizes(x: Shape, padding: Padding) -> [i32; 9] {
+    let y = padding.apply(x);
+    let ring = usize::from(padding.ring);
+    [x.batch, x.height, x.width, x.channels, padding.top, padding.left, y.height, y.width, ring]
+        .map(|size| size as i32)
+}

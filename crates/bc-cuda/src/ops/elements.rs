@@ -1,0 +1,200 @@
+//! Conversions, sums, and weights in the order of the convolutions.
+
+use crate::device::{Address, BLOCK};
+use crate::error::{Result, ensure};
+use crate::gpu::{Gpu, flat_grid};
+use crate::shape::{Convolution, Element};
+use crate::tensor::{Buffer, Image};
+
+/// Which weights of the flat buffer have copies for convolutions and products, and in which sizes: made once for a
+/// network.
+pub struct Runs {
+    table: Buffer<i32>,
+    count: usize,
+    /// The end of the last one.
+    end: usize,
+}
+
+/// Values of a run that a block copies.
+const RUN: usize = 8192;
+
+impl Gpu {
+    /// The image with another element; the same image if it has it already.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn convert(&self, x: &Image, element: Element) -> Result<Image> {
+        if x.element == element {
+            return Ok(x.clone());
+        }
+        let y = self.image(x.shape, element)?;
+        // SAFETY: both images have as many values of these elements.
+        unsafe { self.convert_at(x.address(), y.address(), x.shape.count(), [x.element, element])? };
+        Ok(y)
+    }
+
+    /// `count` values from one element to another.
+    ///
+    /// # Safety
+    /// Both places have as many values of their element.
+    pub(crate) unsafe fn convert_at(
+        &self,
+        from: Address,
+        to: Address,
+        count: usize,
+        elements: [Element; 2],
+    ) -> Result<()> {
+        let kernel = match elements {
+            [from_element, to_element] if from_element == to_element => {
+                // SAFETY: the caller's; the places differ.
+                return unsafe { self.device.copy(to, from, count * from_element.bytes()) };
+            }
+            [Element::F32, to_element] => format!("to_{}", to_element.name()),
+            [from_element, _] => format!("from_{}", from_element.name()),
+        };
+        // SAFETY: the caller's.
+        unsafe { self.launch(kernel, flat_grid(count), vec![from.into(), to.into(), (count as i32).into()]) }
+    }
+
+    /// `to + x`, in the memory of `to` if nobody else has it.
+    ///
+    /// # Errors
+    /// Shapes or elements that differ; no memory.
+    pub fn add(&self, to: Image, x: &Image) -> Result<Image> {
+        ensure(to.shape == x.shape && to.element == x.element, || {
+            format!("a sum of {} and {}", to.shape, x.shape)
+        })?;
+        let to = self.own(to)?;
+        let count = to.shape.count();
+        let kernel = format!("add_{}", to.element.name());
+        let arguments = vec![to.address().into(), x.address().into(), (count as i32).into()];
+        // SAFETY: both have as many values.
+        unsafe { self.launch(kernel, flat_grid(count), arguments)? };
+        Ok(to)
+    }
+
+    /// `x * factor`, in place.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn scale(&self, x: &mut Buffer<f32>, factor: f32) -> Result<()> {
+        let arguments = vec![x.address().into(), factor.into(), (x.len() as i32).into()];
+        // SAFETY: the buffer has as many values.
+        unsafe { self.launch("scale_f32".to_owned(), flat_grid(x.len()), arguments) }
+    }
+
+    /// The image, or a copy if others have it too: what may be overwritten.
+    pub(crate) fn own(&self, x: Image) -> Result<Image> {
+        if x.memory.is_unique() {
+            return Ok(x);
+        }
+        let copy = self.image(x.shape, x.element)?;
+        // SAFETY: both have as many bytes and are two.
+        unsafe { self.device.copy(copy.address(), x.address(), x.shape.count() * x.element.bytes())? };
+        Ok(copy)
+    }
+
+    /// `count` 32-bit values of a buffer from `at` on, as a matrix or image.
+    ///
+    /// # Errors
+    /// More values than there are; no memory.
+    pub fn image_of(&self, x: &Buffer<f32>, at: usize, shape: crate::Shape) -> Result<Image> {
+        ensure(at + shape.count() <= x.len(), || format!("{shape} at {at} of {} values", x.len()))?;
+        let image = self.image(shape, Element::F32)?;
+        // SAFETY: both have as many values, by the lines above.
+        unsafe { self.device.copy(image.address(), x.at(at), shape.count() * 4)? };
+        Ok(image)
+    }
+
+    /// The table of weights: (where a weight begins in the flat buffer, its sizes); linear layers are convolutions of
+    /// 1x1.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn runs(&self, weights: &[(usize, Convolution)]) -> Result<Runs> {
+        let mut table = Vec::new();
+        let mut end = 0;
+        for (start, convolution) in weights {
+            let row = convolution.inputs * convolution.taps();
+            let outputs = (RUN / row.max(1)).max(1);
+            for first in (0..convolution.outputs).step_by(outputs) {
+                let count = outputs.min(convolution.outputs - first) * row;
+                let numbers = [start + first * row, count, convolution.inputs, convolution.taps()];
+                table.extend(numbers.map(|number| number as i32));
+            }
+            end = end.max(start + convolution.weights());
+        }
+        Ok(Runs { count: table.len() / 4, table: self.upload(&table)?, end })
+    }
+
+    /// The copies of the weights in the order (outputs, kernel height, kernel width, inputs) and the activations'
+    /// element: once after each step of the optimiser. `copies` is a buffer of [`Gpu::weight_copies`]; a weight's copy
+    /// begins at the same index as the weight.
+    ///
+    /// # Errors
+    /// Buffers of another network.
+    pub fn refresh_weights(
+        &self,
+        runs: &Runs,
+        masters: &Buffer<f32>,
+        copies: &mut WeightCopies,
+    ) -> Result<()> {
+        ensure(runs.end <= masters.len() && runs.end <= copies.len, || {
+            format!("weights up to {} of buffers of {} and {}", runs.end, masters.len(), copies.len)
+        })?;
+        let kernel = format!("weights_to_{}", copies.image.element.name());
+        let arguments =
+            vec![masters.address().into(), copies.image.address().into(), runs.table.address().into()];
+        // SAFETY: the table's runs end within both buffers.
+        unsafe { self.launch(kernel, [runs.count, 1, 1], arguments) }
+    }
+
+    /// Room for copies of all weights of a flat buffer of `len` values.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn weight_copies(&self, len: usize) -> Result<WeightCopies> {
+        let image = self.image(crate::Shape::matrix(1, len), self.element())?;
+        Ok(WeightCopies { image, len })
+    }
+
+    /// Adds a weight's gradient in the order of the convolutions to the flat gradient.
+    ///
+    /// # Safety
+    /// `from` has as many values of the element as the convolution has weights.
+    pub(crate) unsafe fn add_weight_gradient(
+        &self,
+        from: Address,
+        element: Element,
+        convolution: &Convolution,
+        gradients: &mut Buffer<f32>,
+        at: usize,
+    ) -> Result<()> {
+        let count = convolution.weights();
+        let sizes = [convolution.inputs, convolution.taps(), count].map(|size| (size as i32).into());
+        let [inputs, taps, number] = sizes;
+        let arguments = vec![from.into(), gradients.at(at).into(), inputs, taps, number];
+        let kernel = format!("weights_from_{}", element.name());
+        // SAFETY: the caller's, and `at` was compared by it with the buffer's length.
+        unsafe { self.launch(kernel, [count.div_ceil(BLOCK).min(4096), 1, 1], arguments) }
+    }
+}
+
+/// The copies of all weights, see [`Gpu::refresh_weights`].
+#[derive(Debug)]
+pub struct WeightCopies {
+    pub(crate) image: Image,
+    pub(crate) len: usize,
+}
+
+impl WeightCopies {
+    /// Where the copy of the weight at `index` lies, which has `count` values.
+    pub(crate) fn at(&self, index: usize, count: usize) -> Result<Address> {
+        ensure(index + count <= self.len, || format!("a weight of {count} at {index} of {}", self.len))?;
+        Ok(self.image.address() + (index * self.image.element.bytes()) as u64)
+    }
+
+    pub(crate) fn element(&self) -> Element {
+        self.image.element
+    }
+}

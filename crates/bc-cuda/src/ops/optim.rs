@@ -1,0 +1,206 @@
+//! Clipping, Adam and AdamW, and the moving average, over flat buffers; nothing of a step goes through the host.
+
+use crate::device::Argument;
+use crate::error::{Result, ensure};
+use crate::gpu::{Gpu, flat_grid};
+use crate::tensor::Buffer;
+
+/// Values of one parameter that a block updates.
+const STRETCH: usize = 4096;
+
+/// Everything but the learning rate, as `bc_nn::optim::AdamSettings`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamSettings {
+    /// Decay of the two moments.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Decay of the weights themselves (AdamW) and not through the gradient (Adam).
+    pub decoupled: bool,
+}
+
+/// Which values belong to which parameter, and what becomes of each.
+pub struct Adam {
+    settings: AdamSettings,
+    stretches: Buffer<i32>,
+    count: usize,
+    /// 0: left alone, 1: without weight decay, 2: with it.
+    kinds: Buffer<i32>,
+    decayed: Vec<bool>,
+    active: Vec<bool>,
+    len: usize,
+}
+
+/// The moments and the number of steps.
+pub struct State {
+    /// First moments.
+    pub first: Buffer<f32>,
+    /// Second moments.
+    pub second: Buffer<f32>,
+    /// The number of steps, as a single value.
+    pub steps: Buffer<f64>,
+    /// Of the last step: the norm before clipping (not finite: nothing was changed), the factor, step size, root, whether
+    /// it was made.
+    step: Buffer<f32>,
+}
+
+impl State {
+    /// The norm of the mean gradient before clipping of the last [`Gpu::adam_step`], as a single value to read when the
+    /// host wants it.
+    pub fn norm(&self) -> &Buffer<f32> {
+        &self.step
+    }
+}
+
+impl Gpu {
+    /// For parameters of these sizes, one after the other in the flat buffers, each with whether weight decay reaches it.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn adam(&self, settings: AdamSettings, parameters: &[(usize, bool)]) -> Result<Adam> {
+        let (mut table, mut start) = (Vec::new(), 0);
+        for (parameter, (size, _)) in parameters.iter().enumerate() {
+            for first in (0..*size).step_by(STRETCH) {
+                let count = STRETCH.min(size - first);
+                table.extend([start + first, count, parameter].map(|number| number as i32));
+            }
+            start += size;
+        }
+        let decayed: Vec<bool> = parameters.iter().map(|(_, decayed)| *decayed).collect();
+        let active = vec![true; decayed.len()];
+        Ok(Adam {
+            settings,
+            count: table.len() / 3,
+            stretches: self.upload(&table)?,
+            kinds: self.upload(&kinds(&decayed, &active))?,
+            decayed,
+            active,
+            len: start,
+        })
+    }
+
+    /// Which parameters have a gradient: the others stay as they are. Nothing is sent if it is as before.
+    ///
+    /// # Errors
+    /// Flags of another network.
+    pub fn set_active(&self, adam: &mut Adam, active: &[bool]) -> Result<()> {
+        ensure(active.len() == adam.decayed.len(), || {
+            format!("{} flags of {}", active.len(), adam.decayed.len())
+        })?;
+        if adam.active != active {
+            adam.active = active.to_vec();
+            self.write(&mut adam.kinds, 0, &kinds(&adam.decayed, active))?;
+        }
+        Ok(())
+    }
+
+    /// Moments of zero, without a step made.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn adam_state(&self, adam: &Adam) -> Result<State> {
+        Ok(State {
+            first: self.zeros(adam.len)?,
+            second: self.zeros(adam.len)?,
+            steps: self.zeros(1)?,
+            step: self.zeros(5)?,
+        })
+    }
+
+    /// One step with `mean` times the gradients, clipped to a norm of `most` (0: not). If their norm is not finite
+    /// nothing changes, not even the number of steps.
+    ///
+    /// # Errors
+    /// Buffers of another network; no memory.
+    pub fn adam_step(
+        &self,
+        adam: &Adam,
+        state: &mut State,
+        weights: &mut Buffer<f32>,
+        gradients: &Buffer<f32>,
+        by: &Step,
+    ) -> Result<()> {
+        let fits = [weights.len(), gradients.len(), state.first.len(), state.second.len()];
+        ensure(fits.iter().all(|len| *len == adam.len), || format!("buffers of {fits:?} for {}", adam.len))?;
+        let grid = flat_grid(adam.len);
+        let parts = self.buffer::<f64>(grid[0])?;
+        let number = |size: usize| Argument::from(size as i32);
+        let arguments = vec![gradients.address().into(), parts.address().into(), number(adam.len)];
+        let AdamSettings { betas, epsilon, weight_decay, decoupled } = adam.settings;
+        let addresses = [parts.address(), state.steps.address(), state.step.address()];
+        let mut prepare: Vec<Argument> = addresses.map(Argument::from).to_vec();
+        prepare.extend([number(grid[0]), by.mean.into(), by.most.into(), Argument::from(by.rate as f32)]);
+        prepare.extend(betas.map(Argument::from));
+        let moments = [&state.first, &state.second].map(Buffer::address);
+        let addresses = [
+            weights.address(),
+            moments[0],
+            moments[1],
+            gradients.address(),
+            adam.stretches.address(),
+            adam.kinds.address(),
+            state.step.address(),
+        ];
+        let mut update: Vec<Argument> = addresses.map(Argument::from).to_vec();
+        let through_gradient = if decoupled { 0.0 } else { weight_decay };
+        let keep = if decoupled { 1.0 - by.rate * weight_decay } else { 1.0 };
+        let numbers = [betas[0], betas[1], epsilon, through_gradient, keep];
+        update.extend(numbers.map(|number| Argument::from(number as f32)));
+        // SAFETY: the four buffers are of one length, the stretches are of it, and each has a kind.
+        unsafe {
+            self.launch("squares".to_owned(), grid, arguments)?;
+            self.launch("adam_prepare".to_owned(), [1, 1, 1], prepare)?;
+            self.launch("adam".to_owned(), [adam.count, 1, 1], update)
+        }
+    }
+
+    /// `average = decay average + (1 - decay) x`, unless the last step was not made.
+    ///
+    /// # Errors
+    /// Buffers of other lengths.
+    pub fn average(
+        &self,
+        average: &mut Buffer<f32>,
+        x: &Buffer<f32>,
+        state: &State,
+        decay: f32,
+    ) -> Result<()> {
+        ensure(average.len() == x.len(), || format!("an average of {} for {}", average.len(), x.len()))?;
+        let addresses = [average.address(), x.address(), state.step.address()];
+        let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
+        arguments.extend([Argument::from(x.len() as i32), decay.into()]);
+        // SAFETY: both have as many values.
+        unsafe { self.launch("average".to_owned(), flat_grid(x.len()), arguments) }
+    }
+}
+
+/// What a step is made with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Factor of the gradients: 1 / the number of batches that they are the sum of.
+    pub mean: f32,
+    /// The largest norm; 0: any.
+    pub most: f32,
+    /// The learning rate.
+    pub rate: f64,
+}
+
+fn kinds(decayed: &[bool], active: &[bool]) -> Vec<i32> {
+    decayed
+        .iter()
+        .zip(active)
+        .map(|(decayed, active)| i32::from(*active) * (1 + i32::from(*decayed)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_gradient_is_left_alone() {
+        assert_eq!(kinds(&[true, false, true], &[true, true, false]), [2, 1, 0]);
+    }
+}

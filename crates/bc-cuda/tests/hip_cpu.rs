@@ -1,0 +1,102 @@
+//! Every kernel's numbers without a GPU: the sources that nvrtc compiles, by g++ through HIP-CPU, against bc-nn's
+//! operators on the CPU and closed forms. The first run compiles them (a minute or two).
+
+mod common;
+
+use std::sync::{Arc, OnceLock};
+
+use bc_cuda::device::Device;
+use bc_cuda::{Gpu, Precision};
+
+/// A device of its own for each test; `None`, and a recorded skip, where something is missing.
+fn device() -> Option<Arc<dyn Device>> {
+    static DEVICE: OnceLock<Result<Arc<dyn Device>, String>> = OnceLock::new();
+    let hip_cpu = bc_testing::shared("cuda/hip-cpu")?;
+    let device = DEVICE.get_or_init(|| match bc_cuda::emulated::missing(&hip_cpu) {
+        Some(missing) => Err(missing),
+        None => Ok(bc_cuda::emulated::open(&hip_cpu).expect("the kernels compile with g++")),
+    });
+    match device {
+        Ok(device) => Some(Arc::clone(device)),
+        Err(missing) => {
+            bc_testing::skipped(format_args!("kernels on CPU threads: {missing}"));
+            None
+        }
+    }
+}
+
+fn with_gpu(precisions: &[Precision], check: impl Fn(&Gpu)) {
+    let Some(device) = device() else { return };
+    for precision in precisions {
+        let gpu = Gpu::new(Arc::clone(&device), *precision);
+        check(&gpu);
+        assert_eq!(gpu.usage().used, 0, "all memory was given back");
+    }
+}
+
+const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+#[test]
+fn conversions_round_to_nearest_even() {
+    with_gpu(&BOTH[..1], common::conversions);
+}
+
+#[test]
+fn norms_are_those_of_the_cpu() {
+    with_gpu(&BOTH[..1], common::norms);
+}
+
+#[test]
+fn norms_of_two_processes_are_those_of_the_whole_batch() {
+    with_gpu(&BOTH[..1], common::norms_with_peers);
+}
+
+#[test]
+fn pools_are_those_of_the_cpu() {
+    with_gpu(&BOTH[..1], common::pools);
+}
+
+#[test]
+fn convolutions_are_those_of_the_cpu() {
+    with_gpu(&BOTH, common::convolutions);
+}
+
+#[test]
+fn linear_layers_are_products() {
+    with_gpu(&BOTH, common::linears);
+}
+
+#[test]
+fn cross_entropies_are_those_of_the_cpu() {
+    with_gpu(&BOTH[..1], common::cross_entropies);
+}
+
+#[test]
+fn triplets_are_mined_and_weighed_as_on_the_cpu() {
+    with_gpu(&BOTH[..1], common::triplets);
+}
+
+#[test]
+fn steps_are_pytorchs() {
+    with_gpu(&BOTH[..1], common::optimisers);
+}
+
+#[test]
+fn batches_arrive_in_their_order() {
+    with_gpu(&BOTH[..1], common::uploads);
+}
+
+#[test]
+fn memory_is_used_again() {
+    with_gpu(&BOTH[..1], common::memory);
+}
+
+#[test]
+fn a_kernel_that_is_not_there_is_an_error() {
+    let Some(device) = device() else { return };
+    let launch =
+        bc_cuda::device::Launch { kernel: "no_such_kernel".to_owned(), grid: [1; 3], arguments: Vec::new() };
+    // SAFETY: there is no such kernel, so nothing runs.
+    let error = unsafe { device.launch(&launch) }.unwrap_err().to_string();
+    assert!(error.contains("no_such_kernel"), "{error}");
+}

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# What only a GPU can show, in under nine minutes, into one report:
+#
+#     scripts/gpu_check.sh [REPORT=gpu-report.txt]
+#
+# BYTECOVER_DEVICE (cuda:0) is tested. BYTECOVER_PYTHON with PyTorch for CUDA and ../shared/bench/torch_step.py give the
+# comparison; without them it is left out, with a line. The libraries must be found (scripts/cuda-toolkit.sh DEST --run,
+# then LD_LIBRARY_PATH=DEST/lib). Set BYTECOVER_BUILT=1 if the programs and tests are built already: building is not part
+# of the nine minutes. Exit code 1 if a part failed, 2 if there is no GPU; the report says which.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+report=$(realpath -m "${1:-gpu-report.txt}")
+export BYTECOVER_DEVICE=${BYTECOVER_DEVICE:-cuda:0}
+shared=${BYTECOVER_SHARED:-../shared}
+python=${BYTECOVER_PYTHON:-python3}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
+    echo "scripts/gpu_check.sh: no NVIDIA GPU here (nvidia-smi lists none); nothing was checked" | tee "$report" >&2
+    exit 2
+fi
+
+features=bc-cuda/cuda,bc-nn/cuda,bc-train/cuda,bc-eval/cuda
+tests=(-p bc-cuda -p bc-nn --features "$features")
+if [ -z "${BYTECOVER_BUILT:-}" ]; then
+    cargo build --release --workspace --bins --features "$features" || exit 1
+    cargo test --release "${tests[@]}" --no-run || exit 1
+fi
+bin=${CARGO_TARGET_DIR:-target}/release
+
+# part NAME SECONDS COMMAND...: runs it with a limit; its output, time and verdict go into the report.
+part() {
+    local name=$1 limit=$2 begun=$SECONDS code=0
+    shift 2
+    printf '\n## %s\n$ %s\n' "$name" "$*" >>"$report"
+    timeout "$limit" "$@" >"$work/out" 2>&1 || code=$?
+    tail -n "${LINES_OF_PART:-40}" "$work/out" >>"$report"
+    local verdict=passed
+    [ $code -eq 124 ] && verdict="not done in $limit s"
+    [ $code -ne 0 ] && [ $code -ne 124 ] && verdict="FAILED with code $code"
+    [ $code -ne 0 ] && failed=1
+    printf -- '-- %s: %s (%s s)\n' "$name" "$verdict" $((SECONDS - begun)) | tee -a "$report"
+}
+
+{
+    echo "# bytecover on a GPU, $(date -u +%Y-%m-%dT%H:%MZ), $(git rev-parse --short HEAD 2>/dev/null)"
+    nvidia-smi --query-gpu=index,name,compute_cap,memory.total,driver_version,clocks.max.sm --format=csv
+} >"$report"
+SECONDS=0
+
+# Right: operators, then the network's golden outputs and gradients on the device.
+part "operators against the CPU" 120 \
+    cargo test --release -p bc-cuda --features bc-cuda/cuda --test device -- --nocapture --test-threads 1
+part "golden outputs and gradients" 90 \
+    cargo test --release -p bc-nn --features bc-nn/cuda --test golden --test ring_golden --test checkpoints
+
+# A run goes on where another device left it. Random features: no data needed.
+for pair in "cpu $BYTECOVER_DEVICE" "$BYTECOVER_DEVICE cpu"; do
+    read -r first second <<<"$pair"
+    rm -rf "$work/resume"
+    # shellcheck disable=SC2016 # the inner shell expands them
+    part "a run begun on $first goes on on $second" 45 bash -c '
+        set -e
+        bin=$1 run=$2 first=$3 second=$4
+        arguments=(--set train.debug=true --set train.epochs=4 --set train.run="$run" --set train.checkpoint_every_steps=1)
+        "$bin/bc-train" "${arguments[@]}" --set train.device="$first" --set train.epochs=2
+        "$bin/bc-train" "${arguments[@]}" --resume --set train.device="$second"
+    ' _ "$bin" "$work/resume" "$first" "$second"
+done
+
+# Trains: the demo in 32 bits and in bf16, to the same validation mAP within its spread (some 0.02).
+if [ -f data/demo/features/part-00000.parquet ] || ls data/demo/features/part-*.parquet >/dev/null 2>&1; then
+    for precision in f32 bf16; do
+        part "the demo in $precision" 90 "$bin/bc-train" --config configs/demo.toml --fresh \
+            --set "train.run=$work/demo-$precision" --set "train.device=$BYTECOVER_DEVICE" --set "train.precision=$precision"
+        grep -o 'validation mAP [0-9.]*' "$work/out" | tail -1 >>"$report"
+    done
+else
+    echo "skipped: the demo (scripts/stages.sh synth index features config=configs/demo.toml makes its features)" |
+        tee -a "$report"
+fi
+
+# Fast: a step and a forward pass, beside PyTorch eager in bf16 and channels-last.
+floor() {
+    "$python" - "$1" "$2" "$3" <<'PY'
+import json, subprocess, sys
+
+batch, frames, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+# The network's forward pass is 5.04 GFLOP a sample at 84 x 215 (see docs/PERFORMANCE.md), a step three times that.
+flops = 3 * 5.04e9 * batch * frames / 215
+# Activations of a step: written once by each convolution and norm, read by the next, and the same three times on the way
+# back; some 92 MB of bf16 a sample at 84 x 215.
+moved = 92e6 * 5 * batch * frames / 215
+# Dense bf16 peaks in TFLOP/s, and memory in GB/s, as NVIDIA has them.
+peaks = {"H100": (989, 3350), "H200": (989, 4800), "A100": (312, 2039), "L40": (362, 864), "RTX 4090": (165, 1008),
+         "RTX 5090": (210, 1792), "B200": (2250, 8000)}
+name = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True).stdout
+peak = next((peak for key, peak in peaks.items() if key in name), None)
+print(f"floor: {flops / 1e12:.2f} TFLOP and some {moved / 1e9:.1f} GB a step; {flops / seconds / 1e12:.0f} TFLOP/s reached", end="")
+if peak:
+    least = flops / peak[0] / 1e12
+    print(f"; convolutions alone {least * 1e3:.1f} ms at {peak[0]} TFLOP/s: {100 * least / seconds:.0f} %; "
+          f"memory alone {moved / peak[1] / 1e6:.1f} ms at {peak[1]} GB/s")
+else:
+    print(f"; the peak of {name.strip()} is not in this script's table")
+PY
+}
+has_torch=
+if [ -f "$shared/bench/torch_step.py" ] && "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
+    has_torch=1
+else
+    echo "skipped: PyTorch beside it (BYTECOVER_PYTHON with PyTorch for CUDA, $shared/bench/torch_step.py)" | tee -a "$report"
+fi
+for batch in 32 128; do
+    for frames in 215 430; do
+        part "bench: batch $batch, $frames frames" 45 "$bin/bc-train" bench --device "$BYTECOVER_DEVICE" --precision bf16 \
+            --batch $batch --frames $frames --steps 30 --json
+        seconds=$(grep -o '"train_s": *[0-9.e-]*' "$work/out" | grep -o '[0-9.e-]*$')
+        if [ -n "$seconds" ] && command -v "$python" >/dev/null; then
+            floor $batch $frames "$seconds" | tee -a "$report"
+        fi
+        if [ -n "$has_torch" ]; then
+            part "PyTorch: batch $batch, $frames frames" 45 env -C "$shared/bench" "$python" torch_step.py --device cuda \
+                --amp bf16 --channels-last --batch $batch --frames $frames --steps 30
+        fi
+    done
+done
+
+# What one batch takes, and where time goes if the profiler is there.
+nvidia-smi --query-gpu=memory.used,utilization.gpu,clocks.sm,power.draw --format=csv >>"$report"
+if command -v nsys >/dev/null; then
+    LINES_OF_PART=60 part "profile" 60 nsys profile --stats=true --force-overwrite=true -o "$work/profile" \
+        "$bin/bc-train" bench --device "$BYTECOVER_DEVICE" --precision bf16 --batch 32 --frames 215 --steps 10
+else
+    echo "skipped: a profile (nsys is not installed)" | tee -a "$report"
+fi
+
+printf '\n# %s s in all: %s\n' "$SECONDS" "$([ $failed -eq 0 ] && echo passed || echo FAILED)" | tee -a "$report"
+echo "the report: $report"
+exit $failed
