@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
 use crate::backend::{AdamRange, Backend, Flat};
-use crate::parameters::{Layout, Parameter, Parameters, tensor};
+use crate::parameters::{Entry, Layout, Parameter, Parameters, tensor};
 
 /// Whom a backward pass shows each gradient as soon as it is complete, while the pass continues.
 pub trait Listener: Send {
@@ -90,15 +90,14 @@ impl Gradients {
         written.map(|(entry, _)| entry.places.clone()).collect()
     }
 
-    /// Places that passes have written, and whether weight decay reaches them: of vectors only with `decay_vectors`.
+    /// Places of all parameters; weight decay reaches vectors only with `decay_vectors`.
     pub(crate) fn ranges(&self, decay_vectors: bool) -> Vec<AdamRange> {
-        let written = self.layout.entries().iter().zip(&self.written).filter(|(_, written)| **written);
-        written
-            .map(|(entry, _)| AdamRange {
-                places: entry.places.clone(),
-                decayed: decay_vectors || entry.shape.len() > 1,
-            })
-            .collect()
+        let range = |(entry, written): (&Entry, &bool)| AdamRange {
+            places: entry.places.clone(),
+            decayed: decay_vectors || entry.shape.len() > 1,
+            written: *written,
+        };
+        self.layout.entries().iter().zip(&self.written).map(range).collect()
     }
 
     /// The Euclidean norm of all of them; on the CPU the same for any number of threads.

@@ -66,18 +66,10 @@ impl Adam {
             *layout == *self.layout && *parameters.layout() == self.layout,
             "gradients of another network"
         );
-        let AdamSettings { betas, epsilon, weight_decay, decoupled, decay_vectors } = self.settings;
-        let corrections = betas.map(|beta| 1.0 - beta.powf((self.steps + 1) as f64));
-        let update = AdamUpdate {
-            betas: betas.map(|beta| beta as f32),
-            step: (rate / corrections[0]) as f32,
-            root: (1.0 / corrections[1].sqrt()) as f32,
-            epsilon: epsilon as f32,
-            gradient_decay: if decoupled { 0.0 } else { weight_decay as f32 },
-            keep: if decoupled { (1.0 - rate * weight_decay) as f32 } else { 1.0 },
-        };
+        let (settings, number) = (self.settings, self.steps + 1);
+        let update = AdamUpdate { settings, number, rate, clipping };
         let state = AdamState { weights: parameters.flat_mut(), moments: &mut self.moments, gradients: flat };
-        let norm = self.backend.adam(state, &gradients.ranges(decay_vectors), &update, clipping)?;
+        let norm = self.backend.adam(state, &gradients.ranges(settings.decay_vectors), &update)?;
         if norm.is_finite() {
             self.steps += 1;
             parameters.changed()?;

@@ -127,25 +127,27 @@ impl Gpu {
         Ok(Triplets { positives, negatives, rows, slots })
     }
 
-    /// Triplets that the host has chosen: (anchor, positive, negative), at most one for each anchor.
+    /// Triplets that the host has chosen: (anchor, positive, negative).
     ///
     /// # Errors
-    /// A row outside the batch; two triplets of one anchor.
+    /// A row outside the batch.
     pub fn triplets(&self, rows: usize, chosen: &[[u32; 3]]) -> Result<Triplets> {
-        let [mut positives, mut negatives] = [vec![-1i32; rows], vec![-1i32; rows]];
+        let mut of_anchors = vec![Vec::new(); rows];
         for [anchor, positive, negative] in chosen {
             let inside = [anchor, positive, negative].iter().all(|row| (**row as usize) < rows);
-            ensure(inside && positives[*anchor as usize] < 0, || {
-                format!("a triplet of rows {anchor}, {positive}, {negative} of {rows}")
-            })?;
-            positives[*anchor as usize] = *positive as i32;
-            negatives[*anchor as usize] = *negative as i32;
+            ensure(inside, || format!("a triplet of rows {anchor}, {positive}, {negative} of {rows}"))?;
+            of_anchors[*anchor as usize].push([*positive as i32, *negative as i32]);
         }
+        let slots = of_anchors.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        let list = |which: usize| -> Vec<i32> {
+            let slot = |of: &Vec<[i32; 2]>, slot: usize| of.get(slot).map_or(-1, |triplet| triplet[which]);
+            of_anchors.iter().flat_map(|of| (0..slots).map(move |number| slot(of, number))).collect()
+        };
         Ok(Triplets {
-            positives: self.upload(&positives)?,
-            negatives: self.upload(&negatives)?,
+            positives: self.upload(&list(0))?,
+            negatives: self.upload(&list(1))?,
             rows,
-            slots: 1,
+            slots,
         })
     }
 

@@ -8,6 +8,8 @@
 //! implementation of the trait, and a constructor beside [`Backend::cpu`].
 
 pub mod cpu;
+#[cfg(feature = "device")]
+mod cuda;
 pub mod geometry;
 
 use std::any::Any;
@@ -15,10 +17,11 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::gradients::Gradients;
 use crate::loss::Triplets;
+use crate::optim::AdamSettings;
 use crate::parameters::{Parameter, Parameters};
 use crate::peers::Peers;
 use geometry::Geometry;
@@ -70,6 +73,15 @@ impl Array {
     /// An array of another backend.
     pub fn data<T: Any>(&self) -> Result<&T> {
         self.data.downcast_ref().context(FOREIGN)
+    }
+
+    /// What the backend keeps, taken out.
+    ///
+    /// # Errors
+    /// An array of another backend.
+    pub fn into_data<T: Any + Clone + Send + Sync>(self) -> Result<T> {
+        let Ok(data) = self.data.downcast::<T>() else { bail!(FOREIGN) };
+        Ok(Arc::unwrap_or_clone(data))
     }
 
     /// What the backend keeps, to be overwritten.
@@ -213,30 +225,29 @@ impl Ending<'_> {
     pub const RELU: Self = Self { activation: Activation::Relu, shortcut: None };
 }
 
-/// The numbers of one step of Adam; `gradient_decay` and `keep` are of the ranges that weight decay reaches.
+/// One step of Adam.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamUpdate {
-    /// Decay of the two moments.
-    pub betas: [f32; 2],
-    /// Rate, corrected by the first moment's beginning.
-    pub step: f32,
-    /// Correction of the root of the second moment.
-    pub root: f32,
-    /// Added to that root.
-    pub epsilon: f32,
-    /// Share of the weight that is added to its gradient (Adam).
-    pub gradient_decay: f32,
-    /// What is left of the weight (AdamW).
-    pub keep: f32,
+    /// Everything but the learning rate.
+    pub settings: AdamSettings,
+    /// The number of this step, from 1.
+    pub number: u64,
+    /// The learning rate.
+    pub rate: f64,
+    /// What gradients are multiplied by.
+    pub clipping: Clipping,
 }
 
-/// Places of flat memory that have a gradient, and whether weight decay reaches them.
+/// Places of one parameter in flat memory, whether weight decay reaches it, and whether it has a gradient: without one
+/// it stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdamRange {
     /// First and last place.
     pub places: Range<usize>,
     /// By weight decay.
     pub decayed: bool,
+    /// Whether there is a gradient.
+    pub written: bool,
 }
 
 /// By what gradients are multiplied before a step: `mean`, and what brings their norm (times `mean`) to at most `most`.
@@ -393,15 +404,57 @@ pub trait Operators: Send + Sync {
     fn euclidean_norm(&self, flat: &Flat, places: &[Range<usize>]) -> Result<f64>;
     /// One step of Adam with clipped gradients; returns their norm times [`Clipping::mean`] before clipping. Nothing
     /// changes if that is not finite.
-    fn adam(
-        &self,
-        state: AdamState<'_>,
-        ranges: &[AdamRange],
-        update: &AdamUpdate,
-        clipping: Clipping,
-    ) -> Result<f64>;
+    fn adam(&self, state: AdamState<'_>, ranges: &[AdamRange], update: &AdamUpdate) -> Result<f64>;
     /// `average * decay + values * (1 - decay)`, in the average's place.
     fn average(&self, average: &mut Flat, values: &Flat, decay: f64) -> Result<()>;
+}
+
+/// How a GPU stores and multiplies numbers. Weights, statistics, losses and moments have 32 bits in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32 bits throughout.
+    #[default]
+    F32,
+    /// Stored in 32 bits, multiplied in 19.
+    Tf32,
+    /// Activations in bf16.
+    Bf16,
+}
+
+impl Precision {
+    /// As settings name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// By its name.
+    ///
+    /// # Errors
+    /// Another name.
+    pub fn named(name: &str) -> Result<Self> {
+        let all = [Self::F32, Self::Tf32, Self::Bf16];
+        let found = all.into_iter().find(|precision| precision.name() == name);
+        found.with_context(|| format!("precision = \"{name}\" is none of \"f32\", \"tf32\", \"bf16\""))
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(device: &str, precision: Precision) -> Result<Backend> {
+    let options = bc_cuda::cuda::Options::default();
+    let opened = bc_cuda::cuda::open(device, &options).with_context(|| format!("device = \"{device}\""))?;
+    Ok(Backend::on_device(bc_cuda::Gpu::new(opened, precision.name().parse()?)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(device: &str, _precision: Precision) -> Result<Backend> {
+    bail!(
+        "device = \"{device}\": this program was built without CUDA; build it with `just build-cuda` (needs no GPU and \
+         no CUDA to build), or use device = \"cpu\""
+    )
 }
 
 /// A backend, shared by everything that uses it.
@@ -412,6 +465,30 @@ impl Backend {
     /// The processor.
     pub fn cpu() -> Self {
         Self(Arc::new(cpu::Cpu))
+    }
+
+    /// By its name: "cpu", "auto" (the processor) or "cuda:0", "cuda:1", ...
+    ///
+    /// # Errors
+    /// A build without CUDA; no driver or library, no such GPU, or one that is too old: with what to do.
+    pub fn open(device: &str, precision: Precision) -> Result<Self> {
+        match device {
+            "cpu" | "auto" => {
+                ensure!(
+                    precision == Precision::F32,
+                    "precision = \"{}\" is for a GPU; the processor computes in \"f32\"",
+                    precision.name()
+                );
+                Ok(Self::cpu())
+            }
+            _ => open_cuda(device, precision),
+        }
+    }
+
+    /// A device of bc-cuda, real or emulated.
+    #[cfg(feature = "device")]
+    pub fn on_device(gpu: bc_cuda::Gpu) -> Self {
+        Self(Arc::new(cuda::Cuda::new(gpu)))
     }
 }
 

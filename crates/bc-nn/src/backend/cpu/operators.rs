@@ -5,8 +5,8 @@ use std::ops::Range;
 use anyhow::{Result, ensure};
 
 use super::super::{
-    AdamRange, AdamState, AdamUpdate, Array, Backward, Clipping, Conv, Ending, Flat, Norm, Operators, Saved,
-    Shape, Training, Weights,
+    AdamRange, AdamState, AdamUpdate, Array, Backward, Conv, Ending, Flat, Norm, Operators, Saved, Shape,
+    Training, Weights,
 };
 use super::conv2d::{Kernel, conv2d, conv2d_affine, conv2d_input_gradient, conv2d_weight_gradient};
 use super::norm::{NormGradients, Source, Statistics, fold_statistics, norm, norm_gradient};
@@ -322,15 +322,11 @@ impl Operators for Cpu {
         Ok(adam::sum_of_squares(flat.data::<Vec<f32>>()?, places).sqrt())
     }
 
-    fn adam(
-        &self,
-        state: AdamState<'_>,
-        ranges: &[AdamRange],
-        update: &AdamUpdate,
-        clipping: Clipping,
-    ) -> Result<f64> {
+    fn adam(&self, state: AdamState<'_>, ranges: &[AdamRange], update: &AdamUpdate) -> Result<f64> {
+        let clipping = update.clipping;
         let gradients = state.gradients.data::<Vec<f32>>()?;
-        let places: Vec<Range<usize>> = ranges.iter().map(|range| range.places.clone()).collect();
+        let written = ranges.iter().filter(|range| range.written);
+        let places: Vec<Range<usize>> = written.map(|range| range.places.clone()).collect();
         let norm = adam::sum_of_squares(gradients, &places).sqrt() * clipping.mean;
         if norm.is_finite() {
             let factor = (clipping.mean * factor_of(norm, clipping.most)) as f32;
