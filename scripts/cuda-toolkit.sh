@@ -6,7 +6,7 @@
 #
 # The driver (libcuda.so.1) comes with the system; CUDA 13.0 needs driver 580 or newer. Afterwards
 #
-#     export BYTECOVER_CUDA_LIBRARIES=DEST/lib
+#     export LD_LIBRARY_PATH=DEST/lib
 #
 # Nothing is installed elsewhere, and a second run does nothing. Building needs none of this.
 set -euo pipefail
@@ -42,6 +42,8 @@ with zipfile.ZipFile(wheel) as archive:
             (to / file).write_bytes(archive.read(name))
 PYTHON
 done
+# The name by which it is looked for.
+[ ! -e "$destination/lib/libnccl.so.2" ] || ln -sf libnccl.so.2 "$destination/lib/libnccl.so"
 echo "${wheels[*]}" >"$done_file"
 echo "$destination/lib has:"
 ls "$destination/lib"

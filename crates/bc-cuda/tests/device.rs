@@ -96,13 +96,19 @@ fn memory_is_used_again() {
 fn convolutions_are_deterministic() {
     with_gpu(&ALL, |gpu| {
         let (inputs, outputs) = (256, 256);
-        let sizes =
-            Convolution { inputs, outputs, kernel: [3, 3], stride: [1, 1], padding: Padding::symmetric(1, 1) };
+        let sizes = Convolution {
+            inputs,
+            outputs,
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: Padding::symmetric(1, 1),
+        };
         let shape = Shape::new(inputs, 8, 11, 27);
         let masters = gpu.upload(&common::values(sizes.weights(), 1)).unwrap();
         let mut copies = gpu.weight_copies(masters.len()).unwrap();
         gpu.refresh_weights(&gpu.runs(&[(0, sizes)]).unwrap(), &masters, &mut copies).unwrap();
-        let image = |seed| gpu.upload_image(&common::values(shape.count(), seed), shape, gpu.element()).unwrap();
+        let image =
+            |seed| gpu.upload_image(&common::values(shape.count(), seed), shape, gpu.element()).unwrap();
         let (x, dy) = (image(2), image(3));
         let pass = || {
             let y = gpu.conv(&x, &copies, 0, &sizes).unwrap();
@@ -134,7 +140,8 @@ fn too_much_memory_is_refused_with_what_there_is() {
 #[test]
 fn a_device_that_is_not_there_is_named() {
     if device().is_some() {
-        let error = cuda::open("cuda:99", &Options::default()).err().expect("there are not so many").to_string();
+        let error =
+            cuda::open("cuda:99", &Options::default()).err().expect("there are not so many").to_string();
         assert!(error.contains("cuda:99"), "{error}");
     }
 }

@@ -27,6 +27,37 @@ pub struct AdamSettings {
     pub decay_vectors: bool,
 }
 
+/// The numbers of a step; `gradient_decay` and `keep` are of the ranges that weight decay reaches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamNumbers {
+    pub betas: [f32; 2],
+    /// Rate, corrected by the first moment's beginning.
+    pub step: f32,
+    /// Correction of the root of the second moment.
+    pub root: f32,
+    pub epsilon: f32,
+    /// Share of the weight that is added to its gradient (Adam).
+    pub gradient_decay: f32,
+    /// What is left of the weight (AdamW).
+    pub keep: f32,
+}
+
+impl AdamNumbers {
+    pub fn of(update: &AdamUpdate) -> Self {
+        let AdamUpdate { settings, number, rate, .. } = *update;
+        let AdamSettings { betas, epsilon, weight_decay, decoupled, .. } = settings;
+        let corrections = betas.map(|beta| 1.0 - beta.powf(number as f64));
+        Self {
+            betas: betas.map(|beta| beta as f32),
+            step: (rate / corrections[0]) as f32,
+            root: (1.0 / corrections[1].sqrt()) as f32,
+            epsilon: epsilon as f32,
+            gradient_decay: if decoupled { 0.0 } else { weight_decay as f32 },
+            keep: if decoupled { (1.0 - rate * weight_decay) as f32 } else { 1.0 },
+        }
+    }
+}
+
 /// The optimiser with its moments.
 pub struct Adam {
     backend: Backend,

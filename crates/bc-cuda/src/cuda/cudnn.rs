@@ -15,7 +15,7 @@ use cudarc::cudnn::sys::{
 };
 use cudarc::driver::{CudaStream, result};
 
-use super::{Options, driver};
+use super::{Options, allocation};
 use crate::device::{Address, Convolve, Pass};
 use crate::error::{Error, Result, ensure};
 use crate::shape::{Convolution, Element, Shape};
@@ -247,6 +247,7 @@ impl Cudnn {
 
     /// # Safety
     /// As of [`Cudnn::convolve`].
+    // Long: three calls of thirteen arguments each.
     unsafe fn run(&self, plan: &Plan, by: &Convolve) -> Result<()> {
         let (one, old) = (1f32, if by.add { 1f32 } else { 0f32 });
         let (alpha, beta): (*const c_void, *const c_void) =
@@ -519,7 +520,7 @@ impl Cudnn {
             return Ok(());
         }
         self.give_back();
-        self.workspace = driver::allocate(bytes)?;
+        self.workspace = allocation::allocate(bytes)?;
         self.workspace_bytes = bytes;
         Ok(())
     }
@@ -551,7 +552,7 @@ struct Scratch<'a> {
 
 impl<'a> Scratch<'a> {
     fn new(bytes: usize, stream: &'a CudaStream) -> Result<Self> {
-        Ok(Self { address: driver::allocate(bytes.max(1))?, stream })
+        Ok(Self { address: allocation::allocate(bytes.max(1))?, stream })
     }
 }
 

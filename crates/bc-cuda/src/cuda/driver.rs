@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::driver::sys::CUresult;
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, result};
 use cudarc::nvrtc::Ptx;
 
 use super::cublas::Cublas;
 use super::cudnn::Cudnn;
 use super::staging::{Ring, Slot};
-use super::{Options, call, libraries, nvrtc};
+use super::{Options, allocation, call, libraries, nvrtc};
 use crate::device::{Address, BLOCK, Convolve, Device, Launch, Multiply, Staging};
 use crate::error::{Error, Result};
 use crate::kernels::SOURCES;
@@ -79,6 +78,13 @@ impl CudaDevice {
     }
 }
 
+impl Drop for CudaDevice {
+    fn drop(&mut self) {
+        // Page-locked memory and handles may still be in use. A failure leaves them with a process whose device has failed.
+        let _ = self.synchronize();
+    }
+}
+
 fn load_modules(
     context: &Arc<CudaContext>,
     capability: (i32, i32),
@@ -100,19 +106,6 @@ fn load_modules(
     SOURCES.iter().map(one).collect()
 }
 
-/// Memory of the device, and how much there is where there is none left.
-pub(super) fn allocate(bytes: usize) -> Result<Address> {
-    // SAFETY: the context is bound by the caller; the memory is read only where it was written.
-    match unsafe { result::malloc_sync(bytes) } {
-        Ok(address) => Ok(address),
-        Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-            let (free, total) = result::mem_get_info().map_err(call("cuMemGetInfo"))?;
-            Err(Error::OutOfMemory { asked: bytes, free, total, held: total.saturating_sub(free) })
-        }
-        Err(error) => Err(call("cuMemAlloc")(error)),
-    }
-}
-
 // SAFETY: memory comes from the driver; everything is queued on one stream, whose order the driver keeps.
 unsafe impl Device for CudaDevice {
     fn name(&self) -> String {
@@ -121,7 +114,7 @@ unsafe impl Device for CudaDevice {
 
     fn allocate(&self, bytes: usize) -> Result<Address> {
         self.bind()?;
-        allocate(bytes)
+        allocation::allocate(bytes)
     }
 
     unsafe fn free(&self, address: Address) {

@@ -4,6 +4,7 @@
 //! streams, launches), `nvrtc` (kernels), `cudnn` (convolutions), `cublas` (products), `nccl` (exchange between processes);
 //! `libraries` says what is missing, `staging` is how batches travel beside the queue.
 
+mod allocation;
 mod cublas;
 mod cudnn;
 mod driver;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, PinnedHostSlice, result};
 
-use super::{call, driver};
+use super::{allocation, call};
 use crate::device::{Address, Staging};
 use crate::error::{Result, ensure};
 
@@ -66,7 +66,7 @@ impl Ring {
         place.fill(from)?;
         let bytes = &place.memory.as_slice().map_err(call("cuEventSynchronize"))?[..from.len()];
         // SAFETY: the caller's; the place is written again only after the event behind the copy, and dropped after the
-        // context was synchronised by freeing it.
+        // device has waited for its queue.
         unsafe { result::memcpy_htod_async(to, bytes, stream.cu_stream()) }.map_err(call("cuMemcpyHtoD"))?;
         place.read.record(stream).map_err(call("cuEventRecord"))
     }
@@ -91,7 +91,7 @@ impl Slot {
         let (arrived, released) = (event()?, event()?);
         let copies = context.new_stream().map_err(call("cuStreamCreate"))?;
         let pinned = Pinned::new(context, bytes)?;
-        let device = driver::allocate(bytes.max(1))?;
+        let device = allocation::allocate(bytes.max(1))?;
         Ok(Self { pinned, device, bytes, copies, queue: Arc::clone(queue), arrived, released })
     }
 }

@@ -1,9 +1,9 @@
 //! Conversions, sums, and weights in the order of the convolutions.
 
 use crate::device::{Address, BLOCK};
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 use crate::gpu::{Gpu, flat_grid};
-use crate::shape::{Convolution, Element};
+use crate::shape::{Convolution, Element, Shape};
 use crate::tensor::{Buffer, Image};
 
 /// Which weights of the flat buffer have copies for convolutions and products, and in which sizes: made once for a
@@ -98,12 +98,57 @@ impl Gpu {
     ///
     /// # Errors
     /// More values than there are; no memory.
-    pub fn image_of(&self, x: &Buffer<f32>, at: usize, shape: crate::Shape) -> Result<Image> {
+    pub fn image_of(&self, x: &Buffer<f32>, at: usize, shape: Shape) -> Result<Image> {
         ensure(at + shape.count() <= x.len(), || format!("{shape} at {at} of {} values", x.len()))?;
         let image = self.image(shape, Element::F32)?;
         // SAFETY: both have as many values, by the lines above.
         unsafe { self.device.copy(image.address(), x.at(at), shape.count() * 4)? };
         Ok(image)
+    }
+
+    /// Adds values to a buffer's from `at` on.
+    ///
+    /// # Errors
+    /// More values than there is room for; no memory.
+    pub fn add_values(&self, to: &mut Buffer<f32>, at: usize, values: &[f32]) -> Result<()> {
+        ensure(at + values.len() <= to.len(), || format!("{} values at {at} of {}", values.len(), to.len()))?;
+        let x = self.upload(values)?;
+        let arguments = vec![to.at(at).into(), x.address().into(), (x.len() as i32).into()];
+        // SAFETY: both have as many values, by the lines above.
+        unsafe { self.launch("add_f32".to_owned(), flat_grid(x.len()), arguments) }
+    }
+
+    /// Images of one height, width and number of channels, one behind the other along the batch.
+    ///
+    /// # Errors
+    /// None of them; shapes or elements that differ; no memory.
+    pub fn join(&self, parts: &[&Image]) -> Result<Image> {
+        let Some(first) = parts.first() else { return Err(Error::Shape("an image of no parts".to_owned())) };
+        let batch = parts.iter().map(|part| part.shape.batch).sum();
+        let joined = self.image(Shape { batch, ..first.shape }, first.element)?;
+        let mut at = joined.address();
+        for part in parts {
+            let fits = Shape { batch, ..part.shape } == joined.shape && part.element == first.element;
+            ensure(fits, || format!("{} behind {}", part.shape, first.shape))?;
+            let bytes = part.shape.count() * part.element.bytes();
+            // SAFETY: the parts together are as long as the joined image, which is a memory of its own.
+            unsafe { self.device.copy(at, part.address(), bytes)? };
+            at += bytes as u64;
+        }
+        Ok(joined)
+    }
+
+    /// `count` items of an image from `first` on, as a copy.
+    ///
+    /// # Errors
+    /// More items than there are; no memory.
+    pub fn part(&self, x: &Image, first: usize, count: usize) -> Result<Image> {
+        ensure(first + count <= x.shape.batch, || format!("{count} items at {first} of {}", x.shape))?;
+        let part = self.image(Shape { batch: count, ..x.shape }, x.element)?;
+        let item = x.shape.count() / x.shape.batch.max(1) * x.element.bytes();
+        // SAFETY: the items are inside x, and the part is a memory of its own of as many.
+        unsafe { self.device.copy(part.address(), x.address() + (first * item) as u64, count * item)? };
+        Ok(part)
     }
 
     /// The table of weights: (where a weight begins in the flat buffer, its sizes); linear layers are convolutions of
@@ -154,7 +199,7 @@ impl Gpu {
     /// # Errors
     /// No memory.
     pub fn weight_copies(&self, len: usize) -> Result<WeightCopies> {
-        let image = self.image(crate::Shape::matrix(1, len), self.element())?;
+        let image = self.image(Shape::matrix(1, len), self.element())?;
         Ok(WeightCopies { image, len })
     }
 

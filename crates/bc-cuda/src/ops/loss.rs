@@ -143,12 +143,7 @@ impl Gpu {
             let slot = |of: &Vec<[i32; 2]>, slot: usize| of.get(slot).map_or(-1, |triplet| triplet[which]);
             of_anchors.iter().flat_map(|of| (0..slots).map(move |number| slot(of, number))).collect()
         };
-        Ok(Triplets {
-            positives: self.upload(&list(0))?,
-            negatives: self.upload(&list(1))?,
-            rows,
-            slots,
-        })
+        Ok(Triplets { positives: self.upload(&list(0))?, negatives: self.upload(&list(1))?, rows, slots })
     }
 
     /// `weight` times the mean of `max(0, |a - p| - |a - n| + margin)` over the triplets into `loss[at]` (0 without any),

@@ -111,6 +111,15 @@ pub fn conversions(gpu: &Gpu) {
         close("sum", &gpu.read_image(&sum).unwrap(), &expected, tolerance(element));
         assert_eq!(gpu.read_image(&first).unwrap(), a, "what others have is not overwritten");
     }
+    let shape = Shape::new(3, 5, 2, 2);
+    let x = gpu.upload_image(&values(shape.count(), 1), shape, Element::Bf16).unwrap();
+    let parts = [gpu.part(&x, 0, 2).unwrap(), gpu.part(&x, 2, 3).unwrap()];
+    let joined = gpu.join(&[&parts[0], &parts[1]]).unwrap();
+    assert_eq!((gpu.read_image(&joined).unwrap(), joined.shape()), (gpu.read_image(&x).unwrap(), shape));
+    assert!(gpu.part(&x, 3, 3).is_err() && gpu.join(&[]).is_err());
+    let mut sums = gpu.upload(&[1f32, 2.0, 3.0, 4.0]).unwrap();
+    gpu.add_values(&mut sums, 1, &[10.0, 20.0]).unwrap();
+    assert_eq!(all(gpu, &sums), [1.0, 12.0, 23.0, 4.0]);
     let mut x = gpu.upload(&values(1000, 4)).unwrap();
     gpu.scale(&mut x, -2.0).unwrap();
     let expected: Vec<f32> = values(1000, 4).iter().map(|x| x * -2.0).collect();
@@ -551,6 +560,15 @@ pub fn triplets(gpu: &Gpu) {
             let chosen = reference::mine(mining, &own, &labels);
             let triplets = gpu.mine(mining, &squared, &on_device).unwrap();
             check_margin(gpu, &image, &apart, &triplets, &chosen, &format!("{mining:?} of {rows}"));
+            let triplets = gpu.triplets(rows, &chosen).unwrap();
+            check_margin(
+                gpu,
+                &image,
+                &apart,
+                &triplets,
+                &chosen,
+                &format!("{mining:?} of {rows} by the host"),
+            );
         }
         let chosen: Vec<[u32; 3]> =
             (0..rows as u32 / 3).map(|n| [n, n + rows as u32 / 3, n + 2 * (rows as u32 / 3)]).collect();

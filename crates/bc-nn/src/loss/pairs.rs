@@ -65,6 +65,16 @@ pub fn supervised_contrastive(x: Rows<'_>, labels: &[u32], temperature: f64) -> 
     Ok(Loss { value: value as f32, gradient: z.backward(dz) })
 }
 
+/// The rows without their mean.
+fn centred(x: Rows<'_>) -> Vec<f32> {
+    let mut mean = vec![0f64; x.dim];
+    for row in x.iter() {
+        mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value) / x.count() as f64);
+    }
+    let less = |row: &[f32]| row.iter().zip(&mean).map(|(x, mean)| (f64::from(*x) - mean) as f32).collect::<Vec<_>>();
+    x.iter().flat_map(less).collect()
+}
+
 /// Alignment and uniformity of rows, as CLEWS has them (Serrà et al. 2025, section 3.3):
 /// `mean(d+) + ln(mean(exp(-5 d-)))`, where d is the squared Euclidean distance divided by
 /// the number of dimensions, over all pairs of versions of one work (d+) and of two (d-).
@@ -82,6 +92,9 @@ pub fn alignment_uniformity(x: Rows<'_>, labels: &[u32]) -> Result<Loss> {
         positives > 0 && negatives > 0,
         "this loss needs a batch with two versions of one work and another work"
     );
+    // Distances do not depend on where the rows are: near the origin less of them cancels.
+    let centred = centred(x);
+    let x = Rows::new(&centred, x.dim);
     let view = View::new(x.values, rows, x.dim);
     let products = matmul(view, view.transposed());
     let squares: Vec<f64> = x.iter().map(|row| dot(row, row)).collect();

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::super::{AdamRange, AdamUpdate};
-use crate::optim::AdamSettings;
+use crate::optim::AdamNumbers;
 use crate::simd::vectorized;
 
 /// Values that a thread works on at once.
@@ -34,43 +34,12 @@ vectorized! {
     }
 }
 
-/// The numbers of a step; `gradient_decay` and `keep` are of the ranges that weight decay reaches.
-#[derive(Debug, Clone, Copy)]
-struct Numbers {
-    betas: [f32; 2],
-    /// Rate, corrected by the first moment's beginning.
-    step: f32,
-    /// Correction of the root of the second moment.
-    root: f32,
-    epsilon: f32,
-    /// Share of the weight that is added to its gradient (Adam).
-    gradient_decay: f32,
-    /// What is left of the weight (AdamW).
-    keep: f32,
-}
-
-impl Numbers {
-    fn of(update: &AdamUpdate) -> Self {
-        let AdamUpdate { settings, number, rate, .. } = *update;
-        let AdamSettings { betas, epsilon, weight_decay, decoupled, .. } = settings;
-        let corrections = betas.map(|beta| 1.0 - beta.powf(number as f64));
-        Self {
-            betas: betas.map(|beta| beta as f32),
-            step: (rate / corrections[0]) as f32,
-            root: (1.0 / corrections[1].sqrt()) as f32,
-            epsilon: epsilon as f32,
-            gradient_decay: if decoupled { 0.0 } else { weight_decay as f32 },
-            keep: if decoupled { (1.0 - rate * weight_decay) as f32 } else { 1.0 },
-        }
-    }
-}
-
 /// Weights, moments and gradients of one block, and its step.
 struct Block<'a> {
     weights: &'a mut [f32],
     moments: [&'a mut [f32]; 2],
     gradient: &'a [f32],
-    update: Numbers,
+    update: AdamNumbers,
 }
 
 /// Flat memory from which parts are taken in their order.
@@ -102,8 +71,8 @@ pub(super) fn adam(
     update: &AdamUpdate,
     factor: f32,
 ) {
-    let decaying = Numbers::of(update);
-    let undecayed = Numbers { gradient_decay: 0.0, keep: 1.0, ..decaying };
+    let decaying = AdamNumbers::of(update);
+    let undecayed = AdamNumbers { gradient_decay: 0.0, keep: 1.0, ..decaying };
     let (mut weights, mut first, mut second) = (Rest::new(weights), Rest::new(first), Rest::new(second));
     let mut blocks = Vec::new();
     for AdamRange { places, decayed, .. } in ranges.iter().filter(|range| range.written) {
@@ -127,10 +96,10 @@ vectorized! {
         first: &mut [f32],
         second: &mut [f32],
         gradient: &[f32],
-        update: Numbers,
+        update: AdamNumbers,
         factor: f32,
     ) {
-        let Numbers { betas: [beta1, beta2], step, root, epsilon, gradient_decay, keep } = update;
+        let AdamNumbers { betas: [beta1, beta2], step, root, epsilon, gradient_decay, keep } = update;
         for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
             let g = g * factor + gradient_decay * *w;
             *m += (1.0 - beta1) * (g - *m);
