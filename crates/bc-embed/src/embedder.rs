@@ -8,7 +8,7 @@ use bc_formats::config::Layer;
 use bc_formats::features::CqtSettings;
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::run::{COMPARE_KEY, INPUT_KEY, NetworkInput, WindowComparison};
-use bc_nn::Network;
+use bc_nn::{Backend, Network};
 use candle_core::{Device, Tensor};
 
 /// A network with what it says of its input.
@@ -38,7 +38,7 @@ impl Embedder {
                 path.display()
             );
         }
-        let loaded = Network::load(path, &Device::Cpu)?;
+        let loaded = Network::load(path, &Backend::cpu())?;
         let input = match loaded.metadata.get(INPUT_KEY) {
             Some(value) => NetworkInput::from_key_value(value).with_context(|| path.display().to_string())?,
             None => assumed.clone(),
@@ -115,9 +115,9 @@ impl Embedder {
 fn identity(network: &Network) -> Result<String> {
     let mut fingerprint = Fingerprint::of("network");
     fingerprint.add_json(&network.settings().bins());
-    let named: BTreeMap<_, _> = network.parameters().into_iter().chain(network.buffers()).collect();
+    let named: BTreeMap<_, _> = network.tensors()?.into_iter().collect();
     for (name, tensor) in named {
-        let values = tensor.as_detached_tensor().flatten_all()?.to_vec1::<f32>()?;
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         fingerprint.add(name).add_json(&tensor.dims()).add(bytes);
     }

@@ -36,8 +36,8 @@ pub fn network(embedder: &Embedder, config: &EvalConfig, path: &Path) -> Result<
     let comparison = WindowComparison::of(config, embedder.recommended.as_ref());
     metadata.extend(comparison.map(|comparison| comparison.to_key_value()));
     embedder.network().save(path, metadata)?;
-    let named = embedder.network().parameters();
-    Ok(named.iter().map(|(_, tensor)| tensor.elem_count()).sum())
+    let named = embedder.network().parameters().layout().entries();
+    Ok(named.iter().map(|entry| entry.places.len()).sum())
 }
 
 /// Writes the network as ONNX (see [`bc_onnx`]): input `magnitude` (batch, bins, frames), outputs `f_t`, `f_c` and, with a

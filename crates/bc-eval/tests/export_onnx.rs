@@ -9,8 +9,7 @@ use std::process::Command;
 use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use bc_formats::features::CqtSettings;
 use bc_formats::run::{NetworkInput, Scale};
-use bc_nn::{Network, NetworkSettings};
-use candle_core::Device;
+use bc_nn::{Backend, Network, NetworkSettings};
 
 /// Every branch of both graphs: biases and none, with and without projection and classifier, a chromagram.
 fn networks(folder: &Path) -> Vec<std::path::PathBuf> {
@@ -32,7 +31,7 @@ fn networks(folder: &Path) -> Vec<std::path::PathBuf> {
             ..ModelConfig::default()
         };
         let settings = NetworkSettings::from_config(&model, bins, classes);
-        let network = Network::new(&settings, 11, &Device::Cpu).unwrap();
+        let network = Network::new(&settings, 11, &Backend::cpu()).unwrap();
         let cqt = CqtSettings { bins: bins as u32, ..CqtSettings::default() };
         let input = NetworkInput { cqt, pool: 10, scale: Scale::Log };
         let path = folder.join(format!("{name}.safetensors"));

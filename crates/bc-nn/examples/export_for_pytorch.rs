@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bc_formats::config::ModelConfig;
-use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
-use bc_nn::{Gradients, Network, NetworkSettings};
+use bc_nn::loss::Triplets;
+use bc_nn::{Backend, Columns, Gradients, Network, NetworkSettings};
 use candle_core::{Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -34,8 +34,7 @@ fn main() -> Result<()> {
 
 fn export(settings: &NetworkSettings, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
-    let device = Device::Cpu;
-    let network = Network::new(settings, 7, &device)?;
+    let mut network = Network::new(settings, 7, &Backend::cpu())?;
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     // Each sample another pattern: samples of noise all look the same to the pooling, and the
     // neck's division by their tiny deviation would blow rounding up.
@@ -49,7 +48,7 @@ fn export(settings: &NetworkSettings, folder: &Path) -> Result<()> {
                 (across * along).abs() * (1 + sample) as f32 + 0.3 * rng.random::<f32>()
             })
             .collect();
-        Tensor::from_vec(values, (BATCH, BINS, FRAMES), &device)
+        Tensor::from_vec(values, (BATCH, BINS, FRAMES), &Device::Cpu)
     };
     for _ in 0..2 {
         network.forward_train(&input()?)?;
@@ -60,24 +59,29 @@ fn export(settings: &NetworkSettings, folder: &Path) -> Result<()> {
     let evaluated = network.forward(&x)?;
     let labels: Vec<u32> = (0..BATCH as u32).map(|item| item / 2).collect();
     let pass = network.forward_train(&x)?;
-    let (f_t, third) = (&pass.outputs().f_t, BATCH / 3);
-    let part = |number: usize| f_t.narrow(0, number * third, third);
-    let triplet = triplet_margin(&part(0)?, &part(1)?, &part(2)?, 0.3)?;
-    let loss = (cross_entropy_smoothed(pass.outputs().logits()?, &labels, 0.1)? + triplet)?;
-    let mut gradients = Gradients::new(&network.parameters())?;
-    pass.backward(&network, &loss.backward()?, &mut gradients)?;
+    let backend = network.backend().clone();
+    let rows: Vec<u32> = (0..BATCH as u32).collect();
+    let [anchors, positives, negatives] = [0, 1, 2].map(|third| &rows[third * BATCH / 3..][..BATCH / 3]);
+    let triplets = Triplets { anchors, positives, negatives };
+    let logits = pass.outputs().logits.as_ref().context("a classifier")?;
+    let (classification, of_logits) = backend.cross_entropy(logits, &labels, 0.1, 1.0)?;
+    let (triplet, of_f_t) = backend.triplet_margin(&pass.outputs().f_t, triplets, 0.3, 1.0)?;
+    let loss = backend.rows(&classification)?[0] + backend.rows(&triplet)?[0];
+    let mut gradients = Gradients::new(network.parameters())?;
+    let of = Columns { f_t: Some(of_f_t), f_c: None, logits: Some(of_logits) };
+    pass.backward(&network, of, &mut gradients)?;
 
     let mut named = HashMap::from([
         ("x".to_owned(), x),
         ("logits".to_owned(), evaluated.logits()?.clone()),
         ("f_t".to_owned(), evaluated.f_t),
         ("f_c".to_owned(), evaluated.f_c),
-        ("loss".to_owned(), loss.detach()),
-        ("labels".to_owned(), Tensor::new(labels, &device)?),
+        ("loss".to_owned(), Tensor::new(loss, &Device::Cpu)?),
+        ("labels".to_owned(), Tensor::new(labels, &Device::Cpu)?),
     ]);
-    for (name, _) in network.parameters() {
-        let gradient = gradients.get(&name).with_context(|| format!("{name} has no gradient"))?;
-        named.insert(format!("gradient.{name}"), gradient.clone());
+    for name in network.parameters().layout().entries().iter().map(|entry| &entry.name) {
+        let gradient = gradients.get(name)?.with_context(|| format!("{name} has no gradient"))?;
+        named.insert(format!("gradient.{name}"), gradient);
     }
     candle_core::safetensors::save(&named, folder.join("computed.safetensors"))?;
     Ok(())

@@ -8,15 +8,16 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use crate::loss::{cross_entropy_smoothed, supervised_contrastive, triplet_margin};
+use crate::backend::{Backend, Clipping};
+use crate::loss::{Rows, Triplets, supervised_contrastive};
 use crate::optim::{Adam, AdamSettings};
-use crate::{Gradients, Network, NetworkSettings, Outputs, memory};
+use crate::{Columns, Gradients, Network, NetworkSettings, OutputGradients, Pass, memory};
 
 /// What is timed.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where.
-    pub device: Device,
+    pub backend: Backend,
     /// The network; without a classifier it is trained by the contrastive loss.
     pub network: NetworkSettings,
     /// Samples a batch.
@@ -53,14 +54,14 @@ pub struct Report {
 /// # Errors
 /// A batch too small for a triplet.
 pub fn run(settings: &Settings) -> Result<Report> {
-    let Settings { device, network, batch, frames, steps } = settings;
+    let Settings { backend, network, batch, frames, steps } = settings;
     let (batch, bins, classes) = (*batch, network.bins(), network.classes());
     ensure!(
         batch >= 3 && *steps > 0,
         "a triplet needs a batch of at least 3, and a median at least one step"
     );
     ensure!(classes == 0 || classes > batch / 2, "{classes} classes for the labels of {batch} samples");
-    let network = Network::new(network, 0, device)?;
+    let mut network = Network::new(network, 0, backend)?;
     let adam = AdamSettings {
         betas: [0.9, 0.999],
         epsilon: 1e-8,
@@ -71,28 +72,18 @@ pub fn run(settings: &Settings) -> Result<Report> {
     let mut optimizer = Adam::new(network.parameters(), adam)?;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let values: Vec<f32> = (0..batch * bins * frames).map(|_| rng.random()).collect();
-    let x = Tensor::from_vec(values, (batch, bins, *frames), device)?;
     let labels: Vec<u32> = (0..batch as u32).map(|item| item / 2).collect();
-    let rolled = |by: usize| {
-        Tensor::new((0..batch).map(|i| ((i + batch - by) % batch) as u32).collect::<Vec<_>>(), device)
-    };
-    let (one, two) = (rolled(1)?, rolled(2)?);
+    let images = network.images(&values, [batch, bins, *frames])?;
+    let x = Tensor::from_vec(values, (batch, bins, *frames), &Device::Cpu)?;
 
-    let mut gradients = Gradients::new(&network.parameters())?;
+    let mut gradients = Gradients::new(network.parameters())?;
     let (train_s, train_cpu_s) = timed(*steps, || {
-        gradients.clear();
-        let pass = network.forward_train(&x)?;
-        let Outputs { f_t, f_c, logits } = pass.outputs();
-        let loss = match logits {
-            None => supervised_contrastive(f_c, &labels, 0.1)?,
-            Some(logits) => {
-                let (positives, negatives) = (f_t.index_select(&one, 0)?, f_t.index_select(&two, 0)?);
-                let triplet = triplet_margin(f_t, &positives, &negatives, 0.3)?;
-                (cross_entropy_smoothed(logits, &labels, 0.1)? + triplet)?
-            }
-        };
-        pass.backward(&network, &loss.backward()?, &mut gradients)?;
-        optimizer.step(&gradients, 1.0, 1e-4)
+        gradients.clear()?;
+        let pass = network.forward_train_images(&images)?;
+        let of = losses(backend, &pass, &labels)?;
+        pass.backward(&network, of, &mut gradients)?;
+        let clipping = Clipping { mean: 1.0, most: 0.0 };
+        optimizer.step(network.parameters_mut(), &gradients, clipping, 1e-4).map(drop)
     })?;
     let (infer_s, infer_cpu_s) = timed(*steps, || network.forward(&x).map(drop))?;
     Ok(Report {
@@ -104,6 +95,24 @@ pub fn run(settings: &Settings) -> Result<Report> {
         infer_cpu_s,
         peak_gib: memory::peak_gib(),
     })
+}
+
+/// Gradients of the outputs: of cross entropy and triplets of neighbours, or of the contrastive loss where there is no
+/// classifier.
+fn losses(backend: &Backend, pass: &Pass, labels: &[u32]) -> Result<OutputGradients> {
+    let Columns { f_t, f_c, logits } = pass.outputs();
+    let Some(logits) = logits else {
+        let (rows, dim) = (backend.rows(f_c)?, f_c.shape()[0]);
+        let loss = supervised_contrastive(Rows::new(&rows, dim), labels, 0.1)?;
+        return Ok(Columns { f_t: None, f_c: Some(backend.matrix(&loss.gradient, dim)?), logits: None });
+    };
+    let batch = labels.len();
+    let rolled = |by: usize| (0..batch).map(|i| ((i + batch - by) % batch) as u32).collect::<Vec<_>>();
+    let (anchors, positives, negatives) = (rolled(0), rolled(1), rolled(2));
+    let triplets = Triplets { anchors: &anchors, positives: &positives, negatives: &negatives };
+    let (_, of_logits) = backend.cross_entropy(logits, labels, 0.1, 1.0)?;
+    let (_, of_f_t) = backend.triplet_margin(f_t, triplets, 0.3, 1.0)?;
+    Ok(Columns { f_t: Some(of_f_t), f_c: None, logits: Some(of_logits) })
 }
 
 /// Medians of wall-clock and processor seconds.

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bc_formats::config::Bottleneck;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
-use crate::network::Network;
+use crate::backend::Backend;
+use crate::network::{Network, Snapshot};
+use crate::parameters::{Entry, tensor, tensors};
 use crate::settings::{ByteCoverSettings, Kind, NetworkSettings, RingSettings};
 use crate::weights::{state_dict, write};
 
@@ -32,7 +34,7 @@ impl Network {
     ///
     /// # Errors
     /// A file that is no checkpoint, or one error with all tensors that are missing or of another shape.
-    pub fn load(path: &Path, device: &Device) -> Result<Loaded> {
+    pub fn load(path: &Path, backend: &Backend) -> Result<Loaded> {
         let (tensors, metadata) = state_dict(path)?;
         let bins = metadata
             .get(SETTINGS)
@@ -42,7 +44,7 @@ impl Network {
             .with_context(|| format!("{} holds no network that is known here", path.display()))?;
         refuse_larger_than_file(&settings, &tensors)
             .with_context(|| format!("cannot load the network in {}", path.display()))?;
-        let network = Self::new(&settings, 0, device)?;
+        let mut network = Self::new(&settings, 0, backend)?;
         network.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))?;
         Ok(Loaded { network, metadata })
     }
@@ -64,8 +66,11 @@ impl Network {
     pub fn init_from(&mut self, path: &Path, with_classifier: bool) -> Result<bool> {
         const CLASSIFIER: &str = "fc.weight";
         let (mut tensors, _) = state_dict(path)?;
-        let own = self.parameters().into_iter().find(|(name, _)| name == CLASSIFIER);
-        let own = own.map(|(_, own)| own.as_detached_tensor().copy()).transpose()?;
+        let parameters = self.parameters();
+        let own = self
+            .classifier()
+            .map(|classifier| tensor(parameters.backend(), parameters.flat(), parameters.entry(classifier)));
+        let own = own.transpose()?;
         let fits = match (tensors.get(CLASSIFIER), &own) {
             (Some(found), Some(own)) => with_classifier && found.dims() == own.dims(),
             (found, own) => found.is_none() && own.is_none(),
@@ -95,28 +100,25 @@ impl Network {
     pub fn save(&self, path: &Path, mut metadata: HashMap<String, String>) -> Result<()> {
         metadata.insert(SETTINGS.to_owned(), serde_json::to_string(self.settings())?);
         let mut named = HashMap::new();
-        for (name, variable) in self.parameters().into_iter().chain(self.buffers()) {
+        for (name, tensor) in self.tensors()? {
             if let Some(norm) = name.strip_suffix(".running_var") {
                 // PyTorch counts batches, and uses the count only without a momentum.
                 named.insert(format!("{norm}.num_batches_tracked"), Tensor::new(0i64, &Device::Cpu)?);
             }
-            named.insert(name, variable.as_detached_tensor().to_device(&Device::Cpu)?);
+            named.insert(name, tensor);
         }
         write(path, &named, metadata)
     }
 
-    fn assign(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    fn assign(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let entries = self.parameters().layout().entries().iter().chain(self.running().layout().entries());
+        let own: BTreeMap<&str, &Entry> = entries.map(|entry| (entry.name.as_str(), entry)).collect();
         let mut wrong = Vec::new();
-        let mut variables = BTreeMap::from_iter(self.parameters().into_iter().chain(self.buffers()));
-        for (name, variable) in &variables {
-            match tensors.get(name) {
+        for (name, entry) in &own {
+            match tensors.get(*name) {
                 None => wrong.push(format!("{name} is missing")),
-                Some(tensor) if tensor.dims() != variable.dims() => {
-                    wrong.push(format!(
-                        "{name} has the shape {:?} and not {:?}",
-                        tensor.dims(),
-                        variable.dims()
-                    ));
+                Some(tensor) if tensor.dims() != entry.shape => {
+                    wrong.push(format!("{name} has the shape {:?} and not {:?}", tensor.dims(), entry.shape));
                 }
                 Some(_) => {}
             }
@@ -124,16 +126,54 @@ impl Network {
         wrong.extend(
             tensors
                 .keys()
-                .filter(|name| !variables.contains_key(*name))
+                .filter(|name| !own.contains_key(name.as_str()))
                 .map(|name| format!("{name} is unknown")),
         );
         if !wrong.is_empty() {
             bail!("{} tensors do not fit:\n  {}", wrong.len(), wrong.join("\n  "));
         }
-        for (name, variable) in &mut variables {
-            variable.set(&tensors[name].to_dtype(DType::F32)?.to_device(variable.device())?)?;
+        self.parameters_mut().assign(tensors)?;
+        self.running_mut().assign(tensors)
+    }
+
+    /// Writes other weights of this network as safetensors, each under its number: parameters, then running statistics.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save_snapshot(&self, snapshot: &Snapshot, path: &Path) -> Result<()> {
+        let [parameters, running] = snapshot.parts();
+        let mut all = tensors(self.backend(), self.parameters().layout(), parameters)?;
+        all.extend(tensors(self.backend(), self.running().layout(), running)?);
+        let named = all.into_iter().enumerate().map(|(number, (_, tensor))| (number.to_string(), tensor));
+        write(path, &named.collect(), HashMap::new())
+    }
+
+    /// Reads what [`Network::save_snapshot`] wrote.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or of another network.
+    pub fn load_snapshot(&self, path: &Path) -> Result<Snapshot> {
+        let failed = || format!("cannot read {}", path.display());
+        let bytes = std::fs::read(path).with_context(failed)?;
+        let named = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).with_context(failed)?;
+        let other = || format!("{} holds another network", path.display());
+        let mut snapshot = self.snapshot()?;
+        let layouts = [self.parameters().layout(), self.running().layout()];
+        ensure!(
+            named.len() == layouts.iter().map(|layout| layout.entries().len()).sum::<usize>(),
+            "{}",
+            other()
+        );
+        let mut number = 0..;
+        for (layout, flat) in layouts.into_iter().zip(snapshot.parts_mut()) {
+            for (entry, number) in layout.entries().iter().zip(number.by_ref()) {
+                let tensor = named.get(&number.to_string()).with_context(other)?;
+                ensure!(tensor.dims() == entry.shape, "{}", other());
+                let values = tensor.flatten_all()?.to_vec1::<f32>().with_context(failed)?;
+                self.backend().write(flat, entry.places.start, &values, false)?;
+            }
         }
-        Ok(())
+        Ok(snapshot)
     }
 }
 

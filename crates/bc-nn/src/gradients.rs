@@ -1,14 +1,13 @@
-//! Gradients of all parameters, summed over the passes since the last step.
+//! Gradients of all parameters in one run of memory, summed over the passes since the last step.
 
-use candle_core::{Result, Tensor, Var};
+use std::ops::Range;
+use std::sync::Arc;
 
-use rayon::prelude::*;
+use anyhow::{Result, ensure};
+use candle_core::Tensor;
 
-use crate::ops::{in_place, read, values};
-use crate::simd::vectorized;
-
-/// Values that a thread sums at once.
-const BLOCK: usize = 1 << 14;
+use crate::backend::{AdamRange, Backend, Flat};
+use crate::parameters::{Entry, Layout, Parameter, Parameters, tensor};
 
 /// Whom a backward pass shows each gradient as soon as it is complete, while the pass continues.
 pub trait Listener: Send {
@@ -21,9 +20,10 @@ pub trait Listener: Send {
 
 /// One gradient per parameter, in the network's order. Their memory is reused from step to step.
 pub struct Gradients {
-    names: Vec<String>,
-    values: Vec<Tensor>,
-    /// Whether a pass has written it since the last [`Gradients::clear`].
+    backend: Backend,
+    layout: Arc<Layout>,
+    flat: Flat,
+    /// Whether a pass has written each since the last [`Gradients::clear`].
     written: Vec<bool>,
     listener: Option<Box<dyn Listener>>,
 }
@@ -33,52 +33,79 @@ impl Gradients {
     ///
     /// # Errors
     /// A device without memory for them.
-    pub fn new(parameters: &[(String, Var)]) -> Result<Self> {
-        let values = parameters.iter().map(|(_, parameter)| parameter.as_detached_tensor().zeros_like());
-        Ok(Self {
-            names: parameters.iter().map(|(name, _)| name.clone()).collect(),
-            values: values.collect::<Result<_>>()?,
-            written: vec![false; parameters.len()],
-            listener: None,
-        })
+    pub fn new(parameters: &Parameters) -> Result<Self> {
+        let (backend, layout) = (parameters.backend().clone(), parameters.layout().clone());
+        let flat = backend.flat(vec![0.0; layout.len()])?;
+        let written = vec![false; layout.entries().len()];
+        Ok(Self { backend, layout, flat, written, listener: None })
     }
 
     /// Forgets all of them.
-    pub fn clear(&mut self) {
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn clear(&mut self) -> Result<()> {
         self.written.fill(false);
+        self.backend.forget(&mut self.flat)
+    }
+
+    /// Shows the gradients of the passes to come to a listener, or to nobody any more. Listeners read gradients where
+    /// they lie: there are none where the processor cannot.
+    pub fn listen(&mut self, listener: Option<Box<dyn Listener>>) {
+        self.listener = listener;
+    }
+
+    /// Their backend.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// Their memory, with names and shapes; only what a pass has written counts.
+    pub fn flat(&self) -> (&Layout, &Flat) {
+        (&self.layout, &self.flat)
     }
 
     /// The gradient of each parameter, where a pass has written one.
-    pub fn iter(&self) -> impl Iterator<Item = Option<&Tensor>> {
-        self.values.iter().zip(&self.written).map(|(values, written)| written.then_some(values))
-    }
-
-    /// The gradient of a parameter by its name.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        let index = self.names.iter().position(|n| n == name)?;
-        self.written[index].then_some(&self.values[index])
-    }
-
-    /// The Euclidean norm of all of them; the same for any number of threads.
     ///
     /// # Errors
-    /// None on the CPU.
-    pub fn norm(&self) -> Result<f64> {
-        let mut total = 0f64;
-        for gradient in self.iter().flatten() {
-            let (storage, layout) = gradient.storage_and_layout();
-            let candle_core::Storage::Cpu(storage) = &*storage else {
-                candle_core::bail!("gradients layout on the CPU")
-            };
-            total += sum_of_squares(values(storage, layout)?);
-        }
-        Ok(total.sqrt())
+    /// Of the device.
+    pub fn values(&self, index: usize) -> Result<Option<Vec<f32>>> {
+        let places = || self.layout.entries()[index].places.clone();
+        self.written[index].then(|| self.backend.read(&self.flat, places())).transpose()
     }
 
-    /// Shows `listener` the gradients of the passes from now on; of the last pass of a step, whose gradients are
-    /// the sums over all its passes.
-    pub fn listen(&mut self, listener: Option<Box<dyn Listener>>) {
-        self.listener = listener;
+    /// The gradient of a parameter by its name, where a pass has written one.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn get(&self, name: &str) -> Result<Option<Tensor>> {
+        let found = self.layout.entries().iter().zip(&self.written).find(|(entry, _)| entry.name == name);
+        let found = found.filter(|(_, written)| **written);
+        found.map(|(entry, _)| tensor(&self.backend, &self.flat, entry)).transpose()
+    }
+
+    /// Places that passes have written.
+    fn places(&self) -> Vec<Range<usize>> {
+        let written = self.layout.entries().iter().zip(&self.written).filter(|(_, written)| **written);
+        written.map(|(entry, _)| entry.places.clone()).collect()
+    }
+
+    /// Places of all parameters; weight decay reaches vectors only with `decay_vectors`.
+    pub(crate) fn ranges(&self, decay_vectors: bool) -> Vec<AdamRange> {
+        let range = |(entry, written): (&Entry, &bool)| AdamRange {
+            places: entry.places.clone(),
+            decayed: decay_vectors || entry.shape.len() > 1,
+            written: *written,
+        };
+        self.layout.entries().iter().zip(&self.written).map(range).collect()
+    }
+
+    /// The Euclidean norm of all of them; on the CPU the same for any number of threads.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn norm(&self) -> Result<f64> {
+        self.backend.euclidean_norm(&self.flat, &self.places())
     }
 
     /// Replaces the gradient of a parameter, where there is to be one.
@@ -87,87 +114,68 @@ impl Gradients {
     /// Another number of values.
     pub fn replace(&mut self, index: usize, values: Option<&[f32]>) -> Result<()> {
         self.written[index] = false;
-        values.map_or(Ok(()), |values| self.add(index, values))
+        values.map_or(Ok(()), |values| self.add(Parameter(index), values))
     }
 
     /// Number of values of each gradient.
     pub fn sizes(&self) -> Vec<usize> {
-        self.values.iter().map(Tensor::elem_count).collect()
+        self.layout.entries().iter().map(|entry| entry.places.len()).collect()
     }
 
-    /// Calls `write` with the tensor to write a gradient into, and whether to add to what it holds.
-    pub(crate) fn write(
+    /// Calls `write` with the memory of all gradients, the places of this one, and whether to add to what is there.
+    ///
+    /// # Errors
+    /// Of `write`, or of the listener.
+    pub fn write(
         &mut self,
-        index: usize,
-        write: impl FnOnce(&Tensor, bool) -> Result<()>,
+        parameter: Parameter,
+        write: impl FnOnce(&mut Flat, Range<usize>, bool) -> Result<()>,
     ) -> Result<()> {
-        let values = &self.values[index];
-        write(values, std::mem::replace(&mut self.written[index], true))?;
-        match &mut self.listener {
-            Some(listener) => read(values, |values| listener.complete(index, values))?,
-            None => Ok(()),
+        let Parameter(index) = parameter;
+        let places = self.layout.entry(parameter).places.clone();
+        write(&mut self.flat, places.clone(), std::mem::replace(&mut self.written[index], true))?;
+        match (&mut self.listener, self.backend.host(&self.flat)) {
+            (Some(listener), Some(values)) => listener.complete(index, &values[places]),
+            _ => Ok(()),
         }
     }
 
     /// Adds values.
-    pub(crate) fn add(&mut self, index: usize, more: &[f32]) -> Result<()> {
-        struct Add<'a>(&'a [f32], bool);
-        impl candle_core::InplaceOp1 for Add<'_> {
-            fn name(&self) -> &'static str {
-                "add-gradient"
-            }
-
-            fn cpu_fwd(&self, sum: &mut candle_core::CpuStorage, layout: &candle_core::Layout) -> Result<()> {
-                let sum = in_place(sum, layout)?;
-                if sum.len() != self.0.len() {
-                    candle_core::bail!("{} values for a gradient of {}", self.0.len(), sum.len());
-                }
-                for (sum, more) in sum.iter_mut().zip(self.0) {
-                    *sum = if self.1 { *sum + more } else { *more };
-                }
-                Ok(())
-            }
-        }
-        self.write(index, |values, add| values.inplace_op1(&Add(more, add)))
-    }
-}
-
-/// Blocks are added in their order: the sum does not depend on the threads.
-fn sum_of_squares(x: &[f32]) -> f64 {
-    x.par_chunks(BLOCK).map(squares).collect::<Vec<f64>>().iter().sum()
-}
-
-vectorized! {
-    fn squares(x: &[f32]) -> f64 {
-        let mut lanes = [0f64; 16];
-        let (parts, rest) = x.as_chunks::<16>();
-        for part in parts {
-            for (lane, x) in lanes.iter_mut().zip(part) {
-                *lane += f64::from(*x) * f64::from(*x);
-            }
-        }
-        lanes.iter().sum::<f64>() + rest.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>()
+    ///
+    /// # Errors
+    /// Another number of values.
+    pub fn add(&mut self, parameter: Parameter, more: &[f32]) -> Result<()> {
+        let backend = self.backend.clone();
+        self.write(parameter, |flat, places, add| {
+            ensure!(more.len() == places.len(), "{} values for a gradient of {}", more.len(), places.len());
+            backend.write(flat, places.start, more, add)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::parameters::Collected;
 
     #[test]
     fn gradients_are_summed_until_they_are_cleared() {
-        let named = |name: &str| (name.to_owned(), Var::new(&[1f32, 2.0], &Device::Cpu).unwrap());
-        let mut gradients = Gradients::new(&[named("a"), named("b")]).unwrap();
-        assert!(gradients.get("a").is_none());
+        let mut collected = Collected::default();
+        let [a, b] = ["a", "b"].map(|name| collected.push(name.to_owned(), &[2], [1.0, 2.0].into_iter()));
+        let parameters = Parameters::new(&Backend::cpu(), collected).unwrap();
+        let mut gradients = Gradients::new(&parameters).unwrap();
+        let get = |gradients: &Gradients, name| {
+            gradients.get(name).unwrap().map(|found| found.to_vec1::<f32>().unwrap())
+        };
+        assert!(get(&gradients, "a").is_none());
         for _ in 0..2 {
-            gradients.add(0, &[3.0, 4.0]).unwrap();
+            gradients.add(a, &[3.0, 4.0]).unwrap();
         }
-        assert_eq!(gradients.get("a").unwrap().to_vec1::<f32>().unwrap(), [6.0, 8.0]);
-        assert_eq!((gradients.norm().unwrap(), gradients.iter().flatten().count()), (10.0, 1));
-        gradients.clear();
-        gradients.add(0, &[1.0, 0.0]).unwrap();
-        assert_eq!(gradients.get("a").unwrap().to_vec1::<f32>().unwrap(), [1.0, 0.0]);
-        assert!(gradients.add(1, &[1.0]).is_err() && gradients.get("c").is_none());
+        assert_eq!(get(&gradients, "a").unwrap(), [6.0, 8.0]);
+        assert_eq!((gradients.norm().unwrap(), gradients.places().len()), (10.0, 1));
+        gradients.clear().unwrap();
+        gradients.add(a, &[1.0, 0.0]).unwrap();
+        assert_eq!(get(&gradients, "a").unwrap(), [1.0, 0.0]);
+        assert!(gradients.add(b, &[1.0]).is_err() && get(&gradients, "c").is_none());
     }
 }

@@ -1,11 +1,11 @@
 //! What follows the pooling in every network: the embedding, the BNNeck and the classifier
 //! (Du et al. 2021, section 3.3; Luo et al. 2019 for the BNNeck).
 
-use candle_core::{Result, Tensor};
+use anyhow::Result;
 
-use crate::gradients::Gradients;
-use crate::layers::{Norm, Parameter, Weights, linear, linear_backward};
-use crate::ops::norm::{Activation, Saved};
+use crate::backend::{Array, Backward, Ending, Norm, Operators, Saved, Training, Weights};
+use crate::layers::{Linear, Maker, norm};
+use crate::parameters::Parameters;
 
 /// Sizes of a head.
 pub(crate) struct HeadSizes {
@@ -19,105 +19,100 @@ pub(crate) struct HeadSizes {
 
 /// The layers.
 pub(crate) struct Head {
-    projection: Option<Parameter>,
+    projection: Option<Linear>,
     neck: Norm,
-    classifier: Option<Parameter>,
+    classifier: Option<Linear>,
 }
 
 /// What the backward pass through a [`Head`] needs.
 pub(crate) struct HeadSaved {
-    pooled: Tensor,
-    /// f_t as an image, for the neck.
-    image: Tensor,
+    pooled: Array,
+    f_t: Array,
     saved: Saved,
-    f_c: Tensor,
+    f_c: Array,
 }
 
 /// f_t, f_c and the logits, or their gradients: all (size, B).
-pub(crate) struct Columns<T> {
+#[derive(Clone, Default)]
+pub struct Columns<T> {
+    /// Before the BNNeck: what the triplet loss sees.
     pub f_t: T,
+    /// Behind it: what is compared in retrieval.
     pub f_c: T,
-    pub logits: Option<Tensor>,
+    /// The classifier's outputs.
+    pub logits: Option<Array>,
 }
 
 impl Head {
-    pub fn new(sizes: &HeadSizes, weights: &mut Weights<'_>) -> Result<Self> {
+    pub fn new(sizes: &HeadSizes, maker: &mut Maker) -> Self {
         let HeadSizes { inputs, projection, classes } = *sizes;
         let embedding = if projection > 0 { projection } else { inputs };
-        let mut linear = |name: &str, inputs, size| match size {
-            0 => Ok(None),
-            size => weights.linear(name, inputs, size).map(Some),
-        };
-        let projection = linear("projection", inputs, projection)?;
-        let neck = Norm::new(weights, "bn_fc", embedding, 0)?;
-        let classifier = match classes {
-            0 => None,
-            classes => Some(weights.linear("fc", embedding, classes)?),
-        };
-        Ok(Self { projection, neck, classifier })
+        let projection = (projection > 0).then(|| Linear::new(maker, "projection", inputs, projection));
+        let neck = norm(maker, "bn_fc", embedding, 0);
+        let classifier = (classes > 0).then(|| Linear::new(maker, "fc", embedding, classes));
+        Self { projection, neck, classifier }
+    }
+
+    /// The linear embedding, if there is one.
+    fn project(&self, on: &dyn Operators, parameters: &Parameters, pooled: &Array) -> Result<Array> {
+        match &self.projection {
+            Some(projection) => projection.forward(on, parameters, pooled),
+            None => Ok(pooled.clone()),
+        }
     }
 
     /// f_t and f_c of (channels, B), by running statistics.
-    pub fn forward(&self, pooled: Tensor) -> Result<(Tensor, Tensor)> {
-        let f_t = match &self.projection {
-            Some(projection) => linear(&pooled, projection)?,
-            None => pooled,
-        };
-        let (size, batch) = f_t.dims2()?;
-        let f_c = self.neck.forward(&f_t.reshape((size, batch, 1, 1))?, None, Activation::Identity, None)?;
-        Ok((f_t, f_c.reshape((size, batch))?))
+    pub fn forward(&self, weights: Weights<'_>, pooled: &Array) -> Result<(Array, Array)> {
+        let f_t = self.project(weights.on, weights.parameters, pooled)?;
+        let f_c = weights.on.norm(&f_t, weights, &self.neck, Ending::NOTHING)?;
+        Ok((f_t, f_c))
     }
 
     /// The logits of f_c, if there is a classifier.
-    pub fn logits(&self, f_c: &Tensor) -> Result<Option<Tensor>> {
-        self.classifier.as_ref().map(|classifier| linear(f_c, classifier)).transpose()
+    pub fn logits(&self, on: &dyn Operators, parameters: &Parameters, f_c: &Array) -> Result<Option<Array>> {
+        self.classifier.as_ref().map(|classifier| classifier.forward(on, parameters, f_c)).transpose()
     }
 
-    /// The classifier's weights.
-    pub fn classifier(&self) -> Option<&Parameter> {
+    /// The classifier.
+    pub fn classifier(&self) -> Option<&Linear> {
         self.classifier.as_ref()
     }
 
-    /// By the batch's statistics; the running ones are updated.
-    pub fn forward_train(&self, pooled: Tensor) -> Result<(Columns<Tensor>, HeadSaved)> {
-        let f_t = match &self.projection {
-            Some(projection) => linear(&pooled, projection)?,
-            None => pooled.clone(),
-        };
-        let (size, batch) = f_t.dims2()?;
-        let image = f_t.reshape((size, batch, 1, 1))?;
-        let (f_c, saved) = self.neck.forward_train(&image, None, Activation::Identity, None)?;
-        let f_c = f_c.reshape((size, batch))?;
-        let logits = self.logits(&f_c)?;
-        Ok((Columns { f_t, f_c: f_c.clone(), logits }, HeadSaved { pooled, image, saved, f_c }))
+    /// By the batch's statistics; the running ones are moved.
+    pub fn forward_train(
+        &self,
+        pooled: Array,
+        pass: &mut Training<'_>,
+    ) -> Result<(Columns<Array>, HeadSaved)> {
+        let f_t = self.project(pass.on, pass.parameters, &pooled)?;
+        let (f_c, saved) = pass.on.norm_train(&f_t, pass, &self.neck, Ending::NOTHING)?;
+        let logits = self.logits(pass.on, pass.parameters, &f_c)?;
+        let saved = HeadSaved { pooled, f_t: f_t.clone(), saved, f_c: f_c.clone() };
+        Ok((Columns { f_t, f_c, logits }, saved))
     }
 
     /// The gradient of what was pooled, from those that a loss gave; `None` if it gave none.
     pub fn backward(
         &self,
         saved: HeadSaved,
-        of: Columns<Option<Tensor>>,
-        gradients: &mut Gradients,
-    ) -> Result<Option<Tensor>> {
-        let HeadSaved { pooled, image, saved, f_c } = saved;
+        of: Columns<Option<Array>>,
+        pass: &mut Backward<'_>,
+    ) -> Result<Option<Array>> {
+        let HeadSaved { pooled, f_t, saved, f_c } = saved;
         let mut of_neck = of.f_c;
         if let (Some(classifier), Some(of_logits)) = (&self.classifier, of.logits) {
-            of_neck = Some(linear_backward(&f_c, &of_logits, classifier, of_neck, gradients)?);
+            of_neck = Some(classifier.backward(&f_c, &of_logits, of_neck, pass)?);
         }
         let mut dy = of.f_t;
         if let Some(of_neck) = of_neck {
-            let (through, _) =
-                self.neck.backward(&image, &saved, of_neck.reshape(image.shape())?, None, gradients)?;
-            let through = through.reshape(f_c.shape())?;
+            let (through, _) = pass.on.norm_backward(&saved, &f_t, of_neck, None, &self.neck, pass)?;
             dy = Some(match dy {
-                Some(dy) => (dy + through)?,
+                Some(dy) => pass.on.add(dy, &through)?,
                 None => through,
             });
         }
         match (&self.projection, dy) {
-            (Some(projection), Some(dy)) => {
-                Ok(Some(linear_backward(&pooled, &dy, projection, None, gradients)?))
-            }
+            (Some(projection), Some(dy)) => Ok(Some(projection.backward(&pooled, &dy, None, pass)?)),
             (_, dy) => Ok(dy),
         }
     }

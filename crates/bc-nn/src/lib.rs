@@ -6,11 +6,12 @@
 //! ([`optim`]), and checkpoints that PyTorch loads ([`Network::save`]).
 //!
 //! The stages `bc-train` and `bc-eval` share it, so that what is trained is what is
-//! evaluated. candle holds the tensors and the graph of the losses; [`ops`] holds the
-//! operators that it lacks or computes slowly, and the network runs its own backward pass.
+//! evaluated. Networks, losses and optimiser are written once, over the operators of a [`backend`] that is chosen once;
+//! the network runs its own backward pass. candle's tensors are at the edges: inputs, outputs, files.
 //! Source of the design: Du et al., "ByteCover: Cover Song Identification via Multi-Loss
 //! Training", ICASSP 2021, section 3.
 
+pub mod backend;
 pub mod bench;
 mod bytecover;
 mod checkpoint;
@@ -20,17 +21,20 @@ mod layers;
 pub mod loss;
 pub mod memory;
 mod network;
-pub mod ops;
 pub mod optim;
+mod parameters;
 mod peers;
 mod ring;
 mod settings;
 mod simd;
 pub mod weights;
 
+pub use backend::Backend;
 pub use checkpoint::Loaded;
 pub use gradients::{Gradients, Listener};
-pub use network::{Network, Outputs, Pass};
+pub use head::Columns;
+pub use network::{Images, Network, OutputGradients, Outputs, Pass, Snapshot};
+pub use parameters::{Entry, Layout, Parameter, Parameters};
 pub use peers::Peers;
 pub use settings::{ByteCoverSettings, Kind, Memory, NetworkSettings, RingSettings};
 pub use simd::instruction_set;

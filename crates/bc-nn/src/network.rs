@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{Device, Tensor};
 
+use crate::backend::{Array, Backend, Backward, Flat, Training, Weights};
 use crate::gradients::Gradients;
 use crate::head::{Columns, Head, HeadSaved, HeadSizes};
-use crate::layers::Weights;
+use crate::layers::Maker;
+use crate::parameters::{Parameter, Parameters};
 use crate::peers::Peers;
 use crate::settings::NetworkSettings;
 use crate::{bytecover, ring};
@@ -45,76 +46,77 @@ enum BodySaved {
 }
 
 impl Body {
-    fn new(settings: &NetworkSettings, weights: &mut Weights<'_>) -> Result<Self> {
+    fn new(settings: &NetworkSettings, maker: &mut Maker) -> Result<Self> {
         Ok(match settings {
-            NetworkSettings::ByteCover(settings) => Self::ByteCover(bytecover::Body::new(settings, weights)?),
-            NetworkSettings::Ring(settings) => Self::Ring(ring::Body::new(settings, weights)?),
+            NetworkSettings::ByteCover(settings) => Self::ByteCover(bytecover::Body::new(settings, maker)),
+            NetworkSettings::Ring(settings) => Self::Ring(ring::Body::new(settings, maker)?),
         })
     }
 
     /// (1, B, bins, frames) to (channels, B).
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
         match self {
-            Self::ByteCover(body) => body.forward(x),
-            Self::Ring(body) => body.forward(x),
+            Self::ByteCover(body) => body.forward(weights, x),
+            Self::Ring(body) => body.forward(weights, x),
         }
     }
 
-    fn forward_train(&self, x: &Tensor) -> candle_core::Result<(Tensor, BodySaved)> {
+    fn forward_train(&self, x: &Array, pass: &mut Training<'_>) -> Result<(Array, BodySaved)> {
         Ok(match self {
             Self::ByteCover(body) => {
-                let (y, saved) = body.forward_train(x)?;
+                let (y, saved) = body.forward_train(x, pass)?;
                 (y, BodySaved::ByteCover(saved))
             }
             Self::Ring(body) => {
-                let (y, saved) = body.forward_train(x)?;
+                let (y, saved) = body.forward_train(x, pass)?;
                 (y, BodySaved::Ring(saved))
             }
         })
     }
 
-    fn backward(&self, saved: BodySaved, dy: &Tensor, gradients: &mut Gradients) -> candle_core::Result<()> {
+    fn backward(&self, saved: BodySaved, dy: &Array, pass: &mut Backward<'_>) -> Result<()> {
         match (self, saved) {
-            (Self::ByteCover(body), BodySaved::ByteCover(saved)) => body.backward(saved, dy, gradients),
-            (Self::Ring(body), BodySaved::Ring(saved)) => body.backward(saved, dy, gradients),
-            _ => candle_core::bail!("the backward pass needs the network that made the forward pass"),
+            (Self::ByteCover(body), BodySaved::ByteCover(saved)) => body.backward(saved, dy, pass),
+            (Self::Ring(body), BodySaved::Ring(saved)) => body.backward(saved, dy, pass),
+            _ => bail!("the backward pass needs the network that made the forward pass"),
         }
     }
 }
 
+/// Inputs of a batch on the backend.
+#[derive(Clone)]
+pub struct Images(Array);
+
 /// A training pass: the outputs, and what the backward pass needs.
 ///
-/// The outputs are leaves of candle's graph: losses are built from them, `backward` of a loss
-/// gives their gradients, and [`Pass::backward`] takes it from there. Several passes may feed one loss.
+/// Losses ([`crate::loss`], [`crate::backend::Operators`]) give the gradients of the outputs, and [`Pass::backward`]
+/// takes it from there. Several passes may feed one loss.
 pub struct Pass {
-    outputs: Outputs,
-    f_t: Var,
-    f_c: Var,
-    logits: Option<Var>,
+    outputs: Columns<Array>,
     body: BodySaved,
     head: HeadSaved,
 }
 
+/// Gradients of a pass's outputs, where a loss gave some: (size, B) each.
+pub type OutputGradients = Columns<Option<Array>>;
+
 impl Pass {
-    /// The outputs.
-    pub fn outputs(&self) -> &Outputs {
+    /// The outputs, (size, B) each.
+    pub fn outputs(&self) -> &Columns<Array> {
         &self.outputs
     }
 
     /// Adds the gradients of the network's parameters, from those that a loss gave the outputs;
-    /// none are added if the loss depends on none of them. Frees the saved tensors as it goes.
+    /// none are added if it gave none. Frees the saved arrays as it goes.
     ///
     /// # Errors
     /// Gradients of another network.
-    pub fn backward(self, network: &Network, loss: &GradStore, gradients: &mut Gradients) -> Result<()> {
-        let of = |leaf: &Var| loss.get(leaf).map(columns).transpose();
-        let of = Columns {
-            f_t: of(&self.f_t)?,
-            f_c: of(&self.f_c)?,
-            logits: self.logits.as_ref().map_or(Ok(None), of)?,
-        };
-        if let Some(dy) = network.head.backward(self.head, of, gradients)? {
-            network.body.backward(self.body, &dy, gradients)?;
+    pub fn backward(self, network: &Network, of: OutputGradients, gradients: &mut Gradients) -> Result<()> {
+        let Network { backend, parameters, peers, body, head, .. } = network;
+        let mut pass = Backward { on: &**backend, parameters, gradients, peers: peers.as_deref() };
+        drop(self.outputs);
+        if let Some(dy) = head.backward(self.head, of, &mut pass)? {
+            body.backward(self.body, &dy, &mut pass)?;
         }
         Ok(())
     }
@@ -123,10 +125,26 @@ impl Pass {
 /// The network with its weights.
 pub struct Network {
     settings: NetworkSettings,
+    backend: Backend,
     body: Body,
     head: Head,
-    parameters: Vec<(String, Var)>,
-    buffers: Vec<(String, Var)>,
+    parameters: Parameters,
+    running: Parameters,
+    peers: Option<Arc<dyn Peers>>,
+}
+
+/// Other weights of a network, to be exchanged with its own.
+pub struct Snapshot([Flat; 2]);
+
+impl Snapshot {
+    /// Parameters and running statistics.
+    pub(crate) fn parts(&self) -> &[Flat; 2] {
+        &self.0
+    }
+
+    pub(crate) fn parts_mut(&mut self) -> &mut [Flat; 2] {
+        &mut self.0
+    }
 }
 
 impl Network {
@@ -134,8 +152,8 @@ impl Network {
     ///
     /// # Errors
     /// Sizes that no network has; a device without memory for them.
-    pub fn new(settings: &NetworkSettings, seed: u64, device: &Device) -> Result<Self> {
-        Self::with_peers(settings, seed, device, None)
+    pub fn new(settings: &NetworkSettings, seed: u64, backend: &Backend) -> Result<Self> {
+        Self::with_peers(settings, seed, backend, None)
     }
 
     /// As [`Network::new`], with `peers` that have a share of each training batch: batch norms are over all of it,
@@ -146,24 +164,37 @@ impl Network {
     pub fn with_peers(
         settings: &NetworkSettings,
         seed: u64,
-        device: &Device,
+        backend: &Backend,
         peers: Option<Arc<dyn Peers>>,
     ) -> Result<Self> {
-        let mut weights = Weights::new(seed, device, peers);
-        let body = Body::new(settings, &mut weights)?;
+        let mut maker = Maker::new(seed);
+        let body = Body::new(settings, &mut maker)?;
         let sizes = HeadSizes {
             inputs: settings.pooled(),
             projection: settings.projection(),
             classes: settings.classes(),
         };
-        let head = Head::new(&sizes, &mut weights)?;
-        let Weights { parameters, buffers, .. } = weights;
-        Ok(Self { settings: settings.clone(), body, head, parameters, buffers })
+        let head = Head::new(&sizes, &mut maker);
+        let [parameters, running] = maker.finish(backend)?;
+        Ok(Self {
+            settings: settings.clone(),
+            backend: backend.clone(),
+            body,
+            head,
+            parameters,
+            running,
+            peers,
+        })
     }
 
     /// Its sizes.
     pub fn settings(&self) -> &NetworkSettings {
         &self.settings
+    }
+
+    /// Where it runs.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// The evaluation mode: by running statistics, without a backward pass. x is (B, bins,
@@ -173,9 +204,9 @@ impl Network {
     /// Another number of bins.
     pub fn forward(&self, x: &Tensor) -> Result<Outputs> {
         let (f_t, f_c) = self.features(x)?;
-        let logits = self.head.logits(&f_c)?;
-        let logits = logits.as_ref().map(rows).transpose()?;
-        Ok(Outputs { f_t: rows(&f_t)?, f_c: rows(&f_c)?, logits })
+        let logits = self.head.logits(&*self.backend, &self.parameters, &f_c)?;
+        let logits = logits.map(|logits| self.tensor(&logits)).transpose()?;
+        Ok(Outputs { f_t: self.tensor(&f_t)?, f_c: self.tensor(&f_c)?, logits })
     }
 
     /// f_t and f_c of x in evaluation mode, without the classifier's work.
@@ -184,80 +215,125 @@ impl Network {
     /// Another number of bins.
     pub fn embed(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let (f_t, f_c) = self.features(x)?;
-        Ok((rows(&f_t)?, rows(&f_c)?))
+        Ok((self.tensor(&f_t)?, self.tensor(&f_c)?))
     }
 
-    fn images(&self, x: &Tensor) -> Result<Tensor> {
-        let (_, bins, frames) = x.dims3().context("the network's input is batch x bins x frames")?;
-        anyhow::ensure!(
+    /// One row for each sample.
+    fn tensor(&self, x: &Array) -> Result<Tensor> {
+        let [channels, batch, _, _] = x.shape();
+        Ok(Tensor::from_vec(self.backend.rows(x)?, (batch, channels), &Device::Cpu)?)
+    }
+
+    /// Inputs (B, bins, frames) on the backend. It may return before they are there: the next batch can be on its
+    /// way while the last step runs.
+    ///
+    /// # Errors
+    /// Another number of bins.
+    pub fn images(&self, values: &[f32], [batch, bins, frames]: [usize; 3]) -> Result<Images> {
+        ensure!(
             bins == self.settings.bins() && frames > 0,
             "the network was made for {} bins, its input has {bins} x {frames}",
             self.settings.bins()
         );
-        Ok(x.contiguous()?.unsqueeze(0)?)
+        Ok(Images(self.backend.images(values, [batch, bins, frames])?))
+    }
+
+    fn images_of(&self, x: &Tensor) -> Result<Images> {
+        let (batch, bins, frames) = x.dims3().context("the network's input is batch x bins x frames")?;
+        self.images(&x.flatten_all()?.to_vec1::<f32>()?, [batch, bins, frames])
     }
 
     /// f_t and f_c, (embedding, B).
-    fn features(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok(self.head.forward(self.body.forward(&self.images(x)?)?)?)
+    fn features(&self, x: &Tensor) -> Result<(Array, Array)> {
+        let Images(x) = self.images_of(x)?;
+        let weights = Weights { on: &*self.backend, parameters: &self.parameters, running: &self.running };
+        self.head.forward(weights, &self.body.forward(weights, &x)?)
     }
 
-    /// The training mode: normalisations use the statistics of the batch, running statistics are updated.
+    /// The training mode: normalisations use the statistics of the batch, running statistics are moved.
     ///
     /// # Errors
     /// Another number of bins; a batch of one.
-    pub fn forward_train(&self, x: &Tensor) -> Result<Pass> {
-        let (pooled, body) = self.body.forward_train(&self.images(x)?)?;
-        let (out, head) = self.head.forward_train(pooled)?;
-        let leaf = |x: &Tensor| Var::from_tensor(&rows(x)?);
-        let (f_t, f_c) = (leaf(&out.f_t)?, leaf(&out.f_c)?);
-        let logits = out.logits.as_ref().map(leaf).transpose()?;
-        let outputs = Outputs {
-            f_t: f_t.as_tensor().clone(),
-            f_c: f_c.as_tensor().clone(),
-            logits: logits.as_ref().map(|logits| logits.as_tensor().clone()),
-        };
-        Ok(Pass { outputs, f_t, f_c, logits, body, head })
+    pub fn forward_train(&mut self, x: &Tensor) -> Result<Pass> {
+        self.forward_train_images(&self.images_of(x)?)
     }
 
-    /// The classifier's weights (classes, embedding), if there is one: for a loss that reads them itself.
-    pub fn classifier(&self) -> Option<Var> {
-        self.head.classifier().map(|classifier| classifier.var.clone())
-    }
-
-    /// Adds the gradient that such a loss gave these weights, once for each loss ([`Pass::backward`] knows the
-    /// gradients of the outputs alone); none if the loss did not read them.
+    /// As [`Network::forward_train`], of inputs that are on the backend.
     ///
     /// # Errors
-    /// Gradients of another network.
-    pub fn backward_classifier(&self, loss: &GradStore, gradients: &mut Gradients) -> Result<()> {
-        let Some(classifier) = self.head.classifier() else { return Ok(()) };
-        let Some(gradient) = loss.get(&classifier.var) else { return Ok(()) };
-        Ok(gradients.add(classifier.index, &gradient.flatten_all()?.to_vec1::<f32>()?)?)
+    /// As [`Network::forward_train`].
+    pub fn forward_train_images(&mut self, Images(x): &Images) -> Result<Pass> {
+        let Self { backend, body, head, parameters, running, peers, .. } = self;
+        let mut pass = Training { on: &**backend, parameters, running, peers: peers.as_deref() };
+        let (pooled, body) = body.forward_train(x, &mut pass)?;
+        let (outputs, head) = head.forward_train(pooled, &mut pass)?;
+        Ok(Pass { outputs, body, head })
     }
 
-    /// What is trained, by PyTorch's names and in PyTorch's order.
-    pub fn parameters(&self) -> Vec<(String, Var)> {
-        self.parameters.clone()
+    /// The classifier's weights (classes, embedding), if there is one: for a loss that reads them itself, and adds
+    /// their gradient ([`Gradients::add`]): [`Pass::backward`] knows the gradients of the outputs alone.
+    pub fn classifier(&self) -> Option<Parameter> {
+        self.head.classifier().map(crate::layers::Linear::weight)
     }
 
-    /// Running statistics, by PyTorch's names.
-    pub fn buffers(&self) -> Vec<(String, Var)> {
-        self.buffers.clone()
+    /// What is trained, in PyTorch's order.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// What is trained, for the optimiser.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Running statistics.
+    pub fn running(&self) -> &Parameters {
+        &self.running
+    }
+
+    /// Running statistics, to be replaced.
+    pub fn running_mut(&mut self) -> &mut Parameters {
+        &mut self.running
+    }
+
+    /// Parameters and then running statistics by PyTorch's names, as tensors on the CPU.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut tensors = self.parameters.tensors()?;
+        tensors.extend(self.running.tensors()?);
+        Ok(tensors)
+    }
+
+    /// A copy of all weights.
+    ///
+    /// # Errors
+    /// A device without memory for them.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot([self.parameters.copy()?, self.running.copy()?]))
+    }
+
+    /// Exchanges the weights with those of a snapshot.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn swap(&mut self, Snapshot([parameters, running]): &mut Snapshot) -> Result<()> {
+        self.parameters.swap(parameters)?;
+        self.running.swap(running)
+    }
+
+    /// Moves an average of weights towards those of now: `average * decay + now * (1 - decay)`.
+    ///
+    /// # Errors
+    /// A snapshot of another network.
+    pub fn average(&self, Snapshot([parameters, running]): &mut Snapshot, decay: f64) -> Result<()> {
+        self.backend.average(parameters, self.parameters.flat(), decay)?;
+        self.backend.average(running, self.running.flat(), decay)
     }
 
     /// See [`NetworkSettings::flops`].
     pub fn flops(&self, bins: usize, frames: usize) -> f64 {
         self.settings.flops(bins, frames)
     }
-}
-
-/// One sample per row.
-fn rows(x: &Tensor) -> candle_core::Result<Tensor> {
-    x.t()?.contiguous()
-}
-
-/// The transpose of rows (B, embedding).
-fn columns(x: &Tensor) -> candle_core::Result<Tensor> {
-    x.t()?.contiguous()
 }

@@ -3,18 +3,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, Var};
-use rayon::prelude::*;
+use candle_core::{Device, Tensor};
 
 use crate::Gradients;
-use crate::ops::values;
-use crate::simd::vectorized;
-
-/// Parameters that a thread updates at once.
-const BLOCK: usize = 1 << 14;
+use crate::backend::{AdamState, AdamUpdate, Backend, Clipping, Flat};
+use crate::parameters::{Layout, Parameters};
 
 /// Everything but the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,18 +27,43 @@ pub struct AdamSettings {
     pub decay_vectors: bool,
 }
 
-/// First and second moments of one parameter.
-struct Moments {
-    first: Vec<f32>,
-    second: Vec<f32>,
+/// The numbers of a step; `gradient_decay` and `keep` are of the ranges that weight decay reaches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamNumbers {
+    pub betas: [f32; 2],
+    /// Rate, corrected by the first moment's beginning.
+    pub step: f32,
+    /// Correction of the root of the second moment.
+    pub root: f32,
+    pub epsilon: f32,
+    /// Share of the weight that is added to its gradient (Adam).
+    pub gradient_decay: f32,
+    /// What is left of the weight (AdamW).
+    pub keep: f32,
+}
+
+impl AdamNumbers {
+    pub fn of(update: &AdamUpdate) -> Self {
+        let AdamUpdate { settings, number, rate, .. } = *update;
+        let AdamSettings { betas, epsilon, weight_decay, decoupled, .. } = settings;
+        let corrections = betas.map(|beta| 1.0 - beta.powf(number as f64));
+        Self {
+            betas: betas.map(|beta| beta as f32),
+            step: (rate / corrections[0]) as f32,
+            root: (1.0 / corrections[1].sqrt()) as f32,
+            epsilon: epsilon as f32,
+            gradient_decay: if decoupled { 0.0 } else { weight_decay as f32 },
+            keep: if decoupled { (1.0 - rate * weight_decay) as f32 } else { 1.0 },
+        }
+    }
 }
 
 /// The optimiser with its moments.
 pub struct Adam {
-    parameters: Vec<(String, Var)>,
-    /// Whether weight decay reaches each parameter.
-    decayed: Vec<bool>,
-    moments: Vec<Mutex<Moments>>,
+    backend: Backend,
+    layout: Arc<Layout>,
+    /// First and second, in memory of the parameters' layout.
+    moments: [Flat; 2],
     settings: AdamSettings,
     steps: u64,
 }
@@ -51,53 +72,40 @@ impl Adam {
     /// Without a step made.
     ///
     /// # Errors
-    /// None on the CPU.
-    pub fn new(parameters: Vec<(String, Var)>, settings: AdamSettings) -> Result<Self> {
-        let moments = parameters
-            .iter()
-            .map(|(_, parameter)| {
-                let count = parameter.elem_count();
-                Mutex::new(Moments { first: vec![0.0; count], second: vec![0.0; count] })
-            })
-            .collect();
-        let decayed = parameters
-            .iter()
-            .map(|(_, parameter)| settings.decay_vectors || parameter.dims().len() > 1)
-            .collect();
-        Ok(Self { parameters, decayed, moments, settings, steps: 0 })
+    /// A device without memory for the moments.
+    pub fn new(parameters: &Parameters, settings: AdamSettings) -> Result<Self> {
+        let (backend, layout) = (parameters.backend().clone(), parameters.layout().clone());
+        let zeros = || backend.flat(vec![0.0; layout.len()]);
+        let moments = [zeros()?, zeros()?];
+        Ok(Self { backend, layout, moments, settings, steps: 0 })
     }
 
-    /// One step with the gradients times `factor` (of clipping, or of a mean over batches).
-    /// A parameter without a gradient stays as it is.
+    /// One step with the gradients times a factor ([`Clipping`]); returns their norm before clipping. A parameter
+    /// without a gradient stays as it is, and all do if the norm is not finite.
     ///
     /// # Errors
     /// Gradients of another network.
-    pub fn step(&mut self, gradients: &Gradients, factor: f64, rate: f64) -> Result<()> {
-        ensure!(gradients.iter().count() == self.parameters.len(), "gradients of another network");
-        self.steps += 1;
-        let AdamSettings { betas, epsilon, weight_decay, decoupled, .. } = self.settings;
-        let corrections = betas.map(|beta| 1.0 - beta.powf(self.steps as f64));
-        let update = Update {
-            betas: betas.map(|beta| beta as f32),
-            factor: factor as f32,
-            step: (rate / corrections[0]) as f32,
-            root: (1.0 / corrections[1].sqrt()) as f32,
-            epsilon: epsilon as f32,
-            gradient_decay: if decoupled { 0.0 } else { weight_decay as f32 },
-            keep: if decoupled { (1.0 - rate * weight_decay) as f32 } else { 1.0 },
-        };
-        let undecayed = Update { gradient_decay: 0.0, keep: 1.0, ..update };
-        for ((((name, parameter), decayed), moments), gradient) in
-            self.parameters.iter().zip(&self.decayed).zip(&self.moments).zip(gradients.iter())
-        {
-            let update = if *decayed { update } else { undecayed };
-            if let Some(gradient) = gradient {
-                parameter
-                    .inplace_op2(gradient, &Step { update, moments })
-                    .with_context(|| format!("cannot update {name}"))?;
-            }
+    pub fn step(
+        &mut self,
+        parameters: &mut Parameters,
+        gradients: &Gradients,
+        clipping: Clipping,
+        rate: f64,
+    ) -> Result<f64> {
+        let (layout, flat) = gradients.flat();
+        ensure!(
+            *layout == *self.layout && *parameters.layout() == self.layout,
+            "gradients of another network"
+        );
+        let (settings, number) = (self.settings, self.steps + 1);
+        let update = AdamUpdate { settings, number, rate, clipping };
+        let state = AdamState { weights: parameters.flat_mut(), moments: &mut self.moments, gradients: flat };
+        let norm = self.backend.adam(state, &gradients.ranges(settings.decay_vectors), &update)?;
+        if norm.is_finite() {
+            self.steps += 1;
+            parameters.changed()?;
         }
-        Ok(())
+        Ok(norm)
     }
 
     /// Writes moments and the number of steps as safetensors.
@@ -106,13 +114,12 @@ impl Adam {
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut named = HashMap::new();
-        for ((name, _), moments) in self.parameters.iter().zip(&self.moments) {
-            let moments = moments.lock().unwrap_or_else(PoisonError::into_inner);
-            for (kind, values) in [("first", &moments.first), ("second", &moments.second)] {
-                named.insert(
-                    format!("{kind}.{name}"),
-                    Tensor::from_slice(values, values.len(), &Device::Cpu)?,
-                );
+        for (kind, moments) in ["first", "second"].into_iter().zip(&self.moments) {
+            for entry in self.layout.entries() {
+                let values = self.backend.read(moments, entry.places.clone())?;
+                let count = values.len();
+                named
+                    .insert(format!("{kind}.{}", entry.name), Tensor::from_vec(values, count, &Device::Cpu)?);
             }
         }
         let metadata = HashMap::from([("steps".to_owned(), self.steps.to_string())]);
@@ -130,88 +137,21 @@ impl Adam {
             .and_then(|steps| steps.parse().ok())
             .with_context(|| format!("{} is not the state of an optimiser", path.display()))?;
         ensure!(
-            named.len() == 2 * self.parameters.len(),
+            named.len() == 2 * self.layout.entries().len(),
             "{} holds the state of another network's optimiser",
             path.display()
         );
-        for ((name, _), moments) in self.parameters.iter().zip(&self.moments) {
-            let mut moments = moments.lock().unwrap_or_else(PoisonError::into_inner);
-            let Moments { first, second } = &mut *moments;
-            for (kind, values) in [("first", first), ("second", second)] {
-                let key = format!("{kind}.{name}");
+        for (kind, moments) in ["first", "second"].into_iter().zip(&mut self.moments) {
+            for entry in self.layout.entries() {
+                let key = format!("{kind}.{}", entry.name);
                 match named.get(&key).map(|tensor| tensor.to_vec1::<f32>()) {
-                    Some(Ok(found)) if found.len() == values.len() => *values = found,
+                    Some(Ok(found)) if found.len() == entry.places.len() => {
+                        self.backend.write(moments, entry.places.start, &found, false)?;
+                    }
                     _ => bail!("{}: {key} is missing or of another size", path.display()),
                 }
             }
         }
-        Ok(())
-    }
-}
-
-/// The numbers of one step.
-#[derive(Debug, Clone, Copy)]
-struct Update {
-    betas: [f32; 2],
-    factor: f32,
-    step: f32,
-    root: f32,
-    epsilon: f32,
-    gradient_decay: f32,
-    keep: f32,
-}
-
-vectorized! {
-    fn update_block(
-        weights: &mut [f32],
-        first: &mut [f32],
-        second: &mut [f32],
-        gradient: &[f32],
-        update: Update,
-    ) {
-        let Update { betas: [beta1, beta2], factor, step, root, epsilon, gradient_decay, keep } = update;
-        for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
-            let g = g * factor + gradient_decay * *w;
-            *m += (1.0 - beta1) * (g - *m);
-            *v = beta2 * *v + (1.0 - beta2) * g * g;
-            *w = *w * keep - step * *m / (v.sqrt() * root + epsilon);
-        }
-    }
-}
-
-struct Step<'a> {
-    update: Update,
-    moments: &'a Mutex<Moments>,
-}
-
-impl InplaceOp2 for Step<'_> {
-    fn name(&self) -> &'static str {
-        "adam"
-    }
-
-    fn cpu_fwd(
-        &self,
-        w: &mut CpuStorage,
-        lw: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> candle_core::Result<()> {
-        let gradient = values(g, lg)?;
-        let (CpuStorage::F32(weights), Some((from, to))) = (w, lw.contiguous_offsets()) else {
-            candle_core::bail!("a parameter is contiguous and of 32 bits")
-        };
-        let weights = &mut weights[from..to];
-        if weights.len() != gradient.len() {
-            candle_core::bail!("a gradient of {} values for {}", gradient.len(), weights.len());
-        }
-        let mut moments = self.moments.lock().unwrap_or_else(PoisonError::into_inner);
-        let Moments { first, second } = &mut *moments;
-        weights
-            .par_chunks_mut(BLOCK)
-            .zip(first.par_chunks_mut(BLOCK))
-            .zip(second.par_chunks_mut(BLOCK))
-            .zip(gradient.par_chunks(BLOCK))
-            .for_each(|(((w, m), v), g)| update_block(w, m, v, g, self.update));
         Ok(())
     }
 }
@@ -225,35 +165,46 @@ pub fn clipping(norm: f64, most: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parameters::{Collected, Parameter};
 
     /// Where torch.optim.Adam and AdamW of PyTorch 2.11 end.
     const TORCH_ADAM: [f32; 3] = [0.9768336, -1.994978, 2.980785];
     const TORCH_ADAMW: [f32; 3] = [0.9768935, -1.991595, 2.987516];
 
+    const UNCLIPPED: Clipping = Clipping { mean: 1.0, most: 0.0 };
+
     fn settings(decoupled: bool) -> AdamSettings {
         AdamSettings { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.1, decoupled, decay_vectors: true }
     }
 
-    fn adam(decoupled: bool) -> (Adam, Var) {
-        let var = Var::new(&[1f32, -2.0, 3.0], &Device::Cpu).unwrap();
-        (Adam::new(vec![("w".to_owned(), var.clone())], settings(decoupled)).unwrap(), var)
+    fn parameters(shapes: &[&[usize]], values: &[f32]) -> Parameters {
+        let mut collected = Collected::default();
+        for (number, shape) in shapes.iter().enumerate() {
+            collected.push(number.to_string(), shape, values.iter().copied());
+        }
+        Parameters::new(&Backend::cpu(), collected).unwrap()
+    }
+
+    fn three() -> Parameters {
+        parameters(&[&[3]], &[1.0, -2.0, 3.0])
     }
 
     fn gradients(values: [f32; 3]) -> Gradients {
-        let var = Var::new(&[0f32; 3], &Device::Cpu).unwrap();
-        let mut gradients = Gradients::new(&[("w".to_owned(), var)]).unwrap();
-        gradients.add(0, &values).unwrap();
+        let mut gradients = Gradients::new(&three()).unwrap();
+        gradients.add(Parameter(0), &values).unwrap();
         gradients
     }
 
     #[test]
     fn steps_are_pytorchs() {
         for (decoupled, expected) in [(false, TORCH_ADAM), (true, TORCH_ADAMW)] {
-            let (mut adam, var) = adam(decoupled);
+            let mut parameters = three();
+            let mut adam = Adam::new(&parameters, settings(decoupled)).unwrap();
             for gradient in [[1f32, -2.0, 0.5], [0.2, 4.0, -1.0], [-0.6, 0.8, 0.0]] {
-                adam.step(&gradients(gradient), 0.5, 0.01).unwrap();
+                let halved = Clipping { mean: 0.5, most: 0.0 };
+                adam.step(&mut parameters, &gradients(gradient), halved, 0.01).unwrap();
             }
-            let found = var.to_vec1::<f32>().unwrap();
+            let found = parameters.values(Parameter(0)).unwrap();
             for (found, expected) in found.iter().zip(expected) {
                 assert!((found - expected).abs() < 2e-6, "{found} against {expected}");
             }
@@ -263,17 +214,33 @@ mod tests {
     #[test]
     fn weight_decay_spares_vectors_if_it_shall() {
         for (decoupled, decay_vectors) in [(false, true), (false, false), (true, true), (true, false)] {
-            let matrix = Var::new(&[[1f32, -2.0]], &Device::Cpu).unwrap();
-            let vector = Var::new(&[1f32, -2.0], &Device::Cpu).unwrap();
-            let parameters = vec![("w".to_owned(), matrix.clone()), ("b".to_owned(), vector.clone())];
+            let mut parameters = parameters(&[&[1, 2], &[2]], &[1.0, -2.0]);
             let mut gradients = Gradients::new(&parameters).unwrap();
-            (0..2).for_each(|index| gradients.add(index, &[0.0, 0.0]).unwrap());
+            (0..2).for_each(|index| gradients.add(Parameter(index), &[0.0, 0.0]).unwrap());
             let settings = AdamSettings { decay_vectors, ..settings(decoupled) };
-            Adam::new(parameters, settings).unwrap().step(&gradients, 1.0, 0.01).unwrap();
+            Adam::new(&parameters, settings)
+                .unwrap()
+                .step(&mut parameters, &gradients, UNCLIPPED, 0.01)
+                .unwrap();
             // Without a gradient only the decay moves anything.
-            assert_ne!(matrix.to_vec2::<f32>().unwrap(), [[1.0, -2.0]]);
-            assert_eq!(vector.to_vec1::<f32>().unwrap() == [1.0, -2.0], !decay_vectors);
+            assert_ne!(parameters.values(Parameter(0)).unwrap(), [1.0, -2.0]);
+            assert_eq!(parameters.values(Parameter(1)).unwrap() == [1.0, -2.0], !decay_vectors);
         }
+    }
+
+    #[test]
+    fn a_parameter_without_a_gradient_and_gradients_that_are_not_finite_change_nothing() {
+        let mut parameters = parameters(&[&[1, 2], &[2]], &[1.0, -2.0]);
+        let mut adam = Adam::new(&parameters, settings(true)).unwrap();
+        let mut gradients = Gradients::new(&parameters).unwrap();
+        gradients.add(Parameter(1), &[0.5, 0.5]).unwrap();
+        adam.step(&mut parameters, &gradients, UNCLIPPED, 0.01).unwrap();
+        assert_eq!(parameters.values(Parameter(0)).unwrap(), [1.0, -2.0]);
+        let moved = parameters.values(Parameter(1)).unwrap();
+        assert_ne!(moved, [1.0, -2.0]);
+        gradients.replace(1, Some(&[f32::NAN, 0.5])).unwrap();
+        assert!(adam.step(&mut parameters, &gradients, UNCLIPPED, 0.01).unwrap().is_nan());
+        assert_eq!((parameters.values(Parameter(1)).unwrap(), adam.steps), (moved, 1));
     }
 
     #[test]
@@ -281,16 +248,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.safetensors");
         let gradients = gradients([0.5, -1.0, 0.25]);
-        let (mut one, w) = adam(true);
-        one.step(&gradients, 1.0, 0.01).unwrap();
+        let (mut w, mut v) = (three(), three());
+        let mut one = Adam::new(&w, settings(true)).unwrap();
+        one.step(&mut w, &gradients, UNCLIPPED, 0.01).unwrap();
         one.save(&path).unwrap();
-        let (mut other, v) = adam(true);
-        v.set(&w).unwrap();
+        let mut other = Adam::new(&v, settings(true)).unwrap();
+        v.swap(&mut w.copy().unwrap()).unwrap();
         other.load(&path).unwrap();
-        for adam in [&mut one, &mut other] {
-            adam.step(&gradients, 1.0, 0.01).unwrap();
-        }
-        assert_eq!(w.to_vec1::<f32>().unwrap(), v.to_vec1::<f32>().unwrap());
+        one.step(&mut w, &gradients, UNCLIPPED, 0.01).unwrap();
+        other.step(&mut v, &gradients, UNCLIPPED, 0.01).unwrap();
+        assert_eq!(w.values(Parameter(0)).unwrap(), v.values(Parameter(0)).unwrap());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The other processes that train the same network, each with a share of the batch.
 
-use candle_core::Result;
+use anyhow::Result;
 
 /// What batch norm asks of them, so that it normalises over the batch of all: nothing is known here of how values
 /// travel. All processes make the same calls in the same order.

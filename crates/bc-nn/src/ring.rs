@@ -7,15 +7,11 @@
 //! GeM (Radenović et al. 2018) pools over time.
 
 use anyhow::Result;
-use candle_core::Tensor;
 
-use crate::gradients::Gradients;
-use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, InputGradient, Parameter, Weights};
-use crate::ops::gem::{gem, gem_gradient};
-use crate::ops::geometry::Geometry;
-use crate::ops::max_mean::{Argmax, max_mean, max_mean_gradient};
-use crate::ops::norm::Activation;
-use crate::ops::time_mean::{time_mean, time_mean_gradient};
+use crate::backend::geometry::Geometry;
+use crate::backend::{Array, Backward, Ending, Operators, Saved as SavedOf, Shape, Training, Weights};
+use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, InputGradient, Maker};
+use crate::parameters::Parameter;
 use crate::settings::{PITCH_CLASSES, RingSettings};
 
 struct Block {
@@ -28,11 +24,12 @@ struct Block {
 
 /// What the backward pass through a [`Block`] needs.
 struct BlockSaved {
-    x: Tensor,
+    /// Of the input.
+    x: Shape,
     conv1: ConvNormSaved,
     conv2: ConvNormSaved,
     downsample: Option<ConvNormSaved>,
-    y: Tensor,
+    y: Array,
 }
 
 /// A 3x3 convolution round the ring, with a stride over time.
@@ -42,83 +39,68 @@ fn ring_conv(inputs: usize, outputs: usize, stride: usize) -> ConvSizes {
 }
 
 impl Block {
-    fn new(
-        weights: &mut Weights<'_>,
-        prefix: &str,
-        [inputs, outputs]: [usize; 2],
-        stride: usize,
-    ) -> Result<Self> {
+    fn new(maker: &mut Maker, prefix: &str, [inputs, outputs]: [usize; 2], stride: usize) -> Self {
         let mut layer = |conv: &str, norm: &str, sizes: &ConvSizes, ibn: bool| {
-            ConvNorm::new(weights, [&format!("{prefix}.{conv}"), &format!("{prefix}.{norm}")], sizes, ibn)
+            ConvNorm::new(maker, [&format!("{prefix}.{conv}"), &format!("{prefix}.{norm}")], sizes, ibn)
         };
         let downsample = ConvSizes::square(inputs, outputs, 1, 1);
-        Ok(Self {
-            conv1: layer("conv1", "norm1", &ring_conv(inputs, outputs, stride), true)?,
-            conv2: layer("conv2", "norm2", &ring_conv(outputs, outputs, 1), false)?,
+        Self {
+            conv1: layer("conv1", "norm1", &ring_conv(inputs, outputs, stride), true),
+            conv2: layer("conv2", "norm2", &ring_conv(outputs, outputs, 1), false),
             stride,
-            downsample: if inputs == outputs && stride == 1 {
-                None
-            } else {
-                Some(layer("downsample.0", "downsample.1", &downsample, false)?)
-            },
-        })
+            downsample: (inputs != outputs || stride != 1)
+                .then(|| layer("downsample.0", "downsample.1", &downsample, false)),
+        }
     }
 
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.conv1.forward(x, Activation::Relu, None)?;
+    fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
+        let y = self.conv1.forward(weights, x, Ending::RELU)?;
         let shortcut = match &self.downsample {
             None => x.clone(),
-            Some(layer) => layer.forward(&time_mean(x, self.stride)?, Activation::Identity, None)?,
+            Some(layer) => layer.forward(weights, &weights.on.time_mean(x, self.stride)?, Ending::NOTHING)?,
         };
-        self.conv2.forward(&y, Activation::Identity, Some(&shortcut))
+        self.conv2.forward(weights, &y, Ending { shortcut: Some(&shortcut), ..Ending::NOTHING })
     }
 
-    fn forward_train(&self, x: &Tensor) -> candle_core::Result<(Tensor, BlockSaved)> {
-        let (y, conv1) = self.conv1.forward_train(x, Activation::Relu, None)?;
+    fn forward_train(&self, x: &Array, pass: &mut Training<'_>) -> Result<(Array, BlockSaved)> {
+        let (y, conv1) = self.conv1.forward_train(x, Ending::RELU, pass)?;
         let (shortcut, downsample) = match &self.downsample {
             None => (x.clone(), None),
             Some(layer) => {
-                let (shortcut, saved) =
-                    layer.forward_train(&time_mean(x, self.stride)?, Activation::Identity, None)?;
+                let x = pass.on.time_mean(x, self.stride)?;
+                let (shortcut, saved) = layer.forward_train(&x, Ending::NOTHING, pass)?;
                 (shortcut, Some(saved))
             }
         };
-        let (y, conv2) = self.conv2.forward_train(&y, Activation::Identity, Some(&shortcut))?;
-        Ok((y.clone(), BlockSaved { x: x.clone(), conv1, conv2, downsample, y }))
+        let end = Ending { shortcut: Some(&shortcut), ..Ending::NOTHING };
+        let (y, conv2) = self.conv2.forward_train(&y, end, pass)?;
+        Ok((y.clone(), BlockSaved { x: x.shape(), conv1, conv2, downsample, y }))
     }
 
-    fn backward(
-        &self,
-        saved: BlockSaved,
-        dy: Tensor,
-        gradients: &mut Gradients,
-    ) -> candle_core::Result<Option<Tensor>> {
+    fn backward(&self, saved: BlockSaved, dy: Array, pass: &mut Backward<'_>) -> Result<Option<Array>> {
         let BlockSaved { x, conv1, conv2, downsample, y } = saved;
-        let (dx, shortcut) = self.conv2.backward(conv2, dy, Some(&y), InputGradient::New, gradients)?;
+        let (dx, shortcut) = self.conv2.backward(conv2, dy, Some(&y), InputGradient::New, pass)?;
         drop(y);
         let (Some(dx), Some(mut shortcut)) = (dx, shortcut) else { return Ok(None) };
-        if let (Some(layer), Some(saved)) = (&self.downsample, downsample)
-            && let (Some(dx), _) =
-                layer.backward(saved, shortcut.clone(), None, InputGradient::New, gradients)?
-        {
-            shortcut = time_mean_gradient(&dx, x.shape(), self.stride)?;
+        if let (Some(layer), Some(saved)) = (&self.downsample, downsample) {
+            let (dx, _) = layer.backward(saved, shortcut, None, InputGradient::New, pass)?;
+            let Some(dx) = dx else { return Ok(None) };
+            shortcut = pass.on.time_mean_backward(&dx, x, self.stride)?;
         }
-        drop(x);
-        Ok(self.conv1.backward(conv1, dx, None, InputGradient::AddTo(shortcut), gradients)?.0)
+        Ok(self.conv1.backward(conv1, dx, None, InputGradient::AddTo(shortcut), pass)?.0)
     }
 }
 
 /// What the backward pass through a [`Body`] needs.
 pub(crate) struct Saved {
     stem: ConvNormSaved,
-    octaves: Option<Argmax>,
+    octaves: Option<SavedOf>,
     mix: ConvNormSaved,
     blocks: Vec<BlockSaved>,
-    /// What was pooled over time (channels, B * 12, 1, columns), the exponent, the result.
-    last: Tensor,
-    p: f32,
-    pooled: Tensor,
-    ring: Argmax,
+    /// What was pooled over time (channels, B * 12, 1, columns), the result.
+    last: Array,
+    pooled: Array,
+    ring: SavedOf,
 }
 
 /// Everything in front of the embedding.
@@ -132,96 +114,94 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub fn new(settings: &RingSettings, weights: &mut Weights<'_>) -> Result<Self> {
+    pub fn new(settings: &RingSettings, maker: &mut Maker) -> Result<Self> {
         let octaves = settings.octaves()?;
         let (kernel, geometry) = settings.stem();
         let width = settings.width;
         let stem = ConvSizes { inputs: 1, outputs: width, kernel, geometry, bias: false };
-        let stem = ConvNorm::new(weights, ["stem", "stem_norm"], &stem, false)?;
+        let stem = ConvNorm::new(maker, ["stem", "stem_norm"], &stem, false);
         let merged = if octaves > 0 { 2 * width } else { width };
         let mix = ConvSizes::square(merged, width, 1, 1);
-        let mix = ConvNorm::new(weights, ["mix", "mix_norm"], &mix, false)?;
+        let mix = ConvNorm::new(maker, ["mix", "mix_norm"], &mix, false);
         let mut blocks = Vec::new();
         for block in settings.residual_blocks() {
             let prefix = format!("layer{}.{}", block.stage, block.number);
-            blocks.push(Block::new(weights, &prefix, [block.inputs, block.outputs], block.stride)?);
+            blocks.push(Block::new(maker, &prefix, [block.inputs, block.outputs], block.stride));
         }
-        let p = weights.constant("gem_pool.p".to_owned(), 3.0, 1)?;
+        let p = maker.constant("gem_pool.p".to_owned(), 3.0, 1);
         Ok(Self { stem, octaves, mix, blocks, p })
     }
 
     /// (1, B, bins, frames) to (channels, B), by running statistics.
-    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let mut x = self.stem.forward(x, Activation::Relu, None)?;
+    pub fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
+        let mut x = self.stem.forward(weights, x, Ending::RELU)?;
         if self.octaves > 0 {
-            x = max_mean(&x, self.octaves)?.0;
+            x = weights.on.max_mean(&x, self.octaves)?.0;
         }
-        x = self.mix.forward(&x, Activation::Relu, None)?;
+        x = self.mix.forward(weights, &x, Ending::RELU)?;
         for block in &self.blocks {
-            x = block.forward(&x)?;
+            x = block.forward(weights, &x)?;
         }
-        let (channels, batch, _, _) = x.dims4()?;
-        let y = gem(&rows_into_batch(&x)?, self.p.scalar()?)?;
-        Ok(pool_ring(&y, channels, batch)?.0)
+        let [channels, batch, _, _] = x.shape();
+        let y = weights.on.gem(&rows_into_batch(x)?, weights.parameters, self.p)?;
+        Ok(pool_ring(weights.on, y, channels, batch)?.0)
     }
 
     /// As [`Body::forward`], by the batch's statistics.
-    pub fn forward_train(&self, x: &Tensor) -> candle_core::Result<(Tensor, Saved)> {
-        let (mut x, stem) = self.stem.forward_train(x, Activation::Relu, None)?;
+    pub fn forward_train(&self, x: &Array, pass: &mut Training<'_>) -> Result<(Array, Saved)> {
+        let (mut x, stem) = self.stem.forward_train(x, Ending::RELU, pass)?;
         let mut octaves = None;
         if self.octaves > 0 {
-            let (y, argmax) = max_mean(&x, self.octaves)?;
+            let (y, argmax) = pass.on.max_mean(&x, self.octaves)?;
             (x, octaves) = (y, Some(argmax));
         }
-        let (mut x, mix) = self.mix.forward_train(&x, Activation::Relu, None)?;
+        let (mut x, mix) = self.mix.forward_train(&x, Ending::RELU, pass)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, saved) = block.forward_train(&x)?;
+            let (y, saved) = block.forward_train(&x, pass)?;
             blocks.push(saved);
             x = y;
         }
-        let (channels, batch, _, _) = x.dims4()?;
-        let (last, p) = (rows_into_batch(&x)?, self.p.scalar()?);
-        let pooled = gem(&last, p)?;
-        let (y, ring) = pool_ring(&pooled, channels, batch)?;
-        Ok((y, Saved { stem, octaves, mix, blocks, last, p, pooled, ring }))
+        let [channels, batch, _, _] = x.shape();
+        let last = rows_into_batch(x)?;
+        let pooled = pass.on.gem(&last, pass.parameters, self.p)?;
+        let (y, ring) = pool_ring(pass.on, pooled.clone(), channels, batch)?;
+        Ok((y, Saved { stem, octaves, mix, blocks, last, pooled, ring }))
     }
 
     /// From the gradient of what [`Body::forward_train`] gave.
-    pub fn backward(&self, saved: Saved, dy: &Tensor, gradients: &mut Gradients) -> candle_core::Result<()> {
-        let Saved { stem, octaves, mix, mut blocks, last, p, pooled, ring } = saved;
-        let dy = max_mean_gradient(dy, &ring)?.reshape(pooled.shape())?;
-        let (dx, dp) = gem_gradient(&last, p, &pooled, &dy)?;
-        gradients.add(self.p.index, &[dp])?;
-        let (channels, all, _, columns) = last.dims4()?;
+    pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut Backward<'_>) -> Result<()> {
+        let Saved { stem, octaves, mix, mut blocks, last, pooled, ring } = saved;
+        let dy = pass.on.max_mean_backward(dy, &ring)?.reshape(pooled.shape())?;
+        let dy = pass.on.gem_backward(&last, &pooled, &dy, self.p, pass)?;
+        let [channels, all, _, columns] = last.shape();
         drop(last);
-        let mut dy = dx.reshape((channels, all / PITCH_CLASSES, PITCH_CLASSES, columns))?;
+        let mut dy = dy.reshape([channels, all / PITCH_CLASSES, PITCH_CLASSES, columns])?;
         for block in self.blocks.iter().rev() {
             let Some(saved) = blocks.pop() else { break };
-            match block.backward(saved, dy, gradients)? {
+            match block.backward(saved, dy, pass)? {
                 Some(dx) => dy = dx,
                 None => return Ok(()),
             }
         }
-        let (Some(mut dy), _) = self.mix.backward(mix, dy, None, InputGradient::New, gradients)? else {
+        let (Some(mut dy), _) = self.mix.backward(mix, dy, None, InputGradient::New, pass)? else {
             return Ok(());
         };
         if let Some(argmax) = &octaves {
-            dy = max_mean_gradient(&dy, argmax)?;
+            dy = pass.on.max_mean_backward(&dy, argmax)?;
         }
-        self.stem.backward(stem, dy, None, InputGradient::Skip, gradients)?;
+        self.stem.backward(stem, dy, None, InputGradient::Skip, pass)?;
         Ok(())
     }
 }
 
 /// (C, B, 12, columns) as (C, B * 12, 1, columns): what GeM pools is time alone.
-fn rows_into_batch(x: &Tensor) -> candle_core::Result<Tensor> {
-    let (channels, batch, height, width) = x.dims4()?;
-    x.reshape((channels, batch * height, 1, width))
+fn rows_into_batch(x: Array) -> Result<Array> {
+    let [channels, batch, height, width] = x.shape();
+    x.reshape([channels, batch * height, 1, width])
 }
 
 /// (C, B * 12) to (2 C, B): the maximum and the mean over the ring.
-fn pool_ring(x: &Tensor, channels: usize, batch: usize) -> candle_core::Result<(Tensor, Argmax)> {
-    let (y, argmax) = max_mean(&x.reshape((channels, batch, PITCH_CLASSES, 1))?, PITCH_CLASSES)?;
-    Ok((y.reshape((2 * channels, batch))?, argmax))
+fn pool_ring(on: &dyn Operators, x: Array, channels: usize, batch: usize) -> Result<(Array, SavedOf)> {
+    on.max_mean(&x.reshape([channels, batch, PITCH_CLASSES, 1])?, PITCH_CLASSES)
 }

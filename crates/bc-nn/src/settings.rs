@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::geometry::Geometry;
+use crate::backend::geometry::Geometry;
 
 /// Everything that the shapes of a network's tensors follow from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -437,8 +437,8 @@ mod tests {
     #[test]
     fn parameters_are_counted_as_the_network_has_them() {
         let counted = |settings: &NetworkSettings| -> usize {
-            let network = crate::Network::new(settings, 1, &candle_core::Device::Cpu).unwrap();
-            network.parameters().iter().map(|(_, v)| v.elem_count()).sum()
+            let network = crate::Network::new(settings, 1, &crate::backend::Backend::cpu()).unwrap();
+            network.parameters().layout().entries().iter().map(|entry| entry.places.len()).sum()
         };
         for (bins, classes, projection) in [(84, 0, 5), (48, 7, 0), (12, 3, 5)] {
             let blocks = [1, 2, 1, 1];

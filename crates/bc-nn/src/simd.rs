@@ -98,6 +98,6 @@ mod tests {
 
     #[test]
     fn the_operators_tests_pass_with_the_narrower_sets() {
-        bc_testing::again_with("BYTECOVER_ISA", &["avx2", "baseline"], "ops::");
+        bc_testing::again_with("BYTECOVER_ISA", &["avx2", "baseline"], "backend::cpu::");
     }
 }

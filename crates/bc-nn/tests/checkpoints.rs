@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bc_formats::config::{Bottleneck, ModelConfig};
-use bc_nn::{ByteCoverSettings, Network, NetworkSettings};
+use bc_nn::{Backend, ByteCoverSettings, Network, NetworkSettings};
 use candle_core::{DType, Device, Tensor};
 
 fn sizes(variant: Bottleneck, projection: u32) -> ByteCoverSettings {
@@ -28,11 +28,11 @@ fn logits(network: &Network) -> Vec<Vec<f32>> {
 fn a_saved_network_comes_back_with_the_sizes_of_its_tensors() {
     let folder = tempfile::tempdir().unwrap();
     for (variant, projection) in [(Bottleneck::Orfium, 0), (Bottleneck::Plain, 10)] {
-        let network = Network::new(&small(variant, projection), 1, &Device::Cpu).unwrap();
+        let mut network = Network::new(&small(variant, projection), 1, &Backend::cpu()).unwrap();
         network.forward_train(&input()).unwrap();
         let path = folder.path().join("network.safetensors");
         network.save(&path, HashMap::from([("note".to_owned(), "kept".to_owned())])).unwrap();
-        let loaded = Network::load(&path, &Device::Cpu).unwrap();
+        let loaded = Network::load(&path, &Backend::cpu()).unwrap();
         assert_eq!(loaded.network.settings(), network.settings());
         assert_eq!(loaded.metadata["note"], "kept");
         assert_eq!(logits(&loaded.network), logits(&network));
@@ -42,17 +42,17 @@ fn a_saved_network_comes_back_with_the_sizes_of_its_tensors() {
 #[test]
 fn half_precision_and_a_modules_prefix_are_read() {
     let folder = tempfile::tempdir().unwrap();
-    let network = Network::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
+    let network = Network::new(&small(Bottleneck::Plain, 0), 1, &Backend::cpu()).unwrap();
     let path = folder.path().join("other.safetensors");
     let renamed: HashMap<String, Tensor> = network
-        .parameters()
+        .tensors()
+        .unwrap()
         .into_iter()
-        .chain(network.buffers())
-        .map(|(name, var)| (format!("module.{name}"), var.as_tensor().to_dtype(DType::BF16).unwrap()))
+        .map(|(name, tensor)| (format!("module.{name}"), tensor.to_dtype(DType::BF16).unwrap()))
         .chain([("cqt.lenghts".to_owned(), Tensor::zeros(84, DType::F32, &Device::Cpu).unwrap())])
         .collect();
     candle_core::safetensors::save(&renamed, &path).unwrap();
-    let mut other = Network::new(&small(Bottleneck::Plain, 0), 2, &Device::Cpu).unwrap();
+    let mut other = Network::new(&small(Bottleneck::Plain, 0), 2, &Backend::cpu()).unwrap();
     other.restore(&path).unwrap();
     for (ours, theirs) in logits(&network).concat().iter().zip(logits(&other).concat()) {
         assert!((ours - theirs).abs() < 0.05, "{ours} against {theirs}");
@@ -65,7 +65,7 @@ fn a_network_begins_with_anothers_weights_but_for_a_classifier_of_another_size()
     let path = folder.path().join("network.safetensors");
     let settings = sizes(Bottleneck::Plain, 0);
     let network = |settings: ByteCoverSettings, seed| {
-        Network::new(&NetworkSettings::ByteCover(settings), seed, &Device::Cpu).unwrap()
+        Network::new(&NetworkSettings::ByteCover(settings), seed, &Backend::cpu()).unwrap()
     };
     let first = network(settings.clone(), 1);
     first.save(&path, HashMap::new()).unwrap();
@@ -88,7 +88,7 @@ fn a_network_begins_with_anothers_weights_but_for_a_classifier_of_another_size()
 fn a_checkpoint_of_another_schema_is_refused_and_one_of_others_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.safetensors");
-    let network = Network::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
+    let network = Network::new(&small(Bottleneck::Plain, 0), 1, &Backend::cpu()).unwrap();
     let write = |format: &str| {
         let metadata = [
             ("bytecover.format", format),
@@ -101,31 +101,26 @@ fn a_checkpoint_of_another_schema_is_refused_and_one_of_others_read() {
         network.save(&path, HashMap::from(metadata)).unwrap();
     };
     write("checkpoint/1");
-    Network::load(&path, &Device::Cpu).unwrap();
+    Network::load(&path, &Backend::cpu()).unwrap();
     write("checkpoint/2");
-    let error = format!("{:#}", Network::load(&path, &Device::Cpu).err().unwrap());
+    let error = format!("{:#}", Network::load(&path, &Backend::cpu()).err().unwrap());
     assert!(error.contains("checkpoint/2") && error.contains("bc-train 9.0.0 wrote it"), "{error}");
     assert!(bc_nn::weights::metadata(&path).is_err());
     network.save(&path, HashMap::new()).unwrap();
-    Network::load(&path, &Device::Cpu).unwrap();
+    Network::load(&path, &Backend::cpu()).unwrap();
 }
 
 #[test]
 fn one_error_lists_every_tensor_that_does_not_fit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("network.safetensors");
-    let network = Network::new(&small(Bottleneck::Orfium, 0), 1, &Device::Cpu).unwrap();
-    let mut tensors: HashMap<String, Tensor> = network
-        .parameters()
-        .into_iter()
-        .chain(network.buffers())
-        .map(|(n, v)| (n, v.as_detached_tensor()))
-        .collect();
+    let network = Network::new(&small(Bottleneck::Orfium, 0), 1, &Backend::cpu()).unwrap();
+    let mut tensors: HashMap<String, Tensor> = network.tensors().unwrap().into_iter().collect();
     tensors.remove("layer2.1.conv2.weight");
     tensors.insert("bn_fc.bias".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
     tensors.insert("head.weight".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
     candle_core::safetensors::save(&tensors, &path).unwrap();
-    let error = format!("{:#}", Network::load(&path, &Device::Cpu).err().unwrap());
+    let error = format!("{:#}", Network::load(&path, &Backend::cpu()).err().unwrap());
     for part in [
         "network.safetensors",
         "layer2.1.conv2.weight is missing",
@@ -142,23 +137,24 @@ fn files_that_are_no_checkpoints_are_named() {
     for (name, content) in [("a.safetensors", &b"hello"[..]), ("b.pt", b"hello"), ("c.safetensors", b"")] {
         let path = folder.path().join(name);
         std::fs::write(&path, content).unwrap();
-        let error = format!("{:#}", Network::load(&path, &Device::Cpu).err().unwrap());
+        let error = format!("{:#}", Network::load(&path, &Backend::cpu()).err().unwrap());
         assert!(error.contains(name), "{error}");
     }
-    let error = format!("{:#}", Network::load(&folder.path().join("none.pt"), &Device::Cpu).err().unwrap());
+    let error =
+        format!("{:#}", Network::load(&folder.path().join("none.pt"), &Backend::cpu()).err().unwrap());
     assert!(error.contains("none.pt"), "{error}");
 }
 
 #[test]
 fn the_same_seed_draws_the_same_weights() {
-    let network = |seed| logits(&Network::new(&small(Bottleneck::Plain, 0), seed, &Device::Cpu).unwrap());
+    let network = |seed| logits(&Network::new(&small(Bottleneck::Plain, 0), seed, &Backend::cpu()).unwrap());
     assert_eq!(network(3), network(3));
     assert_ne!(network(3), network(4));
 }
 
 #[test]
 fn an_input_of_other_bins_and_a_batch_of_one_in_training_are_refused() {
-    let network = Network::new(&small(Bottleneck::Plain, 0), 1, &Device::Cpu).unwrap();
+    let mut network = Network::new(&small(Bottleneck::Plain, 0), 1, &Backend::cpu()).unwrap();
     let other = Tensor::zeros((2, 13, 40), DType::F32, &Device::Cpu).unwrap();
     assert!(network.forward(&other).err().unwrap().to_string().contains("12 bins"));
     let one = input().narrow(0, 0, 1).unwrap();

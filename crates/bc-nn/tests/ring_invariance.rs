@@ -2,7 +2,7 @@
 //! ring has the same embedding, and a song transposed on 84 bins (none of its partials leaves them, what comes in is
 //! silent) stays near itself.
 
-use bc_nn::{Kind, Network, NetworkSettings, RingSettings};
+use bc_nn::{Backend, Kind, Network, NetworkSettings, RingSettings};
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ const FRAMES: usize = 60;
 fn network(bins: usize, projection: usize, seed: u64) -> Network {
     let settings =
         RingSettings { kind: Kind::Ring, bins, classes: 0, width: 8, blocks: [1, 1, 2, 1], projection };
-    Network::new(&NetworkSettings::Ring(settings), seed, &Device::Cpu).unwrap()
+    Network::new(&NetworkSettings::Ring(settings), seed, &Backend::cpu()).unwrap()
 }
 
 /// f_c, a vector for each input of `bins x frames`.
@@ -23,7 +23,7 @@ fn embed(network: &Network, inputs: &[Vec<f32>], bins: usize) -> Vec<Vec<f32>> {
 }
 
 /// Running statistics of these inputs, so that the embeddings do not all point one way.
-fn settle(network: &Network, inputs: &[Vec<f32>], bins: usize, passes: usize) {
+fn settle(network: &mut Network, inputs: &[Vec<f32>], bins: usize, passes: usize) {
     let frames = inputs[0].len() / bins;
     let x = Tensor::from_vec(inputs.concat(), (inputs.len(), bins, frames), &Device::Cpu).unwrap();
     // A tenth of what is missing each time.
@@ -86,11 +86,11 @@ proptest! {
         turn in 1usize..12, frames in 8usize..70, projection in prop::sample::select(vec![0usize, 20]),
         seed in 0u64..1000,
     ) {
-        let network = network(12, projection, seed);
+        let mut network = network(12, projection, seed);
         let mut number = numbers(seed);
         let mut clip = |_| (0..12 * frames).map(|_| number().powi(4) - 0.2).collect::<Vec<f32>>();
         let clips: Vec<Vec<f32>> = (0..4).map(&mut clip).collect();
-        settle(&network, &clips, 12, 20);
+        settle(&mut network, &clips, 12, 20);
         let turned: Vec<Vec<f32>> = clips.iter().map(|clip| turned(clip, turn)).collect();
         let (plain, turned) = (embed(&network, &clips, 12), embed(&network, &turned, 12));
         let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v * v)).sum::<f64>().sqrt();
@@ -110,10 +110,10 @@ proptest! {
 fn a_transposed_song_stays_near_itself() {
     const SONGS: u64 = 12;
     for seed in 1..4 {
-        let network = network(BINS, 0, seed);
+        let mut network = network(BINS, 0, seed);
         let in_key = |semitones| (1..=SONGS).map(|n| song(n, semitones)).collect::<Vec<_>>();
         let songs = in_key(0);
-        settle(&network, &songs, BINS, 60);
+        settle(&mut network, &songs, BINS, 60);
         let plain = embed(&network, &songs, BINS);
         let (mut own, mut other) = (Vec::new(), Vec::new());
         for semitones in (-6..=6).filter(|semitones| *semitones != 0) {

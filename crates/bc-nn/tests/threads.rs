@@ -1,8 +1,8 @@
 //! Results do not depend on the number of threads, to the last bit.
 
 use bc_formats::config::{ModelConfig, NetworkKind};
-use bc_nn::loss::{cross_entropy_smoothed, triplet_margin};
-use bc_nn::{Gradients, Network, NetworkSettings};
+use bc_nn::loss::Triplets;
+use bc_nn::{Backend, Columns, Gradients, Network, NetworkSettings};
 use candle_core::{Device, Tensor};
 
 /// Outputs, gradients and running statistics of a training pass, and the outputs of evaluation.
@@ -10,24 +10,27 @@ fn computed(model: &ModelConfig, bins: usize, threads: usize) -> Vec<Vec<f32>> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     pool.install(|| {
-        let network = Network::new(&NetworkSettings::from_config(model, bins, 30), 3, &Device::Cpu).unwrap();
+        let mut network =
+            Network::new(&NetworkSettings::from_config(model, bins, 30), 3, &Backend::cpu()).unwrap();
         let values: Vec<f32> = (0..6 * bins * 50).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect();
         let x = Tensor::from_vec(values, (6, bins, 50), &Device::Cpu).unwrap();
         let pass = network.forward_train(&x).unwrap();
-        let outputs = pass.outputs().clone();
-        let rows = |from: usize| outputs.f_t.narrow(0, from, 2).unwrap();
-        let triplet = triplet_margin(&rows(0), &rows(2), &rows(4), 0.3).unwrap();
-        let loss = cross_entropy_smoothed(outputs.logits().unwrap(), &[0, 1, 2, 3, 4, 5], 0.1).unwrap();
-        let mut gradients = Gradients::new(&network.parameters()).unwrap();
-        pass.backward(&network, &(loss + triplet).unwrap().backward().unwrap(), &mut gradients).unwrap();
+        let (backend, outputs) = (network.backend().clone(), pass.outputs().clone());
+        let logits = outputs.logits.as_ref().unwrap();
+        let triplets = Triplets { anchors: &[0, 1], positives: &[2, 3], negatives: &[4, 5] };
+        let (triplet, of_f_t) = backend.triplet_margin(&outputs.f_t, triplets, 0.3, 1.0).unwrap();
+        let (loss, of_logits) = backend.cross_entropy(logits, &[0, 1, 2, 3, 4, 5], 0.1, 1.0).unwrap();
+        let mut gradients = Gradients::new(network.parameters()).unwrap();
+        let of = Columns { f_t: Some(of_f_t), f_c: None, logits: Some(of_logits) };
+        pass.backward(&network, of, &mut gradients).unwrap();
         let evaluated = network.forward(&x).unwrap();
-        [&outputs.f_t, &outputs.f_c, &evaluated.f_t, &evaluated.f_c]
+        let trained = [&outputs.f_t, &outputs.f_c, logits, &triplet, &loss].map(|x| backend.rows(x).unwrap());
+        let gradient = |index| gradients.values(index).unwrap().expect("every parameter has a gradient");
+        trained
             .into_iter()
-            .chain(outputs.logits.as_ref())
-            .chain(evaluated.logits.as_ref())
-            .chain(gradients.iter().map(|gradient| gradient.expect("every parameter has a gradient")))
-            .map(flat)
-            .chain(network.buffers().iter().map(|(_, buffer)| flat(buffer.as_tensor())))
+            .chain([&evaluated.f_t, &evaluated.f_c, evaluated.logits().unwrap()].map(flat))
+            .chain((0..gradients.sizes().len()).map(gradient))
+            .chain(network.running().tensors().unwrap().iter().map(|(_, buffer)| flat(buffer)))
             .collect()
     })
 }

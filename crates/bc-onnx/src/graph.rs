@@ -45,11 +45,13 @@ pub struct Graph {
 
 impl Graph {
     /// Without a node.
-    pub fn new(network: &Network) -> Self {
-        let named = network.parameters().into_iter().chain(network.buffers());
-        let weights = named.map(|(name, variable)| (name, variable.as_detached_tensor())).collect();
+    ///
+    /// # Errors
+    /// Weights that cannot be read from their device.
+    pub fn new(network: &Network) -> Result<Self> {
+        let weights = network.tensors()?.into_iter().collect();
         let fields = Message::new().bytes(2, "bytecover");
-        Self { weights, taken: BTreeSet::new(), fields, values: 0 }
+        Ok(Self { weights, taken: BTreeSet::new(), fields, values: 0 })
     }
 
     /// Whether the network has a weight of this name.

@@ -26,7 +26,7 @@ use crate::graph::Graph;
 /// # Errors
 /// A network without a weight that its kind has.
 pub fn export(network: &Network, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-    let mut graph = Graph::new(network);
+    let mut graph = Graph::new(network)?;
     let settings = network.settings();
     let input = graph.input("magnitude", &[None, Some(settings.bins()), None], ["batch", "bins", "frames"]);
     let image = graph.image(&input)?;

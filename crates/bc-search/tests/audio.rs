@@ -124,7 +124,7 @@ fn a_network_in_another_file_is_the_one_that_made_the_index() {
     // Other bytes, the same weights: with a key of its own in the header.
     let exported = folder.path().join("copy.safetensors");
     let loaded =
-        bc_nn::Network::load(&folder.path().join("network.safetensors"), &candle_core::Device::Cpu).unwrap();
+        bc_nn::Network::load(&folder.path().join("network.safetensors"), &bc_nn::Backend::cpu()).unwrap();
     let mut metadata = loaded.metadata.clone();
     metadata.insert("note".into(), "by hand".into());
     loaded.network.save(&exported, metadata).unwrap();

@@ -50,7 +50,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     };
     let report = bc_nn::bench::run(&bc_nn::bench::Settings {
         network,
-        device: crate::learner::device(&args.device)?,
+        backend: crate::learner::backend(&args.device)?,
         batch: args.batch,
         frames: args.frames,
         steps: args.steps,

@@ -3,26 +3,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use bc_formats::config::{
-    Batches, Classified, Config, Loss, Mining, Optimizer as OptimizerKind, TrainConfig,
-};
+use anyhow::{Context, Result, bail};
+use bc_formats::config::{Config, Loss, Optimizer as OptimizerKind, TrainConfig};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{CHECKPOINT_FORMAT, CLIQUES_KEY, INPUT_KEY, NetworkInput};
-use bc_nn::loss::{
-    alignment_uniformity, cosine_logits, cross_entropy_smoothed, supervised_contrastive, triplet_margin,
+use bc_nn::backend::{Array, Clipping};
+use bc_nn::optim::{Adam, AdamSettings};
+use bc_nn::{
+    Backend, Columns, Gradients, Network, NetworkSettings, OutputGradients, Pass, Snapshot, weights,
 };
-use bc_nn::optim::{Adam, AdamSettings, clipping};
-use bc_nn::{Gradients, Network, NetworkSettings, Outputs, Pass, weights};
 use bc_ranks::Ranks;
-use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 
 use crate::checkpoint;
 use crate::data::Batch;
-use crate::mining::{self, Distances, Triplets};
-use crate::randomness::generator;
+use crate::objective::{Objective, Of};
 use crate::ranks::{Team, Traffic};
 
 /// Losses of one batch, or their sum over several.
@@ -70,11 +66,11 @@ pub struct Sources {
 pub struct Learner {
     network: Network,
     optimizer: Adam,
-    average: Option<Vec<Tensor>>,
+    average: Option<Snapshot>,
     /// Summed since the last step.
     gradients: Gradients,
     train: TrainConfig,
-    device: Device,
+    backend: Backend,
     input: NetworkInput,
     settings: serde_json::Value,
     sources: Sources,
@@ -90,13 +86,13 @@ impl Learner {
         sources: &Sources,
         ranks: &Ranks,
     ) -> Result<Self> {
-        let device = device(&config.train.device)?;
+        let backend = backend(&config.train.device)?;
         let bins = input.rows();
         // Losses over pairs need no classifier.
         let classes = if config.train.loss.classifies() { classes } else { 0 };
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
         let team = Team::new(ranks, &config.train)?;
-        let network = Network::with_peers(&network_settings, config.train.seed, &device, team.peers())?;
+        let network = Network::with_peers(&network_settings, config.train.seed, &backend, team.peers())?;
         let settings = AdamSettings {
             betas: config.train.betas,
             epsilon: config.train.epsilon,
@@ -105,14 +101,14 @@ impl Learner {
             decay_vectors: config.train.decay_norms_and_biases,
         };
         let optimizer = Adam::new(network.parameters(), settings)?;
-        let gradients = Gradients::new(&network.parameters())?;
+        let gradients = Gradients::new(network.parameters())?;
         let mut learner = Self {
             network,
             optimizer,
             average: None,
             gradients,
             train: config.train.clone(),
-            device,
+            backend,
             input: input.clone(),
             settings: serde_json::json!({
                 "network": serde_json::to_value(&network_settings)?,
@@ -124,7 +120,7 @@ impl Learner {
             team,
         };
         if config.train.ema > 0.0 {
-            learner.average = Some(learner.values()?);
+            learner.average = Some(learner.network.snapshot()?);
         }
         Ok(learner)
     }
@@ -151,7 +147,7 @@ impl Learner {
         };
         let note = format!("begins with the network {}; {classifier}", path.display());
         if self.average.is_some() {
-            self.average = Some(self.values()?);
+            self.average = Some(self.network.snapshot()?);
         }
         Ok(Some(note))
     }
@@ -193,47 +189,53 @@ impl Learner {
     pub fn accumulate(&mut self, batch: &Batch, last: bool) -> Result<Losses> {
         self.team.begin(&batch.shares);
         let passes = self.forward(batch)?;
-        let (loss, losses) = match self.train.loss {
-            Loss::Bytecover => self.bytecover_losses(
-                joined(&passes, |o| Ok(&o.f_t))?,
-                &joined(&passes, Outputs::logits)?,
-                batch,
-            )?,
-            Loss::CosineSoftmax => self.cosine_loss(&joined(&passes, |o| Ok(&o.f_c))?, batch)?,
-            _ => (self.pair_loss(joined(&passes, |o| Ok(&o.f_c))?, batch)?, Losses::default()),
-        };
-        let losses = self.of_whole_batch(losses, loss.to_scalar()?)?;
-        if losses.sum.is_finite() {
-            self.backward(passes, &loss.backward()?, batch, last)?;
-        }
-        Ok(losses)
+        let objective = Objective { train: &self.train, network: &self.network, team: &self.team, batch };
+        let Of { classification, triplet, sum, outputs, classifier } =
+            objective.of(&joined(&self.backend, &passes)?)?;
+        self.backward(passes, &outputs, classifier.as_deref(), batch, last)?;
+        // Only now: the losses are on their way while the backward pass is queued.
+        let [classification, triplet, sum] =
+            [classification, triplet, sum].map(|value| value.read(&self.backend));
+        let losses = Losses { classification: classification?, triplet: triplet?, ..Losses::default() };
+        self.of_whole_batch(losses, sum?)
     }
 
-    fn forward(&self, batch: &Batch) -> Result<Vec<Pass>> {
+    fn forward(&mut self, batch: &Batch) -> Result<Vec<Pass>> {
         let items = batch.shares.own().len();
-        let x = Tensor::from_slice(&batch.values, (items, batch.bins, batch.frames), &self.device)?;
-        if !self.train.separate_forwards {
-            return Ok(vec![self.network.forward_train(&x)?]);
-        }
-        let third = items / 3;
-        (0..3).map(|part| self.network.forward_train(&x.narrow(0, part * third, third)?)).collect()
+        let parts = if self.train.separate_forwards { 3 } else { 1 };
+        let (item, part) = (batch.bins * batch.frames, items / parts);
+        let size = [part, batch.bins, batch.frames];
+        let values = batch.values.chunks(part * item).take(parts);
+        values.map(|values| self.network.forward_train_images(&self.network.images(values, size)?)).collect()
     }
 
-    fn backward(&mut self, passes: Vec<Pass>, loss: &GradStore, batch: &Batch, last: bool) -> Result<()> {
-        if batch.shares.is_silent() {
-            // The others need this rank in their norms; its gradients count for nothing.
-            let mut nothing = Gradients::new(&self.network.parameters())?;
-            return passes.into_iter().rev().try_for_each(|p| p.backward(&self.network, loss, &mut nothing));
-        }
+    fn backward(
+        &mut self,
+        passes: Vec<Pass>,
+        of: &OutputGradients,
+        classifier: Option<&[f32]>,
+        batch: &Batch,
+        last: bool,
+    ) -> Result<()> {
+        // The others need a silent rank in their norms; its gradients count for nothing.
+        let mut nothing = match batch.shares.is_silent() {
+            true => Some(Gradients::new(self.network.parameters())?),
+            false => None,
+        };
         let count = passes.len();
+        let samples = batch.shares.own().len() / count;
         // The last pass first: what it kept is freed soonest.
-        for (done, pass) in passes.into_iter().rev().enumerate() {
-            if last && done + 1 == count {
+        for (number, pass) in passes.into_iter().enumerate().rev() {
+            if last && number == 0 && nothing.is_none() {
                 self.team.listen(&mut self.gradients)?;
             }
-            pass.backward(&self.network, loss, &mut self.gradients)?;
+            let of = part_of(&self.backend, of, number * samples, samples)?;
+            pass.backward(&self.network, of, nothing.as_mut().unwrap_or(&mut self.gradients))?;
         }
-        self.network.backward_classifier(loss, &mut self.gradients)
+        match (self.network.classifier(), classifier, nothing) {
+            (Some(parameter), Some(gradient), None) => self.gradients.add(parameter, gradient),
+            _ => Ok(()),
+        }
     }
 
     /// The losses of all ranks: `own` are those of this one, where the cross entropy is this rank's share of the mean.
@@ -246,104 +248,19 @@ impl Learner {
         Ok(Losses { sum, classification, ..own })
     }
 
-    /// A loss over all pairs of the batch.
-    fn pair_loss(&self, f_c: Tensor, batch: &Batch) -> Result<Tensor> {
-        let f_c = &self.team.rows_of_all(f_c, &batch.shares)?;
-        Ok(match self.train.loss {
-            Loss::Clews => alignment_uniformity(f_c, &batch.labels)?,
-            _ => supervised_contrastive(f_c, &batch.labels, self.train.temperature)?,
-        })
-    }
-
-    /// The cross entropy on the cosines of f_c with the classifier's weights.
-    fn cosine_loss(&self, f_c: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
-        let weight = self.network.classifier().context("a network without a classifier")?;
-        let f_c = f_c.narrow(0, 0, self.classified(batch))?;
-        let logits = cosine_logits(&f_c, weight.as_tensor(), self.train.cosine_scale)?;
-        let loss = self.cross_entropy(&logits, batch)?;
-        let losses = Losses { classification: loss.to_scalar()?, ..Losses::default() };
-        Ok((loss, losses))
-    }
-
-    /// Items, the first of `items`, that the classifier learns from.
-    fn classified_of(&self, items: usize) -> usize {
-        if self.train.classified == Classified::Anchors { items / 3 } else { items }
-    }
-
-    /// Items, the first of this rank's share, that the classifier learns from.
-    fn classified(&self, batch: &Batch) -> usize {
-        self.classified_of(batch.shares.own().len())
-    }
-
-    /// Of the logits of the classified items; this rank's share of the mean over the classified items of all.
-    fn cross_entropy(&self, logits: &Tensor, batch: &Batch) -> Result<Tensor> {
-        let own = &batch.shares.own()[..self.classified(batch)];
-        let labels: Vec<u32> = own.iter().map(|&place| batch.labels[place as usize]).collect();
-        let mean = cross_entropy_smoothed(logits, &labels, self.train.label_smoothing)?;
-        let counted = if batch.shares.is_silent() { 0 } else { own.len() };
-        Ok((mean * (counted as f64 / self.classified_of(batch.items.len()) as f64))?)
-    }
-
-    /// The cross entropy and the triplet loss by their weights.
-    fn bytecover_losses(&self, f_t: Tensor, logits: &Tensor, batch: &Batch) -> Result<(Tensor, Losses)> {
-        let items = batch.items.len();
-        let triplets = self.train.batches == Batches::RandomTriplets;
-        let mut losses = Losses::default();
-        let mut sum = Tensor::zeros((), candle_core::DType::F32, &self.device)?;
-        if self.train.classification_weight > 0.0 {
-            let loss = self.cross_entropy(&logits.narrow(0, 0, self.classified(batch))?, batch)?;
-            losses.classification = loss.to_scalar()?;
-            sum = (sum + (loss * self.train.classification_weight)?)?;
-        }
-        if self.train.triplet_weight > 0.0 {
-            let f_t = &self.team.rows_of_all(f_t, &batch.shares)?;
-            let chosen = if triplets && self.train.mining == Mining::Random {
-                Triplets::in_thirds(items / 3)
-            } else {
-                self.mine(f_t, batch)?
-            };
-            if !chosen.is_empty() {
-                let rows = |rows: &[u32]| f_t.index_select(&Tensor::new(rows, &self.device)?, 0);
-                let loss = triplet_margin(
-                    &rows(&chosen.anchors)?,
-                    &rows(&chosen.positives)?,
-                    &rows(&chosen.negatives)?,
-                    self.train.margin,
-                )?;
-                losses.triplet = loss.to_scalar()?;
-                sum = (sum + (loss * self.train.triplet_weight)?)?;
-            }
-        }
-        Ok((sum, losses))
-    }
-
-    fn mine(&self, f_t: &Tensor, batch: &Batch) -> Result<Triplets> {
-        let labels = &batch.labels;
-        if self.train.mining == Mining::Random {
-            let mut rng = generator(self.train.seed, "mining", &[batch.epoch, batch.index as u64]);
-            return Ok(mining::random(labels, &mut rng));
-        }
-        let values = f_t.detach().flatten_all()?.to_vec1::<f32>()?;
-        let distances = Distances::between(&values, labels.len());
-        Ok(match self.train.mining {
-            Mining::SemiHard => mining::semi_hard(&distances, labels),
-            _ => mining::batch_hard(&distances, labels),
-        })
-    }
-
     /// One optimiser step with the mean of the gradients of `batches` batches; returns
     /// their norm before clipping. Nothing is changed if the norm is not finite.
     pub fn step(&mut self, rate: f64, batches: usize) -> Result<f32> {
         self.team.sum_gradients(&mut self.gradients)?;
-        let mean = 1.0 / batches as f64;
-        let norm = self.gradients.norm()? * mean;
+        let clipping = Clipping { mean: 1.0 / batches as f64, most: self.train.clip_norm };
+        let norm = self.optimizer.step(self.network.parameters_mut(), &self.gradients, clipping, rate)?;
         if norm.is_finite() {
-            let factor = mean * clipping(norm, self.train.clip_norm);
-            self.optimizer.step(&self.gradients, factor, rate)?;
-            self.team.share_running(&self.network.buffers())?;
-            self.move_average()?;
+            self.team.share_running(self.network.running_mut())?;
+            if let Some(average) = &mut self.average {
+                self.network.average(average, self.train.ema)?;
+            }
         }
-        self.gradients.clear();
+        self.gradients.clear()?;
         Ok(norm as f32)
     }
 
@@ -360,49 +277,19 @@ impl Learner {
         self.team.traffic()
     }
 
-    fn move_average(&mut self) -> Result<()> {
-        if let Some(average) = self.average.take() {
-            let decay = self.train.ema;
-            let updated = average
-                .iter()
-                .zip(self.variables())
-                .map(|(old, new)| Ok(((old * decay)? + (new.as_tensor().detach() * (1.0 - decay))?)?));
-            self.average = Some(updated.collect::<Result<_>>()?);
-        }
-        Ok(())
-    }
-
-    /// Parameters and running statistics.
-    fn variables(&self) -> Vec<Var> {
-        let all = self.network.parameters().into_iter().chain(self.network.buffers());
-        all.map(|(_, variable)| variable).collect()
-    }
-
-    fn values(&self) -> Result<Vec<Tensor>> {
-        Ok(self.variables().iter().map(|v| v.as_detached_tensor().copy()).collect::<Result<_, _>>()?)
-    }
-
     /// Calls `work` with the moving average in place of the weights, if there is one.
     pub fn with_average<T>(&mut self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
-        let Some(average) = self.average.take() else { return work(self) };
-        let weights = self.values()?;
-        self.put(&average)?;
+        let Some(mut average) = self.average.take() else { return work(self) };
+        self.network.swap(&mut average)?;
         let result = work(self);
-        self.put(&weights)?;
+        self.network.swap(&mut average)?;
         self.average = Some(average);
         result
     }
 
-    fn put(&self, values: &[Tensor]) -> Result<()> {
-        for (variable, value) in self.variables().iter().zip(values) {
-            variable.set(value)?;
-        }
-        Ok(())
-    }
-
     /// Embeds `items` inputs of `bins x columns`, with running statistics and without a graph.
     pub fn embed(&self, values: Vec<f32>, items: usize, bins: usize, columns: usize) -> Result<Embedded> {
-        let x = Tensor::from_vec(values, (items, bins, columns), &self.device)?;
+        let x = Tensor::from_vec(values, (items, bins, columns), &Device::Cpu)?;
         let outputs = self.network.forward(&x)?;
         let rows = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
         let dim = outputs.f_c.dim(1)?;
@@ -413,9 +300,7 @@ impl Learner {
     pub fn save(&self, folder: &Path) -> Result<()> {
         self.save_network(&folder.join(checkpoint::NETWORK))?;
         if let Some(average) = &self.average {
-            let named: HashMap<String, Tensor> =
-                average.iter().enumerate().map(|(i, t)| (i.to_string(), t.clone())).collect();
-            weights::write(&folder.join(checkpoint::AVERAGE), &named, HashMap::new())?;
+            self.network.save_snapshot(average, &folder.join(checkpoint::AVERAGE))?;
         }
         self.optimizer.save(&folder.join(checkpoint::OPTIMIZER))?;
         Ok(())
@@ -432,15 +317,7 @@ impl Learner {
     fn load_parts(&mut self, folder: &Path) -> Result<()> {
         self.network.restore(&folder.join(checkpoint::NETWORK))?;
         if let Some(average) = &mut self.average {
-            let path = folder.join(checkpoint::AVERAGE);
-            let failed = || format!("cannot read {}", path.display());
-            let bytes = std::fs::read(&path).with_context(failed)?;
-            let named = candle_core::safetensors::load_buffer(&bytes, &self.device).with_context(failed)?;
-            let other = || format!("{} holds another network", path.display());
-            ensure!(named.len() == average.len(), "{}", other());
-            for (i, value) in average.iter_mut().enumerate() {
-                *value = named.get(&i.to_string()).with_context(other)?.clone();
-            }
+            *average = self.network.load_snapshot(&folder.join(checkpoint::AVERAGE))?;
         }
         self.optimizer.load(&folder.join(checkpoint::OPTIMIZER))
     }
@@ -455,8 +332,8 @@ impl Learner {
 
     fn fingerprint(&self) -> Result<String> {
         let mut fingerprint = Fingerprint::of("network");
-        for variable in self.variables() {
-            let values = variable.as_tensor().flatten_all()?.to_vec1::<f32>()?;
+        for (_, tensor) in self.network.tensors()? {
+            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
             fingerprint.add(bytemuck::cast_slice::<f32, u8>(&values));
         }
         Ok(fingerprint.finish())
@@ -477,16 +354,30 @@ impl Learner {
     }
 }
 
-/// One output of several passes, row after row.
-fn joined(passes: &[Pass], get: impl Fn(&Outputs) -> Result<&Tensor>) -> Result<Tensor> {
-    let parts = passes.iter().map(|pass| get(pass.outputs())).collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::cat(&parts, 0)?)
+/// The outputs of several passes, one behind the other.
+fn joined(backend: &Backend, passes: &[Pass]) -> Result<Columns<Array>> {
+    let join = |get: &dyn Fn(&Pass) -> Option<&Array>| -> Result<Option<Array>> {
+        let parts: Option<Vec<&Array>> = passes.iter().map(get).collect();
+        parts.map(|parts| backend.join(&parts)).transpose()
+    };
+    let missing = "a pass without outputs";
+    Ok(Columns {
+        f_t: join(&|pass| Some(&pass.outputs().f_t))?.context(missing)?,
+        f_c: join(&|pass| Some(&pass.outputs().f_c))?.context(missing)?,
+        logits: join(&|pass| pass.outputs().logits.as_ref())?,
+    })
 }
 
-/// Where the network runs. This build knows the CPU.
-pub(crate) fn device(name: &str) -> Result<Device> {
+/// The gradients of some of the samples.
+fn part_of(backend: &Backend, of: &OutputGradients, first: usize, count: usize) -> Result<OutputGradients> {
+    let part = |x: &Option<Array>| x.as_ref().map(|x| backend.part(x, first, count)).transpose();
+    Ok(Columns { f_t: part(&of.f_t)?, f_c: part(&of.f_c)?, logits: part(&of.logits)? })
+}
+
+/// Where the network runs.
+pub(crate) fn backend(name: &str) -> Result<Backend> {
     if name == "cpu" || name == "auto" {
-        return Ok(Device::Cpu);
+        return Ok(Backend::cpu());
     }
     bail!(
         "[train] device = \"{name}\": this build has no CUDA operators yet; use device = \"cpu\" or \"auto\""

@@ -28,6 +28,7 @@ mod folder;
 pub mod learner;
 pub mod machine;
 pub mod mining;
+mod objective;
 pub mod randomness;
 pub mod ranks;
 pub mod record;

@@ -23,6 +23,15 @@ impl Triplets {
         self.negatives.push(negative as u32);
     }
 
+    /// As losses take them.
+    pub fn as_lists(&self) -> bc_nn::loss::Triplets<'_> {
+        bc_nn::loss::Triplets {
+            anchors: &self.anchors,
+            positives: &self.positives,
+            negatives: &self.negatives,
+        }
+    }
+
     /// Number of triplets.
     pub fn len(&self) -> usize {
         self.anchors.len()
@@ -52,18 +61,12 @@ pub struct Distances {
 }
 
 impl Distances {
-    /// Between the rows of `embeddings`, `n x dim`, row-major.
-    pub fn between(embeddings: &[f32], n: usize) -> Self {
-        let dim = embeddings.len().checked_div(n).unwrap_or(0);
-        let row = |i: usize| &embeddings[i * dim..(i + 1) * dim];
-        let mut squared = vec![0.0; n * n];
-        for i in 0..n {
-            for j in i + 1..n {
-                let d: f32 = row(i).iter().zip(row(j)).map(|(a, b)| (a - b) * (a - b)).sum();
-                squared[i * n + j] = d;
-                squared[j * n + i] = d;
-            }
-        }
+    /// Of `n` rows, n x n.
+    ///
+    /// # Panics
+    /// Another number of distances.
+    pub fn new(n: usize, squared: Vec<f32>) -> Self {
+        assert_eq!(squared.len(), n * n);
         Self { n, squared }
     }
 
@@ -135,13 +138,21 @@ mod tests {
     use crate::randomness::generator;
     use proptest::prelude::*;
 
+    fn between(points: &[f32], n: usize) -> Distances {
+        let squared = match points.len() / n.max(1) {
+            0 => Vec::new(),
+            dim => bc_nn::loss::squared_distances(bc_nn::loss::Rows::new(points, dim)),
+        };
+        Distances::new(n, squared)
+    }
+
     // Five points on a line: clique 0 at 0, 1 and 5; clique 1 at 2 and 9.
     const POINTS: [f32; 5] = [0.0, 1.0, 5.0, 2.0, 9.0];
     const LABELS: [u32; 5] = [0, 0, 0, 1, 1];
 
     #[test]
     fn batch_hard_takes_the_farthest_positive_and_the_nearest_negative() {
-        let t = batch_hard(&Distances::between(&POINTS, 5), &LABELS);
+        let t = batch_hard(&between(&POINTS, 5), &LABELS);
         assert_eq!(t.anchors, [0, 1, 2, 3, 4]);
         assert_eq!(t.positives, [2, 2, 0, 4, 3]);
         assert_eq!(t.negatives, [3, 3, 3, 1, 2]);
@@ -149,7 +160,7 @@ mod tests {
 
     #[test]
     fn semi_hard_takes_the_nearest_negative_beyond_the_positive() {
-        let t = semi_hard(&Distances::between(&POINTS, 5), &LABELS);
+        let t = semi_hard(&between(&POINTS, 5), &LABELS);
         let triplets: Vec<_> = (0..t.len()).map(|i| (t.anchors[i], t.positives[i], t.negatives[i])).collect();
         // (2, 0), (2, 1), (3, 4), (4, 3): no negative lies beyond the positive, so the farthest.
         assert_eq!(
@@ -171,7 +182,7 @@ mod tests {
         ) {
             let mut rng = generator(seed, "test", &[]);
             let points: Vec<f32> = (0..labels.len() * 2).map(|_| rng.random()).collect();
-            let d = Distances::between(&points, labels.len());
+            let d = between(&points, labels.len());
             for t in [batch_hard(&d, &labels), semi_hard(&d, &labels), random(&labels, &mut rng)] {
                 for i in 0..t.len() {
                     let [a, p, n] = [t.anchors[i], t.positives[i], t.negatives[i]].map(|x| x as usize);

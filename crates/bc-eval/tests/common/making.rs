@@ -11,8 +11,7 @@ use bc_formats::features::{CqtSettings, FeatureRow, PartWriter, Source};
 use bc_formats::index::{Index, Split, Status, Version};
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{NetworkInput, Scale};
-use bc_nn::{Network, NetworkSettings};
-use candle_core::Device;
+use bc_nn::{Backend, Network, NetworkSettings};
 use half::f16;
 use rand::{RngExt, SeedableRng};
 
@@ -22,7 +21,7 @@ pub fn checkpoint(path: &Path, seed: u64) -> NetworkInput {
     let model =
         ModelConfig { variant: Bottleneck::Plain, width: 8, blocks: [1, 1, 1, 1], ..ModelConfig::default() };
     let settings = NetworkSettings::from_config(&model, cqt.bins as usize, 5);
-    let network = Network::new(&settings, seed, &Device::Cpu).unwrap();
+    let network = Network::new(&settings, seed, &Backend::cpu()).unwrap();
     let input = NetworkInput { cqt, pool: 10, scale: Scale::Log };
     network.save(path, HashMap::from([input.to_key_value()])).unwrap();
     input

@@ -1,6 +1,6 @@
 //! What holds of any bytes given as a network's weights: an error that names the file, or a network that computes.
 
-use bc_nn::Network;
+use bc_nn::{Backend, Network};
 use bc_testing::fuzzed::{in_file, names_file};
 use bc_testing::memory::within;
 use candle_core::{DType, Device, Tensor};
@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 fn load(name: &str, bytes: &[u8]) {
     in_file(name, bytes, |path| {
         let limit = (64 << 20) + 64 * bytes.len();
-        let read = within(limit, || Network::load(path, &Device::Cpu));
+        let read = within(limit, || Network::load(path, &Backend::cpu()));
         let Some(loaded) = names_file(path, read) else { return };
         let bins = loaded.network.settings().bins();
         if bins <= 128 {

@@ -18,8 +18,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use bc_formats::run::{NetworkInput, WindowComparison};
-use bc_nn::Network;
-use candle_core::Device;
+use bc_nn::{Backend, Network};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bc-search");
 
@@ -29,7 +28,7 @@ pub use {making::*, running::*, tunes::*};
 /// A network as [`checkpoint`] makes it, which recommends to compare by short windows.
 pub fn recommending(path: &Path, seed: u64, compare: &WindowComparison) -> NetworkInput {
     let input = checkpoint(path, seed);
-    let network = Network::load(path, &Device::Cpu).unwrap().network;
+    let network = Network::load(path, &Backend::cpu()).unwrap().network;
     network.save(path, HashMap::from([input.to_key_value(), compare.to_key_value()])).unwrap();
     input
 }

@@ -137,7 +137,7 @@ impl Outbox {
 struct Filling(Arc<Mutex<Outbox>>);
 
 impl Listener for Filling {
-    fn complete(&mut self, index: usize, values: &[f32]) -> candle_core::Result<()> {
+    fn complete(&mut self, index: usize, values: &[f32]) -> Result<()> {
         locked(&self.0).take(index, Some(values));
         Ok(())
     }
@@ -238,12 +238,10 @@ impl Exchange {
 
 /// Parameters that the last backward pass did not come to: their gradients are of earlier passes, or there are none.
 fn send_the_rest(outbox: &mut Outbox, gradients: &Gradients) -> Result<()> {
-    for (index, gradient) in gradients.iter().enumerate() {
-        if outbox.complete[index] {
-            continue;
+    for index in 0..outbox.complete.len() {
+        if !outbox.complete[index] {
+            outbox.take(index, gradients.values(index)?.as_deref());
         }
-        let values = gradient.map(|gradient| gradient.flatten_all()?.to_vec1::<f32>()).transpose()?;
-        outbox.take(index, values.as_deref());
     }
     Ok(())
 }
@@ -263,16 +261,13 @@ impl Drop for Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Var};
+    use bc_nn::{Backend, Parameters};
 
     /// One parameter of more than a bucket, and small ones around it.
     fn gradients() -> Gradients {
         let sizes = [3, BUCKET + 1, 2, 1];
-        let named = sizes.map(|size| {
-            let zeros = vec![0f32; size];
-            (size.to_string(), Var::from_vec(zeros, size, &Device::Cpu).unwrap())
-        });
-        Gradients::new(&named).unwrap()
+        let zeros = sizes.map(|size| (size.to_string(), vec![size], vec![0f32; size]));
+        Gradients::new(&Parameters::of(&Backend::cpu(), zeros).unwrap()).unwrap()
     }
 
     /// The sums of two ranks; each writes `first` before it listens and `then` afterwards.
@@ -284,11 +279,10 @@ mod tests {
                     let (mut gradients, mut all) = (gradients(), Vec::new());
                     let mut exchange = Exchange::new(ranks.channel(true).unwrap());
                     for _ in 0..2 {
-                        gradients.clear();
+                        gradients.clear().unwrap();
                         write(ranks.rank(), &mut gradients, &mut exchange);
                         exchange.finish(&mut gradients).unwrap();
-                        let flat = |g: Option<&candle_core::Tensor>| g.map(|g| g.to_vec1::<f32>().unwrap());
-                        all = gradients.iter().map(flat).collect();
+                        all = (0..4).map(|index| gradients.values(index).unwrap()).collect();
                     }
                     assert_eq!((exchange.traffic().steps, exchange.traffic().buckets), (2, 2));
                     all

@@ -12,9 +12,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use bc_cli::progress;
 use bc_formats::config::TrainConfig;
-use bc_nn::{Gradients, Peers};
+use bc_nn::{Gradients, Parameters, Peers};
 use bc_ranks::{Ranks, Values};
-use candle_core::{Tensor, Var};
 
 use crate::sampler::Shares;
 use exchange::Exchange;
@@ -70,33 +69,35 @@ impl Team {
         }
     }
 
-    /// The rows (items x dimensions) of every rank in the order of the batch. Gradients reach those of this rank
-    /// alone.
+    /// Whether there is no other rank.
+    pub fn is_alone(&self) -> bool {
+        self.ranks.is_alone()
+    }
+
+    /// The rows (of `dim` values) of every rank in the order of the batch.
     ///
     /// # Errors
     /// A rank that has ended.
-    pub fn rows_of_all(&self, own: Tensor, shares: &Shares) -> Result<Tensor> {
-        if self.ranks.is_alone() {
+    pub fn rows_of_all(&self, own: Vec<f32>, dim: usize, shares: &Shares) -> Result<Vec<f32>> {
+        if self.is_alone() {
             return Ok(own);
         }
-        let (rows, dimensions) = own.dims2()?;
-        let mut values = own.detach().flatten_all()?.to_vec1::<f32>()?;
+        let own = if shares.is_silent() { Vec::new() } else { own };
+        let counts: Vec<usize> = shares.counts().iter().map(|count| count * dim).collect();
+        let all = self.ranks.gather(&own, &counts)?;
+        let row = |number: u32| all[number as usize * dim..][..dim].iter().copied();
+        Ok(shares.order().into_iter().flat_map(row).collect())
+    }
+
+    /// Of the gradients of the rows of all ranks those of this one; zeros where it has no share.
+    pub fn own_rows(&self, all: Vec<f32>, dim: usize, shares: &Shares) -> Vec<f32> {
+        if self.is_alone() {
+            return all;
+        }
         if shares.is_silent() {
-            values.clear();
+            return vec![0.0; shares.own().len() * dim];
         }
-        let counts: Vec<usize> = shares.counts().iter().map(|count| count * dimensions).collect();
-        let all = self.ranks.gather(&values, &counts)?;
-        let mut order = shares.order();
-        let all = Tensor::from_vec(all, (order.len(), dimensions), own.device())?;
-        // Behind this rank's rows, which have a graph, those of all, which have none.
-        order.iter_mut().for_each(|number| *number += rows as u32);
-        if !shares.is_silent() {
-            for (row, &place) in shares.own().iter().enumerate() {
-                order[place as usize] = row as u32;
-            }
-        }
-        let order = Tensor::new(order, own.device())?;
-        Ok(Tensor::cat(&[&own, &all], 0)?.index_select(&order, 0)?)
+        shares.own().iter().flat_map(|&place| &all[place as usize * dim..][..dim]).copied().collect()
     }
 
     /// The sum over ranks.
@@ -129,28 +130,18 @@ impl Team {
     ///
     /// # Errors
     /// A rank that has ended.
-    pub fn share_running(&self, buffers: &[(String, Var)]) -> Result<()> {
-        if self.ranks.is_alone() || self.norms.is_some() {
+    pub fn share_running(&self, running: &mut Parameters) -> Result<()> {
+        if self.is_alone() || self.norms.is_some() {
             return Ok(());
         }
+        let (backend, len) = (running.backend().clone(), running.layout().len());
         let mut counts = vec![0; self.ranks.size()];
-        counts[0] = buffers.iter().map(|(_, buffer)| buffer.elem_count()).sum();
-        let mut own = Vec::new();
-        if self.ranks.is_first() {
-            for (_, buffer) in buffers {
-                own.extend(buffer.flatten_all()?.to_vec1::<f32>()?);
-            }
-        }
+        counts[0] = len;
+        let own = if self.ranks.is_first() { backend.read(running.flat(), 0..len)? } else { Vec::new() };
         // All in one message: a network has a hundred of them, and a step is short.
         let first = self.ranks.gather(&own, &counts)?;
-        let mut rest = &first[..];
-        for (name, buffer) in buffers {
-            let values;
-            (values, rest) = rest.split_at(buffer.elem_count());
-            let values = Tensor::from_slice(values, buffer.shape(), buffer.device())?;
-            buffer.set(&values).with_context(|| format!("cannot set {name}"))?;
-        }
-        Ok(())
+        backend.write(running.flat_mut(), 0, &first, false)?;
+        running.changed()
     }
 
     /// Refuses to continue if the ranks have come apart; `fingerprint` is of the network.

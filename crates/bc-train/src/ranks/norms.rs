@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::Result;
 use bc_nn::Peers;
 use bc_ranks::{Ranks, Values};
-use candle_core::{Error, Result};
 
 /// The other ranks, as the norms of a network see them.
 pub(super) struct NormPeers {
@@ -24,21 +24,17 @@ impl NormPeers {
     }
 }
 
-fn failed(error: anyhow::Error) -> Error {
-    Error::msg(format!("{error:#}"))
-}
-
 impl Peers for NormPeers {
     fn gather(&self, own: &[f64]) -> Result<Vec<f64>> {
         let counts = vec![own.len(); self.channel.size()];
         let nothing = self.silent.load(Ordering::Relaxed).then(|| vec![0.0; own.len()]);
-        self.channel.gather(nothing.as_deref().unwrap_or(own), &counts).map_err(failed)
+        self.channel.gather(nothing.as_deref().unwrap_or(own), &counts)
     }
 
     fn sum(&self, values: &mut [f64]) -> Result<()> {
         if self.silent.load(Ordering::Relaxed) {
             values.fill(0.0);
         }
-        self.channel.sum(Values::F64(values)).map_err(failed)
+        self.channel.sum(Values::F64(values))
     }
 }

@@ -1,12 +1,12 @@
 //! Generalised-mean pooling (Radenović et al. 2018) with a learned exponent.
 
 use std::f64::consts::{LN_2, LOG2_E, SQRT_2};
-use std::sync::Mutex;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
+use anyhow::{Result, bail};
 use rayon::prelude::*;
 
-use super::{Unwritten, fresh, result, values, written};
+use super::super::Array;
+use super::{Unwritten, array, fresh, values, written};
 use crate::simd::vectorized;
 
 /// Values are at least this, so that powers exist.
@@ -126,111 +126,71 @@ vectorized! {
     }
 }
 
-struct Gem(f64);
-
-impl CustomOp1 for Gem {
-    fn name(&self) -> &'static str {
-        "gem"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (channels, batch, height, width) = lx.shape().dims4()?;
-        let (x, p, positions) = (values(x, lx)?, self.0, height * width);
-        let y = x
-            .par_chunks(positions)
-            .map(|x| (sum_of_powers(x, p) / positions as f64).powf(1.0 / p) as f32)
-            .collect();
-        result(y, (channels, batch))
-    }
-}
-
-/// dx of x, y and dy; leaves the exponent's gradient.
-struct GemGradient {
-    p: f64,
-    dp: Mutex<f64>,
-}
-
-impl CustomOp3 for GemGradient {
-    fn name(&self) -> &'static str {
-        "gem-gradient"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        y: &CpuStorage,
-        ly: &Layout,
-        dy: &CpuStorage,
-        ld: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (_, _, height, width) = lx.shape().dims4()?;
-        let (x, y, dy) = (values(x, lx)?, values(y, ly)?, values(dy, ld)?);
-        let (p, positions) = (self.p, height * width);
-        let mut parts = Vec::new();
-        let dx = fresh(x.len(), |dx| {
-            dx.par_chunks_mut(positions)
-                .zip(x.par_chunks(positions))
-                .zip(y.par_iter().zip(dy))
-                .map(|((dx, x), (y, dy))| {
-                    let (y, dy) = (f64::from(*y), f64::from(*dy));
-                    // y = m^(1/p), m the mean of x^p: dy/dx = y^(1-p) x^(p-1) / n,
-                    // dy/dp = y (mean(x^p ln x) / (p m) - ln m / p^2).
-                    let logs = slopes(x, p, dy * y.powf(1.0 - p) / positions as f64, dx) / positions as f64;
-                    let mean = y.powf(p);
-                    dy * y * (logs / (p * mean) - y.ln() / p)
-                })
-                .collect_into_vec(&mut parts);
-            // SAFETY: x is as long as dx and y and dy have a value for each of its planes (`gem_gradient` has
-            // compared the shapes), so every plane of dx was written.
-            unsafe { written(dx) }
-        });
-        *self.dp.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = parts.iter().sum::<f64>();
-        result(dx, lx.shape().clone())
-    }
-}
-
 /// (C, B, H, W) to (C, B): the p-th root of the mean p-th power.
 ///
 /// # Errors
-/// A tensor of another kind.
-pub fn gem(x: &Tensor, p: f32) -> Result<Tensor> {
-    x.apply_op1_no_bwd(&Gem(f64::from(p)))
+/// An array of another backend.
+pub fn gem(x: &Array, p: f32) -> Result<Array> {
+    let [channels, batch, height, width] = x.shape();
+    let (x, p, positions) = (values(x)?, f64::from(p), height * width);
+    let y = x
+        .par_chunks(positions)
+        .map(|x| (sum_of_powers(x, p) / positions as f64).powf(1.0 / p) as f32)
+        .collect();
+    Ok(array(y, [channels, batch, 1, 1]))
 }
 
 /// Gradients of x and of the exponent, from x, the result and its gradient.
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub fn gem_gradient(x: &Tensor, p: f32, y: &Tensor, dy: &Tensor) -> Result<(Tensor, f32)> {
-    if y.shape() != dy.shape() || x.dims()[..2] != *y.dims() {
-        candle_core::bail!("a gradient of {:?} for {:?}", dy.shape(), y.shape());
+pub fn gem_gradient(x: &Array, p: f32, y: &Array, dy: &Array) -> Result<(Array, f32)> {
+    let shape = x.shape();
+    let [channels, batch, height, width] = shape;
+    if y.shape() != dy.shape() || y.shape() != [channels, batch, 1, 1] {
+        bail!("a gradient of {:?} for {:?} of {shape:?}", dy.shape(), y.shape());
     }
-    let op = GemGradient { p: f64::from(p), dp: Mutex::default() };
-    let dx = x.apply_op3_no_bwd(y, dy, &op)?;
-    let dp = *op.dp.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok((dx, dp as f32))
+    let (x, y, dy) = (values(x)?, values(y)?, values(dy)?);
+    let (p, positions) = (f64::from(p), height * width);
+    let mut parts = Vec::new();
+    let dx = fresh(x.len(), |dx| {
+        dx.par_chunks_mut(positions)
+            .zip(x.par_chunks(positions))
+            .zip(y.par_iter().zip(dy))
+            .map(|((dx, x), (y, dy))| {
+                let (y, dy) = (f64::from(*y), f64::from(*dy));
+                // y = m^(1/p), m the mean of x^p: dy/dx = y^(1-p) x^(p-1) / n,
+                // dy/dp = y (mean(x^p ln x) / (p m) - ln m / p^2).
+                let logs = slopes(x, p, dy * y.powf(1.0 - p) / positions as f64, dx) / positions as f64;
+                let mean = y.powf(p);
+                dy * y * (logs / (p * mean) - y.ln() / p)
+            })
+            .collect_into_vec(&mut parts);
+        // SAFETY: x is as long as dx and y and dy have a value for each of its planes (their shapes were compared
+        // above), so every plane of dx was written.
+        unsafe { written(dx) }
+    });
+    Ok((array(dx, shape), parts.iter().sum::<f64>() as f32))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check;
+    use super::super::gradient_check::{self, flat};
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn gradients_of_values_and_exponent_are_differences() {
         for exponent in [3.0f32, 2.3] {
             let values: Vec<f32> =
                 gradient_check::values(2 * 3 * 20, 4).iter().map(|v| v.abs() + 0.2).collect();
-            let x = Tensor::from_vec(values, &[2, 3, 4, 5], &Device::Cpu).unwrap();
-            let p = Tensor::new(&[exponent], &Device::Cpu).unwrap();
-            let power = |p: &Tensor| p.to_vec1::<f32>().unwrap()[0];
-            let forward = |inputs: &[Tensor]| gem(&inputs[0], power(&inputs[1]));
-            let backward = |inputs: &[Tensor], dy: &Tensor| {
+            let x = array(values, [2, 3, 4, 5]);
+            let p = array(vec![exponent], [1, 1, 1, 1]);
+            let power = |p: &Array| flat(p)[0];
+            let forward = |inputs: &[Array]| gem(&inputs[0], power(&inputs[1]));
+            let backward = |inputs: &[Array], dy: &Array| {
                 let p = power(&inputs[1]);
                 let (dx, dp) = gem_gradient(&inputs[0], p, &gem(&inputs[0], p)?, dy)?;
-                Ok(vec![dx, Tensor::new(&[dp], &Device::Cpu)?])
+                Ok(vec![dx, array(vec![dp], [1, 1, 1, 1])])
             };
             gradient_check::check(&[x, p], forward, backward, 1e-2, 5e-3);
         }
@@ -248,10 +208,9 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_stays_visible() {
-        let x = Tensor::new(&[1f32, f32::NAN, 2.0, f32::INFINITY], &Device::Cpu).unwrap();
+        let x = array(vec![1f32, f32::NAN, 2.0, f32::INFINITY], [2, 1, 1, 2]);
         for p in [3.0, 2.5] {
-            let y = gem(&x.reshape((2, 1, 1, 2)).unwrap(), p).unwrap();
-            let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let y = flat(&gem(&x, p).unwrap());
             assert!(y[0].is_nan() && y[1] == f32::INFINITY, "{y:?}");
         }
     }

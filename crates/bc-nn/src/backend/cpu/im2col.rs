@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
-use candle_core::{Result, Shape};
+use anyhow::{Result, bail};
 
-use super::geometry::Geometry;
+use super::super::Shape;
+use super::super::geometry::Geometry;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Isa;
 use crate::simd::vectorized;
@@ -29,9 +30,9 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    pub fn new(x: &Shape, weight: &Shape, geometry: Geometry) -> Result<Self> {
-        let (inputs, batch, height, width) = x.dims4()?;
-        let (outputs, of_inputs, kernel_height, kernel_width) = weight.dims4()?;
+    pub fn new(x: Shape, weight: Shape, geometry: Geometry) -> Result<Self> {
+        let [inputs, batch, height, width] = x;
+        let [outputs, of_inputs, kernel_height, kernel_width] = weight;
         let Geometry { stride, padding, ring } = geometry;
         if of_inputs != inputs
             || height + 2 * padding[0] < kernel_height
@@ -39,7 +40,7 @@ impl Sizes {
             // On a ring there are as many results as rows.
             || ring && (2 * padding[0] + 1 != kernel_height || stride[0] != 1 || padding[0] > height)
         {
-            candle_core::bail!("a convolution of {x:?} with {weight:?}, {geometry:?}");
+            bail!("a convolution of {x:?} with {weight:?}, {geometry:?}");
         }
         let kernel = [kernel_height, kernel_width];
         Ok(Self { batch, inputs, height, width, outputs, kernel, stride, padding, ring })
@@ -51,6 +52,11 @@ impl Sizes {
 
     pub fn out_width(&self) -> usize {
         (self.width + 2 * self.padding[1] - self.kernel[1]) / self.stride[1] + 1
+    }
+
+    /// Of the outputs.
+    pub fn out_shape(&self) -> Shape {
+        [self.outputs, self.batch, self.out_height(), self.out_width()]
     }
 
     /// Outputs of one channel and sample.

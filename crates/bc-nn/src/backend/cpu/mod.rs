@@ -1,49 +1,48 @@
-//! The operators that candle lacks or computes slowly: each a pair of plain functions on
-//! slices (forward and backward) behind candle's `CustomOp` and `InplaceOp`, without
-//! candle's graph: the network runs its backward pass itself, so that gradients are
-//! added where they belong and activations are freed as it goes.
+//! The processor: each operator is a pair of plain functions on slices (forward and backward), without a graph: the
+//! network runs its backward pass itself, so that gradients are added where they belong and activations are freed as
+//! it goes.
 //!
-//! All tensors are (channels, batch, height, width), 32-bit, contiguous: with the channels
+//! An array is (channels, batch, height, width) in memory too, 32-bit, contiguous: with the channels
 //! first a convolution of a whole batch is one product of matrices, and what batch norm
-//! averages lies in one run of memory. Only the CPU side is here; `cuda_fwd` of each operator is where
-//! cuDNN and own kernels will go, and until then a tensor on a GPU is refused with candle's own message.
+//! averages lies in one run of memory.
 
+mod adam;
 pub mod conv2d;
 pub mod gem;
-pub mod geometry;
 mod im2col;
 pub mod max_mean;
 pub mod max_pool;
 pub mod norm;
 mod normalise;
+mod operators;
 mod product;
+mod rows;
 mod tile;
 pub mod time_mean;
 mod transpose;
 
 use std::mem::MaybeUninit;
 
-use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
+use anyhow::Result;
 
-/// The values of a contiguous 32-bit tensor.
-pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let Some((from, to)) = layout.contiguous_offsets() else {
-        bail!("the operator needs a contiguous tensor")
-    };
-    Ok(&storage.as_slice::<f32>()?[from..to])
+use super::{Array, Shape};
+pub use operators::Cpu;
+pub(crate) use product::{View, matmul};
+
+/// The values of an array.
+pub(crate) fn values(x: &Array) -> Result<&[f32]> {
+    Ok(x.data::<Vec<f32>>()?)
 }
 
-/// A result for candle.
-pub(crate) fn result(values: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
-    Ok((CpuStorage::F32(values), shape.into()))
+/// The values of an array that an operator overwrites.
+pub(crate) fn in_place(x: &mut Array) -> Result<&mut [f32]> {
+    Ok(x.data_mut::<Vec<f32>>()?)
 }
 
-/// The values of a contiguous 32-bit tensor that an operator changes.
-pub(crate) fn in_place<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(values), Some((from, to))) => Ok(&mut values[from..to]),
-        _ => bail!("the operator needs a contiguous tensor of 32 bits"),
-    }
+/// An array of these values.
+pub(crate) fn array(values: Vec<f32>, shape: Shape) -> Array {
+    assert_eq!(values.len(), shape.iter().product::<usize>());
+    Array::new(shape, values)
 }
 
 /// A value that is not written yet. Zeroing what is overwritten anyway would cost one more pass through memory.
@@ -62,13 +61,6 @@ pub(crate) fn fresh(count: usize, fill: impl FnOnce(&mut [Unwritten]) -> &mut [f
     // SAFETY: a slice of `f32` is of written values, and this one is the first `count` of the capacity.
     unsafe { values.set_len(count) };
     values
-}
-
-/// Calls `work` with the values of a contiguous 32-bit tensor on the CPU.
-pub(crate) fn read<T>(x: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let (storage, layout) = x.storage_and_layout();
-    let candle_core::Storage::Cpu(storage) = &*storage else { bail!("the operator runs on the CPU") };
-    Ok(work(values(storage, layout)?))
 }
 
 /// Values that were all written.
@@ -116,7 +108,10 @@ mod tests {
 pub(crate) mod gradient_check {
     //! Backward passes against central differences of the forward pass.
 
-    use candle_core::{Result, Tensor};
+    use anyhow::Result;
+
+    use super::super::{Array, Shape};
+    use super::array;
 
     /// Values without ties, the same at every call.
     pub(crate) fn values(count: usize, seed: u32) -> Vec<f32> {
@@ -124,25 +119,36 @@ pub(crate) mod gradient_check {
         (0..count as u32).map(|n| mix(n ^ seed << 20) as f32 / 8_388_608.0 - 1.0).collect()
     }
 
-    fn flat(x: &Tensor) -> Vec<f32> {
-        x.flatten_all().unwrap().to_vec1().unwrap()
+    /// An array of such values.
+    pub(crate) fn made(shape: Shape, seed: u32) -> Array {
+        array(values(shape.iter().product(), seed), shape)
+    }
+
+    pub(crate) fn flat(x: &Array) -> Vec<f32> {
+        super::values(x).unwrap().to_vec()
+    }
+
+    /// The largest difference.
+    pub(crate) fn difference(a: &Array, b: &Array) -> f32 {
+        assert_eq!(a.shape(), b.shape());
+        flat(a).iter().zip(flat(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
     }
 
     /// Compares `backward(inputs, dy)` (one gradient per input) with central differences of
     /// `sum(forward(inputs) * dy)` over `step` (short where a kink is near).
     pub(crate) fn check(
-        inputs: &[Tensor],
-        forward: impl Fn(&[Tensor]) -> Result<Tensor>,
-        backward: impl Fn(&[Tensor], &Tensor) -> Result<Vec<Tensor>>,
+        inputs: &[Array],
+        forward: impl Fn(&[Array]) -> Result<Array>,
+        backward: impl Fn(&[Array], &Array) -> Result<Vec<Array>>,
         step: f32,
         tolerance: f64,
     ) {
         let out = forward(inputs).unwrap();
-        let weights = values(out.elem_count(), 99);
-        let dy = Tensor::from_vec(weights.clone(), out.shape(), out.device()).unwrap();
+        let weights = values(out.count(), 99);
+        let dy = array(weights.clone(), out.shape());
         let gradients = backward(inputs, &dy).unwrap();
         assert_eq!(gradients.len(), inputs.len());
-        let value = |inputs: &[Tensor]| {
+        let value = |inputs: &[Array]| {
             let out = flat(&forward(inputs).unwrap());
             out.iter().zip(&weights).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
         };
@@ -156,7 +162,7 @@ pub(crate) mod gradient_check {
                     let mut shifted = base.clone();
                     shifted[index] += delta;
                     let mut inputs = inputs.to_vec();
-                    inputs[number] = Tensor::from_vec(shifted, input.shape(), input.device()).unwrap();
+                    inputs[number] = array(shifted, input.shape());
                     value(&inputs)
                 };
                 let central = (at(step) - at(-step)) / (2.0 * f64::from(step));

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::im2col::{Map, Sizes};
 use super::tile::{DEPTH, PANEL, Panels, ROW_STRIDE, RowLayout, Rows, Target, multiply as multiply_tiles};
 use super::transpose::into_panel;
-use super::{Unwritten, written, zeroed};
+use super::{Unwritten, fresh, written, zeroed};
 use crate::simd::vectorized;
 
 /// Most panels that are packed at once.
@@ -25,7 +25,7 @@ const GATHERED: usize = 112;
 
 /// A view of a matrix, row-major or transposed.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
@@ -268,6 +268,13 @@ pub(super) fn multiply(
     }
     let len = out.len();
     product(Target::new(out, columns), len, left, right, add, finish);
+}
+
+/// The product of two matrices in memory, row-major.
+pub(crate) fn matmul(left: View<'_>, right: View<'_>) -> Vec<f32> {
+    fresh(left.rows * right.columns, |out| {
+        multiply_into(out, Matrix::Stored(left), Matrix::Stored(right), None)
+    })
 }
 
 /// A product into a target of `len` values, which are written already if `add` or if the depth is 0.

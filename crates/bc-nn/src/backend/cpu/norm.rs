@@ -5,15 +5,14 @@
 //! With the channels first, what is normalised together lies in one run of memory: a
 //! *group*. The bias of a convolution in front is added here, where it is free.
 
-use std::sync::{Mutex, PoisonError};
-
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, InplaceOp2, InplaceOp3, Layout, Result, Shape, Tensor};
+use anyhow::{Result, bail};
 use rayon::prelude::*;
 
+use super::super::{Activation, Array, Ending, Shape};
 use super::normalise::{
     self, Affine, affine_add_relu, gradient, gradient_in_place, gradient_sums, mask_in_place, moments,
 };
-use super::{Unwritten, fresh, in_place, result, values, written};
+use super::{Unwritten, array, fresh, in_place, values, written};
 use crate::peers::Peers;
 
 /// Added to the variance, as in PyTorch.
@@ -28,15 +27,6 @@ pub struct Statistics {
     pub variance: Vec<f32>,
     /// Values that each was taken over.
     pub count: usize,
-}
-
-/// The activation behind a normalisation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    Identity,
-    /// ReLU.
-    Relu,
 }
 
 impl Activation {
@@ -55,9 +45,9 @@ struct Groups {
 }
 
 impl Groups {
-    fn new(shape: &Shape, instance: usize) -> Result<Self> {
-        let (channels, batch, height, width) = shape.dims4()?;
-        Ok(Self { batch, positions: height * width, instance: instance.min(channels) })
+    fn new(shape: Shape, instance: usize) -> Self {
+        let [channels, batch, height, width] = shape;
+        Self { batch, positions: height * width, instance: instance.min(channels) }
     }
 
     /// Values of a channel.
@@ -111,10 +101,6 @@ pub struct Saved {
     count: usize,
 }
 
-fn locked<T>(cell: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    cell.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Running statistics and parameters folded into one scale and shift per channel.
 pub(crate) fn fold_statistics(statistics: &Statistics, table: &[f32]) -> Vec<Affine> {
     let [gamma, beta, bias] = rows(table, statistics.mean.len());
@@ -128,14 +114,14 @@ pub(crate) fn fold_statistics(statistics: &Statistics, table: &[f32]) -> Vec<Aff
 }
 
 struct Forward<'a> {
-    instance: usize,
     /// Below this the normalised value is cut: zero for a ReLU.
     floor: f32,
     table: &'a [f32],
     source: Source<'a>,
-    /// Second outputs: the scale of each group, the statistics of the batch.
-    outputs: Mutex<(Vec<GroupMoments>, Statistics)>,
 }
+
+/// What a forward pass gives: y, the scale of each group, the statistics of the batch.
+type Normalised = (Vec<f32>, Vec<GroupMoments>, Statistics);
 
 impl Forward<'_> {
     /// Moments of a channel that is normalised by running statistics; there alone a convolution's bias does not cancel.
@@ -145,7 +131,7 @@ impl Forward<'_> {
         Some(GroupMoments::new(running.mean[index] - bias, f64::from(running.variance[index])))
     }
 
-    fn run(&self, x: &[f32], groups: &Groups, shortcut: Option<&[f32]>) -> Result<Vec<f32>> {
+    fn run(&self, x: &[f32], groups: &Groups, shortcut: Option<&[f32]>) -> Result<Normalised> {
         let run = groups.run();
         let channels = x.len() / run.max(1);
         let whole = match self.source {
@@ -197,8 +183,7 @@ impl Forward<'_> {
             variance: of_batch.iter().map(|(_, last)| last.1).collect(),
             count: whole.map_or(run, |whole| whole.count),
         };
-        *locked(&self.outputs) = (measured.into_iter().flat_map(|(scales, _)| scales).collect(), statistics);
-        Ok(y)
+        Ok((y, measured.into_iter().flat_map(|(scales, _)| scales).collect(), statistics))
     }
 }
 
@@ -235,48 +220,10 @@ impl WholeBatch {
     }
 }
 
-impl CustomOp1 for Forward<'_> {
-    fn name(&self) -> &'static str {
-        "norm"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let groups = Groups::new(lx.shape(), self.instance)?;
-        result(self.run(values(x, lx)?, &groups, None)?, lx.shape().clone())
-    }
-}
-
-impl CustomOp2 for Forward<'_> {
-    fn name(&self) -> &'static str {
-        "norm-add-relu"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        shortcut: &CpuStorage,
-        ls: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let groups = Groups::new(lx.shape(), self.instance)?;
-        result(self.run(values(x, lx)?, &groups, Some(values(shortcut, ls)?))?, lx.shape().clone())
-    }
-}
-
 /// Overwrites dy with dx.
 struct Backward<'a> {
     saved: &'a Saved,
     peers: Option<&'a dyn Peers>,
-    outputs: Mutex<BackwardOutputs>,
-}
-
-/// The second outputs of a backward pass, which writes its first in place.
-#[derive(Default)]
-struct BackwardOutputs {
-    /// Gradients of the parameters, row after row.
-    rows: Vec<f32>,
-    /// dx, where dy's memory is taken by what passes the ReLU at the end of a bottleneck.
-    dx: Vec<f32>,
 }
 
 /// Sums over a group: of g, the gradient behind the activation, and of g times the normalised input.
@@ -383,50 +330,29 @@ impl Backward<'_> {
         [scale_sum as f32, shift as f32]
     }
 
-    fn store(&self, sums: &[[f32; 2]], dx: Vec<f32>) {
-        let rows = (0..2).flat_map(|row| sums.iter().map(move |sums| sums[row])).collect();
-        *locked(&self.outputs) = BackwardOutputs { rows, dx };
-    }
-}
-
-impl InplaceOp2 for Backward<'_> {
-    fn name(&self) -> &'static str {
-        "norm-gradient"
-    }
-
-    fn cpu_fwd(&self, dy: &mut CpuStorage, ld: &Layout, x: &CpuStorage, lx: &Layout) -> Result<()> {
-        let groups = Groups::new(lx.shape(), self.saved.instance)?;
-        let (dy, x, run) = (in_place(dy, ld)?, values(x, lx)?, groups.run());
-        let known = self.with_peers(&groups, dy, x, None)?;
-        let sums: Vec<[f32; 2]> = dy
+    /// Overwrites dy with dx; the gradients of scale and shift of each channel.
+    fn in_place(&self, dy: &mut [f32], x: &[f32], groups: &Groups) -> Result<Vec<[f32; 2]>> {
+        let known = self.with_peers(groups, dy, x, None)?;
+        let run = groups.run();
+        Ok(dy
             .par_chunks_mut(run)
             .zip(x.par_chunks(run))
             .enumerate()
-            .map(|(channel, (dy, x))| self.channel(channel, &groups, dy, x, None, known.as_deref()))
-            .collect();
-        self.store(&sums, Vec::new());
-        Ok(())
-    }
-}
-
-impl InplaceOp3 for Backward<'_> {
-    fn name(&self) -> &'static str {
-        "norm-add-relu-gradient"
+            .map(|(channel, (dy, x))| self.channel(channel, groups, dy, x, None, known.as_deref()))
+            .collect())
     }
 
-    fn cpu_fwd(
+    /// Overwrites dy with what passes the ReLU at the end of a bottleneck, and returns dx beside the gradients of
+    /// scale and shift.
+    fn behind_shortcut(
         &self,
-        dy: &mut CpuStorage,
-        ld: &Layout,
-        x: &CpuStorage,
-        lx: &Layout,
-        y: &CpuStorage,
-        ly: &Layout,
-    ) -> Result<()> {
-        let groups = Groups::new(lx.shape(), self.saved.instance)?;
-        let (dy, x, y, run) = (in_place(dy, ld)?, values(x, lx)?, values(y, ly)?, groups.run());
-        let known = self.with_peers(&groups, dy, x, Some(y))?;
-        let mut sums = Vec::new();
+        dy: &mut [f32],
+        x: &[f32],
+        y: &[f32],
+        groups: &Groups,
+    ) -> Result<(Vec<f32>, Vec<[f32; 2]>)> {
+        let known = self.with_peers(groups, dy, x, Some(y))?;
+        let (run, mut sums) = (groups.run(), Vec::new());
         let dx = fresh(x.len(), |dx| {
             assert!(dy.len() == dx.len() && y.len() == dx.len());
             dy.par_chunks_mut(run)
@@ -434,14 +360,13 @@ impl InplaceOp3 for Backward<'_> {
                 .zip(y.par_chunks(run).zip(dx.par_chunks_mut(run)))
                 .enumerate()
                 .map(|(channel, ((dy, x), end))| {
-                    self.channel(channel, &groups, dy, x, Some(end), known.as_deref())
+                    self.channel(channel, groups, dy, x, Some(end), known.as_deref())
                 })
                 .collect_into_vec(&mut sums);
             // SAFETY: all four are of one length and cut the same way, and `channel` writes its part of dx.
             unsafe { written(dx) }
         });
-        self.store(&sums, dx);
-        Ok(())
+        Ok((dx, sums))
     }
 }
 
@@ -458,49 +383,46 @@ pub enum Source<'a> {
 
 /// A normalisation of x (C, B, H, W): the first `instance` channels over each sample, the
 /// others over the batch or by running statistics. `table` (2 or 3 rows of C) has scale,
-/// shift and the bias of the convolution in front. With a `shortcut` of x's shape the result
+/// shift and the bias of the convolution in front. With a shortcut of x's shape the result
 /// is `relu(activation(normalised) + shortcut)`. Returns what [`norm_gradient`] needs and the
 /// statistics of the batch too.
 ///
 /// # Errors
 /// Shapes that do not fit.
 pub fn norm(
-    x: &Tensor,
+    x: &Array,
     table: Vec<f32>,
     instance: usize,
     source: Source<'_>,
-    activation: Activation,
-    shortcut: Option<&Tensor>,
-) -> Result<(Tensor, Saved, Statistics)> {
-    let (channels, _, _, _) = x.dims4()?;
+    ending: Ending<'_>,
+) -> Result<(Array, Saved, Statistics)> {
+    let Ending { activation, shortcut } = ending;
+    let channels = x.shape()[0];
     let expected = channels - instance.min(channels);
     if let Source::Running(running) = source
         && (running.mean.len() != expected || running.variance.len() != expected)
     {
-        candle_core::bail!("statistics of {} channels for {expected}", running.mean.len());
+        bail!("statistics of {} channels for {expected}", running.mean.len());
     }
     if ![2 * channels, 3 * channels].contains(&table.len())
         || shortcut.is_some_and(|s| s.shape() != x.shape())
     {
-        candle_core::bail!("a normalisation of {:?} by {} parameters", x.shape(), table.len());
+        bail!("a normalisation of {:?} by {} parameters", x.shape(), table.len());
     }
     let floor = activation.floor();
-    let op = Forward { instance, floor, table: &table, source, outputs: Mutex::default() };
-    let y = match shortcut {
-        None => x.apply_op1_no_bwd(&op)?,
-        Some(shortcut) => x.apply_op2_no_bwd(shortcut, &op)?,
-    };
-    let (scales, statistics) = op.outputs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let shortcut = shortcut.map(values).transpose()?;
+    let forward = Forward { floor, table: &table, source };
+    let (y, scales, statistics) = forward.run(values(x)?, &Groups::new(x.shape(), instance), shortcut)?;
     let count = statistics.count;
-    Ok((y, Saved { instance, floor, channels, scales, table, count }, statistics))
+    Ok((array(y, x.shape()), Saved { instance, floor, channels, scales, table, count }, statistics))
 }
 
 /// What [`norm_gradient`] returns.
 pub struct NormGradients {
     /// Of x.
-    pub dx: Tensor,
+    pub dx: Array,
     /// Of the shortcut, where there was one.
-    pub shortcut: Option<Tensor>,
+    pub shortcut: Option<Array>,
     /// Of scale and shift, one row after the other. (A convolution's bias in front has none:
     /// normalisation takes a constant away.)
     pub rows: Vec<f32>,
@@ -513,58 +435,61 @@ pub struct NormGradients {
 /// Shapes that do not fit.
 pub fn norm_gradient(
     saved: &Saved,
-    x: &Tensor,
-    dy: Tensor,
-    y: Option<&Tensor>,
+    x: &Array,
+    mut dy: Array,
+    y: Option<&Array>,
     peers: Option<&dyn Peers>,
 ) -> Result<NormGradients> {
-    let op = Backward { saved, peers, outputs: Mutex::default() };
-    match y {
-        None => dy.inplace_op2(x, &op)?,
-        Some(y) => dy.inplace_op3(x, y, &op)?,
+    let shape = x.shape();
+    if dy.shape() != shape || y.is_some_and(|y| y.shape() != shape) || saved.channels != shape[0] {
+        bail!("a gradient of {:?} for a normalisation of {shape:?}", dy.shape());
     }
-    let BackwardOutputs { rows, dx } = op.outputs.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(match y {
-        None => NormGradients { dx: dy, shortcut: None, rows },
-        Some(_) => {
-            let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
-            NormGradients { dx, shortcut: Some(dy), rows }
+    let backward = Backward { saved, peers };
+    let (groups, x) = (Groups::new(shape, saved.instance), values(x)?);
+    let (dx, sums) = match y {
+        None => (None, backward.in_place(in_place(&mut dy)?, x, &groups)?),
+        Some(y) => {
+            let (dx, sums) = backward.behind_shortcut(in_place(&mut dy)?, x, values(y)?, &groups)?;
+            (Some(array(dx, shape)), sums)
         }
+    };
+    let rows = (0..2).flat_map(|row| sums.iter().map(move |sums| sums[row])).collect();
+    Ok(match dx {
+        None => NormGradients { dx: dy, shortcut: None, rows },
+        Some(dx) => NormGradients { dx, shortcut: Some(dy), rows },
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check;
+    use super::super::gradient_check::{self, flat, made};
     use super::*;
-    use candle_core::Device;
+    use std::sync::Mutex;
 
-    fn tensor(shape: &[usize], seed: u32) -> Tensor {
-        let values = gradient_check::values(shape.iter().product(), seed);
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
+    const IDENTITY: Ending<'_> = Ending { activation: Activation::Identity, shortcut: None };
 
-    fn flat(x: &Tensor) -> Vec<f32> {
-        x.flatten_all().unwrap().to_vec1().unwrap()
+    fn locked<T>(cell: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+        cell.lock().unwrap()
     }
 
     #[test]
     fn gradients_are_differences_for_every_mixture_and_ending() {
-        let inputs = [tensor(&[4, 3, 5, 7], 1), tensor(&[2, 4], 2), tensor(&[4, 3, 5, 7], 5)];
+        let inputs = [made([4, 3, 5, 7], 1), made([2, 4, 1, 1], 2), made([4, 3, 5, 7], 5)];
         for activation in [Activation::Identity, Activation::Relu] {
             for (instance, ends) in [(0, 2), (2, 2), (4, 2), (0, 3), (2, 3), (4, 3)] {
-                let pass = |inputs: &[Tensor]| {
-                    norm(&inputs[0], flat(&inputs[1]), instance, Source::Batch, activation, inputs.get(2))
+                let pass = |inputs: &[Array]| {
+                    let ending = Ending { activation, shortcut: inputs.get(2) };
+                    norm(&inputs[0], flat(&inputs[1]), instance, Source::Batch, ending)
                 };
-                let backward = |inputs: &[Tensor], dy: &Tensor| {
+                let backward = |inputs: &[Array], dy: &Array| {
                     let (y, saved, _) = pass(inputs)?;
                     let y = inputs.get(2).map(|_| &y);
                     let NormGradients { dx, shortcut, rows } =
-                        norm_gradient(&saved, &inputs[0], dy.copy()?, y, None)?;
-                    let rows = Tensor::from_vec(rows, (2, 4), &Device::Cpu)?;
+                        norm_gradient(&saved, &inputs[0], dy.clone(), y, None)?;
+                    let rows = array(rows, [2, 4, 1, 1]);
                     Ok([Some(dx), Some(rows), shortcut].into_iter().flatten().collect())
                 };
-                let forward = |inputs: &[Tensor]| Ok(pass(inputs)?.0);
+                let forward = |inputs: &[Array]| Ok(pass(inputs)?.0);
                 gradient_check::check(&inputs[..ends], forward, backward, 1e-3, 2e-2);
             }
         }
@@ -572,15 +497,14 @@ mod tests {
 
     #[test]
     fn statistics_are_those_of_the_batch_with_the_convolutions_bias() {
-        let x = Tensor::from_vec(vec![1f32, 2.0, 3.0, 6.0], (1, 2, 1, 2), &Device::Cpu).unwrap();
+        let x = array(vec![1f32, 2.0, 3.0, 6.0], [1, 2, 1, 2]);
         let table = vec![1.0, 0.0, 10.0];
-        let (y, _, batch) = norm(&x, table.clone(), 0, Source::Batch, Activation::Identity, None).unwrap();
+        let (y, _, batch) = norm(&x, table.clone(), 0, Source::Batch, IDENTITY).unwrap();
         assert_eq!((batch.mean[0], batch.variance[0], batch.count), (13.0, 3.5, 4));
         let y = flat(&y);
         assert!((y[3] - 3.0 / 3.50001f32.sqrt()).abs() < 1e-5);
         // The same by running statistics, where the bias counts.
-        let (again, _, _) =
-            norm(&x, table.clone(), 0, Source::Running(&batch), Activation::Identity, None).unwrap();
+        let (again, _, _) = norm(&x, table.clone(), 0, Source::Running(&batch), IDENTITY).unwrap();
         assert!(y.iter().zip(&flat(&again)).all(|(a, b)| (a - b).abs() < 1e-6));
         let affine = fold_statistics(&batch, &table)[0];
         let by_hand = flat(&x).into_iter().map(|x| x * affine.factor + affine.offset);
@@ -635,13 +559,31 @@ mod tests {
         }
     }
 
+    /// Some samples of x.
+    fn samples(x: &Array, from: usize, count: usize) -> Array {
+        let [channels, batch, height, width] = x.shape();
+        let plane = height * width;
+        let rows = flat(x);
+        let cut = rows.chunks(batch * plane).flat_map(|row| &row[from * plane..(from + count) * plane]);
+        array(cut.copied().collect(), [channels, count, height, width])
+    }
+
+    /// The samples of a and behind them those of b.
+    fn behind(a: &Array, b: &Array) -> Array {
+        let ([channels, one, height, width], two) = (a.shape(), b.shape()[1]);
+        let plane = height * width;
+        let (a, b) = (flat(a), flat(b));
+        let rows = a.chunks(one * plane).zip(b.chunks(two * plane)).flat_map(|(a, b)| [a, b].concat());
+        array(rows.collect(), [channels, one + two, height, width])
+    }
+
     /// y, dx, the shortcut's gradient and the parameters' rows, concatenated over samples 0..at and at..
-    fn in_two_parts(inputs: &[Tensor], dy: &Tensor, at: usize) -> (Vec<Tensor>, Vec<f32>) {
-        let batch = dy.dim(1).unwrap();
+    fn in_two_parts(inputs: &[Array], dy: &Array, at: usize) -> (Vec<Array>, Vec<f32>) {
+        let batch = dy.shape()[1];
         let parts = [Part::new(true), Part::new(false)];
-        let cut = |x: &Tensor, part: usize| {
+        let cut = |x: &Array, part: usize| {
             let (from, count) = if part == 0 { (0, at) } else { (at, batch - at) };
-            x.narrow(1, from, count).unwrap().contiguous().unwrap()
+            samples(x, from, count)
         };
         let mut outputs = Vec::new();
         // Forward and backward ask once each: after two rounds every answer is of the right question.
@@ -653,24 +595,25 @@ mod tests {
                 let [x, shortcut, dy] = [&inputs[0], &inputs[2], dy].map(|x| cut(x, part));
                 let table = flat(&inputs[1]);
                 let source = Source::Shared(&both);
-                let (y, saved, _) = norm(&x, table, 2, source, Activation::Relu, Some(&shortcut)).unwrap();
+                let ending = Ending { activation: Activation::Relu, shortcut: Some(&shortcut) };
+                let (y, saved, _) = norm(&x, table, 2, source, ending).unwrap();
                 let NormGradients { dx, shortcut, rows } =
-                    norm_gradient(&saved, &x, dy.copy().unwrap(), Some(&y), Some(&both)).unwrap();
+                    norm_gradient(&saved, &x, dy.clone(), Some(&y), Some(&both)).unwrap();
                 outputs.push(([y, dx, shortcut.unwrap()], rows));
             }
         }
         let (second, first) = (outputs.pop().unwrap(), outputs.pop().unwrap());
-        let joined = first.0.iter().zip(&second.0).map(|(a, b)| Tensor::cat(&[a, b], 1).unwrap());
+        let joined = first.0.iter().zip(&second.0).map(|(a, b)| behind(a, b));
         (joined.collect(), first.1.iter().zip(&second.1).map(|(a, b)| a + b).collect())
     }
 
     #[test]
     fn a_batch_that_is_shared_is_normalised_as_a_whole() {
-        let inputs = [tensor(&[5, 7, 3, 4], 1), tensor(&[2, 5], 2), tensor(&[5, 7, 3, 4], 5)];
-        let dy = tensor(&[5, 7, 3, 4], 9);
-        let (y, saved, _) =
-            norm(&inputs[0], flat(&inputs[1]), 2, Source::Batch, Activation::Relu, Some(&inputs[2])).unwrap();
-        let alone = norm_gradient(&saved, &inputs[0], dy.copy().unwrap(), Some(&y), None).unwrap();
+        let inputs = [made([5, 7, 3, 4], 1), made([2, 5, 1, 1], 2), made([5, 7, 3, 4], 5)];
+        let dy = made([5, 7, 3, 4], 9);
+        let ending = Ending { activation: Activation::Relu, shortcut: Some(&inputs[2]) };
+        let (y, saved, _) = norm(&inputs[0], flat(&inputs[1]), 2, Source::Batch, ending).unwrap();
+        let alone = norm_gradient(&saved, &inputs[0], dy.clone(), Some(&y), None).unwrap();
         let whole = [&y, &alone.dx, alone.shortcut.as_ref().unwrap()];
         let close = |a: &[f32], b: &[f32]| {
             assert_eq!(a.len(), b.len());

@@ -1,0 +1,120 @@
+//! Passes over flat memory: norm, Adam, average.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::super::{AdamRange, AdamUpdate};
+use crate::optim::AdamNumbers;
+use crate::simd::vectorized;
+
+/// Values that a thread works on at once.
+const BLOCK: usize = 1 << 14;
+
+/// The sum of squares of some places. Blocks are added in their order, first those of one range: the sum does not
+/// depend on the threads.
+pub(super) fn sum_of_squares(x: &[f32], places: &[Range<usize>]) -> f64 {
+    let cut = |places: &Range<usize>| x[places.clone()].chunks(BLOCK).collect::<Vec<_>>();
+    let ranges: Vec<Vec<&[f32]>> = places.iter().map(cut).collect();
+    let blocks: Vec<&[f32]> = ranges.iter().flatten().copied().collect();
+    let mut sums = blocks.par_iter().map(|block| squares(block)).collect::<Vec<f64>>().into_iter();
+    ranges.iter().map(|blocks| sums.by_ref().take(blocks.len()).sum::<f64>()).sum()
+}
+
+vectorized! {
+    fn squares(x: &[f32]) -> f64 {
+        let mut lanes = [0f64; 16];
+        let (parts, rest) = x.as_chunks::<16>();
+        for part in parts {
+            for (lane, x) in lanes.iter_mut().zip(part) {
+                *lane += f64::from(*x) * f64::from(*x);
+            }
+        }
+        lanes.iter().sum::<f64>() + rest.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>()
+    }
+}
+
+/// Weights, moments and gradients of one block, and its step.
+struct Block<'a> {
+    weights: &'a mut [f32],
+    moments: [&'a mut [f32]; 2],
+    gradient: &'a [f32],
+    update: AdamNumbers,
+}
+
+/// Flat memory from which parts are taken in their order.
+struct Rest<'a> {
+    values: &'a mut [f32],
+    from: usize,
+}
+
+impl<'a> Rest<'a> {
+    fn new(values: &'a mut [f32]) -> Self {
+        Self { values, from: 0 }
+    }
+
+    fn take(&mut self, places: &Range<usize>) -> &'a mut [f32] {
+        let rest = std::mem::take(&mut self.values);
+        let (taken, rest) = rest.split_at_mut(places.end - self.from);
+        let skipped = places.start - self.from;
+        (self.values, self.from) = (rest, places.end);
+        &mut taken[skipped..]
+    }
+}
+
+/// One step of Adam with the gradients times `factor`; the ranges are in ascending order.
+pub(super) fn adam(
+    weights: &mut [f32],
+    [first, second]: [&mut [f32]; 2],
+    gradients: &[f32],
+    ranges: &[AdamRange],
+    update: &AdamUpdate,
+    factor: f32,
+) {
+    let decaying = AdamNumbers::of(update);
+    let undecayed = AdamNumbers { gradient_decay: 0.0, keep: 1.0, ..decaying };
+    let (mut weights, mut first, mut second) = (Rest::new(weights), Rest::new(first), Rest::new(second));
+    let mut blocks = Vec::new();
+    for AdamRange { places, decayed, .. } in ranges.iter().filter(|range| range.written) {
+        let update = if *decayed { decaying } else { undecayed };
+        let parts = weights.take(places).chunks_mut(BLOCK);
+        let moments = first.take(places).chunks_mut(BLOCK).zip(second.take(places).chunks_mut(BLOCK));
+        let gradients = gradients[places.clone()].chunks(BLOCK);
+        blocks.extend(parts.zip(moments).zip(gradients).map(|((weights, (first, second)), gradient)| {
+            Block { weights, moments: [first, second], gradient, update }
+        }));
+    }
+    blocks.into_par_iter().for_each(|block| {
+        let Block { weights, moments: [first, second], gradient, update } = block;
+        update_block(weights, first, second, gradient, update, factor);
+    });
+}
+
+vectorized! {
+    fn update_block(
+        weights: &mut [f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        gradient: &[f32],
+        update: AdamNumbers,
+        factor: f32,
+    ) {
+        let AdamNumbers { betas: [beta1, beta2], step, root, epsilon, gradient_decay, keep } = update;
+        for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
+            let g = g * factor + gradient_decay * *w;
+            *m += (1.0 - beta1) * (g - *m);
+            *v = beta2 * *v + (1.0 - beta2) * g * g;
+            *w = *w * keep - step * *m / (v.sqrt() * root + epsilon);
+        }
+    }
+}
+
+/// `average * decay + values * (1 - decay)`, where zeros have no sign.
+pub(super) fn average(average: &mut [f32], values: &[f32], decay: f64) {
+    let (old, new) = (decay as f32, (1.0 - decay) as f32);
+    average.par_chunks_mut(BLOCK).zip(values.par_chunks(BLOCK)).for_each(|(average, values)| {
+        for (average, value) in average.iter_mut().zip(values) {
+            *average = *average * old + value * new + 0.0;
+        }
+    });
+}

@@ -1,0 +1,147 @@
+//! Max pooling 3x3, stride 2, padding 1, as ResNet's stem has it.
+
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+
+use super::super::{Array, Shape};
+use super::{Unwritten, array, fresh, values, written, zeroed};
+use crate::simd::vectorized;
+
+fn out_size(size: usize) -> usize {
+    (size - 1) / 2 + 1
+}
+
+/// Of each output, which of the nine positions of its window it came from.
+pub struct Argmax {
+    taps: Vec<u8>,
+    /// Of the input.
+    shape: Shape,
+}
+
+vectorized! {
+    /// A row's even and odd columns; behind an odd width's last even column nothing is greatest.
+    fn part(row: &[f32], even: &mut [f32], odd: &mut [f32]) {
+        let (pairs, rest) = row.as_chunks::<2>();
+        for ((pair, even), odd) in pairs.iter().zip(even.iter_mut()).zip(odd.iter_mut()) {
+            [*even, *odd] = *pair;
+        }
+        if let (Some(value), Some(even), Some(odd)) = (rest.first(), even.last_mut(), odd.last_mut()) {
+            (*even, *odd) = (*value, f32::NEG_INFINITY);
+        }
+    }
+}
+
+vectorized! {
+    /// Takes what is greater (or not a number), and notes where it came from.
+    fn greater(best: &mut [f32], taps: &mut [u32], values: &[f32], tap: u32) {
+        for ((best, found), value) in best.iter_mut().zip(taps).zip(values) {
+            let better = *value > *best || value.is_nan();
+            *best = if better { *value } else { *best };
+            *found = if better { tap } else { *found };
+        }
+    }
+}
+
+/// Writes all of y and taps.
+fn pool_plane(x: &[f32], height: usize, width: usize, y: &mut [Unwritten], taps: &mut [u8]) {
+    let out_width = out_size(width);
+    let mut even = vec![0f32; out_width];
+    // The odd columns, moved by one: the first window begins with the padding.
+    let mut odd = vec![f32::NEG_INFINITY; out_width + 1];
+    let mut found = vec![0u32; out_width];
+    for (row, (y, taps)) in y.chunks_mut(out_width).zip(taps.chunks_mut(out_width)).enumerate() {
+        y.fill(Unwritten::new(f32::NEG_INFINITY));
+        // SAFETY: the line above wrote all of the row.
+        let y = unsafe { written(y) };
+        for ky in (0..3).filter(|ky| (1..=height).contains(&(2 * row + ky))) {
+            part(&x[(2 * row + ky - 1) * width..][..width], &mut even, &mut odd[1..]);
+            let tap = 3 * ky as u32;
+            greater(y, &mut found, &odd[..out_width], tap);
+            greater(y, &mut found, &even, tap + 1);
+            greater(y, &mut found, &odd[1..], tap + 2);
+        }
+        for (tap, found) in taps.iter_mut().zip(&found) {
+            *tap = *found as u8;
+        }
+    }
+}
+
+/// (C, B, H, W) to (C, B, ceil(H / 2), ceil(W / 2)), and what the backward pass needs.
+///
+/// # Errors
+/// An array of another backend.
+pub fn max_pool(x: &Array) -> Result<(Array, Argmax)> {
+    let shape = x.shape();
+    let [channels, batch, height, width] = shape;
+    let x = values(x)?;
+    let (out_height, out_width) = (out_size(height), out_size(width));
+    let plane = out_height * out_width;
+    let mut taps = vec![0u8; channels * batch * plane];
+    let y = fresh(taps.len(), |y| {
+        y.par_chunks_mut(plane)
+            .zip(taps.par_chunks_mut(plane))
+            .zip(x.par_chunks(height * width))
+            .for_each(|((y, taps), x)| pool_plane(x, height, width, y, taps));
+        // SAFETY: y, taps and x have the same number of planes, and each plane of y was written.
+        unsafe { written(y) }
+    });
+    Ok((array(y, [channels, batch, out_height, out_width]), Argmax { taps, shape }))
+}
+
+/// The gradient of the input.
+///
+/// # Errors
+/// A gradient of another shape.
+pub fn max_pool_gradient(dy: &Array, argmax: &Argmax) -> Result<Array> {
+    let Argmax { taps, shape } = argmax;
+    let [channels, batch, height, width] = *shape;
+    let (out_width, plane) = (out_size(width), out_size(height) * out_size(width));
+    if dy.count() != taps.len() || taps.len() != channels * batch * plane {
+        bail!("a gradient of {:?} for {} maxima", dy.shape(), taps.len());
+    }
+    let dy = values(dy)?;
+    let dx = fresh(shape.iter().product(), |dx| {
+        dx.par_chunks_mut(height * width).zip(dy.par_chunks(plane)).zip(taps.par_chunks(plane)).for_each(
+            |((dx, dy), taps)| {
+                let dx = zeroed(dx);
+                let rows = dy.chunks(out_width).zip(taps.chunks(out_width));
+                for (y, (dy, taps)) in rows.enumerate() {
+                    for (x, (dy, tap)) in dy.iter().zip(taps).enumerate() {
+                        let (ky, kx) = (usize::from(tap / 3), usize::from(tap % 3));
+                        dx[(2 * y + ky - 1) * width + 2 * x + kx - 1] += dy;
+                    }
+                }
+            },
+        );
+        // SAFETY: dx, dy and taps have the same number of planes, and each plane of dx was zeroed.
+        unsafe { written(dx) }
+    });
+    Ok(array(dx, *shape))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradient_check::{self, flat};
+    use super::*;
+
+    #[test]
+    fn odd_and_even_sizes_pool_as_pytorchs_and_gradients_are_differences() {
+        for (height, width, out) in [(5, 8, [3, 4]), (6, 7, [3, 4]), (1, 1, [1, 1]), (2, 41, [1, 21])] {
+            let x: Vec<f32> = (0..2 * height * width).map(|n| (n * 37 % 101) as f32).collect();
+            let x = array(x, [1, 2, height, width]);
+            assert_eq!(max_pool(&x).unwrap().0.shape(), [1, 2, out[0], out[1]]);
+            let forward = |inputs: &[Array]| Ok(max_pool(&inputs[0])?.0);
+            let backward =
+                |inputs: &[Array], dy: &Array| Ok(vec![max_pool_gradient(dy, &max_pool(&inputs[0])?.1)?]);
+            gradient_check::check(std::slice::from_ref(&x), forward, backward, 1e-2, 1e-2);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_visible() {
+        let mut x = vec![1f32; 30];
+        x[7] = f32::NAN;
+        let y = flat(&max_pool(&array(x, [1, 1, 5, 6])).unwrap().0);
+        assert_eq!(y.iter().filter(|y| y.is_nan()).count(), 4, "{y:?}");
+    }
+}

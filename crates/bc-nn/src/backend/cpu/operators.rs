@@ -1,0 +1,344 @@
+//! The list of operators, each handed on to its module.
+
+use std::ops::Range;
+
+use anyhow::{Result, ensure};
+
+use super::super::{
+    AdamRange, AdamState, AdamUpdate, Array, Backward, Conv, Ending, Flat, Norm, Operators, Saved, Shape,
+    Training, Weights,
+};
+use super::conv2d::{Kernel, conv2d, conv2d_affine, conv2d_input_gradient, conv2d_weight_gradient};
+use super::norm::{NormGradients, Source, Statistics, fold_statistics, norm, norm_gradient};
+use super::{adam, array, gem, in_place, max_mean, max_pool, rows, time_mean, values};
+use crate::gradients::Gradients;
+use crate::loss::{Rows, Triplets, cross_entropy_smoothed, squared_distances, triplet_margin};
+use crate::optim::clipping as factor_of;
+use crate::parameters::{Parameter, Parameters};
+
+/// Share of the batch in the running statistics, as in PyTorch.
+const MOMENTUM: f64 = 0.1;
+
+/// The processor.
+pub struct Cpu;
+
+/// Values of one parameter where they lie.
+fn of(parameters: &Parameters, parameter: Parameter) -> Result<&[f32]> {
+    Ok(&parameters.flat().data::<Vec<f32>>()?[parameters.entry(parameter).places.clone()])
+}
+
+fn of_mut(parameters: &mut Parameters, parameter: Parameter) -> Result<&mut [f32]> {
+    let places = parameters.entry(parameter).places.clone();
+    Ok(&mut parameters.flat_mut().data_mut::<Vec<f32>>()?[places])
+}
+
+/// Weights of a convolution; those of a linear layer have one position.
+fn kernel<'a>(parameters: &'a Parameters, conv: &Conv) -> Result<Kernel<'a>> {
+    let shape = kernel_shape(&parameters.entry(conv.weight).shape)?;
+    Ok(Kernel { values: of(parameters, conv.weight)?, shape })
+}
+
+fn kernel_shape(shape: &[usize]) -> Result<Shape> {
+    match *shape {
+        [outputs, inputs] => Ok([outputs, inputs, 1, 1]),
+        [outputs, inputs, height, width] => Ok([outputs, inputs, height, width]),
+        _ => anyhow::bail!("{shape:?} are no weights of a convolution"),
+    }
+}
+
+/// Rows of scale, shift and a convolution's bias, instance norm's channels first.
+fn table(parameters: &Parameters, norm: &Norm) -> Result<Vec<f32>> {
+    let mut table = Vec::new();
+    for row in 0..2 {
+        if let Some(of_instance) = norm.of_instance {
+            table.extend_from_slice(of(parameters, of_instance[row])?);
+        }
+        table.extend_from_slice(of(parameters, norm.of_batch[row])?);
+    }
+    if let Some(bias) = norm.bias {
+        table.extend_from_slice(of(parameters, bias)?);
+    }
+    Ok(table)
+}
+
+fn running(weights: Weights<'_>, norm: &Norm) -> Result<Statistics> {
+    let [mean, variance] = norm.running;
+    let values = |parameter| Ok::<_, anyhow::Error>(of(weights.running, parameter)?.to_vec());
+    Ok(Statistics { mean: values(mean)?, variance: values(variance)?, count: 0 })
+}
+
+/// Moves running statistics by a share of the batch's, which are times `factor`.
+fn move_running(running: &mut [f32], batch: &[f32], factor: f64) {
+    let (old, new) = ((1.0 - MOMENTUM) as f32, (MOMENTUM * factor) as f32);
+    for (running, batch) in running.iter_mut().zip(batch) {
+        *running = *running * old + batch * new + 0.0;
+    }
+}
+
+/// Writes or adds a parameter's gradient.
+fn add(gradients: &mut Gradients, parameter: Parameter, values: &[f32]) -> Result<()> {
+    gradients.add(parameter, values)
+}
+
+/// A loss of the first samples of x, as an array of one value and `weight` times the gradient.
+fn loss_of(x: &Array, count: usize, loss: crate::loss::Loss, weight: f64) -> Result<(Array, Array)> {
+    let crate::loss::Loss { value, mut gradient } = loss;
+    let [channels, batch, _, _] = x.shape();
+    ensure!(gradient.len() == channels * count, "a gradient of {} values", gradient.len());
+    gradient.iter_mut().for_each(|slope| *slope *= weight as f32);
+    gradient.resize(channels * batch, 0.0);
+    Ok((array(vec![value], [1; 4]), rows::matrix(&gradient, channels)?))
+}
+
+impl Operators for Cpu {
+    fn describe(&self) -> String {
+        format!("the processor ({})", crate::simd::instruction_set())
+    }
+
+    fn images(&self, values: &[f32], [batch, height, width]: [usize; 3]) -> Result<Array> {
+        ensure!(values.len() == batch * height * width, "{} values for images", values.len());
+        Ok(array(values.to_vec(), [1, batch, height, width]))
+    }
+
+    fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array> {
+        super::rows::matrix(rows, channels)
+    }
+
+    fn rows(&self, x: &Array) -> Result<Vec<f32>> {
+        rows::rows(x)
+    }
+
+    fn join(&self, parts: &[&Array]) -> Result<Array> {
+        rows::join(parts)
+    }
+
+    fn part(&self, x: &Array, first: usize, count: usize) -> Result<Array> {
+        rows::part(x, first, count)
+    }
+
+    fn flat(&self, values: Vec<f32>) -> Result<Flat> {
+        Ok(Flat::new(values))
+    }
+
+    fn read(&self, flat: &Flat, places: Range<usize>) -> Result<Vec<f32>> {
+        Ok(flat.data::<Vec<f32>>()?[places].to_vec())
+    }
+
+    fn write(&self, flat: &mut Flat, from: usize, values: &[f32], add: bool) -> Result<()> {
+        let places = &mut flat.data_mut::<Vec<f32>>()?[from..][..values.len()];
+        for (place, value) in places.iter_mut().zip(values) {
+            *place = if add { *place + value } else { *value };
+        }
+        Ok(())
+    }
+
+    fn forget(&self, _gradients: &mut Flat) -> Result<()> {
+        // What is written first overwrites them.
+        Ok(())
+    }
+
+    fn host<'a>(&self, flat: &'a Flat) -> Option<&'a [f32]> {
+        flat.data::<Vec<f32>>().ok().map(Vec::as_slice)
+    }
+
+    fn refresh(&self, _weights: &mut Parameters) -> Result<()> {
+        Ok(())
+    }
+
+    fn conv(&self, x: &Array, parameters: &Parameters, conv: &Conv) -> Result<Array> {
+        conv2d(x, kernel(parameters, conv)?, conv.geometry)
+    }
+
+    fn conv_input_gradient(
+        &self,
+        dy: &Array,
+        parameters: &Parameters,
+        conv: &Conv,
+        x: Shape,
+        add_to: Option<Array>,
+    ) -> Result<Array> {
+        conv2d_input_gradient(dy, kernel(parameters, conv)?, x, conv.geometry, add_to)
+    }
+
+    fn conv_weight_gradient(
+        &self,
+        x: &Array,
+        dy: &Array,
+        conv: &Conv,
+        pass: &mut Backward<'_>,
+    ) -> Result<()> {
+        let shape = kernel_shape(&pass.parameters.entry(conv.weight).shape)?;
+        pass.gradients.write(conv.weight, |flat, places, add| {
+            let dw = &mut flat.data_mut::<Vec<f32>>()?[places];
+            conv2d_weight_gradient(dw, shape, x, dy, conv.geometry, add)
+        })
+    }
+
+    fn conv_norm(
+        &self,
+        x: &Array,
+        weights: Weights<'_>,
+        conv: &Conv,
+        norm: &Norm,
+        ending: Ending<'_>,
+    ) -> Result<Array> {
+        if norm.instance > 0 {
+            return self.norm(&self.conv(x, weights.parameters, conv)?, weights, norm, ending);
+        }
+        let affine = fold_statistics(&running(weights, norm)?, &table(weights.parameters, norm)?);
+        let (kernel, floor) = (kernel(weights.parameters, conv)?, ending.activation.floor());
+        conv2d_affine(x, kernel, conv.geometry, &affine, floor, ending.shortcut)
+    }
+
+    fn norm(&self, x: &Array, weights: Weights<'_>, of: &Norm, ending: Ending<'_>) -> Result<Array> {
+        let running = running(weights, of)?;
+        let table = table(weights.parameters, of)?;
+        Ok(norm(x, table, of.instance, Source::Running(&running), ending)?.0)
+    }
+
+    fn norm_train(
+        &self,
+        x: &Array,
+        pass: &mut Training<'_>,
+        of: &Norm,
+        ending: Ending<'_>,
+    ) -> Result<(Array, Saved)> {
+        let source = pass.peers.map_or(Source::Batch, Source::Shared);
+        let (y, saved, batch) = norm(x, table(pass.parameters, of)?, of.instance, source, ending)?;
+        ensure!(
+            batch.count > 1,
+            "batch norm needs more than one value per channel in training; use larger batches"
+        );
+        // Running variances are unbiased, as in PyTorch.
+        let unbiased = batch.count as f64 / (batch.count - 1) as f64;
+        let [mean, variance] = of.running;
+        move_running(of_mut(pass.running, mean)?, &batch.mean, 1.0);
+        move_running(of_mut(pass.running, variance)?, &batch.variance, unbiased);
+        Ok((y, Saved::new(saved)))
+    }
+
+    fn norm_backward(
+        &self,
+        saved: &Saved,
+        x: &Array,
+        dy: Array,
+        y: Option<&Array>,
+        norm: &Norm,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Array, Option<Array>)> {
+        let NormGradients { dx, shortcut, rows } = norm_gradient(saved.get()?, x, dy, y, pass.peers)?;
+        for (row, values) in rows.chunks(rows.len() / 2).enumerate() {
+            let (own, rest) = values.split_at(norm.instance);
+            if let Some(of_instance) = norm.of_instance {
+                add(pass.gradients, of_instance[row], own)?;
+            }
+            add(pass.gradients, norm.of_batch[row], rest)?;
+        }
+        if let Some(bias) = norm.bias {
+            // Normalisation takes a constant away.
+            add(pass.gradients, bias, &vec![0.0; x.shape()[0]])?;
+        }
+        Ok((dx, shortcut))
+    }
+
+    fn max_pool(&self, x: &Array) -> Result<(Array, Saved)> {
+        max_pool::max_pool(x).map(|(y, argmax)| (y, Saved::new(argmax)))
+    }
+
+    fn max_pool_backward(&self, dy: &Array, saved: &Saved) -> Result<Array> {
+        max_pool::max_pool_gradient(dy, saved.get()?)
+    }
+
+    fn gem(&self, x: &Array, parameters: &Parameters, p: Parameter) -> Result<Array> {
+        gem::gem(x, of(parameters, p)?[0])
+    }
+
+    fn gem_backward(
+        &self,
+        x: &Array,
+        y: &Array,
+        dy: &Array,
+        p: Parameter,
+        pass: &mut Backward<'_>,
+    ) -> Result<Array> {
+        let (dx, dp) = gem::gem_gradient(x, of(pass.parameters, p)?[0], y, dy)?;
+        add(pass.gradients, p, &[dp])?;
+        Ok(dx)
+    }
+
+    fn max_mean(&self, x: &Array, groups: usize) -> Result<(Array, Saved)> {
+        max_mean::max_mean(x, groups).map(|(y, argmax)| (y, Saved::new(argmax)))
+    }
+
+    fn max_mean_backward(&self, dy: &Array, saved: &Saved) -> Result<Array> {
+        max_mean::max_mean_gradient(dy, saved.get()?)
+    }
+
+    fn time_mean(&self, x: &Array, stride: usize) -> Result<Array> {
+        time_mean::time_mean(x, stride)
+    }
+
+    fn time_mean_backward(&self, dy: &Array, x: Shape, stride: usize) -> Result<Array> {
+        time_mean::time_mean_gradient(dy, x, stride)
+    }
+
+    fn add(&self, mut a: Array, b: &Array) -> Result<Array> {
+        ensure!(a.shape() == b.shape(), "a sum of {:?} and {:?}", a.shape(), b.shape());
+        let b = values(b)?;
+        in_place(&mut a)?.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        Ok(a)
+    }
+
+    fn cross_entropy(
+        &self,
+        logits: &Array,
+        labels: &[u32],
+        smoothing: f64,
+        weight: f64,
+    ) -> Result<(Array, Array)> {
+        let classes = logits.shape()[0];
+        let rows = rows::rows(&rows::part(logits, 0, labels.len())?)?;
+        let loss = cross_entropy_smoothed(Rows::new(&rows, classes), labels, smoothing)?;
+        loss_of(logits, labels.len(), loss, weight)
+    }
+
+    fn triplet_margin(
+        &self,
+        x: &Array,
+        triplets: Triplets<'_>,
+        margin: f64,
+        weight: f64,
+    ) -> Result<(Array, Array)> {
+        let [dim, batch, _, _] = x.shape();
+        let rows = rows::rows(x)?;
+        loss_of(x, batch, triplet_margin(Rows::new(&rows, dim), triplets, margin)?, weight)
+    }
+
+    fn squared_distances(&self, x: &Array) -> Result<Vec<f32>> {
+        Ok(squared_distances(Rows::new(&rows::rows(x)?, x.shape()[0])))
+    }
+
+    fn euclidean_norm(&self, flat: &Flat, places: &[Range<usize>]) -> Result<f64> {
+        Ok(adam::sum_of_squares(flat.data::<Vec<f32>>()?, places).sqrt())
+    }
+
+    fn adam(&self, state: AdamState<'_>, ranges: &[AdamRange], update: &AdamUpdate) -> Result<f64> {
+        let clipping = update.clipping;
+        let gradients = state.gradients.data::<Vec<f32>>()?;
+        let written = ranges.iter().filter(|range| range.written);
+        let places: Vec<Range<usize>> = written.map(|range| range.places.clone()).collect();
+        let norm = adam::sum_of_squares(gradients, &places).sqrt() * clipping.mean;
+        if norm.is_finite() {
+            let factor = (clipping.mean * factor_of(norm, clipping.most)) as f32;
+            let [first, second] = state.moments;
+            let moments = [first.data_mut::<Vec<f32>>()?.as_mut_slice(), second.data_mut::<Vec<f32>>()?];
+            adam::adam(state.weights.data_mut::<Vec<f32>>()?, moments, gradients, ranges, update, factor);
+        }
+        Ok(norm)
+    }
+
+    fn average(&self, average: &mut Flat, values: &Flat, decay: f64) -> Result<()> {
+        adam::average(average.data_mut::<Vec<f32>>()?, values.data::<Vec<f32>>()?, decay);
+        Ok(())
+    }
+}

@@ -1,0 +1,504 @@
+//! NVIDIA GPUs: the operators handed on to bc-cuda, whose images are (batch, height, width, channels) in the run's
+//! precision. Matrices of the head (pooled, f_t, f_c, logits) have 32 bits.
+//!
+//! Nothing waits for the device but what returns numbers. What bc-cuda has no operator for goes over the host, which is
+//! said at each: it is small or seldom.
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use bc_cuda::{
+    Adam, AdamBuffers, Buffer, Convolution, CrossEntropy, Element, Gpu, Image, Linear, MaxMeanSaved,
+    MaxPoolSaved, NormSaved, Padding, Rate, Runs, Step, Steps, TripletMargin, WeightCopies,
+};
+
+use super::{
+    Activation, AdamRange, AdamState, AdamUpdate, Array, Backward, Conv, Ending, Flat, Norm, Operators,
+    Saved, Shape, Training, Weights,
+};
+use crate::loss::Triplets;
+use crate::optim::AdamNumbers;
+use crate::parameters::{Entry, Parameter, Parameters};
+use crate::peers::Peers;
+
+/// A device.
+pub(super) struct Cuda {
+    gpu: Gpu,
+    /// The optimiser's tables, made at its first step.
+    optimizer: Mutex<Option<Optimizer>>,
+}
+
+struct Optimizer {
+    ranges: Vec<AdamRange>,
+    adam: Adam,
+    steps: Steps,
+}
+
+/// Flat memory, and copies of the weights in it as convolutions read them.
+struct Memory {
+    values: Buffer<f32>,
+    copies: Option<(Runs, WeightCopies)>,
+}
+
+fn on_device(shape: Shape) -> bc_cuda::Shape {
+    let [channels, batch, height, width] = shape;
+    bc_cuda::Shape::new(channels, batch, height, width)
+}
+
+fn array(image: Image) -> Array {
+    let bc_cuda::Shape { batch, height, width, channels } = image.shape();
+    Array::new([channels, batch, height, width], image)
+}
+
+fn image(x: &Array) -> Result<Image> {
+    Ok(x.data::<Image>()?.reshape(on_device(x.shape())))
+}
+
+/// The image of an array that is not needed any more: it may be overwritten where nobody else has it.
+fn owned(x: Array) -> Result<Image> {
+    let shape = on_device(x.shape());
+    let found = x.into_data::<Image>()?;
+    Ok(found.reshape(shape))
+}
+
+fn memory(flat: &Flat) -> Result<&Memory> {
+    flat.data()
+}
+
+fn buffer(parameters: &Parameters) -> Result<&Buffer<f32>> {
+    Ok(&memory(parameters.flat())?.values)
+}
+
+fn copies(parameters: &Parameters) -> Result<&WeightCopies> {
+    let copies = memory(parameters.flat())?.copies.as_ref();
+    copies.map(|(_, copies)| copies).context("weights without copies")
+}
+
+/// Where a parameter's values begin.
+fn start(parameters: &Parameters, parameter: Parameter) -> usize {
+    parameters.entry(parameter).places.start
+}
+
+/// A weight as a convolution, which a linear layer is too.
+enum Kind {
+    Conv(Convolution),
+    Linear(Linear),
+}
+
+fn kind(parameters: &Parameters, conv: &Conv) -> Result<Kind> {
+    let entry = parameters.entry(conv.weight);
+    Ok(match entry.shape[..] {
+        [outputs, inputs] => Kind::Linear(Linear { inputs, outputs, weight: entry.places.start }),
+        [outputs, inputs, height, width] => {
+            let [rows, columns] = conv.geometry.padding;
+            let padding = Padding { ring: conv.geometry.ring, ..Padding::symmetric(rows, columns) };
+            let (kernel, stride) = ([height, width], conv.geometry.stride);
+            Kind::Conv(Convolution { inputs, outputs, kernel, stride, padding })
+        }
+        _ => bail!("{:?} are no weights of a convolution", entry.shape),
+    })
+}
+
+/// Weights that have copies: matrices and convolutions.
+fn convolution(entry: &Entry) -> Option<(usize, Convolution)> {
+    let (outputs, inputs, kernel) = match entry.shape[..] {
+        [outputs, inputs] => (outputs, inputs, [1, 1]),
+        [outputs, inputs, height, width] => (outputs, inputs, [height, width]),
+        _ => return None,
+    };
+    let padding = Padding::default();
+    Some((entry.places.start, Convolution { inputs, outputs, kernel, stride: [1, 1], padding }))
+}
+
+fn norm_of(parameters: &Parameters, running: &Parameters, norm: &Norm) -> bc_cuda::Norm {
+    let rest = parameters.entry(norm.of_batch[0]).places.len();
+    let at = |pair: [Parameter; 2]| pair.map(|parameter| start(parameters, parameter));
+    bc_cuda::Norm {
+        channels: norm.instance + rest,
+        instance: norm.instance,
+        instance_at: norm.of_instance.map_or([0; 2], at),
+        batch_at: at(norm.of_batch),
+        bias_at: norm.bias.map(|bias| start(parameters, bias)),
+        running_at: norm.running.map(|parameter| start(running, parameter)),
+    }
+}
+
+fn activation(ending: Ending<'_>) -> bc_cuda::Activation {
+    match ending.activation {
+        Activation::Identity => bc_cuda::Activation::Identity,
+        Activation::Relu => bc_cuda::Activation::Relu,
+    }
+}
+
+fn refuse(peers: Option<&dyn Peers>) -> Result<()> {
+    ensure!(peers.is_none(), "several ranks that share a batch train on processors; use device = \"cpu\"");
+    Ok(())
+}
+
+fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Cuda {
+    pub fn new(gpu: Gpu) -> Self {
+        Self { gpu, optimizer: Mutex::default() }
+    }
+
+    fn optimizer(&self, ranges: &[AdamRange], len: usize) -> Result<Optimizer> {
+        let written = ranges.iter().filter(|range| range.written);
+        let table: Vec<_> = written.map(|range| (range.places.clone(), range.decayed)).collect();
+        let (adam, steps) = (self.gpu.adam(len, &table)?, self.gpu.steps()?);
+        Ok(Optimizer { ranges: ranges.to_vec(), adam, steps })
+    }
+
+    /// A loss in a buffer as an array, with its weight taken out again.
+    fn value(&self, mut loss: Buffer<f32>, weight: f64) -> Result<Array> {
+        if weight != 0.0 {
+            self.gpu.scale(&mut loss, (1.0 / weight) as f32)?;
+        }
+        Ok(array(self.gpu.image_of(&loss, 0, bc_cuda::Shape::matrix(1, 1))?))
+    }
+
+    fn upload_rows(&self, rows: &[f32], channels: usize) -> Result<Array> {
+        ensure!(channels > 0 && rows.len().is_multiple_of(channels), "{} values in rows", rows.len());
+        let shape = bc_cuda::Shape::matrix(rows.len() / channels, channels);
+        Ok(array(self.gpu.upload_image(rows, shape, Element::F32)?))
+    }
+
+    /// Writes into the flat gradient: every pass adds, for gradients that are forgotten are zeros.
+    fn add_gradient(
+        &self,
+        pass: &mut Backward<'_>,
+        parameter: Parameter,
+        write: impl FnOnce(&mut Buffer<f32>, usize) -> Result<()>,
+    ) -> Result<()> {
+        pass.gradients
+            .write(parameter, |flat, places, _| write(&mut flat.data_mut::<Memory>()?.values, places.start))
+    }
+}
+
+impl Operators for Cuda {
+    fn describe(&self) -> String {
+        self.gpu.name()
+    }
+
+    fn images(&self, values: &[f32], [batch, height, width]: [usize; 3]) -> Result<Array> {
+        let shape = bc_cuda::Shape::new(1, batch, height, width);
+        Ok(array(self.gpu.upload_image(values, shape, self.gpu.element())?))
+    }
+
+    fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array> {
+        self.upload_rows(rows, channels)
+    }
+
+    fn rows(&self, x: &Array) -> Result<Vec<f32>> {
+        Ok(self.gpu.read_image(&image(x)?)?)
+    }
+
+    fn join(&self, parts: &[&Array]) -> Result<Array> {
+        if let [one] = parts {
+            return Ok((*one).clone());
+        }
+        let images = parts.iter().map(|part| image(part)).collect::<Result<Vec<_>>>()?;
+        Ok(array(self.gpu.join(&images.iter().collect::<Vec<_>>())?))
+    }
+
+    fn part(&self, x: &Array, first: usize, count: usize) -> Result<Array> {
+        if (first, count) == (0, x.shape()[1]) {
+            return Ok(x.clone());
+        }
+        Ok(array(self.gpu.part(&image(x)?, first, count)?))
+    }
+
+    fn flat(&self, values: Vec<f32>) -> Result<Flat> {
+        Ok(Flat::new(Memory { values: self.gpu.upload(&values)?, copies: None }))
+    }
+
+    fn read(&self, flat: &Flat, places: Range<usize>) -> Result<Vec<f32>> {
+        Ok(self.gpu.read(&memory(flat)?.values, places.start, places.len())?)
+    }
+
+    fn write(&self, flat: &mut Flat, from: usize, values: &[f32], add: bool) -> Result<()> {
+        let to = &mut flat.data_mut::<Memory>()?.values;
+        Ok(if add { self.gpu.add_values(to, from, values)? } else { self.gpu.write(to, from, values)? })
+    }
+
+    fn forget(&self, gradients: &mut Flat) -> Result<()> {
+        Ok(self.gpu.clear(&mut gradients.data_mut::<Memory>()?.values)?)
+    }
+
+    fn host<'a>(&self, _flat: &'a Flat) -> Option<&'a [f32]> {
+        None
+    }
+
+    fn refresh(&self, weights: &mut Parameters) -> Result<()> {
+        let layout = weights.layout().clone();
+        let table: Vec<_> = layout.entries().iter().filter_map(convolution).collect();
+        if table.is_empty() {
+            return Ok(());
+        }
+        let Memory { values, copies } = weights.flat_mut().data_mut()?;
+        if copies.is_none() {
+            *copies = Some((self.gpu.runs(&table)?, self.gpu.weight_copies(layout.len())?));
+        }
+        if let Some((runs, copies)) = copies {
+            self.gpu.refresh_weights(runs, values, copies)?;
+        }
+        Ok(())
+    }
+
+    fn conv(&self, x: &Array, parameters: &Parameters, conv: &Conv) -> Result<Array> {
+        let (x, copies) = (image(x)?, copies(parameters)?);
+        Ok(array(match kind(parameters, conv)? {
+            Kind::Linear(layer) => self.gpu.linear(&x, copies, &layer, Element::F32)?,
+            Kind::Conv(sizes) => self.gpu.conv(&x, copies, start(parameters, conv.weight), &sizes)?,
+        }))
+    }
+
+    fn conv_input_gradient(
+        &self,
+        dy: &Array,
+        parameters: &Parameters,
+        conv: &Conv,
+        x: Shape,
+        add_to: Option<Array>,
+    ) -> Result<Array> {
+        let (dy, copies, add_to) = (image(dy)?, copies(parameters)?, add_to.map(owned).transpose()?);
+        Ok(array(match kind(parameters, conv)? {
+            Kind::Linear(layer) => {
+                self.gpu.linear_input_gradient(&dy, copies, &layer, Element::F32, add_to)?
+            }
+            Kind::Conv(sizes) => {
+                let weight = start(parameters, conv.weight);
+                self.gpu.conv_input_gradient(&dy, copies, weight, &sizes, on_device(x), add_to)?
+            }
+        }))
+    }
+
+    fn conv_weight_gradient(
+        &self,
+        x: &Array,
+        dy: &Array,
+        conv: &Conv,
+        pass: &mut Backward<'_>,
+    ) -> Result<()> {
+        let (x, dy, kind) = (image(x)?, image(dy)?, kind(pass.parameters, conv)?);
+        self.add_gradient(pass, conv.weight, |gradients, at| {
+            match kind {
+                Kind::Linear(layer) => self.gpu.linear_weight_gradient(&x, &dy, &layer, gradients)?,
+                Kind::Conv(sizes) => self.gpu.conv_weight_gradient(&x, &dy, &sizes, gradients, at)?,
+            }
+            Ok(())
+        })
+    }
+
+    fn conv_norm(
+        &self,
+        x: &Array,
+        weights: Weights<'_>,
+        conv: &Conv,
+        norm: &Norm,
+        ending: Ending<'_>,
+    ) -> Result<Array> {
+        self.norm(&self.conv(x, weights.parameters, conv)?, weights, norm, ending)
+    }
+
+    fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, ending: Ending<'_>) -> Result<Array> {
+        let shortcut = ending.shortcut.map(image).transpose()?;
+        let ending = bc_cuda::Ending { activation: activation(ending), shortcut: shortcut.as_ref() };
+        let norm = norm_of(weights.parameters, weights.running, norm);
+        let (parameters, running) = (buffer(weights.parameters)?, buffer(weights.running)?);
+        Ok(array(self.gpu.norm_eval(&norm, &image(x)?, parameters, running, ending)?))
+    }
+
+    fn norm_train(
+        &self,
+        x: &Array,
+        pass: &mut Training<'_>,
+        norm: &Norm,
+        ending: Ending<'_>,
+    ) -> Result<(Array, Saved)> {
+        refuse(pass.peers)?;
+        let shortcut = ending.shortcut.map(image).transpose()?;
+        let ending = bc_cuda::Ending { activation: activation(ending), shortcut: shortcut.as_ref() };
+        let norm = norm_of(pass.parameters, pass.running, norm);
+        let running = &mut pass.running.flat_mut().data_mut::<Memory>()?.values;
+        let (x, parameters) = (image(x)?, buffer(pass.parameters)?);
+        let (y, saved) = self.gpu.norm_train(&norm, &x, parameters, running, ending, None)?;
+        Ok((array(y), Saved::new(saved)))
+    }
+
+    fn norm_backward(
+        &self,
+        saved: &Saved,
+        x: &Array,
+        dy: Array,
+        y: Option<&Array>,
+        norm: &Norm,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Array, Option<Array>)> {
+        refuse(pass.peers)?;
+        let (x, y, dy) = (image(x)?, y.map(image).transpose()?, owned(dy)?);
+        let mut found = None;
+        self.add_gradient(pass, norm.of_batch[0], |gradients, _| {
+            let saved = saved.get::<NormSaved>()?;
+            found = Some(self.gpu.norm_backward(saved, &x, dy, y.as_ref(), gradients, None)?);
+            Ok(())
+        })?;
+        // The same call wrote these; a bias has no gradient, for normalisation takes a constant away.
+        let others = norm.of_instance.into_iter().flatten().chain([norm.of_batch[1]]).chain(norm.bias);
+        for parameter in others {
+            self.add_gradient(pass, parameter, |_, _| Ok(()))?;
+        }
+        let found = found.context("a normalisation without a gradient")?;
+        Ok((array(found.dx), found.shortcut.map(array)))
+    }
+
+    fn max_pool(&self, x: &Array) -> Result<(Array, Saved)> {
+        let (y, saved) = self.gpu.max_pool(&image(x)?)?;
+        Ok((array(y), Saved::new(saved)))
+    }
+
+    fn max_pool_backward(&self, dy: &Array, saved: &Saved) -> Result<Array> {
+        Ok(array(self.gpu.max_pool_gradient(&image(dy)?, saved.get::<MaxPoolSaved>()?)?))
+    }
+
+    fn gem(&self, x: &Array, parameters: &Parameters, p: Parameter) -> Result<Array> {
+        Ok(array(self.gpu.gem(&image(x)?, buffer(parameters)?, start(parameters, p))?))
+    }
+
+    fn gem_backward(
+        &self,
+        x: &Array,
+        y: &Array,
+        dy: &Array,
+        p: Parameter,
+        pass: &mut Backward<'_>,
+    ) -> Result<Array> {
+        let (x, y, dy) = (image(x)?, image(y)?, image(dy)?);
+        let (parameters, mut dx) = (pass.parameters, None);
+        self.add_gradient(pass, p, |gradients, at| {
+            dx = Some(self.gpu.gem_gradient(&x, [&y, &dy], buffer(parameters)?, at, gradients)?);
+            Ok(())
+        })?;
+        Ok(array(dx.context("a mean without a gradient")?))
+    }
+
+    fn max_mean(&self, x: &Array, groups: usize) -> Result<(Array, Saved)> {
+        let (y, saved) = self.gpu.max_mean(&image(x)?, groups)?;
+        Ok((array(y), Saved::new(saved)))
+    }
+
+    fn max_mean_backward(&self, dy: &Array, saved: &Saved) -> Result<Array> {
+        Ok(array(self.gpu.max_mean_gradient(&image(dy)?, saved.get::<MaxMeanSaved>()?)?))
+    }
+
+    fn time_mean(&self, x: &Array, stride: usize) -> Result<Array> {
+        Ok(array(self.gpu.time_mean(&image(x)?, stride)?))
+    }
+
+    fn time_mean_backward(&self, dy: &Array, x: Shape, stride: usize) -> Result<Array> {
+        Ok(array(self.gpu.time_mean_gradient(&image(dy)?, on_device(x), stride)?))
+    }
+
+    fn add(&self, a: Array, b: &Array) -> Result<Array> {
+        Ok(array(self.gpu.add(owned(a)?, &image(b)?)?))
+    }
+
+    fn cross_entropy(
+        &self,
+        logits: &Array,
+        labels: &[u32],
+        smoothing: f64,
+        weight: f64,
+    ) -> Result<(Array, Array)> {
+        let (classes, counted) = (logits.shape()[0], labels.len());
+        ensure!(
+            counted > 0 && labels.iter().all(|label| (*label as usize) < classes),
+            "{counted} labels of {classes} classes"
+        );
+        let labels: Vec<i32> = labels.iter().map(|label| *label as i32).collect();
+        let (labels, mut loss) = (self.gpu.upload(&labels)?, self.gpu.zeros(1)?);
+        let by = CrossEntropy {
+            counted,
+            of: counted,
+            smoothing: smoothing as f32,
+            weight: weight as f32,
+            element: Element::F32,
+        };
+        let gradient = self.gpu.cross_entropy(&image(logits)?, &labels, &by, &mut loss, 0)?;
+        Ok((self.value(loss, weight)?, array(gradient)))
+    }
+
+    fn triplet_margin(
+        &self,
+        x: &Array,
+        triplets: Triplets<'_>,
+        margin: f64,
+        weight: f64,
+    ) -> Result<(Array, Array)> {
+        let (x, batch) = (image(x)?, x.shape()[1]);
+        let Triplets { anchors, positives, negatives } = triplets;
+        ensure!(
+            !anchors.is_empty() && positives.len() == anchors.len() && negatives.len() == anchors.len(),
+            "lists of triplets of different lengths, or none"
+        );
+        let chosen: Vec<[u32; 3]> =
+            (0..anchors.len()).map(|i| [anchors[i], positives[i], negatives[i]]).collect();
+        let triplets = self.gpu.triplets(batch, &chosen)?;
+        let ([_, apart], mut loss) = (self.gpu.distances(&x)?, self.gpu.zeros(1)?);
+        let by = TripletMargin { margin: margin as f32, weight: weight as f32, rows: [0, batch] };
+        let gradient = self.gpu.triplet_margin(&x, &apart, &triplets, &by, &mut loss, 0)?;
+        Ok((self.value(loss, weight)?, array(gradient)))
+    }
+
+    /// One copy to the host.
+    fn squared_distances(&self, x: &Array) -> Result<Vec<f32>> {
+        let [squared, _] = self.gpu.distances(&image(x)?)?;
+        Ok(self.gpu.read(&squared, 0, squared.len())?)
+    }
+
+    /// Over the host: training has its norm of [`Operators::adam`].
+    fn euclidean_norm(&self, flat: &Flat, places: &[Range<usize>]) -> Result<f64> {
+        let values = self.read(flat, 0..memory(flat)?.values.len())?;
+        let squares = places.iter().flat_map(|places| &values[places.clone()]).map(|x| f64::from(*x).powi(2));
+        Ok(squares.sum::<f64>().sqrt())
+    }
+
+    fn adam(&self, state: AdamState<'_>, ranges: &[AdamRange], update: &AdamUpdate) -> Result<f64> {
+        let AdamState { weights, moments: [first, second], gradients } = state;
+        let mut kept = locked(&self.optimizer);
+        let mut optimizer = match kept.take() {
+            Some(optimizer) if optimizer.ranges == ranges => optimizer,
+            _ => self.optimizer(ranges, memory(gradients)?.values.len())?,
+        };
+        let numbers = AdamNumbers::of(update);
+        let step = Step {
+            mean: update.clipping.mean as f32,
+            most: update.clipping.most as f32,
+            betas: update.settings.betas,
+            epsilon: numbers.epsilon,
+            gradient_decay: numbers.gradient_decay,
+            keep: numbers.keep,
+            rate: Rate::Given { step: numbers.step, root: numbers.root },
+        };
+        let buffers = AdamBuffers {
+            weights: &mut weights.data_mut::<Memory>()?.values,
+            moments: [&mut first.data_mut::<Memory>()?.values, &mut second.data_mut::<Memory>()?.values],
+            gradients: &memory(gradients)?.values,
+        };
+        let Optimizer { adam, steps, .. } = &mut optimizer;
+        self.gpu.adam_step(adam, buffers, steps, &step)?;
+        let norm = self.gpu.read(steps.norm(), 0, 1)?;
+        *kept = Some(optimizer);
+        Ok(norm.first().map_or(f64::NAN, |norm| f64::from(*norm)))
+    }
+
+    fn average(&self, average: &mut Flat, values: &Flat, decay: f64) -> Result<()> {
+        let kept = locked(&self.optimizer);
+        let state = &kept.as_ref().context("an average before the first step")?.state;
+        let average = &mut average.data_mut::<Memory>()?.values;
+        Ok(self.gpu.average(average, &memory(values)?.values, state, decay as f32)?)
+    }
+}

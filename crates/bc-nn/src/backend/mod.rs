@@ -1,0 +1,507 @@
+//! Where the network's arithmetic is done: the operators that a backend has, and the memory that it gives.
+//!
+//! Everything above this module (layers, networks, losses, optimiser) is written once, over [`Operators`]. A backend is
+//! chosen once, when a network is made, and keeps layout and precision of an [`Array`] and of a [`Flat`] to itself: on
+//! the CPU channels come first and values have 32 bits; elsewhere they need not.
+//!
+//! A new operator is a method of [`Operators`], and its body in each backend's folder. A new backend is an
+//! implementation of the trait, and a constructor beside [`Backend::cpu`].
+
+pub mod cpu;
+#[cfg(feature = "device")]
+mod cuda;
+pub mod geometry;
+
+use std::any::Any;
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::gradients::Gradients;
+use crate::loss::Triplets;
+use crate::optim::AdamSettings;
+use crate::parameters::{Parameter, Parameters};
+use crate::peers::Peers;
+use geometry::Geometry;
+
+/// Channels, batch, height, width.
+pub type Shape = [usize; 4];
+
+/// Values of a backend, by their logical shape: (channels, batch, height, width), or a matrix (channels, batch, 1, 1).
+/// A clone shares its memory; an operator that overwrites an array copies it first if it is shared.
+#[derive(Clone)]
+pub struct Array {
+    shape: Shape,
+    data: Arc<dyn Any + Send + Sync>,
+}
+
+/// What an operator of another backend made.
+const FOREIGN: &str = "an array of another backend";
+
+impl Array {
+    /// A backend's values.
+    pub fn new(shape: Shape, data: impl Any + Send + Sync) -> Self {
+        Self { shape, data: Arc::new(data) }
+    }
+
+    /// Channels, batch, height, width.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Number of values.
+    pub fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The same values in another shape of as many channels: batch and positions lie in the same order in every layout.
+    ///
+    /// # Errors
+    /// Another number of channels or of values.
+    pub fn reshape(self, shape: Shape) -> Result<Self> {
+        if shape[0] != self.shape[0] || shape.iter().product::<usize>() != self.count() {
+            bail!("{:?} cannot be seen as {shape:?}", self.shape);
+        }
+        Ok(Self { shape, ..self })
+    }
+
+    /// What the backend keeps.
+    ///
+    /// # Errors
+    /// An array of another backend.
+    pub fn data<T: Any>(&self) -> Result<&T> {
+        self.data.downcast_ref().context(FOREIGN)
+    }
+
+    /// What the backend keeps, taken out.
+    ///
+    /// # Errors
+    /// An array of another backend.
+    pub fn into_data<T: Any + Clone + Send + Sync>(self) -> Result<T> {
+        let Ok(data) = self.data.downcast::<T>() else { bail!(FOREIGN) };
+        Ok(Arc::unwrap_or_clone(data))
+    }
+
+    /// What the backend keeps, to be overwritten.
+    ///
+    /// # Errors
+    /// An array of another backend.
+    pub fn data_mut<T: Any + Clone + Send + Sync>(&mut self) -> Result<&mut T> {
+        if Arc::get_mut(&mut self.data).is_none() {
+            self.data = Arc::new(self.data::<T>()?.clone());
+        }
+        Arc::get_mut(&mut self.data).and_then(|data| data.downcast_mut()).context(FOREIGN)
+    }
+}
+
+/// What a backward pass needs besides arrays: a backend's own.
+pub struct Saved(Box<dyn Any + Send>);
+
+impl Saved {
+    /// A backend's own.
+    pub fn new(data: impl Any + Send) -> Self {
+        Self(Box::new(data))
+    }
+
+    /// What the backend keeps.
+    ///
+    /// # Errors
+    /// What another operator saved.
+    pub fn get<T: Any>(&self) -> Result<&T> {
+        self.0.downcast_ref().context("what another operator saved")
+    }
+}
+
+/// One run of 32-bit values: all parameters of a network, all its gradients, all moments.
+pub struct Flat(Box<dyn Any + Send + Sync>);
+
+impl Flat {
+    /// A backend's memory.
+    pub fn new(data: impl Any + Send + Sync) -> Self {
+        Self(Box::new(data))
+    }
+
+    /// What the backend keeps.
+    ///
+    /// # Errors
+    /// Memory of another backend.
+    pub fn data<T: Any>(&self) -> Result<&T> {
+        self.0.downcast_ref().context("memory of another backend")
+    }
+
+    /// What the backend keeps, to be overwritten.
+    ///
+    /// # Errors
+    /// Memory of another backend.
+    pub fn data_mut<T: Any>(&mut self) -> Result<&mut T> {
+        self.0.downcast_mut().context("memory of another backend")
+    }
+}
+
+/// The activation behind a normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    Identity,
+    /// ReLU.
+    Relu,
+}
+
+/// A convolution: weights (outputs, inputs, kernel height, kernel width), or (outputs, inputs) of a linear layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Conv {
+    /// The weights.
+    pub weight: Parameter,
+    /// How the window moves.
+    pub geometry: Geometry,
+}
+
+/// A normalisation: of the first `instance` channels over each sample, of the others over the batch (IBN, Pan et al.
+/// 2018).
+#[derive(Debug, Clone)]
+pub struct Norm {
+    /// Channels of the instance norm.
+    pub instance: usize,
+    /// Its scale and shift, if it has channels.
+    pub of_instance: Option<[Parameter; 2]>,
+    /// Scale and shift of the batch norm.
+    pub of_batch: [Parameter; 2],
+    /// Bias of the convolution in front, which is added here, where it is free.
+    pub bias: Option<Parameter>,
+    /// Running means and variances of the batch norm, in [`Weights::running`].
+    pub running: [Parameter; 2],
+}
+
+/// A network's weights, as operators read them.
+#[derive(Clone, Copy)]
+pub struct Weights<'a> {
+    /// Where they are.
+    pub on: &'a dyn Operators,
+    /// What is trained.
+    pub parameters: &'a Parameters,
+    /// Running statistics.
+    pub running: &'a Parameters,
+}
+
+/// What a training pass reads and moves.
+pub struct Training<'a> {
+    /// Where the pass is made.
+    pub on: &'a dyn Operators,
+    /// What is trained.
+    pub parameters: &'a Parameters,
+    /// Running statistics: moved by a share of the batch's.
+    pub running: &'a mut Parameters,
+    /// With whom the norms share their batch.
+    pub peers: Option<&'a dyn Peers>,
+}
+
+/// What a backward pass reads and adds to.
+pub struct Backward<'a> {
+    /// Where the pass is made.
+    pub on: &'a dyn Operators,
+    /// What is trained.
+    pub parameters: &'a Parameters,
+    /// Where gradients of parameters are written or added.
+    pub gradients: &'a mut Gradients,
+    /// With whom the norms share their batch.
+    pub peers: Option<&'a dyn Peers>,
+}
+
+/// What follows a normalisation: the activation; then, with a shortcut of the output's shape, `relu(that + shortcut)`.
+#[derive(Clone, Copy)]
+pub struct Ending<'a> {
+    /// Behind the normalisation.
+    pub activation: Activation,
+    /// What is added.
+    pub shortcut: Option<&'a Array>,
+}
+
+impl Ending<'_> {
+    /// Nothing follows.
+    pub const NOTHING: Self = Self { activation: Activation::Identity, shortcut: None };
+    /// A ReLU follows.
+    pub const RELU: Self = Self { activation: Activation::Relu, shortcut: None };
+}
+
+/// One step of Adam.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamUpdate {
+    /// Everything but the learning rate.
+    pub settings: AdamSettings,
+    /// The number of this step, from 1.
+    pub number: u64,
+    /// The learning rate.
+    pub rate: f64,
+    /// What gradients are multiplied by.
+    pub clipping: Clipping,
+}
+
+/// Places of one parameter in flat memory, whether weight decay reaches it, and whether it has a gradient: without one
+/// it stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdamRange {
+    /// First and last place.
+    pub places: Range<usize>,
+    /// By weight decay.
+    pub decayed: bool,
+    /// Whether there is a gradient.
+    pub written: bool,
+}
+
+/// By what gradients are multiplied before a step: `mean`, and what brings their norm (times `mean`) to at most `most`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clipping {
+    /// One over the number of batches.
+    pub mean: f64,
+    /// The largest norm; 0: any.
+    pub most: f64,
+}
+
+/// Weights and moments that a step moves, and the gradients.
+pub struct AdamState<'a> {
+    /// Weights.
+    pub weights: &'a mut Flat,
+    /// First and second moments.
+    pub moments: &'a mut [Flat; 2],
+    /// Their gradients.
+    pub gradients: &'a Flat,
+}
+
+/// The operators. Shapes are logical; every array and flat memory is of this backend. Calls may return before the work
+/// is done: only those that return plain numbers wait for it.
+///
+/// Errors are of shapes that do not fit, of memory that does not suffice, and of a device.
+#[allow(clippy::missing_errors_doc)]
+pub trait Operators: Send + Sync {
+    /// What and where it is, for people.
+    fn describe(&self) -> String;
+
+    // --- memory -----------------------------------------------------------------------------------------------------
+
+    /// Images of one channel (1, batch, height, width), from rows of `values`, row after row, sample after sample.
+    fn images(&self, values: &[f32], size: [usize; 3]) -> Result<Array>;
+    /// A matrix (channels, batch) from one row for each sample.
+    fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array>;
+    /// The rows of a matrix: for each sample its channels.
+    fn rows(&self, x: &Array) -> Result<Vec<f32>>;
+    /// Matrices of as many channels, one behind the other along the batch.
+    fn join(&self, parts: &[&Array]) -> Result<Array>;
+    /// `count` samples of a matrix from `first` on.
+    fn part(&self, x: &Array, first: usize, count: usize) -> Result<Array>;
+    /// Flat memory with these values.
+    fn flat(&self, values: Vec<f32>) -> Result<Flat>;
+    /// Values of flat memory.
+    fn read(&self, flat: &Flat, places: Range<usize>) -> Result<Vec<f32>>;
+    /// Writes values to flat memory from a place on, or adds them.
+    fn write(&self, flat: &mut Flat, from: usize, values: &[f32], add: bool) -> Result<()>;
+    /// Gradients whose values count for nothing from now on: the first to come is written and not added, or they are
+    /// zeros from now on.
+    fn forget(&self, gradients: &mut Flat) -> Result<()>;
+    /// Values of flat memory where they lie, if the processor can read them there.
+    fn host<'a>(&self, flat: &'a Flat) -> Option<&'a [f32]>;
+    /// What the backend derives from weights (copies of another precision or layout) follows them.
+    fn refresh(&self, weights: &mut Parameters) -> Result<()>;
+
+    // --- layers -----------------------------------------------------------------------------------------------------
+
+    /// A convolution, without its bias.
+    fn conv(&self, x: &Array, parameters: &Parameters, conv: &Conv) -> Result<Array>;
+    /// The gradient of its input of shape `x`, added to `add_to` where that is given.
+    fn conv_input_gradient(
+        &self,
+        dy: &Array,
+        parameters: &Parameters,
+        conv: &Conv,
+        x: Shape,
+        add_to: Option<Array>,
+    ) -> Result<Array>;
+    /// The gradient of its weights.
+    fn conv_weight_gradient(&self, x: &Array, dy: &Array, conv: &Conv, pass: &mut Backward<'_>)
+    -> Result<()>;
+    /// A convolution and the normalisation behind it, by running statistics.
+    fn conv_norm(
+        &self,
+        x: &Array,
+        weights: Weights<'_>,
+        conv: &Conv,
+        norm: &Norm,
+        ending: Ending<'_>,
+    ) -> Result<Array>;
+    /// A normalisation by running statistics (of the instance norm's channels: by the sample's own).
+    fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, ending: Ending<'_>) -> Result<Array>;
+    /// A normalisation by the batch's statistics, which move the running ones.
+    fn norm_train(
+        &self,
+        x: &Array,
+        pass: &mut Training<'_>,
+        norm: &Norm,
+        ending: Ending<'_>,
+    ) -> Result<(Array, Saved)>;
+    /// Its backward pass, which overwrites dy; `y` is what came out if there was a shortcut. Returns the gradients of
+    /// x and of the shortcut.
+    fn norm_backward(
+        &self,
+        saved: &Saved,
+        x: &Array,
+        dy: Array,
+        y: Option<&Array>,
+        norm: &Norm,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Array, Option<Array>)>;
+    /// Max pooling 3x3, stride 2, padding 1.
+    fn max_pool(&self, x: &Array) -> Result<(Array, Saved)>;
+    /// Its backward pass.
+    fn max_pool_backward(&self, dy: &Array, saved: &Saved) -> Result<Array>;
+    /// GeM over height and width: (C, B, H, W) to (C, B), by an exponent.
+    fn gem(&self, x: &Array, parameters: &Parameters, p: Parameter) -> Result<Array>;
+    /// Its backward pass, from x, the result y and its gradient.
+    fn gem_backward(
+        &self,
+        x: &Array,
+        y: &Array,
+        dy: &Array,
+        p: Parameter,
+        pass: &mut Backward<'_>,
+    ) -> Result<Array>;
+    /// (C, B, groups * H, W) to (2 C, B, H, W): maxima over the groups, and behind them means.
+    fn max_mean(&self, x: &Array, groups: usize) -> Result<(Array, Saved)>;
+    /// Its backward pass.
+    fn max_mean_backward(&self, dy: &Array, saved: &Saved) -> Result<Array>;
+    /// Means of `stride` columns.
+    fn time_mean(&self, x: &Array, stride: usize) -> Result<Array>;
+    /// Its backward pass, for an input of shape `x`.
+    fn time_mean_backward(&self, dy: &Array, x: Shape, stride: usize) -> Result<Array>;
+    /// The sum of two arrays of one shape.
+    fn add(&self, a: Array, b: &Array) -> Result<Array>;
+
+    // --- losses: a number as an array of one value, and `weight` times its gradient ----------------------------------
+
+    /// [`crate::loss::cross_entropy_smoothed`] of the first samples of logits (classes, batch), as many as labels; the
+    /// gradient of the others is zero.
+    fn cross_entropy(
+        &self,
+        logits: &Array,
+        labels: &[u32],
+        smoothing: f64,
+        weight: f64,
+    ) -> Result<(Array, Array)>;
+    /// [`crate::loss::triplet_margin`] of samples of x (dimensions, batch).
+    fn triplet_margin(
+        &self,
+        x: &Array,
+        triplets: Triplets<'_>,
+        margin: f64,
+        weight: f64,
+    ) -> Result<(Array, Array)>;
+    /// Squared Euclidean distances between all samples of x (dimensions, batch): batch x batch.
+    fn squared_distances(&self, x: &Array) -> Result<Vec<f32>>;
+
+    // --- optimiser --------------------------------------------------------------------------------------------------
+
+    /// The Euclidean norm of some places of flat memory.
+    fn euclidean_norm(&self, flat: &Flat, places: &[Range<usize>]) -> Result<f64>;
+    /// One step of Adam with clipped gradients; returns their norm times [`Clipping::mean`] before clipping. Nothing
+    /// changes if that is not finite.
+    fn adam(&self, state: AdamState<'_>, ranges: &[AdamRange], update: &AdamUpdate) -> Result<f64>;
+    /// `average * decay + values * (1 - decay)`, in the average's place.
+    fn average(&self, average: &mut Flat, values: &Flat, decay: f64) -> Result<()>;
+}
+
+/// How a GPU stores and multiplies numbers. Weights, statistics, losses and moments have 32 bits in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32 bits throughout.
+    #[default]
+    F32,
+    /// Stored in 32 bits, multiplied in 19.
+    Tf32,
+    /// Activations in bf16.
+    Bf16,
+}
+
+impl Precision {
+    /// As settings name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// By its name.
+    ///
+    /// # Errors
+    /// Another name.
+    pub fn named(name: &str) -> Result<Self> {
+        let all = [Self::F32, Self::Tf32, Self::Bf16];
+        let found = all.into_iter().find(|precision| precision.name() == name);
+        found.with_context(|| format!("precision = \"{name}\" is none of \"f32\", \"tf32\", \"bf16\""))
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(device: &str, precision: Precision) -> Result<Backend> {
+    let options = bc_cuda::cuda::Options::default();
+    let opened = bc_cuda::cuda::open(device, &options).with_context(|| format!("device = \"{device}\""))?;
+    Ok(Backend::on_device(bc_cuda::Gpu::new(opened, precision.name().parse()?)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(device: &str, _precision: Precision) -> Result<Backend> {
+    bail!(
+        "device = \"{device}\": this program was built without CUDA; build it with `just build-cuda` (needs no GPU and \
+         no CUDA to build), or use device = \"cpu\""
+    )
+}
+
+/// A backend, shared by everything that uses it.
+#[derive(Clone)]
+pub struct Backend(Arc<dyn Operators>);
+
+impl Backend {
+    /// The processor.
+    pub fn cpu() -> Self {
+        Self(Arc::new(cpu::Cpu))
+    }
+
+    /// By its name: "cpu", "auto" (the processor) or "cuda:0", "cuda:1", ...
+    ///
+    /// # Errors
+    /// A build without CUDA; no driver or library, no such GPU, or one that is too old: with what to do.
+    pub fn open(device: &str, precision: Precision) -> Result<Self> {
+        match device {
+            "cpu" | "auto" => {
+                ensure!(
+                    precision == Precision::F32,
+                    "precision = \"{}\" is for a GPU; the processor computes in \"f32\"",
+                    precision.name()
+                );
+                Ok(Self::cpu())
+            }
+            _ => open_cuda(device, precision),
+        }
+    }
+
+    /// A device of bc-cuda, real or emulated.
+    #[cfg(feature = "device")]
+    pub fn on_device(gpu: bc_cuda::Gpu) -> Self {
+        Self(Arc::new(cuda::Cuda::new(gpu)))
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Backend({})", self.describe())
+    }
+}
+
+impl Deref for Backend {
+    type Target = dyn Operators;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}

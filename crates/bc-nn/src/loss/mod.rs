@@ -1,0 +1,92 @@
+//! Losses and their gradients in closed form: ByteCover's two (Du et al. 2021, section 3.3), equal to PyTorch's, and
+//! losses over all pairs of a batch or over directions of works.
+//!
+//! In: rows of one sample each. Out: a number, and its derivative by every value of the rows. These are the reference
+//! for every backend, which may compute the first two where the rows lie
+//! ([`Operators::cross_entropy`](crate::backend::Operators::cross_entropy)).
+
+mod pairs;
+mod softmax;
+mod triplet;
+
+pub use pairs::{alignment_uniformity, supervised_contrastive};
+pub use softmax::{Cosine, cosine_cross_entropy, cross_entropy_smoothed};
+pub use triplet::{Triplets, squared_distances, triplet_margin};
+
+/// One row for each sample.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// Row after row.
+    pub values: &'a [f32],
+    /// Values of a row.
+    pub dim: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows of `dim` values.
+    ///
+    /// # Panics
+    /// Values that are no whole number of rows.
+    pub fn new(values: &'a [f32], dim: usize) -> Self {
+        assert!(dim > 0 && values.len().is_multiple_of(dim), "{} values in rows of {dim}", values.len());
+        Self { values, dim }
+    }
+
+    /// Number of rows.
+    pub fn count(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    /// One of them.
+    pub fn row(&self, number: usize) -> &'a [f32] {
+        &self.values[number * self.dim..][..self.dim]
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> std::slice::ChunksExact<'a, f32> {
+        self.values.chunks_exact(self.dim)
+    }
+}
+
+/// A loss of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loss {
+    /// The number.
+    pub value: f32,
+    /// Its derivative by each value of the rows.
+    pub gradient: Vec<f32>,
+}
+
+/// The scalar product.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+/// Rows divided by their Euclidean norm, and the norms.
+struct Directions {
+    values: Vec<f32>,
+    norms: Vec<f32>,
+    dim: usize,
+}
+
+impl Directions {
+    fn of(rows: Rows<'_>) -> Self {
+        // Rows of zeros get no direction, and no division by zero.
+        let norms: Vec<f32> = rows.iter().map(|row| (dot(row, row) + 1e-24).sqrt() as f32).collect();
+        let unit = |(row, norm): (&'_ [f32], &f32)| row.iter().map(|x| x / norm).collect::<Vec<_>>();
+        Self { values: rows.iter().zip(&norms).flat_map(unit).collect(), norms, dim: rows.dim }
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        Rows::new(&self.values, self.dim)
+    }
+
+    /// The derivative by the rows, from that by their directions z: `(dz - z (z dz)) / norm`.
+    fn backward(&self, mut dz: Vec<f32>) -> Vec<f32> {
+        for ((dz, z), norm) in dz.chunks_exact_mut(self.dim).zip(self.rows().iter()).zip(&self.norms) {
+            let along = dot(z, dz) as f32;
+            dz.iter_mut().zip(z).for_each(|(dz, z)| *dz = (*dz - z * along) / norm);
+        }
+        dz
+    }
+}

@@ -1,0 +1,212 @@
+//! A network's weights: names and shapes, and one run of memory that holds all of them.
+//!
+//! Gradients and moments lie in memory of the same layout, so that clipping, the optimiser and averages are one pass.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+
+use crate::backend::{Backend, Flat};
+
+/// Every parameter begins at a multiple of this many values: 256 bytes, what vector instructions and GPUs like.
+const ALIGNED: usize = 64;
+
+/// Which parameter of a network: its place in the list, which is PyTorch's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter(pub(crate) usize);
+
+/// One parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// PyTorch's name.
+    pub name: String,
+    /// PyTorch's shape.
+    pub shape: Vec<usize>,
+    /// Where its values lie, in PyTorch's order.
+    pub places: Range<usize>,
+}
+
+/// Names and shapes, and where in flat memory each begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    entries: Vec<Entry>,
+    len: usize,
+}
+
+impl Layout {
+    fn push(&mut self, name: String, shape: &[usize]) -> Parameter {
+        let count: usize = shape.iter().product();
+        let places = self.len..self.len + count;
+        self.entries.push(Entry { name, shape: shape.to_vec(), places });
+        self.len = (self.len + count).next_multiple_of(ALIGNED);
+        Parameter(self.entries.len() - 1)
+    }
+
+    /// All of them, in PyTorch's order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// One of them.
+    pub fn entry(&self, parameter: Parameter) -> &Entry {
+        &self.entries[parameter.0]
+    }
+
+    /// Values of flat memory that has this layout.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no parameter.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// Parameters while a network is made.
+#[derive(Default)]
+pub(crate) struct Collected {
+    layout: Layout,
+    values: Vec<f32>,
+}
+
+impl Collected {
+    /// Appends one.
+    pub fn push(&mut self, name: String, shape: &[usize], values: impl Iterator<Item = f32>) -> Parameter {
+        let parameter = self.layout.push(name, shape);
+        self.values.extend(values);
+        self.values.resize(self.layout.len, 0.0);
+        parameter
+    }
+}
+
+/// Weights of a network on its backend.
+pub struct Parameters {
+    backend: Backend,
+    layout: Arc<Layout>,
+    flat: Flat,
+}
+
+impl Parameters {
+    pub(crate) fn new(backend: &Backend, collected: Collected) -> Result<Self> {
+        let Collected { layout, values } = collected;
+        let flat = backend.flat(values)?;
+        let mut parameters = Self { backend: backend.clone(), layout: Arc::new(layout), flat };
+        parameters.changed()?;
+        Ok(parameters)
+    }
+
+    /// Parameters of these names, shapes and values.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn of(
+        backend: &Backend,
+        named: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>,
+    ) -> Result<Self> {
+        let mut collected = Collected::default();
+        for (name, shape, values) in named {
+            collected.push(name, &shape, values.into_iter());
+        }
+        Self::new(backend, collected)
+    }
+
+    /// Names, shapes, places.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// One of them.
+    pub fn entry(&self, parameter: Parameter) -> &Entry {
+        self.layout.entry(parameter)
+    }
+
+    /// Their backend.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// Their memory.
+    pub fn flat(&self) -> &Flat {
+        &self.flat
+    }
+
+    /// Their memory, to be overwritten; [`Parameters::changed`] comes afterwards.
+    pub fn flat_mut(&mut self) -> &mut Flat {
+        &mut self.flat
+    }
+
+    /// What the backend derives from the weights follows them.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn changed(&mut self) -> Result<()> {
+        self.backend.clone().refresh(self)
+    }
+
+    /// A copy of all values, in flat memory of the same layout.
+    ///
+    /// # Errors
+    /// Memory that does not suffice.
+    pub fn copy(&self) -> Result<Flat> {
+        self.backend.flat(self.backend.read(&self.flat, 0..self.layout.len)?)
+    }
+
+    /// Exchanges the values with those of `other`.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn swap(&mut self, other: &mut Flat) -> Result<()> {
+        std::mem::swap(&mut self.flat, other);
+        self.changed()
+    }
+
+    /// The values of one.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn values(&self, parameter: Parameter) -> Result<Vec<f32>> {
+        self.backend.read(&self.flat, self.entry(parameter).places.clone())
+    }
+
+    /// All of them by their names, as tensors on the CPU.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
+        tensors(&self.backend, &self.layout, &self.flat)
+    }
+
+    /// Takes values by their names.
+    ///
+    /// # Errors
+    /// One that is missing or of another shape.
+    pub fn assign(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        for entry in &self.layout.entries {
+            let tensor = tensors.get(&entry.name).with_context(|| format!("{} is missing", entry.name))?;
+            anyhow::ensure!(tensor.dims() == entry.shape, "{} has another shape", entry.name);
+            let values =
+                tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            self.backend.write(&mut self.flat, entry.places.start, &values, false)?;
+        }
+        self.changed()
+    }
+}
+
+/// The parts of flat memory by their names, as tensors on the CPU.
+///
+/// # Errors
+/// Of the device.
+pub fn tensors(backend: &Backend, layout: &Layout, flat: &Flat) -> Result<Vec<(String, Tensor)>> {
+    let named = |entry: &Entry| Ok((entry.name.clone(), tensor(backend, flat, entry)?));
+    layout.entries.iter().map(named).collect()
+}
+
+/// A part of flat memory as a tensor on the CPU.
+pub(crate) fn tensor(backend: &Backend, flat: &Flat, entry: &Entry) -> Result<Tensor> {
+    let values = backend.read(flat, entry.places.clone())?;
+    Ok(Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?)
+}

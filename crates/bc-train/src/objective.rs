@@ -1,0 +1,203 @@
+//! What a batch is trained for: the losses of its outputs and their gradients.
+//!
+//! In: outputs of a batch's passes on the network's backend. Out: numbers, gradients of the outputs, and where a loss
+//! reads the classifier's weights itself, theirs. Losses over pairs see the rows of all ranks, gradients are of this
+//! rank's.
+
+use anyhow::{Context, Result};
+use bc_formats::config::{Batches, Classified, Loss, Mining, TrainConfig};
+use bc_nn::backend::Array;
+use bc_nn::loss::{self, Rows, alignment_uniformity, cosine_cross_entropy, supervised_contrastive};
+use bc_nn::{Backend, Columns, Network, OutputGradients};
+
+use crate::data::Batch;
+use crate::mining::{self, Distances, Triplets};
+use crate::randomness::generator;
+use crate::ranks::Team;
+
+/// A sum of numbers on the backend times weights, which is read once the backward pass is queued.
+#[derive(Default, Clone)]
+pub(crate) struct Value(Vec<(Array, f64)>, f64);
+
+impl Value {
+    fn on_backend(value: Array, weight: f64) -> Self {
+        Self(vec![(value, weight)], 0.0)
+    }
+
+    fn number(value: f32) -> Self {
+        Self(Vec::new(), f64::from(value))
+    }
+
+    fn plus(mut self, other: &Self, weight: f64) -> Self {
+        self.0.extend(other.0.iter().map(|(value, of)| (value.clone(), weight * of)));
+        self.1 += weight * other.1;
+        self
+    }
+
+    /// The number.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn read(self, backend: &Backend) -> Result<f32> {
+        let mut sum = self.1;
+        for (value, weight) in self.0 {
+            sum += weight * f64::from(*backend.rows(&value)?.first().context("a loss without a value")?);
+        }
+        Ok(sum as f32)
+    }
+}
+
+/// Losses of a batch, and gradients of what is minimised.
+#[derive(Default)]
+pub(crate) struct Of {
+    /// Cross entropy, without its weight: this rank's share of the mean.
+    pub classification: Value,
+    /// Triplet loss, without its weight.
+    pub triplet: Value,
+    /// What is minimised.
+    pub sum: Value,
+    /// Of the outputs of this rank's items.
+    pub outputs: OutputGradients,
+    /// Of the classifier's weights, where the loss reads them itself.
+    pub classifier: Option<Vec<f32>>,
+}
+
+/// A batch and what it is trained for.
+pub(crate) struct Objective<'a> {
+    pub train: &'a TrainConfig,
+    pub network: &'a Network,
+    pub team: &'a Team,
+    pub batch: &'a Batch,
+}
+
+impl Objective<'_> {
+    /// Of the outputs of this rank's items.
+    pub fn of(&self, outputs: &Columns<Array>) -> Result<Of> {
+        match self.train.loss {
+            Loss::Bytecover => self.bytecover(outputs),
+            Loss::CosineSoftmax => self.cosine(&outputs.f_c),
+            _ => self.pairs(&outputs.f_c),
+        }
+    }
+
+    fn backend(&self) -> &Backend {
+        self.network.backend()
+    }
+
+    /// A loss over all pairs of the batch.
+    fn pairs(&self, f_c: &Array) -> Result<Of> {
+        let (backend, dim) = (self.backend(), f_c.shape()[0]);
+        let all = self.rows_of_all(f_c)?;
+        let (rows, labels) = (Rows::new(&all, dim), &self.batch.labels);
+        let loss::Loss { value, gradient } = match self.train.loss {
+            Loss::Clews => alignment_uniformity(rows, labels)?,
+            _ => supervised_contrastive(rows, labels, self.train.temperature)?,
+        };
+        let gradient = self.team.own_rows(gradient, dim, &self.batch.shares);
+        let f_c = Some(backend.matrix(&gradient, dim)?);
+        Ok(Of { sum: Value::number(value), outputs: Columns { f_c, ..Columns::default() }, ..Of::default() })
+    }
+
+    /// The cross entropy on the cosines of f_c with the classifier's weights.
+    fn cosine(&self, f_c: &Array) -> Result<Of> {
+        let (backend, [dim, items, _, _]) = (self.backend(), f_c.shape());
+        let classifier = self.network.classifier().context("a network without a classifier")?;
+        let weights = self.network.parameters().values(classifier)?;
+        let (labels, share) = self.labels();
+        let rows = backend.rows(&backend.part(f_c, 0, labels.len())?)?;
+        let (rows, of_classes) = (Rows::new(&rows, dim), Rows::new(&weights, dim));
+        let (scale, smoothing) = (self.train.cosine_scale, self.train.label_smoothing);
+        let found = cosine_cross_entropy(rows, of_classes, &labels, scale, smoothing)?;
+        let weighted = |mut values: Vec<f32>| {
+            values.iter_mut().for_each(|value| *value *= share as f32);
+            values
+        };
+        let mut gradient = weighted(found.loss.gradient);
+        gradient.resize(items * dim, 0.0);
+        let classification = Value::default().plus(&Value::number(found.loss.value), share);
+        Ok(Of {
+            sum: classification.clone(),
+            classification,
+            outputs: Columns { f_c: Some(backend.matrix(&gradient, dim)?), ..Columns::default() },
+            classifier: Some(weighted(found.weights)),
+            ..Of::default()
+        })
+    }
+
+    /// Labels of the items, the first of this rank's share, that the classifier learns from, and their share of those
+    /// of all.
+    fn labels(&self) -> (Vec<u32>, f64) {
+        let of = |items: usize| if self.train.classified == Classified::Anchors { items / 3 } else { items };
+        let own = &self.batch.shares.own()[..of(self.batch.shares.own().len())];
+        let labels: Vec<u32> = own.iter().map(|&place| self.batch.labels[place as usize]).collect();
+        let counted = if self.batch.shares.is_silent() { 0 } else { own.len() };
+        (labels, counted as f64 / of(self.batch.items.len()) as f64)
+    }
+
+    /// The cross entropy and the triplet loss by their weights.
+    fn bytecover(&self, outputs: &Columns<Array>) -> Result<Of> {
+        let (train, backend) = (self.train, self.backend());
+        let mut of = Of::default();
+        if train.classification_weight > 0.0 {
+            let logits =
+                outputs.logits.as_ref().context("this network has no classifier, and so no logits")?;
+            let (labels, share) = self.labels();
+            let weight = share * train.classification_weight;
+            let (value, gradient) = backend.cross_entropy(logits, &labels, train.label_smoothing, weight)?;
+            of.classification = Value::on_backend(value, share);
+            of.sum = of.sum.plus(&of.classification, train.classification_weight);
+            of.outputs.logits = Some(gradient);
+        }
+        if train.triplet_weight > 0.0
+            && let Some((value, gradient)) = self.triplets(&outputs.f_t)?
+        {
+            of.triplet = Value::on_backend(value, 1.0);
+            of.sum = of.sum.plus(&of.triplet, train.triplet_weight);
+            of.outputs.f_t = Some(gradient);
+        }
+        Ok(of)
+    }
+
+    /// The triplet loss and the gradient of this rank's f_t; `None` without a triplet.
+    fn triplets(&self, f_t: &Array) -> Result<Option<(Array, Array)>> {
+        let (backend, dim) = (self.backend(), f_t.shape()[0]);
+        let alone = self.team.is_alone();
+        let all = match alone {
+            true => f_t.clone(),
+            false => backend.matrix(&self.rows_of_all(f_t)?, dim)?,
+        };
+        let thirds = self.train.batches == Batches::RandomTriplets && self.train.mining == Mining::Random;
+        let chosen = match thirds {
+            true => Triplets::in_thirds(self.batch.items.len() / 3),
+            false => self.mine(&all)?,
+        };
+        if chosen.is_empty() {
+            return Ok(None);
+        }
+        let (margin, weight) = (self.train.margin, self.train.triplet_weight);
+        let (value, gradient) = backend.triplet_margin(&all, chosen.as_lists(), margin, weight)?;
+        if alone {
+            return Ok(Some((value, gradient)));
+        }
+        let gradient = self.team.own_rows(backend.rows(&gradient)?, dim, &self.batch.shares);
+        Ok(Some((value, backend.matrix(&gradient, dim)?)))
+    }
+
+    fn mine(&self, f_t: &Array) -> Result<Triplets> {
+        let labels = &self.batch.labels;
+        if self.train.mining == Mining::Random {
+            let place = [self.batch.epoch, self.batch.index as u64];
+            let mut rng = generator(self.train.seed, "mining", &place);
+            return Ok(mining::random(labels, &mut rng));
+        }
+        let distances = Distances::new(labels.len(), self.backend().squared_distances(f_t)?);
+        Ok(match self.train.mining {
+            Mining::SemiHard => mining::semi_hard(&distances, labels),
+            _ => mining::batch_hard(&distances, labels),
+        })
+    }
+
+    fn rows_of_all(&self, own: &Array) -> Result<Vec<f32>> {
+        self.team.rows_of_all(self.backend().rows(own)?, own.shape()[0], &self.batch.shares)
+    }
+}
