@@ -2,9 +2,9 @@
 //! network. On bc-cuda's kernels on CPU threads (feature `emulated`) and on a GPU (feature `cuda`, device
 //! `BYTECOVER_DEVICE`).
 //!
-//! 32 bits: sums are taken in another order, and a normalisation of a small batch amplifies that; 1e-4 of the norm of an
-//! output, 1e-3 of that of a gradient (of at least a hundredth of the largest). bf16 rounds to 8 bits at every layer:
-//! outputs within a tenth.
+//! 32 bits: sums are taken in another order, and a normalisation of a small batch amplifies that; 5e-5 of the norm of an
+//! output, 1e-4 of that of a gradient (of at least a hundredth of the largest). bf16 rounds to 8 bits at every layer:
+//! outputs within a tenth, gradients of these untrained networks of a batch of six within their own norm.
 #![cfg(feature = "device")]
 
 use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
@@ -134,7 +134,7 @@ fn compare(precision: &str, tolerances: [f64; 2]) {
 
 #[test]
 fn a_device_computes_what_the_cpu_does() {
-    compare("f32", [1e-4, 1e-3]);
+    compare("f32", [5e-5, 1e-4]);
 }
 
 #[test]
