@@ -10,16 +10,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 toolkit=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/bytecover/cuda-toolkit}
 
-features=(--features bc-cuda/cuda --features bc-cuda/emulated)
-packages=(-p bc-cuda)
-# bc-nn, bc-train and bc-eval have the feature where they are written over bc-cuda.
-for crate in bc-nn bc-train bc-eval; do
-    if grep -q '^cuda = ' "crates/$crate/Cargo.toml"; then
-        packages+=(-p "$crate")
-        features+=(--features "$crate/cuda")
-    fi
-done
-cargo clippy --release "${packages[@]}" "${features[@]}" --all-targets -- -D warnings
+# The whole workspace, so that what other lints have compiled serves this one too.
+features=bc-cuda/cuda,bc-cuda/emulated,bc-nn/cuda,bc-train/cuda,bc-eval/cuda
+cargo clippy --release --workspace --features "$features" --all-targets -- -D warnings
 
 if ! "${BYTECOVER_PYTHON:-python3}" -m pip --version >/dev/null 2>&1 && [ ! -e "$toolkit/lib/.wheels" ]; then
     echo "skipped: the kernels are not compiled by nvrtc (no pip to fetch it with: set BYTECOVER_PYTHON)"

@@ -19,6 +19,12 @@ pub struct NetworkArgs {
     /// The network's output that is the embedding; [eval] layer if not given.
     #[arg(long)]
     layer: Option<LayerArg>,
+    /// Where the network runs, "cpu" or "cuda:N"; [eval] device if not given.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// How a GPU computes: "f32", "tf32" or "bf16"; [eval] precision if not given.
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<String>,
 }
 
 impl NetworkArgs {
@@ -26,6 +32,12 @@ impl NetworkArgs {
     pub fn apply(&self, config: &mut Config) {
         if let Some(network) = &self.network {
             config.eval.checkpoint = bundle::network_of(network);
+        }
+        if let Some(device) = &self.device {
+            config.eval.device.clone_from(device);
+        }
+        if let Some(precision) = &self.precision {
+            config.eval.precision.clone_from(precision);
         }
         match self.layer {
             None => {}

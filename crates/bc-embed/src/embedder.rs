@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use bc_formats::config::Layer;
+use bc_formats::config::{EvalConfig, Layer};
 use bc_formats::features::CqtSettings;
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::run::{COMPARE_KEY, INPUT_KEY, NetworkInput, WindowComparison};
+use bc_nn::backend::Precision;
 use bc_nn::{Backend, Network};
 use candle_core::{Device, Tensor};
 
@@ -32,13 +33,29 @@ impl Embedder {
     /// # Errors
     /// No such file, or no network in it.
     pub fn open(path: &Path, layer: Layer, assumed: &NetworkInput) -> Result<Self> {
+        Self::open_on(&Backend::cpu(), path, layer, assumed)
+    }
+
+    /// The backend that `[eval]` names.
+    ///
+    /// # Errors
+    /// A device that this build or machine does not have.
+    pub fn backend(config: &EvalConfig) -> Result<Backend> {
+        Backend::open(&config.device, Precision::named(&config.precision)?).context("[eval]")
+    }
+
+    /// As [`Embedder::open`], on a backend.
+    ///
+    /// # Errors
+    /// As [`Embedder::open`]; a device without memory for the network.
+    pub fn open_on(backend: &Backend, path: &Path, layer: Layer, assumed: &NetworkInput) -> Result<Self> {
         if !path.exists() {
             bail!(
                 "there is no checkpoint at {}; train one with `bc-train`, or correct [eval] checkpoint or [train] run",
                 path.display()
             );
         }
-        let loaded = Network::load(path, &Backend::cpu())?;
+        let loaded = Network::load(path, backend)?;
         let input = match loaded.metadata.get(INPUT_KEY) {
             Some(value) => NetworkInput::from_key_value(value).with_context(|| path.display().to_string())?,
             None => assumed.clone(),

@@ -93,7 +93,10 @@ fn open(config: &Config) -> Result<(Embedder, NetworkInput)> {
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
     let assumed =
         NetworkInput { cqt: config.features.cqt(), pool: config.model.pool, scale: config.model.scale };
-    Ok((Embedder::open(&checkpoint, config.eval.layer, &assumed)?, assumed))
+    Ok((
+        Embedder::open_on(&Embedder::backend(&config.eval)?, &checkpoint, config.eval.layer, &assumed)?,
+        assumed,
+    ))
 }
 
 /// The same for audio files, without a warning: nothing but the network says how they are transformed.
@@ -116,7 +119,8 @@ pub fn audio_embedder_like(config: &Config, path: &Path, made: &Provenance) -> R
             path.display()
         )
     })?;
-    let embedder = Embedder::open(&checkpoint, settings.layer, &settings.input)?;
+    let embedder =
+        Embedder::open_on(&Embedder::backend(&config.eval)?, &checkpoint, settings.layer, &settings.input)?;
     Origin::of(made).expect(path, &Origin::of_network(&embedder), &checkpoint)?;
     AudioEmbedder::new(embedder, Limits::of(&config.features))
 }

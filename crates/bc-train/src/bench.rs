@@ -1,7 +1,8 @@
 //! `bc-train bench`: the network alone on random input, for side-by-side timing.
 
 use anyhow::Result;
-use bc_nn::{Kind, NetworkSettings, RingSettings};
+use bc_nn::backend::Precision;
+use bc_nn::{Backend, Kind, NetworkSettings, RingSettings};
 use clap::Args;
 
 /// What is timed.
@@ -10,6 +11,9 @@ pub struct BenchArgs {
     /// Where the network runs: "cpu" or "cuda:N".
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// How a GPU computes: "f32", "tf32" or "bf16".
+    #[arg(long, default_value = "f32")]
+    precision: String,
     /// Threads of the operators on the CPU.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -50,7 +54,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     };
     let report = bc_nn::bench::run(&bc_nn::bench::Settings {
         network,
-        backend: crate::learner::backend(&args.device)?,
+        backend: Backend::open(&args.device, Precision::named(&args.precision)?)?,
         batch: args.batch,
         frames: args.frames,
         steps: args.steps,

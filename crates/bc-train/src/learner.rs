@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bc_formats::config::{Config, Loss, Optimizer as OptimizerKind, TrainConfig};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{CHECKPOINT_FORMAT, CLIQUES_KEY, INPUT_KEY, NetworkInput};
-use bc_nn::backend::{Array, Clipping};
+use bc_nn::backend::{Array, Clipping, Precision};
 use bc_nn::optim::{Adam, AdamSettings};
 use bc_nn::{
     Backend, Columns, Gradients, Network, NetworkSettings, OutputGradients, Pass, Snapshot, weights,
@@ -86,7 +86,13 @@ impl Learner {
         sources: &Sources,
         ranks: &Ranks,
     ) -> Result<Self> {
-        let backend = backend(&config.train.device)?;
+        let train = &config.train;
+        let backend = Backend::open(&train.device, Precision::named(&train.precision)?).context("[train]")?;
+        ensure!(
+            ranks.is_alone() || backend.is_cpu(),
+            "[train] device = \"{}\": several ranks train on processors; start one, or use device = \"cpu\"",
+            train.device
+        );
         let bins = input.rows();
         // Losses over pairs need no classifier.
         let classes = if config.train.loss.classifies() { classes } else { 0 };
@@ -372,16 +378,6 @@ fn joined(backend: &Backend, passes: &[Pass]) -> Result<Columns<Array>> {
 fn part_of(backend: &Backend, of: &OutputGradients, first: usize, count: usize) -> Result<OutputGradients> {
     let part = |x: &Option<Array>| x.as_ref().map(|x| backend.part(x, first, count)).transpose();
     Ok(Columns { f_t: part(&of.f_t)?, f_c: part(&of.f_c)?, logits: part(&of.logits)? })
-}
-
-/// Where the network runs.
-pub(crate) fn backend(name: &str) -> Result<Backend> {
-    if name == "cpu" || name == "auto" {
-        return Ok(Backend::cpu());
-    }
-    bail!(
-        "[train] device = \"{name}\": this build has no CUDA operators yet; use device = \"cpu\" or \"auto\""
-    )
 }
 
 /// Threads of the network's operators on the CPU; 0: one a core. Call once, first.

@@ -14,6 +14,7 @@ use crate::data::DataSet;
 const MAY_CHANGE: &[&str] = &[
     "run",
     "device",
+    "precision",
     "threads",
     "workers",
     "map_features",

@@ -111,7 +111,8 @@ impl Inputs {
         set.expect_sources(&folder, &index, &index_path)?;
         let checkpoint = config.eval.checkpoint_of(&config.train.run);
         let assumed = NetworkInput { cqt: set.settings, pool: config.model.pool, scale: config.model.scale };
-        let embedder = Embedder::open(&checkpoint, config.eval.layer, &assumed)?;
+        let embedder =
+            Embedder::open_on(&Embedder::backend(&config.eval)?, &checkpoint, config.eval.layer, &assumed)?;
         let input = embedder.input_of(&folder, &set.settings)?;
         Ok(Self { index_path, index, folder, set, embedder, input })
     }

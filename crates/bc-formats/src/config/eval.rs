@@ -57,6 +57,10 @@ section! {
         search_index: PathBuf = PathBuf::new();
         /// The network's output that is compared: "f_c", "f_t" or "logits".
         layer: Layer = Layer::Fc;
+        /// Where the network runs: "cpu", "cuda:N" or "auto", which is the CPU.
+        device: String = "auto".into();
+        /// How a GPU computes: "f32", "tf32" or "bf16" (see [train] precision).
+        precision: String = "f32".into();
         /// What `run` measures first: "whole" recordings; "windows", each compared with the windows of the other; "auto" is
         /// what the network's file recommends, and "whole" where it says nothing. Figures of whole recordings are always there.
         compare: Compare = Compare::Auto;
@@ -108,6 +112,7 @@ impl EvalConfig {
 impl Check for EvalConfig {
     fn check(&self, problems: &mut SectionProblems<'_>) {
         problems.not_empty("output", &self.output);
+        super::train::check_device(problems, &self.device, &self.precision);
         problems.within("window_s", self.window_s, 0.1..=36_000.0, "s");
         problems.within("window_step_s", self.window_step_s, 0.01..=36_000.0, "s");
         problems.within("neighbours", self.neighbours, 0..=1_000, "");

@@ -191,6 +191,10 @@ section! {
         init_other_input: bool = false;
         /// Where the network runs: "cpu", "cuda:N" or "auto".
         device: String = "auto".into();
+        /// How a GPU stores and multiplies: "f32" (as the CPU), "tf32" (multiplied by tensor cores, 10 bits behind the
+        /// point) or "bf16" (activations in 16 bits too; weights, statistics, losses and moments have 32 bits). The CPU
+        /// computes in "f32".
+        precision: String = "f32".into();
         /// Threads of the network's operators on the CPU; 0: one per core. Results do not depend on it.
         threads: usize = 0;
         /// Threads that cut, augment and assemble batches ahead of the network.
@@ -326,16 +330,31 @@ section! {
     }
 }
 
+/// Names of devices, and what each can compute in.
+pub(super) fn check_device(problems: &mut SectionProblems<'_>, device: &str, precision: &str) {
+    let cuda = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
+    problems.require(
+        device == "cpu" || device == "auto" || cuda,
+        "device",
+        format!("is `{device}`, but must be \"cpu\", \"cuda:N\" (N: number of the GPU) or \"auto\""),
+    );
+    let known = ["f32", "tf32", "bf16"].contains(&precision);
+    problems.require(
+        known,
+        "precision",
+        format!("is `{precision}`, but must be \"f32\", \"tf32\" or \"bf16\""),
+    );
+    problems.require(
+        !known || cuda || precision == "f32",
+        "precision",
+        format!("is `{precision}`, which is for a GPU: with device = \"{device}\" it must be \"f32\""),
+    );
+}
+
 impl Check for TrainConfig {
     fn check(&self, problems: &mut SectionProblems<'_>) {
         problems.not_empty("run", &self.run);
-        let device = self.device.as_str();
-        let cuda = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
-        problems.require(
-            device == "cpu" || device == "auto" || cuda,
-            "device",
-            format!("is `{device}`, but must be \"cpu\", \"cuda:N\" (N: number of the GPU) or \"auto\""),
-        );
+        check_device(problems, &self.device, &self.precision);
         problems.within("threads", self.threads, 0..=1_024, "");
         problems.within("workers", self.workers, 1..=256, "");
         self.check_data(problems);

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use bc_cuda::{
-    Adam, AdamBuffers, Buffer, Convolution, CrossEntropy, Element, Gpu, Image, Linear, MaxMeanSaved,
-    MaxPoolSaved, NormSaved, Padding, Rate, Runs, Step, Steps, TripletMargin, WeightCopies,
+    Adam, AdamSettings, Buffer, Convolution, CrossEntropy, Element, Gpu, Image, Linear, MaxMeanSaved,
+    MaxPoolSaved, NormSaved, Padding, Runs, State, Step, TripletMargin, WeightCopies,
 };
 
 use super::{
@@ -18,7 +18,6 @@ use super::{
     Saved, Shape, Training, Weights,
 };
 use crate::loss::Triplets;
-use crate::optim::AdamNumbers;
 use crate::parameters::{Entry, Parameter, Parameters};
 use crate::peers::Peers;
 
@@ -30,9 +29,10 @@ pub(super) struct Cuda {
 }
 
 struct Optimizer {
-    ranges: Vec<AdamRange>,
+    settings: AdamSettings,
+    sizes: Vec<(usize, bool)>,
     adam: Adam,
-    steps: Steps,
+    state: State,
 }
 
 /// Flat memory, and copies of the weights in it as convolutions read them.
@@ -140,16 +140,22 @@ fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
     cell.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Sizes of all parameters and of the gaps between them, which have no gradient, for bc-cuda's table.
+fn sizes(ranges: &[AdamRange], len: usize) -> (Vec<(usize, bool)>, Vec<bool>) {
+    let (mut sizes, mut active, mut end) = (Vec::new(), Vec::new(), 0);
+    for AdamRange { places, decayed, written } in ranges {
+        sizes.extend([(places.start - end, false), (places.len(), *decayed)]);
+        active.extend([false, *written]);
+        end = places.end;
+    }
+    sizes.push((len - end, false));
+    active.push(false);
+    (sizes, active)
+}
+
 impl Cuda {
     pub fn new(gpu: Gpu) -> Self {
         Self { gpu, optimizer: Mutex::default() }
-    }
-
-    fn optimizer(&self, ranges: &[AdamRange], len: usize) -> Result<Optimizer> {
-        let written = ranges.iter().filter(|range| range.written);
-        let table: Vec<_> = written.map(|range| (range.places.clone(), range.decayed)).collect();
-        let (adam, steps) = (self.gpu.adam(len, &table)?, self.gpu.steps()?);
-        Ok(Optimizer { ranges: ranges.to_vec(), adam, steps })
     }
 
     /// A loss in a buffer as an array, with its weight taken out again.
@@ -468,29 +474,33 @@ impl Operators for Cuda {
 
     fn adam(&self, state: AdamState<'_>, ranges: &[AdamRange], update: &AdamUpdate) -> Result<f64> {
         let AdamState { weights, moments: [first, second], gradients } = state;
+        let weights = &mut weights.data_mut::<Memory>()?.values;
+        let (sizes, active) = sizes(ranges, weights.len());
+        let crate::optim::AdamSettings { betas, epsilon, weight_decay, decoupled, .. } = update.settings;
+        let settings = AdamSettings { betas, epsilon, weight_decay, decoupled };
         let mut kept = locked(&self.optimizer);
         let mut optimizer = match kept.take() {
-            Some(optimizer) if optimizer.ranges == ranges => optimizer,
-            _ => self.optimizer(ranges, memory(gradients)?.values.len())?,
+            Some(optimizer) if optimizer.sizes == sizes && optimizer.settings == settings => optimizer,
+            _ => {
+                let adam = self.gpu.adam(settings, &sizes)?;
+                Optimizer { settings, sizes, state: self.gpu.adam_state(&adam)?, adam }
+            }
         };
-        let numbers = AdamNumbers::of(update);
-        let step = Step {
-            mean: update.clipping.mean as f32,
-            most: update.clipping.most as f32,
-            betas: update.settings.betas,
-            epsilon: numbers.epsilon,
-            gradient_decay: numbers.gradient_decay,
-            keep: numbers.keep,
-            rate: Rate::Given { step: numbers.step, root: numbers.root },
+        let Optimizer { adam, state, .. } = &mut optimizer;
+        self.gpu.set_active(adam, &active)?;
+        self.gpu.write(&mut state.steps, 0, &[(update.number - 1) as f64])?;
+        let (first, second) = (first.data_mut::<Memory>()?, second.data_mut::<Memory>()?);
+        let mut exchange = |state: &mut State| {
+            std::mem::swap(&mut state.first, &mut first.values);
+            std::mem::swap(&mut state.second, &mut second.values);
         };
-        let buffers = AdamBuffers {
-            weights: &mut weights.data_mut::<Memory>()?.values,
-            moments: [&mut first.data_mut::<Memory>()?.values, &mut second.data_mut::<Memory>()?.values],
-            gradients: &memory(gradients)?.values,
-        };
-        let Optimizer { adam, steps, .. } = &mut optimizer;
-        self.gpu.adam_step(adam, buffers, steps, &step)?;
-        let norm = self.gpu.read(steps.norm(), 0, 1)?;
+        exchange(state);
+        let (mean, most) = (update.clipping.mean as f32, update.clipping.most as f32);
+        let step = Step { mean, most, rate: update.rate };
+        let made = self.gpu.adam_step(adam, state, weights, &memory(gradients)?.values, &step);
+        exchange(state);
+        made?;
+        let norm = self.gpu.read(state.norm(), 0, 1)?;
         *kept = Some(optimizer);
         Ok(norm.first().map_or(f64::NAN, |norm| f64::from(*norm)))
     }

@@ -485,6 +485,11 @@ impl Backend {
         }
     }
 
+    /// Whether the processor computes, and reads all memory where it lies.
+    pub fn is_cpu(&self) -> bool {
+        self.flat(Vec::new()).is_ok_and(|flat| self.host(&flat).is_some())
+    }
+
     /// A device of bc-cuda, real or emulated.
     #[cfg(feature = "device")]
     pub fn on_device(gpu: bc_cuda::Gpu) -> Self {

@@ -71,7 +71,9 @@ fn centred(x: Rows<'_>) -> Vec<f32> {
     for row in x.iter() {
         mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value) / x.count() as f64);
     }
-    let less = |row: &[f32]| row.iter().zip(&mean).map(|(x, mean)| (f64::from(*x) - mean) as f32).collect::<Vec<_>>();
+    let less = |row: &[f32]| {
+        row.iter().zip(&mean).map(|(x, mean)| (f64::from(*x) - mean) as f32).collect::<Vec<_>>()
+    };
     x.iter().flat_map(less).collect()
 }
 
