@@ -10,7 +10,7 @@ use crate::pages::{blocks, pages, root};
 use crate::shell::Shell;
 
 /// The pages in the order in which a reader needs them: what one makes, the next takes.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "README.md",
     "docs/how-to/own-audio.md",
     "docs/how-to/search-and-calibrate.md",
@@ -23,11 +23,12 @@ const ORDER: [&str; 13] = [
     "docs/how-to/import-shs100k.md",
     "docs/how-to/cluster.md",
     "docs/how-to/several-devices.md",
+    "docs/how-to/cuda.md",
     "CONTRIBUTING.md",
 ];
 
 /// Beginnings of commands that are not run here, with the reason and what runs them instead.
-const NOT_RUN: [(&str, &str); 18] = [
+const NOT_RUN: [(&str, &str); 27] = [
     ("cargo ", "this test is built by it"),
     ("just test", "runs this test"),
     ("export PATH=", "the shell has it"),
@@ -46,6 +47,18 @@ const NOT_RUN: [(&str, &str); 18] = [
     ("scripts/hpcp.py", "other people's chroma"),
     ("bc-eval embed --npy data/hpcp", "other people's chroma; crates/bc-eval/tests/arrays.rs"),
     ("bc-eval metrics --npy data/hpcp", "other people's chroma; crates/bc-eval/tests/arrays.rs"),
+    ("bc-search ann build", "the feature `ann`; crates/bc-search/tests/ann.rs"),
+    (
+        "bc-search search song.mp3 --index songs.index --network configs/networks/default --ann",
+        "the feature `ann`; crates/bc-search/tests/ann.rs",
+    ),
+    ("bc-search add s3://", "an object store; scripts/check_s3.py"),
+    ("just build-cuda", "compiles for minutes"),
+    ("just cuda-check", "compiles for minutes; .ci/run"),
+    ("scripts/cuda-toolkit.sh", "fetches a gigabyte; `just cuda-check` fetches a part of it"),
+    ("export LD_LIBRARY_PATH=", "libraries that are not there"),
+    ("bc-eval embed --config configs/bytecover.toml --device cuda", "a GPU; scripts/gpu_check.sh"),
+    ("scripts/gpu_check.sh", "a GPU"),
 ];
 
 /// What a page says and what is run in its place, to be done sooner.

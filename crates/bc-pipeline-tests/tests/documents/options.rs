@@ -28,10 +28,24 @@ fn commands(block: &str) -> Vec<Vec<String>> {
     found
 }
 
+/// Help texts by program and command.
+type Helps = BTreeMap<(String, Vec<String>), String>;
+
+fn help_of(place: &Scratch, helps: &mut Helps, program: &str, command: &[String], at: &str) -> String {
+    let key = (program.to_owned(), command.to_vec());
+    let ask = || {
+        let arguments: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let output = place.run(program, &arguments);
+        assert!(output.status.success(), "{at}: there is no such command");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    helps.entry(key).or_insert_with(ask).clone()
+}
+
 #[test]
 fn every_command_of_the_documents_exists_with_its_options() {
     let place = Scratch::default();
-    let mut helps: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut helps: Helps = Helps::new();
     let mut checked = 0;
     for (path, page) in pages() {
         let all = ["sh", "console", ""].into_iter().flat_map(|language| blocks(&page, language));
@@ -39,19 +53,18 @@ fn every_command_of_the_documents_exists_with_its_options() {
             let at = format!("{}: {}", path.display(), words.join(" "));
             let program = words[0].clone();
             assert!(programs().join(&program).is_file(), "{at}: there is no {program}");
-            let command = words.get(1).filter(|word| !word.starts_with('-')).cloned().unwrap_or_default();
-            let key = (program.clone(), command.clone());
-            let help = helps.entry(key).or_insert_with(|| {
-                let command = Some(command.as_str()).filter(|command| !command.is_empty());
-                let arguments: Vec<&str> = command.into_iter().chain(["--help"]).collect();
-                let output = place.run(&program, &arguments);
-                assert!(output.status.success(), "{at}: there is no such command");
-                String::from_utf8_lossy(&output.stdout).into_owned()
-            });
+            let name = |at: usize| words.get(at).filter(|word| !word.starts_with('-')).cloned();
+            let mut command = Vec::from_iter(name(1));
+            let mut help = help_of(&place, &mut helps, &program, &command, &at);
+            // A command of commands, such as `ann build`.
+            if let (true, Some(second)) = (!command.is_empty() && help.contains("Commands:"), name(2)) {
+                command.push(second);
+                help = help_of(&place, &mut helps, &program, &command, &at);
+            }
             for flag in words.iter().filter_map(|word| word.strip_prefix("--")) {
                 let flag = flag.split(['=', ']', ',', ')']).next().unwrap_or_default();
                 let known = help.contains(&format!("--{flag} ")) || help.contains(&format!("--{flag}\n"));
-                assert!(known, "{at}: `{program} {command}` has no --{flag}");
+                assert!(known, "{at}: `{program} {}` has no --{flag}", command.join(" "));
             }
             checked += 1;
         }
