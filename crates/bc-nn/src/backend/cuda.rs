@@ -227,7 +227,9 @@ impl Operators for Cuda {
 
     fn write(&self, flat: &mut Flat, from: usize, values: &[f32], add: bool) -> Result<()> {
         let to = &mut flat.data_mut::<Memory>()?.values;
-        Ok(if add { self.gpu.add_values(to, from, values)? } else { self.gpu.write(to, from, values)? })
+        let written =
+            if add { self.gpu.add_values(to, from, values) } else { self.gpu.write(to, from, values) };
+        Ok(written?)
     }
 
     fn forget(&self, gradients: &mut Flat) -> Result<()> {
