@@ -58,7 +58,10 @@ def main() -> int:
                 if not start:
                     continue
                 indent = start.group(1)
-                end = next((i for i in range(number, len(lines)) if lines[i] == indent + "}"), number)
+                # A declaration in a trait has no body.
+                opens = next((i for i in range(number, len(lines)) if lines[i].endswith(("{", ";", "}"))), number)
+                ends = {indent + "}"} if lines[opens].endswith("{") else {lines[opens]}
+                end = next((i for i in range(opens, len(lines)) if lines[i] in ends), opens)
                 length, count = end - number + 1, arguments("\n".join(lines[number : number + 30]))
                 if length <= LINES and count <= ARGUMENTS:
                     continue

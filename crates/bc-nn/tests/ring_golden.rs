@@ -89,7 +89,7 @@ fn compare(name: &str, settings: RingSettings) {
     }
 
     let labels = [0, 0, 1, 1, 2, 2];
-    let [f_t, f_c, logits] = [&f_t, &f_c, &logits].map(|x| Matrix::of(x));
+    let [f_t, f_c, logits] = [&f_t, &f_c, &logits].map(Matrix::of);
     let triplets = Triplets { anchors: &[0, 1], positives: &[2, 3], negatives: &[4, 5] };
     let triplet = triplet_margin(f_t.rows(), triplets, 0.3).unwrap();
     let classification = cross_entropy_smoothed(logits.rows(), &labels, 0.1).unwrap();

@@ -11,13 +11,14 @@ pub mod cpu;
 #[cfg(feature = "device")]
 mod cuda;
 pub mod geometry;
+mod open;
 
 use std::any::Any;
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::gradients::Gradients;
 use crate::loss::Triplets;
@@ -442,60 +443,9 @@ impl Precision {
     }
 }
 
-#[cfg(feature = "cuda")]
-fn open_cuda(device: &str, precision: Precision) -> Result<Backend> {
-    let options = bc_cuda::cuda::Options::default();
-    let opened = bc_cuda::cuda::open(device, &options).with_context(|| format!("device = \"{device}\""))?;
-    Ok(Backend::on_device(bc_cuda::Gpu::new(opened, precision.name().parse()?)))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn open_cuda(device: &str, _precision: Precision) -> Result<Backend> {
-    bail!(
-        "device = \"{device}\": this program was built without CUDA; build it with `just build-cuda` (needs no GPU and \
-         no CUDA to build), or use device = \"cpu\""
-    )
-}
-
 /// A backend, shared by everything that uses it.
 #[derive(Clone)]
-pub struct Backend(Arc<dyn Operators>);
-
-impl Backend {
-    /// The processor.
-    pub fn cpu() -> Self {
-        Self(Arc::new(cpu::Cpu))
-    }
-
-    /// By its name: "cpu", "auto" (the processor) or "cuda:0", "cuda:1", ...
-    ///
-    /// # Errors
-    /// A build without CUDA; no driver or library, no such GPU, or one that is too old: with what to do.
-    pub fn open(device: &str, precision: Precision) -> Result<Self> {
-        match device {
-            "cpu" | "auto" => {
-                ensure!(
-                    precision == Precision::F32,
-                    "precision = \"{}\" is for a GPU; the processor computes in \"f32\"",
-                    precision.name()
-                );
-                Ok(Self::cpu())
-            }
-            _ => open_cuda(device, precision),
-        }
-    }
-
-    /// Whether the processor computes, and reads all memory where it lies.
-    pub fn is_cpu(&self) -> bool {
-        self.flat(Vec::new()).is_ok_and(|flat| self.host(&flat).is_some())
-    }
-
-    /// A device of bc-cuda, real or emulated.
-    #[cfg(feature = "device")]
-    pub fn on_device(gpu: bc_cuda::Gpu) -> Self {
-        Self(Arc::new(cuda::Cuda::new(gpu)))
-    }
-}
+pub struct Backend(pub(in crate::backend) Arc<dyn Operators>);
 
 impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,62 @@
+//! How a backend is chosen: by its name.
+
+use std::sync::Arc;
+
+#[cfg(feature = "cuda")]
+use anyhow::Context;
+use anyhow::{Result, bail, ensure};
+
+#[cfg(feature = "device")]
+use super::cuda;
+use super::{Backend, Precision, cpu};
+
+#[cfg(feature = "cuda")]
+fn open_cuda(device: &str, precision: Precision) -> Result<Backend> {
+    let options = bc_cuda::cuda::Options::default();
+    let opened = bc_cuda::cuda::open(device, &options).with_context(|| format!("device = \"{device}\""))?;
+    Ok(Backend::on_device(bc_cuda::Gpu::new(opened, precision.name().parse()?)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(device: &str, _precision: Precision) -> Result<Backend> {
+    bail!(
+        "device = \"{device}\": this program was built without CUDA; build it with `just build-cuda` (needs no GPU and \
+         no CUDA to build), or use device = \"cpu\""
+    )
+}
+
+impl Backend {
+    /// The processor.
+    pub fn cpu() -> Self {
+        Self(Arc::new(cpu::Cpu))
+    }
+
+    /// By its name: "cpu", "auto" (the processor) or "cuda:0", "cuda:1", ...
+    ///
+    /// # Errors
+    /// A build without CUDA; no driver or library, no such GPU, or one that is too old: with what to do.
+    pub fn open(device: &str, precision: Precision) -> Result<Self> {
+        match device {
+            "cpu" | "auto" => {
+                ensure!(
+                    precision == Precision::F32,
+                    "precision = \"{}\" is for a GPU; the processor computes in \"f32\"",
+                    precision.name()
+                );
+                Ok(Self::cpu())
+            }
+            _ => open_cuda(device, precision),
+        }
+    }
+
+    /// Whether the processor computes, and reads all memory where it lies.
+    pub fn is_cpu(&self) -> bool {
+        self.flat(Vec::new()).is_ok_and(|flat| self.host(&flat).is_some())
+    }
+
+    /// A device of bc-cuda, real or emulated.
+    #[cfg(feature = "device")]
+    pub fn on_device(gpu: bc_cuda::Gpu) -> Self {
+        Self(Arc::new(cuda::Cuda::new(gpu)))
+    }
+}
