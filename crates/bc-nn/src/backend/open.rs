@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "cuda")]
 use anyhow::Context;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 #[cfg(feature = "device")]
 use super::cuda;
@@ -19,7 +19,7 @@ fn open_cuda(device: &str, precision: Precision) -> Result<Backend> {
 
 #[cfg(not(feature = "cuda"))]
 fn open_cuda(device: &str, _precision: Precision) -> Result<Backend> {
-    bail!(
+    anyhow::bail!(
         "device = \"{device}\": this program was built without CUDA; build it with `just build-cuda` (needs no GPU and \
          no CUDA to build), or use device = \"cpu\""
     )
