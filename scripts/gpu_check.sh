@@ -23,7 +23,7 @@ if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L 2>/dev/null | grep -q '
 fi
 
 features=bc-cuda/cuda,bc-nn/cuda,bc-train/cuda,bc-eval/cuda
-tests=(-p bc-cuda -p bc-nn --features "$features")
+tests=(-p bc-cuda -p bc-nn --features bc-cuda/cuda,bc-nn/cuda --test device)
 if [ -z "${BYTECOVER_BUILT:-}" ]; then
     cargo build --release --workspace --bins --features "$features" || exit 1
     cargo test --release "${tests[@]}" --no-run || exit 1
@@ -56,18 +56,16 @@ part() {
 } >"$report"
 SECONDS=0
 
-# Right: operators, then the network's golden outputs and gradients on the device.
-part "operators against the CPU" 120 \
-    cargo test --release -p bc-cuda --features bc-cuda/cuda --test device -- --nocapture --test-threads 1
-part "golden outputs and gradients" 90 \
-    cargo test --release -p bc-nn --features bc-nn/cuda --test golden --test ring_golden --test checkpoints
+# Right: every operator, then whole networks (outputs, losses, gradients, a step) on the device against the CPU.
+part "operators and networks against the CPU" 210 \
+    cargo test --release "${tests[@]}" -- --nocapture --test-threads 1
 
-# A run goes on where another device left it. Random features: no data needed.
+# A run continues where another device stopped. Random features: no data needed.
 for pair in "cpu $BYTECOVER_DEVICE" "$BYTECOVER_DEVICE cpu"; do
     read -r first second <<<"$pair"
     rm -rf "$work/resume"
     # shellcheck disable=SC2016 # the inner shell expands them
-    part "a run begun on $first goes on on $second" 45 bash -c '
+    part "a run begun on $first continues on $second" 45 bash -c '
         set -e
         bin=$1 run=$2 first=$3 second=$4
         arguments=(--set train.debug=true --set train.epochs=4 --set train.run="$run" --set train.checkpoint_every_steps=1)
@@ -77,7 +75,7 @@ for pair in "cpu $BYTECOVER_DEVICE" "$BYTECOVER_DEVICE cpu"; do
 done
 
 # Trains: the demo in 32 bits and in bf16, to the same validation mAP within its spread (some 0.02).
-if [ -f data/demo/features/part-00000.parquet ] || ls data/demo/features/part-*.parquet >/dev/null 2>&1; then
+if ls data/demo/features/part-*.parquet >/dev/null 2>&1; then
     for precision in f32 bf16; do
         part "the demo in $precision" 90 "$bin/bc-train" --config configs/demo.toml --fresh \
             --set "train.run=$work/demo-$precision" --set "train.device=$BYTECOVER_DEVICE" --set "train.precision=$precision"
@@ -91,7 +89,7 @@ fi
 # Fast: a step and a forward pass, beside PyTorch eager in bf16 and channels-last.
 floor() {
     "$python" - "$1" "$2" "$3" <<'PY'
-import json, subprocess, sys
+import subprocess, sys
 
 batch, frames, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 # The network's forward pass is 5.04 GFLOP a sample at 84 x 215 (see docs/PERFORMANCE.md), a step three times that.

@@ -29,4 +29,5 @@ miri() { # crate, names of tests
 miri bc-mp3 bits:: gapless:: header:: reservoir:: scalefactors:: stereo:: tags::
 miri bc-mp3 decoder::simd::
 # Memory that is written before it is read, tiles and transposes by pointers.
-miri bc-nn ops::tests:: ops::transpose:: ops::tile:: ops::im2col:: ops::max_pool:: ops::time_mean::
+miri bc-nn backend::cpu::tests:: backend::cpu::transpose:: backend::cpu::tile:: backend::cpu::im2col:: \
+    backend::cpu::max_pool:: backend::cpu::time_mean::

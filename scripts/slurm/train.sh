@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Slurm job: trains, one process per GPU on any number of nodes. With one process it needs neither srun nor MPI.
+# Slurm job: trains by one or several processes on any number of nodes. With one process it needs neither srun nor MPI.
 # Submitted by submit.sh with the arguments of the programs (--config FILE, --set ...).
 set -euo pipefail
 . "$BC_ROOT/scripts/slurm/common.sh"
