@@ -1,7 +1,7 @@
 //! The operators of bytecover's networks on a CUDA device.
 //!
 //! In: batches, weights, labels as slices of the host. Out: embeddings, losses, gradients and updated weights, on the
-//! device until somebody reads them. Nothing is known here of networks, files or candle; `bc-nn` writes its networks over
+//! device until they are read. Nothing is known here of networks, files or candle; `bc-nn` writes its networks over
 //! these operators.
 //!
 //! A [`Gpu`] is a [`Device`](device::Device) with its memory; operators are its methods ([`ops`]). What they work on lies

@@ -53,7 +53,7 @@ pub struct AudioFile {
     pub id: String,
     /// Its name without extension.
     pub title: String,
-    /// Name of the folder that it lies in.
+    /// Name of its folder.
     pub folder: String,
     /// Of an object, what the store said of it; a file is asked when it is read.
     pub listed: Option<Source>,

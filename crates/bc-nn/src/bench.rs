@@ -35,7 +35,7 @@ pub struct Report {
     pub train_s: f64,
     /// Samples a second in training.
     pub train_samples_per_s: f64,
-    /// Seconds of a forward pass without a graph.
+    /// Seconds of a forward pass by running statistics.
     pub infer_s: f64,
     /// Samples a second in the forward pass.
     pub infer_samples_per_s: f64,

@@ -1,11 +1,11 @@
 //! ByteCover's body: ResNet-IBN with GeM pooling (Du et al. 2021, sections 3.1 and 3.2).
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use bc_formats::config::Bottleneck as Variant;
 
 use crate::backend::{Activation, Array, Backward, Ending, Saved as SavedOf, Training, Weights};
-use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, InputGradient, Maker};
+use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, Maker};
 use crate::parameters::Parameter;
 use crate::settings::{ByteCoverSettings, EXPANSION, Stage};
 
@@ -50,13 +50,11 @@ impl Block {
     fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
         let y = self.conv1.forward(weights, x, Ending::RELU)?;
         let y = self.conv2.forward(weights, &y, Ending::RELU)?;
-        match &self.downsample {
-            None => self.conv3.forward(weights, &y, self.end(x)),
-            Some(downsample) => {
-                let shortcut = downsample.forward(weights, x, Ending::NOTHING)?;
-                self.conv3.forward(weights, &y, self.end(&shortcut))
-            }
-        }
+        let shortcut = match &self.downsample {
+            None => x.clone(),
+            Some(layer) => layer.forward(weights, x, Ending::NOTHING)?,
+        };
+        self.conv3.forward(weights, &y, self.end(&shortcut))
     }
 
     fn forward_train(&self, x: &Array, pass: &mut Training<'_>) -> Result<(Array, BlockSaved)> {
@@ -73,21 +71,16 @@ impl Block {
         Ok((y.clone(), BlockSaved { conv1, conv2, conv3, downsample, y }))
     }
 
-    fn backward(&self, saved: BlockSaved, dy: Array, pass: &mut Backward<'_>) -> Result<Option<Array>> {
+    fn backward(&self, saved: BlockSaved, dy: Array, pass: &mut Backward<'_>) -> Result<Array> {
         let BlockSaved { conv1, conv2, conv3, downsample, y } = saved;
-        let (dx, shortcut) = self.conv3.backward(conv3, dy, Some(&y), InputGradient::New, pass)?;
+        let (dx, shortcut) = self.conv3.backward(conv3, dy, Some(&y), None, pass)?;
         drop(y);
-        let dx = match dx {
-            Some(dx) => self.conv2.backward(conv2, dx, None, InputGradient::New, pass)?.0,
-            None => None,
-        };
-        let (Some(dx), Some(mut shortcut)) = (dx, shortcut) else { return Ok(None) };
+        let (dx, _) = self.conv2.backward(conv2, dx, None, None, pass)?;
+        let mut shortcut = shortcut.context("a block without a shortcut")?;
         if let (Some(layer), Some(saved)) = (&self.downsample, downsample) {
-            let (dx, _) = layer.backward(saved, shortcut, None, InputGradient::New, pass)?;
-            let Some(dx) = dx else { return Ok(None) };
-            shortcut = dx;
+            (shortcut, _) = layer.backward(saved, shortcut, None, None, pass)?;
         }
-        Ok(self.conv1.backward(conv1, dx, None, InputGradient::AddTo(shortcut), pass)?.0)
+        Ok(self.conv1.backward(conv1, dx, None, Some(shortcut), pass)?.0)
     }
 }
 
@@ -159,18 +152,13 @@ impl Body {
 
     /// From the gradient of what [`Body::forward_train`] gave.
     pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut Backward<'_>) -> Result<()> {
-        let Saved { stem, pool, mut blocks, last, pooled } = saved;
+        let Saved { stem, pool, blocks, last, pooled } = saved;
         let mut dy = pass.on.gem_backward(&last, &pooled, dy, self.p, pass)?;
         drop(last);
-        for block in self.blocks.iter().rev() {
-            let Some(saved) = blocks.pop() else { break };
-            match block.backward(saved, dy, pass)? {
-                Some(dx) => dy = dx,
-                None => return Ok(()),
-            }
+        for (block, saved) in self.blocks.iter().zip(blocks).rev() {
+            dy = block.backward(saved, dy, pass)?;
         }
         let dy = pass.on.max_pool_backward(&dy, &pool)?;
-        self.stem.backward(stem, dy, None, InputGradient::Skip, pass)?;
-        Ok(())
+        self.stem.backward_first(stem, dy, pass)
     }
 }

@@ -49,15 +49,10 @@ impl Gradients {
         self.backend.forget(&mut self.flat)
     }
 
-    /// Shows the gradients of the passes to come to a listener, or to nobody any more. Listeners read gradients where
-    /// they lie: there are none where the processor cannot.
+    /// Shows the gradients of the passes to come to a listener, or to nobody any more. A listener reads gradients
+    /// without a copy, and is never called where the processor cannot read them.
     pub fn listen(&mut self, listener: Option<Box<dyn Listener>>) {
         self.listener = listener;
-    }
-
-    /// Their backend.
-    pub fn backend(&self) -> &Backend {
-        &self.backend
     }
 
     /// Their memory, with names and shapes; only what a pass has written counts.
@@ -122,22 +117,24 @@ impl Gradients {
         self.layout.entries().iter().map(|entry| entry.places.len()).collect()
     }
 
-    /// Calls `write` with the memory of all gradients, the places of this one, and whether to add to what is there.
+    /// Calls `write` with the memory of all gradients, the places of this one, and whether to add to what is there;
+    /// returns what it returns.
     ///
     /// # Errors
     /// Of `write`, or of the listener.
-    pub fn write(
+    pub fn write<T>(
         &mut self,
         parameter: Parameter,
-        write: impl FnOnce(&mut Flat, Range<usize>, bool) -> Result<()>,
-    ) -> Result<()> {
+        write: impl FnOnce(&mut Flat, Range<usize>, bool) -> Result<T>,
+    ) -> Result<T> {
         let Parameter(index) = parameter;
         let places = self.layout.entry(parameter).places.clone();
-        write(&mut self.flat, places.clone(), std::mem::replace(&mut self.written[index], true))?;
-        match (&mut self.listener, self.backend.host(&self.flat)) {
-            (Some(listener), Some(values)) => listener.complete(index, &values[places]),
-            _ => Ok(()),
+        let returned =
+            write(&mut self.flat, places.clone(), std::mem::replace(&mut self.written[index], true))?;
+        if let (Some(listener), Some(values)) = (&mut self.listener, self.backend.host(&self.flat)) {
+            listener.complete(index, &values[places])?;
         }
+        Ok(returned)
     }
 
     /// Adds values.

@@ -111,16 +111,6 @@ pub(crate) struct ConvNormSaved {
     saved: Saved,
 }
 
-/// What becomes of the gradient of the input of a layer.
-pub(crate) enum InputGradient {
-    /// Nobody needs it: it is not computed.
-    Skip,
-    /// It is written into a new array.
-    New,
-    /// It is added to this, the gradient that another branch gave the same array.
-    AddTo(Array),
-}
-
 impl ConvNorm {
     /// With the names of the convolution and of the normalisation.
     pub fn new(maker: &mut Maker, names: [&str; 2], sizes: &ConvSizes, ibn: bool) -> Self {
@@ -149,27 +139,38 @@ impl ConvNorm {
         Ok((y, ConvNormSaved { x: x.clone(), between, saved }))
     }
 
-    /// The backward pass; `y` is what [`ConvNorm::forward_train`] gave if it had a shortcut. Returns the
-    /// gradients of the input (if asked for) and of the shortcut.
+    /// Gradients of the weights. Returns the input, the gradient behind the convolution, and that of the shortcut.
+    fn backward_weights(
+        &self,
+        saved: ConvNormSaved,
+        dy: Array,
+        y: Option<&Array>,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Array, Array, Option<Array>)> {
+        let ConvNormSaved { x, between, saved } = saved;
+        let (dy, shortcut) = pass.on.norm_backward(&saved, &between, dy, y, &self.norm, pass)?;
+        drop(between);
+        pass.on.conv_weight_gradient(&x, &dy, &self.conv, pass)?;
+        Ok((x, dy, shortcut))
+    }
+
+    /// The backward pass of a network's first layer, whose input needs no gradient.
+    pub fn backward_first(&self, saved: ConvNormSaved, dy: Array, pass: &mut Backward<'_>) -> Result<()> {
+        self.backward_weights(saved, dy, None, pass).map(drop)
+    }
+
+    /// The backward pass; `y` is what [`ConvNorm::forward_train`] gave if it had a shortcut. Returns the gradients of
+    /// the input (added to `add_to`, the gradient that another branch gave it) and of the shortcut.
     pub fn backward(
         &self,
         saved: ConvNormSaved,
         dy: Array,
         y: Option<&Array>,
-        input: InputGradient,
+        add_to: Option<Array>,
         pass: &mut Backward<'_>,
-    ) -> Result<(Option<Array>, Option<Array>)> {
-        let ConvNormSaved { x, between, saved } = saved;
-        let (dy, shortcut) = pass.on.norm_backward(&saved, &between, dy, y, &self.norm, pass)?;
-        drop(between);
-        pass.on.conv_weight_gradient(&x, &dy, &self.conv, pass)?;
-        let add_to = match input {
-            InputGradient::Skip => return Ok((None, shortcut)),
-            InputGradient::New => None,
-            InputGradient::AddTo(other) => Some(other),
-        };
-        let dx = pass.on.conv_input_gradient(&dy, pass.parameters, &self.conv, x.shape(), add_to)?;
-        Ok((Some(dx), shortcut))
+    ) -> Result<(Array, Option<Array>)> {
+        let (x, dy, shortcut) = self.backward_weights(saved, dy, y, pass)?;
+        Ok((pass.on.conv_input_gradient(&dy, pass.parameters, &self.conv, x.shape(), add_to)?, shortcut))
     }
 }
 

@@ -331,9 +331,4 @@ impl Network {
         self.backend.average(parameters, self.parameters.flat(), decay)?;
         self.backend.average(running, self.running.flat(), decay)
     }
-
-    /// See [`NetworkSettings::flops`].
-    pub fn flops(&self, bins: usize, frames: usize) -> f64 {
-        self.settings.flops(bins, frames)
-    }
 }

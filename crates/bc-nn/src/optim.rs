@@ -157,7 +157,7 @@ impl Adam {
 }
 
 /// The factor that brings gradients of this norm to at most `most` (0: no limit).
-pub fn clipping(norm: f64, most: f64) -> f64 {
+pub(crate) fn clipping(norm: f64, most: f64) -> f64 {
     // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
     if most > 0.0 && norm > most && norm.is_finite() { most / (norm + 1e-6) } else { 1.0 }
 }

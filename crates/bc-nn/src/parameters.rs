@@ -1,6 +1,6 @@
 //! A network's weights: names and shapes, and one run of memory that holds all of them.
 //!
-//! Gradients and moments lie in memory of the same layout, so that clipping, the optimiser and averages are one pass.
+//! Gradients and moments have the same layout, so that clipping, the optimiser and averages are one pass.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub struct Entry {
     pub name: String,
     /// PyTorch's shape.
     pub shape: Vec<usize>,
-    /// Where its values lie, in PyTorch's order.
+    /// Where its values are, in PyTorch's order.
     pub places: Range<usize>,
 }
 

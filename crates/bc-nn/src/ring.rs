@@ -6,11 +6,11 @@
 //! the ring at the end do not depend on the rotation. Blocks are residual with IBN (Pan et al. 2018),
 //! GeM (Radenović et al. 2018) pools over time.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::backend::geometry::Geometry;
 use crate::backend::{Array, Backward, Ending, Operators, Saved as SavedOf, Shape, Training, Weights};
-use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, InputGradient, Maker};
+use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, Maker};
 use crate::parameters::Parameter;
 use crate::settings::{PITCH_CLASSES, RingSettings};
 
@@ -77,17 +77,16 @@ impl Block {
         Ok((y.clone(), BlockSaved { x: x.shape(), conv1, conv2, downsample, y }))
     }
 
-    fn backward(&self, saved: BlockSaved, dy: Array, pass: &mut Backward<'_>) -> Result<Option<Array>> {
+    fn backward(&self, saved: BlockSaved, dy: Array, pass: &mut Backward<'_>) -> Result<Array> {
         let BlockSaved { x, conv1, conv2, downsample, y } = saved;
-        let (dx, shortcut) = self.conv2.backward(conv2, dy, Some(&y), InputGradient::New, pass)?;
+        let (dx, shortcut) = self.conv2.backward(conv2, dy, Some(&y), None, pass)?;
         drop(y);
-        let (Some(dx), Some(mut shortcut)) = (dx, shortcut) else { return Ok(None) };
+        let mut shortcut = shortcut.context("a block without a shortcut")?;
         if let (Some(layer), Some(saved)) = (&self.downsample, downsample) {
-            let (dx, _) = layer.backward(saved, shortcut, None, InputGradient::New, pass)?;
-            let Some(dx) = dx else { return Ok(None) };
+            let (dx, _) = layer.backward(saved, shortcut, None, None, pass)?;
             shortcut = pass.on.time_mean_backward(&dx, x, self.stride)?;
         }
-        Ok(self.conv1.backward(conv1, dx, None, InputGradient::AddTo(shortcut), pass)?.0)
+        Ok(self.conv1.backward(conv1, dx, None, Some(shortcut), pass)?.0)
     }
 }
 
@@ -171,27 +170,20 @@ impl Body {
 
     /// From the gradient of what [`Body::forward_train`] gave.
     pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut Backward<'_>) -> Result<()> {
-        let Saved { stem, octaves, mix, mut blocks, last, pooled, ring } = saved;
+        let Saved { stem, octaves, mix, blocks, last, pooled, ring } = saved;
         let dy = pass.on.max_mean_backward(dy, &ring)?.reshape(pooled.shape())?;
         let dy = pass.on.gem_backward(&last, &pooled, &dy, self.p, pass)?;
         let [channels, all, _, columns] = last.shape();
         drop(last);
         let mut dy = dy.reshape([channels, all / PITCH_CLASSES, PITCH_CLASSES, columns])?;
-        for block in self.blocks.iter().rev() {
-            let Some(saved) = blocks.pop() else { break };
-            match block.backward(saved, dy, pass)? {
-                Some(dx) => dy = dx,
-                None => return Ok(()),
-            }
+        for (block, saved) in self.blocks.iter().zip(blocks).rev() {
+            dy = block.backward(saved, dy, pass)?;
         }
-        let (Some(mut dy), _) = self.mix.backward(mix, dy, None, InputGradient::New, pass)? else {
-            return Ok(());
-        };
+        let (mut dy, _) = self.mix.backward(mix, dy, None, None, pass)?;
         if let Some(argmax) = &octaves {
             dy = pass.on.max_mean_backward(&dy, argmax)?;
         }
-        self.stem.backward(stem, dy, None, InputGradient::Skip, pass)?;
-        Ok(())
+        self.stem.backward_first(stem, dy, pass)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the CPU computes, to the last bit, as it was recorded before the network was put over backends: outputs, gradients
+//! What the CPU computes, to the last bit, as it was recorded before there were backends: outputs, gradients
 //! and weights of three steps from given gradients of the outputs, for every kind of network.
 //!
 //! Sums are taken in other orders by other instruction sets, so there is a record for each; of a set without one the test

@@ -135,7 +135,7 @@ fn a_training_step_is_pytorchs() {
     let mut worst = 0f64;
     for (name, _) in &parameters {
         let (ours, theirs) = (norm(&flat(&found.get(name).unwrap().unwrap())), norms[name]);
-        // What stands in front of a normalisation has no gradient: PyTorch shows its rounding there.
+        // A bias in front of a normalisation has no gradient: PyTorch shows its rounding there.
         let is_rounding = name.ends_with(".bias") && name.contains(".conv");
         if is_rounding {
             assert!(ours == 0.0 && theirs < 1e-3, "{name}: {ours} against {theirs}");

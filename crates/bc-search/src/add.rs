@@ -87,7 +87,7 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
     let mut empty = Manifest::empty(&audio.embedder, request.windows, storage);
     empty.compare = compare(config, &audio, request, there.as_ref(), folder)?;
     let short = empty.compare.as_ref().map(Windows::of_comparison).transpose()?;
-    interrupt::install("finishing these files; the same command goes on from here")?;
+    interrupt::install("finishing these files; run the same command again to continue")?;
     let mut work = Work {
         adder: Adder::open(folder, empty, request.known)?,
         audio: &audio,
@@ -158,7 +158,7 @@ impl Work<'_> {
         self.save()?;
         if interrupt::requested() {
             let done = self.added.new + self.added.replaced;
-            let text = format!("{done} recordings are saved; the same command goes on from here");
+            let text = format!("{done} recordings are saved; run the same command again to continue");
             return Err(Interrupted(text).into());
         }
         Ok(())

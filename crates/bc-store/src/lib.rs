@@ -1,4 +1,4 @@
-//! Audio where it lies: files, or objects of an S3-like store.
+//! Audio in files, or in objects of an S3-like store.
 //!
 //! **In**: a path of the file system, or `s3://bucket/key`. **Out**: what there is below a prefix ([`list`]), size and time
 //! of change ([`about`]), and a file that can be opened ([`local`]): the file itself, or a temporary copy of the object, which
@@ -68,7 +68,7 @@ impl Local {
     }
 }
 
-/// Size and time of change. Of an object a request: where a prefix was listed, [`list`] has said the same.
+/// Size and time of change. For an object this costs a request; [`list`] gives the same for all objects of a prefix.
 ///
 /// # Errors
 /// It is not there, or the disk or the store does not say.

@@ -2,11 +2,11 @@
 //!
 //! **In**: the environment (`BYTECOVER_SHARED`, `BYTECOVER_PYTHON`, `BYTECOVER_SKIPPED`). **Out**: paths, or a
 //! printed `skipped: reason`; where `BYTECOVER_SKIPPED` names a file, each skip is also a line of it,
-//! `reason<TAB>test`, from which `.ci/run` counts. Rust's test runner knows no skipped test: without this
-//! file a test that could not run looks like one that passed.
+//! `reason<TAB>test`, from which `.ci/run` counts. Rust's test runner has no notion of a skipped test: without
+//! this file, a test that could not run looks like one that passed.
 //!
 //! It also has tools that stress the program under test: [`faults`] makes its file operations fail, [`kills`] kills it,
-//! [`fuzzed`] gives a parser a fuzzer's corpus and findings, and [`memory`] counts the memory that it takes.
+//! [`fuzzed`] feeds a parser the inputs of a fuzzer, and [`memory`] counts the bytes that are allocated.
 
 pub mod faults;
 pub mod fuzzed;

@@ -70,7 +70,6 @@ pub struct Learner {
     /// Summed since the last step.
     gradients: Gradients,
     train: TrainConfig,
-    backend: Backend,
     input: NetworkInput,
     settings: serde_json::Value,
     sources: Sources,
@@ -114,7 +113,6 @@ impl Learner {
             average: None,
             gradients,
             train: config.train.clone(),
-            backend,
             input: input.clone(),
             settings: serde_json::json!({
                 "network": serde_json::to_value(&network_settings)?,
@@ -197,11 +195,11 @@ impl Learner {
         let passes = self.forward(batch)?;
         let objective = Objective { train: &self.train, network: &self.network, team: &self.team, batch };
         let Of { classification, triplet, sum, outputs, classifier } =
-            objective.of(&joined(&self.backend, &passes)?)?;
+            objective.of(&joined(self.network.backend(), &passes)?)?;
         self.backward(passes, &outputs, classifier.as_deref(), batch, last)?;
         // Only now: the losses are on their way while the backward pass is queued.
         let [classification, triplet, sum] =
-            [classification, triplet, sum].map(|value| value.read(&self.backend));
+            [classification, triplet, sum].map(|value| value.read(self.network.backend()));
         let losses = Losses { classification: classification?, triplet: triplet?, ..Losses::default() };
         self.of_whole_batch(losses, sum?)
     }
@@ -235,7 +233,7 @@ impl Learner {
             if last && number == 0 && nothing.is_none() {
                 self.team.listen(&mut self.gradients)?;
             }
-            let of = part_of(&self.backend, of, number * samples, samples)?;
+            let of = part_of(self.network.backend(), of, number * samples, samples)?;
             pass.backward(&self.network, of, nothing.as_mut().unwrap_or(&mut self.gradients))?;
         }
         match (self.network.classifier(), classifier, nothing) {
@@ -293,13 +291,13 @@ impl Learner {
         result
     }
 
-    /// Embeds `items` inputs of `bins x columns`, with running statistics and without a graph.
+    /// Embeds `items` inputs of `bins x columns`, by running statistics.
     pub fn embed(&self, values: Vec<f32>, items: usize, bins: usize, columns: usize) -> Result<Embedded> {
         let x = Tensor::from_vec(values, (items, bins, columns), &Device::Cpu)?;
-        let outputs = self.network.forward(&x)?;
+        let (f_t, f_c) = self.network.embed(&x)?;
         let rows = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
-        let dim = outputs.f_c.dim(1)?;
-        Ok(Embedded { f_t: rows(&outputs.f_t)?, f_c: rows(&outputs.f_c)?, dim })
+        let dim = f_c.dim(1)?;
+        Ok(Embedded { f_t: rows(&f_t)?, f_c: rows(&f_c)?, dim })
     }
 
     /// Writes weights, their average and the optimiser into the folder of a checkpoint.
@@ -362,16 +360,12 @@ impl Learner {
 
 /// The outputs of several passes, one behind the other.
 fn joined(backend: &Backend, passes: &[Pass]) -> Result<Columns<Array>> {
-    let join = |get: &dyn Fn(&Pass) -> Option<&Array>| -> Result<Option<Array>> {
-        let parts: Option<Vec<&Array>> = passes.iter().map(get).collect();
-        parts.map(|parts| backend.join(&parts)).transpose()
+    let all = |get: fn(&Columns<Array>) -> &Array| {
+        backend.join(&passes.iter().map(|pass| get(pass.outputs())).collect::<Vec<_>>())
     };
-    let missing = "a pass without outputs";
-    Ok(Columns {
-        f_t: join(&|pass| Some(&pass.outputs().f_t))?.context(missing)?,
-        f_c: join(&|pass| Some(&pass.outputs().f_c))?.context(missing)?,
-        logits: join(&|pass| pass.outputs().logits.as_ref())?,
-    })
+    let logits: Option<Vec<&Array>> = passes.iter().map(|pass| pass.outputs().logits.as_ref()).collect();
+    let logits = logits.map(|parts| backend.join(&parts)).transpose()?;
+    Ok(Columns { f_t: all(|outputs| &outputs.f_t)?, f_c: all(|outputs| &outputs.f_c)?, logits })
 }
 
 /// The gradients of some of the samples.

@@ -222,10 +222,7 @@ impl Gpu {
         arguments.push(saved.floor.into());
         // SAFETY: the three images have x's shape, the buffers were made for this normalisation's groups.
         unsafe { self.launch(tiling.kernel("norm_input", x.element), tiling.grid(x.shape), arguments)? };
-        Ok(match y {
-            Some(_) => NormGradients { dx, shortcut: Some(dy) },
-            None => NormGradients { dx, shortcut: None },
-        })
+        Ok(NormGradients { dx, shortcut: y.map(|_| dy) })
     }
 
     /// Count, mean and squared differences of each channel of each chunk of each item, and the number of chunks.

@@ -1,4 +1,4 @@
-//! Clipping, Adam and AdamW, and the moving average, over flat buffers; nothing of a step goes through the host.
+//! Clipping, Adam and AdamW, and the moving average, over flat buffers. The norm is computed and used on the device; the host may read it.
 
 use crate::device::Argument;
 use crate::error::{Result, ensure};
@@ -33,12 +33,8 @@ pub struct Adam {
     len: usize,
 }
 
-/// The moments and the number of steps.
+/// The number of steps, and what the last one was made with.
 pub struct State {
-    /// First moments.
-    pub first: Buffer<f32>,
-    /// Second moments.
-    pub second: Buffer<f32>,
     /// The number of steps, as a single value.
     pub steps: Buffer<f64>,
     /// Of the last step: the norm before clipping (not finite: nothing was changed), the factor, step size, root, whether
@@ -96,17 +92,12 @@ impl Gpu {
         Ok(())
     }
 
-    /// Moments of zero, without a step made.
+    /// Without a step made.
     ///
     /// # Errors
     /// No memory.
-    pub fn adam_state(&self, adam: &Adam) -> Result<State> {
-        Ok(State {
-            first: self.zeros(adam.len)?,
-            second: self.zeros(adam.len)?,
-            steps: self.zeros(1)?,
-            step: self.zeros(5)?,
-        })
+    pub fn adam_state(&self) -> Result<State> {
+        Ok(State { steps: self.zeros(1)?, step: self.zeros(5)? })
     }
 
     /// One step with `mean` times the gradients, clipped to a norm of `most` (0: not). If their norm is not finite
@@ -118,11 +109,12 @@ impl Gpu {
         &self,
         adam: &Adam,
         state: &mut State,
+        moments: [&mut Buffer<f32>; 2],
         weights: &mut Buffer<f32>,
         gradients: &Buffer<f32>,
         by: &Step,
     ) -> Result<()> {
-        let fits = [weights.len(), gradients.len(), state.first.len(), state.second.len()];
+        let fits = [weights.len(), gradients.len(), moments[0].len(), moments[1].len()];
         ensure(fits.iter().all(|len| *len == adam.len), || format!("buffers of {fits:?} for {}", adam.len))?;
         let grid = flat_grid(adam.len);
         let parts = self.buffer::<f64>(grid[0])?;
@@ -133,7 +125,7 @@ impl Gpu {
         let mut prepare: Vec<Argument> = addresses.map(Argument::from).to_vec();
         prepare.extend([number(grid[0]), by.mean.into(), by.most.into(), Argument::from(by.rate as f32)]);
         prepare.extend(betas.map(Argument::from));
-        let moments = [&state.first, &state.second].map(Buffer::address);
+        let moments = moments.map(|moments| moments.address());
         let addresses = [
             weights.address(),
             moments[0],

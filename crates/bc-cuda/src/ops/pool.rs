@@ -74,7 +74,7 @@ impl Gpu {
     pub fn gem(&self, x: &Image, parameters: &Buffer<f32>, exponent: usize) -> Result<Image> {
         ensure(exponent < parameters.len() && x.shape.count() > 0, || format!("a mean of {}", x.shape))?;
         let y = self.image(Shape::matrix(x.shape.batch, x.shape.channels), Element::F32)?;
-        let tiling = Tiling { chunks: 1, ..Tiling::new(x.shape, x.element, 1, 1) };
+        let tiling = Tiling::new(x.shape, x.element, 1, 1);
         let addresses = [x.address(), y.address(), parameters.at(exponent)];
         let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
         arguments.extend(numbers([x.shape.channels, x.shape.positions(), tiling.lanes]));
@@ -100,7 +100,7 @@ impl Gpu {
             && exponent < parameters.len().min(gradients.len());
         ensure(fits, || format!("a gradient of {} for a mean of {}", dy.shape, x.shape))?;
         let dx = self.image(x.shape, x.element)?;
-        let tiling = Tiling { chunks: 1, ..Tiling::new(x.shape, x.element, 1, 1) };
+        let tiling = Tiling::new(x.shape, x.element, 1, 1);
         let parts = self.buffer(tiling.tiles * x.shape.batch)?;
         let addresses =
             [x.address(), y.address(), dy.address(), parameters.at(exponent), dx.address(), parts.address()];

@@ -1,4 +1,4 @@
-//! `[index]`: which data set, where its audio lies, how it is split.
+//! `[index]`: which data set, where its audio is, how it is split.
 
 use std::path::PathBuf;
 

@@ -71,6 +71,8 @@ impl<P: Copy> Unique<P> {
 
     /// Puts a clique that is there into a split.
     pub fn put(&mut self, clique_id: &str, split: Split) {
-        self.cliques.entry(digest(clique_id)).and_modify(|known| known.0 = split);
+        if let Some(known) = self.cliques.get_mut(&digest(clique_id)) {
+            known.0 = split;
+        }
     }
 }

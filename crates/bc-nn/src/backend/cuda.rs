@@ -1,8 +1,8 @@
 //! NVIDIA GPUs: the operators handed on to bc-cuda, whose images are (batch, height, width, channels) in the run's
 //! precision. Matrices of the head (pooled, f_t, f_c, logits) have 32 bits.
 //!
-//! Nothing waits for the device but what returns numbers. What bc-cuda has no operator for goes over the host, which is
-//! said at each: it is small or seldom.
+//! Only operators that return numbers wait for the device. What bc-cuda has no operator for is computed on the host, as
+//! the operator's comment says: it is small or rare.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -166,19 +166,13 @@ impl Cuda {
         Ok(array(self.gpu.image_of(&loss, 0, bc_cuda::Shape::matrix(1, 1))?))
     }
 
-    fn upload_rows(&self, rows: &[f32], channels: usize) -> Result<Array> {
-        ensure!(channels > 0 && rows.len().is_multiple_of(channels), "{} values in rows", rows.len());
-        let shape = bc_cuda::Shape::matrix(rows.len() / channels, channels);
-        Ok(array(self.gpu.upload_image(rows, shape, Element::F32)?))
-    }
-
     /// Writes into the flat gradient: every pass adds, for gradients that are forgotten are zeros.
-    fn add_gradient(
+    fn add_gradient<T>(
         &self,
         pass: &mut Backward<'_>,
         parameter: Parameter,
-        write: impl FnOnce(&mut Buffer<f32>, usize) -> Result<()>,
-    ) -> Result<()> {
+        write: impl FnOnce(&mut Buffer<f32>, usize) -> Result<T>,
+    ) -> Result<T> {
         pass.gradients
             .write(parameter, |flat, places, _| write(&mut flat.data_mut::<Memory>()?.values, places.start))
     }
@@ -195,7 +189,9 @@ impl Operators for Cuda {
     }
 
     fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array> {
-        self.upload_rows(rows, channels)
+        ensure!(channels > 0 && rows.len().is_multiple_of(channels), "{} values in rows", rows.len());
+        let shape = bc_cuda::Shape::matrix(rows.len() / channels, channels);
+        Ok(array(self.gpu.upload_image(rows, shape, Element::F32)?))
     }
 
     fn rows(&self, x: &Array) -> Result<Vec<f32>> {
@@ -242,12 +238,12 @@ impl Operators for Cuda {
 
     fn refresh(&self, weights: &mut Parameters) -> Result<()> {
         let layout = weights.layout().clone();
-        let table: Vec<_> = layout.entries().iter().filter_map(convolution).collect();
-        if table.is_empty() {
-            return Ok(());
-        }
         let Memory { values, copies } = weights.flat_mut().data_mut()?;
         if copies.is_none() {
+            let table: Vec<_> = layout.entries().iter().filter_map(convolution).collect();
+            if table.is_empty() {
+                return Ok(());
+            }
             *copies = Some((self.gpu.runs(&table)?, self.gpu.weight_copies(layout.len())?));
         }
         if let Some((runs, copies)) = copies {
@@ -348,18 +344,15 @@ impl Operators for Cuda {
     ) -> Result<(Array, Option<Array>)> {
         refuse(pass.peers)?;
         let (x, y, dy) = (image(x)?, y.map(image).transpose()?, owned(dy)?);
-        let mut found = None;
-        self.add_gradient(pass, norm.of_batch[0], |gradients, _| {
+        let found = self.add_gradient(pass, norm.of_batch[0], |gradients, _| {
             let saved = saved.get::<NormSaved>()?;
-            found = Some(self.gpu.norm_backward(saved, &x, dy, y.as_ref(), gradients, None)?);
-            Ok(())
+            Ok(self.gpu.norm_backward(saved, &x, dy, y.as_ref(), gradients, None)?)
         })?;
         // The same call wrote these; a bias has no gradient, for normalisation takes a constant away.
         let others = norm.of_instance.into_iter().flatten().chain([norm.of_batch[1]]).chain(norm.bias);
         for parameter in others {
             self.add_gradient(pass, parameter, |_, _| Ok(()))?;
         }
-        let found = found.context("a normalisation without a gradient")?;
         Ok((array(found.dx), found.shortcut.map(array)))
     }
 
@@ -385,12 +378,11 @@ impl Operators for Cuda {
         pass: &mut Backward<'_>,
     ) -> Result<Array> {
         let (x, y, dy) = (image(x)?, image(y)?, image(dy)?);
-        let (parameters, mut dx) = (pass.parameters, None);
-        self.add_gradient(pass, p, |gradients, at| {
-            dx = Some(self.gpu.gem_gradient(&x, [&y, &dy], buffer(parameters)?, at, gradients)?);
-            Ok(())
+        let parameters = pass.parameters;
+        let dx = self.add_gradient(pass, p, |gradients, at| {
+            Ok(self.gpu.gem_gradient(&x, [&y, &dy], buffer(parameters)?, at, gradients)?)
         })?;
-        Ok(array(dx.context("a mean without a gradient")?))
+        Ok(array(dx))
     }
 
     fn max_mean(&self, x: &Array, groups: usize) -> Result<(Array, Saved)> {
@@ -485,23 +477,17 @@ impl Operators for Cuda {
             Some(optimizer) if optimizer.sizes == sizes && optimizer.settings == settings => optimizer,
             _ => {
                 let adam = self.gpu.adam(settings, &sizes)?;
-                Optimizer { settings, sizes, state: self.gpu.adam_state(&adam)?, adam }
+                Optimizer { settings, sizes, state: self.gpu.adam_state()?, adam }
             }
         };
         let Optimizer { adam, state, .. } = &mut optimizer;
         self.gpu.set_active(adam, &active)?;
         self.gpu.write(&mut state.steps, 0, &[(update.number - 1) as f64])?;
         let (first, second) = (first.data_mut::<Memory>()?, second.data_mut::<Memory>()?);
-        let mut exchange = |state: &mut State| {
-            std::mem::swap(&mut state.first, &mut first.values);
-            std::mem::swap(&mut state.second, &mut second.values);
-        };
-        exchange(state);
+        let moments = [&mut first.values, &mut second.values];
         let (mean, most) = (update.clipping.mean as f32, update.clipping.most as f32);
         let step = Step { mean, most, rate: update.rate };
-        let made = self.gpu.adam_step(adam, state, weights, &memory(gradients)?.values, &step);
-        exchange(state);
-        made?;
+        self.gpu.adam_step(adam, state, moments, weights, &memory(gradients)?.values, &step)?;
         let norm = self.gpu.read(state.norm(), 0, 1)?;
         *kept = Some(optimizer);
         Ok(norm.first().map_or(f64::NAN, |norm| f64::from(*norm)))

@@ -49,7 +49,7 @@ impl Backend {
         }
     }
 
-    /// Whether the processor computes, and reads all memory where it lies.
+    /// Whether the processor computes, and can read all memory without a copy.
     pub fn is_cpu(&self) -> bool {
         self.flat(Vec::new()).is_ok_and(|flat| self.host(&flat).is_some())
     }

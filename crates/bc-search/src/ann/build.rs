@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::graph::Graph;
 use super::search::of_segment;
-use super::{Built, Settings, file, sidecar};
+use super::{Built, Settings, sidecar};
 use crate::index::manifest::SegmentEntry;
 use crate::index::{Index, Manifest};
 use crate::scan::{self, Queries};
@@ -70,8 +70,8 @@ fn one(index: &Index, number: u32, entry: &SegmentEntry, settings: Settings) -> 
         }
         sidecar::write(&index.path, entry, settings, &bytes)?;
     }
+    let size = (sidecar::HEADER + bytes.len()) as u64;
     drop(bytes);
-    let size = std::fs::metadata(file(&index.path, &entry.name)).context("the graph is gone")?.len();
     let (recall_at_10, query_s, exact_query_s) = measure(index, number, entry, &graph)?;
     Ok(Some(Built {
         segment: entry.name.clone(),

@@ -21,7 +21,7 @@ use crate::scan::{self, Queries};
 
 /// The point that stands for what is searched for; rows are their numbers.
 const QUERY: f64 = -1.0;
-/// Graphs are told apart by number: a thread may hold the vector of another one's row.
+/// The number of the next graph: a thread's [`Anchor`] may belong to another graph, and is then not used.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// The side of a distance that stays while the other changes: a query, or the row that is being linked.
@@ -102,7 +102,7 @@ impl Graph {
             quantization: ScalarKind::F64,
             connectivity: settings.connectivity,
             expansion_add: settings.expansion,
-            expansion_search: settings.expansion,
+            expansion_search: Settings::default().expansion,
             multi: false,
         };
         let mut links = Usearch::new(&options).context("cannot make a graph")?;

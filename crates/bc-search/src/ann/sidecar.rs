@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use bc_formats::atomic;
+use bc_formats::{atomic, fingerprint};
 use bytemuck::Zeroable;
 use memmap2::Mmap;
 
@@ -41,10 +41,8 @@ fn hash(bytes: &[u8]) -> [u8; 16] {
 }
 
 fn header(entry: &SegmentEntry) -> Result<Header> {
-    let mut vectors = [0; 16];
-    for (byte, digits) in vectors.iter_mut().zip(entry.hashes.vectors.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits)?, 16)?;
-    }
+    let vectors = fingerprint::of_hex(&entry.hashes.vectors)
+        .context("the manifest's hash of the vectors is no hash")?;
     Ok(Header { magic: MAGIC, rows: entry.vectors as u64, vectors, ..Header::zeroed() })
 }
 

@@ -10,6 +10,7 @@ use bc_embed::origin;
 use bc_embed::recording::AudioEmbedder;
 use bc_embed::windows::{Windows, in_words};
 use bc_formats::config::{Compare, Config};
+use bc_formats::fingerprint;
 use bc_formats::run::WindowComparison;
 use bc_retrieval::Sides;
 use rayon::prelude::*;
@@ -95,9 +96,6 @@ impl Searcher {
 
     /// The same after an older generation, whose graphs may be known.
     fn after(config: &Config, index: Index, options: Options, older: Option<&Self>) -> Result<Self> {
-        let graphs =
-            options.approximate.then(|| Graphs::open(&index, older.and_then(|older| older.graphs.as_ref())));
-        let graphs = graphs.transpose()?;
         let indexed = index.windows()?;
         if let (Some(indexed), Some(asked)) = (indexed, options.windows) {
             ensure!(
@@ -114,6 +112,10 @@ impl Searcher {
         let compare = index.manifest.compare.clone().filter(|_| wanted);
         let Meaning { whole, windows: of_windows } =
             meaning::of_index(config, &index, options.calibration.as_deref(), compare.as_ref())?;
+        // Behind what refuses at once: opening reads every graph to check its hash.
+        let graphs =
+            options.approximate.then(|| Graphs::open(&index, older.and_then(|older| older.graphs.as_ref())));
+        let graphs = graphs.transpose()?;
         let calibration = whole.filter(|(path, _)| {
             if windowed {
                 tracing::warn!("{} is of whole recordings; windows get scores only", path.display());
@@ -252,7 +254,7 @@ impl Searcher {
         asked.par_iter().zip(found).map(|(query, found)| self.of_candidates(query, found, k)).collect()
     }
 
-    /// An answer of given candidates alone: of a database that searched by itself. `rest` counts as if it had been looked at.
+    /// An answer from the given candidates alone, which another database found. All other works count by the cohort.
     ///
     /// # Errors
     /// As [`Searcher::answer`].
@@ -708,12 +710,7 @@ impl Candidates {
 }
 
 fn is_same_file(query: &Query, candidate: &Candidate) -> bool {
-    let known = candidate.content != [0; 16] && query.content_hash.len() == 32;
-    let pairs = query.content_hash.as_bytes().chunks_exact(2).zip(&candidate.content);
-    known
-        && pairs.into_iter().all(|(text, byte)| {
-            std::str::from_utf8(text).ok().and_then(|text| u8::from_str_radix(text, 16).ok()) == Some(*byte)
-        })
+    candidate.content != [0; 16] && fingerprint::of_hex(&query.content_hash) == Some(candidate.content)
 }
 
 /// Works of an index; a recording of an unnamed one is a work of its own.

@@ -1,7 +1,7 @@
 //! A long recording (a DJ set, a broadcast) becomes a timeline of works.
 //!
 //! It is cut into overlapping windows, each a query of its own, which has to be found in a work as an excerpt of it: by short windows at
-//! several tempi, where the index keeps these. The most likely course of works, of which each goes on longer
+//! several tempi, where the index keeps these. The most likely course of works, each of which lasts longer
 //! than one window or is none, is found by dynamic programming (Viterbi, "Error bounds for convolutional codes and an
 //! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). Where short windows are there they say more closely
 //! where each work begins and ends ([`edges`]). Each stretch is then a query as a whole: that is what the calibration is of.
@@ -29,7 +29,7 @@ use short::Short;
 const AT_ONCE: usize = 256;
 /// Windows that overlap by less than this share of their length count as if they did not.
 const OVERLAP: f64 = 1.0 / 3.0;
-/// How often works change, per second: a song goes on for some minutes.
+/// How often works change, per second: a song lasts some minutes.
 const CHANGES_PER_S: f64 = 1.0 / 120.0;
 
 /// A work for a while.
@@ -169,21 +169,18 @@ fn sharpen(
     for place in 0..spans.len() {
         let (start_s, end_s) = coarse[place];
         let before = place.checked_sub(1).filter(|before| start_s - coarse[*before].1 < windows.step_s);
-        let after = (place + 1 < spans.len()).then_some(place + 1);
-        let after = after.filter(|after| coarse[*after].0 - end_s < windows.step_s);
-        // An edge lies between the middles of what it parts.
+        // The next work's beginning is this one's end.
+        let followed = coarse.get(place + 1).is_some_and(|(next_s, _)| next_s - end_s < windows.step_s);
+        // An edge is between the middles of the works that it separates.
         let first = before.map_or(start_s - around, |before| middle(before).max(start_s - around));
-        let last = after.map_or(end_s + around, |after| middle(after).min(end_s + around));
         let own = &likeness[place];
-        let of = |other: Option<usize>| {
-            other.map_or_else(|| own.clone(), |other| edges::less(own, &likeness[other]))
-        };
         let inner = [(start_s + around).min(middle(place)), (end_s - around).max(middle(place))];
-        if let Some(start_s) = edges::change(&of(before), [first, inner[0]], true) {
+        let rising = before.map_or_else(|| own.clone(), |before| edges::less(own, &likeness[before]));
+        if let Some(start_s) = edges::change(&rising, [first, inner[0]], true) {
             spans[place].0 = start_s;
             before.into_iter().for_each(|before| spans[before].1 = start_s);
         }
-        if let Some(end_s) = edges::change(&of(after), [inner[1], last], false).filter(|_| after.is_none()) {
+        if !followed && let Some(end_s) = edges::change(own, [inner[1], end_s + around], false) {
             spans[place].1 = end_s;
         }
     }

@@ -25,9 +25,9 @@ pub type Works = Arc<Vec<Vec<Recording>>>;
 
 /// A server.
 pub struct State {
-    /// What it was told.
+    /// The options it was started with.
     pub options: Options,
-    /// Who computes.
+    /// The queue of requests that compute.
     pub queue: Queue,
     /// What it counts.
     pub measures: Measures,

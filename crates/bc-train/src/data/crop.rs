@@ -6,7 +6,7 @@
 
 use super::patch::{Patch, TrackView};
 
-/// What stands where a track is shorter than the crop.
+/// What fills a crop that is longer than its track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Short {
     /// Zeros behind the track.
@@ -24,7 +24,7 @@ pub struct Window {
     pub rate: f64,
     /// Output columns before pooling.
     pub columns: usize,
-    /// What stands behind the end of the track.
+    /// What follows the end of the track.
     pub short: Short,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Sizes {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
     pub padding: [usize; 2],
-    /// The rows stand in a ring: above the first is the last.
+    /// The rows form a ring: above the first is the last.
     pub ring: bool,
 }
 
@@ -99,7 +99,7 @@ impl Sizes {
     }
 }
 
-/// Lanes of a chunk that layout in one row of the input: lane n comes from `offset + n * stride`
+/// Lanes of a chunk that are in one row of the input: lane n comes from `offset + n * stride`
 /// of a channel.
 #[derive(Debug, Clone, Copy)]
 struct Run {
@@ -246,7 +246,7 @@ impl Map {
                 let mut values = _mm512_setzero_ps();
                 for run in runs {
                     let from = from.wrapping_offset(run.offset as isize);
-                    // SAFETY: lanes that are read layout in the channel (see `run`), others are masked.
+                    // SAFETY: lanes that are read are in the channel (see `run`), others are masked.
                     unsafe {
                         if self.stride == 1 {
                             values = _mm512_mask_loadu_ps(values, run.lanes, from);

@@ -11,7 +11,6 @@ use super::super::{
 use super::conv2d::{Kernel, conv2d, conv2d_affine, conv2d_input_gradient, conv2d_weight_gradient};
 use super::norm::{NormGradients, Source, Statistics, fold_statistics, norm, norm_gradient};
 use super::{adam, array, gem, in_place, max_mean, max_pool, rows, time_mean, values};
-use crate::gradients::Gradients;
 use crate::loss::{Rows, Triplets, cross_entropy_smoothed, squared_distances, triplet_margin};
 use crate::optim::clipping as factor_of;
 use crate::parameters::{Parameter, Parameters};
@@ -22,7 +21,7 @@ const MOMENTUM: f64 = 0.1;
 /// The processor.
 pub struct Cpu;
 
-/// Values of one parameter where they lie.
+/// Values of one parameter, without a copy.
 fn of(parameters: &Parameters, parameter: Parameter) -> Result<&[f32]> {
     Ok(&parameters.flat().data::<Vec<f32>>()?[parameters.entry(parameter).places.clone()])
 }
@@ -73,11 +72,6 @@ fn move_running(running: &mut [f32], batch: &[f32], factor: f64) {
     for (running, batch) in running.iter_mut().zip(batch) {
         *running = *running * old + batch * new + 0.0;
     }
-}
-
-/// Writes or adds a parameter's gradient.
-fn add(gradients: &mut Gradients, parameter: Parameter, values: &[f32]) -> Result<()> {
-    gradients.add(parameter, values)
 }
 
 /// A loss of the first samples of x, as an array of one value and `weight` times the gradient.
@@ -230,13 +224,13 @@ impl Operators for Cpu {
         for (row, values) in rows.chunks(rows.len() / 2).enumerate() {
             let (own, rest) = values.split_at(norm.instance);
             if let Some(of_instance) = norm.of_instance {
-                add(pass.gradients, of_instance[row], own)?;
+                pass.gradients.add(of_instance[row], own)?;
             }
-            add(pass.gradients, norm.of_batch[row], rest)?;
+            pass.gradients.add(norm.of_batch[row], rest)?;
         }
         if let Some(bias) = norm.bias {
             // Normalisation takes a constant away.
-            add(pass.gradients, bias, &vec![0.0; x.shape()[0]])?;
+            pass.gradients.add(bias, &vec![0.0; x.shape()[0]])?;
         }
         Ok((dx, shortcut))
     }
@@ -262,7 +256,7 @@ impl Operators for Cpu {
         pass: &mut Backward<'_>,
     ) -> Result<Array> {
         let (dx, dp) = gem::gem_gradient(x, of(pass.parameters, p)?[0], y, dy)?;
-        add(pass.gradients, p, &[dp])?;
+        pass.gradients.add(p, &[dp])?;
         Ok(dx)
     }
 

@@ -14,7 +14,11 @@ fn size(x: &Array) -> Result<[usize; 2]> {
 
 /// The transpose of `rows x columns` values.
 fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns)).copied().collect()
+    let mut all = Vec::with_capacity(values.len());
+    for column in 0..columns {
+        all.extend(values.iter().skip(column).step_by(columns));
+    }
+    all
 }
 
 /// For each sample its channels.
@@ -38,10 +42,18 @@ pub(super) fn join(parts: &[&Array]) -> Result<Array> {
     if let [one] = parts {
         return Ok((*one).clone());
     }
-    let channels = parts.first().map_or(0, |part| part.shape()[0]);
-    ensure!(parts.iter().all(|part| part.shape()[0] == channels), "matrices of different channels");
-    let rows = parts.iter().map(|part| rows(part)).collect::<Result<Vec<_>>>()?;
-    matrix(&rows.concat(), channels)
+    let sizes = parts.iter().map(|part| size(part)).collect::<Result<Vec<_>>>()?;
+    let channels = sizes.first().map_or(0, |size| size[0]);
+    ensure!(channels > 0 && sizes.iter().all(|size| size[0] == channels), "matrices of different channels");
+    let batch = sizes.iter().map(|size| size[1]).sum();
+    let parts = parts.iter().map(|part| values(part)).collect::<Result<Vec<_>>>()?;
+    let mut joined = Vec::with_capacity(channels * batch);
+    for channel in 0..channels {
+        for (part, [_, batch]) in parts.iter().zip(&sizes) {
+            joined.extend_from_slice(&part[channel * batch..][..*batch]);
+        }
+    }
+    Ok(array(joined, [channels, batch, 1, 1]))
 }
 
 /// Some of the samples.
