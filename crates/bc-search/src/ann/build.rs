@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bc_cli::{Interrupted, interrupt, progress, saving};
 use rayon::prelude::*;
 
