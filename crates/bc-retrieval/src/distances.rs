@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::product::products;
 
 /// Bytes a block of distances may take.
 const BLOCK_BYTES: usize = 64 << 20;
@@ -101,8 +102,8 @@ impl Prepared {
 
     /// `out` (rows x candidates) becomes the dot products of some rows with all candidates, on this thread alone.
     pub(crate) fn products_of(&self, rows: std::ops::Range<usize>, candidates: &Self, out: &mut [f32]) {
-        let first = rows.start * self.dim;
-        products(&self.vectors[first..], rows.len(), candidates, out, gemm::Parallelism::None);
+        let rows = &self.vectors[rows.start * self.dim..rows.end * self.dim];
+        products(rows, &candidates.vectors, self.dim, out, gemm::Parallelism::None);
     }
 }
 
@@ -153,48 +154,12 @@ pub(crate) fn by_block(queries: &Prepared, candidates: &Prepared, mut each: impl
         let height = block.min(count - first);
         let rows = &mut buffer[..height * width];
         let parallelism = gemm::Parallelism::Rayon(0);
-        products(&queries.vectors[first * queries.dim..], height, candidates, rows, parallelism);
+        let asked = &queries.vectors[first * queries.dim..][..height * queries.dim];
+        products(asked, &candidates.vectors, queries.dim, rows, parallelism);
         rows.par_chunks_mut(width)
             .enumerate()
             .for_each(|(i, row)| to_distances(queries, first + i, candidates, row));
         each(first, rows);
-    }
-}
-
-/// `out` (height x candidates) becomes the dot products. One call spans all candidates, so each
-/// product is summed in the same order and equal vectors tie exactly.
-fn products(
-    queries: &[f32],
-    height: usize,
-    candidates: &Prepared,
-    out: &mut [f32],
-    parallelism: gemm::Parallelism,
-) {
-    let (width, dim) = (candidates.rows(), candidates.dim);
-    assert!(out.len() == height * width && queries.len() >= height * dim);
-    // SAFETY: the lengths asserted above cover every element the strides reach.
-    unsafe {
-        gemm::gemm(
-            width,
-            height,
-            dim,
-            out.as_mut_ptr(),
-            width as isize,
-            1,
-            false,
-            candidates.vectors.as_ptr(),
-            1,
-            dim as isize,
-            queries.as_ptr(),
-            dim as isize,
-            1,
-            0f32,
-            1f32,
-            false,
-            false,
-            false,
-            parallelism,
-        );
     }
 }
 

@@ -18,6 +18,7 @@
 mod distances;
 mod metrics;
 mod policy;
+mod product;
 mod ranks;
 mod reciprocal;
 mod scaling;

@@ -6,6 +6,7 @@
 //! asks again for what is gone. A kill loses at most what was under way.
 
 pub mod address;
+mod child;
 pub mod fetch;
 pub mod incoming;
 pub mod ledger;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use bc_formats::config::DownloadConfig;
 use bc_formats::fingerprint::Fingerprint;
 
+use super::child::{end, end_with_us};
 use super::watchdog::Watchdog;
 use super::words::{self, Failed};
 
@@ -154,40 +155,6 @@ fn wait(child: &mut Child, patience_s: f64, stopped: &dyn Fn() -> bool) -> std::
         std::thread::sleep(Duration::from_millis(50));
     }
 }
-
-/// Ends yt-dlp and what it started: its single-file form works in a second process.
-fn end(child: &mut Child) -> std::io::Result<()> {
-    #[cfg(unix)]
-    // SAFETY: the child is not waited for yet, so that its number, which is that of its group, is still its own.
-    unsafe {
-        libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL);
-    }
-    child.kill()?;
-    child.wait().map(drop)
-}
-
-/// In a group of its own yt-dlp does not get the terminal's Ctrl-C: it would end first, and look like a download that
-/// failed. On Linux the kernel ends it with us, also before the [`Watchdog`] knows of it.
-#[cfg(target_os = "linux")]
-fn end_with_us(command: &mut Command) {
-    use std::os::unix::process::CommandExt;
-    command.process_group(0);
-    // SAFETY: prctl is async-signal-safe and touches no memory of ours.
-    unsafe {
-        command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            Ok(())
-        });
-    }
-}
-
-#[cfg(all(unix, not(target_os = "linux")))]
-fn end_with_us(command: &mut Command) {
-    std::os::unix::process::CommandExt::process_group(command, 0);
-}
-
-#[cfg(not(unix))]
-fn end_with_us(_: &mut Command) {}
 
 /// The file that yt-dlp named as its result, if it holds something.
 fn finished(work: &Path) -> Option<PathBuf> {

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
-use usearch::{Index as Usearch, IndexOptions, MetricKind, ScalarKind, VectorType};
+use usearch::{Index as Usearch, IndexOptions, MetricKind, ScalarKind};
 
 use super::sidecar::HEADER;
+use super::view::View;
 use super::{Settings, sidecar};
 use crate::index::manifest::SegmentEntry;
 use crate::index::segment;
@@ -67,14 +68,12 @@ impl Rows {
 /// A graph that can be searched, by several threads of rayon at once.
 pub struct Graph {
     number: u64,
-    // Goes first: it looks into the map.
-    links: Usearch,
-    _map: Option<Mmap>,
+    view: View,
 }
 
 impl std::fmt::Debug for Graph {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Graph").field("rows", &self.links.size()).finish_non_exhaustive()
+        f.debug_struct("Graph").field("rows", &self.view.links().size()).finish_non_exhaustive()
     }
 }
 
@@ -83,7 +82,10 @@ impl Graph {
     pub fn empty(index: &Path, entry: &SegmentEntry, settings: Settings) -> Result<Self> {
         let made = Self::new(index, entry, settings, None)?;
         let threads = rayon::current_num_threads();
-        made.links.reserve_capacity_and_threads(entry.vectors, threads).context("no memory for a graph")?;
+        made.view
+            .links()
+            .reserve_capacity_and_threads(entry.vectors, threads)
+            .context("no memory for a graph")?;
         Ok(made)
     }
 
@@ -91,7 +93,7 @@ impl Graph {
     pub fn open(index: &Path, entry: &SegmentEntry) -> Result<Option<Self>> {
         let Some(map) = sidecar::open(index, entry)? else { return Ok(None) };
         let made = Self::new(index, entry, Settings::default(), Some(map))?;
-        ensure!(made.links.size() == entry.vectors, "the graph of {} lacks rows", entry.name);
+        ensure!(made.view.links().size() == entry.vectors, "the graph of {} lacks rows", entry.name);
         Ok(Some(made))
     }
 
@@ -105,35 +107,31 @@ impl Graph {
             expansion_search: Settings::default().expansion,
             multi: false,
         };
-        let mut links = Usearch::new(&options).context("cannot make a graph")?;
-        if let Some(map) = &map {
-            let threads = rayon::current_num_threads();
-            links.reserve_capacity_and_threads(0, threads).context("no memory for a graph")?;
-            // SAFETY: the map outlives the graph (it is dropped after it), and its content was checked against its hash.
-            let viewed = unsafe { links.view_from_buffer(&map[HEADER..]) };
-            viewed.with_context(|| format!("the graph of {}", entry.name))?;
-        }
+        let links = Usearch::new(&options).context("cannot make a graph")?;
+        let mut view = match map {
+            None => View::new(links),
+            Some(map) => {
+                let threads = rayon::current_num_threads();
+                links.reserve_capacity_and_threads(0, threads).context("no memory for a graph")?;
+                View::of_file(links, map, HEADER).with_context(|| format!("the graph of {}", entry.name))?
+            }
+        };
         let file = VectorFile::open(&segment::vectors_file(index, &entry.name))?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let rows = Rows { number, way: Way::detect(), file };
-        let distance = move |a: *const f64, b: *const f64| {
-            // SAFETY: usearch calls it with two of its vectors of one number each, which need not be aligned in a mapped file.
-            let (a, b) = unsafe { (a.read_unaligned(), b.read_unaligned()) };
-            rows.distance(a, b)
-        };
-        <f64 as VectorType>::change_metric(&mut links, Box::new(distance)).context("no distance")?;
-        Ok(Self { number, links, _map: map })
+        view.measure_by(move |a, b| rows.distance(a, b))?;
+        Ok(Self { number, view })
     }
 
     /// Adds a row; several threads may at once.
     pub fn add(&self, row: usize) -> Result<()> {
-        Ok(self.links.add(row as u64, &[row as f64])?)
+        Ok(self.view.links().add(row as u64, &[row as f64])?)
     }
 
     /// As usearch writes it.
     pub fn bytes(&self) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; self.links.serialized_length()];
-        self.links.save_to_buffer(&mut bytes).context("cannot write a graph")?;
+        let mut bytes = vec![0; self.view.links().serialized_length()];
+        self.view.links().save_to_buffer(&mut bytes).context("cannot write a graph")?;
         Ok(bytes)
     }
 
@@ -141,7 +139,7 @@ impl Graph {
     pub fn near(&self, query: &Queries, k: usize, counts: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
         let anchor = Anchor { graph: self.number, point: QUERY, vector: query.one(0) };
         ANCHOR.with_borrow_mut(|slot| *slot = Some(anchor));
-        let found = self.links.filtered_search(&[QUERY], k, counts);
+        let found = self.view.links().filtered_search(&[QUERY], k, counts);
         ANCHOR.with_borrow_mut(|slot| *slot = None);
         Ok(found.context("cannot search a graph")?.keys)
     }

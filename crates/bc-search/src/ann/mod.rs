@@ -18,6 +18,8 @@ mod graph;
 mod search;
 #[cfg(feature = "ann")]
 mod sidecar;
+#[cfg(feature = "ann")]
+mod view;
 
 use std::path::{Path, PathBuf};
 

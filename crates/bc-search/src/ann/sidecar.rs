@@ -15,6 +15,7 @@ use memmap2::Mmap;
 use super::{Settings, file};
 use crate::index::Manifest;
 use crate::index::manifest::SegmentEntry;
+use crate::index::mapped_file;
 
 const MAGIC: [u8; 8] = *b"BCGRAPH1";
 /// Bytes before the graph.
@@ -67,8 +68,7 @@ pub fn open(index: &Path, entry: &SegmentEntry) -> Result<Option<Mmap>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.with_context(|| format!("cannot open {}", path.display()))?,
     };
-    // SAFETY: as with the vectors, the file is never changed under its name.
-    let map = unsafe { Mmap::map(&opened) }.with_context(|| format!("cannot map {}", path.display()))?;
+    let map = mapped_file::of(&opened, &path)?;
     check(&map, entry).with_context(|| {
         format!(
             "{} is damaged, or of other vectors; build it again with `bc-search ann build`, or remove it",

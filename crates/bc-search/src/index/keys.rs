@@ -9,9 +9,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use bc_formats::atomic;
 use bytemuck::Zeroable;
-use memmap2::Mmap;
 
 use super::bytes::Bytes;
+use super::mapped_file;
 use super::rows::Row;
 
 const MAGIC: [u8; 8] = *b"BCKEYS1\0";
@@ -111,10 +111,8 @@ impl KeyFile {
     /// # Errors
     /// A file that cannot be read, or whose header or length is not what it should be.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        // SAFETY: as with the vectors, the file is never changed under its name.
-        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))?;
-        Self::of(Bytes::Mapped(map)).with_context(|| format!("{} is damaged", path.display()))
+        Self::of(Bytes::Mapped(mapped_file::open(path)?))
+            .with_context(|| format!("{} is damaged", path.display()))
     }
 
     fn of(bytes: Bytes) -> Result<Self> {

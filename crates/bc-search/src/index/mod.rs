@@ -7,6 +7,7 @@ mod bytes;
 pub mod change;
 pub mod keys;
 pub mod manifest;
+pub(crate) mod mapped_file;
 pub mod rows;
 pub mod segment;
 pub mod vectors;

@@ -12,10 +12,10 @@ use anyhow::{Context, Result, ensure};
 use bc_formats::atomic::AtomicFile;
 use bytemuck::Zeroable;
 use half::f16;
-use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use super::bytes::Bytes;
+use super::mapped_file;
 
 #[cfg(target_endian = "big")]
 compile_error!("the files of an index are little-endian and read as they are");
@@ -134,11 +134,8 @@ impl VectorFile {
     /// # Errors
     /// A file that cannot be read, or whose header or length is not what it should be.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        // SAFETY: the files of an index are never changed once they have their name; one that is cut short by
-        // something else would be a signal, as with any mapped file.
-        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))?;
-        Self::of(Bytes::Mapped(map)).with_context(|| format!("{} is damaged", path.display()))
+        Self::of(Bytes::Mapped(mapped_file::open(path)?))
+            .with_context(|| format!("{} is damaged", path.display()))
     }
 
     pub(crate) fn of(bytes: Bytes) -> Result<Self> {

@@ -9,6 +9,7 @@ pub mod crop;
 mod dataset;
 mod debug;
 mod loader;
+mod mapped_file;
 pub mod painted;
 mod patch;
 mod store;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use half::f16;
 
-use super::TrackView;
+use super::{TrackView, mapped_file};
 
 /// One track of a store.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +60,7 @@ impl Store {
                 if std::fs::metadata(path).map_or(true, |found| found.len() != bytes) {
                     write_block(path, bytes, |values| fill_block(&tracks, &offsets, bins, values, fill))?;
                 }
-                Block::Mapped(map(path)?)
+                Block::Mapped(mapped_file::open(path)?)
             }
         };
         Ok(Self { bins, tracks, offsets, block })
@@ -121,20 +121,11 @@ fn write_block(path: &Path, bytes: u64, fill: impl FnOnce(&mut [f16]) -> Result<
     let failed = || format!("cannot write {} (is the disk full?)", path.display());
     if bytes > 0 {
         file.file().set_len(bytes).with_context(failed)?;
-        // SAFETY: the file has a temporary name that nobody else knows; nothing truncates it.
-        let mut map = unsafe { memmap2::MmapMut::map_mut(&*file.file()) }.with_context(failed)?;
+        let mut map = mapped_file::unfinished(file.file()).with_context(failed)?;
         fill(bytemuck::cast_slice_mut(&mut map))?;
         map.flush().with_context(failed)?;
     }
     file.commit()
-}
-
-fn map(path: &Path) -> Result<memmap2::Mmap> {
-    let failed = || format!("cannot read {}", path.display());
-    let file = std::fs::File::open(path).with_context(failed)?;
-    // SAFETY: the file belongs to this run and is only ever replaced as a whole, by a
-    // rename, which leaves this mapping with the old content.
-    unsafe { memmap2::Mmap::map(&file) }.with_context(failed)
 }
 
 #[cfg(test)]
