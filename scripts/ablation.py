@@ -40,7 +40,7 @@ BEGIN, END = "<!-- ablation: made by scripts/ablation.py table -->", "<!-- end o
 
 
 def rows():
-    """rows.toml, with what a row does not say filled in."""
+    """rows.toml, with the defaults of a row filled in."""
     plan = tomllib.loads((CONFIGS / "rows.toml").read_text())
     for row in plan["row"]:
         row.setdefault("seeds", [1])
@@ -53,7 +53,7 @@ def program(name):
 
 
 def call(command, log):
-    """Runs a program, its words into a log; an error names both."""
+    """Runs a program with its output in a log; an error names both."""
     with open(log, "a") as out:
         print("\n$ " + " ".join(command), file=out, flush=True)
         code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT).returncode
@@ -73,7 +73,7 @@ def settings(values):
 
 
 def stored(plan, name, threads):
-    """Paints a set of versions that are kept, if it is not there; returns the settings to train on it."""
+    """Paints a stored set of versions, if it does not exist; returns the settings to train on it."""
     out = DATA / f"stored-{name}"
     if not (out / "painted.done").exists():
         want = plan["stored"][name]
@@ -173,14 +173,14 @@ def run_row(plan, row, seed, threads):
 
 
 def run_comparisons(plan, threads):
-    """The finished networks of the row base, compared otherwise."""
+    """The finished networks of the row base, evaluated with other comparisons."""
     for seed in (1, 2):
         network = RUNS / f"base-{seed}/network.safetensors"
         for way in plan["compare"]:
             folder = RUNS / f"compare-{way['name']}-{seed}"
             if not network.exists() or (folder / "result.json").exists():
                 continue
-            # The windows are there already: bc-eval makes only what is missing.
+            # The windows exist already: bc-eval makes only what is missing.
             shutil.copytree(RUNS / f"base-{seed}/eval", folder, dirs_exist_ok=True)
             found = measure(network, folder, way["set"], threads, folder / "log.txt")
             write(folder / "result.json", json.dumps(found | {"row": way["name"], "seed": seed}, indent=1))

@@ -45,7 +45,7 @@ def say(**line):
 
 
 class Ours:
-    """A bc-search that answers lines."""
+    """A bc-search process that answers queries line by line."""
 
     def __init__(self, folder):
         size = ["--rows", rows, "--dims", dims, "--batch", BATCH, "--threads", threads, "--folder", folder, "--in-turn", "--rounds", ROUNDS]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Load and attacks on `bc-search serve`: what every client is told, how long it takes, how much memory it costs.
+"""Load and attacks on `bc-search serve`: the answer to every client, how long it takes, how much memory it costs.
 
     scripts/bench_serve.py target/release/bc-search --network configs/networks/default [--clients 50] [--cores 2]
 
@@ -78,7 +78,7 @@ def head(length):
 
 
 async def answer(reader):
-    """Status and body of what comes; 0 where the connection closes without a word."""
+    """Status and body of the answer; 0 if the connection closes without one."""
     got = b""
     try:
         while piece := await reader.read(1 << 16):
@@ -130,7 +130,7 @@ class Server:
                 return int(line.split()[1]) / 1024
 
     def forget(self):
-        """The peak begins anew."""
+        """Resets the peak memory."""
         pathlib.Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def stop(self):

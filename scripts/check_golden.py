@@ -80,7 +80,7 @@ for name, (loss, _) in sides.items():
 
 
 def kind(name):
-    """The class of a tensor: where it is and what it is."""
+    """The class of a tensor: its layer and its kind."""
     place = name.split(".")[0]
     what = "downsample" if "downsample" in name else "convolution" if "conv" in name else "norm"
     return f"{place}, {what}s" if place.startswith("layer") else name

@@ -47,7 +47,7 @@ def mixed(songs, works, mix):
     """Joins the excerpts; returns (begin, end, work) of each."""
     rest = [(work, locate(songs, audio)) for work, all_ in works.items() for audio in all_[1:]]
     random.Random(3).shuffle(rest)
-    # No work twice in a row: there would be no edge to find.
+    # No work twice in succession: there would be no edge to find.
     for i in range(1, len(rest)):
         if rest[i][0] == rest[i - 1][0]:
             j = next((j for j in range(i + 1, len(rest)) if rest[j][0] != rest[i][0]), None)

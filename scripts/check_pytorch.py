@@ -33,7 +33,7 @@ from torch_model import ResNetIbn50
 
 # Largest relative differences (Euclidean norms of tensors).
 EMBEDDINGS, LOSS, GRADIENTS = 1e-5, 1e-5, 1e-3
-# What stands in front of a normalisation has no gradient; PyTorch shows rounding there.
+# A bias before a normalisation has no gradient; PyTorch shows rounding there.
 NOTHING = 1e-8
 
 failed = False

@@ -38,7 +38,7 @@ except ImportError as missing:
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """Hands requests on to the store, but for those that `fault` answers."""
+    """Forwards requests to the store, except for those that `fault` answers."""
 
     daemon_threads = True
 
@@ -112,7 +112,7 @@ class Check:
         self.files = sorted(path for path in audio.rglob("*") if path.is_file())
         self.names = [path.relative_to(audio).as_posix() for path in self.files]
         if any(path.parent == audio for path in self.files):
-            # A heap of files: each a work of its own, by a table.
+            # Unsorted files: each a separate work, by a table.
             self.source = ("csv", "list.csv")
             rows = "".join(f"{path.stem},{path.stem},{name}\n" for path, name in zip(self.files, self.names))
             (self.place / "list.csv").write_text("id,clique,path\n" + rows)
@@ -160,7 +160,7 @@ class Check:
         return [word for value in values for word in ("--set", value)]
 
     def stages(self, dataset, name):
-        """Index, verdicts and features, each twice; returns what was said and the requests of the first time."""
+        """Index, verification and features, each twice; returns the output and the requests of the first time."""
         words, said, requests = self.settings(dataset, name), {}, {}
         for program, command in (("bc-download-index", "build"), ("bc-download-index", "verify"), ("bc-features", "extract")):
             self.proxy.counted()
@@ -172,7 +172,7 @@ class Check:
         return said, requests
 
     def compare(self, one, two):
-        """Compares two folders of features; returns in words what is the same."""
+        """Compares two folders of features; returns a text on what is equal."""
         folders = [self.place / name for name in (one, two)]
         names = [sorted(path.name for path in folder.glob("part-*.parquet")) for folder in folders]
         # The name holds a hash of settings, ids, hashes of the audio and of the magnitudes.
@@ -201,7 +201,7 @@ class Check:
         assert requests["verify"]["GET"] == requests["extract"]["GET"] == count and "GET" not in requests["build"]
 
     def breaks_off(self):
-        """The first answer for every object ends after half of it."""
+        """The first answer for every object breaks off after half of it."""
         self.proxy.seen.clear()
         self.proxy.fault = lambda kind, _path, first: "half" if first and kind == "GET" else None
         self.proxy.counted()
@@ -213,7 +213,7 @@ class Check:
         print(f"a store that breaks off: {said.strip().splitlines()[-1]}; the same features")
 
     def loses_an_object(self):
-        """The list has it, and then it is gone."""
+        """An object is in the list, but gone when it is fetched."""
         gone = urllib.parse.quote(f"/music/mini/{self.names[0]}")
         self.proxy.fault = lambda kind, path, _first: (404, "") if kind != "LIST" and path.path == gone else None
         words = self.settings("s3://music/mini", "store")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the demo's stages on a real Slurm and compares the figures with those of a plain run:
+# Runs the demo's stages on a real Slurm cluster and compares the figures with those of a plain run:
 #
 #   scripts/check_slurm.sh                 a shortened demo, some minutes on two cores
 #   CHECK_SLURM_FULL=1 scripts/check_slurm.sh      the whole demo
@@ -88,7 +88,7 @@ PartitionName=main Nodes=$node Default=YES MaxTime=INFINITE State=UP PriorityTie
 PartitionName=urgent Nodes=$node MaxTime=INFINITE State=UP PriorityTier=10
 CONF
     export SLURM_CONF=$place/slurm.conf
-    # As root, since the key and the socket are this script's own.
+    # As root, since the key and the socket belong to this script.
     munged --force --foreground --socket="$place/socket/munge" --key-file="$place/munge/key" --pid-file="$place/munge/pid" \
         --seed-file="$place/munge/seed" >"$place/munge.log" 2>&1 &
     daemons+=($!)
@@ -114,7 +114,7 @@ if [ -z "${CHECK_SLURM_FULL:-}" ]; then
 fi
 
 plain_run() {
-    # A plain run of before, to save time while this script is worked on.
+    # An earlier plain run, to save time while this script is being changed.
     if [ -n "${CHECK_SLURM_PLAIN:-}" ]; then
         cp -r "$CHECK_SLURM_PLAIN" "$place/plain"
         return
@@ -207,7 +207,7 @@ compare() {
     echo "the same, byte for byte: $1 ($2 bytes)"
     compared=$((compared + 1))
 }
-# Of the network what follows the header, whose keys come in another order each time.
+# For the network, the bytes after the header, whose keys have another order each time.
 tensors() { tail -c "+$(($(od -A n -t u8 -N 8 "$1") + 9))" "$1"; }
 for run in plain slurm; do tensors "$place/$run/runs/demo/best.safetensors" >"$place/$run.tensors"; done
 compare "the network's tensors" "$(stat -c %s "$place/plain.tensors")" "$place/plain.tensors" "$place/slurm.tensors"
@@ -215,7 +215,7 @@ for file in embeddings.parquet metrics.json calibration.json; do
     compare "$file" "$(stat -c %s "$place/plain/runs/demo/eval/$file")" "$place/plain/runs/demo/eval/$file" "$place/slurm/runs/demo/eval/$file"
 done
 echo "$compared of 4 files are the same ($SECONDS s)"
-# Of two processes and one, how far the losses are apart in the first twenty steps. Rounding is 1e-7; a hardest negative that is
+# The difference of the losses of two processes and of one in the first twenty steps. Rounding is 1e-7; a hardest negative that is
 # decided by a hair is more (docs/how-to/several-devices.md).
 losses() { grep '"kind":"step"' "$1/metrics.jsonl" | head -n 20 | sed 's/.*"loss":\([^,]*\),.*/\1/'; }
 if [ -d "$place/plain/runs/one" ]; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What CUDA needs, from the wheels that PyTorch too is built on, into one folder:
+# Installs the libraries that CUDA needs into one folder, from the wheels that PyTorch also uses:
 #
 #     scripts/cuda-toolkit.sh DEST          nvrtc alone (some 90 MB), by which kernels compile without a GPU
 #     scripts/cuda-toolkit.sh DEST --run    cuBLAS, cuDNN and NCCL besides (some 1.3 GB), for a machine with a GPU
@@ -42,7 +42,7 @@ with zipfile.ZipFile(wheel) as archive:
             (to / file).write_bytes(archive.read(name))
 PYTHON
 done
-# The name by which it is looked for.
+# The name under which it is searched.
 [ ! -e "$destination/lib/libnccl.so.2" ] || ln -sf libnccl.so.2 "$destination/lib/libnccl.so"
 echo "${wheels[*]}" >"$done_file"
 echo "$destination/lib has:"

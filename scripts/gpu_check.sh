@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What only a GPU can show, in under nine minutes, into one report:
+# Checks that need a GPU, in under nine minutes, with one report:
 #
 #     scripts/gpu_check.sh [REPORT=gpu-report.txt]
 #
@@ -36,7 +36,7 @@ part() {
     shift 2
     if [ $left -lt 10 ]; then
         failed=1
-        echo "-- $name: not begun, the nine minutes are over" | tee -a "$report"
+        echo "-- $name: not started, the nine minutes are over" | tee -a "$report"
         return
     fi
     [ "$limit" -le $left ] || limit=$left
@@ -56,7 +56,7 @@ part() {
 } >"$report"
 SECONDS=0
 
-# Right: every operator, then whole networks (outputs, losses, gradients, a step) on the device against the CPU.
+# Correctness: every operator, then whole networks (outputs, losses, gradients, a step) on the device against the CPU.
 part "operators and networks against the CPU" 210 \
     cargo test --release "${tests[@]}" -- --nocapture --test-threads 1
 
@@ -74,7 +74,7 @@ for pair in "cpu $BYTECOVER_DEVICE" "$BYTECOVER_DEVICE cpu"; do
     ' _ "$bin" "$work/resume" "$first" "$second"
 done
 
-# Trains: the demo in 32 bits and in bf16, to the same validation mAP within its spread (some 0.02).
+# Training: the demo in 32 bits and in bf16, to the same validation mAP within its spread (some 0.02).
 if ls data/demo/features/part-*.parquet >/dev/null 2>&1; then
     for precision in f32 bf16; do
         part "the demo in $precision" 90 "$bin/bc-train" --config configs/demo.toml --fresh \
@@ -86,7 +86,7 @@ else
         tee -a "$report"
 fi
 
-# Fast: a step and a forward pass, beside PyTorch eager in bf16 and channels-last.
+# Speed: a step and a forward pass, beside PyTorch eager in bf16 and channels-last.
 floor() {
     "$python" - "$1" "$2" "$3" <<'PY'
 import subprocess, sys
@@ -132,7 +132,7 @@ for batch in 32 128; do
     done
 done
 
-# What one batch takes, and where time goes if the profiler is there.
+# Memory of one batch, and a profile of the time if the profiler is installed.
 nvidia-smi --query-gpu=memory.used,utilization.gpu,clocks.sm,power.draw --format=csv >>"$report"
 if command -v nsys >/dev/null; then
     LINES_OF_PART=60 part "profile" 60 nsys profile --stats=true --force-overwrite=true -o "$work/profile" \

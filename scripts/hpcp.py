@@ -22,7 +22,7 @@ SHORTEST, LONGEST = 64, 900
 
 
 def frames_by_class(path):
-    """columns x 12, and the work that it is of."""
+    """columns x 12, and the work of the recording."""
     if path.suffix == ".npy":
         return np.load(path), path.name.rsplit("_", 1)[0]
     import scipy.io
@@ -31,7 +31,7 @@ def frames_by_class(path):
 
 
 def chroma(values):
-    """12 x columns as the network takes them."""
+    """12 x columns as input of the network."""
     values = np.asarray(values, np.float32)
     values = values if values.shape[1] == 12 else values.T
     if len(values) < SHORTEST:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes crates/bc-align/tests/fixtures: two made-up chromas, and what a program nobody here wrote says of them.
+"""Writes crates/bc-align/tests/fixtures: two made-up chromas, and their results by an independent program.
 
     scripts/make_align_fixture.py
 

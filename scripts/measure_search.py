@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""hit@1 and mAP through bc-search, by short windows and by whole recordings alone.
+"""hit@1 and mAP of bc-search, by short windows and by whole recordings alone.
 
     scripts/measure_search.py LIST [NETWORK=configs/networks/default] [ROUNDS=3]
     scripts/measure_search.py LIST NETWORK each

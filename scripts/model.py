@@ -1,4 +1,4 @@
-"""The networks in PyTorch: loads what bc-train writes, whichever kind it is.
+"""The networks in PyTorch: loads checkpoints of bc-train, of either kind.
 
     from model import load
     network, header = load("configs/networks/default/network.safetensors")
@@ -189,7 +189,7 @@ def scale(x, header):
 
 
 def load(path):
-    """A network in evaluation mode, and what its file says: `network` (sizes) and `input` (how audio becomes its input)."""
+    """A network in evaluation mode, and the metadata of its file: `network` (sizes) and `input` (how audio becomes its input)."""
     from safetensors.torch import load_file
 
     with open(path, "rb") as file:

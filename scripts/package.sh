@@ -37,7 +37,7 @@ rm -f "$stage"/bc-*.md "$stage"/man/*-help*.1
 cp -r configs "$stage/"
 cp README.md CHANGELOG.md CITATION.cff LICENSE LICENSE-MIT LICENSE-APACHE "$stage/"
 cp crates/bc-opus/libopus/COPYING "$stage/LICENSE-libopus"
-# Names and times that do not depend on who packs, when.
+# Names and times that do not depend on the user or the date.
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}" \
     -C "$out/package" -czf "$out/package/$name.tar.gz" "$name"
 echo "$out/package/$name.tar.gz"

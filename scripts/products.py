@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""NumPy's matrix products of all vectors with all, and nothing else: what any exact evaluation has to do at least.
+"""NumPy's matrix products of all vectors with all, and nothing else: the minimum work of any exact evaluation.
 
     scripts/bench_eval.sh scripts/products.py 100000 512 2     beside bc-eval metrics
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument("--npy", required=True)
-arguments.add_argument("--cliques", help="not looked at")
+arguments.add_argument("--cliques", help="ignored")
 vectors = np.load(arguments.parse_args().npy)
 block = np.empty((256, len(vectors)), np.float32)
 start = time.perf_counter()

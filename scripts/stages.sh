@@ -4,8 +4,8 @@
 #   scripts/stages.sh index features train eval config=configs/covers-mini.toml
 #   scripts/stages.sh features config=configs/demo.toml --threads 4
 #
-# `just` hands its arguments on to this script, because it takes `name=value` only
-# before the first recipe, and people write it behind.
+# `just` passes its arguments on to this script, because it accepts `name=value` only
+# before the first recipe, but people write it after.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

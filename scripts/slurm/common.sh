@@ -15,7 +15,7 @@ program() {
     line=("${wrap[@]}" "$BC_BIN/$1" "${@:2}")
 }
 
-# Runs a program as it is and waits: for questions, not for work.
+# Runs a program and waits for it: for queries, not for work.
 ask() {
     local line
     program "$@"
@@ -46,7 +46,7 @@ features_status() {
 # One text value of such JSON.
 json_text() { sed -n "s/^ *\"$1\": *\"\([^\"]*\)\".*/\1/p" | head -n 1; }
 
-# Names, sizes and times of the lists that an index is made from; what stages write beside them is none.
+# Names, sizes and times of the lists that an index is made from, without files that stages write beside them.
 lists() {
     local output
     output=$(basename "$(key index output "$@")" .parquet)
@@ -94,13 +94,13 @@ note_done() {
     mv "$note.tmp" "$note"
 }
 
-# In a job: the site's lines, then a word on where it runs.
+# In a job: the site's lines, then a line on where it runs.
 begin() {
     eval "$BC_SETUP"
     say "$SLURM_JOB_NAME, job ${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID} on $(hostname), start $((${SLURM_RESTART_COUNT:-0} + 1))"
 }
 
-# Runs a program of a job and ends the job where it does not succeed. Slurm's SIGTERM (scancel, preemption, requeue)
+# Runs a program of a job and ends the job if it fails. Slurm's SIGTERM (scancel, preemption, requeue)
 # is waited for until the program has saved; Slurm itself queues the job again where it is to. SIGUSR1 says that the job's
 # time is nearly over: the program saves, and the job queues itself again.
 run() {
@@ -138,7 +138,7 @@ run_line() {
 
 queue_again() {
     if [ "${SLURM_RESTART_COUNT:-0}" -ge "$BC_MOST_RESTARTS" ]; then
-        say "time is over, and this job has begun $BC_MOST_RESTARTS times (BC_MOST_RESTARTS): not queued again"
+        say "time is over, and this job has been started $BC_MOST_RESTARTS times (BC_MOST_RESTARTS): not queued again"
         return
     fi
     say "time is over; what is done is saved, and the job is queued again"

@@ -8,9 +8,9 @@
 #   scripts/slurm/submit.sh configs/mine.toml --from train             that and all behind it, done or not
 #   scripts/slurm/submit.sh configs/mine.toml --dry-run                prints what it would submit
 #
-# Stages: index verify features merge train embed eval. What is done is asked of the programs (verify and features, part by part)
-# or of notes in <[train] run>/slurm; what waits or runs is asked of Slurm. So the same command may be given at any time: it
-# submits what nobody works on and is not done. Relative paths begin at the folder it is called in. Settings of the site: site.env.
+# Stages: index verify features merge train embed eval. What is done is queried from the programs (verify and features, part by part)
+# or read from notes in <[train] run>/slurm; waiting and running jobs are queried from Slurm. So the same command may be given at any time: it
+# submits what is neither done nor in progress. Relative paths are relative to the current folder. Settings of the site: site.env.
 set -euo pipefail
 BC_ROOT=$(cd "$(dirname "$0")/../.." && pwd)
 export BC_ROOT
@@ -59,12 +59,12 @@ arguments=(--config "$config" "${arguments[@]}")
 
 # shellcheck source=scripts/slurm/common.sh
 . "$BC_ROOT/scripts/slurm/common.sh"
-# Fails here, with the program's own words, and not in every job.
+# Fails here, with the program's own message, and not in every job.
 ask bc-download-index --print-config "${arguments[@]}" >/dev/null
 
 run=$(key train run "${arguments[@]}")
 logs=$run/slurm/logs
-# Jobs of this folder and these arguments are known by their names.
+# Jobs of this folder and these arguments are recognised by their names.
 tag=$(printf '%s\n' "$PWD" "${arguments[@]}" | sha256sum | cut -c 1-8)
 
 # Jobs of a stage that wait or run, a line each: number, index in its array (or N/A).

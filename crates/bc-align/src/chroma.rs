@@ -1,4 +1,4 @@
-//! Magnitudes become chroma: twelve pitch classes a column, on a uniform grid of time (no beats).
+//! Turns magnitudes into chroma: twelve pitch classes per column, on a uniform time grid (no beats).
 
 use bc_formats::features::CqtSettings;
 
@@ -112,7 +112,7 @@ impl Chroma {
         Self { columns, column_s: self.column_s * size as f64 }
     }
 
-    /// Means over cells of exactly `seconds`, each scaled to length 1; columns that lie in two cells are shared by
+    /// Means over cells of exactly `seconds`, each scaled to length 1; columns that belong to two cells are shared by
     /// time, and cells shorter than a column hold it as it is. A rest that fills no cell is dropped.
     #[must_use]
     pub fn means(&self, seconds: f64) -> Self {
@@ -186,7 +186,7 @@ pub(crate) fn unit(mut column: [f32; PITCH_CLASSES]) -> [f32; PITCH_CLASSES] {
     column
 }
 
-/// The median as NumPy has it: the mean of the two in the middle of an even number. Changes the order; 0 of nothing.
+/// The median as in NumPy: the mean of the two middle values of an even number. Changes the order; 0 if there are no values.
 pub(crate) fn median(values: &mut [f32]) -> f32 {
     let middle = values.len() / 2;
     if values.is_empty() {

@@ -1,11 +1,11 @@
-//! What music retrieval did before networks, on the constant-Q magnitudes that the network sees too.
+//! Classical methods of music retrieval, on the constant-Q magnitudes that the network also uses.
 //!
 //! **In**: a recording's magnitudes (bins x frames, as bc-features stores them or bc-audio computes them), which
 //! [`chroma`] folds into twelve pitch classes a column. **Out**: a vector that is compared by cosine ([`two_dfm`]), the
 //! similarity of two recordings by their best local alignment ([`qmax`]), or that alignment itself: key shift, tempo
 //! ratio and matched sections in seconds ([`align()`]).
 //!
-//! A crate of its own because measuring (baselines beside a network's figures) and answering (why are these two versions
+//! A separate crate, because evaluation (baselines beside a network's figures) and search (why are these two versions
 //! of one work?) both need it, and neither needs the other. It knows no files.
 //!
 //! Sources: Bertin-Mahieux & Ellis, *Large-Scale Cover Song Recognition Using the 2D Fourier Transform Magnitude*
@@ -22,7 +22,7 @@ mod vectors;
 pub use align::{Alignment, Section, align};
 pub use chroma::{Chroma, Folding, PITCH_CLASSES};
 
-/// What can be wrong with a recording's features here.
+/// Errors in a recording's features.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// Magnitudes that are not bins x frames.

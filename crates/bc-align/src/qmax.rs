@@ -1,15 +1,15 @@
-//! Qmax: how long two recordings run beside each other, gaps and changes of tempo allowed (Serrà, Serra & Andrzejak 2009,
+//! Qmax: the length of the longest local alignment of two recordings, with gaps and changes of tempo (Serrà, Serra & Andrzejak 2009,
 //! section 2.3).
 //!
 //! Both are brought to cells of equal length, the second into the key in which it is most like the first, and the longest
-//! path through their cross recurrence plot is looked for that goes on by (1, 1), (2, 1) or (1, 2), at a cost for every
+//! path through their cross recurrence plot is searched for, with steps (1, 1), (2, 1) or (1, 2) and a penalty for every
 //! cell that is not set.
 
 use crate::chroma::{Chroma, PITCH_CLASSES};
 pub(crate) use crate::recurrence::Plot;
 use crate::vectors::wide;
 
-/// What a path pays.
+/// The penalties of a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Costs {
     /// For the first cell that is not set after one that is (gamma_o).
@@ -29,7 +29,7 @@ impl Costs {
         [((1, 1), 0.0), ((2, 1), self.aside), ((1, 2), self.aside)]
     }
 
-    /// What a cell that is not set costs after one with this value in the plot.
+    /// The penalty of a cell that is not set after one with this value in the plot.
     #[inline(always)]
     pub fn gap(&self, hit_before: f32) -> f32 {
         self.going_on - (self.going_on - self.opening) * hit_before
@@ -45,7 +45,7 @@ pub struct Settings {
     pub depth: usize,
     /// Share of a row, and of a column, that counts as near.
     pub kappa: f64,
-    /// Only so many cells of a recording are compared, the first ones, which bounds the memory of a pair.
+    /// Only the first this many cells of a recording are compared, which bounds the memory of a pair.
     pub longest: usize,
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn longest(plot: &Plot, costs: &Costs) -> f32 {
     recursion(plot, costs, &mut [])
 }
 
-/// The whole matrix of the recursion, rows x columns, for those who go back through it.
+/// The whole matrix of the recursion, rows x columns, for tracing paths back.
 pub(crate) fn matrix(plot: &Plot, costs: &Costs) -> Vec<f32> {
     let mut all = vec![0f32; plot.rows * plot.columns];
     recursion(plot, costs, &mut all);
@@ -154,7 +154,7 @@ impl Scores {
     }
 }
 
-/// As one instruction has it; there are no numbers here that are none.
+/// The maximum as a single instruction; there is no NaN here.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }

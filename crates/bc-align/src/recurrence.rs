@@ -1,4 +1,4 @@
-//! The cross recurrence plot of two recordings: which moments of one are among the most like each moment of the other.
+//! The cross recurrence plot of two recordings: which moments of one are among the nearest to each moment of the other.
 //!
 //! A moment is `depth` columns in a row (delay embedding). A cell is set if the two moments are mutual neighbours: the
 //! distance is among the nearest share `kappa` of its row and of its column (Serrà et al. 2009, section 2.2).
@@ -9,11 +9,11 @@
 use crate::chroma::PITCH_CLASSES;
 use crate::vectors::wide;
 
-/// Sums are taken in so many parts, which makes vectors of them.
+/// Sums are taken in this many parts, so that they are vectorised.
 const LANES: usize = 16;
-/// A limit that is not found after so many counts is found by sorting.
+/// A threshold that is not found after this many counts is found by sorting.
 const ATTEMPTS: usize = 24;
-/// Height of a bell of spread 1 where a tenth of it lies below.
+/// Density of the standard normal distribution at its 0.1 quantile.
 const BELL: f32 = 0.17;
 
 /// Which moments recur: rows x columns, row-major, 1 where they do and 0 elsewhere.
@@ -42,7 +42,7 @@ impl Plot {
             return None;
         }
         let mut distances = vec![0f32; rows * columns];
-        // The other way round, so that a column lies in a row; cheaper than to transpose.
+        // The other way round, so that a column is contiguous; cheaper than transposing.
         let mut turned = vec![0f32; rows * columns];
         embedded_distances(a, b, depth, &mut distances);
         embedded_distances(b, a, depth, &mut turned);
@@ -58,7 +58,7 @@ wide! {
     /// Squared distances of moments.
     fn embedded_distances(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], depth: usize, out: &mut [f32]) {
         let columns = b.len() + 1 - depth;
-        // Lanes of columns, each pitch class in a row; what is added at the end is never looked at.
+        // Lanes of columns, each pitch class in a row; the padding at the end is never read.
         let lanes: Vec<Lanes> = b.chunks(LANES).map(Lanes::of).collect();
         let width = lanes.len() * LANES;
         // The last `depth` rows of distances of columns, one after the other in a ring, and room to read beyond.
@@ -84,14 +84,14 @@ wide! {
                         sums[lane] += distances[lane];
                     }
                 }
-                // Rounding may leave less than nothing; numbers that are not negative are in the order of their bits.
+                // Rounding may give negative values; non-negative floats have the order of their bits.
                 out.iter_mut().zip(sums).for_each(|(out, sum)| *out = if sum > 0.0 { sum } else { 0.0 });
             }
         }
     }
 }
 
-/// As many columns as are calculated with at a time.
+/// The columns that are processed at a time.
 struct Lanes {
     pitches: [[f32; LANES]; PITCH_CLASSES],
     squares: [f32; LANES],

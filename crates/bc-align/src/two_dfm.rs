@@ -1,6 +1,6 @@
 //! The 2-D Fourier magnitude of chroma: one vector per recording, the same in every key.
 //!
-//! The magnitude of a patch's 2-D Fourier transform knows neither where in the patch something stands nor at which pitch
+//! The magnitude of a patch's 2-D Fourier transform depends neither on the position of a pattern in the patch nor on its pitch
 //! class it begins; the median over all patches is the recording (Bertin-Mahieux & Ellis 2012, sections 3.1 to 3.3,
 //! on a uniform grid in place of beats and without the reduction by PCA).
 
@@ -19,7 +19,7 @@ pub struct Settings {
     pub width: usize,
     /// What a cell, scaled to length 1, is raised to: louder pitch classes count more.
     pub power: f32,
-    /// Whether the coefficient of no frequency in either direction stays: it says how full the chroma is, not what it
+    /// Whether the DC coefficient is kept: it says how full the chroma is, not what it
     /// does, and outweighs the others.
     pub keep_dc: bool,
 }
@@ -38,7 +38,7 @@ pub fn vector(chroma: &Chroma, settings: &Settings) -> Vec<f32> {
     of_cells(&chroma.medians(settings.cell_s).columns, settings)
 }
 
-/// The same of cells that are there already.
+/// The same for existing cells.
 #[must_use]
 pub fn of_cells(cells: &[[f32; PITCH_CLASSES]], settings: &Settings) -> Vec<f32> {
     let width = settings.width.max(1);
@@ -114,7 +114,7 @@ impl Transform {
 }
 
 /// Similarities of all pairs of a set, n x n, row-major: cosines once the set's mean vector is taken off each, because
-/// what all recordings have in common tells none apart.
+/// what all recordings have in common distinguishes none of them.
 #[must_use]
 pub fn similarities(vectors: &[Vec<f32>]) -> Vec<f32> {
     let dim = vectors.first().map_or(0, Vec::len);

@@ -13,7 +13,7 @@ macro_rules! wide {
             fn of_256($($arg: $ty),*) $(-> $out)? { body($($arg),*) }
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: the machine was asked for these instructions.
+                // SAFETY: the processor was checked for these instructions.
                 return unsafe { of_256($($arg),*) };
             }
             body($($arg),*)

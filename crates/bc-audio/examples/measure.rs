@@ -28,7 +28,7 @@ fn main() {
             read(number(1), files, Reading { need, mp3 });
         }
         "lengths" => lengths(&arguments[1..]),
-        other => panic!("`{other}` is none of cqt, decode, symphonia, needed, lengths"),
+        other => panic!("`{other}` is not one of cqt, decode, symphonia, needed, lengths"),
     }
 }
 

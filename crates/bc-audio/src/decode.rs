@@ -164,7 +164,7 @@ impl Decoder {
     }
 }
 
-/// Finds out what a file is and opens it.
+/// Detects the format of a file and opens it.
 fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<(Source, Header), DecodeError> {
     // Checked before opening, because opening a pipe waits for ever.
     let about = std::fs::metadata(path)?;
@@ -207,7 +207,7 @@ fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<(Source, He
     Ok((Source::Container(Box::new(container)), header))
 }
 
-/// Asks symphonia what a file is.
+/// Lets symphonia detect the format of a file.
 fn probe(timed: Timed, extension: &str) -> symphonia::core::errors::Result<Box<dyn FormatReader>> {
     let stream = MediaSourceStream::new(Box::new(timed), Default::default());
     let mut hint = Hint::new();

@@ -11,7 +11,7 @@ use crate::decode::{DecodeError, Decoder, Frames, Header, Reading};
 use crate::patience::{Deadline, watched};
 use crate::resample::Resample;
 
-/// What a file may cost, how much of it may fail, and who decodes it.
+/// Limits on the time and length of a file and on its errors, and the decoder for MP3.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Longest audio in seconds.

@@ -1,4 +1,4 @@
-//! What a file contains, without extracting features.
+//! Inspects a file, without extracting features.
 
 use std::path::Path;
 

@@ -8,7 +8,7 @@
 //! MP3 is decoded by [`bc_mp3`], which computes only the channel and the bands that are used (decoding was two thirds of the
 //! time, and no library leaves them out), Opus by [`bc_opus`], everything else by symphonia.
 //!
-//! It is a crate of its own because three stages need it: features are extracted with it, the
+//! It is a separate crate because three stages need it: features are extracted with it, the
 //! index is verified with it, and a search begins with it.
 
 use bc_formats::config::Mp3Decoder;
@@ -37,14 +37,14 @@ pub fn extractor(mp3: Mp3Decoder) -> String {
     }
 }
 
-/// Extensions that a search through folders takes for audio. When a file is decoded, its kind is recognised by its
+/// Extensions that count as audio in a search through folders. When a file is decoded, its kind is recognised by its
 /// content.
 pub const EXTENSIONS: [&str; 16] = [
     "mp3", "m4a", "ogg", "flac", "wav", "opus", "webm", "aac", "mp4", "oga", "mkv", "mka", "aif", "aiff",
     "caf", "weba",
 ];
 
-/// Whether a file's name says that it is audio.
+/// Whether a file's name has an extension of audio.
 pub fn is_audio(path: &std::path::Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.to_lowercase().as_str()))

@@ -1,4 +1,4 @@
-//! What keeps one bad file from stopping a run of a hundred thousand: its time is bounded, and
+//! Keeps one bad file from stopping a run of a hundred thousand: its time is bounded, and
 //! a panic on its bytes is an error of that file.
 //!
 //! Time is checked between packets ([`Deadline::check`]) and at every read of the file ([`Timed`]), so also while a
@@ -143,7 +143,7 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, DecodeError>) -> Resul
     })
 }
 
-/// Runs `work` in a thread of its own and waits for it no longer than `limit_s` and a few
+/// Runs `work` in a separate thread and waits for it no longer than `limit_s` and a few
 /// seconds. Work that then still runs is abandoned (it ends with the process).
 ///
 /// # Errors
@@ -206,7 +206,7 @@ mod tests {
                 let file = File::open(&path).unwrap();
                 let mut timed = Timed { file, length, deadline: Deadline::after(3600.0) };
                 let mut all = Vec::new();
-                // As a decoder does that takes any error for the end.
+                // Like a decoder that treats any error as the end.
                 let _ = timed.read_to_end(&mut all);
                 Ok(all)
             })

@@ -1,4 +1,4 @@
-//! How far a calibration is right on versions that it was not fitted on.
+//! How accurate a calibration is on versions that it was not fitted on.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use crate::cohort::Cohort;
 use crate::logistic::Curve;
 use crate::posterior::{Evidence, Rest, posterior};
-use crate::sizes::Asked;
+use crate::sizes::SizeQuery;
 use crate::versions::{PairCounts, Versions};
-use crate::{Calibration, EVEN, EXACT_COPY};
+use crate::{Calibration, EVEN_ODDS, EXACT_COPY};
 
-/// Probabilities at which tables look.
+/// The probabilities in the rows of the tables.
 const PROBABILITIES: [f64; 7] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
 /// Rows of the reliability table.
 const ROWS: usize = 10;
 
-/// What accepting pairs from a probability on means.
+/// The effect of accepting pairs from a probability on.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
     /// The probability at even odds.
@@ -31,7 +31,7 @@ pub struct Threshold {
 }
 
 impl Threshold {
-    /// Score and precision for people: a cosine is at most 1, and of nothing accepted nothing is right or wrong.
+    /// Score and precision as text: a cosine is at most 1, and if nothing is accepted there is no precision.
     #[must_use]
     pub fn in_words(&self) -> [String; 2] {
         let score = if self.score > 1.0 { "above 1: never".to_owned() } else { format!("{:.4}", self.score) };
@@ -58,7 +58,7 @@ pub struct Reliability {
     pub weight: f64,
 }
 
-/// What a search answers when the first work is accepted from a probability on.
+/// The results of a search when the first work is accepted from a probability on.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Answers {
     /// The probability, at even odds that the index has the work.
@@ -84,7 +84,7 @@ impl Scores {
     pub fn of(same: &[f64], other: &[f64], line: &Curve) -> Self {
         let class = |scores: &[f64], one: bool| -> Vec<(f64, bool, f64)> {
             let weight = 0.5 / scores.len().max(1) as f64;
-            scores.iter().map(|score| (line.probability(*score, EVEN), one, weight)).collect()
+            scores.iter().map(|score| (line.probability(*score, EVEN_ODDS), one, weight)).collect()
         };
         let mut points = class(same, true);
         points.extend(class(other, false));
@@ -101,7 +101,7 @@ impl Scores {
             let (recall, false_alarms) = (share(true), share(false));
             Threshold {
                 probability,
-                score: line.score(probability, EVEN).tanh(),
+                score: line.score(probability, EVEN_ODDS).tanh(),
                 precision: all.precision(recall, false_alarms),
                 recall,
                 false_alarms,
@@ -131,13 +131,13 @@ impl Scores {
     }
 }
 
-/// Mean difference of what was said and found, by weight.
+/// Weighted mean difference of the predicted and the observed probabilities.
 pub(super) fn error(rows: &[Reliability]) -> f64 {
     rows.iter().map(|row| row.weight * (row.said - row.found).abs()).sum()
 }
 
-/// How far the pairs of one clique and of two stand out of the cohorts of both; nothing where cohorts are too small.
-pub(super) fn standing(versions: &Versions<'_>) -> Result<(Vec<f64>, Vec<f64>)> {
+/// Cohort-normalised scores of the pairs of one clique and of two; empty where cohorts are too small.
+pub(super) fn normalised_scores(versions: &Versions<'_>) -> Result<(Vec<f64>, Vec<f64>)> {
     let (mut same, mut other) = (Vec::new(), Vec::new());
     each_query(versions, |query, scores, cohort| {
         let Some(cohort) = cohort else { return };
@@ -159,9 +159,12 @@ fn each_query(versions: &Versions<'_>, mut each: impl FnMut(usize, &[f64], Optio
     })
 }
 
-/// What the versions that have another of their work say to each other, in log-likelihood ratios: with their own work,
-/// and all of them with other works.
-pub(super) fn asked(versions: &Versions<'_>, calibration: &Calibration) -> Result<(Vec<Asked>, Vec<f64>)> {
+/// The log-likelihood ratios of the versions that have another version of their work: with their own work,
+/// and of all of them with other works.
+pub(super) fn asked(
+    versions: &Versions<'_>,
+    calibration: &Calibration,
+) -> Result<(Vec<SizeQuery>, Vec<f64>)> {
     let (mut asked, mut others) = (Vec::new(), Vec::new());
     each_query(versions, |query, scores, cohort| {
         let mut own = Vec::new();
@@ -174,13 +177,13 @@ pub(super) fn asked(versions: &Versions<'_>, calibration: &Calibration) -> Resul
             }
         }
         if !own.is_empty() {
-            asked.push(Asked { own, copy: calibration.log_ratio(EXACT_COPY, cohort) });
+            asked.push(SizeQuery { own, copy: calibration.log_ratio(EXACT_COPY, cohort) });
         }
     })?;
     Ok((asked, others))
 }
 
-/// Every version that has another of its work asks twice: with its work in the index and without.
+/// Every version that has another version of its work is a query twice: with its work in the index and without.
 pub(super) fn answers(versions: &Versions<'_>, calibration: &Calibration) -> Result<Vec<Answers>> {
     // The accepted probability, and whether it was the right work; with and without the work.
     let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -201,7 +204,7 @@ pub(super) fn answers(versions: &Versions<'_>, calibration: &Calibration) -> Res
                 .filter(|work| !works[*work].ratios.is_empty() && Some(*work) != without)
                 .collect();
             let evidence: Vec<Evidence> = there.iter().map(|work| works[*work].clone()).collect();
-            let probabilities = posterior(&evidence, Rest::default(), EVEN).works.into_iter().zip(there);
+            let probabilities = posterior(&evidence, Rest::default(), EVEN_ODDS).works.into_iter().zip(there);
             let best = probabilities.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
             found.extend(best.map(|(probability, work)| (probability, work == own)));
         };

@@ -1,25 +1,25 @@
 //! How a recording scores with works that it is not a version of.
 //!
-//! A cosine is bounded, and near its bounds a straight line in it says too little: scores are spread by the inverse
-//! hyperbolic tangent first. Some recordings are near to everything and some to nothing, so a score counts by how
-//! far it stands out of the query's own scores with other works (cohort or z-normalisation, as in speaker
+//! A cosine is bounded, and a straight line does not fit near its bounds: scores are first transformed by the inverse
+//! hyperbolic tangent (Fisher's z). Some recordings are near to everything and some to nothing, so a score counts by how
+//! far it exceeds the query's own scores with other works (cohort or z-normalisation, as in speaker
 //! verification: Auckenthaler, Carey and Lloyd-Thomas, "Score normalization for text-independent speaker
 //! verification systems", Digital Signal Processing 10, 2000), here by median and quartiles, which the few versions
 //! of the query's own work do not move.
 
 use serde::{Deserialize, Serialize};
 
-/// The largest spread score: a cosine as near to 1 as 32-bit vectors give it.
-pub const MOST: f64 = 8.0;
-/// Scores that a cohort is of at least.
-pub const LEAST_COHORT: usize = 50;
-/// Quartiles of a bell curve of width 1 are so far apart.
+/// The largest transformed score: a cosine as near to 1 as 32-bit vectors allow.
+pub const MAX_SPREAD: f64 = 8.0;
+/// Minimum number of scores of a cohort.
+pub const MIN_COHORT: usize = 50;
+/// Distance of the quartiles of a standard normal distribution.
 const QUARTILES: f64 = 1.349;
 
-/// A cosine on a scale without bounds, from -[`MOST`] to [`MOST`].
+/// Fisher's z of a cosine, clamped to the range from -[`MAX_SPREAD`] to [`MAX_SPREAD`].
 #[must_use]
 pub fn spread(score: f64) -> f64 {
-    score.clamp(-1.0, 1.0).atanh().clamp(-MOST, MOST)
+    score.clamp(-1.0, 1.0).atanh().clamp(-MAX_SPREAD, MAX_SPREAD)
 }
 
 /// Centre and width of the spread scores of one query with works that are not its own.
@@ -27,16 +27,16 @@ pub fn spread(score: f64) -> f64 {
 pub struct Cohort {
     /// Median.
     pub centre: f64,
-    /// Distance of the quartiles, scaled so that it is the standard deviation of a bell curve.
+    /// Distance of the quartiles, scaled to the standard deviation of a normal distribution.
     pub width: f64,
 }
 
 impl Cohort {
-    /// Of cosines with recordings most of which are of other works; nothing for fewer than [`LEAST_COHORT`].
+    /// Of cosines with recordings most of which are of other works; nothing for fewer than [`MIN_COHORT`].
     #[must_use]
     pub fn of(scores: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut spread: Vec<f64> = scores.into_iter().map(spread).collect();
-        if spread.len() < LEAST_COHORT {
+        if spread.len() < MIN_COHORT {
             return None;
         }
         spread.sort_unstable_by(f64::total_cmp);
@@ -45,7 +45,7 @@ impl Cohort {
         Some(Self { centre: at(0.5), width })
     }
 
-    /// How many widths a cosine stands out.
+    /// The standardised score of a cosine: its distance from the centre in widths.
     #[must_use]
     pub fn standard(&self, score: f64) -> f64 {
         (spread(score) - self.centre) / self.width
@@ -64,6 +64,6 @@ mod tests {
         assert!((plain.centre - with_own.centre).abs() < 0.01 && (plain.width - with_own.width).abs() < 0.01);
         assert!(Cohort::of([0.5; 49]).is_none());
         assert!(Cohort::of([1.0; 50]).unwrap().standard(1.0).is_finite());
-        assert_eq!((spread(1.0), spread(-1.0), spread(0.0)), (MOST, -MOST, 0.0));
+        assert_eq!((spread(1.0), spread(-1.0), spread(0.0)), (MAX_SPREAD, -MAX_SPREAD, 0.0));
     }
 }

@@ -1,22 +1,22 @@
-//! Same audio, same work, or neither: what a pair of recordings is.
+//! The kind of a pair of recordings: same audio, same work, or neither.
 //!
 //! A straight line is fitted where there are pairs of both kinds. A copy scores where neither covers nor other
-//! works do, so it has a component of its own: copies are anywhere between [`COPY_FROM`] and 1 (on the spread
+//! works do, so it has its own component: copies are anywhere between [`COPY_FROM`] and 1 (on the spread
 //! scale), and what other works do there is read off the slope of their highest scores.
 
 use serde::{Deserialize, Serialize};
 
-use crate::cohort::MOST;
+use crate::cohort::MAX_SPREAD;
 
 /// The spread score of a cosine of 0.98, from which on a pair may be a copy. MP3 copies at 64 kbit/s score 0.99 and more, two
 /// works at most 0.94 by the network of the project (docs/notes-eval.md).
 pub const COPY_FROM: f64 = 2.297_559_925_067_295;
 /// Share of copies among recordings whose work an index holds, before scores are known.
 pub const COPY_SHARE: f64 = 0.1;
-/// The probability of a kind from which on a pair counts as of it.
-pub const SURE: f64 = 0.9;
+/// The probability from which on a pair counts as of a kind.
+pub const SURE_PROBABILITY: f64 = 0.9;
 
-/// The upper end of a distribution: above `from` lie a `share` of all values, and they fall off exponentially.
+/// The upper end of a distribution: above `from` is a `share` of all values, which decay exponentially.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tail {
     /// Where it begins, a spread score.
@@ -46,9 +46,9 @@ impl Tail {
     }
 }
 
-/// The logarithm of the density of copies at a spread score; nothing where no copy is.
+/// The logarithm of the density of copies at a transformed score; `None` where there are no copies.
 pub(crate) fn ln_copy_density(spread: f64) -> Option<f64> {
-    (spread >= COPY_FROM).then(|| -(MOST - COPY_FROM).ln())
+    (spread >= COPY_FROM).then(|| -(MAX_SPREAD - COPY_FROM).ln())
 }
 
 /// Probabilities that add up to 1.
@@ -70,7 +70,7 @@ pub enum Kind {
     SameAudio,
     /// Two recordings of one work.
     SameWork,
-    /// None of the others is sure enough.
+    /// No kind is sure enough.
     Unsure,
     /// Two works.
     Other,
@@ -90,15 +90,15 @@ impl Kind {
 }
 
 impl Kinds {
-    /// The kind whose probability is at least [`SURE`]; a pair that is surely of one work and maybe the same
+    /// The kind whose probability is at least [`SURE_PROBABILITY`]; a pair that is surely of one work and maybe the same
     /// recording is of one work.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        if self.same_audio >= SURE {
+        if self.same_audio >= SURE_PROBABILITY {
             Kind::SameAudio
-        } else if self.same_audio + self.same_work >= SURE {
+        } else if self.same_audio + self.same_work >= SURE_PROBABILITY {
             Kind::SameWork
-        } else if self.other >= SURE {
+        } else if self.other >= SURE_PROBABILITY {
             Kind::Other
         } else {
             Kind::Unsure

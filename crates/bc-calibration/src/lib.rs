@@ -1,11 +1,11 @@
-//! What a score means: the probability that two recordings are versions of one work.
+//! Calibration of scores: the probability that two recordings are versions of one work.
 //!
 //! **In**: embeddings with the split `val` (fitted on) and, where there is one, `test` (checked on). **Out**:
 //! `calibration.json`, by which bc-search answers: curves from a score to the log-likelihood ratio ([`Curve`]), the ends of
-//! both distributions, which tell a copy from a cover ([`kinds`]), precision and recall at thresholds, how
+//! both distributions, which distinguish copies from covers ([`kinds`]), precision and recall at thresholds, how
 //! far the probabilities are right on versions that were not fitted on, and in indexes of other sizes ([`SizeCheck`]).
 //!
-//! A crate of its own because bc-eval learns a calibration and bc-search uses it.
+//! A separate crate, because bc-eval fits a calibration and bc-search uses it.
 
 mod check;
 mod cohort;
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::versions::{PairCounts, Versions};
 
 pub use check::{Answers, Reliability, Threshold};
-pub use cohort::{Cohort, LEAST_COHORT, spread};
+pub use cohort::{Cohort, MIN_COHORT, spread};
 pub use kinds::{Kind, Kinds, Tail};
 pub use logistic::{Curve, Line};
 pub use posterior::{Evidence, Posterior, Rest, posterior};
@@ -43,11 +43,11 @@ pub const FORMAT: &str = "calibration/3";
 /// recording.
 pub const COMPARE: &str = "compare";
 
-/// Works with two versions or more that a line is fitted on at least: pairs of one work rise and fall together, so it
-/// is works that count. Below, lines fitted on other songs of one set differ too much (docs/notes-eval.md has the figures).
-pub const LEAST_WORKS: usize = 10;
+/// Minimum number of works with two versions or more for fitting a line: pairs of one work are correlated, so it
+/// is works that count. With fewer, lines fitted on different songs of one set differ too much (docs/notes-eval.md has the figures).
+pub const MIN_WORKS: usize = 10;
 
-/// Share of the pairs of one work whose slope tells how far covers reach.
+/// Share of the highest scores of pairs of one work, to which the tail is fitted.
 const SAME_TAIL: f64 = 0.5;
 /// A score that an exact copy has at least, where vectors are kept as 8-bit numbers.
 const EXACT_COPY: f64 = 0.9999;
@@ -56,13 +56,13 @@ const EXACT_COPY: f64 = 0.9999;
 const SAME_WORK: f64 = 0.97;
 
 /// The probability that an index holds the work of a recording, unless told otherwise. It is low because the scores of a cover
-/// cannot show that none is there where an index is large (docs/notes-eval.md): what is said without evidence is said by it.
+/// cannot show that none is there where an index is large (docs/notes-eval.md): without evidence, the answer is the prior.
 pub const SEARCH_PRIOR: f64 = 0.05;
 
 /// Even odds: the prior that tables use, and commands unless told otherwise.
-pub const EVEN: f64 = 0.5;
+pub const EVEN_ODDS: f64 = 0.5;
 
-/// Where the calibration of a file of embeddings lies unless told otherwise.
+/// The default path of the calibration of a file of embeddings.
 #[must_use]
 pub fn beside(embeddings: &Path) -> PathBuf {
     embeddings.with_file_name("calibration.json")
@@ -71,13 +71,13 @@ pub fn beside(embeddings: &Path) -> PathBuf {
 /// What `calibration.json` holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// The log-likelihood ratio of a spread cosine ([`spread`]).
+    /// The log-likelihood ratio of a transformed cosine ([`spread`]).
     pub line: Curve,
-    /// The same of how far a cosine stands out of a query's cohort; absent where the split is too small for cohorts.
+    /// The log-likelihood ratio of a cohort-normalised cosine; absent if the split is too small for cohorts.
     pub cohort_line: Option<Curve>,
-    /// The upper end of the spread scores of pairs of one work.
+    /// The upper tail of the transformed scores of pairs of one work.
     pub same_tail: Tail,
-    /// The upper end of the spread scores of pairs of two works.
+    /// The upper tail of the transformed scores of pairs of two works.
     pub other_tail: Tail,
     /// Split that the lines were fitted on.
     pub fitted_on: Split,
@@ -85,7 +85,7 @@ pub struct Calibration {
     pub fitted_works: usize,
     /// Pairs of one clique, and of two, that they were fitted on.
     pub fitted_pairs: PairCounts,
-    /// Split that the tables are of; the same one where there is no other.
+    /// Split that the tables were computed on; the same one if there is no other.
     pub checked_on: Split,
     /// Pairs that the tables were counted on: all of the split, or of a sample of its works.
     pub checked_pairs: PairCounts,
@@ -111,7 +111,7 @@ impl Calibration {
     /// Fits the lines on `val` and checks them on `test`.
     ///
     /// # Errors
-    /// Embeddings with fewer than [`LEAST_WORKS`] works of two versions or more in `val`; scores that do not
+    /// Embeddings with fewer than [`MIN_WORKS`] works of two versions or more in `val`; scores that do not
     /// tell them apart at all.
     pub fn of(path: &Path, embeddings: &Embeddings) -> Result<Self> {
         let [val, test] = [Split::Val, Split::Test].map(|split| Versions::of(embeddings, split));
@@ -119,8 +119,8 @@ impl Calibration {
     }
 
     // Long: every step needs what the ones before it made.
-    /// The same of any versions: fitted on `val`, checked on `test`, or on `val` itself where `test` does not tell. `path` is what
-    /// an error names, `made` says what made the scores.
+    /// The same for any versions: fitted on `val`, checked on `test`, or on `val` itself if `test` has too few. `path` is what
+    /// an error names, `made` is the provenance of the scores.
     ///
     /// # Errors
     /// As [`Calibration::of`].
@@ -128,8 +128,8 @@ impl Calibration {
         let fitted_on = Split::Val;
         let fitted_works = val.repeated_cliques();
         ensure!(
-            fitted_works >= LEAST_WORKS,
-            "{}: the split val has {fitted_works} works with two versions or more; a calibration takes {LEAST_WORKS} at \
+            fitted_works >= MIN_WORKS,
+            "{}: the split val has {fitted_works} works with two versions or more; a calibration takes {MIN_WORKS} at \
              least, because lines fitted on fewer differ too much from songs to songs (see [index] shares and [eval] splits)",
             path.display()
         );
@@ -141,7 +141,7 @@ impl Calibration {
             "{}: versions of one clique score no higher than others in the split val; train the network first",
             path.display()
         );
-        let (same_standing, other_standing) = check::standing(&fitted)?;
+        let (same_standing, other_standing) = check::normalised_scores(&fitted)?;
         let cohort_line = (!same_standing.is_empty())
             .then(|| Curve::fit(&same_standing, &other_standing))
             .filter(|curve| curve.line.slope > 0.0);
@@ -240,18 +240,18 @@ impl Calibration {
     /// The score from which on two recordings are taken to be of one work where that is not known.
     #[must_use]
     pub fn same_work_score(&self) -> f64 {
-        self.line.score(SAME_WORK, EVEN).tanh()
+        self.line.score(SAME_WORK, EVEN_ODDS).tanh()
     }
 
     /// Reads a calibration.
     ///
     /// # Errors
-    /// A file that is absent or none.
+    /// A file that is absent or not a calibration.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read(path)
             .with_context(|| format!("cannot read {}; make it with `bc-eval calibrate`", path.display()))?;
         let read: Self = serde_json::from_slice(&text).with_context(|| {
-            format!("{} is no calibration; make it with `bc-eval calibrate`", path.display())
+            format!("{} is not a calibration; make it with `bc-eval calibrate`", path.display())
         })?;
         read.provenance.expect_format(path, FORMAT)?;
         Ok(read)
@@ -365,7 +365,7 @@ pub fn prior(value: f64) -> Result<f64> {
     if value > 0.0 && value < 1.0 {
         return Ok(value);
     }
-    bail!("a prior of {value} is no probability; give one above 0 and below 1")
+    bail!("a prior of {value} is not a probability; give one above 0 and below 1")
 }
 
 #[cfg(test)]
@@ -410,14 +410,14 @@ mod tests {
     #[test]
     fn a_copy_a_cover_and_another_work_are_told_apart() {
         let made = Calibration::of(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
-        let kind = |score: f64, same_file: bool| made.kinds(score, same_file, None, EVEN).kind();
+        let kind = |score: f64, same_file: bool| made.kinds(score, same_file, None, EVEN_ODDS).kind();
         assert_eq!(kind(1.0, false), Kind::SameAudio);
         assert_eq!(kind(0.3, true), Kind::SameAudio);
         assert_eq!(kind(0.93, false), Kind::SameWork);
         assert_eq!(kind(0.0, false), Kind::Other);
-        let middle = made.line.score(0.5, EVEN).tanh();
+        let middle = made.line.score(0.5, EVEN_ODDS).tanh();
         assert_eq!(kind(middle, false), Kind::Unsure);
-        let kinds = made.kinds(0.99, false, None, EVEN);
+        let kinds = made.kinds(0.99, false, None, EVEN_ODDS);
         assert!((kinds.same_audio + kinds.same_work + kinds.other - 1.0).abs() < 1e-9);
         // The nearer the likelier, over the whole range.
         let ratios: Vec<f64> =
@@ -433,6 +433,6 @@ mod tests {
         let made = Calibration::of(Path::new("e.parquet"), &narrow).unwrap();
         let highest = made.other_tail.from.tanh();
         assert!(highest > 0.99, "{highest}");
-        assert_ne!(made.kinds(0.99, false, None, EVEN).kind(), Kind::SameAudio);
+        assert_ne!(made.kinds(0.99, false, None, EVEN_ODDS).kind(), Kind::SameAudio);
     }
 }

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::kinds::Tail;
 
-/// Share of the scores of other works whose slope says how far up the line is to be believed.
+/// Share of the highest scores of other works, whose tail limits how far up the line is valid.
 pub(crate) const OTHER_TAIL: f64 = 0.01;
 /// Scores of one work beyond which their slope is read off the upper half of all of them.
 const FEW: usize = 5;
 
-/// A line that is bent where few other works score: the log-likelihood ratio of a score.
+/// A line with a bend beyond which few other works score: the log-likelihood ratio of a score.
 ///
 /// A straight line is fitted where most pairs are. Followed further up it may rise faster than scores of other works
 /// become rare, and the mean ratio of another work, which must be 1, would have no bound: in a large index some

@@ -19,11 +19,11 @@ const SIZES: [u64; 5] = [100, 1000, 10_000, 100_000, 1_000_000];
 const BOUNDS: [f64; 7] = [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0];
 /// Versions that ask, at most.
 const QUERIES: usize = 300;
-/// From this probability of none on a search counts as having said that there is none.
+/// From this probability of none on, a search counts as answering that there is none.
 const NONE: f64 = 0.9;
 
 /// What a version scores, in log-likelihood ratios.
-pub(crate) struct Asked {
+pub(crate) struct SizeQuery {
     /// With the other versions of its work.
     pub own: Vec<f64>,
     /// With a copy of itself that an index holds as 8-bit numbers.
@@ -41,7 +41,7 @@ pub struct Said {
     pub answers: usize,
 }
 
-/// What a search in an index of so many works says.
+/// The answers of a search in an index of this many works.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SizeCheck {
     /// Works in the index, one recording each.
@@ -63,7 +63,7 @@ pub struct SizeCheck {
 }
 
 /// Checks `queries` against other works whose log-likelihood ratios are `others`.
-pub(crate) fn check(queries: &[Asked], others: &[f64], prior: f64) -> Vec<SizeCheck> {
+pub(crate) fn check(queries: &[SizeQuery], others: &[f64], prior: f64) -> Vec<SizeCheck> {
     if queries.is_empty() || others.is_empty() {
         return Vec::new();
     }
@@ -72,7 +72,7 @@ pub(crate) fn check(queries: &[Asked], others: &[f64], prior: f64) -> Vec<SizeCh
     let mean_below = below.iter().map(|ratio| ratio.exp()).sum::<f64>() / below.len().max(1) as f64;
     let mut random = ChaCha8Rng::seed_from_u64(17);
     let step = queries.len().div_ceil(QUERIES);
-    let queries: Vec<&Asked> = queries.iter().step_by(step).collect();
+    let queries: Vec<&SizeQuery> = queries.iter().step_by(step).collect();
     SIZES.iter().map(|works| of_size(&queries, &tail, mean_below, *works, prior, &mut random)).collect()
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn check(queries: &[Asked], others: &[f64], prior: f64) -> Vec<SizeCh
 type Answer = (f64, bool, f64);
 
 fn of_size(
-    queries: &[&Asked],
+    queries: &[&SizeQuery],
     tail: &Tail,
     mean_below: f64,
     works: u64,
@@ -120,7 +120,7 @@ fn of_size(
     }
 }
 
-/// The log-likelihood ratios of those of `works` works that lie in the tail.
+/// The log-likelihood ratios of those of `works` works that are in the tail.
 fn drawn(tail: &Tail, works: u64, random: &mut impl Rng) -> Vec<f64> {
     let mean = tail.share * works as f64;
     // The binomial by its bell curve, which is near enough from some dozens on; below the mean itself, rounded by chance.
@@ -167,14 +167,14 @@ mod tests {
     use super::*;
 
     /// Scores of two bell curves of width 1, `apart` from each other: the ratio of a score is known.
-    fn curves(apart: f64) -> (Vec<Asked>, Vec<f64>) {
+    fn curves(apart: f64) -> (Vec<SizeQuery>, Vec<f64>) {
         let mut random = ChaCha8Rng::seed_from_u64(3);
         let mut bell = || {
             let (radius, angle) = (random.random::<f64>(), random.random::<f64>());
             (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
         };
         let ratio = |score: f64| apart * score - apart * apart / 2.0;
-        let asked = (0..300).map(|_| Asked { own: vec![ratio(apart + bell())], copy: 60.0 }).collect();
+        let asked = (0..300).map(|_| SizeQuery { own: vec![ratio(apart + bell())], copy: 60.0 }).collect();
         (asked, (0..50_000).map(|_| ratio(bell())).collect())
     }
 
@@ -191,9 +191,9 @@ mod tests {
         assert!(right.windows(2).all(|pair| pair[0].first >= pair[1].first), "{right:?}");
         // Twice as sure as the scores allow.
         let double = |ratio: &f64| 2.0 * ratio + 3.0;
-        let too_sure: Vec<Asked> = asked
+        let too_sure: Vec<SizeQuery> = asked
             .iter()
-            .map(|asked| Asked { own: asked.own.iter().map(double).collect(), copy: asked.copy })
+            .map(|asked| SizeQuery { own: asked.own.iter().map(double).collect(), copy: asked.copy })
             .collect();
         let others: Vec<f64> = others.iter().map(double).collect();
         let wrong = check(&too_sure, &others, 0.5);

@@ -7,7 +7,7 @@ use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::index::Split;
 use bc_retrieval::{Distance, Vectors};
 
-/// About as many versions as all pairs are looked at of: half a million pairs.
+/// Number of versions of which all pairs are evaluated: about half a million pairs.
 const SAMPLE: usize = 1000;
 
 /// The versions of one split, or some of them.

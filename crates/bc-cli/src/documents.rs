@@ -1,7 +1,7 @@
 //! Man pages, shell completions and a reference page, from the definition of a command line.
 //!
 //! **In**: the `clap` command of a stage. **Out**: a folder with `man/*.1`, `completions/` (bash, zsh, fish) and
-//! `<program>.md`. Packages and docs/reference are made of them; no user needs to call it.
+//! `<program>.md`. Packages and docs/reference are made from them; no user needs to call it.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::Command;
 use clap_complete::Shell;
 
-/// The word that asks for them, where a subcommand would be. It is in no help text.
+/// The hidden subcommand that writes them. It is in no help text.
 const WORD: &str = "documents";
 
 /// Columns of help texts in the reference page, whatever the terminal.

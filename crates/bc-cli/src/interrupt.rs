@@ -10,7 +10,7 @@ static FIRST: OnceLock<Instant> = OnceLock::new();
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
-/// A signal so soon after the first is the same one once more: Slurm signals every process of a job, and its
+/// A signal this soon after the first counts as the same one: Slurm signals every process of a job, and its
 /// launcher and script hand theirs on.
 const ECHO: Duration = Duration::from_secs(1);
 

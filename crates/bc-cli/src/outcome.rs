@@ -27,7 +27,7 @@ impl From<()> for Outcome {
 }
 
 /// The error of a command that Ctrl-C or SIGTERM stopped after it saved what it had: exit code 130.
-/// The text says what is saved and how to go on.
+/// The text says what is saved and how to continue.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted: {0}")]
 pub struct Interrupted(pub String);

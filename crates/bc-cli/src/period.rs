@@ -1,8 +1,8 @@
-//! Lengths of time that the environment may name.
+//! Durations from environment variables.
 
 use std::time::Duration;
 
-/// The seconds that the variable `name` holds; `None` where it is not set, or is no length of time.
+/// The duration in seconds in the variable `name`; `None` if it is not set or not a duration.
 pub(crate) fn named(name: &str) -> Option<Duration> {
     of_text(&std::env::var(name).ok()?)
 }

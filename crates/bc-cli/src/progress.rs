@@ -17,9 +17,9 @@ use crate::period;
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Names the seconds between two lines.
+/// The variable for the seconds between two lines.
 const PERIOD: &str = "BYTECOVER_PROGRESS_SECONDS";
-/// Names what lines are: `json` for programs.
+/// The variable for the form of the lines: `json` for programs.
 const FORM: &str = "BYTECOVER_PROGRESS";
 
 /// A bar over `length` steps of `unit` (`files`, `steps`). What changes besides the
@@ -54,7 +54,7 @@ pub fn line(text: impl AsRef<str>) {
     BARS.suspend(|| println!("{}", text.as_ref()));
 }
 
-/// Prints where `bar` is from time to time, until it is finished or gone.
+/// Prints the position of `bar` from time to time, until it is finished or dropped.
 fn print_lines(bar: &ProgressBar, label: &str, unit: &str) {
     let period = period::named(PERIOD).unwrap_or(Duration::from_secs(60));
     if period.is_zero() {
@@ -72,7 +72,7 @@ fn print_lines(bar: &ProgressBar, label: &str, unit: &str) {
     });
 }
 
-/// Waits for `period` and says where the bar is then; `None` once it has ended. `first` is the first position above 0 and when that
+/// Waits for `period` and returns the state of the bar then; `None` once it has ended. `first` is the first position above 0 and when that
 /// was: a resumed run begins there.
 fn after(
     period: Duration,
@@ -96,12 +96,12 @@ fn after(
     }
 }
 
-/// Where some work is.
+/// The progress of some work.
 struct State {
     done: u64,
     total: u64,
     elapsed: Duration,
-    /// From which position on, and since when, the rate counts.
+    /// The position and time from which the rate is computed.
     first: (u64, Duration),
     message: String,
 }
@@ -149,7 +149,7 @@ impl State {
     }
 }
 
-/// Standard error that steps aside for the bars; where log lines go.
+/// Standard error for log lines, which does not disturb the bars.
 #[derive(Debug, Default)]
 pub struct LogWriter;
 

@@ -13,8 +13,8 @@ use crate::{Interrupted, interrupt, period};
 /// Names the seconds between two saves; for tests, and for machines that are often killed.
 const PERIOD: &str = "BYTECOVER_SAVE_SECONDS";
 
-/// Waits until no other process writes `path`, and keeps it so until the returned file is dropped. The lock is
-/// the file `.<name>.lock` beside it, which stays. What killed writers left of `path` is removed.
+/// Waits until no other process writes `path`, and excludes others until the returned file is dropped. The lock is
+/// the file `.<name>.lock` beside it, which stays. Leftovers of killed writers of `path` are removed.
 ///
 /// # Errors
 /// A folder that cannot be written; an interrupt while waiting.
@@ -38,7 +38,7 @@ pub fn alone(path: &Path) -> Result<File> {
             return Ok(held);
         }
         if interrupt::requested() {
-            let waited = format!("another process was writing {}; nothing of it was changed", path.display());
+            let waited = format!("another process was writing {}; it was not changed", path.display());
             return Err(Interrupted(waited).into());
         }
         if !reported && started.elapsed() > Duration::from_secs(3) {
@@ -67,29 +67,29 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     bc_formats::atomic::write_json(path, value)
 }
 
-/// Says when to save.
-pub struct Pace {
+/// Decides when to save.
+pub struct SaveTimer {
     every: Duration,
-    /// The environment says how long a period is, and nothing else does.
+    /// Whether the environment sets the period, which then cannot be changed.
     named: bool,
     last: Instant,
 }
 
-impl Pace {
+impl SaveTimer {
     /// A minute between two saves, unless the environment says otherwise.
     #[must_use]
     pub fn new() -> Self {
         Self::every(Duration::from_secs(60))
     }
 
-    /// So long between two saves, unless the environment says otherwise.
+    /// This period between two saves, unless the environment says otherwise.
     #[must_use]
     pub fn every(period: Duration) -> Self {
         let named = period::named(PERIOD);
         Self { every: named.unwrap_or(period), named: named.is_some(), last: Instant::now() }
     }
 
-    /// A period of another length begins, unless the environment says how long they are.
+    /// Begins a period of another length, unless the environment sets the length.
     pub fn begin(&mut self, period: Duration) {
         if !self.named {
             self.every = period;
@@ -107,7 +107,7 @@ impl Pace {
     }
 }
 
-impl Default for Pace {
+impl Default for SaveTimer {
     fn default() -> Self {
         Self::new()
     }

@@ -18,12 +18,12 @@ impl Shard {
     /// The whole work.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
-    /// Whether item number `item` of a list that is dealt round belongs to this part.
+    /// Whether item number `item` of a list that is distributed round-robin belongs to this part.
     pub fn takes(&self, item: usize) -> bool {
         item % self.count == self.index
     }
 
-    /// Of a list that is dealt round, the items of this part.
+    /// The items of this part of a list that is distributed round-robin.
     pub fn of<T>(&self, items: Vec<T>) -> Vec<T> {
         let mine = items.into_iter().enumerate().filter(|(item, _)| self.takes(*item));
         mine.map(|(_, item)| item).collect()
@@ -87,8 +87,8 @@ pub struct ShardArgs {
 }
 
 impl ShardArgs {
-    /// The part that was asked for, the whole without `--shard`; that it is the whole is said on standard
-    /// error where a job array looks as if a part were meant.
+    /// The requested part, or the whole without `--shard`; that it is the whole is printed to standard
+    /// error if a job array suggests that a part was meant.
     ///
     /// # Errors
     /// `--shard slurm` outside of a job array, or in one with gaps.
@@ -109,7 +109,7 @@ impl ShardArgs {
     }
 }
 
-/// `status --shards N --json`: what of the work is done, part by part.
+/// `status --shards N --json`: how much of the work is done, part by part.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct StatusArgs {
     /// Shards that the index is divided into.
@@ -123,7 +123,7 @@ pub struct StatusArgs {
 /// A JSON array with a line per item, for programs that read lines and no JSON.
 ///
 /// # Errors
-/// What is no JSON.
+/// An item that cannot be written as JSON.
 pub fn json_lines<T: serde::Serialize>(items: &[T]) -> Result<String> {
     let lines: Result<Vec<String>, _> = items.iter().map(serde_json::to_string).collect();
     Ok(format!("[\n{}\n]", lines?.join(",\n")))

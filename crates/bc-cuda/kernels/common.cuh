@@ -48,7 +48,7 @@ __device__ inline float from_float<float>(float x) {
     return x;
 }
 
-// Rounds to nearest even; what is not a number stays none.
+// Rounds to nearest even; NaN stays NaN.
 template <>
 __device__ inline bf16 from_float<bf16>(float x) {
     FloatBits all;
@@ -85,7 +85,7 @@ __device__ inline void store(T* to, const float (&values)[V]) {
     *reinterpret_cast<Pack<T, V>*>(to) = pack;
 }
 
-// A block's part of an image (batch, positions, channels): `lanes` packs of channels beside each other, BC_BLOCK / lanes
+// A block's part of an image (batch, positions, channels): `lanes` packs of channels side by side, BC_BLOCK / lanes
 // positions below each other. The grid is (tiles of channels, chunks of positions, batch).
 struct Tile {
     int lane, row, rows;

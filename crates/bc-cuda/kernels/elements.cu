@@ -26,7 +26,7 @@ BC_KERNEL scale_f32(float* x, float factor, int count) {
 }
 BC_ENTRY(scale_f32)
 
-// A run of one weight's values: whole outputs of inputs * taps values each, from `start` of the flat buffer on.
+// A range of one weight's values: whole outputs of inputs * taps values each, from `start` of the flat buffer on.
 struct Run {
     int start, count, inputs, taps;
 };

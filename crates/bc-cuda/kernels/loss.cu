@@ -24,7 +24,7 @@ __device__ inline float block_max(float value) {
 }
 
 // Cross entropy with label smoothing, a row to a block: parts[row] is its loss, the gradient of its logits is times `scale`.
-// Rows from `counted` on cost nothing.
+// Rows from `counted` on have no loss.
 template <typename T>
 __device__ void cross_entropy(const float* logits, const int* labels, float* parts, T* gradient, int classes, int counted,
                               float smoothing, float scale) {
@@ -111,7 +111,7 @@ __device__ inline long long key(float x) {
 
 #define NONE 0x7fffffffffffffffLL
 
-// The least of a block's values; of equal ones all are the same.
+// The smallest of a block's values.
 __device__ inline long long block_least(long long value) {
     __shared__ long long least[BC_BLOCK];
     const int i = (int)threadIdx.x;
@@ -125,7 +125,7 @@ __device__ inline long long block_least(long long value) {
     return least[0];
 }
 
-// The place that comes first: the nearest, of equal ones the first; `far`: the farthest, of equal ones the last.
+// A key whose minimum is the nearest row, of equal ones the first; with `far` the farthest, of equal ones the last.
 __device__ inline long long rank_of(float distance, int place, bool far) {
     const long long nearest = key(distance) * 0x80000000LL + place;
     return far ? -nearest : nearest;

@@ -69,7 +69,7 @@ __device__ void norm_moments(const T* x, float* parts, int channels, int positio
             const float square_sum = squares[v * BC_BLOCK + i];
             out[v] = (float)counts[i];
             out[channels + v] = means[v * BC_BLOCK + i];
-            // Not a number stays none.
+            // NaN stays NaN.
             out[2 * channels + v] = square_sum < 0.0f ? 0.0f : square_sum;
         }
     }
@@ -146,7 +146,7 @@ __device__ inline void write_group(float* groups, int group, double mean, double
 }
 
 // Groups from parts. Blocks (x, 0) make those of channels normalised over the batch: from `batch_parts` (rows of
-// `batch_stride`; running statistics are moved towards them), or from running statistics if there are no parts (evaluation).
+// `batch_stride`; running statistics are updated with them), or from running statistics if there are no parts (evaluation).
 // Blocks (x, 1 + item) make those of the item, from its `chunks` parts.
 BC_KERNEL norm_finish(const float* parts, int chunks, const float* batch_parts, int batch_count, int batch_stride,
                       const float* instance_scale, const float* instance_shift, const float* scale,
@@ -198,7 +198,7 @@ __device__ inline void load_affine(const float* groups, const Tile& t, int chann
     }
 }
 
-// y = max(x * factor + offset, floor), or with a shortcut max(that + shortcut, 0). Not a number stays none.
+// y = max(x * factor + offset, floor), or with a shortcut max(that + shortcut, 0). NaN stays NaN.
 template <typename T, int V>
 __device__ void norm_apply(const T* x, const T* shortcut, T* y, const float* groups, int channels, int positions,
                            int instance, int lanes, float floor) {
@@ -234,8 +234,8 @@ __device__ void norm_apply(const T* x, const T* shortcut, T* y, const float* gro
 BC_FOR_IMAGES(NORM_APPLY)
 
 // The first pass of the gradient: sums of g and of g (x - mean) of each chunk, where g is dy where the value before the
-// activation is above the floor; parts[((item * chunks + chunk) * 2 + kind) * channels + channel]. With y (what came out
-// behind a shortcut) dy is first made zero where y is not above zero, into `masked` (which may be dy itself).
+// activation is above the floor; parts[((item * chunks + chunk) * 2 + kind) * channels + channel]. With y (the output
+// after a shortcut) dy is first set to zero where y is not above zero, into `masked` (which may be dy itself).
 template <typename T, int V>
 __device__ void norm_sums(const T* x, const T* dy, const T* y, T* masked, const float* groups, float* parts,
                           int channels, int positions, int instance, int lanes, float floor) {

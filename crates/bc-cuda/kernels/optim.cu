@@ -34,16 +34,16 @@ BC_KERNEL adam_prepare(const double* parts, double* state, float* step, int coun
 }
 BC_ENTRY(adam_prepare)
 
-// A run of values of one parameter, from `start` on; kinds[parameter] 0: left alone, 1: without weight decay, 2: with it.
-struct Stretch {
+// A range of values of one parameter, from `start` on; kinds[parameter] 0: left alone, 1: without weight decay, 2: with it.
+struct Chunk {
     int start, count, parameter;
 };
 
-// A stretch to a block. gradient_decay is added through the gradient (Adam), `keep` shrinks the weights (AdamW).
+// One range per block. gradient_decay is added through the gradient (Adam), `keep` shrinks the weights (AdamW).
 BC_KERNEL adam(float* weights, float* first, float* second, const float* gradient, const int* stretches,
                const int* kinds, const float* step, float beta1, float beta2, float epsilon, float gradient_decay,
                float keep) {
-    const Stretch run = reinterpret_cast<const Stretch*>(stretches)[blockIdx.x];
+    const Chunk run = reinterpret_cast<const Chunk*>(stretches)[blockIdx.x];
     const int kind = kinds[run.parameter];
     if (kind == 0 || step[4] == 0.0f) return;  // the whole block
     const float factor = step[1], size = step[2], root = step[3];
@@ -62,7 +62,7 @@ BC_KERNEL adam(float* weights, float* first, float* second, const float* gradien
 }
 BC_ENTRY(adam)
 
-// average = decay average + (1 - decay) x, unless the step was not made.
+// average = decay average + (1 - decay) x, unless the step was skipped.
 BC_KERNEL average(float* average, const float* x, const float* step, int count, float decay) {
     if (step[4] == 0.0f) return;
     for (long long i = (long long)blockIdx.x * BC_BLOCK + (int)threadIdx.x; i < count; i += (long long)gridDim.x * BC_BLOCK) {

@@ -3,18 +3,18 @@
 #include "common.cuh"
 
 // A thread's pack of channels at one position of an image of packs: (batch, height, width, packs).
-struct Place {
+struct PackPosition {
     int item, row, column, channel;
     bool inside;
 };
 
 template <int V>
-__device__ inline Place place(int batch, int height, int width, int channels) {
-    // The host lets no tensor have 2^31 values: divisions of 32 bits, which are several times cheaper.
+__device__ inline PackPosition place(int batch, int height, int width, int channels) {
+    // The host allows no tensor of 2^31 values, so 32-bit divisions suffice, which are several times cheaper.
     const unsigned int number = (unsigned int)blockIdx.x * BC_BLOCK + (unsigned int)threadIdx.x;
     const unsigned int packs = (unsigned int)(channels / V), columns = (unsigned int)width, rows = (unsigned int)height;
     const unsigned int position = number / packs, line = position / columns;
-    Place at;
+    PackPosition at;
     at.inside = number < (unsigned int)batch * rows * columns * packs;
     at.channel = (int)(number % packs) * V;
     at.column = (int)(position % columns);
@@ -27,12 +27,12 @@ __device__ inline long long index_of(int item, int row, int column, int height, 
     return (((long long)item * height + row) * width + column) * channels;
 }
 
-// Kernel 3, stride 2, padding 1. taps has which of the nine was greatest: the first of equal ones, the last that is not a
-// number.
+// Kernel 3, stride 2, padding 1. taps says which of the nine was greatest: of equal ones the first, of several NaN the
+// last.
 template <typename T, int V>
 __device__ void max_pool(const T* x, T* y, unsigned char* taps, int batch, int height, int width, int channels) {
     const int out_height = (height - 1) / 2 + 1, out_width = (width - 1) / 2 + 1;
-    const Place at = place<V>(batch, out_height, out_width, channels);
+    const PackPosition at = place<V>(batch, out_height, out_width, channels);
     if (!at.inside) return;
     float best[V];
     Pack<unsigned char, V> tap;
@@ -66,7 +66,7 @@ template <typename T, int V>
 __device__ void max_pool_gradient(const T* dy, const unsigned char* taps, T* dx, int batch, int height, int width,
                                   int channels) {
     const int out_height = (height - 1) / 2 + 1, out_width = (width - 1) / 2 + 1;
-    const Place at = place<V>(batch, height, width, channels);
+    const PackPosition at = place<V>(batch, height, width, channels);
     if (!at.inside) return;
     float sum[V] = {};
     // Window r has the rows 2 r - 1 to 2 r + 1.
@@ -173,11 +173,11 @@ __device__ void gem_gradient(const T* x, const float* y, const float* dy, const 
 BC_FOR_IMAGES(GEM_GRADIENT)
 
 // (batch, groups * height, width, channels) to (batch, height, width, 2 channels): the maxima over the groups, behind
-// them the means. Row h is of the rows h, h + height, ... numbers has which group each maximum came from.
+// them the means. Row h combines the rows h, h + height, ... numbers says which group each maximum came from.
 template <typename T, int V>
 __device__ void max_mean(const T* x, T* y, unsigned char* numbers, int batch, int groups, int height, int width,
                          int channels) {
-    const Place at = place<V>(batch, height, width, channels);
+    const PackPosition at = place<V>(batch, height, width, channels);
     if (!at.inside) return;
     float best[V], sum[V];
     Pack<unsigned char, V> number;
@@ -213,7 +213,7 @@ BC_FOR_IMAGES(MAX_MEAN)
 template <typename T, int V>
 __device__ void max_mean_gradient(const T* dy, const unsigned char* numbers, T* dx, int batch, int groups, int height,
                                   int width, int channels) {
-    const Place at = place<V>(batch, height, width, channels);
+    const PackPosition at = place<V>(batch, height, width, channels);
     if (!at.inside) return;
     float most[V], mean[V];
     const T* from = dy + index_of(at.item, at.row, at.column, height, width, 2 * channels) + at.channel;
@@ -244,7 +244,7 @@ BC_FOR_IMAGES(MAX_MEAN_GRADIENT)
 template <typename T, int V>
 __device__ void time_mean(const T* x, T* y, int rows, int width, int channels, int stride) {
     const int columns = (width + stride - 1) / stride;
-    const Place at = place<V>(rows, 1, columns, channels);
+    const PackPosition at = place<V>(rows, 1, columns, channels);
     if (!at.inside) return;
     const int first = at.column * stride, last = first + stride < width ? first + stride : width;
     float sum[V] = {};
@@ -262,7 +262,7 @@ __device__ void time_mean(const T* x, T* y, int rows, int width, int channels, i
 template <typename T, int V>
 __device__ void time_mean_gradient(const T* dy, T* dx, int rows, int width, int channels, int stride) {
     const int columns = (width + stride - 1) / stride;
-    const Place at = place<V>(rows, 1, width, channels);
+    const PackPosition at = place<V>(rows, 1, width, channels);
     if (!at.inside) return;
     const int column = at.column / stride;
     const int rest = width - column * stride;
@@ -288,7 +288,7 @@ BC_FOR_IMAGES(TIME_MEAN)
 template <typename T, int V>
 __device__ void pad(const T* x, T* y, int batch, int height, int width, int channels, int top, int left,
                     int out_height, int out_width, int ring) {
-    const Place at = place<V>(batch, out_height, out_width, channels);
+    const PackPosition at = place<V>(batch, out_height, out_width, channels);
     if (!at.inside) return;
     int row = at.row - top;
     const int column = at.column - left;
@@ -304,7 +304,7 @@ __device__ void pad(const T* x, T* y, int batch, int height, int width, int chan
 template <typename T, int V>
 __device__ void pad_gradient(const T* dy, T* dx, int batch, int height, int width, int channels, int top, int left,
                              int out_height, int out_width, int ring, int add) {
-    const Place at = place<V>(batch, height, width, channels);
+    const PackPosition at = place<V>(batch, height, width, channels);
     if (!at.inside) return;
     const long long to = index_of(at.item, at.row, at.column, height, width, channels) + at.channel;
     float sum[V] = {};

@@ -6,7 +6,7 @@
 use crate::error::Result;
 use crate::shape::{Convolution, Element, Shape};
 
-/// Where something lies in a device's memory.
+/// An address in a device's memory.
 pub type Address = u64;
 
 /// A value that a kernel gets, as its bits.
@@ -51,7 +51,7 @@ pub struct Launch {
 /// Threads of every block.
 pub const BLOCK: usize = 256;
 
-/// Which product of a convolution.
+/// Which of the three products of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pass {
     /// y of x and w.
@@ -74,7 +74,7 @@ pub struct Convolve {
     pub input: Shape,
     /// Of all three.
     pub element: Element,
-    /// Whether 32-bit numbers may be multiplied in 19 bits.
+    /// Whether 32-bit numbers may be multiplied in 19 bits (TF32).
     pub tf32: bool,
     /// x or dx.
     pub x: Address,
@@ -102,7 +102,7 @@ pub struct Multiply {
     pub element: Element,
     /// Of c.
     pub result: Element,
-    /// Whether 32-bit numbers may be multiplied in 19 bits.
+    /// Whether 32-bit numbers may be multiplied in 19 bits (TF32).
     pub tf32: bool,
     /// The matrices a, b, c.
     pub matrices: [Address; 3],
@@ -110,13 +110,13 @@ pub struct Multiply {
     pub add: bool,
 }
 
-/// A device. Work is queued and done in order; only what says so waits.
+/// A device. Work is queued and done in order; only methods that say so wait for it.
 ///
 /// # Safety
-/// An implementation gives memory that nobody else has until it is freed, keeps the order of what is queued, and
-/// touches no memory but that which a call names.
+/// An implementation returns memory that is not shared until it is freed, keeps the order of the queue, and
+/// accesses only memory that a call names.
 pub unsafe trait Device: Send + Sync {
-    /// For people.
+    /// Its name, for messages.
     fn name(&self) -> String;
 
     /// Memory of at least this size, aligned to 256 bytes.
@@ -125,7 +125,7 @@ pub unsafe trait Device: Send + Sync {
     /// None left.
     fn allocate(&self, bytes: usize) -> Result<Address>;
 
-    /// Gives memory back; waits for what is queued.
+    /// Frees memory; waits for queued work.
     ///
     /// # Safety
     /// The address came from [`Device::allocate`], and nothing queued later uses it.
@@ -140,7 +140,7 @@ pub unsafe trait Device: Send + Sync {
     /// Queues a kernel.
     ///
     /// # Safety
-    /// The arguments are those of the kernel, and what it reads and writes by them and by its grid lies in allocated
+    /// The arguments are those of the kernel, and everything that it reads and writes with them and its grid is in allocated
     /// memory.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ pub unsafe trait Device: Send + Sync {
     /// The driver's.
     unsafe fn write(&self, to: Address, from: &[u8]) -> Result<()>;
 
-    /// Copies from the device; waits for what is queued.
+    /// Copies from the device; waits for queued work.
     ///
     /// # Safety
     /// `from` has as many bytes.
@@ -201,7 +201,7 @@ pub unsafe trait Device: Send + Sync {
     /// The library's.
     unsafe fn multiply(&self, call: &Multiply) -> Result<()>;
 
-    /// Room for an upload that goes on beside the queue.
+    /// Memory for an upload that runs beside the queue.
     ///
     /// # Errors
     /// No memory.
@@ -216,19 +216,19 @@ pub unsafe trait Device: Send + Sync {
 
 /// Memory on both sides, for one upload at a time that does not wait for the queue.
 pub trait Staging: Send {
-    /// Copies `bytes` and starts their way to the device; waits until the upload before was released there.
+    /// Copies `bytes` and starts their transfer to the device; waits until the previous upload was released there.
     ///
     /// # Errors
     /// More bytes than there is room for; the driver's.
     fn send(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// Lets what is queued from now on wait for the upload, and says where it lies.
+    /// Makes work that is queued from now on wait for the upload, and returns its address.
     ///
     /// # Errors
     /// The driver's.
     fn receive(&mut self) -> Result<Address>;
 
-    /// Says that what was queued so far was all that reads the upload.
+    /// Declares that all work that reads the upload has been queued.
     ///
     /// # Errors
     /// The driver's.

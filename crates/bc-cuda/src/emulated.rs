@@ -1,9 +1,9 @@
 //! The kernels on CPU threads: how sizes, arguments and results of all operators are tested without a GPU.
 //!
 //! In: the folder of HIP-CPU (MIT, header-only) and a g++ with TBB. Out: a [`Device`] that compiles the same sources as
-//! nvrtc does, and has plain loops in the place of cuDNN and cuBLAS. Memory begins as values that are not numbers and ends
-//! with a mark that is looked at when it is freed, so that a kernel that leaves out a value or writes behind its memory is
-//! found. Slow: for tests alone.
+//! nvrtc does, and has plain loops in the place of cuDNN and cuBLAS. Memory is filled with NaN and ends
+//! with a mark that is checked when it is freed, so that a kernel that leaves out a value or writes beyond its memory is
+//! found. Slow: for tests only.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ use crate::error::{Error, Result, ensure};
 use crate::kernels::{HEADERS, MAIN, SOURCES};
 use crate::shape::Element;
 
-/// Bytes behind each block that nobody may write.
+/// Guard bytes after each block, which nothing may write.
 const GUARD: usize = 256;
 const MARK: u8 = 0xa5;
 const ALIGNMENT: usize = 256;
@@ -127,7 +127,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Io { path, source }
 }
 
-/// One object file; written beside its name first, for another process may be at the same.
+/// One object file, written under a temporary name first, because another process may do the same.
 fn compile(hip_cpu: &Path, work: &Path, name: &str, object: &Path) -> Result<()> {
     let built = work.join(format!("{name}.o"));
     let mut command = Command::new("g++");
@@ -163,7 +163,7 @@ impl Emulated {
 /// Values at an address, as 32 bits.
 ///
 /// # Safety
-/// There are so many.
+/// There are that many values.
 unsafe fn values(at: Address, count: usize, element: Element) -> Vec<f32> {
     // SAFETY: the caller's; blocks are aligned to more than either type needs, and offsets are whole values.
     unsafe {
@@ -230,7 +230,7 @@ unsafe impl Device for Emulated {
             dealloc(address as *mut u8, layout);
             untouched
         };
-        assert!(untouched, "something wrote behind a block of {} bytes", layout.size() - GUARD);
+        assert!(untouched, "something wrote beyond a block of {} bytes", layout.size() - GUARD);
     }
 
     fn memory(&self) -> Result<[usize; 2]> {
@@ -314,7 +314,7 @@ unsafe impl Device for Emulated {
     }
 }
 
-/// Memory of the host is the device's.
+/// The host's memory is that of the device.
 struct Slot {
     bytes: Vec<u32>,
 }
@@ -322,7 +322,7 @@ struct Slot {
 impl Staging for Slot {
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let room: &mut [u8] = bytemuck::cast_slice_mut(&mut self.bytes);
-        ensure(bytes.len() <= room.len(), || format!("{} bytes for a place of {}", bytes.len(), room.len()))?;
+        ensure(bytes.len() <= room.len(), || format!("{} bytes for a slot of {}", bytes.len(), room.len()))?;
         room[..bytes.len()].copy_from_slice(bytes);
         Ok(())
     }

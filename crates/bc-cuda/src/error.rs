@@ -18,7 +18,7 @@ pub enum Error {
         /// What to install.
         remedy: &'static str,
     },
-    /// The name of a device that is none.
+    /// A name that is not that of a device.
     #[error("device = \"{0}\" names no device; use \"cuda:0\", \"cuda:1\", ...")]
     Name(String),
     /// A device that is not there.
@@ -26,7 +26,7 @@ pub enum Error {
         "there is no device cuda:{ordinal}: the driver sees {count} (CUDA_VISIBLE_DEVICES may hide some)"
     )]
     NoDevice {
-        /// Which was asked for.
+        /// The number that was asked for.
         ordinal: usize,
         /// How many there are.
         count: usize,
@@ -64,7 +64,7 @@ pub enum Error {
         file: String,
         /// The architecture.
         arch: String,
-        /// The compiler's words.
+        /// The compiler's output.
         log: String,
     },
     /// No algorithm for a convolution.
@@ -75,7 +75,7 @@ pub enum Error {
     Call {
         /// The function.
         call: &'static str,
-        /// The library's words.
+        /// The library's message.
         message: String,
     },
     /// Arguments that do not fit each other.
@@ -99,7 +99,7 @@ pub(crate) fn ensure(holds: bool, message: impl FnOnce() -> String) -> Result<()
     if holds { Ok(()) } else { Err(Error::Shape(message())) }
 }
 
-/// Bytes for people.
+/// A number of bytes, formatted for messages.
 pub(crate) struct Size(pub usize);
 
 impl std::fmt::Display for Size {

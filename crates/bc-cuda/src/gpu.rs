@@ -1,4 +1,4 @@
-//! A device with its memory: what the operators of this crate are methods of.
+//! A device with its memory; the operators of this crate are its methods.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ impl std::fmt::Debug for Gpu {
     }
 }
 
-/// The most values of one tensor: kernels count in 32 bits.
-const MOST: usize = i32::MAX as usize;
+/// Maximum number of values of a tensor: kernels count in 32 bits.
+const MAX_VALUES: usize = i32::MAX as usize;
 
 impl Gpu {
     /// A device for a run of this precision.
@@ -38,12 +38,12 @@ impl Gpu {
         Self { pool: Pool::new(Arc::clone(&device)), device, precision }
     }
 
-    /// For people.
+    /// Its name, for messages.
     pub fn name(&self) -> String {
         self.device.name()
     }
 
-    /// Of this run.
+    /// The precision of this run.
     pub fn precision(&self) -> Precision {
         self.precision
     }
@@ -57,7 +57,7 @@ impl Gpu {
         self.precision == Precision::Tf32
     }
 
-    /// What this process has of the device's memory.
+    /// This process's usage of the device's memory.
     pub fn usage(&self) -> Usage {
         self.pool.usage()
     }
@@ -70,7 +70,7 @@ impl Gpu {
         self.device.memory()
     }
 
-    /// Gives back memory that is not in use (before another bucket length, or to another process).
+    /// Frees memory that is not in use (before another crop length, or for another process).
     pub fn trim(&self) {
         self.pool.trim();
     }
@@ -84,11 +84,13 @@ impl Gpu {
     }
 
     fn take(&self, count: usize, bytes: usize) -> Result<Memory> {
-        ensure(count <= MOST, || format!("a tensor of {count} values; at most {MOST}: use a smaller batch"))?;
+        ensure(count <= MAX_VALUES, || {
+            format!("a tensor of {count} values; at most {MAX_VALUES}: use a smaller batch")
+        })?;
         self.pool.take(count * bytes)
     }
 
-    /// An image that is not written yet.
+    /// An uninitialised image.
     ///
     /// # Errors
     /// No memory.
@@ -96,7 +98,7 @@ impl Gpu {
         Ok(Image { memory: self.take(shape.count(), element.bytes())?, shape, element })
     }
 
-    /// A buffer that is not written yet.
+    /// An uninitialised buffer.
     ///
     /// # Errors
     /// No memory.
@@ -143,7 +145,7 @@ impl Gpu {
     pub fn read<T: Pod>(&self, buffer: &Buffer<T>, at: usize, count: usize) -> Result<Vec<T>> {
         ensure(at + count <= buffer.len, || format!("{count} values at {at} of a buffer of {}", buffer.len))?;
         let mut values = vec![T::zeroed(); count];
-        // SAFETY: the buffer has so many, by the line above.
+        // SAFETY: the buffer has that many values, by the line above.
         unsafe { self.device.read(bytemuck::cast_slice_mut(&mut values), buffer.at(at))? };
         Ok(values)
     }
@@ -153,7 +155,7 @@ impl Gpu {
     /// # Errors
     /// The driver's.
     pub fn clear<T: Pod>(&self, buffer: &mut Buffer<T>) -> Result<()> {
-        // SAFETY: the buffer has so many bytes.
+        // SAFETY: the buffer has that many bytes.
         unsafe { self.device.zero(buffer.address(), buffer.len * size_of::<T>()) }
     }
 
@@ -172,7 +174,7 @@ impl Gpu {
         ensure(at + count <= to.len && first + count <= from.len, || {
             format!("{count} values from {first} of {} to {at} of {}", from.len, to.len)
         })?;
-        // SAFETY: both have so many, and a buffer that is written is not borrowed a second time, so they are two.
+        // SAFETY: both have that many values, and they are two buffers, because the written one is borrowed only once.
         unsafe { self.device.copy(to.at(at), from.at(first), count * size_of::<T>()) }
     }
 
@@ -205,7 +207,7 @@ impl Gpu {
         match image.element {
             Element::F32 => {
                 let mut values = vec![0f32; count];
-                // SAFETY: the image has so many values.
+                // SAFETY: the image has that many values.
                 unsafe { self.device.read(bytemuck::cast_slice_mut(&mut values), image.address())? };
                 Ok(values)
             }
@@ -218,7 +220,7 @@ impl Gpu {
         }
     }
 
-    /// A place for batches of at most `values` numbers, which travel while the queue is worked on.
+    /// An uploader for batches of at most `values` numbers, which are transferred while the queue runs.
     ///
     /// # Errors
     /// No memory.
@@ -237,7 +239,7 @@ impl Gpu {
         grid: [usize; 3],
         arguments: Vec<Argument>,
     ) -> Result<()> {
-        let fits = grid[0] <= MOST && grid[1].max(grid[2]) <= 65_535;
+        let fits = grid[0] <= MAX_VALUES && grid[1].max(grid[2]) <= 65_535;
         ensure(fits, || format!("{kernel} would need a grid of {grid:?}: use a smaller batch"))?;
         if grid.contains(&0) {
             return Ok(());
@@ -248,7 +250,7 @@ impl Gpu {
     }
 }
 
-/// Two places for batches: one is read by the step that runs while the next one arrives in the other.
+/// Two slots for batches: one is read by the running step while the next batch arrives in the other.
 pub struct Uploader {
     slots: Vec<Box<dyn Staging>>,
     /// Slot and shape of what was sent and not received.
@@ -257,13 +259,13 @@ pub struct Uploader {
 }
 
 impl Uploader {
-    /// Starts the way of a batch (batch, height, width, channels) to the device. At most two may be under way.
+    /// Starts the transfer of a batch (batch, height, width, channels) to the device. At most two may be in flight.
     ///
     /// # Errors
     /// A third; more values than there is room for; the driver's.
     pub fn send(&mut self, values: &[f32], shape: Shape) -> Result<()> {
         ensure(values.len() == shape.count(), || format!("{} values for {shape}", values.len()))?;
-        ensure(self.sent.len() < self.slots.len(), || "two batches are under way already".to_owned())?;
+        ensure(self.sent.len() < self.slots.len(), || "two batches are already in flight".to_owned())?;
         self.slots[self.next].send(bytemuck::cast_slice(values))?;
         self.sent.push((self.next, shape));
         self.next = (self.next + 1) % self.slots.len();
@@ -275,7 +277,7 @@ impl Uploader {
     /// # Errors
     /// Nothing was sent; no memory; the driver's.
     pub fn receive(&mut self, gpu: &Gpu, element: Element) -> Result<Image> {
-        ensure(!self.sent.is_empty(), || "no batch is under way".to_owned())?;
+        ensure(!self.sent.is_empty(), || "no batch is in flight".to_owned())?;
         let (slot, shape) = self.sent.remove(0);
         let slot = &mut self.slots[slot];
         let from = slot.receive()?;
@@ -287,16 +289,16 @@ impl Uploader {
     }
 }
 
-/// How a kernel goes over an image: as `Tile` in `common.cuh` says.
+/// How a kernel covers an image: see `Tile` in `common.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tiling {
     /// Channels that a thread reads at once.
     pub vector: usize,
-    /// Packs beside each other in a block; a power of two.
+    /// Packs side by side in a block; a power of two.
     pub lanes: usize,
-    /// Blocks beside each other.
+    /// Blocks along the channels.
     pub tiles: usize,
-    /// Blocks below each other.
+    /// Blocks along the positions.
     pub chunks: usize,
 }
 
@@ -334,7 +336,7 @@ pub(crate) fn kernel(name: &str, element: Element, vector: usize) -> String {
     format!("{name}_{}_v{vector}", element.name())
 }
 
-/// Blocks for kernels that go over `count` values with steps of the whole grid.
+/// Blocks for kernels that process `count` values in a grid-stride loop.
 pub(crate) fn flat_grid(count: usize) -> [usize; 3] {
     [count.div_ceil(BLOCK * 4).min(4096), 1, 1]
 }

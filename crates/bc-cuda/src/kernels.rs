@@ -11,7 +11,7 @@ pub struct Source {
 const COMMON: &str = include_str!("../kernels/common.cuh");
 const INCLUDE: &str = "#include \"common.cuh\"\n";
 
-/// All files of kernels; each is a module of its own.
+/// All files of kernels; each is a separate module.
 pub const SOURCES: [Source; 5] = [
     Source { file: "norm.cu", text: include_str!("../kernels/norm.cu") },
     Source { file: "pool.cu", text: include_str!("../kernels/pool.cu") },

@@ -4,7 +4,7 @@
 //! device until they are read. Nothing is known here of networks, files or candle; `bc-nn` writes its networks over
 //! these operators.
 //!
-//! A [`Gpu`] is a [`Device`](device::Device) with its memory; operators are its methods ([`ops`]). What they work on lies
+//! A [`Gpu`] is a [`Device`](device::Device) with its memory; operators are its methods ([`ops`]). Their data is
 //! there as an [`Image`] (activations, (batch, height, width, channels), f32 or bf16; copies share memory, and an operator
 //! that works in place copies first if somebody else has it) or a [`Buffer`] (flat weights, gradients, moments and running
 //! statistics in 32 bits; labels as `i32`). All is queued in the order of the calls; only reads wait.
@@ -41,7 +41,7 @@ pub use error::{Error, Result};
 pub use gpu::{Gpu, Uploader};
 pub use memory::Usage;
 pub use ops::{
-    Activation, Adam, AdamSettings, CrossEntropy, Ending, Linear, MaxMeanSaved, MaxPoolSaved, Mining, Norm,
+    Activation, Adam, AdamSettings, CrossEntropy, Epilogue, Linear, MaxMeanSaved, MaxPoolSaved, Mining, Norm,
     NormGradients, NormSaved, Peers, Runs, State, Step, TripletMargin, Triplets, WeightCopies,
 };
 pub use shape::{Convolution, Element, Padding, Precision, Shape};

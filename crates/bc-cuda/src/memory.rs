@@ -1,6 +1,6 @@
-//! Memory that is kept for the next step: what is dropped is given to the next that asks for as much.
+//! Memory that is kept for the next step: a dropped block is reused for the next request of its size.
 //!
-//! Everything runs on one queue in order, so a block may be given away while kernels that were queued earlier still
+//! Everything runs on one queue in order, so a block may be reused while kernels that were queued earlier still
 //! use it.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub(crate) fn block_size(bytes: usize) -> usize {
     bytes.max(1).div_ceil(step) * step
 }
 
-/// Blocks by size that nobody uses.
+/// Free blocks by size.
 #[derive(Default)]
 struct Free {
     blocks: BTreeMap<usize, Vec<Address>>,
@@ -29,7 +29,7 @@ struct Free {
     peak: usize,
 }
 
-/// What a process has of a device's memory.
+/// A process's usage of a device's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes taken from the device.
@@ -54,11 +54,11 @@ impl Pool {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory that nobody else has.
+    /// Memory that is not shared.
     pub fn take(self: &Arc<Self>, bytes: usize) -> Result<Memory> {
         let size = block_size(bytes);
         let mut free = self.locked();
-        // A block of up to a quarter more is better than a new one.
+        // A block that is up to a quarter larger is better than a new one.
         let found = free.blocks.range(size..=size + size / 4).find(|(_, list)| !list.is_empty());
         let found = found.map(|(size, _)| *size);
         let (address, size) = match found.and_then(|size| Some((free.blocks.get_mut(&size)?.pop()?, size))) {
@@ -102,7 +102,7 @@ impl Pool {
         Usage { held: free.held, used: free.used, peak: free.peak }
     }
 
-    /// Gives back what nobody uses.
+    /// Frees unused blocks.
     pub fn trim(&self) {
         self.release(&mut self.locked());
     }
@@ -137,7 +137,7 @@ impl Memory {
         self.0.address
     }
 
-    /// Whether nobody else has it.
+    /// Whether it is not shared.
     pub(crate) fn is_unique(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }

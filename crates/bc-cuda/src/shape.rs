@@ -62,7 +62,7 @@ impl Element {
         }
     }
 
-    /// As kernels are named.
+    /// Its name in the names of kernels.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -101,33 +101,35 @@ impl std::str::FromStr for Precision {
             "f32" => Ok(Self::F32),
             "tf32" => Ok(Self::Tf32),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(Error::Shape(format!("precision = \"{name}\" is none of \"f32\", \"tf32\", \"bf16\""))),
+            _ => {
+                Err(Error::Shape(format!("precision = \"{name}\" is not one of \"f32\", \"tf32\", \"bf16\"")))
+            }
         }
     }
 }
 
-/// Values around an image.
+/// Padding around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Padding {
     /// Rows above.
     pub top: usize,
     /// Rows below.
     pub bottom: usize,
-    /// Columns in front.
+    /// Columns on the left.
     pub left: usize,
-    /// Columns behind.
+    /// Columns on the right.
     pub right: usize,
     /// Whether the rows above and below are the other end's (a ring) and not zeros.
     pub ring: bool,
 }
 
 impl Padding {
-    /// As many zeros on both sides.
+    /// Equally many zeros on both sides.
     pub const fn symmetric(rows: usize, columns: usize) -> Self {
         Self { top: rows, bottom: rows, left: columns, right: columns, ring: false }
     }
 
-    /// Whether cuDNN knows it: zeros, as many on either side.
+    /// Whether cuDNN supports it: zeros, equally many on both sides.
     pub const fn is_symmetric(&self) -> bool {
         self.top == self.bottom && self.left == self.right && !(self.ring && self.top > 0)
     }

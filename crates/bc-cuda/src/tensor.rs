@@ -1,4 +1,4 @@
-//! What lies on the device: images (activations) and buffers (weights, gradients, statistics, labels).
+//! Values on the device: images (activations) and buffers (weights, gradients, statistics, labels).
 
 use std::marker::PhantomData;
 
@@ -42,7 +42,7 @@ impl Image {
     }
 }
 
-/// Values in a row.
+/// Contiguous values.
 #[derive(Debug)]
 pub struct Buffer<T> {
     pub(crate) memory: Memory,
@@ -65,7 +65,7 @@ impl<T: Pod> Buffer<T> {
         self.memory.address()
     }
 
-    /// Where value `index` lies.
+    /// The address of value `index`.
     pub(crate) fn at(&self, index: usize) -> Address {
         assert!(index <= self.len, "value {index} of {}", self.len);
         self.memory.address() + (index * size_of::<T>()) as u64

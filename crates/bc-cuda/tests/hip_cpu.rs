@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bc_cuda::device::Device;
 use bc_cuda::{Gpu, Precision};
 
-/// A device of its own for each test; `None`, and a recorded skip, where something is missing.
+/// A separate device for each test; `None`, and a recorded skip, where something is missing.
 fn device() -> Option<Arc<dyn Device>> {
     static DEVICE: OnceLock<Result<Arc<dyn Device>, String>> = OnceLock::new();
     let hip_cpu = bc_testing::shared("cuda/hip-cpu")?;

@@ -1,50 +1,50 @@
-//! An index file out of versions that come some at a time: their audio is looked for, what is known of it is brought in,
-//! and it is written. Memory is that of what has to be remembered of every version, not of the versions.
+//! Builds an index file from versions that arrive in chunks: their audio is located, what is known of it is filled in,
+//! and it is written. Memory holds only what has to be remembered of every version, not the versions.
 
 use anyhow::Result;
 use bc_formats::config::Config;
 use bc_formats::index::{Index, IndexWriter, Version};
 use bc_formats::provenance::Provenance;
 
-use crate::known::Known;
+use crate::known::EarlierNotes;
 use crate::locate::Audio;
 use crate::tally::{Figures, Tally};
 use crate::verify::judge::{Judge, Remarks};
 
-/// How many versions go through the stages of the work together.
+/// Number of versions that are processed together.
 const CHUNK: usize = 1 << 16;
 
-/// How the audio of a version is looked for.
+/// Where the audio of a version is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// Where the list says.
+pub enum LookupMode {
+    /// At the path of the list.
     Anew,
-    /// Where the index says, or where it has come to since.
+    /// At the path of the index, or where it has been added since.
     Again,
 }
 
-/// An index being put together. The caller holds [`crate::lock::index`].
+/// An index being built. The caller holds [`crate::lock::index`].
 pub struct Assembly<'a> {
-    look: Look,
+    look: LookupMode,
     audio: Audio<'a>,
-    known: Known<'a>,
+    known: EarlierNotes<'a>,
     judge: Judge<'a>,
     tally: Tally,
     writer: IndexWriter,
     waiting: Vec<Version>,
-    in_vain: Option<String>,
+    first_missing: Option<String>,
     verified: usize,
 }
 
-/// An index that is complete, and not yet in its place.
+/// An index that is complete, but not yet renamed into place.
 pub struct Assembled {
-    /// What there is to say of it.
+    /// Its counts.
     pub figures: Figures,
-    /// What there is to say of single files.
+    /// Remarks about single files.
     pub remarks: Remarks,
-    /// Where the first version without a file was looked for.
-    pub in_vain: Option<String>,
-    /// Files of which `verify` noted something.
+    /// Where the first missing file was looked for.
+    pub first_missing: Option<String>,
+    /// Files that `verify` has results for.
     pub verified: usize,
     writer: IndexWriter,
 }
@@ -54,16 +54,16 @@ impl<'a> Assembly<'a> {
     ///
     /// # Errors
     /// `dataset_path` is no folder, notes that cannot be read, a folder that cannot be written.
-    pub fn open(config: &'a Config, settings: &serde_json::Value, look: Look) -> Result<Self> {
+    pub fn open(config: &'a Config, settings: &serde_json::Value, look: LookupMode) -> Result<Self> {
         Ok(Self {
             look,
             audio: Audio::open(&config.index)?,
-            known: Known::read(config)?,
+            known: EarlierNotes::read(config)?,
             judge: Judge::new(&config.verify),
-            tally: Tally::new(look == Look::Again),
+            tally: Tally::new(look == LookupMode::Again),
             writer: IndexWriter::create(&config.index.output, settings)?,
             waiting: Vec::with_capacity(CHUNK),
-            in_vain: None,
+            first_missing: None,
             verified: 0,
         })
     }
@@ -80,13 +80,13 @@ impl<'a> Assembly<'a> {
     fn end_chunk(&mut self) -> Result<()> {
         let mut versions = std::mem::replace(&mut self.waiting, Vec::with_capacity(CHUNK));
         match self.look {
-            Look::Anew => {
-                let in_vain = self.audio.locate(&mut versions);
-                self.in_vain = self.in_vain.take().or(in_vain);
+            LookupMode::Anew => {
+                let first_missing = self.audio.locate(&mut versions);
+                self.first_missing = self.first_missing.take().or(first_missing);
             }
-            Look::Again => self.audio.look_again(&mut versions),
+            LookupMode::Again => self.audio.refresh(&mut versions),
         }
-        self.known.bring_failures(&mut versions);
+        self.known.apply_failures(&mut versions);
         let facts = self.known.facts(&self.audio, &versions);
         self.verified += facts.iter().flatten().filter(|facts| !facts.unread).count();
         self.judge.judge(&mut versions, &facts);
@@ -100,13 +100,13 @@ impl<'a> Assembly<'a> {
     /// As [`Self::add`].
     pub fn finish(mut self) -> Result<Assembled> {
         self.end_chunk()?;
-        let Self { tally, judge, in_vain, verified, writer, .. } = self;
-        Ok(Assembled { figures: tally.finish(), remarks: judge.remarks, in_vain, verified, writer })
+        let Self { tally, judge, first_missing, verified, writer, .. } = self;
+        Ok(Assembled { figures: tally.finish(), remarks: judge.remarks, first_missing, verified, writer })
     }
 }
 
 impl Assembled {
-    /// Puts the index in its place, with its coverage in the settings; one that would not change is left as it is.
+    /// Renames the index into place, with its coverage in the settings; an index that would not change is left as it is.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -2,17 +2,17 @@
 
 use anyhow::{Result, bail};
 use bc_formats::config::Config;
-use bc_formats::index::{Conflict, Version, id_twice};
+use bc_formats::index::{Conflict, Version, duplicate_id};
 use bc_formats::provenance::Provenance;
 
-use crate::assemble::{Assembly, Look};
-use crate::importers::{self, Place, Source};
+use crate::assemble::{Assembly, LookupMode};
+use crate::importers::{self, Source, SourcePosition};
 use crate::splits::Splits;
 use crate::{locate, lock};
 
 /// Imports, looks for audio, draws splits where the source has none, writes the index
 /// and prints its counts. What `download` and `verify` noted of unchanged files is kept. An index that
-/// would not change is left as it is. The source is gone through twice: once for what holds of it as a whole.
+/// would not change is left as it is. The source is read twice, the first time to check what must hold for it as a whole.
 ///
 /// # Errors
 /// A list that is absent or malformed (file and line), a version id that is listed twice, a
@@ -24,7 +24,7 @@ pub fn run(all: &Config) -> Result<()> {
     let splits = splits_of(&source, all)?;
     // Asked before the lock makes the index's folder.
     locate::audio_folder(config)?;
-    // Held until the index is written: what `verify` or `download` bring in meanwhile waits, and is not lost.
+    // Held until the index is written: updates by `verify` or `download` wait meanwhile, and are not lost.
     let _lock = lock::index(&config.output)?;
     let provenance = Provenance {
         format: String::new(),
@@ -33,14 +33,14 @@ pub fn run(all: &Config) -> Result<()> {
         fingerprint: String::new(),
         inputs: Default::default(),
     };
-    let mut assembly = Assembly::open(all, &provenance.settings, Look::Anew)?;
+    let mut assembly = Assembly::open(all, &provenance.settings, LookupMode::Anew)?;
     source.each(|_, mut version| {
         version.split = splits.of(&version);
         assembly.add(version)
     })?;
     let made = assembly.finish()?;
-    if let Some(in_vain) = &made.in_vain {
-        println!("Some versions have no file, the first: {in_vain}");
+    if let Some(first_missing) = &made.first_missing {
+        println!("Some versions have no file, the first: {first_missing}");
     }
     print!("{}", made.figures.coverage);
     let files = made.figures.files;
@@ -50,7 +50,7 @@ pub fn run(all: &Config) -> Result<()> {
     made.publish(all, provenance)
 }
 
-/// Goes through the source for what must hold of it as a whole.
+/// Checks what must hold for the source as a whole.
 fn splits_of(source: &Source, all: &Config) -> Result<Splits> {
     let config = &all.index;
     let list = importers::path(config).display();
@@ -58,8 +58,8 @@ fn splits_of(source: &Source, all: &Config) -> Result<Splits> {
     source.each(|place, version| match splits.add(place, &version) {
         Ok(()) => Ok(()),
         Err(Conflict::Twice) => Err(match source.line(place) {
-            Some(line) => id_twice(&line, &version.version_id),
-            None => id_twice(&list, &version.version_id),
+            Some(line) => duplicate_id(&line, &version.version_id),
+            None => duplicate_id(&list, &version.version_id),
         }),
         Err(Conflict::Crossing(split, first)) => {
             let first_id = nth(source, first)?.map(|version| version.version_id).unwrap_or_default();
@@ -82,8 +82,8 @@ fn splits_of(source: &Source, all: &Config) -> Result<Splits> {
     Ok(splits)
 }
 
-/// The version at a place; for an error's words.
-fn nth(source: &Source, wanted: Place) -> Result<Option<Version>> {
+/// The version at a position, for an error message.
+fn nth(source: &Source, wanted: SourcePosition) -> Result<Option<Version>> {
     let mut found = None;
     source.each(|place, version| {
         if place == wanted {

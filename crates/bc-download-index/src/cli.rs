@@ -5,7 +5,7 @@ use bc_cli::{ConfigArgs, Outcome, ShardArgs, StatusArgs, ThreadArgs};
 
 use crate::{build, download, synth, verify};
 
-/// Makes one index of a data set's lists and audio: one row per version, with its clique, split, file and status.
+/// Makes one index from a data set's lists and audio: one row per version, with its clique, split, file and status.
 #[derive(Debug, clap::Parser)]
 #[command(
     version,
@@ -46,7 +46,7 @@ enum Command {
     ///
     /// Reads [index] and [download]; needs an index (`build`) and yt-dlp. Files come to
     /// <dataset_path>/<version id>.<extension>. Removed and private ones are not asked for again (but see
-    /// --retry-gone), barred ones once cookies or proxy change, all others by the next run. Stop it at any time;
+    /// --retry-gone), barred ones only when cookies or proxy change, all others by the next run. Stop it at any time;
     /// the same command continues.
     Download(DownloadArgs),
     /// Open and decode every file, find faults and duplicates, write statuses and coverage.md.
@@ -56,7 +56,7 @@ enum Command {
     /// Files that did not change since the last run are not opened again. A file that could not be read stays
     /// usable and is tried again by the next run. Parts (--shard i/n) may run on several machines.
     Verify(VerifyArgs),
-    /// Show how many files `verify` has still to look at, shard by shard.
+    /// Show how many files `verify` still has to check, shard by shard.
     ///
     /// With --json a line per shard has `shard`, `files`, `pending`.
     Status(StatusArgs),
@@ -87,7 +87,7 @@ struct VerifyArgs {
     shard: ShardArgs,
     #[command(flatten)]
     threads: ThreadArgs,
-    /// Read headers only: finds files that are no audio, but neither silence nor duplicates nor cut ends.
+    /// Read headers only: finds files that are not audio, but no silence, duplicates or cut ends.
     #[arg(long)]
     fast: bool,
 }

@@ -1,4 +1,4 @@
-//! How much of each split is usable, and the fingerprint that says which tracks these are.
+//! How much of each split is usable, and a fingerprint of the usable tracks.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,7 +1,7 @@
-//! What earlier runs found, brought into an index: failures that `download` noted beside the audio,
-//! facts that `verify` noted beside the index.
+//! What earlier runs found, filled into an index: failures that `download` recorded beside the audio,
+//! and facts that `verify` recorded beside the index.
 //!
-//! With it the index follows from the lists, the files and these notes alone, so that `build` after
+//! So the index follows from the lists, the files and these notes alone, and `build` after
 //! `verify`, or after a part of a download, loses nothing.
 
 use std::path::Path;
@@ -18,14 +18,14 @@ use crate::locate::Audio;
 use crate::verify::state::{Facts, Key, State};
 
 /// All notes of an index.
-pub struct Known<'a> {
+pub struct EarlierNotes<'a> {
     config: &'a Config,
     failures: Failures,
     state: State,
     root: Option<AudioRoot>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> EarlierNotes<'a> {
     /// Reads them.
     ///
     /// # Errors
@@ -39,8 +39,8 @@ impl<'a> Known<'a> {
         })
     }
 
-    /// Says of versions without a file why their download failed.
-    pub fn bring_failures(&self, versions: &mut [Version]) {
+    /// Fills in why the download of versions without a file failed.
+    pub fn apply_failures(&self, versions: &mut [Version]) {
         for version in versions.iter_mut().filter(|version| version.status == Status::Missing) {
             let url = address(&self.config.download.url, version);
             if let Some(failure) = self.failures.why(&version.version_id, url.as_deref()) {

@@ -4,14 +4,14 @@
 //! **Out**: `index.parquet`, one row per version with its clique, split, file and status, and
 //! the counts of what is usable ([`coverage`]). Or a demo set out of nothing ([`synth`]).
 //!
-//! Files come by [`download`] and are decoded once by [`verify`]; what both note beside the audio and the
-//! index is [`known`] to every later run of each of the three. Whoever writes the index reads it again before, under
-//! its [`lock`], so that commands that run at the same time lose nothing of each other.
+//! Files are fetched by [`download`] and decoded once by [`verify`]; what both record beside the audio and the
+//! index is [`known`] to every later run of each of the three. A command that writes the index first reads it again, under
+//! its [`lock`], so that commands that run at the same time do not lose each other's updates.
 //!
-//! An index is never held in memory: its versions are read, looked for, judged and written some at a time
+//! An index is never held in memory: its versions are read, located, judged and written in chunks
 //! ([`assemble`]); what has to be remembered of each is a hash.
 //!
-//! After this stage nobody looks at the raw lists again: ids that match no file, cliques
+//! After this stage no program reads the raw lists again: ids that match no file, cliques
 //! that cross splits and ids that are listed twice are found here.
 
 pub mod assemble;

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::retry;
 
-/// Extensions of what video sites deliver beside [`EXTENSIONS`]: `download` keeps such a file, and `verify` says
+/// Further extensions of files from video sites, beside [`EXTENSIONS`]: `download` keeps such a file, and `verify` checks
 /// whether it decodes.
 const CONTAINERS: [&str; 6] = ["ts", "flv", "3gp", "mov", "m4v", "m4b"];
 
@@ -25,8 +25,8 @@ pub struct Audio<'a> {
     config: &'a IndexConfig,
     folder: PathBuf,
     by_stem: HashMap<String, PathBuf>,
-    listed: Listed,
-    /// What a store says of its objects, by path: it is asked once for all of them.
+    listed: ListedFolders,
+    /// Metadata of a store's objects, by path: the store is queried once for all of them.
     objects: Option<HashMap<PathBuf, About>>,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Audio<'a> {
     pub fn open(config: &'a IndexConfig) -> Result<Self> {
         let folder = audio_folder(config)?;
         if !bc_store::is_remote(&folder) {
-            let (by_stem, listed) = (files_by_stem(config)?, Listed::default());
+            let (by_stem, listed) = (files_by_stem(config)?, ListedFolders::default());
             return Ok(Self { config, folder, by_stem, listed, objects: None });
         }
         let objects: HashMap<PathBuf, About> =
@@ -47,13 +47,13 @@ impl<'a> Audio<'a> {
             objects.keys().filter(|path| path.parent() == Some(&folder)).cloned().collect();
         directly.sort();
         let by_stem = by_stem(directly, config);
-        Ok(Self { config, folder, by_stem, listed: Listed::default(), objects: Some(objects) })
+        Ok(Self { config, folder, by_stem, listed: ListedFolders::default(), objects: Some(objects) })
     }
 
-    /// Size and time of change of a file as it is now, or of an object as it was listed; `None` if it is not there.
+    /// Size and modification time of a file as it is now, or of an object as it was listed; `None` if absent.
     ///
     /// # Errors
-    /// The file cannot be asked about.
+    /// The metadata of the file cannot be read.
     pub fn about(&self, path: &Path) -> io::Result<Option<About>> {
         match &self.objects {
             Some(objects) if bc_store::is_remote(path) => Ok(objects.get(path).copied()),
@@ -65,7 +65,7 @@ impl<'a> Audio<'a> {
         self.objects.as_ref().map_or_else(|| is_there(path), |objects| objects.contains_key(path))
     }
 
-    /// Notes the file of a version; only its size is known yet.
+    /// Sets the file of a version, of which only the size is known so far.
     fn found(&self, version: &mut Version, path: &Path) {
         version.reason = None;
         version.bytes = match &self.objects {
@@ -76,7 +76,7 @@ impl<'a> Audio<'a> {
         version.status = Status::Ok;
     }
 
-    /// The named file, or the one that has an extension where the name has none.
+    /// The named file; if the name has no extension, the file of that name with one.
     fn existing(&self, path: PathBuf) -> Option<PathBuf> {
         if self.is_there(&path) {
             return Some(path);
@@ -101,8 +101,8 @@ impl<'a> Audio<'a> {
 
     /// Sets path, size and status of every version: the path the source names (kept in
     /// `audio_path`, with or without its extension) below `dataset_path`, else
-    /// `<dataset_path>/<id>.<extension>`, else the named file in `dataset_path` itself. Says where the first that is
-    /// missing was looked for.
+    /// `<dataset_path>/<id>.<extension>`, else the named file in `dataset_path` itself. Returns where the first
+    /// missing one was looked for.
     pub fn locate(&self, versions: &mut [Version]) -> Option<String> {
         let one = |version: &mut Version| {
             let named = version.audio_path.take();
@@ -122,21 +122,21 @@ impl<'a> Audio<'a> {
                 }
             }
         };
-        let in_vain = versions
+        let first_missing = versions
             .par_iter_mut()
             .enumerate()
             .filter_map(|(at, version)| one(version).map(|named| (at, named)))
             .min_by_key(|(at, _)| *at);
-        in_vain.map(|(at, named)| {
+        first_missing.map(|(at, named)| {
             let also =
                 named.map(|path| format!(", nor {}", self.folder.join(path).display())).unwrap_or_default();
             format!("{}: {}{also}", versions[at].version_id, missing_reason(&versions[at], self.config))
         })
     }
 
-    /// Brings the files of an index up to date: those that came to `<dataset_path>/<id>.<extension>`, went or changed
+    /// Updates the files of an index: those that were added at `<dataset_path>/<id>.<extension>`, removed or changed
     /// since it was written. Nothing but their sizes is known afterwards, until `verify`'s notes are brought in.
-    pub fn look_again(&self, versions: &mut [Version]) {
+    pub fn refresh(&self, versions: &mut [Version]) {
         versions.par_iter_mut().for_each(|version| {
             let there = version.audio_path.as_ref().map(PathBuf::from).filter(|path| self.is_there(path));
             forget(version);
@@ -175,7 +175,7 @@ pub fn audio_folder(config: &IndexConfig) -> Result<PathBuf> {
     }
 }
 
-/// Size and time of change of a file or an object as it is now; `None` if it is not there.
+/// Size and modification time of a file or an object as it is now; `None` if absent.
 ///
 /// # Errors
 /// It cannot be asked about.
@@ -187,7 +187,7 @@ pub fn about_now(path: &Path) -> io::Result<Option<About>> {
     }
 }
 
-/// Whether a file is there. One that cannot be asked about is: a network file system that hiccups must not make
+/// Whether a file exists. If its metadata cannot be read, it counts as existing: a network file system that hiccups must not make
 /// files missing.
 pub fn is_there(path: &Path) -> bool {
     match retry::io(|| std::fs::metadata(path)) {
@@ -196,20 +196,20 @@ pub fn is_there(path: &Path) -> bool {
     }
 }
 
-/// Says that a version has no file.
+/// Marks a version as missing.
 fn missing(version: &mut Version, config: &IndexConfig) {
     version.audio_path = None;
     version.status = Status::Missing;
     version.reason = Some(missing_reason(version, config));
 }
 
-/// The same from every stage, so that the index does not depend on which one looked last. The path that a list
+/// The same text from every command, so that the index does not depend on which one ran last. The path that a list
 /// names is known to `build` alone.
 fn missing_reason(version: &Version, config: &IndexConfig) -> String {
     format!("no file {}.* in {}", version.version_id, config.dataset_path.display())
 }
 
-/// Forgets what was found in a file. A length that nobody measured is the list's, and stays.
+/// Clears what was found in a file. A length that was not measured is that of the list, and is kept.
 fn forget(version: &mut Version) {
     if version.content_hash.is_some() || version.codec.is_some() {
         version.duration_s = None;
@@ -220,7 +220,7 @@ fn forget(version: &mut Version) {
     version.content_hash = None;
 }
 
-/// The files of `dataset_path` by their names without extensions. The folder is listed once: asking the file
+/// The files of `dataset_path` by their names without extensions. The folder is listed once: querying the file
 /// system for each of 100,000 ids and 16 extensions is slow.
 ///
 /// # Errors
@@ -279,9 +279,9 @@ pub fn listing(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// What folders hold, each listed once.
 #[derive(Default)]
-struct Listed(Mutex<HashMap<PathBuf, Arc<HashSet<OsString>>>>);
+struct ListedFolders(Mutex<HashMap<PathBuf, Arc<HashSet<OsString>>>>);
 
-impl Listed {
+impl ListedFolders {
     /// The names in a folder; none if it cannot be listed.
     fn names(&self, folder: &Path) -> Arc<HashSet<OsString>> {
         if let Some(names) = self.0.lock().expect("no holder panics").get(folder) {

@@ -1,7 +1,7 @@
 //! One process at a time reads the index, adds what it knows and writes it.
 //!
 //! `verify` and `download` work for hours; they hold the lock only while they bring what they found into the
-//! index as it then is, so that nothing that `build` wrote meanwhile is lost.
+//! index as it then is, so that nothing that `build` wrote in the meantime is lost.
 
 use std::fs::File;
 use std::path::Path;
@@ -38,7 +38,7 @@ pub fn index(index: &Path) -> Result<Lock> {
             let name = index.file_name().unwrap_or_default().to_string_lossy();
             let ours = [name.as_ref(), "coverage.md", "clique_sizes.png"];
             // Without locks another process may be writing one of them.
-            if lock.is_real() {
+            if lock.is_effective() {
                 atomic::remove_leftovers(folder, |name| ours.contains(&name))?;
             }
             return Ok(lock);

@@ -1,9 +1,9 @@
-//! Which versions a part of the work (`--shard i/n`) has.
+//! Which versions belong to a part of the work (`--shard i/n`).
 
 use bc_cli::Shard;
 use bc_formats::fingerprint::Fingerprint;
 
-/// Whether `shard` has the version `id`.
+/// Whether the version `id` belongs to `shard`.
 pub fn takes(shard: Shard, id: &str) -> bool {
     shard == Shard::WHOLE || number(id, shard.count) == shard.index
 }

@@ -1,4 +1,4 @@
-//! How stage 1 asks again after an error that may pass ([`bc_formats::passing`]).
+//! How stage 1 retries after a passing error ([`bc_formats::passing`]).
 
 use std::io;
 
@@ -16,7 +16,7 @@ pub fn io<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     POLICY.run(|error| outlook(error) == Outlook::Soon, interrupt::requested, work).0
 }
 
-/// Whether an error says that there is no such file; every other one leaves that open.
+/// Whether an error means that there is no such file; any other error does not tell.
 pub fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory | InvalidInput | InvalidFilename)

@@ -5,28 +5,28 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::importers::Place;
+use crate::importers::SourcePosition;
 
-/// Of fewer cliques than this a held-out split has what its share says, be it none.
+/// With fewer cliques than this, a held-out split gets exactly its share, even if that is none.
 const FEWEST_TO_SPLIT: usize = 6;
-/// A single held-out clique measures nothing: every other version of the split is a match.
+/// Minimum of held-out cliques: with a single one, every other version of the split is a match, which measures nothing.
 const FEWEST_HELD_OUT: usize = 2;
 
 /// What is known of the versions so far.
 #[derive(Debug, Default)]
 pub struct Splits {
-    known: Unique<Place>,
+    known: Unique<SourcePosition>,
     /// Of all cliques, as long as no version is in a split.
     names: Vec<String>,
     given: bool,
 }
 
 impl Splits {
-    /// Takes note of the next version.
+    /// Records the next version.
     ///
     /// # Errors
-    /// It does not go with those before.
-    pub fn add(&mut self, place: Place, version: &Version) -> Result<(), Conflict<Place>> {
+    /// It conflicts with an earlier one.
+    pub fn add(&mut self, place: SourcePosition, version: &Version) -> Result<(), Conflict<SourcePosition>> {
         let first_of_clique = self.known.add(version, place)?;
         if version.split != Split::None && !self.given {
             self.given = true;
@@ -81,10 +81,10 @@ impl Splits {
 mod tests {
     use super::*;
 
-    fn read(versions: &[Version]) -> Result<Splits, Conflict<Place>> {
+    fn read(versions: &[Version]) -> Result<Splits, Conflict<SourcePosition>> {
         let mut splits = Splits::default();
         for (at, version) in versions.iter().enumerate() {
-            splits.add(Place { at, line: 0 }, version)?;
+            splits.add(SourcePosition { at, line: 0 }, version)?;
         }
         Ok(splits)
     }
@@ -116,7 +116,7 @@ mod tests {
             (Split::Train, versions[0].split)
         };
         versions[1].split = other;
-        assert_eq!(read(&versions).unwrap_err(), Conflict::Crossing(first, Place::default()));
+        assert_eq!(read(&versions).unwrap_err(), Conflict::Crossing(first, SourcePosition::default()));
         versions[1] = versions[0].clone();
         assert_eq!(read(&versions).unwrap_err(), Conflict::Twice);
     }

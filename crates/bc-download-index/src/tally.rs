@@ -16,7 +16,7 @@ pub struct Tally {
     detail: Option<Detail>,
 }
 
-/// What only a report needs.
+/// Counts that only a report needs.
 #[derive(Debug)]
 struct Detail {
     before: Counter,
@@ -40,7 +40,7 @@ pub struct Figures {
     pub faults: Vec<String>,
     /// How many versions have a file that is not usable, or could not be read.
     pub unusable_files: u64,
-    /// How many cliques have so many usable versions.
+    /// Number of cliques by their number of usable versions.
     pub clique_sizes: BTreeMap<u32, u32>,
 }
 

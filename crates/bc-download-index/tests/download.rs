@@ -103,7 +103,7 @@ fn a_list_with_links_is_fetched_from_them_and_an_address_that_was_wrong_is_forgo
         |more: &str| [&fixed[..], &[more]].concat().iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
     let settings = with("download.workers=1");
     assert_eq!(scratch.run("build", &settings).0, Some(0));
-    // Neither version lies where this template looks for it.
+    // Neither version is where this template looks for it.
     let wrong = with(&format!("download.url=http://127.0.0.1:{}/gone-99{{id}}.wav", server.port));
     let (code, text) = scratch.run("download", &wrong);
     assert!(code == Some(3) && text.contains("Fetched 0, failed 2"), "{text}");
@@ -227,7 +227,7 @@ fn parts_leave_the_index_and_any_later_stage_brings_in_what_came() {
     assert_eq!(arrived("build"), verified);
 }
 
-/// Kills the run `kills` times, each time at another random moment, and lets it go on.
+/// Kills the run `kills` times, each time at another random moment, and restarts it.
 fn killed(kills: u32) {
     let server = Server::start(Duration::from_millis(800));
     let mut settings = server.settings();

@@ -68,11 +68,11 @@ fn another_address_does_not_go_on_with_the_beginning_of_the_first() {
     let seen = || std::fs::read_to_string(scratch.folder.path().join("seen")).unwrap();
     let (code, text) = said(&mut download(&scratch, "download", &["download.attempts=2"]));
     assert_eq!(code, Some(3), "{text}");
-    assert!(seen().contains("audio.m4a.part"), "the second attempt does not go on: {}", seen());
+    assert!(seen().contains("audio.m4a.part"), "the second attempt does not resume: {}", seen());
     std::fs::remove_file(scratch.folder.path().join("seen")).unwrap();
     let (code, text) = said(&mut download(&scratch, "download", &["download.url=http://x.invalid/{id}/new"]));
     assert_eq!(code, Some(0), "{text}");
-    assert!(!seen().contains("audio.m4a.part"), "it goes on with another song: {}", seen());
+    assert!(!seen().contains("audio.m4a.part"), "it resumes with another song: {}", seen());
     assert!(!scratch.folder.path().join("audio/.incoming").exists());
 }
 

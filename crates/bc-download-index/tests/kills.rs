@@ -46,7 +46,7 @@ fn killed(what: &str, scratch: &Scratch, codes: &[i32], reset: impl Fn(), comman
     .run();
 }
 
-/// Removes what lies beside the list and the audio.
+/// Removes the output files beside the list and the audio.
 fn remove_outputs(root: &Path) {
     for entry in std::fs::read_dir(root).unwrap() {
         let path = entry.unwrap().path();

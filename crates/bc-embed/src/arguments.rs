@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use crate::bundle;
 use crate::windows::Windows;
 
-/// Which network; commands that embed have it.
+/// The network, for commands that embed.
 #[derive(Args)]
 pub struct NetworkArgs {
     /// The network, ours or a public .pt, or the folder of a bundle (network.safetensors with calibration.json); [eval]
@@ -28,7 +28,7 @@ pub struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// Puts them over the configuration's.
+    /// Overrides the configuration with them.
     pub fn apply(&self, config: &mut Config) {
         if let Some(network) = &self.network {
             config.eval.checkpoint = bundle::network_of(network);
@@ -50,7 +50,7 @@ impl NetworkArgs {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum LayerArg {
-    /// Behind the BNNeck: what the paper retrieves with.
+    /// After the BNNeck: the embedding that the paper uses for retrieval.
     #[value(name = "f_c")]
     Fc,
     /// Before the BNNeck.

@@ -1,4 +1,4 @@
-//! A network and what its scores mean, as one folder: `network.safetensors` and, where they are there, `calibration.json` and
+//! A network and its calibrations, as one folder: `network.safetensors` and, if they exist, `calibration.json` and
 //! `calibration-windows.json`.
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ pub const CALIBRATION: &str = "calibration.json";
 /// Name of the calibration of scores of short windows.
 pub const CALIBRATION_OF_WINDOWS: &str = "calibration-windows.json";
 
-/// The network file that a name means: the one in a folder, or the file itself.
+/// The network file of a path: the one in a folder, or the file itself.
 #[must_use]
 pub fn network_of(named: &Path) -> PathBuf {
     if named.is_dir() { named.join(NETWORK) } else { named.to_owned() }

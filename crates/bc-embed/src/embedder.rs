@@ -12,14 +12,14 @@ use bc_nn::backend::Precision;
 use bc_nn::{Backend, Network};
 use candle_core::{Device, Tensor};
 
-/// A network with what it says of its input.
+/// A network with its input settings.
 pub struct Embedder {
     network: Network,
     /// How features become its input.
     pub input: NetworkInput,
     /// The file.
     pub path: PathBuf,
-    /// Fingerprint of its weights: the same network has the same one, whatever file it lies in.
+    /// Fingerprint of its weights: the same network has the same one, whatever file it is in.
     pub fingerprint: String,
     /// How its file recommends that recordings are compared.
     pub recommended: Option<WindowComparison>,
@@ -80,7 +80,7 @@ impl Embedder {
         if self.layer == Layer::Logits { settings.classes() } else { settings.embedding() }
     }
 
-    /// What embeddings say of the network that made them.
+    /// The settings that embeddings record of the network that made them.
     pub fn settings(&self) -> serde_json::Value {
         serde_json::json!({ "layer": self.layer, "input": self.input, "network": self.network.settings() })
     }
@@ -90,11 +90,11 @@ impl Embedder {
         &self.network
     }
 
-    /// How stored features of `settings` become the network's input. In how many steps frames were pooled makes
+    /// How stored features of `settings` become the network's input. The number of pooling steps makes
     /// no difference.
     ///
     /// # Errors
-    /// Features of another CQT than the network was trained on, or pooled more coarsely than its input: names both
+    /// Features of another CQT than the network was trained on, or pooled more coarsely than its input; the error names both
     /// values of every setting that differs, and the remedy.
     pub fn input_of(&self, folder: &Path, settings: &CqtSettings) -> Result<NetworkInput> {
         let input = NetworkInput { cqt: *settings, ..self.input.clone() };

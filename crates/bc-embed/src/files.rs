@@ -22,14 +22,14 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Of a file, with the reason.
+    /// The failure of a file, with the reason.
     #[must_use]
     pub fn new(file: &Path, error: String) -> Self {
         Self { file: file.display().to_string(), error }
     }
 }
 
-/// Refuses an addition of which no file could be used, with every reason; `untouched` is what they were to be added to.
+/// Refuses an addition of which no file could be used, with every reason; `untouched` is the index that they were to be added to.
 ///
 /// # Errors
 /// `used` is 0 and there are failures.
@@ -47,7 +47,7 @@ pub fn expect_used(used: usize, failed: &[Failure], untouched: &Path) -> Result<
 /// A file with the id it gets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AudioFile {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// Its name; below a folder, with the folders between. With the extension, so that `song.mp3` and `song.flac` are two.
     pub id: String,
@@ -55,14 +55,14 @@ pub struct AudioFile {
     pub title: String,
     /// Name of its folder.
     pub folder: String,
-    /// Of an object, what the store said of it; a file is asked when it is read.
+    /// For an object, the metadata from the listing of the store; that of a file is read later.
     pub listed: Option<Source>,
 }
 
-/// How often a store that is busy is asked again: after 0.25, 0.5, 1 and 2 seconds.
+/// How often a busy store is queried again: after 0.25, 0.5, 1 and 2 seconds.
 const RETRY: Retry = Retry { retries: 4, wait_s: 0.25 };
 
-fn patiently<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn with_retries<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     RETRY.run(|error| outlook(error) == Outlook::Soon, || false, work).0
 }
 
@@ -71,7 +71,7 @@ fn patiently<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 /// # Errors
 /// An object that the store does not give.
 pub fn local(path: &Path) -> Result<Local> {
-    patiently(|| bc_store::local(path)).with_context(|| format!("cannot use {}", path.display()))
+    with_retries(|| bc_store::local(path)).with_context(|| format!("cannot use {}", path.display()))
 }
 
 /// The hash of the bytes of a file or an object.
@@ -82,18 +82,18 @@ pub fn content_hash(path: &Path) -> Result<String> {
     fingerprint::of_file(local(path)?.path())
 }
 
-/// Size and time of change of a file or an object; nothing where they cannot be told.
+/// Size and modification time of a file or an object; unknown if they cannot be read.
 pub fn source(path: &Path) -> Source {
-    patiently(|| bc_store::source(path)).unwrap_or_default()
+    with_retries(|| bc_store::source(path)).unwrap_or_default()
 }
 
-/// The path by which a file can be found from anywhere; an object's is so already.
+/// The absolute path of a file; that of an object is already absolute.
 pub fn absolute(path: &Path) -> PathBuf {
     let absolute = (!bc_store::is_remote(path)).then(|| std::path::absolute(path).ok()).flatten();
     absolute.unwrap_or_else(|| path.to_owned())
 }
 
-/// The path of `name` in a list that lies in `folder`.
+/// The path of `name` in a list that is in `folder`.
 pub fn beside(folder: &Path, name: &str) -> PathBuf {
     if bc_store::is_remote(Path::new(name)) { name.into() } else { folder.join(name) }
 }
@@ -119,7 +119,7 @@ pub fn list(audio: &[PathBuf]) -> Result<(Vec<AudioFile>, Vec<Failure>)> {
             files.push(audio_file(path, id));
         }
     }
-    // Stable: of two files of one id the one that was named first stays.
+    // Stable sort: of two files with one id, the one that was named first is kept.
     files.sort_by(|a, b| a.id.cmp(&b.id));
     let mut first_of: HashMap<String, PathBuf> = HashMap::new();
     files.retain(|file| match first_of.get(&file.id) {
@@ -147,11 +147,11 @@ pub fn list(audio: &[PathBuf]) -> Result<(Vec<AudioFile>, Vec<Failure>)> {
 /// The object of this name, or those below the prefix.
 fn objects(path: &Path) -> Result<Vec<AudioFile>> {
     if bc_audio::is_audio(path) {
-        let about = patiently(|| bc_store::about(path))?;
+        let about = with_retries(|| bc_store::about(path))?;
         let id = path.file_name().map_or(path, Path::new);
         return Ok(vec![AudioFile { listed: Some(about.source()), ..audio_file(path, id) }]);
     }
-    let listed = patiently(|| bc_store::list(path))?.into_iter();
+    let listed = with_retries(|| bc_store::list(path))?.into_iter();
     let audio = listed.map(|(name, about)| (PathBuf::from(name), about));
     let files: Vec<AudioFile> = audio
         .filter(|(name, _)| bc_audio::is_audio(name))
@@ -186,7 +186,7 @@ fn below(root: &Path, files: &mut Vec<AudioFile>, failed: &mut Vec<Failure>) {
 
 fn audio_file(path: &Path, id: &Path) -> AudioFile {
     let title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    // Links keep the place that they were given.
+    // Links keep the path that was given.
     let whole = absolute(path);
     let folder = whole.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let id = id.to_string_lossy().replace('\\', "/");

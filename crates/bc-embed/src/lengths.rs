@@ -7,12 +7,12 @@ use anyhow::Result;
 
 use crate::embedder::Embedder;
 
-/// Columns that pass the network together at most, if more than one track does.
+/// Maximum number of columns that are embedded together, if there is more than one track.
 const COLUMNS: usize = 4096;
-/// Values that wait at most before the largest group goes.
-const WAITING: usize = 32 << 20;
+/// Maximum number of values that wait before the largest group is embedded.
+const MAX_WAITING_VALUES: usize = 32 << 20;
 
-/// Inputs that wait for others of their length.
+/// Inputs, which wait for others of the same length.
 pub struct ByLength<'a> {
     embedder: &'a Embedder,
     waiting: BTreeMap<usize, Vec<(usize, Vec<f32>)>>,
@@ -20,7 +20,7 @@ pub struct ByLength<'a> {
 }
 
 impl<'a> ByLength<'a> {
-    /// Without inputs.
+    /// An empty queue of inputs.
     pub fn new(embedder: &'a Embedder) -> Self {
         Self { embedder, waiting: BTreeMap::new(), held: 0 }
     }
@@ -37,7 +37,7 @@ impl<'a> ByLength<'a> {
         if (group.len() + 1) * columns > COLUMNS {
             return self.embed(columns);
         }
-        if self.held > WAITING {
+        if self.held > MAX_WAITING_VALUES {
             let fullest = self.waiting.iter().max_by_key(|(columns, group)| **columns * group.len());
             if let Some(columns) = fullest.map(|(columns, _)| *columns) {
                 return self.embed(columns);
@@ -46,7 +46,7 @@ impl<'a> ByLength<'a> {
         Ok(Vec::new())
     }
 
-    /// Embeds what still waits.
+    /// Embeds the remaining inputs.
     ///
     /// # Errors
     /// As [`Embedder::embed`].

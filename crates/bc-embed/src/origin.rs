@@ -1,4 +1,4 @@
-//! Which network made a file of embeddings, so that others are made by the same.
+//! The network that made a file of embeddings, so that further ones are made by the same network.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// What a file says.
+    /// The origin that a file records.
     #[must_use]
     pub fn of(provenance: &Provenance) -> Self {
         let checkpoint = provenance.inputs.get("checkpoint").map_or("(none)", String::as_str).to_owned();
@@ -30,7 +30,7 @@ impl Origin {
         Self { checkpoint, layer: setting("layer"), input: setting("input") }
     }
 
-    /// What a network would write.
+    /// The origin that a network would record.
     #[must_use]
     pub fn of_network(embedder: &Embedder) -> Self {
         let settings = embedder.settings();
@@ -38,7 +38,7 @@ impl Origin {
         Self { checkpoint: embedder.fingerprint.clone(), layer: setting("layer"), input: setting("input") }
     }
 
-    /// Refuses two files that do not go together; `left` is what `self` is of.
+    /// Refuses two files that do not fit each other; `left` is the file of `self`.
     ///
     /// # Errors
     /// Names both values of what differs, and the remedy.
@@ -64,7 +64,7 @@ impl Origin {
     }
 }
 
-/// What embeddings say of their network.
+/// The settings of the network that embeddings record.
 #[derive(Debug, Deserialize)]
 struct Settings {
     layer: Layer,
@@ -99,7 +99,7 @@ fn open(config: &Config) -> Result<(Embedder, NetworkInput)> {
     ))
 }
 
-/// The same for audio files, without a warning: nothing but the network says how they are transformed.
+/// The same for audio files, without a warning: their transform is determined by the network alone.
 ///
 /// # Errors
 /// As [`AudioEmbedder::new`].
@@ -115,7 +115,7 @@ pub fn audio_embedder_like(config: &Config, path: &Path, made: &Provenance) -> R
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
     let settings: Settings = serde_json::from_value(made.settings.clone()).with_context(|| {
         format!(
-            "{} does not say how its network was fed; embed it again with `bc-eval embed`",
+            "{} does not record the input of its network; embed it again with `bc-eval embed`",
             path.display()
         )
     })?;

@@ -1,4 +1,4 @@
-//! Audio files become vectors, on the same way as through stored features.
+//! Embeds audio files, in the same way as stored features.
 
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,10 @@ use crate::lengths::ByLength;
 use crate::tempo::stretched;
 use crate::windows::Windows;
 
-/// A recording none of whose magnitudes is above this is silent. By the default transform a sine of full scale reaches
+/// A recording is silent if none of its magnitudes is above this. By the default transform a sine of full scale reaches
 /// 14.5, and triangular dither of 16 bits 6.5e-5 (docs/notes-eval.md); this is 97 dB below the sine.
-const SILENT: f32 = 2e-4;
-/// A window is silent below this share of the energy of the loudest one: 60 dB below it. What is left there is
+const SILENCE_THRESHOLD: f32 = 2e-4;
+/// A window is silent below this share of the energy of the loudest one: 60 dB below it. The remaining signal is
 /// the same noise in all recordings, and a network would find any two of them alike.
 const SILENT_SHARE: f64 = 1e-6;
 
@@ -49,7 +49,7 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// Of one recording's cuts: as a whole or in windows, then at each tempo.
+    /// From one recording's cuts: as a whole or in windows, then at each tempo.
     fn of(cuts: Vec<Embedded>) -> Self {
         let mut cuts = cuts.into_iter();
         let embedded = cuts.next().unwrap_or_else(|| unreachable!("one answer per cut"));
@@ -93,7 +93,7 @@ impl AudioEmbedder {
         Ok(compared.map(|compared| Ok(compared?.embedded)).collect())
     }
 
-    /// The same, and where `short` is given, such windows of each file at each tempo (factors of its own), decoded once.
+    /// The same, and if `short` is given, such windows of each file at each tempo (a factor of the file's own), decoded once.
     ///
     /// # Errors
     /// As [`AudioEmbedder::embed_all`].
@@ -109,7 +109,7 @@ impl AudioEmbedder {
         Ok(answers.map(|answer| Ok(Compared::of(answer?))).collect())
     }
 
-    /// The same of one file of which the features are there ([`AudioEmbedder::features`]).
+    /// The same for one file whose features are already computed ([`AudioEmbedder::features`]).
     ///
     /// # Errors
     /// Of the network.
@@ -123,7 +123,7 @@ impl AudioEmbedder {
         Ok(Compared::of(self.embed_file(path, self.cuts(features, windows, short))?))
     }
 
-    /// The `short` windows at each of `tempi` of a file of which the features are there.
+    /// The `short` windows at each of `tempi` of a file whose features are already computed.
     ///
     /// # Errors
     /// Of the network.
@@ -138,7 +138,7 @@ impl AudioEmbedder {
         Ok(self.embed_file(path, cuts)?.into_iter().map(|at| at.excerpts).collect())
     }
 
-    /// Embeds a file of which the features are there ([`AudioEmbedder::features`]), whole or in windows.
+    /// Embeds a file whose features are already computed ([`AudioEmbedder::features`]), whole or in windows.
     ///
     /// # Errors
     /// Of the network.
@@ -223,7 +223,7 @@ impl AudioEmbedder {
         let features =
             self.extractor.file(local.path()).with_context(|| format!("cannot use {}", path.display()))?;
         ensure!(
-            features.magnitude.iter().any(|value| value.to_f32() > SILENT),
+            features.magnitude.iter().any(|value| value.to_f32() > SILENCE_THRESHOLD),
             "cannot use {}: it is silent from end to end",
             path.display()
         );
@@ -308,7 +308,7 @@ pub fn columns_of(magnitude: &[f16], frames: usize, span: (usize, usize)) -> Vec
 struct Cut {
     duration_s: f64,
     parts: Vec<Part>,
-    /// What the columns of `parts` last longer than the recording's.
+    /// Factor of the duration of the columns of `parts` over the recording's own.
     tempo: f64,
 }
 

@@ -23,9 +23,9 @@ impl Windows {
     pub fn new(length_s: f64, step_s: f64) -> Result<Self> {
         ensure!(
             length_s > 0.0 && length_s.is_finite(),
-            "a window of {length_s} s is none; give a length above 0"
+            "a window of {length_s} s is not possible; give a length above 0"
         );
-        ensure!(step_s > 0.0 && step_s.is_finite(), "a step of {step_s} s leads nowhere; give one above 0");
+        ensure!(step_s > 0.0 && step_s.is_finite(), "a step of {step_s} s is not possible; give one above 0");
         Ok(Self { length_s, step_s })
     }
 

@@ -1,4 +1,4 @@
-//! Classical methods on the features of an experiment, measured by the same rules: the baseline that a network has to beat.
+//! Classical methods on the features of an experiment, evaluated by the same rules: the baseline that a network has to beat.
 //!
 //! **In**: `[features]` index and output, `[eval]` splits and policy. **Out**: `baselines.json` beside the metrics. No network
 //! takes part. Every version of a split is a query against all others of it, as in `metrics.json`.
@@ -34,11 +34,11 @@ const BATCH: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// 2-D Fourier magnitude of chroma, without the coefficient of no frequency (Bertin-Mahieux & Ellis 2012).
+    /// 2-D Fourier magnitude of chroma, without the DC coefficient (Bertin-Mahieux & Ellis 2012).
     #[value(name = "2dfm")]
     #[serde(rename = "2dfm")]
     TwoDfm,
-    /// The same with that coefficient.
+    /// The same with the DC coefficient.
     #[value(name = "2dfm-dc")]
     #[serde(rename = "2dfm-dc")]
     TwoDfmDc,
@@ -65,10 +65,10 @@ impl Method {
 
 /// What `baselines.json` holds.
 #[derive(Debug, Serialize)]
-pub struct Measured {
+pub struct BaselineResults {
     /// The rules in words.
     pub rules: String,
-    /// Figures by split and method; each has what chance would give.
+    /// Figures by split and method, each with the value of a random order.
     pub splits: BTreeMap<String, BTreeMap<&'static str, Figures>>,
     /// Time that each method took for all splits.
     pub cost: Cost,
@@ -76,7 +76,7 @@ pub struct Measured {
     pub provenance: Provenance,
 }
 
-/// Time that measuring took; not part of the comparison.
+/// Time of the evaluation; not part of the comparison.
 #[derive(Debug, Serialize)]
 pub struct Cost {
     /// Number of threads.
@@ -90,7 +90,7 @@ pub enum Outcome {
     /// The file exists already, with these features, methods and rules.
     UpToDate,
     /// It was written.
-    Written(Box<Measured>),
+    Written(Box<BaselineResults>),
 }
 
 /// The path of the figures.
@@ -111,18 +111,18 @@ pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
     methods.dedup();
     let provenance = provenance(config, &set, &index, &methods);
     let path = path_of(config);
-    if made_as(&path, &provenance) {
+    if is_up_to_date(&path, &provenance) {
         return Ok(Outcome::UpToDate);
     }
     interrupt::install("stopping; nothing is written; run the same command again to start over")?;
     let policy = Policy::named(&config.eval.policy)?;
-    let measuring = Measuring { methods: &methods, policy: &policy, seed: config.eval.seed };
+    let measuring = Evaluation { methods: &methods, policy: &policy, seed: config.eval.seed };
     let mut cost = Cost { threads: rayon::current_num_threads(), seconds: BTreeMap::new() };
     let mut splits = BTreeMap::new();
     for split in splits_of(config, &index) {
         let versions = Versions::read(&index, &set, split, &methods)
             .with_context(|| format!("{}, split {split}", config.features.output.display()))?;
-        if versions.repeated() {
+        if versions.has_a_pair() {
             splits.insert(split.as_str().to_owned(), measuring.all(&versions, &mut cost)?);
         }
     }
@@ -133,7 +133,7 @@ pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
         config.eval.splits.iter().map(|split| split.as_str()).collect::<Vec<_>>(),
         config.features.index.display()
     );
-    let measured = Measured { rules: rules(&policy), splits, cost, provenance };
+    let measured = BaselineResults { rules: rules(&policy), splits, cost, provenance };
     saving::write_json(&path, &measured)?;
     Ok(Outcome::Written(Box::new(measured)))
 }
@@ -179,8 +179,8 @@ fn provenance(config: &Config, set: &FeatureSet, index: &Index, methods: &[Metho
     }
 }
 
-/// Whether the file at `path` is of the same inputs, methods and rules, by the same version of the program.
-fn made_as(path: &Path, provenance: &Provenance) -> bool {
+/// Whether the file at `path` was made from the same inputs, methods and rules, by the same version of the program.
+fn is_up_to_date(path: &Path, provenance: &Provenance) -> bool {
     let read = || -> Option<Provenance> {
         let found: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
         serde_json::from_value(found.get("provenance")?.clone()).ok()
@@ -220,7 +220,7 @@ impl Versions {
                 ready[place] = Some(made?);
                 bar.inc(1);
             }
-            stop_if_asked()
+            check_interrupt()
         };
         set.for_each(|row| {
             let Some(&place) = wanted.get(row.version_id.as_str()) else { return Ok(()) };
@@ -248,7 +248,7 @@ impl Versions {
     }
 
     /// Whether some clique has two versions.
-    fn repeated(&self) -> bool {
+    fn has_a_pair(&self) -> bool {
         let mut seen = std::collections::HashSet::new();
         self.cliques.iter().any(|clique| !seen.insert(clique))
     }
@@ -271,7 +271,7 @@ fn prepare(row: &FeatureRow, set: &FeatureSet, methods: &[Method]) -> Result<Pre
     })
 }
 
-fn stop_if_asked() -> Result<()> {
+fn check_interrupt() -> Result<()> {
     if interrupt::requested() {
         return Err(
             Interrupted("nothing was written; run the same command again to start over".to_owned()).into()
@@ -280,14 +280,14 @@ fn stop_if_asked() -> Result<()> {
     Ok(())
 }
 
-/// What is measured, and by which rules.
-struct Measuring<'a> {
+/// An evaluation: the methods, and the rules.
+struct Evaluation<'a> {
     methods: &'a [Method],
     policy: &'a Policy,
     seed: u64,
 }
 
-impl Measuring<'_> {
+impl Evaluation<'_> {
     fn all(&self, versions: &Versions, cost: &mut Cost) -> Result<BTreeMap<&'static str, Figures>> {
         let mut figures = BTreeMap::new();
         for method in self.methods {
@@ -302,7 +302,7 @@ impl Measuring<'_> {
     }
 }
 
-/// Similarities of all pairs, negated: less is nearer. A version is nearest to itself, for rules that drop the nearest.
+/// Similarities of all pairs, negated: smaller is nearer. A version is nearest to itself, for rules that drop the nearest.
 fn distances(method: Method, ready: &[Prepared]) -> Result<Vec<f32>> {
     let fourier = |vector: fn(&Prepared) -> &Option<Vec<f32>>| -> Vec<f32> {
         let vectors: Vec<Vec<f32>> = ready.iter().filter_map(|ready| vector(ready).clone()).collect();
@@ -337,7 +337,7 @@ fn distances(method: Method, ready: &[Prepared]) -> Result<Vec<f32>> {
     Ok(matrix)
 }
 
-/// The later version of each pair beside the earlier one, n x n; the same both ways.
+/// The similarity of each pair, n x n and symmetric: the later version compared with the earlier one.
 fn pairs(
     method: Method,
     ready: &[Prepared],
@@ -351,7 +351,7 @@ fn pairs(
         .rev()
         .with_max_len(1)
         .map(|later| {
-            stop_if_asked()?;
+            check_interrupt()?;
             let row = ready[..later].iter().map(|earlier| similarity(&ready[later], earlier)).collect();
             bar.inc(later as u64);
             Ok((later, row))
@@ -423,7 +423,7 @@ pub fn table(config: &Config) -> Result<Table> {
     Ok(table)
 }
 
-/// Whether two files say that they were made of the same features of the same index.
+/// Whether two files were made from the same features of the same index.
 pub fn same_inputs(one: &serde_json::Value, other: &serde_json::Value) -> bool {
     ["features", "index"].iter().all(|name| {
         let of = |provenance: &serde_json::Value| provenance["inputs"][name].as_str().map(str::to_owned);

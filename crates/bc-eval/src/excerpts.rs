@@ -1,8 +1,8 @@
 //! How well short queries find their works: excerpts of every version against the windows of all others.
 //!
 //! **In**: the features, index and network of a configuration. **Out**: `excerpts.json` beside the metrics, and the windows that
-//! `run` makes, where they are missing. An excerpt is cut out of the features before it is stretched, so that nothing of the
-//! recording around it is seen; distances are not scaled by neighbours, because a single query comes without a collection.
+//! `run` makes, where they are missing. An excerpt is cut from the features before it is stretched, so that nothing of the
+//! recording around it is used; distances are not scaled by neighbours, because a single query comes without a collection.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::metrics::{self, Figures};
 
 /// What `excerpts.json` holds.
 #[derive(Debug, Serialize)]
-pub struct Measured {
+pub struct ExcerptResults {
     /// The rules in words.
     pub rules: String,
     /// What was compared, in words.
@@ -41,8 +41,8 @@ pub fn path_of(config: &Config) -> PathBuf {
 /// Measures excerpts of each of these lengths and writes `excerpts.json`.
 ///
 /// # Errors
-/// A length that is none; inputs that are missing or do not fit; nothing to measure; a file that cannot be written.
-pub fn run(config: &Config, seconds: &[f64]) -> Result<Measured> {
+/// A length that is too short; inputs that are missing or do not fit; nothing to measure; a file that cannot be written.
+pub fn run(config: &Config, seconds: &[f64]) -> Result<ExcerptResults> {
     for length in seconds {
         ensure!(
             (0.5..=36_000.0).contains(length),
@@ -52,7 +52,7 @@ pub fn run(config: &Config, seconds: &[f64]) -> Result<Measured> {
     let inputs = Inputs::open(config)?;
     let windowed = match inputs.windows(&config.eval)? {
         Some(windowed) => Some(windowed),
-        // Whole recordings say little about an excerpt, whichever way the network recommends.
+        // Whole recordings tell little about an excerpt, whatever comparison the network recommends.
         None => inputs.windows(&EvalConfig { compare: Compare::Windows, ..config.eval.clone() })?,
     };
     let Some(windowed) = windowed else { unreachable!("windows were asked for") };
@@ -66,7 +66,7 @@ pub fn run(config: &Config, seconds: &[f64]) -> Result<Measured> {
         }
     }
     ensure!(!splits.is_empty(), "no split has two versions of a work, so nothing can be measured");
-    let measured = Measured {
+    let measured = ExcerptResults {
         rules: policy.statement(),
         compared: compared(&windowed),
         seed,
@@ -77,7 +77,7 @@ pub fn run(config: &Config, seconds: &[f64]) -> Result<Measured> {
     Ok(measured)
 }
 
-fn compared(windowed: &crate::embed::Windowed) -> String {
+fn compared(windowed: &crate::embed::WindowEmbeddings) -> String {
     let of = &windowed.comparison;
     format!(
         "an excerpt's windows of {} s, {} s apart, at its tempo times {}, each by its best cosine among the windows of a recording",
@@ -89,7 +89,7 @@ fn compared(windowed: &crate::embed::Windowed) -> String {
 
 /// The figures as a table: one row per split and length.
 #[must_use]
-pub fn table(measured: &Measured) -> Table {
+pub fn table(measured: &ExcerptResults) -> Table {
     let mut table = Table::new();
     table.set_header(["split", "excerpt", "queries", "mAP", "95 % interval", "hit@1", "MR1", "random mAP"]);
     for (split, by_length) in &measured.splits {

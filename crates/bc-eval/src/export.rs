@@ -1,4 +1,4 @@
-//! Embeddings and network in forms that other programs load.
+//! Embeddings and network in formats that other programs load.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -25,7 +25,7 @@ pub fn vectors(embeddings: &Path, folder: &Path) -> Result<usize> {
     Ok(labels.len())
 }
 
-/// Writes the network as safetensors with PyTorch's names (`load_state_dict` takes them), whatever
+/// Writes the network as safetensors with PyTorch's names (for `load_state_dict`), whatever
 /// it was read from. The header says how audio becomes its input, and how `config` or the network's own file has
 /// recordings compared. Returns the number of weights.
 ///
@@ -41,7 +41,7 @@ pub fn network(embedder: &Embedder, config: &EvalConfig, path: &Path) -> Result<
 }
 
 /// Writes the network as ONNX (see [`bc_onnx`]): input `magnitude` (batch, bins, frames), outputs `f_t`, `f_c` and, with a
-/// classifier, `logits`. Its metadata say how audio becomes the input, as the safetensors header does.
+/// classifier, `logits`. Its metadata describe how audio becomes the input, as the safetensors header does.
 ///
 /// # Errors
 /// When the file cannot be written.

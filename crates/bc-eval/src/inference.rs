@@ -1,4 +1,4 @@
-//! NumPy arrays through the network, as they are.
+//! Embeds NumPy arrays as they are.
 
 use std::path::{Path, PathBuf};
 

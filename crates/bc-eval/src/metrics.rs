@@ -15,7 +15,7 @@ use bc_retrieval::{
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::embed::{AtTempo, Windowed};
+use crate::embed::{WindowEmbeddings, WindowsAtTempo};
 use bc_embed::origin::Origin;
 use bc_embed::windows::Windows;
 
@@ -36,14 +36,14 @@ pub struct Figures {
 
 /// What `metrics.json` holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measured {
+pub struct EvaluationResults {
     /// The rules.
     pub policy: Policy,
     /// The rules in words.
     pub rules: String,
     /// Figures by split; `all` where the input has no splits.
     pub splits: BTreeMap<String, Figures>,
-    /// What was compared, if not whole recordings: windows, at which tempi.
+    /// What was compared, if not whole recordings: windows, and their tempi.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<String>,
     /// The same figures of whole recordings, where `splits` holds those of windows.
@@ -63,7 +63,7 @@ pub fn of_embeddings(
     candidates: Option<&Path>,
     policy: &Policy,
     seed: u64,
-) -> Result<Measured> {
+) -> Result<EvaluationResults> {
     of(queries, &Embeddings::read(queries)?, candidates, policy, seed)
 }
 
@@ -77,21 +77,21 @@ pub fn of(
     candidates: Option<&Path>,
     policy: &Policy,
     seed: u64,
-) -> Result<Measured> {
+) -> Result<EvaluationResults> {
     whole_tracks(queries, embeddings)?;
-    let mut numbers = Numbers::default();
+    let mut numbers = IdTable::default();
     let against = match candidates {
         None => None,
         Some(path) => {
             let other = Embeddings::read(path)?;
             whole_tracks(path, &other)?;
             Origin::of(&embeddings.provenance).expect(queries, &Origin::of(&other.provenance), path)?;
-            Some(Numbered::new(&other, &mut numbers, |_| true))
+            Some(NumberedVersions::new(&other, &mut numbers, |_| true))
         }
     };
     let mut measured = BTreeMap::new();
     for split in splits_of(embeddings) {
-        let own = Numbered::new(embeddings, &mut numbers, |label| label.split == split);
+        let own = NumberedVersions::new(embeddings, &mut numbers, |label| label.split == split);
         let pool = against.as_ref().unwrap_or(&own);
         let ranked = bc_retrieval::rank_against(&own.versions(), &pool.versions(), policy);
         let figures = ranked.and_then(|results| figures(&results, &own.cliques, policy, seed));
@@ -109,10 +109,10 @@ pub fn of(
 pub struct Distances<'a> {
     /// The split.
     pub split: Split,
-    /// What each version is.
+    /// The label of each version.
     pub labels: Vec<&'a Label>,
     /// 1 - the similarity of the windows of a version (row), at the tempo that fits best, to those of another at its own:
-    /// what a search sees that stretches the query.
+    /// the distance that a search uses, which stretches the query.
     pub one_way: Vec<f32>,
 }
 
@@ -120,9 +120,10 @@ pub struct Distances<'a> {
 ///
 /// # Errors
 /// Files that do not hold the same versions.
-pub fn distances(windowed: &Windowed) -> Result<Vec<Distances<'_>>> {
+pub fn distances(windowed: &WindowEmbeddings) -> Result<Vec<Distances<'_>>> {
     let at = &windowed.at;
-    let AtTempo { path: own_path, embeddings: own, .. } = at.first().context("no tempo to compare at")?;
+    let WindowsAtTempo { path: own_path, embeddings: own, .. } =
+        at.first().context("no tempo to compare at")?;
     let of_split = |split| {
         let sets: Vec<Recordings<'_>> = at.iter().map(|at| Recordings::of(&at.embeddings, split)).collect();
         let labels = sets[0].labels.clone();
@@ -156,7 +157,7 @@ pub fn of_windows(
 ) -> Result<BTreeMap<String, Figures>> {
     let mut measured = BTreeMap::new();
     for Distances { split, labels, one_way } in of {
-        let mut numbers = Numbers::default();
+        let mut numbers = IdTable::default();
         let cliques: Vec<u32> = labels.iter().map(|label| numbers.of(&label.clique_id)).collect();
         let mut distances = one_way;
         both_ways(&mut distances, cliques.len());
@@ -183,7 +184,7 @@ pub fn of_reranked(
 ) -> Result<BTreeMap<String, Figures>> {
     let mut measured = BTreeMap::new();
     for split in splits_of(embeddings) {
-        let own = Numbered::new(embeddings, &mut Numbers::default(), |label| label.split == split);
+        let own = NumberedVersions::new(embeddings, &mut IdTable::default(), |label| label.split == split);
         let vectors = own.versions().vectors;
         let mut distances = Vec::with_capacity(own.cliques.len().pow(2));
         bc_retrieval::each_row(&vectors, &vectors, policy.distance, |_, row| {
@@ -204,7 +205,7 @@ pub fn of_reranked(
 /// A version that has windows and whose excerpt has none, or nothing to measure.
 pub fn of_excerpts(
     queries: &[Embeddings],
-    windowed: &Windowed,
+    windowed: &WindowEmbeddings,
     policy: &Policy,
     seed: u64,
 ) -> Result<BTreeMap<String, Figures>> {
@@ -221,7 +222,7 @@ pub fn of_excerpts(
         }
         let windows: Vec<WindowSets<'_>> = sets.iter().map(Recordings::windows).collect();
         let search = WindowSearch::new(&windows, candidates.windows())?.sides(Sides::First);
-        let mut numbers = Numbers::default();
+        let mut numbers = IdTable::default();
         let cliques: Vec<u32> = candidates.labels.iter().map(|label| numbers.of(&label.clique_id)).collect();
         let figures = of_matrix(&search.matrix(), &cliques, policy, seed);
         let figures = figures.with_context(|| format!("excerpts of split {split}"))?;
@@ -240,7 +241,7 @@ pub fn rerank_of(config: &EvalConfig) -> Option<Reciprocal> {
     })
 }
 
-/// Of a square matrix of distances; nothing where there is nothing to measure.
+/// The figures of a square matrix of distances; `None` if there is nothing to measure.
 fn of_matrix(
     distances: &[f32],
     cliques: &[u32],
@@ -267,7 +268,7 @@ fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error
     }
 }
 
-/// Either of two recordings is the query once: the mean of a square matrix and its transpose.
+/// Each of two recordings is the query once: the mean of a square matrix and its transpose.
 fn both_ways(distances: &mut [f32], width: usize) {
     for row in 0..width {
         for column in 0..row {
@@ -319,7 +320,7 @@ impl<'a> Recordings<'a> {
 ///
 /// # Errors
 /// When a file cannot be read, the numbers of rows differ, or nothing can be measured.
-pub fn of_array(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<Measured> {
+pub fn of_array(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<EvaluationResults> {
     let matrix = bc_formats::array::read(npy)?;
     let vectors = Vectors { vectors: &matrix.values, dim: matrix.columns };
     let cliques = read_cliques(cliques, vectors.rows(), npy)?;
@@ -333,7 +334,7 @@ pub fn of_array(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Resul
 ///
 /// # Errors
 /// As [`of_array`].
-pub fn of_distances(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<Measured> {
+pub fn of_distances(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Result<EvaluationResults> {
     let matrix = bc_formats::array::read(npy)?;
     let cliques = read_cliques(cliques, matrix.columns, npy)?;
     let results = bc_retrieval::rank_matrix(&matrix.values, &cliques, policy);
@@ -342,8 +343,12 @@ pub fn of_distances(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> R
     Ok(finish(policy, BTreeMap::from([("all".to_owned(), figures)]), None))
 }
 
-fn finish(policy: &Policy, splits: BTreeMap<String, Figures>, provenance: Option<Provenance>) -> Measured {
-    Measured {
+fn finish(
+    policy: &Policy,
+    splits: BTreeMap<String, Figures>,
+    provenance: Option<Provenance>,
+) -> EvaluationResults {
+    EvaluationResults {
         policy: policy.clone(),
         rules: policy.statement(),
         splits,
@@ -368,7 +373,7 @@ pub(crate) fn figures(
 
 fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut numbers = Numbers::default();
+    let mut numbers = IdTable::default();
     let cliques: Vec<u32> = text.lines().map(|line| numbers.of(line)).collect();
     ensure!(
         cliques.len() == rows,
@@ -389,27 +394,27 @@ fn whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
     Ok(())
 }
 
-/// Numbers in the place of names, in the order in which these first come.
+/// Indices for names, in the order in which the names first occur.
 #[derive(Default)]
-struct Numbers(HashMap<String, u32>);
+struct IdTable(HashMap<String, u32>);
 
-impl Numbers {
+impl IdTable {
     fn of(&mut self, name: &str) -> u32 {
         let next = self.0.len() as u32;
         *self.0.entry(name.to_owned()).or_insert(next)
     }
 }
 
-/// Versions with numbers in place of names.
-struct Numbered {
+/// Versions, with numbers for cliques and ids.
+struct NumberedVersions {
     vectors: Vec<f32>,
     dim: usize,
     cliques: Vec<u32>,
     ids: Vec<u32>,
 }
 
-impl Numbered {
-    fn new(embeddings: &Embeddings, numbers: &mut Numbers, keep: impl Fn(&Label) -> bool) -> Self {
+impl NumberedVersions {
+    fn new(embeddings: &Embeddings, numbers: &mut IdTable, keep: impl Fn(&Label) -> bool) -> Self {
         let dim = embeddings.dim;
         let mut kept = Self { vectors: Vec::new(), dim, cliques: Vec::new(), ids: Vec::new() };
         for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim.max(1))) {
@@ -431,9 +436,9 @@ impl Numbered {
     }
 }
 
-/// The figures for people: one row per figure and split, with interval and chance.
+/// The figures as a table: one row per figure and split, with interval and chance.
 #[must_use]
-pub fn table(measured: &Measured) -> Table {
+pub fn table(measured: &EvaluationResults) -> Table {
     let mut table = Table::new();
     let head = ["split", "queries", "figure", "value", "95 % interval", "random ranking"];
     table.set_header(head);

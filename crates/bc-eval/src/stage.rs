@@ -10,17 +10,17 @@ use bc_formats::index::Split;
 use bc_retrieval::Policy;
 use comfy_table::Table;
 
-use crate::embed::Windowed;
-use crate::metrics::{Distances, Figures, Measured};
+use crate::embed::WindowEmbeddings;
+use crate::metrics::{Distances, EvaluationResults, Figures};
 use crate::{embed, metrics, report};
 use bc_calibration::versions::Versions;
 use bc_calibration::{self as calibration, Calibration};
 use bc_embed::bundle;
 
 /// The results of the stage.
-pub struct Made {
+pub struct StageResults {
     /// The figures.
-    pub measured: Measured,
+    pub measured: EvaluationResults,
     /// Whether everything was up to date already.
     pub up_to_date: bool,
     /// The page, `report.html`.
@@ -31,7 +31,7 @@ pub struct Made {
 ///
 /// # Errors
 /// Inputs that are missing or do not fit, nothing to measure, files that cannot be written.
-pub fn run(config: &Config) -> Result<Made> {
+pub fn run(config: &Config) -> Result<StageResults> {
     let inputs = embed::Inputs::open(config)?;
     let status = inputs.whole_recordings(config, Shard::WHOLE)?;
     let embeddings = embed::path_of(config);
@@ -54,7 +54,7 @@ pub fn run(config: &Config) -> Result<Made> {
         && page.exists()
         && folder.join("report.md").exists();
     if !up_to_date {
-        // A kill before the new ones are written must not leave the old ones, which would pass for up to date.
+        // A kill before the new files are written must not leave the old ones, which would count as up to date.
         for old in [&page, &folder.join("report.md")].into_iter().filter(|old| old.exists()) {
             std::fs::remove_file(old)
                 .with_context(|| format!("cannot remove {}, which is out of date", old.display()))?;
@@ -65,7 +65,7 @@ pub fn run(config: &Config) -> Result<Made> {
         let source = report::Source { eval: folder.clone(), run: Some(config.train.run.clone()) };
         report::write(&[source], folder)?;
     }
-    Ok(Made { measured, up_to_date, report: page })
+    Ok(StageResults { measured, up_to_date, report: page })
 }
 
 /// If the configuration or the network asks for windows or a re-ranking, their figures come first; those of whole recordings are
@@ -75,7 +75,7 @@ fn measure_first(
     inputs: &embed::Inputs,
     whole: &Embeddings,
     policy: &Policy,
-    measured: &mut Measured,
+    measured: &mut EvaluationResults,
 ) -> Result<Option<Vec<u8>>> {
     let (rerank, seed) = (metrics::rerank_of(&config.eval), config.eval.seed);
     let mut meaning = None;
@@ -102,7 +102,7 @@ fn measure_first(
 }
 
 /// How windows were compared.
-fn in_words(windowed: &Windowed) -> String {
+fn in_words(windowed: &WindowEmbeddings) -> String {
     let comparison = &windowed.comparison;
     format!(
         "windows of {} s, {} s apart, those of the query at its tempo times {}; distances seen from {} neighbours",
@@ -129,7 +129,7 @@ fn calibrate(path: &Path, embeddings: &Embeddings) -> Result<Option<Vec<u8>>> {
 }
 
 /// The calibration of the scores of windows, compared as a search does.
-fn calibrate_windows(windowed: &Windowed, distances: &[Distances<'_>]) -> Result<Option<Vec<u8>>> {
+fn calibrate_windows(windowed: &WindowEmbeddings, distances: &[Distances<'_>]) -> Result<Option<Vec<u8>>> {
     let at = &windowed.at[0];
     let similar = |split: Split| -> (Vec<&Label>, Vec<f32>) {
         let found = distances.iter().find(|distances| distances.split == split);
@@ -142,7 +142,7 @@ fn calibrate_windows(windowed: &Windowed, distances: &[Distances<'_>]) -> Result
     made.settings[bc_calibration::COMPARE] = serde_json::json!(windowed.comparison);
     let [val, test] = [Versions::of_scores(&val, &of_val), Versions::of_scores(&test, &of_test)];
     let found = Calibration::fit(&at.path, &val, &test, &made);
-    as_json(found, "search ranks by windows and gives the probabilities of whole recordings")
+    as_json(found, "searches rank by windows and give the probabilities of whole recordings")
 }
 
 /// A calibration as JSON; none, with a warning that gives the reason, if there is none.
@@ -158,7 +158,7 @@ fn as_json(found: Result<Calibration>, so: &str) -> Result<Option<Vec<u8>>> {
 
 /// The main figures, one row per split.
 #[must_use]
-pub fn summary(measured: &Measured) -> Table {
+pub fn summary(measured: &EvaluationResults) -> Table {
     let mut table = Table::new();
     table.set_header([
         "split",

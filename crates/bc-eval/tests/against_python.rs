@@ -1,5 +1,5 @@
 //! The binary's figures beside scikit-learn's, with singletons and ties. Runs where the
-//! reference script lies in the shared folder and BYTECOVER_PYTHON names an interpreter.
+//! reference script is in the shared folder and BYTECOVER_PYTHON names an interpreter.
 
 use std::process::Command;
 

@@ -65,7 +65,7 @@ fn an_index_grows_and_keeps_what_it_has() {
     assert!(said.contains("1 recordings added") && said.contains("4 were there already"), "{said}");
     assert!(said.contains("1 failed") && errors.contains("bad.mp3"), "{said}{errors}");
     let after = Embeddings::read(&folder.path().join("i.parquet")).unwrap();
-    // Rows are in order of their ids: what was there is there, unchanged, and the new one stands between.
+    // Rows are in order of their ids: the old ones are unchanged, and the new one is between them.
     let new = after.labels.iter().position(|label| label.version_id == "new.wav").unwrap();
     assert_eq!(after.labels[new].title, "new");
     let mut rest = after.clone();

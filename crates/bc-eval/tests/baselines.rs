@@ -6,7 +6,7 @@ use bc_formats::index::Split;
 use half::f16;
 use serde_json::Value;
 
-/// Magnitudes of a song of its own for each clique, each version in another key, with notes of an octave of its own.
+/// Magnitudes of a different song for each clique, each version in another key, with notes of another octave.
 fn experiment(folder: &std::path::Path, cliques: usize) {
     let (frames, mut rows, mut versions) = (400, Vec::new(), Vec::new());
     let ids: Vec<String> = (0..3 * cliques).map(|number| format!("v{number:02}")).collect();

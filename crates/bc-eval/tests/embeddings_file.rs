@@ -104,7 +104,7 @@ fn a_report_of_figures_of_other_embeddings_is_refused() {
     std::fs::write(folder.path().join("metrics.json"), other).unwrap();
     let error = common::refuse(folder.path(), &["report", "."]);
     assert!(error.contains("metrics.json was made from other embeddings (\"g\")"), "{error}");
-    // What stands in the file is shown as text, or not at all.
+    // The content of the file is shown as text, or not at all.
     let hostile = figures.replacen("\"queries\": 2", "\"queries\": \"<script>\"", 1);
     assert_ne!(hostile, figures);
     std::fs::write(folder.path().join("metrics.json"), hostile).unwrap();

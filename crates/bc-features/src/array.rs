@@ -33,19 +33,21 @@ pub fn run(config: &FeaturesConfig, audio: &[PathBuf], out: &Path, pool: u32) ->
     Ok(())
 }
 
-/// The array of each file.
+/// The file that each array is written to.
 fn outputs<'a>(audio: &'a [PathBuf], out: &Path) -> Result<Vec<(&'a Path, PathBuf)>> {
     if let [path] = audio {
         if out.extension().is_none_or(|extension| extension != "npy") {
-            bail!("--out {} is to be a NumPy array; give it the ending .npy", out.display());
+            bail!("--out {} must be a NumPy array; give it the ending .npy", out.display());
         }
         return Ok(vec![(path, out.to_owned())]);
     }
     let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
     let mut outputs = Vec::new();
     for path in audio {
-        let mut name =
-            path.file_stem().with_context(|| format!("{} names no file", path.display()))?.to_owned();
+        let mut name = path
+            .file_stem()
+            .with_context(|| format!("{} is not the name of a file", path.display()))?
+            .to_owned();
         name.push(".npy");
         let array = out.join(name);
         if let Some(other) = taken.insert(array.clone(), path) {

@@ -42,11 +42,11 @@ enum Command {
     ///
     /// With --json a line per shard has `shard`, `versions`, `there`, `failed`, `pending`, `pending_hours`.
     Status(StatusArgs),
-    /// Put small feature files together, so that a folder of millions of versions has few.
+    /// Merge small feature files, so that a folder of millions of versions has few.
     ///
     /// Parts with fewer than half of [features] part_versions rows (and half of part_hours of audio) become parts of at most
-    /// as many. Rows that newer parts replace are dropped, and tables of failures become one. Values do not change, and nobody
-    /// else may be at work in the folder.
+    /// as many. Rows that newer parts replace are dropped, and the failure tables are merged. Values do not change, and no other run
+    /// may be at work in the folder.
     Compact,
     /// Write the transform of audio files as NumPy arrays, bins x frames, 32-bit floats.
     Cqt(CqtArgs),
@@ -68,14 +68,14 @@ struct ExtractArgs {
     /// End with an error if any file fails (after all others are done).
     #[arg(long)]
     strict: bool,
-    /// Try files again that failed before because of what they hold. (Those that failed because of the disk, the
+    /// Try files again that failed before because of their content. (Those that failed because of the disk, the
     /// network or a limit of time are tried again without it.)
     #[arg(long)]
     retry: bool,
-    /// Make the rows anew that another version of the decoder or the transform made.
+    /// Recompute the rows that another version of the decoder or the transform made.
     #[arg(long)]
     renew: bool,
-    /// Drop the rows of versions that left the index, however many they are.
+    /// Drop the rows of versions that are no longer in the index, however many there are.
     #[arg(long)]
     drop_missing: bool,
 }
@@ -89,7 +89,7 @@ struct CqtArgs {
     /// The array's file; for several audio files the folder of their arrays.
     #[arg(long, value_name = "X.npy")]
     out: PathBuf,
-    /// Frames averaged into a column.
+    /// Frames that are averaged into one column.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pool: u32,
 }
@@ -138,7 +138,7 @@ struct PaintArgs {
     /// Seed of everything that is drawn.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Remove what another painting left in the folder.
+    /// Remove features of other settings from the folder first.
     #[arg(long)]
     fresh: bool,
 }

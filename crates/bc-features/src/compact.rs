@@ -1,8 +1,8 @@
-//! Fewer and larger parts: what runs of many shards, or of small [`part_versions`](FeaturesConfig::part_versions), wrote is
-//! put together; so are their tables of failures.
+//! Fewer and larger parts: those of runs of many shards, or of small [`part_versions`](FeaturesConfig::part_versions), are
+//! merged; so are their failure tables.
 //!
-//! New parts have numbers above all others, so that a kill between writing one and removing those it is made of leaves
-//! rows twice, of which the new ones hold.
+//! New parts have numbers above all others, so that a kill between writing one and removing those it was made from leaves
+//! rows twice, of which the new ones count.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -25,7 +25,7 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
         println!("{}: dropped {dropped} rows that newer parts replace", config.output.display());
     }
     let Some((parts, sizes)) = sizes(config)? else {
-        bail!("there are no features in {}; nothing to put together", config.output.display());
+        bail!("there are no features in {}; nothing to merge", config.output.display());
     };
     interrupt::install("finishing the part in work; run the same command again to continue")?;
     let groups = groups(config, &parts, &sizes);
@@ -34,7 +34,7 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     let (mut number, mut joined, mut made) = (parts.next_number(), 0, 0);
     for group in &groups {
         if interrupt::requested() {
-            let done = format!("{joined} parts are put together; run the same command again to continue");
+            let done = format!("{joined} parts are merged; run the same command again to continue");
             return Err(Interrupted(done).into());
         }
         join(&folder, &parts, group, number)?;
@@ -47,13 +47,13 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     Ok(())
 }
 
-/// Makes one table of several.
+/// Merges several failure tables.
 fn join_failures(folder: &Folder) -> Result<()> {
     let tables = failures::tables(folder.path())?;
     let [_, .., newest] = &tables[..] else { return Ok(()) };
     let provenance = failures::provenance_of(newest)?;
     tidy::failures(folder, &tidy::last_failures(folder)?, &provenance)?;
-    println!("{}: {} tables of failures are one", folder.path().display(), tables.len());
+    println!("{}: {} failure tables merged into one", folder.path().display(), tables.len());
     Ok(())
 }
 
@@ -77,11 +77,11 @@ fn sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<Size>)>> {
     Ok(Some((parts, sizes)))
 }
 
-/// Which parts become one, in their order; a part alone stays as it is.
+/// Which parts are merged, in their order; a single part stays as it is.
 fn groups(config: &FeaturesConfig, parts: &Parts, sizes: &[Size]) -> Vec<Vec<usize>> {
     let (most_rows, most_s) = (config.part_versions as usize, config.part_hours * 3600.0);
     let mut groups = Vec::new();
-    // Rows of two extractors stay in parts of their own.
+    // Rows of different extractors stay in separate parts.
     let mut open: BTreeMap<&str, (usize, f64, Vec<usize>)> = BTreeMap::new();
     for (place, part) in parts.parts.iter().enumerate() {
         let (rows, seconds) = sizes[place];

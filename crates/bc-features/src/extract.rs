@@ -19,13 +19,13 @@ use bc_formats::provenance::Provenance;
 
 use crate::folder::Folder;
 use crate::in_order::in_order;
-use crate::plan::{self, Policy, Rows, Stale, Survey, Track, Versions};
+use crate::plan::{self, PlannedVersion, Policy, Rows, Stale, Survey, Versions};
 use crate::store::{Store, part_ends};
 use crate::tidy;
-use crate::work::{Done, Worker};
+use crate::work::{VersionResult, Worker};
 
-/// Rows of versions that left the index are dropped without a question up to a tenth of all, and these.
-const DROPPED_UNASKED: usize = 10;
+/// Rows of versions that left the index are dropped without --drop-missing up to a tenth of all rows, or up to this many.
+const DROPPED_WITHOUT_FLAG: usize = 10;
 /// Files in work or waiting for an earlier one, per thread.
 const WINDOW: usize = 3;
 
@@ -36,9 +36,9 @@ pub struct Options {
     pub shard: Shard,
     /// Whether a failed file is an error in the end.
     pub strict: bool,
-    /// Whether to try files again that failed before for reasons that last.
+    /// Whether to try files again that failed before for lasting reasons.
     pub retry: bool,
-    /// Whether to make rows anew that another extractor made.
+    /// Whether to recompute rows that another extractor made.
     pub renew: bool,
     /// Whether to drop rows even where many are of versions that left the index.
     pub drop_missing: bool,
@@ -51,17 +51,17 @@ pub struct Options {
 /// a run of the same shard at work, a full disk, [`Interrupted`]; with `strict`, any failed file.
 pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
     interrupt::install("finishing the files in work (at most 10 s); run the same command again to continue")?;
-    let versions = patiently(config, || Versions::read(&config.index))?;
-    let folder = patiently(config, || Folder::open(&config.output, options.shard))?;
-    let mut total = Total { extracted: 0, milliseconds: AtomicU64::new(0), tries: AtomicU64::new(0) };
+    let versions = with_retries(config, || Versions::read(&config.index))?;
+    let folder = with_retries(config, || Folder::open(&config.output, options.shard))?;
+    let mut total = RunTotals { extracted: 0, milliseconds: AtomicU64::new(0), tries: AtomicU64::new(0) };
     let begun = Instant::now();
-    let after = patiently(config, || pass(config, options, &versions, &folder, &mut total))?;
+    let after = with_retries(config, || pass(config, options, &versions, &folder, &mut total))?;
     if interrupt::requested() {
         let saved =
             format!("features of {} versions are saved in {}", total.extracted, config.output.display());
         return Err(Interrupted(format!("{saved}; run the same command again to continue")).into());
     }
-    put_in_order(config, &versions, folder, &after)?;
+    tidy_folder(config, &versions, folder, &after)?;
     if after.pending == 0 {
         let failed = after.failed.len();
         println!(
@@ -80,8 +80,8 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
     outcome(options, &after.failed)
 }
 
-/// Does `work`, again after I/O errors that may pass.
-fn patiently<T>(config: &FeaturesConfig, work: impl FnMut() -> Result<T>) -> Result<T> {
+/// Runs `work`, and tries again after passing I/O errors.
+fn with_retries<T>(config: &FeaturesConfig, work: impl FnMut() -> Result<T>) -> Result<T> {
     let again = |error: &anyhow::Error| {
         let passes = passing::outlook_of_any(error) == Some(Outlook::Soon);
         if passes {
@@ -93,17 +93,17 @@ fn patiently<T>(config: &FeaturesConfig, work: impl FnMut() -> Result<T>) -> Res
 }
 
 /// What was done over all passes.
-struct Total {
+struct RunTotals {
     /// Rows in finished parts.
     extracted: usize,
     /// Of audio.
     milliseconds: AtomicU64,
-    /// Further tries at files, because of errors that may pass.
+    /// Further tries at files, because of passing errors.
     tries: AtomicU64,
 }
 
-impl Total {
-    fn print(&self, config: &FeaturesConfig, after: &After, wall: f64) {
+impl RunTotals {
+    fn print(&self, config: &FeaturesConfig, after: &PassSummary, wall: f64) {
         let hours = self.milliseconds.load(Ordering::Relaxed) as f64 / 3.6e6;
         let mut text = format!(
             "{} versions, {hours:.2} h of audio in {wall:.1} s ({:.0} times real time); {} failed",
@@ -126,11 +126,11 @@ impl Total {
     }
 }
 
-/// How a pass left the folder.
-struct After {
+/// The result of a pass over the folder.
+struct PassSummary {
     /// Usable versions of the shard.
     in_shard: usize,
-    /// Of these, what there was to do.
+    /// Of these, how many had to be extracted.
     pending: usize,
     /// Failures of the shard that remain, old and new.
     failed: Vec<Failure>,
@@ -146,17 +146,17 @@ fn pass(
     options: &Options,
     versions: &Versions,
     folder: &Folder,
-    total: &mut Total,
-) -> Result<After> {
+    total: &mut RunTotals,
+) -> Result<PassSummary> {
     let extractor = bc_audio::extractor(config.mp3);
     let policy = Policy { retry: options.retry, renew: options.renew.then_some(extractor.as_str()) };
     let survey = plan::survey(versions, &config.output, &config.cqt(), policy)?;
-    refuse_emptying(config, options, &survey)?;
+    refuse_mass_removal(config, options, &survey)?;
     let share = survey.share(versions, options.shard);
     let rows = survey.rows.as_ref();
     let other_extractor =
         rows.and_then(|rows| other_extractor(config, rows, &extractor)).filter(|_| !options.renew);
-    let mut after = After {
+    let mut after = PassSummary {
         in_shard: share.versions,
         pending: share.pending.len(),
         failed: share.failed.into_iter().cloned().collect(),
@@ -189,16 +189,21 @@ fn pass(
 }
 
 /// Files over all threads, results into the store.
-fn extract(config: &FeaturesConfig, pending: &[&Track], store: &mut Store, total: &Total) -> Result<()> {
+fn extract(
+    config: &FeaturesConfig,
+    pending: &[&PlannedVersion],
+    store: &mut Store,
+    total: &RunTotals,
+) -> Result<()> {
     let worker =
         Worker { extractor: Extractor::new(config.cqt(), Limits::of(config)), retry: config.retry() };
     let bar = progress::bar(pending.len() as u64, "features", "files");
     let begun = Instant::now();
-    let work = |version: &&Track| {
+    let work = |version: &&PlannedVersion| {
         let done = worker.version(version, || {
             total.tries.fetch_add(1, Ordering::Relaxed);
         });
-        if let Done::Row(_, seconds) = &done {
+        if let VersionResult::Row(_, seconds) = &done {
             total.milliseconds.fetch_add((seconds * 1000.0) as u64, Ordering::Relaxed);
         }
         let seconds = total.milliseconds.load(Ordering::Relaxed) as f64 / 1000.0;
@@ -210,9 +215,9 @@ fn extract(config: &FeaturesConfig, pending: &[&Track], store: &mut Store, total
     let threads = rayon::current_num_threads();
     let done = in_order(pending, threads, WINDOW * threads, interrupt::requested, work, |position, done| {
         match done {
-            Done::Row(row, _) => store.row(row)?,
-            Done::Failed(failure) => store.failure(failure),
-            Done::Stopped => {}
+            VersionResult::Row(row, _) => store.row(row)?,
+            VersionResult::Failed(failure) => store.failure(failure),
+            VersionResult::Stopped => {}
         }
         store.end_of(position)
     })
@@ -225,8 +230,13 @@ fn extract(config: &FeaturesConfig, pending: &[&Track], store: &mut Store, total
     done
 }
 
-/// Drops what no longer holds and makes one failure table, if nobody else is at work in the folder.
-fn put_in_order(config: &FeaturesConfig, versions: &Versions, folder: Folder, after: &After) -> Result<()> {
+/// Drops rows that are out of date and merges the failure tables, if no other run is at work in the folder.
+fn tidy_folder(
+    config: &FeaturesConfig,
+    versions: &Versions,
+    folder: Folder,
+    after: &PassSummary,
+) -> Result<()> {
     let provenance = Provenance {
         format: String::new(),
         tool: bc_cli::tool!().to_owned(),
@@ -234,25 +244,25 @@ fn put_in_order(config: &FeaturesConfig, versions: &Versions, folder: Folder, af
         fingerprint: String::new(),
         inputs: [("index".to_owned(), versions.index.clone())].into(),
     };
-    if folder.is_alone() {
-        let dropped = patiently(config, || tidy::parts(&folder, &after.stale))?;
+    if folder.is_exclusive() {
+        let dropped = with_retries(config, || tidy::parts(&folder, &after.stale))?;
         if dropped > 0 {
             println!("{}: dropped {dropped} rows that are out of date", config.output.display());
         }
-        return patiently(config, || tidy::failures(&folder, &after.failed, &provenance));
+        return with_retries(config, || tidy::failures(&folder, &after.failed, &provenance));
     }
-    // What is out of date is not for a shard to say: another may have had a newer index.
-    let Some(folder) = folder.alone_after_shard()? else { return Ok(()) };
-    patiently(config, || {
+    // A shard cannot tell what is out of date: another shard may have had a newer index.
+    let Some(folder) = folder.exclusive_after_shard()? else { return Ok(()) };
+    with_retries(config, || {
         tidy::parts(&folder, &HashSet::new())?;
         tidy::failures(&folder, &tidy::last_failures(&folder)?, &provenance)
     })
 }
 
-/// Refuses to continue an index that looks like another folder's.
-fn refuse_emptying(config: &FeaturesConfig, options: &Options, survey: &Survey) -> Result<()> {
+/// Refuses to continue with an index that looks like that of another folder.
+fn refuse_mass_removal(config: &FeaturesConfig, options: &Options, survey: &Survey) -> Result<()> {
     let (departed, rows) = (survey.departed, survey.rows.as_ref().map_or(0, Rows::count));
-    if departed > DROPPED_UNASKED.max(rows / 10) && !options.drop_missing {
+    if departed > DROPPED_WITHOUT_FLAG.max(rows / 10) && !options.drop_missing {
         bail!(
             "{departed} of {rows} rows in {} are of versions that {} does not list as usable; correct [features] index or output, or drop them with --drop-missing",
             config.output.display(),
@@ -262,13 +272,13 @@ fn refuse_emptying(config: &FeaturesConfig, options: &Options, survey: &Survey) 
     Ok(())
 }
 
-/// What to say if rows of another extractor are there.
+/// The message about rows of another extractor, if there are any.
 fn other_extractor(config: &FeaturesConfig, found: &Rows, extractor: &str) -> Option<String> {
     let extractors = found.extractors();
     let (other, rows) = extractors.iter().find(|(other, _)| **other != extractor)?;
     Some(format!(
         "{rows} of {} rows in {} were made by `{other}`, and this run is `{extractor}`: the same audio may give other values; \
-         make them anew with --renew, or give [features] output another folder",
+         recompute them with --renew, or give [features] output another folder",
         found.count(),
         config.output.display()
     ))
@@ -296,8 +306,8 @@ fn outcome(options: &Options, failed: &[Failure]) -> Result<Outcome> {
     }
 }
 
-/// Says what is to be done.
-fn announce(config: &FeaturesConfig, pending: &[&Track], usable: usize, part_of: &str) {
+/// Reports what will be done.
+fn announce(config: &FeaturesConfig, pending: &[&PlannedVersion], usable: usize, part_of: &str) {
     let seconds: f64 = pending.iter().map(|version| version.seconds).sum();
     let guessed = pending.iter().any(|version| version.guessed);
     println!(

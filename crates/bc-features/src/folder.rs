@@ -1,4 +1,4 @@
-//! The output folder: who writes in it, names of new parts, what killed runs left in it.
+//! The output folder: its locks, the names of new parts, and leftovers of killed runs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,14 +10,14 @@ use bc_formats::features::PartName;
 use bc_formats::lock::{self, Kind, Lock};
 use bc_formats::passing;
 
-/// The folder as one shard's run sees it. While it lives, no second run of the shard begins, and
-/// beside a run of all versions none of any shard. Runs of shards of different numbers (1/8 beside 2/3) may be
-/// beside each other: parts are never changed, only added ([`bc_formats::features::FeatureSet`] resolves versions that are in several parts).
+/// The folder as one shard's run sees it. As long as this value lives, no second run of the shard begins, and
+/// during a run of all versions no run of any shard. Runs of shards of different numbers (1/8 and 2/3) may be
+/// concurrent: parts are never changed, only added ([`bc_formats::features::FeatureSet`] resolves versions that are in several parts).
 pub struct Folder {
     path: PathBuf,
     tag: String,
     locks: Vec<Lock>,
-    /// Held while it is put in order after the work of a shard.
+    /// Held while the folder is tidied after the work of a shard.
     _tidy: Option<Lock>,
 }
 
@@ -41,22 +41,22 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Whether nobody else writes here, for certain or as far as is known (the user was warned).
-    pub fn is_alone(&self) -> bool {
+    /// Whether no other run writes here, for certain or as far as is known (the user was warned).
+    pub fn is_exclusive(&self) -> bool {
         self.locks.len() == 1
     }
 
-    /// After the work of a shard: the folder alone, if no other run is at work in it and locks can be relied on.
+    /// After the work of a shard: exclusive access to the folder, if no other run is at work in it and locks can be relied on.
     ///
     /// # Errors
     /// A folder that cannot be written.
-    pub fn alone_after_shard(self) -> Result<Option<Self>> {
+    pub fn exclusive_after_shard(self) -> Result<Option<Self>> {
         let path = self.path.clone();
         drop(self);
-        // In this order: whoever finds the folder's lock held by this run finds this one held, too, and waits.
+        // In this order: a run that finds the folder's lock held by this run also finds this one held, and waits.
         let Some(tidy) = if_free(&path, TIDY)? else { return Ok(None) };
         match if_free(&path, LOCK)? {
-            Some(lock) if lock.is_real() => {
+            Some(lock) if lock.is_effective() => {
                 let folder = Self { path, tag: "all".to_owned(), locks: vec![lock], _tidy: Some(tidy) };
                 folder.remove_leftovers()?;
                 Ok(Some(folder))
@@ -95,8 +95,8 @@ impl Folder {
 const LOCK: &str = ".extract.lock";
 const TIDY: &str = ".tidy.lock";
 
-/// The folder's lock. While a run that has ended puts the folder in order, this one waits; a run that is at work is
-/// refused after a moment, which a run needs to end or to begin with putting in order.
+/// The folder's lock. While a run that has ended tidies the folder, this one waits; if a run is at work, this one is
+/// refused after a moment, the time that a run needs to end or to begin tidying.
 fn acquire_unless_tidied(path: &Path, kind: Kind) -> Result<Lock> {
     const PATIENCE: u32 = 5;
     let mut refused = 0;
@@ -114,7 +114,7 @@ fn acquire_unless_tidied(path: &Path, kind: Kind) -> Result<Lock> {
     }
 }
 
-/// A lock for this run alone; `None` if another holds it.
+/// An exclusive lock; `None` if another run holds it.
 fn if_free(path: &Path, name: &str) -> Result<Option<Lock>> {
     match lock::acquire(path, name, Kind::Alone, || held(path)) {
         Err(error) if is_held(&error) => Ok(None),
@@ -129,7 +129,7 @@ fn is_held(error: &anyhow::Error) -> bool {
 
 fn held(path: &Path) -> String {
     format!(
-        "another bc-features extract is writing {}; wait for it (runs beside each other need a shard each: --shard i/n)",
+        "another bc-features extract is writing {}; wait for it (concurrent runs need a shard each: --shard i/n)",
         path.display()
     )
 }
@@ -144,7 +144,7 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether nobody but a run with this tag can be writing a file that is to have this name.
+/// Whether only a run with this tag can be writing a file that will have this name.
 fn is_ours(name: &str, tag: &str) -> bool {
     let of_stage = name.ends_with(".parquet") && (name.starts_with("part-") || name.starts_with("failures"));
     of_stage
@@ -188,15 +188,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = |index| Folder::open(folder.path(), Shard { index, count: 2 }).unwrap();
         let (first, second) = (open(0), open(1));
-        assert!(first.alone_after_shard().unwrap().is_none());
-        assert!(second.alone_after_shard().unwrap().unwrap().is_alone());
+        assert!(first.exclusive_after_shard().unwrap().is_none());
+        assert!(second.exclusive_after_shard().unwrap().unwrap().is_exclusive());
     }
 
     #[test]
     fn a_run_waits_for_another_that_puts_the_folder_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let shard = Shard { index: 0, count: 2 };
-        let tidying = Folder::open(folder.path(), shard).unwrap().alone_after_shard().unwrap().unwrap();
+        let tidying = Folder::open(folder.path(), shard).unwrap().exclusive_after_shard().unwrap().unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| Folder::open(folder.path(), shard).map(|_| ()));
             std::thread::sleep(Duration::from_millis(900));

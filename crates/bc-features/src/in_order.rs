@@ -1,4 +1,4 @@
-//! Work on many threads whose results come back in order, few of them waiting.
+//! Runs work on many threads and returns the results in order, with few of them waiting.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -88,7 +88,7 @@ pub fn in_order<T: Sync, R: Send>(
     })
 }
 
-/// Does something at the end of a scope, however that comes.
+/// Calls a function at the end of a scope, however the scope ends.
 struct OnDrop<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {

@@ -4,12 +4,12 @@ use anyhow::{Result, bail};
 use bc_formats::config::FeaturesConfig;
 use bc_formats::features::{FeatureSet, RowInfo};
 
-/// Files with frames that did not decode that are named, at most.
+/// Maximum number of files with undecoded frames that are named.
 const NAMED: usize = 10;
 
 /// Prints settings, counts, hours, sizes and value ranges.
 pub fn run(config: &FeaturesConfig) -> Result<()> {
-    // Not `open`, which refuses what is to be looked at here.
+    // Not `open`, which refuses the features that are to be inspected here.
     let Some(set) = FeatureSet::open_if_any(&config.output)? else {
         bail!(
             "there are no features (part-*.parquet) in {}; make them with `bc-features extract`",

@@ -50,7 +50,7 @@ pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Resu
         "no work is left to train on; correct [paint] splits (--splits) or held_out"
     );
     let folder = config.output.join("features");
-    let held = || format!("another bc-features paint is writing {}; wait for it", folder.display());
+    let held = || format!("another bc-features paint is writing {}; wait for it to end", folder.display());
     let _lock = lock::hold(&folder, ".paint.lock", Kind::Alone, held)?;
     let provenance = provenance(config, &settings, &catalogue);
     let parts = jobs.len().div_ceil(PART_ROWS);
@@ -156,7 +156,7 @@ fn version_id(work: &Work, number: u32) -> String {
 }
 
 fn provenance(config: &PaintConfig, settings: &CqtSettings, catalogue: &Catalogue) -> Provenance {
-    // Paths make no difference to what is painted.
+    // Paths do not affect what is painted.
     let fingerprinted =
         PaintConfig { sources: Vec::new(), splits: PathBuf::new(), output: PathBuf::new(), ..config.clone() };
     let mut plan = Fingerprint::of("painting");
@@ -179,7 +179,7 @@ fn part_path(folder: &Path, part: usize) -> PathBuf {
     folder.join(format!("part-{part:05}.parquet"))
 }
 
-/// The parts that are not there; refuses (or with `fresh` removes) those of another painting.
+/// The parts that are missing; refuses (or with `fresh` removes) those of other settings.
 fn missing_parts(folder: &Path, parts: usize, provenance: &Provenance, fresh: bool) -> Result<Vec<usize>> {
     let mut there = BTreeSet::new();
     let ours: BTreeMap<PathBuf, usize> = (0..parts).map(|part| (part_path(folder, part), part)).collect();
@@ -202,7 +202,7 @@ fn missing_parts(folder: &Path, parts: usize, provenance: &Provenance, fresh: bo
             }
             _ if fresh => remove()?,
             _ => bail!(
-                "{} is of another painting (other sources, lists or settings) or damaged; give another --out, or remove it with --fresh",
+                "{} was painted with other sources, lists or settings, or is damaged; give another --out, or remove it with --fresh",
                 path.display()
             ),
         }

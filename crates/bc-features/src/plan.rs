@@ -1,8 +1,8 @@
-//! What is to be done: the versions of an index against what a folder of features holds.
+//! What has to be done: compares the versions of an index with the rows of a folder of features.
 //!
 //! [`survey`] looks at every version once, whatever the number of shards. The shard of a version is a hash of its
 //! id, so that runs with another index, another number of shards or another time agree on it, and a verified
-//! length or a new version moves no other. Of a row only what decides is kept, so that ten million of them take
+//! length or a new version moves no other. Only what decides is kept of a row, so that ten million of them take
 //! some hundred megabytes.
 
 use std::cmp::Reverse;
@@ -14,14 +14,14 @@ use std::time::SystemTime;
 use anyhow::{Result, bail};
 use bc_cli::Shard;
 use bc_formats::features::failures::{self, Failure};
-use bc_formats::features::{CqtSettings, Parts, RowRef, Source, row_twice};
+use bc_formats::features::{CqtSettings, Parts, RowRef, Source, duplicate_row};
 use bc_formats::fingerprint::{Digest, digest};
-use bc_formats::index::{Index, Version, id_twice};
+use bc_formats::index::{Index, Version, duplicate_id};
 use rayon::prelude::*;
 
 /// What extraction needs to know of a usable version.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Track {
+pub struct PlannedVersion {
     /// Id in the index.
     pub version_id: Box<str>,
     /// The audio file.
@@ -34,7 +34,7 @@ pub struct Track {
     pub guessed: bool,
 }
 
-impl Track {
+impl PlannedVersion {
     /// Of a version.
     pub fn of(version: &Version) -> Self {
         Self {
@@ -50,8 +50,8 @@ impl Track {
 /// The usable versions of an index, with what extraction needs to know of them.
 pub struct Versions {
     /// Usable versions in the order of the index.
-    pub usable: Vec<Track>,
-    /// Their places by the digest of their ids.
+    pub usable: Vec<PlannedVersion>,
+    /// Their indices by the digest of their ids.
     places: HashMap<Digest, u32>,
     /// Fingerprint of the index.
     pub index: String,
@@ -71,9 +71,9 @@ impl Versions {
             }
             let place = u32::try_from(usable.len())?;
             if places.insert(digest(&version.version_id), place).is_some() {
-                return Err(id_twice(&path.display(), &version.version_id));
+                return Err(duplicate_id(&path.display(), &version.version_id));
             }
-            usable.push(Track::of(&version));
+            usable.push(PlannedVersion::of(&version));
             Ok(())
         })?;
         if usable.is_empty() {
@@ -92,10 +92,10 @@ impl Versions {
 
 /// The state of a usable version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Its features are there and of the audio that the index lists.
+pub enum VersionState {
+    /// Its features exist and were made from the audio that the index lists.
     Valid,
-    /// It failed before, for a reason that lasts and with the file that is there now: an index into [`Survey::failures`].
+    /// It failed before, for a lasting reason and with the present file: an index into [`Survey::failures`].
     Failed(u32),
     /// It is to be extracted.
     Pending,
@@ -104,19 +104,19 @@ pub enum Standing {
 /// A row that is out of date.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stale {
-    /// Its part, as a place in [`Rows::parts`].
+    /// Its part, as an index into [`Rows::parts`].
     pub part: usize,
     /// Its version.
     pub version_id: Box<str>,
 }
 
-/// The state of a folder against an index.
+/// The state of a folder compared with an index.
 pub struct Survey {
     /// Of each usable version.
-    pub standings: Vec<Standing>,
+    pub states: Vec<VersionState>,
     /// Failures that are on record, the newest table last.
     pub failures: Vec<Failure>,
-    /// Rows that are out of date: the audio changed, the version left the index, or (where
+    /// Rows that are out of date: the audio changed, the version left the index, or (if
     /// that was asked for) another extractor made them.
     pub stale: Vec<Stale>,
     /// Rows of versions that the index does not list as usable; they are among the stale ones.
@@ -125,29 +125,29 @@ pub struct Survey {
     pub rows: Option<Rows>,
 }
 
-/// The parts of a folder, and how many rows of each hold.
+/// The parts of a folder, and how many rows of each are current.
 pub struct Rows {
     /// The feature files.
     pub parts: Parts,
-    /// Rows that hold, by part.
-    pub holding: Vec<usize>,
+    /// Rows that are current, by part.
+    pub current: Vec<usize>,
     /// Rows that newer parts replace, by part.
     pub superseded: Vec<usize>,
-    /// A hash of what holds: another one means other features. (It is not that of the files' provenance, which would need
+    /// A hash of the current rows: a different hash means different features. (It is not that of the files' provenance, which would need
     /// all ids at once.)
     pub content: String,
 }
 
 impl Rows {
-    /// How many rows hold.
+    /// How many rows are current.
     pub fn count(&self) -> usize {
-        self.holding.iter().sum()
+        self.current.iter().sum()
     }
 
-    /// The extractors that made the rows which hold, with the number of rows of each.
+    /// The extractors that made the current rows, with the number of rows of each.
     pub fn extractors(&self) -> BTreeMap<&str, usize> {
         let mut of = BTreeMap::new();
-        for (part, &rows) in self.parts.parts.iter().zip(&self.holding).filter(|(_, rows)| **rows > 0) {
+        for (part, &rows) in self.parts.parts.iter().zip(&self.current).filter(|(_, rows)| **rows > 0) {
             *of.entry(part.extractor.as_str()).or_default() += rows;
         }
         of
@@ -167,38 +167,38 @@ pub struct Policy<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Row {
     part: u32,
-    /// Stands for id, magnitudes and settings of the row.
+    /// A digest of id, magnitudes and settings of the row.
     content: Digest,
-    says: Says,
+    says: AudioMatch,
 }
 
-/// What a row says of the audio that the index lists.
+/// Whether a row was made from the audio that the index lists.
 #[derive(Debug, Clone, Copy)]
-enum Says {
-    /// It is the same.
+enum AudioMatch {
+    /// It was.
     Same,
-    /// It is other audio.
+    /// It was made from other audio.
     Other,
     /// The file system has to be asked whether the file is still this one.
     Ask(Source),
-    /// Only the time of the part tells (`features/1`).
+    /// Only the modification time of the part can tell (`features/1`).
     AskTime,
 }
 
-/// Rows as they are gone through, the oldest part first.
-struct Newest {
+/// The newest row of each version, while rows are scanned, the oldest part first.
+struct NewestRows {
     /// Of the versions of the index.
     listed: Vec<Option<Row>>,
     /// Of others: part, and a digest as in [`Row`].
     departed: HashMap<Box<str>, (u32, Digest)>,
-    holding: Vec<usize>,
+    current: Vec<usize>,
     superseded: Vec<usize>,
 }
 
-impl Newest {
+impl NewestRows {
     fn add(&mut self, versions: &Versions, part: usize, row: RowRef<'_>) -> Result<()> {
-        if self.holding.len() <= part {
-            self.holding.resize(part + 1, 0);
+        if self.current.len() <= part {
+            self.current.resize(part + 1, 0);
             self.superseded.resize(part + 1, 0);
         }
         let number = u32::try_from(part)?;
@@ -216,12 +216,12 @@ impl Newest {
                 Entry::Occupied(mut entry) => Some(entry.insert((number, content)).0),
             },
         };
-        self.holding[part] += 1;
+        self.current[part] += 1;
         if let Some(before) = before {
             if before == number {
-                return Err(row_twice(row.version_id));
+                return Err(duplicate_row(row.version_id));
             }
-            self.holding[before as usize] -= 1;
+            self.current[before as usize] -= 1;
             self.superseded[before as usize] += 1;
         }
         Ok(())
@@ -237,12 +237,12 @@ fn content_of(row: RowRef<'_>) -> Digest {
     digest(text)
 }
 
-fn says(version: &Track, row: RowRef<'_>) -> Says {
+fn says(version: &PlannedVersion, row: RowRef<'_>) -> AudioMatch {
     match &version.content_hash {
-        Some(now) if **now == *row.source_hash => Says::Same,
-        Some(_) => Says::Other,
-        None if row.source.is_known() => Says::Ask(row.source),
-        None => Says::AskTime,
+        Some(now) if **now == *row.source_hash => AudioMatch::Same,
+        Some(_) => AudioMatch::Other,
+        None if row.source.is_known() => AudioMatch::Ask(row.source),
+        None => AudioMatch::AskTime,
     }
 }
 
@@ -251,15 +251,15 @@ fn says(version: &Track, row: RowRef<'_>) -> Says {
 /// # Errors
 /// Features of other settings, a damaged part, a failure table that cannot be read.
 pub fn survey(versions: &Versions, folder: &Path, settings: &CqtSettings, policy: Policy) -> Result<Survey> {
-    let begin = || Newest {
+    let begin = || NewestRows {
         listed: vec![None; versions.usable.len()],
         departed: HashMap::new(),
-        holding: Vec::new(),
+        current: Vec::new(),
         superseded: Vec::new(),
     };
     let scanned = Parts::scan(folder, begin, |newest, part, row| newest.add(versions, part, row))?;
     let mut survey = Survey {
-        standings: vec![Standing::Pending; versions.usable.len()],
+        states: vec![VersionState::Pending; versions.usable.len()],
         failures: Vec::new(),
         stale: Vec::new(),
         departed: 0,
@@ -275,40 +275,42 @@ pub fn survey(versions: &Versions, folder: &Path, settings: &CqtSettings, policy
     for (number, failure) in survey.failures.iter().enumerate() {
         let Some(position) = versions.place(&failure.version_id) else { continue };
         let lasts = !policy.retry && !failure.may_pass && failure_is_of(&versions.usable[position], failure);
-        if lasts && survey.standings[position] != Standing::Valid {
-            survey.standings[position] = Standing::Failed(u32::try_from(number)?);
+        if lasts && survey.states[position] != VersionState::Valid {
+            survey.states[position] = VersionState::Failed(u32::try_from(number)?);
         }
     }
     Ok(survey)
 }
 
 impl Survey {
-    /// Says of each row whether it holds.
-    fn judge(&mut self, versions: &Versions, parts: Parts, newest: Newest, policy: Policy) {
+    /// Decides for each row whether it is current.
+    fn judge(&mut self, versions: &Versions, parts: Parts, newest: NewestRows, policy: Policy) {
         let made: Vec<_> = parts.parts.iter().map(|part| modified(&part.path)).collect();
         let renewed: Vec<bool> = parts
             .parts
             .iter()
             .map(|part| policy.renew.is_none_or(|extractor| part.extractor == extractor))
             .collect();
-        // Beside each other, because each may ask a network disk.
-        let valid = |(version, row): (&Track, &Option<Row>)| {
+        // In parallel, because each may access a network disk.
+        let valid = |(version, row): (&PlannedVersion, &Option<Row>)| {
             let row = (*row)?;
             let same = match row.says {
-                Says::Same => true,
-                Says::Other => false,
-                Says::Ask(then) => same_file(version, then),
-                Says::AskTime => match (modified(Path::new(&*version.audio_path)), made[row.part as usize]) {
-                    (Some(audio), Some(made)) => audio <= made,
-                    _ => true,
-                },
+                AudioMatch::Same => true,
+                AudioMatch::Other => false,
+                AudioMatch::Ask(then) => same_file(version, then),
+                AudioMatch::AskTime => {
+                    match (modified(Path::new(&*version.audio_path)), made[row.part as usize]) {
+                        (Some(audio), Some(made)) => audio <= made,
+                        _ => true,
+                    }
+                }
             };
             Some((row.part as usize, same && renewed[row.part as usize]))
         };
-        let standings = versions.usable.par_iter().zip(&newest.listed).map(valid);
-        for (position, row) in standings.collect::<Vec<_>>().into_iter().enumerate() {
+        let states = versions.usable.par_iter().zip(&newest.listed).map(valid);
+        for (position, row) in states.collect::<Vec<_>>().into_iter().enumerate() {
             match row {
-                Some((_, true)) => self.standings[position] = Standing::Valid,
+                Some((_, true)) => self.states[position] = VersionState::Valid,
                 Some((part, false)) => {
                     let version_id = versions.usable[position].version_id.clone();
                     self.stale.push(Stale { part, version_id });
@@ -328,20 +330,20 @@ impl Survey {
             .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let departed = newest.departed.into_iter();
         self.stale.extend(departed.map(|(version_id, (part, _))| Stale { part: part as usize, version_id }));
-        let (holding, superseded) = (newest.holding, newest.superseded);
-        let mut rows = Rows { parts, holding, superseded, content: format!("{sum:032x}") };
-        rows.holding.resize(rows.parts.parts.len(), 0);
+        let (current, superseded) = (newest.current, newest.superseded);
+        let mut rows = Rows { parts, current, superseded, content: format!("{sum:032x}") };
+        rows.current.resize(rows.parts.parts.len(), 0);
         rows.superseded.resize(rows.parts.parts.len(), 0);
         self.rows = Some(rows);
     }
 }
 
-/// What a shard has of a survey.
+/// The part of a survey that concerns one shard.
 pub struct Share<'a> {
     /// Its usable versions.
     pub versions: usize,
     /// Of these, what must be extracted, longest first.
-    pub pending: Vec<&'a Track>,
+    pub pending: Vec<&'a PlannedVersion>,
     /// Of these, the failures that remain.
     pub failed: Vec<&'a Failure>,
 }
@@ -350,15 +352,15 @@ impl Survey {
     /// The part of one shard.
     pub fn share<'a>(&'a self, versions: &'a Versions, shard: Shard) -> Share<'a> {
         let mut share = Share { versions: 0, pending: Vec::new(), failed: Vec::new() };
-        for (version, standing) in versions.usable.iter().zip(&self.standings) {
+        for (version, standing) in versions.usable.iter().zip(&self.states) {
             if shard_of(&version.version_id, shard.count) != shard.index {
                 continue;
             }
             share.versions += 1;
             match standing {
-                Standing::Valid => {}
-                Standing::Failed(number) => share.failed.push(&self.failures[*number as usize]),
-                Standing::Pending => share.pending.push(version),
+                VersionState::Valid => {}
+                VersionState::Failed(number) => share.failed.push(&self.failures[*number as usize]),
+                VersionState::Pending => share.pending.push(version),
             }
         }
         share.pending.par_sort_unstable_by(|one, other| longest_first(one).cmp(&longest_first(other)));
@@ -374,8 +376,8 @@ pub fn shard_of(version_id: &str, count: usize) -> usize {
     (u64::from_le_bytes(first) % count as u64) as usize
 }
 
-/// Sorts the longest version first, those of one length by id.
-fn longest_first(version: &Track) -> (Reverse<u64>, &str) {
+/// Sort key: the longest version first, those of equal length by id.
+fn longest_first(version: &PlannedVersion) -> (Reverse<u64>, &str) {
     // A finer unit than lengths are known in.
     (Reverse((version.seconds * 1e6) as u64), &version.version_id)
 }
@@ -400,16 +402,16 @@ fn guessed_bytes_a_second(version: &Version) -> f64 {
     }
 }
 
-/// Whether a failure was that of the audio that a version has now.
-fn failure_is_of(version: &Track, failure: &Failure) -> bool {
+/// Whether a failure is that of the present audio of a version.
+fn failure_is_of(version: &PlannedVersion, failure: &Failure) -> bool {
     match (&version.content_hash, &failure.source_hash) {
         (Some(now), Some(then)) => **now == **then,
         _ => failure.source.is_known() && same_file(version, failure.source),
     }
 }
 
-/// Whether the file system says the same of the audio as then; a file that is away counts as unchanged.
-fn same_file(version: &Track, then: Source) -> bool {
+/// Whether size and modification time of the audio are still `then`; a file that cannot be reached counts as unchanged.
+fn same_file(version: &PlannedVersion, then: Source) -> bool {
     bc_store::source(Path::new(&*version.audio_path)).map_or(true, |now| now == then)
 }
 

@@ -41,7 +41,7 @@ pub fn run(config: &FeaturesConfig, what: &str, out: &Path) -> Result<()> {
 
 fn stored(config: &FeaturesConfig, id: &str) -> Result<(CqtSettings, Vec<f32>, usize)> {
     let Some(set) = FeatureSet::open_if_any(&config.output)? else {
-        bail!("{id} is no file, and there are no features in {}", config.output.display());
+        bail!("{id} is not a file, and there are no features in {}", config.output.display());
     };
     let Some(row) = set.row(id)? else {
         bail!("{id} is neither a file nor a version with features in {}", config.output.display());

@@ -1,4 +1,4 @@
-//! What of an index has features.
+//! Which versions of an index have features.
 
 use anyhow::Result;
 use bc_cli::StatusArgs;
@@ -6,7 +6,7 @@ use bc_formats::config::FeaturesConfig;
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::plan::{self, Policy, Rows, Standing, Survey, Versions};
+use crate::plan::{self, Policy, Rows, Survey, VersionState, Versions};
 
 /// More parts than this are summed up and not listed.
 const LISTED: usize = 20;
@@ -22,7 +22,7 @@ struct Counts {
     there: usize,
     /// Of these, those that failed for a reason that lasts.
     failed: usize,
-    /// Of these, what `extract` would do.
+    /// Of these, those that `extract` would process.
     pending: usize,
     /// Hours of audio of these.
     pending_hours: f64,
@@ -64,13 +64,13 @@ pub fn run(config: &FeaturesConfig, args: StatusArgs) -> Result<()> {
 fn counts(versions: &Versions, survey: &Survey, shards: usize) -> Vec<Counts> {
     let mut counts: Vec<Counts> =
         (0..shards).map(|at| Counts { shard: at + 1, ..Counts::default() }).collect();
-    for (version, standing) in versions.usable.iter().zip(&survey.standings) {
+    for (version, standing) in versions.usable.iter().zip(&survey.states) {
         let of = &mut counts[plan::shard_of(&version.version_id, shards)];
         of.versions += 1;
         match standing {
-            Standing::Valid => of.there += 1,
-            Standing::Failed(_) => of.failed += 1,
-            Standing::Pending => {
+            VersionState::Valid => of.there += 1,
+            VersionState::Failed(_) => of.failed += 1,
+            VersionState::Pending => {
                 of.pending += 1;
                 of.pending_hours += version.seconds / 3600.0;
             }
@@ -86,7 +86,7 @@ fn stale(survey: &Survey, rows: &Rows) -> Vec<usize> {
     old
 }
 
-/// One object; its shards are a line each, for programs that read no JSON.
+/// One JSON object, with one line per shard for programs that do not parse JSON.
 fn print_json(
     config: &FeaturesConfig,
     versions: &Versions,
@@ -123,10 +123,9 @@ fn print_parts(rows: &Rows, stale: &[usize]) {
         );
     } else {
         for (number, part) in parts.iter().enumerate() {
-            let mut text = format!("{}: {} versions", part.path.display(), rows.holding[number]);
+            let mut text = format!("{}: {} versions", part.path.display(), rows.current[number]);
             if stale[number] > 0 {
-                text +=
-                    &format!(", {} out of date (`extract` makes them anew and drops them)", stale[number]);
+                text += &format!(", {} out of date (`extract` recomputes and drops them)", stale[number]);
             }
             let replaced = rows.superseded[number];
             if replaced > 0 {
@@ -138,7 +137,7 @@ fn print_parts(rows: &Rows, stale: &[usize]) {
     let extractors = rows.extractors();
     if extractors.len() > 1 {
         println!(
-            "rows are of several extractors, which later stages refuse; `extract --renew` makes the old ones anew:"
+            "rows are of several extractors, which later stages refuse; `extract --renew` recomputes the old ones:"
         );
         for (extractor, rows) in extractors {
             println!("  {rows} rows by {extractor}");

@@ -1,4 +1,4 @@
-//! Where results go: parts of features and tables of failures, each whole and never changed.
+//! Where results go: feature files and failure tables, each written whole and never changed.
 
 use std::collections::HashSet;
 
@@ -8,13 +8,13 @@ use bc_formats::features::{CqtSettings, FeatureRow, PartWriter};
 use bc_formats::provenance::Provenance;
 
 use crate::folder::Folder;
-use crate::plan::Track;
+use crate::plan::PlannedVersion;
 
 /// Takes results in the order of the pending versions.
 pub struct Store<'a> {
     folder: &'a Folder,
     part: Option<PartWriter>,
-    /// Places of the pending versions that end a part.
+    /// Indices of the pending versions that end a part.
     ends: HashSet<usize>,
     /// Number of the part being written: above all that were there when the run began.
     number: u64,
@@ -87,7 +87,7 @@ impl<'a> Store<'a> {
         if self.ends.contains(&position) { self.end_part() } else { Ok(()) }
     }
 
-    /// Makes what came so far lasting.
+    /// Writes what has arrived so far to disk.
     pub fn end_part(&mut self) -> Result<()> {
         let (folder, number) = (self.folder, self.number);
         let mut written = false;
@@ -112,8 +112,8 @@ impl<'a> Store<'a> {
     }
 }
 
-/// The positions of the pending versions that end a part: after so many versions or so much audio.
-pub fn part_ends(pending: &[&Track], most_versions: usize, most_seconds: f64) -> HashSet<usize> {
+/// The positions of the pending versions that end a part: after this many versions or this much audio.
+pub fn part_ends(pending: &[&PlannedVersion], most_versions: usize, most_seconds: f64) -> HashSet<usize> {
     let mut ends = HashSet::new();
     let (mut seconds, mut count) = (0.0, 0);
     for (position, version) in pending.iter().enumerate() {

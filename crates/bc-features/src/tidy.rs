@@ -1,4 +1,4 @@
-//! Puts a folder in order that nobody else writes in: rows that no longer hold go, failure tables become one.
+//! Tidies a folder that no other run writes in: removes rows that are out of date, and merges failure tables.
 //!
 //! A part is never changed: its remaining rows are written to a new one, and then it is removed. A kill in between
 //! leaves both, which is read as one.
@@ -8,19 +8,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bc_formats::features::failures::{self, Failure};
-use bc_formats::features::{PartWriter, Parts, RowRef, row_twice};
+use bc_formats::features::{PartWriter, Parts, RowRef, duplicate_row};
 use bc_formats::fingerprint::{Digest, digest};
 use bc_formats::provenance::Provenance;
 
 use crate::folder::{self, Folder};
 
 /// Rewrites the parts that hold superseded rows, or rows of `stale` (the part's path and the version's id), without
-/// them. Returns how many rows went.
+/// them. Returns how many rows were removed.
 ///
 /// # Errors
 /// A part cannot be read, written or removed.
 pub fn parts(folder: &Folder, stale: &HashSet<(PathBuf, String)>) -> Result<usize> {
-    let Some((set, Dead { rows: mut dead, .. })) = Parts::scan(folder.path(), Dead::default, Dead::add)?
+    let Some((set, SupersededRows { rows: mut dead, .. })) =
+        Parts::scan(folder.path(), SupersededRows::default, SupersededRows::add)?
     else {
         return Ok(0);
     };
@@ -57,18 +58,18 @@ pub fn parts(folder: &Folder, stale: &HashSet<(PathBuf, String)>) -> Result<usiz
 
 /// Rows that newer parts replace, found while going through all.
 #[derive(Default)]
-struct Dead {
+struct SupersededRows {
     newest: HashMap<Digest, u32>,
     /// By part.
     rows: HashMap<usize, HashSet<Digest>>,
 }
 
-impl Dead {
+impl SupersededRows {
     fn add(&mut self, part: usize, row: RowRef<'_>) -> Result<()> {
         let id = digest(row.version_id);
         if let Some(before) = self.newest.insert(id, u32::try_from(part)?) {
             if before as usize == part {
-                return Err(row_twice(row.version_id));
+                return Err(duplicate_row(row.version_id));
             }
             self.rows.entry(before as usize).or_default().insert(id);
         }
@@ -96,7 +97,7 @@ pub fn failures(folder: &Folder, standing: &[Failure], provenance: &Provenance) 
     Ok(())
 }
 
-/// What of all tables is worth keeping without a look at the index: the last failure of each version that has no row.
+/// The failures of all tables that are worth keeping, whatever the index holds: the last one of each version without a row.
 ///
 /// # Errors
 /// A table or a part cannot be read.

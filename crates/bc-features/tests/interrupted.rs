@@ -120,7 +120,7 @@ fn sigterm_does_not_wait_for_a_disk_that_hangs() {
     scratch.assert_same("whole", "hung");
 }
 
-/// A file system of its own, unmounted when dropped.
+/// A separate file system, unmounted when dropped.
 struct Disk(PathBuf);
 
 impl Disk {

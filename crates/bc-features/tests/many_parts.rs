@@ -80,7 +80,7 @@ fn tables_of_failures_become_one_in_which_the_newest_word_holds() {
     let name = table("failures-00007-aaaaaaaa.parquet");
     failures::write_as(&name, std::slice::from_ref(&later), provenance, |_| name.clone()).unwrap();
     let said = compact(&scratch, "100");
-    assert!(said.contains("2 tables of failures are one"), "{said}");
+    assert!(said.contains("2 failure tables merged into one"), "{said}");
     assert_eq!(failures::tables(&scratch.path("features")).unwrap(), [table("failures.parquet")]);
     assert_eq!(failures::read(&table("failures.parquet")).unwrap(), [first[0].clone(), later]);
     assert!(!compact(&scratch, "100").contains("failures"), "again");

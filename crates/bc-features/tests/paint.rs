@@ -128,7 +128,7 @@ fn a_missing_part_is_painted_again_and_another_painting_is_refused() {
     assert!(first == bytes(&songs.path("out")));
     assert!(!songs.path("out/features/.part-00000.parquet.abc.tmp").exists());
     let error = songs.refuse("out", &["--seed", "2"]);
-    assert!(error.contains("another painting") && error.contains("--fresh"), "{error}");
+    assert!(error.contains("other sources, lists or settings") && error.contains("--fresh"), "{error}");
     songs.succeed("out", &["--seed", "2", "--fresh"]);
     assert!(first != bytes(&songs.path("out")));
 }

@@ -27,7 +27,7 @@ pub struct Cube {
 /// Reads a two-dimensional array of 32-bit floats in C order.
 ///
 /// # Errors
-/// When the file is absent, no `.npy`, or of another shape, order or type.
+/// When the file is absent, not a `.npy` file, or of another shape, order or type.
 pub fn read(path: &Path) -> Result<Matrix> {
     let ([_, columns], values) = read_axes(path, "versions x dimensions")?;
     Ok(Matrix { columns, values })
@@ -65,8 +65,8 @@ fn read_axes<const AXES: usize>(path: &Path, meaning: &str) -> Result<([usize; A
     Ok((shape, values))
 }
 
-/// Refuses a header that is not that of an array of numbers. It is a Python literal, which may nest and hold numbers of
-/// any length, and its parser has no limits of its own. Leaves the file at its beginning.
+/// Refuses a header that is not that of a numeric array. It is a Python literal, which may nest and hold numbers of
+/// any length, and its parser has no limits. Leaves the file at its beginning.
 fn refuse_odd_header(file: &mut File) -> Result<()> {
     const LONGEST: u64 = 4096;
     let mut head = Vec::new();
@@ -88,7 +88,7 @@ fn refuse_odd_header(file: &mut File) -> Result<()> {
     Ok(())
 }
 
-/// Writes rows x columns as `.npy`, whole or not at all.
+/// Writes rows x columns as `.npy`, completely or not at all.
 ///
 /// # Errors
 /// When the file cannot be written.

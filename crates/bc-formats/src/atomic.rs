@@ -1,4 +1,4 @@
-//! Writing a file so that a reader sees the old one or the whole new one, never a half, and so that it is still
+//! Writes a file so that a reader sees the old one or the whole new one, never a part, and so that it is still
 //! there after a power cut: file and folder are flushed to disk.
 
 use std::fs::{File, TryLockError};
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::lock::without_locks;
+use crate::lock::is_lock_unsupported;
 
 /// A file under a temporary name beside its destination. Dropped without
 /// [`AtomicFile::commit`], it is removed and the destination stays as it was. It is locked as long as its writer
-/// lives, so that [`remove_leftovers`] tells what a killed process left.
+/// lives, so that [`remove_leftovers`] can recognise files of killed processes.
 pub struct AtomicFile {
     temporary: tempfile::NamedTempFile,
     destination: PathBuf,
@@ -37,7 +37,7 @@ impl AtomicFile {
             let temporary = builder
                 .tempfile_in(folder)
                 .with_context(|| format!("cannot write in the folder {}", folder.display()))?;
-            // Whoever looks for leftovers between making and locking takes it for one: then another one is made.
+            // A search for leftovers between creating and locking takes it for one: then another one is created.
             let swept = matches!(temporary.as_file().try_lock(), Err(TryLockError::WouldBlock))
                 || !temporary.path().exists();
             if !swept {
@@ -70,16 +70,16 @@ impl AtomicFile {
         self.commit_as(&destination)
     }
 
-    /// The same onto another name in the same folder, for names that depend on the content.
+    /// As [`AtomicFile::commit`], with another name in the same folder, for names that depend on the content.
     ///
     /// # Errors
-    /// The disk is full or does not take the file; it is gone then, and what had the name before is unchanged
+    /// The disk is full or the file cannot be written; then it is removed, and the previous file of that name is unchanged
     /// (but for an error of the folder itself, after which the new file may have the name already).
     pub fn commit_as(self, destination: &Path) -> Result<()> {
         let (file, temporary) = self.temporary.into_parts();
         file.sync_all()
             .with_context(|| format!("cannot write {} (is the disk full?)", destination.display()))?;
-        // The standard library's, which goes through the C library, so that tests can make it fail.
+        // The standard library's function, which calls the C library, so that tests can make it fail.
         std::fs::rename(&temporary, destination)
             .with_context(|| format!("cannot rename a finished file to {}", destination.display()))?;
         // It has another name now; there is nothing left to remove.
@@ -88,7 +88,7 @@ impl AtomicFile {
     }
 }
 
-/// The folder that a path lies in.
+/// The parent folder of a path.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -96,8 +96,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes the names in a folder lasting: without it a renamed file may have its old name after a power cut.
-/// A file system that cannot do it (some network ones) is left as it is.
+/// Flushes the names in a folder to disk: without it a renamed file may have its old name after a power cut.
+/// Does nothing on a file system without support for it (some network ones).
 ///
 /// # Errors
 /// The disk fails.
@@ -107,7 +107,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
         use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
         match File::open(folder).and_then(|folder| folder.sync_all()) {
             Err(error) if !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => {
-                Err(error).with_context(|| format!("cannot make names in {} lasting", folder.display()))
+                Err(error).with_context(|| format!("cannot flush the names in {} to disk", folder.display()))
             }
             _ => Ok(()),
         }
@@ -137,8 +137,8 @@ pub fn destination_of(name: &str) -> Option<&str> {
     (inner.len() < name.len()).then_some(inner)
 }
 
-/// Removes the temporary files that killed writers left in `folder`, where `ours` says of the destination's name
-/// that nobody can be writing it now. One that a living writer has locked stays nevertheless. Returns how many there
+/// Removes the temporary files that killed writers left in `folder`, if `ours` is true for the destination's name:
+/// no other process can be writing it. A file that a living writer has locked is kept. Returns how many there
 /// were; one that is gone already is no error.
 ///
 /// # Errors
@@ -152,7 +152,7 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
         if !destination_of(&name.to_string_lossy()).is_some_and(&ours) {
             continue;
         }
-        // Held until the file is removed, so that no writer takes it meanwhile.
+        // Held until the file is removed, so that no writer can use it meanwhile.
         let held = File::open(entry.path());
         if held.as_ref().is_ok_and(may_be_in_use) {
             continue;
@@ -167,13 +167,13 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
     Ok(removed)
 }
 
-/// Whether a living process may be writing a temporary file. Where there are no locks nobody knows; what was not written
-/// to for a day is then taken for left behind.
+/// Whether a living process may be writing a temporary file. Without locks this is unknown; a file that was not written
+/// to for a day then counts as left behind.
 fn may_be_in_use(file: &File) -> bool {
     const LONG_AGO: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => true,
-        Err(TryLockError::Error(error)) if without_locks(&error) => {
+        Err(TryLockError::Error(error)) if is_lock_unsupported(&error) => {
             let modified = file.metadata().and_then(|about| about.modified()).ok();
             modified.and_then(|modified| modified.elapsed().ok()).is_none_or(|age| age < LONG_AGO)
         }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_dead_left_is_removed_and_what_the_living_write_stays() {
+    fn leftovers_of_killed_writers_are_removed_and_files_of_living_ones_stay() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         let abandoned = folder.path().join(".a.txt.Xy12Ab.tmp");

@@ -1,4 +1,4 @@
-//! The folder that the audio paths of an index begin at, so that index and audio can be moved together.
+//! The root of the audio paths of an index, so that index and audio can be moved together.
 //!
 //! An index whose settings name no root (`settings.index.audio_root`) holds paths relative to the working
 //! directory, as every index did before there were roots.
@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// Where the relative audio paths of one index file begin, as seen from the working directory.
+/// The root of the relative audio paths of one index file, as seen from the working directory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AudioRoot(PathBuf);
 
@@ -81,7 +81,7 @@ impl AudioRoot {
     }
 }
 
-/// Without `.` in between.
+/// The path without `.` components.
 fn plain(path: &Path) -> PathBuf {
     path.components().filter(|part| *part != Component::CurDir).collect()
 }

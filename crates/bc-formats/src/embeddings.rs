@@ -29,7 +29,7 @@ pub struct Label {
     pub split: Split,
     /// Length of the recording in seconds.
     pub duration_s: f32,
-    /// Where the part that the vector is of begins, in seconds; 0 for whole tracks. A version
+    /// Start in seconds of the part that was embedded; 0 for whole tracks. A version
     /// that was cut into windows has one row per window.
     pub start_s: f32,
     /// Content hash of the audio file.

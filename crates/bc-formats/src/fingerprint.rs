@@ -1,4 +1,4 @@
-//! Short hashes that show whether two files were made from the same things.
+//! Short hashes that show whether two files were made from the same inputs.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use crate::passing::ShortRead;
 /// Hex digits of a fingerprint: 64 bits, enough to distinguish versions of a file.
 const HEX_DIGITS: usize = 16;
 
-/// A hash that is fed piece by piece; pieces are kept apart by their lengths, so
+/// A hash that is computed piece by piece; pieces are delimited by their lengths, so
 /// `("ab", "c")` and `("a", "bc")` differ.
 #[derive(Default, Clone)]
 pub struct Fingerprint(blake3::Hasher);
 
 impl Fingerprint {
-    /// An empty fingerprint for one kind of thing (`"features"`, `"coverage"` ...).
+    /// An empty fingerprint for one kind of content (`"features"`, `"coverage"` ...).
     pub fn of(kind: &str) -> Self {
         let mut new = Self::default();
         new.add(kind);
@@ -42,18 +42,18 @@ impl Fingerprint {
     }
 }
 
-/// 128 bits of BLAKE3 that stand for a text where millions of texts would take too much memory: two of ten million
+/// 128 bits of BLAKE3 that represent a text where millions of texts would take too much memory: two of ten million
 /// different texts have the same ones with a probability of 1e-25.
 pub type Digest = [u8; 16];
 
-/// The [`Digest`] that 32 small hex digits say.
+/// The [`Digest`] of 32 lower-case hex digits.
 pub fn of_hex(digits: &str) -> Option<Digest> {
     let small = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
     let number = u128::from_str_radix(digits, 16).ok();
     number.filter(|_| digits.len() == 32 && digits.bytes().all(small)).map(u128::to_be_bytes)
 }
 
-/// 32 small hex digits.
+/// A digest as 32 lower-case hex digits.
 pub fn hex(digest: &Digest) -> String {
     format!("{:032x}", u128::from_be_bytes(*digest))
 }
@@ -71,7 +71,7 @@ pub fn digest(text: impl AsRef<[u8]>) -> Digest {
 pub fn of_file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut hashed = || -> std::io::Result<()> {
-        // Read and not mapped: the pages of a mapped file count as the process's memory.
+        // Read, not mapped: the pages of a mapped file count as memory of the process.
         let file = std::fs::File::open(path)?;
         let length = file.metadata()?.len();
         hasher.update_reader(file)?;

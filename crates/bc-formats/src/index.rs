@@ -51,7 +51,7 @@ macro_rules! words {
             fn from_str(word: &str) -> Result<Self> {
                 match word {
                     $($word => Ok(Self::$variant),)*
-                    _ => bail!(concat!($what, " `{}` is none of ", $("`", $word, "` ",)*), word),
+                    _ => bail!(concat!($what, " `{}` is not one of ", $("`", $word, "` ",)*), word),
                 }
             }
         }
@@ -77,11 +77,11 @@ words! {
 words! {
     /// The part of the data set a version belongs to. A clique never crosses splits.
     Split, "split" {
-        /// Trained on.
+        /// Used for training.
         Train = "train",
-        /// Chooses checkpoints and thresholds.
+        /// Used to choose checkpoints and thresholds.
         Val = "val",
-        /// Only measured on.
+        /// Used for evaluation only.
         Test = "test",
         /// In no split.
         None = "none",
@@ -108,7 +108,7 @@ pub struct Version {
     pub audio_path: Option<String>,
     /// Whether the audio can be used.
     pub status: Status,
-    /// Why it can't, where it can't; of a usable version, why it could not be checked.
+    /// Why the audio cannot be used; for a usable version, why it could not be checked.
     pub reason: Option<String>,
     /// Length in seconds.
     pub duration_s: Option<f64>,
@@ -125,7 +125,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// A version of which nothing is known but its ids; its audio counts as missing.
+    /// A version of which only the ids are known; its audio counts as missing.
     pub fn new(version_id: impl Into<String>, clique_id: impl Into<String>) -> Self {
         Self {
             version_id: version_id.into(),
@@ -153,7 +153,7 @@ impl Version {
 }
 
 /// Versions that are copied at a time to be written.
-const WRITTEN: usize = 1 << 16;
+const WRITE_BATCH: usize = 1 << 16;
 
 /// All versions of a data set, in the order of the source.
 #[derive(Debug, Clone, PartialEq)]
@@ -197,13 +197,13 @@ impl Index {
             versions.push(version);
             Ok(())
         })?;
-        refuse_doubles_and_crossing(path, &versions)?;
+        refuse_duplicates_and_crossing(path, &versions)?;
         Ok(Self { versions, provenance })
     }
 
-    /// Hands each version to `take`, in the order of the file, for a reader that needs only part of what is known:
-    /// memory does not depend on the length of the index. What is wrong with several versions together
-    /// (an id twice) is not looked for.
+    /// Passes each version to `take`, in the order of the file, for readers that need only part of an index:
+    /// memory does not depend on the length of the index. Conflicts between versions
+    /// (an id that is listed twice) are not detected.
     ///
     /// # Errors
     /// Those of [`Self::read`] that one version shows, and those of `take`.
@@ -230,7 +230,7 @@ impl Index {
     /// A file that cannot be written, or an audio path outside the root that the settings name.
     pub fn write(&mut self, path: &Path) -> Result<()> {
         let mut writer = IndexWriter::create(path, &self.provenance.settings)?;
-        for versions in self.versions.chunks(WRITTEN) {
+        for versions in self.versions.chunks(WRITE_BATCH) {
             writer.add(versions.to_vec())?;
         }
         writer.commit(&mut self.provenance)
@@ -290,12 +290,12 @@ fn versions_of(path: &Path, batch: &RecordBatch, take: &mut impl FnMut(Version) 
     Ok(())
 }
 
-fn refuse_doubles_and_crossing(path: &Path, versions: &[Version]) -> Result<()> {
+fn refuse_duplicates_and_crossing(path: &Path, versions: &[Version]) -> Result<()> {
     let mut unique = Unique::default();
     for version in versions {
         match unique.add(version, version) {
             Ok(_) => {}
-            Err(Conflict::Twice) => return Err(id_twice(&path.display(), &version.version_id)),
+            Err(Conflict::Twice) => return Err(duplicate_id(&path.display(), &version.version_id)),
             Err(Conflict::Crossing(split, first)) => bail!(
                 "{}: the clique {} is in the split {split} (version {}) and in {} (version {}); figures would be of \
                  songs that were trained on; correct the lists and run `bc-download-index build` again",
@@ -311,7 +311,7 @@ fn refuse_doubles_and_crossing(path: &Path, versions: &[Version]) -> Result<()> 
 }
 
 /// The error of a version id that is listed twice, in a file or at a line of it.
-pub fn id_twice(place: &dyn std::fmt::Display, version_id: &str) -> anyhow::Error {
+pub fn duplicate_id(place: &dyn std::fmt::Display, version_id: &str) -> anyhow::Error {
     anyhow!("{place}: the version id `{version_id}` is listed twice")
 }
 

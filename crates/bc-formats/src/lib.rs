@@ -4,8 +4,8 @@
 //! [`embeddings::Embeddings`], [`config::Config`]) or the same structs written as
 //! Parquet, JSON and TOML.
 //!
-//! The stages share nothing at run time, so everything one must know about the
-//! other's output is in the file itself: each carries a [`provenance::Provenance`]
+//! The stages share nothing at run time, so everything that one must know about the
+//! output of another is in the file itself: each carries a [`provenance::Provenance`]
 //! (format and version, settings, fingerprint, fingerprints of its inputs). A
 //! reader compares these and refuses what does not fit; a file appears under its
 //! name only when it is whole ([`atomic`]). The exact schemas are in `docs/FORMATS.md`.

@@ -6,12 +6,12 @@ use std::sync::Once;
 
 use anyhow::{Context, Result, bail};
 
-/// Who else may hold a lock.
+/// Which other processes may hold the lock at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Nobody.
+    /// None.
     Alone,
-    /// Others of this kind.
+    /// Those that take it in the same way.
     Shared,
 }
 
@@ -23,13 +23,13 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Whether it keeps others out: false on a file system without locks.
-    pub fn is_real(&self) -> bool {
+    /// Whether it really excludes others: false on a file system without locks.
+    pub fn is_effective(&self) -> bool {
         self.real
     }
 }
 
-/// [`acquire`] for those to whom it is the same whether the lock is real.
+/// [`acquire`] for callers that do not need to know whether the lock is real.
 ///
 /// # Errors
 /// Those of [`acquire`].
@@ -37,15 +37,15 @@ pub fn hold(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> String
     Ok(acquire(folder, name, kind, held)?.file)
 }
 
-/// Makes the folder and locks its file `name`. Some network file systems know no locks; a warning says so, once
-/// in a process, and a second process there is the user's to avoid.
+/// Creates the folder and locks its file `name`. Some network file systems have no locks; a warning says so, once
+/// per process, and the user has to avoid a second process there.
 ///
 /// # Errors
 /// `held`, if another process holds the lock; a folder that cannot be written; a disk that fails.
 pub fn acquire(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> String) -> Result<Lock> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    // Not truncated: opening it is not to change what another process has locked.
+    // Not truncated: opening the file must not change it while another process has locked it.
     let file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -59,7 +59,7 @@ pub fn acquire(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> Str
     match locked {
         Ok(()) => Ok(Lock { file, real: true }),
         Err(TryLockError::WouldBlock) => bail!(held()),
-        Err(TryLockError::Error(error)) if without_locks(&error) => {
+        Err(TryLockError::Error(error)) if is_lock_unsupported(&error) => {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {
                 tracing::warn!(
@@ -77,7 +77,7 @@ pub fn acquire(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> Str
 }
 
 /// Whether locking failed because there is no locking.
-pub(crate) fn without_locks(error: &std::io::Error) -> bool {
+pub(crate) fn is_lock_unsupported(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     if matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL)) {
         return true;
@@ -105,7 +105,7 @@ mod tests {
     #[cfg(unix)]
     fn a_failing_disk_is_not_taken_for_one_without_locks() {
         let error = std::io::Error::from_raw_os_error;
-        assert!(without_locks(&error(libc::ENOLCK)) && without_locks(&error(libc::EOPNOTSUPP)));
-        assert!(!without_locks(&error(libc::EIO)) && !without_locks(&error(libc::ESTALE)));
+        assert!(is_lock_unsupported(&error(libc::ENOLCK)) && is_lock_unsupported(&error(libc::EOPNOTSUPP)));
+        assert!(!is_lock_unsupported(&error(libc::EIO)) && !is_lock_unsupported(&error(libc::ESTALE)));
     }
 }

@@ -1,6 +1,6 @@
-//! I/O errors that may pass, and how often something is tried again because of them.
+//! Passing I/O errors, and how often an operation is retried because of them.
 //!
-//! An I/O error says something of the machine, the network or the disk, and hardly ever something of what
+//! An I/O error tells something about the machine, the network or the disk, but hardly ever about what
 //! a file holds. So none of them becomes a lasting verdict on a file: [`Outlook::Soon`] is tried again after a
 //! wait in the same run ([`Retry`]), [`Outlook::Later`] by the next run. Only what the bytes themselves show
 //! is [`Outlook::Lasting`].
@@ -55,31 +55,31 @@ impl From<ShortRead> for io::Error {
     }
 }
 
-/// An error whose outlook is known to whoever reports it, such as the answer of an object store: wrapped in an
+/// An error whose outlook is known where it occurs, such as the answer of an object store: wrapped in an
 /// [`io::Error`], it has that outlook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judged {
+pub struct ClassifiedError {
     /// When it makes sense to try again.
     pub outlook: Outlook,
     /// What is wrong.
     pub what: String,
 }
 
-impl fmt::Display for Judged {
+impl fmt::Display for ClassifiedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
 }
 
-impl Error for Judged {}
+impl Error for ClassifiedError {}
 
-/// What is to be expected of a second try after `error`.
+/// Whether a second try after `error` makes sense.
 pub fn outlook(error: &io::Error) -> Outlook {
     if let Some(inner) = error.get_ref() {
         if inner.is::<ShortRead>() {
             return Outlook::Soon;
         }
-        if let Some(judged) = inner.downcast_ref::<Judged>() {
+        if let Some(judged) = inner.downcast_ref::<ClassifiedError>() {
             return judged.outlook;
         }
     }
@@ -174,13 +174,13 @@ pub fn outlook_of_any(error: &anyhow::Error) -> Option<Outlook> {
     error.chain().find_map(outlook_of)
 }
 
-/// Whether an error is of a file that is not there.
+/// Whether an error means that a file does not exist.
 pub fn is_absent(error: &anyhow::Error) -> bool {
     let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     errors.any(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether an error is of a disk or a quota that is full: someone has to free space.
+/// Whether an error means that a disk or a quota is full, so that someone has to free space.
 pub fn is_full(error: &anyhow::Error) -> bool {
     #[cfg(unix)]
     let full = [libc::ENOSPC, libc::EDQUOT];
@@ -193,7 +193,7 @@ pub fn is_full(error: &anyhow::Error) -> bool {
     })
 }
 
-/// How often something is tried again, and how long it is waited for before.
+/// How often an operation is retried, and the waits in between.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retry {
     /// Tries after the first one.
@@ -212,8 +212,8 @@ impl Retry {
         Duration::from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64()))
     }
 
-    /// Calls `work` until it succeeds, `again` says no to its error, the tries are used up, or `stop` (asked
-    /// several times a second, so that Ctrl-C does not wait) says so. Returns the last result and the number
+    /// Calls `work` until it succeeds, `again` is false for its error, the tries are used up, or `stop` (called
+    /// several times a second, so that Ctrl-C does not wait) is true. Returns the last result and the number
     /// of further tries.
     pub fn run<T, E>(
         &self,
@@ -236,7 +236,7 @@ impl Retry {
     }
 }
 
-/// Sleeps; false as soon as `stop` says so.
+/// Sleeps; returns false as soon as `stop` is true.
 pub fn pause(length: Duration, stop: impl Fn() -> bool) -> bool {
     const SLICE: Duration = Duration::from_millis(100);
     let end = Instant::now() + length;
@@ -267,7 +267,7 @@ mod tests {
             assert_eq!(outlook(&io::Error::from_raw_os_error(code)), Outlook::Later, "{code}");
         }
         assert_eq!(outlook(&ShortRead { read: 1, length: 2 }.into()), Outlook::Soon);
-        let judged = Judged { outlook: Outlook::Later, what: "refused".into() };
+        let judged = ClassifiedError { outlook: Outlook::Later, what: "refused".into() };
         let judged = anyhow::Error::from(io::Error::other(judged)).context("dataset_path");
         assert_eq!(
             (outlook_of_any(&judged), format!("{judged:#}").as_str()),

@@ -1,4 +1,4 @@
-//! What every output says of itself: its format, its settings, what it was made from.
+//! The provenance in every output: its format, its settings, and its inputs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -63,7 +63,7 @@ impl Provenance {
         })
     }
 
-    /// Refuses a file that is of none of `formats`, of which the first is the newest.
+    /// Refuses a file whose format is not one of `formats`, the newest first.
     pub fn expect_one_of(&self, path: &Path, formats: &[&str]) -> Result<()> {
         match formats {
             [newest, ..] if !formats.contains(&self.format.as_str()) => self.expect_format(path, newest),
@@ -94,7 +94,7 @@ impl Provenance {
         let ((found, of_file), (wanted, of_program)) = (parts(&self.format), parts(expected));
         if found == wanted {
             let remedy = if of_file > of_program {
-                format!("{} wrote it and reads it, so use that version", self.tool)
+                format!("{} wrote it and can read it, so use that version", self.tool)
             } else {
                 let tool = self.tool.split(' ').next().unwrap_or_default();
                 format!("make it again with this version of {tool}")

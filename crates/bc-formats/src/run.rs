@@ -1,9 +1,9 @@
-//! What a checkpoint says of the input its network was trained on, and how stored
+//! The input that a checkpoint's network was trained on, and how stored
 //! features become that input.
 //!
 //! A checkpoint's safetensors header carries a [`crate::provenance::Provenance`] of the
 //! format [`CHECKPOINT_FORMAT`], under [`INPUT_KEY`] a [`NetworkInput`] as JSON, and under
-//! [`CLIQUES_KEY`] which cliques the classifier's outputs are.
+//! [`CLIQUES_KEY`] the cliques of the classifier's outputs.
 
 use anyhow::{Context, Result, ensure};
 use half::f16;
@@ -30,14 +30,14 @@ pub enum Scale {
     None,
     /// Divided by the clip's maximum + 1e-6.
     Max,
-    /// The square root of what `max` gives: quiet partials count more.
+    /// The square root of the result of `max`: quiet partials count more.
     Sqrt,
-    /// ln(1 + 100 x) / ln(101) of what `max` gives.
+    /// ln(1 + 100 x) / ln(101) of the result of `max`.
     Log,
-    /// ln(1 + 1000 x) / ln(1001) of what `max` gives, less the clip's mean.
+    /// ln(1 + 1000 x) / ln(1001) of the result of `max`, minus the clip's mean.
     #[serde(rename = "log-centred")]
     LogCentred,
-    /// Twelve pitch classes in the place of the bins: the sum over the octaves, every column divided by its maximum, less
+    /// Twelve pitch classes instead of the bins: the sum over the octaves, every column divided by its maximum, minus
     /// the clip's mean.
     Chroma,
 }
@@ -51,7 +51,7 @@ impl Scale {
         !self.centres()
     }
 
-    /// Whether the clip's mean is taken away.
+    /// Whether the clip's mean is subtracted.
     fn centres(self) -> bool {
         matches!(self, Scale::LogCentred | Scale::Chroma)
     }
@@ -76,7 +76,7 @@ impl Scale {
         }
     }
 
-    /// The part of [`Scale::apply`] that looks at each value's share of the clip's maximum.
+    /// The part of [`Scale::apply`] that depends on each value's share of the clip's maximum.
     fn by_maximum(self, values: &mut [f32]) {
         let most = values.iter().fold(0f32, |most, &value| most.max(value));
         let factor = 1.0 / (most + 1e-6);
@@ -138,13 +138,13 @@ pub struct WindowComparison {
     pub step_s: f64,
     /// Factors of the query's own tempo.
     pub tempi: Vec<f64>,
-    /// Nearest others by which distances are scaled; 0: not at all.
+    /// Number of nearest others by which distances are scaled; 0: no scaling.
     #[serde(default)]
     pub neighbours: usize,
 }
 
 impl WindowComparison {
-    /// What a configuration asks for, where `recommended` is what the network's file says.
+    /// The comparison that a configuration asks for; `recommended` is that of the network's file.
     pub fn of(config: &EvalConfig, recommended: Option<&Self>) -> Option<Self> {
         match config.compare {
             Compare::Whole => None,
@@ -187,7 +187,7 @@ impl NetworkInput {
     /// Stored columns averaged into one column of the input.
     ///
     /// # Errors
-    /// `pool` is no multiple of the features' `pool`, or pitch classes are asked of features that have none.
+    /// `pool` is not a multiple of the features' `pool`, or pitch classes are requested from features without them.
     pub fn group(&self) -> Result<usize> {
         ensure!(
             self.pool > 0 && self.cqt.pool > 0 && self.pool.is_multiple_of(self.cqt.pool),

@@ -1,4 +1,4 @@
-//! Parquet tables: columns by name, provenance in the schema's metadata, whole or not at all.
+//! Parquet tables: columns by name, provenance in the schema's metadata, written completely or not at all.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -115,14 +115,14 @@ fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let length = file.metadata().map_or(i64::MAX, |about| i64::try_from(about.len()).unwrap_or(i64::MAX));
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
-        // What the disk does not give says nothing of the file.
+        // An error of the disk tells nothing about the file.
         let what = match passing::outlook_of(&error) {
             Some(_) => format!("cannot read {}", path.display()),
             None => format!("{} is not a Parquet file, or a damaged one", path.display()),
         };
         anyhow::Error::from(error).context(what)
     })?;
-    // The parquet crate panics at places before the beginning, and takes memory for what is said to lie behind the end.
+    // The parquet crate panics at offsets before the beginning, and allocates memory for columns declared beyond the end.
     for column in builder.metadata().row_groups().iter().flat_map(|group| group.columns()) {
         let begin = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
         let inside = begin >= 0

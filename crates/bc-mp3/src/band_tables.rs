@@ -1,4 +1,4 @@
-//! Where scale factor bands begin (ISO/IEC 11172-3, table B.8; 13818-3, table B.2).
+//! The first lines of the scale factor bands (ISO/IEC 11172-3, table B.8; 13818-3, table B.2).
 
 /// First lines of the bands of long blocks, by the header's sample rate.
 pub(crate) const LONG: [[usize; 23]; 9] = [
@@ -16,7 +16,7 @@ pub(crate) const LONG: [[usize; 23]; 9] = [
     ],
 ];
 
-/// The same of each of three short windows, which have 192 lines.
+/// First lines of the bands of each of the three short windows, which have 192 lines.
 pub(crate) const SHORT: [[usize; 14]; 9] = [
     [0, 4, 8, 12, 16, 22, 30, 40, 52, 66, 84, 106, 136, 192],
     [0, 4, 8, 12, 16, 22, 28, 38, 50, 64, 80, 100, 126, 192],

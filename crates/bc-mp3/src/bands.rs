@@ -4,16 +4,16 @@ use crate::band_tables::{LONG, SHORT};
 use crate::header::Header;
 use crate::side_info::{BlockType, Granule};
 
-/// Lines of a mixed block that are coded as those of a long one: the lowest two subbands.
+/// Lines of a mixed block that are coded like those of a long block: the lowest two subbands.
 pub(crate) const MIXED_LONG_LINES: usize = 36;
 
 /// The first band of short windows in a mixed block.
 pub(crate) const MIXED_FIRST_SHORT: usize = 3;
 
-/// Most bands of a granule: three for each of 13 bands of short windows.
-pub(crate) const MOST: usize = 39;
+/// Maximum number of bands of a granule: three for each of 13 bands of short windows.
+pub(crate) const MAX_BANDS: usize = 39;
 
-/// Bands of long blocks of which a granule consists: all, the lowest, or none.
+/// Number of long-block bands in a granule: all, the lowest, or none.
 pub(crate) fn long_bands(header: &Header, granule: &Granule) -> usize {
     match (granule.block_type, granule.mixed_block_flag) {
         (BlockType::Short, false) => 0,
@@ -28,7 +28,7 @@ pub(crate) fn long_bands(header: &Header, granule: &Granule) -> usize {
     }
 }
 
-/// Lines of one scale factor band: `first`, `first + step` ... in the order of frequencies, in which short windows take turns.
+/// Lines of one scale factor band: `first`, `first + step` ... in the order of frequencies, in which short windows are interleaved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Band {
     pub first: usize,

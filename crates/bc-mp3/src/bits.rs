@@ -1,6 +1,6 @@
-//! Bits of a byte string, the highest of a byte first.
+//! Reads bits from bytes, the most significant bit of a byte first.
 
-/// Reads from a byte string; zeros follow beyond its end.
+/// A bit reader; beyond the end of the bytes it reads zeros.
 #[derive(Clone, Copy)]
 pub(crate) struct Bits<'a> {
     bytes: &'a [u8],
@@ -8,17 +8,17 @@ pub(crate) struct Bits<'a> {
 }
 
 impl<'a> Bits<'a> {
-    /// From the bit at `at` on.
+    /// A reader that begins at bit `at`.
     pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at }
     }
 
-    /// Bits from the beginning of the bytes.
+    /// Position in bits from the beginning of the bytes.
     pub(crate) fn position(&self) -> usize {
         self.at
     }
 
-    /// The bits that follow, at the upper end; the first 57 of them are right.
+    /// The next bits, at the upper end of the word; only the first 57 of them are valid.
     #[inline(always)]
     pub(crate) fn ahead(&self) -> u64 {
         let byte = self.at >> 3;
@@ -50,7 +50,7 @@ impl<'a> Bits<'a> {
     pub(crate) fn take(&mut self, count: u32) -> u32 {
         let ahead = self.ahead();
         self.skip(count);
-        // Twice, because a word cannot be moved by all of its bits.
+        // Two shifts, because a shift by all 64 bits is not defined.
         (ahead >> 1 >> (63 - count)) as u32
     }
 

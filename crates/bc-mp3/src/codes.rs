@@ -1,11 +1,11 @@
-//! The Huffman codes of pairs and quadruples (ISO/IEC 11172-3, table B.7).
+//! The Huffman codes of big_values (pairs) and count1 (quadruples) (ISO/IEC 11172-3, table B.7).
 //!
-//! A prefix code that leaves no bits unused is given by its values in the order of their codes, each with
-//! its length: length << 8 | x << 4 | y, or length << 8 | v << 3 | w << 2 | x << 1 | y. The codes follow.
+//! A complete prefix code is determined by its values in the order of their codes, each with
+//! its length: length << 8 | x << 4 | y, or length << 8 | v << 3 | w << 2 | x << 1 | y. The codes follow from that.
 
-/// Codes of pairs of values, by the number under which frames select them.
+/// Codes of pairs of values, by table_select.
 ///
-/// Tables 16 to 23 are one code, and so are 24 to 31: they differ in the bits that follow a 15.
+/// Tables 16 to 23 share one code, and so do 24 to 31: they differ in linbits.
 pub(crate) fn pairs(table: usize) -> Option<&'static [u16]> {
     Some(match table {
         1 => &TABLE_1,
@@ -173,7 +173,7 @@ const TABLE_24: [u16; 256] = [
     0x400,
 ];
 
-/// Table A of quadruples; table B is four plain bits.
+/// Table A of count1 (quadruples); table B is four plain bits.
 pub(crate) const QUADS: [u16; 16] = [
     0x60b, 0x60f, 0x60d, 0x60e, 0x607, 0x605, 0x509, 0x506, 0x503, 0x50a, 0x50c, 0x402, 0x401, 0x404, 0x408,
     0x100,

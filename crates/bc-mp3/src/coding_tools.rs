@@ -1,4 +1,4 @@
-//! Which coding tools of the standard the fixtures use: a decoder that only they test is tested for these alone.
+//! Which coding tools of the standard the fixtures use: a decoder that is tested with them alone is tested only for these.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::codes::LINBITS;
 use crate::reader::Reader;
 use crate::side_info::{BlockType, Granule, SideInfo};
 
-/// All granules of a fixture with their frames' headers, and whether groups of scale factors are taken over.
+/// All granules of the fixtures with the names of their files, and whether they use scfsi.
 fn granules_of_fixtures() -> Vec<(String, Granule, bool)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut found = Vec::new();

@@ -2,7 +2,7 @@
 
 mod simd;
 
-use crate::Fault;
+use crate::FrameError;
 use crate::bits::Bits;
 use crate::header::Header;
 use crate::huffman;
@@ -17,35 +17,35 @@ use crate::synthesis::Synthesis;
 /// What a decoder outputs for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// All channels, interleaved; a frame has as many as its header says.
+    /// All channels, interleaved, as many as the frame's header says.
     Channels,
     /// The mean of the channels.
     Mono,
-    /// Every other sample of the mean, from the first (0) or the second (1) of the first frame on: right below
-    /// [`crate::HALF_IS_RIGHT_TO`] of the full rate; above, the cut's slope folds back.
+    /// Every other sample of the mean, from the first (0) or the second (1) of the first frame on: accurate below
+    /// [`crate::HALF_RATE_PASSBAND`] of the full rate; above, the transition band aliases.
     HalfMono {
         /// 0 or 1.
         phase: usize,
     },
 }
 
-/// Decodes one stream's frames in turn.
+/// Decodes the frames of one stream in order.
 pub struct Decoder {
-    banks: Banks,
+    banks: FilterBanks,
     reservoir: Reservoir,
     scalefactors: [Scalefactors; 2],
 }
 
-/// The filter banks that turn lines into samples.
-type Bank<const N: usize> = (Hybrid<N>, Synthesis<N>);
+/// The hybrid and the polyphase filter bank, which turn lines into samples.
+type FilterBank<const N: usize> = (Hybrid<N>, Synthesis<N>);
 
-enum Banks {
-    Channels(Box<[Bank<32>; 2]>),
-    Mono(Box<Bank<32>>),
-    Half(Box<Bank<16>>),
+enum FilterBanks {
+    Channels(Box<[FilterBank<32>; 2]>),
+    Mono(Box<FilterBank<32>>),
+    Half(Box<FilterBank<16>>),
 }
 
-/// A frame, taken apart.
+/// The parts of a frame.
 struct Parts<'a> {
     header: &'a Header,
     side: &'a SideInfo,
@@ -56,7 +56,7 @@ struct Parts<'a> {
 struct Lines<'a> {
     lines: &'a mut [[f32; 576]; 2],
     granules: &'a [Granule],
-    /// They are sum and difference.
+    /// Whether the channels are mid and side.
     mid_side: bool,
 }
 
@@ -66,20 +66,22 @@ impl Decoder {
     pub fn new(output: Output) -> Self {
         let full = || (Hybrid::new(), Synthesis::new(0));
         let banks = match output {
-            Output::Channels => Banks::Channels(Box::new([full(), full()])),
-            Output::Mono => Banks::Mono(Box::new(full())),
-            Output::HalfMono { phase } => Banks::Half(Box::new((Hybrid::new(), Synthesis::new(phase & 1)))),
+            Output::Channels => FilterBanks::Channels(Box::new([full(), full()])),
+            Output::Mono => FilterBanks::Mono(Box::new(full())),
+            Output::HalfMono { phase } => {
+                FilterBanks::Half(Box::new((Hybrid::new(), Synthesis::new(phase & 1))))
+            }
         };
         Self { banks, reservoir: Reservoir::default(), scalefactors: Default::default() }
     }
 
-    /// Decodes a frame, header and all, and adds its samples to `out`: per channel 1,152 of MPEG-1 and 576 of MPEG-2, or half as
-    /// many. It adds as many of a frame that does not decode, so that time stays right: what the frames before it leave,
-    /// which fades at once. Only where there is no header it adds none.
+    /// Decodes a frame, including its header, and adds its samples to `out`: per channel 1,152 for MPEG-1 and 576 for MPEG-2, or half as
+    /// many. For a frame that does not decode it adds as many, so that the time stays right: the overlap of the frames before it,
+    /// which fades at once. It adds none only if there is no valid header.
     ///
     /// # Errors
-    /// Why the frame, or one of its granules, does not decode. The next may.
-    pub fn decode(&mut self, frame: &[u8], out: &mut Vec<f32>) -> Result<(), Fault> {
+    /// Why the frame, or one of its granules, does not decode. The next frame may decode.
+    pub fn decode(&mut self, frame: &[u8], out: &mut Vec<f32>) -> Result<(), FrameError> {
         let header = Header::read(frame)?;
         let mut done = 0;
         let decoded = self.main_data(&header, frame, &mut done, out);
@@ -95,7 +97,7 @@ impl Decoder {
         frame: &[u8],
         done: &mut usize,
         out: &mut Vec<f32>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), FrameError> {
         let own = frame.get(header.bytes() + header.side_info_bytes()..).unwrap_or_default();
         let side = match SideInfo::read(header, frame) {
             Ok(side) => side,
@@ -109,7 +111,7 @@ impl Decoder {
         let lengths = granules.flat_map(|granule| &granule[..header.channels()]);
         let length: usize = lengths.map(|granule| granule.part2_3_length).sum();
         let begin = self.reservoir.add(side.main_data_begin, own);
-        // The reservoir is taken out, so that the decoder's other parts can be changed while it is read.
+        // The reservoir is moved out, so that the decoder's other fields can be changed while it is read.
         let reservoir = std::mem::take(&mut self.reservoir);
         let decoded = begin.and_then(|begin| {
             let parts = Parts { header, side: &side, main_data: reservoir.bytes() };
@@ -130,7 +132,7 @@ impl Decoder {
         mut begin: usize,
         done: &mut usize,
         out: &mut Vec<f32>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), FrameError> {
         let header = parts.header;
         for number in 0..header.granules() {
             let granules = &parts.side.granules[number][..header.channels()];
@@ -143,7 +145,7 @@ impl Decoder {
     }
 
     /// Reads the lines of one granule of all channels, from bit `begin` of the main data on; returns whether they are
-    /// sum and difference.
+    /// mid and side.
     #[inline(always)]
     fn read_granule(
         &mut self,
@@ -151,20 +153,20 @@ impl Decoder {
         number: usize,
         begin: &mut usize,
         lines: &mut [[f32; 576]; 2],
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, FrameError> {
         let header = parts.header;
         let granules = &parts.side.granules[number][..header.channels()];
         let intensity = header.intensity();
         let needed = match self.banks {
-            Banks::Half(_) if !intensity => 288,
+            FilterBanks::Half(_) if !intensity => 288,
             _ => 576,
         };
-        // The difference of two channels cancels in their sum, if both have the same windows.
-        let only_mid = header.mid_side() && !intensity && self.banks.add_up(granules);
+        // The side channel cancels in the mean, if both channels have the same windows.
+        let only_mid = header.mid_side() && !intensity && self.banks.downmix_first(granules);
         for (channel, granule) in granules.iter().enumerate() {
             let end = *begin + granule.part2_3_length;
             if end > 8 * parts.main_data.len() {
-                return Err(Fault::Invalid("a granule beyond the end of its frame"));
+                return Err(FrameError::Invalid("a granule beyond the end of its frame"));
             }
             let mut bits = Bits::new(parts.main_data, *begin);
             *begin = end;
@@ -184,7 +186,7 @@ impl Decoder {
         }
         if intensity {
             if !same_windows(granules) {
-                return Err(Fault::Invalid("intensity stereo of channels with different windows"));
+                return Err(FrameError::Invalid("intensity stereo of channels with different windows"));
             }
             let [left, right] = lines;
             stereo::intensity(header, granules, &self.scalefactors[1], left, right);
@@ -193,7 +195,7 @@ impl Decoder {
         Ok(header.mid_side())
     }
 
-    /// The samples of a granule without lines.
+    /// Adds the samples of a granule without lines.
     fn silence(&mut self, channels: usize, out: &mut Vec<f32>) {
         let granules = &[Granule::default(); 2][..channels];
         let lines = &mut [[0.0; 576]; 2];
@@ -216,37 +218,37 @@ fn read_lines(
     end: usize,
     needed: usize,
     lines: &mut [f32; 576],
-) -> Result<usize, Fault> {
+) -> Result<usize, FrameError> {
     if bits.position() > end {
-        return Err(Fault::Invalid("scale factors beyond the end of their granule"));
+        return Err(FrameError::Invalid("scale factors beyond the end of their granule"));
     }
     let big_values = 2 * granule.big_values;
     let pairs_end = big_values.min(needed);
     let mut from = 0;
     for (region, to) in [granule.region_starts[0], granule.region_starts[1], 576].into_iter().enumerate() {
         let to = to.clamp(from, pairs_end.max(from));
-        if !huffman::read_pairs(&mut bits, granule.table_select[region], &mut lines[from..to]) {
-            return Err(Fault::Invalid("a Huffman table that does not exist"));
+        if !huffman::read_big_values(&mut bits, granule.table_select[region], &mut lines[from..to]) {
+            return Err(FrameError::Invalid("a Huffman table that does not exist"));
         }
         from = to;
     }
     if bits.position() > end {
-        return Err(Fault::Invalid("lines beyond the end of their granule"));
+        return Err(FrameError::Invalid("lines beyond the end of their granule"));
     }
     if from == big_values && from < needed {
-        from += huffman::read_quads(&mut bits, granule.count1table_select, end, &mut lines[from..]);
+        from += huffman::read_count1(&mut bits, granule.count1table_select, end, &mut lines[from..]);
     }
     Ok(from)
 }
 
-impl Banks {
-    /// Whether the channels of a granule become one before the transforms.
+impl FilterBanks {
+    /// Whether the channels of a granule are downmixed before the transforms.
     #[inline(always)]
-    fn add_up(&self, granules: &[Granule]) -> bool {
+    fn downmix_first(&self, granules: &[Granule]) -> bool {
         !matches!(self, Self::Channels(_)) && same_windows(granules)
     }
 
-    /// From the lines of a granule to its samples.
+    /// Transforms the lines of a granule into samples.
     #[inline(always)]
     fn granule(&mut self, lines: Lines, out: &mut Vec<f32>) {
         match self {
@@ -258,7 +260,7 @@ impl Banks {
 }
 
 #[inline(always)]
-fn mono<const N: usize>(bank: &mut Bank<N>, lines: Lines, out: &mut Vec<f32>) {
+fn mono<const N: usize>(bank: &mut FilterBank<N>, lines: Lines, out: &mut Vec<f32>) {
     let Lines { lines: [left, right], granules, mid_side } = lines;
     let separate = granules.len() == 2 && stereo::mean(left, right, mid_side, same_windows(granules));
     bank.0.add(left, granules[0].block_type, granules[0].mixed_block_flag);
@@ -269,7 +271,7 @@ fn mono<const N: usize>(bank: &mut Bank<N>, lines: Lines, out: &mut Vec<f32>) {
     bank.1.granule(&slots, out);
 }
 
-fn channels(banks: &mut [Bank<32>; 2], lines: Lines, out: &mut Vec<f32>) {
+fn channels(banks: &mut [FilterBank<32>; 2], lines: Lines, out: &mut Vec<f32>) {
     let Lines { lines, granules, mid_side } = lines;
     if mid_side {
         let [left, right] = &mut *lines;

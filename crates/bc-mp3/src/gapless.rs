@@ -8,7 +8,7 @@ const DECODER_DELAY: u32 = 529;
 /// Removes the first and last samples of a mono signal.
 ///
 /// Samples at the start are removed if the file says how many. Samples at the end are removed only if the file also says how many
-/// frames it has, and has that many: an outdated header must not cut the signal.
+/// frames it has, and has that many: an outdated Info frame must not cut the signal.
 #[derive(Debug)]
 pub struct Trim {
     start: u64,
@@ -17,14 +17,14 @@ pub struct Trim {
     /// Samples of the full rate per sample, and the index of the first one.
     step: u64,
     phase: u64,
-    /// Samples that came, at the full rate.
+    /// Samples so far, at the full rate.
     seen: u64,
     /// The last samples, which the encoder may have added.
     held: Vec<f32>,
 }
 
 impl Trim {
-    /// For a stream that begins with `info`, at its full rate.
+    /// A trimmer for a stream that begins with `info`, at its full rate.
     #[must_use]
     pub fn new(info: Option<&Info>) -> Self {
         let (start, end) = info.and_then(|info| info.delay_and_padding).map_or((0, 0), |(delay, padding)| {
@@ -41,7 +41,7 @@ impl Trim {
         }
     }
 
-    /// The same at half the rate, of [`crate::Output::HalfMono`] with the phase of [`Self::phase`].
+    /// The same at half the rate, for [`crate::Output::HalfMono`] with the phase [`Self::phase`].
     #[must_use]
     pub fn halved(self) -> Self {
         Self { step: 2, phase: self.start % 2, ..self }
@@ -67,7 +67,7 @@ impl Trim {
 
     /// Adds samples that are `length` at the full rate, and appends to `out` those that certainly belong to the signal.
     pub fn push(&mut self, samples: &[f32], length: u64, out: &mut Vec<f32>) {
-        // Of the samples phase, phase + step, ... those from `start` on.
+        // From the samples phase, phase + step, ... those from `start` on.
         let index = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
         let skipped = index(self.start).saturating_sub(index(self.seen)).min(samples.len() as u64);
         let samples = &samples[skipped as usize..];
@@ -95,7 +95,7 @@ impl Trim {
         self.held.clear();
     }
 
-    /// Where the signal stops.
+    /// The end of the signal.
     fn stop(&self, frames: u64) -> u64 {
         let end = if self.frames == Some(frames) { self.end } else { 0 };
         self.seen.saturating_sub(end)

@@ -1,9 +1,9 @@
 //! A frame's header (ISO/IEC 11172-3, 2.4.1.3; 13818-3, 2.4.1.3).
 
-use crate::Fault;
+use crate::FrameError;
 
 /// Kilobits per second by bitrate_index, of MPEG-1 and of MPEG-2 and 2.5; 0 is free format.
-const KILOBITS: [[usize; 15]; 2] = [
+const BITRATES: [[usize; 15]; 2] = [
     [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
     [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
 ];
@@ -22,25 +22,25 @@ pub enum Version {
     Mpeg25,
 }
 
-/// What a frame's channels are.
+/// The mode of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Left and right.
     Stereo,
     /// Left and right, coded together as mode_extension says.
     JointStereo,
-    /// Two programmes.
+    /// Two independent programmes (dual_channel).
     DualChannel,
     /// One channel.
     SingleChannel,
 }
 
-/// What a frame's first four bytes say.
+/// A frame's header, its first four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// The standard that it follows.
     pub version: Version,
-    /// What its channels are.
+    /// Its mode.
     pub mode: Mode,
     /// How channels of joint stereo are coded: bit 0 intensity, bit 1 mid/side.
     pub mode_extension: u8,
@@ -59,30 +59,30 @@ impl Header {
     /// Reads a frame's header.
     ///
     /// # Errors
-    /// What is not Layer III; values that the standard reserves or forbids.
-    pub fn read(frame: &[u8]) -> Result<Self, Fault> {
+    /// A header that is not of Layer III; values that the standard reserves or forbids.
+    pub fn read(frame: &[u8]) -> Result<Self, FrameError> {
         let Some(&[sync, version, rates, channels]) = frame.first_chunk() else {
-            return Err(Fault::Invalid("a frame of under four bytes"));
+            return Err(FrameError::Invalid("a frame of under four bytes"));
         };
         if sync != 0xff || version >> 5 != 0b111 {
-            return Err(Fault::Invalid("no syncword"));
+            return Err(FrameError::Invalid("no syncword"));
         }
         let (first_rate, version_id) = match version >> 3 & 3 {
             0b11 => (0, Version::Mpeg1),
             0b10 => (3, Version::Mpeg2),
             0b00 => (6, Version::Mpeg25),
-            _ => return Err(Fault::Invalid("a reserved version of MPEG")),
+            _ => return Err(FrameError::Invalid("a reserved version of MPEG")),
         };
         if version >> 1 & 3 != 0b01 {
-            return Err(Fault::Invalid("not Layer III"));
+            return Err(FrameError::Invalid("not Layer III"));
         }
         let bitrate_index = usize::from(rates >> 4);
         if bitrate_index == 15 {
-            return Err(Fault::Invalid("a forbidden bitrate"));
+            return Err(FrameError::Invalid("a forbidden bitrate"));
         }
         let sampling_frequency = usize::from(rates >> 2 & 3);
         if sampling_frequency == 3 {
-            return Err(Fault::Invalid("a reserved sample rate"));
+            return Err(FrameError::Invalid("a reserved sample rate"));
         }
         let mode = [Mode::Stereo, Mode::JointStereo, Mode::DualChannel, Mode::SingleChannel];
         Ok(Self {
@@ -125,12 +125,12 @@ impl Header {
         SAMPLE_RATES[self.rate]
     }
 
-    /// Whether channels are coded as their sum and difference.
+    /// Whether channels are coded as mid and side (ms_stereo).
     pub(crate) fn mid_side(&self) -> bool {
         self.mode == Mode::JointStereo && self.mode_extension & 2 != 0
     }
 
-    /// Whether higher bands are coded as one channel with a direction.
+    /// Whether higher bands are coded as one channel with positions (intensity_stereo).
     pub(crate) fn intensity(&self) -> bool {
         self.mode == Mode::JointStereo && self.mode_extension & 1 != 0
     }
@@ -149,19 +149,19 @@ impl Header {
         }
     }
 
-    /// Whether the frame's length has to be found by looking for the next.
+    /// Whether the frame has free format, so that its length has to be found by searching the next syncword.
     pub(crate) fn free_format(&self) -> bool {
         self.bitrate_index == 0
     }
 
-    /// Bytes of the whole frame, the header's included; of free format only those of its padding.
+    /// Bytes of the whole frame, including the header; for free format only those of its padding.
     pub(crate) fn frame_bytes(&self) -> usize {
-        let kilobits = KILOBITS[usize::from(!self.mpeg1())][self.bitrate_index];
+        let kilobits = BITRATES[usize::from(!self.mpeg1())][self.bitrate_index];
         // 1,152 or 576 samples of so many bits per second, in bytes.
         kilobits * 1_000 * self.samples() / 8 / self.sample_rate() as usize + usize::from(self.padding)
     }
 
-    /// Whether a frame may follow one of `other` in the same stream: the mode and the bitrate may differ.
+    /// Whether a frame may follow one with the header `other` in the same stream: mode and bitrate may differ.
     pub(crate) fn same_stream(&self, other: &Self) -> bool {
         (self.version, self.rate, self.free_format()) == (other.version, other.rate, other.free_format())
     }

@@ -8,25 +8,25 @@ use crate::codes;
 /// Bits of the first look-up.
 const LOOKUP_BITS: u32 = 10;
 
-/// What a pattern of bits decodes to.
+/// The values that a bit pattern decodes to.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     values: [i8; 4],
-    /// Bits of code and signs; 0 where the code is longer than the look-up.
+    /// Bits of code and signs; 0 if the code is longer than the look-up.
     bits: u8,
     /// Bits of the second look-up.
     further: u8,
     /// Where the table of the second look-up begins.
     table: u16,
-    /// A value is 15: linbits and signs are still to come.
+    /// A value is 15: linbits and signs have to be read separately.
     escape: bool,
 }
 
-/// A code as it is looked up.
+/// The look-up table of a code.
 struct Table(Vec<Entry>);
 
 impl Table {
-    /// From codes (at the lower end) with their lengths and what they mean.
+    /// From codes (right-aligned) with their lengths and entries.
     fn new(codes: &[(u32, u32, Entry)]) -> Self {
         let mut table = vec![Entry::default(); 1 << LOOKUP_BITS];
         for &(code, length, entry) in codes.iter().filter(|(_, length, _)| *length <= LOOKUP_BITS) {
@@ -65,7 +65,7 @@ impl Table {
     }
 }
 
-/// The codes with their signs, which follow the code, one for each value but 0.
+/// The codes including the sign bits, which follow the code, one for each nonzero value.
 fn signed(leaves: &[u16], values: impl Fn(u16) -> [i8; 4], escapes: impl Fn(&[i8; 4]) -> bool) -> Table {
     let mut codes = Vec::new();
     let mut next = 0u32;
@@ -118,20 +118,20 @@ static QUADS: LazyLock<[Table; 2]> = LazyLock::new(|| {
     [signed(&codes::QUADS, quad, |_| false), signed(&plain, quad, |_| false)]
 });
 
-/// `v^(4/3)` with v's sign, from -15 on to the largest value that a code and its linbits give.
-static AMPLITUDES: LazyLock<Vec<f32>> =
+/// `v^(4/3)` with the sign of v, for v from -15 to the largest value of a code with its linbits.
+static POW_4_3: LazyLock<Vec<f32>> =
     LazyLock::new(|| (-15..15 + (1 << 13)).map(f64::from).map(|v| (v * v.abs().cbrt()) as f32).collect());
 
-/// Reads pairs of values with a table, as amplitudes before any gain.
+/// Reads pairs of values (big_values) with a table, as amplitudes before any gain.
 ///
 /// Returns false for a table that does not exist.
-pub(crate) fn read_pairs(bits: &mut Bits, table: usize, lines: &mut [f32]) -> bool {
+pub(crate) fn read_big_values(bits: &mut Bits, table: usize, lines: &mut [f32]) -> bool {
     if table == 0 {
         lines.fill(0.0);
         return true;
     }
     let Some(pairs) = &PAIRS[table] else { return false };
-    let amplitudes = &AMPLITUDES[..];
+    let amplitudes = &POW_4_3[..];
     let (small, linbits) = (&amplitudes[..31], codes::LINBITS[table]);
     for two in lines.chunks_exact_mut(2) {
         let entry = pairs.find(bits.ahead());
@@ -154,9 +154,9 @@ fn with_linbits(bits: &mut Bits, value: i8, linbits: u32, amplitudes: &[f32]) ->
     if value > 0 && bits.flag() { -amplitude } else { amplitude }
 }
 
-/// Reads quadruples of values of at most 1 until the bits before `end` are used up or the lines are full;
-/// returns how many lines have their values. A quadruple that goes beyond the end counts for nothing.
-pub(crate) fn read_quads(bits: &mut Bits, count1table_select: bool, end: usize, lines: &mut [f32]) -> usize {
+/// Reads quadruples of values of at most 1 (count1) until the bits before `end` are used up or the lines are full;
+/// returns how many lines were read. A quadruple that extends beyond the end is ignored.
+pub(crate) fn read_count1(bits: &mut Bits, count1table_select: bool, end: usize, lines: &mut [f32]) -> usize {
     let quads = &QUADS[usize::from(count1table_select)];
     let mut read = 0;
     for four in lines.chunks_exact_mut(4) {
@@ -206,11 +206,11 @@ mod tests {
                 let bytes = word.to_be_bytes();
                 let mut bits = Bits::new(&bytes, 0);
                 let mut lines = [0.0; 2];
-                assert!(read_pairs(&mut bits, table, &mut lines));
+                assert!(read_big_values(&mut bits, table, &mut lines));
                 let value = |v: u16| if v == 15 { 15 + (1 << extra) - 1 } else { i32::from(v) };
                 assert_eq!(
                     lines,
-                    [x, y].map(|v| -AMPLITUDES[(15 + value(v)) as usize]),
+                    [x, y].map(|v| -POW_4_3[(15 + value(v)) as usize]),
                     "table {table}: {x} {y}"
                 );
                 let signs = u32::from(x > 0) + u32::from(y > 0);

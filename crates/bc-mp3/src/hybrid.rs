@@ -1,16 +1,16 @@
-//! From spectral lines to samples of the subbands: alias reduction, inverse MDCT, windows and
+//! The hybrid filter bank, from lines to subband samples: alias reduction, IMDCT, windowing and
 //! overlap (ISO/IEC 11172-3, 2.4.3.4.10).
 //!
-//! All of it is linear, so channels are added as early as their windows agree. Subbands are next to each other
-//! in memory: every operation is one of vectors of `N` subbands, the lowest of the 32.
+//! All of it is linear, so channels are downmixed early if their windows agree. Subbands are contiguous
+//! in memory: every operation is on vectors of `N` subbands, the lowest of the 32.
 
 use std::f64::consts::PI;
 use std::sync::LazyLock;
 
 use crate::side_info::BlockType;
 
-/// Samples of `N` subbands at one time.
-pub(crate) type Slot<const N: usize> = [f32; N];
+/// One sample of each of `N` subbands.
+pub(crate) type SubbandSamples<const N: usize> = [f32; N];
 
 /// `sums += factor * values`.
 #[inline(always)]
@@ -20,11 +20,11 @@ pub(crate) fn add_scaled<const N: usize>(sums: &mut [f32; N], factor: f32, value
     }
 }
 
-/// The transform of one kind of window, in two steps: 18 sums over the 18 lines of a subband, and of these,
-/// with signs and window, the 36 samples.
+/// The IMDCT and window of one block type, in two steps: 18 sums over the 18 lines of a subband, and from these,
+/// with signs and window, 36 samples.
 struct Transform {
     sums: [[f32; 18]; 18],
-    /// Each sample of at most two sums.
+    /// Each sample combines at most two sums.
     samples: [[(usize, f32); 2]; 36],
 }
 
@@ -51,14 +51,14 @@ fn sine(n: usize, length: usize) -> f64 {
     (PI / length as f64 * (n as f64 + 0.5)).sin()
 }
 
-/// The inverse MDCT's factor of line `k` in sample `n` of a window of `length`.
+/// The factor of line `k` in sample `n` of the IMDCT with a window of `length`.
 fn factor(n: usize, k: usize, length: usize) -> f64 {
     let n = 2 * n + 1 + length / 2;
     (PI / (2 * length) as f64 * (n * (2 * k + 1)) as f64).cos()
 }
 
-/// Where in a window of `length` the sample lies that is the same as sample `n` up to its sign, in the
-/// second quarter or the third.
+/// The index and sign of the sample in a window of `length` that equals sample `n` by the symmetry of the IMDCT, in the
+/// second or the third quarter.
 fn folded(n: usize, length: usize) -> (usize, f64) {
     let quarter = length / 4;
     match n / quarter {
@@ -112,9 +112,9 @@ static BUTTERFLIES: LazyLock<[(f32, f32); 8]> = LazyLock::new(|| {
 /// Subbands of a mixed block that have a normal window.
 const MIXED_LONG_SUBBANDS: usize = 2;
 
-/// The butterflies between neighbours of the lowest `subbands`.
+/// Applies the butterflies between neighbours of the lowest `subbands`.
 #[inline(always)]
-fn reduce_aliases<const N: usize>(rows: &mut [Slot<N>; 18], subbands: usize) {
+fn reduce_aliases<const N: usize>(rows: &mut [SubbandSamples<N>; 18], subbands: usize) {
     for (i, (cs, ca)) in BUTTERFLIES.iter().enumerate() {
         let (mut low, mut high) = (rows[17 - i], rows[i]);
         for subband in 1..subbands {
@@ -126,10 +126,10 @@ fn reduce_aliases<const N: usize>(rows: &mut [Slot<N>; 18], subbands: usize) {
     }
 }
 
-/// The state that one granule leaves to the next.
+/// The overlap between granules.
 pub(crate) struct Hybrid<const N: usize> {
-    /// 36 samples of each subband; the later half is the next granule's.
-    samples: [Slot<N>; 36],
+    /// 36 samples of each subband; the later half overlaps the next granule.
+    samples: [SubbandSamples<N>; 36],
 }
 
 impl<const N: usize> Hybrid<N> {
@@ -137,7 +137,7 @@ impl<const N: usize> Hybrid<N> {
         Self { samples: [[0.0; N]; 36] }
     }
 
-    /// Adds the lines of a channel, or of channels together; in a `mixed` block the lowest two subbands have a normal window.
+    /// Adds the lines of a channel, or of downmixed channels; in a `mixed` block the lowest two subbands have a normal window.
     #[inline(always)]
     pub(crate) fn add(&mut self, lines: &[f32; 576], block_type: BlockType, mixed: bool) {
         let mut rows = [[0.0; N]; 18];
@@ -153,7 +153,7 @@ impl<const N: usize> Hybrid<N> {
     }
 
     #[cold]
-    fn add_mixed(&mut self, mut rows: [Slot<N>; 18], block_type: BlockType) {
+    fn add_mixed(&mut self, mut rows: [SubbandSamples<N>; 18], block_type: BlockType) {
         if block_type == BlockType::Short {
             reduce_aliases(&mut rows, MIXED_LONG_SUBBANDS);
         }
@@ -167,7 +167,7 @@ impl<const N: usize> Hybrid<N> {
     }
 
     #[inline(always)]
-    fn transform(&mut self, rows: &[Slot<N>; 18], block_type: BlockType) {
+    fn transform(&mut self, rows: &[SubbandSamples<N>; 18], block_type: BlockType) {
         let transform = &TRANSFORMS[block_type as usize];
         let mut sums = [[0.0; N]; 18];
         for (sum, factors) in sums.iter_mut().zip(&transform.sums) {
@@ -186,9 +186,9 @@ impl<const N: usize> Hybrid<N> {
 
     /// The granule's 18 samples of each subband, after all its lines were added.
     #[inline(always)]
-    pub(crate) fn take(&mut self) -> [Slot<N>; 18] {
-        let mut done: [Slot<N>; 18] = std::array::from_fn(|n| self.samples[n]);
-        // Every other subband lies mirrored.
+    pub(crate) fn take(&mut self) -> [SubbandSamples<N>; 18] {
+        let mut done: [SubbandSamples<N>; 18] = std::array::from_fn(|n| self.samples[n]);
+        // Frequency inversion of the odd subbands.
         for slot in done.iter_mut().skip(1).step_by(2) {
             for sample in slot.iter_mut().skip(1).step_by(2) {
                 *sample = -*sample;

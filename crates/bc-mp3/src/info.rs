@@ -1,4 +1,4 @@
-//! The frame that encoders put first to say how long a stream is: Xing or Info (with LAME's extension), and VBRI.
+//! The first frame in which encoders store the length of a stream: Xing or Info (with LAME's extension), or VBRI.
 //!
 //! It has no standard; see the LAME project's "MP3 Info Tag rev 1 specifications" and Fraunhofer's VBRI header.
 
@@ -7,17 +7,17 @@ use crate::header::Header;
 /// Bytes from the beginning of a frame to a VBRI header.
 const VBRI_AT: usize = 36;
 
-/// What such a frame says.
+/// The content of such a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info {
     /// Frames that follow.
     pub frames: Option<u32>,
-    /// Samples that the encoder put before the signal and after it, if it says so.
+    /// Samples that the encoder added before and after the signal, if it says so.
     pub delay_and_padding: Option<(u32, u32)>,
 }
 
 impl Info {
-    /// Reads a frame; `None` if it holds audio.
+    /// Reads a frame; `None` if it is an ordinary frame with audio.
     #[must_use]
     pub fn read(header: &Header, frame: &[u8]) -> Option<Self> {
         let word = |at: usize| frame.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
@@ -28,7 +28,7 @@ impl Info {
                 delay_and_padding: None,
             });
         }
-        // Some encoders count a checksum in, most do not.
+        // Some encoders count the checksum, most do not.
         let offsets = [Header::BYTES, header.bytes()].map(|before| before + header.side_info_bytes());
         let at = offsets
             .into_iter()
@@ -43,7 +43,7 @@ impl Info {
     }
 }
 
-/// The 12 bits each of LAME's extension, which begins at `at`.
+/// Encoder delay and padding, 12 bits each, of LAME's extension, which begins at `at`.
 fn delay_and_padding(frame: &[u8], at: usize) -> Option<(u32, u32)> {
     let encoder = frame.get(at..at + 4)?;
     if ![&b"LAME"[..], b"Lavf", b"Lavc"].contains(&encoder) {

@@ -1,8 +1,8 @@
 //! The frames of a file: where each begins and ends, whatever is before, between and after them.
 //!
-//! A frame counts where the last one ended, if its header fits the stream. Anywhere else (at the beginning, after damage,
-//! a tag or junk, and where the format changes) the two frames after it must confirm it, so that a picture's bytes are
-//! not taken for sound.
+//! A frame is accepted where the last one ended, if its header fits the stream. Anywhere else (at the beginning, after damage,
+//! a tag or junk, and where the format changes) the next two frames must confirm it, so that the bytes of a picture are
+//! not decoded as audio.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -12,14 +12,14 @@ use crate::tags;
 
 /// Bytes of the longest frame: free format at 640 kbit/s and 32 kHz has 2,881.
 const LONGEST: usize = 4_096;
-/// Bytes that confirm a frame: it, two more, and the beginning of what follows.
+/// Bytes needed to confirm a frame: the frame, two more, and the beginning of what follows.
 const LOOKAHEAD: usize = 3 * LONGEST + tags::LONGEST_HEADER;
-/// Bytes asked of the input at once.
+/// Bytes that are requested from the input at once.
 const CHUNK: usize = 64 << 10;
 /// Frames that confirm one.
 const CONFIRMING: usize = 2;
 
-/// A frame, header and all.
+/// A frame with its header.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     /// Its header.
@@ -30,10 +30,10 @@ pub struct Frame<'a> {
     pub cut_off: bool,
 }
 
-/// Reads frames in turn.
+/// Reads frames in order.
 pub struct Reader<R> {
     input: R,
-    /// Bytes in all, if known: a tag does not end behind them.
+    /// Length of the file in bytes, if known: no tag ends beyond it.
     length: Option<u64>,
     buffer: Vec<u8>,
     /// First byte of the buffer that was not skipped.
@@ -77,13 +77,13 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// What the stream's first frame says of its length; known once a frame was read.
+    /// The Info frame of the stream, if there is one; known once a frame was read.
     #[must_use]
     pub fn info(&self) -> Option<&Info> {
         self.info.as_ref()
     }
 
-    /// Frames read, without the one of [`Self::info`].
+    /// Number of frames read, without the one of [`Self::info`].
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.frames
@@ -95,10 +95,10 @@ impl<R: Read> Reader<R> {
         self.junk
     }
 
-    /// Finds the first frame without taking it; returns its header. `None` if there is none, or if more than `most_junk` bytes are before it.
+    /// Finds the first frame without consuming it; returns its header. `None` if there is none, or if more than `most_junk` bytes are before it.
     ///
     /// # Errors
-    /// Of the input.
+    /// Those of the input.
     pub fn first(&mut self, most_junk: u64) -> io::Result<Option<Header>> {
         Ok(self.find(most_junk)?.map(|(header, _)| header))
     }
@@ -106,7 +106,7 @@ impl<R: Read> Reader<R> {
     /// The next frame; `None` at the end.
     ///
     /// # Errors
-    /// Of the input.
+    /// Those of the input.
     pub fn next_frame(&mut self) -> io::Result<Option<Frame<'_>>> {
         let returned = std::mem::take(&mut self.returned);
         self.pass(returned);
@@ -120,7 +120,7 @@ impl<R: Read> Reader<R> {
         Ok(Some(Frame { header, bytes: &self.buffer[self.start..self.start + length], cut_off }))
     }
 
-    /// Goes to the next frame; its header and its length, which may reach beyond the end of the file.
+    /// Advances to the next frame; returns its header and its length, which may extend beyond the end of the file.
     fn find(&mut self, most_junk: u64) -> io::Result<Option<(Header, usize)>> {
         loop {
             self.fill(LOOKAHEAD)?;
@@ -170,7 +170,7 @@ impl<R: Read> Reader<R> {
             return None;
         }
         if expected {
-            // Of a frame cut off by the end at least the side information must be there.
+            // Of a frame that is cut off by the end of the file, at least the side information must be present.
             let enough = self.ahead().len() > header.bytes() + header.side_info_bytes();
             return enough.then_some((header, length));
         }
@@ -210,7 +210,7 @@ impl<R: Read> Reader<R> {
         let mut at = length;
         for _ in 0..CONFIRMING {
             if self.is_end(at) {
-                // At the end of a file nothing may confirm a change of format.
+                // At the end of a file there may be no frames to confirm a change of format.
                 return self.last.is_none_or(|last| header.same_stream(&last));
             }
             let Some(next) = ahead.get(at..).and_then(|bytes| Header::read(bytes).ok()) else { return false };
@@ -241,7 +241,7 @@ impl<R: Read> Reader<R> {
         let ahead = self.ahead();
         let length = tags::length(ahead)?;
         let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.position));
-        // Three letters in the middle of junk make no tag.
+        // Three letters in the middle of junk are not a tag.
         let trusted = self.boundary || ahead[0] != b'T' || left == length;
         (trusted && length <= left).then_some(length)
     }
@@ -269,7 +269,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Reads until `count` bytes are ahead, or the end.
+    /// Reads until `count` bytes are buffered, or to the end of the file.
     fn fill(&mut self, count: usize) -> io::Result<()> {
         while self.ahead().len() < count && !self.ended {
             self.buffer.drain(..std::mem::take(&mut self.start));

@@ -1,4 +1,4 @@
-//! Gains: from values of the Huffman code to amplitudes (ISO/IEC 11172-3, 2.4.3.4.7).
+//! Requantization: from values of the Huffman code to amplitudes (ISO/IEC 11172-3, 2.4.3.4.7).
 
 use std::sync::LazyLock;
 
@@ -11,18 +11,18 @@ use crate::side_info::{BlockType, Granule};
 /// Gains of the higher bands of long windows with preflag (table B.6).
 const PRETAB: [i32; 22] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 3, 2, 0];
 
-/// `2^(quarter / 4)` from [`LOWEST`] on.
+/// `2^(quarter / 4)` from [`MIN_EXPONENT`] on.
 static POWERS: LazyLock<[f32; 512]> =
-    LazyLock::new(|| std::array::from_fn(|n| (f64::from(n as i32 + LOWEST) / 4.0).exp2() as f32));
-const LOWEST: i32 = -420;
+    LazyLock::new(|| std::array::from_fn(|n| (f64::from(n as i32 + MIN_EXPONENT) / 4.0).exp2() as f32));
+const MIN_EXPONENT: i32 = -420;
 
-/// `2^(quarter / 4)`; what is below the table is silence to 32 bits.
+/// `2^(quarter / 4)`; values below the table are 0 in 32 bits.
 fn power(quarter: i32) -> f32 {
-    POWERS.get((quarter - LOWEST) as usize).copied().unwrap_or(0.0)
+    POWERS.get((quarter - MIN_EXPONENT) as usize).copied().unwrap_or(0.0)
 }
 
-/// Turns the first `count` lines from values (`v^(4/3)` with its sign) into amplitudes, those of short windows in the order of
-/// their frequencies: of three neighbours each belongs to another window.
+/// Turns the first `count` lines from values (`v^(4/3)` with its sign) into amplitudes and reorders short windows by
+/// frequency: of three neighbours each belongs to another window.
 #[inline(always)]
 pub(crate) fn requantize(
     header: &Header,
@@ -66,7 +66,7 @@ pub(crate) fn requantize(
     }
 }
 
-/// Lines that must be read so that the first `needed` have their values: short windows come a band at a time.
+/// Number of lines that must be read to have the first `needed`: short windows are coded band by band.
 pub(crate) fn lines_to_read(header: &Header, granule: &Granule, needed: usize) -> usize {
     if granule.block_type != BlockType::Short || needed <= MIXED_LONG_LINES {
         return needed;

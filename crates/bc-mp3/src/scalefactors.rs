@@ -1,36 +1,36 @@
 //! Scale factors and intensity positions (ISO/IEC 11172-3, 2.4.2.7; 13818-3, 2.4.3.2).
 
-use crate::bands::MOST;
+use crate::bands::MAX_BANDS;
 use crate::bits::Bits;
 use crate::header::Header;
 use crate::side_info::{BlockType, Granule};
 
-/// An intensity position that says: this band is not intensity stereo.
+/// The illegal intensity position: the band does not use intensity stereo.
 pub(crate) const NO_POSITION: u8 = u8::MAX;
 
 /// A channel's scale factors by band ([`crate::bands::bands`]). The last band of a window has none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalefactors {
     /// By band.
-    pub values: [u8; MOST],
-    /// Of the right channel of intensity stereo, the same as positions between left and right.
-    pub positions: [u8; MOST],
+    pub values: [u8; MAX_BANDS],
+    /// For the right channel of intensity stereo: the values as intensity positions (is_pos).
+    pub positions: [u8; MAX_BANDS],
 }
 
 impl Default for Scalefactors {
     fn default() -> Self {
-        Self { values: [0; MOST], positions: [NO_POSITION; MOST] }
+        Self { values: [0; MAX_BANDS], positions: [NO_POSITION; MAX_BANDS] }
     }
 }
 
-/// Four groups of scale factors: the width of each in bits, and how many they are.
+/// Four groups of scale factors: the width of each in bits, and its number of bands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Groups {
     slen: [u32; 4],
     counts: [usize; 4],
 }
 
-/// Reads the scale factors of a channel. Of `first`, those of the granule before, `scfsi` says which groups are taken over.
+/// Reads the scale factors of a channel. `scfsi` says which groups are copied from `first`, those of the granule before.
 #[inline(always)]
 pub(crate) fn read(
     header: &Header,
@@ -101,7 +101,7 @@ fn groups(header: &Header, granule: &Granule, positions: bool) -> Groups {
     Groups { slen, counts: counts[kind] }
 }
 
-/// Those of the right channel of MPEG-2's intensity stereo; `code` is scalefac_compress without its lowest bit.
+/// The groups of the right channel of MPEG-2's intensity stereo; `code` is scalefac_compress without its lowest bit.
 #[cold]
 fn intensity_groups(code: u32, kind: usize) -> Groups {
     let (slen, counts) = match code {

@@ -1,6 +1,6 @@
 //! A frame's side information (ISO/IEC 11172-3, 2.4.1.7; 13818-3, 2.4.1.7).
 
-use crate::Fault;
+use crate::FrameError;
 use crate::band_tables::LONG;
 use crate::bits::Bits;
 use crate::header::Header;
@@ -33,9 +33,9 @@ pub(crate) struct Granule {
     pub table_select: [usize; 3],
     /// Lines at which the second and the third region begin (from region0_count and region1_count).
     pub region_starts: [usize; 2],
-    /// Gains of the three short windows, in steps of 12 dB.
+    /// Attenuation of the three short windows, in steps of 12 dB.
     pub subblock_gain: [i32; 3],
-    /// Whether the gains of table B.6 are added to the scale factors of the higher bands.
+    /// Whether the values of table B.6 (pretab) are added to the scale factors of the higher bands.
     pub preflag: bool,
     /// Whether a step of a scale factor is 6 dB, not 3.
     pub scalefac_scale: bool,
@@ -46,9 +46,9 @@ pub(crate) struct Granule {
 /// How a frame is coded.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SideInfo {
-    /// Bytes of earlier frames with which the frame's main data begins.
+    /// Number of bytes of earlier frames with which the frame's main data begins.
     pub main_data_begin: usize,
-    /// By channel: which groups of scale factors the second granule takes over from the first.
+    /// By channel: which groups of scale factors the second granule copies from the first.
     pub scfsi: [[bool; 4]; 2],
     /// By granule and channel.
     pub granules: [[Granule; 2]; 2],
@@ -59,9 +59,9 @@ impl SideInfo {
     ///
     /// # Errors
     /// Values that the standard reserves; a frame that is too short.
-    pub fn read(header: &Header, frame: &[u8]) -> Result<Self, Fault> {
+    pub fn read(header: &Header, frame: &[u8]) -> Result<Self, FrameError> {
         if frame.len() < header.bytes() + header.side_info_bytes() {
-            return Err(Fault::Invalid("a frame shorter than its side information"));
+            return Err(FrameError::Invalid("a frame shorter than its side information"));
         }
         let mut bits = Bits::new(frame, header.bytes() * 8);
         let mut side = Self::default();
@@ -87,7 +87,7 @@ impl SideInfo {
 }
 
 impl Granule {
-    fn read(header: &Header, bits: &mut Bits) -> Result<Self, Fault> {
+    fn read(header: &Header, bits: &mut Bits) -> Result<Self, FrameError> {
         let mut granule = Self {
             part2_3_length: bits.take(12) as usize,
             big_values: bits.take(9) as usize,
@@ -96,7 +96,7 @@ impl Granule {
             ..Self::default()
         };
         if granule.big_values > 288 {
-            return Err(Fault::Invalid("over 288 pairs of big values"));
+            return Err(FrameError::Invalid("over 288 pairs of big values"));
         }
         let window_switching_flag = bits.flag();
         if window_switching_flag {
@@ -104,12 +104,12 @@ impl Granule {
                 1 => BlockType::Start,
                 2 => BlockType::Short,
                 3 => BlockType::Stop,
-                _ => return Err(Fault::Invalid("a reserved block type")),
+                _ => return Err(FrameError::Invalid("a reserved block type")),
             };
             granule.mixed_block_flag = bits.flag();
             let short = granule.block_type == BlockType::Short;
             if granule.mixed_block_flag && short && header.sample_rate() == 8_000 {
-                return Err(Fault::Invalid("a mixed block at 8 kHz, which no standard defines"));
+                return Err(FrameError::Invalid("a mixed block at 8 kHz, which no standard defines"));
             }
             for table in granule.table_select.iter_mut().take(2) {
                 *table = bits.take(5) as usize;

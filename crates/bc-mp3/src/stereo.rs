@@ -2,12 +2,12 @@
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
-use crate::bands::{Band, MOST, bands, long_bands};
+use crate::bands::{Band, MAX_BANDS, bands, long_bands};
 use crate::header::Header;
 use crate::scalefactors::{NO_POSITION, Scalefactors};
 use crate::side_info::{BlockType, Granule};
 
-/// Turns sum and difference into left and right.
+/// Turns mid and side into left and right.
 #[inline(always)]
 pub(crate) fn mid_side(left: &mut [f32], right: &mut [f32]) {
     for (l, r) in left.iter_mut().zip(right) {
@@ -16,8 +16,8 @@ pub(crate) fn mid_side(left: &mut [f32], right: &mut [f32]) {
     }
 }
 
-/// Leaves the mean of the channels in `left`, or, where their windows differ (not `alike`), half of each in its own;
-/// returns whether it is so.
+/// Leaves the mean of the channels in `left`, or, if their windows differ (not `alike`), half of each channel in its own buffer;
+/// returns whether the windows differ.
 #[inline(always)]
 pub(crate) fn mean(left: &mut [f32; 576], right: &mut [f32; 576], is_mid_side: bool, alike: bool) -> bool {
     match (is_mid_side, alike) {
@@ -35,8 +35,8 @@ pub(crate) fn mean(left: &mut [f32; 576], right: &mut [f32; 576], is_mid_side: b
     false
 }
 
-/// Left and right of intensity stereo: above the right channel's last line each band is the left channel's, shared out by its
-/// position; the bands below, and bands without a position, are plain or mid/side stereo. Both channels have the same windows.
+/// Left and right of intensity stereo: above the right channel's last nonzero line each band of the left channel is distributed by its
+/// intensity position; the bands below, and bands without a position, are left/right or mid/side stereo. Both channels have the same windows.
 #[cold]
 pub(crate) fn intensity(
     header: &Header,
@@ -77,15 +77,15 @@ fn mid_side_band(band: Band, left: &mut [f32; 576], right: &mut [f32; 576]) {
     }
 }
 
-/// The positions with those of each window's last band, which has no scale factor: that of the band before it, or the middle if
-/// that one is no intensity stereo.
+/// The positions completed for each window's last band, which has no scale factor: that of the band before it, or the middle if
+/// that band does not use intensity stereo.
 fn with_last_bands(
     header: &Header,
-    positions: &[u8; MOST],
+    positions: &[u8; MAX_BANDS],
     count: usize,
     last: &[Option<usize>; 3],
     short: bool,
-) -> [u8; MOST] {
+) -> [u8; MAX_BANDS] {
     let mut positions = *positions;
     let windows = if short { 3 } else { 1 };
     let middle = if header.mpeg1() { 3 } else { 0 };
@@ -97,7 +97,7 @@ fn with_last_bands(
     positions
 }
 
-/// What of a band's lines goes to the left and to the right.
+/// Factors of a band's lines for the left and the right channel.
 fn shares(header: &Header, position: u8, halved: bool) -> (f32, f32) {
     if header.mpeg1() {
         // tan(position * pi / 12) : 1, in parts of their sum.

@@ -1,16 +1,16 @@
-//! From samples of the subbands to sound: the polyphase filter bank (ISO/IEC 11172-3, 2.4.3.2 and figure A.2).
+//! From subband samples to PCM samples: the polyphase synthesis filter bank (ISO/IEC 11172-3, 2.4.3.2 and figure A.2).
 //!
-//! With `N` = 32 it is the standard's. With `N` = 16 it is the standard's with silence in the
+//! With `N` = 32 it is that of the standard. With `N` = 16 it is the same with silence in the
 //! upper half of the subbands, and only every other sample of its output is computed: half the rate.
 
 use std::f64::consts::PI;
 
-use crate::hybrid::{Slot, add_scaled};
+use crate::hybrid::{SubbandSamples, add_scaled};
 
-/// Slots that an output needs.
+/// Number of vectors that an output sample depends on.
 const TAPS: usize = 16;
 
-/// The first half and the middle of the window D (table B.3) in units of 2^-16; the second half mirrors it.
+/// The first half and the middle of the synthesis window D (table B.3) in units of 2^-16; the second half mirrors it.
 #[rustfmt::skip]
 const WINDOW: [i32; 257] = [
     0, -1, -1, -1, -1, -1, -1, -2, -2, -2, -2, -3, -3, -4, -4, -5,
@@ -32,7 +32,7 @@ const WINDOW: [i32; 257] = [
     75038,
 ];
 
-/// The standard's window.
+/// The synthesis window D.
 fn window(at: usize) -> f32 {
     let value = match at {
         0..=256 => WINDOW[at],
@@ -42,17 +42,17 @@ fn window(at: usize) -> f32 {
     value as f32 / 65_536.0
 }
 
-/// What a slot adds to the outputs of it and the 15 after it, alternately the one row and the other: the
-/// vector V of the standard without the values that no output takes.
+/// What one sample of each subband adds to its own outputs and the 15 after it, alternately the one row and the other: the
+/// vector V of the standard without the values that no output uses.
 type Vectors<const N: usize> = [[f32; N]; 2];
 
-/// The filter bank and what it remembers.
+/// The filter bank with its state.
 pub(crate) struct Synthesis<const N: usize> {
-    /// By subband, what it adds to the slot's vectors.
+    /// By subband, its factors in the vectors.
     cosines: [Vectors<N>; N],
-    /// By how many slots ago.
+    /// The window, by the age of a vector.
     window: [[f32; N]; TAPS],
-    /// The last slots, the newest at the end.
+    /// The last vectors, the newest at the end.
     slots: [Vectors<N>; TAPS - 1 + 18],
 }
 
@@ -73,7 +73,7 @@ impl<const N: usize> Synthesis<N> {
 
     /// The `18 N` samples of a granule.
     #[inline(always)]
-    pub(crate) fn granule(&mut self, granule: &[Slot<N>; 18], out: &mut Vec<f32>) {
+    pub(crate) fn granule(&mut self, granule: &[SubbandSamples<N>; 18], out: &mut Vec<f32>) {
         for (slot, vectors) in granule.iter().zip(&mut self.slots[TAPS - 1..]) {
             let [mut even, mut odd] = [[0.0; N]; 2];
             for (value, cosines) in slot.iter().zip(&self.cosines) {

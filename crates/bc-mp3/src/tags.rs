@@ -1,6 +1,6 @@
-//! What stands between, before and after frames and is no audio: ID3v1, ID3v2, APE.
+//! Tags before, between and after frames: ID3v1, ID3v2, APE.
 
-/// Bytes of the longest header of a tag: what is needed to recognise one.
+/// Bytes of the longest header of a tag, which are needed to recognise one.
 pub(crate) const LONGEST_HEADER: usize = 32;
 
 /// The length of the tag with which `bytes` begin, `None` if they begin with none.
@@ -14,7 +14,7 @@ pub(crate) fn length(bytes: &[u8]) -> Option<u64> {
     }
 }
 
-/// Ten bytes, what their last four say in seven bits each, and perhaps a footer (id3.org, ID3v2.4, 3.1).
+/// Ten bytes of header, the length in their last four bytes (seven bits each), and perhaps a footer (id3.org, ID3v2.4, 3.1).
 fn id3v2(bytes: &[u8]) -> Option<u64> {
     let head = bytes.get(..10).filter(|head| head.starts_with(b"ID3"))?;
     if head[3] == 0xff || head[4] == 0xff || head[6..].iter().any(|&byte| byte > 0x7f) {
@@ -25,7 +25,7 @@ fn id3v2(bytes: &[u8]) -> Option<u64> {
     Some(10 + size + footer)
 }
 
-/// 32 bytes; a header's size counts the items and the footer behind it, a footer's what lies before it (APEv2).
+/// 32 bytes; the size in a header counts the items and the footer after it, that in a footer the bytes before it (APEv2).
 fn ape(bytes: &[u8]) -> Option<u64> {
     let head = bytes.get(..32).filter(|head| head.starts_with(b"APETAGEX"))?;
     let word =

@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use bc_mp3::{Fault, Output, Reader};
+use bc_mp3::{FrameError, Output, Reader};
 
 /// Peak difference to the PCM that right decoders have, of 32,768.
 const PEAK: f32 = 2.0;
@@ -20,7 +20,7 @@ const ODD: [(&str, usize, usize, &str); 10] = [
     ("l3-nonstandard-sideinfo-size", 0, 0, ""),
     ("l3-nonstandard-small", 0, 0, ""),
     // A cut: the PCM begins where main data does.
-    ("l3-sin1k0db", 318, 2, "its main data begins in frames that are not there"),
+    ("l3-sin1k0db", 318, 2, "its main data begins in frames that are missing"),
     // A header alone, and one cut off (of which minimp3 makes a frame of silence).
     ("l3-nonstandard-vbrtag-only", 0, 0, ""),
     ("l3-nonstandard-vbrtag-oob-read", 0, 0, ""),
@@ -28,14 +28,14 @@ const ODD: [(&str, usize, usize, &str); 10] = [
 
 struct Compared {
     frames: usize,
-    faults: Vec<Fault>,
+    faults: Vec<FrameError>,
     /// Of the frames that decode.
     peak: f32,
     /// Frames of the PCM that are nothing of ours.
     unmatched: usize,
 }
 
-/// Decodes a stream beside its PCM. minimp3, which made it, leaves out frames that do not decode, and begins anew after some.
+/// Decodes a stream beside its PCM. minimp3, which made it, leaves out frames that do not decode, and starts over after some.
 fn compare(path: &Path) -> Compared {
     let bytes = std::fs::read(path).unwrap();
     let frames = support::frames(&bytes, Output::Channels);
@@ -89,7 +89,7 @@ fn every_stream_is_decoded_as_its_pcm_says_or_its_fault_is_named() {
     for path in streams {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let found = compare(&path);
-        let fault = found.faults.first().map(Fault::to_string).unwrap_or_default();
+        let fault = found.faults.first().map(FrameError::to_string).unwrap_or_default();
         println!(
             "{name}: {} frames, {}",
             found.frames,

@@ -2,7 +2,7 @@
 
 mod support;
 
-use bc_mp3::{Fault, Header, Output, Reader};
+use bc_mp3::{FrameError, Header, Output, Reader};
 
 /// The fixture's bytes, frame by frame; the first is its Info frame.
 fn pieces(name: &str) -> Vec<Vec<u8>> {
@@ -143,7 +143,7 @@ fn what_is_lost_is_counted_and_the_rest_is_decoded() {
     let cut = pieces[20..].concat();
     let frames = support::frames(&cut, Output::Mono);
     assert_eq!(frames.len(), pieces.len() - 20);
-    let bad = frames.iter().take_while(|frame| frame.fault == Some(Fault::Reservoir)).count();
+    let bad = frames.iter().take_while(|frame| frame.fault == Some(FrameError::Reservoir)).count();
     assert!((1..5).contains(&bad) && frames[bad..].iter().all(|frame| frame.fault.is_none()), "{bad}");
 
     // Cut in the last frame.
@@ -179,7 +179,7 @@ fn bytes_that_a_frame_used_are_not_used_again() {
         .filter_map(|(at, frame)| frame.fault.map(|fault| (at, fault)))
         .collect();
     // The Info frame is no frame of the stream.
-    assert_eq!(faults.first(), Some(&(at, Fault::Reservoir)), "{faults:?}");
+    assert_eq!(faults.first(), Some(&(at, FrameError::Reservoir)), "{faults:?}");
 }
 
 #[test]

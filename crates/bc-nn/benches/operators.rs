@@ -9,7 +9,7 @@ use std::time::Duration;
 use bc_nn::backend::cpu::conv2d::{Kernel, conv2d, conv2d_input_gradient, conv2d_weight_gradient};
 use bc_nn::backend::cpu::norm::{Source, norm, norm_gradient};
 use bc_nn::backend::geometry::Geometry;
-use bc_nn::backend::{Activation, Array, Ending, Shape};
+use bc_nn::backend::{Activation, Array, Epilogue, Shape};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -62,7 +62,7 @@ fn normalisations(criterion: &mut Criterion) {
         let shape = [channels, BATCH, height, width];
         let (x, shortcut) = (array(shape), array(shape));
         let table: Vec<f32> = [1.0, 0.0].iter().flat_map(|value| vec![*value; channels]).collect();
-        let ending = Ending { activation: Activation::Relu, shortcut: Some(&shortcut) };
+        let ending = Epilogue { activation: Activation::Relu, shortcut: Some(&shortcut) };
         let pass = |x: &Array| norm(x, table.clone(), instance, Source::Batch, ending).expect("a norm");
         let (y, saved, _) = pass(&x);
         let name = format!("norm of {channels}, {instance} by instance, of {height}x{width}");

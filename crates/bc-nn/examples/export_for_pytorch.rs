@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use bc_formats::config::ModelConfig;
 use bc_nn::loss::Triplets;
-use bc_nn::{Backend, Columns, Gradients, Network, NetworkSettings};
+use bc_nn::{Backend, Gradients, HeadOutputs, Network, NetworkSettings};
 use candle_core::{Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -68,7 +68,7 @@ fn export(settings: &NetworkSettings, folder: &Path) -> Result<()> {
     let (triplet, of_f_t) = backend.triplet_margin(&pass.outputs().f_t, triplets, 0.3, 1.0)?;
     let loss = backend.rows(&classification)?[0] + backend.rows(&triplet)?[0];
     let mut gradients = Gradients::new(network.parameters())?;
-    let of = Columns { f_t: Some(of_f_t), f_c: None, logits: Some(of_logits) };
+    let of = HeadOutputs { f_t: Some(of_f_t), f_c: None, logits: Some(of_logits) };
     pass.backward(&network, of, &mut gradients)?;
 
     let mut named = HashMap::from([

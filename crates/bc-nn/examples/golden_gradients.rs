@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use bc_nn::loss::Triplets;
-use bc_nn::{Backend, Columns, Gradients, Network};
+use bc_nn::{Backend, Gradients, HeadOutputs, Network};
 use candle_core::{Device, Tensor};
 
 fn main() -> Result<()> {
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     for (number, pass) in passes.into_iter().enumerate().rev() {
         let f_t = Some(backend.part(&of_f_t, number * n, n)?);
         let logits = (number == 0).then(|| of_logits.clone());
-        pass.backward(&network, Columns { f_t, f_c: None, logits }, &mut gradients)?;
+        pass.backward(&network, HeadOutputs { f_t, f_c: None, logits }, &mut gradients)?;
     }
 
     let mut named = HashMap::from([("loss".to_owned(), Tensor::new(loss, &Device::Cpu)?)]);

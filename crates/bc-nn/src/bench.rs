@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::backend::{Backend, Clipping};
 use crate::loss::{Rows, Triplets, supervised_contrastive};
 use crate::optim::{Adam, AdamSettings};
-use crate::{Columns, Gradients, Network, NetworkSettings, OutputGradients, Pass, memory};
+use crate::{Gradients, HeadOutputs, Network, NetworkSettings, OutputGradients, Pass, memory};
 
 /// What is timed.
 #[derive(Debug, Clone)]
@@ -20,9 +20,9 @@ pub struct Settings {
     pub backend: Backend,
     /// The network; without a classifier it is trained by the contrastive loss.
     pub network: NetworkSettings,
-    /// Samples a batch.
+    /// Samples per batch.
     pub batch: usize,
-    /// Columns of a sample.
+    /// Number of columns of a sample.
     pub frames: usize,
     /// Timed steps, after two untimed ones.
     pub steps: usize,
@@ -33,18 +33,18 @@ pub struct Settings {
 pub struct Report {
     /// Seconds of a training step: forward, losses, backward, Adam.
     pub train_s: f64,
-    /// Samples a second in training.
+    /// Samples per second in training.
     pub train_samples_per_s: f64,
     /// Seconds of a forward pass by running statistics.
     pub infer_s: f64,
-    /// Samples a second in the forward pass.
+    /// Samples per second in the forward pass.
     pub infer_samples_per_s: f64,
-    /// Processor seconds of a training step, of all threads together, where the system reports them: what other work on the
-    /// machine changes least.
+    /// Processor seconds of a training step, of all threads together, if the system reports them: the time that other work on the
+    /// machine affects least.
     pub train_cpu_s: Option<f64>,
     /// Processor seconds of a forward pass.
     pub infer_cpu_s: Option<f64>,
-    /// Most memory that the process has held.
+    /// Peak memory of the process.
     #[serde(rename = "peak_GiB")]
     pub peak_gib: Option<f64>,
 }
@@ -100,11 +100,11 @@ pub fn run(settings: &Settings) -> Result<Report> {
 /// Gradients of the outputs: of cross entropy and triplets of neighbours, or of the contrastive loss where there is no
 /// classifier.
 fn losses(backend: &Backend, pass: &Pass, labels: &[u32]) -> Result<OutputGradients> {
-    let Columns { f_t, f_c, logits } = pass.outputs();
+    let HeadOutputs { f_t, f_c, logits } = pass.outputs();
     let Some(logits) = logits else {
         let (rows, dim) = (backend.rows(f_c)?, f_c.shape()[0]);
         let loss = supervised_contrastive(Rows::new(&rows, dim), labels, 0.1)?;
-        return Ok(Columns { f_t: None, f_c: Some(backend.matrix(&loss.gradient, dim)?), logits: None });
+        return Ok(HeadOutputs { f_t: None, f_c: Some(backend.matrix(&loss.gradient, dim)?), logits: None });
     };
     let batch = labels.len();
     let rolled = |by: usize| (0..batch).map(|i| ((i + batch - by) % batch) as u32).collect::<Vec<_>>();
@@ -112,7 +112,7 @@ fn losses(backend: &Backend, pass: &Pass, labels: &[u32]) -> Result<OutputGradie
     let triplets = Triplets { anchors: &anchors, positives: &positives, negatives: &negatives };
     let (_, of_logits) = backend.cross_entropy(logits, labels, 0.1, 1.0)?;
     let (_, of_f_t) = backend.triplet_margin(f_t, triplets, 0.3, 1.0)?;
-    Ok(Columns { f_t: Some(of_f_t), f_c: None, logits: Some(of_logits) })
+    Ok(HeadOutputs { f_t: Some(of_f_t), f_c: None, logits: Some(of_logits) })
 }
 
 /// Medians of wall-clock and processor seconds.

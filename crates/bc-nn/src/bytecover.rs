@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 
 use bc_formats::config::Bottleneck as Variant;
 
-use crate::backend::{Activation, Array, Backward, Ending, Saved as SavedOf, Training, Weights};
-use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, Maker};
+use crate::backend::{Activation, Array, BackwardPass, Epilogue, Saved as SavedOf, TrainPass, Weights};
+use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, ParameterBuilder};
 use crate::parameters::Parameter;
 use crate::settings::{ByteCoverSettings, EXPANSION, Stage};
 
@@ -14,12 +14,18 @@ struct Block {
     conv2: ConvNorm,
     conv3: ConvNorm,
     downsample: Option<ConvNorm>,
-    /// What follows the third norm, before the sum.
+    /// The activation after the third norm, before the sum.
     activation: Activation,
 }
 
 impl Block {
-    fn new(maker: &mut Maker, variant: Variant, stage: Stage, number: usize, inputs: usize) -> Self {
+    fn new(
+        maker: &mut ParameterBuilder,
+        variant: Variant,
+        stage: Stage,
+        number: usize,
+        inputs: usize,
+    ) -> Self {
         let prefix = format!("layer{}.{number}", stage.number);
         let stride = if number == 0 { stage.stride } else { 1 };
         let (planes, outputs) = (stage.planes, stage.planes * EXPANSION);
@@ -42,28 +48,28 @@ impl Block {
         }
     }
 
-    /// What follows the third convolution.
-    fn end<'a>(&self, shortcut: &'a Array) -> Ending<'a> {
-        Ending { activation: self.activation, shortcut: Some(shortcut) }
+    /// The epilogue of the third convolution.
+    fn end<'a>(&self, shortcut: &'a Array) -> Epilogue<'a> {
+        Epilogue { activation: self.activation, shortcut: Some(shortcut) }
     }
 
     fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
-        let y = self.conv1.forward(weights, x, Ending::RELU)?;
-        let y = self.conv2.forward(weights, &y, Ending::RELU)?;
+        let y = self.conv1.forward(weights, x, Epilogue::RELU)?;
+        let y = self.conv2.forward(weights, &y, Epilogue::RELU)?;
         let shortcut = match &self.downsample {
             None => x.clone(),
-            Some(layer) => layer.forward(weights, x, Ending::NOTHING)?,
+            Some(layer) => layer.forward(weights, x, Epilogue::NOTHING)?,
         };
         self.conv3.forward(weights, &y, self.end(&shortcut))
     }
 
-    fn forward_train(&self, x: &Array, pass: &mut Training<'_>) -> Result<(Array, BlockSaved)> {
-        let (y, conv1) = self.conv1.forward_train(x, Ending::RELU, pass)?;
-        let (y, conv2) = self.conv2.forward_train(&y, Ending::RELU, pass)?;
+    fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, BlockSaved)> {
+        let (y, conv1) = self.conv1.forward_train(x, Epilogue::RELU, pass)?;
+        let (y, conv2) = self.conv2.forward_train(&y, Epilogue::RELU, pass)?;
         let (shortcut, downsample) = match &self.downsample {
             None => (x.clone(), None),
             Some(layer) => {
-                let (shortcut, saved) = layer.forward_train(x, Ending::NOTHING, pass)?;
+                let (shortcut, saved) = layer.forward_train(x, Epilogue::NOTHING, pass)?;
                 (shortcut, Some(saved))
             }
         };
@@ -71,7 +77,7 @@ impl Block {
         Ok((y.clone(), BlockSaved { conv1, conv2, conv3, downsample, y }))
     }
 
-    fn backward(&self, saved: BlockSaved, dy: Array, pass: &mut Backward<'_>) -> Result<Array> {
+    fn backward(&self, saved: BlockSaved, dy: Array, pass: &mut BackwardPass<'_>) -> Result<Array> {
         let BlockSaved { conv1, conv2, conv3, downsample, y } = saved;
         let (dx, shortcut) = self.conv3.backward(conv3, dy, Some(&y), None, pass)?;
         drop(y);
@@ -98,12 +104,12 @@ pub(crate) struct Saved {
     stem: ConvNormSaved,
     pool: SavedOf,
     blocks: Vec<BlockSaved>,
-    /// What was pooled, and the result (channels, B).
+    /// Input and result (channels, B) of the pooling.
     last: Array,
     pooled: Array,
 }
 
-/// Everything in front of the embedding.
+/// Everything before the embedding.
 pub(crate) struct Body {
     stem: ConvNorm,
     blocks: Vec<Block>,
@@ -111,7 +117,7 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub fn new(settings: &ByteCoverSettings, maker: &mut Maker) -> Self {
+    pub fn new(settings: &ByteCoverSettings, maker: &mut ParameterBuilder) -> Self {
         let stem = ConvSizes::square(1, settings.width, 7, 2);
         let stem = ConvNorm::new(maker, ["conv1", "batch_norm1"], &stem, false);
         let mut blocks = Vec::new();
@@ -128,7 +134,7 @@ impl Body {
 
     /// (1, B, bins, frames) to (channels, B), by running statistics.
     pub fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
-        let x = self.stem.forward(weights, x, Ending::RELU)?;
+        let x = self.stem.forward(weights, x, Epilogue::RELU)?;
         let (mut x, _) = weights.on.max_pool(&x)?;
         for block in &self.blocks {
             x = block.forward(weights, &x)?;
@@ -137,8 +143,8 @@ impl Body {
     }
 
     /// As [`Body::forward`], by the batch's statistics.
-    pub fn forward_train(&self, x: &Array, pass: &mut Training<'_>) -> Result<(Array, Saved)> {
-        let (x, stem) = self.stem.forward_train(x, Ending::RELU, pass)?;
+    pub fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, Saved)> {
+        let (x, stem) = self.stem.forward_train(x, Epilogue::RELU, pass)?;
         let (mut x, pool) = pass.on.max_pool(&x)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
@@ -150,8 +156,8 @@ impl Body {
         Ok((pooled.clone(), Saved { stem, pool, blocks, last: x, pooled }))
     }
 
-    /// From the gradient of what [`Body::forward_train`] gave.
-    pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut Backward<'_>) -> Result<()> {
+    /// From the gradient of the result of [`Body::forward_train`].
+    pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut BackwardPass<'_>) -> Result<()> {
         let Saved { stem, pool, blocks, last, pooled } = saved;
         let mut dy = pass.on.gem_backward(&last, &pooled, dy, self.p, pass)?;
         drop(last);

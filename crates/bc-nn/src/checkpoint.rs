@@ -14,7 +14,7 @@ use crate::parameters::{Entry, tensor, tensors};
 use crate::settings::{ByteCoverSettings, Kind, NetworkSettings, RingSettings};
 use crate::weights::{state_dict, write};
 
-/// Rows of the input if a file says nothing: the paper's.
+/// Rows of the input if a file does not say: those of the paper.
 const BINS: usize = 84;
 
 /// The key of the metadata that holds the settings as JSON.
@@ -41,7 +41,7 @@ impl Network {
             .and_then(|json| serde_json::from_str::<NetworkSettings>(json).ok())
             .map_or(BINS, |settings| settings.bins());
         let settings = settings_of(&tensors, bins)
-            .with_context(|| format!("{} holds no network that is known here", path.display()))?;
+            .with_context(|| format!("{} does not hold a known kind of network", path.display()))?;
         refuse_larger_than_file(&settings, &tensors)
             .with_context(|| format!("cannot load the network in {}", path.display()))?;
         let mut network = Self::new(&settings, 0, backend)?;
@@ -49,7 +49,7 @@ impl Network {
         Ok(Loaded { network, metadata })
     }
 
-    /// Takes the weights of a file into this network.
+    /// Loads the weights of a file into this network.
     ///
     /// # Errors
     /// As [`Network::load`]; also weights of a network of other sizes.
@@ -58,8 +58,8 @@ impl Network {
         self.assign(&tensors).with_context(|| format!("cannot load the network in {}", path.display()))
     }
 
-    /// Begins with the weights of a file instead of drawn ones (fine-tuning). The classifier stays as it was
-    /// drawn unless `with_classifier`, and where the file's has another size; returns whether the file's was taken.
+    /// Loads the weights of a file instead of random ones (fine-tuning). The classifier stays as it was
+    /// initialised unless `with_classifier` is set and the file's has the same size; returns whether the file's was loaded.
     ///
     /// # Errors
     /// As [`Network::restore`], the classifier's size apart; one error names all sizes that differ.
@@ -80,7 +80,7 @@ impl Network {
             tensors.extend(own.map(|own| (CLASSIFIER.to_owned(), own)));
         }
         let settings = settings_of(&tensors, self.settings().bins())
-            .with_context(|| format!("{} holds no network that is known here", path.display()))?;
+            .with_context(|| format!("{} does not hold a known kind of network", path.display()))?;
         let differences = settings.differences(self.settings());
         ensure!(
             differences.is_empty(),
@@ -177,14 +177,14 @@ impl Network {
     }
 }
 
-/// Refuses a file whose few numbers ask for a network of many: it would be made before the error is found.
+/// Refuses a file whose few values name a much larger network, which would be allocated before the error is found.
 fn refuse_larger_than_file(settings: &NetworkSettings, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     const SLACK: usize = 1 << 20;
     let held: usize = tensors.values().map(Tensor::elem_count).sum();
     let needed = settings.parameters();
     ensure!(
         needed <= 4 * held + SLACK,
-        "it holds {held} numbers, but its tensors name a network of {needed}: the file is damaged"
+        "it holds {held} values, but its tensors name a network of {needed}: the file is damaged"
     );
     Ok(())
 }

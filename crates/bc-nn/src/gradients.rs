@@ -1,4 +1,4 @@
-//! Gradients of all parameters in one run of memory, summed over the passes since the last step.
+//! Gradients of all parameters in one block of memory, summed over the passes since the last step.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use candle_core::Tensor;
 use crate::backend::{AdamRange, Backend, Flat};
 use crate::parameters::{Entry, Layout, Parameter, Parameters, tensor};
 
-/// Whom a backward pass shows each gradient as soon as it is complete, while the pass continues.
+/// Receives each gradient as soon as it is complete, while the backward pass continues.
 pub trait Listener: Send {
     /// The gradient of parameter `index` is `values`; each comes once in a pass.
     ///
     /// # Errors
-    /// What ends the pass.
+    /// An error ends the pass.
     fn complete(&mut self, index: usize, values: &[f32]) -> Result<()>;
 }
 
@@ -29,7 +29,7 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// None written yet.
+    /// Gradients of which none is written yet.
     ///
     /// # Errors
     /// A device without memory for them.
@@ -40,22 +40,22 @@ impl Gradients {
         Ok(Self { backend, layout, flat, written, listener: None })
     }
 
-    /// Forgets all of them.
+    /// Clears all of them.
     ///
     /// # Errors
-    /// Of the device.
+    /// Those of the device.
     pub fn clear(&mut self) -> Result<()> {
         self.written.fill(false);
-        self.backend.forget(&mut self.flat)
+        self.backend.discard_gradients(&mut self.flat)
     }
 
-    /// Shows the gradients of the passes to come to a listener, or to nobody any more. A listener reads gradients
+    /// Sets the listener that receives the gradients of later passes, or removes it. A listener reads gradients
     /// without a copy, and is never called where the processor cannot read them.
     pub fn listen(&mut self, listener: Option<Box<dyn Listener>>) {
         self.listener = listener;
     }
 
-    /// Their memory, with names and shapes; only what a pass has written counts.
+    /// Their memory, with names and shapes; only the ranges that a pass has written are valid.
     pub fn flat(&self) -> (&Layout, &Flat) {
         (&self.layout, &self.flat)
     }
@@ -63,7 +63,7 @@ impl Gradients {
     /// The gradient of each parameter, where a pass has written one.
     ///
     /// # Errors
-    /// Of the device.
+    /// Those of the device.
     pub fn values(&self, index: usize) -> Result<Option<Vec<f32>>> {
         let places = || self.layout.entries()[index].places.clone();
         self.written[index].then(|| self.backend.read(&self.flat, places())).transpose()
@@ -72,20 +72,20 @@ impl Gradients {
     /// The gradient of a parameter by its name, where a pass has written one.
     ///
     /// # Errors
-    /// Of the device.
+    /// Those of the device.
     pub fn get(&self, name: &str) -> Result<Option<Tensor>> {
         let found = self.layout.entries().iter().zip(&self.written).find(|(entry, _)| entry.name == name);
         let found = found.filter(|(_, written)| **written);
         found.map(|(entry, _)| tensor(&self.backend, &self.flat, entry)).transpose()
     }
 
-    /// Places that passes have written.
+    /// Ranges that passes have written.
     fn places(&self) -> Vec<Range<usize>> {
         let written = self.layout.entries().iter().zip(&self.written).filter(|(_, written)| **written);
         written.map(|(entry, _)| entry.places.clone()).collect()
     }
 
-    /// Places of all parameters; weight decay reaches vectors only with `decay_vectors`.
+    /// Ranges of all parameters; weight decay applies to vectors only with `decay_vectors`.
     pub(crate) fn ranges(&self, decay_vectors: bool) -> Vec<AdamRange> {
         let range = |(entry, written): (&Entry, &bool)| AdamRange {
             places: entry.places.clone(),
@@ -98,7 +98,7 @@ impl Gradients {
     /// The Euclidean norm of all of them; on the CPU the same for any number of threads.
     ///
     /// # Errors
-    /// Of the device.
+    /// Those of the device.
     pub fn norm(&self) -> Result<f64> {
         self.backend.euclidean_norm(&self.flat, &self.places())
     }
@@ -117,7 +117,7 @@ impl Gradients {
         self.layout.entries().iter().map(|entry| entry.places.len()).collect()
     }
 
-    /// Calls `write` with the memory of all gradients, the places of this one, and whether to add to what is there;
+    /// Calls `write` with the memory of all gradients, the range of this one, and whether to add to its values;
     /// returns what it returns.
     ///
     /// # Errors
@@ -153,11 +153,11 @@ impl Gradients {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parameters::Collected;
+    use crate::parameters::ParameterList;
 
     #[test]
     fn gradients_are_summed_until_they_are_cleared() {
-        let mut collected = Collected::default();
+        let mut collected = ParameterList::default();
         let [a, b] = ["a", "b"].map(|name| collected.push(name.to_owned(), &[2], [1.0, 2.0].into_iter()));
         let parameters = Parameters::new(&Backend::cpu(), collected).unwrap();
         let mut gradients = Gradients::new(&parameters).unwrap();

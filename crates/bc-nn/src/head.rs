@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 
-use crate::backend::{Array, Backward, Ending, Norm, Operators, Saved, Training, Weights};
-use crate::layers::{Linear, Maker, norm};
+use crate::backend::{Array, BackwardPass, Epilogue, Norm, Operators, Saved, TrainPass, Weights};
+use crate::layers::{Linear, ParameterBuilder, norm};
 use crate::parameters::Parameters;
 
 /// Sizes of a head.
@@ -24,7 +24,7 @@ pub(crate) struct Head {
     classifier: Option<Linear>,
 }
 
-/// What the backward pass through a [`Head`] needs.
+/// The tensors that the backward pass through a [`Head`] needs.
 pub(crate) struct HeadSaved {
     pooled: Array,
     f_t: Array,
@@ -34,17 +34,17 @@ pub(crate) struct HeadSaved {
 
 /// f_t, f_c and the logits, or their gradients: all (size, B).
 #[derive(Clone, Default)]
-pub struct Columns<T> {
+pub struct HeadOutputs<T> {
     /// Before the BNNeck: what the triplet loss sees.
     pub f_t: T,
-    /// Behind it: what is compared in retrieval.
+    /// After it: what is compared in retrieval.
     pub f_c: T,
     /// The classifier's outputs.
     pub logits: Option<Array>,
 }
 
 impl Head {
-    pub fn new(sizes: &HeadSizes, maker: &mut Maker) -> Self {
+    pub fn new(sizes: &HeadSizes, maker: &mut ParameterBuilder) -> Self {
         let HeadSizes { inputs, projection, classes } = *sizes;
         let embedding = if projection > 0 { projection } else { inputs };
         let projection = (projection > 0).then(|| Linear::new(maker, "projection", inputs, projection));
@@ -64,7 +64,7 @@ impl Head {
     /// f_t and f_c of (channels, B), by running statistics.
     pub fn forward(&self, weights: Weights<'_>, pooled: &Array) -> Result<(Array, Array)> {
         let f_t = self.project(weights.on, weights.parameters, pooled)?;
-        let f_c = weights.on.norm(&f_t, weights, &self.neck, Ending::NOTHING)?;
+        let f_c = weights.on.norm(&f_t, weights, &self.neck, Epilogue::NOTHING)?;
         Ok((f_t, f_c))
     }
 
@@ -78,25 +78,25 @@ impl Head {
         self.classifier.as_ref()
     }
 
-    /// By the batch's statistics; the running ones are moved.
+    /// As [`Head::forward`], by the batch's statistics; the running ones are updated.
     pub fn forward_train(
         &self,
         pooled: Array,
-        pass: &mut Training<'_>,
-    ) -> Result<(Columns<Array>, HeadSaved)> {
+        pass: &mut TrainPass<'_>,
+    ) -> Result<(HeadOutputs<Array>, HeadSaved)> {
         let f_t = self.project(pass.on, pass.parameters, &pooled)?;
-        let (f_c, saved) = pass.on.norm_train(&f_t, pass, &self.neck, Ending::NOTHING)?;
+        let (f_c, saved) = pass.on.norm_train(&f_t, pass, &self.neck, Epilogue::NOTHING)?;
         let logits = self.logits(pass.on, pass.parameters, &f_c)?;
         let saved = HeadSaved { pooled, f_t: f_t.clone(), saved, f_c: f_c.clone() };
-        Ok((Columns { f_t, f_c, logits }, saved))
+        Ok((HeadOutputs { f_t, f_c, logits }, saved))
     }
 
-    /// The gradient of what was pooled, from those that a loss gave; `None` if it gave none.
+    /// The gradient of the pooled input, from the gradients of a loss; `None` if there are none.
     pub fn backward(
         &self,
         saved: HeadSaved,
-        of: Columns<Option<Array>>,
-        pass: &mut Backward<'_>,
+        of: HeadOutputs<Option<Array>>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<Option<Array>> {
         let HeadSaved { pooled, f_t, saved, f_c } = saved;
         let mut of_neck = of.f_c;

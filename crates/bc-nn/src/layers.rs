@@ -1,26 +1,26 @@
-//! Layers with weights: what a network is built of, each weight under PyTorch's name.
+//! Layers with weights, of which networks are built; each weight has PyTorch's name.
 
 use anyhow::Result;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::backend::geometry::Geometry;
-use crate::backend::{self, Array, Backend, Backward, Ending, Operators, Saved, Training, Weights};
-use crate::parameters::{Collected, Parameter, Parameters};
+use crate::backend::{self, Array, Backend, BackwardPass, Epilogue, Operators, Saved, TrainPass, Weights};
+use crate::parameters::{Parameter, ParameterList, Parameters};
 
-/// Makes weights from a seed and keeps the list of them, in PyTorch's order.
-pub(crate) struct Maker {
+/// Initialises weights from a seed and collects them, in PyTorch's order.
+pub(crate) struct ParameterBuilder {
     rng: ChaCha8Rng,
-    /// What is trained.
-    parameters: Collected,
+    /// The trained parameters.
+    parameters: ParameterList,
     /// Running statistics.
-    running: Collected,
+    running: ParameterList,
 }
 
-impl Maker {
+impl ParameterBuilder {
     pub fn new(seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        Self { rng, parameters: Collected::default(), running: Collected::default() }
+        Self { rng, parameters: ParameterList::default(), running: ParameterList::default() }
     }
 
     /// Parameters and running statistics on a backend.
@@ -50,7 +50,7 @@ pub(crate) struct Linear(backend::Conv);
 
 impl Linear {
     /// (outputs, inputs).
-    pub fn new(maker: &mut Maker, name: &str, inputs: usize, outputs: usize) -> Self {
+    pub fn new(maker: &mut ParameterBuilder, name: &str, inputs: usize, outputs: usize) -> Self {
         let weight = maker.uniform(format!("{name}.weight"), &[outputs, inputs], inputs);
         // A convolution with one position.
         Self(backend::Conv { weight, geometry: Geometry::square(1, 0) })
@@ -72,7 +72,7 @@ impl Linear {
         x: &Array,
         dy: &Array,
         add_to: Option<Array>,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<Array> {
         pass.on.conv_weight_gradient(x, dy, &self.0, pass)?;
         pass.on.conv_input_gradient(dy, pass.parameters, &self.0, x.shape(), add_to)
@@ -113,7 +113,7 @@ pub(crate) struct ConvNormSaved {
 
 impl ConvNorm {
     /// With the names of the convolution and of the normalisation.
-    pub fn new(maker: &mut Maker, names: [&str; 2], sizes: &ConvSizes, ibn: bool) -> Self {
+    pub fn new(maker: &mut ParameterBuilder, names: [&str; 2], sizes: &ConvSizes, ibn: bool) -> Self {
         let ConvSizes { inputs, outputs, kernel: [height, width], geometry, bias } = *sizes;
         let fan_in = inputs * height * width;
         let weight = maker.uniform(format!("{}.weight", names[0]), &[outputs, inputs, height, width], fan_in);
@@ -123,16 +123,16 @@ impl ConvNorm {
     }
 
     /// (C, B, H, W) to (C', B, H', W'), by running statistics.
-    pub fn forward(&self, weights: Weights<'_>, x: &Array, ending: Ending<'_>) -> Result<Array> {
+    pub fn forward(&self, weights: Weights<'_>, x: &Array, ending: Epilogue<'_>) -> Result<Array> {
         weights.on.conv_norm(x, weights, &self.conv, &self.norm, ending)
     }
 
-    /// As [`ConvNorm::forward`], by the batch's statistics; the running ones are moved.
+    /// As [`ConvNorm::forward`], by the batch's statistics; the running ones are updated.
     pub fn forward_train(
         &self,
         x: &Array,
-        ending: Ending<'_>,
-        pass: &mut Training<'_>,
+        ending: Epilogue<'_>,
+        pass: &mut TrainPass<'_>,
     ) -> Result<(Array, ConvNormSaved)> {
         let between = pass.on.conv(x, pass.parameters, &self.conv)?;
         let (y, saved) = pass.on.norm_train(&between, pass, &self.norm, ending)?;
@@ -145,7 +145,7 @@ impl ConvNorm {
         saved: ConvNormSaved,
         dy: Array,
         y: Option<&Array>,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<(Array, Array, Option<Array>)> {
         let ConvNormSaved { x, between, saved } = saved;
         let (dy, shortcut) = pass.on.norm_backward(&saved, &between, dy, y, &self.norm, pass)?;
@@ -155,11 +155,11 @@ impl ConvNorm {
     }
 
     /// The backward pass of a network's first layer, whose input needs no gradient.
-    pub fn backward_first(&self, saved: ConvNormSaved, dy: Array, pass: &mut Backward<'_>) -> Result<()> {
+    pub fn backward_first(&self, saved: ConvNormSaved, dy: Array, pass: &mut BackwardPass<'_>) -> Result<()> {
         self.backward_weights(saved, dy, None, pass).map(drop)
     }
 
-    /// The backward pass; `y` is what [`ConvNorm::forward_train`] gave if it had a shortcut. Returns the gradients of
+    /// The backward pass; `y` is the result of [`ConvNorm::forward_train`] if it had a shortcut. Returns the gradients of
     /// the input (added to `add_to`, the gradient that another branch gave it) and of the shortcut.
     pub fn backward(
         &self,
@@ -167,7 +167,7 @@ impl ConvNorm {
         dy: Array,
         y: Option<&Array>,
         add_to: Option<Array>,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<(Array, Option<Array>)> {
         let (x, dy, shortcut) = self.backward_weights(saved, dy, y, pass)?;
         Ok((pass.on.conv_input_gradient(&dy, pass.parameters, &self.conv, x.shape(), add_to)?, shortcut))
@@ -175,16 +175,21 @@ impl ConvNorm {
 }
 
 /// A batch norm, or IBN: instance norm on the first channels.
-pub(crate) fn norm(maker: &mut Maker, name: &str, channels: usize, instance: usize) -> backend::Norm {
+pub(crate) fn norm(
+    maker: &mut ParameterBuilder,
+    name: &str,
+    channels: usize,
+    instance: usize,
+) -> backend::Norm {
     let rest = channels - instance;
     let mut scale_and_shift = |name: &str, channels| {
         [("weight", 1.0), ("bias", 0.0)]
             .map(|(key, value)| maker.constant(format!("{name}.{key}"), value, channels))
     };
-    let of_instance = (instance > 0).then(|| scale_and_shift(&format!("{name}.IN"), instance));
+    let instance_affine = (instance > 0).then(|| scale_and_shift(&format!("{name}.IN"), instance));
     let name = if instance > 0 { format!("{name}.BN") } else { name.to_owned() };
-    let of_batch = scale_and_shift(&name, rest);
+    let batch_affine = scale_and_shift(&name, rest);
     let running = [("running_mean", 0.0), ("running_var", 1.0)]
         .map(|(key, value)| maker.buffer(format!("{name}.{key}"), value, rest));
-    backend::Norm { instance, of_instance, of_batch, bias: None, running }
+    backend::Norm { instance, instance_affine, batch_affine, bias: None, running }
 }

@@ -5,9 +5,9 @@
 //! Out: f_t, f_c and logits ([`Outputs`]), [`Gradients`] of a training [`Pass`], steps of Adam
 //! ([`optim`]), and checkpoints that PyTorch loads ([`Network::save`]).
 //!
-//! The stages `bc-train` and `bc-eval` share it, so that what is trained is what is
+//! The stages `bc-train` and `bc-eval` share it, so that the network that is trained is the one that is
 //! evaluated. Networks, losses and optimiser are written once, over the operators of a [`backend`] that is chosen once;
-//! the network runs its own backward pass. candle's tensors are at the edges: inputs, outputs, files.
+//! the network runs its own backward pass. candle's tensors appear only at the interface: inputs, outputs, files.
 //! Source of the design: Du et al., "ByteCover: Cover Song Identification via Multi-Loss
 //! Training", ICASSP 2021, section 3.
 
@@ -32,7 +32,7 @@ pub mod weights;
 pub use backend::Backend;
 pub use checkpoint::Loaded;
 pub use gradients::{Gradients, Listener};
-pub use head::Columns;
+pub use head::HeadOutputs;
 pub use network::{Images, Network, OutputGradients, Outputs, Pass, Snapshot};
 pub use parameters::{Entry, Layout, Parameter, Parameters};
 pub use peers::Peers;

@@ -1,11 +1,11 @@
-//! How the process gets its memory.
+//! How the process allocates memory.
 
 /// Keeps freed memory in the process instead of handing it back to the system.
 ///
 /// A training step takes and frees hundreds of tensors of several megabytes. By default
-/// glibc maps and unmaps each, and the system zeroes every page anew: a third of a step's
+/// glibc maps and unmaps each, and the system zeroes every page again: a third of a step's
 /// time. Call it first in `main`, before threads start. Other allocators are left as they
-/// are. The process then holds the most that it ever needed at one time.
+/// are. The process then keeps holding its peak memory.
 pub fn keep_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

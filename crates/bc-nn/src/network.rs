@@ -5,21 +5,21 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 
-use crate::backend::{Array, Backend, Backward, Flat, Training, Weights};
+use crate::backend::{Array, Backend, BackwardPass, Flat, TrainPass, Weights};
 use crate::gradients::Gradients;
-use crate::head::{Columns, Head, HeadSaved, HeadSizes};
-use crate::layers::Maker;
+use crate::head::{Head, HeadOutputs, HeadSaved, HeadSizes};
+use crate::layers::ParameterBuilder;
 use crate::parameters::{Parameter, Parameters};
 use crate::peers::Peers;
 use crate::settings::NetworkSettings;
 use crate::{bytecover, ring};
 
-/// What the network computes from a batch.
+/// The outputs of the network for a batch.
 #[derive(Debug, Clone)]
 pub struct Outputs {
     /// (B, embedding), before the BNNeck: what the triplet loss sees.
     pub f_t: Tensor,
-    /// (B, embedding), behind it: what is compared in retrieval.
+    /// (B, embedding), after it: what is compared in retrieval.
     pub f_c: Tensor,
     /// (B, classes), if the network has a classifier.
     pub logits: Option<Tensor>,
@@ -46,7 +46,7 @@ enum BodySaved {
 }
 
 impl Body {
-    fn new(settings: &NetworkSettings, maker: &mut Maker) -> Result<Self> {
+    fn new(settings: &NetworkSettings, maker: &mut ParameterBuilder) -> Result<Self> {
         Ok(match settings {
             NetworkSettings::ByteCover(settings) => Self::ByteCover(bytecover::Body::new(settings, maker)),
             NetworkSettings::Ring(settings) => Self::Ring(ring::Body::new(settings, maker)?),
@@ -61,7 +61,7 @@ impl Body {
         }
     }
 
-    fn forward_train(&self, x: &Array, pass: &mut Training<'_>) -> Result<(Array, BodySaved)> {
+    fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, BodySaved)> {
         Ok(match self {
             Self::ByteCover(body) => {
                 let (y, saved) = body.forward_train(x, pass)?;
@@ -74,11 +74,11 @@ impl Body {
         })
     }
 
-    fn backward(&self, saved: BodySaved, dy: &Array, pass: &mut Backward<'_>) -> Result<()> {
+    fn backward(&self, saved: BodySaved, dy: &Array, pass: &mut BackwardPass<'_>) -> Result<()> {
         match (self, saved) {
             (Self::ByteCover(body), BodySaved::ByteCover(saved)) => body.backward(saved, dy, pass),
             (Self::Ring(body), BodySaved::Ring(saved)) => body.backward(saved, dy, pass),
-            _ => bail!("the backward pass needs the network that made the forward pass"),
+            _ => bail!("the backward pass needs the network of the forward pass"),
         }
     }
 }
@@ -90,30 +90,30 @@ pub struct Images(Array);
 /// A training pass: the outputs, and what the backward pass needs.
 ///
 /// Losses ([`crate::loss`], [`crate::backend::Operators`]) give the gradients of the outputs, and [`Pass::backward`]
-/// takes it from there. Several passes may feed one loss.
+/// propagates them. Several passes may feed one loss.
 pub struct Pass {
-    outputs: Columns<Array>,
+    outputs: HeadOutputs<Array>,
     body: BodySaved,
     head: HeadSaved,
 }
 
 /// Gradients of a pass's outputs, where a loss gave some: (size, B) each.
-pub type OutputGradients = Columns<Option<Array>>;
+pub type OutputGradients = HeadOutputs<Option<Array>>;
 
 impl Pass {
     /// The outputs, (size, B) each.
-    pub fn outputs(&self) -> &Columns<Array> {
+    pub fn outputs(&self) -> &HeadOutputs<Array> {
         &self.outputs
     }
 
-    /// Adds the gradients of the network's parameters, from those that a loss gave the outputs;
-    /// none are added if it gave none. Frees the saved arrays as it goes.
+    /// Adds the gradients of the network's parameters, from those that a loss gives for the outputs;
+    /// none are added if there are none. Frees the saved arrays as it goes.
     ///
     /// # Errors
     /// Gradients of another network.
     pub fn backward(self, network: &Network, of: OutputGradients, gradients: &mut Gradients) -> Result<()> {
         let Network { backend, parameters, peers, body, head, .. } = network;
-        let mut pass = Backward { on: &**backend, parameters, gradients, peers: peers.as_deref() };
+        let mut pass = BackwardPass { on: &**backend, parameters, gradients, peers: peers.as_deref() };
         drop(self.outputs);
         if let Some(dy) = head.backward(self.head, of, &mut pass)? {
             body.backward(self.body, &dy, &mut pass)?;
@@ -133,7 +133,7 @@ pub struct Network {
     peers: Option<Arc<dyn Peers>>,
 }
 
-/// Other weights of a network, to be exchanged with its own.
+/// A copy of a network's weights, which can be swapped with its own.
 pub struct Snapshot([Flat; 2]);
 
 impl Snapshot {
@@ -151,7 +151,7 @@ impl Network {
     /// Fresh weights, drawn from the seed as PyTorch draws them by default.
     ///
     /// # Errors
-    /// Sizes that no network has; a device without memory for them.
+    /// Sizes that are not possible; a device without memory for them.
     pub fn new(settings: &NetworkSettings, seed: u64, backend: &Backend) -> Result<Self> {
         Self::with_peers(settings, seed, backend, None)
     }
@@ -167,7 +167,7 @@ impl Network {
         backend: &Backend,
         peers: Option<Arc<dyn Peers>>,
     ) -> Result<Self> {
-        let mut maker = Maker::new(seed);
+        let mut maker = ParameterBuilder::new(seed);
         let body = Body::new(settings, &mut maker)?;
         let sizes = HeadSizes {
             inputs: settings.pooled(),
@@ -224,7 +224,7 @@ impl Network {
         Ok(Tensor::from_vec(self.backend.rows(x)?, (batch, channels), &Device::Cpu)?)
     }
 
-    /// Inputs (B, bins, frames) on the backend. It may return before they are there: the next batch can be on its
+    /// Copies inputs (B, bins, frames) to the backend. It may return before the copy is done: the next batch can be on its
     /// way while the last step runs.
     ///
     /// # Errors
@@ -232,7 +232,7 @@ impl Network {
     pub fn images(&self, values: &[f32], [batch, bins, frames]: [usize; 3]) -> Result<Images> {
         ensure!(
             bins == self.settings.bins() && frames > 0,
-            "the network was made for {} bins, its input has {bins} x {frames}",
+            "the network was made for {} bins, but its input has {bins} x {frames}",
             self.settings.bins()
         );
         Ok(Images(self.backend.images(values, [batch, bins, frames])?))
@@ -250,7 +250,7 @@ impl Network {
         self.head.forward(weights, &self.body.forward(weights, &x)?)
     }
 
-    /// The training mode: normalisations use the statistics of the batch, running statistics are moved.
+    /// The training mode: normalisations use the statistics of the batch, and running statistics are updated.
     ///
     /// # Errors
     /// Another number of bins; a batch of one.
@@ -264,7 +264,7 @@ impl Network {
     /// As [`Network::forward_train`].
     pub fn forward_train_images(&mut self, Images(x): &Images) -> Result<Pass> {
         let Self { backend, body, head, parameters, running, peers, .. } = self;
-        let mut pass = Training { on: &**backend, parameters, running, peers: peers.as_deref() };
+        let mut pass = TrainPass { on: &**backend, parameters, running, peers: peers.as_deref() };
         let (pooled, body) = body.forward_train(x, &mut pass)?;
         let (outputs, head) = head.forward_train(pooled, &mut pass)?;
         Ok(Pass { outputs, body, head })
@@ -276,12 +276,12 @@ impl Network {
         self.head.classifier().map(crate::layers::Linear::weight)
     }
 
-    /// What is trained, in PyTorch's order.
+    /// The trained parameters, in PyTorch's order.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// What is trained, for the optimiser.
+    /// The trained parameters, for the optimiser.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
     }
@@ -314,7 +314,7 @@ impl Network {
         Ok(Snapshot([self.parameters.copy()?, self.running.copy()?]))
     }
 
-    /// Exchanges the weights with those of a snapshot.
+    /// Swaps the weights with those of a snapshot.
     ///
     /// # Errors
     /// Of the device.
@@ -323,7 +323,7 @@ impl Network {
         self.running.swap(running)
     }
 
-    /// Moves an average of weights towards those of now: `average * decay + now * (1 - decay)`.
+    /// Updates an average of weights with the present ones: `average * decay + now * (1 - decay)`.
     ///
     /// # Errors
     /// A snapshot of another network.

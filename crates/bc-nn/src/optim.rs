@@ -27,22 +27,22 @@ pub struct AdamSettings {
     pub decay_vectors: bool,
 }
 
-/// The numbers of a step; `gradient_decay` and `keep` are of the ranges that weight decay reaches.
+/// The coefficients of a step; `gradient_decay` and `keep` are for the ranges to which weight decay applies.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AdamNumbers {
+pub(crate) struct AdamCoefficients {
     pub betas: [f32; 2],
-    /// Rate, corrected by the first moment's beginning.
+    /// Learning rate with the bias correction of the first moment.
     pub step: f32,
-    /// Correction of the root of the second moment.
+    /// Bias correction of the root of the second moment.
     pub root: f32,
     pub epsilon: f32,
     /// Share of the weight that is added to its gradient (Adam).
     pub gradient_decay: f32,
-    /// What is left of the weight (AdamW).
+    /// Factor of the weight (AdamW).
     pub keep: f32,
 }
 
-impl AdamNumbers {
+impl AdamCoefficients {
     pub fn of(update: &AdamUpdate) -> Self {
         let AdamUpdate { settings, number, rate, .. } = *update;
         let AdamSettings { betas, epsilon, weight_decay, decoupled, .. } = settings;
@@ -69,7 +69,7 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// Without a step made.
+    /// An optimiser before its first step.
     ///
     /// # Errors
     /// A device without memory for the moments.
@@ -165,7 +165,7 @@ pub(crate) fn clipping(norm: f64, most: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parameters::{Collected, Parameter};
+    use crate::parameters::{Parameter, ParameterList};
 
     /// Where torch.optim.Adam and AdamW of PyTorch 2.11 end.
     const TORCH_ADAM: [f32; 3] = [0.9768336, -1.994978, 2.980785];
@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn parameters(shapes: &[&[usize]], values: &[f32]) -> Parameters {
-        let mut collected = Collected::default();
+        let mut collected = ParameterList::default();
         for (number, shape) in shapes.iter().enumerate() {
             collected.push(number.to_string(), shape, values.iter().copied());
         }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn weight_decay_spares_vectors_if_it_shall() {
+    fn weight_decay_spares_vectors_if_asked_to() {
         for (decoupled, decay_vectors) in [(false, true), (false, false), (true, true), (true, false)] {
             let mut parameters = parameters(&[&[1, 2], &[2]], &[1.0, -2.0]);
             let mut gradients = Gradients::new(&parameters).unwrap();

@@ -12,9 +12,9 @@ use candle_core::{DType, Device, Tensor};
 use crate::backend::{Backend, Flat};
 
 /// Every parameter begins at a multiple of this many values: 256 bytes, what vector instructions and GPUs like.
-const ALIGNED: usize = 64;
+const ALIGNMENT: usize = 64;
 
-/// Which parameter of a network: its place in the list, which is PyTorch's order.
+/// A parameter of a network: its index in the list, in PyTorch's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parameter(pub(crate) usize);
 
@@ -41,7 +41,7 @@ impl Layout {
         let count: usize = shape.iter().product();
         let places = self.len..self.len + count;
         self.entries.push(Entry { name, shape: shape.to_vec(), places });
-        self.len = (self.len + count).next_multiple_of(ALIGNED);
+        self.len = (self.len + count).next_multiple_of(ALIGNMENT);
         Parameter(self.entries.len() - 1)
     }
 
@@ -68,12 +68,12 @@ impl Layout {
 
 /// Parameters while a network is made.
 #[derive(Default)]
-pub(crate) struct Collected {
+pub(crate) struct ParameterList {
     layout: Layout,
     values: Vec<f32>,
 }
 
-impl Collected {
+impl ParameterList {
     /// Appends one.
     pub fn push(&mut self, name: String, shape: &[usize], values: impl Iterator<Item = f32>) -> Parameter {
         let parameter = self.layout.push(name, shape);
@@ -91,8 +91,8 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    pub(crate) fn new(backend: &Backend, collected: Collected) -> Result<Self> {
-        let Collected { layout, values } = collected;
+    pub(crate) fn new(backend: &Backend, collected: ParameterList) -> Result<Self> {
+        let ParameterList { layout, values } = collected;
         let flat = backend.flat(values)?;
         let mut parameters = Self { backend: backend.clone(), layout: Arc::new(layout), flat };
         parameters.changed()?;
@@ -107,7 +107,7 @@ impl Parameters {
         backend: &Backend,
         named: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>,
     ) -> Result<Self> {
-        let mut collected = Collected::default();
+        let mut collected = ParameterList::default();
         for (name, shape, values) in named {
             collected.push(name, &shape, values.into_iter());
         }
@@ -134,12 +134,12 @@ impl Parameters {
         &self.flat
     }
 
-    /// Their memory, to be overwritten; [`Parameters::changed`] comes afterwards.
+    /// Their memory, to be overwritten; [`Parameters::changed`] has to be called afterwards.
     pub fn flat_mut(&mut self) -> &mut Flat {
         &mut self.flat
     }
 
-    /// What the backend derives from the weights follows them.
+    /// Updates what the backend derives from the weights.
     ///
     /// # Errors
     /// Of the device.
@@ -155,7 +155,7 @@ impl Parameters {
         self.backend.flat(self.backend.read(&self.flat, 0..self.layout.len)?)
     }
 
-    /// Exchanges the values with those of `other`.
+    /// Swaps the values with those of `other`.
     ///
     /// # Errors
     /// Of the device.
@@ -180,7 +180,7 @@ impl Parameters {
         tensors(&self.backend, &self.layout, &self.flat)
     }
 
-    /// Takes values by their names.
+    /// Assigns values by their names.
     ///
     /// # Errors
     /// One that is missing or of another shape.

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-/// What batch norm asks of them, so that it normalises over the batch of all: nothing is known here of how values
-/// travel. All processes make the same calls in the same order.
+/// The exchange that batch norm needs to normalise over the batch of all processes; how values
+/// travel is not defined here. All processes make the same calls in the same order.
 pub trait Peers: Send + Sync {
     /// The values of every process, one process after the other; all have as many.
     ///

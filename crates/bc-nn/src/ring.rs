@@ -1,7 +1,7 @@
 //! The key-invariant body: convolutions on a ring of twelve pitch classes.
 //!
 //! The stem reads three octaves at once at every bin; the octaves it is found in are merged by
-//! their maximum and mean, so that a pitch class is left. From there on every convolution
+//! their maximum and mean, so that only pitch classes are left. From there on every convolution
 //! runs round the ring of twelve: a transposed song rotates the ring, and the maximum and mean over
 //! the ring at the end do not depend on the rotation. Blocks are residual with IBN (Pan et al. 2018),
 //! GeM (Radenović et al. 2018) pools over time.
@@ -9,8 +9,8 @@
 use anyhow::{Context, Result};
 
 use crate::backend::geometry::Geometry;
-use crate::backend::{Array, Backward, Ending, Operators, Saved as SavedOf, Shape, Training, Weights};
-use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, Maker};
+use crate::backend::{Array, BackwardPass, Epilogue, Operators, Saved as SavedOf, Shape, TrainPass, Weights};
+use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, ParameterBuilder};
 use crate::parameters::Parameter;
 use crate::settings::{PITCH_CLASSES, RingSettings};
 
@@ -39,7 +39,7 @@ fn ring_conv(inputs: usize, outputs: usize, stride: usize) -> ConvSizes {
 }
 
 impl Block {
-    fn new(maker: &mut Maker, prefix: &str, [inputs, outputs]: [usize; 2], stride: usize) -> Self {
+    fn new(maker: &mut ParameterBuilder, prefix: &str, [inputs, outputs]: [usize; 2], stride: usize) -> Self {
         let mut layer = |conv: &str, norm: &str, sizes: &ConvSizes, ibn: bool| {
             ConvNorm::new(maker, [&format!("{prefix}.{conv}"), &format!("{prefix}.{norm}")], sizes, ibn)
         };
@@ -54,30 +54,32 @@ impl Block {
     }
 
     fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
-        let y = self.conv1.forward(weights, x, Ending::RELU)?;
+        let y = self.conv1.forward(weights, x, Epilogue::RELU)?;
         let shortcut = match &self.downsample {
             None => x.clone(),
-            Some(layer) => layer.forward(weights, &weights.on.time_mean(x, self.stride)?, Ending::NOTHING)?,
+            Some(layer) => {
+                layer.forward(weights, &weights.on.time_mean(x, self.stride)?, Epilogue::NOTHING)?
+            }
         };
-        self.conv2.forward(weights, &y, Ending { shortcut: Some(&shortcut), ..Ending::NOTHING })
+        self.conv2.forward(weights, &y, Epilogue { shortcut: Some(&shortcut), ..Epilogue::NOTHING })
     }
 
-    fn forward_train(&self, x: &Array, pass: &mut Training<'_>) -> Result<(Array, BlockSaved)> {
-        let (y, conv1) = self.conv1.forward_train(x, Ending::RELU, pass)?;
+    fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, BlockSaved)> {
+        let (y, conv1) = self.conv1.forward_train(x, Epilogue::RELU, pass)?;
         let (shortcut, downsample) = match &self.downsample {
             None => (x.clone(), None),
             Some(layer) => {
                 let x = pass.on.time_mean(x, self.stride)?;
-                let (shortcut, saved) = layer.forward_train(&x, Ending::NOTHING, pass)?;
+                let (shortcut, saved) = layer.forward_train(&x, Epilogue::NOTHING, pass)?;
                 (shortcut, Some(saved))
             }
         };
-        let end = Ending { shortcut: Some(&shortcut), ..Ending::NOTHING };
+        let end = Epilogue { shortcut: Some(&shortcut), ..Epilogue::NOTHING };
         let (y, conv2) = self.conv2.forward_train(&y, end, pass)?;
         Ok((y.clone(), BlockSaved { x: x.shape(), conv1, conv2, downsample, y }))
     }
 
-    fn backward(&self, saved: BlockSaved, dy: Array, pass: &mut Backward<'_>) -> Result<Array> {
+    fn backward(&self, saved: BlockSaved, dy: Array, pass: &mut BackwardPass<'_>) -> Result<Array> {
         let BlockSaved { x, conv1, conv2, downsample, y } = saved;
         let (dx, shortcut) = self.conv2.backward(conv2, dy, Some(&y), None, pass)?;
         drop(y);
@@ -96,13 +98,13 @@ pub(crate) struct Saved {
     octaves: Option<SavedOf>,
     mix: ConvNormSaved,
     blocks: Vec<BlockSaved>,
-    /// What was pooled over time (channels, B * 12, 1, columns), the result.
+    /// Input (channels, B * 12, 1, columns) and result of the pooling over time.
     last: Array,
     pooled: Array,
     ring: SavedOf,
 }
 
-/// Everything in front of the embedding.
+/// Everything before the embedding.
 pub(crate) struct Body {
     stem: ConvNorm,
     /// Octaves that leave the stem; 0 where the input has twelve bins, a ring itself.
@@ -113,7 +115,7 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub fn new(settings: &RingSettings, maker: &mut Maker) -> Result<Self> {
+    pub fn new(settings: &RingSettings, maker: &mut ParameterBuilder) -> Result<Self> {
         let octaves = settings.octaves()?;
         let (kernel, geometry) = settings.stem();
         let width = settings.width;
@@ -133,11 +135,11 @@ impl Body {
 
     /// (1, B, bins, frames) to (channels, B), by running statistics.
     pub fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
-        let mut x = self.stem.forward(weights, x, Ending::RELU)?;
+        let mut x = self.stem.forward(weights, x, Epilogue::RELU)?;
         if self.octaves > 0 {
             x = weights.on.max_mean(&x, self.octaves)?.0;
         }
-        x = self.mix.forward(weights, &x, Ending::RELU)?;
+        x = self.mix.forward(weights, &x, Epilogue::RELU)?;
         for block in &self.blocks {
             x = block.forward(weights, &x)?;
         }
@@ -147,14 +149,14 @@ impl Body {
     }
 
     /// As [`Body::forward`], by the batch's statistics.
-    pub fn forward_train(&self, x: &Array, pass: &mut Training<'_>) -> Result<(Array, Saved)> {
-        let (mut x, stem) = self.stem.forward_train(x, Ending::RELU, pass)?;
+    pub fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, Saved)> {
+        let (mut x, stem) = self.stem.forward_train(x, Epilogue::RELU, pass)?;
         let mut octaves = None;
         if self.octaves > 0 {
             let (y, argmax) = pass.on.max_mean(&x, self.octaves)?;
             (x, octaves) = (y, Some(argmax));
         }
-        let (mut x, mix) = self.mix.forward_train(&x, Ending::RELU, pass)?;
+        let (mut x, mix) = self.mix.forward_train(&x, Epilogue::RELU, pass)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             let (y, saved) = block.forward_train(&x, pass)?;
@@ -168,8 +170,8 @@ impl Body {
         Ok((y, Saved { stem, octaves, mix, blocks, last, pooled, ring }))
     }
 
-    /// From the gradient of what [`Body::forward_train`] gave.
-    pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut Backward<'_>) -> Result<()> {
+    /// From the gradient of the result of [`Body::forward_train`].
+    pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut BackwardPass<'_>) -> Result<()> {
         let Saved { stem, octaves, mix, blocks, last, pooled, ring } = saved;
         let dy = pass.on.max_mean_backward(dy, &ring)?.reshape(pooled.shape())?;
         let dy = pass.on.gem_backward(&last, &pooled, &dy, self.p, pass)?;
@@ -187,7 +189,7 @@ impl Body {
     }
 }
 
-/// (C, B, 12, columns) as (C, B * 12, 1, columns): what GeM pools is time alone.
+/// (C, B, 12, columns) as (C, B * 12, 1, columns), so that GeM pools over time alone.
 fn rows_into_batch(x: Array) -> Result<Array> {
     let [channels, batch, height, width] = x.shape();
     x.reshape([channels, batch * height, 1, width])

@@ -29,7 +29,7 @@ pub struct ByteCoverSettings {
     pub width: usize,
     /// Bottlenecks of the four stages.
     pub blocks: [usize; 4],
-    /// Size of the linear embedding behind the pooling; 0: none.
+    /// Size of the linear embedding after the pooling; 0: none.
     pub projection: usize,
 }
 
@@ -67,13 +67,13 @@ impl NetworkSettings {
     /// The sizes in which the networks differ but for the classifier, as `width: ours against theirs`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (ours, theirs) = (self.sizes(), other.sizes());
-        // What one of two kinds has no word for is no difference of its own.
+        // A size that only one of the two kinds has is not listed as a difference.
         let pairs =
             ours.into_iter().zip(theirs).filter(|(a, b)| a != b && !a.1.is_empty() && !b.1.is_empty());
         pairs.map(|((name, a), (_, b))| format!("{name}: {a} against {b}")).collect()
     }
 
-    /// By name, in words; the same names for all networks.
+    /// The sizes as text, by name; the same names for all networks.
     fn sizes(&self) -> [(&'static str, String); 6] {
         let (kind, variant, width, blocks) = match self {
             Self::ByteCover(s) => (NetworkKind::Bytecover, word(s.variant), s.width, s.blocks),
@@ -107,7 +107,7 @@ impl NetworkSettings {
         }
     }
 
-    /// Outputs of the classifier; 0: there is none.
+    /// Outputs of the classifier; 0: no classifier.
     pub fn classes(&self) -> usize {
         match self {
             Self::ByteCover(settings) => settings.classes,
@@ -115,7 +115,7 @@ impl NetworkSettings {
         }
     }
 
-    /// Size of the linear embedding behind the pooling; 0: none.
+    /// Size of the linear embedding after the pooling; 0: none.
     pub(crate) fn projection(&self) -> usize {
         match self {
             Self::ByteCover(settings) => settings.projection,
@@ -157,7 +157,7 @@ impl NetworkSettings {
 
     /// Bytes of a training step's memory: what it needs whatever the batch (weights, their
     /// gradients, two moments), and for each sample of `bins x frames` what is saved for the backward
-    /// pass: of every convolution its result and that of the normalisation behind it.
+    /// pass: for every convolution its result and that of the normalisation after it.
     pub fn memory(&self, bins: usize, frames: usize) -> Memory {
         const FLOAT: usize = size_of::<f32>();
         let values: usize =
@@ -258,7 +258,7 @@ impl ByteCoverSettings {
 /// Rows of the ring.
 pub(crate) const PITCH_CLASSES: usize = 12;
 
-/// The word that distinguishes the settings of the key-invariant network from others.
+/// The value that distinguishes the settings of the key-invariant network from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -279,7 +279,7 @@ pub struct RingSettings {
     pub width: usize,
     /// Residual blocks of the four stages of 1, 2, 4 and 8 times the width.
     pub blocks: [usize; 4],
-    /// Size of the linear embedding behind the pooling; 0: none.
+    /// Size of the linear embedding after the pooling; 0: none.
     pub projection: usize,
 }
 
@@ -364,7 +364,7 @@ impl RingSettings {
         let merged = if bins == PITCH_CLASSES { width } else { 2 * width };
         let mut positions = PITCH_CLASSES * frames;
         let mut all = vec![
-            // Behind the octaves layout a maximum and a mean for each of them.
+            // After the octaves, a maximum and a mean for each channel.
             convolution(1, width, kernel[0] * kernel[1], octaves * positions, 2),
             convolution(merged, width, 1, positions, 2),
         ];
@@ -419,7 +419,7 @@ fn word(value: impl std::fmt::Debug) -> String {
     format!("{value:?}").to_lowercase()
 }
 
-/// Behind a stride of 2.
+/// The size after a stride of 2.
 fn half(size: usize) -> usize {
     size.div_ceil(2)
 }

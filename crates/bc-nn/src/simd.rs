@@ -1,4 +1,4 @@
-//! Functions compiled for several vector instruction sets, the widest of which is taken at
+//! Functions compiled for several vector instruction sets, the widest of which is chosen at
 //! run time, so that one binary is fast on every x86-64 machine.
 
 use std::sync::OnceLock;
@@ -34,8 +34,8 @@ fn widest() -> Isa {
     Isa::Baseline
 }
 
-/// At most what the variable names: `avx2` or `baseline`, to measure or to repeat what another machine computes. A set that
-/// the machine lacks is never taken, and a name that is none limits nothing: [`instruction_set`] says what is used.
+/// At most the set that the variable names: `avx2` or `baseline`, for measurements or to reproduce the results of another machine. A set that
+/// the machine lacks is never used, and an unknown name has no effect: [`instruction_set`] tells what is used.
 fn limited(widest: Isa, most: Option<&str>) -> Isa {
     match (most, widest) {
         (Some("baseline"), _) => Isa::Baseline,
@@ -44,8 +44,8 @@ fn limited(widest: Isa, most: Option<&str>) -> Isa {
     }
 }
 
-/// The name of the instruction set that the operators use on this machine. Sums are taken in other orders, and
-/// rounded elsewhere, by another one: results agree to the last bit only where it is the same.
+/// The name of the instruction set that the operators use on this machine. With another one, sums are taken in another order and
+/// rounded differently: results agree to the last bit only with the same one.
 pub fn instruction_set() -> &'static str {
     match isa() {
         Isa::Avx512 => "avx512",

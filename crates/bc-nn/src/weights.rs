@@ -1,5 +1,5 @@
 //! Tensors on disk: safetensors and PyTorch's `.pt`, under the names of the public PyTorch
-//! re-implementation, so that networks travel both ways.
+//! re-implementation, so that networks can be exchanged in both directions.
 
 mod pytorch;
 
@@ -20,15 +20,15 @@ pub fn metadata(path: &Path) -> Result<HashMap<String, String>> {
         return Ok(HashMap::new());
     }
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let unreadable = || format!("{} is no safetensors file, or a damaged one", path.display());
+    let unreadable = || format!("{} is not a safetensors file, or a damaged one", path.display());
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).with_context(unreadable)?;
     let metadata = header.metadata().clone().unwrap_or_default();
     expect_checkpoint(path, &metadata)?;
     Ok(metadata)
 }
 
-/// Refuses a file of bytecover's that says that it is no checkpoint, or one of another schema. Files of others
-/// say nothing.
+/// Refuses an output of bytecover that is not a checkpoint, or has another schema. Files of other programs
+/// are accepted.
 fn expect_checkpoint(path: &Path, metadata: &HashMap<String, String>) -> Result<()> {
     match Provenance::from_header(path, |key| metadata.get(key).map(String::as_str))? {
         Some(provenance) => provenance.expect_format(path, CHECKPOINT_FORMAT),
@@ -61,7 +61,7 @@ pub(crate) fn state_dict(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashM
 /// Tensors and metadata of a safetensors file.
 pub(crate) fn read(path: &Path) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let unreadable = || format!("{} is no safetensors file, or a damaged one", path.display());
+    let unreadable = || format!("{} is not a safetensors file, or a damaged one", path.display());
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).with_context(unreadable)?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).with_context(unreadable)?;

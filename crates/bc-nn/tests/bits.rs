@@ -9,7 +9,7 @@ use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use bc_formats::fingerprint::Fingerprint;
 use bc_nn::backend::Clipping;
 use bc_nn::optim::{Adam, AdamSettings};
-use bc_nn::{Backend, Columns, Gradients, Network, NetworkSettings};
+use bc_nn::{Backend, Gradients, HeadOutputs, Network, NetworkSettings};
 use candle_core::{Device, Tensor};
 
 const BATCH: usize = 6;
@@ -94,7 +94,7 @@ fn course(model: &ModelConfig, bins: usize) -> [String; 3] {
                     values(found.count(), number).iter().map(|weight| weight - 0.5).collect::<Vec<_>>();
                 Some(backend.matrix(&weights, found.shape()[0]).unwrap())
             });
-            pass.backward(&network, Columns { f_t, f_c, logits }, &mut gradients).unwrap();
+            pass.backward(&network, HeadOutputs { f_t, f_c, logits }, &mut gradients).unwrap();
         }
         all.extend((0..gradients.sizes().len()).map(|index| gradients.values(index).unwrap().unwrap()));
         all.push(vec![gradients.norm().unwrap() as f32]);

@@ -11,7 +11,7 @@ use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use bc_nn::backend::Clipping;
 use bc_nn::loss::Triplets;
 use bc_nn::optim::{Adam, AdamSettings};
-use bc_nn::{Backend, Columns, Gradients, Network, NetworkSettings};
+use bc_nn::{Backend, Gradients, HeadOutputs, Network, NetworkSettings};
 use candle_core::{Device, Tensor};
 
 const BATCH: usize = 6;
@@ -87,7 +87,7 @@ fn computed(settings: &NetworkSettings, backend: &Backend) -> [Vec<(String, Vec<
         outputs.push((name.to_owned(), backend.rows(x).unwrap()));
     }
     outputs.push(("distances".to_owned(), backend.squared_distances(&found.f_t).unwrap()));
-    let columns = Columns { f_t: Some(f_t), f_c: None, logits: Some(of_logits) };
+    let columns = HeadOutputs { f_t: Some(f_t), f_c: None, logits: Some(of_logits) };
     pass.backward(&network, columns, &mut gradients).unwrap();
     for entry in network.parameters().layout().entries() {
         let gradient = gradients.get(&entry.name).unwrap().unwrap();

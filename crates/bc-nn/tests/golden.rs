@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use bc_nn::backend::Clipping;
 use bc_nn::loss::Triplets;
 use bc_nn::optim::{Adam, AdamSettings};
-use bc_nn::{Backend, Columns, Gradients, Network};
+use bc_nn::{Backend, Gradients, HeadOutputs, Network};
 use candle_core::{Device, Tensor};
 
 struct Golden {
@@ -125,7 +125,7 @@ fn a_training_step_is_pytorchs() {
     for (number, pass) in passes.into_iter().enumerate() {
         let f_t = Some(backend.part(&of_f_t, number * n, n).unwrap());
         let logits = (number == 0).then(|| of_logits.clone());
-        pass.backward(&network, Columns { f_t, f_c: None, logits }, &mut found).unwrap();
+        pass.backward(&network, HeadOutputs { f_t, f_c: None, logits }, &mut found).unwrap();
     }
     let norms: HashMap<String, f64> =
         serde_json::from_str(&std::fs::read_to_string(golden.folder.join("train_grad_norms.json")).unwrap())

@@ -12,7 +12,7 @@ use bc_nn::loss::{
     Rows, Triplets, alignment_uniformity, cosine_cross_entropy, cross_entropy_smoothed,
     supervised_contrastive, triplet_margin,
 };
-use bc_nn::{Backend, Columns, Gradients, Kind, Network, NetworkSettings, RingSettings};
+use bc_nn::{Backend, Gradients, HeadOutputs, Kind, Network, NetworkSettings, RingSettings};
 use candle_core::{Device, Tensor};
 
 const OUTPUTS: f64 = 1e-5;
@@ -96,7 +96,7 @@ fn compare(name: &str, settings: RingSettings) {
     let contrastive = supervised_contrastive(f_c.rows(), &labels, 0.1).unwrap();
     close(&number(triplet.value + classification.value + contrastive.value), "loss", OUTPUTS);
     let mut gradients = Gradients::new(network.parameters()).unwrap();
-    let of = Columns {
+    let of = HeadOutputs {
         f_t: Some(backend.matrix(&triplet.gradient, f_t.dim).unwrap()),
         f_c: Some(backend.matrix(&contrastive.gradient, f_c.dim).unwrap()),
         logits: Some(backend.matrix(&classification.gradient, logits.dim).unwrap()),
@@ -200,7 +200,7 @@ fn the_classifiers_weights_get_the_gradient_of_a_loss_that_reads_them() {
         let found = cosine_cross_entropy(f_c, weights, &[0, 0, 1, 1, 2, 2], 30.0, 0.1).unwrap();
         gradients.add(classifier, &found.weights).unwrap();
         let f_c = Some(backend.matrix(&found.loss.gradient, 6).unwrap());
-        pass.backward(&network, Columns { f_t: None, f_c, logits: None }, &mut gradients).unwrap();
+        pass.backward(&network, HeadOutputs { f_t: None, f_c, logits: None }, &mut gradients).unwrap();
         // The sum over the passes since the last step.
         let one = Tensor::from_vec(found.weights, (3, 6), &Device::Cpu).unwrap();
         let one = (one * times).unwrap();

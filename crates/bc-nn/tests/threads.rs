@@ -2,7 +2,7 @@
 
 use bc_formats::config::{ModelConfig, NetworkKind};
 use bc_nn::loss::Triplets;
-use bc_nn::{Backend, Columns, Gradients, Network, NetworkSettings};
+use bc_nn::{Backend, Gradients, HeadOutputs, Network, NetworkSettings};
 use candle_core::{Device, Tensor};
 
 /// Outputs, gradients and running statistics of a training pass, and the outputs of evaluation.
@@ -21,7 +21,7 @@ fn computed(model: &ModelConfig, bins: usize, threads: usize) -> Vec<Vec<f32>> {
         let (triplet, of_f_t) = backend.triplet_margin(&outputs.f_t, triplets, 0.3, 1.0).unwrap();
         let (loss, of_logits) = backend.cross_entropy(logits, &[0, 1, 2, 3, 4, 5], 0.1, 1.0).unwrap();
         let mut gradients = Gradients::new(network.parameters()).unwrap();
-        let of = Columns { f_t: Some(of_f_t), f_c: None, logits: Some(of_logits) };
+        let of = HeadOutputs { f_t: Some(of_f_t), f_c: None, logits: Some(of_logits) };
         pass.backward(&network, of, &mut gradients).unwrap();
         let evaluated = network.forward(&x).unwrap();
         let trained = [&outputs.f_t, &outputs.f_c, logits, &triplet, &loss].map(|x| backend.rows(x).unwrap());

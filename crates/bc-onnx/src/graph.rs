@@ -10,14 +10,14 @@ use crate::proto::Message;
 
 /// Version of ONNX's operators.
 const OPSET: i64 = 17;
-/// Version of the file's form that goes with it.
+/// The IR version of ONNX that belongs to it.
 const IR: i64 = 8;
 /// Element types of tensors.
 const FLOAT: i64 = 1;
 const INT64: i64 = 7;
 /// Added to a variance, as in PyTorch.
 const EPSILON: f32 = 1e-5;
-/// The least that GeM takes a power of (Radenović et al. 2018; ours and the public re-implementation's).
+/// The floor of the values in GeM (Radenović et al. 2018; ours and the public re-implementation's).
 const GEM_LEAST: f32 = 1e-6;
 
 /// Name of a value in the graph.
@@ -35,7 +35,7 @@ pub enum Attribute<'a> {
     Text(&'a str, &'a str),
 }
 
-/// A graph and the weights that it may take.
+/// A graph and the weights that it may use.
 pub struct Graph {
     weights: BTreeMap<String, Tensor>,
     taken: BTreeSet<String>,
@@ -230,7 +230,7 @@ impl Graph {
         Ok(self.joined(&[&left, &right], 1))
     }
 
-    /// Values behind each other along an axis.
+    /// Concatenates values along an axis.
     pub fn joined(&mut self, values: &[&str], axis: i64) -> Value {
         self.op("Concat", values, &[Attribute::Int("axis", axis)])
     }
@@ -240,7 +240,7 @@ impl Graph {
         self.op("Relu", &[x], &[])
     }
 
-    /// Maximum and mean over an axis that goes away, the channels behind each other.
+    /// Maximum and mean over an axis, which is removed; their channels are concatenated.
     pub fn max_mean(&mut self, x: &Value, axis: i64) -> Value {
         let attributes = [Attribute::Ints("axes", &[axis]), Attribute::Int("keepdims", 0)];
         let most = self.op("ReduceMax", &[x], &attributes);

@@ -2,10 +2,10 @@
 //!
 //! **In**: a [`Network`] of either kind. **Out**: the bytes of an ONNX model (opset 17): input `magnitude`
 //! (batch, bins, frames), both ends free; outputs `f_t` and `f_c` (batch, embedding), and `logits` (batch, classes) where
-//! there is a classifier. The input is what the network sees: pooled and scaled as the metadata says, which are those of
+//! there is a classifier. The input is that of the network: pooled and scaled as the metadata says, which are those of
 //! the safetensors file. In evaluation mode: norms go by their running statistics.
 //!
-//! A crate of its own, because it needs to know the networks' form but none of their arithmetic: the graph follows
+//! A separate crate, because it needs the structure of the networks but none of their arithmetic: the graph follows
 //! from the names of the weights, which are PyTorch's. The file is written by hand ([`proto`]): the few messages that a model
 //! is made of are less than a library for them.
 

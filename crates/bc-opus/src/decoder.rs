@@ -1,4 +1,4 @@
-//! The decoder as symphonia's codec registry takes it: packets in, trimmed samples out.
+//! The decoder for symphonia's codec registry: packets in, trimmed samples out.
 
 use symphonia::core::audio::{
     AsGenericAudioBufferRef, AudioBuffer, AudioMut, AudioSpec, Channels, GenericAudioBufferRef, layouts,

@@ -50,7 +50,7 @@ pub(crate) struct Libopus {
     channels: usize,
 }
 
-// SAFETY: the state is plain memory that no other thread knows of, and libopus has no mutable globals.
+// SAFETY: the state is plain memory that no other thread uses, and libopus has no mutable globals.
 unsafe impl Send for Libopus {}
 // SAFETY: nothing is done with the state through a shared reference.
 unsafe impl Sync for Libopus {}

@@ -1,9 +1,9 @@
-//! Random numbers in streams that are named by what they decide, so that a new choice does not change the others.
+//! Random numbers in streams named by their purpose, so that a new choice does not change the others.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// A stream of random numbers of its own.
+/// An independent stream of random numbers.
 pub struct Dice(ChaCha8Rng);
 
 impl Dice {

@@ -1,4 +1,4 @@
-//! What a version is drawn from: its position and the taste of the configuration.
+//! The input of a random version: its position and the settings of the configuration.
 
 use bc_formats::config::PaintConfig;
 
@@ -20,7 +20,7 @@ pub struct Taste {
     pub transpose: [i32; 2],
     /// Factors of the tempo, from and to.
     pub tempo: [f32; 2],
-    /// The versions' common beginning is drawn from so many seconds of the work.
+    /// The versions' common beginning is drawn from this many seconds of the work.
     pub begin_s: f32,
     /// Seconds that a version begins before or behind it.
     pub spread_s: f32,
@@ -29,7 +29,7 @@ pub struct Taste {
 }
 
 impl Taste {
-    /// What the configuration says.
+    /// The settings of the configuration.
     pub fn of(config: &PaintConfig) -> Self {
         Self {
             transpose: config.transpose,

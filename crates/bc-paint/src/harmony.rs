@@ -50,7 +50,7 @@ impl Chord {
         self.intervals().any(|interval| (self.root + interval) % 12 == class % 12)
     }
 
-    /// A chord that may stand for this one: its relative, its parallel with a seventh, a fifth below.
+    /// A substitute for this chord: its relative, its parallel with a seventh, a fifth below.
     pub fn substitute(self) -> Self {
         let (up, kind) = match self.kind {
             0 => (9, 1),
@@ -75,7 +75,7 @@ impl Chord {
         Self { kind, ..self }
     }
 
-    /// Reads a symbol such as `C`, `F#m`, `Bbmaj7`, `Dm/F`. What is not known of a kind is read as the
+    /// Reads a symbol such as `C`, `F#m`, `Bbmaj7`, `Dm/F`. An unknown kind is read as the
     /// triad it begins with; `None` where no root stands at the beginning.
     pub fn parse(symbol: &str) -> Option<Self> {
         let mut letters = symbol.chars();
@@ -125,7 +125,7 @@ pub fn chroma(parts: &[(&[Note], f32)], window: f32, windows: usize) -> Vec<[f32
     made
 }
 
-/// The chord of every window: as given, else as the notes tell, else none (a melody alone).
+/// The chord of every window: as given, else as derived from the notes, else none (a melody alone).
 pub fn of_setting(parts: &Parts, given: &[GivenChord], window: f32, windows: usize) -> Vec<Option<Chord>> {
     if !given.is_empty() {
         return (0..windows)
@@ -153,7 +153,7 @@ pub fn of_setting(parts: &Parts, given: &[GivenChord], window: f32, windows: usi
         .collect()
 }
 
-/// The chord that fits what sounds best; none where nothing does.
+/// The chord that fits the sounding notes best; `None` if there are none.
 fn best(sounding: &[f32; 12], bass: &[f32; 12], previous: Option<Chord>) -> Option<Chord> {
     let norm = sounding.iter().map(|value| value * value).sum::<f32>().sqrt();
     if norm < 0.05 {

@@ -13,7 +13,7 @@ pub struct Note {
     pub loudness: f32,
 }
 
-/// The notes of a setting by what they are for; any of them may be empty, but not melody and backing both.
+/// The notes of a setting by their role; any of them may be empty, but not both melody and backing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Parts {
     /// The tune.

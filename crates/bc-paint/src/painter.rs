@@ -20,7 +20,7 @@ impl Painter {
     /// A painter of the transform of `settings`, its columns pooled by `settings.pool`.
     ///
     /// # Errors
-    /// Bins that are no parts of a semitone.
+    /// Bins that do not divide a semitone.
     pub fn new(settings: &CqtSettings, taste: Taste) -> Result<Self> {
         ensure!(
             settings.bins_per_octave.is_multiple_of(12),

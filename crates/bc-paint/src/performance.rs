@@ -1,4 +1,4 @@
-//! What is played, in seconds: what arranging makes and what is painted.
+//! A performance, in seconds: the result of arranging and the input of painting.
 
 /// A note in seconds from the beginning of the version.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,10 +13,10 @@ pub struct Tone {
     pub loudness: f32,
 }
 
-/// What a part is for.
+/// The role of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The tune, and what doubles it.
+    /// The tune, and its doublings.
     Melody,
     /// Chords and figures.
     Backing,
@@ -29,7 +29,7 @@ pub enum Role {
 /// One instrument's notes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    /// What it is for.
+    /// Its role.
     pub role: Role,
     /// In no particular order.
     pub tones: Vec<Tone>,
@@ -37,7 +37,7 @@ pub struct Part {
     pub gain: f32,
 }
 
-/// What is played.
+/// The notes that are played.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Performance {
     /// Pitched parts.

@@ -14,7 +14,7 @@ pub struct Metre {
     pub compound: bool,
 }
 
-/// One notation of a work. Beat 0 is a bar line; every note begins at or behind it.
+/// One notation of a work. Beat 0 is a bar line; every note begins at or after it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
     /// The notes, each part sorted by beginning.
@@ -48,7 +48,7 @@ pub struct Work {
 const SLOWEST_BEAT_S: f32 = 0.8;
 
 impl Setting {
-    /// Finds bar lines and harmony. `None` where nothing can be painted: no note, or next to no length.
+    /// Finds bar lines and harmony. `None` if nothing can be painted: no note, or almost no length.
     pub fn new(mut parts: Parts, mut metre: Metre, mut given: Vec<GivenChord>) -> Option<Self> {
         if metre.beat_s > SLOWEST_BEAT_S && !metre.compound {
             for_each_note(&mut parts, |note| (note.start, note.end) = (2.0 * note.start, 2.0 * note.end));

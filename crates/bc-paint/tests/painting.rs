@@ -143,9 +143,9 @@ fn sources_that_cannot_be_read_say_what_is_wrong() {
     assert!(error("absent.tar.xz").contains("cannot read the source"), "{}", error("absent.tar.xz"));
     assert!(error("absent").contains("there is no source"), "{}", error("absent"));
     std::fs::write(folder.path().join("x.tar.xz"), b"no archive at all").unwrap();
-    assert!(error("x.tar.xz").contains("x.tar.xz is no whole tar archive"), "{}", error("x.tar.xz"));
+    assert!(error("x.tar.xz").contains("x.tar.xz is not a complete tar archive"), "{}", error("x.tar.xz"));
     std::fs::write(folder.path().join("x.mp3"), b"").unwrap();
-    assert!(error("x.mp3").contains("is no source of works"), "{}", error("x.mp3"));
+    assert!(error("x.mp3").contains("is not a source of works"), "{}", error("x.mp3"));
     std::fs::create_dir_all(folder.path().join("songs/1")).unwrap();
     assert!(error("songs").contains("no work can be painted"), "{}", error("songs"));
     std::fs::write(folder.path().join("songs/1/1.mid"), b"MThd").unwrap();

@@ -39,7 +39,7 @@ fn start(place: &Scratch, shard: &str) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// One change of the index: built again with other cliques, verified, or just written anew.
+/// One change of the index: built again with other cliques, verified, or just rewritten.
 fn change_index(place: &Scratch, number: usize) {
     match number % 3 {
         0 => {
@@ -47,7 +47,7 @@ fn change_index(place: &Scratch, number: usize) {
             let list = std::fs::read_to_string(&path).unwrap();
             let (from, to) =
                 if list.contains("relabelled") { ("relabelled", "s000") } else { ("s000", "relabelled") };
-            // The clique alone, which stands between commas.
+            // Only the clique, which is between commas.
             let lines: Vec<String> = list.lines().map(|line| relabelled(line, from, to)).collect();
             std::fs::write(&path, lines.join("\n") + "\n").unwrap();
             place.succeed("bc-download-index", &["build", "--config", "c.toml"]);
@@ -177,7 +177,7 @@ fn ten_overlapping_shards_and_a_changing_index_leave_each_version_once() {
         let Figures { extracted, parts, doubles, changes } = round(&place, number);
         println!(
             "round {number}: the index changed {changes} times, {extracted} rows were made, {parts} parts and {doubles} \
-             doubles were there before the last run"
+             duplicates were there before the last run"
         );
     }
 }

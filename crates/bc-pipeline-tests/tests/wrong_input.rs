@@ -85,7 +85,7 @@ fn features_of_two_extractors_are_refused_by_every_later_stage_with_both_and_the
     let small = ["--set", "model.width=4", "--set", "model.blocks=[1,1,1,1]", "--set", "train.max_steps=1"];
     let debug = ["train", "--config", "tiny.toml", "--set", "train.debug=true"];
     place.succeed("bc-train", &[&debug, &small[..]].concat());
-    // One row made anew by an extractor to come, as after an upgrade that was not finished.
+    // One row recomputed by a later extractor, as after an upgrade that was not finished.
     let folder = place.path("data/demo/features");
     let set = FeatureSet::open(&folder).unwrap();
     let path = folder.join("part-00009-01234567.parquet");

@@ -22,7 +22,7 @@ pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 /// is called `sans-serif`.
 ///
 /// # Errors
-/// What `draw` says, and a file that cannot be written.
+/// Errors of `draw`, and a file that cannot be written.
 pub fn png(
     path: &Path,
     size: (u32, u32),

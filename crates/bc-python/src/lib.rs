@@ -7,7 +7,7 @@
 //! Arrays cross by way of `bytes` and `numpy.frombuffer`: with Python's stable interface (one wheel for all versions from 3.9
 //! on) there is no access to an array's memory before 3.11. Python runs on while Rust calculates.
 //!
-//! What each function takes and gives, with shapes and units, is in `bytecover.pyi` and in the docstrings below.
+//! Arguments and results of each function, with shapes and units, are in `bytecover.pyi` and in the docstrings below.
 
 mod arrays;
 mod errors;

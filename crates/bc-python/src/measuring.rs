@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 use crate::arrays::floats;
 use crate::errors::failed;
 
-/// How often cliques are drawn anew for the intervals, as in `bc-eval metrics`.
+/// How often cliques are resampled for the intervals, as in `bc-eval metrics`.
 const SAMPLES: u32 = 1000;
 
 /// Every version a query against all others; a dictionary with `mAP`, `MR1`, `MRR`, `hit@1`, `hit@10`, `P@10`, `NAR` (%), `queries`,

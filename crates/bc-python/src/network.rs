@@ -23,7 +23,7 @@ pub struct Network(AudioEmbedder);
 impl Network {
     /// Loads a checkpoint of bc-train, or a public .pt, whose input is taken to be magnitudes averaged over 20 frames, unscaled.
     ///
-    /// layer: "f_c" (behind the BNNeck, what is compared), "f_t" (before it) or "logits".
+    /// layer: "f_c" (after the BNNeck, compared in retrieval), "f_t" (before it) or "logits".
     #[staticmethod]
     #[pyo3(signature = (path, layer = "f_c"))]
     fn load(path: PathBuf, layer: &str) -> PyResult<Self> {
@@ -57,7 +57,7 @@ impl Network {
         self.0.embedder.input.scale.to_string()
     }
 
-    /// 16 hex digits of the weights: the same network has the same ones, whatever file it lies in.
+    /// 16 hex digits of the weights: the same network has the same digits, whatever file it is in.
     #[getter]
     fn fingerprint(&self) -> String {
         self.0.embedder.fingerprint.clone()

@@ -36,7 +36,7 @@ impl Index {
     ) -> PyResult<Self> {
         expect_file(&path)?;
         let mut config = Config::default();
-        // Without a network there is none, whatever lies in the working directory.
+        // Without a network there is none, whatever is in the working directory.
         config.eval.checkpoint = PathBuf::from("(no network: give Index.open one)");
         if let Some(network) = network {
             expect_file(&network)?;

@@ -87,7 +87,7 @@ impl Alignment {
         self.0.tempo_ratio
     }
 
-    /// The longer they run together, the higher; no probability.
+    /// Higher the longer they match; not a probability.
     #[getter]
     fn score(&self) -> f64 {
         self.0.score

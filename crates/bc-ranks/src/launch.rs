@@ -1,10 +1,10 @@
-//! Which launcher started this process, as its environment says it.
+//! Which launcher started this process, according to its environment.
 
 use anyhow::{Result, bail};
 
 use crate::Ranks;
 
-/// What a launcher told this process.
+/// What a launcher tells this process by environment variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Launch {
     pub by: &'static str,

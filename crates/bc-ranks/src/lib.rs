@@ -1,4 +1,4 @@
-//! What the processes of one training run (its *ranks*) ask of each other.
+//! Communication between the processes of one training run (its *ranks*).
 //!
 //! **In**: the environment that a launcher (`srun`, `mpirun`) leaves each process, and buffers. **Out**: sums over
 //! ranks, everybody's values, and answers that are the same in all ranks ([`Ranks`]). Training alone is the same
@@ -39,7 +39,7 @@ pub enum Values<'a> {
     F64(&'a mut [f64]),
 }
 
-/// What carries values between ranks. All ranks make the same calls in the same order; one channel is used by one
+/// The transport of values between ranks. All ranks make the same calls in the same order; one channel is used by one
 /// thread at a time.
 pub trait Collective: Send + Sync {
     /// Number of this rank, from 0.
@@ -54,20 +54,20 @@ pub trait Collective: Send + Sync {
     /// A rank that has ended.
     fn sum(&self, values: Values<'_>) -> Result<()>;
 
-    /// What each rank has, one after the other; `lengths` says how much that is, of each rank.
+    /// The bytes of all ranks, one rank after the other; `lengths` holds their number for each rank.
     ///
     /// # Errors
-    /// A rank that has ended; more than the carrier can count.
+    /// A rank that has ended; more bytes than the transport can count.
     fn gather(&self, own: &[u8], lengths: &[usize]) -> Result<Vec<u8>>;
 
     /// A channel between the same ranks for another thread. With `in_order` its sums are added in the order of the
-    /// ranks and so have the same bits in every run; without, as the carrier likes it best.
+    /// ranks and so have the same bits in every run; otherwise in the order that is fastest for the transport.
     ///
     /// # Errors
     /// A rank that has ended.
     fn channel(&self, in_order: bool) -> Result<Arc<dyn Collective>>;
 
-    /// Ends the other ranks too, if the carrier can: this one cannot continue, and they would wait for it for ever.
+    /// Ends the other ranks too, if the transport can: this one cannot continue, and they would wait for it for ever.
     fn abort(&self) {}
 }
 
@@ -87,7 +87,7 @@ impl Ranks {
         Self(Arc::new(alone::Alone))
     }
 
-    /// By this carrier.
+    /// Ranks with this transport.
     pub fn of(collective: Arc<dyn Collective>) -> Self {
         Self(collective)
     }
@@ -107,12 +107,12 @@ impl Ranks {
         self.size() == 1
     }
 
-    /// Whether this is rank 0, which alone writes, locks, draws and speaks.
+    /// Whether this is rank 0, which alone writes, locks, draws and prints.
     pub fn is_first(&self) -> bool {
         self.rank() == 0
     }
 
-    /// What messages call this rank.
+    /// The name of this rank in messages.
     pub fn name(&self) -> String {
         name(self.rank(), self.size())
     }
@@ -190,7 +190,7 @@ impl Ranks {
         )
     }
 
-    /// Does something that leaves a file for all in rank 0 first, then in the others.
+    /// Runs work that leaves a file for all ranks in rank 0 first, then in the others.
     ///
     /// # Errors
     /// Those of `work`; a rank that has ended.
@@ -222,7 +222,7 @@ fn name(rank: usize, size: usize) -> String {
     format!("rank {rank} of {size}")
 }
 
-/// `parts` (as many values each) added up in their order, by way of 64 bits.
+/// Sums `parts` (of equal length) in their order, in 64 bits.
 fn add_in_order<T: Copy + Into<f64>>(parts: &[&[T]], sum: impl Fn(f64) -> T, into: &mut [T]) {
     for (place, value) in into.iter_mut().enumerate() {
         *value = sum(parts.iter().map(|part| part[place].into()).sum());

@@ -14,7 +14,7 @@ use crate::{Collective, Ranks, Values, add_in_order};
 
 /// Up to this many values each rank gets those of all and adds them itself: one exchange instead of two.
 const FEW: usize = 1 << 13;
-/// What an empty slice is taken of.
+/// The memory of an empty slice.
 static NOTHING: [u8; 1] = [0];
 
 /// Joins the processes of a launcher.
@@ -23,7 +23,7 @@ pub(crate) fn join(launch: &Launch) -> Result<Ranks> {
         .context("MPI was initialised before in this process")?;
     let world = universe.world();
     let (size, rank) = (world.size() as usize, world.rank() as usize);
-    let life = Arc::new(Life { _universe: universe });
+    let life = Arc::new(MpiSession { _universe: universe });
     if threading < Threading::Multiple {
         bail!(
             "this MPI gives {threading:?}, and gradients travel on a thread of their own: it must be built with \
@@ -42,11 +42,11 @@ pub(crate) fn join(launch: &Launch) -> Result<Ranks> {
 }
 
 /// Leaves MPI with the last channel.
-struct Life {
+struct MpiSession {
     _universe: Universe,
 }
 
-impl Drop for Life {
+impl Drop for MpiSession {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // The others would wait for this rank for ever.
@@ -62,10 +62,10 @@ struct Mpi {
     size: usize,
     rank: usize,
     in_order: bool,
-    life: Arc<Life>,
+    life: Arc<MpiSession>,
 }
 
-// SAFETY: MPI gave MPI_THREAD_MULTIPLE, with which any thread may call it; a channel is a communicator of its own.
+// SAFETY: MPI gave MPI_THREAD_MULTIPLE, with which any thread may call it; each channel has its own communicator.
 unsafe impl Send for Mpi {}
 // SAFETY: as above; that no two threads use one channel at once is the contract of `Collective`.
 unsafe impl Sync for Mpi {}

@@ -12,7 +12,7 @@ pub fn threads(size: usize) -> Vec<Ranks> {
     let group = Arc::new(Group { size, channels: Mutex::default(), ended: Mutex::default() });
     let first = group.channel(0);
     let rank = |rank| {
-        let _life = Some(Life { rank, group: group.clone() });
+        let _life = Some(RankGuard { rank, group: group.clone() });
         let opened = Arc::new(Mutex::new(1));
         Ranks(Arc::new(Thread { rank, group: group.clone(), opened, meeting: first.clone(), _life }))
     };
@@ -23,40 +23,40 @@ pub fn threads(size: usize) -> Vec<Ranks> {
 struct Group {
     size: usize,
     /// By the order in which they were opened, which is the same in all ranks.
-    channels: Mutex<Vec<Arc<Meeting>>>,
+    channels: Mutex<Vec<Arc<Rendezvous>>>,
     /// The first rank that has ended.
     ended: Mutex<Option<usize>>,
 }
 
 impl Group {
-    fn channel(&self, number: usize) -> Arc<Meeting> {
+    fn channel(&self, number: usize) -> Arc<Rendezvous> {
         let mut channels = locked(&self.channels);
         while channels.len() <= number {
-            channels.push(Arc::new(Meeting::new(self.size)));
+            channels.push(Arc::new(Rendezvous::new(self.size)));
         }
         channels[number].clone()
     }
 }
 
 /// Ends with the last handle of a rank's first channel: a thread that still waits in another one does not keep it alive.
-struct Life {
+struct RankGuard {
     rank: usize,
     group: Arc<Group>,
 }
 
-impl Drop for Life {
+impl Drop for RankGuard {
     fn drop(&mut self) {
         locked(&self.group.ended).get_or_insert(self.rank);
         for meeting in locked(&self.group.channels).iter() {
-            // Under its lock: nobody is between looking and falling asleep.
+            // Under its lock: no thread is between its check and its wait.
             let _held = locked(&meeting.state);
             meeting.changed.notify_all();
         }
     }
 }
 
-/// Where the ranks hand in bytes and get everybody's.
-struct Meeting {
+/// The rendezvous at which ranks exchange their bytes.
+struct Rendezvous {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -67,7 +67,7 @@ struct State {
     all: Arc<Vec<Vec<u8>>>,
 }
 
-impl Meeting {
+impl Rendezvous {
     fn new(size: usize) -> Self {
         let state = State { round: 0, handed_in: vec![None; size], all: Arc::default() };
         Self { state: Mutex::new(state), changed: Condvar::new() }
@@ -104,8 +104,8 @@ struct Thread {
     group: Arc<Group>,
     /// Channels that this rank has opened.
     opened: Arc<Mutex<usize>>,
-    meeting: Arc<Meeting>,
-    _life: Option<Life>,
+    meeting: Arc<Rendezvous>,
+    _life: Option<RankGuard>,
 }
 
 impl Thread {

@@ -9,7 +9,7 @@ use crate::product::products;
 /// Bytes a block of distances may take.
 const BLOCK_BYTES: usize = 64 << 20;
 
-/// How far two vectors are apart.
+/// The distance of two vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Distance {
@@ -17,7 +17,7 @@ pub enum Distance {
     Cosine,
     /// Length of the difference.
     Euclidean,
-    /// The dot product, negated so that less is nearer.
+    /// The dot product, negated so that smaller is nearer.
     Dot,
 }
 
@@ -61,7 +61,7 @@ impl Vectors<'_> {
     }
 }
 
-/// Vectors made ready for one distance: the matrix product does the rest.
+/// Vectors prepared for one distance: the matrix product does the rest.
 pub(crate) struct Prepared {
     vectors: Vec<f32>,
     /// Squared lengths; empty unless the distance is Euclidean.

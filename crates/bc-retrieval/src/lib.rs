@@ -36,7 +36,7 @@ pub use search::{Closest, Neighbour, closest_by_group, each_row, nearest};
 pub use smallest::Smallest;
 pub use windows::{Sides, WindowSearch, WindowSets, chamfer};
 
-/// What the input of a measurement or search can have wrong.
+/// Errors in the input of an evaluation or search.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Lengths that do not belong together.
@@ -44,7 +44,7 @@ pub enum Error {
     Shape {
         /// Which length.
         what: &'static str,
-        /// What the other inputs ask for.
+        /// The length that fits the other inputs.
         expected: usize,
         /// What was given.
         found: usize,

@@ -1,4 +1,4 @@
-//! Figures over queries, their intervals, and what chance would give.
+//! Metrics over queries, their intervals, and the values of a random order.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{Error, Policy, QueryResult, Unmatched};
 pub struct Metrics {
     /// Queries in the figures.
     pub queries: usize,
-    /// Mean average precision. Not a number under a policy that makes it so.
+    /// Mean average precision. NaN under a policy that says so.
     #[serde(rename = "mAP")]
     pub map: f64,
     /// Mean rank of the first relevant candidate.
@@ -88,7 +88,7 @@ fn parts(results: &[QueryResult], policy: &Policy) -> Result<Vec<(usize, Parts)>
     Ok(all)
 }
 
-/// What a query without a match counts; none where it is no query.
+/// The values of a query without a match; `None` if it does not count as a query.
 fn unmatched(policy: &Policy) -> Option<Parts> {
     let zero = Some(0.0);
     match policy.unmatched {
@@ -194,7 +194,7 @@ pub fn intervals(
     }))
 }
 
-/// What a random order of the candidates would give on average, in closed form.
+/// The expected metrics of a random order of the candidates, in closed form.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Chance {
     /// Expected mean average precision.

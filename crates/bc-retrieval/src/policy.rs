@@ -1,10 +1,10 @@
-//! The rules of counting, as data.
+//! The rules of evaluation, as data.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Distance, Error};
 
-/// What becomes of the query's own entry among the candidates.
+/// How the query's own entry among the candidates is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OwnEntry {
@@ -16,7 +16,7 @@ pub enum OwnEntry {
     Last,
 }
 
-/// What becomes of a query that has no relevant candidate.
+/// How a query without a relevant candidate is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unmatched {
@@ -26,7 +26,7 @@ pub enum Unmatched {
     Refused,
     /// Average precision 0, first rank 0.
     Zero,
-    /// Average precision not a number (so mAP is none either), first rank 0.
+    /// Average precision NaN (and therefore mAP NaN), first rank 0.
     NotANumber,
     /// Not in mAP, but with first rank 1 in MR1.
     RankOne,

@@ -5,10 +5,10 @@ use rayon::prelude::*;
 use crate::distances::{Prepared, by_query, centre};
 use crate::{Error, OwnEntry, Policy, Vectors};
 
-/// Above this many relevant candidates one pass that looks each distance up beats a pass for each.
-const FEW: usize = 16;
+/// Above this many relevant candidates, one pass with a search per distance is faster than one pass per candidate.
+const MAX_SINGLE_PASSES: usize = 16;
 
-/// What one query found.
+/// The result of one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryResult {
     /// Row of the query.
@@ -146,7 +146,7 @@ impl<'a> Sides<'a> {
 
 /// Ranks from 1, ascending, of the `relevant` columns; ties go to the column that comes first.
 fn ranks_of(row: &[f32], relevant: &[usize]) -> Vec<u32> {
-    if relevant.len() > FEW {
+    if relevant.len() > MAX_SINGLE_PASSES {
         return ranks_of_many(row, relevant);
     }
     let mut ranks: Vec<u32> = relevant

@@ -1,4 +1,4 @@
-//! Distances seen from who is near to whom on both sides.
+//! Re-ranking of distances by mutual neighbours.
 //!
 //! k-reciprocal encoding (Zhong et al. 2017, "Re-ranking person re-identification with k-reciprocal encoding", sections 3.2 to
 //! 3.5): two recordings are near where their sets of mutual neighbours overlap. It needs no labels, only the collection that is
@@ -15,7 +15,7 @@ pub struct Reciprocal {
     pub averaged: usize,
     /// Share of the distance itself in what results (lambda); the rest is the Jaccard distance of the sets.
     pub weight: f32,
-    /// Whether the nearest other stays the nearest: an answer that was right at first is not lost.
+    /// Whether the nearest other stays the nearest, so that a right first answer is not lost.
     pub first_stays: bool,
 }
 
@@ -41,7 +41,7 @@ pub fn rerank_reciprocal(distances: &mut [f32], width: usize, how: &Reciprocal) 
     let encodings: Vec<Encoding> = (0..width).into_par_iter().map(encode).collect();
     let averaged: Vec<Encoding> =
         ranked.par_iter().map(|ranks| mean(ranks.iter().take(how.averaged.max(1)), &encodings)).collect();
-    // Who has a recording in its set, and with which weight.
+    // For each recording, the sets that contain it, with their weights.
     let mut holders: Vec<Vec<(u32, f32)>> = vec![Vec::new(); width];
     for (recording, own) in averaged.iter().enumerate() {
         own.iter().for_each(|(member, weight)| holders[*member as usize].push((recording as u32, *weight)));
@@ -87,7 +87,7 @@ fn nearest(own: usize, row: &[f32], count: usize) -> Vec<u32> {
     others
 }
 
-/// Those of the first `count` neighbours of `own` that have it among theirs (itself included), ascending.
+/// Those of the first `count` neighbours of `own` that have `own` among theirs (itself included), ascending.
 fn mutual(own: usize, ranked: &[Vec<u32>], count: usize) -> Vec<u32> {
     let among = |of: usize| ranked[of].iter().take(count + 1);
     let mut found: Vec<u32> = among(own)
@@ -98,7 +98,7 @@ fn mutual(own: usize, ranked: &[Vec<u32>], count: usize) -> Vec<u32> {
     found
 }
 
-/// The mutual neighbours of `own`, with those of its mutual neighbours whose own sets lie by two thirds in it, by their
+/// The mutual neighbours of `own`, with those of its mutual neighbours whose own sets are contained in it by two thirds, by their
 /// distances: exp(-d), scaled to a sum of 1.
 fn encoding(own: usize, row: &[f32], ranked: &[Vec<u32>], count: usize) -> Encoding {
     let set = mutual(own, ranked, count);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_same_neighbours_comes_before_who_is_only_near() {
+    fn mutual_neighbours_come_before_others_that_are_only_near() {
         let mut matrix = chain();
         rerank_reciprocal(&mut matrix, 6, &how(2));
         assert!(matrix[2] < matrix[5], "{:?}", &matrix[..6]);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn one_recording_or_all_equal_ones_are_left_in_peace() {
+    fn one_recording_or_equal_distances_are_left_unchanged() {
         rerank_reciprocal(&mut [0.0], 1, &how(3));
         let mut equal = vec![0.3f32; 16];
         rerank_reciprocal(&mut equal, 4, &how(30));

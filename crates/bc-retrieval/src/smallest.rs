@@ -1,22 +1,22 @@
-//! The `k` smallest of what comes by.
+//! The `k` smallest of a sequence.
 
 use std::collections::BinaryHeap;
 
-/// A heap of the `k` smallest so far, whatever the number that comes by. What is nearest or best has to be the smallest by
-/// its order.
+/// A heap of the `k` smallest so far, however many there are. What is nearest or best has to be the smallest in
+/// the order of `T`.
 pub struct Smallest<T> {
     k: usize,
     heap: BinaryHeap<T>,
 }
 
 impl<T: Ord> Smallest<T> {
-    /// Without anything.
+    /// An empty heap.
     #[must_use]
     pub fn new(k: usize) -> Self {
         Self { k, heap: BinaryHeap::with_capacity(k.saturating_add(1).min(1 << 16)) }
     }
 
-    /// Takes what is among the smallest.
+    /// Adds `new` if it is among the smallest.
     pub fn push(&mut self, new: T) {
         if self.heap.len() < self.k {
             self.heap.push(new);
@@ -26,13 +26,13 @@ impl<T: Ord> Smallest<T> {
         }
     }
 
-    /// Whether there are `k`: from here on something has to go for something to come.
+    /// Whether there are `k`: from now on each addition removes one.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.heap.len() >= self.k
     }
 
-    /// The one that would go next.
+    /// The one that would be removed next.
     #[must_use]
     pub fn largest(&self) -> Option<&T> {
         self.heap.peek()

@@ -1,7 +1,7 @@
-//! Recordings as sets of windows, and how far two sets are apart.
+//! Recordings as sets of windows, and the distance of two sets.
 //!
-//! A cover leaves sections out, repeats and moves them, so that one vector per recording compares what the other
-//! does not play. Here every window looks for the window of the other recording that is most like it, from both
+//! A cover leaves sections out, repeats and moves them, so that one vector per recording also compares sections that the other
+//! lacks. Here every window is matched with the most similar window of the other recording, from both
 //! sides: the Chamfer similarity (Barrow et al. 1977), with the cosine in the place of the distance. A query may
 //! come at several tempi; the tempo that fits best counts.
 
@@ -129,7 +129,7 @@ impl<'a> WindowSearch<'a> {
     }
 }
 
-/// What of two recordings has to be found in the other.
+/// Which of two recordings has to be found in the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sides {
     /// All of both.

@@ -1,10 +1,10 @@
-//! Audio files become recordings of an index: what is new is embedded, the rest costs a look.
+//! Adds audio files to an index: new recordings are embedded, known ones are only looked up.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use bc_cli::saving::Pace;
+use bc_cli::saving::SaveTimer;
 use bc_cli::{Interrupted, Shard, interrupt, progress};
 use bc_embed::files::{self, Failure};
 use bc_embed::origin;
@@ -15,7 +15,7 @@ use bc_formats::run::WindowComparison;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::index::change::{Adder, Addition, Fate, Known, Status};
+use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy, Status};
 use crate::index::keys::{Key, short_hash};
 use crate::index::{Manifest, Row, Storage};
 use crate::list::{self, Item, Works};
@@ -23,10 +23,10 @@ use crate::list::{self, Item, Works};
 /// Files that are decoded and held at once, at most; as many as there are threads otherwise.
 const AT_ONCE: usize = 16;
 /// Files that are hashed and looked up together, before any of them is decoded.
-const HASHED: usize = 512;
-/// A save takes no more than this share of the time: what a kill costs is what was embedded since the last one.
-const SAVING: u32 = 20;
-/// What the first save is taken to cost.
+const HASH_BATCH: usize = 512;
+/// Saving takes at most one part in this many of the time; a kill loses only what was embedded since the last save.
+const MAX_SAVE_SHARE: u32 = 20;
+/// Assumed duration of the first save.
 const FIRST_SAVE: Duration = Duration::from_millis(50);
 
 /// What to add.
@@ -40,29 +40,29 @@ pub struct Request {
     pub performer: Option<String>,
     /// Cut into windows, one vector each.
     pub windows: Option<Windows>,
-    /// How numbers are kept in an index that is made by this; the index's own if not given.
+    /// Storage of the vectors; if not given, that of the existing index, or f16 for a new one.
     pub storage: Option<Storage>,
     /// The part of the files to add; other processes may add others to the same index at the same time.
     pub shard: Shard,
-    /// What happens to a file whose path is known with other audio.
-    pub known: Known,
+    /// What happens to a file whose path the index knows with different audio.
+    pub known: ConflictPolicy,
 }
 
-/// What became of it.
+/// The result of adding.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Added {
     /// Recordings that are new.
     pub new: usize,
-    /// Recordings that took the place of what had their path.
+    /// Recordings that replaced another one with the same path.
     pub replaced: usize,
-    /// Recordings whose audio was there already, under any path; they stayed as they were.
+    /// Recordings whose audio was already in the index, under any path; they were left unchanged.
     pub there: usize,
     /// Files that could not be used.
     pub failed: Vec<Failure>,
 }
 
-/// Embeds what is new of `request` and adds it to the index at `folder`, which is made if it is not there. The same call again adds
-/// only what is missing. Others may add to the same index meanwhile.
+/// Embeds the new recordings of `request` and adds them to the index at `folder`, which is created if absent. Repeating the call adds
+/// only what is missing. Other processes may add to the same index at the same time.
 ///
 /// # Errors
 /// Nothing to add; an index of another network, other windows or another storage; files that cannot be written; an interrupt.
@@ -71,7 +71,7 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
     let mut added = Added { failed, ..Added::default() };
     let mut items: Vec<Item> = request.shard.of(items);
     if request.shard.index > 0 {
-        // Once is enough: what failed before the files were dealt out belongs to the first shard.
+        // Reported only once: what failed before the files were divided among shards belongs to the first shard.
         added.failed.clear();
     }
     for item in items.iter_mut().filter(|item| item.row.performer.is_empty()) {
@@ -95,7 +95,7 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
         short,
         added,
         pending: Vec::new(),
-        pace: Pace::every(FIRST_SAVE * SAVING),
+        pace: SaveTimer::every(FIRST_SAVE * MAX_SAVE_SHARE),
     };
     work.all(items)?;
     let added = work.added;
@@ -103,8 +103,8 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
     Ok(added)
 }
 
-/// Which short windows are kept beside whole recordings: what an index that is there keeps, or what `[eval] compare` asks for,
-/// unless told otherwise what the network recommends.
+/// Which short windows are stored beside whole recordings: those of the existing index, or those that `[eval] compare` asks for,
+/// by default those that the network recommends.
 fn compare(
     config: &Config,
     audio: &AudioEmbedder,
@@ -132,7 +132,7 @@ struct Work<'a> {
     short: Option<Windows>,
     added: Added,
     pending: Vec<Addition>,
-    pace: Pace,
+    pace: SaveTimer,
 }
 
 impl Work<'_> {
@@ -140,7 +140,7 @@ impl Work<'_> {
         let bar = progress::bar(items.len() as u64, "adding", "files");
         let items = self.changed(items)?;
         bar.inc(self.added.there as u64);
-        'all: for chunk in items.chunks(HASHED) {
+        'all: for chunk in items.chunks(HASH_BATCH) {
             let new = self.unknown(chunk)?;
             bar.inc((chunk.len() - new.len()) as u64);
             for batch in new.chunks(rayon::current_num_threads().clamp(1, AT_ONCE)) {
@@ -164,7 +164,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The files that the index does not hold as they are, by path, size and time of change: the others are not read.
+    /// The files that the index does not hold unchanged, by path, size and modification time; the others are not read.
     fn changed(&mut self, items: Vec<Item>) -> Result<Vec<Item>> {
         let stamped = items.into_iter().map(|mut item| {
             // An object that was listed has both.
@@ -209,7 +209,7 @@ impl Work<'_> {
         for (item, status) in items.into_iter().zip(statuses) {
             match status {
                 Status::SameAudio => self.added.there += 1,
-                Status::OtherAudio if self.adder.known() == Known::Stays => self.taken(&item.path),
+                Status::OtherAudio if self.adder.known() == ConflictPolicy::KeepOld => self.taken(&item.path),
                 Status::OtherAudio | Status::New => new.push(item),
             }
         }
@@ -235,13 +235,13 @@ impl Work<'_> {
         let paths: Vec<String> = pending.iter().map(|addition| addition.row.path.clone()).collect();
         for (path, fate) in paths.into_iter().zip(self.adder.add(pending)?) {
             match fate {
-                Fate::Added => self.added.new += 1,
-                Fate::Replaced => self.added.replaced += 1,
-                Fate::WasThere => self.added.there += 1,
-                Fate::Taken => self.taken(Path::new(&path)),
+                AddOutcome::Added => self.added.new += 1,
+                AddOutcome::Replaced => self.added.replaced += 1,
+                AddOutcome::AlreadyPresent => self.added.there += 1,
+                AddOutcome::PathTaken => self.taken(Path::new(&path)),
             }
         }
-        self.pace.begin(started.elapsed() * SAVING);
+        self.pace.begin(started.elapsed() * MAX_SAVE_SHARE);
         Ok(())
     }
 
@@ -250,16 +250,15 @@ impl Work<'_> {
     }
 
     fn taken(&mut self, path: &Path) {
-        let error =
-            "the index holds other audio of this path; `bc-search replace` puts the new one in its place";
+        let error = "the index holds other audio under this path; `bc-search replace` replaces it";
         self.fail(path, error.to_owned());
     }
 }
 
-/// What an index takes of a recording that passed the network, with its short windows at its own tempo.
+/// The index entry of an embedded recording, with its short windows at its own tempo.
 ///
 /// # Errors
-/// A vector without a length.
+/// A vector of length 0.
 pub(crate) fn addition(mut row: Row, Compared { embedded, tempi }: Compared) -> Result<Addition> {
     row.duration_s = embedded.duration_s as f32;
     let parts = placed(embedded.excerpts);
@@ -273,7 +272,7 @@ fn placed(excerpts: Vec<Excerpt>) -> Vec<(f32, Vec<f32>)> {
     excerpts.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect()
 }
 
-/// Size and time of change of a file; zeros where they cannot be told.
+/// Size and modification time of a file; zeros where unknown.
 pub(crate) fn stamp(path: &Path) -> (u64, i64) {
     list::stamp_of(files::source(path))
 }

@@ -1,7 +1,7 @@
-//! Why two recordings are versions of one work: key shift, tempo ratio and matched sections, or why these cannot be told.
+//! How two recordings of one work correspond: key shift, tempo ratio and matched sections, or why these are not available.
 //!
 //! The network's vectors do not say where two recordings match; the magnitudes that the network sees do ([`bc_align`]). Those of an
-//! indexed recording are not in the index: they are made again of its audio, or read from stored features.
+//! indexed recording are not in the index: they are recomputed from its audio, or read from stored features.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::index::Row;
 
-/// How a query and an indexed recording, or the two recordings of a comparison, run beside each other.
+/// The alignment of a query with an indexed recording, or of the two recordings of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Aligned {
@@ -29,12 +29,12 @@ pub enum Aligned {
         key_shift: i32,
         /// Tempo of the second recording over that of the first.
         tempo_ratio: f64,
-        /// The longer they run together, the higher; no probability ([`bc_align::Alignment::score`]).
+        /// Higher the longer they match; not a probability ([`bc_align::Alignment::score`]).
         alignment_score: f64,
         /// Matched sections in order of the first recording, in seconds; empty where nothing matches.
         sections: Vec<Section>,
     },
-    /// They could not be.
+    /// They could not be aligned.
     Unavailable {
         /// Why not.
         unavailable: String,
@@ -42,7 +42,7 @@ pub enum Aligned {
 }
 
 impl Aligned {
-    /// What came of an alignment.
+    /// From the result of an alignment.
     #[must_use]
     pub fn of(alignment: Result<bc_align::Alignment>) -> Self {
         match alignment {
@@ -126,7 +126,7 @@ pub fn align(a: &Chroma, b: &Chroma) -> Result<bc_align::Alignment> {
     align_within(a, b, Settings::default().longest_s)
 }
 
-/// The same of recordings of at most `longest_s`: memory grows with the product of both lengths.
+/// As [`align`], for recordings of at most `longest_s` seconds: memory grows with the product of both lengths.
 ///
 /// # Errors
 /// Recordings that are too short or too long.
@@ -134,8 +134,8 @@ pub fn align_within(a: &Chroma, b: &Chroma, longest_s: f64) -> Result<bc_align::
     Ok(bc_align::align(a, b, &Settings { longest_s, ..Settings::default() })?)
 }
 
-/// The audio file of an indexed recording, if it still is the one that was indexed: its content is what the index says, or where it
-/// does not say, there is a file.
+/// The audio file of an indexed recording, if it is still the one that was indexed: its content hash is that of the index or, if the
+/// index has none, the file exists.
 ///
 /// # Errors
 /// It is not there, cannot be read, or holds other audio now.
@@ -143,7 +143,7 @@ pub fn audio_of(row: &Row) -> Result<PathBuf> {
     audio_by(row, |path, _| fingerprint::of_file(path))
 }
 
-/// The same where `hash` says what a file's content is, whose size and time of change are given.
+/// As [`audio_of`]; `hash` gives the content hash of a file from its path, size and modification time.
 ///
 /// # Errors
 /// As [`audio_of`].
@@ -187,7 +187,7 @@ impl<'a> Sources<'a> {
         Self { audio, features: features.to_owned(), stored: OnceLock::new() }
     }
 
-    /// Of an audio file.
+    /// The chroma of an audio file.
     ///
     /// # Errors
     /// A file that does not decode, or is silent.
@@ -195,10 +195,10 @@ impl<'a> Sources<'a> {
         of_features(self.audio, &self.audio.features(path)?)
     }
 
-    /// Of an indexed recording: its audio, or else its stored features.
+    /// The chroma of an indexed recording, from its audio or else from its stored features.
     ///
     /// # Errors
-    /// Neither is there as it was indexed.
+    /// Neither is available as it was indexed.
     pub fn of_row(&self, row: &Row) -> Result<Chroma> {
         let gone = match audio_of(row) {
             Ok(path) => return self.of_file(&path),
@@ -229,7 +229,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Aligns two audio files of which the features are there.
+/// Aligns two audio files whose features are already computed.
 #[must_use]
 pub fn files(audio: &AudioEmbedder, a: &Features, b: &Features) -> Aligned {
     let both = of_features(audio, a).and_then(|a| Ok((a, of_features(audio, b)?)));

@@ -1,7 +1,7 @@
-//! What an index of made-up vectors costs: adding, bytes, queries, and what rounding and graphs lose.
+//! The costs of an index of made-up vectors: adding, bytes, queries, and the recall lost to rounding and graphs.
 //!
-//! Works lie around few directions, as those of a trained network do (the centred embeddings of 315 recordings of 100 songs by the network
-//! that comes along have a participation ratio of 16 of 256), each with 2 to 5 versions around it, whose cosines are about 0.63 as theirs are.
+//! Works are spread around few directions, as those of a trained network are (the centred embeddings of 315 recordings of 100 songs by the network
+//! that comes with the project have a participation ratio of 16 of 256), each with 2 to 5 versions around it, whose cosines are about 0.63 as theirs are.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -16,9 +16,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::ann::{self, Graphs};
-use crate::index::change::{Adder, Addition, Known, compact};
+use crate::index::change::{Adder, Addition, ConflictPolicy, compact};
 use crate::index::{Index, Manifest, Row, Storage};
-use crate::scan::nearest::Found;
+use crate::scan::nearest::ScoredRow;
 use crate::scan::{self, Queries};
 
 /// Vectors that are made, and added in one change.
@@ -34,18 +34,18 @@ const NOISE: f32 = 0.766;
 /// Best rows that recall compares.
 const TOP: usize = 10;
 
-/// How much.
+/// What is measured.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Number of vectors.
     pub rows: usize,
-    /// Numbers of a vector.
+    /// Dimension of a vector.
     pub dim: usize,
-    /// Queries of a batch.
+    /// Queries per batch.
     pub batch: usize,
     /// How often a single query is timed.
     pub rounds: usize,
-    /// How numbers are kept; one index each.
+    /// Storage of the vectors; one index for each.
     pub storages: Vec<Storage>,
     /// Whether recall is measured, for which all vectors are compared with the queries as they are made.
     pub recall: bool,
@@ -55,14 +55,14 @@ pub struct Options {
     pub compact: bool,
 }
 
-/// What making an index cost.
+/// The cost of building an index.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Made {
-    /// How numbers are kept.
+pub struct BuildTimes {
+    /// Storage of the vectors.
     pub storage: Storage,
     /// Number of vectors.
     pub rows: usize,
-    /// Numbers of a vector.
+    /// Dimension of a vector.
     pub dim: usize,
     /// Threads.
     pub threads: usize,
@@ -87,7 +87,7 @@ pub struct Made {
 
 /// What queries cost.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measured {
+pub struct QueryTimes {
     /// `f16`, `int8`, or these with `+ann`.
     pub way: String,
     /// Seconds of the first query, with pages that may have to come from disk.
@@ -99,10 +99,10 @@ pub struct Measured {
     /// Bytes of vectors that the best single query went through per second, in 10^9; of exact searches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gigabytes_per_s: Option<f64>,
-    /// The same for adding up 64-bit words of the same file: what memory gives.
+    /// The same for summing 64-bit words of the same file: the bandwidth of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor_gigabytes_per_s: Option<f64>,
-    /// Queries of a batch.
+    /// Queries per batch.
     pub batch: usize,
     /// Seconds of a batch, the best of three.
     pub batch_s: f64,
@@ -121,21 +121,21 @@ fn work_of(row: u64) -> u64 {
     4 * (row / cycle) + CLIQUES[(row % cycle) as usize]
 }
 
-/// Makes vectors.
-struct Maker {
+/// Generates vectors.
+struct VectorGenerator {
     dim: usize,
     /// `LATENT` directions.
     directions: Vec<f32>,
 }
 
-impl Maker {
+impl VectorGenerator {
     fn new(dim: usize) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(0xd1e5);
         let directions = (0..LATENT * dim).map(|_| random.random::<f32>() - 0.5).collect();
         Self { dim, directions }
     }
 
-    /// A version of a work, of length 1: a mixture of directions that it shares with the others of its work, and noise of its own.
+    /// A version of a work, of length 1: a mixture of directions that it shares with the others of its work, and its own noise.
     fn version(&self, work: u64, own: u64) -> Vec<f32> {
         let mut of_work = ChaCha8Rng::seed_from_u64(work);
         let mut vector = vec![0.0f32; self.dim];
@@ -161,7 +161,7 @@ impl Maker {
 /// Indexes that can be measured.
 pub struct Bench {
     options: Options,
-    made: Vec<Made>,
+    made: Vec<BuildTimes>,
     indexes: BTreeMap<String, (Index, Option<Graphs>)>,
     /// Further versions of works of the index.
     queries: Vec<Vec<f32>>,
@@ -177,7 +177,7 @@ impl Bench {
     /// # Errors
     /// A folder that cannot be written, or holds some already.
     pub fn make(folder: &Path, options: Options) -> Result<Self> {
-        let maker = Maker::new(options.dim);
+        let maker = VectorGenerator::new(options.dim);
         let count = options.batch.max(options.rounds) as u64;
         let step = (options.rows as u64 / count).max(1);
         let works: Vec<u64> = (0..count).map(|number| work_of(number * step % options.rows as u64)).collect();
@@ -192,7 +192,7 @@ impl Bench {
         Ok(made)
     }
 
-    fn fill(&mut self, folder: &Path, maker: &Maker) -> Result<()> {
+    fn fill(&mut self, folder: &Path, maker: &VectorGenerator) -> Result<()> {
         let Options { rows, dim, ref storages, recall, ann, compact: one, .. } = self.options;
         let paths: Vec<PathBuf> = storages.iter().map(|storage| folder.join(storage.to_string())).collect();
         let mut adders = Vec::new();
@@ -201,9 +201,9 @@ impl Bench {
             let settings = serde_json::json!({ "made up": true });
             let network = BTreeMap::from([("checkpoint".to_owned(), "made up".to_owned())]);
             let empty = Manifest::of_provenance(settings, network, *storage, dim);
-            adders.push((Adder::open(path, empty, Known::Stays)?, 0.0));
+            adders.push((Adder::open(path, empty, ConflictPolicy::KeepOld)?, 0.0));
         }
-        let mut best: Vec<Smallest<Found>> = self.queries.iter().map(|_| Smallest::new(TOP)).collect();
+        let mut best: Vec<Smallest<ScoredRow>> = self.queries.iter().map(|_| Smallest::new(TOP)).collect();
         for first in (0..rows).step_by(CHUNK) {
             let vectors: Vec<Vec<f32>> =
                 (first..(first + CHUNK).min(rows)).into_par_iter().map(|row| maker.row(row as u64)).collect();
@@ -217,8 +217,9 @@ impl Bench {
                 *spent += seconds;
             }
         }
-        let rows_of =
-            |best: Smallest<Found>| best.into_sorted().into_iter().map(|found| found.row as usize).collect();
+        let rows_of = |best: Smallest<ScoredRow>| {
+            best.into_sorted().into_iter().map(|found| found.row as usize).collect()
+        };
         self.truth = if recall { best.into_iter().map(rows_of).collect() } else { Vec::new() };
         for ((path, storage), (_, add_s)) in paths.iter().zip(storages.clone()).zip(adders) {
             let (compact_s, done) = timed(|| one.then(|| compact(path)).transpose());
@@ -228,7 +229,7 @@ impl Bench {
             let (open_s, index) = timed(|| Index::open(path));
             let index = index?;
             let (open_graphs_s, opened) = timed(|| ann.then(|| Graphs::open(&index, None)).transpose());
-            self.made.push(Made {
+            self.made.push(BuildTimes {
                 storage,
                 rows,
                 dim,
@@ -248,7 +249,7 @@ impl Bench {
 
     /// What making cost.
     #[must_use]
-    pub fn made(&self) -> &[Made] {
+    pub fn made(&self) -> &[BuildTimes] {
         &self.made
     }
 
@@ -267,12 +268,12 @@ impl Bench {
         match self.indexes.get(name) {
             Some((index, Some(graphs))) if approximate => Ok((index, Some(graphs))),
             Some((index, _)) if !approximate => Ok((index, None)),
-            _ => bail!("there is no way {way:?}, only {}", self.ways().join(", ")),
+            _ => bail!("there is no variant {way:?}, only {}", self.ways().join(", ")),
         }
     }
 
-    /// Seconds of queries `first` to `end`, asked together, and what they find.
-    fn ask(&self, way: &str, first: usize, end: usize) -> Result<(f64, Vec<Vec<Found>>)> {
+    /// Seconds of queries `first` to `end`, run as one batch, and what they find.
+    fn ask(&self, way: &str, first: usize, end: usize) -> Result<(f64, Vec<Vec<ScoredRow>>)> {
         let (index, graphs) = self.way(way)?;
         let asked =
             Queries::new(&self.queries[first..end].concat(), self.options.dim, index.manifest.storage);
@@ -286,7 +287,7 @@ impl Bench {
     ///
     /// # Errors
     /// No such way.
-    pub fn measure(&self, way: &str) -> Result<Measured> {
+    pub fn measure(&self, way: &str) -> Result<QueryTimes> {
         let (index, graphs) = self.way(way)?;
         let mut times = Vec::new();
         for number in 0..self.options.rounds.max(1) {
@@ -304,7 +305,7 @@ impl Bench {
             index.segments.iter().map(|segment| segment.vectors.rows * segment.vectors.stride).sum();
         let floor = || (0..3).map(|_| timed(|| read_all(index)).0).fold(f64::INFINITY, f64::min);
         let (recall_at_10, own_versions_found) = self.recall(index, &found)?;
-        Ok(Measured {
+        Ok(QueryTimes {
             way: way.to_owned(),
             first_s,
             single_s: times[times.len() / 2],
@@ -320,7 +321,7 @@ impl Bench {
     }
 
     /// The share of the best by 32-bit floats among those found, and that of a query's own versions.
-    fn recall(&self, index: &Index, found: &[Vec<Found>]) -> Result<(Option<f64>, f64)> {
+    fn recall(&self, index: &Index, found: &[Vec<ScoredRow>]) -> Result<(Option<f64>, f64)> {
         let (mut shared, mut own, mut versions) = (0, 0, 0);
         for (number, found) in found.iter().enumerate() {
             let rows: Vec<usize> = found.iter().map(|found| row_of(index, found)).collect::<Result<_>>()?;
@@ -385,7 +386,7 @@ impl Bench {
 }
 
 /// The number that a found row had when it was made, which its path says.
-fn row_of(index: &Index, found: &Found) -> Result<usize> {
+fn row_of(index: &Index, found: &ScoredRow) -> Result<usize> {
     let segment = &index.segments[found.segment as usize];
     let row = segment.row(segment.keys.places()[found.row as usize].recording)?;
     let name = Path::new(&row.path).file_stem().and_then(|name| name.to_str()).unwrap_or_default();
@@ -407,12 +408,12 @@ fn additions(vectors: &[Vec<f32>], first: usize) -> Vec<Addition> {
     vectors.iter().zip(first..).map(addition).collect()
 }
 
-/// The best of `vectors`, the first of which is row `first`, join the best of each query.
-fn compare(vectors: &[Vec<f32>], first: usize, queries: &[Vec<f32>], best: &mut [Smallest<Found>]) {
+/// Merges the best of `vectors`, the first of which is row `first`, into the best of each query.
+fn compare(vectors: &[Vec<f32>], first: usize, queries: &[Vec<f32>], best: &mut [Smallest<ScoredRow>]) {
     for (some, at) in vectors.chunks(COMPARED).zip((first..).step_by(COMPARED)) {
         best.par_iter_mut().zip(queries).for_each(|(best, query)| {
             for (vector, row) in some.iter().zip(at..) {
-                best.push(Found { score: product(vector, query), segment: 0, row: row as u32 });
+                best.push(ScoredRow { score: product(vector, query), segment: 0, row: row as u32 });
             }
         });
     }
@@ -435,7 +436,7 @@ fn timed<T>(what: impl FnOnce() -> T) -> (f64, T) {
     (started.elapsed().as_secs_f64(), made)
 }
 
-/// Adds up all numbers, which is as little as can be done with them.
+/// Sums all values, the least work that reads all of them.
 fn read_all(index: &Index) -> u64 {
     let sum = |bytes: &[u8]| {
         bytemuck::cast_slice::<u8, u64>(bytes).iter().fold(0u64, |sum, x| sum.wrapping_add(*x))
@@ -472,7 +473,7 @@ mod tests {
         (0..140).for_each(|row| *sizes.entry(work_of(row)).or_insert(0) += 1);
         assert_eq!(sizes.len(), 40);
         assert!(sizes.iter().all(|(work, size)| *size == 2 + work % 4), "{sizes:?}");
-        let maker = Maker::new(512);
+        let maker = VectorGenerator::new(512);
         let mean = |cosines: Vec<f32>| cosines.iter().sum::<f32>() / cosines.len() as f32;
         let same =
             mean((0..50).map(|work| product(&maker.version(work, 1), &maker.version(work, 2))).collect());

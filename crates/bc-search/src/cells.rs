@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::index::vectors::{VectorFile, in_memory};
 use crate::index::{Index, Recording};
-use crate::scan::nearest::Found;
+use crate::scan::nearest::ScoredRow;
 use crate::scan::{self, Queries};
 
 /// Vectors that are compared with the pivots together.
@@ -19,12 +19,12 @@ const AT_ONCE: usize = 256;
 /// Queries that are compared with a cell together: their scores fit a cache.
 const TOGETHER: usize = 64;
 
-/// A pair with its score: places among the recordings asked for.
+/// A pair with its score, as indices into the given recordings.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Near {
-    /// The one that looked.
+pub struct NearPair {
+    /// The recording that was compared with a cell.
     pub one: u32,
-    /// The one that it found.
+    /// The recording of that cell.
     pub other: u32,
     /// Their cosine.
     pub score: f32,
@@ -34,9 +34,9 @@ pub struct Near {
 pub struct Cells<'a> {
     index: &'a Index,
     recordings: &'a [Recording],
-    /// By cell: the places of its recordings.
+    /// By cell: the indices of its recordings.
     members: Vec<Vec<u32>>,
-    /// By cell: the places of those that look into it.
+    /// By cell: the indices of the recordings that are compared with it.
     visitors: Vec<Vec<u32>>,
 }
 
@@ -49,7 +49,7 @@ pub fn gathered(index: &Index, recordings: impl Iterator<Item = Recording>) -> R
     in_memory(index.manifest.storage, index.dim(), stored)
 }
 
-/// The same as queries.
+/// The same rows as queries.
 pub fn queries(index: &Index, recordings: impl Iterator<Item = Recording>) -> Queries {
     let vectors: Vec<f32> = recordings
         .flat_map(|at| {
@@ -64,7 +64,7 @@ impl<'a> Cells<'a> {
     /// Puts recordings, of one vector each, into cells.
     ///
     /// # Errors
-    /// None that an index gives.
+    /// None for recordings of this index.
     pub fn of(index: &'a Index, recordings: &'a [Recording], probes: usize) -> Result<Self> {
         let count = ((2.0 * (recordings.len() as f64).sqrt()) as usize).clamp(1, recordings.len().max(1));
         let pivots = (0..count).map(|cell| recordings[cell * recordings.len() / count]);
@@ -79,7 +79,7 @@ impl<'a> Cells<'a> {
                     let mut best = Smallest::new(probes);
                     for cell in 0..count {
                         let score = scores[cell * asked.len() + query];
-                        best.push(Found { score, segment: 0, row: cell as u32 });
+                        best.push(ScoredRow { score, segment: 0, row: cell as u32 });
                     }
                     best.into_sorted().into_iter().map(|found| found.row).collect()
                 };
@@ -100,11 +100,11 @@ impl<'a> Cells<'a> {
         self.members.len()
     }
 
-    /// The pairs of a cell whose score is at least what `least` says of the one that looks.
+    /// The pairs of a cell whose score is at least the threshold `least` of the recording that is compared with it.
     ///
     /// # Errors
-    /// None that an index gives.
-    pub fn pairs(&self, cell: usize, least: &[f32]) -> Result<Vec<Near>> {
+    /// None for recordings of this index.
+    pub fn pairs(&self, cell: usize, least: &[f32]) -> Result<Vec<NearPair>> {
         let members = &self.members[cell];
         let at = |place: &u32| self.recordings[*place as usize];
         let rows = gathered(self.index, members.iter().map(at))?;
@@ -115,7 +115,7 @@ impl<'a> Cells<'a> {
             for (other, scores) in members.iter().zip(scores.chunks_exact(some.len().max(1))) {
                 for (one, score) in some.iter().zip(scores) {
                     if *score >= least[*one as usize] && one != other {
-                        found.push(Near { one: *one, other: *other, score: *score });
+                        found.push(NearPair { one: *one, other: *other, score: *score });
                     }
                 }
             }

@@ -29,7 +29,7 @@ Examples (NET is --network configs/networks/default):
 Exit codes: 0 all done, 1 refused or failed, 2 wrong usage, 3 done but some files failed, 130 interrupted, what was
 done is saved.";
 
-/// Search: an index of recordings that grows, and what is asked of it.
+/// Search: an index of recordings that grows, and queries to it.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -47,15 +47,15 @@ enum Command {
     Search(SearchArgs),
     /// Whether two audio files are versions of one work.
     Compare(CompareArgs),
-    /// Add audio files, folders and lists to an index, or begin one with them; costs what is new.
+    /// Add audio files, folders and lists to an index, or begin one with them; only new recordings take time.
     Add(AddArgs),
-    /// The same, but a file whose path is known with other audio takes the old one's place.
+    /// Like add, but a file whose path is known with other audio replaces the old recording.
     Replace(AddArgs),
     /// Remove recordings, by path, work or content hash.
     Remove(RemoveArgs),
     /// Add what other indexes of the same network hold.
     Merge(MergeArgs),
-    /// Make one segment of all, without what was removed.
+    /// Merge all segments into one, without removed recordings.
     Compact(IndexArgs),
     /// What an index holds and what made it.
     Info(InfoArgs),
@@ -87,14 +87,14 @@ enum Command {
 /// # Errors
 /// Whatever the command's module says.
 pub fn main(cli: Cli) -> Result<Outcome> {
-    use crate::index::change::Known;
+    use crate::index::change::ConflictPolicy;
     let Some(config) = cli.config.load()? else { return Ok(Outcome::Done) };
     cli.threads.install()?;
     match cli.command {
         Command::Search(args) => commands::search(config, args),
         Command::Compare(args) => commands::compare(config, args).map(Into::into),
-        Command::Add(args) => commands::add(config, args, Known::Stays),
-        Command::Replace(args) => commands::add(config, args, Known::Replaced),
+        Command::Add(args) => commands::add(config, args, ConflictPolicy::KeepOld),
+        Command::Replace(args) => commands::add(config, args, ConflictPolicy::Replaced),
         Command::Remove(args) => commands::remove(&args).map(Into::into),
         Command::Merge(args) => commands::merge(&args).map(Into::into),
         Command::Compact(args) => commands::compact(&args.index).map(Into::into),

@@ -38,7 +38,7 @@ pub struct Comparison {
     pub kind: Option<Kind>,
     /// The probability before their scores are known.
     pub prior: f64,
-    /// How they run beside each other; absent where nobody asked.
+    /// Their alignment; absent if it was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alignment: Option<Aligned>,
 }
@@ -52,7 +52,7 @@ pub struct Options {
     pub calibration: Option<PathBuf>,
     /// A probability ([`bc_calibration::prior`]), before the score is known.
     pub prior: f64,
-    /// Say, too, how they run beside each other.
+    /// Align them too.
     pub align: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Which recordings of a catalogue are the same, or of one work.
 //!
 //! In a small catalogue every recording is a query against all others, many at once, so that the index is read once per batch; in a
-//! large one against those in the cells near to it ([`crate::cells`]), and for some recordings, asked exactly, it is counted how many of their pairs
+//! large one against those in the cells near to it ([`crate::cells`]), and for some recordings, compared with all others, it is counted how many of their pairs
 //! were found. A pair counts from both sides; how likely pairs of one work are beforehand falls with the number of recordings.
 
 use std::collections::HashMap;
@@ -13,14 +13,14 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::answer::{Query, Searcher};
-use crate::cells::{Cells, Near};
+use crate::cells::{Cells, NearPair};
 use crate::index::{Index, Recording, Row};
 
 /// Recordings that are compared with all others at once.
 const AT_ONCE: usize = 512;
-/// Up to so many recordings all pairs are looked at, unless told otherwise.
+/// Up to this many recordings all pairs are compared, unless told otherwise.
 pub const ALL_PAIRS: usize = 20_000;
-/// Recordings that are asked exactly, to know what the cells miss.
+/// Recordings that are compared with all others, to measure what the cells miss.
 const ASKED: usize = 512;
 
 /// Two recordings that are alike.
@@ -34,7 +34,7 @@ pub struct Pair {
     pub probability_of_same_audio: f64,
     /// Their cosine.
     pub score: f32,
-    /// Number of the group that they are of, from 1; 0 if they are of none because they are unsure.
+    /// Number of the group that they belong to, from 1; 0 if the pair is unsure and therefore in no group.
     pub group: usize,
     /// The first.
     pub a: Row,
@@ -42,52 +42,52 @@ pub struct Pair {
     pub b: Row,
 }
 
-/// How to look.
+/// How to search for duplicates.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Other versions that a recording of the catalogue has, on average, beforehand.
     pub prior: f64,
     /// Pairs below this probability are left out.
     pub least: f64,
-    /// Cells that a recording looks into; all pairs if not given.
+    /// Cells that a recording is compared with; all pairs if not given.
     pub probes: Option<usize>,
 }
 
 /// The pairs of a catalogue.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct DuplicatePairs {
     /// The surest first, with their groups.
     pub pairs: Vec<Pair>,
-    /// What was missed, where not all pairs were looked at.
+    /// The recall, if not all pairs were compared.
     pub recall: Option<Recall>,
 }
 
-/// Pairs of some recordings that were asked exactly.
+/// The recall over some recordings that were compared with all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Recall {
     /// Recordings, spread over the catalogue.
     pub asked: usize,
     /// Their pairs.
     pub pairs: usize,
-    /// Those of them that were found without looking at all.
+    /// Pairs of these that the cells found.
     pub found: usize,
 }
 
 /// What is known of a pair.
 #[derive(Debug, Clone, Copy)]
-struct Sides {
+struct PairEvidence {
     score: f32,
     kinds: Kinds,
     sides: u32,
 }
 
-type Pairs = HashMap<(Recording, Recording), Sides>;
+type Pairs = HashMap<(Recording, Recording), PairEvidence>;
 
 /// The pairs of at least this probability, the surest first, with their groups.
 ///
 /// # Errors
 /// No calibration; a file of the index that cannot be read; an interrupt.
-pub fn pairs(searcher: &Searcher, options: Options) -> Result<Found> {
+pub fn pairs(searcher: &Searcher, options: Options) -> Result<DuplicatePairs> {
     let index = &searcher.index;
     searcher.calibrated()?;
     let recordings: Vec<Recording> = index.recordings().collect();
@@ -95,7 +95,7 @@ pub fn pairs(searcher: &Searcher, options: Options) -> Result<Found> {
     interrupt::install("ending")?;
     let Some(probes) = options.probes else {
         let found = all_pairs(searcher, &recordings, prior, options.least)?;
-        return Ok(Found { pairs: grouped(index, found, options.least)?, recall: None });
+        return Ok(DuplicatePairs { pairs: grouped(index, found, options.least)?, recall: None });
     };
     let found = near_pairs(searcher, &recordings, prior, options.least, probes)?;
     let step = recordings.len().div_ceil(ASKED).max(1);
@@ -106,10 +106,10 @@ pub fn pairs(searcher: &Searcher, options: Options) -> Result<Found> {
         pairs: exact.len(),
         found: exact.keys().filter(|pair| found.contains_key(pair)).count(),
     };
-    Ok(Found { pairs: grouped(index, found, options.least)?, recall: Some(recall) })
+    Ok(DuplicatePairs { pairs: grouped(index, found, options.least)?, recall: Some(recall) })
 }
 
-fn look_up() -> Result<()> {
+fn check_interrupt() -> Result<()> {
     if interrupt::requested() {
         return Err(Interrupted("no pairs were written".to_owned()).into());
     }
@@ -121,7 +121,7 @@ fn all_pairs(searcher: &Searcher, asked: &[Recording], prior: f64, least: f64) -
     let bar = progress::bar(asked.len() as u64, "comparing", "recordings");
     let mut found = Pairs::new();
     for batch in asked.chunks(AT_ONCE) {
-        look_up()?;
+        check_interrupt()?;
         let queries: Result<Vec<Query>> =
             batch.iter().map(|recording| Query::of_recording(&searcher.index, *recording)).collect();
         for (one, pairs) in batch.iter().zip(searcher.pairs(&queries?, prior)?) {
@@ -147,9 +147,9 @@ fn near_pairs(
 ) -> Result<Pairs> {
     let index = &searcher.index;
     let calibration = searcher.calibrated()?;
-    // A score below this is not as likely for a recording.
+    // The lowest score of each recording that is likely enough depends on its cohort.
     let cohorts = searcher.cohorts(recordings)?;
-    look_up()?;
+    check_interrupt()?;
     let likely = |score: f64, cohort: &Option<Cohort>| {
         let kinds = calibration.kinds(score, false, cohort.as_ref(), prior);
         kinds.same_audio + kinds.same_work >= least
@@ -159,10 +159,11 @@ fn near_pairs(
     let bar = progress::bar(cells.len() as u64, "comparing", "cells");
     let mut found = Pairs::new();
     for first in (0..cells.len()).step_by(AT_ONCE) {
-        look_up()?;
+        check_interrupt()?;
         let some: Vec<usize> = (first..cells.len().min(first + AT_ONCE)).collect();
-        let near: Result<Vec<Vec<Near>>> = some.par_iter().map(|cell| cells.pairs(*cell, &scores)).collect();
-        for Near { one, other, score } in near?.into_iter().flatten() {
+        let near: Result<Vec<Vec<NearPair>>> =
+            some.par_iter().map(|cell| cells.pairs(*cell, &scores)).collect();
+        for NearPair { one, other, score } in near?.into_iter().flatten() {
             let [a, b] = [one, other].map(|place| recordings[place as usize]);
             if found.contains_key(&(a.min(b), a.max(b))) {
                 continue;
@@ -182,7 +183,7 @@ fn near_pairs(
     Ok(found)
 }
 
-/// The lowest cosine that is likely enough, a little below; above 1 where none is.
+/// Slightly less than the lowest cosine that is likely enough; above 1 if none is.
 fn lowest(likely: impl Fn(f64) -> bool) -> f32 {
     let (mut low, mut high) = (-1.0, 1.01);
     for _ in 0..30 {
@@ -194,7 +195,7 @@ fn lowest(likely: impl Fn(f64) -> bool) -> f32 {
 
 fn add(found: &mut Pairs, [one, other]: [Recording; 2], score: f32, kinds: Kinds) {
     let pair = (one.min(other), one.max(other));
-    let sides = found.entry(pair).or_insert(Sides { score, kinds, sides: 0 });
+    let sides = found.entry(pair).or_insert(PairEvidence { score, kinds, sides: 0 });
     // The mean of both sides, where both found the pair.
     sides.sides += 1;
     let share = 1.0 / f64::from(sides.sides);
@@ -208,10 +209,10 @@ fn add(found: &mut Pairs, [one, other]: [Recording; 2], score: f32, kinds: Kinds
 
 fn grouped(index: &Index, found: Pairs, least: f64) -> Result<Vec<Pair>> {
     let mut found: Vec<_> = found.into_iter().collect();
-    let one = |sides: &Sides| sides.kinds.same_audio + sides.kinds.same_work;
+    let one = |sides: &PairEvidence| sides.kinds.same_audio + sides.kinds.same_work;
     found.retain(|(_, sides)| one(sides) >= least);
     found.sort_by(|a, b| one(&b.1).total_cmp(&one(&a.1)).then(a.0.cmp(&b.0)));
-    let sure = |sides: &Sides| matches!(sides.kinds.kind(), Kind::SameAudio | Kind::SameWork);
+    let sure = |sides: &PairEvidence| matches!(sides.kinds.kind(), Kind::SameAudio | Kind::SameWork);
     let group_of = groups(found.iter().filter(|(_, sides)| sure(sides)).map(|(pair, _)| *pair));
     let pairs = found.into_iter().map(|((a, b), sides)| {
         Ok(Pair {
@@ -227,7 +228,7 @@ fn grouped(index: &Index, found: Pairs, least: f64) -> Result<Vec<Pair>> {
     pairs.collect()
 }
 
-/// Numbers of the groups that pairs tie together, from 1, in order of the first pair of each.
+/// Numbers of the connected components of the pairs, from 1, in order of the first pair of each.
 fn groups(pairs: impl Iterator<Item = (Recording, Recording)>) -> HashMap<Recording, usize> {
     let mut members: Vec<Vec<Recording>> = Vec::new();
     let mut place_of: HashMap<Recording, usize> = HashMap::new();

@@ -1,4 +1,4 @@
-//! An index in forms that databases load, and nothing else is needed there but the vectors and what is known of them.
+//! Exports an index in formats that databases load: the vectors and the metadata of their recordings.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -19,7 +19,7 @@ use crate::index::{Index, Recording, Row};
 /// Rows that are written at once.
 const AT_ONCE: usize = 16_384;
 
-/// Who is to load it.
+/// The database that is to load it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Target {
     /// `vectors.npy` and `rows.jsonl`, in the same order.

@@ -7,13 +7,13 @@ use bc_embed::windows::Windows;
 use bc_formats::embeddings::Embeddings;
 use bc_formats::index::Split;
 
-use crate::index::change::{Adder, Addition, Fate, Known};
+use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy};
 use crate::index::{Manifest, Storage, row_of, versions};
 
 /// Recordings that are written in one change.
 const AT_ONCE: usize = 100_000;
 
-/// What became of the versions of a file.
+/// The result of importing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Imported {
     /// Versions that are new.
@@ -36,7 +36,7 @@ pub fn import(path: &Path, folder: &Path, storage: Option<Storage>) -> Result<Im
     let storage = storage.or(there.map(|manifest| manifest.storage)).unwrap_or(Storage::F16);
     let dim = embeddings.dim.max(1);
     let empty = Manifest::of_provenance(made.settings.clone(), made.inputs.clone(), storage, dim);
-    let mut adder = Adder::open(folder, empty, Known::Stays)?;
+    let mut adder = Adder::open(folder, empty, ConflictPolicy::KeepOld)?;
     let mut imported = Imported::default();
     for versions in versions(&embeddings).chunks(AT_ONCE) {
         let additions = versions.iter().map(|rows| {
@@ -52,9 +52,9 @@ pub fn import(path: &Path, folder: &Path, storage: Option<Storage>) -> Result<Im
         });
         for fate in adder.add(additions.collect())? {
             match fate {
-                Fate::Added | Fate::Replaced => imported.new += 1,
-                Fate::WasThere => imported.there += 1,
-                Fate::Taken => imported.taken += 1,
+                AddOutcome::Added | AddOutcome::Replaced => imported.new += 1,
+                AddOutcome::AlreadyPresent => imported.there += 1,
+                AddOutcome::PathTaken => imported.taken += 1,
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::index::rows::is_reserved;
 /// A file with what is known of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// What is known; `path` is absolute.
     pub row: Row,
@@ -22,7 +22,7 @@ pub struct Item {
 /// Which work a recording is a version of, where a list does not say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Works {
-    /// Nobody says: each is a work of its own, until it turns out to be like another.
+    /// Unknown: each is a separate work, until it turns out to be similar to another.
     #[default]
     Own,
     /// All are versions of this one.
@@ -37,13 +37,13 @@ pub fn stored_path(path: &Path) -> String {
     files::absolute(path).to_string_lossy().into_owned()
 }
 
-/// Size and time of change as an index holds them; zeros where they cannot be told.
+/// Size and modification time as an index holds them; zeros where unknown.
 pub(crate) fn stamp_of(source: Source) -> (u64, i64) {
     (source.bytes.unwrap_or(0), source.modified_ns.unwrap_or(0))
 }
 
-/// The recordings that `words` name: audio files, folders, and lists (`.csv`), each path once. What cannot be used is a
-/// failure, not the end.
+/// The recordings that `words` name: audio files, folders, and lists (`.csv`), each path once. A file that cannot be used is a
+/// failure and does not end the command.
 ///
 /// # Errors
 /// Nothing was named; a path where there is nothing; a folder without audio; a list without the column `path`.

@@ -1,4 +1,4 @@
-//! Search: an index of recordings, and what is asked of it. Parses arguments and calls the library.
+//! Search: an index of recordings, and queries to it. Parses arguments and calls the library.
 
 fn main() -> std::process::ExitCode {
     bc_nn::memory::keep_freed();

@@ -24,7 +24,7 @@ fn candidates(config: &Config, beside: Option<&Path>, name: &str) -> Vec<PathBuf
     files
 }
 
-/// What scores mean that the network `origin` (of the file or index `named`) gives.
+/// The calibration of the scores of the network `origin` (of the file or index `named`).
 ///
 /// # Errors
 /// A calibration that was given and is absent, unreadable, or of another network.
@@ -65,7 +65,7 @@ fn first(
         }
     }
     for reason in reasons {
-        tracing::warn!("{name} is passed over, so that {so}: {reason}");
+        tracing::warn!("{name} is ignored, so {so}: {reason}");
     }
     None
 }
@@ -95,17 +95,17 @@ fn read(
     Ok(read)
 }
 
-/// What the scores of an index mean.
+/// The calibrations of an index.
 #[derive(Debug, Default)]
-pub struct Meaning {
-    /// Those of whole recordings.
+pub struct Calibrations {
+    /// For whole recordings.
     pub whole: Option<(PathBuf, Calibration)>,
-    /// Those of short windows, where these are compared. Without it probabilities are those of whole recordings.
+    /// For short windows, if these are compared. Without it, probabilities are those of whole recordings.
     pub windows: Option<(PathBuf, Calibration)>,
 }
 
-/// What the scores of an index mean whose recordings are compared whole, and by short windows as `compare` says. A calibration that is
-/// `given` decides: one of whole recordings is used though there is one of windows beside the network.
+/// The calibrations of an index whose recordings are compared whole, and by short windows as `compare` says. A calibration that is
+/// `given` takes precedence: one of whole recordings is used even if there is one of windows beside the network.
 ///
 /// # Errors
 /// A calibration that was given and is absent, unreadable, of another network, or of scores that are not made here.
@@ -114,20 +114,20 @@ pub fn of_index(
     index: &Index,
     given: Option<&Path>,
     compare: Option<&WindowComparison>,
-) -> Result<Meaning> {
+) -> Result<Calibrations> {
     let (origin, path) = (Origin::of(&index.manifest.provenance), index.path.as_path());
     let found = |compare| first(config, Some(path), &origin, path, compare);
     let Some(given) = given else {
         let whole = found(None);
         let windows = compare.filter(|_| whole.is_some()).and_then(|compare| found(Some(compare)));
-        return Ok(Meaning { whole, windows });
+        return Ok(Calibrations { whole, windows });
     };
     let of_windows = Calibration::read(given)?.compare()?.is_some();
     let compare = compare.filter(|_| of_windows);
     let read = read(given, &origin, path, compare).context("make it again with `bc-eval calibrate`")?;
     let read = Some((given.to_owned(), read));
     if !of_windows {
-        return Ok(Meaning { whole: read, windows: None });
+        return Ok(Calibrations { whole: read, windows: None });
     }
     let whole = found(None);
     ensure!(
@@ -136,5 +136,5 @@ pub fn of_index(
         given.display(),
         bundle::CALIBRATION
     );
-    Ok(Meaning { whole, windows: read })
+    Ok(Calibrations { whole, windows: read })
 }

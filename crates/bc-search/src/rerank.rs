@@ -18,7 +18,7 @@ pub struct Candidate {
     pub path: String,
 }
 
-/// Reads candidates, CSV with the columns `query` and `path` or one JSON object per line with these keys; others are passed over. `-`
+/// Reads candidates, CSV with the columns `query` and `path` or one JSON object per line with these keys; others are ignored. `-`
 /// is standard input.
 ///
 /// # Errors
@@ -56,8 +56,8 @@ fn parse(text: &str) -> Result<Vec<Candidate>> {
     Ok(reader.deserialize().collect::<Result<_, _>>()?)
 }
 
-/// Answers of the candidates alone, by the index's own vectors; one answer per query, in order. A path that the index does not hold is
-/// passed over, with a warning.
+/// Answers of the candidates alone, by the index's own vectors; one answer per query, in order. A path that is not in the index is
+/// skipped, with a warning.
 ///
 /// # Errors
 /// Of the network; a query's own are in its answer.

@@ -9,7 +9,7 @@ mod graphs {
     use std::path::Path;
 
     use bc_search::ann::{self, Graphs, Settings};
-    use bc_search::index::change::{Adder, Addition, Known, compact, remove};
+    use bc_search::index::change::{Adder, Addition, ConflictPolicy, compact, remove};
     use bc_search::index::{Index, Manifest, Row, Storage};
     use bc_search::scan::{self, Queries};
     use rand::{RngExt, SeedableRng};
@@ -35,7 +35,7 @@ mod graphs {
             parts: vec![(0.0, vector(row))],
             windows: Vec::new(),
         });
-        Adder::open(folder, empty, Known::Stays).unwrap().add(additions.collect()).unwrap();
+        Adder::open(folder, empty, ConflictPolicy::KeepOld).unwrap().add(additions.collect()).unwrap();
     }
 
     fn queries(storage: Storage) -> Queries {
@@ -82,7 +82,7 @@ mod graphs {
         let ask = |row: u64| {
             let asked = Queries::new(&vector(row), DIM, Storage::F16);
             let found = graphs.nearest(&index, &asked, 5).remove(0);
-            let path_of = |found: &scan::Found| {
+            let path_of = |found: &scan::ScoredRow| {
                 let segment = &index.segments[found.segment as usize];
                 segment.row(segment.keys.places()[found.row as usize].recording).unwrap().path
             };

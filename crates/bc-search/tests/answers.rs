@@ -107,7 +107,7 @@ fn versions_of_one_unknown_song_share_no_probability() {
     assert!(answer["hits"][0]["versions"].as_u64().unwrap() >= 5, "{answer}");
 }
 
-/// A content hash of its own for each text.
+/// A different content hash for each text.
 fn hash(text: &str) -> String {
     let mut fingerprint = bc_formats::fingerprint::Fingerprint::of("file");
     fingerprint.add(text).finish().repeat(2)
@@ -118,7 +118,7 @@ fn the_same_audio_under_two_names_is_one_work_and_a_copy_is_nearly_certain() {
     let folder = tempfile::tempdir().unwrap();
     clusters(&folder.path().join("e.parquet"), [80, 5], 24, 1.2, |_| {});
     calibrated(folder.path());
-    // A larger index, each recording a work of its own; three of them are one file, and so is a fourth of other bytes.
+    // A larger index, each recording a separate work; three of them are one file, and so is a fourth of other bytes.
     let path = folder.path().join("u.parquet");
     clusters(&path, [600, 2], 24, 1.2, |label| {
         label.clique_id = label.version_id.clone();

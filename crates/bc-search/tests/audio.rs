@@ -121,7 +121,7 @@ fn silent_windows_of_two_recordings_are_no_match() {
 fn a_network_in_another_file_is_the_one_that_made_the_index() {
     let folder = workplace();
     let own = std::fs::read(folder.path().join("network.safetensors")).unwrap();
-    // Other bytes, the same weights: with a key of its own in the header.
+    // Other bytes, the same weights: with another key in the header.
     let exported = folder.path().join("copy.safetensors");
     let loaded =
         bc_nn::Network::load(&folder.path().join("network.safetensors"), &bc_nn::Backend::cpu()).unwrap();

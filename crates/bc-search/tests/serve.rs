@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bc_formats::embeddings::{Embeddings, FORMAT, Label};
 use bc_formats::index::Split;
-use bc_search::index::change::{Adder, Addition, Known};
+use bc_search::index::change::{Adder, Addition, ConflictPolicy};
 use bc_search::index::{Index, Row};
 use common::http::{Part, Response, Server, body, request};
 use common::songs::{Performance, indexed, song};
@@ -53,7 +53,7 @@ fn what_is_there_is_not_decoded_to_say_so() {
         ..Row::default()
     };
     let addition = Addition { row, parts: opened.parts(first), windows: opened.short_windows(first) };
-    Adder::open(&index, empty, Known::Stays).unwrap().add(vec![addition]).unwrap();
+    Adder::open(&index, empty, ConflictPolicy::KeepOld).unwrap().add(vec![addition]).unwrap();
     let server = start(folder.path(), &["--token-file", "token"]);
     let header = format!("authorization: Bearer {TOKEN}\r\n");
     let answer = server.post_with("/add", &[Part::of("file", &odd)], &header).json(200);
@@ -295,7 +295,7 @@ fn who_has_the_token_adds_and_others_do_not() {
     song(&folder.path().join("five.wav"), 5, Performance::default());
     with_network(folder.path(), &["add", "five.wav", "--index", "index"]);
     server.until("the fifth", |server| server.get("/health").json(200)["recordings"] == 5);
-    assert!(common::succeed(folder.path(), &["verify", "--index", "index"]).contains("is whole"));
+    assert!(common::succeed(folder.path(), &["verify", "--index", "index"]).contains("is intact"));
 }
 
 #[test]

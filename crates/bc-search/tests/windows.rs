@@ -17,7 +17,7 @@ use bc_formats::embeddings::Label;
 use bc_formats::index::Split;
 use bc_formats::run::WindowComparison;
 use bc_search::answer::{Options, Query, Searcher};
-use bc_search::index::change::{Adder, Addition, Known};
+use bc_search::index::change::{Adder, Addition, ConflictPolicy};
 use bc_search::index::{Index, Manifest, Row, Storage};
 use common::{NETWORK, answers, melody, refuse, succeed, with_network};
 use rand::{RngExt, SeedableRng};
@@ -255,7 +255,7 @@ fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_record
     let mut empty =
         Manifest::of_provenance(serde_json::json!({}), provenance.inputs.clone(), Storage::F16, DIM);
     empty.compare = Some(compare);
-    let mut adder = Adder::open(&index, empty, Known::Stays).unwrap();
+    let mut adder = Adder::open(&index, empty, ConflictPolicy::KeepOld).unwrap();
     let (mut additions, mut asked) = (Vec::new(), Vec::new());
     for (at, (work, whole, windows)) in all.iter().enumerate().skip(half.len()) {
         if at % 3 == 2 {

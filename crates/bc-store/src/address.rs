@@ -29,7 +29,7 @@ impl Address {
         let rest = path.to_str()?.strip_prefix(SCHEME)?;
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
-            let text = format!("`{}` names no bucket (s3://bucket/prefix)", path.display());
+            let text = format!("`{}` does not name a bucket (s3://bucket/prefix)", path.display());
             return Some(Err(io::Error::new(io::ErrorKind::InvalidInput, text)));
         }
         Some(Ok(Self { bucket: bucket.to_owned(), key: key.trim_matches('/').to_owned() }))

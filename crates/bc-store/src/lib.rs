@@ -8,9 +8,9 @@
 //! Objects need the feature `s3` (`cargo build --release --features s3`), so that builds without it stay small. Requests are
 //! signed and lists are parsed by `rusty-s3` and sent by `ureq`: both block, as everything around them does, and neither
 //! brings an asynchronous runtime. Errors are [`io::Error`]s of the kinds that [`bc_formats::passing`] knows: a store that
-//! is busy or away may pass, an object that is not there is not there.
+//! is busy or unreachable may pass, a missing object is a lasting error.
 //!
-//! The environment says which store, by the usual names: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`
+//! The environment names the store, with the usual variables: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`
 //! (without them requests are not signed), `AWS_REGION` or `AWS_DEFAULT_REGION` (`us-east-1`), and `AWS_ENDPOINT_URL` for
 //! stores that are not Amazon's, such as `http://127.0.0.1:9000`.
 
@@ -25,7 +25,7 @@ use bc_formats::features::Source;
 
 pub use address::{Address, is_remote};
 
-/// What there is to say of a file or an object without reading it.
+/// The metadata of a file or an object, known without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct About {
     /// Size.
@@ -46,7 +46,7 @@ impl About {
 pub enum Local {
     /// It was one.
     File(PathBuf),
-    /// A copy of an object, removed when this is dropped, and what the store said of the object when it gave it.
+    /// A copy of an object, removed when this is dropped, with the metadata that the store sent with it.
     Copy(tempfile::TempPath, About),
 }
 
@@ -59,7 +59,7 @@ impl Local {
         }
     }
 
-    /// Of a copy, which cannot change any more, what it is a copy of; a file has to be asked for again.
+    /// For a copy, which can no longer change, the metadata of the object; for a file `None`, since its metadata must be read again.
     pub fn copied(&self) -> Option<About> {
         match self {
             Self::File(_) => None,
@@ -68,10 +68,10 @@ impl Local {
     }
 }
 
-/// Size and time of change. For an object this costs a request; [`list`] gives the same for all objects of a prefix.
+/// Size and modification time. For an object this costs a request; [`list`] gives the same for all objects of a prefix.
 ///
 /// # Errors
-/// It is not there, or the disk or the store does not say.
+/// It does not exist, or the disk or the store does not answer.
 pub fn about(path: &Path) -> io::Result<About> {
     match Address::of(path) {
         Some(address) => remote::about(&address?),
@@ -94,7 +94,7 @@ pub fn source(path: &Path) -> io::Result<Source> {
 /// A file with the content, to open and read.
 ///
 /// # Errors
-/// An object that is not there, or that the store does not give whole; a full disk.
+/// An object that does not exist, or that the store does not send completely; a full disk.
 pub fn local(path: &Path) -> io::Result<Local> {
     match Address::of(path) {
         Some(address) => remote::fetch(&address?).map(|(copy, about)| Local::Copy(copy, about)),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bc_formats::passing::{Judged, Outlook, ShortRead, outlook};
+use bc_formats::passing::{ClassifiedError, Outlook, ShortRead, outlook};
 use rusty_s3::actions::{ListObjectsV2, S3Action};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 use ureq::http::Response;
@@ -15,7 +15,7 @@ use super::{About, Address};
 
 /// How long a signed request may be sent after it was made.
 const VALID: Duration = Duration::from_secs(300);
-/// How long a store may say nothing.
+/// How long a store may send nothing.
 const SILENCE: Duration = Duration::from_secs(60);
 
 static AGENT: LazyLock<Agent> = LazyLock::new(|| {
@@ -55,7 +55,7 @@ pub fn fetch(address: &Address) -> io::Result<(tempfile::TempPath, About)> {
     Ok((copy.into_temp_path(), about))
 }
 
-/// Copies until the end. A store that breaks off may be back soon; a disk that does not take more is an error of its own.
+/// Copies until the end. A store that breaks off may be back soon; a failed write to the disk is a separate error.
 fn copy_all(address: &Address, from: &mut impl Read, into: &mut impl Write) -> io::Result<u64> {
     let (mut buffer, mut copied) = (vec![0; 1 << 16], 0);
     loop {
@@ -91,7 +91,7 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
         let page = ListObjectsV2::parse_response(&text)
             .map_err(|error| busy(address, &format!("is not listed ({error})")))?;
         for object in page.contents {
-            // What ends with a slash stands for a folder, as nothing does for the prefix itself; what begins with one would
+            // A name that ends with a slash represents a folder, and an empty one the prefix itself; one that begins with a slash would
             // be a path from the root here.
             let named = |name: &&str| !name.is_empty() && !name.ends_with('/') && !name.starts_with('/');
             let Some(name) = object.key.strip_prefix(&prefix).filter(named) else { continue };
@@ -123,18 +123,18 @@ fn endpoint() -> (String, UrlStyle) {
     }
 }
 
-/// The bucket at the store that the environment names, and who we are.
+/// The bucket at the store that the environment names, with the credentials.
 fn store(address: &Address) -> io::Result<(Bucket, Option<Credentials>)> {
     let (endpoint, style) = endpoint();
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidInput, format!("{address}: {what}"));
-    let url = endpoint.parse().map_err(|_| invalid(format!("AWS_ENDPOINT_URL is no address: {endpoint}")))?;
+    let url = endpoint.parse().map_err(|_| invalid(format!("AWS_ENDPOINT_URL is not a URL: {endpoint}")))?;
     let bucket = Bucket::new(url, style, address.bucket.clone(), region())
         .map_err(|error| invalid(format!("{error} ({endpoint})")))?;
     Ok((bucket, Credentials::from_env()))
 }
 
 fn remote_error(address: &Address, kind: ErrorKind, outlook: Outlook, what: &str) -> io::Error {
-    io::Error::new(kind, Judged { outlook, what: format!("{address}: {what}") })
+    io::Error::new(kind, ClassifiedError { outlook, what: format!("{address}: {what}") })
 }
 
 /// A store that is busy: this passes soon.
@@ -142,7 +142,7 @@ fn busy(address: &Address, what: &str) -> io::Error {
     remote_error(address, ErrorKind::Other, Outlook::Soon, what)
 }
 
-/// A connection that does not come about or breaks. What the system says of it decides; without that it may pass.
+/// A connection that fails or breaks. The system's error decides whether it may pass; without one it may.
 fn disconnected(address: &Address, error: &io::Error, what: &str) -> io::Error {
     let outlook = if error.raw_os_error().is_some() { outlook(error) } else { Outlook::Soon };
     remote_error(address, ErrorKind::Other, outlook, what)
@@ -163,7 +163,7 @@ fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> 
     if (200..=299).contains(&status) {
         return Ok(response);
     }
-    // Answers to HEAD have no words.
+    // Answers to HEAD have no body.
     let text = response.body_mut().read_to_string().unwrap_or_default();
     let (name, message) = (element(&text, "Code"), element(&text, "Message"));
     let words = match (name, message) {

@@ -78,7 +78,7 @@ pub fn write_seed(target: &str, name: &str, bytes: &[u8]) {
     std::fs::write(folder.join(name), bytes).expect("a written file");
 }
 
-/// Runs `read` on a file of that name and content, in a folder of its own that is in memory where the system has one.
+/// Runs `read` on a file of that name and content, in a temporary folder that is in memory if the system has one.
 pub fn in_file<T>(name: &str, bytes: &[u8], read: impl FnOnce(&Path) -> T) -> T {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };

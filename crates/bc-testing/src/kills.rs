@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub struct Moments(u64);
 
 impl Moments {
-    /// A sequence of its own for each seed.
+    /// An independent sequence for each seed.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(2).wrapping_add(1))
     }

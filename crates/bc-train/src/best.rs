@@ -18,7 +18,7 @@ pub struct Ranked {
     pub figure: f64,
 }
 
-/// Enters a validation's figure into the `keep` best so far, the best first; of equals the earlier one. Whether it
+/// Inserts a validation's figure into the `keep` best so far, the best first; of equals the earlier one. Returns whether it
 /// is among them.
 pub(crate) fn enter(best: &mut Vec<Ranked>, new: Ranked, higher_is_better: bool, keep: usize) -> bool {
     if new.figure.is_nan() {
@@ -43,7 +43,7 @@ pub(crate) fn tidy<'a>(run: &Path, listed: impl Iterator<Item = &'a Ranked>) {
     for file in files.flatten().map(|entry| entry.path()) {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.trim_start_matches('.').starts_with("step-") && !kept.contains(&file) {
-            // It is in nobody's way; the next validation tries again.
+            // It does no harm; the next validation tries again.
             let _ = std::fs::remove_file(&file);
         }
     }

@@ -1,4 +1,4 @@
-//! Everything a resume needs, in one folder a checkpoint.
+//! Everything a resume needs, in one folder per checkpoint.
 //!
 //! ```text
 //! checkpoints/step-00000500/network.safetensors    weights and running statistics, PyTorch's names
@@ -42,8 +42,8 @@ const STATE: &str = "state.json";
 /// The results of validation so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Standing {
-    /// The best validation figure and how long ago it was; ends training early.
+pub struct ValidationState {
+    /// The best validation figure and how long ago it was, for early stopping.
     pub best: Patience,
     /// Step of the best validation.
     pub best_step: u64,
@@ -57,8 +57,8 @@ pub struct Standing {
     pub ranking: Vec<Ranked>,
 }
 
-/// The state of training between two steps. A file of an earlier version lacks some of it, which is then as it
-/// is at the beginning.
+/// The state of training between two steps. Fields that a file of an earlier version lacks are as they
+/// are at the beginning.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct State {
@@ -68,21 +68,21 @@ pub struct State {
     pub step: u64,
     /// Epoch of the next batch, from 0.
     pub epoch: u64,
-    /// Place of the next batch in its epoch.
+    /// Index of the next batch in its epoch.
     pub batch: usize,
     /// Passes done since training began.
     pub passes: u64,
     /// The results of validation so far.
     #[serde(flatten)]
-    pub standing: Standing,
-    /// The validation of this step, or what else belongs to the end, is still to be made.
+    pub standing: ValidationState,
+    /// The validation of this step, or other work at the end of the run, is still to be done.
     pub pending: bool,
     /// The results of validation before the last step of a run that ended between two validations of its plan.
-    /// A run that is prolonged continues from here, as if it had never ended.
-    pub before_end: Option<Standing>,
+    /// A run that is extended continues from here, as if it had never ended.
+    pub before_end: Option<ValidationState>,
     /// Early stopping has ended training.
     pub stopped_early: bool,
-    /// Steps that the whole run was planned for; 0 where that is not known.
+    /// Planned steps of the whole run; 0 if unknown.
     pub total_steps: u64,
     /// Instruction set of the operators so far; empty where that is not known.
     pub instruction_set: String,
@@ -98,7 +98,7 @@ pub struct Checkpoints {
     keep: usize,
     /// Whether this process writes them.
     writes: bool,
-    /// Whether it was said that an old one cannot be removed.
+    /// Whether the user was warned that an old one cannot be removed.
     warned: Cell<bool>,
 }
 
@@ -108,7 +108,7 @@ impl Checkpoints {
         Self { folder: run.join(FOLDER), keep, writes: true, warned: Cell::new(false) }
     }
 
-    /// The same where another process writes them: saving does nothing.
+    /// As [`Checkpoints::of`], if another process writes them: saving does nothing.
     pub fn read_only(self) -> Self {
         Self { writes: false, ..self }
     }
@@ -172,7 +172,7 @@ impl Checkpoints {
         })?;
         let state = State { format: FORMAT.to_owned(), ..state.clone() };
         atomic::write_json(&temporary.path().join(STATE), &state)?;
-        // The names in the folder reach the disk before its own does: a power cut leaves a whole checkpoint or none.
+        // The names in the folder reach the disk before the folder's own name: a power cut leaves a whole checkpoint or none.
         sync(temporary.path());
         let temporary = temporary.keep();
         std::fs::rename(&temporary, &destination)
@@ -204,7 +204,7 @@ impl Checkpoints {
     }
 
     fn names(&self) -> Result<Vec<String>> {
-        // A folder that the disk does not give, now or in part, is no run without checkpoints: that would begin anew.
+        // A folder that cannot be listed now, or only in part, must not count as a run without checkpoints, which would start again.
         let failed = || format!("cannot list {}", self.folder.display());
         let listed = match std::fs::read_dir(&self.folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -236,7 +236,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Removes what is not needed any more, or says once that it cannot. (Network file systems refuse it while
+    /// Removes what is no longer needed, or warns once that it cannot. (Network file systems refuse it while
     /// another machine reads there.)
     fn remove(&self, folder: &Path) {
         if let Err(error) = std::fs::remove_dir_all(folder)
@@ -244,7 +244,7 @@ impl Checkpoints {
             && !self.warned.replace(true)
         {
             tracing::warn!(
-                "cannot remove {}: {error}; training continues, and this is not said again",
+                "cannot remove {}: {error}; training continues, and this warning is not repeated",
                 folder.display()
             );
         }
@@ -254,18 +254,18 @@ impl Checkpoints {
 /// Flushes the names in a folder to disk, where the system has a way to.
 fn sync(folder: &Path) {
     if cfg!(unix) {
-        // A file system that cannot has no better way.
+        // A file system that cannot do this has no alternative.
         let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
     }
 }
 
-/// Adds what to do about a checkpoint that cannot be used. An error of the disk says nothing of what is on it.
+/// Adds a remedy to the error of a checkpoint that cannot be used. An I/O error tells nothing about the content.
 pub(crate) fn with_remedy(error: anyhow::Error, folder: &Path) -> anyhow::Error {
     let failed = format!("cannot resume from {}", folder.display());
     // A file that is not there is no error of the disk: the checkpoint is not whole.
     match passing::outlook_of_any(&error).filter(|_| !passing::is_absent(&error)) {
         Some(Outlook::Soon | Outlook::Later) => error.context(format!(
-            "{failed}: the disk does not give what is there, which may be whole; run the same command again"
+            "{failed}: the disk cannot read it, but it may be intact; run the same command again"
         )),
         _ => error.context(format!("{failed}; {}", remedy(folder))),
     }

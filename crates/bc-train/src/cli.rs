@@ -5,7 +5,7 @@ use bc_cli::{ConfigArgs, Interrupted};
 use bc_ranks::Ranks;
 
 use crate::bench::BenchArgs;
-use crate::ranks::Agreed;
+use crate::ranks::SharedError;
 use crate::train::{Options, Outcome};
 
 /// Stage 3: features become a trained network.
@@ -47,11 +47,11 @@ enum Command {
 
 #[derive(Debug, Default, PartialEq, clap::Args)]
 struct TrainArgs {
-    /// Go on with an interrupted run; an error if there is none. (Without it, an
+    /// Resume an interrupted run; an error if there is none. (Without it, an
     /// interrupted run is resumed too, and an absent one begun.)
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
-    /// Remove the run that is there, and start again.
+    /// Remove the existing run, and start again.
     #[arg(long)]
     fresh: bool,
     /// Print data, network, batches, memory and a time estimate from timed steps; train nothing.
@@ -63,7 +63,7 @@ struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// These, which stood before the word `train`, and those behind it.
+    /// Joins these, given before the word `train`, with those given after it.
     fn and(self, behind: Self) -> Self {
         Self {
             resume: self.resume || behind.resume,
@@ -120,13 +120,13 @@ fn in_rank(ranks: &Ranks, work: impl FnOnce() -> Result<Outcome>) -> Result<Outc
     }
 }
 
-/// Ends this rank. An error that it alone came to ends the others too, which would wait for it for ever, and says
-/// whose it is; what all came to together rank 0 reports, with its exit code, and the others leave without a word.
+/// Ends this rank. An error of this rank alone ends the others too, which would otherwise wait for ever, and names
+/// the rank; an error of all ranks is reported by rank 0, with its exit code, and the others end silently.
 fn leave(ranks: Ranks, outcome: Result<Outcome>) -> Result<()> {
     let result = match outcome {
         Ok(Outcome::Interrupted(saved)) => Err(Interrupted(saved).into()),
         Ok(_) => Ok(()),
-        Err(error) if ranks.is_alone() || error.is::<Agreed>() => Err(error),
+        Err(error) if ranks.is_alone() || error.is::<SharedError>() => Err(error),
         Err(error) => {
             let text = bc_cli::describe(&error);
             eprintln!("error: {} on {}: {text}", ranks.name(), crate::machine::host());
@@ -135,7 +135,7 @@ fn leave(ranks: Ranks, outcome: Result<Outcome>) -> Result<()> {
         }
     };
     let first = ranks.is_first();
-    // All leave together.
+    // All ranks end together.
     drop(ranks);
     if first { result } else { Ok(()) }
 }

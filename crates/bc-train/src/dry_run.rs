@@ -1,4 +1,4 @@
-//! `--dry-run`: what a configuration will do and cost, before it does.
+//! `--dry-run`: reports what a configuration will do and cost, without training.
 
 use std::time::Instant;
 

@@ -1,11 +1,11 @@
-//! When training is complete, and how a run's standing reads in a line of text.
+//! When training is complete, and the state of a run as a line of text.
 
 use bc_formats::config::{Config, Figure};
 
 use crate::checkpoint::State;
 use crate::schedule::{Schedule, Shape};
 
-/// Why training is complete and what would prolong it, or `None` if it is not.
+/// Why training is complete and what would continue it, or `None` if it is not complete.
 pub(crate) fn end(config: &Config, state: &State) -> Option<String> {
     let train = &config.train;
     if state.epoch >= train.epochs {
@@ -17,7 +17,7 @@ pub(crate) fn end(config: &Config, state: &State) -> Option<String> {
             train.max_steps
         ));
     }
-    // Asked anew on a resume: early_stopping may have been raised or switched off since.
+    // Checked again on a resume: early_stopping may have been raised or switched off since.
     let waited = state.standing.best.waited;
     (state.stopped_early && train.early_stopping > 0 && waited >= train.early_stopping).then(|| {
         format!(
@@ -36,8 +36,8 @@ pub(crate) fn best_figure(config: &Config, state: &State) -> String {
     state.standing.best.best.map_or_else(|| "-".to_owned(), |figure| format!("{name} {figure:.4}"))
 }
 
-/// A rate that falls to the last step depends on where that is.
-pub(crate) fn note_another_end(schedule: &Schedule, saved: &State) {
+/// Warns of a changed number of steps: a learning rate that decays to the last step depends on it.
+pub(crate) fn warn_of_other_length(schedule: &Schedule, saved: &State) {
     if schedule.shape != Shape::Cosine || [0, schedule.total_steps].contains(&saved.total_steps) {
         return;
     }
@@ -52,8 +52,8 @@ pub(crate) fn note_another_end(schedule: &Schedule, saved: &State) {
     );
 }
 
-/// Results depend on the instruction set in their last bits.
-pub(crate) fn note_another_machine(saved: &State, instruction_set: &str) {
+/// Warns of another instruction set: results depend on it in their last bits.
+pub(crate) fn warn_of_other_machine(saved: &State, instruction_set: &str) {
     if !saved.instruction_set.is_empty() && saved.instruction_set != instruction_set {
         tracing::warn!(
             "the run was computed with {} until step {} and continues with {instruction_set}: from here on its figures are not, \
@@ -64,8 +64,8 @@ pub(crate) fn note_another_machine(saved: &State, instruction_set: &str) {
     }
 }
 
-/// Sums over ranks are rounded differently for each number of them.
-pub(crate) fn note_other_ranks(config: &Config, saved: &State, ranks: usize) {
+/// Warns of another number of ranks: sums over ranks are rounded differently for each number.
+pub(crate) fn warn_of_other_ranks(config: &Config, saved: &State, ranks: usize) {
     let before = saved.ranks.max(1);
     if before == ranks {
         return;

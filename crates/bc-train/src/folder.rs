@@ -1,4 +1,4 @@
-//! The folder of a run: what lies in it, whose it is, and how it is emptied.
+//! The folder of a run: its files, its lock, and how it is emptied.
 
 use std::fs::File;
 use std::path::Path;
@@ -20,8 +20,8 @@ pub const LAST: &str = "last.safetensors";
 pub const CONFIG: &str = "config.toml";
 /// Locked by the process that trains in the folder.
 const LOCK: &str = ".train.lock";
-/// What lies in the folder besides mapped features.
-const OWN: &[&str] = &[
+/// The run's files in the folder besides mapped features.
+const RUN_FILES: &[&str] = &[
     checkpoint::FOLDER,
     best::BEST,
     best::FOLDER,
@@ -32,7 +32,7 @@ const OWN: &[&str] = &[
     record::EVENTS,
 ];
 
-/// An error that lists every setting in which the run that is there differs from the one asked for.
+/// Fails with a list of every setting in which the existing run differs from the requested one.
 pub(crate) fn refuse_other_settings(run: &Path, old: &Value, new: &Value) -> Result<()> {
     let differences = differences(old, new);
     if differences.is_empty() {
@@ -59,7 +59,7 @@ pub(crate) fn lock(run: &Path) -> Result<File> {
     })
 }
 
-/// Refuses to write over a configuration that is not a run's.
+/// Refuses to overwrite a configuration that is not a run's.
 pub(crate) fn refuse_foreign_config(run: &Path) -> Result<()> {
     let path = run.join(CONFIG);
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
@@ -67,21 +67,21 @@ pub(crate) fn refuse_foreign_config(run: &Path) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "{} was not written by a run, and a run would write over it; move it, or give the run another folder (--set train.run=runs/…)",
+        "{} was not written by a run, and a run would overwrite it; move it, or give the run another folder (--set train.run=runs/…)",
         path.display()
     )
 }
 
-/// Removes what a run left in its folder but for the file `keep`, and nothing else that lies there.
+/// Removes the run's files from its folder except the file `keep`, and no other files.
 pub(crate) fn empty(run: &Path, keep: &str) -> Result<()> {
     let Ok(listed) = std::fs::read_dir(run) else { return Ok(()) };
     for path in listed.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Version 0.1 nested a temporary name in another.
         let leftover = name.strip_suffix(".tmp").map(|name| name.trim_start_matches('.'));
-        let own = OWN.contains(&name.as_ref()) || is_mapped_store(&name);
+        let own = RUN_FILES.contains(&name.as_ref()) || is_mapped_store(&name);
         let own_leftover = leftover.is_some_and(|name| {
-            OWN.iter().any(|own| name.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')))
+            RUN_FILES.iter().any(|own| name.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')))
                 || (name.starts_with("features-") && name.contains(".f16."))
         }) && name.starts_with('.');
         if name == keep || !(own || own_leftover) {

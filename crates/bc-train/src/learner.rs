@@ -1,4 +1,4 @@
-//! The network with its losses and optimiser: one batch in, gradients out, one step on.
+//! The network with its losses and optimiser: batches become gradients, and gradients become steps.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -11,20 +11,20 @@ use bc_formats::run::{CHECKPOINT_FORMAT, CLIQUES_KEY, INPUT_KEY, NetworkInput};
 use bc_nn::backend::{Array, Clipping, Precision};
 use bc_nn::optim::{Adam, AdamSettings};
 use bc_nn::{
-    Backend, Columns, Gradients, Network, NetworkSettings, OutputGradients, Pass, Snapshot, weights,
+    Backend, Gradients, HeadOutputs, Network, NetworkSettings, OutputGradients, Pass, Snapshot, weights,
 };
 use bc_ranks::Ranks;
 use candle_core::{Device, Tensor};
 
 use crate::checkpoint;
 use crate::data::Batch;
-use crate::objective::{Objective, Of};
+use crate::objective::{BatchLosses, Objective};
 use crate::ranks::{Team, Traffic};
 
 /// Losses of one batch, or their sum over several.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Losses {
-    /// What is minimised.
+    /// The total loss, which is minimised.
     pub sum: f32,
     /// Cross entropy, without its weight.
     pub classification: f32,
@@ -35,7 +35,7 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// Adds those of another batch.
+    /// Adds the losses of another batch.
     pub fn add(&mut self, other: &Self) {
         self.sum += other.sum;
         self.classification += other.classification;
@@ -53,7 +53,7 @@ pub struct Embedded {
     pub dim: usize,
 }
 
-/// Fingerprints of what a network learns from.
+/// Fingerprints of the data that a network is trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
     /// Of the features and of the works of which versions are painted, by their kind.
@@ -67,7 +67,7 @@ pub struct Learner {
     network: Network,
     optimizer: Adam,
     average: Option<Snapshot>,
-    /// Summed since the last step.
+    /// Gradients, summed since the last step.
     gradients: Gradients,
     train: TrainConfig,
     input: NetworkInput,
@@ -129,8 +129,8 @@ impl Learner {
         Ok(learner)
     }
 
-    /// Begins with the weights of `[train] init`, if it names a file, and returns what it took of it, in words. A
-    /// resumed run does not need them any more.
+    /// Loads the weights of `[train] init`, if it names a file, and returns a note on what was loaded. A
+    /// resumed run does not need them.
     ///
     /// # Errors
     /// A file that cannot be read, holds another network, or one that was trained on other input.
@@ -146,8 +146,8 @@ impl Learner {
         let taken = self.network.init_from(path, same).context("[train] init")?;
         let classifier = match (taken, cliques) {
             (true, _) => "its classifier too, which is of the same cliques",
-            (false, Some(_)) => "its classifier is of other cliques and is drawn anew",
-            (false, None) => "it does not say of which cliques its classifier is, which is drawn anew",
+            (false, Some(_)) => "its classifier is of other cliques and is initialised instead",
+            (false, None) => "it does not record the cliques of its classifier, which is initialised instead",
         };
         let note = format!("begins with the network {}; {classifier}", path.display());
         if self.average.is_some() {
@@ -156,7 +156,7 @@ impl Learner {
         Ok(Some(note))
     }
 
-    /// `input` is what the header of `[train] init` says of the network's input.
+    /// Refuses a network that was trained on other input; `input` is the entry in the header of `[train] init`.
     fn refuse_other_input(&self, input: Option<&str>) -> Result<()> {
         let path = self.train.init.display();
         let Some(input) = input else {
@@ -194,7 +194,7 @@ impl Learner {
         self.team.begin(&batch.shares);
         let passes = self.forward(batch)?;
         let objective = Objective { train: &self.train, network: &self.network, team: &self.team, batch };
-        let Of { classification, triplet, sum, outputs, classifier } =
+        let BatchLosses { classification, triplet, sum, outputs, classifier } =
             objective.of(&joined(self.network.backend(), &passes)?)?;
         self.backward(passes, &outputs, classifier.as_deref(), batch, last)?;
         // Only now: the losses are on their way while the backward pass is queued.
@@ -221,14 +221,14 @@ impl Learner {
         batch: &Batch,
         last: bool,
     ) -> Result<()> {
-        // The others need a silent rank in their norms; its gradients count for nothing.
-        let mut nothing = match batch.shares.is_silent() {
+        // The others need an idle rank in their norms; its gradients do not count.
+        let mut nothing = match batch.shares.is_idle() {
             true => Some(Gradients::new(self.network.parameters())?),
             false => None,
         };
         let count = passes.len();
         let samples = batch.shares.own().len() / count;
-        // The last pass first: what it kept is freed soonest.
+        // The last pass first, so that its saved tensors are freed early.
         for (number, pass) in passes.into_iter().enumerate().rev() {
             if last && number == 0 && nothing.is_none() {
                 self.team.listen(&mut self.gradients)?;
@@ -247,7 +247,7 @@ impl Learner {
         let classification = self.team.sum(own.classification)?;
         let weight = if self.train.loss == Loss::Bytecover { self.train.classification_weight } else { 1.0 };
         let of_others = f64::from(classification) - f64::from(own.classification);
-        // An infinite loss alone is no difference of two.
+        // With a single rank and an infinite loss, the difference would be NaN.
         let sum = if classification == own.classification { sum } else { sum + (weight * of_others) as f32 };
         Ok(Losses { sum, classification, ..own })
     }
@@ -268,7 +268,7 @@ impl Learner {
         Ok(norm as f32)
     }
 
-    /// Refuses to continue if the ranks have come apart.
+    /// Refuses to continue if the ranks' networks differ.
     ///
     /// # Errors
     /// They have.
@@ -276,7 +276,7 @@ impl Learner {
         self.team.check_same(|| self.fingerprint())
     }
 
-    /// What the sums of gradients over ranks have cost so far; `None` alone.
+    /// The cost of summing gradients over ranks so far; `None` with one rank.
     pub fn traffic(&self) -> Option<Traffic> {
         self.team.traffic()
     }
@@ -358,20 +358,20 @@ impl Learner {
     }
 }
 
-/// The outputs of several passes, one behind the other.
-fn joined(backend: &Backend, passes: &[Pass]) -> Result<Columns<Array>> {
-    let all = |get: fn(&Columns<Array>) -> &Array| {
+/// The outputs of several passes, concatenated.
+fn joined(backend: &Backend, passes: &[Pass]) -> Result<HeadOutputs<Array>> {
+    let all = |get: fn(&HeadOutputs<Array>) -> &Array| {
         backend.join(&passes.iter().map(|pass| get(pass.outputs())).collect::<Vec<_>>())
     };
     let logits: Option<Vec<&Array>> = passes.iter().map(|pass| pass.outputs().logits.as_ref()).collect();
     let logits = logits.map(|parts| backend.join(&parts)).transpose()?;
-    Ok(Columns { f_t: all(|outputs| &outputs.f_t)?, f_c: all(|outputs| &outputs.f_c)?, logits })
+    Ok(HeadOutputs { f_t: all(|outputs| &outputs.f_t)?, f_c: all(|outputs| &outputs.f_c)?, logits })
 }
 
 /// The gradients of some of the samples.
 fn part_of(backend: &Backend, of: &OutputGradients, first: usize, count: usize) -> Result<OutputGradients> {
     let part = |x: &Option<Array>| x.as_ref().map(|x| backend.part(x, first, count)).transpose();
-    Ok(Columns { f_t: part(&of.f_t)?, f_c: part(&of.f_c)?, logits: part(&of.logits)? })
+    Ok(HeadOutputs { f_t: part(&of.f_t)?, f_c: part(&of.f_c)?, logits: part(&of.logits)? })
 }
 
 /// Threads of the network's operators on the CPU; 0: one a core. Call once, first.

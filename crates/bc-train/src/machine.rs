@@ -1,4 +1,4 @@
-//! What a run was computed by and on: for its record, and because results agree to the last bit only with the
+//! The program and the machine of a run: for its record, and because results agree to the last bit only with the
 //! same instruction set.
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Machine {
     /// Program and version.
     pub tool: String,
-    /// Commit that the program was built from, with `-dirty` behind it if files had changed since; empty where it
+    /// Commit that the program was built from, followed by `-dirty` if files had changed since; empty if it
     /// was built outside a git checkout.
     pub commit: String,
     /// Name of the machine.
@@ -25,7 +25,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This process, one of `ranks`. What the system does not say is empty.
+    /// This process, one of `ranks`. Fields that the system does not provide are empty.
     pub fn here(ranks: usize) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let processors = read("/proc/cpuinfo");

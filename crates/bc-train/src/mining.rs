@@ -1,4 +1,4 @@
-//! Which triplets of a batch enter the loss.
+//! Mining: which triplets of a batch enter the loss.
 //!
 //! Selection looks at the values of the embeddings only; the loss is then computed on
 //! the selected rows, so gradients flow through them and not through the choice.

@@ -1,4 +1,4 @@
-//! What a batch is trained for: the losses of its outputs and their gradients.
+//! The objective of training: the losses of a batch's outputs and their gradients.
 //!
 //! In: outputs of a batch's passes on the network's backend. Out: numbers, gradients of the outputs, and where a loss
 //! reads the classifier's weights itself, theirs. Losses over pairs see the rows of all ranks, gradients are of this
@@ -8,18 +8,18 @@ use anyhow::{Context, Result};
 use bc_formats::config::{Batches, Classified, Loss, Mining, TrainConfig};
 use bc_nn::backend::Array;
 use bc_nn::loss::{self, Rows, alignment_uniformity, cosine_cross_entropy, supervised_contrastive};
-use bc_nn::{Backend, Columns, Network, OutputGradients};
+use bc_nn::{Backend, HeadOutputs, Network, OutputGradients};
 
 use crate::data::Batch;
 use crate::mining::{self, Distances, Triplets};
 use crate::randomness::generator;
 use crate::ranks::Team;
 
-/// A sum of numbers on the backend times weights, which is read once the backward pass is queued.
+/// A weighted sum of numbers on the backend, which is read once the backward pass is queued.
 #[derive(Default, Clone)]
-pub(crate) struct Value(Vec<(Array, f64)>, f64);
+pub(crate) struct DeferredLoss(Vec<(Array, f64)>, f64);
 
-impl Value {
+impl DeferredLoss {
     fn on_backend(value: Array, weight: f64) -> Self {
         Self(vec![(value, weight)], 0.0)
     }
@@ -49,20 +49,20 @@ impl Value {
 
 /// Losses of a batch, and gradients of what is minimised.
 #[derive(Default)]
-pub(crate) struct Of {
+pub(crate) struct BatchLosses {
     /// Cross entropy, without its weight: this rank's share of the mean.
-    pub classification: Value,
+    pub classification: DeferredLoss,
     /// Triplet loss, without its weight.
-    pub triplet: Value,
+    pub triplet: DeferredLoss,
     /// What is minimised.
-    pub sum: Value,
+    pub sum: DeferredLoss,
     /// Of the outputs of this rank's items.
     pub outputs: OutputGradients,
     /// Of the classifier's weights, where the loss reads them itself.
     pub classifier: Option<Vec<f32>>,
 }
 
-/// A batch and what it is trained for.
+/// A batch with its network and settings.
 pub(crate) struct Objective<'a> {
     pub train: &'a TrainConfig,
     pub network: &'a Network,
@@ -72,7 +72,7 @@ pub(crate) struct Objective<'a> {
 
 impl Objective<'_> {
     /// Of the outputs of this rank's items.
-    pub fn of(&self, outputs: &Columns<Array>) -> Result<Of> {
+    pub fn of(&self, outputs: &HeadOutputs<Array>) -> Result<BatchLosses> {
         match self.train.loss {
             Loss::Bytecover => self.bytecover(outputs),
             Loss::CosineSoftmax => self.cosine(&outputs.f_c),
@@ -85,7 +85,7 @@ impl Objective<'_> {
     }
 
     /// A loss over all pairs of the batch.
-    fn pairs(&self, f_c: &Array) -> Result<Of> {
+    fn pairs(&self, f_c: &Array) -> Result<BatchLosses> {
         let (backend, dim) = (self.backend(), f_c.shape()[0]);
         let all = self.rows_of_all(f_c)?;
         let (rows, labels) = (Rows::new(&all, dim), &self.batch.labels);
@@ -95,11 +95,15 @@ impl Objective<'_> {
         };
         let gradient = self.team.own_rows(gradient, dim, &self.batch.shares);
         let f_c = Some(backend.matrix(&gradient, dim)?);
-        Ok(Of { sum: Value::number(value), outputs: Columns { f_c, ..Columns::default() }, ..Of::default() })
+        Ok(BatchLosses {
+            sum: DeferredLoss::number(value),
+            outputs: HeadOutputs { f_c, ..HeadOutputs::default() },
+            ..BatchLosses::default()
+        })
     }
 
     /// The cross entropy on the cosines of f_c with the classifier's weights.
-    fn cosine(&self, f_c: &Array) -> Result<Of> {
+    fn cosine(&self, f_c: &Array) -> Result<BatchLosses> {
         let (backend, [dim, items, _, _]) = (self.backend(), f_c.shape());
         let classifier = self.network.classifier().context("a network without a classifier")?;
         let weights = self.network.parameters().values(classifier)?;
@@ -114,13 +118,13 @@ impl Objective<'_> {
         };
         let mut gradient = weighted(found.loss.gradient);
         gradient.resize(items * dim, 0.0);
-        let classification = Value::default().plus(&Value::number(found.loss.value), share);
-        Ok(Of {
+        let classification = DeferredLoss::default().plus(&DeferredLoss::number(found.loss.value), share);
+        Ok(BatchLosses {
             sum: classification.clone(),
             classification,
-            outputs: Columns { f_c: Some(backend.matrix(&gradient, dim)?), ..Columns::default() },
+            outputs: HeadOutputs { f_c: Some(backend.matrix(&gradient, dim)?), ..HeadOutputs::default() },
             classifier: Some(weighted(found.weights)),
-            ..Of::default()
+            ..BatchLosses::default()
         })
     }
 
@@ -130,28 +134,28 @@ impl Objective<'_> {
         let of = |items: usize| if self.train.classified == Classified::Anchors { items / 3 } else { items };
         let own = &self.batch.shares.own()[..of(self.batch.shares.own().len())];
         let labels: Vec<u32> = own.iter().map(|&place| self.batch.labels[place as usize]).collect();
-        let counted = if self.batch.shares.is_silent() { 0 } else { own.len() };
+        let counted = if self.batch.shares.is_idle() { 0 } else { own.len() };
         (labels, counted as f64 / of(self.batch.items.len()) as f64)
     }
 
     /// The cross entropy and the triplet loss by their weights.
-    fn bytecover(&self, outputs: &Columns<Array>) -> Result<Of> {
+    fn bytecover(&self, outputs: &HeadOutputs<Array>) -> Result<BatchLosses> {
         let (train, backend) = (self.train, self.backend());
-        let mut of = Of::default();
+        let mut of = BatchLosses::default();
         if train.classification_weight > 0.0 {
             let logits =
                 outputs.logits.as_ref().context("this network has no classifier, and so no logits")?;
             let (labels, share) = self.labels();
             let weight = share * train.classification_weight;
             let (value, gradient) = backend.cross_entropy(logits, &labels, train.label_smoothing, weight)?;
-            of.classification = Value::on_backend(value, share);
+            of.classification = DeferredLoss::on_backend(value, share);
             of.sum = of.sum.plus(&of.classification, train.classification_weight);
             of.outputs.logits = Some(gradient);
         }
         if train.triplet_weight > 0.0
             && let Some((value, gradient)) = self.triplets(&outputs.f_t)?
         {
-            of.triplet = Value::on_backend(value, 1.0);
+            of.triplet = DeferredLoss::on_backend(value, 1.0);
             of.sum = of.sum.plus(&of.triplet, train.triplet_weight);
             of.outputs.f_t = Some(gradient);
         }

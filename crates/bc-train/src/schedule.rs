@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate moves after the warm-up.
+/// How the learning rate changes after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shape {
-    /// It stays.
+    /// It stays constant.
     Constant,
     /// Half a cosine from the full rate down to the floor at the last step
     /// (Loshchilov and Hutter 2017).
@@ -27,7 +27,7 @@ pub enum Shape {
     },
 }
 
-/// A schedule: a function of the step, and for [`Shape::Plateau`] of what validation said.
+/// A schedule: a function of the step, and for [`Shape::Plateau`] of the validation figures.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// The full rate.
@@ -46,7 +46,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// The learning rate of step `step` (from 0); `reductions` counts what
-    /// [`Shape::Plateau`] has taken back so far.
+    /// [`Shape::Plateau`] has reduced it so far.
     pub fn rate(&self, step: u64, reductions: u64) -> f64 {
         if step < self.warmup_steps {
             return self.base * (step + 1) as f64 / self.warmup_steps as f64;
@@ -82,7 +82,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Takes note of a figure; true if it is the best so far. What is not a number never is.
+    /// Records a figure; true if it is the best so far, which NaN never is.
     pub fn observe(&mut self, figure: f64, higher_is_better: bool) -> bool {
         let better = !figure.is_nan()
             && self.best.is_none_or(|best| if higher_is_better { figure > best } else { figure < best });
@@ -96,8 +96,8 @@ impl Patience {
     }
 }
 
-/// Numbers as text: JSON numbers may come back one unit in the last place off, and a
-/// resumed run has to compare with the very figure of the killed one.
+/// Numbers as text: JSON numbers may be read back one unit in the last place off, and a
+/// resumed run has to compare with the exact figure of the killed one.
 mod exactly {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

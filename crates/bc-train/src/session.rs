@@ -1,8 +1,8 @@
-//! One process's share of a run: steps, checkpoints, validations, until the end, the time or a signal.
+//! One process's part of a run: steps, checkpoints and validations, until the end, a time limit or a signal.
 //!
-//! Whatever a step brings (its checkpoint, its validation, the end of the run) is settled before the next
-//! one. The checkpoint comes first and says that the rest is pending; a process that resumes from it does
-//! the rest again, to the same effect.
+//! Whatever follows a step (its checkpoint, its validation, the end of the run) is completed before the next
+//! one. The checkpoint comes first and marks the rest as pending; a process that resumes from it does
+//! the rest again, with the same result.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::data::{Batch, Loader};
 use crate::ending::{best_figure, end};
 use crate::folder::LAST;
 use crate::learner::{Learner, Losses};
-use crate::ranks::{Agreed, say};
+use crate::ranks::{SharedError, say};
 use crate::record::{Line, Recorder, StepLine, ValidationLine, now};
 use crate::schedule::Shape;
 use crate::setup::{Setup, last_step};
@@ -29,7 +29,7 @@ use crate::validate::{Figures, validate};
 /// How a call of [`crate::train::train`] ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// The run was complete before.
+    /// The run was already complete.
     NothingToDo,
     /// Ctrl-C or SIGTERM: saved, to be resumed; what is saved, in words.
     Interrupted(String),
@@ -68,7 +68,7 @@ impl<'a> Session<'a> {
         recorder: Recorder,
         ranks: Ranks,
     ) -> Self {
-        let why_not = setup.data.why_no_validation();
+        let why_not = setup.data.validation_obstacle();
         if let Some(why) = why_not {
             tracing::warn!("the validation split {why}: no validation, the last network counts as the best");
         }
@@ -93,7 +93,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Works until the run is complete, its time is over, or a signal comes.
+    /// Trains until the run is complete, its time is over, or a signal comes.
     pub(crate) fn work(mut self) -> Result<Outcome> {
         let config = &self.config.train;
         let mut loader = Loader::start(
@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
         }
         self.bar.finish_and_clear();
         self.recorder.draw();
-        self.say_how_it_ended(&loader)?;
+        self.report_end(&loader)?;
         Ok(Outcome::Finished)
     }
 
@@ -180,7 +180,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Moves the position behind the step just made, and notes what is pending there.
+    /// Advances the position beyond the step just made, and records what is pending there.
     fn advance(&mut self) {
         self.state.step += 1;
         let pass_ended = self.state.batch.is_multiple_of(self.setup.sampler.batches_per_pass());
@@ -219,7 +219,7 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// Measures, keeps the best network, moves the plateau schedule, decides on an early stop. False if a
+    /// Validates, keeps the best network, updates the plateau schedule, decides on early stopping. False if a
     /// signal came before it was done; nothing has changed then.
     fn validate(&mut self) -> Result<bool> {
         let started = Instant::now();
@@ -240,7 +240,7 @@ impl<'a> Session<'a> {
         if best::enter(&mut standing.ranking, ranked, higher, config.keep_best) && config.keep_best > 1 {
             export(&mut self.learner, &self.ranks, &best::path(&config.run, self.state.step))?;
         }
-        // What a prolonged run would miss stays.
+        // Kept for a run that is extended later.
         let before = self.state.before_end.iter().flat_map(|before| &before.ranking);
         if self.ranks.is_first() {
             best::tidy(&config.run, standing.ranking.iter().chain(before));
@@ -281,7 +281,7 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// From 0; a step that ends an epoch belongs to it.
+    /// The epoch of the last step, from 0; a step that ends an epoch belongs to it.
     fn epoch_of_last_step(&self) -> u64 {
         if self.state.batch == 0 { self.state.epoch.saturating_sub(1) } else { self.state.epoch }
     }
@@ -313,7 +313,7 @@ impl<'a> Session<'a> {
         Ok(Outcome::OutOfTime)
     }
 
-    /// Saves before the run is complete; what there is now, in words.
+    /// Saves before the run is complete; returns a text on what was saved.
     fn stop(&mut self) -> Result<String> {
         self.save()?;
         self.bar.abandon();
@@ -342,7 +342,7 @@ impl<'a> Session<'a> {
         say(&self.ranks, text);
     }
 
-    fn say_how_it_ended(&self, loader: &Loader) -> Result<()> {
+    fn report_end(&self, loader: &Loader) -> Result<()> {
         let seconds = self.began.elapsed().as_secs_f64();
         let run = &self.config.train.run;
         let waited = self.ranks.gather(&[loader.waited.as_secs_f64()], &vec![1; self.ranks.size()])?;
@@ -373,7 +373,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// All ranks see the same loss and the same norm, and end alike.
+    /// The error of a loss or norm that is not finite: all ranks have the same value, and all end with it.
     fn not_finite(&self, what: &str, value: f32, batch: &Batch) -> anyhow::Error {
         let ids: Vec<String> = batch.items.iter().map(|&item| self.setup.data.item_name(item)).collect();
         let saved = match self.checkpoints.latest() {
@@ -396,7 +396,7 @@ impl<'a> Session<'a> {
             batch.index,
             ids.join(", ")
         );
-        Agreed(text).into()
+        SharedError(text).into()
     }
 }
 

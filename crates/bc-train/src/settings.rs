@@ -1,4 +1,4 @@
-//! What the course of a run depends on, and whether a saved run's settings are those asked for.
+//! The settings that the result of a run depends on, and whether those of a saved run are the requested ones.
 
 use anyhow::Result;
 use bc_formats::config::{AugmentConfig, Config, ModelConfig, TrainConfig};
@@ -11,7 +11,7 @@ use crate::data::DataSet;
 
 /// Keys of `[train]` that do not change the steps of a run, or that say how long it continues (which a
 /// cosine's rate depends on, and a resume says so).
-const MAY_CHANGE: &[&str] = &[
+const RESUMABLE_KEYS: &[&str] = &[
     "run",
     "device",
     "precision",
@@ -29,11 +29,11 @@ const MAY_CHANGE: &[&str] = &[
     "save_last",
 ];
 
-/// Everything that the course of training depends on.
+/// Everything that the result of training depends on.
 pub(crate) fn of(config: &Config, data: &DataSet) -> Result<Value> {
     let mut train = serde_json::to_value(&config.train)?;
     if let Some(keys) = train.as_object_mut() {
-        keys.retain(|key, _| !MAY_CHANGE.contains(&key.as_str()));
+        keys.retain(|key, _| !RESUMABLE_KEYS.contains(&key.as_str()));
     }
     let mut settings = json!({
         "model": config.model,
@@ -58,7 +58,7 @@ pub(crate) fn differences(saved: &Value, asked_for: &Value) -> Vec<String> {
         let train = sections.entry("train").or_insert_with(|| json!({}));
         complete::<TrainConfig>(train);
         if let Some(keys) = train.as_object_mut() {
-            keys.retain(|key, _| !MAY_CHANGE.contains(&key.as_str()));
+            keys.retain(|key, _| !RESUMABLE_KEYS.contains(&key.as_str()));
         }
         if let Some(cqt) = sections.get_mut("features").and_then(|features| features.get_mut("cqt")) {
             complete::<CqtSettings>(cqt);
@@ -84,7 +84,7 @@ fn complete<S: Default + Serialize + DeserializeOwned>(section: &mut Value) {
     let known = Value::Object(known);
     let read_anew = serde_json::from_value::<S>(known.clone()).and_then(|read| serde_json::to_value(&read));
     if let Value::Object(known) = read_anew.unwrap_or(known) {
-        // What is left is unknown to this program.
+        // Keys that are left are unknown to this program.
         saved.extend(known);
     }
 }

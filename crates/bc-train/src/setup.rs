@@ -9,7 +9,7 @@ use bc_ranks::Ranks;
 
 use crate::data::{Assembler, DataSet};
 use crate::learner::{Learner, Sources};
-use crate::sampler::{Composition, Cut, Mixture, Order, Sampler};
+use crate::sampler::{Composition, Mixture, Order, RankSplit, Sampler};
 use crate::schedule::{Schedule, Shape};
 
 /// What a run is made of, before its first step.
@@ -53,7 +53,7 @@ impl Setup {
             train.short_tracks,
             train.seed,
             &train.lengths_s,
-            Cut::new(sampler.composition(), ranks.rank(), ranks.size()),
+            RankSplit::new(sampler.composition(), ranks.rank(), ranks.size()),
         )?;
         let assembler = Arc::new(assembler);
         let schedule = schedule(config, &sampler);
@@ -76,7 +76,7 @@ pub(crate) fn last_step(config: &Config, schedule: &Schedule) -> u64 {
     if config.train.max_steps > 0 { all.min(config.train.max_steps) } else { all }
 }
 
-/// Every rank has a clique or a triplet of a full batch.
+/// Refuses more ranks than a full batch has cliques or triplets.
 fn refuse_too_many_ranks(train: &TrainConfig, ranks: usize) -> Result<()> {
     let (key, units) = match train.batches {
         Batches::Pk => ("cliques_per_batch", train.cliques_per_batch),

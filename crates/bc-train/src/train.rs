@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::best::{self, BEST};
 use crate::checkpoint::{BEST_BEFORE_END, Checkpoints, State};
-use crate::ending::{best_figure, end, note_another_end, note_another_machine, note_other_ranks};
+use crate::ending::{best_figure, end, warn_of_other_length, warn_of_other_machine, warn_of_other_ranks};
 use crate::folder::{self, CONFIG};
 use crate::learner::Learner;
 use crate::machine::Machine;
@@ -21,12 +21,12 @@ use crate::session::Session;
 use crate::settings;
 use crate::setup::Setup;
 
-/// What to do with a run that is already there.
+/// What to do with an existing run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// There must be something to resume.
+    /// An error if there is nothing to resume.
     pub resume: bool,
-    /// What is there is removed.
+    /// Whether an existing run is removed.
     pub fresh: bool,
 }
 
@@ -72,9 +72,9 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
             }
             learner.load(&folder)?;
             say(ranks, format!("{}: resuming after step {}", run.display(), saved.step));
-            note_another_end(&setup.schedule, &saved);
-            note_another_machine(&saved, &machine.instruction_set);
-            note_other_ranks(config, &saved, ranks.size());
+            warn_of_other_length(&setup.schedule, &saved);
+            warn_of_other_machine(&saved, &machine.instruction_set);
+            warn_of_other_ranks(config, &saved, ranks.size());
             resume(config, saved)
         }
     };
@@ -86,13 +86,13 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     let _lock =
         ranks.is_first().then(|| take_folder(config, options, &setup, &checkpoints, &state)).transpose()?;
     if prolonged {
-        take_back_the_end(config, &checkpoints, &mut state, ranks)?;
+        undo_final_validation(config, &checkpoints, &mut state, ranks)?;
     }
     let recorder = match ranks.is_first() {
         true => record(config, resumed, StartLine { step: state.step, machine, time: now() })?,
         false => Recorder::silent(),
     };
-    // The folder is rank 0's, or the error is everybody's.
+    // Rank 0 has the folder, or all ranks have the error.
     ranks.wait()?;
     Session::new(config, setup, learner, state, checkpoints, recorder, ranks.clone()).work()
 }
@@ -147,7 +147,7 @@ fn take_folder(
     let run = &config.train.run;
     let lock = folder::lock(run)?;
     if options.fresh {
-        // Only now: whatever can be refused was, and a refusal costs no old run.
+        // Only now, after all checks: a refused run must not remove an old one.
         folder::empty(run, &setup.data.mapped_file())?;
     } else if checkpoints.latest()?.map_or(0, |(_, state)| state.step) != state.step {
         bail!("{}: another process has trained in it meanwhile; start again", run.display());
@@ -168,11 +168,11 @@ fn begin(config: &Config, setup: &Setup, learner: &mut Learner, ranks: &Ranks) -
     if let Some(note) = learner.begin()? {
         say(ranks, note);
     }
-    let pending = config.train.validate_at_start && setup.data.why_no_validation().is_none();
+    let pending = config.train.validate_at_start && setup.data.validation_obstacle().is_none();
     Ok(State { pending, ..State::default() })
 }
 
-/// That there is nothing left to do, with what would prolong the run; `None` if there is.
+/// The message that there is nothing left to do, with what would continue the run; `None` if there is.
 fn complete(config: &Config, saved: &State) -> Option<String> {
     end(config, saved).filter(|_| !saved.pending).map(|end| {
         format!(
@@ -184,9 +184,9 @@ fn complete(config: &Config, saved: &State) -> Option<String> {
     })
 }
 
-/// Where a run is prolonged that ended between two validations of its plan: what its last validation changed is
-/// as it was before, so that the run continues as one that never ended.
-fn take_back_the_end(
+/// For a run that is extended after it ended between two planned validations: reverts what its last validation changed,
+/// so that the run continues as if it had never ended.
+fn undo_final_validation(
     config: &Config,
     checkpoints: &Checkpoints,
     state: &mut State,
@@ -194,7 +194,7 @@ fn take_back_the_end(
 ) -> Result<()> {
     let Some(before) = state.before_end.clone() else { return Ok(()) };
     state.standing = before;
-    // Whoever resumes without prolonging it after all makes the end again.
+    // If the run is resumed without being extended after all, the end is done again.
     state.pending = true;
     checkpoints.update(state)?;
     (state.pending, state.before_end) = (false, None);

@@ -11,12 +11,12 @@ use crate::data::DataSet;
 use crate::learner::Learner;
 use crate::randomness::generator;
 
-/// Tracks that pass the network together, if their lengths are equal.
-const TOGETHER: usize = 16;
+/// Maximum number of tracks of equal length that are embedded together.
+const MAX_BATCH: usize = 16;
 /// PyTorch's `pairwise_distance` adds this to every difference.
 const EPSILON: f64 = 1e-6;
 
-/// What a validation found.
+/// The figures of a validation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
     /// Mean average precision of f_c.
@@ -30,7 +30,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// What a network that has diverged is worth: no figure is a number, so none is ever the best.
+    /// The figures of a diverged network: all are NaN, so none is ever the best.
     const NONE: Self = Self { map: f64::NAN, mr1: f64::NAN, hit_at_1: f64::NAN, triplet: f64::NAN };
 }
 
@@ -40,9 +40,9 @@ struct Embeddings {
     f_c: Vec<Vec<f32>>,
 }
 
-/// Embeds every validation track, each in one of the `ranks`, and measures; `None` if `stop` said so in any of them
-/// before the end, which is asked between any two forward passes. Embeddings that are not finite are a warning that names the versions, and figures
-/// that are not numbers.
+/// Embeds every validation track, each in one of the `ranks`, and computes the figures; `None` if `stop` was true in any of them
+/// before the end; it is called between forward passes. For embeddings that are not finite, a warning names the versions, and the figures
+/// are NaN.
 ///
 /// # Errors
 /// Memory that does not suffice; a rank that has ended.
@@ -102,7 +102,7 @@ fn groups(data: &DataSet, input: &NetworkInput) -> Result<Vec<Group>> {
     }
     let cut = |(columns, positions): (usize, Vec<usize>)| {
         let group = |positions: &[usize]| Group { columns, positions: positions.to_vec() };
-        positions.chunks(TOGETHER).map(group).collect::<Vec<_>>()
+        positions.chunks(MAX_BATCH).map(group).collect::<Vec<_>>()
     };
     Ok(by_length.into_iter().flat_map(cut).collect())
 }

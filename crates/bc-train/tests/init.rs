@@ -84,13 +84,13 @@ fn a_classifier_is_taken_only_if_it_is_of_the_same_cliques() {
     // Cliques of other names, and as many.
     let renamed = with_pair(&init, folder.path(), "bytecover.cliques", Some("0123456789abcdef"));
     let (ok, text) = begun(&other, &renamed, &["train.seed=5"]);
-    assert!(ok && text.contains("of other cliques and is drawn anew"), "{text}");
+    assert!(ok && text.contains("of other cliques and is initialised instead"), "{text}");
     assert_ne!(classifier(&other.join("best.safetensors")), classifier(&init));
 
     // As version 0.1 wrote it.
     let unknown = with_pair(&init, folder.path(), "bytecover.cliques", None);
     let (ok, text) = begun(&old, &unknown, &["train.seed=5"]);
-    assert!(ok && text.contains("does not say of which cliques"), "{text}");
+    assert!(ok && text.contains("does not record the cliques"), "{text}");
     assert_ne!(classifier(&old.join("best.safetensors")), classifier(&init));
 }
 
@@ -103,7 +103,7 @@ fn another_output_of_ours_is_no_network_to_begin_with() {
     assert!(!ok && text.contains("checkpoint/9") && text.contains("[train] init"), "{text}");
     let optimizer = support::last_checkpoint(&folder.path().join("first")).join("optimizer.safetensors");
     let (ok, text) = begun(&folder.path().join("run"), &optimizer, &[]);
-    assert!(!ok && text.contains("holds no network that is known here"), "{text}");
+    assert!(!ok && text.contains("does not hold a known kind of network"), "{text}");
 }
 
 /// A copy of a safetensors file with another value in its header, or without it.

@@ -232,5 +232,5 @@ fn wrong_sources_are_one_clear_error_and_no_run() {
         &["reels.jsonl: no work of it is left to train on"],
     );
     std::fs::write(place.path().join("reels.jsonl"), format!("{}\n{{\"work\": 3}}\n", tune("a", 1))).unwrap();
-    refused(&[], &["reels.jsonl:2", "is no tune"]);
+    refused(&[], &["reels.jsonl:2", "is not a tune"]);
 }

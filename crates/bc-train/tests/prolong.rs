@@ -52,7 +52,7 @@ fn the_network_that_a_run_began_with_is_not_needed_to_resume_it() {
     // What was refused has cost nothing.
     let (ok, text) = output(train(&tuned, &with("train.max_steps=4"), &["--resume"]));
     assert!(ok && text.contains("nothing to do"), "{text}");
-    // A run may begin anew from what it had.
+    // A run may start again from its checkpoint.
     let own = format!("train.init={}", tuned.join("best.safetensors").display());
     let (ok, text) = output(train(&tuned, &[own.as_str(), "train.max_steps=1"], &["--fresh"]));
     assert!(ok && !text.contains("resuming"), "{text}");
@@ -119,7 +119,7 @@ fn minutes_end_a_call_and_checkpoints_come_by_them() {
     let folder = tempfile::tempdir().unwrap();
     let (run, at_once) = (folder.path().join("run"), folder.path().join("at once"));
     let seldom = ["train.epochs=2", "train.checkpoint_every_steps=100000", "train.validate_every_passes=0"];
-    // 6 ms: a few steps; the calls go on where the last one stopped.
+    // 6 ms: a few steps; each call continues where the previous one stopped.
     let share = [&seldom[..], &["train.max_minutes=0.0001"]].concat();
     let mut calls = 0;
     loop {
@@ -149,7 +149,7 @@ fn what_only_looks_nice_ends_no_run() {
     std::fs::create_dir(run.join("checkpoints")).unwrap();
     std::fs::write(run.join("checkpoints/.step-x.tmp"), "").unwrap();
     let (ok, text) = output(train(&run, &["train.epochs=1", "train.checkpoint_every_steps=1"], &[]));
-    for part in ["cannot be drawn", "cannot remove", "not said again"] {
+    for part in ["cannot be drawn", "cannot remove", "is not repeated"] {
         assert!(ok && text.matches(part).count() >= 1, "{part} is not in: {text}");
     }
     assert_eq!(text.matches("cannot be drawn").count(), 1, "{text}");

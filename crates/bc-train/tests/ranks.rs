@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use bc_formats::config::{Config, load};
 use bc_formats::features::CqtSettings;
 use bc_ranks::{Collective, Ranks, Values};
-use bc_train::ranks::Agreed;
+use bc_train::ranks::SharedError;
 use bc_train::train::{Options, Outcome, train_with};
 use support::{TINY, assert_equal_runs, lines, metrics};
 
@@ -307,7 +307,7 @@ fn a_loss_that_is_not_finite_is_everybodys_and_rank_0_says_whose_features() {
     let run = folder.path().join("run");
     for outcome in train_as(bc_ranks::threads(2), |_| config(&run, &data)) {
         let error = outcome.unwrap_err();
-        assert!(error.is::<Agreed>(), "{error:#}");
+        assert!(error.is::<SharedError>(), "{error:#}");
         assert!(error.to_string().contains("train-5-3"), "{error:#}");
     }
 }

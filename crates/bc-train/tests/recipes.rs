@@ -25,7 +25,7 @@ impl Recipes {
         let rows = text.lines().filter(|line| line.starts_with('|')).skip(2).map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
             let &[name, paper, orfium, clews] = cells.as_slice() else { panic!("four cells: {line}") };
-            // "same" is what stands in the cell to the left.
+            // "same" means the content of the cell to the left.
             let after = |cell: &str, left: &str| {
                 if cell.starts_with("same") { format!("{left}; {cell}") } else { cell.to_owned() }
             };

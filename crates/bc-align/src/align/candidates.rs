@@ -1,4 +1,4 @@
-//! In which key, and at which tempo, is the second recording most like the first?
+//! Finds the key and the tempo at which the second recording is most similar to the first.
 
 use rayon::prelude::*;
 
@@ -6,7 +6,7 @@ use super::settings::{COSTS, Settings};
 use crate::chroma::Chroma;
 use crate::qmax::{self, Plot};
 
-/// Tempo ratios are tried this factor apart. A moment of 3.6 s is then at most 3 % too long, a fraction of a cell.
+/// Tempo ratios are tried this factor apart. A moment of 3.6 s is then at most 3 % too long, which is a fraction of a cell.
 const TEMPO_STEP: f64 = 1.06;
 
 /// A tempo ratio and a key in which two recordings are compared.
@@ -54,7 +54,7 @@ pub fn best(first: &Chroma, b: &Chroma, settings: &Settings, count: usize) -> Ve
         Some((*candidate, score(qmax::longest(&plot, &COSTS), first, &second)))
     });
     let mut scored: Vec<(Candidate, f64)> = scored.collect();
-    // Of equal ones the first: the likelier key, the tempo nearest to no change.
+    // Of equal scores the first: the likelier key, the tempo nearest to 1.
     scored.sort_by(|one, other| other.1.total_cmp(&one.1));
     let up = scored.first().map(|best| best.0.up);
     scored

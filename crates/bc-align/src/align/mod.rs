@@ -1,10 +1,10 @@
-//! Where two recordings run beside each other: key shift, tempo ratio, matched sections.
+//! Aligns two recordings: key shift, tempo ratio, matched sections.
 //!
 //! 1. *Key and tempo* ([`candidates`]): the second recording is brought to cells of several lengths (one per tempo ratio)
 //!    and into the keys in which it is most like the first; the longest local alignment ([`crate::qmax`]) decides.
-//! 2. *Tempo, finer*: the next step is taken at tempi around that one, and the one at which sections lie best on straight lines counts.
+//! 2. *Tempo, finer*: the next step is taken at tempi around that one, and the one at which sections fit straight lines best is used.
 //! 3. *Sections* ([`sections`]): back from the end of that alignment (Smith & Waterman 1981), cut where it jumps; then the
-//!    same again on what is left of both, so that cut, repeated and moved parts are sections of their own.
+//!    same again on the rest of both, so that cut, repeated and moved parts are separate sections.
 //! 4. *Tempo*: the common slope of all sections, by least squares.
 
 mod candidates;
@@ -19,9 +19,9 @@ pub use self::settings::{Section, Settings};
 use crate::Error;
 use crate::chroma::Chroma;
 
-/// So many tempi are looked at closer.
+/// Number of tempi that are examined more closely.
 const COARSE: usize = 3;
-/// The tempo of the best alignment is moved by up to so many steps of this factor either way.
+/// The tempo of the best alignment is varied by up to this many steps of this factor in both directions.
 const FINE_STEPS: i32 = 4;
 const FINE_STEP: f64 = 1.012;
 
@@ -34,7 +34,7 @@ pub struct Alignment {
     pub tempo_ratio: f64,
     /// Length of the best local alignment in cells over the fourth root of the product of both recordings' lengths in
     /// cells: as [`crate::qmax::similarity`], but the same whichever recording comes first. Compare it with scores of pairs
-    /// that are known; it is no probability.
+    /// that are known; it is not a probability.
     pub score: f64,
     /// Matched sections in order of the first recording; none overlap in either.
     pub sections: Vec<Section>,
@@ -42,7 +42,7 @@ pub struct Alignment {
     pub path: Vec<(f64, f64)>,
 }
 
-/// Aligns `b` to `a`. Where nothing matches there are no sections, and key and tempo are the least bad ones.
+/// Aligns `b` to `a`. If nothing matches there are no sections, and key and tempo are the best ones found.
 ///
 /// # Errors
 /// A recording shorter than two moments, or longer than the settings allow.
@@ -67,7 +67,7 @@ pub fn align(a: &Chroma, b: &Chroma, settings: &Settings) -> Result<Alignment, E
         near.into_par_iter().map(|candidate| Tried::new(candidate, &first, b, settings)).collect();
     let score = coarse.iter().chain(&fine).map(|tried| tried.score).fold(0.0, f64::max);
     let Tried { candidate, second, found, .. } = straightest(&fine).ok_or(too_short)?;
-    // The second recording was brought near the first's tempo; the slope is what is left.
+    // The second recording was brought near the first's tempo; the slope is the remaining ratio.
     let stretch = second.column_s / first.column_s;
     Ok(Alignment {
         key_shift: candidate.key_shift(),
@@ -78,7 +78,7 @@ pub fn align(a: &Chroma, b: &Chroma, settings: &Settings) -> Result<Alignment, E
     })
 }
 
-/// What a tempo and a key give.
+/// The result for a tempo and a key.
 struct Tried {
     candidate: Candidate,
     second: Chroma,
@@ -95,7 +95,7 @@ impl Tried {
     }
 }
 
-/// The one whose sections lie best on straight lines; the first of equal ones.
+/// The one whose sections fit straight lines best; the first of equal ones.
 fn straightest(tried: &[Tried]) -> Option<&Tried> {
     tried.iter().reduce(|best, next| if next.found.straight > best.found.straight { next } else { best })
 }

@@ -1,4 +1,4 @@
-//! Matched sections: back through the recursion, cut where the path jumps, ends set cell by cell, and again on what is left.
+//! Matched sections: back through the recursion, cut where the path jumps, ends set cell by cell, and again on the rest.
 
 use super::settings::{COSTS, Section, Settings};
 use crate::chroma::{Chroma, PITCH_CLASSES};
@@ -8,23 +8,23 @@ use crate::qmax::{self, Plot};
 const LONGEST_GAP_S: f64 = 8.0;
 /// It is cut, too, where it changes its diagonal by more cells than this without a hit.
 const GREATEST_JUMP: usize = 3;
-/// A section reaches at most so many seconds beyond the piece of a path that it was found by.
+/// A section extends at most this many seconds beyond the piece of a path from which it was found.
 const BEYOND_S: f64 = 12.0;
 /// A section's tempo differs at most by this factor from that of the grids.
 const MOST_SLOPE: f64 = 1.1;
-/// So many paths are followed for each section that may be found; most pieces that are none are short.
+/// Number of paths that are followed for each section that may be found; most pieces that are not sections are short.
 const PATHS_PER_SECTION: usize = 4;
 /// A later path is at least this share of the first one.
 const LEAST_SHARE: f32 = 0.25;
 
-/// A cell beyond what is sure belongs to a section if its similarity lies above this share of the way from unrelated to
+/// A cell beyond the certain part belongs to a section if its similarity is above this share of the way from unrelated to
 /// matched cells.
 const END_SHARE: f32 = 0.45;
 /// A later section's cells are, beyond unrelated ones, at least this share as much alike as those of the likest: by chance
 /// two songs of one key share half a minute of chords.
 const LEAST_LIKENESS: f32 = 0.75;
 
-/// What was found on two grids.
+/// The sections found on two grids.
 #[derive(Default)]
 pub struct Found {
     /// In order of the first recording.
@@ -35,7 +35,7 @@ pub struct Found {
     pub slope: f64,
     /// Value of the longest path.
     pub longest: f32,
-    /// How well all sections together lie on straight lines at the grids' own tempo.
+    /// How well all sections together fit straight lines at the grids' own tempo.
     pub straight: f32,
 }
 
@@ -84,7 +84,7 @@ pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> Found {
     found
 }
 
-/// Place and value of the greatest score; none where all are 0.
+/// Position and value of the greatest score; `None` if all are 0.
 fn greatest(scores: &[f32]) -> Option<(usize, f32)> {
     let best = scores.iter().copied().enumerate().max_by(|one, other| one.1.total_cmp(&other.1))?;
     (best.1 > 0.0).then_some(best)
@@ -219,11 +219,11 @@ fn moments(piece: &Piece) -> (f64, f64, f64, f64) {
     (rows, both, row, column)
 }
 
-/// Where a section lies in the first recording.
+/// The section in the first recording.
 struct Ends {
     /// First cell.
     from: usize,
-    /// The cell behind the last.
+    /// The cell after the last.
     to: usize,
     /// Sum of what its cells' similarities are above the least.
     similarity: f32,
@@ -231,7 +231,7 @@ struct Ends {
     likeness: f32,
 }
 
-/// The column that goes with a row.
+/// The column of a row on the line.
 #[derive(Clone, Copy)]
 struct Line {
     slope: f64,
@@ -243,7 +243,7 @@ impl Line {
     /// Least squares through the hits of a piece; none through a single row.
     fn through(piece: &Piece) -> Option<Self> {
         let (rows, both, row, column) = moments(piece);
-        // A few hits say little of a slope.
+        // A few hits do not determine a slope.
         (rows > 0.0).then(|| Self { slope: (both / rows).clamp(1.0 / MOST_SLOPE, MOST_SLOPE), row, column })
     }
 
@@ -257,9 +257,9 @@ struct Grids<'a> {
     a: &'a Chroma,
     b: &'a Chroma,
     depth: usize,
-    /// Similarity of cells that have nothing to do with each other.
+    /// Similarity of unrelated cells.
     between: f32,
-    /// Cells of either that lie in a section already.
+    /// Cells of either that are already in a section.
     taken_a: Vec<bool>,
     taken_b: Vec<bool>,
 }
@@ -286,9 +286,9 @@ impl<'a> Grids<'a> {
         }
     }
 
-    /// The ends of the section around a piece. Moments that lie half outside of a
+    /// The ends of the section around a piece. Moments that are half outside of a
     /// section may match too, or not; so the ends are looked for along the line, up to [`BEYOND_S`] beyond the piece's
-    /// cells: where the similarity of single cells, less what lies between matched and unrelated ones ([`END_SHARE`]), adds
+    /// cells: where the similarity of single cells, minus the threshold between matched and unrelated ones ([`END_SHARE`]), adds
     /// up to the most.
     fn ends(&self, piece: &Piece, line: &Line) -> Option<Ends> {
         let (first, last) = (piece[0].0, piece[piece.len() - 1].0 + self.depth - 1);
@@ -321,7 +321,7 @@ impl<'a> Grids<'a> {
         })
     }
 
-    /// The line near `line` along which the cells are most alike, with the section's ends. The hits of a path lie up to a
+    /// The line near `line` along which the cells are most similar, with the section's ends. The hits of a path are up to a
     /// cell or two beside it, which a minute later is a second.
     fn best_line(&self, piece: &Piece, line: &Line) -> Option<(Ends, Line)> {
         let slopes = (-8..=8).map(|step| line.slope * (1.0 + 0.0025 * f64::from(step)));

@@ -1,9 +1,9 @@
-//! How an alignment is looked for, and what a matched section is.
+//! Settings of an alignment and of matched sections.
 
 use crate::qmax::Costs;
 
 /// As Qmax, but a change of tempo costs: the second recording is brought to the first's tempo beforehand, and a path that may
-/// turn for nothing runs through whatever lies between two sections.
+/// turn for nothing also runs through the unrelated part between two sections.
 pub(super) const COSTS: Costs = Costs { aside: 0.5, ..Costs::QMAX };
 
 /// How an alignment is looked for.
@@ -11,17 +11,17 @@ pub(super) const COSTS: Costs = Costs { aside: 0.5, ..Costs::QMAX };
 pub struct Settings {
     /// Length of a cell of the first recording in seconds.
     pub cell_s: f64,
-    /// Cells of a moment: what is compared is so many cells in a row.
+    /// Cells of a moment, the unit of comparison: this many consecutive cells.
     pub depth: usize,
     /// Share of a row, and of a column, of the cross recurrence plot that counts as near.
     pub kappa: f64,
     /// In how many keys, the likeliest first, the second recording is tried.
     pub keys: usize,
-    /// The greatest tempo ratio that is tried; the least is its inverse.
+    /// The greatest tempo ratio that is tried; the smallest is its inverse.
     pub tempo: f64,
     /// A section is at least so long in the first recording, in seconds.
     pub least_section_s: f64,
-    /// The most sections.
+    /// Maximum number of sections.
     pub most_sections: usize,
     /// A longer recording is refused.
     pub longest_s: f64,

@@ -9,7 +9,7 @@ use super::kernel::Kernel;
 pub(super) fn fold(folded: &mut [Complex32], spectrum: &[Complex32], kernel: &Kernel) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the line above asked the processor for what `fold_avx2` is compiled for.
+        // SAFETY: the line above checked that the processor has the instructions of `fold_avx2`.
         return unsafe { fold_avx2(folded, spectrum, kernel) };
     }
     fold_plain(folded, spectrum, kernel);

@@ -24,14 +24,14 @@ pub(super) struct Container {
     interleaved: Vec<f32>,
 }
 
-/// What decodes the packets.
+/// The decoder of the packets.
 enum Codec {
     Symphonia(Box<dyn AudioDecoder>),
     Mp3(Box<FrameDecoder>),
 }
 
 impl Container {
-    /// The file's audio track, and what its header says.
+    /// The file's audio track, and the content of its header.
     pub fn new(format: Box<dyn FormatReader>, reading: Reading) -> Result<(Self, Header), DecodeError> {
         let (codec, track, header) = track_of(&*format, reading)?;
         Ok((Self { format, codec, track, reading, samples: 0, interleaved: Vec::new() }, header))
@@ -49,7 +49,7 @@ impl Container {
             let packet = match self.format.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(None),
-                // Another stream follows the one that ended (chained Ogg), with tracks of its own.
+                // Another stream follows the one that ended (chained Ogg), with its own tracks.
                 Err(Error::ResetRequired) => {
                     (self.codec, self.track, _) = track_of(&*self.format, self.reading)?;
                     continue;

@@ -1,7 +1,7 @@
 //! MP3 files: framed by [`bc_mp3`], decoded by it or by symphonia.
 
 use bc_formats::config::Mp3Decoder;
-use bc_mp3::{Fault, Output, Reader, Trim};
+use bc_mp3::{FrameError, Output, Reader, Trim};
 use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::packet::Packet;
@@ -99,7 +99,7 @@ impl Mp3File {
                 piece.decoded = 1;
             }
             // A recording of a stream, or a cut, begins like that: it is not damaged.
-            Err(Fault::Reservoir) if !self.begun => self.cut_at_start += 1,
+            Err(FrameError::Reservoir) if !self.begun => self.cut_at_start += 1,
             // Nor is the frame before a cut: the length shows that the end is missing.
             Err(_) if cut_off && self.begun => {}
             _ => piece.failed = 1,
@@ -130,7 +130,7 @@ impl FrameDecoder {
         })
     }
 
-    /// The samples of a frame by itself, a container's packet; `None` if it is none.
+    /// The samples of a single frame, a container's packet; `None` if it is not a frame.
     pub fn decode(&mut self, bytes: &[u8], mono: &mut Vec<f32>) -> Option<Piece> {
         let header = bc_mp3::Header::read(bytes).ok()?;
         let decoded =
@@ -141,7 +141,7 @@ impl FrameDecoder {
     }
 
     /// Adds a frame's samples: as many as it has, whether it decodes or not.
-    fn samples(&mut self, frame: &bc_mp3::Frame, out: &mut Vec<f32>) -> Result<(), Fault> {
+    fn samples(&mut self, frame: &bc_mp3::Frame, out: &mut Vec<f32>) -> Result<(), FrameError> {
         let (decoder, interleaved) = match self {
             Self::Own(decoder) => return decoder.decode(frame.bytes, out),
             Self::Symphonia(decoder, interleaved) => (decoder, interleaved),
@@ -155,7 +155,7 @@ impl FrameDecoder {
                 mix(interleaved, channels, &[], out);
                 Ok(())
             }
-            _ => Err(Fault::Invalid("symphonia does not decode it")),
+            _ => Err(FrameError::Invalid("symphonia does not decode it")),
         };
         out.resize(samples, 0.0);
         decoded

@@ -18,7 +18,7 @@ fn calibration() {
 }
 
 #[test]
-#[ignore = "writes fuzz/corpus anew"]
+#[ignore = "rewrites fuzz/corpus"]
 fn corpora() {
     // Twelve works of two versions on a circle, a little apart.
     let label = |number: usize| Label {

@@ -1,6 +1,6 @@
 //! Convolutions by cuDNN in the order (batch, height, width, channels), summed in 32 bits.
 //!
-//! Algorithms are measured once for each shape and precision and kept with their descriptors; all work in one memory that
+//! Algorithms are timed once for each shape and precision and kept with their descriptors; all share one workspace that
 //! only grows.
 
 use std::collections::HashMap;
@@ -20,10 +20,10 @@ use crate::device::{Address, Convolve, Pass};
 use crate::error::{Error, Result, ensure};
 use crate::shape::{Convolution, Element, Shape};
 
-/// Algorithms that cuDNN may tell about at once.
+/// Maximum number of algorithms that cuDNN reports at once.
 const RESULTS: usize = 16;
 
-/// A handle on the queue, plans of all convolutions so far, and the memory that they work in.
+/// A handle on the queue, plans of all convolutions so far, and their workspace.
 pub(super) struct Cudnn {
     handle: sys::cudnnHandle_t,
     stream: Arc<CudaStream>,
@@ -55,8 +55,8 @@ enum Algorithm {
     Filter(FilterAlgorithm),
 }
 
-/// What was measured of an algorithm.
-struct Measured {
+/// The timing of an algorithm.
+struct Timing {
     algorithm: Algorithm,
     status: cudnnStatus_t,
     memory: usize,
@@ -129,7 +129,7 @@ impl Descriptors {
         let filter = Shape { batch: c.outputs, height: c.kernel[0], width: c.kernel[1], channels: c.inputs };
         let [pad_height, pad_width] = [c.padding.top, c.padding.left].map(|size| size as c_int);
         let [down, along] = c.stride.map(|size| size as c_int);
-        // The order of the arguments is always (n, c, h, w); the format says how they lie.
+        // The order of the arguments is always (n, c, h, w); the format says how they are stored.
         let sizes = |s: Shape| [s.batch, s.channels, s.height, s.width].map(|size| size as c_int);
         let ([xn, xc, xh, xw], [yn, yc, yh, yw]) = (sizes(key.input), sizes(output));
         let [wk, wc, wh, ww] = sizes(filter);
@@ -178,7 +178,7 @@ impl Key {
         Self { pass, convolution, input, element, tf32: tf32 && element == Element::F32 }
     }
 
-    /// Whether no tensor core may shorten its factors.
+    /// Whether tensor cores must not reduce the precision of its factors.
     fn is_exact(&self) -> bool {
         self.element == Element::F32 && !self.tf32
     }
@@ -192,7 +192,7 @@ impl Key {
         }
     }
 
-    /// Values of what is computed.
+    /// Number of values of the result.
     fn result(&self) -> Result<usize> {
         Ok(match self.pass {
             Pass::Forward => self.convolution.output(self.input)?.count(),
@@ -323,11 +323,11 @@ impl Cudnn {
     unsafe fn plan(&mut self, key: &Key, by: &Convolve) -> Result<Plan> {
         let descriptors = Descriptors::new(key)?;
         self.grow(self.wanted(key.pass, &descriptors))?;
-        // Results of measuring go elsewhere: what is there may be added to, or be needed.
+        // Timing writes its results to scratch memory: the real result may be accumulated into, or still be needed.
         let scratch = Scratch::new(key.result()? * key.element.bytes(), &self.stream)?;
         // SAFETY: the caller's, and the scratch has room for the result.
         let measured = unsafe { self.measure(key.pass, &descriptors, by, scratch.address)? };
-        let fits = |m: &Measured| {
+        let fits = |m: &Timing| {
             m.status == cudnnStatus_t::CUDNN_STATUS_SUCCESS
                 && m.memory <= self.workspace_bytes
                 && (!self.deterministic || m.determinism == cudnnDeterminism_t::CUDNN_DETERMINISTIC)
@@ -339,7 +339,7 @@ impl Cudnn {
         Ok(Plan { descriptors, algorithm: best.algorithm, workspace: best.memory })
     }
 
-    /// The largest workspace that an algorithm asks for and may have.
+    /// The largest workspace that an allowed algorithm needs.
     fn wanted(&self, pass: Pass, d: &Descriptors) -> usize {
         let size = |ask: &dyn Fn(*mut usize) -> cudnnStatus_t| {
             let mut bytes = 0usize;
@@ -401,18 +401,12 @@ impl Cudnn {
         sizes.into_iter().max().unwrap_or(0)
     }
 
-    /// What cuDNN measures, the fastest first.
+    /// The timings of cuDNN, the fastest first.
     ///
     /// # Safety
     /// As of [`Cudnn::convolve`]; `result` has room for the result.
     // Long: three calls of thirteen arguments each.
-    unsafe fn measure(
-        &self,
-        pass: Pass,
-        d: &Descriptors,
-        by: &Convolve,
-        to: Address,
-    ) -> Result<Vec<Measured>> {
+    unsafe fn measure(&self, pass: Pass, d: &Descriptors, by: &Convolve, to: Address) -> Result<Vec<Timing>> {
         let [x, w, y, to] = [by.x, by.w, by.y, to].map(|address| address as *mut c_void);
         let (handle, convolution, most) = (self.handle, d.convolution, RESULTS as c_int);
         let (space, bytes) = (self.workspace as *mut c_void, self.workspace_bytes);
@@ -436,7 +430,7 @@ impl Cudnn {
         }
         macro_rules! measured {
             ($found:expr) => {
-                Measured {
+                Timing {
                     algorithm: $found.algo.into(),
                     status: $found.status,
                     memory: $found.memory,
@@ -514,18 +508,18 @@ impl Cudnn {
         }
     }
 
-    /// Makes the workspace at least this large; waits for what uses the old one.
+    /// Grows the workspace to at least this size; waits for work that uses the old one.
     fn grow(&mut self, bytes: usize) -> Result<()> {
         if bytes <= self.workspace_bytes {
             return Ok(());
         }
-        self.give_back();
+        self.free_workspace();
         self.workspace = allocation::allocate(bytes)?;
         self.workspace_bytes = bytes;
         Ok(())
     }
 
-    fn give_back(&mut self) {
+    fn free_workspace(&mut self) {
         if self.workspace != 0 {
             let _ = self.stream.synchronize();
             // SAFETY: it came from `allocate`, and nothing uses it once the queue is done.
@@ -538,13 +532,13 @@ impl Cudnn {
 impl Drop for Cudnn {
     fn drop(&mut self) {
         self.plans.clear();
-        self.give_back();
+        self.free_workspace();
         // SAFETY: the handle was created and is destroyed here alone.
         let _ = unsafe { sys::cudnnDestroy(self.handle) };
     }
 }
 
-/// Memory for the results of measuring.
+/// Scratch memory for the results of timing.
 struct Scratch<'a> {
     address: Address,
     stream: &'a CudaStream,
@@ -587,7 +581,7 @@ impl From<FilterAlgorithm> for Algorithm {
     }
 }
 
-/// Algorithms that may want a workspace. (The Fourier ones want gigabytes in this order, where they exist at all.)
+/// Algorithms that may need a workspace. (Those by Fourier transforms need gigabytes in this layout, where they exist at all.)
 const FORWARD: [ForwardAlgorithm; 4] = [
     ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
     ForwardAlgorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,

@@ -15,8 +15,8 @@ use crate::device::{Address, BLOCK, Convolve, Device, Launch, Multiply, Staging}
 use crate::error::{Error, Result};
 use crate::kernels::SOURCES;
 
-/// Below this capability there is no bf16.
-const OLDEST: (i32, i32) = (8, 0);
+/// The lowest compute capability with bf16.
+const MIN_CAPABILITY: (i32, i32) = (8, 0);
 
 /// A CUDA device with its queue and libraries.
 pub struct CudaDevice {
@@ -38,7 +38,7 @@ impl CudaDevice {
     /// Device `ordinal` of those that the driver sees.
     pub(super) fn new(ordinal: usize, options: &Options) -> Result<Arc<Self>> {
         libraries::DRIVER.require()?;
-        // Without this a driver without any device would be asked for one, with a worse message.
+        // Without this check, a driver without devices would fail with a worse message.
         result::init().map_err(call("cuInit"))?;
         let count = CudaContext::device_count().map_err(call("cuDeviceGetCount"))?.max(0) as usize;
         if ordinal >= count {
@@ -49,7 +49,7 @@ impl CudaDevice {
         let context = CudaContext::new(ordinal).map_err(call("cuDevicePrimaryCtxRetain"))?;
         let name = context.name().map_err(call("cuDeviceGetName"))?;
         let capability = context.compute_capability().map_err(call("cuDeviceGetAttribute"))?;
-        if capability < OLDEST {
+        if capability < MIN_CAPABILITY {
             return Err(Error::TooOld { name, capability });
         }
         let stream = context.new_stream().map_err(call("cuStreamCreate"))?;
@@ -80,7 +80,7 @@ impl CudaDevice {
 
 impl Drop for CudaDevice {
     fn drop(&mut self) {
-        // Page-locked memory and handles may still be in use. A failure leaves them with a process whose device has failed.
+        // Page-locked memory and handles may still be in use. On failure they leak, in a process whose device has failed.
         let _ = self.synchronize();
     }
 }
@@ -96,7 +96,7 @@ fn load_modules(
         context.load_module(Ptx::from_binary(code)).map_err(call("cuModuleLoadData"))
     };
     let one = |source| match (load(source), cache) {
-        // What was kept is damaged, or of another driver.
+        // The cached code is damaged, or was made for another driver.
         (Err(Error::Call { .. }), Some(folder)) => {
             nvrtc::forget(source, capability, folder)?;
             load(source)
@@ -118,7 +118,7 @@ unsafe impl Device for CudaDevice {
     }
 
     unsafe fn free(&self, address: Address) {
-        // A failure leaves memory with a process whose device has failed anyhow.
+        // On failure the memory leaks, in a process whose device has failed anyway.
         let _ = self.synchronize();
         // SAFETY: the caller's: it was allocated, and nothing uses it any more once the queue is done.
         let _ = unsafe { result::free_sync(address) };

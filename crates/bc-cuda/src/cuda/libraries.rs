@@ -1,4 +1,4 @@
-//! The shared libraries, and what to do where one is missing. cudarc loads them, and would end the program.
+//! The shared libraries, and what to do if one is missing. cudarc loads them, and would abort the program.
 
 use crate::error::{Error, Result};
 

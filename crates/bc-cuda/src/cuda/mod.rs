@@ -24,9 +24,9 @@ pub use nvrtc::compile;
 /// How a device is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Whether only convolutions are chosen that give the same bits every time.
+    /// Whether only deterministic convolutions are chosen.
     pub deterministic: bool,
-    /// The most bytes that a convolution may work in.
+    /// Maximum size of a convolution's workspace in bytes.
     pub workspace: usize,
     /// Where compiled kernels are kept; `None`: nowhere.
     pub cache: Option<PathBuf>,
@@ -72,7 +72,7 @@ pub fn is_driver_present() -> bool {
     libraries::DRIVER.is_present()
 }
 
-/// An error of a library, as it puts it.
+/// An error with the message of a library.
 fn call<E: std::fmt::Display>(call: &'static str) -> impl FnOnce(E) -> Error {
     move |error| Error::Call { call, message: error.to_string() }
 }

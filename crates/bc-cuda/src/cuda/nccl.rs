@@ -15,10 +15,10 @@ use crate::gpu::Gpu;
 use crate::ops::Peers;
 use crate::tensor::Buffer;
 
-/// Bytes of the id by which processes find each other.
+/// Bytes of the id that connects processes.
 pub const ID: usize = 128;
 
-/// This process among those that train one network, each with a device of its own.
+/// This process among those that train one network, each with its own device.
 pub struct Communicator {
     communicator: sys::ncclComm_t,
     device: Arc<CudaDevice>,

@@ -67,7 +67,7 @@ fn log(program: &Program, error: NvrtcError) -> String {
     format!("{error:?}\n{}", text.to_string_lossy())
 }
 
-/// A source compiled for a device of this capability, from `cache` if it was before.
+/// A source compiled for a device of this capability, from `cache` if it was compiled before.
 pub(super) fn cached(source: &Source, (major, minor): (i32, i32), cache: Option<&Path>) -> Result<Vec<u8>> {
     let arch = format!("sm_{major}{minor}");
     let path = cache.map(|folder| file_in(folder, source, &arch));
@@ -88,7 +88,7 @@ pub(super) fn cached(source: &Source, (major, minor): (i32, i32), cache: Option<
     Ok(code)
 }
 
-/// Named for all that the code depends on.
+/// The cache file, named after everything that the code depends on.
 fn file_in(folder: &Path, source: &Source, arch: &str) -> PathBuf {
     let mut hash = blake3::Hasher::new();
     hash.update(source.text().as_bytes());
@@ -98,7 +98,7 @@ fn file_in(folder: &Path, source: &Source, arch: &str) -> PathBuf {
     folder.join(format!("{}-{}-{arch}.bin", source.file, &hash.finalize().to_hex()[..24]))
 }
 
-/// Written beside its name first: another process may be at the same, or this one be killed.
+/// Written under a temporary name first: another process may do the same, or this one may be killed.
 fn keep(path: &Path, code: &[u8]) -> Result<()> {
     let io = |source| Error::Io { path: path.display().to_string(), source };
     if let Some(folder) = path.parent() {
@@ -109,7 +109,7 @@ fn keep(path: &Path, code: &[u8]) -> Result<()> {
     std::fs::rename(&beside, path).map_err(io)
 }
 
-/// Removes a kept file that turned out not to load.
+/// Removes a cached file that failed to load.
 pub(super) fn forget(source: &Source, (major, minor): (i32, i32), cache: &Path) -> Result<()> {
     let path = file_in(cache, source, &format!("sm_{major}{minor}"));
     std::fs::remove_file(&path).map_err(call("remove a cached kernel"))

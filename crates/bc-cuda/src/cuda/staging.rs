@@ -1,4 +1,4 @@
-//! How values travel to the device: batches on a stream of their own, small tables through page-locked memory.
+//! How values travel to the device: batches on a separate stream, small tables through page-locked memory.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use super::{allocation, call};
 use crate::device::{Address, Staging};
 use crate::error::{Result, ensure};
 
-/// Places of the ring, and bytes of each: more writes than these are seldom under way.
-const PLACES: usize = 16;
-const PLACE: usize = 1 << 16;
+/// Slots of the ring, and bytes of each: more writes than these are rarely in flight.
+const SLOTS: usize = 16;
+const SLOT_BYTES: usize = 1 << 16;
 
-/// Page-locked memory, with when it may be written again.
+/// Page-locked memory, with an event after which it may be written again.
 struct Pinned {
     memory: PinnedHostSlice<u8>,
-    /// After what reads it.
+    /// Recorded after the work that reads it.
     read: CudaEvent,
 }
 
@@ -44,15 +44,15 @@ pub(super) struct Ring {
 
 impl Ring {
     pub fn new(context: &Arc<CudaContext>) -> Result<Self> {
-        let places = (0..PLACES).map(|_| Pinned::new(context, PLACE)).collect::<Result<_>>()?;
+        let places = (0..SLOTS).map(|_| Pinned::new(context, SLOT_BYTES)).collect::<Result<_>>()?;
         Ok(Self { places, next: 0 })
     }
 
     /// # Safety
     /// `to` has room for the bytes; the context is bound.
     pub unsafe fn write(&mut self, stream: &CudaStream, to: Address, from: &[u8]) -> Result<()> {
-        if from.len() > PLACE {
-            // Weights and the like, at the start: the driver may still read pageable memory when it returns.
+        if from.len() > SLOT_BYTES {
+            // Large values such as weights, at the start: the driver may still read pageable memory when it returns.
             // SAFETY: the caller's; `from` is borrowed until the copy is done.
             let queued = unsafe { result::memcpy_htod_async(to, from, stream.cu_stream()) };
             stream.synchronize().map_err(call("cuStreamSynchronize"))?;
@@ -62,7 +62,7 @@ impl Ring {
             return Ok(());
         }
         let place = &mut self.places[self.next];
-        self.next = (self.next + 1) % PLACES;
+        self.next = (self.next + 1) % SLOTS;
         place.fill(from)?;
         let bytes = &place.memory.as_slice().map_err(call("cuEventSynchronize"))?[..from.len()];
         // SAFETY: the caller's; the place is written again only after the event behind the copy, and dropped after the
@@ -77,10 +77,10 @@ pub(super) struct Slot {
     pinned: Pinned,
     device: Address,
     bytes: usize,
-    /// On which batches travel.
+    /// The stream of the batches.
     copies: Arc<CudaStream>,
     queue: Arc<CudaStream>,
-    /// After the batch's arrival, and after what reads it on the device.
+    /// Recorded after the batch's arrival, and after the work that reads it on the device.
     arrived: CudaEvent,
     released: CudaEvent,
 }
@@ -98,9 +98,9 @@ impl Slot {
 
 impl Staging for Slot {
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        ensure(bytes.len() <= self.bytes, || format!("{} bytes for a place of {}", bytes.len(), self.bytes))?;
+        ensure(bytes.len() <= self.bytes, || format!("{} bytes for a slot of {}", bytes.len(), self.bytes))?;
         self.pinned.fill(bytes)?;
-        // What reads the batch before this one on the device comes first; an event that was never recorded holds nobody up.
+        // Work that reads the previous batch on the device comes first; an event that was never recorded does not block.
         self.copies.wait(&self.released).map_err(call("cuStreamWaitEvent"))?;
         let memory = &self.pinned.memory.as_slice().map_err(call("cuEventSynchronize"))?[..bytes.len()];
         // SAFETY: the device's memory has as many bytes; the page-locked memory is written again only after `read`.

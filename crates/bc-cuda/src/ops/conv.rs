@@ -1,4 +1,4 @@
-//! Convolutions: cuDNN's, behind a kernel where the padding is a ring or asymmetric.
+//! Convolutions by cuDNN, after a padding kernel if the padding is a ring or asymmetric.
 
 use crate::device::{Argument, Convolve, Pass};
 use crate::error::{Result, ensure};
@@ -8,7 +8,7 @@ use crate::shape::{Convolution, Padding, Shape};
 use crate::tensor::{Buffer, Image};
 
 impl Convolution {
-    /// What is left for the library once the image is padded.
+    /// The convolution of an image that is already padded, for the library.
     fn unpadded(&self) -> Self {
         Self { padding: Padding::default(), ..*self }
     }
@@ -48,7 +48,7 @@ impl Gpu {
         Ok(y)
     }
 
-    /// dx of dy and the weight, for an input of shape `x`; added to `add_to` (in its memory if nobody else has it).
+    /// dx of dy and the weight, for an input of shape `x`; added to `add_to` (in its memory if it is not shared).
     ///
     /// # Errors
     /// As [`Gpu::conv`].
@@ -133,7 +133,7 @@ impl Gpu {
         }
     }
 
-    /// The image as the library can convolve it, and what is left of the convolution.
+    /// The image padded as far as the library needs it, and the remaining convolution.
     fn padded(&self, x: &Image, sizes: &Convolution) -> Result<(Image, Convolution)> {
         if sizes.padding.is_symmetric() {
             return Ok((x.clone(), *sizes));

@@ -15,7 +15,7 @@ pub struct Runs {
     end: usize,
 }
 
-/// Values of a run that a block copies.
+/// Values of a weight that one block copies.
 const RUN: usize = 8192;
 
 impl Gpu {
@@ -56,7 +56,7 @@ impl Gpu {
         unsafe { self.launch(kernel, flat_grid(count), vec![from.into(), to.into(), (count as i32).into()]) }
     }
 
-    /// `to + x`, in the memory of `to` if nobody else has it.
+    /// `to + x`, in the memory of `to` if it is not shared.
     ///
     /// # Errors
     /// Shapes or elements that differ; no memory.
@@ -83,7 +83,7 @@ impl Gpu {
         unsafe { self.launch("scale_f32".to_owned(), flat_grid(x.len()), arguments) }
     }
 
-    /// The image, or a copy if others have it too: what may be overwritten.
+    /// The image, or a copy if it is shared, which may be overwritten.
     pub(crate) fn own(&self, x: Image) -> Result<Image> {
         if x.memory.is_unique() {
             return Ok(x);
@@ -118,7 +118,7 @@ impl Gpu {
         unsafe { self.launch("add_f32".to_owned(), flat_grid(x.len()), arguments) }
     }
 
-    /// Images of one height, width and number of channels, one behind the other along the batch.
+    /// Concatenates images of one height, width and number of channels along the batch.
     ///
     /// # Errors
     /// None of them; shapes or elements that differ; no memory.
@@ -131,7 +131,7 @@ impl Gpu {
             let fits = Shape { batch, ..part.shape } == joined.shape && part.element == first.element;
             ensure(fits, || format!("{} behind {}", part.shape, first.shape))?;
             let bytes = part.shape.count() * part.element.bytes();
-            // SAFETY: the parts together are as long as the joined image, which is a memory of its own.
+            // SAFETY: the parts together are as long as the joined image, which has its own memory.
             unsafe { self.device.copy(at, part.address(), bytes)? };
             at += bytes as u64;
         }
@@ -146,7 +146,7 @@ impl Gpu {
         ensure(first + count <= x.shape.batch, || format!("{count} items at {first} of {}", x.shape))?;
         let part = self.image(Shape { batch: count, ..x.shape }, x.element)?;
         let item = x.shape.count() / x.shape.batch.max(1) * x.element.bytes();
-        // SAFETY: the items are inside x, and the part is a memory of its own of as many.
+        // SAFETY: the items are inside x, and the part has its own memory for as many.
         unsafe { self.device.copy(part.address(), x.address() + (first * item) as u64, count * item)? };
         Ok(part)
     }
@@ -233,7 +233,7 @@ pub struct WeightCopies {
 }
 
 impl WeightCopies {
-    /// Where the copy of the weight at `index` lies, which has `count` values.
+    /// The address of the copy of the weight at `index`, which has `count` values.
     pub(crate) fn at(&self, index: usize, count: usize) -> Result<Address> {
         ensure(index + count <= self.len, || format!("a weight of {count} at {index} of {}", self.len))?;
         Ok(self.image.address() + (index * self.image.element.bytes()) as u64)

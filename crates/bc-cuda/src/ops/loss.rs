@@ -54,7 +54,7 @@ impl Gpu {
         let addresses = [parts.address(), to.at(at)];
         let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
         arguments.extend([number(parts.len()), factor.into(), i32::from(add).into()]);
-        // SAFETY: the parts are as many as said, and the sum is inside its buffer.
+        // SAFETY: there are as many parts as stated, and the sum is inside its buffer.
         unsafe { self.launch("sum_parts".to_owned(), [1, 1, 1], arguments) }
     }
 

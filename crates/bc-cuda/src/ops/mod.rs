@@ -11,6 +11,6 @@ mod pool;
 pub use elements::{Runs, WeightCopies};
 pub use linear::Linear;
 pub use loss::{CrossEntropy, Mining, TripletMargin, Triplets};
-pub use norm::{Activation, Ending, Norm, NormGradients, NormSaved, Peers};
+pub use norm::{Activation, Epilogue, Norm, NormGradients, NormSaved, Peers};
 pub use optim::{Adam, AdamSettings, State, Step};
 pub use pool::{MaxMeanSaved, MaxPoolSaved};

@@ -1,4 +1,4 @@
-//! Batch norm, instance norm and IBN with what follows them: the activation and the end of a bottleneck.
+//! Batch norm, instance norm and IBN with their epilogue: the activation and the end of a bottleneck.
 
 use crate::device::Argument;
 use crate::error::{Result, ensure};
@@ -21,14 +21,14 @@ pub struct Norm {
     pub instance_at: [usize; 2],
     /// Where scale and shift of the batch norm begin.
     pub batch_at: [usize; 2],
-    /// Where the bias of the convolution in front begins, if it has one. It cancels, but moves the running mean. It
+    /// Where the bias of the convolution in front begins, if it has one. It cancels, but changes the running mean. It
     /// gets no gradient.
     pub bias_at: Option<usize>,
     /// Where running mean and running variance begin, of channels - instance values each.
     pub running_at: [usize; 2],
 }
 
-/// The activation behind a normalisation.
+/// The activation after a normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// Nothing.
@@ -46,17 +46,17 @@ impl Activation {
     }
 }
 
-/// What follows a normalisation and comes out of it: `activation(normalised)`, or with a shortcut
+/// What follows a normalisation, whose output is `activation(normalised)`, or with a shortcut
 /// `relu(activation(normalised) + shortcut)`.
 #[derive(Debug, Clone, Copy)]
-pub struct Ending<'a> {
-    /// Behind the normalisation.
+pub struct Epilogue<'a> {
+    /// The activation after the normalisation.
     pub activation: Activation,
     /// What is added at the end of a block.
     pub shortcut: Option<&'a Image>,
 }
 
-/// The other processes whose batches are normalised together with this one's; without the host, so that nothing waits.
+/// The other processes whose batches are normalised together with this one's; the exchange bypasses the host, so that nothing waits.
 pub trait Peers {
     /// How many processes there are, this one included.
     fn ranks(&self) -> usize;
@@ -126,7 +126,7 @@ struct Parts<'a> {
 }
 
 impl Gpu {
-    /// The training mode: by the batch's statistics, with running statistics moved towards them. With `peers` the batch is that of all processes.
+    /// The training mode: by the batch's statistics, with which running statistics are updated. With `peers` the batch is that of all processes.
     ///
     /// # Errors
     /// Shapes that do not fit; a single value per channel; no memory.
@@ -136,7 +136,7 @@ impl Gpu {
         x: &Image,
         parameters: &Buffer<f32>,
         running: &mut Buffer<f32>,
-        ending: Ending<'_>,
+        ending: Epilogue<'_>,
         peers: Option<&dyn Peers>,
     ) -> Result<(Image, NormSaved)> {
         norm.check(x.shape, parameters, Some(running))?;
@@ -173,7 +173,7 @@ impl Gpu {
         x: &Image,
         parameters: &Buffer<f32>,
         running: &Buffer<f32>,
-        ending: Ending<'_>,
+        ending: Epilogue<'_>,
     ) -> Result<Image> {
         norm.check(x.shape, parameters, Some(running))?;
         let moments = if norm.instance > 0 { Some(self.moments(x)?) } else { None };
@@ -183,8 +183,8 @@ impl Gpu {
         self.apply(x, &saved, ending.shortcut)
     }
 
-    /// The backward pass: x as in the forward pass, `y` what came out if there was a shortcut. The gradients of scale and
-    /// shift (of this process's part of the batch) are added to `gradients`. dy's memory is used if nobody else has it.
+    /// The backward pass: x as in the forward pass, `y` the output if there was a shortcut. The gradients of scale and
+    /// shift (of this process's part of the batch) are added to `gradients`. dy's memory is used if it is not shared.
     ///
     /// # Errors
     /// As [`Gpu::norm_train`].
@@ -249,7 +249,7 @@ impl Gpu {
         Ok(joined)
     }
 
-    /// Groups from parts. Running statistics are moved if there are parts of the batch, else read.
+    /// Groups from parts. Running statistics are updated if there are parts of the batch, else read.
     fn finish(
         &self,
         norm: &Norm,

@@ -5,8 +5,8 @@ use crate::error::{Result, ensure};
 use crate::gpu::{Gpu, flat_grid};
 use crate::tensor::Buffer;
 
-/// Values of one parameter that a block updates.
-const STRETCH: usize = 4096;
+/// Values of one parameter that one block updates.
+const CHUNK: usize = 4096;
 
 /// Everything but the learning rate, as `bc_nn::optim::AdamSettings`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,7 +21,7 @@ pub struct AdamSettings {
     pub decoupled: bool,
 }
 
-/// Which values belong to which parameter, and what becomes of each.
+/// Which values belong to which parameter, and whether each is updated and decayed.
 pub struct Adam {
     settings: AdamSettings,
     stretches: Buffer<i32>,
@@ -33,7 +33,7 @@ pub struct Adam {
     len: usize,
 }
 
-/// The number of steps, and what the last one was made with.
+/// The number of steps, and the coefficients of the last one.
 pub struct State {
     /// The number of steps, as a single value.
     pub steps: Buffer<f64>,
@@ -43,8 +43,8 @@ pub struct State {
 }
 
 impl State {
-    /// The norm of the mean gradient before clipping of the last [`Gpu::adam_step`], as a single value to read when the
-    /// host wants it.
+    /// The norm of the mean gradient before clipping of the last [`Gpu::adam_step`], as a single value that can be read when the
+    /// host needs it.
     pub fn norm(&self) -> &Buffer<f32> {
         &self.step
     }
@@ -58,8 +58,8 @@ impl Gpu {
     pub fn adam(&self, settings: AdamSettings, parameters: &[(usize, bool)]) -> Result<Adam> {
         let (mut table, mut start) = (Vec::new(), 0);
         for (parameter, (size, _)) in parameters.iter().enumerate() {
-            for first in (0..*size).step_by(STRETCH) {
-                let count = STRETCH.min(size - first);
+            for first in (0..*size).step_by(CHUNK) {
+                let count = CHUNK.min(size - first);
                 table.extend([start + first, count, parameter].map(|number| number as i32));
             }
             start += size;
@@ -77,7 +77,7 @@ impl Gpu {
         })
     }
 
-    /// Which parameters have a gradient: the others stay as they are. Nothing is sent if it is as before.
+    /// Sets which parameters have a gradient: the others stay as they are. Nothing is sent if nothing changed.
     ///
     /// # Errors
     /// Flags of another network.
@@ -92,7 +92,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// Without a step made.
+    /// The state before the first step.
     ///
     /// # Errors
     /// No memory.
@@ -148,7 +148,7 @@ impl Gpu {
         }
     }
 
-    /// `average = decay average + (1 - decay) x`, unless the last step was not made.
+    /// `average = decay average + (1 - decay) x`, unless the last step was skipped.
     ///
     /// # Errors
     /// Buffers of other lengths.
@@ -168,12 +168,12 @@ impl Gpu {
     }
 }
 
-/// What a step is made with.
+/// The settings of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     /// Factor of the gradients: 1 / the number of batches that they are the sum of.
     pub mean: f32,
-    /// The largest norm; 0: any.
+    /// The largest norm; 0: no limit.
     pub most: f32,
     /// The learning rate.
     pub rate: f64,

@@ -7,7 +7,7 @@ use crate::ops::conv::pack_grid;
 use crate::shape::{Element, Shape};
 use crate::tensor::{Buffer, Image};
 
-/// Which of the nine values of its window each maximum was.
+/// For each maximum, which of the nine values of its window it was.
 #[derive(Debug)]
 pub struct MaxPoolSaved {
     taps: Buffer<u8>,

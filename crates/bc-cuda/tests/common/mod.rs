@@ -6,7 +6,7 @@
 #![allow(dead_code)]
 
 use bc_cuda::{
-    Activation, Adam, AdamSettings, Buffer, Convolution, CrossEntropy, Element, Ending, Gpu, Image, Linear,
+    Activation, Adam, AdamSettings, Buffer, Convolution, CrossEntropy, Element, Epilogue, Gpu, Image, Linear,
     Mining, Norm, Padding, Precision, Shape, Step, TripletMargin, channels_first, channels_last,
 };
 use bc_nn::backend::cpu::norm::{Source, Statistics, norm, norm_gradient};
@@ -212,10 +212,10 @@ fn one_norm(
     let (cpu_x, x) = both(gpu, x, shape, element);
     let (cpu_s, s) = drawn(gpu, shape, element, 2);
     let (s, cpu_s) = if shortcut { (Some(&s), Some(&cpu_s)) } else { (None, None) };
-    let end_of_cpu = backend::Ending { activation: relu, shortcut: cpu_s };
+    let end_of_cpu = backend::Epilogue { activation: relu, shortcut: cpu_s };
     let weights = gpu.upload(&parameters).unwrap();
     let mut moved = gpu.upload(&running).unwrap();
-    let ending = Ending { activation, shortcut: s };
+    let ending = Epilogue { activation, shortcut: s };
     let (y, saved) = gpu.norm_train(&layer, &x, &weights, &mut moved, ending, None).unwrap();
     let (cpu_y, cpu_saved, statistics) =
         norm(&cpu_x, table.clone(), instance, Source::Batch, end_of_cpu).unwrap();
@@ -300,7 +300,7 @@ pub fn norms_with_peers(gpu: &Gpu) {
         let (x, dy) = (image(x, shape), image(dy, shape));
         let mut running = gpu.upload(&running).unwrap();
         let mut gradients = gpu.zeros(parameters.len()).unwrap();
-        let ending = Ending { activation: Activation::Relu, shortcut: None };
+        let ending = Epilogue { activation: Activation::Relu, shortcut: None };
         let (y, saved) = gpu.norm_train(&layer, &x, &weights, &mut running, ending, peers).unwrap();
         let back = gpu.norm_backward(&saved, &x, dy, None, &mut gradients, peers).unwrap();
         [

@@ -1,8 +1,8 @@
-//! Where a version comes from.
+//! The URL of a version.
 
 use bc_formats::index::Version;
 
-/// What its list says, or what the template makes of that and of the id.
+/// The URL of the list, or the template filled in with that URL and the id.
 pub fn address(template: &str, version: &Version) -> Option<String> {
     let source = version.source_url.as_deref();
     if template.is_empty() {

@@ -13,8 +13,8 @@ use super::incoming::{Claim, INCOMING, Job};
 use super::ledger::{Failure, Ledger};
 use super::pace::Pace;
 use super::watchdog::Watchdog;
-use super::words::Failed;
-use super::yt_dlp::{self, Ended};
+use super::words::FailureKind;
+use super::yt_dlp::{self, AttemptResult};
 use crate::locate;
 
 /// What [`all`] did.
@@ -40,10 +40,10 @@ struct Workers<'a> {
 }
 
 /// How a job ended.
-enum JobEnd {
+enum JobResult {
     Done,
     Failed(String),
-    /// Another process has it, or had it since the plan was made.
+    /// Another process is fetching it, or has fetched it since the plan was made.
     Elsewhere,
     Stopped,
 }
@@ -77,13 +77,13 @@ pub fn all(
     let work = || -> Result<()> {
         while let Some(job) = jobs.get(next.fetch_add(1, SeqCst)) {
             match workers.one(job).inspect_err(|_| workers.pace.stop())? {
-                JobEnd::Done => drop(done.fetch_add(1, SeqCst)),
-                JobEnd::Failed(reason) => {
+                JobResult::Done => drop(done.fetch_add(1, SeqCst)),
+                JobResult::Failed(reason) => {
                     progress::line(format!("{}: {reason}", job.id));
                     failed.fetch_add(1, SeqCst);
                 }
-                JobEnd::Elsewhere => drop(elsewhere.fetch_add(1, SeqCst)),
-                JobEnd::Stopped => break,
+                JobResult::Elsewhere => drop(elsewhere.fetch_add(1, SeqCst)),
+                JobResult::Stopped => break,
             }
             let [done, failed] = [&done, &failed].map(|count| count.load(SeqCst));
             let left = jobs.len().saturating_sub(done + failed);
@@ -97,66 +97,66 @@ pub fn all(
         threads.into_iter().try_for_each(|thread| thread.join().expect("a worker does not panic"))
     })?;
     bar.finish_and_clear();
-    // Unless a beginning is left for the next run, or another process works there.
+    // Unless an unfinished file is left for the next run, or another process works there.
     let _ = std::fs::remove_dir(&workers.incoming);
     println!("Fetched {}, failed {}.", done.into_inner(), failed.load(SeqCst));
     let elsewhere = elsewhere.into_inner();
     if elsewhere > 0 {
-        println!("{elsewhere} were left to another process, which fetches them.");
+        println!("{elsewhere} were left to another process that is fetching them.");
     }
     Ok(Fetched { failed: failed.into_inner(), blocked: workers.blocked.into_inner() })
 }
 
 impl Workers<'_> {
     /// Attempts until done, gone, or out of attempts.
-    fn one(&self, job: &Job) -> Result<JobEnd> {
+    fn one(&self, job: &Job) -> Result<JobResult> {
         let mut wait = self.config.backoff_s;
         for left in (0..self.config.attempts).rev() {
             if !self.pace.wait() {
-                return Ok(JobEnd::Stopped);
+                return Ok(JobResult::Stopped);
             }
-            let Some(claim) = Claim::take(&self.incoming, job)? else { return Ok(JobEnd::Elsewhere) };
+            let Some(claim) = Claim::take(&self.incoming, job)? else { return Ok(JobResult::Elsewhere) };
             if self.is_there(&job.id) {
                 claim.clear();
-                return Ok(JobEnd::Elsewhere);
+                return Ok(JobResult::Elsewhere);
             }
             let (url, config, watchdog) = (&job.url, self.config, &self.watchdog);
             let ended =
                 yt_dlp::attempt(self.program, url, &claim.work, config, watchdog, &|| self.pace.stopped())?;
             let failed = match ended {
-                Ended::Done(path) => match self.keep(&path, &job.id)? {
+                AttemptResult::Done(path) => match self.keep(&path, &job.id)? {
                     None => {
                         claim.clear();
                         self.in_a_row.store(0, SeqCst);
-                        return Ok(JobEnd::Done);
+                        return Ok(JobResult::Done);
                     }
-                    Some(reason) => Failed::Barred(reason),
+                    Some(reason) => FailureKind::Barred(reason),
                 },
-                Ended::Failed(failed) => failed,
-                Ended::Stopped => return Ok(JobEnd::Stopped),
+                AttemptResult::Failed(failed) => failed,
+                AttemptResult::Stopped => return Ok(JobResult::Stopped),
             };
-            if let Failed::Passing(_, Some(asked)) = &failed {
+            if let FailureKind::Passing(_, Some(asked)) = &failed {
                 self.pace.hold(*asked);
             }
-            if left > 0 && matches!(failed, Failed::Passing(..)) && !self.blocked.load(SeqCst) {
+            if left > 0 && matches!(failed, FailureKind::Passing(..)) && !self.blocked.load(SeqCst) {
                 drop(claim);
                 if !self.pace.pause(wait) {
-                    return Ok(JobEnd::Stopped);
+                    return Ok(JobResult::Stopped);
                 }
                 wait *= 2.0;
                 continue;
             }
-            return self.give_up(job, &claim, failed).map(JobEnd::Failed);
+            return self.give_up(job, &claim, failed).map(JobResult::Failed);
         }
         unreachable!("the last attempt returns")
     }
 
-    /// Notes a failure and says its reason.
-    fn give_up(&self, job: &Job, claim: &Claim, failed: Failed) -> Result<String> {
+    /// Records a failure and returns its reason.
+    fn give_up(&self, job: &Job, claim: &Claim, failed: FailureKind) -> Result<String> {
         let (reason, passing, access) = match failed {
-            Failed::Gone(reason) => (reason, false, None),
-            Failed::Barred(reason) => (reason, false, Some(self.access.clone())),
-            Failed::Passing(reason, _) => (reason, true, None),
+            FailureKind::Gone(reason) => (reason, false, None),
+            FailureKind::Barred(reason) => (reason, false, Some(self.access.clone())),
+            FailureKind::Passing(reason, _) => (reason, true, None),
         };
         if passing {
             let count = self.in_a_row.fetch_add(1, SeqCst) + 1;
@@ -178,14 +178,14 @@ impl Workers<'_> {
             .any(|extension| locate::is_there(&self.folder.join(format!("{id}.{extension}"))))
     }
 
-    /// Gives a finished file its name. It is on the disk before it has the name, and the name before it counts as
+    /// Renames a finished file. It is on disk before it has the name, and the name is before it counts as
     /// done. A file whose extension no stage looks for is refused with a reason.
     fn keep(&self, path: &Path, id: &str) -> Result<Option<String>> {
         let extension = locate::extension(path).unwrap_or_default();
         let to = self.folder.join(format!("{id}.{extension}"));
         if !locate::is_kept(&to) {
             return Ok(Some(format!(
-                "came as a file with the extension `{extension}`, which is no audio; [download] format may name another"
+                "came as a file with the extension `{extension}`, which is not audio; set [download] format to another one"
             )));
         }
         let moved = || format!("cannot move {} to {}", path.display(), to.display());

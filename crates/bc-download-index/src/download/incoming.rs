@@ -4,9 +4,9 @@
 //! .incoming/<hash of the id>/lock                    held by the process that fetches the id
 //! .incoming/<hash of the id>/<hash of the address>/  what yt-dlp writes
 //! ```
-//! By the lock, two processes on one folder, whatever their parts, never write into the same unfinished file. By the
-//! address, a version whose address changed does not continue the other address's beginning. Names are
-//! hashes, as ids may differ only in upper and lower case.
+//! With the lock, two processes on one folder, whatever their parts, never write into the same unfinished file. With the hash of the
+//! address, a version whose address changed does not continue the unfinished file of the other address. Names are
+//! hashes, because ids may differ only in case.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -36,7 +36,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Claims the id of `job`; `None` if another process has it. What an earlier address left is removed.
+    /// Claims the id of `job`; `None` if another process has it. Files from an earlier address are removed.
     ///
     /// # Errors
     /// `incoming` cannot be written.
@@ -55,7 +55,7 @@ impl Claim {
         Ok(Some(Self { work, folder, _lock: lock }))
     }
 
-    /// Removes what yt-dlp left: nothing of it will be used again.
+    /// Removes the files of yt-dlp, none of which will be used again.
     pub fn clear(&self) {
         // What cannot be removed does no harm.
         let _ = std::fs::remove_dir_all(&self.work);
@@ -77,7 +77,7 @@ fn hash(kind: &str, text: &str) -> String {
     Fingerprint::of(kind).add(text).finish()
 }
 
-/// Removes what killed runs left of versions that nobody will fetch any more: all but those with the ids `open`. What
+/// Removes the leftovers of killed runs for versions that will not be fetched any more: all but those with the ids `open`. What
 /// another process works on stays.
 pub fn sweep(incoming: &Path, open: &[String]) {
     let left: Vec<PathBuf> =
@@ -91,7 +91,7 @@ pub fn sweep(incoming: &Path, open: &[String]) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // What cannot be removed does no harm.
         let _ = match path.is_dir() {
-            // Of an earlier version of this program, whose names did not depend on the address.
+            // From an earlier version of this program, whose names did not depend on the address.
             false => std::fs::remove_file(&path),
             true if open.contains(name.as_ref()) => Ok(()),
             true => lock(&path).and_then(|held| held.map_or(Ok(()), |_lock| std::fs::remove_dir_all(&path))),
@@ -118,7 +118,7 @@ fn lock(folder: &Path) -> std::io::Result<Option<File>> {
         };
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
-            // Where the file system knows no locks, two processes are the user's to avoid.
+            // On a file system without locks, the user has to avoid running two processes.
             Err(TryLockError::Error(_)) => return Ok(Some(file)),
             Ok(()) => {}
         }

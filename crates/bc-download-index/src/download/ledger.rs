@@ -1,6 +1,6 @@
-//! The failures of downloads, a line of JSON each, beside the audio.
+//! The failed downloads, one line of JSON each, beside the audio.
 //!
-//! Each part (`--shard`) appends to a file of its own, so that parts on several machines may share the
+//! Each part (`--shard`) appends to its own file, so that parts on several machines may share the
 //! folder; all files are read together. A line cut off by a kill is passed over.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ const STEM: &str = ".failed";
 pub struct Failure {
     /// Version id.
     pub id: String,
-    /// Where it was asked for: another address may have what this one lacks.
+    /// The URL that was tried: another one may have the file.
     #[serde(default)]
     pub url: String,
     /// What yt-dlp said.
@@ -32,7 +32,7 @@ pub struct Failure {
     /// Whether the next run may try again.
     #[serde(default)]
     pub passing: bool,
-    /// Of a video that was barred: what the site knew us by ([`super::yt_dlp::access`]). With another access the next
+    /// For a video that was barred: a fingerprint of cookies, proxy and format ([`super::yt_dlp::access`]). With another one the next
     /// run tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,
@@ -56,12 +56,12 @@ impl Ledger {
         Ok(Self { file, path })
     }
 
-    /// Notes a failure, by one write.
+    /// Records a failure, with a single write.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn add(&self, failure: &Failure) -> Result<()> {
-        // A line break in front, too: a kill may have cut off the line before.
+        // Begins with a line break too: a kill may have cut off the line before.
         let line = format!("\n{}\n", serde_json::to_string(failure)?);
         let mut file = self.file.lock().expect("no holder panics");
         file.write_all(line.as_bytes())
@@ -69,18 +69,19 @@ impl Ledger {
     }
 }
 
-/// What is noted of every id: of an address the last failure of each kind.
+/// The recorded failures of every id: for each address, the last failure of each kind.
 #[derive(Debug, Default)]
 pub struct Failures(HashMap<String, Vec<Failure>>);
 
 impl Failures {
-    /// Whether `url` will not have the file of `id` for us, who have this `access`.
+    /// Whether `url` will not give the file of `id` with this `access`.
     pub fn gone(&self, id: &str, url: &str, access: &str) -> bool {
-        let stands = |failure: &&Failure| failure.access.as_deref().is_none_or(|barred| barred == access);
-        self.at(id, url).filter(stands).any(|failure| !failure.passing)
+        let still_holds =
+            |failure: &&Failure| failure.access.as_deref().is_none_or(|barred| barred == access);
+        self.at(id, url).filter(still_holds).any(|failure| !failure.passing)
     }
 
-    /// Why the file of `id` is not there: what happened at its address of now, else what was noted last.
+    /// Why the file of `id` is missing: the failure at its present address, or else the last one recorded.
     pub fn why(&self, id: &str, url: Option<&str>) -> Option<&Failure> {
         let at_url = |url| {
             let is_final = |failure: &&Failure| !failure.passing && failure.access.is_none();
@@ -94,7 +95,7 @@ impl Failures {
     }
 
     fn add(&mut self, mut failure: Failure) {
-        // Notes of earlier versions of this program took what is barred for gone.
+        // Earlier versions of this program recorded barred videos as gone.
         if !failure.passing && failure.access.is_none() && words::is_barred(&failure.reason) {
             failure.access = Some(String::new());
         }

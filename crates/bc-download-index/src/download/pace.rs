@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use bc_cli::{interrupt, progress};
 
-/// A wait of this length looks like a run that hangs.
-const TOLD: Duration = Duration::from_secs(20);
+/// A wait of this length is reported, since it looks like a run that hangs.
+const REPORTED_WAIT: Duration = Duration::from_secs(20);
 
-/// Spaces the beginnings of downloads, and stops them all.
+/// Spaces the starts of downloads, and stops them all.
 pub struct Pace {
     stop: AtomicBool,
     clock: Mutex<Clock>,
@@ -18,14 +18,14 @@ pub struct Pace {
 }
 
 struct Clock {
-    /// The next beginning that nobody has taken.
+    /// The next free start.
     next: Instant,
-    /// Nobody begins before.
+    /// No download starts before this.
     held: Instant,
 }
 
 impl Pace {
-    /// `per_minute` beginnings, each gap longer or shorter by up to the share `jitter`.
+    /// `per_minute` starts, each gap longer or shorter by up to the share `jitter`.
     pub fn new(per_minute: f64, jitter: f64) -> Self {
         let now = Instant::now();
         Self {
@@ -36,7 +36,7 @@ impl Pace {
         }
     }
 
-    /// Ends what waits or runs: the site blocks, or a worker cannot continue.
+    /// Stops everything that waits or runs: the site blocks, or a worker cannot continue.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
     }
@@ -53,14 +53,14 @@ impl Pace {
             if !self.sleep_until(at) {
                 return false;
             }
-            // A hold that came meanwhile holds this worker, too: it takes another slot.
-            if self.stands(at) {
+            // A hold that was set meanwhile applies to this worker too: it takes another slot.
+            if self.is_still_free(at) {
                 return true;
             }
         }
     }
 
-    /// The next slot, after all that are taken and after every hold.
+    /// The next slot, after all slots taken so far and after every hold.
     fn take(&self) -> Instant {
         let mut clock = self.clock.lock().expect("no holder panics");
         let at = clock.next.max(clock.held).max(Instant::now());
@@ -68,16 +68,16 @@ impl Pace {
         at
     }
 
-    /// Whether no hold has come since the slot `at` was taken that reaches beyond it.
-    fn stands(&self, at: Instant) -> bool {
+    /// Whether the slot `at` is still valid: no hold that was set since it was taken lasts longer.
+    fn is_still_free(&self, at: Instant) -> bool {
         at >= self.clock.lock().expect("no holder panics").held
     }
 
-    /// Nobody begins before `wait` is over: the site asked for it. Reports a wait that is long, once for all workers.
+    /// No download starts before `wait` is over, because the site asked for it. Reports a long wait once for all workers.
     pub fn hold(&self, wait: Duration) {
         let mut clock = self.clock.lock().expect("no holder panics");
         let until = Instant::now() + wait;
-        if until.saturating_duration_since(clock.held.max(Instant::now())) >= TOLD {
+        if until.saturating_duration_since(clock.held.max(Instant::now())) >= REPORTED_WAIT {
             progress::line(format!(
                 "the site asks to wait {} s before anything else is fetched",
                 wait.as_secs()
@@ -139,17 +139,17 @@ mod tests {
     fn a_hold_holds_workers_that_sleep_already() {
         let pace = Pace::new(60.0, 0.0);
         let taken = [pace.take(), pace.take(), pace.take()];
-        assert!(taken.iter().all(|&at| pace.stands(at)));
+        assert!(taken.iter().all(|&at| pace.is_still_free(at)));
         let before = Instant::now();
         pace.hold(Duration::from_secs(3600));
         assert!(
-            !taken.iter().any(|&at| pace.stands(at)),
+            !taken.iter().any(|&at| pace.is_still_free(at)),
             "a slot that was taken before the hold still counts"
         );
         let mut last = before + Duration::from_secs(3600) - Duration::from_secs(1);
         for _ in taken {
             let at = pace.take();
-            assert!(at >= last + Duration::from_secs(1) && pace.stands(at));
+            assert!(at >= last + Duration::from_secs(1) && pace.is_still_free(at));
             last = at;
         }
     }

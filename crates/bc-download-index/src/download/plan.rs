@@ -1,4 +1,4 @@
-//! What is to be fetched, and what is not.
+//! What has to be fetched, and what does not.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,14 +18,14 @@ const LONGEST_ID: usize = 200;
 
 /// Which of the versions are to be fetched.
 #[derive(Debug, Clone, Copy)]
-pub struct Choice<'a> {
+pub struct Selection<'a> {
     /// The part of the index.
     pub shard: Shard,
-    /// At most so many.
+    /// Maximum number.
     pub limit: Option<usize>,
-    /// What is gone, too.
+    /// Also versions that are gone.
     pub retry_gone: bool,
-    /// What the site knows us by ([`super::yt_dlp::access`]).
+    /// The fingerprint of cookies, proxy and format ([`super::yt_dlp::access`]).
     pub access: &'a str,
 }
 
@@ -34,7 +34,7 @@ pub struct Choice<'a> {
 pub struct Plan {
     /// By this run.
     pub jobs: Vec<Job>,
-    /// The ids of all versions that this or another run may fetch: what is unfinished of others is of no use.
+    /// The ids of all versions that this or another run may fetch; unfinished files of other ids are useless.
     pub open: Vec<String>,
 }
 
@@ -42,14 +42,15 @@ pub struct Plan {
 ///
 /// # Errors
 /// The audio's folder or the notes in it cannot be read.
-pub fn plan(versions: Vec<Version>, config: &Config, choice: Choice<'_>) -> Result<Plan> {
+pub fn plan(versions: Vec<Version>, config: &Config, choice: Selection<'_>) -> Result<Plan> {
     let folder = &config.index.dataset_path;
     let (there, failures) = if folder.is_dir() {
         (locate::files_by_stem(&config.index)?, ledger::read(folder)?)
     } else {
         Default::default()
     };
-    let clashing = if folder.is_dir() && !tells_case(folder) { clashing(&versions) } else { HashSet::new() };
+    let clashing =
+        if folder.is_dir() && !is_case_sensitive(folder) { clashing(&versions) } else { HashSet::new() };
     let mut plan = Plan::default();
     let mut counts = Counts::default();
     for version in versions {
@@ -106,7 +107,9 @@ impl Counts {
             );
         }
         if *nowhere > 0 {
-            println!("{nowhere} have no address in the list; [download] url may make one of the version id.");
+            println!(
+                "{nowhere} have no address in the list; [download] url can make one from the version id."
+            );
         }
         if *nameless > 0 {
             println!(
@@ -122,16 +125,16 @@ fn names_a_file(id: &str) -> bool {
     id.len() <= LONGEST_ID && !id.contains(|c: char| c == '/' || c == '\\' || c.is_control())
 }
 
-/// The ids that a file system without upper and lower case takes for an earlier one's.
+/// The ids that a case-insensitive file system cannot distinguish from an earlier one.
 fn clashing(versions: &[Version]) -> HashSet<String> {
     let mut seen = HashSet::new();
     let later = versions.iter().filter(|version| !seen.insert(version.version_id.to_lowercase()));
     later.map(|version| version.version_id.clone()).collect()
 }
 
-/// Whether the folder's file system distinguishes upper and lower case (macOS and SMB do not). Where that cannot be
-/// found out, it is taken to.
-fn tells_case(folder: &Path) -> bool {
+/// Whether the folder's file system is case-sensitive (macOS and SMB are not). If that cannot be
+/// determined, it is assumed to be.
+fn is_case_sensitive(folder: &Path) -> bool {
     let incoming = folder.join(INCOMING);
     let made = std::fs::create_dir(&incoming).is_ok();
     let tells = !folder.join(INCOMING.to_uppercase()).exists();
@@ -151,7 +154,7 @@ mod tests {
         assert_eq!(clashing(&versions), HashSet::from(["AbC".to_owned()]));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "").unwrap();
-        assert_eq!(tells_case(folder.path()), !folder.path().join("A").exists());
+        assert_eq!(is_case_sensitive(folder.path()), !folder.path().join("A").exists());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the probe is removed");
     }
 

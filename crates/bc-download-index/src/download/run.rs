@@ -1,4 +1,4 @@
-//! The run: what is missing is fetched, and the index says what came.
+//! The run: fetches what is missing and updates the index.
 
 use anyhow::{Context, Result, bail};
 use bc_cli::{Interrupted, Outcome, Shard, interrupt};
@@ -13,7 +13,7 @@ use crate::update;
 pub struct Options {
     /// Only print what would be fetched.
     pub dry_run: bool,
-    /// Fetch at most so many.
+    /// Maximum number of files to fetch.
     pub limit: Option<usize>,
     /// Ask again for what is gone.
     pub retry_gone: bool,
@@ -43,7 +43,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let access = yt_dlp::access(&config.download)?;
     let Options { shard, limit, retry_gone, .. } = options;
     let plan::Plan { jobs, open } =
-        plan::plan(versions, config, plan::Choice { shard, limit, retry_gone, access: &access })?;
+        plan::plan(versions, config, plan::Selection { shard, limit, retry_gone, access: &access })?;
     if options.dry_run {
         jobs.iter().for_each(|job| println!("{}  {}", job.id, job.url));
         return Ok(Outcome::Done);
@@ -55,7 +55,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
         interrupt::install("Stopping; what is done stays. Ctrl-C again to quit at once.")?;
         fetched = fetch::all(&jobs, folder, &program, options.shard, &config.download, access)?;
     }
-    // Parts run side by side, on several machines perhaps; one of them need not wait for the others' files.
+    // Parts run side by side, possibly on several machines; none of them has to wait for the others' files.
     if options.shard == Shard::WHOLE {
         update::index(config, |_| Ok(()))?;
     } else {

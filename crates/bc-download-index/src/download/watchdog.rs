@@ -1,9 +1,9 @@
 //! Ends yt-dlp when this process was killed, so that none is left that writes into the next run's files.
 //!
 //! yt-dlp's single-file form works in a second process, which a signal to the first on its parent's death does not
-//! reach. So a small shell process, which lives as long as the run, learns of every process group that is begun
-//! and ended; when the pipe to it closes, however this process ended, it kills what still runs. It is in a group
-//! of its own, which neither Ctrl-C nor a kill of this process's group reaches.
+//! reach. So a small shell process, which lives as long as the run, is notified of every process group that begins
+//! and ends; when the pipe to it closes, however this process ended, it kills what still runs. It is in its own
+//! group, which neither Ctrl-C nor a kill of this process's group reaches.
 
 use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -26,7 +26,7 @@ done
 for one in $groups; do kill -9 "-$one"; done
 "#;
 
-/// The process; ends when it is dropped, or when this process ends.
+/// The watchdog process; ends when this value is dropped, or when this process ends.
 pub struct Watchdog {
     pipe: Mutex<Option<ChildStdin>>,
     process: Mutex<Child>,

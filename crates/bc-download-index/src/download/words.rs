@@ -1,19 +1,19 @@
-//! What yt-dlp's words mean.
+//! What the messages of yt-dlp mean.
 
 use std::time::Duration;
 
 /// How an attempt failed.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Failed {
+pub enum FailureKind {
     /// Will never succeed: removed, private, not there.
     Gone(String),
-    /// Does not succeed as we are known to the site: it asks for cookies, or for another country.
+    /// Does not succeed with the present access: the site asks for cookies, or for another country.
     Barred(String),
     /// May succeed later, not before the given wait.
     Passing(String, Option<Duration>),
 }
 
-/// Words of a site that has had enough of us, whatever else it says.
+/// Messages of a site that limits our requests, whatever else it says.
 const BLOCKED: [&str; 3] = ["not a bot", "try again later", "rate-limit"];
 
 const BARRED: [&str; 10] = [
@@ -41,18 +41,18 @@ const GONE: [&str; 9] = [
     "unsupported url",
 ];
 
-/// Whether a reason is one that cookies, a proxy or another format may remove.
+/// Whether cookies, a proxy or another format may help with this reason.
 pub fn is_barred(reason: &str) -> bool {
     let reason = reason.to_lowercase();
     BARRED.iter().any(|word| reason.contains(word))
 }
 
-/// What the output of a failed attempt means. Unknown words may pass: a retry costs less than a lost song.
-pub fn classify(text: &str) -> Failed {
+/// Classifies the output of a failed attempt. Unknown messages may pass: a retry costs less than a lost song.
+pub fn classify(text: &str) -> FailureKind {
     let mut lines = text.lines().rev();
     let error = lines.find_map(|line| line.trim().strip_prefix("ERROR: ").filter(|error| !error.is_empty()));
     let mut error = error.unwrap_or("yt-dlp ended without a file").trim().to_owned();
-    // Without the counts of bytes, which depend on where an earlier attempt was cut off. The words depend on
+    // Without byte counts, which depend on where an earlier attempt was cut off. The wording depends on
     // whether yt-dlp finds the `requests` package beside it.
     if error.contains("more expected")
         || (error.contains("Downloaded ") && error.contains(" bytes, expected "))
@@ -62,10 +62,10 @@ pub fn classify(text: &str) -> Failed {
     let lower = error.to_lowercase();
     if !BLOCKED.iter().any(|word| lower.contains(word)) {
         if is_barred(&error) {
-            return Failed::Barred(error);
+            return FailureKind::Barred(error);
         }
         if GONE.iter().any(|word| lower.contains(word)) {
-            return Failed::Gone(error);
+            return FailureKind::Gone(error);
         }
     }
     let wait = text.lines().rev().find_map(|line| {
@@ -74,7 +74,7 @@ pub fn classify(text: &str) -> Failed {
         // The other form, a date, begins with a weekday; the back-off has to do then.
         value.trim().parse().ok()
     });
-    Failed::Passing(error, wait.map(|seconds: u64| Duration::from_secs(seconds.min(86_400))))
+    FailureKind::Passing(error, wait.map(|seconds: u64| Duration::from_secs(seconds.min(86_400))))
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn gone_barred_and_blocked_are_distinguished() {
-        let gone = |text: &str| matches!(classify(text), Failed::Gone(_));
+        let gone = |text: &str| matches!(classify(text), FailureKind::Gone(_));
         assert!(gone("ERROR: [youtube] x: Private video. Sign in if you've been granted access"));
         assert!(gone("ERROR: [generic] Unable to download webpage: HTTP Error 404: Not Found"));
         for barred in [
@@ -94,9 +94,9 @@ mod tests {
             "Sign in to confirm your age. This video may be inappropriate for some users",
         ] {
             let text = format!("ERROR: [youtube] x: {barred}");
-            assert!(matches!(classify(&text), Failed::Barred(_)), "{barred}");
+            assert!(matches!(classify(&text), FailureKind::Barred(_)), "{barred}");
         }
-        // What else was said says nothing about the end.
+        // Other lines of the output do not matter.
         let elsewhere = "[debug] 8000 bytes read, 12004 more expected\nERROR: [youtube] x: Private video";
         assert!(gone(elsewhere));
         assert!(!gone(
@@ -104,12 +104,14 @@ mod tests {
         ));
         assert!(!gone("ERROR: [youtube] x: Sign in to confirm you're not a bot"));
         let slow = classify("header: Retry-After: 7\nERROR: HTTP Error 429: Too Many Requests");
-        assert!(matches!(slow, Failed::Passing(_, Some(wait)) if wait.as_secs() == 7));
+        assert!(matches!(slow, FailureKind::Passing(_, Some(wait)) if wait.as_secs() == 7));
         let dated = classify("header: Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\nERROR: HTTP Error 429");
-        assert!(matches!(dated, Failed::Passing(_, None)));
+        assert!(matches!(dated, FailureKind::Passing(_, None)));
         for cut in ["8000 bytes read, 12004 more expected", "Downloaded 6033 bytes, expected 8044 bytes"] {
             let cut = format!("ERROR: \r[download] Got error: {cut}");
-            assert!(matches!(classify(&cut), Failed::Passing(reason, _) if reason.contains("ends before")));
+            assert!(
+                matches!(classify(&cut), FailureKind::Passing(reason, _) if reason.contains("ends before"))
+            );
         }
     }
 }

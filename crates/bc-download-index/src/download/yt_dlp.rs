@@ -11,16 +11,16 @@ use bc_formats::fingerprint::Fingerprint;
 
 use super::child::{end, end_with_us};
 use super::watchdog::Watchdog;
-use super::words::{self, Failed};
+use super::words::{self, FailureKind};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ended {
+pub enum AttemptResult {
     /// The whole file, not yet under its final name.
     Done(PathBuf),
     /// Without a file.
-    Failed(Failed),
-    /// Ended from outside, before it could report an outcome.
+    Failed(FailureKind),
+    /// Killed, before it could report an outcome.
     Stopped,
 }
 
@@ -41,7 +41,7 @@ pub fn find() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A fingerprint of what a site knows us by and what is asked of it: the cookies, the proxy, the format. A video that
+/// A fingerprint of how we access a site: the cookies, the proxy, the format. A video that
 /// was barred may come once it changes.
 ///
 /// # Errors
@@ -57,7 +57,7 @@ pub fn access(config: &DownloadConfig) -> Result<String> {
     Ok(fingerprint.finish())
 }
 
-/// Fetches `url` into the folder `work`, unless it is `stopped`. An earlier attempt's beginning there is gone on with.
+/// Fetches `url` into the folder `work`, unless it is `stopped`. The unfinished file of an earlier attempt is continued.
 ///
 /// # Errors
 /// yt-dlp cannot be started, or `work` not be written.
@@ -68,7 +68,7 @@ pub fn attempt(
     config: &DownloadConfig,
     watchdog: &Watchdog,
     stopped: &dyn Fn() -> bool,
-) -> Result<Ended> {
+) -> Result<AttemptResult> {
     let log = work.join("log");
     let cannot_write = || format!("cannot write {}", log.display());
     let output = File::create(&log).with_context(cannot_write)?;
@@ -83,17 +83,18 @@ pub fn attempt(
     watchdog.ended(child.id());
     let ended = match ended.with_context(|| format!("cannot wait for {}", program.display()))? {
         Wait::Ended { success } => match finished(work) {
-            Some(path) if success => Ended::Done(path),
-            _ if stopped() => Ended::Stopped,
+            Some(path) if success => AttemptResult::Done(path),
+            _ if stopped() => AttemptResult::Stopped,
             _ => {
                 let text = std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
-                Ended::Failed(words::classify(&String::from_utf8_lossy(&text)))
+                AttemptResult::Failed(words::classify(&String::from_utf8_lossy(&text)))
             }
         },
-        Wait::Late => {
-            Ended::Failed(Failed::Passing(format!("took longer than {} s", config.patience_s), None))
-        }
-        Wait::Stopped => Ended::Stopped,
+        Wait::Late => AttemptResult::Failed(FailureKind::Passing(
+            format!("took longer than {} s", config.patience_s),
+            None,
+        )),
+        Wait::Stopped => AttemptResult::Stopped,
     };
     for name in ["log", "cookies", FILE_NAME] {
         let _ = std::fs::remove_file(work.join(name));
@@ -136,13 +137,13 @@ enum Wait {
     Stopped,
 }
 
-/// Waits for the end of `child`, or brings it about.
+/// Waits for the end of `child`, or ends it.
 fn wait(child: &mut Child, patience_s: f64, stopped: &dyn Fn() -> bool) -> std::io::Result<Wait> {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             if status.code().is_none() {
-                // Who ends a whole job ends yt-dlp in the same moment as us.
+                // A signal to the whole job ends yt-dlp at the same moment as this process.
                 std::thread::sleep(Duration::from_millis(200));
             }
             return Ok(Wait::Ended { success: status.success() });

@@ -3,7 +3,7 @@
 //!
 //! The light form is an object of cliques, each an array of `version_id`, `track_title`, `youtube_id`;
 //! the full one one JSON object per line with `clique_id` and `versions`, each with `tracks` and, in the YT
-//! subset, `youtube_video` (the best match first). Audio of its downloader lies at `<id[:2]>/<id>.mp4`.
+//! subset, `youtube_video` (the best match first). Its downloader stores audio at `<id[:2]>/<id>.mp4`.
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,7 @@ impl Importer for DiscogsVi {
             ("-light.json.val", Split::Val),
             ("-light.json.test", Split::Test),
         ] {
-            let path = the_one_that_ends(&config.meta, end)?;
+            let path = single_file_with_suffix(&config.meta, end)?;
             let new = versions(&path, split)?;
             found.notes.push(format!("{}: {} versions", path.display(), new.len()));
             found.split_sources.extend(vec![path.display().to_string(); new.len()]);
@@ -76,7 +76,7 @@ impl Importer for DiscogsVi {
     }
 }
 
-fn the_one_that_ends(folder: &Path, end: &str) -> Result<PathBuf> {
+fn single_file_with_suffix(folder: &Path, end: &str) -> Result<PathBuf> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let mut names = entries
         .flatten()
@@ -85,7 +85,9 @@ fn the_one_that_ends(folder: &Path, end: &str) -> Result<PathBuf> {
     match (names.next(), names.next()) {
         (Some(path), None) => Ok(path),
         (None, _) => bail!("no file *{end} in {}; [index] meta may also be a single file", folder.display()),
-        (Some(one), Some(other)) => bail!("{} and {}: which one counts?", one.display(), other.display()),
+        (Some(one), Some(other)) => {
+            bail!("{} and {} both match; keep one of them", one.display(), other.display())
+        }
     }
 }
 

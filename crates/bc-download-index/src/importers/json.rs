@@ -37,12 +37,12 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Distinct<V> {
     }
 }
 
-/// The line of the last member of the name `key` in `text`, for errors about what was read.
+/// The line of the last member named `key` in `text`, for error messages.
 pub(super) fn line_of_key(text: &str, key: &str) -> u64 {
     line_of(text, key, |_, after| after.trim_start().starts_with(':'))
 }
 
-/// The line of the last member of the name `key` and the value `value` in `text`.
+/// The line of the last member named `key` with the value `value` in `text`.
 pub(super) fn line_of_member(text: &str, key: &str, value: &str) -> u64 {
     let key = quoted(key);
     line_of(text, value, |before, _| {
@@ -50,10 +50,10 @@ pub(super) fn line_of_member(text: &str, key: &str, value: &str) -> u64 {
     })
 }
 
-fn line_of(text: &str, string: &str, stands: impl Fn(&str, &str) -> bool) -> u64 {
+fn line_of(text: &str, string: &str, is_at: impl Fn(&str, &str) -> bool) -> u64 {
     let string = quoted(string);
     let mut offsets = text.rmatch_indices(&string).map(|(offset, _)| offset);
-    let offset = offsets.find(|&offset| stands(&text[..offset], &text[offset + string.len()..])).unwrap_or(0);
+    let offset = offsets.find(|&offset| is_at(&text[..offset], &text[offset + string.len()..])).unwrap_or(0);
     text[..offset].bytes().filter(|&byte| byte == b'\n').count() as u64 + 1
 }
 
@@ -67,7 +67,7 @@ mod tests {
 
     use bc_formats::index::Split;
 
-    use crate::importers::mutate::panics_on_none_of;
+    use crate::importers::mutate::never_panics_on_mutations;
     use crate::importers::{coverhunter, da_tacos, discogs_vi};
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
         ];
         for (seed, parse) in kinds {
             assert!(parse(Path::new("list"), seed), "{seed}");
-            panics_on_none_of(100_000, seed.as_bytes(), |bytes| {
+            never_panics_on_mutations(100_000, seed.as_bytes(), |bytes| {
                 if let Ok(text) = std::str::from_utf8(bytes) {
                     parse(Path::new("list"), text);
                 }

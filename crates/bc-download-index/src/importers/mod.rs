@@ -26,7 +26,7 @@ use bc_formats::index::{Split, Version};
 
 pub use list::Imported;
 use list::Importer;
-pub use source::{Place, Source, path};
+pub use source::{Source, SourcePosition, path};
 
 /// The configured source.
 ///
@@ -55,7 +55,7 @@ fn import(config: &IndexConfig) -> Result<Imported> {
     importer.import(config)
 }
 
-/// The versions in the bytes of one list, as `source` names its kind; for what has the bytes in hand, such as a
+/// The versions in the bytes of one list, whose kind `source` names; for callers that hold the bytes, such as a
 /// fuzzer. `orfium` takes one array of ids, whose strings become version ids, `shs100k` the file `list`, `covers80` one of
 /// its two lists.
 ///
@@ -84,6 +84,6 @@ pub fn import_bytes(source: &str, bytes: &[u8]) -> Result<Vec<Version>> {
             })?;
             Ok(versions)
         }
-        other => bail!("`{other}` is no single list"),
+        other => bail!("`{other}` is not a single list"),
     }
 }

@@ -17,11 +17,11 @@ use super::pickle;
 /// No `.npy` file, another number of dimensions or another type, fewer elements than the header says.
 pub(super) fn read_strings(path: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let found = strings(&bytes).with_context(|| format!("{} is no array of strings", path.display()))?;
+    let found = strings(&bytes).with_context(|| format!("{} is not an array of strings", path.display()))?;
     // Ids of an array differ, so that copies of them are no longer than the file.
     let mut seen = HashSet::new();
     for (element, one) in found.iter().enumerate() {
-        // Long ones are no ids, and shown in part.
+        // Long strings are not ids, and only their beginning is shown.
         ensure!(
             seen.insert(one.as_ref()),
             "{}: element {element}: `{one:.100}` is listed twice",
@@ -31,7 +31,7 @@ pub(super) fn read_strings(path: &Path) -> Result<Vec<String>> {
     Ok(found.into_iter().map(Cow::into_owned).collect())
 }
 
-/// The strings of a whole file in the format. Those of a pickle lie in `bytes`, however often they are named.
+/// The strings of a whole file in this format. Those of a pickle borrow from `bytes`, however often they occur.
 ///
 /// # Errors
 /// Those of [`read_strings`].
@@ -59,16 +59,17 @@ pub fn strings(bytes: &[u8]) -> Result<Vec<Cow<'_, str>>> {
 
 /// Header and what follows it.
 fn split(bytes: &[u8]) -> Result<(NpyHeader, &[u8])> {
-    let rest = bytes.strip_prefix(b"\x93NUMPY").context("it does not begin as a .npy file does")?;
+    let rest =
+        bytes.strip_prefix(b"\x93NUMPY").context("it does not begin with the magic bytes of a .npy file")?;
     let (length, rest) = match rest {
         [1, _, a, b, rest @ ..] => (u32::from(u16::from_le_bytes([*a, *b])), rest),
         [2 | 3, _, a, b, c, d, rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]), rest),
         [] => bail!("the file ends in its header"),
-        [version, ..] => bail!("format version {version}, but known are 1 to 3 (or the file ends here)"),
+        [version, ..] => bail!("format version {version}, but only 1 to 3 are known (or the file ends here)"),
     };
     let (text, data) = rest.split_at_checked(length as usize).context("the file ends in its header")?;
     // The header is a Python literal, which may nest and hold numbers of any length. One of an array of strings does
-    // neither; what does is not given to the parser, which has no limits of its own.
+    // neither; a header that does is not given to the parser, which has no limits.
     let count = |of: fn(&u8) -> bool| text.iter().filter(|byte| of(byte)).count();
     ensure!(
         count(|byte| b"([{".contains(byte)) <= 8 && count(u8::is_ascii_digit) <= 18,
@@ -83,7 +84,7 @@ fn fixed_width(data: &[u8], count: usize, width: usize, wide: bool, big: bool) -
     let size = if wide { width.checked_mul(4) } else { Some(width) };
     let needed = size.and_then(|size| size.checked_mul(count)).context("the size is beyond memory")?;
     ensure!(data.len() == needed, "{} bytes of data, but the header says {needed}", data.len());
-    ensure!(width > 0 || count == 0, "the strings have no width");
+    ensure!(width > 0 || count == 0, "the strings have width 0");
     let element = |(number, element): (usize, &[u8])| -> Result<String> {
         let codes: Vec<u32> = if wide {
             element
@@ -98,7 +99,7 @@ fn fixed_width(data: &[u8], count: usize, width: usize, wide: bool, big: bool) -
         };
         let used = codes.iter().rposition(|&code| code != 0).map_or(0, |last| last + 1);
         let text: Option<String> = codes[..used].iter().map(|&code| char::from_u32(code)).collect();
-        text.with_context(|| format!("element {number} holds a code that is no character"))
+        text.with_context(|| format!("element {number} holds a code that is not a character"))
     };
     data.chunks_exact(size.unwrap_or(1).max(1)).enumerate().map(element).collect()
 }
@@ -106,7 +107,7 @@ fn fixed_width(data: &[u8], count: usize, width: usize, wide: bool, big: bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::importers::mutate::panics_on_none_of;
+    use crate::importers::mutate::never_panics_on_mutations;
 
     fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
         let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
@@ -196,8 +197,8 @@ mod tests {
 
     #[test]
     fn a_hundred_thousand_mutated_arrays_of_each_dtype_never_panic() {
-        panics_on_none_of(100_000, &npy("|O", "(3,)", &pickled(&IDS)), |bytes| drop(strings(bytes)));
-        panics_on_none_of(100_000, &npy("<U20", "(3,)", &wide(&IDS, 20, false)), |bytes| {
+        never_panics_on_mutations(100_000, &npy("|O", "(3,)", &pickled(&IDS)), |bytes| drop(strings(bytes)));
+        never_panics_on_mutations(100_000, &npy("<U20", "(3,)", &wide(&IDS, 20, false)), |bytes| {
             drop(strings(bytes))
         });
     }

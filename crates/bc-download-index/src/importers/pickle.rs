@@ -55,7 +55,7 @@ pub(super) fn strings(input: &[u8]) -> Result<Vec<&str>> {
         .enumerate()
         .map(|(number, value)| match value {
             Value::Text(text) => Ok(machine.texts[*text]),
-            _ => bail!("element {number} is no string"),
+            _ => bail!("element {number} is not a string"),
         })
         .collect()
 }

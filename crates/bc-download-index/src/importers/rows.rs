@@ -29,7 +29,7 @@ impl<R: Read> Table<BufReader<R>> {
         if begin.starts_with("\u{feff}".as_bytes()) {
             reader.consume(3);
         }
-        // A header of more than the buffer holds is none that people write.
+        // No real header is longer than the buffer.
         let begin = reader.buffer();
         let tabs = begin.split(|&byte| byte == b'\n').next().is_some_and(|header| header.contains(&b'\t'));
         let mut reader =

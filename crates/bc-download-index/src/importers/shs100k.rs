@@ -3,7 +3,7 @@
 //! A row of `list` is `set_id<TAB>ver_id<TAB>title<TAB>performer<TAB>url<TAB>status`, of a split file
 //! `set_id<TAB>ver_id`. Version ids are `set_id_ver_id`, as in the public code for this data set.
 //!
-//! The published files repeat eleven rows: set 5982 stands in the training and the validation list,
+//! The published files repeat eleven rows: set 5982 is in the training and the validation list,
 //! set 8110 in the validation and the test list. A version is one row here, in the later list: what is
 //! measured on must not be trained on. The counts as published are reported in a note.
 
@@ -87,7 +87,7 @@ impl List {
             if url.contains("://") {
                 new.source_url = Some(url.to_owned());
             } else if !url.trim().is_empty() {
-                // Sets that come with their audio name the file where others have a link.
+                // Data sets that come with audio have the file name where others have a link.
                 new.audio_path = Some(url.trim().to_owned());
             }
             versions.push(new);

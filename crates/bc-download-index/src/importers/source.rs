@@ -1,4 +1,4 @@
-//! What is imported, gone through as often as needed: a table row by row, other lists from memory.
+//! The imported data, which can be iterated several times: a table row by row, other lists from memory.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use super::table;
 
 /// The position of a version in its source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct SourcePosition {
     /// How many are before it.
     pub at: usize,
     /// Its line, where the source is a table.
@@ -31,16 +31,18 @@ impl Source {
     ///
     /// # Errors
     /// What is wrong with a table, and the errors of `take`.
-    pub fn each(&self, mut take: impl FnMut(Place, Version) -> Result<()>) -> Result<()> {
+    pub fn each(&self, mut take: impl FnMut(SourcePosition, Version) -> Result<()>) -> Result<()> {
         match self {
             Self::List(list) => {
                 let versions = list.versions.iter().cloned();
-                versions.enumerate().try_for_each(|(at, version)| take(Place { at, line: 0 }, version))
+                versions
+                    .enumerate()
+                    .try_for_each(|(at, version)| take(SourcePosition { at, line: 0 }, version))
             }
             Self::Table(config) => {
                 let mut at = 0;
                 table::each(config, |line, version| {
-                    let place = Place { at, line };
+                    let place = SourcePosition { at, line };
                     at += 1;
                     take(place, version)
                 })
@@ -49,7 +51,7 @@ impl Source {
     }
 
     /// File and line of a version, as far as they are known.
-    pub fn describe(&self, place: Place) -> Option<String> {
+    pub fn describe(&self, place: SourcePosition) -> Option<String> {
         match self {
             Self::List(list) => list.split_sources.get(place.at).cloned(),
             Self::Table(config) => Some(format!("{}:{}", config.meta.display(), place.line)),
@@ -57,7 +59,7 @@ impl Source {
     }
 
     /// File and line of a version of a table.
-    pub fn line(&self, place: Place) -> Option<String> {
+    pub fn line(&self, place: SourcePosition) -> Option<String> {
         match self {
             Self::List(_) => None,
             Self::Table(_) => self.describe(place),

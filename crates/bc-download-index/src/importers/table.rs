@@ -1,4 +1,4 @@
-//! Any table with a header, with configured column names. Read anew each time it is gone through: tables of millions of
+//! Any table with a header, with configured column names. It is read again for each pass: tables of millions of
 //! versions are.
 
 use std::fs::File;
@@ -41,7 +41,7 @@ pub(super) fn each_of(
     })
 }
 
-/// Where in a row what is.
+/// The columns of a row.
 struct Columns {
     clique: usize,
     audio: usize,
@@ -103,20 +103,20 @@ fn seconds(text: &str) -> Result<Option<f64>> {
     }
     match text.parse() {
         Ok(seconds) if (0.0..=1e7).contains(&seconds) => Ok(Some(seconds)),
-        _ => bail!("the length `{text}` is no number of seconds ([index] column_duration)"),
+        _ => bail!("the length `{text}` is not a number of seconds ([index] column_duration)"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::importers::mutate::panics_on_none_of;
+    use crate::importers::mutate::never_panics_on_mutations;
 
     #[test]
     fn a_hundred_thousand_mutated_tables_never_panic() {
         let table = "id,clique,path,title,split\na,w1,a.wav,\"One, \"\"two\"\"\",train\nb,w1,b.wav,下雨了,\n";
         let config = IndexConfig::default();
-        panics_on_none_of(100_000, table.as_bytes(), |bytes| {
+        never_panics_on_mutations(100_000, table.as_bytes(), |bytes| {
             drop(each_of(Path::new("songs.csv"), bytes, &config, |_, _| Ok(())));
         });
     }

@@ -44,7 +44,7 @@ impl Section {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Song {
     pub sections: Vec<Section>,
-    /// Places in `sections`, in the order in which they are played.
+    /// Indices into `sections`, in the order in which they are played.
     pub form: Vec<usize>,
     /// Beats a minute.
     pub tempo: f64,

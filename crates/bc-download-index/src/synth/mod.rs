@@ -26,7 +26,7 @@ use rayon::prelude::*;
 
 /// Name of the list.
 pub const LIST: &str = "versions.csv";
-/// Grows whenever the same settings would give other sounds.
+/// Version of the synthesis, increased whenever the same settings would give other sounds.
 const EDITION: u32 = 1;
 
 const ADJECTIVES: [&str; 16] = [
@@ -53,7 +53,7 @@ struct Planned {
 /// A folder that cannot be written.
 pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
     let mut fingerprint = Fingerprint::of("synth");
-    // The folder does not change what is in it.
+    // The path of the folder does not affect its content.
     let settings = SynthConfig { output: Default::default(), ..config.clone() };
     let fingerprint = fingerprint.add(EDITION.to_le_bytes()).add_json(&settings).finish();
     let folder = format!("audio-{}", &fingerprint[..8]);
@@ -89,7 +89,7 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
     Ok((planned.len(), missing.len()))
 }
 
-/// A generator of its own for each purpose, so that versions can be rendered in any order.
+/// An independent generator for each purpose, so that versions can be rendered in any order.
 fn generator(seed: u64, clique: u32, version: Option<u32>) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(u64::from(clique) << 32 | version.map_or(0, |version| u64::from(version) + 1));

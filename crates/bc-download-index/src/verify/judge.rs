@@ -1,4 +1,4 @@
-//! From what was found in the files to statuses: a pure function of the index's order and the facts.
+//! Derives statuses from what was found in the files: a pure function of the index's order and the facts.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use bc_formats::index::{Split, Status, Version};
 
 use super::state::Facts;
 
-/// Something to report that makes no file unusable, or that crosses a border.
+/// Findings to report that make no file unusable, or that concern two cliques or splits.
 #[derive(Debug, Default, PartialEq)]
 pub struct Remarks {
     /// Files whose codec is not what the extension says.
@@ -20,11 +20,11 @@ pub struct Remarks {
     pub damaged: Vec<String>,
     /// Equal bytes in two cliques or two splits.
     pub crossing: Vec<String>,
-    /// Files that could not be read. They stay usable: a later stage may be able to, and nothing is known against them.
+    /// Files that could not be read. They stay usable: a later stage may be able to read them, and no fault is known.
     pub unread: Vec<String>,
 }
 
-/// Judges the versions of an index, some at a time, in its order.
+/// Judges the versions of an index, in chunks, in its order.
 #[derive(Debug)]
 pub struct Judge<'a> {
     config: &'a VerifyConfig,
@@ -35,8 +35,8 @@ pub struct Judge<'a> {
     texts: String,
 }
 
-/// A version that others may be the same as; its id and its clique lie in one text with those of all others, since
-/// two strings for each of ten million would take a gigabyte.
+/// A version that others may duplicate; its id and its clique are stored in one string with those of all others, since
+/// two strings for each of ten million versions would take a gigabyte.
 #[derive(Debug, Clone, Copy)]
 struct First {
     at: usize,
@@ -46,7 +46,7 @@ struct First {
 }
 
 impl<'a> Judge<'a> {
-    /// One that has seen no version.
+    /// A judge that has seen no version.
     pub fn new(config: &'a VerifyConfig) -> Self {
         Self { config, remarks: Remarks::default(), first: HashMap::new(), texts: String::new() }
     }

@@ -1,4 +1,4 @@
-//! One file: what it holds, as far as it can be read.
+//! Inspects one file, as far as it can be read.
 
 use std::path::Path;
 
@@ -10,22 +10,22 @@ use bc_store::About;
 use super::state::Facts;
 use crate::retry;
 
-/// What a look gave.
+/// The result of an inspection.
 #[derive(Debug)]
-pub struct Look {
+pub struct FileInspection {
     /// What was found.
     pub facts: Facts,
-    /// Of an object that was copied, what the store said of it with its bytes. A file has to be asked for again, for it
+    /// For an object that was copied, the metadata that came with its bytes. The metadata of a file has to be read again, for it
     /// may have changed while it was read.
     pub copied: Option<About>,
 }
 
-/// Looks at one file; `fast` reads its headers only. One on which the decoder or the disk never comes back makes a bad
-/// file, not a run that hangs.
+/// Inspects one file; `fast` reads its headers only. A file on which the decoder or the disk hangs is a bad
+/// file, and does not hang the run.
 ///
-/// A verdict against a file is final when a second look gives the same: a read that failed in between may have looked
+/// A verdict against a file is final when a second inspection agrees: a read that failed temporarily may have looked
 /// like damage. What cannot be read after all attempts is [`Facts::unread`].
-pub fn look(path: &Path, limits: Limits, fast: bool) -> Look {
+pub fn look(path: &Path, limits: Limits, fast: bool) -> FileInspection {
     let mut before: Option<Facts> = None;
     let mut copied = None;
     let look = || {
@@ -39,16 +39,16 @@ pub fn look(path: &Path, limits: Limits, fast: bool) -> Look {
     let facts = match retry::POLICY.run(|_| true, interrupt::requested, look).0 {
         Ok(facts) => facts,
         Err(facts) if facts.unread => *facts,
-        // No two looks agreed: something reads the file differently each time.
+        // No two inspections agreed: the file is read differently each time.
         Err(facts) => {
-            Facts::unread(facts.error.unwrap_or_else(|| "every look gives something else".to_owned()))
+            Facts::unread(facts.error.unwrap_or_else(|| "every inspection gives another result".to_owned()))
         }
     };
-    Look { facts, copied }
+    FileInspection { facts, copied }
 }
 
 impl Facts {
-    /// Whether nothing speaks against the file, so that one look does.
+    /// Whether the file has no fault, so that one inspection is enough.
     fn is_good(&self) -> bool {
         let short =
             self.declared_s.zip(self.duration_s).is_some_and(|(declared, found)| found < 0.99 * declared);
@@ -63,7 +63,7 @@ fn once(path: &Path, limits: Limits, fast: bool) -> (Facts, Option<About>) {
         let local = bc_store::local(&file)?;
         let (file, copied) = (local.path(), local.copied());
         let inspected = if fast { inspect::headers(file) } else { inspect::whole(file, limits) };
-        // Of a bad file also after a look at the headers: it says whether the bytes can be read.
+        // For a bad file also after reading the headers only: it shows whether the bytes can be read.
         let hash = (!fast || inspected.is_err()).then(|| bc_formats::fingerprint::of_file(file));
         Ok((inspected, hash, copied))
     };

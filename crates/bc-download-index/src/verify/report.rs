@@ -1,4 +1,4 @@
-//! What people read after a verification: a table on the terminal, `coverage.md`, a histogram.
+//! The report of a verification: a table on the terminal, `coverage.md`, a histogram.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

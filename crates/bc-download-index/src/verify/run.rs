@@ -11,7 +11,7 @@ use bc_formats::config::Config;
 use bc_formats::index::{Index, Version};
 use rayon::prelude::*;
 
-use super::look::{self, Look};
+use super::look::{self, FileInspection};
 use super::report;
 use super::state::{Key, State};
 use crate::locate::{self, Audio};
@@ -37,7 +37,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let files = files(config, &audio, options.shard)?;
     let state = State::open(output, options.shard)?;
     interrupt::install("Stopping; what is done is noted. Ctrl-C again to quit at once.")?;
-    let looks = Looks {
+    let looks = Inspector {
         state,
         audio: &audio,
         root: AudioRoot::named(output, &config.index.audio_root),
@@ -47,7 +47,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
             ..Limits::of(&config.features)
         },
         fast: options.fast,
-        seen: Seen::default(),
+        seen: SkippedFiles::default(),
     };
     let bar = progress::bar(files.len() as u64, "verify", "files");
     files.par_iter().try_for_each(|path| -> Result<()> {
@@ -62,7 +62,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     if interrupt::requested() {
         bail!(Interrupted("what was looked at is noted; the same command continues from here".to_owned()));
     }
-    seen.tell();
+    seen.report_counts();
     let unusable = update::index(config, |made| {
         report::print(made);
         report::write(output, made)?;
@@ -71,7 +71,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     Ok(Outcome::of_failures(unusable))
 }
 
-/// The files of a part, of the index as it is now and of what came since.
+/// The files of a part: those of the present index and those added since.
 fn files(config: &Config, audio: &Audio, shard: Shard) -> Result<Vec<String>> {
     let mut files = Vec::new();
     each_file(config, audio, |id, path| {
@@ -90,7 +90,7 @@ pub(super) fn each_file(config: &Config, audio: &Audio, mut take: impl FnMut(&st
     const CHUNK: usize = 1 << 14;
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut end_chunk = |chunk: &mut Vec<Version>| {
-        audio.look_again(chunk);
+        audio.refresh(chunk);
         for version in chunk.drain(..) {
             if let Some(path) = version.audio_path {
                 take(&version.version_id, path);
@@ -108,18 +108,18 @@ pub(super) fn each_file(config: &Config, audio: &Audio, mut take: impl FnMut(&st
     Ok(())
 }
 
-/// Files about which there is nothing to note.
+/// Files without a result to record.
 #[derive(Default)]
-struct Seen {
+struct SkippedFiles {
     vanished: AtomicUsize,
     unread: AtomicUsize,
     replaced: AtomicUsize,
 }
 
-impl Seen {
-    fn tell(&self) {
+impl SkippedFiles {
+    fn report_counts(&self) {
         let lines = [
-            (&self.vanished, "went away while this ran; the index says `missing`"),
+            (&self.vanished, "disappeared during the run; the index has them as `missing`"),
             (&self.unread, "could not be read, which says nothing about them; the next run tries again"),
             (&self.replaced, "changed while they were read; run the same command again"),
         ];
@@ -132,18 +132,18 @@ impl Seen {
     }
 }
 
-/// What looks at files, on all cores.
-struct Looks<'a> {
+/// Inspects files, on all cores.
+struct Inspector<'a> {
     state: State,
     audio: &'a Audio<'a>,
     root: Option<AudioRoot>,
     limits: Limits,
     fast: bool,
-    seen: Seen,
+    seen: SkippedFiles,
 }
 
-impl Looks<'_> {
-    /// Notes what is found in one file, unless it is known.
+impl Inspector<'_> {
+    /// Records what is found in one file, unless it is known.
     fn look_at(&self, path: &str) -> Result<()> {
         let Self { state, seen, .. } = self;
         let key_of = |about| Key::of(path, about, self.root.as_ref());
@@ -161,8 +161,8 @@ impl Looks<'_> {
         if state.get(&key, self.fast).is_some() {
             return Ok(());
         }
-        let Look { facts, copied } = look::look(Path::new(path), self.limits, self.fast);
-        // A look that Ctrl-C cut short is none.
+        let FileInspection { facts, copied } = look::look(Path::new(path), self.limits, self.fast);
+        // An inspection that Ctrl-C cut short does not count.
         if facts.unread && interrupt::requested() {
             return Ok(());
         }
@@ -180,7 +180,7 @@ impl Looks<'_> {
     }
 
     /// Closes the notes.
-    fn end(self) -> Seen {
+    fn end(self) -> SkippedFiles {
         self.seen
     }
 }

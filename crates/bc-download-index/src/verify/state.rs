@@ -1,6 +1,6 @@
-//! What is known of files already looked at: a line of JSON each, appended as soon as it is known.
+//! What is known of files that were inspected: one line of JSON each, appended as soon as it is known.
 //!
-//! Each part (`--shard`) appends to notes of its own beside the index; all of them are read together. A kill in
+//! Each part (`--shard`) appends to its own notes beside the index; all of them are read together. A kill in
 //! the middle of a line leaves a line that does not parse; it is passed over.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{lock, part};
 
-/// Says whether a file is still the one that was looked at.
+/// Identifies a file, to tell whether it is still the one that was inspected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key {
     /// Path as the index file holds it, so that notes move with the index and its audio.
@@ -30,7 +30,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a file of which the disk or the store says this. `root` is the audio root of the index.
+    /// The key of a file with this metadata. `root` is the audio root of the index.
     pub fn of(path: &str, about: About, root: Option<&AudioRoot>) -> Self {
         let stored = root.and_then(|root| root.store(path).ok()).unwrap_or_else(|| path.to_owned());
         Self { path: stored, bytes: about.bytes, modified: u64::try_from(about.modified_ns).unwrap_or(0) }
@@ -41,7 +41,7 @@ impl Key {
     }
 }
 
-/// What a look at a file found, before any threshold is applied.
+/// What an inspection of a file found, before any threshold is applied.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Facts {
     /// Only the headers were read.
@@ -88,16 +88,16 @@ struct Line {
     facts: Facts,
 }
 
-/// What all parts noted, and the notes that this process appends to.
+/// The notes of all parts, and the file that this process appends to.
 pub struct State {
-    known: Known,
+    known: KnownFiles,
     notes: Option<Notes>,
 }
 
-/// Facts by [`Key::digest`]. Those of good files, which nearly all are, take a tenth of what [`Facts`] does: of
+/// Facts by [`Key::digest`]. Those of good files, as nearly all are, take a tenth of the memory of [`Facts`]: for
 /// ten million that is a gigabyte.
 #[derive(Default)]
-struct Known {
+struct KnownFiles {
     places: HashMap<Digest, u32>,
     facts: Vec<Packed>,
     codecs: Vec<String>,
@@ -108,7 +108,7 @@ enum Packed {
     Other(Box<Facts>),
 }
 
-/// What is known of a good file, without the words that all of them share.
+/// What is known of a good file, without the strings that all of them share.
 struct Good {
     hash: [u8; 16],
     duration_s: f64,
@@ -121,7 +121,7 @@ struct Good {
     codec: u16,
 }
 
-impl Known {
+impl KnownFiles {
     fn get(&self, digest: &Digest) -> Option<Facts> {
         let good = match &self.facts[*self.places.get(digest)? as usize] {
             Packed::Other(facts) => return Some((**facts).clone()),
@@ -189,7 +189,7 @@ struct Notes {
 }
 
 impl State {
-    /// What is noted beside the index; nothing where nothing was verified.
+    /// The notes beside the index; empty if nothing was verified.
     ///
     /// # Errors
     /// Notes that cannot be read.
@@ -207,7 +207,7 @@ impl State {
             })
             .collect();
         paths.sort();
-        let mut known = Known::default();
+        let mut known = KnownFiles::default();
         for path in paths {
             read_notes(&path, &mut known)
                 .with_context(|| format!("cannot read the notes {}", path.display()))?;
@@ -215,7 +215,7 @@ impl State {
         Ok(Self { known, notes: None })
     }
 
-    /// The same, and opens the notes of `shard` for more.
+    /// As [`State::read`], and opens the notes of `shard` for appending.
     ///
     /// # Errors
     /// Notes that cannot be read or written, or that another process appends to.
@@ -241,7 +241,7 @@ impl State {
         Ok(Self { known, notes: Some(Notes { file: Mutex::new(file), path, _lock: lock }) })
     }
 
-    /// What spares another look: a look at the headers does only for a `fast` run, a passing error never.
+    /// Recorded facts that make another inspection unnecessary: those from the headers alone only for a `fast` run, a passing error never.
     pub fn get(&self, key: &Key, fast: bool) -> Option<Facts> {
         self.noted(key).filter(|facts| !facts.passing && (fast || !facts.fast))
     }
@@ -251,12 +251,12 @@ impl State {
         self.known.facts.is_empty()
     }
 
-    /// The last look at a file, however it was.
+    /// The result of the last inspection of a file, whatever it was.
     pub fn noted(&self, key: &Key) -> Option<Facts> {
         self.known.get(&key.digest())
     }
 
-    /// Remembers, by one write.
+    /// Records facts, with a single write.
     ///
     /// # Errors
     /// The notes cannot be written.
@@ -278,7 +278,7 @@ fn notes_stem(index: &Path) -> String {
 }
 
 /// Adds the notes at `path`, line by line.
-fn read_notes(path: &Path, known: &mut Known) -> io::Result<()> {
+fn read_notes(path: &Path, known: &mut KnownFiles) -> io::Result<()> {
     for line in BufReader::new(File::open(path)?).split(b'\n') {
         let Ok(line) = serde_json::from_slice::<Line>(&line?) else { continue };
         let digest = line.file.digest();
@@ -291,8 +291,8 @@ fn read_notes(path: &Path, known: &mut Known) -> io::Result<()> {
 }
 
 impl Facts {
-    /// Whether these facts say more than `later` ones of the same file: a full look is worth more than one at the
-    /// headers, and a valid result more than one that has to be taken again anyway.
+    /// Whether these facts outweigh `later` ones of the same file: a full inspection is worth more than one of the
+    /// headers, and a valid result more than one that has to be repeated anyway.
     fn outlasts(&self, later: &Self) -> bool {
         !self.passing && (later.passing || (later.fast && !self.fast))
     }
@@ -366,7 +366,7 @@ mod tests {
             Facts { fast: true, ..good.clone() },
             Facts::unread("EIO"),
         ];
-        let mut known = Known::default();
+        let mut known = KnownFiles::default();
         assert!(known.pack(&good).is_some() && others.iter().all(|facts| known.pack(facts).is_none()));
         for facts in others.into_iter().chain([good]) {
             known.insert(digest("one"), facts.clone());

@@ -1,4 +1,4 @@
-//! What of an index was looked at, part by part.
+//! How much of an index was verified, part by part.
 
 use std::path::Path;
 
@@ -21,11 +21,11 @@ struct Counts {
     shard: usize,
     /// Versions that have a file.
     files: usize,
-    /// Files that `verify` would look at.
+    /// Files that `verify` would inspect.
     pending: usize,
 }
 
-/// Prints how many files of each part there are, and how many of them `verify` has still to look at: as a
+/// Prints how many files of each part there are, and how many of them `verify` still has to inspect: as a
 /// table, or as one JSON object with a line per part.
 ///
 /// # Errors
@@ -37,7 +37,7 @@ pub fn run(config: &Config, args: StatusArgs) -> Result<()> {
     let audio = Audio::open(&config.index)?;
     let mut files = Vec::new();
     each_file(config, &audio, |id, path| files.push((part::number(id, shards), path)))?;
-    // A file that cannot be asked about is one to look at.
+    // A file whose metadata cannot be read has to be inspected.
     let is_known = |path: &str| match audio.about(Path::new(path)) {
         Ok(Some(about)) => state.get(&Key::of(path, about, root.as_ref()), false).is_some(),
         Ok(None) => true,

@@ -30,7 +30,7 @@ fn import(source: &str, bytes: &[u8]) {
     if source != "orfium" {
         // An array's own reader looks for these where it knows its path.
         let ids: HashSet<&str> = versions.iter().map(|version| version.version_id.as_str()).collect();
-        assert!(ids.len() == versions.len() && !ids.contains(""), "an id that is empty or stands twice");
+        assert!(ids.len() == versions.len() && !ids.contains(""), "an id that is empty or listed twice");
     }
 }
 
@@ -49,7 +49,7 @@ pub fn download_notes(bytes: &[u8]) {
     in_file(".failed.jsonl", bytes, |path| {
         let folder = path.parent().expect("a folder");
         ledger::read(folder).expect("damaged lines are passed over");
-        // Whatever stands there, what is noted behind it is read.
+        // Whatever the file contains, what is recorded after it is read.
         let failure = ledger::Failure {
             id: "noted behind".into(),
             url: "u".into(),

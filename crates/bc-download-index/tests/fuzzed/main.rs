@@ -29,7 +29,7 @@ fn verify_notes() {
 }
 
 #[test]
-#[ignore = "writes fuzz/corpus anew"]
+#[ignore = "rewrites fuzz/corpus"]
 fn corpora() {
     let lists = [
         "1\t2\tSong\tAnn\thttps://youtu.be/IAa9tvus61z\t200\n1\t3\tSong, again\tBen\ta/b.mp3\t404\n",

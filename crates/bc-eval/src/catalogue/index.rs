@@ -1,4 +1,4 @@
-//! The file of an index that grows, which several processes may grow at once.
+//! The file of a growing index, to which several processes may add at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub struct Pending {
 
 /// What happened to a recording when the index was saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Saved {
+pub enum AddOutcome {
     /// It is new and was added.
     Added,
     /// The index holds it already, with the same id and content.
@@ -41,7 +41,7 @@ pub struct GrowingIndex {
 }
 
 impl GrowingIndex {
-    /// Reads the file at `path`; where there is none yet, an index without rows for the network `embedder`.
+    /// Reads the file at `path`; if there is none yet, begins an empty index for the network `embedder`.
     ///
     /// # Errors
     /// A file that cannot be read; one of another network, or of other windows.
@@ -76,7 +76,7 @@ impl GrowingIndex {
     ///
     /// # Errors
     /// A file that cannot be read or written; another process made it with another network or other windows.
-    pub fn add(&mut self, pending: Vec<Pending>) -> Result<Vec<(PathBuf, Saved)>> {
+    pub fn add(&mut self, pending: Vec<Pending>) -> Result<Vec<(PathBuf, AddOutcome)>> {
         let _lock = saving::alone(&self.path)?;
         self.refresh()?;
         let mut known: HashMap<String, String> =
@@ -85,18 +85,18 @@ impl GrowingIndex {
         for Pending { path, labels, vectors } in pending {
             let Some(first) = labels.first() else { continue };
             let outcome = match known.get(&first.version_id) {
-                None => Saved::Added,
-                Some(hash) if *hash == first.source_hash => Saved::Present,
-                Some(_) => Saved::IdTaken,
+                None => AddOutcome::Added,
+                Some(hash) if *hash == first.source_hash => AddOutcome::Present,
+                Some(_) => AddOutcome::IdTaken,
             };
-            if outcome == Saved::Added {
+            if outcome == AddOutcome::Added {
                 known.insert(first.version_id.clone(), first.source_hash.clone());
                 self.embeddings.labels.extend(labels);
                 self.embeddings.vectors.extend(vectors);
             }
             saved.push((path, outcome));
         }
-        if saved.iter().any(|(_, outcome)| *outcome == Saved::Added) {
+        if saved.iter().any(|(_, outcome)| *outcome == AddOutcome::Added) {
             self.sort();
             self.embeddings.provenance.fingerprint = fingerprint(&self.embeddings);
             self.embeddings.provenance.tool = bc_cli::tool!().to_owned();
@@ -120,7 +120,7 @@ impl GrowingIndex {
         let (there, new) = (cut(&made)?, cut(own)?);
         ensure!(
             there == new,
-            "{} holds {}, what is to be added are {}: their scores do not compare; add likewise, or begin another index",
+            "{} holds {}, but {} are to be added: their scores cannot be compared; add the same kind, or begin another index",
             self.path.display(),
             in_words(there),
             in_words(new)

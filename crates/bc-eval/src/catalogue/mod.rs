@@ -1,11 +1,11 @@
-//! Embeddings of audio files, without a list or stored features: one file that several processes may grow at once.
+//! Embeddings of audio files, without a list or stored features: one file to which several processes may add at once.
 
 mod index;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use bc_cli::saving::Pace;
+use bc_cli::saving::SaveTimer;
 use bc_cli::{Interrupted, Shard, interrupt, progress};
 use bc_embed::files::{self, AudioFile, Failure};
 use bc_embed::origin;
@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::embed;
-use index::{GrowingIndex, Pending, Saved};
+use index::{AddOutcome, GrowingIndex, Pending};
 
 /// Files that are decoded and held at once, at most; as many as there are threads otherwise.
 const AT_ONCE: usize = 16;
@@ -46,12 +46,12 @@ pub struct Added {
 }
 
 impl Added {
-    fn count(&mut self, saved: Vec<(PathBuf, Saved)>) {
+    fn count(&mut self, saved: Vec<(PathBuf, AddOutcome)>) {
         for (path, outcome) in saved {
             match outcome {
-                Saved::Added => self.new += 1,
-                Saved::Present => self.there += 1,
-                Saved::IdTaken => self.failed.push(taken(&path)),
+                AddOutcome::Added => self.new += 1,
+                AddOutcome::Present => self.there += 1,
+                AddOutcome::IdTaken => self.failed.push(taken(&path)),
             }
         }
     }
@@ -59,7 +59,7 @@ impl Added {
 
 fn taken(path: &Path) -> Failure {
     let error =
-        "the index holds another recording of that name; rename the file, or give the folder above it";
+        "the index holds another recording of that name; rename the file, or name the folder above it";
     Failure::new(path, error.to_owned())
 }
 
@@ -69,16 +69,16 @@ fn taken(path: &Path) -> Failure {
 ///
 /// # Errors
 /// No audio file; an index of another checkpoint, or of other windows than those to be added; the embeddings of an
-/// experiment, which its next run would write anew; files that cannot be written; an interrupt.
+/// experiment, which its next run would overwrite; files that cannot be written; an interrupt.
 pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
     for made in [embed::path_of(config), config.eval.search_index_path()] {
-        refuse_made(path, &made)?;
+        refuse_experiment_output(path, &made)?;
     }
     let (files, failed) = files::list(&request.audio)?;
     let mut added = Added { failed, ..Added::default() };
     let files: Vec<AudioFile> = request.shard.of(files);
     if request.shard.index > 0 {
-        // Once is enough: what failed before the files were dealt out belongs to the first shard.
+        // Reported only once: what failed before the files were divided among shards belongs to the first shard.
         added.failed.clear();
     }
     let audio = if path.exists() {
@@ -94,13 +94,13 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
     Ok(added)
 }
 
-/// Refuses to add to a file that a run of the configuration makes.
-fn refuse_made(path: &Path, made: &Path) -> Result<()> {
+/// Refuses to add to a file that a run of the configuration writes.
+fn refuse_experiment_output(path: &Path, made: &Path) -> Result<()> {
     let same =
         path == made || (path.exists() && made.exists() && path.canonicalize()? == made.canonicalize()?);
     ensure!(
         !same,
-        "{} belongs to an experiment, and its next run would write it anew; copy it and add to the copy",
+        "{} belongs to an experiment, and its next run would overwrite it; copy it and add to the copy",
         path.display()
     );
     Ok(())
@@ -131,7 +131,7 @@ fn embed_new(
     added: &mut Added,
 ) -> Result<()> {
     let bar = progress::bar(new.len() as u64, "embedding", "files");
-    let mut pace = Pace::new();
+    let mut pace = SaveTimer::new();
     let mut pending = Vec::new();
     for batch in new.chunks(rayon::current_num_threads().clamp(1, AT_ONCE)) {
         if interrupt::requested() {

@@ -44,19 +44,19 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Embed, measure, calibrate and report what the configuration says; does only what is missing.
+    /// Embed, measure, calibrate and report as the configuration says; does only what is missing.
     Run,
     /// Embed the index's versions from their features, or audio files, or a NumPy array.
     Embed(EmbedArgs),
     /// mAP, MR1, MRR, hit@k, P@10, NAR with intervals, by split.
     Metrics(MetricsArgs),
-    /// What classical methods (2-D Fourier magnitudes, Qmax) find on the features, beside chance and the network.
+    /// Figures of classical methods (2-D Fourier magnitudes, Qmax) on the features, beside chance and the network.
     Baselines(BaselinesArgs),
     /// How well excerpts of 10, 20 and 30 s of every version find its work among the windows of all others.
     Excerpts(ExcerptsArgs),
     /// Write a page about one run, or several side by side.
     Report(ReportArgs),
-    /// Learn from the validation split what a score means, and check it on the test split.
+    /// Fit the calibration of scores on the validation split, and check it on the test split.
     Calibrate(CalibrateArgs),
     /// Write the vectors as .npy with ids, and the network as safetensors for PyTorch and as ONNX.
     Export(ExportArgs),
@@ -73,7 +73,7 @@ enum Command {
     Add(Forwarded),
 }
 
-/// What belongs to bc-search, as it is.
+/// Arguments for bc-search, passed on unchanged.
 #[derive(Args)]
 struct Forwarded {
     /// Arguments of bc-search.

@@ -1,4 +1,4 @@
-//! An excerpt of a recording, as a short query.
+//! Excerpts of recordings, as short queries.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use half::f16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// One position in every recording.
+/// An excerpt at one position in every recording.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Excerpt {
     /// Its length.

@@ -19,7 +19,7 @@ use bc_formats::index::{Index, Split, Version};
 use bc_formats::provenance::Provenance;
 use bc_formats::run::NetworkInput;
 
-use bc_cli::saving::Pace;
+use bc_cli::saving::SaveTimer;
 use bc_embed::embedder::Embedder;
 use bc_embed::lengths::ByLength;
 use bc_embed::origin;
@@ -28,12 +28,12 @@ pub use excerpt::Excerpt;
 use partial::Partial;
 pub use search_index::search_index;
 pub use status::Status;
-pub use windowed::{AtTempo, Windowed};
+pub use windowed::{WindowEmbeddings, WindowsAtTempo};
 
 /// Embeds the usable versions of `[eval] splits` that have features and writes `<[eval] output>/embeddings.parquet`.
 ///
 /// # Errors
-/// Missing or unfitting features, index or checkpoint; nothing to embed; an interrupt.
+/// Features, index or checkpoint that are missing or do not fit; nothing to embed; an interrupt.
 pub fn run(config: &Config, shard: Shard) -> Result<Status> {
     Inputs::open(config)?.whole_recordings(config, shard)
 }
@@ -47,7 +47,7 @@ pub fn path_of(config: &Config) -> PathBuf {
 /// not compared.
 ///
 /// # Errors
-/// Names both values and the remedy.
+/// One of them has changed; the error names both values and the remedy.
 pub fn expect_current(config: &Config) -> Result<()> {
     let path = path_of(config);
     if !path.exists() {
@@ -99,10 +99,10 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Those that a configuration names.
+    /// Opens those that a configuration names.
     ///
     /// # Errors
-    /// Missing or unfitting features, index or checkpoint.
+    /// Features, index or checkpoint that are missing or do not fit.
     pub fn open(config: &Config) -> Result<Self> {
         let folder = config.features.output.clone();
         let index_path = config.features.index.clone();
@@ -125,8 +125,8 @@ impl Inputs {
         self.embed(&path_of(config), &config.eval.splits, &[], shard)
     }
 
-    /// Writes `out`: the usable versions of `splits` (all if empty). Vectors of the same network and features in the
-    /// files `known` are taken from there.
+    /// Writes `out`: the usable versions of `splits` (all if empty). Vectors of the same network and features that are in the
+    /// files `known` are copied from there.
     fn embed(&self, out: &Path, splits: &[Split], known: &[PathBuf], shard: Shard) -> Result<Status> {
         let labels = self.labels(splits)?;
         let provenance = self.provenance(&Part { splits, windows: None });
@@ -219,7 +219,7 @@ impl Inputs {
         }
     }
 
-    /// The network's ReLUs would turn these into zeros without anybody noticing.
+    /// Refuses values that are not finite: the network's ReLUs would turn them into zeros unnoticed.
     fn expect_finite(&self, row: &FeatureRow) -> Result<()> {
         ensure!(
             row.magnitude.iter().all(|value| value.is_finite()),
@@ -237,7 +237,7 @@ impl Inputs {
         let bar = progress::bar(mine.len() as u64, "embedding", "versions");
         let mut groups = ByLength::new(&self.embedder);
         let mut finished: Vec<(usize, Vec<f32>)> = Vec::new();
-        let mut pace = Pace::new();
+        let mut pace = SaveTimer::new();
         self.set.for_each(|row| {
             let Some(&number) = mine.get(row.version_id.as_str()) else { return Ok(()) };
             if interrupt::requested() {

@@ -1,4 +1,4 @@
-//! Embeddings that are finished before their file is: saved by this run, by a killed one, or by other shards.
+//! Finished embeddings of an unfinished file: saved by this run, by a killed one, or by other shards.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// Takes over what the files at `known` hold, if they are of the same network and the same features.
+    /// Copies the embeddings of the files at `known`, if they were made by the same network from the same features.
     pub fn take(&mut self, known: &[PathBuf], labels: &[Label]) -> Result<()> {
         for path in known {
             let Some(there) = path.exists().then(|| Embeddings::read(path).ok()).flatten() else { continue };
@@ -94,7 +94,7 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// Puts all parts together once every version of `labels` is there.
+    /// Joins all parts once every version of `labels` is there.
     pub fn assemble(&self, labels: &[Label], dim: usize) -> Result<Status> {
         let _lock = saving::alone(self.out)?;
         if self.fits() {
@@ -140,7 +140,7 @@ impl<'a> Partial<'a> {
             match Embeddings::read(&path) {
                 Ok(part) if part.provenance.fingerprint == self.provenance.fingerprint => parts.push(part),
                 Ok(_) => {}
-                // Gone since it was listed: another shard has put the file together.
+                // Removed since it was listed: another shard has assembled the file.
                 Err(_) if !path.exists() => {}
                 Err(error) => tracing::warn!("{} is embedded again: {error:#}", path.display()),
             }

@@ -1,4 +1,4 @@
-//! The embeddings that a search searches: all usable versions of the index, whatever their split.
+//! The embeddings of the search index: all usable versions of the index, whatever their split.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use bc_formats::features::FeatureSet;
 
 use super::{Inputs, path_of};
 
-/// Brings `[eval] search_index` up to date and returns its path. Vectors that the measured embeddings hold are copied;
+/// Updates `[eval] search_index` and returns its path. Vectors that the evaluated embeddings hold are copied;
 /// the rest is embedded.
 ///
 /// # Errors
@@ -21,7 +21,7 @@ pub fn search_index(config: &Config) -> Result<PathBuf> {
     let features = || matches!(FeatureSet::open_if_any(&config.features.output), Ok(None));
     if out.exists() && (!checkpoint.exists() || !config.features.index.exists() || features()) {
         tracing::warn!(
-            "{} is searched as it is: without index, features and network there is no telling whether it is up to date",
+            "{} is searched as it is: without index, features and network it cannot be checked whether it is up to date",
             out.display()
         );
         return Ok(out);

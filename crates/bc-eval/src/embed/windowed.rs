@@ -21,7 +21,7 @@ use bc_formats::run::WindowComparison;
 use super::{Excerpt, Inputs, Part};
 
 /// Windows of the same versions at one tempo.
-pub struct AtTempo {
+pub struct WindowsAtTempo {
     /// Factor of the recordings' own tempo.
     pub tempo: f64,
     /// The file.
@@ -31,14 +31,14 @@ pub struct AtTempo {
 }
 
 /// How recordings were compared, and the windows of all versions at each tempo.
-pub struct Windowed {
+pub struct WindowEmbeddings {
     /// Lengths and tempi.
     pub comparison: WindowComparison,
     /// At their own tempo first.
-    pub at: Vec<AtTempo>,
+    pub at: Vec<WindowsAtTempo>,
 }
 
-impl Windowed {
+impl WindowEmbeddings {
     /// The tempi, for people.
     pub fn tempi_in_words(&self) -> String {
         self.at.iter().map(|at| at.tempo.to_string()).collect::<Vec<_>>().join(", ")
@@ -51,7 +51,7 @@ impl Inputs {
     ///
     /// # Errors
     /// Features that do not fit; nothing to embed; an interrupt.
-    pub fn windows(&self, config: &EvalConfig) -> Result<Option<Windowed>> {
+    pub fn windows(&self, config: &EvalConfig) -> Result<Option<WindowEmbeddings>> {
         let Some(comparison) = WindowComparison::of(config, self.embedder.recommended.as_ref()) else {
             return Ok(None);
         };
@@ -67,10 +67,10 @@ impl Inputs {
                 let path = config.output.join(format!("windows-{tempo:.3}.parquet"));
                 let part = Part { splits: &config.splits, windows: Some((windows, tempo)) };
                 let embeddings = self.embed_windows(&path, &part, windows, tempo)?;
-                Ok(AtTempo { tempo, path, embeddings })
+                Ok(WindowsAtTempo { tempo, path, embeddings })
             })
             .collect::<Result<_>>()?;
-        Ok(Some(Windowed { comparison, at }))
+        Ok(Some(WindowEmbeddings { comparison, at }))
     }
 
     fn embed_windows(
@@ -99,12 +99,12 @@ impl Inputs {
     pub fn excerpts(
         &self,
         config: &EvalConfig,
-        windowed: &Windowed,
+        windowed: &WindowEmbeddings,
         excerpt: &Excerpt,
     ) -> Result<Vec<Embeddings>> {
-        let Windowed { comparison, at } = windowed;
+        let WindowEmbeddings { comparison, at } = windowed;
         let windows = Windows::of_comparison(comparison)?;
-        let of = |at: &AtTempo| {
+        let of = |at: &WindowsAtTempo| {
             let part = Part { splits: &config.splits, windows: Some((windows, at.tempo)) };
             self.windows_of(&part, windows, at.tempo, Some(excerpt))
         };

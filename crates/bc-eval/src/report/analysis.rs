@@ -1,4 +1,4 @@
-//! What the page shows about a set of embeddings besides the means.
+//! What the report shows about a set of embeddings besides the means.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ const HARDEST: usize = 12;
 /// Wrong answers shown of each.
 const ABOVE: usize = 3;
 
-/// Distances of pairs: the share of each bar, over cosine distances 0 to 2 (cut to what is there).
+/// Distances of pairs: the share of each bar, over cosine distances 0 to 2 (cut to the values that occur).
 #[derive(Debug, Default)]
 pub struct PairDistances {
     /// Left edge of the first bar and right edge of the last.
@@ -35,11 +35,11 @@ pub struct HardQuery {
     pub query: Label,
     /// Its average precision.
     pub average_precision: f64,
-    /// Rank of its first right answer.
+    /// Rank of its first match.
     pub first: u32,
-    /// The right answer of that rank.
+    /// The match at that rank.
     pub right: Option<Label>,
-    /// The wrong answers ranked first, with their distances.
+    /// The candidates ranked first that are no matches, with their distances.
     pub above: Vec<(Label, f32)>,
 }
 
@@ -105,7 +105,7 @@ impl Analysis {
     }
 }
 
-/// Where the versions lie on the map.
+/// The positions of the versions on the map.
 fn map(sample: &Versions<'_>) -> Vec<Point> {
     let units: Vec<Vec<f32>> = (0..sample.len()).map(|row| unit(sample.vector(row))).collect();
     let vectors: Vec<&[f32]> = units.iter().map(Vec::as_slice).collect();
@@ -173,7 +173,7 @@ impl Pairs {
     }
 }
 
-/// The mean over some of the queries, by the rules of the figures; none if no query counts.
+/// The mean over some of the queries, by the rules of the figures; `None` if no query counts.
 fn part(name: String, results: Vec<QueryResult>, policy: &Policy) -> Option<Part> {
     let metrics = Metrics::of(&results, policy).ok()?;
     Some(Part { name, queries: metrics.queries, map: metrics.map })

@@ -1,4 +1,4 @@
-//! What classical methods found on the same features: rows of the figures' table.
+//! Figures of classical methods on the same features: rows of the table of figures.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::baselines::same_inputs;
 
-/// `baselines.json` of a run, where it is of the features and the index that its embeddings are of.
+/// `baselines.json` of a run, if it was made from the features and the index of the run's embeddings.
 pub struct Baselines(Value);
 
 impl Baselines {

@@ -7,7 +7,7 @@ use serde_json::Value;
 /// Points of a curve are thinned to about this many.
 const POINTS: usize = 400;
 
-/// What a run's lines say, by step.
+/// Loss and validation mAP of a run, by step.
 #[derive(Debug, Default)]
 pub struct Curves {
     pub loss: Vec<(f64, f64)>,

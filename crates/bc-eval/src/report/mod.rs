@@ -55,7 +55,7 @@ struct Run {
     /// `calibration.json`, where it was made from these embeddings.
     calibration: Option<Calibration>,
     embeddings: Embeddings,
-    /// What classical methods found on the same features.
+    /// Figures of classical methods on the same features.
     baselines: Option<Baselines>,
     /// The resolved configuration, where the run's folder holds it.
     config: Option<String>,

@@ -63,7 +63,7 @@ pub fn html(runs: &[Run]) -> String {
     page
 }
 
-/// One sentence: how good, on what, and against chance and the best classical method.
+/// One sentence: the mAP, the split, and the comparison with chance and the best classical method.
 fn lead(page: &mut String, run: &Run, named: bool) {
     let split = run.analysis.split.as_str();
     let figures = &run.figures["splits"][split];
@@ -140,7 +140,7 @@ fn rules(runs: &[Run]) -> String {
     }
     let each = runs.iter().zip(&rules).map(|(run, rules)| format!("{}: {rules}.", run.name));
     format!(
-        "The runs have other rules, so their figures do not compare. {}",
+        "The runs have different rules, so their figures cannot be compared. {}",
         each.collect::<Vec<_>>().join(" ")
     )
 }

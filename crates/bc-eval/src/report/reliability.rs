@@ -1,4 +1,4 @@
-//! The page's part on what a score means.
+//! The section of the page on calibration.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use super::chart::{self, Axes, Series};
 use super::section::heading;
 use super::text::escaped;
 
-/// A curve of predicted against measured probability, and what accepting from a threshold on means.
+/// A curve of predicted against measured probability, and the effect of accepting from a threshold on.
 pub fn section(page: &mut String, run: &Run, suffix: &str) {
     let Some(found) = &run.calibration else { return };
     heading(

@@ -35,7 +35,7 @@ section! {
         tilt_probability: f64 = 0.0;
         /// Its range in decibels per octave: brighter if positive.
         tilt_db_per_octave: [f64; 2] = [-3.0, 3.0];
-        /// Probability that every octave gets a level of its own: for a scale that sums octaves ("chroma").
+        /// Probability that every octave gets its own level: for a scale that sums octaves ("chroma").
         octaves_probability: f64 = 0.0;
         /// Standard deviation of an octave's level in decibels.
         octaves_db: f64 = 6.0;

@@ -1,4 +1,4 @@
-//! The TOML file as written: which line each key is in, and what `--set` changed.
+//! The TOML file as written, with the line of each key and the changes by `--set`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ impl Document {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| {
             format!(
-                "cannot read the configuration {}; `ls configs` shows the ones that come along",
+                "cannot read the configuration {}; `ls configs` lists the ones of the project",
                 path.display()
             )
         })?;
@@ -51,7 +51,7 @@ impl Document {
         for (name, value) in &self.table {
             let Some((_, keys)) = sections.iter().find(|(section, _)| section == name) else {
                 let known = sections.iter().map(|(section, _)| *section);
-                problems.add(name, "", format!("is no section{}", suggestion(name, known, "[", "]")));
+                problems.add(name, "", format!("is not a section{}", suggestion(name, known, "[", "]")));
                 continue;
             };
             let Some(table) = value.as_table() else {
@@ -89,7 +89,7 @@ impl Document {
             problems.add(&section, &key, unknown_key(&key, keys));
             return;
         }
-        // `--set index.source=folder` means the text: quotes are for shells, not for people.
+        // `--set index.source=folder` means a string: shells remove the quotes that people write.
         let value = format!("value = {value}")
             .parse::<Table>()
             .ok()
@@ -108,7 +108,7 @@ impl Document {
         };
         let known: Table =
             table.iter().filter(|(key, _)| S::KEYS.iter().any(|known| known.name == *key)).map(own).collect();
-        // Each key is tried alone to find which one has the wrong type; the whole would name only the first.
+        // Each key is parsed alone to find all that have the wrong type; the whole section would name only the first.
         let mut fitting = Table::new();
         for (key, value) in &known {
             let alone: Table = [own((key, value))].into_iter().collect();
@@ -147,7 +147,7 @@ fn own((key, value): (&String, &toml::Value)) -> (String, toml::Value) {
 }
 
 fn unknown_key(key: &str, keys: &[Key]) -> String {
-    format!("is no key here{}", suggestion(key, keys.iter().map(|known| known.name), "`", "`"))
+    format!("is not a key here{}", suggestion(key, keys.iter().map(|known| known.name), "`", "`"))
 }
 
 /// `; did you mean …?` with the nearest known word, or the list of all words.
@@ -166,7 +166,7 @@ fn suggestion<'a>(
         Some((_, candidate)) => format!("; did you mean {open}{candidate}{close}?"),
         None => {
             let all: Vec<String> = known.map(|word| format!("{open}{word}{close}")).collect();
-            format!("; known are {}", all.join(", "))
+            format!("; the known ones are {}", all.join(", "))
         }
     }
 }

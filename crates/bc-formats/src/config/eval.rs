@@ -10,7 +10,7 @@ use crate::index::Split;
 /// Which of the network's outputs is an embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layer {
-    /// Behind the BNNeck: what the paper retrieves with.
+    /// After the BNNeck: the embedding that the paper uses for retrieval.
     #[serde(rename = "f_c")]
     Fc,
     /// Before it.
@@ -68,12 +68,12 @@ section! {
         window_s: f64 = 10.0;
         /// Distance of the windows' beginnings in seconds.
         window_step_s: f64 = 2.5;
-        /// Tempi, as factors of its own, at which the windows of a query are compared; the best one counts.
+        /// Tempi, as factors of the query's own tempo, at which its windows are compared; the best one counts.
         tempi: Vec<f64> = vec![1.0, 0.71, 0.84, 1.19, 1.41];
-        /// Nearest others by which distances between windowed recordings are scaled (Conneau et al. 2018), against recordings
-        /// that are near to everything; 0: not at all.
+        /// Number of nearest others by which distances between windowed recordings are scaled (Conneau et al. 2018), against recordings
+        /// that are near to everything; 0: no scaling.
         neighbours: usize = 10;
-        /// "none", or "k-reciprocal": what `run` measures first is ranked anew by the overlap of mutual neighbours (Zhong et
+        /// "none", or "k-reciprocal": what `run` measures first is re-ranked by the overlap of mutual neighbours (Zhong et
         /// al. 2017), but for each query's nearest, which stays. For works of many versions.
         rerank: Rerank = Rerank::None;
         /// Neighbours among which "k-reciprocal" looks for mutual ones.

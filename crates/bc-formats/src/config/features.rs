@@ -8,7 +8,7 @@ use super::section::{Check, SectionProblems, section};
 use crate::features::CqtSettings;
 use crate::passing::Retry;
 
-/// Who decodes MP3.
+/// The decoder for MP3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mp3Decoder {
@@ -54,7 +54,7 @@ section! {
         part_hours: f64 = 6.0;
         /// Share of a file's frames (packets) that may fail to decode; with more it becomes a failure row.
         max_error_share: f64 = 0.01;
-        /// Who decodes MP3: "own", which is several times as fast and knows all of Layer III, or "symphonia".
+        /// Decoder for MP3: "own", which is several times as fast and supports all of Layer III, or "symphonia".
         mp3: Mp3Decoder = Mp3Decoder::Own;
     }
 }

@@ -31,10 +31,10 @@ section! {
         transpose: [i32; 2] = [-6, 6];
         /// Factor of a version's tempo, from and to.
         tempo: [f64; 2] = [0.7, 1.4];
-        /// All versions of a work begin near a common place, drawn from so many seconds of the work.
+        /// All versions of a work begin near a common position, drawn from this many seconds of the work.
         begin_s: f64 = 15.0;
-        /// Seconds that a version begins before or behind the common place: 0 is the same bars for all, the length
-        /// of the works is any place.
+        /// Seconds that a version begins before or after the common position: 0 is the same bars for all, the length
+        /// of the works is any position.
         spread_s: f64 = 6.0;
         /// Factor of how often sections are left out, repeated or moved, and of introductions; 0: never.
         edits: f64 = 1.0;

@@ -60,7 +60,7 @@ impl SectionProblems<'_> {
     }
 }
 
-/// All that is wrong with a configuration.
+/// All problems of a configuration.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<Problem>);
 

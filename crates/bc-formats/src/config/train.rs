@@ -185,7 +185,7 @@ section! {
         /// Seed of everything that is drawn.
         seed: u64 = 1;
         /// Weights to begin with: a checkpoint of ours or the public PyTorch one, of this network; a
-        /// classifier of other cliques is drawn anew. "" draws all weights.
+        /// classifier of other cliques is initialised. "" initialises all weights randomly.
         init: PathBuf = PathBuf::new();
         /// Let `init` be a network that was trained on other input: another pool, scale or CQT.
         init_other_input: bool = false;
@@ -222,7 +222,7 @@ section! {
         /// "painted": share of the cliques of a batch that are cliques of the training split of [features], with K of
         /// their stored versions; the others are painted.
         features_share: f64 = 0.0;
-        /// "painted": batches of a pass; 0: as many as it takes until every source has passed once.
+        /// "painted": batches of a pass; 0: until every source has been used once.
         batches_per_pass: usize = 0;
 
         /// What a batch is made of: "pk" (P cliques x K versions) or "random-triplets".
@@ -237,7 +237,7 @@ section! {
         lengths_s: Vec<f64> = vec![100.0, 150.0, 200.0];
         /// Order of the passes: "per-epoch-passes" (a length after the other) or "mixed".
         order: PassOrder = PassOrder::PerEpochPasses;
-        /// Behind a track shorter than its crop: "zeros" or "repeat" (the track again).
+        /// After a track shorter than its crop: "zeros" or "repeat" (the track again).
         short_tracks: ShortTracks = ShortTracks::Zeros;
         /// Outputs of the classifier: "auto" (one per training clique) or a number at least as large.
         classes: Classes = Classes::Auto;
@@ -263,7 +263,7 @@ section! {
         /// Triplets: "random", "batch-hard" or "semi-hard".
         mining: Mining = Mining::BatchHard;
         /// Anchors, positives and negatives of "random-triplets" pass the network one after the other,
-        /// each with batch statistics of its own, as the public re-implementation does.
+        /// each with its own batch statistics, as the public re-implementation does.
         separate_forwards: bool = false;
 
         /// "adam" or "adamw" (weight decay apart from the gradient).

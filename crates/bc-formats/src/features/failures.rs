@@ -1,4 +1,4 @@
-//! Failure tables: versions that gave no features, and why.
+//! Failure tables: versions without features, and why.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::table::{self, TableWriter};
 /// Kind and schema version of a failure table.
 pub const FORMAT: &str = "failures/2";
 
-/// What is read: the newest first. `failures/1` has no more than id, path and reason.
+/// Formats that can be read, the newest first. `failures/1` has only id, path and reason.
 pub const FORMATS: [&str; 2] = [FORMAT, "failures/1"];
 
-/// A version that gave no features.
+/// A version without features.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Failure {
     /// Id in the index.
@@ -27,20 +27,20 @@ pub struct Failure {
     pub audio_path: String,
     /// What is wrong with it.
     pub reason: String,
-    /// Whether it may pass (an I/O error, a limit of time), so that the next run tries again; otherwise the file
-    /// itself is at fault, and it is tried again when it changes. True of `failures/1`, which does not record it.
+    /// Whether it may pass (an I/O error, a time limit), so that the next run tries again; otherwise the file
+    /// itself is at fault, and it is tried again when it changes. True for `failures/1`, which does not record it.
     pub may_pass: bool,
     /// Content hash of the file, where the index had one.
     pub source_hash: Option<String>,
-    /// The file as it was then.
+    /// Size and modification time of the file at that time.
     pub source: Source,
 }
 
-/// The failure tables of a folder, the oldest first: `failures.parquet`, of which the others are made one when nobody is at
+/// The failure tables of a folder, the oldest first: `failures.parquet`, of which the others are merged into when no run is at
 /// work, and `failures-*.parquet` of runs that are at work or were stopped.
 ///
 /// # Errors
-/// A folder that cannot be listed; one that is not there has none.
+/// A folder that cannot be listed; an absent folder has none.
 pub fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
     let listed = || format!("cannot list {}", folder.display());
     let entries = match std::fs::read_dir(folder) {
@@ -59,7 +59,7 @@ pub fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(tables)
 }
 
-/// What a failure table says of itself.
+/// The provenance of a failure table.
 ///
 /// # Errors
 /// A file that is no failure table, or a damaged one.
@@ -106,7 +106,7 @@ pub fn read(path: &Path) -> Result<Vec<Failure>> {
 /// its temporary file bears; format and fingerprint of `provenance` are set here.
 ///
 /// # Errors
-/// The disk is full, or does not take it.
+/// The disk is full, or the file cannot be written.
 pub fn write_as(
     beside: &Path,
     failures: &[Failure],

@@ -1,13 +1,13 @@
-//! Names of feature files: which of two is newer.
+//! Names of feature files, which tell which of two is newer.
 
 use std::fmt;
 
 /// `part-<number>-<content>.parquet`: a writer takes a number above all that are there when it begins the part,
-/// so a part that was made in knowledge of another has the higher number. The beginning of the content's
-/// fingerprint distinguishes the parts of concurrent writers, and makes a name mean one content for ever.
+/// so a part that was begun after another was finished has the higher number. The beginning of the content's
+/// fingerprint distinguishes the parts of concurrent writers, and gives every content its own name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartName {
-    /// The place among the parts; of two rows of a version that in the part with the higher number holds.
+    /// The position among the parts; of two rows of a version, the one in the part with the higher number counts.
     pub number: u64,
     /// What follows the number, without the ending.
     pub rest: String,

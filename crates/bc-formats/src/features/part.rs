@@ -38,7 +38,7 @@ pub struct FeatureRow {
     pub magnitude: Vec<f16>,
 }
 
-/// What the file system said of an audio file; a cheap test of whether the file was replaced.
+/// Metadata of an audio file in the file system: a cheap test of whether the file was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Source {
     /// Size in bytes, where it is known.
@@ -48,7 +48,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Of a file as it is now.
+    /// The metadata of a file as it is now.
     ///
     /// # Errors
     /// The file is not there, or its folder cannot be read.
@@ -102,8 +102,8 @@ impl PartWriter {
         Ok(new.made_by(""))
     }
 
-    /// Names the program and version that makes the magnitudes: parts of two of them do not belong into one
-    /// folder. Without it the provenance's tool counts. To be called before the first row.
+    /// Sets the program and version that makes the magnitudes: parts of two of them must not be in one
+    /// folder. Without it, the tool of the provenance is used. To be called before the first row.
     pub fn made_by(mut self, extractor: &str) -> Self {
         self.extractor = extractor.to_owned();
         self.fingerprint = Fingerprint::of("features");
@@ -236,7 +236,7 @@ pub(super) fn rows_of<'a>(
     }))
 }
 
-/// What each row of a batch says of its audio file; nothing in `features/1`.
+/// The metadata of the audio file of each row of a batch; unknown in `features/1`.
 pub(super) fn sources_of<'a>(
     path: &Path,
     batch: &'a RecordBatch,
@@ -279,7 +279,7 @@ pub(super) fn settings_of(path: &Path, provenance: &Provenance) -> Result<CqtSet
         .with_context(|| format!("{}: the CQT settings are unreadable", path.display()))
 }
 
-/// Who made a part's magnitudes; where it does not say it (`features/1`), the program that wrote the file.
+/// The program that made a part's magnitudes; if it is not recorded (`features/1`), the program that wrote the file.
 pub(super) fn extractor_of(provenance: &Provenance) -> String {
     match provenance.settings.get(EXTRACTOR).and_then(|value| value.as_str()) {
         Some(extractor) => extractor.to_owned(),

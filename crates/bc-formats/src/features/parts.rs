@@ -1,4 +1,4 @@
-//! The feature files of a folder, whose rows are gone through and not held.
+//! The feature files of a folder, whose rows are scanned and not held in memory.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use crate::passing::{self, Outlook};
 use crate::provenance::Provenance;
 use crate::table;
 
-/// A folder whose parts vanish while it is read (a run puts them in order) is listed this often.
-const LISTINGS: usize = 10;
+/// How often a folder is listed again when parts vanish while it is read, because a run tidies it.
+const MAX_LISTINGS: usize = 10;
 
-/// What a row says of itself, without its magnitudes.
+/// A row without its magnitudes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RowRef<'a> {
     /// Id in the index.
@@ -37,11 +37,11 @@ pub struct RowRef<'a> {
 pub struct Part {
     /// Where it is.
     pub path: PathBuf,
-    /// What its name says.
+    /// Its parsed name.
     pub name: PartName,
     /// Program and version that made its magnitudes.
     pub extractor: String,
-    /// What it says of itself.
+    /// Its provenance.
     pub provenance: Provenance,
 }
 
@@ -55,9 +55,9 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Goes through the rows of all `part-*.parquet` in `folder`, part after part, the oldest part first: `take` gets
-    /// what `begin` made, the part as a place in [`Parts::parts`], and the row. Where a part vanishes meanwhile, all
-    /// begins anew. `None` where the folder holds no part.
+    /// Scans the rows of all `part-*.parquet` in `folder`, part after part, the oldest part first: `take` gets
+    /// the state from `begin`, the part as an index into [`Parts::parts`], and the row. If a part vanishes meanwhile, the scan
+    /// starts again. `None` if the folder holds no part.
     ///
     /// # Errors
     /// Parts of differing settings, a damaged file, the errors of `take`.
@@ -69,7 +69,7 @@ impl Parts {
         let mut listing = 1;
         loop {
             match Self::scan_listed(folder, begin(), &mut take) {
-                Err(error) if listing < LISTINGS && passing::is_absent(&error) => listing += 1,
+                Err(error) if listing < MAX_LISTINGS && passing::is_absent(&error) => listing += 1,
                 done => return done,
             }
         }
@@ -214,7 +214,7 @@ fn list(folder: &Path) -> Result<Vec<(PartName, PathBuf)>> {
     Ok(names)
 }
 
-/// What to do about a file that is no Parquet file although the disk gives it.
+/// Adds a remedy to the error of a file that can be read but is not a Parquet file.
 fn with_remedy(error: anyhow::Error, path: &Path) -> anyhow::Error {
     let of_content = error.chain().any(|cause| cause.is::<parquet::errors::ParquetError>())
         && passing::outlook_of_any(&error).is_none_or(|outlook| outlook == Outlook::Lasting);
@@ -227,6 +227,7 @@ fn with_remedy(error: anyhow::Error, path: &Path) -> anyhow::Error {
 
 /// 128 bits of 32 hex digits.
 fn of_hex(path: &Path, digits: &str) -> Result<[u8; 16]> {
-    fingerprint::of_hex(digits)
-        .with_context(|| format!("{}: `{digits}` is no hash of magnitudes (32 hex digits)", path.display()))
+    fingerprint::of_hex(digits).with_context(|| {
+        format!("{}: `{digits}` is not a hash of magnitudes (32 hex digits)", path.display())
+    })
 }

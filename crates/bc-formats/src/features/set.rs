@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::parts::{Part, Parts, each_row, expect_settings};
-use super::{CqtSettings, FORMATS, FeatureRow, Source, row_twice};
+use super::{CqtSettings, FORMATS, FeatureRow, Source, duplicate_row};
 use crate::fingerprint::Fingerprint;
 use crate::index::Index;
 use crate::provenance::Provenance;
 use crate::table;
 
-/// What a set knows of a row without its magnitudes.
+/// A row of a set, without its magnitudes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowInfo {
     /// Id in the index.
@@ -27,21 +27,21 @@ pub struct RowInfo {
     pub error_share: Option<f32>,
     /// BLAKE3 of the magnitudes, 128 bits; `None` in `features/1`.
     pub content: Option<[u8; 16]>,
-    /// The part that holds it, as a place in [`FeatureSet::parts`].
+    /// The part that holds it, as an index into [`FeatureSet::parts`].
     pub part: usize,
 }
 
 /// The feature files of a folder: equal settings, each version once.
 ///
-/// A version may be in several parts, where runs beside each other made it or its audio changed. The row in
-/// the newest part ([`PartName`]) holds; the others are in [`FeatureSet::superseded`] and are never handed out.
+/// A version may be in several parts, if concurrent runs made it or its audio changed. The row in
+/// the newest part ([`PartName`]) counts; the others are in [`FeatureSet::superseded`] and are never returned.
 #[derive(Debug)]
 pub struct FeatureSet {
     /// Settings of all parts.
     pub settings: CqtSettings,
     /// The files, the oldest first.
     pub parts: Vec<Part>,
-    /// The rows that hold, in the order of the parts.
+    /// The current rows, in the order of the parts.
     pub rows: Vec<RowInfo>,
     /// Rows that a newer one replaces: part and version id.
     pub superseded: HashSet<(usize, String)>,
@@ -95,14 +95,14 @@ impl FeatureSet {
         Ok(Some(set))
     }
 
-    /// Leaves one row of each version, that of the newest part.
+    /// Keeps one row of each version, that of the newest part.
     fn settle(&mut self) -> Result<()> {
         let mut newest: HashMap<&str, usize> = HashMap::with_capacity(self.rows.len());
         let mut old = Vec::new();
         for (place, row) in self.rows.iter().enumerate() {
             if let Some(before) = newest.insert(&row.version_id, place) {
                 if self.rows[before].part == row.part {
-                    bail!("{}: {}", self.parts[row.part].path.display(), row_twice(&row.version_id));
+                    bail!("{}: {}", self.parts[row.part].path.display(), duplicate_row(&row.version_id));
                 }
                 old.push(before);
             }
@@ -122,7 +122,7 @@ impl FeatureSet {
         Ok(())
     }
 
-    /// What one part says of itself.
+    /// The provenance of one part.
     ///
     /// # Errors
     /// No feature file, or one of another schema version.
@@ -148,14 +148,14 @@ impl FeatureSet {
         of
     }
 
-    /// Refuses rows of several extractors: they differ for other reasons than the music.
+    /// Refuses rows of several extractors, whose differences are not those of the music.
     pub fn expect_one_extractor(&self, folder: &Path) -> Result<()> {
         let extractors = self.extractors();
         if extractors.len() > 1 {
             let rows: Vec<String> =
                 extractors.iter().map(|(extractor, rows)| format!("{rows} rows by `{extractor}`")).collect();
             bail!(
-                "the features in {} are of several extractors: {}; make the old ones anew with \
+                "the features in {} are of several extractors: {}; recompute the old ones with \
                  `bc-features extract --renew`",
                 folder.display(),
                 rows.join(", ")
@@ -204,7 +204,7 @@ impl FeatureSet {
         fingerprint.add_json(&self.settings);
         let mut sorted: Vec<&RowInfo> = self.rows.iter().collect();
         sorted.sort_unstable_by(|a, b| a.version_id.cmp(&b.version_id));
-        // As version 0.1 did it, so that a run that was begun with such features continues with them.
+        // As in version 0.1, so that a run that was started with such features can continue.
         let all_old = self.rows.iter().all(|row| row.content.is_none());
         for row in sorted {
             fingerprint.add(&row.version_id);
@@ -223,7 +223,7 @@ impl FeatureSet {
         fingerprint.finish()
     }
 
-    /// Reads every row that holds with its magnitudes, part after part, and hands it to `take`.
+    /// Reads every current row with its magnitudes, part after part, and passes it to `take`.
     pub fn for_each(&self, mut take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
         (0..self.parts.len()).try_for_each(|part| self.for_each_of(part, &mut take))
     }

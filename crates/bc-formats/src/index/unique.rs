@@ -1,4 +1,4 @@
-//! What must hold of an index as a whole: each version id once, each clique in one split.
+//! Conditions on an index as a whole: each version id once, each clique in one split.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet};
 use super::{Split, Version};
 use crate::fingerprint::{Digest, digest};
 
-/// Why a version does not go with those before it. `P` says where a version is.
+/// How a version conflicts with earlier ones. `P` says where a version is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflict<P> {
-    /// Its id was there before.
+    /// Its id occurred before.
     Twice,
-    /// Its clique is in this other split, where the version at this place put it.
+    /// Its clique is in this other split, because of the version at this position.
     Crossing(Split, P),
 }
 
@@ -30,10 +30,10 @@ impl<P> Default for Unique<P> {
 }
 
 impl<P: Copy> Unique<P> {
-    /// Takes note of the next version; returns whether it is the first of its clique.
+    /// Records the next version; returns whether it is the first of its clique.
     ///
     /// # Errors
-    /// It does not go with those before.
+    /// It conflicts with an earlier one.
     pub fn add(&mut self, version: &Version, place: P) -> Result<bool, Conflict<P>> {
         if !self.ids.insert(digest(&version.version_id)) {
             return Err(Conflict::Twice);
@@ -69,7 +69,7 @@ impl<P: Copy> Unique<P> {
         self.cliques.get(&digest(clique_id)).map(|(split, _)| *split)
     }
 
-    /// Puts a clique that is there into a split.
+    /// Puts an existing clique into a split.
     pub fn put(&mut self, clique_id: &str, split: Split) {
         if let Some(known) = self.cliques.get_mut(&digest(clique_id)) {
             known.0 = split;

@@ -67,7 +67,7 @@ fn written(write: impl FnOnce(&Path) -> anyhow::Result<()>) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "writes fuzz/corpus anew"]
+#[ignore = "rewrites fuzz/corpus"]
 fn corpora() {
     let source = Source { bytes: Some(9), modified_ns: Some(8) };
     for (name, settings) in

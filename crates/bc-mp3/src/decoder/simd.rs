@@ -2,7 +2,7 @@
 //! that needs AVX2 and BMI2, behind the test that the processor has them.
 
 use super::{Decoder, Parts};
-use crate::Fault;
+use crate::FrameError;
 
 impl Decoder {
     /// [`Self::granules_plain`], as fast as the processor can; the samples are the same to the bit.
@@ -12,7 +12,7 @@ impl Decoder {
         begin: usize,
         done: &mut usize,
         out: &mut Vec<f32>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), FrameError> {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2") {
             // SAFETY: the line above asked the processor for what `granules_avx2` is compiled for.
@@ -30,7 +30,7 @@ impl Decoder {
         begin: usize,
         done: &mut usize,
         out: &mut Vec<f32>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), FrameError> {
         self.granules_plain(parts, begin, done, out)
     }
 }

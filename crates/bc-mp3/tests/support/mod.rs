@@ -5,7 +5,7 @@ pub mod check;
 
 use std::path::{Path, PathBuf};
 
-use bc_mp3::{Decoder, Fault, Header, Output, Reader};
+use bc_mp3::{Decoder, FrameError, Header, Output, Reader};
 
 /// A frame of a stream, decoded.
 pub struct Decoded {
@@ -14,7 +14,7 @@ pub struct Decoded {
     /// Its samples, interleaved.
     pub samples: Vec<f32>,
     /// What is wrong with it.
-    pub fault: Option<Fault>,
+    pub fault: Option<FrameError>,
 }
 
 /// All frames of a stream.

@@ -1,8 +1,8 @@
 //! NVIDIA GPUs: the operators handed on to bc-cuda, whose images are (batch, height, width, channels) in the run's
 //! precision. Matrices of the head (pooled, f_t, f_c, logits) have 32 bits.
 //!
-//! Only operators that return numbers wait for the device. What bc-cuda has no operator for is computed on the host, as
-//! the operator's comment says: it is small or rare.
+//! Only operators that return numbers wait for the device. Operations without an operator in bc-cuda are computed on the host, as
+//! the operator's comment says: they are small or rare.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,8 @@ use bc_cuda::{
 };
 
 use super::{
-    Activation, AdamRange, AdamState, AdamUpdate, Array, Backward, Conv, Ending, Flat, Norm, Operators,
-    Saved, Shape, Training, Weights,
+    Activation, AdamRange, AdamState, AdamUpdate, Array, BackwardPass, Conv, Epilogue, Flat, Norm, Operators,
+    Saved, Shape, TrainPass, Weights,
 };
 use crate::loss::Triplets;
 use crate::parameters::{Entry, Parameter, Parameters};
@@ -35,7 +35,7 @@ struct Optimizer {
     state: State,
 }
 
-/// Flat memory, and copies of the weights in it as convolutions read them.
+/// Flat memory, and copies of its weights in the layout of the convolutions.
 struct Memory {
     values: Buffer<f32>,
     copies: Option<(Runs, WeightCopies)>,
@@ -55,7 +55,7 @@ fn image(x: &Array) -> Result<Image> {
     Ok(x.data::<Image>()?.reshape(on_device(x.shape())))
 }
 
-/// The image of an array that is not needed any more: it may be overwritten where nobody else has it.
+/// The image of an array that is no longer needed: it may be overwritten if it is not shared.
 fn owned(x: Array) -> Result<Image> {
     let shape = on_device(x.shape());
     let found = x.into_data::<Image>()?;
@@ -96,7 +96,7 @@ fn kind(parameters: &Parameters, conv: &Conv) -> Result<Kind> {
             let (kernel, stride) = ([height, width], conv.geometry.stride);
             Kind::Conv(Convolution { inputs, outputs, kernel, stride, padding })
         }
-        _ => bail!("{:?} are no weights of a convolution", entry.shape),
+        _ => bail!("{:?} is not the shape of a convolution's weights", entry.shape),
     })
 }
 
@@ -112,19 +112,19 @@ fn convolution(entry: &Entry) -> Option<(usize, Convolution)> {
 }
 
 fn norm_of(parameters: &Parameters, running: &Parameters, norm: &Norm) -> bc_cuda::Norm {
-    let rest = parameters.entry(norm.of_batch[0]).places.len();
+    let rest = parameters.entry(norm.batch_affine[0]).places.len();
     let at = |pair: [Parameter; 2]| pair.map(|parameter| start(parameters, parameter));
     bc_cuda::Norm {
         channels: norm.instance + rest,
         instance: norm.instance,
-        instance_at: norm.of_instance.map_or([0; 2], at),
-        batch_at: at(norm.of_batch),
+        instance_at: norm.instance_affine.map_or([0; 2], at),
+        batch_at: at(norm.batch_affine),
         bias_at: norm.bias.map(|bias| start(parameters, bias)),
         running_at: norm.running.map(|parameter| start(running, parameter)),
     }
 }
 
-fn activation(ending: Ending<'_>) -> bc_cuda::Activation {
+fn activation(ending: Epilogue<'_>) -> bc_cuda::Activation {
     match ending.activation {
         Activation::Identity => bc_cuda::Activation::Identity,
         Activation::Relu => bc_cuda::Activation::Relu,
@@ -158,7 +158,7 @@ impl Cuda {
         Self { gpu, optimizer: Mutex::default() }
     }
 
-    /// A loss in a buffer as an array, with its weight taken out again.
+    /// A loss in a buffer as an array, divided by its weight.
     fn value(&self, mut loss: Buffer<f32>, weight: f64) -> Result<Array> {
         if weight != 0.0 {
             self.gpu.scale(&mut loss, (1.0 / weight) as f32)?;
@@ -166,10 +166,10 @@ impl Cuda {
         Ok(array(self.gpu.image_of(&loss, 0, bc_cuda::Shape::matrix(1, 1))?))
     }
 
-    /// Writes into the flat gradient: every pass adds, for gradients that are forgotten are zeros.
+    /// Writes into the flat gradient: every pass adds, because cleared gradients are zeros.
     fn add_gradient<T>(
         &self,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
         parameter: Parameter,
         write: impl FnOnce(&mut Buffer<f32>, usize) -> Result<T>,
     ) -> Result<T> {
@@ -228,7 +228,7 @@ impl Operators for Cuda {
         Ok(written?)
     }
 
-    fn forget(&self, gradients: &mut Flat) -> Result<()> {
+    fn discard_gradients(&self, gradients: &mut Flat) -> Result<()> {
         Ok(self.gpu.clear(&mut gradients.data_mut::<Memory>()?.values)?)
     }
 
@@ -285,7 +285,7 @@ impl Operators for Cuda {
         x: &Array,
         dy: &Array,
         conv: &Conv,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<()> {
         let (x, dy, kind) = (image(x)?, image(dy)?, kind(pass.parameters, conv)?);
         self.add_gradient(pass, conv.weight, |gradients, at| {
@@ -303,14 +303,14 @@ impl Operators for Cuda {
         weights: Weights<'_>,
         conv: &Conv,
         norm: &Norm,
-        ending: Ending<'_>,
+        ending: Epilogue<'_>,
     ) -> Result<Array> {
         self.norm(&self.conv(x, weights.parameters, conv)?, weights, norm, ending)
     }
 
-    fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, ending: Ending<'_>) -> Result<Array> {
+    fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, ending: Epilogue<'_>) -> Result<Array> {
         let shortcut = ending.shortcut.map(image).transpose()?;
-        let ending = bc_cuda::Ending { activation: activation(ending), shortcut: shortcut.as_ref() };
+        let ending = bc_cuda::Epilogue { activation: activation(ending), shortcut: shortcut.as_ref() };
         let norm = norm_of(weights.parameters, weights.running, norm);
         let (parameters, running) = (buffer(weights.parameters)?, buffer(weights.running)?);
         Ok(array(self.gpu.norm_eval(&norm, &image(x)?, parameters, running, ending)?))
@@ -319,13 +319,13 @@ impl Operators for Cuda {
     fn norm_train(
         &self,
         x: &Array,
-        pass: &mut Training<'_>,
+        pass: &mut TrainPass<'_>,
         norm: &Norm,
-        ending: Ending<'_>,
+        ending: Epilogue<'_>,
     ) -> Result<(Array, Saved)> {
         refuse(pass.peers)?;
         let shortcut = ending.shortcut.map(image).transpose()?;
-        let ending = bc_cuda::Ending { activation: activation(ending), shortcut: shortcut.as_ref() };
+        let ending = bc_cuda::Epilogue { activation: activation(ending), shortcut: shortcut.as_ref() };
         let norm = norm_of(pass.parameters, pass.running, norm);
         let running = &mut pass.running.flat_mut().data_mut::<Memory>()?.values;
         let (x, parameters) = (image(x)?, buffer(pass.parameters)?);
@@ -340,16 +340,17 @@ impl Operators for Cuda {
         dy: Array,
         y: Option<&Array>,
         norm: &Norm,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<(Array, Option<Array>)> {
         refuse(pass.peers)?;
         let (x, y, dy) = (image(x)?, y.map(image).transpose()?, owned(dy)?);
-        let found = self.add_gradient(pass, norm.of_batch[0], |gradients, _| {
+        let found = self.add_gradient(pass, norm.batch_affine[0], |gradients, _| {
             let saved = saved.get::<NormSaved>()?;
             Ok(self.gpu.norm_backward(saved, &x, dy, y.as_ref(), gradients, None)?)
         })?;
-        // The same call wrote these; a bias has no gradient, for normalisation takes a constant away.
-        let others = norm.of_instance.into_iter().flatten().chain([norm.of_batch[1]]).chain(norm.bias);
+        // The same call wrote these; a bias has no gradient, because normalisation cancels a constant.
+        let others =
+            norm.instance_affine.into_iter().flatten().chain([norm.batch_affine[1]]).chain(norm.bias);
         for parameter in others {
             self.add_gradient(pass, parameter, |_, _| Ok(()))?;
         }
@@ -375,7 +376,7 @@ impl Operators for Cuda {
         y: &Array,
         dy: &Array,
         p: Parameter,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<Array> {
         let (x, y, dy) = (image(x)?, image(y)?, image(dy)?);
         let parameters = pass.parameters;

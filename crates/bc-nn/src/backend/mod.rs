@@ -1,4 +1,4 @@
-//! Where the network's arithmetic is done: the operators that a backend has, and the memory that it gives.
+//! Backends, which do the network's arithmetic: their operators, and their memory.
 //!
 //! Everything above this module (layers, networks, losses, optimiser) is written once, over [`Operators`]. A backend is
 //! chosen once, when a network is made, and keeps layout and precision of an [`Array`] and of a [`Flat`] to itself: on
@@ -38,7 +38,7 @@ pub struct Array {
     data: Arc<dyn Any + Send + Sync>,
 }
 
-/// What an operator of another backend made.
+/// The error of an array that another backend made.
 const FOREIGN: &str = "an array of another backend";
 
 impl Array {
@@ -57,18 +57,18 @@ impl Array {
         self.shape.iter().product()
     }
 
-    /// The same values in another shape of as many channels: batch and positions lie in the same order in every layout.
+    /// The same values in another shape of as many channels: batch and positions are in the same order in every layout.
     ///
     /// # Errors
     /// Another number of channels or of values.
     pub fn reshape(self, shape: Shape) -> Result<Self> {
         if shape[0] != self.shape[0] || shape.iter().product::<usize>() != self.count() {
-            bail!("{:?} cannot be seen as {shape:?}", self.shape);
+            bail!("{:?} cannot be reshaped to {shape:?}", self.shape);
         }
         Ok(Self { shape, ..self })
     }
 
-    /// What the backend keeps.
+    /// The backend's own representation.
     ///
     /// # Errors
     /// An array of another backend.
@@ -76,7 +76,7 @@ impl Array {
         self.data.downcast_ref().context(FOREIGN)
     }
 
-    /// What the backend keeps, taken out.
+    /// The backend's own representation, by value.
     ///
     /// # Errors
     /// An array of another backend.
@@ -85,7 +85,7 @@ impl Array {
         Ok(Arc::unwrap_or_clone(data))
     }
 
-    /// What the backend keeps, to be overwritten.
+    /// The backend's own representation, mutable.
     ///
     /// # Errors
     /// An array of another backend.
@@ -97,16 +97,16 @@ impl Array {
     }
 }
 
-/// What a backward pass needs besides arrays: a backend's own.
+/// What a backward pass needs besides arrays, in a backend's own representation.
 pub struct Saved(Box<dyn Any + Send>);
 
 impl Saved {
-    /// A backend's own.
+    /// From a backend's own representation.
     pub fn new(data: impl Any + Send) -> Self {
         Self(Box::new(data))
     }
 
-    /// What the backend keeps.
+    /// The backend's own representation.
     ///
     /// # Errors
     /// What another operator saved.
@@ -124,7 +124,7 @@ impl Flat {
         Self(Box::new(data))
     }
 
-    /// What the backend keeps.
+    /// The backend's own representation.
     ///
     /// # Errors
     /// Memory of another backend.
@@ -132,7 +132,7 @@ impl Flat {
         self.0.downcast_ref().context("memory of another backend")
     }
 
-    /// What the backend keeps, to be overwritten.
+    /// The backend's own representation, mutable.
     ///
     /// # Errors
     /// Memory of another backend.
@@ -141,7 +141,7 @@ impl Flat {
     }
 }
 
-/// The activation behind a normalisation.
+/// The activation after a normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// Nothing.
@@ -166,10 +166,10 @@ pub struct Norm {
     /// Channels of the instance norm.
     pub instance: usize,
     /// Its scale and shift, if it has channels.
-    pub of_instance: Option<[Parameter; 2]>,
+    pub instance_affine: Option<[Parameter; 2]>,
     /// Scale and shift of the batch norm.
-    pub of_batch: [Parameter; 2],
-    /// Bias of the convolution in front, which is added here, where it is free.
+    pub batch_affine: [Parameter; 2],
+    /// Bias of the preceding convolution, which is added here, where it costs nothing.
     pub bias: Option<Parameter>,
     /// Running means and variances of the batch norm, in [`Weights::running`].
     pub running: [Parameter; 2],
@@ -180,46 +180,46 @@ pub struct Norm {
 pub struct Weights<'a> {
     /// Where they are.
     pub on: &'a dyn Operators,
-    /// What is trained.
+    /// The trained parameters.
     pub parameters: &'a Parameters,
     /// Running statistics.
     pub running: &'a Parameters,
 }
 
-/// What a training pass reads and moves.
-pub struct Training<'a> {
-    /// Where the pass is made.
+/// What a training pass reads and updates.
+pub struct TrainPass<'a> {
+    /// The backend that runs the pass.
     pub on: &'a dyn Operators,
-    /// What is trained.
+    /// The trained parameters.
     pub parameters: &'a Parameters,
-    /// Running statistics: moved by a share of the batch's.
+    /// Running statistics, updated with a share of the batch's.
     pub running: &'a mut Parameters,
-    /// With whom the norms share their batch.
+    /// The peers that share the batch of the norms.
     pub peers: Option<&'a dyn Peers>,
 }
 
 /// What a backward pass reads and adds to.
-pub struct Backward<'a> {
-    /// Where the pass is made.
+pub struct BackwardPass<'a> {
+    /// The backend that runs the pass.
     pub on: &'a dyn Operators,
-    /// What is trained.
+    /// The trained parameters.
     pub parameters: &'a Parameters,
     /// Where gradients of parameters are written or added.
     pub gradients: &'a mut Gradients,
-    /// With whom the norms share their batch.
+    /// The peers that share the batch of the norms.
     pub peers: Option<&'a dyn Peers>,
 }
 
 /// What follows a normalisation: the activation; then, with a shortcut of the output's shape, `relu(that + shortcut)`.
 #[derive(Clone, Copy)]
-pub struct Ending<'a> {
-    /// Behind the normalisation.
+pub struct Epilogue<'a> {
+    /// The activation after the normalisation.
     pub activation: Activation,
-    /// What is added.
+    /// The shortcut that is added.
     pub shortcut: Option<&'a Array>,
 }
 
-impl Ending<'_> {
+impl Epilogue<'_> {
     /// Nothing follows.
     pub const NOTHING: Self = Self { activation: Activation::Identity, shortcut: None };
     /// A ReLU follows.
@@ -239,28 +239,28 @@ pub struct AdamUpdate {
     pub clipping: Clipping,
 }
 
-/// Places of one parameter in flat memory, whether weight decay reaches it, and whether it has a gradient: without one
+/// The range of one parameter in flat memory, whether weight decay applies to it, and whether it has a gradient: without one
 /// it stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdamRange {
-    /// First and last place.
+    /// Its range in flat memory.
     pub places: Range<usize>,
-    /// By weight decay.
+    /// Whether weight decay applies to it.
     pub decayed: bool,
     /// Whether there is a gradient.
     pub written: bool,
 }
 
-/// By what gradients are multiplied before a step: `mean`, and what brings their norm (times `mean`) to at most `most`.
+/// The factors of the gradients before a step: `mean`, and the one that brings their norm (times `mean`) to at most `most`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clipping {
     /// One over the number of batches.
     pub mean: f64,
-    /// The largest norm; 0: any.
+    /// The largest norm; 0: no limit.
     pub most: f64,
 }
 
-/// Weights and moments that a step moves, and the gradients.
+/// Weights and moments that a step updates, and the gradients.
 pub struct AdamState<'a> {
     /// Weights.
     pub weights: &'a mut Flat,
@@ -273,10 +273,10 @@ pub struct AdamState<'a> {
 /// The operators. Shapes are logical; every array and flat memory is of this backend. Calls may return before the work
 /// is done: only those that return plain numbers wait for it.
 ///
-/// Errors are of shapes that do not fit, of memory that does not suffice, and of a device.
+/// Errors are shapes that do not fit, insufficient memory, and failures of a device.
 #[allow(clippy::missing_errors_doc)]
 pub trait Operators: Send + Sync {
-    /// What and where it is, for people.
+    /// A description of the backend and its device, for messages.
     fn describe(&self) -> String;
 
     // --- memory -----------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ pub trait Operators: Send + Sync {
     fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array>;
     /// The rows of a matrix: for each sample its channels.
     fn rows(&self, x: &Array) -> Result<Vec<f32>>;
-    /// Matrices of as many channels, one behind the other along the batch.
+    /// Concatenates matrices with the same number of channels along the batch.
     fn join(&self, parts: &[&Array]) -> Result<Array>;
     /// `count` samples of a matrix from `first` on.
     fn part(&self, x: &Array, first: usize, count: usize) -> Result<Array>;
@@ -297,12 +297,12 @@ pub trait Operators: Send + Sync {
     fn read(&self, flat: &Flat, places: Range<usize>) -> Result<Vec<f32>>;
     /// Writes values to flat memory from a place on, or adds them.
     fn write(&self, flat: &mut Flat, from: usize, values: &[f32], add: bool) -> Result<()>;
-    /// Gradients whose values count for nothing from now on: the first to come is written and not added, or they are
-    /// zeros from now on.
-    fn forget(&self, gradients: &mut Flat) -> Result<()>;
-    /// Values of flat memory where they lie, if the processor can read them there.
+    /// Discards the values of gradients: the next write overwrites instead of adding, or the values are
+    /// set to zero.
+    fn discard_gradients(&self, gradients: &mut Flat) -> Result<()>;
+    /// The values of flat memory as a slice, if the processor can read them in place.
     fn host<'a>(&self, flat: &'a Flat) -> Option<&'a [f32]>;
-    /// What the backend derives from weights (copies of another precision or layout) follows them.
+    /// Updates what the backend derives from the weights (copies of another precision or layout).
     fn refresh(&self, weights: &mut Parameters) -> Result<()>;
 
     // --- layers -----------------------------------------------------------------------------------------------------
@@ -319,28 +319,33 @@ pub trait Operators: Send + Sync {
         add_to: Option<Array>,
     ) -> Result<Array>;
     /// The gradient of its weights.
-    fn conv_weight_gradient(&self, x: &Array, dy: &Array, conv: &Conv, pass: &mut Backward<'_>)
-    -> Result<()>;
-    /// A convolution and the normalisation behind it, by running statistics.
+    fn conv_weight_gradient(
+        &self,
+        x: &Array,
+        dy: &Array,
+        conv: &Conv,
+        pass: &mut BackwardPass<'_>,
+    ) -> Result<()>;
+    /// A convolution and the normalisation after it, by running statistics.
     fn conv_norm(
         &self,
         x: &Array,
         weights: Weights<'_>,
         conv: &Conv,
         norm: &Norm,
-        ending: Ending<'_>,
+        ending: Epilogue<'_>,
     ) -> Result<Array>;
     /// A normalisation by running statistics (of the instance norm's channels: by the sample's own).
-    fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, ending: Ending<'_>) -> Result<Array>;
-    /// A normalisation by the batch's statistics, which move the running ones.
+    fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, ending: Epilogue<'_>) -> Result<Array>;
+    /// A normalisation by the batch's statistics, which also updates the running ones.
     fn norm_train(
         &self,
         x: &Array,
-        pass: &mut Training<'_>,
+        pass: &mut TrainPass<'_>,
         norm: &Norm,
-        ending: Ending<'_>,
+        ending: Epilogue<'_>,
     ) -> Result<(Array, Saved)>;
-    /// Its backward pass, which overwrites dy; `y` is what came out if there was a shortcut. Returns the gradients of
+    /// Its backward pass, which overwrites dy; `y` is the output if there was a shortcut. Returns the gradients of
     /// x and of the shortcut.
     fn norm_backward(
         &self,
@@ -349,7 +354,7 @@ pub trait Operators: Send + Sync {
         dy: Array,
         y: Option<&Array>,
         norm: &Norm,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<(Array, Option<Array>)>;
     /// Max pooling 3x3, stride 2, padding 1.
     fn max_pool(&self, x: &Array) -> Result<(Array, Saved)>;
@@ -364,9 +369,9 @@ pub trait Operators: Send + Sync {
         y: &Array,
         dy: &Array,
         p: Parameter,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<Array>;
-    /// (C, B, groups * H, W) to (2 C, B, H, W): maxima over the groups, and behind them means.
+    /// (C, B, groups * H, W) to (2 C, B, H, W): maxima over the groups, followed by means.
     fn max_mean(&self, x: &Array, groups: usize) -> Result<(Array, Saved)>;
     /// Its backward pass.
     fn max_mean_backward(&self, dy: &Array, saved: &Saved) -> Result<Array>;
@@ -406,7 +411,7 @@ pub trait Operators: Send + Sync {
     /// One step of Adam with clipped gradients; returns their norm times [`Clipping::mean`] before clipping. Nothing
     /// changes if that is not finite.
     fn adam(&self, state: AdamState<'_>, ranges: &[AdamRange], update: &AdamUpdate) -> Result<f64>;
-    /// `average * decay + values * (1 - decay)`, in the average's place.
+    /// `average * decay + values * (1 - decay)`, written to `average`.
     fn average(&self, average: &mut Flat, values: &Flat, decay: f64) -> Result<()>;
 }
 
@@ -423,7 +428,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// As settings name it.
+    /// Its name in settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -439,7 +444,7 @@ impl Precision {
     pub fn named(name: &str) -> Result<Self> {
         let all = [Self::F32, Self::Tf32, Self::Bf16];
         let found = all.into_iter().find(|precision| precision.name() == name);
-        found.with_context(|| format!("precision = \"{name}\" is none of \"f32\", \"tf32\", \"bf16\""))
+        found.with_context(|| format!("precision = \"{name}\" is not one of \"f32\", \"tf32\", \"bf16\""))
     }
 }
 

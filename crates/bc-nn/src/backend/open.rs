@@ -49,7 +49,7 @@ impl Backend {
         }
     }
 
-    /// Whether the processor computes, and can read all memory without a copy.
+    /// Whether this is the CPU backend, whose memory can be read without a copy.
     pub fn is_cpu(&self) -> bool {
         self.flat(Vec::new()).is_ok_and(|flat| self.host(&flat).is_some())
     }

@@ -1,8 +1,8 @@
 //! Losses and their gradients in closed form: ByteCover's two (Du et al. 2021, section 3.3), equal to PyTorch's, and
 //! losses over all pairs of a batch or over directions of works.
 //!
-//! In: rows of one sample each. Out: a number, and its derivative by every value of the rows. These are the reference
-//! for every backend, which may compute the first two where the rows lie
+//! In: rows of one sample each. Out: a number, and its derivative with respect to every value of the rows. These are the reference
+//! for every backend, which may compute the first two where its rows are stored
 //! ([`Operators::cross_entropy`](crate::backend::Operators::cross_entropy)).
 
 mod pairs;
@@ -26,7 +26,7 @@ impl<'a> Rows<'a> {
     /// Rows of `dim` values.
     ///
     /// # Panics
-    /// Values that are no whole number of rows.
+    /// Values that are not a whole number of rows.
     pub fn new(values: &'a [f32], dim: usize) -> Self {
         assert!(dim > 0 && values.len().is_multiple_of(dim), "{} values in rows of {dim}", values.len());
         Self { values, dim }
@@ -53,7 +53,7 @@ impl<'a> Rows<'a> {
 pub struct Loss {
     /// The number.
     pub value: f32,
-    /// Its derivative by each value of the rows.
+    /// Its derivative with respect to each value of the rows.
     pub gradient: Vec<f32>,
 }
 
@@ -81,7 +81,7 @@ impl Directions {
         Rows::new(&self.values, self.dim)
     }
 
-    /// The derivative by the rows, from that by their directions z: `(dz - z (z dz)) / norm`.
+    /// The derivative with respect to the rows, from that with respect to their directions z: `(dz - z (z dz)) / norm`.
     fn backward(&self, mut dz: Vec<f32>) -> Vec<f32> {
         for ((dz, z), norm) in dz.chunks_exact_mut(self.dim).zip(self.rows().iter()).zip(&self.norms) {
             let along = dot(z, dz) as f32;

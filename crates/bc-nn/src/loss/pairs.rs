@@ -30,7 +30,7 @@ impl<'a> Pairs<'a> {
 /// `-ln(exp(s_p / temperature) / sum over all others of exp(s / temperature))`; the mean over these rows.
 ///
 /// # Errors
-/// Labels that are not as many as rows; no two equal labels.
+/// Another number of labels than rows; no two equal labels.
 pub fn supervised_contrastive(x: Rows<'_>, labels: &[u32], temperature: f64) -> Result<Loss> {
     let rows = x.count();
     let pairs = Pairs::new(rows, labels)?;
@@ -82,7 +82,7 @@ fn centred(x: Rows<'_>) -> Vec<f32> {
 /// the number of dimensions, over all pairs of versions of one work (d+) and of two (d-).
 ///
 /// # Errors
-/// Labels that are not as many as rows; no positive or no negative pair.
+/// Another number of labels than rows; no positive or no negative pair.
 pub fn alignment_uniformity(x: Rows<'_>, labels: &[u32]) -> Result<Loss> {
     /// Of CLEWS.
     const STEEPNESS: f64 = 5.0;

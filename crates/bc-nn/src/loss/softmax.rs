@@ -10,7 +10,7 @@ use crate::backend::cpu::{View, matmul};
 /// the target is spread evenly over all classes.
 ///
 /// # Errors
-/// Labels that are not as many as rows, or not below the number of classes.
+/// Another number of labels than rows, or labels not below the number of classes.
 pub fn cross_entropy_smoothed(logits: Rows<'_>, labels: &[u32], smoothing: f64) -> Result<Loss> {
     let (rows, classes) = (logits.count(), logits.dim);
     ensure!(
@@ -31,7 +31,7 @@ pub fn cross_entropy_smoothed(logits: Rows<'_>, labels: &[u32], smoothing: f64) 
 
 /// The loss of one row; `gradient` becomes `share` times its derivative: the softmax minus the target.
 fn row(gradient: &mut [f32], logits: &[f32], label: usize, smoothing: f64, share: f64) -> f64 {
-    // Not `f32::max`, which hides what is not a number.
+    // Not `f32::max`, which hides NaN.
     let most =
         logits.iter().fold(f32::NEG_INFINITY, |most, x| if *x > most || x.is_nan() { *x } else { most });
     let (mut powers, mut shifted) = (0f64, 0f64);
@@ -53,7 +53,7 @@ fn row(gradient: &mut [f32], logits: &[f32], label: usize, smoothing: f64, share
 pub struct Cosine {
     /// Of the rows.
     pub loss: Loss,
-    /// Its derivative by each weight.
+    /// Its derivative with respect to each weight.
     pub weights: Vec<f32>,
 }
 

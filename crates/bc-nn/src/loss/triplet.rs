@@ -22,12 +22,12 @@ pub struct Triplets<'a> {
 /// Mean of `max(0, |a - p| - |a - n| + margin)` over triplets of rows, Euclidean (PyTorch's TripletMarginLoss).
 ///
 /// # Errors
-/// Lists of different lengths; no triplet; rows that are not there.
+/// Lists of different lengths; no triplet; rows out of range.
 pub fn triplet_margin(x: Rows<'_>, triplets: Triplets<'_>, margin: f64) -> Result<Loss> {
     let Triplets { anchors, positives, negatives } = triplets;
     ensure!(
         !anchors.is_empty() && positives.len() == anchors.len() && negatives.len() == anchors.len(),
-        "{} anchors, {} positives and {} negatives are no triplets",
+        "{} anchors, {} positives and {} negatives do not form triplets",
         anchors.len(),
         positives.len(),
         negatives.len()
@@ -40,7 +40,7 @@ pub fn triplet_margin(x: Rows<'_>, triplets: Triplets<'_>, margin: f64) -> Resul
         let [a, p, n] = [a, p, n].map(|row| row as usize);
         let (to_positive, to_negative) = (distance(x.row(a), x.row(p)), distance(x.row(a), x.row(n)));
         let over = to_positive - to_negative + margin;
-        // What is not a number must stay visible.
+        // NaN must stay visible.
         if over <= 0.0 {
             continue;
         }

@@ -1,7 +1,7 @@
 //! State dicts as `torch.save` writes them: a ZIP archive of a pickle and of one file per storage.
 //!
-//! candle reads them. It allots what a pickle says before it looks whether the bytes are there, so that a damaged file
-//! of 2 kB can ask for gigabytes; the lengths are checked here first.
+//! candle reads them. It allocates what a pickle declares before it checks whether the bytes exist, so that a damaged file
+//! of 2 kB can request gigabytes; the lengths are checked here first.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,7 +19,7 @@ pub(super) fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
         || format!("{} cannot be read as a PyTorch checkpoint (torch.save of a state dict)", path.display());
     expect_strings(path).with_context(unreadable)?;
     for key in [None, Some("state_dict"), Some("model_state_dict"), Some("model")] {
-        // A key that is not there is an error of its own; the last word is said below.
+        // A missing key is an error too; the final error is reported below.
         let tensors = match (PthTensors::new(path, key), key) {
             (Ok(tensors), _) => tensors,
             (Err(error), None) => {
@@ -123,7 +123,7 @@ fn bytes<const N: usize>(pickle: &mut impl Read) -> Result<[u8; N]> {
     Ok(read)
 }
 
-/// Refuses tensors of more values than their storage in the archive has.
+/// Refuses tensors with more values than their storage in the archive.
 fn expect_values(path: &Path, tensors: &PthTensors) -> Result<()> {
     let mut archive = archive(path)?;
     for (name, tensor) in tensors.tensor_infos() {

@@ -24,7 +24,7 @@ fn pytorch() {
 }
 
 #[test]
-#[ignore = "writes fuzz/corpus anew"]
+#[ignore = "rewrites fuzz/corpus"]
 fn corpora() {
     let tiny = ModelConfig { width: 2, blocks: [1, 1, 1, 1], projection: 3, ..ModelConfig::default() };
     let configs = [

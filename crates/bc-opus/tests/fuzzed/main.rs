@@ -16,7 +16,7 @@ fn opus() {
 }
 
 #[test]
-#[ignore = "writes fuzz/corpus anew"]
+#[ignore = "rewrites fuzz/corpus"]
 fn corpora() {
     let modes = [
         "silk-mono-20",

@@ -81,11 +81,11 @@ fn voicing(chord: Chord, centre: i32, size: usize) -> Vec<i32> {
 enum Figure {
     /// The whole chord at these beats of a window, each for so long.
     Blocks(&'static [f32], f32),
-    /// The whole chord once every so many beats, from an offset on, for so long.
+    /// The whole chord, with a period and an offset in beats, for a length.
     Pulse(f32, f32, f32),
     /// Low tone, then the others.
     Oompah,
-    /// Tone after tone, every so many beats; whether they ring on.
+    /// Tone after tone, with a period in beats; whether they ring on.
     Arpeggio(f32, bool),
     /// Low, high, middle, high.
     Alberti,

@@ -11,7 +11,7 @@ use super::plan::{Backing, Plan};
 pub struct Span {
     /// First beat of the source.
     pub from: f32,
-    /// The beat behind the last.
+    /// The beat after the last.
     pub to: f32,
     /// The played beat on which it begins.
     pub at: f32,

@@ -1,4 +1,4 @@
-//! The tune, its ornaments and what doubles it.
+//! The tune, its ornaments and its doublings.
 
 use crate::dice::Dice;
 use crate::performance::{Part, Role};

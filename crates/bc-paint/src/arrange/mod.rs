@@ -2,7 +2,7 @@
 //!
 //! **In**: a setting of a work, the streams of random numbers of one version, the taste (`[paint]`).
 //! **Out**: [`Performance`]: parts of notes in seconds, each with the role that its sound is drawn for.
-//! What is drawn is in [`plan`], the order of bars in [`form`], and who plays what in the other modules.
+//! Random choices are in [`plan`], the order of bars in [`form`], and the parts in the other modules.
 
 mod backing;
 mod form;

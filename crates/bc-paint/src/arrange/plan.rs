@@ -6,7 +6,7 @@ use crate::work::Setting;
 
 use super::style::{BassStyle, DrumStyle};
 
-/// What accompanies.
+/// The kind of accompaniment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backing {
     /// Nothing.
@@ -38,7 +38,7 @@ pub struct Plan {
     pub lead_in_s: f32,
     /// Whether the tune is played.
     pub melody: bool,
-    /// What accompanies it.
+    /// Its accompaniment.
     pub backing: Backing,
     /// Whether second voices and fills of the source are played.
     pub bridge: bool,
@@ -60,13 +60,13 @@ pub struct Plan {
     pub legato: f32,
     /// Share of notes that a thinned backing leaves out.
     pub thin: f32,
-    /// Share of chords that another stands for.
+    /// Share of chords that are substituted by others.
     pub reharm: f32,
     /// Whether chords get sevenths.
     pub sevenths: bool,
 }
 
-/// Who plays in a version.
+/// The line-up of a version.
 struct Players {
     melody: bool,
     backing: Backing,

@@ -8,7 +8,7 @@ use crate::work::{Note, Setting};
 use super::form::Span;
 use super::plan::Plan;
 
-/// What arranging a version needs: all plain values, shared by the modules of the parts.
+/// Everything that arranging a version needs: plain values, shared by the modules of the parts.
 pub(super) struct Scene<'a> {
     pub setting: &'a Setting,
     pub plan: &'a Plan,

@@ -18,7 +18,7 @@ pub struct File {
     pub content: Vec<u8>,
 }
 
-/// Whether a path is a base arrangement: `NNN/NNN.mid`. POP909's further drafts lie in `NNN/versions`.
+/// Whether a path is a base arrangement: `NNN/NNN.mid`. POP909's further drafts are in `NNN/versions`.
 fn is_base(path: &Path) -> bool {
     let parent = path.parent().and_then(Path::file_name);
     path.extension().is_some_and(|extension| extension == "mid")
@@ -55,7 +55,7 @@ fn read_file(path: &Path) -> Result<File> {
 
 /// The base arrangements of a tar archive.
 pub fn tar(path: &Path, content: impl Read) -> Result<Vec<File>> {
-    let damaged = || format!("{} is no whole tar archive; fetch it again", path.display());
+    let damaged = || format!("{} is not a complete tar archive; fetch it again", path.display());
     let mut files = Vec::new();
     let mut archive = tar::Archive::new(content);
     for entry in archive.entries().with_context(damaged)? {

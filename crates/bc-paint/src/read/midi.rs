@@ -8,7 +8,7 @@ use midly::{MetaMessage, MidiMessage, Smf, Timing, TrackEventKind};
 use super::archive::File;
 use crate::work::{Metre, Note, Parts, Setting, Work};
 
-/// Works of fewer notes are left out: a fragment, no song.
+/// Works with fewer notes are left out, as fragments.
 const FEWEST_NOTES: usize = 24;
 /// Longer files are taken for damaged: ten hours at 120 beats a minute.
 const MOST_BEATS: f64 = 72_000.0;
@@ -32,7 +32,7 @@ pub(super) fn works(files: Vec<File>) -> Result<Vec<Work>> {
 /// # Errors
 /// No MIDI file, a damaged one, or one that counts time in frames of film.
 pub fn setting(content: &[u8]) -> Result<Option<Setting>> {
-    let midi = Smf::parse(content).context("is no whole MIDI file")?;
+    let midi = Smf::parse(content).context("is not a complete MIDI file")?;
     let Timing::Metrical(ticks) = midi.header.timing else {
         bail!("counts time in film frames (SMPTE), not in beats: export it with beats");
     };
@@ -58,7 +58,10 @@ pub fn setting(content: &[u8]) -> Result<Option<Setting>> {
     if parts.melody.len() + parts.bridge.len() + parts.backing.len() < FEWEST_NOTES {
         return Ok(None);
     }
-    ensure!(last as f64 <= MOST_BEATS * ticks, "lasts more than {MOST_BEATS} beats: no song");
+    ensure!(
+        last as f64 <= MOST_BEATS * ticks,
+        "lasts more than {MOST_BEATS} beats, which is too long for a song"
+    );
     let beat_s = mean_beat(tempi, last).clamp(0.2, 3.0) as f32;
     Ok(Setting::new(parts, Metre { beat_s, bar: 4.0, compound: false }, Vec::new()))
 }
@@ -155,7 +158,7 @@ mod tests {
         assert_eq!(setting(&file("DRUMS", 40)).unwrap(), None);
         assert_eq!(setting(&file("MELODY", 5)).unwrap(), None);
         let error = setting(b"RIFF....").unwrap_err().to_string();
-        assert!(error.contains("no whole MIDI file"), "{error}");
+        assert!(error.contains("not a complete MIDI file"), "{error}");
     }
 
     #[test]

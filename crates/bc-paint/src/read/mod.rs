@@ -31,13 +31,13 @@ pub fn source(path: &Path) -> Result<Vec<Work>> {
         bail!("there is no source of works at {}; correct [paint] sources or --source", path.display());
     } else {
         bail!(
-            "{} is no source of works: known are a folder, .tar or .tar.xz of MIDI files (NNN/NNN.mid) and .jsonl or .jsonl.xz",
+            "{} is not a source of works: known are a folder, .tar or .tar.xz of MIDI files (NNN/NNN.mid) and .jsonl or .jsonl.xz",
             path.display()
         );
     };
     ensure!(
         !works.is_empty(),
-        "{}: no work can be painted; MIDI files must lie there as NNN/NNN.mid with tracks MELODY, BRIDGE or PIANO",
+        "{}: no work can be painted; MIDI files must be in it as NNN/NNN.mid with tracks MELODY, BRIDGE or PIANO",
         path.display()
     );
     works.sort_by(|a, b| a.id.cmp(&b.id));

@@ -56,19 +56,19 @@ pub(super) fn works(path: &Path, content: impl Read) -> Result<Vec<Work>> {
 /// # Errors
 /// No JSON of that form, numbers out of range.
 pub fn parse(line: &str) -> Result<Option<(String, String, Setting)>> {
-    let line: Line = serde_json::from_str(line).context("is no tune")?;
-    ensure!(!line.work.is_empty(), "is no tune: `work` is empty");
+    let line: Line = serde_json::from_str(line).context("is not a tune")?;
+    ensure!(!line.work.is_empty(), "is not a tune: `work` is empty");
     let sane = |value: f32| (0.0..=MOST_QUARTERS).contains(&value);
     for (onset, duration, pitch, _) in &line.notes {
         ensure!(
             sane(*onset) && sane(*duration) && *pitch < 128,
-            "is no tune: the note [{onset}, {duration}, {pitch}, ...] is out of range (onset and duration from 0 to {MOST_QUARTERS} quarter notes, pitch below 128)"
+            "is not a tune: the note [{onset}, {duration}, {pitch}, ...] is out of range (onset and duration from 0 to {MOST_QUARTERS} quarter notes, pitch below 128)"
         );
     }
     for (onset, duration, symbol) in &line.chords {
         ensure!(
             sane(*onset) && sane(*duration),
-            "is no tune: the chord [{onset}, {duration}, {symbol}] is out of range"
+            "is not a tune: the chord [{onset}, {duration}, {symbol}] is out of range"
         );
     }
     let (quarters, compound) = meter(line.meter.as_deref());
@@ -107,7 +107,7 @@ fn meter(text: Option<&str>) -> (f32, bool) {
         Some((count @ 1..=24, unit @ (1 | 2 | 4 | 8 | 16))) => {
             let quarters = 4.0 * count as f32 / unit as f32;
             let compound = unit == 8 && count % 3 == 0 && count > 3;
-            // Bars shorter than a beat are of no use to an accompaniment.
+            // Bars shorter than a beat are useless for an accompaniment.
             (if quarters < 1.5 { 2.0 * quarters.max(1.0) } else { quarters }, compound)
         }
         _ => (4.0, false),

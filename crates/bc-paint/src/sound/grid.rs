@@ -1,4 +1,4 @@
-//! What the transform shows of a tone: where, how wide, how high.
+//! The response of the transform to a tone: position, width and height.
 //!
 //! Bin b multiplies the signal with a Hann window of `l_b = ceil(Q sr / f_b)` samples that is scaled by
 //! `2 / l_b * sqrt(l_b)` (bc-audio's `cqt`), so a steady sine of amplitude A at the bin's centre gives

@@ -2,13 +2,13 @@
 
 /// Loudness below this share of a note's is silence.
 const SILENT: f32 = 1e-3;
-/// A decay of so many columns is none.
+/// From this many columns on, a decay counts as none.
 const STEADY: f32 = 1e4;
 
-/// How the loudness of a note goes, in columns.
+/// The envelope of a note, in columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope {
-    /// From nothing to full loudness.
+    /// From silence to full loudness.
     pub attack: f32,
     /// Until a held note is at 1/e.
     pub decay: f32,
@@ -19,11 +19,11 @@ pub struct Envelope {
 /// A row of amplitudes, means over the columns, with the columns in use.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// What the row is of.
+    /// The pitch of the row.
     pub key: usize,
     /// First column in use.
     pub first: usize,
-    /// The column behind the last in use.
+    /// The column after the last in use.
     pub last: usize,
     /// One amplitude for each column.
     pub values: Vec<f32>,

@@ -1,4 +1,4 @@
-//! Instruments, drawn anew for each part of each version.
+//! Instruments, drawn for each part of each version.
 
 use crate::dice::Dice;
 use crate::performance::{Role, Tone};
@@ -11,7 +11,7 @@ use super::roll::{Envelope, Roll};
 const INTONATIONS: usize = 3;
 /// Semitones of such a step.
 const INTONATION_STEP: f32 = 0.25;
-/// Harmonics at most.
+/// Maximum number of harmonics.
 const MOST_HARMONICS: i32 = 16;
 /// Bins from a partial up to which its beginning and end are painted.
 const SPLASH: f32 = 5.0;
@@ -245,7 +245,7 @@ struct Edge {
     length_s: f32,
 }
 
-/// How far the tones of a family lie apart, in semitones: vibrato, players who are not quite in unison.
+/// How far the tones of a family are apart, in semitones: vibrato, players who are not quite in unison.
 fn spread(family: Family, dice: &mut Dice) -> f32 {
     let (chance, low, high) = match family {
         Family::Voice | Family::Bowed => (0.75, 0.05, 0.5),

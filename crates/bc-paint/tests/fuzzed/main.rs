@@ -19,7 +19,7 @@ fn tunes() {
 }
 
 #[test]
-#[ignore = "writes fuzz/corpus anew"]
+#[ignore = "rewrites fuzz/corpus"]
 fn corpora() {
     let mut tracks = Vec::new();
     for (name, low) in [("MELODY", 60), ("BRIDGE", 64), ("PIANO", 48)] {

@@ -6,7 +6,7 @@ const TOLERANCE: f64 = 0.05;
 fn agrees(expected: &str, line: &str) -> bool {
     let Some((before, after)) = expected.split_once('…') else { return same_words(expected, line) };
     let Some(rest) = line.strip_suffix(after) else { return false };
-    // As many words as stand before the `…`; the last of them may go on.
+    // As many words as precede the `…`; the last of them may be longer.
     let words: Vec<&str> = before.split_whitespace().collect();
     let shown: Vec<&str> = rest.split_whitespace().take(words.len()).collect();
     let continued = !before.ends_with(' ') && !before.is_empty();

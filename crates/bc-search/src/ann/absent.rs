@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{Built, Settings};
 use crate::index::Index;
-use crate::scan::{Found, Queries};
+use crate::scan::{Queries, ScoredRow};
 
 /// The graphs of an index: there are none here.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ impl Graphs {
 
     /// Cannot be called.
     #[must_use]
-    pub fn nearest(&self, _: &Index, _: &Queries, _: usize) -> Vec<Vec<Found>> {
+    pub fn nearest(&self, _: &Index, _: &Queries, _: usize) -> Vec<Vec<ScoredRow>> {
         match *self {}
     }
 }

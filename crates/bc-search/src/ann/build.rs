@@ -14,9 +14,9 @@ use crate::index::manifest::SegmentEntry;
 use crate::index::{Index, Manifest};
 use crate::scan::{self, Queries};
 
-/// Rows that recall compares.
+/// Nearest rows that are compared to measure recall.
 const TOP: usize = 10;
-/// Rows that ask, spread over a segment.
+/// Rows used as queries, spread over a segment.
 const ASKED: usize = 128;
 
 /// Builds the graph of every segment that is large enough and has none, and measures its recall against an exact search. Others
@@ -27,13 +27,13 @@ const ASKED: usize = 128;
 pub fn build(folder: &Path, settings: Settings) -> Result<Vec<Built>> {
     ensure!(
         (2..=256).contains(&settings.connectivity) && (1..=65_536).contains(&settings.expansion),
-        "a connectivity of {} and an expansion of {} make no graph; give 2 to 256, and 1 to 65536",
+        "a connectivity of {} and an expansion of {} are not possible; give 2 to 256, and 1 to 65536",
         settings.connectivity,
         settings.expansion
     );
     interrupt::install("stopping; graphs that are built stay")?;
     let index = Index::open(folder)?;
-    ensure!(folder.is_dir(), "{} is a file of embeddings and takes no graphs", folder.display());
+    ensure!(folder.is_dir(), "{} is a file of embeddings, which cannot have graphs", folder.display());
     let mut built = Vec::new();
     for (entry, number) in index.manifest.segments.iter().zip(0u32..) {
         // One that is damaged, or of other vectors, is built again.
@@ -45,7 +45,7 @@ pub fn build(folder: &Path, settings: Settings) -> Result<Vec<Built>> {
     Ok(built)
 }
 
-/// Nothing where the segment was merged into another one meanwhile.
+/// Builds the graph of one segment; `None` if it was merged into another one in the meantime.
 fn one(index: &Index, number: u32, entry: &SegmentEntry, settings: Settings) -> Result<Option<Built>> {
     let started = Instant::now();
     let graph = Graph::empty(&index.path, entry, settings)?;
@@ -62,7 +62,7 @@ fn one(index: &Index, number: u32, entry: &SegmentEntry, settings: Settings) -> 
     let build_s = started.elapsed().as_secs_f64();
     let bytes = graph.bytes()?;
     {
-        // A writer sweeps files that it does not know: none is at work while this one gets its name.
+        // A writer removes files that it does not know, so none may be at work while this file is renamed into place.
         let _lock = saving::alone(&Manifest::path(&index.path))?;
         let now = Manifest::read(&index.path)?;
         if !now.segments.iter().any(|there| there.name == entry.name) {
@@ -84,7 +84,7 @@ fn one(index: &Index, number: u32, entry: &SegmentEntry, settings: Settings) -> 
     }))
 }
 
-/// Recall, median seconds of a query, and seconds of an exact one: rows spread over the segment ask for the others.
+/// Recall, median seconds of a query, and seconds of an exact query, with rows spread over the segment as queries.
 fn measure(index: &Index, number: u32, entry: &SegmentEntry, graph: &Graph) -> Result<(f64, f64, f64)> {
     let segment = &index.segments[number as usize];
     let step = entry.vectors.div_ceil(ASKED).max(1);

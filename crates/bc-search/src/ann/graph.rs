@@ -1,7 +1,7 @@
 //! A graph over the rows of one segment, by usearch.
 //!
-//! usearch keeps a vector with each node and measures distances itself; here that vector is one number, the row's, and the distance is
-//! our own product of the rows themselves, which are mapped once. A query is the number [`QUERY`], whose vector the thread holds.
+//! usearch stores a vector with each node and computes distances itself; here that vector is just the number of a row, and the distance is
+//! our own product of the mapped rows. A query has the number [`QUERY`], and the thread holds its vector.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -17,15 +17,15 @@ use super::{Settings, sidecar};
 use crate::index::manifest::SegmentEntry;
 use crate::index::segment;
 use crate::index::vectors::VectorFile;
-use crate::scan::products::Way;
+use crate::scan::products::InstructionSet;
 use crate::scan::{self, Queries};
 
-/// The point that stands for what is searched for; rows are their numbers.
+/// The point that represents the query; a row is represented by its number.
 const QUERY: f64 = -1.0;
 /// The number of the next graph: a thread's [`Anchor`] may belong to another graph, and is then not used.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// The side of a distance that stays while the other changes: a query, or the row that is being linked.
+/// The fixed side of the distances being computed: a query, or the row that is being linked.
 struct Anchor {
     graph: u64,
     point: f64,
@@ -34,15 +34,15 @@ struct Anchor {
 
 thread_local!(static ANCHOR: RefCell<Option<Anchor>> = const { RefCell::new(None) });
 
-/// What distances are measured by.
+/// The vectors that distances are computed from.
 struct Rows {
     number: u64,
-    way: Way,
+    way: InstructionSet,
     file: VectorFile,
 }
 
 impl Rows {
-    /// One less the cosine. At least one of two points is a row, the other that or the query that this thread holds.
+    /// 1 - the cosine. At least one of the two points is a row; the other is a row or the query that this thread holds.
     fn distance(&self, a: f64, b: f64) -> f32 {
         ANCHOR.with_borrow_mut(|slot| {
             let is_anchor = |slot: &Option<Anchor>, point: f64| {
@@ -118,7 +118,7 @@ impl Graph {
         };
         let file = VectorFile::open(&segment::vectors_file(index, &entry.name))?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let rows = Rows { number, way: Way::detect(), file };
+        let rows = Rows { number, way: InstructionSet::detect(), file };
         view.measure_by(move |a, b| rows.distance(a, b))?;
         Ok(Self { number, view })
     }
@@ -135,7 +135,7 @@ impl Graph {
         Ok(bytes)
     }
 
-    /// Rows near to a query, `k` of those of which `counts` says so, in no exact order and not all of the nearest for sure.
+    /// The `k` nearest rows to a query among those that `counts` accepts; approximate: some may be missed, and the order is not exact.
     pub fn near(&self, query: &Queries, k: usize, counts: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
         let anchor = Anchor { graph: self.number, point: QUERY, vector: query.one(0) };
         ANCHOR.with_borrow_mut(|slot| *slot = Some(anchor));

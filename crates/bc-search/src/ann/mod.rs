@@ -6,7 +6,7 @@
 //! products of [`crate::scan`]. Segments never change, so a graph is right for as long as its segment is there; what
 //! has no graph (new segments, small ones) is searched exactly beside it, and what was removed is left out.
 //!
-//! A graph is nothing but speed: it can be removed and built again at any time, and a program without the feature `ann` does not see it.
+//! A graph only makes searches faster: it can be removed and rebuilt at any time, and a program without the feature `ann` ignores it.
 
 #[cfg(not(feature = "ann"))]
 mod absent;
@@ -35,9 +35,9 @@ pub use {build::build, search::Graphs, sidecar::wrong};
 /// How to build graphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Links of a row, twice as many on the lowest level: more find more, take more room and more time.
+    /// Links of a row (M of HNSW), twice as many on the lowest level: more links raise recall, size and time.
     pub connectivity: usize,
-    /// Rows that are looked at for the links of a new one.
+    /// Candidate rows that are examined for the links of a new row (efConstruction of HNSW).
     pub expansion: usize,
     /// Segments of fewer vectors get no graph: they are searched exactly.
     pub least: usize,
@@ -60,7 +60,7 @@ pub struct Built {
     pub build_s: f64,
     /// Bytes of the graph.
     pub bytes: u64,
-    /// The share of the ten nearest rows, found exactly, that the graph finds, over rows of the segment that ask.
+    /// Share of the ten exactly nearest rows that the graph finds, with rows of the segment as queries.
     pub recall_at_10: f64,
     /// Median seconds of a query by the graph.
     pub query_s: f64,

@@ -8,15 +8,15 @@ use rayon::prelude::*;
 
 use super::graph::Graph;
 use crate::index::Index;
-use crate::scan::nearest::Nearest;
-use crate::scan::{self, Found, Queries};
+use crate::scan::nearest::TopK;
+use crate::scan::{self, Queries, ScoredRow};
 
 /// The graphs of an index, by segment.
 #[derive(Debug, Clone)]
 pub struct Graphs(BTreeMap<String, Arc<Graph>>);
 
 impl Graphs {
-    /// Opens those of an index; what `known` holds of them already is taken from there.
+    /// Opens the graphs of an index, reusing those that `known` already holds.
     ///
     /// # Errors
     /// There are none at all; a graph that is damaged or of other vectors.
@@ -38,9 +38,9 @@ impl Graphs {
         Ok(Self(graphs))
     }
 
-    /// The `k` best vectors of every query as [`scan::nearest`] gives them, but not all of the best for sure. Their scores are exact.
+    /// The `k` best vectors of every query, as [`scan::nearest`], but approximate: some of the best may be missed. Scores are exact.
     #[must_use]
-    pub fn nearest(&self, index: &Index, queries: &Queries, k: usize) -> Vec<Vec<Found>> {
+    pub fn nearest(&self, index: &Index, queries: &Queries, k: usize) -> Vec<Vec<ScoredRow>> {
         let graphs: Vec<Option<&Arc<Graph>>> =
             index.manifest.segments.iter().map(|entry| self.0.get(&entry.name)).collect();
         let exact = scan::nearest_of_segments(index, queries, k, |segment| {
@@ -48,7 +48,7 @@ impl Graphs {
         });
         let by_query = exact.into_par_iter().enumerate().map(|(number, exact)| {
             let query = queries.one(number);
-            let mut best = Nearest::new(k);
+            let mut best = TopK::new(k);
             exact.into_iter().for_each(|found| best.push(found));
             for (segment, graph) in (0u32..).zip(&graphs) {
                 let Some(graph) = graph else { continue };
@@ -67,7 +67,7 @@ pub(super) fn of_segment(
     graph: &Graph,
     query: &Queries,
     k: usize,
-) -> Vec<Found> {
+) -> Vec<ScoredRow> {
     let there = &index.segments[segment as usize];
     let counts = |row: u64| {
         let place = there.keys.places().get(row as usize);
@@ -76,7 +76,7 @@ pub(super) fn of_segment(
     let rows = match graph.near(query, k, counts) {
         Ok(rows) => rows,
         Err(error) => {
-            // A graph is nothing but speed.
+            // A graph only makes searches faster.
             tracing::warn!("a segment is searched exactly: {error:#}");
             let exact = scan::nearest_of_segments(index, query, k, |number| number == segment);
             return exact.into_iter().flatten().collect();
@@ -84,7 +84,7 @@ pub(super) fn of_segment(
     };
     let rows: Vec<(u32, usize)> = rows.into_iter().map(|row| (segment, row as usize)).collect();
     let scores = scan::scores_of(index, &rows, query);
-    let found = rows.iter().zip(scores).map(|((segment, row), score)| Found {
+    let found = rows.iter().zip(scores).map(|((segment, row), score)| ScoredRow {
         score,
         segment: *segment,
         row: *row as u32,

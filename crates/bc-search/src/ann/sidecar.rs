@@ -1,7 +1,7 @@
 //! The file of a graph: a header of 64 bytes, and the graph as usearch writes it.
 //!
-//! The header names the content of the segment's vectors, so that a graph is never taken for that of other rows, and the hash of what
-//! follows, which is looked at whenever a graph is opened: usearch follows links without asking where they lead.
+//! The header holds the content hash of the segment's vectors, so that a graph is never used with other rows, and the hash of what
+//! follows, which is checked whenever a graph is opened, because usearch follows links without bounds checks.
 
 use std::fs::File;
 use std::io::Write;
@@ -43,7 +43,7 @@ fn hash(bytes: &[u8]) -> [u8; 16] {
 
 fn header(entry: &SegmentEntry) -> Result<Header> {
     let vectors = fingerprint::of_hex(&entry.hashes.vectors)
-        .context("the manifest's hash of the vectors is no hash")?;
+        .context("the manifest's hash of the vectors is not a hash")?;
     Ok(Header { magic: MAGIC, rows: entry.vectors as u64, vectors, ..Header::zeroed() })
 }
 
@@ -79,16 +79,16 @@ pub fn open(index: &Path, entry: &SegmentEntry) -> Result<Option<Mmap>> {
 }
 
 fn check(bytes: &[u8], entry: &SegmentEntry) -> Result<()> {
-    ensure!(bytes.len() >= HEADER, "it has {} bytes and no whole header", bytes.len());
+    ensure!(bytes.len() >= HEADER, "it has {} bytes, fewer than a header", bytes.len());
     let found: Header = bytemuck::pod_read_unaligned(&bytes[..HEADER]);
     let expected = header(entry)?;
-    ensure!(found.magic == MAGIC, "it does not begin as such a file does");
+    ensure!(found.magic == MAGIC, "it does not begin with the magic bytes of such a file");
     ensure!(
         found.rows == expected.rows && found.vectors == expected.vectors,
         "it is a graph of other vectors than those of {}",
         entry.name
     );
-    ensure!(found.graph == hash(&bytes[HEADER..]), "its content is not what its header says");
+    ensure!(found.graph == hash(&bytes[HEADER..]), "its content does not match the hash in its header");
     Ok(())
 }
 

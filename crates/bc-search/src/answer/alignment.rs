@@ -1,4 +1,4 @@
-//! The works of an answer beside its query.
+//! Aligns the works of an answer with its query.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ impl Searcher {
     /// Aligns the first `count` works of each answer to the query of its name, which is an audio file or a recording of the index.
     ///
     /// # Errors
-    /// The network cannot be opened. What keeps a work from being aligned is said with it.
+    /// The network cannot be opened. Why a work could not be aligned is reported with that work.
     pub fn align(&self, answers: &mut [Answer], count: usize) -> Result<()> {
-        // One for all: of stored features it reads the rows once.
+        // Shared by all: it reads the rows of the stored features only once.
         let sources = Sources::new(self.audio()?, self.features_folder());
         answers.iter_mut().try_for_each(|answer| self.align_one(&sources, answer, count))
     }

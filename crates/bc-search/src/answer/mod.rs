@@ -13,7 +13,7 @@ use crate::aligned::Aligned;
 use crate::index::Row;
 use bc_calibration::Kind;
 pub use query::Query;
-pub use searcher::{Options, Said, Searcher, WorkSaid};
+pub use searcher::{Options, QueryEvidence, Searcher, WorkEvidence};
 pub use table::table;
 
 /// A work that the query may be a version of, by its best version.
@@ -41,7 +41,7 @@ pub struct Hit {
     pub versions: usize,
     /// Paths of the next best ones.
     pub other_versions: Vec<String>,
-    /// How the query and the best version run beside each other; absent where nobody asked.
+    /// The alignment of the query with the best version; absent if it was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alignment: Option<Aligned>,
 }
@@ -51,8 +51,8 @@ pub struct Hit {
 pub struct Answer {
     /// The path asked for.
     pub query: String,
-    /// The works, likeliest first, one line each; where short windows were compared, behind a work that is likelier than not the others
-    /// are in order of their scores as seen from their neighbourhoods.
+    /// The works, likeliest first, one line each; where short windows were compared, works that are likelier than not come first, and the others
+    /// follow in the order of their locally scaled scores.
     pub hits: Vec<Hit>,
     /// The probability that the index holds no version of the query's work; absent without a
     /// calibration.
@@ -60,7 +60,7 @@ pub struct Answer {
     pub probability_of_none: Option<f64>,
 }
 
-/// A query without an answer, as JSON says it.
+/// A query without an answer, as it is written to JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Failure {
     /// The path asked for.

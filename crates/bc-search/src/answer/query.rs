@@ -1,4 +1,4 @@
-//! What is asked: recordings from anywhere, as vectors.
+//! Queries: recordings from any source, as vectors.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::index::{Index, Recording};
 pub struct Query {
     /// How the answer names it.
     pub name: String,
-    /// Its parts, at least one; of any length but zero.
+    /// Its parts, at least one; vectors of any length but zero.
     pub excerpts: Vec<Excerpt>,
     /// Its short windows, at each tempo that it is compared at; empty where whole recordings are compared alone.
     pub tempi: Vec<Vec<Excerpt>>,
@@ -26,14 +26,14 @@ pub struct Query {
 }
 
 impl Query {
-    /// Of a recording that was embedded.
+    /// From a recording that was embedded.
     #[must_use]
     pub fn of(name: &str, embedded: Embedded, content_hash: String) -> Self {
         let tempi = Vec::new();
         Self { name: name.to_owned(), excerpts: embedded.excerpts, tempi, content_hash, own: None }
     }
 
-    /// Of a recording of the index itself, by its path there.
+    /// From a recording of the index itself, by its path in the index.
     ///
     /// # Errors
     /// The index has no such path.
@@ -44,7 +44,7 @@ impl Query {
         Self::of_recording(index, own)
     }
 
-    /// Of a recording of the index itself, which is left out of the answer; its short windows at its own tempo, where the index keeps them.
+    /// From a recording of the index itself, which is left out of the answer, with its short windows at its own tempo if the index has them.
     ///
     /// # Errors
     /// A file of the index that cannot be read.
@@ -81,7 +81,7 @@ pub fn embed(
     Ok(made.collect())
 }
 
-/// What the words of a command line or the lines of a list name: audio files, those in folders, or paths that only the index
+/// The queries that a command line or the lines of a list name: audio files, those in folders, or paths that only the index
 /// knows. `-` is a list on standard input, one per line.
 ///
 /// # Errors

@@ -16,27 +16,27 @@ use bc_retrieval::Sides;
 use rayon::prelude::*;
 
 use super::query::{self, Query};
-use super::windows::{self, Short};
+use super::windows::{self, QueryWindows};
 use super::works::{self, Candidate, Work};
 use super::{Answer, Hit};
 use crate::ann::Graphs;
 use crate::index::{Index, Recording};
-use crate::meaning::{self, Meaning};
-use crate::scan::{self, Found, Queries};
+use crate::meaning::{self, Calibrations};
+use crate::scan::{self, Queries, ScoredRow};
 
-/// Recordings that are looked at one by one; the rest of the index counts by its mean.
+/// Candidates that are examined one by one; the rest of the index is represented by its mean.
 const CANDIDATES: usize = 200;
 /// Works whose further versions are looked up.
-const COMPLETED: usize = 50;
+const COMPLETED_WORKS: usize = 50;
 /// Further versions of a work that are looked up, at most.
 const VERSIONS: usize = 200;
-/// Recordings whose cohorts are looked at together.
+/// Recordings whose cohorts are computed together.
 const BATCH: usize = 128;
-/// Recordings, spread over the index, that a query's cohort is of.
+/// Size of a query's cohort: recordings spread over the index.
 const COHORT: usize = 1024;
-/// The same by short windows, whose scores cost more.
-const HEARD_COHORT: usize = 256;
-/// A work of a higher probability comes first.
+/// Size of the cohort for short windows, whose scores cost more.
+const WINDOW_COHORT: usize = 256;
+/// Works above this probability come first.
 const LIKELY: f64 = 0.5;
 /// Other versions of a work that are named beside the best one, at most.
 const OTHERS: usize = 10;
@@ -52,23 +52,23 @@ pub struct Options {
     pub prior: f64,
     /// `calibration.json`; the network's own, or the one beside the index, if not given.
     pub calibration: Option<PathBuf>,
-    /// Find candidates by the graphs beside the index ([`crate::ann`]): not all of the nearest for sure.
+    /// Find candidates with the graphs beside the index ([`crate::ann`]): some of the nearest may be missed.
     pub approximate: bool,
 }
 
-/// An index that can be asked, by several threads at once.
+/// An index that can be searched, by several threads at once.
 pub struct Searcher {
     config: Config,
-    /// What is asked.
+    /// The index that is searched.
     pub index: Index,
     calibration: Option<Calibration>,
-    /// Where candidates are not found by an exact search.
+    /// The graphs, if candidates are not found by an exact search.
     graphs: Option<Graphs>,
     /// How short windows are compared, if they are.
     compare: Option<WindowComparison>,
-    /// What scores by short windows mean; without it probabilities are those of whole recordings.
+    /// The calibration of scores by short windows; without it, probabilities are those of whole recordings.
     of_windows: Option<Calibration>,
-    /// Number of works; recordings of unnamed works are one each.
+    /// Number of works; each recording of an unnamed work counts as one.
     works: u64,
     /// First vectors of recordings spread over the index.
     cohort: Vec<(u32, usize)>,
@@ -77,7 +77,7 @@ pub struct Searcher {
 }
 
 impl Searcher {
-    /// Opens an index and what its scores mean. The network of `config` is opened with the first audio file.
+    /// Opens an index and its calibration. The network of `config` is opened with the first audio file.
     ///
     /// # Errors
     /// Files that are absent or unreadable; a calibration that was given and is of another network; windows of another
@@ -86,7 +86,7 @@ impl Searcher {
         Self::of(config, Index::open(path)?, options)
     }
 
-    /// The same with an index that is open.
+    /// As [`Searcher::open`], with an index that is already open.
     ///
     /// # Errors
     /// As [`Searcher::open`].
@@ -94,7 +94,7 @@ impl Searcher {
         Self::after(config, index, options, None)
     }
 
-    /// The same after an older generation, whose graphs may be known.
+    /// As [`Searcher::of`], after an older generation, whose graphs may be reused.
     fn after(config: &Config, index: Index, options: Options, older: Option<&Self>) -> Result<Self> {
         let indexed = index.windows()?;
         if let (Some(indexed), Some(asked)) = (indexed, options.windows) {
@@ -110,9 +110,9 @@ impl Searcher {
         let windowed = indexed.is_some() || options.windows.is_some();
         let wanted = !windowed && config.eval.compare != Compare::Whole;
         let compare = index.manifest.compare.clone().filter(|_| wanted);
-        let Meaning { whole, windows: of_windows } =
+        let Calibrations { whole, windows: of_windows } =
             meaning::of_index(config, &index, options.calibration.as_deref(), compare.as_ref())?;
-        // Behind what refuses at once: opening reads every graph to check its hash.
+        // After the checks that fail at once: opening reads every graph to check its hash.
         let graphs =
             options.approximate.then(|| Graphs::open(&index, older.and_then(|older| older.graphs.as_ref())));
         let graphs = graphs.transpose()?;
@@ -140,7 +140,7 @@ impl Searcher {
         })
     }
 
-    /// The newest generation of the index, if that is another one than this.
+    /// The newest generation of the index, if it differs from this one.
     ///
     /// # Errors
     /// As [`Searcher::open`].
@@ -154,27 +154,27 @@ impl Searcher {
         Ok(Some(newer))
     }
 
-    /// What the index's scores mean, if that is known.
+    /// The calibration of the index's scores, if there is one.
     #[must_use]
     pub fn calibration(&self) -> Option<&Calibration> {
         self.calibration.as_ref()
     }
 
-    /// What the index's scores mean.
+    /// The calibration of the index's scores.
     ///
     /// # Errors
-    /// That is not known.
+    /// There is none.
     pub fn calibrated(&self) -> Result<&Calibration> {
         self.calibration.as_ref().context(
-            "there is no calibration of this network, and without one scores do not tell works from none, nor pairs of one work from \
-             others; give --calibration, or a --network FOLDER that holds one",
+            "there is no calibration of this network, and without one the scores do not show whether any work is present, nor whether two \
+             recordings are of one work; give --calibration, or a --network FOLDER that holds one",
         )
     }
 
     /// The cohorts of recordings of the index; nothing where it is too small.
     ///
     /// # Errors
-    /// None that an index gives.
+    /// None for recordings of this index.
     pub fn cohorts(&self, recordings: &[Recording]) -> Result<Vec<Option<Cohort>>> {
         let cohort: Vec<Recording> = self.cohort.iter().map(|place| self.recording_at(place)).collect();
         let rows = crate::cells::gathered(&self.index, cohort.into_iter())?;
@@ -205,7 +205,7 @@ impl Searcher {
     /// The network that made the index's vectors.
     ///
     /// # Errors
-    /// There is none where the configuration says, or it is another one.
+    /// There is no network at the configured path, or it is a different one.
     pub fn audio(&self) -> Result<&AudioEmbedder> {
         if let Some(audio) = self.audio.get() {
             return Ok(audio);
@@ -215,7 +215,7 @@ impl Searcher {
         Ok(self.audio.get_or_init(|| Arc::new(made)))
     }
 
-    /// The queries that these names are: audio files, or paths of recordings in the index, which are left out of their
+    /// The queries of these names: audio files, or paths of recordings in the index, which are left out of their own
     /// answers. One answer each.
     ///
     /// # Errors
@@ -245,7 +245,7 @@ impl Searcher {
         self.answer_best(asked, self.options.k)
     }
 
-    /// The same with another number of works per answer.
+    /// As [`Searcher::answer`], with another number of works per answer.
     ///
     /// # Errors
     /// As [`Searcher::answer`].
@@ -254,7 +254,7 @@ impl Searcher {
         asked.par_iter().zip(found).map(|(query, found)| self.of_candidates(query, found, k)).collect()
     }
 
-    /// An answer from the given candidates alone, which another database found. All other works count by the cohort.
+    /// An answer from the given candidates alone, which another database found. All other works are represented by the cohort.
     ///
     /// # Errors
     /// As [`Searcher::answer`].
@@ -271,17 +271,17 @@ impl Searcher {
         self.of_candidates(query, candidates, self.options.k)
     }
 
-    /// What the index says of the works nearest to each query: log-likelihood ratios, before works exclude each other. By short windows,
-    /// where these are kept, their scores are calibrated, and the query has some; `sides` is what has to be found of what then.
+    /// The evidence for the works nearest to each query: log-likelihood ratios, before works exclude each other. By short windows,
+    /// if the index has them, their scores are calibrated, and the query has some; `sides` says which recording has to be found in which.
     ///
     /// # Errors
     /// No calibration; otherwise as [`Searcher::answer`].
-    pub fn evidence(&self, asked: &[Query], sides: Sides) -> Result<Vec<Said>> {
+    pub fn evidence(&self, asked: &[Query], sides: Sides) -> Result<Vec<QueryEvidence>> {
         let calibration = self.calibrated()?;
         let found = self.candidates(asked, self.options.k)?;
         let said = asked.par_iter().zip(found).map(|(query, mut candidates)| {
             self.complete(query, &mut candidates)?;
-            let whole = Heard::whole(&candidates);
+            let whole = CohortScores::whole(&candidates);
             let by_windows = match &self.of_windows {
                 Some(_) => self.compare_windows(query, &mut candidates, sides),
                 None => None,
@@ -292,20 +292,20 @@ impl Searcher {
             let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &heard_of);
             let works = works.iter().zip(evidence).zip(of_whole).map(|((work, evidence), of_whole)| {
                 let best = &candidates.found[work.members[0]];
-                WorkSaid {
+                WorkEvidence {
                     best: best.recording,
                     work: best.work,
-                    score: heard(best),
+                    score: ranking_score(best),
                     ratio: evidence.log_ratio(),
                     ratio_of_whole: of_whole.log_ratio(),
                 }
             });
-            Ok(Said { works: works.collect(), rest, rest_of_whole })
+            Ok(QueryEvidence { works: works.collect(), rest, rest_of_whole })
         });
         said.collect()
     }
 
-    /// The probability of a pair, of which `prior` of all are of one work, from a query's side: all recordings with their scores
+    /// The probabilities of each query's pairs, if a share `prior` of all pairs are of one work: all recordings with their scores
     /// and kinds, the best first.
     ///
     /// # Errors
@@ -356,8 +356,8 @@ impl Searcher {
                 Some(graphs) => graphs.nearest(&self.index, &queries, k),
                 None => scan::nearest(&self.index, &queries, k),
             };
-            // Windows: a recording's best pair is in a list that holds enough recordings, and in no other for sure.
-            let enough = |list: &Vec<Found>| {
+            // Windows: only a list that holds enough recordings is sure to hold a recording's best pair.
+            let enough = |list: &Vec<ScoredRow>| {
                 list.len() < k
                     || list.iter().map(|found| self.recording(found)).collect::<HashSet<_>>().len() >= wanted
             };
@@ -381,7 +381,7 @@ impl Searcher {
         Ok(answers.collect())
     }
 
-    fn recording(&self, found: &Found) -> Recording {
+    fn recording(&self, found: &ScoredRow) -> Recording {
         self.recording_at(&(found.segment, found.row as usize))
     }
 
@@ -389,7 +389,7 @@ impl Searcher {
     fn best(
         &self,
         query: &Query,
-        lists: impl Iterator<Item = Vec<Found>>,
+        lists: impl Iterator<Item = Vec<ScoredRow>>,
         cohort: Option<Vec<f64>>,
     ) -> Candidates {
         let mut best: HashMap<Recording, Candidate> = HashMap::new();
@@ -429,19 +429,19 @@ impl Searcher {
         Some(self.candidate(recording, row, best.1, excerpt))
     }
 
-    /// The scores of all queries with the cohort; nothing where there is no use for them.
+    /// The scores of all queries with the cohort; `None` if they are not needed.
     fn cohort_scores(&self, queries: &Queries) -> Option<Vec<f32>> {
         self.calibration.as_ref()?;
         Some(scan::scores_of(&self.index, &self.cohort, queries))
     }
 
-    /// The further versions of the works that candidates are of: each has its say.
+    /// Adds the further versions of the candidates' works, for each of them is evidence.
     fn complete(&self, query: &Query, candidates: &mut Candidates) -> Result<()> {
         let mut known: HashSet<Recording> =
             candidates.found.iter().map(|candidate| candidate.recording).collect();
         let mut works: Vec<u64> = Vec::new();
         for candidate in candidates.found.iter().filter(|candidate| candidate.work != 0) {
-            if !works.contains(&candidate.work) && works.len() < COMPLETED {
+            if !works.contains(&candidate.work) && works.len() < COMPLETED_WORKS {
                 works.push(candidate.work);
             }
         }
@@ -459,7 +459,7 @@ impl Searcher {
 
     fn of_candidates(&self, query: &Query, mut candidates: Candidates, k: usize) -> Result<Answer> {
         self.complete(query, &mut candidates)?;
-        let whole = Heard::whole(&candidates);
+        let whole = CohortScores::whole(&candidates);
         let by_windows = self.compare_windows(query, &mut candidates, Sides::Both);
         let compared = by_windows.is_some();
         if compared {
@@ -468,8 +468,8 @@ impl Searcher {
         let same_work = self.calibration.as_ref().map(Calibration::same_work_score);
         let works = works::group(&candidates.found, same_work, |a, b| self.score_of(a, b));
         let found = self.calibration.as_ref().map(|calibration| {
-            let (calibration, heard) = self.meaning(calibration, whole, by_windows);
-            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &heard);
+            let (calibration, cohort_scores) = self.meaning(calibration, whole, by_windows);
+            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &cohort_scores);
             posterior(&evidence, rest, self.options.prior)
         });
         let probability = |work: usize| found.as_ref().map(|posterior| posterior.works[work]);
@@ -488,33 +488,38 @@ impl Searcher {
 
     /// Compares all candidates by short windows and puts them into that order; returns the cohort's scores. Nothing changes where
     /// the index keeps no windows or the query has none.
-    fn compare_windows(&self, query: &Query, candidates: &mut Candidates, sides: Sides) -> Option<Heard> {
+    fn compare_windows(
+        &self,
+        query: &Query,
+        candidates: &mut Candidates,
+        sides: Sides,
+    ) -> Option<CohortScores> {
         self.compare.as_ref()?;
-        let short = Short::of(query, &self.index)?;
+        let short = QueryWindows::of(query, &self.index)?;
         let recordings = candidates.recordings();
         let scores = short.scores(&self.index, &recordings, sides)?;
         for (candidate, score) in candidates.found.iter_mut().zip(scores) {
             candidate.by_windows = Some(score);
         }
-        candidates.found.sort_by(|a, b| heard(b).total_cmp(&heard(a)));
+        candidates.found.sort_by(|a, b| ranking_score(b).total_cmp(&ranking_score(a)));
         let known: HashSet<Recording> = recordings.into_iter().collect();
-        let cohort = if self.of_windows.is_some() { self.heard_cohort() } else { Vec::new() };
+        let cohort = if self.of_windows.is_some() { self.window_cohort() } else { Vec::new() };
         let scores = short.scores(&self.index, &cohort, sides)?;
         let all: Vec<(Recording, f64)> =
             cohort.into_iter().zip(scores).map(|(recording, score)| (recording, f64::from(score))).collect();
         let others = all.iter().filter(|(recording, _)| Some(*recording) != query.own);
         let rest = all.iter().filter(|(recording, _)| !known.contains(recording));
-        Some(Heard {
+        Some(CohortScores {
             cohort: others.map(|(_, score)| *score).collect(),
             rest: rest.map(|(_, score)| *score).collect(),
             by_windows: true,
         })
     }
 
-    /// Puts candidates that were compared by short windows into the order that they have as seen from their neighbourhoods.
+    /// Sorts candidates that were compared by short windows by their locally scaled scores.
     fn scale(&self, candidates: &mut Candidates) {
         let neighbours = self.compare.as_ref().map_or(0, |compare| compare.neighbours);
-        let scores: Vec<f32> = candidates.found.iter().map(heard).collect();
+        let scores: Vec<f32> = candidates.found.iter().map(ranking_score).collect();
         let scaled = windows::scaled(&self.index, &candidates.recordings(), &scores, neighbours);
         let mut order: Vec<usize> = (0..scaled.len()).collect();
         order.sort_by(|a, b| scaled[*b].total_cmp(&scaled[*a]));
@@ -527,15 +532,15 @@ impl Searcher {
         self.compare.as_ref()
     }
 
-    /// How short windows are compared where [`Searcher::evidence`] is by them: where their scores are calibrated.
+    /// How short windows are compared if [`Searcher::evidence`] is based on them, which needs their scores to be calibrated.
     #[must_use]
     pub fn compare_for_evidence(&self) -> Option<&WindowComparison> {
         self.compare.as_ref().filter(|_| self.of_windows.is_some())
     }
 
-    /// Recordings spread over the index that a query's cohort by windows is of.
-    fn heard_cohort(&self) -> Vec<Recording> {
-        let step = self.cohort.len().div_ceil(HEARD_COHORT).max(1);
+    /// A query's cohort by short windows: recordings spread over the index.
+    fn window_cohort(&self) -> Vec<Recording> {
+        let step = self.cohort.len().div_ceil(WINDOW_COHORT).max(1);
         self.cohort.iter().step_by(step).map(|place| self.recording_at(place)).collect()
     }
 
@@ -544,30 +549,30 @@ impl Searcher {
         Recording { segment: *segment, number: place.recording }
     }
 
-    /// What scores mean and which they are: those by short windows where these are calibrated and were compared, else those
+    /// The calibration and the scores to use: those of short windows if these are calibrated and were compared, else those
     /// of whole recordings (`calibration`, `whole`).
     fn meaning<'a>(
         &'a self,
         calibration: &'a Calibration,
-        whole: Heard,
-        by_windows: Option<Heard>,
-    ) -> (&'a Calibration, Heard) {
+        whole: CohortScores,
+        by_windows: Option<CohortScores>,
+    ) -> (&'a Calibration, CohortScores) {
         self.of_windows.as_ref().zip(by_windows).unwrap_or((calibration, whole))
     }
 
-    /// What each work's versions say, and the works that were not looked at.
+    /// The evidence of each work's versions, and that of the works that were not examined.
     fn weigh(
         &self,
         calibration: &Calibration,
         query: &Query,
         candidates: &Candidates,
         works: &[Work],
-        heard: &Heard,
+        cohort_scores: &CohortScores,
     ) -> (Vec<Evidence>, Rest) {
-        let cohort = Cohort::of(heard.cohort.iter().copied());
+        let cohort = Cohort::of(cohort_scores.cohort.iter().copied());
         let ratio = |score: f64| calibration.log_ratio(score, cohort.as_ref());
         let score = |candidate: &Candidate| {
-            let by_windows = candidate.by_windows.filter(|_| heard.by_windows);
+            let by_windows = candidate.by_windows.filter(|_| cohort_scores.by_windows);
             f64::from(by_windows.unwrap_or(candidate.score))
         };
         let evidence = works.iter().map(|work| {
@@ -577,8 +582,8 @@ impl Searcher {
                 same_file: members().any(|candidate| is_same_file(query, candidate)),
             }
         });
-        let mean_ratio =
-            heard.rest.iter().map(|score| ratio(*score).exp()).sum::<f64>() / heard.rest.len().max(1) as f64;
+        let mean_ratio = cohort_scores.rest.iter().map(|score| ratio(*score).exp()).sum::<f64>()
+            / cohort_scores.rest.len().max(1) as f64;
         let rest = Rest { works: self.works.saturating_sub(works.len() as u64), mean_ratio };
         (evidence.collect(), rest)
     }
@@ -606,7 +611,7 @@ impl Searcher {
         let others = others.map(|other| Ok(self.index.row(other.recording)?.path));
         Ok(Hit {
             rank,
-            score: heard(best),
+            score: ranking_score(best),
             probability,
             kind,
             row: self.index.row(best.recording)?,
@@ -627,16 +632,16 @@ impl Searcher {
 }
 
 /// Scores of a query with the cohort.
-struct Heard {
-    /// Of all of it.
+struct CohortScores {
+    /// Scores with all of it.
     cohort: Vec<f64>,
-    /// Of those for which the recordings stand that were not looked at one by one.
+    /// Scores with the recordings of it that are no candidates: they represent all that were not examined one by one.
     rest: Vec<f64>,
     /// Whether they are of short windows.
     by_windows: bool,
 }
 
-impl Heard {
+impl CohortScores {
     /// By whole recordings.
     fn whole(candidates: &Candidates) -> Self {
         let cohort: Vec<f64> = candidates.cohort.iter().flatten().copied().collect();
@@ -645,8 +650,8 @@ impl Heard {
     }
 }
 
-/// In which order works are shown, which come in the order of their best versions: by probability; where short windows were compared, only
-/// one that is likelier than not comes before that order.
+/// The order in which works are shown, given in the order of their best versions: by probability; where short windows were compared, only
+/// works that are likelier than not move to the front.
 fn order(works: &[Work], found: Option<&Posterior>, by_windows: bool) -> Vec<usize> {
     let mut order: Vec<usize> = (0..works.len()).collect();
     let Some(found) = found else { return order };
@@ -658,29 +663,29 @@ fn order(works: &[Work], found: Option<&Posterior>, by_windows: bool) -> Vec<usi
     order
 }
 
-/// What an index says of one query, work by work.
+/// The evidence for one query, work by work.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Said {
+pub struct QueryEvidence {
     /// The works nearest to it, best version first.
-    pub works: Vec<WorkSaid>,
+    pub works: Vec<WorkEvidence>,
     /// All others.
     pub rest: Rest,
-    /// The same by whole recordings.
+    /// All others, compared by whole recordings.
     pub rest_of_whole: Rest,
 }
 
-/// What it says of one work.
+/// The evidence for one work.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct WorkSaid {
+pub struct WorkEvidence {
     /// Its best version.
     pub best: Recording,
-    /// The hash of its name; 0 where nobody named it.
+    /// The hash of its name; 0 if it has none.
     pub work: u64,
     /// The score of the best version.
     pub score: f32,
     /// Log-likelihood ratio of all its versions together.
     pub ratio: f64,
-    /// The same by whole recordings; where short windows are not compared, the same number.
+    /// The ratio by whole recordings; equal to `ratio` where short windows are not compared.
     pub ratio_of_whole: f64,
 }
 
@@ -690,12 +695,12 @@ struct Candidates {
     found: Vec<Candidate>,
     /// The query's scores with the cohort.
     cohort: Option<Vec<f64>>,
-    /// What was not looked at scores no more than this.
+    /// Upper bound of the scores of recordings that were not examined.
     least: f32,
 }
 
 /// The score by short windows, where they were compared.
-fn heard(candidate: &Candidate) -> f32 {
+fn ranking_score(candidate: &Candidate) -> f32 {
     candidate.by_windows.unwrap_or(candidate.score)
 }
 
@@ -713,7 +718,7 @@ fn is_same_file(query: &Query, candidate: &Candidate) -> bool {
     candidate.content != [0; 16] && fingerprint::of_hex(&query.content_hash) == Some(candidate.content)
 }
 
-/// Works of an index; a recording of an unnamed one is a work of its own.
+/// Number of works of an index; each recording of an unnamed work counts as one.
 fn count_works(index: &Index) -> u64 {
     let mut named: Vec<u64> = index.recordings().map(|recording| index.key(recording).work).collect();
     let unnamed = named.iter().filter(|work| **work == 0).count() as u64;

@@ -1,6 +1,6 @@
 //! An answer for people.
 
-use bc_calibration::{Kind, LEAST_WORKS};
+use bc_calibration::{Kind, MIN_WORKS};
 use comfy_table::Table;
 
 use super::Answer;
@@ -33,7 +33,7 @@ pub fn table(answer: &Answer) -> String {
     let verdict = match answer.probability_of_none {
         None => format!(
             "No probabilities: there is no calibration for this (`bc-eval calibrate` makes one where the validation split holds \
-             at least {LEAST_WORKS} works with two versions)."
+             at least {MIN_WORKS} works with two versions)."
         ),
         Some(none) => {
             format!("The index holds no version of it with a probability of {:.1} %.", 100.0 * none)

@@ -2,8 +2,8 @@
 //!
 //! A cover leaves sections out, moves them and plays at another tempo, so that one vector per recording blurs what two
 //! recordings share. Candidates that whole recordings found are compared window by window: the Chamfer similarity of
-//! [`bc_retrieval::chamfer`], at the query's tempo that fits best. Those that come out best are seen from their neighbourhoods
-//! (local scaling, as [`bc_retrieval::scale_locally`]): a recording that is near to many of its rivals is a hub, and says less.
+//! [`bc_retrieval::chamfer`], at the query's tempo that fits best. The scores of the best are then scaled by their neighbourhoods
+//! (local scaling, as [`bc_retrieval::scale_locally`]): a recording that is near to many of its rivals is a hub, and its score counts for less.
 
 use std::ops::Range;
 
@@ -14,18 +14,18 @@ use super::query::Query;
 use crate::index::{Index, Recording};
 use crate::scan::{self, Queries};
 
-/// So many of the best are compared with each other for local scaling.
+/// Number of best candidates that are compared with each other for local scaling.
 const RIVALS: usize = 50;
 
 /// The windows of a query, at each of its tempi.
-pub(super) struct Short {
+pub(super) struct QueryWindows {
     queries: Queries,
     /// Columns of the scores, by tempo.
     spans: Vec<Range<usize>>,
 }
 
-impl Short {
-    /// Nothing where the index keeps no windows, or the query has none.
+impl QueryWindows {
+    /// `None` if the index has no windows, or the query has none.
     pub fn of(query: &Query, index: &Index) -> Option<Self> {
         let storage = index.segments.iter().find_map(|segment| segment.windows.as_ref())?.vectors.storage;
         let (mut vectors, mut spans, mut before) = (Vec::new(), Vec::new(), 0);
@@ -64,20 +64,20 @@ impl Short {
     }
 }
 
-/// The similarities `scores` (the best first) seen from the `neighbours` nearest of each recording among the best: twice the similarity
-/// less the mean of these. What is not among the best comes behind, in its order.
+/// The similarities `scores` (the best first), scaled by the `neighbours` nearest of each recording among the best: twice the similarity
+/// minus the mean of these. Those that are not among the best follow in their order.
 pub(super) fn scaled(index: &Index, recordings: &[Recording], scores: &[f32], neighbours: usize) -> Vec<f32> {
     let rivals = &recordings[..recordings.len().min(RIVALS)];
     let count = neighbours.min(rivals.len().saturating_sub(1));
     if count == 0 {
         return scores.to_vec();
     }
-    // Both directions are one number: either has its own tempo.
+    // Both directions give one number, for both recordings are at their own tempo.
     let rows: Vec<Vec<f32>> = rivals
         .par_iter()
         .enumerate()
         .map(|(place, recording)| {
-            let windows = Short::of_recording(index, *recording);
+            let windows = QueryWindows::of_recording(index, *recording);
             windows
                 .and_then(|windows| windows.scores(index, &rivals[..place], Sides::Both))
                 .unwrap_or_default()
@@ -90,7 +90,7 @@ pub(super) fn scaled(index: &Index, recordings: &[Recording], scores: &[f32], ne
         others.sort_unstable_by(|a, b| b.total_cmp(a));
         others[..count].iter().sum::<f32>() / count as f32
     };
-    // Below whatever the scaled ones may have.
+    // Below any scaled score.
     const BEHIND: f32 = 10.0;
     let place = |(place, score): (usize, &f32)| {
         if place < rivals.len() { 2.0 * score - hub(place) } else { score - BEHIND }

@@ -1,10 +1,10 @@
-//! Which of the scored versions are of one work, before works are said to exclude each other.
+//! Groups the scored versions by work, before works exclude each other.
 
 use std::collections::HashMap;
 
 use crate::index::Recording;
 
-/// So many of the best versions are compared with each other; below them no probability is worth sharing.
+/// Number of best versions that are compared with each other; below them no probability is worth sharing.
 const COMPARED: usize = 50;
 
 /// A recording with its score.
@@ -20,7 +20,7 @@ pub struct Candidate {
     pub by_windows: Option<f32>,
     /// The part of the query that has this score.
     pub excerpt: usize,
-    /// The hash of its work; 0 where nobody said.
+    /// The hash of its work; 0 where unknown.
     pub work: u64,
     /// Content hash of its audio file; zeros where unknown.
     pub content: [u8; 16],
@@ -29,13 +29,13 @@ pub struct Candidate {
 /// Versions of one work.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
-    /// Places among the candidates, best first.
+    /// Indices of the candidates, best first.
     pub members: Vec<usize>,
 }
 
-/// Puts `candidates` (best first) together by work: those of one named work, those of the same audio file, and, if a score
+/// Groups `candidates` (best first) by work: those of one named work, those of the same audio file, and, if a score
 /// `same_work` is known, those as much alike as this. Two named works stay two, whatever they score; a recording without
-/// a work is one of which nobody said what it is a version of. `score_of` gives the score of two candidates. The works come in
+/// a work is one whose work is unknown. `score_of` gives the score of two candidates. The works come in
 /// order of their best version.
 pub fn group(
     candidates: &[Candidate],
@@ -100,7 +100,7 @@ fn join_alike(
     }
 }
 
-/// Disjoint sets of places, each named by its lowest member.
+/// Disjoint sets of indices, each named by its lowest member.
 struct Sets(Vec<usize>);
 
 impl Sets {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bc_calibration::{EVEN, SEARCH_PRIOR};
+use bc_calibration::{EVEN_ODDS, SEARCH_PRIOR};
 use bc_cli::ShardArgs;
 use bc_embed::arguments::{NetworkArgs, WindowArgs};
 use clap::{Args, Subcommand, ValueEnum};
@@ -16,9 +16,9 @@ use crate::index::Storage;
 use crate::list::Works;
 use crate::output::Format;
 
-/// Which network, and what its scores mean.
+/// The network, and the calibration of its scores.
 #[derive(Args)]
-pub struct MeaningArgs {
+pub struct CalibrationArgs {
     #[command(flatten)]
     pub network: NetworkArgs,
     /// File of `bc-eval calibrate`; the one in the network's folder, beside the index or in [eval] output if not given.
@@ -64,20 +64,20 @@ pub struct SearchArgs {
     /// The probability, before the scores are known, that the index holds a query's work.
     #[arg(long, value_name = "0..1", default_value_t = SEARCH_PRIOR)]
     pub prior: f64,
-    /// Say of the first works (3 if no number is given) how they run beside the query: key shift in semitones, tempo ratio and
+    /// Align the first works (3 if no number is given) with the query: key shift in semitones, tempo ratio and
     /// matched sections. Decodes the query, and the audio of the index, once more.
     #[arg(long, value_name = "WORKS", num_args = 0..=1, require_equals = true, default_missing_value = "3")]
     pub align: Option<usize>,
-    /// Compare whole recordings alone, though the index keeps short windows of them; the same as --set eval.compare=whole.
+    /// Compare only whole recordings, even if the index has short windows of them; the same as --set eval.compare=whole.
     #[arg(long, conflicts_with = "window")]
     pub whole: bool,
-    /// Find candidates by the graphs that `bc-search ann build` made: faster in large indexes, but not all of the nearest for sure.
+    /// Find candidates with the graphs of `bc-search ann build`: faster in large indexes, but some of the nearest may be missed.
     #[arg(long)]
     pub ann: bool,
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]
-    pub meaning: MeaningArgs,
+    pub meaning: CalibrationArgs,
     #[command(flatten)]
     pub format: FormatArgs,
 }
@@ -92,18 +92,18 @@ pub struct CompareArgs {
     #[arg(long)]
     pub json: bool,
     /// The probability, before the score is known, that the two are versions of one work.
-    #[arg(long, value_name = "0..1", default_value_t = EVEN)]
+    #[arg(long, value_name = "0..1", default_value_t = EVEN_ODDS)]
     pub prior: f64,
-    /// Say how they run beside each other: key shift in semitones, tempo ratio and matched sections.
+    /// Align them: key shift in semitones, tempo ratio and matched sections.
     #[arg(long)]
     pub align: bool,
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]
-    pub meaning: MeaningArgs,
+    pub meaning: CalibrationArgs,
 }
 
-/// How numbers are kept.
+/// Storage of the vectors.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum StorageArg {
     /// 16-bit floats.
@@ -127,27 +127,27 @@ pub struct AddArgs {
     /// performer, work, isrc, iswc and any others as there are.
     #[arg(value_name = "AUDIO|FOLDER|LIST", required = true)]
     pub words: Vec<PathBuf>,
-    /// Folder of the index; made if it is not there.
+    /// Folder of the index; created if absent.
     #[arg(long, value_name = "FOLDER")]
     pub index: PathBuf,
-    /// The work that all of them are versions of; if not given, each is a work of its own, and a search puts
-    /// together those that are alike.
+    /// The work that all of them are versions of; if not given, each is a separate work, and a search groups
+    /// those that are similar.
     #[arg(long, visible_alias = "clique")]
     work: Option<String>,
-    /// Those in one folder are versions of one work, which has the folder's name.
+    /// Files in one folder are versions of one work, which has the folder's name.
     #[arg(long, conflicts_with = "work")]
     by_folder: bool,
     /// Performer of all of them that have none in a list.
     #[arg(long)]
     pub performer: Option<String>,
-    /// How an index that is made by this keeps numbers; f16 if not given.
+    /// Storage of the vectors if this creates the index; f16 if not given.
     #[arg(long, value_enum)]
     pub storage: Option<StorageArg>,
-    /// Keep no short windows of whole recordings in an index that is made by this, though the network recommends to compare by them; the
+    /// If this creates the index, store no short windows of whole recordings, even if the network recommends comparing by them; the
     /// same as --set eval.compare=whole.
     #[arg(long)]
     pub whole: bool,
-    /// Print what became of the files as JSON, failures with their reasons.
+    /// Print the result for the files as JSON, failures with their reasons.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -208,7 +208,7 @@ pub struct MergeArgs {
     /// Indexes of the same network.
     #[arg(value_name = "INDEX", required = true)]
     pub others: Vec<PathBuf>,
-    /// Folder of the index that they are added to; made if it is not there.
+    /// Folder of the index that they are added to; created if absent.
     #[arg(long, value_name = "FOLDER")]
     pub index: PathBuf,
 }
@@ -218,10 +218,10 @@ pub struct ImportArgs {
     /// Embeddings (`embeddings.parquet`, `search.parquet`).
     #[arg(value_name = "EMBEDDINGS", required = true)]
     pub embeddings: Vec<PathBuf>,
-    /// Folder of the index; made if it is not there.
+    /// Folder of the index; created if absent.
     #[arg(long, value_name = "FOLDER")]
     pub index: PathBuf,
-    /// How an index that is made by this keeps numbers; f16 if not given.
+    /// Storage of the vectors if this creates the index; f16 if not given.
     #[arg(long, value_enum)]
     pub storage: Option<StorageArg>,
 }
@@ -231,7 +231,7 @@ pub struct DuplicatesArgs {
     /// Folder of the index.
     #[arg(long, value_name = "INDEX")]
     pub index: PathBuf,
-    /// Other versions of its work that a recording has in the index, on average, beforehand.
+    /// Prior: average number of other versions of its work that a recording has in the index.
     #[arg(long, default_value_t = 0.5)]
     pub prior: f64,
     /// Leave out pairs below this probability.
@@ -240,7 +240,7 @@ pub struct DuplicatesArgs {
     #[command(flatten)]
     pub cells: CellArgs,
     #[command(flatten)]
-    pub meaning: MeaningArgs,
+    pub meaning: CalibrationArgs,
     #[command(flatten)]
     pub format: FormatArgs,
 }
@@ -248,16 +248,16 @@ pub struct DuplicatesArgs {
 /// Whether all pairs are looked at.
 #[derive(Args)]
 pub struct CellArgs {
-    /// Look at all pairs, however many there are: the time grows with the square of the recordings. Up to 20,000 that is done anyway.
+    /// Compare all pairs, however many there are: the time grows with the square of the recordings. Up to 20,000 this is always done.
     #[arg(long)]
     exact: bool,
-    /// Cells that a recording looks into in a larger index; more find more pairs and take longer. The recall is measured and printed.
+    /// Cells that a recording is compared with in a larger index; more cells find more pairs and take longer. The recall is measured and printed.
     #[arg(long, value_name = "CELLS", conflicts_with = "exact", value_parser = clap::value_parser!(u32).range(1..))]
     probes: Option<u32>,
 }
 
 impl CellArgs {
-    /// Cells that a recording looks into, in an index of so many recordings; nothing for all pairs.
+    /// Cells that a recording is compared with, in an index of this many recordings; `None` for all pairs.
     pub fn probes(&self, recordings: usize) -> Option<usize> {
         match self.probes {
             Some(probes) => Some(probes as usize),
@@ -281,14 +281,14 @@ pub struct IdentifyArgs {
     /// Distance of the windows' beginnings in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub step: f64,
-    /// The probability, beforehand, that a place of the recording is of a work of the index.
-    #[arg(long, value_name = "0..1", default_value_t = EVEN)]
+    /// Prior probability that a position in the recording belongs to a work of the index.
+    #[arg(long, value_name = "0..1", default_value_t = EVEN_ODDS)]
     pub prior: f64,
     /// Leave out stretches below this probability.
     #[arg(long, value_name = "0..1", default_value_t = 0.2)]
     pub least: f64,
     #[command(flatten)]
-    pub meaning: MeaningArgs,
+    pub meaning: CalibrationArgs,
     #[command(flatten)]
     pub format: FormatArgs,
 }
@@ -298,7 +298,7 @@ pub struct ExportArgs {
     /// Folder of an index, or a file of embeddings.
     #[arg(long, value_name = "INDEX")]
     pub index: PathBuf,
-    /// Who is to load it.
+    /// The database that is to load it.
     #[arg(long, value_enum)]
     pub to: Target,
     /// Folder to write to.
@@ -321,7 +321,7 @@ pub struct RerankArgs {
     #[arg(long, value_name = "0..1", default_value_t = SEARCH_PRIOR)]
     pub prior: f64,
     #[command(flatten)]
-    pub meaning: MeaningArgs,
+    pub meaning: CalibrationArgs,
     #[command(flatten)]
     pub format: FormatArgs,
 }
@@ -334,22 +334,22 @@ pub struct ServeArgs {
     /// Address and port; port 0 takes a free one. Only this machine reaches 127.0.0.1.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8765")]
     pub listen: SocketAddr,
-    /// File with the token (16 characters or more) that lets its bearer add recordings; nobody may without.
+    /// File with the token (16 characters or more) that lets its bearer add recordings; without it nobody may.
     #[arg(long, value_name = "FILE", env = "BYTECOVER_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
     /// Requests that compute at once; as many as there are threads if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub workers: Option<u16>,
-    /// Requests that may wait; more are refused with 503 and a time to come again.
+    /// Requests that may wait; more are refused with 503 and a time after which to retry.
     #[arg(long, default_value_t = 128)]
     pub queue: u16,
     /// Largest file that may be sent, in MB.
     #[arg(long, value_name = "MB", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_upload: u32,
-    /// All files that are there at the same time, in MB.
+    /// All uploaded files together, in MB.
     #[arg(long, value_name = "MB", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_spool: u32,
-    /// Folder for files while they are looked at; a temporary one if not given.
+    /// Folder for uploaded files while they are processed; a temporary one if not given.
     #[arg(long, value_name = "FOLDER")]
     pub spool: Option<PathBuf>,
     /// Longest recording in minutes.
@@ -358,23 +358,23 @@ pub struct ServeArgs {
     /// Longest time that a file may take to be decoded, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     pub patience: f64,
-    /// Hand out no audio of indexed recordings.
+    /// Do not serve the audio of indexed recordings.
     #[arg(long)]
     pub no_audio: bool,
-    /// A further name of this server, where it listens on this machine only and something in front of it has another name.
+    /// A further name of this server, if it listens on this machine only and a proxy in front of it has another name.
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<String>,
-    /// An origin whose pages may ask this server (CORS), such as https://music.example.org; none if not given.
+    /// An origin whose pages may send requests to this server (CORS), such as https://music.example.org; none if not given.
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
     /// The probability, before the scores are known, that the index holds a query's work.
     #[arg(long, value_name = "0..1", default_value_t = SEARCH_PRIOR)]
     pub prior: f64,
-    /// Find candidates by the graphs that `bc-search ann build` made: faster in large indexes, but not all of the nearest for sure.
+    /// Find candidates with the graphs of `bc-search ann build`: faster in large indexes, but some of the nearest may be missed.
     #[arg(long)]
     pub ann: bool,
     #[command(flatten)]
-    pub meaning: MeaningArgs,
+    pub meaning: CalibrationArgs,
 }
 
 #[derive(Subcommand)]
@@ -390,10 +390,10 @@ pub struct AnnBuildArgs {
     /// Folder of the index; `bc-search compact` first makes one segment of it, and one graph.
     #[arg(long, value_name = "FOLDER")]
     pub index: PathBuf,
-    /// Links of a vector, twice as many on the lowest level: more find more, take more room and more time.
+    /// Links of a vector (M of HNSW), twice as many on the lowest level: more links raise recall, size and time.
     #[arg(long, value_name = "LINKS", default_value_t = ann::Settings::default().connectivity)]
     pub connectivity: usize,
-    /// Vectors that are looked at for the links of a new one.
+    /// Candidate vectors that are examined for the links of a new one (efConstruction of HNSW).
     #[arg(long, value_name = "VECTORS", default_value_t = ann::Settings::default().expansion)]
     pub expansion: usize,
     /// Segments of fewer vectors get no graph; they are searched exactly.
@@ -409,7 +409,7 @@ pub struct BenchArgs {
     /// Number of vectors.
     #[arg(long, default_value_t = 1_000_000)]
     pub rows: usize,
-    /// Numbers of a vector.
+    /// Dimension of a vector.
     #[arg(long, default_value_t = 512)]
     pub dims: usize,
     /// Queries of a batch.
@@ -418,7 +418,7 @@ pub struct BenchArgs {
     /// Single queries that are timed.
     #[arg(long, default_value_t = 11)]
     pub rounds: usize,
-    /// Only this way of keeping numbers; both if not given.
+    /// Only this storage; both if not given.
     #[arg(long, value_enum)]
     pub storage: Option<StorageArg>,
     /// Do not measure recall, for which all vectors are compared with the queries as 32-bit floats.

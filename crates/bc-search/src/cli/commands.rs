@@ -10,13 +10,13 @@ use bc_formats::config::{Compare, Config};
 use serde_json::json;
 
 use super::arguments::{
-    self, AddArgs, AnnBuildArgs, BenchArgs, CompareArgs, DuplicatesArgs, ExportArgs, IdentifyArgs,
-    ImportArgs, InfoArgs, MeaningArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
+    self, AddArgs, AnnBuildArgs, BenchArgs, CalibrationArgs, CompareArgs, DuplicatesArgs, ExportArgs,
+    IdentifyArgs, ImportArgs, InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
 use crate::add::Added;
 use crate::answer::{Answer, Failure, Options, Query, Searcher, query};
 use crate::bench::Bench;
-use crate::index::change::{self, Known};
+use crate::index::change::{self, ConflictPolicy};
 use crate::index::{self, Index, Manifest, Storage};
 use crate::output::{Format, Printer};
 use crate::serve::Token;
@@ -89,14 +89,14 @@ fn print(
     Ok(failed)
 }
 
-/// All failed: the command did; some: done with failures.
+/// If all failed, so did the command; if some did, it is done with failures.
 fn end(failed: u64, all: usize) -> Result<Outcome> {
     ensure!(failed == 0 || failed < all as u64, "no query could be answered");
     Ok(Outcome::of_failures(failed))
 }
 
 pub fn compare(mut config: Config, args: CompareArgs) -> Result<()> {
-    let MeaningArgs { network, calibration } = args.meaning;
+    let CalibrationArgs { network, calibration } = args.meaning;
     network.apply(&mut config);
     let options = compare::Options {
         windows: args.window.resolve()?,
@@ -113,7 +113,7 @@ pub fn compare(mut config: Config, args: CompareArgs) -> Result<()> {
     Ok(())
 }
 
-pub fn add(mut config: Config, args: AddArgs, known: Known) -> Result<Outcome> {
+pub fn add(mut config: Config, args: AddArgs, known: ConflictPolicy) -> Result<Outcome> {
     args.network.apply(&mut config);
     if args.whole {
         config.eval.compare = Compare::Whole;
@@ -136,7 +136,7 @@ pub fn add(mut config: Config, args: AddArgs, known: Known) -> Result<Outcome> {
     Ok(Outcome::of_failures(made.failed.len() as u64))
 }
 
-/// What became of audio files, for people; the failures go to standard error.
+/// The result of adding audio files, as text; failures go to standard error.
 fn added(made: &Added, path: &Path) -> String {
     for failure in &made.failed {
         eprintln!("failed: {}: {}", failure.file, failure.error);
@@ -161,7 +161,7 @@ pub fn remove(args: &RemoveArgs) -> Result<()> {
     let gone = change::remove(&args.index, |row| {
         paths.contains(&row.path) || works.contains(&row.work) || contents.contains(&row.content_hash)
     })?;
-    ensure!(!gone.is_empty(), "{} holds nothing of this; nothing was removed", args.index.display());
+    ensure!(!gone.is_empty(), "{} holds none of these; nothing was removed", args.index.display());
     println!("{} recordings removed from {}", gone.len(), args.index.display());
     Ok(())
 }
@@ -243,7 +243,7 @@ pub fn verify(index: &Path) -> Result<Outcome> {
         eprintln!("damaged: {line}");
     }
     ensure!(wrong.is_empty(), "{} is damaged; make it again, or merge a copy of it", index.display());
-    println!("{} is whole: every file has the content that its manifest says", index.display());
+    println!("{} is intact: every file matches the hash in its manifest", index.display());
     Ok(Outcome::Done)
 }
 
@@ -311,11 +311,11 @@ pub fn import(args: &ImportArgs) -> Result<Outcome> {
     Ok(Outcome::of_failures(taken as u64))
 }
 
-/// An index to be asked for more than the works of single queries.
+/// Opens an index for commands that do more than search for single queries.
 fn searcher(
     config: &mut Config,
     index: &Path,
-    meaning: MeaningArgs,
+    meaning: CalibrationArgs,
     k: usize,
     prior: f64,
 ) -> Result<Searcher> {
@@ -327,14 +327,14 @@ fn searcher(
 pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
     ensure!(
         args.prior > 0.0 && args.prior.is_finite(),
-        "a prior of {} is none; give one above 0",
+        "a prior of {} is not possible; give one above 0",
         args.prior
     );
     let format = args.format.format();
-    let searcher = searcher(&mut config, &args.index, args.meaning, 1, bc_calibration::EVEN)?;
+    let searcher = searcher(&mut config, &args.index, args.meaning, 1, bc_calibration::EVEN_ODDS)?;
     let probes = args.cells.probes(searcher.index.len());
     let options = duplicates::Options { prior: args.prior, least: args.least, probes };
-    let duplicates::Found { pairs, recall } = duplicates::pairs(&searcher, options)?;
+    let duplicates::DuplicatePairs { pairs, recall } = duplicates::pairs(&searcher, options)?;
     Printer::new(format).pairs(&pairs)?;
     if let Some(duplicates::Recall { asked, pairs, found }) = recall {
         eprintln!(
@@ -391,7 +391,7 @@ pub fn rerank(mut config: Config, args: RerankArgs) -> Result<Outcome> {
 pub fn serve(mut config: Config, args: ServeArgs) -> Result<()> {
     args.meaning.network.apply(&mut config);
     for (name, value) in [("--max-minutes", args.max_minutes), ("--patience", args.patience)] {
-        ensure!(value > 0.0 && value.is_finite(), "{name} {value} is no time; give a number above 0");
+        ensure!(value > 0.0 && value.is_finite(), "{name} {value} is not a duration; give a number above 0");
     }
     let token = args.token_file.as_deref().map(|path| {
         let text = std::fs::read_to_string(path);
@@ -421,7 +421,7 @@ pub fn serve(mut config: Config, args: ServeArgs) -> Result<()> {
 
 pub fn bench(args: &BenchArgs) -> Result<()> {
     ensure!(args.rows > 0 && args.dims > 0 && args.batch > 0, "nothing to measure: give numbers above 0");
-    let temporary = tempfile::tempdir().context("no temporary folder")?;
+    let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
     let folder: &Path = args.folder.as_deref().unwrap_or_else(|| temporary.path());
     let both = vec![Storage::F16, Storage::Int8];
     let options = crate::bench::Options {

@@ -1,31 +1,31 @@
-//! Where a work begins and ends, closer than the long windows of a course say.
+//! Where a work begins and ends, more precisely than the long windows can tell.
 //!
-//! A course knows an edge to about half a long window. The short windows know more: how well each of them is found in the work is one
-//! course of numbers, high inside and low outside. An edge is where two levels, one on either side, leave the least squares: a single change
+//! The long windows locate an edge to about half their length. The short windows are more precise: their similarities to the work are one
+//! sequence of values, high inside and low outside. An edge is where two levels, one on either side, fit with the least squares: a single change
 //! point (Page, "A test for a change in a parameter occurring at an unknown point", Biometrika 42, 1955), whose levels are found
-//! with it, so that nothing is tuned. Between two works the difference of their courses is taken, which changes by both.
+//! with it, so that nothing is tuned. Between two works the difference of their sequences is used, to which both contribute.
 
-use super::short::Short;
+use super::short::FileWindows;
 use crate::index::{Index, Recording};
 use crate::scan::{self, Queries};
 
-/// Values on either side of an edge, at least.
-const BESIDE: usize = 2;
-/// How far two levels are apart, in standard deviations of what is left around them, at least: otherwise there is no edge to see.
-const APART: f64 = 1.0;
+/// Minimum number of values on either side of an edge.
+const MIN_VALUES: usize = 2;
+/// Minimum distance of the two levels, in standard deviations of the residuals: below it there is no edge to see.
+const MIN_STEP: f64 = 1.0;
 
-/// How well short windows are found in a recording: the middle of each, in seconds, and the best cosine.
-pub type Likeness = Vec<(f64, f32)>;
+/// How similar short windows are to a recording: the middle of each, in seconds, and its best cosine.
+pub type SimilarityCurve = Vec<(f64, f32)>;
 
-/// The likeness of the short windows of a file to a recording of the index, at the tempo that is likest between `start_s` and `end_s`. Empty
-/// where one of both has none.
-pub(super) fn likeness(
-    short: &Short,
+/// The similarity of the short windows of a file to a recording of the index, at the tempo that fits best between `start_s` and `end_s`. Empty
+/// if either has none.
+pub(super) fn similarity_curve(
+    short: &FileWindows,
     index: &Index,
     recording: Recording,
     [start_s, end_s]: [f64; 2],
     [first_s, last_s]: [f64; 2],
-) -> Likeness {
+) -> SimilarityCurve {
     let Some(windows) = index.segments[recording.segment as usize].windows.as_ref() else {
         return Vec::new();
     };
@@ -45,7 +45,7 @@ pub(super) fn likeness(
         for row in cosines.chunks_exact(asked.len()) {
             values.iter_mut().zip(row).for_each(|(value, cosine)| *value = value.max(*cosine));
         }
-        let made: Likeness = some.iter().map(|window| middle(window.start_s)).zip(values).collect();
+        let made: SimilarityCurve = some.iter().map(|window| middle(window.start_s)).zip(values).collect();
         let inside =
             made.iter().filter(|(at, _)| (start_s..=end_s).contains(at)).map(|(_, value)| f64::from(*value));
         let (sum, count) = inside.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
@@ -57,8 +57,8 @@ pub(super) fn likeness(
     best.1
 }
 
-/// The likeness of one recording less that of another, at the times of the one.
-pub(super) fn less(one: &Likeness, other: &Likeness) -> Likeness {
+/// The similarity to one recording minus that to another, at the times of the first.
+pub(super) fn difference(one: &SimilarityCurve, other: &SimilarityCurve) -> SimilarityCurve {
     let at = |time: f64| {
         let next = other.partition_point(|(at, _)| *at < time);
         match (next.checked_sub(1).and_then(|before| other.get(before)), other.get(next)) {
@@ -73,7 +73,7 @@ pub(super) fn less(one: &Likeness, other: &Likeness) -> Likeness {
 }
 
 /// Where the values between two times rise (or fall, if not `rises`) from one level to another; nothing where they do not.
-pub(super) fn change(values: &Likeness, [first_s, last_s]: [f64; 2], rises: bool) -> Option<f64> {
+pub(super) fn change(values: &SimilarityCurve, [first_s, last_s]: [f64; 2], rises: bool) -> Option<f64> {
     let some: Vec<(f64, f64)> = values
         .iter()
         .filter(|(at, _)| (first_s..=last_s).contains(at))
@@ -84,10 +84,10 @@ pub(super) fn change(values: &Likeness, [first_s, last_s]: [f64; 2], rises: bool
         (mean, part.iter().map(|(_, value)| (value - mean).powi(2)).sum::<f64>())
     };
     let mut best: Option<(f64, f64, f64)> = None;
-    for place in BESIDE..(some.len() + 1).saturating_sub(BESIDE) {
+    for place in MIN_VALUES..(some.len() + 1).saturating_sub(MIN_VALUES) {
         let ((below, left), (above, right)) = (squares(&some[..place]), squares(&some[place..]));
         let deviation = ((left + right) / some.len() as f64).sqrt();
-        if above - below > APART * deviation && best.is_none_or(|(least, ..)| left + right < least) {
+        if above - below > MIN_STEP * deviation && best.is_none_or(|(least, ..)| left + right < least) {
             best = Some((left + right, some[place - 1].0, some[place].0));
         }
     }
@@ -98,7 +98,7 @@ pub(super) fn change(values: &Likeness, [first_s, last_s]: [f64; 2], rises: bool
 mod tests {
     use super::*;
 
-    fn step(at: f64, low: f32, high: f32) -> Likeness {
+    fn step(at: f64, low: f32, high: f32) -> SimilarityCurve {
         let noise = |n: usize| 0.02 * ((n * 7919 % 13) as f32 / 6.0 - 1.0);
         (0..40).map(|n| (2.5 * n as f64, if 2.5 * n as f64 >= at { high } else { low } + noise(n))).collect()
     }
@@ -108,10 +108,10 @@ mod tests {
         let rising = step(41.0, 0.3, 0.7);
         assert_eq!(change(&rising, [10.0, 80.0], true), Some(41.25));
         assert_eq!(change(&rising, [10.0, 80.0], false), None, "it does not fall");
-        let falling: Likeness = rising.iter().map(|(at, value)| (*at, -value)).collect();
+        let falling: SimilarityCurve = rising.iter().map(|(at, value)| (*at, -value)).collect();
         assert_eq!(change(&falling, [10.0, 80.0], false), Some(41.25));
         // (Of noise alone a few values at an end may be found by chance.)
-        let level: Likeness = (0..40).map(|n| (2.5 * f64::from(n), 0.5)).collect();
+        let level: SimilarityCurve = (0..40).map(|n| (2.5 * f64::from(n), 0.5)).collect();
         assert_eq!(change(&level, [10.0, 80.0], true), None, "no edge");
         assert_eq!(change(&rising, [41.0, 45.0], true), None, "too few values");
     }
@@ -119,12 +119,12 @@ mod tests {
     #[test]
     fn between_two_works_the_difference_counts() {
         let (one, other) = (step(40.0, 0.3, 0.7), step(40.0, 0.6, 0.2));
-        let both = less(&other, &one);
+        let both = difference(&other, &one);
         assert_eq!(both.len(), one.len());
         assert_eq!(change(&both, [0.0, 100.0], false), Some(38.75));
         // Other times: between them it is interpolated.
-        let finer: Likeness = (0..400).map(|n| (0.25 * f64::from(n), 1.0)).collect();
-        assert!(less(&one, &finer).iter().zip(&one).all(|(a, b)| (a.1 - b.1 + 1.0).abs() < 1e-6));
-        assert!(less(&one, &Vec::new()).is_empty());
+        let finer: SimilarityCurve = (0..400).map(|n| (0.25 * f64::from(n), 1.0)).collect();
+        assert!(difference(&one, &finer).iter().zip(&one).all(|(a, b)| (a.1 - b.1 + 1.0).abs() < 1e-6));
+        assert!(difference(&one, &Vec::new()).is_empty());
     }
 }

@@ -1,10 +1,10 @@
 //! A long recording (a DJ set, a broadcast) becomes a timeline of works.
 //!
-//! It is cut into overlapping windows, each a query of its own, which has to be found in a work as an excerpt of it: by short windows at
-//! several tempi, where the index keeps these. The most likely course of works, each of which lasts longer
+//! It is cut into overlapping windows, each a separate query, which has to be found in a work as an excerpt of it: by short windows at
+//! several tempi, where the index keeps these. The most likely sequence of works, each of which lasts longer
 //! than one window or is none, is found by dynamic programming (Viterbi, "Error bounds for convolutional codes and an
-//! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). Where short windows are there they say more closely
-//! where each work begins and ends ([`edges`]). Each stretch is then a query as a whole: that is what the calibration is of.
+//! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). If there are short windows, they tell more precisely
+//! where each work begins and ends ([`edges`]). Each stretch is then one query as a whole, for which the calibration was made.
 
 mod edges;
 mod short;
@@ -20,10 +20,10 @@ use bc_embed::windows::Windows;
 use bc_retrieval::Sides;
 use serde::Serialize;
 
-use crate::answer::{Query, Said, Searcher, WorkSaid};
+use crate::answer::{Query, QueryEvidence, Searcher, WorkEvidence};
 use crate::index::{Index, Recording, Row};
-use edges::Likeness;
-use short::Short;
+use edges::SimilarityCurve;
+use short::FileWindows;
 
 /// Windows that are searched at once.
 const AT_ONCE: usize = 256;
@@ -32,7 +32,7 @@ const OVERLAP: f64 = 1.0 / 3.0;
 /// How often works change, per second: a song lasts some minutes.
 const CHANGES_PER_S: f64 = 1.0 / 120.0;
 
-/// A work for a while.
+/// A stretch of the recording that belongs to one work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stretch {
     /// The long recording.
@@ -49,7 +49,7 @@ pub struct Stretch {
     pub row: Row,
 }
 
-/// How to cut, and what is known beforehand.
+/// The windows, and the prior.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// The windows.
@@ -74,7 +74,7 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     let audio = searcher.audio()?;
     let features = audio.features(file)?;
     let embedded = audio.embed_features(file, &features, Some(options.windows))?;
-    let short = Short::of(searcher, file, &features)?;
+    let short = FileWindows::of(searcher, file, &features)?;
     let bar = progress::bar(embedded.excerpts.len() as u64, "searching", "windows");
     let (mut starts, mut said) = (Vec::new(), Vec::new());
     for excerpts in embedded.excerpts.chunks(AT_ONCE) {
@@ -87,7 +87,7 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
         bar.inc(excerpts.len() as u64);
     }
     bar.finish_and_clear();
-    let course = Course::of(&said, searcher.works(), options);
+    let course = WorkSequence::of(&said, searcher.works(), options);
     let runs: Vec<Run> = course.runs().into_iter().filter(|run| run.work.is_some()).collect();
     let mut spans: Vec<(f64, f64)> =
         runs.iter().map(|run| times(&starts, run, options.windows, embedded.duration_s)).collect();
@@ -102,12 +102,12 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     judge(searcher, file, options, &course, places, queries)
 }
 
-/// Asks for every stretch as a whole: `places` are its windows, beginning and end.
+/// Searches for every stretch as a whole; `places` holds its windows and its beginning and end in seconds.
 fn judge(
     searcher: &Searcher,
     file: &Path,
     options: Options,
-    course: &Course,
+    course: &WorkSequence,
     places: Vec<(Run, (f64, f64))>,
     queries: Vec<Query>,
 ) -> Result<Vec<Stretch>> {
@@ -133,10 +133,10 @@ fn judge(
     Ok(found)
 }
 
-/// What both ways of comparing say of a stretch, pooled: the mean of their log-likelihood ratios, which is neither's count twice (Genest and
+/// The pooled evidence of both comparisons for a stretch: the mean of their log-likelihood ratios, so that neither counts twice (Genest and
 /// Zidek, "Combining probability distributions", Statistical Science 1, 1986: the logarithmic pool of equal weights). One of
-/// them alone names more works that are not there.
-fn pooled(said: &Said) -> (Vec<Evidence>, Rest) {
+/// them alone reports more works that are not in the recording.
+fn pooled(said: &QueryEvidence) -> (Vec<Evidence>, Rest) {
     let evidence = said.works.iter().map(|work| {
         let ratio = (work.ratio + work.ratio_of_whole) / 2.0;
         Evidence { ratios: vec![ratio], same_file: false }
@@ -149,21 +149,27 @@ fn query(excerpt: Excerpt, tempi: Vec<Vec<Excerpt>>) -> Query {
     Query { name: String::new(), excerpts: vec![excerpt], tempi, content_hash: String::new(), own: None }
 }
 
-/// Moves the edges of spans, each of a work whose best recording is given, to where the short windows say that the work begins or ends.
+/// Moves the edges of spans, each of a work whose best recording is given, to where the work begins or ends according to the short windows.
 fn sharpen(
     index: &Index,
-    short: &Short,
+    short: &FileWindows,
     bests: &[Option<Recording>],
     spans: &mut [(f64, f64)],
     windows: Windows,
 ) {
     let around = windows.length_s;
-    let likeness = bests.iter().zip(&*spans).map(|(best, (start_s, end_s))| {
+    let similarity_curve = bests.iter().zip(&*spans).map(|(best, (start_s, end_s))| {
         best.map_or_else(Vec::new, |best| {
-            edges::likeness(short, index, best, [*start_s, *end_s], [start_s - around, end_s + around])
+            edges::similarity_curve(
+                short,
+                index,
+                best,
+                [*start_s, *end_s],
+                [start_s - around, end_s + around],
+            )
         })
     });
-    let likeness: Vec<Likeness> = likeness.collect();
+    let similarity_curve: Vec<SimilarityCurve> = similarity_curve.collect();
     let coarse = spans.to_vec();
     let middle = |place: usize| (coarse[place].0 + coarse[place].1) / 2.0;
     for place in 0..spans.len() {
@@ -173,9 +179,10 @@ fn sharpen(
         let followed = coarse.get(place + 1).is_some_and(|(next_s, _)| next_s - end_s < windows.step_s);
         // An edge is between the middles of the works that it separates.
         let first = before.map_or(start_s - around, |before| middle(before).max(start_s - around));
-        let own = &likeness[place];
+        let own = &similarity_curve[place];
         let inner = [(start_s + around).min(middle(place)), (end_s - around).max(middle(place))];
-        let rising = before.map_or_else(|| own.clone(), |before| edges::less(own, &likeness[before]));
+        let rising =
+            before.map_or_else(|| own.clone(), |before| edges::difference(own, &similarity_curve[before]));
         if let Some(start_s) = edges::change(&rising, [first, inner[0]], true) {
             spans[place].0 = start_s;
             before.into_iter().for_each(|before| spans[before].1 = start_s);
@@ -186,14 +193,14 @@ fn sharpen(
     }
 }
 
-/// What tells works apart: the name, or the recording where there is none.
+/// What identifies a work: its name, or the recording if it has none.
 type WorkKey = (u64, Option<Recording>);
 
-fn key_of(work: &WorkSaid) -> WorkKey {
+fn key_of(work: &WorkEvidence) -> WorkKey {
     (work.work, (work.work == 0).then_some(work.best))
 }
 
-/// A work changes where the middle of a window does: half of it is of the one, half of the other.
+/// Works change at the middle of a window: half of it belongs to the one, half to the other.
 fn times(starts: &[f64], run: &Run, windows: Windows, duration_s: f64) -> (f64, f64) {
     let middle = |window: usize| starts[window] + windows.length_s / 2.0;
     let between = |a: usize, b: usize| (middle(a) + middle(b)) / 2.0;
@@ -212,8 +219,8 @@ struct Run {
     work: Option<usize>,
 }
 
-/// The most likely course of works over all windows.
-struct Course {
+/// The most likely sequence of works over all windows.
+struct WorkSequence {
     /// By window and work: the log-likelihood ratio.
     ratios: Vec<Vec<f64>>,
     keys: Vec<WorkKey>,
@@ -223,9 +230,9 @@ struct Course {
     states: Vec<Option<usize>>,
 }
 
-impl Course {
-    fn of(said: &[Said], works: u64, options: Options) -> Self {
-        // Only works that some window speaks for: nothing else can be in the course.
+impl WorkSequence {
+    fn of(said: &[QueryEvidence], works: u64, options: Options) -> Self {
+        // Only works that are likely in some window: no other can be in the sequence.
         let mut seen = HashSet::new();
         let speaking = said.iter().flat_map(|said| &said.works).filter(|work| work.ratio > 0.0).map(key_of);
         let keys: Vec<WorkKey> = speaking.filter(|key| seen.insert(*key)).collect();
@@ -289,8 +296,8 @@ impl Course {
         path
     }
 
-    /// The recording of a run's work that its windows are likest to.
-    fn best(&self, said: &[Said], run: &Run) -> Option<Recording> {
+    /// The recording of a run's work that is most similar to its windows.
+    fn best(&self, said: &[QueryEvidence], run: &Run) -> Option<Recording> {
         let key = self.keys[run.work?];
         let of_work = said[run.first..run.end].iter().flat_map(|said| &said.works);
         let best = of_work.filter(|work| key_of(work) == key).max_by(|a, b| a.score.total_cmp(&b.score));
@@ -313,15 +320,15 @@ impl Course {
 mod tests {
     use super::*;
 
-    fn said(ratios: &[f64]) -> Said {
-        let works = ratios.iter().zip(1u32..).map(|(ratio, number)| WorkSaid {
+    fn said(ratios: &[f64]) -> QueryEvidence {
+        let works = ratios.iter().zip(1u32..).map(|(ratio, number)| WorkEvidence {
             best: Recording { segment: 0, number },
             work: u64::from(number),
             score: 0.5,
             ratio: *ratio,
             ratio_of_whole: *ratio,
         });
-        Said { works: works.collect(), rest: Rest::default(), rest_of_whole: Rest::default() }
+        QueryEvidence { works: works.collect(), rest: Rest::default(), rest_of_whole: Rest::default() }
     }
 
     #[test]
@@ -332,7 +339,7 @@ mod tests {
         windows[5] = said(&[-1.0, 2.0]);
         windows.extend(vec![none; 10]);
         windows.extend(vec![b; 12]);
-        let course = Course::of(&windows, 100, options);
+        let course = WorkSequence::of(&windows, 100, options);
         let runs = course.runs();
         let shape: Vec<(usize, usize, bool)> =
             runs.iter().map(|run| (run.first, run.end, run.work.is_some())).collect();

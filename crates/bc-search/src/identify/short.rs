@@ -10,14 +10,14 @@ use bc_embed::windows::Windows;
 use crate::answer::Searcher;
 
 /// The short windows of a file, at each tempo that they are compared at.
-pub struct Short {
+pub struct FileWindows {
     /// Their length at the file's own tempo, in seconds.
     pub window_s: f64,
     /// By tempo; none where evidence is of whole recordings alone.
     pub tempi: Vec<(f64, Vec<Excerpt>)>,
 }
 
-impl Short {
+impl FileWindows {
     /// None, where evidence is of whole recordings alone.
     pub fn of(searcher: &Searcher, file: &Path, features: &Features) -> Result<Self> {
         let Some(compare) = searcher.compare_for_evidence() else {
@@ -32,7 +32,7 @@ impl Short {
         Ok(Self { window_s: compare.window_s, tempi: at.collect::<Result<_>>()? })
     }
 
-    /// Those that lie between two times, at each tempo.
+    /// The windows between two times, at each tempo.
     pub fn within(&self, start_s: f64, end_s: f64) -> Vec<Vec<Excerpt>> {
         let inside = |(tempo, windows): &(f64, Vec<Excerpt>)| {
             let last = end_s - self.window_s * tempo + 0.5;

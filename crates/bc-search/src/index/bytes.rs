@@ -8,7 +8,7 @@ use memmap2::Mmap;
 pub(crate) enum Bytes {
     /// Of a file.
     Mapped(Mmap),
-    /// Made up: numbers of 64 bits, so that they are aligned, and the number of bytes.
+    /// In memory: 64-bit words, for the alignment, and the number of bytes.
     Owned(Vec<u64>, usize),
 }
 
@@ -22,8 +22,8 @@ impl Bytes {
     /// The header that a file begins with, whose first bytes are `magic`.
     pub fn header<H: bytemuck::Pod>(&self, magic: [u8; 8]) -> Result<H> {
         let size = size_of::<H>();
-        ensure!(self.len() >= size, "it has {} bytes and no whole header", self.len());
-        ensure!(self[..8] == magic, "it does not begin as such a file does");
+        ensure!(self.len() >= size, "it has {} bytes, fewer than a header", self.len());
+        ensure!(self[..8] == magic, "it does not begin with the magic bytes of such a file");
         Ok(bytemuck::pod_read_unaligned(&self[..size]))
     }
 }

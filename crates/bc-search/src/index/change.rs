@@ -1,7 +1,7 @@
-//! The next generation of an index: one writer at a time, whatever it is killed by.
+//! Writes the next generation of an index: one writer at a time, which may be killed at any moment.
 //!
-//! A change holds the lock, writes new files under names that nobody refers to, and at its end renames a manifest that
-//! does. What a killed writer left is referred to by nobody and is removed by the next one. Readers that opened
+//! A change holds the lock, writes new files under names that no manifest refers to, and finally renames a manifest that
+//! does. No manifest refers to the files of a killed writer, and the next writer removes them. Readers that opened
 //! an older generation have its files mapped, which outlives their names.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -21,7 +21,7 @@ use super::segment::{self, Segment, SegmentWriter, files_of};
 use super::vectors::{Stored, VectorFile};
 use super::{Index, Recording};
 
-/// So many segments of about one size become one: a recording is written again once per power of this.
+/// This many segments of about the same size are merged into one: a recording is rewritten once per power of this.
 const MERGED: usize = 16;
 
 /// A recording with its vectors, to be added.
@@ -35,29 +35,29 @@ pub struct Addition {
     pub windows: Vec<(f32, Vec<f32>)>,
 }
 
-/// What became of an addition.
+/// The outcome of an addition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum AddOutcome {
     /// It is new.
     Added,
-    /// It took the place of what had its path.
+    /// It replaced the recording with its path.
     Replaced,
-    /// The same audio was there.
-    WasThere,
+    /// The same audio was already in the index.
+    AlreadyPresent,
     /// Its path belongs to other audio.
-    Taken,
+    PathTaken,
 }
 
 /// What happens to a recording whose path is known with other audio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub enum ConflictPolicy {
     /// The old one stays.
-    Stays,
+    KeepOld,
     /// The new one takes its place.
     Replaced,
 }
 
-/// A change of an index that is being made.
+/// A change of an index that is in progress.
 pub struct Change {
     folder: PathBuf,
     /// What will be written; the new generation once it is.
@@ -66,7 +66,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// Waits for other writers and begins a change; `empty` is what the index is if there is none yet.
+    /// Waits for other writers and begins a change; `empty` is the manifest of a new index, if there is none yet.
     ///
     /// # Errors
     /// No index there and `empty` is nothing; an index of another network, other windows or another storage than
@@ -74,7 +74,7 @@ impl Change {
     pub fn begin(folder: &Path, empty: Option<&Manifest>) -> Result<Self> {
         ensure!(
             !folder.is_file(),
-            "{} is a file; an index is a folder now: make one of it with `bc-search import {0} --index FOLDER`",
+            "{} is a file; an index is a folder now: convert it with `bc-search import {0} --index FOLDER`",
             folder.display()
         );
         ensure!(
@@ -95,7 +95,7 @@ impl Change {
         Ok(change)
     }
 
-    /// Removes files that no manifest refers to: only who holds the lock writes any.
+    /// Removes files that no manifest refers to; only the holder of the lock writes any.
     fn sweep(&self) {
         let segments = &self.manifest.segments;
         let mut known: HashSet<String> = segments.iter().flat_map(files_of).collect();
@@ -221,7 +221,7 @@ fn expect_alike(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()
     let (there, asked): (Option<Windows>, Option<Windows>) = (manifest.windows()?, new.windows()?);
     ensure!(
         there == asked,
-        "{} holds {}, what is to be added are {}: their scores do not compare; add likewise, or begin another index",
+        "{} holds {}, but {} are to be added: their scores cannot be compared; add the same kind, or begin another index",
         folder.display(),
         in_words(there),
         in_words(asked)
@@ -236,7 +236,7 @@ fn expect_alike(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()
     );
     ensure!(
         manifest.storage == new.storage,
-        "{} keeps numbers as {}, not as {}; leave --storage out, or begin another index",
+        "{} stores vectors as {}, not as {}; leave --storage out, or begin another index",
         folder.display(),
         manifest.storage,
         new.storage
@@ -250,11 +250,11 @@ fn kept(compare: Option<&WindowComparison>) -> String {
     })
 }
 
-/// Adds to an index, again and again, beside others that do.
+/// Adds to an index repeatedly, while other processes may do the same.
 pub struct Adder {
     folder: PathBuf,
     empty: Manifest,
-    known: Known,
+    known: ConflictPolicy,
 }
 
 /// What an index knows of a file already.
@@ -269,11 +269,11 @@ pub enum Status {
 }
 
 impl Adder {
-    /// For the index at `folder`, which is `empty` if it is not there yet. Nothing is written.
+    /// Opens the index at `folder` to add to it; `empty` is the manifest of a new one. Nothing is written.
     ///
     /// # Errors
     /// An index of another network, other windows or another storage.
-    pub fn open(folder: &Path, empty: Manifest, known: Known) -> Result<Self> {
+    pub fn open(folder: &Path, empty: Manifest, known: ConflictPolicy) -> Result<Self> {
         let made = Self { folder: folder.to_owned(), empty, known };
         if Manifest::path(folder).exists() {
             expect_alike(folder, &Manifest::read(folder)?, &made.empty)?;
@@ -283,11 +283,11 @@ impl Adder {
 
     /// What happens to a recording whose path is known with other audio.
     #[must_use]
-    pub fn known(&self) -> Known {
+    pub fn known(&self) -> ConflictPolicy {
         self.known
     }
 
-    /// Which of these (path, bytes, time of change) an index holds as they are, so that their audio need not be read.
+    /// Which of these files (hash of the path, bytes, modification time) an index holds unchanged, so that their audio need not be read.
     ///
     /// # Errors
     /// An index that cannot be read.
@@ -332,8 +332,8 @@ impl Adder {
         }
     }
 
-    fn of_manifest(&self, manifest: &Manifest, keys: &[Key]) -> Result<Vec<KnownAs>> {
-        let mut found = vec![KnownAs::default(); keys.len()];
+    fn of_manifest(&self, manifest: &Manifest, keys: &[Key]) -> Result<Vec<KeyMatch>> {
+        let mut found = vec![KeyMatch::default(); keys.len()];
         let mut by_content: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
         let mut by_path: HashMap<u64, Vec<usize>> = HashMap::new();
         for (number, key) in keys.iter().enumerate() {
@@ -356,11 +356,11 @@ impl Adder {
         Ok(found)
     }
 
-    /// Adds what is not there, also by other processes since the last look, in one change.
+    /// Adds in one change what the index does not hold by now; other processes may have added to it since it was last read.
     ///
     /// # Errors
     /// Files that cannot be written; another process made the index with another network meanwhile.
-    pub fn add(&mut self, pending: Vec<Addition>) -> Result<Vec<Fate>> {
+    pub fn add(&mut self, pending: Vec<Addition>) -> Result<Vec<AddOutcome>> {
         if pending.is_empty() {
             return Ok(Vec::new());
         }
@@ -374,17 +374,18 @@ impl Adder {
         let (mut fates, mut gone) = (Vec::with_capacity(pending.len()), Vec::new());
         for ((addition, key), known) in pending.into_iter().zip(keys).zip(known) {
             let here = key.content != [0; 16] && !contents.insert(key.content);
-            let taken = !paths.insert(key.path) || (known.path.is_some() && self.known == Known::Stays);
+            let taken =
+                !paths.insert(key.path) || (known.path.is_some() && self.known == ConflictPolicy::KeepOld);
             let fate = match (known.content || here, taken, known.path) {
-                (true, ..) => Fate::WasThere,
-                (false, true, _) => Fate::Taken,
-                (false, false, None) => Fate::Added,
+                (true, ..) => AddOutcome::AlreadyPresent,
+                (false, true, _) => AddOutcome::PathTaken,
+                (false, false, None) => AddOutcome::Added,
                 (false, false, Some(old)) => {
                     gone.push(old);
-                    Fate::Replaced
+                    AddOutcome::Replaced
                 }
             };
-            if matches!(fate, Fate::Added | Fate::Replaced) {
+            if matches!(fate, AddOutcome::Added | AddOutcome::Replaced) {
                 let writer = match &mut writer {
                     Some(writer) => writer,
                     none => none.insert(change.segment(BTreeSet::clone(&extra))?),
@@ -406,14 +407,14 @@ fn slices(parts: &[(f32, Vec<f32>)]) -> Vec<(f32, &[f32])> {
     parts.iter().map(|(start_s, vector)| (*start_s, vector.as_slice())).collect()
 }
 
-/// Where an index knows a key from.
+/// How an index knows a key: by its content, by its path, or both.
 #[derive(Debug, Clone, Default)]
-struct KnownAs {
+struct KeyMatch {
     content: bool,
     path: Option<(String, u32)>,
 }
 
-impl KnownAs {
+impl KeyMatch {
     fn status(&self) -> Status {
         match self {
             Self { content: true, .. } => Status::SameAudio,
@@ -423,7 +424,7 @@ impl KnownAs {
     }
 }
 
-/// Removes recordings of an index of which `gone` says so; returns their rows.
+/// Removes the recordings of an index for which `gone` is true; returns their rows.
 ///
 /// # Errors
 /// No index there; files that cannot be read or written.
@@ -447,7 +448,7 @@ pub fn remove(folder: &Path, gone: impl Fn(&Row) -> bool) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Makes one segment of all, without what was removed. Returns the numbers of vectors before and after.
+/// Merges all segments into one, without removed recordings. Returns the numbers of vectors before and after.
 ///
 /// # Errors
 /// No index there; a disk that is full, which leaves the index as it was.
@@ -480,7 +481,7 @@ pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
         empty.compare = empty.compare.filter(|_| there.compare.is_some());
     }
     let mut change = Change::begin(folder, Some(&empty))?;
-    let adder = Adder::open(folder, empty, Known::Stays)?;
+    let adder = Adder::open(folder, empty, ConflictPolicy::KeepOld)?;
     let recordings: Vec<Recording> = other.recordings().collect();
     let keys: Vec<Key> = recordings.iter().map(|recording| *other.key(*recording)).collect();
     let known = adder.of_manifest(&change.manifest, &keys)?;
@@ -496,7 +497,7 @@ pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
         }
         let (parts, windows) = (other.parts(recording), other.short_windows(recording));
         let row = other.row(recording)?;
-        writer.push(row, &slices(&parts), &slices(&windows)).context("cannot take it over")?;
+        writer.push(row, &slices(&parts), &slices(&windows)).context("cannot copy it")?;
         new += 1;
     }
     if new > 0 {

@@ -1,7 +1,7 @@
 //! What a search must know of every recording without reading its row: a mapped file of fixed-size entries.
 //!
-//! A header of 64 bytes; one [`Key`] per recording; the numbers of the recordings in order of their works; one [`Place`]
-//! per vector. Paths and works are hashes (the first 8 bytes of BLAKE3); a work of 0 is one that nobody named.
+//! A header of 64 bytes; one [`Key`] per recording; the numbers of the recordings in order of their works; one [`VectorSource`]
+//! per vector. Paths and works are hashes (the first 8 bytes of BLAKE3); a work of 0 has no name.
 
 use std::io::Write;
 use std::path::Path;
@@ -26,7 +26,7 @@ struct Header {
     more: [u64; 4],
 }
 
-/// A recording in short.
+/// What identifies a recording, without its row.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Key {
@@ -38,12 +38,12 @@ pub struct Key {
     pub work: u64,
     /// Bytes of its file when it was added; 0 where unknown.
     pub bytes: u64,
-    /// When its file had been changed last, in nanoseconds since 1970; 0 where unknown.
+    /// Modification time of its file, in nanoseconds since 1970; 0 where unknown.
     pub modified_ns: i64,
 }
 
 impl Key {
-    /// Of a row.
+    /// The key of a row.
     #[must_use]
     pub fn of(row: &Row) -> Self {
         let mut key = Self::zeroed();
@@ -81,7 +81,7 @@ pub fn work_hash(name: &str) -> u64 {
 /// Which recording a vector is of.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Place {
+pub struct VectorSource {
     /// Number of the recording in the segment.
     pub recording: u32,
     /// Where its part begins, in seconds; 0 for a whole recording.
@@ -101,7 +101,7 @@ const HEADER: usize = size_of::<Header>();
 fn sizes(recordings: usize, vectors: usize) -> Option<[usize; 3]> {
     let keys = HEADER.checked_add(recordings.checked_mul(size_of::<Key>())?)?;
     let order = keys.checked_add(recordings.checked_mul(4)?.checked_next_multiple_of(8)?)?;
-    let places = order.checked_add(vectors.checked_mul(size_of::<Place>())?)?;
+    let places = order.checked_add(vectors.checked_mul(size_of::<VectorSource>())?)?;
     Some([keys, order, places])
 }
 
@@ -119,15 +119,11 @@ impl KeyFile {
         let header: Header = bytes.header(MAGIC)?;
         let (recordings, vectors) = (usize::try_from(header.recordings)?, usize::try_from(header.vectors)?);
         let expected = sizes(recordings, vectors).map(|sizes| sizes[2]);
-        ensure!(
-            expected == Some(bytes.len()),
-            "it has {} bytes, which its header does not ask for",
-            bytes.len()
-        );
+        ensure!(expected == Some(bytes.len()), "it has {} bytes, which does not fit its header", bytes.len());
         let made = Self { bytes, recordings, vectors };
         ensure!(
             made.places().iter().all(|place| (place.recording as usize) < recordings),
-            "a vector is of a recording that is not there"
+            "a vector refers to a recording that does not exist"
         );
         Ok(made)
     }
@@ -138,11 +134,11 @@ impl KeyFile {
         bytemuck::cast_slice(&self.bytes[HEADER..HEADER + self.recordings * size_of::<Key>()])
     }
 
-    /// One entry per vector; those of a recording stand together, and recordings are in order.
+    /// One entry per vector; those of a recording are contiguous, and recordings are in order.
     #[must_use]
-    pub fn places(&self) -> &[Place] {
+    pub fn places(&self) -> &[VectorSource] {
         let end = self.bytes.len();
-        bytemuck::cast_slice(&self.bytes[end - self.vectors * size_of::<Place>()..])
+        bytemuck::cast_slice(&self.bytes[end - self.vectors * size_of::<VectorSource>()..])
     }
 
     /// The recordings of a work, by its hash.
@@ -165,7 +161,7 @@ impl KeyFile {
         (first, end)
     }
 
-    fn encode(keys: &[Key], places: &[Place]) -> Vec<u8> {
+    fn encode(keys: &[Key], places: &[VectorSource]) -> Vec<u8> {
         let mut order: Vec<u32> = (0..keys.len() as u32).collect();
         order.sort_by_key(|number| (keys[*number as usize].work, *number));
         if order.len() % 2 == 1 {
@@ -184,12 +180,12 @@ impl KeyFile {
         bytes
     }
 
-    pub(crate) fn in_memory(keys: &[Key], places: &[Place]) -> Result<Self> {
+    pub(crate) fn in_memory(keys: &[Key], places: &[VectorSource]) -> Result<Self> {
         Self::of(Bytes::owned(&Self::encode(keys, places)))
     }
 
     /// Writes the file; returns its hash.
-    pub(crate) fn write(path: &Path, keys: &[Key], places: &[Place]) -> Result<String> {
+    pub(crate) fn write(path: &Path, keys: &[Key], places: &[VectorSource]) -> Result<String> {
         let bytes = Self::encode(keys, places);
         atomic::write_with(path, |writer| Ok(writer.write_all(&bytes)?))?;
         Ok(blake3::hash(&bytes).to_hex()[..32].to_owned())
@@ -214,8 +210,8 @@ mod tests {
             row("e", "", ""),
         ];
         let keys: Vec<Key> = rows.iter().map(Key::of).collect();
-        let places: Vec<Place> = [0, 0, 0, 1, 2, 3, 3, 4]
-            .map(|recording| Place { recording, start_s: 0.5 * recording as f32 })
+        let places: Vec<VectorSource> = [0, 0, 0, 1, 2, 3, 3, 4]
+            .map(|recording| VectorSource { recording, start_s: 0.5 * recording as f32 })
             .to_vec();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("k");

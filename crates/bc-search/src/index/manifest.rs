@@ -22,11 +22,11 @@ const NAME: &str = "manifest.json";
 pub struct Manifest {
     /// Raised with every change.
     pub generation: u64,
-    /// How numbers are kept.
+    /// Storage of the vectors.
     pub storage: Storage,
-    /// Numbers of a vector.
+    /// Dimension of a vector.
     pub dim: usize,
-    /// How recordings are compared whose short windows are kept beside their vectors; nothing where none are.
+    /// How recordings are compared by the short windows that are stored beside their vectors; `None` if none are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<WindowComparison>,
     /// In the order in which they were made.
@@ -59,7 +59,7 @@ pub struct SegmentEntry {
 pub struct WindowsEntry {
     /// Number of windows, those of removed recordings included.
     pub vectors: usize,
-    /// Content hash of the vectors' file behind its header.
+    /// Content hash of the vectors' file, without its header.
     pub hash: String,
     /// Content hash of the keys' file.
     pub keys: String,
@@ -68,7 +68,7 @@ pub struct WindowsEntry {
 /// Content hashes: 32 hex digits of BLAKE3.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hashes {
-    /// Of the vectors' file behind its header.
+    /// Of the vectors' file, without its header.
     pub vectors: String,
     /// Of the keys' file.
     pub keys: String,
@@ -88,7 +88,7 @@ pub struct Removed {
 }
 
 impl Manifest {
-    /// Of an index without recordings for what `embedder` makes.
+    /// The manifest of an empty index for the vectors of `embedder`.
     #[must_use]
     pub fn empty(embedder: &Embedder, windows: Option<Windows>, storage: Storage) -> Self {
         let mut settings = embedder.settings();
@@ -115,7 +115,7 @@ impl Manifest {
         Self { generation: 0, storage, dim, compare: None, segments: Vec::new(), provenance }
     }
 
-    /// Where it lies in the folder of an index.
+    /// Its path in the folder of an index.
     #[must_use]
     pub fn path(folder: &Path) -> PathBuf {
         folder.join(NAME)
@@ -136,7 +136,7 @@ impl Manifest {
         let read: Self = serde_json::from_slice(&text)
             .with_context(|| format!("{} is damaged, or of another version", path.display()))?;
         read.provenance.expect_format(&path, FORMAT)?;
-        ensure!(read.dim > 0, "{} is damaged: vectors of no numbers", path.display());
+        ensure!(read.dim > 0, "{} is damaged: its vectors have dimension 0", path.display());
         Ok(read)
     }
 

@@ -23,13 +23,13 @@ pub use rows::Row;
 pub use segment::Segment;
 pub use vectors::Storage;
 
-use keys::{Key, KeyFile, Place, short_hash};
+use keys::{Key, KeyFile, VectorSource, short_hash};
 use vectors::VectorFile;
 
 /// How often a reader looks again for segments that were merged while it opened them.
 const ATTEMPTS: u32 = 50;
 
-/// A recording: the number of its segment, and its own in there.
+/// A recording: the number of its segment, and its number in that segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Recording {
     /// Segment.
@@ -64,7 +64,7 @@ impl Index {
             let segments = manifest.segments.iter().map(|entry| Segment::open(path, &manifest, entry));
             match segments.collect::<Result<Vec<_>>>() {
                 Ok(segments) => return Ok(Self { path: path.to_owned(), manifest, segments }),
-                // Merged meanwhile: the manifest is another one now.
+                // Merged in the meantime: there is a newer manifest.
                 Err(_) if attempt < ATTEMPTS && Manifest::read(path)?.generation != manifest.generation => {
                     attempt += 1;
                 }
@@ -73,7 +73,7 @@ impl Index {
         }
     }
 
-    /// The newest generation, if that is another one than this.
+    /// The newest generation, if it differs from this one.
     ///
     /// # Errors
     /// As [`Index::open`].
@@ -94,7 +94,8 @@ impl Index {
             let row = row_of(&embeddings, version.start);
             keys.push(Key::of(&row));
             let recording = u32::try_from(rows.len()).context("too many recordings")?;
-            places.extend(version.map(|at| Place { recording, start_s: embeddings.labels[at].start_s }));
+            places
+                .extend(version.map(|at| VectorSource { recording, start_s: embeddings.labels[at].start_s }));
             rows.push(row);
         }
         let stored = embeddings.vectors.chunks_exact(dim).zip(&embeddings.labels).map(|(vector, label)| {
@@ -106,7 +107,7 @@ impl Index {
         Ok(Self { path: path.to_owned(), manifest, segments: vec![segment] })
     }
 
-    /// Numbers of a vector.
+    /// Dimension of a vector.
     #[must_use]
     pub fn dim(&self) -> usize {
         self.manifest.dim
@@ -120,7 +121,7 @@ impl Index {
         self.manifest.windows().with_context(|| self.path.display().to_string())
     }
 
-    /// All recordings that are there.
+    /// All recordings that were not removed.
     pub fn recordings(&self) -> impl Iterator<Item = Recording> {
         self.segments.iter().zip(0u32..).flat_map(|(segment, number)| {
             segment.present().map(move |recording| Recording { segment: number, number: recording })
@@ -149,13 +150,13 @@ impl Index {
         &self.segments[of.segment as usize]
     }
 
-    /// What is known of a recording in short.
+    /// The key of a recording.
     #[must_use]
     pub fn key(&self, of: Recording) -> &Key {
         &self.segment(of).keys.keys()[of.number as usize]
     }
 
-    /// What is known of it.
+    /// The row of a recording.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -202,7 +203,7 @@ impl Index {
         Ok(None)
     }
 
-    /// The recordings whose paths have this [`short_hash`]: one, as a rule.
+    /// The recordings whose paths have this [`short_hash`]: usually one.
     pub fn of_path_hash(&self, hash: u64) -> impl Iterator<Item = Recording> {
         self.recordings().filter(move |recording| self.key(*recording).path == hash)
     }
@@ -213,7 +214,7 @@ fn parts(keys: &KeyFile, vectors: &VectorFile, number: u32) -> Vec<(f32, Vec<f32
     (first..end).map(|row| (keys.places()[row].start_s, vectors.vector(row))).collect()
 }
 
-/// The rows of each version: they stand together in a file of embeddings.
+/// The rows of each version, which are contiguous in a file of embeddings.
 pub(crate) fn versions(embeddings: &Embeddings) -> Vec<std::ops::Range<usize>> {
     let mut found: Vec<std::ops::Range<usize>> = Vec::new();
     for (at, label) in embeddings.labels.iter().enumerate() {
@@ -225,7 +226,7 @@ pub(crate) fn versions(embeddings: &Embeddings) -> Vec<std::ops::Range<usize>> {
     found
 }
 
-/// The row of a version; one that is a work of its own has none that anybody named.
+/// The row of a version; if its clique has the id of the version itself, its work is unknown.
 pub(crate) fn row_of(embeddings: &Embeddings, at: usize) -> Row {
     let label = &embeddings.labels[at];
     let work = if label.clique_id == label.version_id { String::new() } else { label.clique_id.clone() };
@@ -245,7 +246,7 @@ pub(crate) fn row_of(embeddings: &Embeddings, at: usize) -> Row {
 /// # Errors
 /// No index there.
 pub fn verify(path: &Path) -> Result<Vec<String>> {
-    ensure!(path.is_dir(), "{} is no folder of an index", path.display());
+    ensure!(path.is_dir(), "{} is not the folder of an index", path.display());
     let manifest = Manifest::read(path)?;
     let mut wrong = Vec::new();
     for entry in &manifest.segments {
@@ -267,7 +268,7 @@ pub fn verify(path: &Path) -> Result<Vec<String>> {
 fn inconsistent(segment: &Segment) -> Result<Option<String>> {
     for (number, key) in segment.keys.keys().iter().enumerate() {
         if Key::of(&segment.row(number as u32)?) != *key {
-            return Ok(Some(format!("row {number} and its key say different things")));
+            return Ok(Some(format!("row {number} does not match its key")));
         }
     }
     if let Some(windows) = &segment.windows

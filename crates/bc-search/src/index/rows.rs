@@ -17,19 +17,19 @@ use serde::{Deserialize, Serialize};
 
 /// Rows of a row group: what is read to show one of them.
 const GROUP: usize = 4096;
-/// Row groups that stay read, at most.
+/// Row groups that are kept in memory, at most.
 const CACHED: usize = 32;
 
 /// A recording of the index.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Row {
-    /// Where its file lay when it was added; of imported embeddings the version's id.
+    /// Path of its file when it was added; for imported embeddings, the version's id.
     pub path: String,
     /// Title, empty where unknown.
     pub title: String,
     /// Performer, empty where unknown.
     pub performer: String,
-    /// The work that it is a version of, empty where nobody said.
+    /// The work that it is a version of, empty where unknown.
     pub work: String,
     /// International Standard Recording Code, empty where unknown.
     pub isrc: String,
@@ -41,7 +41,7 @@ pub struct Row {
     pub content_hash: String,
     /// Bytes of its file when it was added; 0 where unknown.
     pub bytes: u64,
-    /// When its file had been changed last, in nanoseconds since 1970; 0 where unknown.
+    /// Modification time of its file, in nanoseconds since 1970; 0 where unknown.
     pub modified_ns: i64,
     /// Further columns of the list that it came from.
     #[serde(flatten)]
@@ -147,7 +147,7 @@ impl RowWriter {
     }
 }
 
-/// The rows of a segment: read group by group when they are shown, or held.
+/// The rows of a segment: read group by group when they are shown, or held in memory.
 #[derive(Debug)]
 pub(crate) enum Rows {
     /// In a file.
@@ -209,7 +209,7 @@ impl RowFile {
     }
 
     fn group(&self, group: usize) -> Result<Arc<RecordBatch>> {
-        // Held while a group is read: clones of a file share the place that is read from, so that two readers at once would get
+        // Held while a group is read: clones of a file share the read position, so that two readers at once would get
         // each other's bytes; and a group that several ask for is read once.
         let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(place) = cache.iter().position(|(number, _)| *number == group) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use bc_formats::atomic;
 
-use super::keys::{Key, KeyFile, Place};
+use super::keys::{Key, KeyFile, VectorSource};
 use super::manifest::{Hashes, Manifest, Removed, SegmentEntry, WindowsEntry};
 use super::rows::{Row, RowFile, RowWriter, Rows};
 use super::vectors::{Storage, Stored, VectorFile, VectorWriter, encode};
@@ -21,7 +21,7 @@ const KEYS: &str = "keys";
 const ROWS: &str = "rows.parquet";
 const WINDOWS: &str = "windows";
 const WINDOW_KEYS: &str = "windows-keys";
-/// How the numbers of short windows are kept: there are many, and a score is a mean over them.
+/// Storage of short windows: there are many of them, and a score is a mean over them.
 const WINDOW_STORAGE: Storage = Storage::Int8;
 
 fn file(index: &Path, name: &str, kind: &str) -> PathBuf {
@@ -34,7 +34,7 @@ pub(crate) fn vectors_file(index: &Path, name: &str) -> PathBuf {
     file(index, name, VECTORS)
 }
 
-/// The name of a segment's graph in the segments' folder, if it has one: it is none of the segment's files, and stays as long as these do.
+/// The name of a segment's graph in the segments' folder, if it has one: it is not one of the segment's files, but is kept as long as these are.
 pub(crate) fn graph_name(name: &str) -> String {
     format!("{name}.ann")
 }
@@ -50,7 +50,7 @@ pub(crate) fn files_of(entry: &SegmentEntry) -> Vec<String> {
     files
 }
 
-/// Names of all files in the segments' folder that a manifest speaks of.
+/// Names of all files in the segments' folder that a manifest refers to.
 #[must_use]
 pub fn files_in(manifest: &Manifest) -> Vec<String> {
     manifest.segments.iter().flat_map(files_of).collect()
@@ -67,7 +67,7 @@ impl Tombstones {
         self.0.get(recording as usize / 8).is_some_and(|byte| byte >> (recording % 8) & 1 == 1)
     }
 
-    /// Removes one; whether it was there.
+    /// Removes one; returns whether it was there.
     pub(crate) fn set(&mut self, recording: u32) -> bool {
         let place = recording as usize / 8;
         if self.0.len() <= place {
@@ -185,7 +185,7 @@ impl Segment {
     pub(crate) fn in_memory(
         vectors: VectorFile,
         keys: &[Key],
-        places: &[Place],
+        places: &[VectorSource],
         rows: Vec<Row>,
     ) -> Result<Self> {
         let keys = KeyFile::in_memory(keys, places)?;
@@ -239,7 +239,7 @@ pub(crate) fn verify(index: &Path, entry: &SegmentEntry) -> Vec<String> {
     wrong
 }
 
-/// Writes a segment, recording by recording; of the vectors nothing is held.
+/// Writes a segment, recording by recording; the vectors are not held in memory.
 pub(crate) struct SegmentWriter {
     index: PathBuf,
     name: String,
@@ -248,14 +248,14 @@ pub(crate) struct SegmentWriter {
     vectors: VectorWriter,
     rows: RowWriter,
     keys: Vec<Key>,
-    places: Vec<Place>,
+    places: Vec<VectorSource>,
     windows: Option<WindowWriter>,
 }
 
 /// Writes short windows beside a segment.
 struct WindowWriter {
     vectors: VectorWriter,
-    places: Vec<Place>,
+    places: Vec<VectorSource>,
 }
 
 impl WindowWriter {
@@ -299,7 +299,7 @@ impl SegmentWriter {
         let dim = self.dim;
         let encoded = |storage, parts: &[(f32, &[f32])]| -> Result<Vec<(f32, Stored)>> {
             let stored = parts.iter().map(|(start_s, vector)| {
-                ensure!(vector.len() == dim, "{} numbers are no vector of {dim}", vector.len());
+                ensure!(vector.len() == dim, "a vector has the dimension {}, not {dim}", vector.len());
                 Ok((*start_s, encode(storage, vector)?))
             });
             stored.collect()
@@ -310,14 +310,14 @@ impl SegmentWriter {
         self.push_stored(row, &mut stored.into_iter(), &mut windows.into_iter())
     }
 
-    /// The same with vectors as they are kept.
+    /// As [`SegmentWriter::push`], with vectors as they are stored.
     pub fn push_stored(&mut self, row: Row, parts: StoredParts<'_>, windows: StoredParts<'_>) -> Result<()> {
         let recording = u32::try_from(self.keys.len()).context("a segment holds no more recordings")?;
         if let Some(kept) = &mut self.windows {
             let before = kept.places.len();
             for (start_s, stored) in windows {
                 kept.vectors.push(&stored)?;
-                kept.places.push(Place { recording, start_s });
+                kept.places.push(VectorSource { recording, start_s });
             }
             ensure!(
                 kept.places.len() > before,
@@ -328,7 +328,7 @@ impl SegmentWriter {
         self.keys.push(Key::of(&row));
         for (start_s, stored) in parts {
             self.vectors.push(&stored)?;
-            self.places.push(Place { recording, start_s });
+            self.places.push(VectorSource { recording, start_s });
         }
         self.rows.push(row)
     }

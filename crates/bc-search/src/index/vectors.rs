@@ -1,8 +1,8 @@
 //! The vectors of a segment: raw rows that are mapped into memory.
 //!
 //! A header of 64 bytes (magic, storage, dimensions, rows, bytes per row), the rows, and for 8-bit numbers one scale
-//! per row. All numbers are little-endian. A row is padded with zeros to a multiple of 64 numbers, which neither
-//! a product nor a length sees, so that the inner loops have no rest.
+//! per row. All numbers are little-endian. A row is padded with zeros to a multiple of 64 numbers, which change
+//! neither products nor lengths, so that the inner loops have no remainder.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -26,7 +26,7 @@ pub(crate) const HEADER: usize = 64;
 /// A row holds a multiple of so many numbers.
 pub const LANES: usize = 64;
 
-/// How numbers are kept.
+/// Storage of the vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
@@ -80,11 +80,11 @@ struct Header {
     unused: [u64; 4],
 }
 
-/// A row as it is kept.
+/// A row as it is stored.
 pub(crate) struct Stored {
     /// Its numbers, padded.
     pub bytes: Vec<u8>,
-    /// What an 8-bit number of it is multiplied with; 1 for floats.
+    /// Scale of its 8-bit values; 1 for floats.
     pub scale: f32,
 }
 
@@ -118,9 +118,9 @@ pub(crate) fn encode(storage: Storage, vector: &[f32]) -> Result<Stored> {
 #[derive(Debug)]
 pub struct VectorFile {
     bytes: Bytes,
-    /// How its numbers are kept.
+    /// Storage of its vectors.
     pub storage: Storage,
-    /// Numbers of a vector.
+    /// Dimension of a vector.
     pub dim: usize,
     /// Number of vectors.
     pub rows: usize,
@@ -165,7 +165,7 @@ impl VectorFile {
         &self.bytes[HEADER + first * self.stride..HEADER + end * self.stride]
     }
 
-    /// What the 8-bit numbers of rows `first` to `end` are multiplied with; empty for floats.
+    /// Scales of the 8-bit rows `first` to `end`; empty for floats.
     #[must_use]
     pub fn scales(&self, first: usize, end: usize) -> &[f32] {
         if self.storage == Storage::F16 {
@@ -175,7 +175,7 @@ impl VectorFile {
         &all[first..end]
     }
 
-    /// A vector, of length 1 but for rounding.
+    /// A vector, of length 1 up to rounding.
     #[must_use]
     pub fn vector(&self, row: usize) -> Vec<f32> {
         let bytes = self.row_bytes(row, row + 1);
@@ -198,7 +198,7 @@ impl VectorFile {
         blake3::hash(&self.bytes[HEADER..]).to_hex()[..32].to_owned()
     }
 
-    /// The row as it is kept.
+    /// The row as it is stored.
     pub(crate) fn stored(&self, row: usize) -> Stored {
         let int8 = usize::from(self.storage == Storage::Int8);
         let scale = self.scales(row, row + int8).first().copied().unwrap_or(1.0);

@@ -1,7 +1,7 @@
 //! Exact search: every row of the index against all queries of a batch.
 //!
 //! Rows come in blocks that fit a core's cache and are multiplied with all queries while they are there
-//! ([`products`]); each thread keeps the best rows of each query ([`nearest`]). A single query is as fast as memory gives
+//! ([`products`]); each thread keeps the best rows of each query ([`nearest`]). A single query is as fast as memory delivers
 //! the rows; a batch reads them once.
 
 pub mod nearest;
@@ -14,14 +14,14 @@ use half::f16;
 
 use crate::index::vectors::VectorFile;
 use crate::index::{Index, Segment, Storage};
-pub use nearest::Found;
-use nearest::Nearest;
-use products::{INTEGERS, Way};
+pub use nearest::ScoredRow;
+use nearest::TopK;
+use products::{INTEGERS, InstructionSet};
 
 /// Bytes of rows that are multiplied at once: part of a core's second cache.
 const BLOCK: usize = 128 << 10;
 /// Bytes of rows that a thread takes at once.
-const TAKEN: usize = 4 << 20;
+const THREAD_BYTES: usize = 4 << 20;
 
 /// Queries made ready for rows of an index.
 pub struct Queries {
@@ -78,7 +78,7 @@ impl Queries {
 
 /// The scores of rows `first` to `end` of a file: `scores[row * queries + query]`.
 fn score(
-    way: Way,
+    way: InstructionSet,
     file: &VectorFile,
     [first, end]: [usize; 2],
     queries: &Queries,
@@ -120,7 +120,7 @@ struct Span {
 fn spans(index: &Index, counts: impl Fn(u32) -> bool) -> Vec<Span> {
     let mut spans = Vec::new();
     for (segment, number) in index.segments.iter().zip(0u32..).filter(|(_, number)| counts(*number)) {
-        let rows = (TAKEN / segment.vectors.stride.max(1)).max(1);
+        let rows = (THREAD_BYTES / segment.vectors.stride.max(1)).max(1);
         let firsts = (0..segment.vectors.rows).step_by(rows);
         spans.extend(firsts.map(|first| {
             let end = (first + rows).min(segment.vectors.rows);
@@ -132,30 +132,36 @@ fn spans(index: &Index, counts: impl Fn(u32) -> bool) -> Vec<Span> {
 
 /// The `k` best vectors of every query among those whose recordings were not removed, the best first.
 #[must_use]
-pub fn nearest(index: &Index, queries: &Queries, k: usize) -> Vec<Vec<Found>> {
-    nearest_by(index, queries, k, Way::detect())
+pub fn nearest(index: &Index, queries: &Queries, k: usize) -> Vec<Vec<ScoredRow>> {
+    nearest_by(index, queries, k, InstructionSet::detect())
 }
 
-/// The same in a given way.
+/// As [`nearest()`], with given instructions.
 #[must_use]
-pub fn nearest_by(index: &Index, queries: &Queries, k: usize, way: Way) -> Vec<Vec<Found>> {
+pub fn nearest_by(index: &Index, queries: &Queries, k: usize, way: InstructionSet) -> Vec<Vec<ScoredRow>> {
     nearest_in(spans(index, |_| true), index, queries, k, way)
 }
 
-/// The best of the segments alone of which `counts` says so.
+/// As [`nearest()`], of the segments alone that `counts` accepts.
 #[must_use]
 pub fn nearest_of_segments(
     index: &Index,
     queries: &Queries,
     k: usize,
     counts: impl Fn(u32) -> bool,
-) -> Vec<Vec<Found>> {
-    nearest_in(spans(index, counts), index, queries, k, Way::detect())
+) -> Vec<Vec<ScoredRow>> {
+    nearest_in(spans(index, counts), index, queries, k, InstructionSet::detect())
 }
 
-fn nearest_in(spans: Vec<Span>, index: &Index, queries: &Queries, k: usize, way: Way) -> Vec<Vec<Found>> {
+fn nearest_in(
+    spans: Vec<Span>,
+    index: &Index,
+    queries: &Queries,
+    k: usize,
+    way: InstructionSet,
+) -> Vec<Vec<ScoredRow>> {
     let next = AtomicUsize::new(0);
-    let empty = || -> Vec<Nearest> { (0..queries.count).map(|_| Nearest::new(k)).collect() };
+    let empty = || -> Vec<TopK> { (0..queries.count).map(|_| TopK::new(k)).collect() };
     let all = Mutex::new(empty());
     let work = || {
         let mut found = empty();
@@ -174,18 +180,18 @@ fn nearest_in(spans: Vec<Span>, index: &Index, queries: &Queries, k: usize, way:
         });
     }
     let all = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    all.into_iter().map(Nearest::into_sorted).collect()
+    all.into_iter().map(TopK::into_sorted).collect()
 }
 
 struct Worker<'a> {
-    way: Way,
+    way: InstructionSet,
     queries: &'a Queries,
     room: Vec<i32>,
     scores: Vec<f32>,
 }
 
 impl Worker<'_> {
-    fn span(&mut self, segment: &Segment, span: Span, found: &mut [Nearest]) {
+    fn span(&mut self, segment: &Segment, span: Span, found: &mut [TopK]) {
         let rows = (BLOCK / segment.vectors.stride).max(1);
         let mut first = span.first;
         while first < span.end {
@@ -197,7 +203,7 @@ impl Worker<'_> {
                     if *score >= found.least {
                         let recording = segment.keys.places()[row].recording;
                         if !segment.removed.has(recording) {
-                            found.push(Found { score: *score, segment: span.segment, row: row as u32 });
+                            found.push(ScoredRow { score: *score, segment: span.segment, row: row as u32 });
                         }
                     }
                 }
@@ -212,16 +218,16 @@ impl Worker<'_> {
 pub fn scores_of_rows(file: &VectorFile, first: usize, end: usize, queries: &Queries) -> Vec<f32> {
     let mut scores = vec![0.0; (end - first) * queries.count];
     if !scores.is_empty() {
-        score(Way::detect(), file, [first, end], queries, &mut Vec::new(), &mut scores);
+        score(InstructionSet::detect(), file, [first, end], queries, &mut Vec::new(), &mut scores);
     }
     scores
 }
 
 /// The score of one row with one query.
 #[cfg(feature = "ann")]
-pub(crate) fn score_of_row(way: Way, file: &VectorFile, row: usize, query: &Queries) -> f32 {
+pub(crate) fn score_of_row(way: InstructionSet, file: &VectorFile, row: usize, query: &Queries) -> f32 {
     let mut scores = [0.0];
-    // An integer's room is made once per thread.
+    // The buffer for integers is allocated once per thread.
     thread_local!(static ROOM: std::cell::RefCell<Vec<i32>> = const { std::cell::RefCell::new(Vec::new()) });
     ROOM.with_borrow_mut(|room| score(way, file, [row, row + 1], query, room, &mut scores));
     scores[0]
@@ -231,7 +237,7 @@ pub(crate) fn score_of_row(way: Way, file: &VectorFile, row: usize, query: &Quer
 /// `scores[row * queries + query]`.
 #[must_use]
 pub fn scores_of(index: &Index, rows: &[(u32, usize)], queries: &Queries) -> Vec<f32> {
-    let (way, mut room) = (Way::detect(), Vec::new());
+    let (way, mut room) = (InstructionSet::detect(), Vec::new());
     let mut scores = vec![0.0; rows.len() * queries.count];
     for ((segment, row), scores) in rows.iter().zip(scores.chunks_mut(queries.count.max(1))) {
         let file = &index.segments[*segment as usize].vectors;

@@ -1,5 +1,5 @@
-//! Products of queries with rows as they are kept, in the fastest way that the processor has and the same to the
-//! last bit in all of them.
+//! Products of queries with stored rows, by the fastest instructions of the processor and identical to the
+//! last bit with all of them.
 //!
 //! 16-bit floats: a product has 64 running sums, number i of a row goes to sum i modulo 64 by a fused multiplication and
 //! addition, and the sums are added in halves: 32, 16, 8, 4, 2, 1. 8-bit integers: rows times queries of 14 bits in
@@ -9,7 +9,7 @@ use half::f16;
 
 use crate::index::vectors::LANES;
 
-/// What a query's numbers are multiplied with where rows are 8-bit integers: a unit vector in 14 bits. A product is at most
+/// Scale of a query's values if rows are 8-bit integers: a unit vector in 14 bits. A product is at most
 /// 127 * sqrt(dim) * 2^14, below 2^31 up to a million dimensions.
 pub const INTEGERS: f32 = 16_384.0;
 
@@ -18,7 +18,7 @@ pub const TOGETHER: usize = 4;
 
 /// Which instructions are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum InstructionSet {
     /// 512-bit vectors.
     Avx512,
     /// 256-bit vectors with conversions and fused operations.
@@ -27,7 +27,7 @@ pub enum Way {
     Plain,
 }
 
-impl Way {
+impl InstructionSet {
     /// The fastest one of this processor.
     #[must_use]
     pub fn detect() -> Self {
@@ -61,32 +61,32 @@ impl Way {
 
 /// `out[row * queries + query]` becomes the product of a row of 16-bit floats and a query. Rows and queries hold `width`
 /// numbers each, a multiple of 64.
-pub fn floats(way: Way, rows: &[f16], queries: &[f32], width: usize, out: &mut [f32]) {
+pub fn floats(way: InstructionSet, rows: &[f16], queries: &[f32], width: usize, out: &mut [f32]) {
     let count = shapes(rows.len(), queries.len(), width, out.len());
     for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(count)) {
         match way {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Way` names instructions that were found; lengths were checked above.
-            Way::Avx512 => unsafe { x86::floats_512(row, queries, out) },
+            // SAFETY: `InstructionSet` names instructions that were found; lengths were checked above.
+            InstructionSet::Avx512 => unsafe { x86::floats_512(row, queries, out) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the same.
-            Way::Avx2 => unsafe { x86::floats_256(row, queries, out) },
+            InstructionSet::Avx2 => unsafe { x86::floats_256(row, queries, out) },
             _ => plain_floats(row, queries, out),
         }
     }
 }
 
 /// The same for rows of 8-bit integers and queries of 16-bit ones.
-pub fn integers(way: Way, rows: &[i8], queries: &[i16], width: usize, out: &mut [i32]) {
+pub fn integers(way: InstructionSet, rows: &[i8], queries: &[i16], width: usize, out: &mut [i32]) {
     let count = shapes(rows.len(), queries.len(), width, out.len());
     for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(count)) {
         match way {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Way` names instructions that were found; lengths were checked above.
-            Way::Avx512 => unsafe { x86::integers_512(row, queries, out) },
+            // SAFETY: `InstructionSet` names instructions that were found; lengths were checked above.
+            InstructionSet::Avx512 => unsafe { x86::integers_512(row, queries, out) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the same.
-            Way::Avx2 => unsafe { x86::integers_256(row, queries, out) },
+            InstructionSet::Avx2 => unsafe { x86::integers_256(row, queries, out) },
             _ => plain_integers(row, queries, out),
         }
     }
@@ -317,7 +317,7 @@ mod tests {
             let a: Vec<f16> = numbers(rows * width, 1).iter().map(|x| f16::from_f32(*x)).collect();
             let b = numbers(queries * width, 2);
             let mut expected = vec![0f32; rows * queries];
-            floats(Way::Plain, &a, &b, width, &mut expected);
+            floats(InstructionSet::Plain, &a, &b, width, &mut expected);
             for row in 0..rows {
                 for query in 0..queries {
                     let exact: f64 = (0..width)
@@ -327,7 +327,7 @@ mod tests {
                     assert!((found - exact).abs() < 1e-5 * (width as f64).sqrt(), "{found} for {exact}");
                 }
             }
-            for way in Way::all() {
+            for way in InstructionSet::all() {
                 let mut found = vec![0f32; rows * queries];
                 floats(way, &a, &b, width, &mut found);
                 assert_eq!(found, expected, "{way:?}, {width}");
@@ -342,7 +342,7 @@ mod tests {
             let mut a: Vec<i8> = (0..rows * width).map(|_| random.random_range(-127..=127)).collect();
             let b: Vec<i16> = (0..queries * width).map(|_| random.random_range(-362..=362)).collect();
             a[..width].fill(-127);
-            for way in Way::all() {
+            for way in InstructionSet::all() {
                 let mut found = vec![0i32; rows * queries];
                 integers(way, &a, &b, width, &mut found);
                 for row in 0..rows {

@@ -1,4 +1,4 @@
-//! What the server says, as JSON: the same things as the command line, without paths of this machine.
+//! The server's answers as JSON: the same content as that of the command line, without paths of this machine.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +24,7 @@ pub struct IndexedRecording {
     pub title: String,
     /// Performer, empty where unknown.
     pub performer: String,
-    /// The work that it is a version of, empty where nobody said.
+    /// The work that it is a version of, empty where unknown.
     pub work: String,
     /// International Standard Recording Code, empty where unknown.
     pub isrc: String,
@@ -75,7 +75,7 @@ pub struct WorkAnswer {
     pub recording: IndexedRecording,
     /// Versions of this work in the index, the best one included.
     pub versions: usize,
-    /// How the query and the best version run beside each other, where `align` asked for it.
+    /// The alignment of the query with the best version, where `align` asked for it.
     pub alignment: Option<AlignmentAnswer>,
     /// Why there is none, where `align` asked for it.
     pub alignment_unavailable: Option<String>,
@@ -137,14 +137,14 @@ pub struct MatchedSection {
     pub end_b: f64,
 }
 
-/// How two recordings run beside each other.
+/// The alignment of two recordings.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AlignmentAnswer {
     /// Semitones that the second recording sounds above the first, -5 to 6.
     pub key_shift: i32,
     /// Tempo of the second recording over that of the first.
     pub tempo_ratio: f64,
-    /// The longer they run together, the higher; no probability.
+    /// Higher the longer they match; not a probability.
     pub score: f64,
     /// Matched sections in order of the first recording; empty where nothing matches.
     pub sections: Vec<MatchedSection>,
@@ -203,7 +203,7 @@ pub struct CompareAnswer {
     pub b: ComparedRecording,
     /// The second as the index has it, if it is of the index.
     pub recording: Option<IndexedRecording>,
-    /// How they run beside each other.
+    /// Their alignment.
     pub alignment: Option<AlignmentAnswer>,
     /// Why that is not known.
     pub alignment_unavailable: Option<String>,
@@ -223,7 +223,7 @@ pub struct AddAnswer {
 /// A work of the index.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ListedWork {
-    /// Its name; the title of its recording where nobody named it.
+    /// Its name; the title of its recording if it has none.
     pub name: String,
     /// Versions of it.
     pub versions: usize,

@@ -1,4 +1,4 @@
-//! Around every route: where a request comes from, what its answer carries, how long it took.
+//! Wraps every route: checks where a request comes from, sets headers of the answer, and measures the time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ pub async fn around(Extracted(guard): Extracted<Guard>, request: Request, next: 
         headers.insert(name, HeaderValue::from_static("same-origin"));
     }
     let measures = &guard.state.measures;
-    // A method that HTTP does not have would be a time series of its own.
+    // A method that HTTP does not have would add a time series.
     let method = if is_usual(&method) { method.as_str() } else { "other" };
     measures.requests.with_label_values(&[route.as_str(), method, response.status().as_str()]).inc();
     measures.request_seconds.with_label_values(&[route.as_str()]).observe(started.elapsed().as_secs_f64());

@@ -1,4 +1,4 @@
-//! Files become features, those of the last ones held: a page asks of the same recording several times.
+//! Features of files, those of the last ones cached: a page asks for the same recording several times.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ const HELD: usize = 64 << 20;
 
 /// The features of the last recordings, by content hash.
 #[derive(Default)]
-pub struct Cache(Mutex<Vec<(String, Arc<Features>)>>);
+pub struct FeatureCache(Mutex<Vec<(String, Arc<Features>)>>);
 
-impl Cache {
+impl FeatureCache {
     fn get(&self, hash: &str) -> Option<Arc<Features>> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let place = held.iter().position(|(of, _)| of == hash)?;
@@ -56,7 +56,7 @@ impl Cache {
     /// The features of an uploaded file whose content hash is known. Errors name it as its sender does, and no path of this machine.
     ///
     /// # Errors
-    /// As [`Cache::uploaded`].
+    /// As [`FeatureCache::uploaded`].
     pub fn uploaded_as(
         &self,
         audio: &AudioEmbedder,
@@ -96,13 +96,13 @@ impl Cache {
     }
 }
 
-/// Files whose content was looked at, with the size and the time of change that they had then.
-type Looked = HashMap<PathBuf, (Option<u64>, Option<i64>, String)>;
+/// Content hashes of files, with the size and modification time that they had when they were hashed.
+type HashedFiles = HashMap<PathBuf, (Option<u64>, Option<i64>, String)>;
 
-/// Content hashes of audio files that have another time of change than when they were indexed. A list of works asks for many at once, and
-/// asks again: a file is read once for each time that it has.
+/// Content hashes of audio files whose modification time differs from that in the index. A list of works asks for many at once, and
+/// asks again: a file is read once per modification time.
 #[derive(Default)]
-pub struct Hashes(Mutex<Looked>);
+pub struct Hashes(Mutex<HashedFiles>);
 
 impl Hashes {
     /// Files that are remembered, at most.
@@ -110,7 +110,7 @@ impl Hashes {
 
     fn of(&self, path: &Path, now: &Source) -> Result<String> {
         let key = (now.bytes, now.modified_ns);
-        let known = |looked: &Looked| {
+        let known = |looked: &HashedFiles| {
             let (bytes, modified_ns, hash) = looked.get(path)?;
             ((*bytes, *modified_ns) == key && key.1.is_some()).then(|| hash.clone())
         };
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_last_stays() {
-        let cache = Cache::default();
+        let cache = FeatureCache::default();
         let third = features(HELD / 3);
         for name in ["a", "b", "c"] {
             cache.put(name, &third);

@@ -1,4 +1,4 @@
-//! Connections: not too many, with time for their headers, and to their end when the server stops.
+//! Connections: a limited number, with a time limit for their headers, and answered to the end when the server stops.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const MOST: usize = 4096;
 const MOST_REFUSED: usize = 256;
 /// A connection's headers come within this; so do those of its next request.
 const HEADERS: Duration = Duration::from_secs(10);
-/// What is being answered when the server stops has so long.
+/// Time limit for answers in progress when the server stops.
 const GRACE: Duration = Duration::from_secs(60);
 /// How often the server looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(100);

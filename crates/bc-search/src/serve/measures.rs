@@ -9,7 +9,7 @@ use prometheus::{
 const SECONDS: [f64; 12] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0];
 
 /// Counters of one server.
-pub struct Measures {
+pub struct ServerMetrics {
     registry: Registry,
     /// By route, method and status.
     pub requests: IntCounterVec,
@@ -29,11 +29,11 @@ pub struct Measures {
     pub recordings: IntGauge,
 }
 
-impl Measures {
+impl ServerMetrics {
     /// All at zero.
     ///
     /// # Errors
-    /// None: the names are good.
+    /// None: the names are valid.
     pub fn new() -> Result<Self> {
         let registry = Registry::new_custom(Some("bytecover".into()), None)?;
         let gauge = |name: &str, help: &str| -> Result<IntGauge> {
@@ -69,7 +69,7 @@ impl Measures {
     /// All of them in Prometheus's text format.
     ///
     /// # Errors
-    /// None: the names are good.
+    /// None: the names are valid.
     pub fn text(&self) -> Result<String> {
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }

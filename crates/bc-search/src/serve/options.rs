@@ -6,22 +6,22 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use subtle::ConstantTimeEq;
 
-/// What whoever adds recordings has to know.
+/// The secret that a client needs to add recordings.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// Of a text without white space around it.
+    /// From a text, without the white space around it.
     ///
     /// # Errors
-    /// One that is short enough to be guessed.
+    /// A token that is short enough to be guessed.
     pub fn new(text: &str) -> Result<Self> {
         let text = text.trim();
-        ensure!(text.len() >= 16, "a token of less than 16 characters is guessed; take a longer one");
+        ensure!(text.len() >= 16, "a token of less than 16 characters is easily guessed; take a longer one");
         Ok(Self(text.to_owned()))
     }
 
-    /// Whether an `Authorization` header brings it. How long this takes says nothing of where they differ.
+    /// Whether an `Authorization` header holds it. The comparison takes constant time.
     #[must_use]
     pub fn is_in(&self, header: Option<&str>) -> bool {
         let given = header.and_then(|header| header.split_once(' '));
@@ -44,7 +44,7 @@ pub struct Options {
     pub approximate: bool,
     /// Address and port.
     pub listen: SocketAddr,
-    /// Who has it may add recordings; nobody may without.
+    /// Whoever has it may add recordings; without it nobody may.
     pub token: Option<Token>,
     /// Requests that compute at once.
     pub workers: usize,

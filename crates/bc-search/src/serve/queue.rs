@@ -1,4 +1,4 @@
-//! Who computes: as many requests as there are workers, as many more as may wait, and nobody else.
+//! Limits the work: as many requests run as there are workers, some more may wait, and all others are refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::refusal::Refusal;
 
-/// Nobody waits longer than this.
+/// No request waits longer than this.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Workers and those who wait for them.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_goes_away_gives_up_the_place_and_a_panic_is_an_answer() {
+    async fn leaving_clients_free_their_slot_and_a_panic_is_an_answer() {
         let (queue, go, first, second) = full().await;
         second.abort();
         assert!(second.await.unwrap_err().is_cancelled());

@@ -1,4 +1,4 @@
-//! An answer that is none: what is wrong, what helps, when to come again.
+//! An error response: what is wrong, what helps, and when to retry.
 
 use axum::Json;
 use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -21,9 +21,9 @@ pub struct Refused {
 /// A request that is refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
-    /// HTTP's word for it.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// In our words.
+    /// The body of the response.
     pub body: Refused,
 }
 
@@ -43,7 +43,7 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 
-    /// Too much at once: come again after so many seconds.
+    /// Too many requests at once: to be retried after so many seconds.
     pub fn busy(error: impl Into<String>, seconds: u64) -> Self {
         let body = Refused { error: error.into(), retry_after_s: Some(seconds) };
         Self { status: StatusCode::SERVICE_UNAVAILABLE, body }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 use bc_formats::config::Config;
 
-use super::hearing::{Cache, Hashes};
-use super::measures::Measures;
+use super::hearing::{FeatureCache, Hashes};
+use super::measures::ServerMetrics;
 use super::options::Options;
 use super::queue::Queue;
 use super::upload::Spool;
@@ -18,7 +18,7 @@ use crate::index::Recording;
 /// Works of an answer, at most.
 pub const MOST_WORKS: usize = 100;
 /// How often the index is looked at for what others have added.
-const FOLLOW: Duration = Duration::from_secs(2);
+const FOLLOW_PERIOD: Duration = Duration::from_secs(2);
 
 /// The works of one generation, each with its recordings.
 pub type Works = Arc<Vec<Vec<Recording>>>;
@@ -30,12 +30,12 @@ pub struct State {
     /// The queue of requests that compute.
     pub queue: Queue,
     /// What it counts.
-    pub measures: Measures,
+    pub measures: ServerMetrics,
     /// Where uploaded files are.
     pub spool: Spool,
     /// Features of the last recordings.
-    pub heard: Cache,
-    /// Contents of audio files that have another time than when they were indexed.
+    pub feature_cache: FeatureCache,
+    /// Content hashes of audio files whose modification time is not that in the index.
     pub hashes: Hashes,
     /// The works of a generation, once somebody asked for them.
     pub works: Mutex<Option<(u64, Works)>>,
@@ -66,13 +66,13 @@ impl State {
         };
         let searcher = Searcher::open(&config, path, asked)?;
         searcher.audio()?;
-        let measures = Measures::new()?;
+        let measures = ServerMetrics::new()?;
         measures.recordings.set(searcher.index.len() as i64);
         let queue = (measures.waiting.clone(), measures.working.clone(), measures.work_seconds.clone());
         Ok(Self {
             queue: Queue::new(options.workers, options.queue, queue),
             spool: Spool::new(&options, measures.spooled.clone())?,
-            heard: Cache::default(),
+            feature_cache: FeatureCache::default(),
             hashes: Hashes::default(),
             works: Mutex::default(),
             adding: Mutex::default(),
@@ -89,7 +89,7 @@ impl State {
         self.searcher.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the newest generation of the index, if that is another one.
+    /// Switches to the newest generation of the index, if there is a newer one.
     ///
     /// # Errors
     /// A file of the index that cannot be read.
@@ -108,7 +108,7 @@ impl State {
 pub async fn follow(state: Arc<State>) {
     let mut before = String::new();
     loop {
-        tokio::time::sleep(FOLLOW).await;
+        tokio::time::sleep(FOLLOW_PERIOD).await;
         let looked = tokio::task::spawn_blocking({
             let state = state.clone();
             move || state.refresh()
@@ -118,7 +118,7 @@ pub async fn follow(state: Arc<State>) {
             Ok(Err(error)) => bc_cli::describe(&error),
             Err(error) => error.to_string(),
         };
-        // Once per trouble, not every two seconds.
+        // Once per problem, not every two seconds.
         if !trouble.is_empty() && trouble != before {
             tracing::warn!("answers are of the index as it was: {trouble}");
         }

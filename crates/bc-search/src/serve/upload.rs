@@ -1,4 +1,4 @@
-//! Forms with files: written to a temporary folder under names of our own, and never more, longer or slower than is allowed.
+//! Forms with files: written to a temporary folder under generated names, within limits of size, number and time.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ use super::options::Options;
 use super::queue::Queue;
 use super::refusal::Refusal;
 
-/// What a form is beside its files.
+/// Bytes of a form besides its files.
 const OVERHEAD: u64 = 64 << 10;
 /// Bytes of a text field.
 const TEXT: usize = 4096;
-/// A sender may pause for so long.
+/// Longest pause of a sender.
 const PAUSE: Duration = Duration::from_secs(15);
-/// All of a form comes within this and what its bytes take at [`SLOWEST`].
+/// A form has to arrive within this time, plus the time of its bytes at [`SLOWEST`].
 const BEGIN: Duration = Duration::from_secs(30);
 /// Bytes per second.
 const SLOWEST: u64 = 16 << 10;
@@ -117,7 +117,7 @@ impl Form {
         })
     }
 
-    /// A file that need not be there.
+    /// An optional file.
     pub fn file_if_any(&mut self, name: &str) -> Option<Uploaded> {
         self.files.remove(name)
     }
@@ -153,7 +153,7 @@ pub async fn form(
     queue: &Queue,
     (files, texts): (&[&str], &[&str]),
 ) -> Result<Form, Refusal> {
-    if let Err(refusal) = welcome(&request, spool, queue, files.len() as u64) {
+    if let Err(refusal) = check_headers(&request, spool, queue, files.len() as u64) {
         discard_body(request);
         return Err(refusal);
     }
@@ -164,7 +164,7 @@ pub async fn form(
     match fields(&mut multipart, spool, (files, texts)).await {
         Ok(form) => Ok(form),
         Err(refusal) => {
-            // Who is too slow is not waited for.
+            // A sender that is too slow is not waited for.
             if refusal.status != StatusCode::REQUEST_TIMEOUT {
                 tokio::spawn(tokio::time::timeout(DISCARD, discard(multipart)));
             }
@@ -173,8 +173,8 @@ pub async fn form(
     }
 }
 
-/// What the headers say already.
-fn welcome(request: &Request, spool: &Spool, queue: &Queue, files: u64) -> Result<(), Refusal> {
+/// The checks that need only the headers.
+fn check_headers(request: &Request, spool: &Spool, queue: &Queue, files: u64) -> Result<(), Refusal> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     if !header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("multipart/form-data")) {
         return Err(Refusal::new(
@@ -196,7 +196,7 @@ fn too_large(what: &str, most: u64) -> Refusal {
 
 /// Reads on in the background, so that a sender who reads only when all is sent sees the answer.
 pub fn discard_body(request: Request) {
-    // Who waits to be asked for the body has not sent it.
+    // A sender that expects `100 Continue` has not sent the body.
     if !request.headers().contains_key(EXPECT) {
         tokio::spawn(tokio::time::timeout(DISCARD, discard_all(request.into_body())));
     }
@@ -216,12 +216,12 @@ async fn discard(mut multipart: Multipart) {
 }
 
 /// Whether the bytes of a form come fast enough.
-struct Pace {
+struct SaveTimer {
     begun: Instant,
     bytes: u64,
 }
 
-impl Pace {
+impl SaveTimer {
     async fn next<T>(
         &mut self,
         coming: impl Future<Output = Result<T, MultipartError>>,
@@ -250,7 +250,7 @@ async fn fields(
     (files, texts): (&[&str], &[&str]),
 ) -> Result<Form, Refusal> {
     let mut form = Form::default();
-    let mut pace = Pace { begun: Instant::now(), bytes: 0 };
+    let mut pace = SaveTimer { begun: Instant::now(), bytes: 0 };
     while let Some(field) = pace.next(multipart.next_field()).await? {
         let name = field.name().unwrap_or_default().to_owned();
         if form.files.contains_key(&name) || form.texts.contains_key(&name) {
@@ -269,19 +269,19 @@ async fn fields(
     Ok(form)
 }
 
-async fn text(mut field: Field<'_>, pace: &mut Pace) -> Result<String, Refusal> {
+async fn text(mut field: Field<'_>, pace: &mut SaveTimer) -> Result<String, Refusal> {
     let mut bytes = Vec::new();
     while let Some(chunk) = pace.next(field.chunk()).await? {
         pace.bytes += chunk.len() as u64;
         bytes.extend_from_slice(&chunk);
         if bytes.len() > TEXT {
-            return Err(Refusal::bad(format!("a text of more than {TEXT} bytes is none")));
+            return Err(Refusal::bad(format!("a text may have {TEXT} bytes at most")));
         }
     }
     String::from_utf8(bytes).map_err(|_| Refusal::bad("a text is not UTF-8"))
 }
 
-async fn file(mut field: Field<'_>, spool: &Spool, pace: &mut Pace) -> Result<Uploaded, Refusal> {
+async fn file(mut field: Field<'_>, spool: &Spool, pace: &mut SaveTimer) -> Result<Uploaded, Refusal> {
     let name = shown(field.file_name().unwrap_or_default());
     let full = |error: std::io::Error| {
         tracing::error!("cannot write to {}: {error}", spool.folder.display());

@@ -21,7 +21,7 @@ pub fn tilt(patch: &mut Patch, db_per_octave: f64, bins_per_octave: u32) {
     }
 }
 
-/// Gives every octave a level of its own, normal with a deviation of `db` decibels.
+/// Multiplies every octave by its own random gain, normal with a deviation of `db` decibels.
 pub fn octaves(patch: &mut Patch, db: f64, bins_per_octave: u32, rng: &mut impl Rng) {
     for first in (0..patch.bins).step_by(bins_per_octave.max(1) as usize) {
         let factor = amplitude(db * f64::from(normal(rng)));

@@ -1,16 +1,16 @@
-//! SpecAugment (Park et al. 2019): a band of bins and a stretch of frames are silenced.
+//! SpecAugment (Park et al. 2019): a band of bins and a range of frames are set to zero.
 
 use rand::{Rng, RngExt};
 
 use crate::data::Patch;
 
-/// Silences a random band of `share` of the bins.
+/// Sets a random band of `share` of the bins to zero.
 pub fn mask_bins(patch: &mut Patch, share: f64, rng: &mut impl Rng) {
     let (from, to) = band(patch.bins, share, rng);
     patch.data[from * patch.frames..to * patch.frames].fill(0.0);
 }
 
-/// Silences a random stretch of `share` of the frames.
+/// Sets a random range of `share` of the frames to zero.
 pub fn mask_frames(patch: &mut Patch, share: f64, rng: &mut impl Rng) {
     let (from, to) = band(patch.frames, share, rng);
     for bin in 0..patch.bins {

@@ -1,4 +1,4 @@
-//! Changes of features that leave the song what it is. Each has a probability and a range.
+//! Changes of features that keep the work the same. Each has a probability and a range.
 
 mod level;
 mod mask;

@@ -2,8 +2,8 @@
 
 use crate::data::Patch;
 
-/// Moves the music up by `bins` (down if negative). What leaves the range is lost,
-/// what enters it is silence.
+/// Moves the music up by `bins` (down if negative). Bins that leave the range are lost,
+/// bins that enter it are silent.
 pub fn transpose(patch: &mut Patch, bins: i32) {
     let by = bins.unsigned_abs() as usize * patch.frames;
     let all = patch.data.len();

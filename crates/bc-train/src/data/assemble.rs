@@ -7,11 +7,11 @@ use bc_formats::config::{AugmentConfig, ShortTracks, StretchScope};
 use bc_formats::run::NetworkInput;
 use rand::{Rng, RngExt};
 
-use super::crop::{self, Short, Window};
+use super::crop::{self, Fill, Window};
 use super::{DataSet, Patch, TrackView};
 use crate::augment;
 use crate::randomness::generator;
-use crate::sampler::{BatchPlan, Cut, Shares};
+use crate::sampler::{BatchPlan, RankSplit, Shares};
 
 /// A batch on its way to the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ pub struct Batch {
     pub items: Vec<u32>,
     /// Label of every item.
     pub labels: Vec<u32>,
-    /// Which of the items are whose.
+    /// Which rank computes which items.
     pub shares: Shares,
     /// Rows of an item.
     pub bins: usize,
@@ -42,13 +42,13 @@ pub struct Assembler {
     augment: AugmentConfig,
     input: NetworkInput,
     group: usize,
-    short: Short,
+    short: Fill,
     seed: u64,
-    cut: Cut,
+    cut: RankSplit,
 }
 
 impl Assembler {
-    /// `cut` says which share of each batch is made.
+    /// `cut` determines the share of each batch that is made.
     ///
     /// # Errors
     /// The input's pool does not fit the features', or a crop is shorter than one column.
@@ -59,12 +59,12 @@ impl Assembler {
         short: ShortTracks,
         seed: u64,
         lengths_s: &[f64],
-        cut: Cut,
+        cut: RankSplit,
     ) -> Result<Self> {
         let group = input.group()?;
         let short = match short {
-            ShortTracks::Zeros => Short::Zeros,
-            ShortTracks::Repeat => Short::Repeat,
+            ShortTracks::Zeros => Fill::Zeros,
+            ShortTracks::Repeat => Fill::Repeat,
         };
         let made = Self { data, augment, input, group, short, seed, cut };
         for &length_s in lengths_s {
@@ -102,7 +102,7 @@ impl Assembler {
             let mut rng = generator(self.seed, "item", &[epoch, index as u64, place as u64]);
             let rate = batch_rate * self.rate(StretchScope::Crop, &mut rng);
             let position = (epoch, (index * plan.items.len() + place) as u64);
-            let patch = self.look(item, position, (rate, columns), &mut rng);
+            let patch = self.item_crop(item, position, (rate, columns), &mut rng);
             let patch = self.augmented(patch, &mut rng);
             values.extend_from_slice(&patch.data);
         }
@@ -121,9 +121,9 @@ impl Assembler {
     }
 
     /// A crop of an item that is stretched by `rate` to `columns` stored columns and pooled to the network's:
-    /// any place of a stored track, or a version that is painted for this `position`, its epoch and its number in
+    /// a random part of a stored track, or a version that is painted for this `position`, its epoch and its number in
     /// it.
-    fn look(
+    fn item_crop(
         &self,
         item: u32,
         position: (u64, u64),
@@ -149,7 +149,7 @@ impl Assembler {
         let needed = (columns as f64 * rate).ceil() as usize;
         let start = if needed < track.frames {
             rng.random_range(0..=track.frames - needed)
-        } else if self.short == Short::Repeat {
+        } else if self.short == Fill::Repeat {
             rng.random_range(0..track.frames)
         } else {
             0
@@ -166,7 +166,7 @@ impl Assembler {
             let db = between(a.tilt_db_per_octave, rng);
             augment::tilt(&mut patch, db, self.input.cqt.bins_per_octave);
         }
-        // What is switched off draws nothing, so that a run of before these were there draws the same numbers.
+        // Augmentations that are off draw no numbers, so that a run from before they existed draws the same ones.
         if a.octaves_probability > 0.0 && rng.random_bool(a.octaves_probability) {
             augment::octaves(&mut patch, a.octaves_db, self.input.cqt.bins_per_octave, rng);
         }
@@ -177,7 +177,7 @@ impl Assembler {
             let db = between(a.noise_db, rng);
             augment::noise(&mut patch, db, rng);
         }
-        // Where silence is zero after the scaling too, the masks come last, as in the recipes. Where it is
+        // If silence is still zero after scaling, the masks come last, as in the recipes. If it is
         // not, they are part of the clip that is scaled, as a pause or a missing band in a recording would be.
         let masks_last = self.input.scale.keeps_zero();
         if !masks_last {
@@ -228,8 +228,8 @@ mod tests {
     use bc_formats::run::Scale;
 
     /// Batches that are not cut.
-    fn whole() -> Cut {
-        Cut::new(Composition::Pk { cliques: 1, versions: 1 }, 0, 1)
+    fn whole() -> RankSplit {
+        RankSplit::new(Composition::Pk { cliques: 1, versions: 1 }, 0, 1)
     }
 
     fn assembler(augment: AugmentConfig, pool: u32) -> Assembler {
@@ -274,7 +274,7 @@ mod tests {
         };
         for scale in [Scale::None, Scale::Max, Scale::Sqrt, Scale::Log, Scale::LogCentred] {
             let mut a = assembler(masks.clone(), 20);
-            (a.input.scale, a.short) = (scale, Short::Repeat);
+            (a.input.scale, a.short) = (scale, Fill::Repeat);
             let batch = a.assemble(0, 0, &plan());
             for item in batch.values.chunks_exact(batch.bins * batch.frames) {
                 // A silent clip of the same mean: what the scale makes of zero magnitude.
@@ -304,7 +304,7 @@ mod tests {
             ..AugmentConfig::default()
         };
         let mut a = assembler(octaves, 20);
-        (a.input.scale, a.short) = (Scale::Chroma, Short::Repeat);
+        (a.input.scale, a.short) = (Scale::Chroma, Fill::Repeat);
         let batch = a.assemble(0, 0, &plan());
         assert_eq!((batch.bins, batch.values.len()), (12, 4 * 12 * batch.frames));
         for item in batch.values.chunks_exact(12 * batch.frames) {

@@ -8,7 +8,7 @@ use super::patch::{Patch, TrackView};
 
 /// What fills a crop that is longer than its track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Short {
+pub enum Fill {
     /// Zeros behind the track.
     Zeros,
     /// The track again from its beginning.
@@ -25,10 +25,10 @@ pub struct Window {
     /// Output columns before pooling.
     pub columns: usize,
     /// What follows the end of the track.
-    pub short: Short,
+    pub short: Fill,
 }
 
-/// Reads `window` of `track` and averages every `group` columns (a rest is dropped).
+/// Reads `window` of `track` and averages every `group` columns (a remainder is dropped).
 ///
 /// Output column `j` before pooling lies at stored column `start + j * rate`, between
 /// two columns their linear interpolation. The result has `columns / group` frames.
@@ -75,13 +75,13 @@ fn taps(track_frames: usize, window: Window, columns: usize) -> Vec<Tap> {
             let left = position.floor() as usize;
             let weight = (position - position.floor()) as f32;
             match window.short {
-                Short::Repeat => Tap {
+                Fill::Repeat => Tap {
                     left: left % track_frames,
                     right: (left + 1) % track_frames,
                     left_weight: 1.0 - weight,
                     right_weight: weight,
                 },
-                Short::Zeros => Tap {
+                Fill::Zeros => Tap {
                     left: left.min(track_frames - 1),
                     right: (left + 1).min(track_frames - 1),
                     left_weight: if left < track_frames { 1.0 - weight } else { 0.0 },
@@ -106,7 +106,7 @@ mod tests {
     fn a_plain_crop_is_the_mean_of_every_group() {
         let values = ramp(2, 12);
         let track = TrackView { bins: 2, frames: 12, values: &values };
-        let p = read(track, Window { start: 2, rate: 1.0, columns: 9, short: Short::Zeros }, 4);
+        let p = read(track, Window { start: 2, rate: 1.0, columns: 9, short: Fill::Zeros }, 4);
         assert_eq!(p.frames, 2);
         assert_eq!(p.data, vec![3.5, 7.5, 103.5, 107.5]);
     }
@@ -115,9 +115,9 @@ mod tests {
     fn stretching_interpolates_between_columns() {
         let values = ramp(1, 10);
         let track = TrackView { bins: 1, frames: 10, values: &values };
-        let slow = read(track, Window { start: 0, rate: 0.5, columns: 5, short: Short::Zeros }, 1);
+        let slow = read(track, Window { start: 0, rate: 0.5, columns: 5, short: Fill::Zeros }, 1);
         assert_eq!(slow.data, vec![0.0, 0.5, 1.0, 1.5, 2.0]);
-        let fast = read(track, Window { start: 1, rate: 1.5, columns: 4, short: Short::Zeros }, 1);
+        let fast = read(track, Window { start: 1, rate: 1.5, columns: 4, short: Fill::Zeros }, 1);
         assert_eq!(fast.data, vec![1.0, 2.5, 4.0, 5.5]);
     }
 
@@ -126,8 +126,8 @@ mod tests {
         let values: Vec<f16> = [1.0, 2.0, 3.0].map(f16::from_f32).to_vec();
         let track = TrackView { bins: 1, frames: 3, values: &values };
         let at = |short| read(track, Window { start: 0, rate: 1.0, columns: 7, short }, 1).data;
-        assert_eq!(at(Short::Zeros), vec![1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0]);
-        assert_eq!(at(Short::Repeat), vec![1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0]);
+        assert_eq!(at(Fill::Zeros), vec![1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(at(Fill::Repeat), vec![1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0]);
     }
 
     proptest! {
@@ -138,7 +138,7 @@ mod tests {
         ) {
             let values: Vec<f16> = (0..2 * frames).map(|i| f16::from_f32((i * 7 % 13) as f32)).collect();
             let track = TrackView { bins: 2, frames, values: &values };
-            let short = if repeat { Short::Repeat } else { Short::Zeros };
+            let short = if repeat { Fill::Repeat } else { Fill::Zeros };
             let p = read(track, Window { start, rate, columns, short }, group);
             prop_assert_eq!(p.frames, columns / group);
             prop_assert_eq!(p.data.len(), 2 * p.frames);

@@ -14,7 +14,7 @@ use super::painted::Painted;
 use super::{Store, Track};
 use crate::sampler::{Cliques, Pool};
 
-/// What a run learns from and is validated on.
+/// The data that a run is trained and validated on.
 ///
 /// Training items are counted from 0: the tracks of the training split, then the works of which versions are
 /// painted.
@@ -30,7 +30,7 @@ pub struct DataSet {
     pub labels: Vec<u32>,
     /// The tracks of `store` that are validated: the validation split but for those whose features are not finite.
     pub validation: Vec<usize>,
-    /// Clique number of every track in `validation`.
+    /// Number of the clique of every track in `validation`.
     pub validation_cliques: Vec<u32>,
     /// What the features were made with.
     pub cqt: CqtSettings,
@@ -38,14 +38,14 @@ pub struct DataSet {
     pub fingerprint: String,
     /// Fingerprint of the training items' clique ids, in the order of the labels.
     pub cliques_fingerprint: String,
-    /// Fingerprint of which versions and cliques are in which of the two splits.
+    /// Fingerprint of the versions and cliques of the two splits.
     pub splits: String,
-    /// Versions of the two splits that the index calls usable but that have no features.
+    /// Usable versions of the two splits that have no features.
     pub without_features: usize,
 }
 
 impl DataSet {
-    /// Reads what the configuration names.
+    /// Reads the data of the configuration.
     ///
     /// # Errors
     /// No index, no features, features of another CQT than `[features]` or of other audio than the index's, no
@@ -104,7 +104,7 @@ impl DataSet {
         .map(|set| Self { without_features, ..set }.with_painted(painted))
     }
 
-    /// Numbers the cliques and fills the store; `fill` gets each version's place. With `mapped`,
+    /// Numbers the cliques and fills the store; `fill` gets the memory of each version. With `mapped`,
     /// the store is a file in this folder.
     pub(super) fn build(
         training: Vec<Track>,
@@ -118,7 +118,7 @@ impl DataSet {
         ) -> Result<()>,
     ) -> Result<Self> {
         let splits = membership(&training, &validation);
-        // An index with other splits puts other tracks, or the same in another order, into the file.
+        // With other splits, the file would hold other tracks, or the same in another order.
         let file = mapped.map(|folder| folder.join(mapped_name(&fingerprint, &splits)));
         let labels = number_cliques(&ids(&training));
         let of_validation = number_cliques(&ids(&validation));
@@ -183,7 +183,7 @@ impl DataSet {
         pools
     }
 
-    /// What messages call a training item.
+    /// The name of a training item, for messages.
     pub fn item_name(&self, item: u32) -> String {
         let item = item as usize;
         match &self.painted {
@@ -205,9 +205,9 @@ impl DataSet {
         self.labels.iter().max().map_or(0, |&most| most as usize + 1)
     }
 
-    /// Why the validation split cannot be validated on, if it cannot: it takes two versions of a clique, a query
-    /// and its match, and another clique to tell them from.
-    pub fn why_no_validation(&self) -> Option<&'static str> {
+    /// Why validation is not possible, if it is not: it needs two versions of a clique, a query
+    /// and its match, and another clique to distinguish them from.
+    pub fn validation_obstacle(&self) -> Option<&'static str> {
         let mut seen = BTreeSet::new();
         let pair = self.validation_cliques.iter().filter(|clique| !seen.insert(**clique)).count() > 0;
         match (pair, seen.len()) {
@@ -219,8 +219,8 @@ impl DataSet {
     }
 }
 
-/// The tracks from `first` on whose features are finite; a warning names the others. They would make every
-/// figure of every validation not a number.
+/// The tracks from `first` on whose features are finite; a warning names the others, which would make every
+/// validation figure NaN.
 fn finite_tracks(store: &Store, first: usize) -> Vec<usize> {
     let finite = |track: &usize| store.view(*track).values.iter().all(|value| value.is_finite());
     let (finite, broken): (Vec<usize>, Vec<usize>) = (first..store.tracks().len()).partition(finite);
@@ -241,8 +241,8 @@ fn finite_tracks(store: &Store, first: usize) -> Vec<usize> {
 /// Versions that a message names at most.
 const NAMED: usize = 5;
 
-/// Refuses features that were made from other audio than the index says now: the version would be trained on
-/// under the name of another recording. Without a content hash in the index nothing can be said.
+/// Refuses features that were made from other audio than the index lists now: the version would be trained on
+/// under the name of another recording. Without a content hash in the index this cannot be checked.
 fn refuse_other_audio(index: &Index, path: &Path, features: &FeatureSet, folder: &Path) -> Result<()> {
     let trained_on: HashSet<&str> = index
         .versions
@@ -258,7 +258,7 @@ fn refuse_other_audio(index: &Index, path: &Path, features: &FeatureSet, folder:
     }
     bail!(
         "{} versions have features in {} that were made from other audio than {} says ({}{}): their content hashes \
-         differ; run `bc-features extract`, which makes them anew",
+         differ; run `bc-features extract`, which recomputes them",
         other.len(),
         folder.display(),
         path.display(),

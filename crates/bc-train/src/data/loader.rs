@@ -38,7 +38,7 @@ impl Loader {
             .map(|worker| {
                 let (sender, receiver) = sync_channel(AHEAD);
                 let (assembler, plans) = (assembler.clone(), plans.clone());
-                let turn = Turn { worker, workers };
+                let turn = WorkerTask { worker, workers };
                 std::thread::Builder::new()
                     .name(format!("loader-{worker}"))
                     .spawn(move || work(&assembler, &plans, turn, (epoch, first, epochs), &sender))
@@ -61,7 +61,7 @@ impl Loader {
     /// The batch at a known position.
     ///
     /// # Errors
-    /// A worker thread has died (a fault of the program, its message stands above).
+    /// A worker thread has died (a bug of the program, whose message was printed before).
     pub fn expect(&mut self, epoch: u64, index: usize) -> Result<Batch> {
         match self.next_batch() {
             Some(batch) if (batch.epoch, batch.index) == (epoch, index) => Ok(batch),
@@ -73,7 +73,7 @@ impl Loader {
     }
 }
 
-struct Turn {
+struct WorkerTask {
     worker: usize,
     workers: usize,
 }
@@ -101,7 +101,7 @@ impl Plans {
 fn work(
     assembler: &Assembler,
     plans: &Plans,
-    turn: Turn,
+    turn: WorkerTask,
     (epoch, first, epochs): (u64, usize, u64),
     sender: &SyncSender<Batch>,
 ) {
@@ -123,7 +123,7 @@ fn work(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampler::{Composition, Cut, Order};
+    use crate::sampler::{Composition, Order, RankSplit};
     use bc_formats::config::{AugmentConfig, Config, ShortTracks};
     use bc_formats::run::{NetworkInput, Scale};
 
@@ -136,7 +136,7 @@ mod tests {
         let sampler = Sampler::new(1, composition, Order::Mixed, lengths.clone(), data.cliques()).unwrap();
         let input = NetworkInput { cqt: data.cqt, pool: 20, scale: Scale::Max };
         let augment = AugmentConfig { stretch_probability: 0.5, ..AugmentConfig::default() };
-        let cut = Cut::new(composition, 0, 1);
+        let cut = RankSplit::new(composition, 0, 1);
         let assembler = Assembler::new(data, augment, input, ShortTracks::Repeat, 1, &lengths, cut).unwrap();
         let batches = sampler.batches_per_epoch();
         (Loader::start(Arc::new(assembler), sampler, workers, epoch, first, 2), batches)

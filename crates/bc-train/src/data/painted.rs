@@ -1,7 +1,7 @@
-//! Versions painted while training, in the place of stored ones.
+//! Versions that are painted during training, instead of stored ones.
 //!
 //! **In**: the works of `[paint]` (bc-paint) and a position in training. **Out**: features of a version that
-//! nobody has seen before, at the network's pooling and of the crop's length.
+//! never occurred before, at the network's pooling and of the crop's length.
 //!
 //! A version is a function of the run's seed, the epoch, its place in the epoch and the work; so a resumed run sees the
 //! same versions as one that was never interrupted, whatever the number of worker threads.
@@ -27,7 +27,7 @@ pub struct Painted {
     seed: u64,
     /// What the versions depend on besides the run's seed: keys of `[paint]`, the sources' notes and shares.
     pub settings: Value,
-    /// Of `settings`.
+    /// Fingerprint of `settings`.
     pub fingerprint: String,
 }
 
@@ -36,7 +36,7 @@ pub struct Painted {
 pub struct Source {
     /// Where it was read from.
     pub path: PathBuf,
-    /// Which of the works are its.
+    /// The range of its works.
     pub works: Range<usize>,
     /// Its share of the painted cliques.
     pub share: f64,
@@ -130,7 +130,7 @@ impl Painted {
         self.works.len()
     }
 
-    /// Whether there is none, which [`Painted::open`] does not allow.
+    /// Whether there are no works, which [`Painted::open`] does not allow.
     pub fn is_empty(&self) -> bool {
         self.works.is_empty()
     }
@@ -141,7 +141,7 @@ impl Painted {
     }
 
     /// Paints `columns` columns (of the network's pooling) of version `number` of an epoch: bins x columns, rounded
-    /// as stored features are. Versions of a work in one epoch begin near a common place.
+    /// as stored features are. Versions of a work in one epoch begin near a common position.
     pub fn paint(&self, work: usize, epoch: u64, number: u64, columns: usize) -> Vec<f16> {
         let draw = Draw { seed: self.seed, epoch, version: number };
         let picture = self.painter.paint(&self.works[work], draw, columns);
@@ -149,7 +149,7 @@ impl Painted {
     }
 }
 
-/// Everything that what is painted depends on but for the run's own settings.
+/// Everything that painting depends on, besides the run's own settings.
 fn settings(config: &Config, found: &Painted, inputs: &std::collections::BTreeMap<String, String>) -> Value {
     let paint = &config.paint;
     let mut works = Fingerprint::of("painted works");

@@ -34,7 +34,7 @@ enum Block {
 }
 
 impl Store {
-    /// Room for `tracks`, filled by `fill`, which is handed a place for the values of a
+    /// Allocates memory for `tracks`, filled by `fill`, which gets the memory for the values of a
     /// track by its position. With `file`, the block lives there, and a complete one that
     /// an earlier start left is used as it is.
     pub fn build(

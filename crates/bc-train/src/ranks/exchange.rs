@@ -1,7 +1,7 @@
 //! The sum of gradients over ranks, while the backward pass continues.
 //!
-//! The parameters are cut into buckets in the order in which a backward pass comes to them, the last ones first. A
-//! bucket whose gradients are complete goes to a thread that sums it over the ranks. Buckets leave in one order,
+//! The parameters are grouped into buckets in the order in which a backward pass reaches them, the last ones first. A
+//! bucket whose gradients are complete is sent to a thread that sums it over the ranks. Buckets are sent in one order,
 //! the same in all ranks, whatever the order in which they are filled.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,10 +13,10 @@ use anyhow::{Context, Result};
 use bc_nn::{Gradients, Listener};
 use bc_ranks::{Ranks, Values};
 
-/// Values of a bucket at least: 1 MiB. Smaller ones would cost more messages, larger ones leave later.
+/// Minimum number of values of a bucket: 1 MiB. Smaller ones would cost more messages, larger ones would be sent later.
 const BUCKET: usize = 1 << 18;
 
-/// What sums of gradients have cost.
+/// The cost of summing gradients.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Traffic {
     /// Steps.
@@ -27,7 +27,7 @@ pub struct Traffic {
     pub bytes: usize,
     /// Time that the sums took.
     pub summing: Duration,
-    /// How much of it the backward pass was over already, and waited.
+    /// How much of it was left after the backward pass, which had to wait.
     pub waiting: Duration,
 }
 
@@ -42,7 +42,7 @@ impl Traffic {
 }
 
 /// Gradients of some parameters: their values, then for each parameter whether there is one (1 or 0), so that the sum
-/// says whether any rank has one.
+/// tells whether any rank has one.
 struct Bucket {
     /// Index and place of the first value, of each parameter.
     parameters: Vec<(usize, usize)>,
@@ -63,7 +63,7 @@ impl Bucket {
         self.missing = self.parameters.len();
     }
 
-    /// Writes the sums where the gradients came from.
+    /// Writes the sums back to the gradients.
     fn put_back(&self, gradients: &mut Gradients) -> Result<()> {
         let ends = self.parameters.iter().skip(1).map(|(_, from)| *from).chain([self.end]);
         for (slot, (&(index, from), to)) in self.parameters.iter().zip(ends).enumerate() {
@@ -81,7 +81,7 @@ impl Bucket {
 }
 
 /// The buckets that are being filled.
-struct Outbox {
+struct PendingBuckets {
     /// `None`: on its way.
     buckets: Vec<Option<Bucket>>,
     /// Bucket and slot of each parameter.
@@ -93,7 +93,7 @@ struct Outbox {
     to: Sender<Bucket>,
 }
 
-impl Outbox {
+impl PendingBuckets {
     fn new(sizes: &[usize], to: Sender<Bucket>) -> Self {
         let mut places = vec![(0, 0); sizes.len()];
         let (mut buckets, mut parameters, mut end) = (Vec::new(), Vec::new(), 0);
@@ -108,7 +108,7 @@ impl Outbox {
         Self { buckets, places, complete: vec![false; sizes.len()], next: 0, to }
     }
 
-    /// Takes a complete gradient, or the word that there is none.
+    /// Takes a complete gradient, or `None` if there is none.
     fn take(&mut self, index: usize, values: Option<&[f32]>) {
         let (number, slot) = self.places[index];
         let Some(bucket) = &mut self.buckets[number] else { return };
@@ -121,12 +121,12 @@ impl Outbox {
         bucket.missing -= 1;
         while let Some(bucket) = self.buckets.get_mut(self.next).and_then(|b| b.take_if(|b| b.missing == 0)) {
             self.next += 1;
-            // A thread that has ended says why when its answer is asked for.
+            // A thread that has ended returns its error when its result is received.
             let _ = self.to.send(bucket);
         }
     }
 
-    /// Everything is to come anew.
+    /// Empties all buckets for the next pass.
     fn reset(&mut self) {
         self.complete.fill(false);
         self.next = 0;
@@ -134,9 +134,9 @@ impl Outbox {
 }
 
 /// A listener that puts gradients into the outbox.
-struct Filling(Arc<Mutex<Outbox>>);
+struct BucketListener(Arc<Mutex<PendingBuckets>>);
 
-impl Listener for Filling {
+impl Listener for BucketListener {
     fn complete(&mut self, index: usize, values: &[f32]) -> Result<()> {
         locked(&self.0).take(index, Some(values));
         Ok(())
@@ -150,7 +150,7 @@ fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A bucket that was summed, and how long that took.
 type Summed = Result<(Bucket, Duration)>;
 
-/// The thread that sums, and what goes there and comes back.
+/// The thread that sums buckets, with the channels to and from it.
 pub(super) struct Exchange {
     channel: Ranks,
     running: Option<Running>,
@@ -158,7 +158,7 @@ pub(super) struct Exchange {
 }
 
 struct Running {
-    outbox: Arc<Mutex<Outbox>>,
+    outbox: Arc<Mutex<PendingBuckets>>,
     from: Receiver<Summed>,
     thread: JoinHandle<()>,
 }
@@ -171,7 +171,7 @@ impl Running {
             .name("gradients".to_owned())
             .spawn(move || sum_all(&channel_of_ranks, &buckets, &summed))
             .context("cannot start the thread that sums gradients")?;
-        Ok(Self { outbox: Arc::new(Mutex::new(Outbox::new(sizes, to))), from, thread })
+        Ok(Self { outbox: Arc::new(Mutex::new(PendingBuckets::new(sizes, to))), from, thread })
     }
 }
 
@@ -187,7 +187,7 @@ fn sum_all(ranks: &Ranks, buckets: &Receiver<Bucket>, summed: &Sender<Summed>) {
 }
 
 impl Exchange {
-    /// By a channel that nothing else uses.
+    /// Over a channel that nothing else uses.
     pub fn new(channel: Ranks) -> Self {
         Self { channel, running: None, traffic: Traffic::default() }
     }
@@ -203,18 +203,18 @@ impl Exchange {
         self.running.as_ref().context("the exchange has started")
     }
 
-    /// From the next backward pass on, gradients leave as they come.
+    /// From the next backward pass on, gradients are sent as soon as they are complete.
     pub fn listen(&mut self, gradients: &mut Gradients) -> Result<()> {
         let outbox = self.running(gradients)?.outbox.clone();
-        gradients.listen(Some(Box::new(Filling(outbox))));
+        gradients.listen(Some(Box::new(BucketListener(outbox))));
         Ok(())
     }
 
-    /// Sends what has not left yet and replaces all gradients by their sums.
+    /// Sends the remaining gradients and replaces all gradients by their sums.
     pub fn finish(&mut self, gradients: &mut Gradients) -> Result<()> {
         gradients.listen(None);
         let buckets = self.running(gradients)?.outbox.clone();
-        send_the_rest(&mut locked(&buckets), gradients)?;
+        send_remaining(&mut locked(&buckets), gradients)?;
         for number in 0..self.traffic.buckets {
             let started = Instant::now();
             let summed = self.running(gradients)?.from.recv();
@@ -230,14 +230,14 @@ impl Exchange {
         Ok(())
     }
 
-    /// What it has cost so far.
+    /// Its cost so far.
     pub fn traffic(&self) -> Traffic {
         self.traffic
     }
 }
 
-/// Parameters that the last backward pass did not come to: their gradients are of earlier passes, or there are none.
-fn send_the_rest(outbox: &mut Outbox, gradients: &Gradients) -> Result<()> {
+/// Sends parameters that the last backward pass did not reach: their gradients are from earlier passes, or there are none.
+fn send_remaining(outbox: &mut PendingBuckets, gradients: &Gradients) -> Result<()> {
     for index in 0..outbox.complete.len() {
         if !outbox.complete[index] {
             outbox.take(index, gradients.values(index)?.as_deref());

@@ -2,7 +2,7 @@
 //!
 //! Each rank computes its share of a batch ([`crate::sampler::Shares`]). Three things need the others: batch norms
 //! ([`norms`]), losses over pairs and triplets, which see the embeddings of all ([`Team::rows_of_all`]), and the
-//! gradients, which are summed while the backward pass continues ([`exchange`]). Alone none of this does anything.
+//! gradients, which are summed while the backward pass continues ([`exchange`]). With a single rank, none of this does anything.
 
 mod exchange;
 mod norms;
@@ -20,12 +20,12 @@ use exchange::Exchange;
 pub use exchange::Traffic;
 use norms::NormPeers;
 
-/// An error that all ranks came to together: rank 0 reports it, and none has to end the others.
+/// An error that all ranks have in common: rank 0 reports it, and none has to end the others.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Agreed(pub String);
+pub struct SharedError(pub String);
 
-/// Prints a line once: rank 0 speaks for all.
+/// Prints a line once, by rank 0.
 pub(crate) fn say(ranks: &Ranks, text: String) {
     if ranks.is_first() {
         progress::line(text);
@@ -40,7 +40,7 @@ pub struct Team {
 }
 
 impl Team {
-    /// With a channel for the gradients.
+    /// Opens a channel for the gradients, among others.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -57,15 +57,15 @@ impl Team {
         })
     }
 
-    /// For the network's norms.
+    /// The other ranks, for the network's norms; `None` if they are not shared.
     pub fn peers(&self) -> Option<Arc<dyn Peers>> {
         self.norms.clone().map(|norms| norms as Arc<dyn Peers>)
     }
 
-    /// The next forward and backward passes are of a batch that is cut like this.
+    /// Prepares for forward and backward passes of a batch with these shares.
     pub fn begin(&self, shares: &Shares) {
         if let Some(norms) = &self.norms {
-            norms.be_silent(shares.is_silent());
+            norms.set_idle(shares.is_idle());
         }
     }
 
@@ -82,19 +82,19 @@ impl Team {
         if self.is_alone() {
             return Ok(own);
         }
-        let own = if shares.is_silent() { Vec::new() } else { own };
+        let own = if shares.is_idle() { Vec::new() } else { own };
         let counts: Vec<usize> = shares.counts().iter().map(|count| count * dim).collect();
         let all = self.ranks.gather(&own, &counts)?;
         let row = |number: u32| all[number as usize * dim..][..dim].iter().copied();
         Ok(shares.order().into_iter().flat_map(row).collect())
     }
 
-    /// Of the gradients of the rows of all ranks those of this one; zeros where it has no share.
+    /// Selects this rank's rows from the gradients of the rows of all ranks; zeros if it has no share.
     pub fn own_rows(&self, all: Vec<f32>, dim: usize, shares: &Shares) -> Vec<f32> {
         if self.is_alone() {
             return all;
         }
-        if shares.is_silent() {
+        if shares.is_idle() {
             return vec![0.0; shares.own().len() * dim];
         }
         shares.own().iter().flat_map(|&place| &all[place as usize * dim..][..dim]).copied().collect()
@@ -110,7 +110,7 @@ impl Team {
         Ok(if self.ranks.is_alone() { own } else { sum[0] as f32 })
     }
 
-    /// The next backward pass is the last one of a step: its gradients may leave as they come.
+    /// Announces the last backward pass of a step: its gradients may be sent as soon as they are complete.
     ///
     /// # Errors
     /// A thread that cannot be started.
@@ -126,7 +126,7 @@ impl Team {
         self.exchange.as_mut().map_or(Ok(()), |exchange| exchange.finish(gradients))
     }
 
-    /// Where norms are not shared, running statistics become those of rank 0.
+    /// If norms are not shared, replaces the running statistics by those of rank 0.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -144,10 +144,10 @@ impl Team {
         running.changed()
     }
 
-    /// Refuses to continue if the ranks have come apart; `fingerprint` is of the network.
+    /// Refuses to continue if the ranks' networks differ; `fingerprint` is that of the network.
     ///
     /// # Errors
-    /// They have.
+    /// They differ.
     pub fn check_same(&self, fingerprint: impl FnOnce() -> Result<String>) -> Result<()> {
         if self.ranks.is_alone() {
             return Ok(());
@@ -158,7 +158,7 @@ impl Team {
         )
     }
 
-    /// What the gradients have cost so far; `None` alone.
+    /// The cost of summing the gradients so far; `None` with one rank.
     pub fn traffic(&self) -> Option<Traffic> {
         self.exchange.as_ref().map(Exchange::traffic)
     }

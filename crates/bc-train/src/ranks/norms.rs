@@ -9,7 +9,7 @@ use bc_ranks::{Ranks, Values};
 /// The other ranks, as the norms of a network see them.
 pub(super) struct NormPeers {
     channel: Ranks,
-    /// This rank has no share of the batch.
+    /// Whether this rank has no share of the batch.
     silent: AtomicBool,
 }
 
@@ -18,8 +18,8 @@ impl NormPeers {
         Self { channel, silent: AtomicBool::new(false) }
     }
 
-    /// Whether this rank's values count as none from now on.
-    pub fn be_silent(&self, silent: bool) {
+    /// Sets whether this rank's values are ignored from now on.
+    pub fn set_idle(&self, silent: bool) {
         self.silent.store(silent, Ordering::Relaxed);
     }
 }

@@ -9,7 +9,7 @@ use bc_plot::plotters::prelude::*;
 use super::Line;
 
 const SIZE: (u32, u32) = (1100, 1000);
-/// More points than pixels do not show.
+/// Maximum number of points of a curve: more than pixels would not be visible.
 const MOST_POINTS: usize = 1100;
 
 type Curve = (&'static str, Vec<(f64, f64)>);

@@ -12,7 +12,7 @@ use crate::machine::Machine;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Line {
-    /// A process begins, or continues with, the run.
+    /// A process starts or continues the run.
     Start(StartLine),
     /// An optimiser step.
     Step(StepLine),
@@ -20,7 +20,7 @@ pub enum Line {
     Validation(ValidationLine),
 }
 
-/// A process begins, or continues with, the run.
+/// A process starts or continues the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StartLine {
     /// Steps done before it.
@@ -119,7 +119,7 @@ impl Line {
         }
     }
 
-    /// What TensorBoard shows of it.
+    /// Its scalars for TensorBoard.
     pub(super) fn scalars(&self) -> Vec<(&'static str, f64)> {
         match self {
             Line::Start(_) => Vec::new(),
@@ -143,10 +143,10 @@ impl Line {
     }
 }
 
-/// Up to where a run is resumed, and so up to where its record stays.
+/// The point from which a run is resumed, up to which its record is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resumed {
-    /// The run begins: nothing stays.
+    /// The run begins: nothing is kept.
     Never,
     /// After `step` steps.
     After {
@@ -168,11 +168,11 @@ impl Resumed {
     }
 }
 
-/// A line as it is in the file, and its content if this program knows it.
+/// The bytes of a line, and its content if this program can read it.
 pub(super) type Read = (Vec<u8>, Option<Line>);
 
-/// The lines of `path` that stay when the run continues from `resumed`, each with its bytes. A line that this
-/// program cannot read stays where it is (another version may have written it), unless it names a later step. A last line
+/// The lines of `path` that are kept when the run continues from `resumed`, each with its bytes. A line that this
+/// program cannot read is kept (another version may have written it), unless it names a later step. A last line
 /// cut off by a kill is dropped.
 pub(super) fn read(path: &Path, resumed: Resumed) -> Result<Vec<Read>> {
     if resumed == Resumed::Never {
@@ -188,7 +188,7 @@ pub(super) fn read(path: &Path, resumed: Resumed) -> Result<Vec<Read>> {
         if value.is_none() && !text.ends_with(b"\n") {
             break;
         }
-        // A line without a step is as old as the one before it.
+        // A line without a step belongs to the step of the line before it.
         if let Some(step) = value.as_ref().and_then(|value| value["step"].as_u64()) {
             let is_validation = value.as_ref().is_some_and(|value| value["kind"] == "validation");
             in_range = resumed.keeps(step, is_validation);

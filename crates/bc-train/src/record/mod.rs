@@ -33,7 +33,7 @@ pub struct Recorder {
     /// `None` after an error: training does not need them.
     events: Option<EventWriter>,
     lines: Vec<Line>,
-    /// Whether it was said that the curves cannot be drawn.
+    /// Whether the user was warned that the curves cannot be drawn.
     warned: bool,
 }
 
@@ -43,7 +43,7 @@ impl Recorder {
         Self { folder: PathBuf::new(), metrics: None, events: None, lines: Vec::new(), warned: false }
     }
 
-    /// Opens the record in `folder`, keeping what belongs to the part of the run that `resumed` keeps.
+    /// Opens the record in `folder`, keeping the lines of the part of the run that `resumed` keeps.
     ///
     /// # Errors
     /// A file that cannot be read or written.
@@ -83,7 +83,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Adds a line to TensorBoard's events, or says once that they end here.
+    /// Adds a line to TensorBoard's events, or warns once that they end here.
     fn add_event(&mut self, line: &Line) {
         let scalars = line.scalars();
         if let Some(events) = self.events.as_mut().filter(|_| !scalars.is_empty())
@@ -94,7 +94,7 @@ impl Recorder {
         }
     }
 
-    /// Draws the curves anew, or says once that it cannot: training does not need them.
+    /// Redraws the curves, or warns once that it cannot: training does not need them.
     pub fn draw(&mut self) {
         if self.metrics.is_none() {
             return;
@@ -103,7 +103,7 @@ impl Recorder {
             && !std::mem::replace(&mut self.warned, true)
         {
             tracing::warn!(
-                "the curves cannot be drawn: {}; training continues, and this is not said again",
+                "the curves cannot be drawn: {}; training continues, and this warning is not repeated",
                 bc_cli::describe(&error)
             );
         }
@@ -112,7 +112,7 @@ impl Recorder {
 
 fn warn_of_events(error: &anyhow::Error) {
     tracing::warn!(
-        "no more events for TensorBoard: {}; training goes on, and `--resume` writes them anew from {METRICS}",
+        "no more events for TensorBoard: {}; training continues, and `--resume` rewrites them from {METRICS}",
         bc_cli::describe(error)
     );
 }

@@ -1,7 +1,7 @@
 //! P cliques x K versions whose cliques come from several pools, each with a share of every batch.
 //!
-//! A pool is a source of works or the training split. Its cliques are shuffled and dealt out one after another,
-//! anew when all have passed, so that small pools repeat while large ones pass once.
+//! A pool is a source of works or the training split. Its cliques are shuffled and used one after another,
+//! and shuffled again when all have been used, so that small pools repeat while large ones are used once.
 
 use std::collections::VecDeque;
 
@@ -11,13 +11,13 @@ use rand::seq::SliceRandom;
 
 use super::pk::group;
 
-/// A clique of a pool: its label and its items. A single item counts as as many versions as are asked for.
+/// A clique of a pool: its label and its items. A single item is repeated as often as versions are needed.
 pub type PoolClique = (u32, Vec<u32>);
 
 /// Cliques that share a part of every batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
-    /// What messages call it.
+    /// Its name in messages.
     pub name: String,
     /// Share of the cliques of a batch; those of all pools add up to 1.
     pub share: f64,
@@ -34,7 +34,7 @@ pub struct Mixture {
     pub versions: usize,
     /// Where they come from, each with a share above 0.
     pub pools: Vec<Pool>,
-    /// Batches of a pass; 0: until every pool has passed once.
+    /// Batches of a pass; 0: until every pool has been used once.
     pub batches_per_pass: usize,
 }
 
@@ -60,7 +60,7 @@ impl Mixture {
         if self.batches_per_pass > 0 {
             return self.batches_per_pass;
         }
-        // A hair less, since shares are rounded.
+        // Slightly less, since shares are rounded.
         let of_pool =
             |pool: &Pool| (pool.cliques.len() as f64 / (pool.share * self.cliques as f64) - 1e-6).ceil();
         self.pools.iter().map(of_pool).fold(1.0, f64::max) as usize
@@ -115,8 +115,8 @@ impl<'a> Deck<'a> {
         Self { pool, waiting: VecDeque::new() }
     }
 
-    /// The next clique that is none of `taken`; others keep their turn. A checked pool has more cliques than are
-    /// taken, so there is one at the latest when the pool has been shuffled anew.
+    /// The next clique that is not in `taken`; skipped ones keep their turn. A checked pool has more cliques than are
+    /// taken, so there is one at the latest after the pool has been shuffled again.
     fn next(&mut self, taken: &[u32], rng: &mut impl Rng) -> &'a PoolClique {
         loop {
             if let Some(slot) = self.waiting.iter().position(|(label, _)| !taken.contains(label))

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use crate::randomness::generator;
 
 pub use mixture::{Mixture, Pool, PoolClique};
-pub use shares::{Cut, Shares};
+pub use shares::{RankSplit, Shares};
 
 /// The training split, by label: which versions belong together.
 #[derive(Debug, Clone, Default)]
@@ -72,7 +72,7 @@ impl Composition {
     }
 }
 
-/// In which order the passes of an epoch are walked.
+/// The order of the batches of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// All batches of the first length, then of the second ...
@@ -90,9 +90,9 @@ pub struct BatchPlan {
     pub items: Vec<u32>,
 }
 
-/// What batches are drawn from.
+/// The source of batches.
 #[derive(Debug, Clone)]
-enum Supply {
+enum BatchSource {
     Split(Cliques),
     Mixture(Mixture),
 }
@@ -104,7 +104,7 @@ pub struct Sampler {
     composition: Composition,
     order: Order,
     lengths_s: Vec<f64>,
-    supply: Supply,
+    supply: BatchSource,
 }
 
 impl Sampler {
@@ -141,7 +141,7 @@ impl Sampler {
                  versions: set cliques_per_batch to at most {pairs}"
             );
         }
-        Ok(Self { seed, composition, order, lengths_s, supply: Supply::Split(cliques) })
+        Ok(Self { seed, composition, order, lengths_s, supply: BatchSource::Split(cliques) })
     }
 
     /// Batches of several pools.
@@ -151,7 +151,7 @@ impl Sampler {
     pub fn of_mixture(seed: u64, order: Order, lengths_s: Vec<f64>, mixture: Mixture) -> Result<Self> {
         mixture.check()?;
         let composition = Composition::Pk { cliques: mixture.cliques, versions: mixture.versions };
-        Ok(Self { seed, composition, order, lengths_s, supply: Supply::Mixture(mixture) })
+        Ok(Self { seed, composition, order, lengths_s, supply: BatchSource::Mixture(mixture) })
     }
 
     /// Passes an epoch.
@@ -162,11 +162,11 @@ impl Sampler {
     /// Batches a pass; every pass of every epoch has as many.
     pub fn batches_per_pass(&self) -> usize {
         match (&self.supply, self.composition) {
-            (Supply::Mixture(mixture), _) => mixture.batches(),
-            (Supply::Split(split), Composition::RandomTriplets { triplets, least }) => {
+            (BatchSource::Mixture(mixture), _) => mixture.batches(),
+            (BatchSource::Split(split), Composition::RandomTriplets { triplets, least }) => {
                 triplets::batches(split, triplets, least)
             }
-            (Supply::Split(split), Composition::Pk { cliques, versions }) => {
+            (BatchSource::Split(split), Composition::Pk { cliques, versions }) => {
                 pk::batches(split, cliques, versions)
             }
         }
@@ -188,11 +188,11 @@ impl Sampler {
         for (pass, &length_s) in self.lengths_s.iter().enumerate() {
             let mut rng = generator(self.seed, "sampler", &[epoch, pass as u64]);
             let items = match (&self.supply, self.composition) {
-                (Supply::Mixture(mixture), _) => mixture.pass(&mut rng),
-                (Supply::Split(split), Composition::RandomTriplets { triplets, least }) => {
+                (BatchSource::Mixture(mixture), _) => mixture.pass(&mut rng),
+                (BatchSource::Split(split), Composition::RandomTriplets { triplets, least }) => {
                     triplets::pass(split, triplets, least, &mut rng)
                 }
-                (Supply::Split(split), Composition::Pk { cliques, versions }) => {
+                (BatchSource::Split(split), Composition::Pk { cliques, versions }) => {
                     pk::pass(split, cliques, versions, &mut rng)
                 }
             };

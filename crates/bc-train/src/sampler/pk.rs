@@ -15,7 +15,7 @@ pub(super) fn batches(cliques: &Cliques, p: usize, k: usize) -> usize {
 
 /// One pass. Each clique's versions are shuffled and cut into groups of K (the last one
 /// filled with others of the clique, again from the beginning if it has fewer than K);
-/// the groups are dealt out so that a batch holds P different cliques. Groups of a clique
+/// the groups are distributed so that a batch holds P different cliques. Groups of a clique
 /// so large that it would have to appear twice in a batch wait for the next epoch.
 pub(super) fn pass(cliques: &Cliques, p: usize, k: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
     let candidates = cliques.with_a_pair();

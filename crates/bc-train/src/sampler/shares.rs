@@ -1,4 +1,4 @@
-//! Which places of a batch each rank holds.
+//! Which items of a batch each rank computes.
 
 use std::ops::Range;
 
@@ -6,13 +6,13 @@ use super::Composition;
 
 /// How batches are cut among ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct RankSplit {
     composition: Composition,
     rank: usize,
     size: usize,
 }
 
-impl Cut {
+impl RankSplit {
     /// The share of `rank` of `size`.
     pub fn new(composition: Composition, rank: usize, size: usize) -> Self {
         Self { composition, rank, size }
@@ -36,7 +36,7 @@ impl Cut {
         }
     }
 
-    /// The places of some of its cliques or triplets.
+    /// The positions of some of its cliques or triplets.
     fn places(&self, items: usize, units: Range<usize>) -> Vec<u32> {
         match self.composition {
             // In thirds, as the batch is.
@@ -50,25 +50,25 @@ impl Cut {
     }
 }
 
-/// The places of one batch by rank.
+/// The positions of one batch, by rank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shares {
     /// What this rank computes, ascending within each third of a batch of triplets.
     own: Vec<u32>,
-    /// This rank has no share, and computes the first clique or triplet so that it takes its part in what
-    /// all ranks do together; nothing of it counts.
+    /// This rank has no share, and computes the first clique or triplet so that it takes part in what
+    /// all ranks do together; its results do not count.
     silent: bool,
     of: Vec<Vec<u32>>,
 }
 
 impl Shares {
-    /// The places that this rank computes.
+    /// The positions that this rank computes.
     pub fn own(&self) -> &[u32] {
         &self.own
     }
 
     /// Whether nothing of what this rank computes counts: the batch has fewer cliques or triplets than there are ranks.
-    pub fn is_silent(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.silent
     }
 
@@ -77,7 +77,7 @@ impl Shares {
         self.of.iter().map(Vec::len).collect()
     }
 
-    /// For every place of the batch, its number among the items of all ranks, one rank after the other.
+    /// For every position of the batch, its index among the items of all ranks, one rank after the other.
     pub fn order(&self) -> Vec<u32> {
         let places: Vec<u32> = self.of.iter().flatten().copied().collect();
         let mut order = vec![0; places.len()];
@@ -95,8 +95,9 @@ mod tests {
     #[test]
     fn cliques_and_triplets_stay_whole() {
         let pk = Composition::Pk { cliques: 5, versions: 2 };
-        let own =
-            |composition, items, rank, size| Cut::new(composition, rank, size).shares(items).own().to_vec();
+        let own = |composition, items, rank, size| {
+            RankSplit::new(composition, rank, size).shares(items).own().to_vec()
+        };
         assert_eq!(own(pk, 10, 0, 1), (0..10).collect::<Vec<_>>());
         assert_eq!(own(pk, 10, 0, 2), [0, 1, 2, 3]);
         assert_eq!(own(pk, 10, 1, 2), [4, 5, 6, 7, 8, 9]);
@@ -113,13 +114,13 @@ mod tests {
         ] {
             for size in 1..8 {
                 let shares: Vec<Shares> =
-                    (0..size).map(|rank| Cut::new(composition, rank, size).shares(15)).collect();
+                    (0..size).map(|rank| RankSplit::new(composition, rank, size).shares(15)).collect();
                 let all: Vec<u32> =
-                    shares.iter().filter(|s| !s.is_silent()).flat_map(|s| s.own.clone()).collect();
+                    shares.iter().filter(|s| !s.is_idle()).flat_map(|s| s.own.clone()).collect();
                 let found: Vec<u32> = shares[0].order().iter().map(|&number| all[number as usize]).collect();
                 assert_eq!(found, (0..15).collect::<Vec<u32>>(), "{size} ranks");
                 assert_eq!(shares[0].counts().iter().sum::<usize>(), 15);
-                let silent = shares.iter().filter(|share| share.is_silent()).count();
+                let silent = shares.iter().filter(|share| share.is_idle()).count();
                 assert_eq!(silent, size.saturating_sub(5));
                 assert!(shares.iter().all(|share| share.own.len() >= 3));
             }

@@ -12,8 +12,8 @@ pub(super) fn batches(cliques: &Cliques, triplets: usize, least: usize) -> usize
     sizes(anchors, triplets, least).len()
 }
 
-/// How many of `anchors` are in each batch: `triplets`, and the rest in the last one. A rest of fewer than
-/// `least` is filled up from the batch before it, or joins it where that would leave it too few itself.
+/// How many of `anchors` are in each batch: `triplets`, and the remainder in the last one. A remainder of fewer than
+/// `least` is filled up from the batch before it, or added to that batch if it would itself become too small.
 fn sizes(anchors: usize, triplets: usize, least: usize) -> Vec<usize> {
     let mut sizes = vec![triplets; anchors / triplets];
     let rest = anchors % triplets;
@@ -71,7 +71,7 @@ fn pick<T: Copy>(from: &[T], rng: &mut impl Rng) -> T {
     from[rng.random_range(0..from.len())]
 }
 
-/// Draws until `fits`; the caller knows that something does.
+/// Draws until `fits` is true; the caller knows that this is possible.
 fn redraw<R: Rng, T>(rng: &mut R, draw: impl Fn(&mut R) -> T, fits: impl Fn(&T) -> bool) -> T {
     loop {
         let candidate = draw(rng);

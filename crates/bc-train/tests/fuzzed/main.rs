@@ -20,7 +20,7 @@ fn training_state() {
 }
 
 #[test]
-#[ignore = "writes fuzz/corpus anew"]
+#[ignore = "rewrites fuzz/corpus"]
 fn corpora() {
     let metrics = "{\"kind\":\"start\",\"step\":0,\"version\":\"0.2.0\",\"time\":1.5}\n\
         {\"kind\":\"step\",\"step\":1,\"epoch\":0,\"length_s\":10.0,\"loss\":0.5,\"classification\":0.25,\"triplet\":0.25,\

@@ -5,14 +5,14 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::super::{AdamRange, AdamUpdate};
-use crate::optim::AdamNumbers;
+use crate::optim::AdamCoefficients;
 use crate::simd::vectorized;
 
 /// Values that a thread works on at once.
 const BLOCK: usize = 1 << 14;
 
-/// The sum of squares of some places. Blocks are added in their order, first those of one range: the sum does not
-/// depend on the threads.
+/// The sum of squares of some ranges. Blocks are added in order, range by range, so that the sum does not
+/// depend on the number of threads.
 pub(super) fn sum_of_squares(x: &[f32], places: &[Range<usize>]) -> f64 {
     let cut = |places: &Range<usize>| x[places.clone()].chunks(BLOCK).collect::<Vec<_>>();
     let ranges: Vec<Vec<&[f32]>> = places.iter().map(cut).collect();
@@ -39,16 +39,16 @@ struct Block<'a> {
     weights: &'a mut [f32],
     moments: [&'a mut [f32]; 2],
     gradient: &'a [f32],
-    update: AdamNumbers,
+    update: AdamCoefficients,
 }
 
-/// Flat memory from which parts are taken in their order.
-struct Rest<'a> {
+/// The part of flat memory from which ranges have not been taken yet, in ascending order.
+struct Remaining<'a> {
     values: &'a mut [f32],
     from: usize,
 }
 
-impl<'a> Rest<'a> {
+impl<'a> Remaining<'a> {
     fn new(values: &'a mut [f32]) -> Self {
         Self { values, from: 0 }
     }
@@ -71,9 +71,10 @@ pub(super) fn adam(
     update: &AdamUpdate,
     factor: f32,
 ) {
-    let decaying = AdamNumbers::of(update);
-    let undecayed = AdamNumbers { gradient_decay: 0.0, keep: 1.0, ..decaying };
-    let (mut weights, mut first, mut second) = (Rest::new(weights), Rest::new(first), Rest::new(second));
+    let decaying = AdamCoefficients::of(update);
+    let undecayed = AdamCoefficients { gradient_decay: 0.0, keep: 1.0, ..decaying };
+    let (mut weights, mut first, mut second) =
+        (Remaining::new(weights), Remaining::new(first), Remaining::new(second));
     let mut blocks = Vec::new();
     for AdamRange { places, decayed, .. } in ranges.iter().filter(|range| range.written) {
         let update = if *decayed { decaying } else { undecayed };
@@ -96,10 +97,10 @@ vectorized! {
         first: &mut [f32],
         second: &mut [f32],
         gradient: &[f32],
-        update: AdamNumbers,
+        update: AdamCoefficients,
         factor: f32,
     ) {
-        let AdamNumbers { betas: [beta1, beta2], step, root, epsilon, gradient_decay, keep } = update;
+        let AdamCoefficients { betas: [beta1, beta2], step, root, epsilon, gradient_decay, keep } = update;
         for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
             let g = g * factor + gradient_decay * *w;
             *m += (1.0 - beta1) * (g - *m);
@@ -109,7 +110,7 @@ vectorized! {
     }
 }
 
-/// `average * decay + values * (1 - decay)`, where zeros have no sign.
+/// `average * decay + values * (1 - decay)`, without negative zeros.
 pub(super) fn average(average: &mut [f32], values: &[f32], decay: f64) {
     let (old, new) = (decay as f32, (1.0 - decay) as f32);
     average.par_chunks_mut(BLOCK).zip(values.par_chunks(BLOCK)).for_each(|(average, values)| {

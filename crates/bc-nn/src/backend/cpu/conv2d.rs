@@ -1,4 +1,4 @@
-//! Two-dimensional convolution as a product of matrices: weights times windows.
+//! Two-dimensional convolution as a matrix product: weights times windows (im2col).
 //!
 //! The windows are never stored as a matrix; the product packs them straight from the
 //! input. The gradient of the input is a convolution too where the stride is 1, with the
@@ -11,10 +11,10 @@ use super::super::geometry::Geometry;
 use super::super::{Array, Shape};
 use super::im2col::{Sizes, col2im};
 use super::normalise::{Affine, affine_add_relu_in_place, affine_in_place};
-use super::product::{Finish, Matrix, View, multiply, multiply_into};
+use super::product::{BlockEpilogue, Matrix, View, multiply, multiply_into};
 use super::{Unwritten, array, fresh, in_place, values, written, zeroed};
 
-/// Outputs up to which the gradient of the weights is computed transposed.
+/// Number of outputs up to which the gradient of the weights is computed transposed.
 const FEW: usize = 128;
 
 fn windows<'a>(x: &'a [f32], sizes: &'a Sizes) -> Matrix<'a> {
@@ -25,7 +25,7 @@ fn windows<'a>(x: &'a [f32], sizes: &'a Sizes) -> Matrix<'a> {
     }
 }
 
-fn forward(x: &[f32], weight: &[f32], sizes: &Sizes, finish: Option<Finish<'_>>) -> Vec<f32> {
+fn forward(x: &[f32], weight: &[f32], sizes: &Sizes, finish: Option<BlockEpilogue<'_>>) -> Vec<f32> {
     let weight = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()));
     fresh(sizes.outputs * sizes.columns(), |y| multiply_into(y, weight, windows(x, sizes), finish))
 }
@@ -40,7 +40,7 @@ fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
             for (output, weight) in weight.chunks(depth).enumerate() {
                 let from = &weight[task * CHANNELS * taps..];
                 let to = out.chunks_mut(row).map(|row| &mut row[output * taps..][..taps]);
-                // A kernel of 3x3 is worth a loop of known length.
+                // For 3x3 kernels, a loop of known length is worth it.
                 if taps == 9 {
                     to.zip(from.as_chunks::<9>().0).for_each(|(to, from)| {
                         to.write_copy_of_slice(&std::array::from_fn::<_, 9, _>(|tap| from[8 - tap]));
@@ -57,11 +57,11 @@ fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
     })
 }
 
-/// Where a gradient goes.
+/// Where a gradient is written.
 enum Destination<'a> {
-    /// Into memory that is not written yet.
+    /// Into uninitialised memory.
     Unwritten(&'a mut [Unwritten]),
-    /// Added to what is there.
+    /// Added to the present values.
     AddTo(&'a mut [f32]),
 }
 
@@ -110,7 +110,7 @@ fn input_gradient<'a>(dx: Destination<'a>, dy: &[f32], weight: &[f32], sizes: &S
         }
         Destination::Unwritten(dx) => {
             assert_eq!(dx.len(), sizes.inputs * channel);
-            // Zeros channel by channel, which are still in cache when the windows are added to them.
+            // Zeroed channel by channel, so that the zeros are still in cache when the windows are added to them.
             dx.par_chunks_mut(channel)
                 .zip(columns.par_chunks(of_channel))
                 .for_each(|(dx, columns)| col2im(columns, sizes, zeroed(dx)));
@@ -132,7 +132,7 @@ fn weight_gradient(dw: &mut [f32], x: &[f32], dy: &[f32], sizes: &Sizes, add: bo
         };
         return multiply(dw, Matrix::Stored(dy), right, add, None);
     }
-    // The right factor is transposed while it is packed: the smaller one should be it.
+    // The right factor is transposed while it is packed, so it should be the smaller one.
     let across = fresh(depth * outputs, |across| {
         multiply_into(across, windows(x, sizes), Matrix::Stored(dy.transposed()), None)
     });

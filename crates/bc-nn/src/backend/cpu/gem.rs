@@ -13,7 +13,7 @@ use crate::simd::vectorized;
 const FLOOR: f32 = 1e-6;
 
 fn clamped(x: f32) -> f64 {
-    // Not `f32::max`, which hides what is not a number.
+    // Not `f32::max`, which hides NaN.
     f64::from(if x < FLOOR { FLOOR } else { x })
 }
 
@@ -88,7 +88,7 @@ vectorized! {
                 }
             }
         }
-        // Short rows are mostly rest: it too is worth vectors.
+        // In short rows most values are in the remainder, which should be vectorised too.
         let (last, mut powers) = (padded(rest), [0f64; 16]);
         for (power_of, x) in powers.iter_mut().zip(&last) {
             *power_of = power(*x, p);

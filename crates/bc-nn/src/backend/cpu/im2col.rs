@@ -25,7 +25,7 @@ pub(super) struct Sizes {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
     pub padding: [usize; 2],
-    /// The rows form a ring: above the first is the last.
+    /// Whether the rows form a ring: the last is above the first.
     pub ring: bool,
 }
 
@@ -54,7 +54,7 @@ impl Sizes {
         (self.width + 2 * self.padding[1] - self.kernel[1]) / self.stride[1] + 1
     }
 
-    /// Of the outputs.
+    /// Shape of the outputs.
     pub fn out_shape(&self) -> Shape {
         [self.outputs, self.batch, self.out_height(), self.out_width()]
     }
@@ -99,7 +99,7 @@ impl Sizes {
     }
 }
 
-/// Lanes of a chunk that are in one row of the input: lane n comes from `offset + n * stride`
+/// Lanes of a chunk that come from one row of the input: lane n from `offset + n * stride`
 /// of a channel.
 #[derive(Debug, Clone, Copy)]
 struct Run {
@@ -174,7 +174,7 @@ impl Map {
         let last = self.chunks - 1;
         let end = last / 2 * pair_step + last % 2 * CHUNK + (rows.len() - 1) * row_step + CHUNK;
         assert!(x.len() >= rows.end.div_ceil(self.taps) * self.channel && out.len() >= end);
-        // No network has a larger stride than 2.
+        // No network has a stride above 2.
         #[cfg(target_arch = "x86_64")]
         let isa = if self.stride <= 2 { crate::simd::isa() } else { Isa::Baseline };
         #[cfg(target_arch = "x86_64")]

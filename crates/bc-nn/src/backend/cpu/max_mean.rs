@@ -41,7 +41,7 @@ pub fn max_mean(x: &Array, groups: usize) -> Result<(Array, Argmax)> {
                     for (((most, mean), row), x) in
                         most.iter_mut().zip(mean.iter_mut()).zip(rows.iter_mut()).zip(x)
                     {
-                        // Not `f32::max`: what is not a number must stay visible.
+                        // Not `f32::max`: NaN must stay visible.
                         let higher = *x > *most || x.is_nan();
                         *most = if higher { *x } else { *most };
                         *row = if higher { number } else { *row };

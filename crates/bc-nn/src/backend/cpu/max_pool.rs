@@ -19,7 +19,7 @@ pub struct Argmax {
 }
 
 vectorized! {
-    /// A row's even and odd columns; behind an odd width's last even column nothing is greatest.
+    /// A row's even and odd columns; for an odd width, a value that is never the maximum follows the last even column.
     fn part(row: &[f32], even: &mut [f32], odd: &mut [f32]) {
         let (pairs, rest) = row.as_chunks::<2>();
         for ((pair, even), odd) in pairs.iter().zip(even.iter_mut()).zip(odd.iter_mut()) {
@@ -32,7 +32,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Takes what is greater (or not a number), and notes where it came from.
+    /// Keeps the greater value (or NaN), and records where it came from.
     fn greater(best: &mut [f32], taps: &mut [u32], values: &[f32], tap: u32) {
         for ((best, found), value) in best.iter_mut().zip(taps).zip(values) {
             let better = *value > *best || value.is_nan();

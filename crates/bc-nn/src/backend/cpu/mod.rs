@@ -1,10 +1,10 @@
 //! The processor: each operator is a pair of plain functions on slices (forward and backward), without a graph: the
-//! network runs its backward pass itself, so that gradients are added where they belong and activations are freed as
+//! network runs its backward pass itself, so that gradients are accumulated in place and activations are freed as
 //! it goes.
 //!
 //! An array is (channels, batch, height, width) in memory too, 32-bit, contiguous: with the channels
 //! first a convolution of a whole batch is one product of matrices, and what batch norm
-//! averages lies in one run of memory.
+//! averages is contiguous in memory.
 
 mod adam;
 pub mod conv2d;
@@ -48,11 +48,11 @@ pub(crate) fn array(values: Vec<f32>, shape: Shape) -> Array {
 /// A value that is not written yet. Zeroing what is overwritten anyway would cost one more pass through memory.
 pub(crate) type Unwritten = MaybeUninit<f32>;
 
-/// `count` values, which `fill` writes all: it returns its argument as what it is then (see [`written`] and
+/// `count` values, all written by `fill`, which returns its argument as initialised memory (see [`written`] and
 /// [`zeroed`]).
 ///
 /// # Panics
-/// Other memory comes back, or less of it.
+/// `fill` returns other memory, or less of it.
 pub(crate) fn fresh(count: usize, fill: impl FnOnce(&mut [Unwritten]) -> &mut [f32]) -> Vec<f32> {
     let mut values = Vec::<f32>::with_capacity(count);
     let start = values.as_ptr();
@@ -63,10 +63,10 @@ pub(crate) fn fresh(count: usize, fill: impl FnOnce(&mut [Unwritten]) -> &mut [f
     values
 }
 
-/// Values that were all written.
+/// The values as initialised memory.
 ///
 /// # Safety
-/// Every one of them was.
+/// All of them were written.
 pub(crate) unsafe fn written(values: &mut [Unwritten]) -> &mut [f32] {
     // SAFETY: the caller's.
     unsafe { values.assume_init_mut() }

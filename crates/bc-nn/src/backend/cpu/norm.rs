@@ -2,13 +2,13 @@
 //!
 //! One operator serves batch norm, instance norm and their mixture IBN (Pan et al. 2018):
 //! the first `instance` channels are normalised over each sample, the others over the batch.
-//! With the channels first, what is normalised together lies in one run of memory: a
-//! *group*. The bias of a convolution in front is added here, where it is free.
+//! With the channels first, values that are normalised together are contiguous in memory: a
+//! *group*. The bias of the preceding convolution is added here, where it costs nothing.
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 
-use super::super::{Activation, Array, Ending, Shape};
+use super::super::{Activation, Array, Epilogue, Shape};
 use super::normalise::{
     self, Affine, affine_add_relu, gradient, gradient_in_place, gradient_sums, mask_in_place, moments,
 };
@@ -30,7 +30,7 @@ pub struct Statistics {
 }
 
 impl Activation {
-    /// Below this the normalised value is cut.
+    /// The normalised value is clamped to this minimum.
     pub(crate) fn floor(self) -> f32 {
         if self == Activation::Relu { 0.0 } else { f32::NEG_INFINITY }
     }
@@ -114,17 +114,17 @@ pub(crate) fn fold_statistics(statistics: &Statistics, table: &[f32]) -> Vec<Aff
 }
 
 struct Forward<'a> {
-    /// Below this the normalised value is cut: zero for a ReLU.
+    /// The normalised value is clamped to this minimum: zero for a ReLU.
     floor: f32,
     table: &'a [f32],
     source: Source<'a>,
 }
 
-/// What a forward pass gives: y, the scale of each group, the statistics of the batch.
+/// The results of a forward pass: y, the moments of each group, the statistics of the batch.
 type Normalised = (Vec<f32>, Vec<GroupMoments>, Statistics);
 
 impl Forward<'_> {
-    /// Moments of a channel that is normalised by running statistics; there alone a convolution's bias does not cancel.
+    /// Moments of a channel that is normalised by running statistics; only there a convolution's bias does not cancel.
     fn running(&self, channel: usize, groups: &Groups, bias: f32) -> Option<GroupMoments> {
         let Source::Running(running) = self.source else { return None };
         let index = channel.checked_sub(groups.instance)?;
@@ -135,7 +135,7 @@ impl Forward<'_> {
         let run = groups.run();
         let channels = x.len() / run.max(1);
         let whole = match self.source {
-            Source::Shared(peers) => Some(WholeBatch::measure(x, groups, peers)?),
+            Source::Shared(peers) => Some(BatchMoments::measure(x, groups, peers)?),
             _ => None,
         };
         let [gamma, beta, bias] = rows(self.table, channels);
@@ -177,10 +177,10 @@ impl Forward<'_> {
             // that is shorter would have panicked.
             unsafe { written(out) }
         });
-        let of_batch = &measured[groups.instance..];
+        let batch_affine = &measured[groups.instance..];
         let statistics = Statistics {
-            mean: of_batch.iter().enumerate().map(|(i, m)| m.1.0 + bias(groups.instance + i)).collect(),
-            variance: of_batch.iter().map(|(_, last)| last.1).collect(),
+            mean: batch_affine.iter().enumerate().map(|(i, m)| m.1.0 + bias(groups.instance + i)).collect(),
+            variance: batch_affine.iter().map(|(_, last)| last.1).collect(),
             count: whole.map_or(run, |whole| whole.count),
         };
         Ok((y, measured.into_iter().flat_map(|(scales, _)| scales).collect(), statistics))
@@ -188,12 +188,12 @@ impl Forward<'_> {
 }
 
 /// Mean and variance of each channel over the batch of all processes.
-struct WholeBatch {
+struct BatchMoments {
     count: usize,
     moments: Vec<(f64, f64)>,
 }
 
-impl WholeBatch {
+impl BatchMoments {
     /// Of a channel, if it is normalised over the batch.
     fn of(&self, channel: usize, groups: &Groups) -> Option<(f64, f64)> {
         channel.checked_sub(groups.instance).map(|index| self.moments[index])
@@ -221,12 +221,12 @@ impl WholeBatch {
 }
 
 /// Overwrites dy with dx.
-struct Backward<'a> {
+struct BackwardPass<'a> {
     saved: &'a Saved,
     peers: Option<&'a dyn Peers>,
 }
 
-/// Sums over a group: of g, the gradient behind the activation, and of g times the normalised input.
+/// Sums over a group: of g, the gradient after the activation, and of g times the normalised input.
 #[derive(Debug, Clone, Copy)]
 struct GroupSums {
     sum: f64,
@@ -240,7 +240,7 @@ struct ChannelSums {
     all: GroupSums,
 }
 
-impl Backward<'_> {
+impl BackwardPass<'_> {
     /// Scale and shift of a group, and its moments.
     fn scale(&self, channel: usize, group: usize) -> (GroupMoments, Affine) {
         let [gamma, beta, _] = rows(&self.saved.table, self.saved.channels);
@@ -287,7 +287,7 @@ impl Backward<'_> {
     }
 
     /// One channel; `end` has y, and room for dx. Returns the gradients of scale and shift, of this process's part
-    /// of the batch. `known` are the sums of [`Backward::with_peers`].
+    /// of the batch. `known` are the sums of [`BackwardPass::with_peers`].
     fn channel(
         &self,
         channel: usize,
@@ -342,7 +342,7 @@ impl Backward<'_> {
             .collect())
     }
 
-    /// Overwrites dy with what passes the ReLU at the end of a bottleneck, and returns dx beside the gradients of
+    /// Overwrites dy with its part that passes the ReLU at the end of a bottleneck, and returns dx and the gradients of
     /// scale and shift.
     fn behind_shortcut(
         &self,
@@ -375,7 +375,7 @@ impl Backward<'_> {
 pub enum Source<'a> {
     /// The batch.
     Batch,
-    /// The batch of which this process and its peers have a part each.
+    /// The batch of which this process and its peers each have a part.
     Shared(&'a dyn Peers),
     /// Running statistics; there is no backward pass.
     Running(&'a Statistics),
@@ -394,9 +394,9 @@ pub fn norm(
     table: Vec<f32>,
     instance: usize,
     source: Source<'_>,
-    ending: Ending<'_>,
+    ending: Epilogue<'_>,
 ) -> Result<(Array, Saved, Statistics)> {
-    let Ending { activation, shortcut } = ending;
+    let Epilogue { activation, shortcut } = ending;
     let channels = x.shape()[0];
     let expected = channels - instance.min(channels);
     if let Source::Running(running) = source
@@ -423,8 +423,8 @@ pub struct NormGradients {
     pub dx: Array,
     /// Of the shortcut, where there was one.
     pub shortcut: Option<Array>,
-    /// Of scale and shift, one row after the other. (A convolution's bias in front has none:
-    /// normalisation takes a constant away.)
+    /// Of scale and shift, one row after the other. (The bias of a preceding convolution has none:
+    /// normalisation cancels a constant.)
     pub rows: Vec<f32>,
 }
 
@@ -444,7 +444,7 @@ pub fn norm_gradient(
     if dy.shape() != shape || y.is_some_and(|y| y.shape() != shape) || saved.channels != shape[0] {
         bail!("a gradient of {:?} for a normalisation of {shape:?}", dy.shape());
     }
-    let backward = Backward { saved, peers };
+    let backward = BackwardPass { saved, peers };
     let (groups, x) = (Groups::new(shape, saved.instance), values(x)?);
     let (dx, sums) = match y {
         None => (None, backward.in_place(in_place(&mut dy)?, x, &groups)?),
@@ -466,7 +466,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    const IDENTITY: Ending<'_> = Ending { activation: Activation::Identity, shortcut: None };
+    const IDENTITY: Epilogue<'_> = Epilogue { activation: Activation::Identity, shortcut: None };
 
     fn locked<T>(cell: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         cell.lock().unwrap()
@@ -478,7 +478,7 @@ mod tests {
         for activation in [Activation::Identity, Activation::Relu] {
             for (instance, ends) in [(0, 2), (2, 2), (4, 2), (0, 3), (2, 3), (4, 3)] {
                 let pass = |inputs: &[Array]| {
-                    let ending = Ending { activation, shortcut: inputs.get(2) };
+                    let ending = Epilogue { activation, shortcut: inputs.get(2) };
                     norm(&inputs[0], flat(&inputs[1]), instance, Source::Batch, ending)
                 };
                 let backward = |inputs: &[Array], dy: &Array| {
@@ -595,7 +595,7 @@ mod tests {
                 let [x, shortcut, dy] = [&inputs[0], &inputs[2], dy].map(|x| cut(x, part));
                 let table = flat(&inputs[1]);
                 let source = Source::Shared(&both);
-                let ending = Ending { activation: Activation::Relu, shortcut: Some(&shortcut) };
+                let ending = Epilogue { activation: Activation::Relu, shortcut: Some(&shortcut) };
                 let (y, saved, _) = norm(&x, table, 2, source, ending).unwrap();
                 let NormGradients { dx, shortcut, rows } =
                     norm_gradient(&saved, &x, dy.clone(), Some(&y), Some(&both)).unwrap();
@@ -611,7 +611,7 @@ mod tests {
     fn a_batch_that_is_shared_is_normalised_as_a_whole() {
         let inputs = [made([5, 7, 3, 4], 1), made([2, 5, 1, 1], 2), made([5, 7, 3, 4], 5)];
         let dy = made([5, 7, 3, 4], 9);
-        let ending = Ending { activation: Activation::Relu, shortcut: Some(&inputs[2]) };
+        let ending = Epilogue { activation: Activation::Relu, shortcut: Some(&inputs[2]) };
         let (y, saved, _) = norm(&inputs[0], flat(&inputs[1]), 2, Source::Batch, ending).unwrap();
         let alone = norm_gradient(&saved, &inputs[0], dy.clone(), Some(&y), None).unwrap();
         let whole = [&y, &alone.dx, alone.shortcut.as_ref().unwrap()];

@@ -22,7 +22,7 @@ impl Affine {
     }
 }
 
-/// Mean and biased variance, in two passes (the second is in cache, and nothing cancels).
+/// Mean and biased variance, in two passes (the second is in cache, and there is no cancellation).
 pub(super) fn moments(x: &[f32]) -> (f64, f64) {
     let count = x.len().max(1) as f64;
     let mean = sum(x) / count;
@@ -69,7 +69,7 @@ vectorized! {
     pub(super) fn affine(y: &mut [Unwritten], x: &[f32], affine: Affine, floor: f32) {
         for (y, x) in y.iter_mut().zip(x) {
             let value = x * affine.factor + affine.offset;
-            // Not `f32::max`: a value that is not a number must stay one, or a diverged run looks well.
+            // Not `f32::max`: NaN must stay NaN, or a diverged run looks healthy.
             y.write(if value < floor { floor } else { value });
         }
     }

@@ -1,12 +1,12 @@
-//! The list of operators, each handed on to its module.
+//! The operators of the CPU, each forwarded to its module.
 
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
 
 use super::super::{
-    AdamRange, AdamState, AdamUpdate, Array, Backward, Conv, Ending, Flat, Norm, Operators, Saved, Shape,
-    Training, Weights,
+    AdamRange, AdamState, AdamUpdate, Array, BackwardPass, Conv, Epilogue, Flat, Norm, Operators, Saved,
+    Shape, TrainPass, Weights,
 };
 use super::conv2d::{Kernel, conv2d, conv2d_affine, conv2d_input_gradient, conv2d_weight_gradient};
 use super::norm::{NormGradients, Source, Statistics, fold_statistics, norm, norm_gradient};
@@ -41,7 +41,7 @@ fn kernel_shape(shape: &[usize]) -> Result<Shape> {
     match *shape {
         [outputs, inputs] => Ok([outputs, inputs, 1, 1]),
         [outputs, inputs, height, width] => Ok([outputs, inputs, height, width]),
-        _ => anyhow::bail!("{shape:?} are no weights of a convolution"),
+        _ => anyhow::bail!("{shape:?} is not the shape of a convolution's weights"),
     }
 }
 
@@ -49,10 +49,10 @@ fn kernel_shape(shape: &[usize]) -> Result<Shape> {
 fn table(parameters: &Parameters, norm: &Norm) -> Result<Vec<f32>> {
     let mut table = Vec::new();
     for row in 0..2 {
-        if let Some(of_instance) = norm.of_instance {
-            table.extend_from_slice(of(parameters, of_instance[row])?);
+        if let Some(instance_affine) = norm.instance_affine {
+            table.extend_from_slice(of(parameters, instance_affine[row])?);
         }
-        table.extend_from_slice(of(parameters, norm.of_batch[row])?);
+        table.extend_from_slice(of(parameters, norm.batch_affine[row])?);
     }
     if let Some(bias) = norm.bias {
         table.extend_from_slice(of(parameters, bias)?);
@@ -66,7 +66,7 @@ fn running(weights: Weights<'_>, norm: &Norm) -> Result<Statistics> {
     Ok(Statistics { mean: values(mean)?, variance: values(variance)?, count: 0 })
 }
 
-/// Moves running statistics by a share of the batch's, which are times `factor`.
+/// Updates running statistics with a share of the batch's, multiplied by `factor`.
 fn move_running(running: &mut [f32], batch: &[f32], factor: f64) {
     let (old, new) = ((1.0 - MOMENTUM) as f32, (MOMENTUM * factor) as f32);
     for (running, batch) in running.iter_mut().zip(batch) {
@@ -126,8 +126,8 @@ impl Operators for Cpu {
         Ok(())
     }
 
-    fn forget(&self, _gradients: &mut Flat) -> Result<()> {
-        // What is written first overwrites them.
+    fn discard_gradients(&self, _gradients: &mut Flat) -> Result<()> {
+        // The first write overwrites them.
         Ok(())
     }
 
@@ -159,7 +159,7 @@ impl Operators for Cpu {
         x: &Array,
         dy: &Array,
         conv: &Conv,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<()> {
         let shape = kernel_shape(&pass.parameters.entry(conv.weight).shape)?;
         pass.gradients.write(conv.weight, |flat, places, add| {
@@ -174,7 +174,7 @@ impl Operators for Cpu {
         weights: Weights<'_>,
         conv: &Conv,
         norm: &Norm,
-        ending: Ending<'_>,
+        ending: Epilogue<'_>,
     ) -> Result<Array> {
         if norm.instance > 0 {
             return self.norm(&self.conv(x, weights.parameters, conv)?, weights, norm, ending);
@@ -184,7 +184,7 @@ impl Operators for Cpu {
         conv2d_affine(x, kernel, conv.geometry, &affine, floor, ending.shortcut)
     }
 
-    fn norm(&self, x: &Array, weights: Weights<'_>, of: &Norm, ending: Ending<'_>) -> Result<Array> {
+    fn norm(&self, x: &Array, weights: Weights<'_>, of: &Norm, ending: Epilogue<'_>) -> Result<Array> {
         let running = running(weights, of)?;
         let table = table(weights.parameters, of)?;
         Ok(norm(x, table, of.instance, Source::Running(&running), ending)?.0)
@@ -193,9 +193,9 @@ impl Operators for Cpu {
     fn norm_train(
         &self,
         x: &Array,
-        pass: &mut Training<'_>,
+        pass: &mut TrainPass<'_>,
         of: &Norm,
-        ending: Ending<'_>,
+        ending: Epilogue<'_>,
     ) -> Result<(Array, Saved)> {
         let source = pass.peers.map_or(Source::Batch, Source::Shared);
         let (y, saved, batch) = norm(x, table(pass.parameters, of)?, of.instance, source, ending)?;
@@ -218,18 +218,18 @@ impl Operators for Cpu {
         dy: Array,
         y: Option<&Array>,
         norm: &Norm,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<(Array, Option<Array>)> {
         let NormGradients { dx, shortcut, rows } = norm_gradient(saved.get()?, x, dy, y, pass.peers)?;
         for (row, values) in rows.chunks(rows.len() / 2).enumerate() {
             let (own, rest) = values.split_at(norm.instance);
-            if let Some(of_instance) = norm.of_instance {
-                pass.gradients.add(of_instance[row], own)?;
+            if let Some(instance_affine) = norm.instance_affine {
+                pass.gradients.add(instance_affine[row], own)?;
             }
-            pass.gradients.add(norm.of_batch[row], rest)?;
+            pass.gradients.add(norm.batch_affine[row], rest)?;
         }
         if let Some(bias) = norm.bias {
-            // Normalisation takes a constant away.
+            // Normalisation cancels a constant.
             pass.gradients.add(bias, &vec![0.0; x.shape()[0]])?;
         }
         Ok((dx, shortcut))
@@ -253,7 +253,7 @@ impl Operators for Cpu {
         y: &Array,
         dy: &Array,
         p: Parameter,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<Array> {
         let (dx, dp) = gem::gem_gradient(x, of(pass.parameters, p)?[0], y, dy)?;
         pass.gradients.add(p, &[dp])?;

@@ -1,9 +1,9 @@
-//! Products of matrices, of which the factors may be transposed or be the windows of a
+//! Matrix products, whose factors may be transposed or be the windows of a
 //! convolution.
 //!
 //! The result is cut into blocks that threads compute on their own: a block of the right
-//! factor is packed into panels, rows of the left one are gathered beside it, both so small
-//! that they stay in the second cache (Goto & van de Geijn 2008, "Anatomy of
+//! factor is packed into panels, rows of the left one are gathered, both small enough
+//! to stay in the L2 cache (Goto & van de Geijn 2008, "Anatomy of
 //! High-Performance Matrix Multiplication"). The depth is cut the same way whatever the
 //! threads, so results do not depend on their number.
 
@@ -18,7 +18,7 @@ use super::transpose::into_panel;
 use super::{Unwritten, fresh, written, zeroed};
 use crate::simd::vectorized;
 
-/// Most panels that are packed at once.
+/// Maximum number of panels that are packed at once.
 const PANELS: usize = 16;
 /// Rows of the left factor that are gathered at once.
 const GATHERED: usize = 112;
@@ -50,7 +50,7 @@ impl<'a> View<'a> {
 /// A factor of a product.
 #[derive(Clone, Copy)]
 pub(super) enum Matrix<'a> {
-    /// Lies in memory.
+    /// A matrix in memory.
     Stored(View<'a>),
     /// The windows of an input: (channel, tap) x (sample, position).
     Im2col(&'a [f32], &'a Sizes),
@@ -87,7 +87,7 @@ impl Matrix<'_> {
         let distance = distance(depth.len());
         match (self, map) {
             (Matrix::Im2col(x, _), Some(map)) => {
-                // An odd number of chunks leaves half a panel, which nothing reads but must be a number.
+                // An odd number of chunks leaves half a panel, whose values are not used but must be finite.
                 if !columns.len().is_multiple_of(PANEL) {
                     let last = columns.len() / PANEL;
                     panels[last * distance..(last + 1) * distance].fill(0.0);
@@ -166,13 +166,13 @@ vectorized! {
     }
 }
 
-/// From panel to panel. A row more than they hold: whole powers of two apart, the rows of
-/// several panels would share few sets of the first cache.
+/// Stride of the panels, one row more than they hold: at a distance of a power of two, the rows of
+/// several panels would share few sets of the L1 cache.
 fn distance(depth: usize) -> usize {
     (depth + 1) * PANEL
 }
 
-/// The part of a buffer from where it is aligned to a line of the cache.
+/// The part of a buffer that is aligned to a cache line.
 fn aligned(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
     const LINE: usize = 64;
     if buffer.len() < count + LINE / size_of::<f32>() {
@@ -190,7 +190,7 @@ struct Split {
 }
 
 impl Split {
-    /// The cut with the least work for the busiest thread, counted in cycles per step of the depth.
+    /// The split with the least work for the busiest thread, in cycles per step of the depth.
     fn best(rows: usize, panels: usize, threads: usize) -> Self {
         /// Cycles for gathering a value, over those for multiplying a row with a panel.
         const GATHERING: f64 = 0.4;
@@ -232,14 +232,14 @@ thread_local! {
 }
 
 /// Called with row, first column and the finished values there, while they are in cache.
-pub(super) type Finish<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
+pub(super) type BlockEpilogue<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
 
-/// Writes `left right` into memory that is not written yet, row-major, and returns it written.
+/// Writes `left right` into uninitialised memory, row-major, and returns it initialised.
 pub(super) fn multiply_into<'a>(
     out: &'a mut [Unwritten],
     left: Matrix<'_>,
     right: Matrix<'_>,
-    finish: Option<Finish<'_>>,
+    finish: Option<BlockEpilogue<'_>>,
 ) -> &'a mut [f32] {
     let ([rows, depth], [_, columns]) = (left.size(), right.size());
     if depth == 0 {
@@ -260,7 +260,7 @@ pub(super) fn multiply(
     left: Matrix<'_>,
     right: Matrix<'_>,
     add: bool,
-    finish: Option<Finish<'_>>,
+    finish: Option<BlockEpilogue<'_>>,
 ) {
     let ([_, depth], [_, columns]) = (left.size(), right.size());
     if depth == 0 && !add {
@@ -284,7 +284,7 @@ fn product(
     left: Matrix<'_>,
     right: Matrix<'_>,
     add: bool,
-    finish: Option<Finish<'_>>,
+    finish: Option<BlockEpilogue<'_>>,
 ) {
     let ([rows, depth], [of_depth, columns]) = (left.size(), right.size());
     assert!(depth == of_depth && len == rows * columns);
@@ -298,12 +298,12 @@ fn product(
         let rows = share(rows, split.rows, item % split.rows);
         let panels = share(panels, split.columns, item / split.rows);
         let columns = panels.start * PANEL..(panels.end * PANEL).min(columns);
-        // Each item has rows and columns of its own.
+        // Each item has its own rows and columns.
         SCRATCH.with_borrow_mut(|scratch| product.block(rows, columns, scratch));
     });
 }
 
-/// A product in work.
+/// A product in progress.
 struct Product<'a> {
     left: Matrix<'a>,
     right: Matrix<'a>,
@@ -311,7 +311,7 @@ struct Product<'a> {
     depth: usize,
     target: Target<'a>,
     add: bool,
-    finish: Option<Finish<'a>>,
+    finish: Option<BlockEpilogue<'a>>,
 }
 
 impl Product<'_> {

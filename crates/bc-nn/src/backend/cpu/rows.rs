@@ -8,7 +8,7 @@ use super::{array, values};
 /// Channels and batch of a matrix.
 fn size(x: &Array) -> Result<[usize; 2]> {
     let [channels, batch, height, width] = x.shape();
-    ensure!(height == 1 && width == 1, "{:?} is no matrix", x.shape());
+    ensure!(height == 1 && width == 1, "{:?} is not a matrix", x.shape());
     Ok([channels, batch])
 }
 
@@ -37,7 +37,7 @@ pub(super) fn matrix(rows: &[f32], channels: usize) -> Result<Array> {
     Ok(array(transposed(rows, channels), [channels, rows.len() / channels, 1, 1]))
 }
 
-/// One behind the other along the batch.
+/// Concatenates matrices along the batch.
 pub(super) fn join(parts: &[&Array]) -> Result<Array> {
     if let [one] = parts {
         return Ok((*one).clone());

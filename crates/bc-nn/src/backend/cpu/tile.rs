@@ -17,17 +17,17 @@ use crate::simd::{Isa, isa};
 pub const PANEL: usize = 32;
 /// Columns of a half of a panel.
 const HALF: usize = PANEL / 2;
-/// Most rows of a tile of whole panels.
+/// Maximum number of rows of a tile of whole panels.
 const TILE: usize = 14;
-/// Most rows of a tile of half panels.
+/// Maximum number of rows of a tile of half panels.
 const HALF_TILE: usize = 6;
-/// Most rows of a panel that one pass multiplies (a panel of it fills half of L1).
+/// Maximum number of rows of a panel per pass (such a panel fills half of the L1 cache).
 pub const DEPTH: usize = 256;
-/// Distance of rows in a gathered block: not a power of two, or the rows of a tile would
-/// share one set of the first cache.
+/// Stride of the rows in a gathered block: not a power of two, or the rows of a tile would
+/// share one set of the L1 cache.
 pub const ROW_STRIDE: usize = DEPTH + 16;
 
-/// A matrix that threads write disjoint blocks of; its values may be unwritten until they do.
+/// A matrix of which threads write disjoint blocks; its values may be uninitialised until then.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     data: *mut f32,
@@ -55,7 +55,7 @@ impl<'a> Target<'a> {
     /// Some columns of a row.
     ///
     /// # Safety
-    /// They are written; no other thread uses the same block at the same time.
+    /// They are initialised, and no other thread uses the same block at the same time.
     pub unsafe fn row(self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
         assert!(columns.end <= self.stride && row * self.stride + columns.end <= self.len);
         // SAFETY: in bounds by the assertion, exclusive by the caller.
@@ -117,9 +117,9 @@ pub unsafe fn multiply(
     };
     assert!(rows.len() > (count - 1) * row_step + (depth - 1) * cs);
     let isa = isa();
-    // A half panel stays in the first cache while all rows pass.
+    // A half panel stays in the L1 cache while all rows are multiplied.
     let (part, most) = if isa == Isa::Avx512 { (PANEL, TILE) } else { (HALF, HALF_TILE) };
-    // Tiles of equal heights: a low one would wait for its few sums.
+    // Tiles of equal heights: a low one would have too few independent sums.
     let most = count.div_ceil(count.div_ceil(most));
     for left in (0..columns).step_by(part) {
         let b = panels[left / PANEL * panel_distance + left % PANEL..].as_ptr();
@@ -197,7 +197,7 @@ mod plain {
         width: usize,
         add: bool,
     ) {
-        // Where multiplying and adding is one instruction of every machine.
+        // Where every machine of the target has fused multiply-add.
         const FUSED: bool = cfg!(target_arch = "aarch64");
         // SAFETY: passed on from `multiply`.
         unsafe {
@@ -212,7 +212,7 @@ mod plain {
                 }
             }
             for (i, sum) in sums.iter().enumerate() {
-                // By pointer: without `add` there is nothing yet that a reference could be to.
+                // By pointer: without `add` the memory is not initialised yet, so that no reference may point to it.
                 let row = c.add(i * ldc);
                 for (j, s) in sum.iter().enumerate().take(width) {
                     let c = row.add(j);

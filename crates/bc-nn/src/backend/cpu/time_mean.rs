@@ -1,4 +1,4 @@
-//! The mean of neighbouring columns: what a shortcut does where its block strides over time.
+//! The mean of neighbouring columns, for shortcuts of blocks with a stride over time.
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;

@@ -13,7 +13,7 @@ use bc_formats::{atomic, fingerprint};
 use utoipa::ToSchema;
 
 use crate::add::{addition, stamp};
-use crate::index::change::{Adder, Addition, Fate, Known};
+use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy};
 use crate::index::keys::Key;
 use crate::index::{Manifest, Row};
 use crate::serve::answers::{AddAnswer, id_of};
@@ -117,10 +117,10 @@ fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refus
     row.content_hash = fingerprint::of_file(file.path()).map_err(|error| unusable(&error, file))?;
     let key = Key::of(&row);
     if searcher.index.recordings().any(|recording| searcher.index.key(recording).has_content(&key.content)) {
-        // Nothing is decoded for an answer that is known.
+        // A recording that the index already holds is not decoded.
         return Ok(AddAnswer { status: "there".to_owned(), id: None, recordings: searcher.index.len() });
     }
-    let features = state.heard.uploaded_as(audio, file, &row.content_hash)?;
+    let features = state.feature_cache.uploaded_as(audio, file, &row.content_hash)?;
     let compare = searcher.index.manifest.compare.clone();
     let short = compare.as_ref().map(Windows::of_comparison).transpose().map_err(internal)?;
     let short = short.map(|short| (short, &[1.0][..]));
@@ -134,10 +134,12 @@ fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refus
     state.refresh().map_err(internal)?;
     let recordings = state.searcher().index.len();
     Ok(match fate {
-        (Fate::Added | Fate::Replaced, id) => {
+        (AddOutcome::Added | AddOutcome::Replaced, id) => {
             AddAnswer { status: "added".to_owned(), id: Some(id), recordings }
         }
-        (Fate::WasThere | Fate::Taken, _) => AddAnswer { status: "there".to_owned(), id: None, recordings },
+        (AddOutcome::AlreadyPresent | AddOutcome::PathTaken, _) => {
+            AddAnswer { status: "there".to_owned(), id: None, recordings }
+        }
     })
 }
 
@@ -147,7 +149,7 @@ fn keep_and_add(
     file: &Uploaded,
     mut addition: Addition,
     empty: Manifest,
-) -> Result<(Fate, String)> {
+) -> Result<(AddOutcome, String)> {
     let row = &mut addition.row;
     let kept = kept_path(&state.index, &row.content_hash, &file.name);
     // One at a time: of two requests with the same file the second must not remove what the first has kept.
@@ -161,10 +163,10 @@ fn keep_and_add(
     (row.bytes, row.modified_ns) = stamp(&kept);
     row.path = kept.to_string_lossy().into_owned();
     let id = id_of(&row.path);
-    let fate = Adder::open(&state.index, empty, Known::Stays)
+    let fate = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)
         .and_then(|mut adder| adder.add(vec![addition]))
-        .map(|fates| fates.first().copied().unwrap_or(Fate::WasThere));
-    if !matches!(fate, Ok(Fate::Added | Fate::Replaced)) && !was_kept {
+        .map(|fates| fates.first().copied().unwrap_or(AddOutcome::AlreadyPresent));
+    if !matches!(fate, Ok(AddOutcome::Added | AddOutcome::Replaced)) && !was_kept {
         let _ = std::fs::remove_file(&kept);
     }
     Ok((fate?, id))

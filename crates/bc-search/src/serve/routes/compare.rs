@@ -94,14 +94,14 @@ fn answer(state: &State, a: &Uploaded, other: &Other, pictures: bool) -> Result<
     let internal = |error: anyhow::Error| Refusal::internal(&error);
     let searcher = state.searcher();
     let audio = searcher.audio().map_err(internal)?;
-    let (first, hash) = state.heard.uploaded(audio, a)?;
+    let (first, hash) = state.feature_cache.uploaded(audio, a)?;
     let (second, other_hash, name, recording) = match other {
         Other::Sent(b) => {
-            let (features, hash) = state.heard.uploaded(audio, b)?;
+            let (features, hash) = state.feature_cache.uploaded(audio, b)?;
             (features, hash, b.name.clone(), None)
         }
         Other::Indexed(row) => {
-            let features = state.heard.indexed(audio, &state.hashes, row)?;
+            let features = state.feature_cache.indexed(audio, &state.hashes, row)?;
             let name = if row.title.is_empty() { file_name(&row.path) } else { &row.title };
             (features, row.content_hash.clone(), name.to_owned(), Some(IndexedRecording::of(state, row)))
         }
@@ -117,7 +117,7 @@ fn answer(state: &State, a: &Uploaded, other: &Other, pictures: bool) -> Result<
     };
     let (score, _) = closest(&left.excerpts, &right.excerpts, searcher.index.dim()).map_err(internal)?;
     let kinds = searcher.calibration().map(|calibration| {
-        calibration.kinds(f64::from(score), hash == other_hash, None, bc_calibration::EVEN)
+        calibration.kinds(f64::from(score), hash == other_hash, None, bc_calibration::EVEN_ODDS)
     });
     let (alignment, alignment_unavailable) = match aligned(audio, &first, &second) {
         Ok(found) => (Some(found), None),

@@ -67,7 +67,7 @@ fn answer(state: &State, file: &Uploaded, works: usize, align: usize) -> Result<
     let internal = |error: anyhow::Error| Refusal::internal(&error);
     let searcher = state.searcher();
     let audio: &AudioEmbedder = searcher.audio().map_err(internal)?;
-    let (features, content_hash) = state.heard.uploaded(audio, file)?;
+    let (features, content_hash) = state.feature_cache.uploaded(audio, file)?;
     let compare = searcher.compare();
     let short = compare.map(Windows::of_comparison).transpose().map_err(internal)?;
     let short = short.zip(compare).map(|(short, compare)| (short, &compare.tempi[..]));
@@ -82,8 +82,10 @@ fn answer(state: &State, file: &Uploaded, works: usize, align: usize) -> Result<
     if align > 0 {
         let own = aligned::of_features(audio, &features).map_err(internal)?;
         for (work, hit) in found.iter_mut().zip(&answered.hits).take(align) {
-            let other =
-                state.heard.indexed(audio, &state.hashes, &hit.row).map_err(|refusal| refusal.body.error);
+            let other = state
+                .feature_cache
+                .indexed(audio, &state.hashes, &hit.row)
+                .map_err(|refusal| refusal.body.error);
             let made = other.and_then(|other| {
                 let other = aligned::of_features(audio, &other);
                 let made = other.and_then(|other| aligned::align_within(&own, &other, LONGEST_ALIGNED_S));
