@@ -7,7 +7,7 @@ config := "configs/demo.toml"
 default:
     @just --list --unsorted
 
-# Compile the four stages.
+# Compile the programs: the four stages and bc-search.
 build:
     cargo build --release --workspace --bins
 
@@ -32,7 +32,7 @@ demo: build
     @scripts/stages.sh synth index features train eval config=configs/demo.toml
     @echo "The report: file://{{justfile_directory()}}/runs/demo/eval/report.html"
 
-# The network further trained on 180 rendered songs: some 15 minutes of two cores, after rendering (../shared/covers).
+# The network further trained on 180 rendered songs: 20 to 26 minutes of one core, after rendering (../shared/covers).
 covers-cpu: build
     @scripts/covers_cpu.sh
 

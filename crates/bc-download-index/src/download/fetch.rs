@@ -11,9 +11,9 @@ use bc_formats::config::DownloadConfig;
 
 use super::incoming::{Claim, INCOMING, Job};
 use super::ledger::{Failure, Ledger};
+use super::messages::FailureKind;
 use super::pace::Pace;
 use super::watchdog::Watchdog;
-use super::words::FailureKind;
 use super::yt_dlp::{self, AttemptResult};
 use crate::locate;
 

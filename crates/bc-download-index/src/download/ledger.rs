@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use bc_cli::Shard;
 use serde::{Deserialize, Serialize};
 
-use super::words;
+use super::messages;
 use crate::part;
 
 /// How the names of the files begin.
@@ -96,7 +96,7 @@ impl Failures {
 
     fn add(&mut self, mut failure: Failure) {
         // Earlier versions of this program recorded barred videos as gone.
-        if !failure.passing && failure.access.is_none() && words::is_barred(&failure.reason) {
+        if !failure.passing && failure.access.is_none() && messages::is_barred(&failure.reason) {
             failure.access = Some(String::new());
         }
         let of_id = self.0.entry(failure.id.clone()).or_default();

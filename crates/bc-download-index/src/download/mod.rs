@@ -10,11 +10,11 @@ mod child;
 pub mod fetch;
 pub mod incoming;
 pub mod ledger;
+pub mod messages;
 pub mod pace;
 pub mod plan;
 mod run;
 pub mod watchdog;
-pub mod words;
 pub mod yt_dlp;
 
 pub use run::{Options, run};

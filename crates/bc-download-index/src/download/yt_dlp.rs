@@ -10,8 +10,8 @@ use bc_formats::config::DownloadConfig;
 use bc_formats::fingerprint::Fingerprint;
 
 use super::child::{end, end_with_us};
+use super::messages::{self, FailureKind};
 use super::watchdog::Watchdog;
-use super::words::{self, FailureKind};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +87,7 @@ pub fn attempt(
             _ if stopped() => AttemptResult::Stopped,
             _ => {
                 let text = std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
-                AttemptResult::Failed(words::classify(&String::from_utf8_lossy(&text)))
+                AttemptResult::Failed(messages::classify(&String::from_utf8_lossy(&text)))
             }
         },
         Wait::Late => AttemptResult::Failed(FailureKind::Passing(

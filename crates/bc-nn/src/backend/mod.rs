@@ -4,8 +4,8 @@
 //! chosen once, when a network is made, and keeps layout and precision of an [`Array`] and of a [`Flat`] to itself: on
 //! the CPU channels come first and values have 32 bits; elsewhere they need not.
 //!
-//! A new operator is a method of [`Operators`], and its body in each backend's folder. A new backend is an
-//! implementation of the trait, and a constructor beside [`Backend::cpu`].
+//! A new operator is a method of [`Operators`], with its body in `cpu/` and in `cuda.rs` (whose kernels are in the crate
+//! bc-cuda). A new backend is an implementation of the whole trait, and a name in [`Backend::open`] (`open.rs`).
 
 pub mod cpu;
 #[cfg(feature = "device")]

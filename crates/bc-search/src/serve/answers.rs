@@ -6,7 +6,7 @@ use bc_calibration::Kind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::hearing::file_name;
+use super::feature_cache::file_name;
 use super::state::State;
 use crate::answer::Hit;
 use crate::index::Row;

@@ -89,11 +89,11 @@ pub async fn around(Extracted(guard): Extracted<Guard>, request: Request, next: 
         let name = HeaderName::from_static("cross-origin-resource-policy");
         headers.insert(name, HeaderValue::from_static("same-origin"));
     }
-    let measures = &guard.state.measures;
+    let metrics = &guard.state.metrics;
     // A method that HTTP does not have would add a time series.
     let method = if is_usual(&method) { method.as_str() } else { "other" };
-    measures.requests.with_label_values(&[route.as_str(), method, response.status().as_str()]).inc();
-    measures.request_seconds.with_label_values(&[route.as_str()]).observe(started.elapsed().as_secs_f64());
+    metrics.requests.with_label_values(&[route.as_str(), method, response.status().as_str()]).inc();
+    metrics.request_seconds.with_label_values(&[route.as_str()]).observe(started.elapsed().as_secs_f64());
     response
 }
 

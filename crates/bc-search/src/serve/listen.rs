@@ -59,9 +59,9 @@ pub async fn serve(listener: TcpListener, router: Router, state: Arc<State>) -> 
             Ok(place) => {
                 let (router, state, stopping) = (router.clone(), state.clone(), stopping.clone());
                 tokio::spawn(async move {
-                    state.measures.connections.inc();
+                    state.metrics.connections.inc();
                     connection(stream, router, stopping).await;
-                    state.measures.connections.dec();
+                    state.metrics.connections.dec();
                     drop(place);
                 });
             }

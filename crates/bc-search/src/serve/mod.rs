@@ -5,14 +5,14 @@
 //!
 //! A request's way: [`listen`] accepts the connection and gives it time for its headers; [`guard`] looks at where it comes from;
 //! [`upload`] writes its files to a temporary folder, as fast and as much as is allowed; [`queue`] lets as many requests work as
-//! there are cores and refuses more than may wait; [`hearing`] decodes with limits; [`routes`] asks the
+//! there are cores and refuses more than may wait; [`feature_cache`] decodes with limits; [`routes`] asks the
 //! [`crate::answer::Searcher`]. Whatever is refused is refused in words ([`refusal`]), with the time to come again where there is one.
 
 mod answers;
+mod feature_cache;
 mod guard;
-mod hearing;
 mod listen;
-mod measures;
+mod metrics;
 mod options;
 mod picture;
 mod queue;

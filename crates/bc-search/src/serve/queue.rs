@@ -26,8 +26,8 @@ pub struct Queue {
 
 impl Queue {
     /// So many workers, and places to wait.
-    pub fn new(workers: usize, places: usize, measures: (IntGauge, IntGauge, Histogram)) -> Self {
-        let (waiting, working, seconds) = measures;
+    pub fn new(workers: usize, places: usize, metrics: (IntGauge, IntGauge, Histogram)) -> Self {
+        let (waiting, working, seconds) = metrics;
         Self {
             places: Arc::new(Semaphore::new(workers + places)),
             workers: Arc::new(Semaphore::new(workers)),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 use bc_formats::config::Config;
 
-use super::hearing::{FeatureCache, Hashes};
-use super::measures::ServerMetrics;
+use super::feature_cache::{FeatureCache, Hashes};
+use super::metrics::ServerMetrics;
 use super::options::Options;
 use super::queue::Queue;
 use super::upload::Spool;
@@ -30,7 +30,7 @@ pub struct State {
     /// The queue of requests that compute.
     pub queue: Queue,
     /// What it counts.
-    pub measures: ServerMetrics,
+    pub metrics: ServerMetrics,
     /// Where uploaded files are.
     pub spool: Spool,
     /// Features of the last recordings.
@@ -66,12 +66,12 @@ impl State {
         };
         let searcher = Searcher::open(&config, path, asked)?;
         searcher.audio()?;
-        let measures = ServerMetrics::new()?;
-        measures.recordings.set(searcher.index.len() as i64);
-        let queue = (measures.waiting.clone(), measures.working.clone(), measures.work_seconds.clone());
+        let metrics = ServerMetrics::new()?;
+        metrics.recordings.set(searcher.index.len() as i64);
+        let queue = (metrics.waiting.clone(), metrics.working.clone(), metrics.work_seconds.clone());
         Ok(Self {
             queue: Queue::new(options.workers, options.queue, queue),
-            spool: Spool::new(&options, measures.spooled.clone())?,
+            spool: Spool::new(&options, metrics.spooled.clone())?,
             feature_cache: FeatureCache::default(),
             hashes: Hashes::default(),
             works: Mutex::default(),
@@ -79,7 +79,7 @@ impl State {
             refreshing: Mutex::default(),
             index: std::path::absolute(path)?,
             searcher: RwLock::new(Arc::new(searcher)),
-            measures,
+            metrics,
             options,
         })
     }
@@ -97,7 +97,7 @@ impl State {
         // One at a time: of two the slower one must not put an older generation back.
         let _one = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(newer) = self.searcher().newer()? {
-            self.measures.recordings.set(newer.index.len() as i64);
+            self.metrics.recordings.set(newer.index.len() as i64);
             *self.searcher.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);
         }
         Ok(())

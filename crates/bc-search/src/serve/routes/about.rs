@@ -1,4 +1,4 @@
-//! What a server says of itself: health, measures, description, page.
+//! What a server says of itself: health, metrics, description, page.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ fn answer(state: &State) -> HealthAnswer {
     )
 )]
 pub async fn metrics(Extracted(state): Extracted<Arc<State>>) -> Result<impl IntoResponse, Refusal> {
-    let text = state.measures.text().map_err(|error| Refusal::internal(&error))?;
+    let text = state.metrics.text().map_err(|error| Refusal::internal(&error))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 

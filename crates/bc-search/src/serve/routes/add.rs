@@ -17,7 +17,7 @@ use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy};
 use crate::index::keys::Key;
 use crate::index::{Manifest, Row};
 use crate::serve::answers::{AddAnswer, id_of};
-use crate::serve::hearing::unusable;
+use crate::serve::feature_cache::unusable;
 use crate::serve::refusal::{Refusal, Refused};
 use crate::serve::state::State;
 use crate::serve::upload::{self, Uploaded};

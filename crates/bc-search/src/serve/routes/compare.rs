@@ -17,7 +17,7 @@ use crate::index::Row;
 use crate::serve::answers::{
     AlignmentAnswer, CompareAnswer, ComparedRecording, IndexedRecording, data_url, word_of,
 };
-use crate::serve::hearing::{file_name, unusable, without_folder};
+use crate::serve::feature_cache::{file_name, unusable, without_folder};
 use crate::serve::picture;
 use crate::serve::refusal::{Refusal, Refused};
 use crate::serve::state::State;

@@ -12,7 +12,7 @@ use super::compare::LONGEST_ALIGNED_S;
 use crate::aligned;
 use crate::answer::Query;
 use crate::serve::answers::{IdentifyAnswer, SentFile, WorkAnswer};
-use crate::serve::hearing::unusable;
+use crate::serve::feature_cache::unusable;
 use crate::serve::refusal::{Refusal, Refused};
 use crate::serve::state::{MOST_WORKS, State};
 use crate::serve::upload::{self, Uploaded};

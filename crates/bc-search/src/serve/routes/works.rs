@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 use crate::answer::Searcher;
 use crate::index::Row;
 use crate::serve::answers::{IndexedRecording, ListedWork, WorksAnswer};
-use crate::serve::hearing::file_name;
+use crate::serve::feature_cache::file_name;
 use crate::serve::refusal::{Refusal, Refused};
 use crate::serve::state::{State, Works};
 
