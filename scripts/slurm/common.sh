@@ -109,14 +109,25 @@ run() {
     run_line "${line[@]}"
 }
 
+# Passes SIGTERM on to a program; if that is mpirun, to the ranks that it started on this node, which agree with all others
+# to stop. Slurm signals mpirun itself, too, and a second signal within five seconds makes it kill all ranks at once.
+stop() {
+    case $2 in
+        mpirun) ps -o pid= --ppid "$1" | xargs -r kill -TERM 2>/dev/null || true ;;
+        *) kill -TERM "$1" 2>/dev/null || true ;;
+    esac
+}
+
 # The same for a whole command line.
 run_line() {
     local child code=0 time_over=""
     say "$*"
     "$@" &
     child=$!
-    trap 'kill -TERM "$child" 2>/dev/null' TERM INT
-    trap 'time_over=yes; kill -TERM "$child" 2>/dev/null' USR1
+    # shellcheck disable=SC2064  # the program's name now
+    trap "stop \"\$child\" '$1'" TERM INT
+    # shellcheck disable=SC2064
+    trap "time_over=yes; stop \"\$child\" '$1'" USR1
     while :; do
         code=0
         wait "$child" || code=$?
