@@ -194,7 +194,11 @@ wait_for_all
 log=$place/slurm/runs/demo/slurm/logs/train.log
 grep -E "start [0-9]|interrupted|ended with" "$log"
 grep -q "start 2" "$log" || { echo "the training was not preempted"; exit 1; }
-grep -q "interrupted: stopped after step" "$log" || { echo "the training did not save when it was preempted"; exit 1; }
+# It saves every second step anyhow; mpirun does not always print what its ranks say once it was told to end.
+if ! grep -q "interrupted: stopped after step" "$log"; then
+    resumed=$(sed -n 's/.*resuming after step \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+    [ $((${resumed:-0} % 2)) = 1 ] || { echo "the training did not save when it was preempted"; exit 1; }
+fi
 
 echo "== when all is done, nothing is submitted ($SECONDS s)"
 submit | tee "$place/last.log"

@@ -26,6 +26,8 @@ pub struct Settings {
     pub frames: usize,
     /// Timed steps, after two untimed ones.
     pub steps: usize,
+    /// Whether only the input of each residual block is kept for the backward pass.
+    pub recompute_activations: bool,
 }
 
 /// Medians of the timed steps.
@@ -54,7 +56,7 @@ pub struct Report {
 /// # Errors
 /// A batch too small for a triplet.
 pub fn run(settings: &Settings) -> Result<Report> {
-    let Settings { backend, network, batch, frames, steps } = settings;
+    let Settings { backend, network, batch, frames, steps, recompute_activations } = settings;
     let (batch, bins, classes) = (*batch, network.bins(), network.classes());
     ensure!(
         batch >= 3 && *steps > 0,
@@ -62,6 +64,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
     );
     ensure!(classes == 0 || classes > batch / 2, "{classes} classes for the labels of {batch} samples");
     let mut network = Network::new(network, 0, backend)?;
+    network.recompute_activations(*recompute_activations);
     let adam = AdamSettings {
         betas: [0.9, 0.999],
         epsilon: 1e-8,

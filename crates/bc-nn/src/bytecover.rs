@@ -7,6 +7,7 @@ use bc_formats::config::Bottleneck as Variant;
 use crate::backend::{Activation, Array, BackwardPass, Epilogue, Saved as SavedOf, TrainPass, Weights};
 use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, ParameterBuilder};
 use crate::parameters::Parameter;
+use crate::recompute::Kept;
 use crate::settings::{ByteCoverSettings, EXPANSION, Stage};
 
 struct Block {
@@ -99,11 +100,16 @@ struct BlockSaved {
     y: Array,
 }
 
-/// What the backward pass through a [`Body`] needs.
-pub(crate) struct Saved {
+/// What the backward pass through the front (stem and pooling) needs.
+struct FrontSaved {
     stem: ConvNormSaved,
     pool: SavedOf,
-    blocks: Vec<BlockSaved>,
+}
+
+/// What the backward pass through a [`Body`] needs.
+pub(crate) struct Saved {
+    front: Kept<FrontSaved>,
+    blocks: Vec<Kept<BlockSaved>>,
     /// Input and result (channels, B) of the pooling.
     last: Array,
     pooled: Array,
@@ -142,28 +148,35 @@ impl Body {
         weights.on.gem(&x, weights.parameters, self.p)
     }
 
+    fn front_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, FrontSaved)> {
+        let (x, stem) = self.stem.forward_train(x, Epilogue::RELU, pass)?;
+        let (y, pool) = pass.on.max_pool(&x)?;
+        Ok((y, FrontSaved { stem, pool }))
+    }
+
     /// As [`Body::forward`], by the batch's statistics.
     pub fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, Saved)> {
-        let (x, stem) = self.stem.forward_train(x, Epilogue::RELU, pass)?;
-        let (mut x, pool) = pass.on.max_pool(&x)?;
+        let (mut x, front) = Kept::forward(x.clone(), pass, |x, pass| self.front_train(x, pass))?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, saved) = block.forward_train(&x, pass)?;
-            blocks.push(saved);
+            let (y, kept) = Kept::forward(x, pass, |x, pass| block.forward_train(x, pass))?;
+            blocks.push(kept);
             x = y;
         }
         let pooled = pass.on.gem(&x, pass.parameters, self.p)?;
-        Ok((pooled.clone(), Saved { stem, pool, blocks, last: x, pooled }))
+        Ok((pooled.clone(), Saved { front, blocks, last: x, pooled }))
     }
 
     /// From the gradient of the result of [`Body::forward_train`].
     pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut BackwardPass<'_>) -> Result<()> {
-        let Saved { stem, pool, blocks, last, pooled } = saved;
+        let Saved { front, blocks, last, pooled } = saved;
         let mut dy = pass.on.gem_backward(&last, &pooled, dy, self.p, pass)?;
         drop(last);
-        for (block, saved) in self.blocks.iter().zip(blocks).rev() {
+        for (block, kept) in self.blocks.iter().zip(blocks).rev() {
+            let saved = kept.saved(pass, |x, again| block.forward_train(x, again))?;
             dy = block.backward(saved, dy, pass)?;
         }
+        let FrontSaved { stem, pool } = front.saved(pass, |x, again| self.front_train(x, again))?;
         let dy = pass.on.max_pool_backward(&dy, &pool)?;
         self.stem.backward_first(stem, dy, pass)
     }

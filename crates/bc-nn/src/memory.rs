@@ -1,4 +1,4 @@
-//! How the process allocates memory.
+//! How the process gets its memory, and how much there is.
 
 /// Keeps freed memory in the process instead of handing it back to the system.
 ///
@@ -18,6 +18,14 @@ pub fn keep_freed() {
             libc::mallopt(libc::M_TOP_PAD, GROWTH);
         }
     }
+}
+
+/// Bytes that processes may take without others being pushed out of memory, where the system reports them. Limits of a
+/// container or a batch system are not in it.
+pub fn available() -> Option<usize> {
+    let all = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = all.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<usize>().ok().map(|kib| kib << 10)
 }
 
 /// The most memory that this process has held so far in GiB, where the system reports it.

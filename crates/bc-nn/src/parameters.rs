@@ -155,6 +155,18 @@ impl Parameters {
         self.backend.flat(self.backend.read(&self.flat, 0..self.layout.len)?)
     }
 
+    /// Zeros of the same names and shapes.
+    ///
+    /// # Errors
+    /// Memory that does not suffice.
+    pub(crate) fn zeros(&self) -> Result<Self> {
+        let (backend, layout) = (self.backend.clone(), self.layout.clone());
+        let flat = backend.flat(vec![0.0; layout.len])?;
+        let mut zeros = Self { backend, layout, flat };
+        zeros.changed()?;
+        Ok(zeros)
+    }
+
     /// Swaps the values with those of `other`.
     ///
     /// # Errors

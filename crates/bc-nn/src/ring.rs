@@ -12,6 +12,7 @@ use crate::backend::geometry::Geometry;
 use crate::backend::{Array, BackwardPass, Epilogue, Operators, Saved as SavedOf, Shape, TrainPass, Weights};
 use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, ParameterBuilder};
 use crate::parameters::Parameter;
+use crate::recompute::Kept;
 use crate::settings::{PITCH_CLASSES, RingSettings};
 
 struct Block {
@@ -92,12 +93,17 @@ impl Block {
     }
 }
 
-/// What the backward pass through a [`Body`] needs.
-pub(crate) struct Saved {
+/// What the backward pass through the front (stem, octaves, mix) needs.
+struct FrontSaved {
     stem: ConvNormSaved,
     octaves: Option<SavedOf>,
     mix: ConvNormSaved,
-    blocks: Vec<BlockSaved>,
+}
+
+/// What the backward pass through a [`Body`] needs.
+pub(crate) struct Saved {
+    front: Kept<FrontSaved>,
+    blocks: Vec<Kept<BlockSaved>>,
     /// Input (channels, B * 12, 1, columns) and result of the pooling over time.
     last: Array,
     pooled: Array,
@@ -148,39 +154,46 @@ impl Body {
         Ok(pool_ring(weights.on, y, channels, batch)?.0)
     }
 
-    /// As [`Body::forward`], by the batch's statistics.
-    pub fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, Saved)> {
+    fn front_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, FrontSaved)> {
         let (mut x, stem) = self.stem.forward_train(x, Epilogue::RELU, pass)?;
         let mut octaves = None;
         if self.octaves > 0 {
             let (y, argmax) = pass.on.max_mean(&x, self.octaves)?;
             (x, octaves) = (y, Some(argmax));
         }
-        let (mut x, mix) = self.mix.forward_train(&x, Epilogue::RELU, pass)?;
+        let (y, mix) = self.mix.forward_train(&x, Epilogue::RELU, pass)?;
+        Ok((y, FrontSaved { stem, octaves, mix }))
+    }
+
+    /// As [`Body::forward`], by the batch's statistics.
+    pub fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, Saved)> {
+        let (mut x, front) = Kept::forward(x.clone(), pass, |x, pass| self.front_train(x, pass))?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, saved) = block.forward_train(&x, pass)?;
-            blocks.push(saved);
+            let (y, kept) = Kept::forward(x, pass, |x, pass| block.forward_train(x, pass))?;
+            blocks.push(kept);
             x = y;
         }
         let [channels, batch, _, _] = x.shape();
         let last = rows_into_batch(x)?;
         let pooled = pass.on.gem(&last, pass.parameters, self.p)?;
         let (y, ring) = pool_ring(pass.on, pooled.clone(), channels, batch)?;
-        Ok((y, Saved { stem, octaves, mix, blocks, last, pooled, ring }))
+        Ok((y, Saved { front, blocks, last, pooled, ring }))
     }
 
     /// From the gradient of the result of [`Body::forward_train`].
     pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut BackwardPass<'_>) -> Result<()> {
-        let Saved { stem, octaves, mix, blocks, last, pooled, ring } = saved;
+        let Saved { front, blocks, last, pooled, ring } = saved;
         let dy = pass.on.max_mean_backward(dy, &ring)?.reshape(pooled.shape())?;
         let dy = pass.on.gem_backward(&last, &pooled, &dy, self.p, pass)?;
         let [channels, all, _, columns] = last.shape();
         drop(last);
         let mut dy = dy.reshape([channels, all / PITCH_CLASSES, PITCH_CLASSES, columns])?;
-        for (block, saved) in self.blocks.iter().zip(blocks).rev() {
+        for (block, kept) in self.blocks.iter().zip(blocks).rev() {
+            let saved = kept.saved(pass, |x, again| block.forward_train(x, again))?;
             dy = block.backward(saved, dy, pass)?;
         }
+        let FrontSaved { stem, octaves, mix } = front.saved(pass, |x, again| self.front_train(x, again))?;
         let (mut dy, _) = self.mix.backward(mix, dy, None, None, pass)?;
         if let Some(argmax) = &octaves {
             dy = pass.on.max_mean_backward(&dy, argmax)?;

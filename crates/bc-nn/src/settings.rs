@@ -155,21 +155,6 @@ impl NetworkSettings {
         convolutions + 1 + linear
     }
 
-    /// Bytes of a training step's memory: what it needs whatever the batch (weights, their
-    /// gradients, two moments), and for each sample of `bins x frames` what is saved for the backward
-    /// pass: for every convolution its result and that of the normalisation after it.
-    pub fn memory(&self, bins: usize, frames: usize) -> Memory {
-        const FLOAT: usize = size_of::<f32>();
-        let values: usize =
-            self.convolutions(bins, frames).iter().map(|c| c.outputs * c.positions * c.saved).sum();
-        // The stem's result is pooled to a quarter, and one byte per value remembers from where.
-        let pooled = match self {
-            Self::ByteCover(settings) => settings.width * half(half(bins)) * half(half(frames)),
-            Self::Ring(settings) => settings.width * PITCH_CLASSES * frames,
-        };
-        Memory { fixed: 4 * FLOAT * self.parameters(), sample: FLOAT * (values + pooled) + pooled }
-    }
-
     /// All convolutions, for one sample of `bins x frames`.
     fn convolutions(&self, bins: usize, frames: usize) -> Vec<Convolution> {
         match self {
@@ -214,14 +199,8 @@ impl ByteCoverSettings {
     fn convolutions(&self, bins: usize, frames: usize) -> Vec<Convolution> {
         let (mut height, mut width) = (half(bins), half(frames));
         let bias = self.variant == Bottleneck::Orfium;
-        let stem = Convolution {
-            inputs: 1,
-            outputs: self.width,
-            taps: 49,
-            positions: height * width,
-            bias: false,
-            saved: 2,
-        };
+        let stem =
+            Convolution { inputs: 1, outputs: self.width, taps: 49, positions: height * width, bias: false };
         let mut all = vec![stem];
         (height, width) = (half(height), half(width));
         let mut inputs = self.width;
@@ -233,20 +212,13 @@ impl ByteCoverSettings {
                 }
                 let (planes, outputs, after) = (stage.planes, stage.planes * EXPANSION, height * width);
                 let mut add = |inputs, outputs, taps, positions| {
-                    all.push(Convolution { inputs, outputs, taps, positions, bias, saved: 2 });
+                    all.push(Convolution { inputs, outputs, taps, positions, bias });
                 };
                 add(inputs, planes, 1, before);
                 add(planes, planes, 9, after);
                 add(planes, outputs, 1, after);
                 if block == 0 {
-                    all.push(Convolution {
-                        inputs,
-                        outputs,
-                        taps: 1,
-                        positions: after,
-                        bias: false,
-                        saved: 1,
-                    });
+                    all.push(Convolution { inputs, outputs, taps: 1, positions: after, bias: false });
                 }
                 inputs = outputs;
             }
@@ -353,20 +325,14 @@ impl RingSettings {
         let (kernel, geometry) = self.stem();
         let rows = bins + 1 + 2 * geometry.padding[0] - kernel[0];
         let octaves = rows / PITCH_CLASSES;
-        let convolution = |inputs, outputs, taps, positions, saved| Convolution {
-            inputs,
-            outputs,
-            taps,
-            positions,
-            bias: false,
-            saved,
-        };
+        let convolution =
+            |inputs, outputs, taps, positions| Convolution { inputs, outputs, taps, positions, bias: false };
         let merged = if bins == PITCH_CLASSES { width } else { 2 * width };
         let mut positions = PITCH_CLASSES * frames;
         let mut all = vec![
             // After the octaves, a maximum and a mean for each channel.
-            convolution(1, width, kernel[0] * kernel[1], octaves * positions, 2),
-            convolution(merged, width, 1, positions, 2),
+            convolution(1, width, kernel[0] * kernel[1], octaves * positions),
+            convolution(merged, width, 1, positions),
         ];
         let mut columns = frames;
         for block in self.residual_blocks() {
@@ -375,23 +341,14 @@ impl RingSettings {
                 columns = half(columns);
                 positions = PITCH_CLASSES * columns;
             }
-            all.push(convolution(inputs, outputs, 9, positions, 2));
-            all.push(convolution(outputs, outputs, 9, positions, 2));
+            all.push(convolution(inputs, outputs, 9, positions));
+            all.push(convolution(outputs, outputs, 9, positions));
             if inputs != outputs || stride == 2 {
-                all.push(convolution(inputs, outputs, 1, positions, 1));
+                all.push(convolution(inputs, outputs, 1, positions));
             }
         }
         all
     }
-}
-
-/// What a training step holds in memory at most, in bytes; see [`NetworkSettings::memory`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// Whatever the batch.
-    pub fixed: usize,
-    /// For each sample of the batch.
-    pub sample: usize,
 }
 
 /// A convolution of the network on one sample.
@@ -403,8 +360,6 @@ struct Convolution {
     /// Positions of the result: height x width.
     positions: usize,
     bias: bool,
-    /// Tensors of the result's size that the backward pass needs.
-    saved: usize,
 }
 
 impl Convolution {
@@ -420,7 +375,7 @@ fn word(value: impl std::fmt::Debug) -> String {
 }
 
 /// The size after a stride of 2.
-fn half(size: usize) -> usize {
+pub(crate) fn half(size: usize) -> usize {
     size.div_ceil(2)
 }
 
@@ -459,13 +414,5 @@ mod tests {
                 assert_eq!(settings.parameters(), counted(&settings), "{variant:?}, {projection}");
             }
         }
-    }
-
-    #[test]
-    fn a_longer_sample_keeps_as_much_more() {
-        let settings = NetworkSettings::resnet_ibn_50(84, 100);
-        let (one, two) = (settings.memory(84, 200), settings.memory(84, 400));
-        assert_eq!(one.fixed, two.fixed);
-        assert!((two.sample as f64 / one.sample as f64 - 2.0).abs() < 0.05);
     }
 }

@@ -59,10 +59,23 @@ unsafe impl GlobalAlloc for Counting {
 /// # Panics
 /// Where it held more. Without [`Counting`] as the program's allocator nothing is counted.
 pub fn within<T>(limit: usize, work: impl FnOnce() -> T) -> T {
+    let (done, most) = most(work);
+    assert!(most <= limit, "{most} bytes were held, {limit} are allowed");
+    done
+}
+
+/// Runs `work`, and how many bytes it held at most beside what is held now; all threads count. Without [`Counting`] as
+/// the program's allocator nothing is counted.
+pub fn most<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
     let done = work();
-    let most = MOST.load(Ordering::Relaxed).saturating_sub(before);
-    assert!(most <= limit, "{most} bytes were held, {limit} are allowed");
-    done
+    (done, MOST.load(Ordering::Relaxed).saturating_sub(before))
+}
+
+/// Runs `work`, and how many bytes more are held behind it; as [`most`].
+pub fn held<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = HELD.load(Ordering::Relaxed);
+    let done = work();
+    (done, HELD.load(Ordering::Relaxed).saturating_sub(before))
 }

@@ -27,6 +27,9 @@ pub struct BenchArgs {
     /// Columns of an item (of 84 bins).
     #[arg(long, default_value_t = 215)]
     frames: usize,
+    /// Keep only the input of each residual block, and run it forward again in the backward pass.
+    #[arg(long)]
+    recompute_activations: bool,
     /// Outputs of ByteCover's classifier.
     #[arg(long, default_value_t = 8858)]
     classes: usize,
@@ -58,6 +61,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         batch: args.batch,
         frames: args.frames,
         steps: args.steps,
+        recompute_activations: args.recompute_activations,
     })?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);

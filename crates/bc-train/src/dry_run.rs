@@ -7,6 +7,7 @@ use bc_formats::config::{Config, Loss, Optimizer, Schedule as ScheduleKind};
 use bc_ranks::Ranks;
 
 use crate::learner::Learner;
+use crate::room::Room;
 use crate::sampler::{BatchPlan, Composition};
 use crate::setup::{Setup, last_step};
 
@@ -28,7 +29,10 @@ pub fn print(config: &Config) -> Result<()> {
     }
     print_network(config, &learner);
     print_batches(config, &setup, &learner);
-    let seconds = time_steps(config, &setup, &mut learner)?;
+    let room = Room::of(config, &setup, learner.network(), &Ranks::alone())?;
+    room.print(setup.data.store.bytes());
+    room.check()?;
+    let seconds = time_steps(config, &setup, &mut learner).map_err(|error| room.explain(error))?;
     print_time(config, &setup, &seconds);
     Ok(())
 }
@@ -100,26 +104,13 @@ fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
         setup.sampler.batches_per_epoch()
     );
     let (network, bins) = (learner.network().settings(), setup.input.rows());
-    let mut most = 0;
     for &length_s in &config.train.lengths_s {
         let frames = setup.assembler.frames(length_s);
         println!(
             "crops     {length_s} s: {bins} x {frames}, {:.2} GFLOP forward per sample, three times that in training",
             network.flops(bins, frames) / 1e9
         );
-        most = most.max(frames);
     }
-    let memory = network.memory(bins, most);
-    // The moving average is one more copy of the weights; validation holds another for a while.
-    let fixed = memory.fixed * if config.train.ema > 0.0 { 6 } else { 4 } / 4;
-    let batch = memory.sample * composition.items();
-    println!(
-        "memory    about {} ({} for weights, gradients and moments, {} for a batch of the longest crops, {} of features)",
-        gib(fixed + batch + setup.data.store.bytes()),
-        gib(fixed),
-        gib(batch),
-        gib(setup.data.store.bytes())
-    );
 }
 
 /// Seconds of a step for each length of crops, medians.
@@ -157,10 +148,6 @@ fn print_time(config: &Config, setup: &Setup, seconds: &[f64]) {
     if let Some(peak) = bc_nn::memory::peak_gib() {
         println!("          {peak:.2} GiB of memory at most in these steps");
     }
-}
-
-fn gib(bytes: usize) -> String {
-    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 fn duration(seconds: f64) -> String {

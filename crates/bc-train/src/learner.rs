@@ -97,7 +97,8 @@ impl Learner {
         let classes = if config.train.loss.classifies() { classes } else { 0 };
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
         let team = Team::new(ranks, &config.train)?;
-        let network = Network::with_peers(&network_settings, config.train.seed, &backend, team.peers())?;
+        let mut network = Network::with_peers(&network_settings, config.train.seed, &backend, team.peers())?;
+        network.recompute_activations(train.recompute_activations);
         let settings = AdamSettings {
             betas: config.train.betas,
             epsilon: config.train.epsilon,

@@ -32,6 +32,7 @@ mod objective;
 pub mod randomness;
 pub mod ranks;
 pub mod record;
+mod room;
 pub mod sampler;
 pub mod schedule;
 mod session;

@@ -15,6 +15,7 @@ const RESUMABLE_KEYS: &[&str] = &[
     "run",
     "device",
     "precision",
+    "recompute_activations",
     "threads",
     "workers",
     "map_features",

@@ -16,6 +16,7 @@ use crate::learner::Learner;
 use crate::machine::Machine;
 use crate::ranks::say;
 use crate::record::{Line, Recorder, Resumed, StartLine, now};
+use crate::room::Room;
 pub use crate::session::Outcome;
 use crate::session::Session;
 use crate::settings;
@@ -62,6 +63,7 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     let step = saved.as_ref().map(|(_, saved)| saved.step);
     refuse_other_ranks(ranks, &settings, &config.train, &machine, step)?;
     let mut learner = setup.learner(config, ranks)?;
+    let room = Room::of(config, &setup, learner.network(), ranks)?;
     let (mut state, resumed) = match saved {
         None => (begin(config, &setup, &mut learner, ranks)?, Resumed::Never),
         Some((folder, saved)) => {
@@ -78,6 +80,7 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
             resume(config, saved)
         }
     };
+    room.check()?;
     state.settings = settings;
     state.total_steps = setup.schedule.total_steps;
     state.instruction_set.clone_from(&machine.instruction_set);
@@ -94,7 +97,8 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     };
     // Rank 0 has the folder, or all ranks have the error.
     ranks.wait()?;
-    Session::new(config, setup, learner, state, checkpoints, recorder, ranks.clone()).work()
+    let session = Session::new(config, setup, learner, state, checkpoints, recorder, ranks.clone());
+    session.work().map_err(|error| room.explain(error))
 }
 
 /// Ranks that were started differently would train different networks, or wait for each other for ever.
@@ -108,16 +112,18 @@ fn refuse_other_ranks(
     ranks.same("the configuration or the data", &settings.to_string()).context(
         "all ranks need one configuration and one index and features, on a file system that all of them see",
     )?;
-    // These may change at a resume and are no settings, but decide which messages come next.
+    // These may change at a resume and are no settings, but decide which messages come next. (A backward pass that
+    // recomputes activations asks the others for the statistics of its norms again.)
     let course = serde_json::json!({
         "epochs": train.epochs,
         "max_steps": train.max_steps,
         "early_stopping": train.early_stopping,
         "checkpoint_every_steps": train.checkpoint_every_steps,
+        "recompute_activations": train.recompute_activations,
     });
-    ranks
-        .same("when the run saves and ends", &course.to_string())
-        .context("all ranks need the same epochs, max_steps, early_stopping and checkpoint_every_steps")?;
+    ranks.same("when the run saves and ends, or what it recomputes", &course.to_string()).context(
+        "all ranks need the same epochs, max_steps, early_stopping, checkpoint_every_steps and recompute_activations",
+    )?;
     ranks
         .same("the instruction set", &machine.instruction_set)
         .context("ranks on such machines would come apart in the last bits; take machines of one kind")?;

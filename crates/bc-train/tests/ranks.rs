@@ -251,6 +251,31 @@ fn norms_of_its_own_share_are_another_result_and_all_ranks_agree_on_it() {
     assert_equal_steps(&run("own alone", &["train.sync_norms=false"], 1), &run("alone", &[], 1));
 }
 
+#[test]
+fn ranks_that_recompute_activations_have_the_bytes_of_those_that_keep_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, overrides: &[&str]| {
+        let run = folder.path().join(name);
+        // Five cliques for two ranks, and gradients that leave while the backward pass recomputes.
+        let common =
+            ["train.cliques_per_batch=5", "train.accumulate=2", "train.max_steps=6", "train.ema=0.9"];
+        train(&run, &[&common[..], overrides].concat(), 2);
+        run
+    };
+    let recompute = "train.recompute_activations=true";
+    assert_equal_runs(&run("kept", &[]), &run("recomputed", &[recompute]));
+    assert_equal_runs(&run("ring kept", RING), &run("ring recomputed", &[RING, &[recompute]].concat()));
+    // Some of the ranks alone would wait for the others for ever.
+    let one_alone = |rank: usize| {
+        let set: &[&str] = if rank == 1 { &[recompute] } else { &[] };
+        config(&folder.path().join("refused"), set)
+    };
+    for outcome in train_as(bc_ranks::threads(2), one_alone) {
+        let error = format!("{:#}", outcome.unwrap_err());
+        assert!(error.contains("recompute_activations"), "{error}");
+    }
+}
+
 fn assert_equal_steps(one: &Path, other: &Path) {
     assert_eq!(metrics(one), metrics(other));
 }

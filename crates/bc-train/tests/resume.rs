@@ -96,6 +96,23 @@ fn ten_kills_of_random_triplets_with_separate_forwards_leave_no_trace() {
     ]);
 }
 
+#[test]
+fn recomputed_activations_leave_no_trace_and_may_be_switched_on_at_a_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, overrides: &[&str]| {
+        let run = folder.path().join(name);
+        let (ok, text) = output(train(&run, &[STATEFUL, overrides].concat(), &[]));
+        assert!(ok, "{text}");
+        run
+    };
+    let kept = run("kept", &["train.max_steps=10"]);
+    let recomputed = run("recomputed", &["train.max_steps=10", "train.recompute_activations=true"]);
+    assert_equal_runs(&kept, &recomputed);
+    run("switched", &["train.max_steps=4"]);
+    let switched = run("switched", &["train.max_steps=10", "train.recompute_activations=true"]);
+    assert_equal_runs(&kept, &switched);
+}
+
 /// The key-invariant network, small.
 const RING: &[&str] = &["model.kind=ring", "model.scale=log-centred", "model.projection=8"];
 

@@ -183,6 +183,11 @@ impl Operators for Cuda {
         self.gpu.name()
     }
 
+    fn free_memory(&self) -> Result<Option<usize>> {
+        let ([free, _], usage) = (self.gpu.memory()?, self.gpu.usage());
+        Ok(Some(free + usage.held - usage.used))
+    }
+
     fn images(&self, values: &[f32], [batch, height, width]: [usize; 3]) -> Result<Array> {
         let shape = bc_cuda::Shape::new(1, batch, height, width);
         Ok(array(self.gpu.upload_image(values, shape, self.gpu.element())?))

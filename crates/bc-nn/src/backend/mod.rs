@@ -196,6 +196,8 @@ pub struct TrainPass<'a> {
     pub running: &'a mut Parameters,
     /// The peers that share the batch of the norms.
     pub peers: Option<&'a dyn Peers>,
+    /// Whether parts of the network keep their input alone, and the backward pass runs them again.
+    pub recompute: bool,
 }
 
 /// What a backward pass reads and adds to.
@@ -208,6 +210,8 @@ pub struct BackwardPass<'a> {
     pub gradients: &'a mut Gradients,
     /// The peers that share the batch of the norms.
     pub peers: Option<&'a dyn Peers>,
+    /// Running statistics that nobody reads, for parts that run again: the first forward pass has moved the network's.
+    pub discarded: Option<&'a mut Parameters>,
 }
 
 /// What follows a normalisation: the activation; then, with a shortcut of the output's shape, `relu(that + shortcut)`.
@@ -278,6 +282,8 @@ pub struct AdamState<'a> {
 pub trait Operators: Send + Sync {
     /// A description of the backend and its device, for messages.
     fn describe(&self) -> String;
+    /// Bytes of memory that may be taken now, where the system or the device says so.
+    fn free_memory(&self) -> Result<Option<usize>>;
 
     // --- memory -----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 #[cfg(feature = "device")]
 use super::cuda;
-use super::{Backend, Precision, cpu};
+use super::{Backend, Operators, Precision, cpu};
 
 #[cfg(feature = "cuda")]
 fn open_cuda(device: &str, precision: Precision) -> Result<Backend> {
@@ -23,6 +23,17 @@ fn open_cuda(device: &str, _precision: Precision) -> Result<Backend> {
         "device = \"{device}\": this program was built without CUDA; build it with `just build-cuda` (needs no GPU and \
          no CUDA to build), or use device = \"cpu\""
     )
+}
+
+/// Whether what failed is a device that has no memory for what was asked of it.
+#[cfg(feature = "device")]
+fn says_out_of_memory(cause: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(cause.downcast_ref::<bc_cuda::Error>(), Some(bc_cuda::Error::OutOfMemory { .. }))
+}
+
+#[cfg(not(feature = "device"))]
+fn says_out_of_memory(_cause: &(dyn std::error::Error + 'static)) -> bool {
+    false
 }
 
 impl Backend {
@@ -49,14 +60,38 @@ impl Backend {
         }
     }
 
+    /// Whether an error is of a device that has no memory for what was asked of it.
+    pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
+        error.chain().any(says_out_of_memory)
+    }
+
     /// Whether this is the CPU backend, whose memory can be read without a copy.
     pub fn is_cpu(&self) -> bool {
         self.flat(Vec::new()).is_ok_and(|flat| self.host(&flat).is_some())
+    }
+
+    /// Operators of one's own: tests wrap one backend in another.
+    pub fn of(operators: impl Operators + 'static) -> Self {
+        Self(Arc::new(operators))
     }
 
     /// A device of bc-cuda, real or emulated.
     #[cfg(feature = "device")]
     pub fn on_device(gpu: bc_cuda::Gpu) -> Self {
         Self(Arc::new(cuda::Cuda::new(gpu)))
+    }
+}
+
+#[cfg(all(test, feature = "device"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_memory_is_found_behind_what_was_said_of_it() {
+        let memory =
+            bc_cuda::Error::OutOfMemory { asked: 3 << 30, free: 1 << 30, total: 8 << 30, held: 7 << 30 };
+        let error = anyhow::Error::new(memory).context("step 7");
+        assert!(Backend::is_out_of_memory(&error));
+        assert!(!Backend::is_out_of_memory(&anyhow::Error::new(bc_cuda::Error::Shape("odd".to_owned()))));
     }
 }

@@ -88,6 +88,14 @@ impl Assembler {
         self.columns(length_s) / self.group
     }
 
+    /// The most columns that the network sees of a crop: of one in a batch that is stretched as a whole.
+    pub fn most_frames(&self, length_s: f64) -> usize {
+        let a = &self.augment;
+        let stretched = a.stretch_scope == StretchScope::Batch && a.stretch_probability > 0.0;
+        let slowest = if stretched { a.stretch[0].min(1.0) } else { 1.0 };
+        (self.columns(length_s) as f64 / slowest).ceil() as usize / self.group
+    }
+
     /// Makes one batch; a function of the seed, the plan and the position alone.
     pub fn assemble(&self, epoch: u64, index: usize, plan: &BatchPlan) -> Batch {
         let stored = self.columns(plan.length_s);
@@ -338,6 +346,27 @@ mod tests {
         let batch = assembler(twice(StretchScope::Batch), 5).assemble(0, 0, &plan()).frames;
         assert_eq!(crop, plain);
         assert_eq!(batch, plain.div_ceil(2));
+    }
+
+    #[test]
+    fn no_batch_has_more_columns_than_foretold() {
+        let stretched = |scope| {
+            let a = AugmentConfig {
+                stretch_probability: 1.0,
+                stretch: [0.5, 1.5],
+                stretch_scope: scope,
+                ..AugmentConfig::default()
+            };
+            assembler(a, 5)
+        };
+        let plan = plan();
+        for scope in [StretchScope::Batch, StretchScope::Crop] {
+            let assembler = stretched(scope);
+            let most = assembler.most_frames(plan.length_s);
+            let found: Vec<usize> = (0..40).map(|index| assembler.assemble(0, index, &plan).frames).collect();
+            assert!(found.iter().all(|frames| *frames <= most), "{found:?}, at most {most}");
+            assert!(found.iter().any(|frames| 10 * frames >= 8 * most), "{found:?}, at most {most}");
+        }
     }
 
     #[test]

@@ -89,6 +89,10 @@ impl Operators for Cpu {
         format!("the processor ({})", crate::simd::instruction_set())
     }
 
+    fn free_memory(&self) -> Result<Option<usize>> {
+        Ok(crate::memory::available())
+    }
+
     fn images(&self, values: &[f32], [batch, height, width]: [usize; 3]) -> Result<Array> {
         ensure!(values.len() == batch * height * width, "{} values for images", values.len());
         Ok(array(values.to_vec(), [1, batch, height, width]))
