@@ -2,30 +2,30 @@
 //! backward pass.
 //!
 //! Either all that the backward pass needs, or the input alone, from which the backward pass runs the part's forward
-//! pass again (Chen et al. 2016, "Training deep nets with sublinear memory cost"): about a forward pass more for each
+//! pass again (Chen et al. 2016, "TrainPass deep nets with sublinear memory cost"): about a forward pass more for each
 //! step, and of the activations only one part's at a time. The second forward pass computes the same bits as the first.
 //! It asks peers for the statistics of the batch again, in the same order in all processes, for the parts are gone
 //! through in the same order; running statistics have been moved by the first, and what the second would move is
-//! nobody's ([`Backward::discarded`]).
+//! nobody's ([`BackwardPass::discarded`]).
 
 use anyhow::{Context, Result};
 
-use crate::backend::{Array, Backward, Training};
+use crate::backend::{Array, BackwardPass, TrainPass};
 
 /// What a part keeps for its backward pass.
-pub(crate) enum Kept<S> {
+pub(crate) enum SavedPart<S> {
     /// All that it needs.
     Everything(S),
     /// What went in.
     Input(Array),
 }
 
-impl<S> Kept<S> {
+impl<S> SavedPart<S> {
     /// The forward pass of a part, which gives its output and what its backward pass needs.
     pub fn forward(
         x: Array,
-        pass: &mut Training<'_>,
-        part: impl FnOnce(&Array, &mut Training<'_>) -> Result<(Array, S)>,
+        pass: &mut TrainPass<'_>,
+        part: impl FnOnce(&Array, &mut TrainPass<'_>) -> Result<(Array, S)>,
     ) -> Result<(Array, Self)> {
         let (y, saved) = part(&x, pass)?;
         Ok((y, if pass.recompute { Self::Input(x) } else { Self::Everything(saved) }))
@@ -34,8 +34,8 @@ impl<S> Kept<S> {
     /// What the backward pass needs, from the same forward pass where only its input was kept.
     pub fn saved(
         self,
-        pass: &mut Backward<'_>,
-        part: impl FnOnce(&Array, &mut Training<'_>) -> Result<(Array, S)>,
+        pass: &mut BackwardPass<'_>,
+        part: impl FnOnce(&Array, &mut TrainPass<'_>) -> Result<(Array, S)>,
     ) -> Result<S> {
         let x = match self {
             Self::Everything(saved) => return Ok(saved),
@@ -43,7 +43,7 @@ impl<S> Kept<S> {
         };
         let running = pass.discarded.as_deref_mut().context("a backward pass that cannot recompute")?;
         let (on, parameters, peers) = (pass.on, pass.parameters, pass.peers);
-        let mut again = Training { on, parameters, running, peers, recompute: false };
+        let mut again = TrainPass { on, parameters, running, peers, recompute: false };
         part(&x, &mut again).map(|(_, saved)| saved)
     }
 }

@@ -12,7 +12,7 @@ use crate::backend::geometry::Geometry;
 use crate::backend::{Array, BackwardPass, Epilogue, Operators, Saved as SavedOf, Shape, TrainPass, Weights};
 use crate::layers::{ConvNorm, ConvNormSaved, ConvSizes, ParameterBuilder};
 use crate::parameters::Parameter;
-use crate::recompute::Kept;
+use crate::recompute::SavedPart;
 use crate::settings::{PITCH_CLASSES, RingSettings};
 
 struct Block {
@@ -102,8 +102,8 @@ struct FrontSaved {
 
 /// What the backward pass through a [`Body`] needs.
 pub(crate) struct Saved {
-    front: Kept<FrontSaved>,
-    blocks: Vec<Kept<BlockSaved>>,
+    front: SavedPart<FrontSaved>,
+    blocks: Vec<SavedPart<BlockSaved>>,
     /// Input (channels, B * 12, 1, columns) and result of the pooling over time.
     last: Array,
     pooled: Array,
@@ -167,10 +167,10 @@ impl Body {
 
     /// As [`Body::forward`], by the batch's statistics.
     pub fn forward_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, Saved)> {
-        let (mut x, front) = Kept::forward(x.clone(), pass, |x, pass| self.front_train(x, pass))?;
+        let (mut x, front) = SavedPart::forward(x.clone(), pass, |x, pass| self.front_train(x, pass))?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let (y, kept) = Kept::forward(x, pass, |x, pass| block.forward_train(x, pass))?;
+            let (y, kept) = SavedPart::forward(x, pass, |x, pass| block.forward_train(x, pass))?;
             blocks.push(kept);
             x = y;
         }

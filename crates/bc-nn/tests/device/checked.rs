@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use bc_nn::backend::{
-    AdamRange, AdamState, AdamUpdate, Array, Backward, Conv, Epilogue, Flat, Norm, Operators, Saved, Shape,
-    Training, Weights,
+    AdamRange, AdamState, AdamUpdate, Array, BackwardPass, Conv, Epilogue, Flat, Norm, Operators, Saved,
+    Shape, TrainPass, Weights,
 };
 use bc_nn::loss::Triplets;
 use bc_nn::{Backend, Gradients, Parameter, Parameters};
@@ -97,12 +97,12 @@ impl Checked {
         &self,
         what: &'static str,
         tolerance: f64,
-        pass: &Backward<'_>,
-        run: impl FnOnce(&mut Backward<'_>) -> Result<T>,
+        pass: &BackwardPass<'_>,
+        run: impl FnOnce(&mut BackwardPass<'_>) -> Result<T>,
     ) -> Result<T> {
         let parameters = self.host_parameters(pass.parameters)?;
         let mut gradients = Gradients::new(&parameters)?;
-        let result = run(&mut Backward {
+        let result = run(&mut BackwardPass {
             on: &*self.cpu,
             parameters: &parameters,
             gradients: &mut gradients,
@@ -215,7 +215,7 @@ impl Operators for Checked {
         x: &Array,
         dy: &Array,
         conv: &Conv,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<()> {
         self.device.conv_weight_gradient(x, dy, conv, pass)?;
         let [x, dy] = [self.host_of(x, pass.parameters, conv)?, self.host_of(dy, pass.parameters, conv)?];
@@ -252,7 +252,7 @@ impl Operators for Checked {
     fn norm_train(
         &self,
         x: &Array,
-        pass: &mut Training<'_>,
+        pass: &mut TrainPass<'_>,
         norm: &Norm,
         ending: Epilogue<'_>,
     ) -> Result<(Array, Saved)> {
@@ -261,7 +261,7 @@ impl Operators for Checked {
         let shortcut = ending.shortcut.map(|array| self.host(array)).transpose()?;
         let on_cpu = Epilogue { shortcut: shortcut.as_ref(), ..ending };
         let (y, of_device) = self.device.norm_train(x, pass, norm, ending)?;
-        let mut training = Training {
+        let mut training = TrainPass {
             on: &*self.cpu,
             parameters: &parameters,
             running: &mut running,
@@ -285,7 +285,7 @@ impl Operators for Checked {
         dy: Array,
         y: Option<&Array>,
         norm: &Norm,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<(Array, Option<Array>)> {
         let Both { device, cpu } = saved.get()?;
         let on_cpu = (self.host(x)?, self.host(&dy)?, y.map(|array| self.host(array)).transpose()?);
@@ -336,7 +336,7 @@ impl Operators for Checked {
         y: &Array,
         dy: &Array,
         p: Parameter,
-        pass: &mut Backward<'_>,
+        pass: &mut BackwardPass<'_>,
     ) -> Result<Array> {
         let dx = self.device.gem_backward(x, y, dy, p, pass)?;
         let [x, y, dy] = [self.host(x)?, self.host(y)?, self.host(dy)?];

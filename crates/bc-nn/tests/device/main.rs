@@ -16,7 +16,7 @@ use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use bc_nn::backend::Clipping;
 use bc_nn::loss::Triplets;
 use bc_nn::optim::{Adam, AdamSettings};
-use bc_nn::{Backend, Columns, Gradients, Holding, Network, NetworkSettings};
+use bc_nn::{Backend, Gradients, HeadOutputs, Holding, Network, NetworkSettings};
 use candle_core::{Device, Tensor};
 
 const BATCH: usize = 6;
@@ -102,7 +102,7 @@ fn computed(settings: &NetworkSettings, backend: &Backend, recompute: bool) -> [
         outputs.push((name.to_owned(), backend.rows(x).unwrap()));
     }
     outputs.push(("distances".to_owned(), backend.squared_distances(&found.f_t).unwrap()));
-    let columns = Columns { f_t: Some(f_t), f_c: None, logits: Some(of_logits) };
+    let columns = HeadOutputs { f_t: Some(f_t), f_c: None, logits: Some(of_logits) };
     pass.backward(&network, columns, &mut gradients).unwrap();
     for entry in network.parameters().layout().entries() {
         let gradient = gradients.get(&entry.name).unwrap().unwrap();
@@ -207,7 +207,7 @@ fn every_operator_of_a_network_is_at_most_a_rounding_away_on_its_own_input() {
                 let (_, f_t) = backend.triplet_margin(&outputs.f_t, triplets, 0.3, 2.0).unwrap();
                 let logits = outputs.logits.as_ref().unwrap();
                 let (_, logits) = backend.cross_entropy(logits, &[0, 1, 2, 0], 0.1, 0.5).unwrap();
-                let of = Columns { f_t: Some(f_t), f_c: None, logits: Some(logits) };
+                let of = HeadOutputs { f_t: Some(f_t), f_c: None, logits: Some(logits) };
                 pass.backward(&network, of, &mut gradients).unwrap();
                 let found = found.lock().unwrap();
                 println!("{precision}, {name}: {found:?}");
@@ -265,7 +265,7 @@ fn a_step_takes_the_memory_of_a_device_that_is_foretold() {
                     let pass = network.forward_train_images(&images).unwrap();
                     let logits = pass.outputs().logits.as_ref().unwrap();
                     let (_, logits) = backend.cross_entropy(logits, &[0, 1, 2, 0], 0.1, 0.5).unwrap();
-                    let of = Columns { f_t: None, f_c: None, logits: Some(logits) };
+                    let of = HeadOutputs { f_t: None, f_c: None, logits: Some(logits) };
                     pass.backward(&network, of, &mut gradients).unwrap();
                     let taken = gpu.usage().peak - before;
                     let off = taken as f64 / (BATCH * foretold.sample) as f64;
