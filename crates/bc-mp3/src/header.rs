@@ -40,7 +40,7 @@ pub enum Mode {
 pub struct Header {
     /// The standard that it follows.
     pub version: Version,
-    /// Its mode.
+    /// The frame's channel mode.
     pub mode: Mode,
     /// How channels of joint stereo are coded: bit 0 intensity, bit 1 mid/side.
     pub mode_extension: u8,
@@ -113,7 +113,7 @@ impl Header {
         576 * self.granules()
     }
 
-    /// One or two.
+    /// Number of channels: one or two.
     #[must_use]
     pub fn channels(&self) -> usize {
         if self.mode == Mode::SingleChannel { 1 } else { 2 }

@@ -11,7 +11,7 @@ pub(crate) const NO_POSITION: u8 = u8::MAX;
 /// A channel's scale factors by band ([`crate::bands::bands`]). The last band of a window has none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalefactors {
-    /// By band.
+    /// The scale factor of each band.
     pub values: [u8; MAX_BANDS],
     /// For the right channel of intensity stereo: the values as intensity positions (is_pos).
     pub positions: [u8; MAX_BANDS],

@@ -189,7 +189,7 @@ fn what_the_header_says_is_read_and_nothing_else_depends_on_it() {
         let frames = pieces.len() - 1;
         let read = |bytes: &[u8]| {
             let mut reader = Reader::new(bytes, None);
-            let first = reader.first(0).unwrap().map(|header: Header| header.sample_rate());
+            let first = reader.peek_first(0).unwrap().map(|header: Header| header.sample_rate());
             (first, reader.info().copied())
         };
         let (first, info) = read(&pieces.concat());

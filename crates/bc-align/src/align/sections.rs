@@ -6,7 +6,7 @@ use crate::qmax::{self, Plot};
 
 /// A path is cut where it has no hits for this many seconds.
 const LONGEST_GAP_S: f64 = 8.0;
-/// It is cut, too, where it changes its diagonal by more cells than this without a hit.
+/// A path is cut, too, where it changes its diagonal by more cells than this without a hit.
 const GREATEST_JUMP: usize = 3;
 /// A section extends at most this many seconds beyond the piece of a path from which it was found.
 const BEYOND_S: f64 = 12.0;
@@ -27,9 +27,9 @@ const LEAST_LIKENESS: f32 = 0.75;
 /// The sections found on two grids.
 #[derive(Default)]
 pub struct Found {
-    /// In order of the first recording.
+    /// The sections, in order of the first recording.
     pub sections: Vec<Section>,
-    /// Pairs of times.
+    /// The path: pairs of times.
     pub path: Vec<(f64, f64)>,
     /// Cells of the second recording per cell of the first, over all sections; 1 where there are none.
     pub slope: f64,

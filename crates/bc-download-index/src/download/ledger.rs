@@ -48,7 +48,7 @@ impl Ledger {
     /// Opens the file of a part.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The ledger cannot be written.
     pub fn open(folder: &Path, shard: Shard) -> Result<Self> {
         let path = folder.join(part::notes_name(STEM, shard));
         let file = OpenOptions::new().append(true).create(true).open(&path);

@@ -32,7 +32,7 @@ pub struct Selection<'a> {
 /// What is to be fetched.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// By this run.
+    /// The downloads of this run.
     pub jobs: Vec<Job>,
     /// The ids of all versions that this or another run may fetch; unfinished files of other ids are useless.
     pub open: Vec<String>,

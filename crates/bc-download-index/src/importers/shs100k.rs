@@ -45,7 +45,7 @@ impl Importer for Shs100k {
 pub(super) struct List {
     /// One for each id, in the order of the file.
     pub versions: Vec<Version>,
-    /// Their places by set and version.
+    /// Indices of the versions, by set and version number.
     rows: HashMap<(String, String), usize>,
     /// Lines whose id an earlier line has.
     repeated: Vec<usize>,
@@ -55,7 +55,7 @@ impl List {
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut versions = Vec::new();
         let mut repeated = Vec::new();
-        let mut ids = Ids::of(path);
+        let mut ids = Ids::new(path);
         let mut rows: HashMap<(String, String), usize> = HashMap::new();
         for (number, line) in numbered_lines(text) {
             let fields: Vec<&str> = line.split('\t').collect();

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_shorter_than_declared_is_cut_off_and_a_longer_one_is_remarked() {
+    fn a_file_shorter_than_declared_is_cut_off_and_a_longer_one_gets_a_remark() {
         let (short, remarks) = judged(facts(100.1, 83.8));
         assert_eq!(short.reason.as_deref(), Some("is cut off: 83.8 s of 100.1 s"));
         assert!(remarks.longer.is_empty());

@@ -22,9 +22,9 @@ const ABOVE: usize = 3;
 pub struct PairDistances {
     /// Left edge of the first bar and right edge of the last.
     pub range: (f32, f32),
-    /// Of two versions of one clique.
+    /// Distances of two versions of one clique.
     pub same: Vec<f64>,
-    /// Of two versions of different cliques.
+    /// Distances of two versions of different cliques.
     pub other: Vec<f64>,
 }
 
@@ -33,9 +33,9 @@ pub struct PairDistances {
 pub struct HardQuery {
     /// The query.
     pub query: Label,
-    /// Its average precision.
+    /// The query's average precision.
     pub average_precision: f64,
-    /// Rank of its first match.
+    /// Rank of the query's first match.
     pub first: u32,
     /// The match at that rank.
     pub right: Option<Label>,
@@ -87,7 +87,7 @@ impl Analysis {
         let largest = sizes.iter().max_by_key(|(_, size)| **size).map(|(split, _)| *split);
         let split = if sizes.contains_key(&Split::Test) { Some(Split::Test) } else { largest };
         let split = split.context("there are no embeddings to report on")?;
-        let chosen = Versions::of(embeddings, split);
+        let chosen = Versions::of_split(embeddings, split);
         let results = rank_all(&chosen.rows(), &chosen.cliques, policy)?;
         let sample = chosen.sample();
         let pairs = Pairs::of(&sample)?;
@@ -175,7 +175,7 @@ impl Pairs {
 
 /// The mean over some of the queries, by the rules of the figures; `None` if no query counts.
 fn part(name: String, results: Vec<QueryResult>, policy: &Policy) -> Option<Part> {
-    let metrics = Metrics::of(&results, policy).ok()?;
+    let metrics = Metrics::from_results(&results, policy).ok()?;
     Some(Part { name, queries: metrics.queries, map: metrics.map })
 }
 

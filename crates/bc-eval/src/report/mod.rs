@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// All that the page shows of a run.
+/// The content of a run's page.
 struct Run {
     name: String,
     /// `metrics.json`.

@@ -35,13 +35,13 @@ pub struct RowRef<'a> {
 /// A file of features.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Where it is.
+    /// Path of the part.
     pub path: PathBuf,
-    /// Its parsed name.
+    /// The parsed file name of the part.
     pub name: PartName,
-    /// Program and version that made its magnitudes.
+    /// Program and version that made the part's magnitudes.
     pub extractor: String,
-    /// Its provenance.
+    /// The provenance of the part.
     pub provenance: Provenance,
 }
 
@@ -109,7 +109,7 @@ impl Parts {
     ///
     /// # Errors
     /// A file that is damaged or gone, the errors of `take`.
-    pub fn each_of(&self, part: usize, take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
+    pub fn each_row_of(&self, part: usize, take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
         each_row(&self.parts[part].path, &self.settings, take)
     }
 
@@ -158,7 +158,7 @@ pub(super) fn each_row(
     Ok(())
 }
 
-/// All columns but the magnitudes.
+/// The names of all columns but the magnitudes.
 const COLUMNS: [&str; 7] = [
     "version_id",
     "frames",
