@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_uses_up_all_patterns_of_bits() {
+    fn every_huffman_code_is_complete() {
         let tables = (0..32).filter_map(codes::pairs).chain([&codes::QUADS[..]]);
         for leaves in tables {
             let share: f64 = leaves.iter().map(|leaf| (-f64::from(leaf >> 8)).exp2()).sum();

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_hold_as_many_scale_factors_as_there_are_bands_without_the_last() {
+    fn scale_factor_groups_cover_all_bands_but_the_last() {
         for (version, codes) in [(0xfb, 16), (0xf3, 512)] {
             let header = Header::read(&[0xff, version, 0x90, 0x70]).unwrap();
             for (block_type, mixed) in

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_a_sample_is_silence() {
+    fn samples_that_cannot_be_sound_become_silence() {
         let mut mono = Vec::new();
         assert!(!mix(&[0.5, 1.5, f32::NAN, 0.5, 3e38, 3e38, -1e6, 0.0, -200.0, -100.0], 2, &[], &mut mono));
         assert_eq!(mono, [1.0, 0.0, 0.0, 0.0, -150.0]);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn low_frequency_effects_are_no_part_of_the_mean() {
+    fn low_frequency_effects_are_left_out_of_the_mean() {
         let five_one = Position::FRONT_LEFT
             | Position::FRONT_RIGHT
             | Position::FRONT_CENTER
