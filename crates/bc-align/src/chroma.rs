@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn octaves_weigh_as_asked() {
+    fn octaves_are_weighted_as_configured() {
         let magnitudes = vec![1f32; 84];
         let folding = Folding { leakage: 0.0, octave_weights: vec![0.0, 0.5], ..Folding::default() };
         let chroma = Chroma::fold(&magnitudes, 1, &settings(12), &folding).unwrap();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_transform_is_refused() {
+    fn magnitudes_without_pitch_classes_or_not_finite_are_refused() {
         let fold = |magnitudes: &[f32], bins_per_octave| {
             Chroma::fold(magnitudes, 1, &settings(bins_per_octave), &Folding::default())
         };
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn means_keep_what_they_are_of_at_any_ratio() {
+    fn resampled_columns_keep_their_content_at_any_ratio() {
         let columns =
             (0..100).map(|at| std::array::from_fn(|class| ((at / 10 + class) % 12) as f32)).collect();
         let chroma = Chroma { columns, column_s: 0.1 };
@@ -274,14 +274,14 @@ mod tests {
     }
 
     #[test]
-    fn medians_are_numpys() {
+    fn medians_match_numpy() {
         assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&mut [4.0, 1.0, 2.0, 9.0]), 3.0);
         assert_eq!(median(&mut []), 0.0);
     }
 
     #[test]
-    fn the_best_transposition_is_the_one_that_was_made() {
+    fn the_best_transposition_undoes_a_known_one() {
         let mut column = [0f32; 12];
         (column[0], column[4], column[7], column[9]) = (1.0, 0.5, 0.7, 0.2);
         let chroma = Chroma { columns: vec![column; 5], column_s: 0.5 };

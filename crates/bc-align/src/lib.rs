@@ -51,7 +51,7 @@ pub enum Error {
     /// Too little to align.
     #[error("a recording of {seconds:.1} s is too short to be aligned; at least {least:.1} s are needed")]
     TooShort {
-        /// Its length.
+        /// Length of the recording in seconds.
         seconds: f64,
         /// The shortest length.
         least: f64,
@@ -61,7 +61,7 @@ pub enum Error {
         "a recording of {seconds:.0} s is too long to be aligned as a whole; cut it to at most {most:.0} s"
     )]
     TooLong {
-        /// Its length.
+        /// Length of the recording in seconds.
         seconds: f64,
         /// The greatest length.
         most: f64,

@@ -12,16 +12,16 @@ use crate::vectors::wide;
 /// The penalties of a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Costs {
-    /// For the first cell that is not set after one that is (gamma_o).
+    /// Cost of the first cell that is not set after one that is (gamma_o).
     pub opening: f32,
-    /// For each after it (gamma_e).
+    /// Cost of each unset cell after it (gamma_e).
     pub going_on: f32,
-    /// For a step by (2, 1) or (1, 2), which changes the tempo.
+    /// Cost of a step by (2, 1) or (1, 2), which changes the tempo.
     pub aside: f32,
 }
 
 impl Costs {
-    /// Those of the paper (section 3.2), where a change of tempo is free.
+    /// The costs of the paper (section 3.2), where a change of tempo is free.
     pub const QMAX: Self = Self { opening: 0.5, going_on: 0.7, aside: 0.0 };
 
     /// The steps by which a path comes to a cell, as (rows, columns) back, and what each costs of itself.
@@ -78,7 +78,7 @@ pub fn similarity(a: &Prepared, b: &Prepared, settings: &Settings) -> f64 {
     of_cells(&a.cells.columns, &b.columns, settings)
 }
 
-/// The same of cells in one key, each of length 1.
+/// The Qmax of cells that are in one key already, each of length 1.
 #[must_use]
 pub fn of_cells(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], settings: &Settings) -> f64 {
     let Some(plot) = Plot::of(a, b, settings.depth, settings.kappa) else { return 0.0 };

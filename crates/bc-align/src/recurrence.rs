@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plot_is_that_of_the_definition() {
+    fn the_recurrence_plot_follows_its_definition() {
         for (n, m, depth) in [(60, 85, 9), (9, 40, 9), (33, 17, 1), (50, 50, 4)] {
             let (a, b) = (random(n, 1), random(m, 2));
             assert_eq!(
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn shorter_than_a_moment_is_no_plot() {
+    fn a_recording_shorter_than_a_moment_has_no_plot() {
         assert_eq!(Plot::of(&random(8, 1), &random(20, 2), 9, 0.1), None);
         assert_eq!(Plot::of(&[], &random(20, 2), 1, 0.1), None);
         let silence = vec![[0f32; 12]; 20];

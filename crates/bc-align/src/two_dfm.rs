@@ -38,7 +38,7 @@ pub fn vector(chroma: &Chroma, settings: &Settings) -> Vec<f32> {
     of_cells(&chroma.medians(settings.cell_s).columns, settings)
 }
 
-/// The same for existing cells.
+/// As [`vector`], for existing cells.
 #[must_use]
 pub fn of_cells(cells: &[[f32; PITCH_CLASSES]], settings: &Settings) -> Vec<f32> {
     let width = settings.width.max(1);

@@ -21,7 +21,7 @@ fn chroma(name: &str) -> Chroma {
 }
 
 #[test]
-fn two_dimensional_fourier_magnitudes_are_numpys() {
+fn two_dimensional_fourier_magnitudes_match_numpy() {
     for name in ["a", "b"] {
         let theirs = array::read(&fixture(&format!("two_dfm_{name}.npy"))).unwrap().values;
         let ours = two_dfm::vector(&chroma(&format!("{name}.npy")), &two_dfm::Settings::default());
@@ -33,7 +33,7 @@ fn two_dimensional_fourier_magnitudes_are_numpys() {
 }
 
 #[test]
-fn qmax_is_numpys_both_ways() {
+fn qmax_matches_numpy_in_both_directions() {
     let text = std::fs::read_to_string(fixture("qmax.json")).unwrap();
     let theirs = |name: &str| -> f64 {
         let rest = &text[text.find(name).unwrap() + name.len() + 2..];
@@ -56,7 +56,7 @@ const PYTHON: [(&str, f64, f64); 2] = [("val", 0.3886, 0.7305), ("test", 0.4371,
 /// Ours are the default features: 12 bins per octave, untuned, columns of 116 ms. With 22 and 24 queries, one query's first
 /// cover a rank lower moves mAP by about 0.01 to 0.02.
 #[test]
-fn covers_mini_is_as_hard_for_ours_as_for_theirs() {
+fn map_on_covers_mini_matches_the_python_reference() {
     let Some(set) = support::mini() else { return };
     let mut differences = Vec::new();
     for (split, two_dfm_theirs, qmax_theirs) in PYTHON {

@@ -131,7 +131,7 @@ fn other_songs_score_less_than_an_excerpt_of_the_same() {
 }
 
 #[test]
-fn too_short_too_long_and_silent_are_no_panic() {
+fn too_short_too_long_and_silent_recordings_do_not_panic() {
     let song = Song::new(60.0, 1);
     let whole = Song::perform(&[(&song, 0.0, 60.0)], 1.0, 0, 2);
     let short = whole.clone().first(30);

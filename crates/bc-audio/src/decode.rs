@@ -179,7 +179,7 @@ fn open(path: &Path, deadline: Deadline, reading: Reading) -> Result<(Source, He
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let mut reader = bc_mp3::Reader::new(timed()?, Some(length));
     let mut open_mp3 = |most_junk: u64| -> Result<Option<(Source, Header)>, DecodeError> {
-        match reader.first(most_junk)? {
+        match reader.peek_first(most_junk)? {
             None => Ok(None),
             Some(first) => {
                 let reader = std::mem::replace(&mut reader, bc_mp3::Reader::new(timed()?, Some(length)));

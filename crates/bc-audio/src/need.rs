@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_is_sufficient_where_rate_and_frequencies_stay_below_it() {
+    fn half_the_rate_is_sufficient_for_low_rates_and_frequencies() {
         let need = Need { sample_rate: 22_050, highest_hz: 4_500.0 };
         assert!(need.is_met_by_half(44_100) && need.is_met_by_half(48_000));
         assert!(!need.is_met_by_half(32_000) && !need.is_met_by_half(22_050));

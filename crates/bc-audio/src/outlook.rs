@@ -1,4 +1,4 @@
-//! Which errors of a file may pass.
+//! Decides which errors of a file are worth another attempt.
 
 use bc_formats::passing::{self, Outlook};
 

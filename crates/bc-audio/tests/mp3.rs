@@ -118,7 +118,7 @@ fn at_half_the_rate_the_transform_is_the_same_to_2e_5_and_1e_3_at_the_ends() {
 }
 
 #[test]
-fn the_length_in_seconds_is_that_of_the_encoders_input() {
+fn the_decoded_length_is_that_of_the_encoders_input() {
     let need = CqtPlan::new(CqtSettings::default()).need();
     for path in fixtures() {
         let seconds = if path.ends_with("checksum-44100.mp3") { 1.0 } else { 2.0 };

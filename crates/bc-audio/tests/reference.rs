@@ -97,7 +97,7 @@ fn a_tone_peaks_in_its_bin_from_the_first_frame_to_the_last() {
 }
 
 #[test]
-fn a_signal_of_twice_the_rate_gives_what_the_resampled_one_gives() {
+fn a_signal_of_twice_the_rate_gives_the_same_transform_as_resampled() {
     let plan = CqtPlan::new(CqtSettings { pool: 1, ..CqtSettings::default() });
     let twice = plan.oversampled(2);
     // Tones that both rates can hold, with an even and an odd number of samples.

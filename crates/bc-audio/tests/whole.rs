@@ -131,7 +131,7 @@ fn channels_may_change_and_the_rate_may_not() {
 }
 
 #[test]
-fn a_file_of_which_too_much_fails_is_a_failure_that_gives_the_share() {
+fn a_file_with_too_many_undecodable_frames_fails_and_names_their_share() {
     let scratch = Scratch::new();
     let mut frames = frames(&fixture("stereo-44100.mp3"));
     let all = frames.len() - 1;
@@ -153,7 +153,7 @@ fn a_file_of_which_too_much_fails_is_a_failure_that_gives_the_share() {
 }
 
 #[test]
-fn a_cut_beginning_or_end_is_no_damage() {
+fn a_cut_beginning_or_end_is_not_counted_as_damage() {
     let scratch = Scratch::new();
     for name in ["stereo-44100.mp3", "tone.ogg"] {
         // The Ogg has but one page of audio: twice, so that one is left.

@@ -48,13 +48,13 @@ pub struct Reliability {
     pub from: f64,
     /// Upper bound.
     pub to: f64,
-    /// Their mean probability at even odds.
+    /// Mean probability of the pairs at even odds.
     pub said: f64,
     /// The share that is of one work at even odds: each kind of pair weighs one half in all.
     pub found: f64,
     /// Number of pairs.
     pub pairs: usize,
-    /// Their share of all weight.
+    /// The pairs' share of all weight.
     pub weight: f64,
 }
 
@@ -80,8 +80,8 @@ pub(super) struct Scores {
 }
 
 impl Scores {
-    /// Of the spread scores of pairs of one clique, and of two.
-    pub fn of(same: &[f64], other: &[f64], line: &Curve) -> Self {
+    /// Makes points of the spread scores of pairs of one clique, and of two.
+    pub fn new(same: &[f64], other: &[f64], line: &Curve) -> Self {
         let class = |scores: &[f64], one: bool| -> Vec<(f64, bool, f64)> {
             let weight = 0.5 / scores.len().max(1) as f64;
             scores.iter().map(|score| (line.probability(*score, EVEN_ODDS), one, weight)).collect()
@@ -111,9 +111,9 @@ impl Scores {
     }
 
     pub fn reliability(&self) -> Vec<Reliability> {
-        let place = |probability: f64| ((probability * ROWS as f64) as usize).min(ROWS - 1);
+        let row_of = |probability: f64| ((probability * ROWS as f64) as usize).min(ROWS - 1);
         let rows = (0..ROWS).filter_map(|row| {
-            let inside: Vec<_> = self.points.iter().filter(|point| place(point.0) == row).collect();
+            let inside: Vec<_> = self.points.iter().filter(|point| row_of(point.0) == row).collect();
             let weight: f64 = inside.iter().map(|point| point.2).sum();
             let mean = |value: &dyn Fn(&(f64, bool, f64)) -> f64| {
                 inside.iter().map(|point| point.2 * value(point)).sum::<f64>() / weight
@@ -141,9 +141,11 @@ pub(super) fn normalised_scores(versions: &Versions<'_>) -> Result<(Vec<f64>, Ve
     let (mut same, mut other) = (Vec::new(), Vec::new());
     each_query(versions, |query, scores, cohort| {
         let Some(cohort) = cohort else { return };
-        for (place, score) in scores.iter().enumerate().filter(|(place, _)| *place != query) {
-            let one = versions.cliques[place] == versions.cliques[query];
-            if one { &mut same } else { &mut other }.push(cohort.standard(*score));
+        for (other_version, score) in
+            scores.iter().enumerate().filter(|(other_version, _)| *other_version != query)
+        {
+            let same_clique = versions.cliques[other_version] == versions.cliques[query];
+            if same_clique { &mut same } else { &mut other }.push(cohort.standard(*score));
         }
     })?;
     Ok((same, other))
@@ -153,34 +155,36 @@ pub(super) fn normalised_scores(versions: &Versions<'_>) -> Result<(Vec<f64>, Ve
 fn each_query(versions: &Versions<'_>, mut each: impl FnMut(usize, &[f64], Option<&Cohort>)) -> Result<()> {
     versions.each_score(|query, scores| {
         let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
-        let others = scores.iter().enumerate().filter(|(place, _)| *place != query);
-        let cohort = Cohort::of(others.map(|(_, score)| *score));
+        let others = scores.iter().enumerate().filter(|(other_version, _)| *other_version != query);
+        let cohort = Cohort::from_scores(others.map(|(_, score)| *score));
         each(query, &scores, cohort.as_ref());
     })
 }
 
 /// The log-likelihood ratios of the versions that have another version of their work: with their own work,
 /// and of all of them with other works.
-pub(super) fn asked(
+pub(super) fn size_queries(
     versions: &Versions<'_>,
     calibration: &Calibration,
 ) -> Result<(Vec<SizeQuery>, Vec<f64>)> {
-    let (mut asked, mut others) = (Vec::new(), Vec::new());
+    let (mut queries, mut others) = (Vec::new(), Vec::new());
     each_query(versions, |query, scores, cohort| {
         let mut own = Vec::new();
-        for (place, score) in scores.iter().enumerate().filter(|(place, _)| *place != query) {
+        for (other_version, score) in
+            scores.iter().enumerate().filter(|(other_version, _)| *other_version != query)
+        {
             let ratio = calibration.log_ratio(*score, cohort);
-            if versions.cliques[place] == versions.cliques[query] {
+            if versions.cliques[other_version] == versions.cliques[query] {
                 own.push(ratio)
             } else {
                 others.push(ratio)
             }
         }
         if !own.is_empty() {
-            asked.push(SizeQuery { own, copy: calibration.log_ratio(EXACT_COPY, cohort) });
+            queries.push(SizeQuery { own, copy: calibration.log_ratio(EXACT_COPY, cohort) });
         }
     })?;
-    Ok((asked, others))
+    Ok((queries, others))
 }
 
 /// Every version that has another version of its work is a query twice: with its work in the index and without.
@@ -200,11 +204,12 @@ pub(super) fn answers(versions: &Versions<'_>, calibration: &Calibration) -> Res
             return;
         }
         let ask = |found: &mut Vec<(f64, bool)>, without: Option<usize>| {
-            let there: Vec<usize> = (0..works.len())
+            let present: Vec<usize> = (0..works.len())
                 .filter(|work| !works[*work].ratios.is_empty() && Some(*work) != without)
                 .collect();
-            let evidence: Vec<Evidence> = there.iter().map(|work| works[*work].clone()).collect();
-            let probabilities = posterior(&evidence, Rest::default(), EVEN_ODDS).works.into_iter().zip(there);
+            let evidence: Vec<Evidence> = present.iter().map(|work| works[*work].clone()).collect();
+            let probabilities =
+                posterior(&evidence, Rest::default(), EVEN_ODDS).works.into_iter().zip(present);
             let best = probabilities.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
             found.extend(best.map(|(probability, work)| (probability, work == own)));
         };

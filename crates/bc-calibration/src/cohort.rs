@@ -32,9 +32,9 @@ pub struct Cohort {
 }
 
 impl Cohort {
-    /// Of cosines with recordings most of which are of other works; nothing for fewer than [`MIN_COHORT`].
+    /// The cohort of a query's cosines with recordings, most of which are of other works; `None` for fewer than [`MIN_COHORT`].
     #[must_use]
-    pub fn of(scores: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub fn from_scores(scores: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut spread: Vec<f64> = scores.into_iter().map(spread).collect();
         if spread.len() < MIN_COHORT {
             return None;
@@ -57,13 +57,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_versions_of_the_own_work_do_not_move_it() {
+    fn a_few_versions_of_the_querys_work_do_not_shift_the_cohort() {
         let others = (0..1000).map(|i| f64::from(i) / 2000.0 - 0.2);
-        let plain = Cohort::of(others.clone()).unwrap();
-        let with_own = Cohort::of(others.chain([0.95; 10])).unwrap();
+        let plain = Cohort::from_scores(others.clone()).unwrap();
+        let with_own = Cohort::from_scores(others.chain([0.95; 10])).unwrap();
         assert!((plain.centre - with_own.centre).abs() < 0.01 && (plain.width - with_own.width).abs() < 0.01);
-        assert!(Cohort::of([0.5; 49]).is_none());
-        assert!(Cohort::of([1.0; 50]).unwrap().standard(1.0).is_finite());
+        assert!(Cohort::from_scores([0.5; 49]).is_none());
+        assert!(Cohort::from_scores([1.0; 50]).unwrap().standard(1.0).is_finite());
         assert_eq!((spread(1.0), spread(-1.0), spread(0.0)), (MAX_SPREAD, -MAX_SPREAD, 0.0));
     }
 }

@@ -19,9 +19,9 @@ pub const SURE_PROBABILITY: f64 = 0.9;
 /// The upper end of a distribution: above `from` is a `share` of all values, which decay exponentially.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tail {
-    /// Where it begins, a spread score.
+    /// Where the tail begins, a spread score.
     pub from: f64,
-    /// How fast it falls: one over the mean excess.
+    /// How fast the tail falls: one over the mean excess.
     pub rate: f64,
     /// Share of the values in it.
     pub share: f64,
@@ -30,7 +30,7 @@ pub struct Tail {
 impl Tail {
     /// The highest `share` of `values`, of which there is at least one.
     #[must_use]
-    pub fn of(values: &[f64], share: f64) -> Self {
+    pub fn fit(values: &[f64], share: f64) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_unstable_by(|a, b| b.total_cmp(a));
         let count = ((share * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len().max(1));
@@ -114,10 +114,10 @@ mod tests {
     fn a_tail_has_the_share_and_the_slope_of_its_values() {
         // Quantiles of an exponential distribution of rate 5.
         let values: Vec<f64> = (0..10_000).map(|i| -((f64::from(i) + 0.5) / 10_000.0).ln() / 5.0).collect();
-        let tail = Tail::of(&values, 0.01);
+        let tail = Tail::fit(&values, 0.01);
         assert!((tail.rate - 5.0).abs() < 0.3 && (tail.share - 0.01).abs() < 1e-9, "{tail:?}");
         assert!((tail.ln_density(1.5) - (5.0f64.ln() - 7.5)).abs() < 0.3);
-        let single = Tail::of(&[0.3], 0.01);
+        let single = Tail::fit(&[0.3], 0.01);
         assert!(single.ln_density(0.2).is_finite() && single.ln_density(9.0).is_finite());
     }
 }

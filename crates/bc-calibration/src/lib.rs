@@ -68,7 +68,7 @@ pub fn beside(embeddings: &Path) -> PathBuf {
     embeddings.with_file_name("calibration.json")
 }
 
-/// What `calibration.json` holds.
+/// The content of `calibration.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// The log-likelihood ratio of a transformed cosine ([`spread`]).
@@ -103,7 +103,7 @@ pub struct Calibration {
     pub answers: Vec<Answers>,
     /// Answers in indexes of other sizes, at [`SEARCH_PRIOR`].
     pub sizes: Vec<SizeCheck>,
-    /// Where it comes from.
+    /// What made the calibration.
     pub provenance: Provenance,
 }
 
@@ -113,18 +113,23 @@ impl Calibration {
     /// # Errors
     /// Embeddings with fewer than [`MIN_WORKS`] works of two versions or more in `val`; scores that do not
     /// tell them apart at all.
-    pub fn of(path: &Path, embeddings: &Embeddings) -> Result<Self> {
-        let [val, test] = [Split::Val, Split::Test].map(|split| Versions::of(embeddings, split));
+    pub fn from_embeddings(path: &Path, embeddings: &Embeddings) -> Result<Self> {
+        let [val, test] = [Split::Val, Split::Test].map(|split| Versions::of_split(embeddings, split));
         Self::fit(path, &val, &test, &embeddings.provenance)
     }
 
     // Long: every step needs what the ones before it made.
-    /// The same for any versions: fitted on `val`, checked on `test`, or on `val` itself if `test` has too few. `path` is what
-    /// an error names, `made` is the provenance of the scores.
+    /// Fits a calibration on any versions: fitted on `val`, checked on `test`, or on `val` itself if `test` has too few. `path` is what
+    /// an error names, `provenance` is that of the scores.
     ///
     /// # Errors
-    /// As [`Calibration::of`].
-    pub fn fit(path: &Path, val: &Versions<'_>, test: &Versions<'_>, made: &Provenance) -> Result<Self> {
+    /// As [`Calibration::from_embeddings`].
+    pub fn fit(
+        path: &Path,
+        val: &Versions<'_>,
+        test: &Versions<'_>,
+        provenance: &Provenance,
+    ) -> Result<Self> {
         let fitted_on = Split::Val;
         let fitted_works = val.repeated_cliques();
         ensure!(
@@ -152,13 +157,13 @@ impl Calibration {
         };
         let checked = whole.sample();
         let (of_one, of_two) = by_kind(&checked)?;
-        let scores = check::Scores::of(&of_one, &of_two, &line);
+        let scores = check::Scores::new(&of_one, &of_two, &line);
         let reliability = scores.reliability();
-        let mut found = Self {
+        let mut calibration = Self {
             line,
             cohort_line,
-            same_tail: Tail::of(&same, SAME_TAIL),
-            other_tail: Tail::of(&other, logistic::OTHER_TAIL),
+            same_tail: Tail::fit(&same, SAME_TAIL),
+            other_tail: Tail::fit(&other, logistic::OTHER_TAIL),
             fitted_on,
             fitted_works,
             fitted_pairs: fitted.pair_counts(),
@@ -174,21 +179,21 @@ impl Calibration {
             provenance: Provenance {
                 format: FORMAT.to_owned(),
                 tool: format!("bytecover {}", env!("CARGO_PKG_VERSION")),
-                settings: made.settings.clone(),
-                fingerprint: made.fingerprint.clone(),
-                inputs: made.inputs.clone(),
+                settings: provenance.settings.clone(),
+                fingerprint: provenance.fingerprint.clone(),
+                inputs: provenance.inputs.clone(),
             },
         };
-        found.answers = check::answers(&checked, &found)?;
-        let (asked, others) = check::asked(&checked, &found)?;
-        found.sizes = sizes::check(&asked, &others, SEARCH_PRIOR);
-        Ok(found)
+        calibration.answers = check::answers(&checked, &calibration)?;
+        let (queries, others) = check::size_queries(&checked, &calibration)?;
+        calibration.sizes = sizes::check(&queries, &others, SEARCH_PRIOR);
+        Ok(calibration)
     }
 
     /// How recordings were compared whose scores these are; nothing for one vector per recording.
     ///
     /// # Errors
-    /// Settings that say something else.
+    /// Settings whose comparison cannot be understood.
     pub fn compare(&self) -> Result<Option<WindowComparison>> {
         match self.provenance.settings.get(COMPARE) {
             None | Some(serde_json::Value::Null) => Ok(None),
@@ -210,18 +215,18 @@ impl Calibration {
         let spread = spread(score);
         let Some(copies) = kinds::ln_copy_density(spread) else { return cover };
         let copy = copies - self.other_tail.ln_density(spread) + kinds::COPY_SHARE.ln();
-        let more = cover.max(copy);
-        more + ((cover - more).exp() + (copy - more).exp()).ln()
+        let larger = cover.max(copy);
+        larger + ((cover - larger).exp() + (copy - larger).exp()).ln()
     }
 
     /// What a pair is, when `prior` of all pairs are of one work.
     #[must_use]
     pub fn kinds(&self, score: f64, same_file: bool, cohort: Option<&Cohort>, prior: f64) -> Kinds {
         let work = Evidence { ratios: vec![self.log_ratio(score, cohort)], same_file };
-        let found = posterior(&[work], Rest::default(), prior);
-        let one = found.works[0];
+        let posterior = posterior(&[work], Rest::default(), prior);
+        let same = posterior.works[0];
         let share = self.copy_share(score, same_file);
-        Kinds { same_audio: one * share, same_work: one * (1.0 - share), other: found.none }
+        Kinds { same_audio: same * share, same_work: same * (1.0 - share), other: posterior.none }
     }
 
     /// The share of copies among pairs of one work that have this score.
@@ -257,7 +262,7 @@ impl Calibration {
         Ok(read)
     }
 
-    /// The one at `given`, which must be there, or at `usual`, if it is.
+    /// Reads the calibration at `given`, which must exist, or the one at `usual`, if it exists.
     ///
     /// # Errors
     /// As [`Calibration::read`].
@@ -270,7 +275,7 @@ impl Calibration {
     }
 
     // Long: four tables, one after another.
-    /// For people: thresholds, reliability, and answers of a search.
+    /// Tables for people: thresholds, reliability, and answers of a search.
     #[must_use]
     pub fn tables(&self) -> String {
         let percent = |value: f64| format!("{:.1} %", 100.0 * value);
@@ -391,7 +396,7 @@ mod tests {
 
     #[test]
     fn probabilities_hold_in_larger_indexes_than_the_one_they_were_learnt_on() {
-        let made = Calibration::of(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
+        let made = Calibration::from_embeddings(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
         assert!(made.cohort_line.is_some());
         assert_eq!(made.sizes.iter().map(|row| row.works).max(), Some(1_000_000));
         for row in &made.sizes {
@@ -409,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_copy_a_cover_and_another_work_are_told_apart() {
-        let made = Calibration::of(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
+        let made = Calibration::from_embeddings(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
         let kind = |score: f64, same_file: bool| made.kinds(score, same_file, None, EVEN_ODDS).kind();
         assert_eq!(kind(1.0, false), Kind::SameAudio);
         assert_eq!(kind(0.3, true), Kind::SameAudio);
@@ -426,11 +431,11 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_puts_everything_in_one_place_knows_no_copies_by_their_scores() {
+    fn scores_of_a_collapsed_network_do_not_show_copies() {
         let mut narrow = embeddings(120, 0.8);
         // One direction in all of them.
         narrow.vectors.chunks_exact_mut(24).for_each(|row| row[0] += 30.0);
-        let made = Calibration::of(Path::new("e.parquet"), &narrow).unwrap();
+        let made = Calibration::from_embeddings(Path::new("e.parquet"), &narrow).unwrap();
         let highest = made.other_tail.from.tanh();
         assert!(highest > 0.99, "{highest}");
         assert_ne!(made.kinds(0.99, false, None, EVEN_ODDS).kind(), Kind::SameAudio);

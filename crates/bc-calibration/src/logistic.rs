@@ -25,22 +25,22 @@ pub struct Curve {
     pub line: Line,
     /// The score at which it is bent.
     pub bend: f64,
-    /// Its slope beyond.
+    /// Slope of the curve beyond the bend.
     pub beyond: f64,
 }
 
 impl Curve {
-    /// Of scores of pairs of one work and of two.
+    /// Fits a curve to the scores of pairs of one work and of two.
     #[must_use]
     pub fn fit(same: &[f64], other: &[f64]) -> Self {
         let line = Line::fit(same, other);
-        let others = Tail::of(other, OTHER_TAIL);
+        let others = Tail::fit(other, OTHER_TAIL);
         let above: Vec<f64> =
             same.iter().filter(|score| **score > others.from).map(|score| score - others.from).collect();
         let same_rate = if above.len() > FEW {
             above.len() as f64 / above.iter().sum::<f64>().max(1e-9)
         } else {
-            Tail::of(same, 0.5).rate
+            Tail::fit(same, 0.5).rate
         };
         let beyond = (others.rate - same_rate).clamp(0.05 * line.slope.max(0.0), line.slope.max(0.0));
         Self { line, bend: others.from, beyond }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ratio_of_two_bell_curves_is_found_whatever_their_sizes() {
+    fn the_fitted_ratio_of_two_normal_distributions_does_not_depend_on_sample_sizes() {
         // Of two bell curves of width w around a and b the log ratio is a line with the slope
         // (a - b) / w^2 that is 0 in the middle.
         use rand::{RngExt, SeedableRng};

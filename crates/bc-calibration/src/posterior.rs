@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_of_a_work_help_each_other_and_one_near_version_is_enough() {
+    fn several_versions_raise_a_works_probability_and_one_near_version_suffices() {
         let alone = together(&[2.0]);
         assert!((alone - 2.0).abs() < 1e-12);
         assert!(together(&[2.0, 2.0, 2.0]) > alone);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_without_the_work_says_none_and_extremes_do_not_overflow() {
+    fn an_index_without_the_work_gives_none_and_extreme_ratios_do_not_overflow() {
         let nothing = Rest::default();
         assert!(posterior(&[work(&[-4.0]), work(&[-3.0])], nothing, 0.5).none > 0.9);
         assert!(posterior(&[work(&[1e5])], nothing, 0.5).none < 1e-9);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_counts_as_if_it_had_come_one_by_one() {
+    fn unexamined_works_count_as_if_they_were_given_one_by_one() {
         let rest = Rest { works: 99, mean_ratio: (-2.0f64).exp() };
         let mut all = vec![work(&[6.0])];
         all.resize(100, work(&[-2.0]));

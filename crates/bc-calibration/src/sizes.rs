@@ -24,9 +24,9 @@ const NONE: f64 = 0.9;
 
 /// What a version scores, in log-likelihood ratios.
 pub(crate) struct SizeQuery {
-    /// With the other versions of its work.
+    /// Ratios with the other versions of its work.
     pub own: Vec<f64>,
-    /// With a copy of itself that an index holds as 8-bit numbers.
+    /// Ratio with a copy of itself that an index holds as 8-bit numbers.
     pub copy: f64,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn check(queries: &[SizeQuery], others: &[f64], prior: f64) -> Vec<Si
     if queries.is_empty() || others.is_empty() {
         return Vec::new();
     }
-    let tail = Tail::of(others, OTHER_TAIL);
+    let tail = Tail::fit(others, OTHER_TAIL);
     let below: Vec<f64> = others.iter().copied().filter(|ratio| *ratio <= tail.from).collect();
     let mean_below = below.iter().map(|ratio| ratio.exp()).sum::<f64>() / below.len().max(1) as f64;
     let mut random = ChaCha8Rng::seed_from_u64(17);

@@ -8,13 +8,13 @@ use bc_formats::index::Split;
 use bc_retrieval::{Distance, Vectors};
 
 /// Number of versions of which all pairs are evaluated: about half a million pairs.
-const SAMPLE: usize = 1000;
+const SAMPLE_VERSIONS: usize = 1000;
 
 /// The versions of one split, or some of them.
 pub struct Versions<'a> {
-    /// What each is.
+    /// The label of each version.
     pub labels: Vec<&'a Label>,
-    /// Clique of each, numbered as they first come in the split.
+    /// The clique of each version, numbered as they first come in the split.
     pub cliques: Vec<u32>,
     /// Vectors as the network gave them, one row each.
     pub vectors: Vec<f32>,
@@ -32,8 +32,8 @@ struct Measured<'a> {
 }
 
 impl<'a> Versions<'a> {
-    /// All of `split`.
-    pub fn of(embeddings: &'a Embeddings, split: Split) -> Self {
+    /// All versions of `split`.
+    pub fn of_split(embeddings: &'a Embeddings, split: Split) -> Self {
         let dim = embeddings.dim.max(1);
         let mut versions = Self::empty(dim);
         let mut numbers: HashMap<&str, u32> = HashMap::new();
@@ -67,24 +67,24 @@ impl<'a> Versions<'a> {
     /// Whole cliques, evenly spread over these; all of them where they are few.
     pub fn sample(&self) -> Self {
         let cliques = self.clique_count();
-        let keep = (cliques * SAMPLE / self.len().max(1)).clamp(1, cliques.max(1));
-        let kept = |clique: u32| (clique as usize * keep) % cliques < keep;
-        let rows = (0..self.len()).filter(|row| kept(self.cliques[*row])).take(2 * SAMPLE);
-        let mut some = Self::empty(self.dim);
-        some.measured = self.measured.as_ref().map(|all| Measured {
+        let keep = (cliques * SAMPLE_VERSIONS / self.len().max(1)).clamp(1, cliques.max(1));
+        let is_kept = |clique: u32| (clique as usize * keep) % cliques < keep;
+        let rows = (0..self.len()).filter(|row| is_kept(self.cliques[*row])).take(2 * SAMPLE_VERSIONS);
+        let mut sample = Self::empty(self.dim);
+        sample.measured = self.measured.as_ref().map(|all| Measured {
             scores: all.scores,
             width: all.width,
             rows: Vec::new(),
         });
         for row in rows {
-            some.labels.push(self.labels[row]);
-            some.cliques.push(self.cliques[row]);
-            match (&mut some.measured, &self.measured) {
-                (Some(some), Some(all)) => some.rows.push(all.rows[row]),
-                _ => some.vectors.extend_from_slice(self.vector(row)),
+            sample.labels.push(self.labels[row]);
+            sample.cliques.push(self.cliques[row]);
+            match (&mut sample.measured, &self.measured) {
+                (Some(sampled), Some(all)) => sampled.rows.push(all.rows[row]),
+                _ => sample.vectors.extend_from_slice(self.vector(row)),
             }
         }
-        some
+        sample
     }
 
     /// Number of versions.
@@ -92,7 +92,7 @@ impl<'a> Versions<'a> {
         self.labels.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no versions.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -107,12 +107,12 @@ impl<'a> Versions<'a> {
         &self.vectors[row * self.dim..][..self.dim]
     }
 
-    /// All of them as rows.
+    /// The vectors of all versions as rows.
     pub fn rows(&self) -> Vectors<'_> {
         Vectors { vectors: &self.vectors, dim: self.dim }
     }
 
-    /// Number of cliques that are there.
+    /// Number of cliques that have a version here.
     pub fn distinct_cliques(&self) -> usize {
         self.sizes().len()
     }
@@ -175,9 +175,9 @@ impl<'a> Versions<'a> {
 /// How many pairs of each kind there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PairCounts {
-    /// Of one clique.
+    /// Number of pairs of versions of one clique.
     pub same: u64,
-    /// Of two.
+    /// Number of pairs of versions of two cliques.
     pub other: u64,
 }
 
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_sample_gives_the_precision_of_the_whole_split() {
         let embeddings = split(1500, 4);
-        let all = Versions::of(&embeddings, Split::Test);
+        let all = Versions::of_split(&embeddings, Split::Test);
         let some = all.sample();
         assert!(some.len() < all.len() / 4, "{} of {} is no sample", some.len(), all.len());
         assert_eq!(all.pair_counts().same, 1500 * 6);

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_word_asks_for_documents() {
+    fn only_the_command_documents_asks_for_documents() {
         let asked = |arguments: &[&str]| folder_asked_for(arguments.iter().map(OsString::from));
         assert_eq!(asked(&["bc-example", "documents", "to"]), Some("to".into()));
         assert_eq!(asked(&["bc-example", "documents"]), Some(".".into()));

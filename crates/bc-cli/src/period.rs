@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_lengths_of_time_count() {
+    fn only_finite_seconds_of_zero_or_more_are_periods() {
         assert_eq!(of_text("0.5"), Some(Duration::from_millis(500)));
         assert_eq!(of_text(" 0"), Some(Duration::ZERO));
         for other in ["", "-1", "nan", "inf", "a minute"] {

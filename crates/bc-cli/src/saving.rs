@@ -58,7 +58,7 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     bc_formats::atomic::write(path, bytes)
 }
 
-/// The same for a value as indented JSON.
+/// Writes a value as indented JSON, as [`write`] does.
 ///
 /// # Errors
 /// As [`write`].

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_choice_is_a_part_or_slurm() {
+    fn a_shard_is_given_as_part_of_count_or_slurm() {
         assert_eq!("slurm".parse::<ShardChoice>().unwrap(), ShardChoice::Slurm);
         let part = ShardChoice::Part(Shard { index: 0, count: 2 });
         assert_eq!("1/2".parse::<ShardChoice>().unwrap(), part);

@@ -123,7 +123,7 @@ fn a_second_signal_ends_at_once_with_130() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_that_arrives_twice_at_once_is_one() {
+fn two_simultaneous_signals_count_as_one() {
     let (code, error) = with_signals(&["wait"], &[libc::SIGTERM, libc::SIGTERM], Duration::from_millis(20));
     assert_eq!(code, 130, "{error}");
     assert!(error.ends_with("interrupted: 3 of 9 saved; run the same command again\n"), "{error}");

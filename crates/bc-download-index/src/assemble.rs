@@ -17,15 +17,15 @@ const CHUNK: usize = 1 << 16;
 /// Where the audio of a version is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LookupMode {
-    /// At the path of the list.
+    /// The audio is looked for at the path in the list.
     Anew,
-    /// At the path of the index, or where it has been added since.
+    /// The audio is looked for at the path in the index, or where it has been added since.
     Again,
 }
 
 /// An index being built. The caller holds [`crate::lock::index`].
 pub struct Assembly<'a> {
-    look: LookupMode,
+    lookup: LookupMode,
     audio: Audio<'a>,
     known: EarlierNotes<'a>,
     judge: Judge<'a>,
@@ -38,7 +38,7 @@ pub struct Assembly<'a> {
 
 /// An index that is complete, but not yet renamed into place.
 pub struct Assembled {
-    /// Its counts.
+    /// The counts of the index.
     pub figures: Figures,
     /// Remarks about single files.
     pub remarks: Remarks,
@@ -54,13 +54,13 @@ impl<'a> Assembly<'a> {
     ///
     /// # Errors
     /// `dataset_path` is no folder, notes that cannot be read, a folder that cannot be written.
-    pub fn open(config: &'a Config, settings: &serde_json::Value, look: LookupMode) -> Result<Self> {
+    pub fn open(config: &'a Config, settings: &serde_json::Value, lookup: LookupMode) -> Result<Self> {
         Ok(Self {
-            look,
+            lookup,
             audio: Audio::open(&config.index)?,
             known: EarlierNotes::read(config)?,
             judge: Judge::new(&config.verify),
-            tally: Tally::new(look == LookupMode::Again),
+            tally: Tally::new(lookup == LookupMode::Again),
             writer: IndexWriter::create(&config.index.output, settings)?,
             waiting: Vec::with_capacity(CHUNK),
             first_missing: None,
@@ -68,7 +68,7 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// Takes the next version.
+    /// Adds the next version.
     ///
     /// # Errors
     /// A full disk; audio outside `audio_root`.
@@ -79,7 +79,7 @@ impl<'a> Assembly<'a> {
 
     fn end_chunk(&mut self) -> Result<()> {
         let mut versions = std::mem::replace(&mut self.waiting, Vec::with_capacity(CHUNK));
-        match self.look {
+        match self.lookup {
             LookupMode::Anew => {
                 let first_missing = self.audio.locate(&mut versions);
                 self.first_missing = self.first_missing.take().or(first_missing);
@@ -94,7 +94,7 @@ impl<'a> Assembly<'a> {
         self.writer.add(versions)
     }
 
-    /// After the last version.
+    /// Ends the index after the last version.
     ///
     /// # Errors
     /// As [`Self::add`].

@@ -1,4 +1,4 @@
-//! From lists to an index file.
+//! Builds an index file from lists.
 
 use anyhow::{Result, bail};
 use bc_formats::config::Config;
@@ -22,7 +22,7 @@ pub fn run(all: &Config) -> Result<()> {
     let source = importers::open(config)?;
     source.notes().iter().for_each(|note| println!("{note}"));
     let splits = splits_of(&source, all)?;
-    // Asked before the lock makes the index's folder.
+    // Checked before the lock makes the index's folder.
     locate::audio_folder(config)?;
     // Held until the index is written: updates by `verify` or `download` wait meanwhile, and are not lost.
     let _lock = lock::index(&config.output)?;
@@ -35,43 +35,43 @@ pub fn run(all: &Config) -> Result<()> {
     };
     let mut assembly = Assembly::open(all, &provenance.settings, LookupMode::Anew)?;
     source.each(|_, mut version| {
-        version.split = splits.of(&version);
+        version.split = splits.split_of(&version);
         assembly.add(version)
     })?;
-    let made = assembly.finish()?;
-    if let Some(first_missing) = &made.first_missing {
+    let assembled = assembly.finish()?;
+    if let Some(first_missing) = &assembled.first_missing {
         println!("Some versions have no file, the first: {first_missing}");
     }
-    print!("{}", made.figures.coverage);
-    let files = made.figures.files;
-    if made.verified < files {
-        println!("{} of {files} files were not verified yet; run `verify`.", files - made.verified);
+    print!("{}", assembled.figures.coverage);
+    let files = assembled.figures.files;
+    if assembled.verified < files {
+        println!("{} of {files} files were not verified yet; run `verify`.", files - assembled.verified);
     }
-    made.publish(all, provenance)
+    assembled.publish(all, provenance)
 }
 
-/// Checks what must hold for the source as a whole.
+/// The splits of a source, whose ids and cliques are checked as a whole.
 fn splits_of(source: &Source, all: &Config) -> Result<Splits> {
     let config = &all.index;
     let list = importers::path(config).display();
     let mut splits = Splits::default();
-    source.each(|place, version| match splits.add(place, &version) {
+    source.each(|position, version| match splits.add(position, &version) {
         Ok(()) => Ok(()),
-        Err(Conflict::Twice) => Err(match source.line(place) {
+        Err(Conflict::Twice) => Err(match source.line(position) {
             Some(line) => duplicate_id(&line, &version.version_id),
             None => duplicate_id(&list, &version.version_id),
         }),
         Err(Conflict::Crossing(split, first)) => {
             let first_id = nth(source, first)?.map(|version| version.version_id).unwrap_or_default();
-            let of = |place| source.describe(place).map(|line| format!(", {line}")).unwrap_or_default();
+            let line_of = |position| source.describe(position).map(|line| format!(", {line}")).unwrap_or_default();
             bail!(
                 "clique {} is in the splits {split} (version {first_id}{}) and {} (version {}{}); a clique must not \
                  cross splits, or the figures are of songs that were trained on",
                 version.clique_id,
-                of(first),
+                line_of(first),
                 version.split,
                 version.version_id,
-                of(place)
+                line_of(position)
             )
         }
     })?;
@@ -85,8 +85,8 @@ fn splits_of(source: &Source, all: &Config) -> Result<Splits> {
 /// The version at a position, for an error message.
 fn nth(source: &Source, wanted: SourcePosition) -> Result<Option<Version>> {
     let mut found = None;
-    source.each(|place, version| {
-        if place == wanted {
+    source.each(|position, version| {
+        if position == wanted {
             found = Some(version);
         }
         Ok(())

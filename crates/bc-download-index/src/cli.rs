@@ -95,7 +95,7 @@ struct VerifyArgs {
 /// Does what the arguments say.
 ///
 /// # Errors
-/// Those of the command.
+/// The errors of the command.
 pub fn main(arguments: Arguments) -> Result<Outcome> {
     let Some(config) = arguments.config.load()? else { return Ok(Outcome::Done) };
     match arguments.command.unwrap_or(Command::Build) {

@@ -35,13 +35,13 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// Where `usable` says what is.
+    /// A counter of no versions yet; `usable` decides which versions count as usable.
     pub fn new(usable: fn(&Version) -> bool) -> Self {
         let splits = Split::ALL.iter().map(|_| Default::default()).collect();
         Self { usable, splits, cliques: HashMap::new() }
     }
 
-    /// Counts one.
+    /// Counts a version.
     pub fn add(&mut self, version: &Version) {
         let usable = (self.usable)(version);
         let of_clique = self.cliques.entry((version.split, digest(&version.clique_id))).or_default();
@@ -62,11 +62,11 @@ impl Counter {
         }
         let splits = Split::ALL.iter().zip(self.splits).filter(|(_, (listed, _))| *listed > 0);
         let splits = splits.map(|(&split, (listed, ids))| {
-            let of = cliques[split as usize];
+            let clique_counts = cliques[split as usize];
             SplitCoverage {
                 split,
-                listed: [listed, of[0]],
-                usable: [ids.len(), of[1]],
+                listed: [listed, clique_counts[0]],
+                usable: [ids.len(), clique_counts[1]],
                 fingerprint: Index::coverage_fingerprint_of(ids),
             }
         });

@@ -1,4 +1,4 @@
-//! What earlier runs found, filled into an index: failures that `download` recorded beside the audio,
+//! Fills in what earlier runs found: failures that `download` recorded beside the audio,
 //! and facts that `verify` recorded beside the index.
 //!
 //! So the index follows from the lists, the files and these notes alone, and `build` after
@@ -17,7 +17,7 @@ use crate::download::ledger::{self, Failures};
 use crate::locate::Audio;
 use crate::verify::state::{Facts, Key, State};
 
-/// All notes of an index.
+/// The notes of earlier runs about an index: failures of downloads, facts of inspections.
 pub struct EarlierNotes<'a> {
     config: &'a Config,
     failures: Failures,
@@ -26,7 +26,7 @@ pub struct EarlierNotes<'a> {
 }
 
 impl<'a> EarlierNotes<'a> {
-    /// Reads them.
+    /// Reads the notes beside the index and the audio that `config` names.
     ///
     /// # Errors
     /// Notes that cannot be read.
@@ -51,16 +51,16 @@ impl<'a> EarlierNotes<'a> {
 
     /// What `verify` found in files that are still as it saw them, version by version.
     pub fn facts(&self, audio: &Audio, versions: &[Version]) -> Vec<Option<Facts>> {
-        let of = |version: &Version| {
+        let facts_of = |version: &Version| {
             let path = version.audio_path.as_deref()?;
             match audio.about(Path::new(path)) {
-                Ok(about) => self.state.noted(&Key::of(path, about?, self.root.as_ref())),
+                Ok(about) => self.state.noted(&Key::new(path, about?, self.root.as_ref())),
                 Err(error) => Some(Facts::unread(error)),
             }
         };
         if self.state.is_empty() {
             return versions.iter().map(|_| None).collect();
         }
-        versions.par_iter().map(of).collect()
+        versions.par_iter().map(facts_of).collect()
     }
 }

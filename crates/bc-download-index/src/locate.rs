@@ -61,12 +61,12 @@ impl<'a> Audio<'a> {
         }
     }
 
-    fn is_there(&self, path: &Path) -> bool {
+    fn exists(&self, path: &Path) -> bool {
         self.objects.as_ref().map_or_else(|| is_there(path), |objects| objects.contains_key(path))
     }
 
     /// Sets the file of a version, of which only the size is known so far.
-    fn found(&self, version: &mut Version, path: &Path) {
+    fn set_file(&self, version: &mut Version, path: &Path) {
         version.reason = None;
         version.bytes = match &self.objects {
             Some(objects) => objects.get(path).map(|about| about.bytes),
@@ -78,7 +78,7 @@ impl<'a> Audio<'a> {
 
     /// The named file; if the name has no extension, the file of that name with one.
     fn existing(&self, path: PathBuf) -> Option<PathBuf> {
-        if self.is_there(&path) {
+        if self.exists(&path) {
             return Some(path);
         }
         if is_audio(&path) {
@@ -96,7 +96,7 @@ impl<'a> Audio<'a> {
                 names.as_ref().is_none_or(|names| names.contains(OsString::from(name).as_os_str()))
             })
             .map(|name| path.with_file_name(name))
-            .find(|path| self.is_there(path))
+            .find(|path| self.exists(path))
     }
 
     /// Sets path, size and status of every version: the path the source names (kept in
@@ -104,20 +104,20 @@ impl<'a> Audio<'a> {
     /// `<dataset_path>/<id>.<extension>`, else the named file in `dataset_path` itself. Returns where the first
     /// missing one was looked for.
     pub fn locate(&self, versions: &mut [Version]) -> Option<String> {
-        let one = |version: &mut Version| {
+        let locate_one = |version: &mut Version| {
             let named = version.audio_path.take();
-            let there = named
+            let existing = named
                 .as_deref()
                 .and_then(|path| self.existing(self.folder.join(path)))
                 .or_else(|| self.by_stem.get(version.version_id.as_str()).cloned())
                 .or_else(|| self.by_stem.get(named.as_deref().map(stem)?).cloned());
-            match there {
+            match existing {
                 Some(path) => {
-                    self.found(version, &path);
+                    self.set_file(version, &path);
                     None
                 }
                 None => {
-                    missing(version, self.config);
+                    mark_missing(version, self.config);
                     Some(named)
                 }
             }
@@ -125,7 +125,7 @@ impl<'a> Audio<'a> {
         let first_missing = versions
             .par_iter_mut()
             .enumerate()
-            .filter_map(|(at, version)| one(version).map(|named| (at, named)))
+            .filter_map(|(at, version)| locate_one(version).map(|named| (at, named)))
             .min_by_key(|(at, _)| *at);
         first_missing.map(|(at, named)| {
             let also =
@@ -138,11 +138,11 @@ impl<'a> Audio<'a> {
     /// since it was written. Nothing but their sizes is known afterwards, until `verify`'s notes are brought in.
     pub fn refresh(&self, versions: &mut [Version]) {
         versions.par_iter_mut().for_each(|version| {
-            let there = version.audio_path.as_ref().map(PathBuf::from).filter(|path| self.is_there(path));
-            forget(version);
-            match there.or_else(|| self.by_stem.get(version.version_id.as_str()).cloned()) {
-                Some(path) => self.found(version, &path),
-                None => missing(version, self.config),
+            let existing = version.audio_path.as_ref().map(PathBuf::from).filter(|path| self.exists(path));
+            clear_facts(version);
+            match existing.or_else(|| self.by_stem.get(version.version_id.as_str()).cloned()) {
+                Some(path) => self.set_file(version, &path),
+                None => mark_missing(version, self.config),
             }
         });
     }
@@ -151,7 +151,7 @@ impl<'a> Audio<'a> {
 /// `dataset_path` as the index names it: by way of `audio_root`, if there is one.
 ///
 /// # Errors
-/// It is no folder, or not below `audio_root`.
+/// `dataset_path` is no folder, or not below `audio_root`.
 pub fn audio_folder(config: &IndexConfig) -> Result<PathBuf> {
     let folder = &config.dataset_path;
     if bc_store::is_remote(folder) {
@@ -178,7 +178,7 @@ pub fn audio_folder(config: &IndexConfig) -> Result<PathBuf> {
 /// Size and modification time of a file or an object as it is now; `None` if absent.
 ///
 /// # Errors
-/// It cannot be asked about.
+/// The file system or store cannot be asked about the file.
 pub fn about_now(path: &Path) -> io::Result<Option<About>> {
     match retry::io(|| bc_store::about(path)) {
         Ok(about) => Ok(Some(about)),
@@ -197,20 +197,20 @@ pub fn is_there(path: &Path) -> bool {
 }
 
 /// Marks a version as missing.
-fn missing(version: &mut Version, config: &IndexConfig) {
+fn mark_missing(version: &mut Version, config: &IndexConfig) {
     version.audio_path = None;
     version.status = Status::Missing;
     version.reason = Some(missing_reason(version, config));
 }
 
-/// The same text from every command, so that the index does not depend on which one ran last. The path that a list
+/// The reason of a missing version: the same text from every command, so that the index does not depend on which one ran last. The path that a list
 /// names is known to `build` alone.
 fn missing_reason(version: &Version, config: &IndexConfig) -> String {
     format!("no file {}.* in {}", version.version_id, config.dataset_path.display())
 }
 
 /// Clears what was found in a file. A length that was not measured is that of the list, and is kept.
-fn forget(version: &mut Version) {
+fn clear_facts(version: &mut Version) {
     if version.content_hash.is_some() || version.codec.is_some() {
         version.duration_s = None;
     }
@@ -242,13 +242,13 @@ fn by_stem(paths: Vec<PathBuf>, config: &IndexConfig) -> HashMap<String, PathBuf
     let fits = |path: &Path| {
         if only.is_empty() { is_kept(path) } else { extension(path).is_some_and(|found| found == only) }
     };
-    let mut found: HashMap<String, PathBuf> = HashMap::new();
+    let mut by_stem: HashMap<String, PathBuf> = HashMap::new();
     for path in paths.into_iter().filter(|path| fits(path)) {
         if let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) {
-            found.entry(stem.to_owned()).or_insert(path);
+            by_stem.entry(stem.to_owned()).or_insert(path);
         }
     }
-    found
+    by_stem
 }
 
 /// Whether a file of this name counts as the audio of a version, whether or not it will decode.
@@ -261,7 +261,7 @@ pub fn kept_extensions() -> impl Iterator<Item = &'static str> {
     EXTENSIONS.into_iter().chain(CONTAINERS)
 }
 
-/// What is in a folder of audio, sorted.
+/// The paths in a folder of audio, sorted.
 ///
 /// # Errors
 /// The folder cannot be listed.
@@ -277,7 +277,7 @@ pub fn listing(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// What folders hold, each listed once.
+/// The names in folders, each listed once.
 #[derive(Default)]
 struct ListedFolders(Mutex<HashMap<PathBuf, Arc<HashSet<OsString>>>>);
 

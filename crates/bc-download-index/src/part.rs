@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_id_has_exactly_one_part_and_parts_are_about_even() {
+    fn every_id_belongs_to_one_part_and_parts_are_of_similar_size() {
         let mut counts = [0; 7];
         for id in 0..7000 {
             let takers: Vec<usize> =
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_of_the_whole_and_of_parts_are_known_by_their_names() {
+    fn notes_of_whole_runs_and_parts_are_recognised_by_name() {
         for shard in [Shard::WHOLE, "2/8".parse().unwrap()] {
             assert!(is_notes_name("index.verify", &notes_name("index.verify", shard)));
         }

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_pass_is_tried_again_and_what_stands_is_not() {
+    fn passing_errors_are_tried_again_and_lasting_ones_are_not() {
         let tries = |code: i32, fails: u32| {
             let mut count = 0;
             let result = io(|| {
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn only_some_errors_say_that_a_file_is_not_there() {
+    fn only_errors_of_absent_files_count_as_not_found() {
         for (code, absent) in
             [(libc::ENOENT, true), (libc::ENOTDIR, true), (libc::EIO, false), (libc::EACCES, false)]
         {

@@ -1,4 +1,4 @@
-//! What must hold of a list as a whole ([`Unique`]), and splits by clique, drawn where the source has none.
+//! Checks a list as a whole ([`Unique`]), and draws splits by clique where the source has none.
 
 use bc_formats::index::{Conflict, Split, Unique, Version};
 use rand::SeedableRng;
@@ -12,11 +12,11 @@ const FEWEST_TO_SPLIT: usize = 6;
 /// Minimum of held-out cliques: with a single one, every other version of the split is a match, which measures nothing.
 const FEWEST_HELD_OUT: usize = 2;
 
-/// What is known of the versions so far.
+/// The ids, cliques and splits of the versions so far.
 #[derive(Debug, Default)]
 pub struct Splits {
     known: Unique<SourcePosition>,
-    /// Of all cliques, as long as no version is in a split.
+    /// The names of all cliques, as long as no version is in a split.
     names: Vec<String>,
     given: bool,
 }
@@ -25,9 +25,13 @@ impl Splits {
     /// Records the next version.
     ///
     /// # Errors
-    /// It conflicts with an earlier one.
-    pub fn add(&mut self, place: SourcePosition, version: &Version) -> Result<(), Conflict<SourcePosition>> {
-        let first_of_clique = self.known.add(version, place)?;
+    /// The version conflicts with an earlier one.
+    pub fn add(
+        &mut self,
+        position: SourcePosition,
+        version: &Version,
+    ) -> Result<(), Conflict<SourcePosition>> {
+        let first_of_clique = self.known.add(version, position)?;
         if version.split != Split::None && !self.given {
             self.given = true;
             self.names = Vec::new();
@@ -69,7 +73,7 @@ impl Splits {
     }
 
     /// The split of a version: its own, or that which was drawn for its clique.
-    pub fn of(&self, version: &Version) -> Split {
+    pub fn split_of(&self, version: &Version) -> Split {
         if self.given {
             return version.split;
         }
@@ -92,7 +96,7 @@ mod tests {
     fn drawn(versions: &[Version]) -> Vec<Split> {
         let mut splits = read(versions).unwrap();
         splits.draw_unless_given(7, [0.8, 0.1, 0.1]);
-        versions.iter().map(|version| splits.of(version)).collect()
+        versions.iter().map(|version| splits.split_of(version)).collect()
     }
 
     #[test]
@@ -122,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn where_one_version_is_in_a_split_none_is_drawn() {
+    fn no_split_is_drawn_if_a_version_is_in_one() {
         let mut versions: Vec<Version> =
             (0..9).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
         versions[5].split = Split::Val;
@@ -131,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_those_that_earlier_versions_drew() {
+    fn drawn_splits_are_those_of_earlier_releases() {
         // By version 0.2 (`splits::draw`), so that an index which is built again stays the same.
         let versions: Vec<Version> =
             (0..12).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();

@@ -34,7 +34,7 @@ pub struct Figures {
     pub files: usize,
     /// How much of each split is usable.
     pub coverage: Coverage,
-    /// The same as if every file were usable.
+    /// The coverage as it would be if every file were usable.
     pub coverage_before: Coverage,
     /// A line for each file that is not usable.
     pub faults: Vec<String>,
@@ -45,7 +45,7 @@ pub struct Figures {
 }
 
 impl Tally {
-    /// Of no version; with `detail` where a report is to be made of it.
+    /// A tally of no versions yet; with `detail` where a report is to be made of it.
     pub fn new(detail: bool) -> Self {
         let detail = detail.then(|| Detail {
             before: Counter::new(|version| version.audio_path.is_some()),
@@ -56,7 +56,7 @@ impl Tally {
         Self { statuses: BTreeMap::new(), files: 0, after: Counter::new(Version::usable), detail }
     }
 
-    /// Counts one.
+    /// Counts a version.
     pub fn add(&mut self, version: &Version) {
         *self.statuses.entry(version.status).or_default() += 1;
         self.files += usize::from(version.audio_path.is_some());
@@ -72,7 +72,7 @@ impl Tally {
         }
     }
 
-    /// After the last version.
+    /// Ends the count after the last version.
     #[must_use]
     pub fn finish(self) -> Figures {
         let Self { statuses, files, after, detail } = self;
@@ -92,7 +92,7 @@ impl Figures {
         self.statuses.values().sum()
     }
 
-    /// How many have this status.
+    /// How many versions have this status.
     pub fn with_status(&self, status: Status) -> usize {
         self.statuses.get(&status).copied().unwrap_or(0)
     }

@@ -33,8 +33,8 @@ pub fn index<T>(config: &Config, report: impl FnOnce(&Assembled) -> Result<T>) -
         }
     })?;
     drop(unique);
-    let made = assembly.finish()?;
-    let reported = report(&made)?;
-    made.publish(config, provenance)?;
+    let assembled = assembly.finish()?;
+    let reported = report(&assembled)?;
+    assembled.publish(config, provenance)?;
     Ok(reported)
 }

@@ -97,7 +97,7 @@ fn a_clique_in_two_splits_is_refused() {
 }
 
 #[test]
-fn a_folder_a_clique_is_an_index_with_drawn_splits() {
+fn one_folder_per_clique_gives_an_index_with_drawn_splits() {
     let names: Vec<String> = (0..20).map(|n| format!("music/song {:02}/take {}.ogg", n / 2, n % 2)).collect();
     let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
     let scratch = Scratch::new(&files);
@@ -156,7 +156,7 @@ fn csv_columns_are_configurable_and_errors_name_the_line() {
 }
 
 #[test]
-fn a_dataset_path_that_is_not_there_is_named() {
+fn an_absent_dataset_path_is_named_in_the_error() {
     let said =
         shs(LIST, "").refused(&["index.source=shs100k", "index.meta=meta", "index.dataset_path=nowhere"]);
     assert!(said.contains("dataset_path = \"nowhere\"") && said.contains("make it if"), "{said}");

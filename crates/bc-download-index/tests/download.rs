@@ -45,7 +45,7 @@ fn status(scratch: &Scratch, id: &str) -> (Status, String) {
 }
 
 #[test]
-fn what_passes_is_tried_again_and_what_is_gone_is_not() {
+fn passing_failures_are_tried_again_and_final_ones_are_not() {
     if no_yt_dlp() {
         return;
     }
@@ -83,7 +83,7 @@ fn what_passes_is_tried_again_and_what_is_gone_is_not() {
 }
 
 #[test]
-fn a_list_with_links_is_fetched_from_them_and_an_address_that_was_wrong_is_forgotten() {
+fn links_of_a_list_are_fetched_and_a_failure_at_an_old_address_is_forgotten() {
     if no_yt_dlp() {
         return;
     }
@@ -135,7 +135,7 @@ fn failures_in_a_row_stop_the_run_with_one_clear_message() {
 }
 
 #[test]
-fn a_dry_run_and_a_limit_fetch_no_more_than_they_say() {
+fn a_dry_run_fetches_nothing_and_a_limit_bounds_downloads() {
     if no_yt_dlp() {
         return;
     }
@@ -195,7 +195,7 @@ fn without_yt_dlp_the_install_command_is_named() {
 }
 
 #[test]
-fn parts_leave_the_index_and_any_later_stage_brings_in_what_came() {
+fn parts_do_not_write_the_index_and_later_stages_add_their_files() {
     if no_yt_dlp() {
         return;
     }

@@ -16,7 +16,7 @@ fn status(scratch: &Scratch, id: &str) -> (Status, String) {
 }
 
 #[test]
-fn a_file_of_any_extension_comes_under_its_name() {
+fn a_download_of_any_extension_is_stored_under_its_id() {
     let scratch = scratch(&["mp3", "ts", "flv", "3gp", "xyz"], "came good.wav ${url##*/}\n");
     let (code, text) = said(&mut download(&scratch, "download", &[]));
     assert_eq!(code, Some(3), "{text}");
@@ -35,7 +35,7 @@ fn a_file_of_any_extension_comes_under_its_name() {
 }
 
 #[test]
-fn what_is_barred_is_asked_for_again_with_cookies_and_what_is_gone_on_request() {
+fn barred_videos_are_tried_again_with_cookies_and_gone_ones_on_request() {
     let body = "case \"$url\" in\n\
         *age) [ -n \"$cookies\" ] || { echo 'ERROR: Sign in to confirm your age' >&2; exit 1; };;\n\
         *gone) [ -e back ] || { echo 'ERROR: Video unavailable' >&2; exit 1; };;\nesac\ncame good.wav wav\n";
@@ -61,7 +61,7 @@ fn what_is_barred_is_asked_for_again_with_cookies_and_what_is_gone_on_request() 
 }
 
 #[test]
-fn another_address_does_not_go_on_with_the_beginning_of_the_first() {
+fn a_partial_download_is_not_continued_from_another_address() {
     let body = "ls \"$folder\" >> seen\necho half > \"$folder/audio.m4a.part\"\n\
         case \"$url\" in *new) came good.wav wav;; *) echo 'ERROR: timed out' >&2; exit 1;; esac\n";
     let scratch = scratch(&["a"], body);

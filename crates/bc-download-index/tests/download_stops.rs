@@ -77,7 +77,7 @@ fn a_killed_run_leaves_no_process_of_yt_dlp() {
 }
 
 #[test]
-fn an_error_of_one_worker_ends_the_others_and_comes_out() {
+fn an_error_of_one_worker_ends_the_others_and_is_reported() {
     // The file cannot get its name, as a folder has it. The other download would take ten minutes.
     let body =
         "case \"$url\" in\n*bad) mkdir -p audio/bad.wav/x; came good.wav wav;;\n*) sleep 600;;\nesac\n";
@@ -88,7 +88,7 @@ fn an_error_of_one_worker_ends_the_others_and_comes_out() {
 }
 
 #[test]
-fn ids_that_name_no_file_are_reported_once_and_not_asked_for() {
+fn ids_that_cannot_be_file_names_are_reported_and_not_downloaded() {
     let scratch = scratch(&["a"], "came good.wav wav\n");
     let long = "x".repeat(300);
     let rows = format!(

@@ -38,7 +38,7 @@ fn faulty(scratch: &Scratch, faults: &Faults, fault: &Fault) -> (Option<i32>, St
 }
 
 #[test]
-fn a_call_that_fails_once_changes_nothing() {
+fn a_single_failed_system_call_changes_no_result() {
     let Some(faults) = Faults::build() else { return };
     let (scratch, verified) = scratch();
     let kinds = [
@@ -66,7 +66,7 @@ fn a_call_that_fails_once_changes_nothing() {
 }
 
 #[test]
-fn a_disk_that_stays_broken_makes_no_file_corrupt() {
+fn a_permanently_failing_disk_does_not_mark_files_corrupt() {
     let Some(faults) = Faults::build() else { return };
     let (scratch, verified) = scratch();
     for (call, what) in [("read", "EIO"), ("read", "ESTALE"), ("open", "EIO"), ("read", "EOF")] {

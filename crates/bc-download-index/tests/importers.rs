@@ -131,7 +131,7 @@ fn a_real_set_in_two_forms_gives_the_same_cliques_and_splits() {
 }
 
 #[test]
-fn coverhunter_lists_are_objects_a_line() {
+fn coverhunter_lists_hold_one_object_per_line() {
     let row = |utt: &str, file: &str, song: &str| {
         format!(
             "{{\"utt\": \"{utt}\", \"wav\": \"data/covers80/wav_16k/{file}.wav\", \"dur_s\": 316.728, \

@@ -59,7 +59,7 @@ fn a_seed_gives_the_same_bytes_on_any_number_of_threads_and_another_seed_others(
 }
 
 #[test]
-fn what_is_there_is_kept_and_what_is_missing_is_made_again() {
+fn existing_files_are_kept_and_missing_ones_are_rendered_again() {
     let scratch = Scratch::new::<&str>(&[]);
     synth(&scratch, &[]);
     assert!(synth(&scratch, &[]).contains("Nothing to do"));
@@ -117,7 +117,7 @@ fn versions_are_audible_mono_and_differ_in_key_and_tempo_and_the_index_reads_the
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused() {
+fn impossible_settings_are_refused() {
     let scratch = Scratch::new::<&str>(&[]);
     let (code, said) = scratch.run("synth", &["synth.output=demo", "synth.cliques=2", "synth.val_cliques=2"]);
     assert_eq!(code, Some(1), "{said}");

@@ -153,7 +153,7 @@ fn build_keeps_what_verify_found_of_unchanged_files() {
 }
 
 #[test]
-fn every_stage_writes_the_same_of_files_that_went_or_were_replaced() {
+fn every_stage_treats_removed_and_replaced_files_alike() {
     let settings = ["index.source=coverhunter", "index.meta=dataset.txt", "index.dataset_path=audio"];
     let row = |utt: &str| {
         format!(
@@ -195,7 +195,7 @@ fn every_stage_writes_the_same_of_files_that_went_or_were_replaced() {
 }
 
 #[test]
-fn fast_reads_headers_and_a_full_look_goes_further() {
+fn fast_verification_reads_headers_and_a_full_one_decodes() {
     let scratch = Scratch::new(&[("audio/c/empty.wav", ""), ("audio/c/text.mp3", "<html></html>")]);
     let audio = scratch.folder.path().join("audio");
     wav(&audio.join("c/good.wav"), 1.5, 0.5, 1);
@@ -251,7 +251,7 @@ fn verifying(scratch: &Scratch) -> Child {
 }
 
 #[test]
-fn what_build_writes_while_verify_runs_is_not_lost() {
+fn an_index_built_while_verify_runs_is_not_lost() {
     let scratch = many();
     let child = verifying(&scratch);
     let audio = scratch.folder.path().join("audio");
@@ -267,7 +267,7 @@ fn what_build_writes_while_verify_runs_is_not_lost() {
 }
 
 #[test]
-fn a_file_that_goes_away_is_missing_and_ends_nothing() {
+fn a_file_that_disappears_is_missing_and_does_not_end_the_run() {
     let scratch = many();
     let child = verifying(&scratch);
     let gone: Vec<String> = (MANY - 20..MANY).map(|at| format!("c{:03}/v{at:04}.wav", at / 4)).collect();
@@ -285,7 +285,7 @@ fn a_file_that_goes_away_is_missing_and_ends_nothing() {
 }
 
 #[test]
-fn parts_note_their_own_files_and_the_index_has_all_of_them() {
+fn parts_verify_their_own_files_and_the_index_gets_all_results() {
     let scratch = many();
     for part in ["verify --shard 1/3", "verify --shard 2/3", "verify --shard 3/3"] {
         let (code, said) = scratch.run(part, &SETTINGS);
@@ -311,7 +311,7 @@ fn parts_note_their_own_files_and_the_index_has_all_of_them() {
 
 #[cfg(unix)]
 #[test]
-fn a_stopped_run_says_so_and_the_next_goes_on() {
+fn a_stopped_verify_says_so_and_the_next_run_continues() {
     let scratch = many();
     let child = verifying(&scratch);
     // A second one would look at the same files and note them twice.
@@ -377,7 +377,7 @@ fn an_index_with_an_audio_root_is_read_from_anywhere_and_moves_with_its_audio() 
 }
 
 #[test]
-fn status_says_which_parts_have_files_to_look_at() {
+fn status_counts_the_files_left_to_verify_in_each_part() {
     let scratch = Scratch::new::<&[u8]>(&[]);
     for at in 0..12u32 {
         let folder = scratch.folder.path().join(format!("audio/c{}", at / 3));

@@ -47,13 +47,13 @@ pub fn expect_used(used: usize, failed: &[Failure], untouched: &Path) -> Result<
 /// A file with the id it gets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AudioFile {
-    /// Its path.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its name; below a folder, with the folders between. With the extension, so that `song.mp3` and `song.flac` are two.
+    /// Name of the file; below a folder, with the folders between. It keeps the extension, so that `song.mp3` and `song.flac` are two.
     pub id: String,
-    /// Its name without extension.
+    /// Name of the file without extension.
     pub title: String,
-    /// Name of its folder.
+    /// Name of the file's folder.
     pub folder: String,
     /// For an object, the metadata from the listing of the store; that of a file is read later.
     pub listed: Option<Source>,
@@ -77,7 +77,7 @@ pub fn local(path: &Path) -> Result<Local> {
 /// The hash of the bytes of a file or an object.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub fn content_hash(path: &Path) -> Result<String> {
     fingerprint::of_file(local(path)?.path())
 }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_keeps_its_name_wherever_the_program_stands() {
+    fn an_objects_name_does_not_depend_on_the_working_directory() {
         let object = Path::new("s3://music/set/one/a.mp3");
         assert_eq!(
             (absolute(object).as_path(), beside(Path::new("lists"), "s3://music/b.mp3").as_path()),
@@ -240,7 +240,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_loop_of_links_is_a_failure_and_not_the_end() {
+    fn a_loop_of_links_is_a_failure_and_the_listing_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("in")).unwrap();
         std::fs::write(folder.path().join("in/a.mp3"), "").unwrap();

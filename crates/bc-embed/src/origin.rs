@@ -99,7 +99,7 @@ fn open(config: &Config) -> Result<(Embedder, NetworkInput)> {
     ))
 }
 
-/// The same for audio files, without a warning: their transform is determined by the network alone.
+/// Opens the network for audio files, without a warning: their transform is determined by the network alone.
 ///
 /// # Errors
 /// As [`AudioEmbedder::new`].

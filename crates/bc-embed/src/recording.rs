@@ -24,9 +24,9 @@ const SILENT_SHARE: f64 = 1e-6;
 /// A part of a recording, or all of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Excerpt {
-    /// Where it begins, in seconds.
+    /// Where the excerpt begins, in seconds.
     pub start_s: f64,
-    /// Its embedding.
+    /// The embedding of the excerpt.
     pub vector: Vec<f32>,
 }
 
@@ -49,8 +49,8 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// From one recording's cuts: as a whole or in windows, then at each tempo.
-    fn of(cuts: Vec<Embedded>) -> Self {
+    /// Sorts one recording's cuts: first as a whole or in windows, then at each tempo.
+    fn from_cuts(cuts: Vec<Embedded>) -> Self {
         let mut cuts = cuts.into_iter();
         let embedded = cuts.next().unwrap_or_else(|| unreachable!("one answer per cut"));
         Self { embedded, tempi: cuts.map(|at| at.excerpts).collect() }
@@ -87,7 +87,7 @@ impl AudioEmbedder {
     /// Many files, decoded in parallel; one answer each, in their order. All of them are held at once.
     ///
     /// # Errors
-    /// Of the network; a file's own are in its answer.
+    /// Errors of the network; a file's own are in its answer.
     pub fn embed_all(&self, paths: &[PathBuf], windows: Option<Windows>) -> Result<Vec<Result<Embedded>>> {
         let compared = self.embed_compared(paths, windows, None)?.into_iter();
         Ok(compared.map(|compared| Ok(compared?.embedded)).collect())
@@ -106,13 +106,13 @@ impl AudioEmbedder {
         let cut = |path: &PathBuf| self.cuts(&self.features(path)?, windows, short);
         let cuts: Vec<Result<Vec<Cut>>> = paths.par_iter().map(cut).collect();
         let answers = self.embed_cuts(paths.iter().map(PathBuf::as_path).zip(cuts).collect())?.into_iter();
-        Ok(answers.map(|answer| Ok(Compared::of(answer?))).collect())
+        Ok(answers.map(|answer| Ok(Compared::from_cuts(answer?))).collect())
     }
 
     /// The same for one file whose features are already computed ([`AudioEmbedder::features`]).
     ///
     /// # Errors
-    /// Of the network.
+    /// Errors of the network.
     pub fn embed_features_compared(
         &self,
         path: &Path,
@@ -120,13 +120,13 @@ impl AudioEmbedder {
         windows: Option<Windows>,
         short: Option<(Windows, &[f64])>,
     ) -> Result<Compared> {
-        Ok(Compared::of(self.embed_file(path, self.cuts(features, windows, short))?))
+        Ok(Compared::from_cuts(self.embed_file(path, self.cuts(features, windows, short))?))
     }
 
     /// The `short` windows at each of `tempi` of a file whose features are already computed.
     ///
     /// # Errors
-    /// Of the network.
+    /// Errors of the network.
     pub fn embed_tempi(
         &self,
         path: &Path,
@@ -141,7 +141,7 @@ impl AudioEmbedder {
     /// Embeds a file whose features are already computed ([`AudioEmbedder::features`]), whole or in windows.
     ///
     /// # Errors
-    /// Of the network.
+    /// Errors of the network.
     pub fn embed_features(
         &self,
         path: &Path,
@@ -160,7 +160,7 @@ impl AudioEmbedder {
     fn embed_cuts(&self, files: Vec<(&Path, Result<Vec<Cut>>)>) -> Result<Vec<Result<Vec<Embedded>>>> {
         let column_s = self.embedder.input.cqt.column_seconds();
         let mut groups = ByLength::new(&self.embedder);
-        let (mut places, mut vectors) = (Vec::new(), Vec::new());
+        let (mut origins, mut vectors) = (Vec::new(), Vec::new());
         let mut answers: Vec<(&Path, Result<Vec<Embedded>>)> = Vec::with_capacity(files.len());
         for (file, (path, cuts)) in files.into_iter().enumerate() {
             let cuts = match cuts {
@@ -170,26 +170,26 @@ impl AudioEmbedder {
                     continue;
                 }
             };
-            let mut made = Vec::with_capacity(cuts.len());
+            let mut embedded = Vec::with_capacity(cuts.len());
             for (number, Cut { duration_s, parts, tempo }) in cuts.into_iter().enumerate() {
                 for Part { start_column, input, columns } in parts {
-                    vectors.extend(groups.add(places.len(), input, columns)?);
-                    places.push((file, number, start_column as f64 * column_s * tempo));
+                    vectors.extend(groups.add(origins.len(), input, columns)?);
+                    origins.push((file, number, start_column as f64 * column_s * tempo));
                 }
-                made.push(Embedded { duration_s, excerpts: Vec::new() });
+                embedded.push(Embedded { duration_s, excerpts: Vec::new() });
             }
-            answers.push((path, Ok(made)));
+            answers.push((path, Ok(embedded)));
         }
         vectors.extend(groups.finish()?);
-        vectors.sort_unstable_by_key(|(place, _)| *place);
-        for (place, vector) in vectors {
-            let (file, number, start_s) = places[place];
-            if let Ok(made) = &mut answers[file].1 {
-                made[number].excerpts.push(Excerpt { start_s, vector });
+        vectors.sort_unstable_by_key(|(part, _)| *part);
+        for (part, vector) in vectors {
+            let (file, number, start_s) = origins[part];
+            if let Ok(embedded) = &mut answers[file].1 {
+                embedded[number].excerpts.push(Excerpt { start_s, vector });
             }
         }
         let checked = answers.into_iter().map(|(path, answer)| {
-            answer.and_then(|made| made.into_iter().map(|embedded| finite(embedded, path)).collect())
+            answer.and_then(|cuts| cuts.into_iter().map(|embedded| finite(embedded, path)).collect())
         });
         Ok(checked.collect())
     }
@@ -197,21 +197,21 @@ impl AudioEmbedder {
     /// Embeds given spans of a file (beginning and end in seconds), whatever their lengths; one vector each.
     ///
     /// # Errors
-    /// Of the network.
+    /// Errors of the network.
     pub fn embed_spans(&self, features: &Features, spans: &[(f64, f64)]) -> Result<Vec<Vec<f32>>> {
         let column_s = self.embedder.input.cqt.column_seconds();
         let mut groups = ByLength::new(&self.embedder);
-        let mut found = Vec::with_capacity(spans.len());
+        let mut vectors = Vec::with_capacity(spans.len());
         for (number, (start_s, end_s)) in spans.iter().enumerate() {
             let column = |seconds: f64| ((seconds / column_s).round().max(0.0) as usize).min(features.frames);
             let start = column(*start_s).min(features.frames - 1);
             let end = column(*end_s).max(start + 1);
             let part = Part::of(&self.embedder.input, &features.magnitude, features.frames, (start, end))?;
-            found.extend(groups.add(number, part.input, part.columns)?);
+            vectors.extend(groups.add(number, part.input, part.columns)?);
         }
-        found.extend(groups.finish()?);
-        found.sort_unstable_by_key(|(number, _)| *number);
-        Ok(found.into_iter().map(|(_, vector)| vector).collect())
+        vectors.extend(groups.finish()?);
+        vectors.sort_unstable_by_key(|(number, _)| *number);
+        Ok(vectors.into_iter().map(|(_, vector)| vector).collect())
     }
 
     /// Decodes and transforms one file.
@@ -235,7 +235,7 @@ impl AudioEmbedder {
         Ok(features)
     }
 
-    /// Whole or in windows first, then in short windows at each tempo.
+    /// The cuts of a recording: whole or in windows first, then in short windows at each tempo.
     fn cuts(
         &self,
         features: &Features,
@@ -243,9 +243,10 @@ impl AudioEmbedder {
         short: Option<(Windows, &[f64])>,
     ) -> Result<Vec<Cut>> {
         let first = self.cut(features, windows, 1.0);
-        let at = short.into_iter().flat_map(|(short, tempi)| tempi.iter().map(move |tempo| (short, *tempo)));
-        let at = at.map(|(short, tempo)| self.cut(features, Some(short), tempo));
-        std::iter::once(first).chain(at).collect()
+        let windows_at_tempi =
+            short.into_iter().flat_map(|(short, tempi)| tempi.iter().map(move |tempo| (short, *tempo)));
+        let at_tempi = windows_at_tempi.map(|(short, tempo)| self.cut(features, Some(short), tempo));
+        std::iter::once(first).chain(at_tempi).collect()
     }
 
     fn cut(&self, features: &Features, windows: Option<Windows>, tempo: f64) -> Result<Cut> {
@@ -314,7 +315,7 @@ struct Cut {
 
 /// A part of a recording as the network takes it.
 pub struct Part {
-    /// Its first column of the features.
+    /// First column of the features in the cut.
     pub start_column: usize,
     /// Rows of the network's input x `columns`, pooled and scaled.
     pub input: Vec<f32>,

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twice_as_fast_is_half_as_long_and_between_the_columns() {
+    fn doubling_the_tempo_halves_the_length_and_interpolates_columns() {
         let ramp: Vec<f16> = (0..8).map(|n| f16::from_f32(n as f32)).collect();
         let both = [ramp.clone(), ramp.iter().map(|x| *x * f16::from_f32(2.0)).collect()].concat();
         let (fast, length) = stretched(&both, 8, 2.0);

@@ -89,7 +89,7 @@ pub struct Cost {
 pub enum Outcome {
     /// The file exists already, with these features, methods and rules.
     UpToDate,
-    /// It was written.
+    /// The results were written.
     Written(Box<BaselineResults>),
 }
 
@@ -116,14 +116,14 @@ pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
     }
     interrupt::install("stopping; nothing is written; run the same command again to start over")?;
     let policy = Policy::named(&config.eval.policy)?;
-    let measuring = Evaluation { methods: &methods, policy: &policy, seed: config.eval.seed };
+    let evaluation = Evaluation { methods: &methods, policy: &policy, seed: config.eval.seed };
     let mut cost = Cost { threads: rayon::current_num_threads(), seconds: BTreeMap::new() };
     let mut splits = BTreeMap::new();
     for split in splits_of(config, &index) {
         let versions = Versions::read(&index, &set, split, &methods)
             .with_context(|| format!("{}, split {split}", config.features.output.display()))?;
         if versions.has_a_pair() {
-            splits.insert(split.as_str().to_owned(), measuring.all(&versions, &mut cost)?);
+            splits.insert(split.as_str().to_owned(), evaluation.all(&versions, &mut cost)?);
         }
     }
     ensure!(
@@ -141,16 +141,16 @@ pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
 /// The rules of the figures; the distance is each method's own.
 fn rules(policy: &Policy) -> String {
     let statement = policy.statement();
-    let rest = statement.split_once("; ").map_or(statement.as_str(), |(_, rest)| rest);
-    format!("distances of each method; {rest}")
+    let after_distance = statement.split_once("; ").map_or(statement.as_str(), |(_, rules)| rules);
+    format!("distances of each method; {after_distance}")
 }
 
 /// The splits that are measured: those of `[eval]`, or all that the index has.
 fn splits_of(config: &Config, index: &Index) -> Vec<Split> {
     let named = &config.eval.splits;
-    let asked = |split: &&Split| named.is_empty() || named.contains(split);
-    let there = |split: &&Split| index.versions.iter().any(|version| version.split == **split);
-    Split::ALL.iter().filter(asked).filter(there).copied().collect()
+    let is_named = |split: &&Split| named.is_empty() || named.contains(split);
+    let is_present = |split: &&Split| index.versions.iter().any(|version| version.split == **split);
+    Split::ALL.iter().filter(is_named).filter(is_present).copied().collect()
 }
 
 fn provenance(config: &Config, set: &FeatureSet, index: &Index, methods: &[Method]) -> Provenance {
@@ -182,10 +182,10 @@ fn provenance(config: &Config, set: &FeatureSet, index: &Index, methods: &[Metho
 /// Whether the file at `path` was made from the same inputs, methods and rules, by the same version of the program.
 fn is_up_to_date(path: &Path, provenance: &Provenance) -> bool {
     let read = || -> Option<Provenance> {
-        let found: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        serde_json::from_value(found.get("provenance")?.clone()).ok()
+        let results: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        serde_json::from_value(results.get("provenance")?.clone()).ok()
     };
-    read().is_some_and(|found| found == *provenance)
+    read().is_some_and(|stored| stored == *provenance)
 }
 
 /// The inputs of the methods for one version.
@@ -206,28 +206,31 @@ impl Versions {
     fn read(index: &Index, set: &FeatureSet, split: Split, methods: &[Method]) -> Result<Self> {
         let usable = index.versions.iter().filter(|version| version.split == split && version.usable());
         let usable: Vec<&Version> = usable.collect();
-        let wanted: HashMap<&str, usize> =
-            usable.iter().enumerate().map(|(place, version)| (version.version_id.as_str(), place)).collect();
+        let positions: HashMap<&str, usize> = usable
+            .iter()
+            .enumerate()
+            .map(|(position, version)| (version.version_id.as_str(), position))
+            .collect();
         let bar = progress::bar(usable.len() as u64, split.as_str(), "chromas");
         let mut ready: Vec<Option<Prepared>> = usable.iter().map(|_| None).collect();
         let mut batch: Vec<(usize, FeatureRow)> = Vec::new();
-        let mut empty = |batch: &mut Vec<(usize, FeatureRow)>| -> Result<()> {
-            let made: Vec<(usize, Result<Prepared>)> = std::mem::take(batch)
+        let mut prepare_batch = |batch: &mut Vec<(usize, FeatureRow)>| -> Result<()> {
+            let prepared: Vec<(usize, Result<Prepared>)> = std::mem::take(batch)
                 .into_par_iter()
-                .map(|(place, row)| (place, prepare(&row, set, methods)))
+                .map(|(position, row)| (position, prepare(&row, set, methods)))
                 .collect();
-            for (place, made) in made {
-                ready[place] = Some(made?);
+            for (position, prepared) in prepared {
+                ready[position] = Some(prepared?);
                 bar.inc(1);
             }
             check_interrupt()
         };
         set.for_each(|row| {
-            let Some(&place) = wanted.get(row.version_id.as_str()) else { return Ok(()) };
-            batch.push((place, row));
-            if batch.len() == BATCH { empty(&mut batch) } else { Ok(()) }
+            let Some(&position) = positions.get(row.version_id.as_str()) else { return Ok(()) };
+            batch.push((position, row));
+            if batch.len() == BATCH { prepare_batch(&mut batch) } else { Ok(()) }
         })?;
-        empty(&mut batch)?;
+        prepare_batch(&mut batch)?;
         bar.finish_and_clear();
         let missing = ready.iter().filter(|ready| ready.is_none()).count();
         if missing > 0 {
@@ -258,16 +261,16 @@ fn prepare(row: &FeatureRow, set: &FeatureSet, methods: &[Method]) -> Result<Pre
     let magnitudes: Vec<f32> = row.magnitude.iter().map(|value| value.to_f32()).collect();
     let chroma = Chroma::fold(&magnitudes, row.frames as usize, &set.settings, &Folding::default())
         .with_context(|| format!("version {}", row.version_id))?;
-    let asked = |method| methods.contains(&method);
+    let is_chosen = |method| methods.contains(&method);
     let fourier = |keep_dc| {
         let settings = two_dfm::Settings { keep_dc, ..two_dfm::Settings::default() };
         two_dfm::vector(&chroma, &settings)
     };
     Ok(Prepared {
-        two_dfm: asked(Method::TwoDfm).then(|| fourier(false)),
-        two_dfm_dc: asked(Method::TwoDfmDc).then(|| fourier(true)),
-        qmax: asked(Method::Qmax).then(|| qmax::Prepared::new(&chroma, &qmax::Settings::default())),
-        chroma: asked(Method::Alignment).then_some(chroma),
+        two_dfm: is_chosen(Method::TwoDfm).then(|| fourier(false)),
+        two_dfm_dc: is_chosen(Method::TwoDfmDc).then(|| fourier(true)),
+        qmax: is_chosen(Method::Qmax).then(|| qmax::Prepared::new(&chroma, &qmax::Settings::default())),
+        chroma: is_chosen(Method::Alignment).then_some(chroma),
     })
 }
 

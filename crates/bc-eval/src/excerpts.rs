@@ -29,7 +29,7 @@ pub struct ExcerptResults {
     pub seed: u64,
     /// Figures by split and by seconds of an excerpt.
     pub splits: BTreeMap<String, BTreeMap<String, Figures>>,
-    /// Of the windows that the excerpts are compared with.
+    /// Provenance of the windows that the excerpts are compared with.
     pub provenance: Provenance,
 }
 

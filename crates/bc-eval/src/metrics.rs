@@ -80,19 +80,23 @@ pub fn of(
 ) -> Result<EvaluationResults> {
     whole_tracks(queries, embeddings)?;
     let mut numbers = IdTable::default();
-    let against = match candidates {
+    let candidates = match candidates {
         None => None,
         Some(path) => {
-            let other = Embeddings::read(path)?;
-            whole_tracks(path, &other)?;
-            Origin::of(&embeddings.provenance).expect(queries, &Origin::of(&other.provenance), path)?;
-            Some(NumberedVersions::new(&other, &mut numbers, |_| true))
+            let embeddings_of_candidates = Embeddings::read(path)?;
+            whole_tracks(path, &embeddings_of_candidates)?;
+            Origin::of(&embeddings.provenance).expect(
+                queries,
+                &Origin::of(&embeddings_of_candidates.provenance),
+                path,
+            )?;
+            Some(NumberedVersions::new(&embeddings_of_candidates, &mut numbers, |_| true))
         }
     };
     let mut measured = BTreeMap::new();
     for split in splits_of(embeddings) {
         let own = NumberedVersions::new(embeddings, &mut numbers, |label| label.split == split);
-        let pool = against.as_ref().unwrap_or(&own);
+        let pool = candidates.as_ref().unwrap_or(&own);
         let ranked = bc_retrieval::rank_against(&own.versions(), &pool.versions(), policy);
         let figures = ranked.and_then(|results| figures(&results, &own.cliques, policy, seed));
         let figures =
@@ -116,7 +120,7 @@ pub struct Distances<'a> {
     pub one_way: Vec<f32>,
 }
 
-/// Every split of windows against itself. Memory: one number for each pair of versions.
+/// Compares the windows of every split with each other. Memory: one number for each pair of versions.
 ///
 /// # Errors
 /// Files that do not hold the same versions.
@@ -125,7 +129,8 @@ pub fn distances(windowed: &WindowEmbeddings) -> Result<Vec<Distances<'_>>> {
     let WindowsAtTempo { path: own_path, embeddings: own, .. } =
         at.first().context("no tempo to compare at")?;
     let of_split = |split| {
-        let sets: Vec<Recordings<'_>> = at.iter().map(|at| Recordings::of(&at.embeddings, split)).collect();
+        let sets: Vec<Recordings<'_>> =
+            at.iter().map(|at| Recordings::of_split(&at.embeddings, split)).collect();
         let labels = sets[0].labels.clone();
         for (set, at) in sets.iter().zip(at) {
             ensure!(
@@ -149,16 +154,16 @@ pub fn distances(windowed: &WindowEmbeddings) -> Result<Vec<Distances<'_>>> {
 /// # Errors
 /// Nothing to measure.
 pub fn of_windows(
-    of: Vec<Distances<'_>>,
+    splits: Vec<Distances<'_>>,
     neighbours: usize,
     rerank: Option<&Reciprocal>,
     policy: &Policy,
     seed: u64,
 ) -> Result<BTreeMap<String, Figures>> {
     let mut measured = BTreeMap::new();
-    for Distances { split, labels, one_way } in of {
+    for Distances { split, labels, one_way } in splits {
         let mut numbers = IdTable::default();
-        let cliques: Vec<u32> = labels.iter().map(|label| numbers.of(&label.clique_id)).collect();
+        let cliques: Vec<u32> = labels.iter().map(|label| numbers.number_of(&label.clique_id)).collect();
         let mut distances = one_way;
         both_ways(&mut distances, cliques.len());
         bc_retrieval::scale_locally(&mut distances, cliques.len(), neighbours);
@@ -172,7 +177,7 @@ pub fn of_windows(
     Ok(measured)
 }
 
-/// Every split of whole recordings against itself, re-ranked. Memory: one number for each pair of versions.
+/// Measures every split of whole recordings against itself, re-ranked. Memory: one number for each pair of versions.
 ///
 /// # Errors
 /// Nothing to measure.
@@ -198,7 +203,7 @@ pub fn of_reranked(
     Ok(measured)
 }
 
-/// Excerpts of every version (`queries`, their windows at each tempo of `windowed`) against the windows of all other
+/// Measures excerpts of every version (`queries`, their windows at each tempo of `windowed`) against the windows of all other
 /// versions of their split: the mean over the excerpt's windows of the best cosine, at the tempo that fits best.
 ///
 /// # Errors
@@ -212,8 +217,8 @@ pub fn of_excerpts(
     let own = &windowed.at.first().context("no tempo to compare at")?.embeddings;
     let mut measured = BTreeMap::new();
     for split in splits_of(own) {
-        let candidates = Recordings::of(own, split);
-        let sets: Vec<Recordings<'_>> = queries.iter().map(|set| Recordings::of(set, split)).collect();
+        let candidates = Recordings::of_split(own, split);
+        let sets: Vec<Recordings<'_>> = queries.iter().map(|set| Recordings::of_split(set, split)).collect();
         for set in &sets {
             let embedded: HashSet<&str> = set.versions().collect();
             if let Some(version) = candidates.versions().find(|version| !embedded.contains(version)) {
@@ -223,7 +228,8 @@ pub fn of_excerpts(
         let windows: Vec<WindowSets<'_>> = sets.iter().map(Recordings::windows).collect();
         let search = WindowSearch::new(&windows, candidates.windows())?.sides(Sides::First);
         let mut numbers = IdTable::default();
-        let cliques: Vec<u32> = candidates.labels.iter().map(|label| numbers.of(&label.clique_id)).collect();
+        let cliques: Vec<u32> =
+            candidates.labels.iter().map(|label| numbers.number_of(&label.clique_id)).collect();
         let figures = of_matrix(&search.matrix(), &cliques, policy, seed);
         let figures = figures.with_context(|| format!("excerpts of split {split}"))?;
         measured.extend(figures.map(|figures| (split.to_string(), figures)));
@@ -272,9 +278,9 @@ fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error
 fn both_ways(distances: &mut [f32], width: usize) {
     for row in 0..width {
         for column in 0..row {
-            let (one, other) = (row * width + column, column * width + row);
-            let mean = 0.5 * (distances[one] + distances[other]);
-            (distances[one], distances[other]) = (mean, mean);
+            let (upper, lower) = (row * width + column, column * width + row);
+            let mean = 0.5 * (distances[upper] + distances[lower]);
+            (distances[upper], distances[lower]) = (mean, mean);
         }
     }
 }
@@ -288,23 +294,23 @@ struct Recordings<'a> {
 }
 
 impl<'a> Recordings<'a> {
-    fn of(embeddings: &'a Embeddings, split: Split) -> Self {
+    fn of_split(embeddings: &'a Embeddings, split: Split) -> Self {
         let dim = embeddings.dim;
-        let mut made = Self { vectors: Vec::new(), dim, offsets: vec![0], labels: Vec::new() };
+        let mut recordings = Self { vectors: Vec::new(), dim, offsets: vec![0], labels: Vec::new() };
         for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim.max(1))) {
             if label.split != split {
                 continue;
             }
-            if made.labels.last().map(|last| &last.version_id) != Some(&label.version_id) {
-                made.labels.push(label);
-                made.offsets.push(*made.offsets.last().unwrap_or(&0));
+            if recordings.labels.last().map(|last| &last.version_id) != Some(&label.version_id) {
+                recordings.labels.push(label);
+                recordings.offsets.push(*recordings.offsets.last().unwrap_or(&0));
             }
-            made.vectors.extend_from_slice(vector);
-            if let Some(end) = made.offsets.last_mut() {
+            recordings.vectors.extend_from_slice(vector);
+            if let Some(end) = recordings.offsets.last_mut() {
                 *end += 1;
             }
         }
-        made
+        recordings
     }
 
     fn versions(&self) -> impl Iterator<Item = &str> {
@@ -365,7 +371,7 @@ pub(crate) fn figures(
     policy: &Policy,
     seed: u64,
 ) -> Result<Figures, Error> {
-    let metrics = Metrics::of(results, policy)?;
+    let metrics = Metrics::from_results(results, policy)?;
     let intervals = bc_retrieval::intervals(results, cliques, policy, SAMPLES, seed)?;
     let intervals = Metrics::NAMES.into_iter().zip(intervals).collect();
     Ok(Figures { metrics, intervals, chance: Chance::of(results, policy) })
@@ -374,7 +380,7 @@ pub(crate) fn figures(
 fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut numbers = IdTable::default();
-    let cliques: Vec<u32> = text.lines().map(|line| numbers.of(line)).collect();
+    let cliques: Vec<u32> = text.lines().map(|line| numbers.number_of(line)).collect();
     ensure!(
         cliques.len() == rows,
         "{} has {} lines, but {} has {rows} rows; there must be one clique per row",
@@ -399,7 +405,7 @@ fn whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
 struct IdTable(HashMap<String, u32>);
 
 impl IdTable {
-    fn of(&mut self, name: &str) -> u32 {
+    fn number_of(&mut self, name: &str) -> u32 {
         let next = self.0.len() as u32;
         *self.0.entry(name.to_owned()).or_insert(next)
     }
@@ -420,8 +426,8 @@ impl NumberedVersions {
         for (label, vector) in embeddings.labels.iter().zip(embeddings.vectors.chunks_exact(dim.max(1))) {
             if keep(label) {
                 kept.vectors.extend_from_slice(vector);
-                kept.cliques.push(numbers.of(&format!("clique {}", label.clique_id)));
-                kept.ids.push(numbers.of(&format!("version {}", label.version_id)));
+                kept.cliques.push(numbers.number_of(&format!("clique {}", label.clique_id)));
+                kept.ids.push(numbers.number_of(&format!("version {}", label.version_id)));
             }
         }
         kept

@@ -40,17 +40,17 @@ pub fn run(config: &Config) -> Result<StageResults> {
     let figures = folder.join("metrics.json");
     let page = folder.join("report.html");
 
-    let made = Embeddings::read(&embeddings)?;
-    let mut measured = metrics::of(&embeddings, &made, None, &policy, config.eval.seed)?;
-    let of_windows_mean = measure_first(config, &inputs, &made, &policy, &mut measured)?;
+    let whole = Embeddings::read(&embeddings)?;
+    let mut measured = metrics::of(&embeddings, &whole, None, &policy, config.eval.seed)?;
+    let window_calibration = measure_first(config, &inputs, &whole, &policy, &mut measured)?;
     let text = serde_json::to_vec_pretty(&measured)?;
-    let meaning = calibration::beside(&embeddings);
-    let calibration = calibrate(&embeddings, &made)?;
-    let meaning_of_windows = folder.join(bundle::CALIBRATION_OF_WINDOWS);
+    let calibration_path = calibration::beside(&embeddings);
+    let calibration = calibrate(&embeddings, &whole)?;
+    let window_calibration_path = folder.join(bundle::CALIBRATION_OF_WINDOWS);
     let up_to_date = status == embed::Status::UpToDate
         && std::fs::read(&figures).is_ok_and(|found| found == text)
-        && std::fs::read(&meaning).ok() == calibration
-        && std::fs::read(&meaning_of_windows).ok() == of_windows_mean
+        && std::fs::read(&calibration_path).ok() == calibration
+        && std::fs::read(&window_calibration_path).ok() == window_calibration
         && page.exists()
         && folder.join("report.md").exists();
     if !up_to_date {
@@ -60,8 +60,8 @@ pub fn run(config: &Config) -> Result<StageResults> {
                 .with_context(|| format!("cannot remove {}, which is out of date", old.display()))?;
         }
         saving::write(&figures, &text)?;
-        replace(&meaning, calibration)?;
-        replace(&meaning_of_windows, of_windows_mean)?;
+        replace(&calibration_path, calibration)?;
+        replace(&window_calibration_path, window_calibration)?;
         let source = report::Source { eval: folder.clone(), run: Some(config.train.run.clone()) };
         report::write(&[source], folder)?;
     }
@@ -78,10 +78,10 @@ fn measure_first(
     measured: &mut EvaluationResults,
 ) -> Result<Option<Vec<u8>>> {
     let (rerank, seed) = (metrics::rerank_of(&config.eval), config.eval.seed);
-    let mut meaning = None;
+    let mut window_calibration = None;
     let (first, mut compared) = if let Some(windowed) = inputs.windows(&config.eval)? {
         let distances = metrics::distances(&windowed)?;
-        meaning = calibrate_windows(&windowed, &distances)?;
+        window_calibration = calibrate_windows(&windowed, &distances)?;
         let neighbours = windowed.comparison.neighbours;
         let figures = metrics::of_windows(distances, neighbours, rerank.as_ref(), policy, seed)?;
         (figures, in_words(&windowed))
@@ -98,10 +98,10 @@ fn measure_first(
     }
     measured.whole_tracks = std::mem::replace(&mut measured.splits, first);
     measured.compared = Some(compared);
-    Ok(meaning)
+    Ok(window_calibration)
 }
 
-/// How windows were compared.
+/// A description of how windows were compared.
 fn in_words(windowed: &WindowEmbeddings) -> String {
     let comparison = &windowed.comparison;
     format!(
@@ -125,32 +125,32 @@ fn replace(path: &Path, content: Option<Vec<u8>>) -> Result<()> {
 
 /// The calibration of these embeddings as JSON; none if their splits do not suffice.
 fn calibrate(path: &Path, embeddings: &Embeddings) -> Result<Option<Vec<u8>>> {
-    as_json(Calibration::of(path, embeddings), "search and compare give scores only")
+    as_json(Calibration::from_embeddings(path, embeddings), "search and compare give scores only")
 }
 
 /// The calibration of the scores of windows, compared as a search does.
 fn calibrate_windows(windowed: &WindowEmbeddings, distances: &[Distances<'_>]) -> Result<Option<Vec<u8>>> {
     let at = &windowed.at[0];
-    let similar = |split: Split| -> (Vec<&Label>, Vec<f32>) {
+    let similarities = |split: Split| -> (Vec<&Label>, Vec<f32>) {
         let found = distances.iter().find(|distances| distances.split == split);
-        found.map_or_else(Default::default, |of| {
-            (of.labels.clone(), of.one_way.iter().map(|distance| 1.0 - distance).collect())
+        found.map_or_else(Default::default, |distances| {
+            (distances.labels.clone(), distances.one_way.iter().map(|distance| 1.0 - distance).collect())
         })
     };
-    let [(val, of_val), (test, of_test)] = [Split::Val, Split::Test].map(similar);
-    let mut made = at.embeddings.provenance.clone();
-    made.settings[bc_calibration::COMPARE] = serde_json::json!(windowed.comparison);
+    let [(val, of_val), (test, of_test)] = [Split::Val, Split::Test].map(similarities);
+    let mut provenance = at.embeddings.provenance.clone();
+    provenance.settings[bc_calibration::COMPARE] = serde_json::json!(windowed.comparison);
     let [val, test] = [Versions::of_scores(&val, &of_val), Versions::of_scores(&test, &of_test)];
-    let found = Calibration::fit(&at.path, &val, &test, &made);
-    as_json(found, "searches rank by windows and give the probabilities of whole recordings")
+    let calibration = Calibration::fit(&at.path, &val, &test, &provenance);
+    as_json(calibration, "searches rank by windows and give the probabilities of whole recordings")
 }
 
 /// A calibration as JSON; none, with a warning that gives the reason, if there is none.
-fn as_json(found: Result<Calibration>, so: &str) -> Result<Option<Vec<u8>>> {
-    match found {
+fn as_json(calibration: Result<Calibration>, consequence: &str) -> Result<Option<Vec<u8>>> {
+    match calibration {
         Ok(calibration) => Ok(Some(serde_json::to_vec_pretty(&calibration)?)),
         Err(reason) => {
-            tracing::warn!("no calibration, so {so}: {reason}");
+            tracing::warn!("no calibration, so {consequence}: {reason}");
             Ok(None)
         }
     }

@@ -24,7 +24,7 @@ fn shards_of_audio_make_the_index_that_one_process_makes() {
 }
 
 #[test]
-fn arrays_and_the_network_travel_as_numpy_and_safetensors() {
+fn vectors_and_network_are_exported_as_numpy_and_safetensors() {
     let folder = workplace();
     let input = {
         use npyz::WriterBuilder;
@@ -53,7 +53,7 @@ fn arrays_and_the_network_travel_as_numpy_and_safetensors() {
 }
 
 #[test]
-fn an_index_grows_and_keeps_what_it_has() {
+fn adding_to_an_index_keeps_its_rows() {
     let folder = workplace();
     let before = Embeddings::read(&folder.path().join("i.parquet")).unwrap();
     melody(&folder.path().join("new.wav"), &[50, 60, 70]);

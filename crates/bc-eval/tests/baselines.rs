@@ -35,7 +35,7 @@ fn read(folder: &std::path::Path) -> Value {
 }
 
 #[test]
-fn songs_in_other_keys_are_found_and_the_file_says_how_it_was_made() {
+fn baselines_find_songs_in_other_keys_and_record_their_provenance() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     experiment(folder, 8);
@@ -86,7 +86,7 @@ fn the_report_has_a_row_for_each_method() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_reported() {
+fn missing_pairs_and_missing_features_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     experiment(folder, 1);

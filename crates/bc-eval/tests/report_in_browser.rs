@@ -76,7 +76,7 @@ fn evaluation(folder: &Path) {
 }
 
 #[test]
-fn it_is_whole_and_fits_phone_and_desktop_in_light_and_dark() {
+fn the_report_is_complete_and_fits_phone_and_desktop_in_light_and_dark() {
     let Some(browser) = bc_testing::chromium() else { return };
     let folder = tempfile::tempdir().unwrap();
     evaluation(folder.path());

@@ -60,7 +60,7 @@ fn songs_of_any_split_are_searched() {
 }
 
 #[test]
-fn what_changed_is_embedded_again_before_a_search() {
+fn changed_inputs_are_embedded_again_before_a_search() {
     let folder = tempfile::tempdir().unwrap();
     tunes(folder.path());
     let count = || Embeddings::read(&searched(folder.path())).unwrap().labels.len();

@@ -17,17 +17,17 @@ pub fn run(config: &FeaturesConfig, audio: &[PathBuf], out: &Path, pool: u32) ->
     let settings = CqtSettings { pool, ..config.cqt() };
     let extractor = Extractor::new(settings, Limits::of(config));
     for (path, out) in outputs(audio, out)? {
-        let made =
+        let features =
             extractor.file_exact(path).with_context(|| format!("cannot transform {}", path.display()))?;
-        array::write(&out, &Matrix { columns: made.frames, values: made.magnitude })?;
+        array::write(&out, &Matrix { columns: features.frames, values: features.magnitude })?;
         println!(
             "{}: {} bins x {} frames, a frame every {:.2} ms, from {} ({:.1} s)",
             out.display(),
             settings.bins,
-            made.frames,
+            features.frames,
             1e3 * settings.column_seconds(),
             path.display(),
-            made.duration_s
+            features.duration_s
         );
     }
     Ok(())
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_files_keep_their_whole_names_and_never_share_one() {
+    fn outputs_of_several_files_get_distinct_full_names() {
         let audio = ["a/01. One.mp3", "a/01. Two.mp3"].map(PathBuf::from);
         let arrays: Vec<_> =
             outputs(&audio, Path::new("out")).unwrap().into_iter().map(|(_, out)| out).collect();

@@ -147,9 +147,10 @@ impl PaintArgs {
     /// The arguments as overrides of the configuration, so that they are checked like it.
     fn overrides(&self) -> Vec<String> {
         let quoted = |path: &PathBuf| toml_string(&path.display().to_string());
-        let mut made = Vec::new();
-        let mut put =
-            |key: &str, value: Option<String>| made.extend(value.map(|value| format!("paint.{key}={value}")));
+        let mut overrides = Vec::new();
+        let mut put = |key: &str, value: Option<String>| {
+            overrides.extend(value.map(|value| format!("paint.{key}={value}")))
+        };
         if !self.sources.is_empty() {
             put(
                 "sources",
@@ -166,7 +167,7 @@ impl PaintArgs {
         put("val_versions", self.val_versions.map(|value| value.to_string()));
         put("seconds", self.seconds.map(|value| format!("{value:?}")));
         put("seed", self.seed.map(|value| value.to_string()));
-        made
+        overrides
     }
 }
 

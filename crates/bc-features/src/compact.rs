@@ -37,7 +37,7 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
             let done = format!("{joined} parts are merged; run the same command again to continue");
             return Err(Interrupted(done).into());
         }
-        join(&folder, &parts, group, number)?;
+        merge(&folder, &parts, group, number)?;
         bar.inc(group.len() as u64);
         (number, joined, made) = (number + 1, joined + group.len(), made + 1);
     }
@@ -83,8 +83,8 @@ fn groups(config: &FeaturesConfig, parts: &Parts, sizes: &[Size]) -> Vec<Vec<usi
     let mut groups = Vec::new();
     // Rows of different extractors stay in separate parts.
     let mut open: BTreeMap<&str, (usize, f64, Vec<usize>)> = BTreeMap::new();
-    for (place, part) in parts.parts.iter().enumerate() {
-        let (rows, seconds) = sizes[place];
+    for (position, part) in parts.parts.iter().enumerate() {
+        let (rows, seconds) = sizes[position];
         if 2 * rows >= most_rows || 2.0 * seconds >= most_s {
             continue;
         }
@@ -94,20 +94,21 @@ fn groups(config: &FeaturesConfig, parts: &Parts, sizes: &[Size]) -> Vec<Vec<usi
         }
         group.0 += rows;
         group.1 += seconds;
-        group.2.push(place);
+        group.2.push(position);
     }
     groups.extend(open.into_values().map(|group| group.2));
     groups.retain(|group| group.len() > 1);
     groups
 }
 
-fn join(folder: &Folder, parts: &Parts, group: &[usize], number: u64) -> Result<()> {
+/// Merges the parts of a group into one.
+fn merge(folder: &Folder, parts: &Parts, group: &[usize], number: u64) -> Result<()> {
     let first = &parts.parts[group[0]];
     let mut writer =
         PartWriter::create(&folder.unfinished("part"), parts.settings)?.made_by(&first.extractor);
-    for &place in group {
-        parts.each_of(place, |row| writer.push(row))?;
+    for &position in group {
+        parts.each_row_of(position, |row| writer.push(row))?;
     }
     writer.commit_as(first.provenance.clone(), |content| folder.part(number, content))?;
-    group.iter().try_for_each(|&place| folder::remove(&parts.parts[place].path))
+    group.iter().try_for_each(|&position| folder::remove(&parts.parts[position].path))
 }

@@ -96,7 +96,7 @@ fn with_retries<T>(config: &FeaturesConfig, work: impl FnMut() -> Result<T>) -> 
 struct RunTotals {
     /// Rows in finished parts.
     extracted: usize,
-    /// Of audio.
+    /// Milliseconds of audio that were processed.
     milliseconds: AtomicU64,
     /// Further tries at files, because of passing errors.
     tries: AtomicU64,
@@ -261,10 +261,10 @@ fn tidy_folder(
 
 /// Refuses to continue with an index that looks like that of another folder.
 fn refuse_mass_removal(config: &FeaturesConfig, options: &Options, survey: &Survey) -> Result<()> {
-    let (departed, rows) = (survey.departed, survey.rows.as_ref().map_or(0, Rows::count));
-    if departed > DROPPED_WITHOUT_FLAG.max(rows / 10) && !options.drop_missing {
+    let (unlisted, rows) = (survey.unlisted, survey.rows.as_ref().map_or(0, Rows::count));
+    if unlisted > DROPPED_WITHOUT_FLAG.max(rows / 10) && !options.drop_missing {
         bail!(
-            "{departed} of {rows} rows in {} are of versions that {} does not list as usable; correct [features] index or output, or drop them with --drop-missing",
+            "{unlisted} of {rows} rows in {} are of versions that {} does not list as usable; correct [features] index or output, or drop them with --drop-missing",
             config.output.display(),
             config.index.display()
         );

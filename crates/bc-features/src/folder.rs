@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_run_of_the_same_shard_or_of_all_is_refused_and_other_shards_are_not() {
+    fn a_second_run_of_the_same_shard_is_refused_and_of_another_shard_is_allowed() {
         let folder = tempfile::tempdir().unwrap();
         let open = |index, count| Folder::open(folder.path(), Shard { index, count });
         let first = open(0, 2).unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_shard_has_the_folder_alone() {
+    fn the_last_shard_locks_the_folder_exclusively() {
         let folder = tempfile::tempdir().unwrap();
         let open = |index| Folder::open(folder.path(), Shard { index, count: 2 }).unwrap();
         let (first, second) = (open(0), open(1));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_waits_for_another_that_puts_the_folder_in_order() {
+    fn a_run_waits_for_another_that_tidies_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let shard = Shard { index: 0, count: 2 };
         let tidying = Folder::open(folder.path(), shard).unwrap().exclusive_after_shard().unwrap().unwrap();

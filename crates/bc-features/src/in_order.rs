@@ -20,14 +20,14 @@ struct State<R> {
 }
 
 /// Calls `work` for the items on `threads` threads, and `take` here with each result, in the
-/// items' order. At most `window` results are in work or waiting. Once `stop` says so, no
+/// items' order. At most `window` results are in work or waiting. Once `stop` returns true, no
 /// further item is begun; what is in work is finished and taken.
 ///
 /// # Errors
-/// The first of `take`; no further item is begun then.
+/// The first error of `take`; no further item is begun then.
 ///
 /// # Panics
-/// Where `work` or `take` does, once what is in work has ended.
+/// Panics if `work` or `take` panics, once what is in work has ended.
 pub fn in_order<T: Sync, R: Send>(
     items: &[T],
     threads: usize,
@@ -43,25 +43,25 @@ pub fn in_order<T: Sync, R: Send>(
     let changed = Condvar::new();
     let worker = || {
         let _end = OnDrop(|| {
-            let mut held = lock(&state);
-            held.stopped |= std::thread::panicking() || stop();
-            held.running -= 1;
+            let mut guard = lock(&state);
+            guard.stopped |= std::thread::panicking() || stop();
+            guard.running -= 1;
             changed.notify_all();
         });
-        let mut held = lock(&state);
+        let mut guard = lock(&state);
         loop {
-            held = wait_while(&changed, held, |state| {
+            guard = wait_while(&changed, guard, |state| {
                 !state.stopped && state.next < items.len() && state.next >= state.taken + window
             });
-            if held.stopped || held.next == items.len() || stop() {
+            if guard.stopped || guard.next == items.len() || stop() {
                 break;
             }
-            let number = held.next;
-            held.next += 1;
-            drop(held);
+            let number = guard.next;
+            guard.next += 1;
+            drop(guard);
             let result = work(&items[number]);
-            held = lock(&state);
-            held.waiting.insert(number, result);
+            guard = lock(&state);
+            guard.waiting.insert(number, result);
             changed.notify_all();
         }
     };
@@ -75,13 +75,13 @@ pub fn in_order<T: Sync, R: Send>(
             changed.notify_all();
         });
         loop {
-            let mut held = wait_while(&changed, lock(&state), |state| {
+            let mut guard = wait_while(&changed, lock(&state), |state| {
                 !state.waiting.contains_key(&state.taken) && state.running > 0
             });
-            let number = held.taken;
-            let Some(result) = held.waiting.remove(&number) else { return Ok(()) };
-            held.taken += 1;
-            drop(held);
+            let number = guard.taken;
+            let Some(result) = guard.waiting.remove(&number) else { return Ok(()) };
+            guard.taken += 1;
+            drop(guard);
             changed.notify_all();
             take(number, result)?;
         }
@@ -103,10 +103,10 @@ fn lock<R>(state: &Mutex<State<R>>) -> MutexGuard<'_, State<R>> {
 
 fn wait_while<'a, R>(
     changed: &Condvar,
-    held: MutexGuard<'a, State<R>>,
+    guard: MutexGuard<'a, State<R>>,
     condition: impl Fn(&State<R>) -> bool,
 ) -> MutexGuard<'a, State<R>> {
-    changed.wait_while(held, |state| condition(state)).unwrap_or_else(PoisonError::into_inner)
+    changed.wait_while(guard, |state| condition(state)).unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_come_in_order_and_few_wait() {
+    fn results_are_taken_in_order_and_the_window_limits_how_many_wait() {
         let items: Vec<usize> = (0..200).collect();
         let (begun, mut seen) = (AtomicUsize::new(0), Vec::new());
         let work = |item: &usize| {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn stopping_finishes_what_was_begun_and_an_error_ends_it() {
+    fn a_stop_finishes_begun_items_and_an_error_ends_the_run() {
         let items: Vec<usize> = (0..100).collect();
         let (begun, mut taken) = (AtomicUsize::new(0), 0);
         let work = |_: &usize| begun.fetch_add(1, Ordering::SeqCst);
@@ -170,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_it_instead_of_waiting_for_ever() {
+    fn a_panic_ends_the_run_instead_of_waiting_for_ever() {
         let items: Vec<usize> = (0..100).collect();
-        let of_work = std::panic::catch_unwind(|| {
+        let panic_in_work = std::panic::catch_unwind(|| {
             in_order(&items, 3, 9, || false, |item| assert_ne!(*item, 5), |_, ()| Ok(()))
         });
-        let of_take = std::panic::catch_unwind(|| {
+        let panic_in_take = std::panic::catch_unwind(|| {
             in_order(&items, 3, 9, || false, |item| *item, |number, _| panic!("at {number}"))
         });
-        assert!(of_work.is_err() && of_take.is_err());
+        assert!(panic_in_work.is_err() && panic_in_take.is_err());
     }
 }

@@ -84,7 +84,7 @@ mod tests {
     use bc_formats::features::Source;
 
     #[test]
-    fn the_worst_files_come_first_and_what_is_not_known_is_counted() {
+    fn files_are_listed_by_error_share_and_unknown_shares_are_counted() {
         let row = |number: usize, error_share| RowInfo {
             version_id: format!("v{number:02}"),
             frames: 1,

@@ -181,8 +181,8 @@ fn part_path(folder: &Path, part: usize) -> PathBuf {
 
 /// The parts that are missing; refuses (or with `fresh` removes) those of other settings.
 fn missing_parts(folder: &Path, parts: usize, provenance: &Provenance, fresh: bool) -> Result<Vec<usize>> {
-    let mut there = BTreeSet::new();
-    let ours: BTreeMap<PathBuf, usize> = (0..parts).map(|part| (part_path(folder, part), part)).collect();
+    let mut present = BTreeSet::new();
+    let expected: BTreeMap<PathBuf, usize> = (0..parts).map(|part| (part_path(folder, part), part)).collect();
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -194,11 +194,11 @@ fn missing_parts(folder: &Path, parts: usize, provenance: &Provenance, fresh: bo
         if !name.starts_with("part-") || !name.ends_with(".parquet") {
             continue;
         }
-        let same = bc_formats::features::FeatureSet::provenance_of(&path)
+        let same_painting = bc_formats::features::FeatureSet::provenance_of(&path)
             .is_ok_and(|found| found.inputs.get("painting") == provenance.inputs.get("painting"));
-        match ours.get(&path) {
-            Some(part) if same => {
-                there.insert(*part);
+        match expected.get(&path) {
+            Some(part) if same_painting => {
+                present.insert(*part);
             }
             _ if fresh => remove()?,
             _ => bail!(
@@ -207,10 +207,10 @@ fn missing_parts(folder: &Path, parts: usize, provenance: &Provenance, fresh: bo
             ),
         }
     }
-    Ok((0..parts).filter(|part| !there.contains(part)).collect())
+    Ok((0..parts).filter(|part| !present.contains(part)).collect())
 }
 
-/// Where rows go, in the order of the jobs.
+/// Writes rows into parts, in the order of the jobs.
 struct Store<'a> {
     folder: &'a Path,
     /// Numbers of the parts that are being painted.

@@ -1,9 +1,9 @@
 //! What has to be done: compares the versions of an index with the rows of a folder of features.
 //!
 //! [`survey`] looks at every version once, whatever the number of shards. The shard of a version is a hash of its
-//! id, so that runs with another index, another number of shards or another time agree on it, and a verified
-//! length or a new version moves no other. Only what decides is kept of a row, so that ten million of them take
-//! some hundred megabytes.
+//! id, so that runs with another index, another number of shards or another time agree on it: adding
+//! a version never changes the shard of another. Only the fields needed for the decision are kept of each row, so that
+//! ten million rows take some hundred megabytes.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -35,8 +35,8 @@ pub struct PlannedVersion {
 }
 
 impl PlannedVersion {
-    /// Of a version.
-    pub fn of(version: &Version) -> Self {
+    /// The plan's fields of a version of the index.
+    pub fn new(version: &Version) -> Self {
         Self {
             version_id: version.version_id.as_str().into(),
             audio_path: version.audio_path.as_deref().unwrap_or_default().into(),
@@ -51,29 +51,29 @@ impl PlannedVersion {
 pub struct Versions {
     /// Usable versions in the order of the index.
     pub usable: Vec<PlannedVersion>,
-    /// Their indices by the digest of their ids.
-    places: HashMap<Digest, u32>,
+    /// Indices into `usable` by the digest of the versions' ids.
+    positions: HashMap<Digest, u32>,
     /// Fingerprint of the index.
     pub index: String,
 }
 
 impl Versions {
-    /// Reads them.
+    /// Reads the usable versions of the index at `path`.
     ///
     /// # Errors
     /// No index, a damaged one, one with no usable version or with an id twice.
     pub fn read(path: &Path) -> Result<Self> {
-        let (mut usable, mut all, mut places) = (Vec::new(), 0, HashMap::new());
+        let (mut usable, mut all, mut positions) = (Vec::new(), 0, HashMap::new());
         let provenance = Index::read_each(path, |version| {
             all += 1;
             if !version.usable() {
                 return Ok(());
             }
-            let place = u32::try_from(usable.len())?;
-            if places.insert(digest(&version.version_id), place).is_some() {
+            let position = u32::try_from(usable.len())?;
+            if positions.insert(digest(&version.version_id), position).is_some() {
                 return Err(duplicate_id(&path.display(), &version.version_id));
             }
-            usable.push(PlannedVersion::of(&version));
+            usable.push(PlannedVersion::new(&version));
             Ok(())
         })?;
         if usable.is_empty() {
@@ -82,37 +82,38 @@ impl Versions {
                  `bc-download-index build` prints why"
             );
         }
-        Ok(Self { usable, places, index: provenance.fingerprint })
+        Ok(Self { usable, positions, index: provenance.fingerprint })
     }
 
-    fn place(&self, version_id: &str) -> Option<usize> {
-        self.places.get(&digest(version_id)).map(|&place| place as usize)
+    /// The index into `usable` of a version; `None` if the index does not list it as usable.
+    fn position(&self, version_id: &str) -> Option<usize> {
+        self.positions.get(&digest(version_id)).map(|&position| position as usize)
     }
 }
 
 /// The state of a usable version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionState {
-    /// Its features exist and were made from the audio that the index lists.
+    /// The version's features exist and were made from the audio that the index lists.
     Valid,
-    /// It failed before, for a lasting reason and with the present file: an index into [`Survey::failures`].
+    /// The version failed before, for a lasting reason and with the present file: an index into [`Survey::failures`].
     Failed(u32),
-    /// It is to be extracted.
+    /// The version is to be extracted.
     Pending,
 }
 
 /// A row that is out of date.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stale {
-    /// Its part, as an index into [`Rows::parts`].
+    /// The part that holds the row, as an index into [`Rows::parts`].
     pub part: usize,
-    /// Its version.
+    /// The row's version.
     pub version_id: Box<str>,
 }
 
 /// The state of a folder compared with an index.
 pub struct Survey {
-    /// Of each usable version.
+    /// The state of each usable version.
     pub states: Vec<VersionState>,
     /// Failures that are on record, the newest table last.
     pub failures: Vec<Failure>,
@@ -120,7 +121,7 @@ pub struct Survey {
     /// that was asked for) another extractor made them.
     pub stale: Vec<Stale>,
     /// Rows of versions that the index does not list as usable; they are among the stale ones.
-    pub departed: usize,
+    pub unlisted: usize,
     /// What the folder holds.
     pub rows: Option<Rows>,
 }
@@ -146,11 +147,11 @@ impl Rows {
 
     /// The extractors that made the current rows, with the number of rows of each.
     pub fn extractors(&self) -> BTreeMap<&str, usize> {
-        let mut of = BTreeMap::new();
+        let mut counts = BTreeMap::new();
         for (part, &rows) in self.parts.parts.iter().zip(&self.current).filter(|(_, rows)| **rows > 0) {
-            *of.entry(part.extractor.as_str()).or_default() += rows;
+            *counts.entry(part.extractor.as_str()).or_default() += rows;
         }
-        of
+        counts
     }
 }
 
@@ -163,21 +164,21 @@ pub struct Policy<'a> {
     pub renew: Option<&'a str>,
 }
 
-/// What decides on the newest row of a version.
+/// The fields of a version's newest row that decide whether it is current.
 #[derive(Debug, Clone, Copy)]
 struct Row {
     part: u32,
     /// A digest of id, magnitudes and settings of the row.
     content: Digest,
-    says: AudioMatch,
+    audio_match: AudioMatch,
 }
 
 /// Whether a row was made from the audio that the index lists.
 #[derive(Debug, Clone, Copy)]
 enum AudioMatch {
-    /// It was.
+    /// The row was made from this audio.
     Same,
-    /// It was made from other audio.
+    /// The row was made from other audio.
     Other,
     /// The file system has to be asked whether the file is still this one.
     Ask(Source),
@@ -187,10 +188,10 @@ enum AudioMatch {
 
 /// The newest row of each version, while rows are scanned, the oldest part first.
 struct NewestRows {
-    /// Of the versions of the index.
+    /// The newest row of each usable version of the index, in its order.
     listed: Vec<Option<Row>>,
-    /// Of others: part, and a digest as in [`Row`].
-    departed: HashMap<Box<str>, (u32, Digest)>,
+    /// The newest row of each other version: part, and a digest as in [`Row`].
+    unlisted: HashMap<Box<str>, (u32, Digest)>,
     current: Vec<usize>,
     superseded: Vec<usize>,
 }
@@ -203,12 +204,12 @@ impl NewestRows {
         }
         let number = u32::try_from(part)?;
         let content = content_of(row);
-        let before = match versions.place(row.version_id) {
-            Some(place) => {
-                let says = says(&versions.usable[place], row);
-                self.listed[place].replace(Row { part: number, content, says }).map(|row| row.part)
+        let before = match versions.position(row.version_id) {
+            Some(position) => {
+                let audio_match = match_audio(&versions.usable[position], row);
+                self.listed[position].replace(Row { part: number, content, audio_match }).map(|row| row.part)
             }
-            None => match self.departed.entry(row.version_id.into()) {
+            None => match self.unlisted.entry(row.version_id.into()) {
                 Entry::Vacant(entry) => {
                     entry.insert((number, content));
                     None
@@ -228,6 +229,7 @@ impl NewestRows {
     }
 }
 
+/// A digest of id, magnitudes and settings of a row (without stored magnitudes, of its source's hash).
 fn content_of(row: RowRef<'_>) -> Digest {
     let mut text = row.version_id.as_bytes().to_vec();
     match row.content {
@@ -237,7 +239,8 @@ fn content_of(row: RowRef<'_>) -> Digest {
     digest(text)
 }
 
-fn says(version: &PlannedVersion, row: RowRef<'_>) -> AudioMatch {
+/// Compares the audio that a row was made from with the audio that the index lists for its version.
+fn match_audio(version: &PlannedVersion, row: RowRef<'_>) -> AudioMatch {
     match &version.content_hash {
         Some(now) if **now == *row.source_hash => AudioMatch::Same,
         Some(_) => AudioMatch::Other,
@@ -253,7 +256,7 @@ fn says(version: &PlannedVersion, row: RowRef<'_>) -> AudioMatch {
 pub fn survey(versions: &Versions, folder: &Path, settings: &CqtSettings, policy: Policy) -> Result<Survey> {
     let begin = || NewestRows {
         listed: vec![None; versions.usable.len()],
-        departed: HashMap::new(),
+        unlisted: HashMap::new(),
         current: Vec::new(),
         superseded: Vec::new(),
     };
@@ -262,7 +265,7 @@ pub fn survey(versions: &Versions, folder: &Path, settings: &CqtSettings, policy
         states: vec![VersionState::Pending; versions.usable.len()],
         failures: Vec::new(),
         stale: Vec::new(),
-        departed: 0,
+        unlisted: 0,
         rows: None,
     };
     if let Some((parts, newest)) = scanned {
@@ -273,9 +276,11 @@ pub fn survey(versions: &Versions, folder: &Path, settings: &CqtSettings, policy
         survey.failures.extend(failures::read(&table)?);
     }
     for (number, failure) in survey.failures.iter().enumerate() {
-        let Some(position) = versions.place(&failure.version_id) else { continue };
-        let lasts = !policy.retry && !failure.may_pass && failure_is_of(&versions.usable[position], failure);
-        if lasts && survey.states[position] != VersionState::Valid {
+        let Some(position) = versions.position(&failure.version_id) else { continue };
+        let stands = !policy.retry
+            && !failure.may_pass
+            && failed_with_present_audio(&versions.usable[position], failure);
+        if stands && survey.states[position] != VersionState::Valid {
             survey.states[position] = VersionState::Failed(u32::try_from(number)?);
         }
     }
@@ -285,8 +290,8 @@ pub fn survey(versions: &Versions, folder: &Path, settings: &CqtSettings, policy
 impl Survey {
     /// Decides for each row whether it is current.
     fn judge(&mut self, versions: &Versions, parts: Parts, newest: NewestRows, policy: Policy) {
-        let made: Vec<_> = parts.parts.iter().map(|part| modified(&part.path)).collect();
-        let renewed: Vec<bool> = parts
+        let part_times: Vec<_> = parts.parts.iter().map(|part| modified(&part.path)).collect();
+        let by_wanted_extractor: Vec<bool> = parts
             .parts
             .iter()
             .map(|part| policy.renew.is_none_or(|extractor| part.extractor == extractor))
@@ -294,18 +299,18 @@ impl Survey {
         // In parallel, because each may access a network disk.
         let valid = |(version, row): (&PlannedVersion, &Option<Row>)| {
             let row = (*row)?;
-            let same = match row.says {
+            let same = match row.audio_match {
                 AudioMatch::Same => true,
                 AudioMatch::Other => false,
-                AudioMatch::Ask(then) => same_file(version, then),
+                AudioMatch::Ask(source) => same_file(version, source),
                 AudioMatch::AskTime => {
-                    match (modified(Path::new(&*version.audio_path)), made[row.part as usize]) {
-                        (Some(audio), Some(made)) => audio <= made,
+                    match (modified(Path::new(&*version.audio_path)), part_times[row.part as usize]) {
+                        (Some(audio), Some(part)) => audio <= part,
                         _ => true,
                     }
                 }
             };
-            Some((row.part as usize, same && renewed[row.part as usize]))
+            Some((row.part as usize, same && by_wanted_extractor[row.part as usize]))
         };
         let states = versions.usable.par_iter().zip(&newest.listed).map(valid);
         for (position, row) in states.collect::<Vec<_>>().into_iter().enumerate() {
@@ -318,9 +323,9 @@ impl Survey {
                 None => {}
             }
         }
-        self.departed = newest.departed.len();
+        self.unlisted = newest.unlisted.len();
         let contents = newest.listed.iter().flatten().map(|row| (row.part, row.content));
-        let contents = contents.chain(newest.departed.values().copied());
+        let contents = contents.chain(newest.unlisted.values().copied());
         // A sum, whatever the order; which extractor made a row is a property of its part.
         let extractors: Vec<u128> =
             parts.parts.iter().map(|part| u128::from_le_bytes(digest(&part.extractor))).collect();
@@ -328,8 +333,8 @@ impl Survey {
             .map(|(part, content)| u128::from_le_bytes(content) ^ extractors[part as usize])
             .fold(0u128, u128::wrapping_add)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        let departed = newest.departed.into_iter();
-        self.stale.extend(departed.map(|(version_id, (part, _))| Stale { part: part as usize, version_id }));
+        let unlisted = newest.unlisted.into_iter();
+        self.stale.extend(unlisted.map(|(version_id, (part, _))| Stale { part: part as usize, version_id }));
         let (current, superseded) = (newest.current, newest.superseded);
         let mut rows = Rows { parts, current, superseded, content: format!("{sum:032x}") };
         rows.current.resize(rows.parts.parts.len(), 0);
@@ -340,7 +345,7 @@ impl Survey {
 
 /// The part of a survey that concerns one shard.
 pub struct Share<'a> {
-    /// Its usable versions.
+    /// Number of usable versions of the shard.
     pub versions: usize,
     /// Of these, what must be extracted, longest first.
     pub pending: Vec<&'a PlannedVersion>,
@@ -352,18 +357,18 @@ impl Survey {
     /// The part of one shard.
     pub fn share<'a>(&'a self, versions: &'a Versions, shard: Shard) -> Share<'a> {
         let mut share = Share { versions: 0, pending: Vec::new(), failed: Vec::new() };
-        for (version, standing) in versions.usable.iter().zip(&self.states) {
+        for (version, state) in versions.usable.iter().zip(&self.states) {
             if shard_of(&version.version_id, shard.count) != shard.index {
                 continue;
             }
             share.versions += 1;
-            match standing {
+            match state {
                 VersionState::Valid => {}
                 VersionState::Failed(number) => share.failed.push(&self.failures[*number as usize]),
                 VersionState::Pending => share.pending.push(version),
             }
         }
-        share.pending.par_sort_unstable_by(|one, other| longest_first(one).cmp(&longest_first(other)));
+        share.pending.par_sort_unstable_by(|a, b| longest_first(a).cmp(&longest_first(b)));
         share
     }
 }
@@ -384,35 +389,37 @@ fn longest_first(version: &PlannedVersion) -> (Reverse<u64>, &str) {
 
 /// Seconds of audio, or a guess from the size of the file and what it is likely to be.
 pub fn cost(version: &Version) -> f64 {
-    version.duration_s.unwrap_or_else(|| version.bytes.unwrap_or(0) as f64 / guessed_bytes_a_second(version))
+    version
+        .duration_s
+        .unwrap_or_else(|| version.bytes.unwrap_or(0) as f64 / guessed_bytes_per_second(version))
 }
 
-fn guessed_bytes_a_second(version: &Version) -> f64 {
+fn guessed_bytes_per_second(version: &Version) -> f64 {
     // 16 bits per sample; CD audio where rate and channels are not known.
-    let plain = 2.0
+    let uncompressed = 2.0
         * f64::from(version.sample_rate.unwrap_or(44_100))
         * f64::from(version.channels.unwrap_or(2).max(1));
     let path = Path::new(version.audio_path.as_deref().unwrap_or_default());
     let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
     match extension.to_str().unwrap_or_default() {
-        "wav" | "aif" | "aiff" | "aifc" => plain,
-        "flac" | "alac" | "caf" => 0.6 * plain,
+        "wav" | "aif" | "aiff" | "aifc" => uncompressed,
+        "flac" | "alac" | "caf" => 0.6 * uncompressed,
         // 128 kbit/s, what video sites and most collections hold.
         _ => 16_000.0,
     }
 }
 
-/// Whether a failure is that of the present audio of a version.
-fn failure_is_of(version: &PlannedVersion, failure: &Failure) -> bool {
+/// Whether a failure was recorded for the present audio of a version.
+fn failed_with_present_audio(version: &PlannedVersion, failure: &Failure) -> bool {
     match (&version.content_hash, &failure.source_hash) {
-        (Some(now), Some(then)) => **now == **then,
+        (Some(hash), Some(failed_hash)) => **hash == **failed_hash,
         _ => failure.source.is_known() && same_file(version, failure.source),
     }
 }
 
-/// Whether size and modification time of the audio are still `then`; a file that cannot be reached counts as unchanged.
-fn same_file(version: &PlannedVersion, then: Source) -> bool {
-    bc_store::source(Path::new(&*version.audio_path)).map_or(true, |now| now == then)
+/// Whether size and modification time of the audio are still those of `source`; a file that cannot be reached counts as unchanged.
+fn same_file(version: &PlannedVersion, source: Source) -> bool {
+    bc_store::source(Path::new(&*version.audio_path)).map_or(true, |present| present == source)
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
@@ -424,7 +431,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_that_is_not_known_is_guessed_by_the_kind_of_file() {
+    fn an_unknown_length_is_guessed_from_size_and_file_extension() {
         let guess = |name: &str, bytes| {
             let mut version = Version::new("v", "c");
             version.audio_path = Some(name.into());

@@ -25,10 +25,10 @@ pub fn run(config: &FeaturesConfig, what: &str, out: &Path) -> Result<()> {
     let path = Path::new(what);
     let (settings, magnitudes, frames) = if path.is_file() {
         let settings = CqtSettings { pool: 1, ..config.cqt() };
-        let made = Extractor::new(settings, Limits::of(config))
+        let features = Extractor::new(settings, Limits::of(config))
             .file_exact(path)
             .with_context(|| format!("cannot transform {what}"))?;
-        (settings, made.magnitude, made.frames)
+        (settings, features.magnitude, features.frames)
     } else {
         stored(config, what)?
     };
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bins_have_their_notes() {
+    fn axis_labels_of_bins_are_their_notes() {
         let settings = CqtSettings::default();
         assert_eq!(note(&settings, 0), "C1");
         assert_eq!(note(&settings, 9 + 36), "A4");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn louder_is_lighter() {
+    fn louder_magnitudes_are_drawn_lighter() {
         let light = |share: f32| {
             let RGBColor(r, g, b) = shade(share);
             0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)

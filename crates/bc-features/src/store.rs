@@ -1,4 +1,4 @@
-//! Where results go: feature files and failure tables, each written whole and never changed.
+//! Writes results: feature files and failure tables, each written whole and never changed.
 
 use std::collections::HashSet;
 
@@ -82,7 +82,7 @@ impl<'a> Store<'a> {
         self.failures.push(failure);
     }
 
-    /// To be called after the result of each pending version.
+    /// Ends the part if `position` is the last of it; called after the result of each pending version.
     pub fn end_of(&mut self, position: usize) -> Result<()> {
         if self.ends.contains(&position) { self.end_part() } else { Ok(()) }
     }

@@ -20,26 +20,26 @@ use crate::folder::{self, Folder};
 /// # Errors
 /// A part cannot be read, written or removed.
 pub fn parts(folder: &Folder, stale: &HashSet<(PathBuf, String)>) -> Result<usize> {
-    let Some((set, SupersededRows { rows: mut dead, .. })) =
+    let Some((set, SupersededRows { rows: mut rows_to_remove, .. })) =
         Parts::scan(folder.path(), SupersededRows::default, SupersededRows::add)?
     else {
         return Ok(0);
     };
-    let places: HashMap<&Path, usize> =
-        set.parts.iter().enumerate().map(|(place, part)| (part.path.as_path(), place)).collect();
+    let positions: HashMap<&Path, usize> =
+        set.parts.iter().enumerate().map(|(position, part)| (part.path.as_path(), position)).collect();
     for (path, id) in stale {
-        if let Some(place) = places.get(path.as_path()) {
-            dead.entry(*place).or_default().insert(digest(id));
+        if let Some(position) = positions.get(path.as_path()) {
+            rows_to_remove.entry(*position).or_default().insert(digest(id));
         }
     }
     let mut number = set.next_number();
-    let mut dropped = 0;
+    let mut removed = 0;
     for (position, part) in set.parts.iter().enumerate() {
-        let Some(ids) = dead.get(&position) else { continue };
+        let Some(ids) = rows_to_remove.get(&position) else { continue };
         let mut writer =
             PartWriter::create(&folder.unfinished("part"), set.settings)?.made_by(&part.extractor);
         let mut remaining = 0;
-        set.each_of(position, |row| {
+        set.each_row_of(position, |row| {
             if ids.contains(&digest(&row.version_id)) {
                 return Ok(());
             }
@@ -51,16 +51,16 @@ pub fn parts(folder: &Folder, stale: &HashSet<(PathBuf, String)>) -> Result<usiz
             number += 1;
         }
         folder::remove(&part.path)?;
-        dropped += ids.len();
+        removed += ids.len();
     }
-    Ok(dropped)
+    Ok(removed)
 }
 
-/// Rows that newer parts replace, found while going through all.
+/// Rows that newer parts replace, collected while all parts are scanned, the oldest first.
 #[derive(Default)]
 struct SupersededRows {
     newest: HashMap<Digest, u32>,
-    /// By part.
+    /// The superseded rows of each part, as digests of their versions' ids.
     rows: HashMap<usize, HashSet<Digest>>,
 }
 
@@ -77,21 +77,23 @@ impl SupersededRows {
     }
 }
 
-/// Makes one table, `failures.parquet`, of `standing`; without failures there is none.
+/// Merges all tables into one, `failures.parquet`, that holds `current_failures`; without failures there is none.
 ///
 /// # Errors
 /// A table cannot be written or removed.
-pub fn failures(folder: &Folder, standing: &[Failure], provenance: &Provenance) -> Result<()> {
-    let one = folder.path().join("failures.parquet");
+pub fn failures(folder: &Folder, current_failures: &[Failure], provenance: &Provenance) -> Result<()> {
+    let merged_path = folder.path().join("failures.parquet");
     let tables = failures::tables(folder.path())?;
-    if !standing.is_empty() {
-        let unchanged = tables == [one.clone()] && failures::read(&one)? == standing;
+    if !current_failures.is_empty() {
+        let unchanged = tables == [merged_path.clone()] && failures::read(&merged_path)? == current_failures;
         if unchanged {
             return Ok(());
         }
-        failures::write_as(&folder.unfinished("failures"), standing, provenance.clone(), |_| one.clone())?;
+        failures::write_as(&folder.unfinished("failures"), current_failures, provenance.clone(), |_| {
+            merged_path.clone()
+        })?;
     }
-    for table in tables.iter().filter(|table| standing.is_empty() || **table != one) {
+    for table in tables.iter().filter(|table| current_failures.is_empty() || **table != merged_path) {
         folder::remove(table)?;
     }
     Ok(())
@@ -107,14 +109,14 @@ pub fn last_failures(folder: &Folder) -> Result<Vec<Failure>> {
         last.extend(failures::read(&table)?.into_iter().map(|failure| (failure.version_id.clone(), failure)));
     }
     if !last.is_empty() {
-        let found = Parts::scan(folder.path(), HashSet::new, |there, _, row| {
+        let scanned = Parts::scan(folder.path(), HashSet::new, |versions_with_row, _, row| {
             if last.contains_key(row.version_id) {
-                there.insert(row.version_id.to_owned());
+                versions_with_row.insert(row.version_id.to_owned());
             }
             Ok(())
         })?;
-        if let Some((_, there)) = found {
-            last.retain(|id, _| !there.contains(id));
+        if let Some((_, versions_with_row)) = scanned {
+            last.retain(|id, _| !versions_with_row.contains(id));
         }
     }
     Ok(last.into_values().collect())

@@ -1,4 +1,4 @@
-//! One version: its file is read, checked against the index, and becomes a row or a failure.
+//! Extraction of one version: its file is read, checked against the index, and becomes a row or a failure.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -20,65 +20,66 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// The result for one version.
 pub enum VersionResult {
-    /// Its features, and the seconds of audio.
+    /// The version's features, and the seconds of audio.
     Row(FeatureRow, f64),
     /// Why there are none.
     Failed(Failure),
-    /// The run was interrupted before it ended.
+    /// The run was interrupted before the version was done.
     Stopped,
 }
 
-/// Makes rows from versions.
+/// Makes feature rows from audio files.
 pub struct Worker {
     /// The transform.
     pub extractor: Extractor,
-    /// For I/O errors that may pass.
+    /// How I/O errors that may pass are tried again.
     pub retry: Retry,
 }
 
 /// An attempt that gave no features.
 struct FailedAttempt {
     reason: String,
+    /// Whether and when another attempt makes sense.
     outlook: Outlook,
 }
 
 impl FailedAttempt {
-    fn of(what: &str, error: &anyhow::Error) -> Self {
+    fn new(what: &str, error: &anyhow::Error) -> Self {
         let outlook = passing::outlook_of_any(error).unwrap_or(Outlook::Lasting);
         Self { reason: format!("{what}: {}", bc_cli::describe(error)), outlook }
     }
 }
 
 impl Worker {
-    /// Reads and transforms the audio of a version; `again` is called before each further try.
-    pub fn version(&self, version: &PlannedVersion, again: impl Fn()) -> VersionResult {
+    /// Reads and transforms the audio of a version; `on_retry` is called before each further try.
+    pub fn version(&self, version: &PlannedVersion, on_retry: impl Fn()) -> VersionResult {
         let path = PathBuf::from(&*version.audio_path);
         let known = version.content_hash.as_deref();
         // The file that a failure belongs to. The metadata of an object is requested only on failure, since it comes with the bytes.
-        let ask = || bc_store::source(&path).unwrap_or_default();
-        let before = (!bc_store::is_remote(&path)).then(ask);
+        let read_source = || bc_store::source(&path).unwrap_or_default();
+        let source_before = (!bc_store::is_remote(&path)).then(read_source);
         let (result, retries) = self.retry.run(
             |fault: &Option<FailedAttempt>| {
-                let passes = fault.as_ref().is_some_and(|fault| fault.outlook == Outlook::Soon);
-                if passes {
-                    again();
+                let retry_now = fault.as_ref().is_some_and(|fault| fault.outlook == Outlook::Soon);
+                if retry_now {
+                    on_retry();
                 }
-                passes
+                retry_now
             },
             interrupt::requested,
             || self.attempt(&path, known.map(str::to_owned)),
         );
         match result {
-            Ok(made) => VersionResult::Row(
+            Ok(extracted) => VersionResult::Row(
                 FeatureRow {
                     version_id: version.version_id.to_string(),
-                    frames: made.features.frames as u32,
-                    source_hash: made.hash,
-                    source: made.source,
-                    error_share: Some(made.features.file_frames.error_share() as f32),
-                    magnitude: made.features.magnitude,
+                    frames: extracted.features.frames as u32,
+                    source_hash: extracted.hash,
+                    source: extracted.source,
+                    error_share: Some(extracted.features.file_frames.error_share() as f32),
+                    magnitude: extracted.features.magnitude,
                 },
-                made.features.duration_s,
+                extracted.features.duration_s,
             ),
             Err(None) => VersionResult::Stopped,
             // What stopped the run may have been the cause, such as a network that is shut down.
@@ -94,23 +95,23 @@ impl Worker {
                 },
                 may_pass: fault.outlook != Outlook::Lasting,
                 source_hash: known.map(str::to_owned),
-                source: before.unwrap_or_else(ask),
+                source: source_before.unwrap_or_else(read_source),
             }),
         }
     }
 
-    /// One attempt, in a separate thread that is abandoned if it hangs in the disk or is not done in time after an
-    /// interruption; `None` is an interruption.
+    /// One attempt, in a separate thread that is abandoned if a disk read hangs or it is not done in time after an
+    /// interruption; the error `None` is an interruption.
     fn attempt(&self, path: &Path, known: Option<String>) -> Result<ExtractedFile, Option<FailedAttempt>> {
         let (send, receive) = mpsc::sync_channel(1);
         let (extractor, path) = (self.extractor.clone(), path.to_owned());
         let limit_s = self.extractor.limits().patience_s;
         let thread = std::thread::Builder::new().name("version".into()).spawn(move || {
             // If it took too long, the receiver is gone.
-            let _ = send.send(made(&extractor, &path, known.as_deref()));
+            let _ = send.send(extract_file(&extractor, &path, known.as_deref()));
         });
-        thread.map_err(|error| Some(FailedAttempt::of("cannot start a thread", &error.into())))?;
-        // The decoder has its own time limit; twice that, for a file that is started again. The rest is for reading it.
+        thread.map_err(|error| Some(FailedAttempt::new("cannot start a thread", &error.into())))?;
+        // Two decoder limits (a decode may restart once), one more for reading, plus GRACE.
         let end = Instant::now() + Duration::from_secs_f64(3.0 * limit_s) + GRACE;
         let mut stop_at = None;
         loop {
@@ -144,9 +145,13 @@ struct ExtractedFile {
     source: Source,
 }
 
-/// Reads a file twice: for its hash and for its features. It must not change in between or afterwards. An object is copied
+/// Reads a file twice, for its hash and for its features. The file must not change in between or afterwards. An object is copied
 /// once, and the copy read.
-fn made(extractor: &Extractor, path: &Path, known: Option<&str>) -> Result<ExtractedFile, FailedAttempt> {
+fn extract_file(
+    extractor: &Extractor,
+    path: &Path,
+    known: Option<&str>,
+) -> Result<ExtractedFile, FailedAttempt> {
     let unread = |error: std::io::Error| FailedAttempt {
         reason: format!("cannot be read: {error}"),
         outlook: passing::outlook(&error).min(Outlook::Later),
@@ -159,7 +164,7 @@ fn made(extractor: &Extractor, path: &Path, known: Option<&str>) -> Result<Extra
     let is_file = file.is_file();
     // A pipe is never opened, since opening it would block. The extractor reports what is wrong with it.
     let hash = if is_file {
-        fingerprint::of_file(file).map_err(|error| FailedAttempt::of("cannot be read", &error))?
+        fingerprint::of_file(file).map_err(|error| FailedAttempt::new("cannot be read", &error))?
     } else {
         String::new()
     };

@@ -110,7 +110,7 @@ fn changed_audio_is_extracted_again_and_a_version_that_left_is_dropped() {
 }
 
 #[test]
-fn a_wrong_index_does_not_empty_the_folder_unasked() {
+fn a_wrong_index_does_not_empty_the_folder_without_drop_missing() {
     let scratch = Scratch::with_tones(&[0.5; 12]);
     scratch.extract("features", &[]);
     scratch.write_index(vec![version("another", "v0.wav", Some(0.5))]);

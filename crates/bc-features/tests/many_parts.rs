@@ -66,7 +66,7 @@ fn rows_that_newer_parts_replace_are_counted_and_do_not_survive() {
 }
 
 #[test]
-fn tables_of_failures_become_one_in_which_the_newest_word_holds() {
+fn failure_tables_are_merged_and_the_newest_row_of_a_version_counts() {
     let scratch = Scratch::with_tones(&[1.0; 3]);
     std::fs::write(scratch.path("v1.wav"), "no audio").unwrap();
     std::fs::write(scratch.path("v2.wav"), "nor this").unwrap();
@@ -87,7 +87,7 @@ fn tables_of_failures_become_one_in_which_the_newest_word_holds() {
 }
 
 #[test]
-fn what_status_says_changes_with_index_and_features() {
+fn status_follows_changes_of_index_and_features() {
     let scratch = Scratch::with_tones(&[1.0; 6]);
     let pending = |found: &Value| {
         found["shards"]
@@ -119,7 +119,7 @@ fn what_status_says_changes_with_index_and_features() {
 }
 
 #[test]
-fn nothing_to_put_together_and_a_run_at_work_are_errors() {
+fn compacting_a_folder_without_features_or_during_a_run_is_an_error() {
     let scratch = Scratch::with_tones(&[1.0]);
     let output = scratch.other_command("compact", "features", &[]).output().unwrap();
     assert!(!output.status.success() && text(&output).contains("no features"), "{}", text(&output));

@@ -158,7 +158,7 @@ fn mutants(count: usize) {
 }
 
 #[test]
-fn a_hundred_damaged_files_are_a_row_each() {
+fn each_of_a_hundred_damaged_files_gives_one_row() {
     mutants(100);
 }
 

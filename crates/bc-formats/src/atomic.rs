@@ -181,7 +181,7 @@ fn may_be_in_use(file: &File) -> bool {
     }
 }
 
-/// The same for the temporary files of one destination, whose folder may be absent.
+/// Removes the leftovers of one destination ([`remove_leftovers`]), whose folder may be absent.
 ///
 /// # Errors
 /// As [`remove_leftovers`].
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_can_get_a_name_that_depends_on_what_is_in_it() {
+    fn a_file_can_get_a_name_that_depends_on_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = AtomicFile::create(&folder.path().join("part.txt")).unwrap();
         file.file().write_all(b"abc").unwrap();

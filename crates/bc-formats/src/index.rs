@@ -69,7 +69,7 @@ words! {
         Failed = "failed",
         /// The file does not decode, or holds only silence.
         Corrupt = "corrupt",
-        /// The same bytes as an earlier version.
+        /// The file has the same bytes as that of an earlier version.
         Duplicate = "duplicate",
     }
 }
@@ -83,7 +83,7 @@ words! {
         Val = "val",
         /// Used for evaluation only.
         Test = "test",
-        /// In no split.
+        /// The version is in no split.
         None = "none",
     }
 }
@@ -158,7 +158,7 @@ const WRITE_BATCH: usize = 1 << 16;
 /// All versions of a data set, in the order of the source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Index {
-    /// One entry per version.
+    /// The versions, in the order of the source.
     pub versions: Vec<Version>,
     /// What the index was made from.
     pub provenance: Provenance,
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_same_id_and_a_text_file_are_refused() {
+    fn a_repeated_id_and_a_text_file_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.parquet");
         std::fs::write(&path, "not parquet").unwrap();

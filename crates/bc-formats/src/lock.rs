@@ -1,4 +1,4 @@
-//! One process at a time in a folder.
+//! Locks a folder, so that one process at a time works in it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 /// Which other processes may hold the lock at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// None.
+    /// No other process may take the lock.
     Alone,
-    /// Those that take it in the same way.
+    /// Other processes may take the lock in the same way.
     Shared,
 }
 
@@ -32,7 +32,7 @@ impl Lock {
 /// [`acquire`] for callers that do not need to know whether the lock is real.
 ///
 /// # Errors
-/// Those of [`acquire`].
+/// The errors of [`acquire`].
 pub fn hold(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> String) -> Result<File> {
     Ok(acquire(folder, name, kind, held)?.file)
 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_share_and_one_is_alone() {
+    fn shared_locks_coexist_and_an_exclusive_lock_is_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new");
         let hold = |kind| hold(&path, ".lock", kind, || "held".to_owned());

@@ -19,14 +19,14 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// When it makes sense to try again.
+/// When it makes sense to try again after an error: in this run, in a later run, or never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outlook {
-    /// In this run, after a wait.
+    /// Try again in this run, after a wait.
     Soon,
-    /// In another run.
+    /// Try again in a later run.
     Later,
-    /// Never: what was read is what is there.
+    /// Never try again: the file was read as it is.
     Lasting,
 }
 
@@ -73,14 +73,14 @@ impl fmt::Display for ClassifiedError {
 
 impl Error for ClassifiedError {}
 
-/// Whether a second try after `error` makes sense.
+/// When it makes sense to try again after `error`.
 pub fn outlook(error: &io::Error) -> Outlook {
     if let Some(inner) = error.get_ref() {
         if inner.is::<ShortRead>() {
             return Outlook::Soon;
         }
-        if let Some(judged) = inner.downcast_ref::<ClassifiedError>() {
-            return judged.outlook;
+        if let Some(classified) = inner.downcast_ref::<ClassifiedError>() {
+            return classified.outlook;
         }
     }
     if let Some(code) = error.raw_os_error() {
@@ -169,7 +169,7 @@ pub fn outlook_of(error: &(dyn Error + 'static)) -> Option<Outlook> {
     Some(outlook(&io::Error::from_raw_os_error(code.parse().ok()?)))
 }
 
-/// The same for an error with context.
+/// As [`outlook_of`], for an error with context.
 pub fn outlook_of_any(error: &anyhow::Error) -> Option<Outlook> {
     error.chain().find_map(outlook_of)
 }
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_machine_pass_and_those_of_the_bytes_last() {
+    fn errors_of_the_machine_are_tried_again_and_errors_of_the_bytes_are_lasting() {
         for code in [libc::EIO, libc::ESTALE, libc::ENOSPC, libc::EINTR, libc::ETIMEDOUT, libc::EAGAIN] {
             assert_eq!(outlook(&io::Error::from_raw_os_error(code)), Outlook::Soon, "{code}");
         }
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_is_seen_through_context_and_through_arrow() {
+    fn the_outlook_is_found_through_context_and_through_arrow() {
         let error = || io::Error::from_raw_os_error(libc::EIO);
         let with_context = anyhow::Error::from(error()).context("cannot read x");
         assert_eq!(outlook_of_any(&with_context), Some(Outlook::Soon));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_tried_as_often_as_allowed_and_not_after_a_stop() {
+    fn work_is_tried_as_often_as_allowed_and_not_after_a_stop() {
         let retry = Retry { retries: 3, wait_s: 1e-4 };
         let calls = Cell::new(0);
         let failing = |until: i32| {

@@ -26,9 +26,9 @@ pub const CLIQUES_KEY: &str = "bytecover.cliques";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
-    /// As they are.
+    /// Magnitudes are used as they are.
     None,
-    /// Divided by the clip's maximum + 1e-6.
+    /// Magnitudes are divided by the clip's maximum + 1e-6.
     Max,
     /// The square root of the result of `max`: quiet partials count more.
     Sqrt,
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_means_and_a_rest_is_dropped() {
+    fn pooled_columns_are_means_and_remaining_frames_are_dropped() {
         let values: Vec<f16> = (0..18).map(|i| f16::from_f32(i as f32)).collect();
         let (columns, count) = input(20, Scale::None).whole_track(&values, 9).unwrap();
         assert_eq!(count, 2);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_does_not_fit_is_refused() {
+    fn a_pool_that_does_not_fit_the_input_is_refused() {
         assert!(input(12, Scale::None).group().unwrap_err().to_string().contains("no multiple"));
         assert_eq!(input(20, Scale::None).group().unwrap(), 4);
     }
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn it_round_trips_through_a_header() {
+    fn the_network_input_round_trips_through_a_header() {
         let made = input(20, Scale::Max);
         let (key, value) = made.to_key_value();
         assert_eq!(key, INPUT_KEY);

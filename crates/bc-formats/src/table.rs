@@ -66,7 +66,7 @@ impl TableWriter {
         self.commit_as(&path, provenance)
     }
 
-    /// The same under another name in the same folder.
+    /// As `commit`, under another name in the same folder.
     pub(crate) fn commit_as(mut self, path: &Path, provenance: &Provenance) -> Result<()> {
         // Twice: as the file's own pairs, which every reader of Parquet knows, and inside the Arrow schema
         // (known only now, with the fingerprint), which pyarrow prefers where it is present.

@@ -37,7 +37,7 @@ pub(crate) struct Band {
 }
 
 impl Band {
-    /// Its lines.
+    /// Indices of the band's lines.
     pub fn lines(self) -> impl Iterator<Item = usize> + Clone {
         (0..self.count).map(move |n| self.first + n * self.step)
     }

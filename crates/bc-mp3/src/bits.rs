@@ -24,16 +24,17 @@ impl<'a> Bits<'a> {
         let byte = self.at >> 3;
         let word = match self.bytes.get(byte..byte + 8) {
             Some(eight) => u64::from_be_bytes(eight.try_into().unwrap_or_default()),
-            None => self.last(byte),
+            None => self.padded_word(byte),
         };
         word << (self.at & 7)
     }
 
+    /// The last bytes, padded with zeros.
     #[cold]
-    fn last(&self, byte: usize) -> u64 {
-        let rest = self.bytes.get(byte..).unwrap_or_default();
+    fn padded_word(&self, byte: usize) -> u64 {
+        let remaining = self.bytes.get(byte..).unwrap_or_default();
         let mut eight = [0; 8];
-        for (to, from) in eight.iter_mut().zip(rest) {
+        for (to, from) in eight.iter_mut().zip(remaining) {
             *to = *from;
         }
         u64::from_be_bytes(eight)
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_of_any_width_cross_bytes_and_end_in_zeros() {
+    fn bit_fields_cross_bytes_and_are_zero_beyond_the_end() {
         let bytes: Vec<u8> = (0..12u8).map(|n| n.wrapping_mul(37).wrapping_add(11)).collect();
         let one = |at: usize| bytes.get(at / 8).map_or(0, |byte| u32::from(byte >> (7 - at % 8) & 1));
         for width in 0..=32u32 {

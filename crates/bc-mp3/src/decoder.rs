@@ -1,4 +1,4 @@
-//! Frames in, samples out.
+//! The decoder: takes frames, and gives samples.
 
 mod simd;
 
@@ -11,7 +11,7 @@ use crate::requantize::{lines_to_read, requantize};
 use crate::reservoir::Reservoir;
 use crate::scalefactors::{self, Scalefactors};
 use crate::side_info::{BlockType, Granule, SideInfo};
-use crate::stereo;
+use crate::stereo::{self, Downmix};
 use crate::synthesis::Synthesis;
 
 /// What a decoder outputs for a frame.
@@ -37,7 +37,10 @@ pub struct Decoder {
 }
 
 /// The hybrid and the polyphase filter bank, which turn lines into samples.
-type FilterBank<const N: usize> = (Hybrid<N>, Synthesis<N>);
+struct FilterBank<const N: usize> {
+    hybrid: Hybrid<N>,
+    synthesis: Synthesis<N>,
+}
 
 enum FilterBanks {
     Channels(Box<[FilterBank<32>; 2]>),
@@ -52,7 +55,7 @@ struct Parts<'a> {
     main_data: &'a [u8],
 }
 
-/// The lines of a granule and the windows they are for.
+/// The lines of a granule, and the side information with their windows.
 struct Lines<'a> {
     lines: &'a mut [[f32; 576]; 2],
     granules: &'a [Granule],
@@ -64,20 +67,21 @@ impl Decoder {
     /// A decoder at the beginning of a stream.
     #[must_use]
     pub fn new(output: Output) -> Self {
-        let full = || (Hybrid::new(), Synthesis::new(0));
+        let full = || FilterBank { hybrid: Hybrid::new(), synthesis: Synthesis::new(0) };
         let banks = match output {
             Output::Channels => FilterBanks::Channels(Box::new([full(), full()])),
             Output::Mono => FilterBanks::Mono(Box::new(full())),
             Output::HalfMono { phase } => {
-                FilterBanks::Half(Box::new((Hybrid::new(), Synthesis::new(phase & 1))))
+                let synthesis = Synthesis::new(phase & 1);
+                FilterBanks::Half(Box::new(FilterBank { hybrid: Hybrid::new(), synthesis }))
             }
         };
         Self { banks, reservoir: Reservoir::default(), scalefactors: Default::default() }
     }
 
     /// Decodes a frame, including its header, and adds its samples to `out`: per channel 1,152 for MPEG-1 and 576 for MPEG-2, or half as
-    /// many. For a frame that does not decode it adds as many, so that the time stays right: the overlap of the frames before it,
-    /// which fades at once. It adds none only if there is no valid header.
+    /// many. For a frame that does not decode it outputs as many samples from an empty spectrum, so that the time stays right and only
+    /// the previous frames' overlap is heard. It adds none only if there is no valid header.
     ///
     /// # Errors
     /// Why the frame, or one of its granules, does not decode. The next frame may decode.
@@ -98,19 +102,19 @@ impl Decoder {
         done: &mut usize,
         out: &mut Vec<f32>,
     ) -> Result<(), FrameError> {
-        let own = frame.get(header.bytes() + header.side_info_bytes()..).unwrap_or_default();
+        let frame_data = frame.get(header.bytes() + header.side_info_bytes()..).unwrap_or_default();
         let side = match SideInfo::read(header, frame) {
             Ok(side) => side,
             Err(fault) => {
                 // Frames after it may still refer to its main data.
-                let _ = self.reservoir.add(0, own);
+                let _ = self.reservoir.add(0, frame_data);
                 return Err(fault);
             }
         };
         let granules = side.granules.iter().take(header.granules());
         let lengths = granules.flat_map(|granule| &granule[..header.channels()]);
         let length: usize = lengths.map(|granule| granule.part2_3_length).sum();
-        let begin = self.reservoir.add(side.main_data_begin, own);
+        let begin = self.reservoir.add(side.main_data_begin, frame_data);
         // The reservoir is moved out, so that the decoder's other fields can be changed while it is read.
         let reservoir = std::mem::take(&mut self.reservoir);
         let decoded = begin.and_then(|begin| {
@@ -195,7 +199,7 @@ impl Decoder {
         Ok(header.mid_side())
     }
 
-    /// Adds the samples of a granule without lines.
+    /// Adds the samples of a granule whose lines are all zero.
     fn silence(&mut self, channels: usize, out: &mut Vec<f32>) {
         let granules = &[Granule::default(); 2][..channels];
         let lines = &mut [[0.0; 576]; 2];
@@ -205,12 +209,13 @@ impl Decoder {
 
 /// Whether channels have the same windows.
 fn same_windows(granules: &[Granule]) -> bool {
-    granules.iter().all(|one| {
-        (one.block_type, one.mixed_block_flag) == (granules[0].block_type, granules[0].mixed_block_flag)
+    granules.iter().all(|granule| {
+        (granule.block_type, granule.mixed_block_flag)
+            == (granules[0].block_type, granules[0].mixed_block_flag)
     })
 }
 
-/// Reads the Huffman codes of a granule up to line `needed`, the bits before `end`; returns up to which line there are values.
+/// Reads the Huffman codes of a granule up to line `needed`, without reading past bit `end`; returns up to which line there are values.
 #[inline(always)]
 fn read_lines(
     granule: &Granule,
@@ -262,13 +267,16 @@ impl FilterBanks {
 #[inline(always)]
 fn mono<const N: usize>(bank: &mut FilterBank<N>, lines: Lines, out: &mut Vec<f32>) {
     let Lines { lines: [left, right], granules, mid_side } = lines;
-    let separate = granules.len() == 2 && stereo::mean(left, right, mid_side, same_windows(granules));
-    bank.0.add(left, granules[0].block_type, granules[0].mixed_block_flag);
-    if separate {
-        bank.0.add(right, granules[1].block_type, granules[1].mixed_block_flag);
+    let downmix = match granules {
+        [_, _] => stereo::downmix_if_possible(left, right, mid_side, same_windows(granules)),
+        _ => Downmix::Mean,
+    };
+    bank.hybrid.add(left, granules[0].block_type, granules[0].mixed_block_flag);
+    if downmix == Downmix::Halves {
+        bank.hybrid.add(right, granules[1].block_type, granules[1].mixed_block_flag);
     }
-    let slots = bank.0.take();
-    bank.1.granule(&slots, out);
+    let slots = bank.hybrid.take();
+    bank.synthesis.granule(&slots, out);
 }
 
 fn channels(banks: &mut [FilterBank<32>; 2], lines: Lines, out: &mut Vec<f32>) {
@@ -280,9 +288,9 @@ fn channels(banks: &mut [FilterBank<32>; 2], lines: Lines, out: &mut Vec<f32>) {
     let mut samples = [const { Vec::new() }; 2];
     for (channel, granule) in granules.iter().enumerate() {
         let bank = &mut banks[channel];
-        bank.0.add(&lines[channel], granule.block_type, granule.mixed_block_flag);
-        let slots = bank.0.take();
-        bank.1.granule(&slots, &mut samples[channel]);
+        bank.hybrid.add(&lines[channel], granule.block_type, granule.mixed_block_flag);
+        let slots = bank.hybrid.take();
+        bank.synthesis.granule(&slots, &mut samples[channel]);
     }
     let [left, right] = samples;
     if granules.len() == 1 {

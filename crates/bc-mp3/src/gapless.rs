@@ -14,10 +14,11 @@ pub struct Trim {
     start: u64,
     end: u64,
     frames: Option<u64>,
-    /// Samples of the full rate per sample, and the index of the first one.
+    /// 1, or 2 at half the rate: samples of the full rate per sample.
     step: u64,
+    /// Index, at the full rate, of the first sample that is kept.
     phase: u64,
-    /// Samples so far, at the full rate.
+    /// Samples added so far, at the full rate.
     seen: u64,
     /// The last samples, which the encoder may have added.
     held: Vec<f32>,
@@ -41,7 +42,7 @@ impl Trim {
         }
     }
 
-    /// The same at half the rate, for [`crate::Output::HalfMono`] with the phase [`Self::phase`].
+    /// This trimmer at half the rate, for [`crate::Output::HalfMono`] with the phase [`Self::phase`].
     #[must_use]
     pub fn halved(self) -> Self {
         Self { step: 2, phase: self.start % 2, ..self }
@@ -53,19 +54,19 @@ impl Trim {
         (self.start % 2) as usize
     }
 
-    /// Samples of the full rate that are removed at either end of a file with as many frames as it says.
+    /// Samples, at the full rate, that are removed at both ends together if the frame count matches the Info frame.
     #[must_use]
     pub fn declared(&self) -> u64 {
         self.start + self.end
     }
 
-    /// The range of samples, at the full rate, that belong to the signal, if the stream has `frames` frames.
+    /// Number of samples, at the full rate, that belong to the signal if the stream has `frames` frames.
     #[must_use]
     pub fn length(&self, frames: u64) -> u64 {
         self.stop(frames).saturating_sub(self.start)
     }
 
-    /// Adds samples that are `length` at the full rate, and appends to `out` those that certainly belong to the signal.
+    /// Adds samples that span `length` samples of the full-rate signal, and appends to `out` those that certainly belong to the signal.
     pub fn push(&mut self, samples: &[f32], length: u64, out: &mut Vec<f32>) {
         // From the samples phase, phase + step, ... those from `start` on.
         let index = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
@@ -81,9 +82,9 @@ impl Trim {
         let from_held = surplus.min(self.held.len());
         out.extend_from_slice(&self.held[..from_held]);
         self.held.drain(..from_held);
-        let (now, later) = samples.split_at(surplus - from_held);
-        out.extend_from_slice(now);
-        self.held.extend_from_slice(later);
+        let (certain, held_back) = samples.split_at(surplus - from_held);
+        out.extend_from_slice(certain);
+        self.held.extend_from_slice(held_back);
     }
 
     /// Ends a stream of `frames` frames and appends the samples that were held back and belong to the signal.
@@ -95,7 +96,7 @@ impl Trim {
         self.held.clear();
     }
 
-    /// The end of the signal.
+    /// Index, at the full rate, of the first sample after the signal.
     fn stop(&self, frames: u64) -> u64 {
         let end = if self.frames == Some(frames) { self.end } else { 0 };
         self.seen.saturating_sub(end)
@@ -106,7 +107,7 @@ impl Trim {
 mod tests {
     use super::*;
 
-    /// What is left of 0, 1, 2, ... in frames of 576.
+    /// The samples that a trimmer leaves of 0, 1, 2, ... in frames of 576, and its length.
     fn trimmed(info: &Info, frames: u64, halved: bool) -> (Vec<f32>, u64) {
         let mut trim = Trim::new(Some(info));
         if halved {
@@ -124,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn ends_go_where_the_count_is_that_of_the_frames() {
+    fn padding_is_removed_only_if_the_info_frame_counts_the_frames_right() {
         for (delay, padding) in [(576, 1_105), (577, 1_104), (0, 529), (1_000, 4_095), (1_001, 3_000), (0, 0)]
         {
-            for (said, frames) in [(10, 10), (5, 10), (20, 10), (0, 10)] {
-                let info = Info { frames: Some(said), delay_and_padding: Some((delay, padding)) };
+            for (declared, frames) in [(10, 10), (5, 10), (20, 10), (0, 10)] {
+                let info = Info { frames: Some(declared), delay_and_padding: Some((delay, padding)) };
                 let (start, end) = (u64::from(delay) + 529, u64::from(padding).saturating_sub(529));
-                let stop = if u64::from(said) == frames { 576 * frames - end } else { 576 * frames };
+                let stop = if u64::from(declared) == frames { 576 * frames - end } else { 576 * frames };
                 let whole: Vec<f32> = (start..stop).map(|n| n as f32).collect();
                 let half: Vec<f32> = whole.iter().copied().step_by(2).collect();
                 assert_eq!(trimmed(&info, frames, false), (whole, stop - start), "{info:?}");
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_shorter_than_its_ends_is_empty() {
+    fn a_stream_shorter_than_its_delay_and_padding_is_empty() {
         let info = Info { frames: Some(1), delay_and_padding: Some((4_095, 4_095)) };
         assert_eq!(trimmed(&info, 1, false), (vec![], 0));
         let info = Info { frames: Some(1), delay_and_padding: Some((0, 4_095)) };

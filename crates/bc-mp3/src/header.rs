@@ -40,7 +40,7 @@ pub enum Mode {
 pub struct Header {
     /// The standard that it follows.
     pub version: Version,
-    /// Its mode.
+    /// The frame's channel mode.
     pub mode: Mode,
     /// How channels of joint stereo are coded: bit 0 intensity, bit 1 mid/side.
     pub mode_extension: u8,
@@ -113,7 +113,7 @@ impl Header {
         576 * self.granules()
     }
 
-    /// One or two.
+    /// Number of channels: one or two.
     #[must_use]
     pub fn channels(&self) -> usize {
         if self.mode == Mode::SingleChannel { 1 } else { 2 }
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_where_the_standard_has_them() {
+    fn header_fields_are_read_as_in_the_standard() {
         let joint = Header::read(&[0xff, 0xfb, 0x90, 0x60]).unwrap();
         assert!(joint.mid_side() && !joint.intensity());
         assert_eq!((joint.channels(), joint.sample_rate(), joint.bytes()), (2, 44_100, 4));

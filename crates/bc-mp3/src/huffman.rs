@@ -16,9 +16,9 @@ struct Entry {
     bits: u8,
     /// Bits of the second look-up.
     further: u8,
-    /// Where the table of the second look-up begins.
+    /// Index at which the table of the second look-up begins.
     table: u16,
-    /// A value is 15: linbits and signs have to be read separately.
+    /// Whether a value is 15: linbits and signs have to be read separately.
     escape: bool,
 }
 
@@ -26,7 +26,7 @@ struct Entry {
 struct Table(Vec<Entry>);
 
 impl Table {
-    /// From codes (right-aligned) with their lengths and entries.
+    /// Builds a table from codes (right-aligned) with their lengths and entries.
     fn new(codes: &[(u32, u32, Entry)]) -> Self {
         let mut table = vec![Entry::default(); 1 << LOOKUP_BITS];
         for &(code, length, entry) in codes.iter().filter(|(_, length, _)| *length <= LOOKUP_BITS) {
@@ -104,7 +104,7 @@ fn quad(leaf: u16) -> [i8; 4] {
     std::array::from_fn(|index| (leaf >> (3 - index) & 1) as i8)
 }
 
-/// By the number of the table.
+/// The tables of pairs, by their numbers.
 static PAIRS: LazyLock<[Option<Table>; 32]> = LazyLock::new(|| {
     std::array::from_fn(|table| {
         let linbits = codes::LINBITS[table] > 0;
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_uses_up_all_patterns_of_bits() {
+    fn every_huffman_code_is_complete() {
         let tables = (0..32).filter_map(codes::pairs).chain([&codes::QUADS[..]]);
         for leaves in tables {
             let share: f64 = leaves.iter().map(|leaf| (-f64::from(leaf >> 8)).exp2()).sum();

@@ -47,9 +47,9 @@ pub const HALF_RATE_PASSBAND: f64 = 15.0 / 64.0;
 /// Why a frame does not decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
-    /// Its main data begins in frames that are missing: the stream was cut or joined before it.
+    /// The frame's main data begin in frames that are missing: the stream was cut or joined before it.
     Reservoir,
-    /// It is invalid, for this reason.
+    /// The frame is invalid, for this reason.
     Invalid(&'static str),
 }
 

@@ -16,18 +16,29 @@ const LONGEST: usize = 4_096;
 const LOOKAHEAD: usize = 3 * LONGEST + tags::LONGEST_HEADER;
 /// Bytes that are requested from the input at once.
 const CHUNK: usize = 64 << 10;
-/// Frames that confirm one.
-const CONFIRMING: usize = 2;
+/// Number of following frames needed to accept a frame.
+const CONFIRMING_FRAMES: usize = 2;
 
 /// A frame with its header.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
-    /// Its header.
+    /// The frame's header.
     pub header: Header,
-    /// All of its bytes; fewer than its header says where the file ends.
+    /// All bytes of the frame; fewer than its header says where the file ends.
     pub bytes: &'a [u8],
     /// Whether the file ends within it.
     pub cut_off: bool,
+}
+
+/// What ended where the reader is: this decides what is accepted there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Boundary {
+    /// A frame: the next one is accepted without confirmation.
+    Frame,
+    /// A tag, or nothing because the file begins: a frame must be confirmed, any tag is accepted.
+    TagOrBeginning,
+    /// Nothing: the reader is in the middle of junk, where a frame and a short tag must be confirmed.
+    Junk,
 }
 
 /// Reads frames in order.
@@ -38,15 +49,13 @@ pub struct Reader<R> {
     buffer: Vec<u8>,
     /// First byte of the buffer that was not skipped.
     start: usize,
-    /// Its offset in the file.
+    /// Offset of `start` in the file.
     position: u64,
     ended: bool,
     /// The last frame's header.
     last: Option<Header>,
-    /// Whether a frame ended at `start`, so that the next one may begin there.
-    expected: bool,
-    /// Whether a frame or a tag ended there, or the file begins.
-    boundary: bool,
+    /// What ended at `start`.
+    ended_here: Boundary,
     /// Bytes of a frame of free format without padding, once found.
     free_format_bytes: Option<usize>,
     /// Bytes of the frame that was returned last.
@@ -67,8 +76,7 @@ impl<R: Read> Reader<R> {
             position: 0,
             ended: false,
             last: None,
-            expected: false,
-            boundary: true,
+            ended_here: Boundary::TagOrBeginning,
             free_format_bytes: None,
             returned: 0,
             info: None,
@@ -98,21 +106,21 @@ impl<R: Read> Reader<R> {
     /// Finds the first frame without consuming it; returns its header. `None` if there is none, or if more than `most_junk` bytes are before it.
     ///
     /// # Errors
-    /// Those of the input.
-    pub fn first(&mut self, most_junk: u64) -> io::Result<Option<Header>> {
-        Ok(self.find(most_junk)?.map(|(header, _)| header))
+    /// The errors of the input.
+    pub fn peek_first(&mut self, most_junk: u64) -> io::Result<Option<Header>> {
+        Ok(self.advance_to_frame(most_junk)?.map(|(header, _)| header))
     }
 
     /// The next frame; `None` at the end.
     ///
     /// # Errors
-    /// Those of the input.
+    /// The errors of the input.
     pub fn next_frame(&mut self) -> io::Result<Option<Frame<'_>>> {
         let returned = std::mem::take(&mut self.returned);
-        self.pass(returned);
-        let Some((header, length)) = self.find(u64::MAX)? else { return Ok(None) };
+        self.advance_buffered(returned);
+        let Some((header, length)) = self.advance_to_frame(u64::MAX)? else { return Ok(None) };
         self.last = Some(header);
-        (self.expected, self.boundary) = (true, true);
+        self.ended_here = Boundary::Frame;
         self.frames += 1;
         let cut_off = length > self.ahead().len();
         let length = length.min(self.ahead().len());
@@ -121,7 +129,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// Advances to the next frame; returns its header and its length, which may extend beyond the end of the file.
-    fn find(&mut self, most_junk: u64) -> io::Result<Option<(Header, usize)>> {
+    fn advance_to_frame(&mut self, most_junk: u64) -> io::Result<Option<(Header, usize)>> {
         loop {
             self.fill(LOOKAHEAD)?;
             let Some(&byte) = self.ahead().first() else { return Ok(None) };
@@ -133,16 +141,16 @@ impl<R: Read> Reader<R> {
                     continue;
                 }
             } else if let Some(length) = self.tag_here() {
-                self.skip(length)?;
-                (self.expected, self.boundary) = (false, true);
+                self.skip_tag(length)?;
+                self.ended_here = Boundary::TagOrBeginning;
                 continue;
             }
-            (self.expected, self.boundary) = (false, false);
+            self.ended_here = Boundary::Junk;
             self.junk += u64::from(byte != 0);
             if self.junk > most_junk {
                 return Ok(None);
             }
-            self.pass(1);
+            self.advance_buffered(1);
         }
     }
 
@@ -155,8 +163,8 @@ impl<R: Read> Reader<R> {
         self.info = Info::read(header, &ahead[..length.min(ahead.len())]);
         if self.info.is_some() {
             self.last = Some(*header);
-            (self.expected, self.boundary) = (true, true);
-            self.pass(length.min(self.ahead().len()));
+            self.ended_here = Boundary::Frame;
+            self.advance_buffered(length.min(self.ahead().len()));
         }
         self.info.is_some()
     }
@@ -164,7 +172,8 @@ impl<R: Read> Reader<R> {
     /// The frame that begins here, if one does.
     fn frame_here(&mut self) -> Option<(Header, usize)> {
         let header = Header::read(self.ahead()).ok()?;
-        let expected = self.expected && self.last.is_some_and(|last| header.same_stream(&last));
+        let expected =
+            self.ended_here == Boundary::Frame && self.last.is_some_and(|last| header.same_stream(&last));
         let length = self.frame_length(&header)?;
         if length <= header.bytes() + header.side_info_bytes() {
             return None;
@@ -182,7 +191,7 @@ impl<R: Read> Reader<R> {
         if !header.free_format() {
             return Some(header.frame_bytes());
         }
-        if self.free_format_bytes.is_none() || !self.expected {
+        if self.free_format_bytes.is_none() || self.ended_here != Boundary::Frame {
             self.free_format_bytes = self.free_format_length(header);
         }
         Some(self.free_format_bytes? + header.frame_bytes())
@@ -208,7 +217,7 @@ impl<R: Read> Reader<R> {
     fn is_confirmed(&self, header: &Header, length: usize) -> bool {
         let ahead = self.ahead();
         let mut at = length;
-        for _ in 0..CONFIRMING {
+        for _ in 0..CONFIRMING_FRAMES {
             if self.is_end(at) {
                 // At the end of a file there may be no frames to confirm a change of format.
                 return self.last.is_none_or(|last| header.same_stream(&last));
@@ -231,7 +240,7 @@ impl<R: Read> Reader<R> {
     fn is_end(&self, at: usize) -> bool {
         match self.ahead().get(at..) {
             Some([]) => self.ended,
-            Some(rest) => tags::length(rest).is_some(),
+            Some(following) => tags::length(following).is_some(),
             None => false,
         }
     }
@@ -242,7 +251,7 @@ impl<R: Read> Reader<R> {
         let length = tags::length(ahead)?;
         let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.position));
         // Three letters in the middle of junk are not a tag.
-        let trusted = self.boundary || ahead[0] != b'T' || left == length;
+        let trusted = self.ended_here != Boundary::Junk || ahead[0] != b'T' || left == length;
         (trusted && length <= left).then_some(length)
     }
 
@@ -251,16 +260,16 @@ impl<R: Read> Reader<R> {
     }
 
     /// Skips bytes that are in the buffer.
-    fn pass(&mut self, count: usize) {
+    fn advance_buffered(&mut self, count: usize) {
         self.start += count;
         self.position += count as u64;
     }
 
     /// Skips a tag, which may be longer than the buffer.
-    fn skip(&mut self, mut count: u64) -> io::Result<()> {
+    fn skip_tag(&mut self, mut count: u64) -> io::Result<()> {
         loop {
             let here = count.min(self.ahead().len() as u64);
-            self.pass(here as usize);
+            self.advance_buffered(here as usize);
             count -= here;
             if count == 0 || self.ended {
                 return Ok(());

@@ -11,7 +11,7 @@ pub(crate) const NO_POSITION: u8 = u8::MAX;
 /// A channel's scale factors by band ([`crate::bands::bands`]). The last band of a window has none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalefactors {
-    /// By band.
+    /// The scale factor of each band.
     pub values: [u8; MAX_BANDS],
     /// For the right channel of intensity stereo: the values as intensity positions (is_pos).
     pub positions: [u8; MAX_BANDS],
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_hold_as_many_scale_factors_as_there_are_bands_without_the_last() {
+    fn scale_factor_groups_cover_all_bands_but_the_last() {
         for (version, codes) in [(0xfb, 16), (0xf3, 512)] {
             let header = Header::read(&[0xff, version, 0x90, 0x70]).unwrap();
             for (block_type, mixed) in

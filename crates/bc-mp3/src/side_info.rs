@@ -48,9 +48,9 @@ pub(crate) struct Granule {
 pub(crate) struct SideInfo {
     /// Number of bytes of earlier frames with which the frame's main data begins.
     pub main_data_begin: usize,
-    /// By channel: which groups of scale factors the second granule copies from the first.
+    /// For each channel, which groups of scale factors the second granule copies from the first.
     pub scfsi: [[bool; 4]; 2],
-    /// By granule and channel.
+    /// The side information of each granule and channel: `granules[granule][channel]`.
     pub granules: [[Granule; 2]; 2],
 }
 

@@ -16,11 +16,24 @@ pub(crate) fn mid_side(left: &mut [f32], right: &mut [f32]) {
     }
 }
 
-/// Leaves the mean of the channels in `left`, or, if their windows differ (not `alike`), half of each channel in its own buffer;
-/// returns whether the windows differ.
+/// What [`downmix_if_possible`] left in the buffers of the channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Downmix {
+    /// The mean of the channels is in `left`.
+    Mean,
+    /// Half of each channel is in its own buffer, because their windows differ: they are added after the transform.
+    Halves,
+}
+
+/// Leaves the mean of the channels in `left`, or, without the `same_windows`, half of each channel in its own buffer.
 #[inline(always)]
-pub(crate) fn mean(left: &mut [f32; 576], right: &mut [f32; 576], is_mid_side: bool, alike: bool) -> bool {
-    match (is_mid_side, alike) {
+pub(crate) fn downmix_if_possible(
+    left: &mut [f32; 576],
+    right: &mut [f32; 576],
+    is_mid_side: bool,
+    same_windows: bool,
+) -> Downmix {
+    match (is_mid_side, same_windows) {
         // (L + R) / 2 of L = (M + S) / sqrt 2 and R = (M - S) / sqrt 2.
         (true, true) => left.iter_mut().for_each(|mid| *mid *= FRAC_1_SQRT_2),
         (false, true) => left.iter_mut().zip(right).for_each(|(l, r)| *l = 0.5 * (*l + *r)),
@@ -29,10 +42,10 @@ pub(crate) fn mean(left: &mut [f32; 576], right: &mut [f32; 576], is_mid_side: b
                 mid_side(left, right);
             }
             left.iter_mut().chain(right).for_each(|line| *line *= 0.5);
-            return true;
+            return Downmix::Halves;
         }
     }
-    false
+    Downmix::Mean
 }
 
 /// Left and right of intensity stereo: above the right channel's last nonzero line each band of the left channel is distributed by its
@@ -119,13 +132,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channels_apart_add_up_to_their_mean() {
+    fn halves_of_channels_with_different_windows_add_up_to_the_mean() {
         let values = |seed: usize| std::array::from_fn(|n| ((n * 37 + seed * 101) % 97) as f32 - 48.0);
         for is_mid_side in [false, true] {
             let (mut mean_of_both, mut other) = (values(1), values(2));
-            assert!(!mean(&mut mean_of_both, &mut other, is_mid_side, true));
+            let downmix = downmix_if_possible(&mut mean_of_both, &mut other, is_mid_side, true);
+            assert_eq!(downmix, Downmix::Mean);
             let (mut left, mut right) = (values(1), values(2));
-            assert!(mean(&mut left, &mut right, is_mid_side, false));
+            let downmix = downmix_if_possible(&mut left, &mut right, is_mid_side, false);
+            assert_eq!(downmix, Downmix::Halves);
             for n in 0..576 {
                 assert!((left[n] + right[n] - mean_of_both[n]).abs() < 1e-4, "{is_mid_side} {n}");
             }

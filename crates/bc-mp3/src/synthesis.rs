@@ -48,9 +48,9 @@ type Vectors<const N: usize> = [[f32; N]; 2];
 
 /// The filter bank with its state.
 pub(crate) struct Synthesis<const N: usize> {
-    /// By subband, its factors in the vectors.
+    /// For each subband, its factors in the vectors.
     cosines: [Vectors<N>; N],
-    /// The window, by the age of a vector.
+    /// For each age of a vector, the window's values.
     window: [[f32; N]; TAPS],
     /// The last vectors, the newest at the end.
     slots: [Vectors<N>; TAPS - 1 + 18],

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_have_the_length_that_they_say() {
+    fn tag_lengths_are_read_from_their_headers() {
         let padded = |start: &[u8]| [start, &[0; 32]].concat();
         assert_eq!(length(&padded(b"ID3\x03\x00\x00\x00\x00\x02\x01")), Some(10 + 257));
         assert_eq!(length(&padded(b"ID3\x04\x00\x10\x00\x00\x00\x05")), Some(25));

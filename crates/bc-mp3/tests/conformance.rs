@@ -74,7 +74,7 @@ fn compare(path: &Path) -> Compared {
 /// Samples of all channels that the PCM lacks at its beginning: those that the stream's header says its encoder put there.
 fn skipped(bytes: &[u8]) -> usize {
     let mut reader = Reader::new(bytes, Some(bytes.len() as u64));
-    let first = reader.first(u64::MAX).unwrap();
+    let first = reader.peek_first(u64::MAX).unwrap();
     let delay = reader.info().and_then(|info| info.delay_and_padding).map_or(0, |(delay, _)| delay + 529);
     delay as usize * first.map_or(1, |header| header.channels())
 }

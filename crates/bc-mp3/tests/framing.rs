@@ -134,7 +134,7 @@ fn every_fixture_decodes() {
 }
 
 #[test]
-fn what_is_lost_is_counted_and_the_rest_is_decoded() {
+fn lost_bytes_are_counted_and_the_remaining_frames_decoded() {
     let pieces = pieces("joint-44100");
     let all = pieces.len() - 1;
     let whole = pieces.concat();
@@ -166,7 +166,7 @@ fn what_is_lost_is_counted_and_the_rest_is_decoded() {
 }
 
 #[test]
-fn bytes_that_a_frame_used_are_not_used_again() {
+fn main_data_of_one_frame_is_not_used_by_another() {
     let pieces = pieces("joint-44100");
     // A frame twice, which leaves less to the next than it needs itself: that was read the first time.
     let main_data_begin = |at: usize| usize::from(pieces[at][4]) << 1 | usize::from(pieces[at][5] >> 7);
@@ -189,7 +189,7 @@ fn what_the_header_says_is_read_and_nothing_else_depends_on_it() {
         let frames = pieces.len() - 1;
         let read = |bytes: &[u8]| {
             let mut reader = Reader::new(bytes, None);
-            let first = reader.first(0).unwrap().map(|header: Header| header.sample_rate());
+            let first = reader.peek_first(0).unwrap().map(|header: Header| header.sample_rate());
             (first, reader.info().copied())
         };
         let (first, info) = read(&pieces.concat());

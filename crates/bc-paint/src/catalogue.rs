@@ -24,13 +24,13 @@ pub struct Catalogue {
 
 /// A work, its split and its weight.
 pub struct Entry {
-    /// Its notes.
+    /// The notes of the work.
     pub work: Work,
-    /// The number of its source in `[paint] sources`.
+    /// The number of the work's source in `[paint] sources`.
     pub source: usize,
     /// `train`, `val`, or `none`: in no list.
     pub split: Split,
-    /// Of its source.
+    /// Weight of the work's source.
     pub weight: f64,
 }
 

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_of_its_name_changes_a_stream() {
+    fn each_part_of_a_streams_name_changes_its_numbers() {
         let draw = |seed, purpose: &str, work: &str, at: &[u64]| Dice::new(seed, purpose, work, at).bits();
         let one = draw(1, "key", "a", &[2, 3]);
         assert_eq!(one, draw(1, "key", "a", &[2, 3]));

@@ -5,11 +5,11 @@ use bc_formats::config::PaintConfig;
 /// Which version: everything that is drawn of it follows from these and the work's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Draw {
-    /// Of the run.
+    /// Seed of the run.
     pub seed: u64,
     /// Versions of one epoch begin near a common place of the work.
     pub epoch: u64,
-    /// Its number among them.
+    /// Number of the version among those of its work and epoch.
     pub version: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Chords: found in notes, or made up for a melody.
+//! Chords: derived from notes, or made up for a melody.
 
 use crate::dice::Dice;
 use crate::notes::{Note, Parts};
@@ -89,11 +89,11 @@ impl Chord {
             'B' => 11,
             _ => return None,
         };
-        let rest = letters.as_str();
-        let signs = rest.chars().take_while(|sign| matches!(sign, '#' | 'b' | '-' | '♯' | '♭')).count();
+        let suffix = letters.as_str();
+        let signs = suffix.chars().take_while(|sign| matches!(sign, '#' | 'b' | '-' | '♯' | '♭')).count();
         let shift: i32 =
-            rest.chars().take(signs).map(|sign| if matches!(sign, '#' | '♯') { 1 } else { -1 }).sum();
-        let kind: String = rest.chars().skip(signs).take_while(|letter| *letter != '/').collect();
+            suffix.chars().take(signs).map(|sign| if matches!(sign, '#' | '♯') { 1 } else { -1 }).sum();
+        let kind: String = suffix.chars().skip(signs).take_while(|letter| *letter != '/').collect();
         let kind = match kind.as_str() {
             "maj7" | "M7" | "maj9" | "6" => 4,
             "m7" | "min7" | "m9" | "m6" => 3,
@@ -110,19 +110,19 @@ impl Chord {
 
 /// How long each pitch class sounds in every window, weighted by part and loudness.
 pub fn chroma(parts: &[(&[Note], f32)], window: f32, windows: usize) -> Vec<[f32; 12]> {
-    let mut made = vec![[0.0; 12]; windows];
+    let mut chroma = vec![[0.0; 12]; windows];
     for (notes, weight) in parts {
         for note in *notes {
             let first = (note.start / window) as usize;
             let last = (note.end / window).ceil() as usize;
-            for (place, classes) in made.iter_mut().enumerate().take(last).skip(first) {
-                let begin = note.start.max(place as f32 * window);
-                let end = note.end.min((place + 1) as f32 * window);
+            for (number, classes) in chroma.iter_mut().enumerate().take(last).skip(first) {
+                let begin = note.start.max(number as f32 * window);
+                let end = note.end.min((number + 1) as f32 * window);
                 classes[note.pitch as usize % 12] += weight * note.loudness * (end - begin).max(0.0);
             }
         }
     }
-    made
+    chroma
 }
 
 /// The chord of every window: as given, else as derived from the notes, else none (a melody alone).

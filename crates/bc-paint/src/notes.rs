@@ -3,13 +3,13 @@
 /// A note, in beats of its setting.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Note {
-    /// Where it begins.
+    /// Where the note begins.
     pub start: f32,
-    /// Where it ends.
+    /// Where the note ends.
     pub end: f32,
     /// MIDI pitch: 60 is C4.
     pub pitch: u8,
-    /// From 0 to 1.
+    /// Loudness, from 0 to 1.
     pub loudness: f32,
 }
 

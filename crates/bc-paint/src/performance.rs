@@ -3,13 +3,13 @@
 /// A note in seconds from the beginning of the version.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tone {
-    /// Where it begins; below 0 where the version begins in the middle of it.
+    /// Where the tone begins, in seconds; below 0 where the version begins in the middle of it.
     pub start: f32,
-    /// Where it ends.
+    /// Where the tone ends, in seconds.
     pub end: f32,
     /// MIDI pitch, transposed; may be outside the transform's range.
     pub pitch: i32,
-    /// From 0 to about 1.
+    /// Loudness, from 0 to about 1.
     pub loudness: f32,
 }
 
@@ -29,9 +29,9 @@ pub enum Role {
 /// One instrument's notes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    /// Its role.
+    /// The role of the part.
     pub role: Role,
-    /// In no particular order.
+    /// The tones, in no particular order.
     pub tones: Vec<Tone>,
     /// Loudness beside the other parts of the lead or of the rest, as a factor of the amplitude.
     pub gain: f32,
@@ -64,10 +64,10 @@ pub enum Drum {
 /// A beat on a drum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {
-    /// In seconds.
+    /// Time of the stroke, in seconds.
     pub at: f32,
     /// Which drum.
     pub drum: Drum,
-    /// From 0 to about 1.
+    /// Loudness, from 0 to about 1.
     pub loudness: f32,
 }

@@ -40,7 +40,7 @@ pub struct Work {
     pub id: String,
     /// Empty where the source has none.
     pub title: String,
-    /// Its notations, one at least.
+    /// The work's notations, one at least.
     pub settings: Vec<Setting>,
 }
 
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_notes_is_no_setting() {
+    fn a_setting_without_notes_is_refused() {
         let metre = Metre { beat_s: 0.5, bar: 4.0, compound: false };
         assert_eq!(Setting::new(Parts::default(), metre, Vec::new()), None);
     }

@@ -43,7 +43,7 @@ pub fn metrics<'py>(
                 bc_retrieval::rank_all(&Vectors { vectors: &x.values, dim: x.shape[1] }, &cliques, &policy)?
             };
             let intervals = bc_retrieval::intervals(&ranked, &cliques, &policy, SAMPLES, seed)?;
-            Ok((Metrics::of(&ranked, &policy)?, intervals, Chance::of(&ranked, &policy)))
+            Ok((Metrics::from_results(&ranked, &policy)?, intervals, Chance::of(&ranked, &policy)))
         })
         .map_err(failed)?;
     let (found, of_intervals, of_chance) = (PyDict::new(py), PyDict::new(py), PyDict::new(py));

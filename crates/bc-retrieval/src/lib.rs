@@ -83,5 +83,5 @@ pub enum Error {
 /// # Errors
 /// When the lengths differ, a value is not finite, or there is nothing to measure.
 pub fn evaluate(vectors: &Vectors<'_>, cliques: &[u32], policy: &Policy) -> Result<Metrics, Error> {
-    Metrics::of(&rank_all(vectors, cliques, policy)?, policy)
+    Metrics::from_results(&rank_all(vectors, cliques, policy)?, policy)
 }

@@ -51,7 +51,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When no query has a match, or one has none and the policy refuses that.
-    pub fn of(results: &[QueryResult], policy: &Policy) -> Result<Self, Error> {
+    pub fn from_results(results: &[QueryResult], policy: &Policy) -> Result<Self, Error> {
         let parts = parts(results, policy)?;
         let mut sums = Sums::default();
         parts.iter().for_each(|(_, part)| sums.add(part));
@@ -159,7 +159,7 @@ pub struct Interval {
 /// `cliques` holds a number for each row of the queries. The seed decides them.
 ///
 /// # Errors
-/// As [`Metrics::of`]; a query beyond the rows of `cliques`.
+/// As [`Metrics::from_results`]; a query beyond the rows of `cliques`.
 pub fn intervals(
     results: &[QueryResult],
     cliques: &[u32],
@@ -260,7 +260,7 @@ mod tests {
             if policy.unmatched != Unmatched::Refused {
                 orders.push(QueryResult { query: 1, ranks: vec![], candidates: 5 + last, always_last: last });
             }
-            let exact = Metrics::of(&orders, &policy).unwrap();
+            let exact = Metrics::from_results(&orders, &policy).unwrap();
             let chance = Chance::of(&orders, &policy);
             assert_eq!(chance.map.is_nan(), exact.map.is_nan(), "{name}");
             assert!(exact.map.is_nan() || (chance.map - exact.map).abs() < 1e-12, "{name}");
@@ -275,7 +275,7 @@ mod tests {
         let cliques: Vec<u32> = (0..50).collect();
         let policy = Policy::default();
         let first = intervals(&results, &cliques, &policy, 200, 1).unwrap();
-        let values = Metrics::of(&results, &policy).unwrap().values();
+        let values = Metrics::from_results(&results, &policy).unwrap().values();
         for (interval, value) in first.iter().zip(values) {
             assert!(interval.low <= value && value <= interval.high);
         }

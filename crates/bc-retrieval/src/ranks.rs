@@ -1,4 +1,4 @@
-//! Where the relevant candidates of each query rank.
+//! Ranks the relevant candidates of each query.
 
 use rayon::prelude::*;
 
@@ -13,7 +13,7 @@ const MAX_SINGLE_PASSES: usize = 16;
 pub struct QueryResult {
     /// Row of the query.
     pub query: usize,
-    /// Ranks of its relevant candidates, ascending, from 1; empty when it has none.
+    /// Ranks of the query's relevant candidates, ascending, from 1; empty when it has none.
     pub ranks: Vec<u32>,
     /// Candidates that took part.
     pub candidates: u32,
@@ -34,30 +34,30 @@ impl QueryResult {
 /// A set of versions: their vectors with cliques and identities.
 #[derive(Debug, Clone, Copy)]
 pub struct Labelled<'a> {
-    /// One row per version.
+    /// The vectors, one row per version.
     pub vectors: Vectors<'a>,
-    /// One number per version.
+    /// The clique numbers, one per version.
     pub cliques: &'a [u32],
-    /// One number per version; a candidate of the query's identity is the query itself.
+    /// The identities, one number per version; a candidate of the query's identity is the query itself.
     pub ids: &'a [u32],
 }
 
-/// All versions against all others.
+/// Ranks all versions of a set against all others.
 ///
 /// # Errors
 /// When the lengths differ or a value is not finite.
 pub fn rank_all(vectors: &Vectors<'_>, cliques: &[u32], policy: &Policy) -> Result<Vec<QueryResult>, Error> {
     vectors.check()?;
-    same("clique numbers", vectors.rows(), cliques.len())?;
+    expect_equal("clique numbers", vectors.rows(), cliques.len())?;
     if cliques.is_empty() {
         return Err(Error::NothingToMeasure);
     }
     let prepared = Prepared::new(vectors, policy.distance, &centre(vectors));
-    let sides = Sides::new(cliques, cliques);
-    Ok(by_query(&prepared, &prepared, |query, row| sides.rank(query, Some(query), row, policy.own_entry)))
+    let relevance = Relevance::new(cliques, cliques);
+    Ok(by_query(&prepared, &prepared, |query, row| relevance.rank(query, Some(query), row, policy.own_entry)))
 }
 
-/// Queries against candidates of another set, which may hold the queries too.
+/// Ranks queries against candidates of another set, which may hold the queries too.
 ///
 /// # Errors
 /// When the lengths or dimensions differ or a value is not finite.
@@ -68,53 +68,56 @@ pub fn rank_against(
 ) -> Result<Vec<QueryResult>, Error> {
     for set in [queries, candidates] {
         set.vectors.check()?;
-        same("clique numbers", set.vectors.rows(), set.cliques.len())?;
-        same("identities", set.vectors.rows(), set.ids.len())?;
+        expect_equal("clique numbers", set.vectors.rows(), set.cliques.len())?;
+        expect_equal("identities", set.vectors.rows(), set.ids.len())?;
         if set.ids.is_empty() {
             return Err(Error::NothingToMeasure);
         }
     }
-    same("dimensions of the candidates", queries.vectors.dim, candidates.vectors.dim)?;
+    expect_equal("dimensions of the candidates", queries.vectors.dim, candidates.vectors.dim)?;
     let centre = centre(&candidates.vectors);
     let left = Prepared::new(&queries.vectors, policy.distance, &centre);
     let right = Prepared::new(&candidates.vectors, policy.distance, &centre);
-    let sides = Sides::new(queries.cliques, candidates.cliques);
+    let relevance = Relevance::new(queries.cliques, candidates.cliques);
     let position: std::collections::HashMap<u32, usize> =
         candidates.ids.iter().enumerate().map(|(row, id)| (*id, row)).collect();
     Ok(by_query(&left, &right, |query, row| {
-        sides.rank(query, position.get(&queries.ids[query]).copied(), row, policy.own_entry)
+        relevance.rank(query, position.get(&queries.ids[query]).copied(), row, policy.own_entry)
     }))
 }
 
-/// A matrix of distances (versions x versions, row-major; a row is a query).
+/// Ranks the versions of a matrix of distances (versions x versions, row-major; a row is a query).
 ///
 /// # Errors
 /// When the matrix is not square or a value is not finite.
 pub fn rank_matrix(distances: &[f32], cliques: &[u32], policy: &Policy) -> Result<Vec<QueryResult>, Error> {
     let width = cliques.len();
-    same("distances", width * width, distances.len())?;
+    expect_equal("distances", width * width, distances.len())?;
     if width == 0 {
         return Err(Error::NothingToMeasure);
     }
     if let Some(at) = distances.iter().position(|x| !x.is_finite()) {
         return Err(Error::NotFinite { row: at / width });
     }
-    let sides = Sides::new(cliques, cliques);
+    let relevance = Relevance::new(cliques, cliques);
     let rows = distances.par_chunks(width).enumerate();
-    Ok(rows.map(|(query, row)| sides.rank(query, Some(query), &mut row.to_vec(), policy.own_entry)).collect())
+    Ok(rows
+        .map(|(query, row)| relevance.rank(query, Some(query), &mut row.to_vec(), policy.own_entry))
+        .collect())
 }
 
-fn same(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
+/// Refuses lengths that differ; `what` names what is counted.
+fn expect_equal(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
     if expected == found { Ok(()) } else { Err(Error::Shape { what, expected, found }) }
 }
 
 /// Which candidates are relevant to a query.
-struct Sides<'a> {
+struct Relevance<'a> {
     query_cliques: &'a [u32],
     members: std::collections::HashMap<u32, Vec<usize>>,
 }
 
-impl<'a> Sides<'a> {
+impl<'a> Relevance<'a> {
     fn new(query_cliques: &'a [u32], candidate_cliques: &[u32]) -> Self {
         let mut members = std::collections::HashMap::<u32, Vec<usize>>::new();
         for (row, clique) in candidate_cliques.iter().enumerate() {
@@ -190,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ways_of_counting_agree_with_a_stable_sort_in_the_presence_of_ties() {
+    fn both_ways_of_counting_ranks_agree_with_a_stable_sort_even_with_ties() {
         let row: Vec<f32> = (0..200u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 28) as f32).collect();
         let relevant: Vec<usize> = (0..200).step_by(13).collect();
         let mut order: Vec<usize> = (0..200).collect();

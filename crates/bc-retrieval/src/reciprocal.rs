@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_those_of_the_formula() {
+    fn reranked_distances_match_the_formula() {
         // Three recordings in a row; with one neighbour each, 0 and 1 are mutual, 2 has no mutual one but itself.
         let mut matrix = vec![0.0f32, 0.2, 0.9, 0.2, 0.0, 0.6, 0.9, 0.6, 0.0];
         let mut how = how(1);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_stays_where_it_is_asked_to() {
+    fn the_nearest_stays_first_with_first_stays() {
         let mut matrix = chain();
         // 2's nearest is 1; make 5 the nearest of 0 by hand.
         (matrix[5], matrix[30]) = (0.05, 0.05);

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hub_is_no_longer_everyones_nearest() {
+    fn scaling_moves_a_hub_away() {
         // 0 and 1 are versions, 2 and 3 are, and 4 is a hub: nearer to all than their versions are.
         let pairs = [(0, 1, 0.5), (2, 3, 0.5), (0, 4, 0.4), (1, 4, 0.4), (2, 4, 0.4), (3, 4, 0.4)];
         let mut matrix = vec![0.9f32; 25];
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn more_neighbours_than_there_are_is_all_others() {
+    fn too_many_neighbours_means_all_others() {
         let matrix = [0.0f32, 1.0, 3.0, 1.0, 0.0, 2.0, 3.0, 2.0, 0.0];
         let (mut two, mut many) = (matrix, matrix);
         scale_locally(&mut two, 3, 2);

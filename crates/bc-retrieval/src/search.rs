@@ -11,7 +11,7 @@ use crate::{Distance, Error, Vectors};
 pub struct Neighbour {
     /// Row of the candidate.
     pub row: usize,
-    /// Its distance from the query.
+    /// Distance of the candidate from the query.
     pub distance: f32,
 }
 
@@ -22,11 +22,11 @@ pub struct Closest {
     pub query: usize,
     /// Row of the candidate.
     pub row: usize,
-    /// Their distance.
+    /// Distance of the query and the candidate.
     pub distance: f32,
 }
 
-/// Queries and candidates made ready; nothing where there are no candidates.
+/// Queries and candidates prepared for products; `None` if there are no queries or no candidates.
 fn prepared(
     queries: &Vectors<'_>,
     candidates: &Vectors<'_>,
@@ -58,7 +58,7 @@ pub fn nearest(
     let Some((left, right)) = prepared(queries, candidates, distance)? else {
         return Ok(vec![Vec::new(); queries.rows()]);
     };
-    Ok(by_query(&left, &right, |_, row| least(row, k)))
+    Ok(by_query(&left, &right, |_, row| nearest_of_row(row, k)))
 }
 
 /// For every group of candidates its nearest pair of a query and a candidate: the best windows of a version, say.
@@ -74,12 +74,12 @@ pub fn closest_by_group(
     groups: &[u32],
     count: usize,
 ) -> Result<Vec<Option<Closest>>, Error> {
-    let lengths = |what, expected, found| {
+    let expect_length = |what, expected, found| {
         if expected == found { Ok(()) } else { Err(Error::Shape { what, expected, found }) }
     };
-    lengths("group numbers", candidates.rows(), groups.len())?;
+    expect_length("group numbers", candidates.rows(), groups.len())?;
     let largest = groups.iter().max().map_or(0, |most| *most as usize + 1);
-    lengths("groups", count.max(largest), count)?;
+    expect_length("groups", count.max(largest), count)?;
     let mut best: Vec<Option<Closest>> = vec![None; count];
     each_row(queries, candidates, distance, |query, row| {
         for (row, (distance, group)) in row.iter().zip(groups).enumerate() {
@@ -127,13 +127,13 @@ impl Ord for Neighbour {
     }
 }
 
-/// The nearest of a row: nothing grows with it.
-fn least(row: &[f32], k: usize) -> Vec<Neighbour> {
-    let mut found = Smallest::new(k);
+/// The `k` nearest candidates of a row of distances; memory does not grow with the row.
+fn nearest_of_row(row: &[f32], k: usize) -> Vec<Neighbour> {
+    let mut nearest = Smallest::new(k);
     for (row, distance) in row.iter().enumerate() {
-        found.push(Neighbour { row, distance: *distance });
+        nearest.push(Neighbour { row, distance: *distance });
     }
-    found.into_sorted()
+    nearest.into_sorted()
 }
 
 #[cfg(test)]
@@ -141,18 +141,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_heap_gives_what_a_sort_gives_in_the_presence_of_ties() {
+    fn the_k_nearest_are_those_of_a_sort_even_with_ties() {
         let row: Vec<f32> = (0..500u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 27) as f32).collect();
         let mut sorted: Vec<Neighbour> =
             row.iter().enumerate().map(|(row, distance)| Neighbour { row, distance: *distance }).collect();
         sorted.sort();
         for k in [0, 1, 7, 499, 500, 600] {
-            assert_eq!(least(&row, k), sorted[..k.min(500)], "k = {k}");
+            assert_eq!(nearest_of_row(&row, k), sorted[..k.min(500)], "k = {k}");
         }
     }
 
     #[test]
-    fn the_closest_pair_of_each_group_is_that_of_a_plain_loop() {
+    fn the_closest_pair_of_each_group_matches_a_plain_loop() {
         let vectors: Vec<f32> =
             (0..90u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 4096.0 - 0.5).collect();
         let (queries, candidates) =

@@ -1,4 +1,4 @@
-//! Recordings as sets of windows, and the distance of two sets.
+//! Compares recordings as sets of windows.
 //!
 //! A cover leaves sections out, repeats and moves them, so that one vector per recording also compares sections that the other
 //! lacks. Here every window is matched with the most similar window of the other recording, from both
@@ -15,7 +15,7 @@ use crate::{Error, Vectors};
 pub struct WindowSets<'a> {
     /// The vectors of all windows, recording after recording.
     pub vectors: Vectors<'a>,
-    /// One more than there are recordings, ascending, from 0 to the number of rows; none is empty.
+    /// The first row of each recording and the end of the last one: ascending, from 0 to the number of rows; none is empty.
     pub offsets: &'a [usize],
 }
 
@@ -53,23 +53,23 @@ pub struct WindowSearch<'a> {
 }
 
 impl<'a> WindowSearch<'a> {
-    /// `queries` holds the same recordings once for each tempo.
+    /// Prepares a search; `queries` holds the same recordings once for each tempo.
     ///
     /// # Errors
     /// When lengths or dimensions differ, a recording has no window, or a value is not finite.
     pub fn new(queries: &[WindowSets<'a>], candidates: WindowSets<'a>) -> Result<Self, Error> {
         candidates.check()?;
-        let first = queries.first().map_or(0, WindowSets::len);
+        let count = queries.first().map_or(0, WindowSets::len);
         for set in queries {
             set.check()?;
             let (expected, found) = (candidates.vectors.dim, set.vectors.dim);
             if expected != found {
                 return Err(Error::Shape { what: "dimensions of the windows", expected, found });
             }
-            if set.len() != first {
+            if set.len() != count {
                 return Err(Error::Shape {
                     what: "queries at each tempo",
-                    expected: first,
+                    expected: count,
                     found: set.len(),
                 });
             }
@@ -82,7 +82,7 @@ impl<'a> WindowSearch<'a> {
         })
     }
 
-    /// The same search with other sides; both look for their best unless something else is said.
+    /// This search with other sides; [`Sides::Both`] is the default.
     #[must_use]
     pub fn sides(self, sides: Sides) -> Self {
         Self { sides, ..self }
@@ -102,16 +102,21 @@ impl<'a> WindowSearch<'a> {
     /// at the tempo that fits best, from 0 to 2.
     fn distances(&self, query: usize, row: &mut [f32]) {
         row.fill(2.0);
-        let (sets, prepared) = &self.candidates;
+        let (candidates, prepared) = &self.candidates;
         let (mut products, mut best_of_rows) = (Vec::new(), Vec::new());
-        for (of, windows) in &self.tempi {
-            let rows = of.offsets[query]..of.offsets[query + 1];
-            products.resize(rows.len() * sets.vectors.rows(), 0.0);
+        for (set, windows) in &self.tempi {
+            let rows = set.offsets[query]..set.offsets[query + 1];
+            products.resize(rows.len() * candidates.vectors.rows(), 0.0);
             best_of_rows.resize(rows.len(), 0.0);
             windows.products_of(rows, prepared, &mut products);
-            for (distance, span) in row.iter_mut().zip(sets.offsets.windows(2)) {
-                let similarity =
-                    chamfer(&products, sets.vectors.rows(), span[0]..span[1], &mut best_of_rows, self.sides);
+            for (distance, span) in row.iter_mut().zip(candidates.offsets.windows(2)) {
+                let similarity = chamfer(
+                    &products,
+                    candidates.vectors.rows(),
+                    span[0]..span[1],
+                    &mut best_of_rows,
+                    self.sides,
+                );
                 *distance = distance.min((1.0 - similarity).clamp(0.0, 2.0));
             }
         }
@@ -129,14 +134,14 @@ impl<'a> WindowSearch<'a> {
     }
 }
 
-/// Which of two recordings has to be found in the other.
+/// Which of two recordings has to be found in the other, in a comparison of their windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sides {
-    /// All of both.
+    /// All windows of both.
     Both,
-    /// All of the first: it is an excerpt of something like the second.
+    /// All windows of the first: it is an excerpt of something like the second.
     First,
-    /// All of the second: it is an excerpt of something like the first.
+    /// All windows of the second: it is an excerpt of something like the first.
     Second,
 }
 
@@ -189,7 +194,7 @@ mod tests {
             .collect()
     }
 
-    /// By the definition, pair after pair.
+    /// The similarity by its definition, pair after pair.
     fn plain(a: &[f32], b: &[f32], dim: usize) -> f32 {
         let side = |x: &[f32], y: &[f32]| {
             let best = |row: &[f32]| y.chunks(dim).map(|other| cosine(row, other)).fold(f32::MIN, f32::max);
@@ -199,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_those_of_the_definition_at_the_best_tempo() {
+    fn distances_follow_the_definition_at_the_best_tempo() {
         let dim = 5;
         // More windows than a group of columns holds.
         let (a, b) = ([0usize, 3, 4, 84], [0usize, 70, 71, 73, 143]);
@@ -221,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_is_all_of_it_in_the_recording_that_it_is_from() {
+    fn an_excerpt_has_similarity_one_to_its_recording_from_its_own_side() {
         let dim = 6;
         let (whole, unlike) = (numbers(7 * dim, 3), numbers(2 * dim, 9));
         let excerpt = &whole[2 * dim..5 * dim];
@@ -238,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_is_next_to_itself_whatever_the_order_of_its_windows() {
+    fn the_order_of_windows_does_not_change_the_distance() {
         let dim = 8;
         let own = numbers(6 * dim, 5);
         let mut turned = own.clone();
@@ -250,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_is_at_no_distance_from_what_it_was_cut_from() {
+    fn an_excerpt_has_distance_zero_from_its_recording() {
         let dim = 4;
         let whole = numbers(9 * dim, 7);
         let (of_excerpt, of_whole) = ([0usize, 2], [0usize, 9]);
@@ -263,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn inconsistent_offsets_and_counts_are_refused() {
         let vectors = numbers(12, 1);
         let sets = |offsets| WindowSets { vectors: Vectors { vectors: &vectors, dim: 3 }, offsets };
         assert!(WindowSearch::new(&[sets(&[0, 4])], sets(&[0, 2, 4])).is_ok());

@@ -9,7 +9,7 @@ fn metrics(policy: &str) -> Result<Metrics, Error> {
     let places = [0.0f32, 1.0, 2.5, 4.5, 9.0];
     let distances: Vec<f32> = places.iter().flat_map(|a| places.iter().map(move |b| (a - b).abs())).collect();
     let policy = Policy::named(policy)?;
-    Metrics::of(&rank_matrix(&distances, &CLIQUES, &policy)?, &policy)
+    Metrics::from_results(&rank_matrix(&distances, &CLIQUES, &policy)?, &policy)
 }
 
 fn near(found: f64, expected: f64) {

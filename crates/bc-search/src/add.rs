@@ -21,7 +21,7 @@ use crate::index::{Manifest, Row, Storage};
 use crate::list::{self, Item, Works};
 
 /// Files that are decoded and held at once, at most; as many as there are threads otherwise.
-const AT_ONCE: usize = 16;
+const MAX_DECODED: usize = 16;
 /// Files that are hashed and looked up together, before any of them is decoded.
 const HASH_BATCH: usize = 512;
 /// Saving takes at most one part in this many of the time; a kill loses only what was embedded since the last save.
@@ -29,7 +29,7 @@ const MAX_SAVE_SHARE: u32 = 20;
 /// Assumed duration of the first save.
 const FIRST_SAVE: Duration = Duration::from_millis(50);
 
-/// What to add.
+/// The recordings to add, and how.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Audio files, folders, and lists (`.csv`).
@@ -38,14 +38,14 @@ pub struct Request {
     pub works: Works,
     /// Performer of all of them that have none.
     pub performer: Option<String>,
-    /// Cut into windows, one vector each.
+    /// The windows that recordings are cut into, one vector each; `None` for whole recordings.
     pub windows: Option<Windows>,
     /// Storage of the vectors; if not given, that of the existing index, or f16 for a new one.
     pub storage: Option<Storage>,
     /// The part of the files to add; other processes may add others to the same index at the same time.
     pub shard: Shard,
     /// What happens to a file whose path the index knows with different audio.
-    pub known: ConflictPolicy,
+    pub conflicts: ConflictPolicy,
 }
 
 /// The result of adding.
@@ -77,27 +77,27 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
     for item in items.iter_mut().filter(|item| item.row.performer.is_empty()) {
         item.row.performer = request.performer.clone().unwrap_or_default();
     }
-    let there = Manifest::path(folder).exists().then(|| Manifest::read(folder)).transpose()?;
-    let audio = match &there {
+    let existing = Manifest::path(folder).exists().then(|| Manifest::read(folder)).transpose()?;
+    let audio = match &existing {
         Some(manifest) => origin::audio_embedder_like(config, folder, &manifest.provenance)?,
         None => origin::audio_embedder(config)?,
     };
-    let stored = there.as_ref().map(|manifest| manifest.storage);
+    let stored = existing.as_ref().map(|manifest| manifest.storage);
     let storage = request.storage.or(stored).unwrap_or(Storage::F16);
     let mut empty = Manifest::empty(&audio.embedder, request.windows, storage);
-    empty.compare = compare(config, &audio, request, there.as_ref(), folder)?;
+    empty.compare = compare(config, &audio, request, existing.as_ref(), folder)?;
     let short = empty.compare.as_ref().map(Windows::of_comparison).transpose()?;
     interrupt::install("finishing these files; run the same command again to continue")?;
     let mut work = Work {
-        adder: Adder::open(folder, empty, request.known)?,
+        adder: Adder::open(folder, empty, request.conflicts)?,
         audio: &audio,
         windows: request.windows,
         short,
         added,
         pending: Vec::new(),
-        pace: SaveTimer::every(FIRST_SAVE * MAX_SAVE_SHARE),
+        save_timer: SaveTimer::every(FIRST_SAVE * MAX_SAVE_SHARE),
     };
-    work.all(items)?;
+    work.add_all(items)?;
     let added = work.added;
     files::expect_used(added.new + added.replaced + added.there, &added.failed, folder)?;
     Ok(added)
@@ -109,10 +109,10 @@ fn compare(
     config: &Config,
     audio: &AudioEmbedder,
     request: &Request,
-    there: Option<&Manifest>,
+    existing: Option<&Manifest>,
     folder: &Path,
 ) -> Result<Option<WindowComparison>> {
-    match there {
+    match existing {
         Some(Manifest { compare: Some(_), .. }) if config.eval.compare == Compare::Whole => bail!(
             "{} keeps short windows of every recording; leave --whole ([eval] compare = \"whole\") out, or begin another index",
             folder.display()
@@ -132,24 +132,24 @@ struct Work<'a> {
     short: Option<Windows>,
     added: Added,
     pending: Vec<Addition>,
-    pace: SaveTimer,
+    save_timer: SaveTimer,
 }
 
 impl Work<'_> {
-    fn all(&mut self, items: Vec<Item>) -> Result<()> {
+    fn add_all(&mut self, items: Vec<Item>) -> Result<()> {
         let bar = progress::bar(items.len() as u64, "adding", "files");
-        let items = self.changed(items)?;
+        let items = self.without_unchanged(items)?;
         bar.inc(self.added.there as u64);
         'all: for chunk in items.chunks(HASH_BATCH) {
-            let new = self.unknown(chunk)?;
+            let new = self.without_known_audio(chunk)?;
             bar.inc((chunk.len() - new.len()) as u64);
-            for batch in new.chunks(rayon::current_num_threads().clamp(1, AT_ONCE)) {
+            for batch in new.chunks(rayon::current_num_threads().clamp(1, MAX_DECODED)) {
                 if interrupt::requested() {
                     break 'all;
                 }
                 self.embed(batch)?;
                 bar.inc(batch.len() as u64);
-                if self.pace.is_due() {
+                if self.save_timer.is_due() {
                     self.save()?;
                 }
             }
@@ -165,9 +165,9 @@ impl Work<'_> {
     }
 
     /// The files that the index does not hold unchanged, by path, size and modification time; the others are not read.
-    fn changed(&mut self, items: Vec<Item>) -> Result<Vec<Item>> {
+    fn without_unchanged(&mut self, items: Vec<Item>) -> Result<Vec<Item>> {
         let stamped = items.into_iter().map(|mut item| {
-            // An object that was listed has both.
+            // An object that was listed has size and time already.
             if item.row.modified_ns == 0 {
                 (item.row.bytes, item.row.modified_ns) = stamp(&item.path);
             }
@@ -189,7 +189,7 @@ impl Work<'_> {
     }
 
     /// The files whose audio the index does not hold, with their content hashes.
-    fn unknown(&mut self, chunk: &[Item]) -> Result<Vec<Item>> {
+    fn without_known_audio(&mut self, chunk: &[Item]) -> Result<Vec<Item>> {
         let hashes: Vec<Result<String>> =
             chunk.par_iter().map(|item| files::content_hash(&item.path)).collect();
         let mut items = Vec::with_capacity(chunk.len());
@@ -203,13 +203,15 @@ impl Work<'_> {
                 Err(error) => self.fail(&item.path, bc_cli::describe(&error)),
             }
         }
-        let keys: Vec<Key> = items.iter().map(|item| Key::of(&item.row)).collect();
+        let keys: Vec<Key> = items.iter().map(|item| Key::from_row(&item.row)).collect();
         let statuses = self.adder.statuses(&keys)?;
         let mut new = Vec::with_capacity(items.len());
         for (item, status) in items.into_iter().zip(statuses) {
             match status {
                 Status::SameAudio => self.added.there += 1,
-                Status::OtherAudio if self.adder.known() == ConflictPolicy::KeepOld => self.taken(&item.path),
+                Status::OtherAudio if self.adder.conflict_policy() == ConflictPolicy::KeepOld => {
+                    self.fail_path_taken(&item.path)
+                }
                 Status::OtherAudio | Status::New => new.push(item),
             }
         }
@@ -233,15 +235,15 @@ impl Work<'_> {
         let started = Instant::now();
         let pending = std::mem::take(&mut self.pending);
         let paths: Vec<String> = pending.iter().map(|addition| addition.row.path.clone()).collect();
-        for (path, fate) in paths.into_iter().zip(self.adder.add(pending)?) {
-            match fate {
+        for (path, outcome) in paths.into_iter().zip(self.adder.add(pending)?) {
+            match outcome {
                 AddOutcome::Added => self.added.new += 1,
                 AddOutcome::Replaced => self.added.replaced += 1,
                 AddOutcome::AlreadyPresent => self.added.there += 1,
-                AddOutcome::PathTaken => self.taken(Path::new(&path)),
+                AddOutcome::PathTaken => self.fail_path_taken(Path::new(&path)),
             }
         }
-        self.pace.begin(started.elapsed() * MAX_SAVE_SHARE);
+        self.save_timer.begin(started.elapsed() * MAX_SAVE_SHARE);
         Ok(())
     }
 
@@ -249,7 +251,7 @@ impl Work<'_> {
         self.added.failed.push(Failure::new(path, error));
     }
 
-    fn taken(&mut self, path: &Path) {
+    fn fail_path_taken(&mut self, path: &Path) {
         let error = "the index holds other audio under this path; `bc-search replace` replaces it";
         self.fail(path, error.to_owned());
     }
@@ -261,14 +263,14 @@ impl Work<'_> {
 /// A vector of length 0.
 pub(crate) fn addition(mut row: Row, Compared { embedded, tempi }: Compared) -> Result<Addition> {
     row.duration_s = embedded.duration_s as f32;
-    let parts = placed(embedded.excerpts);
-    let windows = placed(tempi.into_iter().next().unwrap_or_default());
-    let zero = parts.iter().chain(&windows).any(|(_, vector)| vector.iter().all(|value| *value == 0.0));
-    ensure!(!zero, "its embedding is zero: the network hears nothing in it");
+    let parts = with_starts(embedded.excerpts);
+    let windows = with_starts(tempi.into_iter().next().unwrap_or_default());
+    let is_zero = parts.iter().chain(&windows).any(|(_, vector)| vector.iter().all(|value| *value == 0.0));
+    ensure!(!is_zero, "its embedding is zero: the network hears nothing in it");
     Ok(Addition { row, parts, windows })
 }
 
-fn placed(excerpts: Vec<Excerpt>) -> Vec<(f32, Vec<f32>)> {
+fn with_starts(excerpts: Vec<Excerpt>) -> Vec<(f32, Vec<f32>)> {
     excerpts.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect()
 }
 

@@ -23,7 +23,7 @@ use crate::index::Row;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Aligned {
-    /// They were aligned. The first recording is the query.
+    /// The recordings were aligned. The first recording is the query.
     Sections {
         /// Semitones that the second recording sounds above the first, -5 to 6.
         key_shift: i32,
@@ -34,23 +34,23 @@ pub enum Aligned {
         /// Matched sections in order of the first recording, in seconds; empty where nothing matches.
         sections: Vec<Section>,
     },
-    /// They could not be aligned.
+    /// The recordings could not be aligned.
     Unavailable {
-        /// Why not.
+        /// Why the recordings could not be aligned.
         unavailable: String,
     },
 }
 
 impl Aligned {
-    /// From the result of an alignment.
+    /// Makes the answer from the result of an alignment.
     #[must_use]
-    pub fn of(alignment: Result<bc_align::Alignment>) -> Self {
+    pub fn from_result(alignment: Result<bc_align::Alignment>) -> Self {
         match alignment {
-            Ok(found) => Self::Sections {
-                key_shift: found.key_shift,
-                tempo_ratio: found.tempo_ratio,
-                alignment_score: found.score,
-                sections: found.sections,
+            Ok(alignment) => Self::Sections {
+                key_shift: alignment.key_shift,
+                tempo_ratio: alignment.tempo_ratio,
+                alignment_score: alignment.score,
+                sections: alignment.sections,
             },
             Err(error) => Self::Unavailable { unavailable: bc_cli::describe(&error) },
         }
@@ -94,8 +94,8 @@ impl fmt::Display for Aligned {
             }
         }
         write!(f, ", {tempo_ratio:.2} times as fast; ")?;
-        for (place, section) in sections.iter().enumerate() {
-            let comma = if place > 0 { ", " } else { "" };
+        for (number, section) in sections.iter().enumerate() {
+            let comma = if number > 0 { ", " } else { "" };
             let [start_a, end_a, start_b, end_b] =
                 [section.start_a, section.end_a, section.start_b, section.end_b].map(clock);
             write!(f, "{comma}{start_a}-{end_a} goes with {start_b}-{end_b}")?;
@@ -138,7 +138,7 @@ pub fn align_within(a: &Chroma, b: &Chroma, longest_s: f64) -> Result<bc_align::
 /// index has none, the file exists.
 ///
 /// # Errors
-/// It is not there, cannot be read, or holds other audio now.
+/// The file is not there, cannot be read, or holds other audio now.
 pub fn audio_of(row: &Row) -> Result<PathBuf> {
     audio_by(row, |path, _| fingerprint::of_file(path))
 }
@@ -211,7 +211,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Of the stored features of a recording whose path is a version's id, as in imported embeddings.
+    /// The chroma from the stored features of a recording whose path is a version id, as in imported embeddings.
     fn stored(&self, row: &Row) -> Result<Option<Chroma>> {
         let set = match self.stored.get() {
             Some(set) => set,
@@ -233,7 +233,7 @@ impl<'a> Sources<'a> {
 #[must_use]
 pub fn files(audio: &AudioEmbedder, a: &Features, b: &Features) -> Aligned {
     let both = of_features(audio, a).and_then(|a| Ok((a, of_features(audio, b)?)));
-    Aligned::of(both.and_then(|(a, b)| align(&a, &b)))
+    Aligned::from_result(both.and_then(|(a, b)| align(&a, &b)))
 }
 
 #[cfg(test)]
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_read_one_sentence() {
+    fn an_alignment_is_displayed_as_one_sentence() {
         let section = Section { start_a: 10.2, end_a: 61.6, start_b: 12.0, end_b: 60.9 };
         let mut aligned = Aligned::Sections {
             key_shift: -1,
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_audio_that_was_indexed_counts() {
+    fn audio_that_changed_since_indexing_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wav");
         std::fs::write(&path, "audio").unwrap();

@@ -145,9 +145,12 @@ impl VectorGenerator {
         }
         let mut own = ChaCha8Rng::seed_from_u64(own);
         let noise: Vec<f32> = (0..self.dim).map(|_| own.random::<f32>() - 0.5).collect();
-        let length = |of: &[f32]| of.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-        let (one, other) = (1.0 / length(&vector), NOISE / length(&noise));
-        vector.iter_mut().zip(noise).for_each(|(value, noise)| *value = one * *value + other * noise);
+        let length = |vector: &[f32]| vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+        let (signal_gain, noise_gain) = (1.0 / length(&vector), NOISE / length(&noise));
+        vector
+            .iter_mut()
+            .zip(noise)
+            .for_each(|(value, noise)| *value = signal_gain * *value + noise_gain * noise);
         let share = 1.0 / length(&vector);
         vector.iter_mut().for_each(|value| *value *= share);
         vector
@@ -165,7 +168,7 @@ pub struct Bench {
     indexes: BTreeMap<String, (Index, Option<Graphs>)>,
     /// Further versions of works of the index.
     queries: Vec<Vec<f32>>,
-    /// Their works.
+    /// The works of the queries.
     works: Vec<u64>,
     /// The best rows of each query by 32-bit floats.
     truth: Vec<Vec<usize>>,
@@ -177,23 +180,23 @@ impl Bench {
     /// # Errors
     /// A folder that cannot be written, or holds some already.
     pub fn make(folder: &Path, options: Options) -> Result<Self> {
-        let maker = VectorGenerator::new(options.dim);
+        let generator = VectorGenerator::new(options.dim);
         let count = options.batch.max(options.rounds) as u64;
         let step = (options.rows as u64 / count).max(1);
         let works: Vec<u64> = (0..count).map(|number| work_of(number * step % options.rows as u64)).collect();
         let queries: Vec<Vec<f32>> = works
             .iter()
             .zip(0u64..)
-            .map(|(work, number)| maker.version(*work, number ^ 0x9e37_0000_0000))
+            .map(|(work, number)| generator.version(*work, number ^ 0x9e37_0000_0000))
             .collect();
-        let mut made =
+        let mut bench =
             Self { options, made: Vec::new(), indexes: BTreeMap::new(), queries, works, truth: Vec::new() };
-        made.fill(folder, &maker)?;
-        Ok(made)
+        bench.fill(folder, &generator)?;
+        Ok(bench)
     }
 
-    fn fill(&mut self, folder: &Path, maker: &VectorGenerator) -> Result<()> {
-        let Options { rows, dim, ref storages, recall, ann, compact: one, .. } = self.options;
+    fn fill(&mut self, folder: &Path, generator: &VectorGenerator) -> Result<()> {
+        let Options { rows, dim, ref storages, recall, ann, compact: compacts, .. } = self.options;
         let paths: Vec<PathBuf> = storages.iter().map(|storage| folder.join(storage.to_string())).collect();
         let mut adders = Vec::new();
         for (path, storage) in paths.iter().zip(storages) {
@@ -205,8 +208,10 @@ impl Bench {
         }
         let mut best: Vec<Smallest<ScoredRow>> = self.queries.iter().map(|_| Smallest::new(TOP)).collect();
         for first in (0..rows).step_by(CHUNK) {
-            let vectors: Vec<Vec<f32>> =
-                (first..(first + CHUNK).min(rows)).into_par_iter().map(|row| maker.row(row as u64)).collect();
+            let vectors: Vec<Vec<f32>> = (first..(first + CHUNK).min(rows))
+                .into_par_iter()
+                .map(|row| generator.row(row as u64))
+                .collect();
             if recall {
                 compare(&vectors, first, &self.queries, &mut best);
             }
@@ -222,9 +227,9 @@ impl Bench {
         };
         self.truth = if recall { best.into_iter().map(rows_of).collect() } else { Vec::new() };
         for ((path, storage), (_, add_s)) in paths.iter().zip(storages.clone()).zip(adders) {
-            let (compact_s, done) = timed(|| one.then(|| compact(path)).transpose());
+            let (compact_s, done) = timed(|| compacts.then(|| compact(path)).transpose());
             done?;
-            let bytes_per_row = on_disk(path) as f64 / rows as f64;
+            let bytes_per_row = bytes_on_disk(path) as f64 / rows as f64;
             let graphs = if ann { ann::build(path, ann::Settings::default())? } else { Vec::new() };
             let (open_s, index) = timed(|| Index::open(path));
             let index = index?;
@@ -236,7 +241,7 @@ impl Bench {
                 threads: rayon::current_num_threads(),
                 add_s,
                 added_per_s: rows as f64 / add_s,
-                compact_s: one.then_some(compact_s),
+                compact_s: compacts.then_some(compact_s),
                 bytes_per_row,
                 open_s,
                 graphs,
@@ -247,7 +252,7 @@ impl Bench {
         Ok(())
     }
 
-    /// What making cost.
+    /// The times of making each index.
     #[must_use]
     pub fn made(&self) -> &[BuildTimes] {
         &self.made
@@ -275,11 +280,11 @@ impl Bench {
     /// Seconds of queries `first` to `end`, run as one batch, and what they find.
     fn ask(&self, way: &str, first: usize, end: usize) -> Result<(f64, Vec<Vec<ScoredRow>>)> {
         let (index, graphs) = self.way(way)?;
-        let asked =
+        let queries =
             Queries::new(&self.queries[first..end].concat(), self.options.dim, index.manifest.storage);
         Ok(timed(|| match graphs {
-            Some(graphs) => graphs.nearest(index, &asked, TOP),
-            None => scan::nearest(index, &asked, TOP),
+            Some(graphs) => graphs.nearest(index, &queries, TOP),
+            None => scan::nearest(index, &queries, TOP),
         }))
     }
 
@@ -298,8 +303,8 @@ impl Bench {
         let mut batch_s = f64::INFINITY;
         let mut found = Vec::new();
         for _ in 0..3 {
-            let (seconds, made) = self.ask(way, 0, self.options.batch)?;
-            (batch_s, found) = (batch_s.min(seconds), made);
+            let (seconds, nearest) = self.ask(way, 0, self.options.batch)?;
+            (batch_s, found) = (batch_s.min(seconds), nearest);
         }
         let bytes: usize =
             index.segments.iter().map(|segment| segment.vectors.rows * segment.vectors.stride).sum();
@@ -388,7 +393,7 @@ impl Bench {
 /// The number that a found row had when it was made, which its path says.
 fn row_of(index: &Index, found: &ScoredRow) -> Result<usize> {
     let segment = &index.segments[found.segment as usize];
-    let row = segment.row(segment.keys.places()[found.row as usize].recording)?;
+    let row = segment.row(segment.keys.sources()[found.row as usize].recording)?;
     let name = Path::new(&row.path).file_stem().and_then(|name| name.to_str()).unwrap_or_default();
     name.parse().with_context(|| format!("{} is no row", row.path))
 }
@@ -410,9 +415,9 @@ fn additions(vectors: &[Vec<f32>], first: usize) -> Vec<Addition> {
 
 /// Merges the best of `vectors`, the first of which is row `first`, into the best of each query.
 fn compare(vectors: &[Vec<f32>], first: usize, queries: &[Vec<f32>], best: &mut [Smallest<ScoredRow>]) {
-    for (some, at) in vectors.chunks(COMPARED).zip((first..).step_by(COMPARED)) {
+    for (chunk, at) in vectors.chunks(COMPARED).zip((first..).step_by(COMPARED)) {
         best.par_iter_mut().zip(queries).for_each(|(best, query)| {
-            for (vector, row) in some.iter().zip(at..) {
+            for (vector, row) in chunk.iter().zip(at..) {
                 best.push(ScoredRow { score: product(vector, query), segment: 0, row: row as u32 });
             }
         });
@@ -423,17 +428,18 @@ fn compare(vectors: &[Vec<f32>], first: usize, queries: &[Vec<f32>], best: &mut 
 fn product(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     let (a_parts, b_parts) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: f32 = a_parts.remainder().iter().zip(b_parts.remainder()).map(|(a, b)| a * b).sum();
+    let remainder: f32 = a_parts.remainder().iter().zip(b_parts.remainder()).map(|(a, b)| a * b).sum();
     for (a, b) in a_parts.zip(b_parts) {
         sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
     }
-    sums.iter().sum::<f32>() + rest
+    sums.iter().sum::<f32>() + remainder
 }
 
-fn timed<T>(what: impl FnOnce() -> T) -> (f64, T) {
+/// The seconds that `work` takes, and its result.
+fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let started = Instant::now();
-    let made = std::hint::black_box(what());
-    (started.elapsed().as_secs_f64(), made)
+    let result = std::hint::black_box(work());
+    (started.elapsed().as_secs_f64(), result)
 }
 
 /// Sums all values, the least work that reads all of them.
@@ -452,11 +458,12 @@ fn read_all(index: &Index) -> u64 {
     parts.fold(0, u64::wrapping_add)
 }
 
-fn on_disk(folder: &Path) -> u64 {
+/// Bytes of all files in a folder.
+fn bytes_on_disk(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| match entry.metadata() {
-            Ok(data) if data.is_dir() => on_disk(&entry.path()),
+            Ok(data) if data.is_dir() => bytes_on_disk(&entry.path()),
             Ok(data) => data.len(),
             Err(_) => 0,
         })
@@ -468,22 +475,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn works_have_two_to_five_versions_which_are_alike() {
+    fn generated_works_have_two_to_five_similar_versions() {
         let mut sizes = BTreeMap::new();
         (0..140).for_each(|row| *sizes.entry(work_of(row)).or_insert(0) += 1);
         assert_eq!(sizes.len(), 40);
         assert!(sizes.iter().all(|(work, size)| *size == 2 + work % 4), "{sizes:?}");
-        let maker = VectorGenerator::new(512);
+        let generator = VectorGenerator::new(512);
         let mean = |cosines: Vec<f32>| cosines.iter().sum::<f32>() / cosines.len() as f32;
-        let same =
-            mean((0..50).map(|work| product(&maker.version(work, 1), &maker.version(work, 2))).collect());
-        let other =
-            mean((0..50).map(|work| product(&maker.version(work, 1), &maker.version(work + 1, 2))).collect());
+        let same = mean(
+            (0..50).map(|work| product(&generator.version(work, 1), &generator.version(work, 2))).collect(),
+        );
+        let other = mean(
+            (0..50)
+                .map(|work| product(&generator.version(work, 1), &generator.version(work + 1, 2)))
+                .collect(),
+        );
         assert!((same - 0.63).abs() < 0.03 && other.abs() < 0.1, "{same} and {other}");
     }
 
     #[test]
-    fn what_is_measured_is_what_was_made() {
+    fn measured_indexes_are_those_that_were_made() {
         let folder = tempfile::tempdir().unwrap();
         let storages = vec![Storage::F16, Storage::Int8];
         let options = Options {

@@ -1,8 +1,8 @@
-//! Pairs of near vectors without looking at all pairs.
+//! Finds pairs of near vectors without comparing all pairs.
 //!
-//! Pivots are drawn evenly from the vectors; a vector belongs to the cell of its nearest pivot, and looks into the cells of its `probes`
-//! nearest ones. With twice the square root of N pivots that is some `N * sqrt(N) * (2 + probes / 2)` products in the place of `N * N`.
-//! A pair is missed where neither looks into the other's cell; [`crate::duplicates`] measures how often that is.
+//! Pivots are drawn evenly from the vectors; a vector belongs to the cell of its nearest pivot, and is compared with the cells of its
+//! `probes` nearest pivots. With twice the square root of N pivots that is some `N * sqrt(N) * (2 + probes / 2)` products instead of
+//! `N * N`. A pair is missed if neither vector is compared with the other's cell; [`crate::duplicates`] measures how often that is.
 
 use bc_retrieval::Smallest;
 use rayon::prelude::*;
@@ -14,19 +14,19 @@ use crate::index::{Index, Recording};
 use crate::scan::nearest::ScoredRow;
 use crate::scan::{self, Queries};
 
-/// Vectors that are compared with the pivots together.
-const AT_ONCE: usize = 256;
-/// Queries that are compared with a cell together: their scores fit a cache.
-const TOGETHER: usize = 64;
+/// Number of vectors that are compared with the pivots at once.
+const PIVOT_BATCH: usize = 256;
+/// Number of queries that are compared with a cell at once: their scores fit a cache.
+const CELL_BATCH: usize = 64;
 
 /// A pair with its score, as indices into the given recordings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NearPair {
     /// The recording that was compared with a cell.
-    pub one: u32,
+    pub query: u32,
     /// The recording of that cell.
-    pub other: u32,
-    /// Their cosine.
+    pub member: u32,
+    /// Cosine of the two vectors.
     pub score: f32,
 }
 
@@ -34,10 +34,10 @@ pub struct NearPair {
 pub struct Cells<'a> {
     index: &'a Index,
     recordings: &'a [Recording],
-    /// By cell: the indices of its recordings.
+    /// For each cell, the indices of its recordings.
     members: Vec<Vec<u32>>,
-    /// By cell: the indices of the recordings that are compared with it.
-    visitors: Vec<Vec<u32>>,
+    /// For each cell, the indices of the recordings that are compared with it.
+    compared: Vec<Vec<u32>>,
 }
 
 /// The rows of some recordings of an index of whole recordings, one vector each.
@@ -49,7 +49,7 @@ pub fn gathered(index: &Index, recordings: impl Iterator<Item = Recording>) -> R
     in_memory(index.manifest.storage, index.dim(), stored)
 }
 
-/// The same rows as queries.
+/// The vectors of recordings of one vector each, as queries.
 pub fn queries(index: &Index, recordings: impl Iterator<Item = Recording>) -> Queries {
     let vectors: Vec<f32> = recordings
         .flat_map(|at| {
@@ -61,38 +61,38 @@ pub fn queries(index: &Index, recordings: impl Iterator<Item = Recording>) -> Qu
 }
 
 impl<'a> Cells<'a> {
-    /// Puts recordings, of one vector each, into cells.
+    /// Assigns recordings of one vector each to cells.
     ///
     /// # Errors
     /// None for recordings of this index.
-    pub fn of(index: &'a Index, recordings: &'a [Recording], probes: usize) -> Result<Self> {
+    pub fn new(index: &'a Index, recordings: &'a [Recording], probes: usize) -> Result<Self> {
         let count = ((2.0 * (recordings.len() as f64).sqrt()) as usize).clamp(1, recordings.len().max(1));
         let pivots = (0..count).map(|cell| recordings[cell * recordings.len() / count]);
         let pivots = gathered(index, pivots)?;
         let probes = probes.clamp(1, count);
         let nearest: Vec<Vec<u32>> = recordings
-            .par_chunks(AT_ONCE)
-            .flat_map_iter(|some| {
-                let asked = queries(index, some.iter().copied());
-                let scores = scan::scores_of_rows(&pivots, 0, count, &asked);
-                let of = |query: usize| {
+            .par_chunks(PIVOT_BATCH)
+            .flat_map_iter(|batch| {
+                let batch_queries = queries(index, batch.iter().copied());
+                let scores = scan::scores_of_rows(&pivots, 0, count, &batch_queries);
+                let nearest_cells = |query: usize| {
                     let mut best = Smallest::new(probes);
                     for cell in 0..count {
-                        let score = scores[cell * asked.len() + query];
+                        let score = scores[cell * batch_queries.len() + query];
                         best.push(ScoredRow { score, segment: 0, row: cell as u32 });
                     }
-                    best.into_sorted().into_iter().map(|found| found.row).collect()
+                    best.into_sorted().into_iter().map(|pivot| pivot.row).collect()
                 };
-                (0..asked.len()).map(of).collect::<Vec<Vec<u32>>>()
+                (0..batch_queries.len()).map(nearest_cells).collect::<Vec<Vec<u32>>>()
             })
             .collect();
-        let mut made =
-            Self { index, recordings, members: vec![Vec::new(); count], visitors: vec![Vec::new(); count] };
-        for (place, cells) in nearest.iter().enumerate() {
-            made.members[cells[0] as usize].push(place as u32);
-            cells.iter().for_each(|cell| made.visitors[*cell as usize].push(place as u32));
+        let mut cells =
+            Self { index, recordings, members: vec![Vec::new(); count], compared: vec![Vec::new(); count] };
+        for (position, nearest) in nearest.iter().enumerate() {
+            cells.members[nearest[0] as usize].push(position as u32);
+            nearest.iter().for_each(|cell| cells.compared[*cell as usize].push(position as u32));
         }
-        Ok(made)
+        Ok(cells)
     }
 
     /// How many cells there are.
@@ -106,20 +106,20 @@ impl<'a> Cells<'a> {
     /// None for recordings of this index.
     pub fn pairs(&self, cell: usize, least: &[f32]) -> Result<Vec<NearPair>> {
         let members = &self.members[cell];
-        let at = |place: &u32| self.recordings[*place as usize];
-        let rows = gathered(self.index, members.iter().map(at))?;
-        let mut found = Vec::new();
-        for some in self.visitors[cell].chunks(TOGETHER) {
-            let asked = queries(self.index, some.iter().map(at));
-            let scores = scan::scores_of_rows(&rows, 0, members.len(), &asked);
-            for (other, scores) in members.iter().zip(scores.chunks_exact(some.len().max(1))) {
-                for (one, score) in some.iter().zip(scores) {
-                    if *score >= least[*one as usize] && one != other {
-                        found.push(NearPair { one: *one, other: *other, score: *score });
+        let recording = |position: &u32| self.recordings[*position as usize];
+        let rows = gathered(self.index, members.iter().map(recording))?;
+        let mut pairs = Vec::new();
+        for batch in self.compared[cell].chunks(CELL_BATCH) {
+            let batch_queries = queries(self.index, batch.iter().map(recording));
+            let scores = scan::scores_of_rows(&rows, 0, members.len(), &batch_queries);
+            for (member, scores) in members.iter().zip(scores.chunks_exact(batch.len().max(1))) {
+                for (query, score) in batch.iter().zip(scores) {
+                    if *score >= least[*query as usize] && query != member {
+                        pairs.push(NearPair { query: *query, member: *member, score: *score });
                     }
                 }
             }
         }
-        Ok(found)
+        Ok(pairs)
     }
 }

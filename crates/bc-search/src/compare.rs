@@ -14,14 +14,14 @@ use bc_retrieval::{Distance, Vectors, closest_by_group};
 use serde::Serialize;
 
 use crate::aligned::{self, Aligned};
-use crate::meaning;
+use crate::calibrations;
 
-/// The answer.
+/// The result of comparing two recordings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     /// One recording.
     pub a: PathBuf,
-    /// The other.
+    /// The other recording.
     pub b: PathBuf,
     /// Cosine of their embeddings, from -1 to 1; of the best pair of windows, where they were cut.
     pub score: f32,
@@ -61,8 +61,9 @@ pub struct Options {
 /// # Errors
 /// A recording without parts.
 pub fn closest(a: &[Excerpt], b: &[Excerpt], dim: usize) -> Result<(f32, (f64, f64))> {
-    let vectors =
-        |of: &[Excerpt]| -> Vec<f32> { of.iter().flat_map(|excerpt| &excerpt.vector).copied().collect() };
+    let vectors = |excerpts: &[Excerpt]| -> Vec<f32> {
+        excerpts.iter().flat_map(|excerpt| &excerpt.vector).copied().collect()
+    };
     let (queries, candidates) = (vectors(a), vectors(b));
     let (queries, candidates) = (Vectors { vectors: &queries, dim }, Vectors { vectors: &candidates, dim });
     let closest = closest_by_group(&queries, &candidates, Distance::Cosine, &vec![0; b.len()], 1)?;
@@ -79,8 +80,9 @@ pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Com
     let audio = origin::audio_embedder(config)?;
     let origin = Origin::of_network(&audio.embedder);
     let network = Some(audio.embedder.path.as_path());
-    let mut found = meaning::of_network(config, [network, None], &origin, options.calibration.as_deref())?;
-    if let Some((path, _)) = found.take_if(|_| options.windows.is_some()) {
+    let mut calibration =
+        calibrations::of_network(config, network, None, &origin, options.calibration.as_deref())?;
+    if let Some((path, _)) = calibration.take_if(|_| options.windows.is_some()) {
         tracing::warn!("{} is of whole recordings; windows get a score only", path.display());
     }
     let (left, right) = rayon::join(|| audio.features(a), || audio.features(b));
@@ -89,8 +91,8 @@ pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Com
     let (score, starts_s) =
         closest(&embed(a, &left)?.excerpts, &embed(b, &right)?.excerpts, audio.embedder.dim())?;
     let same_file = fingerprint::of_file(a)? == fingerprint::of_file(b)?;
-    let kinds =
-        found.map(|(_, calibration)| calibration.kinds(f64::from(score), same_file, None, options.prior));
+    let kinds = calibration
+        .map(|(_, calibration)| calibration.kinds(f64::from(score), same_file, None, options.prior));
     Ok(Comparison {
         a: a.to_owned(),
         b: b.to_owned(),
@@ -104,28 +106,28 @@ pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Com
     })
 }
 
-/// The answer for people.
+/// A comparison as text for people.
 #[must_use]
-pub fn sentence(found: &Comparison) -> String {
-    let places = match found.starts_s {
+pub fn sentence(comparison: &Comparison) -> String {
+    let places = match comparison.starts_s {
         (0.0, 0.0) => String::new(),
         (a, b) => format!(" (at {a:.0} s and {b:.0} s)"),
     };
-    let verdict = match found.probability {
+    let verdict = match comparison.probability {
         None => "no probability: there is no calibration for this (`bc-eval calibrate` makes one)".to_owned(),
         Some(probability) => format!(
             "{}; versions of one work with a probability of {:.1} % (beforehand: {:.1} %)",
-            found.kind.map_or("unsure", Kind::name),
+            comparison.kind.map_or("unsure", Kind::name),
             100.0 * probability,
-            100.0 * found.prior
+            100.0 * comparison.prior
         ),
     };
     let aligned =
-        found.alignment.as_ref().map(|aligned| format!("\nthe second: {aligned}")).unwrap_or_default();
+        comparison.alignment.as_ref().map(|aligned| format!("\nthe second: {aligned}")).unwrap_or_default();
     format!(
         "{} | {}\nscore {:.4}{places}: {verdict}{aligned}",
-        found.a.display(),
-        found.b.display(),
-        found.score
+        comparison.a.display(),
+        comparison.b.display(),
+        comparison.score
     )
 }

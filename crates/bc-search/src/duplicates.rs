@@ -17,7 +17,7 @@ use crate::cells::{Cells, NearPair};
 use crate::index::{Index, Recording, Row};
 
 /// Recordings that are compared with all others at once.
-const AT_ONCE: usize = 512;
+const BATCH: usize = 512;
 /// Up to this many recordings all pairs are compared, unless told otherwise.
 pub const ALL_PAIRS: usize = 20_000;
 /// Recordings that are compared with all others, to measure what the cells miss.
@@ -73,7 +73,7 @@ pub struct Recall {
     pub found: usize,
 }
 
-/// What is known of a pair.
+/// The evidence for a pair, averaged over the sides that found it.
 #[derive(Debug, Clone, Copy)]
 struct PairEvidence {
     score: f32,
@@ -94,19 +94,19 @@ pub fn pairs(searcher: &Searcher, options: Options) -> Result<DuplicatePairs> {
     let prior = (options.prior / recordings.len().saturating_sub(1).max(1) as f64).clamp(1e-12, 0.5);
     interrupt::install("ending")?;
     let Some(probes) = options.probes else {
-        let found = all_pairs(searcher, &recordings, prior, options.least)?;
-        return Ok(DuplicatePairs { pairs: grouped(index, found, options.least)?, recall: None });
+        let pairs = all_pairs(searcher, &recordings, prior, options.least)?;
+        return Ok(DuplicatePairs { pairs: grouped(index, pairs, options.least)?, recall: None });
     };
-    let found = near_pairs(searcher, &recordings, prior, options.least, probes)?;
+    let pairs = near_pairs(searcher, &recordings, prior, options.least, probes)?;
     let step = recordings.len().div_ceil(ASKED).max(1);
-    let asked: Vec<Recording> = recordings.iter().copied().step_by(step).collect();
-    let exact = all_pairs(searcher, &asked, prior, options.least)?;
+    let sample: Vec<Recording> = recordings.iter().copied().step_by(step).collect();
+    let exact = all_pairs(searcher, &sample, prior, options.least)?;
     let recall = Recall {
-        asked: asked.len(),
+        asked: sample.len(),
         pairs: exact.len(),
-        found: exact.keys().filter(|pair| found.contains_key(pair)).count(),
+        found: exact.keys().filter(|pair| pairs.contains_key(pair)).count(),
     };
-    Ok(DuplicatePairs { pairs: grouped(index, found, options.least)?, recall: Some(recall) })
+    Ok(DuplicatePairs { pairs: grouped(index, pairs, options.least)?, recall: Some(recall) })
 }
 
 fn check_interrupt() -> Result<()> {
@@ -116,25 +116,25 @@ fn check_interrupt() -> Result<()> {
     Ok(())
 }
 
-/// The pairs of `asked` with any recording.
-fn all_pairs(searcher: &Searcher, asked: &[Recording], prior: f64, least: f64) -> Result<Pairs> {
-    let bar = progress::bar(asked.len() as u64, "comparing", "recordings");
-    let mut found = Pairs::new();
-    for batch in asked.chunks(AT_ONCE) {
+/// The pairs of `sample` with any recording of the index.
+fn all_pairs(searcher: &Searcher, sample: &[Recording], prior: f64, least: f64) -> Result<Pairs> {
+    let bar = progress::bar(sample.len() as u64, "comparing", "recordings");
+    let mut pairs = Pairs::new();
+    for batch in sample.chunks(BATCH) {
         check_interrupt()?;
         let queries: Result<Vec<Query>> =
             batch.iter().map(|recording| Query::of_recording(&searcher.index, *recording)).collect();
-        for (one, pairs) in batch.iter().zip(searcher.pairs(&queries?, prior)?) {
-            for (other, score, kinds) in pairs {
+        for (recording, scored) in batch.iter().zip(searcher.pairs(&queries?, prior)?) {
+            for (other, score, kinds) in scored {
                 if kinds.same_audio + kinds.same_work >= least {
-                    add(&mut found, [*one, other], score, kinds);
+                    add(&mut pairs, [*recording, other], score, kinds);
                 }
             }
         }
         bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
-    Ok(found)
+    Ok(pairs)
 }
 
 /// The pairs that cells give.
@@ -155,32 +155,32 @@ fn near_pairs(
         kinds.same_audio + kinds.same_work >= least
     };
     let scores: Vec<f32> = cohorts.par_iter().map(|cohort| lowest(|score| likely(score, cohort))).collect();
-    let cells = Cells::of(index, recordings, probes)?;
+    let cells = Cells::new(index, recordings, probes)?;
     let bar = progress::bar(cells.len() as u64, "comparing", "cells");
-    let mut found = Pairs::new();
-    for first in (0..cells.len()).step_by(AT_ONCE) {
+    let mut pairs = Pairs::new();
+    for first in (0..cells.len()).step_by(BATCH) {
         check_interrupt()?;
-        let some: Vec<usize> = (first..cells.len().min(first + AT_ONCE)).collect();
+        let batch: Vec<usize> = (first..cells.len().min(first + BATCH)).collect();
         let near: Result<Vec<Vec<NearPair>>> =
-            some.par_iter().map(|cell| cells.pairs(*cell, &scores)).collect();
-        for NearPair { one, other, score } in near?.into_iter().flatten() {
-            let [a, b] = [one, other].map(|place| recordings[place as usize]);
-            if found.contains_key(&(a.min(b), a.max(b))) {
+            batch.par_iter().map(|cell| cells.pairs(*cell, &scores)).collect();
+        for NearPair { query, member, score } in near?.into_iter().flatten() {
+            let [a, b] = [query, member].map(|number| recordings[number as usize]);
+            if pairs.contains_key(&(a.min(b), a.max(b))) {
                 continue;
             }
             let same_file = index.key(a).has_content(&index.key(b).content);
-            for place in [one, other] {
-                let cohort = cohorts[place as usize].as_ref();
+            for number in [query, member] {
+                let cohort = cohorts[number as usize].as_ref();
                 let kinds = calibration.kinds(f64::from(score), same_file, cohort, prior);
                 if kinds.same_audio + kinds.same_work >= least {
-                    add(&mut found, [a, b], score, kinds);
+                    add(&mut pairs, [a, b], score, kinds);
                 }
             }
         }
-        bar.inc(some.len() as u64);
+        bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
-    Ok(found)
+    Ok(pairs)
 }
 
 /// Slightly less than the lowest cosine that is likely enough; above 1 if none is.
@@ -193,31 +193,32 @@ fn lowest(likely: impl Fn(f64) -> bool) -> f32 {
     (high - 1e-6) as f32
 }
 
-fn add(found: &mut Pairs, [one, other]: [Recording; 2], score: f32, kinds: Kinds) {
-    let pair = (one.min(other), one.max(other));
-    let sides = found.entry(pair).or_insert(PairEvidence { score, kinds, sides: 0 });
+/// Adds the evidence for a pair from the side of one of its recordings.
+fn add(pairs: &mut Pairs, [a, b]: [Recording; 2], score: f32, kinds: Kinds) {
+    let pair = (a.min(b), a.max(b));
+    let evidence = pairs.entry(pair).or_insert(PairEvidence { score, kinds, sides: 0 });
     // The mean of both sides, where both found the pair.
-    sides.sides += 1;
-    let share = 1.0 / f64::from(sides.sides);
+    evidence.sides += 1;
+    let share = 1.0 / f64::from(evidence.sides);
     let mean = |old: f64, new: f64| old + share * (new - old);
-    sides.kinds = Kinds {
-        same_audio: mean(sides.kinds.same_audio, kinds.same_audio),
-        same_work: mean(sides.kinds.same_work, kinds.same_work),
-        other: mean(sides.kinds.other, kinds.other),
+    evidence.kinds = Kinds {
+        same_audio: mean(evidence.kinds.same_audio, kinds.same_audio),
+        same_work: mean(evidence.kinds.same_work, kinds.same_work),
+        other: mean(evidence.kinds.other, kinds.other),
     };
 }
 
-fn grouped(index: &Index, found: Pairs, least: f64) -> Result<Vec<Pair>> {
-    let mut found: Vec<_> = found.into_iter().collect();
-    let one = |sides: &PairEvidence| sides.kinds.same_audio + sides.kinds.same_work;
-    found.retain(|(_, sides)| one(sides) >= least);
-    found.sort_by(|a, b| one(&b.1).total_cmp(&one(&a.1)).then(a.0.cmp(&b.0)));
-    let sure = |sides: &PairEvidence| matches!(sides.kinds.kind(), Kind::SameAudio | Kind::SameWork);
-    let group_of = groups(found.iter().filter(|(_, sides)| sure(sides)).map(|(pair, _)| *pair));
-    let pairs = found.into_iter().map(|((a, b), sides)| {
+fn grouped(index: &Index, pairs: Pairs, least: f64) -> Result<Vec<Pair>> {
+    let mut sorted: Vec<_> = pairs.into_iter().collect();
+    let of_one_work = |evidence: &PairEvidence| evidence.kinds.same_audio + evidence.kinds.same_work;
+    sorted.retain(|(_, sides)| of_one_work(sides) >= least);
+    sorted.sort_by(|a, b| of_one_work(&b.1).total_cmp(&of_one_work(&a.1)).then(a.0.cmp(&b.0)));
+    let sure = |evidence: &PairEvidence| matches!(evidence.kinds.kind(), Kind::SameAudio | Kind::SameWork);
+    let group_of = groups(sorted.iter().filter(|(_, sides)| sure(sides)).map(|(pair, _)| *pair));
+    let pairs = sorted.into_iter().map(|((a, b), sides)| {
         Ok(Pair {
             kind: sides.kinds.kind(),
-            probability: one(&sides),
+            probability: of_one_work(&sides),
             probability_of_same_audio: sides.kinds.same_audio,
             score: sides.score,
             group: if sure(&sides) { group_of[&a] } else { 0 },
@@ -231,21 +232,21 @@ fn grouped(index: &Index, found: Pairs, least: f64) -> Result<Vec<Pair>> {
 /// Numbers of the connected components of the pairs, from 1, in order of the first pair of each.
 fn groups(pairs: impl Iterator<Item = (Recording, Recording)>) -> HashMap<Recording, usize> {
     let mut members: Vec<Vec<Recording>> = Vec::new();
-    let mut place_of: HashMap<Recording, usize> = HashMap::new();
+    let mut group_of_recording: HashMap<Recording, usize> = HashMap::new();
     for (a, b) in pairs {
-        let (a_in, b_in) = (place_of.get(&a).copied(), place_of.get(&b).copied());
-        let place = match (a_in, b_in) {
+        let (a_in, b_in) = (group_of_recording.get(&a).copied(), group_of_recording.get(&b).copied());
+        let group = match (a_in, b_in) {
             (None, None) => {
                 members.push(Vec::new());
                 members.len() - 1
             }
-            (Some(place), None) | (None, Some(place)) => place,
-            (Some(one), Some(other)) => {
-                let (first, last) = (one.min(other), one.max(other));
+            (Some(group), None) | (None, Some(group)) => group,
+            (Some(group_a), Some(group_b)) => {
+                let (first, last) = (group_a.min(group_b), group_a.max(group_b));
                 if first != last {
                     let moved = std::mem::take(&mut members[last]);
                     moved.iter().for_each(|recording| {
-                        place_of.insert(*recording, first);
+                        group_of_recording.insert(*recording, first);
                     });
                     members[first].extend(moved);
                 }
@@ -253,8 +254,8 @@ fn groups(pairs: impl Iterator<Item = (Recording, Recording)>) -> HashMap<Record
             }
         };
         for recording in [a, b] {
-            if place_of.insert(recording, place) != Some(place) {
-                members[place].push(recording);
+            if group_of_recording.insert(recording, group) != Some(group) {
+                members[group].push(recording);
             }
         }
     }
@@ -270,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_what_pairs_tie_together() {
+    fn groups_are_connected_components_of_pairs() {
         let at = |number: u32| Recording { segment: 0, number };
         let pairs = [(1, 2), (5, 6), (3, 4), (2, 3), (6, 7), (1, 4)].map(|(a, b)| (at(a), at(b)));
         let found = groups(pairs.into_iter());

@@ -16,8 +16,8 @@ use parquet::file::properties::WriterProperties;
 
 use crate::index::{Index, Recording, Row};
 
-/// Rows that are written at once.
-const AT_ONCE: usize = 16_384;
+/// Number of rows of a row group.
+const GROUP_ROWS: usize = 16_384;
 
 /// The database that is to load it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,8 +115,10 @@ fn table(index: &Index, folder: &Path) -> Result<usize> {
     let path = folder.join("vectors.parquet");
     let atomic = AtomicFile::create(&path)?;
     let zstd = Compression::ZSTD(ZstdLevel::try_new(1)?);
-    let properties =
-        WriterProperties::builder().set_compression(zstd).set_max_row_group_row_count(Some(AT_ONCE)).build();
+    let properties = WriterProperties::builder()
+        .set_compression(zstd)
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .build();
     let mut writer: ArrowWriter<File> =
         ArrowWriter::try_new(atomic.reopen()?, schema.clone(), Some(properties))?;
     let mut waiting: Vec<(u64, f32, Row, Vec<f32>)> = Vec::new();
@@ -149,7 +151,7 @@ fn table(index: &Index, folder: &Path) -> Result<usize> {
     let count = each(index, |recording, start_s, vector| {
         waiting.push((id, start_s, index.row(recording)?, vector));
         id += 1;
-        if waiting.len() >= AT_ONCE { flush(&mut waiting) } else { Ok(()) }
+        if waiting.len() >= GROUP_ROWS { flush(&mut waiting) } else { Ok(()) }
     })?;
     if !waiting.is_empty() || count == 0 {
         flush(&mut waiting)?;

@@ -1,4 +1,4 @@
-//! Embeddings that bc-eval made become recordings of an index.
+//! Imports embeddings that bc-eval made as recordings of an index.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use bc_formats::index::Split;
 use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy};
 use crate::index::{Manifest, Storage, row_of, versions};
 
-/// Recordings that are written in one change.
-const AT_ONCE: usize = 100_000;
+/// Number of recordings that are written in one change.
+const BATCH: usize = 100_000;
 
 /// The result of importing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -31,14 +31,14 @@ pub struct Imported {
 pub fn import(path: &Path, folder: &Path, storage: Option<Storage>) -> Result<Imported> {
     let embeddings = Embeddings::read(path)?;
     Windows::of_file(&embeddings.provenance).with_context(|| path.display().to_string())?;
-    let made = &embeddings.provenance;
-    let there = Manifest::path(folder).exists().then(|| Manifest::read(folder)).transpose()?;
-    let storage = storage.or(there.map(|manifest| manifest.storage)).unwrap_or(Storage::F16);
+    let provenance = &embeddings.provenance;
+    let existing = Manifest::path(folder).exists().then(|| Manifest::read(folder)).transpose()?;
+    let storage = storage.or(existing.map(|manifest| manifest.storage)).unwrap_or(Storage::F16);
     let dim = embeddings.dim.max(1);
-    let empty = Manifest::of_provenance(made.settings.clone(), made.inputs.clone(), storage, dim);
+    let empty = Manifest::of_provenance(provenance.settings.clone(), provenance.inputs.clone(), storage, dim);
     let mut adder = Adder::open(folder, empty, ConflictPolicy::KeepOld)?;
     let mut imported = Imported::default();
-    for versions in versions(&embeddings).chunks(AT_ONCE) {
+    for versions in versions(&embeddings).chunks(BATCH) {
         let additions = versions.iter().map(|rows| {
             let mut row = row_of(&embeddings, rows.start);
             let split = embeddings.labels[rows.start].split;
@@ -50,8 +50,8 @@ pub fn import(path: &Path, folder: &Path, storage: Option<Storage>) -> Result<Im
                 .map(|at| (embeddings.labels[at].start_s, embeddings.vectors[at * dim..][..dim].to_vec()));
             Addition { row, parts: parts.collect(), windows: Vec::new() }
         });
-        for fate in adder.add(additions.collect())? {
-            match fate {
+        for outcome in adder.add(additions.collect())? {
+            match outcome {
                 AddOutcome::Added | AddOutcome::Replaced => imported.new += 1,
                 AddOutcome::AlreadyPresent => imported.there += 1,
                 AddOutcome::PathTaken => imported.taken += 1,

@@ -1,4 +1,4 @@
-//! What is to be added: files, folders and lists, with what is known of each recording.
+//! Lists the recordings to add, from files, folders and lists, with what is known of each.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use crate::index::rows::is_reserved;
 /// A file with what is known of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// Its path.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What is known; `path` is absolute.
+    /// What is known of the recording; `path` is absolute.
     pub row: Row,
 }
 
@@ -25,9 +25,9 @@ pub enum Works {
     /// Unknown: each is a separate work, until it turns out to be similar to another.
     #[default]
     Own,
-    /// All are versions of this one.
+    /// All recordings are versions of this work.
     One(String),
-    /// Those in one folder are of one work, which has the folder's name.
+    /// The recordings in one folder are versions of one work, which has the folder's name.
     Folder,
 }
 
@@ -54,9 +54,9 @@ pub fn items(words: &[PathBuf], works: &Works) -> Result<(Vec<Item>, Vec<Failure
     let (mut items, mut failed) = (Vec::new(), Vec::new());
     for path in audio {
         // One by one: two folders may hold files of one name.
-        let (found, not) = files::list(&[path])?;
-        failed.extend(not);
-        items.extend(found.into_iter().map(|file| {
+        let (listed, unusable) = files::list(&[path])?;
+        failed.extend(unusable);
+        items.extend(listed.into_iter().map(|file| {
             let work = match works {
                 Works::Own => String::new(),
                 Works::One(work) => work.clone(),
@@ -69,10 +69,10 @@ pub fn items(words: &[PathBuf], works: &Works) -> Result<(Vec<Item>, Vec<Failure
         }));
     }
     for path in lists {
-        let (found, not) =
-            of_list(&path).with_context(|| format!("cannot use the list {}", path.display()))?;
-        items.extend(found);
-        failed.extend(not);
+        let (listed, unusable) =
+            read_list(&path).with_context(|| format!("cannot use the list {}", path.display()))?;
+        items.extend(listed);
+        failed.extend(unusable);
     }
     let mut seen = HashSet::new();
     items.retain(|item| seen.insert(item.row.path.clone()));
@@ -81,7 +81,7 @@ pub fn items(words: &[PathBuf], works: &Works) -> Result<(Vec<Item>, Vec<Failure
 
 /// Reads a list: UTF-8, comma-separated, first line the names of the columns, of which `path` must be one. Paths are
 /// relative to the folder of the list.
-fn of_list(path: &Path) -> Result<(Vec<Item>, Vec<Failure>)> {
+fn read_list(path: &Path) -> Result<(Vec<Item>, Vec<Failure>)> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_path(path)?;
     let names: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
     check_names(&names)?;
@@ -89,7 +89,8 @@ fn of_list(path: &Path) -> Result<(Vec<Item>, Vec<Failure>)> {
     let (mut items, mut failed) = (Vec::new(), Vec::new());
     for (number, record) in reader.records().enumerate() {
         let line = number + 2;
-        let item = record.map_err(anyhow::Error::from).and_then(|record| of_record(&names, &record, folder));
+        let item =
+            record.map_err(anyhow::Error::from).and_then(|record| item_of_record(&names, &record, folder));
         match item {
             Ok(item) => items.push(item),
             Err(error) => failed.push(Failure::new(path, format!("record {line}: {error:#}"))),
@@ -116,7 +117,7 @@ fn check_names(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn of_record(names: &[String], record: &csv::StringRecord, folder: &Path) -> Result<Item> {
+fn item_of_record(names: &[String], record: &csv::StringRecord, folder: &Path) -> Result<Item> {
     let mut row = Row::default();
     let mut extra = BTreeMap::new();
     for (name, value) in names.iter().zip(record) {
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_keeps_its_columns_and_says_what_is_wrong_with_it() {
+    fn a_list_gives_items_with_further_columns_and_reports_bad_rows_and_headers() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("works.csv");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_one_name_in_two_folders_are_two() {
+    fn files_of_one_name_in_two_folders_are_two_items() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["one/a.mp3", "two/a.mp3"] {
             std::fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();

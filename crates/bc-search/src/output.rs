@@ -29,7 +29,7 @@ pub struct Printer {
     headed: bool,
 }
 
-const ANSWER: [&str; 22] = [
+const ANSWER_COLUMNS: [&str; 22] = [
     "query",
     "rank",
     "probability",
@@ -55,7 +55,7 @@ const ANSWER: [&str; 22] = [
 ];
 
 impl Printer {
-    /// For one form.
+    /// A printer for one form.
     #[must_use]
     pub fn new(format: Format) -> Self {
         Self { format, csv: csv::Writer::from_writer(std::io::stdout()), headed: false }
@@ -74,7 +74,7 @@ impl Printer {
         Ok(())
     }
 
-    /// The answer to a query. As CSV one line per work, or a single one where there is none.
+    /// Prints the answer to a query. As CSV one line per work, or a single one where there is none.
     ///
     /// # Errors
     /// Standard output is gone.
@@ -83,7 +83,7 @@ impl Printer {
             Format::Table => println!("{}", answer::table(answer)),
             Format::Jsonl => Self::json(answer)?,
             Format::Csv => {
-                self.head(&ANSWER)?;
+                self.head(&ANSWER_COLUMNS)?;
                 let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
                 for hit in &answer.hits {
                     let Row { path, title, performer, work, isrc, iswc, duration_s, .. } = hit.row.clone();
@@ -125,7 +125,7 @@ impl Printer {
         Ok(())
     }
 
-    /// A query without an answer; for people it goes to standard error, as it does beside the other forms.
+    /// Prints why a query has no answer; for people it goes to standard error, as it does beside the other forms.
     ///
     /// # Errors
     /// Standard output is gone.
@@ -135,10 +135,10 @@ impl Printer {
             Format::Table => {}
             Format::Jsonl => Self::json(failure)?,
             Format::Csv => {
-                self.head(&ANSWER)?;
-                let mut record = vec![String::new(); ANSWER.len()];
+                self.head(&ANSWER_COLUMNS)?;
+                let mut record = vec![String::new(); ANSWER_COLUMNS.len()];
                 record[0].clone_from(&failure.query);
-                record[ANSWER.len() - 1].clone_from(&failure.error);
+                record[ANSWER_COLUMNS.len() - 1].clone_from(&failure.error);
                 self.csv.write_record(record)?;
                 self.csv.flush()?;
             }
@@ -146,7 +146,7 @@ impl Printer {
         Ok(())
     }
 
-    /// The pairs of a catalogue.
+    /// Prints the pairs of a catalogue.
     ///
     /// # Errors
     /// Standard output is gone.
@@ -181,7 +181,7 @@ impl Printer {
         })
     }
 
-    /// The timeline of a file.
+    /// Prints the timeline of a file.
     ///
     /// # Errors
     /// Standard output is gone.
@@ -209,7 +209,7 @@ impl Printer {
         })
     }
 
-    /// One row per item: its cells, or all of it as JSON.
+    /// Prints one row per item: its cells, or the whole item as JSON.
     fn rows<T: Serialize, const N: usize>(
         &mut self,
         names: [&str; N],

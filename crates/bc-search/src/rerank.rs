@@ -1,4 +1,4 @@
-//! Calibrated answers from the candidates of another search: a database's, beyond what one machine holds.
+//! Gives calibrated answers from the candidates of another search: a database's, beyond what one machine holds.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -25,22 +25,22 @@ pub struct Candidate {
 /// A file that cannot be read, or a line without both.
 pub fn read(path: &Path) -> Result<Vec<(String, Vec<String>)>> {
     let mut text = String::new();
-    let cannot = || format!("cannot read the candidates in {}", path.display());
+    let context = || format!("cannot read the candidates in {}", path.display());
     if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).with_context(cannot)?;
+        std::io::stdin().read_to_string(&mut text).with_context(context)?;
     } else {
-        text = std::fs::read_to_string(path).with_context(cannot)?;
+        text = std::fs::read_to_string(path).with_context(context)?;
     }
-    let candidates = parse(&text).with_context(cannot)?;
+    let candidates = parse(&text).with_context(context)?;
     ensure!(!candidates.is_empty(), "{} holds no candidates", path.display());
     let mut queries: Vec<(String, Vec<String>)> = Vec::new();
-    let mut place_of: HashMap<String, usize> = HashMap::new();
+    let mut number_of_query: HashMap<String, usize> = HashMap::new();
     for Candidate { query, path } in candidates {
-        let place = *place_of.entry(query.clone()).or_insert_with(|| {
+        let number = *number_of_query.entry(query.clone()).or_insert_with(|| {
             queries.push((query, Vec::new()));
             queries.len() - 1
         });
-        queries[place].1.push(path);
+        queries[number].1.push(path);
     }
     Ok(queries)
 }
@@ -60,12 +60,12 @@ fn parse(text: &str) -> Result<Vec<Candidate>> {
 /// skipped, with a warning.
 ///
 /// # Errors
-/// Of the network; a query's own are in its answer.
+/// Errors of the network; a query's own are in its answer.
 pub fn rerank(searcher: &Searcher, queries: &[(String, Vec<String>)]) -> Result<Vec<Result<Answer>>> {
-    let wanted: std::collections::HashSet<&str> =
+    let paths: std::collections::HashSet<&str> =
         queries.iter().flat_map(|(_, paths)| paths).map(String::as_str).collect();
     let hashes: std::collections::HashSet<u64> =
-        wanted.iter().map(|path| crate::index::keys::short_hash(path)).collect();
+        paths.iter().map(|path| crate::index::keys::short_hash(path)).collect();
     let mut known = HashMap::new();
     for recording in searcher.index.recordings() {
         if hashes.contains(&searcher.index.key(recording).path) {
@@ -73,18 +73,18 @@ pub fn rerank(searcher: &Searcher, queries: &[(String, Vec<String>)]) -> Result<
         }
     }
     let names: Vec<String> = queries.iter().map(|(query, _)| query.clone()).collect();
-    let made = searcher.queries(&names)?;
-    let answers = made.into_iter().zip(queries).map(|(query, (_, paths))| {
-        let mut among = Vec::new();
+    let embedded = searcher.queries(&names)?;
+    let answers = embedded.into_iter().zip(queries).map(|(query, (_, paths))| {
+        let mut candidates = Vec::new();
         for path in paths {
             match known.get(path) {
-                Some(recording) => among.push(*recording),
+                Some(recording) => candidates.push(*recording),
                 None => tracing::warn!("{} does not hold {path}", searcher.index.path.display()),
             }
         }
-        among.sort_unstable();
-        among.dedup();
-        searcher.answer_among(&query?, &among)
+        candidates.sort_unstable();
+        candidates.dedup();
+        searcher.answer_among(&query?, &candidates)
     });
     Ok(answers.collect())
 }

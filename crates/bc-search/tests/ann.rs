@@ -68,7 +68,7 @@ mod graphs {
     }
 
     #[test]
-    fn what_is_new_or_removed_or_compacted_is_right_without_building_again() {
+    fn changes_of_an_index_are_searched_correctly_without_rebuilding_graphs() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         add(path, Storage::F16, 0..3000);
@@ -84,7 +84,7 @@ mod graphs {
             let found = graphs.nearest(&index, &asked, 5).remove(0);
             let path_of = |found: &scan::ScoredRow| {
                 let segment = &index.segments[found.segment as usize];
-                segment.row(segment.keys.places()[found.row as usize].recording).unwrap().path
+                segment.row(segment.keys.sources()[found.row as usize].recording).unwrap().path
             };
             found.iter().map(path_of).collect::<Vec<_>>()
         };
@@ -167,7 +167,7 @@ mod graphs {
 
 #[cfg(not(feature = "ann"))]
 #[test]
-fn a_program_without_graphs_says_how_to_get_them() {
+fn a_program_without_the_feature_ann_says_how_to_get_it() {
     let error = bc_search::ann::build(std::path::Path::new("i"), bc_search::ann::Settings::default());
     assert!(error.unwrap_err().to_string().contains("--features ann"));
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 /// Writes `calibration.json` beside `e.parquet`.
 fn calibrated(folder: &Path) {
     let path = folder.join("e.parquet");
-    let made = Calibration::of(&path, &Embeddings::read(&path).unwrap()).unwrap();
+    let made = Calibration::from_embeddings(&path, &Embeddings::read(&path).unwrap()).unwrap();
     bc_formats::atomic::write_json(&folder.join("calibration.json"), &made).unwrap();
 }
 

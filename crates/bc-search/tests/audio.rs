@@ -218,7 +218,7 @@ fn a_bundle_is_a_folder_with_a_network_and_its_calibration() {
     let mut embeddings = bc_formats::embeddings::Embeddings::read(&folder.path().join("e.parquet")).unwrap();
     embeddings.provenance.settings = index.manifest.provenance.settings.clone();
     embeddings.provenance.inputs = index.manifest.provenance.inputs.clone();
-    let made = bc_calibration::Calibration::of(Path::new("e.parquet"), &embeddings).unwrap();
+    let made = bc_calibration::Calibration::from_embeddings(Path::new("e.parquet"), &embeddings).unwrap();
     bc_formats::atomic::write_json(&folder.path().join("net/calibration.json"), &made).unwrap();
     let answer: Value = serde_json::from_str(&succeed(folder.path(), &search)).unwrap();
     assert!(answer["hits"][0]["probability"].as_f64().unwrap() > 0.99, "{answer}");

@@ -53,7 +53,7 @@ fn a_list_gives_works_codes_and_columns_of_its_own() {
 }
 
 #[test]
-fn what_is_there_is_not_embedded_again_whatever_its_name() {
+fn audio_in_the_index_is_not_embedded_again_under_another_name() {
     let folder = workplace(4);
     with_network(folder.path(), &["add", "music", "--index", "i"]);
     std::fs::copy(folder.path().join("music/0.wav"), folder.path().join("copy.wav")).unwrap();
@@ -67,7 +67,7 @@ fn what_is_there_is_not_embedded_again_whatever_its_name() {
 }
 
 #[test]
-fn other_audio_of_a_known_path_is_a_failure_until_it_is_to_replace() {
+fn other_audio_under_a_known_path_fails_unless_it_replaces_the_old() {
     let folder = workplace(3);
     with_network(folder.path(), &["add", "music", "--index", "i"]);
     melody(&folder.path().join("music/1.wav"), &[90, 80, 70]);
@@ -82,7 +82,7 @@ fn other_audio_of_a_known_path_is_a_failure_until_it_is_to_replace() {
 }
 
 #[test]
-fn what_is_removed_is_not_found_and_compacting_forgets_it() {
+fn removed_recordings_are_not_found_and_compacting_deletes_them() {
     let folder = workplace(4);
     with_network(folder.path(), &["add", "music", "--index", "i", "--by-folder"]);
     assert!(
@@ -114,7 +114,7 @@ fn what_is_removed_is_not_found_and_compacting_forgets_it() {
 }
 
 #[test]
-fn indexes_are_merged_and_those_of_other_networks_are_not() {
+fn indexes_of_one_network_are_merged_and_of_two_networks_are_refused() {
     let folder = workplace(6);
     for (part, index) in [("1/2", "a"), ("2/2", "b")] {
         with_network(folder.path(), &["add", "music", "--index", index, "--shard", part]);
@@ -138,7 +138,7 @@ fn indexes_are_merged_and_those_of_other_networks_are_not() {
 }
 
 #[test]
-fn damage_is_found_and_named() {
+fn verify_finds_and_names_damaged_files() {
     let folder = workplace(3);
     with_network(folder.path(), &["add", "music", "--index", "i"]);
     let segments = folder.path().join("i/segments");

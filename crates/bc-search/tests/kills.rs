@@ -63,7 +63,7 @@ fn litter(index: &Path) -> Vec<String> {
 }
 
 #[test]
-fn two_that_add_at_once_and_one_of_them_killed_lose_nothing() {
+fn two_concurrent_adds_one_of_them_killed_lose_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path();
     // With short windows beside the vectors: two more files per segment.

@@ -164,7 +164,7 @@ fn a_recording_is_identified_compared_and_heard() {
 }
 
 #[test]
-fn what_is_no_audio_is_refused_in_words() {
+fn a_file_that_is_no_audio_is_refused_with_a_reason() {
     let folder = workplace();
     let server = start(folder.path(), &["--max-upload", "2", "--max-minutes", "1"]);
     let identify = |name: &str, bytes: Vec<u8>| server.post("/identify", &[Part::file("file", name, bytes)]);
@@ -225,7 +225,7 @@ fn what_is_no_audio_is_refused_in_words() {
 }
 
 #[test]
-fn no_path_leads_out_of_the_index() {
+fn no_request_path_reaches_files_outside_the_index() {
     let folder = workplace();
     let server = start(folder.path(), &[]);
     for path in [
@@ -254,7 +254,7 @@ fn no_path_leads_out_of_the_index() {
 }
 
 #[test]
-fn who_has_the_token_adds_and_others_do_not() {
+fn adding_needs_the_token() {
     let folder = workplace();
     let new = folder.path().join("new song.wav");
     song(&new, 4, Performance::default());
@@ -299,7 +299,7 @@ fn who_has_the_token_adds_and_others_do_not() {
 }
 
 #[test]
-fn pages_of_elsewhere_may_not_ask() {
+fn requests_for_other_hosts_and_from_other_origins_are_refused() {
     let folder = workplace();
     let server = start(folder.path(), &["--allow-host", "music.example.org"]);
     let health = |headers: &str| {
@@ -331,7 +331,7 @@ fn pages_of_elsewhere_may_not_ask() {
 }
 
 #[test]
-fn a_stop_finishes_what_is_in_flight() {
+fn a_stop_finishes_requests_in_progress() {
     let folder = workplace();
     for signal in ["-TERM", "-INT"] {
         let mut server = start(folder.path(), &[]);
@@ -351,7 +351,7 @@ fn a_stop_finishes_what_is_in_flight() {
 }
 
 #[test]
-fn more_than_may_wait_are_refused_with_a_time() {
+fn requests_beyond_the_queue_are_refused_with_a_retry_time() {
     let folder = workplace();
     let server = start(folder.path(), &["--workers", "1", "--queue", "0"]);
     let one = folder.path().join("songs/one.wav");
@@ -390,7 +390,7 @@ fn more_than_may_wait_are_refused_with_a_time() {
 }
 
 #[test]
-fn slow_clients_are_told_and_those_who_go_away_harm_nobody() {
+fn slow_clients_get_an_error_and_disconnected_ones_do_no_harm() {
     let folder = workplace();
     let server = start(folder.path(), &[]);
     let one = Part::of("file", &folder.path().join("songs/one.wav"));

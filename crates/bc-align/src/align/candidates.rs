@@ -55,7 +55,7 @@ pub fn best(first: &Chroma, b: &Chroma, settings: &Settings, count: usize) -> Ve
     });
     let mut scored: Vec<(Candidate, f64)> = scored.collect();
     // Of equal scores the first: the likelier key, the tempo nearest to 1.
-    scored.sort_by(|one, other| other.1.total_cmp(&one.1));
+    scored.sort_by(|a, b| b.1.total_cmp(&a.1));
     let up = scored.first().map(|best| best.0.up);
     scored
         .into_iter()

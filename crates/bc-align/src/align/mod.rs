@@ -20,12 +20,12 @@ use crate::Error;
 use crate::chroma::Chroma;
 
 /// Number of tempi that are examined more closely.
-const COARSE: usize = 3;
+const COARSE_TEMPI: usize = 3;
 /// The tempo of the best alignment is varied by up to this many steps of this factor in both directions.
 const FINE_STEPS: i32 = 4;
 const FINE_STEP: f64 = 1.012;
 
-/// How two recordings go together.
+/// How two recordings match: key shift, tempo ratio and sections.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Alignment {
     /// Semitones that the second recording sounds above the first, -5 to 6.
@@ -38,7 +38,7 @@ pub struct Alignment {
     pub score: f64,
     /// Matched sections in order of the first recording; none overlap in either.
     pub sections: Vec<Section>,
-    /// The alignment within them: pairs of times (first recording, second recording) in seconds, in order of the first.
+    /// The alignment within the sections: pairs of times (first recording, second recording) in seconds, in order of the first.
     pub path: Vec<(f64, f64)>,
 }
 
@@ -57,16 +57,16 @@ pub fn align(a: &Chroma, b: &Chroma, settings: &Settings) -> Result<Alignment, E
         }
     }
     let first = a.means(settings.cell_s);
-    let coarse: Vec<Tried> = candidates::best(&first, b, settings, COARSE)
+    let coarse: Vec<TriedCandidate> = candidates::best(&first, b, settings, COARSE_TEMPI)
         .into_par_iter()
-        .map(|candidate| Tried::new(candidate, &first, b, settings))
+        .map(|candidate| TriedCandidate::new(candidate, &first, b, settings))
         .collect();
     let too_short = Error::TooShort { seconds: b.duration_s(), least };
     let near = straightest(&coarse).ok_or(too_short.clone())?.candidate.around(FINE_STEP, FINE_STEPS);
-    let fine: Vec<Tried> =
-        near.into_par_iter().map(|candidate| Tried::new(candidate, &first, b, settings)).collect();
+    let fine: Vec<TriedCandidate> =
+        near.into_par_iter().map(|candidate| TriedCandidate::new(candidate, &first, b, settings)).collect();
     let score = coarse.iter().chain(&fine).map(|tried| tried.score).fold(0.0, f64::max);
-    let Tried { candidate, second, found, .. } = straightest(&fine).ok_or(too_short)?;
+    let TriedCandidate { candidate, second, found, .. } = straightest(&fine).ok_or(too_short)?;
     // The second recording was brought near the first's tempo; the slope is the remaining ratio.
     let stretch = second.column_s / first.column_s;
     Ok(Alignment {
@@ -78,15 +78,15 @@ pub fn align(a: &Chroma, b: &Chroma, settings: &Settings) -> Result<Alignment, E
     })
 }
 
-/// The result for a tempo and a key.
-struct Tried {
+/// The sections and the score for a candidate: a tempo and a key.
+struct TriedCandidate {
     candidate: Candidate,
     second: Chroma,
     found: Found,
     score: f64,
 }
 
-impl Tried {
+impl TriedCandidate {
     fn new(candidate: Candidate, first: &Chroma, b: &Chroma, settings: &Settings) -> Self {
         let second = candidate.brought(first, b);
         let found = sections::all(first, &second, settings);
@@ -95,7 +95,7 @@ impl Tried {
     }
 }
 
-/// The one whose sections fit straight lines best; the first of equal ones.
-fn straightest(tried: &[Tried]) -> Option<&Tried> {
+/// The candidate whose sections fit straight lines best; the first of equal ones.
+fn straightest(tried: &[TriedCandidate]) -> Option<&TriedCandidate> {
     tried.iter().reduce(|best, next| if next.found.straight > best.found.straight { next } else { best })
 }

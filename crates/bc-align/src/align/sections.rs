@@ -6,7 +6,7 @@ use crate::qmax::{self, Plot};
 
 /// A path is cut where it has no hits for this many seconds.
 const LONGEST_GAP_S: f64 = 8.0;
-/// It is cut, too, where it changes its diagonal by more cells than this without a hit.
+/// A path is cut, too, where it changes its diagonal by more cells than this without a hit.
 const GREATEST_JUMP: usize = 3;
 /// A section extends at most this many seconds beyond the piece of a path from which it was found.
 const BEYOND_S: f64 = 12.0;
@@ -27,9 +27,9 @@ const LEAST_LIKENESS: f32 = 0.75;
 /// The sections found on two grids.
 #[derive(Default)]
 pub struct Found {
-    /// In order of the first recording.
+    /// The sections, in order of the first recording.
     pub sections: Vec<Section>,
-    /// Pairs of times.
+    /// The path: pairs of times.
     pub path: Vec<(f64, f64)>,
     /// Cells of the second recording per cell of the first, over all sections; 1 where there are none.
     pub slope: f64,
@@ -59,7 +59,7 @@ pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> Found {
         if full || most < least.max(LEAST_SHARE * found.longest) {
             break;
         }
-        let path = back(&plot, &scores, (end / plot.columns, end % plot.columns));
+        let path = trace_back(&plot, &scores, (end / plot.columns, end % plot.columns));
         // One piece at a time: what a path picked up on its way to it may belong to a better one.
         let Some(piece) = best_piece(&path, (LONGEST_GAP_S / a.column_s) as usize) else { break };
         clear(&mut plot, &piece);
@@ -77,21 +77,21 @@ pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> Found {
             grids.take(&ends, &line);
         }
     }
-    found.sections.sort_by(|one, other| one.start_a.total_cmp(&other.start_a));
-    apart(&mut found.sections);
-    found.path.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)));
+    found.sections.sort_by(|a, b| a.start_a.total_cmp(&b.start_a));
+    separate(&mut found.sections);
+    found.path.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     found.slope = slopes.common();
     found
 }
 
 /// Position and value of the greatest score; `None` if all are 0.
 fn greatest(scores: &[f32]) -> Option<(usize, f32)> {
-    let best = scores.iter().copied().enumerate().max_by(|one, other| one.1.total_cmp(&other.1))?;
+    let best = scores.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
     (best.1 > 0.0).then_some(best)
 }
 
 /// The path that ends in a cell, from its first hit on.
-fn back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
+fn trace_back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
     let at = |row: usize, column: usize| row * plot.columns + column;
     let (mut row, mut column) = end;
     let mut path = Vec::new();
@@ -120,8 +120,8 @@ fn back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
     path
 }
 
-/// Cuts a path where it jumps, or has no hits for more than `longest` cells; the piece with the most hits, which begins and
-/// ends with one.
+/// Cuts a path where it jumps, or has no hits for more than `longest` cells; returns the piece with the most hits, which begins and
+/// ends with a hit.
 fn best_piece(path: &Piece, longest: usize) -> Option<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut pending: Piece = Vec::new();
@@ -149,11 +149,12 @@ fn best_piece(path: &Piece, longest: usize) -> Option<Piece> {
     pieces.into_iter().max_by_key(hits)
 }
 
+/// Number of hits of a piece.
 fn hits(piece: &Piece) -> usize {
     piece.iter().filter(|cell| cell.2).count()
 }
 
-/// Takes the moments of a piece out of the plot, in both directions.
+/// Removes the moments of a piece from the plot, in both directions.
 fn clear(plot: &mut Plot, piece: &Piece) {
     let (from, to) = (piece[0], piece[piece.len() - 1]);
     for (row, hits) in plot.hits.chunks_exact_mut(plot.columns).enumerate() {
@@ -165,10 +166,10 @@ fn clear(plot: &mut Plot, piece: &Piece) {
     }
 }
 
-/// Sections that overlap in a recording are cut in the middle of what they share.
-fn apart(sections: &mut [Section]) {
+/// Cuts sections that overlap in a recording, in the middle of what they share.
+fn separate(sections: &mut [Section]) {
     let mut by_second: Vec<usize> = (0..sections.len()).collect();
-    by_second.sort_by(|one, other| sections[*one].start_b.total_cmp(&sections[*other].start_b));
+    by_second.sort_by(|a, b| sections[*a].start_b.total_cmp(&sections[*b].start_b));
     for at in 1..sections.len() {
         let (early, late) = (at - 1, at);
         if sections[early].end_a > sections[late].start_a {
@@ -219,11 +220,11 @@ fn moments(piece: &Piece) -> (f64, f64, f64, f64) {
     (rows, both, row, column)
 }
 
-/// The section in the first recording.
+/// The extent of a section in the first recording, and how well it matches.
 struct Ends {
-    /// First cell.
+    /// First cell of the section.
     from: usize,
-    /// The cell after the last.
+    /// The cell after the section's last.
     to: usize,
     /// Sum of what its cells' similarities are above the least.
     similarity: f32,
@@ -231,7 +232,7 @@ struct Ends {
     likeness: f32,
 }
 
-/// The column of a row on the line.
+/// A line through a piece: a slope and a point on it, in cells.
 #[derive(Clone, Copy)]
 struct Line {
     slope: f64,
@@ -247,12 +248,13 @@ impl Line {
         (rows > 0.0).then(|| Self { slope: (both / rows).clamp(1.0 / MOST_SLOPE, MOST_SLOPE), row, column })
     }
 
+    /// The column on the line at a row.
     fn at(&self, row: f64) -> f64 {
         self.column + self.slope * (row - self.row)
     }
 }
 
-/// Both recordings in cells.
+/// Both recordings in cells, and the cells that are in sections already.
 struct Grids<'a> {
     a: &'a Chroma,
     b: &'a Chroma,
@@ -272,16 +274,16 @@ impl<'a> Grids<'a> {
 
     /// The cell of `b` beside one of `a`.
     fn beside(&self, line: &Line, cell: usize) -> Option<usize> {
-        let other = line.at(cell as f64).round();
-        (other >= 0.0 && (other as usize) < self.b.columns.len()).then_some(other as usize)
+        let column = line.at(cell as f64).round();
+        (column >= 0.0 && (column as usize) < self.b.columns.len()).then_some(column as usize)
     }
 
-    /// Marks a section's cells.
+    /// Marks a section's cells as taken.
     fn take(&mut self, ends: &Ends, line: &Line) {
         for cell in ends.from..ends.to {
             self.taken_a[cell] = true;
-            if let Some(other) = self.beside(line, cell) {
-                self.taken_b[other] = true;
+            if let Some(beside) = self.beside(line, cell) {
+                self.taken_b[beside] = true;
             }
         }
     }
@@ -296,8 +298,8 @@ impl<'a> Grids<'a> {
         let from = first.saturating_sub(beyond);
         let to = (last + beyond).min(self.a.columns.len() - 1);
         let similarity = |cell: usize| -> Option<f32> {
-            let other = self.beside(line, cell).filter(|other| !self.taken_b[*other])?;
-            (!self.taken_a[cell]).then(|| dot(&self.a.columns[cell], &self.b.columns[other]))
+            let beside = self.beside(line, cell).filter(|beside| !self.taken_b[*beside])?;
+            (!self.taken_a[cell]).then(|| dot(&self.a.columns[cell], &self.b.columns[beside]))
         };
         let similarities: Vec<Option<f32>> = (from..=to).map(similarity).collect();
         let inside: Vec<f32> = similarities[first - from..=last - from].iter().copied().flatten().collect();

@@ -15,7 +15,7 @@ pub struct Settings {
     pub depth: usize,
     /// Share of a row, and of a column, of the cross recurrence plot that counts as near.
     pub kappa: f64,
-    /// In how many keys, the likeliest first, the second recording is tried.
+    /// Number of keys in which the second recording is tried, the likeliest first.
     pub keys: usize,
     /// The greatest tempo ratio that is tried; the smallest is its inverse.
     pub tempo: f64,
@@ -45,12 +45,12 @@ impl Default for Settings {
 /// A part of one recording beside the part of the other that it matches. Seconds.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Section {
-    /// Where it begins in the first recording.
+    /// Where the section begins in the first recording, in seconds.
     pub start_a: f64,
-    /// Where it ends there.
+    /// Where the section ends in the first recording, in seconds.
     pub end_a: f64,
-    /// Where it begins in the second recording.
+    /// Where the section begins in the second recording, in seconds.
     pub start_b: f64,
-    /// Where it ends there.
+    /// Where the section ends in the second recording, in seconds.
     pub end_b: f64,
 }

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_may_end_on_a_block_whatever_the_hop() {
+    fn a_stream_may_end_at_a_block_boundary_for_any_hop_length() {
         // Windows of 363 samples and fewer, so that the hop is longer than half of any.
         let settings = CqtSettings { hop_length: 512, bins: 12, fmin_hz: 1_000.0, ..CqtSettings::default() };
         for times in [1, 2] {

@@ -1,9 +1,9 @@
-//! Channels become one.
+//! Mixes channels into one.
 
 use symphonia::core::audio::{Channels, Position};
 
 /// Samples beyond this (48 dB above full scale, which is 1) are damage, as are those that are not numbers.
-const LOUDEST: f32 = 256.0;
+const MAX_SAMPLE: f32 = 256.0;
 
 /// Channels of low-frequency effects, which are left out of the mean: their content is an octave below what they accompany, and
 /// mostly absent.
@@ -31,8 +31,8 @@ pub(super) fn mix(interleaved: &[f32], channels: usize, effects: &[usize], mono:
         _ => {
             let share = 1.0 / (channels - effects.len()).max(1) as f32;
             let sum = |frame: &[f32]| {
-                let heard = frame.iter().enumerate().filter(|(channel, _)| !effects.contains(channel));
-                heard.map(|(_, sample)| sample).sum::<f32>()
+                let mixed = frame.iter().enumerate().filter(|(channel, _)| !effects.contains(channel));
+                mixed.map(|(_, sample)| sample).sum::<f32>()
             };
             mono.extend(interleaved.chunks_exact(channels).map(|frame| sum(frame) * share));
         }
@@ -43,7 +43,7 @@ pub(super) fn mix(interleaved: &[f32], channels: usize, effects: &[usize], mono:
 /// Replaces samples that cannot be sound by silence; returns whether there were none.
 pub(super) fn sane(mono: &mut [f32]) -> bool {
     // Not a number compares as false.
-    let sound = |sample: &f32| sample.abs() <= LOUDEST;
+    let sound = |sample: &f32| sample.abs() <= MAX_SAMPLE;
     // Counted and not searched: the first is done by vectors.
     if mono.iter().map(|sample| u32::from(!sound(sample))).sum::<u32>() == 0 {
         return true;
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_a_sample_is_silence() {
+    fn samples_that_cannot_be_sound_become_silence() {
         let mut mono = Vec::new();
         assert!(!mix(&[0.5, 1.5, f32::NAN, 0.5, 3e38, 3e38, -1e6, 0.0, -200.0, -100.0], 2, &[], &mut mono));
         assert_eq!(mono, [1.0, 0.0, 0.0, 0.0, -150.0]);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn low_frequency_effects_are_no_part_of_the_mean() {
+    fn low_frequency_effects_are_left_out_of_the_mean() {
         let five_one = Position::FRONT_LEFT
             | Position::FRONT_RIGHT
             | Position::FRONT_CENTER

@@ -45,6 +45,6 @@ fn corpora() {
             inputs: Default::default(),
         },
     };
-    let made = Calibration::of("embeddings.parquet".as_ref(), &embeddings).unwrap();
+    let made = Calibration::from_embeddings("embeddings.parquet".as_ref(), &embeddings).unwrap();
     write_seed("calibration", "circle", &serde_json::to_vec(&made).unwrap());
 }

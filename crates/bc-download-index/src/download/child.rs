@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 /// Ends a child and what it started: yt-dlp's single-file form works in a second process.
 ///
 /// # Errors
-/// Of the system.
+/// Errors of the system.
 pub(super) fn end(child: &mut Child) -> std::io::Result<()> {
     #[cfg(unix)]
     // SAFETY: the child is not waited for yet, so that its number, which is that of its group, is still its own.

@@ -23,13 +23,13 @@ pub const INCOMING: &str = ".incoming";
 pub struct Job {
     /// Version id; the file's name.
     pub id: String,
-    /// Where it comes from.
+    /// Address that the file comes from.
     pub url: String,
 }
 
 /// The right to fetch one id, until it is dropped.
 pub struct Claim {
-    /// Where yt-dlp works.
+    /// Folder in which yt-dlp works.
     pub work: PathBuf,
     folder: PathBuf,
     _lock: File,

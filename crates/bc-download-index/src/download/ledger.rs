@@ -1,7 +1,7 @@
-//! The failed downloads, one line of JSON each, beside the audio.
+//! Records failed downloads beside the audio, one line of JSON each.
 //!
 //! Each part (`--shard`) appends to its own file, so that parts on several machines may share the
-//! folder; all files are read together. A line cut off by a kill is passed over.
+//! folder; all files are read together. A line cut off by a kill is skipped.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -48,7 +48,7 @@ impl Ledger {
     /// Opens the file of a part.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The ledger cannot be written.
     pub fn open(folder: &Path, shard: Shard) -> Result<Self> {
         let path = folder.join(part::notes_name(STEM, shard));
         let file = OpenOptions::new().append(true).create(true).open(&path);
@@ -74,7 +74,7 @@ impl Ledger {
 pub struct Failures(HashMap<String, Vec<Failure>>);
 
 impl Failures {
-    /// Whether `url` will not give the file of `id` with this `access`.
+    /// Whether the recorded failures say that `url` will not give the file of `id` with this `access`.
     pub fn gone(&self, id: &str, url: &str, access: &str) -> bool {
         let still_holds =
             |failure: &&Failure| failure.access.as_deref().is_none_or(|barred| barred == access);
@@ -100,7 +100,7 @@ impl Failures {
             failure.access = Some(String::new());
         }
         let of_id = self.0.entry(failure.id.clone()).or_default();
-        let kind = |one: &Failure| (one.url.clone(), one.passing, one.access.clone());
+        let kind = |failure: &Failure| (failure.url.clone(), failure.passing, failure.access.clone());
         of_id.retain(|earlier| kind(earlier) != kind(&failure));
         of_id.push(failure);
     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_stays_gone_and_half_a_line_is_passed_over() {
+    fn final_failures_stay_and_a_truncated_line_is_skipped() {
         let folder = tempfile::tempdir().unwrap();
         add(folder.path(), "", "a", "stalled", true, None);
         add(folder.path(), "", "a", "private", false, None);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_barred_is_asked_for_again_with_other_cookies_or_another_proxy() {
+    fn barred_videos_are_tried_again_with_other_cookies_or_another_proxy() {
         let folder = tempfile::tempdir().unwrap();
         add(folder.path(), "", "a", "Sign in to confirm your age", false, Some("no cookies"));
         // As an earlier version of this program noted it.

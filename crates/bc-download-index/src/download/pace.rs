@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beginnings_of_all_workers_keep_their_distance_and_a_hold_holds_all() {
+    fn downloads_of_all_workers_start_at_intervals_and_a_hold_delays_all() {
         let pace = Pace::new(1200.0, 0.0);
         let begun = Instant::now();
         std::thread::scope(|scope| {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_holds_workers_that_sleep_already() {
+    fn a_hold_delays_workers_that_are_already_waiting() {
         let pace = Pace::new(60.0, 0.0);
         let taken = [pace.take(), pace.take(), pace.take()];
         assert!(taken.iter().all(|&at| pace.is_still_free(at)));

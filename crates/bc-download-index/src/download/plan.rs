@@ -1,4 +1,4 @@
-//! What has to be fetched, and what does not.
+//! Plans which versions are downloaded.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,26 +13,26 @@ use super::incoming::{INCOMING, Job};
 use super::ledger;
 use crate::{locate, part};
 
-/// Bytes of an id; file systems take 255 for a name, which has an extension, too.
-const LONGEST_ID: usize = 200;
+/// Maximum number of bytes of an id; file systems take 255 for a name, which has an extension, too.
+const MAX_ID_BYTES: usize = 200;
 
 /// Which of the versions are to be fetched.
 #[derive(Debug, Clone, Copy)]
 pub struct Selection<'a> {
     /// The part of the index.
     pub shard: Shard,
-    /// Maximum number.
+    /// Maximum number of downloads.
     pub limit: Option<usize>,
-    /// Also versions that are gone.
+    /// Also download versions that are recorded as gone.
     pub retry_gone: bool,
     /// The fingerprint of cookies, proxy and format ([`super::yt_dlp::access`]).
     pub access: &'a str,
 }
 
-/// What is to be fetched.
+/// The downloads of a run.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// By this run.
+    /// The downloads of this run.
     pub jobs: Vec<Job>,
     /// The ids of all versions that this or another run may fetch; unfinished files of other ids are useless.
     pub open: Vec<String>,
@@ -44,7 +44,7 @@ pub struct Plan {
 /// The audio's folder or the notes in it cannot be read.
 pub fn plan(versions: Vec<Version>, config: &Config, choice: Selection<'_>) -> Result<Plan> {
     let folder = &config.index.dataset_path;
-    let (there, failures) = if folder.is_dir() {
+    let (existing, failures) = if folder.is_dir() {
         (locate::files_by_stem(&config.index)?, ledger::read(folder)?)
     } else {
         Default::default()
@@ -55,10 +55,11 @@ pub fn plan(versions: Vec<Version>, config: &Config, choice: Selection<'_>) -> R
     let mut counts = Counts::default();
     for version in versions {
         let id = version.version_id.clone();
-        let mine = part::takes(choice.shard, &id);
+        let in_shard = part::takes(choice.shard, &id);
         let url = address(&config.download.url, &version);
-        let named = version.audio_path.as_deref().is_some_and(|path| locate::is_there(Path::new(path)));
-        let count = if named || there.contains_key(&id) {
+        let has_listed_file =
+            version.audio_path.as_deref().is_some_and(|path| locate::is_there(Path::new(path)));
+        let count = if has_listed_file || existing.contains_key(&id) {
             &mut counts.done
         } else if !names_a_file(&id)
             || clashing.contains(&id)
@@ -70,7 +71,7 @@ pub fn plan(versions: Vec<Version>, config: &Config, choice: Selection<'_>) -> R
                 &mut counts.gone
             } else {
                 plan.open.push(id.clone());
-                if mine {
+                if in_shard {
                     plan.jobs.push(Job { id, url });
                 }
                 continue;
@@ -78,7 +79,7 @@ pub fn plan(versions: Vec<Version>, config: &Config, choice: Selection<'_>) -> R
         } else {
             &mut counts.nowhere
         };
-        *count += usize::from(mine);
+        *count += usize::from(in_shard);
     }
     let left = plan.jobs.len();
     plan.jobs.truncate(choice.limit.unwrap_or(usize::MAX));
@@ -114,15 +115,16 @@ impl Counts {
         if *nameless > 0 {
             println!(
                 "{nameless} are not fetched, as their ids name no file (a slash, a control character, more than \
-                 {LONGEST_ID} bytes, or only upper and lower case differ from another id in a folder that does not \
+                 {MAX_ID_BYTES} bytes, or only upper and lower case differ from another id in a folder that does not \
                  distinguish them); put their files where the list says."
             );
         }
     }
 }
 
+/// Whether an id can be the name of a file.
 fn names_a_file(id: &str) -> bool {
-    id.len() <= LONGEST_ID && !id.contains(|c: char| c == '/' || c == '\\' || c.is_control())
+    id.len() <= MAX_ID_BYTES && !id.contains(|c: char| c == '/' || c == '\\' || c.is_control())
 }
 
 /// The ids that a case-insensitive file system cannot distinguish from an earlier one.
@@ -136,12 +138,12 @@ fn clashing(versions: &[Version]) -> HashSet<String> {
 /// determined, it is assumed to be.
 fn is_case_sensitive(folder: &Path) -> bool {
     let incoming = folder.join(INCOMING);
-    let made = std::fs::create_dir(&incoming).is_ok();
-    let tells = !folder.join(INCOMING.to_uppercase()).exists();
-    if made {
+    let created = std::fs::create_dir(&incoming).is_ok();
+    let is_case_sensitive = !folder.join(INCOMING.to_uppercase()).exists();
+    if created {
         let _ = std::fs::remove_dir(&incoming);
     }
-    tells
+    is_case_sensitive
 }
 
 #[cfg(test)]
@@ -149,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_that_differ_only_in_case_are_one_file_where_case_is_not_told_apart() {
+    fn ids_that_differ_only_in_case_clash_on_a_case_insensitive_file_system() {
         let versions = ["aBc", "x", "AbC", "abcd"].map(|id| Version::new(id, "c"));
         assert_eq!(clashing(&versions), HashSet::from(["AbC".to_owned()]));
         let folder = tempfile::tempdir().unwrap();
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_a_file_name_names_a_file() {
+    fn ids_that_cannot_be_file_names_are_recognised() {
         let long = "x".repeat(201);
         for (id, names) in [
             ("dQw4w9WgXcQ", true),

@@ -78,7 +78,7 @@ mod tests {
     use std::os::unix::process::CommandExt;
 
     #[test]
-    fn what_was_begun_and_not_ended_ends_with_the_watchdog() {
+    fn children_still_running_end_with_the_watchdog() {
         let sleeper = || Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
         let [mut left, mut ended] = [sleeper(), sleeper()];
         let watchdog = Watchdog::start().unwrap();

@@ -27,7 +27,7 @@ pub enum AttemptResult {
 /// The program: BYTECOVER_YT_DLP, else yt-dlp on PATH.
 ///
 /// # Errors
-/// It does not start; the error says how to install it.
+/// yt-dlp does not start; the error says how to install it.
 pub fn find() -> Result<PathBuf> {
     let program = PathBuf::from(std::env::var_os("BYTECOVER_YT_DLP").unwrap_or_else(|| "yt-dlp".into()));
     let answer = Command::new(&program).arg("--version").stdin(Stdio::null()).output();

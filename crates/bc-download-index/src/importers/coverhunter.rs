@@ -31,7 +31,7 @@ impl Importer for CoverHunter {
 }
 
 pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
-    let mut ids = Ids::of(path);
+    let mut ids = Ids::new(path);
     let mut versions = Vec::new();
     for (line, row) in numbered_lines(text) {
         let row: Utterance = serde_json::from_str(row).with_context(|| {

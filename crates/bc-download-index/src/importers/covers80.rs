@@ -37,7 +37,7 @@ impl Importer for Covers80 {
                 );
             }
         }
-        let mut ids = Ids::of(&paths[1]);
+        let mut ids = Ids::new(&paths[1]);
         for (line, version) in &second {
             if first.iter().any(|(_, original)| original.version_id == version.version_id) {
                 bail!("{}:{line}: {} is in both lists", paths[1].display(), version.version_id);
@@ -58,7 +58,7 @@ fn list(path: &Path, number: u8) -> Result<Vec<(usize, Version)>> {
 
 /// The recordings of one list, each with its line.
 pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<(usize, Version)>> {
-    let mut ids = Ids::of(path);
+    let mut ids = Ids::new(path);
     let mut versions = Vec::new();
     for (line, row) in numbered_lines(text) {
         let row = row.trim();

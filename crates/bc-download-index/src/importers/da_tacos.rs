@@ -44,32 +44,32 @@ impl Importer for DaTacos {
             let split = if name.contains("benchmark") { Split::Test } else { Split::None };
             return Ok(versions(&config.meta, &read_text(&config.meta)?, split)?.into());
         }
-        let mut found = Imported::default();
+        let mut imported = Imported::default();
         for (name, split) in SUBSETS {
             let path = config.meta.join(name);
             if path.exists() {
                 let new = versions(&path, &read_text(&path)?, split)?;
-                found.notes.push(format!("{}: {} versions", path.display(), new.len()));
-                found.versions.extend(new);
+                imported.notes.push(format!("{}: {} versions", path.display(), new.len()));
+                imported.versions.extend(new);
             }
         }
-        if found.notes.is_empty() {
+        if imported.notes.is_empty() {
             bail!("neither {} nor {} is in {}", SUBSETS[0].0, SUBSETS[1].0, config.meta.display());
         }
-        Ok(found)
+        Ok(imported)
     }
 }
 
 pub(super) fn versions(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
     let works: Members<Members<Performance>> = serde_json::from_str(text)
         .map_err(|error| anyhow::anyhow!("{}:{}: {error}", path.display(), error.line()))?;
-    let mut ids = Ids::of(path);
+    let mut ids = Ids::new(path);
     let mut versions = Vec::new();
     for (work, performances) in works.0 {
         for (id, performance) in performances.0 {
             let line = || line_of_key(text, &id);
             ids.add_at(&id, line)?;
-            if performance.work_id.as_ref().is_some_and(|of| *of != work) {
+            if performance.work_id.as_ref().is_some_and(|listed| *listed != work) {
                 bail!("{}:{}: {id} is below {work}, but its work_id is another", path.display(), line());
             }
             let mut version = Version::new(&id, &work);

@@ -60,7 +60,7 @@ impl Importer for DiscogsVi {
         if !config.meta.is_dir() {
             return Ok(versions(&config.meta, Split::None)?.into());
         }
-        let mut found = Imported::default();
+        let mut imported = Imported::default();
         for (end, split) in [
             ("-light.json.train", Split::Train),
             ("-light.json.val", Split::Val),
@@ -68,11 +68,11 @@ impl Importer for DiscogsVi {
         ] {
             let path = single_file_with_suffix(&config.meta, end)?;
             let new = versions(&path, split)?;
-            found.notes.push(format!("{}: {} versions", path.display(), new.len()));
-            found.split_sources.extend(vec![path.display().to_string(); new.len()]);
-            found.versions.extend(new);
+            imported.notes.push(format!("{}: {} versions", path.display(), new.len()));
+            imported.split_sources.extend(vec![path.display().to_string(); new.len()]);
+            imported.versions.extend(new);
         }
-        Ok(found)
+        Ok(imported)
     }
 }
 
@@ -85,8 +85,8 @@ fn single_file_with_suffix(folder: &Path, end: &str) -> Result<PathBuf> {
     match (names.next(), names.next()) {
         (Some(path), None) => Ok(path),
         (None, _) => bail!("no file *{end} in {}; [index] meta may also be a single file", folder.display()),
-        (Some(one), Some(other)) => {
-            bail!("{} and {} both match; keep one of them", one.display(), other.display())
+        (Some(first), Some(second)) => {
+            bail!("{} and {} both match; keep one of them", first.display(), second.display())
         }
     }
 }
@@ -94,49 +94,49 @@ fn single_file_with_suffix(folder: &Path, end: &str) -> Result<PathBuf> {
 fn versions(path: &Path, split: Split) -> Result<Vec<Version>> {
     let text = read_text(path)?;
     let lines = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".jsonl"));
-    let found = if lines { full(path, &text, split)? } else { light(path, &text, split)? };
-    if found.is_empty() {
+    let versions = if lines { full(path, &text, split)? } else { light(path, &text, split)? };
+    if versions.is_empty() {
         bail!("{} holds no version", path.display());
     }
-    Ok(found)
+    Ok(versions)
 }
 
 pub(super) fn light(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
     let cliques: Members<Vec<Light>> = serde_json::from_str(text)
         .map_err(|error| anyhow::anyhow!("{}:{}: {error}", path.display(), error.line()))?;
-    let mut ids = Ids::of(path);
-    let mut found = Vec::new();
+    let mut ids = Ids::new(path);
+    let mut imported = Vec::new();
     for (clique, versions) in cliques.0 {
-        for one in versions {
-            ids.add_at(&one.version_id, || line_of_member(text, "version_id", &one.version_id))?;
-            let mut version = version(one.version_id, &clique, one.youtube_id.as_deref(), split);
-            version.title = one.track_title;
-            found.push(version);
+        for listed in versions {
+            ids.add_at(&listed.version_id, || line_of_member(text, "version_id", &listed.version_id))?;
+            let mut version = version(listed.version_id, &clique, listed.youtube_id.as_deref(), split);
+            version.title = listed.track_title;
+            imported.push(version);
         }
     }
-    Ok(found)
+    Ok(imported)
 }
 
 pub(super) fn full(path: &Path, text: &str, split: Split) -> Result<Vec<Version>> {
-    let mut ids = Ids::of(path);
-    let mut found = Vec::new();
+    let mut ids = Ids::new(path);
+    let mut imported = Vec::new();
     for (line, row) in numbered_lines(text) {
         let clique: Clique =
             serde_json::from_str(row).with_context(|| format!("{}:{line}: no clique", path.display()))?;
-        for one in clique.versions {
-            ids.add(&one.version_id, line as u64)?;
-            let video = one.youtube_video.first().and_then(|video| video.url.split_once("watch?v="));
-            let mut version = version(one.version_id, &clique.clique_id, video.map(|(_, id)| id), split);
-            if let Some(track) = one.tracks.into_iter().next() {
+        for listed in clique.versions {
+            ids.add(&listed.version_id, line as u64)?;
+            let video = listed.youtube_video.first().and_then(|video| video.url.split_once("watch?v="));
+            let mut version = version(listed.version_id, &clique.clique_id, video.map(|(_, id)| id), split);
+            if let Some(track) = listed.tracks.into_iter().next() {
                 version.title = track.track_title;
                 let names = [track.track_artist_names, track.release_artist_names];
                 let names = names.into_iter().find(|names| !names.is_empty()).unwrap_or_default();
                 version.performer = names.join(", ");
             }
-            found.push(version);
+            imported.push(version);
         }
     }
-    Ok(found)
+    Ok(imported)
 }
 
 fn version(id: String, clique: &str, video: Option<&str>, split: Split) -> Version {

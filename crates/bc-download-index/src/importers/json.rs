@@ -1,4 +1,4 @@
-//! JSON objects as lists of members: a key that is listed twice is an error, where a map would lose one.
+//! Reads JSON objects as lists of members: a key that is listed twice is an error, where a map would lose one.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -71,7 +71,7 @@ mod tests {
     use crate::importers::{coverhunter, da_tacos, discogs_vi};
 
     #[test]
-    fn a_hundred_thousand_mutated_json_lists_of_each_kind_never_panic() {
+    fn mutated_json_lists_of_each_kind_never_panic() {
         type Parse = fn(&Path, &str) -> bool;
         let kinds: [(&str, Parse); 4] = [
             (

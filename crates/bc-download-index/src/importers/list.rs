@@ -13,7 +13,7 @@ pub(super) trait Importer {
     fn import(&self, config: &IndexConfig) -> Result<Imported>;
 }
 
-/// What a source holds.
+/// The versions that an importer read from a source.
 #[derive(Debug, Default)]
 pub struct Imported {
     /// The versions, in the order of the source.
@@ -58,16 +58,16 @@ pub(super) struct Ids<'a> {
 }
 
 impl<'a> Ids<'a> {
-    pub(super) fn of(path: &'a Path) -> Self {
+    pub(super) fn new(path: &'a Path) -> Self {
         Self { path, seen: HashSet::new() }
     }
 
-    /// Refuses an empty id and one that was there before.
+    /// Records an id; refuses an empty one and one that was seen before.
     pub(super) fn add(&mut self, id: &str, line: u64) -> Result<()> {
         self.add_at(id, || line)
     }
 
-    /// The same where the line has to be looked for.
+    /// As [`Ids::add`], where the line has to be searched for, only for the error.
     pub(super) fn add_at(&mut self, id: &str, line: impl FnOnce() -> u64) -> Result<()> {
         if id.is_empty() {
             bail!("{}:{}: the version id is empty", self.path.display(), line());

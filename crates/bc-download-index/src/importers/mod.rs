@@ -31,7 +31,7 @@ pub use source::{Source, SourcePosition, path};
 /// The configured source.
 ///
 /// # Errors
-/// A list that is absent or malformed; of a table that shows when it is gone through.
+/// A list that is absent or malformed. A malformed table is reported only while it is iterated.
 pub fn open(config: &IndexConfig) -> Result<Source> {
     match config.source.as_str() {
         "csv" => Ok(Source::Table(config.clone().into())),
@@ -60,7 +60,7 @@ fn import(config: &IndexConfig) -> Result<Imported> {
 /// its two lists.
 ///
 /// # Errors
-/// Those of the importers, and a source that is no single list.
+/// The errors of the importers, and a source that is no single list.
 pub fn import_bytes(source: &str, bytes: &[u8]) -> Result<Vec<Version>> {
     let path = Path::new("list");
     if source == "orfium" {
@@ -78,7 +78,7 @@ pub fn import_bytes(source: &str, bytes: &[u8]) -> Result<Vec<Version>> {
         "covers80" => Ok(covers80::versions(path, text)?.into_iter().map(|(_, version)| version).collect()),
         "csv" => {
             let mut versions = Vec::new();
-            table::each_of(path, text.as_bytes(), &IndexConfig::default(), |_, version| {
+            table::each_from(path, text.as_bytes(), &IndexConfig::default(), |_, version| {
                 versions.push(version);
                 Ok(())
             })?;

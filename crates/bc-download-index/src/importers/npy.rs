@@ -17,24 +17,24 @@ use super::pickle;
 /// No `.npy` file, another number of dimensions or another type, fewer elements than the header says.
 pub(super) fn read_strings(path: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let found = strings(&bytes).with_context(|| format!("{} is not an array of strings", path.display()))?;
+    let ids = strings(&bytes).with_context(|| format!("{} is not an array of strings", path.display()))?;
     // Ids of an array differ, so that copies of them are no longer than the file.
     let mut seen = HashSet::new();
-    for (element, one) in found.iter().enumerate() {
+    for (element, id) in ids.iter().enumerate() {
         // Long strings are not ids, and only their beginning is shown.
         ensure!(
-            seen.insert(one.as_ref()),
-            "{}: element {element}: `{one:.100}` is listed twice",
+            seen.insert(id.as_ref()),
+            "{}: element {element}: `{id:.100}` is listed twice",
             path.display()
         );
     }
-    Ok(found.into_iter().map(Cow::into_owned).collect())
+    Ok(ids.into_iter().map(Cow::into_owned).collect())
 }
 
 /// The strings of a whole file in this format. Those of a pickle borrow from `bytes`, however often they occur.
 ///
 /// # Errors
-/// Those of [`read_strings`].
+/// The errors of [`read_strings`].
 pub fn strings(bytes: &[u8]) -> Result<Vec<Cow<'_, str>>> {
     ensure!(!bytes.is_empty(), "the file is empty");
     let (header, data) = split(bytes)?;
@@ -43,7 +43,7 @@ pub fn strings(bytes: &[u8]) -> Result<Vec<Cow<'_, str>>> {
         bail!("the shape is {:?}, but a list of ids has one dimension", header.shape());
     };
     let count = usize::try_from(*count).context("the size is beyond memory")?;
-    let found: Vec<Cow<'_, str>> = match kind.type_char() {
+    let strings: Vec<Cow<'_, str>> = match kind.type_char() {
         TypeChar::Object => pickle::strings(data)?.into_iter().map(Cow::Borrowed).collect(),
         TypeChar::UnicodeStr | TypeChar::ByteStr => {
             let width = usize::try_from(kind.size_field()).context("the size is beyond memory")?;
@@ -53,11 +53,11 @@ pub fn strings(bytes: &[u8]) -> Result<Vec<Cow<'_, str>>> {
         }
         _ => bail!("the elements are of type `{kind}`, but ids are strings (U, S or O)"),
     };
-    ensure!(found.len() == count, "{} elements, but the header says {count}", found.len());
-    Ok(found)
+    ensure!(strings.len() == count, "{} elements, but the header says {count}", strings.len());
+    Ok(strings)
 }
 
-/// Header and what follows it.
+/// Splits a file into its header and the data after it.
 fn split(bytes: &[u8]) -> Result<(NpyHeader, &[u8])> {
     let rest =
         bytes.strip_prefix(b"\x93NUMPY").context("it does not begin with the magic bytes of a .npy file")?;
@@ -70,7 +70,7 @@ fn split(bytes: &[u8]) -> Result<(NpyHeader, &[u8])> {
     let (text, data) = rest.split_at_checked(length as usize).context("the file ends in its header")?;
     // The header is a Python literal, which may nest and hold numbers of any length. One of an array of strings does
     // neither; a header that does is not given to the parser, which has no limits.
-    let count = |of: fn(&u8) -> bool| text.iter().filter(|byte| of(byte)).count();
+    let count = |matches: fn(&u8) -> bool| text.iter().filter(|byte| matches(byte)).count();
     ensure!(
         count(|byte| b"([{".contains(byte)) <= 8 && count(u8::is_ascii_digit) <= 18,
         "its header is not that of a list of strings"
@@ -79,7 +79,7 @@ fn split(bytes: &[u8]) -> Result<(NpyHeader, &[u8])> {
     Ok((NpyHeader::from_reader(header).context("its header cannot be understood")?, data))
 }
 
-/// Elements of `width` characters: UTF-32 or single bytes, padded with zeros.
+/// Decodes elements of `width` characters: UTF-32 or single bytes, padded with zeros.
 fn fixed_width(data: &[u8], count: usize, width: usize, wide: bool, big: bool) -> Result<Vec<String>> {
     let size = if wide { width.checked_mul(4) } else { Some(width) };
     let needed = size.and_then(|size| size.checked_mul(count)).context("the size is beyond memory")?;
@@ -147,7 +147,7 @@ mod tests {
     const IDS: [&str; 3] = ["10ef86f4-1208-4b15", "下雨了", ""];
 
     #[test]
-    fn every_dtype_of_strings_reads_the_same() {
+    fn all_string_dtypes_read_the_same() {
         assert_eq!(strings(&npy("<U20", "(3,)", &wide(&IDS, 20, false))).unwrap(), IDS);
         assert_eq!(strings(&npy(">U20", "(3,)", &wide(&IDS, 20, true))).unwrap(), IDS);
         assert_eq!(strings(&npy("|O", "(3,)", &pickled(&IDS))).unwrap(), IDS);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_array_of_strings_is_refused_and_says_why() {
+    fn files_that_are_not_arrays_of_strings_are_refused_with_the_reason() {
         let said = |bytes: &[u8]| format!("{:#}", strings(bytes).unwrap_err());
         assert!(said(b"").contains("empty"));
         assert!(said(b"id\n1\n").contains("does not begin"));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_that_is_named_often_is_not_copied() {
+    fn a_pickled_string_that_is_referenced_often_is_not_copied() {
         // One string of 50 kB, remembered, and named 25,000 times: 1.25 GB if each were a copy.
         let long = "x".repeat(50_000);
         let mut pickle = pickled(&[&long, "end"]);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_mutated_arrays_of_each_dtype_never_panic() {
+    fn mutated_arrays_of_each_dtype_never_panic() {
         never_panics_on_mutations(100_000, &npy("|O", "(3,)", &pickled(&IDS)), |bytes| drop(strings(bytes)));
         never_panics_on_mutations(100_000, &npy("<U20", "(3,)", &wide(&IDS, 20, false)), |bytes| {
             drop(strings(bytes))

@@ -27,7 +27,7 @@ impl Importer for Orfium {
         let (list, cliques) = (table("shs100k.csv"), table("versions.csv"));
         let mut versions = versions(&list, &read_text(&list)?)?;
         let rows_by_id: HashMap<String, usize> =
-            versions.iter().enumerate().map(|(row, one)| (one.version_id.clone(), row)).collect();
+            versions.iter().enumerate().map(|(row, version)| (version.version_id.clone(), row)).collect();
         check_cliques(&cliques, &read_text(&cliques)?, &versions, &rows_by_id)?;
         let mut notes = Vec::new();
         let mut split_sources = vec![list.display().to_string(); versions.len()];
@@ -37,7 +37,7 @@ impl Importer for Orfium {
             let path = config.meta.join("splits").join(name);
             let ids = npy::read_strings(&path)?;
             notes.push(format!("{}: {} versions", path.display(), ids.len()));
-            mark(&path, &ids, split, &mut versions, &rows_by_id, &mut split_sources)?;
+            assign_split(&path, &ids, split, &mut versions, &rows_by_id, &mut split_sources)?;
         }
         Ok(Imported { versions, split_sources, notes })
     }
@@ -49,7 +49,7 @@ pub(super) fn versions(path: &Path, text: &str) -> Result<Vec<Version>> {
     let (id, clique) = (rows.needed("id", "")?, rows.needed("clique", "")?);
     let [title, performer, video, url] =
         ["title", "performer", "Video ID", "url"].map(|name| rows.column(name));
-    let mut ids = Ids::of(path);
+    let mut ids = Ids::new(path);
     let mut versions = Vec::new();
     rows.each(|row| {
         let (id, clique) = (row.get(Some(id)), row.get(Some(clique)));
@@ -85,7 +85,7 @@ fn check_cliques(
 ) -> Result<()> {
     let mut rows = Table::open(path, text.as_bytes())?;
     let (clique, members) = (rows.needed("clique", "")?, rows.needed("versions", "")?);
-    let mut ids = Ids::of(path);
+    let mut ids = Ids::new(path);
     rows.each(|row| {
         let clique = row.get(Some(clique));
         let members = python_strings(row.get(Some(members)))
@@ -106,13 +106,14 @@ fn check_cliques(
         }
         Ok(())
     })?;
-    if let Some(left) = versions.iter().find(|version| !ids.contains(&version.version_id)) {
-        bail!("{}: id {} of shs100k.csv is in no clique here", path.display(), left.version_id);
+    if let Some(missing) = versions.iter().find(|version| !ids.contains(&version.version_id)) {
+        bail!("{}: id {} of shs100k.csv is in no clique here", path.display(), missing.version_id);
     }
     Ok(())
 }
 
-fn mark(
+/// Puts the versions with these ids into `split`, and records where that was said.
+fn assign_split(
     path: &Path,
     ids: &[String],
     split: Split,
@@ -172,7 +173,7 @@ mod tests {
     use crate::importers::mutate::never_panics_on_mutations;
 
     #[test]
-    fn python_lists_read_as_python_reads_them() {
+    fn python_lists_of_strings_are_parsed_as_python_does() {
         assert_eq!(python_strings("['a', \"b's\", 'c\\'d']").unwrap(), ["a", "b's", "c'd"]);
         assert_eq!(python_strings("['a',]").unwrap(), ["a"]);
         assert!(python_strings("[]").unwrap().is_empty());
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_mutated_tables_never_panic() {
+    fn mutated_tables_never_panic() {
         let list = "clique,version,title,performer,Video ID,status,id\n0,0,下雨了,Ann,IAa9tvus61z,True,a-1\n";
         never_panics_on_mutations(100_000, list.as_bytes(), |bytes| {
             if let Ok(text) = std::str::from_utf8(bytes) {

@@ -13,7 +13,7 @@ pub(super) struct Table<R> {
     path: String,
 }
 
-/// One row of it.
+/// One row of a table.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
     /// The line it begins on.
@@ -55,7 +55,7 @@ impl<R: Read> Table<BufReader<R>> {
     /// Hands each row to `take`, in order.
     ///
     /// # Errors
-    /// A row with another number of fields than the header, bytes that are no UTF-8, those of `take`.
+    /// A row with another number of fields than the header, bytes that are no UTF-8, the errors of `take`.
     pub(super) fn each(&mut self, mut take: impl FnMut(Row<'_>) -> Result<()>) -> Result<()> {
         let mut record = StringRecord::new();
         loop {

@@ -1,4 +1,4 @@
-//! SHS100K: `list` and `SHS100K-TRAIN`, `-VAL`, `-TEST`.
+//! Imports SHS100K: `list` and `SHS100K-TRAIN`, `-VAL`, `-TEST`.
 //!
 //! A row of `list` is `set_id<TAB>ver_id<TAB>title<TAB>performer<TAB>url<TAB>status`, of a split file
 //! `set_id<TAB>ver_id`. Version ids are `set_id_ver_id`, as in the public code for this data set.
@@ -35,7 +35,13 @@ impl Importer for Shs100k {
         for (name, split) in
             [("SHS100K-TRAIN", Split::Train), ("SHS100K-VAL", Split::Val), ("SHS100K-TEST", Split::Test)]
         {
-            notes.push(mark(&config.meta.join(name), split, &mut versions, &rows, &mut split_sources)?);
+            notes.push(assign_split(
+                &config.meta.join(name),
+                split,
+                &mut versions,
+                &rows,
+                &mut split_sources,
+            )?);
         }
         Ok(Imported { versions, split_sources, notes })
     }
@@ -43,9 +49,9 @@ impl Importer for Shs100k {
 
 /// The rows of `list`.
 pub(super) struct List {
-    /// One for each id, in the order of the file.
+    /// The versions, one for each id, in the order of the file.
     pub versions: Vec<Version>,
-    /// Their places by set and version.
+    /// Indices of the versions, by set and version number.
     rows: HashMap<(String, String), usize>,
     /// Lines whose id an earlier line has.
     repeated: Vec<usize>,
@@ -55,7 +61,7 @@ impl List {
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut versions = Vec::new();
         let mut repeated = Vec::new();
-        let mut ids = Ids::of(path);
+        let mut ids = Ids::new(path);
         let mut rows: HashMap<(String, String), usize> = HashMap::new();
         for (number, line) in numbered_lines(text) {
             let fields: Vec<&str> = line.split('\t').collect();
@@ -79,18 +85,18 @@ impl List {
                 }
             }
             let id = format!("{set}_{version}");
-            // `a_b` and `c`, `a` and `b_c`.
+            // Set `a_b` with version `c`, and set `a` with `b_c`, have the same id.
             ids.add(&id, number as u64)?;
-            let mut new = Version::new(id, set);
-            new.title = title.trim().to_owned();
-            new.performer = performer.trim().to_owned();
+            let mut listed = Version::new(id, set);
+            listed.title = title.trim().to_owned();
+            listed.performer = performer.trim().to_owned();
             if url.contains("://") {
-                new.source_url = Some(url.to_owned());
+                listed.source_url = Some(url.to_owned());
             } else if !url.trim().is_empty() {
                 // Data sets that come with audio have the file name where others have a link.
-                new.audio_path = Some(url.trim().to_owned());
+                listed.audio_path = Some(url.trim().to_owned());
             }
-            versions.push(new);
+            versions.push(listed);
         }
         if versions.is_empty() {
             bail!("{} is empty", path.display());
@@ -100,7 +106,7 @@ impl List {
 }
 
 /// Puts the listed versions into `split`; says how many there are, and how many were in an earlier list.
-fn mark(
+fn assign_split(
     path: &Path,
     split: Split,
     versions: &mut [Version],

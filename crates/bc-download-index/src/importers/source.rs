@@ -12,9 +12,9 @@ use super::table;
 /// The position of a version in its source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SourcePosition {
-    /// How many are before it.
+    /// Number of versions before it.
     pub at: usize,
-    /// Its line, where the source is a table.
+    /// Line of the version, where the source is a table.
     pub line: u64,
 }
 
@@ -42,27 +42,27 @@ impl Source {
             Self::Table(config) => {
                 let mut at = 0;
                 table::each(config, |line, version| {
-                    let place = SourcePosition { at, line };
+                    let position = SourcePosition { at, line };
                     at += 1;
-                    take(place, version)
+                    take(position, version)
                 })
             }
         }
     }
 
     /// File and line of a version, as far as they are known.
-    pub fn describe(&self, place: SourcePosition) -> Option<String> {
+    pub fn describe(&self, position: SourcePosition) -> Option<String> {
         match self {
-            Self::List(list) => list.split_sources.get(place.at).cloned(),
-            Self::Table(config) => Some(format!("{}:{}", config.meta.display(), place.line)),
+            Self::List(list) => list.split_sources.get(position.at).cloned(),
+            Self::Table(config) => Some(format!("{}:{}", config.meta.display(), position.line)),
         }
     }
 
     /// File and line of a version of a table.
-    pub fn line(&self, place: SourcePosition) -> Option<String> {
+    pub fn line(&self, position: SourcePosition) -> Option<String> {
         match self {
             Self::List(_) => None,
-            Self::Table(_) => self.describe(place),
+            Self::Table(_) => self.describe(position),
         }
     }
 

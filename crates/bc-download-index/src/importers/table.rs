@@ -1,5 +1,5 @@
-//! Any table with a header, with configured column names. It is read again for each pass: tables of millions of
-//! versions are.
+//! Reads any table with a header, with configured column names. The table is read again for each pass, so that one of
+//! millions of versions need not fit in memory.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -14,24 +14,24 @@ use super::rows::{Row, Table};
 /// Hands each version of the table that `[index] meta` names to `take`, with its line.
 ///
 /// # Errors
-/// A table that is absent or malformed (file and line), those of `take`.
+/// A table that is absent or malformed (file and line), the errors of `take`.
 pub(super) fn each(config: &IndexConfig, take: impl FnMut(u64, Version) -> Result<()>) -> Result<()> {
     let path = &config.meta;
     let file = File::open(path).with_context(|| {
         format!("cannot read the list {}; [index] meta says where the lists are", path.display())
     })?;
-    each_of(path, file, config, take)
+    each_from(path, file, config, take)
 }
 
-/// The same for a table of which the bytes are at hand; `path` is for errors.
-pub(super) fn each_of(
+/// As [`each`], for a table whose bytes come from `reader`; `path` is for errors.
+pub(super) fn each_from(
     path: &Path,
     reader: impl Read,
     config: &IndexConfig,
     mut take: impl FnMut(u64, Version) -> Result<()>,
 ) -> Result<()> {
     let mut table = Table::open(path, reader)?;
-    let columns = Columns::of(&table, config)?;
+    let columns = Columns::find(&table, config)?;
     let mut number = 0;
     table.each(|row| {
         number += 1;
@@ -41,7 +41,7 @@ pub(super) fn each_of(
     })
 }
 
-/// The columns of a row.
+/// The numbers of the configured columns; `None` for columns that the table does not have.
 struct Columns {
     clique: usize,
     audio: usize,
@@ -54,7 +54,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of<R: Read>(table: &Table<BufReader<R>>, config: &IndexConfig) -> Result<Self> {
+    fn find<R: Read>(table: &Table<BufReader<R>>, config: &IndexConfig) -> Result<Self> {
         let needed = |key: &str, name: &str| table.needed(name, &format!(" ([index] {key})"));
         Ok(Self {
             clique: needed("column_clique", &config.column_clique)?,
@@ -113,11 +113,11 @@ mod tests {
     use crate::importers::mutate::never_panics_on_mutations;
 
     #[test]
-    fn a_hundred_thousand_mutated_tables_never_panic() {
+    fn mutated_tables_never_panic() {
         let table = "id,clique,path,title,split\na,w1,a.wav,\"One, \"\"two\"\"\",train\nb,w1,b.wav,下雨了,\n";
         let config = IndexConfig::default();
         never_panics_on_mutations(100_000, table.as_bytes(), |bytes| {
-            drop(each_of(Path::new("songs.csv"), bytes, &config, |_, _| Ok(())));
+            drop(each_from(Path::new("songs.csv"), bytes, &config, |_, _| Ok(())));
         });
     }
 }

@@ -12,9 +12,9 @@ use super::event::{Event, Sound, Voice};
 pub enum Style {
     /// Held.
     Pad,
-    /// On every beat.
+    /// The chord sounds on every beat.
     Block,
-    /// One tone after the other.
+    /// The chord's tones sound one after the other.
     Arpeggio,
     /// Off the beat.
     Offbeat,
@@ -28,11 +28,11 @@ pub struct Arrangement {
     pub seconds: f64,
     /// Semitones to the song's own key.
     pub transposition: i32,
-    /// Over the song's own tempo.
+    /// Tempo of the version over the song's own.
     pub tempo_factor: f64,
     /// Melody and chord instrument, for the performer's name.
     pub instruments: [Voice; 2],
-    /// Of full scale.
+    /// Level as a share of full scale.
     pub level: f32,
     /// Noise over level, as amplitude.
     pub noise: f32,

@@ -10,9 +10,9 @@ pub const BEATS: usize = 4;
 /// A note of the melody.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Note {
-    /// In beats from the start of the section.
+    /// Start in beats from the start of the section.
     pub start: f64,
-    /// In beats.
+    /// Length in beats.
     pub length: f64,
     /// Semitones above the song's tonic.
     pub pitch: i32,
@@ -34,7 +34,7 @@ pub struct Section {
 }
 
 impl Section {
-    /// Its length.
+    /// Length of the section in beats.
     pub fn beats(&self) -> f64 {
         (self.chords.len() * BEATS / 2) as f64
     }

@@ -3,9 +3,9 @@
 /// A sound at a time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Event {
-    /// In seconds.
+    /// Start in seconds.
     pub start: f64,
-    /// In seconds.
+    /// Length in seconds.
     pub length: f64,
     pub sound: Sound,
     /// 0 to 1.

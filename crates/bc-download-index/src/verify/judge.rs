@@ -1,4 +1,4 @@
-//! Derives statuses from what was found in the files: a pure function of the index's order and the facts.
+//! Derives statuses from the facts about the files: a pure function of the index's order and the facts.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub struct Remarks {
 #[derive(Debug)]
 pub struct Judge<'a> {
     config: &'a VerifyConfig,
-    /// What there is to report so far.
+    /// The remarks so far.
     pub remarks: Remarks,
     /// The first usable version with some content: where in `texts` its id begins and how long id and clique are.
     first: HashMap<Digest, First>,
@@ -105,7 +105,7 @@ impl<'a> Judge<'a> {
         let Some(hash) = &facts.hash else { return };
         let (id, clique) = (&version.version_id, &version.clique_id);
         let hash = digest(hash);
-        let Some(same) = self.first.get(&hash) else {
+        let Some(earlier) = self.first.get(&hash) else {
             let (Ok(id_length), Ok(clique_length)) = (id.len().try_into(), clique.len().try_into()) else {
                 return;
             };
@@ -116,16 +116,16 @@ impl<'a> Judge<'a> {
             self.first.insert(hash, first);
             return;
         };
-        let (same_id, rest) = self.texts[same.at..].split_at(same.id as usize);
-        let same_clique = &rest[..same.clique as usize];
-        if same_clique != clique || same.split != version.split {
+        let (earlier_id, after_id) = self.texts[earlier.at..].split_at(earlier.id as usize);
+        let earlier_clique = &after_id[..earlier.clique as usize];
+        if earlier_clique != clique || earlier.split != version.split {
             self.remarks.crossing.push(format!(
-                "{id} (clique {clique}, {}) has the same bytes as {same_id} (clique {same_clique}, {})",
-                version.split, same.split
+                "{id} (clique {clique}, {}) has the same bytes as {earlier_id} (clique {earlier_clique}, {})",
+                version.split, earlier.split
             ));
         }
         version.status = Status::Duplicate;
-        version.reason = Some(format!("the same bytes as {same_id}"));
+        version.reason = Some(format!("the same bytes as {earlier_id}"));
     }
 }
 
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_shorter_than_declared_is_cut_off_and_a_longer_one_is_remarked() {
+    fn a_file_shorter_than_declared_is_cut_off_and_a_longer_one_gets_a_remark() {
         let (short, remarks) = judged(facts(100.1, 83.8));
         assert_eq!(short.reason.as_deref(), Some("is cut off: 83.8 s of 100.1 s"));
         assert!(remarks.longer.is_empty());
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_do_not_decode_are_remarked_up_to_the_share_allowed() {
+    fn undecodable_frames_get_a_remark_up_to_the_allowed_share() {
         let with = |packets| judged(Facts { packets, ..facts(10.0, 10.0) });
         let (version, remarks) = with([995, 5]);
         assert_eq!(version.status, Status::Ok);

@@ -146,7 +146,7 @@ impl Inspector<'_> {
     /// Records what is found in one file, unless it is known.
     fn look_at(&self, path: &str) -> Result<()> {
         let Self { state, seen, .. } = self;
-        let key_of = |about| Key::of(path, about, self.root.as_ref());
+        let key_of = |about| Key::new(path, about, self.root.as_ref());
         let key = match self.audio.about(Path::new(path)) {
             Ok(Some(about)) => key_of(about),
             Ok(None) => {

@@ -31,7 +31,7 @@ pub struct Key {
 
 impl Key {
     /// The key of a file with this metadata. `root` is the audio root of the index.
-    pub fn of(path: &str, about: About, root: Option<&AudioRoot>) -> Self {
+    pub fn new(path: &str, about: About, root: Option<&AudioRoot>) -> Self {
         let stored = root.and_then(|root| root.store(path).ok()).unwrap_or_else(|| path.to_owned());
         Self { path: stored, bytes: about.bytes, modified: u64::try_from(about.modified_ns).unwrap_or(0) }
     }
@@ -48,7 +48,7 @@ pub struct Facts {
     pub fast: bool,
     /// BLAKE3 of the bytes.
     pub hash: Option<String>,
-    /// Why it gives no audio.
+    /// Why the file gives no audio.
     pub error: Option<String>,
     /// Whether the error depends on limits or on the machine, so that the next run looks again.
     #[serde(default)]
@@ -75,13 +75,14 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Of a file that could not be read.
+    /// The facts of a file that could not be read.
     pub fn unread(why: impl std::fmt::Display) -> Self {
         let error = Some(format!("cannot be read: {why}"));
         Self { error, passing: true, unread: true, ..Self::default() }
     }
 }
 
+/// One line of the notes.
 #[derive(Serialize, Deserialize)]
 struct Line {
     file: Key,
@@ -98,7 +99,7 @@ pub struct State {
 /// ten million that is a gigabyte.
 #[derive(Default)]
 struct KnownFiles {
-    places: HashMap<Digest, u32>,
+    positions: HashMap<Digest, u32>,
     facts: Vec<Packed>,
     codecs: Vec<String>,
 }
@@ -123,7 +124,7 @@ struct Good {
 
 impl KnownFiles {
     fn get(&self, digest: &Digest) -> Option<Facts> {
-        let good = match &self.facts[*self.places.get(digest)? as usize] {
+        let good = match &self.facts[*self.positions.get(digest)? as usize] {
             Packed::Other(facts) => return Some((**facts).clone()),
             Packed::Good(good) => good,
         };
@@ -146,11 +147,11 @@ impl KnownFiles {
             Some(good) => Packed::Good(good),
             None => Packed::Other(facts.into()),
         };
-        match self.places.get(&digest) {
-            Some(&place) => self.facts[place as usize] = packed,
+        match self.positions.get(&digest) {
+            Some(&position) => self.facts[position as usize] = packed,
             None => {
-                let place = u32::try_from(self.facts.len()).expect("fewer than four billion files");
-                self.places.insert(digest, place);
+                let position = u32::try_from(self.facts.len()).expect("fewer than four billion files");
+                self.positions.insert(digest, position);
                 self.facts.push(packed);
             }
         }
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_look_outlasts_one_at_the_headers_unless_its_error_may_pass() {
+    fn facts_of_a_full_inspection_outlast_those_of_headers_unless_the_error_is_passing() {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("index.parquet");
         let full = |passing| Facts { error: Some("an error".into()), passing, ..Facts::default() };
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_of_all_parts_are_read_together_and_half_a_line_is_passed_over() {
+    fn notes_of_all_parts_are_read_and_a_truncated_line_is_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("index.parquet");
         let facts = |hash: &str| Facts { hash: Some(hash.into()), ..Facts::default() };
@@ -344,11 +345,11 @@ mod tests {
         for name in names {
             assert_eq!(state.noted(&key(name)).as_ref(), Some(&facts(name)));
         }
-        assert_eq!(state.known.places.len(), 4);
+        assert_eq!(state.known.positions.len(), 4);
     }
 
     #[test]
-    fn facts_come_back_as_they_were_whether_packed_or_not() {
+    fn facts_round_trip_packed_and_unpacked() {
         let good = Facts {
             hash: Some("00ff".repeat(8)),
             codec: Some("mp3".into()),
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_do_not_append_to_the_same_notes() {
+    fn a_second_process_cannot_append_to_the_same_notes() {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("index.parquet");
         let _first = State::open(&index, Shard::WHOLE).unwrap();

@@ -39,7 +39,7 @@ pub fn run(config: &Config, args: StatusArgs) -> Result<()> {
     each_file(config, &audio, |id, path| files.push((part::number(id, shards), path)))?;
     // A file whose metadata cannot be read has to be inspected.
     let is_known = |path: &str| match audio.about(Path::new(path)) {
-        Ok(Some(about)) => state.get(&Key::of(path, about, root.as_ref()), false).is_some(),
+        Ok(Some(about)) => state.get(&Key::new(path, about, root.as_ref()), false).is_some(),
         Ok(None) => true,
         Err(_) => false,
     };

@@ -15,22 +15,22 @@ use bc_embed::windows::{self, Windows, in_words};
 
 /// A recording that is not in the file yet: its rows.
 pub struct Pending {
-    /// Its path, for reports.
+    /// Path of the recording, for reports.
     pub path: PathBuf,
     /// One label per vector, all of one version.
     pub labels: Vec<Label>,
-    /// Their vectors, row-major.
+    /// The vectors, row-major.
     pub vectors: Vec<f32>,
 }
 
 /// What happened to a recording when the index was saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddOutcome {
-    /// It is new and was added.
+    /// The recording is new and was added.
     Added,
-    /// The index holds it already, with the same id and content.
+    /// The index holds the recording already, with the same id and content.
     Present,
-    /// Another recording has its id.
+    /// Another recording has the same id.
     IdTaken,
 }
 
@@ -110,20 +110,22 @@ impl GrowingIndex {
         if !self.path.exists() {
             return Ok(());
         }
-        let made = Embeddings::read_provenance(&self.path)?;
-        if made.fingerprint == self.embeddings.provenance.fingerprint {
+        let stored = Embeddings::read_provenance(&self.path)?;
+        if stored.fingerprint == self.embeddings.provenance.fingerprint {
             return Ok(());
         }
         let own = &self.embeddings.provenance;
-        Origin::of(&made).expect(&self.path, &Origin::of(own), Path::new("the network to add with"))?;
-        let cut = |made: &Provenance| Windows::of_file(made).with_context(|| self.path.display().to_string());
-        let (there, new) = (cut(&made)?, cut(own)?);
+        Origin::of(&stored).expect(&self.path, &Origin::of(own), Path::new("the network to add with"))?;
+        let cut = |provenance: &Provenance| {
+            Windows::of_file(provenance).with_context(|| self.path.display().to_string())
+        };
+        let (stored_windows, new_windows) = (cut(&stored)?, cut(own)?);
         ensure!(
-            there == new,
+            stored_windows == new_windows,
             "{} holds {}, but {} are to be added: their scores cannot be compared; add the same kind, or begin another index",
             self.path.display(),
-            in_words(there),
-            in_words(new)
+            in_words(stored_windows),
+            in_words(new_windows)
         );
         self.embeddings = Embeddings::read(&self.path)?;
         Ok(())
@@ -132,10 +134,10 @@ impl GrowingIndex {
     fn sort(&mut self) {
         let Embeddings { labels, vectors, dim, .. } = &mut self.embeddings;
         let mut order: Vec<usize> = (0..labels.len()).collect();
-        let place = |row: usize| (labels[row].version_id.as_str(), labels[row].start_s);
+        let sort_key = |row: usize| (labels[row].version_id.as_str(), labels[row].start_s);
         order.sort_by(|a, b| {
-            let ((one, first), (two, second)) = (place(*a), place(*b));
-            one.cmp(two).then(first.total_cmp(&second))
+            let ((id_a, start_a), (id_b, start_b)) = (sort_key(*a), sort_key(*b));
+            id_a.cmp(id_b).then(start_a.total_cmp(&start_b))
         });
         if order.windows(2).all(|pair| pair[0] < pair[1]) {
             return;

@@ -21,14 +21,14 @@ use crate::embed;
 use index::{AddOutcome, GrowingIndex, Pending};
 
 /// Files that are decoded and held at once, at most; as many as there are threads otherwise.
-const AT_ONCE: usize = 16;
+const MAX_DECODED: usize = 16;
 
-/// What to add.
+/// The recordings to add, and how.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Audio files, and folders that are searched for them.
     pub audio: Vec<PathBuf>,
-    /// Cut into windows, one row each.
+    /// The windows that recordings are cut into, one row each; `None` for whole recordings.
     pub windows: Option<Windows>,
     /// The part of the files to add; others may be added to the same index by other processes at the same time.
     pub shard: Shard,
@@ -51,13 +51,13 @@ impl Added {
             match outcome {
                 AddOutcome::Added => self.new += 1,
                 AddOutcome::Present => self.there += 1,
-                AddOutcome::IdTaken => self.failed.push(taken(&path)),
+                AddOutcome::IdTaken => self.failed.push(id_taken(&path)),
             }
         }
     }
 }
 
-fn taken(path: &Path) -> Failure {
+fn id_taken(path: &Path) -> Failure {
     let error =
         "the index holds another recording of that name; rename the file, or name the folder above it";
     Failure::new(path, error.to_owned())
@@ -71,8 +71,8 @@ fn taken(path: &Path) -> Failure {
 /// No audio file; an index of another checkpoint, or of other windows than those to be added; the embeddings of an
 /// experiment, which its next run would overwrite; files that cannot be written; an interrupt.
 pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
-    for made in [embed::path_of(config), config.eval.search_index_path()] {
-        refuse_experiment_output(path, &made)?;
+    for written in [embed::path_of(config), config.eval.search_index_path()] {
+        refuse_experiment_output(path, &written)?;
     }
     let (files, failed) = files::list(&request.audio)?;
     let mut added = Added { failed, ..Added::default() };
@@ -95,9 +95,9 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
 }
 
 /// Refuses to add to a file that a run of the configuration writes.
-fn refuse_experiment_output(path: &Path, made: &Path) -> Result<()> {
-    let same =
-        path == made || (path.exists() && made.exists() && path.canonicalize()? == made.canonicalize()?);
+fn refuse_experiment_output(path: &Path, written: &Path) -> Result<()> {
+    let same = path == written
+        || (path.exists() && written.exists() && path.canonicalize()? == written.canonicalize()?);
     ensure!(
         !same,
         "{} belongs to an experiment, and its next run would overwrite it; copy it and add to the copy",
@@ -109,14 +109,14 @@ fn refuse_experiment_output(path: &Path, made: &Path) -> Result<()> {
 /// The files whose ids the index does not know; those that it knows are counted.
 fn missing(index: &GrowingIndex, files: Vec<AudioFile>, added: &mut Added) -> Vec<AudioFile> {
     let known = index.known();
-    let (there, new): (Vec<_>, Vec<_>) =
+    let (known_files, new): (Vec<_>, Vec<_>) =
         files.into_iter().partition(|file| known.contains_key(file.id.as_str()));
     // All cores: a catalogue that is added to again is read again.
-    let hashes: Vec<_> = there.par_iter().map(|file| files::content_hash(&file.path)).collect();
-    for (file, hash) in there.iter().zip(hashes) {
+    let hashes: Vec<_> = known_files.par_iter().map(|file| files::content_hash(&file.path)).collect();
+    for (file, hash) in known_files.iter().zip(hashes) {
         match hash {
             Ok(hash) if hash == known[file.id.as_str()] => added.there += 1,
-            Ok(_) => added.failed.push(taken(&file.path)),
+            Ok(_) => added.failed.push(id_taken(&file.path)),
             Err(error) => added.failed.push(Failure::new(&file.path, bc_cli::describe(&error))),
         }
     }
@@ -133,7 +133,7 @@ fn embed_new(
     let bar = progress::bar(new.len() as u64, "embedding", "files");
     let mut pace = SaveTimer::new();
     let mut pending = Vec::new();
-    for batch in new.chunks(rayon::current_num_threads().clamp(1, AT_ONCE)) {
+    for batch in new.chunks(rayon::current_num_threads().clamp(1, MAX_DECODED)) {
         if interrupt::requested() {
             break;
         }

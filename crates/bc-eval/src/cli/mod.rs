@@ -236,7 +236,7 @@ fn page(config: &Config, args: ReportArgs) -> Result<()> {
 
 fn calibrate(config: &Config, args: CalibrateArgs) -> Result<()> {
     let path = named_or_own(config, args.embeddings)?;
-    let calibration = Calibration::of(&path, &Embeddings::read(&path)?)?;
+    let calibration = Calibration::from_embeddings(&path, &Embeddings::read(&path)?)?;
     let out = args.out.unwrap_or_else(|| calibration::beside(&path));
     saving::write_json(&out, &calibration)?;
     println!("{}\n{}", calibration.tables(), out.display());

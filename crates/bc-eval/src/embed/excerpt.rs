@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 /// An excerpt at one position in every recording.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Excerpt {
-    /// Its length.
+    /// Length of the excerpt, in seconds.
     pub seconds: f64,
     /// Seed of the positions.
     pub seed: u64,

@@ -66,14 +66,14 @@ pub fn expect_current(config: &Config) -> Result<()> {
     if checkpoint.exists() {
         now.push(("checkpoint", &checkpoint, origin::embedder(config)?.fingerprint));
     }
-    for (name, place, now) in now {
+    for (name, path_now, now) in now {
         let Some(then) = made.inputs.get(name) else { continue };
         ensure!(
             *then == now,
             "{} was made from the {name} {then}, but {} is now {now}; make it again with `bc-eval embed` (or `run`), or \
              name the file itself to use it as it is",
             path.display(),
-            place.display()
+            path_now.display()
         );
     }
     Ok(())
@@ -81,7 +81,7 @@ pub fn expect_current(config: &Config) -> Result<()> {
 
 /// Which versions of the index are embedded, and into which windows they are cut.
 struct Part<'a> {
-    /// All if empty.
+    /// The splits whose versions are embedded; all if empty.
     splits: &'a [Split],
     /// Windows and the factor of the tempo; whole tracks if none.
     windows: Option<(Windows, f64)>,
@@ -99,7 +99,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Opens those that a configuration names.
+    /// Opens the inputs that a configuration names.
     ///
     /// # Errors
     /// Features, index or checkpoint that are missing or do not fit.

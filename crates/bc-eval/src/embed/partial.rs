@@ -50,32 +50,35 @@ impl<'a> Partial<'a> {
     /// Copies the embeddings of the files at `known`, if they were made by the same network from the same features.
     pub fn take(&mut self, known: &[PathBuf], labels: &[Label]) -> Result<()> {
         for path in known {
-            let Some(there) = path.exists().then(|| Embeddings::read(path).ok()).flatten() else { continue };
-            let features = |made: &Provenance| made.inputs.get("features").cloned();
-            if Origin::of(&there.provenance) != Origin::of(self.provenance)
-                || features(&there.provenance) != features(self.provenance)
+            let Some(existing) = path.exists().then(|| Embeddings::read(path).ok()).flatten() else {
+                continue;
+            };
+            let features = |provenance: &Provenance| provenance.inputs.get("features").cloned();
+            if Origin::of(&existing.provenance) != Origin::of(self.provenance)
+                || features(&existing.provenance) != features(self.provenance)
             {
                 continue;
             }
-            let rows: HashMap<&str, usize> = there
+            let rows: HashMap<&str, usize> = existing
                 .labels
                 .iter()
                 .enumerate()
                 .map(|(row, label)| (label.version_id.as_str(), row))
                 .collect();
-            let taken = labels.iter().enumerate().filter(|(_, label)| !self.done.contains(&label.version_id));
-            let taken: Vec<(usize, Vec<f32>)> = taken
+            let not_done =
+                labels.iter().enumerate().filter(|(_, label)| !self.done.contains(&label.version_id));
+            let copied: Vec<(usize, Vec<f32>)> = not_done
                 .filter_map(|(number, label)| {
                     let row = *rows.get(label.version_id.as_str())?;
-                    Some((number, there.vectors[row * there.dim..][..there.dim].to_vec()))
+                    Some((number, existing.vectors[row * existing.dim..][..existing.dim].to_vec()))
                 })
                 .collect();
-            self.save(taken, labels, there.dim)?;
+            self.save(copied, labels, existing.dim)?;
         }
         Ok(())
     }
 
-    /// Saves vectors of the versions with these places in `labels`.
+    /// Saves vectors of versions, each with its index into `labels`.
     pub fn save(&mut self, finished: Vec<(usize, Vec<f32>)>, labels: &[Label], dim: usize) -> Result<()> {
         if finished.is_empty() {
             return Ok(());
@@ -94,7 +97,7 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// Joins all parts once every version of `labels` is there.
+    /// Joins all parts once every version of `labels` is embedded.
     pub fn assemble(&self, labels: &[Label], dim: usize) -> Result<Status> {
         let _lock = saving::alone(self.out)?;
         if self.fits() {

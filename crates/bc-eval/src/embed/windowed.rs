@@ -34,7 +34,7 @@ pub struct WindowsAtTempo {
 pub struct WindowEmbeddings {
     /// Lengths and tempi.
     pub comparison: WindowComparison,
-    /// At their own tempo first.
+    /// The windows at each tempo, the recordings' own tempo first.
     pub at: Vec<WindowsAtTempo>,
 }
 

@@ -22,9 +22,9 @@ const ABOVE: usize = 3;
 pub struct PairDistances {
     /// Left edge of the first bar and right edge of the last.
     pub range: (f32, f32),
-    /// Of two versions of one clique.
+    /// Distances of two versions of one clique.
     pub same: Vec<f64>,
-    /// Of two versions of different cliques.
+    /// Distances of two versions of different cliques.
     pub other: Vec<f64>,
 }
 
@@ -33,9 +33,9 @@ pub struct PairDistances {
 pub struct HardQuery {
     /// The query.
     pub query: Label,
-    /// Its average precision.
+    /// The query's average precision.
     pub average_precision: f64,
-    /// Rank of its first match.
+    /// Rank of the query's first match.
     pub first: u32,
     /// The match at that rank.
     pub right: Option<Label>,
@@ -79,7 +79,7 @@ pub struct Analysis {
 
 impl Analysis {
     /// Analyses the test split, or the largest one if there is none, by the rules of the figures.
-    pub fn of(embeddings: &Embeddings, policy: &Policy) -> Result<Self> {
+    pub fn new(embeddings: &Embeddings, policy: &Policy) -> Result<Self> {
         let mut sizes: BTreeMap<Split, usize> = BTreeMap::new();
         for label in &embeddings.labels {
             *sizes.entry(label.split).or_default() += 1;
@@ -87,10 +87,10 @@ impl Analysis {
         let largest = sizes.iter().max_by_key(|(_, size)| **size).map(|(split, _)| *split);
         let split = if sizes.contains_key(&Split::Test) { Some(Split::Test) } else { largest };
         let split = split.context("there are no embeddings to report on")?;
-        let chosen = Versions::of(embeddings, split);
+        let chosen = Versions::of_split(embeddings, split);
         let results = rank_all(&chosen.rows(), &chosen.cliques, policy)?;
         let sample = chosen.sample();
-        let pairs = Pairs::of(&sample)?;
+        let pairs = Pairs::new(&sample)?;
         Ok(Self {
             split,
             versions: chosen.len(),
@@ -109,8 +109,8 @@ impl Analysis {
 fn map(sample: &Versions<'_>) -> Vec<Point> {
     let units: Vec<Vec<f32>> = (0..sample.len()).map(|row| unit(sample.vector(row))).collect();
     let vectors: Vec<&[f32]> = units.iter().map(Vec::as_slice).collect();
-    let places = tsne::map(&vectors).into_iter().zip(&sample.cliques).zip(&sample.labels);
-    let points = places.map(|(([x, y], clique), label)| Point {
+    let positions = tsne::map(&vectors).into_iter().zip(&sample.cliques).zip(&sample.labels);
+    let points = positions.map(|(([x, y], clique), label)| Point {
         x,
         y,
         clique: *clique as usize,
@@ -129,7 +129,7 @@ fn unit(vector: &[f32]) -> Vec<f32> {
 struct Pairs(Vec<(f32, bool)>);
 
 impl Pairs {
-    fn of(sample: &Versions<'_>) -> Result<Self> {
+    fn new(sample: &Versions<'_>) -> Result<Self> {
         let pairs = sample.pairs()?.into_iter();
         let mut pairs: Vec<_> = pairs.map(|(score, same)| (1.0 - score, same)).collect();
         pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -146,8 +146,8 @@ impl Pairs {
             let mut count = 0;
             for (distance, same) in &self.0 {
                 if *same == of_one {
-                    let place = (distance - range.0) / (range.1 - range.0) * BARS as f32;
-                    bars[(place as usize).min(BARS - 1)] += 1.0;
+                    let bar = (distance - range.0) / (range.1 - range.0) * BARS as f32;
+                    bars[(bar as usize).min(BARS - 1)] += 1.0;
                     count += 1;
                 }
             }
@@ -162,11 +162,11 @@ impl Pairs {
         let others = (self.0.len() - total).max(1) as f64;
         let mut points = Vec::new();
         let mut right = 0usize;
-        for (place, (_, same)) in self.0.iter().enumerate() {
+        for (position, (_, same)) in self.0.iter().enumerate() {
             right += usize::from(*same);
             if *same && (points.len() < 200 || right.is_multiple_of((total / 200).max(1))) {
                 let recall = right as f64 / total as f64;
-                points.push((recall, all.precision(recall, (place + 1 - right) as f64 / others)));
+                points.push((recall, all.precision(recall, (position + 1 - right) as f64 / others)));
             }
         }
         points
@@ -175,7 +175,7 @@ impl Pairs {
 
 /// The mean over some of the queries, by the rules of the figures; `None` if no query counts.
 fn part(name: String, results: Vec<QueryResult>, policy: &Policy) -> Option<Part> {
-    let metrics = Metrics::of(&results, policy).ok()?;
+    let metrics = Metrics::from_results(&results, policy).ok()?;
     Some(Part { name, queries: metrics.queries, map: metrics.map })
 }
 
@@ -231,15 +231,16 @@ fn hardest(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) -> R
     for result in worst.into_iter().take(HARDEST) {
         let query = Vectors { vectors: chosen.vector(result.query), dim: chosen.dim };
         // One more for the query itself, and one where the rules drop the nearest.
-        let found = nearest(&query, &chosen.rows(), policy.distance, result.ranks[0] as usize + 2)?;
-        let found: Vec<_> = found.into_iter().flatten().filter(|other| other.row != result.query).collect();
+        let neighbours = nearest(&query, &chosen.rows(), policy.distance, result.ranks[0] as usize + 2)?;
+        let others: Vec<_> =
+            neighbours.into_iter().flatten().filter(|other| other.row != result.query).collect();
         let is_right = |row: usize| chosen.cliques[row] == chosen.cliques[result.query];
-        let wrong = found.iter().filter(|other| !is_right(other.row)).take(ABOVE);
+        let wrong = others.iter().filter(|other| !is_right(other.row)).take(ABOVE);
         hardest.push(HardQuery {
             query: chosen.labels[result.query].clone(),
             average_precision: result.average_precision(),
             first: result.ranks[0],
-            right: found
+            right: others
                 .iter()
                 .find(|other| is_right(other.row))
                 .map(|other| chosen.labels[other.row].clone()),

@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_near_the_axis_has_its_count_above_it() {
+    fn labels_of_points_near_the_axis_are_above_them() {
         let axes = Axes { title: "t", x: "x", y: "y" };
         let svg = counted_lines(&axes, &[], &[(0.5, 0.5, 123), (0.1, 0.0, 45), (f64::NAN, 0.5, 6)]);
         let height_of = |count: &str| {

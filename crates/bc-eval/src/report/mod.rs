@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// All that the page shows of a run.
+/// The content of a run's page.
 struct Run {
     name: String,
     /// `metrics.json`.
@@ -99,7 +99,7 @@ impl Run {
         let named = source.run.as_deref().unwrap_or(&source.eval);
         let name = named.file_name().unwrap_or(named.as_os_str()).to_string_lossy().into_owned();
         let analysis =
-            Analysis::of(&embeddings, &policy).with_context(|| source.eval.display().to_string())?;
+            Analysis::new(&embeddings, &policy).with_context(|| source.eval.display().to_string())?;
         let baselines = Baselines::beside(&source.eval, &embeddings);
         Ok(Self { name, figures, analysis, curves, calibration, embeddings, baselines, config })
     }

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_is_none_is_not_shown() {
+    fn an_absent_count_is_not_shown() {
         let figures = serde_json::json!({ "queries": "<script>", "more": 3 });
         assert_eq!(
             (count_of(&figures, "queries"), count_of(&figures, "more")),

@@ -114,7 +114,7 @@ mod tests {
     use crate::config::VerifyConfig;
 
     #[test]
-    fn what_one_stage_has_patience_with_the_other_has_too() {
+    fn both_stages_have_the_same_default_limits() {
         let (features, verify) = (FeaturesConfig::default(), VerifyConfig::default());
         assert_eq!(features.patience_s, verify.patience_s);
         assert_eq!(features.longest_s, verify.longest_s);

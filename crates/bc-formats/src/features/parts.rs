@@ -35,13 +35,13 @@ pub struct RowRef<'a> {
 /// A file of features.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Where it is.
+    /// Path of the part.
     pub path: PathBuf,
-    /// Its parsed name.
+    /// The parsed file name of the part.
     pub name: PartName,
-    /// Program and version that made its magnitudes.
+    /// Program and version that made the part's magnitudes.
     pub extractor: String,
-    /// Its provenance.
+    /// The provenance of the part.
     pub provenance: Provenance,
 }
 
@@ -77,15 +77,15 @@ impl Parts {
 
     fn scan_listed<T>(
         folder: &Path,
-        mut made: T,
+        mut state: T,
         take: &mut impl FnMut(&mut T, usize, RowRef<'_>) -> Result<()>,
     ) -> Result<Option<(Self, T)>> {
-        let mut found: Option<Self> = None;
+        let mut scanned: Option<Self> = None;
         for (name, path) in list(folder)? {
             let (provenance, batches) =
                 table::open(&path, &FORMATS, &COLUMNS).map_err(|error| with_remedy(error, &path))?;
             let settings = settings_of(&path, &provenance)?;
-            let parts = found.get_or_insert_with(|| Self { settings, parts: Vec::new() });
+            let parts = scanned.get_or_insert_with(|| Self { settings, parts: Vec::new() });
             let differences = parts.settings.differences(&settings);
             if !differences.is_empty() {
                 bail!(
@@ -97,31 +97,31 @@ impl Parts {
             let number = parts.parts.len();
             for batch in batches {
                 let batch = batch.with_context(|| format!("cannot read {}", path.display()))?;
-                rows(&path, &batch, |row| take(&mut made, number, row))?;
+                rows(&path, &batch, |row| take(&mut state, number, row))?;
             }
             let extractor = extractor_of(&provenance);
             parts.parts.push(Part { path, name, extractor, provenance });
         }
-        Ok(found.map(|parts| (parts, made)))
+        Ok(scanned.map(|parts| (parts, state)))
     }
 
     /// Reads the rows of one part with their magnitudes, those that newer parts replace as well.
     ///
     /// # Errors
     /// A file that is damaged or gone, the errors of `take`.
-    pub fn each_of(&self, part: usize, take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
+    pub fn each_row_of(&self, part: usize, take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
         each_row(&self.parts[part].path, &self.settings, take)
     }
 
     /// Refuses features of other settings than `wanted`, naming both values and the remedy.
     ///
     /// # Errors
-    /// They are.
+    /// The settings differ.
     pub fn expect_settings(&self, folder: &Path, wanted: &CqtSettings) -> Result<()> {
         expect_settings(&self.settings, folder, wanted)
     }
 
-    /// The number of the next part: above all that are there.
+    /// The number of the next part: above those of all parts.
     pub fn next_number(&self) -> u64 {
         self.parts.iter().map(|part| part.name.number + 1).max().unwrap_or(0)
     }
@@ -158,7 +158,7 @@ pub(super) fn each_row(
     Ok(())
 }
 
-/// All columns but the magnitudes.
+/// The names of all columns but the magnitudes.
 const COLUMNS: [&str; 7] = [
     "version_id",
     "frames",

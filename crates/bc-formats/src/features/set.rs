@@ -1,4 +1,4 @@
-//! All feature files of a folder as one set.
+//! Reads all feature files of a folder as one set.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::table;
 pub struct RowInfo {
     /// Id in the index.
     pub version_id: String,
-    /// Stored columns.
+    /// Number of stored columns.
     pub frames: u32,
     /// Content hash of the audio file.
     pub source_hash: String,
@@ -27,7 +27,7 @@ pub struct RowInfo {
     pub error_share: Option<f32>,
     /// BLAKE3 of the magnitudes, 128 bits; `None` in `features/1`.
     pub content: Option<[u8; 16]>,
-    /// The part that holds it, as an index into [`FeatureSet::parts`].
+    /// The part that holds the row, as an index into [`FeatureSet::parts`].
     pub part: usize,
 }
 
@@ -74,7 +74,7 @@ impl FeatureSet {
         Ok(set)
     }
 
-    /// The same for the stage that makes them: `None` where the folder holds no part, and parts may be of several
+    /// As [`FeatureSet::open`], for the stage that makes features: `None` where the folder holds no part, and parts may be of several
     /// extractors.
     pub fn open_if_any(folder: &Path) -> Result<Option<Self>> {
         let rows = Parts::scan(folder, Vec::new, |rows, part, row| {
@@ -91,29 +91,29 @@ impl FeatureSet {
         })?;
         let Some((Parts { settings, parts }, rows)) = rows else { return Ok(None) };
         let mut set = Self { settings, parts, rows, superseded: HashSet::new() };
-        set.settle()?;
+        set.keep_newest()?;
         Ok(Some(set))
     }
 
     /// Keeps one row of each version, that of the newest part.
-    fn settle(&mut self) -> Result<()> {
+    fn keep_newest(&mut self) -> Result<()> {
         let mut newest: HashMap<&str, usize> = HashMap::with_capacity(self.rows.len());
-        let mut old = Vec::new();
-        for (place, row) in self.rows.iter().enumerate() {
-            if let Some(before) = newest.insert(&row.version_id, place) {
+        let mut replaced = Vec::new();
+        for (position, row) in self.rows.iter().enumerate() {
+            if let Some(before) = newest.insert(&row.version_id, position) {
                 if self.rows[before].part == row.part {
                     bail!("{}: {}", self.parts[row.part].path.display(), duplicate_row(&row.version_id));
                 }
-                old.push(before);
+                replaced.push(before);
             }
         }
-        if old.is_empty() {
+        if replaced.is_empty() {
             return Ok(());
         }
-        let old: HashSet<usize> = old.into_iter().collect();
+        let replaced: HashSet<usize> = replaced.into_iter().collect();
         let rows = std::mem::take(&mut self.rows);
-        for (place, row) in rows.into_iter().enumerate() {
-            if old.contains(&place) {
+        for (position, row) in rows.into_iter().enumerate() {
+            if replaced.contains(&position) {
                 self.superseded.insert((row.part, row.version_id));
             } else {
                 self.rows.push(row);
@@ -141,11 +141,11 @@ impl FeatureSet {
         for row in &self.rows {
             rows[row.part] += 1;
         }
-        let mut of = BTreeMap::new();
+        let mut counts = BTreeMap::new();
         for (part, rows) in self.parts.iter().zip(rows).filter(|(_, rows)| *rows > 0) {
-            *of.entry(part.extractor.as_str()).or_default() += rows;
+            *counts.entry(part.extractor.as_str()).or_default() += rows;
         }
-        of
+        counts
     }
 
     /// Refuses rows of several extractors, whose differences are not those of the music.
@@ -225,7 +225,7 @@ impl FeatureSet {
 
     /// Reads every current row with its magnitudes, part after part, and passes it to `take`.
     pub fn for_each(&self, mut take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
-        (0..self.parts.len()).try_for_each(|part| self.for_each_of(part, &mut take))
+        (0..self.parts.len()).try_for_each(|part| self.for_each_in_part(part, &mut take))
     }
 
     /// The row of a version with its magnitudes; nothing where the set holds none of this id.
@@ -235,7 +235,7 @@ impl FeatureSet {
     pub fn row(&self, version_id: &str) -> Result<Option<FeatureRow>> {
         let Some(info) = self.rows.iter().find(|info| info.version_id == version_id) else { return Ok(None) };
         let mut found = None;
-        self.for_each_of(info.part, |row| {
+        self.for_each_in_part(info.part, |row| {
             if row.version_id == version_id {
                 found = Some(row);
             }
@@ -244,8 +244,12 @@ impl FeatureSet {
         Ok(found)
     }
 
-    /// The same for one part.
-    pub fn for_each_of(&self, part: usize, mut take: impl FnMut(FeatureRow) -> Result<()>) -> Result<()> {
+    /// As [`FeatureSet::for_each`], for the rows of one part.
+    pub fn for_each_in_part(
+        &self,
+        part: usize,
+        mut take: impl FnMut(FeatureRow) -> Result<()>,
+    ) -> Result<()> {
         each_row(&self.parts[part].path, &self.settings, |row| {
             if self.superseded.is_empty() || !self.superseded.contains(&(part, row.version_id.clone())) {
                 take(row)?;
@@ -292,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_back_and_the_fingerprint_ignores_the_division_into_parts() {
+    fn rows_round_trip_and_the_fingerprint_ignores_the_division_into_parts() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
         let settings = CqtSettings::default();
@@ -336,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_rows_of_a_version_that_in_the_newer_part_holds() {
+    fn the_row_in_the_newest_part_counts() {
         let folder = tempfile::tempdir().unwrap();
         write_rows(&folder.path().join("part-00010-aaaaaaaa.parquet"), "x", &[changed("a")]);
         write_rows(&folder.path().join("part-00009-ffffffff.parquet"), "x", &[row("a"), row("b")]);

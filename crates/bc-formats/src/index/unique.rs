@@ -9,9 +9,9 @@ use crate::fingerprint::{Digest, digest};
 /// How a version conflicts with earlier ones. `P` says where a version is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflict<P> {
-    /// Its id occurred before.
+    /// The version's id occurred before.
     Twice,
-    /// Its clique is in this other split, because of the version at this position.
+    /// The version's clique is in this other split, because of the version at this position.
     Crossing(Split, P),
 }
 
@@ -33,7 +33,7 @@ impl<P: Copy> Unique<P> {
     /// Records the next version; returns whether it is the first of its clique.
     ///
     /// # Errors
-    /// It conflicts with an earlier one.
+    /// The version conflicts with an earlier one.
     pub fn add(&mut self, version: &Version, place: P) -> Result<bool, Conflict<P>> {
         if !self.ids.insert(digest(&version.version_id)) {
             return Err(Conflict::Twice);

@@ -114,43 +114,43 @@ fn figures(scene: &Scene<'_>, windows: &[Window], dice: &mut Dice) -> Vec<Played
     let second = if dice.chance(0.5) { dice.weighted(&FIGURES) } else { first };
     let spread = if dice.chance(0.3) { dice.uniform(0.01, 0.08) } else { 0.0 };
     let third = scene.setting.metre.compound;
-    let mut made = Vec::new();
+    let mut notes = Vec::new();
     let mut section = 0;
     for window in windows {
         section += usize::from(window.head);
         let Some(chord) = window.chord else { continue };
         let figure = if section % 2 == 1 { first } else { second };
         let loudness = 0.6 + dice.normal(0.05);
-        let from = made.len();
-        play(figure, window.length, &voicing(chord, centre, size), third, &mut made);
-        for note in &mut made[from..] {
+        let from = notes.len();
+        play(figure, window.length, &voicing(chord, centre, size), third, &mut notes);
+        for note in &mut notes[from..] {
             note.start += window.start;
             note.end = (note.end + window.start).min(window.start + window.length + 0.05);
             note.loudness *= loudness;
         }
         if spread > 0.0 {
-            made[from..]
+            notes[from..]
                 .iter_mut()
                 .enumerate()
                 .for_each(|(k, note)| note.start += spread * (k % size) as f32);
         }
-        let mut place = from;
-        while place < made.len() {
+        let mut index = from;
+        while index < notes.len() {
             if dice.chance(0.03) {
-                made.remove(place);
+                notes.remove(index);
             }
-            place += 1;
+            index += 1;
         }
     }
-    made
+    notes
 }
 
 /// One chord by one figure, from beat 0 on.
-fn play(figure: Figure, length: f32, pitches: &[i32], third: bool, made: &mut Vec<Played>) {
+fn play(figure: Figure, length: f32, pitches: &[i32], third: bool, notes: &mut Vec<Played>) {
     let Some((&low, upper)) = pitches.split_first() else { return };
     let mut put = |start: f32, held: f32, pitch: i32, loudness: f32| {
         if start < length - 1e-3 {
-            made.push(Played { start, end: start + held, pitch, loudness });
+            notes.push(Played { start, end: start + held, pitch, loudness });
         }
     };
     // Notes on half a beat are on two thirds of a compound one.

@@ -1,4 +1,4 @@
-//! Which beats of the source are played, in which order.
+//! Chooses which beats of the source are played, in which order.
 
 use crate::dice::Dice;
 use crate::draw::Taste;
@@ -54,12 +54,12 @@ pub(super) fn spans(
         spans.push(Span { from: begin, to, at, melody: false });
         at += to - begin;
     }
-    for (place, (from, to)) in order.into_iter().cycle().enumerate() {
+    for (number, (from, to)) in order.into_iter().cycle().enumerate() {
         if at >= beats {
             break;
         }
         if to - from > 1e-3 {
-            spans.push(Span { from, to, at, melody: place != silent });
+            spans.push(Span { from, to, at, melody: number != silent });
             at += to - from;
         }
     }
@@ -98,38 +98,38 @@ fn order(setting: &Setting, begin: f32, introduction: f32, edits: f32, dice: &mu
 /// The source in sections of eight bars, from the bar on which the tune begins.
 fn sections(setting: &Setting) -> Vec<(f32, f32)> {
     let length = SECTION_BARS * setting.metre.bar;
-    let mut made = Vec::new();
+    let mut sections = Vec::new();
     if setting.entry > 0.0 {
-        made.push((0.0, setting.entry));
+        sections.push((0.0, setting.entry));
     }
     let mut at = setting.entry;
     while at < setting.beats - 1e-3 {
-        // A rest of less than half a section belongs to the last one.
+        // A remainder of less than half a section belongs to the last one.
         let to = if setting.beats - at < 1.5 * length { setting.beats } else { at + length };
-        made.push((at, to));
+        sections.push((at, to));
         at = to;
     }
-    made
+    sections
 }
 
 /// Leaves out, repeats or moves sections.
 fn edit(order: &mut Vec<(f32, f32)>, strength: f32, dice: &mut Dice) {
-    let place = |dice: &mut Dice, count: usize| dice.integer(1, 4.min(count as i32 - 1)) as usize;
+    let draw_section = |dice: &mut Dice, count: usize| dice.integer(1, 4.min(count as i32 - 1)) as usize;
     if dice.chance(0.35 * strength) && order.len() > 2 {
-        let gone = place(dice, order.len());
-        order.remove(gone);
+        let removed = draw_section(dice, order.len());
+        order.remove(removed);
     }
     if dice.chance(0.25 * strength) {
-        let twice = dice.integer(0, 2.min(order.len() as i32 - 1)) as usize;
-        order.insert(twice, order[twice]);
+        let repeated = dice.integer(0, 2.min(order.len() as i32 - 1)) as usize;
+        order.insert(repeated, order[repeated]);
     }
     if dice.chance(0.12 * strength) && order.len() > 2 {
-        let later = place(dice, order.len());
-        order.insert(0, order[later]);
+        let moved = draw_section(dice, order.len());
+        order.insert(0, order[moved]);
     }
     if dice.chance(0.1 * strength) && order.len() > 2 {
-        let other = place(dice, order.len());
-        order.swap(0, other);
+        let swapped = draw_section(dice, order.len());
+        order.swap(0, swapped);
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_begin_together_or_anywhere_as_the_taste_says() {
+    fn the_taste_decides_how_far_apart_versions_begin() {
         let begins = |spread_s| -> (f32, f32) {
             let all = (0..200).map(|version| drawn(spread_s, 0.0, version)[0].from);
             all.fold((f32::MAX, 0.0), |(low, high), begin| (low.min(begin), high.max(begin)))

@@ -50,7 +50,7 @@ fn thirds_below(notes: &[Played]) -> Vec<Played> {
 fn ornamented(scene: &Scene<'_>, source: &[Played], dice: &mut Dice) -> Vec<Played> {
     let plan = scene.plan;
     let scale = scale(source);
-    let mut made = Vec::with_capacity(source.len() + source.len() / 4);
+    let mut played = Vec::with_capacity(source.len() + source.len() / 4);
     let mut lag = 0.0f32;
     for (place, note) in source.iter().enumerate() {
         let next = source.get(place + 1);
@@ -64,22 +64,29 @@ fn ornamented(scene: &Scene<'_>, source: &[Played], dice: &mut Dice) -> Vec<Play
         let plain = Played { start, end: start + length.max(0.1), ..*note };
         if dice.chance(plan.ornament) {
             let target = next.map_or(note.pitch, |next| next.pitch);
-            ornament(plain, gap, target, &scale, dice, &mut made);
+            ornament(plain, gap, target, &scale, dice, &mut played);
         } else {
-            made.push(plain);
+            played.push(plain);
         }
     }
-    made
+    played
 }
 
 /// One note with an ornament: left out, grace note, passing note, repeated, or a turn.
-fn ornament(note: Played, gap: f32, next: i32, scale: &[bool; 12], dice: &mut Dice, made: &mut Vec<Played>) {
+fn ornament(
+    note: Played,
+    gap: f32,
+    next: i32,
+    scale: &[bool; 12],
+    dice: &mut Dice,
+    played: &mut Vec<Played>,
+) {
     let near = [-2, -1, 1, 2].into_iter().filter(|step| scale[(note.pitch + step).rem_euclid(12) as usize]);
     let near: Vec<i32> = near.collect();
     let step = if near.is_empty() { 2 } else { dice.pick(&near) };
     let (start, soft) = (note.start, 0.85 * note.loudness);
     let mut put = |from: f32, to: f32, pitch: i32, loudness: f32| {
-        made.push(Played { start: start + from, end: start + to, pitch, loudness });
+        played.push(Played { start: start + from, end: start + to, pitch, loudness });
     };
     let held = note.end - start;
     match dice.integer(0, 4) {

@@ -38,7 +38,7 @@ pub struct Plan {
     pub lead_in_s: f32,
     /// Whether the tune is played.
     pub melody: bool,
-    /// Its accompaniment.
+    /// The accompaniment of the version.
     pub backing: Backing,
     /// Whether second voices and fills of the source are played.
     pub bridge: bool,
@@ -107,7 +107,7 @@ impl Players {
 }
 
 impl Plan {
-    /// The same with all that the source has: for works of which a drawn line-up left next to nothing.
+    /// This plan with all parts that the source has: for works of which a drawn line-up left next to nothing.
     pub(super) fn full(self, setting: &Setting) -> Self {
         let has = |part: &[crate::work::Note]| !part.is_empty();
         Self {

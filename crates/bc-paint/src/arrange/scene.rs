@@ -1,4 +1,4 @@
-//! What the parts of a version are arranged from: the setting and the plan on the beats that are played.
+//! The inputs that the parts of a version are arranged from: the setting and the plan on the beats that are played.
 
 use crate::dice::Dice;
 use crate::harmony::Chord;
@@ -25,29 +25,29 @@ impl Scene<'_> {
 
     /// A part's notes on the played beats, in the spans that `plays` says.
     pub fn played(&self, notes: &[Note], plays: impl Fn(&Span) -> bool) -> Vec<Played> {
-        let mut made = Vec::new();
+        let mut played = Vec::new();
         for span in self.spans.iter().filter(|span| plays(span)) {
             let first = notes.partition_point(|note| note.start < span.from - 1e-3);
             for note in notes[first..].iter().take_while(|note| note.start < span.to - 1e-3) {
                 let start = note.start - span.from + span.at;
                 let end = (note.end - span.from).min(span.to - span.from + 1.0) + span.at;
-                made.push(Played { start, end, pitch: note.pitch.into(), loudness: note.loudness });
+                played.push(Played { start, end, pitch: note.pitch.into(), loudness: note.loudness });
             }
         }
-        made
+        played
     }
 
     /// The harmonic windows on the played beats.
     pub fn windows(&self, chords: &[Option<Chord>]) -> Vec<Window> {
         let length = self.setting.window;
-        let mut made = Vec::new();
+        let mut windows = Vec::new();
         for span in self.spans {
             let mut at = span.from;
             while at < span.to - 1e-3 {
-                let place = ((at + 1e-3) / length) as usize;
-                let end = ((place + 1) as f32 * length).min(span.to);
-                let chord = chords.get(place).copied().flatten();
-                made.push(Window {
+                let window = ((at + 1e-3) / length) as usize;
+                let end = ((window + 1) as f32 * length).min(span.to);
+                let chord = chords.get(window).copied().flatten();
+                windows.push(Window {
                     start: at - span.from + span.at,
                     length: end - at,
                     chord,
@@ -56,7 +56,7 @@ impl Scene<'_> {
                 at = end;
             }
         }
-        made
+        windows
     }
 
     /// The tones of played notes, at their times and in the version's key.
@@ -94,7 +94,7 @@ pub(super) struct Played {
     pub loudness: f32,
 }
 
-/// When played beats sound.
+/// The times at which played beats sound.
 pub(super) struct Clock {
     /// The second of every whole beat from 0.
     beats: Vec<f32>,
@@ -104,13 +104,13 @@ pub(super) struct Clock {
 
 impl Clock {
     pub fn new(plan: &Plan, beat_s: f32, beats: usize, dice: &mut Dice) -> Self {
-        let (mut now, mut level, mut made) = (plan.lead_in_s, 0.0f32, Vec::with_capacity(beats + 2));
+        let (mut now, mut level, mut seconds) = (plan.lead_in_s, 0.0f32, Vec::with_capacity(beats + 2));
         for _ in 0..beats + 2 {
-            made.push(now);
+            seconds.push(now);
             level = 0.98 * level + dice.normal(plan.drift);
             now += beat_s / plan.rate * level.clamp(-0.12, 0.12).exp();
         }
-        Self { beats: made, swing: plan.swing }
+        Self { beats: seconds, swing: plan.swing }
     }
 
     pub fn seconds(&self, beat: f32) -> f32 {

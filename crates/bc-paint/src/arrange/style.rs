@@ -34,7 +34,7 @@ impl BassStyle {
 pub enum DrumStyle {
     /// Kick on one and three, snare on two and four, eighths on the hat.
     Rock,
-    /// The same, softer and sparser.
+    /// As `Rock`, softer and sparser.
     Ballad,
     /// A kick on each beat.
     Four,

@@ -10,11 +10,11 @@ const MOST_BYTES: u64 = 16 << 20;
 
 /// A MIDI file.
 pub struct File {
-    /// Its path, for errors.
+    /// Path of the file, for errors.
     pub place: String,
-    /// Its name without the ending, which is the work's.
+    /// Name of the file without the ending, which is the work's.
     pub name: String,
-    /// Its content.
+    /// Content of the file.
     pub content: Vec<u8>,
 }
 

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn other_tracks_and_fragments_are_no_song() {
+    fn files_without_a_melody_give_no_setting_and_other_formats_are_errors() {
         assert_eq!(setting(&file("DRUMS", 40)).unwrap(), None);
         assert_eq!(setting(&file("MELODY", 5)).unwrap(), None);
         let error = setting(b"RIFF....").unwrap_err().to_string();

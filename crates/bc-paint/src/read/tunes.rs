@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jig_counts_in_dotted_quarters() {
+    fn a_jigs_beats_are_dotted_quarters() {
         let (id, title, made) = parse(&line(48, "\"6/8\"")).unwrap().unwrap();
         assert_eq!((id.as_str(), title.as_str()), ("a:1", "A"));
         assert_eq!((made.metre.bar, made.metre.compound), (2.0, true));

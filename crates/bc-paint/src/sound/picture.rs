@@ -12,7 +12,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// All zeros.
+    /// A picture of zeros.
     pub fn zeros(bins: usize, columns: usize) -> Self {
         Self { bins, columns, values: vec![0.0; bins * columns] }
     }

@@ -8,9 +8,9 @@ const STEADY: f32 = 1e4;
 /// The envelope of a note, in columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope {
-    /// From silence to full loudness.
+    /// Columns from silence to full loudness.
     pub attack: f32,
-    /// Until a held note is at 1/e.
+    /// Columns until a held note is at 1/e.
     pub decay: f32,
     /// Until a note that ended is at 1/e.
     pub release: f32,

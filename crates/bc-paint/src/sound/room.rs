@@ -107,18 +107,18 @@ fn compress(grid: &Grid, picture: &mut Picture, strength: f32) {
 fn noise(grid: &Grid, power: f32, dice: &mut Dice) -> Vec<f32> {
     let below_db = if dice.chance(0.75) { dice.uniform(10.0, 45.0) } else { 60.0 };
     let colour = dice.pick(&[0.0, 0.0, -1.5, -3.0]);
-    let mut made = dice.curve(grid.bins, 6, 0.5, 0.0);
+    let mut powers = dice.curve(grid.bins, 6, 0.5, 0.0);
     let width = std::f32::consts::LN_2 / grid.octave;
     let mut sum = 0.0;
-    for (bin, value) in made.iter_mut().enumerate() {
+    for (bin, value) in powers.iter_mut().enumerate() {
         let octaves = (bin as f32 - grid.bin_of(500.0)) / grid.octave;
         *value *= 10f32.powf(colour * octaves / 10.0);
         let hz = grid.lowest_hz * 2f32.powf(bin as f32 / grid.octave);
         sum += *value / 1.5 * hz * width / 11_025.0;
     }
     let factor = power * 10f32.powf(-below_db / 10.0) / sum.max(1e-9);
-    made.iter_mut().for_each(|value| *value *= factor);
-    made
+    powers.iter_mut().for_each(|value| *value *= factor);
+    powers
 }
 
 /// Roots of powers; noise and beats between tones make them flutter, less where a column holds more looks.
@@ -129,10 +129,10 @@ fn to_magnitudes(grid: &Grid, picture: &mut Picture, noise: &[f32], flutter: f32
         let (of_noise, of_tones) = (0.52 * steady, flutter * (0.4 + 0.6 * steady));
         for value in picture.row_mut(bin) {
             let bits = dice.bits();
-            let (one, two) = (bell(bits as u32), bell((bits >> 32) as u32));
-            let hiss = (1.0 + of_noise * one).max(0.05);
+            let (first, second) = (bell(bits as u32), bell((bits >> 32) as u32));
+            let hiss = (1.0 + of_noise * first).max(0.05);
             let power = *value + level * hiss * hiss;
-            *value = power.sqrt() * (1.0 + of_tones * two).max(0.05);
+            *value = power.sqrt() * (1.0 + of_tones * second).max(0.05);
         }
     }
 }

@@ -272,7 +272,7 @@ fn strengths(family: Family, role: Role, dice: &mut Dice) -> Vec<f32> {
     let count = if dice.chance(0.15) { dice.integer(least, 4) } else { dice.integer(5, MOST_HARMONICS) };
     let (odd, weak) = (dice.chance(odd), dice.chance(0.15));
     let rough = dice.uniform(0.1, 0.7);
-    let mut made: Vec<f32> = (1..=count)
+    let mut strengths: Vec<f32> = (1..=count)
         .map(|n| {
             let strength = (n as f32).powf(-slope) * dice.normal(rough).exp();
             let even = if odd && n % 2 == 0 { 0.12 } else { 1.0 };
@@ -280,9 +280,9 @@ fn strengths(family: Family, role: Role, dice: &mut Dice) -> Vec<f32> {
             strength * even * first
         })
         .collect();
-    let norm = made.iter().map(|s| s * s).sum::<f32>().sqrt();
-    made.iter_mut().for_each(|s| *s /= norm);
-    made
+    let norm = strengths.iter().map(|s| s * s).sum::<f32>().sqrt();
+    strengths.iter_mut().for_each(|s| *s /= norm);
+    strengths
 }
 
 /// Bins of the harmonics of pitch 0, and their shares of a note's power.
@@ -320,7 +320,7 @@ fn comb(grid: &Grid, partials: &[(f32, f32)], spread: f32) -> Vec<(i32, f32)> {
 /// Power of each bin by the body of an instrument.
 fn formants(grid: &Grid, family: Family, dice: &mut Dice) -> Vec<f32> {
     let rough = if family == Family::Voice { 0.3 } else { 0.5 };
-    let mut made = dice.curve(grid.bins, 12, 2.0 * rough, 0.0);
+    let mut powers = dice.curve(grid.bins, 12, 2.0 * rough, 0.0);
     if family == Family::Voice {
         let peaks = [
             (dice.uniform(280.0, 900.0), dice.uniform(1.0, 6.0)),
@@ -330,12 +330,12 @@ fn formants(grid: &Grid, family: Family, dice: &mut Dice) -> Vec<f32> {
         for (hz, height) in peaks {
             let centre = grid.bin_of(hz);
             let width = 3.0 * grid.octave / 12.0;
-            for (bin, power) in made.iter_mut().enumerate() {
+            for (bin, power) in powers.iter_mut().enumerate() {
                 *power *= 1.0 + height * (-0.5 * ((bin as f32 - centre) / width).powi(2)).exp();
             }
         }
     }
-    made
+    powers
 }
 
 #[cfg(test)]

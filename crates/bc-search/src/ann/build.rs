@@ -8,7 +8,7 @@ use bc_cli::{Interrupted, interrupt, progress, saving};
 use rayon::prelude::*;
 
 use super::graph::Graph;
-use super::search::of_segment;
+use super::search::nearest_in_segment;
 use super::{Built, Settings, sidecar};
 use crate::index::manifest::SegmentEntry;
 use crate::index::{Index, Manifest};
@@ -16,8 +16,8 @@ use crate::scan::{self, Queries};
 
 /// Nearest rows that are compared to measure recall.
 const TOP: usize = 10;
-/// Rows used as queries, spread over a segment.
-const ASKED: usize = 128;
+/// Number of rows used as queries, spread over a segment.
+const QUERIES: usize = 128;
 
 /// Builds the graph of every segment that is large enough and has none, and measures its recall against an exact search. Others
 /// may add and search meanwhile.
@@ -40,13 +40,18 @@ pub fn build(folder: &Path, settings: Settings) -> Result<Vec<Built>> {
         if entry.vectors < settings.least.max(1) || matches!(sidecar::open(folder, entry), Ok(Some(_))) {
             continue;
         }
-        built.extend(one(&index, number, entry, settings)?);
+        built.extend(build_segment(&index, number, entry, settings)?);
     }
     Ok(built)
 }
 
 /// Builds the graph of one segment; `None` if it was merged into another one in the meantime.
-fn one(index: &Index, number: u32, entry: &SegmentEntry, settings: Settings) -> Result<Option<Built>> {
+fn build_segment(
+    index: &Index,
+    number: u32,
+    entry: &SegmentEntry,
+    settings: Settings,
+) -> Result<Option<Built>> {
     let started = Instant::now();
     let graph = Graph::empty(&index.path, entry, settings)?;
     let bar = progress::bar(entry.vectors as u64, "linking", "vectors");
@@ -64,8 +69,8 @@ fn one(index: &Index, number: u32, entry: &SegmentEntry, settings: Settings) -> 
     {
         // A writer removes files that it does not know, so none may be at work while this file is renamed into place.
         let _lock = saving::alone(&Manifest::path(&index.path))?;
-        let now = Manifest::read(&index.path)?;
-        if !now.segments.iter().any(|there| there.name == entry.name) {
+        let newest = Manifest::read(&index.path)?;
+        if !newest.segments.iter().any(|segment| segment.name == entry.name) {
             return Ok(None);
         }
         sidecar::write(&index.path, entry, settings, &bytes)?;
@@ -87,20 +92,20 @@ fn one(index: &Index, number: u32, entry: &SegmentEntry, settings: Settings) -> 
 /// Recall, median seconds of a query, and seconds of an exact query, with rows spread over the segment as queries.
 fn measure(index: &Index, number: u32, entry: &SegmentEntry, graph: &Graph) -> Result<(f64, f64, f64)> {
     let segment = &index.segments[number as usize];
-    let step = entry.vectors.div_ceil(ASKED).max(1);
-    let asked: Vec<usize> = (0..entry.vectors).step_by(step).collect();
-    let vectors: Vec<f32> = asked.iter().flat_map(|row| segment.vectors.vector(*row)).collect();
+    let step = entry.vectors.div_ceil(QUERIES).max(1);
+    let query_rows: Vec<usize> = (0..entry.vectors).step_by(step).collect();
+    let vectors: Vec<f32> = query_rows.iter().flat_map(|row| segment.vectors.vector(*row)).collect();
     let queries = Queries::new(&vectors, index.dim(), index.manifest.storage);
     let started = Instant::now();
     let exact = scan::nearest_of_segments(index, &queries, TOP + 1, |segment| segment == number);
-    let exact_s = started.elapsed().as_secs_f64() / asked.len() as f64;
+    let exact_s = started.elapsed().as_secs_f64() / query_rows.len() as f64;
     let (mut shared, mut all, mut times) = (0usize, 0usize, Vec::new());
-    for (place, row) in asked.iter().enumerate() {
-        let query = queries.one(place);
+    for (query_number, row) in query_rows.iter().enumerate() {
+        let query = queries.single(query_number);
         let started = Instant::now();
-        let found = of_segment(index, number, graph, &query, TOP + 1);
+        let found = nearest_in_segment(index, number, graph, &query, TOP + 1);
         times.push(started.elapsed().as_secs_f64());
-        let others = exact[place].iter().filter(|found| found.row as usize != *row).take(TOP);
+        let others = exact[query_number].iter().filter(|found| found.row as usize != *row).take(TOP);
         for other in others {
             all += 1;
             shared += usize::from(found.iter().any(|found| found.row == other.row));

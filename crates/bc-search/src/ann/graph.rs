@@ -78,23 +78,24 @@ impl std::fmt::Debug for Graph {
 }
 
 impl Graph {
-    /// Without rows.
+    /// A graph without rows.
     pub fn empty(index: &Path, entry: &SegmentEntry, settings: Settings) -> Result<Self> {
-        let made = Self::new(index, entry, settings, None)?;
+        let graph = Self::new(index, entry, settings, None)?;
         let threads = rayon::current_num_threads();
-        made.view
+        graph
+            .view
             .links()
             .reserve_capacity_and_threads(entry.vectors, threads)
             .context("no memory for a graph")?;
-        Ok(made)
+        Ok(graph)
     }
 
     /// The graph of a segment; nothing where it has none.
     pub fn open(index: &Path, entry: &SegmentEntry) -> Result<Option<Self>> {
         let Some(map) = sidecar::open(index, entry)? else { return Ok(None) };
-        let made = Self::new(index, entry, Settings::default(), Some(map))?;
-        ensure!(made.view.links().size() == entry.vectors, "the graph of {} lacks rows", entry.name);
-        Ok(Some(made))
+        let graph = Self::new(index, entry, Settings::default(), Some(map))?;
+        ensure!(graph.view.links().size() == entry.vectors, "the graph of {} lacks rows", entry.name);
+        Ok(Some(graph))
     }
 
     fn new(index: &Path, entry: &SegmentEntry, settings: Settings, map: Option<Mmap>) -> Result<Self> {
@@ -128,7 +129,7 @@ impl Graph {
         Ok(self.view.links().add(row as u64, &[row as f64])?)
     }
 
-    /// As usearch writes it.
+    /// The bytes of the graph, as usearch writes them.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.view.links().serialized_length()];
         self.view.links().save_to_buffer(&mut bytes).context("cannot write a graph")?;
@@ -137,7 +138,7 @@ impl Graph {
 
     /// The `k` nearest rows to a query among those that `counts` accepts; approximate: some may be missed, and the order is not exact.
     pub fn near(&self, query: &Queries, k: usize, counts: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
-        let anchor = Anchor { graph: self.number, point: QUERY, vector: query.one(0) };
+        let anchor = Anchor { graph: self.number, point: QUERY, vector: query.single(0) };
         ANCHOR.with_borrow_mut(|slot| *slot = Some(anchor));
         let found = self.view.links().filtered_search(&[QUERY], k, counts);
         ANCHOR.with_borrow_mut(|slot| *slot = None);

@@ -1,4 +1,4 @@
-//! The nearest rows by graphs, and by an exact search of what has none.
+//! Finds the nearest rows by graphs, and by an exact search of segments that have none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ impl Graphs {
     pub fn open(index: &Index, known: Option<&Self>) -> Result<Self> {
         let mut graphs = BTreeMap::new();
         for entry in &index.manifest.segments {
-            let there = known.and_then(|known| known.0.get(&entry.name).cloned());
-            let opened = match there {
+            let already_open = known.and_then(|known| known.0.get(&entry.name).cloned());
+            let opened = match already_open {
                 Some(graph) => Some(graph),
                 None => Graph::open(&index.path, entry)?.map(Arc::new),
             };
@@ -47,12 +47,14 @@ impl Graphs {
             graphs.get(segment as usize).copied().flatten().is_none()
         });
         let by_query = exact.into_par_iter().enumerate().map(|(number, exact)| {
-            let query = queries.one(number);
+            let query = queries.single(number);
             let mut best = TopK::new(k);
-            exact.into_iter().for_each(|found| best.push(found));
+            exact.into_iter().for_each(|row| best.push(row));
             for (segment, graph) in (0u32..).zip(&graphs) {
                 let Some(graph) = graph else { continue };
-                of_segment(index, segment, graph, &query, k).into_iter().for_each(|found| best.push(found));
+                nearest_in_segment(index, segment, graph, &query, k)
+                    .into_iter()
+                    .for_each(|row| best.push(row));
             }
             best.into_sorted()
         });
@@ -60,18 +62,18 @@ impl Graphs {
     }
 }
 
-/// What a graph finds, with its exact scores.
-pub(super) fn of_segment(
+/// The rows that the graph of a segment finds, with their exact scores.
+pub(super) fn nearest_in_segment(
     index: &Index,
     segment: u32,
     graph: &Graph,
     query: &Queries,
     k: usize,
 ) -> Vec<ScoredRow> {
-    let there = &index.segments[segment as usize];
+    let searched = &index.segments[segment as usize];
     let counts = |row: u64| {
-        let place = there.keys.places().get(row as usize);
-        place.is_some_and(|place| !there.removed.has(place.recording))
+        let source = searched.keys.sources().get(row as usize);
+        source.is_some_and(|source| !searched.removed.has(source.recording))
     };
     let rows = match graph.near(query, k, counts) {
         Ok(rows) => rows,
@@ -84,10 +86,10 @@ pub(super) fn of_segment(
     };
     let rows: Vec<(u32, usize)> = rows.into_iter().map(|row| (segment, row as usize)).collect();
     let scores = scan::scores_of(index, &rows, query);
-    let found = rows.iter().zip(scores).map(|((segment, row), score)| ScoredRow {
+    let scored = rows.iter().zip(scores).map(|((segment, row), score)| ScoredRow {
         score,
         segment: *segment,
         row: *row as u32,
     });
-    found.collect()
+    scored.collect()
 }

@@ -68,7 +68,7 @@ pub fn open(index: &Path, entry: &SegmentEntry) -> Result<Option<Mmap>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.with_context(|| format!("cannot open {}", path.display()))?,
     };
-    let map = mapped_file::of(&opened, &path)?;
+    let map = mapped_file::map(&opened, &path)?;
     check(&map, entry).with_context(|| {
         format!(
             "{} is damaged, or of other vectors; build it again with `bc-search ann build`, or remove it",

@@ -32,7 +32,7 @@ impl Searcher {
                 Ok(query) => sources.of_row(&hit.row).and_then(|other| align(query, &other)),
                 Err(error) => Err(anyhow!("the query: {}", bc_cli::describe(error))),
             };
-            hit.alignment = Some(Aligned::of(aligned));
+            hit.alignment = Some(Aligned::from_result(aligned));
         }
         Ok(())
     }

@@ -15,25 +15,25 @@ use crate::index::{Index, Recording};
 pub struct Query {
     /// How the answer names it.
     pub name: String,
-    /// Its parts, at least one; vectors of any length but zero.
+    /// The parts of the recording, at least one; vectors of any length but zero.
     pub excerpts: Vec<Excerpt>,
-    /// Its short windows, at each tempo that it is compared at; empty where whole recordings are compared alone.
+    /// The short windows of the recording, at each tempo that it is compared at; empty where whole recordings are compared alone.
     pub tempi: Vec<Vec<Excerpt>>,
-    /// Content hash of its file; empty where unknown.
+    /// Content hash of the recording's file; empty where unknown.
     pub content_hash: String,
     /// The recording that is left out of the answer: the query itself.
     pub own: Option<Recording>,
 }
 
 impl Query {
-    /// From a recording that was embedded.
+    /// The query for a recording that was embedded.
     #[must_use]
-    pub fn of(name: &str, embedded: Embedded, content_hash: String) -> Self {
+    pub fn from_embedded(name: &str, embedded: Embedded, content_hash: String) -> Self {
         let tempi = Vec::new();
         Self { name: name.to_owned(), excerpts: embedded.excerpts, tempi, content_hash, own: None }
     }
 
-    /// From a recording of the index itself, by its path in the index.
+    /// The query for a recording of the index itself, by its path in the index.
     ///
     /// # Errors
     /// The index has no such path.
@@ -44,7 +44,7 @@ impl Query {
         Self::of_recording(index, own)
     }
 
-    /// From a recording of the index itself, which is left out of the answer, with its short windows at its own tempo if the index has them.
+    /// The query for a recording of the index itself, which is left out of the answer, with its short windows at its own tempo if the index has them.
     ///
     /// # Errors
     /// A file of the index that cannot be read.
@@ -61,7 +61,7 @@ impl Query {
 /// Embeds files that are queries, together; one answer each. `compare` says which short windows they need.
 ///
 /// # Errors
-/// Of the network; a file's own are in its answer.
+/// Errors of the network; a file's own are in its answer.
 pub fn embed(
     audio: &AudioEmbedder,
     paths: &[PathBuf],
@@ -73,12 +73,12 @@ pub fn embed(
         None => None,
     };
     let embedded = audio.embed_compared(paths, windows, short)?;
-    let made = paths.iter().zip(embedded).map(|(path, embedded)| {
+    let queries = paths.iter().zip(embedded).map(|(path, embedded)| {
         let hash = fingerprint::of_file(path)?;
         let Compared { embedded, tempi } = embedded?;
-        Ok(Query { tempi, ..Query::of(&path.to_string_lossy(), embedded, hash) })
+        Ok(Query { tempi, ..Query::from_embedded(&path.to_string_lossy(), embedded, hash) })
     });
-    Ok(made.collect())
+    Ok(queries.collect())
 }
 
 /// The queries that a command line or the lines of a list name: audio files, those in folders, or paths that only the index
@@ -87,22 +87,22 @@ pub fn embed(
 /// # Errors
 /// A list that cannot be read; a folder without audio.
 pub fn named(words: &[String]) -> Result<Vec<String>> {
-    let mut found = Vec::new();
+    let mut names = Vec::new();
     for word in words {
         let path = Path::new(word);
         if word == "-" {
             let text =
                 std::io::read_to_string(std::io::stdin()).context("cannot read the list of queries")?;
-            found.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+            names.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
         } else if path.is_dir() {
             let (files, failed) = bc_embed::files::list(&[path.to_owned()])?;
             for failure in failed {
                 tracing::warn!("{}: {}", failure.file, failure.error);
             }
-            found.extend(files.into_iter().map(|file| file.path.to_string_lossy().into_owned()));
+            names.extend(files.into_iter().map(|file| file.path.to_string_lossy().into_owned()));
         } else {
-            found.push(word.clone());
+            names.push(word.clone());
         }
     }
-    Ok(found)
+    Ok(names)
 }

@@ -1,11 +1,11 @@
-//! Queries against an index: candidates by exact search, works, probabilities.
+//! Answers queries against an index: finds candidates by exact search, groups them into works, gives probabilities.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
-use bc_calibration::{Calibration, Cohort, Evidence, Kinds, Posterior, Rest, posterior};
+use bc_calibration::{Calibration, Cohort, Evidence, Kinds, Posterior, Rest};
 use bc_embed::origin;
 use bc_embed::recording::AudioEmbedder;
 use bc_embed::windows::{Windows, in_words};
@@ -20,8 +20,8 @@ use super::windows::{self, QueryWindows};
 use super::works::{self, Candidate, Work};
 use super::{Answer, Hit};
 use crate::ann::Graphs;
+use crate::calibrations::{self, Calibrations};
 use crate::index::{Index, Recording};
-use crate::meaning::{self, Calibrations};
 use crate::scan::{self, Queries, ScoredRow};
 
 /// Candidates that are examined one by one; the rest of the index is represented by its mean.
@@ -29,9 +29,9 @@ const CANDIDATES: usize = 200;
 /// Works whose further versions are looked up.
 const COMPLETED_WORKS: usize = 50;
 /// Further versions of a work that are looked up, at most.
-const VERSIONS: usize = 200;
+const MAX_VERSIONS: usize = 200;
 /// Recordings whose cohorts are computed together.
-const BATCH: usize = 128;
+const COHORT_BATCH: usize = 128;
 /// Size of a query's cohort: recordings spread over the index.
 const COHORT: usize = 1024;
 /// Size of the cohort for short windows, whose scores cost more.
@@ -39,7 +39,7 @@ const WINDOW_COHORT: usize = 256;
 /// Works above this probability come first.
 const LIKELY: f64 = 0.5;
 /// Other versions of a work that are named beside the best one, at most.
-const OTHERS: usize = 10;
+const MAX_NAMED_VERSIONS: usize = 10;
 
 /// How to search.
 #[derive(Debug, Clone)]
@@ -83,35 +83,35 @@ impl Searcher {
     /// Files that are absent or unreadable; a calibration that was given and is of another network; windows of another
     /// length than those of the index.
     pub fn open(config: &Config, path: &Path, options: Options) -> Result<Self> {
-        Self::of(config, Index::open(path)?, options)
+        Self::from_index(config, Index::open(path)?, options)
     }
 
     /// As [`Searcher::open`], with an index that is already open.
     ///
     /// # Errors
     /// As [`Searcher::open`].
-    pub fn of(config: &Config, index: Index, options: Options) -> Result<Self> {
-        Self::after(config, index, options, None)
+    pub fn from_index(config: &Config, index: Index, options: Options) -> Result<Self> {
+        Self::succeeding(config, index, options, None)
     }
 
-    /// As [`Searcher::of`], after an older generation, whose graphs may be reused.
-    fn after(config: &Config, index: Index, options: Options, older: Option<&Self>) -> Result<Self> {
+    /// As [`Searcher::from_index`], after an older generation, whose graphs may be reused.
+    fn succeeding(config: &Config, index: Index, options: Options, older: Option<&Self>) -> Result<Self> {
         let indexed = index.windows()?;
-        if let (Some(indexed), Some(asked)) = (indexed, options.windows) {
+        if let (Some(indexed), Some(requested)) = (indexed, options.windows) {
             ensure!(
-                indexed.length_s == asked.length_s,
+                indexed.length_s == requested.length_s,
                 "{} holds {}, the queries would be {}: scores of windows of two lengths do not compare; give the \
                  same --window, or none",
                 index.path.display(),
                 in_words(Some(indexed)),
-                in_words(Some(asked))
+                in_words(Some(requested))
             );
         }
         let windowed = indexed.is_some() || options.windows.is_some();
-        let wanted = !windowed && config.eval.compare != Compare::Whole;
-        let compare = index.manifest.compare.clone().filter(|_| wanted);
+        let by_short_windows = !windowed && config.eval.compare != Compare::Whole;
+        let compare = index.manifest.compare.clone().filter(|_| by_short_windows);
         let Calibrations { whole, windows: of_windows } =
-            meaning::of_index(config, &index, options.calibration.as_deref(), compare.as_ref())?;
+            calibrations::of_index(config, &index, options.calibration.as_deref(), compare.as_ref())?;
         // After the checks that fail at once: opening reads every graph to check its hash.
         let graphs =
             options.approximate.then(|| Graphs::open(&index, older.and_then(|older| older.graphs.as_ref())));
@@ -125,7 +125,7 @@ impl Searcher {
         let calibration = calibration.map(|(_, calibration)| calibration);
         let of_windows = of_windows.map(|(_, calibration)| calibration);
         let works = if calibration.is_some() { count_works(&index) } else { 0 };
-        let cohort = spread(&index);
+        let cohort = cohort_rows(&index);
         Ok(Self {
             config: config.clone(),
             index,
@@ -146,7 +146,7 @@ impl Searcher {
     /// As [`Searcher::open`].
     pub fn newer(&self) -> Result<Option<Self>> {
         let Some(index) = self.index.newer()? else { return Ok(None) };
-        let mut newer = Self::after(&self.config, index, self.options.clone(), Some(self))?;
+        let mut newer = Self::succeeding(&self.config, index, self.options.clone(), Some(self))?;
         // The network stays; the index was checked against it.
         if let Some(audio) = self.audio.get() {
             newer.audio = OnceLock::from(audio.clone());
@@ -176,18 +176,18 @@ impl Searcher {
     /// # Errors
     /// None for recordings of this index.
     pub fn cohorts(&self, recordings: &[Recording]) -> Result<Vec<Option<Cohort>>> {
-        let cohort: Vec<Recording> = self.cohort.iter().map(|place| self.recording_at(place)).collect();
+        let cohort: Vec<Recording> = self.cohort.iter().map(|row| self.recording_at(row)).collect();
         let rows = crate::cells::gathered(&self.index, cohort.into_iter())?;
-        let some = |recordings: &[Recording]| -> Vec<Option<Cohort>> {
-            let asked = crate::cells::queries(&self.index, recordings.iter().copied());
-            let scores = scan::scores_of_rows(&rows, 0, rows.rows, &asked);
-            let of = |query: usize| {
-                let scores = (0..rows.rows).map(|row| f64::from(scores[row * asked.len() + query]));
-                Cohort::of(scores)
+        let cohorts_of = |recordings: &[Recording]| -> Vec<Option<Cohort>> {
+            let batch_queries = crate::cells::queries(&self.index, recordings.iter().copied());
+            let scores = scan::scores_of_rows(&rows, 0, rows.rows, &batch_queries);
+            let cohort_of = |query: usize| {
+                let scores = (0..rows.rows).map(|row| f64::from(scores[row * batch_queries.len() + query]));
+                Cohort::from_scores(scores)
             };
-            (0..asked.len()).map(of).collect()
+            (0..batch_queries.len()).map(cohort_of).collect()
         };
-        Ok(recordings.par_chunks(BATCH).flat_map_iter(some).collect())
+        Ok(recordings.par_chunks(COHORT_BATCH).flat_map_iter(cohorts_of).collect())
     }
 
     /// Number of works of the index, where there is a calibration.
@@ -210,16 +210,16 @@ impl Searcher {
         if let Some(audio) = self.audio.get() {
             return Ok(audio);
         }
-        let made =
+        let embedder =
             origin::audio_embedder_like(&self.config, &self.index.path, &self.index.manifest.provenance)?;
-        Ok(self.audio.get_or_init(|| Arc::new(made)))
+        Ok(self.audio.get_or_init(|| Arc::new(embedder)))
     }
 
     /// The queries of these names: audio files, or paths of recordings in the index, which are left out of their own
     /// answers. One answer each.
     ///
     /// # Errors
-    /// Of the network; a query's own are in its answer.
+    /// Errors of the network; a query's own are in its answer.
     pub fn queries(&self, names: &[String]) -> Result<Vec<Result<Query>>> {
         let files: Vec<PathBuf> = names.iter().map(PathBuf::from).filter(|path| path.is_file()).collect();
         let mut embedded = if files.is_empty() {
@@ -227,31 +227,35 @@ impl Searcher {
         } else {
             query::embed(self.audio()?, &files, self.options.windows, self.compare.as_ref())?.into_iter()
         };
-        let made = names.iter().map(|name| {
+        let queries = names.iter().map(|name| {
             if Path::new(name).is_file() {
                 embedded.next().context("a file without an answer")?
             } else {
                 Query::stored(&self.index, name)
             }
         });
-        Ok(made.collect())
+        Ok(queries.collect())
     }
 
     /// Answers queries together: the index is read once for all of them.
     ///
     /// # Errors
     /// Vectors of another length than the index's; a file of the index that cannot be read.
-    pub fn answer(&self, asked: &[Query]) -> Result<Vec<Answer>> {
-        self.answer_best(asked, self.options.k)
+    pub fn answer(&self, batch: &[Query]) -> Result<Vec<Answer>> {
+        self.answer_best(batch, self.options.k)
     }
 
     /// As [`Searcher::answer`], with another number of works per answer.
     ///
     /// # Errors
     /// As [`Searcher::answer`].
-    pub fn answer_best(&self, asked: &[Query], k: usize) -> Result<Vec<Answer>> {
-        let found = self.candidates(asked, k)?;
-        asked.par_iter().zip(found).map(|(query, found)| self.of_candidates(query, found, k)).collect()
+    pub fn answer_best(&self, batch: &[Query], k: usize) -> Result<Vec<Answer>> {
+        let candidates = self.candidates(batch, k)?;
+        batch
+            .par_iter()
+            .zip(candidates)
+            .map(|(query, candidates)| self.answer_from(query, candidates, k))
+            .collect()
     }
 
     /// An answer from the given candidates alone, which another database found. All other works are represented by the cohort.
@@ -268,7 +272,7 @@ impl Searcher {
         }
         candidates.sort();
         candidates.least = candidates.found.last().map_or(-1.0, |last| last.score);
-        self.of_candidates(query, candidates, self.options.k)
+        self.answer_from(query, candidates, self.options.k)
     }
 
     /// The evidence for the works nearest to each query: log-likelihood ratios, before works exclude each other. By short windows,
@@ -276,10 +280,10 @@ impl Searcher {
     ///
     /// # Errors
     /// No calibration; otherwise as [`Searcher::answer`].
-    pub fn evidence(&self, asked: &[Query], sides: Sides) -> Result<Vec<QueryEvidence>> {
+    pub fn evidence(&self, batch: &[Query], sides: Sides) -> Result<Vec<QueryEvidence>> {
         let calibration = self.calibrated()?;
-        let found = self.candidates(asked, self.options.k)?;
-        let said = asked.par_iter().zip(found).map(|(query, mut candidates)| {
+        let candidates = self.candidates(batch, self.options.k)?;
+        let evidence = batch.par_iter().zip(candidates).map(|(query, mut candidates)| {
             self.complete(query, &mut candidates)?;
             let whole = CohortScores::whole(&candidates);
             let by_windows = match &self.of_windows {
@@ -288,8 +292,8 @@ impl Searcher {
             };
             let works = works::group(&candidates.found, None, |_, _| 0.0);
             let (of_whole, rest_of_whole) = self.weigh(calibration, query, &candidates, &works, &whole);
-            let (calibration, heard_of) = self.meaning(calibration, whole, by_windows);
-            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &heard_of);
+            let (calibration, cohort_scores) = self.calibration_for(calibration, whole, by_windows);
+            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &cohort_scores);
             let works = works.iter().zip(evidence).zip(of_whole).map(|((work, evidence), of_whole)| {
                 let best = &candidates.found[work.members[0]];
                 WorkEvidence {
@@ -302,7 +306,7 @@ impl Searcher {
             });
             Ok(QueryEvidence { works: works.collect(), rest, rest_of_whole })
         });
-        said.collect()
+        evidence.collect()
     }
 
     /// The probabilities of each query's pairs, if a share `prior` of all pairs are of one work: all recordings with their scores
@@ -310,11 +314,11 @@ impl Searcher {
     ///
     /// # Errors
     /// As [`Searcher::evidence`].
-    pub fn pairs(&self, asked: &[Query], prior: f64) -> Result<Vec<Vec<(Recording, f32, Kinds)>>> {
+    pub fn pairs(&self, batch: &[Query], prior: f64) -> Result<Vec<Vec<(Recording, f32, Kinds)>>> {
         let calibration = self.calibrated()?;
-        let found = self.candidates(asked, self.options.k)?;
-        let pairs = asked.iter().zip(found).map(|(query, candidates)| {
-            let cohort = Cohort::of(candidates.cohort.iter().flatten().copied());
+        let candidates = self.candidates(batch, self.options.k)?;
+        let pairs = batch.iter().zip(candidates).map(|(query, candidates)| {
+            let cohort = Cohort::from_scores(candidates.cohort.iter().flatten().copied());
             let pair = |candidate: &Candidate| {
                 let score = f64::from(candidate.score);
                 let same_file = is_same_file(query, candidate);
@@ -326,10 +330,10 @@ impl Searcher {
         Ok(pairs.collect())
     }
 
-    fn vectors(&self, asked: &[Query]) -> Result<Queries> {
+    fn vectors(&self, batch: &[Query]) -> Result<Queries> {
         let dim = self.index.dim();
         let mut vectors = Vec::new();
-        for query in asked {
+        for query in batch {
             ensure!(!query.excerpts.is_empty(), "{} has no part that is not silent", query.name);
             for excerpt in &query.excerpts {
                 ensure!(
@@ -346,11 +350,11 @@ impl Searcher {
     }
 
     /// The best recordings of every query.
-    fn candidates(&self, asked: &[Query], k: usize) -> Result<Vec<Candidates>> {
-        let queries = self.vectors(asked)?;
-        let wanted = CANDIDATES.max(2 * k) + 1;
+    fn candidates(&self, batch: &[Query], k: usize) -> Result<Vec<Candidates>> {
+        let queries = self.vectors(batch)?;
+        let wanted_recordings = CANDIDATES.max(2 * k) + 1;
         let total = self.index.vectors();
-        let mut k = wanted;
+        let mut k = wanted_recordings;
         let lists = loop {
             let lists = match &self.graphs {
                 Some(graphs) => graphs.nearest(&self.index, &queries, k),
@@ -359,7 +363,8 @@ impl Searcher {
             // Windows: only a list that holds enough recordings is sure to hold a recording's best pair.
             let enough = |list: &Vec<ScoredRow>| {
                 list.len() < k
-                    || list.iter().map(|found| self.recording(found)).collect::<HashSet<_>>().len() >= wanted
+                    || list.iter().map(|row| self.recording(row)).collect::<HashSet<_>>().len()
+                        >= wanted_recordings
             };
             if k >= total || lists.iter().all(enough) {
                 break lists;
@@ -373,7 +378,7 @@ impl Searcher {
         };
         let mut lists = lists.into_iter();
         let mut first = 0;
-        let answers = asked.iter().map(|query| {
+        let answers = batch.iter().map(|query| {
             let cohort = if query.excerpts.len() == 1 { cohort_of(first) } else { None };
             first += query.excerpts.len();
             self.best(query, lists.by_ref().take(query.excerpts.len()), cohort)
@@ -381,8 +386,8 @@ impl Searcher {
         Ok(answers.collect())
     }
 
-    fn recording(&self, found: &ScoredRow) -> Recording {
-        self.recording_at(&(found.segment, found.row as usize))
+    fn recording(&self, row: &ScoredRow) -> Recording {
+        self.recording_at(&(row.segment, row.row as usize))
     }
 
     /// The best pair of a window and a vector of each recording in the lists of a query's windows.
@@ -396,12 +401,12 @@ impl Searcher {
         let mut least: f32 = -1.0;
         for (excerpt, list) in lists.enumerate() {
             least = least.max(list.last().map_or(-1.0, |last| last.score));
-            for found in list {
-                let recording = self.recording(&found);
+            for scored in list {
+                let recording = self.recording(&scored);
                 if Some(recording) == query.own {
                     continue;
                 }
-                let candidate = self.candidate(recording, found.row as usize, found.score, excerpt);
+                let candidate = self.candidate(recording, scored.row as usize, scored.score, excerpt);
                 let old = best.entry(recording).or_insert(candidate);
                 if candidate.score > old.score {
                     *old = candidate;
@@ -447,7 +452,7 @@ impl Searcher {
         }
         let queries = self.vectors(std::slice::from_ref(query))?;
         for work in works {
-            for recording in self.index.of_work(work).into_iter().take(VERSIONS) {
+            for recording in self.index.of_work(work).into_iter().take(MAX_VERSIONS) {
                 if Some(recording) != query.own && known.insert(recording) {
                     candidates.found.extend(self.score(&queries, recording));
                 }
@@ -457,7 +462,8 @@ impl Searcher {
         Ok(())
     }
 
-    fn of_candidates(&self, query: &Query, mut candidates: Candidates, k: usize) -> Result<Answer> {
+    /// The answer that the candidates of a query give: `k` works.
+    fn answer_from(&self, query: &Query, mut candidates: Candidates, k: usize) -> Result<Answer> {
         self.complete(query, &mut candidates)?;
         let whole = CohortScores::whole(&candidates);
         let by_windows = self.compare_windows(query, &mut candidates, Sides::Both);
@@ -467,22 +473,22 @@ impl Searcher {
         }
         let same_work = self.calibration.as_ref().map(Calibration::same_work_score);
         let works = works::group(&candidates.found, same_work, |a, b| self.score_of(a, b));
-        let found = self.calibration.as_ref().map(|calibration| {
-            let (calibration, cohort_scores) = self.meaning(calibration, whole, by_windows);
+        let posterior = self.calibration.as_ref().map(|calibration| {
+            let (calibration, cohort_scores) = self.calibration_for(calibration, whole, by_windows);
             let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &cohort_scores);
-            posterior(&evidence, rest, self.options.prior)
+            bc_calibration::posterior(&evidence, rest, self.options.prior)
         });
-        let probability = |work: usize| found.as_ref().map(|posterior| posterior.works[work]);
-        let order = order(&works, found.as_ref(), compared);
+        let probability = |work: usize| posterior.as_ref().map(|posterior| posterior.works[work]);
+        let order = order(&works, posterior.as_ref(), compared);
         let hits = order.into_iter().take(k).zip(1..).map(|(work, rank)| {
             let members: Vec<&Candidate> =
-                works[work].members.iter().map(|place| &candidates.found[*place]).collect();
+                works[work].members.iter().map(|member| &candidates.found[*member]).collect();
             self.hit(rank, &members, probability(work), query)
         });
         Ok(Answer {
             query: query.name.clone(),
             hits: hits.collect::<Result<_>>()?,
-            probability_of_none: found.as_ref().map(|posterior| posterior.none),
+            probability_of_none: posterior.as_ref().map(|posterior| posterior.none),
         })
     }
 
@@ -495,7 +501,7 @@ impl Searcher {
         sides: Sides,
     ) -> Option<CohortScores> {
         self.compare.as_ref()?;
-        let short = QueryWindows::of(query, &self.index)?;
+        let short = QueryWindows::new(query, &self.index)?;
         let recordings = candidates.recordings();
         let scores = short.scores(&self.index, &recordings, sides)?;
         for (candidate, score) in candidates.found.iter_mut().zip(scores) {
@@ -523,7 +529,7 @@ impl Searcher {
         let scaled = windows::scaled(&self.index, &candidates.recordings(), &scores, neighbours);
         let mut order: Vec<usize> = (0..scaled.len()).collect();
         order.sort_by(|a, b| scaled[*b].total_cmp(&scaled[*a]));
-        candidates.found = order.into_iter().map(|place| candidates.found[place]).collect();
+        candidates.found = order.into_iter().map(|position| candidates.found[position]).collect();
     }
 
     /// How short windows are compared, if they are.
@@ -541,17 +547,17 @@ impl Searcher {
     /// A query's cohort by short windows: recordings spread over the index.
     fn window_cohort(&self) -> Vec<Recording> {
         let step = self.cohort.len().div_ceil(WINDOW_COHORT).max(1);
-        self.cohort.iter().step_by(step).map(|place| self.recording_at(place)).collect()
+        self.cohort.iter().step_by(step).map(|row| self.recording_at(row)).collect()
     }
 
     fn recording_at(&self, (segment, row): &(u32, usize)) -> Recording {
-        let place = self.index.segments[*segment as usize].keys.places()[*row];
-        Recording { segment: *segment, number: place.recording }
+        let source = self.index.segments[*segment as usize].keys.sources()[*row];
+        Recording { segment: *segment, number: source.recording }
     }
 
     /// The calibration and the scores to use: those of short windows if these are calibrated and were compared, else those
     /// of whole recordings (`calibration`, `whole`).
-    fn meaning<'a>(
+    fn calibration_for<'a>(
         &'a self,
         calibration: &'a Calibration,
         whole: CohortScores,
@@ -569,14 +575,14 @@ impl Searcher {
         works: &[Work],
         cohort_scores: &CohortScores,
     ) -> (Vec<Evidence>, Rest) {
-        let cohort = Cohort::of(cohort_scores.cohort.iter().copied());
+        let cohort = Cohort::from_scores(cohort_scores.cohort.iter().copied());
         let ratio = |score: f64| calibration.log_ratio(score, cohort.as_ref());
         let score = |candidate: &Candidate| {
             let by_windows = candidate.by_windows.filter(|_| cohort_scores.by_windows);
             f64::from(by_windows.unwrap_or(candidate.score))
         };
         let evidence = works.iter().map(|work| {
-            let members = || work.members.iter().map(|place| &candidates.found[*place]);
+            let members = || work.members.iter().map(|member| &candidates.found[*member]);
             Evidence {
                 ratios: members().map(|candidate| ratio(score(candidate))).collect(),
                 same_file: members().any(|candidate| is_same_file(query, candidate)),
@@ -599,15 +605,15 @@ impl Searcher {
         let segment = &self.index.segments[best.recording.segment as usize];
         let same_file = members.iter().any(|member| is_same_file(query, member));
         let kind = match (probability, &self.calibration) {
-            (Some(one), Some(calibration)) => {
+            (Some(same), Some(calibration)) => {
                 let share = calibration.copy_share(f64::from(best.score), same_file);
                 let kinds =
-                    Kinds { same_audio: one * share, same_work: one * (1.0 - share), other: 1.0 - one };
+                    Kinds { same_audio: same * share, same_work: same * (1.0 - share), other: 1.0 - same };
                 Some(kinds.kind())
             }
             _ => same_file.then_some(bc_calibration::Kind::SameAudio),
         };
-        let others = members[1..].iter().take(OTHERS);
+        let others = members[1..].iter().take(MAX_NAMED_VERSIONS);
         let others = others.map(|other| Ok(self.index.row(other.recording)?.path));
         Ok(Hit {
             rank,
@@ -616,7 +622,7 @@ impl Searcher {
             kind,
             row: self.index.row(best.recording)?,
             query_start_s: query.excerpts[best.excerpt].start_s,
-            start_s: segment.keys.places()[best.row].start_s,
+            start_s: segment.keys.sources()[best.row].start_s,
             versions: members.len(),
             other_versions: others.collect::<Result<_>>()?,
             alignment: None,
@@ -626,23 +632,23 @@ impl Searcher {
     /// The score of two recordings of the index by their best vectors.
     fn score_of(&self, a: &Candidate, b: &Candidate) -> f64 {
         let vector =
-            |of: &Candidate| self.index.segments[of.recording.segment as usize].vectors.vector(of.row);
+            |row: &Candidate| self.index.segments[row.recording.segment as usize].vectors.vector(row.row);
         f64::from(bc_retrieval::cosine(&vector(a), &vector(b)))
     }
 }
 
 /// Scores of a query with the cohort.
 struct CohortScores {
-    /// Scores with all of it.
+    /// Scores with the whole cohort.
     cohort: Vec<f64>,
-    /// Scores with the recordings of it that are no candidates: they represent all that were not examined one by one.
+    /// Scores with the recordings of the cohort that are no candidates: they represent all that were not examined one by one.
     rest: Vec<f64>,
-    /// Whether they are of short windows.
+    /// Whether the scores are of short windows.
     by_windows: bool,
 }
 
 impl CohortScores {
-    /// By whole recordings.
+    /// The scores of vectors of whole recordings.
     fn whole(candidates: &Candidates) -> Self {
         let cohort: Vec<f64> = candidates.cohort.iter().flatten().copied().collect();
         let rest = cohort.iter().copied().filter(|score| *score <= f64::from(candidates.least)).collect();
@@ -652,10 +658,10 @@ impl CohortScores {
 
 /// The order in which works are shown, given in the order of their best versions: by probability; where short windows were compared, only
 /// works that are likelier than not move to the front.
-fn order(works: &[Work], found: Option<&Posterior>, by_windows: bool) -> Vec<usize> {
+fn order(works: &[Work], posterior: Option<&Posterior>, by_windows: bool) -> Vec<usize> {
     let mut order: Vec<usize> = (0..works.len()).collect();
-    let Some(found) = found else { return order };
-    let key = |work: &usize| match found.works[*work] {
+    let Some(posterior) = posterior else { return order };
+    let key = |work: &usize| match posterior.works[*work] {
         likely if likely > LIKELY || !by_windows => likely,
         _ => 0.0,
     };
@@ -666,32 +672,32 @@ fn order(works: &[Work], found: Option<&Posterior>, by_windows: bool) -> Vec<usi
 /// The evidence for one query, work by work.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryEvidence {
-    /// The works nearest to it, best version first.
+    /// The works nearest to the query, best version first.
     pub works: Vec<WorkEvidence>,
-    /// All others.
+    /// The evidence for all other works.
     pub rest: Rest,
-    /// All others, compared by whole recordings.
+    /// The evidence for all other works, compared by whole recordings.
     pub rest_of_whole: Rest,
 }
 
 /// The evidence for one work.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WorkEvidence {
-    /// Its best version.
+    /// The best version of the work.
     pub best: Recording,
-    /// The hash of its name; 0 if it has none.
+    /// The hash of the work's name; 0 if it has none.
     pub work: u64,
     /// The score of the best version.
     pub score: f32,
-    /// Log-likelihood ratio of all its versions together.
+    /// Log-likelihood ratio of all the work's versions together.
     pub ratio: f64,
     /// The ratio by whole recordings; equal to `ratio` where short windows are not compared.
     pub ratio_of_whole: f64,
 }
 
-/// What a search found of one query.
+/// The recordings that a search found for one query.
 struct Candidates {
-    /// The best first.
+    /// The candidates, the best first.
     found: Vec<Candidate>,
     /// The query's scores with the cohort.
     cohort: Option<Vec<f64>>,
@@ -729,21 +735,21 @@ fn count_works(index: &Index) -> u64 {
 }
 
 /// The first vectors of recordings spread evenly over the index.
-fn spread(index: &Index) -> Vec<(u32, usize)> {
+fn cohort_rows(index: &Index) -> Vec<(u32, usize)> {
     let all: usize = index.segments.iter().map(|segment| segment.keys.keys().len()).sum();
     let step = all.div_ceil(COHORT).max(1);
     let mut rows = Vec::new();
-    let mut before = 0;
+    let mut recordings_before = 0;
     for (segment, number) in index.segments.iter().zip(0u32..) {
         let count = segment.keys.keys().len();
-        let first = (step - before % step) % step;
+        let first = (step - recordings_before % step) % step;
         for recording in (first..count).step_by(step) {
             let (row, end) = segment.keys.vectors_of(recording as u32);
             if row < end && !segment.removed.has(recording as u32) {
                 rows.push((number, row));
             }
         }
-        before += count;
+        recordings_before += count;
     }
     rows
 }

@@ -1,4 +1,4 @@
-//! An answer for people.
+//! Formats an answer for people.
 
 use bc_calibration::{Kind, MIN_WORKS};
 use comfy_table::Table;

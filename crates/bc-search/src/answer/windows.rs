@@ -1,4 +1,4 @@
-//! Candidates scored again by their short windows.
+//! Scores candidates again, by their short windows.
 //!
 //! A cover leaves sections out, moves them and plays at another tempo, so that one vector per recording blurs what two
 //! recordings share. Candidates that whole recordings found are compared window by window: the Chamfer similarity of
@@ -20,13 +20,13 @@ const RIVALS: usize = 50;
 /// The windows of a query, at each of its tempi.
 pub(super) struct QueryWindows {
     queries: Queries,
-    /// Columns of the scores, by tempo.
+    /// For each tempo, the columns of the scores that are its windows'.
     spans: Vec<Range<usize>>,
 }
 
 impl QueryWindows {
-    /// `None` if the index has no windows, or the query has none.
-    pub fn of(query: &Query, index: &Index) -> Option<Self> {
+    /// The windows of `query`; `None` if the index or the query has none.
+    pub fn new(query: &Query, index: &Index) -> Option<Self> {
         let storage = index.segments.iter().find_map(|segment| segment.windows.as_ref())?.vectors.storage;
         let (mut vectors, mut spans, mut before) = (Vec::new(), Vec::new(), 0);
         for windows in query.tempi.iter().filter(|windows| !windows.is_empty()) {
@@ -34,11 +34,11 @@ impl QueryWindows {
             spans.push(before..before + windows.len());
             before += windows.len();
         }
-        let made = Self { queries: Queries::new(&vectors, index.dim(), storage), spans };
-        (made.queries.len() == before && before > 0).then_some(made)
+        let windows = Self { queries: Queries::new(&vectors, index.dim(), storage), spans };
+        (windows.queries.len() == before && before > 0).then_some(windows)
     }
 
-    /// A recording of the index, at its own tempo.
+    /// The windows of a recording of the index, at its own tempo.
     fn of_recording(index: &Index, recording: Recording) -> Option<Self> {
         let windows = index.segments[recording.segment as usize].windows.as_ref()?;
         let parts = index.short_windows(recording);
@@ -76,24 +76,24 @@ pub(super) fn scaled(index: &Index, recordings: &[Recording], scores: &[f32], ne
     let rows: Vec<Vec<f32>> = rivals
         .par_iter()
         .enumerate()
-        .map(|(place, recording)| {
+        .map(|(position, recording)| {
             let windows = QueryWindows::of_recording(index, *recording);
             windows
-                .and_then(|windows| windows.scores(index, &rivals[..place], Sides::Both))
+                .and_then(|windows| windows.scores(index, &rivals[..position], Sides::Both))
                 .unwrap_or_default()
         })
         .collect();
     let likeness = |a: usize, b: usize| rows[a.max(b)].get(a.min(b)).copied().unwrap_or(0.0);
-    let hub = |one: usize| {
+    let hubness = |rival: usize| {
         let mut others: Vec<f32> =
-            (0..rivals.len()).filter(|other| *other != one).map(|other| likeness(one, other)).collect();
+            (0..rivals.len()).filter(|other| *other != rival).map(|other| likeness(rival, other)).collect();
         others.sort_unstable_by(|a, b| b.total_cmp(a));
         others[..count].iter().sum::<f32>() / count as f32
     };
     // Below any scaled score.
-    const BEHIND: f32 = 10.0;
-    let place = |(place, score): (usize, &f32)| {
-        if place < rivals.len() { 2.0 * score - hub(place) } else { score - BEHIND }
+    const PENALTY: f32 = 10.0;
+    let scaled = |(position, score): (usize, &f32)| {
+        if position < rivals.len() { 2.0 * score - hubness(position) } else { score - PENALTY }
     };
-    scores.iter().enumerate().map(place).collect()
+    scores.iter().enumerate().map(scaled).collect()
 }

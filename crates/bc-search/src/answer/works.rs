@@ -10,19 +10,19 @@ const COMPARED: usize = 50;
 /// A recording with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// Which recording.
+    /// The recording.
     pub recording: Recording,
-    /// Row of its best vector in its segment.
+    /// Row of the recording's best vector in its segment.
     pub row: usize,
-    /// Its best score by vectors of the index.
+    /// The recording's best score by vectors of the index.
     pub score: f32,
-    /// Its score by short windows, where they were compared.
+    /// The recording's score by short windows, where they were compared.
     pub by_windows: Option<f32>,
     /// The part of the query that has this score.
     pub excerpt: usize,
-    /// The hash of its work; 0 where unknown.
+    /// The hash of the recording's work; 0 where unknown.
     pub work: u64,
-    /// Content hash of its audio file; zeros where unknown.
+    /// Content hash of the recording's audio file; zeros where unknown.
     pub content: [u8; 16],
 }
 
@@ -45,29 +45,31 @@ pub fn group(
     let mut sets = Sets::new(candidates.len());
     let mut known: Vec<bool> = candidates.iter().map(|candidate| candidate.work != 0).collect();
     let mut first_of: HashMap<u64, usize> = HashMap::new();
-    for (place, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| candidate.work != 0) {
-        let first = *first_of.entry(candidate.work).or_insert(place);
-        sets.join(first, place);
+    for (position, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| candidate.work != 0) {
+        let first = *first_of.entry(candidate.work).or_insert(position);
+        sets.join(first, position);
     }
     let mut first_of: HashMap<[u8; 16], usize> = HashMap::new();
     let with_content = |candidate: &Candidate| candidate.content != [0; 16];
-    for (place, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| with_content(candidate)) {
-        let first = *first_of.entry(candidate.content).or_insert(place);
-        let known_now = known[sets.root(first)] || known[sets.root(place)];
-        sets.join(first, place);
-        known[sets.root(place)] = known_now;
+    for (position, candidate) in
+        candidates.iter().enumerate().filter(|(_, candidate)| with_content(candidate))
+    {
+        let first = *first_of.entry(candidate.content).or_insert(position);
+        let is_known = known[sets.root(first)] || known[sets.root(position)];
+        sets.join(first, position);
+        known[sets.root(position)] = is_known;
     }
     if let Some(least) = same_work {
         join_alike(candidates, &mut sets, &mut known, |a, b| score_of(a, b) >= least);
     }
     let mut works: Vec<Work> = Vec::new();
-    let mut place_of: HashMap<usize, usize> = HashMap::new();
-    for place in 0..candidates.len() {
-        let work = *place_of.entry(sets.root(place)).or_insert_with(|| {
+    let mut work_of_root: HashMap<usize, usize> = HashMap::new();
+    for position in 0..candidates.len() {
+        let work = *work_of_root.entry(sets.root(position)).or_insert_with(|| {
             works.push(Work { members: Vec::new() });
             works.len() - 1
         });
-        works[work].members.push(place);
+        works[work].members.push(position);
     }
     works
 }
@@ -81,20 +83,20 @@ fn join_alike(
     alike: impl Fn(&Candidate, &Candidate) -> bool,
 ) {
     let mut leaders: Vec<usize> = Vec::new();
-    for place in 0..candidates.len().min(COMPARED) {
-        let root = sets.root(place);
+    for position in 0..candidates.len().min(COMPARED) {
+        let root = sets.root(position);
         if leaders.iter().any(|leader| sets.root(*leader) == root) {
             continue;
         }
         let leader = leaders.iter().copied().find(|leader| {
-            !(known[sets.root(*leader)] && known[root]) && alike(&candidates[*leader], &candidates[place])
+            !(known[sets.root(*leader)] && known[root]) && alike(&candidates[*leader], &candidates[position])
         });
         match leader {
-            None => leaders.push(place),
+            None => leaders.push(position),
             Some(leader) => {
-                let known_now = known[sets.root(leader)] || known[root];
-                sets.join(leader, place);
-                known[sets.root(place)] = known_now;
+                let is_known = known[sets.root(leader)] || known[root];
+                sets.join(leader, position);
+                known[sets.root(position)] = is_known;
             }
         }
     }
@@ -108,11 +110,11 @@ impl Sets {
         Self((0..count).collect())
     }
 
-    fn root(&self, mut place: usize) -> usize {
-        while self.0[place] != place {
-            place = self.0[place];
+    fn root(&self, mut position: usize) -> usize {
+        while self.0[position] != position {
+            position = self.0[position];
         }
-        place
+        position
     }
 
     fn join(&mut self, a: usize, b: usize) {
@@ -125,9 +127,9 @@ impl Sets {
 mod tests {
     use super::*;
 
-    /// Work and content of each, by a number; 0 for none.
-    fn candidates(of: &[(u64, u8)]) -> Vec<Candidate> {
-        let place = |(row, (work, content)): (usize, &(u64, u8))| Candidate {
+    /// Candidates with these works and contents, each a number; 0 for none.
+    fn candidates(works_and_contents: &[(u64, u8)]) -> Vec<Candidate> {
+        let candidate = |(row, (work, content)): (usize, &(u64, u8))| Candidate {
             recording: Recording { segment: 0, number: row as u32 },
             row,
             score: 1.0 - row as f32 / 100.0,
@@ -136,7 +138,7 @@ mod tests {
             work: *work,
             content: [*content; 16],
         };
-        of.iter().enumerate().map(place).collect()
+        works_and_contents.iter().enumerate().map(candidate).collect()
     }
 
     fn members(works: &[Work]) -> Vec<Vec<usize>> {
@@ -144,30 +146,29 @@ mod tests {
     }
 
     #[test]
-    fn named_works_and_equal_audio_are_one_work() {
-        let of = candidates(&[(1, 1), (2, 0), (1, 2), (3, 1), (0, 0)]);
-        assert_eq!(members(&group(&of, None, |_, _| 1.0)), [vec![0, 2, 3], vec![1], vec![4]]);
+    fn candidates_of_one_named_work_or_equal_audio_are_grouped() {
+        let candidates = candidates(&[(1, 1), (2, 0), (1, 2), (3, 1), (0, 0)]);
+        assert_eq!(members(&group(&candidates, None, |_, _| 1.0)), [vec![0, 2, 3], vec![1], vec![4]]);
     }
 
     #[test]
-    fn unknown_works_that_sound_alike_are_one_and_named_ones_stay_two() {
+    fn similar_candidates_of_unknown_works_are_grouped_and_named_works_stay_apart() {
         // 0 and 1 are one named work, 2 and 3 another, 4 and 5 are unknown.
-        let of = candidates(&[(1, 0), (1, 0), (2, 0), (2, 0), (0, 0), (0, 0)]);
-        let all_alike = members(&group(&of, Some(0.9), |_, _| 0.95));
+        let mixed = candidates(&[(1, 0), (1, 0), (2, 0), (2, 0), (0, 0), (0, 0)]);
+        let all_alike = members(&group(&mixed, Some(0.9), |_, _| 0.95));
         assert_eq!(all_alike, [vec![0, 1, 4, 5], vec![2, 3]]);
-        let unlike = members(&group(&of, Some(0.9), |_, _| 0.85));
+        let unlike = members(&group(&mixed, Some(0.9), |_, _| 0.85));
         assert_eq!(unlike, [vec![0, 1], vec![2, 3], vec![4], vec![5]]);
         // An unknown recording between two named works does not tie them together.
         let between = candidates(&[(0, 0), (1, 0), (1, 0), (2, 0), (2, 0)]);
-        let alike = |one: &Candidate, two: &Candidate| if one.row == 0 || two.row == 0 { 0.95 } else { 0.0 };
+        let alike = |a: &Candidate, b: &Candidate| if a.row == 0 || b.row == 0 { 0.95 } else { 0.0 };
         assert_eq!(members(&group(&between, Some(0.9), alike)), [vec![0, 1, 2], vec![3, 4]]);
     }
 
     #[test]
-    fn a_chain_of_likenesses_is_cut_at_its_leader() {
-        let of = candidates(&[(0, 0), (0, 0), (0, 0)]);
-        let chain =
-            |one: &Candidate, two: &Candidate| if one.row.abs_diff(two.row) == 1 { 0.95 } else { 0.0 };
-        assert_eq!(members(&group(&of, Some(0.9), chain)), [vec![0, 1], vec![2]]);
+    fn a_chain_of_similar_candidates_is_not_grouped_beyond_its_best_one() {
+        let candidates = candidates(&[(0, 0), (0, 0), (0, 0)]);
+        let chain = |a: &Candidate, b: &Candidate| if a.row.abs_diff(b.row) == 1 { 0.95 } else { 0.0 };
+        assert_eq!(members(&group(&candidates, Some(0.9), chain)), [vec![0, 1], vec![2]]);
     }
 }

@@ -77,7 +77,7 @@ pub struct SearchArgs {
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]
-    pub meaning: CalibrationArgs,
+    pub calibration_args: CalibrationArgs,
     #[command(flatten)]
     pub format: FormatArgs,
 }
@@ -100,7 +100,7 @@ pub struct CompareArgs {
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]
-    pub meaning: CalibrationArgs,
+    pub calibration_args: CalibrationArgs,
 }
 
 /// Storage of the vectors.
@@ -240,7 +240,7 @@ pub struct DuplicatesArgs {
     #[command(flatten)]
     pub cells: CellArgs,
     #[command(flatten)]
-    pub meaning: CalibrationArgs,
+    pub calibration_args: CalibrationArgs,
     #[command(flatten)]
     pub format: FormatArgs,
 }
@@ -288,7 +288,7 @@ pub struct IdentifyArgs {
     #[arg(long, value_name = "0..1", default_value_t = 0.2)]
     pub least: f64,
     #[command(flatten)]
-    pub meaning: CalibrationArgs,
+    pub calibration_args: CalibrationArgs,
     #[command(flatten)]
     pub format: FormatArgs,
 }
@@ -321,7 +321,7 @@ pub struct RerankArgs {
     #[arg(long, value_name = "0..1", default_value_t = SEARCH_PRIOR)]
     pub prior: f64,
     #[command(flatten)]
-    pub meaning: CalibrationArgs,
+    pub calibration_args: CalibrationArgs,
     #[command(flatten)]
     pub format: FormatArgs,
 }
@@ -374,7 +374,7 @@ pub struct ServeArgs {
     #[arg(long)]
     pub ann: bool,
     #[command(flatten)]
-    pub meaning: CalibrationArgs,
+    pub calibration_args: CalibrationArgs,
 }
 
 #[derive(Subcommand)]

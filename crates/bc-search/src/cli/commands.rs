@@ -27,7 +27,7 @@ const TOGETHER: usize = 64;
 
 pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
     let prior = arguments::prior(args.prior)?;
-    args.meaning.network.apply(&mut config);
+    args.calibration_args.network.apply(&mut config);
     if args.whole {
         config.eval.compare = Compare::Whole;
     }
@@ -35,7 +35,7 @@ pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
         k: args.k as usize,
         windows: args.window.resolve()?,
         prior,
-        calibration: args.meaning.calibration,
+        calibration: args.calibration_args.calibration,
         approximate: args.ann,
     };
     let path = args.index.unwrap_or_else(|| config.eval.search_index_path());
@@ -96,7 +96,7 @@ fn end(failed: u64, all: usize) -> Result<Outcome> {
 }
 
 pub fn compare(mut config: Config, args: CompareArgs) -> Result<()> {
-    let CalibrationArgs { network, calibration } = args.meaning;
+    let CalibrationArgs { network, calibration } = args.calibration_args;
     network.apply(&mut config);
     let options = compare::Options {
         windows: args.window.resolve()?,
@@ -113,7 +113,7 @@ pub fn compare(mut config: Config, args: CompareArgs) -> Result<()> {
     Ok(())
 }
 
-pub fn add(mut config: Config, args: AddArgs, known: ConflictPolicy) -> Result<Outcome> {
+pub fn add(mut config: Config, args: AddArgs, conflicts: ConflictPolicy) -> Result<Outcome> {
     args.network.apply(&mut config);
     if args.whole {
         config.eval.compare = Compare::Whole;
@@ -125,7 +125,7 @@ pub fn add(mut config: Config, args: AddArgs, known: ConflictPolicy) -> Result<O
         windows: args.window.resolve()?,
         storage: args.storage.map(Into::into),
         shard: args.shard.resolve()?,
-        known,
+        conflicts,
     };
     let made = crate::add::add(&config, &request, &args.index)?;
     if args.json {
@@ -315,12 +315,13 @@ pub fn import(args: &ImportArgs) -> Result<Outcome> {
 fn searcher(
     config: &mut Config,
     index: &Path,
-    meaning: CalibrationArgs,
+    calibration_args: CalibrationArgs,
     k: usize,
     prior: f64,
 ) -> Result<Searcher> {
-    meaning.network.apply(config);
-    let options = Options { k, windows: None, prior, calibration: meaning.calibration, approximate: false };
+    calibration_args.network.apply(config);
+    let options =
+        Options { k, windows: None, prior, calibration: calibration_args.calibration, approximate: false };
     Searcher::open(config, index, options)
 }
 
@@ -331,7 +332,7 @@ pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
         args.prior
     );
     let format = args.format.format();
-    let searcher = searcher(&mut config, &args.index, args.meaning, 1, bc_calibration::EVEN_ODDS)?;
+    let searcher = searcher(&mut config, &args.index, args.calibration_args, 1, bc_calibration::EVEN_ODDS)?;
     let probes = args.cells.probes(searcher.index.len());
     let options = duplicates::Options { prior: args.prior, least: args.least, probes };
     let duplicates::DuplicatePairs { pairs, recall } = duplicates::pairs(&searcher, options)?;
@@ -355,7 +356,7 @@ pub fn identify(mut config: Config, args: IdentifyArgs) -> Result<Outcome> {
         prior: arguments::prior(args.prior)?,
         least: args.least,
     };
-    let searcher = searcher(&mut config, &args.index, args.meaning, 1, options.prior)?;
+    let searcher = searcher(&mut config, &args.index, args.calibration_args, 1, options.prior)?;
     let mut printer = Printer::new(args.format.format());
     let mut failed = 0;
     for file in &args.files {
@@ -380,7 +381,7 @@ pub fn export(args: &ExportArgs) -> Result<()> {
 pub fn rerank(mut config: Config, args: RerankArgs) -> Result<Outcome> {
     let prior = arguments::prior(args.prior)?;
     let format = args.format.format();
-    let searcher = searcher(&mut config, &args.index, args.meaning, args.k as usize, prior)?;
+    let searcher = searcher(&mut config, &args.index, args.calibration_args, args.k as usize, prior)?;
     let queries = rerank::read(&args.candidates)?;
     let names: Vec<String> = queries.iter().map(|(query, _)| query.clone()).collect();
     let answers = rerank::rerank(&searcher, &queries)?;
@@ -389,7 +390,7 @@ pub fn rerank(mut config: Config, args: RerankArgs) -> Result<Outcome> {
 }
 
 pub fn serve(mut config: Config, args: ServeArgs) -> Result<()> {
-    args.meaning.network.apply(&mut config);
+    args.calibration_args.network.apply(&mut config);
     for (name, value) in [("--max-minutes", args.max_minutes), ("--patience", args.patience)] {
         ensure!(value > 0.0 && value.is_finite(), "{name} {value} is not a duration; give a number above 0");
     }
@@ -413,7 +414,7 @@ pub fn serve(mut config: Config, args: ServeArgs) -> Result<()> {
         hosts: args.allow_host,
         origins: args.allow_origin,
         prior: arguments::prior(args.prior)?,
-        calibration: args.meaning.calibration,
+        calibration: args.calibration_args.calibration,
         approximate: args.ann,
     };
     serve::run(&config, &args.index, options)

@@ -1,4 +1,4 @@
-//! Where a work begins and ends, more precisely than the long windows can tell.
+//! Finds where a work begins and ends, more precisely than the long windows can tell.
 //!
 //! The long windows locate an edge to about half their length. The short windows are more precise: their similarities to the work are one
 //! sequence of values, high inside and low outside. An edge is where two levels, one on either side, fit with the least squares: a single change
@@ -33,25 +33,25 @@ pub(super) fn similarity_curve(
     let mut best = (f64::NEG_INFINITY, Vec::new());
     for (tempo, all) in &short.tempi {
         let middle = |start_s: f64| start_s + short.window_s * tempo / 2.0;
-        let some: Vec<_> =
+        let nearby: Vec<_> =
             all.iter().filter(|window| (first_s..=last_s).contains(&middle(window.start_s))).collect();
-        let vectors: Vec<f32> = some.iter().flat_map(|window| &window.vector).copied().collect();
-        let asked = Queries::new(&vectors, index.dim(), windows.vectors.storage);
-        if asked.is_empty() || asked.len() != some.len() {
+        let vectors: Vec<f32> = nearby.iter().flat_map(|window| &window.vector).copied().collect();
+        let queries = Queries::new(&vectors, index.dim(), windows.vectors.storage);
+        if queries.is_empty() || queries.len() != nearby.len() {
             continue;
         }
-        let cosines = scan::scores_of_rows(&windows.vectors, first, end, &asked);
-        let mut values = vec![f32::NEG_INFINITY; some.len()];
-        for row in cosines.chunks_exact(asked.len()) {
+        let cosines = scan::scores_of_rows(&windows.vectors, first, end, &queries);
+        let mut values = vec![f32::NEG_INFINITY; nearby.len()];
+        for row in cosines.chunks_exact(queries.len()) {
             values.iter_mut().zip(row).for_each(|(value, cosine)| *value = value.max(*cosine));
         }
-        let made: SimilarityCurve = some.iter().map(|window| middle(window.start_s)).zip(values).collect();
+        let curve: SimilarityCurve = nearby.iter().map(|window| middle(window.start_s)).zip(values).collect();
         let inside =
-            made.iter().filter(|(at, _)| (start_s..=end_s).contains(at)).map(|(_, value)| f64::from(*value));
+            curve.iter().filter(|(at, _)| (start_s..=end_s).contains(at)).map(|(_, value)| f64::from(*value));
         let (sum, count) = inside.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
         let mean = if count == 0 { f64::NEG_INFINITY } else { sum / count as f64 };
         if mean > best.0 {
-            best = (mean, made);
+            best = (mean, curve);
         }
     }
     best.1
@@ -74,7 +74,7 @@ pub(super) fn difference(one: &SimilarityCurve, other: &SimilarityCurve) -> Simi
 
 /// Where the values between two times rise (or fall, if not `rises`) from one level to another; nothing where they do not.
 pub(super) fn change(values: &SimilarityCurve, [first_s, last_s]: [f64; 2], rises: bool) -> Option<f64> {
-    let some: Vec<(f64, f64)> = values
+    let between: Vec<(f64, f64)> = values
         .iter()
         .filter(|(at, _)| (first_s..=last_s).contains(at))
         .map(|(at, value)| (*at, f64::from(if rises { *value } else { -value })))
@@ -84,11 +84,11 @@ pub(super) fn change(values: &SimilarityCurve, [first_s, last_s]: [f64; 2], rise
         (mean, part.iter().map(|(_, value)| (value - mean).powi(2)).sum::<f64>())
     };
     let mut best: Option<(f64, f64, f64)> = None;
-    for place in MIN_VALUES..(some.len() + 1).saturating_sub(MIN_VALUES) {
-        let ((below, left), (above, right)) = (squares(&some[..place]), squares(&some[place..]));
-        let deviation = ((left + right) / some.len() as f64).sqrt();
+    for edge in MIN_VALUES..(between.len() + 1).saturating_sub(MIN_VALUES) {
+        let ((below, left), (above, right)) = (squares(&between[..edge]), squares(&between[edge..]));
+        let deviation = ((left + right) / between.len() as f64).sqrt();
         if above - below > MIN_STEP * deviation && best.is_none_or(|(least, ..)| left + right < least) {
-            best = Some((left + right, some[place - 1].0, some[place].0));
+            best = Some((left + right, between[edge - 1].0, between[edge].0));
         }
     }
     best.map(|(_, before, after)| (before + after) / 2.0)
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_is_where_two_levels_meet() {
+    fn an_edge_is_found_between_two_levels_of_similarity() {
         let rising = step(41.0, 0.3, 0.7);
         assert_eq!(change(&rising, [10.0, 80.0], true), Some(41.25));
         assert_eq!(change(&rising, [10.0, 80.0], false), None, "it does not fall");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn between_two_works_the_difference_counts() {
+    fn an_edge_between_two_works_is_where_their_difference_changes() {
         let (one, other) = (step(40.0, 0.3, 0.7), step(40.0, 0.6, 0.2));
         let both = difference(&other, &one);
         assert_eq!(both.len(), one.len());

@@ -25,8 +25,8 @@ use crate::index::{Index, Recording, Row};
 use edges::SimilarityCurve;
 use short::FileWindows;
 
-/// Windows that are searched at once.
-const AT_ONCE: usize = 256;
+/// Number of windows that are searched at once.
+const SEARCH_BATCH: usize = 256;
 /// Windows that overlap by less than this share of their length count as if they did not.
 const OVERLAP: f64 = 1.0 / 3.0;
 /// How often works change, per second: a song lasts some minutes.
@@ -37,11 +37,11 @@ const CHANGES_PER_S: f64 = 1.0 / 120.0;
 pub struct Stretch {
     /// The long recording.
     pub file: PathBuf,
-    /// Where it begins there, in seconds.
+    /// Where the stretch begins in the file, in seconds.
     pub start_s: f64,
-    /// Where it ends.
+    /// Where the stretch ends, in seconds.
     pub end_s: f64,
-    /// The probability that it is this work, against every other and none.
+    /// The probability that the stretch is of this work, against every other and none.
     pub probability: f64,
     /// The highest score of a window.
     pub score: f32,
@@ -49,7 +49,7 @@ pub struct Stretch {
     pub row: Row,
 }
 
-/// The windows, and the prior.
+/// How a timeline is made: the windows, and the prior.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// The windows.
@@ -74,58 +74,62 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     let audio = searcher.audio()?;
     let features = audio.features(file)?;
     let embedded = audio.embed_features(file, &features, Some(options.windows))?;
-    let short = FileWindows::of(searcher, file, &features)?;
+    let short = FileWindows::new(searcher, file, &features)?;
     let bar = progress::bar(embedded.excerpts.len() as u64, "searching", "windows");
-    let (mut starts, mut said) = (Vec::new(), Vec::new());
-    for excerpts in embedded.excerpts.chunks(AT_ONCE) {
+    let (mut starts, mut window_evidence) = (Vec::new(), Vec::new());
+    for excerpts in embedded.excerpts.chunks(SEARCH_BATCH) {
         let queries = excerpts.iter().cloned().map(|excerpt| {
             let tempi = short.within(excerpt.start_s, excerpt.start_s + options.windows.length_s);
             query(excerpt, tempi)
         });
-        said.extend(searcher.evidence(&queries.collect::<Vec<_>>(), Sides::Second)?);
+        window_evidence.extend(searcher.evidence(&queries.collect::<Vec<_>>(), Sides::Second)?);
         starts.extend(excerpts.iter().map(|excerpt| excerpt.start_s));
         bar.inc(excerpts.len() as u64);
     }
     bar.finish_and_clear();
-    let course = WorkSequence::of(&said, searcher.works(), options);
-    let runs: Vec<Run> = course.runs().into_iter().filter(|run| run.work.is_some()).collect();
+    let sequence = WorkSequence::new(&window_evidence, searcher.works(), options);
+    let runs: Vec<Run> = sequence.runs().into_iter().filter(|run| run.work.is_some()).collect();
     let mut spans: Vec<(f64, f64)> =
         runs.iter().map(|run| times(&starts, run, options.windows, embedded.duration_s)).collect();
-    let bests: Vec<Option<Recording>> = runs.iter().map(|run| course.best(&said, run)).collect();
+    let bests: Vec<Option<Recording>> = runs.iter().map(|run| sequence.best(&window_evidence, run)).collect();
     sharpen(&searcher.index, &short, &bests, &mut spans, options.windows);
     let wholes = audio.embed_spans(&features, &spans)?;
     let queries = spans.iter().zip(wholes).map(|((start_s, end_s), vector)| {
         query(Excerpt { start_s: 0.0, vector }, short.within(*start_s, *end_s))
     });
     let queries = queries.collect();
-    let places = runs.into_iter().zip(spans).collect();
-    judge(searcher, file, options, &course, places, queries)
+    let stretches = runs.into_iter().zip(spans).collect();
+    judge(searcher, file, options, &sequence, stretches, queries)
 }
 
-/// Searches for every stretch as a whole; `places` holds its windows and its beginning and end in seconds.
+/// Searches for every stretch as a whole; `stretches` holds its windows and its beginning and end in seconds.
 fn judge(
     searcher: &Searcher,
     file: &Path,
     options: Options,
-    course: &WorkSequence,
-    places: Vec<(Run, (f64, f64))>,
+    sequence: &WorkSequence,
+    stretches: Vec<(Run, (f64, f64))>,
     queries: Vec<Query>,
 ) -> Result<Vec<Stretch>> {
     let mut found = Vec::new();
-    for ((run, (start_s, end_s)), said) in places.into_iter().zip(searcher.evidence(&queries, Sides::Both)?) {
-        let Some(key) = run.work.map(|work| course.keys[work]) else { continue };
-        let (evidence, rest) = pooled(&said);
+    for ((run, (start_s, end_s)), query_evidence) in
+        stretches.into_iter().zip(searcher.evidence(&queries, Sides::Both)?)
+    {
+        let Some(key) = run.work.map(|work| sequence.keys[work]) else { continue };
+        let (evidence, rest) = pooled(&query_evidence);
         let posterior = posterior(&evidence, rest, options.prior);
-        let Some(place) = said.works.iter().position(|work| key_of(work) == key) else { continue };
-        if posterior.works[place] < options.least {
+        let Some(position) = query_evidence.works.iter().position(|work| key_of(work) == key) else {
+            continue;
+        };
+        if posterior.works[position] < options.least {
             continue;
         }
-        let work = said.works[place];
+        let work = query_evidence.works[position];
         found.push(Stretch {
             file: file.to_owned(),
             start_s,
             end_s,
-            probability: posterior.works[place],
+            probability: posterior.works[position],
             score: work.score,
             row: searcher.index.row(work.best)?,
         });
@@ -136,13 +140,13 @@ fn judge(
 /// The pooled evidence of both comparisons for a stretch: the mean of their log-likelihood ratios, so that neither counts twice (Genest and
 /// Zidek, "Combining probability distributions", Statistical Science 1, 1986: the logarithmic pool of equal weights). One of
 /// them alone reports more works that are not in the recording.
-fn pooled(said: &QueryEvidence) -> (Vec<Evidence>, Rest) {
-    let evidence = said.works.iter().map(|work| {
+fn pooled(query: &QueryEvidence) -> (Vec<Evidence>, Rest) {
+    let evidence = query.works.iter().map(|work| {
         let ratio = (work.ratio + work.ratio_of_whole) / 2.0;
         Evidence { ratios: vec![ratio], same_file: false }
     });
-    let mean_ratio = (said.rest.mean_ratio * said.rest_of_whole.mean_ratio).sqrt();
-    (evidence.collect(), Rest { works: said.rest.works, mean_ratio })
+    let mean_ratio = (query.rest.mean_ratio * query.rest_of_whole.mean_ratio).sqrt();
+    (evidence.collect(), Rest { works: query.rest.works, mean_ratio })
 }
 
 fn query(excerpt: Excerpt, tempi: Vec<Vec<Excerpt>>) -> Query {
@@ -158,7 +162,7 @@ fn sharpen(
     windows: Windows,
 ) {
     let around = windows.length_s;
-    let similarity_curve = bests.iter().zip(&*spans).map(|(best, (start_s, end_s))| {
+    let curves = bests.iter().zip(&*spans).map(|(best, (start_s, end_s))| {
         best.map_or_else(Vec::new, |best| {
             edges::similarity_curve(
                 short,
@@ -169,26 +173,26 @@ fn sharpen(
             )
         })
     });
-    let similarity_curve: Vec<SimilarityCurve> = similarity_curve.collect();
+    let similarity_curves: Vec<SimilarityCurve> = curves.collect();
     let coarse = spans.to_vec();
-    let middle = |place: usize| (coarse[place].0 + coarse[place].1) / 2.0;
-    for place in 0..spans.len() {
-        let (start_s, end_s) = coarse[place];
-        let before = place.checked_sub(1).filter(|before| start_s - coarse[*before].1 < windows.step_s);
+    let middle = |span: usize| (coarse[span].0 + coarse[span].1) / 2.0;
+    for number in 0..spans.len() {
+        let (start_s, end_s) = coarse[number];
+        let before = number.checked_sub(1).filter(|before| start_s - coarse[*before].1 < windows.step_s);
         // The next work's beginning is this one's end.
-        let followed = coarse.get(place + 1).is_some_and(|(next_s, _)| next_s - end_s < windows.step_s);
+        let is_followed = coarse.get(number + 1).is_some_and(|(next_s, _)| next_s - end_s < windows.step_s);
         // An edge is between the middles of the works that it separates.
         let first = before.map_or(start_s - around, |before| middle(before).max(start_s - around));
-        let own = &similarity_curve[place];
-        let inner = [(start_s + around).min(middle(place)), (end_s - around).max(middle(place))];
+        let own = &similarity_curves[number];
+        let inner = [(start_s + around).min(middle(number)), (end_s - around).max(middle(number))];
         let rising =
-            before.map_or_else(|| own.clone(), |before| edges::difference(own, &similarity_curve[before]));
+            before.map_or_else(|| own.clone(), |before| edges::difference(own, &similarity_curves[before]));
         if let Some(start_s) = edges::change(&rising, [first, inner[0]], true) {
-            spans[place].0 = start_s;
+            spans[number].0 = start_s;
             before.into_iter().for_each(|before| spans[before].1 = start_s);
         }
-        if !followed && let Some(end_s) = edges::change(own, [inner[1], end_s + around], false) {
-            spans[place].1 = end_s;
+        if !is_followed && let Some(end_s) = edges::change(own, [inner[1], end_s + around], false) {
+            spans[number].1 = end_s;
         }
     }
 }
@@ -211,7 +215,7 @@ fn times(starts: &[f64], run: &Run, windows: Windows, duration_s: f64) -> (f64, 
     (start.max(middle(run.first) - reach), end.min(middle(run.end - 1) + reach))
 }
 
-/// Windows one after another that are of one work, or of none.
+/// Consecutive windows that are of one work, or of none: `first..end`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Run {
     first: usize,
@@ -221,7 +225,7 @@ struct Run {
 
 /// The most likely sequence of works over all windows.
 struct WorkSequence {
-    /// By window and work: the log-likelihood ratio.
+    /// The log-likelihood ratio of each work in each window: `ratios[window][work]`.
     ratios: Vec<Vec<f64>>,
     keys: Vec<WorkKey>,
     share: f64,
@@ -231,23 +235,24 @@ struct WorkSequence {
 }
 
 impl WorkSequence {
-    fn of(said: &[QueryEvidence], works: u64, options: Options) -> Self {
+    fn new(windows: &[QueryEvidence], works: u64, options: Options) -> Self {
         // Only works that are likely in some window: no other can be in the sequence.
         let mut seen = HashSet::new();
-        let speaking = said.iter().flat_map(|said| &said.works).filter(|work| work.ratio > 0.0).map(key_of);
-        let keys: Vec<WorkKey> = speaking.filter(|key| seen.insert(*key)).collect();
-        let places: HashMap<WorkKey, usize> = keys.iter().copied().zip(0..).collect();
-        let ratios = said.iter().map(|said| {
-            let least = said.works.iter().map(|work| work.ratio).fold(0.0, f64::min);
+        let likely =
+            windows.iter().flat_map(|window| &window.works).filter(|work| work.ratio > 0.0).map(key_of);
+        let keys: Vec<WorkKey> = likely.filter(|key| seen.insert(*key)).collect();
+        let numbers: HashMap<WorkKey, usize> = keys.iter().copied().zip(0..).collect();
+        let ratios = windows.iter().map(|window| {
+            let least = window.works.iter().map(|work| work.ratio).fold(0.0, f64::min);
             let mut ratios = vec![least; keys.len()];
-            for work in &said.works {
-                if let Some(place) = places.get(&key_of(work)) {
-                    ratios[*place] = work.ratio;
+            for work in &window.works {
+                if let Some(number) = numbers.get(&key_of(work)) {
+                    ratios[*number] = work.ratio;
                 }
             }
             ratios
         });
-        let mut made = Self {
+        let mut sequence = Self {
             ratios: ratios.collect(),
             share: (options.windows.step_s / options.windows.length_s / OVERLAP).min(1.0),
             prior: options.prior,
@@ -255,8 +260,8 @@ impl WorkSequence {
             states: Vec::new(),
             keys,
         };
-        made.states = made.viterbi(made.keys.len(), options.windows.step_s);
-        made
+        sequence.states = sequence.viterbi(sequence.keys.len(), options.windows.step_s);
+        sequence
     }
 
     /// The best state of each window: none, or a work.
@@ -297,10 +302,10 @@ impl WorkSequence {
     }
 
     /// The recording of a run's work that is most similar to its windows.
-    fn best(&self, said: &[QueryEvidence], run: &Run) -> Option<Recording> {
+    fn best(&self, windows: &[QueryEvidence], run: &Run) -> Option<Recording> {
         let key = self.keys[run.work?];
-        let of_work = said[run.first..run.end].iter().flat_map(|said| &said.works);
-        let best = of_work.filter(|work| key_of(work) == key).max_by(|a, b| a.score.total_cmp(&b.score));
+        let of_run = windows[run.first..run.end].iter().flat_map(|window| &window.works);
+        let best = of_run.filter(|work| key_of(work) == key).max_by(|a, b| a.score.total_cmp(&b.score));
         best.map(|work| work.best)
     }
 
@@ -320,7 +325,7 @@ impl WorkSequence {
 mod tests {
     use super::*;
 
-    fn said(ratios: &[f64]) -> QueryEvidence {
+    fn evidence(ratios: &[f64]) -> QueryEvidence {
         let works = ratios.iter().zip(1u32..).map(|(ratio, number)| WorkEvidence {
             best: Recording { segment: 0, number },
             work: u64::from(number),
@@ -332,19 +337,19 @@ mod tests {
     }
 
     #[test]
-    fn a_course_follows_the_works_and_passes_over_a_single_window() {
+    fn a_sequence_follows_the_works_and_ignores_a_single_window_of_another() {
         let options = Options { windows: Windows::new(20.0, 5.0).unwrap(), prior: 0.5, least: 0.5 };
-        let (a, b, none) = (said(&[8.0, -3.0]), said(&[-3.0, 8.0]), said(&[-4.0, -4.0]));
+        let (a, b, none) = (evidence(&[8.0, -3.0]), evidence(&[-3.0, 8.0]), evidence(&[-4.0, -4.0]));
         let mut windows = vec![a.clone(); 12];
-        windows[5] = said(&[-1.0, 2.0]);
+        windows[5] = evidence(&[-1.0, 2.0]);
         windows.extend(vec![none; 10]);
         windows.extend(vec![b; 12]);
-        let course = WorkSequence::of(&windows, 100, options);
-        let runs = course.runs();
+        let sequence = WorkSequence::new(&windows, 100, options);
+        let runs = sequence.runs();
         let shape: Vec<(usize, usize, bool)> =
             runs.iter().map(|run| (run.first, run.end, run.work.is_some())).collect();
         assert_eq!(shape, [(0, 12, true), (12, 22, false), (22, 34, true)]);
-        assert_eq!(course.keys[runs[2].work.unwrap()].0, 2);
+        assert_eq!(sequence.keys[runs[2].work.unwrap()].0, 2);
         let starts: Vec<f64> = (0..34).map(|window| 5.0 * f64::from(window)).collect();
         // The middle of window 11 is at 65 s, that of window 12 at 70 s.
         assert_eq!(times(&starts, &runs[0], options.windows, 185.0), (0.0, 67.5));

@@ -11,25 +11,25 @@ use crate::answer::Searcher;
 
 /// The short windows of a file, at each tempo that they are compared at.
 pub struct FileWindows {
-    /// Their length at the file's own tempo, in seconds.
+    /// Length of a window at the file's own tempo, in seconds.
     pub window_s: f64,
-    /// By tempo; none where evidence is of whole recordings alone.
+    /// Each tempo with its windows; empty where evidence is of whole recordings alone.
     pub tempi: Vec<(f64, Vec<Excerpt>)>,
 }
 
 impl FileWindows {
-    /// None, where evidence is of whole recordings alone.
-    pub fn of(searcher: &Searcher, file: &Path, features: &Features) -> Result<Self> {
+    /// Embeds the windows of a file; there are none where evidence is of whole recordings alone.
+    pub fn new(searcher: &Searcher, file: &Path, features: &Features) -> Result<Self> {
         let Some(compare) = searcher.compare_for_evidence() else {
             return Ok(Self { window_s: 0.0, tempi: Vec::new() });
         };
         let windows = Windows::of_comparison(compare)?;
-        let at = compare.tempi.iter().map(|tempo| {
+        let tempi = compare.tempi.iter().map(|tempo| {
             // One after another: the inputs of one tempo are held at a time.
-            let mut made = searcher.audio()?.embed_tempi(file, features, windows, &[*tempo])?;
-            Ok((*tempo, made.pop().unwrap_or_default()))
+            let mut windows_by_tempo = searcher.audio()?.embed_tempi(file, features, windows, &[*tempo])?;
+            Ok((*tempo, windows_by_tempo.pop().unwrap_or_default()))
         });
-        Ok(Self { window_s: compare.window_s, tempi: at.collect::<Result<_>>()? })
+        Ok(Self { window_s: compare.window_s, tempi: tempi.collect::<Result<_>>()? })
     }
 
     /// The windows between two times, at each tempo.

@@ -6,9 +6,9 @@ use memmap2::Mmap;
 /// Bytes that begin at a multiple of 8.
 #[derive(Debug)]
 pub(crate) enum Bytes {
-    /// Of a file.
+    /// The bytes of a mapped file.
     Mapped(Mmap),
-    /// In memory: 64-bit words, for the alignment, and the number of bytes.
+    /// Bytes in memory: 64-bit words, for the alignment, and the number of bytes.
     Owned(Vec<u64>, usize),
 }
 

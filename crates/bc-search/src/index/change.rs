@@ -17,34 +17,34 @@ use bc_formats::run::WindowComparison;
 use super::keys::{Key, KeyFile};
 use super::manifest::{Manifest, SegmentEntry};
 use super::rows::Row;
-use super::segment::{self, Segment, SegmentWriter, files_of};
+use super::segment::{self, Segment, SegmentWriter, file_names};
 use super::vectors::{Stored, VectorFile};
 use super::{Index, Recording};
 
-/// This many segments of about the same size are merged into one: a recording is rewritten once per power of this.
-const MERGED: usize = 16;
+/// This many segments of about the same size are merged into one: a recording is rewritten once per power of this number.
+const MERGE_FACTOR: usize = 16;
 
 /// A recording with its vectors, to be added.
 #[derive(Debug, Clone)]
 pub struct Addition {
-    /// What is known of it.
+    /// What is known of the recording.
     pub row: Row,
-    /// Its parts: where each begins, in seconds, and its vector, of any length.
+    /// The parts of the recording: where each begins, in seconds, and its vector, of any length.
     pub parts: Vec<(f32, Vec<f32>)>,
-    /// Its short windows likewise; empty where the index keeps none.
+    /// The short windows of the recording, likewise; empty where the index keeps none.
     pub windows: Vec<(f32, Vec<f32>)>,
 }
 
 /// The outcome of an addition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddOutcome {
-    /// It is new.
+    /// The recording is new.
     Added,
-    /// It replaced the recording with its path.
+    /// The recording replaced the one with its path.
     Replaced,
     /// The same audio was already in the index.
     AlreadyPresent,
-    /// Its path belongs to other audio.
+    /// The recording's path belongs to other audio.
     PathTaken,
 }
 
@@ -98,7 +98,7 @@ impl Change {
     /// Removes files that no manifest refers to; only the holder of the lock writes any.
     fn sweep(&self) {
         let segments = &self.manifest.segments;
-        let mut known: HashSet<String> = segments.iter().flat_map(files_of).collect();
+        let mut known: HashSet<String> = segments.iter().flat_map(file_names).collect();
         // A graph stays as long as its segment.
         known.extend(segments.iter().map(|entry| segment::graph_name(&entry.name)));
         let listed = std::fs::read_dir(segment::folder(&self.folder));
@@ -135,20 +135,21 @@ impl Change {
     fn merge_small(&mut self) -> Result<()> {
         loop {
             let mut classes: HashMap<u32, Vec<usize>> = HashMap::new();
-            for (place, entry) in self.manifest.segments.iter().enumerate() {
-                classes.entry((entry.vectors.max(1)).ilog(MERGED)).or_default().push(place);
+            for (position, entry) in self.manifest.segments.iter().enumerate() {
+                classes.entry((entry.vectors.max(1)).ilog(MERGE_FACTOR)).or_default().push(position);
             }
-            let Some(places) = classes.into_values().find(|places| places.len() >= MERGED) else {
+            let Some(positions) = classes.into_values().find(|positions| positions.len() >= MERGE_FACTOR)
+            else {
                 return Ok(());
             };
-            self.rewrite(&places)?;
+            self.rewrite(&positions)?;
         }
     }
 
-    /// Makes one segment of those at `places`, without what was removed.
-    fn rewrite(&mut self, places: &[usize]) -> Result<()> {
+    /// Merges the segments at `positions` into one, without removed recordings.
+    fn rewrite(&mut self, positions: &[usize]) -> Result<()> {
         let entries: Vec<SegmentEntry> =
-            places.iter().map(|place| self.manifest.segments[*place].clone()).collect();
+            positions.iter().map(|position| self.manifest.segments[*position].clone()).collect();
         let segments: Result<Vec<Segment>> =
             entries.iter().map(|entry| Segment::open(&self.folder, &self.manifest, entry)).collect();
         let segments = segments?;
@@ -160,11 +161,11 @@ impl Change {
             }
         }
         let merged = writer.commit()?;
-        let gone: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-        self.manifest.segments.retain(|entry| !gone.contains(entry.name.as_str()));
+        let merged_names: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        self.manifest.segments.retain(|entry| !merged_names.contains(entry.name.as_str()));
         if merged.recordings > 0 {
-            let place = places.first().copied().unwrap_or(0).min(self.manifest.segments.len());
-            self.manifest.segments.insert(place, merged);
+            let position = positions.first().copied().unwrap_or(0).min(self.manifest.segments.len());
+            self.manifest.segments.insert(position, merged);
         }
         // The next segment of this change needs another name.
         self.manifest.generation += 1;
@@ -177,20 +178,20 @@ impl Change {
     /// A folder that cannot be written.
     fn remove(&mut self, recordings: &[(String, u32)]) -> Result<usize> {
         let mut removed = 0;
-        for place in 0..self.manifest.segments.len() {
-            let entry = self.manifest.segments[place].clone();
-            let mine: Vec<u32> = recordings
+        for position in 0..self.manifest.segments.len() {
+            let entry = self.manifest.segments[position].clone();
+            let of_segment: Vec<u32> = recordings
                 .iter()
                 .filter(|(name, _)| *name == entry.name)
                 .map(|(_, number)| *number)
                 .collect();
-            if mine.is_empty() {
+            if of_segment.is_empty() {
                 continue;
             }
-            let mut stones = Segment::open(&self.folder, &self.manifest, &entry)?.removed;
-            removed += mine.into_iter().filter(|number| stones.set(*number)).count();
-            let written = stones.write(&self.folder, &entry.name, self.manifest.generation + 1)?;
-            self.manifest.segments[place].removed = Some(written);
+            let mut tombstones = Segment::open(&self.folder, &self.manifest, &entry)?.removed;
+            removed += of_segment.into_iter().filter(|number| tombstones.set(*number)).count();
+            let written = tombstones.write(&self.folder, &entry.name, self.manifest.generation + 1)?;
+            self.manifest.segments[position].removed = Some(written);
         }
         Ok(removed)
     }
@@ -205,34 +206,34 @@ fn copy(writer: &mut SegmentWriter, segment: &Segment, number: u32) -> Result<()
     )
 }
 
-/// The vectors of a recording as they are kept, each with the second that it begins at.
+/// The vectors of a recording as they are stored, each with the second that it begins at.
 fn stored<'a>(
     keys: &'a KeyFile,
     vectors: &'a VectorFile,
     number: u32,
 ) -> impl Iterator<Item = (f32, Stored)> + 'a {
     let (first, end) = keys.vectors_of(number);
-    (first..end).map(|row| (keys.places()[row].start_s, vectors.stored(row)))
+    (first..end).map(|row| (keys.sources()[row].start_s, vectors.stored(row)))
 }
 
 fn expect_alike(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()> {
     let origin = |manifest: &Manifest| Origin::of(&manifest.provenance);
     origin(manifest).expect(folder, &origin(new), Path::new("the network to add with"))?;
-    let (there, asked): (Option<Windows>, Option<Windows>) = (manifest.windows()?, new.windows()?);
+    let (stored, added): (Option<Windows>, Option<Windows>) = (manifest.windows()?, new.windows()?);
     ensure!(
-        there == asked,
+        stored == added,
         "{} holds {}, but {} are to be added: their scores cannot be compared; add the same kind, or begin another index",
         folder.display(),
-        in_words(there),
-        in_words(asked)
+        in_words(stored),
+        in_words(added)
     );
     ensure!(
         manifest.compare == new.compare,
         "{} keeps {}, what is to be added has {}; add likewise (from audio, with the same network and the same [eval] compare), \
          or begin another index",
         folder.display(),
-        kept(manifest.compare.as_ref()),
-        kept(new.compare.as_ref())
+        windows_in_words(manifest.compare.as_ref()),
+        windows_in_words(new.compare.as_ref())
     );
     ensure!(
         manifest.storage == new.storage,
@@ -244,7 +245,7 @@ fn expect_alike(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()
     Ok(())
 }
 
-fn kept(compare: Option<&WindowComparison>) -> String {
+fn windows_in_words(compare: Option<&WindowComparison>) -> String {
     compare.map_or("no short windows".to_owned(), |WindowComparison { window_s, step_s, tempi, .. }| {
         format!("short windows of {window_s} s every {step_s} s, compared at the tempi {tempi:?}")
     })
@@ -254,17 +255,17 @@ fn kept(compare: Option<&WindowComparison>) -> String {
 pub struct Adder {
     folder: PathBuf,
     empty: Manifest,
-    known: ConflictPolicy,
+    conflicts: ConflictPolicy,
 }
 
 /// What an index knows of a file already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Nothing.
+    /// The index knows neither the path nor the audio.
     New,
-    /// The same audio, under any path.
+    /// The index holds the same audio, under any path.
     SameAudio,
-    /// Its path, with other audio.
+    /// The index holds other audio under this path.
     OtherAudio,
 }
 
@@ -273,18 +274,18 @@ impl Adder {
     ///
     /// # Errors
     /// An index of another network, other windows or another storage.
-    pub fn open(folder: &Path, empty: Manifest, known: ConflictPolicy) -> Result<Self> {
-        let made = Self { folder: folder.to_owned(), empty, known };
+    pub fn open(folder: &Path, empty: Manifest, conflicts: ConflictPolicy) -> Result<Self> {
+        let adder = Self { folder: folder.to_owned(), empty, conflicts };
         if Manifest::path(folder).exists() {
-            expect_alike(folder, &Manifest::read(folder)?, &made.empty)?;
+            expect_alike(folder, &Manifest::read(folder)?, &adder.empty)?;
         }
-        Ok(made)
+        Ok(adder)
     }
 
     /// What happens to a recording whose path is known with other audio.
     #[must_use]
-    pub fn known(&self) -> ConflictPolicy {
-        self.known
+    pub fn conflict_policy(&self) -> ConflictPolicy {
+        self.conflicts
     }
 
     /// Which of these files (hash of the path, bytes, modification time) an index holds unchanged, so that their audio need not be read.
@@ -292,23 +293,23 @@ impl Adder {
     /// # Errors
     /// An index that cannot be read.
     pub fn unchanged(&self, files: &[(u64, u64, i64)]) -> Result<Vec<bool>> {
-        let mut wanted: HashMap<u64, Vec<usize>> = HashMap::new();
+        let mut by_path: HashMap<u64, Vec<usize>> = HashMap::new();
         for (number, file) in files.iter().enumerate() {
-            wanted.entry(file.0).or_default().push(number);
+            by_path.entry(file.0).or_default().push(number);
         }
-        let mut found = vec![false; files.len()];
+        let mut unchanged = vec![false; files.len()];
         if !Manifest::path(&self.folder).exists() {
-            return Ok(found);
+            return Ok(unchanged);
         }
         let index = Index::open(&self.folder)?;
         for recording in index.recordings() {
             let key = index.key(recording);
-            for number in wanted.get(&key.path).into_iter().flatten() {
+            for number in by_path.get(&key.path).into_iter().flatten() {
                 let (_, bytes, modified_ns) = files[*number];
-                found[*number] |= key.bytes == bytes && key.modified_ns == modified_ns && bytes > 0;
+                unchanged[*number] |= key.bytes == bytes && key.modified_ns == modified_ns && bytes > 0;
             }
         }
-        Ok(found)
+        Ok(unchanged)
     }
 
     /// What an index says of these keys.
@@ -322,8 +323,8 @@ impl Adder {
         let mut attempt = 0;
         loop {
             let manifest = Manifest::read(&self.folder)?;
-            match self.of_manifest(&manifest, keys) {
-                Ok(places) => return Ok(places.into_iter().map(|place| place.status()).collect()),
+            match self.match_keys(&manifest, keys) {
+                Ok(matches) => return Ok(matches.into_iter().map(|found| found.status()).collect()),
                 Err(_) if attempt < 50 && Manifest::read(&self.folder)?.generation != manifest.generation => {
                     attempt += 1;
                 }
@@ -332,8 +333,9 @@ impl Adder {
         }
     }
 
-    fn of_manifest(&self, manifest: &Manifest, keys: &[Key]) -> Result<Vec<KeyMatch>> {
-        let mut found = vec![KeyMatch::default(); keys.len()];
+    /// How the index of `manifest` knows each of these keys.
+    fn match_keys(&self, manifest: &Manifest, keys: &[Key]) -> Result<Vec<KeyMatch>> {
+        let mut matches = vec![KeyMatch::default(); keys.len()];
         let mut by_content: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
         let mut by_path: HashMap<u64, Vec<usize>> = HashMap::new();
         for (number, key) in keys.iter().enumerate() {
@@ -345,15 +347,15 @@ impl Adder {
         for entry in &manifest.segments {
             let (keys, removed) = Segment::open_keys(&self.folder, entry)?;
             for (key, number) in keys.keys().iter().zip(0u32..).filter(|(_, number)| !removed.has(*number)) {
-                for place in by_content.get(&key.content).into_iter().flatten() {
-                    found[*place].content = true;
+                for position in by_content.get(&key.content).into_iter().flatten() {
+                    matches[*position].content = true;
                 }
-                for place in by_path.get(&key.path).into_iter().flatten() {
-                    found[*place].path = Some((entry.name.clone(), number));
+                for position in by_path.get(&key.path).into_iter().flatten() {
+                    matches[*position].path = Some((entry.name.clone(), number));
                 }
             }
         }
-        Ok(found)
+        Ok(matches)
     }
 
     /// Adds in one change what the index does not hold by now; other processes may have added to it since it was last read.
@@ -365,41 +367,41 @@ impl Adder {
             return Ok(Vec::new());
         }
         let mut change = Change::begin(&self.folder, Some(&self.empty))?;
-        let keys: Vec<Key> = pending.iter().map(|addition| Key::of(&addition.row)).collect();
-        let known = self.of_manifest(&change.manifest, &keys)?;
+        let keys: Vec<Key> = pending.iter().map(|addition| Key::from_row(&addition.row)).collect();
+        let known = self.match_keys(&change.manifest, &keys)?;
         let extra: BTreeSet<String> =
             pending.iter().flat_map(|addition| addition.row.extra.keys().cloned()).collect();
         let mut writer = None;
         let (mut contents, mut paths) = (HashSet::new(), HashSet::new());
-        let (mut fates, mut gone) = (Vec::with_capacity(pending.len()), Vec::new());
+        let (mut outcomes, mut replaced) = (Vec::with_capacity(pending.len()), Vec::new());
         for ((addition, key), known) in pending.into_iter().zip(keys).zip(known) {
-            let here = key.content != [0; 16] && !contents.insert(key.content);
-            let taken =
-                !paths.insert(key.path) || (known.path.is_some() && self.known == ConflictPolicy::KeepOld);
-            let fate = match (known.content || here, taken, known.path) {
+            let repeated = key.content != [0; 16] && !contents.insert(key.content);
+            let taken = !paths.insert(key.path)
+                || (known.path.is_some() && self.conflicts == ConflictPolicy::KeepOld);
+            let outcome = match (known.content || repeated, taken, known.path) {
                 (true, ..) => AddOutcome::AlreadyPresent,
                 (false, true, _) => AddOutcome::PathTaken,
                 (false, false, None) => AddOutcome::Added,
                 (false, false, Some(old)) => {
-                    gone.push(old);
+                    replaced.push(old);
                     AddOutcome::Replaced
                 }
             };
-            if matches!(fate, AddOutcome::Added | AddOutcome::Replaced) {
+            if matches!(outcome, AddOutcome::Added | AddOutcome::Replaced) {
                 let writer = match &mut writer {
                     Some(writer) => writer,
                     none => none.insert(change.segment(BTreeSet::clone(&extra))?),
                 };
                 writer.push(addition.row, &slices(&addition.parts), &slices(&addition.windows))?;
             }
-            fates.push(fate);
+            outcomes.push(outcome);
         }
-        let Some(writer) = writer else { return Ok(fates) };
+        let Some(writer) = writer else { return Ok(outcomes) };
         let entry = writer.commit()?;
-        change.remove(&gone)?;
+        change.remove(&replaced)?;
         change.manifest.segments.push(entry);
         change.commit()?;
-        Ok(fates)
+        Ok(outcomes)
     }
 }
 
@@ -407,7 +409,7 @@ fn slices(parts: &[(f32, Vec<f32>)]) -> Vec<(f32, &[f32])> {
     parts.iter().map(|(start_s, vector)| (*start_s, vector.as_slice())).collect()
 }
 
-/// How an index knows a key: by its content, by its path, or both.
+/// How an index knows a key: by its content, by its path (segment and number of the recording there), or both.
 #[derive(Debug, Clone, Default)]
 struct KeyMatch {
     content: bool,
@@ -424,25 +426,25 @@ impl KeyMatch {
     }
 }
 
-/// Removes the recordings of an index for which `gone` is true; returns their rows.
+/// Removes the recordings of an index for which `is_removed` is true; returns their rows.
 ///
 /// # Errors
 /// No index there; files that cannot be read or written.
-pub fn remove(folder: &Path, gone: impl Fn(&Row) -> bool) -> Result<Vec<Row>> {
+pub fn remove(folder: &Path, is_removed: impl Fn(&Row) -> bool) -> Result<Vec<Row>> {
     let mut change = Change::begin(folder, None)?;
-    let (mut places, mut rows) = (Vec::new(), Vec::new());
+    let (mut recordings, mut rows) = (Vec::new(), Vec::new());
     for entry in &change.manifest.segments {
         let segment = Segment::open(folder, &change.manifest, entry)?;
         for number in segment.present() {
             let row = segment.row(number)?;
-            if gone(&row) {
-                places.push((entry.name.clone(), number));
+            if is_removed(&row) {
+                recordings.push((entry.name.clone(), number));
                 rows.push(row);
             }
         }
     }
-    if !places.is_empty() {
-        change.remove(&places)?;
+    if !recordings.is_empty() {
+        change.remove(&recordings)?;
         change.commit()?;
     }
     Ok(rows)
@@ -467,7 +469,7 @@ pub fn compact(folder: &Path) -> Result<(usize, usize)> {
 }
 
 /// Adds what another index of the same network holds and this one does not; returns how many were new and how many
-/// were there. `empty` is the manifest of the other one: this one is made like it if it is not there yet.
+/// were present already. `empty` is the manifest of the other one: this one is made like it if it is not there yet.
 ///
 /// # Errors
 /// Indexes that do not go together; files that cannot be read or written.
@@ -475,24 +477,24 @@ pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
     let mut empty = other.manifest.clone();
     (empty.segments, empty.generation) = (Vec::new(), 0);
     if Manifest::path(folder).exists() {
-        let there = Manifest::read(folder)?;
-        empty.storage = there.storage;
+        let existing = Manifest::read(folder)?;
+        empty.storage = existing.storage;
         // Windows that the other one keeps and this one does not are left behind.
-        empty.compare = empty.compare.filter(|_| there.compare.is_some());
+        empty.compare = empty.compare.filter(|_| existing.compare.is_some());
     }
     let mut change = Change::begin(folder, Some(&empty))?;
     let adder = Adder::open(folder, empty, ConflictPolicy::KeepOld)?;
     let recordings: Vec<Recording> = other.recordings().collect();
     let keys: Vec<Key> = recordings.iter().map(|recording| *other.key(*recording)).collect();
-    let known = adder.of_manifest(&change.manifest, &keys)?;
+    let known = adder.match_keys(&change.manifest, &keys)?;
     let extra = other.segments.iter().flat_map(Segment::extra).collect();
     let mut writer = change.segment(extra)?;
-    let (mut new, mut there) = (0, 0);
+    let (mut new, mut present) = (0, 0);
     let mut contents = HashSet::new();
     for ((recording, key), known) in recordings.into_iter().zip(keys).zip(known) {
-        let twice = key.content != [0; 16] && !contents.insert(key.content);
-        if known.content || known.path.is_some() || twice {
-            there += 1;
+        let repeated = key.content != [0; 16] && !contents.insert(key.content);
+        if known.content || known.path.is_some() || repeated {
+            present += 1;
             continue;
         }
         let (parts, windows) = (other.parts(recording), other.short_windows(recording));
@@ -504,5 +506,5 @@ pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
         change.manifest.segments.push(writer.commit()?);
         change.commit()?;
     }
-    Ok((new, there))
+    Ok((new, present))
 }

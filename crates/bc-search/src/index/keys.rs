@@ -26,26 +26,26 @@ struct Header {
     more: [u64; 4],
 }
 
-/// What identifies a recording, without its row.
+/// The fields of a recording that a search needs without reading its row.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Key {
-    /// Content hash of its file; zeros where unknown.
+    /// Content hash of the recording's file; zeros where unknown.
     pub content: [u8; 16],
-    /// Hash of its path.
+    /// Hash of the recording's path.
     pub path: u64,
-    /// Hash of its work; 0 for none.
+    /// Hash of the recording's work; 0 for none.
     pub work: u64,
-    /// Bytes of its file when it was added; 0 where unknown.
+    /// Bytes of the recording's file when it was added; 0 where unknown.
     pub bytes: u64,
-    /// Modification time of its file, in nanoseconds since 1970; 0 where unknown.
+    /// Modification time of the recording's file, in nanoseconds since 1970; 0 where unknown.
     pub modified_ns: i64,
 }
 
 impl Key {
     /// The key of a row.
     #[must_use]
-    pub fn of(row: &Row) -> Self {
+    pub fn from_row(row: &Row) -> Self {
         let mut key = Self::zeroed();
         for (byte, pair) in key.content.iter_mut().zip(row.content_hash.as_bytes().chunks_exact(2)) {
             let text = std::str::from_utf8(pair).unwrap_or_default();
@@ -58,7 +58,7 @@ impl Key {
         key
     }
 
-    /// Whether its content is known to be this.
+    /// Whether the recording's content hash is known and is `content`.
     #[must_use]
     pub fn has_content(&self, content: &[u8; 16]) -> bool {
         self.content == *content && *content != [0; 16]
@@ -78,13 +78,13 @@ pub fn work_hash(name: &str) -> u64 {
     if name.is_empty() { 0 } else { short_hash(name).max(1) }
 }
 
-/// Which recording a vector is of.
+/// The recording that a vector was made from.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct VectorSource {
     /// Number of the recording in the segment.
     pub recording: u32,
-    /// Where its part begins, in seconds; 0 for a whole recording.
+    /// Start of the part that the vector is of, in seconds; 0 for a whole recording.
     pub start_s: f32,
 }
 
@@ -101,8 +101,8 @@ const HEADER: usize = size_of::<Header>();
 fn sizes(recordings: usize, vectors: usize) -> Option<[usize; 3]> {
     let keys = HEADER.checked_add(recordings.checked_mul(size_of::<Key>())?)?;
     let order = keys.checked_add(recordings.checked_mul(4)?.checked_next_multiple_of(8)?)?;
-    let places = order.checked_add(vectors.checked_mul(size_of::<VectorSource>())?)?;
-    Some([keys, order, places])
+    let sources = order.checked_add(vectors.checked_mul(size_of::<VectorSource>())?)?;
+    Some([keys, order, sources])
 }
 
 impl KeyFile {
@@ -111,32 +111,32 @@ impl KeyFile {
     /// # Errors
     /// A file that cannot be read, or whose header or length is not what it should be.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::of(Bytes::Mapped(mapped_file::open(path)?))
+        Self::from_bytes(Bytes::Mapped(mapped_file::open(path)?))
             .with_context(|| format!("{} is damaged", path.display()))
     }
 
-    fn of(bytes: Bytes) -> Result<Self> {
+    fn from_bytes(bytes: Bytes) -> Result<Self> {
         let header: Header = bytes.header(MAGIC)?;
         let (recordings, vectors) = (usize::try_from(header.recordings)?, usize::try_from(header.vectors)?);
         let expected = sizes(recordings, vectors).map(|sizes| sizes[2]);
         ensure!(expected == Some(bytes.len()), "it has {} bytes, which does not fit its header", bytes.len());
-        let made = Self { bytes, recordings, vectors };
+        let file = Self { bytes, recordings, vectors };
         ensure!(
-            made.places().iter().all(|place| (place.recording as usize) < recordings),
+            file.sources().iter().all(|source| (source.recording as usize) < recordings),
             "a vector refers to a recording that does not exist"
         );
-        Ok(made)
+        Ok(file)
     }
 
-    /// One entry per recording.
+    /// The keys, one per recording.
     #[must_use]
     pub fn keys(&self) -> &[Key] {
         bytemuck::cast_slice(&self.bytes[HEADER..HEADER + self.recordings * size_of::<Key>()])
     }
 
-    /// One entry per vector; those of a recording are contiguous, and recordings are in order.
+    /// The sources of the vectors, one per vector; those of a recording are contiguous, and recordings are in order.
     #[must_use]
-    pub fn places(&self) -> &[VectorSource] {
+    pub fn sources(&self) -> &[VectorSource] {
         let end = self.bytes.len();
         bytemuck::cast_slice(&self.bytes[end - self.vectors * size_of::<VectorSource>()..])
     }
@@ -155,13 +155,13 @@ impl KeyFile {
     /// The vectors of a recording: first and end.
     #[must_use]
     pub fn vectors_of(&self, recording: u32) -> (usize, usize) {
-        let places = self.places();
-        let first = places.partition_point(|place| place.recording < recording);
-        let end = places.partition_point(|place| place.recording <= recording);
+        let sources = self.sources();
+        let first = sources.partition_point(|source| source.recording < recording);
+        let end = sources.partition_point(|source| source.recording <= recording);
         (first, end)
     }
 
-    fn encode(keys: &[Key], places: &[VectorSource]) -> Vec<u8> {
+    fn encode(keys: &[Key], sources: &[VectorSource]) -> Vec<u8> {
         let mut order: Vec<u32> = (0..keys.len() as u32).collect();
         order.sort_by_key(|number| (keys[*number as usize].work, *number));
         if order.len() % 2 == 1 {
@@ -170,23 +170,23 @@ impl KeyFile {
         let header = Header {
             magic: MAGIC,
             recordings: keys.len() as u64,
-            vectors: places.len() as u64,
+            vectors: sources.len() as u64,
             ..Header::zeroed()
         };
         let mut bytes = bytemuck::bytes_of(&header).to_vec();
         bytes.extend_from_slice(bytemuck::cast_slice(keys));
         bytes.extend_from_slice(bytemuck::cast_slice(&order));
-        bytes.extend_from_slice(bytemuck::cast_slice(places));
+        bytes.extend_from_slice(bytemuck::cast_slice(sources));
         bytes
     }
 
-    pub(crate) fn in_memory(keys: &[Key], places: &[VectorSource]) -> Result<Self> {
-        Self::of(Bytes::owned(&Self::encode(keys, places)))
+    pub(crate) fn in_memory(keys: &[Key], sources: &[VectorSource]) -> Result<Self> {
+        Self::from_bytes(Bytes::owned(&Self::encode(keys, sources)))
     }
 
     /// Writes the file; returns its hash.
-    pub(crate) fn write(path: &Path, keys: &[Key], places: &[VectorSource]) -> Result<String> {
-        let bytes = Self::encode(keys, places);
+    pub(crate) fn write(path: &Path, keys: &[Key], sources: &[VectorSource]) -> Result<String> {
+        let bytes = Self::encode(keys, sources);
         atomic::write_with(path, |writer| Ok(writer.write_all(&bytes)?))?;
         Ok(blake3::hash(&bytes).to_hex()[..32].to_owned())
     }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn works_contents_and_vectors_are_found() {
+    fn keys_are_looked_up_by_work_content_and_recording() {
         let rows = [
             row("a", "one", "00ff00000000000000000000000000aa"),
             row("b", "", ""),
@@ -209,15 +209,15 @@ mod tests {
             row("d", "one", ""),
             row("e", "", ""),
         ];
-        let keys: Vec<Key> = rows.iter().map(Key::of).collect();
-        let places: Vec<VectorSource> = [0, 0, 0, 1, 2, 3, 3, 4]
+        let keys: Vec<Key> = rows.iter().map(Key::from_row).collect();
+        let sources: Vec<VectorSource> = [0, 0, 0, 1, 2, 3, 3, 4]
             .map(|recording| VectorSource { recording, start_s: 0.5 * recording as f32 })
             .to_vec();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("k");
-        KeyFile::write(&path, &keys, &places).unwrap();
-        for file in [KeyFile::open(&path).unwrap(), KeyFile::in_memory(&keys, &places).unwrap()] {
-            assert_eq!((file.keys(), file.places()), (&keys[..], &places[..]));
+        KeyFile::write(&path, &keys, &sources).unwrap();
+        for file in [KeyFile::open(&path).unwrap(), KeyFile::in_memory(&keys, &sources).unwrap()] {
+            assert_eq!((file.keys(), file.sources()), (&keys[..], &sources[..]));
             assert_eq!(file.of_work(work_hash("one")), [0, 3]);
             assert_eq!(file.of_work(work_hash("two")), [2]);
             assert!(file.of_work(work_hash("three")).is_empty());

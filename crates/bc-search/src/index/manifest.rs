@@ -17,7 +17,7 @@ use super::vectors::Storage;
 pub const FORMAT: &str = "search-index/1";
 const NAME: &str = "manifest.json";
 
-/// What an index says of itself.
+/// The description of an index: its generation, its segments, and what made its vectors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Raised with every change.
@@ -29,9 +29,9 @@ pub struct Manifest {
     /// How recordings are compared by the short windows that are stored beside their vectors; `None` if none are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<WindowComparison>,
-    /// In the order in which they were made.
+    /// The segments, in the order in which they were made.
     pub segments: Vec<SegmentEntry>,
-    /// The network, layer, input and windows of its vectors.
+    /// The network, layer, input and windows of the vectors.
     pub provenance: Provenance,
 }
 
@@ -44,9 +44,9 @@ pub struct SegmentEntry {
     pub recordings: usize,
     /// Number of vectors, removed ones included.
     pub vectors: usize,
-    /// Content hashes of its files.
+    /// Content hashes of the segment's files.
     pub hashes: Hashes,
-    /// Short windows of its recordings; nothing where the index keeps none.
+    /// Short windows of the segment's recordings; nothing where the index keeps none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsEntry>,
     /// Recordings that were removed; nothing where there are none.
@@ -68,11 +68,11 @@ pub struct WindowsEntry {
 /// Content hashes: 32 hex digits of BLAKE3.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hashes {
-    /// Of the vectors' file, without its header.
+    /// Content hash of the vectors' file, without its header.
     pub vectors: String,
-    /// Of the keys' file.
+    /// Content hash of the keys' file.
     pub keys: String,
-    /// Of the rows' file.
+    /// Content hash of the rows' file.
     pub rows: String,
 }
 
@@ -97,7 +97,7 @@ impl Manifest {
         Self::of_provenance(settings, [checkpoint].into(), storage, embedder.dim())
     }
 
-    /// The same for vectors that were made already.
+    /// The manifest of an empty index for existing vectors of this provenance.
     #[must_use]
     pub fn of_provenance(
         settings: serde_json::Value,
@@ -115,13 +115,13 @@ impl Manifest {
         Self { generation: 0, storage, dim, compare: None, segments: Vec::new(), provenance }
     }
 
-    /// Its path in the folder of an index.
+    /// The path of the manifest in the folder of an index.
     #[must_use]
     pub fn path(folder: &Path) -> PathBuf {
         folder.join(NAME)
     }
 
-    /// Reads it.
+    /// Reads the manifest of the index at `folder`.
     ///
     /// # Errors
     /// No index there; a manifest that is damaged or of another version.
@@ -140,7 +140,7 @@ impl Manifest {
         Ok(read)
     }
 
-    /// Writes it as the next generation: from now on readers see it.
+    /// Writes the manifest as the next generation: from now on readers see it.
     pub(crate) fn write(&mut self, folder: &Path) -> Result<()> {
         self.generation += 1;
         self.provenance.tool = bc_cli::tool!().to_owned();
@@ -151,20 +151,20 @@ impl Manifest {
         atomic::write_json(&Self::path(folder), self)
     }
 
-    /// How its recordings were cut.
+    /// The windows that the recordings were cut into; `None` for whole recordings.
     ///
     /// # Errors
-    /// Settings that say something else.
+    /// Settings whose windows cannot be understood.
     pub fn windows(&self) -> Result<Option<Windows>> {
         Windows::of_file(&self.provenance)
     }
 
-    /// Recordings that are there.
+    /// Number of recordings that were not removed.
     #[must_use]
     pub fn recordings(&self) -> usize {
-        let there = |segment: &SegmentEntry| {
+        let present = |segment: &SegmentEntry| {
             segment.recordings - segment.removed.as_ref().map_or(0, |removed| removed.count)
         };
-        self.segments.iter().map(there).sum()
+        self.segments.iter().map(present).sum()
     }
 }

@@ -14,17 +14,17 @@ use memmap2::Mmap;
 /// Maps a whole file.
 ///
 /// # Errors
-/// It cannot be opened or mapped.
+/// The file cannot be opened or mapped.
 pub(crate) fn open(path: &Path) -> Result<Mmap> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    of(&file, path)
+    map(&file, path)
 }
 
 /// Maps an open file of an index; `path` is for the message.
 ///
 /// # Errors
-/// It cannot be mapped.
-pub(crate) fn of(file: &File, path: &Path) -> Result<Mmap> {
+/// The file cannot be mapped.
+pub(crate) fn map(file: &File, path: &Path) -> Result<Mmap> {
     // SAFETY: the files of an index are never changed once they have their name; one that something else cuts short
     // would end the process by a signal, as with any mapped file.
     unsafe { Mmap::map(file) }.with_context(|| format!("cannot map {}", path.display()))

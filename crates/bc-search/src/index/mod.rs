@@ -43,9 +43,9 @@ pub struct Recording {
 pub struct Index {
     /// The folder, or the file of embeddings that was read.
     pub path: PathBuf,
-    /// What it says of itself.
+    /// The manifest of this generation.
     pub manifest: Manifest,
-    /// Its segments, in the manifest's order.
+    /// The segments, in the manifest's order.
     pub segments: Vec<Segment>,
 }
 
@@ -86,15 +86,15 @@ impl Index {
 
     fn of_embeddings(path: &Path) -> Result<Self> {
         let embeddings = Embeddings::read(path)?;
-        let made = embeddings.provenance.clone();
+        let provenance = embeddings.provenance.clone();
         let dim = embeddings.dim.max(1);
-        let manifest = Manifest::of_provenance(made.settings, made.inputs, Storage::F16, dim);
-        let (mut rows, mut keys, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let manifest = Manifest::of_provenance(provenance.settings, provenance.inputs, Storage::F16, dim);
+        let (mut rows, mut keys, mut sources) = (Vec::new(), Vec::new(), Vec::new());
         for version in versions(&embeddings) {
             let row = row_of(&embeddings, version.start);
-            keys.push(Key::of(&row));
+            keys.push(Key::from_row(&row));
             let recording = u32::try_from(rows.len()).context("too many recordings")?;
-            places
+            sources
                 .extend(version.map(|at| VectorSource { recording, start_s: embeddings.labels[at].start_s }));
             rows.push(row);
         }
@@ -103,7 +103,7 @@ impl Index {
         });
         let vectors = vectors::in_memory(Storage::F16, dim, stored)
             .with_context(|| format!("cannot search {}", path.display()))?;
-        let segment = Segment::in_memory(vectors, &keys, &places, rows)?;
+        let segment = Segment::in_memory(vectors, &keys, &sources, rows)?;
         Ok(Self { path: path.to_owned(), manifest, segments: vec![segment] })
     }
 
@@ -113,10 +113,10 @@ impl Index {
         self.manifest.dim
     }
 
-    /// How its recordings were cut.
+    /// The windows that the recordings were cut into; `None` for whole recordings.
     ///
     /// # Errors
-    /// Settings that say something else.
+    /// Settings whose windows cannot be understood.
     pub fn windows(&self) -> Result<Option<Windows>> {
         self.manifest.windows().with_context(|| self.path.display().to_string())
     }
@@ -128,13 +128,13 @@ impl Index {
         })
     }
 
-    /// How many there are.
+    /// Number of recordings that were not removed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.segments.iter().map(|segment| segment.present().count()).sum()
     }
 
-    /// Whether there are none.
+    /// Whether there are no recordings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.recordings().next().is_none()
@@ -146,48 +146,48 @@ impl Index {
         self.segments.iter().map(|segment| segment.vectors.rows).sum()
     }
 
-    fn segment(&self, of: Recording) -> &Segment {
-        &self.segments[of.segment as usize]
+    fn segment(&self, recording: Recording) -> &Segment {
+        &self.segments[recording.segment as usize]
     }
 
     /// The key of a recording.
     #[must_use]
-    pub fn key(&self, of: Recording) -> &Key {
-        &self.segment(of).keys.keys()[of.number as usize]
+    pub fn key(&self, recording: Recording) -> &Key {
+        &self.segment(recording).keys.keys()[recording.number as usize]
     }
 
     /// The row of a recording.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn row(&self, of: Recording) -> Result<Row> {
-        self.segment(of).row(of.number)
+    pub fn row(&self, recording: Recording) -> Result<Row> {
+        self.segment(recording).row(recording.number)
     }
 
-    /// Its parts: where each begins, and its vector.
+    /// The parts of a recording: where each begins, in seconds, and its vector.
     #[must_use]
-    pub fn parts(&self, of: Recording) -> Vec<(f32, Vec<f32>)> {
-        let segment = self.segment(of);
-        parts(&segment.keys, &segment.vectors, of.number)
+    pub fn parts(&self, recording: Recording) -> Vec<(f32, Vec<f32>)> {
+        let segment = self.segment(recording);
+        parts(&segment.keys, &segment.vectors, recording.number)
     }
 
-    /// Its short windows likewise; none where the index keeps none.
+    /// The short windows of a recording, likewise; none where the index keeps none.
     #[must_use]
-    pub fn short_windows(&self, of: Recording) -> Vec<(f32, Vec<f32>)> {
-        let windows = self.segment(of).windows.as_ref();
-        windows.map_or_else(Vec::new, |windows| parts(&windows.keys, &windows.vectors, of.number))
+    pub fn short_windows(&self, recording: Recording) -> Vec<(f32, Vec<f32>)> {
+        let windows = self.segment(recording).windows.as_ref();
+        windows.map_or_else(Vec::new, |windows| parts(&windows.keys, &windows.vectors, recording.number))
     }
 
     /// The recordings of a work, by the hash of its name.
     #[must_use]
     pub fn of_work(&self, work: u64) -> Vec<Recording> {
-        let mut found = Vec::new();
+        let mut recordings = Vec::new();
         for (segment, number) in self.segments.iter().zip(0u32..) {
-            let there =
+            let present =
                 segment.keys.of_work(work).iter().filter(|recording| !segment.removed.has(**recording));
-            found.extend(there.map(|recording| Recording { segment: number, number: *recording }));
+            recordings.extend(present.map(|recording| Recording { segment: number, number: *recording }));
         }
-        found
+        recordings
     }
 
     /// The recording of a path, if there is one.
@@ -211,19 +211,19 @@ impl Index {
 
 fn parts(keys: &KeyFile, vectors: &VectorFile, number: u32) -> Vec<(f32, Vec<f32>)> {
     let (first, end) = keys.vectors_of(number);
-    (first..end).map(|row| (keys.places()[row].start_s, vectors.vector(row))).collect()
+    (first..end).map(|row| (keys.sources()[row].start_s, vectors.vector(row))).collect()
 }
 
 /// The rows of each version, which are contiguous in a file of embeddings.
 pub(crate) fn versions(embeddings: &Embeddings) -> Vec<std::ops::Range<usize>> {
-    let mut found: Vec<std::ops::Range<usize>> = Vec::new();
+    let mut versions: Vec<std::ops::Range<usize>> = Vec::new();
     for (at, label) in embeddings.labels.iter().enumerate() {
-        match found.last_mut() {
+        match versions.last_mut() {
             Some(last) if embeddings.labels[last.start].version_id == label.version_id => last.end = at + 1,
-            _ => found.push(at..at + 1),
+            _ => versions.push(at..at + 1),
         }
     }
-    found
+    versions
 }
 
 /// The row of a version; if its clique has the id of the version itself, its work is unknown.
@@ -250,9 +250,9 @@ pub fn verify(path: &Path) -> Result<Vec<String>> {
     let manifest = Manifest::read(path)?;
     let mut wrong = Vec::new();
     for entry in &manifest.segments {
-        let found = segment::verify(path, entry);
-        if !found.is_empty() {
-            wrong.extend(found);
+        let wrong_files = segment::verify(path, entry);
+        if !wrong_files.is_empty() {
+            wrong.extend(wrong_files);
             continue;
         }
         match Segment::open(path, &manifest, entry) {
@@ -267,7 +267,7 @@ pub fn verify(path: &Path) -> Result<Vec<String>> {
 
 fn inconsistent(segment: &Segment) -> Result<Option<String>> {
     for (number, key) in segment.keys.keys().iter().enumerate() {
-        if Key::of(&segment.row(number as u32)?) != *key {
+        if Key::from_row(&segment.row(number as u32)?) != *key {
             return Ok(Some(format!("row {number} does not match its key")));
         }
     }

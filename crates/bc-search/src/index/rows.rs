@@ -15,10 +15,10 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
-/// Rows of a row group: what is read to show one of them.
-const GROUP: usize = 4096;
+/// Number of rows of a row group: what is read to show one of them.
+const GROUP_ROWS: usize = 4096;
 /// Row groups that are kept in memory, at most.
-const CACHED: usize = 32;
+const MAX_CACHED_GROUPS: usize = 32;
 
 /// A recording of the index.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -63,8 +63,8 @@ const TEXTS: Texts = [
 /// Names that further columns may not have, because a row has them itself.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
-    let own = TEXTS.iter().any(|(own, _)| *own == name);
-    own || ["duration_s", "bytes", "modified_ns"].contains(&name)
+    let is_text = TEXTS.iter().any(|(text, _)| *text == name);
+    is_text || ["duration_s", "bytes", "modified_ns"].contains(&name)
 }
 
 /// Writes rows, a group at a time.
@@ -77,14 +77,14 @@ pub(crate) struct RowWriter {
 }
 
 impl RowWriter {
-    /// `extra` are the further columns of all rows that will come.
+    /// Begins a file; `extra` are the further columns of all rows that will be added.
     pub fn create(path: &Path, extra: BTreeSet<String>) -> Self {
         Self { path: path.to_owned(), atomic: None, writer: None, extra, waiting: Vec::new() }
     }
 
     pub fn push(&mut self, row: Row) -> Result<()> {
         self.waiting.push(row);
-        if self.waiting.len() >= GROUP { self.flush() } else { Ok(()) }
+        if self.waiting.len() >= GROUP_ROWS { self.flush() } else { Ok(()) }
     }
 
     fn schema(&self) -> Schema {
@@ -101,7 +101,7 @@ impl RowWriter {
     fn open(&mut self) -> Result<()> {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .set_max_row_group_row_count(Some(GROUP))
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
             .build();
         let atomic = AtomicFile::create(&self.path)?;
         let schema = Arc::new(self.schema());
@@ -150,9 +150,9 @@ impl RowWriter {
 /// The rows of a segment: read group by group when they are shown, or held in memory.
 #[derive(Debug)]
 pub(crate) enum Rows {
-    /// In a file.
+    /// The rows of a file.
     File(Box<RowFile>),
-    /// In memory.
+    /// Rows in memory.
     Held(Vec<Row>),
 }
 
@@ -212,21 +212,21 @@ impl RowFile {
         // Held while a group is read: clones of a file share the read position, so that two readers at once would get
         // each other's bytes; and a group that several ask for is read once.
         let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(place) = cache.iter().position(|(number, _)| *number == group) {
-            let entry = cache.remove(place);
+        if let Some(position) = cache.iter().position(|(number, _)| *number == group) {
+            let entry = cache.remove(position);
             cache.push(entry);
             return Ok(cache[cache.len() - 1].1.clone());
         }
         let file = self.file.try_clone().with_context(|| format!("cannot read {}", self.path.display()))?;
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_row_groups(vec![group])
-            .with_batch_size(GROUP)
+            .with_batch_size(GROUP_ROWS)
             .build()?;
         let schema = self.metadata.schema().clone();
         let batches = reader.collect::<Result<Vec<_>, _>>();
         let batches = batches.with_context(|| format!("cannot read {}", self.path.display()))?;
         let whole = Arc::new(arrow::compute::concat_batches(&schema, &batches)?);
-        if cache.len() >= CACHED {
+        if cache.len() >= MAX_CACHED_GROUPS {
             cache.remove(0);
         }
         cache.push((group, whole.clone()));
@@ -238,12 +238,12 @@ impl RowFile {
         let group = self.firsts.partition_point(|first| *first <= number) - 1;
         let batch = self.group(group)?;
         let at = number - self.firsts[group];
-        let row = of_batch(&batch, at, &self.extra);
+        let row = row_of_batch(&batch, at, &self.extra);
         row.with_context(|| format!("{} is damaged", self.path.display()))
     }
 }
 
-fn of_batch(batch: &RecordBatch, at: usize, extra: &BTreeSet<String>) -> Result<Row> {
+fn row_of_batch(batch: &RecordBatch, at: usize, extra: &BTreeSet<String>) -> Result<Row> {
     fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
         let array = batch.column_by_name(name).with_context(|| format!("the column {name} is missing"))?;
         array.as_any().downcast_ref::<A>().with_context(|| format!("the column {name} is of another type"))
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_of_many_groups_come_back_with_their_further_columns() {
+    fn rows_of_many_row_groups_round_trip_with_their_further_columns() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.parquet");
         let row = |number: usize| Row {
@@ -293,24 +293,24 @@ mod tests {
             ..Row::default()
         };
         let mut writer = RowWriter::create(&path, BTreeSet::from(["label".to_owned()]));
-        for number in 0..2 * GROUP + 5 {
+        for number in 0..2 * GROUP_ROWS + 5 {
             writer.push(row(number)).unwrap();
         }
         let hash = writer.commit().unwrap();
         assert_eq!(hash, bc_formats::fingerprint::of_file(&path).unwrap());
         let file = RowFile::open(&path).unwrap();
-        assert_eq!((file.rows, file.firsts.len()), (2 * GROUP + 5, 3));
-        for number in [0, GROUP - 1, GROUP, 2 * GROUP + 4, 7] {
+        assert_eq!((file.rows, file.firsts.len()), (2 * GROUP_ROWS + 5, 3));
+        for number in [0, GROUP_ROWS - 1, GROUP_ROWS, 2 * GROUP_ROWS + 4, 7] {
             assert_eq!(file.row(number).unwrap(), row(number));
         }
-        assert!(file.row(2 * GROUP + 5).is_err());
+        assert!(file.row(2 * GROUP_ROWS + 5).is_err());
         for _ in 0..20 {
             let file = RowFile::open(&path).unwrap();
             std::thread::scope(|scope| {
                 for thread in 0..6 {
                     let (file, row) = (&file, &row);
                     scope.spawn(move || {
-                        let number = (thread % 3) * GROUP;
+                        let number = (thread % 3) * GROUP_ROWS;
                         assert_eq!(file.row(number).unwrap(), row(number), "several threads at once");
                     });
                 }

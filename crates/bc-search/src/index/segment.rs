@@ -11,7 +11,7 @@ use super::manifest::{Hashes, Manifest, Removed, SegmentEntry, WindowsEntry};
 use super::rows::{Row, RowFile, RowWriter, Rows};
 use super::vectors::{Storage, Stored, VectorFile, VectorWriter, encode};
 
-/// The folder of the segments in that of an index.
+/// The folder of the segments, in the folder of an index.
 pub(crate) fn folder(index: &Path) -> PathBuf {
     index.join("segments")
 }
@@ -40,7 +40,7 @@ pub(crate) fn graph_name(name: &str) -> String {
 }
 
 /// Names of all files of a segment in the segments' folder.
-pub(crate) fn files_of(entry: &SegmentEntry) -> Vec<String> {
+pub(crate) fn file_names(entry: &SegmentEntry) -> Vec<String> {
     let mut files: Vec<String> =
         [VECTORS, KEYS, ROWS].iter().map(|kind| format!("{}.{kind}", entry.name)).collect();
     if entry.windows.is_some() {
@@ -53,7 +53,7 @@ pub(crate) fn files_of(entry: &SegmentEntry) -> Vec<String> {
 /// Names of all files in the segments' folder that a manifest refers to.
 #[must_use]
 pub fn files_in(manifest: &Manifest) -> Vec<String> {
-    manifest.segments.iter().flat_map(files_of).collect()
+    manifest.segments.iter().flat_map(file_names).collect()
 }
 
 /// Bits that say which recordings were removed.
@@ -67,15 +67,15 @@ impl Tombstones {
         self.0.get(recording as usize / 8).is_some_and(|byte| byte >> (recording % 8) & 1 == 1)
     }
 
-    /// Removes one; returns whether it was there.
+    /// Marks a recording as removed; returns whether it was present before.
     pub(crate) fn set(&mut self, recording: u32) -> bool {
-        let place = recording as usize / 8;
-        if self.0.len() <= place {
-            self.0.resize(place + 1, 0);
+        let byte = recording as usize / 8;
+        if self.0.len() <= byte {
+            self.0.resize(byte + 1, 0);
         }
-        let was = self.has(recording);
-        self.0[place] |= 1 << (recording % 8);
-        !was
+        let was_removed = self.has(recording);
+        self.0[byte] |= 1 << (recording % 8);
+        !was_removed
     }
 
     fn read(index: &Path, entry: &SegmentEntry) -> Result<Self> {
@@ -88,7 +88,7 @@ impl Tombstones {
         self.0.iter().map(|byte| byte.count_ones() as usize).sum()
     }
 
-    /// Writes them for a generation.
+    /// Writes the tombstones of a generation.
     pub(crate) fn write(&self, index: &Path, name: &str, generation: u64) -> Result<Removed> {
         let file = format!("{name}.removed-{generation:08}");
         atomic::write(&folder(index).join(&file), &self.0)?;
@@ -100,15 +100,15 @@ impl Tombstones {
 /// Short windows of a segment's recordings, beside the vectors that are searched.
 #[derive(Debug)]
 pub struct ShortWindows {
-    /// Their vectors.
+    /// The vectors of the windows.
     pub vectors: VectorFile,
-    /// Which recording each is of, and where it begins.
+    /// The recording that each window is of, and where it begins.
     pub keys: KeyFile,
 }
 
 impl ShortWindows {
     fn open(index: &Path, manifest: &Manifest, entry: &SegmentEntry) -> Result<Option<Self>> {
-        let Some(kept) = &entry.windows else {
+        let Some(stored) = &entry.windows else {
             ensure!(
                 manifest.compare.is_none(),
                 "the segment {} in {} has no windows, which the index says that it keeps",
@@ -119,12 +119,12 @@ impl ShortWindows {
         };
         let vectors = VectorFile::open(&file(index, &entry.name, WINDOWS))?;
         let keys = KeyFile::open(&file(index, &entry.name, WINDOW_KEYS))?;
-        let whole = vectors.rows == kept.vectors
-            && keys.places().len() == kept.vectors
+        let consistent = vectors.rows == stored.vectors
+            && keys.sources().len() == stored.vectors
             && keys.keys().len() == entry.recordings
             && vectors.dim == manifest.dim;
         ensure!(
-            whole,
+            consistent,
             "the windows of the segment {} in {} do not go together; run `bc-search verify`",
             entry.name,
             index.display()
@@ -136,13 +136,13 @@ impl ShortWindows {
 /// A segment that can be searched.
 #[derive(Debug)]
 pub struct Segment {
-    /// Its vectors.
+    /// The vectors of the recordings.
     pub vectors: VectorFile,
-    /// What a search must know of its recordings.
+    /// What a search must know of the recordings.
     pub keys: KeyFile,
-    /// Which of them were removed.
+    /// Which recordings were removed.
     pub removed: Tombstones,
-    /// Short windows of its recordings, if the index keeps them.
+    /// Short windows of the recordings, if the index keeps them.
     pub windows: Option<ShortWindows>,
     rows: Rows,
 }
@@ -157,14 +157,14 @@ impl Segment {
         let keys = KeyFile::open(&file(index, &entry.name, KEYS))?;
         let rows = Rows::File(Box::new(RowFile::open(&file(index, &entry.name, ROWS))?));
         let removed = Tombstones::read(index, entry)?;
-        let whole = keys.keys().len() == entry.recordings
+        let consistent = keys.keys().len() == entry.recordings
             && rows.len() == entry.recordings
-            && keys.places().len() == entry.vectors
+            && keys.sources().len() == entry.vectors
             && vectors.rows == entry.vectors
             && vectors.dim == manifest.dim
             && vectors.storage == manifest.storage;
         ensure!(
-            whole,
+            consistent,
             "the files of the segment {} in {} do not go together; run `bc-search verify`",
             entry.name,
             index.display()
@@ -173,7 +173,7 @@ impl Segment {
         Ok(Self { vectors, keys, removed, windows, rows })
     }
 
-    /// Only the keys and tombstones: enough to tell what is there.
+    /// Opens only the keys and tombstones: enough to tell which recordings are present.
     ///
     /// # Errors
     /// Files that are gone or damaged.
@@ -181,14 +181,14 @@ impl Segment {
         Ok((KeyFile::open(&file(index, &entry.name, KEYS))?, Tombstones::read(index, entry)?))
     }
 
-    /// In memory.
+    /// Makes a segment in memory.
     pub(crate) fn in_memory(
         vectors: VectorFile,
         keys: &[Key],
-        places: &[VectorSource],
+        sources: &[VectorSource],
         rows: Vec<Row>,
     ) -> Result<Self> {
-        let keys = KeyFile::in_memory(keys, places)?;
+        let keys = KeyFile::in_memory(keys, sources)?;
         let removed = Tombstones::default();
         Ok(Self { vectors, keys, removed, windows: None, rows: Rows::Held(rows) })
     }
@@ -201,12 +201,12 @@ impl Segment {
         self.rows.row(recording as usize)
     }
 
-    /// Numbers of the recordings that are there.
+    /// Numbers of the recordings that were not removed.
     pub fn present(&self) -> impl Iterator<Item = u32> {
         (0..self.keys.keys().len() as u32).filter(|recording| !self.removed.has(*recording))
     }
 
-    /// Names of the further columns of its rows.
+    /// Names of the further columns of the rows.
     pub(crate) fn extra(&self) -> BTreeSet<String> {
         self.rows.extra()
     }
@@ -248,20 +248,20 @@ pub(crate) struct SegmentWriter {
     vectors: VectorWriter,
     rows: RowWriter,
     keys: Vec<Key>,
-    places: Vec<VectorSource>,
+    sources: Vec<VectorSource>,
     windows: Option<WindowWriter>,
 }
 
 /// Writes short windows beside a segment.
 struct WindowWriter {
     vectors: VectorWriter,
-    places: Vec<VectorSource>,
+    sources: Vec<VectorSource>,
 }
 
 impl WindowWriter {
     fn commit(self, index: &Path, name: &str, keys: &[Key]) -> Result<WindowsEntry> {
-        let keys = KeyFile::write(&file(index, name, WINDOW_KEYS), keys, &self.places)?;
-        Ok(WindowsEntry { vectors: self.places.len(), hash: self.vectors.commit()?, keys })
+        let keys = KeyFile::write(&file(index, name, WINDOW_KEYS), keys, &self.sources)?;
+        Ok(WindowsEntry { vectors: self.sources.len(), hash: self.vectors.commit()?, keys })
     }
 }
 
@@ -269,7 +269,7 @@ impl WindowWriter {
 pub(crate) type StoredParts<'a> = &'a mut dyn Iterator<Item = (f32, Stored)>;
 
 impl SegmentWriter {
-    /// `extra` are the further columns of all rows that will come.
+    /// Begins a segment; `extra` are the further columns of all rows that will be added.
     pub fn create(index: &Path, manifest: &Manifest, extra: BTreeSet<String>) -> Result<Self> {
         // A number that no earlier generation had, so that a name means one content for ever.
         let name = format!("seg-{:08}-{:04x}", manifest.generation + 1, rand::random::<u16>());
@@ -277,7 +277,7 @@ impl SegmentWriter {
             let path = file(index, &name, WINDOWS);
             Ok(WindowWriter {
                 vectors: VectorWriter::create(&path, WINDOW_STORAGE, manifest.dim)?,
-                places: Vec::new(),
+                sources: Vec::new(),
             })
         });
         Ok(Self {
@@ -289,7 +289,7 @@ impl SegmentWriter {
             storage: manifest.storage,
             dim: manifest.dim,
             keys: Vec::new(),
-            places: Vec::new(),
+            sources: Vec::new(),
         })
     }
 
@@ -313,34 +313,34 @@ impl SegmentWriter {
     /// As [`SegmentWriter::push`], with vectors as they are stored.
     pub fn push_stored(&mut self, row: Row, parts: StoredParts<'_>, windows: StoredParts<'_>) -> Result<()> {
         let recording = u32::try_from(self.keys.len()).context("a segment holds no more recordings")?;
-        if let Some(kept) = &mut self.windows {
-            let before = kept.places.len();
+        if let Some(writer) = &mut self.windows {
+            let before = writer.sources.len();
             for (start_s, stored) in windows {
-                kept.vectors.push(&stored)?;
-                kept.places.push(VectorSource { recording, start_s });
+                writer.vectors.push(&stored)?;
+                writer.sources.push(VectorSource { recording, start_s });
             }
             ensure!(
-                kept.places.len() > before,
+                writer.sources.len() > before,
                 "the index keeps windows of every recording, and there are none of {}",
                 row.path
             );
         }
-        self.keys.push(Key::of(&row));
+        self.keys.push(Key::from_row(&row));
         for (start_s, stored) in parts {
             self.vectors.push(&stored)?;
-            self.places.push(VectorSource { recording, start_s });
+            self.sources.push(VectorSource { recording, start_s });
         }
         self.rows.push(row)
     }
 
-    /// Gives the files their names.
+    /// Ends the segment: the files get their final names.
     pub fn commit(self) -> Result<SegmentEntry> {
-        let keys = KeyFile::write(&file(&self.index, &self.name, KEYS), &self.keys, &self.places)?;
+        let keys = KeyFile::write(&file(&self.index, &self.name, KEYS), &self.keys, &self.sources)?;
         let windows = self.windows.map(|windows| windows.commit(&self.index, &self.name, &self.keys));
         Ok(SegmentEntry {
             windows: windows.transpose()?,
             recordings: self.keys.len(),
-            vectors: self.places.len(),
+            vectors: self.sources.len(),
             hashes: Hashes { vectors: self.vectors.commit()?, keys, rows: self.rows.commit()? },
             name: self.name,
             removed: None,

@@ -23,7 +23,7 @@ compile_error!("the files of an index are little-endian and read as they are");
 const MAGIC: [u8; 8] = *b"BCVECT1\0";
 /// Bytes before the first row.
 pub(crate) const HEADER: usize = 64;
-/// A row holds a multiple of so many numbers.
+/// The length of a padded row is a multiple of this many numbers.
 pub const LANES: usize = 64;
 
 /// Storage of the vectors.
@@ -46,7 +46,7 @@ impl Storage {
         }
     }
 
-    /// Numbers of a row of `dim`, padding included.
+    /// Numbers in a row of a vector of `dim` numbers, padding included.
     #[must_use]
     pub fn padded(dim: usize) -> usize {
         dim.next_multiple_of(LANES)
@@ -82,9 +82,9 @@ struct Header {
 
 /// A row as it is stored.
 pub(crate) struct Stored {
-    /// Its numbers, padded.
+    /// The numbers of the row, padded.
     pub bytes: Vec<u8>,
-    /// Scale of its 8-bit values; 1 for floats.
+    /// Scale of the row's 8-bit values; 1 for floats.
     pub scale: f32,
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn encode(storage: Storage, vector: &[f32]) -> Result<Stored> {
 #[derive(Debug)]
 pub struct VectorFile {
     bytes: Bytes,
-    /// Storage of its vectors.
+    /// Storage of the vectors.
     pub storage: Storage,
     /// Dimension of a vector.
     pub dim: usize,
@@ -134,11 +134,11 @@ impl VectorFile {
     /// # Errors
     /// A file that cannot be read, or whose header or length is not what it should be.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::of(Bytes::Mapped(mapped_file::open(path)?))
+        Self::from_bytes(Bytes::Mapped(mapped_file::open(path)?))
             .with_context(|| format!("{} is damaged", path.display()))
     }
 
-    pub(crate) fn of(bytes: Bytes) -> Result<Self> {
+    pub(crate) fn from_bytes(bytes: Bytes) -> Result<Self> {
         let header: Header = bytes.header(MAGIC)?;
         let storage = match header.storage {
             1 => Storage::F16,
@@ -258,7 +258,7 @@ impl VectorWriter {
     }
 }
 
-/// The same in memory, of rows that are there.
+/// Makes a [`VectorFile`] in memory from rows.
 pub(crate) fn in_memory(
     storage: Storage,
     dim: usize,
@@ -285,7 +285,7 @@ pub(crate) fn in_memory(
         ..Header::zeroed()
     };
     bytes[..HEADER].copy_from_slice(bytemuck::bytes_of(&header));
-    VectorFile::of(Bytes::owned(&bytes))
+    VectorFile::from_bytes(Bytes::owned(&bytes))
 }
 
 #[cfg(test)]
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_come_back_at_length_one_in_both_storages() {
+    fn vectors_are_read_back_with_length_one_from_both_storages() {
         let folder = tempfile::tempdir().unwrap();
         let vectors: Vec<Vec<f32>> =
             (0..5).map(|row| (0..70).map(|i| ((row * 70 + i) as f32).sin() * 3.0).collect()).collect();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_direction_and_what_is_cut_is_refused() {
+    fn zero_vectors_and_truncated_files_are_refused() {
         assert!(encode(Storage::F16, &[0.0, 0.0]).is_err());
         assert!(encode(Storage::Int8, &[f32::NAN, 1.0]).is_err());
         let folder = tempfile::tempdir().unwrap();

@@ -19,11 +19,11 @@ use nearest::TopK;
 use products::{INTEGERS, InstructionSet};
 
 /// Bytes of rows that are multiplied at once: part of a core's second cache.
-const BLOCK: usize = 128 << 10;
+const BLOCK_BYTES: usize = 128 << 10;
 /// Bytes of rows that a thread takes at once.
 const THREAD_BYTES: usize = 4 << 20;
 
-/// Queries made ready for rows of an index.
+/// Queries in the form in which they are multiplied with rows of an index.
 pub struct Queries {
     width: usize,
     count: usize,
@@ -38,24 +38,24 @@ impl Queries {
         self.count
     }
 
-    /// Whether there are none.
+    /// Whether there are no queries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// One of them.
+    /// A single query of the batch.
     ///
     /// # Panics
-    /// There are fewer.
+    /// If there is no query of this number.
     #[must_use]
-    pub fn one(&self, number: usize) -> Self {
+    pub fn single(&self, number: usize) -> Self {
         let span = number * self.width..(number + 1) * self.width;
         let integers = self.integers.get(span.clone()).unwrap_or_default().to_vec();
         Self { width: self.width, count: 1, floats: self.floats[span].to_vec(), integers }
     }
 
-    /// Vectors of `dim` numbers each, one after another, of any length but zero: they are scaled to length 1. A vector of
+    /// Prepares vectors of `dim` numbers each, one after another, of any length but zero: they are scaled to length 1. A vector of
     /// zeros scores 0 with everything.
     #[must_use]
     pub fn new(vectors: &[f32], dim: usize, storage: Storage) -> Self {
@@ -68,36 +68,36 @@ impl Queries {
             floats.resize(floats.len() + width - dim, 0.0);
         }
         let count = floats.len() / width.max(1);
-        let mut made = Self { width, count, floats, integers: Vec::new() };
+        let mut queries = Self { width, count, floats, integers: Vec::new() };
         if storage == Storage::Int8 {
-            made.integers = made.floats.iter().map(|value| (value * INTEGERS).round() as i16).collect();
+            queries.integers = queries.floats.iter().map(|value| (value * INTEGERS).round() as i16).collect();
         }
-        made
+        queries
     }
 }
 
 /// The scores of rows `first` to `end` of a file: `scores[row * queries + query]`.
 fn score(
-    way: InstructionSet,
+    instructions: InstructionSet,
     file: &VectorFile,
     [first, end]: [usize; 2],
     queries: &Queries,
-    room: &mut Vec<i32>,
+    integer_products: &mut Vec<i32>,
     scores: &mut [f32],
 ) {
     let bytes = file.row_bytes(first, end);
     match file.storage {
         Storage::F16 => {
             let rows: &[f16] = bytemuck::cast_slice(bytes);
-            products::floats(way, rows, &queries.floats, queries.width, scores);
+            products::floats(instructions, rows, &queries.floats, queries.width, scores);
         }
         Storage::Int8 => {
             let rows: &[i8] = bytemuck::cast_slice(bytes);
-            room.resize(scores.len(), 0);
-            products::integers(way, rows, &queries.integers, queries.width, room);
+            integer_products.resize(scores.len(), 0);
+            products::integers(instructions, rows, &queries.integers, queries.width, integer_products);
             let scales = file.scales(first, end);
             for ((scores, products), scale) in
-                scores.chunks_mut(queries.count).zip(room.chunks(queries.count)).zip(scales)
+                scores.chunks_mut(queries.count).zip(integer_products.chunks(queries.count)).zip(scales)
             {
                 let factor = scale / INTEGERS;
                 scores
@@ -109,7 +109,7 @@ fn score(
     }
 }
 
-/// A part of a segment.
+/// The rows `first` to `end` of a segment: what a thread takes at once.
 #[derive(Clone, Copy)]
 struct Span {
     segment: u32,
@@ -117,6 +117,7 @@ struct Span {
     end: usize,
 }
 
+/// Divides the segments that `counts` accepts into spans.
 fn spans(index: &Index, counts: impl Fn(u32) -> bool) -> Vec<Span> {
     let mut spans = Vec::new();
     for (segment, number) in index.segments.iter().zip(0u32..).filter(|(_, number)| counts(*number)) {
@@ -138,8 +139,13 @@ pub fn nearest(index: &Index, queries: &Queries, k: usize) -> Vec<Vec<ScoredRow>
 
 /// As [`nearest()`], with given instructions.
 #[must_use]
-pub fn nearest_by(index: &Index, queries: &Queries, k: usize, way: InstructionSet) -> Vec<Vec<ScoredRow>> {
-    nearest_in(spans(index, |_| true), index, queries, k, way)
+pub fn nearest_by(
+    index: &Index,
+    queries: &Queries,
+    k: usize,
+    instructions: InstructionSet,
+) -> Vec<Vec<ScoredRow>> {
+    nearest_in(spans(index, |_| true), index, queries, k, instructions)
 }
 
 /// As [`nearest()`], of the segments alone that `counts` accepts.
@@ -158,19 +164,19 @@ fn nearest_in(
     index: &Index,
     queries: &Queries,
     k: usize,
-    way: InstructionSet,
+    instructions: InstructionSet,
 ) -> Vec<Vec<ScoredRow>> {
     let next = AtomicUsize::new(0);
     let empty = || -> Vec<TopK> { (0..queries.count).map(|_| TopK::new(k)).collect() };
     let all = Mutex::new(empty());
     let work = || {
-        let mut found = empty();
-        let mut worker = Worker { way, queries, room: Vec::new(), scores: Vec::new() };
+        let mut best = empty();
+        let mut worker = Worker { instructions, queries, integer_products: Vec::new(), scores: Vec::new() };
         while let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) {
-            worker.span(&index.segments[span.segment as usize], *span, &mut found);
+            worker.scan(&index.segments[span.segment as usize], *span, &mut best);
         }
         let mut all = all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.iter_mut().zip(found).for_each(|(all, found)| all.merge(found));
+        all.iter_mut().zip(best).for_each(|(all, best)| all.merge(best));
     };
     if queries.count > 0 && k > 0 {
         rayon::scope(|scope| {
@@ -183,27 +189,36 @@ fn nearest_in(
     all.into_iter().map(TopK::into_sorted).collect()
 }
 
+/// The buffers of one thread of a search.
 struct Worker<'a> {
-    way: InstructionSet,
+    instructions: InstructionSet,
     queries: &'a Queries,
-    room: Vec<i32>,
+    integer_products: Vec<i32>,
     scores: Vec<f32>,
 }
 
 impl Worker<'_> {
-    fn span(&mut self, segment: &Segment, span: Span, found: &mut [TopK]) {
-        let rows = (BLOCK / segment.vectors.stride).max(1);
+    /// Multiplies the rows of a span with all queries, and adds the best to `best`, one list per query.
+    fn scan(&mut self, segment: &Segment, span: Span, best: &mut [TopK]) {
+        let rows = (BLOCK_BYTES / segment.vectors.stride).max(1);
         let mut first = span.first;
         while first < span.end {
             let end = (first + rows).min(span.end);
             self.scores.resize((end - first) * self.queries.count, 0.0);
-            score(self.way, &segment.vectors, [first, end], self.queries, &mut self.room, &mut self.scores);
+            score(
+                self.instructions,
+                &segment.vectors,
+                [first, end],
+                self.queries,
+                &mut self.integer_products,
+                &mut self.scores,
+            );
             for (row, scores) in (first..end).zip(self.scores.chunks_exact(self.queries.count)) {
-                for (score, found) in scores.iter().zip(found.iter_mut()) {
-                    if *score >= found.least {
-                        let recording = segment.keys.places()[row].recording;
+                for (score, best) in scores.iter().zip(best.iter_mut()) {
+                    if *score >= best.least {
+                        let recording = segment.keys.sources()[row].recording;
                         if !segment.removed.has(recording) {
-                            found.push(ScoredRow { score: *score, segment: span.segment, row: row as u32 });
+                            best.push(ScoredRow { score: *score, segment: span.segment, row: row as u32 });
                         }
                     }
                 }
@@ -225,11 +240,18 @@ pub fn scores_of_rows(file: &VectorFile, first: usize, end: usize, queries: &Que
 
 /// The score of one row with one query.
 #[cfg(feature = "ann")]
-pub(crate) fn score_of_row(way: InstructionSet, file: &VectorFile, row: usize, query: &Queries) -> f32 {
+pub(crate) fn score_of_row(
+    instructions: InstructionSet,
+    file: &VectorFile,
+    row: usize,
+    query: &Queries,
+) -> f32 {
     let mut scores = [0.0];
     // The buffer for integers is allocated once per thread.
     thread_local!(static ROOM: std::cell::RefCell<Vec<i32>> = const { std::cell::RefCell::new(Vec::new()) });
-    ROOM.with_borrow_mut(|room| score(way, file, [row, row + 1], query, room, &mut scores));
+    ROOM.with_borrow_mut(|integer_products| {
+        score(instructions, file, [row, row + 1], query, integer_products, &mut scores)
+    });
     scores[0]
 }
 
@@ -237,11 +259,11 @@ pub(crate) fn score_of_row(way: InstructionSet, file: &VectorFile, row: usize, q
 /// `scores[row * queries + query]`.
 #[must_use]
 pub fn scores_of(index: &Index, rows: &[(u32, usize)], queries: &Queries) -> Vec<f32> {
-    let (way, mut room) = (InstructionSet::detect(), Vec::new());
+    let (instructions, mut integer_products) = (InstructionSet::detect(), Vec::new());
     let mut scores = vec![0.0; rows.len() * queries.count];
     for ((segment, row), scores) in rows.iter().zip(scores.chunks_mut(queries.count.max(1))) {
         let file = &index.segments[*segment as usize].vectors;
-        score(way, file, [*row, row + 1], queries, &mut room, scores);
+        score(instructions, file, [*row, row + 1], queries, &mut integer_products, scores);
     }
     scores
 }

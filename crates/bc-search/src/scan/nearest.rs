@@ -7,11 +7,11 @@ use bc_retrieval::Smallest;
 /// A row with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoredRow {
-    /// Cosine.
+    /// Cosine of the row and the query.
     pub score: f32,
-    /// Segment.
+    /// Number of the segment.
     pub segment: u32,
-    /// Vector in the segment.
+    /// Number of the vector in the segment.
     pub row: u32,
 }
 
@@ -26,12 +26,12 @@ impl PartialOrd for ScoredRow {
 impl Ord for ScoredRow {
     /// The best first: higher scores, and of equal ones the row that comes first.
     fn cmp(&self, other: &Self) -> Ordering {
-        let place = |found: &Self| (found.segment, found.row);
-        other.score.total_cmp(&self.score).then(place(self).cmp(&place(other)))
+        let position = |row: &Self| (row.segment, row.row);
+        other.score.total_cmp(&self.score).then(position(self).cmp(&position(other)))
     }
 }
 
-/// The `k` best so far.
+/// The `k` best rows so far.
 pub struct TopK {
     best: Smallest<ScoredRow>,
     /// Lowest score that a row needs to be among the best.
@@ -45,9 +45,9 @@ impl TopK {
         Self { best: Smallest::new(k), least: f32::NEG_INFINITY }
     }
 
-    /// A row that may be among the best.
-    pub fn push(&mut self, found: ScoredRow) {
-        self.best.push(found);
+    /// Adds a row that may be among the best.
+    pub fn push(&mut self, row: ScoredRow) {
+        self.best.push(row);
         if self.best.is_full() {
             self.least = self.best.largest().map_or(f32::INFINITY, |worst| worst.score);
         }
@@ -55,10 +55,10 @@ impl TopK {
 
     /// Adds the rows of another list.
     pub fn merge(&mut self, other: Self) {
-        other.best.into_unsorted().for_each(|found| self.push(found));
+        other.best.into_unsorted().for_each(|row| self.push(row));
     }
 
-    /// The best first.
+    /// The rows, the best first.
     #[must_use]
     pub fn into_sorted(self) -> Vec<ScoredRow> {
         self.best.into_sorted()
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_heap_gives_what_a_sort_gives_in_whatever_order_rows_come() {
+    fn the_k_best_rows_are_those_of_a_sort_in_any_order_of_insertion() {
         let all: Vec<ScoredRow> = (0..500u32)
             .map(|row| ScoredRow {
                 score: (row.wrapping_mul(2_654_435_761) >> 27) as f32,

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn all_ways_give_the_same_bits_and_the_right_number() {
+    fn all_instruction_sets_give_the_same_bits_and_the_right_product() {
         for (width, rows, queries) in [(64, 3, 1), (128, 5, 4), (512, 7, 6), (2048, 2, 9)] {
             let a: Vec<f16> = numbers(rows * width, 1).iter().map(|x| f16::from_f32(*x)).collect();
             let b = numbers(queries * width, 2);
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_exact_in_every_way_up_to_their_largest_values() {
+    fn integer_products_are_exact_with_every_instruction_set_up_to_the_largest_values() {
         for (width, rows, queries) in [(64, 3, 1), (512, 4, 5), (2048, 1, 4)] {
             let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(3);
             let mut a: Vec<i8> = (0..rows * width).map(|_| random.random_range(-127..=127)).collect();

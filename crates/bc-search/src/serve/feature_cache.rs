@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_time_is_read_once_for_each_time_that_it_has() {
+    fn a_file_is_hashed_again_only_if_its_modification_time_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wav");
         let time = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_last_stays() {
+    fn the_most_recently_used_features_stay_cached() {
         let cache = FeatureCache::default();
         let third = features(HELD / 3);
         for name in ["a", "b", "c"] {

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_has_few_names() {
+    fn only_loopback_host_names_are_local() {
         for host in ["localhost", "localhost:80", "127.0.0.1:9", "127.9.9.9", "[::1]:80", "[::1]"] {
             assert!(is_local(host), "{host}");
         }

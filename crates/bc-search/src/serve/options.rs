@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_all_of_it_behind_bearer() {
+    fn a_bearer_token_must_match_completely() {
         let token = Token::new(" 0123456789abcdef\n").unwrap();
         assert!(token.is_in(Some("Bearer 0123456789abcdef")));
         assert!(token.is_in(Some("bearer  0123456789abcdef ")));

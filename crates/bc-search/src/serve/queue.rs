@@ -10,9 +10,9 @@ use tokio::sync::Semaphore;
 use super::refusal::Refusal;
 
 /// No request waits longer than this.
-const PATIENCE: Duration = Duration::from_secs(120);
+const MAX_WAIT: Duration = Duration::from_secs(120);
 
-/// Workers and those who wait for them.
+/// The workers, and places for requests that wait for them.
 pub struct Queue {
     places: Arc<Semaphore>,
     workers: Arc<Semaphore>,
@@ -25,7 +25,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// So many workers, and places to wait.
+    /// A queue of this many workers and places to wait.
     pub fn new(workers: usize, places: usize, metrics: (IntGauge, IntGauge, Histogram)) -> Self {
         let (waiting, working, seconds) = metrics;
         Self {
@@ -58,18 +58,18 @@ impl Queue {
     /// what has begun is finished.
     ///
     /// # Errors
-    /// All places are taken, or the turn does not come; what the work itself says.
+    /// All places are taken, or the turn does not come; the errors of the work itself.
     pub async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| self.full())?;
-        let waiting = Raised::new(&self.waiting);
-        let turn = tokio::time::timeout(PATIENCE, self.workers.clone().acquire_owned()).await;
+        let waiting = GaugeGuard::new(&self.waiting);
+        let turn = tokio::time::timeout(MAX_WAIT, self.workers.clone().acquire_owned()).await;
         let Ok(Ok(worker)) = turn else { return Err(self.full()) };
         drop(waiting);
         let (working, seconds, lately_ms) =
-            (Raised::new(&self.working), self.seconds.clone(), self.lately_ms.clone());
+            (GaugeGuard::new(&self.working), self.seconds.clone(), self.lately_ms.clone());
         let done = tokio::task::spawn_blocking(move || {
             let _held = (place, worker, working);
             let started = Instant::now();
@@ -86,17 +86,17 @@ impl Queue {
     }
 }
 
-/// A gauge that is one higher while this is there.
-struct Raised(IntGauge);
+/// Keeps a gauge one higher as long as it lives.
+struct GaugeGuard(IntGauge);
 
-impl Raised {
+impl GaugeGuard {
     fn new(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Raised {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_may_wait_are_refused_with_a_time() {
+    async fn requests_beyond_the_queue_are_refused_with_a_retry_time() {
         let (queue, go, first, second) = full().await;
         let refused = queue.work(|| Ok(3)).await.unwrap_err();
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);

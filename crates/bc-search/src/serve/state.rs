@@ -1,4 +1,4 @@
-//! What all requests share: the index in its newest generation, and what they may spend.
+//! The state that all requests share: the index in its newest generation, and what they may spend.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,8 +15,8 @@ use super::upload::Spool;
 use crate::answer::{self, Searcher};
 use crate::index::Recording;
 
-/// Works of an answer, at most.
-pub const MOST_WORKS: usize = 100;
+/// Maximum number of works of an answer.
+pub const MAX_WORKS: usize = 100;
 /// How often the index is looked at for what others have added.
 const FOLLOW_PERIOD: Duration = Duration::from_secs(2);
 
@@ -29,9 +29,9 @@ pub struct State {
     pub options: Options,
     /// The queue of requests that compute.
     pub queue: Queue,
-    /// What it counts.
+    /// The counters of the server.
     pub metrics: ServerMetrics,
-    /// Where uploaded files are.
+    /// The folder of uploaded files.
     pub spool: Spool,
     /// Features of the last recordings.
     pub feature_cache: FeatureCache,
@@ -57,14 +57,14 @@ impl State {
         let mut config = config.clone();
         config.features.longest_s = options.longest_s;
         config.features.patience_s = options.patience_s;
-        let asked = answer::Options {
-            k: MOST_WORKS,
+        let search_options = answer::Options {
+            k: MAX_WORKS,
             windows: None,
             prior: options.prior,
             calibration: options.calibration.clone(),
             approximate: options.approximate,
         };
-        let searcher = Searcher::open(&config, path, asked)?;
+        let searcher = Searcher::open(&config, path, search_options)?;
         searcher.audio()?;
         let metrics = ServerMetrics::new()?;
         metrics.recordings.set(searcher.index.len() as i64);
@@ -95,7 +95,7 @@ impl State {
     /// A file of the index that cannot be read.
     pub fn refresh(&self) -> Result<()> {
         // One at a time: of two the slower one must not put an older generation back.
-        let _one = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(newer) = self.searcher().newer()? {
             self.metrics.recordings.set(newer.index.len() as i64);
             *self.searcher.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);
@@ -104,24 +104,24 @@ impl State {
     }
 }
 
-/// Follows what others do to the index.
+/// Switches to newer generations of the index as other processes write them.
 pub async fn follow(state: Arc<State>) {
     let mut before = String::new();
     loop {
         tokio::time::sleep(FOLLOW_PERIOD).await;
-        let looked = tokio::task::spawn_blocking({
+        let refreshed = tokio::task::spawn_blocking({
             let state = state.clone();
             move || state.refresh()
         });
-        let trouble = match looked.await {
+        let problem = match refreshed.await {
             Ok(Ok(())) => String::new(),
             Ok(Err(error)) => bc_cli::describe(&error),
             Err(error) => error.to_string(),
         };
         // Once per problem, not every two seconds.
-        if !trouble.is_empty() && trouble != before {
-            tracing::warn!("answers are of the index as it was: {trouble}");
+        if !problem.is_empty() && problem != before {
+            tracing::warn!("answers are of the index as it was: {problem}");
         }
-        before = trouble;
+        before = problem;
     }
 }

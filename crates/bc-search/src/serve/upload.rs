@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_no_path() {
+    fn an_uploaded_name_cannot_be_a_path() {
         for (name, expected) in [
             ("../../etc/passwd", "passwd"),
             ("C:\\music\\song.mp3", "song.mp3"),

@@ -115,7 +115,7 @@ fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refus
     let audio = searcher.audio().map_err(internal)?;
     let windows = searcher.index.windows().map_err(internal)?;
     row.content_hash = fingerprint::of_file(file.path()).map_err(|error| unusable(&error, file))?;
-    let key = Key::of(&row);
+    let key = Key::from_row(&row);
     if searcher.index.recordings().any(|recording| searcher.index.key(recording).has_content(&key.content)) {
         // A recording that the index already holds is not decoded.
         return Ok(AddAnswer { status: "there".to_owned(), id: None, recordings: searcher.index.len() });
@@ -130,10 +130,10 @@ fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refus
         .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{}: {error}", file.name)))?;
     let mut empty = Manifest::empty(&audio.embedder, windows, searcher.index.manifest.storage);
     empty.compare = compare;
-    let fate = keep_and_add(state, file, addition, empty).map_err(internal)?;
+    let outcome = keep_and_add(state, file, addition, empty).map_err(internal)?;
     state.refresh().map_err(internal)?;
     let recordings = state.searcher().index.len();
-    Ok(match fate {
+    Ok(match outcome {
         (AddOutcome::Added | AddOutcome::Replaced, id) => {
             AddAnswer { status: "added".to_owned(), id: Some(id), recordings }
         }
@@ -163,13 +163,13 @@ fn keep_and_add(
     (row.bytes, row.modified_ns) = stamp(&kept);
     row.path = kept.to_string_lossy().into_owned();
     let id = id_of(&row.path);
-    let fate = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)
+    let outcome = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)
         .and_then(|mut adder| adder.add(vec![addition]))
         .map(|fates| fates.first().copied().unwrap_or(AddOutcome::AlreadyPresent));
-    if !matches!(fate, Ok(AddOutcome::Added | AddOutcome::Replaced)) && !was_kept {
+    if !matches!(outcome, Ok(AddOutcome::Added | AddOutcome::Replaced)) && !was_kept {
         let _ = std::fs::remove_file(&kept);
     }
-    Ok((fate?, id))
+    Ok((outcome?, id))
 }
 
 /// Where the audio of a recording that was sent is kept: `audio/` in the index, the content hash, and the ending of its name if that is
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sender_chooses_no_path() {
+    fn a_sender_cannot_choose_the_path_of_an_added_file() {
         for (name, expected) in [
             ("song.MP3", "audio/0123.mp3"),
             ("../../x.wav", "audio/0123.wav"),

@@ -14,7 +14,7 @@ use crate::answer::Query;
 use crate::serve::answers::{IdentifyAnswer, SentFile, WorkAnswer};
 use crate::serve::feature_cache::unusable;
 use crate::serve::refusal::{Refusal, Refused};
-use crate::serve::state::{MOST_WORKS, State};
+use crate::serve::state::{MAX_WORKS, State};
 use crate::serve::upload::{self, Uploaded};
 
 /// Works of an answer if nobody says how many.
@@ -56,7 +56,7 @@ pub async fn identify(
 ) -> Result<Json<IdentifyAnswer>, Refusal> {
     let mut form = upload::form(request, &state.spool, &state.queue, (&["file"], &["k", "align"])).await?;
     let file = form.file("file")?;
-    let works = form.number("k", WORKS, MOST_WORKS)?.max(1);
+    let works = form.number("k", WORKS, MAX_WORKS)?.max(1);
     let align = form.number("align", 0, MOST_ALIGNED)?;
     let shared = state.clone();
     let answer = state.queue.work(move || answer(&shared, &file, works, align));
@@ -74,7 +74,7 @@ fn answer(state: &State, file: &Uploaded, works: usize, align: usize) -> Result<
     let embedded = audio.embed_features_compared(file.path(), &features, None, short);
     let Compared { embedded, tempi } = embedded.map_err(|error| unusable(&error, file))?;
     let duration_s = embedded.duration_s;
-    let query = Query { tempi, ..Query::of(&file.name, embedded, content_hash.clone()) };
+    let query = Query { tempi, ..Query::from_embedded(&file.name, embedded, content_hash.clone()) };
     let answered = searcher.answer(&[query]).map_err(internal)?.pop();
     let answered = answered.ok_or_else(|| internal(anyhow::anyhow!("a query without an answer")))?;
     let mut found: Vec<WorkAnswer> =

@@ -1,4 +1,4 @@
-//! Which calibration belongs to an index and a network.
+//! Finds the calibration that belongs to an index and a network.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use bc_formats::run::WindowComparison;
 
 use crate::index::Index;
 
-/// The files of the name `name` that are there: the one in the network's bundle, the one beside the index, the one
+/// The existing files called `name`: the one in the network's bundle, the one beside the index, the one
 /// in `[eval] output`.
 fn candidates(config: &Config, beside: Option<&Path>, name: &str) -> Vec<PathBuf> {
     let network = config.eval.checkpoint_of(&config.train.run);
@@ -24,13 +24,15 @@ fn candidates(config: &Config, beside: Option<&Path>, name: &str) -> Vec<PathBuf
     files
 }
 
-/// The calibration of the scores of the network `origin` (of the file or index `named`).
+/// The calibration of the scores of the network `origin`. Errors name it by `origin_path`; besides the places of the configuration,
+/// the calibration may be `beside` an index.
 ///
 /// # Errors
 /// A calibration that was given and is absent, unreadable, or of another network.
 pub fn of_network(
     config: &Config,
-    [origin_path, beside]: [Option<&Path>; 2],
+    origin_path: Option<&Path>,
+    beside: Option<&Path>,
     origin: &Origin,
     given: Option<&Path>,
 ) -> Result<Option<(PathBuf, Calibration)>> {
@@ -50,7 +52,7 @@ fn first(
     named: &Path,
     compare: Option<&WindowComparison>,
 ) -> Option<(PathBuf, Calibration)> {
-    let (name, so) = match compare {
+    let (name, consequence) = match compare {
         None => (bundle::CALIBRATION, "there are scores only"),
         Some(_) => (bundle::CALIBRATION_OF_WINDOWS, "probabilities are those of whole recordings"),
     };
@@ -65,12 +67,12 @@ fn first(
         }
     }
     for reason in reasons {
-        tracing::warn!("{name} is ignored, so {so}: {reason}");
+        tracing::warn!("{name} is ignored, so {consequence}: {reason}");
     }
     None
 }
 
-/// Reads a calibration of the scores that the network `origin` (of the file or index `named`) gives to recordings that are compared
+/// Reads a calibration of the scores that the network `origin` (called `named` in errors) gives to recordings that are compared
 /// by short windows as `compare` says, or whole.
 fn read(
     path: &Path,
@@ -80,15 +82,15 @@ fn read(
 ) -> Result<Calibration> {
     let read = Calibration::read(path)?;
     Origin::of(&read.provenance).expect(path, origin, named)?;
-    let made = read.compare()?;
+    let calibrated = read.compare()?;
     let in_words = |compare: Option<&WindowComparison>| {
         compare.map_or("whole recordings".to_owned(), |compare| format!("{compare:?}"))
     };
     ensure!(
-        made.as_ref() == compare,
+        calibrated.as_ref() == compare,
         "{} is of scores by {}, and those of {} are by {}; make it again with `bc-eval run`",
         path.display(),
-        in_words(made.as_ref()),
+        in_words(calibrated.as_ref()),
         named.display(),
         in_words(compare)
     );
@@ -98,9 +100,9 @@ fn read(
 /// The calibrations of an index.
 #[derive(Debug, Default)]
 pub struct Calibrations {
-    /// For whole recordings.
+    /// The calibration for whole recordings.
     pub whole: Option<(PathBuf, Calibration)>,
-    /// For short windows, if these are compared. Without it, probabilities are those of whole recordings.
+    /// The calibration for short windows, if these are compared. Without it, probabilities are those of whole recordings.
     pub windows: Option<(PathBuf, Calibration)>,
 }
 
@@ -116,10 +118,10 @@ pub fn of_index(
     compare: Option<&WindowComparison>,
 ) -> Result<Calibrations> {
     let (origin, path) = (Origin::of(&index.manifest.provenance), index.path.as_path());
-    let found = |compare| first(config, Some(path), &origin, path, compare);
+    let find = |compare| first(config, Some(path), &origin, path, compare);
     let Some(given) = given else {
-        let whole = found(None);
-        let windows = compare.filter(|_| whole.is_some()).and_then(|compare| found(Some(compare)));
+        let whole = find(None);
+        let windows = compare.filter(|_| whole.is_some()).and_then(|compare| find(Some(compare)));
         return Ok(Calibrations { whole, windows });
     };
     let of_windows = Calibration::read(given)?.compare()?.is_some();
@@ -129,7 +131,7 @@ pub fn of_index(
     if !of_windows {
         return Ok(Calibrations { whole: read, windows: None });
     }
-    let whole = found(None);
+    let whole = find(None);
     ensure!(
         whole.is_some(),
         "{} is of short windows alone; what whole recordings say is needed beside it: give a --network FOLDER that holds {}",
