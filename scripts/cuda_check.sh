@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 toolkit=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/bytecover/cuda-toolkit}
 
 # The whole workspace, so that what other lints have compiled serves this one too.
-features=bc-cuda/cuda,bc-nn/emulated,bc-nn/cuda,bc-train/cuda,bc-eval/cuda
+features=bc-cuda/cuda,bc-train/emulated,bc-train/cuda,bc-eval/cuda
 cargo clippy --release --workspace --features "$features" --all-targets -- -D warnings
 
 if ! "${BYTECOVER_PYTHON:-python3}" -m pip --version >/dev/null 2>&1 && [ ! -e "$toolkit/lib/.wheels" ]; then

@@ -23,6 +23,9 @@ if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L 2>/dev/null | grep -q '
 fi
 
 features=bc-cuda/cuda,bc-nn/cuda,bc-train/cuda,bc-eval/cuda
+if command -v mpirun >/dev/null && command -v mpicc >/dev/null; then
+    features+=,bc-train/mpi
+fi
 tests=(-p bc-cuda -p bc-nn --features bc-cuda/cuda,bc-nn/cuda --test device)
 if [ -z "${BYTECOVER_BUILT:-}" ]; then
     cargo build --release --workspace --bins --features "$features" || exit 1
@@ -73,6 +76,23 @@ for pair in "cpu $BYTECOVER_DEVICE" "$BYTECOVER_DEVICE cpu"; do
         "$bin/bc-train" "${arguments[@]}" --resume --set train.device="$second"
     ' _ "$bin" "$work/resume" "$first" "$second"
 done
+
+# Two ranks on two GPUs, connected by NCCL: their networks are the same at every checkpoint, and the last line says that
+# gradients went between the GPUs.
+if [[ $features == *mpi* ]] && [ "$(nvidia-smi -L | grep -c '^GPU')" -ge 2 ]; then
+    for deterministic in true false; do
+        # shellcheck disable=SC2016 # the inner shell expands them
+        part "two ranks on two GPUs, deterministic=$deterministic" 60 bash -c '
+            set -e
+            mpirun -n 2 --oversubscribe --allow-run-as-root "$1/bc-train" --set train.debug=true --set train.epochs=2 --fresh \
+                --set train.run="$2" --set train.checkpoint_every_steps=1 --set train.device=cuda --set "train.deterministic=$3" 2>&1 |
+                tee "$2.log"
+            grep -q "between the GPUs" "$2.log"
+        ' _ "$bin" "$work/ranks-$deterministic" "$deterministic"
+    done
+else
+    echo "skipped: two ranks (two GPUs and an MPI with its headers)" | tee -a "$report"
+fi
 
 # Training: the demo in 32 bits and in bf16, to the same validation mAP within its spread (some 0.02).
 if ls data/demo/features/part-*.parquet >/dev/null 2>&1; then

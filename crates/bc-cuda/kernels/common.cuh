@@ -114,19 +114,39 @@ __device__ inline long long at(const Tile& t, int p, int channels, int positions
     return ((long long)blockIdx.z * positions + p) * channels + t.channel;
 }
 
-// The sum of `value` over the block, to every thread, in a fixed order.
-template <typename T>
-__device__ inline T block_sum(T value) {
-    __shared__ T sums[BC_BLOCK];
+// How values of a block are joined.
+struct Sum {
+    template <typename T>
+    static __device__ inline T of(T a, T b) {
+        return a + b;
+    }
+};
+
+struct Most {
+    template <typename T>
+    static __device__ inline T of(T a, T b) {
+        return b > a ? b : a;
+    }
+};
+
+// The values of a block joined by `Join`, to every thread, in a fixed order.
+template <typename Join, typename T>
+__device__ inline T block_join(T value) {
+    __shared__ T joined[BC_BLOCK];
     const int i = (int)threadIdx.x;
     __syncthreads();
-    sums[i] = value;
+    joined[i] = value;
     __syncthreads();
     for (int step = BC_BLOCK / 2; step > 0; step /= 2) {
-        if (i < step) sums[i] += sums[i + step];
+        if (i < step) joined[i] = Join::of(joined[i], joined[i + step]);
         __syncthreads();
     }
-    return sums[0];
+    return joined[0];
+}
+
+template <typename T>
+__device__ inline T block_sum(T value) {
+    return block_join<Sum>(value);
 }
 
 // The sum over the rows of a block of `lanes` x rows threads, to the threads of row 0 (others get parts of it).

@@ -21,10 +21,15 @@ __device__ inline int stride(void) { return (int)gridDim.x * BC_BLOCK; }
     BC_ENTRY(add_##E)
 BC_FOR_ELEMENTS(CONVERT)
 
-BC_KERNEL scale_f32(float* x, float factor, int count) {
-    for (long long i = flat(); i < count; i += stride()) x[i] *= factor;
+// to[i] = parts[i] + parts[count + i] + ..., `number` of them in this order, by way of 64 bits.
+BC_KERNEL sum_in_order(const float* parts, float* to, int count, int number) {
+    for (long long i = flat(); i < count; i += stride()) {
+        double sum = (double)parts[i];
+        for (int part = 1; part < number; part++) sum += (double)parts[(long long)part * count + i];
+        to[i] = (float)sum;
+    }
 }
-BC_ENTRY(scale_f32)
+BC_ENTRY(sum_in_order)
 
 // A range of one weight's values: whole outputs of inputs * taps values each, from `start` of the flat buffer on.
 struct Run {

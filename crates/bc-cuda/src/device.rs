@@ -25,6 +25,13 @@ impl From<i32> for Argument {
     }
 }
 
+/// A size: kernels count in 32 bits.
+impl From<usize> for Argument {
+    fn from(size: usize) -> Self {
+        Self::from(size as i32)
+    }
+}
+
 impl From<f32> for Argument {
     fn from(number: f32) -> Self {
         Self(u64::from(number.to_bits()))
@@ -201,7 +208,7 @@ pub unsafe trait Device: Send + Sync {
     /// The library's.
     unsafe fn multiply(&self, call: &Multiply) -> Result<()>;
 
-    /// Memory for an upload that runs beside the queue.
+    /// Room for uploads that travel beside the queue.
     ///
     /// # Errors
     /// No memory.
@@ -214,12 +221,14 @@ pub unsafe trait Device: Send + Sync {
     fn synchronize(&self) -> Result<()>;
 }
 
-/// Memory on both sides, for one upload at a time that does not wait for the queue.
+/// Memory on both sides, for one upload at a time that does not wait for the queue. An upload is sent, received and
+/// released, and only then comes the next (or it is sent anew without having been received).
 pub trait Staging: Send {
-    /// Copies `bytes` and starts their transfer to the device; waits until the previous upload was released there.
+    /// Copies `bytes` and starts their way to the device, where they arrive behind what reads the upload before. The host
+    /// waits only for the copy before, not for what the device reads.
     ///
     /// # Errors
-    /// More bytes than there is room for; the driver's.
+    /// More bytes than there is room for; an upload that is received and not released; the driver's.
     fn send(&mut self, bytes: &[u8]) -> Result<()>;
 
     /// Makes work that is queued from now on wait for the upload, and returns its address.

@@ -306,7 +306,8 @@ unsafe impl Device for Emulated {
     }
 
     fn staging(&self, bytes: usize) -> Result<Box<dyn Staging>> {
-        Ok(Box::new(Slot { bytes: vec![0; bytes.div_ceil(4)] }))
+        let words = || vec![u32::MAX; bytes.div_ceil(4)];
+        Ok(Box::new(Slot { sent: words(), memory: words(), bytes: None, read: false }))
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -314,24 +315,41 @@ unsafe impl Device for Emulated {
     }
 }
 
-/// The host's memory is that of the device.
+/// What was sent arrives as late as it may, when it is received. Memory that may not be read (before the arrival, and
+/// after the release) holds no numbers.
 struct Slot {
-    bytes: Vec<u32>,
+    sent: Vec<u32>,
+    memory: Vec<u32>,
+    /// How much was sent and not received.
+    bytes: Option<usize>,
+    /// Received and not released.
+    read: bool,
 }
 
 impl Staging for Slot {
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        let room: &mut [u8] = bytemuck::cast_slice_mut(&mut self.bytes);
+        ensure(!self.read, || "a batch is written over another one that is still read".to_owned())?;
+        let room: &mut [u8] = bytemuck::cast_slice_mut(&mut self.sent);
         ensure(bytes.len() <= room.len(), || format!("{} bytes for a slot of {}", bytes.len(), room.len()))?;
         room[..bytes.len()].copy_from_slice(bytes);
+        self.bytes = Some(bytes.len());
         Ok(())
     }
 
     fn receive(&mut self) -> Result<Address> {
-        Ok(self.bytes.as_ptr() as Address)
+        let bytes = self.bytes.take().ok_or_else(|| Error::Shape("no batch was sent".to_owned()))?;
+        let (sent, memory): (&[u8], &mut [u8]) =
+            (bytemuck::cast_slice(&self.sent), bytemuck::cast_slice_mut(&mut self.memory));
+        memory[..bytes].copy_from_slice(&sent[..bytes]);
+        self.read = true;
+        Ok(self.memory.as_ptr() as Address)
     }
 
     fn release(&mut self) -> Result<()> {
+        ensure(self.read, || "a batch is released that nobody has received".to_owned())?;
+        // All that was queued is done here.
+        self.memory.fill(u32::MAX);
+        self.read = false;
         Ok(())
     }
 }

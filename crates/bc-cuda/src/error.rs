@@ -78,6 +78,9 @@ pub enum Error {
         /// The library's message.
         message: String,
     },
+    /// What carries values between processes.
+    #[error(transparent)]
+    Peers(Box<dyn std::error::Error + Send + Sync>),
     /// Arguments that do not fit each other.
     #[error("{0}")]
     Shape(String),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use half::bf16;
 
-use crate::device::{Argument, BLOCK, Device, Launch, Staging};
+use crate::device::{Argument, BLOCK, Device, Launch};
 use crate::error::{Result, ensure};
 use crate::memory::{Memory, Pool, Usage};
 use crate::shape::{Element, Precision, Shape};
@@ -220,15 +220,6 @@ impl Gpu {
         }
     }
 
-    /// An uploader for batches of at most `values` numbers, which are transferred while the queue runs.
-    ///
-    /// # Errors
-    /// No memory.
-    pub fn uploader(&self, values: usize) -> Result<Uploader> {
-        let slots = (0..2).map(|_| self.device.staging(values * 4)).collect::<Result<Vec<_>>>()?;
-        Ok(Uploader { slots, sent: Vec::new(), next: 0 })
-    }
-
     /// Queues a kernel over `blocks`.
     ///
     /// # Safety
@@ -247,45 +238,6 @@ impl Gpu {
         let grid = grid.map(|blocks| blocks as u32);
         // SAFETY: the caller's.
         unsafe { self.device.launch(&Launch { kernel, grid, arguments }) }
-    }
-}
-
-/// Two slots for batches: one is read by the running step while the next batch arrives in the other.
-pub struct Uploader {
-    slots: Vec<Box<dyn Staging>>,
-    /// Slot and shape of what was sent and not received.
-    sent: Vec<(usize, Shape)>,
-    next: usize,
-}
-
-impl Uploader {
-    /// Starts the transfer of a batch (batch, height, width, channels) to the device. At most two may be in flight.
-    ///
-    /// # Errors
-    /// A third; more values than there is room for; the driver's.
-    pub fn send(&mut self, values: &[f32], shape: Shape) -> Result<()> {
-        ensure(values.len() == shape.count(), || format!("{} values for {shape}", values.len()))?;
-        ensure(self.sent.len() < self.slots.len(), || "two batches are already in flight".to_owned())?;
-        self.slots[self.next].send(bytemuck::cast_slice(values))?;
-        self.sent.push((self.next, shape));
-        self.next = (self.next + 1) % self.slots.len();
-        Ok(())
-    }
-
-    /// The batch that was sent first, as an image of this element.
-    ///
-    /// # Errors
-    /// Nothing was sent; no memory; the driver's.
-    pub fn receive(&mut self, gpu: &Gpu, element: Element) -> Result<Image> {
-        ensure(!self.sent.is_empty(), || "no batch is in flight".to_owned())?;
-        let (slot, shape) = self.sent.remove(0);
-        let slot = &mut self.slots[slot];
-        let from = slot.receive()?;
-        let image = gpu.image(shape, element)?;
-        // SAFETY: the slot holds as many values as were sent, in 32 bits, and the image has room for them.
-        unsafe { gpu.convert_at(from, image.address(), shape.count(), [Element::F32, element])? };
-        slot.release()?;
-        Ok(image)
     }
 }
 

@@ -7,7 +7,8 @@
 //! A [`Gpu`] is a [`Device`](device::Device) with its memory; operators are its methods ([`ops`]). Their data is
 //! there as an [`Image`] (activations, (batch, height, width, channels), f32 or bf16; copies share memory, and an operator
 //! that works in place copies first if somebody else has it) or a [`Buffer`] (flat weights, gradients, moments and running
-//! statistics in 32 bits; labels as `i32`). All is queued in the order of the calls; only reads wait.
+//! statistics in 32 bits; labels as `i32`). All is queued in the order of the calls; only reads wait. Batches
+//! travel beside the queue ([`Uploader`]); what processes exchange is asked of [`Peers`].
 //!
 //! With the feature `cuda`, `cuda::open` gives a real device: kernels compiled at run time by nvrtc from the sources in
 //! `kernels/`, convolutions by cuDNN, products by cuBLAS, exchange by NCCL (`cuda::Communicator`), all loaded at run time
@@ -17,7 +18,7 @@
 //! ```
 //! use bc_cuda::{Gpu, Precision};
 //! # fn train(device: std::sync::Arc<dyn bc_cuda::device::Device>) -> bc_cuda::Result<()> {
-//! let gpu = Gpu::new(device, Precision::Bf16); // device: of `cuda::open("cuda:0", &Options::default())`
+//! let gpu = Gpu::new(device, Precision::Bf16); // device: of `cuda::open("cuda:0")`
 //! let weights = gpu.upload(&[0.5f32; 64])?;
 //! assert_eq!(gpu.read(&weights, 0, 64)?, [0.5; 64]);
 //! # Ok(())
@@ -36,13 +37,15 @@ mod memory;
 pub mod ops;
 mod shape;
 mod tensor;
+mod upload;
 
 pub use error::{Error, Result};
-pub use gpu::{Gpu, Uploader};
+pub use gpu::Gpu;
 pub use memory::Usage;
 pub use ops::{
-    Activation, Adam, AdamSettings, CrossEntropy, Epilogue, Linear, MaxMeanSaved, MaxPoolSaved, Mining, Norm,
-    NormGradients, NormSaved, Peers, Runs, State, Step, TripletMargin, Triplets, WeightCopies,
+    Activation, Adam, AdamSettings, Epilogue, Linear, MaxMeanSaved, MaxPoolSaved, Norm, NormGradients,
+    NormSaved, Peers, Runs, State, Step, Triplets, WeightCopies,
 };
 pub use shape::{Convolution, Element, Padding, Precision, Shape};
 pub use tensor::{Buffer, Image, channels_first, channels_last};
+pub use upload::{Upload, Uploader};

@@ -6,8 +6,8 @@ mod common;
 
 use std::sync::{Arc, OnceLock};
 
-use bc_cuda::cuda::{self, CudaDevice, Options};
-use bc_cuda::{Convolution, Element, Error, Gpu, Padding, Precision, Shape};
+use bc_cuda::cuda::{self, Communicator, CudaDevice};
+use bc_cuda::{Convolution, Element, Error, Gpu, Padding, Peers, Precision, Shape};
 
 /// The device; `None`, and a recorded skip, without a driver. Whatever else is missing fails.
 fn device() -> Option<Arc<CudaDevice>> {
@@ -17,7 +17,7 @@ fn device() -> Option<Arc<CudaDevice>> {
         return None;
     }
     let name = std::env::var("BYTECOVER_DEVICE").unwrap_or_else(|_| "cuda:0".to_owned());
-    let open = || cuda::open(&name, &Options::default()).unwrap_or_else(|error| panic!("{error}"));
+    let open = || cuda::open(&name).unwrap_or_else(|error| panic!("{error}"));
     Some(Arc::clone(DEVICE.get_or_init(open)))
 }
 
@@ -122,6 +122,36 @@ fn convolutions_are_deterministic() {
     });
 }
 
+/// A group of one: NCCL is loaded, joined and left, and gives back what it got.
+#[test]
+fn nccl_exchanges() {
+    let Some(device) = device() else { return };
+    if let Err(error) = cuda::require_nccl() {
+        bc_testing::skip!("{error}");
+    }
+    with_gpu(&F32, |gpu| {
+        for in_order in [true, false] {
+            let peers = Communicator::new(&device, cuda::new_id().unwrap(), [0, 1], in_order).unwrap();
+            let own = common::values(5_000_000, 1);
+            let mut values = gpu.upload(&own).unwrap();
+            let all = peers.gather(gpu, &values).unwrap();
+            assert!(gpu.read(&all, 0, all.len()).unwrap() == own);
+            peers.sum(gpu, &mut values).unwrap();
+            assert!(gpu.read(&values, 0, own.len()).unwrap() == own);
+        }
+    });
+}
+
+#[test]
+fn a_machine_without_nccl_says_what_to_install() {
+    let (Err(error), Err(other)) = (cuda::require_nccl(), cuda::new_id()) else {
+        bc_testing::skip!("NCCL is there");
+    };
+    for error in [error.to_string(), other.to_string()] {
+        assert!(error.contains("libnccl.so") && error.contains("cuda-toolkit.sh"), "{error}");
+    }
+}
+
 #[test]
 fn too_much_memory_is_refused_with_what_there_is() {
     with_gpu(&F32, |gpu| {
@@ -140,8 +170,7 @@ fn too_much_memory_is_refused_with_what_there_is() {
 #[test]
 fn a_device_that_is_not_there_is_named() {
     if device().is_some() {
-        let error =
-            cuda::open("cuda:99", &Options::default()).err().expect("there are not so many").to_string();
+        let error = cuda::open("cuda:99").err().expect("there are not so many").to_string();
         assert!(error.contains("cuda:99"), "{error}");
     }
 }

@@ -87,6 +87,36 @@ fn batches_arrive_in_their_order() {
 }
 
 #[test]
+fn a_batch_is_not_written_over_one_that_is_read() {
+    let Some(device) = device() else { return };
+    let mut slot = device.staging(8).unwrap();
+    let refused = |result: bc_cuda::Result<()>, why: &str| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused(slot.receive().map(drop), "no batch was sent");
+    slot.send(&[1; 8]).unwrap();
+    // Sent anew: nobody has received the first.
+    slot.send(&[2; 8]).unwrap();
+    let address = slot.receive().unwrap();
+    let read = || {
+        let mut found = [0; 8];
+        // SAFETY: the slot has as many bytes.
+        unsafe { device.read(&mut found, address).unwrap() };
+        found
+    };
+    assert_eq!(read(), [2; 8]);
+    refused(slot.send(&[3; 8]), "still read");
+    assert_eq!(read(), [2; 8]);
+    slot.release().unwrap();
+    assert_eq!(read(), [0xff; 8], "what is read too late is no number");
+    refused(slot.release(), "nobody has received");
+    slot.send(&[4; 8]).unwrap();
+    assert_eq!(read(), [0xff; 8], "what is read too early is no number");
+    refused(slot.send(&[5; 9]), "9 bytes");
+}
+
+#[test]
 fn memory_is_used_again() {
     with_gpu(&BOTH[..1], common::memory);
 }

@@ -117,6 +117,31 @@ impl Gradients {
         self.layout.entries().iter().map(|entry| entry.places.len()).collect()
     }
 
+    /// Which of them passes have written, in the network's order.
+    pub fn written(&self) -> &[bool] {
+        &self.written
+    }
+
+    /// Replaces all of them at once by their sums over processes, of which some have `written` each; `sum` finds zeros
+    /// where this process has not.
+    ///
+    /// # Errors
+    /// Those of `sum`; flags of another network.
+    pub fn sum(
+        &mut self,
+        written: &[bool],
+        sum: impl FnOnce(&Backend, &mut Flat) -> Result<()>,
+    ) -> Result<()> {
+        ensure!(written.len() == self.written.len(), "flags of another network");
+        for ((entry, own), any) in self.layout.entries().iter().zip(&mut self.written).zip(written) {
+            if *any && !std::mem::replace(own, true) {
+                let zeros = vec![0.0; entry.places.len()];
+                self.backend.write(&mut self.flat, entry.places.start, &zeros, false)?;
+            }
+        }
+        sum(&self.backend, &mut self.flat)
+    }
+
     /// Calls `write` with the memory of all gradients, the range of this one, and whether to add to its values;
     /// returns what it returns.
     ///

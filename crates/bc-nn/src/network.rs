@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 
-use crate::backend::{Array, Backend, BackwardPass, Flat, TrainPass, Weights};
+use crate::backend::{Array, Backend, BackwardPass, Flat, TrainPass, Upload, Weights};
 use crate::gradients::Gradients;
 use crate::head::{Head, HeadOutputs, HeadSaved, HeadSizes};
 use crate::layers::ParameterBuilder;
@@ -241,18 +241,33 @@ impl Network {
         Ok(Tensor::from_vec(self.backend.rows(x)?, (batch, channels), &Device::Cpu)?)
     }
 
-    /// Copies inputs (B, bins, frames) to the backend. It may return before the copy is done: the next batch can be on its
-    /// way while the last step runs.
+    /// Sends inputs (B, bins, frames) to the backend: the next batch travels while a step runs.
     ///
     /// # Errors
     /// Another number of bins.
-    pub fn images(&self, values: &[f32], [batch, bins, frames]: [usize; 3]) -> Result<Images> {
+    pub fn send(&self, values: &[f32], [batch, bins, frames]: [usize; 3]) -> Result<Upload> {
         ensure!(
             bins == self.settings.bins() && frames > 0,
             "the network was made for {} bins, but its input has {bins} x {frames}",
             self.settings.bins()
         );
-        Ok(Images(self.backend.images(values, [batch, bins, frames])?))
+        self.backend.send(values, [batch, bins, frames])
+    }
+
+    /// Inputs that were sent, cut into `parts` of as many samples each.
+    ///
+    /// # Errors
+    /// Samples that are no multiple of the parts.
+    pub fn receive(&self, upload: Upload, parts: usize) -> Result<Vec<Images>> {
+        Ok(self.backend.receive(upload, parts)?.into_iter().map(Images).collect())
+    }
+
+    /// Inputs (B, bins, frames) on the backend.
+    ///
+    /// # Errors
+    /// Another number of bins.
+    pub fn images(&self, values: &[f32], size: [usize; 3]) -> Result<Images> {
+        self.receive(self.send(values, size)?, 1)?.pop().context("a batch in one part")
     }
 
     fn images_of(&self, x: &Tensor) -> Result<Images> {

@@ -16,4 +16,8 @@ pub trait Peers: Send + Sync {
     /// # Errors
     /// A process that has ended.
     fn sum(&self, values: &mut [f64]) -> Result<()>;
+
+    /// Whether this process has no share of the batch: what it gives counts for nothing, here and where devices exchange
+    /// values by themselves.
+    fn is_idle(&self) -> bool;
 }

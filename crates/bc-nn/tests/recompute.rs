@@ -63,6 +63,10 @@ impl Peers for Sharing {
         }
         Ok(())
     }
+
+    fn is_idle(&self) -> bool {
+        false
+    }
 }
 
 fn values(count: usize, seed: u32) -> Vec<f32> {

@@ -9,23 +9,28 @@ use crate::Ranks;
 pub(crate) struct Launch {
     pub by: &'static str,
     pub size: usize,
+    /// Number of this process among those of its machine.
+    pub local: Option<usize>,
 }
 
-/// The launchers' variables: name, number of processes, and what else must be set.
-const LAUNCHERS: &[(&str, &str, &str)] = &[
-    ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
-    ("mpiexec", "PMI_SIZE", "PMI_RANK"),
+/// The launchers' variables: name, number of processes, what else must be set, and the number of this process on its
+/// machine.
+const LAUNCHERS: &[(&str, &str, &str, &str)] = &[
+    ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("mpiexec", "PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
     // Of a step: a batch script that asked for many tasks and starts one program has none.
-    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
-    ("torchrun", "WORLD_SIZE", "MASTER_ADDR"),
+    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID"),
+    ("torchrun", "WORLD_SIZE", "MASTER_ADDR", "LOCAL_RANK"),
 ];
 
 /// `None` where this process is the only one.
 pub(crate) fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
-    let found = LAUNCHERS.iter().find_map(|&(by, size, beside)| {
+    let found = LAUNCHERS.iter().find_map(|&(by, size, beside, local)| {
         let size = variable(size)?.parse().ok()?;
         variable(beside)?;
-        Some(Launch { by, size })
+        // Some launchers leave it to a script around the program to say it.
+        let local = variable(local).or_else(|| variable("LOCAL_RANK"));
+        Some(Launch { by, size, local: local.and_then(|number| number.parse().ok()) })
     });
     found.filter(|launch| launch.size > 1)
 }
@@ -42,8 +47,13 @@ pub fn start() -> Result<Ranks> {
     }
 }
 
+/// Number of this process among those of its machine, from 0, where the launcher says it.
+pub fn local_rank() -> Option<usize> {
+    launch(|name| std::env::var(name).ok())?.local
+}
+
 fn join(launch: &Launch) -> Result<Ranks> {
-    let Launch { by, size } = launch;
+    let Launch { by, size, .. } = launch;
     if *by == "torchrun" {
         bail!(
             "WORLD_SIZE = {size} and MASTER_ADDR, as torchrun sets them, ask for {size} processes, but this build \
@@ -71,7 +81,7 @@ mod tests {
 
     #[test]
     fn launchers_are_known_by_their_variables() {
-        let by = |by, size| Some(Launch { by, size });
+        let by = |by, size| Some(Launch { by, size, local: None });
         assert_eq!(
             launched(&[("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_RANK", "1")]),
             by("mpirun", 4)
@@ -91,11 +101,25 @@ mod tests {
     }
 
     #[test]
+    fn the_number_on_the_machine_is_that_of_the_launcher() {
+        let local = |variables: &[(&str, &str)]| launched(variables).unwrap().local;
+        // The batch script's own number, which its processes inherit, is not theirs.
+        let mpirun = [("OMPI_COMM_WORLD_SIZE", "8"), ("OMPI_COMM_WORLD_RANK", "5"), ("SLURM_LOCALID", "0")];
+        assert_eq!(local(&[&mpirun[..], &[("OMPI_COMM_WORLD_LOCAL_RANK", "1")]].concat()), Some(1));
+        assert_eq!(local(&mpirun), None);
+        let mpiexec = [("PMI_SIZE", "2"), ("PMI_RANK", "1")];
+        assert_eq!(local(&[&mpiexec[..], &[("MPI_LOCALRANKID", "3")]].concat()), Some(3));
+        assert_eq!(local(&[&mpiexec[..], &[("LOCAL_RANK", "2")]].concat()), Some(2));
+        let srun = [("SLURM_STEP_NUM_TASKS", "8"), ("SLURM_PROCID", "7"), ("SLURM_LOCALID", "3")];
+        assert_eq!(local(&srun), Some(3));
+    }
+
+    #[test]
     fn processes_that_cannot_be_joined_are_refused() {
-        let error = join(&Launch { by: "torchrun", size: 2 }).unwrap_err().to_string();
+        let error = join(&Launch { by: "torchrun", size: 2, local: None }).unwrap_err().to_string();
         assert!(error.contains("mpirun or srun"), "{error}");
         if cfg!(not(feature = "mpi")) {
-            let error = join(&Launch { by: "srun", size: 2 }).unwrap_err().to_string();
+            let error = join(&Launch { by: "srun", size: 2, local: None }).unwrap_err().to_string();
             assert!(
                 error.contains("srun started 2 processes") && error.contains("--features mpi"),
                 "{error}"

@@ -12,9 +12,8 @@
 //!     Mpi           processes, by the cluster's own MPI (feature `mpi`)
 //! ```
 //!
-//! NCCL is to be one more [`Collective`]: its id reaches the ranks by [`Collective::gather`] of the one that started
-//! them (or by the launcher's MASTER_ADDR), small values stay where they are, and [`Values`], which is not
-//! exhaustive, gets a variant for buffers on the device, that [`Collective::sum`] of the others refuses.
+//! GPUs exchange what lies on them by NCCL, which is no [`Collective`]: it belongs to the device that holds the values
+//! (bc-cuda). Its id reaches the ranks by [`Ranks::gather`], and what is small or on the host travels as above.
 
 mod alone;
 mod launch;
@@ -26,11 +25,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-pub use launch::start;
+pub use launch::{local_rank, start};
 pub use threads::threads;
 
 /// Values that are summed over ranks.
-#[non_exhaustive]
 #[derive(Debug)]
 pub enum Values<'a> {
     /// 32-bit, in memory.

@@ -123,7 +123,7 @@ fn time_steps(config: &Config, setup: &Setup, learner: &mut Learner) -> Result<V
             let items = plan[(pass + step) % plan.len()].items.clone();
             let batch = setup.assembler.assemble(0, step, &BatchPlan { length_s, items });
             let started = Instant::now();
-            learner.accumulate(&batch, true)?;
+            learner.accumulate(&batch, true, None)?;
             learner.step(0.0, 1)?;
             if step > 0 {
                 times.push(started.elapsed().as_secs_f64());

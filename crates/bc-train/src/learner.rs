@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use bc_formats::config::{Config, Loss, Optimizer as OptimizerKind, TrainConfig};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::provenance::Provenance;
 use bc_formats::run::{CHECKPOINT_FORMAT, CLIQUES_KEY, INPUT_KEY, NetworkInput};
-use bc_nn::backend::{Array, Clipping, Precision};
+use bc_nn::backend::{Array, Clipping, Upload};
 use bc_nn::optim::{Adam, AdamSettings};
 use bc_nn::{
     Backend, Gradients, HeadOutputs, Network, NetworkSettings, OutputGradients, Pass, Snapshot, weights,
@@ -19,7 +19,7 @@ use candle_core::{Device, Tensor};
 use crate::checkpoint;
 use crate::data::Batch;
 use crate::objective::{BatchLosses, Objective};
-use crate::ranks::{Team, Traffic};
+use crate::ranks::{Team, Traffic, device};
 
 /// Losses of one batch, or their sum over several.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -62,8 +62,16 @@ pub struct Sources {
     pub cliques: String,
 }
 
+/// A batch on its way to the device.
+struct Sent {
+    epoch: u64,
+    index: usize,
+    upload: Upload,
+}
+
 /// A network being trained.
 pub struct Learner {
+    next: Option<Sent>,
     network: Network,
     optimizer: Adam,
     average: Option<Snapshot>,
@@ -77,7 +85,11 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A network with fresh weights, drawn from the seed, that is trained together with the other `ranks`.
+    /// A network with fresh weights, drawn from the seed, that is trained together with the other `ranks`, on the device
+    /// of the configuration.
+    ///
+    /// # Errors
+    /// As [`device::open`].
     pub fn new(
         config: &Config,
         classes: usize,
@@ -85,20 +97,29 @@ impl Learner {
         sources: &Sources,
         ranks: &Ranks,
     ) -> Result<Self> {
-        let train = &config.train;
-        let backend = Backend::open(&train.device, Precision::named(&train.precision)?).context("[train]")?;
-        ensure!(
-            ranks.is_alone() || backend.is_cpu(),
-            "[train] device = \"{}\": several ranks train on processors; start one, or use device = \"cpu\"",
-            train.device
-        );
+        let backend = device::open(ranks, &config.train).context("[train]")?;
+        Self::on(&backend, config, classes, input, sources, ranks)
+    }
+
+    /// As [`Learner::new`], on a device that is open.
+    ///
+    /// # Errors
+    /// A device without memory for the network; a rank that has ended.
+    pub fn on(
+        backend: &Backend,
+        config: &Config,
+        classes: usize,
+        input: &NetworkInput,
+        sources: &Sources,
+        ranks: &Ranks,
+    ) -> Result<Self> {
         let bins = input.rows();
         // Losses over pairs need no classifier.
         let classes = if config.train.loss.classifies() { classes } else { 0 };
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
-        let team = Team::new(ranks, &config.train)?;
-        let mut network = Network::with_peers(&network_settings, config.train.seed, &backend, team.peers())?;
-        network.recompute_activations(train.recompute_activations);
+        let team = Team::new(ranks, &config.train, backend)?;
+        let mut network = Network::with_peers(&network_settings, config.train.seed, backend, team.peers())?;
+        network.recompute_activations(config.train.recompute_activations);
         let settings = AdamSettings {
             betas: config.train.betas,
             epsilon: config.train.epsilon,
@@ -109,6 +130,7 @@ impl Learner {
         let optimizer = Adam::new(network.parameters(), settings)?;
         let gradients = Gradients::new(network.parameters())?;
         let mut learner = Self {
+            next: None,
             network,
             optimizer,
             average: None,
@@ -190,10 +212,14 @@ impl Learner {
     }
 
     /// Forward and backward on this rank's share of one batch; its gradients are added to those that wait for
-    /// [`Learner::step`], which comes next if this is the `last` batch of a step. The losses are of the whole batch.
-    pub fn accumulate(&mut self, batch: &Batch, last: bool) -> Result<Losses> {
+    /// [`Learner::step`], which comes next if this is the `last` batch of a step. The losses are of the whole batch. The
+    /// `next` batch, if it is there already, travels to the device meanwhile.
+    pub fn accumulate(&mut self, batch: &Batch, last: bool, next: Option<&Batch>) -> Result<Losses> {
         self.team.begin(&batch.shares);
         let passes = self.forward(batch)?;
+        // Only now: the device has work while the host copies. The processor reads a batch where it lies.
+        let next = next.filter(|_| !self.network.backend().is_cpu());
+        self.next = next.map(|next| self.send(next)).transpose()?;
         let objective = Objective { train: &self.train, network: &self.network, team: &self.team, batch };
         let BatchLosses { classification, triplet, sum, outputs, classifier } =
             objective.of(&joined(self.network.backend(), &passes)?)?;
@@ -205,13 +231,18 @@ impl Learner {
         self.of_whole_batch(losses, sum?)
     }
 
+    fn send(&self, batch: &Batch) -> Result<Sent> {
+        let size = [batch.shares.own().len(), batch.bins, batch.frames];
+        let upload = self.network.send(&batch.values, size)?;
+        Ok(Sent { epoch: batch.epoch, index: batch.index, upload })
+    }
+
     fn forward(&mut self, batch: &Batch) -> Result<Vec<Pass>> {
-        let items = batch.shares.own().len();
+        let sent = self.next.take().filter(|sent| (sent.epoch, sent.index) == (batch.epoch, batch.index));
+        let Sent { upload, .. } = sent.map_or_else(|| self.send(batch), Ok)?;
         let parts = if self.train.separate_forwards { 3 } else { 1 };
-        let (item, part) = (batch.bins * batch.frames, items / parts);
-        let size = [part, batch.bins, batch.frames];
-        let values = batch.values.chunks(part * item).take(parts);
-        values.map(|values| self.network.forward_train_images(&self.network.images(values, size)?)).collect()
+        let images = self.network.receive(upload, parts)?;
+        images.iter().map(|images| self.network.forward_train_images(images)).collect()
     }
 
     fn backward(

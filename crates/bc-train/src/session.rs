@@ -150,7 +150,7 @@ impl<'a> Session<'a> {
             items += batch.items.len();
             self.state.batch += 1;
             let last = batches == self.config.train.accumulate || self.state.batch.is_multiple_of(per_pass);
-            let losses = self.learner.accumulate(&batch, last)?;
+            let losses = self.learner.accumulate(&batch, last, loader.ready())?;
             if !losses.sum.is_finite() {
                 return Err(self.not_finite("the loss", losses.sum, &batch));
             }
@@ -356,15 +356,7 @@ impl<'a> Session<'a> {
             best_figure(self.config, &self.state),
         ));
         if let Some(traffic) = self.learner.traffic().filter(|traffic| traffic.steps > 0) {
-            self.say(format!(
-                "{} ranks: {:.2} MiB of gradients summed in each step in {} buckets, {:.1} ms, {:.0} % of it behind the \
-                 backward pass",
-                self.ranks.size(),
-                traffic.bytes as f64 / f64::from(1 << 20),
-                traffic.buckets,
-                1e3 * traffic.summing.as_secs_f64() / traffic.steps as f64,
-                100.0 * traffic.overlap()
-            ));
+            self.say(format!("{} ranks: {traffic}", self.ranks.size()));
         }
         if let (true, Some(end)) = (self.state.stopped_early, end(self.config, &self.state)) {
             self.say(end);

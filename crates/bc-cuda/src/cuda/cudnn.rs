@@ -15,13 +15,16 @@ use cudarc::cudnn::sys::{
 };
 use cudarc::driver::{CudaStream, result};
 
-use super::{Options, allocation};
+use super::allocation;
 use crate::device::{Address, Convolve, Pass};
 use crate::error::{Error, Result, ensure};
 use crate::shape::{Convolution, Element, Shape};
 
 /// Maximum number of algorithms that cuDNN reports at once.
 const RESULTS: usize = 16;
+
+/// The most bytes that a convolution may work in.
+const WORKSPACE: usize = 1 << 30;
 
 /// A handle on the queue, plans of all convolutions so far, and their workspace.
 pub(super) struct Cudnn {
@@ -30,8 +33,6 @@ pub(super) struct Cudnn {
     plans: HashMap<Key, Plan>,
     workspace: Address,
     workspace_bytes: usize,
-    most: usize,
-    deterministic: bool,
 }
 
 // SAFETY: a handle and descriptors may be used from any thread, by one at a time: this value is behind a mutex.
@@ -210,7 +211,7 @@ impl std::fmt::Display for Key {
 }
 
 impl Cudnn {
-    pub fn new(stream: &Arc<CudaStream>, options: &Options) -> Result<Self> {
+    pub fn new(stream: &Arc<CudaStream>) -> Result<Self> {
         let mut handle = std::ptr::null_mut();
         // SAFETY: the call writes a handle, which is destroyed with this value.
         checked(unsafe { sys::cudnnCreate(&mut handle) }, "cudnnCreate")?;
@@ -220,8 +221,6 @@ impl Cudnn {
             plans: HashMap::new(),
             workspace: 0,
             workspace_bytes: 0,
-            most: options.workspace,
-            deterministic: options.deterministic,
         };
         // SAFETY: handle and stream live as long as this value.
         checked(unsafe { sys::cudnnSetStream(handle, stream.cu_stream().cast()) }, "cudnnSetStream")?;
@@ -330,7 +329,7 @@ impl Cudnn {
         let fits = |m: &Timing| {
             m.status == cudnnStatus_t::CUDNN_STATUS_SUCCESS
                 && m.memory <= self.workspace_bytes
-                && (!self.deterministic || m.determinism == cudnnDeterminism_t::CUDNN_DETERMINISTIC)
+                && m.determinism == cudnnDeterminism_t::CUDNN_DETERMINISTIC
                 && (!key.is_exact() || is_exact(m.math))
         };
         // They come with the fastest first.
@@ -344,7 +343,7 @@ impl Cudnn {
         let size = |ask: &dyn Fn(*mut usize) -> cudnnStatus_t| {
             let mut bytes = 0usize;
             let known = ask(&mut bytes) == cudnnStatus_t::CUDNN_STATUS_SUCCESS;
-            if known && bytes <= self.most { bytes } else { 0 }
+            if known && bytes <= WORKSPACE { bytes } else { 0 }
         };
         let (handle, convolution) = (self.handle, d.convolution);
         // SAFETY (of all three): handle and descriptors live, and the call writes one number.

@@ -10,7 +10,7 @@ use cudarc::nvrtc::Ptx;
 use super::cublas::Cublas;
 use super::cudnn::Cudnn;
 use super::staging::{Ring, Slot};
-use super::{Options, allocation, call, libraries, nvrtc};
+use super::{allocation, call, libraries, nvrtc};
 use crate::device::{Address, BLOCK, Convolve, Device, Launch, Multiply, Staging};
 use crate::error::{Error, Result};
 use crate::kernels::SOURCES;
@@ -36,11 +36,8 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl CudaDevice {
     /// Device `ordinal` of those that the driver sees.
-    pub(super) fn new(ordinal: usize, options: &Options) -> Result<Arc<Self>> {
-        libraries::DRIVER.require()?;
-        // Without this check, a driver without devices would fail with a worse message.
-        result::init().map_err(call("cuInit"))?;
-        let count = CudaContext::device_count().map_err(call("cuDeviceGetCount"))?.max(0) as usize;
+    pub(super) fn new(ordinal: usize) -> Result<Arc<Self>> {
+        let count = count()?;
         if ordinal >= count {
             return Err(Error::NoDevice { ordinal, count });
         }
@@ -53,16 +50,26 @@ impl CudaDevice {
             return Err(Error::TooOld { name, capability });
         }
         let stream = context.new_stream().map_err(call("cuStreamCreate"))?;
-        let modules = load_modules(&context, capability, options)?;
+        let modules = load_modules(&context, capability)?;
         let writes = Mutex::new(Ring::new(&context)?);
         let cublas = Cublas::new(&stream)?;
-        let cudnn = Mutex::new(Cudnn::new(&stream, options)?);
+        let cudnn = Mutex::new(Cudnn::new(&stream)?);
         let functions = Mutex::default();
         let name = format!("{name} (cuda:{ordinal}, compute capability {}.{})", capability.0, capability.1);
         Ok(Arc::new(Self { context, stream, modules, functions, writes, cublas, cudnn, name }))
     }
 
-    fn bind(&self) -> Result<()> {
+    /// What no other GPU has.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn uuid(&self) -> Result<String> {
+        let uuid = self.context.uuid().map_err(call("cuDeviceGetUuid"))?;
+        let digits: String = uuid.bytes.iter().map(|byte| format!("{:02x}", byte.cast_unsigned())).collect();
+        Ok(format!("GPU-{digits}"))
+    }
+
+    pub(super) fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(call("cuCtxSetCurrent"))
     }
 
@@ -85,12 +92,20 @@ impl Drop for CudaDevice {
     }
 }
 
-fn load_modules(
-    context: &Arc<CudaContext>,
-    capability: (i32, i32),
-    options: &Options,
-) -> Result<Vec<Arc<CudaModule>>> {
-    let cache = options.cache.as_deref();
+/// How many devices the driver sees.
+///
+/// # Errors
+/// No driver.
+pub fn count() -> Result<usize> {
+    libraries::DRIVER.require()?;
+    // Without this check, a driver without devices would fail with a worse message.
+    result::init().map_err(call("cuInit"))?;
+    Ok(CudaContext::device_count().map_err(call("cuDeviceGetCount"))?.max(0) as usize)
+}
+
+fn load_modules(context: &Arc<CudaContext>, capability: (i32, i32)) -> Result<Vec<Arc<CudaModule>>> {
+    let folder = nvrtc::cache_folder();
+    let cache = folder.as_deref();
     let load = |source| {
         let code = nvrtc::cached(source, capability, cache)?;
         context.load_module(Ptx::from_binary(code)).map_err(call("cuModuleLoadData"))

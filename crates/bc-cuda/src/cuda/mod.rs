@@ -1,8 +1,8 @@
 //! A CUDA device by cudarc, whose libraries are loaded when the device is opened and not before.
 //!
 //! In: the name of a device. Out: a [`Device`](crate::device::Device). One file for each library: `driver` (memory,
-//! streams, launches), `nvrtc` (kernels), `cudnn` (convolutions), `cublas` (products), `nccl` (exchange between processes);
-//! `libraries` says what is missing, `staging` is how batches travel beside the queue.
+//! streams, launches), `nvrtc` (kernels), `cudnn` (convolutions), `cublas` (products), `nccl` (exchange between the
+//! devices of several processes); `libraries` says what is missing, `staging` is how batches travel beside the queue.
 
 mod allocation;
 mod cublas;
@@ -13,37 +13,13 @@ mod nccl;
 mod nvrtc;
 mod staging;
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-pub use driver::CudaDevice;
-pub use nccl::{Communicator, ID};
+pub use driver::{CudaDevice, count};
+pub use nccl::{Communicator, ID, Id, new_id, require_nccl};
 pub use nvrtc::compile;
-
-/// How a device is opened.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Whether only deterministic convolutions are chosen.
-    pub deterministic: bool,
-    /// Maximum size of a convolution's workspace in bytes.
-    pub workspace: usize,
-    /// Where compiled kernels are kept; `None`: nowhere.
-    pub cache: Option<PathBuf>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { deterministic: true, workspace: 1 << 30, cache: cache_folder() }
-    }
-}
-
-/// `bytecover/kernels` in the user's folder of caches.
-fn cache_folder() -> Option<PathBuf> {
-    let of = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache")))?;
-    Some(base.join("bytecover").join("kernels"))
-}
 
 /// The number of `cuda:0`, `cuda:1`, ...; `cuda` is the first.
 ///
@@ -63,8 +39,8 @@ pub fn ordinal(name: &str) -> Result<usize> {
 ///
 /// # Errors
 /// A missing driver or library, a device that is not there or too old: with what to do.
-pub fn open(name: &str, options: &Options) -> Result<std::sync::Arc<CudaDevice>> {
-    CudaDevice::new(ordinal(name)?, options)
+pub fn open(name: &str) -> Result<Arc<CudaDevice>> {
+    CudaDevice::new(ordinal(name)?)
 }
 
 /// Whether a driver is there (a device may still be missing).
@@ -96,7 +72,7 @@ mod tests {
         if is_driver_present() {
             bc_testing::skip!("a CUDA driver is there");
         }
-        let Err(error) = open("cuda:0", &Options::default()) else { panic!("a device without a driver") };
+        let Err(error) = open("cuda:0") else { panic!("a device without a driver") };
         let error = error.to_string();
         for part in ["libcuda.so.1", "LD_LIBRARY_PATH", "NVIDIA driver", "device = \"cpu\""] {
             assert!(error.contains(part), "{part} in {error}");

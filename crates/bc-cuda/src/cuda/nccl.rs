@@ -1,4 +1,4 @@
-//! Exchange between devices by NCCL, in the order of the queue.
+//! Exchange between the devices of several processes by NCCL, in the order of the queue: the host does not wait for it.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -15,14 +15,21 @@ use crate::gpu::Gpu;
 use crate::ops::Peers;
 use crate::tensor::Buffer;
 
-/// Bytes of the id that connects processes.
+/// Bytes of the id by which the processes of a group find each other.
 pub const ID: usize = 128;
+
+/// The id of a group, see [`new_id`].
+pub type Id = [u8; ID];
+
+/// Values that are summed in order at a time: those of all processes have to be there (16 MiB of each).
+const BUCKET: usize = 1 << 22;
 
 /// This process among those that train one network, each with its own device.
 pub struct Communicator {
     communicator: sys::ncclComm_t,
     device: Arc<CudaDevice>,
     ranks: usize,
+    in_order: bool,
 }
 
 // SAFETY: NCCL allows calls from any thread, one at a time for a communicator; methods that queue are called by the one
@@ -42,26 +49,34 @@ fn failed(status: ncclResult_t, call: &'static str) -> Error {
     Error::Call { call, message: format!("{status:?} (NCCL_DEBUG=INFO says more)") }
 }
 
-impl Communicator {
-    /// An id for one group of processes: made by one of them and passed to the others (by MPI, or a file).
-    ///
-    /// # Errors
-    /// No NCCL.
-    pub fn id() -> Result<[u8; ID]> {
-        libraries::NCCL.require()?;
-        let id =
-            result::get_uniqueid().map_err(|result::NcclError(status)| failed(status, "ncclGetUniqueId"))?;
-        Ok(id.internal.map(c_char::cast_unsigned))
-    }
+/// Whether NCCL can be loaded.
+///
+/// # Errors
+/// It cannot: with what to install.
+pub fn require_nccl() -> Result<()> {
+    libraries::NCCL.require()
+}
 
-    /// Joins the group as `rank` of `ranks`; waits for all.
+/// An id for one group of processes: made by one of them and passed to the others.
+///
+/// # Errors
+/// No NCCL; its own.
+pub fn new_id() -> Result<Id> {
+    require_nccl()?;
+    let id = result::get_uniqueid().map_err(|result::NcclError(status)| failed(status, "ncclGetUniqueId"))?;
+    Ok(id.internal.map(c_char::cast_unsigned))
+}
+
+impl Communicator {
+    /// Joins the group as `rank` of `ranks`; waits for all. With `in_order` sums are added in the order of the ranks;
+    /// without, as NCCL likes it best, which moves fewer bytes.
     ///
     /// # Errors
-    /// No NCCL; processes that do not find each other.
-    pub fn new(device: &Arc<CudaDevice>, id: [u8; ID], rank: usize, ranks: usize) -> Result<Self> {
+    /// No NCCL; processes that do not find each other, or have one device together.
+    pub fn new(device: &Arc<CudaDevice>, id: Id, [rank, ranks]: [usize; 2], in_order: bool) -> Result<Self> {
         ensure(rank < ranks, || format!("rank {rank} of {ranks}"))?;
-        libraries::NCCL.require()?;
-        device.context.bind_to_thread().map_err(super::call("cuCtxSetCurrent"))?;
+        require_nccl()?;
+        device.bind()?;
         let id = sys::ncclUniqueId { internal: id.map(u8::cast_signed) };
         let mut communicator = MaybeUninit::uninit();
         // SAFETY: the call writes a communicator if it succeeds; the device's context is bound.
@@ -70,55 +85,48 @@ impl Communicator {
             checked(done, "ncclCommInitRank")?;
             communicator.assume_init()
         };
-        Ok(Self { communicator, device: Arc::clone(device), ranks })
+        Ok(Self { communicator, device: Arc::clone(device), ranks, in_order })
     }
 
-    /// Replaces `count` values from `at` on by their sum over all processes: of gradients, part by part or all at once.
-    ///
-    /// # Errors
-    /// More values than there are; a process that has ended.
-    pub fn all_reduce(&self, values: &mut Buffer<f32>, at: usize, count: usize) -> Result<()> {
-        ensure(at + count <= values.len(), || format!("{count} values at {at} of {}", values.len()))?;
-        let address = values.at(at);
-        // SAFETY: the buffer has as many values, and NCCL allows its result in the place of its input.
-        unsafe { self.sum_at(address, count) }
-    }
-
-    /// Replaces a buffer by that of process `root`: weights at the start.
-    ///
-    /// # Errors
-    /// A process that has ended.
-    pub fn broadcast(&self, values: &mut Buffer<f32>, root: usize) -> Result<()> {
-        ensure(root < self.ranks, || format!("process {root} of {}", self.ranks))?;
-        let address = values.address();
-        // SAFETY: the buffer has as many values, and NCCL allows both places to be one.
-        let done = unsafe {
-            result::broadcast(
-                address as *const c_void,
-                address as *mut c_void,
-                values.len(),
-                ncclDataType_t::ncclFloat32,
-                root as c_int,
-                self.communicator,
-                self.device.stream.cu_stream().cast(),
-            )
-        };
-        checked(done, "ncclBroadcast")
+    fn stream(&self) -> sys::cudaStream_t {
+        self.device.stream.cu_stream().cast()
     }
 
     /// # Safety
     /// There are `count` values.
-    unsafe fn sum_at(&self, address: Address, count: usize) -> Result<()> {
-        // SAFETY: the caller's; the stream lives as long as the device.
+    unsafe fn gather_at(&self, gpu: &Gpu, own: Address, count: usize) -> Result<Buffer<f32>> {
+        self.device.bind()?;
+        let all = gpu.buffer(count * self.ranks)?;
+        // SAFETY: the caller's; `all` has room for the values of every process, which have as many each; the stream lives
+        // as long as the device.
+        let done = unsafe {
+            result::all_gather(
+                own as *const c_void,
+                all.address() as *mut c_void,
+                count,
+                ncclDataType_t::ncclFloat32,
+                self.communicator,
+                self.stream(),
+            )
+        };
+        checked(done, "ncclAllGather")?;
+        Ok(all)
+    }
+
+    /// In place, in any order.
+    fn reduce(&self, values: &mut Buffer<f32>) -> Result<()> {
+        self.device.bind()?;
+        let address = values.address();
+        // SAFETY: the buffer has as many values, and NCCL allows its result in the place of its input.
         let done = unsafe {
             result::all_reduce(
                 address as *const c_void,
                 address as *mut c_void,
-                count,
+                values.len(),
                 ncclDataType_t::ncclFloat32,
                 ncclRedOp_t::ncclSum,
                 self.communicator,
-                self.device.stream.cu_stream().cast(),
+                self.stream(),
             )
         };
         checked(done, "ncclAllReduce")
@@ -126,36 +134,29 @@ impl Communicator {
 }
 
 impl Peers for Communicator {
-    fn ranks(&self) -> usize {
-        self.ranks
-    }
-
     fn gather(&self, gpu: &Gpu, own: &Buffer<f32>) -> Result<Buffer<f32>> {
-        let all = gpu.buffer(own.len() * self.ranks)?;
-        // SAFETY: `all` has room for the values of every process, which have as many each.
-        let done = unsafe {
-            result::all_gather(
-                own.address() as *const c_void,
-                all.address() as *mut c_void,
-                own.len(),
-                ncclDataType_t::ncclFloat32,
-                self.communicator,
-                self.device.stream.cu_stream().cast(),
-            )
-        };
-        checked(done, "ncclAllGather")?;
-        Ok(all)
+        // SAFETY: the buffer has as many values.
+        unsafe { self.gather_at(gpu, own.address(), own.len()) }
     }
 
-    fn sum(&self, _: &Gpu, values: &mut Buffer<f32>) -> Result<()> {
-        self.all_reduce(values, 0, values.len())
+    fn sum(&self, gpu: &Gpu, values: &mut Buffer<f32>) -> Result<()> {
+        if !self.in_order {
+            return self.reduce(values);
+        }
+        for first in (0..values.len()).step_by(BUCKET) {
+            let places = first..values.len().min(first + BUCKET);
+            // SAFETY: the places are inside the buffer.
+            let all = unsafe { self.gather_at(gpu, values.at(first), places.len())? };
+            gpu.sum_in_order(&all, values, places)?;
+        }
+        Ok(())
     }
 }
 
 impl Drop for Communicator {
     fn drop(&mut self) {
-        let _ = self.device.stream.synchronize();
-        // SAFETY: it was made by `new` and is destroyed here alone.
-        let _ = unsafe { result::comm_destroy(self.communicator) };
+        // Aborted and not destroyed: after an error here, what is queued may wait for processes that do not come.
+        // SAFETY: it was made by `new` and is freed here alone.
+        let _ = unsafe { result::comm_abort(self.communicator) };
     }
 }

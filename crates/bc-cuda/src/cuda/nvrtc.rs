@@ -67,6 +67,13 @@ fn log(program: &Program, error: NvrtcError) -> String {
     format!("{error:?}\n{}", text.to_string_lossy())
 }
 
+/// Where compiled kernels are kept: `bytecover/kernels` in the user's folder of caches, if there is such a folder.
+pub(super) fn cache_folder() -> Option<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache")))?;
+    Some(base.join("bytecover").join("kernels"))
+}
+
 /// A source compiled for a device of this capability, from `cache` if it was compiled before.
 pub(super) fn cached(source: &Source, (major, minor): (i32, i32), cache: Option<&Path>) -> Result<Vec<u8>> {
     let arch = format!("sm_{major}{minor}");

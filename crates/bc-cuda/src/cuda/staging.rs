@@ -77,6 +77,8 @@ pub(super) struct Slot {
     pinned: Pinned,
     device: Address,
     bytes: usize,
+    /// Received and not released: nothing may be written to the device's memory.
+    in_use: bool,
     /// The stream of the batches.
     copies: Arc<CudaStream>,
     queue: Arc<CudaStream>,
@@ -92,12 +94,13 @@ impl Slot {
         let copies = context.new_stream().map_err(call("cuStreamCreate"))?;
         let pinned = Pinned::new(context, bytes)?;
         let device = allocation::allocate(bytes.max(1))?;
-        Ok(Self { pinned, device, bytes, copies, queue: Arc::clone(queue), arrived, released })
+        Ok(Self { pinned, device, bytes, in_use: false, copies, queue: Arc::clone(queue), arrived, released })
     }
 }
 
 impl Staging for Slot {
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        ensure(!self.in_use, || "a batch is written over another one that is still read".to_owned())?;
         ensure(bytes.len() <= self.bytes, || format!("{} bytes for a slot of {}", bytes.len(), self.bytes))?;
         self.pinned.fill(bytes)?;
         // Work that reads the previous batch on the device comes first; an event that was never recorded does not block.
@@ -112,11 +115,14 @@ impl Staging for Slot {
 
     fn receive(&mut self) -> Result<Address> {
         self.queue.wait(&self.arrived).map_err(call("cuStreamWaitEvent"))?;
+        self.in_use = true;
         Ok(self.device)
     }
 
     fn release(&mut self) -> Result<()> {
-        self.released.record(&self.queue).map_err(call("cuEventRecord"))
+        self.released.record(&self.queue).map_err(call("cuEventRecord"))?;
+        self.in_use = false;
+        Ok(())
     }
 }
 

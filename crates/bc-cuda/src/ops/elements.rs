@@ -1,6 +1,6 @@
 //! Conversions, sums, and weights in the order of the convolutions.
 
-use crate::device::{Address, BLOCK};
+use crate::device::{Address, Argument, BLOCK};
 use crate::error::{Error, Result, ensure};
 use crate::gpu::{Gpu, flat_grid};
 use crate::shape::{Convolution, Element, Shape};
@@ -9,8 +9,8 @@ use crate::tensor::{Buffer, Image};
 /// Which weights of the flat buffer have copies for convolutions and products, and in which sizes: made once for a
 /// network.
 pub struct Runs {
+    /// Four numbers each: start, count, inputs, taps.
     table: Buffer<i32>,
-    count: usize,
     /// The end of the last one.
     end: usize,
 }
@@ -53,7 +53,7 @@ impl Gpu {
             [from_element, _] => format!("from_{}", from_element.name()),
         };
         // SAFETY: the caller's.
-        unsafe { self.launch(kernel, flat_grid(count), vec![from.into(), to.into(), (count as i32).into()]) }
+        unsafe { self.launch(kernel, flat_grid(count), vec![from.into(), to.into(), count.into()]) }
     }
 
     /// `to + x`, in the memory of `to` if it is not shared.
@@ -67,20 +67,10 @@ impl Gpu {
         let to = self.own(to)?;
         let count = to.shape.count();
         let kernel = format!("add_{}", to.element.name());
-        let arguments = vec![to.address().into(), x.address().into(), (count as i32).into()];
+        let arguments = vec![to.address().into(), x.address().into(), count.into()];
         // SAFETY: both have as many values.
         unsafe { self.launch(kernel, flat_grid(count), arguments)? };
         Ok(to)
-    }
-
-    /// `x * factor`, in place.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn scale(&self, x: &mut Buffer<f32>, factor: f32) -> Result<()> {
-        let arguments = vec![x.address().into(), factor.into(), (x.len() as i32).into()];
-        // SAFETY: the buffer has as many values.
-        unsafe { self.launch("scale_f32".to_owned(), flat_grid(x.len()), arguments) }
     }
 
     /// The image, or a copy if it is shared, which may be overwritten.
@@ -94,18 +84,6 @@ impl Gpu {
         Ok(copy)
     }
 
-    /// `count` 32-bit values of a buffer from `at` on, as a matrix or image.
-    ///
-    /// # Errors
-    /// More values than there are; no memory.
-    pub fn image_of(&self, x: &Buffer<f32>, at: usize, shape: Shape) -> Result<Image> {
-        ensure(at + shape.count() <= x.len(), || format!("{shape} at {at} of {} values", x.len()))?;
-        let image = self.image(shape, Element::F32)?;
-        // SAFETY: both have as many values, by the lines above.
-        unsafe { self.device.copy(image.address(), x.at(at), shape.count() * 4)? };
-        Ok(image)
-    }
-
     /// Adds values to a buffer's from `at` on.
     ///
     /// # Errors
@@ -113,7 +91,7 @@ impl Gpu {
     pub fn add_values(&self, to: &mut Buffer<f32>, at: usize, values: &[f32]) -> Result<()> {
         ensure(at + values.len() <= to.len(), || format!("{} values at {at} of {}", values.len(), to.len()))?;
         let x = self.upload(values)?;
-        let arguments = vec![to.at(at).into(), x.address().into(), (x.len() as i32).into()];
+        let arguments = vec![to.at(at).into(), x.address().into(), x.len().into()];
         // SAFETY: both have as many values, by the lines above.
         unsafe { self.launch("add_f32".to_owned(), flat_grid(x.len()), arguments) }
     }
@@ -169,7 +147,7 @@ impl Gpu {
             }
             end = end.max(start + convolution.weights());
         }
-        Ok(Runs { count: table.len() / 4, table: self.upload(&table)?, end })
+        Ok(Runs { table: self.upload(&table)?, end })
     }
 
     /// The copies of the weights in the order (outputs, kernel height, kernel width, inputs) and the activations'
@@ -184,14 +162,14 @@ impl Gpu {
         masters: &Buffer<f32>,
         copies: &mut WeightCopies,
     ) -> Result<()> {
-        ensure(runs.end <= masters.len() && runs.end <= copies.len, || {
-            format!("weights up to {} of buffers of {} and {}", runs.end, masters.len(), copies.len)
+        ensure(runs.end <= masters.len() && runs.end <= copies.len(), || {
+            format!("weights up to {} of buffers of {} and {}", runs.end, masters.len(), copies.len())
         })?;
         let kernel = format!("weights_to_{}", copies.image.element.name());
         let arguments =
             vec![masters.address().into(), copies.image.address().into(), runs.table.address().into()];
         // SAFETY: the table's runs end within both buffers.
-        unsafe { self.launch(kernel, [runs.count, 1, 1], arguments) }
+        unsafe { self.launch(kernel, [runs.table.len() / 4, 1, 1], arguments) }
     }
 
     /// Room for copies of all weights of a flat buffer of `len` values.
@@ -199,8 +177,7 @@ impl Gpu {
     /// # Errors
     /// No memory.
     pub fn weight_copies(&self, len: usize) -> Result<WeightCopies> {
-        let image = self.image(Shape::matrix(1, len), self.element())?;
-        Ok(WeightCopies { image, len })
+        Ok(WeightCopies { image: self.image(Shape::matrix(1, len), self.element())? })
     }
 
     /// Adds a weight's gradient in the order of the convolutions to the flat gradient.
@@ -216,7 +193,7 @@ impl Gpu {
         at: usize,
     ) -> Result<()> {
         let count = convolution.weights();
-        let sizes = [convolution.inputs, convolution.taps(), count].map(|size| (size as i32).into());
+        let sizes = [convolution.inputs, convolution.taps(), count].map(Argument::from);
         let [inputs, taps, number] = sizes;
         let arguments = vec![from.into(), gradients.at(at).into(), inputs, taps, number];
         let kernel = format!("weights_from_{}", element.name());
@@ -228,14 +205,17 @@ impl Gpu {
 /// The copies of all weights, see [`Gpu::refresh_weights`].
 #[derive(Debug)]
 pub struct WeightCopies {
-    pub(crate) image: Image,
-    pub(crate) len: usize,
+    image: Image,
 }
 
 impl WeightCopies {
+    fn len(&self) -> usize {
+        self.image.shape.count()
+    }
+
     /// The address of the copy of the weight at `index`, which has `count` values.
     pub(crate) fn at(&self, index: usize, count: usize) -> Result<Address> {
-        ensure(index + count <= self.len, || format!("a weight of {count} at {index} of {}", self.len))?;
+        ensure(index + count <= self.len(), || format!("a weight of {count} at {index} of {}", self.len()))?;
         Ok(self.image.address() + (index * self.image.element.bytes()) as u64)
     }
 

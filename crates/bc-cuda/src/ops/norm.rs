@@ -3,6 +3,7 @@
 use crate::device::Argument;
 use crate::error::{Result, ensure};
 use crate::gpu::{Gpu, Tiling};
+use crate::ops::peers::Peers;
 use crate::shape::Shape;
 use crate::tensor::{Buffer, Image};
 
@@ -54,24 +55,6 @@ pub struct Epilogue<'a> {
     pub activation: Activation,
     /// What is added at the end of a block.
     pub shortcut: Option<&'a Image>,
-}
-
-/// The other processes whose batches are normalised together with this one's; the exchange bypasses the host, so that nothing waits.
-pub trait Peers {
-    /// How many processes there are, this one included.
-    fn ranks(&self) -> usize;
-
-    /// The values of every process, one process after the other.
-    ///
-    /// # Errors
-    /// A process that has ended.
-    fn gather(&self, gpu: &Gpu, own: &Buffer<f32>) -> Result<Buffer<f32>>;
-
-    /// Replaces values by their sum over all processes.
-    ///
-    /// # Errors
-    /// A process that has ended.
-    fn sum(&self, gpu: &Gpu, values: &mut Buffer<f32>) -> Result<()>;
 }
 
 /// What the backward pass needs besides the input.
@@ -150,10 +133,10 @@ impl Gpu {
         let batch = match peers {
             Some(peers) if rest > 0 => {
                 gathered = peers.gather(self, &self.joined(norm, &parts, count)?)?;
-                ensure(gathered.len() == 3 * rest * peers.ranks(), || {
-                    "statistics of other sizes".to_owned()
+                ensure(!gathered.is_empty() && gathered.len().is_multiple_of(3 * rest), || {
+                    format!("{} statistics of {rest} channels", gathered.len())
                 })?;
-                (gathered.address(), peers.ranks(), rest)
+                (gathered.address(), gathered.len() / (3 * rest), rest)
             }
             _ => (parts.at(norm.instance), count, norm.channels),
         };
@@ -230,7 +213,7 @@ impl Gpu {
         let tiling = Tiling::new(x.shape, x.element, 8, 2048);
         let channels = x.shape.channels;
         let parts = self.buffer(x.shape.batch * tiling.chunks * 3 * channels)?;
-        let sizes = [channels, x.shape.positions(), tiling.lanes].map(|size| Argument::from(size as i32));
+        let sizes = [channels, x.shape.positions(), tiling.lanes].map(Argument::from);
         let mut arguments = vec![x.address().into(), parts.address().into()];
         arguments.extend(sizes);
         // SAFETY: the grid is the tiling of x's shape, and there are three rows of parts for each of its blocks.
@@ -243,7 +226,7 @@ impl Gpu {
         let rest = norm.channels - norm.instance;
         let joined = self.buffer(3 * rest)?;
         let mut arguments = vec![parts.address().into(), joined.address().into()];
-        arguments.extend([count, norm.channels, norm.instance].map(|size| Argument::from(size as i32)));
+        arguments.extend([count, norm.channels, norm.instance].map(Argument::from));
         // SAFETY: there are `count` parts of three rows of channels, and `joined` has three rows of the rest.
         unsafe { self.launch("norm_join".to_owned(), [rest.div_ceil(JOIN), 1, 1], arguments)? };
         Ok(joined)
@@ -263,13 +246,12 @@ impl Gpu {
         let total = self.buffer(1)?;
         let (items, chunks) = parts.items.map_or((0, 0), |(parts, chunks)| (parts.address(), chunks));
         let (batch, count, stride) = parts.batch.unwrap_or((0, 0, 0));
-        let number = |size: usize| Argument::from(size as i32);
-        let mut arguments = vec![items.into(), number(chunks), batch.into(), number(count), number(stride)];
+        let mut arguments = vec![items.into(), chunks.into(), batch.into(), count.into(), stride.into()];
         arguments.extend(norm.rows(parameters));
         arguments.push(norm.bias_at.map_or(0, |at| parameters.at(at)).into());
         arguments.extend(norm.running_at.map(|at| Argument::from(running.at(at))));
         arguments.extend([groups.address(), total.address()].map(Argument::from));
-        arguments.extend([norm.channels, norm.instance, shape.batch].map(number));
+        arguments.extend([norm.channels, norm.instance, shape.batch].map(Argument::from));
         let tiles = norm.instance.max(norm.channels - norm.instance).div_ceil(JOIN);
         let items = if norm.instance > 0 { shape.batch } else { 0 };
         // SAFETY: `check` compared the layer with the buffers; parts are those of the shape's items and chunks, or of
@@ -314,13 +296,12 @@ impl Gpu {
         let rest = norm.channels - norm.instance;
         let instance_sums = self.buffer(2 * shape.batch * norm.instance)?;
         let batch_sums = self.buffer(2 * rest)?;
-        let number = |size: usize| Argument::from(size as i32);
-        let mut arguments = vec![parts.address().into(), number(tiling.chunks)];
+        let mut arguments = vec![parts.address().into(), tiling.chunks.into()];
         let buffers = [&saved.groups, &instance_sums, &batch_sums];
         arguments.extend(buffers.map(|buffer| Argument::from(buffer.address())));
         arguments.extend(norm.rows(gradients));
         let instance_tiles = norm.instance.div_ceil(JOIN);
-        arguments.extend([norm.channels, norm.instance, shape.batch, instance_tiles].map(number));
+        arguments.extend([norm.channels, norm.instance, shape.batch, instance_tiles].map(Argument::from));
         let tiles = instance_tiles + rest.div_ceil(JOIN);
         // SAFETY: `check` compared the layer with the gradients; parts and sums were made for the same shape.
         unsafe { self.launch("norm_sums_finish".to_owned(), [tiles, 1, 1], arguments)? };
@@ -330,5 +311,5 @@ impl Gpu {
 
 /// Channels, positions, channels of the instance norm and lanes.
 fn tile_sizes(norm: &Norm, shape: Shape, tiling: &Tiling) -> [Argument; 4] {
-    [norm.channels, shape.positions(), norm.instance, tiling.lanes].map(|size| (size as i32).into())
+    [norm.channels, shape.positions(), norm.instance, tiling.lanes].map(Argument::from)
 }

@@ -24,8 +24,8 @@ pub struct AdamSettings {
 /// Which values belong to which parameter, and whether each is updated and decayed.
 pub struct Adam {
     settings: AdamSettings,
+    /// Three numbers each: start, count, parameter.
     stretches: Buffer<i32>,
-    count: usize,
     /// 0: left alone, 1: without weight decay, 2: with it.
     kinds: Buffer<i32>,
     decayed: Vec<bool>,
@@ -68,7 +68,6 @@ impl Gpu {
         let active = vec![true; decayed.len()];
         Ok(Adam {
             settings,
-            count: table.len() / 3,
             stretches: self.upload(&table)?,
             kinds: self.upload(&kinds(&decayed, &active))?,
             decayed,
@@ -118,12 +117,16 @@ impl Gpu {
         ensure(fits.iter().all(|len| *len == adam.len), || format!("buffers of {fits:?} for {}", adam.len))?;
         let grid = flat_grid(adam.len);
         let parts = self.buffer::<f64>(grid[0])?;
-        let number = |size: usize| Argument::from(size as i32);
-        let arguments = vec![gradients.address().into(), parts.address().into(), number(adam.len)];
+        let arguments = vec![gradients.address().into(), parts.address().into(), adam.len.into()];
         let AdamSettings { betas, epsilon, weight_decay, decoupled } = adam.settings;
         let addresses = [parts.address(), state.steps.address(), state.step.address()];
         let mut prepare: Vec<Argument> = addresses.map(Argument::from).to_vec();
-        prepare.extend([number(grid[0]), by.mean.into(), by.most.into(), Argument::from(by.rate as f32)]);
+        prepare.extend([
+            Argument::from(grid[0]),
+            by.mean.into(),
+            by.most.into(),
+            Argument::from(by.rate as f32),
+        ]);
         prepare.extend(betas.map(Argument::from));
         let moments = moments.map(|moments| moments.address());
         let addresses = [
@@ -144,7 +147,7 @@ impl Gpu {
         unsafe {
             self.launch("squares".to_owned(), grid, arguments)?;
             self.launch("adam_prepare".to_owned(), [1, 1, 1], prepare)?;
-            self.launch("adam".to_owned(), [adam.count, 1, 1], update)
+            self.launch("adam".to_owned(), [adam.stretches.len() / 3, 1, 1], update)
         }
     }
 
@@ -162,7 +165,7 @@ impl Gpu {
         ensure(average.len() == x.len(), || format!("an average of {} for {}", average.len(), x.len()))?;
         let addresses = [average.address(), x.address(), state.step.address()];
         let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
-        arguments.extend([Argument::from(x.len() as i32), decay.into()]);
+        arguments.extend([Argument::from(x.len()), decay.into()]);
         // SAFETY: both have as many values.
         unsafe { self.launch("average".to_owned(), flat_grid(x.len()), arguments) }
     }

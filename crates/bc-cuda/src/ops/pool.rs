@@ -22,10 +22,6 @@ pub struct MaxMeanSaved {
     groups: usize,
 }
 
-fn numbers<const N: usize>(sizes: [usize; N]) -> [Argument; N] {
-    sizes.map(|size| (size as i32).into())
-}
-
 impl Gpu {
     /// Kernel 3, stride 2, padding 1.
     ///
@@ -40,7 +36,7 @@ impl Gpu {
         let v = vector(channels, x.element);
         let mut arguments: Vec<Argument> =
             [x.address(), y.address(), taps.address()].map(Argument::from).to_vec();
-        arguments.extend(numbers([batch, height, width, channels]));
+        arguments.extend([batch, height, width, channels].map(Argument::from));
         // SAFETY: y and taps have the output's shape, and the kernel has a thread for each pack of it.
         unsafe { self.launch(kernel("max_pool", x.element, v), pack_grid(y.shape, v), arguments)? };
         Ok((y, MaxPoolSaved { taps, shape: x.shape }))
@@ -59,7 +55,7 @@ impl Gpu {
         let v = vector(channels, dy.element);
         let addresses = [dy.address(), saved.taps.address(), dx.address()];
         let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
-        arguments.extend(numbers([batch, height, width, channels]));
+        arguments.extend([batch, height, width, channels].map(Argument::from));
         // SAFETY: dy and taps are of one output, and the kernel has a thread for each pack of dx.
         unsafe {
             self.launch(kernel("max_pool_gradient", dy.element, v), pack_grid(dx.shape, v), arguments)?
@@ -77,7 +73,7 @@ impl Gpu {
         let tiling = Tiling::new(x.shape, x.element, 1, 1);
         let addresses = [x.address(), y.address(), parameters.at(exponent)];
         let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
-        arguments.extend(numbers([x.shape.channels, x.shape.positions(), tiling.lanes]));
+        arguments.extend([x.shape.channels, x.shape.positions(), tiling.lanes].map(Argument::from));
         // SAFETY: the grid is the tiling of x's shape, y has a value for each item and channel.
         unsafe { self.launch(tiling.kernel("gem", x.element), tiling.grid(x.shape), arguments)? };
         Ok(y)
@@ -105,10 +101,10 @@ impl Gpu {
         let addresses =
             [x.address(), y.address(), dy.address(), parameters.at(exponent), dx.address(), parts.address()];
         let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
-        arguments.extend(numbers([x.shape.channels, x.shape.positions(), tiling.lanes]));
+        arguments.extend([x.shape.channels, x.shape.positions(), tiling.lanes].map(Argument::from));
         // SAFETY: y and dy have a value for each item and channel, dx has x's shape, there is a part for each block.
         unsafe { self.launch(tiling.kernel("gem_gradient", x.element), tiling.grid(x.shape), arguments)? };
-        self.sum_parts(&parts, gradients, exponent, 1.0, true)?;
+        self.add_sum(&parts, gradients, exponent)?;
         Ok(dx)
     }
 
@@ -128,7 +124,7 @@ impl Gpu {
         let v = vector(channels, x.element);
         let mut arguments: Vec<Argument> =
             [x.address(), y.address(), found.address()].map(Argument::from).to_vec();
-        arguments.extend(numbers([batch, groups, inner.height, width, channels]));
+        arguments.extend([batch, groups, inner.height, width, channels].map(Argument::from));
         // SAFETY: y and the numbers have the output's shape, and the kernel has a thread for each pack of a maximum.
         unsafe { self.launch(kernel("max_mean", x.element, v), pack_grid(inner, v), arguments)? };
         Ok((y, MaxMeanSaved { numbers: found, shape: x.shape, groups }))
@@ -148,7 +144,7 @@ impl Gpu {
         let v = vector(channels, dy.element);
         let addresses = [dy.address(), saved.numbers.address(), dx.address()];
         let mut arguments: Vec<Argument> = addresses.map(Argument::from).to_vec();
-        arguments.extend(numbers([batch, saved.groups, inner.height, width, channels]));
+        arguments.extend([batch, saved.groups, inner.height, width, channels].map(Argument::from));
         // SAFETY: as of the forward pass, with dy for y.
         unsafe { self.launch(kernel("max_mean_gradient", dy.element, v), pack_grid(inner, v), arguments)? };
         Ok(dx)
@@ -186,6 +182,6 @@ impl Gpu {
 
 fn time_arguments(images: [&Image; 2], x: Shape, stride: usize) -> Vec<Argument> {
     let mut arguments: Vec<Argument> = images.map(|image| image.address().into()).to_vec();
-    arguments.extend(numbers([x.batch * x.height, x.width, x.channels, stride]));
+    arguments.extend([x.batch * x.height, x.width, x.channels, stride].map(Argument::from));
     arguments
 }

@@ -6,8 +6,8 @@
 #![allow(dead_code)]
 
 use bc_cuda::{
-    Activation, Adam, AdamSettings, Buffer, Convolution, CrossEntropy, Element, Epilogue, Gpu, Image, Linear,
-    Mining, Norm, Padding, Precision, Shape, Step, TripletMargin, channels_first, channels_last,
+    Activation, Adam, AdamSettings, Buffer, Convolution, Element, Epilogue, Gpu, Image, Linear, Norm,
+    Padding, Precision, Shape, Step, Uploader, channels_first, channels_last,
 };
 use bc_nn::backend::cpu::norm::{Source, Statistics, norm, norm_gradient};
 use bc_nn::backend::cpu::{conv2d, gem, max_mean, max_pool, time_mean};
@@ -128,10 +128,24 @@ pub fn conversions(gpu: &Gpu) {
     let mut sums = gpu.upload(&[1f32, 2.0, 3.0, 4.0]).unwrap();
     gpu.add_values(&mut sums, 1, &[10.0, 20.0]).unwrap();
     assert_eq!(all(gpu, &sums), [1.0, 12.0, 23.0, 4.0]);
-    let mut x = gpu.upload(&values(1000, 4)).unwrap();
-    gpu.scale(&mut x, -2.0).unwrap();
-    let expected: Vec<f32> = values(1000, 4).iter().map(|x| x * -2.0).collect();
-    assert_eq!(all(gpu, &x), expected);
+    in_order(gpu);
+}
+
+/// Sums over processes have the bits of those on the host: in order, by way of 64 bits.
+fn in_order(gpu: &Gpu) {
+    let (count, at) = (5000, 7);
+    let parts: Vec<Vec<f32>> = (0..3)
+        .map(|part| values(count, part).iter().map(|x| x * 10f32.powi(4 - 4 * part as i32)).collect())
+        .collect();
+    let mut to = gpu.upload(&vec![1f32; at + count + 1]).unwrap();
+    gpu.sum_in_order(&gpu.upload(&parts.concat()).unwrap(), &mut to, at..at + count).unwrap();
+    let found = all(gpu, &to);
+    let sum = |i: usize| parts.iter().map(|part| f64::from(part[i])).sum::<f64>() as f32;
+    assert!((0..count).all(|i| found[at + i].to_bits() == sum(i).to_bits()));
+    assert_eq!([found[at - 1], found[at + count]], [1.0; 2], "others stay");
+    let short = gpu.upload(&parts[0][1..]).unwrap();
+    assert!(gpu.sum_in_order(&short, &mut to, 0..count).is_err());
+    assert!(gpu.sum_in_order(&short, &mut to, 100..count + 99).is_err());
 }
 
 /// A normalisation of the whole table (scale, shift, bias) at scattered places of flat buffers.
@@ -272,9 +286,6 @@ pub fn norms_with_peers(gpu: &Gpu) {
     /// The other half's values, which were computed before.
     struct Half(RefCell<Vec<Vec<f32>>>, RefCell<Vec<Vec<f32>>>);
     impl bc_cuda::Peers for Half {
-        fn ranks(&self) -> usize {
-            2
-        }
         fn gather(&self, gpu: &Gpu, own: &Buffer<f32>) -> bc_cuda::Result<Buffer<f32>> {
             let own = all(gpu, own);
             self.1.borrow_mut().push(own.clone());
@@ -521,18 +532,19 @@ pub fn cross_entropies(gpu: &Gpu) {
     let logits: Vec<f32> = values(rows * classes, 1).iter().map(|x| x * 6.0 + 40.0).collect();
     let device_labels = gpu.upload(&labels.iter().map(|l| *l as i32).collect::<Vec<_>>()).unwrap();
     let image = gpu.upload_image(&logits, Shape::matrix(rows, classes), Element::F32).unwrap();
-    for element in ELEMENTS {
-        let mut losses = gpu.zeros(3).unwrap();
-        let by = CrossEntropy { counted, of: counted, smoothing: 0.1, weight: 0.7, element };
-        let gradient = gpu.cross_entropy(&image, &device_labels, &by, &mut losses, 1).unwrap();
-        let x = Rows::new(&logits[..counted * classes], classes);
-        let Loss { value, gradient: expected } = cross_entropy_smoothed(x, &labels, 0.1).unwrap();
-        let expected: Vec<f32> = expected.iter().map(|slope| 0.7 * slope).collect();
-        close("cross entropy", &all(gpu, &losses), &[0.0, 0.7 * value, 0.0], 1e-5);
+    let x = Rows::new(&logits[..counted * classes], classes);
+    let Loss { value, gradient: expected } = cross_entropy_smoothed(x, &labels, 0.1).unwrap();
+    // A process without a share of the batch has the weight 0, and its loss is a number still.
+    for weight in [0.7, 0.0] {
+        let (loss, gradient) = gpu.cross_entropy(&image, &device_labels, 0.1, weight).unwrap();
+        close("cross entropy", &gpu.read_image(&loss).unwrap(), &[value], 1e-5);
+        let expected: Vec<f32> = expected.iter().map(|slope| weight * slope).collect();
         let found = gpu.read_image(&gradient).unwrap();
-        close("cross entropy: gradient", &found[..counted * classes], &expected, tolerance(element));
+        close("cross entropy: gradient", &found[..counted * classes], &expected, 1e-5);
         assert!(found[counted * classes..].iter().all(|x| *x == 0.0));
     }
+    let none = gpu.upload::<i32>(&[]).unwrap();
+    assert!(gpu.cross_entropy(&image, &none, 0.1, 1.0).is_err());
 }
 
 /// Rows of which some are twins, so that distances tie.
@@ -548,7 +560,6 @@ pub fn triplets(gpu: &Gpu) {
     for (rows, dimensions) in [(12, 33), (37, 130)] {
         let (x, labels) = embeddings(rows, dimensions);
         let image = gpu.upload_image(&x, Shape::matrix(rows, dimensions), Element::F32).unwrap();
-        let on_device = gpu.upload(&labels.iter().map(|l| *l as i32).collect::<Vec<_>>()).unwrap();
         let [squared, apart] = gpu.distances(&image).unwrap();
         let at = |i: usize| &x[i * dimensions..(i + 1) * dimensions];
         let between = |moved: f32| -> Vec<f32> {
@@ -561,89 +572,47 @@ pub fn triplets(gpu: &Gpu) {
         close("squared distances", &all(gpu, &squared), &expected, 1e-6);
         let roots: Vec<f32> = between(1e-6).iter().map(|x: &f32| x.sqrt()).collect();
         close("distances", &all(gpu, &apart), &roots, 1e-6);
-        // Choices by the device's own distances, so that ties are the same.
-        let own = all(gpu, &squared);
-        for mining in [Mining::BatchHard, Mining::SemiHard] {
-            let chosen = reference::mine(mining, &own, &labels);
-            let triplets = gpu.mine(mining, &squared, &on_device).unwrap();
-            check_margin(gpu, &image, &apart, &triplets, &chosen, &format!("{mining:?} of {rows}"));
-            let triplets = gpu.triplets(rows, &chosen).unwrap();
-            check_margin(
-                gpu,
-                &image,
-                &apart,
-                &triplets,
-                &chosen,
-                &format!("{mining:?} of {rows} by the host"),
-            );
-        }
-        let chosen: Vec<[u32; 3]> =
-            (0..rows as u32 / 3).map(|n| [n, n + rows as u32 / 3, n + 2 * (rows as u32 / 3)]).collect();
-        let triplets = gpu.triplets(rows, &chosen).unwrap();
-        check_margin(gpu, &image, &apart, &triplets, &chosen, &format!("thirds of {rows}"));
+        let third = rows as u32 / 3;
+        let thirds: Vec<[u32; 3]> = (0..third).map(|n| [n, n + third, n + 2 * third]).collect();
+        check_margin(gpu, &image, &apart, &semi_hard(&all(gpu, &squared), &labels), "semi-hard");
+        check_margin(gpu, &image, &apart, &thirds, "thirds");
         let none = gpu.triplets(rows, &[]).unwrap();
-        let by = TripletMargin { margin: 0.3, weight: 1.0, rows: [0, rows] };
-        let mut loss = gpu.upload(&[5f32]).unwrap();
-        let gradient = gpu.triplet_margin(&image, &apart, &none, &by, &mut loss, 0).unwrap();
-        assert_eq!(all(gpu, &loss), [0.0]);
+        let (loss, gradient) = gpu.triplet_margin(&image, &apart, &none, 0.3, 1.0).unwrap();
+        assert_eq!(gpu.read_image(&loss).unwrap(), [0.0]);
         assert!(gpu.read_image(&gradient).unwrap().iter().all(|x| *x == 0.0));
     }
 }
 
-fn check_margin(
-    gpu: &Gpu,
-    image: &Image,
-    apart: &Buffer<f32>,
-    triplets: &bc_cuda::Triplets,
-    chosen: &[[u32; 3]],
-    what: &str,
-) {
+fn check_margin(gpu: &Gpu, image: &Image, apart: &Buffer<f32>, chosen: &[[u32; 3]], what: &str) {
     let Shape { batch: rows, channels: dimensions, .. } = image.shape();
-    let by = TripletMargin { margin: 0.3, weight: 0.6, rows: [1, rows - 1] };
-    let mut loss = gpu.zeros(2).unwrap();
-    let gradient = gpu.triplet_margin(image, apart, triplets, &by, &mut loss, 1).unwrap();
+    let what = format!("{what} of {rows}");
+    let triplets = gpu.triplets(rows, chosen).unwrap();
+    let (loss, gradient) = gpu.triplet_margin(image, apart, &triplets, 0.3, 0.6).unwrap();
     let x = gpu.read_image(image).unwrap();
     let [anchors, positives, negatives] =
         [0, 1, 2].map(|which| chosen.iter().map(|triplet| triplet[which]).collect::<Vec<u32>>());
     let lists = bc_nn::loss::Triplets { anchors: &anchors, positives: &positives, negatives: &negatives };
     let cpu = triplet_margin(Rows::new(&x, dimensions), lists, 0.3).unwrap();
     let expected: Vec<f32> = cpu.gradient.iter().map(|slope| 0.6 * slope).collect();
-    close(what, &all(gpu, &loss), &[0.0, 0.6 * cpu.value], 1e-5);
+    close(&what, &gpu.read_image(&loss).unwrap(), &[cpu.value], 1e-5);
     // Twins are 1e-6 apart: their direction is lost in 32 bits, on either side.
-    close(&format!("{what}: gradient"), &gpu.read_image(&gradient).unwrap(), &expected[dimensions..], 1e-4);
+    close(&format!("{what}: gradient"), &gpu.read_image(&gradient).unwrap(), &expected, 1e-4);
 }
 
-mod reference {
-    //! Mining as bc-train's `mining.rs` has it, which is a binary's crate.
-
-    use bc_cuda::Mining;
-
-    pub fn mine(mining: Mining, squared: &[f32], labels: &[u32]) -> Vec<[u32; 3]> {
-        let rows = labels.len();
-        let at = |a: usize, b: usize| squared[a * rows + b];
-        let mut found = Vec::new();
-        for a in 0..rows {
-            let positives = || (0..rows).filter(|&i| i != a && labels[i] == labels[a]);
-            let negatives = || (0..rows).filter(|&i| labels[i] != labels[a]);
-            let by = |i: &usize, j: &usize| at(a, *i).total_cmp(&at(a, *j));
-            match mining {
-                Mining::BatchHard => {
-                    if let (Some(p), Some(n)) = (positives().max_by(by), negatives().min_by(by)) {
-                        found.push([a, p, n].map(|row| row as u32));
-                    }
-                }
-                Mining::SemiHard => {
-                    for p in positives() {
-                        let beyond = negatives().filter(|&n| at(a, n) > at(a, p)).min_by(by);
-                        if let Some(n) = beyond.or_else(|| negatives().max_by(by)) {
-                            found.push([a, p, n].map(|row| row as u32));
-                        }
-                    }
-                }
-            }
+/// Several triplets of an anchor: each positive with the nearest negative that is farther, else with the farthest.
+fn semi_hard(squared: &[f32], labels: &[u32]) -> Vec<[u32; 3]> {
+    let rows = labels.len();
+    let mut found = Vec::new();
+    for a in 0..rows {
+        let of = &squared[a * rows..][..rows];
+        let by = |i: &usize, j: &usize| of[*i].total_cmp(&of[*j]);
+        let negatives = || (0..rows).filter(|&i| labels[i] != labels[a]);
+        for p in (0..rows).filter(|&i| i != a && labels[i] == labels[a]) {
+            let beyond = negatives().filter(|&n| of[n] > of[p]).min_by(by);
+            found.extend(beyond.or_else(|| negatives().max_by(by)).map(|n| [a, p, n].map(|row| row as u32)));
         }
-        found
     }
+    found
 }
 
 /// Where torch.optim.Adam and AdamW of PyTorch 2.11 end, as bc-nn's own test has it; clipping, skipped steps, averages.
@@ -714,22 +683,33 @@ fn clipping_and_kinds(gpu: &Gpu) {
     close("average", &all(gpu, &average), &expected, 1e-6);
 }
 
-/// Two batches under way, received in their order.
+/// Batches under way, received in any order; slots are used again and grow.
 pub fn uploads(gpu: &Gpu) {
-    let shape = Shape::new(1, 2, 4, 5);
-    let mut uploader = gpu.uploader(shape.count()).unwrap();
+    let shape = Shape::new(1, 4, 4, 5);
+    let uploader = Uploader::new(gpu);
     let batch = |seed| values(shape.count(), seed);
-    uploader.send(&batch(1), shape).unwrap();
-    uploader.send(&batch(2), shape).unwrap();
-    assert!(uploader.send(&batch(3), shape).is_err(), "two at most");
-    for seed in 1..6 {
-        let image = uploader.receive(gpu, Element::F32).unwrap();
-        uploader.send(&batch(seed + 2), shape).unwrap();
-        assert_eq!(gpu.read_image(&image).unwrap(), batch(seed));
+    let send = |seed| uploader.send(&batch(seed), shape).unwrap();
+    let mut on_the_way = send(0);
+    let mut images = Vec::new();
+    for seed in 0..5 {
+        let next = send(seed + 1);
+        let received = std::mem::replace(&mut on_the_way, next);
+        images.push(uploader.receive(received, 1, Element::F32).unwrap().remove(0));
     }
-    let too_many = Shape { batch: 3, ..shape };
-    uploader.receive(gpu, Element::Bf16).unwrap();
-    assert!(uploader.send(&values(too_many.count(), 1), too_many).is_err());
+    for (seed, image) in (0..).zip(&images) {
+        assert_eq!(gpu.read_image(image).unwrap(), batch(seed), "batch {seed} is not written over");
+    }
+    // One that is dropped leaves its place to a larger one; in parts, in any order, in 16 bits.
+    drop(on_the_way);
+    let (one, large) = (send(7), Shape { batch: 6, ..shape });
+    let other = uploader.send(&values(large.count(), 8), large).unwrap();
+    let parts = uploader.receive(other, 3, Element::Bf16).unwrap();
+    let found: Vec<f32> = parts.iter().flat_map(|part| gpu.read_image(part).unwrap()).collect();
+    assert_eq!((found, parts[0].shape().batch), (rounded(values(large.count(), 8), Element::Bf16), 2));
+    let one = uploader.receive(one, 1, Element::F32).unwrap();
+    assert_eq!(gpu.read_image(&one[0]).unwrap(), batch(7));
+    assert!(uploader.receive(send(9), 3, Element::F32).is_err(), "four items in three parts");
+    assert!(uploader.send(&batch(1)[1..], shape).is_err());
 }
 
 /// Memory is used again, and what cannot fit is refused.

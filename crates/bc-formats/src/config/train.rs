@@ -189,7 +189,8 @@ section! {
         init: PathBuf = PathBuf::new();
         /// Let `init` be a network that was trained on other input: another pool, scale or CQT.
         init_other_input: bool = false;
-        /// Where the network runs: "cpu", "cuda:N" or "auto".
+        /// Where the network runs: "cpu", "auto" (the CPU), "cuda:N" (GPU N), or "cuda": the first GPU; of several ranks
+        /// on a machine each takes the GPU of its number there.
         device: String = "auto".into();
         /// How a GPU stores and multiplies: "f32" (as the CPU), "tf32" (multiplied by tensor cores, 10 bits behind the
         /// point) or "bf16" (activations in 16 bits too; weights, statistics, losses and moments have 32 bits). The CPU
@@ -211,7 +212,7 @@ section! {
         /// another result.
         sync_norms: bool = true;
         /// With several ranks: sums over ranks are added in the order of the ranks, so that a repeated run has the same
-        /// bytes; false: in the order that suits the network between them best.
+        /// bytes; false: in the order that suits MPI or NCCL best, which is faster.
         deterministic: bool = true;
         /// Draw random features of random lengths instead of reading any, to try a set-up without data.
         debug: bool = false;
@@ -336,11 +337,14 @@ section! {
 
 /// Names of devices, and what each can compute in.
 pub(super) fn check_device(problems: &mut SectionProblems<'_>, device: &str, precision: &str) {
-    let cuda = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
+    let numbered = device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
+    let cuda = numbered || device == "cuda";
     problems.require(
         device == "cpu" || device == "auto" || cuda,
         "device",
-        format!("is `{device}`, but must be \"cpu\", \"cuda:N\" (N: number of the GPU) or \"auto\""),
+        format!(
+            "is `{device}`, but must be \"cpu\", \"cuda\", \"cuda:N\" (N: number of the GPU) or \"auto\""
+        ),
     );
     let known = ["f32", "tf32", "bf16"].contains(&precision);
     problems.require(

@@ -1,5 +1,6 @@
 //! NVIDIA GPUs: the operators handed on to bc-cuda, whose images are (batch, height, width, channels) in the run's
-//! precision. Matrices of the head (pooled, f_t, f_c, logits) have 32 bits.
+//! precision. Matrices of the head (pooled, f_t, f_c, logits) have 32 bits. Several processes exchange statistics of norms
+//! and gradients between their devices where these are connected ([`Link`]), else by way of the host.
 //!
 //! Only operators that return numbers wait for the device. Operations without an operator in bc-cuda are computed on the host, as
 //! the operator's comment says: they are small or rare.
@@ -9,20 +10,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use bc_cuda::{
-    Adam, AdamSettings, Buffer, Convolution, CrossEntropy, Element, Gpu, Image, Linear, MaxMeanSaved,
-    MaxPoolSaved, NormSaved, Padding, Runs, State, Step, TripletMargin, WeightCopies,
+    Adam, AdamSettings, Buffer, Convolution, Element, Gpu, Image, Linear, MaxMeanSaved, MaxPoolSaved,
+    NormSaved, Padding, Runs, State, Step, Uploader, WeightCopies,
 };
 
 use super::{
     Activation, AdamRange, AdamState, AdamUpdate, Array, BackwardPass, Conv, Epilogue, Flat, Norm, Operators,
-    Saved, Shape, TrainPass, Weights,
+    Saved, Shape, TrainPass, Upload, Weights,
 };
 use crate::loss::Triplets;
 use crate::parameters::{Entry, Parameter, Parameters};
 use crate::peers::Peers;
 
+/// The devices of other processes, reached without the host.
+pub(super) type Link = Box<dyn bc_cuda::Peers + Send + Sync>;
+
 /// A device.
 pub(super) struct Cuda {
+    // Left before memory is given back: what is queued may wait for processes that have ended.
+    link: Option<Link>,
+    uploader: Uploader,
     gpu: Gpu,
     /// The optimiser's tables, made at its first step.
     optimizer: Mutex<Option<Optimizer>>,
@@ -131,9 +138,48 @@ fn activation(ending: Epilogue<'_>) -> bc_cuda::Activation {
     }
 }
 
-fn refuse(peers: Option<&dyn Peers>) -> Result<()> {
-    ensure!(peers.is_none(), "several ranks that share a batch train on processors; use device = \"cpu\"");
-    Ok(())
+/// Values of norms by way of the host: for devices that are not connected.
+struct ByHost<'a>(&'a dyn Peers);
+
+fn of_peers(error: anyhow::Error) -> bc_cuda::Error {
+    bc_cuda::Error::Peers(error.into())
+}
+
+impl ByHost<'_> {
+    fn read(gpu: &Gpu, values: &Buffer<f32>) -> bc_cuda::Result<Vec<f64>> {
+        Ok(gpu.read(values, 0, values.len())?.into_iter().map(f64::from).collect())
+    }
+}
+
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
+}
+
+impl bc_cuda::Peers for ByHost<'_> {
+    fn gather(&self, gpu: &Gpu, own: &Buffer<f32>) -> bc_cuda::Result<Buffer<f32>> {
+        let all = self.0.gather(&Self::read(gpu, own)?).map_err(of_peers)?;
+        gpu.upload(&narrow(&all))
+    }
+
+    fn sum(&self, gpu: &Gpu, values: &mut Buffer<f32>) -> bc_cuda::Result<()> {
+        let mut sums = Self::read(gpu, values)?;
+        self.0.sum(&mut sums).map_err(of_peers)?;
+        gpu.write(values, 0, &narrow(&sums))
+    }
+}
+
+/// The exchange of a process whose values count for nothing.
+struct Silent<'a>(&'a Link);
+
+impl bc_cuda::Peers for Silent<'_> {
+    fn gather(&self, gpu: &Gpu, own: &Buffer<f32>) -> bc_cuda::Result<Buffer<f32>> {
+        self.0.gather(gpu, &gpu.zeros(own.len())?)
+    }
+
+    fn sum(&self, gpu: &Gpu, values: &mut Buffer<f32>) -> bc_cuda::Result<()> {
+        gpu.clear(values)?;
+        self.0.sum(gpu, values)
+    }
 }
 
 fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -154,16 +200,23 @@ fn sizes(ranges: &[AdamRange], len: usize) -> (Vec<(usize, bool)>, Vec<bool>) {
 }
 
 impl Cuda {
-    pub fn new(gpu: Gpu) -> Self {
-        Self { gpu, optimizer: Mutex::default() }
+    /// With the devices of other processes, if they are connected.
+    pub fn new(gpu: Gpu, link: Option<Link>) -> Self {
+        Self { link, uploader: Uploader::new(&gpu), gpu, optimizer: Mutex::default() }
     }
 
-    /// A loss in a buffer as an array, divided by its weight.
-    fn value(&self, mut loss: Buffer<f32>, weight: f64) -> Result<Array> {
-        if weight != 0.0 {
-            self.gpu.scale(&mut loss, (1.0 / weight) as f32)?;
-        }
-        Ok(array(self.gpu.image_of(&loss, 0, bc_cuda::Shape::matrix(1, 1))?))
+    /// Calls `work` with what norms exchange their statistics by, if they share a batch.
+    fn with_peers<T>(
+        &self,
+        peers: Option<&dyn Peers>,
+        work: impl FnOnce(Option<&dyn bc_cuda::Peers>) -> bc_cuda::Result<T>,
+    ) -> Result<T> {
+        Ok(match (peers, &self.link) {
+            (None, _) => work(None),
+            (Some(peers), None) => work(Some(&ByHost(peers))),
+            (Some(peers), Some(link)) if peers.is_idle() => work(Some(&Silent(link))),
+            (Some(_), Some(link)) => work(Some(&**link)),
+        }?)
     }
 
     /// Writes into the flat gradient: every pass adds, because cleared gradients are zeros.
@@ -188,9 +241,14 @@ impl Operators for Cuda {
         Ok(Some(free + usage.held - usage.used))
     }
 
-    fn images(&self, values: &[f32], [batch, height, width]: [usize; 3]) -> Result<Array> {
+    fn send(&self, values: &[f32], [batch, height, width]: [usize; 3]) -> Result<Upload> {
         let shape = bc_cuda::Shape::new(1, batch, height, width);
-        Ok(array(self.gpu.upload_image(values, shape, self.gpu.element())?))
+        Ok(Upload::new(self.uploader.send(values, shape)?))
+    }
+
+    fn receive(&self, upload: Upload, parts: usize) -> Result<Vec<Array>> {
+        let images = self.uploader.receive(upload.into_data()?, parts, self.gpu.element())?;
+        Ok(images.into_iter().map(array).collect())
     }
 
     fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array> {
@@ -255,6 +313,12 @@ impl Operators for Cuda {
             self.gpu.refresh_weights(runs, values, copies)?;
         }
         Ok(())
+    }
+
+    fn sum_over_devices(&self, flat: &mut Flat) -> Result<bool> {
+        let Some(link) = &self.link else { return Ok(false) };
+        link.sum(&self.gpu, &mut flat.data_mut::<Memory>()?.values)?;
+        Ok(true)
     }
 
     fn conv(&self, x: &Array, parameters: &Parameters, conv: &Conv) -> Result<Array> {
@@ -328,13 +392,14 @@ impl Operators for Cuda {
         norm: &Norm,
         ending: Epilogue<'_>,
     ) -> Result<(Array, Saved)> {
-        refuse(pass.peers)?;
         let shortcut = ending.shortcut.map(image).transpose()?;
         let ending = bc_cuda::Epilogue { activation: activation(ending), shortcut: shortcut.as_ref() };
         let norm = norm_of(pass.parameters, pass.running, norm);
         let running = &mut pass.running.flat_mut().data_mut::<Memory>()?.values;
         let (x, parameters) = (image(x)?, buffer(pass.parameters)?);
-        let (y, saved) = self.gpu.norm_train(&norm, &x, parameters, running, ending, None)?;
+        let (y, saved) = self.with_peers(pass.peers, |peers| {
+            self.gpu.norm_train(&norm, &x, parameters, running, ending, peers)
+        })?;
         Ok((array(y), Saved::new(saved)))
     }
 
@@ -347,11 +412,12 @@ impl Operators for Cuda {
         norm: &Norm,
         pass: &mut BackwardPass<'_>,
     ) -> Result<(Array, Option<Array>)> {
-        refuse(pass.peers)?;
         let (x, y, dy) = (image(x)?, y.map(image).transpose()?, owned(dy)?);
+        let (saved, peers) = (saved.get::<NormSaved>()?, pass.peers);
         let found = self.add_gradient(pass, norm.batch_affine[0], |gradients, _| {
-            let saved = saved.get::<NormSaved>()?;
-            Ok(self.gpu.norm_backward(saved, &x, dy, y.as_ref(), gradients, None)?)
+            self.with_peers(peers, |peers| {
+                self.gpu.norm_backward(saved, &x, dy, y.as_ref(), gradients, peers)
+            })
         })?;
         // The same call wrote these; a bias has no gradient, because normalisation cancels a constant.
         let others =
@@ -425,16 +491,10 @@ impl Operators for Cuda {
             "{counted} labels of {classes} classes"
         );
         let labels: Vec<i32> = labels.iter().map(|label| *label as i32).collect();
-        let (labels, mut loss) = (self.gpu.upload(&labels)?, self.gpu.zeros(1)?);
-        let by = CrossEntropy {
-            counted,
-            of: counted,
-            smoothing: smoothing as f32,
-            weight: weight as f32,
-            element: Element::F32,
-        };
-        let gradient = self.gpu.cross_entropy(&image(logits)?, &labels, &by, &mut loss, 0)?;
-        Ok((self.value(loss, weight)?, array(gradient)))
+        let labels = self.gpu.upload(&labels)?;
+        let (loss, gradient) =
+            self.gpu.cross_entropy(&image(logits)?, &labels, smoothing as f32, weight as f32)?;
+        Ok((array(loss), array(gradient)))
     }
 
     fn triplet_margin(
@@ -453,10 +513,10 @@ impl Operators for Cuda {
         let chosen: Vec<[u32; 3]> =
             (0..anchors.len()).map(|i| [anchors[i], positives[i], negatives[i]]).collect();
         let triplets = self.gpu.triplets(batch, &chosen)?;
-        let ([_, apart], mut loss) = (self.gpu.distances(&x)?, self.gpu.zeros(1)?);
-        let by = TripletMargin { margin: margin as f32, weight: weight as f32, rows: [0, batch] };
-        let gradient = self.gpu.triplet_margin(&x, &apart, &triplets, &by, &mut loss, 0)?;
-        Ok((self.value(loss, weight)?, array(gradient)))
+        let [_, apart] = self.gpu.distances(&x)?;
+        let (loss, gradient) =
+            self.gpu.triplet_margin(&x, &apart, &triplets, margin as f32, weight as f32)?;
+        Ok((array(loss), array(gradient)))
     }
 
     /// One copy to the host.

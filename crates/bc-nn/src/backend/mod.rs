@@ -11,6 +11,11 @@ pub mod cpu;
 #[cfg(feature = "device")]
 mod cuda;
 pub mod geometry;
+#[cfg(feature = "cuda")]
+pub mod gpus;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_gpus.rs"]
+pub mod gpus;
 mod open;
 
 use std::any::Any;
@@ -26,6 +31,7 @@ use crate::optim::AdamSettings;
 use crate::parameters::{Parameter, Parameters};
 use crate::peers::Peers;
 use geometry::Geometry;
+pub use open::names_gpu;
 
 /// Channels, batch, height, width.
 pub type Shape = [usize; 4];
@@ -112,6 +118,25 @@ impl Saved {
     /// What another operator saved.
     pub fn get<T: Any>(&self) -> Result<&T> {
         self.0.downcast_ref().context("what another operator saved")
+    }
+}
+
+/// Inputs of a batch under way to the backend: a backend's own.
+pub struct Upload(Box<dyn Any + Send>);
+
+impl Upload {
+    /// From a backend's own representation.
+    pub fn new(data: impl Any + Send) -> Self {
+        Self(Box::new(data))
+    }
+
+    /// The backend's own representation, by value.
+    ///
+    /// # Errors
+    /// An upload to another backend.
+    pub fn into_data<T: Any>(self) -> Result<T> {
+        let Ok(data) = self.0.downcast::<T>() else { bail!("an upload to another backend") };
+        Ok(*data)
     }
 }
 
@@ -287,8 +312,11 @@ pub trait Operators: Send + Sync {
 
     // --- memory -----------------------------------------------------------------------------------------------------
 
-    /// Images of one channel (1, batch, height, width), from rows of `values`, row after row, sample after sample.
-    fn images(&self, values: &[f32], size: [usize; 3]) -> Result<Array>;
+    /// Sends images of one channel (batch, height, width), row after row, sample after sample. Returns once they are
+    /// copied: they travel while what was queued before is computed.
+    fn send(&self, values: &[f32], size: [usize; 3]) -> Result<Upload>;
+    /// What was sent, cut into `parts` of as many samples each: (1, batch / parts, height, width).
+    fn receive(&self, upload: Upload, parts: usize) -> Result<Vec<Array>>;
     /// A matrix (channels, batch) from one row for each sample.
     fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array>;
     /// The rows of a matrix: for each sample its channels.
@@ -310,6 +338,9 @@ pub trait Operators: Send + Sync {
     fn host<'a>(&self, flat: &'a Flat) -> Option<&'a [f32]>;
     /// Updates what the backend derives from the weights (copies of another precision or layout).
     fn refresh(&self, weights: &mut Parameters) -> Result<()>;
+    /// Replaces flat memory by its sum over all processes if their devices are connected, without the host; whether it
+    /// did.
+    fn sum_over_devices(&self, flat: &mut Flat) -> Result<bool>;
 
     // --- layers -----------------------------------------------------------------------------------------------------
 

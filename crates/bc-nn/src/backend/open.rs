@@ -2,27 +2,16 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "cuda")]
-use anyhow::Context;
 use anyhow::{Result, ensure};
 
 #[cfg(feature = "device")]
 use super::cuda;
+use super::gpus::Gpu;
 use super::{Backend, Operators, Precision, cpu};
 
-#[cfg(feature = "cuda")]
-fn open_cuda(device: &str, precision: Precision) -> Result<Backend> {
-    let options = bc_cuda::cuda::Options::default();
-    let opened = bc_cuda::cuda::open(device, &options).with_context(|| format!("device = \"{device}\""))?;
-    Ok(Backend::on_device(bc_cuda::Gpu::new(opened, precision.name().parse()?)))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn open_cuda(device: &str, _precision: Precision) -> Result<Backend> {
-    anyhow::bail!(
-        "device = \"{device}\": this program was built without CUDA; build it with `just build-cuda` (needs no GPU and \
-         no CUDA to build), or use device = \"cpu\""
-    )
+/// Whether a device of this name is a GPU, and not the processor.
+pub fn names_gpu(device: &str) -> bool {
+    !matches!(device, "cpu" | "auto")
 }
 
 /// Whether what failed is a device that has no memory for what was asked of it.
@@ -42,22 +31,20 @@ impl Backend {
         Self(Arc::new(cpu::Cpu))
     }
 
-    /// By its name: "cpu", "auto" (the processor) or "cuda:0", "cuda:1", ...
+    /// By its name: "cpu", "auto" (the processor) or "cuda:0", "cuda:1", ...; "cuda" is the first of these.
     ///
     /// # Errors
     /// A build without CUDA; no driver or library, no such GPU, or one that is too old: with what to do.
     pub fn open(device: &str, precision: Precision) -> Result<Self> {
-        match device {
-            "cpu" | "auto" => {
-                ensure!(
-                    precision == Precision::F32,
-                    "precision = \"{}\" is for a GPU; the processor computes in \"f32\"",
-                    precision.name()
-                );
-                Ok(Self::cpu())
-            }
-            _ => open_cuda(device, precision),
+        if names_gpu(device) {
+            return Ok(Gpu::open(device, precision)?.alone());
         }
+        ensure!(
+            precision == Precision::F32,
+            "precision = \"{}\" is for a GPU; the processor computes in \"f32\"",
+            precision.name()
+        );
+        Ok(Self::cpu())
     }
 
     /// Whether an error is of a device that has no memory for what was asked of it.
@@ -75,10 +62,10 @@ impl Backend {
         Self(Arc::new(operators))
     }
 
-    /// A device of bc-cuda, real or emulated.
+    /// A device of bc-cuda, real or emulated; with what reaches the devices of other processes, if anything does.
     #[cfg(feature = "device")]
-    pub fn on_device(gpu: bc_cuda::Gpu) -> Self {
-        Self(Arc::new(cuda::Cuda::new(gpu)))
+    pub fn on_device(gpu: bc_cuda::Gpu, link: Option<Box<dyn bc_cuda::Peers + Send + Sync>>) -> Self {
+        Self(Arc::new(cuda::Cuda::new(gpu, link)))
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Result;
 use bc_nn::backend::{
     AdamRange, AdamState, AdamUpdate, Array, BackwardPass, Conv, Epilogue, Flat, Norm, Operators, Saved,
-    Shape, TrainPass, Weights,
+    Shape, TrainPass, Upload, Weights,
 };
 use bc_nn::loss::Triplets;
 use bc_nn::{Backend, Gradients, Parameter, Parameters};
@@ -138,10 +138,17 @@ impl Operators for Checked {
         self.device.free_memory()
     }
 
-    fn images(&self, values: &[f32], size: [usize; 3]) -> Result<Array> {
-        let x = self.device.images(values, size)?;
-        self.compare_arrays("images", &x, &self.cpu.images(values, size)?, 1)?;
-        Ok(x)
+    fn send(&self, values: &[f32], size: [usize; 3]) -> Result<Upload> {
+        Ok(Upload::new((self.device.send(values, size)?, self.cpu.send(values, size)?)))
+    }
+
+    fn receive(&self, upload: Upload, parts: usize) -> Result<Vec<Array>> {
+        let (device, cpu) = upload.into_data::<(Upload, Upload)>()?;
+        let (found, expected) = (self.device.receive(device, parts)?, self.cpu.receive(cpu, parts)?);
+        for (found, expected) in found.iter().zip(&expected) {
+            self.compare_arrays("images", found, expected, 1)?;
+        }
+        Ok(found)
     }
 
     fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array> {
@@ -408,6 +415,10 @@ impl Operators for Checked {
         self.compare_arrays("triplet loss", &value, &theirs.0, 0)?;
         self.compare_arrays("gradient of the triplet loss", &gradient, &theirs.1, 0)?;
         Ok((value, gradient))
+    }
+
+    fn sum_over_devices(&self, flat: &mut Flat) -> Result<bool> {
+        self.device.sum_over_devices(flat)
     }
 
     fn squared_distances(&self, x: &Array) -> Result<Vec<f32>> {

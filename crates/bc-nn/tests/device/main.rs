@@ -9,9 +9,11 @@
 #![cfg(feature = "device")]
 
 mod checked;
+mod processes;
 
 use std::sync::{Arc, Mutex};
 
+use bc_cuda::Gpu;
 use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use bc_nn::backend::Clipping;
 use bc_nn::loss::Triplets;
@@ -30,28 +32,40 @@ const ADAM: AdamSettings = AdamSettings {
     decay_vectors: false,
 };
 
-/// Devices that this build and machine have, in a precision.
-fn devices(precision: &str) -> Vec<bc_cuda::Gpu> {
+/// Devices that this build and machine have, in a precision; of each kind as many as there are processes.
+fn gpus(precision: &str, processes: usize) -> Vec<Vec<Gpu>> {
     let mut found = Vec::new();
     #[cfg(feature = "emulated")]
     if let Some(hip_cpu) = bc_testing::shared("cuda/hip-cpu") {
         match bc_cuda::emulated::missing(&hip_cpu) {
             Some(missing) => bc_testing::skipped(format_args!("kernels on CPU threads: {missing}")),
             None => {
-                let device = bc_cuda::emulated::open(&hip_cpu).unwrap();
-                found.push(bc_cuda::Gpu::new(device, precision.parse().unwrap()));
+                let open = |_| bc_cuda::emulated::open(&hip_cpu).unwrap();
+                found.push(
+                    (0..processes)
+                        .map(open)
+                        .map(|device| Gpu::new(device, precision.parse().unwrap()))
+                        .collect(),
+                );
             }
         }
     }
     #[cfg(feature = "cuda")]
     match std::env::var("BYTECOVER_DEVICE") {
         Ok(name) => {
-            let device = bc_cuda::cuda::open(&name, &bc_cuda::cuda::Options::default()).unwrap();
-            found.push(bc_cuda::Gpu::new(device, precision.parse().unwrap()));
+            let open = |_| bc_cuda::cuda::open(&name).unwrap();
+            found.push(
+                (0..processes).map(open).map(|device| Gpu::new(device, precision.parse().unwrap())).collect(),
+            );
         }
         Err(_) => bc_testing::skipped("BYTECOVER_DEVICE names no GPU"),
     }
     found
+}
+
+/// One device of each kind.
+fn devices(precision: &str) -> Vec<Gpu> {
+    gpus(precision, 1).into_iter().flatten().collect()
 }
 
 fn values(count: usize, seed: u32) -> Vec<f32> {
@@ -145,7 +159,7 @@ fn worst<'a>(ours: &[(String, Vec<f32>)], theirs: &'a [(String, Vec<f32>)]) -> (
 
 /// Outputs and weights are within the first tolerance, gradients within the second, if there is one.
 fn compare(precision: &str, tolerances: &[f64]) {
-    for backend in devices(precision).into_iter().map(Backend::on_device) {
+    for backend in devices(precision).into_iter().map(|gpu| Backend::on_device(gpu, None)) {
         for (name, settings) in networks() {
             let (theirs, ours) =
                 (computed(&settings, &Backend::cpu(), false), computed(&settings, &backend, false));
@@ -192,7 +206,7 @@ fn every_operator_of_a_network_is_at_most_a_rounding_away_on_its_own_input() {
         for gpu in devices(precision) {
             for (name, settings) in networks() {
                 let found = Arc::new(Mutex::new(checked::Found::new()));
-                let device = Backend::on_device(gpu.clone());
+                let device = Backend::on_device(gpu.clone(), None);
                 let backend = Backend::of(checked::Checked::new(device, precision == "bf16", found.clone()));
                 let mut network = Network::new(&settings, 3, &backend).unwrap();
                 prepare_weights(&mut network);
@@ -224,7 +238,7 @@ fn every_operator_of_a_network_is_at_most_a_rounding_away_on_its_own_input() {
 #[test]
 fn recomputed_activations_give_the_same_bits_on_a_device() {
     for precision in ["f32", "bf16"] {
-        for backend in devices(precision).into_iter().map(Backend::on_device) {
+        for backend in devices(precision).into_iter().map(|gpu| Backend::on_device(gpu, None)) {
             for (name, settings) in networks() {
                 let [kept, recomputed] =
                     [false, true].map(|recompute| computed(&settings, &backend, recompute));
@@ -250,7 +264,7 @@ fn a_step_takes_the_memory_of_a_device_that_is_foretold() {
                 for gpu in devices(precision) {
                     let settings = NetworkSettings::from_config(model, 84, 5);
                     let foretold = settings.memory(84, frames, Holding::on_gpu(named, recompute));
-                    let backend = Backend::on_device(gpu.clone());
+                    let backend = Backend::on_device(gpu.clone(), None);
                     let mut network = Network::new(&settings, 3, &backend).unwrap();
                     network.recompute_activations(recompute);
                     let mut gradients = Gradients::new(network.parameters()).unwrap();

@@ -19,6 +19,8 @@ const AHEAD: usize = 2;
 pub struct Loader {
     channels: Vec<Receiver<Batch>>,
     next: usize,
+    /// The next batch, if somebody has looked at it.
+    held: Option<Batch>,
     /// Time that the consumer has spent waiting.
     pub waited: Duration,
 }
@@ -46,16 +48,24 @@ impl Loader {
                 receiver
             })
             .collect();
-        Self { channels, next: 0, waited: Duration::ZERO }
+        Self { channels, next: 0, held: None, waited: Duration::ZERO }
     }
 
     /// The next batch, or `None` after the last one.
     pub fn next_batch(&mut self) -> Option<Batch> {
         let started = Instant::now();
-        let batch = self.channels[self.next].recv().ok();
+        let batch = self.held.take().or_else(|| self.channels[self.next].recv().ok());
         self.waited += started.elapsed();
         self.next = (self.next + 1) % self.channels.len();
         batch
+    }
+
+    /// The next batch if it is made, without waiting; it stays the next one.
+    pub fn ready(&mut self) -> Option<&Batch> {
+        if self.held.is_none() {
+            self.held = self.channels[self.next].try_recv().ok();
+        }
+        self.held.as_ref()
     }
 
     /// The batch at a known position.
@@ -150,6 +160,18 @@ mod tests {
             assert_eq!(one.next_batch().unwrap(), three.next_batch().unwrap());
         }
         assert!(one.next_batch().is_none() && three.next_batch().is_none());
+    }
+
+    #[test]
+    fn who_looks_at_the_next_batch_changes_nothing() {
+        let ((mut looked, batches), (mut other, _)) = (loader(2, 0, 0), loader(2, 0, 0));
+        for _ in 0..2 * batches {
+            let seen = looked.ready().cloned();
+            let batch = looked.next_batch();
+            assert!(seen.is_none_or(|seen| Some(seen) == batch));
+            assert_eq!(batch, other.next_batch());
+        }
+        assert!(looked.ready().is_none() && looked.next_batch().is_none());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The sum of gradients over ranks, while the backward pass continues.
+//! The sum of gradients over ranks, while the backward pass continues: where the processor can read them.
 //!
 //! The parameters are grouped into buckets in the order in which a backward pass reaches them, the last ones first. A
 //! bucket whose gradients are complete is sent to a thread that sums it over the ranks. Buckets are sent in one order,
@@ -13,33 +13,10 @@ use anyhow::{Context, Result};
 use bc_nn::{Gradients, Listener};
 use bc_ranks::{Ranks, Values};
 
+use super::traffic::Traffic;
+
 /// Minimum number of values of a bucket: 1 MiB. Smaller ones would cost more messages, larger ones would be sent later.
 const BUCKET: usize = 1 << 18;
-
-/// The cost of summing gradients.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Traffic {
-    /// Steps.
-    pub steps: u64,
-    /// Buckets of a step.
-    pub buckets: usize,
-    /// Bytes of gradients that are summed in a step.
-    pub bytes: usize,
-    /// Time that the sums took.
-    pub summing: Duration,
-    /// How much of it was left after the backward pass, which had to wait.
-    pub waiting: Duration,
-}
-
-impl Traffic {
-    /// Share of the sums' time that was hidden behind the backward pass.
-    pub fn overlap(&self) -> f64 {
-        if self.summing.is_zero() {
-            return 0.0;
-        }
-        (1.0 - self.waiting.as_secs_f64() / self.summing.as_secs_f64()).max(0.0)
-    }
-}
 
 /// Gradients of some parameters: their values, then for each parameter whether there is one (1 or 0), so that the sum
 /// tells whether any rank has one.

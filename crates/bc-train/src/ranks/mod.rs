@@ -2,23 +2,28 @@
 //!
 //! Each rank computes its share of a batch ([`crate::sampler::Shares`]). Three things need the others: batch norms
 //! ([`norms`]), losses over pairs and triplets, which see the embeddings of all ([`Team::rows_of_all`]), and the
-//! gradients, which are summed while the backward pass continues ([`exchange`]). With a single rank, none of this does anything.
+//! gradients, which are summed while the backward pass continues ([`exchange`]), or behind it where they lie on GPUs
+//! ([`at_once`]). With a single rank, none of this does anything. [`device`] gives each rank a device of its own.
 
+mod at_once;
+pub mod device;
 mod exchange;
 mod norms;
+mod traffic;
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bc_cli::progress;
 use bc_formats::config::TrainConfig;
-use bc_nn::{Gradients, Parameters, Peers};
+use bc_nn::{Backend, Gradients, Parameters, Peers};
 use bc_ranks::{Ranks, Values};
 
 use crate::sampler::Shares;
+use at_once::AtOnce;
 use exchange::Exchange;
-pub use exchange::Traffic;
 use norms::NormPeers;
+pub use traffic::{Traffic, Way};
 
 /// An error that all ranks have in common: rank 0 reports it, and none has to end the others.
 #[derive(Debug, thiserror::Error)]
@@ -36,24 +41,35 @@ pub(crate) fn say(ranks: &Ranks, text: String) {
 pub struct Team {
     ranks: Ranks,
     norms: Option<Arc<NormPeers>>,
-    exchange: Option<Exchange>,
+    sums: Sums,
+}
+
+/// How gradients are summed over ranks.
+enum Sums {
+    /// There is one rank.
+    None,
+    AsTheyCome(Exchange),
+    AtOnce(AtOnce),
 }
 
 impl Team {
-    /// Opens a channel for the gradients, among others.
+    /// With a channel for the gradients, which are on this backend.
     ///
     /// # Errors
     /// A rank that has ended.
-    pub fn new(ranks: &Ranks, train: &TrainConfig) -> Result<Self> {
+    pub fn new(ranks: &Ranks, train: &TrainConfig, backend: &Backend) -> Result<Self> {
         if ranks.is_alone() {
-            return Ok(Self { ranks: ranks.clone(), norms: None, exchange: None });
+            return Ok(Self { ranks: ranks.clone(), norms: None, sums: Sums::None });
         }
         let channel = ranks.channel(train.deterministic)?;
         let norms = train.sync_norms.then(|| ranks.channel(train.deterministic)).transpose()?;
         Ok(Self {
             ranks: ranks.clone(),
             norms: norms.map(|channel| Arc::new(NormPeers::new(channel))),
-            exchange: Some(Exchange::new(channel)),
+            sums: match backend.is_cpu() {
+                true => Sums::AsTheyCome(Exchange::new(channel)),
+                false => Sums::AtOnce(AtOnce::new(channel)),
+            },
         })
     }
 
@@ -115,7 +131,10 @@ impl Team {
     /// # Errors
     /// A thread that cannot be started.
     pub fn listen(&mut self, gradients: &mut Gradients) -> Result<()> {
-        self.exchange.as_mut().map_or(Ok(()), |exchange| exchange.listen(gradients))
+        match &mut self.sums {
+            Sums::AsTheyCome(exchange) => exchange.listen(gradients),
+            Sums::None | Sums::AtOnce(_) => Ok(()),
+        }
     }
 
     /// Replaces the gradients by their sums over ranks; one that no rank has stays unwritten.
@@ -123,7 +142,11 @@ impl Team {
     /// # Errors
     /// A rank that has ended.
     pub fn sum_gradients(&mut self, gradients: &mut Gradients) -> Result<()> {
-        self.exchange.as_mut().map_or(Ok(()), |exchange| exchange.finish(gradients))
+        match &mut self.sums {
+            Sums::None => Ok(()),
+            Sums::AsTheyCome(exchange) => exchange.finish(gradients),
+            Sums::AtOnce(at_once) => at_once.finish(gradients),
+        }
     }
 
     /// If norms are not shared, replaces the running statistics by those of rank 0.
@@ -160,6 +183,10 @@ impl Team {
 
     /// The cost of summing the gradients so far; `None` with one rank.
     pub fn traffic(&self) -> Option<Traffic> {
-        self.exchange.as_ref().map(Exchange::traffic)
+        match &self.sums {
+            Sums::None => None,
+            Sums::AsTheyCome(exchange) => Some(exchange.traffic()),
+            Sums::AtOnce(at_once) => Some(at_once.traffic()),
+        }
     }
 }

@@ -27,14 +27,18 @@ impl NormPeers {
 impl Peers for NormPeers {
     fn gather(&self, own: &[f64]) -> Result<Vec<f64>> {
         let counts = vec![own.len(); self.channel.size()];
-        let nothing = self.silent.load(Ordering::Relaxed).then(|| vec![0.0; own.len()]);
+        let nothing = self.is_idle().then(|| vec![0.0; own.len()]);
         self.channel.gather(nothing.as_deref().unwrap_or(own), &counts)
     }
 
     fn sum(&self, values: &mut [f64]) -> Result<()> {
-        if self.silent.load(Ordering::Relaxed) {
+        if self.is_idle() {
             values.fill(0.0);
         }
         self.channel.sum(Values::F64(values))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 }

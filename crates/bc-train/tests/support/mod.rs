@@ -6,6 +6,9 @@ pub mod data;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bc_formats::config::{Config, load};
+use bc_formats::features::CqtSettings;
+
 /// A network and batches so small that a step takes milliseconds, on made-up features.
 pub const TINY: &[&str] = &[
     "model.width=2",
@@ -22,6 +25,39 @@ pub const TINY: &[&str] = &[
     "augment.transpose_probability=0.5",
     "augment.specaugment_probability=0.5",
 ];
+
+/// Losses of a step differ by at most this, relative to a loss of at least 1. (Where the hardest negative is decided by
+/// a hair, or at low temperatures, rounding grows faster: 1e-5 to 2e-3 were seen within twenty steps.)
+pub const TOLERANCE: f64 = 1e-5;
+
+/// [`TINY`] with more overrides, in `run`.
+pub fn config(run: &Path, overrides: &[&str]) -> Config {
+    let mut set: Vec<String> = TINY.iter().chain(overrides).map(|text| (*text).to_owned()).collect();
+    set.push(format!("train.run={}", run.display()));
+    load(None, &set).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// The largest difference of two curves, relative to a figure of at least 1. Norms of gradients and figures of ranking
+/// (which jump where two distances are nearly equal) count a hundredth.
+pub fn difference(one: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
+    assert_eq!(one.len(), other.len());
+    let mut worst = 0f64;
+    for (a, b) in one.iter().zip(other) {
+        let losses = if a.len() == 4 { 3 } else { 1 };
+        for (place, (a, b)) in a.iter().zip(b).enumerate() {
+            let weight = if place < losses { 1.0 } else { 0.01 };
+            worst = worst.max(weight * (a - b).abs() / a.abs().max(1.0));
+        }
+    }
+    worst
+}
+
+/// Features that a small network tells apart, and where they are.
+pub fn waves(folder: &Path) -> Vec<String> {
+    data::write_waves(folder, data::versions(4), CqtSettings::default());
+    let place = |key: &str, name: &str| format!("features.{key}={}", folder.join(name).display());
+    vec!["train.debug=false".into(), place("index", "index.parquet"), place("output", "features")]
+}
 
 /// `bc-train train` on [`TINY`] with more overrides, in `run`.
 pub fn train(run: &Path, overrides: &[&str], flags: &[&str]) -> Command {

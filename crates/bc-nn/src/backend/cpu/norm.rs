@@ -551,6 +551,10 @@ mod tests {
             Ok(self.answer(own))
         }
 
+        fn is_idle(&self) -> bool {
+            false
+        }
+
         fn sum(&self, values: &mut [f64]) -> Result<()> {
             let all = self.answer(values);
             let (one, other) = all.split_at(values.len());

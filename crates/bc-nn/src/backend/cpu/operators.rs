@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::super::{
     AdamRange, AdamState, AdamUpdate, Array, BackwardPass, Conv, Epilogue, Flat, Norm, Operators, Saved,
-    Shape, TrainPass, Weights,
+    Shape, TrainPass, Upload, Weights,
 };
 use super::conv2d::{Kernel, conv2d, conv2d_affine, conv2d_input_gradient, conv2d_weight_gradient};
 use super::norm::{NormGradients, Source, Statistics, fold_statistics, norm, norm_gradient};
@@ -93,9 +93,21 @@ impl Operators for Cpu {
         Ok(crate::memory::available())
     }
 
-    fn images(&self, values: &[f32], [batch, height, width]: [usize; 3]) -> Result<Array> {
-        ensure!(values.len() == batch * height * width, "{} values for images", values.len());
-        Ok(array(values.to_vec(), [1, batch, height, width]))
+    fn send(&self, values: &[f32], size: [usize; 3]) -> Result<Upload> {
+        ensure!(values.len() == size.iter().product::<usize>(), "{} values for images", values.len());
+        Ok(Upload::new((values.to_vec(), size)))
+    }
+
+    fn receive(&self, upload: Upload, parts: usize) -> Result<Vec<Array>> {
+        let (values, [batch, height, width]) = upload.into_data::<(Vec<f32>, [usize; 3])>()?;
+        if parts == 1 {
+            return Ok(vec![array(values, [1, batch, height, width])]);
+        }
+        ensure!(parts > 0 && batch.is_multiple_of(parts), "{batch} images in {parts} parts");
+        let shape = [1, batch / parts, height, width];
+        let part =
+            |number| array(values[number * values.len() / parts..][..values.len() / parts].to_vec(), shape);
+        Ok((0..parts).map(part).collect())
     }
 
     fn matrix(&self, rows: &[f32], channels: usize) -> Result<Array> {
@@ -141,6 +153,10 @@ impl Operators for Cpu {
 
     fn refresh(&self, _weights: &mut Parameters) -> Result<()> {
         Ok(())
+    }
+
+    fn sum_over_devices(&self, _flat: &mut Flat) -> Result<bool> {
+        Ok(false)
     }
 
     fn conv(&self, x: &Array, parameters: &Parameters, conv: &Conv) -> Result<Array> {

@@ -1,0 +1,101 @@
+//! Batches on their way to the device beside the queue: the next one arrives while a step reads the last.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::device::Staging;
+use crate::error::{Result, ensure};
+use crate::gpu::Gpu;
+use crate::memory::block_size;
+use crate::shape::{Element, Shape};
+use crate::tensor::Image;
+
+/// Page-locked memory with memory of the device, for one batch.
+struct Slot {
+    bytes: usize,
+    staging: Box<dyn Staging>,
+}
+
+/// Slots that no batch is in; the one that was left first is first.
+#[derive(Default)]
+struct Slots(Mutex<VecDeque<Slot>>);
+
+impl Slots {
+    fn locked(&self) -> MutexGuard<'_, VecDeque<Slot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends batches to a device, into as many slots as there are batches under way at a time: two where the next one is
+/// sent while a step runs. Slots grow with the batches and are used again.
+pub struct Uploader {
+    gpu: Gpu,
+    free: Arc<Slots>,
+}
+
+/// A batch under way. Its slot is free again when it is received or dropped.
+pub struct Upload {
+    slot: Option<Slot>,
+    shape: Shape,
+    home: Arc<Slots>,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.home.locked().extend(self.slot.take());
+    }
+}
+
+impl Uploader {
+    /// Without a slot yet.
+    pub fn new(gpu: &Gpu) -> Self {
+        Self { gpu: gpu.clone(), free: Arc::default() }
+    }
+
+    /// Starts the way of a batch (batch, height, width, channels) to the device, and returns before it is there.
+    ///
+    /// # Errors
+    /// Another number of values; no memory; the driver's.
+    pub fn send(&self, values: &[f32], shape: Shape) -> Result<Upload> {
+        ensure(values.len() == shape.count(), || format!("{} values for {shape}", values.len()))?;
+        let mut slot = self.slot(size_of_val(values))?;
+        slot.staging.send(bytemuck::cast_slice(values))?;
+        Ok(Upload { slot: Some(slot), shape, home: Arc::clone(&self.free) })
+    }
+
+    /// A free slot of so many bytes; the oldest, for what was read from it last is read by now.
+    fn slot(&self, bytes: usize) -> Result<Slot> {
+        let mut free = self.free.locked();
+        let large = free.iter().position(|slot| slot.bytes >= bytes);
+        if let Some(slot) = large.and_then(|place| free.remove(place)) {
+            return Ok(slot);
+        }
+        // A larger one takes the place of one that is too small.
+        drop(free.pop_front());
+        let bytes = block_size(bytes);
+        Ok(Slot { bytes, staging: self.gpu.device.staging(bytes)? })
+    }
+
+    /// A batch that was sent, cut into `parts` of as many items each, as images of this element. What is queued from now
+    /// on waits for its arrival; the host does not.
+    ///
+    /// # Errors
+    /// A batch that cannot be cut like this; no memory; the driver's.
+    pub fn receive(&self, mut upload: Upload, parts: usize, element: Element) -> Result<Vec<Image>> {
+        let shape = upload.shape;
+        ensure(parts > 0 && shape.batch.is_multiple_of(parts), || format!("{shape} in {parts} parts"))?;
+        let Some(Slot { staging, .. }) = &mut upload.slot else { return Ok(Vec::new()) };
+        let from = staging.receive()?;
+        let part = Shape { batch: shape.batch / parts, ..shape };
+        let image = |number: usize| -> Result<Image> {
+            let image = self.gpu.image(part, element)?;
+            let at = from + (number * part.count() * size_of::<f32>()) as u64;
+            // SAFETY: the slot holds all parts one behind the other, in 32 bits, and the image has room for one.
+            unsafe { self.gpu.convert_at(at, image.address(), part.count(), [Element::F32, element])? };
+            Ok(image)
+        };
+        let images = (0..parts).map(image).collect();
+        staging.release()?;
+        images
+    }
+}
