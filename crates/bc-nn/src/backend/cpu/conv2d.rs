@@ -1,7 +1,7 @@
 //! Two-dimensional convolution as a matrix product: weights times windows (im2col).
 //!
 //! The windows are never stored as a matrix; the product packs them straight from the
-//! input. The gradient of the input is a convolution too where the stride is 1, with the
+//! input. Where Winograd's filtering pays ([`winograd`]), it takes the product's place. The gradient of the input is a convolution too where the stride is 1, with the
 //! taps reversed and the channels exchanged.
 
 use anyhow::{Result, bail};
@@ -12,6 +12,7 @@ use super::super::{Array, Shape};
 use super::im2col::{Sizes, col2im};
 use super::normalise::{Affine, affine_add_relu_in_place, affine_in_place};
 use super::product::{BlockEpilogue, Matrix, View, multiply, multiply_into};
+use super::winograd;
 use super::{Unwritten, array, fresh, in_place, values, written, zeroed};
 
 /// Number of outputs up to which the gradient of the weights is computed transposed.
@@ -26,8 +27,13 @@ fn windows<'a>(x: &'a [f32], sizes: &'a Sizes) -> Matrix<'a> {
 }
 
 fn forward(x: &[f32], weight: &[f32], sizes: &Sizes, finish: Option<BlockEpilogue<'_>>) -> Vec<f32> {
-    let weight = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()));
-    fresh(sizes.outputs * sizes.columns(), |y| multiply_into(y, weight, windows(x, sizes), finish))
+    fresh(sizes.outputs * sizes.columns(), |y| {
+        if winograd::pays(sizes) {
+            return winograd::convolve_into(y, x, weight, sizes, finish);
+        }
+        let weight = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()));
+        multiply_into(y, weight, windows(x, sizes), finish)
+    })
 }
 
 /// The weights of the convolution that takes the output's gradient to the input's: (C, O, k, k), taps reversed.
@@ -75,6 +81,21 @@ impl<'a> Destination<'a> {
             }
         }
     }
+
+    /// The convolution of x.
+    fn convolve(self, x: &[f32], weight: &[f32], sizes: &Sizes) -> &'a mut [f32] {
+        if !winograd::pays(sizes) {
+            let weight = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()));
+            return self.multiply(weight, Matrix::Im2col(x, sizes));
+        }
+        match self {
+            Destination::Unwritten(out) => winograd::convolve_into(out, x, weight, sizes, None),
+            Destination::AddTo(out) => {
+                winograd::convolve_add(out, x, weight, sizes);
+                out
+            }
+        }
+    }
 }
 
 /// Writes the input's gradient, or adds it, and returns it.
@@ -93,9 +114,7 @@ fn input_gradient<'a>(dx: Destination<'a>, dy: &[f32], weight: &[f32], sizes: &S
             padding: [0, 1].map(|axis| sizes.kernel[axis] - 1 - sizes.padding[axis]),
             ..*sizes
         };
-        let weight = reversed(weight, sizes);
-        let weight = Matrix::Stored(View::new(&weight, back.outputs, back.depth()));
-        return dx.multiply(weight, Matrix::Im2col(dy, &back));
+        return dx.convolve(dy, &reversed(weight, sizes), &back);
     }
     let columns = fresh(sizes.depth() * sizes.columns(), |columns| {
         multiply_into(columns, across, Matrix::Stored(stored), None)
@@ -301,6 +320,19 @@ mod tests {
             let candles = exchanged(&tensor(&x)).conv2d(&tensor(&w), padding, stride, 1, 1).unwrap();
             let apart = apart(&ours, &exchanged(&candles));
             assert!(apart < 1e-4, "kernel {size}, stride {stride}: {apart}");
+            check_gradients(&x, &w, geometry);
+        }
+    }
+
+    #[test]
+    fn convolutions_by_winograd_are_candles_and_gradients_are_differences() {
+        let geometry = Geometry::square(1, 1);
+        for (outputs, height, width) in [(32, 5, 8), (67, 6, 9)] {
+            let (x, w) = (made([36, 2, height, width], 1), made([outputs, 36, 3, 3], 2));
+            let ours = conv2d(&x, kernel(&w), geometry).unwrap();
+            let candles = exchanged(&tensor(&x)).conv2d(&tensor(&w), 1, 1, 1, 1).unwrap();
+            let apart = apart(&ours, &exchanged(&candles));
+            assert!(apart < 1e-4, "{outputs} outputs: {apart}");
             check_gradients(&x, &w, geometry);
         }
     }

@@ -85,7 +85,7 @@ impl Sizes {
     }
 
     /// The row of the input that tap `ky` of the output's row `y` meets, if there is one.
-    fn row(&self, y: usize, ky: usize) -> Option<usize> {
+    pub fn row(&self, y: usize, ky: usize) -> Option<usize> {
         let position = y * self.stride[0] + ky;
         if self.ring {
             return Some((position + self.height - self.padding[0]) % self.height);

@@ -20,6 +20,7 @@ mod rows;
 mod tile;
 pub mod time_mean;
 mod transpose;
+mod winograd;
 
 use std::mem::MaybeUninit;
 

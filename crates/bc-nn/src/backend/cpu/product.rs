@@ -19,7 +19,7 @@ use super::{Unwritten, fresh, written, zeroed};
 use crate::simd::vectorized;
 
 /// Maximum number of panels that are packed at once.
-const PANELS: usize = 16;
+const PANELS: usize = 24;
 /// Rows of the left factor that are gathered at once.
 const GATHERED: usize = 112;
 
@@ -173,7 +173,7 @@ fn distance(depth: usize) -> usize {
 }
 
 /// The part of a buffer that is aligned to a cache line.
-fn aligned(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
+pub(super) fn aligned(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
     const LINE: usize = 64;
     if buffer.len() < count + LINE / size_of::<f32>() {
         buffer.resize(count + LINE / size_of::<f32>(), 0.0);
@@ -216,7 +216,7 @@ impl Split {
 }
 
 /// The part `number` of `parts` of a range.
-fn share(count: usize, parts: usize, number: usize) -> Range<usize> {
+pub(super) fn share(count: usize, parts: usize, number: usize) -> Range<usize> {
     count * number / parts..count * (number + 1) / parts
 }
 
@@ -336,7 +336,7 @@ impl Product<'_> {
             let distance = distance(depth.len());
             let panels = &mut panels[..panel_count * distance];
             right.pack(depth.clone(), columns.clone(), right_map.as_ref(), panels, spare);
-            let packed = Panels { values: panels, distance, columns: columns.len() };
+            let packed = Panels { values: panels, distance, step: PANEL, columns: columns.len() };
             let left_map = left.map(depth.clone());
             for first in rows.clone().step_by(GATHERED) {
                 let rows = first..(first + GATHERED).min(rows.end);

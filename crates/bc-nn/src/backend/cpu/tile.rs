@@ -1,7 +1,7 @@
 //! The inner kernel of every product of matrices: a tile of rows times a panel of columns.
 //!
-//! A panel is [`PANEL`] columns wide and stored row by row (`depth x PANEL`, zeros behind
-//! the last column); rows come from a block that the caller gathers. Each element of a
+//! A panel is [`PANEL`] columns wide and stored row by row (something to read behind the last column); rows come from a
+//! block that the caller gathers. Each element of a
 //! product is summed by one thread in one order, so results do not depend on the number
 //! of threads. The tile sizes follow from the registers: AVX-512 has 32 of 16 floats, for 14 x 2 sums, two vectors of
 //! columns and one broadcast; AVX2 has 16 of 8 floats, for 6 x 2 sums, two vectors of columns and one broadcast, so that
@@ -65,6 +65,27 @@ impl<'a> Target<'a> {
     }
 }
 
+impl Target<'_> {
+    /// Writes some columns of a row, or adds to them.
+    ///
+    /// # Safety
+    /// No other thread uses the same block at the same time; what is added to is written.
+    pub unsafe fn put(self, row: usize, first: usize, values: &[f32], add: bool) {
+        if add {
+            // SAFETY: the caller's.
+            let to = unsafe { self.row(row, first..first + values.len()) };
+            to.iter_mut().zip(values).for_each(|(to, value)| *to += value);
+            return;
+        }
+        assert!(first + values.len() <= self.stride && row * self.stride + first + values.len() <= self.len);
+        // SAFETY: in bounds by the assertion, exclusive by the caller.
+        unsafe {
+            let to = self.data.add(row * self.stride + first);
+            to.copy_from_nonoverlapping(values.as_ptr(), values.len());
+        }
+    }
+}
+
 /// How the block of rows is laid out in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum RowLayout {
@@ -82,11 +103,12 @@ pub struct Rows<'a> {
     pub count: usize,
 }
 
-/// Columns of the right factor, packed into panels that begin `distance` values apart.
+/// Columns of the right factor, in panels that begin `distance` values apart and whose rows begin `step` values apart.
 #[derive(Clone, Copy)]
 pub struct Panels<'a> {
     pub values: &'a [f32],
     pub distance: usize,
+    pub step: usize,
     pub columns: usize,
 }
 
@@ -103,14 +125,14 @@ pub unsafe fn multiply(
     add: bool,
 ) {
     let Rows { values: rows, layout, count } = rows;
-    let Panels { values: panels, distance: panel_distance, columns } = panels;
+    let Panels { values: panels, distance: panel_distance, step, columns } = panels;
     if count == 0 || columns == 0 || depth == 0 {
         return;
     }
     let last = (row + count - 1) * target.stride + column + columns;
     assert!(last <= target.len && column + columns <= target.stride);
     let panel_count = columns.div_ceil(PANEL);
-    assert!(panels.len() >= (panel_count - 1) * panel_distance + depth * PANEL);
+    assert!(panels.len() >= (panel_count - 1) * panel_distance + (depth - 1) * step + PANEL);
     let (row_step, cs) = match layout {
         RowLayout::RowMajor => (ROW_STRIDE, 1),
         RowLayout::ColumnMajor(stride) => (1, stride),
@@ -131,15 +153,16 @@ pub unsafe fn multiply(
                 let a = rows.as_ptr().add(first * row_step);
                 let c = target.data.add((row + first) * target.stride + column + left);
                 let along = layout == RowLayout::RowMajor;
-                tile(isa, height, along, depth, a, cs, b, c, target.stride, width, add);
+                tile(isa, height, along, depth, a, cs, b, step, c, target.stride, width, add);
             }
         }
     }
 }
 
-/// A tile of `height` rows and of a panel (AVX-512) or half of one (else).
+/// A tile of `height` rows and of a panel (AVX-512, if it has columns in the second half) or half of one (else).
 // The arguments of `tile` and of the kernels below are those of BLAS, kept apart so that they stay in registers:
-// a, b and c are the factors and the result, rs and cs the strides of a's rows and columns, ldc that of c's rows.
+// a, b and c are the factors and the result, rs and cs the strides of a's rows and columns, ldb and ldc those of b's and
+// c's rows.
 #[allow(clippy::too_many_arguments)]
 #[inline]
 unsafe fn tile(
@@ -150,18 +173,22 @@ unsafe fn tile(
     a: *const f32,
     cs: usize,
     b: *const f32,
+    ldb: usize,
     c: *mut f32,
     ldc: usize,
     width: usize,
     add: bool,
 ) {
     macro_rules! by_height {
-        ($kernel:ident: $($m:literal)*) => {
+        ($kernel:ident $wide:tt: $($m:literal)*) => {
             match (height, along) {
-                $(($m, true) => $kernel::<$m, ROW_STRIDE>(depth, a, 1, b, c, ldc, width, add),)*
-                $(($m, false) => $kernel::<$m, 1>(depth, a, cs, b, c, ldc, width, add),)*
+                $(($m, true) => by_height!(@ $kernel $wide $m, ROW_STRIDE, 1),)*
+                $(($m, false) => by_height!(@ $kernel $wide $m, 1, cs),)*
                 _ => unreachable!("no tile has {height} rows"),
             }
+        };
+        (@ $kernel:ident [$($wide:literal)?] $m:literal, $rs:tt, $cs:tt) => {
+            $kernel::<$m, $rs $(, $wide)?>(depth, a, $cs, b, ldb, c, ldc, width, add)
         };
     }
     use plain::tile as plain_tile;
@@ -171,16 +198,18 @@ unsafe fn tile(
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => by_height!(tile512: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            Isa::Avx512 if width > HALF => by_height!(tile512 [true]: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => by_height!(tile256: 1 2 3 4 5 6),
-            _ => by_height!(plain_tile: 1 2 3 4 5 6),
+            Isa::Avx512 => by_height!(tile512 [false]: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => by_height!(tile256 []: 1 2 3 4 5 6),
+            _ => by_height!(plain_tile []: 1 2 3 4 5 6),
         }
     }
 }
 
 mod plain {
-    use super::{HALF, PANEL};
+    use super::HALF;
 
     /// `M` rows times half a panel, in plain Rust, which compilers turn into the vectors that every machine of the target has
     /// (SSE2, NEON).
@@ -192,6 +221,7 @@ mod plain {
         a: *const f32,
         cs: usize,
         b: *const f32,
+        ldb: usize,
         c: *mut f32,
         ldc: usize,
         width: usize,
@@ -203,7 +233,7 @@ mod plain {
         unsafe {
             let mut sums = [[0f32; HALF]; M];
             for k in 0..depth {
-                let column = &*b.add(k.wrapping_mul(PANEL)).cast::<[f32; HALF]>();
+                let column = &*b.add(k.wrapping_mul(ldb)).cast::<[f32; HALF]>();
                 for (i, sum) in sums.iter_mut().enumerate() {
                     let v = *a.add(i.wrapping_mul(RS).wrapping_add(k.wrapping_mul(cs)));
                     for (s, &w) in sum.iter_mut().zip(column) {
@@ -227,7 +257,7 @@ mod plain {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{HALF, PANEL};
+    use super::HALF;
 
     // Arguments: see `tile`.
     #[allow(clippy::too_many_arguments)]
@@ -237,6 +267,7 @@ mod x86 {
         mut a: *const f32,
         cs: usize,
         mut b: *const f32,
+        ldb: usize,
         c: *mut f32,
         ldc: usize,
         width: usize,
@@ -254,7 +285,7 @@ mod x86 {
                     high[i] = _mm256_fmadd_ps(v, b1, high[i]);
                 }
                 a = a.add(cs);
-                b = b.add(PANEL);
+                b = b.add(ldb);
             }
             if width >= HALF {
                 for i in 0..M {
@@ -284,14 +315,16 @@ mod x86 {
         }
     }
 
+    /// Without `WIDE` of the first half of a panel.
     // Arguments: see `tile`.
     #[allow(clippy::too_many_arguments)]
     #[target_feature(enable = "avx512f")]
-    pub unsafe fn tile512<const M: usize, const RS: usize>(
+    pub unsafe fn tile512<const M: usize, const RS: usize, const WIDE: bool>(
         depth: usize,
         mut a: *const f32,
         cs: usize,
         mut b: *const f32,
+        ldb: usize,
         c: *mut f32,
         ldc: usize,
         width: usize,
@@ -302,25 +335,33 @@ mod x86 {
             let mut low = [_mm512_setzero_ps(); M];
             let mut high = [_mm512_setzero_ps(); M];
             for _ in 0..depth {
-                let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
+                let b0 = _mm512_loadu_ps(b);
+                let b1 = if WIDE { _mm512_loadu_ps(b.add(HALF)) } else { b0 };
                 for i in 0..M {
                     let v = _mm512_set1_ps(*a.add(i.wrapping_mul(RS)));
                     low[i] = _mm512_fmadd_ps(v, b0, low[i]);
-                    high[i] = _mm512_fmadd_ps(v, b1, high[i]);
+                    if WIDE {
+                        high[i] = _mm512_fmadd_ps(v, b1, high[i]);
+                    }
                 }
                 a = a.add(cs);
-                b = b.add(PANEL);
+                b = b.add(ldb);
             }
             let full: u32 = if width >= 32 { u32::MAX } else { (1u32 << width).wrapping_sub(1) };
             let (m0, m1) = ((full & 0xffff) as u16, (full >> 16) as u16);
             for i in 0..M {
                 let row = c.add(i.wrapping_mul(ldc));
+                let rest = row.wrapping_add(HALF);
                 if add {
                     low[i] = _mm512_add_ps(low[i], _mm512_maskz_loadu_ps(m0, row));
-                    high[i] = _mm512_add_ps(high[i], _mm512_maskz_loadu_ps(m1, row.wrapping_add(16)));
+                }
+                if add && WIDE {
+                    high[i] = _mm512_add_ps(high[i], _mm512_maskz_loadu_ps(m1, rest));
                 }
                 _mm512_mask_storeu_ps(row, m0, low[i]);
-                _mm512_mask_storeu_ps(row.wrapping_add(16), m1, high[i]);
+                if WIDE {
+                    _mm512_mask_storeu_ps(rest, m1, high[i]);
+                }
             }
         }
     }
@@ -344,7 +385,7 @@ mod tests {
             let distance = depth * PANEL;
             let panels: Vec<f32> =
                 (0..columns.div_ceil(PANEL) * distance).map(|i| ((i * 5) % 11) as f32 - 5.0).collect();
-            let packed = Panels { values: &panels, distance, columns };
+            let packed = Panels { values: &panels, distance, step: PANEL, columns };
             for (rows, layout) in
                 [(&along, RowLayout::RowMajor), (&across, RowLayout::ColumnMajor(count + 3))]
             {
