@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use super::im2col::Sizes;
-use super::product::{Finish, aligned, share};
+use super::product::{BlockEpilogue, aligned, share};
 use super::tile::{DEPTH, PANEL, Panels, ROW_STRIDE, RowLayout, Rows, Target, multiply};
 use super::{Unwritten, fresh, written};
 use blocks::{Block, LANES, Tiles};
@@ -64,7 +64,7 @@ pub(super) fn convolve_into<'a>(
     x: &[f32],
     weight: &[f32],
     sizes: &Sizes,
-    finish: Option<Finish<'_>>,
+    finish: Option<BlockEpilogue<'_>>,
 ) -> &'a mut [f32] {
     assert_eq!(out.len(), sizes.outputs * sizes.columns());
     Convolution::new(x, weight, sizes, Target::unwritten(out, sizes.columns()), false, finish).run();
@@ -213,7 +213,7 @@ struct Convolution<'a> {
     tiles: Tiles,
     target: Target<'a>,
     add: bool,
-    finish: Option<Finish<'a>>,
+    finish: Option<BlockEpilogue<'a>>,
 }
 
 impl<'a> Convolution<'a> {
@@ -223,7 +223,7 @@ impl<'a> Convolution<'a> {
         sizes: &'a Sizes,
         target: Target<'a>,
         add: bool,
-        finish: Option<Finish<'a>>,
+        finish: Option<BlockEpilogue<'a>>,
     ) -> Self {
         assert!(fits(sizes) && x.len() == sizes.inputs * sizes.batch * sizes.plane());
         let (weights, tiles) = (Weights::new(weight, sizes), Tiles::new(sizes));
