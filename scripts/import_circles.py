@@ -42,7 +42,10 @@ def code(text: str) -> str:
     """Without tests, comments and strings."""
     text = re.split(r"^#\[cfg\(test\)\]\s*(?:pub\(crate\) )?mod \w+ \{", text, maxsplit=1, flags=re.M)[0]
     text = re.sub(r'"(?:\\.|[^"\\])*"', '""', text)
-    return re.sub(r"//[^\n]*", "", text)
+    text = re.sub(r"//[^\n]*", "", text)
+    # The parent of a module inside a file is the file itself.
+    inner = re.compile(r"^(?:pub(?:\([^)]*\))? )?mod \w+ \{\n.*?^\}", flags=re.M | re.S)
+    return inner.sub(lambda found: re.sub(r"\bsuper::(?!super)", "self::", found[0]), text)
 
 
 def expand(tree: str) -> list[str]:

@@ -12,6 +12,7 @@ macro_rules! wide {
             #[target_feature(enable = "avx2")]
             fn of_256($($arg: $ty),*) $(-> $out)? { body($($arg),*) }
             #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code, reason = "a call of instructions that the processor was checked for")]
             if std::arch::is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor was checked for these instructions.
                 return unsafe { of_256($($arg),*) };

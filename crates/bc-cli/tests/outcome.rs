@@ -1,5 +1,7 @@
 //! Every way to end and its exit code, by a real process (`examples/ending.rs`).
 
+#![allow(unsafe_code, reason = "signals")]
+
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

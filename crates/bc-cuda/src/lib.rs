@@ -25,6 +25,8 @@
 //! # }
 //! ```
 
+#![allow(unsafe_code, reason = "a driver, libraries and kernels by their interfaces of C")]
+
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod device;

@@ -1,6 +1,8 @@
 //! Every kernel's numbers without a GPU: the sources that nvrtc compiles, by g++ through HIP-CPU, against bc-nn's
 //! operators on the CPU and closed forms. The first run compiles them (a minute or two).
 
+#![allow(unsafe_code, reason = "kernels by their addresses")]
+
 mod common;
 
 use std::sync::{Arc, OnceLock};

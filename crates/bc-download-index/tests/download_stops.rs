@@ -1,4 +1,6 @@
 //! A download that is stopped or killed, or cannot continue: a stand-in for yt-dlp that never comes back by itself.
+
+#![allow(unsafe_code, reason = "signals")]
 #![cfg(unix)]
 
 #[path = "support/stand_in.rs"]

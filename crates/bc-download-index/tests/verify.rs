@@ -1,5 +1,7 @@
 //! Verification of a folder with planted faults, undisturbed and killed.
 
+#![allow(unsafe_code, reason = "signals")]
+
 mod support;
 
 use std::collections::BTreeMap;

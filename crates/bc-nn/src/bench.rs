@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::backend::{Backend, Clipping};
+use crate::clock::processor_seconds;
 use crate::loss::{Rows, Triplets, supervised_contrastive};
 use crate::optim::{Adam, AdamSettings};
 use crate::{Gradients, HeadOutputs, Network, NetworkSettings, OutputGradients, Pass, memory};
@@ -135,17 +136,4 @@ fn timed(steps: usize, mut work: impl FnMut() -> Result<()>) -> Result<(f64, Opt
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
-}
-
-/// Processor time that all threads of this process have taken so far.
-fn processor_seconds() -> Option<f64> {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the call writes the time it is given, and nothing else.
-        let status = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-        (status == 0).then_some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
-    }
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    None
 }

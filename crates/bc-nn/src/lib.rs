@@ -15,6 +15,7 @@ pub mod backend;
 pub mod bench;
 mod bytecover;
 mod checkpoint;
+mod clock;
 mod gradients;
 mod head;
 mod layers;

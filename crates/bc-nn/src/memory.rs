@@ -1,5 +1,7 @@
 //! How the process gets its memory, and how much there is.
 
+#![allow(unsafe_code, reason = "a setting of the allocator")]
+
 /// Keeps freed memory in the process instead of handing it back to the system.
 ///
 /// A training step takes and frees hundreds of tensors of several megabytes. By default

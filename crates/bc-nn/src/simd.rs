@@ -72,9 +72,11 @@ macro_rules! vectorized {
             match $crate::simd::isa() {
                 // SAFETY: `isa` found these instructions on this machine.
                 #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code, reason = "a call of instructions that the processor was checked for")]
                 $crate::simd::Isa::Avx512 => unsafe { wide($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code, reason = "as above")]
                 $crate::simd::Isa::Avx2 => unsafe { half($($arg),*) },
                 _ => body($($arg),*),
             }

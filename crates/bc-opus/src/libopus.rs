@@ -1,5 +1,7 @@
 //! The reference decoder behind a safe interface; the only module of this crate with `unsafe`.
 
+#![allow(unsafe_code, reason = "libopus by its interface of C")]
+
 use std::ffi::c_int;
 use std::ptr::NonNull;
 

@@ -1,5 +1,7 @@
 //! Ranks that are processes, by the cluster's MPI.
 
+#![allow(unsafe_code, reason = "MPI by its interface of C")]
+
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};

@@ -1,6 +1,8 @@
 //! What an object store may do to us: a server of our own answers as real ones do on good and on bad days.
 //! What a real one (moto) and whole stages make of it is tried by `scripts/check_s3.py`.
 
+#![allow(unsafe_code, reason = "a variable of the environment")]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -8,6 +8,8 @@
 //! assert_eq!(values.len(), 1000);
 //! ```
 
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -5,6 +5,8 @@
 //! addition, and the sums are added in halves: 32, 16, 8, 4, 2, 1. 8-bit integers: rows times queries of 14 bits in
 //! 32-bit integers, which are exact in any order.
 
+#![allow(unsafe_code, reason = "instructions of vectors")]
+
 use half::f16;
 
 use crate::index::vectors::LANES;

@@ -6,6 +6,11 @@
 //! first a convolution of a whole batch is one product of matrices, and what batch norm
 //! averages is contiguous in memory.
 
+#![allow(
+    unsafe_code,
+    reason = "kernels: memory that is written before it is read, blocks that threads share, instructions of vectors"
+)]
+
 mod adam;
 pub mod conv2d;
 pub mod gem;
