@@ -113,7 +113,10 @@ run() {
 # to stop. Slurm signals mpirun itself, too, and a second signal within five seconds makes it kill all ranks at once.
 stop() {
     case $2 in
-        mpirun) ps -o pid= --ppid "$1" | xargs -r kill -TERM 2>/dev/null || true ;;
+        # Not the processes by which it reaches other nodes: it would lose their ranks.
+        mpirun)
+            ps -o pid=,comm= --ppid "$1" | awk '$2 !~ /^(srun|ssh|orted|prted)$/ { print $1 }' | xargs -r kill -TERM 2>/dev/null || true
+            ;;
         *) kill -TERM "$1" 2>/dev/null || true ;;
     esac
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::device::Staging;
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 use crate::gpu::Gpu;
 use crate::memory::block_size;
 use crate::shape::{Element, Shape};
@@ -73,7 +73,15 @@ impl Uploader {
         // A larger one takes the place of one that is too small.
         drop(free.pop_front());
         let bytes = block_size(bytes);
-        Ok(Slot { bytes, staging: self.gpu.device.staging(bytes)? })
+        let staging = match self.gpu.device.staging(bytes) {
+            // What the pool holds for reuse may be all that is missing.
+            Err(Error::OutOfMemory { .. }) => {
+                self.gpu.trim();
+                self.gpu.device.staging(bytes)?
+            }
+            other => other?,
+        };
+        Ok(Slot { bytes, staging })
     }
 
     /// A batch that was sent, cut into `parts` of as many items each, as images of this element. What is queued from now

@@ -16,7 +16,7 @@ pub struct Trim {
     frames: Option<u64>,
     /// 1, or 2 at half the rate: samples of the full rate per sample.
     step: u64,
-    /// Index, at the full rate, of the first sample that is kept.
+    /// Index, at the full rate, of the first sample that is decoded.
     phase: u64,
     /// Samples added so far, at the full rate.
     seen: u64,

@@ -2,7 +2,7 @@
 //! backward pass.
 //!
 //! Either all that the backward pass needs, or the input alone, from which the backward pass runs the part's forward
-//! pass again (Chen et al. 2016, "TrainPass deep nets with sublinear memory cost"): about a forward pass more for each
+//! pass again (Chen et al. 2016, "Training deep nets with sublinear memory cost"): about a forward pass more for each
 //! step, and of the activations only one part's at a time. The second forward pass computes the same bits as the first.
 //! It asks peers for the statistics of the batch again, in the same order in all processes, for the parts are gone
 //! through in the same order; running statistics have been moved by the first, and what the second would move is

@@ -134,7 +134,7 @@ fn indexes_of_one_network_are_merged_and_of_two_networks_are_refused() {
     let error = refuse(folder.path(), &["add", "music", "--index", "a", "--network", "other.safetensors"]);
     assert!(error.contains(&network("a")) && error.contains(&network("c")), "both networks: {error}");
     let storage = [&["add", "music", "--index", "a", "--storage", "int8"][..], &NETWORK].concat();
-    assert!(refuse(folder.path(), &storage).contains("keeps numbers as f16"));
+    assert!(refuse(folder.path(), &storage).contains("stores vectors as f16"));
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Room {
         let shares = RankSplit::new(composition, ranks.rank(), ranks.size()).shares(composition.items());
         let [kept, recomputed] = both(network.settings(), size, backend, precision);
         Ok(Self {
-            device: if backend.is_cpu() { "the processor".to_owned() } else { train.device.clone() },
+            device: if backend.is_cpu() { "the processor".to_owned() } else { backend.describe() },
             on_cpu: backend.is_cpu(),
             precision,
             recompute: train.recompute_activations,
@@ -107,7 +107,8 @@ impl Room {
                 if !self.on_cpu {
                     bail!("{text}");
                 }
-                tracing::warn!("{text}; otherwise the system may end this process");
+                let shared = if self.ranks > 1 { "; ranks of one machine share its memory" } else { "" };
+                tracing::warn!("{text}{shared}; otherwise the system may end this process");
                 Ok(())
             }
             _ => Ok(()),
@@ -141,7 +142,10 @@ impl Room {
     fn advice(&self, free: usize) -> String {
         let mut ways = Vec::new();
         let batch = |recompute: bool| {
-            let fits = self.units_that_fit(free, recompute);
+            // A batch as large as this one did not fit, whatever the estimate says.
+            let now = self.ranks * self.items / self.unit.items;
+            let most = if recompute == self.recompute { now.saturating_sub(1) } else { usize::MAX };
+            let fits = self.units_that_fit(free, recompute).min(most);
             (fits >= self.unit.least.max(self.ranks)).then(|| format!("{} = {fits}", self.unit.key))
         };
         if !self.recompute {

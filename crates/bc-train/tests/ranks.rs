@@ -98,7 +98,7 @@ fn every_loss_of_the_key_invariant_network_has_the_curve_of_one_rank() {
     // Warming up: at the full rate the steep losses amplify rounding to 2e-4 within the twenty steps.
     for loss in ["bytecover", "supervised-contrastive", "clews", "cosine-softmax"] {
         let chosen = format!("train.loss={loss}");
-        compare(&format!("ring, {loss}"), &[RING, &[&chosen, "train.warmup_steps=200"]].concat());
+        compare(&format!("ring, {loss}"), &[RING, &[&chosen, "train.warmup_steps=400"]].concat());
     }
 }
 
