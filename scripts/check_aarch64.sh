@@ -21,6 +21,7 @@ fi
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$qemu -L /usr/aarch64-linux-gnu"
+export BYTECOVER_EMULATED=1
 folder=${CARGO_TARGET_DIR:-target}/aarch64
 tests=("$@")
 [ ${#tests[@]} -gt 0 ] || tests=(--lib --test bits --test golden --test ring_golden --test losses)

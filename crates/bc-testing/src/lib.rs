@@ -107,11 +107,15 @@ fn answers(command: &mut Command) -> bool {
 }
 
 /// Runs the tests of the calling test binary whose names contain `part` again, each time with another value of a
-/// variable that is read once per process.
+/// variable that is read once per process. Where `BYTECOVER_EMULATED` is set, test binaries run under an emulator and cannot
+/// start themselves: it says so.
 ///
 /// # Panics
 /// They fail, or none has such a name.
 pub fn again_with(variable: &str, values: &[&str], part: &str) {
+    if std::env::var_os("BYTECOVER_EMULATED").is_some() {
+        return skipped(format_args!("{part} with other values of {variable}: under an emulator"));
+    }
     for value in values {
         let binary = std::env::current_exe().expect("the test's binary");
         let run = std::process::Command::new(binary).arg(part).env(variable, value).output();

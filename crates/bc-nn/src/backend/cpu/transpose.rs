@@ -8,6 +8,7 @@ use crate::simd::{Isa, isa};
 pub(super) fn into_panel(from: &[f32], stride: usize, count: usize, depth: usize, panel: &mut [f32]) {
     assert!(count > 0 && count <= PANEL && depth > 0);
     assert!(from.len() >= (count - 1) * stride + depth && panel.len() >= depth * PANEL);
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
     if count == PANEL {

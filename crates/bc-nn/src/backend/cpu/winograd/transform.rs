@@ -11,7 +11,9 @@ use super::super::tile::PANEL;
 use super::super::transpose::into_panel;
 use super::blocks::Block;
 use super::lanes::{Plain, Vector};
-use crate::simd::{Isa, isa};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Isa;
+use crate::simd::isa;
 
 /// Elements of a transformed window.
 pub(super) const ELEMENTS: usize = 16;
