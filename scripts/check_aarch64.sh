@@ -30,6 +30,6 @@ cargo test --release -p bc-nn --target $target --target-dir "$folder" "${tests[@
 # The tile's inner loop is six rows of four registers: 24 fused multiply-adds of four numbers each.
 binary=$(ls -t "$folder/$target/release/deps"/bc_nn-* | grep -v '\.d$' | head -1)
 count=$(aarch64-linux-gnu-objdump -d --no-show-raw-insn "$binary" |
-    awk '/^[0-9a-f]+ <.*tile.*multiply.*>:/ { inside = 1 } /^$/ { inside = 0 } inside && /fmla.*v[0-9]+\.4s/ { n++ } END { print n + 0 }')
+    awk '/^[0-9a-f]+ <.*bc_nn.*tile.*>:/ { inside = 1 } /^$/ { inside = 0 } inside && /fmla.*v[0-9]+\.4s/ { n++ } END { print n + 0 }')
 echo "fmla of four numbers in the tiles: $count"
 [ "$count" -ge 24 ]
