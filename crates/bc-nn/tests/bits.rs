@@ -15,6 +15,7 @@ use bc_formats::fingerprint::Fingerprint;
 use bc_nn::backend::Clipping;
 use bc_nn::optim::{Adam, AdamSettings};
 use bc_nn::{Backend, Gradients, HeadOutputs, Network, NetworkSettings};
+use bc_testing::values;
 use candle_core::{Device, Tensor};
 
 const BATCH: usize = 6;
@@ -60,11 +61,6 @@ fn record(instruction_set: &str, direct: bool) -> Option<Record> {
         ]),
         _ => None,
     }
-}
-
-fn values(count: usize, seed: u32) -> Vec<f32> {
-    let mix = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519) >> 8;
-    (0..count as u32).map(|n| mix(n ^ seed << 20) as f32 / 16_777_216.0).collect()
 }
 
 fn flat(x: &Tensor) -> Vec<f32> {

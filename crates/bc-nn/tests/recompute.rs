@@ -8,6 +8,7 @@ use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use bc_nn::backend::Clipping;
 use bc_nn::optim::{Adam, AdamSettings};
 use bc_nn::{Backend, Gradients, HeadOutputs, Network, NetworkSettings, Peers};
+use bc_testing::values;
 use candle_core::{Device, Tensor};
 
 const BATCH: usize = 5;
@@ -67,11 +68,6 @@ impl Peers for Sharing {
     fn is_idle(&self) -> bool {
         false
     }
-}
-
-fn values(count: usize, seed: u32) -> Vec<f32> {
-    let mix = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519) >> 8;
-    (0..count as u32).map(|n| mix(n ^ seed << 20) as f32 / 16_777_216.0).collect()
 }
 
 fn flat(x: &Tensor) -> Vec<f32> {

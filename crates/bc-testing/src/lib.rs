@@ -106,6 +106,17 @@ fn answers(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
+/// Made-up values from 0 to below 1, with 24 bits each: the same in every run, others for another seed.
+pub fn values(count: usize, seed: u32) -> Vec<f32> {
+    let mix = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519) >> 8;
+    (0..count as u32).map(|n| mix(n ^ seed << 20) as f32 / 16_777_216.0).collect()
+}
+
+/// [`values`] spread over -1 to 1.
+pub fn signed_values(count: usize, seed: u32) -> Vec<f32> {
+    values(count, seed).into_iter().map(|value| 2.0 * value - 1.0).collect()
+}
+
 /// Runs the tests of the calling test binary whose names contain `part` again, each time with another value of a
 /// variable that is read once per process. Where `BYTECOVER_EMULATED` is set, test binaries run under an emulator and cannot
 /// start themselves: it says so.

@@ -95,10 +95,12 @@ fn triplets_that_pass_apart_have_the_curve_of_one_rank() {
 
 #[test]
 fn every_loss_of_the_key_invariant_network_has_the_curve_of_one_rank() {
-    // Warming up: at the full rate the steep losses amplify rounding to 2e-4 within the twenty steps.
+    // Warming up: at the full rate the steep losses amplify rounding to 2e-4 within the twenty steps. CLEWS' loss is the steepest:
+    // warmed up as fast as the others it came to 1.6e-5.
     for loss in ["bytecover", "supervised-contrastive", "clews", "cosine-softmax"] {
         let chosen = format!("train.loss={loss}");
-        compare(&format!("ring, {loss}"), &[RING, &[&chosen, "train.warmup_steps=400"]].concat());
+        let warmup = format!("train.warmup_steps={}", if loss == "clews" { 400 } else { 200 });
+        compare(&format!("ring, {loss}"), &[RING, &[&chosen, &warmup]].concat());
     }
 }
 

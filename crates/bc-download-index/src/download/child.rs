@@ -18,8 +18,9 @@ pub(super) fn end(child: &mut Child) -> std::io::Result<()> {
     child.wait().map(drop)
 }
 
-/// Gives a command a process group, so that it does not get the terminal's Ctrl-C: it would end first, and look like a
-/// download that failed. On Linux the kernel ends it with us, even before the [`super::watchdog::Watchdog`] knows of it.
+/// Starts a command in a new process group, which the terminal's Ctrl-C does not reach: otherwise the child would end
+/// before this process, which would record a failed download. On Linux the kernel also kills the child when this process
+/// ends, even if the [`super::watchdog::Watchdog`] has not been told of it yet.
 #[cfg(target_os = "linux")]
 pub(super) fn end_with_us(command: &mut Command) {
     use std::os::unix::process::CommandExt;

@@ -19,6 +19,7 @@ use bc_nn::backend::Clipping;
 use bc_nn::loss::Triplets;
 use bc_nn::optim::{Adam, AdamSettings};
 use bc_nn::{Backend, Gradients, HeadOutputs, Holding, Network, NetworkSettings};
+use bc_testing::values;
 use candle_core::{Device, Tensor};
 
 const BATCH: usize = 6;
@@ -66,11 +67,6 @@ fn gpus(precision: &str, processes: usize) -> Vec<Vec<Gpu>> {
 /// One device of each kind.
 fn devices(precision: &str) -> Vec<Gpu> {
     gpus(precision, 1).into_iter().flatten().collect()
-}
-
-fn values(count: usize, seed: u32) -> Vec<f32> {
-    let mix = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519) >> 8;
-    (0..count as u32).map(|n| mix(n ^ seed << 20) as f32 / 16_777_216.0).collect()
 }
 
 fn norm(x: &[f32]) -> f64 {

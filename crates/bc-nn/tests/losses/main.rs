@@ -9,15 +9,11 @@ use bc_nn::loss::{
     Loss, Rows, Triplets, alignment_uniformity, cosine_cross_entropy, cross_entropy_smoothed,
     supervised_contrastive, triplet_margin,
 };
+use bc_testing::signed_values as values;
 use candle_core::{Device, Tensor, Var};
 
 const ROWS: usize = 9;
 const LABELS: [u32; ROWS] = [0, 0, 1, 1, 2, 2, 2, 3, 4];
-
-fn values(count: usize, seed: u32) -> Vec<f32> {
-    let mix = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519) >> 8;
-    (0..count as u32).map(|n| mix(n ^ seed << 20) as f32 / 8_388_608.0 - 1.0).collect()
-}
 
 fn var(values: &[f32], dim: usize) -> Var {
     Var::from_vec(values.to_vec(), (values.len() / dim, dim), &Device::Cpu).unwrap()

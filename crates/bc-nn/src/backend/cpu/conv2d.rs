@@ -1,8 +1,8 @@
 //! Two-dimensional convolution as a matrix product: weights times windows (im2col).
 //!
-//! The windows are never stored as a matrix; the product packs them straight from the
-//! input. Where Winograd's filtering pays ([`winograd`]), it takes the product's place. The gradient of the input is a convolution too where the stride is 1, with the
-//! taps reversed and the channels exchanged.
+//! The windows are never stored as a matrix; the product packs them straight from the input. Where Winograd's filtering
+//! pays ([`winograd`]), it takes the product's place. The gradient of the input is a convolution too where the stride is
+//! 1, with the taps reversed and the channels exchanged.
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -27,13 +27,7 @@ fn windows<'a>(x: &'a [f32], sizes: &'a Sizes) -> Matrix<'a> {
 }
 
 fn forward(x: &[f32], weight: &[f32], sizes: &Sizes, finish: Option<BlockEpilogue<'_>>) -> Vec<f32> {
-    fresh(sizes.outputs * sizes.columns(), |y| {
-        if winograd::pays(sizes) {
-            return winograd::convolve_into(y, x, weight, sizes, finish);
-        }
-        let weight = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()));
-        multiply_into(y, weight, windows(x, sizes), finish)
-    })
+    fresh(sizes.outputs * sizes.columns(), |y| Destination::Unwritten(y).convolve(x, weight, sizes, finish))
 }
 
 /// The weights of the convolution that takes the output's gradient to the input's: (C, O, k, k), taps reversed.
@@ -63,7 +57,7 @@ fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
     })
 }
 
-/// Where a gradient is written.
+/// Where a convolution, or the gradient of its input, is written.
 enum Destination<'a> {
     /// Into uninitialised memory.
     Unwritten(&'a mut [Unwritten]),
@@ -72,26 +66,37 @@ enum Destination<'a> {
 }
 
 impl<'a> Destination<'a> {
-    fn multiply(self, left: Matrix<'_>, right: Matrix<'_>) -> &'a mut [f32] {
+    fn multiply(
+        self,
+        left: Matrix<'_>,
+        right: Matrix<'_>,
+        finish: Option<BlockEpilogue<'_>>,
+    ) -> &'a mut [f32] {
         match self {
-            Destination::Unwritten(out) => multiply_into(out, left, right, None),
+            Destination::Unwritten(out) => multiply_into(out, left, right, finish),
             Destination::AddTo(out) => {
-                multiply(out, left, right, true, None);
+                multiply(out, left, right, true, finish);
                 out
             }
         }
     }
 
-    /// The convolution of x.
-    fn convolve(self, x: &[f32], weight: &[f32], sizes: &Sizes) -> &'a mut [f32] {
+    /// The convolution of x, and what follows it.
+    fn convolve(
+        self,
+        x: &[f32],
+        weight: &[f32],
+        sizes: &Sizes,
+        finish: Option<BlockEpilogue<'_>>,
+    ) -> &'a mut [f32] {
         if !winograd::pays(sizes) {
             let weight = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()));
-            return self.multiply(weight, Matrix::Im2col(x, sizes));
+            return self.multiply(weight, windows(x, sizes), finish);
         }
         match self {
-            Destination::Unwritten(out) => winograd::convolve_into(out, x, weight, sizes, None),
+            Destination::Unwritten(out) => winograd::convolve_into(out, x, weight, sizes, finish),
             Destination::AddTo(out) => {
-                winograd::convolve_add(out, x, weight, sizes);
+                winograd::convolve_add(out, x, weight, sizes, finish);
                 out
             }
         }
@@ -103,7 +108,7 @@ fn input_gradient<'a>(dx: Destination<'a>, dy: &[f32], weight: &[f32], sizes: &S
     let stored = View::new(dy, sizes.outputs, sizes.columns());
     let across = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()).transposed());
     if sizes.direct() {
-        return dx.multiply(across, Matrix::Stored(stored));
+        return dx.multiply(across, Matrix::Stored(stored), None);
     }
     if sizes.stride == [1, 1] && (0..2).all(|axis| sizes.padding[axis] < sizes.kernel[axis]) {
         let back = Sizes {
@@ -114,7 +119,7 @@ fn input_gradient<'a>(dx: Destination<'a>, dy: &[f32], weight: &[f32], sizes: &S
             padding: [0, 1].map(|axis| sizes.kernel[axis] - 1 - sizes.padding[axis]),
             ..*sizes
         };
-        return dx.convolve(dy, &reversed(weight, sizes), &back);
+        return dx.convolve(dy, &reversed(weight, sizes), &back, None);
     }
     let columns = fresh(sizes.depth() * sizes.columns(), |columns| {
         multiply_into(columns, across, Matrix::Stored(stored), None)

@@ -115,15 +115,11 @@ pub(crate) mod gradient_check {
     //! Backward passes against central differences of the forward pass.
 
     use anyhow::Result;
+    /// Values without ties, the same at every call.
+    pub(crate) use bc_testing::signed_values as values;
 
     use super::super::{Array, Shape};
     use super::array;
-
-    /// Values without ties, the same at every call.
-    pub(crate) fn values(count: usize, seed: u32) -> Vec<f32> {
-        let mix = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519) >> 8;
-        (0..count as u32).map(|n| mix(n ^ seed << 20) as f32 / 8_388_608.0 - 1.0).collect()
-    }
 
     /// An array of such values.
     pub(crate) fn made(shape: Shape, seed: u32) -> Array {

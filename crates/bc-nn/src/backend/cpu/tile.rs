@@ -63,9 +63,7 @@ impl<'a> Target<'a> {
             std::slice::from_raw_parts_mut(self.data.add(row * self.stride + columns.start), columns.len())
         }
     }
-}
 
-impl Target<'_> {
     /// Writes some columns of a row, or adds to them.
     ///
     /// # Safety

@@ -73,9 +73,15 @@ pub(super) fn convolve_into<'a>(
 }
 
 /// Adds the convolution of x to what is there.
-pub(super) fn convolve_add(out: &mut [f32], x: &[f32], weight: &[f32], sizes: &Sizes) {
+pub(super) fn convolve_add(
+    out: &mut [f32],
+    x: &[f32],
+    weight: &[f32],
+    sizes: &Sizes,
+    finish: Option<BlockEpilogue<'_>>,
+) {
     assert_eq!(out.len(), sizes.outputs * sizes.columns());
-    Convolution::new(x, weight, sizes, Target::new(out, sizes.columns()), true, None).run();
+    Convolution::new(x, weight, sizes, Target::new(out, sizes.columns()), true, finish).run();
 }
 
 /// Transformed weights: for every group of outputs and every element a matrix (outputs x inputs) in the layout of rows

@@ -96,7 +96,7 @@ fn results_are_added_and_finished_once() {
         let weight = values(sizes.outputs * sizes.depth(), 2);
         let once = computed(&x, &weight, &sizes, 2);
         let mut added = vec![0.5; once.len()];
-        convolve_add(&mut added, &x, &weight, &sizes);
+        convolve_add(&mut added, &x, &weight, &sizes, None);
         assert!(added.iter().zip(&once).all(|(added, once)| *added == 0.5 + once));
         let columns = sizes.columns();
         let place = |row: usize, first: usize, values: &mut [f32]| {

@@ -9,7 +9,7 @@ use std::arch::x86_64::{__m256, __m512};
 use super::super::Unwritten;
 use super::super::tile::PANEL;
 use super::super::transpose::into_panel;
-use super::blocks::Block;
+use super::blocks::{Block, LANES};
 use super::lanes::{Plain, Vector};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Isa;
@@ -276,7 +276,7 @@ unsafe fn some_kernels<V: Vector>(
                     values.store(to.as_mut_ptr().cast());
                     continue;
                 }
-                let mut rest = [0f32; 16];
+                let mut rest = [0f32; LANES];
                 values.store(rest.as_mut_ptr());
                 to.write_copy_of_slice(&rest[..count]);
             }
