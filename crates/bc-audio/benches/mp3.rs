@@ -3,9 +3,9 @@
 use std::hint::black_box;
 use std::path::Path;
 
+use bc_audio::deadline::Deadline;
 use bc_audio::decode::{Decoder, Reading};
 use bc_audio::need::Need;
-use bc_audio::patience::Deadline;
 use bc_formats::config::Mp3Decoder;
 use criterion::{Criterion, criterion_group, criterion_main};
 

@@ -10,8 +10,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use bc_audio::cqt::CqtPlan;
+use bc_audio::deadline::Deadline;
 use bc_audio::decode::{Decoder, Reading};
-use bc_audio::patience::Deadline;
 use bc_audio::{Extractor, Limits};
 use bc_formats::config::Mp3Decoder;
 use bc_formats::features::CqtSettings;

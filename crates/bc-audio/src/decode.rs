@@ -23,7 +23,7 @@ use symphonia::core::formats::{FormatOptions, FormatReader};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 
-use crate::patience::{Deadline, Timed};
+use crate::deadline::{Deadline, Timed};
 use container::Container;
 pub use error::DecodeError;
 pub use frames::Frames;

@@ -7,8 +7,8 @@ use bc_formats::features::CqtSettings;
 use half::f16;
 
 use crate::cqt::{CqtPlan, CqtStream};
+use crate::deadline::{Deadline, watched};
 use crate::decode::{DecodeError, Decoder, Frames, Header, Reading};
-use crate::patience::{Deadline, watched};
 use crate::resample::Resample;
 
 /// Limits on the time and length of a file and on its errors, and the decoder for MP3.
@@ -89,15 +89,15 @@ impl Extractor {
     /// # Errors
     /// What is wrong with the file, a decoder's panic or endless loop included.
     pub fn file(&self, path: &Path) -> Result<Features, DecodeError> {
-        self.within_patience(path)
+        self.within_deadline(path)
     }
 
     /// As [`Self::file`], with magnitudes of 32 bits.
     pub fn file_exact(&self, path: &Path) -> Result<Features<f32>, DecodeError> {
-        self.within_patience(path)
+        self.within_deadline(path)
     }
 
-    fn within_patience<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
+    fn within_deadline<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
         let (extractor, path) = (self.clone(), path.to_owned());
         watched(self.limits.patience_s, move || extractor.decoded(&path))
     }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::deadline::{Deadline, guarded};
 use crate::decode::{DecodeError, Decoder, Frames, Header, Reading};
 use crate::extract::Limits;
-use crate::patience::{Deadline, guarded};
 
 /// The result of one pass over a file.
 #[derive(Debug, Clone, PartialEq)]

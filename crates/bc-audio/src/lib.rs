@@ -14,13 +14,13 @@
 use bc_formats::config::Mp3Decoder;
 
 pub mod cqt;
+pub mod deadline;
 pub mod decode;
 pub mod extract;
 pub mod inspect;
 pub mod need;
-mod outlook;
-pub mod patience;
 pub mod resample;
+mod retry_when;
 
 pub use decode::DecodeError;
 pub use extract::{Extractor, Features, Limits};

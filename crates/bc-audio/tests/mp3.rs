@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use bc_audio::cqt::{CqtPlan, CqtStream};
+use bc_audio::deadline::Deadline;
 use bc_audio::decode::{Decoder, Reading};
 use bc_audio::need::Need;
-use bc_audio::patience::Deadline;
 use bc_audio::resample::Resample;
 use bc_formats::config::Mp3Decoder;
 use bc_formats::features::CqtSettings;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use bc_audio::deadline::Deadline;
 use bc_audio::decode::{Decoder, Reading};
-use bc_audio::patience::Deadline;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../bc-opus/tests/fixtures").join(name)

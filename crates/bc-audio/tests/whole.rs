@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use bc_audio::deadline::Deadline;
 use bc_audio::decode::{DecodeError, Decoder, Reading};
-use bc_audio::patience::Deadline;
 use bc_audio::{Extractor, Limits, inspect};
 use bc_formats::config::Mp3Decoder;
 use bc_formats::features::CqtSettings;

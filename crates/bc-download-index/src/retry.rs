@@ -1,9 +1,9 @@
-//! How stage 1 retries after a passing error ([`bc_formats::passing`]).
+//! How stage 1 retries after a temporary error ([`bc_formats::retry`]).
 
 use std::io;
 
 use bc_cli::interrupt;
-use bc_formats::passing::{Outlook, Retry, outlook};
+use bc_formats::retry::{Retry, RetryWhen, retry_when};
 
 /// Waits of 0.25, 0.5, 1 and 2 seconds.
 pub const POLICY: Retry = Retry { retries: 4, wait_s: 0.25 };
@@ -13,7 +13,7 @@ pub const POLICY: Retry = Retry { retries: 4, wait_s: 0.25 };
 /// # Errors
 /// The last attempt's.
 pub fn io<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    POLICY.run(|error| outlook(error) == Outlook::Soon, interrupt::requested, work).0
+    POLICY.run(|error| retry_when(error) == RetryWhen::ThisRun, interrupt::requested, work).0
 }
 
 /// Whether an error means that there is no such file; any other error does not tell.
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passing_errors_are_tried_again_and_lasting_ones_are_not() {
+    fn temporary_errors_are_tried_again_and_others_are_not() {
         let tries = |code: i32, fails: u32| {
             let mut count = 0;
             let result = io(|| {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use bc_formats::features::Source;
 use bc_formats::fingerprint;
-use bc_formats::passing::{Outlook, Retry, outlook};
+use bc_formats::retry::{Retry, RetryWhen, retry_when};
 use bc_store::Local;
 use serde::Serialize;
 use walkdir::WalkDir;
@@ -63,7 +63,7 @@ pub struct AudioFile {
 const RETRY: Retry = Retry { retries: 4, wait_s: 0.25 };
 
 fn with_retries<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    RETRY.run(|error| outlook(error) == Outlook::Soon, || false, work).0
+    RETRY.run(|error| retry_when(error) == RetryWhen::ThisRun, || false, work).0
 }
 
 /// A file to read: itself, or a copy of the object that `path` names.

@@ -14,8 +14,8 @@ use bc_audio::{Extractor, Limits};
 use bc_cli::{Interrupted, Outcome, Shard, interrupt, progress};
 use bc_formats::config::FeaturesConfig;
 use bc_formats::features::failures::Failure;
-use bc_formats::passing::{self, Outlook};
 use bc_formats::provenance::Provenance;
+use bc_formats::retry::{self, RetryWhen};
 
 use crate::folder::Folder;
 use crate::in_order::in_order;
@@ -80,10 +80,10 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
     outcome(options, &after.failed)
 }
 
-/// Runs `work`, and tries again after passing I/O errors.
+/// Runs `work`, and tries again after temporary I/O errors.
 fn with_retries<T>(config: &FeaturesConfig, work: impl FnMut() -> Result<T>) -> Result<T> {
     let again = |error: &anyhow::Error| {
-        let passes = passing::outlook_of_any(error) == Some(Outlook::Soon);
+        let passes = retry::retry_when_in_context(error) == Some(RetryWhen::ThisRun);
         if passes {
             tracing::warn!("{}; this may pass and is tried again", bc_cli::describe(error));
         }
@@ -98,7 +98,7 @@ struct RunTotals {
     extracted: usize,
     /// Milliseconds of audio that were processed.
     milliseconds: AtomicU64,
-    /// Further tries at files, because of passing errors.
+    /// Further tries at files, because of temporary errors.
     tries: AtomicU64,
 }
 
@@ -112,9 +112,9 @@ impl RunTotals {
             after.failed.len()
         );
         if !after.failed.is_empty() {
-            let passing = after.failed.iter().filter(|failure| failure.may_pass).count();
+            let temporary = after.failed.iter().filter(|failure| failure.may_pass).count();
             text += &format!(
-                ", see {} ({passing} may pass and are tried again by the next run)",
+                ", see {} ({temporary} may pass and are tried again by the next run)",
                 config.output.join("failures*.parquet").display()
             );
         }
@@ -178,7 +178,7 @@ fn pass(
     after.failed.append(&mut store.failed);
     done.map_err(|error| {
         let space = "free space there, or give [features] output another disk, and ";
-        let advice = if passing::is_full(&error) { space } else { "" };
+        let advice = if retry::is_full(&error) { space } else { "" };
         error.context(format!(
             "features of {} versions are stored in {}; {advice}run the same command again to continue",
             total.extracted,

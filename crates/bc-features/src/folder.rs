@@ -8,7 +8,7 @@ use bc_cli::{Shard, interrupt};
 use bc_formats::atomic;
 use bc_formats::features::PartName;
 use bc_formats::lock::{self, Kind, Lock};
-use bc_formats::passing;
+use bc_formats::retry;
 
 /// The folder as one shard's run sees it. As long as this value lives, no second run of the shard begins, and
 /// during a run of all versions no run of any shard. Runs of shards of different numbers (1/8 and 2/3) may be
@@ -108,7 +108,7 @@ fn acquire_unless_tidied(path: &Path, kind: Kind) -> Result<Lock> {
         if if_free(path, TIDY)?.is_some() {
             refused += 1;
         }
-        if refused == PATIENCE || !passing::pause(Duration::from_millis(100), interrupt::requested) {
+        if refused == PATIENCE || !retry::pause(Duration::from_millis(100), interrupt::requested) {
             return Err(error);
         }
     }

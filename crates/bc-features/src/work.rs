@@ -9,7 +9,7 @@ use bc_cli::interrupt;
 use bc_formats::features::failures::Failure;
 use bc_formats::features::{FeatureRow, Source};
 use bc_formats::fingerprint;
-use bc_formats::passing::{self, Outlook, Retry};
+use bc_formats::retry::{self, Retry, RetryWhen};
 use bc_store::About;
 
 use crate::plan::PlannedVersion;
@@ -40,13 +40,13 @@ pub struct Worker {
 struct FailedAttempt {
     reason: String,
     /// Whether and when another attempt makes sense.
-    outlook: Outlook,
+    retry_when: RetryWhen,
 }
 
 impl FailedAttempt {
     fn new(what: &str, error: &anyhow::Error) -> Self {
-        let outlook = passing::outlook_of_any(error).unwrap_or(Outlook::Lasting);
-        Self { reason: format!("{what}: {}", bc_cli::describe(error)), outlook }
+        let retry_when = retry::retry_when_in_context(error).unwrap_or(RetryWhen::Never);
+        Self { reason: format!("{what}: {}", bc_cli::describe(error)), retry_when }
     }
 }
 
@@ -60,7 +60,7 @@ impl Worker {
         let source_before = (!bc_store::is_remote(&path)).then(read_source);
         let (result, retries) = self.retry.run(
             |fault: &Option<FailedAttempt>| {
-                let retry_now = fault.as_ref().is_some_and(|fault| fault.outlook == Outlook::Soon);
+                let retry_now = fault.as_ref().is_some_and(|fault| fault.retry_when == RetryWhen::ThisRun);
                 if retry_now {
                     on_retry();
                 }
@@ -83,7 +83,7 @@ impl Worker {
             ),
             Err(None) => VersionResult::Stopped,
             // What stopped the run may have been the cause, such as a network that is shut down.
-            Err(Some(fault)) if fault.outlook != Outlook::Lasting && interrupt::requested() => {
+            Err(Some(fault)) if fault.retry_when != RetryWhen::Never && interrupt::requested() => {
                 VersionResult::Stopped
             }
             Err(Some(fault)) => VersionResult::Failed(Failure {
@@ -93,7 +93,7 @@ impl Worker {
                     0 => fault.reason,
                     _ => format!("{} (tried {} times)", fault.reason, retries + 1),
                 },
-                may_pass: fault.outlook != Outlook::Lasting,
+                may_pass: fault.retry_when != RetryWhen::Never,
                 source_hash: known.map(str::to_owned),
                 source: source_before.unwrap_or_else(read_source),
             }),
@@ -120,7 +120,7 @@ impl Worker {
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     return Err(Some(FailedAttempt {
                         reason: "its thread ended without a result".into(),
-                        outlook: Outlook::Lasting,
+                        retry_when: RetryWhen::Never,
                     }));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -131,7 +131,7 @@ impl Worker {
             if Instant::now() >= end {
                 return Err(Some(FailedAttempt {
                     reason: format!("could not be read and transformed within {:.0} s", 3.0 * limit_s),
-                    outlook: Outlook::Later,
+                    retry_when: RetryWhen::NextRun,
                 }));
             }
         }
@@ -154,7 +154,7 @@ fn extract_file(
 ) -> Result<ExtractedFile, FailedAttempt> {
     let unread = |error: std::io::Error| FailedAttempt {
         reason: format!("cannot be read: {error}"),
-        outlook: passing::outlook(&error).min(Outlook::Later),
+        retry_when: retry::retry_when(&error).min(RetryWhen::NextRun),
     };
     let stat = || bc_store::source(path).map_err(unread);
     // The copy of an object is removed when `local` is dropped.
@@ -174,14 +174,17 @@ fn extract_file(
                 "is not the file that the index knows: content hash {hash}, in the index {known}; run \
                  `bc-download-index verify` again, or put the file back"
             ),
-            outlook: Outlook::Later,
+            retry_when: RetryWhen::NextRun,
         });
     }
     let features = extractor
         .file(file)
-        .map_err(|error| FailedAttempt { reason: error.to_string(), outlook: error.outlook() })?;
+        .map_err(|error| FailedAttempt { reason: error.to_string(), retry_when: error.retry_when() })?;
     if copied.is_none() && stat()? != source {
-        return Err(FailedAttempt { reason: "changed while it was read".into(), outlook: Outlook::Soon });
+        return Err(FailedAttempt {
+            reason: "changed while it was read".into(),
+            retry_when: RetryWhen::ThisRun,
+        });
     }
     Ok(ExtractedFile { features, hash, source })
 }

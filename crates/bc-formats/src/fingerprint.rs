@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::passing::ShortRead;
+use crate::retry::ShortRead;
 
 /// Hex digits of a fingerprint: 64 bits, enough to distinguish versions of a file.
 const HEX_DIGITS: usize = 16;

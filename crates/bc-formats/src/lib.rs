@@ -19,7 +19,7 @@ pub mod features;
 pub mod fingerprint;
 pub mod index;
 pub mod lock;
-pub mod passing;
 pub mod provenance;
+pub mod retry;
 pub mod run;
 mod table;

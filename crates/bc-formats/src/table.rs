@@ -17,8 +17,8 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::atomic::AtomicFile;
-use crate::passing;
 use crate::provenance::Provenance;
+use crate::retry;
 
 /// A row group ends after this many rows: what a writer holds in memory, and what a reader can skip.
 const ROW_GROUP: usize = 1 << 17;
@@ -116,7 +116,7 @@ fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let length = file.metadata().map_or(i64::MAX, |about| i64::try_from(about.len()).unwrap_or(i64::MAX));
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| {
         // An error of the disk tells nothing about the file.
-        let what = match passing::outlook_of(&error) {
+        let what = match retry::retry_when_in_chain(&error) {
             Some(_) => format!("cannot read {}", path.display()),
             None => format!("{} is not a Parquet file, or a damaged one", path.display()),
         };

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 /// An error with its causes.
 pub fn failed(error: impl Into<anyhow::Error>) -> PyErr {
     let error = error.into();
-    if bc_formats::passing::is_absent(&error) {
+    if bc_formats::retry::is_absent(&error) {
         return PyFileNotFoundError::new_err(format!("{error:#}"));
     }
     PyValueError::new_err(format!("{error:#}"))

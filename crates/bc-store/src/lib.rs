@@ -7,7 +7,7 @@
 //!
 //! Objects need the feature `s3` (`cargo build --release --features s3`), so that builds without it stay small. Requests are
 //! signed and lists are parsed by `rusty-s3` and sent by `ureq`: both block, as everything around them does, and neither
-//! brings an asynchronous runtime. Errors are [`io::Error`]s of the kinds that [`bc_formats::passing`] knows: a store that
+//! brings an asynchronous runtime. Errors are [`io::Error`]s of the kinds that [`bc_formats::retry`] knows: a store that
 //! is busy or unreachable may pass, a missing object is a lasting error.
 //!
 //! The environment names the store, with the usual variables: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`

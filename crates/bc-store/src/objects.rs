@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bc_formats::passing::{ClassifiedError, Outlook, ShortRead, outlook};
+use bc_formats::retry::{ClassifiedError, RetryWhen, ShortRead, retry_when};
 use rusty_s3::actions::{ListObjectsV2, S3Action};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 use ureq::http::Response;
@@ -133,19 +133,19 @@ fn store(address: &Address) -> io::Result<(Bucket, Option<Credentials>)> {
     Ok((bucket, Credentials::from_env()))
 }
 
-fn remote_error(address: &Address, kind: ErrorKind, outlook: Outlook, what: &str) -> io::Error {
-    io::Error::new(kind, ClassifiedError { outlook, what: format!("{address}: {what}") })
+fn remote_error(address: &Address, kind: ErrorKind, retry_when: RetryWhen, what: &str) -> io::Error {
+    io::Error::new(kind, ClassifiedError { retry_when, what: format!("{address}: {what}") })
 }
 
 /// A store that is busy: this passes soon.
 fn busy(address: &Address, what: &str) -> io::Error {
-    remote_error(address, ErrorKind::Other, Outlook::Soon, what)
+    remote_error(address, ErrorKind::Other, RetryWhen::ThisRun, what)
 }
 
 /// A connection that fails or breaks. The system's error decides whether it may pass; without one it may.
 fn disconnected(address: &Address, error: &io::Error, what: &str) -> io::Error {
-    let outlook = if error.raw_os_error().is_some() { outlook(error) } else { Outlook::Soon };
-    remote_error(address, ErrorKind::Other, outlook, what)
+    let retry_when = if error.raw_os_error().is_some() { retry_when(error) } else { RetryWhen::ThisRun };
+    remote_error(address, ErrorKind::Other, retry_when, what)
 }
 
 fn failed(address: &Address, error: ureq::Error) -> io::Error {
@@ -190,7 +190,7 @@ fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> 
         ),
         _ => return Err(busy(address, &format!("the store answers {status}{words}"))),
     };
-    Err(remote_error(address, kind, Outlook::Later, &what))
+    Err(remote_error(address, kind, RetryWhen::NextRun, &what))
 }
 
 /// The text of the first XML element of this name, in one line and not too long.
@@ -259,7 +259,7 @@ mod tests {
             successful(&address, response, signed).unwrap_err()
         };
         let (signed, unsigned) = (refused(true), refused(false));
-        assert_eq!(outlook(&signed), Outlook::Later);
+        assert_eq!(retry_when(&signed), RetryWhen::NextRun);
         let text = signed.to_string();
         assert!(
             text.contains("403 InvalidAccessKeyId: No such key.") && text.contains("see AWS_ACCESS_KEY_ID")
@@ -276,8 +276,11 @@ mod tests {
     fn a_busy_store_may_pass_and_an_object_that_is_not_there_is_not() {
         let address = Address { bucket: "b".into(), key: "k".into() };
         let busy = busy(&address, "answers 503");
-        assert_eq!((outlook(&busy), busy.to_string().as_str()), (Outlook::Soon, "s3://b/k: answers 503"));
-        let gone = remote_error(&address, ErrorKind::NotFound, Outlook::Later, "is not there");
-        assert_eq!((outlook(&gone), gone.kind()), (Outlook::Later, io::ErrorKind::NotFound));
+        assert_eq!(
+            (retry_when(&busy), busy.to_string().as_str()),
+            (RetryWhen::ThisRun, "s3://b/k: answers 503")
+        );
+        let gone = remote_error(&address, ErrorKind::NotFound, RetryWhen::NextRun, "is not there");
+        assert_eq!((retry_when(&gone), gone.kind()), (RetryWhen::NextRun, io::ErrorKind::NotFound));
     }
 }

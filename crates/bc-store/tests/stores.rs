@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Mutex, Once};
 
-use bc_formats::passing::{Outlook, Retry, outlook};
+use bc_formats::retry::{Retry, RetryWhen, retry_when};
 
 const AUDIO: &str = "hello, store";
 
@@ -100,9 +100,9 @@ fn begin() {
     });
 }
 
-fn error_of<T: std::fmt::Debug>(result: std::io::Result<T>) -> (Outlook, String) {
+fn error_of<T: std::fmt::Debug>(result: std::io::Result<T>) -> (RetryWhen, String) {
     let error = result.unwrap_err();
-    (outlook(&error), error.to_string())
+    (retry_when(&error), error.to_string())
 }
 
 #[test]
@@ -124,11 +124,11 @@ fn a_copy_has_the_bytes_and_what_the_store_says_of_them_and_goes_with_its_owner(
 #[test]
 fn a_store_that_breaks_off_is_tried_again_and_half_an_object_is_never_one() {
     begin();
-    let (outlook, text) = error_of(bc_store::local(Path::new("s3://short/a.mp3")));
-    assert!(outlook == Outlook::Soon, "{text}");
+    let (retry_when, text) = error_of(bc_store::local(Path::new("s3://short/a.mp3")));
+    assert!(retry_when == RetryWhen::ThisRun, "{text}");
     assert!(text.contains("s3://short/a.mp3") && text.contains("broke off after 5 bytes"), "{text}");
     let retry = Retry { retries: 2, wait_s: 0.01 };
-    let again = |error: &std::io::Error| bc_formats::passing::outlook(error) == Outlook::Soon;
+    let again = |error: &std::io::Error| bc_formats::retry::retry_when(error) == RetryWhen::ThisRun;
     let (local, tries) = retry.run(again, || false, || bc_store::local(Path::new("s3://flaky/a.mp3")));
     assert_eq!(tries, 1);
     assert_eq!(std::fs::read_to_string(local.unwrap().path()).unwrap(), AUDIO);
@@ -138,15 +138,15 @@ fn a_store_that_breaks_off_is_tried_again_and_half_an_object_is_never_one() {
 fn errors_have_the_words_of_the_store_and_say_what_to_do() {
     begin();
     let local = |path: &str| error_of(bc_store::local(Path::new(path)));
-    let (outlook, text) = local("s3://busy/a.mp3");
-    assert_eq!(outlook, Outlook::Soon, "{text}");
+    let (retry_when, text) = local("s3://busy/a.mp3");
+    assert_eq!(retry_when, RetryWhen::ThisRun, "{text}");
     assert_eq!(text, "s3://busy/a.mp3: the store answers 503 SlowDown: Reduce your request rate.");
-    let (outlook, text) = local("s3://closed/a.mp3");
-    assert_eq!(outlook, Outlook::Later, "{text}");
+    let (retry_when, text) = local("s3://closed/a.mp3");
+    assert_eq!(retry_when, RetryWhen::NextRun, "{text}");
     assert!(text.contains("403 AccessDenied: Access Denied"), "{text}");
     assert!(text.contains("no credentials are given: set AWS_ACCESS_KEY_ID"), "{text}");
-    let (outlook, text) = error_of(bc_store::list(Path::new("s3://absent/set")));
-    assert_eq!(outlook, Outlook::Later, "{text}");
+    let (retry_when, text) = error_of(bc_store::list(Path::new("s3://absent/set")));
+    assert_eq!(retry_when, RetryWhen::NextRun, "{text}");
     assert!(text.contains("there is no bucket `absent` at http://127.0.0.1:"), "{text}");
     let gone = bc_store::about(Path::new("s3://other/gone.mp3")).unwrap_err();
     assert_eq!(gone.kind(), std::io::ErrorKind::NotFound);

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bc_formats::atomic;
-use bc_formats::passing::{self, Outlook};
+use bc_formats::retry::{self, RetryWhen};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -263,8 +263,8 @@ fn sync(folder: &Path) {
 pub(crate) fn with_remedy(error: anyhow::Error, folder: &Path) -> anyhow::Error {
     let failed = format!("cannot resume from {}", folder.display());
     // A file that is not there is no error of the disk: the checkpoint is not whole.
-    match passing::outlook_of_any(&error).filter(|_| !passing::is_absent(&error)) {
-        Some(Outlook::Soon | Outlook::Later) => error.context(format!(
+    match retry::retry_when_in_context(&error).filter(|_| !retry::is_absent(&error)) {
+        Some(RetryWhen::ThisRun | RetryWhen::NextRun) => error.context(format!(
             "{failed}: the disk cannot read it, but it may be intact; run the same command again"
         )),
         _ => error.context(format!("{failed}; {}", remedy(folder))),

@@ -12,7 +12,7 @@ use super::error::DecodeError;
 use super::mix::{effects, mix};
 use super::mp3::FrameDecoder;
 use super::stream::{CODECS, Header, Piece, Reading, reading_error};
-use crate::patience::Deadline;
+use crate::deadline::Deadline;
 
 /// An open container.
 pub(super) struct Container {

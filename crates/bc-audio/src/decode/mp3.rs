@@ -10,7 +10,7 @@ use symphonia::core::units::{Duration, Timestamp};
 use super::error::DecodeError;
 use super::mix::{mix, sane};
 use super::stream::{CODECS, Header, Piece, Reading};
-use crate::patience::{Deadline, Timed};
+use crate::deadline::{Deadline, Timed};
 
 /// An open MP3 file.
 pub(super) struct Mp3File {

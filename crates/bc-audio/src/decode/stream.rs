@@ -8,8 +8,8 @@ use symphonia::core::codecs::registry::CodecRegistry;
 use symphonia::core::errors::Error;
 
 use super::error::DecodeError;
+use crate::deadline::Deadline;
 use crate::need::Need;
-use crate::patience::Deadline;
 
 pub(super) static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
     let mut registry = CodecRegistry::new();
@@ -63,13 +63,13 @@ pub(super) fn reading_error(
         return late;
     }
     match error {
-        Error::IoError(error) if is_passing(&error) => DecodeError::Unreadable(error),
+        Error::IoError(error) if is_temporary(&error) => DecodeError::Unreadable(error),
         error => otherwise(error.to_string()),
     }
 }
 
 /// Whether an error comes from the disk or the network. Parsers use other kinds to report missing or wrong bytes.
-fn is_passing(error: &std::io::Error) -> bool {
+fn is_temporary(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
     error.raw_os_error().is_some()
         || !matches!(error.kind(), UnexpectedEof | InvalidData | InvalidInput | Other)

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use bc_audio::{DecodeError, Limits, inspect, patience};
+use bc_audio::{DecodeError, Limits, deadline, inspect};
 use bc_cli::interrupt;
-use bc_formats::passing::{Outlook, outlook_of, outlook_of_any};
+use bc_formats::retry::{RetryWhen, retry_when_in_chain, retry_when_in_context};
 use bc_store::About;
 
 use super::state::Facts;
@@ -67,7 +67,7 @@ fn once(path: &Path, limits: Limits, fast: bool) -> (Facts, Option<About>) {
         let hash = (!fast || inspected.is_err()).then(|| bc_formats::fingerprint::of_file(file));
         Ok((inspected, hash, copied))
     };
-    let (inspected, hash, copied) = match patience::watched(limits.patience_s, look) {
+    let (inspected, hash, copied) = match deadline::watched(limits.patience_s, look) {
         Ok(seen) => seen,
         Err(error) => (Err(error), None, None),
     };
@@ -81,7 +81,7 @@ fn facts(
     fast: bool,
 ) -> Facts {
     if let Some(Err(error)) = &hash
-        && outlook_of_any(error).is_none_or(|outlook| outlook != Outlook::Lasting)
+        && retry_when_in_context(error).is_none_or(|retry_when| retry_when != RetryWhen::Never)
     {
         return Facts { fast, ..Facts::unread(format!("{:#}", error.root_cause())) };
     }
@@ -104,7 +104,7 @@ fn facts(
             facts.passing = matches!(error, TooLong { .. } | TooSlow { .. } | Unreadable(_));
             // Also where the decoder took the system's error for damage.
             facts.unread =
-                matches!(error, Unreadable(_)) || outlook_of(&error).is_some_and(is_of_the_machine);
+                matches!(error, Unreadable(_)) || retry_when_in_chain(&error).is_some_and(is_of_the_machine);
             facts.passing |= facts.unread;
             facts.error = Some(error.to_string());
         }
@@ -112,8 +112,8 @@ fn facts(
     facts
 }
 
-fn is_of_the_machine(outlook: Outlook) -> bool {
-    outlook != Outlook::Lasting
+fn is_of_the_machine(retry_when: RetryWhen) -> bool {
+    retry_when != RetryWhen::Never
 }
 
 #[cfg(all(test, unix))]

@@ -242,7 +242,7 @@ impl State {
         Ok(Self { known, notes: Some(Notes { file: Mutex::new(file), path, _lock: lock }) })
     }
 
-    /// Recorded facts that make another inspection unnecessary: those from the headers alone only for a `fast` run, a passing error never.
+    /// Recorded facts that make another inspection unnecessary: those from the headers alone only for a `fast` run, a temporary error never.
     pub fn get(&self, key: &Key, fast: bool) -> Option<Facts> {
         self.noted(key).filter(|facts| !facts.passing && (fast || !facts.fast))
     }
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_of_a_full_inspection_outlast_those_of_headers_unless_the_error_is_passing() {
+    fn facts_of_a_full_inspection_outlast_those_of_headers_unless_the_error_is_temporary() {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("index.parquet");
         let full = |passing| Facts { error: Some("an error".into()), passing, ..Facts::default() };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::section::{Check, SectionProblems, section};
 use crate::features::CqtSettings;
-use crate::passing::Retry;
+use crate::retry::Retry;
 
 /// The decoder for MP3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -8,8 +8,8 @@ use arrow::array::{StringArray, UInt32Array};
 use super::part::{contents_of, extractor_of, rows_of, settings_of, shares_of, sources_of};
 use super::{CqtSettings, FORMATS, FeatureRow, PartName, Source};
 use crate::fingerprint;
-use crate::passing::{self, Outlook};
 use crate::provenance::Provenance;
+use crate::retry::{self, RetryWhen};
 use crate::table;
 
 /// How often a folder is listed again when parts vanish while it is read, because a run tidies it.
@@ -69,7 +69,7 @@ impl Parts {
         let mut listing = 1;
         loop {
             match Self::scan_listed(folder, begin(), &mut take) {
-                Err(error) if listing < MAX_LISTINGS && passing::is_absent(&error) => listing += 1,
+                Err(error) if listing < MAX_LISTINGS && retry::is_absent(&error) => listing += 1,
                 done => return done,
             }
         }
@@ -217,7 +217,7 @@ fn list(folder: &Path) -> Result<Vec<(PartName, PathBuf)>> {
 /// Adds a remedy to the error of a file that can be read but is not a Parquet file.
 fn with_remedy(error: anyhow::Error, path: &Path) -> anyhow::Error {
     let of_content = error.chain().any(|cause| cause.is::<parquet::errors::ParquetError>())
-        && passing::outlook_of_any(&error).is_none_or(|outlook| outlook == Outlook::Lasting);
+        && retry::retry_when_in_context(&error).is_none_or(|retry_when| retry_when == RetryWhen::Never);
     if of_content {
         error.context(format!("{} is damaged; remove it and run `bc-features extract` again", path.display()))
     } else {

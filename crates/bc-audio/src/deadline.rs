@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
-use bc_formats::passing::ShortRead;
+use bc_formats::retry::ShortRead;
 use symphonia::core::io::MediaSource;
 
 use crate::decode::DecodeError;

@@ -1,16 +1,16 @@
 //! Decides which errors of a file are worth another attempt.
 
-use bc_formats::passing::{self, Outlook};
+use bc_formats::retry::{self, RetryWhen};
 
 use crate::decode::DecodeError;
 
 impl DecodeError {
     /// When it makes sense to try again: soon or later if the machine was at fault, never if the file's bytes are.
-    pub fn outlook(&self) -> Outlook {
+    pub fn retry_when(&self) -> RetryWhen {
         match self {
-            Self::Unreadable(error) => passing::outlook(error),
-            Self::TooSlow { .. } => Outlook::Later,
-            _ => Outlook::Lasting,
+            Self::Unreadable(error) => retry::retry_when(error),
+            Self::TooSlow { .. } => RetryWhen::NextRun,
+            _ => RetryWhen::Never,
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Passing I/O errors, and how often an operation is retried because of them.
+//! Temporary I/O errors, and how often an operation is retried because of them.
 //!
 //! An I/O error tells something about the machine, the network or the disk, but hardly ever about what
-//! a file holds. So none of them becomes a lasting verdict on a file: [`Outlook::Soon`] is tried again after a
-//! wait in the same run ([`Retry`]), [`Outlook::Later`] by the next run. Only what the bytes themselves show
-//! is [`Outlook::Lasting`].
+//! a file contains. So none of them marks a file as failed for good: [`RetryWhen::ThisRun`] is tried again after a
+//! wait in the same run ([`Retry`]), [`RetryWhen::NextRun`] by the next run. Only what the bytes themselves show
+//! is [`RetryWhen::Never`].
 //!
-//! | outlook | errors | why |
+//! | retry | errors | why |
 //! |---|---|---|
-//! | soon | EIO, ESTALE, EREMOTEIO, ETIMEDOUT, ENETDOWN, ENETUNREACH, ENETRESET, EHOSTDOWN, EHOSTUNREACH, ECONNRESET, ECONNABORTED, ECONNREFUSED, ENOTCONN, ESHUTDOWN, EPIPE | a network file system that was away for a moment; a bad sector gives EIO, too, and cannot be told apart |
-//! | soon | EAGAIN, EINTR, EBUSY, ETXTBSY, ENOLCK, ENOMEM, ENOBUFS, EMFILE, ENFILE | the machine had too much to do |
-//! | soon | ENOSPC, EDQUOT | other jobs end and free space; someone frees it |
-//! | soon | fewer bytes than the file has ([`ShortRead`]) | a file that is being copied, a server that lost a page |
-//! | later | all other errors of the system: ENOENT, EACCES, EPERM, EROFS, ENODEV ..., and a deadline | a mount or a permission that is not there does not come within seconds |
-//! | lasting | errors without a code of the system: data that end too early or make no sense | a second look sees the same |
+//! | this run | EIO, ESTALE, EREMOTEIO, ETIMEDOUT, ENETDOWN, ENETUNREACH, ENETRESET, EHOSTDOWN, EHOSTUNREACH, ECONNRESET, ECONNABORTED, ECONNREFUSED, ENOTCONN, ESHUTDOWN, EPIPE | a network file system that was away for a moment; a bad sector gives EIO, too, and cannot be told apart |
+//! | this run | EAGAIN, EINTR, EBUSY, ETXTBSY, ENOLCK, ENOMEM, ENOBUFS, EMFILE, ENFILE | the machine had too much to do |
+//! | this run | ENOSPC, EDQUOT | other jobs end and free space; someone frees it |
+//! | this run | fewer bytes than the file has ([`ShortRead`]) | a file that is being copied, a server that lost a page |
+//! | next run | all other errors of the system: ENOENT, EACCES, EPERM, EROFS, ENODEV ..., and a deadline | a mount or a permission that is not there does not come within seconds |
+//! | never | errors without a code of the system: data that end too early or make no sense | a second look sees the same |
 
 use std::error::Error;
 use std::fmt;
@@ -21,16 +21,16 @@ use std::time::{Duration, Instant};
 
 /// When it makes sense to try again after an error: in this run, in a later run, or never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outlook {
+pub enum RetryWhen {
     /// Try again in this run, after a wait.
-    Soon,
+    ThisRun,
     /// Try again in a later run.
-    Later,
+    NextRun,
     /// Never try again: the file was read as it is.
-    Lasting,
+    Never,
 }
 
-/// A file gave fewer bytes than its length: wrapped in an [`io::Error`], its outlook is [`Outlook::Soon`].
+/// A file gave fewer bytes than its length: wrapped in an [`io::Error`], it means [`RetryWhen::ThisRun`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShortRead {
     /// Bytes that could be read.
@@ -55,12 +55,12 @@ impl From<ShortRead> for io::Error {
     }
 }
 
-/// An error whose outlook is known where it occurs, such as the answer of an object store: wrapped in an
-/// [`io::Error`], it has that outlook.
+/// An error for which [`RetryWhen`] is known where it occurs, such as the answer of an object store. Wrapped in an
+/// [`io::Error`], it keeps that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassifiedError {
     /// When it makes sense to try again.
-    pub outlook: Outlook,
+    pub retry_when: RetryWhen,
     /// What is wrong.
     pub what: String,
 }
@@ -74,26 +74,26 @@ impl fmt::Display for ClassifiedError {
 impl Error for ClassifiedError {}
 
 /// When it makes sense to try again after `error`.
-pub fn outlook(error: &io::Error) -> Outlook {
+pub fn retry_when(error: &io::Error) -> RetryWhen {
     if let Some(inner) = error.get_ref() {
         if inner.is::<ShortRead>() {
-            return Outlook::Soon;
+            return RetryWhen::ThisRun;
         }
         if let Some(classified) = inner.downcast_ref::<ClassifiedError>() {
-            return classified.outlook;
+            return classified.retry_when;
         }
     }
     if let Some(code) = error.raw_os_error() {
-        return if passes_soon(code, error.kind()) { Outlook::Soon } else { Outlook::Later };
+        return if is_transient(code, error.kind()) { RetryWhen::ThisRun } else { RetryWhen::NextRun };
     }
     if error.kind() == io::ErrorKind::TimedOut {
-        return Outlook::Later;
+        return RetryWhen::NextRun;
     }
-    error.get_ref().map_or(Outlook::Lasting, |inner| outlook_of(inner).unwrap_or(Outlook::Lasting))
+    error.get_ref().map_or(RetryWhen::Never, |inner| retry_when_in_chain(inner).unwrap_or(RetryWhen::Never))
 }
 
 #[cfg(unix)]
-fn passes_soon(code: i32, _: io::ErrorKind) -> bool {
+fn is_transient(code: i32, _: io::ErrorKind) -> bool {
     #[cfg(target_os = "linux")]
     if code == libc::EREMOTEIO {
         return true;
@@ -129,7 +129,7 @@ fn passes_soon(code: i32, _: io::ErrorKind) -> bool {
 }
 
 #[cfg(not(unix))]
-fn passes_soon(_: i32, kind: io::ErrorKind) -> bool {
+fn is_transient(_: i32, kind: io::ErrorKind) -> bool {
     use io::ErrorKind as Kind;
     matches!(
         kind,
@@ -152,26 +152,26 @@ fn passes_soon(_: i32, kind: io::ErrorKind) -> bool {
     )
 }
 
-/// The outlook of the first I/O error among an error and its causes; `None` if there is none.
+/// [`retry_when`] of the first I/O error among an error and its causes; `None` if there is none.
 ///
 /// Arrow keeps only the text of some I/O errors; their code is taken from it, since the standard library ends
 /// that text with `(os error 5)`.
-pub fn outlook_of(error: &(dyn Error + 'static)) -> Option<Outlook> {
+pub fn retry_when_in_chain(error: &(dyn Error + 'static)) -> Option<RetryWhen> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(outlook(error));
+            return Some(retry_when(error));
         }
         cause = error.source();
     }
     let text = error.to_string();
     let code = text.rsplit_once("(os error ")?.1.split_once(')')?.0;
-    Some(outlook(&io::Error::from_raw_os_error(code.parse().ok()?)))
+    Some(retry_when(&io::Error::from_raw_os_error(code.parse().ok()?)))
 }
 
-/// As [`outlook_of`], for an error with context.
-pub fn outlook_of_any(error: &anyhow::Error) -> Option<Outlook> {
-    error.chain().find_map(outlook_of)
+/// As [`retry_when_in_chain`], for an error with context.
+pub fn retry_when_in_context(error: &anyhow::Error) -> Option<RetryWhen> {
+    error.chain().find_map(retry_when_in_chain)
 }
 
 /// Whether an error means that a file does not exist.
@@ -261,34 +261,34 @@ mod tests {
     #[test]
     fn errors_of_the_machine_are_tried_again_and_errors_of_the_bytes_are_lasting() {
         for code in [libc::EIO, libc::ESTALE, libc::ENOSPC, libc::EINTR, libc::ETIMEDOUT, libc::EAGAIN] {
-            assert_eq!(outlook(&io::Error::from_raw_os_error(code)), Outlook::Soon, "{code}");
+            assert_eq!(retry_when(&io::Error::from_raw_os_error(code)), RetryWhen::ThisRun, "{code}");
         }
         for code in [libc::ENOENT, libc::EACCES, libc::EROFS] {
-            assert_eq!(outlook(&io::Error::from_raw_os_error(code)), Outlook::Later, "{code}");
+            assert_eq!(retry_when(&io::Error::from_raw_os_error(code)), RetryWhen::NextRun, "{code}");
         }
-        assert_eq!(outlook(&ShortRead { read: 1, length: 2 }.into()), Outlook::Soon);
-        let judged = ClassifiedError { outlook: Outlook::Later, what: "refused".into() };
+        assert_eq!(retry_when(&ShortRead { read: 1, length: 2 }.into()), RetryWhen::ThisRun);
+        let judged = ClassifiedError { retry_when: RetryWhen::NextRun, what: "refused".into() };
         let judged = anyhow::Error::from(io::Error::other(judged)).context("dataset_path");
         assert_eq!(
-            (outlook_of_any(&judged), format!("{judged:#}").as_str()),
-            (Some(Outlook::Later), "dataset_path: refused")
+            (retry_when_in_context(&judged), format!("{judged:#}").as_str()),
+            (Some(RetryWhen::NextRun), "dataset_path: refused")
         );
-        assert_eq!(outlook(&io::Error::new(io::ErrorKind::TimedOut, "too slow")), Outlook::Later);
-        assert_eq!(outlook(&io::Error::new(io::ErrorKind::InvalidData, "no frame")), Outlook::Lasting);
+        assert_eq!(retry_when(&io::Error::new(io::ErrorKind::TimedOut, "too slow")), RetryWhen::NextRun);
+        assert_eq!(retry_when(&io::Error::new(io::ErrorKind::InvalidData, "no frame")), RetryWhen::Never);
         let wrapped = io::Error::other(io::Error::from_raw_os_error(libc::ESTALE));
-        assert_eq!(outlook(&wrapped), Outlook::Soon);
+        assert_eq!(retry_when(&wrapped), RetryWhen::ThisRun);
     }
 
     #[test]
     fn the_outlook_is_found_through_context_and_through_arrow() {
         let error = || io::Error::from_raw_os_error(libc::EIO);
         let with_context = anyhow::Error::from(error()).context("cannot read x");
-        assert_eq!(outlook_of_any(&with_context), Some(Outlook::Soon));
+        assert_eq!(retry_when_in_context(&with_context), Some(RetryWhen::ThisRun));
         let parquet = anyhow::Error::from(parquet::errors::ParquetError::from(error()));
-        assert_eq!(outlook_of_any(&parquet.context("cannot read y")), Some(Outlook::Soon));
+        assert_eq!(retry_when_in_context(&parquet.context("cannot read y")), Some(RetryWhen::ThisRun));
         let arrow = arrow::error::ArrowError::from(parquet::errors::ParquetError::from(error()));
-        assert_eq!(outlook_of_any(&anyhow::Error::from(arrow)), Some(Outlook::Soon));
-        assert_eq!(outlook_of_any(&anyhow::anyhow!("two cliques")), None);
+        assert_eq!(retry_when_in_context(&anyhow::Error::from(arrow)), Some(RetryWhen::ThisRun));
+        assert_eq!(retry_when_in_context(&anyhow::anyhow!("two cliques")), None);
         let full = parquet::errors::ParquetError::from(io::Error::from_raw_os_error(libc::ENOSPC));
         let absent = anyhow::Error::from(io::Error::from_raw_os_error(libc::ENOENT)).context("cannot read w");
         assert!(is_absent(&absent) && !is_absent(&with_context));
