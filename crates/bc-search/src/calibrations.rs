@@ -24,24 +24,41 @@ fn candidates(config: &Config, beside: Option<&Path>, name: &str) -> Vec<PathBuf
     files
 }
 
-/// The calibration of the scores of the network `origin`. Errors name it by `origin_path`; besides the places of the configuration,
-/// the calibration may be `beside` an index.
+/// How two recordings are scored without an index, and what their scores mean.
+#[derive(Debug, Default)]
+pub struct PairScoring {
+    /// How their short windows are compared; nothing where they are compared by one vector each.
+    pub windows: Option<WindowComparison>,
+    /// The calibration of such scores.
+    pub calibration: Option<(PathBuf, Calibration)>,
+}
+
+/// How pairs are scored with the network `origin` (a file, `network`, for messages), which recommends `compare`. A calibration that
+/// is `given` decides; otherwise one of short windows comes before one of whole recordings, and without any, short windows are
+/// compared.
 ///
 /// # Errors
-/// A calibration that was given and is absent, unreadable, or of another network.
-pub fn of_network(
+/// A calibration that was given and is absent, unreadable, or of another network or comparison.
+pub fn of_pairs(
     config: &Config,
-    origin_path: Option<&Path>,
-    beside: Option<&Path>,
+    network: &Path,
     origin: &Origin,
     given: Option<&Path>,
-) -> Result<Option<(PathBuf, Calibration)>> {
-    let named = origin_path.unwrap_or(Path::new("the network"));
-    if let Some(path) = given {
-        let read = read(path, origin, named, None).context("make it again with `bc-eval calibrate`")?;
-        return Ok(Some((path.to_owned(), read)));
+    compare: Option<WindowComparison>,
+) -> Result<PairScoring> {
+    if let Some(given) = given {
+        let of_windows = Calibration::read(given)?.compare()?.is_some();
+        let windows = compare.filter(|_| of_windows);
+        let read = read(given, origin, network, windows.as_ref())
+            .context("make it again with `bc-eval calibrate`")?;
+        return Ok(PairScoring { windows, calibration: Some((given.to_owned(), read)) });
     }
-    Ok(first(config, beside, origin, named, None))
+    let find = |compare| first(config, None, origin, network, compare);
+    if let Some(found) = compare.as_ref().and_then(|compare| find(Some(compare))) {
+        return Ok(PairScoring { windows: compare, calibration: Some(found) });
+    }
+    let calibration = find(None);
+    Ok(PairScoring { windows: compare.filter(|_| calibration.is_none()), calibration })
 }
 
 /// The first calibration that fits ([`read`]); where there are only others it warns, with the reasons.

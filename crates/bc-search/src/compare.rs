@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bc_audio::Features;
 use bc_calibration::Kind;
 use bc_embed::origin::{self, Origin};
-use bc_embed::recording::Excerpt;
+use bc_embed::recording::{AudioEmbedder, Compared, Excerpt};
 use bc_embed::windows::Windows;
 use bc_formats::config::Config;
 use bc_formats::fingerprint;
-use bc_retrieval::{Distance, Vectors, closest_by_group};
+use bc_formats::run::WindowComparison;
+use bc_retrieval::{Distance, Vectors, WindowSearch, WindowSets, closest_by_group};
 use serde::Serialize;
 
 use crate::aligned::{self, Aligned};
-use crate::calibrations;
+use crate::calibrations::{self, PairScoring};
 
 /// The result of comparing two recordings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,8 +24,11 @@ pub struct Comparison {
     pub a: PathBuf,
     /// The other recording.
     pub b: PathBuf,
-    /// Cosine of their embeddings, from -1 to 1; of the best pair of windows, where they were cut.
+    /// How similar they are, from -1 to 1: by short windows ([`by_windows`]), or the cosine of their embeddings; of the best pair of
+    /// windows, where they were cut.
     pub score: f32,
+    /// Whether the score is of short windows.
+    pub by_windows: bool,
     /// Where the best window of each begins, in seconds.
     pub starts_s: (f64, f64),
     /// The probability that they are versions of one work, the same recording included; absent without a calibration.
@@ -48,7 +52,8 @@ pub struct Comparison {
 pub struct Options {
     /// Cut both into windows, of which the best pair counts.
     pub windows: Option<Windows>,
-    /// `calibration.json`; the network's own if not given.
+    /// A file of `bc-eval calibrate` or `bc-eval run`, of whole recordings or of short windows, which decides what is compared; the
+    /// network's own if not given.
     pub calibration: Option<PathBuf>,
     /// A probability ([`bc_calibration::prior`]), before the score is known.
     pub prior: f64,
@@ -72,24 +77,69 @@ pub fn closest(a: &[Excerpt], b: &[Excerpt], dim: usize) -> Result<(f32, (f64, f
     Ok((1.0 - closest.distance, (a[closest.query].start_s, b[closest.row].start_s)))
 }
 
-/// Compares two audio files.
+/// How similar the short windows of two recordings are, from -1 to 1: the Chamfer similarity ([`bc_retrieval::chamfer`]) of the first
+/// at its best tempo with the second, and of the second with the first, averaged, so that their order does not matter.
+///
+/// # Errors
+/// Errors of the network; a recording without a window that is not silent.
+pub fn by_windows(
+    audio: &AudioEmbedder,
+    recordings: [(&Path, &Features); 2],
+    compare: &WindowComparison,
+) -> Result<f32> {
+    let windows = Windows::of_comparison(compare)?;
+    let embed = |(path, features): (&Path, &Features)| {
+        audio.embed_features_compared(path, features, Some(windows), Some((windows, &compare.tempi)))
+    };
+    let [first, second] = recordings;
+    let (first, second) = rayon::join(|| embed(first), || embed(second));
+    let (first, second) = (first?, second?);
+    let dim = audio.embedder.dim();
+    Ok(0.5 * (one_sided(&first, &second, dim)? + one_sided(&second, &first, dim)?))
+}
+
+/// The similarity of a recording, at its best tempo, with a candidate at its own.
+fn one_sided(query: &Compared, candidate: &Compared, dim: usize) -> Result<f32> {
+    let vectors = |windows: &[Excerpt]| -> Vec<f32> {
+        windows.iter().flat_map(|window| &window.vector).copied().collect()
+    };
+    let candidates = vectors(&candidate.embedded.excerpts);
+    let tempi: Vec<Vec<f32>> = query.tempi.iter().filter(|at| !at.is_empty()).map(|at| vectors(at)).collect();
+    ensure!(!candidates.is_empty() && !tempi.is_empty(), "a recording without a window that is not silent");
+    let offsets = |vectors: &[f32]| [0, vectors.len() / dim];
+    let ends: Vec<[usize; 2]> = tempi.iter().map(|vectors| offsets(vectors)).collect();
+    let set = |vectors, offsets| WindowSets { vectors: Vectors { vectors, dim }, offsets };
+    let queries: Vec<WindowSets> =
+        tempi.iter().zip(&ends).map(|(vectors, ends)| set(vectors, ends)).collect();
+    let end = offsets(&candidates);
+    Ok(1.0 - WindowSearch::new(&queries, set(&candidates, &end))?.matrix()[0])
+}
+
+/// Compares two audio files: by short windows if the network's file recommends that and its calibration is of such scores, otherwise
+/// by one vector each.
 ///
 /// # Errors
 /// Files that do not decode; a calibration of another checkpoint.
 pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Comparison> {
     let audio = origin::audio_embedder(config)?;
     let origin = Origin::of_network(&audio.embedder);
-    let network = Some(audio.embedder.path.as_path());
-    let mut calibration =
-        calibrations::of_network(config, network, None, &origin, options.calibration.as_deref())?;
+    let recommended = WindowComparison::of(&config.eval, audio.embedder.recommended.as_ref());
+    let recommended = recommended.filter(|_| options.windows.is_none());
+    let network = audio.embedder.path.as_path();
+    let PairScoring { windows, mut calibration } =
+        calibrations::of_pairs(config, network, &origin, options.calibration.as_deref(), recommended)?;
     if let Some((path, _)) = calibration.take_if(|_| options.windows.is_some()) {
         tracing::warn!("{} is of whole recordings; windows get a score only", path.display());
     }
     let (left, right) = rayon::join(|| audio.features(a), || audio.features(b));
     let (left, right) = (left?, right?);
-    let embed = |path: &Path, features: &Features| audio.embed_features(path, features, options.windows);
-    let (score, starts_s) =
-        closest(&embed(a, &left)?.excerpts, &embed(b, &right)?.excerpts, audio.embedder.dim())?;
+    let (score, starts_s) = match &windows {
+        Some(compare) => (by_windows(&audio, [(a, &left), (b, &right)], compare)?, (0.0, 0.0)),
+        None => {
+            let embed = |path: &Path, features| audio.embed_features(path, features, options.windows);
+            closest(&embed(a, &left)?.excerpts, &embed(b, &right)?.excerpts, audio.embedder.dim())?
+        }
+    };
     let same_file = fingerprint::of_file(a)? == fingerprint::of_file(b)?;
     let kinds = calibration
         .map(|(_, calibration)| calibration.kinds(f64::from(score), same_file, None, options.prior));
@@ -97,6 +147,7 @@ pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Com
         a: a.to_owned(),
         b: b.to_owned(),
         score,
+        by_windows: windows.is_some(),
         starts_s,
         probability: kinds.map(|kinds| kinds.same_audio + kinds.same_work),
         probability_of_same_audio: kinds.map(|kinds| kinds.same_audio),

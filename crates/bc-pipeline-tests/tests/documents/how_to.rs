@@ -68,6 +68,7 @@ const SMALLER: [(&str, &str); 2] =
 /// The lines of a page's `sh` blocks, comments left out.
 fn commands(page: &str) -> Vec<String> {
     let lines = blocks(page, "sh").into_iter().flat_map(str::lines);
+    let lines = lines.filter(|line| !line.starts_with('#'));
     let lines = lines.map(|line| line.split(" #").next().unwrap_or_default().trim());
     lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }

@@ -538,6 +538,12 @@ impl Searcher {
         self.compare.as_ref()
     }
 
+    /// How short windows are compared, and the calibration of such scores, if there is one.
+    #[must_use]
+    pub fn window_calibration(&self) -> Option<(&WindowComparison, &Calibration)> {
+        self.compare.as_ref().zip(self.of_windows.as_ref())
+    }
+
     /// How short windows are compared if [`Searcher::evidence`] is based on them, which needs their scores to be calibrated.
     #[must_use]
     pub fn compare_for_evidence(&self) -> Option<&WindowComparison> {

@@ -97,6 +97,9 @@ pub struct CompareArgs {
     /// Align them: key shift in semitones, tempo ratio and matched sections.
     #[arg(long)]
     pub align: bool,
+    /// Compare them by one vector each, even if the network recommends short windows; the same as --set eval.compare=whole.
+    #[arg(long, conflicts_with = "window")]
+    pub whole: bool,
     #[command(flatten)]
     pub window: WindowArgs,
     #[command(flatten)]

@@ -98,6 +98,9 @@ fn end(failed: u64, all: usize) -> Result<Outcome> {
 pub fn compare(mut config: Config, args: CompareArgs) -> Result<()> {
     let CalibrationArgs { network, calibration } = args.calibration_args;
     network.apply(&mut config);
+    if args.whole {
+        config.eval.compare = Compare::Whole;
+    }
     let options = compare::Options {
         windows: args.window.resolve()?,
         calibration,

@@ -191,7 +191,7 @@ pub fn data_url(png: &[u8]) -> String {
 /// Whether two recordings are versions of one work, and where they match.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct CompareAnswer {
-    /// Cosine similarity, from -1 to 1.
+    /// Similarity, from -1 to 1: by short windows if the index has them, otherwise the cosine of one vector each.
     pub score: f32,
     /// The probability that they are versions of one work, where half of all pairs are; absent without a calibration.
     pub probability: Option<f64>,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::recordings::row_of;
 use crate::aligned;
-use crate::compare::closest;
+use crate::compare::{by_windows, closest};
 use crate::index::Row;
 use crate::serve::answers::{
     AlignmentAnswer, CompareAnswer, ComparedRecording, IndexedRecording, data_url, word_of,
@@ -106,17 +106,30 @@ fn answer(state: &State, a: &Uploaded, other: &Other, pictures: bool) -> Result<
             (features, row.content_hash.clone(), name.to_owned(), Some(IndexedRecording::of(state, row)))
         }
     };
-    let left = audio.embed_features(a.path(), &first, None).map_err(|error| unusable(&error, a))?;
-    let right = match other {
-        Other::Sent(b) => {
-            audio.embed_features(b.path(), &second, None).map_err(|error| unusable(&error, b))?
-        }
-        Other::Indexed(row) => audio
-            .embed_features(Path::new(&row.path), &second, None)
-            .map_err(|error| Refusal::internal(&anyhow!(without_folder(&error, &row.path))))?,
+    let other_path = match other {
+        Other::Sent(b) => b.path(),
+        Other::Indexed(row) => Path::new(&row.path),
     };
-    let (score, _) = closest(&left.excerpts, &right.excerpts, searcher.index.dim()).map_err(internal)?;
-    let kinds = searcher.calibration().map(|calibration| {
+    let recordings: [(&Path, &Features); 2] = [(a.path(), &first), (other_path, &second)];
+    let (score, calibration) = match searcher.window_calibration() {
+        Some((compare, calibration)) => (by_windows(audio, recordings, compare), Some(calibration)),
+        None => {
+            let [left, right] = recordings.map(|(path, features)| audio.embed_features(path, features, None));
+            let score = left.and_then(|left| Ok((left, right?)));
+            let score = score.and_then(|(left, right)| {
+                Ok(closest(&left.excerpts, &right.excerpts, searcher.index.dim())?.0)
+            });
+            (score, searcher.calibration())
+        }
+    };
+    let score = score.map_err(|error| match other {
+        Other::Indexed(row) if format!("{error:#}").contains(&row.path) => {
+            Refusal::internal(&anyhow!(without_folder(&error, &row.path)))
+        }
+        Other::Sent(b) if format!("{error:#}").contains(&*b.path().to_string_lossy()) => unusable(&error, b),
+        _ => unusable(&error, a),
+    })?;
+    let kinds = calibration.map(|calibration| {
         calibration.kinds(f64::from(score), hash == other_hash, None, bc_calibration::EVEN_ODDS)
     });
     let (alignment, alignment_unavailable) = match aligned(audio, &first, &second) {
