@@ -1,10 +1,10 @@
-//! Whether two recordings are versions of one work.
+//! Compares two recordings: are they versions of one work?
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bc_audio::Features;
-use bc_calibration::Kind;
+use bc_calibration::PairKind;
 use bc_embed::origin::{self, Origin};
 use bc_embed::recording::Excerpt;
 use bc_embed::windows::Windows;
@@ -23,7 +23,7 @@ pub struct Comparison {
     pub a: PathBuf,
     /// The other recording.
     pub b: PathBuf,
-    /// Cosine of their embeddings, from -1 to 1; of the best pair of windows, where they were cut.
+    /// Cosine of their embeddings, from -1 to 1; of the best pair of windows, if they were cut.
     pub score: f32,
     /// Where the best window of each begins, in seconds.
     pub starts_s: (f64, f64),
@@ -33,12 +33,12 @@ pub struct Comparison {
     /// The probability that they are the same recording; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability_of_same_audio: Option<f64>,
-    /// What they are, where that is sure enough; absent without a calibration.
+    /// The kind of the pair, if it is sure enough; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
+    pub kind: Option<PairKind>,
     /// The probability before their scores are known.
     pub prior: f64,
-    /// Their alignment; absent if it was not asked for.
+    /// Their alignment; absent unless requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alignment: Option<Aligned>,
 }
@@ -46,13 +46,13 @@ pub struct Comparison {
 /// How to compare.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Cut both into windows, of which the best pair counts.
+    /// Cut both recordings into windows; the best pair counts.
     pub windows: Option<Windows>,
-    /// `calibration.json`; the network's own if not given.
+    /// Path of `calibration.json`; the network's own by default.
     pub calibration: Option<PathBuf>,
-    /// A probability ([`bc_calibration::prior`]), before the score is known.
+    /// The probability before the score is known ([`bc_calibration::check_prior`]).
     pub prior: f64,
-    /// Align them too.
+    /// Also align the recordings.
     pub align: bool,
 }
 
@@ -78,12 +78,15 @@ pub fn closest(a: &[Excerpt], b: &[Excerpt], dim: usize) -> Result<(f32, (f64, f
 /// Files that do not decode; a calibration of another checkpoint.
 pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Comparison> {
     let audio = origin::audio_embedder(config)?;
-    let origin = Origin::of_network(&audio.embedder);
+    let origin = Origin::from_embedder(&audio.embedder);
     let network = Some(audio.embedder.path.as_path());
     let mut calibration =
         calibrations::of_network(config, network, None, &origin, options.calibration.as_deref())?;
     if let Some((path, _)) = calibration.take_if(|_| options.windows.is_some()) {
-        tracing::warn!("{} is of whole recordings; windows get a score only", path.display());
+        tracing::warn!(
+            "{} is for whole recordings; windows get a score without a probability",
+            path.display()
+        );
     }
     let (left, right) = rayon::join(|| audio.features(a), || audio.features(b));
     let (left, right) = (left?, right?);
@@ -102,22 +105,23 @@ pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Com
         probability_of_same_audio: kinds.map(|kinds| kinds.same_audio),
         kind: kinds.map(|kinds| kinds.kind()),
         prior: options.prior,
-        alignment: options.align.then(|| aligned::files(&audio, &left, &right)),
+        alignment: options.align.then(|| aligned::align_features(&audio, &left, &right)),
     })
 }
 
-/// A comparison as text for people.
+/// A comparison as text.
 #[must_use]
 pub fn sentence(comparison: &Comparison) -> String {
-    let places = match comparison.starts_s {
+    let starts = match comparison.starts_s {
         (0.0, 0.0) => String::new(),
         (a, b) => format!(" (at {a:.0} s and {b:.0} s)"),
     };
     let verdict = match comparison.probability {
-        None => "no probability: there is no calibration for this (`bc-eval calibrate` makes one)".to_owned(),
+        None => "no probability: there is no calibration for this comparison (`bc-eval calibrate` makes one)"
+            .to_owned(),
         Some(probability) => format!(
-            "{}; versions of one work with a probability of {:.1} % (beforehand: {:.1} %)",
-            comparison.kind.map_or("unsure", Kind::name),
+            "{}; versions of one work with a probability of {:.1} % (prior: {:.1} %)",
+            comparison.kind.map_or("unsure", PairKind::name),
             100.0 * probability,
             100.0 * comparison.prior
         ),
@@ -125,7 +129,7 @@ pub fn sentence(comparison: &Comparison) -> String {
     let aligned =
         comparison.alignment.as_ref().map(|aligned| format!("\nthe second: {aligned}")).unwrap_or_default();
     format!(
-        "{} | {}\nscore {:.4}{places}: {verdict}{aligned}",
+        "{} | {}\nscore {:.4}{starts}: {verdict}{aligned}",
         comparison.a.display(),
         comparison.b.display(),
         comparison.score
