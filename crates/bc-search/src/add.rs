@@ -8,24 +8,24 @@ use bc_cli::saving::SaveTimer;
 use bc_cli::{Interrupted, Shard, interrupt, progress};
 use bc_embed::files::{self, Failure};
 use bc_embed::origin;
-use bc_embed::recording::{AudioEmbedder, Compared, Excerpt};
+use bc_embed::recording::{AudioEmbedder, EmbeddedWithWindows, Excerpt};
 use bc_embed::windows::Windows;
 use bc_formats::config::{Compare, Config};
 use bc_formats::run::WindowComparison;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy, Status};
+use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy, FileStatus};
 use crate::index::keys::{Key, short_hash};
 use crate::index::{Manifest, Row, Storage};
-use crate::list::{self, Item, Works};
+use crate::list::{self, Item, WorkRule};
 
-/// Files that are decoded and held at once, at most; as many as there are threads otherwise.
+/// Maximum number of files that are decoded and held at once; fewer if there are fewer threads.
 const MAX_DECODED: usize = 16;
-/// Files that are hashed and looked up together, before any of them is decoded.
+/// Number of files that are hashed and looked up together before any of them is decoded.
 const HASH_BATCH: usize = 512;
-/// Saving takes at most one part in this many of the time; a kill loses only what was embedded since the last save.
-const MAX_SAVE_SHARE: u32 = 20;
+/// Saving takes at most 1 / `SAVE_INTERVAL_FACTOR` of the time; a kill loses only what was embedded since the last save.
+const SAVE_INTERVAL_FACTOR: u32 = 20;
 /// Assumed duration of the first save.
 const FIRST_SAVE: Duration = Duration::from_millis(50);
 
@@ -33,10 +33,10 @@ const FIRST_SAVE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Audio files, folders, and lists (`.csv`).
-    pub words: Vec<PathBuf>,
-    /// The work that each is a version of, where a list does not say.
-    pub works: Works,
-    /// Performer of all of them that have none.
+    pub inputs: Vec<PathBuf>,
+    /// The work that each recording is a version of, unless a list gives it.
+    pub works: WorkRule,
+    /// Performer of all recordings that have none.
     pub performer: Option<String>,
     /// The windows that recordings are cut into, one vector each; `None` for whole recordings.
     pub windows: Option<Windows>,
@@ -44,19 +44,20 @@ pub struct Request {
     pub storage: Option<Storage>,
     /// The part of the files to add; other processes may add others to the same index at the same time.
     pub shard: Shard,
-    /// What happens to a file whose path the index knows with different audio.
+    /// How to treat a file whose path is in the index with different audio.
     pub conflicts: ConflictPolicy,
 }
 
-/// The result of adding.
+/// The result of adding, as printed with `--json`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Added {
     /// Recordings that are new.
     pub new: usize,
     /// Recordings that replaced another one with the same path.
     pub replaced: usize,
-    /// Recordings whose audio was already in the index, under any path; they were left unchanged.
-    pub there: usize,
+    /// Recordings whose audio was already in the index, under any path, and that stay unchanged (`there` in JSON).
+    #[serde(rename = "there")]
+    pub already_present: usize,
     /// Files that could not be used.
     pub failed: Vec<Failure>,
 }
@@ -67,7 +68,7 @@ pub struct Added {
 /// # Errors
 /// Nothing to add; an index of another network, other windows or another storage; files that cannot be written; an interrupt.
 pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
-    let (items, failed) = list::items(&request.words, &request.works)?;
+    let (items, failed) = list::items(&request.inputs, &request.works)?;
     let mut added = Added { failed, ..Added::default() };
     let mut items: Vec<Item> = request.shard.of(items);
     if request.shard.index > 0 {
@@ -85,27 +86,27 @@ pub fn add(config: &Config, request: &Request, folder: &Path) -> Result<Added> {
     let stored = existing.as_ref().map(|manifest| manifest.storage);
     let storage = request.storage.or(stored).unwrap_or(Storage::F16);
     let mut empty = Manifest::empty(&audio.embedder, request.windows, storage);
-    empty.compare = compare(config, &audio, request, existing.as_ref(), folder)?;
-    let short = empty.compare.as_ref().map(Windows::of_comparison).transpose()?;
+    empty.compare = window_comparison(config, &audio, request, existing.as_ref(), folder)?;
+    let short = empty.compare.as_ref().map(Windows::from_comparison).transpose()?;
     interrupt::install("finishing these files; run the same command again to continue")?;
-    let mut work = Work {
+    let mut addition = AdditionRun {
         adder: Adder::open(folder, empty, request.conflicts)?,
         audio: &audio,
         windows: request.windows,
         short,
         added,
         pending: Vec::new(),
-        save_timer: SaveTimer::every(FIRST_SAVE * MAX_SAVE_SHARE),
+        save_timer: SaveTimer::every(FIRST_SAVE * SAVE_INTERVAL_FACTOR),
     };
-    work.add_all(items)?;
-    let added = work.added;
-    files::expect_used(added.new + added.replaced + added.there, &added.failed, folder)?;
+    addition.add_all(items)?;
+    let added = addition.added;
+    files::expect_used(added.new + added.replaced + added.already_present, &added.failed, folder)?;
     Ok(added)
 }
 
-/// Which short windows are stored beside whole recordings: those of the existing index, or those that `[eval] compare` asks for,
+/// The short windows that are stored in addition to whole recordings: those of the existing index, or those of `[eval] compare`,
 /// by default those that the network recommends.
-fn compare(
+fn window_comparison(
     config: &Config,
     audio: &AudioEmbedder,
     request: &Request,
@@ -114,7 +115,7 @@ fn compare(
 ) -> Result<Option<WindowComparison>> {
     match existing {
         Some(Manifest { compare: Some(_), .. }) if config.eval.compare == Compare::Whole => bail!(
-            "{} keeps short windows of every recording; leave --whole ([eval] compare = \"whole\") out, or begin another index",
+            "{} stores short windows of every recording; leave --whole ([eval] compare = \"whole\") out, or start another index",
             folder.display()
         ),
         Some(manifest) => Ok(manifest.compare.clone()),
@@ -123,23 +124,23 @@ fn compare(
     }
 }
 
-/// An addition in progress.
-struct Work<'a> {
+/// The state of an addition in progress.
+struct AdditionRun<'a> {
     adder: Adder,
     audio: &'a AudioEmbedder,
     windows: Option<Windows>,
-    /// Short windows that are kept beside the vectors.
+    /// Short windows that are stored in addition to the vectors.
     short: Option<Windows>,
     added: Added,
     pending: Vec<Addition>,
     save_timer: SaveTimer,
 }
 
-impl Work<'_> {
+impl AdditionRun<'_> {
     fn add_all(&mut self, items: Vec<Item>) -> Result<()> {
         let bar = progress::bar(items.len() as u64, "adding", "files");
         let items = self.without_unchanged(items)?;
-        bar.inc(self.added.there as u64);
+        bar.inc(self.added.already_present as u64);
         'all: for chunk in items.chunks(HASH_BATCH) {
             let new = self.without_known_audio(chunk)?;
             bar.inc((chunk.len() - new.len()) as u64);
@@ -164,12 +165,12 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The files that the index does not hold unchanged, by path, size and modification time; the others are not read.
+    /// The files that are not in the index unchanged, by path, size and modification time; the others are not read.
     fn without_unchanged(&mut self, items: Vec<Item>) -> Result<Vec<Item>> {
         let stamped = items.into_iter().map(|mut item| {
-            // An object that was listed has size and time already.
+            // A listed object already has its size and time.
             if item.row.modified_ns == 0 {
-                (item.row.bytes, item.row.modified_ns) = stamp(&item.path);
+                (item.row.bytes, item.row.modified_ns) = size_and_time(&item.path);
             }
             item
         });
@@ -179,7 +180,7 @@ impl Work<'_> {
             .map(|item| (short_hash(&item.row.path), item.row.bytes, item.row.modified_ns))
             .collect();
         let unchanged = self.adder.unchanged(&files)?;
-        self.added.there += unchanged.iter().filter(|unchanged| **unchanged).count();
+        self.added.already_present += unchanged.iter().filter(|unchanged| **unchanged).count();
         Ok(items
             .into_iter()
             .zip(unchanged)
@@ -188,7 +189,7 @@ impl Work<'_> {
             .collect())
     }
 
-    /// The files whose audio the index does not hold, with their content hashes.
+    /// The files whose audio is not in the index, with their content hashes.
     fn without_known_audio(&mut self, chunk: &[Item]) -> Result<Vec<Item>> {
         let hashes: Vec<Result<String>> =
             chunk.par_iter().map(|item| files::content_hash(&item.path)).collect();
@@ -208,11 +209,11 @@ impl Work<'_> {
         let mut new = Vec::with_capacity(items.len());
         for (item, status) in items.into_iter().zip(statuses) {
             match status {
-                Status::SameAudio => self.added.there += 1,
-                Status::OtherAudio if self.adder.conflict_policy() == ConflictPolicy::KeepOld => {
-                    self.fail_path_taken(&item.path)
+                FileStatus::SameAudio => self.added.already_present += 1,
+                FileStatus::OtherAudio if self.adder.conflict_policy() == ConflictPolicy::KeepOld => {
+                    self.fail_path_conflict(&item.path)
                 }
-                Status::OtherAudio | Status::New => new.push(item),
+                FileStatus::OtherAudio | FileStatus::New => new.push(item),
             }
         }
         Ok(new)
@@ -239,11 +240,11 @@ impl Work<'_> {
             match outcome {
                 AddOutcome::Added => self.added.new += 1,
                 AddOutcome::Replaced => self.added.replaced += 1,
-                AddOutcome::AlreadyPresent => self.added.there += 1,
-                AddOutcome::PathTaken => self.fail_path_taken(Path::new(&path)),
+                AddOutcome::AlreadyPresent => self.added.already_present += 1,
+                AddOutcome::PathConflict => self.fail_path_conflict(Path::new(&path)),
             }
         }
-        self.save_timer.begin(started.elapsed() * MAX_SAVE_SHARE);
+        self.save_timer.begin(started.elapsed() * SAVE_INTERVAL_FACTOR);
         Ok(())
     }
 
@@ -251,7 +252,7 @@ impl Work<'_> {
         self.added.failed.push(Failure::new(path, error));
     }
 
-    fn fail_path_taken(&mut self, path: &Path) {
+    fn fail_path_conflict(&mut self, path: &Path) {
         let error = "the index holds other audio under this path; `bc-search replace` replaces it";
         self.fail(path, error.to_owned());
     }
@@ -261,12 +262,15 @@ impl Work<'_> {
 ///
 /// # Errors
 /// A vector of length 0.
-pub(crate) fn addition(mut row: Row, Compared { embedded, tempi }: Compared) -> Result<Addition> {
+pub(crate) fn addition(
+    mut row: Row,
+    EmbeddedWithWindows { embedded, tempi }: EmbeddedWithWindows,
+) -> Result<Addition> {
     row.duration_s = embedded.duration_s as f32;
     let parts = with_starts(embedded.excerpts);
     let windows = with_starts(tempi.into_iter().next().unwrap_or_default());
     let is_zero = parts.iter().chain(&windows).any(|(_, vector)| vector.iter().all(|value| *value == 0.0));
-    ensure!(!is_zero, "its embedding is zero: the network hears nothing in it");
+    ensure!(!is_zero, "its embedding is zero: the network gives no signal for it");
     Ok(Addition { row, parts, windows })
 }
 
@@ -274,7 +278,7 @@ fn with_starts(excerpts: Vec<Excerpt>) -> Vec<(f32, Vec<f32>)> {
     excerpts.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect()
 }
 
-/// Size and modification time of a file; zeros where unknown.
-pub(crate) fn stamp(path: &Path) -> (u64, i64) {
-    list::stamp_of(files::source(path))
+/// Size and modification time of a file; zeros if unknown.
+pub(crate) fn size_and_time(path: &Path) -> (u64, i64) {
+    list::size_and_time_of(files::source(path))
 }

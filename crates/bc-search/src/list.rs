@@ -1,4 +1,4 @@
-//! Lists the recordings to add, from files, folders and lists, with what is known of each.
+//! Lists the recordings to add, from files, folders and lists, with their metadata.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use bc_formats::features::Source;
 use crate::index::Row;
 use crate::index::rows::is_reserved;
 
-/// A file with what is known of it.
+/// A file to add, with its metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     /// The path of the file.
     pub path: PathBuf,
-    /// What is known of the recording; `path` is absolute.
+    /// The metadata of the recording; `path` is absolute.
     pub row: Row,
 }
 
-/// Which work a recording is a version of, where a list does not say.
+/// How the work of a recording is determined, unless a list gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Works {
-    /// Unknown: each is a separate work, until it turns out to be similar to another.
+pub enum WorkRule {
+    /// Unknown: each recording is a separate work, and a search groups similar ones.
     #[default]
     Own,
     /// All recordings are versions of this work.
@@ -31,39 +31,40 @@ pub enum Works {
     Folder,
 }
 
-/// The path under which an index knows a file.
+/// The path of a file in the index.
 #[must_use]
 pub fn stored_path(path: &Path) -> String {
     files::absolute(path).to_string_lossy().into_owned()
 }
 
-/// Size and modification time as an index holds them; zeros where unknown.
-pub(crate) fn stamp_of(source: Source) -> (u64, i64) {
+/// Size and modification time as an index stores them; zeros if unknown.
+pub(crate) fn size_and_time_of(source: Source) -> (u64, i64) {
     (source.bytes.unwrap_or(0), source.modified_ns.unwrap_or(0))
 }
 
-/// The recordings that `words` name: audio files, folders, and lists (`.csv`), each path once. A file that cannot be used is a
-/// failure and does not end the command.
+/// The recordings of `inputs` (audio files, folders, and lists, `.csv`), each path once. A file that cannot be used is reported
+/// as a failure and does not stop the command.
 ///
 /// # Errors
-/// Nothing was named; a path where there is nothing; a folder without audio; a list without the column `path`.
-pub fn items(words: &[PathBuf], works: &Works) -> Result<(Vec<Item>, Vec<Failure>)> {
-    let is_list = |path: &Path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
-    let (lists, audio): (Vec<PathBuf>, Vec<PathBuf>) = words.iter().cloned().partition(|path| is_list(path));
-    ensure!(!words.is_empty(), "nothing was named; name audio files, folders or lists (.csv)");
+/// An empty list of inputs; a path that does not exist; a folder without audio; a list without the column `path`.
+pub fn items(inputs: &[PathBuf], works: &WorkRule) -> Result<(Vec<Item>, Vec<Failure>)> {
+    let is_list =
+        |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    let (lists, audio): (Vec<PathBuf>, Vec<PathBuf>) = inputs.iter().cloned().partition(|path| is_list(path));
+    ensure!(!inputs.is_empty(), "nothing to add; name audio files, folders or lists (.csv)");
     let (mut items, mut failed) = (Vec::new(), Vec::new());
     for path in audio {
-        // One by one: two folders may hold files of one name.
+        // One by one, because two folders may hold files of the same name.
         let (listed, unusable) = files::list(&[path])?;
         failed.extend(unusable);
         items.extend(listed.into_iter().map(|file| {
             let work = match works {
-                Works::Own => String::new(),
-                Works::One(work) => work.clone(),
-                Works::Folder => file.folder,
+                WorkRule::Own => String::new(),
+                WorkRule::One(work) => work.clone(),
+                WorkRule::Folder => file.folder,
             };
             let path = stored_path(&file.path);
-            let (bytes, modified_ns) = file.listed.map_or((0, 0), stamp_of);
+            let (bytes, modified_ns) = file.listed.map_or((0, 0), size_and_time_of);
             let row = Row { path, title: file.title, work, bytes, modified_ns, ..Row::default() };
             Item { path: file.path, row }
         }));
@@ -79,7 +80,7 @@ pub fn items(words: &[PathBuf], works: &Works) -> Result<(Vec<Item>, Vec<Failure
     Ok((items, failed))
 }
 
-/// Reads a list: UTF-8, comma-separated, first line the names of the columns, of which `path` must be one. Paths are
+/// Reads a list: UTF-8, comma-separated, with a header line that must contain the column `path`. Paths are
 /// relative to the folder of the list.
 fn read_list(path: &Path) -> Result<(Vec<Item>, Vec<Failure>)> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_path(path)?;
@@ -104,8 +105,8 @@ fn check_names(names: &[String]) -> Result<()> {
     for name in names {
         ensure!(seen.insert(name), "two columns are called {name:?}");
         ensure!(!name.is_empty(), "a column has no name");
-        let given = ["path", "title", "performer", "work", "isrc", "iswc"].contains(&name.as_str());
-        if is_reserved(name) && !given {
+        let is_list_column = ["path", "title", "performer", "work", "isrc", "iswc"].contains(&name.as_str());
+        if is_reserved(name) && !is_list_column {
             bail!("the column {name:?} is the index's own; give it another name");
         }
     }
@@ -136,7 +137,7 @@ fn item_of_record(names: &[String], record: &csv::StringRecord, folder: &Path) -
         }
     }
     ensure!(!row.path.is_empty(), "its path is empty");
-    let path = files::beside(folder, &row.path);
+    let path = files::resolve_in(folder, &row.path);
     if row.title.is_empty() {
         row.title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     }
@@ -150,14 +151,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_gives_items_with_further_columns_and_reports_bad_rows_and_headers() {
+    fn lists_keep_further_columns_and_report_bad_rows_and_headers() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("works.csv");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         write(
             "path,title,work,isrc,label\na.mp3,\"A, b\",W1,X,blue\nsub/b.mp3,,,,\n,no path,,,\n\"c.mp3\",one\n",
         );
-        let (items, failed) = items(std::slice::from_ref(&path), &Works::Own).unwrap();
+        let (items, failed) = items(std::slice::from_ref(&path), &WorkRule::Own).unwrap();
         assert_eq!(items.len(), 2);
         assert_eq!((items[0].row.title.as_str(), items[0].row.work.as_str()), ("A, b", "W1"));
         assert_eq!(items[0].row.extra["label"], "blue");
@@ -174,21 +175,22 @@ mod tests {
             ("path,bytes\na,b\n", "its own"),
         ] {
             write(text);
-            let error = format!("{:#}", super::items(std::slice::from_ref(&path), &Works::Own).unwrap_err());
+            let error =
+                format!("{:#}", super::items(std::slice::from_ref(&path), &WorkRule::Own).unwrap_err());
             let word = if word == "its own" { "index's own" } else { word };
             assert!(error.contains(word) && error.contains("works.csv"), "{error}");
         }
     }
 
     #[test]
-    fn files_of_one_name_in_two_folders_are_two_items() {
+    fn files_with_the_same_name_in_two_folders_are_two_items() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["one/a.mp3", "two/a.mp3"] {
             std::fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let words = [folder.path().join("one"), folder.path().join("two"), folder.path().join("one/a.mp3")];
-        let (found, failed) = items(&words, &Works::Folder).unwrap();
+        let inputs = [folder.path().join("one"), folder.path().join("two"), folder.path().join("one/a.mp3")];
+        let (found, failed) = items(&inputs, &WorkRule::Folder).unwrap();
         let works: Vec<&str> = found.iter().map(|item| item.row.work.as_str()).collect();
         assert_eq!((works, failed.len()), (vec!["one", "two"], 0));
         assert!(found[0].row.path.starts_with('/') || cfg!(windows));

@@ -1,4 +1,4 @@
-//! Answers as tables, CSV, or one JSON object per line.
+//! Prints answers as tables, CSV, or one JSON object per line.
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -10,23 +10,23 @@ use crate::duplicates::Pair;
 use crate::identify::Stretch;
 use crate::index::Row;
 
-/// A form of output.
+/// A format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// A table for people.
     #[default]
     Table,
-    /// Comma-separated, with a line of names.
+    /// Comma-separated values with a header line.
     Csv,
     /// One JSON object per line.
     Jsonl,
 }
 
-/// Writes lines to standard output in one form; the names of the columns once.
+/// Writes lines to standard output in one format; the header is written once.
 pub struct Printer {
     format: Format,
     csv: csv::Writer<std::io::Stdout>,
-    headed: bool,
+    header_written: bool,
 }
 
 const ANSWER_COLUMNS: [&str; 22] = [
@@ -55,35 +55,35 @@ const ANSWER_COLUMNS: [&str; 22] = [
 ];
 
 impl Printer {
-    /// A printer for one form.
+    /// A printer for one format.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self { format, csv: csv::Writer::from_writer(std::io::stdout()), headed: false }
+        Self { format, csv: csv::Writer::from_writer(std::io::stdout()), header_written: false }
     }
 
-    fn head(&mut self, names: &[&str]) -> Result<()> {
-        if !self.headed {
+    fn write_header(&mut self, names: &[&str]) -> Result<()> {
+        if !self.header_written {
             self.csv.write_record(names)?;
-            self.headed = true;
+            self.header_written = true;
         }
         Ok(())
     }
 
-    fn json(value: &impl Serialize) -> Result<()> {
+    fn print_json(value: &impl Serialize) -> Result<()> {
         println!("{}", serde_json::to_string(value)?);
         Ok(())
     }
 
-    /// Prints the answer to a query. As CSV one line per work, or a single one where there is none.
+    /// Prints the answer to a query. CSV has one line per work.
     ///
     /// # Errors
-    /// Standard output is gone.
+    /// Standard output is closed.
     pub fn answer(&mut self, answer: &Answer) -> Result<()> {
         match self.format {
             Format::Table => println!("{}", answer::table(answer)),
-            Format::Jsonl => Self::json(answer)?,
+            Format::Jsonl => Self::print_json(answer)?,
             Format::Csv => {
-                self.head(&ANSWER_COLUMNS)?;
+                self.write_header(&ANSWER_COLUMNS)?;
                 let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
                 for hit in &answer.hits {
                     let Row { path, title, performer, work, isrc, iswc, duration_s, .. } = hit.row.clone();
@@ -100,7 +100,7 @@ impl Printer {
                         number(hit.probability),
                         number(answer.probability_of_none),
                         hit.score.to_string(),
-                        hit.kind.map_or("", bc_calibration::Kind::name).to_owned(),
+                        hit.kind.map_or("", bc_calibration::PairKind::name).to_owned(),
                         title,
                         performer,
                         work,
@@ -125,17 +125,17 @@ impl Printer {
         Ok(())
     }
 
-    /// Prints why a query has no answer; for people it goes to standard error, as it does beside the other forms.
+    /// Prints why a query has no answer, always to standard error and, except in tables, to the output too.
     ///
     /// # Errors
-    /// Standard output is gone.
+    /// Standard output is closed.
     pub fn failure(&mut self, failure: &Failure) -> Result<()> {
         eprintln!("error: {}", failure.error);
         match self.format {
             Format::Table => {}
-            Format::Jsonl => Self::json(failure)?,
+            Format::Jsonl => Self::print_json(failure)?,
             Format::Csv => {
-                self.head(&ANSWER_COLUMNS)?;
+                self.write_header(&ANSWER_COLUMNS)?;
                 let mut record = vec![String::new(); ANSWER_COLUMNS.len()];
                 record[0].clone_from(&failure.query);
                 record[ANSWER_COLUMNS.len() - 1].clone_from(&failure.error);
@@ -149,7 +149,7 @@ impl Printer {
     /// Prints the pairs of a catalogue.
     ///
     /// # Errors
-    /// Standard output is gone.
+    /// Standard output is closed.
     pub fn pairs(&mut self, pairs: &[Pair]) -> Result<()> {
         let names = [
             "group",
@@ -184,21 +184,21 @@ impl Printer {
     /// Prints the timeline of a file.
     ///
     /// # Errors
-    /// Standard output is gone.
+    /// Standard output is closed.
     pub fn timeline(&mut self, stretches: &[Stretch]) -> Result<()> {
         let names =
             ["file", "start_s", "end_s", "probability", "score", "work", "title", "performer", "path"];
         let format = self.format;
-        let clock = |seconds: f64| match format {
-            Format::Table => in_hours(seconds),
+        let time_text = |seconds: f64| match format {
+            Format::Table => hours_minutes_seconds(seconds),
             _ => format!("{seconds:.1}"),
         };
         self.rows(names, stretches, |stretch| {
             let row = &stretch.row;
             [
                 stretch.file.display().to_string(),
-                clock(stretch.start_s),
-                clock(stretch.end_s),
+                time_text(stretch.start_s),
+                time_text(stretch.end_s),
                 format!("{:.4}", stretch.probability),
                 format!("{:.4}", stretch.score),
                 row.work.clone(),
@@ -224,10 +224,10 @@ impl Printer {
                     table.add_row(cells(item));
                 }
                 Format::Csv => {
-                    self.head(&names)?;
+                    self.write_header(&names)?;
                     self.csv.write_record(cells(item))?;
                 }
-                Format::Jsonl => Self::json(item)?,
+                Format::Jsonl => Self::print_json(item)?,
             }
         }
         if self.format == Format::Table {
@@ -237,7 +237,7 @@ impl Printer {
     }
 }
 
-fn in_hours(seconds: f64) -> String {
+fn hours_minutes_seconds(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
 }

@@ -72,7 +72,7 @@ pub struct MetricsArgs {
 }
 
 impl MetricsArgs {
-    /// The distance asked for.
+    /// The requested distance, if any.
     pub fn distance(&self) -> Option<Distance> {
         self.distance.map(|distance| match distance {
             DistanceArg::Cosine => Distance::Cosine,

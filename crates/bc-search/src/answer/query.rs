@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bc_embed::recording::{AudioEmbedder, Compared, Embedded, Excerpt};
+use bc_embed::recording::{AudioEmbedder, Embedded, EmbeddedWithWindows, Excerpt};
 use bc_embed::windows::Windows;
 use bc_formats::fingerprint;
 use bc_formats::run::WindowComparison;
@@ -13,15 +13,15 @@ use crate::index::{Index, Recording};
 /// A recording to search for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// How the answer names it.
+    /// Name of the recording in the answer.
     pub name: String,
-    /// The parts of the recording, at least one; vectors of any length but zero.
+    /// The parts of the recording, at least one; vectors of any non-zero length.
     pub excerpts: Vec<Excerpt>,
-    /// The short windows of the recording, at each tempo that it is compared at; empty where whole recordings are compared alone.
+    /// The short windows of the recording, at each tempo that it is compared at; empty if only whole recordings are compared.
     pub tempi: Vec<Vec<Excerpt>>,
-    /// Content hash of the recording's file; empty where unknown.
+    /// Content hash of the recording's file; empty if unknown.
     pub content_hash: String,
-    /// The recording that is left out of the answer: the query itself.
+    /// The query itself in the index, which is left out of the answer.
     pub own: Option<Recording>,
 }
 
@@ -37,18 +37,18 @@ impl Query {
     ///
     /// # Errors
     /// The index has no such path.
-    pub fn stored(index: &Index, path: &str) -> Result<Self> {
+    pub fn from_path(index: &Index, path: &str) -> Result<Self> {
         let Some(own) = index.of_path(path)? else {
             bail!("there is no file {path:?}, and no recording of that path in {}", index.path.display());
         };
-        Self::of_recording(index, own)
+        Self::from_recording(index, own)
     }
 
     /// The query for a recording of the index itself, which is left out of the answer, with its short windows at its own tempo if the index has them.
     ///
     /// # Errors
     /// A file of the index that cannot be read.
-    pub fn of_recording(index: &Index, own: Recording) -> Result<Self> {
+    pub fn from_recording(index: &Index, own: Recording) -> Result<Self> {
         let row = index.row(own)?;
         let excerpt = |(start_s, vector)| Excerpt { start_s: f64::from(start_s), vector };
         let excerpts = index.parts(own).into_iter().map(excerpt).collect();
@@ -58,10 +58,10 @@ impl Query {
     }
 }
 
-/// Embeds files that are queries, together; one answer each. `compare` says which short windows they need.
+/// Embeds files as queries, together; one result each. `compare` defines the short windows that they need.
 ///
 /// # Errors
-/// Errors of the network; a file's own are in its answer.
+/// Errors of the network; a file's own errors are in its result.
 pub fn embed(
     audio: &AudioEmbedder,
     paths: &[PathBuf],
@@ -69,28 +69,28 @@ pub fn embed(
     compare: Option<&WindowComparison>,
 ) -> Result<Vec<Result<Query>>> {
     let short = match compare {
-        Some(compare) => Some((Windows::of_comparison(compare)?, &compare.tempi[..])),
+        Some(compare) => Some((Windows::from_comparison(compare)?, &compare.tempi[..])),
         None => None,
     };
     let embedded = audio.embed_compared(paths, windows, short)?;
     let queries = paths.iter().zip(embedded).map(|(path, embedded)| {
         let hash = fingerprint::of_file(path)?;
-        let Compared { embedded, tempi } = embedded?;
+        let EmbeddedWithWindows { embedded, tempi } = embedded?;
         Ok(Query { tempi, ..Query::from_embedded(&path.to_string_lossy(), embedded, hash) })
     });
     Ok(queries.collect())
 }
 
-/// The queries that a command line or the lines of a list name: audio files, those in folders, or paths that only the index
-/// knows. `-` is a list on standard input, one per line.
+/// The names of the queries of a command line or a list: audio files, those in folders, or paths of
+/// recordings in the index. `-` is a list on standard input, one per line.
 ///
 /// # Errors
 /// A list that cannot be read; a folder without audio.
-pub fn named(words: &[String]) -> Result<Vec<String>> {
+pub fn names(arguments: &[String]) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for word in words {
-        let path = Path::new(word);
-        if word == "-" {
+    for argument in arguments {
+        let path = Path::new(argument);
+        if argument == "-" {
             let text =
                 std::io::read_to_string(std::io::stdin()).context("cannot read the list of queries")?;
             names.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
@@ -101,7 +101,7 @@ pub fn named(words: &[String]) -> Result<Vec<String>> {
             }
             names.extend(files.into_iter().map(|file| file.path.to_string_lossy().into_owned()));
         } else {
-            names.push(word.clone());
+            names.push(argument.clone());
         }
     }
     Ok(names)

@@ -1,11 +1,11 @@
-//! Formats an answer for people.
+//! Formats an answer as a table.
 
-use bc_calibration::{Kind, MIN_WORKS};
+use bc_calibration::{MIN_WORKS, PairKind};
 use comfy_table::Table;
 
 use super::Answer;
 
-/// The works as a table, with a sentence on what the probabilities say.
+/// The works as a table, with a sentence on the probability that none is right.
 #[must_use]
 pub fn table(answer: &Answer) -> String {
     let windowed = answer.hits.iter().any(|hit| hit.query_start_s > 0.0 || hit.start_s > 0.0);
@@ -21,7 +21,7 @@ pub fn table(answer: &Answer) -> String {
         row.extend(hit.probability.map(|value| format!("{:.1} %", 100.0 * value)));
         row.extend([&hit.row.title, &hit.row.performer, &hit.row.work, &hit.row.path].map(Clone::clone));
         row.push(hit.versions.to_string());
-        row.push(hit.kind.map_or("", Kind::name).to_owned());
+        row.push(hit.kind.map_or("", PairKind::name).to_owned());
         row.extend(windowed.then(|| format!("{:.0} s / {:.0} s", hit.query_start_s, hit.start_s)));
         table.add_row(row);
     }
@@ -32,7 +32,7 @@ pub fn table(answer: &Answer) -> String {
     let aligned: String = aligned.collect();
     let verdict = match answer.probability_of_none {
         None => format!(
-            "No probabilities: there is no calibration for this (`bc-eval calibrate` makes one where the validation split holds \
+            "No probabilities: there is no calibration for this comparison (`bc-eval calibrate` makes one where the validation split holds \
              at least {MIN_WORKS} works with two versions)."
         ),
         Some(none) => {
