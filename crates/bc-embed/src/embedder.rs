@@ -56,7 +56,8 @@ impl Embedder {
     ) -> Result<Self> {
         if !path.exists() {
             bail!(
-                "there is no checkpoint at {}; train one with `bc-train`, or correct [eval] checkpoint or [train] run",
+                "there is no checkpoint at {}; train one with `bc-train`, correct [eval] checkpoint or [train] run, or give \
+                 --network configs/networks/default",
                 path.display()
             );
         }

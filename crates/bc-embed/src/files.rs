@@ -1,6 +1,6 @@
 //! Audio files, or objects of an S3-like store ([`bc_store`]), and the ids they get.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -99,21 +99,47 @@ pub fn resolve_in(folder: &Path, name: &str) -> PathBuf {
     if bc_store::is_remote(Path::new(name)) { name.into() } else { folder.join(name) }
 }
 
+/// The files below some folders.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Audio files, in order of their ids.
+    pub files: Vec<AudioFile>,
+    /// Files and folders that cannot be used.
+    pub failed: Vec<Failure>,
+    /// Number of audio and video files that were passed over, by extension ([`bc_audio::unread_kind`]).
+    pub skipped: BTreeMap<String, usize>,
+}
+
+/// As [`list_all`], without the files that were passed over.
+///
+/// # Errors
+/// As [`list_all`].
+pub fn list(audio: &[PathBuf]) -> Result<(Vec<AudioFile>, Vec<Failure>)> {
+    list_all(audio).map(|listing| (listing.files, listing.failed))
+}
+
 /// Lists the files of `audio` and those below its folders or prefixes (`s3://bucket/prefix`) in order of their ids, each id once.
 /// Links are followed. A loop of links, a folder that cannot be read and a second file with the same id are reported as failures.
 ///
 /// # Errors
 /// An empty list; a path that does not exist; a folder without audio; a store that does not answer.
-pub fn list(audio: &[PathBuf]) -> Result<(Vec<AudioFile>, Vec<Failure>)> {
+pub fn list_all(audio: &[PathBuf]) -> Result<Listing> {
     ensure!(!audio.is_empty(), "no audio was given; name files or folders");
-    let (mut files, mut failed) = (Vec::new(), Vec::new());
+    let Listing { mut files, mut failed, mut skipped } = Listing::default();
     for path in audio {
         if bc_store::is_remote(path) {
             files.extend(objects(path)?);
         } else if path.is_dir() {
             let before = files.len();
-            list_below(path, &mut files, &mut failed);
-            ensure!(files.len() > before, "{} holds no audio file", path.display());
+            for (kind, count) in list_below(path, &mut files, &mut failed) {
+                *skipped.entry(kind).or_default() += count;
+            }
+            ensure!(
+                files.len() > before,
+                "{} holds no audio file{}",
+                path.display(),
+                describe_skipped(&skipped).map(|text| format!(" ({text})")).unwrap_or_default()
+            );
         } else {
             ensure!(path.exists(), "there is no file {}", path.display());
             let id = path.file_name().map_or(path.as_path(), Path::new);
@@ -142,7 +168,16 @@ pub fn list(audio: &[PathBuf]) -> Result<(Vec<AudioFile>, Vec<Failure>)> {
             false
         }
     });
-    Ok((files, failed))
+    Ok(Listing { files, failed, skipped })
+}
+
+/// The files that were passed over, in words: `5 files of other types were skipped: .ac3 (3), .wma (2)`; `None` if there are none.
+#[must_use]
+pub fn describe_skipped(skipped: &BTreeMap<String, usize>) -> Option<String> {
+    let count: usize = skipped.values().sum();
+    let kinds: Vec<String> = skipped.iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
+    let files = if count == 1 { "file of another type was" } else { "files of other types were" };
+    (count > 0).then(|| format!("{count} {files} skipped: {}", kinds.join(", ")))
 }
 
 /// The object at `path`, or the audio objects below that prefix.
@@ -170,13 +205,19 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Adds the audio files below a folder to `files`.
-fn list_below(root: &Path, files: &mut Vec<AudioFile>, failed: &mut Vec<Failure>) {
+/// Adds the audio files below a folder to `files`; returns the number of files that were passed over, by extension.
+fn list_below(root: &Path, files: &mut Vec<AudioFile>, failed: &mut Vec<Failure>) -> BTreeMap<String, usize> {
+    let mut skipped = BTreeMap::new();
     for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
         match entry {
             Ok(entry) if entry.file_type().is_file() && bc_audio::is_audio(entry.path()) => {
                 let path = entry.path();
                 files.push(audio_file(path, path.strip_prefix(root).unwrap_or(path)));
+            }
+            Ok(entry) if entry.file_type().is_file() => {
+                if let Some(kind) = bc_audio::unread_kind(entry.path()) {
+                    *skipped.entry(kind).or_default() += 1;
+                }
             }
             Ok(_) => {}
             Err(error) => {
@@ -185,6 +226,7 @@ fn list_below(root: &Path, files: &mut Vec<AudioFile>, failed: &mut Vec<Failure>
             }
         }
     }
+    skipped
 }
 
 fn audio_file(path: &Path, id: &Path) -> AudioFile {

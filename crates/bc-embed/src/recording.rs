@@ -35,6 +35,8 @@ pub struct Excerpt {
 pub struct Embedded {
     /// Length of the recording in seconds.
     pub duration_s: f64,
+    /// Length in seconds that the file declares, if it does; a file that is cut off is shorter.
+    pub declared_s: Option<f64>,
     /// One excerpt for the whole recording, or one for each window that is not silent, in order.
     pub excerpts: Vec<Excerpt>,
 }
@@ -172,12 +174,12 @@ impl AudioEmbedder {
                 }
             };
             let mut embedded = Vec::with_capacity(cuts.len());
-            for (number, Cut { duration_s, parts, tempo }) in cuts.into_iter().enumerate() {
+            for (number, Cut { duration_s, declared_s, parts, tempo }) in cuts.into_iter().enumerate() {
                 for CutPart { start_column, input, columns } in parts {
                     vectors.extend(groups.add(origins.len(), input, columns)?);
                     origins.push((file, number, start_column as f64 * column_s * tempo));
                 }
-                embedded.push(Embedded { duration_s, excerpts: Vec::new() });
+                embedded.push(Embedded { duration_s, declared_s, excerpts: Vec::new() });
             }
             answers.push((path, Ok(embedded)));
         }
@@ -254,7 +256,7 @@ impl AudioEmbedder {
     fn cut(&self, features: &Features, windows: Option<Windows>, tempo: f64) -> Result<Cut> {
         let (magnitude, frames) = stretched(&features.magnitude, features.frames, tempo);
         let parts = parts(&self.embedder.input, &magnitude, frames, windows)?;
-        Ok(Cut { duration_s: features.duration_s, parts, tempo })
+        Ok(Cut { duration_s: features.duration_s, declared_s: features.header.declared_s, parts, tempo })
     }
 }
 
@@ -310,6 +312,7 @@ pub fn columns_of(magnitude: &[f16], frames: usize, span: (usize, usize)) -> Vec
 /// A recording cut into inputs of the network.
 struct Cut {
     duration_s: f64,
+    declared_s: Option<f64>,
     parts: Vec<CutPart>,
     /// Factor of the duration of the columns of `parts` over the recording's own.
     tempo: f64,

@@ -128,7 +128,11 @@ impl Index {
         }
         let query = |(number, vector): (usize, &[f32])| {
             let excerpts = vec![Excerpt { start_s: 0.0, vector: vector.to_vec() }];
-            Query::from_embedded(&number.to_string(), Embedded { duration_s: 0.0, excerpts }, String::new())
+            Query::from_embedded(
+                &number.to_string(),
+                Embedded { duration_s: 0.0, declared_s: None, excerpts },
+                String::new(),
+            )
         };
         Ok(values.chunks_exact(width.max(1)).enumerate().map(query).collect())
     }

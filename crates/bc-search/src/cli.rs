@@ -95,7 +95,7 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Compare(args) => commands::compare(config, args).map(Into::into),
         Command::Add(args) => commands::add(config, args, ConflictPolicy::KeepOld),
         Command::Replace(args) => commands::add(config, args, ConflictPolicy::Replace),
-        Command::Remove(args) => commands::remove(&args).map(Into::into),
+        Command::Remove(args) => commands::remove(&args),
         Command::Merge(args) => commands::merge(&args).map(Into::into),
         Command::Compact(args) => commands::compact(&args.index).map(Into::into),
         Command::Info(args) => commands::info(&args).map(Into::into),

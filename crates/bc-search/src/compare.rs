@@ -177,8 +177,9 @@ pub fn sentence(comparison: &Comparison) -> String {
             100.0 * comparison.prior
         ),
     };
-    let aligned =
-        comparison.alignment.as_ref().map(|aligned| format!("\nthe second: {aligned}")).unwrap_or_default();
+    let aligned = comparison.alignment.as_ref().map_or_else(String::new, |aligned| {
+        format!("\nthe second: {}", aligned.describe("of the first", "of the second"))
+    });
     format!(
         "{} | {}\nscore {:.4}{starts}: {verdict}{aligned}",
         comparison.a.display(),

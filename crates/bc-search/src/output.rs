@@ -1,5 +1,7 @@
 //! Prints answers as tables, CSV, or one JSON object per line.
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -84,7 +86,7 @@ impl Printer {
             Format::Jsonl => Self::print_json(answer)?,
             Format::Csv => {
                 self.write_header(&ANSWER_COLUMNS)?;
-                let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+                let number = |value: Option<f64>| value.map(six_digits).unwrap_or_default();
                 for hit in &answer.hits {
                     let Row { path, title, performer, work, isrc, iswc, duration_s, .. } = hit.row.clone();
                     let extra = if hit.row.extra.is_empty() {
@@ -181,13 +183,32 @@ impl Printer {
         })
     }
 
-    /// Prints the timeline of a file.
+    /// Prints the timeline of a file, or that nothing was found in it.
     ///
     /// # Errors
     /// Standard output is closed.
-    pub fn timeline(&mut self, stretches: &[Stretch]) -> Result<()> {
-        let names =
-            ["file", "start_s", "end_s", "probability", "score", "work", "title", "performer", "path"];
+    pub fn timeline(&mut self, file: &Path, stretches: &[Stretch]) -> Result<()> {
+        let names = [
+            "file",
+            "start_s",
+            "end_s",
+            "probability",
+            "score",
+            "work",
+            "title",
+            "performer",
+            "path",
+            "isrc",
+            "iswc",
+        ];
+        if stretches.is_empty() {
+            let text = format!("nothing of the index was found in {}", file.display());
+            if self.format == Format::Table {
+                println!("{text}");
+                return Ok(());
+            }
+            eprintln!("{text}");
+        }
         let format = self.format;
         let time_text = |seconds: f64| match format {
             Format::Table => hours_minutes_seconds(seconds),
@@ -205,6 +226,8 @@ impl Printer {
                 row.title.clone(),
                 row.performer.clone(),
                 row.path.clone(),
+                row.isrc.clone(),
+                row.iswc.clone(),
             ]
         })
     }
@@ -218,15 +241,16 @@ impl Printer {
     ) -> Result<()> {
         let mut table = comfy_table::Table::new();
         table.set_header(names);
+        if self.format == Format::Csv {
+            // Without rows too, so that a program can read the file.
+            self.write_header(&names)?;
+        }
         for item in items {
             match self.format {
                 Format::Table => {
                     table.add_row(cells(item));
                 }
-                Format::Csv => {
-                    self.write_header(&names)?;
-                    self.csv.write_record(cells(item))?;
-                }
+                Format::Csv => self.csv.write_record(cells(item))?,
                 Format::Jsonl => Self::print_json(item)?,
             }
         }
@@ -237,7 +261,26 @@ impl Printer {
     }
 }
 
+/// A number with six significant digits; small ones with an exponent, such as `1.5e-7`.
+fn six_digits(value: f64) -> String {
+    let scientific = format!("{value:.5e}");
+    let rounded: f64 = scientific.parse().unwrap_or(value);
+    if rounded != 0.0 && rounded.abs() < 1e-4 { format!("{rounded:e}") } else { rounded.to_string() }
+}
+
 fn hours_minutes_seconds(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_six_significant_digits() {
+        let expected = ["0.999999", "0.123457", "0", "1", "1.23457e-60", "0.00012", "1e-5", "123457"];
+        let values = [0.999_999_1, 0.123_456_789, 0.0, 1.0, 1.234_567_8e-60, 0.000_12, 0.000_01, 123_456.7];
+        assert_eq!(values.map(six_digits), expected);
+    }
 }

@@ -191,7 +191,7 @@ impl Searcher {
             let scores = scan::scores_of_rows(&rows, 0, rows.rows, &batch_queries);
             let cohort_of = |query: usize| {
                 let scores = (0..rows.rows).map(|row| f64::from(scores[row * batch_queries.len() + query]));
-                Cohort::from_scores(scores)
+                Cohort::from_scores(self.without_own(scores, Some(recordings[query])))
             };
             (0..batch_queries.len()).map(cohort_of).collect()
         };
@@ -233,7 +233,14 @@ impl Searcher {
         let mut embedded = if files.is_empty() {
             Vec::new().into_iter()
         } else {
-            query::embed(self.audio()?, &files, self.options.windows, self.compare.as_ref())?.into_iter()
+            query::embed(
+                self.audio()?,
+                &files,
+                self.options.windows,
+                self.compare.as_ref(),
+                self.config.verify.missing_share,
+            )?
+            .into_iter()
         };
         let queries = names.iter().map(|name| {
             if Path::new(name).is_file() {
@@ -273,7 +280,7 @@ impl Searcher {
     pub fn answer_among(&self, query: &Query, among: &[Recording]) -> Result<Answer> {
         let queries = self.vectors(std::slice::from_ref(query))?;
         let cohort = self.cohort_scores(&queries).filter(|_| queries.len() == 1);
-        let cohort = cohort.map(|scores| scores.into_iter().map(f64::from).collect());
+        let cohort = cohort.map(|scores| self.without_own(scores.into_iter().map(f64::from), query.own));
         let mut candidates = Candidates { found: Vec::new(), cohort, unexamined_score_bound: -1.0 };
         for recording in among.iter().filter(|recording| Some(**recording) != query.own) {
             candidates.found.extend(self.best_pair(&queries, *recording));
@@ -388,14 +395,14 @@ impl Searcher {
             k = (2 * k).min(total);
         };
         let cohorts = self.cohort_scores(&queries);
-        let cohort_of = |query: usize| {
+        let cohort_of = |query: usize, own: Option<Recording>| {
             let scores = cohorts.as_ref()?.chunks(queries.len());
-            Some(scores.map(|scores| f64::from(scores[query])).collect())
+            Some(self.without_own(scores.map(|scores| f64::from(scores[query])), own))
         };
         let mut lists = lists.into_iter();
         let mut first = 0;
         let answers = batch.iter().map(|query| {
-            let cohort = if query.excerpts.len() == 1 { cohort_of(first) } else { None };
+            let cohort = if query.excerpts.len() == 1 { cohort_of(first, query.own) } else { None };
             first += query.excerpts.len();
             self.best_pairs(query, lists.by_ref().take(query.excerpts.len()), cohort)
         });
@@ -449,6 +456,20 @@ impl Searcher {
         let best = scores.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
         let (row, excerpt) = (first + best.0 / queries.len(), best.0 % queries.len());
         Some(self.candidate(recording, row, best.1, excerpt))
+    }
+
+    /// A query's scores with the cohort, without the query itself: its score of 1 would look like a work that was not examined.
+    fn without_own(&self, scores: impl Iterator<Item = f64>, own: Option<Recording>) -> Vec<f64> {
+        let others = self.cohort.iter().zip(scores).filter(|(row, _)| Some(self.recording_at(row)) != own);
+        others.map(|(_, score)| score).collect()
+    }
+
+    /// Whether a query is the only recording of its work in the index, so that leaving it out leaves out a work.
+    fn is_only_version(&self, query: &Query) -> bool {
+        query.own.is_some_and(|own| {
+            let work = self.index.key(own).work;
+            work == 0 || self.index.of_work(work) == [own]
+        })
     }
 
     /// The scores of all queries with the cohort; `None` if they are not needed.
@@ -532,7 +553,7 @@ impl Searcher {
         let all: Vec<(Recording, f64)> =
             cohort.into_iter().zip(scores).map(|(recording, score)| (recording, f64::from(score))).collect();
         let others = all.iter().filter(|(recording, _)| Some(*recording) != query.own);
-        let rest = all.iter().filter(|(recording, _)| !known.contains(recording));
+        let rest = others.clone().filter(|(recording, _)| !known.contains(recording));
         Some(CohortScores {
             cohort: others.map(|(_, score)| *score).collect(),
             rest: rest.map(|(_, score)| *score).collect(),
@@ -614,7 +635,8 @@ impl Searcher {
         });
         let mean_ratio = cohort_scores.rest.iter().map(|score| ratio(*score).exp()).sum::<f64>()
             / cohort_scores.rest.len().max(1) as f64;
-        let rest = UnexaminedWorks { works: self.works.saturating_sub(works.len() as u64), mean_ratio };
+        let all_works = self.works.saturating_sub(u64::from(self.is_only_version(query)));
+        let rest = UnexaminedWorks { works: all_works.saturating_sub(works.len() as u64), mean_ratio };
         (evidence.collect(), rest)
     }
 

@@ -49,10 +49,17 @@ pub fn check_prior(value: f64) -> Result<f64> {
     bc_calibration::check_prior(value)
 }
 
+/// Parses a number from 0 to 1.
+fn parse_probability(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("a probability is from 0 to 1".to_owned()) }
+}
+
 #[derive(Args)]
 pub struct SearchArgs {
-    /// Audio files, folders of them, paths of recordings in the index (which are left out of their answers), or - for a list
-    /// on standard input, one per line.
+    /// Audio files, folders of them, or - for a list on standard input, one per line. If a file of the index is gone, its path still is
+    /// a query: its stored vectors are searched, and the recording is left out of its own answer. A file that exists is embedded, and
+    /// found itself if the index holds it.
     #[arg(value_name = "QUERY", required = true)]
     pub queries: Vec<String>,
     /// Folder of an index, or a file of embeddings; [eval] search_index if not given.
@@ -137,7 +144,8 @@ pub struct AddArgs {
     /// those that are similar.
     #[arg(long, visible_alias = "clique")]
     work: Option<String>,
-    /// Files in one folder are versions of one work, which has the folder's name.
+    /// Files in one folder are versions of one work. Its name is the folder's path below the folder that was given: `Song` for
+    /// music/Song/a.mp3, `A/Live` for music/A/Live/a.mp3. Files directly in the given folder get no work.
     #[arg(long, conflicts_with = "work")]
     by_folder: bool,
     /// Performer of all recordings that have none in a list.
@@ -238,7 +246,7 @@ pub struct DuplicatesArgs {
     #[arg(long, default_value_t = 0.5)]
     pub prior: f64,
     /// Leave out pairs below this probability.
-    #[arg(long, alias = "least", value_name = "0..1", default_value_t = 0.5)]
+    #[arg(long, alias = "least", value_name = "0..1", default_value_t = 0.5, value_parser = parse_probability)]
     pub min_probability: f64,
     #[command(flatten)]
     pub cells: CellArgs,
@@ -278,7 +286,8 @@ pub struct IdentifyArgs {
     /// Folder of an index of whole recordings.
     #[arg(long, value_name = "INDEX")]
     pub index: PathBuf,
-    /// Length of a window in seconds.
+    /// Length of a window in seconds: at most the length of the recording, and at least the short windows that the index keeps (10 s by
+    /// the default network; 2 s without).
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
     pub window: f64,
     /// Time from the beginning of one window to that of the next, in seconds.
@@ -288,7 +297,7 @@ pub struct IdentifyArgs {
     #[arg(long, value_name = "0..1", default_value_t = EVEN_ODDS)]
     pub prior: f64,
     /// Leave out stretches below this probability.
-    #[arg(long, alias = "least", value_name = "0..1", default_value_t = 0.2)]
+    #[arg(long, alias = "least", value_name = "0..1", default_value_t = 0.2, value_parser = parse_probability)]
     pub min_probability: f64,
     #[command(flatten)]
     pub calibration_args: CalibrationArgs,

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use bc_audio::CutOff;
 use bc_cli::Outcome;
+use bc_embed::files;
 use bc_embed::windows::{Windows, describe as describe_windows};
 use bc_formats::config::{Compare, Config};
 use serde_json::json;
@@ -13,17 +15,20 @@ use super::arguments::{
     self, AddArgs, AnnBuildArgs, BenchArgs, CalibrationArgs, CompareArgs, DuplicatesArgs, ExportArgs,
     IdentifyArgs, ImportArgs, InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
-use crate::add::Added;
-use crate::answer::{Answer, Failure, Options, Query, Searcher, query};
+use crate::add::{Added, Damaged};
+use crate::answer::query::{self, QueryNames};
+use crate::answer::{Answer, Failure, Options, Query, Searcher};
 use crate::bench::Bench;
 use crate::index::change::{self, ConflictPolicy};
-use crate::index::{self, Index, Manifest, Storage};
+use crate::index::{self, Index, Manifest, Row, Storage};
 use crate::output::{Format, Printer};
 use crate::serve::Token;
 use crate::{ann, compare, duplicates, export, identify, import, list, rerank, serve};
 
 /// Number of queries that are embedded and searched together.
 const BATCH: usize = 64;
+/// Maximum number of exact copies that are printed one by one.
+const MAX_PRINTED_COPIES: usize = 10;
 
 pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
     let prior = arguments::check_prior(args.prior)?;
@@ -45,14 +50,18 @@ pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
         path.display()
     );
     let searcher = Searcher::open(&config, &path, options)?;
-    let names = query::names(&args.queries)?;
-    ensure!(!names.is_empty(), "there are no queries");
+    let QueryNames { names, failed: unusable } = query::names(&args.queries)?;
+    ensure!(!names.is_empty() || !unusable.is_empty(), "there are no queries");
     let mut printer = Printer::new(args.format.format());
-    let mut failed = 0;
+    let all = names.len() + unusable.len();
+    let mut failed = unusable.len() as u64;
+    for failure in &unusable {
+        printer.failure(failure)?;
+    }
     for names in names.chunks(BATCH.min(4 * rayon::current_num_threads().max(1))) {
         failed += answer_batch(&searcher, names, args.align.unwrap_or(0), &mut printer)?;
     }
-    outcome(failed, names.len())
+    outcome(failed, all)
 }
 
 /// Answers a batch of queries and aligns the first `align` works of each; returns the number of queries without an answer.
@@ -140,24 +149,46 @@ pub fn add(mut config: Config, args: AddArgs, conflicts: ConflictPolicy) -> Resu
     Ok(Outcome::of_failures(added.failed.len() as u64))
 }
 
-/// The result of adding audio files as a sentence; failures are printed to standard error.
+/// The result of adding audio files as a sentence; what needs attention is printed to standard error.
 fn describe_added(added: &Added, path: &Path) -> String {
     for failure in &added.failed {
         eprintln!("failed: {}: {}", failure.file, failure.error);
     }
+    for Damaged { file, duration_s, declared_s } in &added.damaged {
+        let cut_off = CutOff { duration_s: *duration_s, declared_s: *declared_s };
+        eprintln!("warning: {file} {cut_off}; it was added as it is");
+    }
+    for copy in added.copies.iter().take(MAX_PRINTED_COPIES) {
+        eprintln!("copy: {} has the same bytes as {}, which is in the index", copy.file, copy.same_as);
+    }
+    if added.copies.len() > MAX_PRINTED_COPIES {
+        eprintln!("and {} more copies (--json lists all)", added.copies.len() - MAX_PRINTED_COPIES);
+    }
+    if let Some(skipped) = files::describe_skipped(&added.skipped) {
+        eprintln!("{skipped}");
+    }
+    if added.without_work > 0 {
+        eprintln!("{} files got no work: they are directly in the folder that was given", added.without_work);
+    }
     let part =
         |count: usize, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
     format!(
-        "{} recordings added to {}{}{}{}",
+        "{} recordings added to {}{}{}{}{}{}",
         added.new,
         path.display(),
         part(added.replaced, "replaced"),
+        part(added.updated, "updated"),
+        part(added.moved, "moved"),
         part(added.already_present, "already present"),
         part(added.failed.len(), "failed")
     )
 }
 
-pub fn remove(args: &RemoveArgs) -> Result<()> {
+pub fn remove(args: &RemoveArgs) -> Result<Outcome> {
+    for (option, values) in [("--path", &args.path), ("--work", &args.work), ("--content", &args.content)] {
+        let is_empty = values.iter().any(|value| value.trim().is_empty());
+        ensure!(!is_empty, "{option} is empty (a variable that is not set?); nothing was removed");
+    }
     let paths: HashSet<String> =
         args.path.iter().flat_map(|path| [path.clone(), list::stored_path(Path::new(path))]).collect();
     let (works, contents): (HashSet<&String>, HashSet<&String>) =
@@ -166,8 +197,25 @@ pub fn remove(args: &RemoveArgs) -> Result<()> {
         paths.contains(&row.path) || works.contains(&row.work) || contents.contains(&row.content_hash)
     })?;
     ensure!(!removed.is_empty(), "{} holds none of these; nothing was removed", args.index.display());
+    let unmatched = unmatched_selectors(args, &removed);
+    for selector in &unmatched {
+        eprintln!("warning: {} holds no recording with {selector}", args.index.display());
+    }
     println!("{} recordings removed from {}", removed.len(), args.index.display());
-    Ok(())
+    Ok(Outcome::of_failures(unmatched.len() as u64))
+}
+
+/// The options of `remove` that no removed recording matches.
+fn unmatched_selectors(args: &RemoveArgs, removed: &[Row]) -> Vec<String> {
+    let values = |field: fn(&Row) -> &String| removed.iter().map(field).collect::<HashSet<&String>>();
+    let (paths, works, contents) =
+        (values(|row| &row.path), values(|row| &row.work), values(|row| &row.content_hash));
+    let has_path =
+        |path: &String| paths.contains(path) || paths.contains(&list::stored_path(Path::new(path)));
+    let path = args.path.iter().filter(|path| !has_path(path)).map(|path| format!("--path {path}"));
+    let work = args.work.iter().filter(|work| !works.contains(work)).map(|work| format!("--work {work}"));
+    let content = args.content.iter().filter(|content| !contents.contains(content));
+    path.chain(work).chain(content.map(|content| format!("--content {content}"))).collect()
 }
 
 pub fn merge(args: &MergeArgs) -> Result<()> {
@@ -336,6 +384,15 @@ fn open_searcher(
     Searcher::open(config, index, options)
 }
 
+/// Refuses to go on without a calibration; if the network is not the one of the index, the error names both.
+fn expect_calibration(searcher: &Searcher) -> Result<()> {
+    let Err(error) = searcher.calibrated() else { return Ok(()) };
+    match searcher.audio() {
+        Ok(_) => Err(error),
+        Err(network) => Err(network.context(error)),
+    }
+}
+
 pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
     ensure!(
         args.prior > 0.0 && args.prior.is_finite(),
@@ -345,6 +402,7 @@ pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
     let format = args.format.format();
     let searcher =
         open_searcher(&mut config, &args.index, args.calibration_args, 1, bc_calibration::EVEN_ODDS)?;
+    expect_calibration(&searcher)?;
     let probes = args.cells.probes(searcher.index.len());
     let options = duplicates::Options { prior: args.prior, min_probability: args.min_probability, probes };
     let duplicates::DuplicatePairs { pairs, recall } = duplicates::pairs(&searcher, options)?;
@@ -364,16 +422,17 @@ pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
 
 pub fn identify(mut config: Config, args: IdentifyArgs) -> Result<Outcome> {
     let options = identify::Options {
-        windows: Windows::new(args.window, args.step)?,
+        windows: identify::check_windows(Windows::new(args.window, args.step)?)?,
         prior: arguments::check_prior(args.prior)?,
         min_probability: args.min_probability,
     };
     let searcher = open_searcher(&mut config, &args.index, args.calibration_args, 1, options.prior)?;
+    expect_calibration(&searcher)?;
     let mut printer = Printer::new(args.format.format());
     let mut failed = 0;
     for file in &args.files {
         match identify::timeline(&searcher, file, options) {
-            Ok(stretches) => printer.timeline(&stretches)?,
+            Ok(stretches) => printer.timeline(file, &stretches)?,
             Err(error) if args.files.len() == 1 => return Err(error),
             Err(error) => {
                 eprintln!("error: {}", bc_cli::describe(&error));

@@ -17,6 +17,7 @@ use bc_calibration::{Evidence, UnexaminedWorks, posterior};
 use bc_cli::progress;
 use bc_embed::recording::Excerpt;
 use bc_embed::windows::Windows;
+use bc_formats::run::WindowComparison;
 use bc_retrieval::Sides;
 use serde::Serialize;
 
@@ -29,6 +30,10 @@ use short::FileWindows;
 const SEARCH_BATCH: usize = 256;
 /// Windows that overlap by less than this share of their length count as independent.
 const MIN_OVERLAP: f64 = 1.0 / 3.0;
+/// Minimum length of a window in seconds: a shorter excerpt does not tell works apart.
+const MIN_WINDOW_S: f64 = 2.0;
+/// Minimum distance of windows in seconds: with a smaller one the evidence of a window counts for nothing.
+const MIN_STEP_S: f64 = 0.5;
 /// How often works change, per second: a song lasts some minutes.
 const CHANGES_PER_S: f64 = 1.0 / 120.0;
 
@@ -60,6 +65,37 @@ pub struct Options {
     pub min_probability: f64,
 }
 
+/// Refuses windows of which no timeline can be made.
+///
+/// # Errors
+/// A window below 2 s; a step below 0.5 s or above the window.
+pub fn check_windows(windows: Windows) -> Result<Windows> {
+    ensure!(
+        windows.length_s >= MIN_WINDOW_S,
+        "--window {} is too short; give {MIN_WINDOW_S} s or more",
+        windows.length_s
+    );
+    ensure!(
+        (MIN_STEP_S..=windows.length_s).contains(&windows.step_s),
+        "--step {} is not possible; give {MIN_STEP_S} to {} s, the length of a window",
+        windows.step_s,
+        windows.length_s
+    );
+    Ok(windows)
+}
+
+/// A window must hold at least one of the short windows that the index keeps.
+fn check_short_windows(windows: Windows, compare: Option<&WindowComparison>) -> Result<()> {
+    let Some(compare) = compare else { return Ok(()) };
+    ensure!(
+        windows.length_s >= compare.window_s,
+        "--window {} is shorter than the short windows that the index keeps; give {} s or more",
+        windows.length_s,
+        compare.window_s
+    );
+    Ok(())
+}
+
 /// The works of a file, in order of their times. Memory grows with the file's length, whatever the index's size: features, 5 MB per hour at the
 /// default pooling; inputs of windows, 10 MB; vectors of short windows, 8 MB at five tempi.
 ///
@@ -71,8 +107,16 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
         "{} holds windows of recordings; a timeline needs an index of whole recordings",
         searcher.index.path.display()
     );
+    check_short_windows(options.windows, searcher.compare_for_evidence())?;
     let audio = searcher.audio()?;
     let features = audio.features(file)?;
+    ensure!(
+        features.duration_s >= options.windows.length_s,
+        "{} is {:.1} s long, which is less than a window of {} s; give a shorter --window, or use `bc-search search`",
+        file.display(),
+        features.duration_s,
+        options.windows.length_s
+    );
     let embedded = audio.embed_features(file, &features, Some(options.windows))?;
     let short = FileWindows::new(searcher, file, &features)?;
     let bar = progress::bar(embedded.excerpts.len() as u64, "searching", "windows");

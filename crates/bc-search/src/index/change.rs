@@ -112,6 +112,19 @@ impl Change {
         }
     }
 
+    /// Opens a segment of the manifest.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged.
+    pub(super) fn open_segment(&self, name: &str) -> Result<Segment> {
+        let entry = self.manifest.segments.iter().find(|entry| entry.name == name);
+        Segment::open(
+            &self.folder,
+            &self.manifest,
+            entry.with_context(|| format!("there is no segment {name}"))?,
+        )
+    }
+
     /// Starts a new segment; `extra` are the further columns of its rows.
     ///
     /// # Errors
@@ -157,7 +170,7 @@ impl Change {
         let mut writer = self.new_segment(extra)?;
         for segment in &segments {
             for number in segment.present() {
-                copy_recording(&mut writer, segment, number)?;
+                copy_recording(&mut writer, segment, number, segment.row(number)?)?;
             }
         }
         let merged = writer.commit()?;
@@ -176,7 +189,7 @@ impl Change {
     ///
     /// # Errors
     /// A folder that cannot be written.
-    fn remove(&mut self, recordings: &[(String, u32)]) -> Result<usize> {
+    pub(super) fn remove(&mut self, recordings: &[(String, u32)]) -> Result<usize> {
         let mut removed = 0;
         for position in 0..self.manifest.segments.len() {
             let entry = self.manifest.segments[position].clone();
@@ -197,12 +210,17 @@ impl Change {
     }
 }
 
-/// Copies a recording with its vectors.
-fn copy_recording(writer: &mut SegmentWriter, segment: &Segment, number: u32) -> Result<()> {
+/// Copies a recording with its vectors; `row` is its row from now on.
+pub(super) fn copy_recording(
+    writer: &mut SegmentWriter,
+    segment: &Segment,
+    number: u32,
+    row: Row,
+) -> Result<()> {
     let windows =
         segment.windows.as_ref().map(|windows| stored_vectors(&windows.keys, &windows.vectors, number));
     writer.push_stored(
-        segment.row(number)?,
+        row,
         &mut stored_vectors(&segment.keys, &segment.vectors, number),
         &mut windows.into_iter().flatten(),
     )
@@ -256,20 +274,9 @@ fn describe_comparison(compare: Option<&WindowComparison>) -> String {
 
 /// Adds to an index repeatedly, while other processes may do the same.
 pub struct Adder {
-    folder: PathBuf,
-    empty: Manifest,
+    pub(super) folder: PathBuf,
+    pub(super) empty: Manifest,
     conflicts: ConflictPolicy,
-}
-
-/// Whether an index holds a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileStatus {
-    /// The index holds neither the path nor the audio.
-    New,
-    /// The index holds the same audio, under any path.
-    SameAudio,
-    /// The index holds other audio under this path.
-    OtherAudio,
 }
 
 impl Adder {
@@ -289,52 +296,6 @@ impl Adder {
     #[must_use]
     pub fn conflict_policy(&self) -> ConflictPolicy {
         self.conflicts
-    }
-
-    /// Whether an index holds each of these files (hash of the path, bytes, modification time) unchanged, so that its audio need not
-    /// be read.
-    ///
-    /// # Errors
-    /// An index that cannot be read.
-    pub fn unchanged(&self, files: &[(u64, u64, i64)]) -> Result<Vec<bool>> {
-        let mut by_path: HashMap<u64, Vec<usize>> = HashMap::new();
-        for (number, file) in files.iter().enumerate() {
-            by_path.entry(file.0).or_default().push(number);
-        }
-        let mut unchanged = vec![false; files.len()];
-        if !Manifest::path(&self.folder).exists() {
-            return Ok(unchanged);
-        }
-        let index = Index::open(&self.folder)?;
-        for recording in index.recordings() {
-            let key = index.key(recording);
-            for number in by_path.get(&key.path).into_iter().flatten() {
-                let (_, bytes, modified_ns) = files[*number];
-                unchanged[*number] |= key.bytes == bytes && key.modified_ns == modified_ns && bytes > 0;
-            }
-        }
-        Ok(unchanged)
-    }
-
-    /// The status of each of these keys in an index.
-    ///
-    /// # Errors
-    /// An index that cannot be read.
-    pub fn statuses(&self, keys: &[Key]) -> Result<Vec<FileStatus>> {
-        if !Manifest::path(&self.folder).exists() {
-            return Ok(vec![FileStatus::New; keys.len()]);
-        }
-        let mut attempt = 0;
-        loop {
-            let manifest = Manifest::read(&self.folder)?;
-            match self.match_keys(&manifest, keys) {
-                Ok(matches) => return Ok(matches.into_iter().map(|found| found.status()).collect()),
-                Err(_) if attempt < 50 && Manifest::read(&self.folder)?.generation != manifest.generation => {
-                    attempt += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// How the index of `manifest` holds each of these keys.
@@ -418,16 +379,6 @@ fn slices(parts: &[(f32, Vec<f32>)]) -> Vec<(f32, &[f32])> {
 struct KeyMatch {
     content: bool,
     path: Option<(String, u32)>,
-}
-
-impl KeyMatch {
-    fn status(&self) -> FileStatus {
-        match self {
-            Self { content: true, .. } => FileStatus::SameAudio,
-            Self { path: Some(_), .. } => FileStatus::OtherAudio,
-            Self { .. } => FileStatus::New,
-        }
-    }
 }
 
 /// Removes the recordings of an index for which `is_removed` is true; returns their rows.

@@ -10,6 +10,7 @@ pub mod manifest;
 pub(crate) mod mapped_file;
 pub mod rows;
 pub mod segment;
+pub mod update;
 pub mod vectors;
 
 use std::path::{Path, PathBuf};

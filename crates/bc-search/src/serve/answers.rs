@@ -214,8 +214,10 @@ pub struct CompareAnswer {
 pub struct AddAnswer {
     /// `added`, or `there` if the index already held the same audio.
     pub status: String,
-    /// Id of the new recording; absent if the audio was already present.
+    /// Id of the recording; of audio that was already present, that of the recording in the index.
     pub id: Option<String>,
+    /// Whether the recording was already present and got other metadata.
+    pub updated: bool,
     /// Number of recordings in the index now.
     pub recordings: usize,
 }

@@ -2,6 +2,7 @@
 //! and time.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -130,15 +131,23 @@ impl Form {
         self.texts.get(name).map_or("", |text| text.trim())
     }
 
-    /// The number of a field, from 0 to `max`; `default` if it was not sent.
+    /// The number of a field in `range`; `default` if it was not sent.
     ///
     /// # Errors
     /// A text that is not such a number.
-    pub fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, ApiError> {
+    pub fn number(
+        &self,
+        name: &str,
+        default: usize,
+        range: RangeInclusive<usize>,
+    ) -> Result<usize, ApiError> {
         match self.text(name) {
             "" => Ok(default),
-            text => text.parse().ok().filter(|number| *number <= max).ok_or_else(|| {
-                ApiError::bad_request(format!("`{name}` must be a number from 0 to {max}, not {text:?}"))
+            text => text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+                let (first, last) = range.into_inner();
+                ApiError::bad_request(format!(
+                    "`{name}` must be a number from {first} to {last}, not {text:?}"
+                ))
             }),
         }
     }

@@ -13,9 +13,12 @@ use bc_formats::{atomic, fingerprint};
 use utoipa::ToSchema;
 
 use crate::add::{addition, size_and_time};
+use crate::answer::Searcher;
 use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy};
 use crate::index::keys::Key;
+use crate::index::update::{RowUpdate, UpdateOutcome};
 use crate::index::{Manifest, Row};
+use crate::list::Item;
 use crate::serve::answers::{AddAnswer, id_of};
 use crate::serve::api_error::{ApiError, ErrorBody};
 use crate::serve::feature_cache::unusable_file;
@@ -70,6 +73,7 @@ pub async fn add(
     let texts = ["title", "performer", "work", "isrc", "iswc"];
     let mut form = upload::form(request, &state.spool, &state.queue, (&["file"], &texts)).await?;
     let file = form.file("file")?;
+    let title_is_file_name = form.text("title").is_empty();
     let title = match form.text("title") {
         "" => {
             Path::new(&file.name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into())
@@ -86,7 +90,7 @@ pub async fn add(
         ..Row::default()
     };
     let shared = state.clone();
-    Ok(Json(state.queue.work(move || add_file(&shared, &file, row)).await?))
+    Ok(Json(state.queue.work(move || add_file(&shared, &file, row, title_is_file_name)).await?))
 }
 
 /// Checks that the server accepts additions and that the request has the token.
@@ -111,19 +115,26 @@ fn check_allowed(state: &State, request: &Request) -> Result<(), ApiError> {
 }
 
 /// Embeds an uploaded file and adds it to the index, unless its audio is already present.
-fn add_file(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, ApiError> {
+fn add_file(
+    state: &State,
+    file: &Uploaded,
+    mut row: Row,
+    title_is_file_name: bool,
+) -> Result<AddAnswer, ApiError> {
     let internal = |error: anyhow::Error| ApiError::internal(&error);
     let searcher = state.searcher();
     let audio = searcher.audio().map_err(internal)?;
     let windows = searcher.index.windows().map_err(internal)?;
     row.content_hash = fingerprint::of_file(file.path()).map_err(|error| unusable_file(&error, file))?;
-    let key = Key::from_row(&row);
-    if searcher.index.recordings().any(|recording| searcher.index.key(recording).has_content(&key.content)) {
+    let content = Key::from_row(&row).content;
+    let compare = searcher.index.manifest.compare.clone();
+    let mut empty = Manifest::empty(&audio.embedder, windows, searcher.index.manifest.storage);
+    empty.compare.clone_from(&compare);
+    if let Some(old) = row_with_content(&searcher, &content).map_err(internal)? {
         // A recording that the index already holds is not decoded.
-        return Ok(AddAnswer { status: "there".to_owned(), id: None, recordings: searcher.index.len() });
+        return update_present(state, empty, row, &old, title_is_file_name).map_err(internal);
     }
     let features = state.feature_cache.uploaded_with_hash(audio, file, &row.content_hash)?;
-    let compare = searcher.index.manifest.compare.clone();
     let short = compare.as_ref().map(Windows::from_comparison).transpose().map_err(internal)?;
     let short = short.map(|short| (short, &[1.0][..]));
     let embedded = audio.embed_features_compared(file.path(), &features, windows, short);
@@ -131,19 +142,50 @@ fn add_file(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, A
     let addition = addition(row, embedded).map_err(|error| {
         ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{}: {error}", file.name))
     })?;
-    let mut empty = Manifest::empty(&audio.embedder, windows, searcher.index.manifest.storage);
-    empty.compare = compare;
     let outcome = store_and_add(state, file, addition, empty).map_err(internal)?;
     state.refresh().map_err(internal)?;
-    let recordings = state.searcher().index.len();
-    Ok(match outcome {
-        (AddOutcome::Added | AddOutcome::Replaced, id) => {
-            AddAnswer { status: "added".to_owned(), id: Some(id), recordings }
-        }
+    let searcher = state.searcher();
+    let recordings = searcher.index.len();
+    let (status, id) = match outcome {
+        (AddOutcome::Added | AddOutcome::Replaced, id) => ("added", Some(id)),
+        // Added by another process meanwhile.
         (AddOutcome::AlreadyPresent | AddOutcome::PathConflict, _) => {
-            AddAnswer { status: "there".to_owned(), id: None, recordings }
+            let present = row_with_content(&searcher, &content).map_err(internal)?;
+            ("there", present.map(|row| id_of(&row.path)))
         }
-    })
+    };
+    Ok(AddAnswer { status: status.to_owned(), id, updated: false, recordings })
+}
+
+/// The row of the recording with this content, if the index holds it.
+fn row_with_content(searcher: &Searcher, content: &[u8; 16]) -> Result<Option<Row>> {
+    let index = &searcher.index;
+    let mut recordings = index.recordings();
+    recordings
+        .find(|recording| index.key(*recording).has_content(content))
+        .map(|at| index.row(at))
+        .transpose()
+}
+
+/// Gives a recording that the index already holds the metadata that were sent.
+fn update_present(
+    state: &State,
+    empty: Manifest,
+    row: Row,
+    old: &Row,
+    title_is_file_name: bool,
+) -> Result<AddAnswer> {
+    let item = Item { path: PathBuf::from(&old.path), row, title_is_file_name };
+    let row = item.updated(old);
+    let mut updated = false;
+    if row != *old {
+        let update = RowUpdate { old_path: old.path.clone(), row };
+        let outcomes = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)?.update(vec![update])?;
+        updated = outcomes == [UpdateOutcome::Updated];
+        state.refresh()?;
+    }
+    let recordings = state.searcher().index.len();
+    Ok(AddAnswer { status: "there".to_owned(), id: Some(id_of(&old.path)), updated, recordings })
 }
 
 /// Stores the audio under its content hash and adds the recording; audio that was already present is not stored.

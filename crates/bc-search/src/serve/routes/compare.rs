@@ -72,7 +72,7 @@ pub async fn compare(
     let fields = (&["a", "b"][..], &["recording", "pictures"][..]);
     let mut form = upload::form(request, &state.spool, &state.queue, fields).await?;
     let a = form.file("a")?;
-    let pictures = form.number("pictures", 0, 1)? == 1;
+    let pictures = form.number("pictures", 0, 0..=1)? == 1;
     let (b, recording) = (form.file_if_any("b"), form.text("recording").to_owned());
     let shared = state.clone();
     let answer = state.queue.work(move || {
@@ -136,7 +136,9 @@ fn answer(
         OtherRecording::Indexed(row) if format!("{error:#}").contains(&row.path) => {
             ApiError::internal(&anyhow!(without_folder(&error, &row.path)))
         }
-        OtherRecording::Uploaded(b) if format!("{error:#}").contains(&*b.path().to_string_lossy()) => unusable_file(&error, b),
+        OtherRecording::Uploaded(b) if format!("{error:#}").contains(&*b.path().to_string_lossy()) => {
+            unusable_file(&error, b)
+        }
         _ => unusable_file(&error, a),
     })?;
     let kinds = calibration.map(|calibration| {

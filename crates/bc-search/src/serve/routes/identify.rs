@@ -56,8 +56,8 @@ pub async fn identify(
 ) -> Result<Json<IdentifyAnswer>, ApiError> {
     let mut form = upload::form(request, &state.spool, &state.queue, (&["file"], &["k", "align"])).await?;
     let file = form.file("file")?;
-    let works = form.number("k", DEFAULT_WORKS, MAX_WORKS)?.max(1);
-    let align = form.number("align", 0, MAX_ALIGNED)?;
+    let works = form.number("k", DEFAULT_WORKS, 1..=MAX_WORKS)?;
+    let align = form.number("align", 0, 0..=MAX_ALIGNED)?;
     let shared = state.clone();
     let answer = state.queue.work(move || answer(&shared, &file, works, align));
     Ok(Json(answer.await?))

@@ -21,6 +21,10 @@ const MAX_WORKS: usize = 200;
 /// Maximum number of recordings that are listed for a work.
 const MAX_RECORDINGS: usize = 20;
 
+/// The error of a request with other parameters.
+const PARAMETERS: &str =
+    "the parameters are `q` (a text), `offset` (a number from 0) and `limit` (a number from 1 to 200)";
+
 /// The query parameters of a list of works.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -78,7 +82,10 @@ pub async fn works(
     Extracted(state): Extracted<Arc<State>>,
     query: Result<Query<WorksQuery>, QueryRejection>,
 ) -> Result<Json<WorksAnswer>, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let Query(query) = query.map_err(|_| ApiError::bad_request(PARAMETERS))?;
+    if query.limit == Some(0) {
+        return Err(ApiError::bad_request(PARAMETERS));
+    }
     let shared = state.clone();
     let answer = state.queue.work(move || list(&shared, &query).map_err(|error| ApiError::internal(&error)));
     Ok(Json(answer.await?))
