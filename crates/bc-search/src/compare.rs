@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bc_audio::Features;
 use bc_calibration::PairKind;
 use bc_embed::origin::{self, Origin};
-use bc_embed::recording::{AudioEmbedder, Compared, Excerpt};
+use bc_embed::recording::{AudioEmbedder, EmbeddedWithWindows, Excerpt};
 use bc_embed::windows::Windows;
 use bc_formats::config::Config;
 use bc_formats::fingerprint;
@@ -87,7 +87,7 @@ pub fn by_windows(
     recordings: [(&Path, &Features); 2],
     compare: &WindowComparison,
 ) -> Result<f32> {
-    let windows = Windows::of_comparison(compare)?;
+    let windows = Windows::from_comparison(compare)?;
     let embed = |(path, features): (&Path, &Features)| {
         audio.embed_features_compared(path, features, Some(windows), Some((windows, &compare.tempi)))
     };
@@ -99,7 +99,7 @@ pub fn by_windows(
 }
 
 /// The similarity of a recording, at its best tempo, with a candidate at its own.
-fn one_sided(query: &Compared, candidate: &Compared, dim: usize) -> Result<f32> {
+fn one_sided(query: &EmbeddedWithWindows, candidate: &EmbeddedWithWindows, dim: usize) -> Result<f32> {
     let vectors = |windows: &[Excerpt]| -> Vec<f32> {
         windows.iter().flat_map(|window| &window.vector).copied().collect()
     };

@@ -325,6 +325,26 @@ fn window_probabilities_are_calibrated_and_identify_more_works() {
         "{correct}, {correct_whole}, {confident}"
     );
     expect_given_calibration_is_used(&index, &queries);
+    expect_stored_queries_take_no_probability(&index);
+}
+
+/// Checks that a recording of the index, as a query, is left out of the probabilities too: they are of the other works.
+fn expect_stored_queries_take_no_probability(index: &Path) {
+    let mut config = Config::default();
+    config.eval.output = index.join("nowhere");
+    let options = Options { k: 1, windows: None, prior: 0.6, calibration: None, approximate: false };
+    let searcher = Searcher::open(&config, index, options).unwrap();
+    let queries: Vec<Query> = searcher
+        .index
+        .recordings()
+        .map(|recording| Query::from_recording(&searcher.index, recording).unwrap())
+        .collect();
+    let answers = searcher.answer(&queries).unwrap();
+    let named = answers
+        .iter()
+        .map(|answer| answer.hits[0].probability.unwrap() + answer.probability_of_none.unwrap());
+    let mean = named.sum::<f64>() / answers.len() as f64;
+    assert!(mean > 0.8, "the best work and none have {mean} of the probability");
 }
 
 /// Checks that a calibration given as an option takes precedence over the one of windows next to the index.

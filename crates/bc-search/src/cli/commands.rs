@@ -386,7 +386,7 @@ fn open_searcher(
 
 /// Refuses to go on without a calibration; if the network is not the one of the index, the error names both.
 fn expect_calibration(searcher: &Searcher) -> Result<()> {
-    let Err(error) = searcher.calibrated() else { return Ok(()) };
+    let Err(error) = searcher.expect_calibration() else { return Ok(()) };
     match searcher.audio() {
         Ok(_) => Err(error),
         Err(network) => Err(network.context(error)),
