@@ -77,8 +77,8 @@ impl Aligned {
         }
     }
 
-    /// One sentence, in which `first` and `second` say which recording a section is of: `alignment score 7.4; 2 semitones higher, 1.05
-    /// times as fast; 0:10-1:02 of the query matches 0:12-1:01 of the version`.
+    /// One sentence, in which `first` and `second` say which recording a section is of: `2 semitones higher, 1.05 times as fast, alignment
+    /// score 7.4; 0:10-1:02 of the query matches 0:12-1:01 of the version`.
     #[must_use]
     pub fn describe(&self, first: &str, second: &str) -> String {
         let (key_shift, tempo_ratio, score, sections) = match self {
@@ -104,7 +104,7 @@ impl Aligned {
         });
         let matches: Vec<String> = matches.collect();
         format!(
-            "alignment score {score:.1}{weak}; {key}, {tempo_ratio:.2} times as fast; {}",
+            "{key}, {tempo_ratio:.2} times as fast, alignment score {score:.1}{weak}; {}",
             matches.join(", ")
         )
     }
@@ -259,13 +259,13 @@ mod tests {
         let describe = |aligned: &Aligned| aligned.describe("of the query", "of the version");
         assert_eq!(
             describe(&aligned),
-            "alignment score 20.0; 1 semitone lower, 1.05 times as fast; \
+            "1 semitone lower, 1.05 times as fast, alignment score 20.0; \
              0:10-1:02 of the query matches 0:12-1:01 of the version"
         );
         if let Aligned::Sections { alignment_score, .. } = &mut aligned {
             *alignment_score = 5.07;
         }
-        assert!(describe(&aligned).starts_with("alignment score 5.1 (weak: "), "{}", describe(&aligned));
+        assert!(describe(&aligned).contains("alignment score 5.1 (weak: "), "{}", describe(&aligned));
         assert_eq!(aligned.cells(), ["-1", "1.051", "10.2-61.6 = 12.0-60.9"]);
         if let Aligned::Sections { key_shift, sections, .. } = &mut aligned {
             (*key_shift, *sections) = (3, Vec::new());

@@ -100,13 +100,7 @@ pub fn items(inputs: &[PathBuf], works: &WorkRule) -> Result<Items> {
     let (lists, audio): (Vec<PathBuf>, Vec<PathBuf>) = inputs.iter().cloned().partition(|path| is_list(path));
     ensure!(!inputs.is_empty(), "nothing to add; name audio files, folders or lists (.csv)");
     let mut all = Items::default();
-    for path in audio {
-        // One by one, because two folders may hold files of the same name.
-        match files::list_all(std::slice::from_ref(&path)) {
-            Ok(listing) => add_listing(&mut all, &path, listing, works),
-            Err(error) => all.failed.push(Failure::new(&path, bc_cli::describe(&error))),
-        }
-    }
+    // Lists first: of a file that is named twice, the metadata of a list count.
     for path in lists {
         if !path.exists() {
             all.failed.push(Failure::new(&path, "there is no such list".to_owned()));
@@ -116,6 +110,13 @@ pub fn items(inputs: &[PathBuf], works: &WorkRule) -> Result<Items> {
             read_list(&path).with_context(|| format!("cannot use the list {}", path.display()))?;
         all.items.extend(listed);
         all.failed.extend(unusable);
+    }
+    for path in audio {
+        // One by one, because two folders may hold files of the same name.
+        match files::list_all(std::slice::from_ref(&path)) {
+            Ok(listing) => add_listing(&mut all, &path, listing, works),
+            Err(error) => all.failed.push(Failure::new(&path, bc_cli::describe(&error))),
+        }
     }
     let mut seen = HashSet::new();
     all.items.retain(|item| seen.insert(item.row.path.clone()));

@@ -84,7 +84,7 @@ fn changed_audio_under_a_known_path_is_an_error_unless_replaced() {
 #[test]
 fn removed_recordings_are_not_found_and_compacting_deletes_them() {
     let folder = folder_with_music(4);
-    with_network(folder.path(), &["add", "music", "--index", "i", "--by-folder"]);
+    with_network(folder.path(), &["add", ".", "--index", "i", "--by-folder"]);
     assert!(
         succeed(folder.path(), &["remove", "--path", "music/2.wav", "--index", "i"]).contains("1 recordings")
     );
@@ -103,7 +103,7 @@ fn removed_recordings_are_not_found_and_compacting_deletes_them() {
     assert_eq!((&info(folder.path())["removed"], &info(folder.path())["vectors"]), (&0.into(), &3.into()));
     assert!(succeed(folder.path(), &["verify", "--index", "i"]).contains("is intact"));
     // A removed recording can be added again.
-    let output = with_network(folder.path(), &["add", "music", "--index", "i", "--by-folder"]);
+    let output = with_network(folder.path(), &["add", ".", "--index", "i", "--by-folder"]);
     assert!(output.contains("1 recordings added") && output.contains("3 already present"), "{output}");
     succeed(folder.path(), &["remove", "--work", "music", "--index", "i"]);
     assert_eq!(count(folder.path(), "i"), 0);

@@ -7,11 +7,13 @@ use anyhow::anyhow;
 use axum::Json;
 use axum::extract::{Request, State as Extracted};
 use bc_audio::Features;
+use bc_calibration::Calibration;
 use bc_embed::recording::AudioEmbedder;
 use utoipa::ToSchema;
 
 use super::recordings::row_of;
 use crate::aligned;
+use crate::answer::Searcher;
 use crate::compare::{by_windows, closest};
 use crate::index::Row;
 use crate::serve::answers::{
@@ -121,26 +123,8 @@ fn answer(
         OtherRecording::Indexed(row) => Path::new(&row.path),
     };
     let recordings: [(&Path, &Features); 2] = [(a.path(), &first), (other_path, &second)];
-    let (score, calibration) = match searcher.window_calibration() {
-        Some((compare, calibration)) => (by_windows(audio, recordings, compare), Some(calibration)),
-        None => {
-            let [left, right] = recordings.map(|(path, features)| audio.embed_features(path, features, None));
-            let score = left.and_then(|left| Ok((left, right?)));
-            let score = score.and_then(|(left, right)| {
-                Ok(closest(&left.excerpts, &right.excerpts, searcher.index.dim())?.0)
-            });
-            (score, searcher.calibration())
-        }
-    };
-    let score = score.map_err(|error| match other {
-        OtherRecording::Indexed(row) if format!("{error:#}").contains(&row.path) => {
-            ApiError::internal(&anyhow!(without_folder(&error, &row.path)))
-        }
-        OtherRecording::Uploaded(b) if format!("{error:#}").contains(&*b.path().to_string_lossy()) => {
-            unusable_file(&error, b)
-        }
-        _ => unusable_file(&error, a),
-    })?;
+    let (score, calibration) = score(&searcher, audio, recordings);
+    let score = score.map_err(|error| score_error(&error, a, other))?;
     let kinds = calibration.map(|calibration| {
         calibration.kinds(f64::from(score), hash == other_hash, None, bc_calibration::EVEN_ODDS)
     });
@@ -163,6 +147,35 @@ fn answer(
         alignment,
         alignment_unavailable,
     })
+}
+
+/// The similarity of two recordings, with the calibration of such scores.
+fn score<'a>(
+    searcher: &'a Searcher,
+    audio: &AudioEmbedder,
+    recordings: [(&Path, &Features); 2],
+) -> (anyhow::Result<f32>, Option<&'a Calibration>) {
+    if let Some((compare, calibration)) = searcher.window_calibration() {
+        return (by_windows(audio, recordings, compare), Some(calibration));
+    }
+    let [left, right] = recordings.map(|(path, features)| audio.embed_features(path, features, None));
+    let score = left.and_then(|left| Ok((left, right?)));
+    let score =
+        score.and_then(|(left, right)| Ok(closest(&left.excerpts, &right.excerpts, searcher.index.dim())?.0));
+    (score, searcher.calibration())
+}
+
+/// The error of a recording that cannot be embedded, named as its sender knows it.
+fn score_error(error: &anyhow::Error, a: &Uploaded, other: &OtherRecording) -> ApiError {
+    match other {
+        OtherRecording::Indexed(row) if format!("{error:#}").contains(&row.path) => {
+            ApiError::internal(&anyhow!(without_folder(error, &row.path)))
+        }
+        OtherRecording::Uploaded(b) if format!("{error:#}").contains(&*b.path().to_string_lossy()) => {
+            unusable_file(error, b)
+        }
+        _ => unusable_file(error, a),
+    }
 }
 
 fn align(audio: &AudioEmbedder, a: &Features, b: &Features) -> anyhow::Result<AlignmentAnswer> {
