@@ -50,7 +50,7 @@ enum Command {
     Embed(EmbedArgs),
     /// mAP, MR1, MRR, hit@k, P@10, NAR with intervals, by split.
     Metrics(MetricsArgs),
-    /// Figures of classical methods (2-D Fourier magnitudes, Qmax) on the features, beside chance and the network.
+    /// Figures of classical methods (2-D Fourier magnitudes, Qmax) on the features, compared with chance and the network.
     Baselines(BaselinesArgs),
     /// How well excerpts of 10, 20 and 30 s of every version find its work among the windows of all others.
     Excerpts(ExcerptsArgs),
