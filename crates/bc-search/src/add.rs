@@ -377,7 +377,9 @@ impl AdditionRun<'_> {
             match errors.get(&copy.same_as) {
                 Some(error) => {
                     self.added.already_present -= 1;
-                    self.fail(Path::new(&copy.file), error.clone());
+                    let reason =
+                        format!("it has the same bytes as {}, which cannot be used: {error}", copy.same_as);
+                    self.fail(Path::new(&copy.file), reason);
                 }
                 None => self.added.copies.push(copy),
             }
