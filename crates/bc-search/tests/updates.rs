@@ -3,7 +3,9 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use bc_search::index::{Index, Row};
 use common::{NETWORK, melody, refuse, run, succeed, with_network};
@@ -22,6 +24,9 @@ fn folder_with_music(count: u32) -> tempfile::TempDir {
 fn tune_at(path: &Path, tune: u32) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     melody(path, &[40 + tune, 60 + 2 * tune, 50]);
+    // Files of one size need times of their own: those of the clock may be the same for files that are written at once.
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + u64::from(tune));
+    File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
 }
 
 /// The rows of the index `i` by the names of their files.

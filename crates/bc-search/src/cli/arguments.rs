@@ -12,6 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::ann;
 use crate::duplicates;
 use crate::export::Target;
+use crate::identify;
 use crate::index::Storage;
 use crate::list::WorkRule;
 use crate::output::Format;
@@ -286,9 +287,9 @@ pub struct IdentifyArgs {
     /// Folder of an index of whole recordings.
     #[arg(long, value_name = "INDEX")]
     pub index: PathBuf,
-    /// Length of a window in seconds: at most the length of the recording, and at least the short windows that the index keeps (10 s by
-    /// the default network; 2 s without).
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    /// Length of a window in seconds: at least the short windows that the index keeps (10 s by the default network; 2 s without), and
+    /// above 30 s at most the length of the recording.
+    #[arg(long, value_name = "SECONDS", default_value_t = identify::DEFAULT_WINDOW_S)]
     pub window: f64,
     /// Time from the beginning of one window to that of the next, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]

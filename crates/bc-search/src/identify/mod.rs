@@ -30,6 +30,8 @@ use short::FileWindows;
 const SEARCH_BATCH: usize = 256;
 /// Windows that overlap by less than this share of their length count as independent.
 const MIN_OVERLAP: f64 = 1.0 / 3.0;
+/// Default length of a window in seconds. A recording that is shorter is one window, as long as windows are not longer than this.
+pub const DEFAULT_WINDOW_S: f64 = 30.0;
 /// Minimum length of a window in seconds: a shorter excerpt does not tell works apart.
 const MIN_WINDOW_S: f64 = 2.0;
 /// Minimum distance of windows in seconds: with a smaller one the evidence of a window counts for nothing.
@@ -111,7 +113,7 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     let audio = searcher.audio()?;
     let features = audio.features(file)?;
     ensure!(
-        features.duration_s >= options.windows.length_s,
+        features.duration_s >= options.windows.length_s || options.windows.length_s <= DEFAULT_WINDOW_S,
         "{} is {:.1} s long, which is less than a window of {} s; give a shorter --window, or use `bc-search search`",
         file.display(),
         features.duration_s,
