@@ -17,7 +17,7 @@ pub struct Limits {
     /// Longest audio in seconds.
     pub longest_s: f64,
     /// Longest time that the file may take, in seconds.
-    pub patience_s: f64,
+    pub decode_timeout_s: f64,
     /// Largest share of frames that may fail to decode.
     pub max_error_share: f64,
     /// Which decoder decodes MP3.
@@ -29,7 +29,7 @@ impl Limits {
     pub fn of(config: &FeaturesConfig) -> Self {
         Self {
             longest_s: config.longest_s,
-            patience_s: config.patience_s,
+            decode_timeout_s: config.patience_s,
             max_error_share: config.max_error_share,
             mp3: config.mp3,
         }
@@ -92,18 +92,18 @@ impl Extractor {
         self.within_deadline(path)
     }
 
-    /// As [`Self::file`], with magnitudes of 32 bits.
+    /// The features of a file like [`Self::file`], with magnitudes of 32 bits.
     pub fn file_exact(&self, path: &Path) -> Result<Features<f32>, DecodeError> {
         self.within_deadline(path)
     }
 
     fn within_deadline<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
         let (extractor, path) = (self.clone(), path.to_owned());
-        watched(self.limits.patience_s, move || extractor.decoded(&path))
+        watched(self.limits.decode_timeout_s, move || extractor.decoded(&path))
     }
 
     fn decoded<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
-        let deadline = Deadline::after(self.limits.patience_s);
+        let deadline = Deadline::after(self.limits.decode_timeout_s);
         let reading = Reading { need: Some(self.plan.need()), mp3: self.limits.mp3 };
         self.transformed(Decoder::open(path, deadline, reading)?)
     }

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sine_keeps_its_phase_and_length_whatever_the_pieces() {
+    fn resampled_sine_keeps_phase_and_length_with_any_piece_size() {
         for from in [44_100u32, 48_000, 16_000, 22_050, 32_000] {
             let tone = |rate: u32, n: usize| {
                 (n as f64 / f64::from(rate) * 440.0 * std::f64::consts::TAU).sin() as f32

@@ -54,7 +54,7 @@ fn deadline() -> Deadline {
 }
 
 #[test]
-fn at_the_full_rate_samples_are_those_of_symphonia_to_1e_5() {
+fn full_rate_samples_match_symphonia_within_1e_5() {
     for path in fixtures().into_iter().chain(recordings()) {
         let (ours, theirs) = (ours(&path, None), theirs(&path));
         assert_eq!(ours.block_rate(), ours.header().sample_rate);
@@ -93,7 +93,7 @@ fn magnitudes(mut decoder: Decoder) -> Vec<f32> {
 }
 
 #[test]
-fn at_half_the_rate_the_transform_is_the_same_to_2e_5_and_1e_3_at_the_ends() {
+fn half_rate_transform_matches_within_2e_5_and_1e_3_at_the_ends() {
     let need = CqtPlan::new(CqtSettings::default()).need();
     let mut halved = 0;
     for path in fixtures().into_iter().chain(recordings()) {
@@ -118,7 +118,7 @@ fn at_half_the_rate_the_transform_is_the_same_to_2e_5_and_1e_3_at_the_ends() {
 }
 
 #[test]
-fn the_decoded_length_is_that_of_the_encoders_input() {
+fn decoded_length_equals_the_encoder_input() {
     let need = CqtPlan::new(CqtSettings::default()).need();
     for path in fixtures() {
         let seconds = if path.ends_with("checksum-44100.mp3") { 1.0 } else { 2.0 };

@@ -5,7 +5,7 @@ use bc_formats::config::Config;
 use bc_formats::index::{Conflict, Version, duplicate_id};
 use bc_formats::provenance::Provenance;
 
-use crate::assemble::{Assembly, LookupMode};
+use crate::assemble::{Assembly, Lookup};
 use crate::importers::{self, Source, SourcePosition};
 use crate::splits::Splits;
 use crate::{locate, lock};
@@ -33,7 +33,7 @@ pub fn run(all: &Config) -> Result<()> {
         fingerprint: String::new(),
         inputs: Default::default(),
     };
-    let mut assembly = Assembly::open(all, &provenance.settings, LookupMode::Anew)?;
+    let mut assembly = Assembly::open(all, &provenance.settings, Lookup::FromList)?;
     source.each(|_, mut version| {
         version.split = splits.split_of(&version);
         assembly.add(version)
@@ -83,10 +83,10 @@ fn splits_of(source: &Source, all: &Config) -> Result<Splits> {
 }
 
 /// The version at a position, for an error message.
-fn nth(source: &Source, wanted: SourcePosition) -> Result<Option<Version>> {
+fn nth(source: &Source, target: SourcePosition) -> Result<Option<Version>> {
     let mut found = None;
     source.each(|position, version| {
-        if position == wanted {
+        if position == target {
             found = Some(version);
         }
         Ok(())

@@ -8,9 +8,9 @@ use rand_chacha::ChaCha8Rng;
 use crate::importers::SourcePosition;
 
 /// With fewer cliques than this, a held-out split gets exactly its share, even if that is none.
-const FEWEST_TO_SPLIT: usize = 6;
+const MIN_CLIQUES_TO_SPLIT: usize = 6;
 /// Minimum of held-out cliques: with a single one, every other version of the split is a match, which measures nothing.
-const FEWEST_HELD_OUT: usize = 2;
+const MIN_HELD_OUT: usize = 2;
 
 /// The ids, cliques and splits of the versions so far.
 #[derive(Debug, Default)]
@@ -59,13 +59,13 @@ impl Splits {
         cliques.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         let count = |share: f64| {
             let count = (cliques.len() as f64 * share).round() as usize;
-            if share > 0.0 && cliques.len() >= FEWEST_TO_SPLIT { count.max(FEWEST_HELD_OUT) } else { count }
+            if share > 0.0 && cliques.len() >= MIN_CLIQUES_TO_SPLIT { count.max(MIN_HELD_OUT) } else { count }
         };
         let (val, test) = (count(shares[1]), count(shares[2]));
-        for (at, clique) in cliques.iter().enumerate() {
-            let split = match at {
-                at if at < test => Split::Test,
-                at if at < test + val => Split::Val,
+        for (index, clique) in cliques.iter().enumerate() {
+            let split = match index {
+                index if index < test => Split::Test,
+                index if index < test + val => Split::Val,
                 _ => Split::Train,
             };
             self.known.put(clique, split);
@@ -100,17 +100,17 @@ mod tests {
     }
 
     #[test]
-    fn drawn_splits_keep_cliques_whole_and_the_shares() {
+    fn drawn_splits_keep_cliques_whole_and_have_their_shares() {
         let mut versions: Vec<Version> =
             (0..300).map(|n| Version::new(format!("v{n}"), format!("c{}", n / 3))).collect();
-        let of = drawn(&versions);
-        let count = |of: &[Split], split| of.iter().filter(|&&one| one == split).count();
-        assert_eq!([Split::Train, Split::Val, Split::Test].map(|split| count(&of, split)), [240, 30, 30]);
-        assert!(of.chunks(3).all(|clique| clique.iter().all(|split| *split == clique[0])));
-        let turned: Vec<Version> = versions.iter().rev().cloned().collect();
-        assert_eq!(drawn(&turned).into_iter().rev().collect::<Vec<_>>(), of);
+        let splits = drawn(&versions);
+        let count = |splits: &[Split], split| splits.iter().filter(|&&other| other == split).count();
+        assert_eq!([Split::Train, Split::Val, Split::Test].map(|split| count(&splits, split)), [240, 30, 30]);
+        assert!(splits.chunks(3).all(|clique| clique.iter().all(|split| *split == clique[0])));
+        let reversed: Vec<Version> = versions.iter().rev().cloned().collect();
+        assert_eq!(drawn(&reversed).into_iter().rev().collect::<Vec<_>>(), splits);
         assert_eq!(30 - count(&drawn(&versions[..30]), Split::Train), 12, "two cliques each");
-        for (version, split) in versions.iter_mut().zip(of) {
+        for (version, split) in versions.iter_mut().zip(splits) {
             version.split = split;
         }
         read(&versions).unwrap();
@@ -130,8 +130,8 @@ mod tests {
         let mut versions: Vec<Version> =
             (0..9).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
         versions[5].split = Split::Val;
-        let of = drawn(&versions);
-        assert!(of.iter().enumerate().all(|(n, split)| (*split == Split::Val) == (n == 5)), "{of:?}");
+        let splits = drawn(&versions);
+        assert!(splits.iter().enumerate().all(|(n, split)| (*split == Split::Val) == (n == 5)), "{splits:?}");
     }
 
     #[test]
@@ -139,8 +139,8 @@ mod tests {
         // By version 0.2 (`splits::draw`), so that an index which is built again stays the same.
         let versions: Vec<Version> =
             (0..12).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
-        let of: String = drawn(&versions).iter().map(|split| &split.as_str()[..2]).collect();
-        assert_eq!(of, PINNED);
+        let text: String = drawn(&versions).iter().map(|split| &split.as_str()[..2]).collect();
+        assert_eq!(text, PINNED);
     }
 
     const PINNED: &str = "tetrtrvatrtrtrtrtrtevatr";

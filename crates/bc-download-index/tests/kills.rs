@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bc_testing::kills::{self, Trial};
+use bc_testing::kills::{self, KillTest};
 use support::Scratch;
 
 /// Every file below the folder with its bytes, lock files apart. Of notes, whose lines come in any order and may hold
@@ -32,7 +32,7 @@ fn content(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// Kills what `command` makes at random moments; `reset` goes back to the state before the command.
 fn killed(what: &str, scratch: &Scratch, codes: &[i32], reset: impl Fn(), command: impl Fn() -> Command) {
-    Trial {
+    KillTest {
         what,
         tries: kills::count(3),
         codes,

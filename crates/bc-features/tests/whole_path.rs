@@ -24,7 +24,7 @@ for line in sys.stdin:
 "#;
 
 #[test]
-fn the_whole_path_correlates_with_librosa_and_nnaudio_by_more_than_0_999() {
+fn features_correlate_with_librosa_and_nnaudio_above_0_999() {
     let Some(paths) = support::recordings() else { return };
     let Some(python) = bc_testing::python_with("librosa, nnAudio.features.cqt") else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -61,11 +61,11 @@ fn the_whole_path_correlates_with_librosa_and_nnaudio_by_more_than_0_999() {
     std::fs::write(folder.path().join("lines"), lines).unwrap();
     let input = std::fs::File::open(folder.path().join("lines")).unwrap();
     let output = Command::new(&python).args(["-c", PEER]).stdin(input).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    print!("{said}");
-    assert_eq!(said.lines().count(), audio.len());
-    for line in said.lines() {
+    print!("{printed}");
+    assert_eq!(printed.lines().count(), audio.len());
+    for line in printed.lines() {
         let correlation: f64 = line.split(' ').nth(1).unwrap().parse().unwrap();
         assert!(correlation > 0.999, "{line}");
     }

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_values_round_trip_and_formats_are_told_apart() {
+    fn key_values_round_trip_and_formats_are_distinguished() {
         let made = Provenance {
             format: "features/1".into(),
             tool: "bc-features 0.1.0".into(),

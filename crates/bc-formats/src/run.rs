@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn pooled_columns_are_means_and_remaining_frames_are_dropped() {
+    fn pooling_averages_columns_and_drops_the_remainder() {
         let values: Vec<f16> = (0..18).map(|i| f16::from_f32(i as f32)).collect();
         let (columns, count) = input(20, Scale::None).whole_track(&values, 9).unwrap();
         assert_eq!(count, 2);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn scales_keep_order_and_reach_one() {
+    fn scales_keep_order_and_have_maximum_one() {
         for scale in [Scale::Max, Scale::Sqrt, Scale::Log] {
             let mut values = [0.0, 1.0, 4.0];
             scale.apply(&mut values);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn chroma_sums_octaves_column_by_column_and_is_centred() {
+    fn chroma_sums_octaves_per_column_and_is_centred() {
         let mut made = input(20, Scale::Chroma);
         made.cqt.bins = 24;
         // Two columns: a note of pitch class 2 in both octaves and one of class 7 in the lower; silence.
@@ -329,13 +329,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_does_not_fit_the_input_is_refused() {
+    fn pool_that_does_not_divide_is_refused() {
         assert!(input(12, Scale::None).group().unwrap_err().to_string().contains("no multiple"));
         assert_eq!(input(20, Scale::None).group().unwrap(), 4);
     }
 
     #[test]
-    fn differences_are_those_that_change_the_input() {
+    fn differences_list_only_what_changes_the_input() {
         let made = input(20, Scale::Max);
         let pooled_by_ten = NetworkInput { cqt: CqtSettings { pool: 10, ..made.cqt }, ..made.clone() };
         assert!(made.differences(&pooled_by_ten).is_empty());
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_network_input_round_trips_through_a_header() {
+    fn network_input_round_trips_through_a_header() {
         let made = input(20, Scale::Max);
         let (key, value) = made.to_key_value();
         assert_eq!(key, INPUT_KEY);

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_removed_only_if_the_info_frame_counts_the_frames_right() {
+    fn padding_is_removed_only_if_the_frame_count_is_right() {
         for (delay, padding) in [(576, 1_105), (577, 1_104), (0, 529), (1_000, 4_095), (1_001, 3_000), (0, 0)]
         {
             for (declared, frames) in [(10, 10), (5, 10), (20, 10), (0, 10)] {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_shorter_than_its_delay_and_padding_is_empty() {
+    fn stream_shorter_than_delay_and_padding_is_empty() {
         let info = Info { frames: Some(1), delay_and_padding: Some((4_095, 4_095)) };
         assert_eq!(trimmed(&info, 1, false), (vec![], 0));
         let info = Info { frames: Some(1), delay_and_padding: Some((0, 4_095)) };

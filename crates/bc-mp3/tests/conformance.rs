@@ -80,7 +80,7 @@ fn skipped(bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn every_stream_is_decoded_as_its_pcm_says_or_its_fault_is_named() {
+fn conformance_streams_match_their_pcm_or_name_their_fault() {
     let streams = support::files(&support::shared("mp3"), "bit");
     if streams.is_empty() {
         eprintln!("skipped: no conformance streams (../shared/mp3 or BYTECOVER_SHARED)");
@@ -111,7 +111,7 @@ fn every_stream_is_decoded_as_its_pcm_says_or_its_fault_is_named() {
 }
 
 #[test]
-fn one_channel_is_the_mean_of_all_on_every_stream() {
+fn mono_output_is_the_mean_of_all_channels() {
     for path in support::files(&support::shared("mp3"), "bit") {
         support::check::check(&std::fs::read(&path).unwrap());
     }

@@ -1,4 +1,4 @@
-//! Damaged streams: decoded or refused, and what is said of any bytes holds of them.
+//! Damaged streams are decoded or refused, and the checks that hold for any bytes hold for them.
 
 mod support;
 
@@ -25,7 +25,7 @@ proptest! {
 
 /// What the fuzzer began with and what it found (`fuzz/README.md`).
 #[test]
-fn the_fuzzers_corpus_and_findings_pass() {
+fn fuzzer_corpus_and_findings_pass() {
     let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     let mut count = 0;
     for folder in ["corpus/mp3", "regressions/mp3"] {

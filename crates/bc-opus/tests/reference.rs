@@ -39,7 +39,7 @@ fn common(path: &Path, ours: usize, theirs: usize) -> usize {
 }
 
 #[test]
-fn samples_are_those_of_libopus() {
+fn samples_match_libopus() {
     for path in fixtures() {
         let stored = std::fs::read(path.with_file_name(format!("{}.ref", name(&path)))).unwrap();
         let (head, body) = stored.split_at(8);
@@ -80,7 +80,7 @@ fn ffmpeg(path: &Path, decoder: &str) -> Option<Vec<f32>> {
 }
 
 #[test]
-fn samples_are_those_of_ffmpeg_where_it_is_installed() {
+fn samples_match_ffmpeg_if_installed() {
     for path in fixtures() {
         let Some(theirs) = ffmpeg(&path, "libopus") else {
             bc_testing::skip!("no ffmpeg with libopus");
@@ -96,7 +96,7 @@ fn samples_are_those_of_ffmpeg_where_it_is_installed() {
 /// SILK from its 8, 12 or 16 kHz to 48 kHz is left to the decoder (RFC 6716 section 4.2.9), and ffmpeg's resampler
 /// has another phase: 12 dB, which a decoder gone wrong or shifted by a tenth of a millisecond misses.
 #[test]
-fn samples_are_nearly_those_of_a_decoder_of_other_authors() {
+fn samples_match_an_independent_decoder_within_tolerance() {
     for path in fixtures() {
         // Where packets of unrelated streams follow each other, decoders fade in ways of their own.
         if name(&path) == "switching.opus" {

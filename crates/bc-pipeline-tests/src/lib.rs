@@ -62,8 +62,8 @@ impl Scratch {
     }
 
     /// Names of all files below `folder` that look unfinished.
-    pub fn litter(&self, folder: &str) -> Vec<PathBuf> {
-        bc_testing::kills::litter(&self.path(folder))
+    pub fn leftover_files(&self, folder: &str) -> Vec<PathBuf> {
+        bc_testing::kills::leftover_files(&self.path(folder))
     }
 }
 

@@ -6,7 +6,7 @@ use bc_pipeline_tests::Scratch;
 use serde_json::Value;
 
 #[test]
-fn the_network_of_the_project_finds_covers_on_real_audio() {
+fn included_network_finds_covers_in_real_audio() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let Some(mini) = bc_testing::shared("covers/mini") else { return };
     let place = Scratch::default();

@@ -63,7 +63,7 @@ fn remove(path: &Path) {
 }
 
 #[test]
-fn the_main_job_runs_and_any_stage_can_be_rerun_alone_with_the_same_figures() {
+fn four_stages_run_and_each_can_be_rerun_with_the_same_figures() {
     let place = Scratch::default();
     place.write("tiny.toml", TINY);
     for number in 0..STAGES.len() {
@@ -81,11 +81,11 @@ fn the_main_job_runs_and_any_stage_can_be_rerun_alone_with_the_same_figures() {
 
     // A stage with nothing to do says so.
     for number in [0, 1, 2, 4] {
-        let said = stage(&place, number);
-        assert!(said.contains("Nothing to do"), "{:?} says: {said}", STAGES[number]);
+        let printed = stage(&place, number);
+        assert!(printed.contains("Nothing to do"), "{:?} says: {printed}", STAGES[number]);
     }
-    let said = stage(&place, 3);
-    assert!(said.to_lowercase().contains("nothing to do"), "bc-train says: {said}");
+    let printed = stage(&place, 3);
+    assert!(printed.to_lowercase().contains("nothing to do"), "bc-train says: {printed}");
 
     // The output of one stage gone, that stage run alone, then the last: the same figures.
     let outputs = [
@@ -101,5 +101,5 @@ fn the_main_job_runs_and_any_stage_can_be_rerun_alone_with_the_same_figures() {
         stage(&place, 4);
         assert_eq!(figures(&place), first, "after {output} was made again");
     }
-    assert_eq!(place.litter("."), Vec::<std::path::PathBuf>::new());
+    assert_eq!(place.leftover_files("."), Vec::<std::path::PathBuf>::new());
 }

@@ -89,8 +89,8 @@ struct Figures {
 
 /// Of the line `5 versions, 0.01 h of audio in ...`.
 fn extracted(output: &Output) -> usize {
-    let said = String::from_utf8_lossy(&output.stdout);
-    let counts = said.lines().filter_map(|line| line.split_once(" versions, ")?.0.parse::<usize>().ok());
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let counts = printed.lines().filter_map(|line| line.split_once(" versions, ")?.0.parse::<usize>().ok());
     counts.sum()
 }
 
@@ -120,10 +120,13 @@ fn round(place: &Scratch, number: usize) -> Figures {
             children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
         done.store(true, Ordering::SeqCst);
         for (place, output) in outputs.iter().enumerate().filter(|(place, _)| *place != killed) {
-            let said = String::from_utf8_lossy(&output.stderr);
+            let printed = String::from_utf8_lossy(&output.stderr);
             let shard = SHARDS[place];
             // 3: files that were swapped and not verified since then.
-            assert!(matches!(output.status.code(), Some(0 | 3)), "shard {shard} in round {number}: {said}");
+            assert!(
+                matches!(output.status.code(), Some(0 | 3)),
+                "shard {shard} in round {number}: {printed}"
+            );
         }
         (outputs.iter().map(extracted).sum(), changing.join().unwrap())
     });
@@ -162,11 +165,11 @@ fn judge(place: &Scratch, number: usize) {
         );
     }
     assert_eq!(failures::tables(&place.path("features")).unwrap(), Vec::<std::path::PathBuf>::new());
-    assert_eq!(place.litter("."), Vec::<std::path::PathBuf>::new(), "round {number}");
+    assert_eq!(place.leftover_files("."), Vec::<std::path::PathBuf>::new(), "round {number}");
 }
 
 #[test]
-fn ten_overlapping_shards_and_a_changing_index_leave_each_version_once() {
+fn overlapping_shards_and_a_changing_index_leave_each_version_once() {
     let rounds = std::env::var("BYTECOVER_ROUNDS").ok().map_or(3, |rounds| rounds.parse().unwrap());
     let place = Scratch::default();
     place.write("c.toml", CONFIG);

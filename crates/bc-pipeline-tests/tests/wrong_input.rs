@@ -22,11 +22,11 @@ fn assert_none_of(place: &Scratch, outputs: &[&str]) {
     for output in outputs {
         assert!(!place.path(output).exists(), "{output} was written");
     }
-    assert_eq!(place.litter("."), Vec::<std::path::PathBuf>::new());
+    assert_eq!(place.leftover_files("."), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
-fn a_misspelt_key_is_named_with_its_line_and_the_nearest_known_one() {
+fn misspelt_key_is_named_with_line_and_nearest_key() {
     let place = Scratch::default();
     place.write("wrong.toml", "[features]\nhop_lenght = 512\n");
     for (binary, command) in STAGES {
@@ -39,7 +39,7 @@ fn a_misspelt_key_is_named_with_its_line_and_the_nearest_known_one() {
 }
 
 #[test]
-fn a_missing_path_is_named() {
+fn missing_path_is_named() {
     let place = Scratch::default();
     let cases = [
         ("bc-download-index", "build", "index.meta=lists/none", "lists/none"),
@@ -58,7 +58,7 @@ fn a_missing_path_is_named() {
 }
 
 #[test]
-fn a_missing_checkpoint_is_named() {
+fn missing_checkpoint_is_named() {
     let place = prepared();
     let error = place.refuse("bc-eval", &["run", "--config", "tiny.toml"]);
     assert!(error.contains("best.safetensors") && error.contains("bc-train"), "{error}");
@@ -79,7 +79,7 @@ fn features_made_with_another_hop_length_are_refused_with_both_values() {
 }
 
 #[test]
-fn features_of_two_extractors_are_refused_by_every_later_stage_with_both_and_the_remedy() {
+fn features_of_two_extractors_are_refused_by_later_stages() {
     use bc_formats::features::{FeatureSet, PartWriter};
     let place = prepared();
     let small = ["--set", "model.width=4", "--set", "model.blocks=[1,1,1,1]", "--set", "train.max_steps=1"];
@@ -115,7 +115,7 @@ fn features_of_two_extractors_are_refused_by_every_later_stage_with_both_and_the
 }
 
 #[test]
-fn a_network_trained_on_another_hop_length_is_refused_with_both_values() {
+fn network_trained_on_another_hop_length_is_refused_with_both_values() {
     let place = prepared();
     let small = ["--set", "model.width=4", "--set", "model.blocks=[1,1,1,1]", "--set", "train.max_steps=1"];
     let train =
@@ -129,7 +129,7 @@ fn a_network_trained_on_another_hop_length_is_refused_with_both_values() {
 }
 
 #[test]
-fn an_index_without_a_training_clique_is_refused() {
+fn index_without_a_training_clique_is_refused() {
     let place = prepared();
     let list = std::fs::read_to_string(place.path("data/demo/versions.csv")).unwrap();
     place.write("data/demo/versions.csv", &list.replace(",train,", ",test,"));
@@ -140,7 +140,7 @@ fn an_index_without_a_training_clique_is_refused() {
 }
 
 #[test]
-fn a_text_file_named_mp3_becomes_a_row_of_the_failure_table() {
+fn text_file_named_mp3_becomes_a_failure_row() {
     let place = prepared();
     let song = place.path("music/song");
     std::fs::create_dir_all(&song).unwrap();
@@ -161,8 +161,8 @@ fn a_text_file_named_mp3_becomes_a_row_of_the_failure_table() {
     place.succeed("bc-download-index", &with("build"));
     // Done, with failures: exit code 3 and their number.
     let output = place.run("bc-features", &with("extract"));
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.code() == Some(3) && said.contains("2 failed"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.code() == Some(3) && printed.contains("2 failed"), "{printed}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("done with failures: 2"));
     assert!(place.path("own/features/failures.parquet").exists());
     let strict = [with("extract"), vec!["--strict", "--retry"]].concat();

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_closed_form_of_the_kernel_equals_the_sum() {
+    fn closed_form_of_the_kernel_equals_the_sum() {
         for l in [9usize, 10, 93, 1000] {
             for angle in [0.0, 0.001, 0.1, -0.3, 2.0 * PI / l as f64, 1.7] {
                 let sum: f64 = (0..l)

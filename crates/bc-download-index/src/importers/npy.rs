@@ -147,7 +147,7 @@ mod tests {
     const IDS: [&str; 3] = ["10ef86f4-1208-4b15", "下雨了", ""];
 
     #[test]
-    fn all_string_dtypes_read_the_same() {
+    fn string_dtypes_are_read_alike() {
         assert_eq!(strings(&npy("<U20", "(3,)", &wide(&IDS, 20, false))).unwrap(), IDS);
         assert_eq!(strings(&npy(">U20", "(3,)", &wide(&IDS, 20, true))).unwrap(), IDS);
         assert_eq!(strings(&npy("|O", "(3,)", &pickled(&IDS))).unwrap(), IDS);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_not_arrays_of_strings_are_refused_with_the_reason() {
+    fn other_arrays_than_of_strings_are_refused_with_the_reason() {
         let said = |bytes: &[u8]| format!("{:#}", strings(bytes).unwrap_err());
         assert!(said(b"").contains("empty"));
         assert!(said(b"id\n1\n").contains("does not begin"));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pickled_string_that_is_referenced_often_is_not_copied() {
+    fn repeated_pickled_strings_are_not_copied() {
         // One string of 50 kB, remembered, and named 25,000 times: 1.25 GB if each were a copy.
         let long = "x".repeat(50_000);
         let mut pickle = pickled(&[&long, "end"]);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn mutated_arrays_of_each_dtype_never_panic() {
+    fn mutated_arrays_of_all_dtypes_never_panic() {
         never_panics_on_mutations(100_000, &npy("|O", "(3,)", &pickled(&IDS)), |bytes| drop(strings(bytes)));
         never_panics_on_mutations(100_000, &npy("<U20", "(3,)", &wide(&IDS, 20, false)), |bytes| {
             drop(strings(bytes))

@@ -114,7 +114,7 @@ mod tests {
     use crate::config::VerifyConfig;
 
     #[test]
-    fn both_stages_have_the_same_default_limits() {
+    fn verify_and_features_have_the_same_default_limits() {
         let (features, verify) = (FeaturesConfig::default(), VerifyConfig::default());
         assert_eq!(features.patience_s, verify.patience_s);
         assert_eq!(features.longest_s, verify.longest_s);

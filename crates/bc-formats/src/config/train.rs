@@ -480,7 +480,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_are_a_word_or_a_number() {
+    fn classes_are_auto_or_a_number() {
         let read = |text: &str| toml::from_str::<TrainConfig>(text).map(|c| c.classes);
         assert_eq!(read("classes = \"auto\"").unwrap(), Classes::Auto);
         assert_eq!(read("classes = 8858").unwrap(), Classes::Count(8858));
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_one_is_refused_where_each_third_passes_the_network_alone() {
+    fn batch_of_one_triplet_is_refused_with_separate_forwards() {
         let load = |separate: &str| {
             let set = ["train.batches=random-triplets", "train.triplets_per_batch=1", separate];
             crate::config::load(None, &set.map(str::to_owned))
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_painting_need_painting_and_painting_needs_pk() {
+    fn painting_keys_need_painted_data_and_painting_needs_pk() {
         let load = |set: &[&str]| {
             let set: Vec<String> = set.iter().map(|text| (*text).to_owned()).collect();
             crate::config::load(None, &set).map_err(|error| error.to_string())
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_those_of_the_documentation() {
+    fn enum_values_match_the_documentation() {
         let text = "batches = \"random-triplets\"\norder = \"per-epoch-passes\"\nmining = \"semi-hard\"\n";
         let config: TrainConfig = toml::from_str(text).unwrap();
         assert_eq!(config.batches, Batches::RandomTriplets);

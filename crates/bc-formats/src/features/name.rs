@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_all_ages_are_numbered() {
+    fn part_names_of_all_versions_are_numbered() {
         let number = |name: &str| PartName::parse(name).map(|name| name.number);
         assert_eq!(number("part-00012-0123abcd.parquet"), Some(12));
         assert_eq!(number("part-00003.parquet"), Some(3));

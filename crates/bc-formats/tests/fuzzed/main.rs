@@ -1,4 +1,4 @@
-//! What the fuzzer began with and what it found (`fuzz/README.md`), by the assertions of its targets.
+//! Replays the fuzzer's corpus and findings (`fuzz/README.md`) with the assertions of its targets.
 
 mod checks;
 
@@ -68,7 +68,7 @@ fn written(write: impl FnOnce(&Path) -> anyhow::Result<()>) -> Vec<u8> {
 
 #[test]
 #[ignore = "rewrites fuzz/corpus"]
-fn corpora() {
+fn write_corpus() {
     let source = Source { bytes: Some(9), modified_ns: Some(8) };
     for (name, settings) in
         [("paths", serde_json::json!({})), ("root", serde_json::json!({ "audio_root": "audio" }))]

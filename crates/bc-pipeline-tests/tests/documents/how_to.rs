@@ -74,7 +74,7 @@ fn commands(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn commands_of_readme_and_how_to_pages_end_well() {
+fn commands_of_readme_and_how_to_pages_succeed() {
     let pages = pages();
     let with_commands = pages.iter().filter(|(_, page)| !blocks(page, "sh").is_empty());
     let with_commands = with_commands.map(|(path, _)| path.strip_prefix(root()).unwrap());
@@ -95,7 +95,8 @@ fn commands_of_readme_and_how_to_pages_end_well() {
             if excuse(&command).is_some() {
                 continue;
             }
-            let command = SMALLER.iter().fold(command, |command, (said, small)| command.replace(said, small));
+            let command =
+                SMALLER.iter().fold(command, |command, (printed, small)| command.replace(printed, small));
             println!("{name}: {command}");
             shell.run(&command);
             run += 1;
@@ -111,7 +112,7 @@ fn excuse(command: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn no_excuse_is_left_over() {
+fn all_listed_exceptions_are_needed() {
     let pages = pages();
     let used = ORDER.iter().flat_map(|name| commands(&pages[&root().join(name)]));
     let used: BTreeSet<_> = used.filter_map(|command| excuse(&command)).collect();

@@ -43,7 +43,7 @@ fn help_of(place: &Scratch, helps: &mut Helps, program: &str, command: &[String]
 }
 
 #[test]
-fn every_command_of_the_documents_exists_with_its_options() {
+fn documented_commands_and_options_exist() {
     let place = Scratch::default();
     let mut helps: Helps = Helps::new();
     let mut checked = 0;
@@ -73,7 +73,7 @@ fn every_command_of_the_documents_exists_with_its_options() {
 }
 
 #[test]
-fn reference_pages_are_those_that_the_programs_make() {
+fn reference_pages_are_up_to_date() {
     let place = Scratch::default();
     for program in ["bc-download-index", "bc-features", "bc-train", "bc-eval", "bc-search"] {
         place.succeed(program, &["documents", "made"]);

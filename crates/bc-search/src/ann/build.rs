@@ -68,7 +68,7 @@ fn build_segment(
     let bytes = graph.bytes()?;
     {
         // A writer removes files that it does not know, so none may be at work while this file is renamed into place.
-        let _lock = saving::alone(&Manifest::path(&index.path))?;
+        let _lock = saving::lock_for_writing(&Manifest::path(&index.path))?;
         let newest = Manifest::read(&index.path)?;
         if !newest.segments.iter().any(|segment| segment.name == entry.name) {
             return Ok(None);

@@ -95,8 +95,8 @@ impl DataSet {
         // Ranks of one machine share the memory of one file.
         let shared = config.train.map_features || !ranks.is_alone();
         let mapped = shared.then_some(config.train.run.as_path());
-        Self::build(training, validation, features.settings, fingerprint, mapped, |places, put| {
-            features.for_each(|row| match places.get(row.version_id.as_str()) {
+        Self::build(training, validation, features.settings, fingerprint, mapped, |positions, put| {
+            features.for_each(|row| match positions.get(row.version_id.as_str()) {
                 Some(&place) => put(place, &row.magnitude),
                 None => Ok(()),
             })
@@ -125,8 +125,8 @@ impl DataSet {
         let cliques_fingerprint = clique_ids(&ids(&training));
         let count = training.len();
         let tracks: Vec<Track> = training.into_iter().chain(validation).collect();
-        let places = tracks.iter().enumerate().map(|(i, t)| (t.version_id.clone(), i)).collect();
-        let store = Store::build(cqt.bins as usize, tracks, file.as_deref(), |put| fill(&places, put))?;
+        let positions = tracks.iter().enumerate().map(|(i, t)| (t.version_id.clone(), i)).collect();
+        let store = Store::build(cqt.bins as usize, tracks, file.as_deref(), |put| fill(&positions, put))?;
         let validation = finite_tracks(&store, count);
         Ok(Self {
             training: count,
