@@ -1,5 +1,7 @@
 //! Checks a list as a whole ([`Unique`]), and draws splits by clique where the source has none.
 
+use std::collections::HashMap;
+
 use bc_formats::index::{Conflict, Split, Unique, Version};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -16,8 +18,8 @@ const MIN_HELD_OUT: usize = 2;
 #[derive(Debug, Default)]
 pub struct Splits {
     known: Unique<SourcePosition>,
-    /// The names of all cliques, as long as no version is in a split.
-    names: Vec<String>,
+    /// The number of versions of each clique, as long as no version is in a split.
+    sizes: HashMap<String, usize>,
     given: bool,
 }
 
@@ -31,13 +33,18 @@ impl Splits {
         position: SourcePosition,
         version: &Version,
     ) -> Result<(), Conflict<SourcePosition>> {
-        let first_of_clique = self.known.add(version, position)?;
+        self.known.add(version, position)?;
         if version.split != Split::None && !self.given {
             self.given = true;
-            self.names = Vec::new();
+            self.sizes = HashMap::new();
         }
-        if first_of_clique && !self.given {
-            self.names.push(version.clique_id.clone());
+        if !self.given {
+            match self.sizes.get_mut(&version.clique_id) {
+                Some(size) => *size += 1,
+                None => {
+                    self.sizes.insert(version.clique_id.clone(), 1);
+                }
+            }
         }
         Ok(())
     }
@@ -47,22 +54,45 @@ impl Splits {
         self.known.versions()
     }
 
-    /// Draws the split of every clique if no version is in one; depends on the clique ids, the seed and the shares alone.
-    /// The ids are forgotten.
-    pub fn draw_unless_given(&mut self, seed: u64, shares: [f64; 3]) {
+    /// Whether a version of the source is in a split.
+    pub fn given(&self) -> bool {
+        self.given
+    }
+
+    /// Draws the split of every clique if no version is in one. A clique that has an `earlier` split stays in it: a network may have
+    /// been trained on it. The splits of the others depend on the clique ids, the seed and the shares alone. Cliques of a single version
+    /// are held out last, since no query finds a match in them. The ids are forgotten. Returns how many cliques stay in their splits, and how many are new.
+    pub fn draw_unless_given(
+        &mut self,
+        seed: u64,
+        shares: [f64; 3],
+        earlier: &HashMap<String, Split>,
+    ) -> (usize, usize) {
         self.known.forget_ids();
         if self.given {
-            return;
+            return (0, 0);
         }
-        let mut cliques = std::mem::take(&mut self.names);
+        let mut cliques: Vec<(String, usize)> = std::mem::take(&mut self.sizes).into_iter().collect();
         cliques.sort_unstable();
         cliques.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        cliques.sort_by_key(|(_, size)| *size < 2);
         let count = |share: f64| {
             let count = (cliques.len() as f64 * share).round() as usize;
             if share > 0.0 && cliques.len() >= MIN_CLIQUES_TO_SPLIT { count.max(MIN_HELD_OUT) } else { count }
         };
-        let (val, test) = (count(shares[1]), count(shares[2]));
-        for (index, clique) in cliques.iter().enumerate() {
+        let (mut val, mut test) = (count(shares[1]), count(shares[2]));
+        let (kept, new): (Vec<_>, Vec<_>) =
+            cliques.into_iter().partition(|(clique, _)| earlier.contains_key(clique));
+        for (clique, _) in &kept {
+            let split = earlier[clique];
+            match split {
+                Split::Val => val = val.saturating_sub(1),
+                Split::Test => test = test.saturating_sub(1),
+                _ => {}
+            }
+            self.known.put(clique, split);
+        }
+        for (index, (clique, _)) in new.iter().enumerate() {
             let split = match index {
                 index if index < test => Split::Test,
                 index if index < test + val => Split::Val,
@@ -70,6 +100,7 @@ impl Splits {
             };
             self.known.put(clique, split);
         }
+        (kept.len(), new.len())
     }
 
     /// The split of a version: its own, or that which was drawn for its clique.
@@ -95,7 +126,7 @@ mod tests {
 
     fn drawn(versions: &[Version]) -> Vec<Split> {
         let mut splits = read(versions).unwrap();
-        splits.draw_unless_given(7, [0.8, 0.1, 0.1]);
+        splits.draw_unless_given(7, [0.8, 0.1, 0.1], &HashMap::new());
         versions.iter().map(|version| splits.split_of(version)).collect()
     }
 
@@ -123,6 +154,38 @@ mod tests {
         assert_eq!(read(&versions).unwrap_err(), Conflict::Crossing(first, SourcePosition::default()));
         versions[1] = versions[0].clone();
         assert_eq!(read(&versions).unwrap_err(), Conflict::Twice);
+    }
+
+    #[test]
+    fn cliques_of_an_earlier_index_stay_in_their_splits_and_the_shares_are_met_by_new_ones() {
+        let versions: Vec<Version> =
+            (0..120).map(|n| Version::new(format!("v{n}"), format!("c{}", n / 2))).collect();
+        let before = drawn(&versions[..80]);
+        let earlier: HashMap<String, Split> = versions
+            .iter()
+            .zip(&before)
+            .map(|(version, split)| (version.clique_id.clone(), *split))
+            .collect();
+        let mut splits = read(&versions).unwrap();
+        assert_eq!(splits.draw_unless_given(7, [0.8, 0.1, 0.1], &earlier), (40, 20));
+        let after: Vec<Split> = versions.iter().map(|version| splits.split_of(version)).collect();
+        assert_eq!(after[..80], before);
+        let held_out = |split| after.iter().filter(|&&one| one == split).count() / 2;
+        assert_eq!((held_out(Split::Val), held_out(Split::Test)), (6, 6));
+        assert_ne!(drawn(&versions)[..80], before, "drawn anew, some would have moved");
+    }
+
+    #[test]
+    fn cliques_of_one_version_are_held_out_last() {
+        let clique = |n: usize| if n < 20 { n / 2 } else { n };
+        let versions: Vec<Version> =
+            (0..110).map(|n| Version::new(format!("v{n}"), format!("c{}", clique(n)))).collect();
+        // 100 cliques, 10 of which have two versions.
+        let splits = drawn(&versions);
+        let held_out = |range: std::ops::Range<usize>| {
+            splits[range].iter().filter(|split| **split != Split::Train).count()
+        };
+        assert_eq!((held_out(0..20), held_out(20..110)), (20, 10));
     }
 
     #[test]

@@ -188,3 +188,31 @@ fn real_shs100k_has_its_official_counts() {
     // Eleven versions of sets 5982 and 8110 stand in two lists; the later list has them.
     assert_eq!([count(Split::Train), count(Split::Val), count(Split::Test)], [87_085, 10_879, 10_547]);
 }
+
+#[test]
+fn songs_that_are_added_later_leave_the_others_in_their_splits() {
+    let folder = ["index.source=folder", "index.dataset_path=music"];
+    let name = |n: usize| format!("music/song {n}/{}.wav", n % 7);
+    let files: Vec<(String, &str)> = (0..40).map(|n| (name(n), "x")).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, content)| (name.as_str(), *content)).collect();
+    let scratch = Scratch::new(&files[..30]);
+    let splits = |scratch: &Scratch| -> std::collections::BTreeMap<String, Split> {
+        scratch.index().versions.into_iter().map(|version| (version.clique_id, version.split)).collect()
+    };
+    scratch.build(&folder);
+    let before = splits(&scratch);
+    for (name, content) in &files[30..] {
+        scratch.write(name, content.as_bytes());
+    }
+    let (code, printed) = scratch.build(&folder);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("10 new cliques; 30 keep their splits"), "{printed}");
+    let after = splits(&scratch);
+    assert!(before.iter().all(|(clique, split)| after[clique] == *split), "{before:?} {after:?}");
+    let held_out = |split| after.values().filter(|other| **other == split).count();
+    assert_eq!((after.len(), held_out(Split::Val), held_out(Split::Test)), (40, 4, 4));
+    // With another seed all are drawn anew.
+    let (_, printed) = scratch.build(&[&folder[..], &["index.seed=2"]].concat());
+    assert!(printed.contains("drawn anew"), "{printed}");
+    assert!(before.iter().any(|(clique, split)| splits(&scratch)[clique] != *split));
+}

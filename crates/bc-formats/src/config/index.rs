@@ -32,7 +32,7 @@ section! {
         /// Seed of drawn splits.
         seed: u64 = 1;
         /// Shares of cliques in train, val and test, where the source gives no splits. They add up to 1.
-        /// Of six cliques and more, a share above 0 is two at least.
+        /// Of six cliques and more, a share above 0 is two at least. A clique that is already in the index keeps its split.
         shares: [f64; 3] = [0.8, 0.1, 0.1];
         /// csv: column of the version id; empty: numbered by row.
         column_id: String = "id".into();
