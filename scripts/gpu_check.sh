@@ -40,7 +40,8 @@ export BYTECOVER_DEVICE=${BYTECOVER_DEVICE:-cuda:0}
 shared=${BYTECOVER_SHARED:-../shared}
 python=${BYTECOVER_PYTHON:-python3}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+sampler=
+trap 'kill $sampler 2>/dev/null; rm -rf "$work"' EXIT
 failed=0
 
 if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
@@ -139,8 +140,16 @@ else
 fi
 for batch in 32 128; do
     for frames in 215 430; do
+        # What the device has in use while it runs: cuDNN's workspace and the driver's own memory too.
+        nvidia-smi --query-gpu=memory.used,clocks.sm,power.draw,utilization.gpu --format=csv,noheader,nounits -lms 250 \
+            >"$work/smi" 2>/dev/null &
+        sampler=$!
         part "bench: batch $batch, $frames frames" 45 "$bin/bc-train" bench --device "$BYTECOVER_DEVICE" --precision bf16 \
             --batch $batch --frames $frames --steps 30 --json
+        kill $sampler 2>/dev/null
+        wait $sampler 2>/dev/null
+        sort -n "$work/smi" | tail -1 |
+            sed 's/^/at most, while it ran (MiB in use, MHz, W, % of the time busy): /' | tee -a "$report"
         seconds=$(grep -o '"train_s": *[0-9.e-]*' "$work/out" | grep -o '[0-9.e-]*$')
         if [ -n "$seconds" ] && command -v "$python" >/dev/null; then
             floor $batch $frames "$seconds" | tee -a "$report"
@@ -195,8 +204,7 @@ else
         tee -a "$report"
 fi
 
-# Memory of one batch, and a profile of the time if the profiler is installed.
-nvidia-smi --query-gpu=memory.used,utilization.gpu,clocks.sm,power.draw --format=csv >>"$report"
+# Where the time goes, if a profiler is installed.
 if command -v nsys >/dev/null; then
     LINES_OF_PART=60 part "profile" 60 nsys profile --stats=true --force-overwrite=true -o "$work/profile" \
         "$bin/bc-train" bench --device "$BYTECOVER_DEVICE" --precision bf16 --batch 32 --frames 215 --steps 10
