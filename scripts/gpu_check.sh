@@ -23,7 +23,7 @@ if [ "${1:-}" = --pack ]; then
     folder=${2:?"usage: scripts/gpu_check.sh --pack FOLDER"}
     set -e
     mkdir -p "$folder"
-    cargo build --release --workspace --bins --features "$features"
+    cargo build --release --workspace --bin bc-train --features "$features"
     strip -o "$folder/bc-train" "${CARGO_TARGET_DIR:-target}/release/bc-train"
     rm -f "$folder"/device-*
     # "  Executable tests/device.rs (target/release/deps/device-0123456789abcdef)"
@@ -53,7 +53,7 @@ built=${BYTECOVER_BUILT:-}
 bin=${CARGO_TARGET_DIR:-target}/release
 [ ! -d "$built" ] || bin=$(realpath "$built")
 if [ -z "$built" ]; then
-    cargo build --release --workspace --bins --features "$features" || exit 1
+    cargo build --release --workspace --bin bc-train --features "$features" || exit 1
     cargo test --release "${tests[@]}" --no-run || exit 1
 fi
 
