@@ -259,7 +259,10 @@ mod tests {
     fn an_error_shows_what_there_is() {
         let slow = Timing { determinism: cudnnDeterminism_t::CUDNN_NON_DETERMINISTIC, ..GOOD };
         let text = table(&"7x7 of 1 to 64", &[slow, GOOD]);
-        assert!(text.starts_with("7x7 of 1 to 64; it says:\n  Data(CUDNN_CONVOLUTION_BWD_DATA_ALGO_1)"), "{text}");
+        assert!(
+            text.starts_with("7x7 of 1 to 64; it says:\n  Data(CUDNN_CONVOLUTION_BWD_DATA_ALGO_1)"),
+            "{text}"
+        );
         assert!(text.contains("NON_DETERMINISTIC") && text.lines().count() == 3, "{text}");
     }
 }
