@@ -102,32 +102,6 @@ macro_rules! results {
 }
 
 impl Call<'_> {
-    /// What cuDNN expects of its algorithms without running them, the fastest first.
-    #[rustfmt::skip]
-    pub fn estimate(&self) -> Result<Vec<Timing>> {
-        let Self { handle, descriptors: d, pass } = *self;
-        match pass {
-            Pass::Forward => results!(
-                cudnnConvolutionFwdAlgoPerf_t, "cudnnGetConvolutionForwardAlgorithm_v7",
-                |places, most, count| sys::cudnnGetConvolutionForwardAlgorithm_v7(
-                    handle, d.x, d.w, d.convolution, d.y, most, &mut count, places,
-                )
-            ),
-            Pass::BackwardData => results!(
-                cudnnConvolutionBwdDataAlgoPerf_t, "cudnnGetConvolutionBackwardDataAlgorithm_v7",
-                |places, most, count| sys::cudnnGetConvolutionBackwardDataAlgorithm_v7(
-                    handle, d.w, d.y, d.convolution, d.x, most, &mut count, places,
-                )
-            ),
-            Pass::BackwardFilter => results!(
-                cudnnConvolutionBwdFilterAlgoPerf_t, "cudnnGetConvolutionBackwardFilterAlgorithm_v7",
-                |places, most, count| sys::cudnnGetConvolutionBackwardFilterAlgorithm_v7(
-                    handle, d.x, d.y, d.convolution, d.w, most, &mut count, places,
-                )
-            ),
-        }
-    }
-
     /// Runs the algorithms that a workspace suffices for, and times them; the fastest first. The result goes to `to`.
     ///
     /// # Safety
@@ -164,28 +138,37 @@ impl Call<'_> {
         }
     }
 
-    /// The largest workspace of at most so many bytes that an algorithm needs.
+    /// Bytes of workspace of an algorithm; `None` if it does not know this convolution.
     #[rustfmt::skip]
+    pub fn workspace_of(&self, algorithm: Algorithm) -> Option<usize> {
+        let Self { handle, descriptors: d, .. } = *self;
+        let mut bytes = 0usize;
+        // SAFETY: handle and descriptors live, and the call writes one number.
+        let status = unsafe {
+            match algorithm {
+                Algorithm::Forward(algorithm) => sys::cudnnGetConvolutionForwardWorkspaceSize(
+                    handle, d.x, d.w, d.convolution, d.y, algorithm, &mut bytes,
+                ),
+                Algorithm::Data(algorithm) => sys::cudnnGetConvolutionBackwardDataWorkspaceSize(
+                    handle, d.w, d.y, d.convolution, d.x, algorithm, &mut bytes,
+                ),
+                Algorithm::Filter(algorithm) => sys::cudnnGetConvolutionBackwardFilterWorkspaceSize(
+                    handle, d.x, d.y, d.convolution, d.w, algorithm, &mut bytes,
+                ),
+            }
+        };
+        (status == cudnnStatus_t::CUDNN_STATUS_SUCCESS).then_some(bytes)
+    }
+
+    /// The largest workspace of at most so many bytes that an algorithm needs.
     pub fn workspace(&self, most: usize) -> usize {
-        let Self { handle, descriptors: d, pass } = *self;
-        let size = |ask: &dyn Fn(*mut usize) -> cudnnStatus_t| {
-            let mut bytes = 0usize;
-            let known = ask(&mut bytes) == cudnnStatus_t::CUDNN_STATUS_SUCCESS;
-            if known && bytes <= most { bytes } else { 0 }
+        let all: Vec<Algorithm> = match self.pass {
+            Pass::Forward => FORWARD.map(Algorithm::from).to_vec(),
+            Pass::BackwardData => DATA.map(Algorithm::from).to_vec(),
+            Pass::BackwardFilter => FILTER.map(Algorithm::from).to_vec(),
         };
-        // SAFETY (of all three): handle and descriptors live, and the call writes one number.
-        let sizes: Vec<usize> = match pass {
-            Pass::Forward => FORWARD.iter().map(|a| size(&|to| unsafe {
-                sys::cudnnGetConvolutionForwardWorkspaceSize(handle, d.x, d.w, d.convolution, d.y, *a, to)
-            })).collect(),
-            Pass::BackwardData => DATA.iter().map(|a| size(&|to| unsafe {
-                sys::cudnnGetConvolutionBackwardDataWorkspaceSize(handle, d.w, d.y, d.convolution, d.x, *a, to)
-            })).collect(),
-            Pass::BackwardFilter => FILTER.iter().map(|a| size(&|to| unsafe {
-                sys::cudnnGetConvolutionBackwardFilterWorkspaceSize(handle, d.x, d.y, d.convolution, d.w, *a, to)
-            })).collect(),
-        };
-        sizes.into_iter().max().unwrap_or(0)
+        let sizes = all.into_iter().filter_map(|algorithm| self.workspace_of(algorithm));
+        sizes.filter(|bytes| *bytes <= most).max().unwrap_or(0)
     }
 }
 

@@ -19,14 +19,14 @@ use crate::error::{Error, Result, ensure};
 use crate::shape::{Convolution, Element, Shape};
 
 /// Inputs of one convolution for which its algorithms are timed. A training has one or two, the last batch of an epoch
-/// among them; whole tracks have hundreds of lengths, and timing takes as long as hundreds of passes: from there on
-/// cuDNN's estimate decides.
+/// among them; whole tracks have hundreds of lengths, and timing takes as long as hundreds of passes: from there on the
+/// last choice stands.
 const TIMED: usize = 4;
 
 /// The most bytes that a convolution may work in.
 const WORKSPACE: usize = 1 << 30;
 
-/// Plans that are kept: beyond, those by estimate are made anew.
+/// Plans that are kept: beyond, those that were not timed are made anew.
 const PLANS: usize = 1 << 14;
 
 /// A handle on the queue, plans of all convolutions so far, and their workspace.
@@ -34,8 +34,7 @@ pub(super) struct Cudnn {
     handle: sys::cudnnHandle_t,
     stream: Arc<CudaStream>,
     plans: HashMap<Key, Plan>,
-    /// For how many inputs the algorithms of a convolution were timed.
-    timed: HashMap<Family, usize>,
+    timed: HashMap<Family, Timed>,
     workspace: Address,
     workspace_bytes: usize,
 }
@@ -56,11 +55,17 @@ struct Key {
 /// A [`Key`] without its input.
 type Family = (Pass, Convolution, Element, bool);
 
+/// For how many inputs the algorithms of a convolution were timed, and the last choice.
+struct Timed {
+    inputs: usize,
+    choice: Timing,
+}
+
 struct Plan {
     descriptors: Descriptors,
     algorithm: Algorithm,
     workspace: usize,
-    /// Whether it was the fastest of those that were timed, or the estimate.
+    /// Whether it was timed on this input, or chosen for another one.
     timed: bool,
 }
 
@@ -337,24 +342,25 @@ impl Cudnn {
     unsafe fn plan(&mut self, key: &Key, by: &Convolve) -> Result<Plan> {
         let descriptors = Descriptors::new(key)?;
         let call = Call { handle: self.handle, descriptors: &descriptors, pass: key.pass };
-        let timed = self.timed.get(&key.family()).copied().unwrap_or(0);
-        let estimate = match timed < TIMED {
-            true => None,
-            false => best(&call.estimate()?, &Limits { workspace: WORKSPACE, exact: key.is_exact() }),
-        };
-        let chosen = match estimate {
-            Some(chosen) => chosen,
-            None => {
-                // SAFETY: the caller's.
-                let timings = unsafe { self.time(key, &call, by)? };
-                self.timed.insert(key.family(), timed + 1);
-                let limits = Limits { workspace: self.workspace_bytes, exact: key.is_exact() };
-                best(&timings, &limits).ok_or_else(|| Error::NoAlgorithm(table(key, &timings)))?
+        let math =
+            |choice: &Timing| if key.is_exact() { cudnnMathType_t::CUDNN_FMA_MATH } else { choice.math };
+        let inputs = self.timed.get(&key.family()).map_or(0, |timed| timed.inputs);
+        if let Some(Timed { choice, .. }) = self.timed.get(&key.family()).filter(|_| inputs >= TIMED) {
+            descriptors.set_math(math(choice))?;
+            let workspace = call.workspace_of(choice.algorithm).filter(|bytes| *bytes <= WORKSPACE);
+            if let Some(workspace) = workspace {
+                let algorithm = choice.algorithm;
+                return Ok(Plan { descriptors, algorithm, workspace, timed: false });
             }
-        };
-        descriptors.set_math(if key.is_exact() { cudnnMathType_t::CUDNN_FMA_MATH } else { chosen.math })?;
-        let Timing { algorithm, memory: workspace, .. } = chosen;
-        Ok(Plan { descriptors, algorithm, workspace, timed: estimate.is_none() })
+            descriptors.set_math(key.math())?;
+        }
+        // SAFETY: the caller's.
+        let timings = unsafe { self.time(key, &call, by)? };
+        let limits = Limits { workspace: self.workspace_bytes, exact: key.is_exact() };
+        let choice = best(&timings, &limits).ok_or_else(|| Error::NoAlgorithm(table(key, &timings)))?;
+        self.timed.insert(key.family(), Timed { inputs: inputs + 1, choice });
+        descriptors.set_math(math(&choice))?;
+        Ok(Plan { descriptors, algorithm: choice.algorithm, workspace: choice.memory, timed: true })
     }
 
     /// The algorithms with their times on these values, the fastest first.
