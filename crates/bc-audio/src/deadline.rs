@@ -22,19 +22,19 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The moment at which the time for a file is over.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
-    begun: Instant,
+    started: Instant,
     limit_s: f64,
 }
 
 impl Deadline {
     /// `limit_s` seconds from now.
     pub fn after(limit_s: f64) -> Self {
-        Self { begun: Instant::now(), limit_s }
+        Self { started: Instant::now(), limit_s }
     }
 
     /// [`DecodeError::TooSlow`] once the time is over.
     pub fn check(&self) -> Result<(), DecodeError> {
-        if self.begun.elapsed().as_secs_f64() > self.limit_s {
+        if self.started.elapsed().as_secs_f64() > self.limit_s {
             return Err(DecodeError::TooSlow { limit_s: self.limit_s });
         }
         Ok(())

@@ -115,8 +115,8 @@ impl Extractor {
         let mut pooled = Pooled::new(self.settings());
         while let Some(block) = decoder.next_block()? {
             resample
-                .push(block, &mut |made| {
-                    stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames))
+                .push(block, &mut |samples| {
+                    stream.push(samples, &mut |m, stride, frames| pooled.add(m, stride, frames))
                 })
                 .map_err(broken)?;
             if decoder.decoded_s() > self.limits.longest_s {
@@ -128,7 +128,9 @@ impl Extractor {
             return Err(DecodeError::Errors { share, max_error_share });
         }
         resample
-            .finish(&mut |made| stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames)))
+            .finish(&mut |samples| {
+                stream.push(samples, &mut |m, stride, frames| pooled.add(m, stride, frames))
+            })
             .map_err(broken)?;
         stream.finish(&mut |m, stride, frames| pooled.add(m, stride, frames));
         let (magnitude, frames) = pooled.finish();
@@ -146,8 +148,8 @@ impl Extractor {
 
     /// The plan for signals of `rate`, and the resampler to the plan's rate.
     fn at_rate(&self, rate: u32) -> Result<(&CqtPlan, Resample), String> {
-        let wanted = self.settings().sample_rate;
-        let (plan, taken) = if rate == 2 * wanted { (&self.twice, rate) } else { (&self.plan, wanted) };
+        let target = self.settings().sample_rate;
+        let (plan, taken) = if rate == 2 * target { (&self.twice, rate) } else { (&self.plan, target) };
         Ok((plan, Resample::new(rate, taken)?))
     }
 
@@ -162,12 +164,13 @@ impl Extractor {
         let mut pooled = Pooled::new(self.settings());
         // Piece by piece, as a file comes: all at once would be moved after every block.
         for piece in samples.chunks(1 << 16) {
-            resample.push(piece, &mut |made| {
-                stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames))
+            resample.push(piece, &mut |samples| {
+                stream.push(samples, &mut |m, stride, frames| pooled.add(m, stride, frames))
             })?;
         }
-        resample
-            .finish(&mut |made| stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames)))?;
+        resample.finish(&mut |samples| {
+            stream.push(samples, &mut |m, stride, frames| pooled.add(m, stride, frames))
+        })?;
         stream.finish(&mut |m, stride, frames| pooled.add(m, stride, frames));
         Ok(pooled.finish())
     }

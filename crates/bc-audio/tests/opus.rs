@@ -1,4 +1,4 @@
-//! Opus on its way through this crate, on the fixtures of bc-opus (whose tests compare the samples).
+//! Opus through this crate, on the fixtures of bc-opus (whose tests compare the samples).
 
 use std::path::{Path, PathBuf};
 

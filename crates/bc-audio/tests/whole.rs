@@ -10,8 +10,8 @@ use bc_formats::features::CqtSettings;
 
 fn fixture(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let place = if name.ends_with(".mp3") { "../bc-mp3/tests/fixtures" } else { "tests/fixtures" };
-    std::fs::read(folder.join(place).join(name)).unwrap()
+    let fixtures = if name.ends_with(".mp3") { "../bc-mp3/tests/fixtures" } else { "tests/fixtures" };
+    std::fs::read(folder.join(fixtures).join(name)).unwrap()
 }
 
 struct Scratch(tempfile::TempDir);
@@ -77,7 +77,7 @@ fn mp3s_are_as_long_as_their_frames() {
         ("twice the count", with_count(2 * count), all - start),
         ("no count", with_count(0), all - start),
         ("joined", [whole.clone(), whole.clone()].concat(), 2 * all + 1_152 - start),
-        ("cut behind a frame", frames[..40].concat(), 39 * 1_152 - start),
+        ("cut after a frame", frames[..40].concat(), 39 * 1_152 - start),
         ("another encoder's header", unnamed, all),
     ];
     for (what, bytes, length) in cases {

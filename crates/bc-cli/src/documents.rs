@@ -23,7 +23,7 @@ pub(crate) fn requested_folder(mut arguments: impl Iterator<Item = OsString>) ->
     (command == COMMAND).then(|| arguments.next().unwrap_or_else(|| ".".into()).into())
 }
 
-/// Writes all documents of a command below a folder, which is made.
+/// Writes all documents of a command below a folder, which is created if absent.
 ///
 /// # Errors
 /// A file that cannot be written.

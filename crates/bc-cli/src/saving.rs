@@ -14,7 +14,7 @@ use crate::{Interrupted, interrupt, period};
 const PERIOD: &str = "BYTECOVER_SAVE_SECONDS";
 
 /// Waits until no other process writes `path`, and excludes others until the returned file is dropped. The lock is
-/// the file `.<name>.lock` beside it, which stays. Leftovers of killed writers of `path` are removed.
+/// the file `.<name>.lock` next to it, which stays. Leftovers of killed writers of `path` are removed.
 ///
 /// # Errors
 /// A folder that cannot be written; an interrupt while waiting.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// The example, which cargo builds before it runs tests, beside this test's own folder.
+/// The example, which cargo builds before it runs tests, next to this test's own folder.
 fn ending(arguments: &[&str]) -> Command {
     let test = std::env::current_exe().unwrap();
     let example: PathBuf = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples/ending");

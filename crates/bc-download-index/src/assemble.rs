@@ -50,7 +50,7 @@ pub struct Assembled {
 }
 
 impl<'a> Assembly<'a> {
-    /// Reads all notes, and opens a file beside the index; `settings` are those of the index.
+    /// Reads all notes, and opens a file next to the index; `settings` are those of the index.
     ///
     /// # Errors
     /// `dataset_path` is no folder, notes that cannot be read, a folder that cannot be written.

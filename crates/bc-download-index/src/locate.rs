@@ -148,7 +148,7 @@ impl<'a> Audio<'a> {
     }
 }
 
-/// `dataset_path` as the index names it: by way of `audio_root`, if there is one.
+/// `dataset_path` as the index names it: relative to `audio_root`, if there is one.
 ///
 /// # Errors
 /// `dataset_path` is no folder, or not below `audio_root`.

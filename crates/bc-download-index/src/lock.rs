@@ -28,11 +28,11 @@ pub fn index(index: &Path) -> Result<Lock> {
     let mut reported = false;
     loop {
         let mut busy = false;
-        let held = || {
+        let in_use = || {
             busy = true;
             String::new()
         };
-        let result = acquire(folder, NAME, LockMode::Exclusive, held);
+        let result = acquire(folder, NAME, LockMode::Exclusive, in_use);
         if !busy {
             let lock = result?;
             let name = index.file_name().unwrap_or_default().to_string_lossy();

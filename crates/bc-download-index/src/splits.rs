@@ -98,7 +98,7 @@ impl Splits {
                 index if index < test + val => Split::Val,
                 _ => Split::Train,
             };
-            self.known.put(clique, split);
+            self.known.set_split(clique, split);
         }
         (kept.len(), new.len())
     }

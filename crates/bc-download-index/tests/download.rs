@@ -72,13 +72,13 @@ fn temporary_failures_are_retried_and_permanent_ones_are_not() {
     );
 
     // Another run asks for what may pass, and for nothing else.
-    let asked = |id| server.requests(id).len();
-    let before = ids.map(asked);
+    let requests_of = |id| server.requests(id).len();
+    let before = ids.map(requests_of);
     let (code, text) = scratch.run("download", &settings);
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("5 are there, 1 are gone for good, 1 to fetch"), "{text}");
     for (id, before) in ids.iter().zip(before) {
-        assert_eq!(asked(id) > before, *id == "short-99", "{id}");
+        assert_eq!(requests_of(id) > before, *id == "short-99", "{id}");
     }
 }
 
@@ -234,9 +234,9 @@ fn killed(kills: u32) {
     settings.push("download.workers=3".to_owned());
     let ids = ["a", "gone-9999", "b", "short-9999", "c"];
     let undisturbed = listed(&ids, &settings);
-    let begun = Instant::now();
+    let started = Instant::now();
     assert_eq!(undisturbed.run("download", &settings).0, Some(3));
-    let whole = begun.elapsed();
+    let whole = started.elapsed();
     let (index, came) = (undisturbed.index_bytes(), files(&undisturbed));
     assert_eq!(came.len(), 3);
     let mut midway = 0;

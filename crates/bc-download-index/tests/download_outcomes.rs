@@ -6,7 +6,7 @@ mod stand_in;
 mod support;
 
 use bc_formats::index::Status;
-use stand_in::{asked, download, scratch};
+use stand_in::{download, requested_names, scratch};
 use support::{Scratch, code_and_output};
 
 fn status(scratch: &Scratch, id: &str) -> (Status, String) {
@@ -29,7 +29,7 @@ fn downloads_of_any_extension_are_stored_under_their_id() {
     // Nothing more to ask for, until another format is.
     let (code, text) = code_and_output(&mut download(&scratch, "download", &[]));
     assert!(code == Some(0) && text.contains("4 are there, 1 are gone for good, 0 to fetch"), "{text}");
-    assert_eq!(asked(&scratch).len(), 5);
+    assert_eq!(requested_names(&scratch).len(), 5);
     let (_, text) = code_and_output(&mut download(&scratch, "download", &["download.format=best"]));
     assert!(text.contains("1 to fetch"), "{text}");
 }
@@ -55,7 +55,7 @@ fn barred_videos_are_retried_with_cookies_and_removed_ones_on_request() {
     assert!(code == Some(0) && text.contains("Fetched 1, failed 0"), "{text}");
     assert_eq!(status(&scratch, "gone").0, Status::Ok);
     // The first two are fetched concurrently, in any order.
-    let mut asked = asked(&scratch);
+    let mut asked = requested_names(&scratch);
     asked[..2].sort_unstable();
     assert_eq!(asked, ["age", "gone", "age", "gone"]);
 }
@@ -89,9 +89,9 @@ fn shards_share_the_rate_limit() {
         })
         .unwrap();
     let settings = ["download.per_minute=120", "download.jitter=0", "download.workers=1"];
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let (code, text) = code_and_output(&mut download(&scratch, &format!("{part} --limit 2"), &settings));
     assert!(code == Some(0) && text.contains("Fetched 2"), "{text}");
     // A wait is never shorter than planned: half of 120 per minute is one per second.
-    assert!(begun.elapsed() >= std::time::Duration::from_secs(1));
+    assert!(started.elapsed() >= std::time::Duration::from_secs(1));
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use stand_in::{SETTINGS, asked, download, scratch};
+use stand_in::{SETTINGS, download, requested_names, scratch};
 use support::Scratch;
 
 /// Waits for a number that the program writes into a file.
@@ -38,7 +38,7 @@ fn ends(process: i32) -> bool {
     })
 }
 
-/// As yt-dlp on Ctrl-C; the second process is that of its single-file form.
+/// Ends like yt-dlp on Ctrl-C; the second process is that of its single-file form.
 const TWO_PROCESSES: &str =
     "trap 'echo \"ERROR: Interrupted by user\"; exit 1' INT\nsleep 600 & echo $! > second; wait\n";
 
@@ -111,7 +111,7 @@ fn ids_that_cannot_be_file_names_are_reported_and_skipped() {
         printed.contains("1 to fetch") && printed.contains("4 are not fetched, as their ids name no file"),
         "{printed}"
     );
-    assert_eq!(asked(&scratch), ["good"]);
+    assert_eq!(requested_names(&scratch), ["good"]);
 }
 
 fn names(scratch: &Scratch, below: &str) -> Vec<String> {
@@ -136,7 +136,7 @@ fn two_processes_on_one_folder_fetch_nothing_twice() {
     let (code, printed) = support::code_and_output(&mut download(&scratch, "download", &[]));
     assert_eq!(code, Some(0), "{printed}");
     assert_eq!([first.wait().unwrap().code(), part.wait().unwrap().code()], [Some(0); 2]);
-    let mut all = asked(&scratch);
+    let mut all = requested_names(&scratch);
     all.sort();
     assert_eq!(all, ids, "asked for twice");
     assert!(!scratch.folder.path().join("mixed").exists(), "two processes wrote into one unfinished file");

@@ -339,12 +339,12 @@ fn index_with_an_audio_root_can_be_moved_with_its_audio() {
     let root = scratch.folder.path();
     std::fs::create_dir_all(root.join("set/audio/c")).unwrap();
     wav(&root.join("set/audio/c/a.wav"), 1.0, 0.5, 1);
-    let settings = |place: &str| {
+    let settings = |folder: &str| {
         [
             "index.source=folder".to_owned(),
-            format!("index.dataset_path={place}/audio"),
+            format!("index.dataset_path={folder}/audio"),
             "index.audio_root=.".to_owned(),
-            format!("index.output={place}/index.parquet"),
+            format!("index.output={folder}/index.parquet"),
         ]
     };
     let run = |stage: &str, settings: &[String]| {
@@ -360,8 +360,8 @@ fn index_with_an_audio_root_can_be_moved_with_its_audio() {
     run("build", &settings("set"));
     run("verify", &settings("set"));
     let index =
-        |place: &str| bc_formats::index::Index::read(&root.join(place).join("index.parquet")).unwrap();
-    let path = |place: &str| index(place).versions[0].audio_path.clone().unwrap();
+        |folder: &str| bc_formats::index::Index::read(&root.join(folder).join("index.parquet")).unwrap();
+    let path = |folder: &str| index(folder).versions[0].audio_path.clone().unwrap();
     assert_eq!(Path::new(&path("set")), root.join("set/audio/c/a.wav"));
     std::fs::rename(root.join("set"), root.join("moved")).unwrap();
     assert_eq!(Path::new(&path("moved")), root.join("moved/audio/c/a.wav"));

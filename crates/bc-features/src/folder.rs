@@ -34,7 +34,7 @@ impl Folder {
         let mut locks = vec![acquire_unless_tidied(path, mode)?];
         if !whole {
             let name = format!(".extract-{tag}.lock");
-            locks.push(lock::acquire(path, &name, LockMode::Exclusive, || held(path))?);
+            locks.push(lock::acquire(path, &name, LockMode::Exclusive, || in_use(path))?);
         }
         let folder = Self { path: path.to_owned(), tag, locks, _tidy: None };
         folder.remove_leftovers()?;
@@ -101,7 +101,7 @@ fn acquire_unless_tidied(path: &Path, mode: LockMode) -> Result<Lock> {
     const MAX_REFUSALS: u32 = 5;
     let mut refused = 0;
     loop {
-        let error = match lock::acquire(path, LOCK, mode, || held(path)) {
+        let error = match lock::acquire(path, LOCK, mode, || in_use(path)) {
             Err(error) if is_held(&error) => error,
             done => return done,
         };
@@ -116,7 +116,7 @@ fn acquire_unless_tidied(path: &Path, mode: LockMode) -> Result<Lock> {
 
 /// An exclusive lock; `None` if another run holds it.
 fn if_free(path: &Path, name: &str) -> Result<Option<Lock>> {
-    match lock::acquire(path, name, LockMode::Exclusive, || held(path)) {
+    match lock::acquire(path, name, LockMode::Exclusive, || in_use(path)) {
         Err(error) if is_held(&error) => Ok(None),
         done => done.map(Some),
     }
@@ -127,7 +127,7 @@ fn is_held(error: &anyhow::Error) -> bool {
     !error.chain().any(|cause| cause.is::<std::io::Error>())
 }
 
-fn held(path: &Path) -> String {
+fn in_use(path: &Path) -> String {
     format!(
         "another bc-features extract is writing {}; wait for it (concurrent runs need a shard each: --shard i/n)",
         path.display()

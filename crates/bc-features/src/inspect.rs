@@ -50,12 +50,12 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     println!("  size         {:.1} MB", bytes as f64 / 1e6);
     println!("  values       {min:.4} to {max:.4}, mean {:.4}", sum / count.max(1) as f64);
     println!("  fingerprint  {}", set.fingerprint());
-    print!("{}", undecoded(&set.rows, config.max_error_share));
+    print!("{}", undecodable_frames(&set.rows, config.max_error_share));
     Ok(())
 }
 
 /// How many files have frames (packets) that did not decode, and those with the most.
-fn undecoded(rows: &[RowInfo], limit: f64) -> String {
+fn undecodable_frames(rows: &[RowInfo], limit: f64) -> String {
     let known = rows.iter().filter(|row| row.error_share.is_some()).count();
     let mut damaged: Vec<(f32, &str)> =
         rows.iter().filter_map(|row| Some((row.error_share?, row.version_id.as_str()))).collect();
@@ -97,7 +97,7 @@ mod tests {
         let mut rows: Vec<RowInfo> =
             (0..12).map(|number| row(number, Some(number as f32 / 4096.0))).collect();
         rows.push(row(12, None));
-        let text = undecoded(&rows, 0.01);
+        let text = undecodable_frames(&rows, 0.01);
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         assert_eq!(
             lines[0],

@@ -50,8 +50,8 @@ pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Resu
         "no work is left to train on; correct [paint] splits (--splits) or held_out"
     );
     let folder = config.output.join("features");
-    let held = || format!("another bc-features paint is writing {}; wait for it to end", folder.display());
-    let _lock = lock::lock_folder(&folder, ".paint.lock", LockMode::Exclusive, held)?;
+    let in_use = || format!("another bc-features paint is writing {}; wait for it to end", folder.display());
+    let _lock = lock::lock_folder(&folder, ".paint.lock", LockMode::Exclusive, in_use)?;
     let provenance = provenance(config, &settings, &catalogue);
     let parts = jobs.len().div_ceil(PART_ROWS);
     let missing = missing_parts(&folder, parts, &provenance, fresh)?;

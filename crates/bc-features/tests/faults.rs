@@ -115,7 +115,7 @@ fn file_on_an_absent_disk_is_a_temporary_failure() {
     }
 }
 
-/// As on a network disk that knows no `flock`: one warning, and everything else as usual.
+/// Without `flock`, as on some network disks, there is one warning, and everything else works.
 #[test]
 fn without_locks_one_warning_is_printed_and_features_are_the_same() {
     let Some(faults) = Faults::build() else { return };

@@ -19,9 +19,9 @@ fn run_killed_many_times_resumes_to_the_same_files() {
     let scratch = Scratch::with_tones(&[4.0; 12]);
     // Said to last three hours each: a part ends after two of them.
     scratch.repeat(10, 3.0 * 3600.0);
-    let begun = Instant::now();
+    let started = Instant::now();
     scratch.extract("whole", &[]);
-    let whole = begun.elapsed();
+    let whole = started.elapsed();
     let mut max_rows = 0;
     let hit = kill_often(
         || scratch.command("killed", &[]),
@@ -93,9 +93,9 @@ fn killed_shards_run_again_give_the_same_rows() {
 fn sigterm_saves_and_the_next_run_continues() {
     let scratch = Scratch::with_tones(&[30.0; 8]);
     scratch.repeat(15, 30.0);
-    let begun = Instant::now();
+    let started = Instant::now();
     scratch.extract("whole", &["--threads", "1"]);
-    let life = begun.elapsed() / 2;
+    let life = started.elapsed() / 2;
     let (output, took) = terminate_after(&mut scratch.command("stopped", &["--threads", "1"]), life);
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(130), "{printed}");

@@ -58,9 +58,9 @@ fn superseded_rows_are_counted_and_removed() {
     }
     let found = status(&scratch, "2");
     assert_eq!((&found["superseded"], &found["rows"], &found["parts"]), (&2.into(), &4.into(), &6.into()));
-    let there: u64 =
+    let present: u64 =
         found["shards"].as_array().unwrap().iter().map(|shard| shard["there"].as_u64().unwrap()).sum();
-    assert_eq!(there, 4);
+    assert_eq!(present, 4);
     let rows = scratch.rows("features");
     compact(&scratch, "100");
     assert_eq!(scratch.rows("features"), rows);
@@ -77,7 +77,7 @@ fn failure_tables_are_merged_and_the_newest_row_counts() {
     let table = |name: &str| scratch.path(&format!("features/{name}"));
     let first = failures::read(&table("failures.parquet")).unwrap();
     assert_eq!(first.len(), 2, "{first:?}");
-    // What a later run of a shard leaves beside it.
+    // A part that a later run of a shard adds.
     let later = Failure { reason: "later".into(), ..first[1].clone() };
     let provenance = failures::provenance_of(&table("failures.parquet")).unwrap();
     let name = table("failures-00007-aaaaaaaa.parquet");

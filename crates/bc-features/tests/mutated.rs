@@ -47,12 +47,12 @@ fn seeds(folder: &Path) -> Vec<(String, Vec<u8>)> {
         }
     }
     let paths = support::recordings().unwrap_or_default();
-    for wanted in ["mp3", "ogg", "flac", "m4a", "opus"] {
-        let found = paths.iter().find(|path| path.extension().is_some_and(|end| end == wanted));
+    for extension in ["mp3", "ogg", "flac", "m4a", "opus"] {
+        let found = paths.iter().find(|path| path.extension().is_some_and(|end| end == extension));
         if let Some(path) = found {
             let mut bytes = std::fs::read(path).unwrap();
             bytes.truncate(SEED_BYTES);
-            seeds.push((format!("music.{wanted}"), bytes));
+            seeds.push((format!("music.{extension}"), bytes));
         }
     }
     seeds

@@ -28,13 +28,13 @@ fn features_correlate_with_librosa_and_nnaudio_above_0_999() {
     let Some(paths) = support::recordings() else { return };
     let Some(python) = bc_testing::python_with("librosa, nnAudio.features.cqt") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let of = |wanted: &'static str| {
-        paths.iter().filter(move |path| path.extension().is_some_and(|end| end == wanted)).cloned()
+    let with_extension = |extension: &'static str| {
+        paths.iter().filter(move |path| path.extension().is_some_and(|end| end == extension)).cloned()
     };
     let mut audio: Vec<PathBuf> =
-        ["mp3", "ogg", "flac", "wav"].into_iter().flat_map(|kind| of(kind).take(2)).collect();
+        ["mp3", "ogg", "flac", "wav"].into_iter().flat_map(|kind| with_extension(kind).take(2)).collect();
     // The same music in every format, at another rate too.
-    if let Some(wav) = of("wav").next() {
+    if let Some(wav) = with_extension("wav").next() {
         for (name, options) in [
             ("same.mp3", &["-b:a", "128k"][..]),
             ("same.ogg", &["-c:a", "libvorbis"]),

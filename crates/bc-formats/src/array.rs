@@ -36,7 +36,7 @@ pub fn read(path: &Path) -> Result<Matrix> {
 /// Reads a three-dimensional array of 32-bit floats in C order.
 ///
 /// # Errors
-/// As [`read`].
+/// See [`read`].
 pub fn read_cube(path: &Path) -> Result<Cube> {
     let (shape, values) = read_axes(path, "tracks x bins x frames")?;
     Ok(Cube { shape, values })

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::lock::is_lock_unsupported;
 
-/// A file under a temporary name beside its destination. Dropped without
+/// A file under a temporary name next to its destination. Dropped without
 /// [`AtomicFile::commit`], it is removed and the destination stays as it was. It is locked as long as its writer
 /// lives, so that [`remove_leftovers`] can recognise files of killed processes.
 pub struct AtomicFile {
@@ -153,8 +153,8 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
             continue;
         }
         // Held until the file is removed, so that no writer can use it meanwhile.
-        let held = File::open(entry.path());
-        if held.as_ref().is_ok_and(may_be_in_use) {
+        let file = File::open(entry.path());
+        if file.as_ref().is_ok_and(may_be_in_use) {
             continue;
         }
         match std::fs::remove_file(entry.path()) {

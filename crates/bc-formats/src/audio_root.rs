@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn folder_outside_the_root_is_refused() {
-        let place = tempfile::tempdir().unwrap();
-        let at = |below: &str| place.path().join(below);
+        let root = tempfile::tempdir().unwrap();
+        let at = |below: &str| root.path().join(below);
         std::fs::create_dir_all(at("set/audio")).unwrap();
         std::fs::create_dir_all(at("music")).unwrap();
         let root = AudioRoot::named(&at("set/index.parquet"), ".").unwrap();

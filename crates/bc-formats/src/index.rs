@@ -311,8 +311,8 @@ fn refuse_duplicates_and_crossing(path: &Path, versions: &[Version]) -> Result<(
 }
 
 /// The error of a version id that is listed twice, in a file or at a line of it.
-pub fn duplicate_id(place: &dyn std::fmt::Display, version_id: &str) -> anyhow::Error {
-    anyhow!("{place}: the version id `{version_id}` is listed twice")
+pub fn duplicate_id(position: &dyn std::fmt::Display, version_id: &str) -> anyhow::Error {
+    anyhow!("{position}: the version id `{version_id}` is listed twice")
 }
 
 fn fields() -> Vec<Field> {
@@ -398,8 +398,8 @@ mod tests {
 
     #[test]
     fn index_with_audio_root_stores_relative_paths() {
-        let place = tempfile::tempdir().unwrap();
-        let (old, new) = (place.path().join("old"), place.path().join("new"));
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old"), folder.path().join("new"));
         let mut version = Version::new("v", "c");
         version.audio_path = Some(old.join("audio/v.mp3").to_string_lossy().into_owned());
         let settings = serde_json::json!({"index": {"audio_root": "."}});

@@ -33,16 +33,21 @@ impl Lock {
 ///
 /// # Errors
 /// The errors of [`acquire`].
-pub fn lock_folder(folder: &Path, name: &str, mode: LockMode, held: impl FnOnce() -> String) -> Result<File> {
-    Ok(acquire(folder, name, mode, held)?.file)
+pub fn lock_folder(
+    folder: &Path,
+    name: &str,
+    mode: LockMode,
+    message: impl FnOnce() -> String,
+) -> Result<File> {
+    Ok(acquire(folder, name, mode, message)?.file)
 }
 
 /// Creates the folder and locks its file `name`. Some network file systems have no locks; a warning says so, once
 /// per process, and the user has to avoid a second process there.
 ///
 /// # Errors
-/// The text of `held`, if another process holds the lock; a folder that cannot be written; a disk that fails.
-pub fn acquire(folder: &Path, name: &str, mode: LockMode, held: impl FnOnce() -> String) -> Result<Lock> {
+/// The text of `message`, if another process holds the lock; a folder that cannot be written; a disk that fails.
+pub fn acquire(folder: &Path, name: &str, mode: LockMode, message: impl FnOnce() -> String) -> Result<Lock> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     // Not truncated: opening the file must not change it while another process has locked it.
@@ -58,7 +63,7 @@ pub fn acquire(folder: &Path, name: &str, mode: LockMode, held: impl FnOnce() ->
     };
     match locked {
         Ok(()) => Ok(Lock { file, is_supported: true }),
-        Err(TryLockError::WouldBlock) => bail!(held()),
+        Err(TryLockError::WouldBlock) => bail!(message()),
         Err(TryLockError::Error(error)) if is_lock_unsupported(&error) => {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {

@@ -1,4 +1,4 @@
-//! Damaged streams are decoded or refused, and the checks that hold for any bytes hold for them.
+//! Damaged streams are decoded or refused, and pass the checks for arbitrary bytes.
 
 mod support;
 
@@ -14,16 +14,16 @@ proptest! {
         cut in any::<prop::sample::Index>(),
     ) {
         let mut bytes = std::fs::read(&support::fixtures()[file]).unwrap();
-        for (place, byte) in changes {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
+        for (position, byte) in changes {
+            let position = position.index(bytes.len());
+            bytes[position] = byte;
         }
         bytes.drain(..cut.index(bytes.len()) / 4);
         support::check::check(&bytes);
     }
 }
 
-/// What the fuzzer began with and what it found (`fuzz/README.md`).
+/// Seeds of the fuzzer and inputs that it found (`fuzz/README.md`).
 #[test]
 fn fuzzer_corpus_and_findings_pass() {
     let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");

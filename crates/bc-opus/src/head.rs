@@ -1,6 +1,6 @@
 //! The identification header: channels, pre-skip, gain, channel mapping (RFC 7845 section 5.1).
 
-/// What the header says.
+/// The fields of the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     /// Channels to put out, 1 to 8.

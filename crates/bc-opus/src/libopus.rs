@@ -1,4 +1,4 @@
-//! The reference decoder behind a safe interface; the only module of this crate with `unsafe`.
+//! A safe interface to the reference decoder; the only module of this crate with `unsafe`.
 
 #![allow(unsafe_code, reason = "libopus by its interface of C")]
 

@@ -1,4 +1,4 @@
-//! Every mode of Opus beside the C libopus and ffmpeg's own decoder.
+//! Every mode of Opus compared with the C libopus and ffmpeg's own decoder.
 //!
 //! `fixtures/*.ref` hold a part of what ffmpeg with libopus decoded; where ffmpeg is installed, the test decodes
 //! with it again and compares every sample.
@@ -59,7 +59,7 @@ fn samples_match_libopus() {
     }
 }
 
-/// For each channel of six in Vorbis's order, which is the file's, its place in ffmpeg's.
+/// For each channel of six in Vorbis's order, which is the file's, its index in ffmpeg's.
 const SURROUND: [usize; 6] = [0, 2, 1, 4, 5, 3];
 
 /// Interleaved samples as ffmpeg decodes them, in the file's order of channels.
@@ -76,7 +76,7 @@ fn ffmpeg(path: &Path, decoder: &str) -> Option<Vec<f32>> {
     if name(path) != "surround.opus" {
         return Some(samples);
     }
-    Some(samples.chunks_exact(6).flat_map(|frame| SURROUND.map(|place| frame[place])).collect())
+    Some(samples.chunks_exact(6).flat_map(|frame| SURROUND.map(|channel| frame[channel])).collect())
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Setting {
             metre.beat_s /= 2.0;
             metre.bar = if metre.bar < 4.0 { 2.0 * metre.bar } else { metre.bar };
         }
-        let first = all(&parts).map(|note| note.start).reduce(f32::min)?;
+        let first = notes_of(&parts).map(|note| note.start).reduce(f32::min)?;
         let phase = bar_phase(&parts, metre.bar);
         let shift = phase + ((first - phase) / metre.bar + 1e-4).floor() * metre.bar;
         for_each_note(&mut parts, |note| (note.start, note.end) = (note.start - shift, note.end - shift));
@@ -65,7 +65,7 @@ impl Setting {
             part.iter_mut().for_each(|note| note.start = note.start.max(0.0));
             part.sort_by(|a, b| a.start.total_cmp(&b.start).then(a.pitch.cmp(&b.pitch)));
         }
-        let last = all(&parts).map(|note| note.end).reduce(f32::max)?;
+        let last = notes_of(&parts).map(|note| note.end).reduce(f32::max)?;
         let beats = (last / metre.bar - 0.1).ceil().max(1.0) * metre.bar;
         if beats * metre.beat_s < 4.0 {
             return None;
@@ -86,7 +86,7 @@ fn for_each_note(parts: &mut Parts, mut change: impl FnMut(&mut Note)) {
     }
 }
 
-fn all(parts: &Parts) -> impl Iterator<Item = &Note> {
+fn notes_of(parts: &Parts) -> impl Iterator<Item = &Note> {
     parts.melody.iter().chain(&parts.second_voice).chain(&parts.backing)
 }
 
@@ -94,7 +94,7 @@ fn all(parts: &Parts) -> impl Iterator<Item = &Note> {
 /// where long and low notes begin.
 fn bar_phase(parts: &Parts, bar: f32) -> f32 {
     let (mut cosine, mut sine) = (0.0f64, 0.0f64);
-    for note in all(parts) {
+    for note in notes_of(parts) {
         let angle = f64::from(note.start) * 4.0 * std::f64::consts::TAU;
         cosine += angle.cos();
         sine += angle.sin();
@@ -102,7 +102,7 @@ fn bar_phase(parts: &Parts, bar: f32) -> f32 {
     let grid = (sine.atan2(cosine) / (4.0 * std::f64::consts::TAU)) as f32;
     let steps = (4.0 * bar).round().max(1.0) as usize;
     let mut weights = vec![0.0f32; steps];
-    for note in all(parts) {
+    for note in notes_of(parts) {
         let step = (4.0 * (note.start - grid)).round().rem_euclid(steps as f32) as usize % steps;
         let low = if note.pitch < 52 { 2.0 } else { 1.0 };
         weights[step] += low * (note.end - note.start).clamp(0.0, 2.0);

@@ -37,13 +37,13 @@ fn index_and_features_of_0_1_keep_their_fingerprints() {
 
 #[test]
 fn extraction_reports_that_another_extractor_made_the_features() {
-    let place = Scratch::default();
+    let scratch = Scratch::default();
     for file in ["index.parquet", "features/part-00000.parquet"] {
-        std::fs::create_dir_all(place.path(file).parent().unwrap()).unwrap();
-        std::fs::copy(data().join(file), place.path(file)).unwrap();
+        std::fs::create_dir_all(scratch.path(file).parent().unwrap()).unwrap();
+        std::fs::copy(data().join(file), scratch.path(file)).unwrap();
     }
-    std::fs::copy(data().join("tiny.toml"), place.path("tiny.toml")).unwrap();
-    let printed = place.succeed("bc-features", &["extract", "--config", "tiny.toml"]);
+    std::fs::copy(data().join("tiny.toml"), scratch.path("tiny.toml")).unwrap();
+    let printed = scratch.succeed("bc-features", &["extract", "--config", "tiny.toml"]);
     for word in ["Nothing to do: features of 12 of 12", "12 of 12 rows", "`bc-features 0.1.0`", "--renew"] {
         assert!(printed.contains(word), "no `{word}` in {printed}");
     }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::Ranks;
 
-/// What a launcher tells this process launcher environment variables.
+/// What the launcher's environment variables tell this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Launch {
     pub launcher: &'static str,

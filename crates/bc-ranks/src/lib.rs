@@ -177,7 +177,7 @@ impl Ranks {
     /// # Errors
     /// A rank has another text: the error begins with `what`, names the first such rank, and gives both texts if they are
     /// short.
-    pub fn same(&self, what: &str, own: &str) -> Result<()> {
+    pub fn require_same(&self, what: &str, own: &str) -> Result<()> {
         let all = self.texts(own)?;
         let Some(other) = all.iter().position(|text| *text != all[0]) else { return Ok(()) };
         let shown = |text: &str| if text.len() <= 32 { format!(" ({text})") } else { String::new() };

@@ -197,7 +197,9 @@ mod tests {
 
     #[test]
     fn error_for_a_difference_names_the_rank_and_both_values() {
-        for error in in_each(3, |ranks| ranks.same("the seed", if ranks.rank() == 2 { "7" } else { "1" })) {
+        for error in
+            in_each(3, |ranks| ranks.require_same("the seed", if ranks.rank() == 2 { "7" } else { "1" }))
+        {
             assert_eq!(
                 error.unwrap_err().to_string(),
                 "the seed of rank 2 of 3 (7) differs from that of rank 0 (1)"
@@ -223,8 +225,8 @@ mod tests {
 
     #[test]
     fn other_ranks_begin_after_rank_0() {
-        let begun = std::sync::atomic::AtomicUsize::new(0);
-        let next_number = |_: &Ranks| begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let started = std::sync::atomic::AtomicUsize::new(0);
+        let next_number = |_: &Ranks| started.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let order_of_ranks = in_each(3, |ranks| ranks.first_then_others(|| Ok(next_number(&ranks))).unwrap());
         assert_eq!(order_of_ranks[0], 0);
         let failed = in_each(2, |ranks| ranks.first_then_others(|| -> Result<()> { bail!("no data") }));

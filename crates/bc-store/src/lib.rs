@@ -86,7 +86,7 @@ pub fn about(path: &Path) -> io::Result<About> {
 /// The metadata of a file or an object, in the form in which feature files hold it.
 ///
 /// # Errors
-/// As [`about`].
+/// The errors of [`about`].
 pub fn source(path: &Path) -> io::Result<Source> {
     if is_remote(path) { about(path).map(About::source) } else { Source::of(path) }
 }

@@ -217,7 +217,7 @@ impl Checkpoints {
         listed.map(name).collect()
     }
 
-    /// Removes what a kill in the middle of a save left behind.
+    /// Removes what a kill in the middle of a save left.
     fn clear_leftovers(&self) {
         for name in self.names().unwrap_or_default() {
             if name.starts_with(".step-") {

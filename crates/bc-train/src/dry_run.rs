@@ -18,7 +18,7 @@ const TIMED: usize = 3;
 /// written but the features' block with `map_features`, which training then finds.
 ///
 /// # Errors
-/// As [`crate::train::train`] before its first step.
+/// The errors of [`crate::train::train`] before its first step.
 pub fn print(config: &Config) -> Result<()> {
     let setup = Setup::new(config, &Ranks::alone())?;
     let mut learner = setup.learner(config, &Ranks::alone())?;

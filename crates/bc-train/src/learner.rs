@@ -62,7 +62,7 @@ pub struct Sources {
     pub cliques: String,
 }
 
-/// A batch on its way to the device.
+/// A batch that is being copied to the device.
 struct SentBatch {
     epoch: u64,
     index: usize,
@@ -226,7 +226,7 @@ impl Learner {
         let BatchLosses { classification, triplet, sum, outputs, classifier } =
             objective.losses_of(&joined(self.network.backend(), &passes)?)?;
         self.backward(passes, &outputs, classifier.as_deref(), batch, last)?;
-        // Only now: the losses are on their way while the backward pass is queued.
+        // Only now: the losses are copied while the backward pass is queued.
         let [classification, triplet, sum] =
             [classification, triplet, sum].map(|value| value.read(self.network.backend()));
         let losses = Losses { classification: classification?, triplet: triplet?, ..Losses::default() };

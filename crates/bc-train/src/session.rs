@@ -182,7 +182,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Advances the position past the step just made, and records what is pending there.
+    /// Advances the position past the step just done, and records what is pending there.
     fn advance(&mut self) {
         self.state.step += 1;
         let pass_ended = self.state.batch.is_multiple_of(self.setup.sampler.batches_per_pass());
@@ -355,9 +355,9 @@ impl<'a> Session<'a> {
         let seconds = self.began.elapsed().as_secs_f64();
         let run = &self.config.train.run;
         let waited = self.ranks.gather(&[loader.waited.as_secs_f64()], &vec![1; self.ranks.size()])?;
-        let of_ranks = if self.ranks.is_alone() { "" } else { " in the rank that waited most" };
+        let in_slowest_rank = if self.ranks.is_alone() { "" } else { " in the rank that waited most" };
         self.print(format!(
-            "{}: {} steps in {seconds:.0} s ({:.1} samples/s, {:.1} % of the time waiting for data{of_ranks}), best {}",
+            "{}: {} steps in {seconds:.0} s ({:.1} samples/s, {:.1} % of the time waiting for data{in_slowest_rank}), best {}",
             run.display(),
             self.state.step,
             self.items as f64 / seconds,

@@ -32,7 +32,7 @@ impl Setup {
     /// Reads the data and checks that the configuration fits it.
     ///
     /// # Errors
-    /// As [`DataSet::open`]; fewer classes than cliques; batches that the split cannot fill;
+    /// The errors of [`DataSet::open`]; fewer classes than cliques; batches that the split cannot fill;
     /// crops shorter than a column; batches that cannot be cut among the `ranks`.
     pub fn new(config: &Config, ranks: &Ranks) -> Result<Self> {
         let data = Arc::new(crate::data::open(config, ranks)?);

@@ -43,7 +43,7 @@ pub fn train(config: &Config, options: Options) -> Result<Outcome> {
 /// Trains as one of several ranks. All of them call it; only rank 0 writes files and prints.
 ///
 /// # Errors
-/// As [`train`]; ranks whose configuration, data or machines differ; a rank that has ended.
+/// The errors of [`train`]; ranks whose configuration, data or machines differ; a rank that has ended.
 pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Outcome> {
     let run = &config.train.run;
     let setup = ranks.first_then_others(|| Setup::new(config, ranks))?;
@@ -109,7 +109,7 @@ fn refuse_other_ranks(
     machine: &Machine,
     step: Option<u64>,
 ) -> Result<()> {
-    ranks.same("the configuration or the data", &settings.to_string()).context(
+    ranks.require_same("the configuration or the data", &settings.to_string()).context(
         "all ranks need one configuration and one index and features, on a file system that all of them see",
     )?;
     // These may change at a resume and are no settings, but decide which messages come next. (A backward pass that
@@ -121,15 +121,15 @@ fn refuse_other_ranks(
         "checkpoint_every_steps": train.checkpoint_every_steps,
         "recompute_activations": train.recompute_activations,
     });
-    ranks.same("when the run saves and ends, or what it recomputes", &course.to_string()).context(
+    ranks.require_same("when the run saves and ends, or what it recomputes", &course.to_string()).context(
         "all ranks need the same epochs, max_steps, early_stopping, checkpoint_every_steps and recompute_activations",
     )?;
     ranks
-        .same("the instruction set", &machine.instruction_set)
-        .context("ranks on such machines would come apart in the last bits; take machines of one kind")?;
+        .require_same("the instruction set", &machine.instruction_set)
+        .context("ranks on such machines would differ in the last bits; take machines of one kind")?;
     let step = step.map_or_else(|| "none".to_owned(), |step| format!("step {step}"));
     ranks
-        .same("the latest checkpoint", &step)
+        .require_same("the latest checkpoint", &step)
         .context("the run's folder must be on a file system that all ranks see alike; start again")
 }
 

@@ -95,8 +95,8 @@ fn several_ranks_or_early_sent_batches_train_like_one_rank() {
         let overrides = [&data, overrides, &["train.lengths_s=[10]"]].concat();
         let config = config(&folder.path().join(what.replace(' ', "-")), &overrides);
         let train = |size: usize, early: bool| in_each(size, |ranks| learn(&hip_cpu, &config, ranks, early));
-        let one = train(1, false).remove(0);
-        assert!(one == train(1, true).remove(0), "{what}: sending batches early changes the result");
+        let single = train(1, false).remove(0);
+        assert!(single == train(1, true).remove(0), "{what}: sending batches early changes the result");
         let figures = |losses: &Losses| {
             [losses.sum, losses.classification, losses.triplet, losses.gradient_norm].map(f64::from)
         };
@@ -104,7 +104,8 @@ fn several_ranks_or_early_sent_batches_train_like_one_rank() {
             |result: &RankResult| result.losses.iter().map(figures).map(Vec::from).collect::<Vec<_>>();
         for size in [2, 4] {
             let several = train(size, true);
-            let worst = several.iter().map(|rank| difference(&curve(&one), &curve(rank))).fold(0.0, f64::max);
+            let worst =
+                several.iter().map(|rank| difference(&curve(&single), &curve(rank))).fold(0.0, f64::max);
             let idle = several.iter().any(|rank| rank.idle);
             assert_eq!(idle, size == 4 && what == "separate triplets", "{what}: a rank without a share");
             println!("{what} on a device: {size} ranks differ from one by {worst:.1e}");

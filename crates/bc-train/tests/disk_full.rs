@@ -5,7 +5,7 @@ mod support;
 
 use std::process::Command;
 
-use support::{assert_equal_runs, last_checkpoint, output, tensors, train, whole};
+use support::{assert_equal_runs, last_checkpoint, output, tensors, train, train_to_end};
 
 const RUN: &[&str] = &["train.epochs=2", "train.checkpoint_every_steps=3", "train.validate_every_passes=0"];
 
@@ -23,7 +23,7 @@ fn full_disk_gives_one_error_and_keeps_the_older_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let (run, undisturbed) = (folder.path().join("run"), folder.path().join("undisturbed"));
     let three_steps = [RUN, &["train.max_steps=3"]].concat();
-    whole(&run, &three_steps);
+    train_to_end(&run, &three_steps);
     let (before, weights) = (last_checkpoint(&run), "network.safetensors");
     let saved = tensors(&before.join(weights));
 
@@ -41,7 +41,7 @@ fn full_disk_gives_one_error_and_keeps_the_older_checkpoint() {
 
     let (ok, text) = output(train(&run, RUN, &["--resume"]));
     assert!(ok && text.contains("resuming after step 3"), "{text}");
-    whole(&undisturbed, &three_steps);
+    train_to_end(&undisturbed, &three_steps);
     let (ok, text) = output(train(&undisturbed, RUN, &["--resume"]));
     assert!(ok, "{text}");
     assert_equal_runs(&undisturbed, &run);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bc_testing::faults::{Fault, Faults};
 use bc_testing::kills::{copy, leftover_files};
-use support::{assert_equal_runs, output, train, whole};
+use support::{assert_equal_runs, output, train, train_to_end};
 
 const RUN: &[&str] = &[
     "train.epochs=2",
@@ -53,7 +53,7 @@ fn write_fault_costs_at_most_a_second_run() {
     let Some(faults) = Faults::build() else { return };
     let folder = tempfile::tempdir().unwrap();
     let (run, undisturbed) = (folder.path().join("run"), folder.path().join("undisturbed"));
-    whole(&undisturbed, RUN);
+    train_to_end(&undisturbed, RUN);
     let (mut all, mut occurred) = (0, 0);
     for what in ["EIO", "ENOSPC"] {
         for (call, nths) in [
@@ -83,7 +83,7 @@ fn read_fault_keeps_checkpoint() {
     let Some(faults) = Faults::build() else { return };
     let folder = tempfile::tempdir().unwrap();
     let [run, half, undisturbed] = ["run", "half", "undisturbed"].map(|name| folder.path().join(name));
-    whole(&undisturbed, RUN);
+    train_to_end(&undisturbed, RUN);
     // A run with the whole plan is stopped by a disk that is full from the second checkpoint on.
     let mut command = train(&half, RUN, &["--fresh"]);
     faults.arm(

@@ -124,8 +124,8 @@ fn broken_validation_version_is_named_and_left_out() {
 #[test]
 fn single_validation_clique_gives_network_and_resumable_record() {
     let folder = tempfile::tempdir().unwrap();
-    let one: Vec<Version> = versions(3).into_iter().filter(|v| v.clique_id != "val-1").collect();
-    write(folder.path(), one, CqtSettings::default(), None);
+    let remaining: Vec<Version> = versions(3).into_iter().filter(|v| v.clique_id != "val-1").collect();
+    write(folder.path(), remaining, CqtSettings::default(), None);
     let loss = ["train.figure=loss", "train.early_stopping=1", "train.epochs=3", "train.max_steps=0"];
     let (ok, text) = trained(folder.path(), &loss);
     assert!(ok && text.contains("has a single clique") && !text.contains("NaN"), "{text}");

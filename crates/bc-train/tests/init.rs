@@ -4,12 +4,12 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use support::{output, tensors, train, whole};
+use support::{output, tensors, train, train_to_end};
 
 /// A network of two steps on the random features of a seed, whose clique ids are the same for every seed.
 fn first(folder: &Path, overrides: &[&str]) -> PathBuf {
     let run = folder.join("first");
-    whole(&run, &[&["train.max_steps=2"], overrides].concat());
+    train_to_end(&run, &[&["train.max_steps=2"], overrides].concat());
     run.join("best.safetensors")
 }
 

@@ -138,13 +138,13 @@ fn wait(child: &mut Child, run: &Path, n: usize, random: f64) {
 }
 
 /// The two files of a finished run whose bytes are comparable as a whole (a header lists its pairs in any order).
-fn assert_equal_bytes(one: &Path, other: &Path) {
-    assert_equal_runs(one, other);
+fn assert_equal_bytes(first: &Path, second: &Path) {
+    assert_equal_runs(first, second);
     let file = "best.safetensors";
-    assert_eq!(header(&one.join(file)), header(&other.join(file)));
-    let (one, other) = (last_checkpoint(one), last_checkpoint(other));
+    assert_eq!(header(&first.join(file)), header(&second.join(file)));
+    let (first, second) = (last_checkpoint(first), last_checkpoint(second));
     let file = "state.json";
-    assert_eq!(std::fs::read(one.join(file)).unwrap(), std::fs::read(other.join(file)).unwrap());
+    assert_eq!(std::fs::read(first.join(file)).unwrap(), std::fs::read(second.join(file)).unwrap());
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn killed_and_resumed_run_has_the_same_bytes() {
     let (undisturbed, folder_of_run) = (folder.path().join("undisturbed"), folder.path().join("killed"));
     let (ok, text) = output(command(&undisturbed, &[]));
     assert!(ok, "{text}");
-    let whole = metrics(&undisturbed.join("run")).len();
+    let lines_of_run = metrics(&undisturbed.join("run")).len();
 
     let (run, mut counts, mut runs) = (folder_of_run.join("run"), KillCounts::default(), 0);
     let mut finish = |run: &Path| {
@@ -188,7 +188,7 @@ fn killed_and_resumed_run_has_the_same_bytes() {
         finish(&run);
     }
     println!(
-        "{kills} kills in {runs} runs of {whole} lines, each compared: {} hit a running process, {counts:?}",
+        "{kills} kills in {runs} runs of {lines_of_run} lines, each compared: {} hit a running process, {counts:?}",
         counts.hit_running()
     );
     assert!(counts.in_a_validation > 0 && counts.in_a_checkpoint > 0, "{counts:?}");

@@ -57,13 +57,13 @@ fn mpi_processes_train_like_threads_bit_for_bit() {
     // More than one bucket of gradients, and sums of more values than one exchange takes.
     let overrides = ["model.width=16", "train.max_steps=4", "train.lengths_s=[10]"];
     for ranks in [2, 4] {
-        let (one, other) =
+        let (with_mpi, with_threads) =
             (folder.path().join(format!("mpi-{ranks}")), folder.path().join(format!("t-{ranks}")));
-        let output = mpirun(ranks, &one, &overrides).output().unwrap();
+        let output = mpirun(ranks, &with_mpi, &overrides).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
         assert!(text(&output).contains("of gradients summed in each step"), "{}", text(&output));
-        train_with_threads(ranks, &other, &overrides);
-        assert_equal_runs(&one, &other);
+        train_with_threads(ranks, &with_threads, &overrides);
+        assert_equal_runs(&with_mpi, &with_threads);
         let traffic =
             text(&output).lines().find(|line| line.contains("summed")).unwrap_or_default().to_owned();
         println!("{ranks} processes and {ranks} threads: the same bytes; {traffic}");
@@ -98,7 +98,7 @@ fn started_run(run: &Path) -> Child {
     while metrics(run).len() < 3 {
         if child.try_wait().unwrap().is_some() || started.elapsed() > Duration::from_secs(120) {
             let _ = child.kill();
-            panic!("no step was made: {}", text(&child.wait_with_output().unwrap()));
+            panic!("no step was done: {}", text(&child.wait_with_output().unwrap()));
         }
         std::thread::sleep(Duration::from_millis(20));
     }

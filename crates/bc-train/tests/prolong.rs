@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{assert_equal_runs, last_checkpoint, lines, output, train, whole};
+use support::{assert_equal_runs, last_checkpoint, lines, output, train, train_to_end};
 
 #[test]
 fn run_that_stopped_early_continues_as_if_it_had_not() {
@@ -18,7 +18,7 @@ fn run_that_stopped_early_continues_as_if_it_had_not() {
     }
     let (ok, text) = output(train(&stopped, &with("train.early_stopping=0"), &["--resume"]));
     assert!(ok && text.contains("resuming after step") && !text.contains("stopped early"), "{text}");
-    whole(&undisturbed, &with("train.early_stopping=0"));
+    train_to_end(&undisturbed, &with("train.early_stopping=0"));
     assert_equal_runs(&undisturbed, &stopped);
 }
 
@@ -26,12 +26,12 @@ fn run_that_stopped_early_continues_as_if_it_had_not() {
 fn more_epochs_extend_a_complete_run() {
     let folder = tempfile::tempdir().unwrap();
     let (prolonged, in_one_go) = (folder.path().join("prolonged"), folder.path().join("in one go"));
-    whole(&prolonged, &["train.epochs=1"]);
+    train_to_end(&prolonged, &["train.epochs=1"]);
     let (ok, text) = output(train(&prolonged, &["train.epochs=1"], &[]));
     assert!(ok && text.contains("all 1 epochs are done (a larger train.epochs continues)"), "{text}");
     let (ok, text) = output(train(&prolonged, &["train.epochs=3"], &["--resume"]));
     assert!(ok, "{text}");
-    whole(&in_one_go, &["train.epochs=3"]);
+    train_to_end(&in_one_go, &["train.epochs=3"]);
     assert_equal_runs(&in_one_go, &prolonged);
 }
 
@@ -39,7 +39,7 @@ fn more_epochs_extend_a_complete_run() {
 fn initial_network_is_not_needed_to_resume() {
     let folder = tempfile::tempdir().unwrap();
     let (first, tuned) = (folder.path().join("first"), folder.path().join("tuned"));
-    whole(&first, &["train.max_steps=2"]);
+    train_to_end(&first, &["train.max_steps=2"]);
     let init = format!("train.init={}", first.join("best.safetensors").display());
     let with = |steps: &'static str| [init.as_str(), "train.ema=0.5", steps];
     let (ok, text) = output(train(&tuned, &with("train.max_steps=2"), &[]));
@@ -63,7 +63,7 @@ fn extending_a_cosine_schedule_warns_that_its_rate_rises() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let with = |epochs: &'static str| ["train.schedule=cosine", epochs];
-    whole(&run, &with("train.epochs=1"));
+    train_to_end(&run, &with("train.epochs=1"));
     let (ok, text) = output(train(&run, &with("train.epochs=2"), &["--resume"]));
     assert!(ok && text.contains("its cosine continues at a rate of"), "{text}");
 }
@@ -79,7 +79,7 @@ fn run_that_ended_between_validations_is_extended_as_if_it_had_not() {
         [&plateau[..], &["train.epochs=12", "train.validate_every_passes=2", "train.early_stopping=9", steps]]
             .concat()
     };
-    whole(&prolonged, &with("train.max_steps=20"));
+    train_to_end(&prolonged, &with("train.max_steps=20"));
     let unplanned = || lines(&prolonged).iter().filter(|line| line["scheduled"] == false).count();
     assert_eq!(unplanned(), 1);
     for steps in ["train.max_steps=40", "train.max_steps=55", "train.max_steps=160"] {
@@ -87,7 +87,7 @@ fn run_that_ended_between_validations_is_extended_as_if_it_had_not() {
         assert!(ok && text.contains("resuming"), "{text}");
     }
     assert_eq!(unplanned(), 3, "what was measured stays in the record");
-    whole(&in_one_go, &with("train.max_steps=160"));
+    train_to_end(&in_one_go, &with("train.max_steps=160"));
     assert_equal_runs(&in_one_go, &prolonged);
 }
 
@@ -95,10 +95,10 @@ fn run_that_ended_between_validations_is_extended_as_if_it_had_not() {
 fn other_threads_are_allowed_and_another_instruction_set_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let (run, in_one_go) = (folder.path().join("run"), folder.path().join("in one go"));
-    whole(&run, &["train.max_steps=3"]);
+    train_to_end(&run, &["train.max_steps=3"]);
     let (ok, text) = output(train(&run, &["train.max_steps=6", "train.threads=3"], &["--resume"]));
     assert!(ok && !text.contains("to the last bit"), "{text}");
-    whole(&in_one_go, &["train.max_steps=6"]);
+    train_to_end(&in_one_go, &["train.max_steps=6"]);
     assert_equal_runs(&in_one_go, &run);
     let starts: Vec<_> = lines(&run).into_iter().filter(|line| line["kind"] == "start").collect();
     assert_eq!(starts.iter().map(|line| line["threads"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 3]);
@@ -132,7 +132,7 @@ fn max_minutes_ends_a_call_and_minutes_trigger_checkpoints() {
         calls += usize::from(text.contains("minutes are over"));
     }
     assert!(calls > 1, "{calls} calls ran out of time");
-    whole(
+    train_to_end(
         &in_one_go,
         &[&rare_checkpoints[..], &["train.checkpoint_every_minutes=0.00001", "train.keep_checkpoints=999"]]
             .concat(),
@@ -162,7 +162,7 @@ fn failing_curves_and_cleanup_do_not_end_a_run() {
 fn best_and_last_networks_are_kept_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    whole(&run, &["train.epochs=3", "train.keep_best=2", "train.save_last=true"]);
+    train_to_end(&run, &["train.epochs=3", "train.keep_best=2", "train.save_last=true"]);
     let state = support::state(&run);
     let ranking = state["ranking"].as_array().unwrap();
     let mut steps: Vec<u64> = ranking.iter().map(|ranked| ranked["step"].as_u64().unwrap()).collect();
@@ -182,6 +182,6 @@ fn best_and_last_networks_are_kept_on_request() {
     assert_eq!(names, [path(steps[0]), path(steps[1])]);
     let last = last_checkpoint(&run).join("network.safetensors");
     assert_eq!(support::tensors(&run.join("last.safetensors")), support::tensors(&last));
-    whole(&run, &["train.max_steps=1"]);
+    train_to_end(&run, &["train.max_steps=1"]);
     assert!(!run.join("best").exists() && !run.join("last.safetensors").exists());
 }

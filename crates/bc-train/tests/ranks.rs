@@ -62,11 +62,11 @@ fn compare(what: &str, overrides: &[&str]) {
         train(&run, &overrides, ranks);
         curve(&run)
     };
-    let one = run(1);
-    assert!(one.iter().filter(|figures| figures.len() == 4).count() == STEPS);
-    assert!(one.first().unwrap()[0] != one[STEPS - 1][0], "{what}: nothing is learnt");
+    let single = run(1);
+    assert!(single.iter().filter(|figures| figures.len() == 4).count() == STEPS);
+    assert!(single.first().unwrap()[0] != single[STEPS - 1][0], "{what}: nothing is learnt");
     for ranks in [2, 4] {
-        let worst = difference(&one, &run(ranks));
+        let worst = difference(&single, &run(ranks));
         println!("{what}: {ranks} ranks differ from one by {worst:.1e}");
         assert!(worst <= TOLERANCE, "{what}: {ranks} ranks differ from one by {worst:.1e}");
     }
@@ -169,8 +169,8 @@ fn result_does_not_depend_on_the_order_of_messages() {
         });
         run
     };
-    let (one, other) = (run(1), run(2));
-    assert_equal_runs(&one, &other);
+    let (single, several) = (run(1), run(2));
+    assert_equal_runs(&single, &several);
 }
 
 #[test]
@@ -247,8 +247,8 @@ fn ranks_with_recomputed_activations_have_the_same_bytes() {
     }
 }
 
-fn assert_equal_steps(one: &Path, other: &Path) {
-    assert_eq!(metrics(one), metrics(other));
+fn assert_equal_steps(first: &Path, second: &Path) {
+    assert_eq!(metrics(first), metrics(second));
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn orfium_preset_matches_its_column_of_the_table() {
 }
 
 #[test]
-fn bytecover_preset_matches_the_paper_and_clews_where_the_paper_is_silent() {
+fn bytecover_preset_matches_the_paper_or_clews_where_the_paper_says_nothing() {
     let Some(mut table) = Recipes::read() else { return };
     let c = preset("bytecover.toml");
     let (t, a) = (&c.train, &c.augment);

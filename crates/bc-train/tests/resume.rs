@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use support::{assert_equal_runs, last_checkpoint, metrics, output, train, whole};
+use support::{assert_equal_runs, last_checkpoint, metrics, output, train, train_to_end};
 
 /// Several epochs with validations, a moving average, a plateau schedule and accumulation:
 /// everything that has a state.
@@ -51,12 +51,12 @@ fn random_numbers() -> impl Iterator<Item = f64> {
     .skip(1)
 }
 
-/// Kills a run ten times at random steps of its way, resumes it each time, and compares it
+/// Kills a run ten times at random steps, resumes it each time, and compares it
 /// with one that was undisturbed.
 fn kill_and_compare(overrides: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let (undisturbed, killed) = (folder.path().join("undisturbed"), folder.path().join("killed"));
-    whole(&undisturbed, overrides);
+    train_to_end(&undisturbed, overrides);
     let lines = metrics(&undisturbed).len();
     assert!(lines > 8 * KILLS, "{lines} lines are too few to be killed between");
 
@@ -68,7 +68,7 @@ fn kill_and_compare(overrides: &[&str]) {
     targets.sort_unstable();
     let died: Vec<usize> =
         targets.iter().filter_map(|&target| kill_after(&killed, overrides, target)).collect();
-    println!("{lines} lines; killed behind lines {died:?} (aimed at {targets:?})");
+    println!("{lines} lines; killed after lines {died:?} (aimed at {targets:?})");
     assert_eq!(died.len(), KILLS, "a kill hit a run that was complete");
 
     let (ok, text) = output(train(&killed, overrides, &["--resume"]));
@@ -144,12 +144,13 @@ fn every_loss_falls_and_does_not_depend_on_threads() {
             let plain =
                 ["stretch", "transpose", "specaugment"].map(|of| format!("augment.{of}_probability=0"));
             let plain = plain.iter().map(String::as_str).chain([loss.as_str(), threads.as_str()]);
-            whole(&run, &RING.iter().copied().chain(of).chain(plain).collect::<Vec<_>>());
+            train_to_end(&run, &RING.iter().copied().chain(of).chain(plain).collect::<Vec<_>>());
             run
         };
-        let (one, three) = (run("1"), run("3"));
-        assert_equal_runs(&one, &three);
-        let steps: Vec<_> = support::lines(&one).into_iter().filter(|line| line["kind"] == "step").collect();
+        let (one_thread, three_threads) = (run("1"), run("3"));
+        assert_equal_runs(&one_thread, &three_threads);
+        let steps: Vec<_> =
+            support::lines(&one_thread).into_iter().filter(|line| line["kind"] == "step").collect();
         let losses: Vec<f64> = steps.iter().map(|step| step["loss"].as_f64().unwrap()).collect();
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
         let (early, late) = (mean(&losses[..8]), mean(&losses[losses.len() - 8..]));
@@ -165,7 +166,7 @@ fn curve_depends_on_the_seed_only() {
     let folder = tempfile::tempdir().unwrap();
     let curve = |name: &str, overrides: &[&str]| {
         let run = folder.path().join(name);
-        whole(&run, &[&["train.epochs=1", "train.batches=random-triplets"], overrides].concat());
+        train_to_end(&run, &[&["train.epochs=1", "train.batches=random-triplets"], overrides].concat());
         metrics(&run)
     };
     let first = curve("a", &[]);
@@ -197,6 +198,6 @@ fn ctrl_c_saves_and_the_resumed_run_equals_an_undisturbed_one() {
 
     let (ok, text) = output(train(&run, overrides, &["--resume"]));
     assert!(ok && text.contains(&format!("resuming after step {steps}")), "{text}");
-    whole(&undisturbed, overrides);
+    train_to_end(&undisturbed, overrides);
     assert_equal_runs(&undisturbed, &run);
 }

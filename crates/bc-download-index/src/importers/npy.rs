@@ -156,22 +156,22 @@ mod tests {
 
     #[test]
     fn other_arrays_than_of_strings_are_refused_with_the_reason() {
-        let said = |bytes: &[u8]| format!("{:#}", strings(bytes).unwrap_err());
-        assert!(said(b"").contains("empty"));
-        assert!(said(b"id\n1\n").contains("does not begin"));
-        assert!(said(&npy("<i8", "(1,)", &[0; 8])).contains("`<i8`"));
-        assert!(said(&npy("<U2", "(1, 2)", &[0; 16])).contains("one dimension"));
-        assert!(said(&npy("<U2", "(3,)", &[0; 16])).contains("16 bytes of data, but the header says 24"));
-        assert!(said(&npy("<U1", "(1,)", &[0, 0xd8, 0, 0])).contains("element 0"));
-        assert!(said(&npy("|O", "(4,)", &pickled(&IDS))).contains("3 elements, but the header says 4"));
+        let error = |bytes: &[u8]| format!("{:#}", strings(bytes).unwrap_err());
+        assert!(error(b"").contains("empty"));
+        assert!(error(b"id\n1\n").contains("does not begin"));
+        assert!(error(&npy("<i8", "(1,)", &[0; 8])).contains("`<i8`"));
+        assert!(error(&npy("<U2", "(1, 2)", &[0; 16])).contains("one dimension"));
+        assert!(error(&npy("<U2", "(3,)", &[0; 16])).contains("16 bytes of data, but the header says 24"));
+        assert!(error(&npy("<U1", "(1,)", &[0, 0xd8, 0, 0])).contains("element 0"));
+        assert!(error(&npy("|O", "(4,)", &pickled(&IDS))).contains("3 elements, but the header says 4"));
         let whole = npy("|O", "(3,)", &pickled(&IDS));
-        assert!(said(&whole[..whole.len() - 9]).contains("ends too early"));
+        assert!(error(&whole[..whole.len() - 9]).contains("ends too early"));
         // A pickle that would run a command.
-        assert!(said(&npy("|O", "(1,)", b"cos\nsystem\n(S'id'\ntR.")).contains("0x53"));
-        assert!(said(&npy("|O", "(1,)", b"\x80\x03]K\x01a.")).contains("no array"));
+        assert!(error(&npy("|O", "(1,)", b"cos\nsystem\n(S'id'\ntR.")).contains("0x53"));
+        assert!(error(&npy("|O", "(1,)", b"\x80\x03]K\x01a.")).contains("no array"));
         let deep = "(".repeat(20_000) + &")".repeat(20_000);
-        assert!(said(&npy("<U2", &deep, &[])).contains("not that of a list"));
-        assert!(said(&npy("<U2", "(9999999999, 9999999999)", &[])).contains("not that of a list"));
+        assert!(error(&npy("<U2", &deep, &[])).contains("not that of a list"));
+        assert!(error(&npy("<U2", "(9999999999, 9999999999)", &[])).contains("not that of a list"));
     }
 
     #[test]

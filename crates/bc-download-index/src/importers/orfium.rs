@@ -112,7 +112,7 @@ fn check_cliques(
     Ok(())
 }
 
-/// Puts the versions with these ids into `split`, and records where that was said.
+/// Puts the versions with these ids into `split`, and records which file says so.
 fn assign_split(
     path: &Path,
     ids: &[String],

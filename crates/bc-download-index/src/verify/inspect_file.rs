@@ -92,7 +92,7 @@ fn inspection_of(
             inspection.codec = Some(found.header.codec);
             inspection.rate = Some(found.header.sample_rate);
             inspection.channels = Some(found.header.channels);
-            // Microseconds survive the way through JSON to the last bit.
+            // Microseconds survive JSON to the last bit.
             let rounded = |seconds: f64| (seconds * 1e6).round() / 1e6;
             inspection.declared_s = found.header.declared_s.map(rounded);
             inspection.duration_s = found.duration_s.map(rounded);

@@ -21,7 +21,7 @@ pub const LISTS: [&str; 8] = [
     "csv",
 ];
 
-/// Memory that a parser may take beside what is in proportion to its input.
+/// Memory that a parser may take in addition to what is proportional to its input.
 const SLACK: usize = 32 << 20;
 
 fn import(source: &str, bytes: &[u8]) {

@@ -108,7 +108,7 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Config> {
         document.override_with(text, SECTIONS, &mut problems);
     }
     let config = Config::from_document(&document, &mut problems);
-    problems.into_result(|section, key| document.place(section, key))?;
+    problems.into_result(|section, key| document.source_of(section, key))?;
     Ok(config)
 }
 

@@ -148,7 +148,7 @@ choice! {
 pub enum Classes {
     /// As many as the training split has cliques.
     Auto,
-    /// This many, at least as many as the training split has cliques.
+    /// This number, which is not below the training split's number of cliques.
     Count(u32),
 }
 
@@ -192,7 +192,7 @@ section! {
         /// Where the network runs: "cpu", "auto" (the CPU), "cuda:N" (GPU N), or "cuda": the first GPU; of several ranks
         /// on a machine each takes the GPU of its number there.
         device: String = "auto".into();
-        /// How a GPU stores and multiplies: "f32" (as the CPU), "tf32" (multiplied by tensor cores, 10 bits behind the
+        /// How a GPU stores and multiplies: "f32" (as the CPU), "tf32" (multiplied by tensor cores, 10 bits after the
         /// point) or "bf16" (activations in 16 bits too; weights, statistics, losses and moments have 32 bits). The CPU
         /// computes in "f32".
         precision: String = "f32".into();
@@ -271,7 +271,7 @@ section! {
         /// each with its own batch statistics, as the public re-implementation does.
         separate_forwards: bool = false;
 
-        /// "adam" or "adamw" (weight decay apart from the gradient).
+        /// "adam" or "adamw" (weight decay not added to the gradient).
         optimizer: Optimizer = Optimizer::Adam;
         /// The full learning rate.
         learning_rate: f64 = 1e-4;
@@ -413,7 +413,7 @@ impl TrainConfig {
         problems.require(
             !(triplets && self.separate_forwards) || self.triplets_per_batch >= 2,
             "triplets_per_batch",
-            "is 1, and separate_forwards passes anchors, positives and negatives through the network apart, each a \
+            "is 1, and separate_forwards passes anchors, positives and negatives through the network separately, each a \
              batch of one, which batch norm cannot be trained on: set it to 2 or more, or separate_forwards = false",
         );
         problems.require(

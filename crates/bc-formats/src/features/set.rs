@@ -74,7 +74,7 @@ impl FeatureSet {
         Ok(set)
     }
 
-    /// As [`FeatureSet::open`], for the stage that makes features: `None` where the folder holds no part, and parts may be of several
+    /// Like [`FeatureSet::open`], for the stage that makes features: `None` where the folder holds no part, and parts may be of several
     /// extractors.
     pub fn open_if_any(folder: &Path) -> Result<Option<Self>> {
         let rows = Parts::scan(folder, Vec::new, |rows, part, row| {
@@ -130,9 +130,9 @@ impl FeatureSet {
         table::provenance(part, &FORMATS)
     }
 
-    /// Refuses features of other settings than `wanted`, naming both values and the remedy.
-    pub fn expect_settings(&self, folder: &Path, wanted: &CqtSettings) -> Result<()> {
-        expect_settings(&self.settings, folder, wanted)
+    /// Refuses features of other settings than `expected`, naming both values and the remedy.
+    pub fn expect_settings(&self, folder: &Path, expected: &CqtSettings) -> Result<()> {
+        expect_settings(&self.settings, folder, expected)
     }
 
     /// The extractors that made the rows, with the number of rows of each.
@@ -244,7 +244,7 @@ impl FeatureSet {
         Ok(found)
     }
 
-    /// As [`FeatureSet::for_each`], for the rows of one part.
+    /// Like [`FeatureSet::for_each`], for the rows of one part.
     pub fn for_each_in_part(
         &self,
         part: usize,

@@ -106,8 +106,8 @@ fn write_corpus() {
         source,
     };
     let table = written(|path| {
-        let beside = PathBuf::from(path);
-        failures::write_as(path, &[failure], provenance(serde_json::json!({})), |_| beside)
+        let path_next_to = PathBuf::from(path);
+        failures::write_as(path, &[failure], provenance(serde_json::json!({})), |_| path_next_to)
     });
     write_seed("failures", "one", &table);
     let label = |id: &str| Label {

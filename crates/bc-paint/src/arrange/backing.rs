@@ -1,4 +1,4 @@
-//! Arranges accompaniments: the source's own notes, some of them, or new figures over its chords; and held chords.
+//! Arranges accompaniments: the source's own notes, some of them, or new figures over its chords; and sustained chords.
 
 use crate::harmony::Chord;
 use crate::performance::{InstrumentPart, Role};
@@ -22,7 +22,7 @@ pub(super) fn coloured(scene: &Scene<'_>, windows: Vec<Window>) -> Vec<Window> {
     windows.into_iter().map(|window| Window { chord: window.chord.map(&mut colour), ..window }).collect()
 }
 
-/// The backing, second voices of the source, and held chords.
+/// The backing, second voices of the source, and sustained chords.
 pub(super) fn parts(scene: &Scene<'_>, windows: &[Window]) -> Vec<InstrumentPart> {
     let plan = scene.plan;
     let mut parts = Vec::new();
@@ -97,7 +97,7 @@ enum Figure {
     Arpeggio(f32, bool),
     /// Low, high, middle, high.
     Alberti,
-    /// Once, held.
+    /// Once, sustained.
     Hold,
 }
 
@@ -156,27 +156,29 @@ fn figures(scene: &Scene<'_>, windows: &[Window], random: &mut RandomStream) -> 
 /// One chord by one figure, from beat 0 on.
 fn play(figure: Figure, length: f32, pitches: &[i32], third: bool, notes: &mut Vec<Played>) {
     let Some((&low, upper)) = pitches.split_first() else { return };
-    let mut put = |start: f32, held: f32, pitch: i32, loudness: f32| {
+    let mut put = |start: f32, duration: f32, pitch: i32, loudness: f32| {
         if start < length - 1e-3 {
-            notes.push(Played { start, end: start + held, pitch, loudness });
+            notes.push(Played { start, end: start + duration, pitch, loudness });
         }
     };
     // Notes on half a beat are on two thirds of a compound one.
     let swung = |at: f32| if third && at.fract() > 0.01 { at.floor() + 2.0 / 3.0 } else { at };
     match figure {
         Figure::Hold => pitches.iter().for_each(|&pitch| put(0.0, length, pitch, 1.0)),
-        Figure::Blocks(beats, held) => {
+        Figure::Blocks(beats, duration) => {
             for &beat in beats {
-                pitches.iter().for_each(|&p| put(swung(beat), held, p, if beat == 0.0 { 1.1 } else { 0.95 }));
+                pitches
+                    .iter()
+                    .for_each(|&p| put(swung(beat), duration, p, if beat == 0.0 { 1.1 } else { 0.95 }));
             }
             if length > 2.5 {
-                pitches.iter().for_each(|&p| put(2.0, held, p, 0.95));
+                pitches.iter().for_each(|&p| put(2.0, duration, p, 0.95));
             }
         }
-        Figure::Pulse(step, offset, held) => {
+        Figure::Pulse(step, offset, duration) => {
             for n in 0..(length / step).round() as usize {
                 let at = swung(n as f32 * step + offset);
-                pitches.iter().for_each(|&p| put(at, held, p, if n == 0 { 1.1 } else { 0.92 }));
+                pitches.iter().for_each(|&p| put(at, duration, p, if n == 0 { 1.1 } else { 0.92 }));
             }
         }
         Figure::Oompah => {
@@ -191,8 +193,8 @@ fn play(figure: Figure, length: f32, pitches: &[i32], third: bool, notes: &mut V
             let round: Vec<i32> = pitches.iter().chain(pitches[1..].iter().rev().skip(1)).copied().collect();
             for n in 0..(length / step).round() as usize {
                 let at = n as f32 * step;
-                let held = if rings { length - at } else { 1.2 * step };
-                put(at, held, round[n % round.len()], if n == 0 { 1.1 } else { 0.92 });
+                let duration = if rings { length - at } else { 1.2 * step };
+                put(at, duration, round[n % round.len()], if n == 0 { 1.1 } else { 0.92 });
             }
         }
         Figure::Alberti => {

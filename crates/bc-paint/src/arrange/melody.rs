@@ -92,12 +92,12 @@ fn ornament(
     let mut put = |from: f32, to: f32, pitch: i32, loudness: f32| {
         played.push(Played { start: start + from, end: start + to, pitch, loudness });
     };
-    let held = note.end - start;
+    let duration = note.end - start;
     match random.integer(0, 4) {
         0 if gap < 0.6 => {}
         1 => {
             put(0.0, 0.1, note.pitch + step, soft);
-            put(0.1, held.max(0.2), note.pitch, note.loudness);
+            put(0.1, duration.max(0.2), note.pitch, note.loudness);
         }
         2 if gap >= 0.5 => {
             put(0.0, gap / 2.0, note.pitch, note.loudness);
@@ -112,6 +112,6 @@ fn ornament(
             put(0.5 * gap, 0.75 * gap, note.pitch + step, soft);
             put(0.75 * gap, gap, note.pitch, soft);
         }
-        _ => put(0.0, held, note.pitch, note.loudness),
+        _ => put(0.0, duration, note.pitch, note.loudness),
     }
 }

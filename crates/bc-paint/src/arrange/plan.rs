@@ -42,7 +42,7 @@ pub struct Plan {
     pub backing: Backing,
     /// Whether second voices and fills of the source are played.
     pub second_voice: bool,
-    /// Whether held chords are added.
+    /// Whether sustained chords are added.
     pub pad: bool,
     /// The bass line.
     pub bass: Option<BassStyle>,
@@ -56,7 +56,7 @@ pub struct Plan {
     pub ornament: f32,
     /// Standard deviation of how much the tune lags or hurries, in beats.
     pub rubato: f32,
-    /// Factor on how long the notes of the tune are held.
+    /// Factor on the durations of the tune's notes.
     pub legato: f32,
     /// Share of notes that a thinned backing leaves out.
     pub drop_share: f32,

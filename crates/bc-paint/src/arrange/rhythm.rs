@@ -17,10 +17,10 @@ pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<InstrumentPa
         let Some(chord) = window.chord else { continue };
         let root = pitch_of(chord.root);
         let loudness = 0.7 + random.normal(0.05);
-        let mut put = |at: f32, held: f32, pitch: i32| {
+        let mut put = |at: f32, duration: f32, pitch: i32| {
             if at < window.length - 1e-3 {
                 let start = window.start + at;
-                notes.push(Played { start, end: start + 0.95 * held, pitch, loudness });
+                notes.push(Played { start, end: start + 0.95 * duration, pitch, loudness });
             }
         };
         let beats = window.length.round().max(1.0) as usize;

@@ -10,7 +10,7 @@ const STEADY: f32 = 1e4;
 pub struct Envelope {
     /// Columns from silence to full loudness.
     pub attack: f32,
-    /// Columns until a held note is at 1/e.
+    /// Columns until a sustained note is at 1/e.
     pub decay: f32,
     /// Until a note that ended is at 1/e.
     pub release: f32,
@@ -61,10 +61,10 @@ impl Roll {
         }
         let columns = self.columns;
         let row = self.row(key);
-        let held = row.segment(start, end.min(columns as f32), amplitude, envelope.decay);
-        if end < columns as f32 && held > SILENCE * amplitude {
-            let longest = (held / (SILENCE * amplitude)).ln() * envelope.release;
-            row.segment(end, (end + longest).min(columns as f32), held, envelope.release);
+        let level = row.segment(start, end.min(columns as f32), amplitude, envelope.decay);
+        if end < columns as f32 && level > SILENCE * amplitude {
+            let longest = (level / (SILENCE * amplitude)).ln() * envelope.release;
+            row.segment(end, (end + longest).min(columns as f32), level, envelope.release);
         }
     }
 

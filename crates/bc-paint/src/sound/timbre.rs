@@ -33,7 +33,7 @@ enum Family {
     Synth,
     /// Steady, few harmonics.
     Organ,
-    /// Several players a little apart.
+    /// Several players, slightly out of unison.
     Ensemble,
     /// Struck or plucked: decaying, brighter at first.
     Struck,
@@ -66,7 +66,7 @@ struct Layer {
     combs: [Vec<(i32, f32)>; INTONATIONS],
     /// Bins of the harmonics of pitch 0 and their shares of power.
     partials: Vec<(f32, f32)>,
-    /// Seconds until a held C4 is at 1/e.
+    /// Seconds until a sustained C4 is at 1/e.
     decay_s: f32,
 }
 
@@ -251,7 +251,7 @@ struct Edge {
     length_s: f32,
 }
 
-/// How far the tones of a family are apart, in semitones: vibrato, players who are not quite in unison.
+/// The spread of pitch of the tones of a family, in semitones: vibrato, players who are not quite in unison.
 fn spread(family: Family, random: &mut RandomStream) -> f32 {
     let (chance, low, high) = match family {
         Family::Voice | Family::Bowed => (0.75, 0.05, 0.5),

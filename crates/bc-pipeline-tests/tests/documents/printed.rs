@@ -1,4 +1,4 @@
-//! What a page says that a command prints, beside what it prints.
+//! Compares what a page says that a command prints with what it prints.
 
 const TOLERANCE: f64 = 0.05;
 

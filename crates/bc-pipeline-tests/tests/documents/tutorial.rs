@@ -8,10 +8,10 @@ use crate::shell::Shell;
 
 #[test]
 fn tutorial_commands_print_the_documented_output() {
-    let place = Scratch::default();
+    let scratch = Scratch::default();
     let configs = root().join("configs").canonicalize().unwrap();
-    std::os::unix::fs::symlink(configs, place.path("configs")).unwrap();
-    let shell = Shell::new(&place);
+    std::os::unix::fs::symlink(configs, scratch.path("configs")).unwrap();
+    let shell = Shell::new(&scratch);
     let tutorial = std::fs::read_to_string(root().join("docs/tutorial.md")).unwrap();
     let mut commands = 0;
     for block in blocks(&tutorial, "console") {

@@ -13,7 +13,7 @@ use crate::augment;
 use crate::randomness::generator;
 use crate::sampler::{BatchPlan, RankSplit, Shares};
 
-/// A batch on its way to the network.
+/// A batch for the network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Epoch it belongs to.

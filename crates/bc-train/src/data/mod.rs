@@ -28,7 +28,7 @@ pub use store::{Store, Track};
 /// Opens the data that the configuration names, or draws random data for `[train] debug`.
 ///
 /// # Errors
-/// As [`DataSet::open`].
+/// The errors of [`DataSet::open`].
 pub fn open(config: &Config, ranks: &Ranks) -> Result<DataSet> {
     if config.train.debug {
         return debug::draw(config.train.seed, config.features.cqt());

@@ -47,7 +47,7 @@ impl Painted {
     /// out for validation and test, are left out, which a warning says.
     ///
     /// # Errors
-    /// As [`Catalogue::read`]; shares that are not one for each source; a source with a share and nothing to
+    /// The errors of [`Catalogue::read`]; shares that are not one for each source; a source with a share and nothing to
     /// train on.
     pub fn open(config: &Config, held_out: &BTreeSet<&str>) -> Result<Self> {
         let paint = &config.paint;

@@ -73,7 +73,7 @@ fn device_name(device: &str, local: &LocalRank, gpus: usize) -> Result<String> {
              rank takes the one of its number there (CUDA_VISIBLE_DEVICES chooses among GPUs and orders them)"
         );
     }
-    // A launcher may show each rank its own alone (srun --gpus-per-task=1). That it is not everybody's is checked later.
+    // A launcher may show each rank only its own GPU (srun --gpus-per-task=1). Whether ranks share it is checked later.
     if gpus == 1 {
         return Ok("cuda:0".to_owned());
     }

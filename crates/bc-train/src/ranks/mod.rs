@@ -175,7 +175,7 @@ impl RankSync {
         if self.ranks.is_alone() {
             return Ok(());
         }
-        self.ranks.same("the network", &fingerprint()?).context(
+        self.ranks.require_same("the network", &fingerprint()?).context(
             "the ranks do not train the same network any more (is the memory or the processor of a machine \
              faulty?); --resume continues from the last checkpoint",
         )

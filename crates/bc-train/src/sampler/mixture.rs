@@ -90,13 +90,13 @@ impl Mixture {
             .collect()
     }
 
-    /// Which pool each of `slots` is filled from: always the one that is farthest behind its share.
+    /// Which pool each of `slots` is filled from: always the one that lacks most of its share.
     fn pool_of_slots(&self, slots: usize) -> Vec<usize> {
         let mut given = vec![0usize; self.pools.len()];
         (1..=slots)
             .map(|slot| {
-                let behind = |pool: usize| self.pools[pool].share * slot as f64 - given[pool] as f64;
-                let next = (0..given.len()).max_by(|a, b| behind(*a).total_cmp(&behind(*b))).unwrap_or(0);
+                let deficit = |pool: usize| self.pools[pool].share * slot as f64 - given[pool] as f64;
+                let next = (0..given.len()).max_by(|a, b| deficit(*a).total_cmp(&deficit(*b))).unwrap_or(0);
                 given[next] += 1;
                 next
             })

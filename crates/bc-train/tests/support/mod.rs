@@ -39,10 +39,10 @@ pub fn config(run: &Path, overrides: &[&str]) -> Config {
 
 /// The largest difference of two curves, relative to a figure of at least 1. Norms of gradients and figures of ranking
 /// (which jump where two distances are nearly equal) count a hundredth.
-pub fn difference(one: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
-    assert_eq!(one.len(), other.len());
+pub fn difference(first: &[Vec<f64>], second: &[Vec<f64>]) -> f64 {
+    assert_eq!(first.len(), second.len());
     let mut worst = 0f64;
-    for (a, b) in one.iter().zip(other) {
+    for (a, b) in first.iter().zip(second) {
         let losses = if a.len() == 4 { 3 } else { 1 };
         for (index, (a, b)) in a.iter().zip(b).enumerate() {
             let weight = if index < losses { 1.0 } else { 0.01 };
@@ -85,7 +85,7 @@ pub fn output(mut command: Command) -> (bool, String) {
 }
 
 /// Trains a whole run, from the first step to the last.
-pub fn whole(run: &Path, overrides: &[&str]) {
+pub fn train_to_end(run: &Path, overrides: &[&str]) {
     let (ok, text) = output(train(run, overrides, &["--fresh"]));
     assert!(ok, "{text}");
 }
@@ -121,27 +121,27 @@ pub fn last_checkpoint(run: &Path) -> PathBuf {
 
 /// Asserts that two runs recorded the same, and ended with the same weights, moving average,
 /// optimiser and best network, bit for bit.
-pub fn assert_equal_runs(one: &Path, other: &Path) {
-    let (first_lines, second_lines) = (metrics(one), metrics(other));
+pub fn assert_equal_runs(first: &Path, second: &Path) {
+    let (first_lines, second_lines) = (metrics(first), metrics(second));
     assert_eq!(first_lines.len(), second_lines.len());
     for (first_lines, second_lines) in first_lines.iter().zip(&second_lines) {
         assert_eq!(first_lines, second_lines);
     }
-    assert_eq!(tensors(&one.join("best.safetensors")), tensors(&other.join("best.safetensors")));
+    assert_eq!(tensors(&first.join("best.safetensors")), tensors(&second.join("best.safetensors")));
     let fingerprint = |run: &Path| header(&run.join("best.safetensors"))["bytecover.fingerprint"].clone();
-    assert_eq!(fingerprint(one), fingerprint(other));
+    assert_eq!(fingerprint(first), fingerprint(second));
     let final_state = |run: &Path| {
         let mut state = state(run);
         state.as_object_mut().unwrap().remove("before_end");
         state
     };
-    assert_eq!(final_state(one), final_state(other));
-    let (one, other) = (last_checkpoint(one), last_checkpoint(other));
-    assert_eq!(one.file_name(), other.file_name());
+    assert_eq!(final_state(first), final_state(second));
+    let (first, second) = (last_checkpoint(first), last_checkpoint(second));
+    assert_eq!(first.file_name(), second.file_name());
     for file in ["network.safetensors", "average.safetensors", "optimizer.safetensors"] {
-        assert_eq!(one.join(file).exists(), other.join(file).exists(), "{file}");
-        if one.join(file).exists() {
-            assert!(tensors(&one.join(file)) == tensors(&other.join(file)), "{file} differs");
+        assert_eq!(first.join(file).exists(), second.join(file).exists(), "{file}");
+        if first.join(file).exists() {
+            assert!(tensors(&first.join(file)) == tensors(&second.join(file)), "{file} differs");
         }
     }
 }
