@@ -90,7 +90,7 @@ impl Splits {
                 Split::Test => test = test.saturating_sub(1),
                 _ => {}
             }
-            self.known.put(clique, split);
+            self.known.set_split(clique, split);
         }
         for (index, (clique, _)) in new.iter().enumerate() {
             let split = match index {
