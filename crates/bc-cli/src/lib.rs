@@ -22,6 +22,11 @@ pub use shard::{Shard, ShardArgs, ShardChoice, StatusArgs, json_lines};
 
 use std::process::ExitCode;
 
+/// Statically linked programs use this allocator; musl's own has one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A stage's whole `main`: parses the arguments and hands them to `main`, as [`run`] does. `<program> documents FOLDER`
 /// writes man pages, shell completions and a reference page instead.
 pub fn main<A: clap::Parser, T: Into<Outcome>>(main: impl FnOnce(A) -> anyhow::Result<T>) -> ExitCode {
