@@ -7,9 +7,9 @@ use symphonia::core::errors::Error;
 use symphonia::core::packet::{Packet, PacketBuilder};
 
 /// A small generator (xorshift64), so that a failure is reproducible.
-struct Dice(u64);
+struct RandomStream(u64);
 
-impl Dice {
+impl RandomStream {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -49,12 +49,12 @@ fn with_data(packet: &Packet, data: Vec<u8>) -> Packet {
 fn damaged_packets_do_not_affect_the_next_packet() {
     let (mut refused, mut decoded) = (0, 0);
     for (seed, path) in (1..).zip(fixtures()) {
-        let mut dice = Dice(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
+        let mut random = RandomStream(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let (format, mut decoder) = open(&path);
         let originals = packets(format);
         for _ in 0..300 {
-            let packet = &originals[dice.below(originals.len())];
-            match decoder.decode(&with_data(packet, dice.damage(&packet.data))) {
+            let packet = &originals[random.below(originals.len())];
+            match decoder.decode(&with_data(packet, random.damage(&packet.data))) {
                 Ok(audio) => {
                     assert!(audio.frames() <= 5_760, "{}", path.display());
                     decoded += 1;

@@ -159,7 +159,6 @@ impl Transport for Mpi {
         let mut all = vec![0u8; total];
         let mut received = PartitionMut::new(&mut all[..], &counts[..], &firsts[..]);
         self.world.all_gather_varcount_into(own, &mut received);
-        drop(received);
         Ok(all)
     }
 
