@@ -216,3 +216,27 @@ fn songs_that_are_added_later_leave_the_others_in_their_splits() {
     assert!(printed.contains("drawn anew"), "{printed}");
     assert!(before.iter().any(|(clique, split)| splits(&scratch)[clique] != *split));
 }
+
+#[test]
+fn audio_outside_the_folders_of_songs_is_counted_and_named() {
+    let folder = ["index.source=folder", "index.dataset_path=music"];
+    let scratch = Scratch::new(&[
+        ("music/song/one.mp3", "x"),
+        ("music/song/live/two.mp3", "x"),
+        ("music/loose.flac", "x"),
+        ("music/notes.txt", "x"),
+    ]);
+    let (code, printed) = scratch.build(&folder);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(
+        printed.contains("2 audio files are not directly in a song's folder and are left out"),
+        "{printed}"
+    );
+    assert_eq!(scratch.index().versions.len(), 1);
+    let nested = Scratch::new(&[("music/artist/album/one.mp3", "x")]);
+    let printed = nested.refused(&folder);
+    assert!(
+        printed.contains("no audio where it is expected") && printed.contains("album/one.mp3"),
+        "{printed}"
+    );
+}

@@ -125,7 +125,7 @@ fn replace(path: &Path, content: Option<Vec<u8>>) -> Result<()> {
 
 /// The calibration of these embeddings as JSON; none if their splits do not suffice.
 fn calibrate(path: &Path, embeddings: &Embeddings) -> Result<Option<Vec<u8>>> {
-    as_json(Calibration::from_embeddings(path, embeddings), "search and compare give scores only")
+    as_json(Calibration::from_embeddings(path, embeddings), "scores of whole recordings get no probability")
 }
 
 /// The calibration of the scores of windows, compared as a search does.
@@ -142,7 +142,7 @@ fn calibrate_windows(windowed: &WindowEmbeddings, distances: &[Distances<'_>]) -
     provenance.settings[bc_calibration::COMPARE] = serde_json::json!(windowed.comparison);
     let [val, test] = [Versions::of_scores(&val, &of_val), Versions::of_scores(&test, &of_test)];
     let calibration = Calibration::fit(&at.path, &val, &test, &provenance);
-    as_json(calibration, "searches rank by windows and give the probabilities of whole recordings")
+    as_json(calibration, "scores of windows get no probability of their own")
 }
 
 /// A calibration as JSON; none, with a warning that gives the reason, if there is none.

@@ -92,6 +92,9 @@ fn with_retries<T>(config: &FeaturesConfig, work: impl FnMut() -> Result<T>) -> 
     config.retry().run(again, interrupt::requested, work).0
 }
 
+/// Maximum number of failures that are printed with their reasons.
+const MAX_NAMED: usize = 10;
+
 /// What was done over all passes.
 struct RunTotals {
     /// Number of rows in finished parts.
@@ -119,11 +122,22 @@ impl RunTotals {
             );
         }
         println!("{text}");
+        print!("{}", named(&after.failed));
         let tries = self.tries.load(Ordering::Relaxed);
         if tries > 0 {
             println!("{tries} further tries at files were needed because of I/O errors");
         }
     }
+}
+
+/// The first failures, one line each with its reason, and how many more there are.
+fn named(failed: &[Failure]) -> String {
+    let line = |failure: &Failure| format!("  {}: {}\n", failure.audio_path, failure.reason);
+    let mut text: String = failed.iter().take(MAX_NAMED).map(line).collect();
+    if failed.len() > MAX_NAMED {
+        text += &format!("  and {} more\n", failed.len() - MAX_NAMED);
+    }
+    text
 }
 
 /// The result of a pass over the folder.

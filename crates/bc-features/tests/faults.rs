@@ -106,6 +106,8 @@ fn file_on_an_absent_disk_is_a_temporary_failure() {
         assert!(printed.contains("done with failures: 1") && printed.contains("1 may pass"), "{printed}");
         let failed = failures::read(&scratch.path("disturbed/failures.parquet")).unwrap();
         assert!(failed.len() == 1 && failed[0].may_pass && failed[0].version_id == "v3", "{failed:?}");
+        let line = format!("  {}: {}", failed[0].audio_path, failed[0].reason);
+        assert!(printed.contains(&line), "{line}\n{printed}");
         if what != "EACCES" {
             assert!(failed[0].reason.contains("tried 4 times") && log.hits() == 4, "{failed:?}");
         }

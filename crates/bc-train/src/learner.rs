@@ -173,7 +173,10 @@ impl Learner {
             (false, Some(_)) => "its classifier is of other cliques and is initialised instead",
             (false, None) => "it does not record the cliques of its classifier, which is initialised instead",
         };
-        let note = format!("begins with the network {}; {classifier}", path.display());
+        let mut note = format!("begins with the network {}", path.display());
+        if self.network.settings().classes() > 0 {
+            note += &format!("; {classifier}");
+        }
         if self.average.is_some() {
             self.average = Some(self.network.snapshot()?);
         }
