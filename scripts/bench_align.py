@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Times Qmax on one thread: `bc-eval baselines --method qmax` and a Python program (NumPy and numba) in turn, same pairs.
+"""Times Qmax on one thread: `bc-eval baselines --method qmax` and a Python program (NumPy and numba) alternate on the same pairs.
 
     scripts/bench_align.py CONFIG [SPLIT] [ROUNDS]
 
-Processor seconds of whole comparisons: ours with the start of the process, reading, chroma and cells; Python's of the
-pairs alone, compiled beforehand. Prints both mAPs too, which are of the same cells. The Python program is
+Prints CPU seconds: those of bc-eval include the start of the process, reading, chroma and cells; those of Python are of the pairs
+alone, compiled beforehand. Also prints both mAPs, which are computed from the same cells. The Python program is
 $BYTECOVER_SHARED/covers/baseline_2dfm.py (default ../shared). Needs numpy, numba, librosa, pyarrow.
 """
 import json
@@ -51,8 +51,8 @@ size = round(0.5 / (512 * int(settings["pool"]) / 22050))
 
 
 def cells(x):
-    beside = np.pad(x, ((1, 1), (0, 0)))
-    x = np.maximum(0, x - 0.5 * (beside[:-2] + beside[2:])).reshape(7, 12, -1).sum(0)
+    padded = np.pad(x, ((1, 1), (0, 0)))
+    x = np.maximum(0, x - 0.5 * (padded[:-2] + padded[2:])).reshape(7, 12, -1).sum(0)
     count = x.shape[1] // size
     x = np.median(x[:, : count * size].reshape(12, count, size), axis=2)
     return (x / np.maximum(np.linalg.norm(x, axis=0), 1e-6)).astype(np.float32)
@@ -77,4 +77,4 @@ for _ in range(rounds):
         found = json.loads((Path(out) / "baselines.json").read_text())
     ours = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"{pairs} pairs: Python {python:.3f} s (mAP {baseline.evaluate(scores, cliques)['mAP']:.4f}), "
-          f"ours {ours:.3f} s (mAP {found['splits'][split]['qmax']['mAP']:.4f}), {python / ours:.1f} times")
+          f"bc-eval {ours:.3f} s (mAP {found['splits'][split]['qmax']['mAP']:.4f}), {python / ours:.1f} times")

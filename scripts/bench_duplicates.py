@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""`bc-search duplicates` on made-up catalogues with planted duplicates: time, and what is found.
+"""Measures the time and the recall of `bc-search duplicates` on synthetic catalogues with planted duplicates.
 
     scripts/bench_duplicates.py [ROWS=40000] [DIMS=128] [ARGUMENTS of duplicates ...]
 
-Every hundredth recording is planted twice: once nearly the same, once further off, as a cover may be. Needs numpy and pyarrow. $BYTECOVER_SEARCH and $BYTECOVER_EVAL
-are the binaries; files go to a temporary folder ($TMPDIR), about ROWS x DIMS x 7 bytes.
+Every hundredth recording gets two planted duplicates: a near copy, and one at a larger distance, like a cover. Needs numpy and pyarrow.
+$BYTECOVER_SEARCH and $BYTECOVER_EVAL are the binaries; files go to a temporary folder ($TMPDIR), about ROWS x DIMS x 7 bytes.
 """
 import json
 import os
@@ -23,11 +23,11 @@ project = Path(__file__).resolve().parent.parent
 search = os.environ.get("BYTECOVER_SEARCH", str(project / "target/release/bc-search"))
 evaluate = os.environ.get("BYTECOVER_EVAL", str(project / "target/release/bc-eval"))
 rows, dims = (int(word) for word in (sys.argv[1:] + ["40000", "128"][len(sys.argv) - 1 :])[:2])
-more = sys.argv[3:]
+arguments = sys.argv[3:]
 NEAR, FAR = 0.1, 0.6
 
 
-def bell(rng, *shape):
+def normal(rng, *shape):
     return rng.standard_normal(shape, dtype=np.float32)
 
 
@@ -42,7 +42,7 @@ def write(path, names, cliques, splits, vectors):
     }
     meta = {
         "bytecover.format": "embeddings/4", "bytecover.tool": "bench", "bytecover.fingerprint": "0" * 16,
-        "bytecover.settings": json.dumps({"layer": "f_c"}), "bytecover.inputs": json.dumps({"checkpoint": "made up"}),
+        "bytecover.settings": json.dumps({"layer": "f_c"}), "bytecover.inputs": json.dumps({"checkpoint": "synthetic"}),
     }
     pq.write_table(pa.table(schema).replace_schema_metadata(meta), path)
 
@@ -54,27 +54,27 @@ def run(*args):
 with tempfile.TemporaryDirectory() as folder:
     folder = Path(folder)
     rng = np.random.default_rng(1)
-    works = bell(rng, 200, dims)
-    some = (np.repeat(works, 3, axis=0) + FAR * bell(rng, 600, dims)).astype(np.float32)
+    works = normal(rng, 200, dims)
+    calibration_vectors = (np.repeat(works, 3, axis=0) + FAR * normal(rng, 600, dims)).astype(np.float32)
     names = [f"{i // 3}-{i % 3}" for i in range(600)]
-    write(folder / "calibrate.parquet", names, [str(i // 3) for i in range(600)], ["val" if i // 3 % 2 else "test" for i in range(600)], some)
+    write(folder / "calibrate.parquet", names, [str(i // 3) for i in range(600)], ["val" if i // 3 % 2 else "test" for i in range(600)], calibration_vectors)
     run(evaluate, "calibrate", "--embeddings", folder / "calibrate.parquet", "--out", folder / "calibration.json")
-    vectors = bell(rng, rows, dims)
+    vectors = normal(rng, rows, dims)
     kind = np.arange(rows) % 100
-    vectors[kind == 1] = vectors[kind == 0][: (kind == 1).sum()] + NEAR * bell(rng, (kind == 1).sum(), dims)
-    vectors[kind == 2] = vectors[kind == 0][: (kind == 2).sum()] + FAR * bell(rng, (kind == 2).sum(), dims)
+    vectors[kind == 1] = vectors[kind == 0][: (kind == 1).sum()] + NEAR * normal(rng, (kind == 1).sum(), dims)
+    vectors[kind == 2] = vectors[kind == 0][: (kind == 2).sum()] + FAR * normal(rng, (kind == 2).sum(), dims)
     ids = [str(i) for i in range(rows)]
     write(folder / "e.parquet", ids, ids, ["none"] * rows, vectors)
     del vectors
     run(search, "import", folder / "e.parquet", "--index", folder / "index")
     started = time.perf_counter()
-    done = run(search, "duplicates", "--index", folder / "index", "--calibration", folder / "calibration.json", "--format", "jsonl", *more)
-    spent = time.perf_counter() - started
-    pairs = {tuple(sorted((int(one["a"]["path"]), int(one["b"]["path"])))) for one in map(json.loads, done.stdout.splitlines())}
-    planted = {name: {(i, i + place) for i in range(0, rows - 2, 100)} for name, place in (("near", 1), ("far", 2))}
+    output = run(search, "duplicates", "--index", folder / "index", "--calibration", folder / "calibration.json", "--format", "jsonl", *arguments)
+    seconds = time.perf_counter() - started
+    pairs = {tuple(sorted((int(pair["a"]["path"]), int(pair["b"]["path"])))) for pair in map(json.loads, output.stdout.splitlines())}
+    planted = {name: {(i, i + offset) for i in range(0, rows - 2, 100)} for name, offset in (("near", 1), ("far", 2))}
     false = sum(a // 100 != b // 100 or b % 100 > 2 for a, b in pairs)
     print(json.dumps({
-        "rows": rows, "dims": dims, "arguments": more, "seconds": round(spent, 1), "pairs": len(pairs), "false": false,
-        **{f"{name}_planted": len(of) for name, of in planted.items()}, **{f"{name}_found": len(of & pairs) for name, of in planted.items()},
-        "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024, "said": done.stderr.strip()[-300:],
+        "rows": rows, "dims": dims, "arguments": arguments, "seconds": round(seconds, 1), "pairs": len(pairs), "false": false,
+        **{f"{name}_planted": len(expected) for name, expected in planted.items()}, **{f"{name}_found": len(expected & pairs) for name, expected in planted.items()},
+        "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024, "stderr": output.stderr.strip()[-300:],
     }))

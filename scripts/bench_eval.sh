@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Times `bc-eval metrics` beside scikit-learn, or beside the matrix products alone, on the same vectors, alternating.
+# Compares the time of `bc-eval metrics` with scikit-learn, or with the matrix products alone, in alternation on the same vectors.
 # Usage: PYTHON=… scripts/bench_eval.sh path/to/python_eval.py|scripts/products.py [rows=10547] [dimensions=2048] [rounds=3]
 set -euo pipefail
 script=$1 rows=${2:-10547} dim=${3:-2048} rounds=${4:-3}

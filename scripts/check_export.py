@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Do databases load what `bc-search export` writes, and find what bc-search finds?
+"""Checks that databases load what `bc-search export` writes, and find what bc-search finds.
 
     scripts/check_export.py INDEX [faiss|duckdb|lance|qdrant ...]
 
-Exports the index, loads it into each database named (all of them if none is), asks it for the neighbours of some of the index's own
-recordings, and checks that all databases agree and that `bc-search rerank` of their candidates finds what a search of the whole index does.
-A database whose package is missing is skipped with a word. $BYTECOVER_SEARCH is the binary,
-$BYTECOVER_NETWORK the network that made the index (the one that comes along if not given). Exit code 1 where one differs.
+Exports the index, loads it into the given databases (all by default), and searches each for the neighbours of some recordings of the index.
+All databases must agree, and `bc-search rerank` of their candidates must find what a search of the whole index finds. A database whose
+package is missing is skipped with a message. $BYTECOVER_SEARCH is the binary, $BYTECOVER_NETWORK the network of the index (the
+network of the repository by default). The exit code is 1 if results differ.
 """
 import csv
 import json
@@ -72,12 +72,12 @@ def duckdb_neighbours(folder):
     base.execute(f"CREATE TABLE songs AS SELECT * REPLACE (vector::FLOAT[{dim}] AS vector) FROM '{file}'")
     found = {}
     for number, path in base.execute(f"SELECT id, path FROM songs ORDER BY id LIMIT {QUERIES}").fetchall():
-        near = base.execute(
+        neighbours = base.execute(
             "SELECT b.path FROM songs a, songs b WHERE a.id = ? "
             f"ORDER BY array_inner_product(a.vector, b.vector) DESC, b.id LIMIT {K}",
             [number],
         )
-        found[path] = [row[0] for row in near.fetchall()]
+        found[path] = [row[0] for row in neighbours.fetchall()]
     return found
 
 
@@ -89,45 +89,45 @@ def lance_neighbours(folder):
     data = lance.write_dataset(table, Path(folder) / "songs.lance")
     found = {}
     for row in table.slice(0, QUERIES).to_pylist():
-        near = data.to_table(nearest={"column": "vector", "q": row["vector"], "k": K, "metric": "dot"}, columns=["path"])
-        found[row["path"]] = near["path"].to_pylist()
+        neighbours = data.to_table(nearest={"column": "vector", "q": row["vector"], "k": K, "metric": "dot"}, columns=["path"])
+        found[row["path"]] = neighbours["path"].to_pylist()
     return found
 
 
 index, *names = sys.argv[1:]
-ways = {"faiss": faiss_neighbours, "duckdb": duckdb_neighbours, "lance": lance_neighbours, "qdrant": qdrant_neighbours}
+databases = {"faiss": faiss_neighbours, "duckdb": duckdb_neighbours, "lance": lance_neighbours, "qdrant": qdrant_neighbours}
 results = {}
 with tempfile.TemporaryDirectory() as folder:
-    for name in names or ways:
+    for name in names or databases:
         try:
-            results[name] = ways[name](folder)
+            results[name] = databases[name](folder)
         except ImportError as error:
             print(f"skipped: {name} ({error})")
-    bad = 0
+    failures = 0
     first = None
     for name, found in results.items():
-        for path, near in found.items():
-            if near[0] != path:
-                print(f"{name}: the nearest to {path} is {near[0]}")
-                bad += 1
+        for path, neighbours in found.items():
+            if neighbours[0] != path:
+                print(f"{name}: the nearest to {path} is {neighbours[0]}")
+                failures += 1
         if first is None:
             first = (name, found)
         else:
-            for path, near in found.items():
-                if set(near) != set(first[1][path]):
-                    print(f"{name} and {first[0]} differ for {path}: {near} and {first[1][path]}")
-                    bad += 1
+            for path, neighbours in found.items():
+                if set(neighbours) != set(first[1][path]):
+                    print(f"{name} and {first[0]} differ for {path}: {neighbours} and {first[1][path]}")
+                    failures += 1
         candidates = Path(folder) / f"{name}.csv"
         with open(candidates, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["query", "path"])
-            writer.writerows([path, other] for path, near in found.items() for other in near)
+            writer.writerows([path, other] for path, neighbours in found.items() for other in neighbours)
         answers = [json.loads(line) for line in run("rerank", candidates, "--index", index, "--network", network, "--json").splitlines()]
         for answer in answers:
-            whole = json.loads(run("search", answer["query"], "--index", index, "--network", network, "--json"))
-            best = [max(answer["hits"], key=lambda hit: hit["score"]) for answer in (answer, whole)]
+            searched = json.loads(run("search", answer["query"], "--index", index, "--network", network, "--json"))
+            best = [max(answer["hits"], key=lambda hit: hit["score"]) for answer in (answer, searched)]
             if best[0]["path"] != best[1]["path"]:
                 print(f"{name}: {answer['query']} reranked {best[0]['path']}, searched {best[1]['path']}")
-                bad += 1
-        print(f"{name}: {len(found)} queries, their neighbours and {len(answers)} reranked answers agree" if not bad else name)
-sys.exit(1 if bad else 0)
+                failures += 1
+        print(f"{name}: {len(found)} queries, their neighbours and {len(answers)} reranked answers agree" if not failures else name)
+sys.exit(1 if failures else 0)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Shows that exported networks mean the same in onnxruntime and in PyTorch (scripts/model.py).
+"""Checks that exported networks compute the same in onnxruntime and in PyTorch (scripts/model.py) as in bc-eval.
 
     scripts/check_onnx.py [CHECKPOINT ...]
 
-By default the networks that come along (configs/networks); name one of ByteCover's to check that. `bc-eval export --onnx` writes each, `bc-eval
-embed --npy` embeds random input of several lengths, even, odd and short; f_c of all three are compared: the length of the
-difference over that of ours, at most 1e-5, of every vector as the network gives it. A batch, and each clip alone. Prints a line a
-check; exits with 1 if one fails. Needs numpy, onnxruntime, torch and safetensors, and bc-eval ($BYTECOVER_EVAL, or
+Checks the networks of the repository (configs/networks) by default. `bc-eval export --onnx` exports each network, and `bc-eval embed --npy`
+embeds random input of several lengths: even, odd and short. The f_c of all three are compared: the norm of the difference relative to the
+norm of bc-eval's vector is at most 1e-5, for a batch and for each clip alone. Prints one line per check and exits with 1 if a check
+fails. Needs numpy, onnxruntime, torch and safetensors, and bc-eval ($BYTECOVER_EVAL, or
 target/release/bc-eval).
 """
 import os
@@ -23,7 +23,7 @@ project = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(project / "scripts"))
 from model import load
 
-MOST = 1e-5
+MAX_ERROR = 1e-5
 FRAMES = (16, 17, 86, 129, 215)
 bc_eval = Path(os.environ.get("BYTECOVER_EVAL", project / "target/release/bc-eval"))
 networks = [Path(path) for path in sys.argv[1:]] or sorted((project / "configs/networks").glob("*/network.safetensors"))
@@ -32,9 +32,9 @@ failed = False
 
 def report(name, ours, theirs):
     global failed
-    off = float((np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(ours, axis=1)).max())
-    failed |= not off <= MOST
-    print(f"{'ok    ' if off <= MOST else 'FAILED'} {name}: {off:.1e} (at most {MOST:.0e})")
+    error = float((np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(ours, axis=1)).max())
+    failed |= not error <= MAX_ERROR
+    print(f"{'ok    ' if error <= MAX_ERROR else 'FAILED'} {name}: {error:.1e} (at most {MAX_ERROR:.0e})")
 
 
 def run(*arguments):

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""HPCP features of other people as arrays for `bc-eval embed --npy FOLDER` and cliques for `bc-eval metrics --cliques`.
+"""Converts published HPCP features to arrays for `bc-eval embed --npy FOLDER` and cliques for `bc-eval metrics --cliques`.
 
     scripts/hpcp.py BENCHMARK/data/custom_audio_features BENCHMARK/data/greek_audio_features --out data/hpcp/dev
     bc-eval embed --npy data/hpcp/dev/arrays --out data/hpcp/dev/vectors.npy --checkpoint runs/chroma/best.safetensors
     bc-eval metrics --npy data/hpcp/dev/vectors.npy --cliques data/hpcp/dev/cliques.txt
 
 BENCHMARK is a copy of github.com/petros94/Multimodal-CSI-benchmark: one folder per work with .mat files (key XHPCP), or
-`<work>_<version>.npy`; one column of 12 pitch classes every 20,480 / 44,100 s, which is 0.464 s, as long as a column of our
-networks at pool 20. Every column is divided by its maximum and the mean of the recording is taken away, which is what `[model]
-scale = "chroma"` does. A recording shorter than 64 columns is repeated, and no more than 900 columns are taken.
+`<work>_<version>.npy`; one column of 12 pitch classes every 20,480 / 44,100 s, which is 0.464 s, like a column of a network
+at pool 20. Every column is divided by its maximum and the mean of the recording is subtracted, as `[model] scale = "chroma"`
+does. A recording shorter than 64 columns is repeated, and one longer than 900 columns is truncated.
 
 Needs numpy and scipy.
 """
@@ -18,7 +18,7 @@ import sys
 
 import numpy as np
 
-SHORTEST, LONGEST = 64, 900
+MIN_COLUMNS, MAX_COLUMNS = 64, 900
 
 
 def frames_by_class(path):
@@ -34,11 +34,11 @@ def chroma(values):
     """12 x columns as input of the network."""
     values = np.asarray(values, np.float32)
     values = values if values.shape[1] == 12 else values.T
-    if len(values) < SHORTEST:
-        values = np.resize(values, (SHORTEST, 12))
-    values = np.nan_to_num(values[:LONGEST].T)
-    most = values.max(0, keepdims=True)
-    values = values / np.where(most > 0, most, 1)
+    if len(values) < MIN_COLUMNS:
+        values = np.resize(values, (MIN_COLUMNS, 12))
+    values = np.nan_to_num(values[:MAX_COLUMNS].T)
+    maxima = values.max(0, keepdims=True)
+    values = values / np.where(maxima > 0, maxima, 1)
     return np.ascontiguousarray(values - values.mean(), np.float32)
 
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""hit@1 and mAP of bc-search, by short windows and by whole recordings alone.
+"""Measures hit@1 and mAP of bc-search, with short windows and with whole recordings only.
 
     scripts/measure_search.py LIST [NETWORK=configs/networks/default] [ROUNDS=3]
     scripts/measure_search.py LIST NETWORK each
 
-LIST is a CSV with `path` and `work`, or an index.parquet of bc-download-index. All recordings are indexed without their works. In round r the r-th recording of each
-work asks and is not in the index, nor are those that ask with it; every other recording of its work is to be found. With `each`, every
-recording asks and is passed over in its own answer, as bc-eval measures; what has no other version does not ask. Also printed: what the probabilities say
-(prior 0.5), against how often the first line is right. $BYTECOVER_SEARCH is the binary; $KEEP a folder to keep the index in.
+LIST is a CSV with `path` and `work`, or an index.parquet of bc-download-index. All recordings are indexed without their works. In round r the
+r-th recording of each work is removed from the index and used as a query; all other recordings of its work should be found. With `each`,
+every recording that has another version is used as a query and ignored in its own answer, as bc-eval measures. The script also compares
+the predicted probabilities (prior 0.5) with the share of queries whose most probable work is correct. $BYTECOVER_SEARCH is the binary; $KEEP is a
+folder to keep the index in.
 """
 import csv
 import json
@@ -37,22 +38,23 @@ def run(*args):
     return subprocess.run([str(a) for a in args], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def judge(answers, work_of, left):
-    precisions, first, said, right, times = [], 0, [], [], 0
+def evaluate(answers, work_of, remaining):
+    """Average precisions, number of correct first hits, and predicted probability and correctness of the most probable work."""
+    precisions, first_hits, predicted, correct = [], 0, [], []
     for answer in answers:
-        own = work_of[answer["query"]]
+        work = work_of[answer["query"]]
         order = [path for hit in answer["hits"] for path in [hit["path"], *hit["other_versions"]] if path != answer["query"]]
-        places = [place for place, path in enumerate(order, 1) if work_of[path] == own]
-        total = sum(work == own for path, work in work_of.items() if path in left and path != answer["query"])
+        ranks = [rank for rank, path in enumerate(order, 1) if work_of[path] == work]
+        total = sum(other == work for path, other in work_of.items() if path in remaining and path != answer["query"])
         if not total:
             continue
-        precisions.append(sum(n / place for n, place in enumerate(places, 1)) / total)
-        first += work_of[order[0]] == own
-        if left != set(work_of) and answer["hits"][0].get("probability") is not None:
+        precisions.append(sum(n / rank for n, rank in enumerate(ranks, 1)) / total)
+        first_hits += work_of[order[0]] == work
+        if remaining != set(work_of) and answer["hits"][0].get("probability") is not None:
             best = max(answer["hits"], key=lambda hit: hit["probability"])
-            said.append(best["probability"])
-            right.append(work_of[best["path"]] == own)
-    return precisions, first, said, right
+            predicted.append(best["probability"])
+            correct.append(work_of[best["path"]] == work)
+    return precisions, first_hits, predicted, correct
 
 
 def main(path, network, rounds):
@@ -69,30 +71,30 @@ def main(path, network, rounds):
         started = time.perf_counter()
         run(binary, "add", folder / "list.csv", "--index", folder / "index", "--network", network)
         print(f"added in {time.perf_counter() - started:.1f} s", file=sys.stderr)
-        for more in ([], ["--whole"]):
-            all_ = [[], 0, [], []]
-            spent = 0
+        for options in ([], ["--whole"]):
+            totals = [[], 0, [], []]
+            seconds = 0
             for number in range(rounds or 1):
-                index, gone = folder / "index", []
+                index, removed = folder / "index", []
                 queries = [audio for audios in by_work.values() if len(audios) > 1 for audio in audios]
                 if rounds:
-                    queries = gone = [audios[number] for audios in by_work.values() if len(audios) > number]
+                    queries = removed = [audios[number] for audios in by_work.values() if len(audios) > number]
                     index = folder / "round"
                     shutil.rmtree(index, ignore_errors=True)
                     shutil.copytree(folder / "index", index)
                     run(binary, "remove", "--index", index, "--path", *queries)
                 started = time.perf_counter()
-                out = run(binary, "search", *queries, "--index", index, "--network", network, "--json", "-k", len(work_of), "--prior", 0.5, *more)
-                spent += time.perf_counter() - started
-                found = judge([json.loads(line) for line in out.splitlines()], work_of, set(work_of) - set(gone))
-                all_ = [a + b for a, b in zip(all_, found)]
-            precisions, first, said, right = all_
+                out = run(binary, "search", *queries, "--index", index, "--network", network, "--json", "-k", len(work_of), "--prior", 0.5, *options)
+                seconds += time.perf_counter() - started
+                figures = evaluate([json.loads(line) for line in out.splitlines()], work_of, set(work_of) - set(removed))
+                totals = [a + b for a, b in zip(totals, figures)]
+            precisions, first_hits, predicted, correct = totals
             n = len(precisions)
-            line = {"compared": "whole recordings" if more else "windows", "asks": "in rounds" if rounds else "each", "recordings": len(work_of), "queries": n, "mAP": round(sum(precisions) / n, 4), "hit@1": round(first / n, 4)}
-            if said:
-                sure = [ok for p, ok in zip(said, right) if p >= 0.9]
-                line |= {"said": round(sum(said) / len(said), 3), "right": round(sum(right) / len(right), 3), "from_90_percent": len(sure), "of_these_right": sum(sure)}
-            print(json.dumps(line | {"seconds_per_query": round(spent / n, 3)}), flush=True)
+            line = {"compared": "whole recordings" if options else "windows", "mode": "in rounds" if rounds else "each", "recordings": len(work_of), "queries": n, "mAP": round(sum(precisions) / n, 4), "hit@1": round(first_hits / n, 4)}
+            if predicted:
+                confident = [is_correct for p, is_correct in zip(predicted, correct) if p >= 0.9]
+                line |= {"predicted": round(sum(predicted) / len(predicted), 3), "correct": round(sum(correct) / len(correct), 3), "from_90_percent": len(confident), "of_these_correct": sum(confident)}
+            print(json.dumps(line | {"seconds_per_query": round(seconds / n, 3)}), flush=True)
 
 
 if __name__ == "__main__":

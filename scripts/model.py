@@ -1,12 +1,12 @@
-"""The networks in PyTorch: loads checkpoints of bc-train, of either kind.
+"""The networks in PyTorch. Loads checkpoints of bc-train, both of ByteCover and of the ring network.
 
     from model import load
     network, header = load("configs/networks/default/network.safetensors")
     f_t, f_c, logits = network(scale(x, header))
 
-x is (B, bins, frames): CQT magnitudes of hop 512, averaged over header["input"]["pool"] frames. `scale` is what
-`[model] scale` does to a clip. f_t lies before the BNNeck, f_c behind it: it is what is compared, by cosine. logits is
-None where there is no classifier. Networks are in evaluation mode. Needs torch and safetensors.
+x is (B, bins, frames): CQT magnitudes of hop 512, averaged over header["input"]["pool"] frames. `scale` applies
+`[model] scale` to each clip. f_t is taken before the BNNeck, f_c after it; recordings are compared by the cosine of their f_c.
+logits is None if there is no classifier. Networks are in evaluation mode. Needs torch and safetensors.
 """
 import json
 import math
@@ -31,7 +31,7 @@ class IBN(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """ByteCover's; the public re-implementation's ("orfium") has biases and rectifies before the sum too."""
+    """The block of ByteCover; that of the public re-implementation ("orfium") has biases and a ReLU before the sum as well."""
 
     def __init__(self, inputs, planes, stride, first, ibn, orfium):
         super().__init__()
@@ -87,7 +87,7 @@ class ByteCover(nn.Module):
 
 
 class RingConv(nn.Conv2d):
-    """A convolution that goes round the rows; zeros before and behind the columns."""
+    """A convolution with circular padding of the rows and zero padding of the columns."""
 
     def __init__(self, inputs, outputs, kernel, stride=1):
         super().__init__(inputs, outputs, kernel, stride=(1, stride), bias=False)
@@ -168,14 +168,14 @@ class Ring(nn.Module):
 
 
 def scale(x, header):
-    """What `[model] scale` does to each clip of a batch."""
+    """Applies `[model] scale` to each clip of a batch."""
     kind = header["input"]["scale"]
     if kind == "none":
         return x
     if kind == "chroma":
         classes = x.unflatten(1, (-1, 12)).sum(1)
-        most = classes.amax(1, keepdim=True)
-        classes = classes / torch.where(most > 0, most, 1)
+        maxima = classes.amax(1, keepdim=True)
+        classes = classes / torch.where(maxima > 0, maxima, 1)
         return classes - classes.mean((1, 2), keepdim=True)
     share = x / (x.amax((1, 2), keepdim=True) + 1e-6)
     if kind == "max":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""NumPy's matrix products of all vectors with all, and nothing else: the minimum work of any exact evaluation.
+"""Times only the matrix products of all vectors with all in NumPy: the minimum work of any exact evaluation.
 
-    scripts/bench_eval.sh scripts/products.py 100000 512 2     beside bc-eval metrics
+    scripts/bench_eval.sh scripts/products.py 100000 512 2     compares them with bc-eval metrics
 """
 import argparse
 import time

@@ -1,4 +1,4 @@
-//! Lets macOS link a module whose Python symbols are there only once a Python has loaded it; Linux does so anyway.
+//! Lets macOS link a module whose Python symbols are resolved only when Python loads it, as Linux does by default.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

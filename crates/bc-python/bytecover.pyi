@@ -13,7 +13,7 @@ _Array = npt.NDArray[Any]
 __version__: str
 
 def cqt(source: Union[_Path, _Array], sample_rate: int = 22050, pool: int = 1) -> npt.NDArray[np.float32]:
-    """Constant-Q magnitudes, (84, frames): 84 semitones from C1 (32.7 Hz), a column every 512 * pool samples at 22,050 Hz.
+    """Constant-Q magnitudes, (84, frames): 84 semitones from C1 (32.7 Hz), one column per 512 * pool samples at 22,050 Hz.
 
     source: path of an audio file, or mono samples (1-D, full scale is 1) at `sample_rate` Hz.
     """
@@ -64,7 +64,7 @@ class Index:
         """Opens an index that `bc-search add` made, or a file of embeddings of bc-eval.
 
         network: its network, a file or the folder of a bundle; needed to search for audio files, and, as a bundle, for probabilities.
-        prior: the probability, before the scores are known, that the index holds a query's work. whole: compare whole recordings alone.
+        prior: the probability, before the scores are known, that the index holds a query's work. whole: compare whole recordings only.
         """
 
     @property
@@ -93,7 +93,7 @@ def metrics(
     """
 
 class Alignment:
-    """How two recordings go together."""
+    """How two recordings match."""
 
     @property
     def key_shift(self) -> int:
@@ -105,7 +105,7 @@ class Alignment:
 
     @property
     def score(self) -> float:
-        """The longer they run together, the higher; no probability."""
+        """Higher the longer they match; not a probability."""
 
     @property
     def sections(self) -> list[tuple[float, float, float, float]]:

@@ -1,4 +1,4 @@
-//! A pair of recordings of one and of four minutes by Qmax, a vector of the 2-D Fourier magnitude, an alignment.
+//! Times Qmax, the 2-D Fourier magnitude and an alignment on pairs of recordings of one and of four minutes.
 
 use bc_align::{Chroma, align, qmax, two_dfm};
 use criterion::{Criterion, criterion_group, criterion_main};

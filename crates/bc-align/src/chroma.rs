@@ -7,14 +7,14 @@ use crate::Error;
 /// Pitch classes of a column; class 0 is that of the transform's lowest bin (C by default).
 pub const PITCH_CLASSES: usize = 12;
 
-/// A column is scaled to length 1 by the greater of its length and this, so that silence stays near zero.
-const LEAST_LENGTH: f32 = 1e-6;
+/// Minimum length by which a column is divided when it is scaled to length 1, so that silence stays near zero.
+const MIN_LENGTH: f32 = 1e-6;
 
-/// How a magnitude counts before octaves are added.
+/// Compression of magnitudes before octaves are added.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compression {
-    /// As it is: `librosa.feature.chroma_cqt`.
+    /// None, as in `librosa.feature.chroma_cqt`.
     Linear,
     /// Raised to this power.
     Power(f32),
@@ -25,13 +25,13 @@ pub enum Compression {
 /// How bins become pitch classes.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Folding {
-    /// How a magnitude counts.
+    /// Compression of magnitudes.
     pub compression: Compression,
     /// Share of the two neighbours' magnitudes that is taken from a bin, where a bin is a semitone. The window is Hann and
     /// Q = 1 / (2^(1/12) - 1) periods long, so a tone's two neighbours lie one bin of the window's own Fourier transform
-    /// away and hear half of it: 0.5 removes that. Transforms of more bins per octave need none and get none.
+    /// away and contain half of it: 0.5 removes that. It is not applied to transforms with more bins per octave.
     pub leakage: f32,
-    /// Weights of the octaves, lowest first; octaves beyond count 1. All 1 as `librosa.feature.chroma_cqt` has it.
+    /// Weights of the octaves, lowest first; further octaves have weight 1. `librosa.feature.chroma_cqt` weights all by 1.
     pub octave_weights: Vec<f32>,
 }
 
@@ -51,8 +51,8 @@ pub struct Chroma {
 }
 
 impl Chroma {
-    /// Folds `magnitudes`, bins x `frames`, row-major, of the transform `cqt`. Several bins a semitone are added, those
-    /// nearest to its centre, as `librosa.filters.cq_to_chroma` does it.
+    /// Folds `magnitudes`, bins x `frames`, row-major, of the transform `cqt`. Several bins per semitone are added, those
+    /// nearest to its centre, as in `librosa.filters.cq_to_chroma`.
     ///
     /// # Errors
     /// Another number of values, a transform without semitones, magnitudes that are negative or not finite.
@@ -72,7 +72,7 @@ impl Chroma {
         if magnitudes.iter().any(|value| !value.is_finite() || *value < 0.0) {
             return Err(Error::NotFinite);
         }
-        let most = magnitudes.iter().fold(0f32, |most, value| most.max(*value));
+        let max = magnitudes.iter().fold(0f32, |max, value| max.max(*value));
         let leakage = if per_octave == PITCH_CLASSES { folding.leakage } else { 0.0 };
         let per_class = per_octave / PITCH_CLASSES;
         let mut columns = vec![[0f32; PITCH_CLASSES]; frames];
@@ -83,9 +83,9 @@ impl Chroma {
             let below = (bin > 0 && leakage > 0.0).then(|| row(bin - 1));
             let above = (bin + 1 < bins && leakage > 0.0).then(|| row(bin + 1));
             for (frame, column) in columns.iter_mut().enumerate() {
-                let beside = below.map_or(0.0, |row| row[frame]) + above.map_or(0.0, |row| row[frame]);
-                let value = (row(bin)[frame] - leakage * beside).max(0.0);
-                column[class % PITCH_CLASSES] += weight * compressed(value, most, folding.compression);
+                let neighbours = below.map_or(0.0, |row| row[frame]) + above.map_or(0.0, |row| row[frame]);
+                let value = (row(bin)[frame] - leakage * neighbours).max(0.0);
+                column[class % PITCH_CLASSES] += weight * compressed(value, max, folding.compression);
             }
         }
         Ok(Self { columns, column_s: cqt.column_seconds() })
@@ -97,7 +97,7 @@ impl Chroma {
         self.columns.len() as f64 * self.column_s
     }
 
-    /// Medians over cells of about `seconds`, each scaled to length 1; a rest that fills no cell is dropped.
+    /// Medians over cells of about `seconds`, each scaled to length 1; columns at the end that fill no cell are dropped.
     #[must_use]
     pub fn medians(&self, seconds: f64) -> Self {
         let size = (seconds / self.column_s).round().max(1.0) as usize;
@@ -113,7 +113,7 @@ impl Chroma {
     }
 
     /// Means over cells of exactly `seconds`, each scaled to length 1; columns that belong to two cells are shared by
-    /// time, and cells shorter than a column hold it as it is. A rest that fills no cell is dropped.
+    /// time, and cells shorter than a column hold its values. Columns at the end that fill no cell are dropped.
     #[must_use]
     pub fn means(&self, seconds: f64) -> Self {
         let ratio = seconds / self.column_s;
@@ -122,8 +122,8 @@ impl Chroma {
             let (start, end) = (cell as f64 * ratio, (cell + 1) as f64 * ratio);
             let mut sum = [0f32; PITCH_CLASSES];
             let last = (end.ceil() as usize).min(self.columns.len());
-            for (place, column) in self.columns[..last].iter().enumerate().skip(start as usize) {
-                let share = (end.min(place as f64 + 1.0) - start.max(place as f64)).max(0.0) as f32;
+            for (index, column) in self.columns[..last].iter().enumerate().skip(start as usize) {
+                let share = (end.min(index as f64 + 1.0) - start.max(index as f64)).max(0.0) as f32;
                 sum.iter_mut().zip(column).for_each(|(sum, value)| *sum += share * value);
             }
             unit(sum)
@@ -138,7 +138,7 @@ impl Chroma {
         self
     }
 
-    /// Transposed up by `semitones`, any number of them.
+    /// The chroma transposed up by any number of `semitones`.
     #[must_use]
     pub fn transposed(&self, semitones: i32) -> Self {
         let by = semitones.rem_euclid(PITCH_CLASSES as i32) as usize;
@@ -154,39 +154,39 @@ impl Chroma {
         std::array::from_fn(|class| self.columns.iter().map(|column| column[class]).sum::<f32>() / count)
     }
 
-    /// All shifts from 0 to 11 semitones upwards of `other`, the one whose mean column is most like that of `self` first: the
-    /// optimal transposition index (Serrà, Gómez & Herrera 2008) and what comes after it.
+    /// The upward shifts of `other` from 0 to 11 semitones, ordered by how similar its mean column is to that of `self`: the
+    /// optimal transposition index (Serrà, Gómez & Herrera 2008) first.
     #[must_use]
     pub fn transpositions(&self, other: &Self) -> [i32; PITCH_CLASSES] {
         let (own, theirs) = (self.mean(), other.mean());
-        let like = |shift: i32| -> f32 {
+        let similarity = |shift: i32| -> f32 {
             (0..PITCH_CLASSES)
                 .map(|class| own[class] * theirs[(class + PITCH_CLASSES - shift as usize) % PITCH_CLASSES])
                 .sum()
         };
         let mut shifts: [i32; PITCH_CLASSES] = std::array::from_fn(|shift| shift as i32);
-        shifts.sort_by(|a, b| like(*b).total_cmp(&like(*a)));
+        shifts.sort_by(|a, b| similarity(*b).total_cmp(&similarity(*a)));
         shifts
     }
 }
 
-fn compressed(value: f32, most: f32, compression: Compression) -> f32 {
+fn compressed(value: f32, max: f32, compression: Compression) -> f32 {
     match compression {
         Compression::Linear => value,
         Compression::Power(power) => value.powf(power),
-        Compression::Log(steepness) if most > 0.0 => (steepness * value / most).ln_1p(),
+        Compression::Log(steepness) if max > 0.0 => (steepness * value / max).ln_1p(),
         Compression::Log(_) => 0.0,
     }
 }
 
-/// Scaled to length 1.
+/// Scales a column to length 1.
 pub(crate) fn unit(mut column: [f32; PITCH_CLASSES]) -> [f32; PITCH_CLASSES] {
-    let length = column.iter().map(|value| value * value).sum::<f32>().sqrt().max(LEAST_LENGTH);
+    let length = column.iter().map(|value| value * value).sum::<f32>().sqrt().max(MIN_LENGTH);
     column.iter_mut().for_each(|value| *value /= length);
     column
 }
 
-/// The median as in NumPy: the mean of the two middle values of an even number. Changes the order; 0 if there are no values.
+/// The median as in NumPy: the mean of the two middle values if their number is even; 0 if there are no values. Reorders the values.
 pub(crate) fn median(values: &mut [f32]) -> f32 {
     let middle = values.len() / 2;
     if values.is_empty() {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_with_its_leakage_is_one_pitch_class_whatever_the_octave() {
+    fn tone_with_its_leakage_is_one_pitch_class_in_every_octave() {
         for bin in [1, 14, 40, 82] {
             let mut magnitudes = vec![0f32; 84];
             (magnitudes[bin - 1], magnitudes[bin], magnitudes[bin + 1]) = (0.5, 1.0, 0.5);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn three_bins_a_semitone_are_added_around_its_centre() {
+    fn three_bins_per_semitone_are_added_around_its_centre() {
         let mut magnitudes = vec![0f32; 252];
         // C1 a third of a semitone low has no bin; C2: 35, 36, 37.
         for bin in [35, 36, 37] {
@@ -256,21 +256,22 @@ mod tests {
     #[test]
     fn resampled_columns_keep_their_content_at_any_ratio() {
         let columns =
-            (0..100).map(|at| std::array::from_fn(|class| ((at / 10 + class) % 12) as f32)).collect();
+            (0..100).map(|column| std::array::from_fn(|class| ((column / 10 + class) % 12) as f32)).collect();
         let chroma = Chroma { columns, column_s: 0.1 };
         let same = chroma.means(0.1);
         assert_eq!(same.columns.len(), 100);
-        let like = |found: &[f32; 12], expected: &[f32; 12]| {
-            let off = found.iter().zip(unit(*expected)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(off < 1e-6, "{found:?} is not {expected:?}");
+        let assert_equal = |found: &[f32; 12], expected: &[f32; 12]| {
+            let difference =
+                found.iter().zip(unit(*expected)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(difference < 1e-6, "{found:?} is not {expected:?}");
         };
-        like(&same.columns[57], &chroma.columns[57]);
+        assert_equal(&same.columns[57], &chroma.columns[57]);
         let longer = chroma.means(0.25);
         assert_eq!(longer.columns.len(), 40);
-        like(&longer.columns[1], &chroma.columns[3]);
+        assert_equal(&longer.columns[1], &chroma.columns[3]);
         let shorter = chroma.means(0.03);
         assert_eq!(shorter.columns.len(), 333);
-        like(&shorter.columns[40], &chroma.columns[12]);
+        assert_equal(&shorter.columns[40], &chroma.columns[12]);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Classical methods of music retrieval, on the constant-Q magnitudes that the network also uses.
 //!
 //! **In**: a recording's magnitudes (bins x frames, as bc-features stores them or bc-audio computes them), which
-//! [`chroma`] folds into twelve pitch classes a column. **Out**: a vector that is compared by cosine ([`two_dfm`]), the
+//! [`chroma`] folds into twelve pitch classes per column. **Out**: a vector that is compared by cosine ([`two_dfm`]), the
 //! similarity of two recordings by their best local alignment ([`qmax`]), or that alignment itself: key shift, tempo
 //! ratio and matched sections in seconds ([`align()`]).
 //!
-//! A separate crate, because evaluation (baselines beside a network's figures) and search (why are these two versions
-//! of one work?) both need it, and neither needs the other. It knows no files.
+//! A separate crate, because evaluation (baselines to compare with a network) and search (which sections of two versions match) both
+//! need it, and neither needs the other. It reads and writes no files.
 //!
 //! Sources: Bertin-Mahieux & Ellis, *Large-Scale Cover Song Recognition Using the 2D Fourier Transform Magnitude*
 //! (ISMIR 2012); Serrà, Serra & Andrzejak, *Cross recurrence quantification for cover song identification* (New Journal
@@ -48,22 +48,22 @@ pub enum Error {
     /// A magnitude that is infinite, negative or not a number.
     #[error("the features hold a magnitude that is negative or not a finite number; extract them again")]
     NotFinite,
-    /// Too little to align.
-    #[error("a recording of {seconds:.1} s is too short to be aligned; at least {least:.1} s are needed")]
+    /// A recording that is too short to align.
+    #[error("a recording of {seconds:.1} s is too short to be aligned; at least {min_s:.1} s are needed")]
     TooShort {
         /// Length of the recording in seconds.
         seconds: f64,
-        /// The shortest length.
-        least: f64,
+        /// Minimum length in seconds.
+        min_s: f64,
     },
-    /// More than the memory of an alignment should grow to.
+    /// A recording that is too long: the memory of an alignment grows with the product of both lengths.
     #[error(
-        "a recording of {seconds:.0} s is too long to be aligned as a whole; cut it to at most {most:.0} s"
+        "a recording of {seconds:.0} s is too long to be aligned as a whole; cut it to at most {max_s:.0} s"
     )]
     TooLong {
         /// Length of the recording in seconds.
         seconds: f64,
-        /// The greatest length.
-        most: f64,
+        /// Maximum length in seconds.
+        max_s: f64,
     },
 }

@@ -1,8 +1,8 @@
 //! Qmax: the length of the longest local alignment of two recordings, with gaps and changes of tempo (Serrà, Serra & Andrzejak 2009,
 //! section 2.3).
 //!
-//! Both are brought to cells of equal length, the second into the key in which it is most like the first, and the longest
-//! path through their cross recurrence plot is searched for, with steps (1, 1), (2, 1) or (1, 2) and a penalty for every
+//! Both are divided into cells of equal length, the second is transposed to the key in which it is most similar to the first,
+//! and the longest path through their cross recurrence plot is searched for, with steps (1, 1), (2, 1) or (1, 2) and a penalty for every
 //! cell that is not set.
 
 use crate::chroma::{Chroma, PITCH_CLASSES};
@@ -12,27 +12,27 @@ use crate::vectors::wide;
 /// The penalties of a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Costs {
-    /// Cost of the first cell that is not set after one that is (gamma_o).
-    pub opening: f32,
-    /// Cost of each unset cell after it (gamma_e).
-    pub going_on: f32,
+    /// Cost of the first unset cell of a gap (gamma_o).
+    pub gap_opening: f32,
+    /// Cost of each further unset cell of a gap (gamma_e).
+    pub gap_extension: f32,
     /// Cost of a step by (2, 1) or (1, 2), which changes the tempo.
-    pub aside: f32,
+    pub tempo_change: f32,
 }
 
 impl Costs {
     /// The costs of the paper (section 3.2), where a change of tempo is free.
-    pub const QMAX: Self = Self { opening: 0.5, going_on: 0.7, aside: 0.0 };
+    pub const QMAX: Self = Self { gap_opening: 0.5, gap_extension: 0.7, tempo_change: 0.0 };
 
-    /// The steps by which a path comes to a cell, as (rows, columns) back, and what each costs of itself.
+    /// The steps that lead to a cell, as (rows, columns) back, each with its cost.
     pub fn steps(&self) -> [((usize, usize), f32); 3] {
-        [((1, 1), 0.0), ((2, 1), self.aside), ((1, 2), self.aside)]
+        [((1, 1), 0.0), ((2, 1), self.tempo_change), ((1, 2), self.tempo_change)]
     }
 
-    /// The penalty of a cell that is not set after one with this value in the plot.
+    /// The penalty of an unset cell after a cell with the value `hit_before` in the plot.
     #[inline(always)]
     pub fn gap(&self, hit_before: f32) -> f32 {
-        self.going_on - (self.going_on - self.opening) * hit_before
+        self.gap_extension - (self.gap_extension - self.gap_opening) * hit_before
     }
 }
 
@@ -41,18 +41,19 @@ impl Costs {
 pub struct Settings {
     /// Length of a cell in seconds; a cell is the median of its columns.
     pub cell_s: f64,
-    /// Cells of a moment.
+    /// Number of cells of a moment.
     pub depth: usize,
-    /// Share of a row, and of a column, that counts as near.
+    /// Share of a row, and of a column, of the plot that counts as near.
     pub kappa: f64,
-    /// Only the first this many cells of a recording are compared, which bounds the memory of a pair.
-    pub longest: usize,
+    /// Maximum number of cells of a recording that are compared, from its beginning; it bounds the memory of a pair.
+    #[serde(rename = "longest")]
+    pub max_cells: usize,
 }
 
 impl Default for Settings {
     /// Depth 9 and kappa 0.095 are the paper's (m = 9 of 10, section 3.2). 3,600 cells are half an hour.
     fn default() -> Self {
-        Self { cell_s: 0.5, depth: 9, kappa: 0.095, longest: 3600 }
+        Self { cell_s: 0.5, depth: 9, kappa: 0.095, max_cells: 3600 }
     }
 }
 
@@ -63,25 +64,25 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Cells of the settings' length.
+    /// Divides a recording into cells of `settings.cell_s`.
     #[must_use]
     pub fn new(chroma: &Chroma, settings: &Settings) -> Self {
-        Self { cells: chroma.medians(settings.cell_s).first(settings.longest) }
+        Self { cells: chroma.medians(settings.cell_s).first(settings.max_cells) }
     }
 }
 
-/// Qmax over the square root of the moments of `b` (the paper's normalisation), so that longer recordings are not more
-/// like everything; 0 where one of them is shorter than a moment.
+/// Qmax divided by the square root of the number of moments of `b` (the paper's normalisation), so that longer recordings are
+/// not more similar to everything; 0 if one of them is shorter than a moment.
 #[must_use]
 pub fn similarity(a: &Prepared, b: &Prepared, settings: &Settings) -> f64 {
     let b = b.cells.transposed(a.cells.transpositions(&b.cells)[0]);
-    of_cells(&a.cells.columns, &b.columns, settings)
+    cell_similarity(&a.cells.columns, &b.columns, settings)
 }
 
-/// The Qmax of cells that are in one key already, each of length 1.
+/// The Qmax similarity of cells that are already in one key, each of length 1.
 #[must_use]
-pub fn of_cells(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], settings: &Settings) -> f64 {
-    let Some(plot) = Plot::of(a, b, settings.depth, settings.kappa) else { return 0.0 };
+pub fn cell_similarity(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], settings: &Settings) -> f64 {
+    let Some(plot) = Plot::new(a, b, settings.depth, settings.kappa) else { return 0.0 };
     f64::from(longest(&plot, &Costs::QMAX)) / (plot.columns as f64).sqrt()
 }
 
@@ -98,21 +99,21 @@ pub(crate) fn matrix(plot: &Plot, costs: &Costs) -> Vec<f32> {
 }
 
 wide! {
-    /// The greatest value; where `all` has room for them, the values too.
+    /// Returns the greatest value, and writes all values to `all` unless it is empty.
     fn recursion(plot: &Plot, costs: &Costs, all: &mut [f32]) -> f32 {
         let mut scores = Scores::new(plot.columns);
-        let mut most = 0f32;
+        let mut max = 0f32;
         for row in 2..plot.rows {
-            most = most.max(scores.next(plot, costs, row));
+            max = max.max(scores.next(plot, costs, row));
             if let Some(values) = all.get_mut(row * plot.columns..(row + 1) * plot.columns) {
                 values.copy_from_slice(&scores.last);
             }
         }
-        most
+        max
     }
 }
 
-/// A row depends on the two before it and not on itself, so its cells are computed a vector at a time.
+/// The last rows of the recursion. A row depends only on the two before it, so its cells are computed a vector at a time.
 struct Scores {
     before: Vec<f32>,
     last: Vec<f32>,
@@ -138,23 +139,23 @@ impl Scores {
             (&self.last[..count], &last_hits[..count], right),
         ];
         let [(s1, h1, c1), (s2, h2, c2), (s3, h3, c3)] = steps;
-        let off = |score: f32, hit: f32| score - costs.gap(hit);
+        let unset = |score: f32, hit: f32| score - costs.gap(hit);
         let next = &mut self.next[width - count..];
-        let ways = s1.iter().zip(h1).zip(s2.iter().zip(h2)).zip(s3.iter().zip(h3));
-        for ((next, hit), (((s1, h1), (s2, h2)), (s3, h3))) in next.iter_mut().zip(here).zip(ways) {
+        let predecessors = s1.iter().zip(h1).zip(s2.iter().zip(h2)).zip(s3.iter().zip(h3));
+        for ((next, hit), (((s1, h1), (s2, h2)), (s3, h3))) in next.iter_mut().zip(here).zip(predecessors) {
             let (s1, s2, s3) = (s1 - c1, s2 - c2, s3 - c3);
-            let on = larger(larger(s1, s2), larger(s3, 0.0)) + 1.0;
-            let off = larger(larger(off(s1, *h1), off(s2, *h2)), larger(off(s3, *h3), 0.0));
-            *next = if *hit > 0.0 { on } else { off };
+            let if_hit = larger(larger(s1, s2), larger(s3, 0.0)) + 1.0;
+            let if_unset = larger(larger(unset(s1, *h1), unset(s2, *h2)), larger(unset(s3, *h3), 0.0));
+            *next = if *hit > 0.0 { if_hit } else { if_unset };
         }
-        let most = next.iter().copied().fold(0.0, larger);
+        let max = next.iter().copied().fold(0.0, larger);
         std::mem::swap(&mut self.before, &mut self.last);
         std::mem::swap(&mut self.last, &mut self.next);
-        most
+        max
     }
 }
 
-/// The maximum as a single instruction; there is no NaN here.
+/// The maximum as a single instruction, without handling of NaN.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
@@ -175,10 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn a_diagonal_counts_its_cells_and_gaps_cost() {
+    fn diagonal_scores_its_cells_minus_gap_costs() {
         assert_eq!(longest(&plot(20, 30, |row, column| column == row + 5)), 18.0);
         let with_gap = longest(&plot(20, 30, |row, column| column == row + 5 && row != 10 && row != 11));
-        // Across two rows without hits goes one step of two rows and, back to the diagonal, one of two columns.
+        // Two rows without hits are crossed by a step of two rows and, back to the diagonal, one of two columns.
         assert_eq!(with_gap, 16.0 - 0.5);
         let twice_as_fast = longest(&plot(20, 40, |row, column| column == 2 * row));
         assert_eq!(twice_as_fast, 18.0);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_is_most_like_itself_in_another_key() {
+    fn transposed_copy_has_the_maximum_similarity() {
         let mut state = 7u32;
         let columns: Vec<[f32; 12]> = (0..100)
             .map(|_| {

@@ -9,12 +9,12 @@
 use crate::chroma::PITCH_CLASSES;
 use crate::vectors::wide;
 
-/// Sums are taken in this many parts, so that they are vectorised.
+/// Number of partial sums, so that sums are vectorised.
 const LANES: usize = 16;
-/// A threshold that is not found after this many counts is found by sorting.
-const ATTEMPTS: usize = 24;
+/// Maximum number of counts to find a threshold; after that it is found by sorting.
+const MAX_ATTEMPTS: usize = 24;
 /// Density of the standard normal distribution at its 0.1 quantile.
-const BELL: f32 = 0.17;
+const NORMAL_DENSITY: f32 = 0.17;
 
 /// Which moments recur: rows x columns, row-major, 1 where they do and 0 elsewhere.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,14 +23,14 @@ pub struct Plot {
     pub rows: usize,
     /// Moments of the second.
     pub columns: usize,
-    /// 32-bit floats and not bits, because what reads them ([`crate::qmax`]) calculates with them, a vector at a time.
+    /// 32-bit floats instead of bits, because [`crate::qmax`] calculates with them, a vector at a time.
     pub hits: Vec<f32>,
 }
 
 impl Plot {
-    /// The plot of two recordings, whose columns are of length 1 (or near 0 where they are silent); none where one of
+    /// The plot of two recordings, whose columns have length 1 (or near 0 where they are silent); `None` if one of
     /// them is shorter than a moment.
-    pub fn of(
+    pub fn new(
         a: &[[f32; PITCH_CLASSES]],
         b: &[[f32; PITCH_CLASSES]],
         depth: usize,
@@ -42,13 +42,13 @@ impl Plot {
             return None;
         }
         let mut distances = vec![0f32; rows * columns];
-        // The other way round, so that a column is contiguous; cheaper than transposing.
-        let mut turned = vec![0f32; rows * columns];
+        // The transposed distances, so that a column is contiguous; computing them is cheaper than transposing.
+        let mut transposed = vec![0f32; rows * columns];
         embedded_distances(a, b, depth, &mut distances);
-        embedded_distances(b, a, depth, &mut turned);
+        embedded_distances(b, a, depth, &mut transposed);
         let (of_row, of_column) = ((kappa * columns as f64) as usize, (kappa * rows as f64) as usize);
         let by_row = limits(&distances, columns, of_row);
-        let by_column = limits(&turned, rows, of_column);
+        let by_column = limits(&transposed, rows, of_column);
         mark(&mut distances, &by_row, &by_column);
         Some(Self { rows, columns, hits: distances })
     }
@@ -59,7 +59,7 @@ wide! {
     fn embedded_distances(a: &[[f32; PITCH_CLASSES]], b: &[[f32; PITCH_CLASSES]], depth: usize, out: &mut [f32]) {
         let columns = b.len() + 1 - depth;
         // Lanes of columns, each pitch class in a row; the padding at the end is never read.
-        let lanes: Vec<Lanes> = b.chunks(LANES).map(Lanes::of).collect();
+        let lanes: Vec<Lanes> = b.chunks(LANES).map(Lanes::new).collect();
         let width = lanes.len() * LANES;
         // The last `depth` rows of distances of columns, one after the other in a ring, and room to read beyond.
         let mut ring = vec![0f32; depth * width + depth + LANES];
@@ -75,10 +75,10 @@ wide! {
             for (ahead, start) in starts.iter_mut().enumerate() {
                 *start = (first + ahead) % depth * width + ahead;
             }
-            for (place, out) in out.chunks_mut(LANES).enumerate() {
+            for (chunk, out) in out.chunks_mut(LANES).enumerate() {
                 let mut sums = [0f32; LANES];
                 for start in &starts {
-                    let distances = ring[start + place * LANES..].first_chunk::<LANES>();
+                    let distances = ring[start + chunk * LANES..].first_chunk::<LANES>();
                     let distances = distances.unwrap_or(&[0.0; LANES]);
                     for lane in 0..LANES {
                         sums[lane] += distances[lane];
@@ -91,14 +91,14 @@ wide! {
     }
 }
 
-/// The columns that are processed at a time.
+/// Columns that are processed together.
 struct Lanes {
     pitches: [[f32; LANES]; PITCH_CLASSES],
     squares: [f32; LANES],
 }
 
 impl Lanes {
-    fn of(columns: &[[f32; PITCH_CLASSES]]) -> Self {
+    fn new(columns: &[[f32; PITCH_CLASSES]]) -> Self {
         let mut lanes = Self { pitches: [[0.0; LANES]; PITCH_CLASSES], squares: [0.0; LANES] };
         for (lane, column) in columns.iter().enumerate() {
             column.iter().zip(&mut lanes.pitches).for_each(|(value, pitches)| pitches[lane] = *value);
@@ -107,7 +107,7 @@ impl Lanes {
         lanes
     }
 
-    /// Squared distances of each to `column`, whose square is `own`.
+    /// Squared distances of the columns from `column`, whose square is `own`.
     #[inline(always)]
     fn distances(&self, column: &[f32; PITCH_CLASSES], own: f32) -> [f32; LANES] {
         let mut products = [0f32; LANES];
@@ -126,7 +126,7 @@ fn square(column: &[f32; PITCH_CLASSES]) -> f32 {
 }
 
 wide! {
-    /// A distance becomes 1 where it is within both limits, 0 elsewhere.
+    /// Replaces each distance by 1 if it is within both limits, else by 0.
     fn mark(distances: &mut [f32], by_row: &[f32], by_column: &[f32]) {
         for (row, own) in distances.chunks_exact_mut(by_column.len()).zip(by_row) {
             for (value, other) in row.iter_mut().zip(by_column) {
@@ -137,12 +137,12 @@ wide! {
 }
 
 wide! {
-    /// Of each row of `width` distances, a number that `rank` + 1 of them are not above (more where several are equal).
+    /// For each row of `width` distances, a limit that `rank` + 1 of them do not exceed (more if several are equal).
     fn limits(distances: &[f32], width: usize, rank: usize) -> Vec<f32> {
         let rank = rank.min(width - 1);
         let mut scratch = vec![0u32; width];
         let mut limits = Vec::with_capacity(distances.len() / width);
-        // Moments that follow each other have much the same distances.
+        // Consecutive moments have nearly the same distances.
         let mut before = None;
         for row in distances.chunks_exact(width) {
             let found = limit(row, rank + 1, before).unwrap_or_else(|| {
@@ -157,46 +157,46 @@ wide! {
     }
 }
 
-/// A number that exactly `count` of the values are not above, by counting: no value is moved, so that a vector of them is
-/// compared at a time. None where that takes too long, as between equal values.
+/// A limit that exactly `count` of the values do not exceed, found by counting: no value is moved, so that a vector of them is
+/// compared at a time. `None` if that takes too long, for example if values are equal.
 #[inline(always)]
 fn limit(values: &[f32], count: usize, guess: Option<f32>) -> Option<f32> {
     let (chunks, rest) = values.as_chunks::<LANES>();
-    let (mut sum, mut squares, mut most) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+    let (mut sum, mut squares, mut max) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
     for chunk in chunks {
         for lane in 0..LANES {
             sum[lane] += chunk[lane];
             squares[lane] += chunk[lane] * chunk[lane];
-            most[lane] = if chunk[lane] > most[lane] { chunk[lane] } else { most[lane] };
+            max[lane] = if chunk[lane] > max[lane] { chunk[lane] } else { max[lane] };
         }
     }
     for value in rest {
         sum[0] += value;
         squares[0] += value * value;
-        most[0] = most[0].max(*value);
+        max[0] = max[0].max(*value);
     }
     let share = 1.0 / values.len() as f32;
     let mean = sum.iter().sum::<f32>() * share;
     let spread = (squares.iter().sum::<f32>() * share - mean * mean).max(0.0).sqrt();
-    // Up to `low` are too few, up to `high` too many.
-    let (mut low, mut high) = (0f32, most.iter().copied().fold(0.0, f32::max));
+    // Too few values are up to `low`, too many up to `high`.
+    let (mut low, mut high) = (0f32, max.iter().copied().fold(0.0, f32::max));
     if values.len() == count {
         return Some(high);
     }
-    // Values per unit near the limit, were they spread as a bell with a tenth of it below.
-    let density = BELL * values.len() as f32 / spread;
-    let mut at = guess.unwrap_or(mean - 1.3 * spread);
-    for attempt in 0..ATTEMPTS {
-        if !(low < at && at < high) || attempt % 8 == 7 {
-            at = 0.5 * (low + high);
+    // Values per unit near the limit, if they are normally distributed and a tenth of them is below it.
+    let density = NORMAL_DENSITY * values.len() as f32 / spread;
+    let mut candidate = guess.unwrap_or(mean - 1.3 * spread);
+    for attempt in 0..MAX_ATTEMPTS {
+        if !(low < candidate && candidate < high) || attempt % 8 == 7 {
+            candidate = 0.5 * (low + high);
         }
-        let found = count_up_to(values, at);
+        let found = count_up_to(values, candidate);
         match found.cmp(&count) {
-            std::cmp::Ordering::Equal => return Some(at),
-            std::cmp::Ordering::Less => low = at,
-            std::cmp::Ordering::Greater => high = at,
+            std::cmp::Ordering::Equal => return Some(candidate),
+            std::cmp::Ordering::Less => low = candidate,
+            std::cmp::Ordering::Greater => high = candidate,
         }
-        at += (count as f32 - found as f32) / density;
+        candidate += (count as f32 - found as f32) / density;
     }
     None
 }
@@ -204,7 +204,7 @@ fn limit(values: &[f32], count: usize, guess: Option<f32>) -> Option<f32> {
 #[inline(always)]
 fn count_up_to(values: &[f32], limit: f32) -> usize {
     let (chunks, rest) = values.as_chunks::<LANES>();
-    // In 32-bit floats, because checked additions keep a loop from being vectorised; exact up to 2^24 a lane.
+    // In 32-bit floats, because checked additions keep a loop from being vectorised; exact up to 2^24 per lane.
     let mut counts = [0f32; LANES];
     for chunk in chunks {
         for lane in 0..LANES {
@@ -226,7 +226,7 @@ mod tests {
         (0..count).map(|_| unit(std::array::from_fn(|_| random.random::<f32>()))).collect()
     }
 
-    /// The definition, with vectors of 12 x depth numbers and sorted rows and columns.
+    /// The plot by its definition, with vectors of 12 x depth numbers and sorted rows and columns.
     fn plain(a: &[[f32; 12]], b: &[[f32; 12]], depth: usize, kappa: f64) -> Plot {
         let moments = |x: &[[f32; 12]]| -> Vec<Vec<f64>> {
             x.windows(depth)
@@ -254,7 +254,7 @@ mod tests {
         for (n, m, depth) in [(60, 85, 9), (9, 40, 9), (33, 17, 1), (50, 50, 4)] {
             let (a, b) = (random(n, 1), random(m, 2));
             assert_eq!(
-                Plot::of(&a, &b, depth, 0.095).unwrap(),
+                Plot::new(&a, &b, depth, 0.095).unwrap(),
                 plain(&a, &b, depth, 0.095),
                 "{n} {m} {depth}"
             );
@@ -281,9 +281,9 @@ mod tests {
 
     #[test]
     fn a_recording_shorter_than_a_moment_has_no_plot() {
-        assert_eq!(Plot::of(&random(8, 1), &random(20, 2), 9, 0.1), None);
-        assert_eq!(Plot::of(&[], &random(20, 2), 1, 0.1), None);
+        assert_eq!(Plot::new(&random(8, 1), &random(20, 2), 9, 0.1), None);
+        assert_eq!(Plot::new(&[], &random(20, 2), 1, 0.1), None);
         let silence = vec![[0f32; 12]; 20];
-        assert!(Plot::of(&silence, &silence, 9, 0.1).unwrap().hits.iter().all(|hit| *hit == 1.0));
+        assert!(Plot::new(&silence, &silence, 9, 0.1).unwrap().hits.iter().all(|hit| *hit == 1.0));
     }
 }

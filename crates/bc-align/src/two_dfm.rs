@@ -1,7 +1,7 @@
 //! The 2-D Fourier magnitude of chroma: one vector per recording, the same in every key.
 //!
-//! The magnitude of a patch's 2-D Fourier transform depends neither on the position of a pattern in the patch nor on its pitch
-//! class it begins; the median over all patches is the recording (Bertin-Mahieux & Ellis 2012, sections 3.1 to 3.3,
+//! The magnitude of a patch's 2-D Fourier transform depends neither on the position of a pattern in the patch nor on its key;
+//! the median over all patches represents the recording (Bertin-Mahieux & Ellis 2012, sections 3.1 to 3.3,
 //! on a uniform grid in place of beats and without the reduction by PCA).
 
 use realfft::RealFftPlanner;
@@ -15,12 +15,12 @@ use crate::chroma::{Chroma, PITCH_CLASSES, median, unit};
 pub struct Settings {
     /// Length of a cell in seconds; a cell is the median of its columns.
     pub cell_s: f64,
-    /// Cells of a patch.
+    /// Number of cells of a patch.
     pub width: usize,
-    /// What a cell, scaled to length 1, is raised to: louder pitch classes count more.
+    /// Exponent of the values of a cell that is scaled to length 1: louder pitch classes count more.
     pub power: f32,
-    /// Whether the DC coefficient is kept: it says how full the chroma is, not what it
-    /// does, and outweighs the others.
+    /// Whether the DC coefficient is kept. It measures the density of the chroma, not its
+    /// pattern, and outweighs the others.
     pub keep_dc: bool,
 }
 
@@ -35,12 +35,12 @@ impl Default for Settings {
 /// Fourier transform), of length 1; zeros for silence. A recording shorter than a patch is followed by silence.
 #[must_use]
 pub fn vector(chroma: &Chroma, settings: &Settings) -> Vec<f32> {
-    of_cells(&chroma.medians(settings.cell_s).columns, settings)
+    vector_of_cells(&chroma.medians(settings.cell_s).columns, settings)
 }
 
 /// As [`vector`], for existing cells.
 #[must_use]
-pub fn of_cells(cells: &[[f32; PITCH_CLASSES]], settings: &Settings) -> Vec<f32> {
+pub fn vector_of_cells(cells: &[[f32; PITCH_CLASSES]], settings: &Settings) -> Vec<f32> {
     let width = settings.width.max(1);
     let powered = |cell: &[f32; PITCH_CLASSES]| unit(cell.map(|value| value.max(0.0).powf(settings.power)));
     let mut cells: Vec<[f32; PITCH_CLASSES]> = cells.iter().map(powered).collect();
@@ -51,7 +51,9 @@ pub fn of_cells(cells: &[[f32; PITCH_CLASSES]], settings: &Settings) -> Vec<f32>
     let mut magnitudes = vec![0f32; PITCH_CLASSES * half * patches];
     let mut transform = Transform::new(width);
     for (patch, cells) in cells.windows(width).enumerate() {
-        transform.of(cells, |coefficient, magnitude| magnitudes[coefficient * patches + patch] = magnitude);
+        transform.magnitudes(cells, |coefficient, magnitude| {
+            magnitudes[coefficient * patches + patch] = magnitude
+        });
     }
     let medians: Vec<f32> = magnitudes.chunks_exact_mut(patches).map(median).collect();
     let mut vector = vec![0f32; PITCH_CLASSES * width];
@@ -97,7 +99,7 @@ impl Transform {
     }
 
     /// Calls `each(pitch frequency * (width / 2 + 1) + time frequency, magnitude)`.
-    fn of(&mut self, cells: &[[f32; PITCH_CLASSES]], mut each: impl FnMut(usize, f32)) {
+    fn magnitudes(&mut self, cells: &[[f32; PITCH_CLASSES]], mut each: impl FnMut(usize, f32)) {
         let half = self.width / 2 + 1;
         for (pitch, spectrum) in self.spectra.chunks_exact_mut(half).enumerate() {
             self.row.iter_mut().zip(cells).for_each(|(value, cell)| *value = cell[pitch]);
@@ -113,8 +115,8 @@ impl Transform {
     }
 }
 
-/// Similarities of all pairs of a set, n x n, row-major: cosines once the set's mean vector is taken off each, because
-/// what all recordings have in common distinguishes none of them.
+/// Similarities of all pairs of a set, n x n, row-major: cosines after the set's mean vector is subtracted, because
+/// the common part of all recordings does not distinguish them.
 #[must_use]
 pub fn similarities(vectors: &[Vec<f32>]) -> Vec<f32> {
     let dim = vectors.first().map_or(0, Vec::len);
@@ -152,15 +154,15 @@ mod tests {
         let length: f32 = first.iter().map(|value| value * value).sum();
         assert!((length - 1.0).abs() < 1e-5);
         let other = vector(&chroma.transposed(5), &settings);
-        let most = first.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(most < 1e-6, "{most}");
+        let difference = first.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference < 1e-6, "{difference}");
     }
 
     #[test]
     fn short_and_silent_recordings_have_a_vector() {
         let settings = Settings { keep_dc: true, ..Settings::default() };
-        let short = of_cells(&cells(5), &settings);
+        let short = vector_of_cells(&cells(5), &settings);
         assert!(short.iter().all(|value| value.is_finite()) && short[0] > 0.0);
-        assert!(of_cells(&[], &settings).iter().all(|value| *value == 0.0));
+        assert!(vector_of_cells(&[], &settings).iter().all(|value| *value == 0.0));
     }
 }

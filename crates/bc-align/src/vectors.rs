@@ -1,7 +1,7 @@
-//! Functions compiled for wider vectors than every machine has, which are taken at run time where this one has them.
+//! Functions that are also compiled for wider vectors; the variant is chosen at run time, if the CPU supports it.
 
-/// Declares a function whose body is compiled for 256-bit vectors too. What it calls has to be
-/// `#[inline(always)]`, or it stays as it is. No fused multiplications: sums are the same on every machine.
+/// Declares a function whose body is also compiled for 256-bit vectors. Functions that it calls must be
+/// `#[inline(always)]`, or they are not. No fused multiplications: sums are the same on every machine.
 macro_rules! wide {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$meta])*
@@ -10,12 +10,12 @@ macro_rules! wide {
             fn body($($arg: $ty),*) $(-> $out)? $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2")]
-            fn of_256($($arg: $ty),*) $(-> $out)? { body($($arg),*) }
+            fn with_avx2($($arg: $ty),*) $(-> $out)? { body($($arg),*) }
             #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code, reason = "a call of instructions that the processor was checked for")]
+            #[allow(unsafe_code, reason = "a call of instructions that the CPU was checked for")]
             if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: the processor was checked for these instructions.
-                return unsafe { of_256($($arg),*) };
+                // SAFETY: the CPU was checked for these instructions.
+                return unsafe { with_avx2($($arg),*) };
             }
             body($($arg),*)
         }

@@ -1,4 +1,4 @@
-//! 2-D Fourier magnitudes and Qmax beside a Python program that nobody here wrote: numbers on a stored pair
+//! Compares 2-D Fourier magnitudes and Qmax with an independent Python program: numbers on a stored pair
 //! (scripts/make_align_fixture.py), retrieval on the covers mini set.
 
 mod support;
@@ -16,7 +16,7 @@ fn chroma(name: &str) -> Chroma {
     let matrix = array::read(&fixture(name)).unwrap();
     let frames = matrix.columns;
     let columns =
-        (0..frames).map(|at| std::array::from_fn(|class| matrix.values[class * frames + at])).collect();
+        (0..frames).map(|frame| std::array::from_fn(|class| matrix.values[class * frames + frame])).collect();
     Chroma { columns, column_s: 1024.0 / 22_050.0 }
 }
 
@@ -26,9 +26,9 @@ fn two_dimensional_fourier_magnitudes_match_numpy() {
         let theirs = array::read(&fixture(&format!("two_dfm_{name}.npy"))).unwrap().values;
         let ours = two_dfm::vector(&chroma(&format!("{name}.npy")), &two_dfm::Settings::default());
         assert_eq!(ours.len(), theirs.len());
-        let off = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        println!("2DFM of {name}: largest difference {off:.1e}");
-        assert!(off < 1e-4, "{name}: {off}");
+        let difference = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("2DFM of {name}: largest difference {difference:.1e}");
+        assert!(difference < 1e-4, "{name}: {difference}");
     }
 }
 
@@ -53,7 +53,7 @@ fn qmax_matches_numpy_in_both_directions() {
 /// columns of 46 ms): split, 2DFM without DC, Qmax.
 const PYTHON: [(&str, f64, f64); 2] = [("val", 0.3886, 0.7305), ("test", 0.4371, 0.6438)];
 
-/// Ours are the default features: 12 bins per octave, untuned, columns of 116 ms. With 22 and 24 queries, one query's first
+/// Our features are the default ones: 12 bins per octave, untuned, columns of 116 ms. With 22 and 24 queries, one query's first
 /// cover a rank lower moves mAP by about 0.01 to 0.02.
 #[test]
 fn map_on_covers_mini_matches_the_python_reference() {
@@ -81,7 +81,7 @@ fn map_on_covers_mini_matches_the_python_reference() {
         let pairs = prepared.len() * (prepared.len() - 1) / 2;
         let ms = 1e3 * started.elapsed().as_secs_f64() / pairs as f64;
         let map = support::mean_average_precision(&scores, &cliques);
-        println!("{split}: Qmax: mAP {map:.4} (Python {qmax_theirs:.4}), {ms:.3} ms a pair on one thread");
+        println!("{split}: Qmax: mAP {map:.4} (Python {qmax_theirs:.4}), {ms:.3} ms per pair on one thread");
         assert!((map - qmax_theirs).abs() < 0.02, "{split}: {map}");
     }
     let mean = differences.iter().sum::<f64>() / differences.len() as f64;

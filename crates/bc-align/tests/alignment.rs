@@ -1,4 +1,4 @@
-//! Alignments of made-up music, where the truth is known, and of the covers mini set.
+//! Alignments of synthetic music with a known truth, and of the covers mini set.
 
 mod support;
 
@@ -6,32 +6,35 @@ use bc_align::align::Settings;
 use bc_align::{Alignment, Error, Section, align};
 use support::Song;
 
-/// Most that a section's ends may be off, in seconds.
-const NEAR_S: f64 = 2.0;
-/// Most that a tempo ratio may be off.
-const TEMPO: f64 = 0.03;
+/// Maximum error of a section's ends in seconds.
+const MAX_END_ERROR_S: f64 = 2.0;
+/// Maximum relative error of a tempo ratio.
+const MAX_TEMPO_ERROR: f64 = 0.03;
 
-/// How an alignment differs from the truth; the key has to be right.
-fn judge(found: &Alignment, key: i32, tempo: f64, expected: &[Section], what: &str) -> bool {
+/// Whether an alignment is right; prints how it differs from the truth if not. Panics if the key is wrong.
+fn is_right(found: &Alignment, key: i32, tempo: f64, expected: &[Section], what: &str) -> bool {
     assert_eq!(found.key_shift, key, "{what}: {found:?}");
     assert!(found.path.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{what}: the path goes back");
     let inside = |(a, b): &(f64, f64)| {
         found.sections.iter().any(|section| {
-            (section.start_a - NEAR_S..=section.end_a + NEAR_S).contains(a)
-                && (section.start_b - NEAR_S..=section.end_b + NEAR_S).contains(b)
+            (section.start_a - MAX_END_ERROR_S..=section.end_a + MAX_END_ERROR_S).contains(a)
+                && (section.start_b - MAX_END_ERROR_S..=section.end_b + MAX_END_ERROR_S).contains(b)
         })
     };
     let outside = found.path.iter().filter(|point| !inside(point)).count();
     let times = |section: &Section| [section.start_a, section.end_a, section.start_b, section.end_b];
     let pairs = found.sections.iter().zip(expected);
-    let off = pairs.flat_map(|(found, expected)| times(found).into_iter().zip(times(expected)));
-    let worst = off.map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max);
-    let tempo_off = (found.tempo_ratio / tempo - 1.0).abs();
-    let right = tempo_off < TEMPO && found.sections.len() == expected.len() && worst < NEAR_S && outside == 0;
+    let differences = pairs.flat_map(|(found, expected)| times(found).into_iter().zip(times(expected)));
+    let worst = differences.map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max);
+    let tempo_error = (found.tempo_ratio / tempo - 1.0).abs();
+    let right = tempo_error < MAX_TEMPO_ERROR
+        && found.sections.len() == expected.len()
+        && worst < MAX_END_ERROR_S
+        && outside == 0;
     if !right {
         println!(
             "{what}: tempo off by {:.1} %, {} sections of {}, times off by up to {worst:.1} s, {outside} points outside",
-            100.0 * tempo_off,
+            100.0 * tempo_error,
             found.sections.len(),
             expected.len()
         );
@@ -39,9 +42,9 @@ fn judge(found: &Alignment, key: i32, tempo: f64, expected: &[Section], what: &s
     right
 }
 
-/// Tempo and times of every one; 120 s, in both directions.
+/// Checks key, tempo and times of performances of 120 s, aligned in both directions.
 #[test]
-fn key_tempo_and_ends_of_whole_performances() {
+fn whole_performances_have_right_key_tempo_and_ends() {
     let (mut right, mut all) = (0, 0);
     let tempi = [0.7, 0.77, 0.85, 0.92, 1.0, 1.05, 1.13, 1.22, 1.31, 1.4];
     for (number, tempo) in tempi.into_iter().enumerate() {
@@ -53,24 +56,25 @@ fn key_tempo_and_ends_of_whole_performances() {
             let section = |end_a, end_b| Section { start_a: 0.0, end_a, start_b: 0.0, end_b };
             let found = align(&a, &b, &Settings::default()).unwrap();
             let what = format!("key {key}, tempo {tempo}");
-            right += usize::from(judge(&found, key, tempo, &[section(120.0, 120.0 / tempo)], &what));
+            right += usize::from(is_right(&found, key, tempo, &[section(120.0, 120.0 / tempo)], &what));
             let found = align(&b, &a, &Settings::default()).unwrap();
             let what = format!("back, {what}");
-            right += usize::from(judge(&found, -key, 1.0 / tempo, &[section(120.0 / tempo, 120.0)], &what));
+            right +=
+                usize::from(is_right(&found, -key, 1.0 / tempo, &[section(120.0 / tempo, 120.0)], &what));
             all += 2;
         }
     }
     println!(
         "whole performances: {right} of {all} within 3 % of the tempo and 2 s of all times, every key right"
     );
-    // One end in forty may be lost where a song ends on notes that are everywhere in it.
+    // One end in forty may be wrong where a song ends on notes that occur throughout it.
     assert!(right + 1 >= all, "{right} of {all}");
 }
 
-/// Three minutes, of which two parts of 40 and 50 s come again: behind each other (what lay between is cut), with another
-/// song between them, or in the other order.
+/// Two parts of 40 and 50 s of a song of three minutes appear in the other recording: one after the other (with a cut), with
+/// another song between them, or in the other order.
 #[test]
-fn cut_inserted_and_moved_parts_are_sections_of_their_own() {
+fn cut_inserted_and_moved_parts_are_separate_sections() {
     let (mut right, mut all) = (0, 0);
     for (number, tempo) in [0.75, 0.9, 1.0, 1.1, 1.3].into_iter().enumerate() {
         let seed = 1000 + 10 * number as u64;
@@ -102,32 +106,32 @@ fn cut_inserted_and_moved_parts_are_sections_of_their_own() {
                 6,
             ),
         ];
-        for (place, (name, parts, expected, key)) in cases.into_iter().enumerate() {
-            let b = Song::perform(&parts, tempo, key, seed + 3 + place as u64);
+        for (number, (name, parts, expected, key)) in cases.into_iter().enumerate() {
+            let b = Song::perform(&parts, tempo, key, seed + 3 + number as u64);
             let found = align(&a, &b, &Settings::default()).unwrap();
-            right += usize::from(judge(&found, key, tempo, &expected, &format!("{name}, tempo {tempo}")));
+            right += usize::from(is_right(&found, key, tempo, &expected, &format!("{name}, tempo {tempo}")));
             all += 1;
         }
     }
     println!("cut songs: {right} of {all} within 3 % of the tempo and 2 s of all times, every key right");
-    // These songs are chords of one key over and over, so a few seconds of another place may match by chance.
+    // These songs are chords of one key over and over, so a few seconds of another passage may match by chance.
     assert!(right >= 12, "{right} of {all}");
 }
 
 #[test]
 fn other_songs_score_less_than_an_excerpt_of_the_same() {
-    let mut least_same = f64::INFINITY;
-    let mut most_other = 0f64;
+    let mut min_same = f64::INFINITY;
+    let mut max_other = 0f64;
     for seed in 0..6 {
         let (song, other) = (Song::new(120.0, 50 + seed), Song::new(120.0, 80 + seed));
         let a = Song::perform(&[(&song, 0.0, 120.0)], 1.0, 0, seed);
         let excerpt = Song::perform(&[(&other, 0.0, 50.0), (&song, 40.0, 90.0)], 1.15, 2, seed + 7);
         let unrelated = Song::perform(&[(&other, 0.0, 90.0)], 1.15, 2, seed + 8);
-        least_same = least_same.min(align(&a, &excerpt, &Settings::default()).unwrap().score);
-        most_other = most_other.max(align(&a, &unrelated, &Settings::default()).unwrap().score);
+        min_same = min_same.min(align(&a, &excerpt, &Settings::default()).unwrap().score);
+        max_other = max_other.max(align(&a, &unrelated, &Settings::default()).unwrap().score);
     }
-    println!("excerpts of 50 s at least {least_same:.2}, other songs at most {most_other:.2}");
-    assert!(least_same > 1.5 * most_other, "{least_same} {most_other}");
+    println!("excerpts of 50 s at least {min_same:.2}, other songs at most {max_other:.2}");
+    assert!(min_same > 1.5 * max_other, "{min_same} {max_other}");
 }
 
 #[test]
@@ -144,9 +148,9 @@ fn too_short_too_long_and_silent_recordings_do_not_panic() {
     align(&silent, &silent, &Settings::default()).unwrap();
 }
 
-/// No truth is known here but which recordings are of one work; what is checked is that scores tell them apart.
+/// Only the works of the recordings are known here, so this checks that scores distinguish same works from others.
 #[test]
-fn covers_mini_scores_tell_works_apart() {
+fn covers_mini_scores_distinguish_works() {
     let Some(set) = support::mini() else { return };
     for split in ["val", "test"] {
         let versions = support::split(&set, split);
@@ -179,7 +183,7 @@ fn covers_mini_scores_tell_works_apart() {
         };
         println!(
             "{split}: mAP by alignment {map:.4}; medians {:.2} (same work) and {:.2}; {above:.2} of {} same-work pairs above \
-             95 % of {} others ({high:.2}); half of the recording matched: {:.2} and {:.2}; {:.1} ms a pair",
+             95 % of {} others ({high:.2}); half of the recording matched: {:.2} and {:.2}; {:.1} ms per pair",
             quantile(&same, 0.5),
             quantile(&other, 0.5),
             same.len(),

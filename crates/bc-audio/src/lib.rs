@@ -14,6 +14,7 @@
 use bc_formats::config::Mp3Decoder;
 
 pub mod cqt;
+mod cut_off;
 pub mod deadline;
 pub mod decode;
 pub mod extract;
@@ -22,6 +23,7 @@ pub mod need;
 pub mod resample;
 mod retry_when;
 
+pub use cut_off::CutOff;
 pub use decode::DecodeError;
 pub use extract::{Extractor, Features, Limits};
 
@@ -43,6 +45,30 @@ pub const EXTENSIONS: [&str; 16] = [
     "mp3", "m4a", "ogg", "flac", "wav", "opus", "webm", "aac", "mp4", "oga", "mkv", "mka", "aif", "aiff",
     "caf", "weba",
 ];
+
+/// Extensions of audio and video that a search through folders passes over.
+const UNREAD_EXTENSIONS: [&str; 48] = [
+    "wma", "ac3", "eac3", "wv", "ape", "mpc", "mp+", "mpp", "mp1", "mp2", "mpa", "mpga", "dsf", "dff", "dts",
+    "amr", "awb", "au", "snd", "ra", "rm", "ram", "tta", "tak", "shn", "thd", "mlp", "spx", "gsm", "voc",
+    "w64", "rf64", "bwf", "aifc", "m4b", "m4p", "m4r", "m4v", "3gp", "3g2", "mov", "avi", "wmv", "asf",
+    "flv", "mpg", "mpeg", "vob",
+];
+
+/// The extension of a file that is passed over although it is audio or video, with a dot and in lower case; for audio without any
+/// extension, "no extension". `None` for all other files.
+pub fn unread_kind(path: &std::path::Path) -> Option<String> {
+    if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+        return None;
+    }
+    match path.extension() {
+        Some(extension) => {
+            let extension = extension.to_string_lossy().to_lowercase();
+            UNREAD_EXTENSIONS.contains(&extension.as_str()).then(|| format!(".{extension}"))
+        }
+        // Only the content tells whether it is audio.
+        None => inspect::headers(path).is_ok().then(|| "no extension".to_owned()),
+    }
+}
 
 /// Whether a file's name has an extension of audio.
 pub fn is_audio(path: &std::path::Path) -> bool {

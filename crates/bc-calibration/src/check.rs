@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cohort::Cohort;
 use crate::logistic::Curve;
-use crate::posterior::{Evidence, Rest, posterior};
+use crate::posterior::{Evidence, UnexaminedWorks, posterior};
 use crate::sizes::SizeQuery;
 use crate::versions::{PairCounts, Versions};
 use crate::{Calibration, EVEN_ODDS, EXACT_COPY};
@@ -15,7 +15,7 @@ const PROBABILITIES: [f64; 7] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
 /// Rows of the reliability table.
 const ROWS: usize = 10;
 
-/// The effect of accepting pairs from a probability on.
+/// The effect of accepting pairs whose probability is at least a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
     /// The probability at even odds.
@@ -33,7 +33,7 @@ pub struct Threshold {
 impl Threshold {
     /// Score and precision as text: a cosine is at most 1, and if nothing is accepted there is no precision.
     #[must_use]
-    pub fn in_words(&self) -> [String; 2] {
+    pub fn cells(&self) -> [String; 2] {
         let score = if self.score > 1.0 { "above 1: never".to_owned() } else { format!("{:.4}", self.score) };
         let accepted = self.recall > 0.0 || self.false_alarms > 0.0;
         let precision = if accepted { format!("{:.1} %", 100.0 * self.precision) } else { "-".to_owned() };
@@ -43,22 +43,24 @@ impl Threshold {
 
 /// Pairs with nearly the same probability.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Reliability {
+pub struct ReliabilityBin {
     /// Lower bound.
     pub from: f64,
     /// Upper bound.
     pub to: f64,
-    /// Mean probability of the pairs at even odds.
-    pub said: f64,
-    /// The share that is of one work at even odds: each kind of pair weighs one half in all.
-    pub found: f64,
+    /// Mean predicted probability of the pairs at even odds (`said` in the file).
+    #[serde(rename = "said")]
+    pub predicted: f64,
+    /// Observed share of pairs of one work at even odds (`found` in the file): each kind of pair weighs one half in all.
+    #[serde(rename = "found")]
+    pub observed: f64,
     /// Number of pairs.
     pub pairs: usize,
     /// The pairs' share of all weight.
     pub weight: f64,
 }
 
-/// The results of a search when the first work is accepted from a probability on.
+/// The results of a search when the first work is accepted at or above a probability.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Answers {
     /// The probability, at even odds that the index has the work.
@@ -80,7 +82,7 @@ pub(super) struct Scores {
 }
 
 impl Scores {
-    /// Makes points of the spread scores of pairs of one clique, and of two.
+    /// Computes the probabilities of pairs of one clique (`same`) and of two (`other`) from their spread scores.
     pub fn new(same: &[f64], other: &[f64], line: &Curve) -> Self {
         let class = |scores: &[f64], one: bool| -> Vec<(f64, bool, f64)> {
             let weight = 0.5 / scores.len().max(1) as f64;
@@ -91,13 +93,13 @@ impl Scores {
         Self { points }
     }
 
-    /// `all` are the pairs of the whole split, of which these may be a sample.
+    /// One row per threshold probability. `all` counts the pairs of the whole split, of which these may be a sample.
     pub fn thresholds(&self, line: &Curve, all: PairCounts) -> Vec<Threshold> {
-        let of = |one: bool, least: f64| {
-            self.points.iter().filter(|point| point.1 == one && point.0 >= least).count() as f64
+        let count = |one: bool, threshold: f64| {
+            self.points.iter().filter(|point| point.1 == one && point.0 >= threshold).count() as f64
         };
         let rows = PROBABILITIES.iter().map(|&probability| {
-            let share = |one: bool| of(one, probability) / of(one, 0.0);
+            let share = |one: bool| count(one, probability) / count(one, 0.0);
             let (recall, false_alarms) = (share(true), share(false));
             Threshold {
                 probability,
@@ -110,7 +112,8 @@ impl Scores {
         rows.collect()
     }
 
-    pub fn reliability(&self) -> Vec<Reliability> {
+    /// One row per range of probabilities that holds a pair.
+    pub fn reliability(&self) -> Vec<ReliabilityBin> {
         let row_of = |probability: f64| ((probability * ROWS as f64) as usize).min(ROWS - 1);
         let rows = (0..ROWS).filter_map(|row| {
             let inside: Vec<_> = self.points.iter().filter(|point| row_of(point.0) == row).collect();
@@ -118,11 +121,11 @@ impl Scores {
             let mean = |value: &dyn Fn(&(f64, bool, f64)) -> f64| {
                 inside.iter().map(|point| point.2 * value(point)).sum::<f64>() / weight
             };
-            (!inside.is_empty()).then(|| Reliability {
+            (!inside.is_empty()).then(|| ReliabilityBin {
                 from: row as f64 / ROWS as f64,
                 to: (row + 1) as f64 / ROWS as f64,
-                said: mean(&|point| point.0),
-                found: mean(&|point| f64::from(u8::from(point.1))),
+                predicted: mean(&|point| point.0),
+                observed: mean(&|point| f64::from(u8::from(point.1))),
                 pairs: inside.len(),
                 weight,
             })
@@ -132,8 +135,8 @@ impl Scores {
 }
 
 /// Weighted mean difference of the predicted and the observed probabilities.
-pub(super) fn error(rows: &[Reliability]) -> f64 {
-    rows.iter().map(|row| row.weight * (row.said - row.found).abs()).sum()
+pub(super) fn error(rows: &[ReliabilityBin]) -> f64 {
+    rows.iter().map(|row| row.weight * (row.predicted - row.observed).abs()).sum()
 }
 
 /// Cohort-normalised scores of the pairs of one clique and of two; empty where cohorts are too small.
@@ -151,7 +154,7 @@ pub(super) fn normalised_scores(versions: &Versions<'_>) -> Result<(Vec<f64>, Ve
     Ok((same, other))
 }
 
-/// Calls `each(query, its scores with all, its cohort)` for every version.
+/// Calls `each(query, scores with all versions, cohort)` for every version as the query.
 fn each_query(versions: &Versions<'_>, mut each: impl FnMut(usize, &[f64], Option<&Cohort>)) -> Result<()> {
     versions.each_score(|query, scores| {
         let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
@@ -203,28 +206,28 @@ pub(super) fn answers(versions: &Versions<'_>, calibration: &Calibration) -> Res
         if works[own].ratios.is_empty() {
             return;
         }
-        let ask = |found: &mut Vec<(f64, bool)>, without: Option<usize>| {
+        let add_best = |results: &mut Vec<(f64, bool)>, without: Option<usize>| {
             let present: Vec<usize> = (0..works.len())
                 .filter(|work| !works[*work].ratios.is_empty() && Some(*work) != without)
                 .collect();
             let evidence: Vec<Evidence> = present.iter().map(|work| works[*work].clone()).collect();
             let probabilities =
-                posterior(&evidence, Rest::default(), EVEN_ODDS).works.into_iter().zip(present);
+                posterior(&evidence, UnexaminedWorks::default(), EVEN_ODDS).works.into_iter().zip(present);
             let best = probabilities.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
-            found.extend(best.map(|(probability, work)| (probability, work == own)));
+            results.extend(best.map(|(probability, work)| (probability, work == own)));
         };
-        ask(&mut with, None);
-        ask(&mut without, Some(own));
+        add_best(&mut with, None);
+        add_best(&mut without, Some(own));
     })?;
-    let share = |found: &[(f64, bool)], test: &dyn Fn(&(f64, bool)) -> bool| {
-        found.iter().filter(|answer| test(answer)).count() as f64 / found.len().max(1) as f64
+    let share = |results: &[(f64, bool)], test: &dyn Fn(&(f64, bool)) -> bool| {
+        results.iter().filter(|answer| test(answer)).count() as f64 / results.len().max(1) as f64
     };
-    let rows = PROBABILITIES.iter().map(|&least| Answers {
-        probability: least,
-        right: share(&with, &|answer| answer.0 >= least && answer.1),
-        wrong: share(&with, &|answer| answer.0 >= least && !answer.1),
-        missed: share(&with, &|answer| answer.0 < least),
-        accepted_without: share(&without, &|answer| answer.0 >= least),
+    let rows = PROBABILITIES.iter().map(|&threshold| Answers {
+        probability: threshold,
+        right: share(&with, &|answer| answer.0 >= threshold && answer.1),
+        wrong: share(&with, &|answer| answer.0 >= threshold && !answer.1),
+        missed: share(&with, &|answer| answer.0 < threshold),
+        accepted_without: share(&without, &|answer| answer.0 >= threshold),
     });
     Ok(rows.collect())
 }

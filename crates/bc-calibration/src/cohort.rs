@@ -1,4 +1,4 @@
-//! How a recording scores with works that it is not a version of.
+//! The distribution of a recording's scores with works that it is not a version of.
 //!
 //! A cosine is bounded, and a straight line does not fit near its bounds: scores are first transformed by the inverse
 //! hyperbolic tangent (Fisher's z). Some recordings are near to everything and some to nothing, so a score counts by how
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_versions_of_the_querys_work_do_not_shift_the_cohort() {
+    fn few_versions_of_the_querys_work_do_not_shift_the_cohort() {
         let others = (0..1000).map(|i| f64::from(i) / 2000.0 - 0.2);
         let plain = Cohort::from_scores(others.clone()).unwrap();
         let with_own = Cohort::from_scores(others.chain([0.95; 10])).unwrap();

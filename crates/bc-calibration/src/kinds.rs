@@ -1,8 +1,8 @@
 //! The kind of a pair of recordings: same audio, same work, or neither.
 //!
 //! A straight line is fitted where there are pairs of both kinds. A copy scores where neither covers nor other
-//! works do, so it has its own component: copies are anywhere between [`COPY_FROM`] and 1 (on the spread
-//! scale), and what other works do there is read off the slope of their highest scores.
+//! works do, so it has its own component: copies are spread uniformly between [`COPY_FROM`] and 1 (on the spread
+//! scale), and the density of other works there is extrapolated from the slope of their highest scores.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::cohort::MAX_SPREAD;
 pub const COPY_FROM: f64 = 2.297_559_925_067_295;
 /// Share of copies among recordings whose work an index holds, before scores are known.
 pub const COPY_SHARE: f64 = 0.1;
-/// The probability from which on a pair counts as of a kind.
+/// Minimum probability of a kind for a pair to count as of that kind.
 pub const SURE_PROBABILITY: f64 = 0.9;
 
 /// The upper end of a distribution: above `from` is a `share` of all values, which decay exponentially.
@@ -28,7 +28,7 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// The highest `share` of `values`, of which there is at least one.
+    /// Fits the tail to the highest `share` of `values`, at least one value.
     #[must_use]
     pub fn fit(values: &[f64], share: f64) -> Self {
         let mut sorted = values.to_vec();
@@ -39,7 +39,7 @@ impl Tail {
         Self { from, rate: 1.0 / excess.max(1e-3), share: count as f64 / sorted.len().max(1) as f64 }
     }
 
-    /// The logarithm of the density at `value`; below the tail that of its beginning.
+    /// The logarithm of the density at `value`; below the tail, that of the tail's beginning.
     #[must_use]
     pub fn ln_density(&self, value: f64) -> f64 {
         (self.share * self.rate).ln() - self.rate * (value - self.from).max(0.0)
@@ -51,9 +51,9 @@ pub(crate) fn ln_copy_density(spread: f64) -> Option<f64> {
     (spread >= COPY_FROM).then(|| -(MAX_SPREAD - COPY_FROM).ln())
 }
 
-/// Probabilities that add up to 1.
+/// The probability of each kind of pair; they add up to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Kinds {
+pub struct KindProbabilities {
     /// The same recording, whatever its coding.
     pub same_audio: f64,
     /// Another recording of the same work.
@@ -62,10 +62,10 @@ pub struct Kinds {
     pub other: f64,
 }
 
-/// What a pair is taken to be.
+/// The kind that a pair is classified as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum PairKind {
     /// The same recording.
     SameAudio,
     /// Two recordings of one work.
@@ -76,7 +76,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl PairKind {
     /// The name in tables and files.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -89,19 +89,19 @@ impl Kind {
     }
 }
 
-impl Kinds {
+impl KindProbabilities {
     /// The kind whose probability is at least [`SURE_PROBABILITY`]; a pair that is surely of one work and maybe the same
     /// recording is of one work.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> PairKind {
         if self.same_audio >= SURE_PROBABILITY {
-            Kind::SameAudio
+            PairKind::SameAudio
         } else if self.same_audio + self.same_work >= SURE_PROBABILITY {
-            Kind::SameWork
+            PairKind::SameWork
         } else if self.other >= SURE_PROBABILITY {
-            Kind::Other
+            PairKind::Other
         } else {
-            Kind::Unsure
+            PairKind::Unsure
         }
     }
 }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tail_has_the_share_and_the_slope_of_its_values() {
+    fn tail_fit_recovers_share_and_rate() {
         // Quantiles of an exponential distribution of rate 5.
         let values: Vec<f64> = (0..10_000).map(|i| -((f64::from(i) + 0.5) / 10_000.0).ln() / 5.0).collect();
         let tail = Tail::fit(&values, 0.01);

@@ -11,10 +11,10 @@ mod check;
 mod cohort;
 pub mod kinds;
 mod logistic;
-#[cfg(test)]
-mod made_up;
 mod posterior;
 mod sizes;
+#[cfg(test)]
+mod test_embeddings;
 pub mod versions;
 
 use std::path::{Path, PathBuf};
@@ -29,17 +29,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::versions::{PairCounts, Versions};
 
-pub use check::{Answers, Reliability, Threshold};
+pub use check::{Answers, ReliabilityBin, Threshold};
 pub use cohort::{Cohort, MIN_COHORT, spread};
-pub use kinds::{Kind, Kinds, Tail};
+pub use kinds::{KindProbabilities, PairKind, Tail};
 pub use logistic::{Curve, Line};
-pub use posterior::{Evidence, Posterior, Rest, posterior};
-pub use sizes::{Said, SizeCheck};
+pub use posterior::{Evidence, Posterior, UnexaminedWorks, posterior};
+pub use sizes::{ReliabilityRow, SizeCheck};
 
 /// Kind and schema version of `calibration.json`.
 pub const FORMAT: &str = "calibration/3";
 
-/// The key of a calibration's settings that says how recordings were compared ([`WindowComparison`]); absent for one vector per
+/// The key of a calibration's settings that holds how recordings were compared ([`WindowComparison`]); absent for one vector per
 /// recording.
 pub const COMPARE: &str = "compare";
 
@@ -49,22 +49,22 @@ pub const MIN_WORKS: usize = 10;
 
 /// Share of the highest scores of pairs of one work, to which the tail is fitted.
 const SAME_TAIL: f64 = 0.5;
-/// A score that an exact copy has at least, where vectors are kept as 8-bit numbers.
+/// Lowest score of an exact copy where vectors are stored as 8-bit numbers.
 const EXACT_COPY: f64 = 0.9999;
 
-/// The probability at even odds from which on two recordings, one of them of an unknown work, are taken to be of one.
+/// Minimum probability, at even odds, at which two recordings, one of them of an unknown work, are taken to be of one work.
 const SAME_WORK: f64 = 0.97;
 
-/// The probability that an index holds the work of a recording, unless told otherwise. It is low because the scores of a cover
+/// Default of the probability that an index holds the work of a recording. It is low because the scores of a cover
 /// cannot show that none is there where an index is large (docs/notes-eval.md): without evidence, the answer is the prior.
 pub const SEARCH_PRIOR: f64 = 0.05;
 
-/// Even odds: the prior that tables use, and commands unless told otherwise.
+/// Even odds: the prior of the tables, and the default of commands.
 pub const EVEN_ODDS: f64 = 0.5;
 
 /// The default path of the calibration of a file of embeddings.
 #[must_use]
-pub fn beside(embeddings: &Path) -> PathBuf {
+pub fn default_path(embeddings: &Path) -> PathBuf {
     embeddings.with_file_name("calibration.json")
 }
 
@@ -89,15 +89,15 @@ pub struct Calibration {
     pub checked_on: Split,
     /// Pairs that the tables were counted on: all of the split, or of a sample of its works.
     pub checked_pairs: PairCounts,
-    /// Pairs of the whole split, which precisions are of.
+    /// Pairs of the whole split, over which precisions are computed.
     pub split_pairs: PairCounts,
-    /// Works that a search of `answers` chose among.
+    /// Number of works among which each search of `answers` chose.
     pub answers_among: usize,
     /// Precision and recall over pairs, by probability at even odds.
     pub thresholds: Vec<Threshold>,
-    /// How often pairs of a probability are of one work, at even odds.
-    pub reliability: Vec<Reliability>,
-    /// Mean difference of the probability and the share of `reliability`, weighted.
+    /// The share of pairs of one work in each range of predicted probabilities, at even odds.
+    pub reliability: Vec<ReliabilityBin>,
+    /// Weighted mean difference of the predicted probability and the observed share in `reliability`.
     pub calibration_error: f64,
     /// The answers of a search, with the work in the index and without it.
     pub answers: Vec<Answers>,
@@ -118,9 +118,9 @@ impl Calibration {
         Self::fit(path, &val, &test, &embeddings.provenance)
     }
 
-    // Long: every step needs what the ones before it made.
-    /// Fits a calibration on any versions: fitted on `val`, checked on `test`, or on `val` itself if `test` has too few. `path` is what
-    /// an error names, `provenance` is that of the scores.
+    // Long: every step needs the results of the steps before it.
+    /// Fits a calibration on any versions: fitted on `val`, checked on `test`, or on `val` itself if `test` has too few. `path` is
+    /// named in errors, `provenance` is that of the scores.
     ///
     /// # Errors
     /// As [`Calibration::from_embeddings`].
@@ -134,8 +134,8 @@ impl Calibration {
         let fitted_works = val.repeated_cliques();
         ensure!(
             fitted_works >= MIN_WORKS,
-            "{}: the split val has {fitted_works} works with two versions or more; a calibration takes {MIN_WORKS} at \
-             least, because lines fitted on fewer differ too much from songs to songs (see [index] shares and [eval] splits)",
+            "{}: the split val has {fitted_works} works with two versions or more; a calibration needs at least \
+             {MIN_WORKS}, because lines fitted on fewer differ too much from one set of songs to another (see [index] shares and [eval] splits)",
             path.display()
         );
         let fitted = val.sample();
@@ -190,7 +190,7 @@ impl Calibration {
         Ok(calibration)
     }
 
-    /// How recordings were compared whose scores these are; nothing for one vector per recording.
+    /// How the recordings were compared to give these scores; `None` for one vector per recording.
     ///
     /// # Errors
     /// Settings whose comparison cannot be understood.
@@ -219,14 +219,20 @@ impl Calibration {
         larger + ((cover - larger).exp() + (copy - larger).exp()).ln()
     }
 
-    /// What a pair is, when `prior` of all pairs are of one work.
+    /// The probability of each kind for a pair with this score, if a share `prior` of all pairs is of one work.
     #[must_use]
-    pub fn kinds(&self, score: f64, same_file: bool, cohort: Option<&Cohort>, prior: f64) -> Kinds {
+    pub fn kinds(
+        &self,
+        score: f64,
+        same_file: bool,
+        cohort: Option<&Cohort>,
+        prior: f64,
+    ) -> KindProbabilities {
         let work = Evidence { ratios: vec![self.log_ratio(score, cohort)], same_file };
-        let posterior = posterior(&[work], Rest::default(), prior);
+        let posterior = posterior(&[work], UnexaminedWorks::default(), prior);
         let same = posterior.works[0];
         let share = self.copy_share(score, same_file);
-        Kinds { same_audio: same * share, same_work: same * (1.0 - share), other: posterior.none }
+        KindProbabilities { same_audio: same * share, same_work: same * (1.0 - share), other: posterior.none }
     }
 
     /// The share of copies among pairs of one work that have this score.
@@ -242,7 +248,7 @@ impl Calibration {
         1.0 / (1.0 + (cover - copy).exp())
     }
 
-    /// The score from which on two recordings are taken to be of one work where that is not known.
+    /// Minimum score at which two recordings are taken to be of one work where their works are unknown.
     #[must_use]
     pub fn same_work_score(&self) -> f64 {
         self.line.score(SAME_WORK, EVEN_ODDS).tanh()
@@ -282,19 +288,24 @@ impl Calibration {
         let mut thresholds = Table::new();
         thresholds.set_header(["probability", "score", "precision", "recall", "other pairs accepted"]);
         for row in &self.thresholds {
-            let [score, precision] = row.in_words();
+            let [score, precision] = row.cells();
             let [probability, recall, alarms] = [row.probability, row.recall, row.false_alarms].map(percent);
             thresholds.add_row([probability, score, precision, recall, alarms]);
         }
         let mut reliability = Table::new();
-        reliability.set_header(["probability said", "mean", "of one work", "pairs"]);
+        reliability.set_header(["predicted", "mean predicted", "observed", "pairs"]);
         for row in &self.reliability {
             let range = format!("{:.0} to {:.0} %", 100.0 * row.from, 100.0 * row.to);
-            reliability.add_row([range, percent(row.said), percent(row.found), row.pairs.to_string()]);
+            reliability.add_row([
+                range,
+                percent(row.predicted),
+                percent(row.observed),
+                row.pairs.to_string(),
+            ]);
         }
         let mut answers = Table::new();
         answers.set_header([
-            "accept from",
+            "accepted from",
             "right",
             "wrong work",
             "work missed",
@@ -312,34 +323,33 @@ impl Calibration {
             "none from 90 %, without it",
             "none, 9 of 10, without it",
             "exact copy, 99 of 100",
-            "first work: said/found",
+            "first work: predicted/observed",
             "error",
         ]);
         for row in &self.sizes {
-            let said = row
-                .reliability
-                .iter()
-                .map(|row| format!("{:.0}/{:.0} % ({})", 100.0 * row.said, 100.0 * row.found, row.answers));
-            let [first, none, least, copy] =
-                [row.first, row.none_without, row.least_none_without, row.least_of_copy].map(percent);
-            let said = said.collect::<Vec<_>>().join(", ");
+            let reliability = row.reliability.iter().map(|row| {
+                format!("{:.0}/{:.0} % ({})", 100.0 * row.predicted, 100.0 * row.observed, row.answers)
+            });
+            let [first, none, none_p10, copy_p1] =
+                [row.first, row.none_without, row.none_p10, row.copy_p1].map(percent);
+            let reliability = reliability.collect::<Vec<_>>().join(", ");
             sizes.add_row([
                 row.works.to_string(),
                 first,
                 none,
-                least,
-                copy,
-                said,
+                none_p10,
+                copy_p1,
+                reliability,
                 format!("{:.4}", row.error),
             ]);
         }
         format!(
             "Fitted on {} ({} works; {} pairs of one work, {} of two), checked on {} ({} pairs of one work, {} of two).\n\n\
-             Pairs, accepted from a probability (at even odds) on; precision over all {} pairs of one work and {} of two:\n\
+             Pairs, accepted at or above a probability (at even odds); precision over all {} pairs of one work and {} of two:\n\
              {thresholds}\n\
              Is the probability right? (at even odds; mean error {:.3})\n{reliability}\n\
              Search among {} works, every version once with its work in the index and once without:\n{answers}\n\
-             Indexes of other sizes, made up from these scores, asked with a prior of {SEARCH_PRIOR}:\n{sizes}",
+             Simulated indexes of other sizes, searched with a prior of {SEARCH_PRIOR}:\n{sizes}",
             self.fitted_on,
             self.fitted_works,
             self.fitted_pairs.same,
@@ -362,11 +372,11 @@ fn by_kind(versions: &Versions<'_>) -> Result<(Vec<f64>, Vec<f64>)> {
     Ok((spread(same), spread(other)))
 }
 
-/// A prior that is a probability.
+/// Checks that a prior is a probability, and returns it.
 ///
 /// # Errors
 /// A number that is not between 0 and 1.
-pub fn prior(value: f64) -> Result<f64> {
+pub fn check_prior(value: f64) -> Result<f64> {
     if value > 0.0 && value < 1.0 {
         return Ok(value);
     }
@@ -378,7 +388,7 @@ mod tests {
     use super::*;
     use rand::{RngExt, SeedableRng};
 
-    /// `works` x 3 versions in `dim` dimensions around their works' directions, split by turns into val and test.
+    /// `works` x 3 versions in `dim` dimensions around their works' directions, split alternately into val and test.
     fn embeddings(works: usize, noise: f64) -> Embeddings {
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(5);
         let dim = 24;
@@ -391,53 +401,55 @@ mod tests {
                 );
             }
         }
-        made_up::embeddings(dim, 3, vectors, |work| [Split::Val, Split::Test][work % 2])
+        test_embeddings::embeddings(dim, 3, vectors, |work| [Split::Val, Split::Test][work % 2])
     }
 
     #[test]
-    fn probabilities_hold_in_larger_indexes_than_the_one_they_were_learnt_on() {
-        let made = Calibration::from_embeddings(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
-        assert!(made.cohort_line.is_some());
-        assert_eq!(made.sizes.iter().map(|row| row.works).max(), Some(1_000_000));
-        for row in &made.sizes {
+    fn probabilities_are_reliable_in_larger_indexes() {
+        let calibration =
+            Calibration::from_embeddings(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
+        assert!(calibration.cohort_line.is_some());
+        assert_eq!(calibration.sizes.iter().map(|row| row.works).max(), Some(1_000_000));
+        for row in &calibration.sizes {
             assert!(row.error < 0.05, "{row:?}");
-            assert!(row.least_of_copy >= 0.95, "{row:?}");
+            assert!(row.copy_p1 >= 0.95, "{row:?}");
         }
-        let large = made.sizes.iter().find(|row| row.works == 10_000).unwrap();
+        let large = calibration.sizes.iter().find(|row| row.works == 10_000).unwrap();
         assert!(large.none_without >= 0.9, "{large:?}");
-        // It survives its file.
+        // Writing and reading it back changes nothing.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("calibration.json");
-        bc_formats::atomic::write_json(&path, &made).unwrap();
-        assert_eq!(Calibration::read(&path).unwrap(), made);
+        bc_formats::atomic::write_json(&path, &calibration).unwrap();
+        assert_eq!(Calibration::read(&path).unwrap(), calibration);
     }
 
     #[test]
-    fn a_copy_a_cover_and_another_work_are_told_apart() {
-        let made = Calibration::from_embeddings(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
-        let kind = |score: f64, same_file: bool| made.kinds(score, same_file, None, EVEN_ODDS).kind();
-        assert_eq!(kind(1.0, false), Kind::SameAudio);
-        assert_eq!(kind(0.3, true), Kind::SameAudio);
-        assert_eq!(kind(0.93, false), Kind::SameWork);
-        assert_eq!(kind(0.0, false), Kind::Other);
-        let middle = made.line.score(0.5, EVEN_ODDS).tanh();
-        assert_eq!(kind(middle, false), Kind::Unsure);
-        let kinds = made.kinds(0.99, false, None, EVEN_ODDS);
+    fn copy_cover_and_other_work_get_different_kinds() {
+        let calibration =
+            Calibration::from_embeddings(Path::new("e.parquet"), &embeddings(120, 0.8)).unwrap();
+        let kind = |score: f64, same_file: bool| calibration.kinds(score, same_file, None, EVEN_ODDS).kind();
+        assert_eq!(kind(1.0, false), PairKind::SameAudio);
+        assert_eq!(kind(0.3, true), PairKind::SameAudio);
+        assert_eq!(kind(0.93, false), PairKind::SameWork);
+        assert_eq!(kind(0.0, false), PairKind::Other);
+        let middle = calibration.line.score(0.5, EVEN_ODDS).tanh();
+        assert_eq!(kind(middle, false), PairKind::Unsure);
+        let kinds = calibration.kinds(0.99, false, None, EVEN_ODDS);
         assert!((kinds.same_audio + kinds.same_work + kinds.other - 1.0).abs() < 1e-9);
         // The nearer the likelier, over the whole range.
         let ratios: Vec<f64> =
-            (-99..=100).map(|score| made.log_ratio(f64::from(score) / 100.0, None)).collect();
+            (-99..=100).map(|score| calibration.log_ratio(f64::from(score) / 100.0, None)).collect();
         assert!(ratios.is_sorted(), "{ratios:?}");
     }
 
     #[test]
-    fn scores_of_a_collapsed_network_do_not_show_copies() {
+    fn collapsed_network_reports_no_copies() {
         let mut narrow = embeddings(120, 0.8);
         // One direction in all of them.
         narrow.vectors.chunks_exact_mut(24).for_each(|row| row[0] += 30.0);
-        let made = Calibration::from_embeddings(Path::new("e.parquet"), &narrow).unwrap();
-        let highest = made.other_tail.from.tanh();
+        let calibration = Calibration::from_embeddings(Path::new("e.parquet"), &narrow).unwrap();
+        let highest = calibration.other_tail.from.tanh();
         assert!(highest > 0.99, "{highest}");
-        assert_ne!(made.kinds(0.99, false, None, EVEN_ODDS).kind(), Kind::SameAudio);
+        assert_ne!(calibration.kinds(0.99, false, None, EVEN_ODDS).kind(), PairKind::SameAudio);
     }
 }

@@ -1,7 +1,7 @@
 //! Logistic regression on one score: the log-likelihood ratio as a straight line.
 //!
 //! Platt, "Probabilistic outputs for support vector machines" (1999), with both classes weighted
-//! alike, so that the line is the log-likelihood ratio and any prior can be put to it later.
+//! equally, so that the line is the log-likelihood ratio and any prior can be applied later.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,15 +9,15 @@ use crate::kinds::Tail;
 
 /// Share of the highest scores of other works, whose tail limits how far up the line is valid.
 pub(crate) const OTHER_TAIL: f64 = 0.01;
-/// Scores of one work beyond which their slope is read off the upper half of all of them.
-const FEW: usize = 5;
+/// With at most this many scores of one work above the bend, their rate is fitted to the upper half of all their scores.
+const MIN_TAIL_SCORES: usize = 5;
 
 /// A line with a bend beyond which few other works score: the log-likelihood ratio of a score.
 ///
 /// A straight line is fitted where most pairs are. Followed further up it may rise faster than scores of other works
 /// become rare, and the mean ratio of another work, which must be 1, would have no bound: in a large index some
 /// other work would always look certain. Beyond the highest hundredth of other works the ratio rises as the
-/// exponential ends of both distributions say: by the difference of their rates, and no faster than the line.
+/// exponential tails of both distributions imply: by the difference of their rates, and no faster than the line.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// The line below the bend.
@@ -37,7 +37,7 @@ impl Curve {
         let others = Tail::fit(other, OTHER_TAIL);
         let above: Vec<f64> =
             same.iter().filter(|score| **score > others.from).map(|score| score - others.from).collect();
-        let same_rate = if above.len() > FEW {
+        let same_rate = if above.len() > MIN_TAIL_SCORES {
             above.len() as f64 / above.iter().sum::<f64>().max(1e-9)
         } else {
             Tail::fit(same, 0.5).rate
@@ -123,8 +123,8 @@ impl Line {
             let mut curvature = [1e-9, 0.0, 1e-9];
             for &(x, target, weight) in &points {
                 let p: f64 = 1.0 / (1.0 + f64::exp(-(slope * x + intercept)));
-                let (off, bend) = (weight * (p - target), weight * p * (1.0 - p));
-                gradient = [gradient[0] + off * x, gradient[1] + off];
+                let (residual, bend) = (weight * (p - target), weight * p * (1.0 - p));
+                gradient = [gradient[0] + residual * x, gradient[1] + residual];
                 curvature = [curvature[0] + bend * x * x, curvature[1] + bend * x, curvature[2] + bend];
             }
             let [a, b, d] = curvature;
@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn the_fitted_ratio_of_two_normal_distributions_does_not_depend_on_sample_sizes() {
-        // Of two bell curves of width w around a and b the log ratio is a line with the slope
-        // (a - b) / w^2 that is 0 in the middle.
+        // The log ratio of two normal distributions of standard deviation w around a and b is a line with slope
+        // (a - b) / w^2 that is 0 midway between a and b.
         use rand::{RngExt, SeedableRng};
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         let mut bell = |count: usize, centre: f64, width: f64| -> Vec<f64> {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bend_the_mean_ratio_of_other_works_stays_bounded() {
+    fn mean_ratio_of_other_works_is_bounded_above_the_bend() {
         // Other works fall off with a rate of 3, one work with 1 from 2 on: up there the ratio rises by 2.
         let steps = |rate: f64, from: f64, count: usize| -> Vec<f64> {
             (0..count).map(|i| from - ((i as f64 + 0.5) / count as f64).ln() / rate).collect()
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_apart_give_a_finite_line_and_priors_move_it() {
+    fn separable_classes_give_a_finite_slope() {
         let line = Line::fit(&[0.9, 0.95, 0.99], &[0.1, 0.2, 0.15, 0.3]);
         assert!(line.slope.is_finite() && line.slope > 0.0, "{line:?}");
         assert!(line.probability(0.9, 0.5) > 0.7 && line.probability(0.2, 0.5) < 0.3);

@@ -1,9 +1,8 @@
-//! Whether probabilities are right in indexes of other sizes than the one they were learnt on.
+//! Checks whether probabilities are right in indexes of other sizes than the one they were fitted on.
 //!
-//! Indexes of any number of works are made up from measured scores: what a version scores with the others of its
-//! own work is taken as measured; what it scores with other works is drawn from the measured distribution, above
-//! its highest hundredth from the exponential that continues it. Each version asks twice: with its work in the index
-//! and without.
+//! Indexes of any number of works are simulated from measured scores: a version's scores with the others of its own
+//! work are those measured; its scores with other works are drawn from the measured distribution and, above its highest
+//! hundredth, from the exponential that continues it. Each version is a query twice: with its work in the index and without.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -11,32 +10,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::kinds::Tail;
 use crate::logistic::OTHER_TAIL;
-use crate::posterior::{Evidence, Rest, posterior};
+use crate::posterior::{Evidence, UnexaminedWorks, posterior};
 
-/// Numbers of works that are looked at.
+/// Numbers of works of the simulated indexes.
 const SIZES: [u64; 5] = [100, 1000, 10_000, 100_000, 1_000_000];
 /// Bounds of the rows of a reliability table.
 const BOUNDS: [f64; 7] = [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0];
-/// Versions that ask, at most.
-const QUERIES: usize = 300;
-/// From this probability of none on, a search counts as answering that there is none.
-const NONE: f64 = 0.9;
+/// Maximum number of queries.
+const MAX_QUERIES: usize = 300;
+/// Minimum probability of none at which a search counts as answering that the work is absent.
+const MIN_NONE: f64 = 0.9;
 
-/// What a version scores, in log-likelihood ratios.
+/// The scores of one query, as log-likelihood ratios.
 pub(crate) struct SizeQuery {
     /// Ratios with the other versions of its work.
     pub own: Vec<f64>,
-    /// Ratio with a copy of itself that an index holds as 8-bit numbers.
+    /// Ratio with a copy of itself that an index stores as 8-bit numbers.
     pub copy: f64,
 }
 
 /// Answers whose first work has nearly the same probability.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Said {
-    /// Mean probability of the first work.
-    pub said: f64,
-    /// How often it is the right one.
-    pub found: f64,
+pub struct ReliabilityRow {
+    /// Mean predicted probability of the first work (`said` in the file).
+    #[serde(rename = "said")]
+    pub predicted: f64,
+    /// Observed share of answers whose first work is the right one (`found` in the file).
+    #[serde(rename = "found")]
+    pub observed: f64,
     /// Number of answers.
     pub answers: usize,
 }
@@ -46,19 +47,21 @@ pub struct Said {
 pub struct SizeCheck {
     /// Works in the index, one recording each.
     pub works: u64,
-    /// The prior that it was asked with.
+    /// The prior of the search.
     pub prior: f64,
     /// With the work in the index: how often it comes first.
     pub first: f64,
     /// Without the work: the share of queries whose answer is "none" with a probability of at least 0.9.
     pub none_without: f64,
-    /// Without the work: the probability of none that nine of ten queries reach.
-    pub least_none_without: f64,
-    /// The probability of an exact copy that 99 of 100 queries reach.
-    pub least_of_copy: f64,
-    /// By the probability of the first work; answers weigh as the prior says.
-    pub reliability: Vec<Said>,
-    /// Mean difference of said and found, weighted.
+    /// Without the work: 10th percentile of the probability of none (`least_none_without` in the file).
+    #[serde(rename = "least_none_without")]
+    pub none_p10: f64,
+    /// 1st percentile of the probability of the work of an exact copy (`least_of_copy` in the file).
+    #[serde(rename = "least_of_copy")]
+    pub copy_p1: f64,
+    /// One row per range of the first work's probability; answers are weighted by the prior.
+    pub reliability: Vec<ReliabilityRow>,
+    /// Weighted mean difference of predicted and observed probabilities.
     pub error: f64,
 }
 
@@ -71,15 +74,15 @@ pub(crate) fn check(queries: &[SizeQuery], others: &[f64], prior: f64) -> Vec<Si
     let below: Vec<f64> = others.iter().copied().filter(|ratio| *ratio <= tail.from).collect();
     let mean_below = below.iter().map(|ratio| ratio.exp()).sum::<f64>() / below.len().max(1) as f64;
     let mut random = ChaCha8Rng::seed_from_u64(17);
-    let step = queries.len().div_ceil(QUERIES);
+    let step = queries.len().div_ceil(MAX_QUERIES);
     let queries: Vec<&SizeQuery> = queries.iter().step_by(step).collect();
-    SIZES.iter().map(|works| of_size(&queries, &tail, mean_below, *works, prior, &mut random)).collect()
+    SIZES.iter().map(|works| check_size(&queries, &tail, mean_below, *works, prior, &mut random)).collect()
 }
 
 /// An answer: probability of the first work, whether it is the right one, its weight.
 type Answer = (f64, bool, f64);
 
-fn of_size(
+fn check_size(
     queries: &[&SizeQuery],
     tail: &Tail,
     mean_below: f64,
@@ -89,8 +92,8 @@ fn of_size(
 ) -> SizeCheck {
     let (mut answers, mut none, mut copies): (Vec<Answer>, Vec<f64>, Vec<f64>) = Default::default();
     for query in queries {
-        let others = drawn(tail, works - 1, random);
-        let rest = Rest { works: works - 1 - others.len() as u64, mean_ratio: mean_below };
+        let others = draw_tail(tail, works - 1, random);
+        let rest = UnexaminedWorks { works: works - 1 - others.len() as u64, mean_ratio: mean_below };
         let evidence = |ratios: &[f64]| Evidence { ratios: ratios.to_vec(), same_file: false };
         let mut all: Vec<Evidence> = others.iter().map(|ratio| evidence(&[*ratio])).collect();
         let without = posterior(&all, rest, prior);
@@ -98,8 +101,8 @@ fn of_size(
         answers.push((best(&without.works).1, false, 1.0 - prior));
         all.push(evidence(&query.own));
         let with = posterior(&all, rest, prior);
-        let (place, probability) = best(&with.works);
-        answers.push((probability, place == others.len(), prior));
+        let (first, probability) = best(&with.works);
+        answers.push((probability, first == others.len(), prior));
         all.pop();
         all.push(evidence(&[query.copy]));
         copies.push(posterior(&all, rest, prior).works[others.len()]);
@@ -107,39 +110,41 @@ fn of_size(
     let with: Vec<&Answer> = answers.iter().skip(1).step_by(2).collect();
     let reliability = reliability(&answers);
     let total: f64 = answers.iter().map(|answer| answer.2).sum();
-    let error = rows(&answers).map(|(row, weight)| weight / total * (row.said - row.found).abs()).sum();
+    let error =
+        rows(&answers).map(|(row, weight)| weight / total * (row.predicted - row.observed).abs()).sum();
     SizeCheck {
         works,
         prior,
         first: with.iter().filter(|answer| answer.1).count() as f64 / with.len() as f64,
-        none_without: none.iter().filter(|none| **none >= NONE).count() as f64 / none.len() as f64,
-        least_none_without: quantile(&mut none, 0.1),
-        least_of_copy: quantile(&mut copies, 0.01),
+        none_without: none.iter().filter(|none| **none >= MIN_NONE).count() as f64 / none.len() as f64,
+        none_p10: quantile(&mut none, 0.1),
+        copy_p1: quantile(&mut copies, 0.01),
         reliability,
         error,
     }
 }
 
-/// The log-likelihood ratios of those of `works` works that are in the tail.
-fn drawn(tail: &Tail, works: u64, random: &mut impl Rng) -> Vec<f64> {
+/// Draws the log-likelihood ratios of those of `works` other works that are in the tail.
+fn draw_tail(tail: &Tail, works: u64, random: &mut impl Rng) -> Vec<f64> {
     let mean = tail.share * works as f64;
-    // The binomial by its bell curve, which is near enough from some dozens on; below the mean itself, rounded by chance.
+    // The binomial by its normal approximation, which is near enough from some dozens on.
     let (radius, angle) = (random.random::<f64>(), random.random::<f64>());
     let bell = (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos();
     let count = (mean + bell * mean.sqrt()).round().clamp(0.0, works as f64) as usize;
     (0..count).map(|_| tail.from - (1.0 - random.random::<f64>()).ln() / tail.rate).collect()
 }
 
+/// Index and probability of the likeliest work.
 fn best(works: &[f64]) -> (usize, f64) {
     let best = works.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-    best.map_or((0, 0.0), |(place, probability)| (place, *probability))
+    best.map_or((0, 0.0), |(index, probability)| (index, *probability))
 }
 
-fn reliability(answers: &[Answer]) -> Vec<Said> {
+fn reliability(answers: &[Answer]) -> Vec<ReliabilityRow> {
     rows(answers).map(|(row, _)| row).collect()
 }
 
-fn rows(answers: &[Answer]) -> impl Iterator<Item = (Said, f64)> {
+fn rows(answers: &[Answer]) -> impl Iterator<Item = (ReliabilityRow, f64)> {
     BOUNDS.windows(2).filter_map(|bounds| {
         let top = if bounds[1] == 1.0 { 2.0 } else { bounds[1] };
         let inside: Vec<&Answer> =
@@ -148,9 +153,9 @@ fn rows(answers: &[Answer]) -> impl Iterator<Item = (Said, f64)> {
         let mean = |value: &dyn Fn(&Answer) -> f64| {
             inside.iter().map(|answer| answer.2 * value(answer)).sum::<f64>() / weight
         };
-        let row = || Said {
-            said: mean(&|answer| answer.0),
-            found: mean(&|answer| f64::from(u8::from(answer.1))),
+        let row = || ReliabilityRow {
+            predicted: mean(&|answer| answer.0),
+            observed: mean(&|answer| f64::from(u8::from(answer.1))),
             answers: inside.len(),
         };
         (!inside.is_empty()).then(|| (row(), weight))
@@ -166,34 +171,35 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Scores of two bell curves of width 1, `apart` from each other: the ratio of a score is known.
-    fn curves(apart: f64) -> (Vec<SizeQuery>, Vec<f64>) {
+    /// Ratios of scores from two normal distributions of width 1 whose means differ by `difference`: the true ratio is known.
+    fn normal_scores(difference: f64) -> (Vec<SizeQuery>, Vec<f64>) {
         let mut random = ChaCha8Rng::seed_from_u64(3);
         let mut bell = || {
             let (radius, angle) = (random.random::<f64>(), random.random::<f64>());
             (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
         };
-        let ratio = |score: f64| apart * score - apart * apart / 2.0;
-        let asked = (0..300).map(|_| SizeQuery { own: vec![ratio(apart + bell())], copy: 60.0 }).collect();
-        (asked, (0..50_000).map(|_| ratio(bell())).collect())
+        let ratio = |score: f64| difference * score - difference * difference / 2.0;
+        let queries =
+            (0..300).map(|_| SizeQuery { own: vec![ratio(difference + bell())], copy: 60.0 }).collect();
+        (queries, (0..50_000).map(|_| ratio(bell())).collect())
     }
 
     #[test]
-    fn true_ratios_are_reliable_at_every_size_and_false_ones_are_not() {
-        let (asked, others) = curves(4.0);
-        let right = check(&asked, &others, 0.5);
+    fn true_ratios_have_small_errors_and_overconfident_ones_large() {
+        let (queries, others) = normal_scores(4.0);
+        let right = check(&queries, &others, 0.5);
         assert_eq!(right.iter().map(|row| row.works).collect::<Vec<_>>(), SIZES);
-        // An exponential falls slower than a bell curve: far out the check is stricter than it need be.
+        // An exponential falls slower than a normal distribution: far out the check is stricter than necessary.
         for row in right.iter().filter(|row| row.works <= 1000) {
             assert!(row.error < 0.1, "{row:?}");
-            assert!(row.least_of_copy > 0.99, "{row:?}");
+            assert!(row.copy_p1 > 0.99, "{row:?}");
         }
         assert!(right.windows(2).all(|pair| pair[0].first >= pair[1].first), "{right:?}");
         // Twice as sure as the scores allow.
         let double = |ratio: &f64| 2.0 * ratio + 3.0;
-        let too_sure: Vec<SizeQuery> = asked
+        let too_sure: Vec<SizeQuery> = queries
             .iter()
-            .map(|asked| SizeQuery { own: asked.own.iter().map(double).collect(), copy: asked.copy })
+            .map(|query| SizeQuery { own: query.own.iter().map(double).collect(), copy: query.copy })
             .collect();
         let others: Vec<f64> = others.iter().map(double).collect();
         let wrong = check(&too_sure, &others, 0.5);

@@ -14,17 +14,17 @@ const SAMPLE_VERSIONS: usize = 1000;
 pub struct Versions<'a> {
     /// The label of each version.
     pub labels: Vec<&'a Label>,
-    /// The clique of each version, numbered as they first come in the split.
+    /// The clique of each version, numbered in order of first appearance in the split.
     pub cliques: Vec<u32>,
-    /// Vectors as the network gave them, one row each.
+    /// Vectors as the network returned them, one row per version.
     pub vectors: Vec<f32>,
     /// Length of a row.
     pub dim: usize,
-    /// Scores that were measured otherwise than as cosines of `vectors`.
+    /// Scores that are not cosines of `vectors`, such as those of short windows.
     measured: Option<Measured<'a>>,
 }
 
-/// A square matrix of scores, and which of its rows the versions are.
+/// A square matrix of scores, and the row of each version.
 struct Measured<'a> {
     scores: &'a [f32],
     width: usize,
@@ -64,7 +64,7 @@ impl<'a> Versions<'a> {
         Self { labels: Vec::new(), cliques: Vec::new(), vectors: Vec::new(), dim, measured: None }
     }
 
-    /// Whole cliques, evenly spread over these; all of them where they are few.
+    /// A sample of whole cliques, spread evenly; all of them if there are few.
     pub fn sample(&self) -> Self {
         let cliques = self.clique_count();
         let keep = (cliques * SAMPLE_VERSIONS / self.len().max(1)).clamp(1, cliques.max(1));
@@ -97,9 +97,9 @@ impl<'a> Versions<'a> {
         self.labels.is_empty()
     }
 
-    /// Number of cliques, with those that a sample left out.
+    /// Number of cliques, including those that a sample left out.
     pub fn clique_count(&self) -> usize {
-        self.cliques.iter().max().map_or(0, |most| *most as usize + 1)
+        self.cliques.iter().max().map_or(0, |largest| *largest as usize + 1)
     }
 
     /// The vector of a version.
@@ -137,7 +137,7 @@ impl<'a> Versions<'a> {
         sizes
     }
 
-    /// Calls `each(version, its scores with all)`, in order: cosines, or what was measured.
+    /// Calls `each(version, scores with all versions)`, in order: cosines, or the measured scores.
     ///
     /// # Errors
     /// A vector that is not finite.
@@ -172,7 +172,7 @@ impl<'a> Versions<'a> {
     }
 }
 
-/// How many pairs of each kind there are.
+/// Number of pairs of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PairCounts {
     /// Number of pairs of versions of one clique.
@@ -184,8 +184,8 @@ pub struct PairCounts {
 impl PairCounts {
     /// The precision over all these pairs of a threshold that accepts a share `recall` of those of one clique and a
     /// share `false_alarms` of the others. A sample of whole cliques has the shares right, but not the numbers: with a
-    /// fraction f of the cliques, pairs of one clique shrink by f and the others by f squared. Of nothing
-    /// accepted nothing is wrong.
+    /// fraction f of the cliques, pairs of one clique shrink by f and the others by f squared. It is 1 if nothing
+    /// is accepted.
     pub fn precision(&self, recall: f64, false_alarms: f64) -> f64 {
         let (right, wrong) = (recall * self.same as f64, false_alarms * self.other as f64);
         if right + wrong > 0.0 { right / (right + wrong) } else { 1.0 }
@@ -210,17 +210,17 @@ mod tests {
                 vectors.extend(centre.iter().map(|value| value + 0.9 * noise()));
             }
         }
-        crate::made_up::embeddings(8, versions, vectors, |_| Split::Test)
+        crate::test_embeddings::embeddings(8, versions, vectors, |_| Split::Test)
     }
 
-    /// Precision and recall at a score, counted over all pairs of `versions`.
-    fn counted(versions: &Versions<'_>, least: f32) -> (f64, f64, f64) {
+    /// Precision, recall and false alarms at a score, counted over all pairs of `versions`.
+    fn counted_rates(versions: &Versions<'_>, threshold: f32) -> (f64, f64, f64) {
         let pairs = versions.pairs().unwrap();
-        let of = |one: bool, least: f32| {
-            pairs.iter().filter(|pair| pair.1 == one && pair.0 >= least).count() as f64
+        let count = |one: bool, threshold: f32| {
+            pairs.iter().filter(|pair| pair.1 == one && pair.0 >= threshold).count() as f64
         };
-        let (right, wrong) = (of(true, least), of(false, least));
-        (right / (right + wrong), right / of(true, -2.0), wrong / of(false, -2.0))
+        let (right, wrong) = (count(true, threshold), count(false, threshold));
+        (right / (right + wrong), right / count(true, -2.0), wrong / count(false, -2.0))
     }
 
     #[test]
@@ -230,11 +230,11 @@ mod tests {
         let some = all.sample();
         assert!(some.len() < all.len() / 4, "{} of {} is no sample", some.len(), all.len());
         assert_eq!(all.pair_counts().same, 1500 * 6);
-        let (exact, ..) = counted(&all, 0.9);
-        let (in_sample, recall, false_alarms) = counted(&some, 0.9);
+        let (exact, ..) = counted_rates(&all, 0.9);
+        let (in_sample, recall, false_alarms) = counted_rates(&some, 0.9);
         let found = all.pair_counts().precision(recall, false_alarms);
         let odds = |precision: f64| precision / (1.0 - precision);
         assert!((odds(found) / odds(exact) - 1.0).abs() < 0.3, "{found}, exactly {exact}");
-        assert!(odds(in_sample) > 3.0 * odds(exact), "{in_sample} would have been said of {exact}");
+        assert!(odds(in_sample) > 3.0 * odds(exact), "{in_sample} in the sample, {exact} in the whole split");
     }
 }

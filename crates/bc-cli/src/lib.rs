@@ -48,6 +48,8 @@ pub fn run<T: Into<Outcome>>(main: impl FnOnce() -> anyhow::Result<T>) -> ExitCo
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(progress::LogWriter::default)
+        // Colours are for terminals; in a file they would be unreadable.
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .without_time()
         .with_target(false)
         .init();

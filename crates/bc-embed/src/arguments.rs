@@ -28,7 +28,7 @@ pub struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// Overrides the configuration with them.
+    /// Overrides the configuration with these arguments.
     pub fn apply(&self, config: &mut Config) {
         if let Some(network) = &self.network {
             config.eval.checkpoint = bundle::network_of(network);
@@ -61,7 +61,7 @@ enum LayerArg {
     Logits,
 }
 
-/// Whether audio is cut.
+/// Options that cut audio into windows.
 #[derive(Args)]
 pub struct WindowArgs {
     /// Cut audio files into windows of this many seconds; the best window counts. Whole tracks if not given.
@@ -73,7 +73,10 @@ pub struct WindowArgs {
 }
 
 impl WindowArgs {
-    /// The windows, if any.
+    /// The windows, if audio is cut.
+    ///
+    /// # Errors
+    /// As [`Windows::new`].
     pub fn resolve(&self) -> Result<Option<Windows>> {
         let Some(length) = self.window else { return Ok(None) };
         Windows::new(length, self.step.unwrap_or(length / 2.0)).map(Some)

@@ -15,25 +15,25 @@ use candle_core::{Device, Tensor};
 /// A network with its input settings.
 pub struct Embedder {
     network: Network,
-    /// How features become its input.
+    /// How features become the network's input.
     pub input: NetworkInput,
-    /// The file.
+    /// The network's file.
     pub path: PathBuf,
-    /// Fingerprint of its weights: the same network has the same one, whatever file it is in.
+    /// Fingerprint of the network's weights, the same in every file that holds the network.
     pub fingerprint: String,
-    /// How its file recommends that recordings are compared.
+    /// How recordings should be compared, as the network's file recommends.
     pub recommended: Option<WindowComparison>,
     layer: Layer,
 }
 
 impl Embedder {
-    /// Opens a checkpoint: one of ours, which says how its input was made, or a public PyTorch
-    /// one, which does not and gets `assumed`.
+    /// Opens a checkpoint: one of ours, which records how its input was made, or a public PyTorch
+    /// one, which does not, so that `assumed` is used.
     ///
     /// # Errors
-    /// No such file, or no network in it.
+    /// There is no such file, or no network in it.
     pub fn open(path: &Path, layer: Layer, assumed: &NetworkInput) -> Result<Self> {
-        Self::open_on(&Backend::cpu(), path, layer, assumed)
+        Self::open_with_backend(&Backend::cpu(), path, layer, assumed)
     }
 
     /// The backend that `[eval]` names.
@@ -44,14 +44,20 @@ impl Embedder {
         Backend::open(&config.device, Precision::named(&config.precision)?).context("[eval]")
     }
 
-    /// As [`Embedder::open`], on a backend.
+    /// As [`Embedder::open`], on the given backend.
     ///
     /// # Errors
     /// As [`Embedder::open`]; a device without memory for the network.
-    pub fn open_on(backend: &Backend, path: &Path, layer: Layer, assumed: &NetworkInput) -> Result<Self> {
+    pub fn open_with_backend(
+        backend: &Backend,
+        path: &Path,
+        layer: Layer,
+        assumed: &NetworkInput,
+    ) -> Result<Self> {
         if !path.exists() {
             bail!(
-                "there is no checkpoint at {}; train one with `bc-train`, or correct [eval] checkpoint or [train] run",
+                "there is no checkpoint at {}; train one with `bc-train`, correct [eval] checkpoint or [train] run, or give \
+                 --network configs/networks/default",
                 path.display()
             );
         }
@@ -74,13 +80,13 @@ impl Embedder {
         Ok(Self { network: loaded.network, input, path: path.to_owned(), fingerprint, recommended, layer })
     }
 
-    /// Length of an embedding.
+    /// Number of values of an embedding.
     pub fn dim(&self) -> usize {
         let settings = self.network.settings();
         if self.layer == Layer::Logits { settings.classes() } else { settings.embedding() }
     }
 
-    /// The settings that embeddings record of the network that made them.
+    /// The settings of the network that a file of embeddings records.
     pub fn settings(&self) -> serde_json::Value {
         serde_json::json!({ "layer": self.layer, "input": self.input, "network": self.network.settings() })
     }
@@ -102,7 +108,7 @@ impl Embedder {
         ensure!(
             differences.is_empty(),
             "the network in {} was trained on other features than those in {}: {}\n  \
-             (first the network's value); extract features with the network's settings, or take another checkpoint",
+             (first the network's value); extract features with the network's settings, or choose another checkpoint",
             self.path.display(),
             folder.display(),
             differences.join("; ")
@@ -111,7 +117,7 @@ impl Embedder {
         Ok(input)
     }
 
-    /// Embeds tracks of equal length: `inputs` are rows of the input x columns each. An embedding does not
+    /// Embeds tracks of equal length: each of `inputs` has the shape rows of the input x `columns`. An embedding does not
     /// depend on its neighbours in the batch.
     ///
     /// # Errors
@@ -128,7 +134,7 @@ impl Embedder {
     }
 }
 
-/// A fingerprint of all weights and running statistics by name, so that a network keeps it through `export`.
+/// A fingerprint of all weights and running statistics by name; `export` does not change it.
 fn identity(network: &Network) -> Result<String> {
     let mut fingerprint = Fingerprint::of("network");
     fingerprint.add_json(&network.settings().bins());

@@ -1,6 +1,6 @@
 //! Audio files, or objects of an S3-like store ([`bc_store`]), and the ids they get.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use walkdir::WalkDir;
 pub struct Failure {
     /// The file.
     pub file: String,
-    /// Why not.
+    /// Why it could not be used.
     pub error: String,
 }
 
@@ -29,37 +29,38 @@ impl Failure {
     }
 }
 
-/// Refuses an addition of which no file could be used, with every reason; `untouched` is the index that they were to be added to.
+/// Refuses an addition of which no file could be used, with the reason for each file; `index` is where they were to be added.
 ///
 /// # Errors
 /// `used` is 0 and there are failures.
-pub fn expect_used(used: usize, failed: &[Failure], untouched: &Path) -> Result<()> {
+pub fn expect_used(used: usize, failed: &[Failure], index: &Path) -> Result<()> {
     let reasons = || failed.iter().map(|failure| format!("{}: {}", failure.file, failure.error));
     ensure!(
         used > 0 || failed.is_empty(),
-        "no file could be used, so {} was left alone:\n  {}",
-        untouched.display(),
+        "no file could be used, so {} was not changed:\n  {}",
+        index.display(),
         reasons().collect::<Vec<_>>().join("\n  ")
     );
     Ok(())
 }
 
-/// A file with the id it gets.
+/// An audio file with its id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AudioFile {
     /// Path of the file.
     pub path: PathBuf,
-    /// Name of the file; below a folder, with the folders between. It keeps the extension, so that `song.mp3` and `song.flac` are two.
+    /// Name of the file with its extension, so that `song.mp3` and `song.flac` differ; for a file below a given folder, the path from
+    /// that folder.
     pub id: String,
     /// Name of the file without extension.
     pub title: String,
     /// Name of the file's folder.
     pub folder: String,
-    /// For an object, the metadata from the listing of the store; that of a file is read later.
+    /// Metadata of an object from the listing of the store; `None` for a file, whose metadata are read later.
     pub listed: Option<Source>,
 }
 
-/// How often a busy store is queried again: after 0.25, 0.5, 1 and 2 seconds.
+/// Retries for a busy store: after 0.25, 0.5, 1 and 2 seconds.
 const RETRY: Retry = Retry { retries: 4, wait_s: 0.25 };
 
 fn with_retries<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
@@ -69,7 +70,7 @@ fn with_retries<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 /// A file to read: itself, or a copy of the object that `path` names.
 ///
 /// # Errors
-/// An object that the store does not give.
+/// An object that cannot be fetched from the store.
 pub fn local(path: &Path) -> Result<Local> {
     with_retries(|| bc_store::local(path)).with_context(|| format!("cannot use {}", path.display()))
 }
@@ -82,7 +83,7 @@ pub fn content_hash(path: &Path) -> Result<String> {
     fingerprint::of_file(local(path)?.path())
 }
 
-/// Size and modification time of a file or an object; unknown if they cannot be read.
+/// Size and modification time of a file or an object; empty if they cannot be read.
 pub fn source(path: &Path) -> Source {
     with_retries(|| bc_store::source(path)).unwrap_or_default()
 }
@@ -93,42 +94,68 @@ pub fn absolute(path: &Path) -> PathBuf {
     absolute.unwrap_or_else(|| path.to_owned())
 }
 
-/// The path of `name` in a list that is in `folder`.
-pub fn beside(folder: &Path, name: &str) -> PathBuf {
+/// The path that `name`, an entry of a list, means: relative to the list's `folder`, or an object's own.
+pub fn resolve_in(folder: &Path, name: &str) -> PathBuf {
     if bc_store::is_remote(Path::new(name)) { name.into() } else { folder.join(name) }
 }
 
-/// The files of `audio`, and those below its folders or prefixes (`s3://bucket/prefix`), in order of their ids, each id once. Links are followed; a loop of
-/// them, a folder that cannot be read and a second file of one id are failures, not the end.
+/// The files below some folders.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Audio files, in order of their ids.
+    pub files: Vec<AudioFile>,
+    /// Files and folders that cannot be used.
+    pub failed: Vec<Failure>,
+    /// Number of audio and video files that were passed over, by extension ([`bc_audio::unread_kind`]).
+    pub skipped: BTreeMap<String, usize>,
+}
+
+/// As [`list_all`], without the files that were passed over.
 ///
 /// # Errors
-/// Nothing was given; a path where there is nothing; a folder without audio; a store that does not answer.
+/// As [`list_all`].
 pub fn list(audio: &[PathBuf]) -> Result<(Vec<AudioFile>, Vec<Failure>)> {
+    list_all(audio).map(|listing| (listing.files, listing.failed))
+}
+
+/// Lists the files of `audio` and those below its folders or prefixes (`s3://bucket/prefix`) in order of their ids, each id once.
+/// Links are followed. A loop of links, a folder that cannot be read and a second file with the same id are reported as failures.
+///
+/// # Errors
+/// An empty list; a path that does not exist; a folder without audio; a store that does not answer.
+pub fn list_all(audio: &[PathBuf]) -> Result<Listing> {
     ensure!(!audio.is_empty(), "no audio was given; name files or folders");
-    let (mut files, mut failed) = (Vec::new(), Vec::new());
+    let Listing { mut files, mut failed, mut skipped } = Listing::default();
     for path in audio {
         if bc_store::is_remote(path) {
             files.extend(objects(path)?);
         } else if path.is_dir() {
             let before = files.len();
-            below(path, &mut files, &mut failed);
-            ensure!(files.len() > before, "{} holds no audio file", path.display());
+            for (kind, count) in list_below(path, &mut files, &mut failed) {
+                *skipped.entry(kind).or_default() += count;
+            }
+            ensure!(
+                files.len() > before,
+                "{} holds no audio file{}",
+                path.display(),
+                describe_skipped(&skipped).map(|text| format!(" ({text})")).unwrap_or_default()
+            );
         } else {
             ensure!(path.exists(), "there is no file {}", path.display());
             let id = path.file_name().map_or(path.as_path(), Path::new);
             files.push(audio_file(path, id));
         }
     }
-    // Stable sort: of two files with one id, the one that was named first is kept.
+    // Stable sort: of two files with the same id, the one given first is kept.
     files.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut first_of: HashMap<String, PathBuf> = HashMap::new();
-    files.retain(|file| match first_of.get(&file.id) {
+    let mut path_of_id: HashMap<String, PathBuf> = HashMap::new();
+    files.retain(|file| match path_of_id.get(&file.id) {
         None => {
-            first_of.insert(file.id.clone(), file.path.clone());
+            path_of_id.insert(file.id.clone(), file.path.clone());
             true
         }
         Some(first) => {
-            if !same_place(first, &file.path) {
+            if !is_same_file(first, &file.path) {
                 failed.push(Failure::new(
                     &file.path,
                     format!(
@@ -141,10 +168,19 @@ pub fn list(audio: &[PathBuf]) -> Result<(Vec<AudioFile>, Vec<Failure>)> {
             false
         }
     });
-    Ok((files, failed))
+    Ok(Listing { files, failed, skipped })
 }
 
-/// The object of this name, or those below the prefix.
+/// The files that were passed over, in words: `5 files of other types were skipped: .ac3 (3), .wma (2)`; `None` if there are none.
+#[must_use]
+pub fn describe_skipped(skipped: &BTreeMap<String, usize>) -> Option<String> {
+    let count: usize = skipped.values().sum();
+    let kinds: Vec<String> = skipped.iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
+    let files = if count == 1 { "file of another type was" } else { "files of other types were" };
+    (count > 0).then(|| format!("{count} {files} skipped: {}", kinds.join(", ")))
+}
+
+/// The object at `path`, or the audio objects below that prefix.
 fn objects(path: &Path) -> Result<Vec<AudioFile>> {
     if bc_audio::is_audio(path) {
         let about = with_retries(|| bc_store::about(path))?;
@@ -164,16 +200,24 @@ fn objects(path: &Path) -> Result<Vec<AudioFile>> {
     Ok(files)
 }
 
-fn same_place(a: &Path, b: &Path) -> bool {
+/// Whether two paths lead to the same file.
+fn is_same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn below(root: &Path, files: &mut Vec<AudioFile>, failed: &mut Vec<Failure>) {
+/// Adds the audio files below a folder to `files`; returns the number of files that were passed over, by extension.
+fn list_below(root: &Path, files: &mut Vec<AudioFile>, failed: &mut Vec<Failure>) -> BTreeMap<String, usize> {
+    let mut skipped = BTreeMap::new();
     for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
         match entry {
             Ok(entry) if entry.file_type().is_file() && bc_audio::is_audio(entry.path()) => {
                 let path = entry.path();
                 files.push(audio_file(path, path.strip_prefix(root).unwrap_or(path)));
+            }
+            Ok(entry) if entry.file_type().is_file() => {
+                if let Some(kind) = bc_audio::unread_kind(entry.path()) {
+                    *skipped.entry(kind).or_default() += 1;
+                }
             }
             Ok(_) => {}
             Err(error) => {
@@ -182,13 +226,15 @@ fn below(root: &Path, files: &mut Vec<AudioFile>, failed: &mut Vec<Failure>) {
             }
         }
     }
+    skipped
 }
 
 fn audio_file(path: &Path, id: &Path) -> AudioFile {
     let title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    // Links keep the path that was given.
-    let whole = absolute(path);
-    let folder = whole.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    // Links are not resolved.
+    let absolute = absolute(path);
+    let folder =
+        absolute.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let id = id.to_string_lossy().replace('\\', "/");
     AudioFile { path: path.to_owned(), id, title, folder, listed: None }
 }
@@ -198,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_are_searched_and_ids_stay_apart() {
+    fn listing_searches_folders_and_keeps_ids_unique() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("one")).unwrap();
         for name in ["b.mp3", "b.flac", "one/a.ogg", "one/b.flac", "notes.txt"] {
@@ -211,7 +257,7 @@ mod tests {
             (["b.flac", "b.mp3", "one/a.ogg", "one/b.flac"].as_slice(), 0)
         );
         assert_eq!([&all[2].folder, &all[2].title], ["one", "a"]);
-        // Two of one id: the first stays; the same file twice is one.
+        // Of two files with the same id the first is kept; the same file given twice is listed once.
         let twice =
             [folder.path().join("b.flac"), folder.path().join("one/b.flac"), folder.path().join("b.flac")];
         let (all, failed) = list(&twice).unwrap();
@@ -226,10 +272,10 @@ mod tests {
     fn an_objects_name_does_not_depend_on_the_working_directory() {
         let object = Path::new("s3://music/set/one/a.mp3");
         assert_eq!(
-            (absolute(object).as_path(), beside(Path::new("lists"), "s3://music/b.mp3").as_path()),
+            (absolute(object).as_path(), resolve_in(Path::new("lists"), "s3://music/b.mp3").as_path()),
             (object, Path::new("s3://music/b.mp3"))
         );
-        assert_eq!(beside(Path::new("lists"), "b.mp3"), Path::new("lists/b.mp3"));
+        assert_eq!(resolve_in(Path::new("lists"), "b.mp3"), Path::new("lists/b.mp3"));
         let file = audio_file(object, Path::new("one/a.mp3"));
         assert_eq!([&file.folder, &file.title, &file.id], ["one", "a", "one/a.mp3"]);
         if !cfg!(feature = "s3") {
@@ -240,7 +286,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_loop_of_links_is_a_failure_and_the_listing_goes_on() {
+    fn loop_of_links_is_reported_and_other_files_are_listed() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("in")).unwrap();
         std::fs::write(folder.path().join("in/a.mp3"), "").unwrap();

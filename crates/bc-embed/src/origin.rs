@@ -1,4 +1,4 @@
-//! The network that made a file of embeddings, so that further ones are made by the same network.
+//! The network that made a file of embeddings, so that further embeddings are made by the same network.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::embedder::Embedder;
 use crate::recording::AudioEmbedder;
 
-/// What makes two vectors comparable: the same weights, the same output of them, the same input.
+/// The identity of a network: embeddings are comparable if weights, output layer and input are the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Origin {
     checkpoint: String,
@@ -24,25 +24,25 @@ pub struct Origin {
 impl Origin {
     /// The origin that a file records.
     #[must_use]
-    pub fn of(provenance: &Provenance) -> Self {
+    pub fn from_provenance(provenance: &Provenance) -> Self {
         let checkpoint = provenance.inputs.get("checkpoint").map_or("(none)", String::as_str).to_owned();
         let setting = |key: &str| provenance.settings.get(key).cloned().unwrap_or_default();
         Self { checkpoint, layer: setting("layer"), input: setting("input") }
     }
 
-    /// The origin that a network would record.
+    /// The origin of a network's embeddings.
     #[must_use]
-    pub fn of_network(embedder: &Embedder) -> Self {
+    pub fn from_embedder(embedder: &Embedder) -> Self {
         let settings = embedder.settings();
         let setting = |key: &str| settings.get(key).cloned().unwrap_or_default();
         Self { checkpoint: embedder.fingerprint.clone(), layer: setting("layer"), input: setting("input") }
     }
 
-    /// Refuses two files that do not fit each other; `left` is the file of `self`.
+    /// Refuses two files of different networks; `left` is the file of `self`.
     ///
     /// # Errors
-    /// Names both values of what differs, and the remedy.
-    pub fn expect(&self, left: &Path, other: &Self, right: &Path) -> Result<()> {
+    /// Names both values of each difference, and the remedy.
+    pub fn expect_same(&self, left: &Path, other: &Self, right: &Path) -> Result<()> {
         let mut differences = Vec::new();
         if self.checkpoint != other.checkpoint {
             differences.push(format!("network {} against {}", self.checkpoint, other.checkpoint));
@@ -55,7 +55,7 @@ impl Origin {
         ensure!(
             differences.is_empty(),
             "{} and {} are not of the same network: {}\n  (first {0}'s value); name the right network with \
-             --checkpoint or --config, or make one of them again with the other's",
+             --checkpoint or --config, or make one of them again with the other's network",
             left.display(),
             right.display(),
             differences.join("; ")
@@ -71,7 +71,7 @@ struct Settings {
     input: NetworkInput,
 }
 
-/// Opens the checkpoint of `config` with the layer of `[eval]`; warns where its input is not what `config` says.
+/// Opens the checkpoint of `config` with the layer of `[eval]`; warns if its input differs from that of `config`.
 ///
 /// # Errors
 /// As [`Embedder::open`].
@@ -79,7 +79,7 @@ pub fn embedder(config: &Config) -> Result<Embedder> {
     let (embedder, assumed) = open(config)?;
     if !embedder.input.differences(&assumed).is_empty() {
         tracing::warn!(
-            "{} was trained on {}, this configuration says {}; the network's own counts",
+            "{} was trained on {}, this configuration has {}; the network's own input is used",
             embedder.path.display(),
             serde_json::to_string(&embedder.input)?,
             serde_json::to_string(&assumed)?
@@ -88,13 +88,18 @@ pub fn embedder(config: &Config) -> Result<Embedder> {
     Ok(embedder)
 }
 
-/// The network, and the input that it would have if it did not say.
+/// The network, and the input that is assumed if its file does not record one.
 fn open(config: &Config) -> Result<(Embedder, NetworkInput)> {
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
     let assumed =
         NetworkInput { cqt: config.features.cqt(), pool: config.model.pool, scale: config.model.scale };
     Ok((
-        Embedder::open_on(&Embedder::backend(&config.eval)?, &checkpoint, config.eval.layer, &assumed)?,
+        Embedder::open_with_backend(
+            &Embedder::backend(&config.eval)?,
+            &checkpoint,
+            config.eval.layer,
+            &assumed,
+        )?,
         assumed,
     ))
 }
@@ -107,20 +112,24 @@ pub fn audio_embedder(config: &Config) -> Result<AudioEmbedder> {
     AudioEmbedder::new(open(config)?.0, Limits::of(&config.features))
 }
 
-/// Opens the checkpoint of `config` to embed audio files like those of the index at `path`, which says `made` of itself.
+/// Opens the checkpoint of `config` to embed audio files like those of the index at `path`, whose `provenance` names its network.
 ///
 /// # Errors
 /// As [`Embedder::open`]; another checkpoint than the one that made the index.
-pub fn audio_embedder_like(config: &Config, path: &Path, made: &Provenance) -> Result<AudioEmbedder> {
+pub fn audio_embedder_like(config: &Config, path: &Path, provenance: &Provenance) -> Result<AudioEmbedder> {
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
-    let settings: Settings = serde_json::from_value(made.settings.clone()).with_context(|| {
+    let settings: Settings = serde_json::from_value(provenance.settings.clone()).with_context(|| {
         format!(
             "{} does not record the input of its network; embed it again with `bc-eval embed`",
             path.display()
         )
     })?;
-    let embedder =
-        Embedder::open_on(&Embedder::backend(&config.eval)?, &checkpoint, settings.layer, &settings.input)?;
-    Origin::of(made).expect(path, &Origin::of_network(&embedder), &checkpoint)?;
+    let embedder = Embedder::open_with_backend(
+        &Embedder::backend(&config.eval)?,
+        &checkpoint,
+        settings.layer,
+        &settings.input,
+    )?;
+    Origin::from_provenance(provenance).expect_same(path, &Origin::from_embedder(&embedder), &checkpoint)?;
     AudioEmbedder::new(embedder, Limits::of(&config.features))
 }

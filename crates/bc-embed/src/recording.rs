@@ -14,11 +14,11 @@ use crate::lengths::ByLength;
 use crate::tempo::stretched;
 use crate::windows::Windows;
 
-/// A recording is silent if none of its magnitudes is above this. By the default transform a sine of full scale reaches
+/// A recording is silent if none of its magnitudes is above this. In the default transform a sine of full scale reaches
 /// 14.5, and triangular dither of 16 bits 6.5e-5 (docs/notes-eval.md); this is 97 dB below the sine.
 const SILENCE_THRESHOLD: f32 = 2e-4;
-/// A window is silent below this share of the energy of the loudest one: 60 dB below it. The remaining signal is
-/// the same noise in all recordings, and a network would find any two of them alike.
+/// A window is silent below this share of the energy of the loudest one: 60 dB below it. The signal that remains is
+/// the same noise in all recordings, and a network would judge any two of them similar.
 const SILENT_SHARE: f64 = 1e-6;
 
 /// A part of a recording, or all of it.
@@ -30,30 +30,32 @@ pub struct Excerpt {
     pub vector: Vec<f32>,
 }
 
-/// A recording that passed the network.
+/// The embeddings of a recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedded {
     /// Length of the recording in seconds.
     pub duration_s: f64,
-    /// One whole, or those of its windows that are not silent, in order.
+    /// Length in seconds that the file declares, if it does; a file that is cut off is shorter.
+    pub declared_s: Option<f64>,
+    /// One excerpt for the whole recording, or one for each window that is not silent, in order.
     pub excerpts: Vec<Excerpt>,
 }
 
 /// A recording with the windows by which it is compared ([`bc_formats::run::WindowComparison`]).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Compared {
-    /// As [`AudioEmbedder::embed_all`] gives it.
+pub struct EmbeddedWithWindows {
+    /// The result of [`AudioEmbedder::embed_all`].
     pub embedded: Embedded,
-    /// For each tempo the windows that are not silent, in order; each begins where it does in the recording itself.
+    /// For each tempo the windows that are not silent, in order, with their start times in the recording itself.
     pub tempi: Vec<Vec<Excerpt>>,
 }
 
-impl Compared {
-    /// Sorts one recording's cuts: first as a whole or in windows, then at each tempo.
+impl EmbeddedWithWindows {
+    /// Takes the cuts of one recording: the first is whole or in windows, the others are at each tempo.
     fn from_cuts(cuts: Vec<Embedded>) -> Self {
         let mut cuts = cuts.into_iter();
-        let embedded = cuts.next().unwrap_or_else(|| unreachable!("one answer per cut"));
-        Self { embedded, tempi: cuts.map(|at| at.excerpts).collect() }
+        let embedded = cuts.next().unwrap_or_else(|| unreachable!("one result per cut"));
+        Self { embedded, tempi: cuts.map(|cut| cut.excerpts).collect() }
     }
 }
 
@@ -65,10 +67,10 @@ pub struct AudioEmbedder {
 }
 
 impl AudioEmbedder {
-    /// Plans the transform; `limits` are what a file may cost.
+    /// Plans the transform; `limits` bound the size of a file.
     ///
     /// # Errors
-    /// A checkpoint whose pooling is no multiple of its features'.
+    /// A checkpoint whose pooling is not a multiple of its features' pooling.
     pub fn new(embedder: Embedder, limits: Limits) -> Result<Self> {
         embedder.input.group()?;
         let extractor = Extractor::new(embedder.input.cqt, limits);
@@ -81,19 +83,20 @@ impl AudioEmbedder {
     /// A file that is absent, does not decode, or is silent.
     pub fn embed(&self, path: &Path, windows: Option<Windows>) -> Result<Embedded> {
         let mut embedded = self.embed_all(std::slice::from_ref(&path.to_owned()), windows)?;
-        embedded.pop().unwrap_or_else(|| unreachable!("one answer per file"))
+        embedded.pop().unwrap_or_else(|| unreachable!("one result per file"))
     }
 
-    /// Many files, decoded in parallel; one answer each, in their order. All of them are held at once.
+    /// Embeds many files, decoded in parallel: one result per file, in order. All of them are in memory at once.
     ///
     /// # Errors
-    /// Errors of the network; a file's own are in its answer.
+    /// Errors of the network; a file's own errors are in its result.
     pub fn embed_all(&self, paths: &[PathBuf], windows: Option<Windows>) -> Result<Vec<Result<Embedded>>> {
         let compared = self.embed_compared(paths, windows, None)?.into_iter();
         Ok(compared.map(|compared| Ok(compared?.embedded)).collect())
     }
 
-    /// The same, and if `short` is given, such windows of each file at each tempo (a factor of the file's own), decoded once.
+    /// As [`AudioEmbedder::embed_all`] and, if `short` is given, embeds such windows of each file at each tempo (relative to the
+    /// file's own). Each file is decoded once.
     ///
     /// # Errors
     /// As [`AudioEmbedder::embed_all`].
@@ -102,14 +105,14 @@ impl AudioEmbedder {
         paths: &[PathBuf],
         windows: Option<Windows>,
         short: Option<(Windows, &[f64])>,
-    ) -> Result<Vec<Result<Compared>>> {
+    ) -> Result<Vec<Result<EmbeddedWithWindows>>> {
         let cut = |path: &PathBuf| self.cuts(&self.features(path)?, windows, short);
         let cuts: Vec<Result<Vec<Cut>>> = paths.par_iter().map(cut).collect();
         let answers = self.embed_cuts(paths.iter().map(PathBuf::as_path).zip(cuts).collect())?.into_iter();
-        Ok(answers.map(|answer| Ok(Compared::from_cuts(answer?))).collect())
+        Ok(answers.map(|answer| Ok(EmbeddedWithWindows::from_cuts(answer?))).collect())
     }
 
-    /// The same for one file whose features are already computed ([`AudioEmbedder::features`]).
+    /// As [`AudioEmbedder::embed_compared`], for one file whose features are already computed ([`AudioEmbedder::features`]).
     ///
     /// # Errors
     /// Errors of the network.
@@ -119,11 +122,11 @@ impl AudioEmbedder {
         features: &Features,
         windows: Option<Windows>,
         short: Option<(Windows, &[f64])>,
-    ) -> Result<Compared> {
-        Ok(Compared::from_cuts(self.embed_file(path, self.cuts(features, windows, short))?))
+    ) -> Result<EmbeddedWithWindows> {
+        Ok(EmbeddedWithWindows::from_cuts(self.embed_file(path, self.cuts(features, windows, short))?))
     }
 
-    /// The `short` windows at each of `tempi` of a file whose features are already computed.
+    /// Embeds the `short` windows at each of `tempi` of a file whose features are already computed.
     ///
     /// # Errors
     /// Errors of the network.
@@ -135,7 +138,7 @@ impl AudioEmbedder {
         tempi: &[f64],
     ) -> Result<Vec<Vec<Excerpt>>> {
         let cuts = tempi.iter().map(|tempo| self.cut(features, Some(short), *tempo)).collect();
-        Ok(self.embed_file(path, cuts)?.into_iter().map(|at| at.excerpts).collect())
+        Ok(self.embed_file(path, cuts)?.into_iter().map(|embedded| embedded.excerpts).collect())
     }
 
     /// Embeds a file whose features are already computed ([`AudioEmbedder::features`]), whole or in windows.
@@ -153,10 +156,10 @@ impl AudioEmbedder {
 
     fn embed_file(&self, path: &Path, cuts: Result<Vec<Cut>>) -> Result<Vec<Embedded>> {
         let mut answers = self.embed_cuts(vec![(path, cuts)])?;
-        answers.pop().unwrap_or_else(|| unreachable!("one answer per file"))
+        answers.pop().unwrap_or_else(|| unreachable!("one result per file"))
     }
 
-    /// The cuts of files, embedded together: one answer per file, with one entry per cut.
+    /// Embeds the cuts of files together: one result per file, with one entry per cut.
     fn embed_cuts(&self, files: Vec<(&Path, Result<Vec<Cut>>)>) -> Result<Vec<Result<Vec<Embedded>>>> {
         let column_s = self.embedder.input.cqt.column_seconds();
         let mut groups = ByLength::new(&self.embedder);
@@ -171,12 +174,12 @@ impl AudioEmbedder {
                 }
             };
             let mut embedded = Vec::with_capacity(cuts.len());
-            for (number, Cut { duration_s, parts, tempo }) in cuts.into_iter().enumerate() {
-                for Part { start_column, input, columns } in parts {
+            for (number, Cut { duration_s, declared_s, parts, tempo }) in cuts.into_iter().enumerate() {
+                for CutPart { start_column, input, columns } in parts {
                     vectors.extend(groups.add(origins.len(), input, columns)?);
                     origins.push((file, number, start_column as f64 * column_s * tempo));
                 }
-                embedded.push(Embedded { duration_s, excerpts: Vec::new() });
+                embedded.push(Embedded { duration_s, declared_s, excerpts: Vec::new() });
             }
             answers.push((path, Ok(embedded)));
         }
@@ -189,7 +192,7 @@ impl AudioEmbedder {
             }
         }
         let checked = answers.into_iter().map(|(path, answer)| {
-            answer.and_then(|cuts| cuts.into_iter().map(|embedded| finite(embedded, path)).collect())
+            answer.and_then(|cuts| cuts.into_iter().map(|embedded| check_finite(embedded, path)).collect())
         });
         Ok(checked.collect())
     }
@@ -206,7 +209,8 @@ impl AudioEmbedder {
             let column = |seconds: f64| ((seconds / column_s).round().max(0.0) as usize).min(features.frames);
             let start = column(*start_s).min(features.frames - 1);
             let end = column(*end_s).max(start + 1);
-            let part = Part::of(&self.embedder.input, &features.magnitude, features.frames, (start, end))?;
+            let part =
+                CutPart::new(&self.embedder.input, &features.magnitude, features.frames, (start, end))?;
             vectors.extend(groups.add(number, part.input, part.columns)?);
         }
         vectors.extend(groups.finish()?);
@@ -252,12 +256,12 @@ impl AudioEmbedder {
     fn cut(&self, features: &Features, windows: Option<Windows>, tempo: f64) -> Result<Cut> {
         let (magnitude, frames) = stretched(&features.magnitude, features.frames, tempo);
         let parts = parts(&self.embedder.input, &magnitude, frames, windows)?;
-        Ok(Cut { duration_s: features.duration_s, parts, tempo })
+        Ok(Cut { duration_s: features.duration_s, declared_s: features.header.declared_s, parts, tempo })
     }
 }
 
 /// Refuses an embedding with a number that is not finite.
-fn finite(embedded: Embedded, path: &Path) -> Result<Embedded> {
+fn check_finite(embedded: Embedded, path: &Path) -> Result<Embedded> {
     let mut values = embedded.excerpts.iter().flat_map(|excerpt| &excerpt.vector);
     ensure!(
         values.all(|value| value.is_finite()),
@@ -267,8 +271,8 @@ fn finite(embedded: Embedded, path: &Path) -> Result<Embedded> {
     Ok(embedded)
 }
 
-/// The inputs of the network that features (bins x `frames`, as `input.cqt` has them) are cut into: all of a recording, or
-/// those of its windows that are not silent.
+/// Cuts features (bins x `frames`, of the transform `input.cqt`) into inputs of the network: one of the whole recording, or one for
+/// each window that is not silent.
 ///
 /// # Errors
 /// Features of another shape, or pooled more coarsely than the input.
@@ -277,15 +281,15 @@ pub fn parts(
     magnitude: &[f16],
     frames: usize,
     windows: Option<Windows>,
-) -> Result<Vec<Part>> {
+) -> Result<Vec<CutPart>> {
     let spans = match windows {
-        Some(windows) => audible(magnitude, frames, windows.of(frames, input.cqt.column_seconds())),
+        Some(windows) => audible(magnitude, frames, windows.spans(frames, input.cqt.column_seconds())),
         None => vec![(0, frames)],
     };
-    spans.into_iter().map(|span| Part::of(input, magnitude, frames, span)).collect()
+    spans.into_iter().map(|span| CutPart::new(input, magnitude, frames, span)).collect()
 }
 
-/// The spans (first column and end) that are not silent beside the loudest one; `magnitude` is bins x `frames`.
+/// The spans (first column and end) that are not silent compared with the loudest one; `magnitude` is bins x `frames`.
 fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
     let mut columns = vec![0f64; frames];
     for row in magnitude.chunks_exact(frames) {
@@ -299,22 +303,23 @@ fn audible(magnitude: &[f16], frames: usize, spans: Vec<(usize, usize)>) -> Vec<
     loud.map(|(span, _)| span).collect()
 }
 
-/// A span (first column and end) of all bins of features (bins x `frames`).
+/// Copies a span (first column and end) of features (bins x `frames`), all bins.
 #[must_use]
 pub fn columns_of(magnitude: &[f16], frames: usize, span: (usize, usize)) -> Vec<f16> {
     magnitude.chunks_exact(frames).flat_map(|row| &row[span.0..span.1]).copied().collect()
 }
 
-/// A recording before the network.
+/// A recording cut into inputs of the network.
 struct Cut {
     duration_s: f64,
-    parts: Vec<Part>,
+    declared_s: Option<f64>,
+    parts: Vec<CutPart>,
     /// Factor of the duration of the columns of `parts` over the recording's own.
     tempo: f64,
 }
 
-/// A part of a recording as the network takes it.
-pub struct Part {
+/// A part of a recording as an input of the network.
+pub struct CutPart {
     /// First column of the features in the cut.
     pub start_column: usize,
     /// Rows of the network's input x `columns`, pooled and scaled.
@@ -323,9 +328,9 @@ pub struct Part {
     pub columns: usize,
 }
 
-impl Part {
-    /// Of a span (first column and end) of features (bins x `frames`).
-    fn of(input: &NetworkInput, magnitude: &[f16], frames: usize, span: (usize, usize)) -> Result<Self> {
+impl CutPart {
+    /// Cuts a span (first column and end) out of features (bins x `frames`).
+    fn new(input: &NetworkInput, magnitude: &[f16], frames: usize, span: (usize, usize)) -> Result<Self> {
         let (input, columns) = input.whole_track(&columns_of(magnitude, frames, span), span.1 - span.0)?;
         Ok(Self { start_column: span.0, input, columns })
     }
@@ -336,8 +341,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silent_spans_are_left_out_and_quiet_ones_stay() {
-        // Two bins of six columns: loud, 50 dB below, nothing.
+    fn silent_spans_are_dropped_and_quiet_ones_kept() {
+        // Two bins of six columns: loud, 50 dB below, silence.
         let row = [1.0, 1.0, 0.003, 0.003, 0.0, 0.0].map(f16::from_f32);
         let magnitude = [row, row].concat();
         let spans = vec![(0, 2), (2, 4), (4, 6), (3, 5)];

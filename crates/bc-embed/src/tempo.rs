@@ -1,4 +1,4 @@
-//! A recording's features as if it were played at another tempo.
+//! Stretches a recording's features to another tempo.
 
 use std::borrow::Cow;
 
@@ -13,8 +13,8 @@ pub fn stretched(magnitude: &[f16], frames: usize, tempo: f64) -> (Cow<'_, [f16]
     }
     let length = ((frames as f64 / tempo).round() as usize).max(1);
     let step = frames as f64 / length as f64;
-    // The middle of a column stays in the middle of what it becomes.
-    let at: Vec<(usize, f32)> = (0..length)
+    // The middle of a column is mapped to the middle of the columns that it becomes.
+    let sources: Vec<(usize, f32)> = (0..length)
         .map(|column| {
             let source = ((column as f64 + 0.5) * step - 0.5).clamp(0.0, (frames - 1) as f64);
             let first = (source as usize).min(frames - 2);
@@ -23,7 +23,7 @@ pub fn stretched(magnitude: &[f16], frames: usize, tempo: f64) -> (Cow<'_, [f16]
         .collect();
     let mut out = Vec::with_capacity(magnitude.len() / frames * length);
     for row in magnitude.chunks_exact(frames) {
-        out.extend(at.iter().map(|(first, share)| {
+        out.extend(sources.iter().map(|(first, share)| {
             let (left, right) = (row[*first].to_f32(), row[first + 1].to_f32());
             f16::from_f32(left + (right - left) * share)
         }));

@@ -1,23 +1,25 @@
-//! A recording cut into windows: for short queries against long tracks, and for medleys.
+//! Cuts recordings into windows, for short queries against long tracks, and for medleys.
 
 use anyhow::{Context, Result, ensure};
 use bc_formats::provenance::Provenance;
 use bc_formats::run::WindowComparison;
 use serde::{Deserialize, Serialize};
 
-/// The key of the settings of embeddings that says how recordings were cut; null or absent for whole tracks.
+/// The key in the settings of embeddings that holds how recordings were cut; null or absent for whole tracks.
 pub const KEY: &str = "windows";
 
-/// Windows of equal length, a step apart.
+/// Windows of equal length at a constant step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Windows {
     /// Length in seconds.
     pub length_s: f64,
-    /// Distance of their beginnings in seconds.
+    /// Time from the beginning of one window to that of the next, in seconds.
     pub step_s: f64,
 }
 
 impl Windows {
+    /// Checks length and step, both in seconds.
+    ///
     /// # Errors
     /// A length or step that is not above 0.
     pub fn new(length_s: f64, step_s: f64) -> Result<Self> {
@@ -33,15 +35,15 @@ impl Windows {
     ///
     /// # Errors
     /// As [`Windows::new`].
-    pub fn of_comparison(compare: &WindowComparison) -> Result<Self> {
+    pub fn from_comparison(compare: &WindowComparison) -> Result<Self> {
         Self::new(compare.window_s, compare.step_s)
     }
 
-    /// How the recordings of a file of embeddings were cut; nothing for whole tracks.
+    /// How the recordings of a file of embeddings were cut; `None` for whole tracks.
     ///
     /// # Errors
-    /// Settings that say something else.
-    pub fn of_file(provenance: &Provenance) -> Result<Option<Self>> {
+    /// Settings that cannot be understood.
+    pub fn from_provenance(provenance: &Provenance) -> Result<Option<Self>> {
         match provenance.settings.get(KEY) {
             None | Some(serde_json::Value::Null) => Ok(None),
             Some(value) => serde_json::from_value(value.clone())
@@ -51,9 +53,9 @@ impl Windows {
     }
 
     /// First column and end of the windows of a track of `frames` columns of `column_s` seconds
-    /// each: all of one length, the last one flush with the end. A track no longer than a window is one whole.
+    /// each: all of one length, the last one ending with the track. A track no longer than a window is one span.
     #[must_use]
-    pub fn of(&self, frames: usize, column_s: f64) -> Vec<(usize, usize)> {
+    pub fn spans(&self, frames: usize, column_s: f64) -> Vec<(usize, usize)> {
         let columns = |seconds: f64| ((seconds / column_s).round() as usize).max(1);
         let (length, step) = (columns(self.length_s), columns(self.step_s));
         let Some(last) = frames.checked_sub(length).filter(|last| *last > 0) else {
@@ -65,9 +67,9 @@ impl Windows {
     }
 }
 
-/// Whole recordings, or windows with their sizes, in words.
+/// A text for messages: whole recordings, or windows with their sizes.
 #[must_use]
-pub fn in_words(windows: Option<Windows>) -> String {
+pub fn describe(windows: Option<Windows>) -> String {
     match windows {
         None => "whole recordings (no --window)".to_owned(),
         Some(Windows { length_s, step_s }) => format!("windows of --window {length_s} --step {step_s}"),
@@ -82,19 +84,19 @@ mod tests {
     #[test]
     fn a_short_track_is_one_window_and_bad_lengths_are_refused() {
         let windows = Windows::new(10.0, 5.0).unwrap();
-        assert_eq!(windows.of(9, 1.0), [(0, 9)]);
-        assert_eq!(windows.of(10, 1.0), [(0, 10)]);
-        assert_eq!(windows.of(16, 1.0), [(0, 10), (5, 15), (6, 16)]);
+        assert_eq!(windows.spans(9, 1.0), [(0, 9)]);
+        assert_eq!(windows.spans(10, 1.0), [(0, 10)]);
+        assert_eq!(windows.spans(16, 1.0), [(0, 10), (5, 15), (6, 16)]);
         assert!(Windows::new(0.0, 1.0).is_err() && Windows::new(1.0, f64::NAN).is_err());
     }
 
     proptest! {
         #[test]
-        fn nothing_is_left_out_while_the_step_is_no_longer_than_the_window(
+        fn windows_cover_the_track_if_the_step_is_at_most_the_window(
             frames in 1usize..3000, length in 1u32..200, shorter in 0u32..200,
         ) {
             let step = length.saturating_sub(shorter).max(1);
-            let found = Windows::new(f64::from(length), f64::from(step)).unwrap().of(frames, 1.0);
+            let found = Windows::new(f64::from(length), f64::from(step)).unwrap().spans(frames, 1.0);
             prop_assert_eq!(found[0].0, 0);
             prop_assert_eq!(found[found.len() - 1].1, frames);
             for pair in found.windows(2) {

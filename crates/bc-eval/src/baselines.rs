@@ -1,7 +1,7 @@
-//! Classical methods on the features of an experiment, evaluated by the same rules: the baseline that a network has to beat.
+//! Classical methods on the features of an experiment, evaluated by the same rules: baselines for a network.
 //!
-//! **In**: `[features]` index and output, `[eval]` splits and policy. **Out**: `baselines.json` beside the metrics. No network
-//! takes part. Every version of a split is a query against all others of it, as in `metrics.json`.
+//! **In**: `[features]` index and output, `[eval]` splits and policy. **Out**: `baselines.json` in the folder of the metrics. No network
+//! is used. Every version of a split is a query against all others of the split, as in `metrics.json`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -38,13 +38,13 @@ pub enum Method {
     #[value(name = "2dfm")]
     #[serde(rename = "2dfm")]
     TwoDfm,
-    /// The same with the DC coefficient.
+    /// [`Method::TwoDfm`] with the DC coefficient.
     #[value(name = "2dfm-dc")]
     #[serde(rename = "2dfm-dc")]
     TwoDfmDc,
     /// Longest alignment in the cross recurrence plot (Serrà et al. 2009).
     Qmax,
-    /// The score of `bc_align::align`: keys and tempi tried; some forty times the work of qmax.
+    /// The score of `bc_align::align`, which tries keys and tempi; about forty times as slow as qmax.
     Alignment,
 }
 
@@ -63,10 +63,10 @@ impl Method {
     }
 }
 
-/// What `baselines.json` holds.
+/// The content of `baselines.json`.
 #[derive(Debug, Serialize)]
 pub struct BaselineResults {
-    /// The rules in words.
+    /// The rules as a sentence.
     pub rules: String,
     /// Figures by split and method, each with the value of a random order.
     pub splits: BTreeMap<String, BTreeMap<&'static str, Figures>>,
@@ -87,7 +87,7 @@ pub struct Cost {
 
 /// How a run ended.
 pub enum Outcome {
-    /// The file exists already, with these features, methods and rules.
+    /// The file already exists, with these features, methods and rules.
     UpToDate,
     /// The results were written.
     Written(Box<BaselineResults>),
@@ -98,10 +98,10 @@ pub fn path_of(config: &Config) -> PathBuf {
     config.eval.output.join("baselines.json")
 }
 
-/// Measures `methods` and writes `baselines.json`; does nothing where it is up to date.
+/// Measures `methods` and writes `baselines.json`, unless it is up to date.
 ///
 /// # Errors
-/// Features or an index that are missing or do not fit, nothing to measure, an interrupt, a file that cannot be written.
+/// Features or an index that are missing or do not match, nothing to measure, an interrupt, a file that cannot be written.
 pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
     let index = Index::read(&config.features.index)?;
     let set = FeatureSet::open(&config.features.output)?;
@@ -123,7 +123,7 @@ pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
         let versions = Versions::read(&index, &set, split, &methods)
             .with_context(|| format!("{}, split {split}", config.features.output.display()))?;
         if versions.has_a_pair() {
-            splits.insert(split.as_str().to_owned(), evaluation.all(&versions, &mut cost)?);
+            splits.insert(split.as_str().to_owned(), evaluation.measure(&versions, &mut cost)?);
         }
     }
     ensure!(
@@ -133,13 +133,13 @@ pub fn run(config: &Config, methods: &[Method]) -> Result<Outcome> {
         config.eval.splits.iter().map(|split| split.as_str()).collect::<Vec<_>>(),
         config.features.index.display()
     );
-    let measured = BaselineResults { rules: rules(&policy), splits, cost, provenance };
-    saving::write_json(&path, &measured)?;
-    Ok(Outcome::Written(Box::new(measured)))
+    let results = BaselineResults { rules: rules_of(&policy), splits, cost, provenance };
+    saving::write_json(&path, &results)?;
+    Ok(Outcome::Written(Box::new(results)))
 }
 
-/// The rules of the figures; the distance is each method's own.
-fn rules(policy: &Policy) -> String {
+/// The rules of the figures as a sentence; each method has its own distance.
+fn rules_of(policy: &Policy) -> String {
     let statement = policy.statement();
     let after_distance = statement.split_once("; ").map_or(statement.as_str(), |(_, rules)| rules);
     format!("distances of each method; {after_distance}")
@@ -199,7 +199,7 @@ struct Prepared {
 /// The usable versions of a split that have features.
 struct Versions {
     cliques: Vec<u32>,
-    ready: Vec<Prepared>,
+    prepared: Vec<Prepared>,
 }
 
 impl Versions {
@@ -212,7 +212,7 @@ impl Versions {
             .map(|(position, version)| (version.version_id.as_str(), position))
             .collect();
         let bar = progress::bar(usable.len() as u64, split.as_str(), "chromas");
-        let mut ready: Vec<Option<Prepared>> = usable.iter().map(|_| None).collect();
+        let mut slots: Vec<Option<Prepared>> = usable.iter().map(|_| None).collect();
         let mut batch: Vec<(usize, FeatureRow)> = Vec::new();
         let mut prepare_batch = |batch: &mut Vec<(usize, FeatureRow)>| -> Result<()> {
             let prepared: Vec<(usize, Result<Prepared>)> = std::mem::take(batch)
@@ -220,7 +220,7 @@ impl Versions {
                 .map(|(position, row)| (position, prepare(&row, set, methods)))
                 .collect();
             for (position, prepared) in prepared {
-                ready[position] = Some(prepared?);
+                slots[position] = Some(prepared?);
                 bar.inc(1);
             }
             check_interrupt()
@@ -232,7 +232,7 @@ impl Versions {
         })?;
         prepare_batch(&mut batch)?;
         bar.finish_and_clear();
-        let missing = ready.iter().filter(|ready| ready.is_none()).count();
+        let missing = slots.iter().filter(|slot| slot.is_none()).count();
         if missing > 0 {
             tracing::warn!(
                 "{missing} of {} usable versions of split {split} have no features and are left out",
@@ -240,12 +240,12 @@ impl Versions {
             );
         }
         let mut numbers: HashMap<&str, u32> = HashMap::new();
-        let mut versions = Self { cliques: Vec::new(), ready: Vec::new() };
-        for (version, ready) in usable.iter().zip(ready) {
-            let Some(ready) = ready else { continue };
+        let mut versions = Self { cliques: Vec::new(), prepared: Vec::new() };
+        for (version, slot) in usable.iter().zip(slots) {
+            let Some(prepared) = slot else { continue };
             let next = numbers.len() as u32;
             versions.cliques.push(*numbers.entry(&version.clique_id).or_insert(next));
-            versions.ready.push(ready);
+            versions.prepared.push(prepared);
         }
         Ok(versions)
     }
@@ -291,11 +291,12 @@ struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    fn all(&self, versions: &Versions, cost: &mut Cost) -> Result<BTreeMap<&'static str, Figures>> {
+    /// The figures of every method on one split; adds the time to `cost`.
+    fn measure(&self, versions: &Versions, cost: &mut Cost) -> Result<BTreeMap<&'static str, Figures>> {
         let mut figures = BTreeMap::new();
         for method in self.methods {
             let started = Instant::now();
-            let distances = distances(*method, &versions.ready)?;
+            let distances = distances(*method, &versions.prepared)?;
             *cost.seconds.entry(method.name()).or_default() += started.elapsed().as_secs_f64();
             let ranked = bc_retrieval::rank_matrix(&distances, &versions.cliques, self.policy)?;
             figures
@@ -305,18 +306,18 @@ impl Evaluation<'_> {
     }
 }
 
-/// Similarities of all pairs, negated: smaller is nearer. A version is nearest to itself, for rules that drop the nearest.
-fn distances(method: Method, ready: &[Prepared]) -> Result<Vec<f32>> {
+/// Distances of all pairs, n x n: negated similarities. A version is nearest to itself, for rules that drop the nearest.
+fn distances(method: Method, versions: &[Prepared]) -> Result<Vec<f32>> {
     let fourier = |vector: fn(&Prepared) -> &Option<Vec<f32>>| -> Vec<f32> {
-        let vectors: Vec<Vec<f32>> = ready.iter().filter_map(|ready| vector(ready).clone()).collect();
+        let vectors: Vec<Vec<f32>> = versions.iter().filter_map(|version| vector(version).clone()).collect();
         two_dfm::similarities(&vectors)
     };
     let mut matrix = match method {
-        Method::TwoDfm => fourier(|ready| &ready.two_dfm),
-        Method::TwoDfmDc => fourier(|ready| &ready.two_dfm_dc),
+        Method::TwoDfm => fourier(|version| &version.two_dfm),
+        Method::TwoDfmDc => fourier(|version| &version.two_dfm_dc),
         Method::Qmax => {
             let settings = qmax::Settings::default();
-            pairs(method, ready, |a, b| match (&a.qmax, &b.qmax) {
+            pairs(method, versions, |a, b| match (&a.qmax, &b.qmax) {
                 (Some(a), Some(b)) => qmax::similarity(a, b, &settings) as f32,
                 _ => 0.0,
             })?
@@ -324,18 +325,18 @@ fn distances(method: Method, ready: &[Prepared]) -> Result<Vec<f32>> {
         Method::Alignment => {
             let settings = align::Settings::default();
             // A version that is too short or too long to be aligned is similar to none.
-            pairs(method, ready, |a, b| match (&a.chroma, &b.chroma) {
+            pairs(method, versions, |a, b| match (&a.chroma, &b.chroma) {
                 (Some(a), Some(b)) => {
-                    bc_align::align(a, b, &settings).map_or(0.0, |found| found.score as f32)
+                    bc_align::align(a, b, &settings).map_or(0.0, |alignment| alignment.score as f32)
                 }
                 _ => 0.0,
             })?
         }
     };
     let nearest = matrix.iter().copied().fold(0.0, f32::max) + 1.0;
-    let n = ready.len();
-    for (place, value) in matrix.iter_mut().enumerate() {
-        *value = if place / n == place % n { -nearest } else { -*value };
+    let n = versions.len();
+    for (index, value) in matrix.iter_mut().enumerate() {
+        *value = if index / n == index % n { -nearest } else { -*value };
     }
     Ok(matrix)
 }
@@ -343,19 +344,19 @@ fn distances(method: Method, ready: &[Prepared]) -> Result<Vec<f32>> {
 /// The similarity of each pair, n x n and symmetric: the later version compared with the earlier one.
 fn pairs(
     method: Method,
-    ready: &[Prepared],
+    versions: &[Prepared],
     similarity: impl Fn(&Prepared, &Prepared) -> f32 + Sync,
 ) -> Result<Vec<f32>> {
-    let n = ready.len();
+    let n = versions.len();
     let bar = progress::bar((n * n.saturating_sub(1) / 2) as u64, method.name(), "pairs");
-    // The longest rows first, so that no thread is left with one at the end.
+    // The longest rows first, so that no thread begins a long row at the end.
     let rows: Vec<(usize, Vec<f32>)> = (0..n)
         .into_par_iter()
         .rev()
         .with_max_len(1)
         .map(|later| {
             check_interrupt()?;
-            let row = ready[..later].iter().map(|earlier| similarity(&ready[later], earlier)).collect();
+            let row = versions[..later].iter().map(|earlier| similarity(&versions[later], earlier)).collect();
             bar.inc(later as u64);
             Ok((later, row))
         })
@@ -370,7 +371,7 @@ fn pairs(
     Ok(matrix)
 }
 
-/// The figures as a table: chance, each method, and the network where `metrics.json` is of the same features.
+/// The figures as a table: chance, each method, and the network if `metrics.json` is of the same features.
 ///
 /// # Errors
 /// A `baselines.json` that cannot be read.
@@ -380,19 +381,19 @@ pub fn table(config: &Config) -> Result<Table> {
         let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))
     };
-    let found = read(&path)?;
+    let baselines = read(&path)?;
     let network = read(&config.eval.output.join("metrics.json"))
         .ok()
-        .filter(|network| same_inputs(&network["provenance"], &found["provenance"]));
+        .filter(|network| same_inputs(&network["provenance"], &baselines["provenance"]));
     let mut table = Table::new();
     table.set_header(["split", "method", "queries", "mAP", "95 % interval", "MR1", "hit@1", "hit@10"]);
-    let Some(splits) = found["splits"].as_object() else {
+    let Some(splits) = baselines["splits"].as_object() else {
         bail!("{} has no figures by split; remove it and run the command again", path.display());
     };
     for (split, methods) in splits {
         let methods = methods.as_object().into_iter().flatten();
         let mut rows: Vec<(&str, &serde_json::Value)> =
-            methods.map(|(name, of)| (name.as_str(), of)).collect();
+            methods.map(|(name, figures)| (name.as_str(), figures)).collect();
         if let Some((_, first)) = rows.first() {
             let chance = &first["chance"];
             table.add_row([
@@ -409,17 +410,17 @@ pub fn table(config: &Config) -> Result<Table> {
         if let Some(network) = &network {
             rows.push(("network", &network["splits"][split]));
         }
-        for (name, of) in rows {
-            let interval = &of["intervals"]["mAP"];
+        for (name, figures) in rows {
+            let interval = &figures["intervals"]["mAP"];
             table.add_row([
                 split.clone(),
                 name.to_owned(),
-                of["queries"].to_string(),
-                number(of, "mAP", 4),
+                figures["queries"].to_string(),
+                number(figures, "mAP", 4),
                 format!("{} to {}", number(interval, "low", 3), number(interval, "high", 3)),
-                number(of, "MR1", 2),
-                number(of, "hit@1", 4),
-                number(of, "hit@10", 4),
+                number(figures, "MR1", 2),
+                number(figures, "hit@1", 4),
+                number(figures, "hit@10", 4),
             ]);
         }
     }
@@ -429,11 +430,11 @@ pub fn table(config: &Config) -> Result<Table> {
 /// Whether two files were made from the same features of the same index.
 pub fn same_inputs(one: &serde_json::Value, other: &serde_json::Value) -> bool {
     ["features", "index"].iter().all(|name| {
-        let of = |provenance: &serde_json::Value| provenance["inputs"][name].as_str().map(str::to_owned);
-        of(one).is_some() && of(one) == of(other)
+        let input = |provenance: &serde_json::Value| provenance["inputs"][name].as_str().map(str::to_owned);
+        input(one).is_some() && input(one) == input(other)
     })
 }
 
-fn number(of: &serde_json::Value, name: &str, digits: usize) -> String {
-    of[name].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+fn number(figures: &serde_json::Value, name: &str, digits: usize) -> String {
+    figures[name].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }

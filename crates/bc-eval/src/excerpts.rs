@@ -1,8 +1,8 @@
-//! How well short queries find their works: excerpts of every version against the windows of all others.
+//! Measures how well short queries find their works: excerpts of every version against the windows of all others.
 //!
-//! **In**: the features, index and network of a configuration. **Out**: `excerpts.json` beside the metrics, and the windows that
-//! `run` makes, where they are missing. An excerpt is cut from the features before it is stretched, so that nothing of the
-//! recording around it is used; distances are not scaled by neighbours, because a single query comes without a collection.
+//! **In**: the features, index and network of a configuration. **Out**: `excerpts.json` in the folder of the metrics, and the
+//! windows that `run` embeds, if they are missing. An excerpt is cut from the features before it is stretched, so that nothing
+//! outside of it is used; distances are not scaled by neighbours, because a single query comes without a collection.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,12 +18,12 @@ use serde::Serialize;
 use crate::embed::{Excerpt, Inputs};
 use crate::metrics::{self, Figures};
 
-/// What `excerpts.json` holds.
+/// The content of `excerpts.json`.
 #[derive(Debug, Serialize)]
 pub struct ExcerptResults {
-    /// The rules in words.
+    /// The rules as a sentence.
     pub rules: String,
-    /// What was compared, in words.
+    /// How excerpts were compared, as a sentence.
     pub compared: String,
     /// Seed of the positions of the excerpts.
     pub seed: u64,
@@ -41,7 +41,7 @@ pub fn path_of(config: &Config) -> PathBuf {
 /// Measures excerpts of each of these lengths and writes `excerpts.json`.
 ///
 /// # Errors
-/// A length that is too short; inputs that are missing or do not fit; nothing to measure; a file that cannot be written.
+/// A length that is too short; inputs that are missing or do not match; nothing to measure; a file that cannot be written.
 pub fn run(config: &Config, seconds: &[f64]) -> Result<ExcerptResults> {
     for length in seconds {
         ensure!(
@@ -52,10 +52,10 @@ pub fn run(config: &Config, seconds: &[f64]) -> Result<ExcerptResults> {
     let inputs = Inputs::open(config)?;
     let windowed = match inputs.windows(&config.eval)? {
         Some(windowed) => Some(windowed),
-        // Whole recordings tell little about an excerpt, whatever comparison the network recommends.
+        // Whole recordings are too different from an excerpt, whatever comparison the network recommends.
         None => inputs.windows(&EvalConfig { compare: Compare::Windows, ..config.eval.clone() })?,
     };
-    let Some(windowed) = windowed else { unreachable!("windows were asked for") };
+    let Some(windowed) = windowed else { unreachable!("windows were requested") };
     let policy = Policy::named(&config.eval.policy)?;
     let seed = config.eval.seed;
     let mut splits: BTreeMap<String, BTreeMap<String, Figures>> = BTreeMap::new();
@@ -65,34 +65,34 @@ pub fn run(config: &Config, seconds: &[f64]) -> Result<ExcerptResults> {
             splits.entry(split).or_default().insert(length.to_string(), figures);
         }
     }
-    ensure!(!splits.is_empty(), "no split has two versions of a work, so nothing can be measured");
-    let measured = ExcerptResults {
+    ensure!(!splits.is_empty(), "no split has two versions of a work, so nothing can be found");
+    let results = ExcerptResults {
         rules: policy.statement(),
-        compared: compared(&windowed),
+        compared: describe_comparison(&windowed),
         seed,
         splits,
-        provenance: windowed.at[0].embeddings.provenance.clone(),
+        provenance: windowed.by_tempo[0].embeddings.provenance.clone(),
     };
-    saving::write_json(&path_of(config), &measured)?;
-    Ok(measured)
+    saving::write_json(&path_of(config), &results)?;
+    Ok(results)
 }
 
-fn compared(windowed: &crate::embed::WindowEmbeddings) -> String {
-    let of = &windowed.comparison;
+fn describe_comparison(windowed: &crate::embed::WindowEmbeddings) -> String {
+    let comparison = &windowed.comparison;
     format!(
-        "an excerpt's windows of {} s, {} s apart, at its tempo times {}, each by its best cosine among the windows of a recording",
-        of.window_s,
-        of.step_s,
-        windowed.tempi_in_words()
+        "an excerpt's windows of {} s every {} s, at its tempo times {}, each by its best cosine among the windows of a recording",
+        comparison.window_s,
+        comparison.step_s,
+        windowed.tempi_text()
     )
 }
 
 /// The figures as a table: one row per split and length.
 #[must_use]
-pub fn table(measured: &ExcerptResults) -> Table {
+pub fn table(results: &ExcerptResults) -> Table {
     let mut table = Table::new();
     table.set_header(["split", "excerpt", "queries", "mAP", "95 % interval", "hit@1", "MR1", "random mAP"]);
-    for (split, by_length) in &measured.splits {
+    for (split, by_length) in &results.splits {
         let mut rows: Vec<(f64, &Figures)> =
             by_length.iter().map(|(length, figures)| (length.parse().unwrap_or(0.0), figures)).collect();
         rows.sort_by(|a, b| a.0.total_cmp(&b.0));

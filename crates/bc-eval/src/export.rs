@@ -12,11 +12,11 @@ use bc_formats::config::EvalConfig;
 use bc_formats::run::WindowComparison;
 
 /// Writes `<folder>/embeddings.npy` and `<folder>/ids.txt` (one version id per line, same order).
-/// Vector databases that read Parquet take `embeddings.parquet` itself: its column `vector` is a
+/// Vector databases that read Parquet can read `embeddings.parquet` itself: its column `vector` is a
 /// list of fixed size.
 ///
 /// # Errors
-/// When the embeddings cannot be read or the files not be written.
+/// When the embeddings cannot be read or the files cannot be written.
 pub fn vectors(embeddings: &Path, folder: &Path) -> Result<usize> {
     let Embeddings { labels, dim, vectors, .. } = Embeddings::read(embeddings)?;
     let ids: String = labels.iter().flat_map(|label| [label.version_id.as_str(), "\n"]).collect();
@@ -26,8 +26,8 @@ pub fn vectors(embeddings: &Path, folder: &Path) -> Result<usize> {
 }
 
 /// Writes the network as safetensors with PyTorch's names (for `load_state_dict`), whatever
-/// it was read from. The header says how audio becomes its input, and how `config` or the network's own file has
-/// recordings compared. Returns the number of weights.
+/// it was read from. The header records how audio becomes its input, and how recordings should be compared according to
+/// `config` or the network's own file. Returns the number of weights.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -36,8 +36,8 @@ pub fn network(embedder: &Embedder, config: &EvalConfig, path: &Path) -> Result<
     let comparison = WindowComparison::of(config, embedder.recommended.as_ref());
     metadata.extend(comparison.map(|comparison| comparison.to_key_value()));
     embedder.network().save(path, metadata)?;
-    let named = embedder.network().parameters().layout().entries();
-    Ok(named.iter().map(|entry| entry.places.len()).sum())
+    let entries = embedder.network().parameters().layout().entries();
+    Ok(entries.iter().map(|entry| entry.places.len()).sum())
 }
 
 /// Writes the network as ONNX (see [`bc_onnx`]): input `magnitude` (batch, bins, frames), outputs `f_t`, `f_c` and, with a

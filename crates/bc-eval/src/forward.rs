@@ -10,7 +10,7 @@ use clap::Parser;
 
 use crate::embed;
 
-/// The arguments that are read here before all are passed on; the others are bc-search's.
+/// The arguments that this program reads before it passes all arguments on to bc-search.
 #[derive(Parser)]
 #[command(ignore_errors = true, disable_help_flag = true, disable_version_flag = true)]
 struct Recognised {
@@ -30,8 +30,8 @@ struct Recognised {
 /// # Errors
 /// bc-search is missing, or a recording cannot be embedded.
 pub fn to_search(mut arguments: Vec<OsString>) -> Result<Outcome> {
-    let beside = std::env::current_exe().context("cannot find the folder of this program")?;
-    let program = beside.with_file_name(format!("bc-search{}", std::env::consts::EXE_SUFFIX));
+    let own_path = std::env::current_exe().context("cannot find the folder of this program")?;
+    let program = own_path.with_file_name(format!("bc-search{}", std::env::consts::EXE_SUFFIX));
     if !program.is_file() {
         bail!(
             "this command is now one of bc-search, but there is no {}; build it with `cargo build --release`",

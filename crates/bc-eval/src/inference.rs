@@ -1,4 +1,4 @@
-//! Embeds NumPy arrays as they are.
+//! Embeds NumPy arrays of the network's input, without pooling or scaling.
 
 use std::path::{Path, PathBuf};
 
@@ -16,16 +16,17 @@ use bc_embed::origin;
 /// or scaled here. Returns the shape.
 ///
 /// # Errors
-/// An array of another kind, or with another number of rows than the network's input.
+/// An array of another type or shape, or with another number of rows than the network's input.
 pub fn run(config: &Config, input: &Path, out: &Path) -> Result<(usize, usize)> {
     let embedder = origin::embedder(config)?;
-    let vectors = if input.is_dir() { of_folder(&embedder, input)? } else { of_array(&embedder, input)? };
+    let vectors =
+        if input.is_dir() { embed_folder(&embedder, input)? } else { embed_array(&embedder, input)? };
     let (tracks, values) = (vectors.len(), vectors.concat());
     array::write(out, &Matrix { columns: embedder.dim(), values })?;
     Ok((tracks, embedder.dim()))
 }
 
-fn of_array(embedder: &Embedder, input: &Path) -> Result<Vec<Vec<f32>>> {
+fn embed_array(embedder: &Embedder, input: &Path) -> Result<Vec<Vec<f32>>> {
     let array = array::read_cube(input)?;
     let [tracks, rows, frames] = array.shape;
     let expected = embedder.network().settings().bins();
@@ -39,11 +40,11 @@ fn of_array(embedder: &Embedder, input: &Path) -> Result<Vec<Vec<f32>>> {
     embed(embedder, inputs, tracks)
 }
 
-fn of_folder(embedder: &Embedder, folder: &Path) -> Result<Vec<Vec<f32>>> {
-    let cannot = || format!("cannot read {}", folder.display());
-    let entries = std::fs::read_dir(folder).with_context(cannot)?.collect::<Result<Vec<_>, _>>();
+fn embed_folder(embedder: &Embedder, folder: &Path) -> Result<Vec<Vec<f32>>> {
+    let message = || format!("cannot read {}", folder.display());
+    let entries = std::fs::read_dir(folder).with_context(message)?.collect::<Result<Vec<_>, _>>();
     let mut paths: Vec<PathBuf> =
-        entries.with_context(cannot)?.into_iter().map(|entry| entry.path()).collect();
+        entries.with_context(message)?.into_iter().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "npy"));
     paths.sort_unstable();
     ensure!(!paths.is_empty(), "{} holds no .npy", folder.display());
@@ -61,7 +62,7 @@ fn of_folder(embedder: &Embedder, folder: &Path) -> Result<Vec<Vec<f32>>> {
     embed(embedder, inputs, paths.len())
 }
 
-/// Inputs with their numbers of columns, as vectors in the same order.
+/// Embeds inputs, each with its number of columns; returns the vectors in the same order.
 fn embed(
     embedder: &Embedder,
     inputs: impl Iterator<Item = Result<(Vec<f32>, usize)>>,
@@ -70,15 +71,15 @@ fn embed(
     let bar = progress::bar(count as u64, "embedding", "tracks");
     let mut groups = ByLength::new(embedder);
     let mut vectors = vec![Vec::new(); count];
-    let mut keep = |finished: Vec<(usize, Vec<f32>)>| {
+    let mut store = |finished: Vec<(usize, Vec<f32>)>| {
         bar.inc(finished.len() as u64);
         finished.into_iter().for_each(|(number, vector)| vectors[number] = vector);
     };
     for (number, input) in inputs.enumerate() {
         let (values, columns) = input?;
-        keep(groups.add(number, values, columns)?);
+        store(groups.add(number, values, columns)?);
     }
-    keep(groups.finish()?);
+    store(groups.finish()?);
     bar.finish_and_clear();
     Ok(vectors)
 }

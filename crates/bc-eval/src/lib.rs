@@ -1,13 +1,14 @@
-//! Stage 4: embeddings become figures.
+//! Stage 4: computes embeddings and their figures.
 //!
 //! **In**: a checkpoint and the features of an index ([`embed`]), audio files
 //! ([`catalogue`]) or a NumPy array of inputs ([`inference`]); or existing embeddings:
 //! `embeddings.parquet`, a NumPy array with a text file of cliques, a matrix of
-//! distances. **Out**: `embeddings.parquet`; the field's metrics with intervals and what chance
-//! would give ([`metrics`]); what a score means ([`bc_calibration`]); a page to look at
+//! distances. **Out**: `embeddings.parquet`; the field's metrics with intervals and chance
+//! level ([`metrics`]); the probabilities of scores ([`bc_calibration`]); a report
 //! ([`report`]); and vectors and network in formats that other programs load ([`export`]).
-//! [`stage`] does all that one experiment asks for. Searching is bc-search's; the commands of that name
-//! hand their arguments on to it ([`forward`]). How well short excerpts find their works is measured by [`excerpts`]. [`baselines`] evaluates classical methods on the same features.
+//! [`stage`] runs all of this for one experiment. Searching belongs to bc-search; the commands of that name
+//! forward their arguments to it ([`forward`]). [`excerpts`] measures how well short excerpts find their works. [`baselines`]
+//! evaluates classical methods on the same features.
 
 pub mod baselines;
 pub mod catalogue;

@@ -1,4 +1,4 @@
-//! The metrics of embeddings, by split, with intervals and what chance would give.
+//! The metrics of embeddings by split, with intervals and chance level.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::embed::{WindowEmbeddings, WindowsAtTempo};
 use bc_embed::origin::Origin;
 use bc_embed::windows::Windows;
 
-/// Bootstrap samples of cliques for the intervals.
+/// Number of bootstrap samples of cliques for the intervals.
 const SAMPLES: u32 = 1000;
 
 /// The figures of one set of queries.
@@ -30,26 +30,26 @@ pub struct Figures {
     pub metrics: Metrics,
     /// 95 % bootstrap intervals over cliques, by figure.
     pub intervals: BTreeMap<&'static str, Interval>,
-    /// What a random order would give under the same rules.
+    /// The expected figures of a random order under the same rules.
     pub chance: Chance,
 }
 
-/// What `metrics.json` holds.
+/// The content of `metrics.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EvaluationResults {
     /// The rules.
     pub policy: Policy,
-    /// The rules in words.
+    /// The rules as a sentence.
     pub rules: String,
     /// Figures by split; `all` where the input has no splits.
     pub splits: BTreeMap<String, Figures>,
-    /// What was compared, if not whole recordings: windows, and their tempi.
+    /// How recordings were compared, if not as whole recordings: windows and their tempi.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<String>,
-    /// The same figures of whole recordings, where `splits` holds those of windows.
+    /// The figures of whole recordings, if `splits` holds those of windows.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub whole_tracks: BTreeMap<String, Figures>,
-    /// Origin of the embeddings, where the file says it.
+    /// Provenance of the embeddings, if the input has one.
     pub provenance: Option<Provenance>,
 }
 
@@ -64,33 +64,33 @@ pub fn of_embeddings(
     policy: &Policy,
     seed: u64,
 ) -> Result<EvaluationResults> {
-    of(queries, &Embeddings::read(queries)?, candidates, policy, seed)
+    of_read(queries, &Embeddings::read(queries)?, candidates, policy, seed)
 }
 
 /// As [`of_embeddings`], for embeddings that were read from `queries`.
 ///
 /// # Errors
 /// As [`of_embeddings`].
-pub fn of(
+pub fn of_read(
     queries: &Path,
     embeddings: &Embeddings,
     candidates: Option<&Path>,
     policy: &Policy,
     seed: u64,
 ) -> Result<EvaluationResults> {
-    whole_tracks(queries, embeddings)?;
+    expect_whole_tracks(queries, embeddings)?;
     let mut numbers = IdTable::default();
     let candidates = match candidates {
         None => None,
         Some(path) => {
-            let embeddings_of_candidates = Embeddings::read(path)?;
-            whole_tracks(path, &embeddings_of_candidates)?;
-            Origin::of(&embeddings.provenance).expect(
+            let candidate_embeddings = Embeddings::read(path)?;
+            expect_whole_tracks(path, &candidate_embeddings)?;
+            Origin::from_provenance(&embeddings.provenance).expect_same(
                 queries,
-                &Origin::of(&embeddings_of_candidates.provenance),
+                &Origin::from_provenance(&candidate_embeddings.provenance),
                 path,
             )?;
-            Some(NumberedVersions::new(&embeddings_of_candidates, &mut numbers, |_| true))
+            Some(NumberedVersions::new(&candidate_embeddings, &mut numbers, |_| true))
         }
     };
     let mut measured = BTreeMap::new();
@@ -109,14 +109,14 @@ pub fn of(
     Ok(finish(policy, measured, Some(embeddings.provenance.clone())))
 }
 
-/// The versions of one split, compared window by window.
-pub struct Distances<'a> {
+/// The distances of the versions of one split, compared window by window.
+pub struct WindowDistances<'a> {
     /// The split.
     pub split: Split,
     /// The label of each version.
     pub labels: Vec<&'a Label>,
-    /// 1 - the similarity of the windows of a version (row), at the tempo that fits best, to those of another at its own:
-    /// the distance that a search uses, which stretches the query.
+    /// 1 - the similarity of the windows of a version (row), at its best tempo, to those of another at its own tempo:
+    /// the distance of a search, which stretches the query.
     pub one_way: Vec<f32>,
 }
 
@@ -124,15 +124,15 @@ pub struct Distances<'a> {
 ///
 /// # Errors
 /// Files that do not hold the same versions.
-pub fn distances(windowed: &WindowEmbeddings) -> Result<Vec<Distances<'_>>> {
-    let at = &windowed.at;
+pub fn distances(windowed: &WindowEmbeddings) -> Result<Vec<WindowDistances<'_>>> {
+    let by_tempo = &windowed.by_tempo;
     let WindowsAtTempo { path: own_path, embeddings: own, .. } =
-        at.first().context("no tempo to compare at")?;
+        by_tempo.first().context("no tempo to compare at")?;
     let of_split = |split| {
         let sets: Vec<Recordings<'_>> =
-            at.iter().map(|at| Recordings::of_split(&at.embeddings, split)).collect();
+            by_tempo.iter().map(|at| Recordings::of_split(&at.embeddings, split)).collect();
         let labels = sets[0].labels.clone();
-        for (set, at) in sets.iter().zip(at) {
+        for (set, at) in sets.iter().zip(by_tempo) {
             ensure!(
                 set.versions().eq(sets[0].versions()),
                 "{} does not hold the windows of the same versions as {}; remove both and run again",
@@ -142,33 +142,33 @@ pub fn distances(windowed: &WindowEmbeddings) -> Result<Vec<Distances<'_>>> {
         }
         let windows: Vec<WindowSets<'_>> = sets.iter().map(Recordings::windows).collect();
         let one_way = WindowSearch::new(&windows, windows[0])?.matrix();
-        Ok(Distances { split, labels, one_way })
+        Ok(WindowDistances { split, labels, one_way })
     };
     splits_of(own).into_iter().map(of_split).collect()
 }
 
-/// The figures of each split. The distance of two recordings is the mean of two: of the windows of the one, at
-/// the tempo that fits best, from those of the other at its own, and the other way round; seen from their nearest
-/// `neighbours`, and re-ranked if `rerank` says so.
+/// The figures of each split. The distance of two recordings is the mean of both directions: from the windows of the one, at
+/// its best tempo, to those of the other at its own, and vice versa. Distances are scaled locally by `neighbours`, and
+/// re-ranked if `rerank` is given.
 ///
 /// # Errors
 /// Nothing to measure.
 pub fn of_windows(
-    splits: Vec<Distances<'_>>,
+    splits: Vec<WindowDistances<'_>>,
     neighbours: usize,
     rerank: Option<&Reciprocal>,
     policy: &Policy,
     seed: u64,
 ) -> Result<BTreeMap<String, Figures>> {
     let mut measured = BTreeMap::new();
-    for Distances { split, labels, one_way } in splits {
+    for WindowDistances { split, labels, one_way } in splits {
         let mut numbers = IdTable::default();
         let cliques: Vec<u32> = labels.iter().map(|label| numbers.number_of(&label.clique_id)).collect();
         let mut distances = one_way;
-        both_ways(&mut distances, cliques.len());
+        symmetrise(&mut distances, cliques.len());
         bc_retrieval::scale_locally(&mut distances, cliques.len(), neighbours);
-        if let Some(how) = rerank {
-            bc_retrieval::rerank_reciprocal(&mut distances, cliques.len(), how);
+        if let Some(settings) = rerank {
+            bc_retrieval::rerank_reciprocal(&mut distances, cliques.len(), settings);
         }
         let figures = of_matrix(&distances, &cliques, policy, seed);
         let figures = figures.with_context(|| format!("windows of split {split}"))?;
@@ -183,7 +183,7 @@ pub fn of_windows(
 /// Nothing to measure.
 pub fn of_reranked(
     embeddings: &Embeddings,
-    how: &Reciprocal,
+    rerank: &Reciprocal,
     policy: &Policy,
     seed: u64,
 ) -> Result<BTreeMap<String, Figures>> {
@@ -195,7 +195,7 @@ pub fn of_reranked(
         bc_retrieval::each_row(&vectors, &vectors, policy.distance, |_, row| {
             distances.extend_from_slice(row)
         })?;
-        bc_retrieval::rerank_reciprocal(&mut distances, own.cliques.len(), how);
+        bc_retrieval::rerank_reciprocal(&mut distances, own.cliques.len(), rerank);
         let figures = of_matrix(&distances, &own.cliques, policy, seed);
         let figures = figures.with_context(|| format!("whole recordings of split {split}"))?;
         measured.extend(figures.map(|figures| (split.to_string(), figures)));
@@ -204,7 +204,7 @@ pub fn of_reranked(
 }
 
 /// Measures excerpts of every version (`queries`, their windows at each tempo of `windowed`) against the windows of all other
-/// versions of their split: the mean over the excerpt's windows of the best cosine, at the tempo that fits best.
+/// versions of their split: the mean over the excerpt's windows of the best cosine, at the best tempo.
 ///
 /// # Errors
 /// A version that has windows and whose excerpt has none, or nothing to measure.
@@ -214,7 +214,7 @@ pub fn of_excerpts(
     policy: &Policy,
     seed: u64,
 ) -> Result<BTreeMap<String, Figures>> {
-    let own = &windowed.at.first().context("no tempo to compare at")?.embeddings;
+    let own = &windowed.by_tempo.first().context("no tempo to compare at")?.embeddings;
     let mut measured = BTreeMap::new();
     for split in splits_of(own) {
         let candidates = Recordings::of_split(own, split);
@@ -237,13 +237,13 @@ pub fn of_excerpts(
     Ok(measured)
 }
 
-/// How a configuration re-ranks, if it does.
+/// The re-ranking that a configuration asks for, if any.
 pub fn rerank_of(config: &EvalConfig) -> Option<Reciprocal> {
     (config.rerank == Rerank::KReciprocal).then_some(Reciprocal {
         neighbours: config.rerank_k1,
         averaged: config.rerank_k2,
         weight: config.rerank_weight as f32,
-        first_stays: true,
+        keep_nearest: true,
     })
 }
 
@@ -258,7 +258,7 @@ fn of_matrix(
     if_measured(ranked.and_then(|results| figures(&results, cliques, policy, seed)))
 }
 
-/// The splits that embeddings are of, each once, by name.
+/// The splits of embeddings, each once, sorted by name.
 fn splits_of(embeddings: &Embeddings) -> Vec<Split> {
     let mut splits: Vec<Split> = embeddings.labels.iter().map(|label| label.split).collect();
     splits.sort_unstable_by_key(|split| split.as_str());
@@ -266,7 +266,7 @@ fn splits_of(embeddings: &Embeddings) -> Vec<Split> {
     splits
 }
 
-/// No figures if there is nothing to measure: another split may have some.
+/// `None` if there is nothing to measure, because another split may have figures.
 fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error> {
     match figures {
         Err(Error::NothingToMeasure) => Ok(None),
@@ -274,8 +274,8 @@ fn if_measured(figures: Result<Figures, Error>) -> Result<Option<Figures>, Error
     }
 }
 
-/// Each of two recordings is the query once: the mean of a square matrix and its transpose.
-fn both_ways(distances: &mut [f32], width: usize) {
+/// Replaces a square matrix by the mean of itself and its transpose: each of two recordings is the query once.
+fn symmetrise(distances: &mut [f32], width: usize) {
     for row in 0..width {
         for column in 0..row {
             let (upper, lower) = (row * width + column, column * width + row);
@@ -322,7 +322,7 @@ impl<'a> Recordings<'a> {
     }
 }
 
-/// Vectors without labels, and a text file with one clique per line.
+/// Measures vectors without labels, with a text file of one clique per line.
 ///
 /// # Errors
 /// When a file cannot be read, the numbers of rows differ, or nothing can be measured.
@@ -336,7 +336,7 @@ pub fn of_array(npy: &Path, cliques: &Path, policy: &Policy, seed: u64) -> Resul
     Ok(finish(policy, BTreeMap::from([("all".to_owned(), figures)]), None))
 }
 
-/// A square matrix of distances, and a text file with one clique per line.
+/// Measures a square matrix of distances, with a text file of one clique per line.
 ///
 /// # Errors
 /// As [`of_array`].
@@ -391,9 +391,12 @@ fn read_cliques(path: &Path, rows: usize, vectors: &Path) -> Result<Vec<u32>> {
     Ok(cliques)
 }
 
-fn whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
+/// Refuses embeddings of windows.
+fn expect_whole_tracks(path: &Path, embeddings: &Embeddings) -> Result<()> {
     ensure!(
-        Windows::of_file(&embeddings.provenance).with_context(|| path.display().to_string())?.is_none(),
+        Windows::from_provenance(&embeddings.provenance)
+            .with_context(|| path.display().to_string())?
+            .is_none(),
         "{} holds windows of tracks, but the metrics are of whole tracks; embed them without --window",
         path.display()
     );
@@ -411,7 +414,7 @@ impl IdTable {
     }
 }
 
-/// Versions, with numbers for cliques and ids.
+/// Versions whose cliques and ids are numbers.
 struct NumberedVersions {
     vectors: Vec<f32>,
     dim: usize,

@@ -1,4 +1,4 @@
-//! The whole stage: embeddings, figures and report of a configuration.
+//! Runs the whole stage: embeddings, figures and report of a configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use bc_retrieval::Policy;
 use comfy_table::Table;
 
 use crate::embed::WindowEmbeddings;
-use crate::metrics::{Distances, EvaluationResults, Figures};
+use crate::metrics::{EvaluationResults, Figures, WindowDistances};
 use crate::{embed, metrics, report};
 use bc_calibration::versions::Versions;
 use bc_calibration::{self as calibration, Calibration};
@@ -21,16 +21,16 @@ use bc_embed::bundle;
 pub struct StageResults {
     /// The figures.
     pub measured: EvaluationResults,
-    /// Whether everything was up to date already.
+    /// Whether everything was already up to date.
     pub up_to_date: bool,
-    /// The page, `report.html`.
+    /// Path of `report.html`.
     pub report: PathBuf,
 }
 
 /// Embeds, measures, calibrates and reports; does only what is missing or out of date.
 ///
 /// # Errors
-/// Inputs that are missing or do not fit, nothing to measure, files that cannot be written.
+/// Inputs that are missing or do not match, nothing to measure, files that cannot be written.
 pub fn run(config: &Config) -> Result<StageResults> {
     let inputs = embed::Inputs::open(config)?;
     let status = inputs.whole_recordings(config, Shard::WHOLE)?;
@@ -41,10 +41,10 @@ pub fn run(config: &Config) -> Result<StageResults> {
     let page = folder.join("report.html");
 
     let whole = Embeddings::read(&embeddings)?;
-    let mut measured = metrics::of(&embeddings, &whole, None, &policy, config.eval.seed)?;
-    let window_calibration = measure_first(config, &inputs, &whole, &policy, &mut measured)?;
+    let mut measured = metrics::of_read(&embeddings, &whole, None, &policy, config.eval.seed)?;
+    let window_calibration = measure_main_comparison(config, &inputs, &whole, &policy, &mut measured)?;
     let text = serde_json::to_vec_pretty(&measured)?;
-    let calibration_path = calibration::beside(&embeddings);
+    let calibration_path = calibration::default_path(&embeddings);
     let calibration = calibrate(&embeddings, &whole)?;
     let window_calibration_path = folder.join(bundle::CALIBRATION_OF_WINDOWS);
     let up_to_date = status == embed::Status::UpToDate
@@ -68,9 +68,9 @@ pub fn run(config: &Config) -> Result<StageResults> {
     Ok(StageResults { measured, up_to_date, report: page })
 }
 
-/// If the configuration or the network asks for windows or a re-ranking, their figures come first; those of whole recordings are
-/// kept as `whole_tracks`. Returns the calibration of the scores of windows, if there is one.
-fn measure_first(
+/// If the configuration or the network asks for windows or a re-ranking, their figures become the main ones, and those of whole
+/// recordings move to `whole_tracks`. Returns the calibration of the scores of windows, if there is one.
+fn measure_main_comparison(
     config: &Config,
     inputs: &embed::Inputs,
     whole: &Embeddings,
@@ -79,36 +79,36 @@ fn measure_first(
 ) -> Result<Option<Vec<u8>>> {
     let (rerank, seed) = (metrics::rerank_of(&config.eval), config.eval.seed);
     let mut window_calibration = None;
-    let (first, mut compared) = if let Some(windowed) = inputs.windows(&config.eval)? {
+    let (main, mut compared) = if let Some(windowed) = inputs.windows(&config.eval)? {
         let distances = metrics::distances(&windowed)?;
         window_calibration = calibrate_windows(&windowed, &distances)?;
         let neighbours = windowed.comparison.neighbours;
         let figures = metrics::of_windows(distances, neighbours, rerank.as_ref(), policy, seed)?;
-        (figures, in_words(&windowed))
-    } else if let Some(how) = &rerank {
-        (metrics::of_reranked(whole, how, policy, seed)?, "whole recordings".to_owned())
+        (figures, describe_comparison(&windowed))
+    } else if let Some(settings) = &rerank {
+        (metrics::of_reranked(whole, settings, policy, seed)?, "whole recordings".to_owned())
     } else {
         return Ok(None);
     };
-    if let Some(how) = rerank {
+    if let Some(settings) = rerank {
         compared += &format!(
-            "; re-ranked by {} mutual neighbours, {} averaged, {} of the distance itself",
-            how.neighbours, how.averaged, how.weight
+            "; re-ranked by {} mutual neighbours, {} averaged, weight {} of the distance itself",
+            settings.neighbours, settings.averaged, settings.weight
         );
     }
-    measured.whole_tracks = std::mem::replace(&mut measured.splits, first);
+    measured.whole_tracks = std::mem::replace(&mut measured.splits, main);
     measured.compared = Some(compared);
     Ok(window_calibration)
 }
 
 /// A description of how windows were compared.
-fn in_words(windowed: &WindowEmbeddings) -> String {
+fn describe_comparison(windowed: &WindowEmbeddings) -> String {
     let comparison = &windowed.comparison;
     format!(
-        "windows of {} s, {} s apart, those of the query at its tempo times {}; distances seen from {} neighbours",
+        "windows of {} s every {} s, those of the query at its tempo times {}; distances scaled locally by {} neighbours",
         comparison.window_s,
         comparison.step_s,
-        windowed.tempi_in_words(),
+        windowed.tempi_text(),
         comparison.neighbours
     )
 }
@@ -123,29 +123,32 @@ fn replace(path: &Path, content: Option<Vec<u8>>) -> Result<()> {
     }
 }
 
-/// The calibration of these embeddings as JSON; none if their splits do not suffice.
+/// The calibration of these embeddings as JSON; `None` if their splits do not suffice.
 fn calibrate(path: &Path, embeddings: &Embeddings) -> Result<Option<Vec<u8>>> {
     as_json(Calibration::from_embeddings(path, embeddings), "scores of whole recordings get no probability")
 }
 
 /// The calibration of the scores of windows, compared as a search does.
-fn calibrate_windows(windowed: &WindowEmbeddings, distances: &[Distances<'_>]) -> Result<Option<Vec<u8>>> {
-    let at = &windowed.at[0];
+fn calibrate_windows(
+    windowed: &WindowEmbeddings,
+    distances: &[WindowDistances<'_>],
+) -> Result<Option<Vec<u8>>> {
+    let own_tempo = &windowed.by_tempo[0];
     let similarities = |split: Split| -> (Vec<&Label>, Vec<f32>) {
         let found = distances.iter().find(|distances| distances.split == split);
         found.map_or_else(Default::default, |distances| {
             (distances.labels.clone(), distances.one_way.iter().map(|distance| 1.0 - distance).collect())
         })
     };
-    let [(val, of_val), (test, of_test)] = [Split::Val, Split::Test].map(similarities);
-    let mut provenance = at.embeddings.provenance.clone();
+    let [(val, val_scores), (test, test_scores)] = [Split::Val, Split::Test].map(similarities);
+    let mut provenance = own_tempo.embeddings.provenance.clone();
     provenance.settings[bc_calibration::COMPARE] = serde_json::json!(windowed.comparison);
-    let [val, test] = [Versions::of_scores(&val, &of_val), Versions::of_scores(&test, &of_test)];
-    let calibration = Calibration::fit(&at.path, &val, &test, &provenance);
+    let [val, test] = [Versions::of_scores(&val, &val_scores), Versions::of_scores(&test, &test_scores)];
+    let calibration = Calibration::fit(&own_tempo.path, &val, &test, &provenance);
     as_json(calibration, "scores of windows get no probability of their own")
 }
 
-/// A calibration as JSON; none, with a warning that gives the reason, if there is none.
+/// A calibration as JSON; `None`, with a warning that gives the reason, if there is none.
 fn as_json(calibration: Result<Calibration>, consequence: &str) -> Result<Option<Vec<u8>>> {
     match calibration {
         Ok(calibration) => Ok(Some(serde_json::to_vec_pretty(&calibration)?)),
@@ -172,8 +175,8 @@ pub fn summary(measured: &EvaluationResults) -> Table {
         "random hit@1",
     ]);
     let whole = measured.whole_tracks.iter().map(|(split, figures)| (format!("{split}, whole"), figures));
-    let first = measured.splits.iter().map(|(split, figures)| (split.clone(), figures));
-    for (split, Figures { metrics, chance, .. }) in first.chain(whole) {
+    let main = measured.splits.iter().map(|(split, figures)| (split.clone(), figures));
+    for (split, Figures { metrics, chance, .. }) in main.chain(whole) {
         table.add_row([
             split,
             metrics.queries.to_string(),

@@ -1,4 +1,4 @@
-//! The binary's figures beside scikit-learn's, with singletons and ties. Runs where the
+//! Compares the binary's figures with scikit-learn's, with singletons and ties. Runs if the
 //! reference script is in the shared folder and BYTECOVER_PYTHON names an interpreter.
 
 use std::process::Command;
@@ -69,7 +69,7 @@ fn figures_equal_those_of_scikit_learn() {
 }
 
 #[test]
-fn bad_input_is_one_error_with_a_remedy() {
+fn bad_input_gives_one_error_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let (npy, cliques) = (folder.path().join("e.npy"), folder.path().join("c.txt"));
     array::write(&npy, &Matrix { columns: 2, values: vec![0.0, 1.0, 1.0, 0.0] }).unwrap();

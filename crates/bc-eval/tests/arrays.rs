@@ -5,7 +5,7 @@ mod common;
 use bc_formats::array::{self, Matrix};
 use npyz::WriterBuilder;
 
-fn cube(path: &std::path::Path, shape: [u64; 3], values: &[f32]) {
+fn write_cube(path: &std::path::Path, shape: [u64; 3], values: &[f32]) {
     let file = std::fs::File::create(path).unwrap();
     let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(file).begin_nd().unwrap();
     writer.extend(values.iter().copied()).unwrap();
@@ -21,7 +21,7 @@ fn a_folder_of_arrays_of_any_lengths_is_embedded_in_order_of_the_names() {
     let values = |frames: usize, seed: usize| -> Vec<f32> {
         (0..84 * frames).map(|n| ((n * 31 + seed * 17) % 97) as f32 / 97.0).collect()
     };
-    // The shorter ones pass the network before the longer, and together.
+    // The shorter ones pass the network together, before the longer one.
     let tracks = [("b.npy", 60, 2), ("a.npy", 90, 1), ("c.npy", 60, 3)];
     for (name, frames, seed) in tracks {
         let matrix = Matrix { columns: frames, values: values(frames, seed) };
@@ -34,11 +34,11 @@ fn a_folder_of_arrays_of_any_lengths_is_embedded_in_order_of_the_names() {
     };
     let all = embed("arrays", "all.npy");
     for (row, (name, frames, seed)) in [(1, tracks[0]), (0, tracks[1]), (2, tracks[2])] {
-        cube(&folder.join("one.npy"), [1, 84, frames as u64], &values(frames, seed));
+        write_cube(&folder.join("one.npy"), [1, 84, frames as u64], &values(frames, seed));
         let one = embed("one.npy", "one-out.npy");
         let found = &all.values[row * all.columns..(row + 1) * all.columns];
-        let off = one.values.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(off < 1e-4, "{name}: {off}");
+        let difference = one.values.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference < 1e-4, "{name}: {difference}");
     }
 
     array::write(&folder.join("arrays/d.npy"), &Matrix { columns: 10, values: vec![0.0; 120] }).unwrap();

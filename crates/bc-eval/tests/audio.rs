@@ -1,4 +1,4 @@
-//! Audio files become embeddings: a file that grows, by one process or several.
+//! `bc-eval embed` of audio files: one process or several add to one file.
 
 mod common;
 
@@ -6,13 +6,13 @@ use bc_formats::embeddings::Embeddings;
 use common::{NETWORK, melody, refuse, run, succeed, with_network};
 
 /// A folder with a network and an index of four tunes.
-fn workplace() -> tempfile::TempDir {
+fn folder_with_index() -> tempfile::TempDir {
     common::with_tunes(&["embed", "tunes", "--out", "i.parquet"])
 }
 
 #[test]
-fn shards_of_audio_make_the_index_that_one_process_makes() {
-    let folder = workplace();
+fn sharded_index_equals_that_of_one_process() {
+    let folder = folder_with_index();
     let shard = |part: &str, out: &str| {
         with_network(folder.path(), &["embed", "tunes", "--out", out, "--shard", part]);
         std::fs::read(folder.path().join(out)).unwrap()
@@ -25,7 +25,7 @@ fn shards_of_audio_make_the_index_that_one_process_makes() {
 
 #[test]
 fn vectors_and_network_are_exported_as_numpy_and_safetensors() {
-    let folder = workplace();
+    let folder = folder_with_index();
     let input = {
         use npyz::WriterBuilder;
         let path = folder.path().join("x.npy");
@@ -37,8 +37,9 @@ fn vectors_and_network_are_exported_as_numpy_and_safetensors() {
         writer.finish().unwrap();
         path
     };
-    let said = with_network(folder.path(), &["embed", "--npy", "x.npy", "--out", "y.npy", "--layer", "f_t"]);
-    assert!(said.starts_with("3 embeddings"), "{said}");
+    let stdout =
+        with_network(folder.path(), &["embed", "--npy", "x.npy", "--out", "y.npy", "--layer", "f_t"]);
+    assert!(stdout.starts_with("3 embeddings"), "{stdout}");
     let out = with_network(folder.path(), &["export", "--embeddings", "i.parquet", "--out", "out"]);
     assert!(out.contains("4 vectors") && out.contains("weights"), "{out}");
     // The exported network is the same one.
@@ -54,16 +55,16 @@ fn vectors_and_network_are_exported_as_numpy_and_safetensors() {
 
 #[test]
 fn adding_to_an_index_keeps_its_rows() {
-    let folder = workplace();
+    let folder = folder_with_index();
     let before = Embeddings::read(&folder.path().join("i.parquet")).unwrap();
     melody(&folder.path().join("new.wav"), &[50, 60, 70]);
     std::fs::write(folder.path().join("bad.mp3"), "no audio").unwrap();
     let more = ["embed", "new.wav", "bad.mp3", "tunes", "--out", "i.parquet"];
     let output = run(folder.path(), &[&more[..], &NETWORK].concat());
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(3), "{errors}");
-    assert!(said.contains("1 recordings added") && said.contains("4 were there already"), "{said}");
-    assert!(said.contains("1 failed") && errors.contains("bad.mp3"), "{said}{errors}");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stdout.contains("1 recordings added") && stdout.contains("4 already present"), "{stdout}");
+    assert!(stdout.contains("1 failed") && stderr.contains("bad.mp3"), "{stdout}{stderr}");
     let after = Embeddings::read(&folder.path().join("i.parquet")).unwrap();
     // Rows are in order of their ids: the old ones are unchanged, and the new one is between them.
     let new = after.labels.iter().position(|label| label.version_id == "new.wav").unwrap();
@@ -76,31 +77,34 @@ fn adding_to_an_index_keeps_its_rows() {
 }
 
 #[test]
-fn another_recording_with_a_known_name_is_reported_and_not_confused_with_it() {
-    let folder = workplace();
+fn another_recording_with_a_known_name_is_reported_as_failure() {
+    let folder = folder_with_index();
     let other = folder.path().join("other");
     std::fs::create_dir(&other).unwrap();
     melody(&other.join("up.wav"), &[90, 80, 70]);
     let again = ["embed", "tunes", "other/up.wav", "--out", "j.parquet"];
     let output = run(folder.path(), &[&again[..], &NETWORK].concat());
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(3), "{errors}");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
     assert!(
-        said.contains("4 recordings added") && errors.contains("two files would have the id"),
-        "{said}{errors}"
+        stdout.contains("4 recordings added") && stderr.contains("two files would have the id"),
+        "{stdout}{stderr}"
     );
     let output = run(
         folder.path(),
         &[&["embed", "other", "tunes/low.wav", "--out", "i.parquet"][..], &NETWORK].concat(),
     );
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("0 recordings added") && said.contains("1 were there already, 1 failed"), "{said}");
-    assert!(errors.contains("other/up.wav: the index holds another recording of that name"), "{errors}");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        stdout.contains("0 recordings added") && stdout.contains("1 already present, 1 failed"),
+        "{stdout}"
+    );
+    assert!(stderr.contains("other/up.wav: the index holds another recording of that name"), "{stderr}");
 }
 
 #[test]
-fn windows_of_other_sizes_do_not_mix() {
-    let folder = workplace();
+fn windows_of_another_size_are_refused() {
+    let folder = folder_with_index();
     // All of them shorter than the window: still an index of windows.
     with_network(folder.path(), &["embed", "tunes", "--out", "w.parquet", "--window", "30", "--step", "10"]);
     let labels = Embeddings::read(&folder.path().join("w.parquet")).unwrap().labels;
@@ -116,17 +120,17 @@ fn windows_of_other_sizes_do_not_mix() {
 }
 
 #[test]
-fn the_limits_of_the_configuration_hold() {
-    let folder = workplace();
+fn configured_limits_apply_to_audio() {
+    let folder = folder_with_index();
     let long = ["embed", "tunes/up.wav", "--out", "l.parquet", "--set", "features.longest_s=3"];
     let error = refuse(folder.path(), &[&long[..], &NETWORK].concat());
     assert!(error.contains("up.wav") && error.contains("3 s"), "{error}");
 }
 
 #[test]
-fn an_interrupt_while_another_process_writes_ends_with_130() {
+fn interrupt_while_waiting_for_the_lock_exits_with_130() {
     use std::io::{BufRead, BufReader};
-    let folder = workplace();
+    let folder = folder_with_index();
     let lock = std::fs::File::create(folder.path().join(".i.parquet.lock")).unwrap();
     lock.lock().unwrap();
     melody(&folder.path().join("new.wav"), &[50, 60, 70]);

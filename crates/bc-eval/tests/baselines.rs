@@ -6,7 +6,7 @@ use bc_formats::index::Split;
 use half::f16;
 use serde_json::Value;
 
-/// Magnitudes of a different song for each clique, each version in another key, with notes of another octave.
+/// Writes magnitudes of a different song for each clique, with each version in another key and octave.
 fn experiment(folder: &std::path::Path, cliques: usize) {
     let (frames, mut rows, mut versions) = (400, Vec::new(), Vec::new());
     let ids: Vec<String> = (0..3 * cliques).map(|number| format!("v{number:02}")).collect();
@@ -14,7 +14,7 @@ fn experiment(folder: &std::path::Path, cliques: usize) {
         let (clique, version) = (number / 3, number % 3);
         let mut magnitude = vec![f16::from_f32(0.01); 84 * frames];
         for frame in 0..frames {
-            // A pitch class that changes every eight columns, by a rule of the clique's.
+            // A pitch class that changes every eight columns, by a rule of the clique.
             let step = frame / 8;
             let mut state = (step + 1) * (7 * clique + 3);
             state = state * state % 1009 + step % 5;

@@ -1,4 +1,4 @@
-//! What scores mean, on embeddings whose truth is known.
+//! Calibrations of embeddings whose truth is known.
 
 mod common;
 
@@ -8,8 +8,8 @@ use common::{clusters, refuse, succeed};
 use serde_json::Value;
 
 fn calibrated(folder: &Path) -> Value {
-    let said = succeed(folder, &["calibrate", "--embeddings", "e.parquet"]);
-    assert!(said.contains("checked on test"), "{said}");
+    let stdout = succeed(folder, &["calibrate", "--embeddings", "e.parquet"]);
+    assert!(stdout.contains("checked on test"), "{stdout}");
     serde_json::from_slice(&std::fs::read(folder.join("calibration.json")).unwrap()).unwrap()
 }
 
@@ -20,19 +20,19 @@ fn probabilities_are_right_on_versions_not_fitted_on() {
     let found = calibrated(folder.path());
     let error = found["calibration_error"].as_f64().unwrap();
     assert!(error < 0.05, "mean error {error}");
-    // They say more than the prior: some pairs are surely of one work, some surely not.
+    // They are more informative than the prior: some pairs are surely of one work, some surely not.
     let rows = found["reliability"].as_array().unwrap();
     let far = |row: &&Value| (row["said"].as_f64().unwrap() - 0.5).abs() > 0.35;
     let sure: f64 = rows.iter().filter(far).map(|row| row["weight"].as_f64().unwrap()).sum();
     assert!(sure > 0.4, "{sure} of the weight is sure");
     for row in rows.iter().filter(|row| row["weight"].as_f64().unwrap() > 0.05) {
-        let (said, found) = (row["said"].as_f64().unwrap(), row["found"].as_f64().unwrap());
-        assert!((said - found).abs() < 0.15, "{row}");
+        let (predicted, observed) = (row["said"].as_f64().unwrap(), row["found"].as_f64().unwrap());
+        assert!((predicted - observed).abs() < 0.15, "{row}");
     }
 }
 
 #[test]
-fn no_cover_in_the_index_is_an_answer() {
+fn absent_works_are_answered_with_none() {
     let folder = tempfile::tempdir().unwrap();
     clusters(&folder.path().join("e.parquet"), [80, 5], 24, 0.6, |_| {});
     let found = calibrated(folder.path());
@@ -48,11 +48,11 @@ fn scores_without_information_are_refused() {
     clusters(&folder.path().join("e.parquet"), [18, 3], 24, 1.0, |_| {});
     let error = refuse(folder.path(), &["calibrate", "--embeddings", "e.parquet"]);
     assert!(
-        error.contains("e.parquet") && error.contains("has 9 works") && error.contains("takes 10"),
+        error.contains("e.parquet") && error.contains("has 9 works") && error.contains("needs at least 10"),
         "{error}"
     );
     assert!(!folder.path().join("calibration.json").exists());
-    // Nor do works of a single version count.
+    // Works of a single version do not count either.
     clusters(&folder.path().join("e.parquet"), [40, 1], 24, 1.0, |_| {});
     let error = refuse(folder.path(), &["calibrate", "--embeddings", "e.parquet"]);
     assert!(error.contains("has 0 works"), "{error}");

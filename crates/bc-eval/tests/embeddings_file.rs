@@ -1,4 +1,4 @@
-//! The binary over `embeddings.parquet`: splits, candidates of another file, search, export.
+//! Commands on `embeddings.parquet`: splits, candidates of another file, report, export.
 
 mod common;
 
@@ -9,7 +9,7 @@ use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
 use common::run;
 
-/// Versions on a circle, by angle in degrees.
+/// Writes embeddings of versions on a circle, by angle in degrees.
 fn write(path: &Path, checkpoint: &str, versions: &[(&str, &str, Split, f32)]) {
     let label = |id: &str, clique: &str, split: Split| Label {
         version_id: id.into(),
@@ -21,7 +21,7 @@ fn write(path: &Path, checkpoint: &str, versions: &[(&str, &str, Split, f32)]) {
         start_s: 0.0,
         source_hash: String::new(),
     };
-    let made = Embeddings {
+    let embeddings = Embeddings {
         labels: versions.iter().map(|(id, clique, split, _)| label(id, clique, *split)).collect(),
         dim: 2,
         vectors: versions.iter().flat_map(|v| [v.3.to_radians().cos(), v.3.to_radians().sin()]).collect(),
@@ -33,7 +33,7 @@ fn write(path: &Path, checkpoint: &str, versions: &[(&str, &str, Split, f32)]) {
             inputs: [("checkpoint".to_owned(), checkpoint.to_owned())].into(),
         },
     };
-    made.write(path).unwrap();
+    embeddings.write(path).unwrap();
 }
 
 fn measured(folder: &Path, args: &[&str]) -> serde_json::Value {
@@ -58,7 +58,7 @@ fn each_split_is_measured_by_itself_or_against_other_candidates() {
     assert_eq!(alone["splits"]["test"]["mAP"], 1.0);
     assert!(alone["splits"]["train"].is_null(), "one version alone cannot be measured");
 
-    // A noise work beside a1: every query of clique a now finds it first.
+    // A noise work next to a1: every query of clique a now finds it first.
     let noise = [VERSIONS.as_slice(), &[("n1", "n", Split::Test, 4.9)]].concat();
     let without_train: Vec<_> = noise.into_iter().filter(|version| version.0 != "t1").collect();
     write(&folder.path().join("noise.parquet"), "x", &without_train);
@@ -91,7 +91,7 @@ fn export_keeps_the_order() {
 }
 
 #[test]
-fn a_report_of_figures_of_other_embeddings_is_refused() {
+fn report_refuses_figures_of_other_embeddings() {
     let folder = tempfile::tempdir().unwrap();
     let versions =
         [("a", "x", Split::Test, 0.0), ("b", "x", Split::Test, 5.0), ("c", "y", Split::Test, 90.0)];
@@ -116,7 +116,7 @@ fn a_report_of_figures_of_other_embeddings_is_refused() {
 }
 
 #[test]
-fn the_markdown_of_a_report_has_no_markup_of_titles() {
+fn titles_are_escaped_in_the_markdown_report() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("embeddings.parquet");
     common::clusters(&path, [12, 3], 8, 3.0, |label| {
@@ -139,11 +139,11 @@ fn the_markdown_of_a_report_has_no_markup_of_titles() {
 }
 
 #[test]
-fn a_report_follows_the_rules_of_its_figures() {
+fn report_uses_the_rules_of_its_figures() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("embeddings.parquet");
     common::clusters(&path, [30, 3], 8, 1.5, |_| {});
-    // Lengths that the cosine does not see and the Euclidean distance does.
+    // Lengths that change the Euclidean distance but not the cosine.
     let mut embeddings = Embeddings::read(&path).unwrap();
     for (row, vector) in embeddings.vectors.chunks_exact_mut(8).enumerate() {
         vector.iter_mut().for_each(|value| *value *= 1.0 + (row % 3) as f32);

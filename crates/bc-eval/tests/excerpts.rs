@@ -14,10 +14,10 @@ fn experiment(folder: &std::path::Path, cliques: usize) {
     let ids: Vec<String> = (0..3 * cliques).map(|number| format!("v{number:02}")).collect();
     for clique in 0..cliques {
         let notes: Vec<f32> = (0..84 * frames.div_ceil(8)).map(|_| random.random::<f32>().powi(8)).collect();
-        let at = |bin: usize, frame: usize| f16::from_f32(notes[bin * frames.div_ceil(8) + frame / 8]);
+        let value = |bin: usize, frame: usize| f16::from_f32(notes[bin * frames.div_ceil(8) + frame / 8]);
         let magnitude: Vec<f16> = (0..84)
             .flat_map(|bin| (0..frames).map(move |frame| (bin, frame)))
-            .map(|(b, f)| at(b, f))
+            .map(|(b, f)| value(b, f))
             .collect();
         for id in &ids[3 * clique..3 * clique + 3] {
             rows.push((id.as_str(), magnitude.clone()));
@@ -35,14 +35,14 @@ fn read(folder: &std::path::Path, name: &str) -> Value {
 }
 
 #[test]
-fn an_excerpt_finds_the_versions_that_hold_it_and_its_place_does_not_matter() {
+fn excerpts_at_any_position_find_the_versions_that_contain_them() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     experiment(folder, 6);
     // A window begins at every column, so that an excerpt's windows are windows of the other versions.
-    let at =
+    let settings =
         ["--set", "eval.window_s=4", "--set", "eval.window_step_s=0.1161", "--set", "eval.tempi=[1,0.84]"];
-    let words = [&["excerpts", "--config", "c.toml", "--seconds", "6,4"][..], &at].concat();
+    let words = [&["excerpts", "--config", "c.toml", "--seconds", "6,4"][..], &settings].concat();
     let text = common::succeed(folder, &words);
     assert!(text.find("4 s") < text.find("6 s") && text.contains("excerpts.json"), "{text}");
     let found = read(folder, "excerpts.json");
@@ -60,7 +60,7 @@ fn an_excerpt_finds_the_versions_that_hold_it_and_its_place_does_not_matter() {
 }
 
 #[test]
-fn a_reranking_is_measured_first_and_reported() {
+fn reranked_figures_are_the_main_figures() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     experiment(folder, 6);

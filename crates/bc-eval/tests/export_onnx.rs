@@ -1,4 +1,4 @@
-//! Exported networks in onnxruntime and PyTorch.
+//! Checks exported networks in onnxruntime and PyTorch.
 
 mod common;
 
@@ -11,7 +11,7 @@ use bc_formats::features::CqtSettings;
 use bc_formats::run::{NetworkInput, Scale};
 use bc_nn::{Backend, Network, NetworkSettings};
 
-/// Every branch of both graphs: biases and none, with and without projection and classifier, a chromagram.
+/// Writes networks that cover every branch of both graphs: with and without biases, projection and classifier, a chromagram.
 fn networks(folder: &Path) -> Vec<std::path::PathBuf> {
     let (orfium, plain) = (Bottleneck::Orfium, Bottleneck::Plain);
     let (bytecover, ring) = (NetworkKind::Bytecover, NetworkKind::Ring);
@@ -42,7 +42,7 @@ fn networks(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn onnxruntime_and_pytorch_agree() {
+fn exported_networks_agree_in_onnxruntime_and_pytorch() {
     let Some(python) = bc_testing::python_with("numpy, onnxruntime, torch, safetensors") else { return };
     let folder = tempfile::tempdir().unwrap();
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

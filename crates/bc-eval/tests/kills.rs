@@ -1,6 +1,6 @@
-//! Processes that end at any moment, and processes that write the same file: the command again, and the bytes are those
-//! of an undisturbed run, nothing lost or doubled, nothing temporary left. `BYTECOVER_KILLS` is the number of kills per
-//! command; a few if it is not given.
+//! Kills processes at random moments, and runs processes that write the same file. After the command has run again, the bytes
+//! equal those of an undisturbed run: nothing is lost or doubled, no temporary file is left. `BYTECOVER_KILLS` is the number of
+//! kills per command; a few by default.
 
 mod common;
 
@@ -11,7 +11,7 @@ use bc_formats::embeddings::Embeddings;
 use bc_testing::kills::{self, KillTest};
 use common::{checkpoint, clusters, experiment, melody, stage, succeed};
 
-/// A command that saves after every batch, so that a kill finds something half done.
+/// A command that saves after every batch, so that a kill interrupts a partial result.
 fn saving(folder: &Path, args: &[&str]) -> Command {
     let mut command = stage(folder, args);
     command.env("BYTECOVER_SAVE_SECONDS", "0");
@@ -24,10 +24,10 @@ fn finish(folder: &Path, commands: &[&[&str]]) {
     }
 }
 
-/// Runs `commands` at once on what `prepare` makes, kills them all at a random moment, runs them again.
-fn killed_and_run_again(what: &str, commands: &[&[&str]], prepare: impl Fn(&Path)) {
+/// Runs `commands` at once in the folder that `prepare` fills, kills them all at a random moment, and runs them again.
+fn check_kills(what: &str, commands: &[&[&str]], prepare: impl Fn(&Path)) {
     let scratch = tempfile::tempdir().unwrap();
-    let [template, place] = ["template", "place"].map(|name| scratch.path().join(name));
+    let [template, trial] = ["template", "trial"].map(|name| scratch.path().join(name));
     std::fs::create_dir(&template).unwrap();
     prepare(&template);
     KillTest {
@@ -35,8 +35,8 @@ fn killed_and_run_again(what: &str, commands: &[&[&str]], prepare: impl Fn(&Path
         tries: kills::count(3),
         codes: &[0],
         reset: &|| {
-            kills::copy(&template, &place);
-            place.clone()
+            kills::copy(&template, &trial);
+            trial.clone()
         },
         commands: &|folder| commands.iter().map(|args| saving(folder, args)).collect(),
         content: &|folder| kills::bytes_of(folder, |path| !kills::is_lock(path)),
@@ -45,11 +45,11 @@ fn killed_and_run_again(what: &str, commands: &[&[&str]], prepare: impl Fn(&Path
 }
 
 #[test]
-fn embed_in_four_shards() {
+fn killed_embedding_in_four_shards_resumes() {
     const EMBED: [&str; 4] = ["embed", "--config", "c.toml", "--shard"];
     let shards = ["1/4", "2/4", "3/4", "4/4"].map(|shard| [&EMBED[..], &[shard]].concat());
     let commands: Vec<&[&str]> = shards.iter().map(Vec::as_slice).collect();
-    killed_and_run_again("embed in four shards", &commands, |folder| experiment(folder, 30));
+    check_kills("embed in four shards", &commands, |folder| experiment(folder, 30));
 }
 
 /// Two folders of tunes, two of which have the same name, and a network.
@@ -67,12 +67,12 @@ const ONE: [&str; 6] = ["embed", "one", "--out", "i.parquet", "--checkpoint", "n
 const TWO: [&str; 6] = ["embed", "two", "--out", "i.parquet", "--checkpoint", "network.safetensors"];
 
 #[test]
-fn embed_audio_from_two_processes() {
-    killed_and_run_again("embed audio from two processes", &[&ONE, &TWO], two_folders);
+fn killed_embedding_of_audio_by_two_processes_resumes() {
+    check_kills("embed audio from two processes", &[&ONE, &TWO], two_folders);
 }
 
 #[test]
-fn two_processes_that_add_at_once_lose_nothing() {
+fn two_processes_that_add_at_once_keep_all_recordings() {
     let folder = tempfile::tempdir().unwrap();
     two_folders(folder.path());
     finish(folder.path(), &[&ONE, &TWO]);
@@ -89,31 +89,31 @@ fn two_processes_that_add_at_once_lose_nothing() {
 }
 
 #[test]
-fn run_with_another_network_over_an_older_run() {
+fn killed_run_over_an_older_run_resumes() {
     let command: &[&str] = &["run", "--config", "c.toml"];
-    killed_and_run_again("run", &[command], |folder| {
+    check_kills("run", &[command], |folder| {
         experiment(folder, 12);
         succeed(folder, command);
         checkpoint(&folder.join("network.safetensors"), 8);
     });
 }
 
-fn measured(folder: &Path) {
+fn prepare_metrics(folder: &Path) {
     clusters(&folder.join("embeddings.parquet"), [40, 4], 32, 1.2, |_| {});
     succeed(folder, &["metrics", "--embeddings", "embeddings.parquet", "--json", "metrics.json"]);
 }
 
 #[test]
-fn calibrate() {
+fn killed_calibration_resumes() {
     let command: &[&str] = &["calibrate", "--embeddings", "embeddings.parquet"];
-    killed_and_run_again("calibrate", &[command], measured);
+    check_kills("calibrate", &[command], prepare_metrics);
 }
 
 #[test]
-fn report() {
+fn killed_report_resumes() {
     let command: &[&str] = &["report", "."];
-    killed_and_run_again("report", &[command], |folder| {
-        measured(folder);
+    check_kills("report", &[command], |folder| {
+        prepare_metrics(folder);
         succeed(folder, &["calibrate", "--embeddings", "embeddings.parquet"]);
     });
 }

@@ -1,5 +1,4 @@
-//! The report, opened in a real browser: nothing missing, nothing that fails, at phone and desktop
-//! width, light and dark.
+//! Opens the report in a real browser, at phone and desktop width, light and dark: it must be complete and free of errors.
 
 mod common;
 
@@ -9,7 +8,7 @@ use std::process::Command;
 use common::{clusters, succeed};
 use serde_json::Value;
 
-/// Shows the page in a frame of a given width and says what a visitor would see.
+/// Shows the page in a frame of a given width and reports what a visitor would see.
 const FRAME: &str = r#"<!doctype html><body><script>
 addEventListener('error', event => document.body.dataset.error = event.message);
 function look(frame) {
@@ -34,8 +33,8 @@ function look(frame) {
 }
 </script><iframe src="report.html" style="width:WIDTHpx;height:900px;border:0" onload="look(this)"></iframe></body>"#;
 
-/// What the page looks like at a width; `scheme` is 0 for dark and 1 for light.
-fn seen(browser: &Path, folder: &Path, width: u32, scheme: u32) -> Value {
+/// Facts about the page at a width; `scheme` is 0 for dark and 1 for light.
+fn page_facts(browser: &Path, folder: &Path, width: u32, scheme: u32) -> Value {
     let frame = folder.join("frame.html");
     std::fs::write(&frame, FRAME.replace("WIDTH", &width.to_string())).unwrap();
     let output = Command::new(browser)
@@ -52,7 +51,7 @@ fn seen(browser: &Path, folder: &Path, width: u32, scheme: u32) -> Value {
         .output()
         .unwrap();
     let (page, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(!log.contains("CONSOLE"), "the page complains: {log}");
+    assert!(!log.contains("CONSOLE"), "the page logs errors: {log}");
     assert!(!page.contains("data-error"), "a script fails: {page}");
     let start = page.find("data-facts=\"").unwrap_or_else(|| panic!("nothing was shown: {page}\n{log}")) + 12;
     let facts = &page[start..][..page[start..].find('"').unwrap()];
@@ -76,14 +75,14 @@ fn evaluation(folder: &Path) {
 }
 
 #[test]
-fn the_report_is_complete_and_fits_phone_and_desktop_in_light_and_dark() {
+fn report_is_complete_and_fits_phone_and_desktop_in_light_and_dark() {
     let Some(browser) = bc_testing::chromium() else { return };
     let folder = tempfile::tempdir().unwrap();
     evaluation(folder.path());
     succeed(folder.path(), &["report", "."]);
     let mut backgrounds = Vec::new();
     for (width, scheme) in [(360, 0), (360, 1), (1280, 1)] {
-        let facts = seen(&browser, folder.path(), width, scheme);
+        let facts = page_facts(&browser, folder.path(), width, scheme);
         for section in [
             "summary",
             "figures",
@@ -120,7 +119,7 @@ fn the_report_is_complete_and_fits_phone_and_desktop_in_light_and_dark() {
         assert!(text.contains("mAP") && text.contains("fedcba9876543210"), "{text}");
         backgrounds.push(facts["background"].as_str().unwrap().to_owned());
     }
-    assert_ne!(backgrounds[0], backgrounds[1], "dark and light are one");
+    assert_ne!(backgrounds[0], backgrounds[1], "dark and light are equal");
 }
 
 #[test]
@@ -132,7 +131,7 @@ fn a_report_of_two_runs_shows_both() {
         evaluation(&folder.path().join(name));
     }
     succeed(folder.path(), &["report", "one/eval", "two/eval", "--out", "."]);
-    let facts = seen(&browser, folder.path(), 1280, 1);
+    let facts = page_facts(&browser, folder.path(), 1280, 1);
     let maps = facts["sections"].as_array().unwrap().iter().filter(|id| *id == "map").count();
     assert_eq!(maps, 2, "{facts}");
     assert!(facts["needed"].as_u64() <= facts["width"].as_u64(), "{facts}");

@@ -1,4 +1,4 @@
-//! The first search of an experiment: all usable songs of the index, whatever their split, and nothing out of date.
+//! The search index of an experiment: it holds all usable songs of the index, whatever their split, and is up to date.
 
 mod common;
 
@@ -21,8 +21,8 @@ const TUNES: [(&str, Split, [u32; 6]); 5] = [
 /// An experiment with features of real audio, as `bc-features` makes them.
 fn tunes(folder: &Path) {
     let extractor = Extractor::new(CqtSettings::default(), Limits::default());
-    let extract = |name: &str, of: &[u32]| {
-        let path = melody(&folder.join(format!("{name}.wav")), of);
+    let extract = |name: &str, notes: &[u32]| {
+        let path = melody(&folder.join(format!("{name}.wav")), notes);
         extractor.file(&path).unwrap().magnitude
     };
     let rows: Vec<_> = TUNES.iter().map(|(name, _, notes)| (*name, extract(name, notes))).collect();
@@ -32,26 +32,26 @@ fn tunes(folder: &Path) {
     config(folder);
 }
 
-/// The file that a search without a named index is of, up to date.
-fn searched(folder: &Path) -> std::path::PathBuf {
-    let at = |name: &str| folder.join(name).display().to_string();
+/// Updates the search index that is the default of a search; returns its path.
+fn update_search_index(folder: &Path) -> std::path::PathBuf {
+    let path = |name: &str| folder.join(name).display().to_string();
     let overrides = [
-        format!("features.index={}", at("index.parquet")),
-        format!("features.output={}", at("features")),
-        format!("eval.checkpoint={}", at("network.safetensors")),
-        format!("eval.output={}", at("eval")),
+        format!("features.index={}", path("index.parquet")),
+        format!("features.output={}", path("features")),
+        format!("eval.checkpoint={}", path("network.safetensors")),
+        format!("eval.output={}", path("eval")),
     ];
     let config = bc_formats::config::load(Some(&folder.join("c.toml")), &overrides).unwrap();
     bc_eval::embed::search_index(&config).unwrap()
 }
 
 #[test]
-fn songs_of_any_split_are_searched() {
+fn search_index_holds_songs_of_all_splits() {
     let folder = tempfile::tempdir().unwrap();
     tunes(folder.path());
     succeed(folder.path(), &["embed", "--config", "c.toml"]);
-    assert_eq!(searched(folder.path()), folder.path().join("eval/search.parquet"));
-    // The measured embeddings stay what they are, and the searched ones agree with them.
+    assert_eq!(update_search_index(folder.path()), folder.path().join("eval/search.parquet"));
+    // The measured embeddings stay unchanged, and the searched ones agree with them.
     let read = |name: &str| Embeddings::read(&folder.path().join("eval").join(name)).unwrap();
     let (measured, searched) = (read("embeddings.parquet"), read("search.parquet"));
     assert_eq!((measured.labels.len(), searched.labels.len()), (2, 5));
@@ -63,7 +63,7 @@ fn songs_of_any_split_are_searched() {
 fn changed_inputs_are_embedded_again_before_a_search() {
     let folder = tempfile::tempdir().unwrap();
     tunes(folder.path());
-    let count = || Embeddings::read(&searched(folder.path())).unwrap().labels.len();
+    let count = || Embeddings::read(&update_search_index(folder.path())).unwrap().labels.len();
     assert_eq!(count(), 5);
     // A duplicate is found by verify, and a song is gone.
     let mut versions: Vec<_> = TUNES.iter().map(|(name, split, _)| usable(name, name, *split)).collect();
@@ -98,7 +98,7 @@ fn versions_that_are_not_usable_are_not_measured() {
         }
     }
     index(folder.path(), read.versions);
-    // The figures of the embeddings as they are would be out of date: both values, and the remedy.
+    // The figures of these embeddings would be out of date: the error names both values and the remedy.
     for command in ["metrics", "calibrate", "report"] {
         let error = refuse(folder.path(), &[command, "--config", "c.toml"]);
         assert!(

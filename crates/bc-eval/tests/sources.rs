@@ -1,4 +1,4 @@
-//! Audio that changed after its features were made is noticed before anything is embedded.
+//! Checks that audio that changed after its features were computed is reported before anything is embedded.
 
 mod common;
 
@@ -11,7 +11,7 @@ fn features_of_other_audio_than_the_index_knows_are_refused_with_both_values_and
     experiment(folder.path(), 4);
     let path = folder.path().join("index.parquet");
     let mut index = Index::read(&path).unwrap();
-    // What `bc-download-index verify` notes of unchanged audio.
+    // The hashes that `bc-download-index verify` records for unchanged audio.
     for version in &mut index.versions {
         version.content_hash = Some(format!("hash of {}", version.version_id));
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::graph::{Attribute, Graph, Value};
 
-/// Images (batch, 1, bins, frames) to (batch, channels).
+/// Maps images (batch, 1, bins, frames) to (batch, channels).
 pub fn body(graph: &mut Graph, x: &Value) -> Result<Value> {
     let x = graph.convolution(x, "conv1", [2, 2], [3, 3])?;
     let x = graph.batch_norm(&x, "batch_norm1")?;

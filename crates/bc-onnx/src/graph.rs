@@ -10,15 +10,15 @@ use crate::proto::Message;
 
 /// Version of ONNX's operators.
 const OPSET: i64 = 17;
-/// The IR version of ONNX that belongs to it.
+/// The IR version of ONNX that belongs to the opset.
 const IR: i64 = 8;
 /// Element types of tensors.
 const FLOAT: i64 = 1;
 const INT64: i64 = 7;
-/// Added to a variance, as in PyTorch.
+/// Added to variances, as in PyTorch.
 const EPSILON: f32 = 1e-5;
-/// The floor of the values in GeM (Radenović et al. 2018; ours and the public re-implementation's).
-const GEM_LEAST: f32 = 1e-6;
+/// Minimum of the values in GeM (Radenović et al. 2018; ours and the public re-implementation's).
+const GEM_MIN: f32 = 1e-6;
 
 /// Name of a value in the graph.
 pub type Value = String;
@@ -38,20 +38,23 @@ pub enum Attribute<'a> {
 /// A graph and the weights that it may use.
 pub struct Graph {
     weights: BTreeMap<String, Tensor>,
-    taken: BTreeSet<String>,
+    /// Names of the weights that are already in the graph.
+    used: BTreeSet<String>,
+    /// The encoded graph so far.
     fields: Message,
+    /// Number of values named by [`Graph::new_name`].
     values: usize,
 }
 
 impl Graph {
-    /// Without a node.
+    /// A graph without nodes.
     ///
     /// # Errors
     /// Weights that cannot be read from their device.
     pub fn new(network: &Network) -> Result<Self> {
         let weights = network.tensors()?.into_iter().collect();
         let fields = Message::new().bytes(2, "bytecover");
-        Ok(Self { weights, taken: BTreeSet::new(), fields, values: 0 })
+        Ok(Self { weights, used: BTreeSet::new(), fields, values: 0 })
     }
 
     /// Whether the network has a weight of this name.
@@ -68,7 +71,7 @@ impl Graph {
         self.weights.get(name).with_context(|| format!("the network has no weight {name}"))
     }
 
-    /// The whole model.
+    /// The bytes of the model with its metadata.
     pub fn finish(self, metadata: &BTreeMap<String, String>) -> Vec<u8> {
         let mut model = Message::new()
             .int(1, IR)
@@ -82,21 +85,21 @@ impl Graph {
         model.into_bytes()
     }
 
-    /// Declares the input; an axis without a length is free and has a name.
+    /// Declares the input; an axis without a length is free and has a name from `axes`.
     pub fn input(&mut self, name: &str, lengths: &[Option<usize>; 3], axes: [&str; 3]) -> Value {
         let info = value_info(name, lengths.iter().zip(axes).map(|(length, axis)| length.ok_or(axis)));
         self.fields = std::mem::take(&mut self.fields).message(11, info);
         name.to_owned()
     }
 
-    /// Gives a value, (batch, size), its name as an output.
+    /// Declares a value of shape (batch, `size`) as the output `name`.
     pub fn output(&mut self, value: &Value, name: &str, size: usize) {
         self.node("Identity", &[value], &[], Some(name));
         let info = value_info(name, [Err("batch"), Ok(size)].into_iter());
         self.fields = std::mem::take(&mut self.fields).message(12, info);
     }
 
-    /// Appends a node with one result.
+    /// Appends a node of the operator `kind` and returns its output.
     pub fn op(&mut self, kind: &str, inputs: &[&str], attributes: &[Attribute<'_>]) -> Value {
         self.node(kind, inputs, attributes, None)
     }
@@ -106,9 +109,9 @@ impl Graph {
         kind: &str,
         inputs: &[&str],
         attributes: &[Attribute<'_>],
-        named: Option<&str>,
+        name: Option<&str>,
     ) -> Value {
-        let output = named.map_or_else(|| self.fresh(), str::to_owned);
+        let output = name.map_or_else(|| self.new_name(), str::to_owned);
         self.push(kind, inputs, &[&output], attributes);
         output
     }
@@ -123,19 +126,19 @@ impl Graph {
         }
         node = node.bytes(3, format!("{kind} {}", outputs[0])).bytes(4, kind);
         for attribute in attributes {
-            node = node.message(5, encoded(attribute));
+            node = node.message(5, encode(attribute));
         }
         self.fields = std::mem::take(&mut self.fields).message(1, node);
     }
 
-    fn fresh(&mut self) -> Value {
+    fn new_name(&mut self) -> Value {
         self.values += 1;
         format!("v{}", self.values)
     }
 
-    /// A weight as a value.
-    pub fn take(&mut self, name: &str) -> Result<Value> {
-        if self.taken.insert(name.to_owned()) {
+    /// The value of a weight, which is added to the graph on first use.
+    pub fn weight_value(&mut self, name: &str) -> Result<Value> {
+        if self.used.insert(name.to_owned()) {
             let tensor = self.weight(name)?.clone();
             self.floats(name, tensor.dims(), &tensor.flatten_all()?.to_vec1::<f32>()?);
         }
@@ -153,28 +156,28 @@ impl Graph {
         self.fields = std::mem::take(&mut self.fields).message(5, tensor);
     }
 
-    /// A constant number.
+    /// Adds a constant number.
     pub fn number(&mut self, value: f32) -> Value {
-        let name = self.fresh();
+        let name = self.new_name();
         self.floats(&name, &[], &[value]);
         name
     }
 
-    /// A constant list of whole numbers.
+    /// Adds a constant list of whole numbers.
     pub fn ints(&mut self, values: &[i64]) -> Value {
-        let name = self.fresh();
+        let name = self.new_name();
         let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.tensor(&name, INT64, &[values.len()], raw);
         name
     }
 
-    /// (batch, bins, frames) as images of one channel.
+    /// Maps (batch, bins, frames) to images of one channel, (batch, 1, bins, frames).
     pub fn image(&mut self, x: &Value) -> Result<Value> {
         let axis = self.ints(&[1]);
         Ok(self.op("Unsqueeze", &[x, &axis], &[]))
     }
 
-    /// A convolution with the weights `<name>.weight` and, if there is one, `<name>.bias`; `padding` is of rows and columns.
+    /// A convolution with the weights `<name>.weight` and, if there is one, `<name>.bias`; `padding` is (rows, columns).
     pub fn convolution(
         &mut self,
         x: &Value,
@@ -183,7 +186,7 @@ impl Graph {
         padding: [i64; 2],
     ) -> Result<Value> {
         let shape = self.shape(&format!("{name}.weight"))?;
-        let weight = self.take(&format!("{name}.weight"))?;
+        let weight = self.weight_value(&format!("{name}.weight"))?;
         let bias = format!("{name}.bias");
         let kernel = [shape[2] as i64, shape[3] as i64];
         let pads = [padding[0], padding[1], padding[0], padding[1]];
@@ -193,7 +196,7 @@ impl Graph {
             Attribute::Ints("pads", &pads),
         ];
         if self.has(&bias) {
-            let bias = self.take(&bias)?;
+            let bias = self.weight_value(&bias)?;
             return Ok(self.op("Conv", &[x, &weight, &bias], &attributes));
         }
         Ok(self.op("Conv", &[x, &weight], &attributes))
@@ -203,13 +206,13 @@ impl Graph {
     pub fn batch_norm(&mut self, x: &Value, name: &str) -> Result<Value> {
         let mut parts = vec![x.clone()];
         for part in ["weight", "bias", "running_mean", "running_var"] {
-            parts.push(self.take(&format!("{name}.{part}"))?);
+            parts.push(self.weight_value(&format!("{name}.{part}"))?);
         }
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         Ok(self.op("BatchNormalization", &parts, &[Attribute::Float("epsilon", EPSILON)]))
     }
 
-    /// Batch normalisation or, where the weights say so, IBN: instance normalisation of the first channels (Pan et al. 2018).
+    /// Batch normalisation or, if there are weights for it, IBN: instance normalisation of the first channels (Pan et al. 2018).
     pub fn norm(&mut self, x: &Value, name: &str) -> Result<Value> {
         let instance = format!("{name}.IN.weight");
         if !self.has(&instance) {
@@ -218,24 +221,24 @@ impl Graph {
         let first = self.shape(&instance)?[0] as i64;
         let others = self.shape(&format!("{name}.BN.weight"))?[0] as i64;
         let sizes = self.ints(&[first, others]);
-        let (left, right) = (self.fresh(), self.fresh());
+        let (left, right) = (self.new_name(), self.new_name());
         self.push("Split", &[x, &sizes], &[&left, &right], &[Attribute::Int("axis", 1)]);
-        let (scale, shift) = (self.take(&instance)?, self.take(&format!("{name}.IN.bias"))?);
+        let (scale, shift) = (self.weight_value(&instance)?, self.weight_value(&format!("{name}.IN.bias"))?);
         let left = self.op(
             "InstanceNormalization",
             &[&left, &scale, &shift],
             &[Attribute::Float("epsilon", EPSILON)],
         );
         let right = self.batch_norm(&right, &format!("{name}.BN"))?;
-        Ok(self.joined(&[&left, &right], 1))
+        Ok(self.concat(&[&left, &right], 1))
     }
 
     /// Concatenates values along an axis.
-    pub fn joined(&mut self, values: &[&str], axis: i64) -> Value {
+    pub fn concat(&mut self, values: &[&str], axis: i64) -> Value {
         self.op("Concat", values, &[Attribute::Int("axis", axis)])
     }
 
-    /// The rectifier.
+    /// Appends a ReLU.
     pub fn relu(&mut self, x: &Value) -> Value {
         self.op("Relu", &[x], &[])
     }
@@ -243,29 +246,29 @@ impl Graph {
     /// Maximum and mean over an axis, which is removed; their channels are concatenated.
     pub fn max_mean(&mut self, x: &Value, axis: i64) -> Value {
         let attributes = [Attribute::Ints("axes", &[axis]), Attribute::Int("keepdims", 0)];
-        let most = self.op("ReduceMax", &[x], &attributes);
+        let max = self.op("ReduceMax", &[x], &attributes);
         let mean = self.op("ReduceMean", &[x], &attributes);
-        self.joined(&[&most, &mean], 1)
+        self.concat(&[&max, &mean], 1)
     }
 
-    /// The generalised mean over `axes`, which go away (Radenović et al. 2018).
+    /// The generalised mean over `axes`, which are removed (Radenović et al. 2018).
     pub fn gem(&mut self, x: &Value, axes: &[i64]) -> Result<Value> {
         let p = self.weight("gem_pool.p")?.flatten_all()?.to_vec1::<f32>()?[0];
-        let (least, power, root) = (self.number(GEM_LEAST), self.number(p), self.number(1.0 / p));
-        let y = self.op("Max", &[x, &least], &[]);
+        let (min, power, root) = (self.number(GEM_MIN), self.number(p), self.number(1.0 / p));
+        let y = self.op("Max", &[x, &min], &[]);
         let y = self.op("Pow", &[&y, &power], &[]);
         let y = self.op("ReduceMean", &[&y], &[Attribute::Ints("axes", axes), Attribute::Int("keepdims", 0)]);
         Ok(self.op("Pow", &[&y, &root], &[]))
     }
 
-    /// A linear layer without bias: rows of x times the transposed weights.
+    /// Appends a linear layer without bias: rows of x times the transposed weights.
     pub fn linear(&mut self, x: &Value, name: &str) -> Result<Value> {
-        let weight = self.take(&format!("{name}.weight"))?;
+        let weight = self.weight_value(&format!("{name}.weight"))?;
         Ok(self.op("Gemm", &[x, &weight], &[Attribute::Int("transB", 1)]))
     }
 }
 
-fn encoded(attribute: &Attribute<'_>) -> Message {
+fn encode(attribute: &Attribute<'_>) -> Message {
     const KIND: u32 = 20;
     match attribute {
         Attribute::Float(name, value) => Message::new().bytes(1, name).float(2, *value).int(KIND, 1),

@@ -1,13 +1,13 @@
-//! Networks as ONNX files, which onnxruntime and many others run without a line of ours.
+//! Networks as ONNX files, which onnxruntime and other runtimes run without this project's code.
 //!
 //! **In**: a [`Network`] of either kind. **Out**: the bytes of an ONNX model (opset 17): input `magnitude`
-//! (batch, bins, frames), both ends free; outputs `f_t` and `f_c` (batch, embedding), and `logits` (batch, classes) where
-//! there is a classifier. The input is that of the network: pooled and scaled as the metadata says, which are those of
-//! the safetensors file. In evaluation mode: norms go by their running statistics.
+//! (batch, bins, frames) with free batch and frames; outputs `f_t` and `f_c` (batch, embedding), and `logits` (batch, classes) if
+//! there is a classifier. The input is that of the network: pooled and scaled as the metadata states, which are those of
+//! the safetensors file. The model is in evaluation mode: norms use their running statistics.
 //!
 //! A separate crate, because it needs the structure of the networks but none of their arithmetic: the graph follows
-//! from the names of the weights, which are PyTorch's. The file is written by hand ([`proto`]): the few messages that a model
-//! is made of are less than a library for them.
+//! from the names of the weights, which are PyTorch's. The file is encoded by our own code ([`proto`]), because a model
+//! consists of few kinds of messages, too few to need a library.
 
 mod bytecover;
 mod graph;
@@ -21,7 +21,7 @@ use bc_nn::{Network, NetworkSettings};
 
 use crate::graph::Graph;
 
-/// The bytes of the model; `metadata` goes with it, by key.
+/// The bytes of the model, which includes `metadata` by key.
 ///
 /// # Errors
 /// A network without a weight that its kind has.

@@ -1,12 +1,12 @@
-//! Protocol buffers, as far as a model needs them: messages of fields that are numbers, bytes or messages
-//! (onnx.proto; the encoding's own document calls these VARINT, I32 and LEN).
+//! Encodes protocol buffers as far as a model needs them: messages whose fields are numbers, bytes or messages
+//! (onnx.proto; the encoding's specification calls these VARINT, I32 and LEN).
 
 /// A message under construction.
 #[derive(Debug, Clone, Default)]
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// No fields.
+    /// A message without fields.
     pub fn new() -> Self {
         Self::default()
     }
@@ -16,21 +16,21 @@ impl Message {
         self.0
     }
 
-    /// A whole number.
+    /// Appends a whole number.
     pub fn int(mut self, field: u32, value: i64) -> Self {
         self.tag(field, 0);
         self.varint(value as u64);
         self
     }
 
-    /// A 32-bit float.
+    /// Appends a 32-bit float.
     pub fn float(mut self, field: u32, value: f32) -> Self {
         self.tag(field, 5);
         self.0.extend(value.to_le_bytes());
         self
     }
 
-    /// Text or bytes.
+    /// Appends text or bytes.
     pub fn bytes(mut self, field: u32, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
         self.tag(field, 2);
@@ -39,7 +39,7 @@ impl Message {
         self
     }
 
-    /// A message.
+    /// Appends a message.
     pub fn message(self, field: u32, value: Self) -> Self {
         self.bytes(field, value.0)
     }
@@ -61,9 +61,9 @@ impl Message {
 mod tests {
     use super::*;
 
-    /// The examples of the encoding's own document.
+    /// The examples of the encoding's specification.
     #[test]
-    fn messages_are_encoded_as_the_document_says() {
+    fn messages_are_encoded_as_in_the_specification() {
         assert_eq!(Message::new().int(1, 150).into_bytes(), [0x08, 0x96, 0x01]);
         let text = Message::new().bytes(2, "testing");
         assert_eq!(text.into_bytes(), [0x12, 0x07, b't', b'e', b's', b't', b'i', b'n', b'g']);

@@ -1,4 +1,4 @@
-//! The key-invariant body (`bc_nn`'s `ring.rs`): convolutions round the twelve pitch classes.
+//! The key-invariant body (`bc_nn`'s `ring.rs`): convolutions around the ring of twelve pitch classes.
 
 use anyhow::Result;
 
@@ -7,11 +7,11 @@ use crate::graph::{Attribute, Graph, Value};
 /// Rows of the ring.
 const PITCH_CLASSES: i64 = 12;
 
-/// Images (batch, 1, bins, frames) to (batch, channels).
+/// Maps images (batch, 1, bins, frames) to (batch, channels).
 pub fn body(graph: &mut Graph, x: &Value, bins: usize) -> Result<Value> {
     let chromagram = bins as i64 == PITCH_CLASSES;
     let x = if chromagram {
-        around(graph, x, "stem", 1)?
+        ring_convolution(graph, x, "stem", 1)?
     } else {
         graph.convolution(x, "stem", [1, 1], [0, 1])?
     };
@@ -39,13 +39,13 @@ pub fn body(graph: &mut Graph, x: &Value, bins: usize) -> Result<Value> {
     Ok(graph.max_mean(&pooled, 2))
 }
 
-/// `stride` is over time.
+/// A residual block; `stride` is over time.
 fn block(graph: &mut Graph, x: &Value, prefix: &str, stride: i64) -> Result<Value> {
     let name = |layer: &str| format!("{prefix}.{layer}");
-    let y = around(graph, x, &name("conv1"), stride)?;
+    let y = ring_convolution(graph, x, &name("conv1"), stride)?;
     let y = graph.norm(&y, &name("norm1"))?;
     let y = graph.relu(&y);
-    let y = around(graph, &y, &name("conv2"), 1)?;
+    let y = ring_convolution(graph, &y, &name("conv2"), 1)?;
     let y = graph.norm(&y, &name("norm2"))?;
     let shortcut = if graph.has(&name("downsample.0.weight")) {
         let shortcut = time_mean(graph, x, stride);
@@ -58,8 +58,8 @@ fn block(graph: &mut Graph, x: &Value, prefix: &str, stride: i64) -> Result<Valu
     Ok(graph.relu(&sum))
 }
 
-/// A convolution that goes round the rows; zeros before and behind the columns.
-fn around(graph: &mut Graph, x: &Value, name: &str, stride: i64) -> Result<Value> {
+/// A convolution with circular padding of the rows and zero padding of the columns.
+fn ring_convolution(graph: &mut Graph, x: &Value, name: &str, stride: i64) -> Result<Value> {
     let kernel = graph.shape(&format!("{name}.weight"))?;
     let (rows, columns) = (kernel[2] as i64 / 2, kernel[3] as i64 / 2);
     let axis = graph.ints(&[2]);
@@ -67,11 +67,11 @@ fn around(graph: &mut Graph, x: &Value, name: &str, stride: i64) -> Result<Value
         (graph.ints(&[0]), graph.ints(&[-rows]), graph.ints(&[i64::MAX]), graph.ints(&[rows]));
     let last = graph.op("Slice", &[x, &from, &end, &axis], &[]);
     let first = graph.op("Slice", &[x, &zero, &rows_value, &axis], &[]);
-    let turned = graph.joined(&[&last, x, &first], 2);
-    graph.convolution(&turned, name, [1, stride], [0, columns])
+    let padded = graph.concat(&[&last, x, &first], 2);
+    graph.convolution(&padded, name, [1, stride], [0, columns])
 }
 
-/// Means of `stride` columns; an odd last one is its own mean: it is repeated, where the number of columns is odd.
+/// Means of `stride` columns; if their number is odd, the last one is repeated, so that it is its own mean.
 fn time_mean(graph: &mut Graph, x: &Value, stride: i64) -> Value {
     if stride == 1 {
         return x.clone();
@@ -79,7 +79,7 @@ fn time_mean(graph: &mut Graph, x: &Value, stride: i64) -> Value {
     let shape = graph.op("Shape", &[x], &[Attribute::Int("start", 3), Attribute::Int("end", 4)]);
     let (two, zeros) = (graph.ints(&[stride]), graph.ints(&[0, 0, 0, 0, 0, 0, 0]));
     let rest = graph.op("Mod", &[&shape, &two], &[]);
-    let pads = graph.joined(&[&zeros, &rest], 0);
+    let pads = graph.concat(&[&zeros, &rest], 0);
     let even = graph.op("Pad", &[x, &pads], &[Attribute::Text("mode", "edge")]);
     let window = [Attribute::Ints("kernel_shape", &[1, stride]), Attribute::Ints("strides", &[1, stride])];
     graph.op("AveragePool", &[&even], &window)

@@ -1,4 +1,4 @@
-//! NumPy arrays in and out.
+//! Converts NumPy arrays to and from Rust.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -12,7 +12,7 @@ pub struct Floats {
     pub values: Vec<f32>,
 }
 
-/// Anything that NumPy takes for an array of `axes` axes, as 32-bit floats; `what` names it in the error.
+/// Converts anything that NumPy accepts as an array of `axes` axes to 32-bit floats; `what` names it in the error.
 pub fn floats(array: &Bound<'_, PyAny>, axes: usize, what: &str) -> PyResult<Floats> {
     let numpy = array.py().import("numpy")?;
     let options = PyDict::new(array.py());
@@ -20,7 +20,7 @@ pub fn floats(array: &Bound<'_, PyAny>, axes: usize, what: &str) -> PyResult<Flo
     let array = numpy.call_method("asarray", (array,), Some(&options))?;
     let shape: Vec<usize> = array.getattr("shape")?.extract()?;
     if shape.len() != axes {
-        return Err(PyValueError::new_err(format!("{what} has {axes} axes, and not the shape {shape:?}")));
+        return Err(PyValueError::new_err(format!("{what} must have {axes} axes, not the shape {shape:?}")));
     }
     // In C order, whatever the order of the array.
     let bytes = array.call_method0("tobytes")?;
@@ -40,7 +40,7 @@ pub fn array<'py>(
     flat.call_method1("reshape", (shape.to_vec(),))
 }
 
-/// The same of 32-bit floats.
+/// A writable array of 32-bit floats from values in C order.
 pub fn array_of_floats<'py>(py: Python<'py>, values: &[f32], shape: &[usize]) -> PyResult<Bound<'py, PyAny>> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
     array(py, &bytes, "float32", shape)

@@ -1,12 +1,12 @@
-//! Errors as Python has them.
+//! Converts errors to Python exceptions.
 
 use std::path::Path;
 
 use pyo3::PyErr;
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 
-/// An error with its causes.
-pub fn failed(error: impl Into<anyhow::Error>) -> PyErr {
+/// The Python exception for an error, with its causes: `FileNotFoundError` or `ValueError`.
+pub fn to_py_error(error: impl Into<anyhow::Error>) -> PyErr {
     let error = error.into();
     if bc_formats::retry::is_absent(&error) {
         return PyFileNotFoundError::new_err(format!("{error:#}"));
@@ -14,7 +14,7 @@ pub fn failed(error: impl Into<anyhow::Error>) -> PyErr {
     PyValueError::new_err(format!("{error:#}"))
 }
 
-/// Refuses a path where nothing is.
+/// Refuses a path that does not exist.
 ///
 /// # Errors
 /// `FileNotFoundError`.

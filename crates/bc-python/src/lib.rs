@@ -1,20 +1,20 @@
 //! The module `bytecover` for Python.
 //!
-//! **In**: paths and NumPy arrays. **Out**: NumPy arrays, dictionaries and small objects. Nothing is computed here that the
-//! stages do not compute by the same code: `cqt` is `bc-features cqt`, `features` what `bc-features extract` stores, `Network`
-//! what `bc-eval embed` runs, `Index` what `bc-search search` answers, `metrics` what `bc-eval metrics` prints, `align` what [`bc_align`] does.
+//! **In**: paths and NumPy arrays. **Out**: NumPy arrays, dictionaries and small objects. All results come from the
+//! code of the stages: `cqt` corresponds to `bc-features cqt`, `features` to `bc-features extract`, `Network` to `bc-eval embed`,
+//! `Index` to `bc-search search`, `metrics` to `bc-eval metrics`, and `align` to [`bc_align`].
 //!
-//! Arrays cross by way of `bytes` and `numpy.frombuffer`: with Python's stable interface (one wheel for all versions from 3.9
-//! on) there is no access to an array's memory before 3.11. Python runs on while Rust calculates.
+//! Arrays are passed by way of `bytes` and `numpy.frombuffer`: with Python's stable interface (one wheel for all versions from 3.9
+//! on) there is no access to an array's memory before 3.11. Other Python threads run while Rust calculates.
 //!
 //! Arguments and results of each function, with shapes and units, are in `bytecover.pyi` and in the docstrings below.
 
 mod arrays;
+mod audio;
 mod errors;
-mod measuring;
+mod metrics;
 mod network;
-mod searching;
-mod sound;
+mod search;
 
 use pyo3::pymodule;
 
@@ -22,13 +22,13 @@ use pyo3::pymodule;
 #[pymodule]
 mod bytecover {
     #[pymodule_export]
-    use crate::measuring::metrics;
+    use crate::audio::{Alignment, align, cqt, features};
+    #[pymodule_export]
+    use crate::metrics::metrics;
     #[pymodule_export]
     use crate::network::Network;
     #[pymodule_export]
-    use crate::searching::Index;
-    #[pymodule_export]
-    use crate::sound::{Alignment, align, cqt, features};
+    use crate::search::Index;
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -1,4 +1,4 @@
-//! Networks.
+//! The Python class `Network`.
 
 use std::path::PathBuf;
 
@@ -13,15 +13,15 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{array_of_floats, floats};
-use crate::errors::{expect_file, failed};
+use crate::errors::{expect_file, to_py_error};
 
-/// A trained network. Make one with `Network.load`.
+/// A trained network. Load one with `Network.load`.
 #[pyclass(frozen, module = "bytecover")]
 pub struct Network(AudioEmbedder);
 
 #[pymethods]
 impl Network {
-    /// Loads a checkpoint of bc-train, or a public .pt, whose input is taken to be magnitudes averaged over 20 frames, unscaled.
+    /// Loads a checkpoint of bc-train, or a public .pt, whose input is assumed to be magnitudes averaged over 20 frames, unscaled.
     ///
     /// layer: "f_c" (after the BNNeck, compared in retrieval), "f_t" (before it) or "logits".
     #[staticmethod]
@@ -32,11 +32,11 @@ impl Network {
             "f_c" => Layer::Fc,
             "f_t" => Layer::Ft,
             "logits" => Layer::Logits,
-            _ => return Err(PyValueError::new_err(format!("layer is f_c, f_t or logits, not {layer}"))),
+            _ => return Err(PyValueError::new_err(format!("layer must be f_c, f_t or logits, not {layer}"))),
         };
         let assumed = NetworkInput { cqt: CqtSettings::default(), pool: 20, scale: Scale::None };
-        let embedder = Embedder::open(&path, layer, &assumed).map_err(failed)?;
-        AudioEmbedder::new(embedder, Limits::default()).map(Self).map_err(failed)
+        let embedder = Embedder::open(&path, layer, &assumed).map_err(to_py_error)?;
+        AudioEmbedder::new(embedder, Limits::default()).map(Self).map_err(to_py_error)
     }
 
     /// Length of an embedding.
@@ -65,8 +65,8 @@ impl Network {
 
     /// The embedding of a whole recording, float32 of shape (dim,), not scaled to any length.
     ///
-    /// source: path of an audio file, or magnitudes of shape (bins, frames) averaged over pool frames, as `features` gives
-    /// them; without pool, over as many as the network's input. They are pooled further and scaled as the network needs it.
+    /// source: path of an audio file, or magnitudes of shape (bins, frames) averaged over pool frames, as `features` returns
+    /// them; without pool, over as many as the network's input. They are pooled further and scaled as the network requires.
     #[pyo3(signature = (source, pool = None))]
     fn embed<'py>(
         &self,
@@ -77,12 +77,13 @@ impl Network {
         let vector = match source.extract::<PathBuf>() {
             Ok(path) => {
                 expect_file(&path)?;
-                let embedded = py.detach(|| self.0.embed(&path, None)).map_err(failed)?;
+                let embedded = py.detach(|| self.0.embed(&path, None)).map_err(to_py_error)?;
                 embedded.excerpts.into_iter().next().map(|excerpt| excerpt.vector).unwrap_or_default()
             }
             Err(_) => {
-                let found = floats(source, 2, "an array of magnitudes (bins, frames)")?;
-                py.detach(|| self.of_features(&found.values, found.shape[1], pool)).map_err(failed)?
+                let magnitudes = floats(source, 2, "an array of magnitudes (bins, frames)")?;
+                py.detach(|| self.embed_features(&magnitudes.values, magnitudes.shape[1], pool))
+                    .map_err(to_py_error)?
             }
         };
         array_of_floats(py, &vector, &[vector.len()])
@@ -100,8 +101,8 @@ impl Network {
 }
 
 impl Network {
-    /// By way of 16 bits, as stored features go.
-    fn of_features(&self, values: &[f32], frames: usize, pool: Option<u32>) -> anyhow::Result<Vec<f32>> {
+    /// Embeds magnitudes (bins x `frames`), rounded to 16 bits as stored features are.
+    fn embed_features(&self, values: &[f32], frames: usize, pool: Option<u32>) -> anyhow::Result<Vec<f32>> {
         anyhow::ensure!(
             frames > 0 && values.iter().all(|value| value.is_finite()),
             "the features are empty, or hold a value that is not a finite number"

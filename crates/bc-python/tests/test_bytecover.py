@@ -1,4 +1,4 @@
-"""The module against the stages' programs, NumPy and the README. `just wheel` runs it in a fresh environment."""
+"""Compares the module with the stages' programs, NumPy and the README. `just wheel` runs it in a fresh environment."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def program(name):
     return path
 
 
-def test_cqt_is_what_bc_features_writes(songs, tmp_path):
+def test_cqt_equals_bc_features(songs, tmp_path):
     subprocess.run([program("bc-features"), "cqt", songs[0], "--out", tmp_path / "x.npy"], check=True, stdout=subprocess.DEVNULL)
     expected = np.load(tmp_path / "x.npy")
     found = bytecover.cqt(songs[0])
@@ -63,7 +63,7 @@ def test_cqt_is_what_bc_features_writes(songs, tmp_path):
     assert np.array_equal(found, expected)
 
 
-def test_cqt_of_samples_is_that_of_the_file(songs):
+def test_cqt_of_samples_equals_cqt_of_file(songs):
     samples = np.round(song(1, 60) * 32767).astype(np.float32) / 32768
     assert np.allclose(bytecover.cqt(samples), bytecover.cqt(str(songs[0])), atol=1e-4)
     assert np.array_equal(bytecover.cqt(samples.astype(np.float64)), bytecover.cqt(samples))
@@ -98,7 +98,7 @@ def test_a_network_embeds_files_and_features(songs):
     assert len(network.fingerprint) == 16
 
 
-def test_embeddings_are_those_of_bc_eval(songs, tmp_path):
+def test_embeddings_equal_bc_eval(songs, tmp_path):
     network = bytecover.Network.load(NETWORK)
     columns = bytecover.features(songs[0], pool=20).astype(np.float32)
     share = columns / (columns.max() + 1e-6)
@@ -116,22 +116,22 @@ def plain_map(distances, labels):
         order = [other for other in np.argsort(distances[query], kind="stable") if other != query]
         hits = [rank for rank, other in enumerate(order, 1) if labels[other] == labels[query]]
         if hits:
-            precisions.append(np.mean([found / rank for found, rank in enumerate(hits, 1)]))
+            precisions.append(np.mean([number / rank for number, rank in enumerate(hits, 1)]))
     return np.mean(precisions)
 
 
 @pytest.fixture(scope="module")
 def index(songs, tmp_path_factory):
-    made = tmp_path_factory.mktemp("index") / "songs.index"
+    path = tmp_path_factory.mktemp("index") / "songs.index"
     third = write(songs[0].parent / "unlike.wav", song(9, 60))
-    add = [program("bc-search"), "add", songs[0], third, "--index", made, "--network", NETWORK.parent]
+    add = [program("bc-search"), "add", songs[0], third, "--index", path, "--network", NETWORK.parent]
     subprocess.run(add, check=True, stdout=subprocess.DEVNULL)
-    return made
+    return path
 
 
-def test_an_index_answers_as_bc_search_does(songs, index):
-    ask = [program("bc-search"), "search", songs[1], "--index", index, "--network", NETWORK.parent, "--json"]
-    expected = json.loads(subprocess.run(ask, check=True, stdout=subprocess.PIPE, text=True).stdout)
+def test_index_answers_as_bc_search(songs, index):
+    command = [program("bc-search"), "search", songs[1], "--index", index, "--network", NETWORK.parent, "--json"]
+    expected = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     opened = bytecover.Index.open(index, network=NETWORK.parent)
     (answer,) = opened.search(songs[1])
     assert answer == expected and 0 < answer["probability_of_none"] < 1
@@ -139,7 +139,7 @@ def test_an_index_answers_as_bc_search_does(songs, index):
     assert len(opened.search([songs[1], songs[0]], k=1)[1]["hits"]) == 1
 
 
-def test_an_index_is_asked_for_embeddings_without_a_network(songs, index):
+def test_index_searches_embeddings_without_a_network(songs, index):
     opened = bytecover.Index.open(index)
     vectors = np.stack([bytecover.Network.load(NETWORK).embed(path) for path in songs])
     one, other = opened.search(vectors)
@@ -148,20 +148,20 @@ def test_an_index_is_asked_for_embeddings_without_a_network(songs, index):
     # Recordings of the index by their paths, themselves left out; files need the network.
     whole = bytecover.Index.open(index, network=NETWORK, whole=True)
     assert abs(whole.search(songs[1])[0]["hits"][0]["score"] - other["hits"][0]["score"]) < 1e-3
-    for call, words in (
+    for call, text in (
         (lambda: opened.search(np.zeros(7)), "256 finite numbers"),
         (lambda: opened.search("no such recording"), "no such recording"),
         (lambda: opened.search(songs[1]), "no network"),
         (lambda: opened.search(vectors, k=0), "at least 1"),
         (lambda: bytecover.Index.open(index, prior=2), "prior"),
     ):
-        with pytest.raises((ValueError, FileNotFoundError), match=words):
+        with pytest.raises((ValueError, FileNotFoundError), match=text):
             call()
     with pytest.raises(FileNotFoundError, match="nowhere"):
         bytecover.Index.open("nowhere")
 
 
-def test_metrics_are_those_of_the_definition():
+def test_metrics_follow_the_definition():
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(60, 8)).astype(np.float32), rng.integers(0, 15, 60)
     unit = x.astype(float) / np.linalg.norm(x, axis=1, keepdims=True)
@@ -176,7 +176,7 @@ def test_metrics_are_those_of_the_definition():
     assert "euclidean" in bytecover.metrics(x, labels, policy="orfium")["rules"]
 
 
-def test_an_alignment_says_key_tempo_and_sections(songs):
+def test_alignment_finds_key_tempo_and_sections(songs):
     for found in (bytecover.align(*songs), bytecover.align(*(bytecover.features(path) for path in songs))):
         assert found.key_shift == 3 and abs(found.tempo_ratio / 1.1 - 1) < 0.03
         assert sum(section[1] - section[0] for section in found.sections) > 45
@@ -185,19 +185,19 @@ def test_an_alignment_says_key_tempo_and_sections(songs):
     assert unrelated.score < found.score
 
 
-def test_errors_say_what_is_wrong(songs, tmp_path):
-    text = tmp_path / "text.mp3"
-    text.write_text("no audio")
+def test_errors_name_the_cause(songs, tmp_path):
+    no_audio = tmp_path / "text.mp3"
+    no_audio.write_text("no audio")
     for call in (lambda: bytecover.cqt("nowhere.wav"), lambda: bytecover.features("nowhere.wav"),
                  lambda: bytecover.Network.load("nowhere.safetensors"), lambda: bytecover.align("nowhere.wav", songs[0])):
         with pytest.raises(FileNotFoundError, match="nowhere"):
             call()
-    for call, words in (
-        (lambda: bytecover.cqt(text), "text.mp3"),
+    for call, text in (
+        (lambda: bytecover.cqt(no_audio), "text.mp3"),
         (lambda: bytecover.cqt(np.zeros((2, 3))), "1 axes"),
         (lambda: bytecover.cqt(np.array([np.nan])), "finite"),
         (lambda: bytecover.cqt(songs[0], pool=0), "pool"),
-        (lambda: bytecover.Network.load(text), "text.mp3"),
+        (lambda: bytecover.Network.load(no_audio), "text.mp3"),
         (lambda: bytecover.Network.load(NETWORK, layer="x"), "f_c"),
         (lambda: bytecover.Network.load(NETWORK).embed(np.zeros((12, 50))), "84 bins"),
         (lambda: bytecover.metrics(np.zeros((2, 3)), [1, 1], distances=True), "square"),
@@ -207,7 +207,7 @@ def test_errors_say_what_is_wrong(songs, tmp_path):
         (lambda: bytecover.align(np.ones((84, 20)), np.ones((84, 200))), "too short"),
         (lambda: bytecover.align(-np.ones((84, 200)), np.ones((84, 200))), "negative"),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=text):
             call()
 
 
@@ -219,7 +219,7 @@ def test_every_name_has_a_docstring_and_a_type():
     assert bytecover.cqt.__text_signature__ == "(source, sample_rate=22050, pool=1)"
 
 
-def test_the_readme_runs(songs, index, tmp_path, monkeypatch):
+def test_readme_examples_run(songs, index, tmp_path, monkeypatch):
     shutil.copytree(index, tmp_path / "songs.index")
     for path in songs:
         shutil.copy(path, tmp_path)

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::product::products;
 
-/// Bytes a block of distances may take.
-const BLOCK_BYTES: usize = 64 << 20;
+/// Maximum size of a block of distances in bytes.
+const MAX_BLOCK_BYTES: usize = 64 << 20;
 
 /// The distance of two vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ impl Vectors<'_> {
             return Err(Error::Shape { what: "numbers in whole rows", expected, found: self.vectors.len() });
         }
         match self.vectors.iter().position(|x| !x.is_finite()) {
-            Some(at) => Err(Error::NotFinite { row: at / self.dim }),
+            Some(index) => Err(Error::NotFinite { row: index / self.dim }),
             None => Ok(()),
         }
     }
@@ -71,11 +71,11 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// `centre` is subtracted for the Euclidean distance, which it does not change but for less
-    /// cancellation; queries and candidates must share it.
-    pub(crate) fn new(of: &Vectors<'_>, distance: Distance, centre: &[f32]) -> Self {
-        let dim = of.dim;
-        let mut vectors = of.vectors.to_vec();
+    /// Prepares vectors. `centre` is subtracted for the Euclidean distance, which only reduces cancellation; queries and
+    /// candidates must share it.
+    pub(crate) fn new(rows: &Vectors<'_>, distance: Distance, centre: &[f32]) -> Self {
+        let dim = rows.dim;
+        let mut vectors = rows.vectors.to_vec();
         let mut squares = Vec::new();
         match distance {
             Distance::Dot => {}
@@ -100,7 +100,7 @@ impl Prepared {
         self.vectors.len() / self.dim
     }
 
-    /// `out` (rows x candidates) becomes the dot products of some rows with all candidates, on this thread alone.
+    /// Writes the dot products of some rows with all candidates to `out` (rows x candidates), on this thread alone.
     pub(crate) fn products_of(&self, rows: std::ops::Range<usize>, candidates: &Self, out: &mut [f32]) {
         let rows = &self.vectors[rows.start * self.dim..rows.end * self.dim];
         products(rows, &candidates.vectors, self.dim, out, gemm::Parallelism::None);
@@ -108,12 +108,12 @@ impl Prepared {
 }
 
 /// Mean row of the candidates.
-pub(crate) fn centre(of: &Vectors<'_>) -> Vec<f32> {
-    let mut sum = vec![0f64; of.dim];
-    for row in of.vectors.chunks_exact(of.dim) {
+pub(crate) fn centre(candidates: &Vectors<'_>) -> Vec<f32> {
+    let mut sum = vec![0f64; candidates.dim];
+    for row in candidates.vectors.chunks_exact(candidates.dim) {
         sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x));
     }
-    let rows = of.rows().max(1) as f64;
+    let rows = candidates.rows().max(1) as f64;
     sum.into_iter().map(|s| (s / rows) as f32).collect()
 }
 
@@ -130,7 +130,7 @@ fn square(row: &[f32]) -> f64 {
 }
 
 /// Calls `each(query, distances to all candidates)` for every query, in parallel within a block,
-/// and returns the answers in order of the queries.
+/// and returns the results in order of the queries.
 pub(crate) fn by_query<T: Send>(
     queries: &Prepared,
     candidates: &Prepared,
@@ -148,14 +148,14 @@ pub(crate) fn by_query<T: Send>(
 /// memory stays bounded whatever the number of queries.
 pub(crate) fn by_block(queries: &Prepared, candidates: &Prepared, mut each: impl FnMut(usize, &mut [f32])) {
     let (count, width) = (queries.rows(), candidates.rows());
-    let block = (BLOCK_BYTES / 4 / width.max(1)).clamp(16, 1024).min(count.max(1));
-    let mut buffer = vec![0f32; block * width];
-    for first in (0..count).step_by(block) {
-        let height = block.min(count - first);
+    let block_rows = (MAX_BLOCK_BYTES / 4 / width.max(1)).clamp(16, 1024).min(count.max(1));
+    let mut buffer = vec![0f32; block_rows * width];
+    for first in (0..count).step_by(block_rows) {
+        let height = block_rows.min(count - first);
         let rows = &mut buffer[..height * width];
         let parallelism = gemm::Parallelism::Rayon(0);
-        let asked = &queries.vectors[first * queries.dim..][..height * queries.dim];
-        products(asked, &candidates.vectors, queries.dim, rows, parallelism);
+        let block = &queries.vectors[first * queries.dim..][..height * queries.dim];
+        products(block, &candidates.vectors, queries.dim, rows, parallelism);
         rows.par_chunks_mut(width)
             .enumerate()
             .for_each(|(i, row)| to_distances(queries, first + i, candidates, row));

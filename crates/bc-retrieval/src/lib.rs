@@ -3,9 +3,9 @@
 //! In: vectors (row-major, versions x dimensions) or a matrix of distances, a clique number for each
 //! version, and a [`Policy`]. Out: [`Metrics`], or one [`QueryResult`] per query; and the nearest candidates of a query.
 //!
-//! Every codebase of the field counts a little differently, so the rules are data: see
+//! The codebases of the field differ in their evaluation rules, so the rules are data: see
 //! [`Policy::named`]. Distances are computed block by block, never as a whole matrix, and the
-//! ranks of the relevant candidates are counted, not read off a sorted row.
+//! ranks of the relevant candidates are counted, without sorting a row.
 //!
 //! ```
 //! use bc_retrieval::{Policy, Vectors, evaluate};
@@ -39,14 +39,14 @@ pub use windows::{Sides, WindowSearch, WindowSets, chamfer};
 /// Errors in the input of an evaluation or search.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Lengths that do not belong together.
+    /// Lengths that do not match.
     #[error("{what}: expected {expected}, found {found}")]
     Shape {
         /// Which length.
         what: &'static str,
         /// The length that fits the other inputs.
         expected: usize,
-        /// What was given.
+        /// The length that was given.
         found: usize,
     },
     /// A vector or distance that is infinite or not a number.
@@ -66,12 +66,12 @@ pub enum Error {
         /// 0-based query.
         query: usize,
     },
-    /// A policy of no known name.
+    /// A policy whose name is unknown.
     #[error("no policy is called {name:?}; there are {known}")]
     UnknownPolicy {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names there are.
+        /// The known names.
         known: String,
     },
 }

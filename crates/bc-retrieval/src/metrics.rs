@@ -14,7 +14,7 @@ use crate::{Error, Policy, QueryResult, Unmatched};
 pub struct Metrics {
     /// Queries in the figures.
     pub queries: usize,
-    /// Mean average precision. NaN under a policy that says so.
+    /// Mean average precision; NaN under a policy that defines it so.
     #[serde(rename = "mAP")]
     pub map: f64,
     /// Mean rank of the first relevant candidate.
@@ -40,8 +40,8 @@ pub struct Metrics {
 /// Number of figures per query.
 const FIGURES: usize = 7;
 
-/// One query's part of each mean, in the order of [`Metrics::NAMES`]; none where it takes no part.
-type Parts = [Option<f64>; FIGURES];
+/// One query's value of each figure, in the order of [`Metrics::NAMES`]; `None` where it does not count in the mean.
+type Figures = [Option<f64>; FIGURES];
 
 impl Metrics {
     /// Names of the figures, in order of [`Self::values`].
@@ -52,10 +52,10 @@ impl Metrics {
     /// # Errors
     /// When no query has a match, or one has none and the policy refuses that.
     pub fn from_results(results: &[QueryResult], policy: &Policy) -> Result<Self, Error> {
-        let parts = parts(results, policy)?;
+        let figures_by_query = figures_by_query(results, policy)?;
         let mut sums = Sums::default();
-        parts.iter().for_each(|(_, part)| sums.add(part));
-        Ok(Self::from_values(parts.len(), sums.means()))
+        figures_by_query.iter().for_each(|(_, figures)| sums.add(figures));
+        Ok(Self::from_values(figures_by_query.len(), sums.means()))
     }
 
     /// The figures in order of [`Self::NAMES`].
@@ -70,8 +70,8 @@ impl Metrics {
     }
 }
 
-/// Each query's part, with its row; queries that the policy leaves out are absent.
-fn parts(results: &[QueryResult], policy: &Policy) -> Result<Vec<(usize, Parts)>, Error> {
+/// Each query's figures, with its row; queries that the policy leaves out are absent.
+fn figures_by_query(results: &[QueryResult], policy: &Policy) -> Result<Vec<(usize, Figures)>, Error> {
     if results.iter().all(|result| result.ranks.is_empty()) {
         return Err(Error::NothingToMeasure);
     }
@@ -81,15 +81,15 @@ fn parts(results: &[QueryResult], policy: &Policy) -> Result<Vec<(usize, Parts)>
             all.push((result.query, matched(result, policy)));
         } else if policy.unmatched == Unmatched::Refused {
             return Err(Error::Unmatched { query: result.query });
-        } else if let Some(part) = unmatched(policy) {
-            all.push((result.query, part));
+        } else if let Some(figures) = unmatched(policy) {
+            all.push((result.query, figures));
         }
     }
     Ok(all)
 }
 
 /// The values of a query without a match; `None` if it does not count as a query.
-fn unmatched(policy: &Policy) -> Option<Parts> {
+fn unmatched(policy: &Policy) -> Option<Figures> {
     let zero = Some(0.0);
     match policy.unmatched {
         Unmatched::LeftOut | Unmatched::Refused => None,
@@ -99,13 +99,16 @@ fn unmatched(policy: &Policy) -> Option<Parts> {
     }
 }
 
-fn matched(result: &QueryResult, policy: &Policy) -> Parts {
+fn matched(result: &QueryResult, policy: &Policy) -> Figures {
     let first = f64::from(result.ranks[0]);
     let in_ten = result.ranks.iter().filter(|rank| **rank <= 10).count();
     let others = f64::from(result.candidates) - result.ranks.len() as f64;
-    let above = result.ranks.iter().zip(1u32..).map(|(rank, found)| f64::from(rank - found));
-    let nar =
-        if others > 0.0 { 100.0 * above.sum::<f64>() / result.ranks.len() as f64 / others } else { 0.0 };
+    let wrong_above = result.ranks.iter().zip(1u32..).map(|(rank, number)| f64::from(rank - number));
+    let nar = if others > 0.0 {
+        100.0 * wrong_above.sum::<f64>() / result.ranks.len() as f64 / others
+    } else {
+        0.0
+    };
     [
         Some(result.average_precision()),
         Some(first - 1.0 + f64::from(policy.first_rank)),
@@ -117,7 +120,7 @@ fn matched(result: &QueryResult, policy: &Policy) -> Parts {
     ]
 }
 
-/// Sums of parts, and how many took part in each.
+/// Sums of figures over queries, and the number of queries in each sum.
 #[derive(Clone, Copy, Default)]
 struct Sums {
     values: [f64; FIGURES],
@@ -125,8 +128,8 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, part: &Parts) {
-        for (i, value) in part.iter().enumerate() {
+    fn add(&mut self, figures: &Figures) {
+        for (i, value) in figures.iter().enumerate() {
             self.values[i] += value.unwrap_or(0.0);
             self.counts[i] += u32::from(value.is_some());
         }
@@ -153,10 +156,10 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// Bootstrap intervals of the figures, in order of [`Metrics::NAMES`]: `samples` times as many cliques are drawn
+/// Bootstrap intervals of the figures, in order of [`Metrics::NAMES`]: `samples` times, as many cliques as there are are drawn
 /// with replacement, each with all of its queries, because the queries of a clique share their candidates and rise
 /// and fall together (the cluster bootstrap: Davison & Hinkley 1997, section 3.8; percentile method, Efron 1979).
-/// `cliques` holds a number for each row of the queries. The seed decides them.
+/// `cliques` holds a number for each row of the queries. They are reproducible with the seed.
 ///
 /// # Errors
 /// As [`Metrics::from_results`]; a query beyond the rows of `cliques`.
@@ -168,10 +171,10 @@ pub fn intervals(
     seed: u64,
 ) -> Result<[Interval; FIGURES], Error> {
     let mut by_clique: BTreeMap<u32, Sums> = BTreeMap::new();
-    for (query, part) in parts(results, policy)? {
+    for (query, figures) in figures_by_query(results, policy)? {
         let (expected, found) = (query + 1, cliques.len());
         let clique = cliques.get(query).ok_or(Error::Shape { what: "clique numbers", expected, found })?;
-        by_clique.entry(*clique).or_default().add(&part);
+        by_clique.entry(*clique).or_default().add(&figures);
     }
     let by_clique: Vec<Sums> = by_clique.into_values().collect();
     let drawn: Vec<[f64; FIGURES]> = (0..samples.max(1))
@@ -209,7 +212,7 @@ pub struct Chance {
 }
 
 impl Chance {
-    /// Under the same rules as the figures. With r relevant ones among the n candidates that have no fixed place and
+    /// The expected figures under the same rules as the measured ones. With r relevant ones among the n candidates that have no fixed rank and
     /// a = (r-1)/(n-1): AP = a + (1-a) H_n / n, first rank (n+1)/(r+1), hit@1 r/n. Queries without a match count as
     /// the policy says. Under [`OwnEntry::NearestDropped`](crate::OwnEntry) the query itself is taken to be the nearest.
     #[must_use]
@@ -217,7 +220,7 @@ impl Chance {
         let mut sums = Sums::default();
         let mut harmonic = (0u32, 0.0);
         for result in results {
-            let part = if result.ranks.is_empty() {
+            let figures = if result.ranks.is_empty() {
                 unmatched(policy)
             } else {
                 let n = result.candidates - result.always_last;
@@ -230,8 +233,8 @@ impl Chance {
                 let precision = a + (1.0 - a) * harmonic.1 / n;
                 Some([Some(precision), Some(first), None, Some(r / n), None, None, None])
             };
-            if let Some(part) = part {
-                sums.add(&part);
+            if let Some(figures) = figures {
+                sums.add(&figures);
             }
         }
         let [map, mr1, _, hit_at_1, ..] = sums.means();
@@ -247,7 +250,7 @@ mod tests {
         QueryResult { query, ranks: ranks.to_vec(), candidates, always_last: 0 }
     }
 
-    /// Every way 2 relevant candidates can lie among 5, averaged, with a query that has no match.
+    /// Averages all positions of 2 relevant candidates among 5, with a query that has no match.
     #[test]
     fn chance_is_the_mean_over_all_orders_under_every_policy() {
         for name in Policy::NAMES {
@@ -285,7 +288,7 @@ mod tests {
         assert!(intervals(&results, &cliques[1..], &policy, 200, 1).is_err());
     }
 
-    /// 20 cliques of 9 queries that all answer alike: there are 20 independent answers, not 180, so the interval is
+    /// 20 cliques of 9 queries with equal results: 20 results are independent, not 180, so the interval is
     /// that of 20 queries, three times as wide as that of 180.
     #[test]
     fn queries_of_a_clique_are_drawn_together() {

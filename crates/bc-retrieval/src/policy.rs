@@ -32,14 +32,14 @@ pub enum Unmatched {
     RankOne,
 }
 
-/// The rules a figure was computed by. Ties always go to the candidate that comes first.
+/// The rules by which a figure was computed. Ties always go to the candidate that comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// How far two vectors are apart.
+    /// The distance of two vectors.
     pub distance: Distance,
-    /// The query among its candidates.
+    /// How the query's own entry is treated.
     pub own_entry: OwnEntry,
-    /// Queries without a match.
+    /// How queries without a match are treated.
     pub unmatched: Unmatched,
     /// Rank of the nearest candidate in MR1: 1, or 0.
     pub first_rank: u32,
@@ -57,17 +57,17 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The names [`Self::named`] knows.
+    /// The names that [`Self::named`] accepts.
     pub const NAMES: [&str; 7] =
         ["default", "orfium", "clews", "coverhunter", "cqtnet", "re-move", "discogs-vinet"];
 
     /// The policy of a codebase.
     ///
-    /// CoverHunter takes the least distance over a track's chunks; with one vector a track that
+    /// CoverHunter uses the minimum distance over a track's chunks; with one vector per track that
     /// is the distance itself.
     ///
     /// # Errors
-    /// When the name is none of [`Self::NAMES`].
+    /// A name that is not in [`Self::NAMES`].
     pub fn named(name: &str) -> Result<Self, Error> {
         let default = Self::default();
         Ok(match name {

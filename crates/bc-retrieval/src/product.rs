@@ -2,11 +2,11 @@
 
 #![allow(unsafe_code, reason = "gemm takes pointers and strides")]
 
-/// `out` (queries x candidates) becomes the dot products of rows of `dim` numbers each. One call spans all candidates, so
+/// Writes the dot products of rows of `dim` numbers to `out` (queries x candidates). One call spans all candidates, so
 /// each product is summed in the same order and equal vectors tie exactly.
 ///
 /// # Panics
-/// Lengths that are no multiples of `dim`, or another length of `out`.
+/// Lengths that are not multiples of `dim`, or a wrong length of `out`.
 pub(crate) fn products(
     queries: &[f32],
     candidates: &[f32],

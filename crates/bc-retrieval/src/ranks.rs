@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use crate::distances::{Prepared, by_query, centre};
 use crate::{Error, OwnEntry, Policy, Vectors};
 
-/// Above this many relevant candidates, one pass with a search per distance is faster than one pass per candidate.
-const MAX_SINGLE_PASSES: usize = 16;
+/// With more relevant candidates than this, one pass with a search per distance is faster than one pass per candidate.
+const MAX_PASSES: usize = 16;
 
 /// The result of one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct QueryResult {
     pub ranks: Vec<u32>,
     /// Candidates that took part.
     pub candidates: u32,
-    /// Of these, those that rank last whatever the distances: the query itself under [`OwnEntry::Last`].
+    /// Number of candidates that rank last whatever the distances: the query itself under [`OwnEntry::Last`].
     pub always_last: u32,
 }
 
@@ -26,7 +26,7 @@ impl QueryResult {
     #[must_use]
     pub fn average_precision(&self) -> f64 {
         let precisions =
-            self.ranks.iter().zip(1u32..).map(|(rank, found)| f64::from(found) / f64::from(*rank));
+            self.ranks.iter().zip(1u32..).map(|(rank, number)| f64::from(number) / f64::from(*rank));
         precisions.sum::<f64>() / self.ranks.len() as f64
     }
 }
@@ -96,8 +96,8 @@ pub fn rank_matrix(distances: &[f32], cliques: &[u32], policy: &Policy) -> Resul
     if width == 0 {
         return Err(Error::NothingToMeasure);
     }
-    if let Some(at) = distances.iter().position(|x| !x.is_finite()) {
-        return Err(Error::NotFinite { row: at / width });
+    if let Some(index) = distances.iter().position(|x| !x.is_finite()) {
+        return Err(Error::NotFinite { row: index / width });
     }
     let relevance = Relevance::new(cliques, cliques);
     let rows = distances.par_chunks(width).enumerate();
@@ -106,7 +106,7 @@ pub fn rank_matrix(distances: &[f32], cliques: &[u32], policy: &Policy) -> Resul
         .collect())
 }
 
-/// Refuses lengths that differ; `what` names what is counted.
+/// Refuses lengths that differ; `what` names the counted thing in the error.
 fn expect_equal(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
     if expected == found { Ok(()) } else { Err(Error::Shape { what, expected, found }) }
 }
@@ -149,35 +149,36 @@ impl<'a> Relevance<'a> {
 
 /// Ranks from 1, ascending, of the `relevant` columns; ties go to the column that comes first.
 fn ranks_of(row: &[f32], relevant: &[usize]) -> Vec<u32> {
-    if relevant.len() > MAX_SINGLE_PASSES {
+    if relevant.len() > MAX_PASSES {
         return ranks_of_many(row, relevant);
     }
     let mut ranks: Vec<u32> = relevant
         .iter()
-        .map(|&at| {
-            let limit = row[at];
-            let before = count(&row[..at], |x| x <= limit);
-            1 + before + count(&row[at + 1..], |x| x < limit)
+        .map(|&column| {
+            let distance = row[column];
+            let before = count(&row[..column], |x| x <= distance);
+            1 + before + count(&row[column + 1..], |x| x < distance)
         })
         .collect();
     ranks.sort_unstable();
     ranks
 }
 
-/// Wrapping addition, because the checked one keeps the loop from being vectorised.
+/// Counts the distances that satisfy `nearer`. Wrapping addition, because the checked one prevents vectorisation.
 fn count(row: &[f32], nearer: impl Fn(f32) -> bool) -> u32 {
     row.iter().fold(0u32, |sum, x| sum.wrapping_add(u32::from(nearer(*x))))
 }
 
+/// As [`ranks_of`], in one pass over the row.
 fn ranks_of_many(row: &[f32], relevant: &[usize]) -> Vec<u32> {
-    let mut keys: Vec<(f32, usize)> = relevant.iter().map(|at| (row[*at], *at)).collect();
+    let mut keys: Vec<(f32, usize)> = relevant.iter().map(|column| (row[*column], *column)).collect();
     keys.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let farthest = keys.last().map_or(f32::NEG_INFINITY, |key| key.0);
     // Slot i counts the candidates between the (i-1)th and the ith relevant one, the former included.
     let mut slots = vec![0u32; keys.len() + 1];
-    for (at, x) in row.iter().enumerate() {
+    for (column, x) in row.iter().enumerate() {
         if *x <= farthest {
-            slots[keys.partition_point(|key| key.0 < *x || (key.0 == *x && key.1 <= at))] += 1;
+            slots[keys.partition_point(|key| key.0 < *x || (key.0 == *x && key.1 <= column))] += 1;
         }
     }
     let mut before = 0;
@@ -193,13 +194,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ways_of_counting_ranks_agree_with_a_stable_sort_even_with_ties() {
+    fn both_rank_counts_agree_with_a_stable_sort_even_with_ties() {
         let row: Vec<f32> = (0..200u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 28) as f32).collect();
         let relevant: Vec<usize> = (0..200).step_by(13).collect();
         let mut order: Vec<usize> = (0..200).collect();
         order.sort_by(|a, b| row[*a].total_cmp(&row[*b]));
-        let mut expected: Vec<u32> =
-            relevant.iter().map(|at| 1 + order.iter().position(|x| x == at).unwrap() as u32).collect();
+        let mut expected: Vec<u32> = relevant
+            .iter()
+            .map(|column| 1 + order.iter().position(|x| x == column).unwrap() as u32)
+            .collect();
         expected.sort_unstable();
         assert_eq!(ranks_of(&row, &relevant), expected);
         assert_eq!(ranks_of_many(&row, &relevant), expected);

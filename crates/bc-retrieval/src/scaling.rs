@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 /// Replaces every distance d of a square matrix by `2 d - m(row) - m(column)`, where m is the mean distance of a recording
-/// from its `neighbours` nearest others (all others where they are fewer). What results may be negative; its order counts.
+/// from its `neighbours` nearest others (all others where they are fewer). The results may be negative; only their order is meaningful.
 ///
 /// # Panics
 /// When the matrix is not `width` x `width`.
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scaling_moves_a_hub_away() {
+    fn local_scaling_increases_the_distances_of_a_hub() {
         // 0 and 1 are versions, 2 and 3 are, and 4 is a hub: nearer to all than their versions are.
         let pairs = [(0, 1, 0.5), (2, 3, 0.5), (0, 4, 0.4), (1, 4, 0.4), (2, 4, 0.4), (3, 4, 0.4)];
         let mut matrix = vec![0.9f32; 25];
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_neighbours_means_all_others() {
+    fn too_many_neighbours_use_all_others() {
         let matrix = [0.0f32, 1.0, 3.0, 1.0, 0.0, 2.0, 3.0, 2.0, 0.0];
         let (mut two, mut many) = (matrix, matrix);
         scale_locally(&mut two, 3, 2);

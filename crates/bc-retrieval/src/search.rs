@@ -15,7 +15,7 @@ pub struct Neighbour {
     pub distance: f32,
 }
 
-/// The query and the candidate of a group that are nearest to each other.
+/// The pair of a query and a candidate of one group that are nearest to each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Closest {
     /// Row of the query.
@@ -61,8 +61,8 @@ pub fn nearest(
     Ok(by_query(&left, &right, |_, row| nearest_of_row(row, k)))
 }
 
-/// For every group of candidates its nearest pair of a query and a candidate: the best windows of a version, say.
-/// `groups` holds a group below `count` for each candidate. Ties go to the query and the row that come first.
+/// The nearest pair of a query and a candidate for every group of candidates, for example the best windows of each version.
+/// `groups` holds the group of each candidate, below `count`. Ties go to the query and the row that come first.
 /// Memory: one entry per group and a block of distances, whatever the number of queries.
 ///
 /// # Errors
@@ -78,7 +78,7 @@ pub fn closest_by_group(
         if expected == found { Ok(()) } else { Err(Error::Shape { what, expected, found }) }
     };
     expect_length("group numbers", candidates.rows(), groups.len())?;
-    let largest = groups.iter().max().map_or(0, |most| *most as usize + 1);
+    let largest = groups.iter().max().map_or(0, |largest| *largest as usize + 1);
     expect_length("groups", count.max(largest), count)?;
     let mut best: Vec<Option<Closest>> = vec![None; count];
     each_row(queries, candidates, distance, |query, row| {

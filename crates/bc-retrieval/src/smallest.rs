@@ -2,8 +2,8 @@
 
 use std::collections::BinaryHeap;
 
-/// A heap of the `k` smallest so far, however many there are. What is nearest or best has to be the smallest in
-/// the order of `T`.
+/// A heap of the `k` smallest values so far; its memory does not grow with the sequence. The nearest or best value must be
+/// the smallest in the order of `T`.
 pub struct Smallest<T> {
     k: usize,
     heap: BinaryHeap<T>,
@@ -16,7 +16,7 @@ impl<T: Ord> Smallest<T> {
         Self { k, heap: BinaryHeap::with_capacity(k.saturating_add(1).min(1 << 16)) }
     }
 
-    /// Adds `new` if it is among the smallest.
+    /// Adds `new` if it is among the `k` smallest.
     pub fn push(&mut self, new: T) {
         if self.heap.len() < self.k {
             self.heap.push(new);
@@ -26,25 +26,25 @@ impl<T: Ord> Smallest<T> {
         }
     }
 
-    /// Whether there are `k`: from now on each addition removes one.
+    /// Whether the heap holds `k` values; each further addition removes one.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.heap.len() >= self.k
     }
 
-    /// The one that would be removed next.
+    /// The value that is removed next.
     #[must_use]
     pub fn largest(&self) -> Option<&T> {
         self.heap.peek()
     }
 
-    /// The smallest first.
+    /// The values in ascending order.
     #[must_use]
     pub fn into_sorted(self) -> Vec<T> {
         self.heap.into_sorted_vec()
     }
 
-    /// In no order.
+    /// The values in any order.
     pub fn into_unsorted(self) -> impl Iterator<Item = T> {
         self.heap.into_iter()
     }

@@ -1,9 +1,9 @@
 //! Compares recordings as sets of windows.
 //!
-//! A cover leaves sections out, repeats and moves them, so that one vector per recording also compares sections that the other
-//! lacks. Here every window is matched with the most similar window of the other recording, from both
-//! sides: the Chamfer similarity (Barrow et al. 1977), with the cosine in the place of the distance. A query may
-//! come at several tempi; the tempo that fits best counts.
+//! A cover leaves sections out, repeats and moves them, so one vector per recording also compares sections that the other
+//! recording lacks. Here every window is matched with the most similar window of the other recording, in both
+//! directions: the Chamfer similarity (Barrow et al. 1977), with the cosine in place of the distance. A query may
+//! be given at several tempi; the best tempo counts.
 
 use rayon::prelude::*;
 
@@ -45,7 +45,7 @@ impl WindowSets<'_> {
     }
 }
 
-/// Queries, each at several tempi, beside candidates at their own.
+/// A comparison of queries, each at several tempi, with candidates at their own tempo.
 pub struct WindowSearch<'a> {
     sides: Sides,
     tempi: Vec<(WindowSets<'a>, Prepared)>,
@@ -99,7 +99,7 @@ impl<'a> WindowSearch<'a> {
     }
 
     /// Fills `row` with the distance of the query from every candidate: 1 - the similarity (see [`chamfer`])
-    /// at the tempo that fits best, from 0 to 2.
+    /// at the best tempo, from 0 to 2.
     fn distances(&self, query: usize, row: &mut [f32]) {
         row.fill(2.0);
         let (candidates, prepared) = &self.candidates;
@@ -134,20 +134,21 @@ impl<'a> WindowSearch<'a> {
     }
 }
 
-/// Which of two recordings has to be found in the other, in a comparison of their windows.
+/// The recording whose windows must be found in the other one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sides {
-    /// All windows of both.
+    /// All windows of both recordings.
     Both,
-    /// All windows of the first: it is an excerpt of something like the second.
+    /// All windows of the first recording: it may be an excerpt of the second.
     First,
-    /// All windows of the second: it is an excerpt of something like the first.
+    /// All windows of the second recording: it may be an excerpt of the first.
     Second,
 }
 
-/// The Chamfer similarity of two recordings from the cosines of their windows: half the mean over the one's windows (rows) of
-/// the best cosine among the other's (columns), and half that of the columns' best among the rows; or one of the two alone. `cosines` has rows of
-/// `width`, the other's columns are `span`; `best_of_rows` is room for a number per row, of which there is one at least, as of columns.
+/// The Chamfer similarity of two recordings from the cosines of their windows: the mean over the first recording's windows (rows)
+/// of the best cosine among the second's (columns), the mean over the columns of the best among the rows, or the mean of both.
+/// `cosines` has rows of `width` numbers, of which the columns `span` are the second recording's. `best_of_rows` is scratch
+/// space of one number per row. There must be at least one row and one column.
 #[must_use]
 pub fn chamfer(
     cosines: &[f32],
@@ -158,28 +159,28 @@ pub fn chamfer(
 ) -> f32 {
     best_of_rows.fill(f32::MIN);
     let mut best_of_columns = [f32::MIN; 64];
-    let mut of_columns = 0.0;
+    let mut column_sum = 0.0;
     let count = span.len();
     // Columns in groups that fit on the stack; the best of each row is kept over the groups.
     for from in span.clone().step_by(best_of_columns.len()) {
         let to = span.end.min(from + best_of_columns.len());
         let columns = &mut best_of_columns[..to - from];
         columns.fill(f32::MIN);
-        for (line, best) in best_of_rows.iter_mut().enumerate() {
-            let cosines = &cosines[line * width + from..line * width + to];
+        for (row, best) in best_of_rows.iter_mut().enumerate() {
+            let cosines = &cosines[row * width + from..row * width + to];
             for (column, cosine) in columns.iter_mut().zip(cosines) {
                 *column = column.max(*cosine);
                 *best = best.max(*cosine);
             }
         }
-        of_columns += columns.iter().sum::<f32>();
+        column_sum += columns.iter().sum::<f32>();
     }
-    let of_rows = best_of_rows.iter().sum::<f32>() / best_of_rows.len() as f32;
-    let of_columns = of_columns / count as f32;
+    let row_mean = best_of_rows.iter().sum::<f32>() / best_of_rows.len() as f32;
+    let column_mean = column_sum / count as f32;
     match sides {
-        Sides::Both => 0.5 * (of_rows + of_columns),
-        Sides::First => of_rows,
-        Sides::Second => of_columns,
+        Sides::Both => 0.5 * (row_mean + column_mean),
+        Sides::First => row_mean,
+        Sides::Second => column_mean,
     }
 }
 

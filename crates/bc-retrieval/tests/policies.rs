@@ -1,4 +1,4 @@
-//! The codebases' rules on cases where their figures differ.
+//! Checks the rules of the codebases on cases where their figures differ.
 
 use bc_retrieval::{Error, Metrics, Policy, Vectors, evaluate, rank_matrix};
 
@@ -6,13 +6,14 @@ use bc_retrieval::{Error, Metrics, Policy, Vectors, evaluate, rank_matrix};
 const CLIQUES: [u32; 5] = [0, 1, 0, 1, 2];
 
 fn metrics(policy: &str) -> Result<Metrics, Error> {
-    let places = [0.0f32, 1.0, 2.5, 4.5, 9.0];
-    let distances: Vec<f32> = places.iter().flat_map(|a| places.iter().map(move |b| (a - b).abs())).collect();
+    let positions = [0.0f32, 1.0, 2.5, 4.5, 9.0];
+    let distances: Vec<f32> =
+        positions.iter().flat_map(|a| positions.iter().map(move |b| (a - b).abs())).collect();
     let policy = Policy::named(policy)?;
     Metrics::from_results(&rank_matrix(&distances, &CLIQUES, &policy)?, &policy)
 }
 
-fn near(found: f64, expected: f64) {
+fn assert_near(found: f64, expected: f64) {
     assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
 }
 
@@ -23,19 +24,19 @@ const MAP: f64 = (0.5 + 1.0 / 3.0 + 1.0 / 3.0 + 0.5) / 4.0;
 fn unmatched_queries_are_left_out_by_default() {
     let found = metrics("default").unwrap();
     assert_eq!(found.queries, 4);
-    near(found.map, MAP);
-    near(found.mr1, 2.5);
-    near(found.p_at_10, 0.1);
+    assert_near(found.map, MAP);
+    assert_near(found.mr1, 2.5);
+    assert_near(found.p_at_10, 0.1);
     // Three candidates are not relevant; one or two of them lie above.
-    near(found.nar, 50.0);
+    assert_near(found.nar, 50.0);
 }
 
 #[test]
 fn unmatched_queries_count_as_zero_in_coverhunter_and_cqtnet() {
     for name in ["coverhunter", "cqtnet"] {
         let found = metrics(name).unwrap();
-        near(found.map, MAP * 4.0 / 5.0);
-        near(found.mr1, 10.0 / 5.0);
+        assert_near(found.map, MAP * 4.0 / 5.0);
+        assert_near(found.mr1, 10.0 / 5.0);
     }
 }
 
@@ -47,22 +48,22 @@ fn clews_refuses_unmatched_queries() {
 #[test]
 fn re_move_gives_unmatched_queries_rank_one_in_mr1_alone() {
     let found = metrics("re-move").unwrap();
-    near(found.map, MAP);
-    near(found.mr1, 11.0 / 5.0);
+    assert_near(found.map, MAP);
+    assert_near(found.mr1, 11.0 / 5.0);
 }
 
 #[test]
 fn discogs_vinet_counts_the_query_among_the_candidates() {
     let found = metrics("discogs-vinet").unwrap();
-    near(found.map, MAP);
-    near(found.nar, 37.5);
+    assert_near(found.map, MAP);
+    assert_near(found.nar, 37.5);
 }
 
 #[test]
 fn orfium_counts_from_zero_and_has_no_map_with_unmatched_queries() {
     let found = metrics("orfium").unwrap();
     assert!(found.map.is_nan());
-    near(found.mr1, (1.0 + 2.0 + 2.0 + 1.0) / 5.0);
+    assert_near(found.mr1, (1.0 + 2.0 + 2.0 + 1.0) / 5.0);
 }
 
 #[test]
@@ -74,8 +75,8 @@ fn orfium_drops_a_twin_of_the_query_that_comes_first_in_the_file() {
     let found = evaluate(&Vectors { vectors: &vectors, dim: 1 }, &cliques, &orfium).unwrap();
     // Query 1 then finds itself first (its own entry is of its clique), then row 2.
     // Query 0: rows 1, 2, 3 -> rank 3. Query 2: rows 0, 1 -> rank 2. Query 3: rows 2, 0 -> rank 2.
-    near(found.map, (1.0 / 3.0 + 1.0 + 0.5 + 0.5) / 4.0);
-    near(found.mr1, (2.0 + 0.0 + 1.0 + 1.0) / 4.0);
+    assert_near(found.map, (1.0 / 3.0 + 1.0 + 0.5 + 0.5) / 4.0);
+    assert_near(found.mr1, (2.0 + 0.0 + 1.0 + 1.0) / 4.0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! The costs of an index of made-up vectors: adding, bytes, queries, and the recall lost to rounding and graphs.
+//! Measures the costs of an index of synthetic vectors: adding, bytes, queries, and the recall lost to rounding and graphs.
 //!
 //! Works are spread around few directions, as those of a trained network are (the centred embeddings of 315 recordings of 100 songs by the network
-//! that comes with the project have a participation ratio of 16 of 256), each with 2 to 5 versions around it, whose cosines are about 0.63 as theirs are.
+//! included in the project have a participation ratio of 16 of 256), each with 2 to 5 versions around it, whose cosines are about 0.63 as in that set.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -21,20 +21,20 @@ use crate::index::{Index, Manifest, Row, Storage};
 use crate::scan::nearest::ScoredRow;
 use crate::scan::{self, Queries};
 
-/// Vectors that are made, and added in one change.
+/// Number of vectors that are generated and added in one change.
 const CHUNK: usize = 100_000;
-/// Vectors that are compared with the queries together.
-const COMPARED: usize = 1024;
-/// Versions of four works, one after another.
-const CLIQUES: [u64; 14] = [0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3];
-/// Directions that works are mixed of.
+/// Number of vectors that are compared with the queries together.
+const COMPARE_BATCH: usize = 1024;
+/// The works of consecutive rows: versions of four works, one after another.
+const WORK_CYCLE: [u64; 14] = [0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3];
+/// Number of directions that works are mixtures of.
 const LATENT: usize = 32;
-/// How far a version is from its work, beside the length of the work's direction: cosines of two versions are about 0.63.
+/// Length of a version's noise relative to its work's direction: cosines of two versions are about 0.63.
 const NOISE: f32 = 0.766;
-/// Best rows that recall compares.
+/// Number of best rows that recall compares.
 const TOP: usize = 10;
 
-/// What is measured.
+/// What to measure.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Number of vectors.
@@ -43,15 +43,15 @@ pub struct Options {
     pub dim: usize,
     /// Queries per batch.
     pub batch: usize,
-    /// How often a single query is timed.
+    /// Number of single queries that are timed.
     pub rounds: usize,
     /// Storage of the vectors; one index for each.
     pub storages: Vec<Storage>,
-    /// Whether recall is measured, for which all vectors are compared with the queries as they are made.
+    /// Whether recall is measured, which compares all vectors with the queries when they are generated.
     pub recall: bool,
     /// Whether graphs are built as well.
     pub ann: bool,
-    /// Whether one segment is made of all.
+    /// Whether all segments are merged into one.
     pub compact: bool,
 }
 
@@ -66,49 +66,51 @@ pub struct BuildTimes {
     pub dim: usize,
     /// Threads.
     pub threads: usize,
-    /// Seconds that adding took, as `import` adds: 100,000 at a time, known audio looked up, segments merged; making the vectors not counted.
+    /// Seconds that adding took, as in `import`: 100,000 at a time, with lookup of known audio and merging of segments, but without
+    /// generating the vectors.
     pub add_s: f64,
     /// Vectors per second.
     pub added_per_s: f64,
-    /// Seconds to make one segment of all; absent where that was not done.
+    /// Seconds to merge all segments into one; absent if that was not done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compact_s: Option<f64>,
-    /// Bytes on disk per vector, everything but graphs counted.
+    /// Bytes on disk per vector, without graphs.
     pub bytes_per_row: f64,
     /// Seconds to open the index.
     pub open_s: f64,
     /// Graphs that were built.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub graphs: Vec<ann::Built>,
-    /// Seconds to open these, their content checked.
+    pub graphs: Vec<ann::BuiltGraph>,
+    /// Seconds to open the graphs and check their content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_graphs_s: Option<f64>,
 }
 
-/// What queries cost.
+/// The cost of queries.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QueryTimes {
-    /// `f16`, `int8`, or these with `+ann`.
-    pub way: String,
-    /// Seconds of the first query, with pages that may have to come from disk.
+    /// `f16`, `int8`, or these with `+ann` (`way` in JSON).
+    #[serde(rename = "way")]
+    pub variant: String,
+    /// Seconds of the first query, which may have to read pages from disk.
     pub first_s: f64,
     /// Median seconds of a single query.
     pub single_s: f64,
     /// Best seconds of a single query.
     pub best_single_s: f64,
-    /// Bytes of vectors that the best single query went through per second, in 10^9; of exact searches.
+    /// 10^9 bytes of vectors that the best single query read per second; only for exact searches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gigabytes_per_s: Option<f64>,
-    /// The same for summing 64-bit words of the same file: the bandwidth of memory.
+    /// 10^9 bytes per second for summing the 64-bit words of the same file: the bandwidth of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor_gigabytes_per_s: Option<f64>,
     /// Queries per batch.
     pub batch: usize,
-    /// Seconds of a batch, the best of three.
+    /// Best of three times of a batch, in seconds.
     pub batch_s: f64,
     /// Queries of a batch per second.
     pub batch_per_s: f64,
-    /// Share of the ten best by 32-bit floats that are among the ten found; absent if not measured.
+    /// Share of the ten best rows by 32-bit floats that are among the ten found; absent if not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recall_at_10: Option<f64>,
     /// Share of a query's own versions among the ten found.
@@ -117,11 +119,11 @@ pub struct QueryTimes {
 
 /// The work of a row.
 fn work_of(row: u64) -> u64 {
-    let cycle = CLIQUES.len() as u64;
-    4 * (row / cycle) + CLIQUES[(row % cycle) as usize]
+    let cycle = WORK_CYCLE.len() as u64;
+    4 * (row / cycle) + WORK_CYCLE[(row % cycle) as usize]
 }
 
-/// Generates vectors.
+/// Generates synthetic vectors.
 struct VectorGenerator {
     dim: usize,
     /// `LATENT` directions.
@@ -135,16 +137,16 @@ impl VectorGenerator {
         Self { dim, directions }
     }
 
-    /// A version of a work, of length 1: a mixture of directions that it shares with the others of its work, and its own noise.
+    /// A version of a work, of length 1: a mixture of directions that all versions of the work share, plus its own noise.
     fn version(&self, work: u64, own: u64) -> Vec<f32> {
-        let mut of_work = ChaCha8Rng::seed_from_u64(work);
+        let mut work_random = ChaCha8Rng::seed_from_u64(work);
         let mut vector = vec![0.0f32; self.dim];
         for direction in self.directions.chunks_exact(self.dim) {
-            let weight = of_work.random::<f32>() - 0.5;
+            let weight = work_random.random::<f32>() - 0.5;
             vector.iter_mut().zip(direction).for_each(|(sum, value)| *sum += weight * value);
         }
-        let mut own = ChaCha8Rng::seed_from_u64(own);
-        let noise: Vec<f32> = (0..self.dim).map(|_| own.random::<f32>() - 0.5).collect();
+        let mut own_random = ChaCha8Rng::seed_from_u64(own);
+        let noise: Vec<f32> = (0..self.dim).map(|_| own_random.random::<f32>() - 0.5).collect();
         let length = |vector: &[f32]| vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
         let (signal_gain, noise_gain) = (1.0 / length(&vector), NOISE / length(&noise));
         vector
@@ -161,12 +163,12 @@ impl VectorGenerator {
     }
 }
 
-/// Indexes that can be measured.
+/// The indexes to measure, with their queries.
 pub struct Bench {
     options: Options,
-    made: Vec<BuildTimes>,
+    build_times: Vec<BuildTimes>,
     indexes: BTreeMap<String, (Index, Option<Graphs>)>,
-    /// Further versions of works of the index.
+    /// The queries: further versions of works of the index.
     queries: Vec<Vec<f32>>,
     /// The works of the queries.
     works: Vec<u64>,
@@ -175,11 +177,11 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Makes the indexes in `folder`, where they stay.
+    /// Builds the indexes in `folder`, where they stay.
     ///
     /// # Errors
-    /// A folder that cannot be written, or holds some already.
-    pub fn make(folder: &Path, options: Options) -> Result<Self> {
+    /// A folder that cannot be written, or already holds such indexes.
+    pub fn build(folder: &Path, options: Options) -> Result<Self> {
         let generator = VectorGenerator::new(options.dim);
         let count = options.batch.max(options.rounds) as u64;
         let step = (options.rows as u64 / count).max(1);
@@ -189,21 +191,27 @@ impl Bench {
             .zip(0u64..)
             .map(|(work, number)| generator.version(*work, number ^ 0x9e37_0000_0000))
             .collect();
-        let mut bench =
-            Self { options, made: Vec::new(), indexes: BTreeMap::new(), queries, works, truth: Vec::new() };
-        bench.fill(folder, &generator)?;
+        let mut bench = Self {
+            options,
+            build_times: Vec::new(),
+            indexes: BTreeMap::new(),
+            queries,
+            works,
+            truth: Vec::new(),
+        };
+        bench.build_indexes(folder, &generator)?;
         Ok(bench)
     }
 
-    fn fill(&mut self, folder: &Path, generator: &VectorGenerator) -> Result<()> {
+    fn build_indexes(&mut self, folder: &Path, generator: &VectorGenerator) -> Result<()> {
         let Options { rows, dim, ref storages, recall, ann, compact: compacts, .. } = self.options;
         let paths: Vec<PathBuf> = storages.iter().map(|storage| folder.join(storage.to_string())).collect();
         let mut adders = Vec::new();
         for (path, storage) in paths.iter().zip(storages) {
-            ensure!(!path.exists(), "{} is there already; name another folder", path.display());
-            let settings = serde_json::json!({ "made up": true });
-            let network = BTreeMap::from([("checkpoint".to_owned(), "made up".to_owned())]);
-            let empty = Manifest::of_provenance(settings, network, *storage, dim);
+            ensure!(!path.exists(), "{} already exists; name another folder", path.display());
+            let settings = serde_json::json!({ "synthetic": true });
+            let network = BTreeMap::from([("checkpoint".to_owned(), "synthetic".to_owned())]);
+            let empty = Manifest::from_provenance(settings, network, *storage, dim);
             adders.push((Adder::open(path, empty, ConflictPolicy::KeepOld)?, 0.0));
         }
         let mut best: Vec<Smallest<ScoredRow>> = self.queries.iter().map(|_| Smallest::new(TOP)).collect();
@@ -215,11 +223,11 @@ impl Bench {
             if recall {
                 compare(&vectors, first, &self.queries, &mut best);
             }
-            for (adder, spent) in &mut adders {
+            for (adder, add_s) in &mut adders {
                 let additions = additions(&vectors, first);
                 let (seconds, done) = timed(|| adder.add(additions));
                 done?;
-                *spent += seconds;
+                *add_s += seconds;
             }
         }
         let rows_of = |best: Smallest<ScoredRow>| {
@@ -234,7 +242,7 @@ impl Bench {
             let (open_s, index) = timed(|| Index::open(path));
             let index = index?;
             let (open_graphs_s, opened) = timed(|| ann.then(|| Graphs::open(&index, None)).transpose());
-            self.made.push(BuildTimes {
+            self.build_times.push(BuildTimes {
                 storage,
                 rows,
                 dim,
@@ -252,34 +260,34 @@ impl Bench {
         Ok(())
     }
 
-    /// The times of making each index.
+    /// The cost of building each index.
     #[must_use]
-    pub fn made(&self) -> &[BuildTimes] {
-        &self.made
+    pub fn build_times(&self) -> &[BuildTimes] {
+        &self.build_times
     }
 
-    /// Names of what can be measured.
+    /// Names of the variants that can be measured.
     #[must_use]
-    pub fn ways(&self) -> Vec<String> {
-        let with = |(name, (_, graphs)): (&String, &(Index, Option<Graphs>))| {
+    pub fn variants(&self) -> Vec<String> {
+        let names = |(name, (_, graphs)): (&String, &(Index, Option<Graphs>))| {
             let graphs = graphs.as_ref().map(|_| format!("{name}+ann"));
             std::iter::once(name.clone()).chain(graphs).collect::<Vec<_>>()
         };
-        self.indexes.iter().flat_map(with).collect()
+        self.indexes.iter().flat_map(names).collect()
     }
 
-    fn way(&self, way: &str) -> Result<(&Index, Option<&Graphs>)> {
-        let (name, approximate) = way.strip_suffix("+ann").map_or((way, false), |name| (name, true));
+    fn variant(&self, variant: &str) -> Result<(&Index, Option<&Graphs>)> {
+        let (name, approximate) = variant.strip_suffix("+ann").map_or((variant, false), |name| (name, true));
         match self.indexes.get(name) {
             Some((index, Some(graphs))) if approximate => Ok((index, Some(graphs))),
             Some((index, _)) if !approximate => Ok((index, None)),
-            _ => bail!("there is no variant {way:?}, only {}", self.ways().join(", ")),
+            _ => bail!("there is no variant {variant:?}, only {}", self.variants().join(", ")),
         }
     }
 
-    /// Seconds of queries `first` to `end`, run as one batch, and what they find.
-    fn ask(&self, way: &str, first: usize, end: usize) -> Result<(f64, Vec<Vec<ScoredRow>>)> {
-        let (index, graphs) = self.way(way)?;
+    /// Runs queries `first` to `end` as one batch; returns the seconds and the nearest rows.
+    fn time_queries(&self, variant: &str, first: usize, end: usize) -> Result<(f64, Vec<Vec<ScoredRow>>)> {
+        let (index, graphs) = self.variant(variant)?;
         let queries =
             Queries::new(&self.queries[first..end].concat(), self.options.dim, index.manifest.storage);
         Ok(timed(|| match graphs {
@@ -288,30 +296,30 @@ impl Bench {
         }))
     }
 
-    /// Measures one way.
+    /// Measures the queries of one variant.
     ///
     /// # Errors
-    /// No such way.
-    pub fn measure(&self, way: &str) -> Result<QueryTimes> {
-        let (index, graphs) = self.way(way)?;
+    /// There is no such variant.
+    pub fn measure(&self, variant: &str) -> Result<QueryTimes> {
+        let (index, graphs) = self.variant(variant)?;
         let mut times = Vec::new();
         for number in 0..self.options.rounds.max(1) {
-            times.push(self.ask(way, number, number + 1)?.0);
+            times.push(self.time_queries(variant, number, number + 1)?.0);
         }
         let first_s = times[0];
         times.sort_unstable_by(f64::total_cmp);
         let mut batch_s = f64::INFINITY;
-        let mut found = Vec::new();
+        let mut nearest_rows = Vec::new();
         for _ in 0..3 {
-            let (seconds, nearest) = self.ask(way, 0, self.options.batch)?;
-            (batch_s, found) = (batch_s.min(seconds), nearest);
+            let (seconds, nearest) = self.time_queries(variant, 0, self.options.batch)?;
+            (batch_s, nearest_rows) = (batch_s.min(seconds), nearest);
         }
         let bytes: usize =
             index.segments.iter().map(|segment| segment.vectors.rows * segment.vectors.stride).sum();
         let floor = || (0..3).map(|_| timed(|| read_all(index)).0).fold(f64::INFINITY, f64::min);
-        let (recall_at_10, own_versions_found) = self.recall(index, &found)?;
+        let (recall_at_10, own_versions_found) = self.recall(index, &nearest_rows)?;
         Ok(QueryTimes {
-            way: way.to_owned(),
+            variant: variant.to_owned(),
             first_s,
             single_s: times[times.len() / 2],
             best_single_s: times[0],
@@ -325,26 +333,27 @@ impl Bench {
         })
     }
 
-    /// The share of the best by 32-bit floats among those found, and that of a query's own versions.
+    /// The share of the best rows by 32-bit floats that were found, and that of a query's own versions.
     fn recall(&self, index: &Index, found: &[Vec<ScoredRow>]) -> Result<(Option<f64>, f64)> {
-        let (mut shared, mut own, mut versions) = (0, 0, 0);
+        let (mut found_count, mut own, mut versions) = (0, 0, 0);
         for (number, found) in found.iter().enumerate() {
-            let rows: Vec<usize> = found.iter().map(|found| row_of(index, found)).collect::<Result<_>>()?;
+            let rows: Vec<usize> =
+                found.iter().map(|found| row_number(index, found)).collect::<Result<_>>()?;
             let best = self.truth.get(number).map_or(&[][..], Vec::as_slice);
-            shared += best.iter().filter(|row| rows.contains(row)).count();
+            found_count += best.iter().filter(|row| rows.contains(row)).count();
             own += rows.iter().filter(|row| work_of(**row as u64) == self.works[number]).count();
-            let (work, cycle) = (self.works[number], CLIQUES.len() as u64);
+            let (work, cycle) = (self.works[number], WORK_CYCLE.len() as u64);
             let first = work / 4 * cycle;
             versions += (first..(first + cycle).min(self.options.rows as u64))
                 .filter(|row| work_of(*row) == work)
                 .count();
         }
         let all = TOP.min(self.options.rows) * found.len();
-        let recall = (!self.truth.is_empty()).then(|| shared as f64 / all as f64);
+        let recall = (!self.truth.is_empty()).then(|| found_count as f64 / all as f64);
         Ok((recall, own as f64 / versions.max(1) as f64))
     }
 
-    /// Queries and their best rows as files beside the indexes: `queries.f32`, `truth.u64`.
+    /// Writes queries and their best rows to `folder`: `queries.f32`, `truth.u64`.
     ///
     /// # Errors
     /// A folder that cannot be written.
@@ -356,20 +365,20 @@ impl Bench {
         Ok(())
     }
 
-    /// Answers lines of `input`, so that another program can be measured in turn: `WAY FIRST END [THREADS]` asks these queries
-    /// together and prints the seconds.
+    /// Reads lines `VARIANT FIRST END [THREADS]` from `input`, runs these queries as one batch and writes the seconds to `output`,
+    /// so that another program can be measured alternately.
     ///
     /// # Errors
-    /// A line that says something else.
-    pub fn in_turn(&self, input: impl BufRead, mut output: impl Write) -> Result<()> {
+    /// A line of another form.
+    pub fn time_requests(&self, input: impl BufRead, mut output: impl Write) -> Result<()> {
         for line in input.lines() {
             let line = line?;
             let words: Vec<&str> = line.split_whitespace().collect();
-            let number = |place: usize| -> Result<Option<usize>> {
-                words.get(place).map(|word| word.parse().with_context(|| format!("{line:?}"))).transpose()
+            let number = |index: usize| -> Result<Option<usize>> {
+                words.get(index).map(|word| word.parse().with_context(|| format!("{line:?}"))).transpose()
             };
-            let (Some(way), Some(first), Some(end)) = (words.first(), number(1)?, number(2)?) else {
-                bail!("{line:?} is not WAY FIRST END [THREADS]");
+            let (Some(variant), Some(first), Some(end)) = (words.first(), number(1)?, number(2)?) else {
+                bail!("{line:?} is not VARIANT FIRST END [THREADS]");
             };
             ensure!(
                 first < end && end <= self.queries.len(),
@@ -380,8 +389,8 @@ impl Bench {
                 Some(threads) => rayon::ThreadPoolBuilder::new()
                     .num_threads(threads)
                     .build()?
-                    .install(|| self.ask(way, first, end))?,
-                None => self.ask(way, first, end)?,
+                    .install(|| self.time_queries(variant, first, end))?,
+                None => self.time_queries(variant, first, end)?,
             };
             writeln!(output, "{seconds}")?;
             output.flush()?;
@@ -390,8 +399,8 @@ impl Bench {
     }
 }
 
-/// The number that a found row had when it was made, which its path says.
-fn row_of(index: &Index, found: &ScoredRow) -> Result<usize> {
+/// The number that a found row had when it was generated, from its path.
+fn row_number(index: &Index, found: &ScoredRow) -> Result<usize> {
     let segment = &index.segments[found.segment as usize];
     let row = segment.row(segment.keys.sources()[found.row as usize].recording)?;
     let name = Path::new(&row.path).file_stem().and_then(|name| name.to_str()).unwrap_or_default();
@@ -415,16 +424,16 @@ fn additions(vectors: &[Vec<f32>], first: usize) -> Vec<Addition> {
 
 /// Merges the best of `vectors`, the first of which is row `first`, into the best of each query.
 fn compare(vectors: &[Vec<f32>], first: usize, queries: &[Vec<f32>], best: &mut [Smallest<ScoredRow>]) {
-    for (chunk, at) in vectors.chunks(COMPARED).zip((first..).step_by(COMPARED)) {
+    for (chunk, first_row) in vectors.chunks(COMPARE_BATCH).zip((first..).step_by(COMPARE_BATCH)) {
         best.par_iter_mut().zip(queries).for_each(|(best, query)| {
-            for (vector, row) in chunk.iter().zip(at..) {
+            for (vector, row) in chunk.iter().zip(first_row..) {
                 best.push(ScoredRow { score: product(vector, query), segment: 0, row: row as u32 });
             }
         });
     }
 }
 
-/// Sixteen sums, so that the compiler may use vectors.
+/// The dot product in sixteen partial sums, so that the compiler can vectorise it.
 fn product(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     let (a_parts, b_parts) = (a.chunks_exact(16), b.chunks_exact(16));
@@ -442,7 +451,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     (started.elapsed().as_secs_f64(), result)
 }
 
-/// Sums all values, the least work that reads all of them.
+/// Sums all values, the smallest amount of work that reads all of them.
 fn read_all(index: &Index) -> u64 {
     let sum = |bytes: &[u8]| {
         bytemuck::cast_slice::<u8, u64>(bytes).iter().fold(0u64, |sum, x| sum.wrapping_add(*x))
@@ -494,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn measured_indexes_are_those_that_were_made() {
+    fn bench_measures_the_indexes_that_it_builds() {
         let folder = tempfile::tempdir().unwrap();
         let storages = vec![Storage::F16, Storage::Int8];
         let options = Options {
@@ -507,19 +516,19 @@ mod tests {
             ann: false,
             compact: true,
         };
-        let bench = Bench::make(folder.path(), options).unwrap();
-        assert_eq!(bench.ways(), ["f16", "int8"]);
+        let bench = Bench::build(folder.path(), options).unwrap();
+        assert_eq!(bench.variants(), ["f16", "int8"]);
         let exact = bench.measure("f16").unwrap();
         assert!(exact.recall_at_10.unwrap() > 0.98, "{exact:?}");
         assert!(exact.own_versions_found > 0.9, "{exact:?}");
         assert!(bench.measure("int8").unwrap().recall_at_10.unwrap() > 0.9);
         assert!(bench.measure("f16+ann").is_err());
-        let mut said = Vec::new();
-        bench.in_turn(&b"f16 0 1\nint8 0 8 1\n"[..], &mut said).unwrap();
+        let mut output = Vec::new();
+        bench.time_requests(&b"f16 0 1\nint8 0 8 1\n"[..], &mut output).unwrap();
         let seconds: Vec<f64> =
-            String::from_utf8(said).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+            String::from_utf8(output).unwrap().lines().map(|line| line.parse().unwrap()).collect();
         assert!(seconds.len() == 2 && seconds.iter().all(|seconds| *seconds > 0.0));
-        assert!(bench.in_turn(&b"f16 0 9\n"[..], Vec::new()).is_err());
+        assert!(bench.time_requests(&b"f16 0 9\n"[..], Vec::new()).is_err());
         bench.write_queries(folder.path()).unwrap();
         assert_eq!(std::fs::metadata(folder.path().join("truth.u64")).unwrap().len(), 8 * 10 * 8);
     }

@@ -11,13 +11,12 @@ use bc_formats::run::WindowComparison;
 
 use crate::index::Index;
 
-/// The existing files called `name`: the one in the network's bundle, the one beside the index, the one
-/// in `[eval] output`.
-fn candidates(config: &Config, beside: Option<&Path>, name: &str) -> Vec<PathBuf> {
+/// The existing files called `name`: in the network's bundle, next to the index, and in `[eval] output`.
+fn candidates(config: &Config, index: Option<&Path>, name: &str) -> Vec<PathBuf> {
     let network = config.eval.checkpoint_of(&config.train.run);
     let mut files: Vec<PathBuf> = bundle::calibration_of(&network, name).into_iter().collect();
-    files.extend(beside.map(|index| {
-        if index.is_dir() { index.join(name) } else { calibration::beside(index).with_file_name(name) }
+    files.extend(index.map(|index| {
+        if index.is_dir() { index.join(name) } else { calibration::default_path(index).with_file_name(name) }
     }));
     files.push(config.eval.output.join(name));
     files.retain(|file| file.is_file());
@@ -53,7 +52,7 @@ pub fn of_pairs(
             .context("make it again with `bc-eval calibrate`")?;
         return Ok(PairScoring { windows, calibration: Some((given.to_owned(), read)) });
     }
-    let find = |compare| first(config, None, origin, network, compare);
+    let find = |compare| first_matching(config, None, origin, network, compare);
     if let Some(found) = compare.as_ref().and_then(|compare| find(Some(compare))) {
         return Ok(PairScoring { windows: compare, calibration: Some(found) });
     }
@@ -61,12 +60,12 @@ pub fn of_pairs(
     Ok(PairScoring { windows: compare.filter(|_| calibration.is_none()), calibration })
 }
 
-/// The first calibration that fits ([`read`]); where there are only others it warns, with the reasons.
-fn first(
+/// The first calibration that matches ([`read`]); if there are only others, warns with the reasons.
+fn first_matching(
     config: &Config,
-    beside: Option<&Path>,
+    index: Option<&Path>,
     origin: &Origin,
-    named: &Path,
+    origin_name: &Path,
     compare: Option<&WindowComparison>,
 ) -> Option<(PathBuf, Calibration)> {
     let (name, consequence) = match compare {
@@ -74,8 +73,8 @@ fn first(
         Some(_) => (bundle::CALIBRATION_OF_WINDOWS, "probabilities are those of whole recordings"),
     };
     let mut reasons = Vec::new();
-    for path in candidates(config, beside, name) {
-        match read(&path, origin, named, compare) {
+    for path in candidates(config, index, name) {
+        match read(&path, origin, origin_name, compare) {
             Ok(read) => {
                 tracing::debug!("probabilities by {}", path.display());
                 return Some((path, read));
@@ -89,27 +88,27 @@ fn first(
     None
 }
 
-/// Reads a calibration of the scores that the network `origin` (called `named` in errors) gives to recordings that are compared
-/// by short windows as `compare` says, or whole.
+/// Reads a calibration of the scores of the network `origin` (called `origin_name` in errors), for recordings that are compared
+/// by short windows as `compare` defines, or as a whole.
 fn read(
     path: &Path,
     origin: &Origin,
-    named: &Path,
+    origin_name: &Path,
     compare: Option<&WindowComparison>,
 ) -> Result<Calibration> {
     let read = Calibration::read(path)?;
-    Origin::of(&read.provenance).expect(path, origin, named)?;
+    Origin::from_provenance(&read.provenance).expect_same(path, origin, origin_name)?;
     let calibrated = read.compare()?;
-    let in_words = |compare: Option<&WindowComparison>| {
+    let describe = |compare: Option<&WindowComparison>| {
         compare.map_or("whole recordings".to_owned(), |compare| format!("{compare:?}"))
     };
     ensure!(
         calibrated.as_ref() == compare,
-        "{} is of scores by {}, and those of {} are by {}; make it again with `bc-eval run`",
+        "{} is for scores by {}, but those of {} are by {}; make it again with `bc-eval run`",
         path.display(),
-        in_words(calibrated.as_ref()),
-        named.display(),
-        in_words(compare)
+        describe(calibrated.as_ref()),
+        origin_name.display(),
+        describe(compare)
     );
     Ok(read)
 }
@@ -123,8 +122,8 @@ pub struct Calibrations {
     pub windows: Option<(PathBuf, Calibration)>,
 }
 
-/// The calibrations of an index whose recordings are compared whole, and by short windows as `compare` says. A calibration that is
-/// `given` takes precedence: one of whole recordings is used even if there is one of windows beside the network.
+/// The calibrations of an index whose recordings are compared as a whole, and by short windows as `compare` defines. A calibration
+/// that is `given` takes precedence: one of whole recordings is used even if the network has one of windows.
 ///
 /// # Errors
 /// A calibration that was given and is absent, unreadable, of another network, or of scores that are not made here.
@@ -134,24 +133,24 @@ pub fn of_index(
     given: Option<&Path>,
     compare: Option<&WindowComparison>,
 ) -> Result<Calibrations> {
-    let (origin, path) = (Origin::of(&index.manifest.provenance), index.path.as_path());
-    let find = |compare| first(config, Some(path), &origin, path, compare);
+    let (origin, path) = (Origin::from_provenance(&index.manifest.provenance), index.path.as_path());
+    let find = |compare| first_matching(config, Some(path), &origin, path, compare);
     let Some(given) = given else {
         let whole = find(None);
         let windows = compare.filter(|_| whole.is_some()).and_then(|compare| find(Some(compare)));
         return Ok(Calibrations { whole, windows });
     };
-    let of_windows = Calibration::read(given)?.compare()?.is_some();
-    let compare = compare.filter(|_| of_windows);
+    let is_of_windows = Calibration::read(given)?.compare()?.is_some();
+    let compare = compare.filter(|_| is_of_windows);
     let read = read(given, &origin, path, compare).context("make it again with `bc-eval calibrate`")?;
     let read = Some((given.to_owned(), read));
-    if !of_windows {
+    if !is_of_windows {
         return Ok(Calibrations { whole: read, windows: None });
     }
     let whole = find(None);
     ensure!(
         whole.is_some(),
-        "{} is of short windows alone; what whole recordings say is needed beside it: give a --network FOLDER that holds {}",
+        "{} is only for short windows, but one for whole recordings is needed too: give a --network FOLDER that holds {}",
         given.display(),
         bundle::CALIBRATION
     );

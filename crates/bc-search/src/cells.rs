@@ -1,7 +1,7 @@
 //! Finds pairs of near vectors without comparing all pairs.
 //!
 //! Pivots are drawn evenly from the vectors; a vector belongs to the cell of its nearest pivot, and is compared with the cells of its
-//! `probes` nearest pivots. With twice the square root of N pivots that is some `N * sqrt(N) * (2 + probes / 2)` products instead of
+//! `probes` nearest pivots. With twice the square root of N pivots that is about `N * sqrt(N) * (2 + probes / 2)` products instead of
 //! `N * N`. A pair is missed if neither vector is compared with the other's cell; [`crate::duplicates`] measures how often that is.
 
 use bc_retrieval::Smallest;
@@ -30,7 +30,7 @@ pub struct NearPair {
     pub score: f32,
 }
 
-/// Recordings by cells.
+/// Recordings, grouped into cells.
 pub struct Cells<'a> {
     index: &'a Index,
     recordings: &'a [Recording],
@@ -40,11 +40,11 @@ pub struct Cells<'a> {
     compared: Vec<Vec<u32>>,
 }
 
-/// The rows of some recordings of an index of whole recordings, one vector each.
-pub fn gathered(index: &Index, recordings: impl Iterator<Item = Recording>) -> Result<VectorFile> {
-    let stored = recordings.map(|at| {
-        let segment = &index.segments[at.segment as usize];
-        Ok(segment.vectors.stored(segment.keys.vectors_of(at.number).0))
+/// Copies the stored vectors of recordings of one vector each.
+pub fn copy_vectors(index: &Index, recordings: impl Iterator<Item = Recording>) -> Result<VectorFile> {
+    let stored = recordings.map(|recording| {
+        let segment = &index.segments[recording.segment as usize];
+        Ok(segment.vectors.stored(segment.keys.vectors_of(recording.number).0))
     });
     in_memory(index.manifest.storage, index.dim(), stored)
 }
@@ -52,9 +52,9 @@ pub fn gathered(index: &Index, recordings: impl Iterator<Item = Recording>) -> R
 /// The vectors of recordings of one vector each, as queries.
 pub fn queries(index: &Index, recordings: impl Iterator<Item = Recording>) -> Queries {
     let vectors: Vec<f32> = recordings
-        .flat_map(|at| {
-            let segment = &index.segments[at.segment as usize];
-            segment.vectors.vector(segment.keys.vectors_of(at.number).0)
+        .flat_map(|recording| {
+            let segment = &index.segments[recording.segment as usize];
+            segment.vectors.vector(segment.keys.vectors_of(recording.number).0)
         })
         .collect();
     Queries::new(&vectors, index.dim(), index.manifest.storage)
@@ -64,11 +64,11 @@ impl<'a> Cells<'a> {
     /// Assigns recordings of one vector each to cells.
     ///
     /// # Errors
-    /// None for recordings of this index.
+    /// Does not fail for recordings of this index.
     pub fn new(index: &'a Index, recordings: &'a [Recording], probes: usize) -> Result<Self> {
         let count = ((2.0 * (recordings.len() as f64).sqrt()) as usize).clamp(1, recordings.len().max(1));
         let pivots = (0..count).map(|cell| recordings[cell * recordings.len() / count]);
-        let pivots = gathered(index, pivots)?;
+        let pivots = copy_vectors(index, pivots)?;
         let probes = probes.clamp(1, count);
         let nearest: Vec<Vec<u32>> = recordings
             .par_chunks(PIVOT_BATCH)
@@ -95,26 +95,26 @@ impl<'a> Cells<'a> {
         Ok(cells)
     }
 
-    /// How many cells there are.
+    /// Number of cells.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// The pairs of a cell whose score is at least the threshold `least` of the recording that is compared with it.
+    /// The pairs of a cell whose score is at least the threshold in `min_scores` of the recording that is compared with it.
     ///
     /// # Errors
-    /// None for recordings of this index.
-    pub fn pairs(&self, cell: usize, least: &[f32]) -> Result<Vec<NearPair>> {
+    /// Does not fail for recordings of this index.
+    pub fn pairs(&self, cell: usize, min_scores: &[f32]) -> Result<Vec<NearPair>> {
         let members = &self.members[cell];
         let recording = |position: &u32| self.recordings[*position as usize];
-        let rows = gathered(self.index, members.iter().map(recording))?;
+        let rows = copy_vectors(self.index, members.iter().map(recording))?;
         let mut pairs = Vec::new();
         for batch in self.compared[cell].chunks(CELL_BATCH) {
             let batch_queries = queries(self.index, batch.iter().map(recording));
             let scores = scan::scores_of_rows(&rows, 0, members.len(), &batch_queries);
             for (member, scores) in members.iter().zip(scores.chunks_exact(batch.len().max(1))) {
                 for (query, score) in batch.iter().zip(scores) {
-                    if *score >= least[*query as usize] && query != member {
+                    if *score >= min_scores[*query as usize] && query != member {
                         pairs.push(NearPair { query: *query, member: *member, score: *score });
                     }
                 }

@@ -1,12 +1,12 @@
-//! Whether two recordings are versions of one work.
+//! Compares two recordings: are they versions of one work?
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use bc_audio::Features;
-use bc_calibration::Kind;
+use bc_calibration::PairKind;
 use bc_embed::origin::{self, Origin};
-use bc_embed::recording::{AudioEmbedder, Compared, Excerpt};
+use bc_embed::recording::{AudioEmbedder, EmbeddedWithWindows, Excerpt};
 use bc_embed::windows::Windows;
 use bc_formats::config::Config;
 use bc_formats::fingerprint;
@@ -37,12 +37,12 @@ pub struct Comparison {
     /// The probability that they are the same recording; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability_of_same_audio: Option<f64>,
-    /// What they are, where that is sure enough; absent without a calibration.
+    /// The kind of the pair, if it is sure enough; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
+    pub kind: Option<PairKind>,
     /// The probability before their scores are known.
     pub prior: f64,
-    /// Their alignment; absent if it was not asked for.
+    /// Their alignment; absent unless requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alignment: Option<Aligned>,
 }
@@ -50,14 +50,14 @@ pub struct Comparison {
 /// How to compare.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Cut both into windows, of which the best pair counts.
+    /// Cut both recordings into windows; the best pair counts.
     pub windows: Option<Windows>,
     /// A file of `bc-eval calibrate` or `bc-eval run`, of whole recordings or of short windows, which decides what is compared; the
     /// network's own if not given.
     pub calibration: Option<PathBuf>,
-    /// A probability ([`bc_calibration::prior`]), before the score is known.
+    /// The probability before the score is known ([`bc_calibration::check_prior`]).
     pub prior: f64,
-    /// Align them too.
+    /// Also align the recordings.
     pub align: bool,
 }
 
@@ -87,7 +87,7 @@ pub fn by_windows(
     recordings: [(&Path, &Features); 2],
     compare: &WindowComparison,
 ) -> Result<f32> {
-    let windows = Windows::of_comparison(compare)?;
+    let windows = Windows::from_comparison(compare)?;
     let embed = |(path, features): (&Path, &Features)| {
         audio.embed_features_compared(path, features, Some(windows), Some((windows, &compare.tempi)))
     };
@@ -99,7 +99,7 @@ pub fn by_windows(
 }
 
 /// The similarity of a recording, at its best tempo, with a candidate at its own.
-fn one_sided(query: &Compared, candidate: &Compared, dim: usize) -> Result<f32> {
+fn one_sided(query: &EmbeddedWithWindows, candidate: &EmbeddedWithWindows, dim: usize) -> Result<f32> {
     let vectors = |windows: &[Excerpt]| -> Vec<f32> {
         windows.iter().flat_map(|window| &window.vector).copied().collect()
     };
@@ -122,14 +122,17 @@ fn one_sided(query: &Compared, candidate: &Compared, dim: usize) -> Result<f32> 
 /// Files that do not decode; a calibration of another checkpoint.
 pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Comparison> {
     let audio = origin::audio_embedder(config)?;
-    let origin = Origin::of_network(&audio.embedder);
+    let origin = Origin::from_embedder(&audio.embedder);
     let recommended = WindowComparison::of(&config.eval, audio.embedder.recommended.as_ref());
     let recommended = recommended.filter(|_| options.windows.is_none());
     let network = audio.embedder.path.as_path();
     let PairScoring { windows, mut calibration } =
         calibrations::of_pairs(config, network, &origin, options.calibration.as_deref(), recommended)?;
     if let Some((path, _)) = calibration.take_if(|_| options.windows.is_some()) {
-        tracing::warn!("{} is of whole recordings; windows get a score only", path.display());
+        tracing::warn!(
+            "{} is for whole recordings; windows get a score without a probability",
+            path.display()
+        );
     }
     let (left, right) = rayon::join(|| audio.features(a), || audio.features(b));
     let (left, right) = (left?, right?);
@@ -153,30 +156,32 @@ pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Com
         probability_of_same_audio: kinds.map(|kinds| kinds.same_audio),
         kind: kinds.map(|kinds| kinds.kind()),
         prior: options.prior,
-        alignment: options.align.then(|| aligned::files(&audio, &left, &right)),
+        alignment: options.align.then(|| aligned::align_features(&audio, &left, &right)),
     })
 }
 
-/// A comparison as text for people.
+/// A comparison as text.
 #[must_use]
 pub fn sentence(comparison: &Comparison) -> String {
-    let places = match comparison.starts_s {
+    let starts = match comparison.starts_s {
         (0.0, 0.0) => String::new(),
         (a, b) => format!(" (at {a:.0} s and {b:.0} s)"),
     };
     let verdict = match comparison.probability {
-        None => "no probability: there is no calibration for this (`bc-eval calibrate` makes one)".to_owned(),
+        None => "no probability: there is no calibration for this comparison (`bc-eval calibrate` makes one)"
+            .to_owned(),
         Some(probability) => format!(
-            "{}; versions of one work with a probability of {:.1} % (beforehand: {:.1} %)",
-            comparison.kind.map_or("unsure", Kind::name),
+            "{}; versions of one work with a probability of {:.1} % (prior: {:.1} %)",
+            comparison.kind.map_or("unsure", PairKind::name),
             100.0 * probability,
             100.0 * comparison.prior
         ),
     };
-    let aligned =
-        comparison.alignment.as_ref().map(|aligned| format!("\nthe second: {aligned}")).unwrap_or_default();
+    let aligned = comparison.alignment.as_ref().map_or_else(String::new, |aligned| {
+        format!("\nthe second: {}", aligned.describe("of the first", "of the second"))
+    });
     format!(
-        "{} | {}\nscore {:.4}{places}: {verdict}{aligned}",
+        "{} | {}\nscore {:.4}{starts}: {verdict}{aligned}",
         comparison.a.display(),
         comparison.b.display(),
         comparison.score

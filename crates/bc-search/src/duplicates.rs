@@ -1,13 +1,13 @@
-//! Which recordings of a catalogue are the same, or of one work.
+//! Finds recordings of a catalogue that are the same, or of one work.
 //!
 //! In a small catalogue every recording is a query against all others, many at once, so that the index is read once per batch; in a
-//! large one against those in the cells near to it ([`crate::cells`]), and for some recordings, compared with all others, it is counted how many of their pairs
-//! were found. A pair counts from both sides; how likely pairs of one work are beforehand falls with the number of recordings.
+//! large one it is compared with those in the nearest cells ([`crate::cells`]), and the recall is measured on a sample that is compared
+//! with all others. The evidence for a pair is the mean of both directions; the prior of a pair falls with the number of recordings.
 
 use std::collections::HashMap;
 
 use anyhow::Result;
-use bc_calibration::{Cohort, Kind, Kinds};
+use bc_calibration::{Cohort, KindProbabilities, PairKind};
 use bc_cli::{Interrupted, interrupt, progress};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -16,18 +16,18 @@ use crate::answer::{Query, Searcher};
 use crate::cells::{Cells, NearPair};
 use crate::index::{Index, Recording, Row};
 
-/// Recordings that are compared with all others at once.
+/// Number of recordings that are compared with all others at once.
 const BATCH: usize = 512;
-/// Up to this many recordings all pairs are compared, unless told otherwise.
+/// Maximum number of recordings for which all pairs are compared by default.
 pub const ALL_PAIRS: usize = 20_000;
-/// Recordings that are compared with all others, to measure what the cells miss.
-const ASKED: usize = 512;
+/// Number of recordings that are compared with all others to measure the recall of the cells.
+const RECALL_SAMPLE: usize = 512;
 
-/// Two recordings that are alike.
+/// Two similar recordings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pair {
-    /// What they are.
-    pub kind: Kind,
+    /// The kind of the pair.
+    pub kind: PairKind,
     /// The probability that they are of one work, the same recording included.
     pub probability: f64,
     /// The probability that they are the same recording.
@@ -36,19 +36,19 @@ pub struct Pair {
     pub score: f32,
     /// Number of the group that they belong to, from 1; 0 if the pair is unsure and therefore in no group.
     pub group: usize,
-    /// The first.
+    /// The first recording.
     pub a: Row,
-    /// The second.
+    /// The second recording.
     pub b: Row,
 }
 
 /// How to search for duplicates.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Other versions that a recording of the catalogue has, on average, beforehand.
+    /// Prior: average number of other versions that a recording has in the catalogue.
     pub prior: f64,
     /// Pairs below this probability are left out.
-    pub least: f64,
+    pub min_probability: f64,
     /// Cells that a recording is compared with; all pairs if not given.
     pub probes: Option<usize>,
 }
@@ -56,57 +56,58 @@ pub struct Options {
 /// The pairs of a catalogue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DuplicatePairs {
-    /// The surest first, with their groups.
+    /// The pairs with their groups, the surest first.
     pub pairs: Vec<Pair>,
     /// The recall, if not all pairs were compared.
     pub recall: Option<Recall>,
 }
 
-/// The recall over some recordings that were compared with all others.
+/// The recall on a sample of recordings that were compared with all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Recall {
-    /// Recordings, spread over the catalogue.
-    pub asked: usize,
-    /// Their pairs.
+    /// Number of recordings of the sample (`asked` in JSON).
+    #[serde(rename = "asked")]
+    pub sampled: usize,
+    /// Number of their pairs.
     pub pairs: usize,
-    /// Pairs of these that the cells found.
+    /// Number of these pairs that the cells found.
     pub found: usize,
 }
 
-/// The evidence for a pair, averaged over the sides that found it.
+/// The evidence for a pair, averaged over the directions in which it was found.
 #[derive(Debug, Clone, Copy)]
 struct PairEvidence {
     score: f32,
-    kinds: Kinds,
+    kinds: KindProbabilities,
     sides: u32,
 }
 
 type Pairs = HashMap<(Recording, Recording), PairEvidence>;
 
-/// The pairs of at least this probability, the surest first, with their groups.
+/// Finds the pairs with at least the minimum probability, the surest first, with their groups.
 ///
 /// # Errors
 /// No calibration; a file of the index that cannot be read; an interrupt.
 pub fn pairs(searcher: &Searcher, options: Options) -> Result<DuplicatePairs> {
     let index = &searcher.index;
-    searcher.calibrated()?;
+    searcher.expect_calibration()?;
     let recordings: Vec<Recording> = index.recordings().collect();
     let prior = (options.prior / recordings.len().saturating_sub(1).max(1) as f64).clamp(1e-12, 0.5);
-    interrupt::install("ending")?;
+    interrupt::install("stopping")?;
     let Some(probes) = options.probes else {
-        let pairs = all_pairs(searcher, &recordings, prior, options.least)?;
-        return Ok(DuplicatePairs { pairs: grouped(index, pairs, options.least)?, recall: None });
+        let pairs = all_pairs(searcher, &recordings, prior, options.min_probability)?;
+        return Ok(DuplicatePairs { pairs: grouped(index, pairs, options.min_probability)?, recall: None });
     };
-    let pairs = near_pairs(searcher, &recordings, prior, options.least, probes)?;
-    let step = recordings.len().div_ceil(ASKED).max(1);
+    let pairs = near_pairs(searcher, &recordings, prior, options.min_probability, probes)?;
+    let step = recordings.len().div_ceil(RECALL_SAMPLE).max(1);
     let sample: Vec<Recording> = recordings.iter().copied().step_by(step).collect();
-    let exact = all_pairs(searcher, &sample, prior, options.least)?;
+    let exact = all_pairs(searcher, &sample, prior, options.min_probability)?;
     let recall = Recall {
-        asked: sample.len(),
+        sampled: sample.len(),
         pairs: exact.len(),
         found: exact.keys().filter(|pair| pairs.contains_key(pair)).count(),
     };
-    Ok(DuplicatePairs { pairs: grouped(index, pairs, options.least)?, recall: Some(recall) })
+    Ok(DuplicatePairs { pairs: grouped(index, pairs, options.min_probability)?, recall: Some(recall) })
 }
 
 fn check_interrupt() -> Result<()> {
@@ -116,18 +117,18 @@ fn check_interrupt() -> Result<()> {
     Ok(())
 }
 
-/// The pairs of `sample` with any recording of the index.
-fn all_pairs(searcher: &Searcher, sample: &[Recording], prior: f64, least: f64) -> Result<Pairs> {
+/// Compares each recording of `sample` with all recordings of the index.
+fn all_pairs(searcher: &Searcher, sample: &[Recording], prior: f64, min_probability: f64) -> Result<Pairs> {
     let bar = progress::bar(sample.len() as u64, "comparing", "recordings");
     let mut pairs = Pairs::new();
     for batch in sample.chunks(BATCH) {
         check_interrupt()?;
         let queries: Result<Vec<Query>> =
-            batch.iter().map(|recording| Query::of_recording(&searcher.index, *recording)).collect();
+            batch.iter().map(|recording| Query::from_recording(&searcher.index, *recording)).collect();
         for (recording, scored) in batch.iter().zip(searcher.pairs(&queries?, prior)?) {
             for (other, score, kinds) in scored {
-                if kinds.same_audio + kinds.same_work >= least {
-                    add(&mut pairs, [*recording, other], score, kinds);
+                if kinds.same_audio + kinds.same_work >= min_probability {
+                    add_evidence(&mut pairs, [*recording, other], score, kinds);
                 }
             }
         }
@@ -137,24 +138,25 @@ fn all_pairs(searcher: &Searcher, sample: &[Recording], prior: f64, least: f64) 
     Ok(pairs)
 }
 
-/// The pairs that cells give.
+/// Compares each recording with those in its nearest cells.
 fn near_pairs(
     searcher: &Searcher,
     recordings: &[Recording],
     prior: f64,
-    least: f64,
+    min_probability: f64,
     probes: usize,
 ) -> Result<Pairs> {
     let index = &searcher.index;
-    let calibration = searcher.calibrated()?;
-    // The lowest score of each recording that is likely enough depends on its cohort.
+    let calibration = searcher.expect_calibration()?;
+    // The lowest score that reaches the minimum probability depends on a recording's cohort.
     let cohorts = searcher.cohorts(recordings)?;
     check_interrupt()?;
     let likely = |score: f64, cohort: &Option<Cohort>| {
         let kinds = calibration.kinds(score, false, cohort.as_ref(), prior);
-        kinds.same_audio + kinds.same_work >= least
+        kinds.same_audio + kinds.same_work >= min_probability
     };
-    let scores: Vec<f32> = cohorts.par_iter().map(|cohort| lowest(|score| likely(score, cohort))).collect();
+    let scores: Vec<f32> =
+        cohorts.par_iter().map(|cohort| min_score(|score| likely(score, cohort))).collect();
     let cells = Cells::new(index, recordings, probes)?;
     let bar = progress::bar(cells.len() as u64, "comparing", "cells");
     let mut pairs = Pairs::new();
@@ -172,8 +174,8 @@ fn near_pairs(
             for number in [query, member] {
                 let cohort = cohorts[number as usize].as_ref();
                 let kinds = calibration.kinds(f64::from(score), same_file, cohort, prior);
-                if kinds.same_audio + kinds.same_work >= least {
-                    add(&mut pairs, [a, b], score, kinds);
+                if kinds.same_audio + kinds.same_work >= min_probability {
+                    add_evidence(&mut pairs, [a, b], score, kinds);
                 }
             }
         }
@@ -183,8 +185,8 @@ fn near_pairs(
     Ok(pairs)
 }
 
-/// Slightly less than the lowest cosine that is likely enough; above 1 if none is.
-fn lowest(likely: impl Fn(f64) -> bool) -> f32 {
+/// Slightly less than the lowest cosine for which `likely` holds; above 1 if there is none.
+fn min_score(likely: impl Fn(f64) -> bool) -> f32 {
     let (mut low, mut high) = (-1.0, 1.01);
     for _ in 0..30 {
         let middle = 0.5 * (low + high);
@@ -193,32 +195,34 @@ fn lowest(likely: impl Fn(f64) -> bool) -> f32 {
     (high - 1e-6) as f32
 }
 
-/// Adds the evidence for a pair from the side of one of its recordings.
-fn add(pairs: &mut Pairs, [a, b]: [Recording; 2], score: f32, kinds: Kinds) {
+/// Adds the evidence for a pair in one direction.
+fn add_evidence(pairs: &mut Pairs, [a, b]: [Recording; 2], score: f32, kinds: KindProbabilities) {
     let pair = (a.min(b), a.max(b));
     let evidence = pairs.entry(pair).or_insert(PairEvidence { score, kinds, sides: 0 });
-    // The mean of both sides, where both found the pair.
+    // The mean of both directions, if both found the pair.
     evidence.sides += 1;
     let share = 1.0 / f64::from(evidence.sides);
     let mean = |old: f64, new: f64| old + share * (new - old);
-    evidence.kinds = Kinds {
+    evidence.kinds = KindProbabilities {
         same_audio: mean(evidence.kinds.same_audio, kinds.same_audio),
         same_work: mean(evidence.kinds.same_work, kinds.same_work),
         other: mean(evidence.kinds.other, kinds.other),
     };
 }
 
-fn grouped(index: &Index, pairs: Pairs, least: f64) -> Result<Vec<Pair>> {
+/// The pairs with at least the minimum probability, the surest first, with the groups that sure pairs form.
+fn grouped(index: &Index, pairs: Pairs, min_probability: f64) -> Result<Vec<Pair>> {
     let mut sorted: Vec<_> = pairs.into_iter().collect();
-    let of_one_work = |evidence: &PairEvidence| evidence.kinds.same_audio + evidence.kinds.same_work;
-    sorted.retain(|(_, sides)| of_one_work(sides) >= least);
-    sorted.sort_by(|a, b| of_one_work(&b.1).total_cmp(&of_one_work(&a.1)).then(a.0.cmp(&b.0)));
-    let sure = |evidence: &PairEvidence| matches!(evidence.kinds.kind(), Kind::SameAudio | Kind::SameWork);
+    let probability = |evidence: &PairEvidence| evidence.kinds.same_audio + evidence.kinds.same_work;
+    sorted.retain(|(_, sides)| probability(sides) >= min_probability);
+    sorted.sort_by(|a, b| probability(&b.1).total_cmp(&probability(&a.1)).then(a.0.cmp(&b.0)));
+    let sure =
+        |evidence: &PairEvidence| matches!(evidence.kinds.kind(), PairKind::SameAudio | PairKind::SameWork);
     let group_of = groups(sorted.iter().filter(|(_, sides)| sure(sides)).map(|(pair, _)| *pair));
     let pairs = sorted.into_iter().map(|((a, b), sides)| {
         Ok(Pair {
             kind: sides.kinds.kind(),
-            probability: of_one_work(&sides),
+            probability: probability(&sides),
             probability_of_same_audio: sides.kinds.same_audio,
             score: sides.score,
             group: if sure(&sides) { group_of[&a] } else { 0 },
@@ -272,12 +276,13 @@ mod tests {
 
     #[test]
     fn groups_are_connected_components_of_pairs() {
-        let at = |number: u32| Recording { segment: 0, number };
-        let pairs = [(1, 2), (5, 6), (3, 4), (2, 3), (6, 7), (1, 4)].map(|(a, b)| (at(a), at(b)));
+        let recording = |number: u32| Recording { segment: 0, number };
+        let pairs =
+            [(1, 2), (5, 6), (3, 4), (2, 3), (6, 7), (1, 4)].map(|(a, b)| (recording(a), recording(b)));
         let found = groups(pairs.into_iter());
-        let of = |number: u32| found[&at(number)];
-        assert_eq!([1, 2, 3, 4].map(of), [1; 4]);
-        assert_eq!([5, 6, 7].map(of), [2; 3]);
+        let group_of = |number: u32| found[&recording(number)];
+        assert_eq!([1, 2, 3, 4].map(group_of), [1; 4]);
+        assert_eq!([5, 6, 7].map(group_of), [2; 3]);
         assert_eq!(found.len(), 7);
     }
 }

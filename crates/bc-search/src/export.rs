@@ -1,4 +1,4 @@
-//! Exports an index in formats that databases load: the vectors and the metadata of their recordings.
+//! Exports an index, its vectors and the metadata of their recordings, in formats that databases load.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -19,32 +19,35 @@ use crate::index::{Index, Recording, Row};
 /// Number of rows of a row group.
 const GROUP_ROWS: usize = 16_384;
 
-/// The database that is to load it.
+/// The database that will load the export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Target {
     /// `vectors.npy` and `rows.jsonl`, in the same order.
     Faiss,
-    /// The same two files: `upload_collection` takes them.
+    /// As for FAISS: `upload_collection` accepts these files.
     Qdrant,
     /// `vectors.parquet` with a column `vector` of fixed-size lists.
     Lance,
-    /// The same: DuckDB reads the column as FLOAT[n].
+    /// As for Lance: DuckDB reads the column as FLOAT[n].
     Duckdb,
 }
 
-/// Writes the index to `folder`; one entry per vector, all of length 1. Returns how many.
+/// Writes the index to `folder`, one entry per vector, all of length 1. Returns the number of vectors.
 ///
 /// # Errors
 /// A file that cannot be read or written.
 pub fn export(index: &Index, target: Target, folder: &Path) -> Result<usize> {
     match target {
-        Target::Faiss | Target::Qdrant => arrays(index, folder),
-        Target::Lance | Target::Duckdb => table(index, folder),
+        Target::Faiss | Target::Qdrant => write_arrays(index, folder),
+        Target::Lance | Target::Duckdb => write_table(index, folder),
     }
 }
 
-/// Every vector with its recording and where it begins, in the order of the index.
-fn each(index: &Index, mut each: impl FnMut(Recording, f32, Vec<f32>) -> Result<()>) -> Result<usize> {
+/// Calls `each(recording, start in seconds, vector)` for every vector, in the order of the index; returns the number of vectors.
+fn for_each_vector(
+    index: &Index,
+    mut each: impl FnMut(Recording, f32, Vec<f32>) -> Result<()>,
+) -> Result<usize> {
     let mut count = 0;
     for recording in index.recordings() {
         for (start_s, vector) in index.parts(recording) {
@@ -56,14 +59,14 @@ fn each(index: &Index, mut each: impl FnMut(Recording, f32, Vec<f32>) -> Result<
 }
 
 #[derive(serde::Serialize)]
-struct Line {
+struct RowLine {
     id: usize,
     start_s: f32,
     #[serde(flatten)]
     row: Row,
 }
 
-fn arrays(index: &Index, folder: &Path) -> Result<usize> {
+fn write_arrays(index: &Index, folder: &Path) -> Result<usize> {
     let rows: usize = index.recordings().map(|recording| index.parts(recording).len()).sum();
     let (mut vectors, mut lines) =
         (AtomicFile::create(&folder.join("vectors.npy"))?, AtomicFile::create(&folder.join("rows.jsonl"))?);
@@ -71,11 +74,11 @@ fn arrays(index: &Index, folder: &Path) -> Result<usize> {
     let mut text = BufWriter::new(lines.file());
     writer.write_all(&npy_header(rows, index.dim()))?;
     let mut id = 0;
-    let count = each(index, |recording, start_s, vector| {
+    let count = for_each_vector(index, |recording, start_s, vector| {
         writer
             .write_all(bytemuck::cast_slice(&vector))
             .context("cannot write vectors (is the disk full?)")?;
-        serde_json::to_writer(&mut text, &Line { id, start_s, row: index.row(recording)? })?;
+        serde_json::to_writer(&mut text, &RowLine { id, start_s, row: index.row(recording)? })?;
         text.write_all(b"\n")?;
         id += 1;
         Ok(())
@@ -89,7 +92,7 @@ fn arrays(index: &Index, folder: &Path) -> Result<usize> {
     Ok(count)
 }
 
-/// NumPy's header, version 1.0, of a matrix of 32-bit floats: NumPy Enhancement Proposal 1.
+/// The NumPy header (version 1.0, NumPy Enhancement Proposal 1) of a matrix of 32-bit floats.
 fn npy_header(rows: usize, columns: usize) -> Vec<u8> {
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
     let padding = 64 - (10 + text.len() + 1) % 64;
@@ -101,7 +104,7 @@ fn npy_header(rows: usize, columns: usize) -> Vec<u8> {
     header
 }
 
-fn table(index: &Index, folder: &Path) -> Result<usize> {
+fn write_table(index: &Index, folder: &Path) -> Result<usize> {
     let size = i32::try_from(index.dim()).context("a vector is too long")?;
     let item = Arc::new(Field::new("item", DataType::Float32, false));
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
@@ -148,7 +151,7 @@ fn table(index: &Index, folder: &Path) -> Result<usize> {
         writer.write(&batch).with_context(|| format!("cannot write {} (is the disk full?)", path.display()))
     };
     let mut id = 0;
-    let count = each(index, |recording, start_s, vector| {
+    let count = for_each_vector(index, |recording, start_s, vector| {
         waiting.push((id, start_s, index.row(recording)?, vector));
         id += 1;
         if waiting.len() >= GROUP_ROWS { flush(&mut waiting) } else { Ok(()) }
@@ -166,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_of_numpy_is_a_multiple_of_64_bytes_and_says_the_shape() {
+    fn numpy_header_has_the_shape_and_a_multiple_of_64_bytes() {
         for (rows, columns) in [(0, 1), (3, 256), (10_000_000, 2048)] {
             let header = npy_header(rows, columns);
             assert_eq!(header.len() % 64, 0, "{rows} x {columns}");

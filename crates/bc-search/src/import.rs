@@ -1,4 +1,4 @@
-//! Imports embeddings that bc-eval made as recordings of an index.
+//! Imports embeddings of bc-eval as recordings of an index.
 
 use std::path::Path;
 
@@ -18,24 +18,27 @@ const BATCH: usize = 100_000;
 pub struct Imported {
     /// Versions that are new.
     pub new: usize,
-    /// Versions whose audio was there already.
-    pub there: usize,
-    /// Versions whose id belongs to other audio.
-    pub taken: usize,
+    /// Versions whose audio was already present (`there` in JSON).
+    #[serde(rename = "there")]
+    pub already_present: usize,
+    /// Versions whose id belongs to other audio (`taken` in JSON).
+    #[serde(rename = "taken")]
+    pub id_conflicts: usize,
 }
 
-/// Adds the versions of a file of embeddings to an index, which is made if it is not there.
+/// Adds the versions of a file of embeddings to an index, which is created if absent.
 ///
 /// # Errors
 /// A file that cannot be read; an index of another network, other windows or another storage.
 pub fn import(path: &Path, folder: &Path, storage: Option<Storage>) -> Result<Imported> {
     let embeddings = Embeddings::read(path)?;
-    Windows::of_file(&embeddings.provenance).with_context(|| path.display().to_string())?;
+    Windows::from_provenance(&embeddings.provenance).with_context(|| path.display().to_string())?;
     let provenance = &embeddings.provenance;
     let existing = Manifest::path(folder).exists().then(|| Manifest::read(folder)).transpose()?;
     let storage = storage.or(existing.map(|manifest| manifest.storage)).unwrap_or(Storage::F16);
     let dim = embeddings.dim.max(1);
-    let empty = Manifest::of_provenance(provenance.settings.clone(), provenance.inputs.clone(), storage, dim);
+    let empty =
+        Manifest::from_provenance(provenance.settings.clone(), provenance.inputs.clone(), storage, dim);
     let mut adder = Adder::open(folder, empty, ConflictPolicy::KeepOld)?;
     let mut imported = Imported::default();
     for versions in versions(&embeddings).chunks(BATCH) {
@@ -47,14 +50,14 @@ pub fn import(path: &Path, folder: &Path, storage: Option<Storage>) -> Result<Im
             }
             let parts = rows
                 .clone()
-                .map(|at| (embeddings.labels[at].start_s, embeddings.vectors[at * dim..][..dim].to_vec()));
+                .map(|row| (embeddings.labels[row].start_s, embeddings.vectors[row * dim..][..dim].to_vec()));
             Addition { row, parts: parts.collect(), windows: Vec::new() }
         });
         for outcome in adder.add(additions.collect())? {
             match outcome {
                 AddOutcome::Added | AddOutcome::Replaced => imported.new += 1,
-                AddOutcome::AlreadyPresent => imported.there += 1,
-                AddOutcome::PathTaken => imported.taken += 1,
+                AddOutcome::AlreadyPresent => imported.already_present += 1,
+                AddOutcome::PathConflict => imported.id_conflicts += 1,
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Search: an index of recordings that grows, and answers with calibrated probabilities.
 //!
-//! **In**: audio files, or embeddings that bc-eval made, become the recordings of an [`index`]; audio files or recordings
-//! of the index are queries ([`answer::query`]). **Out**: ranked works with probabilities and that of none ([`answer`]), found by an
-//! exact search ([`scan`]), or by graphs beside it ([`ann`]); whether two recordings are of one work ([`compare`]); the pairs of a whole catalogue
-//! ([`duplicates`]); a timeline of a mix ([`identify`]); the index in forms that databases load ([`export`]), and
-//! calibrated answers from their candidates ([`rerank`]); for a hit, its alignment with the query ([`aligned`]).
+//! **In**: audio files, or embeddings of bc-eval, become the recordings of an [`index`]; audio files or recordings
+//! of the index are queries ([`answer::query`]). **Out**: ranked works with probabilities, and the probability of none ([`answer`]),
+//! by exact search ([`scan`]) or by graphs ([`ann`]); whether two recordings are of one work ([`compare`]); the pairs of a whole
+//! catalogue ([`duplicates`]); a timeline of a mix ([`identify`]); the index in formats that databases load ([`export`]), and
+//! calibrated answers from the candidates of a database ([`rerank`]); the alignment of a hit with the query ([`aligned`]).
 //!
-//! [`serve`] answers all of this over HTTP, with a page to listen on. Another program opens an index with [`answer::Searcher::open`], searches it from several threads, and switches to the
-//! [`answer::Searcher::newer`] generation when others have added ([`add`]).
+//! [`serve`] offers all of this over HTTP, with a web page. Another program can open an index with [`answer::Searcher::open`], search
+//! it from several threads, and switch to the [`answer::Searcher::newer`] generation when others have added ([`add`]).
 
 pub mod add;
 pub mod aligned;

@@ -1,85 +1,156 @@
-//! Lists the recordings to add, from files, folders and lists, with what is known of each.
+//! Lists the recordings to add, from files, folders and lists, with their metadata.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use bc_embed::files::{self, Failure};
+use bc_embed::files::{self, Failure, Listing};
 use bc_formats::features::Source;
 
 use crate::index::Row;
 use crate::index::rows::is_reserved;
 
-/// A file with what is known of it.
+/// A file to add, with its metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     /// The path of the file.
     pub path: PathBuf,
-    /// What is known of the recording; `path` is absolute.
+    /// The metadata of the recording; `path` is absolute.
     pub row: Row,
+    /// Whether the title is the file's name, because none was given.
+    pub title_is_file_name: bool,
 }
 
-/// Which work a recording is a version of, where a list does not say.
+impl Item {
+    /// The row of an indexed recording with the same audio, with the metadata that are given for it now. Empty values erase
+    /// nothing.
+    #[must_use]
+    pub fn updated(&self, old: &Row) -> Row {
+        let mut row = old.clone();
+        let given = &self.row;
+        let old_title_is_file_name = old.title.is_empty() || old.title == title_of(Path::new(&old.path));
+        if !self.title_is_file_name || old_title_is_file_name {
+            row.title.clone_from(&given.title);
+        }
+        for (value, given) in [
+            (&mut row.performer, &given.performer),
+            (&mut row.work, &given.work),
+            (&mut row.isrc, &given.isrc),
+            (&mut row.iswc, &given.iswc),
+        ] {
+            if !given.is_empty() {
+                value.clone_from(given);
+            }
+        }
+        row.extra.extend(given.extra.clone());
+        row
+    }
+}
+
+/// The title of a recording for which none is given: the file's name without its extension.
+fn title_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The recordings to add.
+#[derive(Debug, Default)]
+pub struct Items {
+    /// The recordings, each path once.
+    pub items: Vec<Item>,
+    /// Files that cannot be used.
+    pub failed: Vec<Failure>,
+    /// Number of audio and video files that were passed over, by extension.
+    pub skipped: BTreeMap<String, usize>,
+    /// Files that get no work, although folders are works, because they are not below a folder of the one given.
+    pub without_folder: Vec<PathBuf>,
+}
+
+/// How the work of a recording is determined, unless a list gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Works {
-    /// Unknown: each is a separate work, until it turns out to be similar to another.
+pub enum WorkRule {
+    /// Unknown: each recording is a separate work, and a search groups similar ones.
     #[default]
     Own,
     /// All recordings are versions of this work.
     One(String),
-    /// The recordings in one folder are versions of one work, which has the folder's name.
+    /// The recordings in one folder are versions of one work. Its name is the folder's path below the folder that was given; of a
+    /// file that was given itself, the name of its folder.
     Folder,
 }
 
-/// The path under which an index knows a file.
+/// The path of a file in the index.
 #[must_use]
 pub fn stored_path(path: &Path) -> String {
     files::absolute(path).to_string_lossy().into_owned()
 }
 
-/// Size and modification time as an index holds them; zeros where unknown.
-pub(crate) fn stamp_of(source: Source) -> (u64, i64) {
+/// Size and modification time as an index stores them; zeros if unknown.
+pub(crate) fn size_and_time_of(source: Source) -> (u64, i64) {
     (source.bytes.unwrap_or(0), source.modified_ns.unwrap_or(0))
 }
 
-/// The recordings that `words` name: audio files, folders, and lists (`.csv`), each path once. A file that cannot be used is a
-/// failure and does not end the command.
+/// The recordings of `inputs` (audio files, folders, and lists, `.csv`). What cannot be used, and what does not exist, is reported as a
+/// failure and does not stop the command.
 ///
 /// # Errors
-/// Nothing was named; a path where there is nothing; a folder without audio; a list without the column `path`.
-pub fn items(words: &[PathBuf], works: &Works) -> Result<(Vec<Item>, Vec<Failure>)> {
-    let is_list = |path: &Path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
-    let (lists, audio): (Vec<PathBuf>, Vec<PathBuf>) = words.iter().cloned().partition(|path| is_list(path));
-    ensure!(!words.is_empty(), "nothing was named; name audio files, folders or lists (.csv)");
-    let (mut items, mut failed) = (Vec::new(), Vec::new());
-    for path in audio {
-        // One by one: two folders may hold files of one name.
-        let (listed, unusable) = files::list(&[path])?;
-        failed.extend(unusable);
-        items.extend(listed.into_iter().map(|file| {
-            let work = match works {
-                Works::Own => String::new(),
-                Works::One(work) => work.clone(),
-                Works::Folder => file.folder,
-            };
-            let path = stored_path(&file.path);
-            let (bytes, modified_ns) = file.listed.map_or((0, 0), stamp_of);
-            let row = Row { path, title: file.title, work, bytes, modified_ns, ..Row::default() };
-            Item { path: file.path, row }
-        }));
-    }
+/// An empty list of inputs; a list without the column `path`.
+pub fn items(inputs: &[PathBuf], works: &WorkRule) -> Result<Items> {
+    let is_list =
+        |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    let (lists, audio): (Vec<PathBuf>, Vec<PathBuf>) = inputs.iter().cloned().partition(|path| is_list(path));
+    ensure!(!inputs.is_empty(), "nothing to add; name audio files, folders or lists (.csv)");
+    let mut all = Items::default();
+    // Lists first: of a file that is named twice, the metadata of a list count.
     for path in lists {
+        if !path.exists() {
+            all.failed.push(Failure::new(&path, "there is no such list".to_owned()));
+            continue;
+        }
         let (listed, unusable) =
             read_list(&path).with_context(|| format!("cannot use the list {}", path.display()))?;
-        items.extend(listed);
-        failed.extend(unusable);
+        all.items.extend(listed);
+        all.failed.extend(unusable);
+    }
+    for path in audio {
+        // One by one, because two folders may hold files of the same name.
+        match files::list_all(std::slice::from_ref(&path)) {
+            Ok(listing) => add_listing(&mut all, &path, listing, works),
+            Err(error) => all.failed.push(Failure::new(&path, bc_cli::describe(&error))),
+        }
     }
     let mut seen = HashSet::new();
-    items.retain(|item| seen.insert(item.row.path.clone()));
-    Ok((items, failed))
+    all.items.retain(|item| seen.insert(item.row.path.clone()));
+    Ok(all)
 }
 
-/// Reads a list: UTF-8, comma-separated, first line the names of the columns, of which `path` must be one. Paths are
+/// Adds the files of one input.
+fn add_listing(all: &mut Items, input: &Path, listing: Listing, works: &WorkRule) {
+    all.failed.extend(listing.failed);
+    for (kind, count) in listing.skipped {
+        *all.skipped.entry(kind).or_default() += count;
+    }
+    for file in listing.files {
+        let work = match works {
+            WorkRule::Own => String::new(),
+            WorkRule::One(work) => work.clone(),
+            // A file that was given itself.
+            WorkRule::Folder if file.path == input => file.folder,
+            WorkRule::Folder => match file.id.rsplit_once('/') {
+                Some((folder, _)) => folder.to_owned(),
+                None => {
+                    all.without_folder.push(file.path.clone());
+                    String::new()
+                }
+            },
+        };
+        let path = stored_path(&file.path);
+        let (bytes, modified_ns) = file.listed.map_or((0, 0), size_and_time_of);
+        let row = Row { path, title: file.title, work, bytes, modified_ns, ..Row::default() };
+        all.items.push(Item { path: file.path, row, title_is_file_name: true });
+    }
+}
+
+/// Reads a list: UTF-8, comma-separated, with a header line that must contain the column `path`. Paths are
 /// relative to the folder of the list.
 fn read_list(path: &Path) -> Result<(Vec<Item>, Vec<Failure>)> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_path(path)?;
@@ -104,8 +175,8 @@ fn check_names(names: &[String]) -> Result<()> {
     for name in names {
         ensure!(seen.insert(name), "two columns are called {name:?}");
         ensure!(!name.is_empty(), "a column has no name");
-        let given = ["path", "title", "performer", "work", "isrc", "iswc"].contains(&name.as_str());
-        if is_reserved(name) && !given {
+        let is_list_column = ["path", "title", "performer", "work", "isrc", "iswc"].contains(&name.as_str());
+        if is_reserved(name) && !is_list_column {
             bail!("the column {name:?} is the index's own; give it another name");
         }
     }
@@ -136,13 +207,14 @@ fn item_of_record(names: &[String], record: &csv::StringRecord, folder: &Path) -
         }
     }
     ensure!(!row.path.is_empty(), "its path is empty");
-    let path = files::beside(folder, &row.path);
-    if row.title.is_empty() {
-        row.title = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let path = files::resolve_in(folder, &row.path);
+    let title_is_file_name = row.title.is_empty();
+    if title_is_file_name {
+        row.title = title_of(&path);
     }
     row.path = stored_path(&path);
     row.extra = extra;
-    Ok(Item { path, row })
+    Ok(Item { path, row, title_is_file_name })
 }
 
 #[cfg(test)]
@@ -150,14 +222,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_gives_items_with_further_columns_and_reports_bad_rows_and_headers() {
+    fn lists_keep_further_columns_and_report_bad_rows_and_headers() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("works.csv");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         write(
             "path,title,work,isrc,label\na.mp3,\"A, b\",W1,X,blue\nsub/b.mp3,,,,\n,no path,,,\n\"c.mp3\",one\n",
         );
-        let (items, failed) = items(std::slice::from_ref(&path), &Works::Own).unwrap();
+        let Items { items, failed, .. } = items(std::slice::from_ref(&path), &WorkRule::Own).unwrap();
         assert_eq!(items.len(), 2);
         assert_eq!((items[0].row.title.as_str(), items[0].row.work.as_str()), ("A, b", "W1"));
         assert_eq!(items[0].row.extra["label"], "blue");
@@ -174,23 +246,51 @@ mod tests {
             ("path,bytes\na,b\n", "its own"),
         ] {
             write(text);
-            let error = format!("{:#}", super::items(std::slice::from_ref(&path), &Works::Own).unwrap_err());
+            let error =
+                format!("{:#}", super::items(std::slice::from_ref(&path), &WorkRule::Own).unwrap_err());
             let word = if word == "its own" { "index's own" } else { word };
             assert!(error.contains(word) && error.contains("works.csv"), "{error}");
         }
     }
 
     #[test]
-    fn files_of_one_name_in_two_folders_are_two_items() {
+    fn works_are_folders_below_the_given_one() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["one/a.mp3", "two/a.mp3"] {
+        for name in ["one/a.mp3", "A/Live/1.mp3", "B/Live/1.mp3", "loose.mp3", "old.wma", "cover.jpg"] {
             std::fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let words = [folder.path().join("one"), folder.path().join("two"), folder.path().join("one/a.mp3")];
-        let (found, failed) = items(&words, &Works::Folder).unwrap();
-        let works: Vec<&str> = found.iter().map(|item| item.row.work.as_str()).collect();
-        assert_eq!((works, failed.len()), (vec!["one", "two"], 0));
-        assert!(found[0].row.path.starts_with('/') || cfg!(windows));
+        let inputs =
+            [folder.path().to_owned(), folder.path().join("one/a.mp3"), folder.path().join("no.mp3")];
+        let found = items(&inputs, &WorkRule::Folder).unwrap();
+        let works: Vec<&str> = found.items.iter().map(|item| item.row.work.as_str()).collect();
+        assert_eq!(works, ["A/Live", "B/Live", "", "one"]);
+        assert_eq!(found.without_folder, [folder.path().join("loose.mp3")]);
+        assert!(found.items[0].row.path.starts_with('/') || cfg!(windows));
+        assert_eq!(found.skipped, BTreeMap::from([(".wma".to_owned(), 1)]));
+        assert!(found.failed.len() == 1 && found.failed[0].file.ends_with("no.mp3"), "{:?}", found.failed);
+        // A file that is given itself has its folder's name.
+        let found = items(&inputs[1..2], &WorkRule::Folder).unwrap();
+        assert_eq!(found.items[0].row.work, "one");
+    }
+
+    #[test]
+    fn given_values_change_a_row_and_empty_ones_erase_nothing() {
+        let old = Row {
+            path: "/music/a.mp3".into(),
+            title: "a".into(),
+            performer: "Ann".into(),
+            work: "W".into(),
+            ..Row::default()
+        };
+        let item =
+            |row: Row, title_is_file_name| Item { path: "/music/b.mp3".into(), row, title_is_file_name };
+        let given = Row { title: "b".into(), isrc: "QZ1".into(), ..Row::default() };
+        let updated = item(given.clone(), true).updated(&old);
+        assert_eq!(updated, Row { title: "b".into(), isrc: "QZ1".into(), ..old.clone() });
+        // A title that somebody gave is not replaced by the name of a file.
+        let titled = Row { title: "Air".into(), ..old.clone() };
+        assert_eq!(item(given.clone(), true).updated(&titled).title, "Air");
+        assert_eq!(item(given, false).updated(&titled).title, "b");
     }
 }

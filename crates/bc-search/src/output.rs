@@ -1,4 +1,6 @@
-//! Answers as tables, CSV, or one JSON object per line.
+//! Prints answers as tables, CSV, or one JSON object per line.
+
+use std::path::Path;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -10,23 +12,23 @@ use crate::duplicates::Pair;
 use crate::identify::Stretch;
 use crate::index::Row;
 
-/// A form of output.
+/// A format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// A table for people.
     #[default]
     Table,
-    /// Comma-separated, with a line of names.
+    /// Comma-separated values with a header line.
     Csv,
     /// One JSON object per line.
     Jsonl,
 }
 
-/// Writes lines to standard output in one form; the names of the columns once.
+/// Writes lines to standard output in one format; the header is written once.
 pub struct Printer {
     format: Format,
     csv: csv::Writer<std::io::Stdout>,
-    headed: bool,
+    header_written: bool,
 }
 
 const ANSWER_COLUMNS: [&str; 22] = [
@@ -55,36 +57,36 @@ const ANSWER_COLUMNS: [&str; 22] = [
 ];
 
 impl Printer {
-    /// A printer for one form.
+    /// A printer for one format.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self { format, csv: csv::Writer::from_writer(std::io::stdout()), headed: false }
+        Self { format, csv: csv::Writer::from_writer(std::io::stdout()), header_written: false }
     }
 
-    fn head(&mut self, names: &[&str]) -> Result<()> {
-        if !self.headed {
+    fn write_header(&mut self, names: &[&str]) -> Result<()> {
+        if !self.header_written {
             self.csv.write_record(names)?;
-            self.headed = true;
+            self.header_written = true;
         }
         Ok(())
     }
 
-    fn json(value: &impl Serialize) -> Result<()> {
+    fn print_json(value: &impl Serialize) -> Result<()> {
         println!("{}", serde_json::to_string(value)?);
         Ok(())
     }
 
-    /// Prints the answer to a query. As CSV one line per work, or a single one where there is none.
+    /// Prints the answer to a query. CSV has one line per work.
     ///
     /// # Errors
-    /// Standard output is gone.
+    /// Standard output is closed.
     pub fn answer(&mut self, answer: &Answer) -> Result<()> {
         match self.format {
             Format::Table => println!("{}", answer::table(answer)),
-            Format::Jsonl => Self::json(answer)?,
+            Format::Jsonl => Self::print_json(answer)?,
             Format::Csv => {
-                self.head(&ANSWER_COLUMNS)?;
-                let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+                self.write_header(&ANSWER_COLUMNS)?;
+                let number = |value: Option<f64>| value.map(six_digits).unwrap_or_default();
                 for hit in &answer.hits {
                     let Row { path, title, performer, work, isrc, iswc, duration_s, .. } = hit.row.clone();
                     let extra = if hit.row.extra.is_empty() {
@@ -100,7 +102,7 @@ impl Printer {
                         number(hit.probability),
                         number(answer.probability_of_none),
                         hit.score.to_string(),
-                        hit.kind.map_or("", bc_calibration::Kind::name).to_owned(),
+                        hit.kind.map_or("", bc_calibration::PairKind::name).to_owned(),
                         title,
                         performer,
                         work,
@@ -125,17 +127,17 @@ impl Printer {
         Ok(())
     }
 
-    /// Prints why a query has no answer; for people it goes to standard error, as it does beside the other forms.
+    /// Prints why a query has no answer, always to standard error and, except in tables, to the output too.
     ///
     /// # Errors
-    /// Standard output is gone.
+    /// Standard output is closed.
     pub fn failure(&mut self, failure: &Failure) -> Result<()> {
         eprintln!("error: {}", failure.error);
         match self.format {
             Format::Table => {}
-            Format::Jsonl => Self::json(failure)?,
+            Format::Jsonl => Self::print_json(failure)?,
             Format::Csv => {
-                self.head(&ANSWER_COLUMNS)?;
+                self.write_header(&ANSWER_COLUMNS)?;
                 let mut record = vec![String::new(); ANSWER_COLUMNS.len()];
                 record[0].clone_from(&failure.query);
                 record[ANSWER_COLUMNS.len() - 1].clone_from(&failure.error);
@@ -149,7 +151,7 @@ impl Printer {
     /// Prints the pairs of a catalogue.
     ///
     /// # Errors
-    /// Standard output is gone.
+    /// Standard output is closed.
     pub fn pairs(&mut self, pairs: &[Pair]) -> Result<()> {
         let names = [
             "group",
@@ -181,30 +183,51 @@ impl Printer {
         })
     }
 
-    /// Prints the timeline of a file.
+    /// Prints the timeline of a file, or that nothing was found in it.
     ///
     /// # Errors
-    /// Standard output is gone.
-    pub fn timeline(&mut self, stretches: &[Stretch]) -> Result<()> {
-        let names =
-            ["file", "start_s", "end_s", "probability", "score", "work", "title", "performer", "path"];
+    /// Standard output is closed.
+    pub fn timeline(&mut self, file: &Path, stretches: &[Stretch]) -> Result<()> {
+        let names = [
+            "file",
+            "start_s",
+            "end_s",
+            "probability",
+            "score",
+            "work",
+            "title",
+            "performer",
+            "path",
+            "isrc",
+            "iswc",
+        ];
+        if stretches.is_empty() {
+            let text = format!("nothing of the index was found in {}", file.display());
+            if self.format == Format::Table {
+                println!("{text}");
+                return Ok(());
+            }
+            eprintln!("{text}");
+        }
         let format = self.format;
-        let clock = |seconds: f64| match format {
-            Format::Table => in_hours(seconds),
+        let time_text = |seconds: f64| match format {
+            Format::Table => hours_minutes_seconds(seconds),
             _ => format!("{seconds:.1}"),
         };
         self.rows(names, stretches, |stretch| {
             let row = &stretch.row;
             [
                 stretch.file.display().to_string(),
-                clock(stretch.start_s),
-                clock(stretch.end_s),
+                time_text(stretch.start_s),
+                time_text(stretch.end_s),
                 format!("{:.4}", stretch.probability),
                 format!("{:.4}", stretch.score),
                 row.work.clone(),
                 row.title.clone(),
                 row.performer.clone(),
                 row.path.clone(),
+                row.isrc.clone(),
+                row.iswc.clone(),
             ]
         })
     }
@@ -218,16 +241,17 @@ impl Printer {
     ) -> Result<()> {
         let mut table = comfy_table::Table::new();
         table.set_header(names);
+        if self.format == Format::Csv {
+            // Without rows too, so that a program can read the file.
+            self.write_header(&names)?;
+        }
         for item in items {
             match self.format {
                 Format::Table => {
                     table.add_row(cells(item));
                 }
-                Format::Csv => {
-                    self.head(&names)?;
-                    self.csv.write_record(cells(item))?;
-                }
-                Format::Jsonl => Self::json(item)?,
+                Format::Csv => self.csv.write_record(cells(item))?,
+                Format::Jsonl => Self::print_json(item)?,
             }
         }
         if self.format == Format::Table {
@@ -237,7 +261,26 @@ impl Printer {
     }
 }
 
-fn in_hours(seconds: f64) -> String {
+/// A number with six significant digits; small ones with an exponent, such as `1.5e-7`.
+fn six_digits(value: f64) -> String {
+    let scientific = format!("{value:.5e}");
+    let rounded: f64 = scientific.parse().unwrap_or(value);
+    if rounded != 0.0 && rounded.abs() < 1e-4 { format!("{rounded:e}") } else { rounded.to_string() }
+}
+
+fn hours_minutes_seconds(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_six_significant_digits() {
+        let expected = ["0.999999", "0.123457", "0", "1", "1.23457e-60", "0.00012", "1e-5", "123457"];
+        let values = [0.999_999_1, 0.123_456_789, 0.0, 1.0, 1.234_567_8e-60, 0.000_12, 0.000_01, 123_456.7];
+        assert_eq!(values.map(six_digits), expected);
+    }
 }

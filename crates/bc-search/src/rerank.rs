@@ -1,4 +1,4 @@
-//! Gives calibrated answers from the candidates of another search: a database's, beyond what one machine holds.
+//! Gives calibrated answers from the candidates of another search, such as a database too large for one machine.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -18,11 +18,11 @@ pub struct Candidate {
     pub path: String,
 }
 
-/// Reads candidates, CSV with the columns `query` and `path` or one JSON object per line with these keys; others are ignored. `-`
+/// Reads candidates, CSV with the columns `query` and `path` or one JSON object per line with these keys; other fields are ignored. `-`
 /// is standard input.
 ///
 /// # Errors
-/// A file that cannot be read, or a line without both.
+/// A file that cannot be read, or a line without both fields.
 pub fn read(path: &Path) -> Result<Vec<(String, Vec<String>)>> {
     let mut text = String::new();
     let context = || format!("cannot read the candidates in {}", path.display());
@@ -56,11 +56,11 @@ fn parse(text: &str) -> Result<Vec<Candidate>> {
     Ok(reader.deserialize().collect::<Result<_, _>>()?)
 }
 
-/// Answers of the candidates alone, by the index's own vectors; one answer per query, in order. A path that is not in the index is
-/// skipped, with a warning.
+/// Answers queries from their candidates only, by the index's own vectors; one result per query, in order. A path that is not in the
+/// index is skipped with a warning.
 ///
 /// # Errors
-/// Errors of the network; a query's own are in its answer.
+/// Errors of the network; a query's own errors are in its result.
 pub fn rerank(searcher: &Searcher, queries: &[(String, Vec<String>)]) -> Result<Vec<Result<Answer>>> {
     let paths: std::collections::HashSet<&str> =
         queries.iter().flat_map(|(_, paths)| paths).map(String::as_str).collect();
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn candidates_are_read_in_both_forms_and_grouped_by_query() {
+    fn candidates_are_read_from_csv_and_json_and_grouped_by_query() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         let expected = vec![

@@ -1,4 +1,4 @@
-//! Audio files as an index, as queries, and against each other.
+//! Indexing, searching and comparing audio files.
 
 mod common;
 
@@ -10,36 +10,36 @@ use bc_search::index::Index;
 use common::{NETWORK, RATE, TUNES, melody, refuse, run, succeed, wav, with_network};
 use serde_json::Value;
 
-/// The end of a hit's path.
-fn name(hit: &Value) -> &str {
+/// The file name of a hit.
+fn file_name(hit: &Value) -> &str {
     hit["path"].as_str().unwrap().rsplit('/').next().unwrap()
 }
 
-/// Where the parts of all recordings of an index begin.
-fn starts(index: &Path) -> Vec<f32> {
+/// Starts of the windows of all recordings of an index, in seconds.
+fn window_starts(index: &Path) -> Vec<f32> {
     let index = Index::open(index).unwrap();
     index.recordings().flat_map(|recording| index.parts(recording)).map(|(start_s, _)| start_s).collect()
 }
 
 /// A folder with a network and an index of four tunes.
-fn workplace() -> tempfile::TempDir {
+fn folder_with_index() -> tempfile::TempDir {
     common::with_tunes(&["add", "tunes", "--index", "songs"])
 }
 
 #[test]
-fn an_indexed_recording_is_found_first_by_its_file() {
-    let folder = workplace();
+fn indexed_recording_is_the_first_hit_of_its_own_file() {
+    let folder = folder_with_index();
     for (name, notes) in TUNES {
         melody(&folder.path().join("query.wav"), &notes);
         let line = with_network(folder.path(), &["search", "query.wav", "--index", "songs", "--json"]);
         let answer: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(self::name(&answer["hits"][0]), format!("{name}.wav"));
+        assert_eq!(file_name(&answer["hits"][0]), format!("{name}.wav"));
         assert!((answer["hits"][0]["score"].as_f64().unwrap() - 1.0).abs() < 1e-4);
         assert_eq!(answer["hits"].as_array().unwrap().len(), 4);
-        assert!(answer["probability_of_none"].is_null(), "nothing was calibrated");
+        assert!(answer["probability_of_none"].is_null(), "there is no calibration");
         assert_eq!(answer["hits"][0]["kind"], "same-audio", "the same bytes");
     }
-    // Several queries are a line each, and a bad one among them is a line with its error and does not stop the others.
+    // Each query is one line of output; a query that fails is a line with its error and does not stop the others.
     std::fs::write(folder.path().join("text.mp3"), "no audio").unwrap();
     let mixed = ["search", "query.wav", "text.mp3", "tunes/up.wav", "--index", "songs", "--json"];
     let output = run(folder.path(), &[&mixed[..], &NETWORK].concat());
@@ -55,12 +55,12 @@ fn an_indexed_recording_is_found_first_by_its_file() {
 }
 
 #[test]
-fn windows_and_whole_recordings_do_not_mix_and_silence_is_refused() {
-    let folder = workplace();
+fn silence_and_windows_in_an_index_of_whole_recordings_are_refused() {
+    let folder = folder_with_index();
     let windows = ["add", "tunes/up.wav", "--index", "songs", "--window", "3"];
     let error = refuse(folder.path(), &[&windows[..], &NETWORK].concat());
     assert!(error.contains("songs holds whole recordings"), "{error}");
-    // Zeros, and the noise of 16 bits: nobody hears either.
+    // Digital silence, and the noise of the lowest bit: neither is audible.
     let noise = (0..4 * RATE).map(|n| (n.wrapping_mul(2_654_435_761) >> 30) as i16 % 2);
     wav(&folder.path().join("noise.wav"), noise);
     wav(&folder.path().join("silence.wav"), (0..4 * RATE).map(|_| 0));
@@ -69,17 +69,17 @@ fn windows_and_whole_recordings_do_not_mix_and_silence_is_refused() {
         let error = refuse(folder.path(), &[&search[..], &NETWORK].concat());
         assert!(error.contains(&format!("{name}: it is silent")), "{error}");
     }
-    // As quiet as it gets with a tune in it is not.
+    // A very quiet tune is not silence.
     wav(&folder.path().join("quiet.wav"), common::notes(&TUNES[0].1).map(|sample| sample / 300));
     with_network(folder.path(), &["search", "quiet.wav", "--index", "songs"]);
 }
 
 #[test]
-fn windows_of_other_sizes_do_not_mix() {
-    let folder = workplace();
-    // All of them shorter than the window: still an index of windows.
+fn windows_of_another_size_are_refused() {
+    let folder = folder_with_index();
+    // All recordings are shorter than the window, but the index is still one of windows.
     with_network(folder.path(), &["add", "tunes", "--index", "w", "--window", "30", "--step", "10"]);
-    assert_eq!(starts(&folder.path().join("w")), [0.0; 4]);
+    assert_eq!(window_starts(&folder.path().join("w")), [0.0; 4]);
     let add = ["add", "tunes/up.wav", "--index", "w"];
     let error = refuse(folder.path(), &[&add[..], &NETWORK].concat());
     assert!(error.contains("--window 30 --step 10") && error.contains("whole recordings"), "{error}");
@@ -92,15 +92,15 @@ fn windows_of_other_sizes_do_not_mix() {
 }
 
 #[test]
-fn silent_windows_of_two_recordings_are_no_match() {
-    let folder = workplace();
+fn silent_windows_do_not_match_each_other() {
+    let folder = folder_with_index();
     let silence = || (0..8 * RATE).map(|_| 0i16);
     for (name, tune) in [("one.wav", TUNES[0].1), ("other.wav", TUNES[3].1)] {
         wav(&folder.path().join(name), common::notes(&tune).chain(silence()).chain(common::notes(&tune)));
     }
     let windows = ["--window", "3", "--step", "1"];
     with_network(folder.path(), &[&["add", "one.wav", "other.wav", "--index", "w"][..], &windows].concat());
-    let starts = starts(&folder.path().join("w"));
+    let starts = window_starts(&folder.path().join("w"));
     // The notes end at 6 s and begin again at 14 s.
     let silent = starts.iter().filter(|start| **start > 6.5 && **start < 10.5).count();
     assert_eq!(silent, 0, "{starts:?}");
@@ -109,7 +109,7 @@ fn silent_windows_of_two_recordings_are_no_match() {
     let score = |line: &str, name: &str| {
         let answer: Value = serde_json::from_str(line).unwrap();
         let hits = answer["hits"].as_array().unwrap().clone();
-        hits.iter().find(|hit| self::name(hit) == name).unwrap()["score"].as_f64().unwrap()
+        hits.iter().find(|hit| file_name(hit) == name).unwrap()["score"].as_f64().unwrap()
     };
     assert!(score(&line, "other.wav") < 0.9999, "{line}");
     let query = [&["search", "one.wav", "--index", "w", "--json"][..], &windows].concat();
@@ -118,25 +118,25 @@ fn silent_windows_of_two_recordings_are_no_match() {
 }
 
 #[test]
-fn a_network_in_another_file_is_the_one_that_made_the_index() {
-    let folder = workplace();
-    let own = std::fs::read(folder.path().join("network.safetensors")).unwrap();
-    // Other bytes, the same weights: with another key in the header.
-    let exported = folder.path().join("copy.safetensors");
+fn copy_of_the_network_file_is_accepted() {
+    let folder = folder_with_index();
+    let original = std::fs::read(folder.path().join("network.safetensors")).unwrap();
+    // A file with the same weights and an additional key in its header.
+    let copy = folder.path().join("copy.safetensors");
     let loaded =
         bc_nn::Network::load(&folder.path().join("network.safetensors"), &bc_nn::Backend::cpu()).unwrap();
     let mut metadata = loaded.metadata.clone();
     metadata.insert("note".into(), "by hand".into());
-    loaded.network.save(&exported, metadata).unwrap();
-    assert_ne!(own, std::fs::read(&exported).unwrap());
+    loaded.network.save(&copy, metadata).unwrap();
+    assert_ne!(original, std::fs::read(&copy).unwrap());
     let search = ["search", "tunes/up.wav", "--index", "songs", "--checkpoint", "copy.safetensors"];
     succeed(folder.path(), &search);
 }
 
 #[test]
-fn an_interrupt_while_another_process_writes_ends_with_130() {
+fn interrupt_while_waiting_for_the_lock_exits_with_130() {
     use std::io::{BufRead, BufReader};
-    let folder = workplace();
+    let folder = folder_with_index();
     let lock = std::fs::File::create(folder.path().join("songs/.manifest.json.lock")).unwrap();
     lock.lock().unwrap();
     melody(&folder.path().join("new.wav"), &[50, 60, 70]);
@@ -152,25 +152,25 @@ fn an_interrupt_while_another_process_writes_ends_with_130() {
 }
 
 #[test]
-fn a_window_of_a_medley_is_found_where_it_is() {
-    let folder = workplace();
+fn song_in_a_medley_is_found_at_its_position() {
+    let folder = folder_with_index();
     let medley: Vec<u32> = TUNES.iter().flat_map(|(_, notes)| *notes).collect();
     melody(&folder.path().join("medley.wav"), &medley);
     let windows = ["--window", "6", "--step", "2"];
-    let made = ["add", "medley.wav", "--index", "m"];
-    with_network(folder.path(), &[&made[..], &windows].concat());
-    assert!(starts(&folder.path().join("m")).len() > 5);
+    let add = ["add", "medley.wav", "--index", "m"];
+    with_network(folder.path(), &[&add[..], &windows].concat());
+    assert!(window_starts(&folder.path().join("m")).len() > 5);
     melody(&folder.path().join("query.wav"), &TUNES[2].1);
     let line = with_network(folder.path(), &["search", "query.wav", "--index", "m", "--json"]);
     let answer: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(answer["hits"].as_array().unwrap().len(), 1, "one answer a version");
+    assert_eq!(answer["hits"].as_array().unwrap().len(), 1, "one hit per version");
     let start = answer["hits"][0]["start_s"].as_f64().unwrap();
     assert!((start - 12.0).abs() < 0.5, "found at {start} s");
 }
 
 #[test]
-fn two_files_are_compared_and_other_checkpoints_refused() {
-    let folder = workplace();
+fn files_are_compared_and_other_checkpoints_are_refused() {
+    let folder = folder_with_index();
     let compare = |a: &str, b: &str| -> f64 {
         let text = with_network(folder.path(), &["compare", a, b, "--json"]);
         serde_json::from_str::<Value>(&text).unwrap()["score"].as_f64().unwrap()
@@ -182,11 +182,11 @@ fn two_files_are_compared_and_other_checkpoints_refused() {
     let other = ["search", "tunes/up.wav", "--index", "songs", "--checkpoint", "other.safetensors"];
     let error = refuse(folder.path(), &other);
     assert!(error.contains("songs") && error.contains("other.safetensors"), "{error}");
-    let absent = refuse(folder.path(), &[&["compare", "tunes/up.wav", "no.wav"][..], &NETWORK].concat());
-    assert!(absent.contains("no.wav"), "{absent}");
+    let missing = refuse(folder.path(), &[&["compare", "tunes/up.wav", "no.wav"][..], &NETWORK].concat());
+    assert!(missing.contains("no.wav"), "{missing}");
     let unknown = [&["search", "nothing", "--index", "songs"][..], &NETWORK].concat();
     assert!(refuse(folder.path(), &unknown).contains("no file \"nothing\""));
-    // A folder is all files in it, a list is read from standard input.
+    // A folder stands for all files in it; `-` reads a list from standard input.
     let directory = [&["search", "tunes", "--index", "songs", "--json"][..], &NETWORK].concat();
     assert_eq!(succeed(folder.path(), &directory).lines().count(), 4);
     let mut list = common::stage(
@@ -204,29 +204,30 @@ fn two_files_are_compared_and_other_checkpoints_refused() {
 }
 
 #[test]
-fn a_bundle_is_a_folder_with_a_network_and_its_calibration() {
-    let folder = workplace();
+fn network_folder_contains_network_and_calibration() {
+    let folder = folder_with_index();
     std::fs::create_dir(folder.path().join("net")).unwrap();
     std::fs::copy(folder.path().join("network.safetensors"), folder.path().join("net/network.safetensors"))
         .unwrap();
     let search = ["search", "tunes/up.wav", "--index", "songs", "--network", "net", "--json"];
     let line = succeed(folder.path(), &search);
     assert!(!line.contains("probability"), "{line}");
-    // A calibration of this very network, made up.
+    // A calibration of this network from synthetic embeddings.
     let index = Index::open(&folder.path().join("songs")).unwrap();
     common::clusters(&folder.path().join("e.parquet"), [80, 5], 24, 0.6, |_| {});
     let mut embeddings = bc_formats::embeddings::Embeddings::read(&folder.path().join("e.parquet")).unwrap();
     embeddings.provenance.settings = index.manifest.provenance.settings.clone();
     embeddings.provenance.inputs = index.manifest.provenance.inputs.clone();
-    let made = bc_calibration::Calibration::from_embeddings(Path::new("e.parquet"), &embeddings).unwrap();
-    bc_formats::atomic::write_json(&folder.path().join("net/calibration.json"), &made).unwrap();
+    let calibration =
+        bc_calibration::Calibration::from_embeddings(Path::new("e.parquet"), &embeddings).unwrap();
+    bc_formats::atomic::write_json(&folder.path().join("net/calibration.json"), &calibration).unwrap();
     let answer: Value = serde_json::from_str(&succeed(folder.path(), &search)).unwrap();
     assert!(answer["hits"][0]["probability"].as_f64().unwrap() > 0.99, "{answer}");
     assert_eq!(answer["hits"][0]["kind"], "same-audio");
     let compare = ["compare", "tunes/up.wav", "tunes/up.wav", "--network", "net", "--json"];
     let answer: Value = serde_json::from_str(&succeed(folder.path(), &compare)).unwrap();
     assert_eq!(answer["kind"], "same-audio");
-    // Of another network it is not used, and says why.
+    // A calibration of another network is not used, with a warning.
     common::checkpoint(&folder.path().join("net/network.safetensors"), 8);
     succeed(folder.path(), &["add", "tunes", "--index", "others", "--network", "net"]);
     let output =

@@ -36,7 +36,7 @@ fn the_score_is_that_of_the_windows_at_the_best_tempo_in_either_order() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let network = folder.join("network.safetensors");
-    common::recommending(&network, 7, &comparison());
+    common::checkpoint_with_windows(&network, 7, &comparison());
     melody(&folder.join("a.wav"), &[40, 43, 46, 52, 55, 49, 61, 58, 44]);
     melody(&folder.join("b.wav"), &[52, 55, 49, 61, 58, 44, 40, 43, 46, 47, 40]);
 

@@ -1,4 +1,4 @@
-//! An index over its life: lists, changes, damage.
+//! Building, changing, merging and verifying an index.
 
 mod common;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 const NETWORK: [&str; 2] = ["--network", "network.safetensors"];
 
 /// A folder with a network and `count` tunes in `music/`.
-fn workplace(count: u32) -> tempfile::TempDir {
+fn folder_with_music(count: u32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     common::checkpoint(&folder.path().join("network.safetensors"), 7);
     std::fs::create_dir(folder.path().join("music")).unwrap();
@@ -30,8 +30,8 @@ fn count(folder: &Path, index: &str) -> usize {
 }
 
 #[test]
-fn a_list_gives_works_codes_and_columns_of_its_own() {
-    let folder = workplace(3);
+fn list_sets_works_codes_and_additional_columns() {
+    let folder = folder_with_music(3);
     let list = "path,title,performer,work,isrc,iswc,label\nmusic/0.wav,Zero,Ann,W0,QZ1,T-1,blue\nmusic/1.wav,,,W0,,,\n\
                 music/9.wav,,,,,,\n";
     std::fs::write(folder.path().join("list.csv"), list).unwrap();
@@ -53,29 +53,29 @@ fn a_list_gives_works_codes_and_columns_of_its_own() {
 }
 
 #[test]
-fn audio_in_the_index_is_not_embedded_again_under_another_name() {
-    let folder = workplace(4);
+fn audio_already_in_the_index_is_not_embedded_again() {
+    let folder = folder_with_music(4);
     with_network(folder.path(), &["add", "music", "--index", "i"]);
     std::fs::copy(folder.path().join("music/0.wav"), folder.path().join("copy.wav")).unwrap();
-    let said = with_network(folder.path(), &["add", "music", "copy.wav", "--index", "i"]);
-    assert!(said.contains("0 recordings added") && said.contains("5 were there already"), "{said}");
+    let output = with_network(folder.path(), &["add", "music", "copy.wav", "--index", "i"]);
+    assert!(output.contains("0 recordings added") && output.contains("5 already present"), "{output}");
     assert_eq!(count(folder.path(), "i"), 4);
-    // Moved: the same audio, so it is there.
+    // Moved files have the same audio, so they are already present.
     std::fs::rename(folder.path().join("music"), folder.path().join("moved")).unwrap();
-    let said = with_network(folder.path(), &["add", "moved", "--index", "i"]);
-    assert!(said.contains("0 recordings added"), "{said}");
+    let output = with_network(folder.path(), &["add", "moved", "--index", "i"]);
+    assert!(output.contains("0 recordings added"), "{output}");
 }
 
 #[test]
-fn other_audio_under_a_known_path_fails_unless_it_replaces_the_old() {
-    let folder = workplace(3);
+fn changed_audio_under_a_known_path_is_an_error_unless_replaced() {
+    let folder = folder_with_music(3);
     with_network(folder.path(), &["add", "music", "--index", "i"]);
     melody(&folder.path().join("music/1.wav"), &[90, 80, 70]);
     let output = run(folder.path(), &[&["add", "music", "--index", "i"][..], &NETWORK].concat());
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("bc-search replace"));
-    let said = with_network(folder.path(), &["replace", "music", "--index", "i"]);
-    assert!(said.contains("1 replaced") && said.contains("2 were there"), "{said}");
+    let output = with_network(folder.path(), &["replace", "music", "--index", "i"]);
+    assert!(output.contains("1 replaced") && output.contains("2 already present"), "{output}");
     assert_eq!(count(folder.path(), "i"), 3);
     let search = [&["search", "music/1.wav", "--index", "i", "--json"][..], &NETWORK].concat();
     assert_eq!(answers(folder.path(), &search)[0]["hits"][0]["kind"], "same-audio");
@@ -83,8 +83,8 @@ fn other_audio_under_a_known_path_fails_unless_it_replaces_the_old() {
 
 #[test]
 fn removed_recordings_are_not_found_and_compacting_deletes_them() {
-    let folder = workplace(4);
-    with_network(folder.path(), &["add", "music", "--index", "i", "--by-folder"]);
+    let folder = folder_with_music(4);
+    with_network(folder.path(), &["add", ".", "--index", "i", "--by-folder"]);
     assert!(
         succeed(folder.path(), &["remove", "--path", "music/2.wav", "--index", "i"]).contains("1 recordings")
     );
@@ -102,9 +102,9 @@ fn removed_recordings_are_not_found_and_compacting_deletes_them() {
     succeed(folder.path(), &["compact", "--index", "i"]);
     assert_eq!((&info(folder.path())["removed"], &info(folder.path())["vectors"]), (&0.into(), &3.into()));
     assert!(succeed(folder.path(), &["verify", "--index", "i"]).contains("is intact"));
-    // Once removed it may come again.
-    let said = with_network(folder.path(), &["add", "music", "--index", "i", "--by-folder"]);
-    assert!(said.contains("1 recordings added") && said.contains("3 were there"), "{said}");
+    // A removed recording can be added again.
+    let output = with_network(folder.path(), &["add", ".", "--index", "i", "--by-folder"]);
+    assert!(output.contains("1 recordings added") && output.contains("3 already present"), "{output}");
     succeed(folder.path(), &["remove", "--work", "music", "--index", "i"]);
     assert_eq!(count(folder.path(), "i"), 0);
     succeed(folder.path(), &["compact", "--index", "i"]);
@@ -114,49 +114,55 @@ fn removed_recordings_are_not_found_and_compacting_deletes_them() {
 }
 
 #[test]
-fn indexes_of_one_network_are_merged_and_of_two_networks_are_refused() {
-    let folder = workplace(6);
+fn indexes_are_merged_only_if_they_have_the_same_network() {
+    let folder = folder_with_music(6);
     for (part, index) in [("1/2", "a"), ("2/2", "b")] {
         with_network(folder.path(), &["add", "music", "--index", index, "--shard", part]);
     }
     with_network(folder.path(), &["add", "music/0.wav", "--index", "b"]);
-    let said = succeed(folder.path(), &["merge", "b", "--index", "a"]);
-    assert!(said.contains("3 recordings of b") && said.contains("1 were there"), "{said}");
+    let output = succeed(folder.path(), &["merge", "b", "--index", "a"]);
+    assert!(output.contains("3 recordings of b") && output.contains("1 already present"), "{output}");
     assert_eq!(count(folder.path(), "a"), 6);
     succeed(folder.path(), &["verify", "--index", "a"]);
     common::checkpoint(&folder.path().join("other.safetensors"), 8);
     succeed(folder.path(), &["add", "music", "--index", "c", "--network", "other.safetensors"]);
     let error = refuse(folder.path(), &["merge", "c", "--index", "a"]);
-    let network = |index: &str| {
+    let fingerprint = |index: &str| {
         Index::open(&folder.path().join(index)).unwrap().manifest.provenance.inputs["checkpoint"].clone()
     };
-    assert!(error.contains(&network("a")) && error.contains(&network("c")), "both networks: {error}");
+    assert!(
+        error.contains(&fingerprint("a")) && error.contains(&fingerprint("c")),
+        "does not name both networks: {error}"
+    );
     let error = refuse(folder.path(), &["add", "music", "--index", "a", "--network", "other.safetensors"]);
-    assert!(error.contains(&network("a")) && error.contains(&network("c")), "both networks: {error}");
+    assert!(
+        error.contains(&fingerprint("a")) && error.contains(&fingerprint("c")),
+        "does not name both networks: {error}"
+    );
     let storage = [&["add", "music", "--index", "a", "--storage", "int8"][..], &NETWORK].concat();
     assert!(refuse(folder.path(), &storage).contains("stores vectors as f16"));
 }
 
 #[test]
 fn verify_finds_and_names_damaged_files() {
-    let folder = workplace(3);
+    let folder = folder_with_music(3);
     with_network(folder.path(), &["add", "music", "--index", "i"]);
     let segments = folder.path().join("i/segments");
-    for ending in ["vectors", "keys", "rows.parquet"] {
+    for extension in ["vectors", "keys", "rows.parquet"] {
         let path = std::fs::read_dir(&segments).unwrap().flatten().map(|entry| entry.path());
-        let path = path.into_iter().find(|path| path.to_string_lossy().ends_with(ending)).unwrap();
-        let whole = std::fs::read(&path).unwrap();
-        let mut bytes = whole.clone();
-        let place = bytes.len() / 2;
-        bytes[place] ^= 0x10;
+        let path = path.into_iter().find(|path| path.to_string_lossy().ends_with(extension)).unwrap();
+        let intact = std::fs::read(&path).unwrap();
+        let mut bytes = intact.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
         std::fs::write(&path, &bytes).unwrap();
         let error = refuse(folder.path(), &["verify", "--index", "i"]);
-        assert!(error.contains(ending) && error.contains("damaged"), "{ending}: {error}");
-        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(error.contains(extension) && error.contains("damaged"), "{extension}: {error}");
+        std::fs::write(&path, &intact[..intact.len() / 2]).unwrap();
         let search = [&["search", "music/0.wav", "--index", "i"][..], &NETWORK].concat();
         let error = refuse(folder.path(), &search);
-        assert!(error.contains(ending) || error.contains("seg-"), "{ending}: {error}");
-        std::fs::write(&path, whole).unwrap();
+        assert!(error.contains(extension) || error.contains("seg-"), "{extension}: {error}");
+        std::fs::write(&path, intact).unwrap();
     }
     succeed(folder.path(), &["verify", "--index", "i"]);
     assert!(refuse(folder.path(), &["info", "--index", "nothing"]).contains("there is no index at nothing"));
@@ -165,25 +171,25 @@ fn verify_finds_and_names_damaged_files() {
 }
 
 #[test]
-fn many_small_additions_become_few_segments_and_lose_nothing() {
-    let folder = workplace(20);
+fn many_small_additions_become_few_segments() {
+    let folder = folder_with_music(20);
     for tune in 0..20 {
         with_network(folder.path(), &["add", &format!("music/{tune}.wav"), "--index", "i"]);
     }
     let index = Index::open(&folder.path().join("i")).unwrap();
     assert_eq!(index.len(), 20);
     assert!(index.segments.len() <= 6, "{} segments", index.segments.len());
-    let mut paths: Vec<String> = index.recordings().map(|at| index.row(at).unwrap().path).collect();
+    let mut paths: Vec<String> = index.recordings().map(|id| index.row(id).unwrap().path).collect();
     paths.sort();
     paths.dedup();
     assert_eq!(paths.len(), 20);
     succeed(folder.path(), &["verify", "--index", "i"]);
-    // An open reader keeps its generation, and sees the new one on request.
+    // An open reader keeps its generation of the index; `newer` opens the next one.
     with_network(folder.path(), &["replace", "music", "--index", "i"]);
     assert!(index.newer().unwrap().is_none(), "nothing changed");
     succeed(folder.path(), &["remove", "--path", "music/3.wav", "--index", "i"]);
     succeed(folder.path(), &["compact", "--index", "i"]);
-    let rows: Vec<_> = index.recordings().map(|at| index.row(at).unwrap()).collect();
+    let rows: Vec<_> = index.recordings().map(|id| index.row(id).unwrap()).collect();
     assert_eq!(rows.len(), 20);
     assert_eq!(index.newer().unwrap().unwrap().len(), 19);
 }

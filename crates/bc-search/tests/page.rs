@@ -1,4 +1,4 @@
-//! The page, in a real browser, from end to end: a question, an answer, both recordings heard at the matching place.
+//! End-to-end tests of the page in a real browser: identifying a file, and listening to both recordings at matching positions.
 
 mod common;
 
@@ -9,14 +9,14 @@ use common::http::Server;
 use common::songs::{Performance, song};
 use serde_json::Value;
 
-/// The network that comes along, with its calibration.
-fn network() -> String {
+/// Path of the network that is part of the repository, with its calibration.
+fn default_network() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/networks/default");
     path.canonicalize().unwrap().to_string_lossy().into_owned()
 }
 
-/// Fourteen songs in an index, some in two versions, and a query: a version of the fourth.
-fn workplace() -> (tempfile::TempDir, PathBuf) {
+/// A folder with an index of fourteen songs, one of them in two versions, and a query: a version of the fourth song.
+fn folder_with_index() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let names = [
         "Blue Harbour",
@@ -35,57 +35,60 @@ fn workplace() -> (tempfile::TempDir, PathBuf) {
         "North Window",
     ];
     let mut list = "path,title,performer,work\n".to_owned();
-    for (number, name) in names.into_iter().enumerate() {
+    for (index, name) in names.into_iter().enumerate() {
         let file = format!("{}.wav", name.to_lowercase().replace(' ', "-"));
-        song(&folder.path().join(&file), 100 + number as u64, Performance::default());
+        song(&folder.path().join(&file), 100 + index as u64, Performance::default());
         list += &format!("{file},{name},The Examples,{name}\n");
     }
     let other = Performance { tempo: 0.95, key: -2, brightness: 0.7, ..Performance::default() };
     song(&folder.path().join("waltz-live.wav"), 103, other);
     list += "waltz-live.wav,Paper Moon Waltz (live) <b>,Others,Paper Moon Waltz\n";
     std::fs::write(folder.path().join("songs.csv"), list).unwrap();
-    common::succeed(folder.path(), &["add", "songs.csv", "--index", "index", "--network", &network()]);
+    common::succeed(
+        folder.path(),
+        &["add", "songs.csv", "--index", "index", "--network", &default_network()],
+    );
     let query = folder.path().join("at the café.wav");
     song(&query, 103, Performance { tempo: 1.12, key: 4, beats: (16, 88), brightness: 0.35 });
     (folder, query)
 }
 
-/// What a visitor hears: which recording, where in both, and where the other should be.
-fn heard(browser: &mut Browser) -> Value {
+/// State of the player: the recording that is heard, the positions in both, and the matching position in the other.
+fn player_state(browser: &mut Browser) -> Value {
     browser.eval(
-        "({ which: beside.player.heard, playing: beside.player.playing, time: beside.player.time(), \
-           other: beside.player.time(1 - beside.player.heard), \
-           matching: beside.player.matching(beside.player.heard, beside.player.time()) })",
+        "({ which: comparisonView.player.heard, playing: comparisonView.player.playing, time: comparisonView.player.time(), \
+           other: comparisonView.player.time(1 - comparisonView.player.heard), \
+           matching: comparisonView.player.matching(comparisonView.player.heard, comparisonView.player.time()) })",
     )
 }
 
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 #[test]
-fn a_question_an_answer_and_both_recordings_at_the_matching_place() {
+fn query_is_identified_and_compared_at_matching_positions() {
     let Some(program) = bc_testing::chromium() else { return };
-    let (folder, query) = workplace();
-    let server = Server::start(folder.path(), "index", &["--network", &network()]);
+    let (folder, query) = folder_with_index();
+    let server = Server::start(folder.path(), "index", &["--network", &default_network()]);
     let url = format!("http://{}/", server.address);
     let mut page = Browser::open(&program, folder.path(), &url);
-    page.until("document.getElementById('holds').textContent.includes('15 recordings of 14 works')");
+    page.wait_until("document.getElementById('holds').textContent.includes('15 recordings of 14 works')");
 
-    // A text with the name of a song is an error in words, and so is a file of 0 bytes; the page stays usable.
+    // A text file named as a song gives an error message, and so does an empty file; the page stays usable.
     let (text, empty) = (folder.path().join("text.mp3"), folder.path().join("empty.mp3"));
-    std::fs::write(&text, "These are words and no music. ".repeat(100)).unwrap();
+    std::fs::write(&text, "This is text and not music. ".repeat(100)).unwrap();
     std::fs::write(&empty, "").unwrap();
     for file in [&text, &empty] {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         page.choose("#files", &[file]);
-        page.until(&format!("!document.getElementById('error').hidden && document.getElementById('error').textContent.includes('{name}')"));
+        page.wait_until(&format!("!document.getElementById('error').hidden && document.getElementById('error').textContent.includes('{name}')"));
     }
-    // The answer of 422 is in the browser's own log.
-    page.complaints.retain(|complaint| !complaint.contains("422"));
+    // The browser logs the status 422 of the response.
+    page.errors.retain(|error| !error.contains("422"));
 
     page.choose("#files", &[&query]);
-    page.until("!document.getElementById('answer').hidden");
+    page.wait_until("!document.getElementById('answer').hidden");
     assert_eq!(page.eval("document.getElementById('error').hidden"), true);
     let last = page.eval("document.querySelector('#works li:last-child').innerText");
     assert!(last.as_str().unwrap().contains("None of them"), "{last}");
@@ -94,102 +97,106 @@ fn a_question_an_answer_and_both_recordings_at_the_matching_place() {
         first.as_str().unwrap().contains('%') && first.as_str().unwrap().contains("2 versions"),
         "{first}"
     );
-    let shown = "[...document.querySelectorAll('#works button[aria-expanded]')].filter(button => button.offsetParent).length";
-    assert_eq!(page.eval(shown), 4);
+    let shown_works = "[...document.querySelectorAll('#works button[aria-expanded]')].filter(button => button.offsetParent).length";
+    assert_eq!(page.eval(shown_works), 4);
     page.eval("document.querySelector('#works .rest').click()");
-    assert_eq!(page.eval(shown), 10);
+    assert_eq!(page.eval(shown_works), 10);
     page.eval(
         "[...document.querySelectorAll('#works li')].slice(4, -1).forEach(item => { item.hidden = true; })",
     );
-    if page.eval("document.getElementById('beside').hidden") == true {
+    if page.eval("document.getElementById('comparison').hidden") == true {
         page.eval("document.querySelector('#works button').click()");
     }
-    page.until("!document.getElementById('beside').hidden && beside.player");
-    let facts = page.eval("document.getElementById('facts').textContent");
+    page.wait_until("!document.getElementById('comparison').hidden && comparisonView.player");
+    let facts = page.eval("document.getElementById('alignment').textContent");
     assert!(facts.as_str().unwrap().contains("semitones"), "{facts}");
     assert!(number(&page.eval("document.querySelectorAll('#ribbons polygon').length")) >= 1.0, "{facts}");
-    let drawn = "[...document.querySelectorAll('canvas')].every(canvas => { const p = canvas.getContext('2d')\
+    let pictures_are_drawn = "[...document.querySelectorAll('canvas')].every(canvas => { const p = canvas.getContext('2d')\
                  .getImageData(0, 0, canvas.width, canvas.height).data; let s = new Set(); \
                  for (let n = 0; n < p.length; n += 4) s.add(p[n]); return s.size > 20; })";
-    page.until(drawn);
+    page.wait_until(pictures_are_drawn);
 
-    // It is heard, and the other one at the matching place.
+    // One recording plays, and then the other one at the matching position.
     page.eval("document.getElementById('play').click()");
-    page.until("beside.player.playing && beside.player.section(beside.player.heard, beside.player.time()) !== null && beside.player.time() > beside.player.sections[0].start_a + 1");
+    page.wait_until("comparisonView.player.playing && comparisonView.player.section(comparisonView.player.heard, comparisonView.player.time()) !== null && comparisonView.player.time() > comparisonView.player.sections[0].start_a + 1");
     page.eval("document.activeElement.blur()");
     page.press(" ", " ");
-    page.until("!beside.player.playing");
-    let before = heard(&mut page);
+    page.wait_until("!comparisonView.player.playing");
+    let before = player_state(&mut page);
     page.press("x", "x");
-    page.until("beside.player.heard === 1 && !beside.player.audio[1].seeking");
-    let after = heard(&mut page);
-    let off = number(&after["time"]) - number(&before["matching"]);
-    assert!(off.abs() < 0.1, "{before} {after}");
+    page.wait_until("comparisonView.player.heard === 1 && !comparisonView.player.audio[1].seeking");
+    let after = player_state(&mut page);
+    let difference = number(&after["time"]) - number(&before["matching"]);
+    assert!(difference.abs() < 0.1, "{before} {after}");
     page.press("x", "x");
-    page.until("beside.player.heard === 0 && !beside.player.audio[0].seeking");
-    let back = heard(&mut page);
-    assert!((number(&back["time"]) - number(&before["time"])).abs() < 0.5, "there and back: {before} {back}");
+    page.wait_until("comparisonView.player.heard === 0 && !comparisonView.player.audio[0].seeking");
+    let returned = player_state(&mut page);
+    assert!(
+        (number(&returned["time"]) - number(&before["time"])).abs() < 0.5,
+        "after switching twice: {before} {returned}"
+    );
     page.eval("document.getElementById('both').click(); document.getElementById('play').click()");
-    page.until("beside.player.audio.every(audio => !audio.paused && audio.currentTime > 1)");
-    page.until("(() => { const p = beside.player, m = p.matching(p.heard, p.time()); return m !== null && Math.abs(p.time(1 - p.heard) - m) < 0.25; })()");
-    page.eval("beside.player.pause()");
+    page.wait_until("comparisonView.player.audio.every(audio => !audio.paused && audio.currentTime > 1)");
+    page.wait_until("(() => { const p = comparisonView.player, m = p.matching(p.heard, p.time()); return m !== null && Math.abs(p.time(1 - p.heard) - m) < 0.25; })()");
+    page.eval("comparisonView.player.pause()");
 
-    // Names that assistive programs read; nothing from elsewhere; no complaints.
-    let nameless: Vec<_> =
-        page.controls().into_iter().filter(|control| control.1.trim().is_empty()).collect();
-    assert!(nameless.is_empty(), "{nameless:?}");
-    let inside =
-        |asked: &String| asked.starts_with(&url) || asked.starts_with("data:") || asked.starts_with("blob:");
-    let outside: Vec<_> = page.requested.iter().filter(|asked| !inside(asked)).collect();
-    assert!(outside.is_empty(), "{outside:?}");
-    assert!(page.complaints.is_empty(), "{:?}", page.complaints);
+    // All controls have names in the accessibility tree; nothing was loaded from elsewhere; there were no errors.
+    let unnamed: Vec<_> = page.controls().into_iter().filter(|control| control.1.trim().is_empty()).collect();
+    assert!(unnamed.is_empty(), "{unnamed:?}");
+    let is_local = |requested: &String| {
+        requested.starts_with(&url) || requested.starts_with("data:") || requested.starts_with("blob:")
+    };
+    let external: Vec<_> = page.requested.iter().filter(|requested| !is_local(requested)).collect();
+    assert!(external.is_empty(), "{external:?}");
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
 
     // Phone and desktop, light and dark.
     let mut backgrounds = Vec::new();
     for (name, width, height, scheme) in
         [("phone", 360, 800, "light"), ("dark", 1100, 900, "dark"), ("light", 1100, 900, "light")]
     {
-        page.look(width, height, scheme);
-        let wide = page.eval("[document.documentElement.scrollWidth, document.documentElement.clientWidth]");
-        assert!(number(&wide[0]) <= number(&wide[1]), "wider than {width}: {wide}");
+        page.set_viewport(width, height, scheme);
+        let widths =
+            page.eval("[document.documentElement.scrollWidth, document.documentElement.clientWidth]");
+        assert!(number(&widths[0]) <= number(&widths[1]), "wider than {width}: {widths}");
         backgrounds.push(page.eval("getComputedStyle(document.body).backgroundColor"));
-        if let Some(to) = std::env::var_os("BYTECOVER_SCREENSHOTS") {
-            std::fs::write(Path::new(&to).join(format!("serve-{name}.png")), page.picture()).unwrap();
+        if let Some(folder) = std::env::var_os("BYTECOVER_SCREENSHOTS") {
+            std::fs::write(Path::new(&folder).join(format!("serve-{name}.png")), page.screenshot()).unwrap();
         }
     }
-    assert_ne!(backgrounds[1], backgrounds[2], "dark and light are one");
+    assert_ne!(backgrounds[1], backgrounds[2], "dark and light have the same background");
 }
 
 #[test]
-fn two_files_are_compared_and_the_microphone_is_a_file() {
+fn two_files_are_compared_and_a_microphone_recording_is_identified() {
     let Some(program) = bc_testing::chromium() else { return };
-    let (folder, query) = workplace();
-    let server = Server::start(folder.path(), "index", &["--network", &network()]);
+    let (folder, query) = folder_with_index();
+    let server = Server::start(folder.path(), "index", &["--network", &default_network()]);
     let mut page = Browser::open(&program, folder.path(), &format!("http://{}/", server.address));
     page.choose("#files", &[&query, &folder.path().join("waltz-live.wav")]);
-    page.until("!document.getElementById('beside').hidden && beside.player");
-    let facts = page.eval("document.getElementById('facts').textContent");
+    page.wait_until("!document.getElementById('comparison').hidden && comparisonView.player");
+    let facts = page.eval("document.getElementById('alignment').textContent");
     assert!(facts.as_str().unwrap().contains("6 semitones"), "{facts}");
     let verdict = page.eval("document.getElementById('verdict').textContent");
     assert!(verdict.as_str().unwrap().contains('%'), "{verdict}");
-    // Both are files of the visitor.
-    page.eval("beside.player.play(1)");
-    page.until("beside.player.playing && beside.player.time(1) > 0.3");
+    // The page plays both files from the browser.
+    page.eval("comparisonView.player.play(1)");
+    page.wait_until("comparisonView.player.playing && comparisonView.player.time(1) > 0.3");
     page.choose("#files", &[&query, &query, &query]);
-    page.until("document.getElementById('error').textContent.includes('these are more')");
+    page.wait_until("document.getElementById('error').textContent.includes('these are more')");
 
-    // The browser's made-up microphone beeps; what matters is that the recording is taken for one.
+    // The browser's fake microphone beeps; the test only checks that the recording is accepted as audio.
     page.eval("document.getElementById('record').click()");
-    page.until("document.getElementById('state').textContent.includes('0:05')");
+    page.wait_until("document.getElementById('state').textContent.includes('0:05')");
     page.eval("document.getElementById('record').click()");
-    page.until("!document.getElementById('answer').hidden || !document.getElementById('error').hidden");
+    page.wait_until("!document.getElementById('answer').hidden || !document.getElementById('error').hidden");
     let error = page.eval("document.getElementById('error').textContent");
-    assert_eq!(error, "", "a recording of the microphone is audio");
+    assert_eq!(error, "", "the recording of the microphone was refused");
     assert!(
         page.eval("document.getElementById('answer-title').textContent")
             .as_str()
             .unwrap()
             .starts_with("recording.")
     );
-    assert!(page.complaints.is_empty(), "{:?}", page.complaints);
+    assert!(page.errors.is_empty(), "{:?}", page.errors);
 }

@@ -1,5 +1,5 @@
-//! Short windows beside whole recordings: kept through every change of an index, compared as their definition says, and honest in their
-//! probabilities.
+//! Short windows in an index of whole recordings: they survive changes of the index, scores follow their definition, and
+//! probabilities are calibrated.
 
 mod common;
 
@@ -28,9 +28,9 @@ fn comparison() -> WindowComparison {
 }
 
 /// A folder with a network that recommends short windows, and six melodies.
-fn workplace() -> tempfile::TempDir {
+fn folder_with_tunes() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    common::recommending(&folder.path().join("network.safetensors"), 7, &comparison());
+    common::checkpoint_with_windows(&folder.path().join("network.safetensors"), 7, &comparison());
     std::fs::create_dir(folder.path().join("tunes")).unwrap();
     for tune in 0..6u32 {
         let notes: Vec<u32> = (0..8 + tune).map(|note| 40 + (note * (tune + 2) + 3 * tune) % 30).collect();
@@ -39,22 +39,22 @@ fn workplace() -> tempfile::TempDir {
     folder
 }
 
-/// Where each window begins, in seconds, and its vector.
-type Placed = Vec<(f32, Vec<f32>)>;
-/// A recording: its work, its vector, its windows.
-type Made = (usize, Vec<f32>, Placed);
+/// The start of each window in seconds, and its vector.
+type TimedVectors = Vec<(f32, Vec<f32>)>;
+/// A recording: its work, its vector and its windows.
+type TestRecording = (usize, Vec<f32>, TimedVectors);
 
-fn windows_of(index: &Path) -> Vec<(String, Placed)> {
+fn windows_of(index: &Path) -> Vec<(String, TimedVectors)> {
     let index = Index::open(index).unwrap();
     let mut all: Vec<_> =
-        index.recordings().map(|at| (index.row(at).unwrap().path, index.short_windows(at))).collect();
+        index.recordings().map(|id| (index.row(id).unwrap().path, index.short_windows(id))).collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all
 }
 
 #[test]
-fn an_index_keeps_what_the_network_recommends_through_every_change() {
-    let folder = workplace();
+fn short_windows_survive_all_changes_of_an_index() {
+    let folder = folder_with_tunes();
     let index = folder.path().join("i");
     for tune in 0..6 {
         with_network(folder.path(), &["add", &format!("tunes/{tune}.wav"), "--index", "i"]);
@@ -73,68 +73,71 @@ fn an_index_keeps_what_the_network_recommends_through_every_change() {
     succeed(folder.path(), &["compact", "--index", "i"]);
     assert_eq!(windows_of(&index), before);
     succeed(folder.path(), &["merge", "i", "--index", "merged"]);
-    for ((path, one), (_, other)) in before.iter().zip(&windows_of(&folder.path().join("merged"))) {
+    for ((path, original), (_, merged)) in before.iter().zip(&windows_of(&folder.path().join("merged"))) {
         let close = |a: &[f32], b: &[f32]| bc_retrieval::cosine(a, b) > 0.9999;
-        assert!(one.len() == other.len() && one.iter().zip(other).all(|(a, b)| close(&a.1, &b.1)), "{path}");
+        assert!(
+            original.len() == merged.len() && original.iter().zip(merged).all(|(a, b)| close(&a.1, &b.1)),
+            "{path}"
+        );
     }
     succeed(folder.path(), &["remove", "--path", "tunes/2.wav", "--index", "i"]);
     succeed(folder.path(), &["compact", "--index", "i"]);
-    let left: Vec<_> = before.iter().filter(|(path, _)| !path.ends_with("2.wav")).cloned().collect();
-    assert_eq!(windows_of(&index), left);
+    let remaining: Vec<_> = before.iter().filter(|(path, _)| !path.ends_with("2.wav")).cloned().collect();
+    assert_eq!(windows_of(&index), remaining);
     succeed(folder.path(), &["verify", "--index", "i"]);
 }
 
 #[test]
-fn an_index_with_windows_and_one_without_do_not_mix_and_damage_is_found() {
-    let folder = workplace();
+fn indexes_with_and_without_windows_are_not_merged_and_damage_is_found() {
+    let folder = folder_with_tunes();
     with_network(folder.path(), &["add", "tunes", "--index", "i"]);
     let whole = [&["add", "tunes", "--index", "i", "--whole"][..], &NETWORK].concat();
-    assert!(refuse(folder.path(), &whole).contains("keeps short windows"));
-    with_network(folder.path(), &["add", "tunes", "--index", "plain", "--whole"]);
-    assert!(windows_of(&folder.path().join("plain")).iter().all(|(_, windows)| windows.is_empty()));
-    let error = refuse(folder.path(), &["merge", "plain", "--index", "i"]);
+    assert!(refuse(folder.path(), &whole).contains("stores short windows"));
+    with_network(folder.path(), &["add", "tunes", "--index", "mean_of_best", "--whole"]);
+    assert!(windows_of(&folder.path().join("mean_of_best")).iter().all(|(_, windows)| windows.is_empty()));
+    let error = refuse(folder.path(), &["merge", "mean_of_best", "--index", "i"]);
     assert!(
         error.contains("short windows of 2 s every 1 s") && error.contains("no short windows"),
         "{error}"
     );
-    // The other way round windows are left behind, and what is there already stays without.
-    succeed(folder.path(), &["remove", "--path", "tunes/0.wav", "--index", "plain"]);
-    succeed(folder.path(), &["merge", "i", "--index", "plain"]);
-    with_network(folder.path(), &["add", "tunes", "--index", "plain"]);
-    assert!(windows_of(&folder.path().join("plain")).iter().all(|(_, windows)| windows.is_empty()));
-    for ending in [".windows", ".windows-keys"] {
+    // In the other direction windows are dropped, and recordings that are already present stay without windows.
+    succeed(folder.path(), &["remove", "--path", "tunes/0.wav", "--index", "mean_of_best"]);
+    succeed(folder.path(), &["merge", "i", "--index", "mean_of_best"]);
+    with_network(folder.path(), &["add", "tunes", "--index", "mean_of_best"]);
+    assert!(windows_of(&folder.path().join("mean_of_best")).iter().all(|(_, windows)| windows.is_empty()));
+    for extension in [".windows", ".windows-keys"] {
         let files = std::fs::read_dir(folder.path().join("i/segments")).unwrap().flatten();
         let path =
-            files.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(ending)).unwrap();
+            files.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(extension)).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        let mut wrong = bytes.clone();
-        let place = wrong.len() / 2;
-        wrong[place] ^= 4;
-        std::fs::write(&path, &wrong).unwrap();
+        let mut damaged = bytes.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 4;
+        std::fs::write(&path, &damaged).unwrap();
         let error = refuse(folder.path(), &["verify", "--index", "i"]);
-        assert!(error.contains(ending) && error.contains("damaged"), "{error}");
+        assert!(error.contains(extension) && error.contains("damaged"), "{error}");
         std::fs::remove_file(&path).unwrap();
         let search = [&["search", "tunes/1.wav", "--index", "i"][..], &NETWORK].concat();
-        assert!(refuse(folder.path(), &search).contains(ending));
+        assert!(refuse(folder.path(), &search).contains(extension));
         std::fs::write(&path, bytes).unwrap();
     }
     succeed(folder.path(), &["verify", "--index", "i"]);
 }
 
-/// By the definition, window after window.
-fn plain(a: &[(f32, Vec<f32>)], b: &[(f32, Vec<f32>)]) -> f32 {
+/// The score of two recordings by its definition, window by window.
+fn mean_of_best(a: &[(f32, Vec<f32>)], b: &[(f32, Vec<f32>)]) -> f32 {
     let side = |x: &[(f32, Vec<f32>)], y: &[(f32, Vec<f32>)]| {
-        let best = |one: &Vec<f32>| {
-            y.iter().map(|other| bc_retrieval::cosine(one, &other.1)).fold(f32::MIN, f32::max)
+        let best = |window: &Vec<f32>| {
+            y.iter().map(|other| bc_retrieval::cosine(window, &other.1)).fold(f32::MIN, f32::max)
         };
-        x.iter().map(|one| best(&one.1)).sum::<f32>() / x.len() as f32
+        x.iter().map(|window| best(&window.1)).sum::<f32>() / x.len() as f32
     };
     0.5 * (side(a, b) + side(b, a))
 }
 
 #[test]
-fn a_score_is_the_mean_of_the_best_windows_at_the_best_tempo() {
-    let folder = workplace();
+fn score_is_the_mean_over_best_windows_at_the_best_tempo() {
+    let folder = folder_with_tunes();
     with_network(folder.path(), &["add", "tunes", "--index", "i"]);
     melody(&folder.path().join("query.wav"), &[40, 43, 46, 52, 55, 49, 61, 58, 44]);
     let network = folder.path().join("network.safetensors");
@@ -149,24 +152,29 @@ fn a_score_is_the_mean_of_the_best_windows_at_the_best_tempo() {
         .embed_tempi(&query, &features, short, &comparison().tempi)
         .unwrap()
         .into_iter()
-        .map(|at| at.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect())
+        .map(|excerpts| {
+            excerpts.into_iter().map(|excerpt| (excerpt.start_s as f32, excerpt.vector)).collect()
+        })
         .collect();
-    assert!(tempi[1].len() > tempi[0].len() && tempi[0].len() > tempi[2].len(), "slower is longer");
+    assert!(
+        tempi[1].len() > tempi[0].len() && tempi[0].len() > tempi[2].len(),
+        "a slower tempo has more windows"
+    );
     let windows = windows_of(&folder.path().join("i"));
     let scores: HashMap<&str, f32> = windows
         .iter()
-        .map(|(path, own)| {
-            let best = tempi.iter().map(|at| plain(at, own)).fold(f32::MIN, f32::max);
+        .map(|(path, stored)| {
+            let best = tempi.iter().map(|query| mean_of_best(query, stored)).fold(f32::MIN, f32::max);
             (path.rsplit('/').next().unwrap(), best)
         })
         .collect();
-    // Twice the score less the mean of the two nearest among the rivals.
+    // Twice the score minus the mean score of the two nearest competitors.
     let scaled = |name: &str| {
         let own = &windows.iter().find(|(path, _)| path.ends_with(name)).unwrap().1;
         let others = windows.iter().filter(|(path, _)| !path.ends_with(name));
-        let mut near: Vec<f32> = others.map(|(_, other)| plain(own, other)).collect();
-        near.sort_by(|a, b| b.total_cmp(a));
-        2.0 * scores[name] - 0.5 * (near[0] + near[1])
+        let mut nearest: Vec<f32> = others.map(|(_, other)| mean_of_best(own, other)).collect();
+        nearest.sort_by(|a, b| b.total_cmp(a));
+        2.0 * scores[name] - 0.5 * (nearest[0] + nearest[1])
     };
     let search = [&["search", "query.wav", "--index", "i", "--json"][..], &NETWORK].concat();
     let answer = answers(folder.path(), &search).remove(0);
@@ -177,7 +185,7 @@ fn a_score_is_the_mean_of_the_best_windows_at_the_best_tempo() {
         let name = hit["path"].as_str().unwrap().rsplit('/').next().unwrap();
         let score = hit["score"].as_f64().unwrap() as f32;
         assert!((score - scores[name]).abs() < 0.005, "{name}: {score} and {}", scores[name]);
-        assert!(scaled(name) < before + 0.01, "{name} comes behind {before} with {}", scaled(name));
+        assert!(scaled(name) < before + 0.01, "{name} comes after {before} with {}", scaled(name));
         before = scaled(name);
     }
     let whole = [&["search", "query.wav", "--index", "i", "--json", "--whole"][..], &NETWORK].concat();
@@ -188,26 +196,27 @@ fn a_score_is_the_mean_of_the_best_windows_at_the_best_tempo() {
 const DIM: usize = 32;
 const WINDOWS: usize = 6;
 
-/// Works with three recordings: windows around the directions of the work's sections, shuffled; the whole is their mean, blurred.
-fn recordings(works: usize) -> Vec<Made> {
+/// Three recordings of each work. Their windows are noisy copies of the work's sections in rotated order; the vector of the whole
+/// recording is the mean of its windows, with noise.
+fn recordings(works: usize) -> Vec<TestRecording> {
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(23);
-    let mut bell = || (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
-    let mut made = Vec::new();
+    let mut normal = || (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
+    let mut recordings = Vec::new();
     for work in 0..works {
-        let sections: Vec<Vec<f32>> = (0..WINDOWS).map(|_| (0..DIM).map(|_| bell()).collect()).collect();
+        let sections: Vec<Vec<f32>> = (0..WINDOWS).map(|_| (0..DIM).map(|_| normal()).collect()).collect();
         for version in 0..3 {
             let windows: Vec<(f32, Vec<f32>)> = (0..WINDOWS)
-                .map(|at| {
-                    let section = &sections[(at + version) % WINDOWS];
-                    (at as f32, section.iter().map(|x| x + 0.9 * bell()).collect())
+                .map(|window| {
+                    let section = &sections[(window + version) % WINDOWS];
+                    (window as f32, section.iter().map(|x| x + 0.9 * normal()).collect())
                 })
                 .collect();
             let mean = |i: usize| windows.iter().map(|(_, window)| window[i]).sum::<f32>() / WINDOWS as f32;
-            let whole = (0..DIM).map(|i| mean(i) + 0.25 * bell()).collect();
-            made.push((work, whole, windows));
+            let whole = (0..DIM).map(|i| mean(i) + 0.25 * normal()).collect();
+            recordings.push((work, whole, windows));
         }
     }
-    made
+    recordings
 }
 
 fn label(work: usize, version: usize, split: Split) -> Label {
@@ -224,46 +233,50 @@ fn label(work: usize, version: usize, split: Split) -> Label {
 }
 
 #[test]
-fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_recordings() {
+fn window_probabilities_are_calibrated_and_identify_more_works() {
     let folder = tempfile::tempdir().unwrap();
     let all = recordings(240);
     let compare = WindowComparison { tempi: vec![1.0], ..comparison() };
     // Calibrated on the first half of the works, by both scores.
     let mut provenance = common::provenance();
     provenance.format = bc_calibration::FORMAT.into();
-    provenance.inputs.insert("checkpoint".into(), "made up".into());
+    provenance.inputs.insert("checkpoint".into(), "synthetic".into());
     let half = &all[..all.len() / 2];
-    let labels: Vec<Label> =
-        half.iter().enumerate().map(|(at, one)| label(one.0, at % 3, Split::Val)).collect();
+    let labels: Vec<Label> = half
+        .iter()
+        .enumerate()
+        .map(|(number, recording)| label(recording.0, number % 3, Split::Val))
+        .collect();
     let labels: Vec<&Label> = labels.iter().collect();
     for (name, windows) in [("calibration.json", false), ("calibration-windows.json", true)] {
-        let score = |a: &Made, b: &Made| {
-            if windows { plain(&a.2, &b.2) } else { bc_retrieval::cosine(&a.1, &b.1) }
+        let score = |a: &TestRecording, b: &TestRecording| {
+            if windows { mean_of_best(&a.2, &b.2) } else { bc_retrieval::cosine(&a.1, &b.1) }
         };
         let scores: Vec<f32> = half.iter().flat_map(|a| half.iter().map(move |b| score(a, b))).collect();
-        let mut made = provenance.clone();
+        let mut provenance = provenance.clone();
         if windows {
-            made.settings[COMPARE] = serde_json::json!(compare);
+            provenance.settings[COMPARE] = serde_json::json!(compare);
         }
         let val = Versions::of_scores(&labels, &scores);
-        let found =
-            Calibration::fit(Path::new("made up"), &val, &Versions::of_scores(&[], &[]), &made).unwrap();
-        bc_formats::atomic::write_json(&folder.path().join("i").join(name), &found).unwrap();
+        let calibration =
+            Calibration::fit(Path::new("synthetic"), &val, &Versions::of_scores(&[], &[]), &provenance)
+                .unwrap();
+        bc_formats::atomic::write_json(&folder.path().join("i").join(name), &calibration).unwrap();
     }
-    // The index holds two recordings of two thirds of the other works; the third recording of each work asks.
+    // The index holds two recordings of two thirds of the other works; the third recording of each work is used as a query.
     let index = folder.path().join("i");
     let mut empty =
-        Manifest::of_provenance(serde_json::json!({}), provenance.inputs.clone(), Storage::F16, DIM);
+        Manifest::from_provenance(serde_json::json!({}), provenance.inputs.clone(), Storage::F16, DIM);
     empty.compare = Some(compare);
     let mut adder = Adder::open(&index, empty, ConflictPolicy::KeepOld).unwrap();
-    let (mut additions, mut asked) = (Vec::new(), Vec::new());
-    for (at, (work, whole, windows)) in all.iter().enumerate().skip(half.len()) {
-        if at % 3 == 2 {
+    let (mut additions, mut queries) = (Vec::new(), Vec::new());
+    for (number, (work, whole, windows)) in all.iter().enumerate().skip(half.len()) {
+        if number % 3 == 2 {
             let excerpt = |(start_s, vector): &(f32, Vec<f32>)| bc_embed::recording::Excerpt {
                 start_s: f64::from(*start_s),
                 vector: vector.clone(),
             };
-            asked.push(Query {
+            queries.push(Query {
                 name: work.to_string(),
                 excerpts: vec![excerpt(&(0.0, whole.clone()))],
                 tempi: vec![windows.iter().map(excerpt).collect()],
@@ -271,7 +284,7 @@ fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_record
                 own: None,
             });
         } else if work % 3 < 2 {
-            let row = Row { path: format!("{work}-{at}"), work: work.to_string(), ..Row::default() };
+            let row = Row { path: format!("{work}-{number}"), work: work.to_string(), ..Row::default() };
             additions.push(Addition { row, parts: vec![(0.0, whole.clone())], windows: windows.clone() });
         }
     }
@@ -284,32 +297,58 @@ fn probabilities_by_windows_are_right_and_decide_more_than_those_of_whole_record
         }
         let options = Options { k: 5, windows: None, prior: 0.6, calibration: None, approximate: false };
         let searcher = Searcher::open(&config, &index, options).unwrap();
-        let (mut said, mut right, mut sure) = (0.0, 0.0, 0);
-        for (query, answer) in asked.iter().zip(searcher.answer(&asked).unwrap()) {
+        let (mut predicted, mut correct, mut confident) = (0.0, 0.0, 0);
+        for (query, answer) in queries.iter().zip(searcher.answer(&queries).unwrap()) {
             let probability = answer.hits[0].probability.unwrap();
-            let is_right = answer.hits[0].row.work == query.name;
-            said += probability;
-            right += f64::from(u8::from(is_right));
-            sure += usize::from(probability >= 0.9 && is_right);
+            let is_correct = answer.hits[0].row.work == query.name;
+            predicted += probability;
+            correct += f64::from(u8::from(is_correct));
+            confident += usize::from(probability >= 0.9 && is_correct);
         }
-        let count = asked.len() as f64;
+        let count = queries.len() as f64;
         println!(
-            "whole {whole}: said {:.3}, right {:.3}, sure {sure} of {count}",
-            said / count,
-            right / count
+            "whole {whole}: predicted {:.3}, correct {:.3}, confident {confident} of {count}",
+            predicted / count,
+            correct / count
         );
-        (said / count, right / count, sure)
+        (predicted / count, correct / count, confident)
     };
-    let (said, right, sure) = measure(false);
-    assert!((said - right).abs() < 0.1, "said {said}, right {right}");
-    let (said_of_whole, right_of_whole, sure_of_whole) = measure(true);
-    assert!((said_of_whole - right_of_whole).abs() < 0.1, "said {said_of_whole}, right {right_of_whole}");
-    assert!(right > right_of_whole + 0.05 && sure > sure_of_whole, "{right}, {right_of_whole}, {sure}");
-    what_is_given_decides(&index, &asked);
+    let (predicted, correct, confident) = measure(false);
+    assert!((predicted - correct).abs() < 0.1, "predicted {predicted}, correct {correct}");
+    let (predicted_whole, correct_whole, confident_whole) = measure(true);
+    assert!(
+        (predicted_whole - correct_whole).abs() < 0.1,
+        "predicted {predicted_whole}, correct {correct_whole}"
+    );
+    assert!(
+        correct > correct_whole + 0.05 && confident > confident_whole,
+        "{correct}, {correct_whole}, {confident}"
+    );
+    expect_given_calibration_is_used(&index, &queries);
+    expect_stored_queries_take_no_probability(&index);
 }
 
-/// A calibration that is given is used, though there is one of windows beside the index.
-fn what_is_given_decides(index: &Path, asked: &[Query]) {
+/// Checks that a recording of the index, as a query, is left out of the probabilities too: they are of the other works.
+fn expect_stored_queries_take_no_probability(index: &Path) {
+    let mut config = Config::default();
+    config.eval.output = index.join("nowhere");
+    let options = Options { k: 1, windows: None, prior: 0.6, calibration: None, approximate: false };
+    let searcher = Searcher::open(&config, index, options).unwrap();
+    let queries: Vec<Query> = searcher
+        .index
+        .recordings()
+        .map(|recording| Query::from_recording(&searcher.index, recording).unwrap())
+        .collect();
+    let answers = searcher.answer(&queries).unwrap();
+    let named = answers
+        .iter()
+        .map(|answer| answer.hits[0].probability.unwrap() + answer.probability_of_none.unwrap());
+    let mean = named.sum::<f64>() / answers.len() as f64;
+    assert!(mean > 0.8, "the best work and none have {mean} of the probability");
+}
+
+/// Checks that a calibration given as an option takes precedence over the one of windows next to the index.
+fn expect_given_calibration_is_used(index: &Path, queries: &[Query]) {
     let open = |given: Option<&str>, compare| {
         let mut config = Config::default();
         config.eval.output = index.join("nowhere");
@@ -323,12 +362,12 @@ fn what_is_given_decides(index: &Path, asked: &[Query]) {
     };
     use bc_formats::config::Compare;
     let probabilities = |given| {
-        let answers = open(given, Config::default().eval.compare).unwrap().answer(asked).unwrap();
+        let answers = open(given, Config::default().eval.compare).unwrap().answer(queries).unwrap();
         answers.iter().map(|answer| answer.probability_of_none.unwrap()).collect::<Vec<f64>>()
     };
-    let (found, whole) = (probabilities(None), probabilities(Some("calibration.json")));
-    assert_eq!(probabilities(Some("calibration-windows.json")), found);
-    assert_ne!(whole, found, "the one that was given is of whole recordings");
+    let (default, whole) = (probabilities(None), probabilities(Some("calibration.json")));
+    assert_eq!(probabilities(Some("calibration-windows.json")), default);
+    assert_ne!(whole, default, "the given calibration is of whole recordings");
     let error =
         open(Some("calibration-windows.json"), Compare::Whole).err().map(|error| format!("{error:#}"));
     assert!(error.as_deref().is_some_and(|error| error.contains("whole recordings")), "{error:?}");

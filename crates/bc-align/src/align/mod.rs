@@ -1,10 +1,10 @@
 //! Aligns two recordings: key shift, tempo ratio, matched sections.
 //!
-//! 1. *Key and tempo* ([`candidates`]): the second recording is brought to cells of several lengths (one per tempo ratio)
-//!    and into the keys in which it is most like the first; the longest local alignment ([`crate::qmax`]) decides.
-//! 2. *Tempo, finer*: the next step is taken at tempi around that one, and the one at which sections fit straight lines best is used.
-//! 3. *Sections* ([`sections`]): back from the end of that alignment (Smith & Waterman 1981), cut where it jumps; then the
-//!    same again on the rest of both, so that cut, repeated and moved parts are separate sections.
+//! 1. *Key and tempo* ([`candidates`]): the second recording is divided into cells of several lengths (one per tempo ratio)
+//!    and transposed to the keys in which it is most similar to the first; the longest local alignment ([`crate::qmax`]) decides.
+//! 2. *Tempo, finer*: step 3 runs at tempi near that one, and the tempo at which sections fit straight lines best is used.
+//! 3. *Sections* ([`sections`]): the alignment is traced back from its end (Smith & Waterman 1981) and cut where it jumps; this
+//!    repeats on the rest of both recordings, so that cut, repeated and moved parts are separate sections.
 //! 4. *Tempo*: the common slope of all sections, by least squares.
 
 mod candidates;
@@ -14,7 +14,7 @@ mod settings;
 use rayon::prelude::*;
 
 use self::candidates::Candidate;
-use self::sections::Found;
+use self::sections::FoundSections;
 pub use self::settings::{Section, Settings};
 use crate::Error;
 use crate::chroma::Chroma;
@@ -33,8 +33,8 @@ pub struct Alignment {
     /// Tempo of the second recording over that of the first: above 1 the second is faster.
     pub tempo_ratio: f64,
     /// Length of the best local alignment in cells over the fourth root of the product of both recordings' lengths in
-    /// cells: as [`crate::qmax::similarity`], but the same whichever recording comes first. Compare it with scores of pairs
-    /// that are known; it is not a probability.
+    /// cells: as [`crate::qmax::similarity`], but the same whichever recording comes first. Compare it with scores of
+    /// known pairs; it is not a probability.
     pub score: f64,
     /// Matched sections in order of the first recording; none overlap in either.
     pub sections: Vec<Section>,
@@ -47,13 +47,13 @@ pub struct Alignment {
 /// # Errors
 /// A recording shorter than two moments, or longer than the settings allow.
 pub fn align(a: &Chroma, b: &Chroma, settings: &Settings) -> Result<Alignment, Error> {
-    let least = 2.0 * settings.cell_s * settings.depth as f64;
+    let min_s = 2.0 * settings.cell_s * settings.depth as f64;
     for seconds in [a.duration_s(), b.duration_s()] {
-        if seconds < least {
-            return Err(Error::TooShort { seconds, least });
+        if seconds < min_s {
+            return Err(Error::TooShort { seconds, min_s });
         }
         if seconds > settings.longest_s {
-            return Err(Error::TooLong { seconds, most: settings.longest_s });
+            return Err(Error::TooLong { seconds, max_s: settings.longest_s });
         }
     }
     let first = a.means(settings.cell_s);
@@ -61,13 +61,13 @@ pub fn align(a: &Chroma, b: &Chroma, settings: &Settings) -> Result<Alignment, E
         .into_par_iter()
         .map(|candidate| TriedCandidate::new(candidate, &first, b, settings))
         .collect();
-    let too_short = Error::TooShort { seconds: b.duration_s(), least };
-    let near = straightest(&coarse).ok_or(too_short.clone())?.candidate.around(FINE_STEP, FINE_STEPS);
+    let too_short = Error::TooShort { seconds: b.duration_s(), min_s };
+    let near = straightest(&coarse).ok_or(too_short.clone())?.candidate.neighbours(FINE_STEP, FINE_STEPS);
     let fine: Vec<TriedCandidate> =
         near.into_par_iter().map(|candidate| TriedCandidate::new(candidate, &first, b, settings)).collect();
     let score = coarse.iter().chain(&fine).map(|tried| tried.score).fold(0.0, f64::max);
     let TriedCandidate { candidate, second, found, .. } = straightest(&fine).ok_or(too_short)?;
-    // The second recording was brought near the first's tempo; the slope is the remaining ratio.
+    // The second recording was stretched to nearly the first's tempo; the slope is the remaining ratio.
     let stretch = second.column_s / first.column_s;
     Ok(Alignment {
         key_shift: candidate.key_shift(),
@@ -82,13 +82,13 @@ pub fn align(a: &Chroma, b: &Chroma, settings: &Settings) -> Result<Alignment, E
 struct TriedCandidate {
     candidate: Candidate,
     second: Chroma,
-    found: Found,
+    found: FoundSections,
     score: f64,
 }
 
 impl TriedCandidate {
     fn new(candidate: Candidate, first: &Chroma, b: &Chroma, settings: &Settings) -> Self {
-        let second = candidate.brought(first, b);
+        let second = candidate.apply(first, b);
         let found = sections::all(first, &second, settings);
         let score = candidates::score(found.longest, first, &second);
         Self { candidate, second, found, score }
@@ -97,5 +97,7 @@ impl TriedCandidate {
 
 /// The candidate whose sections fit straight lines best; the first of equal ones.
 fn straightest(tried: &[TriedCandidate]) -> Option<&TriedCandidate> {
-    tried.iter().reduce(|best, next| if next.found.straight > best.found.straight { next } else { best })
+    tried
+        .iter()
+        .reduce(|best, next| if next.found.straightness > best.found.straightness { next } else { best })
 }

@@ -1,84 +1,85 @@
-//! Matched sections: back through the recursion, cut where the path jumps, ends set cell by cell, and again on the rest.
+//! Finds matched sections: a path is traced back and cut where it jumps, the ends of its best piece are set cell by cell, and the
+//! search repeats on the rest of both recordings.
 
 use super::settings::{COSTS, Section, Settings};
 use crate::chroma::{Chroma, PITCH_CLASSES};
 use crate::qmax::{self, Plot};
 
 /// A path is cut where it has no hits for this many seconds.
-const LONGEST_GAP_S: f64 = 8.0;
-/// A path is cut, too, where it changes its diagonal by more cells than this without a hit.
-const GREATEST_JUMP: usize = 3;
+const MAX_GAP_S: f64 = 8.0;
+/// A path is also cut where it changes its diagonal by more cells than this without a hit.
+const MAX_JUMP: usize = 3;
 /// A section extends at most this many seconds beyond the piece of a path from which it was found.
-const BEYOND_S: f64 = 12.0;
+const MAX_EXTENSION_S: f64 = 12.0;
 /// A section's tempo differs at most by this factor from that of the grids.
-const MOST_SLOPE: f64 = 1.1;
+const MAX_SLOPE: f64 = 1.1;
 /// Number of paths that are followed for each section that may be found; most pieces that are not sections are short.
 const PATHS_PER_SECTION: usize = 4;
-/// A later path is at least this share of the first one.
-const LEAST_SHARE: f32 = 0.25;
+/// Minimum value of a later path as a share of the first path's value.
+const MIN_SHARE: f32 = 0.25;
 
 /// A cell beyond the certain part belongs to a section if its similarity is above this share of the way from unrelated to
 /// matched cells.
 const END_SHARE: f32 = 0.45;
-/// A later section's cells are, beyond unrelated ones, at least this share as much alike as those of the likest: by chance
-/// two songs of one key share half a minute of chords.
-const LEAST_LIKENESS: f32 = 0.75;
+/// Minimum likeness of a later section as a share of that of the most similar section: two songs in one key can share half a
+/// minute of chords by chance.
+const MIN_LIKENESS: f32 = 0.75;
 
 /// The sections found on two grids.
 #[derive(Default)]
-pub struct Found {
+pub struct FoundSections {
     /// The sections, in order of the first recording.
     pub sections: Vec<Section>,
-    /// The path: pairs of times.
+    /// The path: pairs of times in seconds (first recording, second recording).
     pub path: Vec<(f64, f64)>,
     /// Cells of the second recording per cell of the first, over all sections; 1 where there are none.
     pub slope: f64,
     /// Value of the longest path.
     pub longest: f32,
     /// How well all sections together fit straight lines at the grids' own tempo.
-    pub straight: f32,
+    pub straightness: f32,
 }
 
 /// A piece of a path: the cells of the plot it goes through, and whether each is a hit.
 type Piece = Vec<(usize, usize, bool)>;
 
-/// All sections of `b`, which is in the key and about at the tempo of `a`.
-pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> Found {
-    let mut found = Found::default();
-    let Some(mut plot) = Plot::of(&a.columns, &b.columns, settings.depth, settings.kappa) else {
+/// Finds all sections of `b`, which must be in the key and nearly at the tempo of `a`.
+pub fn all(a: &Chroma, b: &Chroma, settings: &Settings) -> FoundSections {
+    let mut found = FoundSections::default();
+    let Some(mut plot) = Plot::new(&a.columns, &b.columns, settings.depth, settings.kappa) else {
         return found;
     };
     let mut grids = Grids::new(a, b, settings.depth);
-    let least = (settings.least_section_s / a.column_s - settings.depth as f64 + 1.0).max(3.0) as f32;
-    let (mut slopes, mut likest) = (Slopes::default(), 0f32);
-    for _ in 0..PATHS_PER_SECTION * settings.most_sections {
+    let min_path = (settings.min_section_s / a.column_s - settings.depth as f64 + 1.0).max(3.0) as f32;
+    let (mut slopes, mut best_likeness) = (Slopes::default(), 0f32);
+    for _ in 0..PATHS_PER_SECTION * settings.max_sections {
         let scores = qmax::matrix(&plot, &COSTS);
-        let Some((end, most)) = greatest(&scores) else { break };
-        found.longest = found.longest.max(most);
-        let full = found.sections.len() == settings.most_sections;
-        if full || most < least.max(LEAST_SHARE * found.longest) {
+        let Some((end, value)) = greatest(&scores) else { break };
+        found.longest = found.longest.max(value);
+        let full = found.sections.len() == settings.max_sections;
+        if full || value < min_path.max(MIN_SHARE * found.longest) {
             break;
         }
         let path = trace_back(&plot, &scores, (end / plot.columns, end % plot.columns));
-        // One piece at a time: what a path picked up on its way to it may belong to a better one.
-        let Some(piece) = best_piece(&path, (LONGEST_GAP_S / a.column_s) as usize) else { break };
+        // One piece at a time: the other pieces of this path may belong to a better path.
+        let Some(piece) = best_piece(&path, (MAX_GAP_S / a.column_s) as usize) else { break };
         clear(&mut plot, &piece);
         let Some((ends, line)) = Line::through(&piece).and_then(|line| grids.best_line(&piece, &line)) else {
             continue;
         };
-        let long = (ends.to - ends.from) as f64 * a.column_s >= settings.least_section_s;
-        if long && ends.likeness >= LEAST_LIKENESS * likest {
-            likest = likest.max(ends.likeness);
+        let long = (ends.to - ends.from) as f64 * a.column_s >= settings.min_section_s;
+        if long && ends.likeness >= MIN_LIKENESS * best_likeness {
+            best_likeness = best_likeness.max(ends.likeness);
             slopes.add(&ends, &line);
             let straight = grids.ends(&piece, &Line { slope: 1.0, ..line });
-            found.straight += straight.map_or(0.0, |ends| ends.similarity);
+            found.straightness += straight.map_or(0.0, |ends| ends.similarity);
             found.sections.push(grids.section(&ends, &line));
             found.path.extend(grids.times(&piece, &ends));
             grids.take(&ends, &line);
         }
     }
     found.sections.sort_by(|a, b| a.start_a.total_cmp(&b.start_a));
-    separate(&mut found.sections);
+    cut_overlaps(&mut found.sections);
     found.path.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     found.slope = slopes.common();
     found
@@ -92,26 +93,26 @@ fn greatest(scores: &[f32]) -> Option<(usize, f32)> {
 
 /// The path that ends in a cell, from its first hit on.
 fn trace_back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
-    let at = |row: usize, column: usize| row * plot.columns + column;
+    let index = |row: usize, column: usize| row * plot.columns + column;
     let (mut row, mut column) = end;
     let mut path = Vec::new();
     loop {
-        let hit = plot.hits[at(row, column)] > 0.0;
+        let hit = plot.hits[index(row, column)] > 0.0;
         path.push((row, column, hit));
         if row < 2 || column < 2 {
             break;
         }
-        let worth = |((down, right), cost): ((usize, usize), f32)| {
-            let from = at(row - down, column - right);
+        let value = |((down, right), cost): ((usize, usize), f32)| {
+            let from = index(row - down, column - right);
             scores[from] - cost - if hit { 0.0 } else { COSTS.gap(plot.hits[from]) }
         };
         let mut best = COSTS.steps()[0];
         for step in &COSTS.steps()[1..] {
-            if worth(*step) > worth(best) {
+            if value(*step) > value(best) {
                 best = *step;
             }
         }
-        if worth(best) <= 0.0 {
+        if value(best) <= 0.0 {
             break;
         }
         (row, column) = (row - best.0.0, column - best.0.1);
@@ -120,9 +121,9 @@ fn trace_back(plot: &Plot, scores: &[f32], end: (usize, usize)) -> Piece {
     path
 }
 
-/// Cuts a path where it jumps, or has no hits for more than `longest` cells; returns the piece with the most hits, which begins and
+/// Cuts a path where it jumps, or has no hits for more than `max_gap` cells; returns the piece with the most hits, which begins and
 /// ends with a hit.
-fn best_piece(path: &Piece, longest: usize) -> Option<Piece> {
+fn best_piece(path: &Piece, max_gap: usize) -> Option<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut pending: Piece = Vec::new();
     for cell in path {
@@ -133,7 +134,7 @@ fn best_piece(path: &Piece, longest: usize) -> Option<Piece> {
         let joined = pieces.last_mut().filter(|piece| {
             let last = piece[piece.len() - 1];
             let (down, right) = (cell.0 - last.0, cell.1 - last.1);
-            pending.len() <= longest && (pending.is_empty() || down.abs_diff(right) <= GREATEST_JUMP)
+            pending.len() <= max_gap && (pending.is_empty() || down.abs_diff(right) <= MAX_JUMP)
         });
         match joined {
             Some(piece) => {
@@ -166,17 +167,17 @@ fn clear(plot: &mut Plot, piece: &Piece) {
     }
 }
 
-/// Cuts sections that overlap in a recording, in the middle of what they share.
-fn separate(sections: &mut [Section]) {
+/// Cuts sections that overlap in a recording in the middle of the overlap.
+fn cut_overlaps(sections: &mut [Section]) {
     let mut by_second: Vec<usize> = (0..sections.len()).collect();
     by_second.sort_by(|a, b| sections[*a].start_b.total_cmp(&sections[*b].start_b));
-    for at in 1..sections.len() {
-        let (early, late) = (at - 1, at);
+    for index in 1..sections.len() {
+        let (early, late) = (index - 1, index);
         if sections[early].end_a > sections[late].start_a {
             let middle = 0.5 * (sections[early].end_a + sections[late].start_a);
             (sections[early].end_a, sections[late].start_a) = (middle, middle);
         }
-        let (early, late) = (by_second[at - 1], by_second[at]);
+        let (early, late) = (by_second[index - 1], by_second[index]);
         if sections[early].end_b > sections[late].start_b {
             let middle = 0.5 * (sections[early].end_b + sections[late].start_b);
             (sections[early].end_b, sections[late].start_b) = (middle, middle);
@@ -196,7 +197,7 @@ struct Slopes {
 }
 
 impl Slopes {
-    /// A slope is known the better, the longer its section: by the cube of its length, as of a line through points.
+    /// Adds a section's slope, weighted by the cube of the section's length, as in least squares through its points.
     fn add(&mut self, ends: &Ends, line: &Line) {
         let weight = ((ends.to - ends.from) as f64).powi(3);
         self.rows += weight;
@@ -226,9 +227,9 @@ struct Ends {
     from: usize,
     /// The cell after the section's last.
     to: usize,
-    /// Sum of what its cells' similarities are above the least.
+    /// Sum of its cells' similarities above the threshold.
     similarity: f32,
-    /// How much more alike its cells are than unrelated ones, on average.
+    /// Mean similarity of its cells above that of unrelated cells.
     likeness: f32,
 }
 
@@ -241,11 +242,11 @@ struct Line {
 }
 
 impl Line {
-    /// Least squares through the hits of a piece; none through a single row.
+    /// Least squares through the hits of a piece; `None` if they are all in one row.
     fn through(piece: &Piece) -> Option<Self> {
         let (rows, both, row, column) = moments(piece);
         // A few hits do not determine a slope.
-        (rows > 0.0).then(|| Self { slope: (both / rows).clamp(1.0 / MOST_SLOPE, MOST_SLOPE), row, column })
+        (rows > 0.0).then(|| Self { slope: (both / rows).clamp(1.0 / MAX_SLOPE, MAX_SLOPE), row, column })
     }
 
     /// The column on the line at a row.
@@ -254,26 +255,27 @@ impl Line {
     }
 }
 
-/// Both recordings in cells, and the cells that are in sections already.
+/// Both recordings in cells, and the cells that are already in sections.
 struct Grids<'a> {
     a: &'a Chroma,
     b: &'a Chroma,
     depth: usize,
     /// Similarity of unrelated cells.
-    between: f32,
-    /// Cells of either that are already in a section.
+    unrelated: f32,
+    /// Whether each cell of `a` is already in a section.
     taken_a: Vec<bool>,
+    /// Whether each cell of `b` is already in a section.
     taken_b: Vec<bool>,
 }
 
 impl<'a> Grids<'a> {
     fn new(a: &'a Chroma, b: &'a Chroma, depth: usize) -> Self {
         let (taken_a, taken_b) = (vec![false; a.columns.len()], vec![false; b.columns.len()]);
-        Self { a, b, depth, between: dot(&a.mean(), &b.mean()), taken_a, taken_b }
+        Self { a, b, depth, unrelated: dot(&a.mean(), &b.mean()), taken_a, taken_b }
     }
 
-    /// The cell of `b` beside one of `a`.
-    fn beside(&self, line: &Line, cell: usize) -> Option<usize> {
+    /// The cell of `b` that the line matches with a cell of `a`; `None` beyond the ends of `b`.
+    fn matching_cell(&self, line: &Line, cell: usize) -> Option<usize> {
         let column = line.at(cell as f64).round();
         (column >= 0.0 && (column as usize) < self.b.columns.len()).then_some(column as usize)
     }
@@ -282,49 +284,49 @@ impl<'a> Grids<'a> {
     fn take(&mut self, ends: &Ends, line: &Line) {
         for cell in ends.from..ends.to {
             self.taken_a[cell] = true;
-            if let Some(beside) = self.beside(line, cell) {
-                self.taken_b[beside] = true;
+            if let Some(matching) = self.matching_cell(line, cell) {
+                self.taken_b[matching] = true;
             }
         }
     }
 
     /// The ends of the section around a piece. Moments that are half outside of a
-    /// section may match too, or not; so the ends are looked for along the line, up to [`BEYOND_S`] beyond the piece's
+    /// section may match too, or not; so the ends are searched for along the line, up to [`MAX_EXTENSION_S`] beyond the piece's
     /// cells: where the similarity of single cells, minus the threshold between matched and unrelated ones ([`END_SHARE`]), adds
     /// up to the most.
     fn ends(&self, piece: &Piece, line: &Line) -> Option<Ends> {
         let (first, last) = (piece[0].0, piece[piece.len() - 1].0 + self.depth - 1);
-        let beyond = (BEYOND_S / self.a.column_s) as usize;
+        let beyond = (MAX_EXTENSION_S / self.a.column_s) as usize;
         let from = first.saturating_sub(beyond);
         let to = (last + beyond).min(self.a.columns.len() - 1);
         let similarity = |cell: usize| -> Option<f32> {
-            let beside = self.beside(line, cell).filter(|beside| !self.taken_b[*beside])?;
-            (!self.taken_a[cell]).then(|| dot(&self.a.columns[cell], &self.b.columns[beside]))
+            let matching = self.matching_cell(line, cell).filter(|matching| !self.taken_b[*matching])?;
+            (!self.taken_a[cell]).then(|| dot(&self.a.columns[cell], &self.b.columns[matching]))
         };
         let similarities: Vec<Option<f32>> = (from..=to).map(similarity).collect();
         let inside: Vec<f32> = similarities[first - from..=last - from].iter().copied().flatten().collect();
         let within = inside.iter().sum::<f32>() / inside.len().max(1) as f32;
-        let least = self.between + END_SHARE * (within - self.between);
+        let threshold = self.unrelated + END_SHARE * (within - self.unrelated);
         // The greatest sum of a run (Kadane); cells that are taken or beyond the second recording end every run.
         let (mut best, mut sum, mut start) = ((0.0f32, 0usize, 0usize), 0.0f32, 0);
-        for (place, similarity) in similarities.iter().enumerate() {
-            sum += similarity.map_or(f32::NEG_INFINITY, |similarity| similarity - least);
+        for (index, similarity) in similarities.iter().enumerate() {
+            sum += similarity.map_or(f32::NEG_INFINITY, |similarity| similarity - threshold);
             if sum <= 0.0 {
-                (sum, start) = (0.0, place + 1);
+                (sum, start) = (0.0, index + 1);
             } else if sum > best.0 {
-                best = (sum, start, place + 1);
+                best = (sum, start, index + 1);
             }
         }
         (best.0 > 0.0).then_some(Ends {
             from: from + best.1,
             to: from + best.2,
             similarity: best.0,
-            likeness: within - self.between,
+            likeness: within - self.unrelated,
         })
     }
 
-    /// The line near `line` along which the cells are most similar, with the section's ends. The hits of a path are up to a
-    /// cell or two beside it, which a minute later is a second.
+    /// The line near `line` along which the cells are most similar, with the section's ends. The hits of a path deviate by
+    /// up to two cells from a line, and a slope fitted to them alone can be a second off after a minute.
     fn best_line(&self, piece: &Piece, line: &Line) -> Option<(Ends, Line)> {
         let slopes = (-8..=8).map(|step| line.slope * (1.0 + 0.0025 * f64::from(step)));
         let lines = slopes.flat_map(|slope| {

@@ -2,16 +2,16 @@
 
 use crate::qmax::Costs;
 
-/// As Qmax, but a change of tempo costs: the second recording is brought to the first's tempo beforehand, and a path that may
-/// turn for nothing also runs through the unrelated part between two sections.
-pub(super) const COSTS: Costs = Costs { aside: 0.5, ..Costs::QMAX };
+/// As Qmax, but with a cost for a change of tempo: the second recording is already stretched to the first's tempo, and a path
+/// that may bend at no cost would also run through the unrelated part between two sections.
+pub(super) const COSTS: Costs = Costs { tempo_change: 0.5, ..Costs::QMAX };
 
-/// How an alignment is looked for.
+/// Settings of the search for an alignment.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Settings {
     /// Length of a cell of the first recording in seconds.
     pub cell_s: f64,
-    /// Cells of a moment, the unit of comparison: this many consecutive cells.
+    /// Number of consecutive cells of a moment, the unit of comparison.
     pub depth: usize,
     /// Share of a row, and of a column, of the cross recurrence plot that counts as near.
     pub kappa: f64,
@@ -19,11 +19,13 @@ pub struct Settings {
     pub keys: usize,
     /// The greatest tempo ratio that is tried; the smallest is its inverse.
     pub tempo: f64,
-    /// A section is at least so long in the first recording, in seconds.
-    pub least_section_s: f64,
+    /// Minimum length of a section in the first recording, in seconds.
+    #[serde(rename = "least_section_s")]
+    pub min_section_s: f64,
     /// Maximum number of sections.
-    pub most_sections: usize,
-    /// A longer recording is refused.
+    #[serde(rename = "most_sections")]
+    pub max_sections: usize,
+    /// Maximum length of a recording in seconds; longer ones are refused.
     pub longest_s: f64,
 }
 
@@ -35,14 +37,14 @@ impl Default for Settings {
             kappa: 0.095,
             keys: 3,
             tempo: 1.43,
-            least_section_s: 10.0,
-            most_sections: 16,
+            min_section_s: 10.0,
+            max_sections: 16,
             longest_s: 1800.0,
         }
     }
 }
 
-/// A part of one recording beside the part of the other that it matches. Seconds.
+/// A part of one recording and the part of the other that it matches.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Section {
     /// Where the section begins in the first recording, in seconds.

@@ -1,6 +1,6 @@
-//! Made-up music with a known alignment, and the covers mini set.
+//! Synthetic music with a known alignment, and the covers mini set.
 
-#![allow(dead_code, reason = "not every test file needs all of it")]
+#![allow(dead_code, reason = "not every test file uses all of it")]
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-/// Seconds of a beat at tempo ratio 1.
+/// Duration of a beat in seconds at tempo ratio 1.
 pub const BEAT_S: f64 = 0.5;
 
 /// A song: the pitches that sound in each beat (bins of the transform, so semitones above C1).
@@ -20,7 +20,7 @@ pub struct Song {
 }
 
 impl Song {
-    /// Chords of a key that change every second or fourth beat, with a bass and a melody of one or two notes a beat.
+    /// Chords of a key that change every second or fourth beat, with a bass and a melody of one or two notes per beat.
     pub fn new(seconds: f64, seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let scale = [0, 2, 4, 5, 7, 9, 11];
@@ -57,23 +57,23 @@ impl Song {
         let mut magnitudes = vec![0f32; 84 * frames];
         for frame in 0..frames {
             let mut rest = frame as f64 * cqt.column_seconds() * tempo;
-            let (song, at) = parts
+            let (song, time) = parts
                 .iter()
                 .find_map(|(song, from, to)| {
                     let inside = rest < to - from;
-                    let at = from + rest;
+                    let time = from + rest;
                     rest -= to - from;
-                    inside.then_some((song, at))
+                    inside.then_some((song, time))
                 })
                 .unwrap_or((&parts[0].0, 0.0));
-            let beat = &song.beats[((at / BEAT_S) as usize).min(song.beats.len() - 1)];
+            let beat = &song.beats[((time / BEAT_S) as usize).min(song.beats.len() - 1)];
             for (voice, pitch) in beat.iter().enumerate() {
                 // The melody leads.
                 let loudness = if voice + 1 == beat.len() { 2.0 } else { 1.0 };
                 for (up, weight) in &partials {
                     let bin = *pitch as i32 + key + *up as i32;
-                    for (off, leak) in [(-1, 0.5), (0, 1.0), (1, 0.5)] {
-                        if let Ok(bin @ 0..84) = usize::try_from(bin + off) {
+                    for (offset, leak) in [(-1, 0.5), (0, 1.0), (1, 0.5)] {
+                        if let Ok(bin @ 0..84) = usize::try_from(bin + offset) {
                             magnitudes[bin * frames + frame] += loudness * weight * leak;
                         }
                     }
@@ -101,35 +101,36 @@ pub fn split(set: &Path, split: &str) -> Vec<Version> {
     let extractor = Extractor::new(CqtSettings::default(), Limits::default());
     let mut reader = csv::Reader::from_path(set.join("data/interim/shs100k.csv")).unwrap();
     let header = reader.headers().unwrap().clone();
-    let place = |name: &str| header.iter().position(|column| column == name).unwrap();
-    let (clique, url, of_split) = (place("clique"), place("url"), place("split"));
+    let column_of = |name: &str| header.iter().position(|column| column == name).unwrap();
+    let (clique, url, of_split) = (column_of("clique"), column_of("url"), column_of("split"));
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
     rows.par_iter()
         .filter(|row| &row[of_split] == split)
         .map(|row| {
-            let made = extractor.file(&set.join(&row[url])).unwrap();
-            let magnitudes: Vec<f32> = made.magnitude.iter().map(|value| value.to_f32()).collect();
+            let features = extractor.file(&set.join(&row[url])).unwrap();
+            let magnitudes: Vec<f32> = features.magnitude.iter().map(|value| value.to_f32()).collect();
             let chroma =
-                Chroma::fold(&magnitudes, made.frames, extractor.settings(), &Folding::default()).unwrap();
+                Chroma::fold(&magnitudes, features.frames, extractor.settings(), &Folding::default())
+                    .unwrap();
             Version { clique: row[clique].to_owned(), chroma }
         })
         .collect()
 }
 
-/// Similarities of all pairs, n x n: of the later one and the earlier one, both ways the same, as the Python has it.
-pub fn pairs<T>(of: &[T], similarity: impl Fn(&T, &T) -> f32) -> Vec<f32> {
-    let n = of.len();
+/// Symmetric similarities of all pairs, n x n, computed from the later to the earlier one, as in the Python program.
+pub fn pairs<T>(items: &[T], similarity: impl Fn(&T, &T) -> f32) -> Vec<f32> {
+    let n = items.len();
     let mut all = vec![0f32; n * n];
     for i in 0..n {
         for j in 0..i {
-            let score = similarity(&of[i], &of[j]);
+            let score = similarity(&items[i], &items[j]);
             (all[i * n + j], all[j * n + i]) = (score, score);
         }
     }
     all
 }
 
-/// Every version a query against all others.
+/// The mAP with every version as a query against all others.
 pub fn mean_average_precision(similarities: &[f32], cliques: &[&str]) -> f64 {
     let n = cliques.len();
     let mut precisions = Vec::new();
@@ -139,7 +140,7 @@ pub fn mean_average_precision(similarities: &[f32], cliques: &[&str]) -> f64 {
         order.sort_by(|one, other| row[*other].total_cmp(&row[*one]));
         let ranks = order.iter().enumerate().filter(|(_, other)| cliques[**other] == cliques[query]);
         let found: Vec<f64> =
-            ranks.enumerate().map(|(found, (rank, _))| (found + 1) as f64 / (rank + 1) as f64).collect();
+            ranks.enumerate().map(|(number, (rank, _))| (number + 1) as f64 / (rank + 1) as f64).collect();
         if !found.is_empty() {
             precisions.push(found.iter().sum::<f64>() / found.len() as f64);
         }

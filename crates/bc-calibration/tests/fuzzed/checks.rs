@@ -1,4 +1,4 @@
-//! What holds of any bytes given as a calibration: an error that names the file, or probabilities.
+//! Checks any bytes read as a calibration: the result is an error that names the file, or probabilities.
 
 use bc_calibration::Calibration;
 use bc_testing::fuzzed::{in_file, names_file};

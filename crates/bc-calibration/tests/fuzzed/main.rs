@@ -1,4 +1,4 @@
-//! What the fuzzer began with and what it found (`fuzz/README.md`), by the assertions of its targets.
+//! Replays the fuzzer's seeds and findings (`fuzz/README.md`) with the assertions of its targets.
 
 mod checks;
 
@@ -8,7 +8,7 @@ use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
 use bc_testing::fuzzed::{replay, write_seed};
 
-/// Counts what the parsers take.
+/// Counts the memory that the parsers allocate.
 #[global_allocator]
 static MEMORY: bc_testing::memory::Counting = bc_testing::memory::Counting;
 
@@ -20,7 +20,7 @@ fn calibration() {
 #[test]
 #[ignore = "rewrites fuzz/corpus"]
 fn corpora() {
-    // Twelve works of two versions on a circle, a little apart.
+    // Twelve works of two versions on a circle, near each other.
     let label = |number: usize| Label {
         version_id: number.to_string(),
         clique_id: (number / 2).to_string(),
@@ -45,6 +45,6 @@ fn corpora() {
             inputs: Default::default(),
         },
     };
-    let made = Calibration::from_embeddings("embeddings.parquet".as_ref(), &embeddings).unwrap();
-    write_seed("calibration", "circle", &serde_json::to_vec(&made).unwrap());
+    let calibration = Calibration::from_embeddings("embeddings.parquet".as_ref(), &embeddings).unwrap();
+    write_seed("calibration", "circle", &serde_json::to_vec(&calibration).unwrap());
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use bc_audio::CutOff;
 use bc_formats::config::VerifyConfig;
 use bc_formats::fingerprint::{Digest, digest};
 use bc_formats::index::{Split, Status, Version};
@@ -139,9 +140,9 @@ fn fault(inspection: &Inspection, config: &VerifyConfig) -> Option<String> {
         return Some(format!("does not decode: {bad} of {} frames are invalid", good + bad));
     }
     if let Some((declared, duration)) = lengths(inspection)
-        && duration < declared * (1.0 - config.missing_share)
+        && let Some(cut_off) = CutOff::check(duration, Some(declared), config.missing_share)
     {
-        return Some(format!("is cut off: {duration:.1} s of {declared:.1} s"));
+        return Some(cut_off.to_string());
     }
     let threshold = 10f64.powf(config.silence_db / 20.0);
     inspection.peak.filter(|&peak| f64::from(peak) < threshold).map(|_| "holds only silence".to_owned())

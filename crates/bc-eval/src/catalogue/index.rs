@@ -11,9 +11,9 @@ use bc_formats::provenance::Provenance;
 use bc_cli::saving;
 use bc_embed::embedder::Embedder;
 use bc_embed::origin::Origin;
-use bc_embed::windows::{self, Windows, in_words};
+use bc_embed::windows::{self, Windows, describe as describe_windows};
 
-/// A recording that is not in the file yet: its rows.
+/// The rows of a recording that is not yet in the file.
 pub struct Pending {
     /// Path of the recording, for reports.
     pub path: PathBuf,
@@ -28,20 +28,20 @@ pub struct Pending {
 pub enum AddOutcome {
     /// The recording is new and was added.
     Added,
-    /// The index holds the recording already, with the same id and content.
-    Present,
+    /// The index already holds the recording, with the same id and content.
+    AlreadyPresent,
     /// Another recording has the same id.
-    IdTaken,
+    IdConflict,
 }
 
-/// The rows as they were last read or written.
+/// An index file, with its rows as they were last read or written.
 pub struct GrowingIndex {
     path: PathBuf,
     embeddings: Embeddings,
 }
 
 impl GrowingIndex {
-    /// Reads the file at `path`; if there is none yet, begins an empty index for the network `embedder`.
+    /// Reads the file at `path`; if there is none, starts an empty index for the network `embedder`.
     ///
     /// # Errors
     /// A file that cannot be read; one of another network, or of other windows.
@@ -65,14 +65,14 @@ impl GrowingIndex {
         Ok(index)
     }
 
-    /// Content hash by id.
-    pub fn known(&self) -> HashMap<&str, &str> {
+    /// The content hash of each recording, by id.
+    pub fn hashes_by_id(&self) -> HashMap<&str, &str> {
         let labels = self.embeddings.labels.iter();
         labels.map(|label| (label.version_id.as_str(), label.source_hash.as_str())).collect()
     }
 
-    /// Adds the recordings that the file does not hold yet (other processes may have written it since the last read) and writes it. Its
-    /// bytes depend on the recordings alone, not on the order or the number of saves: rows are sorted by id and position.
+    /// Adds the recordings that are not in the file and writes it; other processes may have written it since the last read. Its
+    /// bytes depend only on the recordings, not on the order or number of saves: rows are sorted by id and position.
     ///
     /// # Errors
     /// A file that cannot be read or written; another process made it with another network or other windows.
@@ -80,14 +80,14 @@ impl GrowingIndex {
         let _lock = saving::lock_for_writing(&self.path)?;
         self.refresh()?;
         let mut known: HashMap<String, String> =
-            self.known().into_iter().map(|(id, hash)| (id.to_owned(), hash.to_owned())).collect();
+            self.hashes_by_id().into_iter().map(|(id, hash)| (id.to_owned(), hash.to_owned())).collect();
         let mut saved = Vec::with_capacity(pending.len());
         for Pending { path, labels, vectors } in pending {
             let Some(first) = labels.first() else { continue };
             let outcome = match known.get(&first.version_id) {
                 None => AddOutcome::Added,
-                Some(hash) if *hash == first.source_hash => AddOutcome::Present,
-                Some(_) => AddOutcome::IdTaken,
+                Some(hash) if *hash == first.source_hash => AddOutcome::AlreadyPresent,
+                Some(_) => AddOutcome::IdConflict,
             };
             if outcome == AddOutcome::Added {
                 known.insert(first.version_id.clone(), first.source_hash.clone());
@@ -105,7 +105,7 @@ impl GrowingIndex {
         Ok(saved)
     }
 
-    /// Reads the file if it is not what was last read or written.
+    /// Reads the file if another process has written it since it was last read or written.
     fn refresh(&mut self) -> Result<()> {
         if !self.path.exists() {
             return Ok(());
@@ -115,17 +115,21 @@ impl GrowingIndex {
             return Ok(());
         }
         let own = &self.embeddings.provenance;
-        Origin::of(&stored).expect(&self.path, &Origin::of(own), Path::new("the network to add with"))?;
-        let cut = |provenance: &Provenance| {
-            Windows::of_file(provenance).with_context(|| self.path.display().to_string())
+        Origin::from_provenance(&stored).expect_same(
+            &self.path,
+            &Origin::from_provenance(own),
+            Path::new("the network to add with"),
+        )?;
+        let windows_of = |provenance: &Provenance| {
+            Windows::from_provenance(provenance).with_context(|| self.path.display().to_string())
         };
-        let (stored_windows, new_windows) = (cut(&stored)?, cut(own)?);
+        let (stored_windows, new_windows) = (windows_of(&stored)?, windows_of(own)?);
         ensure!(
             stored_windows == new_windows,
-            "{} holds {}, but {} are to be added: their scores cannot be compared; add the same kind, or begin another index",
+            "{} holds {}, but {} are to be added: their scores cannot be compared; add the same kind, or start another index",
             self.path.display(),
-            in_words(stored_windows),
-            in_words(new_windows)
+            describe_windows(stored_windows),
+            describe_windows(new_windows)
         );
         self.embeddings = Embeddings::read(&self.path)?;
         Ok(())
@@ -151,7 +155,7 @@ impl GrowingIndex {
     }
 }
 
-/// A fingerprint of the whole content: a new work, title or position makes a new index, as does a new vector.
+/// A fingerprint of the whole content: it changes with any work, title, position or vector.
 fn fingerprint(embeddings: &Embeddings) -> String {
     let mut fingerprint = Fingerprint::of("catalogue");
     fingerprint.add_json(&embeddings.provenance.settings).add_json(&embeddings.provenance.inputs);
@@ -200,19 +204,19 @@ mod tests {
     fn every_field_is_in_the_fingerprint() {
         let before = fingerprint(&embeddings());
         let changes: [fn(&mut Embeddings); 8] = [
-            |made| made.labels[0].clique_id = "d".into(),
-            |made| made.labels[0].title = "u".into(),
-            |made| made.labels[0].performer = "q".into(),
-            |made| made.labels[0].duration_s = 61.0,
-            |made| made.labels[0].start_s = 6.0,
-            |made| made.labels[0].source_hash = "i".into(),
-            |made| made.vectors[1] = 0.5,
-            |made| made.provenance.settings = serde_json::json!({ "windows": { "length_s": 30.0 } }),
+            |changed| changed.labels[0].clique_id = "d".into(),
+            |changed| changed.labels[0].title = "u".into(),
+            |changed| changed.labels[0].performer = "q".into(),
+            |changed| changed.labels[0].duration_s = 61.0,
+            |changed| changed.labels[0].start_s = 6.0,
+            |changed| changed.labels[0].source_hash = "i".into(),
+            |changed| changed.vectors[1] = 0.5,
+            |changed| changed.provenance.settings = serde_json::json!({ "windows": { "length_s": 30.0 } }),
         ];
         for (number, change) in changes.iter().enumerate() {
-            let mut made = embeddings();
-            change(&mut made);
-            assert_ne!(fingerprint(&made), before, "change {number}");
+            let mut changed = embeddings();
+            change(&mut changed);
+            assert_ne!(fingerprint(&changed), before, "change {number}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Embeddings of audio files, without a list or stored features: one file to which several processes may add at once.
+//! Embeds audio files without a list or stored features into one file, to which several processes may add at once.
 
 mod index;
 
@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::embed;
 use index::{AddOutcome, GrowingIndex, Pending};
 
-/// Files that are decoded and held at once, at most; as many as there are threads otherwise.
+/// Maximum number of files that are decoded and held at once; fewer if there are fewer threads.
 const MAX_DECODED: usize = 16;
 
 /// The recordings to add, and how.
@@ -39,8 +39,9 @@ pub struct Request {
 pub struct Added {
     /// Recordings that are new.
     pub new: usize,
-    /// Recordings that were there already, id and content; they stayed as they were.
-    pub there: usize,
+    /// Recordings that were already present with the same id and content, and stay unchanged (`there` in JSON).
+    #[serde(rename = "there")]
+    pub already_present: usize,
     /// Files that could not be used.
     pub failed: Vec<Failure>,
 }
@@ -50,21 +51,21 @@ impl Added {
         for (path, outcome) in saved {
             match outcome {
                 AddOutcome::Added => self.new += 1,
-                AddOutcome::Present => self.there += 1,
-                AddOutcome::IdTaken => self.failed.push(id_taken(&path)),
+                AddOutcome::AlreadyPresent => self.already_present += 1,
+                AddOutcome::IdConflict => self.failed.push(id_conflict(&path)),
             }
         }
     }
 }
 
-fn id_taken(path: &Path) -> Failure {
+fn id_conflict(path: &Path) -> Failure {
     let error =
         "the index holds another recording of that name; rename the file, or name the folder above it";
     Failure::new(path, error.to_owned())
 }
 
-/// Embeds `request` and adds it to the index at `path`, which is made if it is not there.
-/// Existing recordings keep their rows; the same call again adds only what is missing. Other processes may add to the same
+/// Embeds the recordings of `request` and adds them to the index at `path`, which is created if absent.
+/// Existing recordings keep their rows; repeating the call adds only what is missing. Other processes may add to the same
 /// index at the same time.
 ///
 /// # Errors
@@ -88,9 +89,9 @@ pub fn add(config: &Config, request: &Request, path: &Path) -> Result<Added> {
     };
     interrupt::install("finishing these files; run the same command again to continue")?;
     let mut index = GrowingIndex::open(path, &audio.embedder, request.windows)?;
-    let new = missing(&index, files, &mut added);
+    let new = missing_files(&index, files, &mut added);
     embed_new(&audio, request, &new, &mut index, &mut added)?;
-    files::expect_used(added.new + added.there, &added.failed, path)?;
+    files::expect_used(added.new + added.already_present, &added.failed, path)?;
     Ok(added)
 }
 
@@ -106,17 +107,17 @@ fn refuse_experiment_output(path: &Path, written: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files whose ids the index does not know; those that it knows are counted.
-fn missing(index: &GrowingIndex, files: Vec<AudioFile>, added: &mut Added) -> Vec<AudioFile> {
-    let known = index.known();
+/// The files whose ids are not in the index; the others are counted in `added`.
+fn missing_files(index: &GrowingIndex, files: Vec<AudioFile>, added: &mut Added) -> Vec<AudioFile> {
+    let known = index.hashes_by_id();
     let (known_files, new): (Vec<_>, Vec<_>) =
         files.into_iter().partition(|file| known.contains_key(file.id.as_str()));
-    // All cores: a catalogue that is added to again is read again.
+    // On all cores: repeating a large addition reads all of its files.
     let hashes: Vec<_> = known_files.par_iter().map(|file| files::content_hash(&file.path)).collect();
     for (file, hash) in known_files.iter().zip(hashes) {
         match hash {
-            Ok(hash) if hash == known[file.id.as_str()] => added.there += 1,
-            Ok(_) => added.failed.push(id_taken(&file.path)),
+            Ok(hash) if hash == known[file.id.as_str()] => added.already_present += 1,
+            Ok(_) => added.failed.push(id_conflict(&file.path)),
             Err(error) => added.failed.push(Failure::new(&file.path, bc_cli::describe(&error))),
         }
     }
@@ -131,7 +132,7 @@ fn embed_new(
     added: &mut Added,
 ) -> Result<()> {
     let bar = progress::bar(new.len() as u64, "embedding", "files");
-    let mut pace = SaveTimer::new();
+    let mut save_timer = SaveTimer::new();
     let mut pending = Vec::new();
     for batch in new.chunks(rayon::current_num_threads().clamp(1, MAX_DECODED)) {
         if interrupt::requested() {
@@ -145,7 +146,7 @@ fn embed_new(
                 Err(error) => added.failed.push(Failure::new(&file.path, bc_cli::describe(&error))),
             }
         }
-        if pace.is_due() {
+        if save_timer.is_due() {
             added.count(index.add(std::mem::take(&mut pending))?);
         }
     }

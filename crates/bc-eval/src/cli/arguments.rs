@@ -20,7 +20,7 @@ pub struct EmbedArgs {
     pub shard: ShardArgs,
     #[command(flatten)]
     pub window: WindowArgs,
-    /// Without a value: write embeddings.npy and ids.txt beside embeddings.parquet too. With one: embed this
+    /// Without a value: write embeddings.npy and ids.txt next to embeddings.parquet too. With one: embed this
     /// NumPy array (tracks x rows x frames, the network's input as it is) into --out (.npy), or all arrays (rows x
     /// frames, of any lengths) of this folder, in order of their names.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
@@ -72,7 +72,7 @@ pub struct MetricsArgs {
 }
 
 impl MetricsArgs {
-    /// The distance asked for.
+    /// The requested distance, if any.
     pub fn distance(&self) -> Option<Distance> {
         self.distance.map(|distance| match distance {
             DistanceArg::Cosine => Distance::Cosine,
@@ -94,7 +94,7 @@ pub struct CalibrateArgs {
     /// Embeddings file with the splits val and test; embeddings.parquet in [eval] output if not given.
     #[arg(long, value_name = "FILE")]
     pub embeddings: Option<PathBuf>,
-    /// File to write; calibration.json beside the embeddings if not given.
+    /// File to write; calibration.json next to the embeddings if not given.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

@@ -23,7 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   bc-eval run --config configs/demo.toml                  embeddings, figures, calibration and a report
   bc-eval metrics --npy vectors.npy --cliques cliques.txt --policy clews
-  bc-eval baselines --config configs/demo.toml            what chroma and alignment find on the same features
+  bc-eval baselines --config configs/demo.toml            figures of classical methods on the same features
   bc-eval excerpts --config configs/demo.toml --seconds 5,10    how well short queries find their works
   bc-eval report runs/one/eval runs/two/eval --out both
 
@@ -50,7 +50,7 @@ enum Command {
     Embed(EmbedArgs),
     /// mAP, MR1, MRR, hit@k, P@10, NAR with intervals, by split.
     Metrics(MetricsArgs),
-    /// Figures of classical methods (2-D Fourier magnitudes, Qmax) on the features, beside chance and the network.
+    /// Figures of classical methods (2-D Fourier magnitudes, Qmax) on the features, compared with chance and the network.
     Baselines(BaselinesArgs),
     /// How well excerpts of 10, 20 and 30 s of every version find its work among the windows of all others.
     Excerpts(ExcerptsArgs),
@@ -62,13 +62,13 @@ enum Command {
     Export(ExportArgs),
     /// Print the resolved configuration with a comment for every key.
     Config,
-    /// Handed on to bc-search: the works that a recording may be a version of.
+    /// Forwarded to bc-search: the works that a recording may be a version of.
     #[command(disable_help_flag = true)]
     Search(Forwarded),
-    /// Handed on to bc-search: whether two recordings are versions of one work.
+    /// Forwarded to bc-search: whether two recordings are versions of one work.
     #[command(disable_help_flag = true)]
     Compare(Forwarded),
-    /// Handed on to bc-search: audio files for an index.
+    /// Forwarded to bc-search: audio files for an index.
     #[command(disable_help_flag = true)]
     Add(Forwarded),
 }
@@ -84,7 +84,7 @@ struct Forwarded {
 /// Runs the command of the arguments.
 ///
 /// # Errors
-/// Whatever the command's module says.
+/// The errors of the command.
 pub fn main(cli: Cli) -> Result<Outcome> {
     if matches!(cli.command, Command::Search(_) | Command::Compare(_) | Command::Add(_)) {
         return forward::to_search(std::env::args_os().skip(1).collect());
@@ -99,32 +99,32 @@ pub fn main(cli: Cli) -> Result<Outcome> {
         Command::Run => evaluate(&config).map(Into::into),
         Command::Embed(args) => embed(config, args),
         Command::Metrics(args) => measure(&config, args).map(Into::into),
-        Command::Baselines(args) => classical(&config, &args).map(Into::into),
-        Command::Excerpts(args) => short(&config, &args).map(Into::into),
-        Command::Report(args) => page(&config, args).map(Into::into),
+        Command::Baselines(args) => measure_baselines(&config, &args).map(Into::into),
+        Command::Excerpts(args) => measure_excerpts(&config, &args).map(Into::into),
+        Command::Report(args) => write_report(&config, args).map(Into::into),
         Command::Calibrate(args) => calibrate(&config, args).map(Into::into),
         Command::Export(args) => export_files(config, args).map(Into::into),
         Command::Search(Forwarded { .. }) | Command::Compare(_) | Command::Add(_) => {
-            unreachable!("handed on above")
+            unreachable!("forwarded above")
         }
     }
 }
 
 fn evaluate(config: &Config) -> Result<()> {
-    let made = stage::run(config)?;
-    println!("{}\n{}", stage::summary(&made.measured), made.measured.rules);
-    if made.up_to_date {
+    let results = stage::run(config)?;
+    println!("{}\n{}", stage::summary(&results.measured), results.measured.rules);
+    if results.up_to_date {
         println!("Nothing to do: {} is up to date.", config.eval.output.display());
     }
-    println!("The report: {}", made.report.display());
+    println!("The report: {}", results.report.display());
     Ok(())
 }
 
 fn embed(mut config: Config, args: EmbedArgs) -> Result<Outcome> {
     args.network.apply(&mut config);
     let windows = args.window.resolve()?;
-    let usual = embed::path_of(&config);
-    let beside = args.npy == Some(None);
+    let default_path = embed::path_of(&config);
+    let write_npy = args.npy == Some(None);
     match (args.npy.flatten(), args.out) {
         (Some(array), Some(out)) if args.audio.is_empty() => {
             let (tracks, dim) = inference::run(&config, &array, &out)?;
@@ -139,39 +139,39 @@ fn embed(mut config: Config, args: EmbedArgs) -> Result<Outcome> {
         ),
         (None, Some(out)) => {
             let request = catalogue::Request { audio: args.audio, windows, shard: args.shard.resolve()? };
-            let made = catalogue::add(&config, &request, &out)?;
-            println!("{}", added(&made, &out));
-            if beside && out.exists() {
+            let added = catalogue::add(&config, &request, &out)?;
+            println!("{}", describe_added(&added, &out));
+            if write_npy && out.exists() {
                 export::vectors(&out, out.parent().unwrap_or(Path::new("")))?;
             }
-            return Ok(Outcome::of_failures(made.failed.len() as u64));
+            return Ok(Outcome::of_failures(added.failed.len() as u64));
         }
         (None, None) => {
             if windows.is_some() {
                 bail!("--window cuts audio files; features are embedded as whole tracks");
             }
-            println!("{}", embedded(embed::run(&config, args.shard.resolve()?)?, &usual));
-            if beside && usual.exists() {
-                export::vectors(&usual, &config.eval.output)?;
+            println!("{}", describe_status(embed::run(&config, args.shard.resolve()?)?, &default_path));
+            if write_npy && default_path.exists() {
+                export::vectors(&default_path, &config.eval.output)?;
             }
         }
     }
     Ok(Outcome::Done)
 }
 
-fn embedded(status: Status, path: &Path) -> String {
+fn describe_status(status: Status, path: &Path) -> String {
     match status {
         Status::UpToDate => format!("Nothing to do: {} is up to date.", path.display()),
         Status::Written(count) => format!("{count} embeddings in {}", path.display()),
         Status::ShardDone(count) => {
-            format!("This shard is done; {count} embeddings so far, others are missing.")
+            format!("This shard is done; {count} embeddings so far, those of other shards are missing.")
         }
     }
 }
 
-/// A file that was named, or the configuration's own embeddings, which must be up to date.
-fn named_or_own(config: &Config, named: Option<PathBuf>) -> Result<PathBuf> {
-    if let Some(path) = named {
+/// The given file or, by default, the configuration's own embeddings, which must be up to date.
+fn given_or_own(config: &Config, given: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = given {
         return Ok(path);
     }
     embed::expect_current(config)?;
@@ -186,7 +186,7 @@ fn measure(config: &Config, args: MetricsArgs) -> Result<()> {
         (Some(npy), _) => metrics::of_array(&npy, &cliques, &policy, args.seed)?,
         (None, Some(matrix)) => metrics::of_distances(&matrix, &cliques, &policy, args.seed)?,
         (None, None) => {
-            let embeddings = named_or_own(config, args.embeddings)?;
+            let embeddings = given_or_own(config, args.embeddings)?;
             metrics::of_embeddings(&embeddings, args.candidates.as_deref(), &policy, args.seed)?
         }
     };
@@ -197,7 +197,7 @@ fn measure(config: &Config, args: MetricsArgs) -> Result<()> {
     Ok(())
 }
 
-fn classical(config: &Config, args: &BaselinesArgs) -> Result<()> {
+fn measure_baselines(config: &Config, args: &BaselinesArgs) -> Result<()> {
     let path = baselines::path_of(config);
     let outcome = baselines::run(config, &args.methods())?;
     println!("{}", baselines::table(config)?);
@@ -206,21 +206,21 @@ fn classical(config: &Config, args: &BaselinesArgs) -> Result<()> {
         baselines::Outcome::Written(measured) => {
             println!("{}\n{}", measured.rules, path.display());
             if config.eval.output.join("report.html").exists() {
-                println!("`bc-eval report` puts them into the report.");
+                println!("`bc-eval report` adds them to the report.");
             }
         }
     }
     Ok(())
 }
 
-fn short(config: &Config, args: &ExcerptsArgs) -> Result<()> {
+fn measure_excerpts(config: &Config, args: &ExcerptsArgs) -> Result<()> {
     let measured = excerpts::run(config, &args.seconds)?;
     println!("{}\n{}; {}", excerpts::table(&measured), measured.compared, measured.rules);
     println!("{}", excerpts::path_of(config).display());
     Ok(())
 }
 
-fn page(config: &Config, args: ReportArgs) -> Result<()> {
+fn write_report(config: &Config, args: ReportArgs) -> Result<()> {
     let folders = if args.folders.is_empty() {
         embed::expect_current(config)?;
         vec![config.eval.output.clone()]
@@ -228,47 +228,47 @@ fn page(config: &Config, args: ReportArgs) -> Result<()> {
         args.folders
     };
     let out = args.out.unwrap_or_else(|| folders[0].clone());
-    let sources: Vec<report::Source> = folders.into_iter().map(report::Source::of).collect();
+    let sources: Vec<report::Source> = folders.into_iter().map(report::Source::from_folder).collect();
     report::write(&sources, &out)?;
     println!("{}", out.join("report.html").display());
     Ok(())
 }
 
 fn calibrate(config: &Config, args: CalibrateArgs) -> Result<()> {
-    let path = named_or_own(config, args.embeddings)?;
+    let path = given_or_own(config, args.embeddings)?;
     let calibration = Calibration::from_embeddings(&path, &Embeddings::read(&path)?)?;
-    let out = args.out.unwrap_or_else(|| calibration::beside(&path));
+    let out = args.out.unwrap_or_else(|| calibration::default_path(&path));
     saving::write_json(&out, &calibration)?;
     println!("{}\n{}", calibration.tables(), out.display());
     Ok(())
 }
 
-/// The result of adding audio files, as text; failures go to standard error.
-fn added(made: &Added, path: &Path) -> String {
-    for failure in &made.failed {
+/// The result of adding audio files as a sentence; failures are printed to standard error.
+fn describe_added(added: &Added, path: &Path) -> String {
+    for failure in &added.failed {
         eprintln!("failed: {}: {}", failure.file, failure.error);
     }
-    let there = match made.there {
+    let already_present = match added.already_present {
         0 => String::new(),
-        there => format!(", {there} were there already"),
+        count => format!(", {count} already present"),
     };
-    let failed = match made.failed.len() {
+    let failed = match added.failed.len() {
         0 => String::new(),
         failed => format!(", {failed} failed"),
     };
-    format!("{} recordings added to {}{there}{failed}", made.new, path.display())
+    format!("{} recordings added to {}{already_present}{failed}", added.new, path.display())
 }
 
 fn export_files(mut config: Config, args: ExportArgs) -> Result<()> {
     args.network.apply(&mut config);
-    let named = args.embeddings.is_some();
+    let has_path = args.embeddings.is_some();
     let embeddings = args.embeddings.unwrap_or_else(|| embed::path_of(&config));
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
-    let asked = !config.eval.checkpoint.as_os_str().is_empty();
-    let embedder = (asked || checkpoint.exists())
+    let is_configured = !config.eval.checkpoint.as_os_str().is_empty();
+    let embedder = (is_configured || checkpoint.exists())
         .then(|| origin::embedder(&config).context("cannot export the network"))
         .transpose()?;
-    let vectors = named || embeddings.exists();
+    let vectors = has_path || embeddings.exists();
     if args.onnx && embedder.is_none() {
         bail!("--onnx: there is no network at {}; name one with --checkpoint", checkpoint.display());
     }
@@ -281,8 +281,8 @@ fn export_files(mut config: Config, args: ExportArgs) -> Result<()> {
     }
     if vectors {
         if let Some(embedder) = &embedder {
-            let made = Origin::of(&Embeddings::read_provenance(&embeddings)?);
-            made.expect(&embeddings, &Origin::of_network(embedder), &checkpoint)?;
+            let origin = Origin::from_provenance(&Embeddings::read_provenance(&embeddings)?);
+            origin.expect_same(&embeddings, &Origin::from_embedder(embedder), &checkpoint)?;
         }
         let count = export::vectors(&embeddings, &args.out)?;
         println!("{count} vectors in {}", args.out.join("embeddings.npy").display());

@@ -7,7 +7,7 @@ use half::f16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// An excerpt at one position in every recording.
+/// Excerpts of one length, at a random position of each recording.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Excerpt {
     /// Length of the excerpt, in seconds.
@@ -17,9 +17,10 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// The excerpt's columns of features (bins x `frames`) of recording `number`, whose columns last `column_s`: at a position that is
-    /// drawn from the seed and the number, the same whatever the tempo; the whole recording where that is no longer.
-    pub(super) fn of<'a>(
+    /// Cuts the excerpt of recording `number` out of its features (bins x `frames`), whose columns last `column_s` seconds. The
+    /// position is drawn from the seed and the number, so it is the same at every tempo. Returns the whole recording if that is
+    /// no longer.
+    pub(super) fn cut<'a>(
         &self,
         magnitude: &'a [f16],
         frames: usize,
@@ -42,19 +43,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_excerpt_is_the_same_columns_of_all_bins_and_depends_on_seed_and_recording() {
+    fn excerpt_has_the_same_columns_in_all_bins_and_depends_on_seed_and_recording() {
         let row: Vec<f16> = (0..50).map(|n| f16::from_f32(n as f32)).collect();
         let both = [row.clone(), row.iter().map(|v| *v + f16::from_f32(100.0)).collect()].concat();
-        let of = |seed, number| Excerpt { seconds: 2.0, seed }.of(&both, 50, number, 0.5);
-        let (cut, length) = of(1, 0);
-        assert_eq!((length, cut.len()), (4, 8));
+        let cut = |seed, number| Excerpt { seconds: 2.0, seed }.cut(&both, 50, number, 0.5);
+        let (columns, length) = cut(1, 0);
+        assert_eq!((length, columns.len()), (4, 8));
         for column in 0..4 {
-            assert_eq!(cut[column].to_f32() - cut[0].to_f32(), column as f32);
-            assert_eq!(cut[4 + column].to_f32(), cut[column].to_f32() + 100.0);
+            assert_eq!(columns[column].to_f32() - columns[0].to_f32(), column as f32);
+            assert_eq!(columns[4 + column].to_f32(), columns[column].to_f32() + 100.0);
         }
-        assert_eq!(of(1, 0), of(1, 0));
-        let places = |seed| (0..20).map(|number| of(seed, number).0[0].to_f32() as u32).collect::<Vec<_>>();
-        assert!(places(1) != places(2) && places(1).iter().any(|place| *place != places(1)[0]));
-        assert_eq!(Excerpt { seconds: 30.0, seed: 1 }.of(&both, 50, 0, 0.5), (Cow::Borrowed(&both[..]), 50));
+        assert_eq!(cut(1, 0), cut(1, 0));
+        let starts = |seed| (0..20).map(|number| cut(seed, number).0[0].to_f32() as u32).collect::<Vec<_>>();
+        assert!(starts(1) != starts(2) && starts(1).iter().any(|start| *start != starts(1)[0]));
+        assert_eq!(Excerpt { seconds: 30.0, seed: 1 }.cut(&both, 50, 0, 0.5), (Cow::Borrowed(&both[..]), 50));
     }
 }

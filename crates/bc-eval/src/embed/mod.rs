@@ -1,4 +1,4 @@
-//! Features become embeddings: the index's usable versions, whole tracks, resumable, in shards.
+//! Embeds the features of the index's usable versions as whole tracks, resumably and in shards.
 
 mod excerpt;
 mod partial;
@@ -33,7 +33,7 @@ pub use windowed::{WindowEmbeddings, WindowsAtTempo};
 /// Embeds the usable versions of `[eval] splits` that have features and writes `<[eval] output>/embeddings.parquet`.
 ///
 /// # Errors
-/// Features, index or checkpoint that are missing or do not fit; nothing to embed; an interrupt.
+/// Features, index or checkpoint that are missing or do not match; nothing to embed; an interrupt.
 pub fn run(config: &Config, shard: Shard) -> Result<Status> {
     Inputs::open(config)?.whole_recordings(config, shard)
 }
@@ -53,41 +53,41 @@ pub fn expect_current(config: &Config) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    let made = Embeddings::read_provenance(&path)?;
-    let mut now: Vec<(&str, &Path, String)> = Vec::new();
+    let recorded = Embeddings::read_provenance(&path)?;
+    let mut current: Vec<(&str, &Path, String)> = Vec::new();
     if let Some(set) = FeatureSet::open_if_any(&config.features.output)? {
-        now.push(("features", &config.features.output, set.fingerprint()));
+        current.push(("features", &config.features.output, set.fingerprint()));
     }
     if config.features.index.exists() {
         let index = Index::read_provenance(&config.features.index)?;
-        now.push(("index", &config.features.index, index.fingerprint));
+        current.push(("index", &config.features.index, index.fingerprint));
     }
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
     if checkpoint.exists() {
-        now.push(("checkpoint", &checkpoint, origin::embedder(config)?.fingerprint));
+        current.push(("checkpoint", &checkpoint, origin::embedder(config)?.fingerprint));
     }
-    for (name, path_now, now) in now {
-        let Some(then) = made.inputs.get(name) else { continue };
+    for (name, current_path, current) in current {
+        let Some(recorded) = recorded.inputs.get(name) else { continue };
         ensure!(
-            *then == now,
-            "{} was made from the {name} {then}, but {} is now {now}; make it again with `bc-eval embed` (or `run`), or \
-             name the file itself to use it as it is",
+            *recorded == current,
+            "{} was made from the {name} {recorded}, but {} is now {current}; make it again with `bc-eval embed` (or `run`), or \
+             give the file's path to use it anyway",
             path.display(),
-            path_now.display()
+            current_path.display()
         );
     }
     Ok(())
 }
 
-/// Which versions of the index are embedded, and into which windows they are cut.
-struct Part<'a> {
+/// The versions of the index that are embedded, and the windows that they are cut into.
+struct Selection<'a> {
     /// The splits whose versions are embedded; all if empty.
     splits: &'a [Split],
-    /// Windows and the factor of the tempo; whole tracks if none.
+    /// Windows and the factor of the tempo; `None` for whole tracks.
     windows: Option<(Windows, f64)>,
 }
 
-/// What embeddings are made from.
+/// The inputs that embeddings are made from.
 pub struct Inputs {
     index_path: PathBuf,
     index: Index,
@@ -102,7 +102,7 @@ impl Inputs {
     /// Opens the inputs that a configuration names.
     ///
     /// # Errors
-    /// Features, index or checkpoint that are missing or do not fit.
+    /// Features, index or checkpoint that are missing or do not match.
     pub fn open(config: &Config) -> Result<Self> {
         let folder = config.features.output.clone();
         let index_path = config.features.index.clone();
@@ -111,13 +111,17 @@ impl Inputs {
         set.expect_sources(&folder, &index, &index_path)?;
         let checkpoint = config.eval.checkpoint_of(&config.train.run);
         let assumed = NetworkInput { cqt: set.settings, pool: config.model.pool, scale: config.model.scale };
-        let embedder =
-            Embedder::open_on(&Embedder::backend(&config.eval)?, &checkpoint, config.eval.layer, &assumed)?;
+        let embedder = Embedder::open_with_backend(
+            &Embedder::backend(&config.eval)?,
+            &checkpoint,
+            config.eval.layer,
+            &assumed,
+        )?;
         let input = embedder.input_of(&folder, &set.settings)?;
         Ok(Self { index_path, index, folder, set, embedder, input })
     }
 
-    /// As [`run`].
+    /// Embeds whole recordings, as [`run`].
     ///
     /// # Errors
     /// Nothing to embed; an interrupt.
@@ -125,25 +129,25 @@ impl Inputs {
         self.embed(&path_of(config), &config.eval.splits, &[], shard)
     }
 
-    /// Writes `out`: the usable versions of `splits` (all if empty). Vectors of the same network and features that are in the
-    /// files `known` are copied from there.
+    /// Writes the embeddings of the usable versions of `splits` (all if empty) to `out`. Vectors of the same network and features
+    /// are copied from the files `known`.
     fn embed(&self, out: &Path, splits: &[Split], known: &[PathBuf], shard: Shard) -> Result<Status> {
         let labels = self.labels(splits)?;
-        let provenance = self.provenance(&Part { splits, windows: None });
+        let provenance = self.provenance(&Selection { splits, windows: None });
         let mut partial = Partial::new(out, &provenance);
-        if partial.finished()? {
+        if partial.is_finished()? {
             return Ok(Status::UpToDate);
         }
         interrupt::install("finishing the batch; run the same command again to continue")?;
         partial.read()?;
-        partial.take(known, &labels)?;
-        let mut mine: HashMap<&str, usize> = HashMap::new();
+        partial.copy_from(known, &labels)?;
+        let mut own_numbers: HashMap<&str, usize> = HashMap::new();
         for (number, label) in labels.iter().enumerate() {
             if shard.takes(number) && !partial.done.contains(&label.version_id) {
-                mine.insert(&label.version_id, number);
+                own_numbers.insert(&label.version_id, number);
             }
         }
-        self.embed_rows(&labels, &mine, &mut partial)?;
+        self.embed_rows(&labels, &own_numbers, &mut partial)?;
         if interrupt::requested() {
             let done = format!(
                 "{} of {} versions are saved; run the same command again to continue",
@@ -171,7 +175,7 @@ impl Inputs {
         let usable: Vec<&Version> = in_splits.into_iter().filter(|version| version.usable()).collect();
         ensure!(
             !usable.is_empty(),
-            "no version of the splits to embed in {} is usable (its `status` says why); see `bc-download-index verify`",
+            "no version of the splits to embed in {} is usable (see its `status`); see `bc-download-index verify`",
             self.index_path.display()
         );
         let with_features = |version: &&Version| {
@@ -195,14 +199,14 @@ impl Inputs {
         Ok(labels)
     }
 
-    fn provenance(&self, part: &Part<'_>) -> Provenance {
+    fn provenance(&self, selection: &Selection<'_>) -> Provenance {
         let (features, index) = (self.set.fingerprint(), &self.index.provenance.fingerprint);
         let mut fingerprint = Fingerprint::of("embeddings");
         fingerprint.add(&self.embedder.fingerprint).add(&features).add(index);
         let mut settings = self.embedder.settings();
-        settings["splits"] = serde_json::json!(part.splits);
-        settings[windows::KEY] = serde_json::json!(part.windows.map(|(windows, _)| windows));
-        if let Some((_, tempo)) = part.windows {
+        settings["splits"] = serde_json::json!(selection.splits);
+        settings[windows::KEY] = serde_json::json!(selection.windows.map(|(windows, _)| windows));
+        if let Some((_, tempo)) = selection.windows {
             settings["tempo"] = serde_json::json!(tempo);
         }
         fingerprint.add_json(&settings);
@@ -219,7 +223,7 @@ impl Inputs {
         }
     }
 
-    /// Refuses values that are not finite: the network's ReLUs would turn them into zeros unnoticed.
+    /// Refuses values that are not finite: the network's ReLUs would silently turn them into zeros.
     fn expect_finite(&self, row: &FeatureRow) -> Result<()> {
         ensure!(
             row.magnitude.iter().all(|value| value.is_finite()),
@@ -230,16 +234,22 @@ impl Inputs {
         Ok(())
     }
 
-    fn embed_rows(&self, labels: &[Label], mine: &HashMap<&str, usize>, partial: &mut Partial) -> Result<()> {
-        if mine.is_empty() {
+    /// Embeds the rows of the versions in `numbers` (version id to index into `labels`), and saves them from time to time.
+    fn embed_rows(
+        &self,
+        labels: &[Label],
+        numbers: &HashMap<&str, usize>,
+        partial: &mut Partial,
+    ) -> Result<()> {
+        if numbers.is_empty() {
             return Ok(());
         }
-        let bar = progress::bar(mine.len() as u64, "embedding", "versions");
+        let bar = progress::bar(numbers.len() as u64, "embedding", "versions");
         let mut groups = ByLength::new(&self.embedder);
         let mut finished: Vec<(usize, Vec<f32>)> = Vec::new();
-        let mut pace = SaveTimer::new();
+        let mut save_timer = SaveTimer::new();
         self.set.for_each(|row| {
-            let Some(&number) = mine.get(row.version_id.as_str()) else { return Ok(()) };
+            let Some(&number) = numbers.get(row.version_id.as_str()) else { return Ok(()) };
             if interrupt::requested() {
                 return Ok(());
             }
@@ -251,7 +261,7 @@ impl Inputs {
             let done = groups.add(number, input, columns)?;
             bar.inc(done.len() as u64);
             finished.extend(done);
-            if pace.is_due() {
+            if save_timer.is_due() {
                 partial.save(std::mem::take(&mut finished), labels, self.embedder.dim())?;
             }
             Ok(())
@@ -264,7 +274,7 @@ impl Inputs {
     }
 }
 
-/// The label of a vector; a version that was not verified has its features' duration.
+/// The label of a vector; the duration of a version that was not verified is that of its features.
 fn label(version: &Version, row: &RowInfo, set: &FeatureSet) -> Label {
     let features_s = f64::from(row.frames) * set.settings.column_seconds();
     Label {

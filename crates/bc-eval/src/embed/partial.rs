@@ -1,4 +1,4 @@
-//! Finished embeddings of an unfinished file: saved by this run, by a killed one, or by other shards.
+//! The embeddings of an unfinished file that were saved by this run, by a killed one, or by other shards.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use super::status::Status;
 use bc_cli::saving;
 use bc_embed::origin::Origin;
 
-/// Parts of a file of embeddings in a folder beside it. Whoever writes or removes any of them holds the file's lock,
-/// so shards that finish at the same time do not disturb each other.
+/// Parts of a file of embeddings, in a folder next to it. A process that writes or removes parts holds the file's lock,
+/// so that shards that finish at the same time do not interfere.
 pub(super) struct Partial<'a> {
     out: &'a Path,
     provenance: &'a Provenance,
@@ -27,19 +27,19 @@ impl<'a> Partial<'a> {
         Self { out, provenance, folder, done: HashSet::new() }
     }
 
-    /// Whether the complete file exists, made from the same inputs with the same settings; its parts are then removed.
-    pub fn finished(&self) -> Result<bool> {
-        if !self.fits() {
+    /// Whether the complete file exists, made from the same inputs with the same settings; if so, its parts are removed.
+    pub fn is_finished(&self) -> Result<bool> {
+        if !self.is_current() {
             return Ok(false);
         }
-        if self.leftovers().exists() {
+        if self.parts_folder().exists() {
             let _lock = saving::lock_for_writing(self.out)?;
             self.clear()?;
         }
         Ok(true)
     }
 
-    /// Reads which versions are done.
+    /// Reads the ids of the versions that are done.
     pub fn read(&mut self) -> Result<()> {
         for part in self.parts()? {
             self.done.extend(part.labels.into_iter().map(|label| label.version_id));
@@ -48,13 +48,13 @@ impl<'a> Partial<'a> {
     }
 
     /// Copies the embeddings of the files at `known`, if they were made by the same network from the same features.
-    pub fn take(&mut self, known: &[PathBuf], labels: &[Label]) -> Result<()> {
+    pub fn copy_from(&mut self, known: &[PathBuf], labels: &[Label]) -> Result<()> {
         for path in known {
             let Some(existing) = path.exists().then(|| Embeddings::read(path).ok()).flatten() else {
                 continue;
             };
             let features = |provenance: &Provenance| provenance.inputs.get("features").cloned();
-            if Origin::of(&existing.provenance) != Origin::of(self.provenance)
+            if Origin::from_provenance(&existing.provenance) != Origin::from_provenance(self.provenance)
                 || features(&existing.provenance) != features(self.provenance)
             {
                 continue;
@@ -97,11 +97,11 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// Joins all parts once every version of `labels` is embedded.
+    /// Joins all parts into the file, if every version of `labels` is embedded.
     pub fn assemble(&self, labels: &[Label], dim: usize) -> Result<Status> {
         let _lock = saving::lock_for_writing(self.out)?;
-        if self.fits() {
-            // Another shard was faster.
+        if self.is_current() {
+            // Another shard has already assembled the file.
             self.clear()?;
             return Ok(Status::Written(labels.len()));
         }
@@ -129,6 +129,7 @@ impl<'a> Partial<'a> {
         Ok(Status::Written(labels.len()))
     }
 
+    /// The saved parts; a part that cannot be read is skipped with a warning.
     fn parts(&self) -> Result<Vec<Embeddings>> {
         if !self.folder.exists() {
             return Ok(Vec::new());
@@ -151,20 +152,23 @@ impl<'a> Partial<'a> {
         Ok(parts)
     }
 
-    fn fits(&self) -> bool {
-        let made = self.out.exists().then(|| Embeddings::read_provenance(self.out).ok()).flatten();
-        made.is_some_and(|made| made.fingerprint == self.provenance.fingerprint)
+    /// Whether the complete file exists and was made from the same inputs.
+    fn is_current(&self) -> bool {
+        let provenance = self.out.exists().then(|| Embeddings::read_provenance(self.out).ok()).flatten();
+        provenance.is_some_and(|provenance| provenance.fingerprint == self.provenance.fingerprint)
     }
 
-    fn leftovers(&self) -> PathBuf {
+    /// The folder that holds the parts of all attempts.
+    fn parts_folder(&self) -> PathBuf {
         self.out.with_extension("partial")
     }
 
+    /// Removes the parts.
     fn clear(&self) -> Result<()> {
-        let leftovers = self.leftovers();
-        match std::fs::remove_dir_all(&leftovers) {
+        let folder = self.parts_folder();
+        match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", leftovers.display()))
+                Err(error).with_context(|| format!("cannot remove {}", folder.display()))
             }
             _ => Ok(()),
         }

@@ -11,17 +11,17 @@ use bc_formats::features::FeatureSet;
 use super::{Inputs, path_of};
 
 /// Updates `[eval] search_index` and returns its path. Vectors that the evaluated embeddings hold are copied;
-/// the rest is embedded.
+/// the others are embedded.
 ///
 /// # Errors
 /// As [`super::run`].
 pub fn search_index(config: &Config) -> Result<PathBuf> {
     let out = config.eval.search_index_path();
     let checkpoint = config.eval.checkpoint_of(&config.train.run);
-    let features = || matches!(FeatureSet::open_if_any(&config.features.output), Ok(None));
-    if out.exists() && (!checkpoint.exists() || !config.features.index.exists() || features()) {
+    let has_no_features = || matches!(FeatureSet::open_if_any(&config.features.output), Ok(None));
+    if out.exists() && (!checkpoint.exists() || !config.features.index.exists() || has_no_features()) {
         tracing::warn!(
-            "{} is searched as it is: without index, features and network it cannot be checked whether it is up to date",
+            "{} is searched unchecked: without index, features and network it cannot be verified that it is up to date",
             out.display()
         );
         return Ok(out);
@@ -34,13 +34,15 @@ pub fn search_index(config: &Config) -> Result<PathBuf> {
 
 /// Reports why an existing index is embedded again.
 fn report_change(inputs: &Inputs, out: &std::path::Path) {
-    let Some(made) = out.exists().then(|| Embeddings::read_provenance(out).ok()).flatten() else { return };
-    let now = inputs.provenance(&super::Part { splits: &[], windows: None });
-    for (name, now) in &now.inputs {
-        let then = made.inputs.get(name).map_or("(none)", String::as_str);
-        if then != now {
+    let Some(recorded) = out.exists().then(|| Embeddings::read_provenance(out).ok()).flatten() else {
+        return;
+    };
+    let current = inputs.provenance(&super::Selection { splits: &[], windows: None });
+    for (name, current) in &current.inputs {
+        let recorded = recorded.inputs.get(name).map_or("(none)", String::as_str);
+        if recorded != current {
             tracing::warn!(
-                "{} was made from the {name} {then}, now {now}: it is embedded again",
+                "{} was made from the {name} {recorded}, now {current}: it is embedded again",
                 out.display()
             );
         }

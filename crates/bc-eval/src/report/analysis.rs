@@ -1,4 +1,4 @@
-//! What the report shows about a set of embeddings besides the means.
+//! The analysis of a set of embeddings that the report shows in addition to the means.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,12 +10,12 @@ use bc_retrieval::{Metrics, Policy, QueryResult, Vectors, nearest, rank_all};
 use super::tsne;
 use bc_calibration::versions::{PairCounts, Versions};
 
-/// Bars of the histograms.
+/// Number of bars of the histograms.
 const BARS: usize = 40;
-/// Queries listed as the hardest.
-const HARDEST: usize = 12;
-/// Wrong answers shown of each.
-const ABOVE: usize = 3;
+/// Number of queries listed as the hardest.
+const MAX_HARDEST: usize = 12;
+/// Number of wrong candidates shown for each of them.
+const MAX_WRONG_ABOVE: usize = 3;
 
 /// Distances of pairs: the share of each bar, over cosine distances 0 to 2 (cut to the values that occur).
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct PairDistances {
     pub other: Vec<f64>,
 }
 
-/// A query that was answered badly.
+/// A query with a low average precision.
 #[derive(Debug)]
 pub struct HardQuery {
     /// The query.
@@ -36,11 +36,11 @@ pub struct HardQuery {
     /// The query's average precision.
     pub average_precision: f64,
     /// Rank of the query's first match.
-    pub first: u32,
+    pub first_match_rank: u32,
     /// The match at that rank.
-    pub right: Option<Label>,
-    /// The candidates ranked first that are no matches, with their distances.
-    pub above: Vec<(Label, f32)>,
+    pub first_match: Option<Label>,
+    /// The wrong candidates ranked highest, with their distances.
+    pub wrong_above: Vec<(Label, f32)>,
 }
 
 /// A version on the map.
@@ -53,9 +53,9 @@ pub struct Point {
     pub label: Label,
 }
 
-/// A mean over part of the queries.
+/// The mean over a group of queries.
 #[derive(Debug)]
-pub struct Part {
+pub struct QueryGroup {
     pub name: String,
     pub queries: usize,
     pub map: f64,
@@ -71,8 +71,8 @@ pub struct Analysis {
     pub distances: PairDistances,
     /// Recall and precision over all pairs of the split, by threshold.
     pub precision_recall: Vec<(f64, f64)>,
-    pub by_clique_size: Vec<Part>,
-    pub by_duration: Vec<Part>,
+    pub by_clique_size: Vec<QueryGroup>,
+    pub by_duration: Vec<QueryGroup>,
     pub map: Vec<Point>,
     pub hardest: Vec<HardQuery>,
 }
@@ -119,7 +119,7 @@ fn map(sample: &Versions<'_>) -> Vec<Point> {
     points.collect()
 }
 
-/// The vector at length 1, as the map takes it.
+/// The vector scaled to length 1, for the map.
 fn unit(vector: &[f32]) -> Vec<f32> {
     let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
     vector.iter().map(|value| value / length).collect()
@@ -156,36 +156,36 @@ impl Pairs {
         PairDistances { range, same: share(true), other: share(false) }
     }
 
-    /// `all` are the pairs of the whole split, of which these may be a sample.
+    /// Recall and precision at up to about 200 thresholds. `all` counts the pairs of the whole split, of which these may be a sample.
     fn precision_recall(&self, all: PairCounts) -> Vec<(f64, f64)> {
         let total = self.0.iter().filter(|pair| pair.1).count();
         let others = (self.0.len() - total).max(1) as f64;
         let mut points = Vec::new();
-        let mut right = 0usize;
+        let mut matches = 0usize;
         for (position, (_, same)) in self.0.iter().enumerate() {
-            right += usize::from(*same);
-            if *same && (points.len() < 200 || right.is_multiple_of((total / 200).max(1))) {
-                let recall = right as f64 / total as f64;
-                points.push((recall, all.precision(recall, (position + 1 - right) as f64 / others)));
+            matches += usize::from(*same);
+            if *same && (points.len() < 200 || matches.is_multiple_of((total / 200).max(1))) {
+                let recall = matches as f64 / total as f64;
+                points.push((recall, all.precision(recall, (position + 1 - matches) as f64 / others)));
             }
         }
         points
     }
 }
 
-/// The mean over some of the queries, by the rules of the figures; `None` if no query counts.
-fn part(name: String, results: Vec<QueryResult>, policy: &Policy) -> Option<Part> {
+/// The mean over a group of queries, by the rules of the figures; `None` if no query counts.
+fn query_group(name: String, results: Vec<QueryResult>, policy: &Policy) -> Option<QueryGroup> {
     let metrics = Metrics::from_results(&results, policy).ok()?;
-    Some(Part { name, queries: metrics.queries, map: metrics.map })
+    Some(QueryGroup { name, queries: metrics.queries, map: metrics.map })
 }
 
-fn by_clique_size(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) -> Vec<Part> {
+fn by_clique_size(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) -> Vec<QueryGroup> {
     let mut sizes: HashMap<u32, usize> = HashMap::new();
     for clique in &chosen.cliques {
         *sizes.entry(*clique).or_default() += 1;
     }
     let bounds = [(2, 2), (3, 3), (4, 5), (6, 9), (10, 19), (20, usize::MAX)];
-    let parts = bounds.into_iter().filter_map(|(low, high)| {
+    let groups = bounds.into_iter().filter_map(|(low, high)| {
         let is_inside = |result: &&QueryResult| (low..=high).contains(&sizes[&chosen.cliques[result.query]]);
         let inside: Vec<QueryResult> = results.iter().filter(is_inside).cloned().collect();
         let name = match (low, high) {
@@ -193,12 +193,12 @@ fn by_clique_size(chosen: &Versions<'_>, results: &[QueryResult], policy: &Polic
             (low, high) if low == high => low.to_string(),
             (low, high) => format!("{low} to {high}"),
         };
-        part(name, inside, policy)
+        query_group(name, inside, policy)
     });
-    parts.collect()
+    groups.collect()
 }
 
-fn by_duration(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) -> Vec<Part> {
+fn by_duration(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) -> Vec<QueryGroup> {
     let bounds = [
         (0.0, 30.0),
         (30.0, 60.0),
@@ -208,43 +208,44 @@ fn by_duration(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) 
         (240.0, 360.0),
         (360.0, f32::INFINITY),
     ];
-    let parts = bounds.into_iter().filter_map(|(low, high): (f32, f32)| {
+    let groups = bounds.into_iter().filter_map(|(low, high): (f32, f32)| {
         let is_inside = |result: &&QueryResult| {
             let duration = chosen.labels[result.query].duration_s;
             duration >= low && duration < high
         };
         let inside: Vec<QueryResult> = results.iter().filter(is_inside).cloned().collect();
         let name = if high.is_finite() { format!("{low} to {high} s") } else { format!("over {low} s") };
-        part(name, inside, policy)
+        query_group(name, inside, policy)
     });
-    parts.collect()
+    groups.collect()
 }
 
-fn measured(results: &[QueryResult]) -> impl Iterator<Item = &QueryResult> {
+/// The results of queries that have a match.
+fn with_matches(results: &[QueryResult]) -> impl Iterator<Item = &QueryResult> {
     results.iter().filter(|result| !result.ranks.is_empty())
 }
 
 fn hardest(chosen: &Versions<'_>, results: &[QueryResult], policy: &Policy) -> Result<Vec<HardQuery>> {
-    let mut worst: Vec<&QueryResult> = measured(results).filter(|result| result.ranks[0] > 1).collect();
+    let mut worst: Vec<&QueryResult> = with_matches(results).filter(|result| result.ranks[0] > 1).collect();
     worst.sort_by(|a, b| a.average_precision().total_cmp(&b.average_precision()).then(a.query.cmp(&b.query)));
     let mut hardest = Vec::new();
-    for result in worst.into_iter().take(HARDEST) {
+    for result in worst.into_iter().take(MAX_HARDEST) {
         let query = Vectors { vectors: chosen.vector(result.query), dim: chosen.dim };
         // One more for the query itself, and one where the rules drop the nearest.
         let neighbours = nearest(&query, &chosen.rows(), policy.distance, result.ranks[0] as usize + 2)?;
         let others: Vec<_> =
             neighbours.into_iter().flatten().filter(|other| other.row != result.query).collect();
-        let is_right = |row: usize| chosen.cliques[row] == chosen.cliques[result.query];
-        let wrong = others.iter().filter(|other| !is_right(other.row)).take(ABOVE);
+        let is_match = |row: usize| chosen.cliques[row] == chosen.cliques[result.query];
+        let wrong = others.iter().filter(|other| !is_match(other.row)).take(MAX_WRONG_ABOVE);
         hardest.push(HardQuery {
             query: chosen.labels[result.query].clone(),
             average_precision: result.average_precision(),
-            first: result.ranks[0],
-            right: others
+            first_match_rank: result.ranks[0],
+            first_match: others
                 .iter()
-                .find(|other| is_right(other.row))
+                .find(|other| is_match(other.row))
                 .map(|other| chosen.labels[other.row].clone()),
-            above: wrong.map(|other| (chosen.labels[other.row].clone(), other.distance)).collect(),
+            wrong_above: wrong.map(|other| (chosen.labels[other.row].clone(), other.distance)).collect(),
         });
     }
     Ok(hardest)

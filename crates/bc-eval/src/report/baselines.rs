@@ -11,23 +11,23 @@ use crate::baselines::same_inputs;
 pub struct Baselines(Value);
 
 impl Baselines {
-    /// Reads the file beside the embeddings; warns about a file of other features.
-    pub fn beside(eval: &Path, embeddings: &Embeddings) -> Option<Self> {
+    /// Reads the file in an evaluation's folder; warns and returns `None` if it was made from other features than `embeddings`.
+    pub fn from_folder(eval: &Path, embeddings: &Embeddings) -> Option<Self> {
         let path = eval.join("baselines.json");
-        let found: Value = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
-        let made = serde_json::to_value(&embeddings.provenance).ok()?;
-        if !same_inputs(&found["provenance"], &made) {
+        let baselines: Value = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        let provenance = serde_json::to_value(&embeddings.provenance).ok()?;
+        if !same_inputs(&baselines["provenance"], &provenance) {
             tracing::warn!(
                 "{} was made from other features than the embeddings and is left out; run `bc-eval baselines`",
                 path.display()
             );
             return None;
         }
-        Some(Self(found))
+        Some(Self(baselines))
     }
 
     /// Name and figures of each method on a split.
-    pub fn of<'a>(&'a self, split: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    pub fn methods<'a>(&'a self, split: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let methods = self.0["splits"][split].as_object();
         methods.into_iter().flatten().map(|(name, figures)| (name.as_str(), figures))
     }

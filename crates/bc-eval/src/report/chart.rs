@@ -7,7 +7,7 @@ use super::text::escaped;
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 64.0;
-/// Room for half of the longest label of the x axis.
+/// Space for half of the longest label of the x axis.
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
@@ -36,7 +36,8 @@ struct Frame {
 }
 
 impl Frame {
-    fn at(&self, x: f64, y: f64) -> (f64, f64) {
+    /// The position of a point in the picture.
+    fn position(&self, x: f64, y: f64) -> (f64, f64) {
         let share = |value: f64, (low, high): (f64, f64)| (value - low) / (high - low).max(1e-12);
         (
             LEFT + share(x, self.x) * (WIDTH - LEFT - RIGHT),
@@ -51,7 +52,7 @@ impl Frame {
             escaped(axes.title)
         );
         for tick in ticks(self.y) {
-            let (_, y) = self.at(self.x.0, tick);
+            let (_, y) = self.position(self.x.0, tick);
             let _ = write!(
                 svg,
                 "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
@@ -63,7 +64,7 @@ impl Frame {
             );
         }
         for tick in ticks(self.x) {
-            let (x, _) = self.at(tick, self.y.0);
+            let (x, _) = self.position(tick, self.y.0);
             let _ = write!(
                 svg,
                 "<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
@@ -91,8 +92,8 @@ fn figure(svg: &str, names: &[&str]) -> String {
     let mut key = String::new();
     if names.len() > 1 {
         key.push_str("<p class=\"key\">");
-        for (place, name) in names.iter().enumerate() {
-            let _ = write!(key, "<span style=\"--c:{}\">{}</span> ", colour(place), escaped(name));
+        for (number, name) in names.iter().enumerate() {
+            let _ = write!(key, "<span style=\"--c:{}\">{}</span> ", colour(number), escaped(name));
         }
         key.push_str("</p>");
     }
@@ -106,7 +107,7 @@ fn ticks((low, high): (f64, f64)) -> Vec<f64> {
     let step =
         [1.0, 2.0, 5.0, 10.0].into_iter().map(|f| f * power).find(|step| span / step <= 5.0).unwrap_or(power);
     let first = (low / step).ceil() as i64;
-    (first..).map(|place| place as f64 * step).take_while(|tick| *tick <= high + step * 1e-6).collect()
+    (first..).map(|number| number as f64 * step).take_while(|tick| *tick <= high + step * 1e-6).collect()
 }
 
 /// A tick's value, with the digits that distinguish it from its neighbour.
@@ -127,18 +128,18 @@ fn range(values: impl Iterator<Item = f64>, with: Option<f64>) -> (f64, f64) {
     if low > high { (0.0, 1.0) } else { (low, if high > low { high } else { low + 1.0 }) }
 }
 
-/// Lines; the y axis begins at zero, and ends at one where `to_one`.
+/// A line chart; the y axis begins at zero, and ends at one if `to_one`.
 pub fn lines(axes: &Axes<'_>, series: &[Series<'_>], to_one: bool) -> String {
     let frame = frame_of(series, to_one);
     frame.svg(axes, &names(series), &polylines(&frame, series))
 }
 
-/// Lines from zero to one on both axes, with dots, each labelled with the number of values of which it is the mean.
+/// A line chart from zero to one on both axes, with dots that are labelled with their number of values.
 pub fn counted_lines(axes: &Axes<'_>, series: &[Series<'_>], dots: &[(f64, f64, usize)]) -> String {
     let frame = Frame { x: (0.0, 1.0), y: (0.0, 1.0) };
     let mut inside = polylines(&frame, series);
     for (x, y, count) in dots.iter().filter(|(x, y, _)| x.is_finite() && y.is_finite()) {
-        let (x, y) = frame.at(*x, *y);
+        let (x, y) = frame.position(*x, *y);
         // Near the axis there is room only above.
         let below = if y + 18.0 > HEIGHT - BOTTOM { -8.0 } else { 17.0 };
         let _ = write!(
@@ -163,39 +164,39 @@ fn frame_of(series: &[Series<'_>], to_one: bool) -> Frame {
 
 fn polylines(frame: &Frame, series: &[Series<'_>]) -> String {
     let mut inside = String::new();
-    for (place, series) in series.iter().enumerate() {
+    for (number, series) in series.iter().enumerate() {
         let points: Vec<String> = series
             .points
             .iter()
             .filter(|p| p.1.is_finite())
             .map(|p| {
-                let (x, y) = frame.at(p.0, p.1);
+                let (x, y) = frame.position(p.0, p.1);
                 format!("{x:.1},{y:.1}")
             })
             .collect();
         let _ = write!(
             inside,
             "<polyline class=\"line\" stroke=\"{}\" points=\"{}\"/>",
-            colour(place),
+            colour(number),
             points.join(" ")
         );
     }
     inside
 }
 
-/// Overlaid histograms: each series holds one share per bar, over `x`.
+/// Overlaid histograms over the range `x`: each series holds one share per bar.
 pub fn histograms(axes: &Axes<'_>, x: (f64, f64), series: &[(&str, &[f64])]) -> String {
     let frame = Frame { x, y: range(series.iter().flat_map(|(_, bars)| bars.iter().copied()), Some(0.0)) };
     let mut inside = String::new();
-    for (place, (_, bars)) in series.iter().enumerate() {
+    for (number, (_, bars)) in series.iter().enumerate() {
         let step = (x.1 - x.0) / bars.len().max(1) as f64;
         for (bar, share) in bars.iter().enumerate().filter(|(_, share)| **share > 0.0) {
-            let (left, top) = frame.at(x.0 + bar as f64 * step, *share);
-            let (right, bottom) = frame.at(x.0 + (bar + 1) as f64 * step, 0.0);
+            let (left, top) = frame.position(x.0 + bar as f64 * step, *share);
+            let (right, bottom) = frame.position(x.0 + (bar + 1) as f64 * step, 0.0);
             let _ = write!(
                 inside,
                 "<rect class=\"bar\" fill=\"{}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
-                colour(place),
+                colour(number),
                 right - left - 0.5,
                 bottom - top
             );
@@ -208,28 +209,28 @@ pub fn histograms(axes: &Axes<'_>, x: (f64, f64), series: &[(&str, &[f64])]) -> 
 pub struct Dot {
     pub x: f64,
     pub y: f64,
-    /// Decides the colour.
+    /// Number of the group, which determines the colour.
     pub group: usize,
-    /// Shown on hovering.
+    /// Text shown on hovering.
     pub title: String,
 }
 
-/// A map without axes, as high as the other charts; every group has its colour.
+/// A scatter plot without axes, as high as the other charts; every group has its colour.
 pub fn scatter(title: &str, dots: &[Dot]) -> String {
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\"><title>{0}</title>",
         escaped(title)
     );
-    let at = |value: f64, size: f64| size / 2.0 + value * (size / 2.0 - 12.0);
+    let position = |value: f64, size: f64| size / 2.0 + value * (size / 2.0 - 12.0);
     for dot in dots {
-        // The golden angle keeps neighbouring numbers apart.
+        // The golden angle gives neighbouring numbers different hues.
         let hue = (dot.group as f64 * 137.508) % 360.0;
         let light = [48, 60, 38][dot.group % 3];
         let _ = write!(
             svg,
             "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"5\" fill=\"hsl({hue:.0} 65% {light}%)\"><title>{}</title></circle>",
-            at(dot.x, WIDTH),
-            at(dot.y, HEIGHT),
+            position(dot.x, WIDTH),
+            position(dot.y, HEIGHT),
             escaped(&dot.title)
         );
     }
@@ -242,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_of_points_near_the_axis_are_above_them() {
+    fn labels_of_points_near_the_axis_are_above_the_points() {
         let axes = Axes { title: "t", x: "x", y: "y" };
         let svg = counted_lines(&axes, &[], &[(0.5, 0.5, 123), (0.1, 0.0, 45), (f64::NAN, 0.5, 6)]);
         let height_of = |count: &str| {
@@ -250,7 +251,11 @@ mod tests {
             let y = before.rsplit(" y=\"").next().unwrap().split('"').next().unwrap();
             y.parse::<f64>().unwrap()
         };
-        assert_eq!(svg.matches("class=\"mark\"").count(), 2, "what is not finite has no point: {svg}");
+        assert_eq!(
+            svg.matches("class=\"mark\"").count(),
+            2,
+            "values that are not finite have no point: {svg}"
+        );
         assert!(
             height_of("45") < HEIGHT - BOTTOM && height_of("123") > (HEIGHT - BOTTOM + TOP) / 2.0,
             "{svg}"

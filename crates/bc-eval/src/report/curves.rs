@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// Points of a curve are thinned to about this many.
-const POINTS: usize = 400;
+/// Approximate maximum number of points of a curve.
+const MAX_POINTS: usize = 400;
 
 /// Loss and validation mAP of a run, by step.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Curves {
 }
 
 impl Curves {
-    /// Reads the folder of a run; none if it has no such file.
+    /// Reads the curves of a run; `None` if its folder has no `metrics.jsonl`.
     pub fn read(run: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(run.join("metrics.jsonl")).ok()?;
         let mut curves = Self::default();
@@ -32,9 +32,9 @@ impl Curves {
     }
 }
 
-/// Means of neighbouring points.
+/// Replaces groups of neighbouring points by their means.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let group = points.len().div_ceil(POINTS).max(1);
+    let group = points.len().div_ceil(MAX_POINTS).max(1);
     let means = points.chunks(group).map(|group| {
         let count = group.len() as f64;
         (group.iter().map(|p| p.0).sum::<f64>() / count, group.iter().map(|p| p.1).sum::<f64>() / count)

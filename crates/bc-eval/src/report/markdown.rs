@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::Run;
-use super::text::{FIGURES, count_of, escaped_markdown, figure_of, titled};
+use super::ReportedRun;
+use super::text::{FIGURES, count_of, display_title, escaped_markdown, figure_of};
 
-pub fn text(runs: &[Run]) -> String {
+/// The report of the runs as Markdown.
+pub fn text(runs: &[ReportedRun]) -> String {
     let mut text = String::from("# bytecover: evaluation\n");
     for run in runs {
         let _ = write!(
@@ -24,27 +25,30 @@ pub fn text(runs: &[Run]) -> String {
         text.push('\n');
         for (split, figures) in run.figures["splits"].as_object().into_iter().flatten() {
             row(&mut text, split, figures);
-            for (method, figures) in run.baselines.iter().flat_map(|baselines| baselines.of(split)) {
+            for (method, figures) in run.baselines.iter().flat_map(|baselines| baselines.methods(split)) {
                 row(&mut text, &format!("{split}: {method} (classical)"), figures);
             }
         }
-        if let Some(found) = &run.calibration {
+        if let Some(calibration) = &run.calibration {
             let _ = writeln!(
                 text,
                 "\nProbabilities at even odds, checked on {}: mean error {:.3}.",
-                found.checked_on, found.calibration_error
+                calibration.checked_on, calibration.calibration_error
             );
         }
         if !run.analysis.hardest.is_empty() {
             let _ = writeln!(text, "\nHardest queries of the split `{}`:\n", run.analysis.split);
             for hard in &run.analysis.hardest {
-                let above: Vec<String> =
-                    hard.above.iter().map(|(label, _)| escaped_markdown(&titled(label))).collect();
+                let above: Vec<String> = hard
+                    .wrong_above
+                    .iter()
+                    .map(|(label, _)| escaped_markdown(&display_title(label)))
+                    .collect();
                 let _ = writeln!(
                     text,
-                    "- {}: first right answer at rank {}, behind {}",
-                    escaped_markdown(&titled(&hard.query)),
-                    hard.first,
+                    "- {}: first match at rank {}, after {}",
+                    escaped_markdown(&display_title(&hard.query)),
+                    hard.first_match_rank,
                     above.join("; ")
                 );
             }

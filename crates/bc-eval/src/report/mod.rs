@@ -1,6 +1,6 @@
 //! A self-contained page about one run, or several side by side: no network, inline SVG.
 //!
-//! In: folders with `embeddings.parquet`, `metrics.json` and maybe `calibration.json`, and the run's `metrics.jsonl` where
+//! In: folders with `embeddings.parquet`, `metrics.json` and optionally `calibration.json`, and the run's `metrics.jsonl`, if
 //! there is one. Out: `report.html` and `report.md`.
 
 mod analysis;
@@ -38,30 +38,30 @@ pub struct Source {
 }
 
 impl Source {
-    /// The run of an evaluation is the folder around it, if it has a `metrics.jsonl`.
-    pub fn of(eval: PathBuf) -> Self {
+    /// The source of an evaluation's folder; its run is the parent folder, if that has a `metrics.jsonl`.
+    pub fn from_folder(eval: PathBuf) -> Self {
         let run = eval.parent().map(Path::to_path_buf).filter(|run| run.join("metrics.jsonl").exists());
         Self { eval, run }
     }
 }
 
-/// The content of a run's page.
-struct Run {
+/// The content of a run's part of the report.
+struct ReportedRun {
     name: String,
     /// `metrics.json`.
     figures: Value,
     analysis: Analysis,
     curves: Option<Curves>,
-    /// `calibration.json`, where it was made from these embeddings.
+    /// `calibration.json`, if it was made from these embeddings.
     calibration: Option<Calibration>,
     embeddings: Embeddings,
     /// Figures of classical methods on the same features.
     baselines: Option<Baselines>,
-    /// The resolved configuration, where the run's folder holds it.
+    /// The resolved configuration, if it is in the run's folder.
     config: Option<String>,
 }
 
-impl Run {
+impl ReportedRun {
     fn load(source: &Source) -> Result<Self> {
         let path = source.eval.join("metrics.json");
         let text = std::fs::read_to_string(&path).with_context(|| {
@@ -79,13 +79,13 @@ impl Run {
             embeddings.provenance.fingerprint
         );
         let curves = source.run.as_deref().and_then(Curves::read);
-        let meaning = calibration::beside(&vectors);
-        let mut calibration = Calibration::find(None, &meaning)?.map(|(_, found)| found);
-        let made = &embeddings.provenance.fingerprint;
-        if let Some(other) = calibration.take_if(|found| found.provenance.fingerprint != *made) {
+        let calibration_path = calibration::default_path(&vectors);
+        let mut calibration = Calibration::find(None, &calibration_path)?.map(|(_, calibration)| calibration);
+        let fingerprint = &embeddings.provenance.fingerprint;
+        if let Some(other) = calibration.take_if(|found| found.provenance.fingerprint != *fingerprint) {
             tracing::warn!(
-                "{} was made from other embeddings ({}) than those in its folder ({made}) and is left out; run `bc-eval calibrate`",
-                meaning.display(),
+                "{} was made from other embeddings ({}) than those in its folder ({fingerprint}) and is left out; run `bc-eval calibrate`",
+                calibration_path.display(),
                 other.provenance.fingerprint
             );
         }
@@ -96,11 +96,12 @@ impl Run {
         };
         let config =
             source.run.as_ref().and_then(|run| std::fs::read_to_string(run.join("config.toml")).ok());
-        let named = source.run.as_deref().unwrap_or(&source.eval);
-        let name = named.file_name().unwrap_or(named.as_os_str()).to_string_lossy().into_owned();
+        let named_folder = source.run.as_deref().unwrap_or(&source.eval);
+        let name =
+            named_folder.file_name().unwrap_or(named_folder.as_os_str()).to_string_lossy().into_owned();
         let analysis =
             Analysis::new(&embeddings, &policy).with_context(|| source.eval.display().to_string())?;
-        let baselines = Baselines::beside(&source.eval, &embeddings);
+        let baselines = Baselines::from_folder(&source.eval, &embeddings);
         Ok(Self { name, figures, analysis, curves, calibration, embeddings, baselines, config })
     }
 }

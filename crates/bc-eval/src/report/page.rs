@@ -1,21 +1,20 @@
-//! The page.
+//! The report as an HTML page.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::Run;
-use super::analysis::{HardQuery, Part};
+use super::ReportedRun;
+use super::analysis::{HardQuery, QueryGroup};
 use super::chart::{self, Axes, Dot, Series};
 use super::reliability;
 use super::section::heading;
-use super::text::{FIGURES, count_of, escaped, figure_of, titled};
+use super::text::{FIGURES, count_of, display_title, escaped, figure_of};
 
-pub fn html(runs: &[Run]) -> String {
-    let title = format!(
-        "bytecover: {}",
-        runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(" beside ")
-    );
+/// The report of the runs as HTML.
+pub fn html(runs: &[ReportedRun]) -> String {
+    let title =
+        format!("bytecover: {}", runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(" and "));
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -38,13 +37,13 @@ pub fn html(runs: &[Run]) -> String {
         distances(&mut page, run, &suffix);
         reliability::section(&mut page, run, &suffix);
         page.push_str("<div>\n");
-        parts(
+        group_table(
             &mut page,
             &format!("mAP by clique size{suffix}"),
             "versions in the clique",
             &run.analysis.by_clique_size,
         );
-        parts(
+        group_table(
             &mut page,
             &format!("mAP by duration{suffix}"),
             "duration of the query",
@@ -63,11 +62,11 @@ pub fn html(runs: &[Run]) -> String {
     page
 }
 
-/// One sentence: the mAP, the split, and the comparison with chance and the best classical method.
-fn lead(page: &mut String, run: &Run, named: bool) {
+/// Writes one sentence with the mAP, the split, and the comparison with chance and the best classical method.
+fn lead(page: &mut String, run: &ReportedRun, named: bool) {
     let split = run.analysis.split.as_str();
     let figures = &run.figures["splits"][split];
-    let number = |of: &Value, key: &str| of[key].as_f64();
+    let number = |value: &Value, key: &str| value[key].as_f64();
     let (Some(map), Some(chance)) = (number(figures, "mAP"), number(&figures["chance"], "mAP")) else {
         return;
     };
@@ -79,13 +78,13 @@ fn lead(page: &mut String, run: &Run, named: bool) {
     };
     let first = match (number(figures, "hit@1"), number(&figures["chance"], "hit@1")) {
         (Some(hit), Some(by_chance)) => format!(
-            "; {:.0} % of the queries have a version of their work as the first answer, by chance {:.0} %",
+            "; {:.0} % of the queries have a version of their work as the first candidate, by chance {:.0} %",
             100.0 * hit,
             100.0 * by_chance
         ),
         _ => String::new(),
     };
-    let methods = run.baselines.iter().flat_map(|baselines| baselines.of(split));
+    let methods = run.baselines.iter().flat_map(|baselines| baselines.methods(split));
     let best = methods
         .filter_map(|(method, figures)| Some((method, number(figures, "mAP")?)))
         .max_by(|(_, a), (_, b)| a.total_cmp(b));
@@ -100,7 +99,7 @@ fn lead(page: &mut String, run: &Run, named: bool) {
     let _ = writeln!(page, "<p class=\"lead\">{}</p>", escaped(&sentence));
 }
 
-fn cards(page: &mut String, run: &Run, named: bool) {
+fn cards(page: &mut String, run: &ReportedRun, named: bool) {
     let analysis = &run.analysis;
     let figures = &run.figures["splits"][analysis.split.as_str()];
     let name = if named { format!("{}, ", run.name) } else { String::new() };
@@ -117,8 +116,8 @@ fn cards(page: &mut String, run: &Run, named: bool) {
     for (name, digits) in &FIGURES[..5] {
         let interval = figures["intervals"][*name].as_object();
         let interval = interval.map_or(String::new(), |interval| {
-            let at = |key: &str| interval.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
-            format!("{:.digits$} to {:.digits$}", at("low"), at("high"))
+            let bound = |key: &str| interval.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+            format!("{:.digits$} to {:.digits$}", bound("low"), bound("high"))
         });
         let chance = figures["chance"][*name]
             .as_f64()
@@ -132,8 +131,8 @@ fn cards(page: &mut String, run: &Run, named: bool) {
     page.push_str("</div></section>\n");
 }
 
-/// The rules of the figures: once if all runs have the same, else for each run.
-fn rules(runs: &[Run]) -> String {
+/// The rules of the figures: once if they are the same for all runs, else for each run.
+fn rules(runs: &[ReportedRun]) -> String {
     let rules: Vec<&str> = runs.iter().map(|run| run.figures["rules"].as_str().unwrap_or_default()).collect();
     if rules.windows(2).all(|pair| pair[0] == pair[1]) {
         return rules.first().map_or(String::new(), |rules| format!("Rules: {rules}."));
@@ -145,7 +144,7 @@ fn rules(runs: &[Run]) -> String {
     )
 }
 
-fn figures(page: &mut String, runs: &[Run]) {
+fn figures(page: &mut String, runs: &[ReportedRun]) {
     let rules = rules(runs);
     heading(page, "figures", "All figures", &format!("With 95 % bootstrap intervals over cliques. {rules}"));
     page.push_str("<div class=\"wide\"><table><tr><th>run</th><th>split</th><th class=\"n\">queries</th>");
@@ -156,7 +155,7 @@ fn figures(page: &mut String, runs: &[Run]) {
     for run in runs {
         for (split, figures) in run.figures["splits"].as_object().into_iter().flatten() {
             figures_row(page, &run.name, split, figures);
-            for (method, figures) in run.baselines.iter().flat_map(|baselines| baselines.of(split)) {
+            for (method, figures) in run.baselines.iter().flat_map(|baselines| baselines.methods(split)) {
                 figures_row(page, &format!("{} (classical, same features)", method), split, figures);
             }
         }
@@ -184,7 +183,7 @@ fn figures_row(page: &mut String, name: &str, split: &str, figures: &Value) {
     let _ = writeln!(page, "<td class=\"n\">{chance:.4}</td></tr>");
 }
 
-fn curves(page: &mut String, runs: &[Run]) {
+fn curves(page: &mut String, runs: &[ReportedRun]) {
     let curves: Vec<_> =
         runs.iter().filter_map(|run| Some((run.name.as_str(), run.curves.as_ref()?))).collect();
     if curves.is_empty() {
@@ -202,12 +201,12 @@ fn curves(page: &mut String, runs: &[Run]) {
     page.push_str("</section>\n");
 }
 
-fn precision_recall(page: &mut String, runs: &[Run]) {
+fn precision_recall(page: &mut String, runs: &[ReportedRun]) {
     heading(
         page,
         "precision-recall",
         "Precision and recall over pairs",
-        "Of all pairs below a distance, as it grows",
+        "Over all pairs below a distance threshold, as the threshold grows",
     );
     let series: Vec<Series<'_>> =
         runs.iter().map(|run| Series { name: &run.name, points: &run.analysis.precision_recall }).collect();
@@ -216,7 +215,7 @@ fn precision_recall(page: &mut String, runs: &[Run]) {
     page.push_str("</section>\n");
 }
 
-fn distances(page: &mut String, run: &Run, suffix: &str) {
+fn distances(page: &mut String, run: &ReportedRun, suffix: &str) {
     heading(
         page,
         "distances",
@@ -232,8 +231,8 @@ fn distances(page: &mut String, run: &Run, suffix: &str) {
     page.push_str("</section>\n");
 }
 
-fn parts(page: &mut String, title: &str, what: &str, parts: &[Part]) {
-    if parts.is_empty() {
+fn group_table(page: &mut String, title: &str, what: &str, groups: &[QueryGroup]) {
+    if groups.is_empty() {
         return;
     }
     heading(page, if what.starts_with('d') { "by-duration" } else { "by-clique-size" }, title, "");
@@ -242,19 +241,19 @@ fn parts(page: &mut String, title: &str, what: &str, parts: &[Part]) {
         "<div class=\"wide\"><table><tr><th>{}</th><th class=\"n\">queries</th><th class=\"n\">mAP</th></tr>",
         escaped(what)
     );
-    for part in parts {
+    for group in groups {
         let _ = write!(
             page,
             "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{:.4}</td></tr>",
-            escaped(&part.name),
-            part.queries,
-            part.map
+            escaped(&group.name),
+            group.queries,
+            group.map
         );
     }
     page.push_str("</table></div></section>\n");
 }
 
-fn map(page: &mut String, run: &Run, suffix: &str) {
+fn map(page: &mut String, run: &ReportedRun, suffix: &str) {
     heading(
         page,
         "map",
@@ -269,7 +268,7 @@ fn map(page: &mut String, run: &Run, suffix: &str) {
             x: f64::from(point.x),
             y: f64::from(point.y),
             group: point.clique,
-            title: format!("{} [{}]", titled(&point.label), point.label.clique_id),
+            title: format!("{} [{}]", display_title(&point.label), point.label.clique_id),
         })
         .collect();
     page.push_str(&chart::scatter("Map of the embeddings", &dots));
@@ -277,43 +276,40 @@ fn map(page: &mut String, run: &Run, suffix: &str) {
 }
 
 fn hardest(page: &mut String, queries: &[HardQuery], suffix: &str) {
-    heading(
-        page,
-        "hardest",
-        &format!("Hardest queries{suffix}"),
-        "What was ranked above the first right answer",
-    );
+    heading(page, "hardest", &format!("Hardest queries{suffix}"), "Wrong candidates above the first match");
     if queries.is_empty() {
-        page.push_str("<p>None: the first answer to every query is right.</p></section>\n");
+        page.push_str("<p>None: the first candidate of every query is a match.</p></section>\n");
         return;
     }
     page.push_str(
-        "<div class=\"wide\"><table><tr><th>query</th><th class=\"n\">AP</th><th class=\"n\">first right</th>\
-         <th>right answer</th><th>ranked above it</th></tr>\n",
+        "<div class=\"wide\"><table><tr><th>query</th><th class=\"n\">AP</th><th class=\"n\">rank of first match</th>\
+         <th>first match</th><th>ranked above it</th></tr>\n",
     );
     for hard in queries {
         let above: Vec<String> = hard
-            .above
+            .wrong_above
             .iter()
-            .map(|(label, distance)| format!("{} <small>{distance:.3}</small>", escaped(&titled(label))))
+            .map(|(label, distance)| {
+                format!("{} <small>{distance:.3}</small>", escaped(&display_title(label)))
+            })
             .collect();
         let _ = writeln!(
             page,
             "<tr><td>{}<br><small>{}</small></td><td class=\"n\">{:.3}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td></tr>",
-            escaped(&titled(&hard.query)),
+            escaped(&display_title(&hard.query)),
             escaped(&hard.query.clique_id),
             hard.average_precision,
-            hard.first,
-            hard.right.as_ref().map_or(String::new(), |label| escaped(&titled(label))),
+            hard.first_match_rank,
+            hard.first_match.as_ref().map_or(String::new(), |label| escaped(&display_title(label))),
             above.join("<br>")
         );
     }
     page.push_str("</table></div></section>\n");
 }
 
-fn provenance(page: &mut String, run: &Run, suffix: &str) {
+fn provenance(page: &mut String, run: &ReportedRun, suffix: &str) {
     let provenance = &run.embeddings.provenance;
-    heading(page, "provenance", &format!("Where this comes from{suffix}"), "");
+    heading(page, "provenance", &format!("Provenance{suffix}"), "");
     let _ = write!(
         page,
         "<div class=\"wide\"><table><tr><td>written by</td><td>{}</td></tr><tr><td>embeddings</td><td><code>{}</code></td></tr>",

@@ -2,49 +2,51 @@
 
 use std::fmt::Write;
 
-use super::Run;
+use super::ReportedRun;
 use super::chart::{self, Axes, Series};
 use super::section::heading;
 use super::text::escaped;
 
-/// A curve of predicted against measured probability, and the effect of accepting from a threshold on.
-pub fn section(page: &mut String, run: &Run, suffix: &str) {
-    let Some(found) = &run.calibration else { return };
+/// Writes a curve of predicted and observed probability, and tables of the effect of acceptance thresholds.
+pub fn section(page: &mut String, run: &ReportedRun, suffix: &str) {
+    let Some(calibration) = &run.calibration else { return };
     heading(
         page,
         "reliability",
         &format!("Is the probability right?{suffix}"),
         &format!(
             "{} pairs of one work and {} pairs of two works of the split “{}”, fitted on {} works of “{}”, at even odds; mean error {:.3}",
-            found.checked_pairs.same,
-            found.checked_pairs.other,
-            found.checked_on,
-            found.fitted_works,
-            found.fitted_on,
-            found.calibration_error
+            calibration.checked_pairs.same,
+            calibration.checked_pairs.other,
+            calibration.checked_on,
+            calibration.fitted_works,
+            calibration.fitted_on,
+            calibration.calibration_error
         ),
     );
-    let points: Vec<(f64, f64)> = found.reliability.iter().map(|row| (row.said, row.found)).collect();
+    let points: Vec<(f64, f64)> =
+        calibration.reliability.iter().map(|row| (row.predicted, row.observed)).collect();
     let axes = Axes { title: "Reliability", x: "predicted probability", y: "share of pairs of one work" };
     let series = [
-        Series { name: "measured", points: &points },
-        Series { name: "if it were perfect", points: &[(0.0, 0.0), (1.0, 1.0)] },
+        Series { name: "observed", points: &points },
+        Series { name: "perfect calibration", points: &[(0.0, 0.0), (1.0, 1.0)] },
     ];
-    let counts: Vec<_> = found.reliability.iter().map(|row| (row.said, row.found, row.pairs)).collect();
+    let counts: Vec<_> =
+        calibration.reliability.iter().map(|row| (row.predicted, row.observed, row.pairs)).collect();
     page.push_str(&chart::counted_lines(&axes, &series, &counts));
     page.push_str("<p class=\"note\">The number at each point is its number of pairs.</p></section>\n");
 
     heading(
         page,
         "thresholds",
-        &format!("Search: from which probability to accept{suffix}"),
+        &format!("Search: acceptance thresholds{suffix}"),
         &format!(
             "The first work is accepted, or none. Every version is a query twice among {} works: with its work in the index, and \
              without it.",
-            found.answers_among
+            calibration.answers_among
         ),
     );
-    let answers = found
+    let answers = calibration
         .answers
         .iter()
         .map(|row| [row.probability, row.right, row.wrong, row.missed, row.accepted_without].map(percent));
@@ -53,14 +55,14 @@ pub fn section(page: &mut String, run: &Run, suffix: &str) {
     heading(
         page,
         "pair-thresholds",
-        &format!("Pairs: from which probability to accept{suffix}"),
+        &format!("Pairs: acceptance thresholds{suffix}"),
         &format!(
             "Precision over all pairs of the split: {} pairs of one work, {} pairs of two works.",
-            found.split_pairs.same, found.split_pairs.other
+            calibration.split_pairs.same, calibration.split_pairs.other
         ),
     );
-    let pairs = found.thresholds.iter().map(|row| {
-        let [score, precision] = row.in_words();
+    let pairs = calibration.thresholds.iter().map(|row| {
+        let [score, precision] = row.cells();
         [percent(row.probability), score, precision, percent(row.recall)]
     });
     table(page, ["probability", "score", "precision", "recall"], pairs);

@@ -12,13 +12,13 @@ pub fn figure_of(figures: &Value, name: &str, digits: usize) -> String {
     figures[name].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// A count of `metrics.json`; anything but a number is not shown.
+/// A count of `metrics.json`; a dash for anything but a number.
 pub fn count_of(figures: &Value, name: &str) -> String {
     figures[name].as_u64().map_or_else(|| "–".to_owned(), |count| count.to_string())
 }
 
-/// Title and performer, or the id where there is no title.
-pub fn titled(label: &Label) -> String {
+/// Title and performer, or the id if there is no title.
+pub fn display_title(label: &Label) -> String {
     match (label.title.is_empty(), label.performer.is_empty()) {
         (true, _) => label.version_id.clone(),
         (false, true) => format!("{} ({})", label.title, label.version_id),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_count_is_not_shown() {
+    fn absent_count_is_a_dash() {
         let figures = serde_json::json!({ "queries": "<script>", "more": 3 });
         assert_eq!(
             (count_of(&figures, "queries"), count_of(&figures, "more")),

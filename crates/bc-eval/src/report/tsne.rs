@@ -5,33 +5,36 @@ use rayon::prelude::*;
 
 /// Effective number of neighbours of a point.
 const PERPLEXITY: f64 = 12.0;
-/// Steps of gradient descent; in the first part attraction is exaggerated.
+/// Number of steps of gradient descent.
 const STEPS: usize = 400;
-const EXAGGERATED: usize = 100;
+/// Number of first steps in which attraction is exaggerated.
+const EXAGGERATED_STEPS: usize = 100;
 
-/// A position for each vector (of length one), at most 1 away from 0 in x and y.
+/// Maps each vector (of length one) to a position from -1 to 1 in x and y.
 pub fn map(vectors: &[&[f32]]) -> Vec<[f32; 2]> {
     let count = vectors.len();
     if count < 3 {
-        return (0..count).map(|place| [place as f32 - 0.5, 0.0]).collect();
+        return (0..count).map(|number| [number as f32 - 0.5, 0.0]).collect();
     }
     let affinities = affinities(vectors);
-    let mut places = principal(vectors);
-    let mut speeds = vec![[0f64; 2]; count];
+    let mut positions = principal(vectors);
+    let mut velocities = vec![[0f64; 2]; count];
     let rate = (count as f64 / 4.0).max(20.0);
     for step in 0..STEPS {
-        let factor = if step < EXAGGERATED { 8.0 } else { 1.0 };
-        let momentum = if step < EXAGGERATED { 0.5 } else { 0.8 };
+        let factor = if step < EXAGGERATED_STEPS { 8.0 } else { 1.0 };
+        let momentum = if step < EXAGGERATED_STEPS { 0.5 } else { 0.8 };
         let kernel = |a: [f64; 2], b: [f64; 2]| 1.0 / (1.0 + (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2));
-        let totals: Vec<f64> =
-            places.par_iter().map(|a| places.iter().map(|b| kernel(*a, *b)).sum::<f64>() - 1.0).collect();
+        let totals: Vec<f64> = positions
+            .par_iter()
+            .map(|a| positions.iter().map(|b| kernel(*a, *b)).sum::<f64>() - 1.0)
+            .collect();
         let total: f64 = totals.iter().sum::<f64>().max(1e-12);
-        let gradients: Vec<[f64; 2]> = places
+        let gradients: Vec<[f64; 2]> = positions
             .par_iter()
             .zip(affinities.par_chunks(count))
             .map(|(a, affinities)| {
                 let mut gradient = [0f64; 2];
-                for (b, p) in places.iter().zip(affinities) {
+                for (b, p) in positions.iter().zip(affinities) {
                     let near = kernel(*a, *b);
                     let pull = 4.0 * (factor * p - near / total) * near;
                     gradient[0] += pull * (a[0] - b[0]);
@@ -40,14 +43,14 @@ pub fn map(vectors: &[&[f32]]) -> Vec<[f32; 2]> {
                 gradient
             })
             .collect();
-        for ((place, speed), gradient) in places.iter_mut().zip(&mut speeds).zip(gradients) {
+        for ((position, velocity), gradient) in positions.iter_mut().zip(&mut velocities).zip(gradients) {
             for axis in 0..2 {
-                speed[axis] = momentum * speed[axis] - rate * gradient[axis];
-                place[axis] += speed[axis];
+                velocity[axis] = momentum * velocity[axis] - rate * gradient[axis];
+                position[axis] += velocity[axis];
             }
         }
     }
-    scaled(&places)
+    scaled(&positions)
 }
 
 /// Symmetric affinities, count x count, summing to one.
@@ -93,7 +96,7 @@ fn row(squares: &[f64], own: usize, entropy: f64) -> Vec<f64> {
     values
 }
 
-/// The first two principal components by power iteration, small as t-SNE wants to begin.
+/// The first two principal components by power iteration, scaled down as a start for t-SNE.
 fn principal(vectors: &[&[f32]]) -> Vec<[f64; 2]> {
     let dim = vectors[0].len();
     let mut mean = vec![0f64; dim];
@@ -105,19 +108,19 @@ fn principal(vectors: &[&[f32]]) -> Vec<[f64; 2]> {
     };
     let mut axes: Vec<Vec<f64>> = Vec::new();
     for number in 0..2usize {
-        let mut axis: Vec<f64> = (0..dim).map(|place| ((place * 7 + number * 3) % 11) as f64 - 5.0).collect();
+        let mut axis: Vec<f64> = (0..dim).map(|index| ((index * 7 + number * 3) % 11) as f64 - 5.0).collect();
         for _ in 0..50 {
             let mut next = vec![0f64; dim];
             for vector in vectors {
-                let along = project(vector, &axis);
+                let component = project(vector, &axis);
                 next.iter_mut()
                     .zip(*vector)
                     .zip(&mean)
-                    .for_each(|((n, v), m)| *n += along * (f64::from(*v) - m));
+                    .for_each(|((n, v), m)| *n += component * (f64::from(*v) - m));
             }
             for other in &axes {
-                let along: f64 = next.iter().zip(other).map(|(a, b)| a * b).sum();
-                next.iter_mut().zip(other).for_each(|(n, o)| *n -= along * o);
+                let component: f64 = next.iter().zip(other).map(|(a, b)| a * b).sum();
+                next.iter_mut().zip(other).for_each(|(n, o)| *n -= component * o);
             }
             let norm = next.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-300);
             axis = next.into_iter().map(|v| v / norm).collect();
@@ -130,9 +133,10 @@ fn principal(vectors: &[&[f32]]) -> Vec<[f64; 2]> {
         .collect()
 }
 
-fn scaled(places: &[[f64; 2]]) -> Vec<[f32; 2]> {
-    let most = places.iter().flatten().fold(1e-12f64, |most, value| most.max(value.abs()));
-    places.iter().map(|[x, y]| [(x / most) as f32, (y / most) as f32]).collect()
+/// Scales positions to -1 to 1.
+fn scaled(positions: &[[f64; 2]]) -> Vec<[f32; 2]> {
+    let max = positions.iter().flatten().fold(1e-12f64, |max, value| max.max(value.abs()));
+    positions.iter().map(|[x, y]| [(x / max) as f32, (y / max) as f32]).collect()
 }
 
 #[cfg(test)]
@@ -140,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_stay_together() {
+    fn vectors_of_a_group_are_mapped_near_each_other() {
         let vectors: Vec<Vec<f32>> = (0..30)
             .map(|number| {
                 let mut vector = [0.05 * (number % 7) as f32; 8];
@@ -149,8 +153,9 @@ mod tests {
                 vector.iter().map(|v| v / norm).collect()
             })
             .collect();
-        let places = map(&vectors.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        let distance = |a: usize, b: usize| (places[a][0] - places[b][0]).hypot(places[a][1] - places[b][1]);
+        let positions = map(&vectors.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let distance =
+            |a: usize, b: usize| (positions[a][0] - positions[b][0]).hypot(positions[a][1] - positions[b][1]);
         let right = (0..30)
             .filter(|&a| {
                 let nearest =
@@ -158,7 +163,7 @@ mod tests {
                 nearest.is_some_and(|b| b / 10 == a / 10)
             })
             .count();
-        assert!(right >= 28, "{right} of 30 lie beside their own");
-        assert!(places.iter().flatten().all(|value| value.abs() <= 1.0));
+        assert!(right >= 28, "{right} of 30 are nearest to their own group");
+        assert!(positions.iter().flatten().all(|value| value.abs() <= 1.0));
     }
 }

@@ -1,12 +1,12 @@
-//! Running the stage, and what tests run it on.
+//! Runs the stage in tests, and makes its inputs.
 
-#![allow(dead_code, reason = "not every test file needs all of it")]
+#![allow(dead_code, reason = "not every test file uses all of it")]
 
-mod making;
-mod running;
+mod fixtures;
+mod program;
 mod tunes;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bc-eval");
 
 #[allow(unused_imports, reason = "the same")]
-pub use {making::*, running::*, tunes::*};
+pub use {fixtures::*, program::*, tunes::*};

@@ -1,4 +1,4 @@
-//! Four tunes as audio files, a network, and what adds them.
+//! A folder of four tunes as audio files, with a network and an index of them.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::{checkpoint, melody, succeed};
 /// Arguments that name the network of the folder.
 pub const NETWORK: [&str; 2] = ["--checkpoint", "network.safetensors"];
 
-/// Names and notes.
+/// Names and notes of the tunes.
 pub const TUNES: [(&str, [u32; 6]); 4] = [
     ("up", [60, 62, 64, 65, 67, 69]),
     ("down", [81, 79, 77, 74, 72, 71]),
@@ -15,7 +15,7 @@ pub const TUNES: [(&str, [u32; 6]); 4] = [
     ("high", [88, 91, 95, 88, 86, 93]),
 ];
 
-/// A folder with a network and the four tunes in `tunes/`, to which `add` was done.
+/// A folder with a network and the four tunes in `tunes/`, after the command `add` has added them to an index.
 pub fn with_tunes(add: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     checkpoint(&folder.path().join("network.safetensors"), 7);
@@ -23,8 +23,8 @@ pub fn with_tunes(add: &[&str]) -> tempfile::TempDir {
     for (name, notes) in TUNES {
         melody(&folder.path().join(format!("tunes/{name}.wav")), &notes);
     }
-    let said = with_network(folder.path(), add);
-    assert!(said.contains("4 recordings added"), "{said}");
+    let stdout = with_network(folder.path(), add);
+    assert!(stdout.contains("4 recordings added"), "{stdout}");
     folder
 }
 

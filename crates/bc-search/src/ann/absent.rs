@@ -1,19 +1,19 @@
-//! A program that was built without approximate search says so.
+//! Replaces approximate search in a program that was built without it; every call is an error.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::{Built, Settings};
+use super::{BuiltGraph, Settings};
 use crate::index::Index;
 use crate::scan::{Queries, ScoredRow};
 
-/// The graphs of an index: there are none here.
+/// The graphs of an index; no value exists in this build.
 #[derive(Debug, Clone)]
 pub enum Graphs {}
 
 impl Graphs {
-    /// Opens nothing.
+    /// Always fails.
     ///
     /// # Errors
     /// Always.
@@ -21,24 +21,24 @@ impl Graphs {
         missing()
     }
 
-    /// Cannot be called.
+    /// Cannot be called, because there is no value.
     #[must_use]
     pub fn nearest(&self, _: &Index, _: &Queries, _: usize) -> Vec<Vec<ScoredRow>> {
         match *self {}
     }
 }
 
-/// Builds nothing.
+/// Always fails.
 ///
 /// # Errors
 /// Always.
-pub fn build(_: &Path, _: Settings) -> Result<Vec<Built>> {
+pub fn build(_: &Path, _: Settings) -> Result<Vec<BuiltGraph>> {
     missing()
 }
 
-/// Graphs are not looked at.
+/// Graphs are not checked in this build.
 #[must_use]
-pub fn wrong(_: &Path, _: &crate::index::Manifest) -> Vec<String> {
+pub fn damaged(_: &Path, _: &crate::index::Manifest) -> Vec<String> {
     Vec::new()
 }
 

@@ -1,7 +1,7 @@
 //! A graph over the rows of one segment, by usearch.
 //!
-//! usearch stores a vector with each node and computes distances itself; here that vector is just the number of a row, and the distance is
-//! our own product of the mapped rows. A query has the number [`QUERY`], and the thread holds its vector.
+//! usearch stores a vector with each node and computes distances itself; here that vector is only the number of a row, and the
+//! distance is our own product of the mapped rows. A query has the number [`QUERY`], and its vector is in a thread-local variable.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -22,8 +22,8 @@ use crate::scan::{self, Queries};
 
 /// The point that represents the query; a row is represented by its number.
 const QUERY: f64 = -1.0;
-/// The number of the next graph: a thread's [`Anchor`] may belong to another graph, and is then not used.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+/// Number of the next graph: a thread's [`Anchor`] may belong to another graph, and is then not used.
+static NEXT_GRAPH: AtomicU64 = AtomicU64::new(0);
 
 /// The fixed side of the distances being computed: a query, or the row that is being linked.
 struct Anchor {
@@ -35,13 +35,13 @@ struct Anchor {
 thread_local!(static ANCHOR: RefCell<Option<Anchor>> = const { RefCell::new(None) });
 
 /// The vectors that distances are computed from.
-struct Rows {
+struct RowDistances {
     number: u64,
-    way: InstructionSet,
+    instruction_set: InstructionSet,
     file: VectorFile,
 }
 
-impl Rows {
+impl RowDistances {
     /// 1 - the cosine. At least one of the two points is a row; the other is a row or the query that this thread holds.
     fn distance(&self, a: f64, b: f64) -> f32 {
         ANCHOR.with_borrow_mut(|slot| {
@@ -58,8 +58,9 @@ impl Rows {
                 *slot = Some(Anchor { graph: self.number, point: a, vector });
                 b
             };
-            let score =
-                |anchor: &Anchor| scan::score_of_row(self.way, &self.file, other as usize, &anchor.vector);
+            let score = |anchor: &Anchor| {
+                scan::score_of_row(self.instruction_set, &self.file, other as usize, &anchor.vector)
+            };
             1.0 - slot.as_ref().map_or(0.0, score)
         })
     }
@@ -90,7 +91,7 @@ impl Graph {
         Ok(graph)
     }
 
-    /// The graph of a segment; nothing where it has none.
+    /// The graph of a segment; `None` if it has none.
     pub fn open(index: &Path, entry: &SegmentEntry) -> Result<Option<Self>> {
         let Some(map) = sidecar::open(index, entry)? else { return Ok(None) };
         let graph = Self::new(index, entry, Settings::default(), Some(map))?;
@@ -114,17 +115,17 @@ impl Graph {
             Some(map) => {
                 let threads = rayon::current_num_threads();
                 links.reserve_capacity_and_threads(0, threads).context("no memory for a graph")?;
-                View::of_file(links, map, HEADER).with_context(|| format!("the graph of {}", entry.name))?
+                View::from_map(links, map, HEADER).with_context(|| format!("the graph of {}", entry.name))?
             }
         };
         let file = VectorFile::open(&segment::vectors_file(index, &entry.name))?;
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let rows = Rows { number, way: InstructionSet::detect(), file };
-        view.measure_by(move |a, b| rows.distance(a, b))?;
+        let number = NEXT_GRAPH.fetch_add(1, Ordering::Relaxed);
+        let rows = RowDistances { number, instruction_set: InstructionSet::detect(), file };
+        view.set_distance(move |a, b| rows.distance(a, b))?;
         Ok(Self { number, view })
     }
 
-    /// Adds a row; several threads may at once.
+    /// Adds a row; several threads may add rows at once.
     pub fn add(&self, row: usize) -> Result<()> {
         Ok(self.view.links().add(row as u64, &[row as f64])?)
     }
@@ -136,11 +137,11 @@ impl Graph {
         Ok(bytes)
     }
 
-    /// The `k` nearest rows to a query among those that `counts` accepts; approximate: some may be missed, and the order is not exact.
-    pub fn near(&self, query: &Queries, k: usize, counts: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
+    /// The `k` nearest rows to a query among those that `is_accepted` accepts; approximate: some may be missed, and the order is not exact.
+    pub fn nearest(&self, query: &Queries, k: usize, is_accepted: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
         let anchor = Anchor { graph: self.number, point: QUERY, vector: query.single(0) };
         ANCHOR.with_borrow_mut(|slot| *slot = Some(anchor));
-        let found = self.view.links().filtered_search(&[QUERY], k, counts);
+        let found = self.view.links().filtered_search(&[QUERY], k, is_accepted);
         ANCHOR.with_borrow_mut(|slot| *slot = None);
         Ok(found.context("cannot search a graph")?.keys)
     }

@@ -1,10 +1,10 @@
-//! Approximate search: a graph beside each large segment of an index.
+//! Approximate search: a graph for each large segment of an index.
 //!
 //! **In**: an index. **Out**: for each of its large segments a file `segments/<name>.ann` with a graph over its rows (HNSW: Malkov and
 //! Yashunin, "Efficient and robust approximate nearest neighbor search using hierarchical navigable small world graphs", IEEE
 //! TPAMI 42, 2020; made by usearch). A graph holds links and no vectors: distances are those of the index's own rows, by the
-//! products of [`crate::scan`]. Segments never change, so a graph is right for as long as its segment is there; what
-//! has no graph (new segments, small ones) is searched exactly beside it, and what was removed is left out.
+//! products of [`crate::scan`]. Segments never change, so a graph is valid as long as its segment exists; segments
+//! without a graph (new or small ones) are searched exactly, and removed recordings are left out.
 //!
 //! A graph only makes searches faster: it can be removed and rebuilt at any time, and a program without the feature `ann` ignores it.
 
@@ -28,9 +28,9 @@ use serde::Serialize;
 use crate::index::segment;
 
 #[cfg(not(feature = "ann"))]
-pub use absent::{Graphs, build, wrong};
+pub use absent::{Graphs, build, damaged};
 #[cfg(feature = "ann")]
-pub use {build::build, search::Graphs, sidecar::wrong};
+pub use {build::build, search::Graphs, sidecar::damaged};
 
 /// How to build graphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,22 +39,22 @@ pub struct Settings {
     pub connectivity: usize,
     /// Candidate rows that are examined for the links of a new row (efConstruction of HNSW).
     pub expansion: usize,
-    /// Segments of fewer vectors get no graph: they are searched exactly.
-    pub least: usize,
+    /// Minimum number of vectors of a segment to get a graph; smaller segments are searched exactly.
+    pub min_vectors: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { connectivity: 16, expansion: 128, least: 20_000 }
+        Self { connectivity: 16, expansion: 128, min_vectors: 20_000 }
     }
 }
 
-/// A graph that was built.
+/// The cost and the recall of a graph that was built.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Built {
+pub struct BuiltGraph {
     /// The segment's name.
     pub segment: String,
-    /// Its vectors.
+    /// Number of its vectors.
     pub vectors: usize,
     /// Seconds that building took.
     pub build_s: f64,

@@ -16,14 +16,14 @@ use crate::scan::{self, Queries, ScoredRow};
 pub struct Graphs(BTreeMap<String, Arc<Graph>>);
 
 impl Graphs {
-    /// Opens the graphs of an index, reusing those that `known` already holds.
+    /// Opens the graphs of an index, reusing those of `open_graphs`.
     ///
     /// # Errors
-    /// There are none at all; a graph that is damaged or of other vectors.
-    pub fn open(index: &Index, known: Option<&Self>) -> Result<Self> {
+    /// There are no graphs; a graph that is damaged or of other vectors.
+    pub fn open(index: &Index, open_graphs: Option<&Self>) -> Result<Self> {
         let mut graphs = BTreeMap::new();
         for entry in &index.manifest.segments {
-            let already_open = known.and_then(|known| known.0.get(&entry.name).cloned());
+            let already_open = open_graphs.and_then(|graphs| graphs.0.get(&entry.name).cloned());
             let opened = match already_open {
                 Some(graph) => Some(graph),
                 None => Graph::open(&index.path, entry)?.map(Arc::new),
@@ -31,7 +31,7 @@ impl Graphs {
             graphs.extend(opened.map(|graph| (entry.name.clone(), graph)));
         }
         ensure!(
-            !graphs.is_empty() || known.is_some(),
+            !graphs.is_empty() || open_graphs.is_some(),
             "no segment of {0} has a graph; build them with `bc-search ann build --index {0}`, or search exactly",
             index.path.display()
         );
@@ -71,11 +71,11 @@ pub(super) fn nearest_in_segment(
     k: usize,
 ) -> Vec<ScoredRow> {
     let searched = &index.segments[segment as usize];
-    let counts = |row: u64| {
+    let is_present = |row: u64| {
         let source = searched.keys.sources().get(row as usize);
         source.is_some_and(|source| !searched.removed.has(source.recording))
     };
-    let rows = match graph.near(query, k, counts) {
+    let rows = match graph.nearest(query, k, is_present) {
         Ok(rows) => rows,
         Err(error) => {
             // A graph only makes searches faster.

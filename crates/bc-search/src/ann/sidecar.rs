@@ -1,7 +1,7 @@
 //! The file of a graph: a header of 64 bytes, and the graph as usearch writes it.
 //!
-//! The header holds the content hash of the segment's vectors, so that a graph is never used with other rows, and the hash of what
-//! follows, which is checked whenever a graph is opened, because usearch follows links without bounds checks.
+//! The header holds the content hash of the segment's vectors, so that a graph is never used with other rows, and the hash of the rest of the
+//! file, which is checked whenever a graph is opened, because usearch follows links without bounds checks.
 
 use std::fs::File;
 use std::io::Write;
@@ -26,9 +26,9 @@ pub const HEADER: usize = size_of::<Header>();
 struct Header {
     magic: [u8; 8],
     rows: u64,
-    /// Content hash of the segment's vectors, as its manifest has it.
+    /// Content hash of the segment's vectors, as in the manifest.
     vectors: [u8; 16],
-    /// BLAKE3 of the graph, the first 16 bytes.
+    /// The first 16 bytes of the BLAKE3 hash of the graph.
     graph: [u8; 16],
     connectivity: u32,
     expansion: u32,
@@ -61,7 +61,7 @@ pub fn write(index: &Path, entry: &SegmentEntry, settings: Settings, graph: &[u8
     })
 }
 
-/// Maps a segment's graph; nothing where it has none. The graph is what follows [`HEADER`] bytes.
+/// Maps a segment's graph; `None` if it has none. The graph begins after [`HEADER`] bytes.
 pub fn open(index: &Path, entry: &SegmentEntry) -> Result<Option<Mmap>> {
     let path = file(index, &entry.name);
     let opened = match File::open(&path) {
@@ -92,9 +92,9 @@ fn check(bytes: &[u8], entry: &SegmentEntry) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with the graphs of an index, one line each.
+/// The damaged graphs of an index, one line each.
 #[must_use]
-pub fn wrong(index: &Path, manifest: &Manifest) -> Vec<String> {
+pub fn damaged(index: &Path, manifest: &Manifest) -> Vec<String> {
     let opened = manifest.segments.iter().map(|entry| open(index, entry));
     opened.filter_map(Result::err).map(|error| format!("{error:#}")).collect()
 }

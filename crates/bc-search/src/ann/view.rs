@@ -1,4 +1,4 @@
-//! What usearch reads of memory that is not its own: a mapped file of links, and the keys that it hands to a distance.
+//! The unsafe interface of usearch: it reads a mapped file of links, and passes keys to a distance function.
 
 #![allow(
     unsafe_code,
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use memmap2::Mmap;
 use usearch::{Index as Links, VectorType};
 
-/// A graph, and the mapped file that it reads, if it does. Fields are dropped in this order.
+/// A graph and the mapped file that it reads, if any. Fields are dropped in this order.
 pub struct View {
     links: Links,
     _map: Option<Mmap>,
@@ -21,21 +21,21 @@ impl View {
         Self { links, _map: None }
     }
 
-    /// A graph whose links are those of a mapped file, behind `header` bytes. Their content must have been checked.
+    /// A graph whose links are those of a mapped file, after `header` bytes. Their content must have been checked.
     ///
     /// # Errors
-    /// A file that is none of usearch's.
-    pub fn of_file(links: Links, map: Mmap, header: usize) -> Result<Self> {
+    /// A file that is not one of usearch's.
+    pub fn from_map(links: Links, map: Mmap, header: usize) -> Result<Self> {
         // SAFETY: the map is dropped after the links, and never changes (`index::mapped_file`).
         unsafe { links.view_from_buffer(&map[header..]) }?;
         Ok(Self { links, _map: Some(map) })
     }
 
-    /// Measures by a function of two rows, which are the vectors of one number that usearch has of each.
+    /// Sets the distance function of two rows; usearch stores each row as a vector of one number.
     ///
     /// # Errors
-    /// Of usearch.
-    pub fn measure_by(&mut self, distance: impl Fn(f64, f64) -> f32 + Send + Sync + 'static) -> Result<()> {
+    /// Errors of usearch.
+    pub fn set_distance(&mut self, distance: impl Fn(f64, f64) -> f32 + Send + Sync + 'static) -> Result<()> {
         let distance = move |a: *const f64, b: *const f64| {
             // SAFETY: usearch calls it with two of its vectors of one number each, which need not be aligned in a mapped
             // file.

@@ -5,20 +5,20 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 
 use super::{Answer, Searcher};
-use crate::aligned::{Aligned, Sources, align};
+use crate::aligned::{Aligned, ChromaSources, align};
 
 impl Searcher {
-    /// Aligns the first `count` works of each answer to the query of its name, which is an audio file or a recording of the index.
+    /// Aligns the first `count` works of each answer with its query, an audio file or a recording of the index.
     ///
     /// # Errors
-    /// The network cannot be opened. Why a work could not be aligned is reported with that work.
+    /// The network cannot be opened. If a work cannot be aligned, the reason is stored with that work.
     pub fn align(&self, answers: &mut [Answer], count: usize) -> Result<()> {
         // Shared by all: it reads the rows of the stored features only once.
-        let sources = Sources::new(self.audio()?, self.features_folder());
+        let sources = ChromaSources::new(self.audio()?, self.features_folder());
         answers.iter_mut().try_for_each(|answer| self.align_one(&sources, answer, count))
     }
 
-    fn align_one(&self, sources: &Sources<'_>, answer: &mut Answer, count: usize) -> Result<()> {
+    fn align_one(&self, sources: &ChromaSources<'_>, answer: &mut Answer, count: usize) -> Result<()> {
         let query = Path::new(&answer.query);
         let query = if query.is_file() {
             sources.of_file(query)

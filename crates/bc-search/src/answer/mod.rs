@@ -1,4 +1,4 @@
-//! The works of an index that a recording may be a version of: one line per work, the likeliest first.
+//! Answers queries: the works of an index that a recording may be a version of, one line per work, the likeliest first.
 
 mod alignment;
 pub mod query;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::aligned::Aligned;
 use crate::index::Row;
-use bc_calibration::Kind;
+use bc_calibration::PairKind;
 pub use query::Query;
 pub use searcher::{Options, QueryEvidence, Searcher, WorkEvidence};
 pub use table::table;
@@ -26,22 +26,22 @@ pub struct Hit {
     /// The probability that the query is a version of this work; absent without a calibration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// What the query and the best version are: the same audio, one work, or unsure; absent without a calibration, unless it is
-    /// the same file.
+    /// The kind of the pair of query and best version: same audio, same work, or unsure; absent without a calibration, unless it
+    /// is the same file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
-    /// What the index knows of the best version.
+    pub kind: Option<PairKind>,
+    /// The index entry of the best version.
     #[serde(flatten)]
     pub row: Row,
-    /// Where the window of the query that fits best begins, in seconds.
+    /// Where the best window of the query begins, in seconds.
     pub query_start_s: f64,
-    /// Where the indexed window that fits best begins, in seconds; 0 of whole recordings.
+    /// Where the best indexed window begins, in seconds; 0 for whole recordings.
     pub start_s: f32,
     /// Versions of this work in the index, the best one included.
     pub versions: usize,
-    /// Paths of the next best ones.
+    /// Paths of the next best versions.
     pub other_versions: Vec<String>,
-    /// The alignment of the query with the best version; absent if it was not asked for.
+    /// The alignment of the query with the best version; absent unless requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alignment: Option<Aligned>,
 }
@@ -49,9 +49,9 @@ pub struct Hit {
 /// The answer to one query.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
-    /// The path asked for.
+    /// Path or name of the query.
     pub query: String,
-    /// The works, likeliest first, one line each; where short windows were compared, works that are likelier than not come first, and the others
+    /// The works, likeliest first, one line each; if short windows were compared, works with a probability above 0.5 come first, and the others
     /// follow in the order of their locally scaled scores.
     pub hits: Vec<Hit>,
     /// The probability that the index holds no version of the query's work; absent without a
@@ -63,7 +63,7 @@ pub struct Answer {
 /// A query without an answer, as it is written to JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Failure {
-    /// The path asked for.
+    /// Path or name of the query.
     pub query: String,
     /// Why there is no answer.
     pub error: String,

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
-use bc_calibration::{Calibration, Cohort, Evidence, Kinds, Posterior, Rest};
+use bc_calibration::{Calibration, Cohort, Evidence, KindProbabilities, Posterior, UnexaminedWorks};
 use bc_embed::origin;
 use bc_embed::recording::AudioEmbedder;
-use bc_embed::windows::{Windows, in_words};
+use bc_embed::windows::{Windows, describe as describe_windows};
 use bc_formats::config::{Compare, Config};
 use bc_formats::fingerprint;
 use bc_formats::run::WindowComparison;
@@ -24,21 +24,21 @@ use crate::calibrations::{self, Calibrations};
 use crate::index::{Index, Recording};
 use crate::scan::{self, Queries, ScoredRow};
 
-/// Candidates that are examined one by one; the rest of the index is represented by its mean.
+/// Number of candidates that are examined one by one; the rest of the index is represented by its mean.
 const CANDIDATES: usize = 200;
-/// Works whose further versions are looked up.
+/// Number of works whose further versions are looked up.
 const COMPLETED_WORKS: usize = 50;
-/// Further versions of a work that are looked up, at most.
+/// Maximum number of further versions of a work that are looked up.
 const MAX_VERSIONS: usize = 200;
-/// Recordings whose cohorts are computed together.
+/// Number of recordings whose cohorts are computed together.
 const COHORT_BATCH: usize = 128;
 /// Size of a query's cohort: recordings spread over the index.
 const COHORT: usize = 1024;
 /// Size of the cohort for short windows, whose scores cost more.
 const WINDOW_COHORT: usize = 256;
-/// Works above this probability come first.
+/// Works with a probability above this come first.
 const LIKELY: f64 = 0.5;
-/// Other versions of a work that are named beside the best one, at most.
+/// Maximum number of other versions of a work that are named in addition to the best one.
 const MAX_NAMED_VERSIONS: usize = 10;
 
 /// How to search.
@@ -50,9 +50,9 @@ pub struct Options {
     pub windows: Option<Windows>,
     /// The probability that the index holds a query's work, before the scores are known.
     pub prior: f64,
-    /// `calibration.json`; the network's own, or the one beside the index, if not given.
+    /// `calibration.json`; by default the network's own, or the one next to the index.
     pub calibration: Option<PathBuf>,
-    /// Find candidates with the graphs beside the index ([`crate::ann`]): some of the nearest may be missed.
+    /// Find candidates with the graphs of the index ([`crate::ann`]): some of the nearest may be missed.
     pub approximate: bool,
 }
 
@@ -64,10 +64,10 @@ pub struct Searcher {
     calibration: Option<Calibration>,
     /// The graphs, if candidates are not found by an exact search.
     graphs: Option<Graphs>,
-    /// How short windows are compared, if they are.
+    /// How short windows are compared, if at all.
     compare: Option<WindowComparison>,
-    /// The calibration of scores by short windows; without it, probabilities are those of whole recordings.
-    of_windows: Option<Calibration>,
+    /// The calibration of scores of short windows; without it, probabilities are those of whole recordings.
+    window_calibration: Option<Calibration>,
     /// Number of works; each recording of an unnamed work counts as one.
     works: u64,
     /// First vectors of recordings spread over the index.
@@ -91,11 +91,16 @@ impl Searcher {
     /// # Errors
     /// As [`Searcher::open`].
     pub fn from_index(config: &Config, index: Index, options: Options) -> Result<Self> {
-        Self::succeeding(config, index, options, None)
+        Self::next_generation(config, index, options, None)
     }
 
-    /// As [`Searcher::from_index`], after an older generation, whose graphs may be reused.
-    fn succeeding(config: &Config, index: Index, options: Options, older: Option<&Self>) -> Result<Self> {
+    /// As [`Searcher::from_index`], reusing the graphs of an older generation.
+    fn next_generation(
+        config: &Config,
+        index: Index,
+        options: Options,
+        older: Option<&Self>,
+    ) -> Result<Self> {
         let indexed = index.windows()?;
         if let (Some(indexed), Some(requested)) = (indexed, options.windows) {
             ensure!(
@@ -103,14 +108,14 @@ impl Searcher {
                 "{} holds {}, the queries would be {}: scores of windows of two lengths do not compare; give the \
                  same --window, or none",
                 index.path.display(),
-                in_words(Some(indexed)),
-                in_words(Some(requested))
+                describe_windows(Some(indexed)),
+                describe_windows(Some(requested))
             );
         }
         let windowed = indexed.is_some() || options.windows.is_some();
         let by_short_windows = !windowed && config.eval.compare != Compare::Whole;
         let compare = index.manifest.compare.clone().filter(|_| by_short_windows);
-        let Calibrations { whole, windows: of_windows } =
+        let Calibrations { whole, windows: window_calibration } =
             calibrations::of_index(config, &index, options.calibration.as_deref(), compare.as_ref())?;
         // After the checks that fail at once: opening reads every graph to check its hash.
         let graphs =
@@ -118,12 +123,15 @@ impl Searcher {
         let graphs = graphs.transpose()?;
         let calibration = whole.filter(|(path, _)| {
             if windowed {
-                tracing::warn!("{} is of whole recordings; windows get scores only", path.display());
+                tracing::warn!(
+                    "{} is for whole recordings; windows get scores without probabilities",
+                    path.display()
+                );
             }
             !windowed
         });
         let calibration = calibration.map(|(_, calibration)| calibration);
-        let of_windows = of_windows.map(|(_, calibration)| calibration);
+        let window_calibration = window_calibration.map(|(_, calibration)| calibration);
         let works = if calibration.is_some() { count_works(&index) } else { 0 };
         let cohort = cohort_rows(&index);
         Ok(Self {
@@ -132,7 +140,7 @@ impl Searcher {
             calibration,
             graphs,
             compare,
-            of_windows,
+            window_calibration,
             works,
             cohort,
             audio: OnceLock::new(),
@@ -146,8 +154,8 @@ impl Searcher {
     /// As [`Searcher::open`].
     pub fn newer(&self) -> Result<Option<Self>> {
         let Some(index) = self.index.newer()? else { return Ok(None) };
-        let mut newer = Self::succeeding(&self.config, index, self.options.clone(), Some(self))?;
-        // The network stays; the index was checked against it.
+        let mut newer = Self::next_generation(&self.config, index, self.options.clone(), Some(self))?;
+        // The network is reused; the index was checked against it.
         if let Some(audio) = self.audio.get() {
             newer.audio = OnceLock::from(audio.clone());
         }
@@ -163,40 +171,40 @@ impl Searcher {
     /// The calibration of the index's scores.
     ///
     /// # Errors
-    /// There is none.
-    pub fn calibrated(&self) -> Result<&Calibration> {
+    /// There is no calibration.
+    pub fn expect_calibration(&self) -> Result<&Calibration> {
         self.calibration.as_ref().context(
-            "there is no calibration of this network, and without one the scores do not show whether any work is present, nor whether two \
+            "there is no calibration of this network, and without one the scores cannot tell whether any work is present, nor whether two \
              recordings are of one work; give --calibration, or a --network FOLDER that holds one",
         )
     }
 
-    /// The cohorts of recordings of the index; nothing where it is too small.
+    /// The cohorts of recordings of the index; `None` if it is too small.
     ///
     /// # Errors
-    /// None for recordings of this index.
+    /// Does not fail for recordings of this index.
     pub fn cohorts(&self, recordings: &[Recording]) -> Result<Vec<Option<Cohort>>> {
         let cohort: Vec<Recording> = self.cohort.iter().map(|row| self.recording_at(row)).collect();
-        let rows = crate::cells::gathered(&self.index, cohort.into_iter())?;
+        let rows = crate::cells::copy_vectors(&self.index, cohort.into_iter())?;
         let cohorts_of = |recordings: &[Recording]| -> Vec<Option<Cohort>> {
             let batch_queries = crate::cells::queries(&self.index, recordings.iter().copied());
             let scores = scan::scores_of_rows(&rows, 0, rows.rows, &batch_queries);
             let cohort_of = |query: usize| {
                 let scores = (0..rows.rows).map(|row| f64::from(scores[row * batch_queries.len() + query]));
-                Cohort::from_scores(scores)
+                Cohort::from_scores(self.without_own(scores, Some(recordings[query])))
             };
             (0..batch_queries.len()).map(cohort_of).collect()
         };
         Ok(recordings.par_chunks(COHORT_BATCH).flat_map_iter(cohorts_of).collect())
     }
 
-    /// Number of works of the index, where there is a calibration.
+    /// Number of works of the index; 0 without a calibration.
     #[must_use]
     pub fn works(&self) -> u64 {
         self.works
     }
 
-    /// Where features are stored, if they are ([features] output).
+    /// The folder of stored features (`[features] output`), which need not exist.
     #[must_use]
     pub fn features_folder(&self) -> &Path {
         &self.config.features.output
@@ -205,7 +213,7 @@ impl Searcher {
     /// The network that made the index's vectors.
     ///
     /// # Errors
-    /// There is no network at the configured path, or it is a different one.
+    /// There is no network at the configured path, or it is not the one that made the index.
     pub fn audio(&self) -> Result<&AudioEmbedder> {
         if let Some(audio) = self.audio.get() {
             return Ok(audio);
@@ -216,22 +224,29 @@ impl Searcher {
     }
 
     /// The queries of these names: audio files, or paths of recordings in the index, which are left out of their own
-    /// answers. One answer each.
+    /// answers. One result per name.
     ///
     /// # Errors
-    /// Errors of the network; a query's own are in its answer.
+    /// Errors of the network; a query's own errors are in its result.
     pub fn queries(&self, names: &[String]) -> Result<Vec<Result<Query>>> {
         let files: Vec<PathBuf> = names.iter().map(PathBuf::from).filter(|path| path.is_file()).collect();
         let mut embedded = if files.is_empty() {
             Vec::new().into_iter()
         } else {
-            query::embed(self.audio()?, &files, self.options.windows, self.compare.as_ref())?.into_iter()
+            query::embed(
+                self.audio()?,
+                &files,
+                self.options.windows,
+                self.compare.as_ref(),
+                self.config.verify.missing_share,
+            )?
+            .into_iter()
         };
         let queries = names.iter().map(|name| {
             if Path::new(name).is_file() {
                 embedded.next().context("a file without an answer")?
             } else {
-                Query::stored(&self.index, name)
+                Query::from_path(&self.index, name)
             }
         });
         Ok(queries.collect())
@@ -245,7 +260,7 @@ impl Searcher {
         self.answer_best(batch, self.options.k)
     }
 
-    /// As [`Searcher::answer`], with another number of works per answer.
+    /// As [`Searcher::answer`], with `k` works per answer.
     ///
     /// # Errors
     /// As [`Searcher::answer`].
@@ -258,64 +273,72 @@ impl Searcher {
             .collect()
     }
 
-    /// An answer from the given candidates alone, which another database found. All other works are represented by the cohort.
+    /// An answer from the given candidates only, which another database found. All other works are represented by the cohort.
     ///
     /// # Errors
     /// As [`Searcher::answer`].
     pub fn answer_among(&self, query: &Query, among: &[Recording]) -> Result<Answer> {
         let queries = self.vectors(std::slice::from_ref(query))?;
         let cohort = self.cohort_scores(&queries).filter(|_| queries.len() == 1);
-        let cohort = cohort.map(|scores| scores.into_iter().map(f64::from).collect());
-        let mut candidates = Candidates { found: Vec::new(), cohort, least: -1.0 };
+        let cohort = cohort.map(|scores| self.without_own(scores.into_iter().map(f64::from), query.own));
+        let mut candidates = Candidates { found: Vec::new(), cohort, unexamined_score_bound: -1.0 };
         for recording in among.iter().filter(|recording| Some(**recording) != query.own) {
-            candidates.found.extend(self.score(&queries, *recording));
+            candidates.found.extend(self.best_pair(&queries, *recording));
         }
         candidates.sort();
-        candidates.least = candidates.found.last().map_or(-1.0, |last| last.score);
+        candidates.unexamined_score_bound = candidates.found.last().map_or(-1.0, |last| last.score);
         self.answer_from(query, candidates, self.options.k)
     }
 
-    /// The evidence for the works nearest to each query: log-likelihood ratios, before works exclude each other. By short windows,
-    /// if the index has them, their scores are calibrated, and the query has some; `sides` says which recording has to be found in which.
+    /// The evidence for the works nearest to each query: log-likelihood ratios, before works exclude each other. It is based on
+    /// short windows if the index and the query have them and their scores are calibrated; `sides` says which recording must be
+    /// found in which.
     ///
     /// # Errors
     /// No calibration; otherwise as [`Searcher::answer`].
     pub fn evidence(&self, batch: &[Query], sides: Sides) -> Result<Vec<QueryEvidence>> {
-        let calibration = self.calibrated()?;
+        let calibration = self.expect_calibration()?;
         let candidates = self.candidates(batch, self.options.k)?;
         let evidence = batch.par_iter().zip(candidates).map(|(query, mut candidates)| {
-            self.complete(query, &mut candidates)?;
+            self.add_versions(query, &mut candidates)?;
             let whole = CohortScores::whole(&candidates);
-            let by_windows = match &self.of_windows {
+            let by_windows = match &self.window_calibration {
                 Some(_) => self.compare_windows(query, &mut candidates, sides),
                 None => None,
             };
             let works = works::group(&candidates.found, None, |_, _| 0.0);
-            let (of_whole, rest_of_whole) = self.weigh(calibration, query, &candidates, &works, &whole);
+            let (whole_evidence, rest_of_whole) =
+                self.work_evidence(calibration, query, &candidates, &works, &whole);
             let (calibration, cohort_scores) = self.calibration_for(calibration, whole, by_windows);
-            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &cohort_scores);
-            let works = works.iter().zip(evidence).zip(of_whole).map(|((work, evidence), of_whole)| {
-                let best = &candidates.found[work.members[0]];
-                WorkEvidence {
-                    best: best.recording,
-                    work: best.work,
-                    score: ranking_score(best),
-                    ratio: evidence.log_ratio(),
-                    ratio_of_whole: of_whole.log_ratio(),
-                }
-            });
+            let (evidence, rest) =
+                self.work_evidence(calibration, query, &candidates, &works, &cohort_scores);
+            let works =
+                works.iter().zip(evidence).zip(whole_evidence).map(|((work, evidence), whole_evidence)| {
+                    let best = &candidates.found[work.members[0]];
+                    WorkEvidence {
+                        best: best.recording,
+                        work: best.work,
+                        score: ranking_score(best),
+                        ratio: evidence.log_ratio(),
+                        ratio_of_whole: whole_evidence.log_ratio(),
+                    }
+                });
             Ok(QueryEvidence { works: works.collect(), rest, rest_of_whole })
         });
         evidence.collect()
     }
 
-    /// The probabilities of each query's pairs, if a share `prior` of all pairs are of one work: all recordings with their scores
-    /// and kinds, the best first.
+    /// The pairs of each query with the nearest recordings, the best first: recording, score, and the probabilities of the kinds if
+    /// a share `prior` of all pairs is of one work.
     ///
     /// # Errors
     /// As [`Searcher::evidence`].
-    pub fn pairs(&self, batch: &[Query], prior: f64) -> Result<Vec<Vec<(Recording, f32, Kinds)>>> {
-        let calibration = self.calibrated()?;
+    pub fn pairs(
+        &self,
+        batch: &[Query],
+        prior: f64,
+    ) -> Result<Vec<Vec<(Recording, f32, KindProbabilities)>>> {
+        let calibration = self.expect_calibration()?;
         let candidates = self.candidates(batch, self.options.k)?;
         let pairs = batch.iter().zip(candidates).map(|(query, candidates)| {
             let cohort = Cohort::from_scores(candidates.cohort.iter().flatten().copied());
@@ -334,7 +357,7 @@ impl Searcher {
         let dim = self.index.dim();
         let mut vectors = Vec::new();
         for query in batch {
-            ensure!(!query.excerpts.is_empty(), "{} has no part that is not silent", query.name);
+            ensure!(!query.excerpts.is_empty(), "{} has only silent parts", query.name);
             for excerpt in &query.excerpts {
                 ensure!(
                     excerpt.vector.len() == dim,
@@ -352,19 +375,19 @@ impl Searcher {
     /// The best recordings of every query.
     fn candidates(&self, batch: &[Query], k: usize) -> Result<Vec<Candidates>> {
         let queries = self.vectors(batch)?;
-        let wanted_recordings = CANDIDATES.max(2 * k) + 1;
+        let min_recordings = CANDIDATES.max(2 * k) + 1;
         let total = self.index.vectors();
-        let mut k = wanted_recordings;
+        let mut k = min_recordings;
         let lists = loop {
             let lists = match &self.graphs {
                 Some(graphs) => graphs.nearest(&self.index, &queries, k),
                 None => scan::nearest(&self.index, &queries, k),
             };
-            // Windows: only a list that holds enough recordings is sure to hold a recording's best pair.
+            // With windows, only a list with enough recordings is certain to hold a recording's best pair.
             let enough = |list: &Vec<ScoredRow>| {
                 list.len() < k
                     || list.iter().map(|row| self.recording(row)).collect::<HashSet<_>>().len()
-                        >= wanted_recordings
+                        >= min_recordings
             };
             if k >= total || lists.iter().all(enough) {
                 break lists;
@@ -372,16 +395,16 @@ impl Searcher {
             k = (2 * k).min(total);
         };
         let cohorts = self.cohort_scores(&queries);
-        let cohort_of = |query: usize| {
+        let cohort_of = |query: usize, own: Option<Recording>| {
             let scores = cohorts.as_ref()?.chunks(queries.len());
-            Some(scores.map(|scores| f64::from(scores[query])).collect())
+            Some(self.without_own(scores.map(|scores| f64::from(scores[query])), own))
         };
         let mut lists = lists.into_iter();
         let mut first = 0;
         let answers = batch.iter().map(|query| {
-            let cohort = if query.excerpts.len() == 1 { cohort_of(first) } else { None };
+            let cohort = if query.excerpts.len() == 1 { cohort_of(first, query.own) } else { None };
             first += query.excerpts.len();
-            self.best(query, lists.by_ref().take(query.excerpts.len()), cohort)
+            self.best_pairs(query, lists.by_ref().take(query.excerpts.len()), cohort)
         });
         Ok(answers.collect())
     }
@@ -390,17 +413,17 @@ impl Searcher {
         self.recording_at(&(row.segment, row.row as usize))
     }
 
-    /// The best pair of a window and a vector of each recording in the lists of a query's windows.
-    fn best(
+    /// The best pair of a window and a vector for each recording in the lists of a query's windows.
+    fn best_pairs(
         &self,
         query: &Query,
         lists: impl Iterator<Item = Vec<ScoredRow>>,
         cohort: Option<Vec<f64>>,
     ) -> Candidates {
         let mut best: HashMap<Recording, Candidate> = HashMap::new();
-        let mut least: f32 = -1.0;
+        let mut unexamined_score_bound: f32 = -1.0;
         for (excerpt, list) in lists.enumerate() {
-            least = least.max(list.last().map_or(-1.0, |last| last.score));
+            unexamined_score_bound = unexamined_score_bound.max(list.last().map_or(-1.0, |last| last.score));
             for scored in list {
                 let recording = self.recording(&scored);
                 if Some(recording) == query.own {
@@ -413,7 +436,8 @@ impl Searcher {
                 }
             }
         }
-        let mut candidates = Candidates { found: best.into_values().collect(), cohort, least };
+        let mut candidates =
+            Candidates { found: best.into_values().collect(), cohort, unexamined_score_bound };
         candidates.sort();
         candidates
     }
@@ -423,8 +447,8 @@ impl Searcher {
         Candidate { recording, row, score, by_windows: None, excerpt, work: key.work, content: key.content }
     }
 
-    /// A recording's best pair with a query.
-    fn score(&self, queries: &Queries, recording: Recording) -> Option<Candidate> {
+    /// The best pair of a recording with a query.
+    fn best_pair(&self, queries: &Queries, recording: Recording) -> Option<Candidate> {
         let segment = &self.index.segments[recording.segment as usize];
         let (first, end) = segment.keys.vectors_of(recording.number);
         let rows: Vec<(u32, usize)> = (first..end).map(|row| (recording.segment, row)).collect();
@@ -434,14 +458,28 @@ impl Searcher {
         Some(self.candidate(recording, row, best.1, excerpt))
     }
 
+    /// A query's scores with the cohort, without the query itself: its score of 1 would look like a work that was not examined.
+    fn without_own(&self, scores: impl Iterator<Item = f64>, own: Option<Recording>) -> Vec<f64> {
+        let others = self.cohort.iter().zip(scores).filter(|(row, _)| Some(self.recording_at(row)) != own);
+        others.map(|(_, score)| score).collect()
+    }
+
+    /// Whether a query is the only recording of its work in the index, so that leaving it out leaves out a work.
+    fn is_only_version(&self, query: &Query) -> bool {
+        query.own.is_some_and(|own| {
+            let work = self.index.key(own).work;
+            work == 0 || self.index.of_work(work) == [own]
+        })
+    }
+
     /// The scores of all queries with the cohort; `None` if they are not needed.
     fn cohort_scores(&self, queries: &Queries) -> Option<Vec<f32>> {
         self.calibration.as_ref()?;
         Some(scan::scores_of(&self.index, &self.cohort, queries))
     }
 
-    /// Adds the further versions of the candidates' works, for each of them is evidence.
-    fn complete(&self, query: &Query, candidates: &mut Candidates) -> Result<()> {
+    /// Adds the further versions of the candidates' works, because each version is evidence.
+    fn add_versions(&self, query: &Query, candidates: &mut Candidates) -> Result<()> {
         let mut known: HashSet<Recording> =
             candidates.found.iter().map(|candidate| candidate.recording).collect();
         let mut works: Vec<u64> = Vec::new();
@@ -454,7 +492,7 @@ impl Searcher {
         for work in works {
             for recording in self.index.of_work(work).into_iter().take(MAX_VERSIONS) {
                 if Some(recording) != query.own && known.insert(recording) {
-                    candidates.found.extend(self.score(&queries, recording));
+                    candidates.found.extend(self.best_pair(&queries, recording));
                 }
             }
         }
@@ -462,24 +500,25 @@ impl Searcher {
         Ok(())
     }
 
-    /// The answer that the candidates of a query give: `k` works.
+    /// The answer to a query from its candidates, with `k` works.
     fn answer_from(&self, query: &Query, mut candidates: Candidates, k: usize) -> Result<Answer> {
-        self.complete(query, &mut candidates)?;
+        self.add_versions(query, &mut candidates)?;
         let whole = CohortScores::whole(&candidates);
         let by_windows = self.compare_windows(query, &mut candidates, Sides::Both);
-        let compared = by_windows.is_some();
-        if compared {
-            self.scale(&mut candidates);
+        let windows_compared = by_windows.is_some();
+        if windows_compared {
+            self.sort_by_scaled_scores(&mut candidates);
         }
         let same_work = self.calibration.as_ref().map(Calibration::same_work_score);
-        let works = works::group(&candidates.found, same_work, |a, b| self.score_of(a, b));
+        let works = works::group(&candidates.found, same_work, |a, b| self.score_between(a, b));
         let posterior = self.calibration.as_ref().map(|calibration| {
             let (calibration, cohort_scores) = self.calibration_for(calibration, whole, by_windows);
-            let (evidence, rest) = self.weigh(calibration, query, &candidates, &works, &cohort_scores);
+            let (evidence, rest) =
+                self.work_evidence(calibration, query, &candidates, &works, &cohort_scores);
             bc_calibration::posterior(&evidence, rest, self.options.prior)
         });
         let probability = |work: usize| posterior.as_ref().map(|posterior| posterior.works[work]);
-        let order = order(&works, posterior.as_ref(), compared);
+        let order = display_order(&works, posterior.as_ref(), windows_compared);
         let hits = order.into_iter().take(k).zip(1..).map(|(work, rank)| {
             let members: Vec<&Candidate> =
                 works[work].members.iter().map(|member| &candidates.found[*member]).collect();
@@ -492,8 +531,8 @@ impl Searcher {
         })
     }
 
-    /// Compares all candidates by short windows and puts them into that order; returns the cohort's scores. Nothing changes where
-    /// the index keeps no windows or the query has none.
+    /// Compares all candidates by short windows and sorts them by the scores; returns the cohort's scores. Returns `None` and changes
+    /// nothing if the index or the query has no windows.
     fn compare_windows(
         &self,
         query: &Query,
@@ -509,12 +548,12 @@ impl Searcher {
         }
         candidates.found.sort_by(|a, b| ranking_score(b).total_cmp(&ranking_score(a)));
         let known: HashSet<Recording> = recordings.into_iter().collect();
-        let cohort = if self.of_windows.is_some() { self.window_cohort() } else { Vec::new() };
+        let cohort = if self.window_calibration.is_some() { self.window_cohort() } else { Vec::new() };
         let scores = short.scores(&self.index, &cohort, sides)?;
         let all: Vec<(Recording, f64)> =
             cohort.into_iter().zip(scores).map(|(recording, score)| (recording, f64::from(score))).collect();
         let others = all.iter().filter(|(recording, _)| Some(*recording) != query.own);
-        let rest = all.iter().filter(|(recording, _)| !known.contains(recording));
+        let rest = others.clone().filter(|(recording, _)| !known.contains(recording));
         Some(CohortScores {
             cohort: others.map(|(_, score)| *score).collect(),
             rest: rest.map(|(_, score)| *score).collect(),
@@ -523,16 +562,16 @@ impl Searcher {
     }
 
     /// Sorts candidates that were compared by short windows by their locally scaled scores.
-    fn scale(&self, candidates: &mut Candidates) {
+    fn sort_by_scaled_scores(&self, candidates: &mut Candidates) {
         let neighbours = self.compare.as_ref().map_or(0, |compare| compare.neighbours);
         let scores: Vec<f32> = candidates.found.iter().map(ranking_score).collect();
-        let scaled = windows::scaled(&self.index, &candidates.recordings(), &scores, neighbours);
+        let scaled = windows::locally_scaled(&self.index, &candidates.recordings(), &scores, neighbours);
         let mut order: Vec<usize> = (0..scaled.len()).collect();
         order.sort_by(|a, b| scaled[*b].total_cmp(&scaled[*a]));
         candidates.found = order.into_iter().map(|position| candidates.found[position]).collect();
     }
 
-    /// How short windows are compared, if they are.
+    /// How short windows are compared, if at all.
     #[must_use]
     pub fn compare(&self) -> Option<&WindowComparison> {
         self.compare.as_ref()
@@ -541,13 +580,13 @@ impl Searcher {
     /// How short windows are compared, and the calibration of such scores, if there is one.
     #[must_use]
     pub fn window_calibration(&self) -> Option<(&WindowComparison, &Calibration)> {
-        self.compare.as_ref().zip(self.of_windows.as_ref())
+        self.compare.as_ref().zip(self.window_calibration.as_ref())
     }
 
     /// How short windows are compared if [`Searcher::evidence`] is based on them, which needs their scores to be calibrated.
     #[must_use]
     pub fn compare_for_evidence(&self) -> Option<&WindowComparison> {
-        self.compare.as_ref().filter(|_| self.of_windows.is_some())
+        self.compare.as_ref().filter(|_| self.window_calibration.is_some())
     }
 
     /// A query's cohort by short windows: recordings spread over the index.
@@ -569,18 +608,18 @@ impl Searcher {
         whole: CohortScores,
         by_windows: Option<CohortScores>,
     ) -> (&'a Calibration, CohortScores) {
-        self.of_windows.as_ref().zip(by_windows).unwrap_or((calibration, whole))
+        self.window_calibration.as_ref().zip(by_windows).unwrap_or((calibration, whole))
     }
 
-    /// The evidence of each work's versions, and that of the works that were not examined.
-    fn weigh(
+    /// The evidence for each work, and for the works that were not examined.
+    fn work_evidence(
         &self,
         calibration: &Calibration,
         query: &Query,
         candidates: &Candidates,
         works: &[Work],
         cohort_scores: &CohortScores,
-    ) -> (Vec<Evidence>, Rest) {
+    ) -> (Vec<Evidence>, UnexaminedWorks) {
         let cohort = Cohort::from_scores(cohort_scores.cohort.iter().copied());
         let ratio = |score: f64| calibration.log_ratio(score, cohort.as_ref());
         let score = |candidate: &Candidate| {
@@ -596,7 +635,8 @@ impl Searcher {
         });
         let mean_ratio = cohort_scores.rest.iter().map(|score| ratio(*score).exp()).sum::<f64>()
             / cohort_scores.rest.len().max(1) as f64;
-        let rest = Rest { works: self.works.saturating_sub(works.len() as u64), mean_ratio };
+        let all_works = self.works.saturating_sub(u64::from(self.is_only_version(query)));
+        let rest = UnexaminedWorks { works: all_works.saturating_sub(works.len() as u64), mean_ratio };
         (evidence.collect(), rest)
     }
 
@@ -613,11 +653,14 @@ impl Searcher {
         let kind = match (probability, &self.calibration) {
             (Some(same), Some(calibration)) => {
                 let share = calibration.copy_share(f64::from(best.score), same_file);
-                let kinds =
-                    Kinds { same_audio: same * share, same_work: same * (1.0 - share), other: 1.0 - same };
+                let kinds = KindProbabilities {
+                    same_audio: same * share,
+                    same_work: same * (1.0 - share),
+                    other: 1.0 - same,
+                };
                 Some(kinds.kind())
             }
-            _ => same_file.then_some(bc_calibration::Kind::SameAudio),
+            _ => same_file.then_some(bc_calibration::PairKind::SameAudio),
         };
         let others = members[1..].iter().take(MAX_NAMED_VERSIONS);
         let others = others.map(|other| Ok(self.index.row(other.recording)?.path));
@@ -636,7 +679,7 @@ impl Searcher {
     }
 
     /// The score of two recordings of the index by their best vectors.
-    fn score_of(&self, a: &Candidate, b: &Candidate) -> f64 {
+    fn score_between(&self, a: &Candidate, b: &Candidate) -> f64 {
         let vector =
             |row: &Candidate| self.index.segments[row.recording.segment as usize].vectors.vector(row.row);
         f64::from(bc_retrieval::cosine(&vector(a), &vector(b)))
@@ -647,24 +690,28 @@ impl Searcher {
 struct CohortScores {
     /// Scores with the whole cohort.
     cohort: Vec<f64>,
-    /// Scores with the recordings of the cohort that are no candidates: they represent all that were not examined one by one.
+    /// Scores with the recordings of the cohort that are not candidates: they represent all unexamined recordings.
     rest: Vec<f64>,
     /// Whether the scores are of short windows.
     by_windows: bool,
 }
 
 impl CohortScores {
-    /// The scores of vectors of whole recordings.
+    /// The scores of whole recordings.
     fn whole(candidates: &Candidates) -> Self {
         let cohort: Vec<f64> = candidates.cohort.iter().flatten().copied().collect();
-        let rest = cohort.iter().copied().filter(|score| *score <= f64::from(candidates.least)).collect();
+        let rest = cohort
+            .iter()
+            .copied()
+            .filter(|score| *score <= f64::from(candidates.unexamined_score_bound))
+            .collect();
         Self { cohort, rest, by_windows: false }
     }
 }
 
-/// The order in which works are shown, given in the order of their best versions: by probability; where short windows were compared, only
-/// works that are likelier than not move to the front.
-fn order(works: &[Work], posterior: Option<&Posterior>, by_windows: bool) -> Vec<usize> {
+/// The order in which works are shown: by probability. If short windows were compared, only works with a probability above
+/// [`LIKELY`] move to the front, and the others keep the order of their best versions.
+fn display_order(works: &[Work], posterior: Option<&Posterior>, by_windows: bool) -> Vec<usize> {
     let mut order: Vec<usize> = (0..works.len()).collect();
     let Some(posterior) = posterior else { return order };
     let key = |work: &usize| match posterior.works[*work] {
@@ -681,9 +728,9 @@ pub struct QueryEvidence {
     /// The works nearest to the query, best version first.
     pub works: Vec<WorkEvidence>,
     /// The evidence for all other works.
-    pub rest: Rest,
+    pub rest: UnexaminedWorks,
     /// The evidence for all other works, compared by whole recordings.
-    pub rest_of_whole: Rest,
+    pub rest_of_whole: UnexaminedWorks,
 }
 
 /// The evidence for one work.
@@ -697,7 +744,7 @@ pub struct WorkEvidence {
     pub score: f32,
     /// Log-likelihood ratio of all the work's versions together.
     pub ratio: f64,
-    /// The ratio by whole recordings; equal to `ratio` where short windows are not compared.
+    /// The ratio by whole recordings; equal to `ratio` if short windows are not compared.
     pub ratio_of_whole: f64,
 }
 
@@ -708,10 +755,10 @@ struct Candidates {
     /// The query's scores with the cohort.
     cohort: Option<Vec<f64>>,
     /// Upper bound of the scores of recordings that were not examined.
-    least: f32,
+    unexamined_score_bound: f32,
 }
 
-/// The score by short windows, where they were compared.
+/// The score by short windows if they were compared, else that of whole recordings.
 fn ranking_score(candidate: &Candidate) -> f32 {
     candidate.by_windows.unwrap_or(candidate.score)
 }

@@ -1,11 +1,11 @@
-//! Formats an answer for people.
+//! Formats an answer as a table.
 
-use bc_calibration::{Kind, MIN_WORKS};
+use bc_calibration::{MIN_WORKS, PairKind};
 use comfy_table::Table;
 
 use super::Answer;
 
-/// The works as a table, with a sentence on what the probabilities say.
+/// The works as a table, with a sentence on the probability that none is right.
 #[must_use]
 pub fn table(answer: &Answer) -> String {
     let windowed = answer.hits.iter().any(|hit| hit.query_start_s > 0.0 || hit.start_s > 0.0);
@@ -21,23 +21,32 @@ pub fn table(answer: &Answer) -> String {
         row.extend(hit.probability.map(|value| format!("{:.1} %", 100.0 * value)));
         row.extend([&hit.row.title, &hit.row.performer, &hit.row.work, &hit.row.path].map(Clone::clone));
         row.push(hit.versions.to_string());
-        row.push(hit.kind.map_or("", Kind::name).to_owned());
+        row.push(hit.kind.map_or("", kind_text).to_owned());
         row.extend(windowed.then(|| format!("{:.0} s / {:.0} s", hit.query_start_s, hit.start_s)));
         table.add_row(row);
     }
     let aligned = answer.hits.iter().filter_map(|hit| {
         let name = if hit.row.title.is_empty() { &hit.row.path } else { &hit.row.title };
-        Some(format!("\n{}, {name}: {}", hit.rank, hit.alignment.as_ref()?))
+        let alignment = hit.alignment.as_ref()?.describe("of the query", "of the version");
+        Some(format!("\n{}, {name}: {alignment}", hit.rank))
     });
     let aligned: String = aligned.collect();
     let verdict = match answer.probability_of_none {
         None => format!(
-            "No probabilities: there is no calibration for this (`bc-eval calibrate` makes one where the validation split holds \
+            "No probabilities: there is no calibration for this comparison (`bc-eval calibrate` makes one where the validation split holds \
              at least {MIN_WORKS} works with two versions)."
         ),
         Some(none) => {
-            format!("The index holds no version of it with a probability of {:.1} %.", 100.0 * none)
+            format!("Probability that the index holds no version of it: {:.1} %.", 100.0 * none)
         }
     };
     format!("{}\n{table}{aligned}\n{verdict}", answer.query)
+}
+
+/// A kind in words for people: that a work is unlikely does not say that it is wrong.
+fn kind_text(kind: PairKind) -> &'static str {
+    match kind {
+        PairKind::Other => "unlikely",
+        kind => kind.name(),
+    }
 }

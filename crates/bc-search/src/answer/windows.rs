@@ -1,8 +1,8 @@
-//! Scores candidates again, by their short windows.
+//! Scores candidates again by their short windows.
 //!
-//! A cover leaves sections out, moves them and plays at another tempo, so that one vector per recording blurs what two
+//! A cover leaves sections out, moves them and plays at another tempo, so one vector per recording averages over what two
 //! recordings share. Candidates that whole recordings found are compared window by window: the Chamfer similarity of
-//! [`bc_retrieval::chamfer`], at the query's tempo that fits best. The scores of the best are then scaled by their neighbourhoods
+//! [`bc_retrieval::chamfer`], at the query's best tempo. The scores of the best are then scaled by their neighbourhoods
 //! (local scaling, as [`bc_retrieval::scale_locally`]): a recording that is near to many of its rivals is a hub, and its score counts for less.
 
 use std::ops::Range;
@@ -20,7 +20,7 @@ const RIVALS: usize = 50;
 /// The windows of a query, at each of its tempi.
 pub(super) struct QueryWindows {
     queries: Queries,
-    /// For each tempo, the columns of the scores that are its windows'.
+    /// For each tempo, the columns of its windows in the scores.
     spans: Vec<Range<usize>>,
 }
 
@@ -39,7 +39,7 @@ impl QueryWindows {
     }
 
     /// The windows of a recording of the index, at its own tempo.
-    fn of_recording(index: &Index, recording: Recording) -> Option<Self> {
+    fn from_recording(index: &Index, recording: Recording) -> Option<Self> {
         let windows = index.segments[recording.segment as usize].windows.as_ref()?;
         let parts = index.short_windows(recording);
         let vectors: Vec<f32> = parts.iter().flat_map(|(_, vector)| vector).copied().collect();
@@ -52,9 +52,10 @@ impl QueryWindows {
         let windows = index.segments[recording.segment as usize].windows.as_ref()?;
         let (first, end) = windows.keys.vectors_of(recording.number);
         let cosines = scan::scores_of_rows(&windows.vectors, first, end, &self.queries);
-        let mut room = vec![0.0; end - first];
-        let at = |span: &Range<usize>| chamfer(&cosines, self.queries.len(), span.clone(), &mut room, sides);
-        let best = self.spans.iter().map(at).fold(f32::NEG_INFINITY, f32::max);
+        let mut scratch = vec![0.0; end - first];
+        let similarity =
+            |span: &Range<usize>| chamfer(&cosines, self.queries.len(), span.clone(), &mut scratch, sides);
+        let best = self.spans.iter().map(similarity).fold(f32::NEG_INFINITY, f32::max);
         (end > first).then(|| best.clamp(-1.0, 1.0))
     }
 
@@ -64,29 +65,34 @@ impl QueryWindows {
     }
 }
 
-/// The similarities `scores` (the best first), scaled by the `neighbours` nearest of each recording among the best: twice the similarity
-/// minus the mean of these. Those that are not among the best follow in their order.
-pub(super) fn scaled(index: &Index, recordings: &[Recording], scores: &[f32], neighbours: usize) -> Vec<f32> {
+/// Locally scaled scores: twice each similarity in `scores` (the best first) minus the recording's mean similarity to its
+/// `neighbours` nearest among the best. Those that are not among the best follow in their order.
+pub(super) fn locally_scaled(
+    index: &Index,
+    recordings: &[Recording],
+    scores: &[f32],
+    neighbours: usize,
+) -> Vec<f32> {
     let rivals = &recordings[..recordings.len().min(RIVALS)];
     let count = neighbours.min(rivals.len().saturating_sub(1));
     if count == 0 {
         return scores.to_vec();
     }
-    // Both directions give one number, for both recordings are at their own tempo.
+    // Similarities are symmetric, because both recordings are at their own tempo.
     let rows: Vec<Vec<f32>> = rivals
         .par_iter()
         .enumerate()
         .map(|(position, recording)| {
-            let windows = QueryWindows::of_recording(index, *recording);
+            let windows = QueryWindows::from_recording(index, *recording);
             windows
                 .and_then(|windows| windows.scores(index, &rivals[..position], Sides::Both))
                 .unwrap_or_default()
         })
         .collect();
-    let likeness = |a: usize, b: usize| rows[a.max(b)].get(a.min(b)).copied().unwrap_or(0.0);
+    let similarity = |a: usize, b: usize| rows[a.max(b)].get(a.min(b)).copied().unwrap_or(0.0);
     let hubness = |rival: usize| {
         let mut others: Vec<f32> =
-            (0..rivals.len()).filter(|other| *other != rival).map(|other| likeness(rival, other)).collect();
+            (0..rivals.len()).filter(|other| *other != rival).map(|other| similarity(rival, other)).collect();
         others.sort_unstable_by(|a, b| b.total_cmp(a));
         others[..count].iter().sum::<f32>() / count as f32
     };

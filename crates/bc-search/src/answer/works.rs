@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::index::Recording;
 
-/// Number of best versions that are compared with each other; below them no probability is worth sharing.
-const COMPARED: usize = 50;
+/// Number of best versions that are compared with each other; the probabilities of further ones are negligible.
+const MAX_COMPARED: usize = 50;
 
 /// A recording with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,13 +16,13 @@ pub struct Candidate {
     pub row: usize,
     /// The recording's best score by vectors of the index.
     pub score: f32,
-    /// The recording's score by short windows, where they were compared.
+    /// The recording's score by short windows, if they were compared.
     pub by_windows: Option<f32>,
     /// The part of the query that has this score.
     pub excerpt: usize,
-    /// The hash of the recording's work; 0 where unknown.
+    /// The hash of the recording's work; 0 if unknown.
     pub work: u64,
-    /// Content hash of the recording's audio file; zeros where unknown.
+    /// Content hash of the recording's audio file; zeros if unknown.
     pub content: [u8; 16],
 }
 
@@ -33,34 +33,34 @@ pub struct Work {
     pub members: Vec<usize>,
 }
 
-/// Groups `candidates` (best first) by work: those of one named work, those of the same audio file, and, if a score
-/// `same_work` is known, those as much alike as this. Two named works stay two, whatever they score; a recording without
-/// a work is one whose work is unknown. `score_of` gives the score of two candidates. The works come in
-/// order of their best version.
+/// Groups `candidates` (best first) by work: those of one named work, those with the same audio file, and, if the score
+/// `same_work` is given, those with at least this score. Two named works are never joined, whatever their scores; a recording
+/// without a work is one whose work is unknown. `score_of` returns the score of two candidates. The works are sorted by
+/// their best version.
 pub fn group(
     candidates: &[Candidate],
     same_work: Option<f64>,
     score_of: impl Fn(&Candidate, &Candidate) -> f64,
 ) -> Vec<Work> {
-    let mut sets = Sets::new(candidates.len());
+    let mut sets = DisjointSets::new(candidates.len());
     let mut known: Vec<bool> = candidates.iter().map(|candidate| candidate.work != 0).collect();
-    let mut first_of: HashMap<u64, usize> = HashMap::new();
+    let mut first_position: HashMap<u64, usize> = HashMap::new();
     for (position, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| candidate.work != 0) {
-        let first = *first_of.entry(candidate.work).or_insert(position);
+        let first = *first_position.entry(candidate.work).or_insert(position);
         sets.join(first, position);
     }
-    let mut first_of: HashMap<[u8; 16], usize> = HashMap::new();
+    let mut first_position: HashMap<[u8; 16], usize> = HashMap::new();
     let with_content = |candidate: &Candidate| candidate.content != [0; 16];
     for (position, candidate) in
         candidates.iter().enumerate().filter(|(_, candidate)| with_content(candidate))
     {
-        let first = *first_of.entry(candidate.content).or_insert(position);
+        let first = *first_position.entry(candidate.content).or_insert(position);
         let is_known = known[sets.root(first)] || known[sets.root(position)];
         sets.join(first, position);
         known[sets.root(position)] = is_known;
     }
-    if let Some(least) = same_work {
-        join_alike(candidates, &mut sets, &mut known, |a, b| score_of(a, b) >= least);
+    if let Some(min_score) = same_work {
+        join_similar(candidates, &mut sets, &mut known, |a, b| score_of(a, b) >= min_score);
     }
     let mut works: Vec<Work> = Vec::new();
     let mut work_of_root: HashMap<usize, usize> = HashMap::new();
@@ -74,22 +74,23 @@ pub fn group(
     works
 }
 
-/// Joins sets whose best versions are alike. Only these are compared, so that no chain of weak likenesses ties all
-/// together.
-fn join_alike(
+/// Joins sets whose best versions are similar. Only these are compared, so that a chain of weak similarities does not join
+/// everything.
+fn join_similar(
     candidates: &[Candidate],
-    sets: &mut Sets,
+    sets: &mut DisjointSets,
     known: &mut [bool],
-    alike: impl Fn(&Candidate, &Candidate) -> bool,
+    is_similar: impl Fn(&Candidate, &Candidate) -> bool,
 ) {
     let mut leaders: Vec<usize> = Vec::new();
-    for position in 0..candidates.len().min(COMPARED) {
+    for position in 0..candidates.len().min(MAX_COMPARED) {
         let root = sets.root(position);
         if leaders.iter().any(|leader| sets.root(*leader) == root) {
             continue;
         }
         let leader = leaders.iter().copied().find(|leader| {
-            !(known[sets.root(*leader)] && known[root]) && alike(&candidates[*leader], &candidates[position])
+            !(known[sets.root(*leader)] && known[root])
+                && is_similar(&candidates[*leader], &candidates[position])
         });
         match leader {
             None => leaders.push(position),
@@ -103,9 +104,9 @@ fn join_alike(
 }
 
 /// Disjoint sets of indices, each named by its lowest member.
-struct Sets(Vec<usize>);
+struct DisjointSets(Vec<usize>);
 
-impl Sets {
+impl DisjointSets {
     fn new(count: usize) -> Self {
         Self((0..count).collect())
     }
@@ -152,21 +153,21 @@ mod tests {
     }
 
     #[test]
-    fn similar_candidates_of_unknown_works_are_grouped_and_named_works_stay_apart() {
+    fn similar_candidates_of_unknown_works_are_grouped_and_named_works_are_not() {
         // 0 and 1 are one named work, 2 and 3 another, 4 and 5 are unknown.
         let mixed = candidates(&[(1, 0), (1, 0), (2, 0), (2, 0), (0, 0), (0, 0)]);
         let all_alike = members(&group(&mixed, Some(0.9), |_, _| 0.95));
         assert_eq!(all_alike, [vec![0, 1, 4, 5], vec![2, 3]]);
         let unlike = members(&group(&mixed, Some(0.9), |_, _| 0.85));
         assert_eq!(unlike, [vec![0, 1], vec![2, 3], vec![4], vec![5]]);
-        // An unknown recording between two named works does not tie them together.
+        // An unknown recording similar to two named works does not join them.
         let between = candidates(&[(0, 0), (1, 0), (1, 0), (2, 0), (2, 0)]);
         let alike = |a: &Candidate, b: &Candidate| if a.row == 0 || b.row == 0 { 0.95 } else { 0.0 };
         assert_eq!(members(&group(&between, Some(0.9), alike)), [vec![0, 1, 2], vec![3, 4]]);
     }
 
     #[test]
-    fn a_chain_of_similar_candidates_is_not_grouped_beyond_its_best_one() {
+    fn only_candidates_similar_to_the_best_one_are_grouped() {
         let candidates = candidates(&[(0, 0), (0, 0), (0, 0)]);
         let chain = |a: &Candidate, b: &Candidate| if a.row.abs_diff(b.row) == 1 { 0.95 } else { 0.0 };
         assert_eq!(members(&group(&candidates, Some(0.9), chain)), [vec![0, 1], vec![2]]);

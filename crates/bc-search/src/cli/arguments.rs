@@ -13,7 +13,7 @@ use crate::ann;
 use crate::duplicates;
 use crate::export::Target;
 use crate::index::Storage;
-use crate::list::Works;
+use crate::list::WorkRule;
 use crate::output::Format;
 
 /// The network, and the calibration of its scores.
@@ -21,7 +21,7 @@ use crate::output::Format;
 pub struct CalibrationArgs {
     #[command(flatten)]
     pub network: NetworkArgs,
-    /// File of `bc-eval calibrate`; the one in the network's folder, beside the index or in [eval] output if not given.
+    /// File of `bc-eval calibrate`; the one in the network's folder, next to the index or in [eval] output if not given.
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
 }
@@ -29,7 +29,7 @@ pub struct CalibrationArgs {
 /// How answers are printed.
 #[derive(Args)]
 pub struct FormatArgs {
-    /// Form of the output.
+    /// Format of the output.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// The same as --format jsonl: one JSON object per line.
@@ -38,21 +38,28 @@ pub struct FormatArgs {
 }
 
 impl FormatArgs {
-    /// The form asked for.
+    /// The requested format.
     pub fn format(&self) -> Format {
         if self.json { Format::Jsonl } else { self.format }
     }
 }
 
-/// A prior between 0 and 1.
-pub fn prior(value: f64) -> Result<f64> {
-    bc_calibration::prior(value)
+/// Checks that a prior is between 0 and 1.
+pub fn check_prior(value: f64) -> Result<f64> {
+    bc_calibration::check_prior(value)
+}
+
+/// Parses a number from 0 to 1.
+fn parse_probability(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("a probability is from 0 to 1".to_owned()) }
 }
 
 #[derive(Args)]
 pub struct SearchArgs {
-    /// Audio files, folders of them, paths of recordings in the index (which are left out of their answers), or - for a list
-    /// on standard input, one per line.
+    /// Audio files, folders of them, or - for a list on standard input, one per line. If a file of the index is gone, its path still is
+    /// a query: its stored vectors are searched, and the recording is left out of its own answer. A file that exists is embedded, and
+    /// found itself if the index holds it.
     #[arg(value_name = "QUERY", required = true)]
     pub queries: Vec<String>,
     /// Folder of an index, or a file of embeddings; [eval] search_index if not given.
@@ -86,7 +93,7 @@ pub struct SearchArgs {
 pub struct CompareArgs {
     /// One recording.
     pub a: PathBuf,
-    /// The other.
+    /// The other recording.
     pub b: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -94,7 +101,7 @@ pub struct CompareArgs {
     /// The probability, before the score is known, that the two are versions of one work.
     #[arg(long, value_name = "0..1", default_value_t = EVEN_ODDS)]
     pub prior: f64,
-    /// Align them: key shift in semitones, tempo ratio and matched sections.
+    /// Align the recordings: key shift in semitones, tempo ratio and matched sections.
     #[arg(long)]
     pub align: bool,
     /// Compare them by one vector each, even if the network recommends short windows; the same as --set eval.compare=whole.
@@ -116,8 +123,8 @@ pub enum StorageArg {
 }
 
 impl From<StorageArg> for Storage {
-    fn from(of: StorageArg) -> Self {
-        match of {
+    fn from(storage: StorageArg) -> Self {
+        match storage {
             StorageArg::F16 => Self::F16,
             StorageArg::Int8 => Self::Int8,
         }
@@ -127,20 +134,21 @@ impl From<StorageArg> for Storage {
 #[derive(Args)]
 pub struct AddArgs {
     /// Audio files, folders that are searched for them, and lists: .csv with a column `path` (relative to the list), and title,
-    /// performer, work, isrc, iswc and any others as there are.
+    /// performer, work, isrc, iswc and any other columns.
     #[arg(value_name = "AUDIO|FOLDER|LIST", required = true)]
-    pub words: Vec<PathBuf>,
+    pub inputs: Vec<PathBuf>,
     /// Folder of the index; created if absent.
     #[arg(long, value_name = "FOLDER")]
     pub index: PathBuf,
-    /// The work that all of them are versions of; if not given, each is a separate work, and a search groups
+    /// The work that all recordings are versions of; if not given, each is a separate work, and a search groups
     /// those that are similar.
     #[arg(long, visible_alias = "clique")]
     work: Option<String>,
-    /// Files in one folder are versions of one work, which has the folder's name.
+    /// Files in one folder are versions of one work. Its name is the folder's path below the folder that was given: `Song` for
+    /// music/Song/a.mp3, `A/Live` for music/A/Live/a.mp3. Files directly in the given folder get no work.
     #[arg(long, conflicts_with = "work")]
     by_folder: bool,
-    /// Performer of all of them that have none in a list.
+    /// Performer of all recordings that have none in a list.
     #[arg(long)]
     pub performer: Option<String>,
     /// Storage of the vectors if this creates the index; f16 if not given.
@@ -150,7 +158,7 @@ pub struct AddArgs {
     /// same as --set eval.compare=whole.
     #[arg(long)]
     pub whole: bool,
-    /// Print the result for the files as JSON, failures with their reasons.
+    /// Print the result as JSON, with failures and their reasons.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -162,12 +170,12 @@ pub struct AddArgs {
 }
 
 impl AddArgs {
-    /// Which work each is a version of.
-    pub fn works(&self) -> Works {
+    /// How the work of each recording is determined.
+    pub fn works(&self) -> WorkRule {
         match &self.work {
-            Some(work) => Works::One(work.clone()),
-            None if self.by_folder => Works::Folder,
-            None => Works::Own,
+            Some(work) => WorkRule::One(work.clone()),
+            None if self.by_folder => WorkRule::Folder,
+            None => WorkRule::Own,
         }
     }
 }
@@ -238,8 +246,8 @@ pub struct DuplicatesArgs {
     #[arg(long, default_value_t = 0.5)]
     pub prior: f64,
     /// Leave out pairs below this probability.
-    #[arg(long, value_name = "0..1", default_value_t = 0.5)]
-    pub least: f64,
+    #[arg(long, alias = "least", value_name = "0..1", default_value_t = 0.5, value_parser = parse_probability)]
+    pub min_probability: f64,
     #[command(flatten)]
     pub cells: CellArgs,
     #[command(flatten)]
@@ -248,7 +256,7 @@ pub struct DuplicatesArgs {
     pub format: FormatArgs,
 }
 
-/// Whether all pairs are looked at.
+/// Whether all pairs are compared.
 #[derive(Args)]
 pub struct CellArgs {
     /// Compare all pairs, however many there are: the time grows with the square of the recordings. Up to 20,000 this is always done.
@@ -278,18 +286,19 @@ pub struct IdentifyArgs {
     /// Folder of an index of whole recordings.
     #[arg(long, value_name = "INDEX")]
     pub index: PathBuf,
-    /// Length of a window in seconds.
+    /// Length of a window in seconds: at most the length of the recording, and at least the short windows that the index keeps (10 s by
+    /// the default network; 2 s without).
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
     pub window: f64,
-    /// Distance of the windows' beginnings in seconds.
+    /// Time from the beginning of one window to that of the next, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub step: f64,
     /// Prior probability that a position in the recording belongs to a work of the index.
     #[arg(long, value_name = "0..1", default_value_t = EVEN_ODDS)]
     pub prior: f64,
     /// Leave out stretches below this probability.
-    #[arg(long, value_name = "0..1", default_value_t = 0.2)]
-    pub least: f64,
+    #[arg(long, alias = "least", value_name = "0..1", default_value_t = 0.2, value_parser = parse_probability)]
+    pub min_probability: f64,
     #[command(flatten)]
     pub calibration_args: CalibrationArgs,
     #[command(flatten)]
@@ -301,7 +310,7 @@ pub struct ExportArgs {
     /// Folder of an index, or a file of embeddings.
     #[arg(long, value_name = "INDEX")]
     pub index: PathBuf,
-    /// The database that is to load it.
+    /// The database that will load the export.
     #[arg(long, value_enum)]
     pub to: Target,
     /// Folder to write to.
@@ -334,33 +343,33 @@ pub struct ServeArgs {
     /// Folder of an index.
     #[arg(value_name = "INDEX")]
     pub index: PathBuf,
-    /// Address and port; port 0 takes a free one. Only this machine reaches 127.0.0.1.
+    /// Address and port; port 0 chooses a free one. Only this machine can reach 127.0.0.1.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8765")]
     pub listen: SocketAddr,
-    /// File with the token (16 characters or more) that lets its bearer add recordings; without it nobody may.
+    /// File with the token (16 characters or more) that clients need to add recordings; without it nobody can.
     #[arg(long, value_name = "FILE", env = "BYTECOVER_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
-    /// Requests that compute at once; as many as there are threads if not given.
+    /// Maximum number of requests that compute at once; the number of threads if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub workers: Option<u16>,
-    /// Requests that may wait; more are refused with 503 and a time after which to retry.
+    /// Maximum number of waiting requests; more are refused with 503 and a time after which to retry.
     #[arg(long, default_value_t = 128)]
     pub queue: u16,
-    /// Largest file that may be sent, in MB.
+    /// Maximum size of an uploaded file, in MB.
     #[arg(long, value_name = "MB", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_upload: u32,
-    /// All uploaded files together, in MB.
+    /// Maximum size of all uploaded files together, in MB.
     #[arg(long, value_name = "MB", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_spool: u32,
     /// Folder for uploaded files while they are processed; a temporary one if not given.
     #[arg(long, value_name = "FOLDER")]
     pub spool: Option<PathBuf>,
-    /// Longest recording in minutes.
+    /// Maximum length of a recording in minutes.
     #[arg(long, value_name = "MINUTES", default_value_t = 30.0)]
     pub max_minutes: f64,
-    /// Longest time that a file may take to be decoded, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
-    pub patience: f64,
+    /// Maximum time to decode a file, in seconds.
+    #[arg(long, alias = "patience", value_name = "SECONDS", default_value_t = 60.0)]
+    pub decode_timeout: f64,
     /// Do not serve the audio of indexed recordings.
     #[arg(long)]
     pub no_audio: bool,
@@ -382,15 +391,15 @@ pub struct ServeArgs {
 
 #[derive(Subcommand)]
 pub enum AnnCommand {
-    /// Build the graph of every large segment that has none, and print what it finds beside an exact search.
+    /// Build the graph of every large segment that has none, and print its recall and speed compared with an exact search.
     Build(AnnBuildArgs),
-    /// Remove the graphs: searches are exact again.
+    /// Remove the graphs, so that searches are exact again.
     Remove(IndexArgs),
 }
 
 #[derive(Args)]
 pub struct AnnBuildArgs {
-    /// Folder of the index; `bc-search compact` first makes one segment of it, and one graph.
+    /// Folder of the index; run `bc-search compact` first to get one segment and one graph.
     #[arg(long, value_name = "FOLDER")]
     pub index: PathBuf,
     /// Links of a vector (M of HNSW), twice as many on the lowest level: more links raise recall, size and time.
@@ -399,9 +408,9 @@ pub struct AnnBuildArgs {
     /// Candidate vectors that are examined for the links of a new one (efConstruction of HNSW).
     #[arg(long, value_name = "VECTORS", default_value_t = ann::Settings::default().expansion)]
     pub expansion: usize,
-    /// Segments of fewer vectors get no graph; they are searched exactly.
-    #[arg(long, value_name = "VECTORS", default_value_t = ann::Settings::default().least)]
-    pub least: usize,
+    /// Minimum number of vectors of a segment to get a graph; smaller segments are searched exactly.
+    #[arg(long, alias = "least", value_name = "VECTORS", default_value_t = ann::Settings::default().min_vectors)]
+    pub min_vectors: usize,
     /// Print one JSON object per graph.
     #[arg(long)]
     pub json: bool,
@@ -418,7 +427,7 @@ pub struct BenchArgs {
     /// Queries of a batch.
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
-    /// Single queries that are timed.
+    /// Number of single queries that are timed.
     #[arg(long, default_value_t = 11)]
     pub rounds: usize,
     /// Only this storage; both if not given.
@@ -430,14 +439,14 @@ pub struct BenchArgs {
     /// Build graphs for approximate search as well, and measure them.
     #[arg(long)]
     pub ann: bool,
-    /// Leave the segments as adding makes them, in the place of one: half the room on the disk.
+    /// Do not merge the segments into one, which needs half of the disk space.
     #[arg(long)]
     pub no_compact: bool,
-    /// Answer lines `WAY FIRST END [THREADS]` on standard input with the seconds of these queries, after writing queries.f32 and truth.u64 to
-    /// the folder: what scripts/bench_search.py measures others in turn with.
+    /// Read lines `VARIANT FIRST END [THREADS]` from standard input and print the seconds of these queries, after writing queries.f32 and
+    /// truth.u64 to the folder. scripts/bench_search.py measures other programs alternately in this way.
     #[arg(long, requires = "folder")]
     pub in_turn: bool,
-    /// Folder to make the indexes in, which stay; a temporary one if not given.
+    /// Folder for the indexes, which stay there; a temporary one if not given.
     #[arg(long, value_name = "FOLDER")]
     pub folder: Option<PathBuf>,
 }

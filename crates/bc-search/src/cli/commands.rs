@@ -1,11 +1,13 @@
-//! What each command calls, and what it prints.
+//! The function of each command, which prints its results.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use bc_audio::CutOff;
 use bc_cli::Outcome;
-use bc_embed::windows::{Windows, in_words};
+use bc_embed::files;
+use bc_embed::windows::{Windows, describe as describe_windows};
 use bc_formats::config::{Compare, Config};
 use serde_json::json;
 
@@ -13,20 +15,23 @@ use super::arguments::{
     self, AddArgs, AnnBuildArgs, BenchArgs, CalibrationArgs, CompareArgs, DuplicatesArgs, ExportArgs,
     IdentifyArgs, ImportArgs, InfoArgs, MergeArgs, RemoveArgs, RerankArgs, SearchArgs, ServeArgs,
 };
-use crate::add::Added;
-use crate::answer::{Answer, Failure, Options, Query, Searcher, query};
+use crate::add::{Added, Damaged};
+use crate::answer::query::{self, QueryNames};
+use crate::answer::{Answer, Failure, Options, Query, Searcher};
 use crate::bench::Bench;
 use crate::index::change::{self, ConflictPolicy};
-use crate::index::{self, Index, Manifest, Storage};
+use crate::index::{self, Index, Manifest, Row, Storage};
 use crate::output::{Format, Printer};
 use crate::serve::Token;
 use crate::{ann, compare, duplicates, export, identify, import, list, rerank, serve};
 
-/// Queries that are embedded and searched together.
-const TOGETHER: usize = 64;
+/// Number of queries that are embedded and searched together.
+const BATCH: usize = 64;
+/// Maximum number of exact copies that are printed one by one.
+const MAX_PRINTED_COPIES: usize = 10;
 
 pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
-    let prior = arguments::prior(args.prior)?;
+    let prior = arguments::check_prior(args.prior)?;
     args.calibration_args.network.apply(&mut config);
     if args.whole {
         config.eval.compare = Compare::Whole;
@@ -45,33 +50,38 @@ pub fn search(mut config: Config, args: SearchArgs) -> Result<Outcome> {
         path.display()
     );
     let searcher = Searcher::open(&config, &path, options)?;
-    let names = query::named(&args.queries)?;
-    ensure!(!names.is_empty(), "there are no queries");
+    let QueryNames { names, failed: unusable } = query::names(&args.queries)?;
+    ensure!(!names.is_empty() || !unusable.is_empty(), "there are no queries");
     let mut printer = Printer::new(args.format.format());
-    let mut failed = 0;
-    for names in names.chunks(TOGETHER.min(4 * rayon::current_num_threads().max(1))) {
-        failed += some(&searcher, names, args.align.unwrap_or(0), &mut printer)?;
+    let all = names.len() + unusable.len();
+    let mut failed = unusable.len() as u64;
+    for failure in &unusable {
+        printer.failure(failure)?;
     }
-    end(failed, names.len())
+    for names in names.chunks(BATCH.min(4 * rayon::current_num_threads().max(1))) {
+        failed += answer_batch(&searcher, names, args.align.unwrap_or(0), &mut printer)?;
+    }
+    outcome(failed, all)
 }
 
-/// Answers some queries, the first `align` works of each aligned; returns how many have no answer.
-fn some(searcher: &Searcher, names: &[String], align: usize, printer: &mut Printer) -> Result<u64> {
-    let made = searcher.queries(names)?;
-    let asked: Vec<Query> = made.iter().filter_map(|query| query.as_ref().ok().cloned()).collect();
-    let mut answers = searcher.answer(&asked)?;
+/// Answers a batch of queries and aligns the first `align` works of each; returns the number of queries without an answer.
+fn answer_batch(searcher: &Searcher, names: &[String], align: usize, printer: &mut Printer) -> Result<u64> {
+    let embedded = searcher.queries(names)?;
+    let queries: Vec<Query> = embedded.iter().filter_map(|query| query.as_ref().ok().cloned()).collect();
+    let mut answers = searcher.answer(&queries)?;
     if align > 0 {
         searcher.align(&mut answers, align)?;
     }
     let mut answers = answers.into_iter();
-    let results = made.into_iter().map(|query| match query {
+    let results = embedded.into_iter().map(|query| match query {
         Ok(_) => answers.next().context("a query without an answer"),
         Err(error) => Err(error),
     });
-    print(names, results, printer)
+    print_answers(names, results, printer)
 }
 
-fn print(
+/// Prints answers and errors; returns the number of errors.
+fn print_answers(
     names: &[String],
     answers: impl Iterator<Item = Result<Answer>>,
     printer: &mut Printer,
@@ -89,8 +99,8 @@ fn print(
     Ok(failed)
 }
 
-/// If all failed, so did the command; if some did, it is done with failures.
-fn end(failed: u64, all: usize) -> Result<Outcome> {
+/// The outcome of a command: an error if all queries failed, done with failures if some did.
+fn outcome(failed: u64, all: usize) -> Result<Outcome> {
     ensure!(failed == 0 || failed < all as u64, "no query could be answered");
     Ok(Outcome::of_failures(failed))
 }
@@ -104,14 +114,14 @@ pub fn compare(mut config: Config, args: CompareArgs) -> Result<()> {
     let options = compare::Options {
         windows: args.window.resolve()?,
         calibration,
-        prior: arguments::prior(args.prior)?,
+        prior: arguments::check_prior(args.prior)?,
         align: args.align,
     };
-    let found = compare::run(&config, [&args.a, &args.b], &options)?;
+    let comparison = compare::run(&config, [&args.a, &args.b], &options)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
-        println!("{}", compare::sentence(&found));
+        println!("{}", compare::sentence(&comparison));
     }
     Ok(())
 }
@@ -123,58 +133,97 @@ pub fn add(mut config: Config, args: AddArgs, conflicts: ConflictPolicy) -> Resu
     }
     let request = crate::add::Request {
         works: args.works(),
-        words: args.words,
+        inputs: args.inputs,
         performer: args.performer,
         windows: args.window.resolve()?,
         storage: args.storage.map(Into::into),
         shard: args.shard.resolve()?,
         conflicts,
     };
-    let made = crate::add::add(&config, &request, &args.index)?;
+    let added = crate::add::add(&config, &request, &args.index)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&made)?);
+        println!("{}", serde_json::to_string_pretty(&added)?);
     } else {
-        println!("{}", added(&made, &args.index));
+        println!("{}", describe_added(&added, &args.index));
     }
-    Ok(Outcome::of_failures(made.failed.len() as u64))
+    Ok(Outcome::of_failures(added.failed.len() as u64))
 }
 
-/// The result of adding audio files, as text; failures go to standard error.
-fn added(made: &Added, path: &Path) -> String {
-    for failure in &made.failed {
+/// The result of adding audio files as a sentence; what needs attention is printed to standard error.
+fn describe_added(added: &Added, path: &Path) -> String {
+    for failure in &added.failed {
         eprintln!("failed: {}: {}", failure.file, failure.error);
     }
-    let some =
+    for Damaged { file, duration_s, declared_s } in &added.damaged {
+        let cut_off = CutOff { duration_s: *duration_s, declared_s: *declared_s };
+        eprintln!("warning: {file} {cut_off}; it was added as it is");
+    }
+    for copy in added.copies.iter().take(MAX_PRINTED_COPIES) {
+        eprintln!("copy: {} has the same bytes as {}, which is in the index", copy.file, copy.same_as);
+    }
+    if added.copies.len() > MAX_PRINTED_COPIES {
+        eprintln!("and {} more copies (--json lists all)", added.copies.len() - MAX_PRINTED_COPIES);
+    }
+    if let Some(skipped) = files::describe_skipped(&added.skipped) {
+        eprintln!("{skipped}");
+    }
+    if added.without_work > 0 {
+        eprintln!("{} files got no work: they are directly in the folder that was given", added.without_work);
+    }
+    let part =
         |count: usize, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
     format!(
-        "{} recordings added to {}{}{}{}",
-        made.new,
+        "{} recordings added to {}{}{}{}{}{}",
+        added.new,
         path.display(),
-        some(made.replaced, "replaced"),
-        some(made.there, "were there already"),
-        some(made.failed.len(), "failed")
+        part(added.replaced, "replaced"),
+        part(added.updated, "updated"),
+        part(added.moved, "moved"),
+        part(added.already_present, "already present"),
+        part(added.failed.len(), "failed")
     )
 }
 
-pub fn remove(args: &RemoveArgs) -> Result<()> {
+pub fn remove(args: &RemoveArgs) -> Result<Outcome> {
+    for (option, values) in [("--path", &args.path), ("--work", &args.work), ("--content", &args.content)] {
+        let is_empty = values.iter().any(|value| value.trim().is_empty());
+        ensure!(!is_empty, "{option} is empty (a variable that is not set?); nothing was removed");
+    }
     let paths: HashSet<String> =
         args.path.iter().flat_map(|path| [path.clone(), list::stored_path(Path::new(path))]).collect();
     let (works, contents): (HashSet<&String>, HashSet<&String>) =
         (args.work.iter().collect(), args.content.iter().collect());
-    let gone = change::remove(&args.index, |row| {
+    let removed = change::remove(&args.index, |row| {
         paths.contains(&row.path) || works.contains(&row.work) || contents.contains(&row.content_hash)
     })?;
-    ensure!(!gone.is_empty(), "{} holds none of these; nothing was removed", args.index.display());
-    println!("{} recordings removed from {}", gone.len(), args.index.display());
-    Ok(())
+    ensure!(!removed.is_empty(), "{} holds none of these; nothing was removed", args.index.display());
+    let unmatched = unmatched_selectors(args, &removed);
+    for selector in &unmatched {
+        eprintln!("warning: {} holds no recording with {selector}", args.index.display());
+    }
+    println!("{} recordings removed from {}", removed.len(), args.index.display());
+    Ok(Outcome::of_failures(unmatched.len() as u64))
+}
+
+/// The options of `remove` that no removed recording matches.
+fn unmatched_selectors(args: &RemoveArgs, removed: &[Row]) -> Vec<String> {
+    let values = |field: fn(&Row) -> &String| removed.iter().map(field).collect::<HashSet<&String>>();
+    let (paths, works, contents) =
+        (values(|row| &row.path), values(|row| &row.work), values(|row| &row.content_hash));
+    let has_path =
+        |path: &String| paths.contains(path) || paths.contains(&list::stored_path(Path::new(path)));
+    let path = args.path.iter().filter(|path| !has_path(path)).map(|path| format!("--path {path}"));
+    let work = args.work.iter().filter(|work| !works.contains(work)).map(|work| format!("--work {work}"));
+    let content = args.content.iter().filter(|content| !contents.contains(content));
+    path.chain(work).chain(content.map(|content| format!("--content {content}"))).collect()
 }
 
 pub fn merge(args: &MergeArgs) -> Result<()> {
     for other in &args.others {
-        let (new, there) = change::merge(&args.index, &Index::open(other)?)
+        let (new, already_present) = change::merge(&args.index, &Index::open(other)?)
             .with_context(|| format!("cannot merge {} into {}", other.display(), args.index.display()))?;
         println!(
-            "{new} recordings of {} added to {}, {there} were there",
+            "{new} recordings of {} added to {}, {already_present} already present",
             other.display(),
             args.index.display()
         );
@@ -197,11 +246,15 @@ pub fn info(args: &InfoArgs) -> Result<()> {
         .filter_map(|entry| entry.removed.as_ref())
         .map(|removed| removed.count)
         .sum();
-    let short_windows: usize =
-        manifest.segments.iter().filter_map(|entry| entry.windows.as_ref()).map(|kept| kept.vectors).sum();
+    let short_windows: usize = manifest
+        .segments
+        .iter()
+        .filter_map(|entry| entry.windows.as_ref())
+        .map(|windows| windows.vectors)
+        .sum();
     let network = manifest.provenance.inputs.get("checkpoint").cloned().unwrap_or_default();
     if args.json {
-        let shown = json!({
+        let information = json!({
             "recordings": manifest.recordings(),
             "removed": removed,
             "vectors": manifest.segments.iter().map(|entry| entry.vectors).sum::<usize>(),
@@ -215,21 +268,21 @@ pub fn info(args: &InfoArgs) -> Result<()> {
             "settings": manifest.provenance.settings,
             "fingerprint": manifest.provenance.fingerprint,
         });
-        println!("{}", serde_json::to_string_pretty(&shown)?);
+        println!("{}", serde_json::to_string_pretty(&information)?);
         return Ok(());
     }
     if let Some(compare) = &manifest.compare {
         println!(
-            "{short_windows} short windows of {} s every {} s are kept beside them",
+            "{short_windows} short windows of {} s every {} s are stored in addition",
             compare.window_s, compare.step_s
         );
     }
     println!(
-        "{}: {} recordings ({removed} removed ones still take room), {} in {} segments, vectors of {} numbers as {}\n\
+        "{}: {} recordings ({removed} removed ones still take space), {} in {} segments, vectors of {} numbers as {}\n\
          network {network}, layer {}, input {}",
         args.index.display(),
         manifest.recordings(),
-        in_words(windows),
+        describe_windows(windows),
         manifest.segments.len(),
         manifest.dim,
         manifest.storage,
@@ -240,42 +293,45 @@ pub fn info(args: &InfoArgs) -> Result<()> {
 }
 
 pub fn verify(index: &Path) -> Result<Outcome> {
-    let mut wrong = index::verify(index)?;
-    wrong.extend(ann::wrong(index, &Manifest::read(index)?));
-    for line in &wrong {
+    let mut damaged = index::verify(index)?;
+    damaged.extend(ann::damaged(index, &Manifest::read(index)?));
+    for line in &damaged {
         eprintln!("damaged: {line}");
     }
-    ensure!(wrong.is_empty(), "{} is damaged; make it again, or merge a copy of it", index.display());
+    ensure!(damaged.is_empty(), "{} is damaged; make it again, or merge a copy of it", index.display());
     println!("{} is intact: every file matches the hash in its manifest", index.display());
     Ok(Outcome::Done)
 }
 
 pub fn ann_build(args: &AnnBuildArgs) -> Result<()> {
-    let settings =
-        ann::Settings { connectivity: args.connectivity, expansion: args.expansion, least: args.least };
-    let built = ann::build(&args.index, settings)?;
-    for one in &built {
+    let settings = ann::Settings {
+        connectivity: args.connectivity,
+        expansion: args.expansion,
+        min_vectors: args.min_vectors,
+    };
+    let graphs = ann::build(&args.index, settings)?;
+    for graph in &graphs {
         if args.json {
-            println!("{}", serde_json::to_string(one)?);
+            println!("{}", serde_json::to_string(graph)?);
             continue;
         }
         println!(
             "{}: a graph of {} vectors in {:.1} s, {:.0} bytes per vector; it finds {:.1} % of the ten nearest, in {:.2} ms per query \
              (exact: {:.2} ms, in a batch)",
-            one.segment,
-            one.vectors,
-            one.build_s,
-            one.bytes as f64 / one.vectors.max(1) as f64,
-            100.0 * one.recall_at_10,
-            1e3 * one.query_s,
-            1e3 * one.exact_query_s
+            graph.segment,
+            graph.vectors,
+            graph.build_s,
+            graph.bytes as f64 / graph.vectors.max(1) as f64,
+            100.0 * graph.recall_at_10,
+            1e3 * graph.query_s,
+            1e3 * graph.exact_query_s
         );
     }
-    if built.is_empty() {
+    if graphs.is_empty() {
         println!(
             "{}: nothing to build; every segment of {} vectors or more has its graph",
             args.index.display(),
-            args.least
+            args.min_vectors
         );
     }
     Ok(())
@@ -298,24 +354,24 @@ pub fn ann_remove(index: &Path) -> Result<()> {
 }
 
 pub fn import(args: &ImportArgs) -> Result<Outcome> {
-    let mut taken = 0;
+    let mut id_conflicts = 0;
     for path in &args.embeddings {
-        let made = import::import(path, &args.index, args.storage.map(Storage::from))?;
+        let imported = import::import(path, &args.index, args.storage.map(Storage::from))?;
         println!(
-            "{} recordings of {} added to {}, {} were there, {} have the name of others and were left out",
-            made.new,
+            "{} recordings of {} added to {}, {} already present, {} left out because other audio has their id",
+            imported.new,
             path.display(),
             args.index.display(),
-            made.there,
-            made.taken
+            imported.already_present,
+            imported.id_conflicts
         );
-        taken += made.taken;
+        id_conflicts += imported.id_conflicts;
     }
-    Ok(Outcome::of_failures(taken as u64))
+    Ok(Outcome::of_failures(id_conflicts as u64))
 }
 
-/// Opens an index for commands that do more than search for single queries.
-fn searcher(
+/// Opens an index for commands other than `search`.
+fn open_searcher(
     config: &mut Config,
     index: &Path,
     calibration_args: CalibrationArgs,
@@ -328,6 +384,15 @@ fn searcher(
     Searcher::open(config, index, options)
 }
 
+/// Refuses to go on without a calibration; if the network is not the one of the index, the error names both.
+fn expect_calibration(searcher: &Searcher) -> Result<()> {
+    let Err(error) = searcher.expect_calibration() else { return Ok(()) };
+    match searcher.audio() {
+        Ok(_) => Err(error),
+        Err(network) => Err(network.context(error)),
+    }
+}
+
 pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
     ensure!(
         args.prior > 0.0 && args.prior.is_finite(),
@@ -335,15 +400,17 @@ pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
         args.prior
     );
     let format = args.format.format();
-    let searcher = searcher(&mut config, &args.index, args.calibration_args, 1, bc_calibration::EVEN_ODDS)?;
+    let searcher =
+        open_searcher(&mut config, &args.index, args.calibration_args, 1, bc_calibration::EVEN_ODDS)?;
+    expect_calibration(&searcher)?;
     let probes = args.cells.probes(searcher.index.len());
-    let options = duplicates::Options { prior: args.prior, least: args.least, probes };
+    let options = duplicates::Options { prior: args.prior, min_probability: args.min_probability, probes };
     let duplicates::DuplicatePairs { pairs, recall } = duplicates::pairs(&searcher, options)?;
     Printer::new(format).pairs(&pairs)?;
-    if let Some(duplicates::Recall { asked, pairs, found }) = recall {
+    if let Some(duplicates::Recall { sampled, pairs, found }) = recall {
         eprintln!(
-            "not all pairs were looked at: of the {pairs} pairs of {asked} recordings that were asked exactly, {found} are among them \
-             (--exact looks at all)"
+            "not all pairs were compared: {found} of the {pairs} pairs of {sampled} sampled recordings that were compared with all others \
+             were found (--exact compares all)"
         );
     }
     if format == Format::Table {
@@ -355,16 +422,17 @@ pub fn duplicates(mut config: Config, args: DuplicatesArgs) -> Result<()> {
 
 pub fn identify(mut config: Config, args: IdentifyArgs) -> Result<Outcome> {
     let options = identify::Options {
-        windows: Windows::new(args.window, args.step)?,
-        prior: arguments::prior(args.prior)?,
-        least: args.least,
+        windows: identify::check_windows(Windows::new(args.window, args.step)?)?,
+        prior: arguments::check_prior(args.prior)?,
+        min_probability: args.min_probability,
     };
-    let searcher = searcher(&mut config, &args.index, args.calibration_args, 1, options.prior)?;
+    let searcher = open_searcher(&mut config, &args.index, args.calibration_args, 1, options.prior)?;
+    expect_calibration(&searcher)?;
     let mut printer = Printer::new(args.format.format());
     let mut failed = 0;
     for file in &args.files {
         match identify::timeline(&searcher, file, options) {
-            Ok(stretches) => printer.timeline(&stretches)?,
+            Ok(stretches) => printer.timeline(file, &stretches)?,
             Err(error) if args.files.len() == 1 => return Err(error),
             Err(error) => {
                 eprintln!("error: {}", bc_cli::describe(&error));
@@ -372,7 +440,7 @@ pub fn identify(mut config: Config, args: IdentifyArgs) -> Result<Outcome> {
             }
         }
     }
-    end(failed, args.files.len())
+    outcome(failed, args.files.len())
 }
 
 pub fn export(args: &ExportArgs) -> Result<()> {
@@ -382,19 +450,19 @@ pub fn export(args: &ExportArgs) -> Result<()> {
 }
 
 pub fn rerank(mut config: Config, args: RerankArgs) -> Result<Outcome> {
-    let prior = arguments::prior(args.prior)?;
+    let prior = arguments::check_prior(args.prior)?;
     let format = args.format.format();
-    let searcher = searcher(&mut config, &args.index, args.calibration_args, args.k as usize, prior)?;
+    let searcher = open_searcher(&mut config, &args.index, args.calibration_args, args.k as usize, prior)?;
     let queries = rerank::read(&args.candidates)?;
     let names: Vec<String> = queries.iter().map(|(query, _)| query.clone()).collect();
     let answers = rerank::rerank(&searcher, &queries)?;
-    let failed = print(&names, answers.into_iter(), &mut Printer::new(format))?;
-    end(failed, names.len())
+    let failed = print_answers(&names, answers.into_iter(), &mut Printer::new(format))?;
+    outcome(failed, names.len())
 }
 
 pub fn serve(mut config: Config, args: ServeArgs) -> Result<()> {
     args.calibration_args.network.apply(&mut config);
-    for (name, value) in [("--max-minutes", args.max_minutes), ("--patience", args.patience)] {
+    for (name, value) in [("--max-minutes", args.max_minutes), ("--decode-timeout", args.decode_timeout)] {
         ensure!(value > 0.0 && value.is_finite(), "{name} {value} is not a duration; give a number above 0");
     }
     let token = args.token_file.as_deref().map(|path| {
@@ -408,15 +476,15 @@ pub fn serve(mut config: Config, args: ServeArgs) -> Result<()> {
         token: token.transpose()?,
         workers: args.workers.map_or_else(rayon::current_num_threads, usize::from),
         queue: usize::from(args.queue),
-        most_bytes: megabytes(args.max_upload),
-        spool_bytes: megabytes(args.max_spool),
+        max_file_bytes: megabytes(args.max_upload),
+        max_spool_bytes: megabytes(args.max_spool),
         spool: args.spool,
         longest_s: 60.0 * args.max_minutes,
-        patience_s: args.patience,
+        decode_timeout_s: args.decode_timeout,
         audio: !args.no_audio,
         hosts: args.allow_host,
         origins: args.allow_origin,
-        prior: arguments::prior(args.prior)?,
+        prior: arguments::check_prior(args.prior)?,
         calibration: args.calibration_args.calibration,
         approximate: args.ann,
     };
@@ -438,17 +506,17 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         ann: args.ann,
         compact: !args.no_compact,
     };
-    let bench = Bench::make(folder, options)?;
-    for made in bench.made() {
-        println!("{}", serde_json::to_string(made)?);
+    let bench = Bench::build(folder, options)?;
+    for times in bench.build_times() {
+        println!("{}", serde_json::to_string(times)?);
     }
-    for way in bench.ways() {
-        println!("{}", serde_json::to_string(&bench.measure(&way)?)?);
+    for variant in bench.variants() {
+        println!("{}", serde_json::to_string(&bench.measure(&variant)?)?);
     }
     if args.in_turn {
         bench.write_queries(folder)?;
-        println!("{}", json!({ "ready": bench.ways() }));
-        bench.in_turn(std::io::stdin().lock(), std::io::stdout().lock())?;
+        println!("{}", json!({ "ready": bench.variants() }));
+        bench.time_requests(std::io::stdin().lock(), std::io::stdout().lock())?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Finds where a work begins and ends, more precisely than the long windows can tell.
+//! Finds where a work begins and ends, more precisely than by the long windows.
 //!
 //! The long windows locate an edge to about half their length. The short windows are more precise: their similarities to the work are one
-//! sequence of values, high inside and low outside. An edge is where two levels, one on either side, fit with the least squares: a single change
+//! sequence of values, high inside and low outside. An edge is where two levels, one on either side, fit by least squares: a single change
 //! point (Page, "A test for a change in a parameter occurring at an unknown point", Biometrika 42, 1955), whose levels are found
 //! with it, so that nothing is tuned. Between two works the difference of their sequences is used, to which both contribute.
 
@@ -11,14 +11,14 @@ use crate::scan::{self, Queries};
 
 /// Minimum number of values on either side of an edge.
 const MIN_VALUES: usize = 2;
-/// Minimum distance of the two levels, in standard deviations of the residuals: below it there is no edge to see.
+/// Minimum distance of the two levels, in standard deviations of the residuals: below it no edge is reported.
 const MIN_STEP: f64 = 1.0;
 
 /// How similar short windows are to a recording: the middle of each, in seconds, and its best cosine.
 pub type SimilarityCurve = Vec<(f64, f32)>;
 
-/// The similarity of the short windows of a file to a recording of the index, at the tempo that fits best between `start_s` and `end_s`. Empty
-/// if either has none.
+/// The similarity of the short windows of a file to a recording of the index, at the best tempo between `start_s` and `end_s`; for windows
+/// whose middle is between `first_s` and `last_s`. Empty if either has no windows.
 pub(super) fn similarity_curve(
     short: &FileWindows,
     index: &Index,
@@ -59,8 +59,8 @@ pub(super) fn similarity_curve(
 
 /// The similarity to one recording minus that to another, at the times of the first.
 pub(super) fn difference(one: &SimilarityCurve, other: &SimilarityCurve) -> SimilarityCurve {
-    let at = |time: f64| {
-        let next = other.partition_point(|(at, _)| *at < time);
+    let value_at = |time: f64| {
+        let next = other.partition_point(|(point, _)| *point < time);
         match (next.checked_sub(1).and_then(|before| other.get(before)), other.get(next)) {
             (Some((t0, v0)), Some((t1, v1))) => {
                 Some(v0 + (v1 - v0) * ((time - t0) / (t1 - t0).max(f64::MIN_POSITIVE)) as f32)
@@ -69,11 +69,16 @@ pub(super) fn difference(one: &SimilarityCurve, other: &SimilarityCurve) -> Simi
             (None, None) => None,
         }
     };
-    one.iter().filter_map(|(time, value)| Some((*time, value - at(*time)?))).collect()
+    one.iter().filter_map(|(time, value)| Some((*time, value - value_at(*time)?))).collect()
 }
 
-/// Where the values between two times rise (or fall, if not `rises`) from one level to another; nothing where they do not.
-pub(super) fn change(values: &SimilarityCurve, [first_s, last_s]: [f64; 2], rises: bool) -> Option<f64> {
+/// The time between `first_s` and `last_s` at which the values rise (or fall, if not `rises`) from one level to another; `None` if
+/// they do not.
+pub(super) fn change_point(
+    values: &SimilarityCurve,
+    [first_s, last_s]: [f64; 2],
+    rises: bool,
+) -> Option<f64> {
     let between: Vec<(f64, f64)> = values
         .iter()
         .filter(|(at, _)| (first_s..=last_s).contains(at))
@@ -87,7 +92,7 @@ pub(super) fn change(values: &SimilarityCurve, [first_s, last_s]: [f64; 2], rise
     for edge in MIN_VALUES..(between.len() + 1).saturating_sub(MIN_VALUES) {
         let ((below, left), (above, right)) = (squares(&between[..edge]), squares(&between[edge..]));
         let deviation = ((left + right) / between.len() as f64).sqrt();
-        if above - below > MIN_STEP * deviation && best.is_none_or(|(least, ..)| left + right < least) {
+        if above - below > MIN_STEP * deviation && best.is_none_or(|(smallest, ..)| left + right < smallest) {
             best = Some((left + right, between[edge - 1].0, between[edge].0));
         }
     }
@@ -104,24 +109,24 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_is_found_between_two_levels_of_similarity() {
+    fn change_point_is_between_two_levels_of_similarity() {
         let rising = step(41.0, 0.3, 0.7);
-        assert_eq!(change(&rising, [10.0, 80.0], true), Some(41.25));
-        assert_eq!(change(&rising, [10.0, 80.0], false), None, "it does not fall");
+        assert_eq!(change_point(&rising, [10.0, 80.0], true), Some(41.25));
+        assert_eq!(change_point(&rising, [10.0, 80.0], false), None, "it does not fall");
         let falling: SimilarityCurve = rising.iter().map(|(at, value)| (*at, -value)).collect();
-        assert_eq!(change(&falling, [10.0, 80.0], false), Some(41.25));
-        // (Of noise alone a few values at an end may be found by chance.)
+        assert_eq!(change_point(&falling, [10.0, 80.0], false), Some(41.25));
+        // (In pure noise, a few values at an end may be found by chance.)
         let level: SimilarityCurve = (0..40).map(|n| (2.5 * f64::from(n), 0.5)).collect();
-        assert_eq!(change(&level, [10.0, 80.0], true), None, "no edge");
-        assert_eq!(change(&rising, [41.0, 45.0], true), None, "too few values");
+        assert_eq!(change_point(&level, [10.0, 80.0], true), None, "no edge");
+        assert_eq!(change_point(&rising, [41.0, 45.0], true), None, "too few values");
     }
 
     #[test]
-    fn an_edge_between_two_works_is_where_their_difference_changes() {
+    fn edge_between_two_works_is_the_change_point_of_their_difference() {
         let (one, other) = (step(40.0, 0.3, 0.7), step(40.0, 0.6, 0.2));
         let both = difference(&other, &one);
         assert_eq!(both.len(), one.len());
-        assert_eq!(change(&both, [0.0, 100.0], false), Some(38.75));
+        assert_eq!(change_point(&both, [0.0, 100.0], false), Some(38.75));
         // Other times: between them it is interpolated.
         let finer: SimilarityCurve = (0..400).map(|n| (0.25 * f64::from(n), 1.0)).collect();
         assert!(difference(&one, &finer).iter().zip(&one).all(|(a, b)| (a.1 - b.1 + 1.0).abs() < 1e-6));

@@ -1,10 +1,10 @@
-//! A long recording (a DJ set, a broadcast) becomes a timeline of works.
+//! Makes a timeline of works from a long recording (a DJ set, a broadcast).
 //!
-//! It is cut into overlapping windows, each a separate query, which has to be found in a work as an excerpt of it: by short windows at
-//! several tempi, where the index keeps these. The most likely sequence of works, each of which lasts longer
+//! The recording is cut into overlapping windows. Each is a query that must match an excerpt of a work, by short windows at several tempi
+//! if the index has them. The most likely sequence of works, each of which lasts longer
 //! than one window or is none, is found by dynamic programming (Viterbi, "Error bounds for convolutional codes and an
-//! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). If there are short windows, they tell more precisely
-//! where each work begins and ends ([`edges`]). Each stretch is then one query as a whole, for which the calibration was made.
+//! asymptotically optimum decoding algorithm", IEEE Transactions on Information Theory 13, 1967). Short windows then locate the
+//! beginning and end of each work more precisely ([`edges`]). Finally each stretch is one query as a whole, as in the calibration.
 
 mod edges;
 mod short;
@@ -13,10 +13,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use bc_calibration::{Evidence, Rest, posterior};
+use bc_calibration::{Evidence, UnexaminedWorks, posterior};
 use bc_cli::progress;
 use bc_embed::recording::Excerpt;
 use bc_embed::windows::Windows;
+use bc_formats::run::WindowComparison;
 use bc_retrieval::Sides;
 use serde::Serialize;
 
@@ -27,8 +28,12 @@ use short::FileWindows;
 
 /// Number of windows that are searched at once.
 const SEARCH_BATCH: usize = 256;
-/// Windows that overlap by less than this share of their length count as if they did not.
-const OVERLAP: f64 = 1.0 / 3.0;
+/// Windows that overlap by less than this share of their length count as independent.
+const MIN_OVERLAP: f64 = 1.0 / 3.0;
+/// Minimum length of a window in seconds: a shorter excerpt does not tell works apart.
+const MIN_WINDOW_S: f64 = 2.0;
+/// Minimum distance of windows in seconds: with a smaller one the evidence of a window counts for nothing.
+const MIN_STEP_S: f64 = 0.5;
 /// How often works change, per second: a song lasts some minutes.
 const CHANGES_PER_S: f64 = 1.0 / 120.0;
 
@@ -45,11 +50,11 @@ pub struct Stretch {
     pub probability: f64,
     /// The highest score of a window.
     pub score: f32,
-    /// The version of the work that fits best.
+    /// The best version of the work.
     pub row: Row,
 }
 
-/// How a timeline is made: the windows, and the prior.
+/// Settings of a timeline.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// The windows.
@@ -57,7 +62,38 @@ pub struct Options {
     /// The probability that a stretch is of a work of the index.
     pub prior: f64,
     /// Stretches below this probability are left out.
-    pub least: f64,
+    pub min_probability: f64,
+}
+
+/// Refuses windows of which no timeline can be made.
+///
+/// # Errors
+/// A window below 2 s; a step below 0.5 s or above the window.
+pub fn check_windows(windows: Windows) -> Result<Windows> {
+    ensure!(
+        windows.length_s >= MIN_WINDOW_S,
+        "--window {} is too short; give {MIN_WINDOW_S} s or more",
+        windows.length_s
+    );
+    ensure!(
+        (MIN_STEP_S..=windows.length_s).contains(&windows.step_s),
+        "--step {} is not possible; give {MIN_STEP_S} to {} s, the length of a window",
+        windows.step_s,
+        windows.length_s
+    );
+    Ok(windows)
+}
+
+/// A window must hold at least one of the short windows that the index keeps.
+fn check_short_windows(windows: Windows, compare: Option<&WindowComparison>) -> Result<()> {
+    let Some(compare) = compare else { return Ok(()) };
+    ensure!(
+        windows.length_s >= compare.window_s,
+        "--window {} is shorter than the short windows that the index keeps; give {} s or more",
+        windows.length_s,
+        compare.window_s
+    );
+    Ok(())
 }
 
 /// The works of a file, in order of their times. Memory grows with the file's length, whatever the index's size: features, 5 MB per hour at the
@@ -68,11 +104,19 @@ pub struct Options {
 pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Vec<Stretch>> {
     ensure!(
         searcher.index.windows()?.is_none(),
-        "{} holds windows of recordings; a timeline takes an index of whole recordings",
+        "{} holds windows of recordings; a timeline needs an index of whole recordings",
         searcher.index.path.display()
     );
+    check_short_windows(options.windows, searcher.compare_for_evidence())?;
     let audio = searcher.audio()?;
     let features = audio.features(file)?;
+    ensure!(
+        features.duration_s >= options.windows.length_s,
+        "{} is {:.1} s long, which is less than a window of {} s; give a shorter --window, or use `bc-search search`",
+        file.display(),
+        features.duration_s,
+        options.windows.length_s
+    );
     let embedded = audio.embed_features(file, &features, Some(options.windows))?;
     let short = FileWindows::new(searcher, file, &features)?;
     let bar = progress::bar(embedded.excerpts.len() as u64, "searching", "windows");
@@ -88,27 +132,28 @@ pub fn timeline(searcher: &Searcher, file: &Path, options: Options) -> Result<Ve
     }
     bar.finish_and_clear();
     let sequence = WorkSequence::new(&window_evidence, searcher.works(), options);
-    let runs: Vec<Run> = sequence.runs().into_iter().filter(|run| run.work.is_some()).collect();
+    let runs: Vec<WindowRun> = sequence.runs().into_iter().filter(|run| run.work.is_some()).collect();
     let mut spans: Vec<(f64, f64)> =
-        runs.iter().map(|run| times(&starts, run, options.windows, embedded.duration_s)).collect();
+        runs.iter().map(|run| run_times(&starts, run, options.windows, embedded.duration_s)).collect();
     let bests: Vec<Option<Recording>> = runs.iter().map(|run| sequence.best(&window_evidence, run)).collect();
-    sharpen(&searcher.index, &short, &bests, &mut spans, options.windows);
+    refine_edges(&searcher.index, &short, &bests, &mut spans, options.windows);
     let wholes = audio.embed_spans(&features, &spans)?;
     let queries = spans.iter().zip(wholes).map(|((start_s, end_s), vector)| {
         query(Excerpt { start_s: 0.0, vector }, short.within(*start_s, *end_s))
     });
     let queries = queries.collect();
     let stretches = runs.into_iter().zip(spans).collect();
-    judge(searcher, file, options, &sequence, stretches, queries)
+    search_stretches(searcher, file, options, &sequence, stretches, queries)
 }
 
-/// Searches for every stretch as a whole; `stretches` holds its windows and its beginning and end in seconds.
-fn judge(
+/// Searches for every stretch as a whole, and keeps those with the minimum probability; `stretches` holds the windows of each, and
+/// its beginning and end in seconds.
+fn search_stretches(
     searcher: &Searcher,
     file: &Path,
     options: Options,
     sequence: &WorkSequence,
-    stretches: Vec<(Run, (f64, f64))>,
+    stretches: Vec<(WindowRun, (f64, f64))>,
     queries: Vec<Query>,
 ) -> Result<Vec<Stretch>> {
     let mut found = Vec::new();
@@ -121,7 +166,7 @@ fn judge(
         let Some(position) = query_evidence.works.iter().position(|work| key_of(work) == key) else {
             continue;
         };
-        if posterior.works[position] < options.least {
+        if posterior.works[position] < options.min_probability {
             continue;
         }
         let work = query_evidence.works[position];
@@ -137,16 +182,16 @@ fn judge(
     Ok(found)
 }
 
-/// The pooled evidence of both comparisons for a stretch: the mean of their log-likelihood ratios, so that neither counts twice (Genest and
-/// Zidek, "Combining probability distributions", Statistical Science 1, 1986: the logarithmic pool of equal weights). One of
+/// The pooled evidence of both comparisons (short windows and whole recordings) for a stretch: the mean of their log-likelihood ratios, so that neither counts twice (Genest and
+/// Zidek, "Combining probability distributions", Statistical Science 1, 1986: the logarithmic pool of equal weights). Each of
 /// them alone reports more works that are not in the recording.
-fn pooled(query: &QueryEvidence) -> (Vec<Evidence>, Rest) {
+fn pooled(query: &QueryEvidence) -> (Vec<Evidence>, UnexaminedWorks) {
     let evidence = query.works.iter().map(|work| {
         let ratio = (work.ratio + work.ratio_of_whole) / 2.0;
         Evidence { ratios: vec![ratio], same_file: false }
     });
     let mean_ratio = (query.rest.mean_ratio * query.rest_of_whole.mean_ratio).sqrt();
-    (evidence.collect(), Rest { works: query.rest.works, mean_ratio })
+    (evidence.collect(), UnexaminedWorks { works: query.rest.works, mean_ratio })
 }
 
 fn query(excerpt: Excerpt, tempi: Vec<Vec<Excerpt>>) -> Query {
@@ -154,14 +199,14 @@ fn query(excerpt: Excerpt, tempi: Vec<Vec<Excerpt>>) -> Query {
 }
 
 /// Moves the edges of spans, each of a work whose best recording is given, to where the work begins or ends according to the short windows.
-fn sharpen(
+fn refine_edges(
     index: &Index,
     short: &FileWindows,
     bests: &[Option<Recording>],
     spans: &mut [(f64, f64)],
     windows: Windows,
 ) {
-    let around = windows.length_s;
+    let margin = windows.length_s;
     let curves = bests.iter().zip(&*spans).map(|(best, (start_s, end_s))| {
         best.map_or_else(Vec::new, |best| {
             edges::similarity_curve(
@@ -169,7 +214,7 @@ fn sharpen(
                 index,
                 best,
                 [*start_s, *end_s],
-                [start_s - around, end_s + around],
+                [start_s - margin, end_s + margin],
             )
         })
     });
@@ -182,16 +227,16 @@ fn sharpen(
         // The next work's beginning is this one's end.
         let is_followed = coarse.get(number + 1).is_some_and(|(next_s, _)| next_s - end_s < windows.step_s);
         // An edge is between the middles of the works that it separates.
-        let first = before.map_or(start_s - around, |before| middle(before).max(start_s - around));
+        let first = before.map_or(start_s - margin, |before| middle(before).max(start_s - margin));
         let own = &similarity_curves[number];
-        let inner = [(start_s + around).min(middle(number)), (end_s - around).max(middle(number))];
+        let inner = [(start_s + margin).min(middle(number)), (end_s - margin).max(middle(number))];
         let rising =
             before.map_or_else(|| own.clone(), |before| edges::difference(own, &similarity_curves[before]));
-        if let Some(start_s) = edges::change(&rising, [first, inner[0]], true) {
+        if let Some(start_s) = edges::change_point(&rising, [first, inner[0]], true) {
             spans[number].0 = start_s;
             before.into_iter().for_each(|before| spans[before].1 = start_s);
         }
-        if !is_followed && let Some(end_s) = edges::change(own, [inner[1], end_s + around], false) {
+        if !is_followed && let Some(end_s) = edges::change_point(own, [inner[1], end_s + margin], false) {
             spans[number].1 = end_s;
         }
     }
@@ -204,20 +249,21 @@ fn key_of(work: &WorkEvidence) -> WorkKey {
     (work.work, (work.work == 0).then_some(work.best))
 }
 
-/// Works change at the middle of a window: half of it belongs to the one, half to the other.
-fn times(starts: &[f64], run: &Run, windows: Windows, duration_s: f64) -> (f64, f64) {
+/// The beginning and end of a run in seconds. Works change at the middle of a window: half of it belongs to the one, half to the
+/// other.
+fn run_times(starts: &[f64], run: &WindowRun, windows: Windows, duration_s: f64) -> (f64, f64) {
     let middle = |window: usize| starts[window] + windows.length_s / 2.0;
     let between = |a: usize, b: usize| (middle(a) + middle(b)) / 2.0;
     let start = if run.first == 0 { starts[0] } else { between(run.first - 1, run.first) };
     let end = if run.end == starts.len() { duration_s } else { between(run.end - 1, run.end) };
-    // What is silent between two works belongs to neither.
+    // Silence between two works belongs to neither.
     let reach = windows.length_s / 2.0 + windows.step_s;
     (start.max(middle(run.first) - reach), end.min(middle(run.end - 1) + reach))
 }
 
 /// Consecutive windows that are of one work, or of none: `first..end`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Run {
+struct WindowRun {
     first: usize,
     end: usize,
     work: Option<usize>,
@@ -228,7 +274,8 @@ struct WorkSequence {
     /// The log-likelihood ratio of each work in each window: `ratios[window][work]`.
     ratios: Vec<Vec<f64>>,
     keys: Vec<WorkKey>,
-    share: f64,
+    /// Factor of the ratios, because overlapping windows are not independent.
+    evidence_weight: f64,
     prior: f64,
     works: f64,
     states: Vec<Option<usize>>,
@@ -236,15 +283,15 @@ struct WorkSequence {
 
 impl WorkSequence {
     fn new(windows: &[QueryEvidence], works: u64, options: Options) -> Self {
-        // Only works that are likely in some window: no other can be in the sequence.
+        // Only works that are likely in some window, because no other can be in the sequence.
         let mut seen = HashSet::new();
         let likely =
             windows.iter().flat_map(|window| &window.works).filter(|work| work.ratio > 0.0).map(key_of);
         let keys: Vec<WorkKey> = likely.filter(|key| seen.insert(*key)).collect();
         let numbers: HashMap<WorkKey, usize> = keys.iter().copied().zip(0..).collect();
         let ratios = windows.iter().map(|window| {
-            let least = window.works.iter().map(|work| work.ratio).fold(0.0, f64::min);
-            let mut ratios = vec![least; keys.len()];
+            let lowest = window.works.iter().map(|work| work.ratio).fold(0.0, f64::min);
+            let mut ratios = vec![lowest; keys.len()];
             for work in &window.works {
                 if let Some(number) = numbers.get(&key_of(work)) {
                     ratios[*number] = work.ratio;
@@ -254,7 +301,7 @@ impl WorkSequence {
         });
         let mut sequence = Self {
             ratios: ratios.collect(),
-            share: (options.windows.step_s / options.windows.length_s / OVERLAP).min(1.0),
+            evidence_weight: (options.windows.step_s / options.windows.length_s / MIN_OVERLAP).min(1.0),
             prior: options.prior,
             works: works.max(1) as f64,
             states: Vec::new(),
@@ -271,50 +318,50 @@ impl WorkSequence {
         let enter =
             |state: usize| if state == 0 { (1.0 - self.prior).ln() } else { (self.prior / self.works).ln() };
         let emit = |window: usize, state: usize| {
-            if state == 0 { 0.0 } else { self.share * self.ratios[window][state - 1] }
+            if state == 0 { 0.0 } else { self.evidence_weight * self.ratios[window][state - 1] }
         };
         let states = count + 1;
         let mut scores: Vec<f64> = vec![f64::NEG_INFINITY; states];
-        let mut from: Vec<Vec<u32>> = Vec::with_capacity(self.ratios.len());
+        let mut previous_states: Vec<Vec<u32>> = Vec::with_capacity(self.ratios.len());
         for window in 0..self.ratios.len() {
             let best = (0..states).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0);
-            let mut came = vec![0u32; states];
+            let mut previous = vec![0u32; states];
             let next: Vec<f64> = (0..states)
                 .map(|state| {
                     if window == 0 {
                         return enter(state) + emit(0, state);
                     }
                     let (kept, changed) = (scores[state] + stay, scores[best] + leave + enter(state));
-                    came[state] = if kept >= changed { state as u32 } else { best as u32 };
+                    previous[state] = if kept >= changed { state as u32 } else { best as u32 };
                     kept.max(changed) + emit(window, state)
                 })
                 .collect();
             scores = next;
-            from.push(came);
+            previous_states.push(previous);
         }
         let mut state = (0..states).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0);
         let mut path = vec![None; self.ratios.len()];
         for window in (0..self.ratios.len()).rev() {
             path[window] = state.checked_sub(1);
-            state = from[window][state] as usize;
+            state = previous_states[window][state] as usize;
         }
         path
     }
 
     /// The recording of a run's work that is most similar to its windows.
-    fn best(&self, windows: &[QueryEvidence], run: &Run) -> Option<Recording> {
+    fn best(&self, windows: &[QueryEvidence], run: &WindowRun) -> Option<Recording> {
         let key = self.keys[run.work?];
-        let of_run = windows[run.first..run.end].iter().flat_map(|window| &window.works);
-        let best = of_run.filter(|work| key_of(work) == key).max_by(|a, b| a.score.total_cmp(&b.score));
+        let run_works = windows[run.first..run.end].iter().flat_map(|window| &window.works);
+        let best = run_works.filter(|work| key_of(work) == key).max_by(|a, b| a.score.total_cmp(&b.score));
         best.map(|work| work.best)
     }
 
-    fn runs(&self) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
+    fn runs(&self) -> Vec<WindowRun> {
+        let mut runs: Vec<WindowRun> = Vec::new();
         for (window, state) in self.states.iter().enumerate() {
             match runs.last_mut() {
                 Some(last) if last.work == *state => last.end = window + 1,
-                _ => runs.push(Run { first: window, end: window + 1, work: *state }),
+                _ => runs.push(WindowRun { first: window, end: window + 1, work: *state }),
             }
         }
         runs
@@ -333,12 +380,16 @@ mod tests {
             ratio: *ratio,
             ratio_of_whole: *ratio,
         });
-        QueryEvidence { works: works.collect(), rest: Rest::default(), rest_of_whole: Rest::default() }
+        QueryEvidence {
+            works: works.collect(),
+            rest: UnexaminedWorks::default(),
+            rest_of_whole: UnexaminedWorks::default(),
+        }
     }
 
     #[test]
-    fn a_sequence_follows_the_works_and_ignores_a_single_window_of_another() {
-        let options = Options { windows: Windows::new(20.0, 5.0).unwrap(), prior: 0.5, least: 0.5 };
+    fn sequence_follows_the_works_and_ignores_a_single_other_window() {
+        let options = Options { windows: Windows::new(20.0, 5.0).unwrap(), prior: 0.5, min_probability: 0.5 };
         let (a, b, none) = (evidence(&[8.0, -3.0]), evidence(&[-3.0, 8.0]), evidence(&[-4.0, -4.0]));
         let mut windows = vec![a.clone(); 12];
         windows[5] = evidence(&[-1.0, 2.0]);
@@ -352,7 +403,7 @@ mod tests {
         assert_eq!(sequence.keys[runs[2].work.unwrap()].0, 2);
         let starts: Vec<f64> = (0..34).map(|window| 5.0 * f64::from(window)).collect();
         // The middle of window 11 is at 65 s, that of window 12 at 70 s.
-        assert_eq!(times(&starts, &runs[0], options.windows, 185.0), (0.0, 67.5));
-        assert_eq!(times(&starts, &runs[2], options.windows, 185.0), (117.5, 185.0));
+        assert_eq!(run_times(&starts, &runs[0], options.windows, 185.0), (0.0, 67.5));
+        assert_eq!(run_times(&starts, &runs[2], options.windows, 185.0), (117.5, 185.0));
     }
 }

@@ -13,19 +13,19 @@ use crate::answer::Searcher;
 pub struct FileWindows {
     /// Length of a window at the file's own tempo, in seconds.
     pub window_s: f64,
-    /// Each tempo with its windows; empty where evidence is of whole recordings alone.
+    /// Each tempo with its windows; empty if only whole recordings are compared.
     pub tempi: Vec<(f64, Vec<Excerpt>)>,
 }
 
 impl FileWindows {
-    /// Embeds the windows of a file; there are none where evidence is of whole recordings alone.
+    /// Embeds the windows of a file; none if only whole recordings are compared.
     pub fn new(searcher: &Searcher, file: &Path, features: &Features) -> Result<Self> {
         let Some(compare) = searcher.compare_for_evidence() else {
             return Ok(Self { window_s: 0.0, tempi: Vec::new() });
         };
-        let windows = Windows::of_comparison(compare)?;
+        let windows = Windows::from_comparison(compare)?;
         let tempi = compare.tempi.iter().map(|tempo| {
-            // One after another: the inputs of one tempo are held at a time.
+            // One after another, so that only the inputs of one tempo are in memory.
             let mut windows_by_tempo = searcher.audio()?.embed_tempi(file, features, windows, &[*tempo])?;
             Ok((*tempo, windows_by_tempo.pop().unwrap_or_default()))
         });

@@ -1,9 +1,9 @@
-//! The bytes of a file of the index: mapped, or made in memory.
+//! The bytes of a file of the index: mapped, or in memory.
 
 use anyhow::{Result, ensure};
 use memmap2::Mmap;
 
-/// Bytes that begin at a multiple of 8.
+/// Bytes whose address is a multiple of 8.
 #[derive(Debug)]
 pub(crate) enum Bytes {
     /// The bytes of a mapped file.
@@ -19,7 +19,7 @@ impl Bytes {
         Self::Owned(words, bytes.len())
     }
 
-    /// The header that a file begins with, whose first bytes are `magic`.
+    /// Reads the header at the beginning, whose first bytes must be `magic`.
     pub fn header<H: bytemuck::Pod>(&self, magic: [u8; 8]) -> Result<H> {
         let size = size_of::<H>();
         ensure!(self.len() >= size, "it has {} bytes, fewer than a header", self.len());

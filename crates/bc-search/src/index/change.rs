@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use bc_cli::saving;
 use bc_embed::origin::Origin;
-use bc_embed::windows::{Windows, in_words};
+use bc_embed::windows::{Windows, describe as describe_windows};
 use bc_formats::run::WindowComparison;
 
 use super::keys::{Key, KeyFile};
 use super::manifest::{Manifest, SegmentEntry};
 use super::rows::Row;
 use super::segment::{self, Segment, SegmentWriter, file_names};
-use super::vectors::{Stored, VectorFile};
+use super::vectors::{StoredRow, VectorFile};
 use super::{Index, Recording};
 
 /// This many segments of about the same size are merged into one: a recording is rewritten once per power of this number.
@@ -27,11 +27,11 @@ const MERGE_FACTOR: usize = 16;
 /// A recording with its vectors, to be added.
 #[derive(Debug, Clone)]
 pub struct Addition {
-    /// What is known of the recording.
+    /// The metadata of the recording.
     pub row: Row,
     /// The parts of the recording: where each begins, in seconds, and its vector, of any length.
     pub parts: Vec<(f32, Vec<f32>)>,
-    /// The short windows of the recording, likewise; empty where the index keeps none.
+    /// The short windows of the recording, likewise; empty if the index stores none.
     pub windows: Vec<(f32, Vec<f32>)>,
 }
 
@@ -45,31 +45,31 @@ pub enum AddOutcome {
     /// The same audio was already in the index.
     AlreadyPresent,
     /// The recording's path belongs to other audio.
-    PathTaken,
+    PathConflict,
 }
 
-/// What happens to a recording whose path is known with other audio.
+/// How to treat a recording whose path is in the index with other audio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConflictPolicy {
-    /// The old one stays.
+    /// Keep the old recording.
     KeepOld,
-    /// The new one takes its place.
-    Replaced,
+    /// Replace it by the new one.
+    Replace,
 }
 
 /// A change of an index that is in progress.
 pub struct Change {
     folder: PathBuf,
-    /// What will be written; the new generation once it is.
+    /// The manifest of the new generation, once it is written.
     pub manifest: Manifest,
     _lock: File,
 }
 
 impl Change {
-    /// Waits for other writers and begins a change; `empty` is the manifest of a new index, if there is none yet.
+    /// Waits for other writers and begins a change; `empty` is the manifest to use if there is no index yet.
     ///
     /// # Errors
-    /// No index there and `empty` is nothing; an index of another network, other windows or another storage than
+    /// There is no index and `empty` is `None`; an index of another network, other windows or another storage than
     /// `empty`; an interrupt while waiting.
     pub fn begin(folder: &Path, empty: Option<&Manifest>) -> Result<Self> {
         ensure!(
@@ -88,15 +88,15 @@ impl Change {
             _ => Manifest::read(folder)?,
         };
         if let Some(empty) = empty {
-            expect_alike(folder, &manifest, empty)?;
+            expect_compatible(folder, &manifest, empty)?;
         }
         let change = Self { folder: folder.to_owned(), manifest, _lock: lock };
-        change.sweep();
+        change.remove_unused_files();
         Ok(change)
     }
 
-    /// Removes files that no manifest refers to; only the holder of the lock writes any.
-    fn sweep(&self) {
+    /// Removes files that the manifest does not refer to; only the holder of the lock writes files.
+    fn remove_unused_files(&self) {
         let segments = &self.manifest.segments;
         let mut known: HashSet<String> = segments.iter().flat_map(file_names).collect();
         // A graph stays as long as its segment.
@@ -104,34 +104,47 @@ impl Change {
         let listed = std::fs::read_dir(segment::folder(&self.folder));
         for entry in listed.into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let ours = name.starts_with("seg-") || name.starts_with(".seg-");
-            if ours && !known.contains(&name) {
-                // Where a reader has it mapped and the system does not allow it, the next writer tries again.
+            let is_segment_file = name.starts_with("seg-") || name.starts_with(".seg-");
+            if is_segment_file && !known.contains(&name) {
+                // If the system refuses because a reader has it mapped, the next writer tries again.
                 let _ = std::fs::remove_file(entry.path());
             }
         }
     }
 
-    /// A segment to write to; `extra` are the further columns of its rows.
+    /// Opens a segment of the manifest.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged.
+    pub(super) fn open_segment(&self, name: &str) -> Result<Segment> {
+        let entry = self.manifest.segments.iter().find(|entry| entry.name == name);
+        Segment::open(
+            &self.folder,
+            &self.manifest,
+            entry.with_context(|| format!("there is no segment {name}"))?,
+        )
+    }
+
+    /// Starts a new segment; `extra` are the further columns of its rows.
     ///
     /// # Errors
     /// A folder that cannot be written.
-    pub(crate) fn segment(&self, extra: BTreeSet<String>) -> Result<SegmentWriter> {
+    pub(crate) fn new_segment(&self, extra: BTreeSet<String>) -> Result<SegmentWriter> {
         SegmentWriter::create(&self.folder, &self.manifest, extra)
     }
 
-    /// Ends the change: readers see it from now on.
+    /// Commits the change: readers see it from now on.
     ///
     /// # Errors
-    /// A disk that is full; then the index is as it was.
+    /// A full disk; the index then stays unchanged.
     pub fn commit(mut self) -> Result<Manifest> {
         self.merge_small()?;
         self.manifest.write(&self.folder)?;
-        self.sweep();
+        self.remove_unused_files();
         Ok(self.manifest)
     }
 
-    /// Merges segments of about one size where there are many.
+    /// Merges segments of about the same size if there are [`MERGE_FACTOR`] of them.
     fn merge_small(&mut self) -> Result<()> {
         loop {
             let mut classes: HashMap<u32, Vec<usize>> = HashMap::new();
@@ -154,10 +167,10 @@ impl Change {
             entries.iter().map(|entry| Segment::open(&self.folder, &self.manifest, entry)).collect();
         let segments = segments?;
         let extra = segments.iter().flat_map(Segment::extra).collect();
-        let mut writer = self.segment(extra)?;
+        let mut writer = self.new_segment(extra)?;
         for segment in &segments {
             for number in segment.present() {
-                copy(&mut writer, segment, number)?;
+                copy_recording(&mut writer, segment, number, segment.row(number)?)?;
             }
         }
         let merged = writer.commit()?;
@@ -172,24 +185,24 @@ impl Change {
         Ok(())
     }
 
-    /// Removes recordings; returns how many were there.
+    /// Removes recordings; returns the number that were present.
     ///
     /// # Errors
     /// A folder that cannot be written.
-    fn remove(&mut self, recordings: &[(String, u32)]) -> Result<usize> {
+    pub(super) fn remove(&mut self, recordings: &[(String, u32)]) -> Result<usize> {
         let mut removed = 0;
         for position in 0..self.manifest.segments.len() {
             let entry = self.manifest.segments[position].clone();
-            let of_segment: Vec<u32> = recordings
+            let numbers: Vec<u32> = recordings
                 .iter()
                 .filter(|(name, _)| *name == entry.name)
                 .map(|(_, number)| *number)
                 .collect();
-            if of_segment.is_empty() {
+            if numbers.is_empty() {
                 continue;
             }
             let mut tombstones = Segment::open(&self.folder, &self.manifest, &entry)?.removed;
-            removed += of_segment.into_iter().filter(|number| tombstones.set(*number)).count();
+            removed += numbers.into_iter().filter(|number| tombstones.set(*number)).count();
             let written = tombstones.write(&self.folder, &entry.name, self.manifest.generation + 1)?;
             self.manifest.segments[position].removed = Some(written);
         }
@@ -197,47 +210,55 @@ impl Change {
     }
 }
 
-fn copy(writer: &mut SegmentWriter, segment: &Segment, number: u32) -> Result<()> {
-    let windows = segment.windows.as_ref().map(|windows| stored(&windows.keys, &windows.vectors, number));
+/// Copies a recording with its vectors; `row` is its row from now on.
+pub(super) fn copy_recording(
+    writer: &mut SegmentWriter,
+    segment: &Segment,
+    number: u32,
+    row: Row,
+) -> Result<()> {
+    let windows =
+        segment.windows.as_ref().map(|windows| stored_vectors(&windows.keys, &windows.vectors, number));
     writer.push_stored(
-        segment.row(number)?,
-        &mut stored(&segment.keys, &segment.vectors, number),
+        row,
+        &mut stored_vectors(&segment.keys, &segment.vectors, number),
         &mut windows.into_iter().flatten(),
     )
 }
 
-/// The vectors of a recording as they are stored, each with the second that it begins at.
-fn stored<'a>(
+/// The vectors of a recording in their stored form, each with its beginning in seconds.
+fn stored_vectors<'a>(
     keys: &'a KeyFile,
     vectors: &'a VectorFile,
     number: u32,
-) -> impl Iterator<Item = (f32, Stored)> + 'a {
+) -> impl Iterator<Item = (f32, StoredRow)> + 'a {
     let (first, end) = keys.vectors_of(number);
     (first..end).map(|row| (keys.sources()[row].start_s, vectors.stored(row)))
 }
 
-fn expect_alike(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()> {
-    let origin = |manifest: &Manifest| Origin::of(&manifest.provenance);
-    origin(manifest).expect(folder, &origin(new), Path::new("the network to add with"))?;
+/// Refuses to add recordings of another network, other windows or another storage.
+fn expect_compatible(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()> {
+    let origin = |manifest: &Manifest| Origin::from_provenance(&manifest.provenance);
+    origin(manifest).expect_same(folder, &origin(new), Path::new("the network to add with"))?;
     let (stored, added): (Option<Windows>, Option<Windows>) = (manifest.windows()?, new.windows()?);
     ensure!(
         stored == added,
-        "{} holds {}, but {} are to be added: their scores cannot be compared; add the same kind, or begin another index",
+        "{} holds {}, but {} are to be added: their scores cannot be compared; add the same kind, or start another index",
         folder.display(),
-        in_words(stored),
-        in_words(added)
+        describe_windows(stored),
+        describe_windows(added)
     );
     ensure!(
         manifest.compare == new.compare,
-        "{} keeps {}, what is to be added has {}; add likewise (from audio, with the same network and the same [eval] compare), \
-         or begin another index",
+        "{} stores {}, but the recordings to add have {}; add them from audio, with the same network and the same [eval] compare, \
+         or start another index",
         folder.display(),
-        windows_in_words(manifest.compare.as_ref()),
-        windows_in_words(new.compare.as_ref())
+        describe_comparison(manifest.compare.as_ref()),
+        describe_comparison(new.compare.as_ref())
     );
     ensure!(
         manifest.storage == new.storage,
-        "{} stores vectors as {}, not as {}; leave --storage out, or begin another index",
+        "{} stores vectors as {}, not as {}; leave --storage out, or start another index",
         folder.display(),
         manifest.storage,
         new.storage
@@ -245,7 +266,7 @@ fn expect_alike(folder: &Path, manifest: &Manifest, new: &Manifest) -> Result<()
     Ok(())
 }
 
-fn windows_in_words(compare: Option<&WindowComparison>) -> String {
+fn describe_comparison(compare: Option<&WindowComparison>) -> String {
     compare.map_or("no short windows".to_owned(), |WindowComparison { window_s, step_s, tempi, .. }| {
         format!("short windows of {window_s} s every {step_s} s, compared at the tempi {tempi:?}")
     })
@@ -253,20 +274,9 @@ fn windows_in_words(compare: Option<&WindowComparison>) -> String {
 
 /// Adds to an index repeatedly, while other processes may do the same.
 pub struct Adder {
-    folder: PathBuf,
-    empty: Manifest,
+    pub(super) folder: PathBuf,
+    pub(super) empty: Manifest,
     conflicts: ConflictPolicy,
-}
-
-/// What an index knows of a file already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// The index knows neither the path nor the audio.
-    New,
-    /// The index holds the same audio, under any path.
-    SameAudio,
-    /// The index holds other audio under this path.
-    OtherAudio,
 }
 
 impl Adder {
@@ -277,63 +287,18 @@ impl Adder {
     pub fn open(folder: &Path, empty: Manifest, conflicts: ConflictPolicy) -> Result<Self> {
         let adder = Self { folder: folder.to_owned(), empty, conflicts };
         if Manifest::path(folder).exists() {
-            expect_alike(folder, &Manifest::read(folder)?, &adder.empty)?;
+            expect_compatible(folder, &Manifest::read(folder)?, &adder.empty)?;
         }
         Ok(adder)
     }
 
-    /// What happens to a recording whose path is known with other audio.
+    /// How to treat a recording whose path is in the index with other audio.
     #[must_use]
     pub fn conflict_policy(&self) -> ConflictPolicy {
         self.conflicts
     }
 
-    /// Which of these files (hash of the path, bytes, modification time) an index holds unchanged, so that their audio need not be read.
-    ///
-    /// # Errors
-    /// An index that cannot be read.
-    pub fn unchanged(&self, files: &[(u64, u64, i64)]) -> Result<Vec<bool>> {
-        let mut by_path: HashMap<u64, Vec<usize>> = HashMap::new();
-        for (number, file) in files.iter().enumerate() {
-            by_path.entry(file.0).or_default().push(number);
-        }
-        let mut unchanged = vec![false; files.len()];
-        if !Manifest::path(&self.folder).exists() {
-            return Ok(unchanged);
-        }
-        let index = Index::open(&self.folder)?;
-        for recording in index.recordings() {
-            let key = index.key(recording);
-            for number in by_path.get(&key.path).into_iter().flatten() {
-                let (_, bytes, modified_ns) = files[*number];
-                unchanged[*number] |= key.bytes == bytes && key.modified_ns == modified_ns && bytes > 0;
-            }
-        }
-        Ok(unchanged)
-    }
-
-    /// What an index says of these keys.
-    ///
-    /// # Errors
-    /// An index that cannot be read.
-    pub fn statuses(&self, keys: &[Key]) -> Result<Vec<Status>> {
-        if !Manifest::path(&self.folder).exists() {
-            return Ok(vec![Status::New; keys.len()]);
-        }
-        let mut attempt = 0;
-        loop {
-            let manifest = Manifest::read(&self.folder)?;
-            match self.match_keys(&manifest, keys) {
-                Ok(matches) => return Ok(matches.into_iter().map(|found| found.status()).collect()),
-                Err(_) if attempt < 50 && Manifest::read(&self.folder)?.generation != manifest.generation => {
-                    attempt += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// How the index of `manifest` knows each of these keys.
+    /// How the index of `manifest` holds each of these keys.
     fn match_keys(&self, manifest: &Manifest, keys: &[Key]) -> Result<Vec<KeyMatch>> {
         let mut matches = vec![KeyMatch::default(); keys.len()];
         let mut by_content: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
@@ -358,7 +323,7 @@ impl Adder {
         Ok(matches)
     }
 
-    /// Adds in one change what the index does not hold by now; other processes may have added to it since it was last read.
+    /// Adds in one change the recordings that are not in the index by now; other processes may have added to it since it was read.
     ///
     /// # Errors
     /// Files that cannot be written; another process made the index with another network meanwhile.
@@ -376,11 +341,11 @@ impl Adder {
         let (mut outcomes, mut replaced) = (Vec::with_capacity(pending.len()), Vec::new());
         for ((addition, key), known) in pending.into_iter().zip(keys).zip(known) {
             let repeated = key.content != [0; 16] && !contents.insert(key.content);
-            let taken = !paths.insert(key.path)
+            let has_path_conflict = !paths.insert(key.path)
                 || (known.path.is_some() && self.conflicts == ConflictPolicy::KeepOld);
-            let outcome = match (known.content || repeated, taken, known.path) {
+            let outcome = match (known.content || repeated, has_path_conflict, known.path) {
                 (true, ..) => AddOutcome::AlreadyPresent,
-                (false, true, _) => AddOutcome::PathTaken,
+                (false, true, _) => AddOutcome::PathConflict,
                 (false, false, None) => AddOutcome::Added,
                 (false, false, Some(old)) => {
                     replaced.push(old);
@@ -390,7 +355,7 @@ impl Adder {
             if matches!(outcome, AddOutcome::Added | AddOutcome::Replaced) {
                 let writer = match &mut writer {
                     Some(writer) => writer,
-                    none => none.insert(change.segment(BTreeSet::clone(&extra))?),
+                    none => none.insert(change.new_segment(BTreeSet::clone(&extra))?),
                 };
                 writer.push(addition.row, &slices(&addition.parts), &slices(&addition.windows))?;
             }
@@ -409,27 +374,17 @@ fn slices(parts: &[(f32, Vec<f32>)]) -> Vec<(f32, &[f32])> {
     parts.iter().map(|(start_s, vector)| (*start_s, vector.as_slice())).collect()
 }
 
-/// How an index knows a key: by its content, by its path (segment and number of the recording there), or both.
+/// How an index holds a key: by its content, by its path (segment and number of the recording), or both.
 #[derive(Debug, Clone, Default)]
 struct KeyMatch {
     content: bool,
     path: Option<(String, u32)>,
 }
 
-impl KeyMatch {
-    fn status(&self) -> Status {
-        match self {
-            Self { content: true, .. } => Status::SameAudio,
-            Self { path: Some(_), .. } => Status::OtherAudio,
-            Self { .. } => Status::New,
-        }
-    }
-}
-
 /// Removes the recordings of an index for which `is_removed` is true; returns their rows.
 ///
 /// # Errors
-/// No index there; files that cannot be read or written.
+/// There is no index; files that cannot be read or written.
 pub fn remove(folder: &Path, is_removed: impl Fn(&Row) -> bool) -> Result<Vec<Row>> {
     let mut change = Change::begin(folder, None)?;
     let (mut recordings, mut rows) = (Vec::new(), Vec::new());
@@ -453,7 +408,7 @@ pub fn remove(folder: &Path, is_removed: impl Fn(&Row) -> bool) -> Result<Vec<Ro
 /// Merges all segments into one, without removed recordings. Returns the numbers of vectors before and after.
 ///
 /// # Errors
-/// No index there; a disk that is full, which leaves the index as it was.
+/// There is no index; a full disk, after which the index stays unchanged.
 pub fn compact(folder: &Path) -> Result<(usize, usize)> {
     let mut change = Change::begin(folder, None)?;
     let vectors = |manifest: &Manifest| manifest.segments.iter().map(|entry| entry.vectors).sum::<usize>();
@@ -468,18 +423,18 @@ pub fn compact(folder: &Path) -> Result<(usize, usize)> {
     Ok((before, vectors(&manifest)))
 }
 
-/// Adds what another index of the same network holds and this one does not; returns how many were new and how many
-/// were present already. `empty` is the manifest of the other one: this one is made like it if it is not there yet.
+/// Adds the recordings of another index of the same network that this one lacks; returns the numbers of new and of already
+/// present recordings. If there is no index at `folder`, it is created with the settings of the other one.
 ///
 /// # Errors
-/// Indexes that do not go together; files that cannot be read or written.
+/// Indexes that are not compatible; files that cannot be read or written.
 pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
     let mut empty = other.manifest.clone();
     (empty.segments, empty.generation) = (Vec::new(), 0);
     if Manifest::path(folder).exists() {
         let existing = Manifest::read(folder)?;
         empty.storage = existing.storage;
-        // Windows that the other one keeps and this one does not are left behind.
+        // Windows that the other index stores and this one does not are left out.
         empty.compare = empty.compare.filter(|_| existing.compare.is_some());
     }
     let mut change = Change::begin(folder, Some(&empty))?;
@@ -488,7 +443,7 @@ pub fn merge(folder: &Path, other: &Index) -> Result<(usize, usize)> {
     let keys: Vec<Key> = recordings.iter().map(|recording| *other.key(*recording)).collect();
     let known = adder.match_keys(&change.manifest, &keys)?;
     let extra = other.segments.iter().flat_map(Segment::extra).collect();
-    let mut writer = change.segment(extra)?;
+    let mut writer = change.new_segment(extra)?;
     let (mut new, mut present) = (0, 0);
     let mut contents = HashSet::new();
     for ((recording, key), known) in recordings.into_iter().zip(keys).zip(known) {

@@ -1,4 +1,5 @@
-//! What a search must know of every recording without reading its row: a mapped file of fixed-size entries.
+//! The keys of a segment: the fields of every recording that a search needs without reading its row, in a mapped file of
+//! fixed-size entries.
 //!
 //! A header of 64 bytes; one [`Key`] per recording; the numbers of the recordings in order of their works; one [`VectorSource`]
 //! per vector. Paths and works are hashes (the first 8 bytes of BLAKE3); a work of 0 has no name.
@@ -23,22 +24,22 @@ struct Header {
     unused: u64,
     recordings: u64,
     vectors: u64,
-    more: [u64; 4],
+    reserved: [u64; 4],
 }
 
 /// The fields of a recording that a search needs without reading its row.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Key {
-    /// Content hash of the recording's file; zeros where unknown.
+    /// Content hash of the recording's file; zeros if unknown.
     pub content: [u8; 16],
     /// Hash of the recording's path.
     pub path: u64,
     /// Hash of the recording's work; 0 for none.
     pub work: u64,
-    /// Bytes of the recording's file when it was added; 0 where unknown.
+    /// Bytes of the recording's file when it was added; 0 if unknown.
     pub bytes: u64,
-    /// Modification time of the recording's file, in nanoseconds since 1970; 0 where unknown.
+    /// Modification time of the recording's file, in nanoseconds since 1970; 0 if unknown.
     pub modified_ns: i64,
 }
 
@@ -65,7 +66,7 @@ impl Key {
     }
 }
 
-/// The first 8 bytes of BLAKE3.
+/// The first 8 bytes of the BLAKE3 hash of a text.
 #[must_use]
 pub fn short_hash(text: &str) -> u64 {
     let hash = blake3::hash(text.as_bytes());
@@ -98,7 +99,8 @@ pub struct KeyFile {
 
 const HEADER: usize = size_of::<Header>();
 
-fn sizes(recordings: usize, vectors: usize) -> Option<[usize; 3]> {
+/// The ends of the keys, of the order by work, and of the sources, in bytes; `None` on overflow.
+fn section_ends(recordings: usize, vectors: usize) -> Option<[usize; 3]> {
     let keys = HEADER.checked_add(recordings.checked_mul(size_of::<Key>())?)?;
     let order = keys.checked_add(recordings.checked_mul(4)?.checked_next_multiple_of(8)?)?;
     let sources = order.checked_add(vectors.checked_mul(size_of::<VectorSource>())?)?;
@@ -109,7 +111,7 @@ impl KeyFile {
     /// Maps a file.
     ///
     /// # Errors
-    /// A file that cannot be read, or whose header or length is not what it should be.
+    /// A file that cannot be read, or whose header or length is wrong.
     pub fn open(path: &Path) -> Result<Self> {
         Self::from_bytes(Bytes::Mapped(mapped_file::open(path)?))
             .with_context(|| format!("{} is damaged", path.display()))
@@ -118,8 +120,12 @@ impl KeyFile {
     fn from_bytes(bytes: Bytes) -> Result<Self> {
         let header: Header = bytes.header(MAGIC)?;
         let (recordings, vectors) = (usize::try_from(header.recordings)?, usize::try_from(header.vectors)?);
-        let expected = sizes(recordings, vectors).map(|sizes| sizes[2]);
-        ensure!(expected == Some(bytes.len()), "it has {} bytes, which does not fit its header", bytes.len());
+        let expected = section_ends(recordings, vectors).map(|ends| ends[2]);
+        ensure!(
+            expected == Some(bytes.len()),
+            "it has {} bytes, which does not match its header",
+            bytes.len()
+        );
         let file = Self { bytes, recordings, vectors };
         ensure!(
             file.sources().iter().all(|source| (source.recording as usize) < recordings),
@@ -152,7 +158,7 @@ impl KeyFile {
         &order[first..end]
     }
 
-    /// The vectors of a recording: first and end.
+    /// The range of the vectors of a recording: first and end.
     #[must_use]
     pub fn vectors_of(&self, recording: u32) -> (usize, usize) {
         let sources = self.sources();

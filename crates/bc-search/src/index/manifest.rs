@@ -1,4 +1,4 @@
-//! `manifest.json`: which segments an index is made of, and what made its vectors.
+//! `manifest.json`: the segments of an index, and the network that made its vectors.
 
 use std::path::{Path, PathBuf};
 
@@ -17,16 +17,16 @@ use super::vectors::Storage;
 pub const FORMAT: &str = "search-index/1";
 const NAME: &str = "manifest.json";
 
-/// The description of an index: its generation, its segments, and what made its vectors.
+/// The description of an index: its generation, its segments, and the provenance of its vectors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Raised with every change.
+    /// Number of the generation, which increases with every change.
     pub generation: u64,
     /// Storage of the vectors.
     pub storage: Storage,
     /// Dimension of a vector.
     pub dim: usize,
-    /// How recordings are compared by the short windows that are stored beside their vectors; `None` if none are.
+    /// How recordings are compared by the short windows that are stored in addition to their vectors; `None` if none are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<WindowComparison>,
     /// The segments, in the order in which they were made.
@@ -46,10 +46,10 @@ pub struct SegmentEntry {
     pub vectors: usize,
     /// Content hashes of the segment's files.
     pub hashes: Hashes,
-    /// Short windows of the segment's recordings; nothing where the index keeps none.
+    /// Short windows of the segment's recordings; absent if the index stores none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsEntry>,
-    /// Recordings that were removed; nothing where there are none.
+    /// Recordings that were removed; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Removed>,
 }
@@ -81,7 +81,7 @@ pub struct Hashes {
 pub struct Removed {
     /// File in `segments`: one bit per recording, lowest first.
     pub file: String,
-    /// Bits that are set.
+    /// Number of bits that are set.
     pub count: usize,
     /// Content hash of the file.
     pub hash: String,
@@ -94,12 +94,12 @@ impl Manifest {
         let mut settings = embedder.settings();
         settings[windows::KEY] = serde_json::json!(windows);
         let checkpoint = ("checkpoint".to_owned(), embedder.fingerprint.clone());
-        Self::of_provenance(settings, [checkpoint].into(), storage, embedder.dim())
+        Self::from_provenance(settings, [checkpoint].into(), storage, embedder.dim())
     }
 
     /// The manifest of an empty index for existing vectors of this provenance.
     #[must_use]
-    pub fn of_provenance(
+    pub fn from_provenance(
         settings: serde_json::Value,
         inputs: std::collections::BTreeMap<String, String>,
         storage: Storage,
@@ -124,7 +124,7 @@ impl Manifest {
     /// Reads the manifest of the index at `folder`.
     ///
     /// # Errors
-    /// No index there; a manifest that is damaged or of another version.
+    /// There is no index; a manifest that is damaged or of another version.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = Self::path(folder);
         let text = std::fs::read(&path).with_context(|| {
@@ -140,7 +140,7 @@ impl Manifest {
         Ok(read)
     }
 
-    /// Writes the manifest as the next generation: from now on readers see it.
+    /// Writes the manifest as the next generation, which readers see from now on.
     pub(crate) fn write(&mut self, folder: &Path) -> Result<()> {
         self.generation += 1;
         self.provenance.tool = bc_cli::tool!().to_owned();
@@ -156,7 +156,7 @@ impl Manifest {
     /// # Errors
     /// Settings whose windows cannot be understood.
     pub fn windows(&self) -> Result<Option<Windows>> {
-        Windows::of_file(&self.provenance)
+        Windows::from_provenance(&self.provenance)
     }
 
     /// Number of recordings that were not removed.

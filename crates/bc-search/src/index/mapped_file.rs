@@ -1,4 +1,4 @@
-//! Files of an index, mapped into memory. All of them are written under another name, renamed, and never changed again.
+//! Maps the files of an index into memory. All of them are written under a temporary name, renamed, and never changed again.
 
 #![allow(
     unsafe_code,
@@ -20,12 +20,12 @@ pub(crate) fn open(path: &Path) -> Result<Mmap> {
     map(&file, path)
 }
 
-/// Maps an open file of an index; `path` is for the message.
+/// Maps an open file of an index; `path` is named in errors.
 ///
 /// # Errors
 /// The file cannot be mapped.
 pub(crate) fn map(file: &File, path: &Path) -> Result<Mmap> {
-    // SAFETY: the files of an index are never changed once they have their name; one that something else cuts short
-    // would end the process by a signal, as with any mapped file.
+    // SAFETY: the files of an index are never changed once they have their name; if another program truncates one,
+    // the process ends with a signal, as with any mapped file.
     unsafe { Mmap::map(file) }.with_context(|| format!("cannot map {}", path.display()))
 }

@@ -1,7 +1,7 @@
-//! The index: a folder of segments that never change, a manifest that says which ones count, and tombstones.
+//! The index: a folder of segments that never change, a manifest that lists the current ones, and tombstones.
 //!
-//! Readers map the segments of one generation and see nothing of what writers do ([`Index`]); one writer at a time
-//! makes the next generation and renames its manifest into place ([`change`]). docs/FORMATS.md has the bytes.
+//! Readers map the segments of one generation and are not affected by writers ([`Index`]); one writer at a time
+//! makes the next generation and renames its manifest to the final name ([`change`]). docs/FORMATS.md describes the bytes.
 
 mod bytes;
 pub mod change;
@@ -10,6 +10,7 @@ pub mod manifest;
 pub(crate) mod mapped_file;
 pub mod rows;
 pub mod segment;
+pub mod update;
 pub mod vectors;
 
 use std::path::{Path, PathBuf};
@@ -26,15 +27,15 @@ pub use vectors::Storage;
 use keys::{Key, KeyFile, VectorSource, short_hash};
 use vectors::VectorFile;
 
-/// How often a reader looks again for segments that were merged while it opened them.
-const ATTEMPTS: u32 = 50;
+/// Maximum number of attempts to open segments, which may be merged meanwhile.
+const MAX_ATTEMPTS: u32 = 50;
 
 /// A recording: the number of its segment, and its number in that segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Recording {
-    /// Segment.
+    /// Number of the segment.
     pub segment: u32,
-    /// Recording in the segment.
+    /// Number of the recording in the segment.
     pub number: u32,
 }
 
@@ -53,10 +54,10 @@ impl Index {
     /// Opens the folder of an index, or reads a file of embeddings (`embeddings.parquet`) as one.
     ///
     /// # Errors
-    /// No index there, files that are damaged or do not go together.
+    /// There is no index; files that are damaged or inconsistent.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_file() {
-            return Self::of_embeddings(path);
+            return Self::from_embeddings(path);
         }
         let mut attempt = 1;
         loop {
@@ -65,7 +66,9 @@ impl Index {
             match segments.collect::<Result<Vec<_>>>() {
                 Ok(segments) => return Ok(Self { path: path.to_owned(), manifest, segments }),
                 // Merged in the meantime: there is a newer manifest.
-                Err(_) if attempt < ATTEMPTS && Manifest::read(path)?.generation != manifest.generation => {
+                Err(_)
+                    if attempt < MAX_ATTEMPTS && Manifest::read(path)?.generation != manifest.generation =>
+                {
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
@@ -84,18 +87,19 @@ impl Index {
         Self::open(&self.path).map(Some)
     }
 
-    fn of_embeddings(path: &Path) -> Result<Self> {
+    fn from_embeddings(path: &Path) -> Result<Self> {
         let embeddings = Embeddings::read(path)?;
         let provenance = embeddings.provenance.clone();
         let dim = embeddings.dim.max(1);
-        let manifest = Manifest::of_provenance(provenance.settings, provenance.inputs, Storage::F16, dim);
+        let manifest = Manifest::from_provenance(provenance.settings, provenance.inputs, Storage::F16, dim);
         let (mut rows, mut keys, mut sources) = (Vec::new(), Vec::new(), Vec::new());
         for version in versions(&embeddings) {
             let row = row_of(&embeddings, version.start);
             keys.push(Key::from_row(&row));
             let recording = u32::try_from(rows.len()).context("too many recordings")?;
-            sources
-                .extend(version.map(|at| VectorSource { recording, start_s: embeddings.labels[at].start_s }));
+            sources.extend(
+                version.map(|row| VectorSource { recording, start_s: embeddings.labels[row].start_s }),
+            );
             rows.push(row);
         }
         let stored = embeddings.vectors.chunks_exact(dim).zip(&embeddings.labels).map(|(vector, label)| {
@@ -171,7 +175,7 @@ impl Index {
         parts(&segment.keys, &segment.vectors, recording.number)
     }
 
-    /// The short windows of a recording, likewise; none where the index keeps none.
+    /// The short windows of a recording, likewise; empty if the index stores none.
     #[must_use]
     pub fn short_windows(&self, recording: Recording) -> Vec<(f32, Vec<f32>)> {
         let windows = self.segment(recording).windows.as_ref();
@@ -217,18 +221,18 @@ fn parts(keys: &KeyFile, vectors: &VectorFile, number: u32) -> Vec<(f32, Vec<f32
 /// The rows of each version, which are contiguous in a file of embeddings.
 pub(crate) fn versions(embeddings: &Embeddings) -> Vec<std::ops::Range<usize>> {
     let mut versions: Vec<std::ops::Range<usize>> = Vec::new();
-    for (at, label) in embeddings.labels.iter().enumerate() {
+    for (row, label) in embeddings.labels.iter().enumerate() {
         match versions.last_mut() {
-            Some(last) if embeddings.labels[last.start].version_id == label.version_id => last.end = at + 1,
-            _ => versions.push(at..at + 1),
+            Some(last) if embeddings.labels[last.start].version_id == label.version_id => last.end = row + 1,
+            _ => versions.push(row..row + 1),
         }
     }
     versions
 }
 
 /// The row of a version; if its clique has the id of the version itself, its work is unknown.
-pub(crate) fn row_of(embeddings: &Embeddings, at: usize) -> Row {
-    let label = &embeddings.labels[at];
+pub(crate) fn row_of(embeddings: &Embeddings, number: usize) -> Row {
+    let label = &embeddings.labels[number];
     let work = if label.clique_id == label.version_id { String::new() } else { label.clique_id.clone() };
     Row {
         path: label.version_id.clone(),
@@ -241,31 +245,32 @@ pub(crate) fn row_of(embeddings: &Embeddings, at: usize) -> Row {
     }
 }
 
-/// Checks every file of an index against its hash, and rows against keys; returns what is wrong, one line each.
+/// Checks every file of an index against its hash, and rows against keys; returns the errors, one line each.
 ///
 /// # Errors
-/// No index there.
+/// There is no index.
 pub fn verify(path: &Path) -> Result<Vec<String>> {
     ensure!(path.is_dir(), "{} is not the folder of an index", path.display());
     let manifest = Manifest::read(path)?;
-    let mut wrong = Vec::new();
+    let mut errors = Vec::new();
     for entry in &manifest.segments {
-        let wrong_files = segment::verify(path, entry);
-        if !wrong_files.is_empty() {
-            wrong.extend(wrong_files);
+        let damaged_files = segment::verify(path, entry);
+        if !damaged_files.is_empty() {
+            errors.extend(damaged_files);
             continue;
         }
         match Segment::open(path, &manifest, entry) {
-            Err(error) => wrong.push(format!("{error:#}")),
+            Err(error) => errors.push(format!("{error:#}")),
             Ok(segment) => {
-                wrong.extend(inconsistent(&segment)?.map(|what| format!("{}: {what}", entry.name)))
+                errors.extend(inconsistency(&segment)?.map(|what| format!("{}: {what}", entry.name)))
             }
         }
     }
-    Ok(wrong)
+    Ok(errors)
 }
 
-fn inconsistent(segment: &Segment) -> Result<Option<String>> {
+/// The first inconsistency of a segment's rows, keys, windows and vectors, if any.
+fn inconsistency(segment: &Segment) -> Result<Option<String>> {
     for (number, key) in segment.keys.keys().iter().enumerate() {
         if Key::from_row(&segment.row(number as u32)?) != *key {
             return Ok(Some(format!("row {number} does not match its key")));

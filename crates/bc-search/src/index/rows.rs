@@ -1,4 +1,4 @@
-//! What is known of a recording: one row of Parquet per recording, beside the vectors.
+//! The metadata of the recordings: one row of Parquet per recording.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,9 +15,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
-/// Number of rows of a row group: what is read to show one of them.
+/// Number of rows of a row group, which is read as a whole to get one of them.
 const GROUP_ROWS: usize = 4096;
-/// Row groups that are kept in memory, at most.
+/// Maximum number of row groups that are kept in memory.
 const MAX_CACHED_GROUPS: usize = 32;
 
 /// A recording of the index.
@@ -25,29 +25,30 @@ const MAX_CACHED_GROUPS: usize = 32;
 pub struct Row {
     /// Path of its file when it was added; for imported embeddings, the version's id.
     pub path: String,
-    /// Title, empty where unknown.
+    /// Title, empty if unknown.
     pub title: String,
-    /// Performer, empty where unknown.
+    /// Performer, empty if unknown.
     pub performer: String,
-    /// The work that it is a version of, empty where unknown.
+    /// The work that it is a version of, empty if unknown.
     pub work: String,
-    /// International Standard Recording Code, empty where unknown.
+    /// International Standard Recording Code, empty if unknown.
     pub isrc: String,
-    /// International Standard Musical Work Code, empty where unknown.
+    /// International Standard Musical Work Code, empty if unknown.
     pub iswc: String,
     /// Length in seconds.
     pub duration_s: f32,
-    /// Content hash of its file: 32 hex digits of BLAKE3; empty where unknown.
+    /// Content hash of its file: 32 hex digits of BLAKE3; empty if unknown.
     pub content_hash: String,
-    /// Bytes of its file when it was added; 0 where unknown.
+    /// Bytes of its file when it was added; 0 if unknown.
     pub bytes: u64,
-    /// Modification time of its file, in nanoseconds since 1970; 0 where unknown.
+    /// Modification time of its file, in nanoseconds since 1970; 0 if unknown.
     pub modified_ns: i64,
-    /// Further columns of the list that it came from.
+    /// Further columns of the list that it was added from.
     #[serde(flatten)]
     pub extra: BTreeMap<String, String>,
 }
 
+/// Names and accessors of the text columns.
 type Texts = [(&'static str, fn(&Row) -> &str); 7];
 
 const TEXTS: Texts = [
@@ -60,7 +61,7 @@ const TEXTS: Texts = [
     ("content_hash", |row| &row.content_hash),
 ];
 
-/// Names that further columns may not have, because a row has them itself.
+/// Whether a name belongs to a column of every row, so that a further column may not have it.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     let is_text = TEXTS.iter().any(|(text, _)| *text == name);
@@ -73,18 +74,18 @@ pub(crate) struct RowWriter {
     atomic: Option<AtomicFile>,
     writer: Option<ArrowWriter<File>>,
     extra: BTreeSet<String>,
-    waiting: Vec<Row>,
+    pending: Vec<Row>,
 }
 
 impl RowWriter {
-    /// Begins a file; `extra` are the further columns of all rows that will be added.
+    /// Starts a file; `extra` are the further columns of all rows that will be added.
     pub fn create(path: &Path, extra: BTreeSet<String>) -> Self {
-        Self { path: path.to_owned(), atomic: None, writer: None, extra, waiting: Vec::new() }
+        Self { path: path.to_owned(), atomic: None, writer: None, extra, pending: Vec::new() }
     }
 
     pub fn push(&mut self, row: Row) -> Result<()> {
-        self.waiting.push(row);
-        if self.waiting.len() >= GROUP_ROWS { self.flush() } else { Ok(()) }
+        self.pending.push(row);
+        if self.pending.len() >= GROUP_ROWS { self.flush() } else { Ok(()) }
     }
 
     fn schema(&self) -> Schema {
@@ -114,7 +115,7 @@ impl RowWriter {
         if self.writer.is_none() {
             self.open()?;
         }
-        let rows = std::mem::take(&mut self.waiting);
+        let rows = std::mem::take(&mut self.pending);
         let mut columns: Vec<ArrayRef> = Vec::new();
         for (_, get) in TEXTS {
             columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(get))));
@@ -133,41 +134,41 @@ impl RowWriter {
             .with_context(|| format!("cannot write {} (is the disk full?)", self.path.display()))
     }
 
-    /// Ends the file; returns its hash.
+    /// Finishes the file; returns its hash.
     pub fn commit(mut self) -> Result<String> {
-        if !self.waiting.is_empty() || self.writer.is_none() {
+        if !self.pending.is_empty() || self.writer.is_none() {
             self.flush()?;
         }
         let (Some(writer), Some(atomic)) = (self.writer, self.atomic) else { bail!("no writer") };
-        let full = || format!("cannot write {} (is the disk full?)", self.path.display());
-        writer.close().with_context(full)?;
+        let message = || format!("cannot write {} (is the disk full?)", self.path.display());
+        writer.close().with_context(message)?;
         let hash = bc_formats::fingerprint::of_file(atomic.path())?;
         atomic.commit()?;
         Ok(hash)
     }
 }
 
-/// The rows of a segment: read group by group when they are shown, or held in memory.
+/// The rows of a segment: read from a file group by group when needed, or in memory.
 #[derive(Debug)]
 pub(crate) enum Rows {
     /// The rows of a file.
     File(Box<RowFile>),
     /// Rows in memory.
-    Held(Vec<Row>),
+    Memory(Vec<Row>),
 }
 
 impl Rows {
     pub fn len(&self) -> usize {
         match self {
             Self::File(file) => file.rows,
-            Self::Held(rows) => rows.len(),
+            Self::Memory(rows) => rows.len(),
         }
     }
 
     pub fn row(&self, number: usize) -> Result<Row> {
         match self {
             Self::File(file) => file.row(number),
-            Self::Held(rows) => rows.get(number).cloned().context("there is no such row"),
+            Self::Memory(rows) => rows.get(number).cloned().context("there is no such row"),
         }
     }
 
@@ -175,7 +176,7 @@ impl Rows {
     pub fn extra(&self) -> BTreeSet<String> {
         match self {
             Self::File(file) => file.extra.clone(),
-            Self::Held(rows) => rows.iter().flat_map(|row| row.extra.keys().cloned()).collect(),
+            Self::Memory(rows) => rows.iter().flat_map(|row| row.extra.keys().cloned()).collect(),
         }
     }
 }
@@ -209,8 +210,8 @@ impl RowFile {
     }
 
     fn group(&self, group: usize) -> Result<Arc<RecordBatch>> {
-        // Held while a group is read: clones of a file share the read position, so that two readers at once would get
-        // each other's bytes; and a group that several ask for is read once.
+        // The lock is held while a group is read: clones of a file share the read position, so two readers at once would get
+        // each other's bytes; and a group that several threads need is read once.
         let mut cache = self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(position) = cache.iter().position(|(number, _)| *number == group) {
             let entry = cache.remove(position);
@@ -237,18 +238,19 @@ impl RowFile {
         ensure!(number < self.rows, "{} has no row {number}", self.path.display());
         let group = self.firsts.partition_point(|first| *first <= number) - 1;
         let batch = self.group(group)?;
-        let at = number - self.firsts[group];
-        let row = row_of_batch(&batch, at, &self.extra);
+        let index = number - self.firsts[group];
+        let row = row_of_batch(&batch, index, &self.extra);
         row.with_context(|| format!("{} is damaged", self.path.display()))
     }
 }
 
-fn row_of_batch(batch: &RecordBatch, at: usize, extra: &BTreeSet<String>) -> Result<Row> {
+fn row_of_batch(batch: &RecordBatch, index: usize, extra: &BTreeSet<String>) -> Result<Row> {
     fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
         let array = batch.column_by_name(name).with_context(|| format!("the column {name} is missing"))?;
         array.as_any().downcast_ref::<A>().with_context(|| format!("the column {name} is of another type"))
     }
-    let text = |name: &str| Ok::<_, anyhow::Error>(column::<StringArray>(batch, name)?.value(at).to_owned());
+    let text =
+        |name: &str| Ok::<_, anyhow::Error>(column::<StringArray>(batch, name)?.value(index).to_owned());
     let mut row = Row {
         path: text("path")?,
         title: text("title")?,
@@ -257,15 +259,15 @@ fn row_of_batch(batch: &RecordBatch, at: usize, extra: &BTreeSet<String>) -> Res
         isrc: text("isrc")?,
         iswc: text("iswc")?,
         content_hash: text("content_hash")?,
-        duration_s: column::<Float32Array>(batch, "duration_s")?.value(at),
-        bytes: column::<UInt64Array>(batch, "bytes")?.value(at),
-        modified_ns: column::<Int64Array>(batch, "modified_ns")?.value(at),
+        duration_s: column::<Float32Array>(batch, "duration_s")?.value(index),
+        bytes: column::<UInt64Array>(batch, "bytes")?.value(index),
+        modified_ns: column::<Int64Array>(batch, "modified_ns")?.value(index),
         extra: BTreeMap::new(),
     };
     for name in extra {
         let column = column::<StringArray>(batch, name)?;
-        if column.is_valid(at) {
-            row.extra.insert(name.clone(), column.value(at).to_owned());
+        if column.is_valid(index) {
+            row.extra.insert(name.clone(), column.value(index).to_owned());
         }
     }
     Ok(row)
@@ -276,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_of_many_row_groups_round_trip_with_their_further_columns() {
+    fn rows_of_many_row_groups_round_trip_with_further_columns() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.parquet");
         let row = |number: usize| Row {

@@ -9,7 +9,7 @@ use bc_formats::atomic;
 use super::keys::{Key, KeyFile, VectorSource};
 use super::manifest::{Hashes, Manifest, Removed, SegmentEntry, WindowsEntry};
 use super::rows::{Row, RowFile, RowWriter, Rows};
-use super::vectors::{Storage, Stored, VectorFile, VectorWriter, encode};
+use super::vectors::{Storage, StoredRow, VectorFile, VectorWriter, encode};
 
 /// The folder of the segments, in the folder of an index.
 pub(crate) fn folder(index: &Path) -> PathBuf {
@@ -34,7 +34,7 @@ pub(crate) fn vectors_file(index: &Path, name: &str) -> PathBuf {
     file(index, name, VECTORS)
 }
 
-/// The name of a segment's graph in the segments' folder, if it has one: it is not one of the segment's files, but is kept as long as these are.
+/// The name of a segment's graph in the segments' folder, if it has one: it is not one of the segment's files, but is kept as long as they are.
 pub(crate) fn graph_name(name: &str) -> String {
     format!("{name}.ann")
 }
@@ -56,7 +56,7 @@ pub fn files_in(manifest: &Manifest) -> Vec<String> {
     manifest.segments.iter().flat_map(file_names).collect()
 }
 
-/// Bits that say which recordings were removed.
+/// One bit per recording that tells whether it was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tombstones(Vec<u8>);
 
@@ -97,7 +97,7 @@ impl Tombstones {
     }
 }
 
-/// Short windows of a segment's recordings, beside the vectors that are searched.
+/// Short windows of a segment's recordings, in addition to the vectors that are searched.
 #[derive(Debug)]
 pub struct ShortWindows {
     /// The vectors of the windows.
@@ -111,7 +111,7 @@ impl ShortWindows {
         let Some(stored) = &entry.windows else {
             ensure!(
                 manifest.compare.is_none(),
-                "the segment {} in {} has no windows, which the index says that it keeps",
+                "the segment {} in {} has no windows, although the manifest requires them",
                 entry.name,
                 index.display()
             );
@@ -125,7 +125,7 @@ impl ShortWindows {
             && vectors.dim == manifest.dim;
         ensure!(
             consistent,
-            "the windows of the segment {} in {} do not go together; run `bc-search verify`",
+            "the windows of the segment {} in {} are inconsistent; run `bc-search verify`",
             entry.name,
             index.display()
         );
@@ -138,11 +138,11 @@ impl ShortWindows {
 pub struct Segment {
     /// The vectors of the recordings.
     pub vectors: VectorFile,
-    /// What a search must know of the recordings.
+    /// The keys of the recordings.
     pub keys: KeyFile,
-    /// Which recordings were removed.
+    /// The removed recordings.
     pub removed: Tombstones,
-    /// Short windows of the recordings, if the index keeps them.
+    /// Short windows of the recordings, if the index stores them.
     pub windows: Option<ShortWindows>,
     rows: Rows,
 }
@@ -151,7 +151,7 @@ impl Segment {
     /// Opens the files of a segment.
     ///
     /// # Errors
-    /// Files that are gone, damaged, or do not go together.
+    /// Files that are missing, damaged or inconsistent.
     pub(crate) fn open(index: &Path, manifest: &Manifest, entry: &SegmentEntry) -> Result<Self> {
         let vectors = VectorFile::open(&file(index, &entry.name, VECTORS))?;
         let keys = KeyFile::open(&file(index, &entry.name, KEYS))?;
@@ -165,7 +165,7 @@ impl Segment {
             && vectors.storage == manifest.storage;
         ensure!(
             consistent,
-            "the files of the segment {} in {} do not go together; run `bc-search verify`",
+            "the files of the segment {} in {} are inconsistent; run `bc-search verify`",
             entry.name,
             index.display()
         );
@@ -173,10 +173,10 @@ impl Segment {
         Ok(Self { vectors, keys, removed, windows, rows })
     }
 
-    /// Opens only the keys and tombstones: enough to tell which recordings are present.
+    /// Opens only the keys and tombstones, which tell which recordings are present.
     ///
     /// # Errors
-    /// Files that are gone or damaged.
+    /// Files that are missing or damaged.
     pub(crate) fn open_keys(index: &Path, entry: &SegmentEntry) -> Result<(KeyFile, Tombstones)> {
         Ok((KeyFile::open(&file(index, &entry.name, KEYS))?, Tombstones::read(index, entry)?))
     }
@@ -190,10 +190,10 @@ impl Segment {
     ) -> Result<Self> {
         let keys = KeyFile::in_memory(keys, sources)?;
         let removed = Tombstones::default();
-        Ok(Self { vectors, keys, removed, windows: None, rows: Rows::Held(rows) })
+        Ok(Self { vectors, keys, removed, windows: None, rows: Rows::Memory(rows) })
     }
 
-    /// What is known of a recording.
+    /// The metadata of a recording.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -212,13 +212,13 @@ impl Segment {
     }
 }
 
-/// Checks the files of a segment against their hashes; names what is wrong.
+/// Checks the files of a segment against their hashes; returns the errors.
 pub(crate) fn verify(index: &Path, entry: &SegmentEntry) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut errors = Vec::new();
     let mut expect = |path: &Path, expected: &str, found: Result<String>| match found {
         Ok(found) if found == expected => {}
-        Ok(found) => wrong.push(format!("{}: its content is {found}, not {expected}", path.display())),
-        Err(error) => wrong.push(format!("{error:#}")),
+        Ok(found) => errors.push(format!("{}: its content is {found}, not {expected}", path.display())),
+        Err(error) => errors.push(format!("{error:#}")),
     };
     let path = file(index, &entry.name, VECTORS);
     let hash = VectorFile::open(&path).map(|file| file.content_hash());
@@ -236,7 +236,7 @@ pub(crate) fn verify(index: &Path, entry: &SegmentEntry) -> Vec<String> {
     for (path, expected) in hashed {
         expect(&path, expected, bc_formats::fingerprint::of_file(&path));
     }
-    wrong
+    errors
 }
 
 /// Writes a segment, recording by recording; the vectors are not held in memory.
@@ -252,7 +252,7 @@ pub(crate) struct SegmentWriter {
     windows: Option<WindowWriter>,
 }
 
-/// Writes short windows beside a segment.
+/// Writes the short windows of a segment.
 struct WindowWriter {
     vectors: VectorWriter,
     sources: Vec<VectorSource>,
@@ -265,13 +265,13 @@ impl WindowWriter {
     }
 }
 
-/// Parts of a recording as they are kept: where each begins, and its vector.
-pub(crate) type StoredParts<'a> = &'a mut dyn Iterator<Item = (f32, Stored)>;
+/// Parts of a recording in stored form: where each begins, in seconds, and its vector.
+pub(crate) type StoredParts<'a> = &'a mut dyn Iterator<Item = (f32, StoredRow)>;
 
 impl SegmentWriter {
-    /// Begins a segment; `extra` are the further columns of all rows that will be added.
+    /// Starts a segment; `extra` are the further columns of all rows that will be added.
     pub fn create(index: &Path, manifest: &Manifest, extra: BTreeSet<String>) -> Result<Self> {
-        // A number that no earlier generation had, so that a name means one content for ever.
+        // A number that no earlier generation had, so that a name never refers to other content.
         let name = format!("seg-{:08}-{:04x}", manifest.generation + 1, rand::random::<u16>());
         let windows = manifest.compare.as_ref().map(|_| -> Result<WindowWriter> {
             let path = file(index, &name, WINDOWS);
@@ -293,11 +293,11 @@ impl SegmentWriter {
         })
     }
 
-    /// Adds a recording with its parts (where each begins, and its vector), and its short windows, which are passed over where the
-    /// index keeps none.
+    /// Adds a recording with its parts (where each begins, and its vector), and its short windows, which are ignored if the
+    /// index stores none.
     pub fn push(&mut self, row: Row, parts: &[(f32, &[f32])], windows: &[(f32, &[f32])]) -> Result<()> {
         let dim = self.dim;
-        let encoded = |storage, parts: &[(f32, &[f32])]| -> Result<Vec<(f32, Stored)>> {
+        let encoded = |storage, parts: &[(f32, &[f32])]| -> Result<Vec<(f32, StoredRow)>> {
             let stored = parts.iter().map(|(start_s, vector)| {
                 ensure!(vector.len() == dim, "a vector has the dimension {}, not {dim}", vector.len());
                 Ok((*start_s, encode(storage, vector)?))
@@ -310,9 +310,9 @@ impl SegmentWriter {
         self.push_stored(row, &mut stored.into_iter(), &mut windows.into_iter())
     }
 
-    /// As [`SegmentWriter::push`], with vectors as they are stored.
+    /// As [`SegmentWriter::push`], with vectors in stored form.
     pub fn push_stored(&mut self, row: Row, parts: StoredParts<'_>, windows: StoredParts<'_>) -> Result<()> {
-        let recording = u32::try_from(self.keys.len()).context("a segment holds no more recordings")?;
+        let recording = u32::try_from(self.keys.len()).context("a segment cannot hold more recordings")?;
         if let Some(writer) = &mut self.windows {
             let before = writer.sources.len();
             for (start_s, stored) in windows {
@@ -321,7 +321,7 @@ impl SegmentWriter {
             }
             ensure!(
                 writer.sources.len() > before,
-                "the index keeps windows of every recording, and there are none of {}",
+                "the index stores windows of every recording, but there are none of {}",
                 row.path
             );
         }
@@ -333,7 +333,7 @@ impl SegmentWriter {
         self.rows.push(row)
     }
 
-    /// Ends the segment: the files get their final names.
+    /// Finishes the segment: the files get their final names.
     pub fn commit(self) -> Result<SegmentEntry> {
         let keys = KeyFile::write(&file(&self.index, &self.name, KEYS), &self.keys, &self.sources)?;
         let windows = self.windows.map(|windows| windows.commit(&self.index, &self.name, &self.keys));

@@ -18,7 +18,7 @@ use super::bytes::Bytes;
 use super::mapped_file;
 
 #[cfg(target_endian = "big")]
-compile_error!("the files of an index are little-endian and read as they are");
+compile_error!("the files of an index are little-endian and read without conversion");
 
 const MAGIC: [u8; 8] = *b"BCVECT1\0";
 /// Bytes before the first row.
@@ -32,12 +32,12 @@ pub const LANES: usize = 64;
 pub enum Storage {
     /// 16-bit floats.
     F16,
-    /// 8-bit integers with one scale per row: half of the bytes, scores right to about 0.005.
+    /// 8-bit integers with one scale per row: half of the bytes, scores accurate to about 0.005.
     Int8,
 }
 
 impl Storage {
-    /// Bytes of a number.
+    /// Number of bytes of a value.
     #[must_use]
     pub fn bytes(self) -> usize {
         match self {
@@ -46,7 +46,7 @@ impl Storage {
         }
     }
 
-    /// Numbers in a row of a vector of `dim` numbers, padding included.
+    /// Number of values of a stored row for vectors of `dim` values, including padding.
     #[must_use]
     pub fn padded(dim: usize) -> usize {
         dim.next_multiple_of(LANES)
@@ -80,19 +80,19 @@ struct Header {
     unused: [u64; 4],
 }
 
-/// A row as it is stored.
-pub(crate) struct Stored {
+/// A row in stored form.
+pub(crate) struct StoredRow {
     /// The numbers of the row, padded.
     pub bytes: Vec<u8>,
     /// Scale of the row's 8-bit values; 1 for floats.
     pub scale: f32,
 }
 
-/// A vector at length 1 in its storage.
+/// Scales a vector to length 1 and encodes it.
 ///
 /// # Errors
 /// A vector that is zero or not finite: it has no direction.
-pub(crate) fn encode(storage: Storage, vector: &[f32]) -> Result<Stored> {
+pub(crate) fn encode(storage: Storage, vector: &[f32]) -> Result<StoredRow> {
     let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     ensure!(
         length.is_finite() && length > 0.0,
@@ -103,13 +103,13 @@ pub(crate) fn encode(storage: Storage, vector: &[f32]) -> Result<Stored> {
     Ok(match storage {
         Storage::F16 => {
             let bytes = unit.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect();
-            Stored { bytes, scale: 1.0 }
+            StoredRow { bytes, scale: 1.0 }
         }
         Storage::Int8 => {
-            let largest = unit.iter().fold(0f32, |most, value| most.max(value.abs()));
+            let largest = unit.iter().fold(0f32, |largest, value| largest.max(value.abs()));
             let scale = largest / 127.0;
             let bytes = unit.iter().map(|value| (value / scale).round() as i8 as u8).collect();
-            Stored { bytes, scale }
+            StoredRow { bytes, scale }
         }
     })
 }
@@ -132,7 +132,7 @@ impl VectorFile {
     /// Maps a file.
     ///
     /// # Errors
-    /// A file that cannot be read, or whose header or length is not what it should be.
+    /// A file that cannot be read, or whose header or length is wrong.
     pub fn open(path: &Path) -> Result<Self> {
         Self::from_bytes(Bytes::Mapped(mapped_file::open(path)?))
             .with_context(|| format!("{} is damaged", path.display()))
@@ -192,21 +192,21 @@ impl VectorFile {
         numbers[..self.dim].to_vec()
     }
 
-    /// Content hash of what follows the header.
+    /// Content hash of the file without its header.
     #[must_use]
     pub fn content_hash(&self) -> String {
         blake3::hash(&self.bytes[HEADER..]).to_hex()[..32].to_owned()
     }
 
-    /// The row as it is stored.
-    pub(crate) fn stored(&self, row: usize) -> Stored {
+    /// The row in stored form.
+    pub(crate) fn stored(&self, row: usize) -> StoredRow {
         let int8 = usize::from(self.storage == Storage::Int8);
         let scale = self.scales(row, row + int8).first().copied().unwrap_or(1.0);
-        Stored { bytes: self.row_bytes(row, row + 1).to_vec(), scale }
+        StoredRow { bytes: self.row_bytes(row, row + 1).to_vec(), scale }
     }
 }
 
-/// Writes rows one after another; only the scales are held.
+/// Writes rows one after another; only the scales are kept in memory.
 pub(crate) struct VectorWriter {
     writer: BufWriter<File>,
     atomic: AtomicFile,
@@ -225,7 +225,7 @@ impl VectorWriter {
         Ok(Self { writer, atomic, hasher: blake3::Hasher::new(), storage, dim, scales: Vec::new(), rows: 0 })
     }
 
-    pub fn push(&mut self, row: &Stored) -> Result<()> {
+    pub fn push(&mut self, row: &StoredRow) -> Result<()> {
         self.hasher.update(&row.bytes);
         self.writer.write_all(&row.bytes).context("cannot write vectors (is the disk full?)")?;
         if self.storage == Storage::Int8 {
@@ -235,12 +235,12 @@ impl VectorWriter {
         Ok(())
     }
 
-    /// Ends the file; returns the hash of what follows the header.
+    /// Finishes the file; returns the hash of the file without its header.
     pub fn commit(mut self) -> Result<String> {
-        let full = "cannot write vectors (is the disk full?)";
+        let message = "cannot write vectors (is the disk full?)";
         let scales = bytemuck::cast_slice(&self.scales);
         self.hasher.update(scales);
-        self.writer.write_all(scales).context(full)?;
+        self.writer.write_all(scales).context(message)?;
         let stride = (Storage::padded(self.dim) * self.storage.bytes()) as u64;
         let header = Header {
             magic: MAGIC,
@@ -250,9 +250,9 @@ impl VectorWriter {
             stride,
             ..Header::zeroed()
         };
-        self.writer.seek(SeekFrom::Start(0)).context(full)?;
-        self.writer.write_all(bytemuck::bytes_of(&header)).context(full)?;
-        self.writer.flush().context(full)?;
+        self.writer.seek(SeekFrom::Start(0)).context(message)?;
+        self.writer.write_all(bytemuck::bytes_of(&header)).context(message)?;
+        self.writer.flush().context(message)?;
         self.atomic.commit()?;
         Ok(self.hasher.finalize().to_hex()[..32].to_owned())
     }
@@ -262,7 +262,7 @@ impl VectorWriter {
 pub(crate) fn in_memory(
     storage: Storage,
     dim: usize,
-    rows: impl Iterator<Item = Result<Stored>>,
+    rows: impl Iterator<Item = Result<StoredRow>>,
 ) -> Result<VectorFile> {
     let mut bytes = vec![0; HEADER];
     let mut scales: Vec<f32> = Vec::new();

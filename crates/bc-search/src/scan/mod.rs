@@ -1,8 +1,7 @@
 //! Exact search: every row of the index against all queries of a batch.
 //!
-//! Rows come in blocks that fit a core's cache and are multiplied with all queries while they are there
-//! ([`products`]); each thread keeps the best rows of each query ([`nearest`]). A single query is as fast as memory delivers
-//! the rows; a batch reads them once.
+//! Blocks of rows that fit a core's cache are multiplied with all queries ([`products`]); each thread keeps the best rows of each
+//! query ([`nearest`]). The speed of a single query is limited by memory bandwidth; a batch reads the rows once.
 
 pub mod nearest;
 pub mod products;
@@ -18,10 +17,10 @@ pub use nearest::ScoredRow;
 use nearest::TopK;
 use products::{INTEGERS, InstructionSet};
 
-/// Bytes of rows that are multiplied at once: part of a core's second cache.
+/// Bytes of rows that are multiplied at a time: part of a core's L2 cache.
 const BLOCK_BYTES: usize = 128 << 10;
-/// Bytes of rows that a thread takes at once.
-const THREAD_BYTES: usize = 4 << 20;
+/// Bytes of rows that a thread scans at a time.
+const SPAN_BYTES: usize = 4 << 20;
 
 /// Queries in the form in which they are multiplied with rows of an index.
 pub struct Queries {
@@ -55,7 +54,7 @@ impl Queries {
         Self { width: self.width, count: 1, floats: self.floats[span].to_vec(), integers }
     }
 
-    /// Prepares vectors of `dim` numbers each, one after another, of any length but zero: they are scaled to length 1. A vector of
+    /// Prepares vectors of `dim` numbers each, one after another, of any non-zero length, which are scaled to length 1. A vector of
     /// zeros scores 0 with everything.
     #[must_use]
     pub fn new(vectors: &[f32], dim: usize, storage: Storage) -> Self {
@@ -109,7 +108,7 @@ fn score(
     }
 }
 
-/// The rows `first` to `end` of a segment: what a thread takes at once.
+/// The rows `first` to `end` of a segment, which a thread scans at a time.
 #[derive(Clone, Copy)]
 struct Span {
     segment: u32,
@@ -117,11 +116,11 @@ struct Span {
     end: usize,
 }
 
-/// Divides the segments that `counts` accepts into spans.
-fn spans(index: &Index, counts: impl Fn(u32) -> bool) -> Vec<Span> {
+/// Divides the segments that `is_searched` accepts into spans.
+fn spans(index: &Index, is_searched: impl Fn(u32) -> bool) -> Vec<Span> {
     let mut spans = Vec::new();
-    for (segment, number) in index.segments.iter().zip(0u32..).filter(|(_, number)| counts(*number)) {
-        let rows = (THREAD_BYTES / segment.vectors.stride.max(1)).max(1);
+    for (segment, number) in index.segments.iter().zip(0u32..).filter(|(_, number)| is_searched(*number)) {
+        let rows = (SPAN_BYTES / segment.vectors.stride.max(1)).max(1);
         let firsts = (0..segment.vectors.rows).step_by(rows);
         spans.extend(firsts.map(|first| {
             let end = (first + rows).min(segment.vectors.rows);
@@ -134,12 +133,12 @@ fn spans(index: &Index, counts: impl Fn(u32) -> bool) -> Vec<Span> {
 /// The `k` best vectors of every query among those whose recordings were not removed, the best first.
 #[must_use]
 pub fn nearest(index: &Index, queries: &Queries, k: usize) -> Vec<Vec<ScoredRow>> {
-    nearest_by(index, queries, k, InstructionSet::detect())
+    nearest_with(index, queries, k, InstructionSet::detect())
 }
 
-/// As [`nearest()`], with given instructions.
+/// As [`nearest()`], with a given instruction set.
 #[must_use]
-pub fn nearest_by(
+pub fn nearest_with(
     index: &Index,
     queries: &Queries,
     k: usize,
@@ -148,15 +147,15 @@ pub fn nearest_by(
     nearest_in(spans(index, |_| true), index, queries, k, instructions)
 }
 
-/// As [`nearest()`], of the segments alone that `counts` accepts.
+/// As [`nearest()`], of only those segments that `is_searched` accepts.
 #[must_use]
 pub fn nearest_of_segments(
     index: &Index,
     queries: &Queries,
     k: usize,
-    counts: impl Fn(u32) -> bool,
+    is_searched: impl Fn(u32) -> bool,
 ) -> Vec<Vec<ScoredRow>> {
-    nearest_in(spans(index, counts), index, queries, k, InstructionSet::detect())
+    nearest_in(spans(index, is_searched), index, queries, k, InstructionSet::detect())
 }
 
 fn nearest_in(
@@ -215,7 +214,7 @@ impl Worker<'_> {
             );
             for (row, scores) in (first..end).zip(self.scores.chunks_exact(self.queries.count)) {
                 for (score, best) in scores.iter().zip(best.iter_mut()) {
-                    if *score >= best.least {
+                    if *score >= best.min_score {
                         let recording = segment.keys.sources()[row].recording;
                         if !segment.removed.has(recording) {
                             best.push(ScoredRow { score: *score, segment: span.segment, row: row as u32 });
@@ -248,14 +247,14 @@ pub(crate) fn score_of_row(
 ) -> f32 {
     let mut scores = [0.0];
     // The buffer for integers is allocated once per thread.
-    thread_local!(static ROOM: std::cell::RefCell<Vec<i32>> = const { std::cell::RefCell::new(Vec::new()) });
-    ROOM.with_borrow_mut(|integer_products| {
+    thread_local!(static BUFFER: std::cell::RefCell<Vec<i32>> = const { std::cell::RefCell::new(Vec::new()) });
+    BUFFER.with_borrow_mut(|integer_products| {
         score(instructions, file, [row, row + 1], query, integer_products, &mut scores)
     });
     scores[0]
 }
 
-/// The scores of given vectors (segment and row of each) with all queries, as a search would give them:
+/// The scores of given vectors (segment and row of each) with all queries, as in a search:
 /// `scores[row * queries + query]`.
 #[must_use]
 pub fn scores_of(index: &Index, rows: &[(u32, usize)], queries: &Queries) -> Vec<f32> {

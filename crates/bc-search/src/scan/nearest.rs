@@ -1,4 +1,4 @@
-//! The best rows of a query, kept while rows are scanned.
+//! Collects the best rows of a query while rows are scanned.
 
 use std::cmp::Ordering;
 
@@ -24,7 +24,7 @@ impl PartialOrd for ScoredRow {
 }
 
 impl Ord for ScoredRow {
-    /// The best first: higher scores, and of equal ones the row that comes first.
+    /// The best first: by descending score, ties in order of the rows.
     fn cmp(&self, other: &Self) -> Ordering {
         let position = |row: &Self| (row.segment, row.row);
         other.score.total_cmp(&self.score).then(position(self).cmp(&position(other)))
@@ -34,22 +34,22 @@ impl Ord for ScoredRow {
 /// The `k` best rows so far.
 pub struct TopK {
     best: Smallest<ScoredRow>,
-    /// Lowest score that a row needs to be among the best.
-    pub least: f32,
+    /// Minimum score that a row needs to be among the best.
+    pub min_score: f32,
 }
 
 impl TopK {
     /// An empty list for `k` rows.
     #[must_use]
     pub fn new(k: usize) -> Self {
-        Self { best: Smallest::new(k), least: f32::NEG_INFINITY }
+        Self { best: Smallest::new(k), min_score: f32::NEG_INFINITY }
     }
 
     /// Adds a row that may be among the best.
     pub fn push(&mut self, row: ScoredRow) {
         self.best.push(row);
         if self.best.is_full() {
-            self.least = self.best.largest().map_or(f32::INFINITY, |worst| worst.score);
+            self.min_score = self.best.largest().map_or(f32::INFINITY, |worst| worst.score);
         }
     }
 
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_k_best_rows_are_those_of_a_sort_in_any_order_of_insertion() {
+    fn top_k_equals_a_sort_in_any_order_of_insertion() {
         let all: Vec<ScoredRow> = (0..500u32)
             .map(|row| ScoredRow {
                 score: (row.wrapping_mul(2_654_435_761) >> 27) as f32,

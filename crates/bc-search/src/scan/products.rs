@@ -1,11 +1,11 @@
-//! Products of queries with stored rows, by the fastest instructions of the processor and identical to the
-//! last bit with all of them.
+//! Products of queries with stored rows, by the fastest instructions of the CPU; results are bit-identical for all
+//! instruction sets.
 //!
-//! 16-bit floats: a product has 64 running sums, number i of a row goes to sum i modulo 64 by a fused multiplication and
-//! addition, and the sums are added in halves: 32, 16, 8, 4, 2, 1. 8-bit integers: rows times queries of 14 bits in
+//! 16-bit floats: a product has 64 running sums, number i of a row is added to sum i modulo 64 by a fused
+//! multiply-add, and the sums are added in halves: 32, 16, 8, 4, 2, 1. 8-bit integers: rows times queries of 14 bits in
 //! 32-bit integers, which are exact in any order.
 
-#![allow(unsafe_code, reason = "instructions of vectors")]
+#![allow(unsafe_code, reason = "vector instructions")]
 
 use half::f16;
 
@@ -15,31 +15,31 @@ use crate::index::vectors::LANES;
 /// 127 * sqrt(dim) * 2^14, below 2^31 up to a million dimensions.
 pub const INTEGERS: f32 = 16_384.0;
 
-/// Queries that one pass over a row serves.
-pub const TOGETHER: usize = 4;
+/// Number of queries that are multiplied in one pass over a row.
+pub const QUERIES_PER_PASS: usize = 4;
 
-/// Which instructions are used.
+/// The instructions that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstructionSet {
     /// 512-bit vectors.
     Avx512,
     /// 256-bit vectors with conversions and fused operations.
     Avx2,
-    /// Whatever the compiler makes of plain loops.
+    /// Plain loops, as the compiler translates them.
     Plain,
 }
 
 impl InstructionSet {
-    /// The fastest one of this processor.
+    /// The fastest one of this CPU.
     #[must_use]
     pub fn detect() -> Self {
         Self::all()[0]
     }
 
-    /// All that this processor has, the fastest first.
+    /// All instruction sets of this CPU, the fastest first.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let mut ways = Vec::new();
+        let mut sets = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f")
@@ -47,26 +47,26 @@ impl InstructionSet {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("f16c")
             {
-                ways.push(Self::Avx512);
+                sets.push(Self::Avx512);
             }
             if is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c")
             {
-                ways.push(Self::Avx2);
+                sets.push(Self::Avx2);
             }
         }
-        ways.push(Self::Plain);
-        ways
+        sets.push(Self::Plain);
+        sets
     }
 }
 
-/// `out[row * queries + query]` becomes the product of a row of 16-bit floats and a query. Rows and queries hold `width`
+/// Writes the product of each row of 16-bit floats and each query to `out[row * queries + query]`. Rows and queries hold `width`
 /// numbers each, a multiple of 64.
-pub fn floats(way: InstructionSet, rows: &[f16], queries: &[f32], width: usize, out: &mut [f32]) {
-    let count = shapes(rows.len(), queries.len(), width, out.len());
+pub fn floats(instruction_set: InstructionSet, rows: &[f16], queries: &[f32], width: usize, out: &mut [f32]) {
+    let count = query_count(rows.len(), queries.len(), width, out.len());
     for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(count)) {
-        match way {
+        match instruction_set {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `InstructionSet` names instructions that were found; lengths were checked above.
             InstructionSet::Avx512 => unsafe { x86::floats_512(row, queries, out) },
@@ -78,11 +78,17 @@ pub fn floats(way: InstructionSet, rows: &[f16], queries: &[f32], width: usize, 
     }
 }
 
-/// The same for rows of 8-bit integers and queries of 16-bit ones.
-pub fn integers(way: InstructionSet, rows: &[i8], queries: &[i16], width: usize, out: &mut [i32]) {
-    let count = shapes(rows.len(), queries.len(), width, out.len());
+/// As [`floats`], for rows of 8-bit integers and queries of 16-bit integers.
+pub fn integers(
+    instruction_set: InstructionSet,
+    rows: &[i8],
+    queries: &[i16],
+    width: usize,
+    out: &mut [i32],
+) {
+    let count = query_count(rows.len(), queries.len(), width, out.len());
     for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(count)) {
-        match way {
+        match instruction_set {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `InstructionSet` names instructions that were found; lengths were checked above.
             InstructionSet::Avx512 => unsafe { x86::integers_512(row, queries, out) },
@@ -95,11 +101,11 @@ pub fn integers(way: InstructionSet, rows: &[i8], queries: &[i16], width: usize,
 }
 
 /// Checks the lengths that the loops rely on; returns the number of queries.
-fn shapes(rows: usize, queries: usize, width: usize, out: usize) -> usize {
+fn query_count(rows: usize, queries: usize, width: usize, out: usize) -> usize {
     assert!(width > 0 && width.is_multiple_of(LANES), "rows of {width} numbers");
-    assert!(rows.is_multiple_of(width) && queries.is_multiple_of(width), "parts of rows");
+    assert!(rows.is_multiple_of(width) && queries.is_multiple_of(width), "incomplete rows");
     let (rows, queries) = (rows / width, queries / width);
-    assert_eq!(rows * queries, out, "room for the products");
+    assert_eq!(rows * queries, out, "space for the products");
     queries.max(1)
 }
 
@@ -135,52 +141,52 @@ mod x86 {
 
     use half::f16;
 
-    use crate::scan::products::{LANES, TOGETHER};
+    use crate::scan::products::{LANES, QUERIES_PER_PASS};
 
     /// # Safety
-    /// The processor has AVX-512 F, BW and DQ; `row` and each query have the same length, a multiple of 64, and `out` one
+    /// The CPU has AVX-512 F, BW and DQ; `row` and each query have the same length, a multiple of 64, and `out` one
     /// number per query.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,f16c,fma")]
     pub unsafe fn floats_512(row: &[f16], queries: &[f32], out: &mut [f32]) {
         let width = row.len();
         let mut done = 0;
-        while done + TOGETHER <= out.len() {
+        while done + QUERIES_PER_PASS <= out.len() {
             let part = &queries[done * width..];
             // SAFETY: as promised by the caller; `part` holds at least so many queries.
-            let products = unsafe { some_512::<TOGETHER>(row, part) };
-            out[done..done + TOGETHER].copy_from_slice(&products);
-            done += TOGETHER;
+            let products = unsafe { products_512::<QUERIES_PER_PASS>(row, part) };
+            out[done..done + QUERIES_PER_PASS].copy_from_slice(&products);
+            done += QUERIES_PER_PASS;
         }
         while done < out.len() {
             // SAFETY: the same.
-            out[done] = unsafe { some_512::<1>(row, &queries[done * width..]) }[0];
+            out[done] = unsafe { products_512::<1>(row, &queries[done * width..]) }[0];
             done += 1;
         }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,f16c,fma")]
-    unsafe fn some_512<const N: usize>(row: &[f16], queries: &[f32]) -> [f32; N] {
+    unsafe fn products_512<const N: usize>(row: &[f16], queries: &[f32]) -> [f32; N] {
         let width = row.len();
         debug_assert!(queries.len() >= N * width && width.is_multiple_of(LANES));
         let mut sums = [[_mm512_setzero_ps(); 4]; N];
-        let mut at = 0;
-        while at < width {
+        let mut offset = 0;
+        while offset < width {
             let mut part = 0;
             while part < 4 {
-                // SAFETY: at + 64 <= width, so all 16 numbers lie inside the row and inside each query.
+                // SAFETY: offset + 64 <= width, so all 16 numbers lie inside the row and inside each query.
                 unsafe {
-                    let halves = _mm256_loadu_si256(row.as_ptr().add(at + 16 * part).cast());
+                    let halves = _mm256_loadu_si256(row.as_ptr().add(offset + 16 * part).cast());
                     let numbers = _mm512_cvtph_ps(halves);
                     let mut query = 0;
                     while query < N {
-                        let other = _mm512_loadu_ps(queries.as_ptr().add(query * width + at + 16 * part));
+                        let other = _mm512_loadu_ps(queries.as_ptr().add(query * width + offset + 16 * part));
                         sums[query][part] = _mm512_fmadd_ps(numbers, other, sums[query][part]);
                         query += 1;
                     }
                 }
                 part += 1;
             }
-            at += LANES;
+            offset += LANES;
         }
         sums.map(|[a, b, c, d]| {
             // Halves: 32, 16, 8, 4, 2, 1.
@@ -199,23 +205,23 @@ mod x86 {
     }
 
     /// # Safety
-    /// The processor has AVX2, FMA and F16C; lengths as above.
+    /// The CPU has AVX2, FMA and F16C; lengths as above.
     #[target_feature(enable = "avx2,fma,f16c")]
     pub unsafe fn floats_256(row: &[f16], queries: &[f32], out: &mut [f32]) {
         let width = row.len();
         for (query, out) in queries.chunks_exact(width).zip(out) {
             let mut sums = [_mm256_setzero_ps(); 8];
-            let mut at = 0;
-            while at < width {
+            let mut offset = 0;
+            while offset < width {
                 for (part, sum) in sums.iter_mut().enumerate() {
-                    // SAFETY: at + 64 <= width, so all 8 numbers lie inside row and query.
+                    // SAFETY: offset + 64 <= width, so all 8 numbers lie inside row and query.
                     unsafe {
-                        let halves = _mm_loadu_si128(row.as_ptr().add(at + 8 * part).cast());
-                        let other = _mm256_loadu_ps(query.as_ptr().add(at + 8 * part));
+                        let halves = _mm_loadu_si128(row.as_ptr().add(offset + 8 * part).cast());
+                        let other = _mm256_loadu_ps(query.as_ptr().add(offset + 8 * part));
                         *sum = _mm256_fmadd_ps(_mm256_cvtph_ps(halves), other, *sum);
                     }
                 }
-                at += LANES;
+                offset += LANES;
             }
             let [a, b, c, d, e, f, g, h] = sums;
             let (a, b, c, d) =
@@ -225,42 +231,43 @@ mod x86 {
     }
 
     /// # Safety
-    /// The processor has AVX-512 F and BW; lengths as above.
+    /// The CPU has AVX-512 F and BW; lengths as above.
     #[target_feature(enable = "avx512f,avx512bw")]
     pub unsafe fn integers_512(row: &[i8], queries: &[i16], out: &mut [i32]) {
         let width = row.len();
         let mut done = 0;
-        while done + TOGETHER <= out.len() {
+        while done + QUERIES_PER_PASS <= out.len() {
             let part = &queries[done * width..];
             // SAFETY: as promised by the caller; `part` holds at least so many queries.
-            let products = unsafe { some_integers_512::<TOGETHER>(row, part) };
-            out[done..done + TOGETHER].copy_from_slice(&products);
-            done += TOGETHER;
+            let products = unsafe { integer_products_512::<QUERIES_PER_PASS>(row, part) };
+            out[done..done + QUERIES_PER_PASS].copy_from_slice(&products);
+            done += QUERIES_PER_PASS;
         }
         while done < out.len() {
             // SAFETY: the same.
-            out[done] = unsafe { some_integers_512::<1>(row, &queries[done * width..]) }[0];
+            out[done] = unsafe { integer_products_512::<1>(row, &queries[done * width..]) }[0];
             done += 1;
         }
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn some_integers_512<const N: usize>(row: &[i8], queries: &[i16]) -> [i32; N] {
+    unsafe fn integer_products_512<const N: usize>(row: &[i8], queries: &[i16]) -> [i32; N] {
         let width = row.len();
         debug_assert!(queries.len() >= N * width && width.is_multiple_of(LANES));
         let mut sums = [[_mm512_setzero_si512(); 2]; N];
-        let mut at = 0;
-        while at < width {
+        let mut offset = 0;
+        while offset < width {
             let mut part = 0;
             while part < 2 {
-                // SAFETY: at + 64 <= width, so all 32 numbers lie inside the row and inside each query.
+                // SAFETY: offset + 64 <= width, so all 32 numbers lie inside the row and inside each query.
                 unsafe {
-                    let bytes = _mm256_loadu_si256(row.as_ptr().add(at + 32 * part).cast());
+                    let bytes = _mm256_loadu_si256(row.as_ptr().add(offset + 32 * part).cast());
                     let numbers = _mm512_cvtepi8_epi16(bytes);
                     let mut query = 0;
                     while query < N {
-                        let other =
-                            _mm512_loadu_si512(queries.as_ptr().add(query * width + at + 32 * part).cast());
+                        let other = _mm512_loadu_si512(
+                            queries.as_ptr().add(query * width + offset + 32 * part).cast(),
+                        );
                         let products = _mm512_madd_epi16(numbers, other);
                         sums[query][part] = _mm512_add_epi32(sums[query][part], products);
                         query += 1;
@@ -268,30 +275,30 @@ mod x86 {
                 }
                 part += 1;
             }
-            at += LANES;
+            offset += LANES;
         }
         sums.map(|[a, b]| _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)))
     }
 
     /// # Safety
-    /// The processor has AVX2; lengths as above.
+    /// The CPU has AVX2; lengths as above.
     #[target_feature(enable = "avx2")]
     pub unsafe fn integers_256(row: &[i8], queries: &[i16], out: &mut [i32]) {
         let width = row.len();
         for (query, out) in queries.chunks_exact(width).zip(out) {
             let mut sums = [_mm256_setzero_si256(); 4];
-            let mut at = 0;
-            while at < width {
+            let mut offset = 0;
+            while offset < width {
                 for (part, sum) in sums.iter_mut().enumerate() {
-                    // SAFETY: at + 64 <= width, so all 16 numbers lie inside row and query.
+                    // SAFETY: offset + 64 <= width, so all 16 numbers lie inside row and query.
                     unsafe {
-                        let bytes = _mm_loadu_si128(row.as_ptr().add(at + 16 * part).cast());
-                        let other = _mm256_loadu_si256(query.as_ptr().add(at + 16 * part).cast());
+                        let bytes = _mm_loadu_si128(row.as_ptr().add(offset + 16 * part).cast());
+                        let other = _mm256_loadu_si256(query.as_ptr().add(offset + 16 * part).cast());
                         let products = _mm256_madd_epi16(_mm256_cvtepi8_epi16(bytes), other);
                         *sum = _mm256_add_epi32(*sum, products);
                     }
                 }
-                at += LANES;
+                offset += LANES;
             }
             let mut numbers = [0i32; 8];
             let [a, b, c, d] = sums;
@@ -314,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn all_instruction_sets_give_the_same_bits_and_the_right_product() {
+    fn all_instruction_sets_give_bit_identical_right_products() {
         for (width, rows, queries) in [(64, 3, 1), (128, 5, 4), (512, 7, 6), (2048, 2, 9)] {
             let a: Vec<f16> = numbers(rows * width, 1).iter().map(|x| f16::from_f32(*x)).collect();
             let b = numbers(queries * width, 2);
@@ -329,10 +336,10 @@ mod tests {
                     assert!((found - exact).abs() < 1e-5 * (width as f64).sqrt(), "{found} for {exact}");
                 }
             }
-            for way in InstructionSet::all() {
+            for instruction_set in InstructionSet::all() {
                 let mut found = vec![0f32; rows * queries];
-                floats(way, &a, &b, width, &mut found);
-                assert_eq!(found, expected, "{way:?}, {width}");
+                floats(instruction_set, &a, &b, width, &mut found);
+                assert_eq!(found, expected, "{instruction_set:?}, {width}");
             }
         }
     }
@@ -344,15 +351,15 @@ mod tests {
             let mut a: Vec<i8> = (0..rows * width).map(|_| random.random_range(-127..=127)).collect();
             let b: Vec<i16> = (0..queries * width).map(|_| random.random_range(-362..=362)).collect();
             a[..width].fill(-127);
-            for way in InstructionSet::all() {
+            for instruction_set in InstructionSet::all() {
                 let mut found = vec![0i32; rows * queries];
-                integers(way, &a, &b, width, &mut found);
+                integers(instruction_set, &a, &b, width, &mut found);
                 for row in 0..rows {
                     for query in 0..queries {
                         let exact: i64 = (0..width)
                             .map(|i| i64::from(a[row * width + i]) * i64::from(b[query * width + i]))
                             .sum();
-                        assert_eq!(i64::from(found[row * queries + query]), exact, "{way:?}");
+                        assert_eq!(i64::from(found[row * queries + query]), exact, "{instruction_set:?}");
                     }
                 }
             }

@@ -1,8 +1,8 @@
-//! The server's answers as JSON: the same content as that of the command line, without paths of this machine.
+//! The server's answers as JSON: the content of the command line's answers, without paths of the server.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bc_calibration::Kind;
+use bc_calibration::PairKind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,39 +15,39 @@ use crate::index::keys::short_hash;
 /// A recording of the index.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct IndexedRecording {
-    /// Its name in this server's paths: 16 hex digits.
+    /// Its id in this server's URLs: 16 hex digits.
     #[schema(example = "5fd924625f6ab16a")]
     pub id: String,
     /// Name of its file, without the folder.
     pub file: String,
-    /// Title, empty where unknown.
+    /// Title, empty if unknown.
     pub title: String,
-    /// Performer, empty where unknown.
+    /// Performer, empty if unknown.
     pub performer: String,
-    /// The work that it is a version of, empty where unknown.
+    /// The work that it is a version of, empty if unknown.
     pub work: String,
-    /// International Standard Recording Code, empty where unknown.
+    /// International Standard Recording Code, empty if unknown.
     pub isrc: String,
-    /// International Standard Musical Work Code, empty where unknown.
+    /// International Standard Musical Work Code, empty if unknown.
     pub iswc: String,
     /// Length in seconds.
     pub duration_s: f32,
-    /// Where its audio is on this server; absent where it is not there any more, or is not handed out.
+    /// URL path of its audio; absent if the audio is missing or the server does not serve audio.
     pub audio: Option<String>,
 }
 
-/// The name of a recording in this server's paths.
+/// The id of a recording in this server's URLs.
 pub fn id_of(path: &str) -> String {
     format!("{:016x}", short_hash(path))
 }
 
 impl IndexedRecording {
-    /// Of a row.
-    pub fn of(state: &State, row: &Row) -> Self {
+    /// The answer for a row of the index.
+    pub fn from_row(state: &State, row: &Row) -> Self {
         let id = id_of(&row.path);
-        let there = state.options.audio && state.hashes.audio_of(row).is_ok();
+        let has_audio = state.options.audio && state.hashes.audio_of(row).is_ok();
         Self {
-            audio: there.then(|| format!("/recordings/{id}/audio")),
+            audio: has_audio.then(|| format!("/recordings/{id}/audio")),
             id,
             file: file_name(&row.path).to_owned(),
             title: row.title.clone(),
@@ -69,27 +69,27 @@ pub struct WorkAnswer {
     pub score: f32,
     /// The probability that the query is a version of this work; absent without a calibration.
     pub probability: Option<f64>,
-    /// `same-audio`, `same-work`, `unsure` or `other`: what the query and the best version are; absent without a calibration.
+    /// `same-audio`, `same-work`, `unsure` or `other`: the kind of the pair of query and best version; absent without a calibration.
     pub kind: Option<String>,
     /// The best version.
     pub recording: IndexedRecording,
     /// Versions of this work in the index, the best one included.
     pub versions: usize,
-    /// The alignment of the query with the best version, where `align` asked for it.
+    /// The alignment of the query with the best version, if requested with `align`.
     pub alignment: Option<AlignmentAnswer>,
-    /// Why there is none, where `align` asked for it.
+    /// Why there is no alignment, if requested with `align`.
     pub alignment_unavailable: Option<String>,
 }
 
 impl WorkAnswer {
-    /// Of a hit, not aligned yet.
-    pub fn of(state: &State, hit: &Hit) -> Self {
+    /// The answer for a hit, without an alignment.
+    pub fn from_hit(state: &State, hit: &Hit) -> Self {
         Self {
             rank: hit.rank,
             score: hit.score,
             probability: hit.probability,
-            kind: hit.kind.map(word_of),
-            recording: IndexedRecording::of(state, &hit.row),
+            kind: hit.kind.map(kind_name),
+            recording: IndexedRecording::from_row(state, &hit.row),
             versions: hit.versions,
             alignment: None,
             alignment_unavailable: None,
@@ -97,15 +97,15 @@ impl WorkAnswer {
     }
 }
 
-/// A kind as JSON has it everywhere: `same-audio`.
-pub fn word_of(kind: Kind) -> String {
+/// The name of a kind in JSON: `same-audio`.
+pub fn kind_name(kind: PairKind) -> String {
     serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// A file that was sent.
+/// An uploaded file.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct SentFile {
-    /// Its sender's name for it.
+    /// Its name, as given by the client.
     pub name: String,
     /// Length in seconds, as decoded.
     pub duration_s: f64,
@@ -113,10 +113,10 @@ pub struct SentFile {
     pub content_hash: String,
 }
 
-/// Which works a recording may be a version of.
+/// The works that a recording may be a version of.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct IdentifyAnswer {
-    /// What was sent.
+    /// The uploaded file.
     pub query: SentFile,
     /// The works, likeliest first.
     pub works: Vec<WorkAnswer>,
@@ -124,14 +124,14 @@ pub struct IdentifyAnswer {
     pub probability_of_none: Option<f64>,
 }
 
-/// A part of one recording beside the part of the other that it matches, in seconds.
+/// A part of one recording and the part of the other that it matches, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct MatchedSection {
-    /// Where it begins in the first recording.
+    /// Where the section begins in the first recording.
     pub start_a: f64,
     /// Where it ends there.
     pub end_a: f64,
-    /// Where it begins in the second recording.
+    /// Where the section begins in the second recording.
     pub start_b: f64,
     /// Where it ends there.
     pub end_b: f64,
@@ -146,7 +146,7 @@ pub struct AlignmentAnswer {
     pub tempo_ratio: f64,
     /// Higher the longer they match; not a probability.
     pub score: f64,
-    /// Matched sections in order of the first recording; empty where nothing matches.
+    /// Matched sections in order of the first recording; empty if nothing matches.
     pub sections: Vec<MatchedSection>,
     /// The alignment within them: pairs of times (first, second) in seconds, in order of the first.
     #[schema(value_type = Vec<Vec<f64>>)]
@@ -154,7 +154,7 @@ pub struct AlignmentAnswer {
 }
 
 impl From<bc_align::Alignment> for AlignmentAnswer {
-    fn from(found: bc_align::Alignment) -> Self {
+    fn from(alignment: bc_align::Alignment) -> Self {
         let section = |section: &bc_align::Section| MatchedSection {
             start_a: section.start_a,
             end_a: section.end_a,
@@ -162,105 +162,108 @@ impl From<bc_align::Alignment> for AlignmentAnswer {
             end_b: section.end_b,
         };
         Self {
-            key_shift: found.key_shift,
-            tempo_ratio: found.tempo_ratio,
-            score: found.score,
-            sections: found.sections.iter().map(section).collect(),
-            path: found.path,
+            key_shift: alignment.key_shift,
+            tempo_ratio: alignment.tempo_ratio,
+            score: alignment.score,
+            sections: alignment.sections.iter().map(section).collect(),
+            path: alignment.path,
         }
     }
 }
 
-/// One of two recordings that were compared.
+/// One of two compared recordings.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ComparedRecording {
     /// Its name.
     pub name: String,
     /// Length in seconds, as decoded.
     pub duration_s: f64,
-    /// Its magnitudes as a PNG in a data URL, where `pictures` asked for it: one grey row per semitone, the highest on top, a decibel
+    /// Its magnitudes as a PNG in a data URL, if requested with `pictures`: one grey row per semitone, the highest on top, a decibel
     /// scale of 60 dB up to white.
     pub picture: Option<String>,
 }
 
-/// A picture as a page takes it.
+/// A PNG as a data URL.
 pub fn data_url(png: &[u8]) -> String {
     format!("data:image/png;base64,{}", STANDARD.encode(png))
 }
 
-/// Whether two recordings are versions of one work, and where they match.
+/// Whether two recordings are versions of one work, and which parts match.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct CompareAnswer {
     /// Similarity, from -1 to 1: by short windows if the index has them, otherwise the cosine of one vector each.
     pub score: f32,
-    /// The probability that they are versions of one work, where half of all pairs are; absent without a calibration.
+    /// The probability that they are versions of one work, with a prior of 0.5; absent without a calibration.
     pub probability: Option<f64>,
     /// `same-audio`, `same-work`, `unsure` or `other`; absent without a calibration.
     pub kind: Option<String>,
-    /// The first.
+    /// The first recording.
     pub a: ComparedRecording,
-    /// The second.
+    /// The second recording.
     pub b: ComparedRecording,
-    /// The second as the index has it, if it is of the index.
+    /// The index entry of the second recording, if it is from the index.
     pub recording: Option<IndexedRecording>,
     /// Their alignment.
     pub alignment: Option<AlignmentAnswer>,
-    /// Why that is not known.
+    /// Why there is no alignment.
     pub alignment_unavailable: Option<String>,
 }
 
-/// What became of a recording that was to be added.
+/// The result of adding a recording.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AddAnswer {
-    /// `added`, or `there` where the index held the same audio.
+    /// `added`, or `there` if the index already held the same audio.
     pub status: String,
-    /// The recording as it was sent; of audio that was there, its row is the old one.
+    /// Id of the recording; of audio that was already present, that of the recording in the index.
     pub id: Option<String>,
-    /// Recordings of the index now.
+    /// Whether the recording was already present and got other metadata.
+    pub updated: bool,
+    /// Number of recordings in the index now.
     pub recordings: usize,
 }
 
 /// A work of the index.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ListedWork {
-    /// Its name; the title of its recording if it has none.
+    /// Its name; the title of its first recording if it has none.
     pub name: String,
-    /// Versions of it.
+    /// Number of its versions.
     pub versions: usize,
-    /// The first of them.
+    /// Its first versions.
     pub recordings: Vec<IndexedRecording>,
 }
 
 /// A page of the works of the index.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct WorksAnswer {
-    /// Works that fit the question.
+    /// Number of works that match the query.
     pub total: usize,
-    /// Place of the first one here.
+    /// Offset of the first work on this page.
     pub offset: usize,
     /// The works.
     pub works: Vec<ListedWork>,
 }
 
-/// What a server is and allows.
+/// The state and the limits of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct HealthAnswer {
     /// `ok`.
     pub status: String,
     /// Program and version.
     pub tool: String,
-    /// Recordings of the index.
+    /// Number of recordings in the index.
     pub recordings: usize,
-    /// Works of the index.
+    /// Number of works in the index.
     pub works: usize,
-    /// Raised with every change of the index.
+    /// Number of the index's generation, which increases with every change.
     pub generation: u64,
-    /// Whether answers are probabilities.
+    /// Whether answers have probabilities.
     pub calibrated: bool,
-    /// Whether whoever has the token may add recordings.
+    /// Whether recordings can be added with the token.
     pub adds: bool,
-    /// Bytes of a file, at most.
-    pub most_bytes: u64,
-    /// Seconds of audio, at most.
+    /// Maximum size of a file in bytes.
+    #[serde(rename = "most_bytes")]
+    pub max_file_bytes: u64,
+    /// Maximum length of a recording in seconds.
     pub longest_s: f64,
 }

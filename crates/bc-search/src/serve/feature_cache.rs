@@ -1,4 +1,4 @@
-//! Features of files, those of the last ones cached: a page asks for the same recording several times.
+//! Computes features of files and caches those of the last ones, because a page requests the same recording several times.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use bc_embed::recording::AudioEmbedder;
 use bc_formats::features::Source;
 use bc_formats::fingerprint;
 
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 use super::upload::Uploaded;
 use crate::aligned;
 use crate::index::Row;
 
-/// Bytes of features that are held.
-const HELD: usize = 64 << 20;
+/// Maximum size of the cache in bytes.
+const CACHE_BYTES: usize = 64 << 20;
 
 /// The features of the last recordings, by content hash.
 #[derive(Default)]
@@ -25,24 +25,24 @@ pub struct FeatureCache(Mutex<Vec<(String, Arc<Features>)>>);
 
 impl FeatureCache {
     fn get(&self, hash: &str) -> Option<Arc<Features>> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = held.iter().position(|(of, _)| of == hash)?;
-        let entry = held.remove(place);
-        held.push(entry.clone());
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = entries.iter().position(|(entry_hash, _)| entry_hash == hash)?;
+        let entry = entries.remove(position);
+        entries.push(entry.clone());
         Some(entry.1)
     }
 
     fn put(&self, hash: &str, features: &Arc<Features>) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|(of, _)| of != hash);
-        held.push((hash.to_owned(), features.clone()));
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|(entry_hash, _)| entry_hash != hash);
+        entries.push((hash.to_owned(), features.clone()));
         let bytes = |entry: &(String, Arc<Features>)| 2 * entry.1.magnitude.len();
-        while held.iter().map(bytes).sum::<usize>() > HELD {
-            held.remove(0);
+        while entries.iter().map(bytes).sum::<usize>() > CACHE_BYTES {
+            entries.remove(0);
         }
     }
 
-    fn of(&self, audio: &AudioEmbedder, path: &Path, hash: &str) -> Result<Arc<Features>> {
+    fn get_or_compute(&self, audio: &AudioEmbedder, path: &Path, hash: &str) -> Result<Arc<Features>> {
         if let Some(features) = self.get(hash).filter(|_| !hash.is_empty()) {
             return Ok(features);
         }
@@ -53,45 +53,45 @@ impl FeatureCache {
         Ok(features)
     }
 
-    /// The features of an uploaded file whose content hash is known. Errors name it as its sender does, and no path of this machine.
+    /// The features of an uploaded file whose content hash is known. Errors use the client's name of the file, and no path of the server.
     ///
     /// # Errors
     /// As [`FeatureCache::uploaded`].
-    pub fn uploaded_as(
+    pub fn uploaded_with_hash(
         &self,
         audio: &AudioEmbedder,
         file: &Uploaded,
         hash: &str,
-    ) -> Result<Arc<Features>, Refusal> {
-        self.of(audio, file.path(), hash).map_err(|error| unusable(&error, file))
+    ) -> Result<Arc<Features>, ApiError> {
+        self.get_or_compute(audio, file.path(), hash).map_err(|error| unusable_file(&error, file))
     }
 
-    /// The features of an uploaded file, and its content hash. Errors name it as its sender does, and no path of this machine.
+    /// The features of an uploaded file, and its content hash. Errors use the client's name of the file, and no path of the server.
     ///
     /// # Errors
-    /// A file that is no audio, too long, silent, or takes too much time.
+    /// A file that is not audio, too long, silent, or takes too long to decode.
     pub fn uploaded(
         &self,
         audio: &AudioEmbedder,
         file: &Uploaded,
-    ) -> Result<(Arc<Features>, String), Refusal> {
-        let hash = fingerprint::of_file(file.path()).map_err(|error| unusable(&error, file))?;
-        Ok((self.uploaded_as(audio, file, &hash)?, hash))
+    ) -> Result<(Arc<Features>, String), ApiError> {
+        let hash = fingerprint::of_file(file.path()).map_err(|error| unusable_file(&error, file))?;
+        Ok((self.uploaded_with_hash(audio, file, &hash)?, hash))
     }
 
     /// The features of an indexed recording, from its audio.
     ///
     /// # Errors
-    /// Its audio is not there, is other audio now, or costs more than is allowed; says which recording and no path.
+    /// Its audio is missing, has changed, or exceeds the limits; the error names the recording but no path.
     pub fn indexed(
         &self,
         audio: &AudioEmbedder,
-        hashes: &Hashes,
+        hashes: &HashCache,
         row: &Row,
-    ) -> Result<Arc<Features>, Refusal> {
+    ) -> Result<Arc<Features>, ApiError> {
         let path = hashes.audio_of(row)?;
-        self.of(audio, &path, &row.content_hash).map_err(|error| {
-            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, without_folder(&error, &row.path))
+        self.get_or_compute(audio, &path, &row.content_hash).map_err(|error| {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, without_folder(&error, &row.path))
         })
     }
 }
@@ -99,19 +99,19 @@ impl FeatureCache {
 /// Content hashes of files, with the size and modification time that they had when they were hashed.
 type HashedFiles = HashMap<PathBuf, (Option<u64>, Option<i64>, String)>;
 
-/// Content hashes of audio files whose modification time differs from that in the index. A list of works asks for many at once, and
-/// asks again: a file is read once per modification time.
+/// A cache of the content hashes of audio files whose modification time differs from that in the index. A list of works needs many,
+/// repeatedly: a file is read once per modification time.
 #[derive(Default)]
-pub struct Hashes(Mutex<HashedFiles>);
+pub struct HashCache(Mutex<HashedFiles>);
 
-impl Hashes {
-    /// Files that are remembered, at most.
-    const MOST: usize = 100_000;
+impl HashCache {
+    /// Maximum number of cached hashes.
+    const MAX_FILES: usize = 100_000;
 
-    fn of(&self, path: &Path, now: &Source) -> Result<String> {
+    fn hash_of(&self, path: &Path, now: &Source) -> Result<String> {
         let key = (now.bytes, now.modified_ns);
-        let known = |looked: &HashedFiles| {
-            let (bytes, modified_ns, hash) = looked.get(path)?;
+        let known = |cache: &HashedFiles| {
+            let (bytes, modified_ns, hash) = cache.get(path)?;
             ((*bytes, *modified_ns) == key && key.1.is_some()).then(|| hash.clone())
         };
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,21 +119,21 @@ impl Hashes {
             return Ok(hash);
         }
         let hash = fingerprint::of_file(path)?;
-        let mut looked = lock();
-        if looked.len() >= Self::MOST {
-            looked.clear();
+        let mut cache = lock();
+        if cache.len() >= Self::MAX_FILES {
+            cache.clear();
         }
-        looked.insert(path.to_owned(), (key.0, key.1, hash.clone()));
+        cache.insert(path.to_owned(), (key.0, key.1, hash.clone()));
         Ok(hash)
     }
 
     /// The audio of an indexed recording.
     ///
     /// # Errors
-    /// It is not there, or is other audio now; says which recording and no path.
-    pub fn audio_of(&self, row: &Row) -> Result<PathBuf, Refusal> {
-        let found = aligned::audio_by(row, |path, now| self.of(path, now));
-        found.map_err(|error| Refusal::new(StatusCode::GONE, without_folder(&error, &row.path)))
+    /// The audio is missing or has changed; the error names the recording but no path.
+    pub fn audio_of(&self, row: &Row) -> Result<PathBuf, ApiError> {
+        let path = aligned::audio_with_hash(row, |path, now| self.hash_of(path, now));
+        path.map_err(|error| ApiError::new(StatusCode::GONE, without_folder(&error, &row.path)))
     }
 }
 
@@ -142,10 +142,10 @@ pub fn without_folder(error: &anyhow::Error, path: &str) -> String {
     bc_cli::describe(error).replace(path, file_name(path))
 }
 
-/// What is wrong with an uploaded file, under its sender's name for it.
-pub fn unusable(error: &anyhow::Error, file: &Uploaded) -> Refusal {
+/// The error for an uploaded file that cannot be used, with the client's name of the file.
+pub fn unusable_file(error: &anyhow::Error, file: &Uploaded) -> ApiError {
     let text = bc_cli::describe(error).replace(&*file.path().to_string_lossy(), &file.name);
-    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, text)
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, text)
 }
 
 /// The last part of a path.
@@ -167,40 +167,40 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_hashed_again_only_if_its_modification_time_changed() {
+    fn files_are_hashed_again_only_if_their_modification_time_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wav");
         let time = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-        let put = |text: &str, seconds| {
+        let write = |text: &str, seconds| {
             std::fs::write(&path, text).unwrap();
             std::fs::File::options().write(true).open(&path).unwrap().set_modified(time(seconds)).unwrap();
         };
-        put("audio", 1000);
+        write("audio", 1000);
         let content_hash = fingerprint::of_file(&path).unwrap();
         let row = Row { path: path.to_string_lossy().into_owned(), content_hash, bytes: 5, ..Row::default() };
-        let hashes = Hashes::default();
+        let hashes = HashCache::default();
         assert!(hashes.audio_of(&row).is_ok());
-        // Of one size and time: what the file holds is not looked at again.
-        put("other", 1000);
+        // With the same size and time, the content is not read again.
+        write("other", 1000);
         assert!(hashes.audio_of(&row).is_ok());
-        put("other", 2000);
+        write("other", 2000);
         assert!(hashes.audio_of(&row).is_err());
-        put("audio", 3000);
+        write("audio", 3000);
         assert!(hashes.audio_of(&row).is_ok());
     }
 
     #[test]
     fn the_most_recently_used_features_stay_cached() {
         let cache = FeatureCache::default();
-        let third = features(HELD / 3);
+        let third = features(CACHE_BYTES / 3);
         for name in ["a", "b", "c"] {
             cache.put(name, &third);
         }
         assert!(cache.get("a").is_some());
         cache.put("d", &third);
-        assert!(cache.get("b").is_none(), "asked for longest ago");
+        assert!(cache.get("b").is_none(), "least recently used");
         assert!(["a", "c", "d"].iter().all(|name| cache.get(name).is_some()));
-        cache.put("large", &features(2 * HELD));
+        cache.put("large", &features(2 * CACHE_BYTES));
         assert!(cache.get("large").is_none() && cache.get("a").is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Wraps every route: checks where a request comes from, sets headers of the answer, and measures the time.
+//! Middleware for every route: checks the origin of a request, sets headers of the answer, and measures the time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,47 +10,49 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 use super::state::State;
 use super::upload;
 
-/// Which hosts and origins a server answers.
+/// The hosts and origins that a server answers.
 #[derive(Clone)]
 pub struct Guard {
     state: Arc<State>,
-    /// Whether only this machine can reach it: then a name that is not this machine's is a page's trick (DNS rebinding).
+    /// Whether only this machine can reach the server: then a foreign host name indicates an attack (DNS rebinding).
     local: bool,
 }
 
 impl Guard {
-    /// For a server at `address`.
+    /// A guard for a server at `address`.
     pub fn new(state: Arc<State>, address: SocketAddr) -> Self {
         Self { state, local: address.ip().is_loopback() }
     }
 
-    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let host = text(HOST).unwrap_or_default();
         if self.local
             && !is_local(host)
             && !self.state.options.hosts.iter().any(|known| known == name_of(host))
         {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 StatusCode::MISDIRECTED_REQUEST,
                 format!(
-                    "this server is not {host:?}; start it with --allow-host if it is to answer to that name"
+                    "this server does not answer to the host name {host:?}; start it with --allow-host to allow that name"
                 ),
             ));
         }
-        // A page of elsewhere can send a form without being asked; what it may not do is read the answer.
+        // A page of another origin can send a form without permission; it only cannot read the answer.
         let foreign = text(ORIGIN).filter(|origin| {
-            let own = origin.split_once("://").is_some_and(|(_, of)| of == host);
+            let own = origin.split_once("://").is_some_and(|(_, authority)| authority == host);
             !own && !self.state.options.origins.iter().any(|known| known == origin)
         });
         match foreign {
-            Some(origin) if method != Method::GET && method != Method::HEAD => Err(Refusal::new(
+            Some(origin) if method != Method::GET && method != Method::HEAD => Err(ApiError::new(
                 StatusCode::FORBIDDEN,
-                format!("pages of {origin:?} may not ask this server; --allow-origin lets them"),
+                format!(
+                    "pages of {origin:?} may not send requests to this server; --allow-origin allows them"
+                ),
             )),
             _ => Ok(()),
         }
@@ -70,17 +72,17 @@ fn is_local(host: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Lets a request through or not, and counts it.
-pub async fn around(Extracted(guard): Extracted<Guard>, request: Request, next: Next) -> Response {
+/// Forwards or refuses a request, and counts it.
+pub async fn guard_middleware(Extracted(guard): Extracted<Guard>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "other".to_owned());
     let mut response = match guard.check(&method, request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => {
+        Err(error) => {
             upload::discard_body(request);
-            refusal.into_response()
+            error.into_response()
         }
     };
     let headers = response.headers_mut();
@@ -90,14 +92,14 @@ pub async fn around(Extracted(guard): Extracted<Guard>, request: Request, next: 
         headers.insert(name, HeaderValue::from_static("same-origin"));
     }
     let metrics = &guard.state.metrics;
-    // A method that HTTP does not have would add a time series.
-    let method = if is_usual(&method) { method.as_str() } else { "other" };
+    // A method that HTTP does not define would add a time series.
+    let method = if is_standard_method(&method) { method.as_str() } else { "other" };
     metrics.requests.with_label_values(&[route.as_str(), method, response.status().as_str()]).inc();
     metrics.request_seconds.with_label_values(&[route.as_str()]).observe(started.elapsed().as_secs_f64());
     response
 }
 
-fn is_usual(method: &Method) -> bool {
+fn is_standard_method(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS].contains(method)
 }
 

@@ -1,14 +1,15 @@
-//! A server beside the command line: HTTP with JSON, and one page to listen on.
+//! The HTTP server: JSON answers, and one web page.
 //!
 //! **In**: an index and its network, and requests with audio files. **Out**: ranked works, comparisons with their alignments,
 //! additions, the audio of indexed recordings.
 //!
-//! A request's way: [`listen`] accepts the connection and gives it time for its headers; [`guard`] looks at where it comes from;
-//! [`upload`] writes its files to a temporary folder, as fast and as much as is allowed; [`queue`] lets as many requests work as
-//! there are cores and refuses more than may wait; [`feature_cache`] decodes with limits; [`routes`] asks the
-//! [`crate::answer::Searcher`]. Whatever is refused is refused in words ([`refusal`]), with the time to come again where there is one.
+//! The path of a request: [`listen`] accepts the connection and limits the time for its headers; [`guard`] checks its origin;
+//! [`upload`] writes its files to a temporary folder, within limits of size and time; [`queue`] lets as many requests compute as
+//! there are workers and refuses more than may wait; [`feature_cache`] decodes with limits; [`routes`] calls the
+//! [`crate::answer::Searcher`]. Errors are JSON with a text ([`api_error`]) and, if a retry can help, a retry time.
 
 mod answers;
+mod api_error;
 mod feature_cache;
 mod guard;
 mod listen;
@@ -16,7 +17,6 @@ mod metrics;
 mod options;
 mod picture;
 mod queue;
-mod refusal;
 mod routes;
 mod state;
 mod upload;
@@ -31,12 +31,12 @@ use bc_formats::config::Config;
 pub use options::{Options, Token};
 pub use routes::description;
 
-/// Serves the index at `path` until an interrupt; requests that are being answered are finished.
+/// Serves the index at `path` until an interrupt; requests in progress are finished.
 ///
 /// # Errors
-/// An index or network that cannot be opened; an address that is taken.
+/// An index or network that cannot be opened; an address that is in use.
 pub fn run(config: &Config, path: &Path, options: Options) -> Result<()> {
-    bc_cli::interrupt::install("stopping; what is being answered is finished (once more: at once)")?;
+    bc_cli::interrupt::install("stopping after the requests in progress (interrupt again to stop at once)")?;
     let listen = options.listen;
     let state = Arc::new(state::State::open(config, path, options)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -58,7 +58,7 @@ pub fn run(config: &Config, path: &Path, options: Options) -> Result<()> {
         tokio::spawn(state::follow(state.clone()));
         listen::serve(listener, routes::router(&state, address), state.clone()).await
     })?;
-    // A decoder that hangs is left behind.
+    // Does not wait for a decoder that hangs.
     runtime.shutdown_background();
     Ok(())
 }

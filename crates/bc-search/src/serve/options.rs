@@ -1,4 +1,4 @@
-//! What a server is allowed to spend, and whom it answers.
+//! The options of a server: its limits, and whom it answers.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 pub struct Token(String);
 
 impl Token {
-    /// From a text, without the white space around it.
+    /// A token from a text, without surrounding white space.
     ///
     /// # Errors
     /// A token that is short enough to be guessed.
@@ -21,7 +21,7 @@ impl Token {
         Ok(Self(text.to_owned()))
     }
 
-    /// Whether an `Authorization` header holds it. The comparison takes constant time.
+    /// Whether an `Authorization` header contains the token; compared in constant time.
     #[must_use]
     pub fn is_in(&self, header: Option<&str>) -> bool {
         let given = header.and_then(|header| header.split_once(' '));
@@ -30,7 +30,7 @@ impl Token {
     }
 }
 
-/// A token is in no log.
+/// Hides the token, so that it is never logged.
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token")
@@ -40,31 +40,31 @@ impl std::fmt::Debug for Token {
 /// How to serve.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Find candidates by the graphs beside the index.
+    /// Find candidates by the graphs of the index.
     pub approximate: bool,
     /// Address and port.
     pub listen: SocketAddr,
-    /// Whoever has it may add recordings; without it nobody may.
+    /// The token that clients need to add recordings; without it nobody can.
     pub token: Option<Token>,
-    /// Requests that compute at once.
+    /// Maximum number of requests that compute at once.
     pub workers: usize,
-    /// Requests that may wait for these; more are refused.
+    /// Maximum number of waiting requests; more are refused.
     pub queue: usize,
-    /// Bytes of a file.
-    pub most_bytes: u64,
-    /// Bytes of all uploaded files together.
-    pub spool_bytes: u64,
+    /// Maximum size of a file in bytes.
+    pub max_file_bytes: u64,
+    /// Maximum size of all uploaded files together in bytes.
+    pub max_spool_bytes: u64,
     /// Folder for uploaded files; the system's temporary one if not given.
     pub spool: Option<PathBuf>,
-    /// Longest audio in seconds.
+    /// Maximum length of a recording in seconds.
     pub longest_s: f64,
-    /// Longest time that a file may take to be decoded, in seconds.
-    pub patience_s: f64,
-    /// Whether the audio of indexed recordings may be listened to.
+    /// Maximum time to decode a file, in seconds.
+    pub decode_timeout_s: f64,
+    /// Whether the audio of indexed recordings is served.
     pub audio: bool,
-    /// Names under which the server is asked, beside those of this machine, where it listens on this machine only.
+    /// Further host names of the server, if it listens on this machine only.
     pub hosts: Vec<String>,
-    /// Origins whose pages may ask it (CORS).
+    /// Origins whose pages may send requests (CORS).
     pub origins: Vec<String>,
     /// The probability, before scores are known, that the index holds a query's work.
     pub prior: f64,

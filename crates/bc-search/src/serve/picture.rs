@@ -1,24 +1,24 @@
-//! A recording's magnitudes as a small grey picture: the page gives it its colours.
+//! Draws a recording's magnitudes as a small grey picture, which the page colours.
 
 use anyhow::Result;
 use bc_audio::Features;
 
-/// Columns of a picture, at most; of longer recordings several columns become one.
-const WIDTH: usize = 1400;
-/// Quieter than the loudest by this much is black.
+/// Maximum width in pixels; in longer recordings several columns are averaged.
+const MAX_WIDTH: usize = 1400;
+/// Values this many decibels below the loudest are black.
 const RANGE_DB: f32 = 60.0;
 
 /// A PNG of 8 bits grey: one row per bin, the highest first; white is the loudest.
 ///
 /// # Errors
-/// None that could be provoked: the encoder writes to memory.
+/// Does not fail in practice, because the encoder writes to memory.
 pub fn png(features: &Features, bins: usize) -> Result<Vec<u8>> {
     let frames = features.frames;
-    let width = frames.clamp(1, WIDTH);
+    let width = frames.clamp(1, MAX_WIDTH);
     let mut loudness = vec![0f32; bins * width];
     for (bin, row) in features.magnitude.chunks_exact(frames.max(1)).enumerate() {
         for (column, value) in loudness[bin * width..][..width].iter_mut().enumerate() {
-            let [from, to] = [column, column + 1].map(|at| at * frames / width);
+            let [from, to] = [column, column + 1].map(|column| column * frames / width);
             let sum: f32 = row[from..to].iter().map(|value| value.to_f32()).sum();
             *value = sum / (to - from) as f32;
         }
@@ -46,8 +46,8 @@ mod tests {
     use half::f16;
 
     #[test]
-    fn the_highest_bin_is_on_top_and_the_loudest_is_white() {
-        let (bins, frames) = (3, 2 * WIDTH);
+    fn highest_bin_is_on_top_and_loudest_value_is_white() {
+        let (bins, frames) = (3, 2 * MAX_WIDTH);
         let mut magnitude = vec![f16::from_f32(0.0); bins * frames];
         magnitude[..frames].fill(f16::from_f32(1.0));
         magnitude[frames..2 * frames].fill(f16::from_f32(0.0316));
@@ -64,8 +64,8 @@ mod tests {
         let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();
-        assert_eq!((info.width, info.height), (WIDTH as u32, 3));
-        assert_eq!([pixels[0], pixels[2 * WIDTH]], [0, 255], "silence on top, the loudest at the bottom");
-        assert!((125..=130).contains(&pixels[WIDTH]), "30 dB below: {}", pixels[WIDTH]);
+        assert_eq!((info.width, info.height), (MAX_WIDTH as u32, 3));
+        assert_eq!([pixels[0], pixels[2 * MAX_WIDTH]], [0, 255], "silence on top, the loudest at the bottom");
+        assert!((125..=130).contains(&pixels[MAX_WIDTH]), "30 dB below: {}", pixels[MAX_WIDTH]);
     }
 }

@@ -1,4 +1,4 @@
-//! The state that all requests share: the index in its newest generation, and what they may spend.
+//! The state that all requests share: the newest generation of the index, the queue, and caches.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bc_formats::config::Config;
 
-use super::feature_cache::{FeatureCache, Hashes};
+use super::feature_cache::{FeatureCache, HashCache};
 use super::metrics::ServerMetrics;
 use super::options::Options;
 use super::queue::Queue;
@@ -17,15 +17,15 @@ use crate::index::Recording;
 
 /// Maximum number of works of an answer.
 pub const MAX_WORKS: usize = 100;
-/// How often the index is looked at for what others have added.
-const FOLLOW_PERIOD: Duration = Duration::from_secs(2);
+/// Interval at which the index is checked for additions by other processes.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The works of one generation, each with its recordings.
 pub type Works = Arc<Vec<Vec<Recording>>>;
 
-/// A server.
+/// The state of a server.
 pub struct State {
-    /// The options it was started with.
+    /// The options that the server was started with.
     pub options: Options,
     /// The queue of requests that compute.
     pub queue: Queue,
@@ -35,13 +35,13 @@ pub struct State {
     pub spool: Spool,
     /// Features of the last recordings.
     pub feature_cache: FeatureCache,
-    /// Content hashes of audio files whose modification time is not that in the index.
-    pub hashes: Hashes,
-    /// The works of a generation, once somebody asked for them.
+    /// Content hashes of audio files whose modification time differs from that in the index.
+    pub hashes: HashCache,
+    /// The works of a generation, once they were requested.
     pub works: Mutex<Option<(u64, Works)>>,
     /// Held while a recording is added.
     pub adding: Mutex<()>,
-    /// Held while a newer generation is looked for.
+    /// Held while a newer generation is opened.
     refreshing: Mutex<()>,
     /// Absolute path of the index.
     pub index: PathBuf,
@@ -52,11 +52,11 @@ impl State {
     /// Opens index and network.
     ///
     /// # Errors
-    /// As [`Searcher::open`]; a network that is not the index's; no folder for files.
+    /// As [`Searcher::open`]; a network other than the index's; no folder for uploaded files.
     pub fn open(config: &Config, path: &Path, options: Options) -> Result<Self> {
         let mut config = config.clone();
         config.features.longest_s = options.longest_s;
-        config.features.patience_s = options.patience_s;
+        config.features.patience_s = options.decode_timeout_s;
         let search_options = answer::Options {
             k: MAX_WORKS,
             windows: None,
@@ -73,7 +73,7 @@ impl State {
             queue: Queue::new(options.workers, options.queue, queue),
             spool: Spool::new(&options, metrics.spooled.clone())?,
             feature_cache: FeatureCache::default(),
-            hashes: Hashes::default(),
+            hashes: HashCache::default(),
             works: Mutex::default(),
             adding: Mutex::default(),
             refreshing: Mutex::default(),
@@ -84,7 +84,7 @@ impl State {
         })
     }
 
-    /// The index as it is now.
+    /// The current generation of the index.
     pub fn searcher(&self) -> Arc<Searcher> {
         self.searcher.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -94,7 +94,7 @@ impl State {
     /// # Errors
     /// A file of the index that cannot be read.
     pub fn refresh(&self) -> Result<()> {
-        // One at a time: of two the slower one must not put an older generation back.
+        // One at a time, so that a slower thread does not restore an older generation.
         let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(newer) = self.searcher().newer()? {
             self.metrics.recordings.set(newer.index.len() as i64);
@@ -108,7 +108,7 @@ impl State {
 pub async fn follow(state: Arc<State>) {
     let mut before = String::new();
     loop {
-        tokio::time::sleep(FOLLOW_PERIOD).await;
+        tokio::time::sleep(FOLLOW_INTERVAL).await;
         let refreshed = tokio::task::spawn_blocking({
             let state = state.clone();
             move || state.refresh()
@@ -120,7 +120,7 @@ pub async fn follow(state: Arc<State>) {
         };
         // Once per problem, not every two seconds.
         if !problem.is_empty() && problem != before {
-            tracing::warn!("answers are of the index as it was: {problem}");
+            tracing::warn!("the index cannot be refreshed, so answers are of its last generation: {problem}");
         }
         before = problem;
     }

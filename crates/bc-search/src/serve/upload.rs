@@ -1,6 +1,8 @@
-//! Forms with files: written to a temporary folder under generated names, within limits of size, number and time.
+//! Receives forms with files, which are written to a temporary folder under generated names, within limits of size, number
+//! and time.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,92 +16,92 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use prometheus::IntGauge;
 use tokio::io::AsyncWriteExt;
 
+use super::api_error::ApiError;
 use super::options::Options;
 use super::queue::Queue;
-use super::refusal::Refusal;
 
-/// Bytes of a form besides its files.
-const OVERHEAD: u64 = 64 << 10;
-/// Bytes of a text field.
-const TEXT: usize = 4096;
-/// Longest pause of a sender.
-const PAUSE: Duration = Duration::from_secs(15);
-/// A form has to arrive within this time, plus the time of its bytes at [`SLOWEST`].
-const BEGIN: Duration = Duration::from_secs(30);
-/// Bytes per second.
-const SLOWEST: u64 = 16 << 10;
-/// What is left of a form that is refused is read for so long, so that its sender sees the answer.
-const DISCARD: Duration = Duration::from_secs(20);
+/// Maximum size of a form without its files, in bytes.
+const MAX_OVERHEAD: u64 = 64 << 10;
+/// Maximum size of a text field in bytes.
+const MAX_TEXT_BYTES: usize = 4096;
+/// Maximum pause of a sender.
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+/// A form must arrive within this time plus the time of its bytes at [`MIN_BYTES_PER_S`].
+const BASE_TIME: Duration = Duration::from_secs(30);
+/// Minimum speed in bytes per second.
+const MIN_BYTES_PER_S: u64 = 16 << 10;
+/// Maximum time for which the rest of a refused form is read, so that its sender sees the answer.
+const DRAIN_TIME: Duration = Duration::from_secs(20);
 
-/// The folder of uploaded files, and how much it may hold.
+/// The folder of uploaded files, with its limits.
 pub struct Spool {
     folder: PathBuf,
     _temporary: Option<tempfile::TempDir>,
-    most_file: u64,
-    most: u64,
+    max_file_bytes: u64,
+    max_total_bytes: u64,
     used: IntGauge,
 }
 
 impl Spool {
-    /// An empty one.
+    /// An empty spool.
     ///
     /// # Errors
-    /// A folder that cannot be made.
+    /// A folder that cannot be created.
     pub fn new(options: &Options, used: IntGauge) -> Result<Self> {
         let (folder, temporary) = match &options.spool {
             Some(folder) => (folder.clone(), None),
             None => {
-                let made = tempfile::Builder::new().prefix("bc-search-").tempdir();
-                let made = made.context("no folder for uploaded files; name one with --spool")?;
-                (made.path().to_owned(), Some(made))
+                let directory = tempfile::Builder::new().prefix("bc-search-").tempdir();
+                let directory = directory.context("no folder for uploaded files; name one with --spool")?;
+                (directory.path().to_owned(), Some(directory))
             }
         };
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        let (most_file, most) = (options.most_bytes, options.spool_bytes);
-        Ok(Self { folder, _temporary: temporary, most_file, most, used })
+        let (max_file_bytes, max_total_bytes) = (options.max_file_bytes, options.max_spool_bytes);
+        Ok(Self { folder, _temporary: temporary, max_file_bytes, max_total_bytes, used })
     }
 }
 
-/// Bytes of the spool that a file takes while it is there.
-struct Share {
+/// Bytes of the spool that a file uses; freed when dropped.
+struct SpoolReservation {
     used: IntGauge,
     bytes: u64,
 }
 
-impl Share {
-    fn grow(&mut self, bytes: u64, most: u64) -> Result<(), Refusal> {
+impl SpoolReservation {
+    fn grow(&mut self, bytes: u64, max_total_bytes: u64) -> Result<(), ApiError> {
         self.used.add(bytes as i64);
         self.bytes += bytes;
-        if self.used.get() as u64 > most {
-            return Err(Refusal::busy("the server holds as many uploaded files as it may; come again", 10));
+        if self.used.get() as u64 > max_total_bytes {
+            return Err(ApiError::busy("the server's space for uploaded files is full; try again later", 10));
         }
         Ok(())
     }
 }
 
-impl Drop for Share {
+impl Drop for SpoolReservation {
     fn drop(&mut self) {
         self.used.sub(self.bytes as i64);
     }
 }
 
-/// A file that was sent; removed when it is dropped.
+/// An uploaded file; deleted when dropped.
 pub struct Uploaded {
     path: tempfile::TempPath,
-    /// Its sender's name for it: what is shown, never a path.
+    /// Name of the file for display, as given by the client; never a path.
     pub name: String,
-    _share: Share,
+    _reservation: SpoolReservation,
 }
 
 impl Uploaded {
-    /// Where it is.
+    /// Path of the file on the server.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// What a form holds.
+/// The files and texts of a form.
 #[derive(Default)]
 pub struct Form {
     files: HashMap<String, Uploaded>,
@@ -107,38 +109,46 @@ pub struct Form {
 }
 
 impl Form {
-    /// Takes a file.
+    /// Takes the file of a field.
     ///
     /// # Errors
     /// It was not sent.
-    pub fn file(&mut self, name: &str) -> Result<Uploaded, Refusal> {
+    pub fn file(&mut self, name: &str) -> Result<Uploaded, ApiError> {
         self.files.remove(name).ok_or_else(|| {
-            Refusal::bad(format!("there is no file in the field `{name}`: send it as multipart/form-data"))
+            ApiError::bad_request(format!(
+                "there is no file in the field `{name}`: send it as multipart/form-data"
+            ))
         })
     }
 
-    /// An optional file.
+    /// Takes the file of a field, if it was sent.
     pub fn file_if_any(&mut self, name: &str) -> Option<Uploaded> {
         self.files.remove(name)
     }
 
-    /// A text; empty where it was not sent.
+    /// The text of a field; empty if it was not sent.
     pub fn text(&self, name: &str) -> &str {
         self.texts.get(name).map_or("", |text| text.trim())
     }
 
-    /// A number from 0 to `most`.
+    /// The number of a field in `range`; `default` if it was not sent.
     ///
     /// # Errors
-    /// Another text.
-    pub fn number(&self, name: &str, otherwise: usize, most: usize) -> Result<usize, Refusal> {
+    /// A text that is not such a number.
+    pub fn number(
+        &self,
+        name: &str,
+        default: usize,
+        range: RangeInclusive<usize>,
+    ) -> Result<usize, ApiError> {
         match self.text(name) {
-            "" => Ok(otherwise),
-            text => {
-                text.parse().ok().filter(|number| *number <= most).ok_or_else(|| {
-                    Refusal::bad(format!("`{name}` is a number from 0 to {most}, not {text:?}"))
-                })
-            }
+            "" => Ok(default),
+            text => text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+                let (first, last) = range.into_inner();
+                ApiError::bad_request(format!(
+                    "`{name}` must be a number from {first} to {last}, not {text:?}"
+                ))
+            }),
         }
     }
 }
@@ -146,59 +156,59 @@ impl Form {
 /// Reads a form with these fields.
 ///
 /// # Errors
-/// Another form; files that are too large, too slow, empty, or too many; a server that has no room.
+/// An invalid form; files that are too large, too slow, empty, or too many; a full spool.
 pub async fn form(
     request: Request,
     spool: &Spool,
     queue: &Queue,
     (files, texts): (&[&str], &[&str]),
-) -> Result<Form, Refusal> {
-    if let Err(refusal) = check_headers(&request, spool, queue, files.len() as u64) {
+) -> Result<Form, ApiError> {
+    if let Err(error) = check_headers(&request, spool, queue, files.len() as u64) {
         discard_body(request);
-        return Err(refusal);
+        return Err(error);
     }
     let mut multipart: Multipart =
         request.extract().await.map_err(|error: axum::extract::multipart::MultipartRejection| {
-            Refusal::bad(format!("the form cannot be read: {}", error.body_text()))
+            ApiError::bad_request(format!("the form cannot be read: {}", error.body_text()))
         })?;
-    match fields(&mut multipart, spool, (files, texts)).await {
+    match read_fields(&mut multipart, spool, (files, texts)).await {
         Ok(form) => Ok(form),
-        Err(refusal) => {
-            // A sender that is too slow is not waited for.
-            if refusal.status != StatusCode::REQUEST_TIMEOUT {
-                tokio::spawn(tokio::time::timeout(DISCARD, discard(multipart)));
+        Err(error) => {
+            // Does not wait for a sender that is too slow.
+            if error.status != StatusCode::REQUEST_TIMEOUT {
+                tokio::spawn(tokio::time::timeout(DRAIN_TIME, discard_fields(multipart)));
             }
-            Err(refusal)
+            Err(error)
         }
     }
 }
 
 /// The checks that need only the headers.
-fn check_headers(request: &Request, spool: &Spool, queue: &Queue, files: u64) -> Result<(), Refusal> {
+fn check_headers(request: &Request, spool: &Spool, queue: &Queue, files: u64) -> Result<(), ApiError> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     if !header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("multipart/form-data")) {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "send the file as a field of multipart/form-data (curl -F file=@song.mp3)",
         ));
     }
     let length: Option<u64> = header(CONTENT_LENGTH).and_then(|length| length.parse().ok());
-    if length.is_some_and(|length| length > files * spool.most_file + OVERHEAD) {
-        return Err(too_large("the request", spool.most_file));
+    if length.is_some_and(|length| length > files * spool.max_file_bytes + MAX_OVERHEAD) {
+        return Err(too_large("the request", spool.max_file_bytes));
     }
-    queue.expect_room()
+    queue.expect_free_slot()
 }
 
-fn too_large(what: &str, most: u64) -> Refusal {
-    let text = format!("{what} is too large: a file may have {:.0} MB at most", most as f64 / 1e6);
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+fn too_large(what: &str, max_bytes: u64) -> ApiError {
+    let text = format!("{what} is too large: a file may have at most {:.0} MB", max_bytes as f64 / 1e6);
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text)
 }
 
-/// Reads on in the background, so that a sender who reads only when all is sent sees the answer.
+/// Reads the rest of a body in the background, so that a client that first sends everything sees the answer.
 pub fn discard_body(request: Request) {
     // A sender that expects `100 Continue` has not sent the body.
     if !request.headers().contains_key(EXPECT) {
-        tokio::spawn(tokio::time::timeout(DISCARD, discard_all(request.into_body())));
+        tokio::spawn(tokio::time::timeout(DRAIN_TIME, discard_all(request.into_body())));
     }
 }
 
@@ -209,105 +219,115 @@ async fn discard_all(body: Body) {
     {}
 }
 
-async fn discard(mut multipart: Multipart) {
+async fn discard_fields(mut multipart: Multipart) {
     while let Ok(Some(mut field)) = multipart.next_field().await {
         while let Ok(Some(_)) = field.chunk().await {}
     }
 }
 
-/// Whether the bytes of a form come fast enough.
-struct SaveTimer {
-    begun: Instant,
+/// Checks that the bytes of a form arrive fast enough.
+struct TransferTimer {
+    started: Instant,
     bytes: u64,
 }
 
-impl SaveTimer {
+impl TransferTimer {
     async fn next<T>(
         &mut self,
-        coming: impl Future<Output = Result<T, MultipartError>>,
-    ) -> Result<T, Refusal> {
-        let all = BEGIN + Duration::from_secs(self.bytes / SLOWEST);
-        let left = all.saturating_sub(self.begun.elapsed()).min(PAUSE);
-        match tokio::time::timeout(left, coming).await {
-            Ok(come) => come.map_err(|error| {
-                Refusal::bad(format!("the form breaks off or cannot be read: {}", error.body_text()))
+        incoming: impl Future<Output = Result<T, MultipartError>>,
+    ) -> Result<T, ApiError> {
+        let limit = BASE_TIME + Duration::from_secs(self.bytes / MIN_BYTES_PER_S);
+        let left = limit.saturating_sub(self.started.elapsed()).min(MAX_PAUSE);
+        match tokio::time::timeout(left, incoming).await {
+            Ok(received) => received.map_err(|error| {
+                ApiError::bad_request(format!(
+                    "the form is incomplete or cannot be read: {}",
+                    error.body_text()
+                ))
             }),
-            Err(_) => Err(Refusal::new(
+            Err(_) => Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 format!(
-                    "the form came too slowly ({} bytes in {:.0} s)",
+                    "the form arrived too slowly ({} bytes in {:.0} s)",
                     self.bytes,
-                    self.begun.elapsed().as_secs_f64()
+                    self.started.elapsed().as_secs_f64()
                 ),
             )),
         }
     }
 }
 
-async fn fields(
+async fn read_fields(
     multipart: &mut Multipart,
     spool: &Spool,
     (files, texts): (&[&str], &[&str]),
-) -> Result<Form, Refusal> {
+) -> Result<Form, ApiError> {
     let mut form = Form::default();
-    let mut pace = SaveTimer { begun: Instant::now(), bytes: 0 };
-    while let Some(field) = pace.next(multipart.next_field()).await? {
+    let mut timer = TransferTimer { started: Instant::now(), bytes: 0 };
+    while let Some(field) = timer.next(multipart.next_field()).await? {
         let name = field.name().unwrap_or_default().to_owned();
         if form.files.contains_key(&name) || form.texts.contains_key(&name) {
-            return Err(Refusal::bad(format!("the field `{name}` is there twice")));
+            return Err(ApiError::bad_request(format!("the field `{name}` was sent twice")));
         }
         if files.contains(&name.as_str()) {
-            form.files.insert(name, file(field, spool, &mut pace).await?);
+            form.files.insert(name, read_file(field, spool, &mut timer).await?);
         } else if texts.contains(&name.as_str()) {
-            form.texts.insert(name, text(field, &mut pace).await?);
+            form.texts.insert(name, read_text(field, &mut timer).await?);
         } else {
             let known: Vec<&str> = files.iter().chain(texts).copied().collect();
-            let shown: String = name.chars().take(40).collect();
-            return Err(Refusal::bad(format!("there is no field {shown:?} here, only {}", known.join(", "))));
+            let name: String = name.chars().take(40).collect();
+            return Err(ApiError::bad_request(format!(
+                "there is no field {name:?} here, only {}",
+                known.join(", ")
+            )));
         }
     }
     Ok(form)
 }
 
-async fn text(mut field: Field<'_>, pace: &mut SaveTimer) -> Result<String, Refusal> {
+async fn read_text(mut field: Field<'_>, timer: &mut TransferTimer) -> Result<String, ApiError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = pace.next(field.chunk()).await? {
-        pace.bytes += chunk.len() as u64;
+    while let Some(chunk) = timer.next(field.chunk()).await? {
+        timer.bytes += chunk.len() as u64;
         bytes.extend_from_slice(&chunk);
-        if bytes.len() > TEXT {
-            return Err(Refusal::bad(format!("a text may have {TEXT} bytes at most")));
+        if bytes.len() > MAX_TEXT_BYTES {
+            return Err(ApiError::bad_request(format!("a text may have at most {MAX_TEXT_BYTES} bytes")));
         }
     }
-    String::from_utf8(bytes).map_err(|_| Refusal::bad("a text is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| ApiError::bad_request("a text is not UTF-8"))
 }
 
-async fn file(mut field: Field<'_>, spool: &Spool, pace: &mut SaveTimer) -> Result<Uploaded, Refusal> {
-    let name = shown(field.file_name().unwrap_or_default());
+async fn read_file(
+    mut field: Field<'_>,
+    spool: &Spool,
+    timer: &mut TransferTimer,
+) -> Result<Uploaded, ApiError> {
+    let name = display_name(field.file_name().unwrap_or_default());
     let full = |error: std::io::Error| {
         tracing::error!("cannot write to {}: {error}", spool.folder.display());
-        Refusal::busy("the server has no room for the file; come again", 30)
+        ApiError::busy("the server has no space for the file; try again later", 30)
     };
-    let made = tempfile::Builder::new().prefix("upload-").tempfile_in(&spool.folder).map_err(full)?;
-    let (made, path) = made.into_parts();
-    let mut writer = tokio::fs::File::from_std(made);
-    let mut share = Share { used: spool.used.clone(), bytes: 0 };
-    while let Some(chunk) = pace.next(field.chunk()).await? {
-        pace.bytes += chunk.len() as u64;
-        share.grow(chunk.len() as u64, spool.most)?;
-        if share.bytes > spool.most_file {
-            return Err(too_large(&name, spool.most_file));
+    let temporary = tempfile::Builder::new().prefix("upload-").tempfile_in(&spool.folder).map_err(full)?;
+    let (file, path) = temporary.into_parts();
+    let mut writer = tokio::fs::File::from_std(file);
+    let mut reservation = SpoolReservation { used: spool.used.clone(), bytes: 0 };
+    while let Some(chunk) = timer.next(field.chunk()).await? {
+        timer.bytes += chunk.len() as u64;
+        reservation.grow(chunk.len() as u64, spool.max_total_bytes)?;
+        if reservation.bytes > spool.max_file_bytes {
+            return Err(too_large(&name, spool.max_file_bytes));
         }
         writer.write_all(&chunk).await.map_err(full)?;
     }
     writer.flush().await.map_err(full)?;
-    if share.bytes == 0 {
-        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name} is empty (0 bytes)")));
+    if reservation.bytes == 0 {
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{name} is empty (0 bytes)")));
     }
-    Ok(Uploaded { path, name, _share: share })
+    Ok(Uploaded { path, name, _reservation: reservation })
 }
 
-/// A sender's name for a file as it may be shown: its last part, one line, not too long.
-fn shown(name: &str) -> String {
+/// The client's name of a file in a form that is safe to display: its last part, one line, limited length.
+fn display_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let plain: String = last.chars().filter(|letter| !letter.is_control()).take(120).collect();
     if plain.trim().is_empty() { "the file".to_owned() } else { plain.trim().to_owned() }
@@ -328,8 +348,8 @@ mod tests {
             ("", "the file"),
             ("Für Élise \u{0}.mp3", "Für Élise .mp3"),
         ] {
-            assert_eq!(shown(name), expected);
+            assert_eq!(display_name(name), expected);
         }
-        assert_eq!(shown(&"x".repeat(5000)).len(), 120);
+        assert_eq!(display_name(&"x".repeat(5000)).len(), 120);
     }
 }

@@ -1,4 +1,4 @@
-//! Chromium by its DevTools protocol: what a visitor does, and what a visitor sees.
+//! Controls Chromium through its DevTools protocol, to act as a visitor of the page and read what it shows.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -14,15 +14,15 @@ pub struct Browser {
     child: Child,
     socket: WebSocket<MaybeTlsStream<TcpStream>>,
     session: Option<String>,
-    number: u64,
-    /// Addresses of everything that the page asked for.
+    message_id: u64,
+    /// URLs of all requests of the page.
     pub requested: Vec<String>,
-    /// What scripts threw, and what the console says.
-    pub complaints: Vec<String>,
+    /// Exceptions of scripts, and entries of the browser's log.
+    pub errors: Vec<String>,
 }
 
 impl Browser {
-    /// Opens `url` in a browser that keeps its things in `folder`.
+    /// Opens `url` in a browser whose profile is in `folder`.
     pub fn open(program: &Path, folder: &Path, url: &str) -> Self {
         let mut child = Command::new(program)
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"])
@@ -37,11 +37,11 @@ impl Browser {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = lines.by_ref().map(Result::unwrap).find(|line| line.contains("DevTools listening on"));
         let address = line.unwrap().split("listening on ").nth(1).unwrap().trim().to_owned();
-        // Its log goes on; a full pipe would stop it.
+        // The browser keeps writing its log; a full pipe would block it.
         std::thread::spawn(move || lines.for_each(drop));
         let (socket, _) = tungstenite::connect(address).unwrap();
-        let (requested, complaints) = (Vec::new(), Vec::new());
-        let mut browser = Self { child, socket, session: None, number: 0, requested, complaints };
+        let (requested, errors) = (Vec::new(), Vec::new());
+        let mut browser = Self { child, socket, session: None, message_id: 0, requested, errors };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }))["targetId"].clone();
         let attached = browser.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
@@ -49,42 +49,42 @@ impl Browser {
             browser.call(&format!("{domain}.enable"), json!({}));
         }
         browser.call("Page.navigate", json!({ "url": url }));
-        browser.until("document.readyState === 'complete'");
+        browser.wait_until("document.readyState === 'complete'");
         browser
     }
 
-    /// Calls a method and waits for its answer; events on the way are noted.
+    /// Calls a method and waits for its result; events that arrive before it are recorded.
     pub fn call(&mut self, method: &str, params: Value) -> Value {
-        self.number += 1;
-        let mut message = json!({ "id": self.number, "method": method, "params": params });
+        self.message_id += 1;
+        let mut message = json!({ "id": self.message_id, "method": method, "params": params });
         if let Some(session) = &self.session {
             message["sessionId"] = session.clone().into();
         }
         self.socket.send(Message::text(message.to_string())).unwrap();
         loop {
             let Message::Text(text) = self.socket.read().unwrap() else { continue };
-            let answer: Value = serde_json::from_str(&text).unwrap();
-            if answer["id"] == self.number {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].clone();
+            let received: Value = serde_json::from_str(&text).unwrap();
+            if received["id"] == self.message_id {
+                assert!(received["error"].is_null(), "{method}: {received}");
+                return received["result"].clone();
             }
-            self.note(&answer);
+            self.record_event(&received);
         }
     }
 
-    fn note(&mut self, event: &Value) {
+    fn record_event(&mut self, event: &Value) {
         let params = &event["params"];
         match event["method"].as_str().unwrap_or_default() {
             "Network.requestWillBeSent" => {
                 self.requested.push(params["request"]["url"].as_str().unwrap().to_owned());
             }
-            "Runtime.exceptionThrown" => self.complaints.push(params["exceptionDetails"].to_string()),
-            "Log.entryAdded" => self.complaints.push(params["entry"].to_string()),
+            "Runtime.exceptionThrown" => self.errors.push(params["exceptionDetails"].to_string()),
+            "Log.entryAdded" => self.errors.push(params["entry"].to_string()),
             _ => {}
         }
     }
 
-    /// What a script says; promises are waited for.
+    /// Evaluates a script and returns its value; a promise is awaited.
     pub fn eval(&mut self, script: &str) -> Value {
         let params =
             json!({ "expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true });
@@ -93,21 +93,19 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
-    /// Waits until a script says so.
-    pub fn until(&mut self, script: &str) {
-        let waiting = format!(
+    /// Waits until the script evaluates to true, and fails after two minutes.
+    pub fn wait_until(&mut self, script: &str) {
+        let poll = format!(
             "(async () => {{ for (let n = 0; n < 2400; n++) {{ if ({script}) return true; \
              await new Promise(done => setTimeout(done, 50)); }} return false; }})()"
         );
-        let so = self.eval(&waiting);
-        let seen = || "document.body.innerText.slice(0, 3000)";
-        if so != true {
-            let text = self.eval(seen());
-            panic!("{script} does not come; the page says: {text}\n{:?}", self.complaints);
+        if self.eval(&poll) != true {
+            let text = self.eval("document.body.innerText.slice(0, 3000)");
+            panic!("timed out waiting for {script}; the page shows: {text}\n{:?}", self.errors);
         }
     }
 
-    /// Puts files into an input, as somebody who chooses them does.
+    /// Selects files in a file input.
     pub fn choose(&mut self, input: &str, files: &[&Path]) {
         let root = self.call("DOM.getDocument", json!({}))["root"]["nodeId"].clone();
         let node =
@@ -127,8 +125,8 @@ impl Browser {
         }
     }
 
-    /// A window of this width, light or dark.
-    pub fn look(&mut self, width: u32, height: u32, scheme: &str) {
+    /// Sets the size of the window and the colour scheme (`light` or `dark`).
+    pub fn set_viewport(&mut self, width: u32, height: u32, scheme: &str) {
         let mobile = width < 600;
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
         self.call("Emulation.setDeviceMetricsOverride", size);
@@ -139,15 +137,15 @@ impl Browser {
         );
     }
 
-    /// What it looks like, all of the page, as PNG.
-    pub fn picture(&mut self) -> Vec<u8> {
+    /// A screenshot of the complete page, as PNG.
+    pub fn screenshot(&mut self) -> Vec<u8> {
         use base64::Engine;
         let params = json!({ "format": "png", "captureBeyondViewport": true });
         let answer = self.call("Page.captureScreenshot", params);
         base64::engine::general_purpose::STANDARD.decode(answer["data"].as_str().unwrap()).unwrap()
     }
 
-    /// Roles and names of what assistive programs can operate.
+    /// Roles and names of the controls in the accessibility tree.
     pub fn controls(&mut self) -> Vec<(String, String)> {
         let tree = self.call("Accessibility.getFullAXTree", json!({}));
         let nodes = tree["nodes"].as_array().unwrap().clone();

@@ -1,4 +1,4 @@
-//! A client that can be as bad as clients are, and the server under test.
+//! The server under test, and a client that can also send malformed requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,12 +17,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `index` of `folder`.
+    /// Starts a server for the index `index` in `folder`.
     pub fn start(folder: &Path, index: &str, args: &[&str]) -> Self {
         let spool = folder.join("spool");
-        let own = ["serve", index, "--listen", "127.0.0.1:0", "--spool"];
+        let serve_args = ["serve", index, "--listen", "127.0.0.1:0", "--spool"];
         let spool_text = spool.to_string_lossy();
-        let args = [&own[..], &[&spool_text], args].concat();
+        let args = [&serve_args[..], &[&spool_text], args].concat();
         let mut child = stage(folder, &args).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -38,10 +38,10 @@ impl Server {
         stream
     }
 
-    /// Sends bytes as they are, and reads until the server closes.
+    /// Sends bytes as they are, and reads until the server closes the connection.
     pub fn raw(&self, bytes: &[u8]) -> Response {
         let mut stream = self.connect();
-        // A server that has refused already may not read all of it.
+        // A server that has already refused the request may not read all of it.
         let _ = stream.write_all(bytes);
         Response::read(&mut stream)
     }
@@ -50,7 +50,7 @@ impl Server {
         self.get_with(path, "")
     }
 
-    /// With further lines of headers, each with its end of line.
+    /// Sends additional header lines, each of them with its line end.
     pub fn get_with(&self, path: &str, headers: &str) -> Response {
         self.raw(
             format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n")
@@ -58,15 +58,15 @@ impl Server {
         )
     }
 
-    pub fn post(&self, path: &str, parts: &[Part]) -> Response {
+    pub fn post(&self, path: &str, parts: &[FormPart]) -> Response {
         self.post_with(path, parts, "")
     }
 
-    pub fn post_with(&self, path: &str, parts: &[Part], headers: &str) -> Response {
+    pub fn post_with(&self, path: &str, parts: &[FormPart], headers: &str) -> Response {
         self.raw(&request(path, parts, headers))
     }
 
-    /// Sends a signal and waits for the end.
+    /// Sends a signal and waits for the process to exit.
     pub fn stop(&mut self, signal: &str) -> ExitStatus {
         self.signal(signal);
         self.child.wait().unwrap()
@@ -77,24 +77,24 @@ impl Server {
         assert!(sent.unwrap().success());
     }
 
-    /// The most memory that it has held, in bytes.
-    pub fn most_memory(&self) -> u64 {
+    /// Peak resident memory of the server, in bytes.
+    pub fn peak_memory(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = text.lines().find(|line| line.starts_with("VmHWM")).unwrap();
         1024 * line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     }
 
-    /// Asks until something is so.
-    pub fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+    /// Polls until the condition holds, and fails after two minutes.
+    pub fn wait_until(&self, description: &str, condition: impl Fn(&Self) -> bool) {
         let started = Instant::now();
-        while !so(self) {
-            assert!(started.elapsed() < Duration::from_secs(120), "{what} does not come");
+        while !condition(self) {
+            assert!(started.elapsed() < Duration::from_secs(120), "timed out waiting for {description}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// What it printed after its address.
-    pub fn rest(&mut self) -> String {
+    /// What it printed after the line with its address.
+    pub fn remaining_output(&mut self) -> String {
         let mut text = String::new();
         self.lines.read_to_string(&mut text).unwrap();
         text
@@ -108,20 +108,20 @@ impl Drop for Server {
     }
 }
 
-/// A field of a form.
-pub struct Part {
+/// One field of a form.
+pub struct FormPart {
     pub name: &'static str,
     pub file: Option<String>,
     pub bytes: Vec<u8>,
 }
 
-impl Part {
+impl FormPart {
     pub fn text(name: &'static str, text: &str) -> Self {
         Self { name, file: None, bytes: text.into() }
     }
 
-    /// A file under its own name.
-    pub fn of(name: &'static str, path: &Path) -> Self {
+    /// The contents of a file, under its own name.
+    pub fn from_path(name: &'static str, path: &Path) -> Self {
         Self::file(name, &path.file_name().unwrap().to_string_lossy(), std::fs::read(path).unwrap())
     }
 
@@ -130,8 +130,8 @@ impl Part {
     }
 }
 
-/// The body of a form.
-pub fn body(parts: &[Part]) -> Vec<u8> {
+/// The body of a multipart form.
+pub fn body(parts: &[FormPart]) -> Vec<u8> {
     let mut body = Vec::new();
     for part in parts {
         let file = part.file.as_ref().map_or_else(String::new, |file| format!("; filename=\"{file}\""));
@@ -146,8 +146,8 @@ pub fn body(parts: &[Part]) -> Vec<u8> {
     body
 }
 
-/// A whole request with a form.
-pub fn request(path: &str, parts: &[Part], headers: &str) -> Vec<u8> {
+/// A complete request with a form.
+pub fn request(path: &str, parts: &[FormPart], headers: &str) -> Vec<u8> {
     let body = body(parts);
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: multipart/form-data; \
@@ -157,10 +157,10 @@ pub fn request(path: &str, parts: &[Part], headers: &str) -> Vec<u8> {
     [head.into_bytes(), body].concat()
 }
 
-/// What came back.
+/// The response of the server.
 #[derive(Debug)]
 pub struct Response {
-    /// 0 where nothing came.
+    /// 0 if there was no response.
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -169,9 +169,9 @@ pub struct Response {
 impl Response {
     pub fn read(stream: &mut TcpStream) -> Self {
         let mut bytes = Vec::new();
-        // What came before a connection was reset counts.
+        // What arrived before the connection was reset counts as the response.
         let _ = stream.read_to_end(&mut bytes);
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
         let Some(end) = end else { return Self { status: 0, headers: Vec::new(), body: bytes } };
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         let mut lines = head.split("\r\n");
@@ -183,7 +183,7 @@ impl Response {
         let headers: Vec<(String, String)> = lines.map(header).collect();
         let chunked = headers.iter().any(|header| header.1 == "chunked");
         let rest = &bytes[end + 4..];
-        Self { status, headers, body: if chunked { unchunked(rest) } else { rest.to_vec() } }
+        Self { status, headers, body: if chunked { decode_chunked(rest) } else { rest.to_vec() } }
     }
 
     pub fn header(&self, name: &str) -> &str {
@@ -194,27 +194,27 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; the status has to be this one.
+    /// The body as JSON. Fails unless the status is `status`.
     pub fn json(&self, status: u16) -> serde_json::Value {
         assert_eq!(self.status, status, "{}", self.text());
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The words of a refusal.
+    /// The message of an error response with this status.
     pub fn error(&self, status: u16) -> String {
         self.json(status)["error"].as_str().unwrap().to_owned()
     }
 }
 
-fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::new();
-    while let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
+fn decode_chunked(mut bytes: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|window| window == b"\r\n") {
         let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap(), 16).unwrap();
         if size == 0 {
             break;
         }
-        whole.extend_from_slice(&bytes[end + 2..][..size]);
+        decoded.extend_from_slice(&bytes[end + 2..][..size]);
         bytes = &bytes[end + 4 + size..];
     }
-    whole
+    decoded
 }

@@ -1,4 +1,4 @@
-// Two recordings that are heard at matching places: one at a time, or both.
+// Plays two recordings at matching positions: one at a time, or both.
 
 class Player {
   // sources: two URLs, or null where there is no audio. alignment: sections and path, or null.
@@ -16,7 +16,7 @@ class Player {
       audio.preload = "auto";
       audio.preservesPitch = true;
       if (source) audio.src = source;
-      else this.failed[which] = "its audio is not there";
+      else this.failed[which] = "its audio is missing";
       audio.addEventListener("error", () => { if (source) { this.failed[which] = "this browser cannot play its format"; changed(); } });
       for (const event of ["play", "pause", "seeked", "ended", "loadedmetadata"]) audio.addEventListener(event, () => changed());
       return audio;
@@ -26,7 +26,7 @@ class Player {
   get playing() { return !this.audio[this.heard].paused; }
   time(which = this.heard) { return this.audio[which].currentTime; }
 
-  // The place of the other recording that goes with `seconds` of `which`; null outside of all sections.
+  // The position in the other recording that matches `seconds` of `which`; null outside all sections.
   matching(which, seconds) {
     const [own, other] = which === 0 ? ["a", "b"] : ["b", "a"];
     const section = this.section(which, seconds);
@@ -38,12 +38,12 @@ class Player {
       .map(point => which === 0 ? point : [point[1], point[0]])
       .sort((one, two) => one[0] - two[0]);
     const points = [[from, part[`start_${other}`]], ...inside, [to, part[`end_${other}`]]];
-    let at = points.findIndex(point => point[0] >= seconds);
-    if (at < 0) at = points.length - 1;
-    if (at === 0) return points[0][1];
-    const [before, after] = [points[at - 1], points[at]];
-    const share = after[0] > before[0] ? (seconds - before[0]) / (after[0] - before[0]) : 0;
-    return before[1] + share * (after[1] - before[1]);
+    let next = points.findIndex(point => point[0] >= seconds);
+    if (next < 0) next = points.length - 1;
+    if (next === 0) return points[0][1];
+    const [before, after] = [points[next - 1], points[next]];
+    const fraction = after[0] > before[0] ? (seconds - before[0]) / (after[0] - before[0]) : 0;
+    return before[1] + fraction * (after[1] - before[1]);
   }
 
   section(which, seconds) {
@@ -72,34 +72,34 @@ class Player {
     this.changed();
   }
 
-  // The other recording, at the place that matches; where nothing does, at the nearest section.
+  // Switches to the other recording at the matching position, or at the nearest section if nothing matches.
   async swap() {
-    const to = 1 - this.heard, was = this.playing, now = this.time();
+    const to = 1 - this.heard, wasPlaying = this.playing, now = this.time();
     if (this.failed[to]) return;
-    let place = this.matching(this.heard, now);
-    if (place === null && this.sections.length) {
+    let position = this.matching(this.heard, now);
+    if (position === null && this.sections.length) {
       const own = this.heard === 0 ? "a" : "b", other = to === 0 ? "a" : "b";
-      const far = part => Math.min(Math.abs(part[`start_${own}`] - now), Math.abs(part[`end_${own}`] - now));
-      const near = this.sections.reduce((best, part) => far(part) < far(best) ? part : best);
-      place = near[`start_${other}`];
+      const distance = part => Math.min(Math.abs(part[`start_${own}`] - now), Math.abs(part[`end_${own}`] - now));
+      const nearest = this.sections.reduce((best, part) => distance(part) < distance(best) ? part : best);
+      position = nearest[`start_${other}`];
     }
     this.audio[this.heard].pause();
-    this.seek(to, place === null ? now : place);
-    if (was) await this.play(to);
+    this.seek(to, position === null ? now : position);
+    if (wasPlaying) await this.play(to);
   }
 
-  // With both at once the one that is not looked at follows: started and stopped with the sections, its tempo bent to the other's.
+  // If both play at once, the second follows the first: it plays within matched sections, and its tempo is adjusted to that of the first.
   follow() {
     const other = this.audio[1 - this.heard];
-    const place = this.together && this.playing ? this.matching(this.heard, this.time()) : null;
-    if (place === null || this.failed[1 - this.heard]) {
+    const position = this.together && this.playing ? this.matching(this.heard, this.time()) : null;
+    if (position === null || this.failed[1 - this.heard]) {
       if (!other.paused && this.together) other.pause();
       return;
     }
-    const off = place - other.currentTime;
+    const lag = position - other.currentTime;
     const rate = this.heard === 0 ? 1 / this.tempo : this.tempo;
-    if (Math.abs(off) > 0.25) other.currentTime = place;
-    other.playbackRate = Math.min(Math.max(rate * (1 + Math.min(Math.max(off, -0.2), 0.2)), 0.5), 2);
+    if (Math.abs(lag) > 0.25) other.currentTime = position;
+    other.playbackRate = Math.min(Math.max(rate * (1 + Math.min(Math.max(lag, -0.2), 0.2)), 0.5), 2);
     if (other.paused) other.play().catch(() => {});
   }
 
@@ -110,12 +110,12 @@ class Player {
     this.changed();
   }
 
-  step(by) {
+  step(direction) {
     if (!this.sections.length) return;
     const own = this.heard === 0 ? "a" : "b", now = this.time();
     const starts = this.sections.map(part => part[`start_${own}`]).sort((one, two) => one - two);
-    const next = by > 0 ? starts.find(start => start > now + 0.1) : starts.filter(start => start < now - 1.5).pop();
-    this.seek(this.heard, next ?? (by > 0 ? starts[starts.length - 1] : starts[0]));
+    const next = direction > 0 ? starts.find(start => start > now + 0.1) : starts.filter(start => start < now - 1.5).pop();
+    this.seek(this.heard, next ?? (direction > 0 ? starts[starts.length - 1] : starts[0]));
   }
 
   close() {

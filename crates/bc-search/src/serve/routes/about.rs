@@ -1,4 +1,4 @@
-//! What a server says of itself: health, metrics, description, page.
+//! Routes about the server: health, metrics, OpenAPI description, page.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use axum::response::{Html, IntoResponse};
 
 use super::{recordings, works};
 use crate::serve::answers::HealthAnswer;
-use crate::serve::refusal::{Refusal, Refused};
+use crate::serve::api_error::{ApiError, ErrorBody};
 use crate::serve::state::State;
 
 const PAGE: &str = include_str!("../page/page.html");
 const STYLE: &str = include_str!("../page/page.css");
 const SCRIPTS: [&str; 4] = [
-    include_str!("../page/ask.js"),
+    include_str!("../page/request.js"),
     include_str!("../page/player.js"),
-    include_str!("../page/beside.js"),
+    include_str!("../page/compare.js"),
     include_str!("../page/page.js"),
 ];
 
-/// Whether the server is there, what its index holds, and what it allows.
-#[utoipa::path(get, path = "/health", responses((status = 200, body = HealthAnswer), (status = 500, body = Refused)))]
-pub async fn health(Extracted(state): Extracted<Arc<State>>) -> Result<Json<HealthAnswer>, Refusal> {
+/// The state of the server, the size of its index, and its limits.
+#[utoipa::path(get, path = "/health", responses((status = 200, body = HealthAnswer), (status = 500, body = ErrorBody)))]
+pub async fn health(Extracted(state): Extracted<Arc<State>>) -> Result<Json<HealthAnswer>, ApiError> {
     // The works of a new generation are grouped once, which takes a while for millions.
-    recordings::blocking(move || Ok(answer(&state))).await.map(Json)
+    recordings::run_blocking(move || Ok(answer(&state))).await.map(Json)
 }
 
 fn answer(state: &State) -> HealthAnswer {
@@ -39,7 +39,7 @@ fn answer(state: &State) -> HealthAnswer {
         generation: searcher.index.manifest.generation,
         calibrated: searcher.calibration().is_some(),
         adds: state.options.token.is_some() && state.index.is_dir(),
-        most_bytes: state.options.most_bytes,
+        max_file_bytes: state.options.max_file_bytes,
         longest_s: state.options.longest_s,
     }
 }
@@ -50,28 +50,28 @@ fn answer(state: &State) -> HealthAnswer {
     path = "/metrics",
     responses(
         (status = 200, description = "one line per figure", content_type = "text/plain", body = String),
-        (status = 500, body = Refused),
+        (status = 500, body = ErrorBody),
     )
 )]
-pub async fn metrics(Extracted(state): Extracted<Arc<State>>) -> Result<impl IntoResponse, Refusal> {
-    let text = state.metrics.text().map_err(|error| Refusal::internal(&error))?;
+pub async fn metrics(Extracted(state): Extracted<Arc<State>>) -> Result<impl IntoResponse, ApiError> {
+    let text = state.metrics.text().map_err(|error| ApiError::internal(&error))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
-/// This description.
+/// The OpenAPI description of this server.
 #[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
 pub async fn openapi() -> Json<utoipa::openapi::OpenApi> {
     Json(super::description())
 }
 
-/// The page to listen on.
+/// The web page.
 #[utoipa::path(
     get,
     path = "/",
-    responses((status = 200, description = "one page that loads nothing", content_type = "text/html", body = String))
+    responses((status = 200, description = "one page without external resources", content_type = "text/html", body = String))
 )]
 pub async fn page() -> impl IntoResponse {
-    // What a title or file name holds is never run: scripts and styles need a word that only this answer knows.
+    // Titles and file names are never executed: scripts and styles need a nonce that is unique to this answer.
     let nonce = format!("{:032x}", rand::random::<u128>());
     let page = PAGE
         .replace("{{nonce}}", &nonce)

@@ -1,4 +1,4 @@
-//! A recording becomes one of the index, for who has the token.
+//! Adds a recording to the index, for clients with the token.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -12,21 +12,24 @@ use bc_embed::windows::Windows;
 use bc_formats::{atomic, fingerprint};
 use utoipa::ToSchema;
 
-use crate::add::{addition, stamp};
+use crate::add::{addition, size_and_time};
+use crate::answer::Searcher;
 use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy};
 use crate::index::keys::Key;
+use crate::index::update::{RowUpdate, UpdateOutcome};
 use crate::index::{Manifest, Row};
+use crate::list::Item;
 use crate::serve::answers::{AddAnswer, id_of};
-use crate::serve::feature_cache::unusable;
-use crate::serve::refusal::{Refusal, Refused};
+use crate::serve::api_error::{ApiError, ErrorBody};
+use crate::serve::feature_cache::unusable_file;
 use crate::serve::state::State;
 use crate::serve::upload::{self, Uploaded};
 
 /// The form of an addition.
 #[derive(ToSchema)]
-#[allow(dead_code, reason = "it describes the form; the fields are read as they come")]
+#[allow(dead_code, reason = "it describes the form; the fields are read by name")]
 pub struct AddForm {
-    /// The recording. The server keeps the file, to be listened to.
+    /// The recording. The server keeps the file for playback.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
     /// Title; the file's name if not given.
@@ -49,27 +52,28 @@ pub struct AddForm {
     request_body(content = AddForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, body = AddAnswer),
-        (status = 400, description = "another form", body = Refused),
-        (status = 401, description = "another token, or none", body = Refused),
-        (status = 403, description = "this server adds nothing", body = Refused),
-        (status = 408, description = "the file came too slowly", body = Refused),
-        (status = 413, description = "the file is too large", body = Refused),
-        (status = 415, description = "no form at all", body = Refused),
-        (status = 422, description = "no audio, too long, silent, or empty", body = Refused),
-        (status = 503, description = "the server is busy: come again", body = Refused),
+        (status = 400, description = "invalid form", body = ErrorBody),
+        (status = 401, description = "missing or wrong token", body = ErrorBody),
+        (status = 403, description = "this server does not accept additions", body = ErrorBody),
+        (status = 408, description = "the file arrived too slowly", body = ErrorBody),
+        (status = 413, description = "the file is too large", body = ErrorBody),
+        (status = 415, description = "not multipart/form-data", body = ErrorBody),
+        (status = 422, description = "not audio, too long, silent, or empty", body = ErrorBody),
+        (status = 503, description = "the server is busy: try again later", body = ErrorBody),
     )
 )]
 pub async fn add(
     Extracted(state): Extracted<Arc<State>>,
     request: Request,
-) -> Result<Json<AddAnswer>, Refusal> {
-    if let Err(refusal) = allowed(&state, &request) {
+) -> Result<Json<AddAnswer>, ApiError> {
+    if let Err(error) = check_allowed(&state, &request) {
         upload::discard_body(request);
-        return Err(refusal);
+        return Err(error);
     }
     let texts = ["title", "performer", "work", "isrc", "iswc"];
     let mut form = upload::form(request, &state.spool, &state.queue, (&["file"], &texts)).await?;
     let file = form.file("file")?;
+    let title_is_file_name = form.text("title").is_empty();
     let title = match form.text("title") {
         "" => {
             Path::new(&file.name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into())
@@ -86,98 +90,140 @@ pub async fn add(
         ..Row::default()
     };
     let shared = state.clone();
-    Ok(Json(state.queue.work(move || take(&shared, &file, row)).await?))
+    Ok(Json(state.queue.work(move || add_file(&shared, &file, row, title_is_file_name)).await?))
 }
 
-fn allowed(state: &State, request: &Request) -> Result<(), Refusal> {
+/// Checks that the server accepts additions and that the request has the token.
+fn check_allowed(state: &State, request: &Request) -> Result<(), ApiError> {
     let Some(token) = &state.options.token else {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             StatusCode::FORBIDDEN,
-            "this server adds nothing: it was started without --token-file",
+            "this server does not accept additions: it was started without --token-file",
         ));
     };
     if !state.index.is_dir() {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             StatusCode::FORBIDDEN,
-            "this server adds nothing: its index is a file of embeddings; `bc-search import` makes a folder of it, which can be added to",
+            "this server does not accept additions: its index is a file of embeddings; `bc-search import` converts it to a folder, which can grow",
         ));
     }
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if token.is_in(header) {
         return Ok(());
     }
-    Err(Refusal::new(StatusCode::UNAUTHORIZED, "send the server's token: Authorization: Bearer TOKEN"))
+    Err(ApiError::new(StatusCode::UNAUTHORIZED, "send the server's token: Authorization: Bearer TOKEN"))
 }
 
-fn take(state: &State, file: &Uploaded, mut row: Row) -> Result<AddAnswer, Refusal> {
-    let internal = |error: anyhow::Error| Refusal::internal(&error);
+/// Embeds an uploaded file and adds it to the index, unless its audio is already present.
+fn add_file(
+    state: &State,
+    file: &Uploaded,
+    mut row: Row,
+    title_is_file_name: bool,
+) -> Result<AddAnswer, ApiError> {
+    let internal = |error: anyhow::Error| ApiError::internal(&error);
     let searcher = state.searcher();
     let audio = searcher.audio().map_err(internal)?;
     let windows = searcher.index.windows().map_err(internal)?;
-    row.content_hash = fingerprint::of_file(file.path()).map_err(|error| unusable(&error, file))?;
-    let key = Key::from_row(&row);
-    if searcher.index.recordings().any(|recording| searcher.index.key(recording).has_content(&key.content)) {
-        // A recording that the index already holds is not decoded.
-        return Ok(AddAnswer { status: "there".to_owned(), id: None, recordings: searcher.index.len() });
-    }
-    let features = state.feature_cache.uploaded_as(audio, file, &row.content_hash)?;
+    row.content_hash = fingerprint::of_file(file.path()).map_err(|error| unusable_file(&error, file))?;
+    let content = Key::from_row(&row).content;
     let compare = searcher.index.manifest.compare.clone();
-    let short = compare.as_ref().map(Windows::of_comparison).transpose().map_err(internal)?;
+    let mut empty = Manifest::empty(&audio.embedder, windows, searcher.index.manifest.storage);
+    empty.compare.clone_from(&compare);
+    if let Some(old) = row_with_content(&searcher, &content).map_err(internal)? {
+        // A recording that the index already holds is not decoded.
+        return update_present(state, empty, row, &old, title_is_file_name).map_err(internal);
+    }
+    let features = state.feature_cache.uploaded_with_hash(audio, file, &row.content_hash)?;
+    let short = compare.as_ref().map(Windows::from_comparison).transpose().map_err(internal)?;
     let short = short.map(|short| (short, &[1.0][..]));
     let embedded = audio.embed_features_compared(file.path(), &features, windows, short);
-    let embedded = embedded.map_err(|error| unusable(&error, file))?;
-    let addition = addition(row, embedded)
-        .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{}: {error}", file.name)))?;
-    let mut empty = Manifest::empty(&audio.embedder, windows, searcher.index.manifest.storage);
-    empty.compare = compare;
-    let outcome = keep_and_add(state, file, addition, empty).map_err(internal)?;
+    let embedded = embedded.map_err(|error| unusable_file(&error, file))?;
+    let addition = addition(row, embedded).map_err(|error| {
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{}: {error}", file.name))
+    })?;
+    let outcome = store_and_add(state, file, addition, empty).map_err(internal)?;
     state.refresh().map_err(internal)?;
-    let recordings = state.searcher().index.len();
-    Ok(match outcome {
-        (AddOutcome::Added | AddOutcome::Replaced, id) => {
-            AddAnswer { status: "added".to_owned(), id: Some(id), recordings }
+    let searcher = state.searcher();
+    let recordings = searcher.index.len();
+    let (status, id) = match outcome {
+        (AddOutcome::Added | AddOutcome::Replaced, id) => ("added", Some(id)),
+        // Added by another process meanwhile.
+        (AddOutcome::AlreadyPresent | AddOutcome::PathConflict, _) => {
+            let present = row_with_content(&searcher, &content).map_err(internal)?;
+            ("there", present.map(|row| id_of(&row.path)))
         }
-        (AddOutcome::AlreadyPresent | AddOutcome::PathTaken, _) => {
-            AddAnswer { status: "there".to_owned(), id: None, recordings }
-        }
-    })
+    };
+    Ok(AddAnswer { status: status.to_owned(), id, updated: false, recordings })
 }
 
-/// Keeps the audio under a name that is its content, and adds the recording; of audio that was there nothing is kept.
-fn keep_and_add(
+/// The row of the recording with this content, if the index holds it.
+fn row_with_content(searcher: &Searcher, content: &[u8; 16]) -> Result<Option<Row>> {
+    let index = &searcher.index;
+    let mut recordings = index.recordings();
+    recordings
+        .find(|recording| index.key(*recording).has_content(content))
+        .map(|at| index.row(at))
+        .transpose()
+}
+
+/// Gives a recording that the index already holds the metadata that were sent.
+fn update_present(
+    state: &State,
+    empty: Manifest,
+    row: Row,
+    old: &Row,
+    title_is_file_name: bool,
+) -> Result<AddAnswer> {
+    let item = Item { path: PathBuf::from(&old.path), row, title_is_file_name };
+    let row = item.updated(old);
+    let mut updated = false;
+    if row != *old {
+        let update = RowUpdate { old_path: old.path.clone(), row };
+        let outcomes = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)?.update(vec![update])?;
+        updated = outcomes == [UpdateOutcome::Updated];
+        state.refresh()?;
+    }
+    let recordings = state.searcher().index.len();
+    Ok(AddAnswer { status: "there".to_owned(), id: Some(id_of(&old.path)), updated, recordings })
+}
+
+/// Stores the audio under its content hash and adds the recording; audio that was already present is not stored.
+fn store_and_add(
     state: &State,
     file: &Uploaded,
     mut addition: Addition,
     empty: Manifest,
 ) -> Result<(AddOutcome, String)> {
     let row = &mut addition.row;
-    let kept = kept_path(&state.index, &row.content_hash, &file.name);
-    // One at a time: of two requests with the same file the second must not remove what the first has kept.
+    let stored = storage_path(&state.index, &row.content_hash, &file.name);
+    // One at a time: of two requests with the same file, the second must not remove the file that the first has stored.
     let _adding = state.adding.lock().unwrap_or_else(PoisonError::into_inner);
-    let was_kept = kept.exists();
-    // What is there has this content. Written again it would have another time, and be hashed at every look.
-    if !was_kept {
+    let was_stored = stored.exists();
+    // An existing file has this content. Writing it again would change its time, so that it would be hashed again.
+    if !was_stored {
         let mut source = std::fs::File::open(file.path()).context("the uploaded file is gone")?;
-        atomic::write_with(&kept, |target| Ok(std::io::copy(&mut source, target).map(|_| ())?))?;
+        atomic::write_with(&stored, |target| Ok(std::io::copy(&mut source, target).map(|_| ())?))?;
     }
-    (row.bytes, row.modified_ns) = stamp(&kept);
-    row.path = kept.to_string_lossy().into_owned();
+    (row.bytes, row.modified_ns) = size_and_time(&stored);
+    row.path = stored.to_string_lossy().into_owned();
     let id = id_of(&row.path);
     let outcome = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)
         .and_then(|mut adder| adder.add(vec![addition]))
-        .map(|fates| fates.first().copied().unwrap_or(AddOutcome::AlreadyPresent));
-    if !matches!(outcome, Ok(AddOutcome::Added | AddOutcome::Replaced)) && !was_kept {
-        let _ = std::fs::remove_file(&kept);
+        .map(|outcomes| outcomes.first().copied().unwrap_or(AddOutcome::AlreadyPresent));
+    if !matches!(outcome, Ok(AddOutcome::Added | AddOutcome::Replaced)) && !was_stored {
+        let _ = std::fs::remove_file(&stored);
     }
     Ok((outcome?, id))
 }
 
-/// Where the audio of a recording that was sent is kept: `audio/` in the index, the content hash, and the ending of its name if that is
-/// one of audio.
-fn kept_path(index: &Path, content_hash: &str, name: &str) -> PathBuf {
-    let ending = Path::new(name).extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
-    let ending = ending.filter(|ending| bc_audio::EXTENSIONS.contains(&ending.as_str()));
-    index.join("audio").join(format!("{content_hash}.{}", ending.as_deref().unwrap_or("bin")))
+/// The path where uploaded audio is stored: `audio/` in the index, the content hash, and the extension of its name if that is an
+/// audio extension.
+fn storage_path(index: &Path, content_hash: &str, name: &str) -> PathBuf {
+    let extension =
+        Path::new(name).extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
+    let extension = extension.filter(|extension| bc_audio::EXTENSIONS.contains(&extension.as_str()));
+    index.join("audio").join(format!("{content_hash}.{}", extension.as_deref().unwrap_or("bin")))
 }
 
 #[cfg(test)]
@@ -185,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sender_cannot_choose_the_path_of_an_added_file() {
+    fn clients_cannot_choose_the_path_of_an_added_file() {
         for (name, expected) in [
             ("song.MP3", "audio/0123.mp3"),
             ("../../x.wav", "audio/0123.wav"),
@@ -193,7 +239,7 @@ mod tests {
             ("x./../../etc/passwd", "audio/0123.bin"),
             ("", "audio/0123.bin"),
         ] {
-            assert_eq!(kept_path(Path::new("i"), "0123", name), Path::new("i").join(expected));
+            assert_eq!(storage_path(Path::new("i"), "0123", name), Path::new("i").join(expected));
         }
     }
 }

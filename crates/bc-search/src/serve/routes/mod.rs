@@ -1,4 +1,4 @@
-//! Every route with its description: what is not described is not answered.
+//! Every route with its OpenAPI description; undocumented routes cannot exist.
 
 mod about;
 mod add;
@@ -19,23 +19,23 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::guard::{Guard, around};
-use super::refusal::Refusal;
+use super::api_error::ApiError;
+use super::guard::{Guard, guard_middleware};
 use super::state::State;
 
-/// What all routes have in common.
+/// The OpenAPI information that all routes share.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "bytecover",
         description = "Finds the work that a recording is a version of, and where two recordings match. Errors are JSON \
-                       with `error`, in words, and `retry_after_s` (also the header Retry-After) where coming again helps."
+                       with the text `error` and, if a retry can help, `retry_after_s` (also the header Retry-After)."
     ),
     modifiers(&Bearer)
 )]
-struct Described;
+struct ApiDoc;
 
-/// The token, as OpenAPI has it.
+/// Adds the bearer token to the OpenAPI description.
 struct Bearer;
 
 impl utoipa::Modify for Bearer {
@@ -46,8 +46,8 @@ impl utoipa::Modify for Bearer {
     }
 }
 
-fn described() -> OpenApiRouter<Arc<State>> {
-    OpenApiRouter::with_openapi(Described::openapi())
+fn documented_routes() -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(identify::identify))
         .routes(routes!(compare::compare))
         .routes(routes!(add::add))
@@ -63,27 +63,30 @@ fn described() -> OpenApiRouter<Arc<State>> {
 /// The OpenAPI description of all routes.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
-    described().to_openapi()
+    documented_routes().to_openapi()
 }
 
 /// All routes, for a server at `address`.
 pub fn router(state: &Arc<State>, address: SocketAddr) -> Router {
-    let (router, _) = described().split_for_parts();
+    let (router, _) = documented_routes().split_for_parts();
     let guard = Guard::new(state.clone(), address);
     let router = router
         .fallback(|| async {
-            Refusal::absent("there is nothing at this path; /openapi.json lists what there is")
+            ApiError::not_found("there is nothing at this path; /openapi.json lists the paths")
         })
         .method_not_allowed_fallback(|| async {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "not by this method; /openapi.json says by which")
+            ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path does not allow this method; /openapi.json lists the methods",
+            )
         })
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             use axum::response::IntoResponse;
-            Refusal::internal(&anyhow::anyhow!("this request broke the program; please report it"))
+            ApiError::internal(&anyhow::anyhow!("this request made the program panic; please report it"))
                 .into_response()
         }))
-        .layer(axum::middleware::from_fn_with_state(guard, around))
+        .layer(axum::middleware::from_fn_with_state(guard, guard_middleware))
         .with_state(state.clone());
     let origins: Vec<HeaderValue> =
         state.options.origins.iter().filter_map(|origin| origin.parse().ok()).collect();

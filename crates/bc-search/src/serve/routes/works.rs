@@ -12,52 +12,58 @@ use utoipa::IntoParams;
 use crate::answer::Searcher;
 use crate::index::Row;
 use crate::serve::answers::{IndexedRecording, ListedWork, WorksAnswer};
+use crate::serve::api_error::{ApiError, ErrorBody};
 use crate::serve::feature_cache::file_name;
-use crate::serve::refusal::{Refusal, Refused};
 use crate::serve::state::{State, Works};
 
-/// Works of a page, at most.
-const MOST: usize = 200;
-/// Recordings of a work that are listed.
-const RECORDINGS: usize = 20;
+/// Maximum number of works of a page.
+const MAX_WORKS: usize = 200;
+/// Maximum number of recordings that are listed for a work.
+const MAX_RECORDINGS: usize = 20;
 
-/// Which works.
+/// The error of a request with other parameters.
+const PARAMETERS: &str =
+    "the parameters are `q` (a text), `offset` (a number from 0) and `limit` (a number from 1 to 200)";
+
+/// The query parameters of a list of works.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Asked {
-    /// Those with this in their name, title, performer or file name; all if not given.
+pub struct WorksQuery {
+    /// Text that must be in the name, title, performer or file name; all works if not given.
     #[serde(default)]
     q: String,
-    /// Works to pass over.
+    /// Number of works to skip.
     #[serde(default)]
     offset: usize,
-    /// Works of the answer, 1 to 200; 50 if not given.
+    /// Number of works of the answer, 1 to 200; 50 if not given.
     limit: Option<usize>,
 }
 
-/// All works of the index as it is now, in the order in which they came.
+/// All works of the current index, in the order of their first recordings.
 pub fn all(state: &State, searcher: &Searcher) -> Works {
     let generation = searcher.index.manifest.generation;
-    let mut held = state.works.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, works)) = held.as_ref().filter(|(of, _)| *of == generation) {
+    let mut cached = state.works.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, works)) =
+        cached.as_ref().filter(|(cached_generation, _)| *cached_generation == generation)
+    {
         return works.clone();
     }
-    let (mut works, mut places) = (Vec::new(), HashMap::new());
+    let (mut works, mut index_of_work) = (Vec::new(), HashMap::new());
     for recording in searcher.index.recordings() {
         let work = searcher.index.key(recording).work;
         if work == 0 {
             works.push(vec![recording]);
         } else {
-            let place = *places.entry(work).or_insert(works.len());
-            if place == works.len() {
+            let index = *index_of_work.entry(work).or_insert(works.len());
+            if index == works.len() {
                 works.push(Vec::new());
             }
-            works[place].push(recording);
+            works[index].push(recording);
         }
     }
     let works = Arc::new(works);
-    *held = Some((generation, works.clone()));
+    *cached = Some((generation, works.clone()));
     works
 }
 
@@ -65,60 +71,63 @@ pub fn all(state: &State, searcher: &Searcher) -> Works {
 #[utoipa::path(
     get,
     path = "/works",
-    params(Asked),
+    params(WorksQuery),
     responses(
         (status = 200, body = WorksAnswer),
-        (status = 400, description = "another question", body = Refused),
-        (status = 503, description = "the server is busy: come again", body = Refused),
+        (status = 400, description = "invalid query parameters", body = ErrorBody),
+        (status = 503, description = "the server is busy: try again later", body = ErrorBody),
     )
 )]
 pub async fn works(
     Extracted(state): Extracted<Arc<State>>,
-    asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Json<WorksAnswer>, Refusal> {
-    let Query(asked) = asked.map_err(|error| Refusal::bad(error.body_text()))?;
+    query: Result<Query<WorksQuery>, QueryRejection>,
+) -> Result<Json<WorksAnswer>, ApiError> {
+    let Query(query) = query.map_err(|_| ApiError::bad_request(PARAMETERS))?;
+    if query.limit == Some(0) {
+        return Err(ApiError::bad_request(PARAMETERS));
+    }
     let shared = state.clone();
-    let answer = state.queue.work(move || list(&shared, &asked).map_err(|error| Refusal::internal(&error)));
+    let answer = state.queue.work(move || list(&shared, &query).map_err(|error| ApiError::internal(&error)));
     Ok(Json(answer.await?))
 }
 
-fn list(state: &State, asked: &Asked) -> anyhow::Result<WorksAnswer> {
+fn list(state: &State, query: &WorksQuery) -> anyhow::Result<WorksAnswer> {
     let searcher = state.searcher();
     let works = all(state, &searcher);
-    let text = asked.q.trim().to_lowercase();
-    let fits = |row: &Row| {
+    let text = query.q.trim().to_lowercase();
+    let matches = |row: &Row| {
         [&row.work, &row.title, &row.performer, file_name(&row.path)]
             .iter()
             .any(|field| field.to_lowercase().contains(&text))
     };
-    let mut places = Vec::new();
-    for (place, recordings) in works.iter().enumerate() {
-        let mut fit = text.is_empty();
+    let mut matching = Vec::new();
+    for (index, recordings) in works.iter().enumerate() {
+        let mut is_match = text.is_empty();
         for recording in recordings {
-            if fit {
+            if is_match {
                 break;
             }
-            fit = fits(&searcher.index.row(*recording)?);
+            is_match = matches(&searcher.index.row(*recording)?);
         }
-        places.extend(fit.then_some(place));
+        matching.extend(is_match.then_some(index));
     }
-    let limit = asked.limit.unwrap_or(50).clamp(1, MOST);
-    let shown = places.iter().skip(asked.offset).take(limit).map(|place| {
-        let recordings = &works[*place];
+    let limit = query.limit.unwrap_or(50).clamp(1, MAX_WORKS);
+    let shown = matching.iter().skip(query.offset).take(limit).map(|index| {
+        let recordings = &works[*index];
         let rows: anyhow::Result<Vec<Row>> =
-            recordings.iter().take(RECORDINGS).map(|recording| searcher.index.row(*recording)).collect();
+            recordings.iter().take(MAX_RECORDINGS).map(|recording| searcher.index.row(*recording)).collect();
         let rows = rows?;
         let first = rows.first().cloned().unwrap_or_default();
         let names = [first.work, first.title, file_name(&first.path).to_owned()];
         Ok(ListedWork {
             name: names.into_iter().find(|name| !name.is_empty()).unwrap_or_default(),
             versions: recordings.len(),
-            recordings: rows.iter().map(|row| IndexedRecording::of(state, row)).collect(),
+            recordings: rows.iter().map(|row| IndexedRecording::from_row(state, row)).collect(),
         })
     });
     Ok(WorksAnswer {
-        total: places.len(),
-        offset: asked.offset,
+        total: matching.len(),
+        offset: query.offset,
         works: shown.collect::<anyhow::Result<_>>()?,
     })
 }

@@ -1,4 +1,4 @@
-//! An error response: what is wrong, what helps, and when to retry.
+//! Error responses: the error, its remedy, and when to retry.
 
 use axum::Json;
 use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -7,49 +7,49 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Why there is no answer.
+/// The body of an error response.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Refused {
-    /// What is wrong, and what helps.
+pub struct ErrorBody {
+    /// The error and its remedy.
     #[schema(example = "cannot use song.mp3: no known audio format")]
     pub error: String,
-    /// Seconds after which the same request may be answered; absent where it will not be.
+    /// Seconds after which to retry the same request; absent if a retry cannot succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u64>,
 }
 
-/// A request that is refused.
+/// An error response with its HTTP status.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
+pub struct ApiError {
     /// The HTTP status.
     pub status: StatusCode,
     /// The body of the response.
-    pub body: Refused,
+    pub body: ErrorBody,
 }
 
-impl Refusal {
-    /// A request that will never be answered as it is.
+impl ApiError {
+    /// An error that a retry of the same request cannot solve.
     pub fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, body: Refused { error: error.into(), retry_after_s: None } }
+        Self { status, body: ErrorBody { error: error.into(), retry_after_s: None } }
     }
 
-    /// A request that is not understood.
-    pub fn bad(error: impl Into<String>) -> Self {
+    /// A bad request (400).
+    pub fn bad_request(error: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error)
     }
 
-    /// Something that is not there.
-    pub fn absent(error: impl Into<String>) -> Self {
+    /// A resource that does not exist (404).
+    pub fn not_found(error: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 
-    /// Too many requests at once: to be retried after so many seconds.
+    /// A busy server (503); retry after `seconds`.
     pub fn busy(error: impl Into<String>, seconds: u64) -> Self {
-        let body = Refused { error: error.into(), retry_after_s: Some(seconds) };
+        let body = ErrorBody { error: error.into(), retry_after_s: Some(seconds) };
         Self { status: StatusCode::SERVICE_UNAVAILABLE, body }
     }
 
-    /// The server's own fault. The causes go to its log as well.
+    /// An internal error (500), which is also logged with its causes.
     pub fn internal(error: &anyhow::Error) -> Self {
         let error = bc_cli::describe(error);
         tracing::error!("{error}");
@@ -57,7 +57,7 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let retry = self.body.retry_after_s;
         let mut response = (self.status, Json(self.body)).into_response();

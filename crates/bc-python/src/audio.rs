@@ -1,4 +1,4 @@
-//! Recordings: transform, features, alignment.
+//! The Python functions for audio: transform, features, alignment.
 
 use std::path::{Path, PathBuf};
 
@@ -10,26 +10,28 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{array, array_of_floats, floats};
-use crate::errors::{expect_file, failed};
+use crate::errors::{expect_file, to_py_error};
 
 /// The default transform, pooled over `pool` frames.
 fn settings(pool: u32) -> PyResult<CqtSettings> {
     if pool == 0 {
-        return Err(PyValueError::new_err("pool is the number of frames averaged into a column, at least 1"));
+        return Err(PyValueError::new_err(
+            "pool, the number of frames averaged into a column, must be at least 1",
+        ));
     }
     Ok(CqtSettings { pool, ..CqtSettings::default() })
 }
 
-/// bins x frames of an audio file, and the number of frames.
-fn of_file(path: &Path, settings: CqtSettings) -> PyResult<(Vec<f32>, usize)> {
+/// Magnitudes of an audio file (bins x frames), and the number of frames.
+fn file_magnitudes(path: &Path, settings: CqtSettings) -> PyResult<(Vec<f32>, usize)> {
     expect_file(path)?;
-    let made = Extractor::new(settings, Limits::default()).file_exact(path);
-    let made = made.with_context(|| format!("cannot use {}", path.display())).map_err(failed)?;
-    Ok((made.magnitude, made.frames))
+    let features = Extractor::new(settings, Limits::default()).file_exact(path);
+    let features = features.with_context(|| format!("cannot use {}", path.display())).map_err(to_py_error)?;
+    Ok((features.magnitude, features.frames))
 }
 
-/// Constant-Q magnitudes, float32 of shape (84, frames): 84 semitones from C1 (32.7 Hz), a column every 512 * pool samples at
-/// 22,050 Hz (23.2 ms * pool). What `bc-features cqt` writes.
+/// Constant-Q magnitudes, float32 of shape (84, frames): 84 semitones from C1 (32.7 Hz), one column per 512 * pool samples at
+/// 22,050 Hz (23.2 ms * pool). The same as `bc-features cqt` writes.
 ///
 /// source: path of an audio file, or mono samples (1-D, full scale is 1) at sample_rate Hz. pool: frames averaged into a column.
 /// Raises FileNotFoundError, or ValueError for a file that does not decode.
@@ -43,7 +45,7 @@ pub fn cqt<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let settings = settings(pool)?;
     let (values, frames) = match source.extract::<PathBuf>() {
-        Ok(path) => py.detach(|| of_file(&path, settings))?,
+        Ok(path) => py.detach(|| file_magnitudes(&path, settings))?,
         Err(_) => {
             let samples = floats(source, 1, "an array of mono samples")?.values;
             if samples.iter().any(|sample| !sample.is_finite()) {
@@ -56,20 +58,20 @@ pub fn cqt<'py>(
     array_of_floats(py, &values, &[settings.bins as usize, frames])
 }
 
-/// A file's features, float16 of shape (84, frames): magnitudes averaged over pool frames (116 ms for 5). What
+/// A file's features, float16 of shape (84, frames): magnitudes averaged over pool frames (116 ms for 5). The same as
 /// `bc-features extract` stores.
 #[pyfunction]
 #[pyo3(signature = (path, pool = 5))]
 pub fn features(py: Python<'_>, path: PathBuf, pool: u32) -> PyResult<Bound<'_, PyAny>> {
     let settings = settings(pool)?;
     expect_file(&path)?;
-    let made = py.detach(|| Extractor::new(settings, Limits::default()).file(&path));
-    let made = made.with_context(|| format!("cannot use {}", path.display())).map_err(failed)?;
-    let bytes: Vec<u8> = made.magnitude.iter().flat_map(|value| value.to_ne_bytes()).collect();
-    array(py, &bytes, "float16", &[settings.bins as usize, made.frames])
+    let features = py.detach(|| Extractor::new(settings, Limits::default()).file(&path));
+    let features = features.with_context(|| format!("cannot use {}", path.display())).map_err(to_py_error)?;
+    let bytes: Vec<u8> = features.magnitude.iter().flat_map(|value| value.to_ne_bytes()).collect();
+    array(py, &bytes, "float16", &[settings.bins as usize, features.frames])
 }
 
-/// How two recordings go together.
+/// How two recordings match.
 #[pyclass(frozen, module = "bytecover")]
 pub struct Alignment(bc_align::Alignment);
 
@@ -120,24 +122,24 @@ impl Alignment {
 
 /// Key shift, tempo ratio and matched sections of two recordings, from their chroma.
 ///
-/// a, b: paths of audio files, or magnitudes of shape (84, frames) averaged over pool frames, as `features` gives them (for
+/// a, b: paths of audio files, or magnitudes of shape (84, frames) averaged over pool frames, as `features` returns them (for
 /// arrays of `cqt`, pool=1). Raises ValueError for a recording shorter than 7.2 s or longer than half an hour.
 #[pyfunction]
 #[pyo3(signature = (a, b, pool = 5))]
 pub fn align(py: Python<'_>, a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>, pool: u32) -> PyResult<Alignment> {
     let (a, b) = (chroma(py, a, pool)?, chroma(py, b, pool)?);
-    let found = py.detach(|| bc_align::align(&a, &b, &bc_align::align::Settings::default()));
-    found.map(Alignment).map_err(failed)
+    let alignment = py.detach(|| bc_align::align(&a, &b, &bc_align::align::Settings::default()));
+    alignment.map(Alignment).map_err(to_py_error)
 }
 
 fn chroma(py: Python<'_>, source: &Bound<'_, PyAny>, pool: u32) -> PyResult<Chroma> {
     let settings = settings(pool)?;
     let (values, frames) = match source.extract::<PathBuf>() {
-        Ok(path) => py.detach(|| of_file(&path, settings))?,
+        Ok(path) => py.detach(|| file_magnitudes(&path, settings))?,
         Err(_) => {
-            let found = floats(source, 2, "an array of magnitudes (84, frames)")?;
-            (found.values, found.shape[1])
+            let magnitudes = floats(source, 2, "an array of magnitudes (84, frames)")?;
+            (magnitudes.values, magnitudes.shape[1])
         }
     };
-    Chroma::fold(&values, frames, &settings, &Folding::default()).map_err(failed)
+    Chroma::fold(&values, frames, &settings, &Folding::default()).map_err(to_py_error)
 }

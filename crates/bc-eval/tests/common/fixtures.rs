@@ -1,6 +1,6 @@
-//! A small network, audio files and embeddings of our own, for the tests of bc-eval and bc-search.
+//! Synthetic networks, audio files, features and embeddings for the tests of bc-eval and bc-search.
 
-#![allow(dead_code, reason = "not every test file needs all of it")]
+#![allow(dead_code, reason = "not every test file uses all of it")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use bc_nn::{Backend, Network, NetworkSettings};
 use half::f16;
 use rand::{RngExt, SeedableRng};
 
-/// A network of a few thousand weights for the default transform, as a checkpoint of training has it.
+/// Writes a checkpoint of a few thousand weights for the default transform; returns its input.
 pub fn checkpoint(path: &Path, seed: u64) -> NetworkInput {
     let cqt = CqtSettings::default();
     let model =
@@ -28,21 +28,21 @@ pub fn checkpoint(path: &Path, seed: u64) -> NetworkInput {
 }
 
 /// Writes embeddings of `cliques` x `versions`, half of the cliques in val and half in test: vectors around
-/// the directions of their cliques, `spread` apart. `dress` may change a label.
+/// the directions of their cliques, with the standard deviation `spread`. `edit_label` may change a label.
 pub fn clusters(
     path: &Path,
     [cliques, versions]: [usize; 2],
     dim: usize,
     spread: f32,
-    dress: impl Fn(&mut Label),
+    edit_label: impl Fn(&mut Label),
 ) {
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(5);
-    let mut bell = || (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
+    let mut normal = || (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
     let (mut labels, mut vectors) = (Vec::new(), Vec::new());
     for clique in 0..cliques {
-        let centre: Vec<f32> = (0..dim).map(|_| bell()).collect();
+        let centre: Vec<f32> = (0..dim).map(|_| normal()).collect();
         for version in 0..versions {
-            vectors.extend(centre.iter().map(|value| value + spread * bell()).collect::<Vec<_>>());
+            vectors.extend(centre.iter().map(|value| value + spread * normal()).collect::<Vec<_>>());
             let mut label = Label {
                 version_id: format!("{clique}-{version}"),
                 clique_id: format!("clique {clique}"),
@@ -53,7 +53,7 @@ pub fn clusters(
                 start_s: 0.0,
                 source_hash: String::new(),
             };
-            dress(&mut label);
+            edit_label(&mut label);
             labels.push(label);
         }
     }
@@ -67,7 +67,7 @@ pub fn clusters(
     Embeddings { labels, dim, vectors, provenance }.write(path).unwrap();
 }
 
-/// Provenance of no consequence.
+/// An empty provenance.
 pub fn provenance() -> Provenance {
     Provenance {
         format: String::new(),
@@ -78,7 +78,7 @@ pub fn provenance() -> Provenance {
     }
 }
 
-/// Writes `features/part-0.parquet`: bins x `frames` for each version.
+/// Writes `features/part-0.parquet` from the magnitudes (bins x frames) of each version.
 pub fn features(folder: &Path, rows: &[(&str, Vec<f16>)]) {
     let settings = CqtSettings::default();
     let mut part = PartWriter::create(&folder.join("features/part-0.parquet"), settings).unwrap();
@@ -96,7 +96,7 @@ pub fn features(folder: &Path, rows: &[(&str, Vec<f16>)]) {
     part.commit(provenance()).unwrap();
 }
 
-/// A version whose audio is there.
+/// A version whose audio is present.
 pub fn usable(id: &str, clique: &str, split: Split) -> Version {
     let mut version = Version::new(id, clique);
     (version.split, version.status, version.audio_path) = (split, Status::Ok, Some(format!("{id}.wav")));
@@ -115,7 +115,7 @@ pub fn config(folder: &Path) {
     std::fs::write(folder.join("c.toml"), text).unwrap();
 }
 
-/// An experiment of `cliques` x 3 versions with noise for features, a third of the cliques in each split, and a network.
+/// Writes an experiment of `cliques` x 3 versions with noise as features, a third of the cliques in each split, and a network.
 pub fn experiment(folder: &Path, cliques: usize) {
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(9);
     let (mut rows, mut versions) = (Vec::new(), Vec::new());
@@ -133,7 +133,7 @@ pub fn experiment(folder: &Path, cliques: usize) {
     config(folder);
 }
 
-/// A WAV file of samples.
+/// Writes samples as a WAV file.
 pub fn wav(path: &Path, samples: impl Iterator<Item = i16>) {
     let spec = hound::WavSpec {
         channels: 1,
@@ -149,7 +149,7 @@ pub fn wav(path: &Path, samples: impl Iterator<Item = i16>) {
 /// Sample rate of all WAV files here.
 pub const RATE: u32 = 16_000;
 
-/// The samples of second-long notes (MIDI numbers), one after another.
+/// The samples of notes of one second each (MIDI numbers), one after another.
 pub fn notes(notes: &[u32]) -> impl Iterator<Item = i16> {
     notes.iter().copied().flat_map(|note| {
         let hertz = 440.0 * 2f64.powf((f64::from(note) - 69.0) / 12.0);
@@ -161,8 +161,8 @@ pub fn notes(notes: &[u32]) -> impl Iterator<Item = i16> {
     })
 }
 
-/// Second-long notes, as WAV.
-pub fn melody(path: &Path, of: &[u32]) -> PathBuf {
-    wav(path, notes(of));
+/// Writes notes of one second each (MIDI numbers) as a WAV file; returns its path.
+pub fn melody(path: &Path, melody: &[u32]) -> PathBuf {
+    wav(path, notes(melody));
     path.to_owned()
 }

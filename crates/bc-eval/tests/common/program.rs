@@ -1,11 +1,11 @@
-//! Running the program under test, for the tests of bc-eval and bc-search.
+//! Runs the program under test, for the tests of bc-eval and bc-search.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use super::PROGRAM;
 
-/// The program, to run in `folder`.
+/// The command that runs the program in `folder`.
 pub fn stage(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.current_dir(folder).args(args).env_remove("SLURM_ARRAY_TASK_ID");
@@ -17,14 +17,14 @@ pub fn run(folder: &Path, args: &[&str]) -> Output {
     stage(folder, args).output().unwrap()
 }
 
-/// Its standard output; panics with its errors if it fails.
+/// Runs the program and returns its standard output; panics with its errors if it fails.
 pub fn succeed(folder: &Path, args: &[&str]) -> String {
     let output = run(folder, args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Its error; panics if it does not fail with exit code 1.
+/// Runs the program and returns its errors; panics unless it fails with exit code 1.
 pub fn refuse(folder: &Path, args: &[&str]) -> String {
     let output = run(folder, args);
     let error = String::from_utf8(output.stderr).unwrap();

@@ -1,10 +1,11 @@
-//! Embeddings of made-up works, for tests.
+//! Synthetic embeddings for tests.
 
 use bc_formats::embeddings::{Embeddings, Label};
 use bc_formats::index::Split;
 use bc_formats::provenance::Provenance;
 
-/// `vectors` of `dim` numbers as versions of works, `versions` of each, one work after another; `split` says which split a work is in.
+/// Embeddings of `dim` numbers each: `versions` consecutive vectors are the versions of one work, and `split` returns a
+/// work's split.
 pub fn embeddings(
     dim: usize,
     versions: usize,

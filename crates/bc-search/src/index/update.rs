@@ -1,0 +1,228 @@
+//! Changes rows of recordings whose audio is already in an index: corrected metadata, and paths of files that were moved.
+//!
+//! The vectors are copied as they are stored, so that nothing is decoded again.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use anyhow::Result;
+
+use super::Index;
+use super::change::{Adder, Change, copy_recording};
+use super::keys::{Key, short_hash};
+use super::manifest::Manifest;
+use super::rows::Row;
+use super::segment::Segment;
+
+/// A row that takes the place of an old one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowUpdate {
+    /// Path of the recording in the index so far.
+    pub old_path: String,
+    /// The new row, with the content hash of the old one.
+    pub row: Row,
+}
+
+/// The outcome of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpdateOutcome {
+    /// The row was changed.
+    Updated,
+    /// The index holds another recording under the new path.
+    PathConflict,
+    /// The recording is not in the index any more.
+    Gone,
+}
+
+/// The rows by which an index knows a file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct KnownRows {
+    /// The recording with the file's path.
+    pub by_path: Option<Row>,
+    /// The recordings with the file's content.
+    pub by_content: Vec<Row>,
+}
+
+impl Adder {
+    /// The rows with the path or the content of each of these keys.
+    ///
+    /// # Errors
+    /// An index that cannot be read.
+    pub fn known_rows(&self, keys: &[Key]) -> Result<Vec<KnownRows>> {
+        let mut known = vec![KnownRows::default(); keys.len()];
+        if keys.is_empty() || !Manifest::path(&self.folder).exists() {
+            return Ok(known);
+        }
+        let (mut by_path, mut by_content) = (HashMap::<u64, Vec<usize>>::new(), HashMap::new());
+        for (number, key) in keys.iter().enumerate() {
+            by_path.entry(key.path).or_default().push(number);
+            if key.content != [0; 16] {
+                by_content.entry(key.content).or_insert_with(Vec::new).push(number);
+            }
+        }
+        let index = Index::open(&self.folder)?;
+        for recording in index.recordings() {
+            let key = index.key(recording);
+            let (same_path, same_content) = (by_path.get(&key.path), by_content.get(&key.content));
+            if same_path.is_none() && same_content.is_none() {
+                continue;
+            }
+            let row = index.row(recording)?;
+            for number in same_path.into_iter().flatten() {
+                known[*number].by_path = Some(row.clone());
+            }
+            for number in same_content.into_iter().flatten() {
+                known[*number].by_content.push(row.clone());
+            }
+        }
+        Ok(known)
+    }
+
+    /// Changes rows in one change; one outcome per update, in order.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written.
+    pub fn update(&mut self, updates: Vec<RowUpdate>) -> Result<Vec<UpdateOutcome>> {
+        if updates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut change = Change::begin(&self.folder, Some(&self.empty))?;
+        let Targets { found, path_owners } = self.targets(&change, &updates)?;
+        let outcomes = outcomes(&updates, &found, &path_owners);
+        let extra: BTreeSet<String> =
+            updates.iter().flat_map(|update| update.row.extra.keys().cloned()).collect();
+        let mut writer = None;
+        let mut replaced = Vec::new();
+        let mut open: Option<(String, Segment)> = None;
+        // By segment, so that each of them is opened once.
+        let mut order: Vec<usize> =
+            (0..updates.len()).filter(|at| outcomes[*at] == UpdateOutcome::Updated).collect();
+        order.sort_by(|a, b| found[*a].cmp(&found[*b]));
+        for at in order {
+            let Some((name, number)) = &found[at] else { continue };
+            let segment = match &open {
+                Some((opened, segment)) if opened == name => segment,
+                _ => &open.insert((name.clone(), change.open_segment(name)?)).1,
+            };
+            let writer = match &mut writer {
+                Some(writer) => writer,
+                none => none.insert(change.new_segment(BTreeSet::clone(&extra))?),
+            };
+            copy_recording(writer, segment, *number, updates[at].row.clone())?;
+            replaced.push((name.clone(), *number));
+        }
+        let Some(writer) = writer else { return Ok(outcomes) };
+        let entry = writer.commit()?;
+        change.remove(&replaced)?;
+        change.manifest.segments.push(entry);
+        change.commit()?;
+        Ok(outcomes)
+    }
+
+    /// The recordings that updates are for, and those with their new paths.
+    fn targets(&self, change: &Change, updates: &[RowUpdate]) -> Result<Targets> {
+        let (mut old_paths, mut new_paths) = (HashMap::<u64, Vec<usize>>::new(), HashSet::new());
+        for (number, update) in updates.iter().enumerate() {
+            old_paths.entry(short_hash(&update.old_path)).or_default().push(number);
+            new_paths.insert(short_hash(&update.row.path));
+        }
+        let contents: Vec<[u8; 16]> =
+            updates.iter().map(|update| Key::from_row(&update.row).content).collect();
+        let mut targets = Targets { found: vec![None; updates.len()], path_owners: HashMap::new() };
+        for entry in &change.manifest.segments {
+            let (keys, removed) = Segment::open_keys(&self.folder, entry)?;
+            for (key, number) in keys.keys().iter().zip(0u32..).filter(|(_, number)| !removed.has(*number)) {
+                for update in old_paths.get(&key.path).into_iter().flatten() {
+                    if key.content == contents[*update] {
+                        targets.found[*update] = Some((entry.name.clone(), number));
+                    }
+                }
+                if new_paths.contains(&key.path) {
+                    targets.path_owners.insert(key.path, (entry.name.clone(), number));
+                }
+            }
+        }
+        Ok(targets)
+    }
+}
+
+/// A recording: name of its segment, and its number in it.
+type Position = (String, u32);
+
+/// The recordings that updates concern.
+struct Targets {
+    /// The recording of each update.
+    found: Vec<Option<Position>>,
+    /// The recordings that have the updates' new paths now, by the hash of the path.
+    path_owners: HashMap<u64, Position>,
+}
+
+/// An update is possible if its new path is free, its own, or that of a recording that itself gets another path.
+fn outcomes(
+    updates: &[RowUpdate],
+    found: &[Option<Position>],
+    path_owners: &HashMap<u64, Position>,
+) -> Vec<UpdateOutcome> {
+    let mut outcomes: Vec<UpdateOutcome> = found
+        .iter()
+        .map(|found| if found.is_some() { UpdateOutcome::Updated } else { UpdateOutcome::Gone })
+        .collect();
+    loop {
+        let freed: HashSet<&Position> = updates
+            .iter()
+            .zip(found)
+            .zip(&outcomes)
+            .filter(|((update, _), outcome)| {
+                **outcome == UpdateOutcome::Updated && update.old_path != update.row.path
+            })
+            .filter_map(|((_, found), _)| found.as_ref())
+            .collect();
+        // Of two updates with one path the first counts.
+        let mut taken = HashSet::new();
+        let mut is_possible = |at: usize| {
+            let path = short_hash(&updates[at].row.path);
+            let owner = path_owners.get(&path);
+            let is_free =
+                owner.is_none_or(|owner| found[at].as_ref() == Some(owner) || freed.contains(owner));
+            outcomes[at] != UpdateOutcome::Updated || (is_free && taken.insert(path))
+        };
+        let conflicts: Vec<usize> = (0..updates.len()).filter(|at| !is_possible(*at)).collect();
+        if conflicts.is_empty() {
+            return outcomes;
+        }
+        for at in conflicts {
+            outcomes[at] = UpdateOutcome::PathConflict;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(old: &str, new: &str) -> RowUpdate {
+        RowUpdate { old_path: old.into(), row: Row { path: new.into(), ..Row::default() } }
+    }
+
+    #[test]
+    fn paths_may_be_swapped_but_not_taken_from_others() {
+        let position = |number: u32| ("s".to_owned(), number);
+        let owners = |paths: &[(&str, u32)]| -> HashMap<u64, Position> {
+            paths.iter().map(|(path, number)| (short_hash(path), position(*number))).collect()
+        };
+        let found = [Some(position(0)), Some(position(1))];
+        let swap = [update("a", "b"), update("b", "a")];
+        assert_eq!(outcomes(&swap, &found, &owners(&[("a", 0), ("b", 1)])), [UpdateOutcome::Updated; 2]);
+        // The second path belongs to a recording that stays, so the first update finds its path taken as well.
+        let chain = [update("a", "b"), update("b", "c")];
+        assert_eq!(
+            outcomes(&chain, &found, &owners(&[("b", 1), ("c", 2)])),
+            [UpdateOutcome::PathConflict; 2]
+        );
+        let gone = [found[0].clone(), None];
+        let in_place = [update("a", "a"), update("x", "y")];
+        assert_eq!(
+            outcomes(&in_place, &gone, &owners(&[("a", 0)])),
+            [UpdateOutcome::Updated, UpdateOutcome::Gone]
+        );
+    }
+}
