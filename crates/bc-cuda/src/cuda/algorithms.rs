@@ -9,7 +9,7 @@ use cudarc::cudnn::sys::{
     cudnnConvolutionFwdAlgo_t as ForwardAlgorithm, cudnnDeterminism_t, cudnnMathType_t, cudnnStatus_t,
 };
 
-use super::cudnn::{Descriptors, checked};
+use super::descriptors::{Descriptors, checked};
 use crate::device::{Address, Convolve, Pass};
 use crate::error::Result;
 

@@ -8,6 +8,7 @@ mod algorithms;
 mod allocation;
 mod cublas;
 mod cudnn;
+mod descriptors;
 mod driver;
 mod libraries;
 mod nccl;
