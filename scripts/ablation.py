@@ -3,7 +3,7 @@
 
     scripts/ablation.py run                    all rows that are not done; a killed run continues
     scripts/ablation.py run --row base --row clews --jobs 1
-    scripts/ablation.py compare                the row base compared otherwise, without training; `run` does it last
+    scripts/ablation.py compare                the row base re-evaluated with other settings, without training; `run` does it last
     scripts/ablation.py list                   the rows, and which are done
     scripts/ablation.py table                  the table of docs/results.md and docs/ablation.svg, from what was run
 
@@ -62,7 +62,7 @@ def call(command, log):
 
 
 def write(path, text):
-    """Under a temporary name first, so that a file that is there is whole."""
+    """Writes under a temporary name and renames, so that an existing file is always complete."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(text)
     temporary.replace(path)
@@ -76,11 +76,11 @@ def stored(plan, name, threads):
     """Paints a stored set of versions, if it does not exist; returns the settings to train on it."""
     out = DATA / f"stored-{name}"
     if not (out / "painted.done").exists():
-        want = plan["stored"][name]
+        wanted = plan["stored"][name]
         out.mkdir(parents=True, exist_ok=True)
         command = [program("bc-features"), "paint", "--config", str(CONFIGS / "base.toml"), "--threads", str(threads)]
         command += ["--source", str(DATA / "pop.tar.xz"), "--splits", str(DATA / "splits.json"), "--out", str(out)]
-        command += ["--versions", str(want["versions"]), "--val-versions", "0", "--seconds", str(want["seconds"])]
+        command += ["--versions", str(wanted["versions"]), "--val-versions", "0", "--seconds", str(wanted["seconds"])]
         call(command + settings(["features.pool=20"]), out / "log.txt")
         (out / "painted.done").touch()
     changes = [f"features.index={out}/index.parquet", f"features.output={out}/features", "features.pool=20"]
@@ -144,7 +144,7 @@ def figures(metrics):
 
 
 def steps_of(folder):
-    """Steps that were made, and the seconds that they took on this machine beside whatever else ran."""
+    """The number of training steps, by the last line of the record."""
     kinds = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {"steps": max((entry["step"] for entry in kinds if entry.get("kind") == "step"), default=0)}
 
@@ -176,14 +176,14 @@ def run_comparisons(plan, threads):
     """The finished networks of the row base, evaluated with other comparisons."""
     for seed in (1, 2):
         network = RUNS / f"base-{seed}/network.safetensors"
-        for way in plan["compare"]:
-            folder = RUNS / f"compare-{way['name']}-{seed}"
+        for comparison in plan["compare"]:
+            folder = RUNS / f"compare-{comparison['name']}-{seed}"
             if not network.exists() or (folder / "result.json").exists():
                 continue
             # The windows exist already: bc-eval makes only what is missing.
             shutil.copytree(RUNS / f"base-{seed}/eval", folder, dirs_exist_ok=True)
-            found = measure(network, folder, way["set"], threads, folder / "log.txt")
-            write(folder / "result.json", json.dumps(found | {"row": way["name"], "seed": seed}, indent=1))
+            found = measure(network, folder, comparison["set"], threads, folder / "log.txt")
+            write(folder / "result.json", json.dumps(found | {"row": comparison["name"], "seed": seed}, indent=1))
 
 
 def run(arguments):
@@ -265,14 +265,14 @@ def table_text(plan):
 
 
 def comparison_text(plan):
-    """The networks of the row base compared otherwise, in Markdown."""
+    """The networks of the row base, re-evaluated with other settings, in Markdown."""
     lines = [line(["comparison", "seed", "rendered", "real"]), line(["---"] * 4)]
-    for way in plan["compare"]:
-        for path in sorted(RUNS.glob(f"compare-{way['name']}-?/result.json")):
+    for comparison in plan["compare"]:
+        for path in sorted(RUNS.glob(f"compare-{comparison['name']}-?/result.json")):
             found = json.loads(path.read_text())
-            cells = [way["title"], str(found["seed"])] + [percent(found[name]["first"]) for name in SETS]
+            cells = [comparison["title"], str(found["seed"])] + [percent(found[name]["first"]) for name in SETS]
             lines.append(line(cells))
-    return "\nThe same networks of the first row, compared otherwise (no training):\n\n" + "\n".join(lines) + "\n"
+    return "\nThe same networks of the first row, re-evaluated with other settings (no training):\n\n" + "\n".join(lines) + "\n"
 
 
 def figure(plan):
@@ -301,8 +301,8 @@ def figure(plan):
         for result in base[:1]:
             x = begin + panel * result[name]["first"]["map"]
             out.append(f'<line x1="{x}" x2="{x}" y1="{top - 12}" y2="{height - 34}" stroke="#888" stroke-dasharray="3 3"/>')
-        for place, (row, result) in enumerate(entries):
-            y = top + step * place
+        for index, (row, result) in enumerate(entries):
+            y = top + step * index
             first, whole = result[name]["first"], result[name]["whole"]
             colour = "#1b6ca8" if row["name"] != "base" else "#c0392b"
             low, high = (begin + panel * first[end] for end in ("low", "high"))
@@ -311,8 +311,8 @@ def figure(plan):
             out.append(
                 f'<circle cx="{begin + panel * whole["map"]:.1f}" cy="{y}" r="3.5" fill="none" stroke="{colour}"/>'
             )
-    for place, (row, result) in enumerate(entries):
-        y = top + step * place + 4
+    for index, (row, result) in enumerate(entries):
+        y = top + step * index + 4
         name = f"{row['group']}: {row['name']}" if row["name"] != row["group"] else row["name"]
         words(left - 14, y, name + (f", seed {result['seed']}" if len(row["seeds"]) > 1 else ""), 'text-anchor="end"')
     return "\n".join(out) + "\n</svg>\n"
@@ -339,7 +339,7 @@ def main():
     command.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1)), help="rows at once")
     command.add_argument("--threads", type=int, default=1, help="threads of each")
     command.set_defaults(work=run)
-    command = commands.add_parser("compare", help="only compare the networks of the row base otherwise")
+    command = commands.add_parser("compare", help="only re-evaluate the networks of the row base with other settings")
     command.add_argument("--threads", type=int, default=1)
     command.set_defaults(work=lambda arguments: run_comparisons(rows(), arguments.threads))
     commands.add_parser("list", help="the rows, and which are done").set_defaults(work=show)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Times audio files -> features (2 threads) beside the usual Python (librosa, 2 processes) and beside
-# decoding alone (2 threads; all of it, as a player does, and what features need of it), alternating on the same
-# files; wall seconds, and CPU seconds in brackets.
+# Times the extraction of features (2 threads), the usual Python (librosa, 2 processes) and decoding alone (2 threads; at
+# the full rate, as a player does, and at the rate that features need), in turn on the same files. Prints wall seconds, and
+# CPU seconds in brackets.
 # Usage: PYTHON=… scripts/bench_features.sh path/to/python_features.py FOLDER_OF_AUDIO [rounds] [extension]
 # The folder's files are linked together `COPIES` times (default 3) for a run of some length.
 set -euo pipefail

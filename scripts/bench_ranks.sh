@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What one, two and four ranks on this machine cost in a step, on made-up features: a row per number of ranks, for ByteCover
+# Measures the time of a training step with one, two and four ranks on this machine, on random features: one row per number of ranks, for ByteCover
 # (width 16) and the compact network, by mpirun. The batch is the same for all, so that two ranks have half of it each.
 #
 #   cargo build --release -p bc-train --features mpi && scripts/bench_ranks.sh
 #
-# Figures of a machine with fewer cores than ranks, or with other work on it, say little but what is summed.
+# Figures of a machine with fewer cores than ranks, or with other work on it, mean little, except for what is summed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$(realpath "${BC_BIN:-${CARGO_TARGET_DIR:-target}/release}")
@@ -12,8 +12,8 @@ if ! command -v mpirun >/dev/null; then
     echo "skipped: no mpirun here"
     exit 0
 fi
-place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
 # Ranks that wait leave the core to others, where there are fewer cores than ranks.
 export OMPI_MCA_mpi_yield_when_idle=1
@@ -35,10 +35,10 @@ echo "|---|---|---|---|---|"
 for network in bytecover compact; do
     declare -n settings=$network
     for ranks in 1 2 4; do
-        run=$place/$network-$ranks
+        run=$folder/$network-$ranks
         mpirun -n "$ranks" --oversubscribe --bind-to none "$bin/bc-train" train "${common[@]}" "${settings[@]}" --set "train.run=$run" \
             >"$run.log" 2>&1 || { cat "$run.log"; exit 1; }
-        summed=$(sed -n 's/.* ranks: \([0-9.]* MiB\) of gradients summed in each step in \([0-9]*\) buckets, \(.*\) ms, \(.*\) % of it.*/\1 | \3 ms of sums in \2 buckets, \4 % behind the backward pass/p' "$run.log")
+        summed=$(sed -n 's/.* ranks: \([0-9.]* MiB\) of gradients summed in each step in \([0-9]*\) buckets, \(.*\) ms, \(.*\) % of it.*/\1 | \3 ms of sums in \2 buckets, \4 % during the backward pass/p' "$run.log")
         echo "| $network | $ranks | $(median_ms "$run") ms | ${summed:-0 | } |"
     done
 done

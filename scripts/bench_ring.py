@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Times the key-invariant network of configs/default.toml beside PyTorch: a training step and a forward pass, in turn.
+"""Times the key-invariant network of configs/default.toml and the same in PyTorch: a training step and a forward pass, in turn.
 
     scripts/bench_ring.py [rounds=3] [batch=96] [frames=86] [threads=1]
 
-Needs torch. BYTECOVER_TRAIN is the binary (default target/release/bc-train). Processor seconds are compared, because
+Needs torch. BYTECOVER_TRAIN is the binary (default target/release/bc-train). CPU seconds are compared, because
 other work on a machine changes them less than the time on the wall; a ratio is PyTorch's over ours.
 """
 import json
@@ -24,7 +24,7 @@ STEPS = 3
 
 
 def medians(work):
-    """Of wall-clock and of processor seconds, after two untimed calls."""
+    """Median wall-clock and CPU seconds of a call, after two untimed calls."""
     times = []
     for _ in range(STEPS + 2):
         wall, processor = time.perf_counter(), time.process_time()
@@ -74,11 +74,11 @@ def main():
     for _ in range(rounds):
         figures["ours"].append(ours(batch, frames, threads))
         figures["PyTorch"].append(pytorch(batch, frames))
-        for name, of in figures.items():
-            print(name, {key: round(of[-1][key], 3) for key in ["train_s", "train_cpu_s", "infer_s", "infer_cpu_s"]})
+        for name, runs in figures.items():
+            print(name, {key: round(runs[-1][key], 3) for key in ["train_s", "train_cpu_s", "infer_s", "infer_cpu_s"]})
     for key, what in [("train_cpu_s", "training step"), ("infer_cpu_s", "forward pass")]:
-        a, b = (statistics.median(of[key] for of in figures[name]) for name in ["ours", "PyTorch"])
-        print(f"{what}: {a:.3f} against {b:.3f} processor seconds, ratio {b / a:.2f}")
+        a, b = (statistics.median(run[key] for run in figures[name]) for name in ["ours", "PyTorch"])
+        print(f"{what}: {a:.3f} against {b:.3f} CPU seconds, ratio {b / a:.2f}")
 
 
 main()

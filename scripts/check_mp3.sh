@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# MP3 files of many kinds, made with ffmpeg and lame: what bc-features decodes of each beside what ffmpeg does. Two lengths
-# that differ by more than a frame (1,152 samples) without a failure that says why end it with an error.
+# Decodes MP3 files of many kinds, made with ffmpeg and lame, with bc-features and with ffmpeg, and compares the lengths. It
+# fails if two lengths differ by more than a frame (1,152 samples) without a reported reason.
 # Usage: scripts/check_mp3.sh [FOLDER]    (keeps the files in FOLDER)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -51,7 +51,7 @@ cat variable-no-header.mp3 variable-no-header.mp3 >joined-no-header.mp3
 cat short.mp3 mono.mp3 >joined-channels.mp3
 cat short.mp3 plain-stereo-48000.mp3 >joined-rates.mp3
 cat picture.jpg short.mp3 >picture-without-tag.mp3
-cat lame-picture.mp3 picture.jpg >picture-behind.mp3
+cat lame-picture.mp3 picture.jpg >picture-after.mp3
 tail -c +100000 constant.mp3 >cut-start.mp3
 head -c 700000 variable.mp3 >cut-end.mp3
 { head -c 300000 constant.mp3; tail -c +500000 constant.mp3; } >cut-middle.mp3
@@ -63,25 +63,25 @@ for count in half:\\x00\\x00\\x07\\x00 zero:\\x00\\x00\\x00\\x00 much:\\x00\\x01
     cp variable.mp3 "count-${count%%:*}.mp3"
     printf "${count#*:}" | dd of="count-${count%%:*}.mp3" bs=1 seek=$((name + 8)) conv=notrunc status=none
 done
-printf '%-28s %10s %10s %8s\n' file ours ffmpeg differ
+printf '%-28s %10s %10s %8s\n' file ours ffmpeg difference
 "$measure" lengths *.mp3 >lengths
 status=0
 while read -r samples rate failed file; do
     bytes=$({ ffmpeg -nostdin -v error -i "$file" -ac 1 -ar "$rate" -f s16le - 2>errors || true; } | wc -c)
     lost=$(grep -c 'Error while decoding' errors || true)
-    differ=$((samples - bytes / 2))
+    difference=$((samples - bytes / 2))
     note=
     # ffmpeg has no free format.
     if [ "$bytes" = 0 ] || [ "$file" = lame-free-format.mp3 ]; then
         note="ffmpeg does not decode it"
-    elif [ ${differ#-} -gt $((1152 * (1 + lost))) ]; then
+    elif [ ${difference#-} -gt $((1152 * (1 + lost))) ]; then
         note="MORE THAN A FRAME"
         status=1
     elif [ "$lost" != 0 ]; then
         note="ffmpeg leaves out $lost frames that it does not decode"
     fi
     [ "$failed" = 0 ] || note="$note ($failed of ours do not decode)"
-    printf '%-28s %10d %10d %8d %s\n' "$file" "$samples" $((bytes / 2)) "$differ" "$note"
+    printf '%-28s %10d %10d %8d %s\n' "$file" "$samples" $((bytes / 2)) "$difference" "$note"
 done < <(grep -v ^failure lengths)
 sed -nE 's/^failure (.*) ([^ ]+)$/\2: \1/p' lengths
 exit $status

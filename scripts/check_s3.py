@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Features of a folder of audio, and of the same files in an S3-like store on this machine: equal byte for byte.
+"""Checks that features of a folder of audio equal those of the same files in an S3-like store, byte for byte.
 
     cargo build --release --workspace --bins --features bc-download-index/s3,bc-features/s3,bc-search/s3
-    python3 scripts/check_s3.py                      six tones, and what goes wrong with stores
+    python3 scripts/check_s3.py                      six tones, and the errors of stores
     python3 scripts/check_s3.py FOLDER_OF_AUDIO      these files
 
-Needs moto[server] and boto3 from PyPI (a real S3 server over HTTP), else it says so and ends with 0. Between programs and server
-stands a proxy that counts requests and does what stores do on bad days: it breaks off, refuses, loses an object.
+Needs moto[server] and boto3 from PyPI (a real S3 server over HTTP), else it is skipped. Between programs and server
+is a proxy that counts requests and fails as stores do: it breaks off, refuses, loses an object.
 """
 
 import collections
@@ -104,10 +104,10 @@ class Check:
     """A folder of audio, its copy in a store, and the programs."""
 
     def __init__(self, audio):
-        self.place = pathlib.Path(tempfile.mkdtemp())
+        self.folder = pathlib.Path(tempfile.mkdtemp())
         self.source = ("folder", "")
         if audio is None:
-            audio = self.place / "audio"
+            audio = self.folder / "audio"
             tones(audio)
         self.files = sorted(path for path in audio.rglob("*") if path.is_file())
         self.names = [path.relative_to(audio).as_posix() for path in self.files]
@@ -115,7 +115,7 @@ class Check:
             # Unsorted files: each a separate work, by a table.
             self.source = ("csv", "list.csv")
             rows = "".join(f"{path.stem},{path.stem},{name}\n" for path, name in zip(self.files, self.names))
-            (self.place / "list.csv").write_text("id,clique,path\n" + rows)
+            (self.folder / "list.csv").write_text("id,clique,path\n" + rows)
         self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
         self.server.start()
         store = self.server.get_host_and_port()
@@ -135,7 +135,7 @@ class Check:
     def upload(self, path, name):
         """Into the store, and into the folder `copy` with the store's time, so that the files of features can be the same."""
         self.client.upload_file(str(path), "music", f"mini/{name}")
-        copy = self.place / "copy" / name
+        copy = self.folder / "copy" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
         modified = self.client.head_object(Bucket="music", Key=f"mini/{name}")["LastModified"].timestamp()
@@ -145,12 +145,12 @@ class Check:
         """Runs a program; a variable that is None is not set."""
         variables = {name: value for name, value in (self.environment | environment).items() if value is not None}
         done = subprocess.run(
-            [BIN / program, *arguments], cwd=self.place, env={**os.environ, **variables}, capture_output=True, text=True
+            [BIN / program, *arguments], cwd=self.folder, env={**os.environ, **variables}, capture_output=True, text=True
         )
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         if done.returncode not in expected:
-            sys.exit(f"{program} {' '.join(map(str, arguments))} ended with {done.returncode}:\n{said}")
-        return said
+            sys.exit(f"{program} {' '.join(map(str, arguments))} ended with {done.returncode}:\n{output}")
+        return output
 
     def settings(self, dataset, name):
         values = (
@@ -161,26 +161,26 @@ class Check:
 
     def stages(self, dataset, name):
         """Index, verification and features, each twice; returns the output and the requests of the first time."""
-        words, said, requests = self.settings(dataset, name), {}, {}
+        words, output, requests = self.settings(dataset, name), {}, {}
         for program, command in (("bc-download-index", "build"), ("bc-download-index", "verify"), ("bc-features", "extract")):
             self.proxy.counted()
-            said[command] = self.run(program, command, *words)
+            output[command] = self.run(program, command, *words)
             requests[command] = self.proxy.counted()
         for program, command in (("bc-features", "extract"), ("bc-download-index", "build")):
             assert "Nothing to do" in self.run(program, command, *words), f"{command} of {name} again"
         assert not self.proxy.counted().get("GET"), "what is known was fetched again"
-        return said, requests
+        return output, requests
 
-    def compare(self, one, two):
+    def compare(self, first, second):
         """Compares two folders of features; returns a text on what is equal."""
-        folders = [self.place / name for name in (one, two)]
+        folders = [self.folder / name for name in (first, second)]
         names = [sorted(path.name for path in folder.glob("part-*.parquet")) for folder in folders]
         # The name holds a hash of settings, ids, hashes of the audio and of the magnitudes.
         assert names[0] and names[0] == names[1], names
         try:
             import pyarrow.parquet as pq
         except ImportError:
-            listed = [self.run("bc-features", "inspect", "--set", f"features.output={name}").replace(name, "x") for name in (one, two)]
+            listed = [self.run("bc-features", "inspect", "--set", f"features.output={name}").replace(name, "x") for name in (first, second)]
             assert listed[0] == listed[1]
             return f"{len(names[0])} parts by the hashes in their names (no pyarrow to compare all columns)"
         rows = size = 0
@@ -191,45 +191,45 @@ class Check:
             size += sum(len(value.as_py()) for value in tables[0].column("magnitude"))
         return f"{rows} rows with all their columns, {size} bytes of magnitudes"
 
-    def same_features(self):
+    def check_same_features(self):
         self.stages("copy", "folder")
         _, requests = self.stages("s3://music/mini", "store")
         print(f"{len(self.files)} files; requests of the store: {requests}")
         print(f"the same, byte for byte: {self.compare('folder', 'store')}")
         count = len(self.files)
-        assert all(kinds.get("HEAD", 0) == 0 for kinds in requests.values()), "the list says what HEAD would"
+        assert all(kinds.get("HEAD", 0) == 0 for kinds in requests.values()), "the list makes HEAD requests unnecessary"
         assert requests["verify"]["GET"] == requests["extract"]["GET"] == count and "GET" not in requests["build"]
 
-    def breaks_off(self):
+    def check_interrupted_answers(self):
         """The first answer for every object breaks off after half of it."""
         self.proxy.seen.clear()
         self.proxy.fault = lambda kind, _path, first: "half" if first and kind == "GET" else None
         self.proxy.counted()
         words = self.settings("s3://music/mini", "store")
-        said = self.run("bc-features", "extract", *words, "--set", "features.output=broken")
-        assert f"{len(self.files)} further tries" in said, said
+        output = self.run("bc-features", "extract", *words, "--set", "features.output=broken")
+        assert f"{len(self.files)} further tries" in output, output
         self.proxy.fault = None
         self.compare("folder", "broken")
-        print(f"a store that breaks off: {said.strip().splitlines()[-1]}; the same features")
+        print(f"a store that breaks off: {output.strip().splitlines()[-1]}; the same features")
 
-    def loses_an_object(self):
+    def check_missing_object(self):
         """An object is in the list, but gone when it is fetched."""
         gone = urllib.parse.quote(f"/music/mini/{self.names[0]}")
         self.proxy.fault = lambda kind, path, _first: (404, "") if kind != "LIST" and path.path == gone else None
         words = self.settings("s3://music/mini", "store")
-        said = self.run("bc-features", "extract", *words, "--set", "features.output=gone", expected=(3,))
-        assert "1 failed" in said and "1 may pass" in said, said
+        output = self.run("bc-features", "extract", *words, "--set", "features.output=gone", expected=(3,))
+        assert "1 failed" in output and "1 may pass" in output, output
         self.proxy.fault = None
         self.run("bc-features", "extract", *words, "--set", "features.output=gone")
         print("an object gone midway: one failure that may pass; the next run has it")
         self.client.delete_object(Bucket="music", Key=f"mini/{self.names[0]}")
-        said = self.run("bc-download-index", "verify", *words, expected=(0, 3))
-        assert "missing            1" in said, said
+        output = self.run("bc-download-index", "verify", *words, expected=(0, 3))
+        assert "missing            1" in output, output
         self.upload(self.files[0], self.names[0])
 
-    def refusals(self):
+    def check_refusals(self):
         """No bucket, no credentials, no store: an error with the remedy, and the index stays as it was."""
-        index = (self.place / "store.parquet").read_bytes()
+        index = (self.folder / "store.parquet").read_bytes()
         denied = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
         for what, dataset, fault, variables, words in (
             ("no bucket", "s3://musik/mini", None, {}, ("there is no bucket `musik`",)),
@@ -240,20 +240,20 @@ class Check:
             ("no store", "s3://music/mini", None, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, ("the store does not answer",)),
         ):
             self.proxy.fault = fault
-            said = self.run("bc-download-index", "build", *self.settings(dataset, "store"), expected=(1,), **variables)
-            assert dataset in said and all(word in said for word in words), said
-            assert (self.place / "store.parquet").read_bytes() == index, "the index was touched"
-            print(f"{what}: {said.strip().splitlines()[-1]}")
+            output = self.run("bc-download-index", "build", *self.settings(dataset, "store"), expected=(1,), **variables)
+            assert dataset in output and all(word in output for word in words), output
+            assert (self.folder / "store.parquet").read_bytes() == index, "the index was touched"
+            print(f"{what}: {output.strip().splitlines()[-1]}")
         self.proxy.fault = None
 
-    def additions(self):
-        """`add` of a catalogue takes objects, too."""
+    def check_search_add(self):
+        """`bc-search add` reads objects, too."""
         if not (BIN / "bc-search").exists():
             print("not tried: bc-search is not built")
             return
         network = ["--network", ROOT / "configs/networks/default"]
-        said = self.run("bc-search", "add", "s3://music/mini", "--index", "try.songs", *network, expected=(0, 1))
-        if "built without object stores" in said:
+        output = self.run("bc-search", "add", "s3://music/mini", "--index", "try.songs", *network, expected=(0, 1))
+        if "built without object stores" in output:
             print("not tried: bc-search was built without object stores")
             return
         for name, audio in (("f", "copy"), ("s", "s3://music/mini")):
@@ -262,9 +262,9 @@ class Check:
             again = self.run("bc-search", "add", audio, "--index", f"{name}.songs", *network)
             assert f"{len(self.files)}" in again, again
         assert not self.proxy.counted().get("GET"), "what is known was fetched again"
-        vectors = [sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in (self.place / f"{name}.songs").rglob("*.vec*"))
+        vectors = [sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in (self.folder / f"{name}.songs").rglob("*.vec*"))
                    for name in "fs"]
-        assert vectors[0] and vectors[0] == vectors[1], [list((self.place / f"{name}.songs").rglob("*")) for name in "fs"]
+        assert vectors[0] and vectors[0] == vectors[1], [list((self.folder / f"{name}.songs").rglob("*")) for name in "fs"]
         print("bc-search add: the same vectors")
 
 
@@ -276,14 +276,14 @@ def main():
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     given = pathlib.Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else None
     check = Check(given)
-    check.same_features()
+    check.check_same_features()
     if given is None:
-        check.breaks_off()
-        check.loses_an_object()
-        check.refusals()
-        check.additions()
+        check.check_interrupted_answers()
+        check.check_missing_object()
+        check.check_refusals()
+        check.check_search_add()
     check.server.stop()
-    shutil.rmtree(check.place)
+    shutil.rmtree(check.folder)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ if ! command -v slurmctld >/dev/null || ! command -v munged >/dev/null; then
         >/dev/null 2>&1 || skip "Debian's slurm-wlm and munge cannot be installed here"
 fi
 
-place=$(mktemp -d)
+work=$(mktemp -d)
 daemons=()
 tear_down() {
     code=$?
@@ -34,9 +34,9 @@ tear_down() {
     wait 2>/dev/null || true
     if [ $code -ne 0 ]; then
         echo "FAILED; the end of every log:"
-        tail -n 15 "$place"/*.log "$place"/slurm/runs/demo/slurm/logs/* 2>/dev/null || true
+        tail -n 15 "$work"/*.log "$work"/slurm/runs/demo/slurm/logs/* 2>/dev/null || true
     fi
-    if [ -z "${CHECK_SLURM_KEEP:-}" ]; then rm -rf "$place"; else echo "kept: $place"; fi
+    if [ -z "${CHECK_SLURM_KEEP:-}" ]; then rm -rf "$work"; else echo "kept: $work"; fi
 }
 trap tear_down EXIT
 
@@ -44,15 +44,15 @@ trap tear_down EXIT
 start_cluster() {
     local node
     node=$(hostname -s)
-    mkdir -p "$place"/{state,spool,munge}
-    chmod 0711 "$place"
-    dd if=/dev/urandom of="$place/munge/key" bs=128 count=1 status=none
-    chmod 0700 "$place/munge"
-    chmod 0400 "$place/munge/key"
+    mkdir -p "$work"/{state,spool,munge}
+    chmod 0711 "$work"
+    dd if=/dev/urandom of="$work/munge/key" bs=128 count=1 status=none
+    chmod 0700 "$work/munge"
+    chmod 0400 "$work/munge/key"
     # The socket's folder must let others in; the key's must not.
-    mkdir "$place/socket"
-    chmod 0755 "$place/socket"
-    cat >"$place/slurm.conf" <<CONF
+    mkdir "$work/socket"
+    chmod 0755 "$work/socket"
+    cat >"$work/slurm.conf" <<CONF
 ClusterName=check
 SlurmctldHost=$node(127.0.0.1)
 SlurmctldPort=16817
@@ -60,14 +60,14 @@ SlurmdPort=16818
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$place/socket/munge
+AuthInfo=socket=$work/socket/munge
 CryptoType=crypto/munge
-StateSaveLocation=$place/state
-SlurmdSpoolDir=$place/spool
-SlurmctldPidFile=$place/slurmctld.pid
-SlurmdPidFile=$place/slurmd.pid
-SlurmctldLogFile=$place/slurmctld.log
-SlurmdLogFile=$place/slurmd.log
+StateSaveLocation=$work/state
+SlurmdSpoolDir=$work/spool
+SlurmctldPidFile=$work/slurmctld.pid
+SlurmdPidFile=$work/slurmd.pid
+SlurmctldLogFile=$work/slurmctld.log
+SlurmdLogFile=$work/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -87,12 +87,12 @@ NodeName=$node NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=main Nodes=$node Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=urgent Nodes=$node MaxTime=INFINITE State=UP PriorityTier=10
 CONF
-    export SLURM_CONF=$place/slurm.conf
+    export SLURM_CONF=$work/slurm.conf
     # As root, since the key and the socket belong to this script.
-    munged --force --foreground --socket="$place/socket/munge" --key-file="$place/munge/key" --pid-file="$place/munge/pid" \
-        --seed-file="$place/munge/seed" >"$place/munge.log" 2>&1 &
+    munged --force --foreground --socket="$work/socket/munge" --key-file="$work/munge/key" --pid-file="$work/munge/pid" \
+        --seed-file="$work/munge/seed" >"$work/munge.log" 2>&1 &
     daemons+=($!)
-    for _ in $(seq 50); do [ -S "$place/socket/munge" ] && break; sleep 0.2; done
+    for _ in $(seq 50); do [ -S "$work/socket/munge" ] && break; sleep 0.2; done
     slurmctld -D -f "$SLURM_CONF" >/dev/null 2>&1 &
     daemons+=($!)
     slurmd -D -f "$SLURM_CONF" -N "$node" >/dev/null 2>&1 &
@@ -116,23 +116,23 @@ fi
 plain_run() {
     # An earlier plain run, to save time while this script is being changed.
     if [ -n "${CHECK_SLURM_PLAIN:-}" ]; then
-        cp -r "$CHECK_SLURM_PLAIN" "$place/plain"
+        cp -r "$CHECK_SLURM_PLAIN" "$work/plain"
         return
     fi
-    mkdir -p "$place/plain"
-    ln -s "$root/configs" "$place/plain/configs"
-    cd "$place/plain"
+    mkdir -p "$work/plain"
+    ln -s "$root/configs" "$work/plain/configs"
+    cd "$work/plain"
     local stage train="bc-train train --threads 2"
     if [ "$BC_RANKS_PER_NODE" -gt 1 ]; then train="bc-train train --threads 1"; fi
     for stage in "bc-download-index synth --threads 2" "bc-download-index build" "bc-download-index verify --threads 2" \
         "bc-features extract --threads 2" "$train" "bc-eval run --threads 2"; do
         local launch=()
         if [ "$stage" = "$train" ] && [ "$BC_RANKS_PER_NODE" -gt 1 ]; then
-            "$bin/"bc-train train --threads 2 --config configs/demo.toml "${settings[@]}" --set train.run=runs/one >>"$place/plain.log" 2>&1
+            "$bin/"bc-train train --threads 2 --config configs/demo.toml "${settings[@]}" --set train.run=runs/one >>"$work/plain.log" 2>&1
             launch=(mpirun -n "$BC_RANKS_PER_NODE" --bind-to none)
         fi
         # shellcheck disable=SC2086
-        "${launch[@]}" "$bin/"$stage --config configs/demo.toml "${settings[@]}" >>"$place/plain.log" 2>&1
+        "${launch[@]}" "$bin/"$stage --config configs/demo.toml "${settings[@]}" >>"$work/plain.log" 2>&1
     done
     cd "$root"
 }
@@ -143,7 +143,7 @@ if [ "$BC_RANKS_PER_NODE" -gt 1 ]; then export BC_TRAIN_CPUS=1; fi
 # Debian's mpirun refuses root, and finds its processes by itself on one machine.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-submit() { (cd "$place/slurm" && "$root/scripts/slurm/submit.sh" configs/demo.toml "${settings[@]}"); }
+submit() { (cd "$work/slurm" && "$root/scripts/slurm/submit.sh" configs/demo.toml "${settings[@]}"); }
 
 # Jobs of a stage in some state, a number per line: 12 or 12_3.
 jobs_of() { squeue --me --noheader --array --states "$2" --format '%i %j' | awk -v stage="bc-$1-" 'index($2, stage) == 1 { print $1 }'; }
@@ -161,15 +161,15 @@ wait_for_all() {
     while [ -n "$(squeue --me --noheader)" ]; do sleep 0.5; done
 }
 is_running() { [ -n "$(jobs_of "$1" RUNNING)" ]; }
-has_checkpoint() { compgen -G "$place/slurm/runs/demo/checkpoints/step-*" >/dev/null; }
+has_checkpoint() { compgen -G "$work/slurm/runs/demo/checkpoints/step-*" >/dev/null; }
 
 echo "== a plain run ($SECONDS s)"
 plain_run
 echo "== the cluster ($SECONDS s)"
 start_cluster
 sinfo
-mkdir -p "$place/slurm"
-ln -s "$root/configs" "$place/slurm/configs"
+mkdir -p "$work/slurm"
+ln -s "$root/configs" "$work/slurm/configs"
 
 echo "== submitted; a task of the array of features is killed ($SECONDS s)"
 submit
@@ -179,22 +179,22 @@ if wait_until is_running features; then
     echo "killed features $victim"
 fi
 wait_for_all
-echo "what ran: $(cd "$place/slurm/runs/demo/slurm/logs" && printf '%s ' *.log)"
-[ ! -e "$place/slurm/runs/demo/best.safetensors" ] || { echo "the training began although a task had failed"; exit 1; }
+echo "what ran: $(cd "$work/slurm/runs/demo/slurm/logs" && printf '%s ' *.log)"
+[ ! -e "$work/slurm/runs/demo/best.safetensors" ] || { echo "the training began although a task had failed"; exit 1; }
 
 echo "== the same command again; the training is preempted ($SECONDS s)"
-submit | tee "$place/again.log"
-grep -q '^features  submitted as [0-9]*, parts [1-4]$' "$place/again.log" || { echo "not one part alone"; exit 1; }
-grep -q '^index     done$' "$place/again.log"
-submit | tee "$place/third.log"
-if grep submitted "$place/third.log"; then echo "submitted twice"; exit 1; fi
+submit | tee "$work/again.log"
+grep -q '^features  submitted as [0-9]*, parts [1-4]$' "$work/again.log" || { echo "not one part alone"; exit 1; }
+grep -q '^index     done$' "$work/again.log"
+submit | tee "$work/third.log"
+if grep submitted "$work/third.log"; then echo "submitted twice"; exit 1; fi
 wait_until has_checkpoint
-sbatch --parsable --partition urgent --ntasks 1 --cpus-per-task 2 --output "$place/urgent.log" --wrap "sleep 3"
-log=$place/slurm/runs/demo/slurm/logs/train.log
+sbatch --parsable --partition urgent --ntasks 1 --cpus-per-task 2 --output "$work/urgent.log" --wrap "sleep 3"
+log=$work/slurm/runs/demo/slurm/logs/train.log
 has_ended() { grep -q "ended with" "$log"; }
 wait_until has_ended
 # Before it starts again: the last step of its record, and that of its newest checkpoint.
-run=$place/slurm/runs/demo
+run=$work/slurm/runs/demo
 recorded=$(sed -n 's/.*"kind":"step","step":\([0-9]*\),.*/\1/p' "$run/metrics.jsonl" | tail -n 1)
 saved=$(find "$run/checkpoints" -maxdepth 1 -name 'step-*' | sort | tail -n 1 | sed 's/.*step-0*//')
 echo "ended after step ${recorded:-0}, saved after step ${saved:-0}"
@@ -209,8 +209,8 @@ else
 fi
 
 echo "== when all is done, nothing is submitted ($SECONDS s)"
-submit | tee "$place/last.log"
-if grep submitted "$place/last.log"; then echo "submitted although done"; exit 1; fi
+submit | tee "$work/last.log"
+if grep submitted "$work/last.log"; then echo "submitted although done"; exit 1; fi
 
 echo "== figures ($SECONDS s)"
 compared=0
@@ -221,24 +221,24 @@ compare() {
 }
 # For the network, the bytes after the header, whose keys have another order each time.
 tensors() { tail -c "+$(($(od -A n -t u8 -N 8 "$1") + 9))" "$1"; }
-for run in plain slurm; do tensors "$place/$run/runs/demo/best.safetensors" >"$place/$run.tensors"; done
-compare "the network's tensors" "$(stat -c %s "$place/plain.tensors")" "$place/plain.tensors" "$place/slurm.tensors"
+for run in plain slurm; do tensors "$work/$run/runs/demo/best.safetensors" >"$work/$run.tensors"; done
+compare "the network's tensors" "$(stat -c %s "$work/plain.tensors")" "$work/plain.tensors" "$work/slurm.tensors"
 for file in embeddings.parquet metrics.json calibration.json; do
-    compare "$file" "$(stat -c %s "$place/plain/runs/demo/eval/$file")" "$place/plain/runs/demo/eval/$file" "$place/slurm/runs/demo/eval/$file"
+    compare "$file" "$(stat -c %s "$work/plain/runs/demo/eval/$file")" "$work/plain/runs/demo/eval/$file" "$work/slurm/runs/demo/eval/$file"
 done
 echo "$compared of 4 files are the same ($SECONDS s)"
 # The difference of the losses of two processes and of one in the first twenty steps. Rounding is 1e-7; a hardest negative that is
 # decided by a hair is more (docs/how-to/several-devices.md).
 losses() { grep '"kind":"step"' "$1/metrics.jsonl" | head -n 20 | sed 's/.*"loss":\([^,]*\),.*/\1/'; }
-if [ -d "$place/plain/runs/one" ]; then
-    paste <(losses "$place/plain/runs/one") <(losses "$place/slurm/runs/demo") | awk '
-        { apart = $1 - $2; if (apart < 0) apart = -apart; if (apart > most) most = apart }
+if [ -d "$work/plain/runs/one" ]; then
+    paste <(losses "$work/plain/runs/one") <(losses "$work/slurm/runs/demo") | awk '
+        { difference = $1 - $2; if (difference < 0) difference = -difference; if (difference > max) max = difference }
         END {
-            printf "%d steps of one process and of those under Slurm: losses differ by at most %.1e\n", NR, most
-            exit !(NR >= 10 && most < 5e-3)
+            printf "%d steps of one process and of those under Slurm: losses differ by at most %.1e\n", NR, max
+            exit !(NR >= 10 && max < 5e-3)
         }' || exit 1
 fi
 for run in plain slurm; do
     printf '%-6s ' "$run"
-    tr -d ' \n' <"$place/$run/runs/demo/eval/metrics.json" | grep -o '"test":{"queries":[0-9]*,"mAP":[0-9.]*' | head -n 1
+    tr -d ' \n' <"$work/$run/runs/demo/eval/metrics.json" | grep -o '"test":{"queries":[0-9]*,"mAP":[0-9.]*' | head -n 1
 done

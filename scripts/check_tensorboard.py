@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Shows that TensorBoard reads a run's events, and that they say what metrics.jsonl says.
+"""Shows that TensorBoard reads a run's events, and that they equal metrics.jsonl.
 
     scripts/check_tensorboard.py [BC-TRAIN=target/release/bc-train]
 
 Trains a small network on random features in two parts (the second resumes the first), reads
 the events with TensorBoard's own reader, and compares every scalar of every step with
-metrics.jsonl. Prints a line a scalar; exits with 1 if one differs. Needs tensorboard.
+metrics.jsonl. Prints one line per scalar; exits with 1 if one differs. Needs tensorboard.
 """
 import json
 import subprocess
@@ -34,14 +34,14 @@ with tempfile.TemporaryDirectory() as folder:
 failed = not found
 for tag, values in sorted(found.items()):
     kind, _, name = tag.partition("/")
-    told = {
+    recorded = {
         line["step"]: line[name]
         for line in lines
         if name in line and line["kind"] == ("validation" if kind == "validation" else "step")
     }
     # Events hold 32 bits.
-    worst = max((abs(values[s] - told[s]) / max(abs(told[s]), 1e-30) for s in values if s in told), default=0.0)
-    good = bool(told) and set(values) == set(told) and counts[tag] == len(told) and worst < 1e-6
+    worst = max((abs(values[s] - recorded[s]) / max(abs(recorded[s]), 1e-30) for s in values if s in recorded), default=0.0)
+    good = bool(recorded) and set(values) == set(recorded) and counts[tag] == len(recorded) and worst < 1e-6
     failed |= not good
-    print(f"{'ok    ' if good else 'FAILED'} {tag}: {counts[tag]} points for {len(told)} lines, differs by {worst:.0e}")
+    print(f"{'ok    ' if good else 'FAILED'} {tag}: {counts[tag]} points for {len(recorded)} lines, differs by {worst:.0e}")
 sys.exit(failed)

@@ -3,7 +3,10 @@
 # the network, licences. Layout and name are those that `cargo binstall` looks for.
 #
 #   scripts/package.sh                                    # for this machine
-#   scripts/package.sh x86_64-unknown-linux-musl          # static, where `rustup target add` and a musl compiler are there
+#   scripts/package.sh x86_64-unknown-linux-musl          # linked statically: for any Linux on x86-64
+#   scripts/package.sh aarch64-unknown-linux-musl         # the same on 64-bit ARM
+#
+# The static ones need `rustup target add TARGET` and cargo-zigbuild (`pip install cargo-zigbuild`), whose compiler has musl.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +18,13 @@ if [ "$target" = "$host" ]; then
     cargo build --release --workspace --bins
     bin=$out/release
 else
-    cargo build --release --workspace --bins --target "$target"
+    case $target in
+        # Position-independent C, which the static programs need.
+        *-musl) build=(zigbuild) && export CFLAGS=-fPIC ;;
+        *) build=(build) ;;
+    esac
+    # bc-pipeline-tests and bc-testing have no program that a user runs.
+    cargo "${build[@]}" --release --workspace --bins --target "$target"
     bin=$out/$target/release
 fi
 
@@ -27,10 +36,10 @@ for program in "$bin"/bc-*; do
     [ -f "$program" ] && [ -x "$program" ] || continue
     cp "$program" "$stage/bin/"
     strip "$stage/bin/$(basename "$program")" 2>/dev/null || true
-    # A program of another machine cannot print its own documents.
-    if [ "$target" = "$host" ]; then
-        "$program" documents "$stage"
-    fi
+    # A program of another machine cannot print its documents; this machine's, if it was built, prints the same.
+    printer=$out/release/$(basename "$program")
+    [ "$target" = "$host" ] || [ -x "$printer" ] || continue
+    "$printer" documents "$stage"
 done
 # The reference pages are in docs; `help` needs no page.
 rm -f "$stage"/bc-*.md "$stage"/man/*-help*.1

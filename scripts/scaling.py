@@ -7,10 +7,10 @@ Nothing here is measured: bytes are counted from the networks, bandwidths and pe
 
 - H100 SXM, dense: 67 TFLOP/s in 32 bits, 495 in TF32, 989 in bf16; NVLink 900 GB/s, so 450 in each direction (NVIDIA, "H100
   Tensor Core GPU Datasheet"). All-reduce over eight of them is reported at a bus bandwidth of 460-480 GB/s by nccl-tests, which
-  uses the switch's own sums; 80 % of 450 is what is taken here.
+  uses the switch's own sums; 80 % of 450 is assumed here.
 - A sum over n ranks in a ring moves 2 (n - 1) / n times its bytes through each link (nccl-tests, doc/PERFORMANCE.md).
   Over nodes of eight, NVLink first brings each GPU the node's sum of its eighth, so that the node's link carries the bytes once.
-- Small messages wait for each other: seconds for each are assumed (LATENCY).
+- Small messages wait for each other: the latency of each is assumed (MACHINES).
 """
 
 TERA = 1e12
@@ -31,17 +31,17 @@ NETWORKS = {
     "ByteCover, 8,858 classes, 100 crops of 150 s for each GPU": (41.6e6, 54, 27_488, 15e9, 100, 2048),
     "the compact network (width 16), 96 crops for each GPU": (0.47e6, 18, 931, 0.555e9, 96, 256),
 }
-# The share of a step behind which gradients can hide.
+# The backward pass as a share of a step: the time in which gradients can be summed at no cost.
 BACKWARD = 2 / 3
 
 
-def ring(size, ranks, bandwidth):
+def ring_allreduce_s(size, ranks, bandwidth):
     return 2 * (ranks - 1) / ranks * size / bandwidth
 
 
 def all_reduce(size, ranks, nodes):
-    within = ring(size, ranks // nodes, NVLINK)
-    return within + (ring(size, nodes, NODE_LINK) if nodes > 1 else 0.0)
+    within = ring_allreduce_s(size, ranks // nodes, NVLINK)
+    return within + (ring_allreduce_s(size, nodes, NODE_LINK) if nodes > 1 else 0.0)
 
 
 def milliseconds(seconds):
@@ -62,11 +62,11 @@ def main():
                     print(f"| {kind}, {machine} | {milliseconds(compute)} | | | | {milliseconds(compute)} | |")
                     continue
                 gradients = all_reduce(parameters * width, ranks, nodes)
-                left = max(0.0, gradients - BACKWARD * compute)
+                exposed = max(0.0, gradients - BACKWARD * compute)
                 # Two exchanges for each norm: moments forward, sums of gradients backward.
                 waits = 2 * norms * latency
-                step = compute + left + waits
-                cells = [compute, gradients, left, waits, step]
+                step = compute + exposed + waits
+                cells = [compute, gradients, exposed, waits, step]
                 print(f"| {machine} | " + " | ".join(map(milliseconds, cells)) + f" | {100 * compute / step:.0f} % |")
 
 

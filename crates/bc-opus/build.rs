@@ -6,7 +6,7 @@ fn main() {
     let root = Path::new("libopus");
     let mut build = cc::Build::new();
     for folder in ["src", "celt", "silk"] {
-        let entries = std::fs::read_dir(root.join(folder)).expect("libopus is beside this file");
+        let entries = std::fs::read_dir(root.join(folder)).expect("libopus is next to this file");
         let mut files: Vec<_> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
         files.retain(|path| path.extension().is_some_and(|end| end == "c"));
         files.sort();

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What submit.sh and the jobs share: settings of the site, keys of a configuration, how a program is run so that
+# Shared by submit.sh and the jobs: settings of the site, keys of a configuration, how a program is run so that
 # Slurm's signals reach it, and when a stage counts as done. Sourced, not run; BC_ROOT is this repository's folder.
 
 # shellcheck source=scripts/slurm/site.env
 . "${BC_SITE:-$BC_ROOT/scripts/slurm/site.env}"
 BC_BIN=${BC_BIN:-$BC_ROOT/target/release}
 
-say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
+log() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 
 # The command line of a program, word by word into the array `line`.
 program() {
@@ -16,7 +16,7 @@ program() {
 }
 
 # Runs a program and waits for it: for queries, not for work.
-ask() {
+query() {
     local line
     program "$@"
     "${line[@]}"
@@ -24,7 +24,7 @@ ask() {
 
 # Prints sections of the resolved configuration: `sections "index synth" ARGUMENTS...`.
 sections() {
-    ask bc-download-index --print-config "${@:2}" |
+    query bc-download-index --print-config "${@:2}" |
         awk -v names=" $1 " '/^\[/ { inside = index(names, " " substr($1, 2, length($1) - 2) " ") } inside && !/^#/'
 }
 
@@ -33,20 +33,20 @@ key() {
     sections "$1" "${@:3}" | awk -F ' = ' -v name="$2" '$1 == name { gsub(/^"|"$/, "", $2); print $2; exit }'
 }
 
-# What `bc-features status` knows, as JSON; empty where there is no index yet. It reads the index and all parts, so it is kept in
+# The output of `bc-features status` as JSON; empty where there is no index yet. It reads the index and all parts, so it is kept in
 # the file that BC_STATUS names, if it names one.
 features_status() {
     if [ -s "${BC_STATUS:-}" ]; then
         cat "$BC_STATUS"
     else
-        { ask bc-features status --json --shards "$BC_SHARDS" "$@" 2>/dev/null || true; } | tee "${BC_STATUS:-/dev/null}"
+        { query bc-features status --json --shards "$BC_SHARDS" "$@" 2>/dev/null || true; } | tee "${BC_STATUS:-/dev/null}"
     fi
 }
 
 # One text value of such JSON.
 json_text() { sed -n "s/^ *\"$1\": *\"\([^\"]*\)\".*/\1/p" | head -n 1; }
 
-# Names, sizes and times of the lists that an index is made from, without files that stages write beside them.
+# Names, sizes and times of the lists that an index is made from, without the files that stages write next to them.
 lists() {
     local output
     output=$(basename "$(key index output "$@")" .parquet)
@@ -94,10 +94,10 @@ note_done() {
     mv "$note.tmp" "$note"
 }
 
-# In a job: the site's lines, then a line on where it runs.
+# Begins a job: runs the site's commands, then logs where it runs.
 begin() {
     eval "$BC_SETUP"
-    say "$SLURM_JOB_NAME, job ${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID} on $(hostname), start $((${SLURM_RESTART_COUNT:-0} + 1))"
+    log "$SLURM_JOB_NAME, job ${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID} on $(hostname), start $((${SLURM_RESTART_COUNT:-0} + 1))"
 }
 
 # Runs a program of a job and ends the job if it fails. Slurm's SIGTERM (scancel, preemption, requeue)
@@ -121,10 +121,10 @@ stop() {
     esac
 }
 
-# The same for a whole command line.
+# Runs a whole command line like `run`.
 run_line() {
     local child code=0 time_over=""
-    say "$*"
+    log "$*"
     "$@" &
     child=$!
     # shellcheck disable=SC2064  # the program's name now
@@ -139,12 +139,12 @@ run_line() {
     trap - TERM INT USR1
     case $code in
         0) ;;
-        3) say "done, with failures that are in a table; what follows uses the others" ;;
+        3) log "done, with failures that are in a table; what follows uses the others" ;;
         *)
             if [ -n "$time_over" ]; then
                 queue_again
             fi
-            say "ended with $code"
+            log "ended with $code"
             exit "$code"
             ;;
     esac
@@ -152,10 +152,10 @@ run_line() {
 
 queue_again() {
     if [ "${SLURM_RESTART_COUNT:-0}" -ge "$BC_MOST_RESTARTS" ]; then
-        say "time is over, and this job has been started $BC_MOST_RESTARTS times (BC_MOST_RESTARTS): not queued again"
+        log "time is over, and this job has been started $BC_MOST_RESTARTS times (BC_MOST_RESTARTS): not queued again"
         return
     fi
-    say "time is over; what is done is saved, and the job is queued again"
+    log "time is over; what is done is saved, and the job is queued again"
     scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
     # Slurm ends this script once it has queued the job.
     sleep 60

@@ -5,7 +5,7 @@
 #   scripts/slurm/submit.sh configs/mine.toml --site my-site.env       with the settings of your cluster
 #   scripts/slurm/submit.sh configs/mine.toml --set train.epochs=200   arguments of the programs
 #   scripts/slurm/submit.sh configs/mine.toml --until features         no further than that
-#   scripts/slurm/submit.sh configs/mine.toml --from train             that and all behind it, done or not
+#   scripts/slurm/submit.sh configs/mine.toml --from train             this stage and all after it, done or not
 #   scripts/slurm/submit.sh configs/mine.toml --dry-run                prints what it would submit
 #
 # Stages: index verify features merge train embed eval. What is done is queried from the programs (verify and features, part by part)
@@ -60,7 +60,7 @@ arguments=(--config "$config" "${arguments[@]}")
 # shellcheck source=scripts/slurm/common.sh
 . "$BC_ROOT/scripts/slurm/common.sh"
 # Fails here, with the program's own message, and not in every job.
-ask bc-download-index --print-config "${arguments[@]}" >/dev/null
+query bc-download-index --print-config "${arguments[@]}" >/dev/null
 
 run=$(key train run "${arguments[@]}")
 logs=$run/slurm/logs
@@ -77,7 +77,7 @@ missing_parts() {
         return
     fi
     case $1 in
-        verify) ask bc-download-index status --json --shards "$BC_SHARDS" "${arguments[@]}" >"$answer" 2>/dev/null || : >"$answer" ;;
+        verify) query bc-download-index status --json --shards "$BC_SHARDS" "${arguments[@]}" >"$answer" 2>/dev/null || : >"$answer" ;;
         features) features_status "${arguments[@]}" >"$answer" ;;
         *) : >"$answer" ;;
     esac

@@ -26,7 +26,7 @@ else
             launch=(mpirun -n "$ranks" --bind-to none)
             ;;
         *)
-            say "BC_LAUNCH is \`$BC_LAUNCH\`, but must be srun or mpirun"
+            log "BC_LAUNCH is \`$BC_LAUNCH\`, but must be srun or mpirun"
             exit 2
             ;;
     esac

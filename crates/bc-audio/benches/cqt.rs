@@ -32,7 +32,7 @@ fn benches(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let mut resample = Resample::new(rate, 22_050).unwrap();
                 let mut sum = 0.0;
-                let mut take = |made: &[f32]| sum += made[0];
+                let mut take = |samples: &[f32]| sum += samples[0];
                 for block in samples.chunks(1_152) {
                     resample.push(block, &mut take).unwrap();
                 }

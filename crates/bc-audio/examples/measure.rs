@@ -1,7 +1,7 @@
 //! Measures for scripts/bench_*.sh and scripts/check_mp3.sh; prints seconds of wall time.
 //!
 //! `measure cqt ROUNDS` transforms 240 s of noise on one thread; `measure decode THREADS FILE…` decodes
-//! files and throws their samples away (`symphonia` in place of `decode`: MP3 by symphonia); `measure needed THREADS FILE…`
+//! files and throws their samples away (`symphonia` instead of `decode`: MP3 by symphonia); `measure needed THREADS FILE…`
 //! decodes what features need of them; `measure lengths FILE…` prints each file's decoded samples at its rate, the
 //! rate, and frames that do not decode, or why it gives no features.
 
@@ -18,7 +18,7 @@ use bc_formats::features::CqtSettings;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |place: usize| arguments[place].parse::<usize>().expect("a number");
+    let number = |index: usize| arguments[index].parse::<usize>().expect("a number");
     match arguments[0].as_str() {
         "cqt" => cqt(number(1)),
         what @ ("decode" | "needed" | "symphonia") => {
@@ -39,9 +39,9 @@ fn cqt(rounds: usize) {
     extractor.samples(&samples);
     let mut best = f64::MAX;
     for _ in 0..rounds {
-        let begun = Instant::now();
+        let started = Instant::now();
         std::hint::black_box(extractor.samples(&samples));
-        best = best.min(begun.elapsed().as_secs_f64());
+        best = best.min(started.elapsed().as_secs_f64());
     }
     println!("{best:.4}");
 }
@@ -50,7 +50,7 @@ fn cqt(rounds: usize) {
 fn read(threads: usize, mut files: Vec<PathBuf>, reading: Reading) {
     files.sort_by_key(|file| file.metadata().map_or(0, |about| about.len()));
     let files = Mutex::new(files);
-    let begun = Instant::now();
+    let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -66,7 +66,7 @@ fn read(threads: usize, mut files: Vec<PathBuf>, reading: Reading) {
             });
         }
     });
-    println!("{:.3}", begun.elapsed().as_secs_f64());
+    println!("{:.3}", started.elapsed().as_secs_f64());
 }
 
 fn lengths(files: &[String]) {

@@ -22,19 +22,19 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The moment at which the time for a file is over.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
-    begun: Instant,
+    started: Instant,
     limit_s: f64,
 }
 
 impl Deadline {
     /// `limit_s` seconds from now.
     pub fn after(limit_s: f64) -> Self {
-        Self { begun: Instant::now(), limit_s }
+        Self { started: Instant::now(), limit_s }
     }
 
     /// [`DecodeError::TooSlow`] once the time is over.
     pub fn check(&self) -> Result<(), DecodeError> {
-        if self.begun.elapsed().as_secs_f64() > self.limit_s {
+        if self.started.elapsed().as_secs_f64() > self.limit_s {
             return Err(DecodeError::TooSlow { limit_s: self.limit_s });
         }
         Ok(())
@@ -171,13 +171,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_an_error_with_its_message() {
+    fn panic_becomes_an_error_with_its_message() {
         let error = guarded(|| -> Result<(), _> { panic!("index {} of {}", 9, 4) }).unwrap_err();
         assert_eq!(error.to_string(), "the decoder panicked (index 9 of 4)");
     }
 
     #[test]
-    fn work_that_never_ends_is_abandoned() {
+    fn endless_work_is_abandoned() {
         let error = watched(0.0, || -> Result<(), _> {
             loop {
                 std::thread::sleep(Duration::from_secs(1));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cannot_be_read_beyond_its_deadline() {
+    fn reading_ends_at_the_deadline() {
         let file = File::open(std::env::current_exe().unwrap()).unwrap();
         let mut timed = Timed { file, length: 1, deadline: Deadline::after(3600.0) };
         assert_eq!(timed.read(&mut [0; 4]).unwrap(), 4);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_ends_before_its_length_is_an_error_whatever_is_made_of_it() {
+    fn short_read_is_an_error_with_every_reader() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("short");
         std::fs::write(&path, b"abc").unwrap();

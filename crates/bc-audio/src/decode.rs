@@ -135,7 +135,7 @@ impl Decoder {
             self.frames.decoded += piece.decoded;
             self.frames.failed += piece.failed;
             if piece.rate > 0 {
-                self.settle(piece.rate, piece.channels)?;
+                self.check_format(piece.rate, piece.channels)?;
             }
             if !self.mono.is_empty() {
                 return Ok(true);
@@ -146,7 +146,7 @@ impl Decoder {
     }
 
     /// Uses the first frame's rate as the file's, and refuses a frame with another rate.
-    fn settle(&mut self, rate: u32, channels: u32) -> Result<(), DecodeError> {
+    fn check_format(&mut self, rate: u32, channels: u32) -> Result<(), DecodeError> {
         if !RATES.contains(&rate) {
             return Err(DecodeError::Broken(format!("it claims {rate} samples per second")));
         }

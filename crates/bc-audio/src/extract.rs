@@ -17,7 +17,7 @@ pub struct Limits {
     /// Longest audio in seconds.
     pub longest_s: f64,
     /// Longest time that the file may take, in seconds.
-    pub patience_s: f64,
+    pub decode_timeout_s: f64,
     /// Largest share of frames that may fail to decode.
     pub max_error_share: f64,
     /// Which decoder decodes MP3.
@@ -29,7 +29,7 @@ impl Limits {
     pub fn of(config: &FeaturesConfig) -> Self {
         Self {
             longest_s: config.longest_s,
-            patience_s: config.patience_s,
+            decode_timeout_s: config.patience_s,
             max_error_share: config.max_error_share,
             mp3: config.mp3,
         }
@@ -92,18 +92,18 @@ impl Extractor {
         self.within_deadline(path)
     }
 
-    /// As [`Self::file`], with magnitudes of 32 bits.
+    /// The features of a file like [`Self::file`], with magnitudes of 32 bits.
     pub fn file_exact(&self, path: &Path) -> Result<Features<f32>, DecodeError> {
         self.within_deadline(path)
     }
 
     fn within_deadline<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
         let (extractor, path) = (self.clone(), path.to_owned());
-        watched(self.limits.patience_s, move || extractor.decoded(&path))
+        watched(self.limits.decode_timeout_s, move || extractor.decoded(&path))
     }
 
     fn decoded<T: Stored>(&self, path: &Path) -> Result<Features<T>, DecodeError> {
-        let deadline = Deadline::after(self.limits.patience_s);
+        let deadline = Deadline::after(self.limits.decode_timeout_s);
         let reading = Reading { need: Some(self.plan.need()), mp3: self.limits.mp3 };
         self.transformed(Decoder::open(path, deadline, reading)?)
     }
@@ -115,8 +115,8 @@ impl Extractor {
         let mut pooled = Pooled::new(self.settings());
         while let Some(block) = decoder.next_block()? {
             resample
-                .push(block, &mut |made| {
-                    stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames))
+                .push(block, &mut |samples| {
+                    stream.push(samples, &mut |m, stride, frames| pooled.add(m, stride, frames))
                 })
                 .map_err(broken)?;
             if decoder.decoded_s() > self.limits.longest_s {
@@ -128,7 +128,9 @@ impl Extractor {
             return Err(DecodeError::Errors { share, max_error_share });
         }
         resample
-            .finish(&mut |made| stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames)))
+            .finish(&mut |samples| {
+                stream.push(samples, &mut |m, stride, frames| pooled.add(m, stride, frames))
+            })
             .map_err(broken)?;
         stream.finish(&mut |m, stride, frames| pooled.add(m, stride, frames));
         let (magnitude, frames) = pooled.finish();
@@ -146,8 +148,8 @@ impl Extractor {
 
     /// The plan for signals of `rate`, and the resampler to the plan's rate.
     fn at_rate(&self, rate: u32) -> Result<(&CqtPlan, Resample), String> {
-        let wanted = self.settings().sample_rate;
-        let (plan, taken) = if rate == 2 * wanted { (&self.twice, rate) } else { (&self.plan, wanted) };
+        let target = self.settings().sample_rate;
+        let (plan, taken) = if rate == 2 * target { (&self.twice, rate) } else { (&self.plan, target) };
         Ok((plan, Resample::new(rate, taken)?))
     }
 
@@ -162,12 +164,13 @@ impl Extractor {
         let mut pooled = Pooled::new(self.settings());
         // Piece by piece, as a file comes: all at once would be moved after every block.
         for piece in samples.chunks(1 << 16) {
-            resample.push(piece, &mut |made| {
-                stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames))
+            resample.push(piece, &mut |samples| {
+                stream.push(samples, &mut |m, stride, frames| pooled.add(m, stride, frames))
             })?;
         }
-        resample
-            .finish(&mut |made| stream.push(made, &mut |m, stride, frames| pooled.add(m, stride, frames)))?;
+        resample.finish(&mut |samples| {
+            stream.push(samples, &mut |m, stride, frames| pooled.add(m, stride, frames))
+        })?;
         stream.finish(&mut |m, stride, frames| pooled.add(m, stride, frames));
         Ok(pooled.finish())
     }

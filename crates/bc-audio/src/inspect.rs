@@ -30,7 +30,7 @@ pub fn whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> {
 }
 
 fn decode_whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> {
-    let deadline = Deadline::after(limits.patience_s);
+    let deadline = Deadline::after(limits.decode_timeout_s);
     let mut decoder = Decoder::open(path, deadline, Reading { need: None, mp3: limits.mp3 })?;
     let mut found = headers_of(&decoder);
     let rate = f64::from(found.header.sample_rate);
@@ -59,7 +59,7 @@ fn decode_whole(path: &Path, limits: Limits) -> Result<Inspection, DecodeError> 
 /// No audio of a known kind.
 pub fn headers(path: &Path) -> Result<Inspection, DecodeError> {
     guarded(|| {
-        let deadline = Deadline::after(Limits::default().patience_s);
+        let deadline = Deadline::after(Limits::default().decode_timeout_s);
         Decoder::open(path, deadline, Reading::default()).map(|decoder| headers_of(&decoder))
     })
 }

@@ -19,7 +19,7 @@ fn chunk(from: u32, to: u32) -> usize {
     CHUNK.next_multiple_of(2 * (from / a) as usize)
 }
 
-/// A stream of samples on its way to another rate.
+/// Converts a stream of samples to another rate.
 pub struct Resample {
     /// `None` where the rates are equal.
     resampler: Option<Fft<f32>>,
@@ -41,7 +41,7 @@ impl Resample {
         let resampler = if from == to {
             None
         } else {
-            let made = Fft::new_custom(
+            let resampler = Fft::new_custom(
                 from as usize,
                 to as usize,
                 chunk(from, to),
@@ -50,7 +50,7 @@ impl Resample {
                 WindowFunction::BlackmanHarris2,
                 FixedSync::Input,
             );
-            Some(made.map_err(|error| error.to_string())?)
+            Some(resampler.map_err(|error| error.to_string())?)
         };
         Ok(Self {
             delay: resampler.as_ref().map_or(0, |resampler| resampler.output_delay()),
@@ -73,12 +73,12 @@ impl Resample {
         self.pending.extend_from_slice(samples);
         let mut used = 0;
         while let Some(resampler) = &self.resampler {
-            let wanted = resampler.input_frames_next();
-            if self.pending.len() - used < wanted {
+            let needed = resampler.input_frames_next();
+            if self.pending.len() - used < needed {
                 break;
             }
-            self.step(used, wanted, u64::MAX, take)?;
-            used += wanted;
+            self.step(used, needed, u64::MAX, take)?;
+            used += needed;
         }
         self.pending.drain(..used);
         Ok(())
@@ -91,9 +91,9 @@ impl Resample {
         }
         let total = (self.taken * self.ratio.1).div_ceil(self.ratio.0);
         while self.given < total {
-            let wanted = self.resampler.as_ref().map_or(0, |resampler| resampler.input_frames_next());
-            self.pending.resize(wanted, 0.0);
-            self.step(0, wanted, total, take)?;
+            let needed = self.resampler.as_ref().map_or(0, |resampler| resampler.input_frames_next());
+            self.pending.resize(needed, 0.0);
+            self.step(0, needed, total, take)?;
             self.pending.clear();
         }
         Ok(())
@@ -109,14 +109,15 @@ impl Resample {
         let Some(resampler) = &mut self.resampler else { return Ok(()) };
         let input =
             InterleavedSlice::new(&self.pending[from..from + count], 1, count).map_err(|e| e.to_string())?;
-        let room = self.output.len();
-        let mut output = InterleavedSlice::new_mut(&mut self.output, 1, room).map_err(|e| e.to_string())?;
-        let (_, made) =
+        let capacity = self.output.len();
+        let mut output =
+            InterleavedSlice::new_mut(&mut self.output, 1, capacity).map_err(|e| e.to_string())?;
+        let (_, written) =
             resampler.process_into_buffer(&input, &mut output, None).map_err(|error| error.to_string())?;
-        let skipped = self.delay.min(made);
+        let skipped = self.delay.min(written);
         self.delay -= skipped;
         let left = usize::try_from(total - self.given).unwrap_or(usize::MAX);
-        let end = made.min(skipped.saturating_add(left));
+        let end = written.min(skipped.saturating_add(left));
         self.given += (end - skipped) as u64;
         take(&self.output[skipped..end]);
         Ok(())
@@ -131,14 +132,14 @@ mod tests {
         let mut resample = Resample::new(from, to).unwrap();
         let mut out = Vec::new();
         for piece in samples.chunks(piece) {
-            resample.push(piece, &mut |made| out.extend_from_slice(made)).unwrap();
+            resample.push(piece, &mut |samples| out.extend_from_slice(samples)).unwrap();
         }
-        resample.finish(&mut |made| out.extend_from_slice(made)).unwrap();
+        resample.finish(&mut |samples| out.extend_from_slice(samples)).unwrap();
         out
     }
 
     #[test]
-    fn a_sine_keeps_its_phase_and_length_whatever_the_pieces() {
+    fn resampled_sine_keeps_phase_and_length_with_any_piece_size() {
         for from in [44_100u32, 48_000, 16_000, 22_050, 32_000] {
             let tone = |rate: u32, n: usize| {
                 (n as f64 / f64::from(rate) * 440.0 * std::f64::consts::TAU).sin() as f32

@@ -1,4 +1,4 @@
-//! Our own MP3 decoder beside symphonia's, on the fixtures of bc-mp3 (`tests/fixtures/make.sh`: all versions of MPEG,
+//! Our own MP3 decoder compared with symphonia's, on the fixtures of bc-mp3 (`tests/fixtures/make.sh`: all versions of MPEG,
 //! mono, plain and mid/side stereo, long and short windows) and on the shared recordings.
 
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ fn deadline() -> Deadline {
 }
 
 #[test]
-fn at_the_full_rate_samples_are_those_of_symphonia_to_1e_5() {
+fn full_rate_samples_match_symphonia_within_1e_5() {
     for path in fixtures().into_iter().chain(recordings()) {
         let (ours, theirs) = (ours(&path, None), theirs(&path));
         assert_eq!(ours.block_rate(), ours.header().sample_rate);
@@ -85,15 +85,15 @@ fn magnitudes(mut decoder: Decoder) -> Vec<f32> {
         }
     };
     while let Some(block) = decoder.next_block().unwrap() {
-        resample.push(block, &mut |made| stream.push(made, &mut add)).unwrap();
+        resample.push(block, &mut |samples| stream.push(samples, &mut add)).unwrap();
     }
-    resample.finish(&mut |made| stream.push(made, &mut add)).unwrap();
+    resample.finish(&mut |samples| stream.push(samples, &mut add)).unwrap();
     stream.finish(&mut add);
     columns
 }
 
 #[test]
-fn at_half_the_rate_the_transform_is_the_same_to_2e_5_and_1e_3_at_the_ends() {
+fn half_rate_transform_matches_within_2e_5_and_1e_3_at_the_ends() {
     let need = CqtPlan::new(CqtSettings::default()).need();
     let mut halved = 0;
     for path in fixtures().into_iter().chain(recordings()) {
@@ -103,14 +103,15 @@ fn at_half_the_rate_the_transform_is_the_same_to_2e_5_and_1e_3_at_the_ends() {
         halved += usize::from(rate >= 44_100);
         let (ours, theirs) = (magnitudes(ours), magnitudes(theirs));
         assert_eq!(ours.len(), theirs.len(), "{}", path.display());
-        let apart = |range: std::ops::Range<usize>| {
+        let relative_difference = |range: std::ops::Range<usize>| {
             let square = |value: f32| f64::from(value).powi(2);
             let off: f64 = ours[range.clone()].iter().zip(&theirs[range]).map(|(a, b)| square(a - b)).sum();
             (off / theirs.iter().copied().map(square).sum::<f64>()).sqrt()
         };
         // Windows that reach over an end see its reflection, and a click there (as at the fixtures'
         // beginning) is another when it was cut to half the rate first.
-        let (whole, inside) = (apart(0..ours.len()), apart(84 * EDGE..ours.len() - 84 * EDGE));
+        let (whole, inside) =
+            (relative_difference(0..ours.len()), relative_difference(84 * EDGE..ours.len() - 84 * EDGE));
         println!("{whole:.1e} {inside:.1e} {rate} {}", path.display());
         assert!(whole < 1e-3 && inside < 2e-5, "{}: {whole:.1e} {inside:.1e}", path.display());
     }
@@ -118,7 +119,7 @@ fn at_half_the_rate_the_transform_is_the_same_to_2e_5_and_1e_3_at_the_ends() {
 }
 
 #[test]
-fn the_decoded_length_is_that_of_the_encoders_input() {
+fn decoded_length_equals_the_encoder_input() {
     let need = CqtPlan::new(CqtSettings::default()).need();
     for path in fixtures() {
         let seconds = if path.ends_with("checksum-44100.mp3") { 1.0 } else { 2.0 };

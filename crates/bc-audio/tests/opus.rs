@@ -1,4 +1,4 @@
-//! Opus on its way through this crate, on the fixtures of bc-opus (whose tests compare the samples).
+//! Opus through this crate, on the fixtures of bc-opus (whose tests compare the samples).
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ fn decode(path: &Path) -> (Decoder, usize) {
 }
 
 #[test]
-fn every_container_and_channel_count_is_decoded_to_the_sample() {
+fn opus_containers_and_channel_counts_decode_exactly() {
     // Matroska keeps the padding of its last packet.
     for (name, channels, samples, padding) in [
         ("silk-mono-20.opus", 1, 38_401, 0),
@@ -39,7 +39,7 @@ fn every_container_and_channel_count_is_decoded_to_the_sample() {
 }
 
 #[test]
-fn a_damaged_packet_is_counted_and_the_rest_decodes() {
+fn damaged_packet_is_counted_and_the_rest_decodes() {
     let whole = fixture("stereo.webm");
     let mut bytes = std::fs::read(&whole).unwrap();
     // The first byte of an Opus packet of 20 ms, full band, stereo, one frame, after the head of a Matroska

@@ -41,7 +41,7 @@ fn relative_error(ours: &[f32], theirs: &[f32]) -> f64 {
 }
 
 #[test]
-fn every_clip_is_within_1e_3_of_the_definition_and_3e_3_of_nnaudio() {
+fn clips_match_the_definition_within_1e_3_and_nnaudio_within_3e_3() {
     let Some(folder) = bc_testing::shared("reference/cqt") else { return };
     let plan = CqtPlan::new(CqtSettings { pool: 1, ..CqtSettings::default() });
     let mut clips = 0;
@@ -71,7 +71,7 @@ fn every_clip_is_within_1e_3_of_the_definition_and_3e_3_of_nnaudio() {
 }
 
 #[test]
-fn pieces_of_any_size_give_the_same_bits() {
+fn transform_does_not_depend_on_piece_sizes() {
     let plan = CqtPlan::new(CqtSettings { pool: 1, ..CqtSettings::default() });
     let samples: Vec<f32> =
         (0..300_000u32).map(|n| ((n.wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0) - 1.0).collect();
@@ -83,7 +83,7 @@ fn pieces_of_any_size_give_the_same_bits() {
 }
 
 #[test]
-fn a_tone_peaks_in_its_bin_from_the_first_frame_to_the_last() {
+fn tone_peaks_in_its_bin_in_every_frame() {
     let settings = CqtSettings { pool: 1, ..CqtSettings::default() };
     let plan = CqtPlan::new(settings);
     let frequency = settings.frequency(45);
@@ -97,7 +97,7 @@ fn a_tone_peaks_in_its_bin_from_the_first_frame_to_the_last() {
 }
 
 #[test]
-fn a_signal_of_twice_the_rate_gives_the_same_transform_as_resampled() {
+fn double_rate_signal_gives_the_same_transform_as_resampled() {
     let plan = CqtPlan::new(CqtSettings { pool: 1, ..CqtSettings::default() });
     let twice = plan.oversampled(2);
     // Tones that both rates can hold, with an even and an odd number of samples.

@@ -10,8 +10,8 @@ use bc_formats::features::CqtSettings;
 
 fn fixture(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let place = if name.ends_with(".mp3") { "../bc-mp3/tests/fixtures" } else { "tests/fixtures" };
-    std::fs::read(folder.join(place).join(name)).unwrap()
+    let fixtures = if name.ends_with(".mp3") { "../bc-mp3/tests/fixtures" } else { "tests/fixtures" };
+    std::fs::read(folder.join(fixtures).join(name)).unwrap()
 }
 
 struct Scratch(tempfile::TempDir);
@@ -77,7 +77,7 @@ fn mp3s_are_as_long_as_their_frames() {
         ("twice the count", with_count(2 * count), all - start),
         ("no count", with_count(0), all - start),
         ("joined", [whole.clone(), whole.clone()].concat(), 2 * all + 1_152 - start),
-        ("cut behind a frame", frames[..40].concat(), 39 * 1_152 - start),
+        ("cut after a frame", frames[..40].concat(), 39 * 1_152 - start),
         ("another encoder's header", unnamed, all),
     ];
     for (what, bytes, length) in cases {
@@ -103,7 +103,7 @@ fn inspection_reports_the_declared_and_the_decoded_length() {
 }
 
 #[test]
-fn an_mp3_is_found_behind_a_picture_without_a_tag() {
+fn mp3_is_found_after_a_picture_without_a_tag() {
     let scratch = Scratch::new();
     let whole = fixture("stereo-44100.mp3");
     let picture: Vec<u8> = (0..40_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -114,7 +114,7 @@ fn an_mp3_is_found_behind_a_picture_without_a_tag() {
 }
 
 #[test]
-fn channels_may_change_and_the_rate_may_not() {
+fn channel_changes_are_accepted_and_rate_changes_refused() {
     let scratch = Scratch::new();
     let (stereo, mono, other) =
         (fixture("joint-44100.mp3"), fixture("checksum-44100.mp3"), fixture("mono-48000.mp3"));
@@ -131,7 +131,7 @@ fn channels_may_change_and_the_rate_may_not() {
 }
 
 #[test]
-fn a_file_with_too_many_undecodable_frames_fails_and_names_their_share() {
+fn file_with_too_many_undecodable_frames_fails_with_their_share() {
     let scratch = Scratch::new();
     let mut frames = frames(&fixture("stereo-44100.mp3"));
     let all = frames.len() - 1;
@@ -153,7 +153,7 @@ fn a_file_with_too_many_undecodable_frames_fails_and_names_their_share() {
 }
 
 #[test]
-fn a_cut_beginning_or_end_is_not_counted_as_damage() {
+fn cut_beginning_or_end_does_not_count_as_damage() {
     let scratch = Scratch::new();
     for name in ["stereo-44100.mp3", "tone.ogg"] {
         // The Ogg has but one page of audio: twice, so that one is left.
@@ -173,7 +173,7 @@ fn a_cut_beginning_or_end_is_not_counted_as_damage() {
 }
 
 #[test]
-fn chained_ogg_is_decoded_to_its_end() {
+fn chained_ogg_is_decoded_completely() {
     let scratch = Scratch::new();
     let one = fixture("tone.ogg");
     let path = scratch.write("one.ogg", &one);
@@ -208,7 +208,7 @@ fn low_frequency_effects_are_left_out() {
 }
 
 #[test]
-fn iso_streams_become_features_or_failures() {
+fn iso_conformance_streams_give_features_or_failures() {
     let folder = std::env::var_os("BYTECOVER_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from)
         .join("mp3");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use bc_formats::config::{self, Config};
 
-/// Which configuration: `--config FILE`, `--set section.key=value`, `--print-config`.
+/// Arguments for the configuration: `--config FILE`, `--set section.key=value`, `--print-config`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ConfigArgs {
     /// The experiment's TOML file; without it every key has its default (the demo).
@@ -37,7 +37,7 @@ impl ConfigArgs {
     }
 }
 
-/// How many threads: `--threads N`.
+/// The argument for the number of threads: `--threads N`.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct ThreadArgs {
     /// Worker threads; all cores if not given.

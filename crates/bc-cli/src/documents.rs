@@ -1,4 +1,4 @@
-//! Man pages, shell completions and a reference page, from the definition of a command line.
+//! Writes man pages, shell completions and a reference page from the definition of a command line.
 //!
 //! **In**: the `clap` command of a stage. **Out**: a folder with `man/*.1`, `completions/` (bash, zsh, fish) and
 //! `<program>.md`. Packages and docs/reference are made from them; no user needs to call it.
@@ -12,18 +12,18 @@ use clap::Command;
 use clap_complete::Shell;
 
 /// The hidden subcommand that writes them. It is in no help text.
-const WORD: &str = "documents";
+const COMMAND: &str = "documents";
 
 /// Columns of help texts in the reference page, whatever the terminal.
 const WIDTH: usize = 100;
 
 /// The folder that the arguments of the process ask to write documents to: `bc-train documents FOLDER`.
-pub(crate) fn folder_asked_for(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
-    let word = arguments.nth(1)?;
-    (word == WORD).then(|| arguments.next().unwrap_or_else(|| ".".into()).into())
+pub(crate) fn requested_folder(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let command = arguments.nth(1)?;
+    (command == COMMAND).then(|| arguments.next().unwrap_or_else(|| ".".into()).into())
 }
 
-/// Writes all documents of a command below a folder, which is made.
+/// Writes all documents of a command below a folder, which is created if absent.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -32,9 +32,9 @@ pub(crate) fn write(command: Command, folder: &Path) -> Result<()> {
     command.build();
     let name = command.get_name().to_owned();
     let (man, completions) = (folder.join("man"), folder.join("completions"));
-    for made in [&man, &completions] {
-        std::fs::create_dir_all(made)
-            .with_context(|| format!("cannot make the folder {}", made.display()))?;
+    for folder in [&man, &completions] {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     clap_mangen::generate_to(command.clone(), &man)
         .with_context(|| format!("cannot write man pages to {}", man.display()))?;
@@ -77,16 +77,16 @@ mod tests {
     }
 
     #[test]
-    fn only_the_command_documents_asks_for_documents() {
-        let asked = |arguments: &[&str]| folder_asked_for(arguments.iter().map(OsString::from));
-        assert_eq!(asked(&["bc-example", "documents", "to"]), Some("to".into()));
-        assert_eq!(asked(&["bc-example", "documents"]), Some(".".into()));
-        assert_eq!(asked(&["bc-example", "search", "documents"]), None);
-        assert_eq!(asked(&["bc-example"]), None);
+    fn only_the_documents_command_writes_documents() {
+        let requested = |arguments: &[&str]| requested_folder(arguments.iter().map(OsString::from));
+        assert_eq!(requested(&["bc-example", "documents", "to"]), Some("to".into()));
+        assert_eq!(requested(&["bc-example", "documents"]), Some(".".into()));
+        assert_eq!(requested(&["bc-example", "search", "documents"]), None);
+        assert_eq!(requested(&["bc-example"]), None);
     }
 
     #[test]
-    fn every_command_has_a_man_page_completions_and_a_section() {
+    fn all_commands_have_man_page_completions_and_reference_section() {
         let folder = tempfile::tempdir().unwrap();
         write(example(), folder.path()).unwrap();
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! Ctrl-C as a flag: the first one asks a stage to finish its step and save, the second ends it.
+//! Turns Ctrl-C into a flag: the first one requests that a stage finishes its step and saves, the second ends it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// A signal this soon after the first counts as the same one: Slurm signals every process of a job, and its
 /// launcher and script hand theirs on.
-const ECHO: Duration = Duration::from_secs(1);
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Installs the handler; a second call changes nothing. `note` is printed at the first Ctrl-C.
 pub fn install(note: &'static str) -> Result<()> {
@@ -24,7 +24,7 @@ pub fn install(note: &'static str) -> Result<()> {
         let first = *FIRST.get_or_init(|| now);
         if first == now {
             eprintln!("\n{note}");
-        } else if now.duration_since(first) > ECHO {
+        } else if now.duration_since(first) > SAME_SIGNAL {
             std::process::exit(130);
         }
     })

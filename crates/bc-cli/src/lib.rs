@@ -1,4 +1,4 @@
-//! What the command line of every stage shares, so that all four feel like one program.
+//! The parts of the command line that all stages share, so that they feel like one program.
 //!
 //! **In**: arguments, the environment, a terminal or none. **Out**: a resolved
 //! configuration ([`ConfigArgs`]), a thread pool ([`ThreadArgs`]), a part of the work
@@ -22,10 +22,15 @@ pub use shard::{Shard, ShardArgs, ShardChoice, StatusArgs, json_lines};
 
 use std::process::ExitCode;
 
+/// Statically linked programs use this allocator; musl's own has one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A stage's whole `main`: parses the arguments and hands them to `main`, as [`run`] does. `<program> documents FOLDER`
 /// writes man pages, shell completions and a reference page instead.
 pub fn main<A: clap::Parser, T: Into<Outcome>>(main: impl FnOnce(A) -> anyhow::Result<T>) -> ExitCode {
-    run(|| match documents::folder_asked_for(std::env::args_os()) {
+    run(|| match documents::requested_folder(std::env::args_os()) {
         Some(folder) => documents::write(A::command(), &folder).map(|()| Outcome::Done),
         None => main(A::parse()).map(Into::into),
     })

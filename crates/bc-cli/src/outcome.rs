@@ -1,4 +1,4 @@
-//! How a command ended, as the exit code says it: 0 all done, 1 refused or failed, 2 wrong usage (clap's),
+//! How a command ended, and its exit code: 0 all done, 1 refused or failed, 2 wrong usage (clap's),
 //! 3 done with failures, 130 interrupted.
 
 use std::process::ExitCode;

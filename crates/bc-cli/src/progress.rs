@@ -1,5 +1,5 @@
 //! Progress on standard error: bars with ETA on a terminal, and where there is none, as in the log of a cluster's job, a
-//! line now and then.
+//! line from time to time.
 //!
 //! Lines come every minute (`BYTECOVER_PROGRESS_SECONDS`; 0: none), so that work that is done sooner prints none:
 //! `features: 1,200 of 5,000 files, 3,800 left, 41.2 files/s, about 92 s left; 5.1 h, 900x real time`. With
@@ -22,8 +22,8 @@ const PERIOD: &str = "BYTECOVER_PROGRESS_SECONDS";
 /// The variable for the form of the lines: `json` for programs.
 const FORM: &str = "BYTECOVER_PROGRESS";
 
-/// A bar over `length` steps of `unit` (`files`, `steps`). What changes besides the
-/// count goes into [`ProgressBar::set_message`].
+/// A bar over `length` steps of `unit` (`files`, `steps`). Text that changes besides the
+/// count is set with [`ProgressBar::set_message`].
 pub fn bar(length: u64, label: &str, unit: &str) -> ProgressBar {
     let template = format!(
         "{{prefix:>10.bold}} {{bar:28.cyan/238}} {{human_pos}}/{{human_len}} {unit}  {{msg}}  {{elapsed}} (ETA {{eta}})"
@@ -56,7 +56,7 @@ pub fn line(text: impl AsRef<str>) {
 
 /// Prints the position of `bar` from time to time, until it is finished or dropped.
 fn print_lines(bar: &ProgressBar, label: &str, unit: &str) {
-    let period = period::named(PERIOD).unwrap_or(Duration::from_secs(60));
+    let period = period::from_environment(PERIOD).unwrap_or(Duration::from_secs(60));
     if period.is_zero() {
         return;
     }
@@ -64,8 +64,8 @@ fn print_lines(bar: &ProgressBar, label: &str, unit: &str) {
     let (bar, label, unit) = (bar.downgrade(), label.to_owned(), unit.to_owned());
     // Without a thread there are no lines, and nothing else is lost.
     let _ = std::thread::Builder::new().name("progress".into()).spawn(move || {
-        let (begun, mut first) = (Instant::now(), None);
-        while let Some(state) = after(period, &bar, begun, &mut first) {
+        let (started, mut first) = (Instant::now(), None);
+        while let Some(state) = state_after(period, &bar, started, &mut first) {
             let text = if as_json { state.json(&label, &unit) } else { state.text(&label, &unit) };
             eprintln!("{text}");
         }
@@ -74,10 +74,10 @@ fn print_lines(bar: &ProgressBar, label: &str, unit: &str) {
 
 /// Waits for `period` and returns the state of the bar then; `None` once it has ended. `first` is the first position above 0 and when that
 /// was: a resumed run begins there.
-fn after(
+fn state_after(
     period: Duration,
     bar: &WeakProgressBar,
-    begun: Instant,
+    started: Instant,
     first: &mut Option<(u64, Duration)>,
 ) -> Option<State> {
     let end = Instant::now() + period;
@@ -85,7 +85,7 @@ fn after(
         let rest = end.saturating_duration_since(Instant::now());
         std::thread::sleep(rest.min(Duration::from_millis(500)));
         let bar = bar.upgrade().filter(|bar| !bar.is_finished())?;
-        let (done, elapsed) = (bar.position(), begun.elapsed());
+        let (done, elapsed) = (bar.position(), started.elapsed());
         if done > 0 {
             first.get_or_insert((done, elapsed));
         }
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_what_is_done_and_left_the_rate_and_the_time() {
+    fn line_shows_progress_rate_and_time_left() {
         let state = |done, seconds, message: &str| State {
             done,
             total: 5_000,
@@ -194,19 +194,20 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_with_their_bar() {
+    fn lines_stop_when_the_bar_ends() {
         let bar = ProgressBar::hidden();
         let weak = bar.downgrade();
         let period = Duration::from_millis(1);
         let mut first = None;
         bar.set_position(7);
         assert!(
-            after(period, &weak, Instant::now(), &mut first).is_some_and(|state| state.eta_s().is_none())
+            state_after(period, &weak, Instant::now(), &mut first)
+                .is_some_and(|state| state.eta_s().is_none())
         );
         assert!(first.is_some_and(|(position, _)| position == 7));
         bar.finish();
-        assert!(after(period, &weak, Instant::now(), &mut first).is_none());
+        assert!(state_after(period, &weak, Instant::now(), &mut first).is_none());
         drop(bar);
-        assert!(after(period, &weak, Instant::now(), &mut first).is_none());
+        assert!(state_after(period, &weak, Instant::now(), &mut first).is_none());
     }
 }

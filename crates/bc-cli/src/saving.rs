@@ -1,4 +1,4 @@
-//! Files that several processes write: one at a time, and often enough that a kill costs little.
+//! Saves files that several processes write: one process at a time, and often enough that a kill costs little.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -6,19 +6,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use bc_formats::lock::{self, Kind};
+use bc_formats::lock::{self, LockMode};
 
 use crate::{Interrupted, interrupt, period};
 
-/// Names the seconds between two saves; for tests, and for machines that are often killed.
+/// Environment variable with the seconds between two saves, for tests and for jobs that are often killed.
 const PERIOD: &str = "BYTECOVER_SAVE_SECONDS";
 
 /// Waits until no other process writes `path`, and excludes others until the returned file is dropped. The lock is
-/// the file `.<name>.lock` beside it, which stays. Leftovers of killed writers of `path` are removed.
+/// the file `.<name>.lock` next to it, which stays. Leftovers of killed writers of `path` are removed.
 ///
 /// # Errors
 /// A folder that cannot be written; an interrupt while waiting.
-pub fn alone(path: &Path) -> Result<File> {
+pub fn lock_for_writing(path: &Path) -> Result<File> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -28,18 +28,18 @@ pub fn alone(path: &Path) -> Result<File> {
     let mut reported = false;
     loop {
         let busy = Cell::new(false);
-        let held = lock::hold(folder, &name, Kind::Alone, || {
+        let locked = lock::lock_folder(folder, &name, LockMode::Exclusive, || {
             busy.set(true);
             String::new()
         });
         if !busy.get() {
-            let held = held?;
+            let file = locked?;
             bc_formats::atomic::remove_leftovers_of(path)?;
-            return Ok(held);
+            return Ok(file);
         }
         if interrupt::requested() {
-            let waited = format!("another process was writing {}; it was not changed", path.display());
-            return Err(Interrupted(waited).into());
+            let reason = format!("another process was writing {}; it was not changed", path.display());
+            return Err(Interrupted(reason).into());
         }
         if !reported && started.elapsed() > Duration::from_secs(3) {
             tracing::warn!("waiting for another process that writes {}", path.display());
@@ -58,10 +58,10 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     bc_formats::atomic::write(path, bytes)
 }
 
-/// Writes a value as indented JSON, as [`write`] does.
+/// Writes a value as indented JSON in one step, and removes what killed writers left of the file.
 ///
 /// # Errors
-/// As [`write`].
+/// A file that cannot be written.
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     bc_formats::atomic::remove_leftovers_of(path)?;
     bc_formats::atomic::write_json(path, value)
@@ -71,27 +71,31 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
 pub struct SaveTimer {
     every: Duration,
     /// Whether the environment sets the period, which then cannot be changed.
-    named: bool,
+    set_by_environment: bool,
     last: Instant,
 }
 
 impl SaveTimer {
-    /// A minute between two saves, unless the environment says otherwise.
+    /// A timer with a minute between two saves, unless the environment sets another period.
     #[must_use]
     pub fn new() -> Self {
         Self::every(Duration::from_secs(60))
     }
 
-    /// This period between two saves, unless the environment says otherwise.
+    /// A timer with this period between two saves, unless the environment sets another one.
     #[must_use]
     pub fn every(period: Duration) -> Self {
-        let named = period::named(PERIOD);
-        Self { every: named.unwrap_or(period), named: named.is_some(), last: Instant::now() }
+        let period_set = period::from_environment(PERIOD);
+        Self {
+            every: period_set.unwrap_or(period),
+            set_by_environment: period_set.is_some(),
+            last: Instant::now(),
+        }
     }
 
     /// Begins a period of another length, unless the environment sets the length.
     pub fn begin(&mut self, period: Duration) {
-        if !self.named {
+        if !self.set_by_environment {
             self.every = period;
         }
         self.last = Instant::now();

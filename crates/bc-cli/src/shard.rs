@@ -8,14 +8,14 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 /// Part `index` (from 0) of `count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Which part, from 0.
+    /// Index of the part, from 0.
     pub index: usize,
     /// How many parts there are.
     pub count: usize,
 }
 
 impl Shard {
-    /// The whole work.
+    /// All of the work.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
     /// Whether item number `item` of a list that is distributed round-robin belongs to this part.
@@ -25,8 +25,8 @@ impl Shard {
 
     /// The items of this part of a list that is distributed round-robin.
     pub fn of<T>(&self, items: Vec<T>) -> Vec<T> {
-        let mine = items.into_iter().enumerate().filter(|(item, _)| self.takes(*item));
-        mine.map(|(_, item)| item).collect()
+        let own = items.into_iter().enumerate().filter(|(item, _)| self.takes(*item));
+        own.map(|(_, item)| item).collect()
     }
 }
 
@@ -53,10 +53,10 @@ impl FromStr for Shard {
     }
 }
 
-/// What `--shard` says.
+/// The value of `--shard`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShardChoice {
-    /// This part.
+    /// The given part.
     Part(Shard),
     /// The part that SLURM_ARRAY_TASK_ID and its companions name.
     Slurm,
@@ -98,9 +98,9 @@ impl ShardArgs {
             Some(ShardChoice::Part(shard)) => Ok(shard),
             Some(ShardChoice::Slurm) => from_slurm(get),
             None => {
-                if get(TASK).is_some() {
+                if get(TASK_VARIABLE).is_some() {
                     eprintln!(
-                        "note: {TASK} is set but --shard is not: doing the whole work; give --shard slurm"
+                        "note: {TASK_VARIABLE} is set but --shard is not: doing the whole work; give --shard slurm"
                     );
                 }
                 Ok(Shard::WHOLE)
@@ -129,7 +129,7 @@ pub fn json_lines<T: serde::Serialize>(items: &[T]) -> Result<String> {
     Ok(format!("[\n{}\n]", lines?.join(",\n")))
 }
 
-const TASK: &str = "SLURM_ARRAY_TASK_ID";
+const TASK_VARIABLE: &str = "SLURM_ARRAY_TASK_ID";
 
 fn from_slurm(get: impl Fn(&str) -> Option<String>) -> Result<Shard> {
     let number = |name: &str| -> Result<Option<usize>> {
@@ -137,9 +137,9 @@ fn from_slurm(get: impl Fn(&str) -> Option<String>) -> Result<Shard> {
             .map(|text| text.parse().with_context(|| format!("{name} is `{text}`, not a number")))
             .transpose()
     };
-    let Some(task) = number(TASK)? else {
+    let Some(task) = number(TASK_VARIABLE)? else {
         bail!(
-            "--shard slurm needs a Slurm job array, but {TASK} is not set; submit with --array, or give --shard i/n"
+            "--shard slurm needs a Slurm job array, but {TASK_VARIABLE} is not set; submit with --array, or give --shard i/n"
         )
     };
     let first = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
@@ -159,12 +159,12 @@ fn from_slurm(get: impl Fn(&str) -> Option<String>) -> Result<Shard> {
         }
         (None, Some(count)) => count,
         (None, None) => {
-            bail!("{TASK} is set, but neither SLURM_ARRAY_TASK_MAX nor _COUNT; give --shard i/n")
+            bail!("{TASK_VARIABLE} is set, but neither SLURM_ARRAY_TASK_MAX nor _COUNT; give --shard i/n")
         }
     };
     let index = task.checked_sub(first).filter(|index| *index < count);
-    let index =
-        index.with_context(|| format!("{TASK} is {task}, outside its array of {count} from {first}"))?;
+    let index = index
+        .with_context(|| format!("{TASK_VARIABLE} is {task}, outside its array of {count} from {first}"))?;
     Ok(Shard { index, count })
 }
 
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_are_counted_from_one_outside_and_from_zero_inside() {
+    fn shards_are_written_from_one_and_stored_from_zero() {
         let shard: Shard = "3/7".parse().unwrap();
         assert_eq!(shard, Shard { index: 2, count: 7 });
         assert_eq!(shard.to_string(), "3/7");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_is_given_as_part_of_count_or_slurm() {
+    fn shard_is_given_as_i_of_n_or_slurm() {
         assert_eq!("slurm".parse::<ShardChoice>().unwrap(), ShardChoice::Slurm);
         let part = ShardChoice::Part(Shard { index: 0, count: 2 });
         assert_eq!("1/2".parse::<ShardChoice>().unwrap(), part);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_a_line_per_item() {
+    fn json_lines_has_one_line_per_item() {
         assert_eq!(json_lines(&[1, 2]).unwrap(), "[\n1,\n2\n]");
     }
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn slurm_arrays_give_the_part() {
+    fn slurm_array_variables_give_the_shard() {
         let slurm = |pairs: &'static [(&str, &str)]| {
             from_slurm(move |name| {
                 pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())

@@ -1,4 +1,4 @@
-//! Every way to end and its exit code, by a real process (`examples/ending.rs`).
+//! All ways to end and their exit codes, tested with a real process (`examples/ending.rs`).
 
 #![allow(unsafe_code, reason = "signals")]
 
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// The example, which cargo builds before it runs tests, beside this test's own folder.
+/// The example, which cargo builds before it runs tests, next to this test's own folder.
 fn ending(arguments: &[&str]) -> Command {
     let test = std::env::current_exe().unwrap();
     let example: PathBuf = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples/ending");
@@ -29,18 +29,18 @@ fn run(arguments: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn all_done_is_0_and_silent() {
+fn done_exits_0_without_output() {
     assert_eq!(run(&["done"]), (0, String::new()));
     assert_eq!(run(&["failures", "0"]), (0, String::new()));
 }
 
 #[test]
-fn failed_is_1_with_the_causes_on_one_line() {
+fn failure_exits_1_with_its_causes_on_one_line() {
     assert_eq!(run(&["failed"]), (1, "error: cannot read index.parquet: no such file\n".into()));
 }
 
 #[test]
-fn wrong_usage_is_2() {
+fn wrong_usage_exits_2() {
     for wrong in [&["no-such-command"][..], &["failures", "three"], &["done", "--no-such-option"], &[]] {
         let (code, error) = run(wrong);
         assert!(code == 2 && error.contains("--help"), "{wrong:?}: {code} {error}");
@@ -50,12 +50,12 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
-fn done_with_failures_is_3_and_the_count_comes_last() {
+fn done_with_failures_exits_3_and_prints_the_count() {
     assert_eq!(run(&["failures", "17"]), (3, "done with failures: 17\n".into()));
 }
 
 #[test]
-fn a_slurm_array_gives_the_part_only_where_it_is_asked_to() {
+fn slurm_array_is_used_only_on_request() {
     let in_array = |arguments: &[&str]| {
         let mut command = ending(arguments);
         for (name, value) in [("ID", "3"), ("MIN", "1"), ("MAX", "4")] {
@@ -75,9 +75,9 @@ fn a_slurm_array_gives_the_part_only_where_it_is_asked_to() {
     assert_eq!(run(&["part"]), (0, String::new()));
 }
 
-/// Starts a command that waits, and sends it signals, each when the note of the one before was read.
+/// Starts a command that waits, and sends it signals, each after the note of the previous one was read.
 #[cfg(unix)]
-fn with_signals(arguments: &[&str], signals: &[i32], apart: Duration) -> (i32, String) {
+fn with_signals(arguments: &[&str], signals: &[i32], interval: Duration) -> (i32, String) {
     let mut child = ending(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -88,14 +88,14 @@ fn with_signals(arguments: &[&str], signals: &[i32], apart: Duration) -> (i32, S
     assert_eq!(ready, "ready\n");
     let mut error = BufReader::new(child.stderr.take().unwrap());
     let mut text = String::new();
-    for (at, signal) in signals.iter().enumerate() {
-        if at > 0 {
-            std::thread::sleep(apart);
+    for (index, signal) in signals.iter().enumerate() {
+        if index > 0 {
+            std::thread::sleep(interval);
         }
         // SAFETY: a signal to a child of ours that was not waited for, so its id is still its own.
         assert_eq!(unsafe { libc::kill(child.id() as i32, *signal) }, 0);
         // An empty line and the note, at the first signal only.
-        for _ in 0..if at == 0 { 2 } else { 0 } {
+        for _ in 0..if index == 0 { 2 } else { 0 } {
             error.read_line(&mut text).unwrap();
         }
     }
@@ -105,7 +105,7 @@ fn with_signals(arguments: &[&str], signals: &[i32], apart: Duration) -> (i32, S
 
 #[cfg(unix)]
 #[test]
-fn interrupted_is_130_and_says_what_is_saved() {
+fn interrupt_exits_130_and_reports_what_is_saved() {
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let (code, error) = with_signals(&["wait"], &[signal], Duration::ZERO);
         assert_eq!(code, 130, "{error}");
@@ -116,7 +116,7 @@ fn interrupted_is_130_and_says_what_is_saved() {
 
 #[cfg(unix)]
 #[test]
-fn a_second_signal_ends_at_once_with_130() {
+fn second_signal_exits_130_at_once() {
     for (first, second) in [(libc::SIGINT, libc::SIGINT), (libc::SIGTERM, libc::SIGINT)] {
         let (code, error) = with_signals(&["busy"], &[first, second], Duration::from_millis(1_200));
         assert_eq!((code, error.as_str()), (130, "\nfinishing the step\n"));
@@ -125,7 +125,7 @@ fn a_second_signal_ends_at_once_with_130() {
 
 #[cfg(unix)]
 #[test]
-fn two_simultaneous_signals_count_as_one() {
+fn simultaneous_signals_count_as_one() {
     let (code, error) = with_signals(&["wait"], &[libc::SIGTERM, libc::SIGTERM], Duration::from_millis(20));
     assert_eq!(code, 130, "{error}");
     assert!(error.ends_with("interrupted: 3 of 9 saved; run the same command again\n"), "{error}");

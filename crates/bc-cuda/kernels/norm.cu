@@ -82,8 +82,9 @@ __device__ void norm_moments(const T* x, float* parts, int channels, int positio
     BC_ENTRY(norm_moments_##E##_v##V)
 BC_FOR_IMAGES(NORM_MOMENTS)
 
-// Blocks of 32 channels x 8 rows.
-#define JOIN_LANES 32
+// Blocks of 8 channels x 32 rows: eight floats are what memory gives at once, and of the parts, of which there are up to
+// 2048 for a channel, each row joins its share one after the other.
+#define JOIN_LANES 8
 #define JOIN_ROWS (BC_BLOCK / JOIN_LANES)
 
 struct Moments {
@@ -186,16 +187,25 @@ BC_KERNEL norm_finish(const float* parts, int chunks, const float* batch_parts, 
 }
 BC_ENTRY(norm_finish)
 
+// The four numbers of the groups of a thread's channels.
 template <int V>
-__device__ inline void load_affine(const float* groups, const Tile& t, int channels, int instance, int batch,
-                                   float (&factor)[V], float (&offset)[V]) {
+struct Groups {
+    float mean[V], inverse[V], factor[V], offset[V];
+};
+
+template <int V>
+__device__ inline Groups<V> load_groups(const float* groups, const Tile& t, int instance, int batch) {
+    Groups<V> found;
 #pragma unroll
     for (int v = 0; v < V; v++) {
-        const int channel = t.channel + v < channels ? t.channel + v : channels - 1;
-        const float* group = groups + 4LL * group_of(channel, instance, batch, (int)blockIdx.z);
-        factor[v] = group[2];
-        offset[v] = group[3];
+        float group[4];
+        load<float, 4>(group, groups + 4LL * group_of(t.channel + v, instance, batch, (int)blockIdx.z));
+        found.mean[v] = group[0];
+        found.inverse[v] = group[1];
+        found.factor[v] = group[2];
+        found.offset[v] = group[3];
     }
+    return found;
 }
 
 // y = max(x * factor + offset, floor), or with a shortcut max(that + shortcut, 0). NaN stays NaN.
@@ -204,8 +214,7 @@ __device__ void norm_apply(const T* x, const T* shortcut, T* y, const float* gro
                            int instance, int lanes, float floor) {
     const Tile t = tile<V>(channels, positions, lanes);
     if (!t.inside) return;
-    float factor[V], offset[V];
-    load_affine<V>(groups, t, channels, instance, (int)gridDim.z, factor, offset);
+    const Groups<V> of = load_groups<V>(groups, t, instance, (int)gridDim.z);
     for (int p = t.first; p < t.last; p += t.rows) {
         const long long from = at(t, p, channels, positions);
         float value[V], other[V] = {};
@@ -213,7 +222,7 @@ __device__ void norm_apply(const T* x, const T* shortcut, T* y, const float* gro
         if (shortcut) load<T, V>(other, shortcut + from);
 #pragma unroll
         for (int v = 0; v < V; v++) {
-            float out = fmaf(value[v], factor[v], offset[v]);
+            float out = fmaf(value[v], of.factor[v], of.offset[v]);
             out = out < floor ? floor : out;
             if (shortcut) {
                 out += other[v];
@@ -242,12 +251,7 @@ __device__ void norm_sums(const T* x, const T* dy, const T* y, T* masked, const 
     const Tile t = tile<V>(channels, positions, lanes);
     float sum[V] = {}, product[V] = {};
     if (t.inside) {
-        float mean[V], factor[V], offset[V];
-        load_affine<V>(groups, t, channels, instance, (int)gridDim.z, factor, offset);
-#pragma unroll
-        for (int v = 0; v < V; v++) {
-            mean[v] = groups[4LL * group_of(t.channel + v, instance, (int)gridDim.z, (int)blockIdx.z)];
-        }
+        const Groups<V> of = load_groups<V>(groups, t, instance, (int)gridDim.z);
         for (int p = t.first; p < t.last; p += t.rows) {
             const long long from = at(t, p, channels, positions);
             float value[V], gradient[V];
@@ -262,9 +266,9 @@ __device__ void norm_sums(const T* x, const T* dy, const T* y, T* masked, const 
             }
 #pragma unroll
             for (int v = 0; v < V; v++) {
-                const float g = fmaf(value[v], factor[v], offset[v]) > floor ? gradient[v] : 0.0f;
+                const float g = fmaf(value[v], of.factor[v], of.offset[v]) > floor ? gradient[v] : 0.0f;
                 sum[v] += g;
-                product[v] += g * (value[v] - mean[v]);
+                product[v] += g * (value[v] - of.mean[v]);
             }
         }
     }
@@ -342,19 +346,20 @@ __device__ void norm_input(const T* x, const T* dy, T* dx, const float* groups, 
                            int lanes, float floor) {
     const Tile t = tile<V>(channels, positions, lanes);
     if (!t.inside) return;
-    float factor[V], offset[V], slope[V], constant[V];
-    load_affine<V>(groups, t, channels, instance, (int)gridDim.z, factor, offset);
+    const Groups<V> of = load_groups<V>(groups, t, instance, (int)gridDim.z);
+    // In 32 bits, and without a division for each channel: a thread has few positions to divide this work among.
+    const float of_item = 1.0f / (float)positions, of_batch = 1.0f / total[0];
+    float slope[V], constant[V];
 #pragma unroll
     for (int v = 0; v < V; v++) {
         const int channel = t.channel + v;
         const int group = group_of(channel, instance, (int)gridDim.z, (int)blockIdx.z);
-        const bool of_items = channel < instance;
-        const float* sums = of_items ? instance_sums + 2LL * group : batch_sums + 2LL * (channel - instance);
-        const double count = of_items ? (double)positions : (double)total[0];
-        const double mean = (double)groups[4LL * group], inverse = (double)groups[4LL * group + 1];
-        const double steep = -(double)factor[v] * inverse * (double)sums[1] / count;
-        slope[v] = (float)steep;
-        constant[v] = (float)(-(double)factor[v] * (double)sums[0] / count - steep * mean);
+        const bool by_item = channel < instance;
+        float sums[2];
+        load<float, 2>(sums, by_item ? instance_sums + 2LL * group : batch_sums + 2LL * (channel - instance));
+        const float share = -of.factor[v] * (by_item ? of_item : of_batch);
+        slope[v] = share * of.inverse[v] * sums[1];
+        constant[v] = fmaf(-slope[v], of.mean[v], share * sums[0]);
     }
     for (int p = t.first; p < t.last; p += t.rows) {
         const long long from = at(t, p, channels, positions);
@@ -363,8 +368,8 @@ __device__ void norm_input(const T* x, const T* dy, T* dx, const float* groups, 
         load<T, V>(gradient, dy + from);
 #pragma unroll
         for (int v = 0; v < V; v++) {
-            const float g = fmaf(value[v], factor[v], offset[v]) > floor ? gradient[v] : 0.0f;
-            gradient[v] = fmaf(factor[v], g, fmaf(slope[v], value[v], constant[v]));
+            const float g = fmaf(value[v], of.factor[v], of.offset[v]) > floor ? gradient[v] : 0.0f;
+            gradient[v] = fmaf(of.factor[v], g, fmaf(slope[v], value[v], constant[v]));
         }
         store<T, V>(dx + from, gradient);
     }

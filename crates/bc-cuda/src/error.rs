@@ -67,8 +67,8 @@ pub enum Error {
         /// The compiler's output.
         log: String,
     },
-    /// No algorithm for a convolution.
-    #[error("cuDNN has no algorithm for the convolution {0}")]
+    /// No algorithm for a convolution that gives the same bits each time.
+    #[error("cuDNN has no deterministic algorithm for the convolution {0}")]
     NoAlgorithm(String),
     /// A call that the driver or a library refused.
     #[error("{call}: {message}")]

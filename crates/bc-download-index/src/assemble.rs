@@ -1,5 +1,5 @@
-//! Builds an index file from versions that arrive in chunks: their audio is located, what is known of it is filled in,
-//! and it is written. Memory holds only what has to be remembered of every version, not the versions.
+//! Builds an index file from versions that arrive one by one: their audio is located, the results of earlier runs are
+//! filled in, and they are written in chunks. Memory holds a chunk of versions, and of the others only some hashes.
 
 use anyhow::Result;
 use bc_formats::config::Config;
@@ -14,24 +14,24 @@ use crate::verify::judge::{Judge, Remarks};
 /// Number of versions that are processed together.
 const CHUNK: usize = 1 << 16;
 
-/// Where the audio of a version is looked for.
+/// Where the path of a version's audio comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LookupMode {
-    /// The audio is looked for at the path in the list.
-    Anew,
-    /// The audio is looked for at the path in the index, or where it has been added since.
-    Again,
+pub enum Lookup {
+    /// The path comes from the imported list.
+    FromList,
+    /// The path comes from the existing index; files that were added since then are found too.
+    FromIndex,
 }
 
 /// An index being built. The caller holds [`crate::lock::index`].
 pub struct Assembly<'a> {
-    lookup: LookupMode,
+    lookup: Lookup,
     audio: Audio<'a>,
-    known: EarlierNotes<'a>,
+    notes: EarlierNotes<'a>,
     judge: Judge<'a>,
     tally: Tally,
     writer: IndexWriter,
-    waiting: Vec<Version>,
+    chunk: Vec<Version>,
     first_missing: Option<String>,
     verified: usize,
 }
@@ -42,27 +42,27 @@ pub struct Assembled {
     pub figures: Figures,
     /// Remarks about single files.
     pub remarks: Remarks,
-    /// Where the first missing file was looked for.
+    /// A text that tells where the first missing file was looked for.
     pub first_missing: Option<String>,
-    /// Files that `verify` has results for.
+    /// Number of files that `verify` has inspected.
     pub verified: usize,
     writer: IndexWriter,
 }
 
 impl<'a> Assembly<'a> {
-    /// Reads all notes, and opens a file beside the index; `settings` are those of the index.
+    /// Reads all notes, and opens a file next to the index; `settings` are those of the index.
     ///
     /// # Errors
     /// `dataset_path` is no folder, notes that cannot be read, a folder that cannot be written.
-    pub fn open(config: &'a Config, settings: &serde_json::Value, lookup: LookupMode) -> Result<Self> {
+    pub fn open(config: &'a Config, settings: &serde_json::Value, lookup: Lookup) -> Result<Self> {
         Ok(Self {
             lookup,
             audio: Audio::open(&config.index)?,
-            known: EarlierNotes::read(config)?,
+            notes: EarlierNotes::read(config)?,
             judge: Judge::new(&config.verify),
-            tally: Tally::new(lookup == LookupMode::Again),
+            tally: Tally::new(lookup == Lookup::FromIndex),
             writer: IndexWriter::create(&config.index.output, settings)?,
-            waiting: Vec::with_capacity(CHUNK),
+            chunk: Vec::with_capacity(CHUNK),
             first_missing: None,
             verified: 0,
         })
@@ -73,23 +73,23 @@ impl<'a> Assembly<'a> {
     /// # Errors
     /// A full disk; audio outside `audio_root`.
     pub fn add(&mut self, version: Version) -> Result<()> {
-        self.waiting.push(version);
-        if self.waiting.len() == CHUNK { self.end_chunk() } else { Ok(()) }
+        self.chunk.push(version);
+        if self.chunk.len() == CHUNK { self.end_chunk() } else { Ok(()) }
     }
 
     fn end_chunk(&mut self) -> Result<()> {
-        let mut versions = std::mem::replace(&mut self.waiting, Vec::with_capacity(CHUNK));
+        let mut versions = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
         match self.lookup {
-            LookupMode::Anew => {
+            Lookup::FromList => {
                 let first_missing = self.audio.locate(&mut versions);
                 self.first_missing = self.first_missing.take().or(first_missing);
             }
-            LookupMode::Again => self.audio.refresh(&mut versions),
+            Lookup::FromIndex => self.audio.refresh(&mut versions),
         }
-        self.known.apply_failures(&mut versions);
-        let facts = self.known.facts(&self.audio, &versions);
-        self.verified += facts.iter().flatten().filter(|facts| !facts.unread).count();
-        self.judge.judge(&mut versions, &facts);
+        self.notes.apply_failures(&mut versions);
+        let inspections = self.notes.inspections(&self.audio, &versions);
+        self.verified += inspections.iter().flatten().filter(|inspection| !inspection.unread).count();
+        self.judge.judge(&mut versions, &inspections);
         versions.iter().for_each(|version| self.tally.add(version));
         self.writer.add(versions)
     }
@@ -97,7 +97,7 @@ impl<'a> Assembly<'a> {
     /// Ends the index after the last version.
     ///
     /// # Errors
-    /// As [`Self::add`].
+    /// The errors of [`Self::add`].
     pub fn finish(mut self) -> Result<Assembled> {
         self.end_chunk()?;
         let Self { tally, judge, first_missing, verified, writer, .. } = self;

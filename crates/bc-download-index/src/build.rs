@@ -1,17 +1,19 @@
 //! Builds an index file from lists.
 
-use anyhow::{Result, bail};
-use bc_formats::config::Config;
-use bc_formats::index::{Conflict, Version, duplicate_id};
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail};
+use bc_formats::config::{Config, IndexConfig};
+use bc_formats::index::{Conflict, Index, Split, Version, duplicate_id};
 use bc_formats::provenance::Provenance;
 
-use crate::assemble::{Assembly, LookupMode};
+use crate::assemble::{Assembly, Lookup};
 use crate::importers::{self, Source, SourcePosition};
 use crate::splits::Splits;
 use crate::{locate, lock};
 
 /// Imports, looks for audio, draws splits where the source has none, writes the index
-/// and prints its counts. What `download` and `verify` noted of unchanged files is kept. An index that
+/// and prints its counts. A clique that is in the existing index keeps its split. What `download` and `verify` noted of unchanged files is kept. An index that
 /// would not change is left as it is. The source is read twice, the first time to check what must hold for it as a whole.
 ///
 /// # Errors
@@ -21,11 +23,12 @@ pub fn run(all: &Config) -> Result<()> {
     let config = &all.index;
     let source = importers::open(config)?;
     source.notes().iter().for_each(|note| println!("{note}"));
-    let splits = splits_of(&source, all)?;
+    let mut splits = checked(&source, all)?;
     // Checked before the lock makes the index's folder.
     locate::audio_folder(config)?;
     // Held until the index is written: updates by `verify` or `download` wait meanwhile, and are not lost.
     let _lock = lock::index(&config.output)?;
+    draw(&mut splits, config)?;
     let provenance = Provenance {
         format: String::new(),
         tool: bc_cli::tool!().to_owned(),
@@ -33,7 +36,7 @@ pub fn run(all: &Config) -> Result<()> {
         fingerprint: String::new(),
         inputs: Default::default(),
     };
-    let mut assembly = Assembly::open(all, &provenance.settings, LookupMode::Anew)?;
+    let mut assembly = Assembly::open(all, &provenance.settings, Lookup::FromList)?;
     source.each(|_, mut version| {
         version.split = splits.split_of(&version);
         assembly.add(version)
@@ -50,8 +53,8 @@ pub fn run(all: &Config) -> Result<()> {
     assembled.publish(all, provenance)
 }
 
-/// The splits of a source, whose ids and cliques are checked as a whole.
-fn splits_of(source: &Source, all: &Config) -> Result<Splits> {
+/// The ids, cliques and splits of a source, checked as a whole.
+fn checked(source: &Source, all: &Config) -> Result<Splits> {
     let config = &all.index;
     let list = importers::path(config).display();
     let mut splits = Splits::default();
@@ -78,15 +81,58 @@ fn splits_of(source: &Source, all: &Config) -> Result<Splits> {
     if splits.versions() == 0 {
         bail!("the source `{}` in {list} holds no version", config.source);
     }
-    splits.draw_unless_given(config.seed, config.shares);
+    Ok(splits)
+}
+
+/// Draws splits where the source has none.
+fn draw(splits: &mut Splits, config: &IndexConfig) -> Result<()> {
+    if splits.given() {
+        return Ok(());
+    }
+    let earlier = earlier_splits(config)?;
+    let (kept, new) = splits.draw_unless_given(config.seed, config.shares, &earlier);
+    if kept > 0 && new > 0 {
+        println!(
+            "{new} new cliques; {kept} keep their splits (remove the index, or change [index] seed, to draw all anew)."
+        );
+    }
+    Ok(())
+}
+
+/// The splits of the existing index's cliques, if they were drawn from the same kind of source with the same seed and shares.
+fn earlier_splits(config: &IndexConfig) -> Result<HashMap<String, Split>> {
+    let path = &config.output;
+    if !path.exists() {
+        return Ok(HashMap::new());
+    }
+    let remedy = || {
+        format!(
+            "{} is needed for its splits, since songs stay in theirs; remove it to draw them anew",
+            path.display()
+        )
+    };
+    let drawn_by =
+        |settings: &serde_json::Value| ["source", "seed", "shares"].map(|key| settings[key].clone());
+    let earlier = Index::read_provenance(path).with_context(remedy)?;
+    if drawn_by(&earlier.settings["index"]) != drawn_by(&serde_json::json!(config)) {
+        println!("The splits are drawn anew: {} had another source, seed or shares.", path.display());
+        return Ok(HashMap::new());
+    }
+    let mut splits = HashMap::new();
+    let take = |version: Version| {
+        splits.entry(version.clique_id).or_insert(version.split);
+        Ok(())
+    };
+    Index::read_each(path, take).with_context(remedy)?;
+    splits.retain(|_, split| *split != Split::None);
     Ok(splits)
 }
 
 /// The version at a position, for an error message.
-fn nth(source: &Source, wanted: SourcePosition) -> Result<Option<Version>> {
+fn nth(source: &Source, target: SourcePosition) -> Result<Option<Version>> {
     let mut found = None;
     source.each(|position, version| {
-        if position == wanted {
+        if position == target {
             found = Some(version);
         }
         Ok(())

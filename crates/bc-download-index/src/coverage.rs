@@ -35,7 +35,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// A counter of no versions yet; `usable` decides which versions count as usable.
+    /// A counter without versions; `usable` decides which versions count as usable.
     pub fn new(usable: fn(&Version) -> bool) -> Self {
         let splits = Split::ALL.iter().map(|_| Default::default()).collect();
         Self { usable, splits, cliques: HashMap::new() }

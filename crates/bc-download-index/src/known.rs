@@ -1,5 +1,5 @@
-//! Fills in what earlier runs found: failures that `download` recorded beside the audio,
-//! and facts that `verify` recorded beside the index.
+//! Fills in what earlier runs found: failures that `download` recorded next to the audio,
+//! and inspections that `verify` recorded next to the index.
 //!
 //! So the index follows from the lists, the files and these notes alone, and `build` after
 //! `verify`, or after a part of a download, loses nothing.
@@ -15,9 +15,9 @@ use rayon::prelude::*;
 use crate::download::address::address;
 use crate::download::ledger::{self, Failures};
 use crate::locate::Audio;
-use crate::verify::state::{Facts, Key, State};
+use crate::verify::state::{Inspection, Key, State};
 
-/// The notes of earlier runs about an index: failures of downloads, facts of inspections.
+/// The notes of earlier runs about an index: failures of downloads, and inspections of files.
 pub struct EarlierNotes<'a> {
     config: &'a Config,
     failures: Failures,
@@ -26,7 +26,7 @@ pub struct EarlierNotes<'a> {
 }
 
 impl<'a> EarlierNotes<'a> {
-    /// Reads the notes beside the index and the audio that `config` names.
+    /// Reads the notes next to the index and the audio that `config` names.
     ///
     /// # Errors
     /// Notes that cannot be read.
@@ -39,28 +39,28 @@ impl<'a> EarlierNotes<'a> {
         })
     }
 
-    /// Fills in why the download of versions without a file failed.
+    /// Sets status and reason of versions without a file whose download failed.
     pub fn apply_failures(&self, versions: &mut [Version]) {
         for version in versions.iter_mut().filter(|version| version.status == Status::Missing) {
             let url = address(&self.config.download.url, version);
-            if let Some(failure) = self.failures.why(&version.version_id, url.as_deref()) {
+            if let Some(failure) = self.failures.failure_of(&version.version_id, url.as_deref()) {
                 (version.status, version.reason) = (Status::Failed, Some(failure.reason.clone()));
             }
         }
     }
 
-    /// What `verify` found in files that are still as it saw them, version by version.
-    pub fn facts(&self, audio: &Audio, versions: &[Version]) -> Vec<Option<Facts>> {
-        let facts_of = |version: &Version| {
+    /// The recorded inspections of files that have not changed since, one entry per version.
+    pub fn inspections(&self, audio: &Audio, versions: &[Version]) -> Vec<Option<Inspection>> {
+        let inspection_of = |version: &Version| {
             let path = version.audio_path.as_deref()?;
             match audio.about(Path::new(path)) {
-                Ok(about) => self.state.noted(&Key::new(path, about?, self.root.as_ref())),
-                Err(error) => Some(Facts::unread(error)),
+                Ok(about) => self.state.recorded(&Key::new(path, about?, self.root.as_ref())),
+                Err(error) => Some(Inspection::unread(error)),
             }
         };
         if self.state.is_empty() {
             return versions.iter().map(|_| None).collect();
         }
-        versions.par_iter().map(facts_of).collect()
+        versions.par_iter().map(inspection_of).collect()
     }
 }

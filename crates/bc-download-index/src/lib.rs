@@ -1,10 +1,10 @@
-//! Stage 1: any data set of the field becomes one index.
+//! Stage 1: imports a data set into one index.
 //!
 //! **In**: a list in the form its publisher chose ([`importers`]) and a folder of audio.
 //! **Out**: `index.parquet`, one row per version with its clique, split, file and status, and
-//! the counts of what is usable ([`coverage`]). Or a demo set out of nothing ([`synth`]).
+//! the counts of what is usable ([`coverage`]). [`synth`] makes a demo set.
 //!
-//! Files are fetched by [`download`] and decoded once by [`verify`]; what both record beside the audio and the
+//! Files are fetched by [`download`] and decoded once by [`verify`]; what both record next to the audio and the
 //! index is [`known`] to every later run of each of the three. A command that writes the index first reads it again, under
 //! its [`lock`], so that commands that run at the same time do not lose each other's updates.
 //!
@@ -23,8 +23,8 @@ pub mod importers;
 pub mod known;
 pub mod locate;
 pub mod lock;
-pub mod part;
 mod retry;
+pub mod shard;
 pub mod splits;
 pub mod synth;
 pub mod tally;

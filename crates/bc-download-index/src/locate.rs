@@ -1,4 +1,4 @@
-//! Looking for each version's audio file.
+//! Finds the audio file of each version.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::retry;
 
-/// Further extensions of files from video sites, beside [`EXTENSIONS`]: `download` keeps such a file, and `verify` checks
+/// Further extensions of files from video sites, in addition to [`EXTENSIONS`]: `download` keeps such a file, and `verify` checks
 /// whether it decodes.
 const CONTAINERS: [&str; 6] = ["ts", "flv", "3gp", "mov", "m4v", "m4b"];
 
@@ -62,7 +62,7 @@ impl<'a> Audio<'a> {
     }
 
     fn exists(&self, path: &Path) -> bool {
-        self.objects.as_ref().map_or_else(|| is_there(path), |objects| objects.contains_key(path))
+        self.objects.as_ref().map_or_else(|| file_exists(path), |objects| objects.contains_key(path))
     }
 
     /// Sets the file of a version, of which only the size is known so far.
@@ -125,12 +125,12 @@ impl<'a> Audio<'a> {
         let first_missing = versions
             .par_iter_mut()
             .enumerate()
-            .filter_map(|(at, version)| locate_one(version).map(|named| (at, named)))
-            .min_by_key(|(at, _)| *at);
-        first_missing.map(|(at, named)| {
+            .filter_map(|(index, version)| locate_one(version).map(|named| (index, named)))
+            .min_by_key(|(index, _)| *index);
+        first_missing.map(|(index, named)| {
             let also =
                 named.map(|path| format!(", nor {}", self.folder.join(path).display())).unwrap_or_default();
-            format!("{}: {}{also}", versions[at].version_id, missing_reason(&versions[at], self.config))
+            format!("{}: {}{also}", versions[index].version_id, missing_reason(&versions[index], self.config))
         })
     }
 
@@ -139,7 +139,7 @@ impl<'a> Audio<'a> {
     pub fn refresh(&self, versions: &mut [Version]) {
         versions.par_iter_mut().for_each(|version| {
             let existing = version.audio_path.as_ref().map(PathBuf::from).filter(|path| self.exists(path));
-            clear_facts(version);
+            clear_inspection(version);
             match existing.or_else(|| self.by_stem.get(version.version_id.as_str()).cloned()) {
                 Some(path) => self.set_file(version, &path),
                 None => mark_missing(version, self.config),
@@ -148,7 +148,7 @@ impl<'a> Audio<'a> {
     }
 }
 
-/// `dataset_path` as the index names it: by way of `audio_root`, if there is one.
+/// `dataset_path` as the index names it: relative to `audio_root`, if there is one.
 ///
 /// # Errors
 /// `dataset_path` is no folder, or not below `audio_root`.
@@ -187,9 +187,9 @@ pub fn about_now(path: &Path) -> io::Result<Option<About>> {
     }
 }
 
-/// Whether a file exists. If its metadata cannot be read, it counts as existing: a network file system that hiccups must not make
-/// files missing.
-pub fn is_there(path: &Path) -> bool {
+/// Whether a file exists. If its metadata cannot be read, it counts as existing: a temporary error of a network file system must not
+/// make files missing.
+pub fn file_exists(path: &Path) -> bool {
     match retry::io(|| std::fs::metadata(path)) {
         Ok(about) => about.is_file(),
         Err(error) => !retry::is_absent(&error),
@@ -209,8 +209,8 @@ fn missing_reason(version: &Version, config: &IndexConfig) -> String {
     format!("no file {}.* in {}", version.version_id, config.dataset_path.display())
 }
 
-/// Clears what was found in a file. A length that was not measured is that of the list, and is kept.
-fn clear_facts(version: &mut Version) {
+/// Clears the results of an earlier inspection. A length that was not measured comes from the list, and is kept.
+fn clear_inspection(version: &mut Version) {
     if version.content_hash.is_some() || version.codec.is_some() {
         version.duration_s = None;
     }

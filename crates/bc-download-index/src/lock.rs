@@ -1,4 +1,4 @@
-//! One process at a time reads the index, adds what it knows and writes it.
+//! Locks of the index and of notes: one process at a time reads the index, adds its results and writes it.
 //!
 //! `verify` and `download` work for hours; they hold the lock only while they bring what they found into the
 //! index as it then is, so that nothing that `build` wrote in the meantime is lost.
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use bc_cli::{Interrupted, interrupt, progress};
 use bc_formats::atomic;
-use bc_formats::lock::{Kind, Lock, acquire, hold};
+use bc_formats::lock::{Lock, LockMode, acquire, lock_folder};
 
 const NAME: &str = ".index.lock";
 
@@ -24,29 +24,29 @@ pub fn index(index: &Path) -> Result<Lock> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut reported = false;
     loop {
         let mut busy = false;
-        let held = || {
+        let in_use = || {
             busy = true;
             String::new()
         };
-        let result = acquire(folder, NAME, Kind::Alone, held);
+        let result = acquire(folder, NAME, LockMode::Exclusive, in_use);
         if !busy {
             let lock = result?;
             let name = index.file_name().unwrap_or_default().to_string_lossy();
-            let ours = [name.as_ref(), "coverage.md", "clique_sizes.png"];
+            let own_files = [name.as_ref(), "coverage.md", "clique_sizes.png"];
             // Without locks another process may be writing one of them.
             if lock.is_effective() {
-                atomic::remove_leftovers(folder, |name| ours.contains(&name))?;
+                atomic::remove_leftovers(folder, |name| own_files.contains(&name))?;
             }
             return Ok(lock);
         }
         if interrupt::requested() {
             bail!(Interrupted("the index was not written; the same command continues".to_owned()));
         }
-        if !reported && begun.elapsed() > Duration::from_secs(2) {
+        if !reported && started.elapsed() > Duration::from_secs(2) {
             progress::line(format!(
                 "Waiting for another bc-download-index that writes in {}.",
                 folder.display()
@@ -63,7 +63,7 @@ pub fn index(index: &Path) -> Result<Lock> {
 /// Another process does.
 pub fn notes(notes: &Path, what: &str) -> Result<File> {
     let name = format!(".{}.lock", notes.file_name().unwrap_or_default().to_string_lossy());
-    hold(notes.parent().unwrap_or(Path::new("")), &name, Kind::Alone, || {
+    lock_folder(notes.parent().unwrap_or(Path::new("")), &name, LockMode::Exclusive, || {
         format!(
             "{what} is already running (it holds the lock of {}); wait for it, or run other parts with --shard i/n",
             notes.display()
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_half_written_files_of_the_same_name_are_swept() {
+    fn only_leftovers_of_the_index_and_its_reports_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.parquet");
         for name in

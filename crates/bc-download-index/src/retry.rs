@@ -8,10 +8,10 @@ use bc_formats::retry::{Retry, RetryWhen, retry_when};
 /// Waits of 0.25, 0.5, 1 and 2 seconds.
 pub const POLICY: Retry = Retry { retries: 4, wait_s: 0.25 };
 
-/// Attempts `work` again where its error may pass soon.
+/// Calls `work`, and again after a wait if its error is temporary.
 ///
 /// # Errors
-/// The last attempt's.
+/// The error of the last attempt.
 pub fn io<T>(work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     POLICY.run(|error| retry_when(error) == RetryWhen::ThisRun, interrupt::requested, work).0
 }
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn temporary_errors_are_tried_again_and_others_are_not() {
+    fn only_temporary_errors_are_retried() {
         let tries = |code: i32, fails: u32| {
             let mut count = 0;
             let result = io(|| {

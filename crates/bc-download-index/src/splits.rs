@@ -1,5 +1,7 @@
 //! Checks a list as a whole ([`Unique`]), and draws splits by clique where the source has none.
 
+use std::collections::HashMap;
+
 use bc_formats::index::{Conflict, Split, Unique, Version};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -8,16 +10,16 @@ use rand_chacha::ChaCha8Rng;
 use crate::importers::SourcePosition;
 
 /// With fewer cliques than this, a held-out split gets exactly its share, even if that is none.
-const FEWEST_TO_SPLIT: usize = 6;
+const MIN_CLIQUES_TO_SPLIT: usize = 6;
 /// Minimum of held-out cliques: with a single one, every other version of the split is a match, which measures nothing.
-const FEWEST_HELD_OUT: usize = 2;
+const MIN_HELD_OUT: usize = 2;
 
 /// The ids, cliques and splits of the versions so far.
 #[derive(Debug, Default)]
 pub struct Splits {
     known: Unique<SourcePosition>,
-    /// The names of all cliques, as long as no version is in a split.
-    names: Vec<String>,
+    /// The number of versions of each clique, as long as no version is in a split.
+    sizes: HashMap<String, usize>,
     given: bool,
 }
 
@@ -31,13 +33,18 @@ impl Splits {
         position: SourcePosition,
         version: &Version,
     ) -> Result<(), Conflict<SourcePosition>> {
-        let first_of_clique = self.known.add(version, position)?;
+        self.known.add(version, position)?;
         if version.split != Split::None && !self.given {
             self.given = true;
-            self.names = Vec::new();
+            self.sizes = HashMap::new();
         }
-        if first_of_clique && !self.given {
-            self.names.push(version.clique_id.clone());
+        if !self.given {
+            match self.sizes.get_mut(&version.clique_id) {
+                Some(size) => *size += 1,
+                None => {
+                    self.sizes.insert(version.clique_id.clone(), 1);
+                }
+            }
         }
         Ok(())
     }
@@ -47,29 +54,53 @@ impl Splits {
         self.known.versions()
     }
 
-    /// Draws the split of every clique if no version is in one; depends on the clique ids, the seed and the shares alone.
-    /// The ids are forgotten.
-    pub fn draw_unless_given(&mut self, seed: u64, shares: [f64; 3]) {
+    /// Whether a version of the source is in a split.
+    pub fn given(&self) -> bool {
+        self.given
+    }
+
+    /// Draws the split of every clique if no version is in one. A clique that has an `earlier` split stays in it: a network may have
+    /// been trained on it. The splits of the others depend on the clique ids, the seed and the shares alone. Cliques of a single version
+    /// are held out last, since no query finds a match in them. The ids are forgotten. Returns how many cliques stay in their splits, and how many are new.
+    pub fn draw_unless_given(
+        &mut self,
+        seed: u64,
+        shares: [f64; 3],
+        earlier: &HashMap<String, Split>,
+    ) -> (usize, usize) {
         self.known.forget_ids();
         if self.given {
-            return;
+            return (0, 0);
         }
-        let mut cliques = std::mem::take(&mut self.names);
+        let mut cliques: Vec<(String, usize)> = std::mem::take(&mut self.sizes).into_iter().collect();
         cliques.sort_unstable();
         cliques.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        cliques.sort_by_key(|(_, size)| *size < 2);
         let count = |share: f64| {
             let count = (cliques.len() as f64 * share).round() as usize;
-            if share > 0.0 && cliques.len() >= FEWEST_TO_SPLIT { count.max(FEWEST_HELD_OUT) } else { count }
+            if share > 0.0 && cliques.len() >= MIN_CLIQUES_TO_SPLIT { count.max(MIN_HELD_OUT) } else { count }
         };
-        let (val, test) = (count(shares[1]), count(shares[2]));
-        for (at, clique) in cliques.iter().enumerate() {
-            let split = match at {
-                at if at < test => Split::Test,
-                at if at < test + val => Split::Val,
+        let (mut val, mut test) = (count(shares[1]), count(shares[2]));
+        let (kept, new): (Vec<_>, Vec<_>) =
+            cliques.into_iter().partition(|(clique, _)| earlier.contains_key(clique));
+        for (clique, _) in &kept {
+            let split = earlier[clique];
+            match split {
+                Split::Val => val = val.saturating_sub(1),
+                Split::Test => test = test.saturating_sub(1),
+                _ => {}
+            }
+            self.known.set_split(clique, split);
+        }
+        for (index, (clique, _)) in new.iter().enumerate() {
+            let split = match index {
+                index if index < test => Split::Test,
+                index if index < test + val => Split::Val,
                 _ => Split::Train,
             };
-            self.known.put(clique, split);
+            self.known.set_split(clique, split);
         }
+        (kept.len(), new.len())
     }
 
     /// The split of a version: its own, or that which was drawn for its clique.
@@ -95,22 +126,22 @@ mod tests {
 
     fn drawn(versions: &[Version]) -> Vec<Split> {
         let mut splits = read(versions).unwrap();
-        splits.draw_unless_given(7, [0.8, 0.1, 0.1]);
+        splits.draw_unless_given(7, [0.8, 0.1, 0.1], &HashMap::new());
         versions.iter().map(|version| splits.split_of(version)).collect()
     }
 
     #[test]
-    fn drawn_splits_keep_cliques_whole_and_the_shares() {
+    fn drawn_splits_keep_cliques_whole_and_have_their_shares() {
         let mut versions: Vec<Version> =
             (0..300).map(|n| Version::new(format!("v{n}"), format!("c{}", n / 3))).collect();
-        let of = drawn(&versions);
-        let count = |of: &[Split], split| of.iter().filter(|&&one| one == split).count();
-        assert_eq!([Split::Train, Split::Val, Split::Test].map(|split| count(&of, split)), [240, 30, 30]);
-        assert!(of.chunks(3).all(|clique| clique.iter().all(|split| *split == clique[0])));
-        let turned: Vec<Version> = versions.iter().rev().cloned().collect();
-        assert_eq!(drawn(&turned).into_iter().rev().collect::<Vec<_>>(), of);
+        let splits = drawn(&versions);
+        let count = |splits: &[Split], split| splits.iter().filter(|&&other| other == split).count();
+        assert_eq!([Split::Train, Split::Val, Split::Test].map(|split| count(&splits, split)), [240, 30, 30]);
+        assert!(splits.chunks(3).all(|clique| clique.iter().all(|split| *split == clique[0])));
+        let reversed: Vec<Version> = versions.iter().rev().cloned().collect();
+        assert_eq!(drawn(&reversed).into_iter().rev().collect::<Vec<_>>(), splits);
         assert_eq!(30 - count(&drawn(&versions[..30]), Split::Train), 12, "two cliques each");
-        for (version, split) in versions.iter_mut().zip(of) {
+        for (version, split) in versions.iter_mut().zip(splits) {
             version.split = split;
         }
         read(&versions).unwrap();
@@ -126,12 +157,44 @@ mod tests {
     }
 
     #[test]
+    fn cliques_of_an_earlier_index_stay_in_their_splits_and_the_shares_are_met_by_new_ones() {
+        let versions: Vec<Version> =
+            (0..120).map(|n| Version::new(format!("v{n}"), format!("c{}", n / 2))).collect();
+        let before = drawn(&versions[..80]);
+        let earlier: HashMap<String, Split> = versions
+            .iter()
+            .zip(&before)
+            .map(|(version, split)| (version.clique_id.clone(), *split))
+            .collect();
+        let mut splits = read(&versions).unwrap();
+        assert_eq!(splits.draw_unless_given(7, [0.8, 0.1, 0.1], &earlier), (40, 20));
+        let after: Vec<Split> = versions.iter().map(|version| splits.split_of(version)).collect();
+        assert_eq!(after[..80], before);
+        let held_out = |split| after.iter().filter(|&&one| one == split).count() / 2;
+        assert_eq!((held_out(Split::Val), held_out(Split::Test)), (6, 6));
+        assert_ne!(drawn(&versions)[..80], before, "drawn anew, some would have moved");
+    }
+
+    #[test]
+    fn cliques_of_one_version_are_held_out_last() {
+        let clique = |n: usize| if n < 20 { n / 2 } else { n };
+        let versions: Vec<Version> =
+            (0..110).map(|n| Version::new(format!("v{n}"), format!("c{}", clique(n)))).collect();
+        // 100 cliques, 10 of which have two versions.
+        let splits = drawn(&versions);
+        let held_out = |range: std::ops::Range<usize>| {
+            splits[range].iter().filter(|split| **split != Split::Train).count()
+        };
+        assert_eq!((held_out(0..20), held_out(20..110)), (20, 10));
+    }
+
+    #[test]
     fn no_split_is_drawn_if_a_version_is_in_one() {
         let mut versions: Vec<Version> =
             (0..9).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
         versions[5].split = Split::Val;
-        let of = drawn(&versions);
-        assert!(of.iter().enumerate().all(|(n, split)| (*split == Split::Val) == (n == 5)), "{of:?}");
+        let splits = drawn(&versions);
+        assert!(splits.iter().enumerate().all(|(n, split)| (*split == Split::Val) == (n == 5)), "{splits:?}");
     }
 
     #[test]
@@ -139,8 +202,8 @@ mod tests {
         // By version 0.2 (`splits::draw`), so that an index which is built again stays the same.
         let versions: Vec<Version> =
             (0..12).map(|n| Version::new(format!("v{n}"), format!("c{n}"))).collect();
-        let of: String = drawn(&versions).iter().map(|split| &split.as_str()[..2]).collect();
-        assert_eq!(of, PINNED);
+        let text: String = drawn(&versions).iter().map(|split| &split.as_str()[..2]).collect();
+        assert_eq!(text, PINNED);
     }
 
     const PINNED: &str = "tetrtrvatrtrtrtrtrtevatr";

@@ -1,4 +1,4 @@
-//! The figures that are reported of an index, counted version by version.
+//! Counts the versions of an index for its reports.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,21 +12,21 @@ use crate::coverage::{Counter, Coverage};
 pub struct Tally {
     statuses: BTreeMap<Status, usize>,
     files: usize,
-    after: Counter,
+    usable: Counter,
     detail: Option<Detail>,
 }
 
 /// Counts that only a report needs.
 #[derive(Debug)]
 struct Detail {
-    before: Counter,
+    if_all_usable: Counter,
     faults: Vec<String>,
     unusable_files: u64,
     /// Usable versions by clique.
     cliques: HashMap<Digest, u32>,
 }
 
-/// Counts of an index. Those below `coverage` are empty where no report is to be made of it.
+/// Counts of an index. Those below `coverage` are empty unless the tally counts in detail.
 #[derive(Debug, Default)]
 pub struct Figures {
     statuses: BTreeMap<Status, usize>,
@@ -35,7 +35,7 @@ pub struct Figures {
     /// How much of each split is usable.
     pub coverage: Coverage,
     /// The coverage as it would be if every file were usable.
-    pub coverage_before: Coverage,
+    pub coverage_if_all_usable: Coverage,
     /// A line for each file that is not usable.
     pub faults: Vec<String>,
     /// How many versions have a file that is not usable, or could not be read.
@@ -45,24 +45,24 @@ pub struct Figures {
 }
 
 impl Tally {
-    /// A tally of no versions yet; with `detail` where a report is to be made of it.
+    /// A tally without versions; with `detail`, it also counts what only the report of `verify` needs.
     pub fn new(detail: bool) -> Self {
         let detail = detail.then(|| Detail {
-            before: Counter::new(|version| version.audio_path.is_some()),
+            if_all_usable: Counter::new(|version| version.audio_path.is_some()),
             faults: Vec::new(),
             unusable_files: 0,
             cliques: HashMap::new(),
         });
-        Self { statuses: BTreeMap::new(), files: 0, after: Counter::new(Version::usable), detail }
+        Self { statuses: BTreeMap::new(), files: 0, usable: Counter::new(Version::usable), detail }
     }
 
     /// Counts a version.
     pub fn add(&mut self, version: &Version) {
         *self.statuses.entry(version.status).or_default() += 1;
         self.files += usize::from(version.audio_path.is_some());
-        self.after.add(version);
+        self.usable.add(version);
         let Some(detail) = &mut self.detail else { return };
-        detail.before.add(version);
+        detail.if_all_usable.add(version);
         let bad = !version.usable() || version.reason.is_some();
         detail.unusable_files += u64::from(version.audio_path.is_some() && bad);
         *detail.cliques.entry(digest(&version.clique_id)).or_default() += u32::from(version.usable());
@@ -75,14 +75,20 @@ impl Tally {
     /// Ends the count after the last version.
     #[must_use]
     pub fn finish(self) -> Figures {
-        let Self { statuses, files, after, detail } = self;
-        let figures = Figures { statuses, files, coverage: after.finish(), ..Figures::default() };
-        let Some(Detail { before, faults, unusable_files, cliques }) = detail else { return figures };
+        let Self { statuses, files, usable, detail } = self;
+        let figures = Figures { statuses, files, coverage: usable.finish(), ..Figures::default() };
+        let Some(Detail { if_all_usable, faults, unusable_files, cliques }) = detail else { return figures };
         let mut clique_sizes = BTreeMap::new();
         for size in cliques.into_values() {
             *clique_sizes.entry(size).or_default() += 1;
         }
-        Figures { coverage_before: before.finish(), faults, unusable_files, clique_sizes, ..figures }
+        Figures {
+            coverage_if_all_usable: if_all_usable.finish(),
+            faults,
+            unusable_files,
+            clique_sizes,
+            ..figures
+        }
     }
 }
 

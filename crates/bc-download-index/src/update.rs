@@ -1,10 +1,10 @@
-//! The last step of `verify` and `download`: fills what is known by now into the present index.
+//! The last step of `verify` and `download`: brings all recorded results into the present index.
 
 use anyhow::{Result, bail};
 use bc_formats::config::Config;
 use bc_formats::index::{Conflict, Index, Unique, duplicate_id};
 
-use crate::assemble::{Assembled, Assembly, LookupMode};
+use crate::assemble::{Assembled, Assembly, Lookup};
 use crate::lock;
 
 /// Updates the index on disk, under its lock, with files that were added, removed or changed, and with all notes. `report` gets the
@@ -16,7 +16,7 @@ pub fn index<T>(config: &Config, report: impl FnOnce(&Assembled) -> Result<T>) -
     let output = &config.index.output;
     let _lock = lock::index(output)?;
     let provenance = Index::read_provenance(output)?;
-    let mut assembly = Assembly::open(config, &provenance.settings, LookupMode::Again)?;
+    let mut assembly = Assembly::open(config, &provenance.settings, Lookup::FromIndex)?;
     let mut unique = Unique::default();
     Index::read_each(output, |version| {
         let remedy = "run `bc-download-index build` again";

@@ -23,14 +23,15 @@ fn shs(list: &str, train: &str) -> Scratch {
 }
 
 #[test]
-fn shs100k_finds_audio_by_id_and_by_named_path_and_the_rest_is_missing() {
+fn shs100k_audio_is_found_by_id_or_path_and_the_rest_is_missing() {
     let scratch = shs(LIST, "1\t0\n1\t1\n");
-    let (code, said) = scratch.build(&SHS);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.build(&SHS);
+    assert_eq!(code, Some(0), "{printed}");
     // Versions and cliques as listed, then with a file.
-    let table: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().take(5).collect()).collect();
+    let table: Vec<Vec<&str>> =
+        printed.lines().map(|line| line.split_whitespace().take(5).collect()).collect();
     for row in [["train", "2", "1", "2", "1"], ["val", "1", "1", "0", "0"]] {
-        assert!(table.contains(&row.to_vec()), "{said}");
+        assert!(table.contains(&row.to_vec()), "{printed}");
     }
     let versions = scratch.index().versions;
     let rows: Vec<_> = versions.iter().map(|v| (v.version_id.as_str(), v.split, v.status)).collect();
@@ -45,64 +46,70 @@ fn shs100k_finds_audio_by_id_and_by_named_path_and_the_rest_is_missing() {
     assert_eq!(versions[1].audio_path.as_deref(), Some("audio/clips/b.mp3"));
     assert_eq!(versions[0].source_url.as_deref(), Some("https://example.org/a"));
     assert_eq!(versions[2].title, "下雨了");
-    let (_, said) = scratch.build(&SHS);
-    assert!(said.contains("Nothing to do"), "{said}");
+    let (_, printed) = scratch.build(&SHS);
+    assert!(printed.contains("Nothing to do"), "{printed}");
 }
 
 #[test]
 fn broken_shs100k_lists_are_refused_with_file_and_line() {
-    let said = shs("1\t0\tSong\n", "").refused(&SHS);
-    assert!(said.contains("meta/list:1: 3 fields"), "{said}");
-    let said = shs(LIST, "1\t0\n9\t9\n").refused(&SHS);
-    assert!(said.contains("SHS100K-TRAIN:2: set 9, version 9 is not in the list"), "{said}");
-    let said = shs(LIST, "1 0\n").refused(&SHS);
-    assert!(said.contains("SHS100K-TRAIN:1"), "{said}");
-    let said = shs(LIST, "1\t0\n1\t1\n1\t0\n").refused(&SHS);
-    assert!(said.contains("SHS100K-TRAIN:3: set 1, version 0 is listed twice"), "{said}");
-    let said = shs(&LIST.replace("2\t0", "\t0"), "").refused(&SHS);
-    assert!(said.contains("meta/list:3: set_id or ver_id is empty"), "{said}");
-    let said = shs("", "").refused(&SHS);
-    assert!(said.contains("list is empty"), "{said}");
+    let printed = shs("1\t0\tSong\n", "").refused(&SHS);
+    assert!(printed.contains("meta/list:1: 3 fields"), "{printed}");
+    let printed = shs(LIST, "1\t0\n9\t9\n").refused(&SHS);
+    assert!(printed.contains("SHS100K-TRAIN:2: set 9, version 9 is not in the list"), "{printed}");
+    let printed = shs(LIST, "1 0\n").refused(&SHS);
+    assert!(printed.contains("SHS100K-TRAIN:1"), "{printed}");
+    let printed = shs(LIST, "1\t0\n1\t1\n1\t0\n").refused(&SHS);
+    assert!(printed.contains("SHS100K-TRAIN:3: set 1, version 0 is listed twice"), "{printed}");
+    let printed = shs(&LIST.replace("2\t0", "\t0"), "").refused(&SHS);
+    assert!(printed.contains("meta/list:3: set_id or ver_id is empty"), "{printed}");
+    let printed = shs("", "").refused(&SHS);
+    assert!(printed.contains("list is empty"), "{printed}");
     let scratch = shs(LIST, "");
     scratch.write("meta/SHS100K-TEST", b"1\t0\n\xff\t1\n");
-    let said = scratch.refused(&SHS);
-    assert!(said.contains("SHS100K-TEST:2: not UTF-8"), "{said}");
+    let printed = scratch.refused(&SHS);
+    assert!(printed.contains("SHS100K-TEST:2: not UTF-8"), "{printed}");
     // The published list repeats rows, so that a repeated row is reported and passed over.
-    let (code, said) = shs(&format!("{LIST}1\t0\tAgain\tAnn\turl\tTrue\n"), "").build(&SHS);
-    assert!(code == Some(0) && said.contains("meta/list:4: the id is listed for the second time"), "{said}");
+    let (code, printed) = shs(&format!("{LIST}1\t0\tAgain\tAnn\turl\tTrue\n"), "").build(&SHS);
+    assert!(
+        code == Some(0) && printed.contains("meta/list:4: the id is listed for the second time"),
+        "{printed}"
+    );
     let scratch = shs(LIST, "");
     scratch.write("meta/list", b"1\t0\tSong\tAnn\turl\tTrue\n1\t1\t\xff\tBen\turl\tTrue\n");
-    let said = scratch.refused(&SHS);
-    assert!(said.contains("meta/list:2: not UTF-8"), "{said}");
+    let printed = scratch.refused(&SHS);
+    assert!(printed.contains("meta/list:2: not UTF-8"), "{printed}");
 }
 
 #[test]
-fn a_clique_in_two_splits_is_refused() {
-    let said = shs(LIST, "1\t0\n2\t0\n").build(&SHS).1;
+fn clique_in_two_splits_is_refused() {
+    let printed = shs(LIST, "1\t0\n2\t0\n").build(&SHS).1;
     // 2/0 is in both lists: moved to the later one and told. Clique 1 stays whole.
-    assert!(said.contains("1 of them also in an earlier list"), "{said}");
+    assert!(printed.contains("1 of them also in an earlier list"), "{printed}");
     let list = "1\t0\tSong\tAnn\turl\tTrue\n1\t1\tSong\tBen\turl\tTrue\n2\t0\tS\tC\turl\tTrue\n";
     let scratch = shs(list, "1\t0\n");
     std::fs::write(scratch.folder.path().join("meta/SHS100K-VAL"), "1\t1\n").unwrap();
-    let said = scratch.refused(&SHS);
+    let printed = scratch.refused(&SHS);
     let words = "clique 1 is in the splits train (version 1_0, meta/SHS100K-TRAIN:1) and val (version 1_1, meta/SHS100K-VAL:1)";
-    assert!(said.contains(words), "{said}");
+    assert!(printed.contains(words), "{printed}");
     let table = "id,clique,path,split\na,w,a.wav,train\nb,w,b.wav,test\n";
-    let said = Scratch::new(&[("songs.csv", table)]).refused(&[
+    let printed = Scratch::new(&[("songs.csv", table)]).refused(&[
         "index.source=csv",
         "index.meta=songs.csv",
         "index.dataset_path=.",
     ]);
-    assert!(said.contains("train (version a, songs.csv:2) and test (version b, songs.csv:3)"), "{said}");
+    assert!(
+        printed.contains("train (version a, songs.csv:2) and test (version b, songs.csv:3)"),
+        "{printed}"
+    );
 }
 
 #[test]
-fn one_folder_per_clique_gives_an_index_with_drawn_splits() {
+fn folders_become_cliques_with_drawn_splits() {
     let names: Vec<String> = (0..20).map(|n| format!("music/song {:02}/take {}.ogg", n / 2, n % 2)).collect();
     let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
     let scratch = Scratch::new(&files);
-    let (code, said) = scratch.build(&["index.source=folder", "index.dataset_path=music"]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.build(&["index.source=folder", "index.dataset_path=music"]);
+    assert_eq!(code, Some(0), "{printed}");
     let versions = scratch.index().versions;
     assert_eq!(versions.len(), 20);
     assert!(versions.iter().all(|version| version.usable()));
@@ -112,9 +119,9 @@ fn one_folder_per_clique_gives_an_index_with_drawn_splits() {
         [12, 4, 4],
         "two songs at least are held out for each"
     );
-    let said = Scratch::new(&[("music/readme.txt", "x")])
+    let printed = Scratch::new(&[("music/readme.txt", "x")])
         .refused(&["index.source=folder", "index.dataset_path=music"]);
-    assert!(said.contains("one folder per clique"), "{said}");
+    assert!(printed.contains("one folder per clique"), "{printed}");
 }
 
 #[test]
@@ -130,54 +137,106 @@ fn csv_columns_are_configurable_and_errors_name_the_line() {
     };
     let table = "id,work,path,title,split\na,w1,a.wav,\"One, two\",train\nb,w1,b.wav,Two,train\n";
     let scratch = Scratch::new(&[("songs.csv", table), ("a.wav", "x")]);
-    let (code, said) = scratch.build(&settings("index.column_id=id"));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.build(&settings("index.column_id=id"));
+    assert_eq!(code, Some(0), "{printed}");
     let versions = scratch.index().versions;
     assert_eq!((versions[0].title.as_str(), versions[0].status), ("One, two", Status::Ok));
     assert_eq!((versions[1].status, versions[1].split), (Status::Missing, Split::Train));
     let refused = |table: &str, column| Scratch::new(&[("songs.csv", table)]).refused(&settings(column));
-    let said = refused("", "index.column_id=id");
-    assert!(said.contains("songs.csv:1: no column `work`"), "{said}");
-    let said = refused("id,work,path\n", "index.column_id=id");
-    assert!(said.contains("in songs.csv holds no version"), "{said}");
-    let said = refused("id,work,path\na,w,p\nb,,q\n", "index.column_id=id");
-    assert!(said.contains("songs.csv:3: the clique is empty"), "{said}");
-    let said =
+    let printed = refused("", "index.column_id=id");
+    assert!(printed.contains("songs.csv:1: no column `work`"), "{printed}");
+    let printed = refused("id,work,path\n", "index.column_id=id");
+    assert!(printed.contains("in songs.csv holds no version"), "{printed}");
+    let printed = refused("id,work,path\na,w,p\nb,,q\n", "index.column_id=id");
+    assert!(printed.contains("songs.csv:3: the clique is empty"), "{printed}");
+    let printed =
         Scratch::new(&[("songs.csv", b"id,work,path\na,\xff,p\n")]).refused(&settings("index.column_id=id"));
-    assert!(said.contains("songs.csv:2: not UTF-8"), "{said}");
-    let said = refused("id,path\na,b\n", "index.column_id=id");
-    assert!(said.contains("songs.csv:1: no column `work`"), "{said}");
-    let said = refused("id,work,path\na,w,p\nb,w\n", "index.column_id=id");
-    assert!(said.contains("songs.csv:3"), "{said}");
-    let said = refused("id,work,path\na,w,p\na,w,q\n", "index.column_id=id");
-    assert!(said.contains("songs.csv:3: the version id `a` is listed twice"), "{said}");
-    let said = refused("id,work,path,split\na,w,p,tain\n", "index.column_id=id");
-    assert!(said.contains("songs.csv:2") && said.contains("tain"), "{said}");
+    assert!(printed.contains("songs.csv:2: not UTF-8"), "{printed}");
+    let printed = refused("id,path\na,b\n", "index.column_id=id");
+    assert!(printed.contains("songs.csv:1: no column `work`"), "{printed}");
+    let printed = refused("id,work,path\na,w,p\nb,w\n", "index.column_id=id");
+    assert!(printed.contains("songs.csv:3"), "{printed}");
+    let printed = refused("id,work,path\na,w,p\na,w,q\n", "index.column_id=id");
+    assert!(printed.contains("songs.csv:3: the version id `a` is listed twice"), "{printed}");
+    let printed = refused("id,work,path,split\na,w,p,tain\n", "index.column_id=id");
+    assert!(printed.contains("songs.csv:2") && printed.contains("tain"), "{printed}");
 }
 
 #[test]
-fn an_absent_dataset_path_is_named_in_the_error() {
-    let said =
+fn error_names_the_absent_dataset_path() {
+    let printed =
         shs(LIST, "").refused(&["index.source=shs100k", "index.meta=meta", "index.dataset_path=nowhere"]);
-    assert!(said.contains("dataset_path = \"nowhere\"") && said.contains("make it if"), "{said}");
+    assert!(printed.contains("dataset_path = \"nowhere\"") && printed.contains("make it if"), "{printed}");
 }
 
 #[test]
-fn the_real_shs100k_imports_with_its_official_counts() {
+fn real_shs100k_has_its_official_counts() {
     let Some(meta) = shared("shs100k/meta") else { return };
     let scratch = Scratch::new(&[("audio/none", "")]);
     let meta = format!("index.meta={}", meta.display());
     let started = std::time::Instant::now();
-    let (code, said) = scratch.build(&["index.source=shs100k", &meta, "index.dataset_path=audio"]);
+    let (code, printed) = scratch.build(&["index.source=shs100k", &meta, "index.dataset_path=audio"]);
     println!("imported in {:.2} s", started.elapsed().as_secs_f64());
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(0), "{printed}");
     for counts in
         ["87091 versions in 5324 cliques", "10884 versions in 1842 cliques", "10547 versions in 1692 cliques"]
     {
-        assert!(said.contains(counts), "{said}");
+        assert!(printed.contains(counts), "{printed}");
     }
     let versions = scratch.index().versions;
     let count = |split| versions.iter().filter(|version| version.split == split).count();
     // Eleven versions of sets 5982 and 8110 stand in two lists; the later list has them.
     assert_eq!([count(Split::Train), count(Split::Val), count(Split::Test)], [87_085, 10_879, 10_547]);
+}
+
+#[test]
+fn songs_that_are_added_later_leave_the_others_in_their_splits() {
+    let folder = ["index.source=folder", "index.dataset_path=music"];
+    let name = |n: usize| format!("music/song {n}/{}.wav", n % 7);
+    let files: Vec<(String, &str)> = (0..40).map(|n| (name(n), "x")).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, content)| (name.as_str(), *content)).collect();
+    let scratch = Scratch::new(&files[..30]);
+    let splits = |scratch: &Scratch| -> std::collections::BTreeMap<String, Split> {
+        scratch.index().versions.into_iter().map(|version| (version.clique_id, version.split)).collect()
+    };
+    scratch.build(&folder);
+    let before = splits(&scratch);
+    for (name, content) in &files[30..] {
+        scratch.write(name, content.as_bytes());
+    }
+    let (code, printed) = scratch.build(&folder);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("10 new cliques; 30 keep their splits"), "{printed}");
+    let after = splits(&scratch);
+    assert!(before.iter().all(|(clique, split)| after[clique] == *split), "{before:?} {after:?}");
+    let held_out = |split| after.values().filter(|other| **other == split).count();
+    assert_eq!((after.len(), held_out(Split::Val), held_out(Split::Test)), (40, 4, 4));
+    // With another seed all are drawn anew.
+    let (_, printed) = scratch.build(&[&folder[..], &["index.seed=2"]].concat());
+    assert!(printed.contains("drawn anew"), "{printed}");
+    assert!(before.iter().any(|(clique, split)| splits(&scratch)[clique] != *split));
+}
+
+#[test]
+fn audio_outside_the_folders_of_songs_is_counted_and_named() {
+    let folder = ["index.source=folder", "index.dataset_path=music"];
+    let scratch = Scratch::new(&[
+        ("music/song/one.mp3", "x"),
+        ("music/song/live/two.mp3", "x"),
+        ("music/loose.flac", "x"),
+        ("music/notes.txt", "x"),
+    ]);
+    let (code, printed) = scratch.build(&folder);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(
+        printed.contains("2 audio files are not directly in a song's folder and are left out"),
+        "{printed}"
+    );
+    assert_eq!(scratch.index().versions.len(), 1);
+    let nested = Scratch::new(&[("music/artist/album/one.mp3", "x")]);
+    let printed = nested.refused(&folder);
+    assert!(
+        printed.contains("no audio where it is expected") && printed.contains("album/one.mp3"),
+        "{printed}"
+    );
 }

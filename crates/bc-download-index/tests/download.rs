@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bc_formats::index::Status;
 use server::{Server, wav};
-use support::{Scratch, said};
+use support::{Scratch, code_and_output};
 
 fn no_yt_dlp() -> bool {
     let missing = bc_download_index::download::yt_dlp::find().is_err();
@@ -25,8 +25,8 @@ fn listed(ids: &[&str], settings: &[String]) -> Scratch {
     let rows: String = ids.iter().enumerate().map(|(at, id)| format!("{id},c{},\n", at / 2)).collect();
     let scratch =
         Scratch::new(&[("songs.csv", format!("id,clique,path\n{rows}").as_bytes()), ("audio/.keep", b"")]);
-    let (code, said) = scratch.run("build", settings);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.run("build", settings);
+    assert_eq!(code, Some(0), "{printed}");
     scratch
 }
 
@@ -45,7 +45,7 @@ fn status(scratch: &Scratch, id: &str) -> (Status, String) {
 }
 
 #[test]
-fn passing_failures_are_tried_again_and_final_ones_are_not() {
+fn temporary_failures_are_retried_and_permanent_ones_are_not() {
     if no_yt_dlp() {
         return;
     }
@@ -72,18 +72,18 @@ fn passing_failures_are_tried_again_and_final_ones_are_not() {
     );
 
     // Another run asks for what may pass, and for nothing else.
-    let asked = |id| server.requests(id).len();
-    let before = ids.map(asked);
+    let requests_of = |id| server.requests(id).len();
+    let before = ids.map(requests_of);
     let (code, text) = scratch.run("download", &settings);
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("5 are there, 1 are gone for good, 1 to fetch"), "{text}");
     for (id, before) in ids.iter().zip(before) {
-        assert_eq!(asked(id) > before, *id == "short-99", "{id}");
+        assert_eq!(requests_of(id) > before, *id == "short-99", "{id}");
     }
 }
 
 #[test]
-fn links_of_a_list_are_fetched_and_a_failure_at_an_old_address_is_forgotten() {
+fn links_of_a_list_are_fetched_and_failures_at_old_addresses_ignored() {
     if no_yt_dlp() {
         return;
     }
@@ -118,7 +118,7 @@ fn links_of_a_list_are_fetched_and_a_failure_at_an_old_address_is_forgotten() {
 }
 
 #[test]
-fn failures_in_a_row_stop_the_run_with_one_clear_message() {
+fn consecutive_failures_stop_the_run_with_one_message() {
     if no_yt_dlp() {
         return;
     }
@@ -135,7 +135,7 @@ fn failures_in_a_row_stop_the_run_with_one_clear_message() {
 }
 
 #[test]
-fn a_dry_run_fetches_nothing_and_a_limit_bounds_downloads() {
+fn dry_run_fetches_nothing_and_limit_bounds_downloads() {
     if no_yt_dlp() {
         return;
     }
@@ -154,7 +154,7 @@ fn a_dry_run_fetches_nothing_and_a_limit_bounds_downloads() {
 }
 
 #[test]
-fn cookies_and_proxy_reach_the_site() {
+fn cookies_and_proxy_are_passed_to_yt_dlp() {
     if no_yt_dlp() {
         return;
     }
@@ -185,17 +185,17 @@ fn cookies_and_proxy_reach_the_site() {
 }
 
 #[test]
-fn without_yt_dlp_the_install_command_is_named() {
+fn without_yt_dlp_the_error_names_the_install_command() {
     let settings = Server::start(Duration::ZERO).settings();
     let scratch = listed(&["a"], &settings);
     let mut command = scratch.command("download", &settings);
-    let (code, text) = said(command.env("BYTECOVER_YT_DLP", "no-such-program"));
+    let (code, text) = code_and_output(command.env("BYTECOVER_YT_DLP", "no-such-program"));
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("no-such-program does not run; install it with `python3 -m pip install"), "{text}");
 }
 
 #[test]
-fn parts_do_not_write_the_index_and_later_stages_add_their_files() {
+fn shards_do_not_write_the_index_and_later_commands_add_their_files() {
     if no_yt_dlp() {
         return;
     }
@@ -234,9 +234,9 @@ fn killed(kills: u32) {
     settings.push("download.workers=3".to_owned());
     let ids = ["a", "gone-9999", "b", "short-9999", "c"];
     let undisturbed = listed(&ids, &settings);
-    let begun = Instant::now();
+    let started = Instant::now();
     assert_eq!(undisturbed.run("download", &settings).0, Some(3));
-    let whole = begun.elapsed();
+    let whole = started.elapsed();
     let (index, came) = (undisturbed.index_bytes(), files(&undisturbed));
     assert_eq!(came.len(), 3);
     let mut midway = 0;
@@ -262,7 +262,7 @@ fn killed(kills: u32) {
 }
 
 #[test]
-fn killed_and_run_again_the_index_and_the_files_are_the_same() {
+fn killed_download_run_again_gives_the_same_index_and_files() {
     if !no_yt_dlp() {
         killed(bc_testing::kills::count(2));
     }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use stand_in::{SETTINGS, asked, download, scratch};
+use stand_in::{SETTINGS, download, requested_names, scratch};
 use support::Scratch;
 
 /// Waits for a number that the program writes into a file.
@@ -38,12 +38,12 @@ fn ends(process: i32) -> bool {
     })
 }
 
-/// As yt-dlp on Ctrl-C; the second process is that of its single-file form.
+/// Ends like yt-dlp on Ctrl-C; the second process is that of its single-file form.
 const TWO_PROCESSES: &str =
     "trap 'echo \"ERROR: Interrupted by user\"; exit 1' INT\nsleep 600 & echo $! > second; wait\n";
 
 #[test]
-fn a_stopped_run_says_so_notes_no_failure_and_leaves_nothing_running() {
+fn stopped_run_records_no_failure_and_leaves_nothing_running() {
     for (signal, whole_group) in [(libc::SIGINT, true), (libc::SIGTERM, true), (libc::SIGTERM, false)] {
         let scratch = scratch(&["a", "bad"], TWO_PROCESSES);
         let mut command = download(&scratch, "download", &["download.workers=1"]);
@@ -53,9 +53,12 @@ fn a_stopped_run_says_so_notes_no_failure_and_leaves_nothing_running() {
         // SAFETY: a signal to a process that this test started and has not waited for.
         unsafe { libc::kill(if whole_group { -process } else { process }, signal) };
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(130), "{said}");
-        assert!(said.contains("interrupted: what came stays, and the same command continues"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{printed}");
+        assert!(
+            printed.contains("interrupted: what came stays, and the same command continues"),
+            "{printed}"
+        );
         let noted = std::fs::read_to_string(scratch.folder.path().join("audio/.failed.jsonl"));
         assert_eq!(noted.unwrap(), "");
         assert!(ends(second), "process {second} still runs");
@@ -64,7 +67,7 @@ fn a_stopped_run_says_so_notes_no_failure_and_leaves_nothing_running() {
 }
 
 #[test]
-fn a_killed_run_leaves_no_process_of_yt_dlp() {
+fn killed_run_leaves_no_yt_dlp_process() {
     for whole_group in [false, true] {
         let scratch = scratch(&["a"], TWO_PROCESSES);
         let mut command = download(&scratch, "download", &[]);
@@ -79,18 +82,21 @@ fn a_killed_run_leaves_no_process_of_yt_dlp() {
 }
 
 #[test]
-fn an_error_of_one_worker_ends_the_others_and_is_reported() {
+fn error_of_one_worker_ends_the_others_and_is_reported() {
     // The file cannot get its name, as a folder has it. The other download would take ten minutes.
     let body =
         "case \"$url\" in\n*bad) mkdir -p audio/bad.wav/x; came good.wav wav;;\n*) sleep 600;;\nesac\n";
     let scratch = scratch(&["a", "bad"], body);
-    let (code, said) = support::said(&mut download(&scratch, "download", &[]));
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("cannot move audio/.incoming/") && said.contains("to audio/bad.wav"), "{said}");
+    let (code, printed) = support::code_and_output(&mut download(&scratch, "download", &[]));
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(
+        printed.contains("cannot move audio/.incoming/") && printed.contains("to audio/bad.wav"),
+        "{printed}"
+    );
 }
 
 #[test]
-fn ids_that_cannot_be_file_names_are_reported_and_not_downloaded() {
+fn ids_that_cannot_be_file_names_are_reported_and_skipped() {
     let scratch = scratch(&["a"], "came good.wav wav\n");
     let long = "x".repeat(300);
     let rows = format!(
@@ -99,13 +105,13 @@ fn ids_that_cannot_be_file_names_are_reported_and_not_downloaded() {
     );
     scratch.write("songs.csv", rows.as_bytes());
     assert_eq!(scratch.build(&SETTINGS).0, Some(0));
-    let (code, said) = support::said(&mut download(&scratch, "download", &[]));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = support::code_and_output(&mut download(&scratch, "download", &[]));
+    assert_eq!(code, Some(0), "{printed}");
     assert!(
-        said.contains("1 to fetch") && said.contains("4 are not fetched, as their ids name no file"),
-        "{said}"
+        printed.contains("1 to fetch") && printed.contains("4 are not fetched, as their ids name no file"),
+        "{printed}"
     );
-    assert_eq!(asked(&scratch), ["good"]);
+    assert_eq!(requested_names(&scratch), ["good"]);
 }
 
 fn names(scratch: &Scratch, below: &str) -> Vec<String> {
@@ -117,7 +123,7 @@ fn names(scratch: &Scratch, below: &str) -> Vec<String> {
 }
 
 #[test]
-fn two_processes_on_one_folder_share_the_work_and_fetch_nothing_twice() {
+fn two_processes_on_one_folder_fetch_nothing_twice() {
     let ids: Vec<String> = (0..8).map(|at| format!("v{at}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     // Writes slowly, into a file of the name that yt-dlp would use.
@@ -127,10 +133,10 @@ fn two_processes_on_one_folder_share_the_work_and_fetch_nothing_twice() {
     let mut first = download(&scratch, "download", &[]).stdout(Stdio::null()).spawn().unwrap();
     // Of another cut of the work, too.
     let mut part = download(&scratch, "download --shard 1/2", &[]).stdout(Stdio::null()).spawn().unwrap();
-    let (code, said) = support::said(&mut download(&scratch, "download", &[]));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = support::code_and_output(&mut download(&scratch, "download", &[]));
+    assert_eq!(code, Some(0), "{printed}");
     assert_eq!([first.wait().unwrap().code(), part.wait().unwrap().code()], [Some(0); 2]);
-    let mut all = asked(&scratch);
+    let mut all = requested_names(&scratch);
     all.sort();
     assert_eq!(all, ids, "asked for twice");
     assert!(!scratch.folder.path().join("mixed").exists(), "two processes wrote into one unfinished file");

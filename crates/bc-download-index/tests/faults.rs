@@ -5,7 +5,7 @@ mod support;
 
 use bc_formats::index::{Status, Version};
 use bc_testing::faults::{Fault, Faults};
-use support::{Scratch, said};
+use support::{Scratch, code_and_output};
 
 const SETTINGS: [&str; 2] = ["index.source=folder", "index.dataset_path=audio"];
 
@@ -29,16 +29,16 @@ fn forget(scratch: &Scratch) {
     assert_eq!(scratch.build(&SETTINGS).0, Some(0));
 }
 
-/// `verify` with a fault; exit code, everything said, and how many calls failed.
+/// `verify` with a fault; exit code, everything printed, and how many calls failed.
 fn faulty(scratch: &Scratch, faults: &Faults, fault: &Fault) -> (Option<i32>, String, usize) {
     let mut command = scratch.command("verify", &SETTINGS);
     let log = faults.arm(&mut command, fault);
-    let (code, text) = said(&mut command);
+    let (code, text) = code_and_output(&mut command);
     (code, text, log.hits())
 }
 
 #[test]
-fn a_single_failed_system_call_changes_no_result() {
+fn single_failed_system_call_does_not_change_results() {
     let Some(faults) = Faults::build() else { return };
     let (scratch, verified) = scratch();
     let kinds = [
@@ -66,7 +66,7 @@ fn a_single_failed_system_call_changes_no_result() {
 }
 
 #[test]
-fn a_permanently_failing_disk_does_not_mark_files_corrupt() {
+fn failing_disk_does_not_mark_files_corrupt() {
     let Some(faults) = Faults::build() else { return };
     let (scratch, verified) = scratch();
     for (call, what) in [("read", "EIO"), ("read", "ESTALE"), ("open", "EIO"), ("read", "EOF")] {

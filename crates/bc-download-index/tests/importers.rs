@@ -40,10 +40,10 @@ fn orfium(rows: &[u8], cliques: &str, test: &[u8]) -> Scratch {
 }
 
 #[test]
-fn orfium_joins_its_tables_and_splits() {
+fn orfium_tables_and_splits_are_joined() {
     let scratch = orfium(ROWS.as_bytes(), CLIQUES, &npy(&["b-1"]));
-    let (code, said) = scratch.build(&ORFIUM);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.build(&ORFIUM);
+    assert_eq!(code, Some(0), "{printed}");
     let versions = scratch.index().versions;
     let rows: Vec<_> =
         versions.iter().map(|v| (v.version_id.as_str(), v.clique_id.as_str(), v.split, v.status)).collect();
@@ -63,9 +63,9 @@ fn orfium_joins_its_tables_and_splits() {
 #[test]
 fn broken_orfium_files_are_refused_with_file_and_line() {
     let refused = |rows: &[u8], cliques: &str, test: &[u8], words: &[&str]| {
-        let said = orfium(rows, cliques, test).refused(&ORFIUM);
+        let printed = orfium(rows, cliques, test).refused(&ORFIUM);
         for word in words {
-            assert!(said.contains(word), "`{word}` is not in: {said}");
+            assert!(printed.contains(word), "`{word}` is not in: {printed}");
         }
     };
     let good = npy(&["b-1"]);
@@ -89,30 +89,30 @@ fn broken_orfium_files_are_refused_with_file_and_line() {
 }
 
 #[test]
-fn the_real_orfium_files_import() {
+fn real_orfium_files_are_imported() {
     let Some(meta) = shared("orfium") else { return };
     let scratch = Scratch::new(&[("audio/none", "")]);
     let meta = format!("index.meta={}", meta.display());
     let started = std::time::Instant::now();
-    let (code, said) = scratch.build(&["index.source=orfium", &meta, "index.dataset_path=audio"]);
+    let (code, printed) = scratch.build(&["index.source=orfium", &meta, "index.dataset_path=audio"]);
     println!("imported in {:.2} s", started.elapsed().as_secs_f64());
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(0), "{printed}");
     let versions = scratch.index().versions;
     let count = |split| versions.iter().filter(|version| version.split == split).count();
     assert_eq!([count(Split::Train), count(Split::Val), count(Split::Test)], [79_686, 3_006, 2_440]);
 }
 
 #[test]
-fn a_real_set_in_two_forms_gives_the_same_cliques_and_splits() {
+fn real_set_in_two_formats_gives_the_same_cliques_and_splits() {
     let Some(mini) = shared("covers/mini") else { return };
     let read = |source: &str, below: &str| {
         let scratch = Scratch::new::<&str>(&[]);
-        let (code, said) = scratch.build(&[
+        let (code, printed) = scratch.build(&[
             &format!("index.source={source}"),
             &format!("index.meta={}", mini.join(below).display()),
             &format!("index.dataset_path={}", mini.display()),
         ]);
-        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(code, Some(0), "{printed}");
         let mut rows: Vec<_> = scratch
             .index()
             .versions
@@ -131,7 +131,7 @@ fn a_real_set_in_two_forms_gives_the_same_cliques_and_splits() {
 }
 
 #[test]
-fn coverhunter_lists_hold_one_object_per_line() {
+fn coverhunter_lists_are_imported_line_by_line() {
     let row = |utt: &str, file: &str, song: &str| {
         format!(
             "{{\"utt\": \"{utt}\", \"wav\": \"data/covers80/wav_16k/{file}.wav\", \"dur_s\": 316.728, \
@@ -146,14 +146,14 @@ fn coverhunter_lists_hold_one_object_per_line() {
         ("audio/annie+Medusa+03-A_Whiter.mp3", "x"),
         ("audio/data/covers80/wav_16k/b.wav", "x"),
     ]);
-    let (code, said) = scratch.build(&settings);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.build(&settings);
+    assert_eq!(code, Some(0), "{printed}");
     let versions = scratch.index().versions;
     // One file is where the list says, the other was moved into a flat folder and converted.
     assert!(versions.iter().all(|version| version.usable() && version.clique_id == "A_Whiter"));
     let refused = |text: &[u8], word: &str| {
-        let said = Scratch::new(&[("list/dataset.txt", text), ("audio/x", b"")]).refused(&settings);
-        assert!(said.contains(word), "`{word}` is not in: {said}");
+        let printed = Scratch::new(&[("list/dataset.txt", text), ("audio/x", b"")]).refused(&settings);
+        assert!(printed.contains(word), "`{word}` is not in: {printed}");
     };
     refused(b"", "dataset.txt is empty");
     refused((row("u1", "a", "s") + "{\"utt\": \"u2\"}\n").as_bytes(), "dataset.txt:2");
@@ -165,7 +165,7 @@ fn coverhunter_lists_hold_one_object_per_line() {
 }
 
 #[test]
-fn da_tacos_metadata_is_a_test_set_of_works() {
+fn da_tacos_metadata_is_imported_as_a_test_set() {
     let performance = |id: &str, work: &str, more: &str| {
         format!(
             "\"{id}\": {{\n\"work_title\": \"Trade Winds\", \"work_artist\": \"Aki Aleong\",\n\"perf_title\": \"Trade \
@@ -182,17 +182,17 @@ fn da_tacos_metadata_is_a_test_set_of_works() {
     let settings = ["index.source=da-tacos", "index.meta=meta", "index.dataset_path=audio"];
     let name = "meta/da-tacos_benchmark_subset_metadata.json";
     let scratch = Scratch::new(&[(name, benchmark.as_str()), ("audio/P_3.mp3", "x")]);
-    let (code, said) = scratch.build(&settings);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.build(&settings);
+    assert_eq!(code, Some(0), "{printed}");
     let versions = scratch.index().versions;
     let rows: Vec<_> =
         versions.iter().map(|v| (v.version_id.as_str(), v.clique_id.as_str(), v.split)).collect();
     assert_eq!(rows, [("P_1", "W_1", Split::Test), ("P_2", "W_1", Split::Test), ("P_3", "W_2", Split::Test)]);
     assert!(versions[1].source_url.is_some() && versions[2].usable());
     let refused = |text: &[u8], words: &[&str]| {
-        let said = Scratch::new(&[(name, text), ("audio/x", b"")]).refused(&settings);
+        let printed = Scratch::new(&[(name, text), ("audio/x", b"")]).refused(&settings);
         for word in words {
-            assert!(said.contains(word), "`{word}` is not in: {said}");
+            assert!(printed.contains(word), "`{word}` is not in: {printed}");
         }
     };
     refused(b"", &["metadata.json:1", "EOF"]);
@@ -215,7 +215,7 @@ fn da_tacos_metadata_is_a_test_set_of_works() {
 }
 
 #[test]
-fn discogs_vi_has_a_light_and_a_full_form() {
+fn light_and_full_discogs_vi_lists_are_imported() {
     let light = |clique: &str, ids: [&str; 2]| {
         format!(
             "{{\"{clique}\": [{{\"version_id\": \"{}\", \"track_title\": \"I Believe\", \"youtube_id\": \
@@ -233,16 +233,16 @@ fn discogs_vi_has_a_light_and_a_full_form() {
     };
     let settings = ["index.source=discogs-vi", "index.meta=meta", "index.dataset_path=audio"];
     let scratch = folder(light("C-1", ["V-1", "V-2"]).as_bytes());
-    let (code, said) = scratch.build(&settings);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.build(&settings);
+    assert_eq!(code, Some(0), "{printed}");
     let versions = scratch.index().versions;
     assert_eq!(versions.len(), 6);
     assert_eq!((versions[0].split, versions[0].status), (Split::Train, Status::Ok));
     assert_eq!((versions[5].split, versions[5].status), (Split::Test, Status::Missing));
     let refused = |train: &[u8], words: &[&str]| {
-        let said = folder(train).refused(&settings);
+        let printed = folder(train).refused(&settings);
         for word in words {
-            assert!(said.contains(word), "`{word}` is not in: {said}");
+            assert!(printed.contains(word), "`{word}` is not in: {printed}");
         }
     };
     refused(b"", &["light.json.train:1", "EOF"]);
@@ -261,23 +261,23 @@ fn discogs_vi_has_a_light_and_a_full_form() {
                 \"https://www.youtube.com/watch?v=kv-jdTn_F3Q\"}]}]}\n";
     let settings = ["index.source=discogs-vi", "index.meta=d.jsonl", "index.dataset_path=."];
     let scratch = Scratch::new(&[("d.jsonl", full)]);
-    let (code, said) = scratch.build(&settings);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.build(&settings);
+    assert_eq!(code, Some(0), "{printed}");
     let version = scratch.index().versions.remove(0);
     assert_eq!((version.performer.as_str(), version.clique_id.as_str()), ("Les Humphries Singers", "c1"));
     assert_eq!(version.source_url.as_deref(), Some("https://www.youtube.com/watch?v=kv-jdTn_F3Q"));
-    let said = Scratch::new(&[("d.jsonl", full.repeat(2))]).refused(&settings);
-    assert!(said.contains("d.jsonl:2: the version id `v1` is listed twice"), "{said}");
-    let said = Scratch::new(&[("d.jsonl", format!("{full}{{}}\n"))]).refused(&settings);
-    assert!(said.contains("d.jsonl:2"), "{said}");
-    let said = Scratch::new(&[("d.jsonl", [full.as_bytes(), b"{\"\xff"].concat())]).refused(&settings);
-    assert!(said.contains("d.jsonl:2: not UTF-8"), "{said}");
-    let said = Scratch::new(&[("d.jsonl", "")]).refused(&settings);
-    assert!(said.contains("d.jsonl holds no version"), "{said}");
+    let printed = Scratch::new(&[("d.jsonl", full.repeat(2))]).refused(&settings);
+    assert!(printed.contains("d.jsonl:2: the version id `v1` is listed twice"), "{printed}");
+    let printed = Scratch::new(&[("d.jsonl", format!("{full}{{}}\n"))]).refused(&settings);
+    assert!(printed.contains("d.jsonl:2"), "{printed}");
+    let printed = Scratch::new(&[("d.jsonl", [full.as_bytes(), b"{\"\xff"].concat())]).refused(&settings);
+    assert!(printed.contains("d.jsonl:2: not UTF-8"), "{printed}");
+    let printed = Scratch::new(&[("d.jsonl", "")]).refused(&settings);
+    assert!(printed.contains("d.jsonl holds no version"), "{printed}");
 }
 
 #[test]
-fn covers80_lists_pair_recordings() {
+fn covers80_lists_are_imported_as_pairs() {
     let settings = ["index.source=covers80", "index.meta=.", "index.dataset_path=covers32k"];
     let first = "A_Whiter/procol+Live+01-A_Whiter\nAbracadabra/steve_miller+Hits+02-Abra\n";
     let second = "A_Whiter/annie+Medusa+03-A_Whiter\nAbracadabra/sugar_ray+Sugar+04-Abra\n";
@@ -289,16 +289,16 @@ fn covers80_lists_pair_recordings() {
         ])
     };
     let scratch = lists(first.as_bytes(), second.as_bytes());
-    let (code, said) = scratch.build(&settings);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.build(&settings);
+    assert_eq!(code, Some(0), "{printed}");
     let versions = scratch.index().versions;
     assert_eq!(versions.len(), 4);
     assert!(versions.iter().all(|version| version.split == Split::Test));
     assert_eq!((versions[0].performer.as_str(), versions[0].status), ("procol", Status::Ok));
     assert_eq!(versions[3].clique_id, "Abracadabra");
     let refused = |first: &[u8], second: &[u8], word: &str| {
-        let said = lists(first, second).refused(&settings);
-        assert!(said.contains(word), "`{word}` is not in: {said}");
+        let printed = lists(first, second).refused(&settings);
+        assert!(printed.contains(word), "`{word}` is not in: {printed}");
     };
     refused(b"", second.as_bytes(), "list1.list is empty");
     refused(b"A_Whiter\n", second.as_bytes(), "list1.list:1: `A_Whiter` is not");

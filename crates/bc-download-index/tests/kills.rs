@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bc_testing::kills::{self, Trial};
+use bc_testing::kills::{self, KillTest};
 use support::Scratch;
 
-/// Every file below the folder with its bytes, lock files apart. Of notes, whose lines come in any order and may hold
+/// Every file below the folder with its bytes, except lock files. Of notes, whose lines come in any order and may hold
 /// the halves that kills leave, the whole lines, each of which must be there once.
 fn content(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = kills::bytes_of(root, |path| !kills::is_lock(path));
@@ -23,7 +23,7 @@ fn content(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let whole = text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
             let whole: Vec<&str> = whole.collect();
             let distinct: BTreeSet<&str> = whole.iter().copied().collect();
-            assert_eq!(whole.len(), distinct.len(), "{} says something twice", name.display());
+            assert_eq!(whole.len(), distinct.len(), "{} has a line twice", name.display());
             *bytes = distinct.into_iter().collect::<Vec<_>>().join("\n").into_bytes();
         }
     }
@@ -32,7 +32,7 @@ fn content(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// Kills what `command` makes at random moments; `reset` goes back to the state before the command.
 fn killed(what: &str, scratch: &Scratch, codes: &[i32], reset: impl Fn(), command: impl Fn() -> Command) {
-    Trial {
+    KillTest {
         what,
         tries: kills::count(3),
         codes,
@@ -46,7 +46,7 @@ fn killed(what: &str, scratch: &Scratch, codes: &[i32], reset: impl Fn(), comman
     .run();
 }
 
-/// Removes the output files beside the list and the audio.
+/// Removes the output files, but not the list and the audio.
 fn remove_outputs(root: &Path) {
     for entry in std::fs::read_dir(root).unwrap() {
         let path = entry.unwrap().path();

@@ -13,9 +13,9 @@ const TINY: [&str; 5] =
 
 fn synth(scratch: &Scratch, more: &[&str]) -> String {
     let settings: Vec<&str> = TINY.iter().chain(&["synth.test_cliques=1"]).chain(more).copied().collect();
-    let (code, said) = scratch.run("synth", &settings);
-    assert_eq!(code, Some(0), "{said}");
-    said
+    let (code, printed) = scratch.run("synth", &settings);
+    assert_eq!(code, Some(0), "{printed}");
+    printed
 }
 
 /// The WAV files by name, and the list.
@@ -44,7 +44,7 @@ fn samples(path: &Path) -> (hound::WavSpec, Vec<i16>) {
 }
 
 #[test]
-fn a_seed_gives_the_same_bytes_on_any_number_of_threads_and_another_seed_others() {
+fn synth_depends_on_the_seed_and_not_on_threads() {
     let [one, same, other] = [(); 3].map(|()| Scratch::new::<&str>(&[]));
     synth(&one, &[]);
     let mut command = same.command("synth --threads 1", &[&TINY[..], &["synth.test_cliques=1"]].concat());
@@ -77,12 +77,12 @@ fn existing_files_are_kept_and_missing_ones_are_rendered_again() {
 }
 
 #[test]
-fn versions_are_audible_mono_and_differ_in_key_and_tempo_and_the_index_reads_them() {
+fn versions_are_audible_mono_files_that_differ_in_key_and_tempo() {
     let scratch = Scratch::new::<&str>(&[]);
     synth(&scratch, &["synth.versions=6"]);
     let settings = ["index.source=synth", "index.meta=demo", "index.dataset_path=demo"];
-    let (code, said) = scratch.build(&settings);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.build(&settings);
+    assert_eq!(code, Some(0), "{printed}");
     let versions = scratch.index().versions;
     assert_eq!(versions.len(), 18);
     for split in [Split::Train, Split::Val, Split::Test] {
@@ -119,22 +119,23 @@ fn versions_are_audible_mono_and_differ_in_key_and_tempo_and_the_index_reads_the
 #[test]
 fn impossible_settings_are_refused() {
     let scratch = Scratch::new::<&str>(&[]);
-    let (code, said) = scratch.run("synth", &["synth.output=demo", "synth.cliques=2", "synth.val_cliques=2"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("cliques"), "{said}");
+    let (code, printed) =
+        scratch.run("synth", &["synth.output=demo", "synth.cliques=2", "synth.val_cliques=2"]);
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("cliques"), "{printed}");
     assert!(!scratch.folder.path().join("demo").exists());
-    let (code, said) = scratch.build(&["index.source=synth", "index.meta=nowhere"]);
+    let (code, printed) = scratch.build(&["index.source=synth", "index.meta=nowhere"]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("bc-download-index synth"), "{said}");
+    assert!(printed.contains("bc-download-index synth"), "{printed}");
 }
 
 #[test]
-fn a_broken_list_of_the_demo_is_refused_with_its_line() {
+fn broken_demo_list_is_refused_with_its_line() {
     let refused = |rows: &[u8], words: &str| {
         let list = [b"id,clique,path,split\na,c1,a.wav,train\n", rows].concat();
         let scratch = Scratch::new(&[("demo/versions.csv", list)]);
-        let said = scratch.refused(&["index.source=synth", "index.meta=demo", "index.dataset_path=demo"]);
-        assert!(said.contains(words), "`{words}` is not in: {said}");
+        let printed = scratch.refused(&["index.source=synth", "index.meta=demo", "index.dataset_path=demo"]);
+        assert!(printed.contains(words), "`{words}` is not in: {printed}");
     };
     refused(b"b,c1\n", "versions.csv:3");
     refused(b"b,c1,b.wav,tain\n", "versions.csv:3");

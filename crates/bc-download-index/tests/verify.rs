@@ -79,14 +79,14 @@ fn plant(scratch: &Scratch) -> BTreeMap<String, (Status, &'static str)> {
 }
 
 #[test]
-fn exactly_the_planted_faults_are_marked() {
+fn exactly_the_faulty_files_are_marked() {
     let scratch = Scratch::new::<&str>(&[]);
     let expected = plant(&scratch);
     assert_eq!(expected.len(), 30);
     assert_eq!(scratch.build(&SETTINGS).0, Some(0));
-    let (code, said) = scratch.run("verify", &SETTINGS);
-    assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("done with failures: 30"), "{said}");
+    let (code, printed) = scratch.run("verify", &SETTINGS);
+    assert_eq!(code, Some(3), "{printed}");
+    assert!(printed.contains("done with failures: 30"), "{printed}");
     let index = scratch.index();
     assert_eq!(index.versions.len(), 200);
     for version in &index.versions {
@@ -95,8 +95,8 @@ fn exactly_the_planted_faults_are_marked() {
         assert_eq!(version.status, status, "{}: {reason}", version.version_id);
         assert!(reason.contains(word), "{}: {reason}", version.version_id);
     }
-    assert!(said.contains("Equal bytes across cliques or splits: 5"), "{said}");
-    assert!(said.contains("Extensions that do not fit the codec: 1"), "{said}");
+    assert!(printed.contains("Equal bytes across cliques or splits: 5"), "{printed}");
+    assert!(printed.contains("Extensions that do not fit the codec: 1"), "{printed}");
     let coverage = std::fs::read_to_string(scratch.folder.path().join("coverage.md")).unwrap();
     assert!(coverage.contains("c40/v0.mp3") && coverage.contains("After verification"), "{coverage}");
     let png = std::fs::read(scratch.folder.path().join("clique_sizes.png")).unwrap();
@@ -110,16 +110,16 @@ fn find<'a>(versions: &'a [Version], id: &str) -> &'a Version {
 }
 
 #[test]
-fn build_keeps_what_verify_found_of_unchanged_files() {
+fn build_keeps_verify_results_of_unchanged_files() {
     let scratch = Scratch::new::<&str>(&[]);
     plant(&scratch);
-    let said = scratch.build(&SETTINGS).1;
-    assert!(said.contains("200 of 200 files were not verified yet"), "{said}");
+    let printed = scratch.build(&SETTINGS).1;
+    assert!(printed.contains("200 of 200 files were not verified yet"), "{printed}");
     assert_eq!(scratch.run("verify", &SETTINGS).0, Some(3));
     let verified = scratch.index_bytes();
-    let (code, said) = scratch.build(&SETTINGS);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("Nothing to do") && !said.contains("not verified"), "{said}");
+    let (code, printed) = scratch.build(&SETTINGS);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("Nothing to do") && !printed.contains("not verified"), "{printed}");
     assert_eq!(scratch.index_bytes(), verified);
 
     // From nothing but the notes, too.
@@ -132,8 +132,8 @@ fn build_keeps_what_verify_found_of_unchanged_files() {
     for id in [good, empty] {
         wav(&scratch.folder.path().join("audio").join(id), 0.7, 0.5, 777);
     }
-    let said = scratch.build(&SETTINGS).1;
-    assert!(said.contains("2 of 200 files were not verified yet"), "{said}");
+    let printed = scratch.build(&SETTINGS).1;
+    assert!(printed.contains("2 of 200 files were not verified yet"), "{printed}");
     let versions = scratch.index().versions;
     for id in [good, empty] {
         let version = find(&versions, id);
@@ -155,7 +155,7 @@ fn build_keeps_what_verify_found_of_unchanged_files() {
 }
 
 #[test]
-fn every_stage_treats_removed_and_replaced_files_alike() {
+fn all_commands_treat_removed_and_replaced_files_alike() {
     let settings = ["index.source=coverhunter", "index.meta=dataset.txt", "index.dataset_path=audio"];
     let row = |utt: &str| {
         format!(
@@ -167,12 +167,15 @@ fn every_stage_treats_removed_and_replaced_files_alike() {
     let audio = scratch.folder.path().join("audio/sub");
     wav(&audio.join("kept.wav"), 1.0, 0.5, 1);
     wav(&audio.join("goes.wav"), 1.0, 0.5, 2);
-    let said = scratch.build(&settings).1;
-    assert!(said.contains("the first: never: no file never.* in audio, nor audio/sub/never.wav"), "{said}");
+    let printed = scratch.build(&settings).1;
+    assert!(
+        printed.contains("the first: never: no file never.* in audio, nor audio/sub/never.wav"),
+        "{printed}"
+    );
     let built = scratch.index_bytes();
     let run = |stage: &str| {
-        let (code, said) = scratch.run(stage, &settings);
-        assert!(matches!(code, Some(0 | 3)), "{said}");
+        let (code, printed) = scratch.run(stage, &settings);
+        assert!(matches!(code, Some(0 | 3)), "{printed}");
         scratch.index_bytes()
     };
     // Nothing is to be fetched, as the list has no links; the list's lengths stay.
@@ -197,7 +200,7 @@ fn every_stage_treats_removed_and_replaced_files_alike() {
 }
 
 #[test]
-fn fast_verification_reads_headers_and_a_full_one_decodes() {
+fn fast_verify_reads_headers_and_full_verify_decodes() {
     let scratch = Scratch::new(&[("audio/c/empty.wav", ""), ("audio/c/text.mp3", "<html></html>")]);
     let audio = scratch.folder.path().join("audio");
     wav(&audio.join("c/good.wav"), 1.5, 0.5, 1);
@@ -206,8 +209,8 @@ fn fast_verification_reads_headers_and_a_full_one_decodes() {
     std::fs::copy(audio.join("c/good.wav"), audio.join("d/copy.wav")).unwrap();
     scratch.build(&SETTINGS);
     let statuses = |stage: &str| -> Vec<(String, Status, bool)> {
-        let (code, said) = scratch.run(stage, &SETTINGS);
-        assert_eq!(code, Some(if stage == "build" { 0 } else { 3 }), "{said}");
+        let (code, printed) = scratch.run(stage, &SETTINGS);
+        assert_eq!(code, Some(if stage == "build" { 0 } else { 3 }), "{printed}");
         let versions = scratch.index().versions.into_iter();
         versions.map(|v| (v.version_id, v.status, v.content_hash.is_some())).collect()
     };
@@ -253,7 +256,7 @@ fn verifying(scratch: &Scratch) -> Child {
 }
 
 #[test]
-fn an_index_built_while_verify_runs_is_not_lost() {
+fn index_built_during_verify_is_not_lost() {
     let scratch = many();
     let child = verifying(&scratch);
     let audio = scratch.folder.path().join("audio");
@@ -269,7 +272,7 @@ fn an_index_built_while_verify_runs_is_not_lost() {
 }
 
 #[test]
-fn a_file_that_disappears_is_missing_and_does_not_end_the_run() {
+fn file_that_disappears_is_missing_and_does_not_end_the_run() {
     let scratch = many();
     let child = verifying(&scratch);
     let gone: Vec<String> = (MANY - 20..MANY).map(|at| format!("c{:03}/v{at:04}.wav", at / 4)).collect();
@@ -277,8 +280,8 @@ fn a_file_that_disappears_is_missing_and_does_not_end_the_run() {
         std::fs::remove_file(scratch.folder.path().join("audio").join(file)).unwrap();
     }
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
     let versions = scratch.index().versions;
     for file in &gone {
         assert_eq!(find(&versions, file).status, Status::Missing);
@@ -287,11 +290,11 @@ fn a_file_that_disappears_is_missing_and_does_not_end_the_run() {
 }
 
 #[test]
-fn parts_verify_their_own_files_and_the_index_gets_all_results() {
+fn shards_verify_their_own_files_and_the_index_gets_all_results() {
     let scratch = many();
     for part in ["verify --shard 1/3", "verify --shard 2/3", "verify --shard 3/3"] {
-        let (code, said) = scratch.run(part, &SETTINGS);
-        assert_eq!(code, Some(0), "{said}");
+        let (code, printed) = scratch.run(part, &SETTINGS);
+        assert_eq!(code, Some(0), "{printed}");
     }
     let by_parts = scratch.index_bytes();
     let root = scratch.folder.path();
@@ -300,8 +303,8 @@ fn parts_verify_their_own_files_and_the_index_gets_all_results() {
     assert_eq!(counts.iter().sum::<usize>(), MANY as usize, "{counts:?}");
     assert!(counts.iter().all(|&count| count > 350), "{counts:?}");
     // The whole knows what the parts found, and opens nothing again.
-    let (code, said) = scratch.run("verify", &SETTINGS);
-    assert!(code == Some(0) && said.contains("up to date"), "{said}");
+    let (code, printed) = scratch.run("verify", &SETTINGS);
+    assert!(code == Some(0) && printed.contains("up to date"), "{printed}");
     assert_eq!(lines("index.verify.jsonl"), 0);
     assert!(scratch.index_bytes() == by_parts);
     for part in 1..=3 {
@@ -313,35 +316,35 @@ fn parts_verify_their_own_files_and_the_index_gets_all_results() {
 
 #[cfg(unix)]
 #[test]
-fn a_stopped_verify_says_so_and_the_next_run_continues() {
+fn stopped_verify_reports_it_and_the_next_run_continues() {
     let scratch = many();
     let child = verifying(&scratch);
     // A second one would look at the same files and note them twice.
-    let (code, said) = scratch.run("verify", &SETTINGS);
-    assert!(code == Some(1) && said.contains("is already running"), "{said}");
+    let (code, printed) = scratch.run("verify", &SETTINGS);
+    assert!(code == Some(1) && printed.contains("is already running"), "{printed}");
     // SAFETY: a signal to a process that this test started and has not waited for.
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("interrupted: what was looked at is noted"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{printed}");
+    assert!(printed.contains("interrupted: what was inspected is noted"), "{printed}");
     assert_eq!(scratch.run("verify", &SETTINGS).0, Some(0));
     let notes = std::fs::read_to_string(scratch.folder.path().join("index.verify.jsonl")).unwrap();
     assert_eq!(notes.lines().count(), MANY as usize, "a file was looked at twice");
 }
 
 #[test]
-fn an_index_with_an_audio_root_is_read_from_anywhere_and_moves_with_its_audio() {
+fn index_with_an_audio_root_can_be_moved_with_its_audio() {
     let scratch = Scratch::new::<&str>(&[]);
     let root = scratch.folder.path();
     std::fs::create_dir_all(root.join("set/audio/c")).unwrap();
     wav(&root.join("set/audio/c/a.wav"), 1.0, 0.5, 1);
-    let settings = |place: &str| {
+    let settings = |folder: &str| {
         [
             "index.source=folder".to_owned(),
-            format!("index.dataset_path={place}/audio"),
+            format!("index.dataset_path={folder}/audio"),
             "index.audio_root=.".to_owned(),
-            format!("index.output={place}/index.parquet"),
+            format!("index.output={folder}/index.parquet"),
         ]
     };
     let run = |stage: &str, settings: &[String]| {
@@ -350,21 +353,21 @@ fn an_index_with_an_audio_root_is_read_from_anywhere_and_moves_with_its_audio() 
         for setting in settings {
             command.args(["--set", setting]);
         }
-        let (code, said) = support::said(&mut command);
-        assert_eq!(code, Some(0), "{said}");
-        said
+        let (code, printed) = support::code_and_output(&mut command);
+        assert_eq!(code, Some(0), "{printed}");
+        printed
     };
     run("build", &settings("set"));
     run("verify", &settings("set"));
     let index =
-        |place: &str| bc_formats::index::Index::read(&root.join(place).join("index.parquet")).unwrap();
-    let path = |place: &str| index(place).versions[0].audio_path.clone().unwrap();
+        |folder: &str| bc_formats::index::Index::read(&root.join(folder).join("index.parquet")).unwrap();
+    let path = |folder: &str| index(folder).versions[0].audio_path.clone().unwrap();
     assert_eq!(Path::new(&path("set")), root.join("set/audio/c/a.wav"));
     std::fs::rename(root.join("set"), root.join("moved")).unwrap();
     assert_eq!(Path::new(&path("moved")), root.join("moved/audio/c/a.wav"));
     assert!(index("moved").versions[0].content_hash.is_some());
-    let said = run("build", &settings("moved"));
-    assert!(!said.contains("not verified"), "the notes did not move with the index: {said}");
+    let printed = run("build", &settings("moved"));
+    assert!(!printed.contains("not verified"), "the notes did not move with the index: {printed}");
     assert!(index("moved").versions[0].content_hash.is_some());
     assert_eq!(Path::new(&path("moved")), root.join("moved/audio/c/a.wav"));
     // The audio must lie below the root.
@@ -374,12 +377,12 @@ fn an_index_with_an_audio_root_is_read_from_anywhere_and_moves_with_its_audio() 
     for setting in settings("moved").iter().map(String::as_str).chain(["index.dataset_path=elsewhere"]) {
         command.args(["--set", setting]);
     }
-    let (code, said) = support::said(&mut command);
-    assert!(code == Some(1) && said.contains("is not below audio_root"), "{said}");
+    let (code, printed) = support::code_and_output(&mut command);
+    assert!(code == Some(1) && printed.contains("is not below audio_root"), "{printed}");
 }
 
 #[test]
-fn status_counts_the_files_left_to_verify_in_each_part() {
+fn status_counts_pending_files_of_each_shard() {
     let scratch = Scratch::new::<&[u8]>(&[]);
     for at in 0..12u32 {
         let folder = scratch.folder.path().join(format!("audio/c{}", at / 3));
@@ -388,9 +391,9 @@ fn status_counts_the_files_left_to_verify_in_each_part() {
     }
     scratch.build(&SETTINGS);
     let pending = || {
-        let (code, said) = scratch.run("status --shards 3 --json", &SETTINGS);
-        assert_eq!(code, Some(0), "{said}");
-        let status: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let (code, printed) = scratch.run("status --shards 3 --json", &SETTINGS);
+        assert_eq!(code, Some(0), "{printed}");
+        let status: serde_json::Value = serde_json::from_str(&printed).unwrap();
         let shards = status["shards"].as_array().unwrap();
         let of = |name: &str| shards.iter().map(|shard| shard[name].as_u64().unwrap()).collect::<Vec<_>>();
         assert_eq!((of("shard"), of("files").iter().sum::<u64>()), (vec![1, 2, 3], 12));
@@ -398,8 +401,8 @@ fn status_counts_the_files_left_to_verify_in_each_part() {
     };
     let before = pending();
     assert_eq!(before.iter().sum::<u64>(), 12);
-    let (code, said) = scratch.run("verify --shard 2/3", &SETTINGS);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = scratch.run("verify --shard 2/3", &SETTINGS);
+    assert_eq!(code, Some(0), "{printed}");
     assert_eq!(pending(), [before[0], 0, before[2]]);
     scratch.run("verify", &SETTINGS);
     assert_eq!(pending(), [0, 0, 0]);

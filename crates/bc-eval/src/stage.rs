@@ -125,7 +125,7 @@ fn replace(path: &Path, content: Option<Vec<u8>>) -> Result<()> {
 
 /// The calibration of these embeddings as JSON; `None` if their splits do not suffice.
 fn calibrate(path: &Path, embeddings: &Embeddings) -> Result<Option<Vec<u8>>> {
-    as_json(Calibration::from_embeddings(path, embeddings), "search and compare give scores only")
+    as_json(Calibration::from_embeddings(path, embeddings), "scores of whole recordings get no probability")
 }
 
 /// The calibration of the scores of windows, compared as a search does.
@@ -145,7 +145,7 @@ fn calibrate_windows(
     provenance.settings[bc_calibration::COMPARE] = serde_json::json!(windowed.comparison);
     let [val, test] = [Versions::of_scores(&val, &val_scores), Versions::of_scores(&test, &test_scores)];
     let calibration = Calibration::fit(&own_tempo.path, &val, &test, &provenance);
-    as_json(calibration, "searches rank by windows and give the probabilities of whole recordings")
+    as_json(calibration, "scores of windows get no probability of their own")
 }
 
 /// A calibration as JSON; `None`, with a warning that gives the reason, if there is none.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bc_formats::embeddings::Embeddings;
-use bc_testing::kills::{self, Trial};
+use bc_testing::kills::{self, KillTest};
 use common::{checkpoint, clusters, experiment, melody, stage, succeed};
 
 /// A command that saves after every batch, so that a kill interrupts a partial result.
@@ -30,7 +30,7 @@ fn check_kills(what: &str, commands: &[&[&str]], prepare: impl Fn(&Path)) {
     let [template, trial] = ["template", "trial"].map(|name| scratch.path().join(name));
     std::fs::create_dir(&template).unwrap();
     prepare(&template);
-    Trial {
+    KillTest {
         what,
         tries: kills::count(3),
         codes: &[0],

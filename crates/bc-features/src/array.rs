@@ -1,4 +1,4 @@
-//! Transforms as NumPy arrays.
+//! Writes transforms as NumPy arrays.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ fn outputs<'a>(audio: &'a [PathBuf], out: &Path) -> Result<Vec<(&'a Path, PathBu
         }
         return Ok(vec![(path, out.to_owned())]);
     }
-    let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
+    let mut used: HashMap<PathBuf, &Path> = HashMap::new();
     let mut outputs = Vec::new();
     for path in audio {
         let mut name = path
@@ -50,7 +50,7 @@ fn outputs<'a>(audio: &'a [PathBuf], out: &Path) -> Result<Vec<(&'a Path, PathBu
             .to_owned();
         name.push(".npy");
         let array = out.join(name);
-        if let Some(other) = taken.insert(array.clone(), path) {
+        if let Some(other) = used.insert(array.clone(), path) {
             bail!(
                 "{} and {} would both become {}; transform them one by one, each with its --out",
                 other.display(),

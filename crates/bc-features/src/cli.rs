@@ -52,7 +52,7 @@ enum Command {
     Cqt(CqtArgs),
     /// Draw the transform of an audio file, or of a version that has features, as PNG.
     Plot(PlotArgs),
-    /// Paint features of made-up versions straight from notes (MIDI files, tunes), to train on.
+    /// Paint features of synthetic versions straight from notes (MIDI files, tunes), to train on.
     Paint(PaintArgs),
     /// Print the resolved configuration with a comment for each key.
     Config,

@@ -1,5 +1,5 @@
-//! Fewer and larger parts: those of runs of many shards, or of small [`part_versions`](FeaturesConfig::part_versions), are
-//! merged; so are their failure tables.
+//! Merges small parts, which runs of many shards or a small [`part_versions`](FeaturesConfig::part_versions) leave, into
+//! fewer and larger ones; their failure tables are merged too.
 //!
 //! New parts have numbers above all others, so that a kill between writing one and removing those it was made from leaves
 //! rows twice, of which the new ones count.
@@ -14,7 +14,7 @@ use bc_formats::features::{PartWriter, Parts, failures};
 use crate::folder::{self, Folder};
 use crate::tidy;
 
-/// Joins parts of fewer than half of `part_versions` rows and half of `part_hours` into parts of at most as many.
+/// Merges parts of fewer than half of `part_versions` rows and half of `part_hours` into parts of at most as many.
 ///
 /// # Errors
 /// No features, another run at work in the folder, a disk that is full, an interrupt.
@@ -31,24 +31,24 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     let groups = groups(config, &parts, &sizes);
     let before = parts.parts.len();
     let bar = progress::bar(groups.iter().map(|group| group.len() as u64).sum(), "compact", "parts");
-    let (mut number, mut joined, mut made) = (parts.next_number(), 0, 0);
+    let (mut number, mut merged, mut new_parts) = (parts.next_number(), 0, 0);
     for group in &groups {
         if interrupt::requested() {
-            let done = format!("{joined} parts are merged; run the same command again to continue");
+            let done = format!("{merged} parts are merged; run the same command again to continue");
             return Err(Interrupted(done).into());
         }
         merge(&folder, &parts, group, number)?;
         bar.inc(group.len() as u64);
-        (number, joined, made) = (number + 1, joined + group.len(), made + 1);
+        (number, merged, new_parts) = (number + 1, merged + group.len(), new_parts + 1);
     }
     bar.finish_and_clear();
-    join_failures(&folder)?;
-    println!("{}: {before} parts before, {} now", config.output.display(), before - joined + made);
+    merge_failures(&folder)?;
+    println!("{}: {before} parts before, {} now", config.output.display(), before - merged + new_parts);
     Ok(())
 }
 
 /// Merges several failure tables.
-fn join_failures(folder: &Folder) -> Result<()> {
+fn merge_failures(folder: &Folder) -> Result<()> {
     let tables = failures::tables(folder.path())?;
     let [_, .., newest] = &tables[..] else { return Ok(()) };
     let provenance = failures::provenance_of(newest)?;
@@ -77,19 +77,19 @@ fn sizes(config: &FeaturesConfig) -> Result<Option<(Parts, Vec<Size>)>> {
     Ok(Some((parts, sizes)))
 }
 
-/// Which parts are merged, in their order; a single part stays as it is.
+/// The groups of parts that are merged, in their order; a single part stays as it is.
 fn groups(config: &FeaturesConfig, parts: &Parts, sizes: &[Size]) -> Vec<Vec<usize>> {
-    let (most_rows, most_s) = (config.part_versions as usize, config.part_hours * 3600.0);
+    let (max_rows, max_s) = (config.part_versions as usize, config.part_hours * 3600.0);
     let mut groups = Vec::new();
     // Rows of different extractors stay in separate parts.
     let mut open: BTreeMap<&str, (usize, f64, Vec<usize>)> = BTreeMap::new();
     for (position, part) in parts.parts.iter().enumerate() {
         let (rows, seconds) = sizes[position];
-        if 2 * rows >= most_rows || 2.0 * seconds >= most_s {
+        if 2 * rows >= max_rows || 2.0 * seconds >= max_s {
             continue;
         }
         let group = open.entry(&part.extractor).or_default();
-        if group.0 + rows > most_rows || group.1 + seconds > most_s {
+        if group.0 + rows > max_rows || group.1 + seconds > max_s {
             groups.push(std::mem::take(group).2);
         }
         group.0 += rows;

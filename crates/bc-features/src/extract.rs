@@ -19,7 +19,7 @@ use bc_formats::retry::{self, RetryWhen};
 
 use crate::folder::Folder;
 use crate::in_order::in_order;
-use crate::plan::{self, PlannedVersion, Policy, Rows, Stale, Survey, Versions};
+use crate::plan::{self, PlannedVersion, RedoOptions, Rows, Stale, Survey, Versions};
 use crate::store::{Store, part_ends};
 use crate::tidy;
 use crate::work::{VersionResult, Worker};
@@ -29,12 +29,12 @@ const DROPPED_WITHOUT_FLAG: usize = 10;
 /// Files in work or waiting for an earlier one, per thread.
 const WINDOW: usize = 3;
 
-/// How to run.
+/// Options of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Which part of the index.
+    /// The shard of the index.
     pub shard: Shard,
-    /// Whether a failed file is an error in the end.
+    /// Whether a failed file makes the run end with an error.
     pub strict: bool,
     /// Whether to try files again that failed before for lasting reasons.
     pub retry: bool,
@@ -54,7 +54,7 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
     let versions = with_retries(config, || Versions::read(&config.index))?;
     let folder = with_retries(config, || Folder::open(&config.output, options.shard))?;
     let mut total = RunTotals { extracted: 0, milliseconds: AtomicU64::new(0), tries: AtomicU64::new(0) };
-    let begun = Instant::now();
+    let started = Instant::now();
     let after = with_retries(config, || pass(config, options, &versions, &folder, &mut total))?;
     if interrupt::requested() {
         let saved =
@@ -75,7 +75,7 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
             println!("{note}");
         }
     } else {
-        total.print(config, &after, begun.elapsed().as_secs_f64());
+        total.print(config, &after, started.elapsed().as_secs_f64());
     }
     outcome(options, &after.failed)
 }
@@ -83,18 +83,21 @@ pub fn run(config: &FeaturesConfig, options: &Options) -> Result<Outcome> {
 /// Runs `work`, and tries again after temporary I/O errors.
 fn with_retries<T>(config: &FeaturesConfig, work: impl FnMut() -> Result<T>) -> Result<T> {
     let again = |error: &anyhow::Error| {
-        let passes = retry::retry_when_in_context(error) == Some(RetryWhen::ThisRun);
-        if passes {
-            tracing::warn!("{}; this may pass and is tried again", bc_cli::describe(error));
+        let is_temporary = retry::retry_when_in_context(error) == Some(RetryWhen::ThisRun);
+        if is_temporary {
+            tracing::warn!("{}; this error may be temporary; it is tried again", bc_cli::describe(error));
         }
-        passes
+        is_temporary
     };
     config.retry().run(again, interrupt::requested, work).0
 }
 
+/// Maximum number of failures that are printed with their reasons.
+const MAX_NAMED: usize = 10;
+
 /// What was done over all passes.
 struct RunTotals {
-    /// Rows in finished parts.
+    /// Number of rows in finished parts.
     extracted: usize,
     /// Milliseconds of audio that were processed.
     milliseconds: AtomicU64,
@@ -119,6 +122,7 @@ impl RunTotals {
             );
         }
         println!("{text}");
+        print!("{}", named(&after.failed));
         let tries = self.tries.load(Ordering::Relaxed);
         if tries > 0 {
             println!("{tries} further tries at files were needed because of I/O errors");
@@ -126,11 +130,21 @@ impl RunTotals {
     }
 }
 
+/// The first failures, one line each with its reason, and how many more there are.
+fn named(failed: &[Failure]) -> String {
+    let line = |failure: &Failure| format!("  {}: {}\n", failure.audio_path, failure.reason);
+    let mut text: String = failed.iter().take(MAX_NAMED).map(line).collect();
+    if failed.len() > MAX_NAMED {
+        text += &format!("  and {} more\n", failed.len() - MAX_NAMED);
+    }
+    text
+}
+
 /// The result of a pass over the folder.
 struct PassSummary {
     /// Usable versions of the shard.
     in_shard: usize,
-    /// Of these, how many had to be extracted.
+    /// Number of these that had to be extracted.
     pending: usize,
     /// Failures of the shard that remain, old and new.
     failed: Vec<Failure>,
@@ -149,8 +163,8 @@ fn pass(
     total: &mut RunTotals,
 ) -> Result<PassSummary> {
     let extractor = bc_audio::extractor(config.mp3);
-    let policy = Policy { retry: options.retry, renew: options.renew.then_some(extractor.as_str()) };
-    let survey = plan::survey(versions, &config.output, &config.cqt(), policy)?;
+    let redo = RedoOptions { retry: options.retry, renew: options.renew.then_some(extractor.as_str()) };
+    let survey = plan::survey(versions, &config.output, &config.cqt(), redo)?;
     refuse_mass_removal(config, options, &survey)?;
     let share = survey.share(versions, options.shard);
     let rows = survey.rows.as_ref();
@@ -169,7 +183,7 @@ fn pass(
     if let Some(note) = &after.other_extractor {
         bail!("{note}");
     }
-    announce(config, &share.pending, versions.usable.len(), &of_shard(options.shard));
+    print_plan(config, &share.pending, versions.usable.len(), &of_shard(options.shard));
     let number = rows.map_or(0, |rows| rows.parts.next_number());
     let ends = part_ends(&share.pending, config.part_versions as usize, config.part_hours * 3600.0);
     let mut store = Store::new(folder, number, ends, config.cqt(), &extractor, &versions.index)?;
@@ -188,7 +202,7 @@ fn pass(
     Ok(after)
 }
 
-/// Files over all threads, results into the store.
+/// Extracts files on all threads, and hands the results to the store in order.
 fn extract(
     config: &FeaturesConfig,
     pending: &[&PlannedVersion],
@@ -198,7 +212,7 @@ fn extract(
     let worker =
         Worker { extractor: Extractor::new(config.cqt(), Limits::of(config)), retry: config.retry() };
     let bar = progress::bar(pending.len() as u64, "features", "files");
-    let begun = Instant::now();
+    let started = Instant::now();
     let work = |version: &&PlannedVersion| {
         let done = worker.version(version, || {
             total.tries.fetch_add(1, Ordering::Relaxed);
@@ -207,7 +221,7 @@ fn extract(
             total.milliseconds.fetch_add((seconds * 1000.0) as u64, Ordering::Relaxed);
         }
         let seconds = total.milliseconds.load(Ordering::Relaxed) as f64 / 1000.0;
-        let speed = seconds / begun.elapsed().as_secs_f64().max(1e-9);
+        let speed = seconds / started.elapsed().as_secs_f64().max(1e-9);
         bar.set_message(format!("{:.1} h, {speed:.0}x real time", seconds / 3600.0));
         bar.inc(1);
         done
@@ -215,11 +229,11 @@ fn extract(
     let threads = rayon::current_num_threads();
     let done = in_order(pending, threads, WINDOW * threads, interrupt::requested, work, |position, done| {
         match done {
-            VersionResult::Row(row, _) => store.row(row)?,
-            VersionResult::Failed(failure) => store.failure(failure),
+            VersionResult::Row(row, _) => store.add_row(row)?,
+            VersionResult::Failed(failure) => store.add_failure(failure),
             VersionResult::Stopped => {}
         }
-        store.end_of(position)
+        store.end_part_after(position)
     })
     .and_then(|()| store.end_part());
     if done.is_err() || interrupt::requested() {
@@ -307,7 +321,7 @@ fn outcome(options: &Options, failed: &[Failure]) -> Result<Outcome> {
 }
 
 /// Reports what will be done.
-fn announce(config: &FeaturesConfig, pending: &[&PlannedVersion], usable: usize, part_of: &str) {
+fn print_plan(config: &FeaturesConfig, pending: &[&PlannedVersion], usable: usize, part_of: &str) {
     let seconds: f64 = pending.iter().map(|version| version.seconds).sum();
     let guessed = pending.iter().any(|version| version.guessed);
     println!(

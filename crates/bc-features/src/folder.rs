@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use bc_cli::{Shard, interrupt};
 use bc_formats::atomic;
 use bc_formats::features::PartName;
-use bc_formats::lock::{self, Kind, Lock};
+use bc_formats::lock::{self, Lock, LockMode};
 use bc_formats::retry;
 
 /// The folder as one shard's run sees it. As long as this value lives, no second run of the shard begins, and
@@ -30,11 +30,11 @@ impl Folder {
     pub fn open(path: &Path, shard: Shard) -> Result<Self> {
         let whole = shard.count == 1;
         let tag = if whole { "all".to_owned() } else { format!("{}of{}", shard.index + 1, shard.count) };
-        let kind = if whole { Kind::Alone } else { Kind::Shared };
-        let mut locks = vec![acquire_unless_tidied(path, kind)?];
+        let mode = if whole { LockMode::Exclusive } else { LockMode::Shared };
+        let mut locks = vec![acquire_unless_tidied(path, mode)?];
         if !whole {
             let name = format!(".extract-{tag}.lock");
-            locks.push(lock::acquire(path, &name, Kind::Alone, || held(path))?);
+            locks.push(lock::acquire(path, &name, LockMode::Exclusive, || in_use(path))?);
         }
         let folder = Self { path: path.to_owned(), tag, locks, _tidy: None };
         folder.remove_leftovers()?;
@@ -80,14 +80,14 @@ impl Folder {
         self.path.join(PartName::new(number, fingerprint).to_string())
     }
 
-    /// The name of a failure table beside the part of this number.
+    /// The name of a failure table that belongs to the part of this number.
     pub fn failures(&self, number: u64, fingerprint: &str) -> PathBuf {
         self.path
             .join(format!("failures-{number:05}-{}.parquet", fingerprint.get(..8).unwrap_or(fingerprint)))
     }
 
     fn remove_leftovers(&self) -> Result<()> {
-        atomic::remove_leftovers(&self.path, |name| is_ours(name, &self.tag))?;
+        atomic::remove_leftovers(&self.path, |name| is_own_leftover(name, &self.tag))?;
         Ok(())
     }
 }
@@ -97,18 +97,18 @@ const TIDY: &str = ".tidy.lock";
 
 /// The folder's lock. While a run that has ended tidies the folder, this one waits; if a run is at work, this one is
 /// refused after a moment, the time that a run needs to end or to begin tidying.
-fn acquire_unless_tidied(path: &Path, kind: Kind) -> Result<Lock> {
-    const PATIENCE: u32 = 5;
+fn acquire_unless_tidied(path: &Path, mode: LockMode) -> Result<Lock> {
+    const MAX_REFUSALS: u32 = 5;
     let mut refused = 0;
     loop {
-        let error = match lock::acquire(path, LOCK, kind, || held(path)) {
+        let error = match lock::acquire(path, LOCK, mode, || in_use(path)) {
             Err(error) if is_held(&error) => error,
             done => return done,
         };
         if if_free(path, TIDY)?.is_some() {
             refused += 1;
         }
-        if refused == PATIENCE || !retry::pause(Duration::from_millis(100), interrupt::requested) {
+        if refused == MAX_REFUSALS || !retry::pause(Duration::from_millis(100), interrupt::requested) {
             return Err(error);
         }
     }
@@ -116,7 +116,7 @@ fn acquire_unless_tidied(path: &Path, kind: Kind) -> Result<Lock> {
 
 /// An exclusive lock; `None` if another run holds it.
 fn if_free(path: &Path, name: &str) -> Result<Option<Lock>> {
-    match lock::acquire(path, name, Kind::Alone, || held(path)) {
+    match lock::acquire(path, name, LockMode::Exclusive, || in_use(path)) {
         Err(error) if is_held(&error) => Ok(None),
         done => done.map(Some),
     }
@@ -127,7 +127,7 @@ fn is_held(error: &anyhow::Error) -> bool {
     !error.chain().any(|cause| cause.is::<std::io::Error>())
 }
 
-fn held(path: &Path) -> String {
+fn in_use(path: &Path) -> String {
     format!(
         "another bc-features extract is writing {}; wait for it (concurrent runs need a shard each: --shard i/n)",
         path.display()
@@ -145,7 +145,7 @@ pub fn remove(path: &Path) -> Result<()> {
 }
 
 /// Whether only a run with this tag can be writing a file that will have this name.
-fn is_ours(name: &str, tag: &str) -> bool {
+fn is_own_leftover(name: &str, tag: &str) -> bool {
     let of_stage = name.ends_with(".parquet") && (name.starts_with("part-") || name.starts_with("failures"));
     of_stage
         && (tag == "all"
@@ -157,18 +157,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_removes_its_own_leftovers_only_and_a_run_of_all_those_of_every_age() {
-        assert!(is_ours("part-2of7.parquet", "2of7") && is_ours("failures-2of7.parquet", "2of7"));
-        assert!(!is_ours("part-12of7.parquet", "2of7") && !is_ours("part-all.parquet", "2of7"));
+    fn shard_removes_its_own_leftovers_and_a_whole_run_those_of_all_shards() {
+        assert!(
+            is_own_leftover("part-2of7.parquet", "2of7") && is_own_leftover("failures-2of7.parquet", "2of7")
+        );
+        assert!(
+            !is_own_leftover("part-12of7.parquet", "2of7") && !is_own_leftover("part-all.parquet", "2of7")
+        );
         for name in ["part-2of7.parquet", "part-00003.parquet", "part-2of7-00003.parquet", "failures.parquet"]
         {
-            assert!(is_ours(name, "all"), "{name}");
+            assert!(is_own_leftover(name, "all"), "{name}");
         }
-        assert!(!is_ours("notes.parquet", "all") && !is_ours("part-1.txt", "all"));
+        assert!(!is_own_leftover("notes.parquet", "all") && !is_own_leftover("part-1.txt", "all"));
     }
 
     #[test]
-    fn a_second_run_of_the_same_shard_is_refused_and_of_another_shard_is_allowed() {
+    fn second_run_of_a_shard_is_refused_and_of_another_shard_is_allowed() {
         let folder = tempfile::tempdir().unwrap();
         let open = |index, count| Folder::open(folder.path(), Shard { index, count });
         let first = open(0, 2).unwrap();
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_shard_locks_the_folder_exclusively() {
+    fn last_shard_locks_the_folder_exclusively() {
         let folder = tempfile::tempdir().unwrap();
         let open = |index| Folder::open(folder.path(), Shard { index, count: 2 }).unwrap();
         let (first, second) = (open(0), open(1));
@@ -193,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn a_run_waits_for_another_that_tidies_the_folder() {
+    fn run_waits_while_another_tidies_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let shard = Shard { index: 0, count: 2 };
         let tidying = Folder::open(folder.path(), shard).unwrap().exclusive_after_shard().unwrap().unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| Folder::open(folder.path(), shard).map(|_| ()));
             std::thread::sleep(Duration::from_millis(900));
-            assert!(!waiting.is_finished(), "refused or let in while the other was at it");
+            assert!(!waiting.is_finished(), "refused or admitted while the other tidied");
             drop(tidying);
             waiting.join().unwrap().unwrap();
         });

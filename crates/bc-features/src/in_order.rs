@@ -1,11 +1,11 @@
-//! Runs work on many threads and returns the results in order, with few of them waiting.
+//! Runs work on many threads and takes the results in order, with a limited number of them waiting.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 
-/// What the threads share.
+/// The state that the threads share.
 struct State<R> {
     /// The next item to begin.
     next: usize,
@@ -13,7 +13,7 @@ struct State<R> {
     taken: usize,
     /// Results that wait for an earlier one.
     waiting: BTreeMap<usize, R>,
-    /// No further item is begun.
+    /// No further item is started.
     stopped: bool,
     /// Threads that have not ended.
     running: usize,
@@ -21,10 +21,10 @@ struct State<R> {
 
 /// Calls `work` for the items on `threads` threads, and `take` here with each result, in the
 /// items' order. At most `window` results are in work or waiting. Once `stop` returns true, no
-/// further item is begun; what is in work is finished and taken.
+/// further item is started; what is in work is finished and taken.
 ///
 /// # Errors
-/// The first error of `take`; no further item is begun then.
+/// The first error of `take`; no further item is started then.
 ///
 /// # Panics
 /// Panics if `work` or `take` panics, once what is in work has ended.
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn results_are_taken_in_order_and_the_window_limits_how_many_wait() {
         let items: Vec<usize> = (0..200).collect();
-        let (begun, mut seen) = (AtomicUsize::new(0), Vec::new());
+        let (started, mut seen) = (AtomicUsize::new(0), Vec::new());
         let work = |item: &usize| {
-            begun.fetch_add(1, Ordering::SeqCst);
+            started.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_micros((item * 7919 % 500) as u64));
             item * 2
         };
@@ -133,7 +133,7 @@ mod tests {
             work,
             |number, result| {
                 assert_eq!(result, number * 2);
-                assert!(begun.load(Ordering::SeqCst) <= number + 1 + 6);
+                assert!(started.load(Ordering::SeqCst) <= number + 1 + 6);
                 seen.push(number);
                 Ok(())
             },
@@ -144,15 +144,15 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_finishes_begun_items_and_an_error_ends_the_run() {
+    fn stop_finishes_started_items_and_an_error_ends_the_run() {
         let items: Vec<usize> = (0..100).collect();
-        let (begun, mut taken) = (AtomicUsize::new(0), 0);
-        let work = |_: &usize| begun.fetch_add(1, Ordering::SeqCst);
+        let (started, mut taken) = (AtomicUsize::new(0), 0);
+        let work = |_: &usize| started.fetch_add(1, Ordering::SeqCst);
         in_order(
             &items,
             3,
             9,
-            || begun.load(Ordering::SeqCst) >= 20,
+            || started.load(Ordering::SeqCst) >= 20,
             work,
             |_, _| {
                 taken += 1;
@@ -160,17 +160,17 @@ mod tests {
             },
         )
         .unwrap();
-        assert_eq!(taken, begun.load(Ordering::SeqCst));
+        assert_eq!(taken, started.load(Ordering::SeqCst));
         assert!((20..24).contains(&taken), "{taken}");
-        let begun = AtomicUsize::new(0);
-        let work = |_: &usize| begun.fetch_add(1, Ordering::SeqCst);
+        let started = AtomicUsize::new(0);
+        let work = |_: &usize| started.fetch_add(1, Ordering::SeqCst);
         let error = in_order(&items, 3, 9, || false, work, |_, _| anyhow::bail!("full")).unwrap_err();
         assert_eq!(error.to_string(), "full");
-        assert!(begun.load(Ordering::SeqCst) <= 13);
+        assert!(started.load(Ordering::SeqCst) <= 13);
     }
 
     #[test]
-    fn a_panic_ends_the_run_instead_of_waiting_for_ever() {
+    fn panic_ends_the_run() {
         let items: Vec<usize> = (0..100).collect();
         let panic_in_work = std::panic::catch_unwind(|| {
             in_order(&items, 3, 9, || false, |item| assert_ne!(*item, 5), |_, ()| Ok(()))

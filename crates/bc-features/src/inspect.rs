@@ -1,11 +1,11 @@
-//! What a folder of features holds.
+//! Prints what a folder of features holds.
 
 use anyhow::{Result, bail};
 use bc_formats::config::FeaturesConfig;
 use bc_formats::features::{FeatureSet, RowInfo};
 
 /// Maximum number of files with undecoded frames that are named.
-const NAMED: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// Prints settings, counts, hours, sizes and value ranges.
 pub fn run(config: &FeaturesConfig) -> Result<()> {
@@ -20,12 +20,12 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     let bytes: u64 =
         set.parts.iter().filter_map(|part| part.path.metadata().ok()).map(|file| file.len()).sum();
     let frames: u64 = set.rows.iter().map(|row| u64::from(row.frames)).sum();
-    let (mut least, mut most, mut sum, mut count) = (f32::MAX, 0f32, 0f64, 0u64);
+    let (mut min, mut max, mut sum, mut count) = (f32::MAX, 0f32, 0f64, 0u64);
     set.for_each(|row| {
         for value in &row.magnitude {
             let value = value.to_f32();
-            least = least.min(value);
-            most = most.max(value);
+            min = min.min(value);
+            max = max.max(value);
             sum += f64::from(value);
         }
         count += row.magnitude.len() as u64;
@@ -48,29 +48,29 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     println!("  versions     {} in {} parts", set.rows.len(), set.parts.len());
     println!("  audio        {:.2} h", frames as f64 * settings.column_seconds() / 3600.0);
     println!("  size         {:.1} MB", bytes as f64 / 1e6);
-    println!("  values       {least:.4} to {most:.4}, mean {:.4}", sum / count.max(1) as f64);
+    println!("  values       {min:.4} to {max:.4}, mean {:.4}", sum / count.max(1) as f64);
     println!("  fingerprint  {}", set.fingerprint());
-    print!("{}", undecoded(&set.rows, config.max_error_share));
+    print!("{}", undecodable_frames(&set.rows, config.max_error_share));
     Ok(())
 }
 
 /// How many files have frames (packets) that did not decode, and those with the most.
-fn undecoded(rows: &[RowInfo], limit: f64) -> String {
+fn undecodable_frames(rows: &[RowInfo], limit: f64) -> String {
     let known = rows.iter().filter(|row| row.error_share.is_some()).count();
     let mut damaged: Vec<(f32, &str)> =
         rows.iter().filter_map(|row| Some((row.error_share?, row.version_id.as_str()))).collect();
     damaged.retain(|(share, _)| *share > 0.0);
-    damaged.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(other.1)));
+    damaged.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     let mut text = format!(
         "  undecoded    {} of {known} files have frames that do not decode (max_error_share is {} %)\n",
         damaged.len(),
         100.0 * limit
     );
-    for (share, version) in damaged.iter().take(NAMED) {
+    for (share, version) in damaged.iter().take(MAX_NAMED) {
         text.push_str(&format!("    {:>8.4} %  {version}\n", 100.0 * share));
     }
-    if damaged.len() > NAMED {
-        text.push_str(&format!("    and {} more\n", damaged.len() - NAMED));
+    if damaged.len() > MAX_NAMED {
+        text.push_str(&format!("    and {} more\n", damaged.len() - MAX_NAMED));
     }
     if known < rows.len() {
         text.push_str(&format!("    of {} files it was not recorded\n", rows.len() - known));
@@ -97,7 +97,7 @@ mod tests {
         let mut rows: Vec<RowInfo> =
             (0..12).map(|number| row(number, Some(number as f32 / 4096.0))).collect();
         rows.push(row(12, None));
-        let text = undecoded(&rows, 0.01);
+        let text = undecodable_frames(&rows, 0.01);
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         assert_eq!(
             lines[0],

@@ -1,4 +1,4 @@
-//! Features of made-up versions, painted from works as notes (bc-paint).
+//! Writes features of synthetic versions, painted from works as notes (bc-paint).
 //!
 //! **In**: the sources and lists of `[paint]`. **Out**: `index.parquet` and `features/part-*.parquet`, the
 //! files of stages 1 and 2. Which version is in which part depends on the sources and the settings alone, so a
@@ -15,9 +15,9 @@ use bc_formats::config::{FeaturesConfig, PaintConfig};
 use bc_formats::features::{CqtSettings, FeatureRow, PartWriter, Source};
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::index::{Index, Split, Status, Version};
-use bc_formats::lock::{self, Kind};
+use bc_formats::lock::{self, LockMode};
 use bc_formats::provenance::Provenance;
-use bc_paint::{Catalogue, Draw, Painter, Work};
+use bc_paint::{Catalogue, Painter, VersionSeed, Work};
 use half::f16;
 
 use crate::in_order::in_order;
@@ -40,7 +40,7 @@ struct Job {
 /// Sources that cannot be read, features of other settings in the folder, a full disk.
 pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Result<()> {
     let settings = features.cqt();
-    let painter = Painter::new(&settings, bc_paint::Taste::of(config))?;
+    let painter = Painter::new(&settings, bc_paint::VariationRange::from_config(config))?;
     let columns = (config.seconds / settings.column_seconds()) as usize;
     ensure!(columns > 0, "[paint] seconds = {} is shorter than a column ([features] pool)", config.seconds);
     let catalogue = Catalogue::read(config)?;
@@ -50,8 +50,8 @@ pub fn run(features: &FeaturesConfig, config: &PaintConfig, fresh: bool) -> Resu
         "no work is left to train on; correct [paint] splits (--splits) or held_out"
     );
     let folder = config.output.join("features");
-    let held = || format!("another bc-features paint is writing {}; wait for it to end", folder.display());
-    let _lock = lock::hold(&folder, ".paint.lock", Kind::Alone, held)?;
+    let in_use = || format!("another bc-features paint is writing {}; wait for it to end", folder.display());
+    let _lock = lock::lock_folder(&folder, ".paint.lock", LockMode::Exclusive, in_use)?;
     let provenance = provenance(config, &settings, &catalogue);
     let parts = jobs.len().div_ceil(PART_ROWS);
     let missing = missing_parts(&folder, parts, &provenance, fresh)?;
@@ -134,8 +134,8 @@ fn jobs(catalogue: &Catalogue, config: &PaintConfig) -> Vec<Job> {
 
 fn row(catalogue: &Catalogue, painter: &Painter, seed: u64, job: &Job, columns: usize) -> FeatureRow {
     let work = &catalogue.works[job.work].work;
-    let draw = Draw { seed, epoch: 0, version: u64::from(job.number) };
-    let picture = painter.paint(work, draw, columns);
+    let version = VersionSeed { seed, epoch: 0, version: u64::from(job.number) };
+    let picture = painter.paint(work, version, columns);
     let magnitude: Vec<f16> = picture.values.iter().map(|value| f16::from_f32(*value)).collect();
     let mut hash = blake3::Hasher::new();
     magnitude.iter().for_each(|value| {

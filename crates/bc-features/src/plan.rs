@@ -1,6 +1,6 @@
-//! What has to be done: compares the versions of an index with the rows of a folder of features.
+//! Plans an extraction: compares the versions of an index with the rows of a folder of features.
 //!
-//! [`survey`] looks at every version once, whatever the number of shards. The shard of a version is a hash of its
+//! [`survey`] examines every version once, whatever the number of shards. The shard of a version is a hash of its
 //! id, so that runs with another index, another number of shards or another time agree on it: adding
 //! a version never changes the shard of another. Only the fields needed for the decision are kept of each row, so that
 //! ten million rows take some hundred megabytes.
@@ -19,7 +19,7 @@ use bc_formats::fingerprint::{Digest, digest};
 use bc_formats::index::{Index, Version, duplicate_id};
 use rayon::prelude::*;
 
-/// What extraction needs to know of a usable version.
+/// The fields of a usable version that extraction needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedVersion {
     /// Id in the index.
@@ -30,7 +30,7 @@ pub struct PlannedVersion {
     pub content_hash: Option<Box<str>>,
     /// Seconds of audio, or a guess ([`cost`]).
     pub seconds: f64,
-    /// Whether that is a guess.
+    /// Whether `seconds` is a guess.
     pub guessed: bool,
 }
 
@@ -118,11 +118,11 @@ pub struct Survey {
     /// Failures that are on record, the newest table last.
     pub failures: Vec<Failure>,
     /// Rows that are out of date: the audio changed, the version left the index, or (if
-    /// that was asked for) another extractor made them.
+    /// that was requested) another extractor made them.
     pub stale: Vec<Stale>,
     /// Rows of versions that the index does not list as usable; they are among the stale ones.
     pub unlisted: usize,
-    /// What the folder holds.
+    /// The rows of the folder; `None` if it has no parts.
     pub rows: Option<Rows>,
 }
 
@@ -155,12 +155,12 @@ impl Rows {
     }
 }
 
-/// What counts as done.
+/// Which existing results are to be made again.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Policy<'a> {
-    /// Lasting failures are tried again, too.
+pub struct RedoOptions<'a> {
+    /// Whether permanent failures are tried again.
     pub retry: bool,
-    /// Rows of other extractors than this are out of date.
+    /// The extractor whose rows are up to date; rows of others are made again. `None` accepts any.
     pub renew: Option<&'a str>,
 }
 
@@ -180,10 +180,10 @@ enum AudioMatch {
     Same,
     /// The row was made from other audio.
     Other,
-    /// The file system has to be asked whether the file is still this one.
-    Ask(Source),
-    /// Only the modification time of the part can tell (`features/1`).
-    AskTime,
+    /// Unknown until the file's size and modification time are compared with these.
+    CheckFile(Source),
+    /// Unknown until the modification times of the file and of the part are compared (`features/1`).
+    CheckModifiedTime,
 }
 
 /// The newest row of each version, while rows are scanned, the oldest part first.
@@ -244,8 +244,8 @@ fn match_audio(version: &PlannedVersion, row: RowRef<'_>) -> AudioMatch {
     match &version.content_hash {
         Some(now) if **now == *row.source_hash => AudioMatch::Same,
         Some(_) => AudioMatch::Other,
-        None if row.source.is_known() => AudioMatch::Ask(row.source),
-        None => AudioMatch::AskTime,
+        None if row.source.is_known() => AudioMatch::CheckFile(row.source),
+        None => AudioMatch::CheckModifiedTime,
     }
 }
 
@@ -253,7 +253,12 @@ fn match_audio(version: &PlannedVersion, row: RowRef<'_>) -> AudioMatch {
 ///
 /// # Errors
 /// Features of other settings, a damaged part, a failure table that cannot be read.
-pub fn survey(versions: &Versions, folder: &Path, settings: &CqtSettings, policy: Policy) -> Result<Survey> {
+pub fn survey(
+    versions: &Versions,
+    folder: &Path,
+    settings: &CqtSettings,
+    redo: RedoOptions,
+) -> Result<Survey> {
     let begin = || NewestRows {
         listed: vec![None; versions.usable.len()],
         unlisted: HashMap::new(),
@@ -270,17 +275,17 @@ pub fn survey(versions: &Versions, folder: &Path, settings: &CqtSettings, policy
     };
     if let Some((parts, newest)) = scanned {
         parts.expect_settings(folder, settings)?;
-        survey.judge(versions, parts, newest, policy);
+        survey.judge(versions, parts, newest, redo);
     }
     for table in failures::tables(folder)? {
         survey.failures.extend(failures::read(&table)?);
     }
     for (number, failure) in survey.failures.iter().enumerate() {
         let Some(position) = versions.position(&failure.version_id) else { continue };
-        let stands = !policy.retry
+        let is_current = !redo.retry
             && !failure.may_pass
             && failed_with_present_audio(&versions.usable[position], failure);
-        if stands && survey.states[position] != VersionState::Valid {
+        if is_current && survey.states[position] != VersionState::Valid {
             survey.states[position] = VersionState::Failed(u32::try_from(number)?);
         }
     }
@@ -289,12 +294,12 @@ pub fn survey(versions: &Versions, folder: &Path, settings: &CqtSettings, policy
 
 impl Survey {
     /// Decides for each row whether it is current.
-    fn judge(&mut self, versions: &Versions, parts: Parts, newest: NewestRows, policy: Policy) {
+    fn judge(&mut self, versions: &Versions, parts: Parts, newest: NewestRows, redo: RedoOptions) {
         let part_times: Vec<_> = parts.parts.iter().map(|part| modified(&part.path)).collect();
-        let by_wanted_extractor: Vec<bool> = parts
+        let made_by_extractor: Vec<bool> = parts
             .parts
             .iter()
-            .map(|part| policy.renew.is_none_or(|extractor| part.extractor == extractor))
+            .map(|part| redo.renew.is_none_or(|extractor| part.extractor == extractor))
             .collect();
         // In parallel, because each may access a network disk.
         let valid = |(version, row): (&PlannedVersion, &Option<Row>)| {
@@ -302,15 +307,15 @@ impl Survey {
             let same = match row.audio_match {
                 AudioMatch::Same => true,
                 AudioMatch::Other => false,
-                AudioMatch::Ask(source) => same_file(version, source),
-                AudioMatch::AskTime => {
+                AudioMatch::CheckFile(source) => same_file(version, source),
+                AudioMatch::CheckModifiedTime => {
                     match (modified(Path::new(&*version.audio_path)), part_times[row.part as usize]) {
                         (Some(audio), Some(part)) => audio <= part,
                         _ => true,
                     }
                 }
             };
-            Some((row.part as usize, same && by_wanted_extractor[row.part as usize]))
+            Some((row.part as usize, same && made_by_extractor[row.part as usize]))
         };
         let states = versions.usable.par_iter().zip(&newest.listed).map(valid);
         for (position, row) in states.collect::<Vec<_>>().into_iter().enumerate() {
@@ -373,7 +378,7 @@ impl Survey {
     }
 }
 
-/// The shard of a version, from 0: by its id alone.
+/// The shard of a version, from 0, which depends only on its id.
 pub fn shard_of(version_id: &str, count: usize) -> usize {
     let hash = blake3::hash(version_id.as_bytes());
     let mut first = [0; 8];
@@ -431,7 +436,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_length_is_guessed_from_size_and_file_extension() {
+    fn unknown_length_is_guessed_from_size_and_extension() {
         let guess = |name: &str, bytes| {
             let mut version = Version::new("v", "c");
             version.audio_path = Some(name.into());
@@ -444,8 +449,8 @@ mod tests {
     }
 
     #[test]
-    fn the_shard_depends_on_the_id_alone_and_shards_are_even() {
-        // Written down: another hash would give every version to another shard after an upgrade.
+    fn shard_depends_only_on_the_id_and_shards_are_even() {
+        // Pinned values: another hash would give every version to another shard after an upgrade.
         assert_eq!([shard_of("v0", 8), shard_of("v1", 8), shard_of("v2", 8)], PINNED);
         let mut sizes = [0u32; 7];
         for n in 0..70_000 {
@@ -455,6 +460,6 @@ mod tests {
         assert!(sizes.iter().all(|&size| (9_600..10_400).contains(&size)), "{sizes:?}");
     }
 
-    /// By Python's blake3: `int.from_bytes(blake3.blake3(id).digest()[:8], "little") % 8`.
+    /// Computed with Python's blake3: `int.from_bytes(blake3.blake3(id).digest()[:8], "little") % 8`.
     const PINNED: [usize; 3] = [7, 2, 3];
 }

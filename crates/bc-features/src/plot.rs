@@ -1,4 +1,4 @@
-//! A transform as a picture: notes over seconds.
+//! Draws a transform as a picture: notes over seconds.
 
 use std::path::Path;
 
@@ -59,7 +59,7 @@ fn note(settings: &CqtSettings, bin: u32) -> String {
 
 fn draw(path: &Path, title: &str, settings: &CqtSettings, magnitudes: &[f32], frames: usize) -> Result<()> {
     let bins = settings.bins as usize;
-    let loudest = magnitudes.iter().fold(1e-9f32, |most, value| most.max(*value));
+    let loudest = magnitudes.iter().fold(1e-9f32, |max, value| max.max(*value));
     let seconds = frames as f64 * settings.column_seconds();
     // Octaves above the lowest bin, so that ticks fall on its note.
     let per_octave = f64::from(settings.bins_per_octave.max(1));
@@ -81,7 +81,7 @@ fn draw(path: &Path, title: &str, settings: &CqtSettings, magnitudes: &[f32], fr
             for y in 0..height {
                 let bin = ((u64::from(height - 1 - y)) * bins as u64 / u64::from(height)) as usize;
                 let row = &magnitudes[bin * frames..(bin + 1) * frames];
-                let value = row[frames_here.clone()].iter().fold(0f32, |most, value| most.max(*value));
+                let value = row[frames_here.clone()].iter().fold(0f32, |max, value| max.max(*value));
                 let db = 20.0 * (value / loudest).max(1e-9).log10();
                 area.draw_pixel(
                     (left - area_left(area) + x as i32, top - area_top(area) + y as i32),
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn axis_labels_of_bins_are_their_notes() {
+    fn bins_are_labelled_with_their_notes() {
         let settings = CqtSettings::default();
         assert_eq!(note(&settings, 0), "C1");
         assert_eq!(note(&settings, 9 + 36), "A4");

@@ -1,4 +1,4 @@
-//! Which versions of an index have features.
+//! Reports which versions of an index have features.
 
 use anyhow::Result;
 use bc_cli::StatusArgs;
@@ -6,25 +6,26 @@ use bc_formats::config::FeaturesConfig;
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::plan::{self, Policy, Rows, Survey, VersionState, Versions};
+use crate::plan::{self, RedoOptions, Rows, Survey, VersionState, Versions};
 
 /// More parts than this are summed up and not listed.
-const LISTED: usize = 20;
+const MAX_LISTED: usize = 20;
 
 /// Counts of a shard.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct Counts {
-    /// Which, from 1.
+    /// Number of the shard, from 1.
     shard: usize,
-    /// Usable versions.
+    /// Number of usable versions.
     versions: usize,
-    /// Of these, with features of the audio that the index lists.
-    there: usize,
-    /// Of these, those that failed for a reason that lasts.
+    /// Number of these that have features of the audio that the index lists.
+    #[serde(rename = "there")]
+    already_present: usize,
+    /// Number of these that failed permanently.
     failed: usize,
-    /// Of these, those that `extract` would process.
+    /// Number of these that `extract` would process.
     pending: usize,
-    /// Hours of audio of these.
+    /// Hours of audio of the pending versions.
     pending_hours: f64,
 }
 
@@ -36,21 +37,21 @@ struct Counts {
 pub fn run(config: &FeaturesConfig, args: StatusArgs) -> Result<()> {
     let shards = args.shards.into();
     let versions = Versions::read(&config.index)?;
-    let survey = plan::survey(&versions, &config.output, &config.cqt(), Policy::default())?;
+    let survey = plan::survey(&versions, &config.output, &config.cqt(), RedoOptions::default())?;
     let counts = counts(&versions, &survey, shards);
     if args.json {
         return print_json(config, &versions, &survey, &counts);
     }
     let mut table = Table::new();
     table.set_header(["shard", "versions", "there", "failed", "missing", "hours missing"]);
-    for of in &counts {
+    for count in &counts {
         table.add_row([
-            format!("{}/{shards}", of.shard),
-            of.versions.to_string(),
-            of.there.to_string(),
-            of.failed.to_string(),
-            of.pending.to_string(),
-            format!("{:.2}", of.pending_hours),
+            format!("{}/{shards}", count.shard),
+            count.versions.to_string(),
+            count.already_present.to_string(),
+            count.failed.to_string(),
+            count.pending.to_string(),
+            format!("{:.2}", count.pending_hours),
         ]);
     }
     println!("{}", config.output.display());
@@ -63,16 +64,16 @@ pub fn run(config: &FeaturesConfig, args: StatusArgs) -> Result<()> {
 
 fn counts(versions: &Versions, survey: &Survey, shards: usize) -> Vec<Counts> {
     let mut counts: Vec<Counts> =
-        (0..shards).map(|at| Counts { shard: at + 1, ..Counts::default() }).collect();
-    for (version, standing) in versions.usable.iter().zip(&survey.states) {
-        let of = &mut counts[plan::shard_of(&version.version_id, shards)];
-        of.versions += 1;
-        match standing {
-            VersionState::Valid => of.there += 1,
-            VersionState::Failed(_) => of.failed += 1,
+        (0..shards).map(|index| Counts { shard: index + 1, ..Counts::default() }).collect();
+    for (version, state) in versions.usable.iter().zip(&survey.states) {
+        let count = &mut counts[plan::shard_of(&version.version_id, shards)];
+        count.versions += 1;
+        match state {
+            VersionState::Valid => count.already_present += 1,
+            VersionState::Failed(_) => count.failed += 1,
             VersionState::Pending => {
-                of.pending += 1;
-                of.pending_hours += version.seconds / 3600.0;
+                count.pending += 1;
+                count.pending_hours += version.seconds / 3600.0;
             }
         }
     }
@@ -81,9 +82,9 @@ fn counts(versions: &Versions, survey: &Survey, shards: usize) -> Vec<Counts> {
 
 /// How many rows of each part are out of date.
 fn stale(survey: &Survey, rows: &Rows) -> Vec<usize> {
-    let mut old = vec![0; rows.parts.parts.len()];
-    survey.stale.iter().for_each(|stale| old[stale.part] += 1);
-    old
+    let mut stale_rows = vec![0; rows.parts.parts.len()];
+    survey.stale.iter().for_each(|stale| stale_rows[stale.part] += 1);
+    stale_rows
 }
 
 /// One JSON object, with one line per shard for programs that do not parse JSON.
@@ -112,7 +113,7 @@ fn print_json(
 
 fn print_parts(rows: &Rows, stale: &[usize]) {
     let parts = &rows.parts.parts;
-    if parts.len() > LISTED {
+    if parts.len() > MAX_LISTED {
         let with = |counts: &[usize]| counts.iter().filter(|count| **count > 0).count();
         println!(
             "{} parts hold {} versions; {} have rows that are out of date, {} rows that newer parts replace",

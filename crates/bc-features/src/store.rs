@@ -63,8 +63,8 @@ impl<'a> Store<'a> {
         })
     }
 
-    /// A row of the part being written.
-    pub fn row(&mut self, row: FeatureRow) -> Result<()> {
+    /// Adds a row to the part being written.
+    pub fn add_row(&mut self, row: FeatureRow) -> Result<()> {
         let part = match &mut self.part {
             Some(part) => part,
             None => {
@@ -77,13 +77,13 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// A failure.
-    pub fn failure(&mut self, failure: Failure) {
+    /// Adds a failure to the table being written.
+    pub fn add_failure(&mut self, failure: Failure) {
         self.failures.push(failure);
     }
 
     /// Ends the part if `position` is the last of it; called after the result of each pending version.
-    pub fn end_of(&mut self, position: usize) -> Result<()> {
+    pub fn end_part_after(&mut self, position: usize) -> Result<()> {
         if self.ends.contains(&position) { self.end_part() } else { Ok(()) }
     }
 
@@ -113,13 +113,13 @@ impl<'a> Store<'a> {
 }
 
 /// The positions of the pending versions that end a part: after this many versions or this much audio.
-pub fn part_ends(pending: &[&PlannedVersion], most_versions: usize, most_seconds: f64) -> HashSet<usize> {
+pub fn part_ends(pending: &[&PlannedVersion], max_versions: usize, max_seconds: f64) -> HashSet<usize> {
     let mut ends = HashSet::new();
     let (mut seconds, mut count) = (0.0, 0);
     for (position, version) in pending.iter().enumerate() {
         seconds += version.seconds;
         count += 1;
-        if count == most_versions || seconds >= most_seconds {
+        if count == max_versions || seconds >= max_seconds {
             ends.insert(position);
             (seconds, count) = (0.0, 0);
         }

@@ -14,15 +14,15 @@ use bc_store::About;
 
 use crate::plan::PlannedVersion;
 
-/// After Ctrl-C or SIGTERM, files in work have this long to finish: clusters kill 30 seconds after the signal, and
-/// what is finished has to be written by then.
+/// Time that files in work have to finish after Ctrl-C or SIGTERM: clusters kill a job 30 seconds after the signal, and
+/// the results must be written by then.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The result for one version.
 pub enum VersionResult {
     /// The version's features, and the seconds of audio.
     Row(FeatureRow, f64),
-    /// Why there are none.
+    /// The version has no features, for this reason.
     Failed(Failure),
     /// The run was interrupted before the version was done.
     Stopped,
@@ -32,7 +32,7 @@ pub enum VersionResult {
 pub struct Worker {
     /// The transform.
     pub extractor: Extractor,
-    /// How I/O errors that may pass are tried again.
+    /// How temporary I/O errors are tried again.
     pub retry: Retry,
 }
 
@@ -54,20 +54,20 @@ impl Worker {
     /// Reads and transforms the audio of a version; `on_retry` is called before each further try.
     pub fn version(&self, version: &PlannedVersion, on_retry: impl Fn()) -> VersionResult {
         let path = PathBuf::from(&*version.audio_path);
-        let known = version.content_hash.as_deref();
+        let expected_hash = version.content_hash.as_deref();
         // The file that a failure belongs to. The metadata of an object is requested only on failure, since it comes with the bytes.
         let read_source = || bc_store::source(&path).unwrap_or_default();
         let source_before = (!bc_store::is_remote(&path)).then(read_source);
         let (result, retries) = self.retry.run(
-            |fault: &Option<FailedAttempt>| {
-                let retry_now = fault.as_ref().is_some_and(|fault| fault.retry_when == RetryWhen::ThisRun);
+            |failed: &Option<FailedAttempt>| {
+                let retry_now = failed.as_ref().is_some_and(|failed| failed.retry_when == RetryWhen::ThisRun);
                 if retry_now {
                     on_retry();
                 }
                 retry_now
             },
             interrupt::requested,
-            || self.attempt(&path, known.map(str::to_owned)),
+            || self.attempt(&path, expected_hash.map(str::to_owned)),
         );
         match result {
             Ok(extracted) => VersionResult::Row(
@@ -83,18 +83,18 @@ impl Worker {
             ),
             Err(None) => VersionResult::Stopped,
             // What stopped the run may have been the cause, such as a network that is shut down.
-            Err(Some(fault)) if fault.retry_when != RetryWhen::Never && interrupt::requested() => {
+            Err(Some(failed)) if failed.retry_when != RetryWhen::Never && interrupt::requested() => {
                 VersionResult::Stopped
             }
-            Err(Some(fault)) => VersionResult::Failed(Failure {
+            Err(Some(failed)) => VersionResult::Failed(Failure {
                 version_id: version.version_id.to_string(),
                 audio_path: path.to_string_lossy().into_owned(),
                 reason: match retries {
-                    0 => fault.reason,
-                    _ => format!("{} (tried {} times)", fault.reason, retries + 1),
+                    0 => failed.reason,
+                    _ => format!("{} (tried {} times)", failed.reason, retries + 1),
                 },
-                may_pass: fault.retry_when != RetryWhen::Never,
-                source_hash: known.map(str::to_owned),
+                may_pass: failed.retry_when != RetryWhen::Never,
+                source_hash: expected_hash.map(str::to_owned),
                 source: source_before.unwrap_or_else(read_source),
             }),
         }
@@ -102,13 +102,17 @@ impl Worker {
 
     /// One attempt, in a separate thread that is abandoned if a disk read hangs or it is not done in time after an
     /// interruption; the error `None` is an interruption.
-    fn attempt(&self, path: &Path, known: Option<String>) -> Result<ExtractedFile, Option<FailedAttempt>> {
+    fn attempt(
+        &self,
+        path: &Path,
+        expected_hash: Option<String>,
+    ) -> Result<ExtractedFile, Option<FailedAttempt>> {
         let (send, receive) = mpsc::sync_channel(1);
         let (extractor, path) = (self.extractor.clone(), path.to_owned());
-        let limit_s = self.extractor.limits().patience_s;
+        let limit_s = self.extractor.limits().decode_timeout_s;
         let thread = std::thread::Builder::new().name("version".into()).spawn(move || {
             // If it took too long, the receiver is gone.
-            let _ = send.send(extract_file(&extractor, &path, known.as_deref()));
+            let _ = send.send(extract_file(&extractor, &path, expected_hash.as_deref()));
         });
         thread.map_err(|error| Some(FailedAttempt::new("cannot start a thread", &error.into())))?;
         // Two decoder limits (a decode may restart once), one more for reading, plus GRACE.
@@ -150,7 +154,7 @@ struct ExtractedFile {
 fn extract_file(
     extractor: &Extractor,
     path: &Path,
-    known: Option<&str>,
+    expected_hash: Option<&str>,
 ) -> Result<ExtractedFile, FailedAttempt> {
     let unread = |error: std::io::Error| FailedAttempt {
         reason: format!("cannot be read: {error}"),
@@ -168,10 +172,10 @@ fn extract_file(
     } else {
         String::new()
     };
-    if let Some(known) = known.filter(|known| is_file && *known != hash) {
+    if let Some(expected_hash) = expected_hash.filter(|expected_hash| is_file && *expected_hash != hash) {
         return Err(FailedAttempt {
             reason: format!(
-                "is not the file that the index knows: content hash {hash}, in the index {known}; run \
+                "is not the file that the index knows: content hash {hash}, in the index {expected_hash}; run \
                  `bc-download-index verify` again, or put the file back"
             ),
             retry_when: RetryWhen::NextRun,

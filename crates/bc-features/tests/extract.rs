@@ -8,10 +8,10 @@ use bc_formats::features::{FeatureSet, failures};
 use support::{Scratch, text, version, write_tone};
 
 #[test]
-fn a_tone_stands_in_its_bin_and_a_second_run_has_nothing_to_do() {
+fn tone_peaks_in_its_bin_and_second_run_has_nothing_to_do() {
     let scratch = Scratch::with_tones(&[3.0, 5.0]);
-    let said = scratch.extract("features", &[]);
-    assert!(said.contains("2 versions"), "{said}");
+    let printed = scratch.extract("features", &[]);
+    assert!(printed.contains("2 versions"), "{printed}");
     let rows = scratch.rows("features");
     assert_eq!(rows.len(), 2);
     // 3 s at 22,050 Hz: 66150 / 512 + 1 = 130 hop frames, 26 columns of five.
@@ -25,13 +25,13 @@ fn a_tone_stands_in_its_bin_and_a_second_run_has_nothing_to_do() {
     }
     let [part] = &scratch.parts("features")[..] else { panic!("one part") };
     let before = std::fs::metadata(part).unwrap().modified().unwrap();
-    let said = scratch.extract("features", &[]);
-    assert!(said.contains("Nothing to do"), "{said}");
+    let printed = scratch.extract("features", &[]);
+    assert!(printed.contains("Nothing to do"), "{printed}");
     assert_eq!(std::fs::metadata(part).unwrap().modified().unwrap(), before);
 }
 
 #[test]
-fn one_or_two_threads_write_the_same_bytes_and_seven_shards_the_same_rows() {
+fn bytes_do_not_depend_on_threads_nor_rows_on_shards() {
     let lengths: Vec<f64> = (0..15).map(|n| 1.0 + f64::from(n % 4)).collect();
     let scratch = Scratch::with_tones(&lengths);
     scratch.extract("one", &["--threads", "1"]);
@@ -47,7 +47,7 @@ fn one_or_two_threads_write_the_same_bytes_and_seven_shards_the_same_rows() {
 }
 
 #[test]
-fn bad_files_become_failure_rows_with_a_reason_and_strict_makes_them_an_error() {
+fn bad_files_become_failure_rows_and_strict_makes_them_an_error() {
     let scratch = Scratch::with_tones(&[2.0]);
     let whole = std::fs::read(scratch.path("v0.wav")).unwrap();
     std::fs::write(scratch.path("empty.mp3"), b"").unwrap();
@@ -55,8 +55,8 @@ fn bad_files_become_failure_rows_with_a_reason_and_strict_makes_them_an_error() 
     std::fs::write(scratch.path("header.wav"), &whole[..44]).unwrap();
     let names = ["v0.wav", "empty.mp3", "text.mp3", "header.wav", "absent.mp3"];
     scratch.write_index(names.iter().map(|name| version(name, name, None)).collect());
-    let said = scratch.extract_with_failures("features", &[], 4);
-    assert!(said.contains("1 versions") && said.contains("4 failed"), "{said}");
+    let printed = scratch.extract_with_failures("features", &[], 4);
+    assert!(printed.contains("1 versions") && printed.contains("4 failed"), "{printed}");
     let mut failed = failures::read(&scratch.path("features/failures.parquet")).unwrap();
     failed.sort_by(|a, b| a.version_id.cmp(&b.version_id));
     let ids: Vec<&str> = failed.iter().map(|failure| failure.version_id.as_str()).collect();
@@ -85,7 +85,7 @@ fn features_of_another_hop_length_are_refused_with_both_values() {
 }
 
 #[test]
-fn too_many_bins_are_refused_with_the_largest_number() {
+fn too_many_bins_are_refused_with_the_maximum() {
     let scratch = Scratch::with_tones(&[1.0]);
     let output = scratch.command("features", &["--set", "features.bins=120"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -94,7 +94,7 @@ fn too_many_bins_are_refused_with_the_largest_number() {
 }
 
 #[test]
-fn changed_audio_is_extracted_again_and_a_version_that_left_is_dropped() {
+fn changed_audio_is_extracted_again_and_removed_versions_are_dropped() {
     let scratch = Scratch::with_tones(&[1.0, 2.0]);
     scratch.extract("features", &[]);
     std::thread::sleep(Duration::from_millis(20));
@@ -110,7 +110,7 @@ fn changed_audio_is_extracted_again_and_a_version_that_left_is_dropped() {
 }
 
 #[test]
-fn a_wrong_index_does_not_empty_the_folder_without_drop_missing() {
+fn wrong_index_does_not_empty_the_folder_without_drop_missing() {
     let scratch = Scratch::with_tones(&[0.5; 12]);
     scratch.extract("features", &[]);
     scratch.write_index(vec![version("another", "v0.wav", Some(0.5))]);
@@ -125,7 +125,7 @@ fn a_wrong_index_does_not_empty_the_folder_without_drop_missing() {
 }
 
 #[test]
-fn status_counts_every_version_once_whatever_the_number_of_shards() {
+fn status_counts_each_version_once_with_any_number_of_shards() {
     let scratch = Scratch::with_tones(&[0.5; 12]);
     std::fs::write(scratch.path("bad.wav"), "not audio").unwrap();
     let mut versions = scratch.versions();
@@ -136,20 +136,20 @@ fn status_counts_every_version_once_whatever_the_number_of_shards() {
     }
     for shards in ["1", "2", "5"] {
         let output = scratch.other_command("status", "features", &["--shards", shards]).output().unwrap();
-        let said = text(&output);
-        assert!(output.status.success(), "{said}");
-        let counts: Vec<Vec<usize>> = said
+        let printed = text(&output);
+        assert!(output.status.success(), "{printed}");
+        let counts: Vec<Vec<usize>> = printed
             .lines()
             .filter(|line| line.contains(&format!("/{shards} ")))
             .map(|line| line.split(['|', '┆', '│']).filter_map(|cell| cell.trim().parse().ok()).collect())
             .collect();
         let sum = |column: usize| counts.iter().map(|row| row[column]).sum::<usize>();
-        assert_eq!((sum(0), sum(1), sum(2), sum(3)), (13, 12, 1, 0), "{said}");
+        assert_eq!((sum(0), sum(1), sum(2), sum(3)), (13, 12, 1, 0), "{printed}");
     }
 }
 
 #[test]
-fn relabelling_and_verifying_decode_no_audio_again() {
+fn changed_labels_and_verification_do_not_decode_audio_again() {
     let scratch = Scratch::with_tones(&[1.0, 2.0, 3.0]);
     scratch.extract("features", &[]);
     let before = scratch.rows("features");
@@ -164,13 +164,13 @@ fn relabelling_and_verifying_decode_no_audio_again() {
         std::fs::remove_file(path).unwrap();
     }
     scratch.write_index(versions);
-    let said = scratch.extract("features", &[]);
-    assert!(said.contains("Nothing to do: features of 3 of 3"), "{said}");
+    let printed = scratch.extract("features", &[]);
+    assert!(printed.contains("Nothing to do: features of 3 of 3"), "{printed}");
     assert_eq!(scratch.rows("features"), before);
 }
 
 #[test]
-fn a_file_that_is_not_the_one_the_index_knows_is_refused_and_tried_again() {
+fn file_with_another_hash_than_in_the_index_is_refused_and_retried() {
     let scratch = Scratch::with_tones(&[1.0, 2.0]);
     let mut versions = scratch.versions();
     for version in &mut versions {
@@ -180,9 +180,9 @@ fn a_file_that_is_not_the_one_the_index_knows_is_refused_and_tried_again() {
     scratch.write_index(versions);
     let right = std::fs::read(scratch.path("v1.wav")).unwrap();
     write_tone(&scratch.path("v1.wav"), 2.0, 999.0);
-    let said = scratch.extract_with_failures("features", &[], 1);
+    let printed = scratch.extract_with_failures("features", &[], 1);
     let failed = failures::read(&scratch.path("features/failures.parquet")).unwrap();
-    assert!(failed[0].reason.contains("not the file that the index knows"), "{failed:?} {said}");
+    assert!(failed[0].reason.contains("not the file that the index knows"), "{failed:?} {printed}");
     assert_eq!(scratch.rows("features").len(), 1);
     std::fs::write(scratch.path("v1.wav"), right).unwrap();
     scratch.extract("features", &[]);
@@ -196,7 +196,7 @@ fn a_file_that_is_not_the_one_the_index_knows_is_refused_and_tried_again() {
 }
 
 #[test]
-fn audio_replaced_after_the_run_began_does_not_count_as_seen() {
+fn audio_replaced_during_the_run_is_extracted_again() {
     let scratch = Scratch::with_tones(&[1.0, 2.0]);
     scratch.extract("features", &[]);
     // Replaced by one that is older than the features, as `cp -p` or `rsync -t` do it.
@@ -209,7 +209,7 @@ fn audio_replaced_after_the_run_began_does_not_count_as_seen() {
 }
 
 #[test]
-fn rows_of_another_extractor_are_noticed_and_made_anew_on_request() {
+fn rows_of_another_extractor_are_refused_and_recomputed_on_request() {
     use bc_formats::features::PartWriter;
     let scratch = Scratch::with_tones(&[1.0, 2.0, 3.0]);
     scratch.extract("fresh", &[]);
@@ -221,17 +221,17 @@ fn rows_of_another_extractor_are_noticed_and_made_anew_on_request() {
     }
     part.commit(provenance).unwrap();
     let output = scratch.command("features", &[]).output().unwrap();
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
     for word in ["2 of 2 rows in features were made by `bc-audio 1`", bc_audio::EXTRACTOR, "--renew"] {
-        assert!(said.contains(word), "no `{word}` in {said}");
+        assert!(printed.contains(word), "no `{word}` in {printed}");
     }
     scratch.extract("features", &["--renew"]);
     scratch.assert_same("fresh", "features");
 }
 
 #[test]
-fn failures_are_noted_part_by_part_and_end_in_one_table() {
+fn failures_are_recorded_per_part_and_merged_into_one_table() {
     let scratch = Scratch::with_tones(&[0.5; 6]);
     for name in ["v1.wav", "v4.wav"] {
         std::fs::write(scratch.path(name), "not audio").unwrap();
@@ -244,12 +244,12 @@ fn failures_are_noted_part_by_part_and_end_in_one_table() {
     let failed = failures::read(&tables[0]).unwrap();
     assert_eq!(failed.iter().map(|f| f.version_id.as_str()).collect::<Vec<_>>(), ["v1", "v4"]);
     // They stand: nothing is decoded, and the exit code still says that files are missing.
-    let said = scratch.extract_with_failures("features", &[], 2);
-    assert!(said.contains("Nothing to do"), "{said}");
+    let printed = scratch.extract_with_failures("features", &[], 2);
+    assert!(printed.contains("Nothing to do"), "{printed}");
 }
 
 #[test]
-fn damaged_samples_do_not_make_infinite_features() {
+fn damaged_samples_give_finite_features() {
     let scratch = Scratch::with_tones(&[]);
     let spec = hound::WavSpec {
         channels: 1,

@@ -1,4 +1,4 @@
-//! A disk that fails now and then: the run tries again, or ends with one error and the next run does the rest. Either
+//! Disk faults: the run tries again, or ends with one error and the next run does the rest. Either
 //! way the features are those of an undisturbed run, each once, and nothing else is left.
 
 mod support;
@@ -47,11 +47,11 @@ fn faults_of_one_call() -> Vec<Fault> {
     all
 }
 
-/// Runs with each fault and `retries`, then without. Returns how many faults struck and how many first runs ended well.
+/// Runs with each fault and `retries`, then without. Returns how many faults occurred and how many first runs ended well.
 fn disturbed(retries: u32) -> Option<(usize, usize, usize)> {
     let faults = Faults::build()?;
     let scratch = scratch();
-    let (mut struck, mut ended_well) = (0, 0);
+    let (mut occurred, mut ended_well) = (0, 0);
     let all = faults_of_one_call();
     for fault in &all {
         let _ = std::fs::remove_dir_all(scratch.path("disturbed"));
@@ -59,53 +59,55 @@ fn disturbed(retries: u32) -> Option<(usize, usize, usize)> {
         let mut command = scratch.command("disturbed", &[PARTS, &["--set", &retries]].concat());
         let log = faults.arm(&mut command, fault);
         let output = command.output().unwrap();
-        let said = text(&output);
-        assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{fault:?}: {said}");
-        assert!(!said.contains("panicked"), "{fault:?}: {said}");
-        struck += usize::from(log.hits() > 0);
+        let printed = text(&output);
+        assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{fault:?}: {printed}");
+        assert!(!printed.contains("panicked"), "{fault:?}: {printed}");
+        occurred += usize::from(log.hits() > 0);
         ended_well += usize::from(output.status.success());
         if output.status.code() == Some(1) {
-            assert!(said.matches("error:").count() == 1, "{fault:?}: {said}");
+            assert!(printed.matches("error:").count() == 1, "{fault:?}: {printed}");
         }
         if !output.status.success() {
-            println!("{fault:?}: {}", said.lines().last().unwrap_or_default());
+            println!("{fault:?}: {}", printed.lines().last().unwrap_or_default());
             scratch.extract("disturbed", PARTS);
         }
         scratch.assert_same("undisturbed", "disturbed");
     }
-    println!("{} faults, {struck} struck, {ended_well} first runs ended well", all.len());
-    Some((all.len(), struck, ended_well))
+    println!("{} faults, {occurred} occurred, {ended_well} first runs ended well", all.len());
+    Some((all.len(), occurred, ended_well))
 }
 
 #[test]
-fn a_single_fault_is_overcome_within_the_run() {
-    let Some((all, struck, ended_well)) = disturbed(3) else { return };
+fn single_fault_is_retried_within_the_run() {
+    let Some((all, occurred, ended_well)) = disturbed(3) else { return };
     assert!(
-        struck + 4 >= all,
-        "{struck} of {all}: most faults have to strike for this test to mean anything"
+        occurred + 4 >= all,
+        "{occurred} of {all}: most faults must occur for this test to be meaningful"
     );
     assert_eq!(ended_well, all);
 }
 
 #[test]
-fn without_further_tries_a_fault_costs_a_second_run_and_nothing_else() {
-    let Some((all, struck, ended_well)) = disturbed(0) else { return };
-    assert!(struck + 4 >= all && ended_well < all, "{struck} of {all} struck, {ended_well} ended well");
+fn without_retries_a_fault_costs_only_a_second_run() {
+    let Some((all, occurred, ended_well)) = disturbed(0) else { return };
+    assert!(occurred + 4 >= all && ended_well < all, "{occurred} of {all} occurred, {ended_well} ended well");
 }
 
 #[test]
-fn a_file_on_a_disk_that_stays_away_is_a_failure_that_may_pass() {
+fn file_on_an_absent_disk_is_a_temporary_failure() {
     let Some(faults) = Faults::build() else { return };
     let scratch = scratch();
     for what in ["EIO", "ESTALE", "ETIMEDOUT", "EACCES"] {
         let mut command = scratch.command("disturbed", PARTS);
         let log = faults.arm(&mut command, &Fault { count: 0, ..Fault::new("open", "v3.wav", what) });
         let output = command.output().unwrap();
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(3), "{what}: {said}");
-        assert!(said.contains("done with failures: 1") && said.contains("1 may pass"), "{said}");
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(3), "{what}: {printed}");
+        assert!(printed.contains("done with failures: 1") && printed.contains("1 may pass"), "{printed}");
         let failed = failures::read(&scratch.path("disturbed/failures.parquet")).unwrap();
         assert!(failed.len() == 1 && failed[0].may_pass && failed[0].version_id == "v3", "{failed:?}");
+        let line = format!("  {}: {}", failed[0].audio_path, failed[0].reason);
+        assert!(printed.contains(&line), "{line}\n{printed}");
         if what != "EACCES" {
             assert!(failed[0].reason.contains("tried 4 times") && log.hits() == 4, "{failed:?}");
         }
@@ -115,9 +117,9 @@ fn a_file_on_a_disk_that_stays_away_is_a_failure_that_may_pass() {
     }
 }
 
-/// As on a network disk that knows no `flock`: one warning, and everything else as ever.
+/// Without `flock`, as on some network disks, there is one warning, and everything else works.
 #[test]
-fn without_locks_one_warning_is_given_and_the_features_are_the_same() {
+fn without_locks_one_warning_is_printed_and_features_are_the_same() {
     let Some(faults) = Faults::build() else { return };
     let scratch = scratch();
     for what in ["ENOLCK", "ENOSYS"] {
@@ -134,12 +136,12 @@ fn without_locks_one_warning_is_given_and_the_features_are_the_same() {
         let mut command = scratch.command("disturbed", PARTS);
         let log = faults.arm(&mut command, &none);
         let output = command.output().unwrap();
-        let said = text(&output);
-        assert!(output.status.success() && log.hits() > 1, "{what}: {said}");
-        assert_eq!(said.matches("has no locks").count(), 1, "{said}");
+        let printed = text(&output);
+        assert!(output.status.success() && log.hits() > 1, "{what}: {printed}");
+        assert_eq!(printed.matches("has no locks").count(), 1, "{printed}");
         assert!(young.exists() && !old.exists(), "only what nobody can be writing goes");
         std::fs::remove_file(&young).unwrap();
-        // Shards beside each other put nothing in order there: who is at work cannot be known.
+        // Concurrent shards do not tidy the folder there, because it is unknown which of them are running.
         for shard in ["1/2", "2/2"] {
             let mut command = scratch.command("disturbed", &[PARTS, &["--shard", shard]].concat());
             faults.arm(&mut command, &none);

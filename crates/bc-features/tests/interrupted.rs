@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use bc_formats::features::FeatureSet;
 use bc_testing::faults::{Fault, Faults};
-use bc_testing::kills::{self, Trial, bytes_of, kill_often, terminate_after};
+use bc_testing::kills::{self, KillTest, bytes_of, kill_often, terminate_after};
 use support::{Scratch, text};
 
 /// Kills a run (SIGKILL) at moments spread over its length, each time where the last one ended, then lets it finish.
 #[test]
-fn killed_again_and_again_it_resumes_to_the_same_files() {
+fn run_killed_many_times_resumes_to_the_same_files() {
     let kills = kills::count(6);
     let scratch = Scratch::with_tones(&[4.0; 12]);
     // Said to last three hours each: a part ends after two of them.
     scratch.repeat(10, 3.0 * 3600.0);
-    let begun = Instant::now();
+    let started = Instant::now();
     scratch.extract("whole", &[]);
-    let whole = begun.elapsed();
-    let mut most = 0;
+    let whole = started.elapsed();
+    let mut max_rows = 0;
     let hit = kill_often(
         || scratch.command("killed", &[]),
         kills,
@@ -31,12 +31,14 @@ fn killed_again_and_again_it_resumes_to_the_same_files() {
             // What is there so far is whole.
             if let Some(set) = FeatureSet::open_if_any(&scratch.path("killed")).unwrap() {
                 set.for_each(|_| Ok(())).unwrap();
-                assert!(set.rows.len() >= most, "rows were lost");
-                most = set.rows.len();
+                assert!(set.rows.len() >= max_rows, "rows were lost");
+                max_rows = set.rows.len();
             }
         },
     );
-    println!("{hit} of {kills} runs were killed at work; {most} of 120 rows were there before the last run");
+    println!(
+        "{hit} of {kills} runs were killed while running; {max_rows} of 120 rows existed before the last run"
+    );
     assert!(hit > 0);
     scratch.extract("killed", &[]);
     scratch.assert_same("whole", "killed");
@@ -51,10 +53,10 @@ fn killed_again_and_again_it_resumes_to_the_same_files() {
 /// Eight shards at once, all killed at a random moment and run again. Which rows share a file is left to chance; the rows,
 /// and that each is there once, is not.
 #[test]
-fn eight_shards_killed_at_once_and_run_again_give_the_same_rows() {
+fn killed_shards_run_again_give_the_same_rows() {
     let scratch = Scratch::with_tones(&[4.0; 12]);
     scratch.repeat(4, 4.0);
-    Trial {
+    KillTest {
         what: "extract in eight shards",
         tries: kills::count(3),
         codes: &[0],
@@ -88,16 +90,16 @@ fn eight_shards_killed_at_once_and_run_again_give_the_same_rows() {
 }
 
 #[test]
-fn sigterm_saves_what_is_done_and_the_next_run_does_the_rest() {
+fn sigterm_saves_and_the_next_run_continues() {
     let scratch = Scratch::with_tones(&[30.0; 8]);
     scratch.repeat(15, 30.0);
-    let begun = Instant::now();
+    let started = Instant::now();
     scratch.extract("whole", &["--threads", "1"]);
-    let life = begun.elapsed() / 2;
+    let life = started.elapsed() / 2;
     let (output, took) = terminate_after(&mut scratch.command("stopped", &["--threads", "1"]), life);
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("are saved in stopped; run the same command again to continue"), "{said}");
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(130), "{printed}");
+    assert!(printed.contains("are saved in stopped; run the same command again to continue"), "{printed}");
     let saved = scratch.rows("stopped").len();
     println!("stopped after {life:?}, ended in {took:?}: {saved} of 120 versions saved");
     assert!((1..120).contains(&saved), "{saved}");
@@ -106,7 +108,7 @@ fn sigterm_saves_what_is_done_and_the_next_run_does_the_rest() {
 }
 
 #[test]
-fn sigterm_does_not_wait_for_a_disk_that_hangs() {
+fn sigterm_does_not_wait_for_a_hanging_disk() {
     let Some(faults) = Faults::build() else { return };
     let scratch = Scratch::with_tones(&[2.0; 6]);
     scratch.extract("whole", &[]);
@@ -139,19 +141,19 @@ impl Drop for Disk {
 }
 
 #[test]
-fn a_full_disk_is_one_clear_error_and_no_part_that_a_reader_believes() {
+fn full_disk_gives_one_error_and_no_partial_feature_file() {
     let scratch = Scratch::with_tones(&[30.0; 4]);
     scratch.repeat(6, 3.0 * 3600.0);
     let Some(disk) = Disk::mount(&scratch.path("small"), "size=48k") else {
         bc_testing::skip!("a small tmpfs cannot be mounted here (it takes root)");
     };
     let output = scratch.command("small", &["--set", "features.retry_wait_s=0.01"]).output().unwrap();
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
     for word in ["part-", "No space left", "free space there", "run the same command again"] {
-        assert!(said.contains(word), "no `{word}` in {said}");
+        assert!(printed.contains(word), "no `{word}` in {printed}");
     }
-    assert_eq!(said.matches("error:").count(), 1, "{said}");
+    assert_eq!(printed.matches("error:").count(), 1, "{printed}");
     let stored = FeatureSet::open_if_any(&disk.0).unwrap().map_or(0, |set| {
         set.for_each(|_| Ok(())).unwrap();
         set.rows.len()

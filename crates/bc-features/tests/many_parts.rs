@@ -14,9 +14,9 @@ fn status(scratch: &Scratch, shards: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn compact(scratch: &Scratch, most: &str) -> String {
+fn compact(scratch: &Scratch, max_rows: &str) -> String {
     let output = scratch
-        .other_command("compact", "features", &["--set", &format!("features.part_versions={most}")])
+        .other_command("compact", "features", &["--set", &format!("features.part_versions={max_rows}")])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
@@ -26,13 +26,13 @@ fn compact(scratch: &Scratch, most: &str) -> String {
 const SMALL: &[&str] = &["--set", "features.part_versions=1"];
 
 #[test]
-fn many_small_parts_become_few_with_the_same_rows() {
+fn compact_merges_small_parts_and_keeps_their_rows() {
     let scratch = Scratch::with_tones(&[1.0; 9]);
     scratch.extract("features", SMALL);
     let (rows, before) = (scratch.rows("features"), status(&scratch, "1"));
     assert_eq!((scratch.parts("features").len(), &before["parts"]), (9, &Value::from(9)));
-    let said = compact(&scratch, "4");
-    assert!(said.contains("9 parts before, 3 now"), "{said}");
+    let printed = compact(&scratch, "4");
+    assert!(printed.contains("9 parts before, 3 now"), "{printed}");
     assert_eq!(scratch.rows("features"), rows);
     let after = status(&scratch, "1");
     assert_eq!((&after["content"], &after["rows"]), (&before["content"], &Value::from(9)));
@@ -41,23 +41,26 @@ fn many_small_parts_become_few_with_the_same_rows() {
     assert!(compact(&scratch, "4").contains("3 parts before, 3 now"));
     assert_eq!(scratch.parts("features"), parts);
     assert!(scratch.extract("features", &[]).contains("Nothing to do"));
-    assert_eq!(bc_testing::kills::litter(&scratch.path("features")), Vec::<std::path::PathBuf>::new());
+    assert_eq!(
+        bc_testing::kills::leftover_files(&scratch.path("features")),
+        Vec::<std::path::PathBuf>::new()
+    );
 }
 
 #[test]
-fn rows_that_newer_parts_replace_are_counted_and_do_not_survive() {
+fn superseded_rows_are_counted_and_removed() {
     let scratch = Scratch::with_tones(&[1.0; 4]);
     scratch.extract("features", SMALL);
-    // An older row of each of two versions, as runs beside each other leave them.
+    // An older row of each of two versions, as concurrent runs leave them.
     let parts = scratch.parts("features");
     for (number, part) in parts[..2].iter().enumerate() {
         std::fs::copy(part, scratch.path(&format!("features/part-0009{number}-copy.parquet"))).unwrap();
     }
     let found = status(&scratch, "2");
     assert_eq!((&found["superseded"], &found["rows"], &found["parts"]), (&2.into(), &4.into(), &6.into()));
-    let there: u64 =
+    let present: u64 =
         found["shards"].as_array().unwrap().iter().map(|shard| shard["there"].as_u64().unwrap()).sum();
-    assert_eq!(there, 4);
+    assert_eq!(present, 4);
     let rows = scratch.rows("features");
     compact(&scratch, "100");
     assert_eq!(scratch.rows("features"), rows);
@@ -66,7 +69,7 @@ fn rows_that_newer_parts_replace_are_counted_and_do_not_survive() {
 }
 
 #[test]
-fn failure_tables_are_merged_and_the_newest_row_of_a_version_counts() {
+fn failure_tables_are_merged_and_the_newest_row_counts() {
     let scratch = Scratch::with_tones(&[1.0; 3]);
     std::fs::write(scratch.path("v1.wav"), "no audio").unwrap();
     std::fs::write(scratch.path("v2.wav"), "nor this").unwrap();
@@ -74,27 +77,27 @@ fn failure_tables_are_merged_and_the_newest_row_of_a_version_counts() {
     let table = |name: &str| scratch.path(&format!("features/{name}"));
     let first = failures::read(&table("failures.parquet")).unwrap();
     assert_eq!(first.len(), 2, "{first:?}");
-    // What a later run of a shard leaves beside it.
+    // A part that a later run of a shard adds.
     let later = Failure { reason: "later".into(), ..first[1].clone() };
     let provenance = failures::provenance_of(&table("failures.parquet")).unwrap();
     let name = table("failures-00007-aaaaaaaa.parquet");
     failures::write_as(&name, std::slice::from_ref(&later), provenance, |_| name.clone()).unwrap();
-    let said = compact(&scratch, "100");
-    assert!(said.contains("2 failure tables merged into one"), "{said}");
+    let printed = compact(&scratch, "100");
+    assert!(printed.contains("2 failure tables merged into one"), "{printed}");
     assert_eq!(failures::tables(&scratch.path("features")).unwrap(), [table("failures.parquet")]);
     assert_eq!(failures::read(&table("failures.parquet")).unwrap(), [first[0].clone(), later]);
     assert!(!compact(&scratch, "100").contains("failures"), "again");
 }
 
 #[test]
-fn status_follows_changes_of_index_and_features() {
+fn status_reflects_changes_of_index_and_features() {
     let scratch = Scratch::with_tones(&[1.0; 6]);
     let pending = |found: &Value| {
         found["shards"]
             .as_array()
             .unwrap()
             .iter()
-            .map(|one| one["pending"].as_u64().unwrap())
+            .map(|shard| shard["pending"].as_u64().unwrap())
             .collect::<Vec<_>>()
     };
     let empty = status(&scratch, "3");
@@ -119,7 +122,7 @@ fn status_follows_changes_of_index_and_features() {
 }
 
 #[test]
-fn compacting_a_folder_without_features_or_during_a_run_is_an_error() {
+fn compacting_without_features_or_during_a_run_is_an_error() {
     let scratch = Scratch::with_tones(&[1.0]);
     let output = scratch.other_command("compact", "features", &[]).output().unwrap();
     assert!(!output.status.success() && text(&output).contains("no features"), "{}", text(&output));

@@ -20,7 +20,7 @@ fn peak() -> i64 {
 
 #[test]
 #[ignore = "2 GB of disk; cargo test --release -p bc-features --test memory -- --ignored --nocapture"]
-fn three_hour_files_stay_under_200_mib_and_100_mib_a_thread() {
+fn memory_of_three_hour_files_is_below_200_mib_plus_100_mib_per_thread() {
     let scratch = Scratch::with_tones(&[5.0; 8]);
     // Three hours of stereo noise, so that nothing compresses away.
     let noise = |n: u32| (n.wrapping_mul(2_654_435_761) >> 17) as i16;
@@ -31,19 +31,19 @@ fn three_hour_files_stay_under_200_mib_and_100_mib_a_thread() {
     for (id, claimed) in [("a", Some(10_800.0)), ("b", Some(10_800.0)), ("c", Some(10_800.0)), ("d", None)] {
         versions.push(version(id, "mix.wav", claimed));
     }
-    let made = Command::new("ffmpeg")
+    let converted = Command::new("ffmpeg")
         .args(["-v", "error", "-i", "mix.wav", "-b:a", "96k", "mix.mp3"])
         .current_dir(scratch.path(""))
         .status();
-    match made {
+    match converted {
         Ok(status) if status.success() => versions.push(version("e", "mix.mp3", None)),
         _ => bc_testing::skipped("no ffmpeg: no MP3 of three hours"),
     }
     let (count, before) = (versions.len(), peak());
     scratch.write_index(versions);
-    let said = scratch.extract("features", &["--threads", "2", "--set", "features.patience_s=600"]);
+    let printed = scratch.extract("features", &["--threads", "2", "--set", "features.patience_s=600"]);
     let used = peak();
-    println!("{}peak {} MiB with two threads (programs before: {} MiB)", said, used / MIB, before / MIB);
+    println!("{}peak {} MiB with two threads (programs before: {} MiB)", printed, used / MIB, before / MIB);
     assert_eq!(scratch.rows("features").len(), count);
     assert!(used <= 400 * MIB, "{} MiB", used / MIB);
 }

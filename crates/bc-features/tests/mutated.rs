@@ -35,11 +35,11 @@ fn seeds(folder: &Path) -> Vec<(String, Vec<u8>)> {
     ];
     for (extension, codec) in codecs {
         let name = format!("{codec}.{extension}");
-        let made = Command::new("ffmpeg")
+        let converted = Command::new("ffmpeg")
             .args(["-v", "error", "-y", "-i", "seed.wav", "-c:a", codec, &name])
             .current_dir(folder)
             .output();
-        match made {
+        match converted {
             Ok(output) if output.status.success() => {
                 seeds.push((name.clone(), std::fs::read(folder.join(&name)).unwrap()));
             }
@@ -47,12 +47,12 @@ fn seeds(folder: &Path) -> Vec<(String, Vec<u8>)> {
         }
     }
     let paths = support::recordings().unwrap_or_default();
-    for wanted in ["mp3", "ogg", "flac", "m4a", "opus"] {
-        let found = paths.iter().find(|path| path.extension().is_some_and(|end| end == wanted));
+    for extension in ["mp3", "ogg", "flac", "m4a", "opus"] {
+        let found = paths.iter().find(|path| path.extension().is_some_and(|end| end == extension));
         if let Some(path) = found {
             let mut bytes = std::fs::read(path).unwrap();
             bytes.truncate(SEED_BYTES);
-            seeds.push((format!("music.{wanted}"), bytes));
+            seeds.push((format!("music.{extension}"), bytes));
         }
     }
     seeds
@@ -62,10 +62,10 @@ fn seeds(folder: &Path) -> Vec<(String, Vec<u8>)> {
 fn damage(rng: &mut ChaCha8Rng, mut bytes: Vec<u8>, other: &[u8]) -> Vec<u8> {
     let length = bytes.len();
     let header = length.min(512);
-    let flip = |rng: &mut ChaCha8Rng, bytes: &mut Vec<u8>, within: usize, most: usize| {
-        for _ in 0..rng.random_range(1..=most) {
-            let place = rng.random_range(0..within);
-            bytes[place] ^= 1 << rng.random_range(0..8);
+    let flip = |rng: &mut ChaCha8Rng, bytes: &mut Vec<u8>, within: usize, max_flips: usize| {
+        for _ in 0..rng.random_range(1..=max_flips) {
+            let offset = rng.random_range(0..within);
+            bytes[offset] ^= 1 << rng.random_range(0..8);
         }
     };
     match rng.random_range(0..8) {
@@ -78,10 +78,10 @@ fn damage(rng: &mut ChaCha8Rng, mut bytes: Vec<u8>, other: &[u8]) -> Vec<u8> {
             bytes[..count].copy_from_slice(&other[..count]);
         }
         5 => {
-            // A field that claims the most, the least, or nothing.
-            let place = rng.random_range(0..header - 8);
+            // A field with the largest, the smallest or no value.
+            let offset = rng.random_range(0..header - 8);
             let value = [u32::MAX, 0, i32::MAX as u32, 0x8000_0000, 1][rng.random_range(0..5)];
-            bytes[place..place + 4].copy_from_slice(&value.to_be_bytes());
+            bytes[offset..offset + 4].copy_from_slice(&value.to_be_bytes());
         }
         6 => {
             let (from, count) = (rng.random_range(0..length), rng.random_range(1..4_096));
@@ -95,8 +95,8 @@ fn damage(rng: &mut ChaCha8Rng, mut bytes: Vec<u8>, other: &[u8]) -> Vec<u8> {
         _ => {
             let (from, count) = (rng.random_range(0..length), rng.random_range(1..16_384));
             let piece = bytes[from..(from + count).min(length)].to_vec();
-            let place = rng.random_range(0..length);
-            bytes.splice(place..place, piece);
+            let offset = rng.random_range(0..length);
+            bytes.splice(offset..offset, piece);
         }
     }
     bytes
@@ -122,9 +122,9 @@ fn mutants(count: usize) {
     let names: BTreeSet<String> = versions.iter().map(|version| version.version_id.clone()).collect();
     scratch.write_index(versions);
     let output = scratch.command("features", &[]).output().unwrap();
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(!said.contains("panicked at"), "{said}");
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(3), "{printed}");
+    assert!(!printed.contains("panicked at"), "{printed}");
 
     let rows = scratch.rows("features");
     let failed = failures::read(&scratch.path("features/failures.parquet")).unwrap();
@@ -154,7 +154,7 @@ fn mutants(count: usize) {
         }
     }
     println!("{} files: {} feature rows, {} failures: {kinds:?}", names.len(), rows.len(), failed.len());
-    println!("{}", said.lines().last().unwrap_or_default());
+    println!("{}", printed.lines().last().unwrap_or_default());
 }
 
 #[test]
@@ -164,15 +164,15 @@ fn each_of_a_hundred_damaged_files_gives_one_row() {
 
 #[test]
 #[ignore = "2,000 files; cargo test --release -p bc-features --test mutated -- --ignored --nocapture"]
-fn two_thousand_damaged_files_are_a_row_each() {
+fn each_of_two_thousand_damaged_files_gives_one_row() {
     mutants(2_000);
 }
 
 #[test]
-fn files_beyond_the_configured_length_or_time_fail_and_the_others_do_not() {
+fn only_files_beyond_the_length_or_time_limit_fail() {
     let scratch = Scratch::with_tones(&[2.0, 30.0]);
-    let said = scratch.extract_with_failures("long", &["--set", "features.longest_s=10"], 1);
-    assert!(said.contains("1 versions") && said.contains("1 failed"), "{said}");
+    let printed = scratch.extract_with_failures("long", &["--set", "features.longest_s=10"], 1);
+    assert!(printed.contains("1 versions") && printed.contains("1 failed"), "{printed}");
     let failed = failures::read(&scratch.path("long/failures.parquet")).unwrap();
     assert_eq!(failed[0].version_id, "v1");
     assert!(failed[0].reason.contains("longer than the 10 s allowed"), "{failed:?}");

@@ -55,7 +55,7 @@ impl Songs {
 
 /// Two tracks of 60 beats each with POP909's names.
 fn midi(song: u8) -> Vec<u8> {
-    let mut made = b"MThd\0\0\0\x06\0\x01\0\x02\0\x60".to_vec();
+    let mut content = b"MThd\0\0\0\x06\0\x01\0\x02\0\x60".to_vec();
     for (name, low) in [("MELODY", 60), ("PIANO", 45)] {
         let mut track = vec![0, 0xFF, 3, name.len() as u8];
         track.extend(name.as_bytes());
@@ -64,11 +64,11 @@ fn midi(song: u8) -> Vec<u8> {
             track.extend([0, 0x90, pitch, 90, 0x60, 0x80, pitch, 0]);
         }
         track.extend([0, 0xFF, 0x2F, 0]);
-        made.extend(b"MTrk");
-        made.extend((track.len() as u32).to_be_bytes());
-        made.extend(track);
+        content.extend(b"MTrk");
+        content.extend((track.len() as u32).to_be_bytes());
+        content.extend(track);
     }
-    made
+    content
 }
 
 fn rows(folder: &Path) -> Vec<FeatureRow> {
@@ -90,15 +90,15 @@ fn bytes(folder: &Path) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn features_and_index_are_the_same_bytes_with_any_number_of_threads() {
+fn painting_does_not_depend_on_the_number_of_threads() {
     let songs = Songs::new();
-    let said = songs.succeed("out", &["--threads", "1"]);
-    assert!(said.starts_with("12 training and 6 validation versions of 5 works are in out"), "{said}");
-    assert!(said.contains("1 works are in no list"), "{said}");
-    let one = bytes(&songs.path("out"));
+    let printed = songs.succeed("out", &["--threads", "1"]);
+    assert!(printed.starts_with("12 training and 6 validation versions of 5 works are in out"), "{printed}");
+    assert!(printed.contains("1 works are in no list"), "{printed}");
+    let single_threaded = bytes(&songs.path("out"));
     std::fs::rename(songs.path("out"), songs.path("first")).unwrap();
     songs.succeed("out", &["--threads", "5"]);
-    assert!(one == bytes(&songs.path("out")));
+    assert!(single_threaded == bytes(&songs.path("out")));
     let rows = rows(&songs.path("out"));
     assert_eq!(rows.len(), 18);
     // 12 s in columns of 5 x 512 samples at 22,050 Hz.
@@ -117,7 +117,7 @@ fn features_and_index_are_the_same_bytes_with_any_number_of_threads() {
 }
 
 #[test]
-fn a_missing_part_is_painted_again_and_another_painting_is_refused() {
+fn missing_part_is_painted_again_and_other_settings_are_refused() {
     let songs = Songs::new();
     songs.succeed("out", &[]);
     let first = bytes(&songs.path("out"));
@@ -134,7 +134,7 @@ fn a_missing_part_is_painted_again_and_another_painting_is_refused() {
 }
 
 #[test]
-fn sources_are_weighted_and_those_without_lists_hold_works_out_by_a_hash() {
+fn sources_are_weighted_and_split_by_a_hash_without_lists() {
     let songs = Songs::new();
     let notes: Vec<String> = (0..64).map(|n| format!("[{},1,{},0]", n, 60 + n * 5 % 13)).collect();
     let tunes: Vec<String> = (0..40)
@@ -142,10 +142,10 @@ fn sources_are_weighted_and_those_without_lists_hold_works_out_by_a_hash() {
         .collect();
     std::fs::write(songs.path("tunes.jsonl"), tunes.join("\n")).unwrap();
     let weights = ["--source", "tunes.jsonl", "--weight", "2", "--weight", "0.5", "--held-out", "0.2"];
-    let said = songs.succeed("out", &weights);
+    let printed = songs.succeed("out", &weights);
     let index = Index::read(&songs.path("out/index.parquet")).unwrap();
     let count = |clique: &str| index.versions.iter().filter(|version| version.clique_id == clique).count();
-    assert_eq!(count("s0"), 8, "{said}");
+    assert_eq!(count("s0"), 8, "{printed}");
     let of_tunes = |split| {
         let of = index.versions.iter().filter(|v| v.split == split && v.clique_id.starts_with("t:"));
         of.map(|version| version.clique_id.as_str()).collect::<std::collections::BTreeSet<_>>()
@@ -158,7 +158,7 @@ fn sources_are_weighted_and_those_without_lists_hold_works_out_by_a_hash() {
 }
 
 #[test]
-fn wrong_input_is_one_clear_error() {
+fn wrong_input_gives_one_error() {
     let songs = Songs::new();
     std::fs::write(songs.path("bad.json"), "[1]").unwrap();
     let error = songs.refuse("out", &["--splits", "bad.json"]);

@@ -24,17 +24,17 @@ for line in sys.stdin:
 "#;
 
 #[test]
-fn the_whole_path_correlates_with_librosa_and_nnaudio_by_more_than_0_999() {
+fn features_correlate_with_librosa_and_nnaudio_above_0_999() {
     let Some(paths) = support::recordings() else { return };
     let Some(python) = bc_testing::python_with("librosa, nnAudio.features.cqt") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let of = |wanted: &'static str| {
-        paths.iter().filter(move |path| path.extension().is_some_and(|end| end == wanted)).cloned()
+    let with_extension = |extension: &'static str| {
+        paths.iter().filter(move |path| path.extension().is_some_and(|end| end == extension)).cloned()
     };
     let mut audio: Vec<PathBuf> =
-        ["mp3", "ogg", "flac", "wav"].into_iter().flat_map(|kind| of(kind).take(2)).collect();
+        ["mp3", "ogg", "flac", "wav"].into_iter().flat_map(|kind| with_extension(kind).take(2)).collect();
     // The same music in every format, at another rate too.
-    if let Some(wav) = of("wav").next() {
+    if let Some(wav) = with_extension("wav").next() {
         for (name, options) in [
             ("same.mp3", &["-b:a", "128k"][..]),
             ("same.ogg", &["-c:a", "libvorbis"]),
@@ -61,11 +61,11 @@ fn the_whole_path_correlates_with_librosa_and_nnaudio_by_more_than_0_999() {
     std::fs::write(folder.path().join("lines"), lines).unwrap();
     let input = std::fs::File::open(folder.path().join("lines")).unwrap();
     let output = Command::new(&python).args(["-c", PEER]).stdin(input).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    print!("{said}");
-    assert_eq!(said.lines().count(), audio.len());
-    for line in said.lines() {
+    print!("{printed}");
+    assert_eq!(printed.lines().count(), audio.len());
+    for line in printed.lines() {
         let correlation: f64 = line.split(' ').nth(1).unwrap().parse().unwrap();
         assert!(correlation > 0.999, "{line}");
     }

@@ -36,7 +36,7 @@ pub fn read(path: &Path) -> Result<Matrix> {
 /// Reads a three-dimensional array of 32-bit floats in C order.
 ///
 /// # Errors
-/// As [`read`].
+/// See [`read`].
 pub fn read_cube(path: &Path) -> Result<Cube> {
     let (shape, values) = read_axes(path, "tracks x bins x frames")?;
     Ok(Cube { shape, values })
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_nests_or_promises_too_much_is_refused_before_it_costs_anything() {
+    fn nested_or_oversized_header_is_refused_without_allocating() {
         let shape = |shape: &str| format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
         let good = file(&shape("(2, 1)"), &[0; 8]);
         assert_eq!(read(good.path()).unwrap(), Matrix { columns: 1, values: vec![0.0; 2] });

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::lock::is_lock_unsupported;
 
-/// A file under a temporary name beside its destination. Dropped without
+/// A file under a temporary name next to its destination. Dropped without
 /// [`AtomicFile::commit`], it is removed and the destination stays as it was. It is locked as long as its writer
 /// lives, so that [`remove_leftovers`] can recognise files of killed processes.
 pub struct AtomicFile {
@@ -70,7 +70,7 @@ impl AtomicFile {
         self.commit_as(&destination)
     }
 
-    /// As [`AtomicFile::commit`], with another name in the same folder, for names that depend on the content.
+    /// Flushes to disk and renames to another name in the same folder, for names that depend on the content.
     ///
     /// # Errors
     /// The disk is full or the file cannot be written; then it is removed, and the previous file of that name is unchanged
@@ -153,8 +153,8 @@ pub fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<us
             continue;
         }
         // Held until the file is removed, so that no writer can use it meanwhile.
-        let held = File::open(entry.path());
-        if held.as_ref().is_ok_and(may_be_in_use) {
+        let file = File::open(entry.path());
+        if file.as_ref().is_ok_and(may_be_in_use) {
             continue;
         }
         match std::fs::remove_file(entry.path()) {
@@ -184,7 +184,7 @@ fn may_be_in_use(file: &File) -> bool {
 /// Removes the leftovers of one destination ([`remove_leftovers`]), whose folder may be absent.
 ///
 /// # Errors
-/// As [`remove_leftovers`].
+/// The errors of [`remove_leftovers`].
 pub fn remove_leftovers_of(destination: &Path) -> Result<usize> {
     let folder = folder_of(destination);
     let own = destination.file_name().unwrap_or_default().to_string_lossy();
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+    fn failed_write_keeps_the_old_file_and_leaves_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         write(&path, "old").unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_can_get_a_name_that_depends_on_its_content() {
+    fn commit_as_gives_a_file_another_name() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = AtomicFile::create(&folder.path().join("part.txt")).unwrap();
         file.file().write_all(b"abc").unwrap();
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn temporary_names_are_known_however_deep_and_removed_where_nobody_writes() {
+    fn nested_temporary_names_are_recognised_and_removed() {
         assert_eq!(destination_of(".part-00003.parquet.Ab3.tmp"), Some("part-00003.parquet"));
         assert_eq!(destination_of("..best.safetensors.Xy1.tmp.Ab3.tmp"), Some("best.safetensors"));
         for name in ["best.safetensors", ".hidden", "a.tmp", ".notes.tmp", ".tmp", ""] {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_killed_writers_are_removed_and_files_of_living_ones_stay() {
+    fn leftovers_of_killed_writers_are_removed_and_files_in_use_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         let abandoned = folder.path().join(".a.txt.Xy12Ab.tmp");

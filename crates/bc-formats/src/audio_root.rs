@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_below_the_root_are_stored_short_and_come_back() {
+    fn paths_below_the_root_round_trip_as_relative_paths() {
         let root = AudioRoot::named(Path::new("data/set/index.parquet"), ".").unwrap();
         assert_eq!(root.store("data/set/audio/a.wav").unwrap(), "audio/a.wav");
         assert_eq!(root.resolve("audio/a.wav"), "data/set/audio/a.wav");
@@ -104,9 +104,9 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_reached_through_the_root_or_refused() {
-        let place = tempfile::tempdir().unwrap();
-        let at = |below: &str| place.path().join(below);
+    fn folder_outside_the_root_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |below: &str| root.path().join(below);
         std::fs::create_dir_all(at("set/audio")).unwrap();
         std::fs::create_dir_all(at("music")).unwrap();
         let root = AudioRoot::named(&at("set/index.parquet"), ".").unwrap();

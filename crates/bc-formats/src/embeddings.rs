@@ -14,7 +14,7 @@ use crate::table::{self, TableWriter};
 /// Kind and schema version of an embeddings file.
 pub const FORMAT: &str = "embeddings/4";
 
-/// What is stored beside a vector.
+/// What is stored with a vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label {
     /// Id in the index.
@@ -177,7 +177,7 @@ mod tests {
             start_s: 0.0,
             source_hash: "h".into(),
         };
-        let made = Embeddings {
+        let embeddings = Embeddings {
             labels: vec![label("a"), label("b")],
             dim: 3,
             vectors: vec![1.0, 2.0, 3.0, -1.0, 0.5, 0.0],
@@ -189,13 +189,13 @@ mod tests {
                 inputs: Default::default(),
             },
         };
-        made.write(&path).unwrap();
-        assert_eq!(Embeddings::read(&path).unwrap(), made);
-        assert_eq!(Embeddings::read_provenance(&path).unwrap(), made.provenance);
+        embeddings.write(&path).unwrap();
+        assert_eq!(Embeddings::read(&path).unwrap(), embeddings);
+        assert_eq!(Embeddings::read_provenance(&path).unwrap(), embeddings.provenance);
 
-        let broken = Embeddings { vectors: vec![1.0, 2.0, 3.0, f32::NAN, 0.5, 0.0], ..made.clone() };
+        let broken = Embeddings { vectors: vec![1.0, 2.0, 3.0, f32::NAN, 0.5, 0.0], ..embeddings.clone() };
         let error = broken.write(&path).unwrap_err().to_string();
         assert!(error.contains("version b") && error.contains("embeddings.parquet"), "{error}");
-        assert_eq!(Embeddings::read(&path).unwrap(), made, "the old file stays");
+        assert_eq!(Embeddings::read(&path).unwrap(), embeddings, "the old file stays");
     }
 }

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_boundaries_of_added_pieces_change_the_fingerprint() {
+    fn fingerprint_depends_on_boundaries_of_pieces() {
         let mut a = Fingerprint::of("x");
         a.add("ab").add("c");
         let mut b = Fingerprint::of("x");

@@ -311,8 +311,8 @@ fn refuse_duplicates_and_crossing(path: &Path, versions: &[Version]) -> Result<(
 }
 
 /// The error of a version id that is listed twice, in a file or at a line of it.
-pub fn duplicate_id(place: &dyn std::fmt::Display, version_id: &str) -> anyhow::Error {
-    anyhow!("{place}: the version id `{version_id}` is listed twice")
+pub fn duplicate_id(position: &dyn std::fmt::Display, version_id: &str) -> anyhow::Error {
+    anyhow!("{position}: the version id `{version_id}` is listed twice")
 }
 
 fn fields() -> Vec<Field> {
@@ -368,7 +368,7 @@ mod tests {
     use crate::table::TableWriter;
 
     #[test]
-    fn an_index_round_trips() {
+    fn index_round_trips() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/index.parquet");
         let mut full = Version::new("v1", "c1");
@@ -397,9 +397,9 @@ mod tests {
     }
 
     #[test]
-    fn an_index_with_a_root_holds_short_paths_and_moves_with_its_audio() {
-        let place = tempfile::tempdir().unwrap();
-        let (old, new) = (place.path().join("old"), place.path().join("new"));
+    fn index_with_audio_root_stores_relative_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old"), folder.path().join("new"));
         let mut version = Version::new("v", "c");
         version.audio_path = Some(old.join("audio/v.mp3").to_string_lossy().into_owned());
         let settings = serde_json::json!({"index": {"audio_root": "."}});
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn coverage_depends_on_usable_ids_alone_and_not_on_order() {
+    fn coverage_depends_only_on_usable_ids() {
         let mut a = Version::new("a", "c");
         a.split = Split::Test;
         a.status = Status::Ok;
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_id_and_a_text_file_are_refused() {
+    fn repeated_id_and_text_file_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.parquet");
         std::fs::write(&path, "not parquet").unwrap();
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clique_in_two_splits_and_an_id_twice_are_refused() {
+    fn clique_in_two_splits_and_repeated_id_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.parquet");
         let version = |id: &str, split| {
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_null_where_a_value_is_needed_is_refused() {
+    fn null_in_a_required_column_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.parquet");
         let versions = [Version::new("a", "c"), Version::new("b", "c")];
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_written_in_batches_of_bounded_size() {
+    fn index_is_written_in_batches_of_bounded_size() {
         let versions: Vec<Version> = (0..10).map(|n| Version::new(format!("v{n}"), "c".repeat(8))).collect();
         assert_eq!(writer::batch_length(&versions, 100), 10);
         assert_eq!(writer::batch_length(&versions, 35), 3);
@@ -510,7 +510,7 @@ mod tests {
 
     #[test]
     #[ignore = "4 GB of memory; cargo test --release -p bc-formats -- --ignored a_column_over_two_gibibytes"]
-    fn a_column_over_two_gibibytes_is_written_and_read() {
+    fn column_over_two_gib_round_trips() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.parquet");
         let mut versions: Vec<Version> = (0..2_200).map(|n| Version::new(format!("v{n}"), "c")).collect();

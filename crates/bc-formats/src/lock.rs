@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 
 /// Which other processes may hold the lock at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum LockMode {
     /// No other process may take the lock.
-    Alone,
+    Exclusive,
     /// Other processes may take the lock in the same way.
     Shared,
 }
@@ -19,30 +19,35 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Lock {
     file: File,
-    real: bool,
+    is_supported: bool,
 }
 
 impl Lock {
     /// Whether it really excludes others: false on a file system without locks.
     pub fn is_effective(&self) -> bool {
-        self.real
+        self.is_supported
     }
 }
 
-/// [`acquire`] for callers that do not need to know whether the lock is real.
+/// [`acquire`] for callers that do not need to know whether the file system supports locks.
 ///
 /// # Errors
 /// The errors of [`acquire`].
-pub fn hold(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> String) -> Result<File> {
-    Ok(acquire(folder, name, kind, held)?.file)
+pub fn lock_folder(
+    folder: &Path,
+    name: &str,
+    mode: LockMode,
+    message: impl FnOnce() -> String,
+) -> Result<File> {
+    Ok(acquire(folder, name, mode, message)?.file)
 }
 
 /// Creates the folder and locks its file `name`. Some network file systems have no locks; a warning says so, once
 /// per process, and the user has to avoid a second process there.
 ///
 /// # Errors
-/// `held`, if another process holds the lock; a folder that cannot be written; a disk that fails.
-pub fn acquire(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> String) -> Result<Lock> {
+/// The text of `message`, if another process holds the lock; a folder that cannot be written; a disk that fails.
+pub fn acquire(folder: &Path, name: &str, mode: LockMode, message: impl FnOnce() -> String) -> Result<Lock> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     // Not truncated: opening the file must not change it while another process has locked it.
@@ -52,13 +57,13 @@ pub fn acquire(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> Str
         .truncate(false)
         .open(folder.join(name))
         .with_context(|| format!("cannot write in the folder {}", folder.display()))?;
-    let locked = match kind {
-        Kind::Alone => file.try_lock(),
-        Kind::Shared => file.try_lock_shared(),
+    let locked = match mode {
+        LockMode::Exclusive => file.try_lock(),
+        LockMode::Shared => file.try_lock_shared(),
     };
     match locked {
-        Ok(()) => Ok(Lock { file, real: true }),
-        Err(TryLockError::WouldBlock) => bail!(held()),
+        Ok(()) => Ok(Lock { file, is_supported: true }),
+        Err(TryLockError::WouldBlock) => bail!(message()),
         Err(TryLockError::Error(error)) if is_lock_unsupported(&error) => {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {
@@ -68,7 +73,7 @@ pub fn acquire(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> Str
                     folder.display()
                 );
             });
-            Ok(Lock { file, real: false })
+            Ok(Lock { file, is_supported: false })
         }
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", folder.join(name).display()))
@@ -76,7 +81,7 @@ pub fn acquire(folder: &Path, name: &str, kind: Kind, held: impl FnOnce() -> Str
     }
 }
 
-/// Whether locking failed because there is no locking.
+/// Whether locking failed because the file system has no locks.
 pub(crate) fn is_lock_unsupported(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     if matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL)) {
@@ -90,20 +95,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shared_locks_coexist_and_an_exclusive_lock_is_alone() {
+    fn shared_locks_coexist_and_exclusive_locks_do_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new");
-        let hold = |kind| hold(&path, ".lock", kind, || "held".to_owned());
-        let shared = [hold(Kind::Shared).unwrap(), hold(Kind::Shared).unwrap()];
-        assert_eq!(hold(Kind::Alone).unwrap_err().to_string(), "held");
+        let lock = |mode| lock_folder(&path, ".lock", mode, || "held".to_owned());
+        let shared = [lock(LockMode::Shared).unwrap(), lock(LockMode::Shared).unwrap()];
+        assert_eq!(lock(LockMode::Exclusive).unwrap_err().to_string(), "held");
         drop(shared);
-        let _alone = hold(Kind::Alone).unwrap();
-        assert!(hold(Kind::Shared).is_err());
+        let _exclusive = lock(LockMode::Exclusive).unwrap();
+        assert!(lock(LockMode::Shared).is_err());
     }
 
     #[test]
     #[cfg(unix)]
-    fn a_failing_disk_is_not_taken_for_one_without_locks() {
+    fn disk_errors_are_not_taken_for_missing_lock_support() {
         let error = std::io::Error::from_raw_os_error;
         assert!(is_lock_unsupported(&error(libc::ENOLCK)) && is_lock_unsupported(&error(libc::EOPNOTSUPP)));
         assert!(!is_lock_unsupported(&error(libc::EIO)) && !is_lock_unsupported(&error(libc::ESTALE)));

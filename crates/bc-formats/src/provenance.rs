@@ -71,7 +71,7 @@ impl Provenance {
         }
     }
 
-    /// As [`Self::from_key_values`], for a file that another program may have written without these keys: `None` then.
+    /// Like [`Self::from_key_values`], but `None` for a file that another program wrote without these keys.
     pub fn from_header<'a>(
         path: &Path,
         mut get: impl FnMut(&str) -> Option<&'a str>,
@@ -91,8 +91,8 @@ impl Provenance {
             let (kind, version) = format.split_once('/').unwrap_or((format, ""));
             (kind.to_owned(), version.parse().unwrap_or(0))
         };
-        let ((found, of_file), (wanted, of_program)) = (parts(&self.format), parts(expected));
-        if found == wanted {
+        let ((found, of_file), (required, of_program)) = (parts(&self.format), parts(expected));
+        if found == required {
             let remedy = if of_file > of_program {
                 format!("{} wrote it and can read it, so use that version", self.tool)
             } else {
@@ -110,18 +110,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_values_round_trip_and_formats_are_told_apart() {
-        let made = Provenance {
+    fn key_values_round_trip_and_formats_are_distinguished() {
+        let provenance = Provenance {
             format: "features/1".into(),
             tool: "bc-features 0.1.0".into(),
             settings: serde_json::json!({"hop_length": 512}),
             fingerprint: "0123".into(),
             inputs: [("index".to_owned(), "4567".to_owned())].into(),
         };
-        let pairs = made.to_key_values();
+        let pairs = provenance.to_key_values();
         let get = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
         let read = Provenance::from_key_values(Path::new("x"), get).unwrap();
-        assert_eq!(read, made);
+        assert_eq!(read, provenance);
         read.expect_format(Path::new("x"), "features/1").unwrap();
         let older = read.expect_format(Path::new("x"), "features/2").unwrap_err().to_string();
         assert!(older.contains("features/1") && older.contains("version of bc-features"), "{older}");

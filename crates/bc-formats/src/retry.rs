@@ -1,6 +1,6 @@
-//! Temporary I/O errors, and how often an operation is retried because of them.
+//! Classifies I/O errors by when to try again, and retries operations.
 //!
-//! An I/O error tells something about the machine, the network or the disk, but hardly ever about what
+//! An I/O error says something about the machine, the network or the disk, but hardly ever about what
 //! a file contains. So none of them marks a file as failed for good: [`RetryWhen::ThisRun`] is tried again after a
 //! wait in the same run ([`Retry`]), [`RetryWhen::NextRun`] by the next run. Only what the bytes themselves show
 //! is [`RetryWhen::Never`].
@@ -12,7 +12,7 @@
 //! | this run | ENOSPC, EDQUOT | other jobs end and free space; someone frees it |
 //! | this run | fewer bytes than the file has ([`ShortRead`]) | a file that is being copied, a server that lost a page |
 //! | next run | all other errors of the system: ENOENT, EACCES, EPERM, EROFS, ENODEV ..., and a deadline | a mount or a permission that is not there does not come within seconds |
-//! | never | errors without a code of the system: data that end too early or make no sense | a second look sees the same |
+//! | never | errors without a code of the system: data that end too early or make no sense | a second attempt reads the same |
 
 use std::error::Error;
 use std::fmt;
@@ -61,7 +61,7 @@ impl From<ShortRead> for io::Error {
 pub struct ClassifiedError {
     /// When it makes sense to try again.
     pub retry_when: RetryWhen,
-    /// What is wrong.
+    /// Description of the error.
     pub what: String,
 }
 
@@ -169,7 +169,7 @@ pub fn retry_when_in_chain(error: &(dyn Error + 'static)) -> Option<RetryWhen> {
     Some(retry_when(&io::Error::from_raw_os_error(code.parse().ok()?)))
 }
 
-/// As [`retry_when_in_chain`], for an error with context.
+/// [`retry_when_in_chain`] of an `anyhow` error and its contexts.
 pub fn retry_when_in_context(error: &anyhow::Error) -> Option<RetryWhen> {
     error.chain().find_map(retry_when_in_chain)
 }
@@ -198,18 +198,18 @@ pub fn is_full(error: &anyhow::Error) -> bool {
 pub struct Retry {
     /// Tries after the first one.
     pub retries: u32,
-    /// Seconds before the second try; every further wait is twice as long, and none longer than [`LONGEST_WAIT`].
+    /// Seconds before the second try; every further wait is twice as long, and none longer than [`MAX_WAIT`].
     pub wait_s: f64,
 }
 
-/// No wait between two tries is longer.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Maximum wait between two tries.
+pub const MAX_WAIT: Duration = Duration::from_secs(300);
 
 impl Retry {
     /// The wait before try number `retry` (from 1).
     pub fn wait(&self, retry: u32) -> Duration {
         let seconds = self.wait_s.max(0.0) * 2f64.powi(retry.saturating_sub(1).min(30) as i32);
-        Duration::from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64()))
+        Duration::from_secs_f64(seconds.min(MAX_WAIT.as_secs_f64()))
     }
 
     /// Calls `work` until it succeeds, `again` is false for its error, the tries are used up, or `stop` (called
@@ -230,7 +230,7 @@ impl Retry {
                         return (Err(error), retry - 1);
                     }
                 }
-                done => return (done, retry),
+                result => return (result, retry),
             }
         }
     }
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_machine_are_tried_again_and_errors_of_the_bytes_are_lasting() {
+    fn machine_errors_are_retried_and_content_errors_are_not() {
         for code in [libc::EIO, libc::ESTALE, libc::ENOSPC, libc::EINTR, libc::ETIMEDOUT, libc::EAGAIN] {
             assert_eq!(retry_when(&io::Error::from_raw_os_error(code)), RetryWhen::ThisRun, "{code}");
         }
@@ -267,10 +267,10 @@ mod tests {
             assert_eq!(retry_when(&io::Error::from_raw_os_error(code)), RetryWhen::NextRun, "{code}");
         }
         assert_eq!(retry_when(&ShortRead { read: 1, length: 2 }.into()), RetryWhen::ThisRun);
-        let judged = ClassifiedError { retry_when: RetryWhen::NextRun, what: "refused".into() };
-        let judged = anyhow::Error::from(io::Error::other(judged)).context("dataset_path");
+        let classified = ClassifiedError { retry_when: RetryWhen::NextRun, what: "refused".into() };
+        let classified = anyhow::Error::from(io::Error::other(classified)).context("dataset_path");
         assert_eq!(
-            (retry_when_in_context(&judged), format!("{judged:#}").as_str()),
+            (retry_when_in_context(&classified), format!("{classified:#}").as_str()),
             (Some(RetryWhen::NextRun), "dataset_path: refused")
         );
         assert_eq!(retry_when(&io::Error::new(io::ErrorKind::TimedOut, "too slow")), RetryWhen::NextRun);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_outlook_is_found_through_context_and_through_arrow() {
+    fn retry_when_is_found_in_context_and_in_arrow_errors() {
         let error = || io::Error::from_raw_os_error(libc::EIO);
         let with_context = anyhow::Error::from(error()).context("cannot read x");
         assert_eq!(retry_when_in_context(&with_context), Some(RetryWhen::ThisRun));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_tried_as_often_as_allowed_and_not_after_a_stop() {
+    fn work_is_retried_up_to_the_limit_and_not_after_a_stop() {
         let retry = Retry { retries: 3, wait_s: 1e-4 };
         let calls = Cell::new(0);
         let failing = |until: i32| {
@@ -317,9 +317,9 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_a_limit() {
+    fn waits_double_up_to_the_longest_wait() {
         let retry = Retry { retries: 99, wait_s: 2.0 };
         assert_eq!([1, 2, 3].map(|n| retry.wait(n).as_secs()), [2, 4, 8]);
-        assert_eq!(retry.wait(99), LONGEST_WAIT);
+        assert_eq!(retry.wait(99), MAX_WAIT);
     }
 }

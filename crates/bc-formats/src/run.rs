@@ -56,7 +56,7 @@ impl Scale {
         matches!(self, Scale::LogCentred | Scale::Chroma)
     }
 
-    /// Rows of a clip of `bins` rows behind [`NetworkInput::scaled`].
+    /// Rows of a clip of `bins` rows after [`NetworkInput::scaled`].
     fn rows(self, bins: usize) -> usize {
         if self == Scale::Chroma { PITCH_CLASSES } else { bins }
     }
@@ -78,8 +78,8 @@ impl Scale {
 
     /// The part of [`Scale::apply`] that depends on each value's share of the clip's maximum.
     fn by_maximum(self, values: &mut [f32]) {
-        let most = values.iter().fold(0f32, |most, &value| most.max(value));
-        let factor = 1.0 / (most + 1e-6);
+        let max = values.iter().fold(0f32, |max, &value| max.max(value));
+        let factor = 1.0 / (max + 1e-6);
         let log = 1.0 / 101f32.ln();
         let steep = 1.0 / 1001f32.ln();
         for value in &mut *values {
@@ -105,9 +105,9 @@ fn pitch_classes(magnitudes: &[f32], columns: usize) -> Vec<f32> {
     }
     for column in 0..columns {
         let own = || (column..PITCH_CLASSES * columns).step_by(columns);
-        let most = own().fold(0f32, |most, at| most.max(classes[at]));
-        if most > 0.0 {
-            own().for_each(|at| classes[at] /= most);
+        let max = own().fold(0f32, |max, at| max.max(classes[at]));
+        if max > 0.0 {
+            own().for_each(|at| classes[at] /= max);
         }
     }
     classes
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn pooled_columns_are_means_and_remaining_frames_are_dropped() {
+    fn pooling_averages_columns_and_drops_the_remainder() {
         let values: Vec<f16> = (0..18).map(|i| f16::from_f32(i as f32)).collect();
         let (columns, count) = input(20, Scale::None).whole_track(&values, 9).unwrap();
         assert_eq!(count, 2);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn scales_keep_order_and_reach_one() {
+    fn scales_keep_order_and_have_maximum_one() {
         for scale in [Scale::Max, Scale::Sqrt, Scale::Log] {
             let mut values = [0.0, 1.0, 4.0];
             scale.apply(&mut values);
@@ -305,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn chroma_sums_octaves_column_by_column_and_is_centred() {
-        let mut made = input(20, Scale::Chroma);
-        made.cqt.bins = 24;
+    fn chroma_sums_octaves_per_column_and_is_centred() {
+        let mut chroma = input(20, Scale::Chroma);
+        chroma.cqt.bins = 24;
         // Two columns: a note of pitch class 2 in both octaves and one of class 7 in the lower; silence.
         let mut magnitudes = vec![0f32; 24 * 2];
         (magnitudes[2 * 2], magnitudes[14 * 2], magnitudes[7 * 2]) = (1.0, 3.0, 2.0);
-        let values = made.scaled(magnitudes, 2);
-        assert_eq!((made.rows(), values.len()), (12, 24));
+        let values = chroma.scaled(magnitudes, 2);
+        assert_eq!((chroma.rows(), values.len()), (12, 24));
         // Before the mean is taken away: 4/4, 2/4 and zeros.
         let mean = 1.5 / 24.0;
         for (at, value) in values.iter().enumerate() {
@@ -324,33 +324,35 @@ mod tests {
             assert!((value - expected).abs() < 1e-6, "{at}: {value} {expected}");
         }
         assert_eq!(input(20, Scale::Log).rows(), 2);
-        made.cqt.bins_per_octave = 36;
-        assert!(made.group().unwrap_err().to_string().contains("36 bins per octave"));
+        chroma.cqt.bins_per_octave = 36;
+        assert!(chroma.group().unwrap_err().to_string().contains("36 bins per octave"));
     }
 
     #[test]
-    fn a_pool_that_does_not_fit_the_input_is_refused() {
+    fn pool_that_does_not_divide_is_refused() {
         assert!(input(12, Scale::None).group().unwrap_err().to_string().contains("no multiple"));
         assert_eq!(input(20, Scale::None).group().unwrap(), 4);
     }
 
     #[test]
-    fn differences_are_those_that_change_the_input() {
-        let made = input(20, Scale::Max);
-        let pooled_by_ten = NetworkInput { cqt: CqtSettings { pool: 10, ..made.cqt }, ..made.clone() };
-        assert!(made.differences(&pooled_by_ten).is_empty());
-        let other = NetworkInput { cqt: CqtSettings { bins: 3, ..made.cqt }, ..input(10, Scale::Log) };
+    fn differences_list_only_what_changes_the_input() {
+        let input_of_max = input(20, Scale::Max);
+        let pooled_by_ten =
+            NetworkInput { cqt: CqtSettings { pool: 10, ..input_of_max.cqt }, ..input_of_max.clone() };
+        assert!(input_of_max.differences(&pooled_by_ten).is_empty());
+        let other =
+            NetworkInput { cqt: CqtSettings { bins: 3, ..input_of_max.cqt }, ..input(10, Scale::Log) };
         assert_eq!(
-            made.differences(&other),
+            input_of_max.differences(&other),
             ["pool: 20 against 10", "scale: max against log", "bins: 2 against 3"]
         );
     }
 
     #[test]
-    fn the_network_input_round_trips_through_a_header() {
-        let made = input(20, Scale::Max);
-        let (key, value) = made.to_key_value();
+    fn network_input_round_trips_through_a_header() {
+        let input_of_max = input(20, Scale::Max);
+        let (key, value) = input_of_max.to_key_value();
         assert_eq!(key, INPUT_KEY);
-        assert_eq!(NetworkInput::from_key_value(&value).unwrap(), made);
+        assert_eq!(NetworkInput::from_key_value(&value).unwrap(), input_of_max);
     }
 }

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_belongs_to_one_band() {
+    fn each_line_belongs_to_one_band() {
         for rate in 0..9u8 {
             let version = [0xfb, 0xf3, 0xe3][usize::from(rate / 3)];
             let header = Header::read(&[0xff, version, 0x90 | (rate % 3) << 2, 0]).unwrap();

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bit_fields_cross_bytes_and_are_zero_beyond_the_end() {
+    fn bit_fields_cross_bytes_and_are_zero_after_the_end() {
         let bytes: Vec<u8> = (0..12u8).map(|n| n.wrapping_mul(37).wrapping_add(11)).collect();
         let one = |at: usize| bytes.get(at / 8).map_or(0, |byte| u32::from(byte >> (7 - at % 8) & 1));
         for width in 0..=32u32 {

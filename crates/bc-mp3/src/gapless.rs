@@ -19,9 +19,9 @@ pub struct Trim {
     /// Index, at the full rate, of the first sample that is decoded.
     phase: u64,
     /// Samples added so far, at the full rate.
-    seen: u64,
+    position: u64,
     /// The last samples, which the encoder may have added.
-    held: Vec<f32>,
+    buffered: Vec<f32>,
 }
 
 impl Trim {
@@ -37,8 +37,8 @@ impl Trim {
             frames: info.and_then(|info| info.frames).map(u64::from),
             step: 1,
             phase: 0,
-            seen: 0,
-            held: Vec::new(),
+            position: 0,
+            buffered: Vec::new(),
         }
     }
 
@@ -70,36 +70,36 @@ impl Trim {
     pub fn push(&mut self, samples: &[f32], length: u64, out: &mut Vec<f32>) {
         // From the samples phase, phase + step, ... those from `start` on.
         let index = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
-        let skipped = index(self.start).saturating_sub(index(self.seen)).min(samples.len() as u64);
+        let skipped = index(self.start).saturating_sub(index(self.position)).min(samples.len() as u64);
         let samples = &samples[skipped as usize..];
-        self.seen += length;
-        let hold = self.end.div_ceil(self.step) as usize;
-        if hold == 0 {
+        self.position += length;
+        let buffer_length = self.end.div_ceil(self.step) as usize;
+        if buffer_length == 0 {
             out.extend_from_slice(samples);
             return;
         }
-        let surplus = (self.held.len() + samples.len()).saturating_sub(hold);
-        let from_held = surplus.min(self.held.len());
-        out.extend_from_slice(&self.held[..from_held]);
-        self.held.drain(..from_held);
-        let (certain, held_back) = samples.split_at(surplus - from_held);
+        let surplus = (self.buffered.len() + samples.len()).saturating_sub(buffer_length);
+        let from_buffer = surplus.min(self.buffered.len());
+        out.extend_from_slice(&self.buffered[..from_buffer]);
+        self.buffered.drain(..from_buffer);
+        let (certain, to_buffer) = samples.split_at(surplus - from_buffer);
         out.extend_from_slice(certain);
-        self.held.extend_from_slice(held_back);
+        self.buffered.extend_from_slice(to_buffer);
     }
 
     /// Ends a stream of `frames` frames and appends the samples that were held back and belong to the signal.
     pub fn finish(&mut self, frames: u64, out: &mut Vec<f32>) {
         let index = |at: u64| at.saturating_sub(self.phase).div_ceil(self.step);
-        let beyond = index(self.seen) - index(self.stop(frames));
-        let left = self.held.len().saturating_sub(beyond as usize);
-        out.extend_from_slice(&self.held[..left]);
-        self.held.clear();
+        let beyond = index(self.position) - index(self.stop(frames));
+        let left = self.buffered.len().saturating_sub(beyond as usize);
+        out.extend_from_slice(&self.buffered[..left]);
+        self.buffered.clear();
     }
 
     /// Index, at the full rate, of the first sample after the signal.
     fn stop(&self, frames: u64) -> u64 {
         let end = if self.frames == Some(frames) { self.end } else { 0 };
-        self.seen.saturating_sub(end)
+        self.position.saturating_sub(end)
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_removed_only_if_the_info_frame_counts_the_frames_right() {
+    fn padding_is_removed_only_if_the_frame_count_is_right() {
         for (delay, padding) in [(576, 1_105), (577, 1_104), (0, 529), (1_000, 4_095), (1_001, 3_000), (0, 0)]
         {
             for (declared, frames) in [(10, 10), (5, 10), (20, 10), (0, 10)] {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_shorter_than_its_delay_and_padding_is_empty() {
+    fn stream_shorter_than_delay_and_padding_is_empty() {
         let info = Info { frames: Some(1), delay_and_padding: Some((4_095, 4_095)) };
         assert_eq!(trimmed(&info, 1, false), (vec![], 0));
         let info = Info { frames: Some(1), delay_and_padding: Some((0, 4_095)) };

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_fields_are_read_as_in_the_standard() {
+    fn header_fields_match_the_standard() {
         let joint = Header::read(&[0xff, 0xfb, 0x90, 0x60]).unwrap();
         assert!(joint.mid_side() && !joint.intensity());
         assert_eq!((joint.channels(), joint.sample_rate(), joint.bytes()), (2, 44_100, 4));

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_huffman_code_is_complete() {
+    fn huffman_codes_are_complete() {
         let tables = (0..32).filter_map(codes::pairs).chain([&codes::QUADS[..]]);
         for leaves in tables {
             let share: f64 = leaves.iter().map(|leaf| (-f64::from(leaf >> 8)).exp2()).sum();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_of_every_table_is_read_back() {
+    fn all_huffman_codes_are_read_back() {
         for table in (0..32).filter(|&table| codes::pairs(table).is_some()) {
             let mut next = 0u64;
             for leaf in codes::pairs(table).unwrap() {

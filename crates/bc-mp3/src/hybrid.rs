@@ -37,7 +37,7 @@ static TRANSFORMS: LazyLock<[Transform; 4]> = LazyLock::new(|| {
             24..30 => sine(n - 18, 12),
             _ => 0.0,
         }),
-        short(),
+        short_windows(),
         long(|n| match n {
             0..6 => 0.0,
             6..12 => sine(n - 6, 12),
@@ -79,7 +79,7 @@ fn long(window: impl Fn(usize) -> f64) -> Transform {
 }
 
 /// Three windows of 12 samples, 6 apart, in the middle; line k of window w is line 3 k + w.
-fn short() -> Transform {
+fn short_windows() -> Transform {
     let mut sums = [[0.0; 18]; 18];
     for window in 0..3 {
         for sum in 0..6 {

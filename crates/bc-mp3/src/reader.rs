@@ -30,7 +30,7 @@ pub struct Frame<'a> {
     pub cut_off: bool,
 }
 
-/// What ended where the reader is: this decides what is accepted there.
+/// What precedes the reader's position: this decides what is accepted there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Boundary {
     /// A frame: the next one is accepted without confirmation.
@@ -134,13 +134,13 @@ impl<R: Read> Reader<R> {
             self.fill(LOOKAHEAD)?;
             let Some(&byte) = self.ahead().first() else { return Ok(None) };
             if byte == 0xff {
-                if let Some((header, length)) = self.frame_here() {
+                if let Some((header, length)) = self.frame_at_position() {
                     if !self.take_info(&header, length) {
                         return Ok(Some((header, length)));
                     }
                     continue;
                 }
-            } else if let Some(length) = self.tag_here() {
+            } else if let Some(length) = self.tag_at_position() {
                 self.skip_tag(length)?;
                 self.ended_here = Boundary::TagOrBeginning;
                 continue;
@@ -170,7 +170,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The frame that begins here, if one does.
-    fn frame_here(&mut self) -> Option<(Header, usize)> {
+    fn frame_at_position(&mut self) -> Option<(Header, usize)> {
         let header = Header::read(self.ahead()).ok()?;
         let expected =
             self.ended_here == Boundary::Frame && self.last.is_some_and(|last| header.same_stream(&last));
@@ -246,7 +246,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The length of the tag that begins here, if one does.
-    fn tag_here(&self) -> Option<u64> {
+    fn tag_at_position(&self) -> Option<u64> {
         let ahead = self.ahead();
         let length = tags::length(ahead)?;
         let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.position));

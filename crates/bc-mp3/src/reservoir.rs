@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn consumed_bytes_are_refused_and_unread_ones_are_not() {
+    fn reservoir_refuses_consumed_bytes() {
         let mut reservoir = Reservoir::default();
         assert_eq!(reservoir.add(1, &[1; 10]), Err(FrameError::Reservoir));
         reservoir.consume(8 * 6 - 3);

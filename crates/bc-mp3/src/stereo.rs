@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_of_channels_with_different_windows_add_up_to_the_mean() {
+    fn downmixed_channels_with_different_windows_equal_the_mean() {
         let values = |seed: usize| std::array::from_fn(|n| ((n * 37 + seed * 101) % 97) as f32 - 48.0);
         for is_mid_side in [false, true] {
             let (mut mean_of_both, mut other) = (values(1), values(2));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn mpeg1_positions_are_between_right_and_left() {
+    fn mpeg1_intensity_positions_are_between_right_and_left() {
         let header = Header::read(&[0xff, 0xfb, 0x90, 0x70]).unwrap();
         let near = |(a, b): (f32, f32), (c, d): (f32, f32)| (a - c).abs() < 1e-6 && (b - d).abs() < 1e-6;
         assert!(near(shares(&header, 0, false), (0.0, 1.0)));

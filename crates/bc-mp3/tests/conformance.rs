@@ -1,4 +1,4 @@
-//! The ISO conformance streams and deliberately odd ones beside their reference PCM (`../shared/mp3`, see its README).
+//! The ISO conformance streams and deliberately odd ones compared with their reference PCM (`../shared/mp3`, see its README).
 
 mod support;
 
@@ -35,7 +35,7 @@ struct Compared {
     unmatched: usize,
 }
 
-/// Decodes a stream beside its PCM. minimp3, which made it, leaves out frames that do not decode, and starts over after some.
+/// Decodes a stream and compares it with its PCM. minimp3, which made it, leaves out frames that do not decode, and starts over after some.
 fn compare(path: &Path) -> Compared {
     let bytes = std::fs::read(path).unwrap();
     let frames = support::frames(&bytes, Output::Channels);
@@ -51,18 +51,21 @@ fn compare(path: &Path) -> Compared {
         .map(|two| f32::from(i16::from_le_bytes([two[0], two[1]])))
         .collect();
     let length = frames.first().map_or(1_152, |frame| frame.samples.len());
-    let (mut at, mut worst, mut unmatched) = (skipped(&bytes), 0.0, 0);
+    let (mut position, mut worst, mut unmatched) = (skipped(&bytes), 0.0, 0);
     for theirs in pcm.chunks(length) {
-        let apart = |at: usize| {
-            let ours = sound.get(at..at + theirs.len())?;
+        let peak_difference = |position: usize| {
+            let ours = sound.get(position..position + theirs.len())?;
             Some(ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
         };
         // A frame further on only where there was damage.
         let ahead = if frames.iter().any(|frame| frame.fault.is_some()) { 8 } else { 1 };
-        let places = (0..ahead).map(|frames| at + frames * length);
-        match places.filter_map(|place| Some((place, apart(place)?))).find(|(_, peak)| *peak <= PEAK) {
-            Some((place, peak)) => {
-                at = place + theirs.len();
+        let offsets = (0..ahead).map(|frames| position + frames * length);
+        match offsets
+            .filter_map(|offset| Some((offset, peak_difference(offset)?)))
+            .find(|(_, peak)| *peak <= PEAK)
+        {
+            Some((offset, peak)) => {
+                position = offset + theirs.len();
                 worst = f32::max(worst, peak);
             }
             None => unmatched += 1,
@@ -80,7 +83,7 @@ fn skipped(bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn every_stream_is_decoded_as_its_pcm_says_or_its_fault_is_named() {
+fn conformance_streams_match_their_pcm_or_name_their_fault() {
     let streams = support::files(&support::shared("mp3"), "bit");
     if streams.is_empty() {
         eprintln!("skipped: no conformance streams (../shared/mp3 or BYTECOVER_SHARED)");
@@ -111,7 +114,7 @@ fn every_stream_is_decoded_as_its_pcm_says_or_its_fault_is_named() {
 }
 
 #[test]
-fn one_channel_is_the_mean_of_all_on_every_stream() {
+fn mono_output_is_the_mean_of_all_channels() {
     for path in support::files(&support::shared("mp3"), "bit") {
         support::check::check(&std::fs::read(&path).unwrap());
     }

@@ -72,7 +72,7 @@ fn picture() -> Vec<u8> {
 }
 
 #[test]
-fn every_frame_is_found_whatever_is_around_it() {
+fn frames_are_found_among_tags_and_junk() {
     for name in ["joint-44100", "stereo-16000", "mono-8000", "free-44100"] {
         let pieces = pieces(name);
         let all = pieces.len() - 1;
@@ -98,13 +98,13 @@ fn every_frame_is_found_whatever_is_around_it() {
             ),
             ("ID3v2 in the middle", between(27, &id3v2(&picture(), false)), all),
             ("APE before", [ape(&picture(), true), whole.clone()].concat(), all),
-            ("APE behind", [whole.clone(), ape(&picture(), true)].concat(), all),
-            ("APE behind, footer only", [whole.clone(), ape(&picture(), false)].concat(), all),
-            ("APE and ID3v1 behind", [whole.clone(), ape(b"x", true), id3v1()].concat(), all),
+            ("APE after", [whole.clone(), ape(&picture(), true)].concat(), all),
+            ("APE after, footer only", [whole.clone(), ape(&picture(), false)].concat(), all),
+            ("APE and ID3v1 after", [whole.clone(), ape(b"x", true), id3v1()].concat(), all),
             ("extended ID3v1", [whole.clone(), extended, id3v1()].concat(), all),
             ("a picture before", [picture(), whole.clone()].concat(), all),
             ("a picture in the middle", between(28, &picture()), all),
-            ("a picture behind", [whole.clone(), picture()].concat(), all),
+            ("a picture after", [whole.clone(), picture()].concat(), all),
             ("zeros in the middle", between(25, &[0; 3_000]), all),
             ("text in the middle", between(25, "</html>\n".repeat(40).as_bytes()), all),
             // The header of the second is a frame of silence, as everywhere but at the beginning.
@@ -122,7 +122,7 @@ fn every_frame_is_found_whatever_is_around_it() {
 }
 
 #[test]
-fn every_fixture_decodes() {
+fn all_fixtures_decode() {
     let fixtures = support::fixtures();
     assert_eq!(fixtures.len(), 11);
     for path in fixtures {
@@ -134,7 +134,7 @@ fn every_fixture_decodes() {
 }
 
 #[test]
-fn lost_bytes_are_counted_and_the_remaining_frames_decoded() {
+fn lost_bytes_are_counted_and_remaining_frames_decode() {
     let pieces = pieces("joint-44100");
     let all = pieces.len() - 1;
     let whole = pieces.concat();
@@ -183,7 +183,7 @@ fn main_data_of_one_frame_is_not_used_by_another() {
 }
 
 #[test]
-fn what_the_header_says_is_read_and_nothing_else_depends_on_it() {
+fn info_header_is_read_and_does_not_affect_decoding() {
     for (name, rate) in [("joint-44100", 44_100), ("mono-8000", 8_000), ("mono-48000", 48_000)] {
         let mut pieces = pieces(name);
         let frames = pieces.len() - 1;
@@ -198,10 +198,10 @@ fn what_the_header_says_is_read_and_nothing_else_depends_on_it() {
         assert!(info.unwrap().delay_and_padding.is_some_and(|(delay, padding)| delay > 500 && padding > 500));
         // The count, after the name and the flags.
         let name_at = pieces[0].windows(4).position(|name| name == b"Info" || name == b"Xing").unwrap();
-        for said in [0u32, 7, 100_000] {
-            pieces[0][name_at + 8..name_at + 12].copy_from_slice(&said.to_be_bytes());
+        for declared in [0u32, 7, 100_000] {
+            pieces[0][name_at + 8..name_at + 12].copy_from_slice(&declared.to_be_bytes());
             let (_, info) = read(&pieces.concat());
-            assert_eq!(info.unwrap().frames, Some(said).filter(|&said| said > 0));
+            assert_eq!(info.unwrap().frames, Some(declared).filter(|&declared| declared > 0));
             assert_eq!(count(&pieces.concat()), (frames, 0));
         }
         // A VBRI frame of the same size.
@@ -219,7 +219,7 @@ fn what_the_header_says_is_read_and_nothing_else_depends_on_it() {
 }
 
 #[test]
-fn a_format_that_changes_shows_in_the_headers() {
+fn format_changes_are_visible_in_the_headers() {
     let (a, b) = (pieces("joint-44100"), pieces("mono-48000"));
     let frames = support::frames(&[a.concat(), b.concat()].concat(), Output::Channels);
     let formats: Vec<_> =

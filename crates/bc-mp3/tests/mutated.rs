@@ -1,4 +1,4 @@
-//! Damaged streams: decoded or refused, and what is said of any bytes holds of them.
+//! Damaged streams are decoded or refused, and pass the checks for arbitrary bytes.
 
 mod support;
 
@@ -14,18 +14,18 @@ proptest! {
         cut in any::<prop::sample::Index>(),
     ) {
         let mut bytes = std::fs::read(&support::fixtures()[file]).unwrap();
-        for (place, byte) in changes {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
+        for (position, byte) in changes {
+            let position = position.index(bytes.len());
+            bytes[position] = byte;
         }
         bytes.drain(..cut.index(bytes.len()) / 4);
         support::check::check(&bytes);
     }
 }
 
-/// What the fuzzer began with and what it found (`fuzz/README.md`).
+/// Seeds of the fuzzer and inputs that it found (`fuzz/README.md`).
 #[test]
-fn the_fuzzers_corpus_and_findings_pass() {
+fn fuzzer_corpus_and_findings_pass() {
     let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     let mut count = 0;
     for folder in ["corpus/mp3", "regressions/mp3"] {

@@ -60,10 +60,10 @@ impl Trained {
 fn measured(settings: &NetworkSettings, frames: usize, recompute: bool) -> [usize; 2] {
     let bins = settings.bins();
     let values: Vec<f32> = (0..BATCH * bins * frames).map(|i| (i % 1013) as f32 / 1013.0).collect();
-    let (mut trained, made) = bc_testing::memory::held(|| Trained::new(settings, recompute));
+    let (mut trained, made) = bc_testing::memory::bytes_retained(|| Trained::new(settings, recompute));
     // The first step of all makes what the threads keep.
     trained.step(&values, frames);
-    let ((), taken) = bc_testing::memory::most(|| trained.step(&values, frames));
+    let ((), taken) = bc_testing::memory::peak_bytes(|| trained.step(&values, frames));
     [taken, made]
 }
 

@@ -1,6 +1,6 @@
 //! The identification header: channels, pre-skip, gain, channel mapping (RFC 7845 section 5.1).
 
-/// What the header says.
+/// The fields of the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     /// Channels to put out, 1 to 8.
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn mono_and_stereo_need_no_table() {
+    fn mono_and_stereo_have_no_channel_mapping_table() {
         let head = Head::parse(&bytes(1, 2, 0, &[])).unwrap();
         assert_eq!(
             head,
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn surround_has_a_table() {
+    fn surround_has_a_channel_mapping_table() {
         let head = Head::parse(&bytes(1, 6, 1, &[4, 2, 0, 4, 1, 2, 3, 5])).unwrap();
         assert_eq!((head.streams, head.coupled, head.mapping), (4, 2, vec![0, 4, 1, 2, 3, 5]));
     }

@@ -1,4 +1,4 @@
-//! The reference decoder behind a safe interface; the only module of this crate with `unsafe`.
+//! A safe interface to the reference decoder; the only module of this crate with `unsafe`.
 
 #![allow(unsafe_code, reason = "libopus by its interface of C")]
 
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_those_of_rfc_6716() {
+    fn durations_match_rfc_6716() {
         // Table 2: SILK of 10 to 60 ms, hybrid of 10 and 20, CELT of 2.5 to 20; one frame per packet.
         for (config, milliseconds) in [(0, 10.0), (3, 60.0), (12, 10.0), (15, 20.0), (16, 2.5), (31, 20.0)] {
             assert_eq!(duration(&[config << 3]), Some((milliseconds * 48.0) as usize), "{config}");

@@ -7,9 +7,9 @@ use symphonia::core::errors::Error;
 use symphonia::core::packet::{Packet, PacketBuilder};
 
 /// A small generator (xorshift64), so that a failure is reproducible.
-struct Dice(u64);
+struct RandomStream(u64);
 
-impl Dice {
+impl RandomStream {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -46,15 +46,15 @@ fn with_data(packet: &Packet, data: Vec<u8>) -> Packet {
 }
 
 #[test]
-fn damaged_packets_are_errors_or_samples_and_the_next_one_decodes() {
+fn damaged_packets_do_not_affect_the_next_packet() {
     let (mut refused, mut decoded) = (0, 0);
     for (seed, path) in (1..).zip(fixtures()) {
-        let mut dice = Dice(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
+        let mut random = RandomStream(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let (format, mut decoder) = open(&path);
         let originals = packets(format);
         for _ in 0..300 {
-            let packet = &originals[dice.below(originals.len())];
-            match decoder.decode(&with_data(packet, dice.damage(&packet.data))) {
+            let packet = &originals[random.below(originals.len())];
+            match decoder.decode(&with_data(packet, random.damage(&packet.data))) {
                 Ok(audio) => {
                     assert!(audio.frames() <= 5_760, "{}", path.display());
                     decoded += 1;
@@ -74,7 +74,7 @@ fn damaged_packets_are_errors_or_samples_and_the_next_one_decodes() {
 }
 
 #[test]
-fn an_empty_packet_is_an_error_and_nothing_else_changes() {
+fn empty_packet_is_an_error_and_changes_nothing() {
     let path = fixtures().into_iter().find(|path| support::name(path) == "celt-stereo-20.opus").unwrap();
     let (format, mut decoder) = open(&path);
     let (mut plain, mut part) = (Vec::<f32>::new(), Vec::new());
@@ -90,7 +90,7 @@ fn an_empty_packet_is_an_error_and_nothing_else_changes() {
 
 /// The pre-skip of `long-skip.opus` covers 32 packets; those lost of them count as skipped.
 #[test]
-fn a_lost_packet_of_the_pre_skip_is_not_taken_from_what_follows() {
+fn lost_pre_skip_packet_is_not_skipped_later() {
     let path = fixtures().into_iter().find(|path| support::name(path) == "long-skip.opus").unwrap();
     let (format, mut decoder) = open(&path);
     let (mut samples, mut part) = (Vec::<f32>::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Every mode of Opus beside the C libopus and ffmpeg's own decoder.
+//! Every mode of Opus compared with the C libopus and ffmpeg's own decoder.
 //!
 //! `fixtures/*.ref` hold a part of what ffmpeg with libopus decoded; where ffmpeg is installed, the test decodes
 //! with it again and compares every sample.
@@ -39,7 +39,7 @@ fn common(path: &Path, ours: usize, theirs: usize) -> usize {
 }
 
 #[test]
-fn samples_are_those_of_libopus() {
+fn samples_match_libopus() {
     for path in fixtures() {
         let stored = std::fs::read(path.with_file_name(format!("{}.ref", name(&path)))).unwrap();
         let (head, body) = stored.split_at(8);
@@ -59,7 +59,7 @@ fn samples_are_those_of_libopus() {
     }
 }
 
-/// For each channel of six in Vorbis's order, which is the file's, its place in ffmpeg's.
+/// For each channel of six in Vorbis's order, which is the file's, its index in ffmpeg's.
 const SURROUND: [usize; 6] = [0, 2, 1, 4, 5, 3];
 
 /// Interleaved samples as ffmpeg decodes them, in the file's order of channels.
@@ -76,11 +76,11 @@ fn ffmpeg(path: &Path, decoder: &str) -> Option<Vec<f32>> {
     if name(path) != "surround.opus" {
         return Some(samples);
     }
-    Some(samples.chunks_exact(6).flat_map(|frame| SURROUND.map(|place| frame[place])).collect())
+    Some(samples.chunks_exact(6).flat_map(|frame| SURROUND.map(|channel| frame[channel])).collect())
 }
 
 #[test]
-fn samples_are_those_of_ffmpeg_where_it_is_installed() {
+fn samples_match_ffmpeg_if_installed() {
     for path in fixtures() {
         let Some(theirs) = ffmpeg(&path, "libopus") else {
             bc_testing::skip!("no ffmpeg with libopus");
@@ -96,7 +96,7 @@ fn samples_are_those_of_ffmpeg_where_it_is_installed() {
 /// SILK from its 8, 12 or 16 kHz to 48 kHz is left to the decoder (RFC 6716 section 4.2.9), and ffmpeg's resampler
 /// has another phase: 12 dB, which a decoder gone wrong or shifted by a tenth of a millisecond misses.
 #[test]
-fn samples_are_nearly_those_of_a_decoder_of_other_authors() {
+fn samples_match_an_independent_decoder_within_tolerance() {
     for path in fixtures() {
         // Where packets of unrelated streams follow each other, decoders fade in ways of their own.
         if name(&path) == "switching.opus" {

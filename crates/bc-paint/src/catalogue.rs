@@ -28,7 +28,7 @@ pub struct Entry {
     pub work: Work,
     /// The number of the work's source in `[paint] sources`.
     pub source: usize,
-    /// `train`, `val`, or `none`: in no list.
+    /// Split of the work: `train`, `val`, or `none` if it is in no list.
     pub split: Split,
     /// Weight of the work's source.
     pub weight: f64,
@@ -79,8 +79,8 @@ impl Catalogue {
     /// Reads the sources and lists of `config`.
     ///
     /// # Errors
-    /// No source, one that cannot be read or holds nothing to paint, two with a work of the same id, lists that
-    /// are no lists.
+    /// No source is given, one cannot be read or holds nothing to paint, two have a work with the same id, or a list of
+    /// works is malformed.
     pub fn read(config: &PaintConfig) -> Result<Self> {
         ensure!(
             !config.sources.is_empty(),
@@ -117,7 +117,7 @@ impl Catalogue {
     }
 }
 
-/// Whether a work of a source without lists is held out.
+/// The split of a work of a source without lists: a hash of its id decides whether it is held out.
 fn by_hash(id: &str, config: &PaintConfig) -> Split {
     let hash = u64::from_str_radix(&Fingerprint::of("held out").add(id).finish(), 16).unwrap_or(0);
     if (hash as f64 / u64::MAX as f64) < config.held_out { Split::Val } else { Split::Train }

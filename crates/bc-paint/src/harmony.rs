@@ -1,7 +1,7 @@
-//! Chords: derived from notes, or made up for a melody.
+//! Chords: derived from notes, or invented for a melody.
 
-use crate::dice::Dice;
 use crate::notes::{Note, Parts};
+use crate::random_stream::RandomStream;
 
 /// A kind of chord: name, intervals above the root and their weights in a match, and what is added to a match.
 type Kind = (&'static str, &'static [(u8, f32)], f32);
@@ -22,7 +22,7 @@ const KINDS: [Kind; 7] = [
 pub struct Chord {
     /// Pitch class of the root: 0 is C.
     pub root: u8,
-    /// Place among the kinds known here.
+    /// Index of its kind in `KINDS`.
     kind: u8,
 }
 
@@ -129,16 +129,17 @@ pub fn chroma(parts: &[(&[Note], f32)], window: f32, windows: usize) -> Vec<[f32
 pub fn of_setting(parts: &Parts, given: &[GivenChord], window: f32, windows: usize) -> Vec<Option<Chord>> {
     if !given.is_empty() {
         return (0..windows)
-            .map(|place| {
-                let middle = (place as f32 + 0.5) * window;
+            .map(|index| {
+                let middle = (index as f32 + 0.5) * window;
                 given.iter().rev().find(|(start, ..)| *start <= middle).map(|(.., chord)| *chord)
             })
             .collect();
     }
-    if parts.backing.len() + parts.bridge.len() < windows / 4 + 1 {
+    if parts.backing.len() + parts.second_voice.len() < windows / 4 + 1 {
         return vec![None; windows];
     }
-    let weighted: [(&[Note], f32); 3] = [(&parts.backing, 1.0), (&parts.bridge, 0.5), (&parts.melody, 0.35)];
+    let weighted: [(&[Note], f32); 3] =
+        [(&parts.backing, 1.0), (&parts.second_voice, 0.5), (&parts.melody, 0.35)];
     let sounding = chroma(&weighted, window, windows);
     let low: Vec<Note> = parts.backing.iter().filter(|note| note.pitch < 52).copied().collect();
     let bass = chroma(&[(&low, 1.0)], window, windows);
@@ -173,14 +174,14 @@ fn best(sounding: &[f32; 12], bass: &[f32; 12], previous: Option<Chord>) -> Opti
     Chord::all().max_by(|a, b| fit(*a).total_cmp(&fit(*b)))
 }
 
-/// Made-up chords for a melody: triads that hold what sounds, mostly of its key, with some chance.
-pub fn harmonise(melody: &[[f32; 12]], dice: &mut Dice) -> Vec<Option<Chord>> {
+/// Invents chords for a melody: triads that contain the sounding notes, mostly of its key, with some randomness.
+pub fn harmonise(melody: &[[f32; 12]], random: &mut RandomStream) -> Vec<Option<Chord>> {
     let mut key = [1e-6f32; 12];
     for window in melody {
         key.iter_mut().zip(window).for_each(|(sum, value)| *sum += value);
     }
     let total: f32 = key.iter().sum();
-    let (bold, steady) = (dice.uniform(0.2, 0.8), dice.uniform(0.0, 0.8));
+    let (bold, steady) = (random.uniform(0.2, 0.8), random.uniform(0.0, 0.8));
     let mut previous = None;
     melody
         .iter()
@@ -192,7 +193,7 @@ pub fn harmonise(melody: &[[f32; 12]], dice: &mut Dice) -> Vec<Option<Chord>> {
                     (now + sounding[class] / here, always + key[class] / total)
                 });
                 let stays = if previous == Some(chord) { steady } else { 0.0 };
-                3.0 * now + 2.0 * always + sounding[chord.root as usize] / here + stays + dice.normal(bold)
+                3.0 * now + 2.0 * always + sounding[chord.root as usize] / here + stays + random.normal(bold)
             };
             let scored: Vec<(f32, Chord)> = Chord::triads().map(|chord| (score(chord), chord)).collect();
             previous = scored.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, chord)| chord);
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn symbols_are_read() {
+    fn chord_symbols_are_parsed() {
         let read = |symbol| Chord::parse(symbol).map(|c| (c.root, KINDS[c.kind as usize].0));
         assert_eq!(read("C"), Some((0, "")));
         assert_eq!(read("F#m"), Some((6, "m")));
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chord_is_found_in_its_notes() {
+    fn chords_are_derived_from_notes() {
         let note = |start: f32, pitch| Note { start, end: start + 2.0, pitch, loudness: 0.8 };
         let backing = vec![
             note(0.0, 48),
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tune_in_c_gets_chords_of_c() {
+    fn tune_in_c_gets_chords_of_c() {
         let scale = [60, 64, 67, 65, 69, 72, 67, 71, 74, 60, 64, 67];
         let melody: Vec<Note> = scale
             .iter()
@@ -250,9 +251,9 @@ mod tests {
         let windows = chroma(&[(&melody, 1.0)], 3.0, 4);
         let mut fitting = 0;
         for seed in 0..50 {
-            let chords = harmonise(&windows, &mut Dice::new(seed, "test", "", &[]));
-            let wanted = ["C", "F", "G", "C"].map(Chord::parse);
-            fitting += chords.iter().zip(&wanted).filter(|(a, b)| a == b).count();
+            let chords = harmonise(&windows, &mut RandomStream::new(seed, "test", "", &[]));
+            let expected = ["C", "F", "G", "C"].map(Chord::parse);
+            fitting += chords.iter().zip(&expected).filter(|(a, b)| a == b).count();
         }
         assert!(fitting > 140, "{fitting} of 200");
     }

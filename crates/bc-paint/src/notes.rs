@@ -14,12 +14,38 @@ pub struct Note {
 }
 
 /// The notes of a setting by their role; any of them may be empty, but not both melody and backing.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Parts {
     /// The tune.
     pub melody: Vec<Note>,
     /// Second voices and fills.
-    pub bridge: Vec<Note>,
+    pub second_voice: Vec<Note>,
     /// The accompaniment.
     pub backing: Vec<Note>,
+}
+
+/// Fingerprints of works are made from this text, so it keeps `bridge`, POP909's name of the second voices.
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("melody", &self.melody)
+            .field("bridge", &self.second_voice)
+            .field("backing", &self.backing)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_text_that_fingerprints_are_made_from_is_unchanged() {
+        let note = Note { start: 0.0, end: 1.0, pitch: 60, loudness: 0.5 };
+        let parts = Parts { melody: vec![note], ..Parts::default() };
+        assert_eq!(
+            format!("{parts:?}"),
+            "Parts { melody: [Note { start: 0.0, end: 1.0, pitch: 60, loudness: 0.5 }], bridge: [], backing: [] }"
+        );
+    }
 }

@@ -1,33 +1,33 @@
-//! Versions of works as pictures.
+//! Paints versions of works as pictures.
 
 use anyhow::{Result, ensure};
 use bc_formats::features::CqtSettings;
 
 use crate::arrange;
-use crate::dice::Dice;
-use crate::draw::{Draw, Taste};
+use crate::random_stream::RandomStream;
 use crate::sound::{self, Picture, grid::Grid};
+use crate::version_seed::{VariationRange, VersionSeed};
 use crate::work::Work;
 
 /// Paints versions; shared by threads.
 #[derive(Debug, Clone)]
 pub struct Painter {
     grid: Grid,
-    taste: Taste,
+    range: VariationRange,
 }
 
 impl Painter {
     /// A painter of the transform of `settings`, its columns pooled by `settings.pool`.
     ///
     /// # Errors
-    /// Bins that do not divide a semitone.
-    pub fn new(settings: &CqtSettings, taste: Taste) -> Result<Self> {
+    /// The number of bins per octave is not a multiple of 12.
+    pub fn new(settings: &CqtSettings, range: VariationRange) -> Result<Self> {
         ensure!(
             settings.bins_per_octave.is_multiple_of(12),
             "[features] bins_per_octave = {}: painting needs a multiple of 12",
             settings.bins_per_octave
         );
-        Ok(Self { grid: Grid::new(settings), taste })
+        Ok(Self { grid: Grid::new(settings), range })
     }
 
     /// Seconds of a column.
@@ -36,12 +36,12 @@ impl Painter {
     }
 
     /// Paints `columns` columns of one version of a work: bins x columns magnitudes, all finite.
-    pub fn paint(&self, work: &Work, draw: Draw, columns: usize) -> Picture {
+    pub fn paint(&self, work: &Work, version: VersionSeed, columns: usize) -> Picture {
         let seconds = columns as f32 * self.grid.column_s;
-        let performance = arrange::perform(work, &self.taste, draw, seconds);
-        let position = [draw.epoch, draw.version];
+        let performance = arrange::perform(work, &self.range, version, seconds);
+        let position = [version.epoch, version.version];
         sound::paint(&self.grid, &performance, columns, |purpose| {
-            Dice::new(draw.seed, purpose, &work.id, &position)
+            RandomStream::new(version.seed, purpose, &work.id, &position)
         })
     }
 }

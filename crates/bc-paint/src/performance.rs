@@ -28,12 +28,12 @@ pub enum Role {
 
 /// One instrument's notes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Part {
+pub struct InstrumentPart {
     /// The role of the part.
     pub role: Role,
     /// The tones, in no particular order.
     pub tones: Vec<Tone>,
-    /// Loudness beside the other parts of the lead or of the rest, as a factor of the amplitude.
+    /// Factor on the amplitude, relative to the other parts of the lead or of the accompaniment.
     pub gain: f32,
 }
 
@@ -41,7 +41,7 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Performance {
     /// Pitched parts.
-    pub parts: Vec<Part>,
+    pub parts: Vec<InstrumentPart>,
     /// Drums.
     pub hits: Vec<Hit>,
     /// Semitones that the whole is out of tune.

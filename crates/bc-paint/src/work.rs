@@ -3,7 +3,7 @@
 use crate::harmony::{self, Chord, GivenChord};
 pub use crate::notes::{Note, Parts};
 
-/// How a setting's notes are counted.
+/// Tempo and bars of a setting.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metre {
     /// Seconds of a beat.
@@ -21,7 +21,7 @@ pub struct Setting {
     pub parts: Parts,
     /// Tempo and bars.
     pub metre: Metre,
-    /// Where the last note ends, as a bar line.
+    /// The bar line at which the last note ends.
     pub beats: f32,
     /// The bar line at or before the melody's first note (of any note where there is no melody).
     pub entry: f32,
@@ -33,14 +33,14 @@ pub struct Setting {
     pub melody_chroma: Vec<[f32; 12]>,
 }
 
-/// A work, of which versions are made.
+/// A work, of which versions are painted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
-    /// Unique in its source.
+    /// Id of the work, unique in its source.
     pub id: String,
-    /// Empty where the source has none.
+    /// Title, empty if the source has none.
     pub title: String,
-    /// The work's notations, one at least.
+    /// The work's notations, at least one.
     pub settings: Vec<Setting>,
 }
 
@@ -56,21 +56,21 @@ impl Setting {
             metre.beat_s /= 2.0;
             metre.bar = if metre.bar < 4.0 { 2.0 * metre.bar } else { metre.bar };
         }
-        let first = all(&parts).map(|note| note.start).reduce(f32::min)?;
+        let first = notes_of(&parts).map(|note| note.start).reduce(f32::min)?;
         let phase = bar_phase(&parts, metre.bar);
         let shift = phase + ((first - phase) / metre.bar + 1e-4).floor() * metre.bar;
         for_each_note(&mut parts, |note| (note.start, note.end) = (note.start - shift, note.end - shift));
         given.iter_mut().for_each(|chord| (chord.0, chord.1) = (chord.0 - shift, chord.1 - shift));
-        for part in [&mut parts.melody, &mut parts.bridge, &mut parts.backing] {
+        for part in [&mut parts.melody, &mut parts.second_voice, &mut parts.backing] {
             part.iter_mut().for_each(|note| note.start = note.start.max(0.0));
             part.sort_by(|a, b| a.start.total_cmp(&b.start).then(a.pitch.cmp(&b.pitch)));
         }
-        let last = all(&parts).map(|note| note.end).reduce(f32::max)?;
+        let last = notes_of(&parts).map(|note| note.end).reduce(f32::max)?;
         let beats = (last / metre.bar - 0.1).ceil().max(1.0) * metre.bar;
         if beats * metre.beat_s < 4.0 {
             return None;
         }
-        let lead = parts.melody.first().or(parts.backing.first()).or(parts.bridge.first())?;
+        let lead = parts.melody.first().or(parts.backing.first()).or(parts.second_voice.first())?;
         let entry = (lead.start / metre.bar).floor() * metre.bar;
         let window = if metre.bar >= 4.0 { metre.bar / 2.0 } else { metre.bar };
         let windows = (beats / window).ceil() as usize;
@@ -81,20 +81,20 @@ impl Setting {
 }
 
 fn for_each_note(parts: &mut Parts, mut change: impl FnMut(&mut Note)) {
-    for part in [&mut parts.melody, &mut parts.bridge, &mut parts.backing] {
+    for part in [&mut parts.melody, &mut parts.second_voice, &mut parts.backing] {
         part.iter_mut().for_each(&mut change);
     }
 }
 
-fn all(parts: &Parts) -> impl Iterator<Item = &Note> {
-    parts.melody.iter().chain(&parts.bridge).chain(&parts.backing)
+fn notes_of(parts: &Parts) -> impl Iterator<Item = &Note> {
+    parts.melody.iter().chain(&parts.second_voice).chain(&parts.backing)
 }
 
 /// Where bars begin, in beats from 0 to `bar`: on a grid of quarters of a beat that most notes begin on,
 /// where long and low notes begin.
 fn bar_phase(parts: &Parts, bar: f32) -> f32 {
     let (mut cosine, mut sine) = (0.0f64, 0.0f64);
-    for note in all(parts) {
+    for note in notes_of(parts) {
         let angle = f64::from(note.start) * 4.0 * std::f64::consts::TAU;
         cosine += angle.cos();
         sine += angle.sin();
@@ -102,7 +102,7 @@ fn bar_phase(parts: &Parts, bar: f32) -> f32 {
     let grid = (sine.atan2(cosine) / (4.0 * std::f64::consts::TAU)) as f32;
     let steps = (4.0 * bar).round().max(1.0) as usize;
     let mut weights = vec![0.0f32; steps];
-    for note in all(parts) {
+    for note in notes_of(parts) {
         let step = (4.0 * (note.start - grid)).round().rem_euclid(steps as f32) as usize % steps;
         let low = if note.pitch < 52 { 2.0 } else { 1.0 };
         weights[step] += low * (note.end - note.start).clamp(0.0, 2.0);
@@ -126,26 +126,27 @@ mod tests {
     }
 
     #[test]
-    fn bar_lines_are_where_the_long_low_notes_begin() {
+    fn bar_lines_are_where_long_low_notes_begin() {
         let melody = line((0..64).map(|n| 0.37 + 0.5 * n as f32));
         let mut backing = line((0..8).map(|n| 1.37 + 4.0 * n as f32));
         backing.iter_mut().for_each(|note| (note.pitch, note.end) = (36, note.start + 4.0));
         let metre = Metre { beat_s: 0.5, bar: 4.0, compound: false };
-        let made = Setting::new(Parts { melody, bridge: Vec::new(), backing }, metre, Vec::new()).unwrap();
+        let setting =
+            Setting::new(Parts { melody, second_voice: Vec::new(), backing }, metre, Vec::new()).unwrap();
         // The first note lies a beat before the bar, so beat 0 is the bar line three beats earlier.
-        assert!((made.parts.backing[0].start - 4.0).abs() < 1e-3, "{:?}", made.parts.backing[0]);
-        assert!((made.parts.melody[0].start - 3.0).abs() < 1e-3);
-        assert_eq!(made.beats % 4.0, 0.0);
-        assert_eq!(made.entry, 0.0);
+        assert!((setting.parts.backing[0].start - 4.0).abs() < 1e-3, "{:?}", setting.parts.backing[0]);
+        assert!((setting.parts.melody[0].start - 3.0).abs() < 1e-3);
+        assert_eq!(setting.beats % 4.0, 0.0);
+        assert_eq!(setting.entry, 0.0);
     }
 
     #[test]
     fn slow_beats_are_halved() {
         let parts = Parts { melody: line((0..32).map(|n| n as f32)), ..Parts::default() };
         let metre = Metre { beat_s: 1.0, bar: 4.0, compound: false };
-        let made = Setting::new(parts, metre, Vec::new()).unwrap();
-        assert_eq!((made.metre.beat_s, made.metre.bar), (0.5, 4.0));
-        assert_eq!(made.parts.melody[1].start - made.parts.melody[0].start, 2.0);
+        let setting = Setting::new(parts, metre, Vec::new()).unwrap();
+        assert_eq!((setting.metre.beat_s, setting.metre.bar), (0.5, 4.0));
+        assert_eq!(setting.parts.melody[1].start - setting.parts.melody[0].start, 2.0);
     }
 
     #[test]

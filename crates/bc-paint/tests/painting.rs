@@ -1,11 +1,11 @@
-//! Painted versions are reproducible, and placed, transposed and timed as their notes say.
+//! Painted versions are reproducible, and follow the pitch, key and tempo of their notes.
 
 use std::path::Path;
 
 use bc_formats::config::PaintConfig;
 use bc_formats::features::CqtSettings;
 use bc_paint::work::{Metre, Note, Parts, Setting};
-use bc_paint::{Draw, Painter, Taste, Work};
+use bc_paint::{Painter, VariationRange, VersionSeed, Work};
 
 fn work(id: &str) -> Work {
     let tune = [60, 62, 64, 65, 67, 69, 71, 72, 67, 64, 60, 55];
@@ -21,7 +21,7 @@ fn work(id: &str) -> Work {
             loudness: 0.6,
         })
         .collect();
-    let parts = Parts { melody, bridge: Vec::new(), backing };
+    let parts = Parts { melody, second_voice: Vec::new(), backing };
     let metre = Metre { beat_s: 0.5, bar: 4.0, compound: false };
     let setting = Setting::new(parts, metre, Vec::new()).unwrap();
     Work { id: id.to_owned(), title: String::new(), settings: vec![setting] }
@@ -30,38 +30,40 @@ fn work(id: &str) -> Work {
 fn painter(pool: u32, change: impl FnOnce(&mut PaintConfig)) -> Painter {
     let mut config = PaintConfig::default();
     change(&mut config);
-    Painter::new(&CqtSettings { pool, ..CqtSettings::default() }, Taste::of(&config)).unwrap()
+    Painter::new(&CqtSettings { pool, ..CqtSettings::default() }, VariationRange::from_config(&config))
+        .unwrap()
 }
 
-fn draw(seed: u64, epoch: u64, version: u64) -> Draw {
-    Draw { seed, epoch, version }
+fn version_seed(seed: u64, epoch: u64, version: u64) -> VersionSeed {
+    VersionSeed { seed, epoch, version }
 }
 
 #[test]
-fn a_version_is_reproducible_bit_for_bit_and_depends_on_each_part_of_its_position() {
+fn versions_are_reproducible_and_depend_on_seed_and_position() {
     let (painter, work) = (painter(20, |_| {}), work("a"));
-    let one = painter.paint(&work, draw(1, 2, 3), 129);
-    assert_eq!(one, painter.paint(&work, draw(1, 2, 3), 129));
-    let others = [draw(2, 2, 3), draw(1, 3, 3), draw(1, 2, 4)].map(|draw| painter.paint(&work, draw, 129));
-    assert!(others.iter().all(|other| *other != one));
-    assert_ne!(painter.paint(&Work { id: "b".into(), ..work }, draw(1, 2, 3), 129), one);
+    let first = painter.paint(&work, version_seed(1, 2, 3), 129);
+    assert_eq!(first, painter.paint(&work, version_seed(1, 2, 3), 129));
+    let others = [version_seed(2, 2, 3), version_seed(1, 3, 3), version_seed(1, 2, 4)]
+        .map(|seed| painter.paint(&work, seed, 129));
+    assert!(others.iter().all(|other| *other != first));
+    assert_ne!(painter.paint(&Work { id: "b".into(), ..work }, version_seed(1, 2, 3), 129), first);
 }
 
 #[test]
-fn pictures_are_finite_loud_and_whole() {
+fn pictures_have_their_size_and_finite_values() {
     for (pool, columns) in [(5, 517), (20, 129), (1, 300)] {
         let painter = painter(pool, |_| {});
         for version in 0..60 {
-            let picture = painter.paint(&work("a"), draw(1, 0, version), columns);
+            let picture = painter.paint(&work("a"), version_seed(1, 0, version), columns);
             assert_eq!((picture.bins, picture.columns, picture.values.len()), (84, columns, 84 * columns));
             assert!(picture.values.iter().all(|value| value.is_finite() && *value >= 0.0));
-            let most = picture.values.iter().fold(0f32, |most, value| most.max(*value));
-            assert!((0.4..21.0).contains(&most), "version {version}: {most}");
+            let max = picture.values.iter().fold(0f32, |max, value| max.max(*value));
+            assert!((0.4..21.0).contains(&max), "version {version}: {max}");
         }
     }
 }
 
-/// The bin shift at which two pictures' long-time means are most alike.
+/// The bin shift at which two pictures' long-time means are max alike.
 fn shift_between(a: &bc_paint::Picture, b: &bc_paint::Picture) -> i32 {
     let means = |picture: &bc_paint::Picture| -> Vec<f32> {
         (0..84).map(|bin| picture.row(bin).iter().map(|v| v.ln_1p()).sum::<f32>()).collect()
@@ -76,32 +78,33 @@ fn shift_between(a: &bc_paint::Picture, b: &bc_paint::Picture) -> i32 {
 }
 
 #[test]
-fn a_key_of_so_many_semitones_is_a_shift_of_so_many_bins() {
+fn transposition_shifts_pictures_by_as_many_bins() {
     let plain = painter(20, |config| config.transpose = [0, 0]);
     for semitones in [-5, -2, 3, 6] {
         let moved = painter(20, |config| config.transpose = [semitones, semitones]);
-        let mut right = 0;
+        let mut correct = 0;
         for version in 0..20 {
             let pictures =
-                [&plain, &moved].map(|painter| painter.paint(&work("a"), draw(7, 0, version), 129));
-            right += usize::from(shift_between(&pictures[0], &pictures[1]) == semitones);
+                [&plain, &moved].map(|painter| painter.paint(&work("a"), version_seed(7, 0, version), 129));
+            correct += usize::from(shift_between(&pictures[0], &pictures[1]) == semitones);
         }
         // Formants and equaliser stay where they are, so now and then another shift looks better.
-        assert!(right >= 16, "{semitones} semitones: {right} of 20");
+        assert!(correct >= 16, "{semitones} semitones: {correct} of 20");
     }
 }
 
 #[test]
-fn a_tempo_of_twice_the_speed_puts_notes_at_half_the_time() {
-    let of = |tempo: f64| {
+fn double_tempo_halves_the_times_of_notes() {
+    let range = |tempo: f64| {
         let mut config = PaintConfig { edits: 0.0, begin_s: 0.0, spread_s: 0.0, ..PaintConfig::default() };
         config.tempo = [tempo, tempo];
-        Taste::of(&config)
+        VariationRange::from_config(&config)
     };
     let work = work("a");
     for version in 0..20 {
         let [slow, fast] = [1.0, 2.0].map(|tempo| {
-            let performance = bc_paint::arrange::perform(&work, &of(tempo), draw(1, 0, version), 40.0);
+            let performance =
+                bc_paint::arrange::perform(&work, &range(tempo), version_seed(1, 0, version), 40.0);
             let mut starts: Vec<f32> =
                 performance.parts[0].tones.iter().map(|tone| tone.start).take(40).collect();
             starts.sort_by(f32::total_cmp);
@@ -114,7 +117,7 @@ fn a_tempo_of_twice_the_speed_puts_notes_at_half_the_time() {
 }
 
 #[test]
-fn the_archives_are_read() {
+fn pop909_and_tune_archives_are_read() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let (songs, tunes) = (shared.join("covers/pop909-trainval.tar.xz"), shared.join("tunes/tunes.jsonl.xz"));
     if !songs.exists() || !tunes.exists() {
@@ -131,13 +134,13 @@ fn the_archives_are_read() {
     assert!(tunes.iter().filter(|work| work.settings.len() > 1).count() > 500);
     let painter = painter(20, |_| {});
     for work in songs.iter().chain(&tunes).step_by(50) {
-        let picture = painter.paint(work, draw(1, 0, 0), 60);
+        let picture = painter.paint(work, version_seed(1, 0, 0), 60);
         assert!(picture.values.iter().all(|value| value.is_finite()), "{}", work.id);
     }
 }
 
 #[test]
-fn sources_that_cannot_be_read_say_what_is_wrong() {
+fn errors_of_unreadable_sources_name_file_and_cause() {
     let folder = tempfile::tempdir().unwrap();
     let error = |name: &str| format!("{:#}", bc_paint::read::source(&folder.path().join(name)).unwrap_err());
     assert!(error("absent.tar.xz").contains("cannot read the source"), "{}", error("absent.tar.xz"));

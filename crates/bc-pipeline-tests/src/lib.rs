@@ -62,8 +62,8 @@ impl Scratch {
     }
 
     /// Names of all files below `folder` that look unfinished.
-    pub fn litter(&self, folder: &str) -> Vec<PathBuf> {
-        bc_testing::kills::litter(&self.path(folder))
+    pub fn leftover_files(&self, folder: &str) -> Vec<PathBuf> {
+        bc_testing::kills::leftover_files(&self.path(folder))
     }
 }
 
@@ -71,7 +71,7 @@ fn all_output(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// The stage's binary beside this test's own, `target/<profile>/<stage>`, built from the sources as they are now.
+/// The stage's binary next to this test's own, `target/<profile>/<stage>`, built from the sources as they are now.
 fn binary(stage: &str) -> PathBuf {
     programs().join(stage)
 }

@@ -6,10 +6,10 @@ use bc_pipeline_tests::Scratch;
 use serde_json::Value;
 
 #[test]
-fn the_network_of_the_project_finds_covers_on_real_audio() {
+fn included_network_finds_covers_in_real_audio() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let Some(mini) = bc_testing::shared("covers/mini") else { return };
-    let place = Scratch::default();
+    let scratch = Scratch::default();
     let config = project.join("configs/covers-mini.toml");
     let network = project.join("configs/networks/default/network.safetensors");
     let sets = [
@@ -20,12 +20,12 @@ fn the_network_of_the_project_finds_covers_on_real_audio() {
     let stage = |name: &str, command: &str| {
         let mut arguments = vec![command, "--config", config.to_str().unwrap()];
         arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
-        place.succeed(name, &arguments)
+        scratch.succeed(name, &arguments)
     };
     stage("bc-download-index", "build");
     stage("bc-features", "extract");
     stage("bc-eval", "run");
-    let text = std::fs::read(place.path("runs/covers-mini/eval/metrics.json")).unwrap();
+    let text = std::fs::read(scratch.path("runs/covers-mini/eval/metrics.json")).unwrap();
     let figures: Value = serde_json::from_slice(&text).unwrap();
     for split in ["val", "test"] {
         let figures = &figures["splits"][split];

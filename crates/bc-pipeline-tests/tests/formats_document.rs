@@ -40,7 +40,7 @@ fn run_python(python: &Path, program: &str) -> String {
 }
 
 #[test]
-fn the_snippet_turns_a_row_into_an_array() {
+fn documented_snippet_converts_a_row_to_an_array() {
     let Some(python) = python_with("numpy, pyarrow") else { return };
     let document = include_str!("../../../docs/FORMATS.md");
     let snippet = document.split("```python\n").nth(1).and_then(|rest| rest.split("```").next());

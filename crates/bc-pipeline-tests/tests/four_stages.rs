@@ -42,13 +42,13 @@ const STAGES: [(&str, &str); 5] = [
     ("bc-eval", "run"),
 ];
 
-fn stage(place: &Scratch, number: usize) -> String {
+fn stage(scratch: &Scratch, number: usize) -> String {
     let (binary, command) = STAGES[number];
-    place.succeed(binary, &[command, "--config", "tiny.toml"])
+    scratch.succeed(binary, &[command, "--config", "tiny.toml"])
 }
 
-fn figures(place: &Scratch) -> serde_json::Value {
-    let text = std::fs::read_to_string(place.path("runs/tiny/eval/metrics.json")).unwrap();
+fn figures(scratch: &Scratch) -> serde_json::Value {
+    let text = std::fs::read_to_string(scratch.path("runs/tiny/eval/metrics.json")).unwrap();
     let mut figures: serde_json::Value = serde_json::from_str(&text).unwrap();
     figures["provenance"] = serde_json::Value::Null;
     figures
@@ -63,29 +63,29 @@ fn remove(path: &Path) {
 }
 
 #[test]
-fn the_main_job_runs_and_any_stage_can_be_rerun_alone_with_the_same_figures() {
-    let place = Scratch::default();
-    place.write("tiny.toml", TINY);
+fn four_stages_run_and_each_can_be_rerun_with_the_same_figures() {
+    let scratch = Scratch::default();
+    scratch.write("tiny.toml", TINY);
     for number in 0..STAGES.len() {
-        stage(&place, number);
+        stage(&scratch, number);
     }
-    let first = figures(&place);
+    let first = figures(&scratch);
     let map = first["splits"]["test"]["mAP"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&map), "{map}");
     for file in ["report.html", "report.md", "embeddings.parquet"] {
-        assert!(place.path("runs/tiny/eval").join(file).exists(), "no {file}");
+        assert!(scratch.path("runs/tiny/eval").join(file).exists(), "no {file}");
     }
     for file in ["best.safetensors", "metrics.jsonl", "curves.png", "config.toml"] {
-        assert!(place.path("runs/tiny").join(file).exists(), "no {file}");
+        assert!(scratch.path("runs/tiny").join(file).exists(), "no {file}");
     }
 
     // A stage with nothing to do says so.
     for number in [0, 1, 2, 4] {
-        let said = stage(&place, number);
-        assert!(said.contains("Nothing to do"), "{:?} says: {said}", STAGES[number]);
+        let printed = stage(&scratch, number);
+        assert!(printed.contains("Nothing to do"), "{:?} says: {printed}", STAGES[number]);
     }
-    let said = stage(&place, 3);
-    assert!(said.to_lowercase().contains("nothing to do"), "bc-train says: {said}");
+    let printed = stage(&scratch, 3);
+    assert!(printed.to_lowercase().contains("nothing to do"), "bc-train says: {printed}");
 
     // The output of one stage gone, that stage run alone, then the last: the same figures.
     let outputs = [
@@ -96,10 +96,10 @@ fn the_main_job_runs_and_any_stage_can_be_rerun_alone_with_the_same_figures() {
         (4, "runs/tiny/eval"),
     ];
     for (number, output) in outputs {
-        remove(&place.path(output));
-        stage(&place, number);
-        stage(&place, 4);
-        assert_eq!(figures(&place), first, "after {output} was made again");
+        remove(&scratch.path(output));
+        stage(&scratch, number);
+        stage(&scratch, 4);
+        assert_eq!(figures(&scratch), first, "after {output} was made again");
     }
-    assert_eq!(place.litter("."), Vec::<std::path::PathBuf>::new());
+    assert_eq!(scratch.leftover_files("."), Vec::<std::path::PathBuf>::new());
 }

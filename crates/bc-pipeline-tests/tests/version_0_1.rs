@@ -11,7 +11,7 @@ fn data() -> PathBuf {
 }
 
 #[test]
-fn its_index_and_features_are_read_with_their_old_fingerprints() {
+fn index_and_features_of_0_1_keep_their_fingerprints() {
     let index = Index::read(&data().join("index.parquet")).unwrap();
     assert_eq!(index.versions.len(), 12);
     assert_eq!(index.provenance.tool, "bc-download-index 0.1.0");
@@ -36,15 +36,15 @@ fn its_index_and_features_are_read_with_their_old_fingerprints() {
 }
 
 #[test]
-fn extraction_does_nothing_and_reports_that_another_extractor_made_them() {
-    let place = Scratch::default();
+fn extraction_reports_that_another_extractor_made_the_features() {
+    let scratch = Scratch::default();
     for file in ["index.parquet", "features/part-00000.parquet"] {
-        std::fs::create_dir_all(place.path(file).parent().unwrap()).unwrap();
-        std::fs::copy(data().join(file), place.path(file)).unwrap();
+        std::fs::create_dir_all(scratch.path(file).parent().unwrap()).unwrap();
+        std::fs::copy(data().join(file), scratch.path(file)).unwrap();
     }
-    std::fs::copy(data().join("tiny.toml"), place.path("tiny.toml")).unwrap();
-    let said = place.succeed("bc-features", &["extract", "--config", "tiny.toml"]);
+    std::fs::copy(data().join("tiny.toml"), scratch.path("tiny.toml")).unwrap();
+    let printed = scratch.succeed("bc-features", &["extract", "--config", "tiny.toml"]);
     for word in ["Nothing to do: features of 12 of 12", "12 of 12 rows", "`bc-features 0.1.0`", "--renew"] {
-        assert!(said.contains(word), "no `{word}` in {said}");
+        assert!(printed.contains(word), "no `{word}` in {printed}");
     }
 }

@@ -1,6 +1,6 @@
 //! PNG pictures that look the same on every machine.
 //!
-//! In: a path and a closure that draws with plotters. Out: a PNG, whole or not at all. The font
+//! **In**: a path and a closure that draws with plotters. **Out**: a complete PNG file, or none. The font
 //! is part of the program, because clusters and containers have none.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ pub use plotters;
 /// DejaVu Sans, ASCII only.
 static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-ascii.ttf");
 
-/// What is drawn on.
+/// The area that pictures are drawn on.
 pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 /// Writes the PNG `path` of `size` (width, height) pixels; `draw` gets a white area. The font
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_has_its_size_and_text() {
+    fn png_has_its_size_and_replaces_the_file_atomically() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b.png");
         png(&path, (200, 60), |area| {

@@ -4,12 +4,12 @@ use anyhow::{Result, bail};
 
 use crate::Ranks;
 
-/// What a launcher tells this process by environment variables.
+/// What the launcher's environment variables tell this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Launch {
-    pub by: &'static str,
+    pub launcher: &'static str,
     pub size: usize,
-    /// Number of this process among those of its machine.
+    /// Number of this process among those of its machine, from 0.
     pub local: Option<usize>,
 }
 
@@ -18,27 +18,27 @@ pub(crate) struct Launch {
 const LAUNCHERS: &[(&str, &str, &str, &str)] = &[
     ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("mpiexec", "PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
-    // Of a step: a batch script that asked for many tasks and starts one program has none.
+    // The variables of a job step: a batch script that requested many tasks but starts one program has none.
     ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID"),
     ("torchrun", "WORLD_SIZE", "MASTER_ADDR", "LOCAL_RANK"),
 ];
 
-/// `None` where this process is the only one.
+/// The launch that the environment describes; `None` if this process is the only one.
 pub(crate) fn launch(variable: impl Fn(&str) -> Option<String>) -> Option<Launch> {
-    let found = LAUNCHERS.iter().find_map(|&(by, size, beside, local)| {
+    let found = LAUNCHERS.iter().find_map(|&(launcher, size, required, local)| {
         let size = variable(size)?.parse().ok()?;
-        variable(beside)?;
-        // Some launchers leave it to a script around the program to say it.
+        variable(required)?;
+        // With some launchers, a script around the program sets the local rank.
         let local = variable(local).or_else(|| variable("LOCAL_RANK"));
-        Some(Launch { by, size, local: local.and_then(|number| number.parse().ok()) })
+        Some(Launch { launcher, size, local: local.and_then(|number| number.parse().ok()) })
     });
     found.filter(|launch| launch.size > 1)
 }
 
-/// Joins the processes that a launcher started together; alone where it started one, or where there was none.
+/// Joins the processes that a launcher started together. Returns a single rank if it started one, or if there is no launcher.
 ///
 /// # Errors
-/// Several processes that this build, or their launcher, cannot bring together. They would train the same run at
+/// Several processes that this build, or their launcher, cannot connect. They would all train the same run at
 /// the same time.
 pub fn start() -> Result<Ranks> {
     match launch(|name| std::env::var(name).ok()) {
@@ -53,18 +53,18 @@ pub fn local_rank() -> Option<usize> {
 }
 
 fn join(launch: &Launch) -> Result<Ranks> {
-    let Launch { by, size, .. } = launch;
-    if *by == "torchrun" {
+    let Launch { launcher, size, .. } = launch;
+    if *launcher == "torchrun" {
         bail!(
             "WORLD_SIZE = {size} and MASTER_ADDR, as torchrun sets them, ask for {size} processes, but this build \
-             brings processes together by MPI alone: start it with mpirun or srun, or unset WORLD_SIZE"
+             connects processes only by MPI: start it with mpirun or srun, or unset WORLD_SIZE"
         );
     }
     #[cfg(feature = "mpi")]
     return crate::mpi::join(launch);
     #[cfg(not(feature = "mpi"))]
     bail!(
-        "{by} started {size} processes, and this build knows no other than its own: build it with `cargo build \
+        "{launcher} started {size} processes, and this build cannot connect them: build it with `cargo build \
          --release -p bc-train --features mpi`, or start one process"
     )
 }
@@ -80,15 +80,15 @@ mod tests {
     }
 
     #[test]
-    fn launchers_are_known_by_their_variables() {
-        let by = |by, size| Some(Launch { by, size, local: None });
+    fn launchers_are_recognised_by_their_variables() {
+        let launcher = |launcher, size| Some(Launch { launcher, size, local: None });
         assert_eq!(
             launched(&[("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_RANK", "1")]),
-            by("mpirun", 4)
+            launcher("mpirun", 4)
         );
-        assert_eq!(launched(&[("PMI_SIZE", "2"), ("PMI_RANK", "0")]), by("mpiexec", 2));
-        assert_eq!(launched(&[("SLURM_STEP_NUM_TASKS", "8"), ("SLURM_PROCID", "0")]), by("srun", 8));
-        assert_eq!(launched(&[("WORLD_SIZE", "2"), ("MASTER_ADDR", "node1")]), by("torchrun", 2));
+        assert_eq!(launched(&[("PMI_SIZE", "2"), ("PMI_RANK", "0")]), launcher("mpiexec", 2));
+        assert_eq!(launched(&[("SLURM_STEP_NUM_TASKS", "8"), ("SLURM_PROCID", "0")]), launcher("srun", 8));
+        assert_eq!(launched(&[("WORLD_SIZE", "2"), ("MASTER_ADDR", "node1")]), launcher("torchrun", 2));
         // One process, or a batch script that starts no step.
         for alone in [
             &[("OMPI_COMM_WORLD_SIZE", "1"), ("OMPI_COMM_WORLD_RANK", "0")][..],
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_on_the_machine_is_that_of_the_launcher() {
+    fn local_rank_is_that_of_the_launcher() {
         let local = |variables: &[(&str, &str)]| launched(variables).unwrap().local;
         // The batch script's own number, which its processes inherit, is not theirs.
         let mpirun = [("OMPI_COMM_WORLD_SIZE", "8"), ("OMPI_COMM_WORLD_RANK", "5"), ("SLURM_LOCALID", "0")];
@@ -115,11 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_cannot_be_joined_are_refused() {
-        let error = join(&Launch { by: "torchrun", size: 2, local: None }).unwrap_err().to_string();
+    fn processes_that_cannot_be_connected_are_refused() {
+        let error = join(&Launch { launcher: "torchrun", size: 2, local: None }).unwrap_err().to_string();
         assert!(error.contains("mpirun or srun"), "{error}");
         if cfg!(not(feature = "mpi")) {
-            let error = join(&Launch { by: "srun", size: 2, local: None }).unwrap_err().to_string();
+            let error = join(&Launch { launcher: "srun", size: 2, local: None }).unwrap_err().to_string();
             assert!(
                 error.contains("srun started 2 processes") && error.contains("--features mpi"),
                 "{error}"

@@ -1,24 +1,24 @@
 //! Communication between the processes of one training run (its *ranks*).
 //!
 //! **In**: the environment that a launcher (`srun`, `mpirun`) leaves each process, and buffers. **Out**: sums over
-//! ranks, everybody's values, and answers that are the same in all ranks ([`Ranks`]). Training alone is the same
+//! ranks, the values of all ranks, and decisions that are the same in all ranks ([`Ranks`]). Training alone is the same
 //! code with one rank ([`Ranks::alone`]), which costs nothing and needs no MPI.
 //!
 //! ```text
 //! Ranks       what training calls: sums, rows of all ranks, agreements, "rank 0 first"
-//!   Collective    what carries it
-//!     Alone         one process
+//!   Transport       what exchanges the bytes
+//!     SingleRank      one process
 //!     threads()     ranks that are threads of one process: tests need no MPI
 //!     Mpi           processes, by the cluster's own MPI (feature `mpi`)
 //! ```
 //!
-//! GPUs exchange what lies on them by NCCL, which is no [`Collective`]: it belongs to the device that holds the values
-//! (bc-cuda). Its id reaches the ranks by [`Ranks::gather`], and what is small or on the host travels as above.
+//! GPUs exchange values in their memory by NCCL, which is not a [`Transport`]: it belongs to the device that holds the
+//! values (bc-cuda). Its id is sent to the ranks by [`Ranks::gather`]; small values and those on the host are exchanged as above.
 
-mod alone;
 mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod single;
 mod threads;
 
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub enum Values<'a> {
 
 /// The transport of values between ranks. All ranks make the same calls in the same order; one channel is used by one
 /// thread at a time.
-pub trait Collective: Send + Sync {
+pub trait Transport: Send + Sync {
     /// Number of this rank, from 0.
     fn rank(&self) -> usize;
 
@@ -63,15 +63,15 @@ pub trait Collective: Send + Sync {
     ///
     /// # Errors
     /// A rank that has ended.
-    fn channel(&self, in_order: bool) -> Result<Arc<dyn Collective>>;
+    fn channel(&self, in_order: bool) -> Result<Arc<dyn Transport>>;
 
-    /// Ends the other ranks too, if the transport can: this one cannot continue, and they would wait for it for ever.
+    /// Ends the other ranks too, if the transport can: this rank cannot continue, and they would wait for it for ever.
     fn abort(&self) {}
 }
 
-/// The ranks of a run, seen by one of them.
+/// The ranks of a run, seen by one of them (what MPI calls a communicator).
 #[derive(Clone)]
-pub struct Ranks(Arc<dyn Collective>);
+pub struct Ranks(Arc<dyn Transport>);
 
 impl std::fmt::Debug for Ranks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,14 +80,14 @@ impl std::fmt::Debug for Ranks {
 }
 
 impl Ranks {
-    /// One rank.
+    /// A single rank.
     pub fn alone() -> Self {
-        Self(Arc::new(alone::Alone))
+        Self(Arc::new(single::SingleRank))
     }
 
     /// Ranks with this transport.
-    pub fn of(collective: Arc<dyn Collective>) -> Self {
-        Self(collective)
+    pub fn of(transport: Arc<dyn Transport>) -> Self {
+        Self(transport)
     }
 
     /// Number of this rank, from 0.
@@ -115,7 +115,7 @@ impl Ranks {
         name(self.rank(), self.size())
     }
 
-    /// See [`Collective::sum`].
+    /// See [`Transport::sum`].
     ///
     /// # Errors
     /// A rank that has ended.
@@ -123,7 +123,7 @@ impl Ranks {
         self.0.sum(values)
     }
 
-    /// See [`Collective::channel`].
+    /// See [`Transport::channel`].
     ///
     /// # Errors
     /// A rank that has ended.
@@ -131,7 +131,7 @@ impl Ranks {
         self.0.channel(in_order).map(Self)
     }
 
-    /// See [`Collective::abort`].
+    /// See [`Transport::abort`].
     pub fn abort(&self) {
         self.0.abort();
     }
@@ -146,16 +146,16 @@ impl Ranks {
         Ok(values_of(&bytes))
     }
 
-    /// For each question, whether any rank says yes.
+    /// For each of `N` flags, whether it is set in any rank.
     ///
     /// # Errors
     /// A rank that has ended.
-    pub fn any<const N: usize>(&self, yes: [bool; N]) -> Result<[bool; N]> {
-        let all = self.gather(&yes.map(u8::from), &vec![N; self.size()])?;
-        Ok(std::array::from_fn(|question| all.iter().skip(question).step_by(N).any(|yes| *yes != 0)))
+    pub fn any<const N: usize>(&self, flags: [bool; N]) -> Result<[bool; N]> {
+        let all = self.gather(&flags.map(u8::from), &vec![N; self.size()])?;
+        Ok(std::array::from_fn(|index| all.iter().skip(index).step_by(N).any(|flag| *flag != 0)))
     }
 
-    /// A text of each rank, in their order.
+    /// The texts of all ranks, in the order of the ranks.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -165,18 +165,19 @@ impl Ranks {
         let all = self.0.gather(own.as_bytes(), &lengths)?;
         let mut rest = all.as_slice();
         let text = |length: &usize| {
-            let (text, behind) = rest.split_at(*length);
-            rest = behind;
+            let (text, after) = rest.split_at(*length);
+            rest = after;
             String::from_utf8_lossy(text).into_owned()
         };
         Ok(lengths.iter().map(text).collect())
     }
 
-    /// Asks whether all ranks have the same text as rank 0.
+    /// Checks that all ranks have the same text as rank 0.
     ///
     /// # Errors
-    /// They do not: the error says of `what`, and names the first rank that differs with both texts if they are short.
-    pub fn same(&self, what: &str, own: &str) -> Result<()> {
+    /// A rank has another text: the error begins with `what`, names the first such rank, and gives both texts if they are
+    /// short.
+    pub fn require_same(&self, what: &str, own: &str) -> Result<()> {
         let all = self.texts(own)?;
         let Some(other) = all.iter().position(|text| *text != all[0]) else { return Ok(()) };
         let shown = |text: &str| if text.len() <= 32 { format!(" ({text})") } else { String::new() };
@@ -188,7 +189,7 @@ impl Ranks {
         )
     }
 
-    /// Runs work that leaves a file for all ranks in rank 0 first, then in the others.
+    /// Runs `work`, which may leave a file for all ranks, in rank 0 first and then in the others.
     ///
     /// # Errors
     /// Those of `work`; a rank that has ended.
@@ -202,7 +203,7 @@ impl Ranks {
         work()
     }
 
-    /// Waits until every rank is here.
+    /// Waits until every rank has called it.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -211,7 +212,7 @@ impl Ranks {
     }
 }
 
-/// Bytes, which need not be aligned, as values.
+/// Reads values from bytes, which need not be aligned.
 fn values_of<T: bytemuck::Pod>(bytes: &[u8]) -> Vec<T> {
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
@@ -220,9 +221,9 @@ fn name(rank: usize, size: usize) -> String {
     format!("rank {rank} of {size}")
 }
 
-/// Sums `parts` (of equal length) in their order, in 64 bits.
-fn add_in_order<T: Copy + Into<f64>>(parts: &[&[T]], sum: impl Fn(f64) -> T, into: &mut [T]) {
-    for (place, value) in into.iter_mut().enumerate() {
-        *value = sum(parts.iter().map(|part| part[place].into()).sum());
+/// Sums `parts` (of equal length) element by element, in their order and in 64 bits, into `output`.
+fn add_in_order<T: Copy + Into<f64>>(parts: &[&[T]], round: impl Fn(f64) -> T, output: &mut [T]) {
+    for (index, value) in output.iter_mut().enumerate() {
+        *value = round(parts.iter().map(|part| part[index].into()).sum());
     }
 }

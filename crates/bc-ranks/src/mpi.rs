@@ -1,6 +1,6 @@
-//! Ranks that are processes, by the cluster's MPI.
+//! Ranks that are processes, connected by the cluster's MPI.
 
-#![allow(unsafe_code, reason = "MPI by its interface of C")]
+#![allow(unsafe_code, reason = "MPI's C interface")]
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use mpi::environment::Universe;
 use mpi::topology::{Communicator, SimpleCommunicator};
 
 use crate::launch::Launch;
-use crate::{Collective, Ranks, Values, add_in_order};
+use crate::{Ranks, Transport, Values, add_in_order};
 
-/// Up to this many values each rank gets those of all and adds them itself: one exchange instead of two.
-const FEW: usize = 1 << 13;
+/// Up to this many values, each rank gathers those of all ranks and adds them itself: one exchange instead of two.
+const MAX_GATHERED_VALUES: usize = 1 << 13;
 /// The memory of an empty slice.
-static NOTHING: [u8; 1] = [0];
+static EMPTY: [u8; 1] = [0];
 
 /// Joins the processes of a launcher.
 pub(crate) fn join(launch: &Launch) -> Result<Ranks> {
@@ -25,22 +25,22 @@ pub(crate) fn join(launch: &Launch) -> Result<Ranks> {
         .context("MPI was initialised before in this process")?;
     let world = universe.world();
     let (size, rank) = (world.size() as usize, world.rank() as usize);
-    let life = Arc::new(MpiSession { _universe: universe });
+    let session = Arc::new(MpiSession { _universe: universe });
     if threading < Threading::Multiple {
         bail!(
-            "this MPI gives {threading:?}, and gradients travel on a thread of their own: it must be built with \
+            "this MPI gives {threading:?}, and gradients are sent by a thread of their own: it must be built with \
              MPI_THREAD_MULTIPLE (Debian's Open MPI and MPICH are)"
         );
     }
     if size != launch.size {
         bail!(
-            "{} started {} processes, but MPI knows {size}: they were not brought together (with srun, say \
+            "{} started {} processes, but MPI knows {size}: they were not connected (with srun, use \
              --mpi=pmix or --mpi=pmi2, whichever this MPI was built for; `srun --mpi=list` has them)",
-            launch.by,
+            launch.launcher,
             launch.size
         );
     }
-    Ok(Ranks(Arc::new(Mpi { world, size, rank, in_order: true, life })))
+    Ok(Ranks(Arc::new(Mpi { world, size, rank, in_order: true, session })))
 }
 
 /// Leaves MPI with the last channel.
@@ -59,22 +59,22 @@ impl Drop for MpiSession {
 
 /// One channel of one rank.
 struct Mpi {
-    // Freed before `life` leaves MPI.
+    // Freed before `session` leaves MPI.
     world: SimpleCommunicator,
     size: usize,
     rank: usize,
     in_order: bool,
-    life: Arc<MpiSession>,
+    session: Arc<MpiSession>,
 }
 
 // SAFETY: MPI gave MPI_THREAD_MULTIPLE, with which any thread may call it; each channel has its own communicator.
 unsafe impl Send for Mpi {}
-// SAFETY: as above; that no two threads use one channel at once is the contract of `Collective`.
+// SAFETY: as above; that no two threads use one channel at once is the contract of `Transport`.
 unsafe impl Sync for Mpi {}
 
 impl Mpi {
-    /// Adds up a range of the values in each rank, in their order, and hands the sums round. Each rank sends and
-    /// receives as much as in a ring.
+    /// Adds up one range of the values in each rank, in the order of the ranks, and sends the sums to all. Each rank
+    /// sends and receives as much as in a ring all-reduce.
     fn sum_in_order<T>(&self, values: &mut [T], rounded: fn(f64) -> T) -> Result<()>
     where
         T: Equivalence + Copy + Default + Into<f64>,
@@ -83,7 +83,7 @@ impl Mpi {
         if count == 0 {
             return Ok(());
         }
-        if count <= FEW {
+        if count <= MAX_GATHERED_VALUES {
             let mut all = vec![T::default(); count * self.size];
             self.world.all_gather_into(&*values, &mut all[..]);
             add_in_order(&all.chunks(count.max(1)).collect::<Vec<_>>(), rounded, values);
@@ -97,9 +97,9 @@ impl Mpi {
         let own = first(self.rank + 1) - first(self.rank);
         let mut parts = vec![T::default(); own * self.size];
         {
-            let places = (0..self.size).map(|rank| self.number(rank * own)).collect::<Result<Vec<i32>>>()?;
+            let offsets = (0..self.size).map(|rank| self.number(rank * own)).collect::<Result<Vec<i32>>>()?;
             let sent = Partition::new(&*values, &counts[..], &firsts[..]);
-            let mut received = PartitionMut::new(&mut parts[..], vec![self.number(own)?; self.size], places);
+            let mut received = PartitionMut::new(&mut parts[..], vec![self.number(own)?; self.size], offsets);
             self.world.all_to_all_varcount_into(&sent, &mut received);
         }
         let mut sums = vec![T::default(); own];
@@ -122,13 +122,13 @@ impl Mpi {
         Ok(())
     }
 
-    /// MPI counts in 32 bits.
+    /// A count as MPI takes it, in 32 bits.
     fn number(&self, count: usize) -> Result<i32> {
         i32::try_from(count).with_context(|| format!("MPI cannot exchange {count} values at once"))
     }
 }
 
-impl Collective for Mpi {
+impl Transport for Mpi {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -155,17 +155,22 @@ impl Collective for Mpi {
             return Ok(Vec::new());
         }
         // An empty slice has the address 1, which Open MPI takes for MPI_IN_PLACE.
-        let own = if own.is_empty() { &NOTHING[..0] } else { own };
+        let own = if own.is_empty() { &EMPTY[..0] } else { own };
         let mut all = vec![0u8; total];
         let mut received = PartitionMut::new(&mut all[..], &counts[..], &firsts[..]);
         self.world.all_gather_varcount_into(own, &mut received);
-        drop(received);
         Ok(all)
     }
 
-    fn channel(&self, in_order: bool) -> Result<Arc<dyn Collective>> {
+    fn channel(&self, in_order: bool) -> Result<Arc<dyn Transport>> {
         let world = self.world.duplicate();
-        Ok(Arc::new(Self { world, size: self.size, rank: self.rank, in_order, life: self.life.clone() }))
+        Ok(Arc::new(Self {
+            world,
+            size: self.size,
+            rank: self.rank,
+            in_order,
+            session: self.session.clone(),
+        }))
     }
 
     fn abort(&self) {

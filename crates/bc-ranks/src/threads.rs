@@ -1,20 +1,20 @@
-//! Ranks that are threads of one process: what tests of several ranks need, without an MPI.
+//! Ranks that are threads of one process, so that tests of several ranks need no MPI.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{Collective, Ranks, Values, add_in_order, name, values_of};
+use crate::{Ranks, Transport, Values, add_in_order, name, values_of};
 
-/// Ranks for `size` threads. One whose handles are all dropped has ended, and whoever waits for it gets an error that
-/// names it.
+/// Ranks for `size` threads. A rank whose handles are all dropped has ended, and a rank that waits for it gets an error
+/// that names it.
 pub fn threads(size: usize) -> Vec<Ranks> {
     let group = Arc::new(Group { size, channels: Mutex::default(), ended: Mutex::default() });
     let first = group.channel(0);
     let rank = |rank| {
-        let _life = Some(RankGuard { rank, group: group.clone() });
+        let _guard = Some(RankGuard { rank, group: group.clone() });
         let opened = Arc::new(Mutex::new(1));
-        Ranks(Arc::new(Thread { rank, group: group.clone(), opened, meeting: first.clone(), _life }))
+        Ranks(Arc::new(ThreadRank { rank, group: group.clone(), opened, rendezvous: first.clone(), _guard }))
     };
     (0..size).map(rank).collect()
 }
@@ -22,7 +22,7 @@ pub fn threads(size: usize) -> Vec<Ranks> {
 /// All ranks and their channels.
 struct Group {
     size: usize,
-    /// By the order in which they were opened, which is the same in all ranks.
+    /// In the order in which they were opened, which is the same in all ranks.
     channels: Mutex<Vec<Arc<Rendezvous>>>,
     /// The first rank that has ended.
     ended: Mutex<Option<usize>>,
@@ -47,10 +47,10 @@ struct RankGuard {
 impl Drop for RankGuard {
     fn drop(&mut self) {
         locked(&self.group.ended).get_or_insert(self.rank);
-        for meeting in locked(&self.group.channels).iter() {
-            // Under its lock: no thread is between its check and its wait.
-            let _held = locked(&meeting.state);
-            meeting.changed.notify_all();
+        for rendezvous in locked(&self.group.channels).iter() {
+            // Notified under its lock, when no thread is between its check and its wait.
+            let _lock = locked(&rendezvous.state);
+            rendezvous.changed.notify_all();
         }
     }
 }
@@ -63,23 +63,23 @@ struct Rendezvous {
 
 struct State {
     round: u64,
-    handed_in: Vec<Option<Vec<u8>>>,
+    submitted: Vec<Option<Vec<u8>>>,
     all: Arc<Vec<Vec<u8>>>,
 }
 
 impl Rendezvous {
     fn new(size: usize) -> Self {
-        let state = State { round: 0, handed_in: vec![None; size], all: Arc::default() };
+        let state = State { round: 0, submitted: vec![None; size], all: Arc::default() };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    fn meet(&self, rank: usize, group: &Group, own: Vec<u8>) -> Result<Arc<Vec<Vec<u8>>>> {
+    fn exchange(&self, rank: usize, group: &Group, own: Vec<u8>) -> Result<Arc<Vec<Vec<u8>>>> {
         let mut state = locked(&self.state);
         let round = state.round;
-        state.handed_in[rank] = Some(own);
-        if state.handed_in.iter().all(Option::is_some) {
+        state.submitted[rank] = Some(own);
+        if state.submitted.iter().all(Option::is_some) {
             state.all =
-                Arc::new(state.handed_in.iter_mut().map(|own| own.take().unwrap_or_default()).collect());
+                Arc::new(state.submitted.iter_mut().map(|own| own.take().unwrap_or_default()).collect());
             state.round += 1;
             self.changed.notify_all();
             return Ok(state.all.clone());
@@ -99,18 +99,18 @@ fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// One channel of one rank.
-struct Thread {
+struct ThreadRank {
     rank: usize,
     group: Arc<Group>,
     /// Channels that this rank has opened.
     opened: Arc<Mutex<usize>>,
-    meeting: Arc<Rendezvous>,
-    _life: Option<RankGuard>,
+    rendezvous: Arc<Rendezvous>,
+    _guard: Option<RankGuard>,
 }
 
-impl Thread {
+impl ThreadRank {
     fn sum_of<T: bytemuck::Pod + Into<f64>>(&self, values: &mut [T], rounded: fn(f64) -> T) -> Result<()> {
-        let all = self.meeting.meet(self.rank, &self.group, bytemuck::cast_slice(values).to_vec())?;
+        let all = self.rendezvous.exchange(self.rank, &self.group, bytemuck::cast_slice(values).to_vec())?;
         let parts: Vec<Vec<T>> = all.iter().map(|bytes| values_of(bytes)).collect();
         ensure!(
             parts.iter().all(|part| part.len() == values.len()),
@@ -121,7 +121,7 @@ impl Thread {
     }
 }
 
-impl Collective for Thread {
+impl Transport for ThreadRank {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -138,7 +138,7 @@ impl Collective for Thread {
     }
 
     fn gather(&self, own: &[u8], lengths: &[usize]) -> Result<Vec<u8>> {
-        let all = self.meeting.meet(self.rank, &self.group, own.to_vec())?;
+        let all = self.rendezvous.exchange(self.rank, &self.group, own.to_vec())?;
         ensure!(
             all.iter().map(Vec::len).eq(lengths.iter().copied()),
             "a rank has other lengths than expected"
@@ -146,16 +146,16 @@ impl Collective for Thread {
         Ok(all.concat())
     }
 
-    fn channel(&self, _: bool) -> Result<Arc<dyn Collective>> {
+    fn channel(&self, _: bool) -> Result<Arc<dyn Transport>> {
         let mut opened = locked(&self.opened);
-        let meeting = self.group.channel(*opened);
+        let rendezvous = self.group.channel(*opened);
         *opened += 1;
         Ok(Arc::new(Self {
             rank: self.rank,
             group: self.group.clone(),
             opened: self.opened.clone(),
-            meeting,
-            _life: None,
+            rendezvous,
+            _guard: None,
         }))
     }
 }
@@ -164,7 +164,7 @@ impl Collective for Thread {
 mod tests {
     use super::*;
 
-    /// What `work` gives in each of `size` ranks.
+    /// Runs `work` in each of `size` ranks and returns the results.
     fn in_each<T: Send>(size: usize, work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
         std::thread::scope(|scope| {
             let work = &work;
@@ -175,8 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn everybody_gets_sums_rows_and_agreements() {
-        let given = in_each(4, |ranks| {
+    fn all_ranks_get_the_same_sums_rows_and_decisions() {
+        let results = in_each(4, |ranks| {
             let rank = ranks.rank();
             let mut sums = [rank as f32, 1.0];
             let mut wide = [0.1f64 * rank as f64];
@@ -186,18 +186,20 @@ mod tests {
             let texts = ranks.texts(&"ab"[..rank % 3]).unwrap();
             (sums, wide, rows, texts, ranks.any([rank == 2, false]).unwrap())
         });
-        for one in given {
+        for result in results {
             let texts = ["", "a", "ab", ""].map(str::to_owned).to_vec();
             assert_eq!(
-                one,
+                result,
                 ([6.0, 4.0], [0.1 + 0.2 + 0.1 * 3.0], vec![1, 2, 2, 3, 3, 3], texts, [true, false])
             );
         }
     }
 
     #[test]
-    fn a_difference_names_the_rank_and_both_values() {
-        for error in in_each(3, |ranks| ranks.same("the seed", if ranks.rank() == 2 { "7" } else { "1" })) {
+    fn error_for_a_difference_names_the_rank_and_both_values() {
+        for error in
+            in_each(3, |ranks| ranks.require_same("the seed", if ranks.rank() == 2 { "7" } else { "1" }))
+        {
             assert_eq!(
                 error.unwrap_err().to_string(),
                 "the seed of rank 2 of 3 (7) differs from that of rank 0 (1)"
@@ -206,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_for_a_rank_that_ends_gets_its_name() {
-        let given = in_each(3, |ranks| {
+    fn waiting_for_an_ended_rank_is_an_error_with_its_name() {
+        let results = in_each(3, |ranks| {
             if ranks.rank() == 1 {
                 return None;
             }
@@ -215,18 +217,18 @@ mod tests {
             let work = if ranks.rank() == 0 { &ranks } else { &other };
             Some(work.wait().unwrap_err().to_string())
         });
-        assert_eq!(given[1], None);
-        for error in [&given[0], &given[2]] {
+        assert_eq!(results[1], None);
+        for error in [&results[0], &results[2]] {
             assert_eq!(error.as_deref(), Some("rank 1 of 3 has ended"));
         }
     }
 
     #[test]
-    fn the_others_begin_when_rank_0_has() {
-        let begun = std::sync::atomic::AtomicUsize::new(0);
-        let order = |_: &Ranks| begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let places = in_each(3, |ranks| ranks.first_then_others(|| Ok(order(&ranks))).unwrap());
-        assert_eq!(places[0], 0);
+    fn other_ranks_begin_after_rank_0() {
+        let started = std::sync::atomic::AtomicUsize::new(0);
+        let next_number = |_: &Ranks| started.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let order_of_ranks = in_each(3, |ranks| ranks.first_then_others(|| Ok(next_number(&ranks))).unwrap());
+        assert_eq!(order_of_ranks[0], 0);
         let failed = in_each(2, |ranks| ranks.first_then_others(|| -> Result<()> { bail!("no data") }));
         assert_eq!(failed[0].as_ref().unwrap_err().to_string(), "no data");
         assert_eq!(failed[1].as_ref().unwrap_err().to_string(), "rank 0 could not begin");

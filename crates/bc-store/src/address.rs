@@ -1,4 +1,4 @@
-//! `s3://bucket/key`.
+//! Addresses of objects: `s3://bucket/key`.
 
 use std::fmt;
 use std::io;
@@ -21,10 +21,10 @@ pub struct Address {
 }
 
 impl Address {
-    /// Of a path; `None` if it is one of the file system.
+    /// The address that a path names; `None` for a path of the file system.
     ///
     /// # Errors
-    /// No bucket.
+    /// The path names no bucket.
     pub fn of(path: &Path) -> Option<io::Result<Self>> {
         let rest = path.to_str()?.strip_prefix(SCHEME)?;
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_a_file_or_names_bucket_and_key() {
+    fn paths_are_files_or_name_bucket_and_key() {
         let address =
             |text: &str| Address::of(Path::new(text)).map(|address| address.map(|a| (a.bucket, a.key)).ok());
         assert_eq!(address("data/s3://x"), None);
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(address("s3://music"), pair("music", ""));
         assert_eq!(address("s3://music/mini/"), pair("music", "mini"));
         assert_eq!(address("s3:///a"), Some(None));
-        // As stages make paths of a folder and a name.
+        // Stages join a folder and a name in this way.
         assert_eq!(Path::new("s3://music/mini").join("c/a.mp3").to_str(), Some("s3://music/mini/c/a.mp3"));
     }
 }

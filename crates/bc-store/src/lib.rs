@@ -1,16 +1,16 @@
 //! Audio in files, or in objects of an S3-like store.
 //!
-//! **In**: a path of the file system, or `s3://bucket/key`. **Out**: what there is below a prefix ([`list`]), size and time
-//! of change ([`about`]), and a file that can be opened ([`local`]): the file itself, or a temporary copy of the object, which
-//! lives as long as it is used. So decoders, which go back and forth in a file, need not know; memory stays bounded, and the
-//! disk holds one object per thread.
+//! **In**: a path of the file system, or `s3://bucket/key`. **Out**: the objects below a prefix ([`list`]), size and
+//! modification time ([`about`]), and a file that can be opened ([`local`]): the file itself, or a temporary copy of the
+//! object, which is removed after use. Decoders, which seek in a file, therefore need not know about stores; memory stays
+//! bounded, and the disk holds one object per thread.
 //!
 //! Objects need the feature `s3` (`cargo build --release --features s3`), so that builds without it stay small. Requests are
 //! signed and lists are parsed by `rusty-s3` and sent by `ureq`: both block, as everything around them does, and neither
 //! brings an asynchronous runtime. Errors are [`io::Error`]s of the kinds that [`bc_formats::retry`] knows: a store that
 //! is busy or unreachable may pass, a missing object is a lasting error.
 //!
-//! The environment names the store, with the usual variables: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`
+//! The usual environment variables name the store: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`
 //! (without them requests are not signed), `AWS_REGION` or `AWS_DEFAULT_REGION` (`us-east-1`), and `AWS_ENDPOINT_URL` for
 //! stores that are not Amazon's, such as `http://127.0.0.1:9000`.
 
@@ -28,14 +28,14 @@ pub use address::{Address, is_remote};
 /// The metadata of a file or an object, known without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct About {
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Time of the last change in nanoseconds since 1970; of objects whole seconds.
+    /// Time of the last change in nanoseconds since 1970; whole seconds for objects.
     pub modified_ns: i64,
 }
 
 impl About {
-    /// The same as feature files hold it.
+    /// The metadata in the form in which feature files hold it.
     pub fn source(self) -> Source {
         Source { bytes: Some(self.bytes), modified_ns: Some(self.modified_ns) }
     }
@@ -44,14 +44,14 @@ impl About {
 /// A file that can be opened.
 #[derive(Debug)]
 pub enum Local {
-    /// It was one.
+    /// A file that is used where it is.
     File(PathBuf),
     /// A copy of an object, removed when this is dropped, with the metadata that the store sent with it.
     Copy(tempfile::TempPath, About),
 }
 
 impl Local {
-    /// Where it is.
+    /// Path of the file or the copy.
     pub fn path(&self) -> &Path {
         match self {
             Self::File(path) => path,
@@ -83,15 +83,15 @@ pub fn about(path: &Path) -> io::Result<About> {
     }
 }
 
-/// The same as feature files hold it.
+/// The metadata of a file or an object, in the form in which feature files hold it.
 ///
 /// # Errors
-/// As [`about`].
+/// The errors of [`about`].
 pub fn source(path: &Path) -> io::Result<Source> {
     if is_remote(path) { about(path).map(About::source) } else { Source::of(path) }
 }
 
-/// A file with the content, to open and read.
+/// Makes the content available as a file that can be opened.
 ///
 /// # Errors
 /// An object that does not exist, or that the store does not send completely; a full disk.
@@ -102,10 +102,10 @@ pub fn local(path: &Path) -> io::Result<Local> {
     }
 }
 
-/// All objects below `folder` (`s3://bucket/prefix`), by the part of their names behind it, in order of names.
+/// All objects below `folder` (`s3://bucket/prefix`), sorted by name; names are relative to the folder.
 ///
 /// # Errors
-/// No store, a bucket that is not there, a path that is no object store's.
+/// No store answers, the bucket does not exist, or the path is not one of an object store.
 pub fn list(folder: &Path) -> io::Result<Vec<(String, About)>> {
     match Address::of(folder) {
         Some(address) => remote::list(&address?),
@@ -116,12 +116,12 @@ pub fn list(folder: &Path) -> io::Result<Vec<(String, About)>> {
 #[cfg(feature = "s3")]
 use objects as remote;
 
-/// Where object stores are not built in.
+/// Replaces the requests in builds without object stores.
 #[cfg(not(feature = "s3"))]
 mod remote {
     use super::{About, Address, io};
 
-    fn absent<T>(address: &Address) -> io::Result<T> {
+    fn unsupported<T>(address: &Address) -> io::Result<T> {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
             format!("{address}: this program was built without object stores; build it with `--features s3`"),
@@ -129,14 +129,14 @@ mod remote {
     }
 
     pub fn about(address: &Address) -> io::Result<About> {
-        absent(address)
+        unsupported(address)
     }
 
     pub fn fetch(address: &Address) -> io::Result<(tempfile::TempPath, About)> {
-        absent(address)
+        unsupported(address)
     }
 
     pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
-        absent(address)
+        unsupported(address)
     }
 }

@@ -13,25 +13,25 @@ use ureq::{Agent, Body};
 
 use super::{About, Address};
 
-/// How long a signed request may be sent after it was made.
-const VALID: Duration = Duration::from_secs(300);
+/// How long a signature stays valid.
+const SIGNATURE_LIFETIME: Duration = Duration::from_secs(300);
 /// How long a store may send nothing.
-const SILENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 static AGENT: LazyLock<Agent> = LazyLock::new(|| {
     let config = Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_connect(Some(SILENCE))
-        .timeout_recv_response(Some(SILENCE))
-        .timeout_per_read(Some(SILENCE))
+        .timeout_connect(Some(TIMEOUT))
+        .timeout_recv_response(Some(TIMEOUT))
+        .timeout_per_read(Some(TIMEOUT))
         .build();
     config.new_agent()
 });
 
-/// An object's size and time of change, by a HEAD request.
+/// Reads an object's size and modification time with a HEAD request.
 pub fn about(address: &Address) -> io::Result<About> {
     let (bucket, credentials) = store(address)?;
-    let url = bucket.head_object(credentials.as_ref(), &address.key).sign(VALID);
+    let url = bucket.head_object(credentials.as_ref(), &address.key).sign(SIGNATURE_LIFETIME);
     let response = AGENT.head(url.as_str()).call().map_err(|error| failed(address, error))?;
     let response = successful(address, response, credentials.is_some())?;
     about_of(address, &response)
@@ -40,7 +40,7 @@ pub fn about(address: &Address) -> io::Result<About> {
 /// Copies an object to a temporary file with the same extension.
 pub fn fetch(address: &Address) -> io::Result<(tempfile::TempPath, About)> {
     let (bucket, credentials) = store(address)?;
-    let url = bucket.get_object(credentials.as_ref(), &address.key).sign(VALID);
+    let url = bucket.get_object(credentials.as_ref(), &address.key).sign(SIGNATURE_LIFETIME);
     let response = AGENT.get(url.as_str()).call().map_err(|error| failed(address, error))?;
     let mut response = successful(address, response, credentials.is_some())?;
     let about = about_of(address, &response)?;
@@ -55,7 +55,8 @@ pub fn fetch(address: &Address) -> io::Result<(tempfile::TempPath, About)> {
     Ok((copy.into_temp_path(), about))
 }
 
-/// Copies until the end. A store that breaks off may be back soon; a failed write to the disk is a separate error.
+/// Copies everything. If the store breaks off, the error says to try again soon; a failed write to the disk is a different
+/// error.
 fn copy_all(address: &Address, from: &mut impl Read, into: &mut impl Write) -> io::Result<u64> {
     let (mut buffer, mut copied) = (vec![0; 1 << 16], 0);
     loop {
@@ -73,7 +74,7 @@ fn copy_all(address: &Address, from: &mut impl Read, into: &mut impl Write) -> i
     }
 }
 
-/// The objects below a prefix, by what follows it.
+/// The objects below a prefix, with their names relative to it.
 pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
     let (bucket, credentials) = store(address)?;
     let prefix = if address.key.is_empty() { String::new() } else { format!("{}/", address.key) };
@@ -84,8 +85,10 @@ pub fn list(address: &Address) -> io::Result<Vec<(String, About)>> {
         if let Some(token) = &token {
             request.with_continuation_token(token.as_str());
         }
-        let response =
-            AGENT.get(request.sign(VALID).as_str()).call().map_err(|error| failed(address, error))?;
+        let response = AGENT
+            .get(request.sign(SIGNATURE_LIFETIME).as_str())
+            .call()
+            .map_err(|error| failed(address, error))?;
         let mut response = successful(address, response, credentials.is_some())?;
         let text = response.body_mut().read_to_string().map_err(|error| failed(address, error))?;
         let page = ListObjectsV2::parse_response(&text)
@@ -115,7 +118,7 @@ fn region() -> String {
     variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into())
 }
 
-/// Where the store is, and how its buckets are named there.
+/// The store's URL, and how URLs name its buckets.
 fn endpoint() -> (String, UrlStyle) {
     match variable("AWS_ENDPOINT_URL").or_else(|| variable("AWS_ENDPOINT")) {
         Some(endpoint) => (endpoint, UrlStyle::Path),
@@ -137,12 +140,12 @@ fn remote_error(address: &Address, kind: ErrorKind, retry_when: RetryWhen, what:
     io::Error::new(kind, ClassifiedError { retry_when, what: format!("{address}: {what}") })
 }
 
-/// A store that is busy: this passes soon.
+/// The error of a busy store: try again soon.
 fn busy(address: &Address, what: &str) -> io::Error {
     remote_error(address, ErrorKind::Other, RetryWhen::ThisRun, what)
 }
 
-/// A connection that fails or breaks. The system's error decides whether it may pass; without one it may.
+/// The error of a connection that fails or breaks. The system's error decides when to try again; without one, soon.
 fn disconnected(address: &Address, error: &io::Error, what: &str) -> io::Error {
     let retry_when = if error.raw_os_error().is_some() { retry_when(error) } else { RetryWhen::ThisRun };
     remote_error(address, ErrorKind::Other, retry_when, what)
@@ -156,7 +159,7 @@ fn failed(address: &Address, error: ureq::Error) -> io::Error {
     }
 }
 
-/// The answer if it is one, else an error with the store's own words.
+/// The response if it is a success, otherwise an error with the store's own message.
 fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> io::Result<Response<Body>> {
     use ErrorKind::{NotFound, PermissionDenied};
     let status = response.status().as_u16();
@@ -166,7 +169,7 @@ fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> 
     // Answers to HEAD have no body.
     let text = response.body_mut().read_to_string().unwrap_or_default();
     let (name, message) = (element(&text, "Code"), element(&text, "Message"));
-    let words = match (name, message) {
+    let details = match (name, message) {
         (Some(name), Some(message)) => format!(" {name}: {message}"),
         (Some(word), None) | (None, Some(word)) => format!(" {word}"),
         (None, None) => String::new(),
@@ -178,17 +181,17 @@ fn successful(address: &Address, mut response: Response<Body>, signed: bool) -> 
         404 => (NotFound, "is not there".to_owned()),
         401 | 403 if !signed => {
             let remedy = "no credentials are given: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
-            (PermissionDenied, format!("the store refuses ({status}{words}); {remedy}"))
+            (PermissionDenied, format!("the store refuses ({status}{details}); {remedy}"))
         }
         400..=499 if status != 408 && status != 429 => {
             let remedy = "see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_REGION";
-            (PermissionDenied, format!("the store refuses ({status}{words}); {remedy}"))
+            (PermissionDenied, format!("the store refuses ({status}{details}); {remedy}"))
         }
         300..=399 => (
             PermissionDenied,
-            format!("the bucket is elsewhere ({status}{words}); see AWS_REGION and AWS_ENDPOINT_URL"),
+            format!("the bucket is elsewhere ({status}{details}); see AWS_REGION and AWS_ENDPOINT_URL"),
         ),
-        _ => return Err(busy(address, &format!("the store answers {status}{words}"))),
+        _ => return Err(busy(address, &format!("the store answers {status}{details}"))),
     };
     Err(remote_error(address, kind, RetryWhen::NextRun, &what))
 }
@@ -237,8 +240,8 @@ fn seconds(year: i64, month: i64, day: i64, time: [Option<i64>; 3]) -> Option<i6
 mod tests {
     use super::*;
     #[test]
-    fn both_kinds_of_dates_give_the_same_seconds() {
-        // By GNU date: `date -d '2015-10-21 07:28:00 UTC' +%s` and so on.
+    fn http_and_iso_dates_give_the_same_seconds() {
+        // Computed with GNU date: `date -d '2015-10-21 07:28:00 UTC' +%s` and so on.
         for (http, iso, seconds) in [
             ("Wed, 21 Oct 2015 07:28:00 GMT", "2015-10-21T07:28:00.000Z", 1_445_412_480),
             ("Thu, 01 Jan 1970 00:00:00 GMT", "1970-01-01T00:00:00Z", 0),
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_what_is_missing_or_what_may_be_wrong() {
+    fn error_of_a_refusal_names_the_variables_to_check() {
         let address = Address { bucket: "b".into(), key: "k".into() };
         let refused = |signed| {
             let text = "<Error><Code>InvalidAccessKeyId</Code><Message>No such key.</Message></Error>";
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_store_may_pass_and_an_object_that_is_not_there_is_not() {
+    fn busy_store_is_retried_in_this_run_and_missing_object_in_the_next() {
         let address = Address { bucket: "b".into(), key: "k".into() };
         let busy = busy(&address, "answers 503");
         assert_eq!(

@@ -1,5 +1,5 @@
-//! What an object store may do to us: a server of our own answers as real ones do on good and on bad days.
-//! What a real one (moto) and whole stages make of it is tried by `scripts/check_s3.py`.
+//! Correct and faulty answers of an object store, from a server in this file that answers as real ones do.
+//! `scripts/check_s3.py` runs whole stages against a real implementation (moto).
 
 #![allow(unsafe_code, reason = "a variable of the environment")]
 
@@ -35,7 +35,7 @@ fn answer(bucket: &str, rest: &str, tries: u32) -> Answer {
     }
 }
 
-/// Of two pages of a list the first or the last.
+/// The first or the last of the two pages of a list.
 fn page(last: bool) -> String {
     let object = |key: &str, size: usize| {
         format!(
@@ -82,10 +82,10 @@ fn serve(stream: TcpStream, tries: &Mutex<HashMap<String, u32>>) -> std::io::Res
     )
 }
 
-/// Starts the server and names it to this process, once; no request is signed.
-fn begin() {
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(|| {
+/// Starts the server once and sets the environment so that this process uses it without signing requests.
+fn use_test_server() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         // SAFETY: every test begins with this, so that no other thread reads the environment yet.
@@ -106,8 +106,8 @@ fn error_of<T: std::fmt::Debug>(result: std::io::Result<T>) -> (RetryWhen, Strin
 }
 
 #[test]
-fn a_copy_has_the_bytes_and_what_the_store_says_of_them_and_goes_with_its_owner() {
-    begin();
+fn copy_has_content_and_metadata_and_is_removed_when_dropped() {
+    use_test_server();
     let object = Path::new("s3://good/set/a b.mp3");
     let local = bc_store::local(object).unwrap();
     let path = local.path().to_owned();
@@ -122,8 +122,8 @@ fn a_copy_has_the_bytes_and_what_the_store_says_of_them_and_goes_with_its_owner(
 }
 
 #[test]
-fn a_store_that_breaks_off_is_tried_again_and_half_an_object_is_never_one() {
-    begin();
+fn truncated_object_is_an_error_and_fetched_again() {
+    use_test_server();
     let (retry_when, text) = error_of(bc_store::local(Path::new("s3://short/a.mp3")));
     assert!(retry_when == RetryWhen::ThisRun, "{text}");
     assert!(text.contains("s3://short/a.mp3") && text.contains("broke off after 5 bytes"), "{text}");
@@ -135,8 +135,8 @@ fn a_store_that_breaks_off_is_tried_again_and_half_an_object_is_never_one() {
 }
 
 #[test]
-fn errors_have_the_words_of_the_store_and_say_what_to_do() {
-    begin();
+fn errors_have_the_message_of_the_store_and_a_remedy() {
+    use_test_server();
     let local = |path: &str| error_of(bc_store::local(Path::new(path)));
     let (retry_when, text) = local("s3://busy/a.mp3");
     assert_eq!(retry_when, RetryWhen::ThisRun, "{text}");
@@ -154,8 +154,8 @@ fn errors_have_the_words_of_the_store_and_say_what_to_do() {
 }
 
 #[test]
-fn lists_have_all_pages_in_order_of_names_and_nothing_that_leaves_the_prefix() {
-    begin();
+fn lists_are_complete_sorted_and_within_the_prefix() {
+    use_test_server();
     let listed = bc_store::list(Path::new("s3://pages/set/")).unwrap();
     let found: Vec<(&str, u64)> = listed.iter().map(|(name, about)| (name.as_str(), about.bytes)).collect();
     assert_eq!(found, [("a.mp3", 7), ("b/c d.mp3", 5)]);

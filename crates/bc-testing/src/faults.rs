@@ -1,4 +1,4 @@
-//! File operations that fail: `faults/faults.c`, compiled by the system's `cc` and preloaded into a stage.
+//! Makes file operations of a program fail, with `faults/faults.c`, compiled by the system's `cc` and preloaded.
 //!
 //! ```no_run
 //! use bc_testing::faults::{Fault, Faults};
@@ -7,14 +7,14 @@
 //! let fault = Fault { nth: 2, ..Fault::new("read", "song.mp3", "EIO") };
 //! let log = faults.arm(&mut command, &fault);
 //! command.status().unwrap();
-//! assert!(log.hits() > 0, "the fault never came");
+//! assert!(log.hits() > 0, "no call failed");
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The library, compiled.
+/// The compiled library.
 #[derive(Debug)]
 pub struct Faults {
     library: PathBuf,
@@ -29,14 +29,14 @@ pub struct Fault {
     pub path: String,
     /// The first call that fails, from 1.
     pub nth: u32,
-    /// How many fail from there on; 0 is all.
+    /// How many calls fail from there on; 0 means all.
     pub count: u32,
     /// `EIO`, `ESTALE`, `ENOSPC`, `ENOLCK` ..., `SHORT`, `EOF` or `HANG`.
     pub what: &'static str,
 }
 
 impl Fault {
-    /// The first such call.
+    /// A fault of the first such call only.
     pub fn new(call: &'static str, path: &str, what: &'static str) -> Self {
         Self { call, path: path.to_owned(), nth: 1, count: 1, what }
     }
@@ -83,17 +83,17 @@ fn compile() -> Option<Faults> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("faults/faults.c");
     let test = std::env::current_exe().expect("the path of this test");
     let library = test.with_extension("faults.so");
-    // Under another name first: another test of this binary may be loading it.
-    let fresh = test.with_extension(format!("faults.{}.so", std::process::id()));
-    let made = Command::new("cc")
+    // Compiled under another name and renamed, because another test of this binary may be loading it.
+    let temporary = test.with_extension(format!("faults.{}.so", std::process::id()));
+    let compiled = Command::new("cc")
         .args(["-O1", "-shared", "-fPIC", "-o"])
-        .arg(&fresh)
+        .arg(&temporary)
         .arg(&source)
         .arg("-ldl")
         .output();
-    match made {
+    match compiled {
         Ok(output) if output.status.success() => {
-            std::fs::rename(&fresh, &library).expect("a renamed library");
+            std::fs::rename(&temporary, &library).expect("a renamed library");
             Some(Faults { library })
         }
         Ok(output) => {

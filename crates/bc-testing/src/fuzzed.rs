@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::kills::Moments;
+use crate::kills::RandomTimes;
 
-/// Gives `check` every file of `fuzz/corpus/<target>` and `fuzz/regressions/<target>`, and damaged copies of each:
+/// Calls `check` with every file of `fuzz/corpus/<target>` and `fuzz/regressions/<target>`, and damaged copies of each:
 /// `BYTECOVER_MUTATIONS` of them, a hundred where it is not set. One target at a time, since memory is counted
 /// for the whole process.
 ///
 /// # Panics
-/// If `check` does, after a file with the bytes was named; if there is no corpus.
+/// `check` panics, after the path of a file with the bytes was printed; there is no corpus.
 pub fn replay(target: &str, check: impl Fn(&[u8])) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mutations = std::env::var("BYTECOVER_MUTATIONS");
     let mutations = mutations.map_or(100, |text| text.parse().expect("BYTECOVER_MUTATIONS is a number"));
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
@@ -24,9 +24,9 @@ pub fn replay(target: &str, check: impl Fn(&[u8])) {
             println!("{}", path.display());
             let bytes = std::fs::read(&path).expect("a file that can be read");
             check(&bytes);
-            let mut moments = Moments::new(1);
+            let mut random = RandomTimes::new(1);
             for number in 0..mutations {
-                check_damaged(target, number, &damaged(&bytes, &mut moments), &check);
+                check_mutated(target, number, &mutated(&bytes, &mut random), &check);
             }
             count += usize::from(folder == "corpus");
         }
@@ -34,8 +34,8 @@ pub fn replay(target: &str, check: impl Fn(&[u8])) {
     assert!(count > 0, "fuzz/corpus/{target} is empty");
 }
 
-/// Saves the bytes for which `check` panics.
-fn check_damaged(target: &str, number: u32, bytes: &[u8], check: &impl Fn(&[u8])) {
+/// Calls `check`, and saves the bytes if it panics.
+fn check_mutated(target: &str, number: u32, bytes: &[u8], check: &impl Fn(&[u8])) {
     let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(bytes)));
     if let Err(panic) = checked {
         let path = std::env::temp_dir().join(format!("{target}-{number}"));
@@ -45,10 +45,10 @@ fn check_damaged(target: &str, number: u32, bytes: &[u8], check: &impl Fn(&[u8])
     }
 }
 
-/// One to four bytes changed, or a piece removed, repeated, or set to one value.
-fn damaged(bytes: &[u8], moments: &mut Moments) -> Vec<u8> {
+/// Returns a copy with one to four mutations: a byte changed, or a piece removed, repeated, or set to one value.
+fn mutated(bytes: &[u8], random: &mut RandomTimes) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    let mut below = |end: usize| (moments.next_share() * end as f64) as usize;
+    let mut below = |end: usize| (random.next_share() * end as f64) as usize;
     for _ in 0..=below(4) {
         if bytes.is_empty() {
             break;
@@ -92,7 +92,7 @@ pub fn in_file<T>(name: &str, bytes: &[u8], read: impl FnOnce(&Path) -> T) -> T 
 /// Checks that a reader's error names the file.
 ///
 /// # Panics
-/// If it does not.
+/// The error does not name it.
 pub fn names_file<T, E: std::fmt::Debug>(path: &Path, result: Result<T, E>) -> Option<T> {
     match result {
         Ok(value) => Some(value),

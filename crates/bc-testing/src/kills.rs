@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Numbers from 0 to 1 that look random and are the same in every run.
+/// Pseudo-random numbers from 0 to 1, the same in every run: moments as shares of a duration.
 #[derive(Debug)]
-pub struct Moments(u64);
+pub struct RandomTimes(u64);
 
-impl Moments {
+impl RandomTimes {
     /// An independent sequence for each seed.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(2).wrapping_add(1))
@@ -22,18 +22,18 @@ impl Moments {
     }
 }
 
-/// Starts a command without output and ends it with SIGKILL after `life`. True if it was still running.
+/// Starts a command without output and ends it with SIGKILL after `life`. Returns whether it was still running.
 pub fn kill_after(command: &mut Command, life: Duration) -> bool {
-    let mut child = silent(command);
+    let mut child = spawn_without_output(command);
     std::thread::sleep(life);
-    let at_work = child.try_wait().expect("a child").is_none();
+    let running = child.try_wait().expect("a child").is_none();
     child.kill().expect("a killed child");
     child.wait().expect("a child");
-    at_work
+    running
 }
 
-/// Starts a command, sends it SIGTERM (as Slurm does before a time limit) after `life`, and waits. Its output, and how
-/// long it took from the signal on.
+/// Starts a command, sends it SIGTERM (as Slurm does before a time limit) after `life`, and waits until it ends. Returns
+/// its output, and the time from the signal to the end.
 pub fn terminate_after(command: &mut Command, life: Duration) -> (Output, Duration) {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a child");
     std::thread::sleep(life);
@@ -44,23 +44,24 @@ pub fn terminate_after(command: &mut Command, life: Duration) -> (Output, Durati
     (output, sent.elapsed())
 }
 
-/// Kills `command` as often as asked at moments spread over `whole`, the length of an undisturbed run; each start
+/// Kills `command` `kills` times, at moments spread over `duration`, the length of an undisturbed run; each start
 /// continues where the last was killed. `check` runs after each kill. Returns how many kills hit a running process.
 pub fn kill_often(
     mut command: impl FnMut() -> Command,
     kills: u32,
-    whole: Duration,
+    duration: Duration,
     mut check: impl FnMut(),
 ) -> u32 {
-    let mut moments = Moments::new(1);
-    let mut at_work = 0;
+    let mut random_times = RandomTimes::new(1);
+    let mut running = 0;
     for _ in 0..kills {
-        // Each is to live a few `kills`-ths of a whole run, since it begins where the last one ended.
-        let life = Duration::from_millis(15) + whole.mul_f64(4.0 * moments.next_share() / f64::from(kills));
-        at_work += u32::from(kill_after(&mut command(), life));
+        // Each process lives for a small share of an undisturbed run, since it begins where the last one ended.
+        let life =
+            Duration::from_millis(15) + duration.mul_f64(4.0 * random_times.next_share() / f64::from(kills));
+        running += u32::from(kill_after(&mut command(), life));
         check();
     }
-    at_work
+    running
 }
 
 /// How many kills a test makes: `BYTECOVER_KILLS`, or `usual` where it is not set.
@@ -72,59 +73,59 @@ pub fn count(usual: u32) -> u32 {
 }
 
 /// A test of commands that are killed and run again.
-pub struct Trial<'a> {
+pub struct KillTest<'a> {
     /// The name in the output.
     pub what: &'a str,
-    /// How many times ([`count`]).
+    /// Number of tries ([`count`]).
     pub tries: u32,
     /// Exit codes that the commands may have when they are not killed.
     pub codes: &'a [i32],
-    /// Makes the folder as it is before the commands, and returns its path.
+    /// Restores the folder to its state before the commands, and returns its path.
     pub reset: &'a dyn Fn() -> PathBuf,
     /// The commands, which run at the same time.
     pub commands: &'a dyn Fn(&Path) -> Vec<Command>,
-    /// What has to be the same afterwards, by name: [`bytes_of`], or less where bytes may differ.
+    /// The content that has to be the same afterwards, by name: [`bytes_of`], or less where bytes may differ.
     pub content: &'a dyn Fn(&Path) -> BTreeMap<PathBuf, Vec<u8>>,
 }
 
-impl Trial<'_> {
+impl KillTest<'_> {
     /// Runs the commands undisturbed. Then, `tries` times: resets the folder, kills all of them (SIGKILL) at a random moment
     /// of that time, runs them again, and compares the content. Prints tries, kills of running processes and differences.
     ///
     /// # Panics
     /// The content differs, a temporary file is left, a command ends with another exit code, or no kill hit a running process.
     pub fn run(&self) {
-        let begun = Instant::now();
+        let started = Instant::now();
         let folder = (self.reset)();
         self.finish(&folder);
-        let mut whole = begun.elapsed();
+        let mut duration = started.elapsed();
         let expected = (self.content)(&folder);
-        let (mut moments, mut at_work, mut half_done) = (Moments::new(11), 0, 0);
+        let (mut random_times, mut running, mut with_partial_files) = (RandomTimes::new(11), 0, 0);
         for number in 0..self.tries {
             let folder = (self.reset)();
             let before = files(&folder).len();
-            let lived = whole.mul_f64(moments.next_share());
-            let hit = self.kill(&folder, lived);
+            let life = duration.mul_f64(random_times.next_share());
+            let hit = self.kill(&folder, life);
             // The time of a run depends on the load of the machine, which changes.
-            whole = whole.mul_f64(if hit { 1.05 } else { 0.8 });
-            at_work += u32::from(hit);
-            half_done += u32::from(hit && files(&folder).len() > before);
+            duration = duration.mul_f64(if hit { 1.05 } else { 0.8 });
+            running += u32::from(hit);
+            with_partial_files += u32::from(hit && files(&folder).len() > before);
             self.finish(&folder);
-            self.compare(&folder, &expected, &format!("{}, try {number}, killed after {lived:?}", self.what));
+            self.compare(&folder, &expected, &format!("{}, try {number}, killed after {life:?}", self.what));
         }
         println!(
-            "{}: {} tries, {at_work} at work, {half_done} of them with files half done, 0 differences",
+            "{}: {} tries, {running} hit a running process, {with_partial_files} of them with partial files, 0 differences",
             self.what, self.tries
         );
-        assert!(at_work > 0 || self.tries == 0, "{}: no kill hit a process at work", self.what);
+        assert!(running > 0 || self.tries == 0, "{}: no kill hit a running process", self.what);
     }
 
     /// Kills all commands after `life`, or when the last has ended; returns whether one of them was running.
     fn kill(&self, folder: &Path, life: Duration) -> bool {
-        let mut children: Vec<Child> = (self.commands)(folder).iter_mut().map(silent).collect();
-        let begun = Instant::now();
+        let mut children: Vec<Child> = (self.commands)(folder).iter_mut().map(spawn_without_output).collect();
+        let started = Instant::now();
         let ended = |child: &mut Child| child.try_wait().expect("a child").is_some();
-        while begun.elapsed() < life && !children.iter_mut().all(ended) {
+        while started.elapsed() < life && !children.iter_mut().all(ended) {
             std::thread::sleep(Duration::from_millis(1));
         }
         for child in &mut children {
@@ -133,7 +134,7 @@ impl Trial<'_> {
         }
         // A killed process has no exit code.
         let codes: Vec<_> = children.iter_mut().map(|child| child.wait().expect("a child").code()).collect();
-        // Processes that it started end by themselves, soon.
+        // Processes that it started end by themselves shortly afterwards.
         std::thread::sleep(Duration::from_millis(100));
         codes.contains(&None)
     }
@@ -145,20 +146,20 @@ impl Trial<'_> {
         let children: Vec<Child> = (self.commands)(folder).iter_mut().map(pipe).collect();
         for child in children {
             let output = child.wait_with_output().expect("a child");
-            let said = String::from_utf8_lossy(&output.stderr);
+            let stderr = String::from_utf8_lossy(&output.stderr);
             let ended_well = output.status.code().is_some_and(|code| self.codes.contains(&code));
-            assert!(ended_well, "{}: {:?}: {said}", self.what, output.status);
+            assert!(ended_well, "{}: {:?}: {stderr}", self.what, output.status);
         }
     }
 
-    fn compare(&self, folder: &Path, expected: &BTreeMap<PathBuf, Vec<u8>>, place: &str) {
+    fn compare(&self, folder: &Path, expected: &BTreeMap<PathBuf, Vec<u8>>, context: &str) {
         let found = (self.content)(folder);
-        let [these, those] = [&found, expected].map(|files| files.keys().collect::<Vec<_>>());
-        assert_eq!(these, those, "{place}: other names");
+        let [found_names, expected_names] = [&found, expected].map(|files| files.keys().collect::<Vec<_>>());
+        assert_eq!(found_names, expected_names, "{context}: the names of the files differ");
         for (name, bytes) in &found {
-            assert!(*bytes == expected[name], "{place}: another {}", name.display());
+            assert!(*bytes == expected[name], "{context}: {} differs", name.display());
         }
-        assert_eq!(litter(folder), Vec::<PathBuf>::new(), "{place}");
+        assert_eq!(leftover_files(folder), Vec::<PathBuf>::new(), "{context}");
     }
 }
 
@@ -178,12 +179,12 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The bytes of all files below `folder` whose path there `wanted` takes.
-pub fn bytes_of(folder: &Path, wanted: impl Fn(&Path) -> bool) -> BTreeMap<PathBuf, Vec<u8>> {
+/// The bytes of all files below `folder` whose relative path `include` accepts.
+pub fn bytes_of(folder: &Path, include: impl Fn(&Path) -> bool) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     for path in files(folder) {
         let name = path.strip_prefix(folder).expect("a path below the folder");
-        if wanted(name) {
+        if include(name) {
             all.insert(name.to_owned(), std::fs::read(&path).expect("a file that can be read"));
         }
     }
@@ -191,7 +192,7 @@ pub fn bytes_of(folder: &Path, wanted: impl Fn(&Path) -> bool) -> BTreeMap<PathB
 }
 
 /// Files below `folder` that look unfinished.
-pub fn litter(folder: &Path) -> Vec<PathBuf> {
+pub fn leftover_files(folder: &Path) -> Vec<PathBuf> {
     files(folder)
         .into_iter()
         .filter(|path| path.extension().is_some_and(|extension| extension == "tmp"))
@@ -211,6 +212,6 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn silent(command: &mut Command) -> Child {
+fn spawn_without_output(command: &mut Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a child")
 }

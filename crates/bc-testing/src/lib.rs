@@ -1,4 +1,4 @@
-//! What the tests of several crates share: one way to skip, one way to find optional programs and data.
+//! Shared by the tests of several crates: skipping tests, and finding optional programs and data.
 //!
 //! **In**: the environment (`BYTECOVER_SHARED`, `BYTECOVER_PYTHON`, `BYTECOVER_SKIPPED`). **Out**: paths, or a
 //! printed `skipped: reason`; where `BYTECOVER_SKIPPED` names a file, each skip is also a line of it,
@@ -57,8 +57,8 @@ fn running_test() -> String {
 
 /// The folder of shared references: `BYTECOVER_SHARED`, else `shared` beside the repository. It may be absent.
 pub fn shared_folder() -> PathBuf {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    std::env::var_os("BYTECOVER_SHARED").map_or_else(beside, PathBuf::from)
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    std::env::var_os("BYTECOVER_SHARED").map_or_else(default, PathBuf::from)
 }
 
 /// A file or folder of the shared references; `None`, and a recorded skip, where it is absent.
@@ -74,7 +74,7 @@ pub fn shared(below: &str) -> Option<PathBuf> {
 /// recorded skip, where there is none.
 pub fn python_with(modules: &str) -> Option<PathBuf> {
     let python = std::env::var_os("BYTECOVER_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    if answers(Command::new(&python).args(["-c", &format!("import {modules}")])) {
+    if runs(Command::new(&python).args(["-c", &format!("import {modules}")])) {
         return Some(python);
     }
     skipped(format_args!("no Python with {modules} (set BYTECOVER_PYTHON)"));
@@ -83,7 +83,7 @@ pub fn python_with(modules: &str) -> Option<PathBuf> {
 
 /// Whether a program is installed; records a skip where it is not. `version` is its argument that prints a version.
 pub fn has_program(name: &str, version: &str) -> bool {
-    let found = answers(Command::new(name).arg(version));
+    let found = runs(Command::new(name).arg(version));
     if !found {
         skipped(format_args!("no {name}"));
     }
@@ -93,20 +93,19 @@ pub fn has_program(name: &str, version: &str) -> bool {
 /// Chromium from `BYTECOVER_CHROMIUM` or the search path; `None`, and a recorded skip, where there is none.
 pub fn chromium() -> Option<PathBuf> {
     let named = std::env::var_os("BYTECOVER_CHROMIUM").map(PathBuf::from);
-    let usual = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
-    let found =
-        named.into_iter().chain(usual).find(|program| answers(Command::new(program).arg("--version")));
+    let default = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
+    let found = named.into_iter().chain(default).find(|program| runs(Command::new(program).arg("--version")));
     if found.is_none() {
         skipped("no Chromium (set BYTECOVER_CHROMIUM)");
     }
     found
 }
 
-fn answers(command: &mut Command) -> bool {
+fn runs(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-/// Made-up values from 0 to below 1, with 24 bits each: the same in every run, others for another seed.
+/// Test values from 0 to below 1, with 24 bits each: the same in every run, different for every seed.
 pub fn values(count: usize, seed: u32) -> Vec<f32> {
     let mix = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519) >> 8;
     (0..count as u32).map(|n| mix(n ^ seed << 20) as f32 / 16_777_216.0).collect()
@@ -119,7 +118,7 @@ pub fn signed_values(count: usize, seed: u32) -> Vec<f32> {
 
 /// Runs the tests of the calling test binary whose names contain `part` again, each time with another value of a
 /// variable that is read once per process. Where `BYTECOVER_EMULATED` is set, test binaries run under an emulator and cannot
-/// start themselves: it says so.
+/// start themselves; this is recorded as a skip.
 ///
 /// # Panics
 /// They fail, or none has such a name.
@@ -131,9 +130,12 @@ pub fn again_with(variable: &str, values: &[&str], part: &str) {
         let binary = std::env::current_exe().expect("the test's binary");
         let run = std::process::Command::new(binary).arg(part).env(variable, value).output();
         let run = run.expect("the test's binary runs");
-        let said = String::from_utf8_lossy(&run.stdout);
-        assert!(run.status.success(), "{variable}={value}: {said}");
-        assert!(!said.contains("test result: ok. 0 passed"), "{variable}={value}: no test is called {part}");
+        let stdout = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success(), "{variable}={value}: {stdout}");
+        assert!(
+            !stdout.contains("test result: ok. 0 passed"),
+            "{variable}={value}: no test is called {part}"
+        );
     }
 }
 
@@ -142,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_skip_is_one_line_with_its_reason_and_its_test() {
+    fn each_skip_is_recorded_as_one_line_with_reason_and_test() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("skipped");
         record(&path, "no such\nfile", &running_test()).unwrap();
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn skipping_ends_the_test() {
+    fn skip_macro_returns_from_the_test() {
         skip!("this test shows how it is done: {}", 1);
         #[allow(unreachable_code)]
         {
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_none() {
+    fn absent_references_and_programs_are_none() {
         assert_eq!(shared("no such folder of references"), None);
         assert_eq!(python_with("no_such_module_of_python"), None);
         assert!(!has_program("no-such-program-anywhere", "--version"));

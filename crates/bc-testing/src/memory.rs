@@ -1,4 +1,4 @@
-//! How much memory a program holds, for tests that limit it.
+//! Counts the memory that a program has allocated, for tests that limit it.
 //!
 //! ```
 //! #[global_allocator]
@@ -13,16 +13,16 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 /// The system's allocator, counting bytes. Memory that was never touched counts too.
 #[derive(Debug)]
 pub struct Counting;
 
 fn add(bytes: usize) {
-    let held = HELD.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    MOST.fetch_max(held, Ordering::Relaxed);
+    let allocated = ALLOCATED.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(allocated, Ordering::Relaxed);
 }
 
 // SAFETY: every call goes to the system's allocator as it is; the counters do not allocate.
@@ -43,41 +43,42 @@ unsafe impl GlobalAlloc for Counting {
         if size > layout.size() {
             add(size - layout.size());
         } else {
-            HELD.fetch_sub(layout.size() - size, Ordering::Relaxed);
+            ALLOCATED.fetch_sub(layout.size() - size, Ordering::Relaxed);
         }
         // SAFETY: the caller's obligations are passed on as they are.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's obligations are passed on as they are.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
-/// Runs `work`, which may hold `limit` bytes more than what is held now; all threads count.
+/// Runs `work`, which may allocate at most `limit` bytes more than what is allocated now, in all threads together.
 ///
 /// # Panics
-/// Where it held more. Without [`Counting`] as the program's allocator nothing is counted.
+/// `work` allocates more. Without [`Counting`] as the program's allocator nothing is counted.
 pub fn within<T>(limit: usize, work: impl FnOnce() -> T) -> T {
-    let (done, most) = most(work);
-    assert!(most <= limit, "{most} bytes were held, {limit} are allowed");
-    done
+    let (result, peak) = peak_bytes(work);
+    assert!(peak <= limit, "{peak} bytes were allocated, {limit} are allowed");
+    result
 }
 
-/// Runs `work`, and how many bytes it held at most beside what is held now; all threads count. Without [`Counting`] as
-/// the program's allocator nothing is counted.
-pub fn most<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.load(Ordering::Relaxed);
-    MOST.store(before, Ordering::Relaxed);
-    let done = work();
-    (done, MOST.load(Ordering::Relaxed).saturating_sub(before))
+/// Runs `work` and returns its result with the maximum number of bytes that were allocated meanwhile, in all threads, in
+/// addition to those allocated now. Without [`Counting`] as the program's allocator nothing is counted.
+pub fn peak_bytes<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let result = work();
+    (result, PEAK.load(Ordering::Relaxed).saturating_sub(before))
 }
 
-/// Runs `work`, and how many bytes more are held behind it; as [`most`].
-pub fn held<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.load(Ordering::Relaxed);
-    let done = work();
-    (done, HELD.load(Ordering::Relaxed).saturating_sub(before))
+/// Runs `work` and returns its result with the number of bytes that remain allocated after it; counted like
+/// [`peak_bytes`].
+pub fn bytes_retained<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    let result = work();
+    (result, ALLOCATED.load(Ordering::Relaxed).saturating_sub(before))
 }

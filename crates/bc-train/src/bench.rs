@@ -5,7 +5,7 @@ use bc_nn::backend::Precision;
 use bc_nn::{Backend, Kind, NetworkSettings, RingSettings};
 use clap::Args;
 
-/// What is timed.
+/// Arguments of `bc-train bench`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
     /// Where the network runs: "cpu" or "cuda:N".
@@ -41,7 +41,7 @@ pub struct BenchArgs {
     json: bool,
 }
 
-/// Times and prints.
+/// Times training steps and forward passes, and prints the result.
 pub fn run(args: &BenchArgs) -> Result<()> {
     crate::learner::use_threads(args.threads)?;
     let network = match args.network.as_str() {

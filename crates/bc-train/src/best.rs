@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The best network of a run.
 pub const BEST: &str = "best.safetensors";
-/// The folder of the best ones.
+/// Folder of the best networks in a run.
 pub const FOLDER: &str = "best";
 
 /// A network in the folder.
@@ -18,8 +18,8 @@ pub struct Ranked {
     pub figure: f64,
 }
 
-/// Inserts a validation's figure into the `keep` best so far, the best first; of equals the earlier one. Returns whether it
-/// is among them.
+/// Inserts a validation's figure into the `keep` best so far, best first; the earlier one wins a tie. Returns whether the
+/// new figure is among them.
 pub(crate) fn enter(best: &mut Vec<Ranked>, new: Ranked, higher_is_better: bool, keep: usize) -> bool {
     if new.figure.is_nan() {
         return false;
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_stay_and_of_equals_the_earlier() {
+    fn best_networks_are_kept_and_earlier_ones_win_ties() {
         let mut best = Vec::new();
         let entered: Vec<bool> = [(1, 0.2), (2, 0.5), (3, f64::NAN), (4, 0.5), (5, 0.1), (6, 0.9)]
             .map(|(step, figure)| enter(&mut best, Ranked { step, figure }, true, 3))
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn tidying_leaves_what_is_listed_and_what_is_not_ours() {
+    fn tidy_keeps_listed_networks_and_files_of_others() {
         let run = tempfile::tempdir().unwrap();
         std::fs::create_dir(run.path().join(FOLDER)).unwrap();
         for file in [path(run.path(), 1), path(run.path(), 2), run.path().join(FOLDER).join("mine.txt")] {

@@ -8,10 +8,10 @@
 //!                           state.json             position, the results of validation so far
 //! ```
 //!
-//! The folder is filled under a temporary name and renamed, so a checkpoint is whole or
-//! not there. It is saved before the step is validated ([`State::pending`]) and its `state.json`
-//! replaced afterwards: a kill in the middle of a validation costs that validation. Batches, crops and augmentation are functions of seed and position; the
-//! state therefore holds the position and no generator.
+//! The folder is filled under a temporary name and renamed, so a checkpoint is complete or
+//! absent. It is saved before the step is validated ([`State::pending`]) and its `state.json`
+//! replaced afterwards: a kill in the middle of a validation costs that validation. Batches, crops and augmentation are
+//! functions of seed and position; the state therefore holds the position and no random generator.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -43,17 +43,18 @@ const STATE: &str = "state.json";
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ValidationState {
-    /// The best validation figure and how long ago it was, for early stopping.
-    pub best: Patience,
+    /// The best validation figure, and how many validations ago it was, for early stopping.
+    #[serde(rename = "best")]
+    pub early_stopping: Patience,
     /// Step of the best validation.
     pub best_step: u64,
-    /// What the plateau schedule waits for.
+    /// The best figure that the plateau schedule has seen, and how long ago it was.
     pub plateau: Patience,
     /// Reductions of the plateau schedule so far.
     pub reductions: u64,
     /// Step of the last validation, if there was one.
     pub validated_step: Option<u64>,
-    /// The networks in the folder of the best ones, the best first.
+    /// The networks in the folder `best`, best first.
     pub ranking: Vec<Ranked>,
 }
 
@@ -74,7 +75,7 @@ pub struct State {
     pub passes: u64,
     /// The results of validation so far.
     #[serde(flatten)]
-    pub standing: ValidationState,
+    pub validation: ValidationState,
     /// The validation of this step, or other work at the end of the run, is still to be done.
     pub pending: bool,
     /// The results of validation before the last step of a run that ended between two validations of its plan.
@@ -86,9 +87,9 @@ pub struct State {
     pub total_steps: u64,
     /// Instruction set of the operators so far; empty where that is not known.
     pub instruction_set: String,
-    /// Ranks that trained so far; 0, of an earlier version, is one.
+    /// Number of ranks that trained the run so far; 0, which earlier versions wrote, means one.
     pub ranks: usize,
-    /// Everything that the course of training depends on.
+    /// All settings that the result of training depends on.
     pub settings: Value,
 }
 
@@ -96,24 +97,24 @@ pub struct State {
 pub struct Checkpoints {
     folder: PathBuf,
     keep: usize,
-    /// Whether this process writes them.
+    /// Whether this process writes checkpoints.
     writes: bool,
     /// Whether the user was warned that an old one cannot be removed.
     warned: Cell<bool>,
 }
 
 impl Checkpoints {
-    /// The checkpoints in `run`, of which the last `keep` stay.
+    /// The checkpoints of the run folder `run`; saving keeps the last `keep`.
     pub fn of(run: &Path, keep: usize) -> Self {
         Self { folder: run.join(FOLDER), keep, writes: true, warned: Cell::new(false) }
     }
 
-    /// As [`Checkpoints::of`], if another process writes them: saving does nothing.
+    /// The same checkpoints where another process writes them: saving does nothing.
     pub fn read_only(self) -> Self {
         Self { writes: false, ..self }
     }
 
-    /// Where the checkpoint of a step is.
+    /// Path of the checkpoint of a step.
     pub fn path(&self, step: u64) -> PathBuf {
         self.folder.join(format!("step-{step:08}"))
     }
@@ -216,7 +217,7 @@ impl Checkpoints {
         listed.map(name).collect()
     }
 
-    /// Removes what a kill in the middle of a save left behind.
+    /// Removes what a kill in the middle of a save left.
     fn clear_leftovers(&self) {
         for name in self.names().unwrap_or_default() {
             if name.starts_with(".step-") {
@@ -229,9 +230,9 @@ impl Checkpoints {
         let steps = self.steps()?;
         for &step in &steps[..steps.len().saturating_sub(self.keep)] {
             // A kill in the middle leaves no half checkpoint under its name.
-            let doomed = self.folder.join(format!(".step-{step:08}.tmp"));
+            let temporary = self.folder.join(format!(".step-{step:08}.tmp"));
             let from = self.path(step);
-            self.remove(if std::fs::rename(&from, &doomed).is_ok() { &doomed } else { &from });
+            self.remove(if std::fs::rename(&from, &temporary).is_ok() { &temporary } else { &from });
         }
         Ok(())
     }
@@ -259,7 +260,8 @@ fn sync(folder: &Path) {
     }
 }
 
-/// Adds a remedy to the error of a checkpoint that cannot be used. An I/O error tells nothing about the content.
+/// Adds a remedy to the error of a checkpoint that cannot be used. An I/O error says nothing about the
+/// content of the file.
 pub(crate) fn with_remedy(error: anyhow::Error, folder: &Path) -> anyhow::Error {
     let failed = format!("cannot resume from {}", folder.display());
     // A file that is not there is no error of the disk: the checkpoint is not whole.
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_ones_stay_and_the_latest_comes_back() {
+    fn last_checkpoints_are_kept_and_the_latest_is_read() {
         let run = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::of(run.path(), 2);
         assert!(checkpoints.latest().unwrap().is_none());
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_save_that_fails_leaves_nothing_and_leftovers_of_a_kill_are_cleared() {
+    fn failed_save_leaves_nothing_and_next_save_removes_leftovers_of_a_kill() {
         let run = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::of(run.path(), 2);
         save(&checkpoints, 1);
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_state_says_what_to_do() {
+    fn error_for_damaged_state_names_the_remedy() {
         let run = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::of(run.path(), 2);
         std::fs::write(save(&checkpoints, 7).join(STATE), "{").unwrap();
@@ -337,12 +339,12 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_replaced_in_its_checkpoint_and_nowhere_else() {
+    fn update_replaces_only_the_state_of_its_own_checkpoint() {
         let run = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::of(run.path(), 2);
         save(&checkpoints, 5);
         let mut state = State { step: 5, pending: true, ..State::default() };
-        state.standing.best_step = 5;
+        state.validation.best_step = 5;
         checkpoints.update(&state).unwrap();
         let (folder, read) = checkpoints.latest().unwrap().unwrap();
         assert_eq!(State { format: String::new(), ..read }, state);
@@ -352,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_checkpoint_that_cannot_be_removed_does_not_end_a_run() {
+    fn failure_to_remove_an_old_checkpoint_does_not_end_the_run() {
         let run = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::of(run.path(), 1);
         std::fs::create_dir(run.path().join(FOLDER)).unwrap();
@@ -366,7 +368,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn others_may_read_a_checkpoint() {
+    fn checkpoints_have_the_usual_permissions() {
         use std::os::unix::fs::PermissionsExt;
         let run = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::of(run.path(), 1);

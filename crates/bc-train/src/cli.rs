@@ -48,7 +48,7 @@ enum Command {
 #[derive(Debug, Default, PartialEq, clap::Args)]
 struct TrainArgs {
     /// Resume an interrupted run; an error if there is none. (Without it, an
-    /// interrupted run is resumed too, and an absent one begun.)
+    /// interrupted run is resumed too, and an absent one started.)
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
     /// Remove the existing run, and start again.
@@ -64,12 +64,12 @@ struct TrainArgs {
 
 impl TrainArgs {
     /// Joins these, given before the word `train`, with those given after it.
-    fn and(self, behind: Self) -> Self {
+    fn and(self, after: Self) -> Self {
         Self {
-            resume: self.resume || behind.resume,
-            fresh: self.fresh || behind.fresh,
-            dry_run: self.dry_run || behind.dry_run,
-            threads: behind.threads.or(self.threads),
+            resume: self.resume || after.resume,
+            fresh: self.fresh || after.fresh,
+            dry_run: self.dry_run || after.dry_run,
+            threads: after.threads.or(self.threads),
         }
     }
 }
@@ -87,7 +87,7 @@ pub fn main(arguments: Arguments) -> Result<()> {
         Some(other) => {
             ensure!(
                 before == TrainArgs::default(),
-                "the options before this command are flags of `train`; leave them out, or put --threads behind it"
+                "the options before this command are flags of `train`; leave them out, or put --threads after it"
             );
             other
         }

@@ -7,7 +7,7 @@ use bc_formats::config::{Config, Loss, Optimizer, Schedule as ScheduleKind};
 use bc_ranks::Ranks;
 
 use crate::learner::Learner;
-use crate::room::Room;
+use crate::memory_check::MemoryCheck;
 use crate::sampler::{BatchPlan, Composition};
 use crate::setup::{Setup, last_step};
 
@@ -18,21 +18,21 @@ const TIMED: usize = 3;
 /// written but the features' block with `map_features`, which training then finds.
 ///
 /// # Errors
-/// As [`crate::train::train`] before its first step.
+/// The errors of [`crate::train::train`] before its first step.
 pub fn print(config: &Config) -> Result<()> {
     let setup = Setup::new(config, &Ranks::alone())?;
     let mut learner = setup.learner(config, &Ranks::alone())?;
-    let began = learner.begin()?;
+    let note = learner.load_init()?;
     print_data(config, &setup);
-    if let Some(note) = began {
+    if let Some(note) = note {
         println!("init      {note}");
     }
     print_network(config, &learner);
     print_batches(config, &setup, &learner);
-    let room = Room::of(config, &setup, learner.network(), &Ranks::alone())?;
-    room.print(setup.data.store.bytes());
-    room.check()?;
-    let seconds = time_steps(config, &setup, &mut learner).map_err(|error| room.explain(error))?;
+    let memory_check = MemoryCheck::new(config, &setup, learner.network(), &Ranks::alone())?;
+    memory_check.print(setup.data.store.bytes());
+    memory_check.check()?;
+    let seconds = time_steps(config, &setup, &mut learner).map_err(|error| memory_check.explain(error))?;
     print_time(config, &setup, &seconds);
     Ok(())
 }
@@ -113,11 +113,11 @@ fn print_batches(config: &Config, setup: &Setup, learner: &Learner) {
     }
 }
 
-/// Seconds of a step for each length of crops, medians.
+/// Median seconds of a step, for each crop length.
 fn time_steps(config: &Config, setup: &Setup, learner: &mut Learner) -> Result<Vec<f64>> {
-    // The plan's own batches, with this length.
+    // Batches of the plan, but with the crop length that is timed.
     let plan = setup.sampler.epoch(0);
-    let median = |(pass, &length_s): (usize, &f64)| {
+    let median_seconds = |(pass, &length_s): (usize, &f64)| {
         let mut times = Vec::with_capacity(TIMED);
         for step in 0..=TIMED {
             let items = plan[(pass + step) % plan.len()].items.clone();
@@ -132,7 +132,7 @@ fn time_steps(config: &Config, setup: &Setup, learner: &mut Learner) -> Result<V
         times.sort_by(f64::total_cmp);
         Ok(times[TIMED / 2])
     };
-    config.train.lengths_s.iter().enumerate().map(median).collect()
+    config.train.lengths_s.iter().enumerate().map(median_seconds).collect()
 }
 
 fn print_time(config: &Config, setup: &Setup, seconds: &[f64]) {

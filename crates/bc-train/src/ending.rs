@@ -18,7 +18,7 @@ pub(crate) fn end(config: &Config, state: &State) -> Option<String> {
         ));
     }
     // Checked again on a resume: early_stopping may have been raised or switched off since.
-    let waited = state.standing.best.waited;
+    let waited = state.validation.early_stopping.waited;
     (state.stopped_early && train.early_stopping > 0 && waited >= train.early_stopping).then(|| {
         format!(
             "stopped early after {waited} validations without a better figure (--resume with a larger \
@@ -33,7 +33,11 @@ pub(crate) fn best_figure(config: &Config, state: &State) -> String {
         Figure::Map => "mAP",
         Figure::Loss => "triplet loss",
     };
-    state.standing.best.best.map_or_else(|| "-".to_owned(), |figure| format!("{name} {figure:.4}"))
+    state
+        .validation
+        .early_stopping
+        .best
+        .map_or_else(|| "-".to_owned(), |figure| format!("{name} {figure:.4}"))
 }
 
 /// Warns of a changed number of steps: a learning rate that decays to the last step depends on it.
@@ -42,7 +46,7 @@ pub(crate) fn warn_of_other_length(schedule: &Schedule, saved: &State) {
         return;
     }
     let before = Schedule { total_steps: saved.total_steps, ..*schedule };
-    let rate = |schedule: &Schedule| schedule.rate(saved.step, saved.standing.reductions);
+    let rate = |schedule: &Schedule| schedule.rate(saved.step, saved.validation.reductions);
     tracing::warn!(
         "the run was planned for {} steps and is now for {}: its cosine continues at a rate of {:.1e} instead of {:.1e}",
         saved.total_steps,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bc_formats::config::RESOLVED_HEAD;
-use bc_formats::lock::{self, Kind};
+use bc_formats::lock::{self, LockMode};
 use serde_json::Value;
 
 use crate::best;
@@ -46,12 +46,12 @@ pub(crate) fn refuse_other_settings(run: &Path, old: &Value, new: &Value) -> Res
     )
 }
 
-/// Makes the folder and keeps other processes out of it while the file lives.
+/// Makes the folder and locks it; it stays locked as long as the returned file is open.
 ///
 /// # Errors
 /// Another process trains in it; a folder that cannot be written.
 pub(crate) fn lock(run: &Path) -> Result<File> {
-    lock::hold(run, LOCK, Kind::Alone, || {
+    lock::lock_folder(run, LOCK, LockMode::Exclusive, || {
         format!(
             "{} is being trained in by another process; wait for it, or give this one another folder (--set train.run=runs/…)",
             run.display()
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_a_runs_own_stays() {
+    fn emptying_a_run_keeps_foreign_files() {
         let run = tempfile::tempdir().unwrap();
         std::fs::create_dir(run.path().join(checkpoint::FOLDER)).unwrap();
         let killed = [
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_at_a_time_and_no_foreign_configuration() {
+    fn second_process_and_foreign_configuration_are_refused() {
         let run = tempfile::tempdir().unwrap();
         let first = lock(run.path()).unwrap();
         assert!(lock(run.path()).unwrap_err().to_string().contains("another process"));

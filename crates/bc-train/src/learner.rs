@@ -19,7 +19,7 @@ use candle_core::{Device, Tensor};
 use crate::checkpoint;
 use crate::data::Batch;
 use crate::objective::{BatchLosses, Objective};
-use crate::ranks::{Team, Traffic, device};
+use crate::ranks::{RankSync, ReductionCost, device};
 
 /// Losses of one batch, or their sum over several.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -47,7 +47,7 @@ impl Losses {
 pub struct Embedded {
     /// Before the BNNeck.
     pub f_t: Vec<f32>,
-    /// Behind it.
+    /// After the BNNeck.
     pub f_c: Vec<f32>,
     /// Length of a row.
     pub dim: usize,
@@ -56,14 +56,14 @@ pub struct Embedded {
 /// Fingerprints of the data that a network is trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
-    /// Of the features and of the works of which versions are painted, by their kind.
+    /// Fingerprints of the features and of the painted works, by the name of their kind.
     pub inputs: BTreeMap<String, String>,
-    /// Of the clique ids that the classifier's outputs are for, in their order.
+    /// Fingerprint of the clique ids, in the order of the classifier's outputs.
     pub cliques: String,
 }
 
-/// A batch on its way to the device.
-struct Sent {
+/// A batch that is being copied to the device.
+struct SentBatch {
     epoch: u64,
     index: usize,
     upload: Upload,
@@ -71,7 +71,7 @@ struct Sent {
 
 /// A network being trained.
 pub struct Learner {
-    next: Option<Sent>,
+    next: Option<SentBatch>,
     network: Network,
     optimizer: Adam,
     average: Option<Snapshot>,
@@ -81,7 +81,7 @@ pub struct Learner {
     input: NetworkInput,
     settings: serde_json::Value,
     sources: Sources,
-    team: Team,
+    rank_sync: RankSync,
 }
 
 impl Learner {
@@ -89,7 +89,7 @@ impl Learner {
     /// of the configuration.
     ///
     /// # Errors
-    /// As [`device::open`].
+    /// The device of the configuration cannot be opened (see [`device::open`]).
     pub fn new(
         config: &Config,
         classes: usize,
@@ -98,14 +98,14 @@ impl Learner {
         ranks: &Ranks,
     ) -> Result<Self> {
         let backend = device::open(ranks, &config.train).context("[train]")?;
-        Self::on(&backend, config, classes, input, sources, ranks)
+        Self::on_backend(&backend, config, classes, input, sources, ranks)
     }
 
-    /// As [`Learner::new`], on a device that is open.
+    /// A network like that of [`Learner::new`], on a device that is already open.
     ///
     /// # Errors
     /// A device without memory for the network; a rank that has ended.
-    pub fn on(
+    pub fn on_backend(
         backend: &Backend,
         config: &Config,
         classes: usize,
@@ -117,8 +117,9 @@ impl Learner {
         // Losses over pairs need no classifier.
         let classes = if config.train.loss.classifies() { classes } else { 0 };
         let network_settings = NetworkSettings::from_config(&config.model, bins, classes);
-        let team = Team::new(ranks, &config.train, backend)?;
-        let mut network = Network::with_peers(&network_settings, config.train.seed, backend, team.peers())?;
+        let rank_sync = RankSync::new(ranks, &config.train, backend)?;
+        let mut network =
+            Network::with_peers(&network_settings, config.train.seed, backend, rank_sync.peers())?;
         network.recompute_activations(config.train.recompute_activations);
         let settings = AdamSettings {
             betas: config.train.betas,
@@ -144,7 +145,7 @@ impl Learner {
                 "augment": serde_json::to_value(&config.augment)?,
             }),
             sources: sources.clone(),
-            team,
+            rank_sync,
         };
         if config.train.ema > 0.0 {
             learner.average = Some(learner.network.snapshot()?);
@@ -157,7 +158,7 @@ impl Learner {
     ///
     /// # Errors
     /// A file that cannot be read, holds another network, or one that was trained on other input.
-    pub fn begin(&mut self) -> Result<Option<String>> {
+    pub fn load_init(&mut self) -> Result<Option<String>> {
         if self.train.init.as_os_str().is_empty() {
             return Ok(None);
         }
@@ -172,7 +173,10 @@ impl Learner {
             (false, Some(_)) => "its classifier is of other cliques and is initialised instead",
             (false, None) => "it does not record the cliques of its classifier, which is initialised instead",
         };
-        let note = format!("begins with the network {}; {classifier}", path.display());
+        let mut note = format!("begins with the network {}", path.display());
+        if self.network.settings().classes() > 0 {
+            note += &format!("; {classifier}");
+        }
         if self.average.is_some() {
             self.average = Some(self.network.snapshot()?);
         }
@@ -213,33 +217,34 @@ impl Learner {
 
     /// Forward and backward on this rank's share of one batch; its gradients are added to those that wait for
     /// [`Learner::step`], which comes next if this is the `last` batch of a step. The losses are of the whole batch. The
-    /// `next` batch, if it is there already, travels to the device meanwhile.
+    /// `next` batch, if it is ready, is copied to the device meanwhile.
     pub fn accumulate(&mut self, batch: &Batch, last: bool, next: Option<&Batch>) -> Result<Losses> {
-        self.team.begin(&batch.shares);
+        self.rank_sync.begin(&batch.shares);
         let passes = self.forward(batch)?;
-        // Only now: the device has work while the host copies. The processor reads a batch where it lies.
+        // Only now: the device has work while the host copies. On the CPU nothing has to be copied.
         let next = next.filter(|_| !self.network.backend().is_cpu());
         self.next = next.map(|next| self.send(next)).transpose()?;
-        let objective = Objective { train: &self.train, network: &self.network, team: &self.team, batch };
+        let objective =
+            Objective { train: &self.train, network: &self.network, rank_sync: &self.rank_sync, batch };
         let BatchLosses { classification, triplet, sum, outputs, classifier } =
-            objective.of(&joined(self.network.backend(), &passes)?)?;
+            objective.losses_of(&joined(self.network.backend(), &passes)?)?;
         self.backward(passes, &outputs, classifier.as_deref(), batch, last)?;
-        // Only now: the losses are on their way while the backward pass is queued.
+        // Only now: the losses are copied while the backward pass is queued.
         let [classification, triplet, sum] =
             [classification, triplet, sum].map(|value| value.read(self.network.backend()));
         let losses = Losses { classification: classification?, triplet: triplet?, ..Losses::default() };
         self.of_whole_batch(losses, sum?)
     }
 
-    fn send(&self, batch: &Batch) -> Result<Sent> {
+    fn send(&self, batch: &Batch) -> Result<SentBatch> {
         let size = [batch.shares.own().len(), batch.bins, batch.frames];
         let upload = self.network.send(&batch.values, size)?;
-        Ok(Sent { epoch: batch.epoch, index: batch.index, upload })
+        Ok(SentBatch { epoch: batch.epoch, index: batch.index, upload })
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<Vec<Pass>> {
         let sent = self.next.take().filter(|sent| (sent.epoch, sent.index) == (batch.epoch, batch.index));
-        let Sent { upload, .. } = sent.map_or_else(|| self.send(batch), Ok)?;
+        let SentBatch { upload, .. } = sent.map_or_else(|| self.send(batch), Ok)?;
         let parts = if self.train.separate_forwards { 3 } else { 1 };
         let images = self.network.receive(upload, parts)?;
         images.iter().map(|images| self.network.forward_train_images(images)).collect()
@@ -248,13 +253,13 @@ impl Learner {
     fn backward(
         &mut self,
         passes: Vec<Pass>,
-        of: &OutputGradients,
+        gradients: &OutputGradients,
         classifier: Option<&[f32]>,
         batch: &Batch,
         last: bool,
     ) -> Result<()> {
-        // The others need an idle rank in their norms; its gradients do not count.
-        let mut nothing = match batch.shares.is_idle() {
+        // An idle rank takes part in the batch norms of the others; its gradients do not count.
+        let mut ignored = match batch.shares.is_idle() {
             true => Some(Gradients::new(self.network.parameters())?),
             false => None,
         };
@@ -262,21 +267,21 @@ impl Learner {
         let samples = batch.shares.own().len() / count;
         // The last pass first, so that its saved tensors are freed early.
         for (number, pass) in passes.into_iter().enumerate().rev() {
-            if last && number == 0 && nothing.is_none() {
-                self.team.listen(&mut self.gradients)?;
+            if last && number == 0 && ignored.is_none() {
+                self.rank_sync.listen(&mut self.gradients)?;
             }
-            let of = part_of(self.network.backend(), of, number * samples, samples)?;
-            pass.backward(&self.network, of, nothing.as_mut().unwrap_or(&mut self.gradients))?;
+            let part = part_of(self.network.backend(), gradients, number * samples, samples)?;
+            pass.backward(&self.network, part, ignored.as_mut().unwrap_or(&mut self.gradients))?;
         }
-        match (self.network.classifier(), classifier, nothing) {
+        match (self.network.classifier(), classifier, ignored) {
             (Some(parameter), Some(gradient), None) => self.gradients.add(parameter, gradient),
             _ => Ok(()),
         }
     }
 
-    /// The losses of all ranks: `own` are those of this one, where the cross entropy is this rank's share of the mean.
+    /// Combines the losses of all ranks. In `own`, this rank's losses, the cross entropy is its share of the mean.
     fn of_whole_batch(&self, own: Losses, sum: f32) -> Result<Losses> {
-        let classification = self.team.sum(own.classification)?;
+        let classification = self.rank_sync.sum(own.classification)?;
         let weight = if self.train.loss == Loss::Bytecover { self.train.classification_weight } else { 1.0 };
         let of_others = f64::from(classification) - f64::from(own.classification);
         // With a single rank and an infinite loss, the difference would be NaN.
@@ -287,11 +292,11 @@ impl Learner {
     /// One optimiser step with the mean of the gradients of `batches` batches; returns
     /// their norm before clipping. Nothing is changed if the norm is not finite.
     pub fn step(&mut self, rate: f64, batches: usize) -> Result<f32> {
-        self.team.sum_gradients(&mut self.gradients)?;
+        self.rank_sync.sum_gradients(&mut self.gradients)?;
         let clipping = Clipping { mean: 1.0 / batches as f64, most: self.train.clip_norm };
         let norm = self.optimizer.step(self.network.parameters_mut(), &self.gradients, clipping, rate)?;
         if norm.is_finite() {
-            self.team.share_running(self.network.running_mut())?;
+            self.rank_sync.share_running(self.network.running_mut())?;
             if let Some(average) = &mut self.average {
                 self.network.average(average, self.train.ema)?;
             }
@@ -303,14 +308,14 @@ impl Learner {
     /// Refuses to continue if the ranks' networks differ.
     ///
     /// # Errors
-    /// They have.
+    /// The networks differ, or a rank has ended.
     pub fn check_ranks(&self) -> Result<()> {
-        self.team.check_same(|| self.fingerprint())
+        self.rank_sync.check_same(|| self.fingerprint())
     }
 
     /// The cost of summing gradients over ranks so far; `None` with one rank.
-    pub fn traffic(&self) -> Option<Traffic> {
-        self.team.traffic()
+    pub fn reduction_cost(&self) -> Option<ReductionCost> {
+        self.rank_sync.reduction_cost()
     }
 
     /// Calls `work` with the moving average in place of the weights, if there is one.
@@ -323,7 +328,7 @@ impl Learner {
         result
     }
 
-    /// Embeds `items` inputs of `bins x columns`, by running statistics.
+    /// Embeds `items` inputs of `bins x columns`, using the running statistics.
     pub fn embed(&self, values: Vec<f32>, items: usize, bins: usize, columns: usize) -> Result<Embedded> {
         let x = Tensor::from_vec(values, (items, bins, columns), &Device::Cpu)?;
         let (f_t, f_c) = self.network.embed(&x)?;
@@ -400,13 +405,23 @@ fn joined(backend: &Backend, passes: &[Pass]) -> Result<HeadOutputs<Array>> {
     Ok(HeadOutputs { f_t: all(|outputs| &outputs.f_t)?, f_c: all(|outputs| &outputs.f_c)?, logits })
 }
 
-/// The gradients of some of the samples.
-fn part_of(backend: &Backend, of: &OutputGradients, first: usize, count: usize) -> Result<OutputGradients> {
+/// The gradients of `count` samples from `first` on.
+fn part_of(
+    backend: &Backend,
+    gradients: &OutputGradients,
+    first: usize,
+    count: usize,
+) -> Result<OutputGradients> {
     let part = |x: &Option<Array>| x.as_ref().map(|x| backend.part(x, first, count)).transpose();
-    Ok(HeadOutputs { f_t: part(&of.f_t)?, f_c: part(&of.f_c)?, logits: part(&of.logits)? })
+    Ok(HeadOutputs {
+        f_t: part(&gradients.f_t)?,
+        f_c: part(&gradients.f_c)?,
+        logits: part(&gradients.logits)?,
+    })
 }
 
-/// Threads of the network's operators on the CPU; 0: one a core. Call once, first.
+/// Sets the number of threads of the network's operators on the CPU (0: one per core). To be called once, before
+/// anything is computed.
 pub fn use_threads(threads: usize) -> Result<()> {
     let mut pool = rayon::ThreadPoolBuilder::new();
     if threads > 0 {

@@ -12,7 +12,7 @@
 //!    -> record: metrics, events, curves; checkpoint: everything a resume needs
 //! ```
 //!
-//! Nothing is drawn from a generator with memory: all randomness is a function of the seed
+//! No random generator keeps a state: all randomness is a function of the seed
 //! and a position ([`randomness`]). That is why a killed run can continue from its last
 //! checkpoint as if nothing had happened, bit for bit on the CPU.
 
@@ -27,12 +27,13 @@ mod ending;
 mod folder;
 pub mod learner;
 pub mod machine;
+mod memory_check;
 pub mod mining;
 mod objective;
 pub mod randomness;
 pub mod ranks;
 pub mod record;
-mod room;
+
 pub mod sampler;
 pub mod schedule;
 mod session;

@@ -14,19 +14,19 @@ pub struct Machine {
     pub commit: String,
     /// Name of the machine.
     pub host: String,
-    /// Its processor, as the system calls it.
+    /// Model name of its CPU, as the system reports it.
     pub processor: String,
     /// Instruction set of the network's operators: `avx512`, `avx2` or `baseline`.
     pub instruction_set: String,
     /// Threads of the network's operators, of each rank.
     pub threads: usize,
-    /// Processes that train together; 0, of an earlier version, is one.
+    /// Number of ranks; 0, which earlier versions wrote, means one.
     pub ranks: usize,
 }
 
 impl Machine {
     /// This process, one of `ranks`. Fields that the system does not provide are empty.
-    pub fn here(ranks: usize) -> Self {
+    pub fn current(ranks: usize) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let processors = read("/proc/cpuinfo");
         let model = processors.lines().find_map(|line| line.strip_prefix("model name"));

@@ -23,7 +23,7 @@ impl Triplets {
         self.negatives.push(negative as u32);
     }
 
-    /// As losses take them.
+    /// Borrows the triplets in the form that the loss functions take.
     pub fn as_lists(&self) -> bc_nn::loss::Triplets<'_> {
         bc_nn::loss::Triplets {
             anchors: &self.anchors,
@@ -37,7 +37,7 @@ impl Triplets {
         self.anchors.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no triplets.
     pub fn is_empty(&self) -> bool {
         self.anchors.is_empty()
     }
@@ -61,10 +61,10 @@ pub struct Distances {
 }
 
 impl Distances {
-    /// Of `n` rows, n x n.
+    /// Squared distances of `n` rows, an `n` x `n` matrix.
     ///
     /// # Panics
-    /// Another number of distances.
+    /// `squared` does not hold `n * n` values.
     pub fn new(n: usize, squared: Vec<f32>) -> Self {
         assert_eq!(squared.len(), n * n);
         Self { n, squared }
@@ -78,23 +78,23 @@ impl Distances {
 /// Every row with its farthest positive and its nearest negative (Hermans et al. 2017,
 /// equation 5). Rows without either are left out.
 pub fn batch_hard(distances: &Distances, labels: &[u32]) -> Triplets {
-    let mut found = Triplets::default();
+    let mut triplets = Triplets::default();
     for a in 0..labels.len() {
         let positive =
             positives(labels, a).max_by(|&i, &j| distances.at(a, i).total_cmp(&distances.at(a, j)));
         let negative =
             negatives(labels, a).min_by(|&i, &j| distances.at(a, i).total_cmp(&distances.at(a, j)));
         if let (Some(p), Some(n)) = (positive, negative) {
-            found.push(a, p, n);
+            triplets.push(a, p, n);
         }
     }
-    found
+    triplets
 }
 
 /// Every pair of a row and a positive with the nearest negative that is farther than the
 /// positive (Schroff et al. 2015, section 3.2); with the farthest negative if none is.
 pub fn semi_hard(distances: &Distances, labels: &[u32]) -> Triplets {
-    let mut found = Triplets::default();
+    let mut triplets = Triplets::default();
     for a in 0..labels.len() {
         for p in positives(labels, a) {
             let farther = negatives(labels, a)
@@ -104,24 +104,24 @@ pub fn semi_hard(distances: &Distances, labels: &[u32]) -> Triplets {
                 negatives(labels, a).max_by(|&i, &j| distances.at(a, i).total_cmp(&distances.at(a, j)))
             });
             if let Some(n) = negative {
-                found.push(a, p, n);
+                triplets.push(a, p, n);
             }
         }
     }
-    found
+    triplets
 }
 
 /// Every row with a random positive and a random negative.
 pub fn random(labels: &[u32], rng: &mut impl Rng) -> Triplets {
-    let mut found = Triplets::default();
+    let mut triplets = Triplets::default();
     for a in 0..labels.len() {
         let p: Vec<usize> = positives(labels, a).collect();
         let n: Vec<usize> = negatives(labels, a).collect();
         if !p.is_empty() && !n.is_empty() {
-            found.push(a, p[rng.random_range(0..p.len())], n[rng.random_range(0..n.len())]);
+            triplets.push(a, p[rng.random_range(0..p.len())], n[rng.random_range(0..n.len())]);
         }
     }
-    found
+    triplets
 }
 
 fn positives(labels: &[u32], anchor: usize) -> impl Iterator<Item = usize> + '_ {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn thirds_are_anchors_positives_negatives() {
+    fn in_thirds_gives_anchors_positives_negatives() {
         let t = Triplets::in_thirds(2);
         assert_eq!((t.anchors, t.positives, t.negatives), (vec![0, 1], vec![2, 3], vec![4, 5]));
     }

@@ -1,8 +1,8 @@
 //! The objective of training: the losses of a batch's outputs and their gradients.
 //!
-//! In: outputs of a batch's passes on the network's backend. Out: numbers, gradients of the outputs, and where a loss
-//! reads the classifier's weights itself, theirs. Losses over pairs see the rows of all ranks, gradients are of this
-//! rank's.
+//! **In**: outputs of a batch's passes on the network's backend. **Out**: the losses, the gradients of the outputs, and, if a
+//! loss reads the classifier's weights itself, their gradient. Losses over pairs see the rows of all ranks; the gradients are those
+//! of this rank's rows.
 
 use anyhow::{Context, Result};
 use bc_formats::config::{Batches, Classified, Loss, Mining, TrainConfig};
@@ -13,7 +13,7 @@ use bc_nn::{Backend, HeadOutputs, Network, OutputGradients};
 use crate::data::Batch;
 use crate::mining::{self, Distances, Triplets};
 use crate::randomness::generator;
-use crate::ranks::Team;
+use crate::ranks::RankSync;
 
 /// A weighted sum of numbers on the backend, which is read once the backward pass is queued.
 #[derive(Default, Clone)]
@@ -34,10 +34,10 @@ impl DeferredLoss {
         self
     }
 
-    /// The number.
+    /// Reads the sum from the backend.
     ///
     /// # Errors
-    /// Of the device.
+    /// The device fails.
     pub fn read(self, backend: &Backend) -> Result<f32> {
         let mut sum = self.1;
         for (value, weight) in self.0 {
@@ -54,11 +54,11 @@ pub(crate) struct BatchLosses {
     pub classification: DeferredLoss,
     /// Triplet loss, without its weight.
     pub triplet: DeferredLoss,
-    /// What is minimised.
+    /// The total loss, which is minimised.
     pub sum: DeferredLoss,
-    /// Of the outputs of this rank's items.
+    /// Gradients of the outputs of this rank's items.
     pub outputs: OutputGradients,
-    /// Of the classifier's weights, where the loss reads them itself.
+    /// Gradient of the classifier's weights, if the loss reads them itself.
     pub classifier: Option<Vec<f32>>,
 }
 
@@ -66,13 +66,13 @@ pub(crate) struct BatchLosses {
 pub(crate) struct Objective<'a> {
     pub train: &'a TrainConfig,
     pub network: &'a Network,
-    pub team: &'a Team,
+    pub rank_sync: &'a RankSync,
     pub batch: &'a Batch,
 }
 
 impl Objective<'_> {
-    /// Of the outputs of this rank's items.
-    pub fn of(&self, outputs: &HeadOutputs<Array>) -> Result<BatchLosses> {
+    /// Losses and gradients of the outputs of this rank's items.
+    pub fn losses_of(&self, outputs: &HeadOutputs<Array>) -> Result<BatchLosses> {
         match self.train.loss {
             Loss::Bytecover => self.bytecover(outputs),
             Loss::CosineSoftmax => self.cosine(&outputs.f_c),
@@ -93,7 +93,7 @@ impl Objective<'_> {
             Loss::Clews => alignment_uniformity(rows, labels)?,
             _ => supervised_contrastive(rows, labels, self.train.temperature)?,
         };
-        let gradient = self.team.own_rows(gradient, dim, &self.batch.shares);
+        let gradient = self.rank_sync.own_rows(gradient, dim, &self.batch.shares);
         let f_c = Some(backend.matrix(&gradient, dim)?);
         Ok(BatchLosses {
             sum: DeferredLoss::number(value),
@@ -109,63 +109,64 @@ impl Objective<'_> {
         let weights = self.network.parameters().values(classifier)?;
         let (labels, share) = self.labels();
         let rows = backend.rows(&backend.part(f_c, 0, labels.len())?)?;
-        let (rows, of_classes) = (Rows::new(&rows, dim), Rows::new(&weights, dim));
+        let (rows, class_rows) = (Rows::new(&rows, dim), Rows::new(&weights, dim));
         let (scale, smoothing) = (self.train.cosine_scale, self.train.label_smoothing);
-        let found = cosine_cross_entropy(rows, of_classes, &labels, scale, smoothing)?;
+        let result = cosine_cross_entropy(rows, class_rows, &labels, scale, smoothing)?;
         let weighted = |mut values: Vec<f32>| {
             values.iter_mut().for_each(|value| *value *= share as f32);
             values
         };
-        let mut gradient = weighted(found.loss.gradient);
+        let mut gradient = weighted(result.loss.gradient);
         gradient.resize(items * dim, 0.0);
-        let classification = DeferredLoss::default().plus(&DeferredLoss::number(found.loss.value), share);
+        let classification = DeferredLoss::default().plus(&DeferredLoss::number(result.loss.value), share);
         Ok(BatchLosses {
             sum: classification.clone(),
             classification,
             outputs: HeadOutputs { f_c: Some(backend.matrix(&gradient, dim)?), ..HeadOutputs::default() },
-            classifier: Some(weighted(found.weights)),
+            classifier: Some(weighted(result.weights)),
             ..BatchLosses::default()
         })
     }
 
-    /// Labels of the items, the first of this rank's share, that the classifier learns from, and their share of those
-    /// of all.
+    /// Labels of those items of this rank that the classifier learns from (the first ones of its share), and their
+    /// number as a share of those of all ranks.
     fn labels(&self) -> (Vec<u32>, f64) {
-        let of = |items: usize| if self.train.classified == Classified::Anchors { items / 3 } else { items };
-        let own = &self.batch.shares.own()[..of(self.batch.shares.own().len())];
-        let labels: Vec<u32> = own.iter().map(|&place| self.batch.labels[place as usize]).collect();
+        let classified =
+            |items: usize| if self.train.classified == Classified::Anchors { items / 3 } else { items };
+        let own = &self.batch.shares.own()[..classified(self.batch.shares.own().len())];
+        let labels: Vec<u32> = own.iter().map(|&slot| self.batch.labels[slot as usize]).collect();
         let counted = if self.batch.shares.is_idle() { 0 } else { own.len() };
-        (labels, counted as f64 / of(self.batch.items.len()) as f64)
+        (labels, counted as f64 / classified(self.batch.items.len()) as f64)
     }
 
-    /// The cross entropy and the triplet loss by their weights.
+    /// The weighted sum of the cross entropy and the triplet loss.
     fn bytecover(&self, outputs: &HeadOutputs<Array>) -> Result<BatchLosses> {
         let (train, backend) = (self.train, self.backend());
-        let mut of = BatchLosses::default();
+        let mut losses = BatchLosses::default();
         if train.classification_weight > 0.0 {
             let logits =
                 outputs.logits.as_ref().context("this network has no classifier, and so no logits")?;
             let (labels, share) = self.labels();
             let weight = share * train.classification_weight;
             let (value, gradient) = backend.cross_entropy(logits, &labels, train.label_smoothing, weight)?;
-            of.classification = DeferredLoss::on_backend(value, share);
-            of.sum = of.sum.plus(&of.classification, train.classification_weight);
-            of.outputs.logits = Some(gradient);
+            losses.classification = DeferredLoss::on_backend(value, share);
+            losses.sum = losses.sum.plus(&losses.classification, train.classification_weight);
+            losses.outputs.logits = Some(gradient);
         }
         if train.triplet_weight > 0.0
             && let Some((value, gradient)) = self.triplets(&outputs.f_t)?
         {
-            of.triplet = DeferredLoss::on_backend(value, 1.0);
-            of.sum = of.sum.plus(&of.triplet, train.triplet_weight);
-            of.outputs.f_t = Some(gradient);
+            losses.triplet = DeferredLoss::on_backend(value, 1.0);
+            losses.sum = losses.sum.plus(&losses.triplet, train.triplet_weight);
+            losses.outputs.f_t = Some(gradient);
         }
-        Ok(of)
+        Ok(losses)
     }
 
     /// The triplet loss and the gradient of this rank's f_t; `None` without a triplet.
     fn triplets(&self, f_t: &Array) -> Result<Option<(Array, Array)>> {
         let (backend, dim) = (self.backend(), f_t.shape()[0]);
-        let alone = self.team.is_alone();
+        let alone = self.rank_sync.is_alone();
         let all = match alone {
             true => f_t.clone(),
             false => backend.matrix(&self.rows_of_all(f_t)?, dim)?,
@@ -183,15 +184,15 @@ impl Objective<'_> {
         if alone {
             return Ok(Some((value, gradient)));
         }
-        let gradient = self.team.own_rows(backend.rows(&gradient)?, dim, &self.batch.shares);
+        let gradient = self.rank_sync.own_rows(backend.rows(&gradient)?, dim, &self.batch.shares);
         Ok(Some((value, backend.matrix(&gradient, dim)?)))
     }
 
     fn mine(&self, f_t: &Array) -> Result<Triplets> {
         let labels = &self.batch.labels;
         if self.train.mining == Mining::Random {
-            let place = [self.batch.epoch, self.batch.index as u64];
-            let mut rng = generator(self.train.seed, "mining", &place);
+            let position = [self.batch.epoch, self.batch.index as u64];
+            let mut rng = generator(self.train.seed, "mining", &position);
             return Ok(mining::random(labels, &mut rng));
         }
         let distances = Distances::new(labels.len(), self.backend().squared_distances(f_t)?);
@@ -202,6 +203,6 @@ impl Objective<'_> {
     }
 
     fn rows_of_all(&self, own: &Array) -> Result<Vec<f32>> {
-        self.team.rows_of_all(self.backend().rows(own)?, own.shape()[0], &self.batch.shares)
+        self.rank_sync.rows_of_all(self.backend().rows(own)?, own.shape()[0], &self.batch.shares)
     }
 }

@@ -31,7 +31,7 @@ mod tests {
     use rand::RngExt;
 
     #[test]
-    fn a_position_always_gives_the_same_numbers_and_its_neighbour_others() {
+    fn numbers_depend_on_seed_purpose_and_position() {
         let draw = |seed, purpose: &str, at: &[u64]| generator(seed, purpose, at).random::<u64>();
         assert_eq!(draw(1, "crop", &[3, 4]), draw(1, "crop", &[3, 4]));
         assert_ne!(draw(1, "crop", &[3, 4]), draw(1, "crop", &[3, 5]));

@@ -1,4 +1,4 @@
-//! The learning rate over a run, and patience with a figure that does not improve.
+//! The learning rate over a run, and the patience of early stopping and of plateaus.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub enum Shape {
     Step {
         /// Epochs between two changes.
         every_epochs: u64,
-        /// What the rate is multiplied by.
+        /// Factor on the rate.
         factor: f64,
     },
     /// Times `factor` whenever the validation figure has not improved for `patience`
@@ -22,7 +22,7 @@ pub enum Shape {
     Plateau {
         /// Validations to wait.
         patience: u64,
-        /// What the rate is multiplied by.
+        /// Factor on the rate.
         factor: f64,
     },
 }
@@ -34,9 +34,9 @@ pub struct Schedule {
     pub base: f64,
     /// The rate never falls below this.
     pub floor: f64,
-    /// Steps over which the rate rises linearly from nothing.
+    /// Steps over which the rate rises linearly from 0.
     pub warmup_steps: u64,
-    /// What follows.
+    /// How the rate changes after the warm-up.
     pub shape: Shape,
     /// Optimiser steps per epoch.
     pub steps_per_epoch: u64,
@@ -75,9 +75,9 @@ impl Schedule {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Patience {
     /// The best figure so far.
-    #[serde(with = "exactly")]
+    #[serde(with = "exact_text")]
     pub best: Option<f64>,
-    /// Observations since.
+    /// Observations since then.
     pub waited: u64,
 }
 
@@ -98,7 +98,7 @@ impl Patience {
 
 /// Numbers as text: JSON numbers may be read back one unit in the last place off, and a
 /// resumed run has to compare with the exact figure of the killed one.
-mod exactly {
+mod exact_text {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub(super) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -120,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn the_warm_up_rises_to_the_full_rate() {
+    fn warm_up_rises_linearly_to_the_full_rate() {
         let s = schedule(Shape::Constant);
         assert_eq!((0..5).map(|i| s.rate(i, 0)).collect::<Vec<_>>(), [0.25, 0.5, 0.75, 1.0, 1.0]);
     }
 
     #[test]
-    fn a_cosine_passes_the_middle_half_way_and_ends_at_the_floor() {
+    fn cosine_schedule_is_half_way_in_the_middle_and_ends_at_the_floor() {
         let s = schedule(Shape::Cosine);
         assert_eq!(s.rate(4, 0), 1.0);
         assert!((s.rate(54, 0) - 0.505).abs() < 1e-12);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_and_plateaus_multiply_and_stop_at_the_floor() {
+    fn step_and_plateau_schedules_multiply_the_rate_down_to_the_floor() {
         let s = schedule(Shape::Step { every_epochs: 2, factor: 0.1 });
         assert_eq!(s.rate(19, 0), 1.0);
         assert!((s.rate(20, 0) - 0.1).abs() < 1e-12);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_survives_a_file_to_the_last_bit() {
+    fn best_figure_round_trips_through_json_exactly() {
         for figure in [1.0 / 3.0, 0.1 + 0.2, f64::MIN_POSITIVE, 123_456.789_012_345_67] {
             let p = Patience { best: Some(figure), waited: 3 };
             let text = serde_json::to_string(&p).unwrap();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_starts_anew_with_every_best() {
+    fn patience_restarts_with_every_new_best() {
         let mut p = Patience::default();
         let seen: Vec<bool> = [0.5, 0.4, f64::NAN, 0.6, 0.6].map(|f| p.observe(f, true)).to_vec();
         assert_eq!(seen, [true, false, false, true, false]);

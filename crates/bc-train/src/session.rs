@@ -20,7 +20,7 @@ use crate::data::{Batch, Loader};
 use crate::ending::{best_figure, end};
 use crate::folder::LAST;
 use crate::learner::{Learner, Losses};
-use crate::ranks::{SharedError, say};
+use crate::ranks::{SharedError, print_once};
 use crate::record::{Line, Recorder, StepLine, ValidationLine, now};
 use crate::schedule::Shape;
 use crate::setup::{Setup, last_step};
@@ -31,11 +31,11 @@ use crate::validate::{Figures, validate};
 pub enum Outcome {
     /// The run was already complete.
     NothingToDo,
-    /// Ctrl-C or SIGTERM: saved, to be resumed; what is saved, in words.
+    /// Ctrl-C or SIGTERM: the run was saved and can be resumed; the text tells where.
     Interrupted(String),
-    /// `[train] max_minutes` are over: saved, to be resumed.
+    /// `[train] max_minutes` are over: the run was saved and can be resumed.
     OutOfTime,
-    /// Complete.
+    /// The run is complete.
     Finished,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Session<'a> {
     checkpoints: Checkpoints,
     recorder: Recorder,
     bar: ProgressBar,
-    /// Since when, and how many items since then: this process's share of the run.
+    /// When this process began to train, and how many items it has trained on since then.
     began: Instant,
     items: usize,
     /// When the last checkpoint was saved, or the work began.
@@ -58,7 +58,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// What `state` describes, with its tensors in `learner`.
+    /// A session that continues from `state`, whose tensors are in `learner`.
     pub(crate) fn new(
         config: &'a Config,
         setup: Setup,
@@ -68,9 +68,11 @@ impl<'a> Session<'a> {
         recorder: Recorder,
         ranks: Ranks,
     ) -> Self {
-        let why_not = setup.data.validation_obstacle();
-        if let Some(why) = why_not {
-            tracing::warn!("the validation split {why}: no validation, the last network counts as the best");
+        let obstacle = setup.data.validation_obstacle();
+        if let Some(reason) = obstacle {
+            tracing::warn!(
+                "the validation split {reason}: no validation, the last network counts as the best"
+            );
         }
         let bar = match ranks.is_first() {
             true => progress::bar(last_step(config, &setup.schedule), "train", "steps"),
@@ -88,7 +90,7 @@ impl<'a> Session<'a> {
             began: now,
             items: 0,
             saved: now,
-            can_validate: why_not.is_none(),
+            can_validate: obstacle.is_none(),
             ranks,
         }
     }
@@ -106,7 +108,7 @@ impl<'a> Session<'a> {
         );
         self.bar.set_position(self.state.step);
         loop {
-            if self.state.pending && !self.settle()? {
+            if self.state.pending && !self.finish_pending()? {
                 return self.interrupted();
             }
             if end(self.config, &self.state).is_some() {
@@ -122,13 +124,13 @@ impl<'a> Session<'a> {
             }
             let line = self.step(&mut loader)?;
             self.advance();
-            self.show(&line);
+            self.update_bar(&line);
             self.recorder.add(Line::Step(line))?;
-            let seldom = config.checkpoint_every_minutes > 0.0
+            let minutes_passed = config.checkpoint_every_minutes > 0.0
                 && self.saved.elapsed() >= minutes(config.checkpoint_every_minutes);
-            let [seldom] = self.ranks.any([seldom])?;
+            let [minutes_passed] = self.ranks.any([minutes_passed])?;
             let periodic = self.state.step.is_multiple_of(config.checkpoint_every_steps);
-            if self.state.pending || periodic || seldom {
+            if self.state.pending || periodic || minutes_passed {
                 self.save()?;
             }
         }
@@ -143,14 +145,14 @@ impl<'a> Session<'a> {
         let (started, waited) = (Instant::now(), loader.waited);
         let per_pass = self.setup.sampler.batches_per_pass();
         let (mut sum, mut batches, mut items) = (Losses::default(), 0, 0);
-        let rate = self.setup.schedule.rate(self.state.step, self.state.standing.reductions);
+        let rate = self.setup.schedule.rate(self.state.step, self.state.validation.reductions);
         let length_s = loop {
             let batch = loader.expect(self.state.epoch, self.state.batch)?;
             batches += 1;
             items += batch.items.len();
             self.state.batch += 1;
             let last = batches == self.config.train.accumulate || self.state.batch.is_multiple_of(per_pass);
-            let losses = self.learner.accumulate(&batch, last, loader.ready())?;
+            let losses = self.learner.accumulate(&batch, last, loader.peek())?;
             if !losses.sum.is_finite() {
                 return Err(self.not_finite("the loss", losses.sum, &batch));
             }
@@ -180,7 +182,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Advances the position beyond the step just made, and records what is pending there.
+    /// Advances the position past the step just done, and records what is pending there.
     fn advance(&mut self) {
         self.state.step += 1;
         let pass_ended = self.state.batch.is_multiple_of(self.setup.sampler.batches_per_pass());
@@ -194,22 +196,22 @@ impl<'a> Session<'a> {
         let every = self.config.train.validate_every_passes;
         let due = pass_ended && every > 0 && self.state.passes.is_multiple_of(every) && self.can_validate;
         let finished = end(self.config, &self.state).is_some();
-        self.state.before_end = (finished && !due).then(|| self.state.standing.clone());
+        self.state.before_end = (finished && !due).then(|| self.state.validation.clone());
         self.state.pending = due || finished;
     }
 
-    /// Does what is pending at this step: the validation, and at the end of the run a best network in any
-    /// case. False if a signal came before it was done.
-    fn settle(&mut self) -> Result<bool> {
+    /// Completes the pending work of this step: the validation, and at the end of the run also a best
+    /// network if no validation chose one. Returns false if a signal came first.
+    fn finish_pending(&mut self) -> Result<bool> {
         if self.can_validate && !self.validate()? {
             return Ok(false);
         }
-        if self.state.standing.best.best.is_none() && end(self.config, &self.state).is_some() {
+        if self.state.validation.early_stopping.best.is_none() && end(self.config, &self.state).is_some() {
             if self.can_validate {
                 tracing::warn!("no validation gave a figure; the last network counts as the best");
             }
             export(&mut self.learner, &self.ranks, &self.config.train.run.join(BEST))?;
-            self.state.standing.best_step = self.state.step;
+            self.state.validation.best_step = self.state.step;
         }
         if self.config.train.save_last && end(self.config, &self.state).is_some() {
             export(&mut self.learner, &self.ranks, &self.config.train.run.join(LAST))?;
@@ -219,8 +221,8 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// Validates, keeps the best network, updates the plateau schedule, decides on early stopping. False if a
-    /// signal came before it was done; nothing has changed then.
+    /// Validates, keeps the best network, updates the plateau schedule, decides on early stopping. Returns
+    /// false, with nothing changed, if a signal came first.
     fn validate(&mut self) -> Result<bool> {
         let started = Instant::now();
         let config = &self.config.train;
@@ -229,31 +231,32 @@ impl<'a> Session<'a> {
             validate(learner, data, input, config, &self.ranks, &interrupt::requested)
         })?;
         let Some(figures) = figures else { return Ok(false) };
-        let (figure, higher) = chosen(config.figure, &figures);
-        let standing = &mut self.state.standing;
-        let better = standing.best.observe(figure, higher);
+        let (figure, higher) = selection_figure(config.figure, &figures);
+        let validation = &mut self.state.validation;
+        let better = validation.early_stopping.observe(figure, higher);
         if better {
-            standing.best_step = self.state.step;
+            validation.best_step = self.state.step;
             export(&mut self.learner, &self.ranks, &config.run.join(BEST))?;
         }
         let ranked = Ranked { step: self.state.step, figure };
-        if best::enter(&mut standing.ranking, ranked, higher, config.keep_best) && config.keep_best > 1 {
+        if best::enter(&mut validation.ranking, ranked, higher, config.keep_best) && config.keep_best > 1 {
             export(&mut self.learner, &self.ranks, &best::path(&config.run, self.state.step))?;
         }
         // Kept for a run that is extended later.
         let before = self.state.before_end.iter().flat_map(|before| &before.ranking);
         if self.ranks.is_first() {
-            best::tidy(&config.run, standing.ranking.iter().chain(before));
+            best::tidy(&config.run, validation.ranking.iter().chain(before));
         }
         if let Shape::Plateau { patience, .. } = self.setup.schedule.shape {
-            standing.plateau.observe(figure, higher);
-            if standing.plateau.waited > patience {
-                standing.reductions += 1;
-                standing.plateau.waited = 0;
+            validation.plateau.observe(figure, higher);
+            if validation.plateau.waited > patience {
+                validation.reductions += 1;
+                validation.plateau.waited = 0;
             }
         }
-        standing.validated_step = Some(self.state.step);
-        self.state.stopped_early = config.early_stopping > 0 && standing.best.waited >= config.early_stopping;
+        validation.validated_step = Some(self.state.step);
+        self.state.stopped_early =
+            config.early_stopping > 0 && validation.early_stopping.waited >= config.early_stopping;
         let line = ValidationLine {
             step: self.state.step,
             epoch: self.epoch_of_last_step(),
@@ -266,7 +269,7 @@ impl<'a> Session<'a> {
             seconds: started.elapsed().as_secs_f64(),
             time: now(),
         };
-        self.say(format!(
+        self.print(format!(
             "step {:>6}  epoch {:>4}  validation mAP {:.4}  MR1 {:.2}  hit@1 {:.3}  triplet {:.3}{}",
             line.step,
             line.epoch + 1,
@@ -291,7 +294,10 @@ impl<'a> Session<'a> {
         let best = self.config.train.run.join(BEST);
         self.checkpoints.save(&self.state, |folder| {
             self.learner.save(folder)?;
-            if self.state.before_end.is_some() && self.state.standing.best.best.is_some() && best.exists() {
+            if self.state.before_end.is_some()
+                && self.state.validation.early_stopping.best.is_some()
+                && best.exists()
+            {
                 let bytes =
                     std::fs::read(&best).with_context(|| format!("cannot read {}", best.display()))?;
                 atomic::write(&folder.join(BEST_BEFORE_END), bytes)?;
@@ -309,11 +315,14 @@ impl<'a> Session<'a> {
 
     fn out_of_time(mut self) -> Result<Outcome> {
         let saved = self.stop()?;
-        self.say(format!("{} minutes are over (train.max_minutes): {saved}", self.config.train.max_minutes));
+        self.print(format!(
+            "{} minutes are over (train.max_minutes): {saved}",
+            self.config.train.max_minutes
+        ));
         Ok(Outcome::OutOfTime)
     }
 
-    /// Saves before the run is complete; returns a text on what was saved.
+    /// Saves a run that is not complete; returns a text that tells where, and how to continue.
     fn stop(&mut self) -> Result<String> {
         self.save()?;
         self.bar.abandon();
@@ -325,7 +334,7 @@ impl<'a> Session<'a> {
         ))
     }
 
-    fn show(&self, line: &StepLine) {
+    fn update_bar(&self, line: &StepLine) {
         self.bar.set_position(line.step);
         self.bar.set_message(format!(
             "epoch {} loss {:.3} (ce {:.3}, triplet {:.3}) {:.0}/s best {}",
@@ -338,30 +347,30 @@ impl<'a> Session<'a> {
         ));
     }
 
-    fn say(&self, text: String) {
-        say(&self.ranks, text);
+    fn print(&self, text: String) {
+        print_once(&self.ranks, text);
     }
 
     fn report_end(&self, loader: &Loader) -> Result<()> {
         let seconds = self.began.elapsed().as_secs_f64();
         let run = &self.config.train.run;
         let waited = self.ranks.gather(&[loader.waited.as_secs_f64()], &vec![1; self.ranks.size()])?;
-        let of_ranks = if self.ranks.is_alone() { "" } else { " in the rank that waited most" };
-        self.say(format!(
-            "{}: {} steps in {seconds:.0} s ({:.1} samples/s, {:.1} % of the time waiting for data{of_ranks}), best {}",
+        let in_slowest_rank = if self.ranks.is_alone() { "" } else { " in the rank that waited most" };
+        self.print(format!(
+            "{}: {} steps in {seconds:.0} s ({:.1} samples/s, {:.1} % of the time waiting for data{in_slowest_rank}), best {}",
             run.display(),
             self.state.step,
             self.items as f64 / seconds,
             100.0 * waited.into_iter().fold(0.0, f64::max) / seconds,
             best_figure(self.config, &self.state),
         ));
-        if let Some(traffic) = self.learner.traffic().filter(|traffic| traffic.steps > 0) {
-            self.say(format!("{} ranks: {traffic}", self.ranks.size()));
+        if let Some(cost) = self.learner.reduction_cost().filter(|cost| cost.steps > 0) {
+            self.print(format!("{} ranks: {cost}", self.ranks.size()));
         }
         if let (true, Some(end)) = (self.state.stopped_early, end(self.config, &self.state)) {
-            self.say(end);
+            self.print(end);
         }
-        self.say(format!("the network: {}", run.join(BEST).display()));
+        self.print(format!("the network: {}", run.join(BEST).display()));
         Ok(())
     }
 
@@ -392,13 +401,13 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Rank 0 alone writes.
+/// Writes the network to `path`, in rank 0 only.
 fn export(learner: &mut Learner, ranks: &Ranks, path: &Path) -> Result<()> {
     if ranks.is_first() { learner.export(path) } else { Ok(()) }
 }
 
-/// The validation figure that chooses, and whether more of it is better.
-fn chosen(figure: Figure, figures: &Figures) -> (f64, bool) {
+/// The validation figure that selects the best network, and whether a higher one is better.
+fn selection_figure(figure: Figure, figures: &Figures) -> (f64, bool) {
     match figure {
         Figure::Map => (figures.map, true),
         Figure::Loss => (figures.triplet, false),

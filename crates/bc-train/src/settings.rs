@@ -48,10 +48,10 @@ pub(crate) fn of(config: &Config, data: &DataSet) -> Result<Value> {
     Ok(settings)
 }
 
-/// Where a saved run's settings differ from those asked for: `train.margin: 0.3 against 0.5`. A key that the
-/// run was saved without has its default, which is what the program did before it knew the key; a key that the
-/// program does not know differs, because nobody can say what it did.
-pub(crate) fn differences(saved: &Value, asked_for: &Value) -> Vec<String> {
+/// Where a saved run's settings differ from those asked for: `train.margin: 0.3 against 0.5`. A key that is absent from
+/// the saved run has its default, which is how the program behaved before the key existed; a key that the program does
+/// not know counts as a difference, because its effect is unknown.
+pub(crate) fn differences(saved: &Value, requested: &Value) -> Vec<String> {
     let mut saved = saved.clone();
     if let Some(sections) = saved.as_object_mut() {
         complete::<ModelConfig>(sections.entry("model").or_insert_with(|| json!({})));
@@ -66,11 +66,11 @@ pub(crate) fn differences(saved: &Value, asked_for: &Value) -> Vec<String> {
         }
     }
     let mut found = Vec::new();
-    walk("", &saved, asked_for, &mut found);
+    compare("", &saved, requested, &mut found);
     found
 }
 
-/// Gives `section` the defaults of the keys that it lacks, and the spelling of today's values (1 and 1.0 are the
+/// Adds the defaults of keys that `section` lacks, and writes its values as this program does (1 and 1.0 are the
 /// same learning rate).
 fn complete<S: Default + Serialize + DeserializeOwned>(section: &mut Value) {
     let (Some(saved), Ok(Value::Object(defaults))) =
@@ -90,8 +90,8 @@ fn complete<S: Default + Serialize + DeserializeOwned>(section: &mut Value) {
     }
 }
 
-fn walk(path: &str, saved: &Value, asked_for: &Value, found: &mut Vec<String>) {
-    match (saved, asked_for) {
+fn compare(path: &str, saved: &Value, requested: &Value, found: &mut Vec<String>) {
+    match (saved, requested) {
         (Value::Object(a), Value::Object(b)) => {
             let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
             keys.sort_unstable();
@@ -103,12 +103,12 @@ fn walk(path: &str, saved: &Value, asked_for: &Value, found: &mut Vec<String>) {
                         "{path}: {a} in a run of another version of bc-train, and unknown to this one"
                     )),
                     (a, b) => {
-                        walk(&path, a.unwrap_or(&Value::Null), b.unwrap_or(&Value::Null), found);
+                        compare(&path, a.unwrap_or(&Value::Null), b.unwrap_or(&Value::Null), found);
                     }
                 }
             }
         }
-        _ if saved != asked_for => found.push(format!("{path}: {saved} against {asked_for}")),
+        _ if saved != requested => found.push(format!("{path}: {saved} against {requested}")),
         _ => {}
     }
 }
@@ -127,17 +127,17 @@ mod tests {
     #[test]
     fn differences_name_both_values() {
         let saved = settings(&Config::default());
-        let mut asked_for = Config::default();
-        asked_for.train.margin = 0.5;
-        asked_for.model.width = 8;
+        let mut requested = Config::default();
+        requested.train.margin = 0.5;
+        requested.model.width = 8;
         assert_eq!(
-            differences(&saved, &settings(&asked_for)),
+            differences(&saved, &settings(&requested)),
             ["model.width: 64 against 8", "train.margin: 0.3 against 0.5"]
         );
     }
 
     #[test]
-    fn a_run_saved_before_a_key_was_known_has_its_default() {
+    fn keys_absent_from_a_saved_run_have_their_defaults() {
         let mut saved = settings(&Config::default());
         let now = saved.clone();
         let train = saved["train"].as_object_mut().unwrap();
@@ -148,16 +148,16 @@ mod tests {
         train.insert("weight_decay".into(), json!(0));
         assert_eq!(differences(&saved, &now), [""; 0]);
 
-        let mut asked_for = Config::default();
-        asked_for.train.validate_at_start = true;
+        let mut requested = Config::default();
+        requested.train.validate_at_start = true;
         assert_eq!(
-            differences(&saved, &settings(&asked_for)),
+            differences(&saved, &settings(&requested)),
             ["train.validate_at_start: false against true"]
         );
     }
 
     #[test]
-    fn a_key_that_nobody_knows_is_named() {
+    fn unknown_key_of_a_saved_run_is_named() {
         let mut saved = settings(&Config::default());
         let now = saved.clone();
         saved["train"]["momentum"] = json!(0.9);

@@ -1,4 +1,4 @@
-//! What a run is made of before its first step: data, batches, network, schedule.
+//! The parts of a run that exist before its first step: data, batches, network, schedule.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::learner::{Learner, Sources};
 use crate::sampler::{Composition, Mixture, Order, RankSplit, Sampler};
 use crate::schedule::{Schedule, Shape};
 
-/// What a run is made of, before its first step.
+/// The parts of a run that exist before its first step.
 pub struct Setup {
     /// Training and validation splits.
     pub data: Arc<DataSet>,
@@ -32,16 +32,16 @@ impl Setup {
     /// Reads the data and checks that the configuration fits it.
     ///
     /// # Errors
-    /// As [`DataSet::open`]; fewer classes than cliques; batches that the split cannot fill;
+    /// The errors of [`DataSet::open`]; fewer classes than cliques; batches that the split cannot fill;
     /// crops shorter than a column; batches that cannot be cut among the `ranks`.
     pub fn new(config: &Config, ranks: &Ranks) -> Result<Self> {
         let data = Arc::new(crate::data::open(config, ranks)?);
-        let (train, found) = (&config.train, data.classes());
+        let (train, cliques) = (&config.train, data.classes());
         let classes = match train.classes {
-            Classes::Auto => found,
-            Classes::Count(count) if count as usize >= found => count as usize,
+            Classes::Auto => cliques,
+            Classes::Count(count) if count as usize >= cliques => count as usize,
             Classes::Count(count) => bail!(
-                "[train] classes = {count}, but the training split has {found} cliques: use \"auto\" or at least {found}"
+                "[train] classes = {count}, but the training split has {cliques} cliques: use \"auto\" or at least {cliques}"
             ),
         };
         let input = NetworkInput { cqt: data.cqt, pool: config.model.pool, scale: config.model.scale };
@@ -63,7 +63,7 @@ impl Setup {
     /// A network with weights drawn from the seed.
     ///
     /// # Errors
-    /// A device that this build does not know; a rank that has ended.
+    /// A device that this build does not support; a rank that has ended.
     pub fn learner(&self, config: &Config, ranks: &Ranks) -> Result<Learner> {
         let sources = Sources { inputs: self.data.inputs(), cliques: self.data.cliques_fingerprint.clone() };
         Learner::new(config, self.classes, &self.input, &sources, ranks)
@@ -84,14 +84,15 @@ fn refuse_too_many_ranks(train: &TrainConfig, ranks: usize) -> Result<()> {
     };
     if units < ranks {
         bail!(
-            "[train] {key} = {units}, but there are {ranks} ranks, and each takes one at least: use larger batches or fewer ranks"
+            "[train] {key} = {units}, but there are {ranks} ranks, and each needs at least one: use larger batches or fewer ranks"
         );
     }
     Ok(())
 }
 
-/// Triplets of the smallest batch. Batch norm needs two values: of all ranks, or of each where they do not share.
-fn least_triplets(train: &TrainConfig, ranks: usize) -> usize {
+/// Triplets of the smallest batch. Batch norm needs two values: in all ranks together, or in each rank if they do not
+/// share their norms.
+fn min_triplets(train: &TrainConfig, ranks: usize) -> usize {
     let each = if train.separate_forwards { 2 } else { 1 };
     if train.sync_norms { each } else { each * ranks }
 }
@@ -111,12 +112,12 @@ fn sampler(config: &Config, data: &DataSet, ranks: &Ranks) -> Result<Sampler> {
             pools: data.pools(painted, train.features_share, name),
             batches_per_pass: train.batches_per_pass,
         };
-        return Sampler::of_mixture(train.seed, order, train.lengths_s.clone(), mixture);
+        return Sampler::from_mixture(train.seed, order, train.lengths_s.clone(), mixture);
     }
     let composition = match train.batches {
         Batches::RandomTriplets => Composition::RandomTriplets {
             triplets: train.triplets_per_batch,
-            least: least_triplets(train, ranks.size()),
+            min_triplets: min_triplets(train, ranks.size()),
         },
         Batches::Pk => {
             Composition::Pk { cliques: train.cliques_per_batch, versions: train.versions_per_clique }

@@ -14,9 +14,9 @@ use crate::ending::{best_figure, end, warn_of_other_length, warn_of_other_machin
 use crate::folder::{self, CONFIG};
 use crate::learner::Learner;
 use crate::machine::Machine;
-use crate::ranks::say;
+use crate::memory_check::MemoryCheck;
+use crate::ranks::print_once;
 use crate::record::{Line, Recorder, Resumed, StartLine, now};
-use crate::room::Room;
 pub use crate::session::Outcome;
 use crate::session::Session;
 use crate::settings;
@@ -25,7 +25,7 @@ use crate::setup::Setup;
 /// What to do with an existing run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// An error if there is nothing to resume.
+    /// Whether it is an error if there is nothing to resume.
     pub resume: bool,
     /// Whether an existing run is removed.
     pub fresh: bool,
@@ -40,10 +40,10 @@ pub fn train(config: &Config, options: Options) -> Result<Outcome> {
     train_with(config, options, &Ranks::alone())
 }
 
-/// As [`train`], as one of several ranks: all of them call it, and rank 0 alone writes and speaks.
+/// Trains as one of several ranks. All of them call it; only rank 0 writes files and prints.
 ///
 /// # Errors
-/// As [`train`]; ranks whose configuration, data or machines differ; a rank that has ended.
+/// The errors of [`train`]; ranks whose configuration, data or machines differ; a rank that has ended.
 pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Outcome> {
     let run = &config.train.run;
     let setup = ranks.first_then_others(|| Setup::new(config, ranks))?;
@@ -59,28 +59,28 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     if saved.is_none() {
         folder::refuse_foreign_config(run)?;
     }
-    let machine = Machine::here(ranks.size());
+    let machine = Machine::current(ranks.size());
     let step = saved.as_ref().map(|(_, saved)| saved.step);
     refuse_other_ranks(ranks, &settings, &config.train, &machine, step)?;
     let mut learner = setup.learner(config, ranks)?;
-    let room = Room::of(config, &setup, learner.network(), ranks)?;
+    let memory_check = MemoryCheck::new(config, &setup, learner.network(), ranks)?;
     let (mut state, resumed) = match saved {
         None => (begin(config, &setup, &mut learner, ranks)?, Resumed::Never),
         Some((folder, saved)) => {
             folder::refuse_other_settings(run, &saved.settings, &settings)?;
             if let Some(complete) = complete(config, &saved) {
-                say(ranks, complete);
+                print_once(ranks, complete);
                 return Ok(Outcome::NothingToDo);
             }
             learner.load(&folder)?;
-            say(ranks, format!("{}: resuming after step {}", run.display(), saved.step));
+            print_once(ranks, format!("{}: resuming after step {}", run.display(), saved.step));
             warn_of_other_length(&setup.schedule, &saved);
             warn_of_other_machine(&saved, &machine.instruction_set);
             warn_of_other_ranks(config, &saved, ranks.size());
             resume(config, saved)
         }
     };
-    room.check()?;
+    memory_check.check()?;
     state.settings = settings;
     state.total_steps = setup.schedule.total_steps;
     state.instruction_set.clone_from(&machine.instruction_set);
@@ -93,12 +93,12 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
     }
     let recorder = match ranks.is_first() {
         true => record(config, resumed, StartLine { step: state.step, machine, time: now() })?,
-        false => Recorder::silent(),
+        false => Recorder::disabled(),
     };
     // Rank 0 has the folder, or all ranks have the error.
     ranks.wait()?;
     let session = Session::new(config, setup, learner, state, checkpoints, recorder, ranks.clone());
-    session.work().map_err(|error| room.explain(error))
+    session.work().map_err(|error| memory_check.explain(error))
 }
 
 /// Ranks that were started differently would train different networks, or wait for each other for ever.
@@ -109,7 +109,7 @@ fn refuse_other_ranks(
     machine: &Machine,
     step: Option<u64>,
 ) -> Result<()> {
-    ranks.same("the configuration or the data", &settings.to_string()).context(
+    ranks.require_same("the configuration or the data", &settings.to_string()).context(
         "all ranks need one configuration and one index and features, on a file system that all of them see",
     )?;
     // These may change at a resume and are no settings, but decide which messages come next. (A backward pass that
@@ -121,19 +121,19 @@ fn refuse_other_ranks(
         "checkpoint_every_steps": train.checkpoint_every_steps,
         "recompute_activations": train.recompute_activations,
     });
-    ranks.same("when the run saves and ends, or what it recomputes", &course.to_string()).context(
+    ranks.require_same("when the run saves and ends, or what it recomputes", &course.to_string()).context(
         "all ranks need the same epochs, max_steps, early_stopping, checkpoint_every_steps and recompute_activations",
     )?;
     ranks
-        .same("the instruction set", &machine.instruction_set)
-        .context("ranks on such machines would come apart in the last bits; take machines of one kind")?;
+        .require_same("the instruction set", &machine.instruction_set)
+        .context("ranks on such machines would differ in the last bits; take machines of one kind")?;
     let step = step.map_or_else(|| "none".to_owned(), |step| format!("step {step}"));
     ranks
-        .same("the latest checkpoint", &step)
+        .require_same("the latest checkpoint", &step)
         .context("the run's folder must be on a file system that all ranks see alike; start again")
 }
 
-/// The state to continue from, and what the record keeps.
+/// The state to continue from, and which lines the record keeps.
 fn resume(config: &Config, saved: State) -> (State, Resumed) {
     let state = State { stopped_early: false, ..saved };
     let prolonged = end(config, &state).is_none();
@@ -169,10 +169,10 @@ fn record(config: &Config, resumed: Resumed, start: StartLine) -> Result<Recorde
     Ok(recorder)
 }
 
-/// Before the first step.
+/// The state before the first step of a new run.
 fn begin(config: &Config, setup: &Setup, learner: &mut Learner, ranks: &Ranks) -> Result<State> {
-    if let Some(note) = learner.begin()? {
-        say(ranks, note);
+    if let Some(note) = learner.load_init()? {
+        print_once(ranks, note);
     }
     let pending = config.train.validate_at_start && setup.data.validation_obstacle().is_none();
     Ok(State { pending, ..State::default() })
@@ -199,7 +199,7 @@ fn undo_final_validation(
     ranks: &Ranks,
 ) -> Result<()> {
     let Some(before) = state.before_end.clone() else { return Ok(()) };
-    state.standing = before;
+    state.validation = before;
     // If the run is resumed without being extended after all, the end is done again.
     state.pending = true;
     checkpoints.update(state)?;
@@ -207,12 +207,13 @@ fn undo_final_validation(
     if !ranks.is_first() {
         return Ok(());
     }
-    let (at, kept) = (config.train.run.join(BEST), checkpoints.path(state.step).join(BEST_BEFORE_END));
-    best::tidy(&config.train.run, state.standing.ranking.iter());
-    if !kept.exists() {
-        // There was no best one before; the first validation to come is better than none, and writes over it.
+    let (destination, saved) =
+        (config.train.run.join(BEST), checkpoints.path(state.step).join(BEST_BEFORE_END));
+    best::tidy(&config.train.run, state.validation.ranking.iter());
+    if !saved.exists() {
+        // There was no best network before; the first validation to come is better than none, and writes over it.
         return Ok(());
     }
-    let bytes = std::fs::read(&kept).with_context(|| format!("cannot read {}", kept.display()))?;
-    atomic::write(&at, bytes)
+    let bytes = std::fs::read(&saved).with_context(|| format!("cannot read {}", saved.display()))?;
+    atomic::write(&destination, bytes)
 }

@@ -1,4 +1,4 @@
-//! Figures of the validation split: whole tracks, no crop, no padding.
+//! Validation figures of the network, computed on whole tracks without crops or padding.
 
 use std::collections::BTreeMap;
 
@@ -40,12 +40,12 @@ struct Embeddings {
     f_c: Vec<Vec<f32>>,
 }
 
-/// Embeds every validation track, each in one of the `ranks`, and computes the figures; `None` if `stop` was true in any of them
-/// before the end; it is called between forward passes. For embeddings that are not finite, a warning names the versions, and the figures
-/// are NaN.
+/// Embeds every validation track, each in one of the `ranks`, and computes the figures. Returns `None` if `stop`, which is
+/// called between forward passes, returned true in any rank before the end. If embeddings are not finite, a warning names
+/// the versions, and the figures are NaN.
 ///
 /// # Errors
-/// Memory that does not suffice; a rank that has ended.
+/// Not enough memory; a rank that has ended.
 pub fn validate(
     learner: &Learner,
     data: &DataSet,
@@ -107,7 +107,7 @@ fn groups(data: &DataSet, input: &NetworkInput) -> Result<Vec<Group>> {
     Ok(by_length.into_iter().flat_map(cut).collect())
 }
 
-/// Every rank embeds one group of each round, and gets those of all.
+/// Every rank embeds one group of each round, and receives the embeddings of all ranks.
 fn embed(
     learner: &Learner,
     data: &DataSet,
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_triplet_loss_is_that_of_the_formula() {
+    fn triplet_loss_matches_the_formula() {
         // One clique of two, one single: both anchors have one choice each.
         let embeddings = [vec![0.0, 0.0], vec![3.0, 4.0], vec![0.0, 1.0]];
         let loss = triplet_loss(&embeddings, &[0, 0, 1], 0.3, 1);

@@ -1,5 +1,5 @@
-//! Training on bc-cuda's kernels on CPU threads: what a GPU does, as far as a machine without one can show it. Several
-//! ranks against one, and batches that travel early against late.
+//! Trains with bc-cuda's kernels emulated on CPU threads, and compares several ranks with one, and batches that are sent
+//! early with batches that are sent late.
 #![cfg(feature = "emulated")]
 
 mod support;
@@ -13,20 +13,20 @@ use bc_nn::Backend;
 use bc_ranks::Ranks;
 use bc_train::data::Loader;
 use bc_train::learner::{Learner, Losses, Sources};
-use bc_train::ranks::Way;
+use bc_train::ranks::ReductionPath;
 use bc_train::setup::Setup;
 use support::{TOLERANCE, config, difference, waves};
 
-/// What a rank has learnt in a pass.
+/// The result of one rank after a pass.
 #[derive(PartialEq)]
-struct Learnt {
+struct RankResult {
     losses: Vec<Losses>,
     /// Bits of all weights.
     weights: Vec<Vec<u32>>,
-    /// How gradients were summed.
-    way: Option<Way>,
+    /// The path that gradients took when they were summed.
+    path: Option<ReductionPath>,
     /// Whether it had no share of some batch.
-    silent: bool,
+    idle: bool,
 }
 
 fn hip_cpu() -> Option<PathBuf> {
@@ -36,25 +36,26 @@ fn hip_cpu() -> Option<PathBuf> {
     None
 }
 
-/// With `early` the next batch is always made and sent while a step runs, else never.
-fn learn(hip_cpu: &Path, config: &Config, ranks: &Ranks, early: bool) -> Learnt {
+/// Trains for a pass. With `early`, the next batch is always sent while a step runs, otherwise never.
+fn learn(hip_cpu: &Path, config: &Config, ranks: &Ranks, early: bool) -> RankResult {
     let device = bc_cuda::emulated::open(hip_cpu).unwrap();
     let backend = Backend::on_device(Gpu::new(device, Precision::F32), None);
     let setup = ranks.first_then_others(|| Setup::new(config, ranks)).unwrap();
     let sources = Sources { inputs: Default::default(), cliques: String::new() };
-    let mut learner = Learner::on(&backend, config, setup.classes, &setup.input, &sources, ranks).unwrap();
+    let mut learner =
+        Learner::on_backend(&backend, config, setup.classes, &setup.input, &sources, ranks).unwrap();
     let mut loader = Loader::start(setup.assembler.clone(), setup.sampler.clone(), 1, 0, 0, 4);
-    let (mut losses, mut silent) = (Vec::new(), false);
+    let (mut losses, mut idle) = (Vec::new(), false);
     for step in 0..setup.sampler.batches_per_pass() {
         let batch = loader.expect(0, step).unwrap();
-        silent |= batch.shares.is_idle();
-        while early && loader.ready().is_none() {
+        idle |= batch.shares.is_idle();
+        while early && loader.peek().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let next = loader.ready().filter(|_| early);
-        let mut of = learner.accumulate(&batch, true, next).unwrap();
-        of.gradient_norm = learner.step(1e-4, 1).unwrap();
-        losses.push(of);
+        let next = loader.peek().filter(|_| early);
+        let mut step = learner.accumulate(&batch, true, next).unwrap();
+        step.gradient_norm = learner.step(1e-4, 1).unwrap();
+        losses.push(step);
     }
     learner.check_ranks().unwrap();
     let bits = |tensor: candle_core::Tensor| {
@@ -62,10 +63,15 @@ fn learn(hip_cpu: &Path, config: &Config, ranks: &Ranks, early: bool) -> Learnt 
         values.into_iter().map(f32::to_bits).collect()
     };
     let weights = learner.network().tensors().unwrap().into_iter().map(|(_, tensor)| bits(tensor));
-    Learnt { losses, weights: weights.collect(), way: learner.traffic().map(|traffic| traffic.way), silent }
+    RankResult {
+        losses,
+        weights: weights.collect(),
+        path: learner.reduction_cost().map(|cost| cost.path),
+        idle,
+    }
 }
 
-fn in_each(size: usize, work: impl Fn(&Ranks) -> Learnt + Sync) -> Vec<Learnt> {
+fn in_each(size: usize, work: impl Fn(&Ranks) -> RankResult + Sync) -> Vec<RankResult> {
     std::thread::scope(|scope| {
         let work = &work;
         let started: Vec<_> =
@@ -75,34 +81,38 @@ fn in_each(size: usize, work: impl Fn(&Ranks) -> Learnt + Sync) -> Vec<Learnt> {
 }
 
 #[test]
-fn ranks_train_what_one_trains_and_batches_that_travel_early_change_nothing() {
+fn several_ranks_or_early_sent_batches_train_like_one_rank() {
     let Some(hip_cpu) = hip_cpu() else { return };
     let folder = tempfile::tempdir().unwrap();
     let data = waves(folder.path());
     let data: Vec<&str> = data.iter().map(String::as_str).collect();
-    // The second has passes of their own for anchors, positives and negatives; the last of its batches has three triplets.
+    // The second one has separate passes for anchors, positives and negatives; its last batch has three triplets.
     let triplets = ["train.batches=random-triplets", "train.triplets_per_batch=7", "train.mining=random"];
-    let apart = [&triplets[..], &["train.separate_forwards=true", "train.classified=anchors"]].concat();
-    for (what, overrides) in [("bytecover", &["train.mining=semi-hard"][..]), ("triplets apart", &apart)] {
+    let separate = [&triplets[..], &["train.separate_forwards=true", "train.classified=anchors"]].concat();
+    for (what, overrides) in
+        [("bytecover", &["train.mining=semi-hard"][..]), ("separate triplets", &separate)]
+    {
         let overrides = [&data, overrides, &["train.lengths_s=[10]"]].concat();
         let config = config(&folder.path().join(what.replace(' ', "-")), &overrides);
-        let of = |size: usize, early: bool| in_each(size, |ranks| learn(&hip_cpu, &config, ranks, early));
-        let one = of(1, false).remove(0);
-        assert!(one == of(1, true).remove(0), "{what}: a batch that travels early changes something");
+        let train = |size: usize, early: bool| in_each(size, |ranks| learn(&hip_cpu, &config, ranks, early));
+        let single = train(1, false).remove(0);
+        assert!(single == train(1, true).remove(0), "{what}: sending batches early changes the result");
         let figures = |losses: &Losses| {
             [losses.sum, losses.classification, losses.triplet, losses.gradient_norm].map(f64::from)
         };
-        let curve = |learnt: &Learnt| learnt.losses.iter().map(figures).map(Vec::from).collect::<Vec<_>>();
+        let curve =
+            |result: &RankResult| result.losses.iter().map(figures).map(Vec::from).collect::<Vec<_>>();
         for size in [2, 4] {
-            let several = of(size, true);
-            let worst = several.iter().map(|rank| difference(&curve(&one), &curve(rank))).fold(0.0, f64::max);
-            let silent = several.iter().any(|rank| rank.silent);
-            assert_eq!(silent, size == 4 && what == "triplets apart", "{what}: a rank without a share");
+            let several = train(size, true);
+            let worst =
+                several.iter().map(|rank| difference(&curve(&single), &curve(rank))).fold(0.0, f64::max);
+            let idle = several.iter().any(|rank| rank.idle);
+            assert_eq!(idle, size == 4 && what == "separate triplets", "{what}: a rank without a share");
             println!("{what} on a device: {size} ranks differ from one by {worst:.1e}");
             assert!(worst <= TOLERANCE, "{what}: {size} ranks differ from one by {worst:.1e}");
             for rank in &several {
                 assert!(rank.weights == several[0].weights, "{what}: the weights of {size} ranks differ");
-                assert_eq!(rank.way, Some(Way::Host));
+                assert_eq!(rank.path, Some(ReductionPath::Host));
             }
         }
     }

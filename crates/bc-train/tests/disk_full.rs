@@ -5,13 +5,13 @@ mod support;
 
 use std::process::Command;
 
-use support::{assert_equal_runs, last_checkpoint, output, tensors, train, whole};
+use support::{assert_equal_runs, last_checkpoint, output, tensors, train, train_to_end};
 
 const RUN: &[&str] = &["train.epochs=2", "train.checkpoint_every_steps=3", "train.validate_every_passes=0"];
 
-/// The command under a shell that lets no file grow beyond this many blocks of 512 bytes, and
-/// turns the signal into the error that a full disk gives.
-fn with_little_room(command: &Command, blocks: u32) -> Command {
+/// The command under a shell that limits files to `blocks` blocks of 512 bytes and ignores the signal, so that
+/// writing gives an error as on a full disk.
+fn with_file_size_limit(command: &Command, blocks: u32) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"")).arg("sh");
     shell.arg(command.get_program()).args(command.get_args());
@@ -19,16 +19,16 @@ fn with_little_room(command: &Command, blocks: u32) -> Command {
 }
 
 #[test]
-fn a_full_disk_is_one_error_and_the_older_checkpoint_stays() {
+fn full_disk_gives_one_error_and_keeps_the_older_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let (run, left_alone) = (folder.path().join("run"), folder.path().join("left alone"));
+    let (run, undisturbed) = (folder.path().join("run"), folder.path().join("undisturbed"));
     let three_steps = [RUN, &["train.max_steps=3"]].concat();
-    whole(&run, &three_steps);
+    train_to_end(&run, &three_steps);
     let (before, weights) = (last_checkpoint(&run), "network.safetensors");
     let saved = tensors(&before.join(weights));
 
-    // Room for the record of the steps, but not for the weights (65 KB).
-    let (ok, text) = output(with_little_room(&train(&run, RUN, &["--resume"]), 64));
+    // Enough for the record of the steps, but not for the weights (65 KB).
+    let (ok, text) = output(with_file_size_limit(&train(&run, RUN, &["--resume"]), 64));
     assert!(!ok, "{text}");
     let errors: Vec<&str> = text.lines().filter(|line| line.contains("error")).collect();
     assert_eq!(errors.len(), 1, "{text}");
@@ -41,8 +41,8 @@ fn a_full_disk_is_one_error_and_the_older_checkpoint_stays() {
 
     let (ok, text) = output(train(&run, RUN, &["--resume"]));
     assert!(ok && text.contains("resuming after step 3"), "{text}");
-    whole(&left_alone, &three_steps);
-    let (ok, text) = output(train(&left_alone, RUN, &["--resume"]));
+    train_to_end(&undisturbed, &three_steps);
+    let (ok, text) = output(train(&undisturbed, RUN, &["--resume"]));
     assert!(ok, "{text}");
-    assert_equal_runs(&left_alone, &run);
+    assert_equal_runs(&undisturbed, &run);
 }

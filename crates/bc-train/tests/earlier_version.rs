@@ -23,7 +23,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_run_of_version_0_1_is_resumed_and_its_record_stays() {
+fn run_of_version_0_1_is_resumed_and_its_record_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     copy(Path::new(SAVED), folder.path());
     let run = folder.path().join("run");
@@ -45,7 +45,7 @@ fn a_run_of_version_0_1_is_resumed_and_its_record_stays() {
     let steps = lines(&run).into_iter().filter(|line| line["kind"] == "step");
     assert_eq!(steps.map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
 
-    // What changes its course is refused as ever, keys that 0.1 did not know among them.
+    // Settings that change the result are refused as always, including keys that 0.1 did not know.
     for (other, part) in [
         ("train.margin=0.5", "train.margin: 0.3 against 0.5"),
         ("train.decay_norms_and_biases=false", "train.decay_norms_and_biases: true against false"),

@@ -1,5 +1,5 @@
-//! A disk that fails while a checkpoint is written, or while a resumed run reads it: at most a run that has to be started
-//! again; the end is that of an undisturbed run, bit for bit, and nothing temporary is left.
+//! Disk faults while a checkpoint is written, or while a resumed run reads it, cost at most a second start: the result
+//! equals that of an undisturbed run, bit for bit, and no temporary file is left.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -7,8 +7,8 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use bc_testing::faults::{Fault, Faults};
-use bc_testing::kills::{copy, litter};
-use support::{assert_equal_runs, output, train, whole};
+use bc_testing::kills::{copy, leftover_files};
+use support::{assert_equal_runs, output, train, train_to_end};
 
 const RUN: &[&str] = &[
     "train.epochs=2",
@@ -18,15 +18,15 @@ const RUN: &[&str] = &[
     "train.max_steps=6",
 ];
 
-/// Runs with the fault and, where that does not end well, again without; whether the fault struck.
-fn disturbed(faults: &Faults, run: &Path, fault: &Fault, flags: &[&str]) -> bool {
+/// Runs with the fault and, if that run fails, again without it. Returns whether the fault occurred.
+fn run_with_fault(faults: &Faults, run: &Path, fault: &Fault, flags: &[&str]) -> bool {
     let mut command = train(run, RUN, flags);
     let log = faults.arm(&mut command, fault);
     let (ok, text) = output(command);
     assert!(!text.contains("panicked"), "{fault:?}: {text}");
     if !ok {
         assert_eq!(text.matches("error:").count(), 1, "{fault:?}: {text}");
-        // A disk that fails is no reason to throw a checkpoint away.
+        // A failing disk is no reason to delete a checkpoint.
         assert!(!text.contains("damaged") && !text.contains("delete "), "{fault:?}: {text}");
         println!("{fault:?}: {}", text.lines().find(|line| line.contains("error:")).unwrap_or_default());
         // Before the first checkpoint there is nothing to resume from.
@@ -39,9 +39,9 @@ fn disturbed(faults: &Faults, run: &Path, fault: &Fault, flags: &[&str]) -> bool
     log.hits() > 0
 }
 
-fn assert_undisturbed(left_alone: &Path, run: &Path) {
-    assert_equal_runs(left_alone, run);
-    assert_eq!(litter(run), Vec::<PathBuf>::new());
+fn assert_undisturbed(undisturbed: &Path, run: &Path) {
+    assert_equal_runs(undisturbed, run);
+    assert_eq!(leftover_files(run), Vec::<PathBuf>::new());
     let checkpoints =
         std::fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
     let unfinished: Vec<_> = checkpoints.filter(|name| name.to_string_lossy().starts_with('.')).collect();
@@ -49,12 +49,12 @@ fn assert_undisturbed(left_alone: &Path, run: &Path) {
 }
 
 #[test]
-fn a_fault_while_a_checkpoint_is_written_costs_no_more_than_a_second_run() {
+fn write_fault_costs_at_most_a_second_run() {
     let Some(faults) = Faults::build() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let (run, left_alone) = (folder.path().join("run"), folder.path().join("left alone"));
-    whole(&left_alone, RUN);
-    let (mut all, mut struck) = (0, 0);
+    let (run, undisturbed) = (folder.path().join("run"), folder.path().join("undisturbed"));
+    train_to_end(&undisturbed, RUN);
+    let (mut all, mut occurred) = (0, 0);
     for what in ["EIO", "ENOSPC"] {
         for (call, nths) in [
             ("open", &[1, 2, 3, 4, 6, 9][..]),
@@ -66,22 +66,25 @@ fn a_fault_while_a_checkpoint_is_written_costs_no_more_than_a_second_run() {
                 let fault = Fault { nth, ..Fault::new(call, "checkpoints", what) };
                 let _ = std::fs::remove_dir_all(&run);
                 all += 1;
-                struck += usize::from(disturbed(faults, &run, &fault, &["--fresh"]));
-                assert_undisturbed(&left_alone, &run);
+                occurred += usize::from(run_with_fault(faults, &run, &fault, &["--fresh"]));
+                assert_undisturbed(&undisturbed, &run);
             }
         }
     }
-    println!("{all} faults, {struck} struck, 0 differences");
-    assert!(4 * struck >= 3 * all, "{struck} of {all}: most faults have to strike for this to mean anything");
+    println!("{all} faults, {occurred} occurred, 0 differences");
+    assert!(
+        4 * occurred >= 3 * all,
+        "{occurred} of {all}: most faults must occur for this test to be meaningful"
+    );
 }
 
 #[test]
-fn a_fault_while_a_checkpoint_is_read_condemns_nothing() {
+fn read_fault_keeps_checkpoint() {
     let Some(faults) = Faults::build() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let [run, half, left_alone] = ["run", "half", "left alone"].map(|name| folder.path().join(name));
-    whole(&left_alone, RUN);
-    // The plan is that of the whole run: it is stopped by a disk that is full from the second checkpoint on.
+    let [run, half, undisturbed] = ["run", "half", "undisturbed"].map(|name| folder.path().join(name));
+    train_to_end(&undisturbed, RUN);
+    // A run with the whole plan is stopped by a disk that is full from the second checkpoint on.
     let mut command = train(&half, RUN, &["--fresh"]);
     faults.arm(
         &mut command,
@@ -89,7 +92,7 @@ fn a_fault_while_a_checkpoint_is_read_condemns_nothing() {
     );
     let (ok, text) = output(command);
     assert!(!ok, "{text}");
-    let (mut all, mut struck) = (0, 0);
+    let (mut all, mut occurred) = (0, 0);
     for what in ["EIO", "ESTALE", "SHORT"] {
         for file in [
             "network.safetensors",
@@ -106,11 +109,14 @@ fn a_fault_while_a_checkpoint_is_read_condemns_nothing() {
                 let count = if what == "SHORT" { 0 } else { 1 };
                 let fault = Fault { count, ..Fault::new(call, file, what) };
                 all += 1;
-                struck += usize::from(disturbed(faults, &run, &fault, &["--resume"]));
-                assert_undisturbed(&left_alone, &run);
+                occurred += usize::from(run_with_fault(faults, &run, &fault, &["--resume"]));
+                assert_undisturbed(&undisturbed, &run);
             }
         }
     }
-    println!("{all} faults, {struck} struck, 0 differences");
-    assert!(4 * struck >= 3 * all, "{struck} of {all}: most faults have to strike for this to mean anything");
+    println!("{all} faults, {occurred} occurred, 0 differences");
+    assert!(
+        4 * occurred >= 3 * all,
+        "{occurred} of {all}: most faults must occur for this test to be meaningful"
+    );
 }

@@ -10,7 +10,7 @@ use bc_formats::provenance::Provenance;
 use support::data::{version, versions, write};
 use support::{lines, output, train};
 
-/// Trains two steps in `folder`; whether it worked and what it said.
+/// Trains four steps in `folder`. Returns whether it succeeded, and its output.
 fn trained(folder: &Path, overrides: &[&str]) -> (bool, String) {
     let index = format!("features.index={}", folder.join("index.parquet").display());
     let features = format!("features.output={}", folder.join("features").display());
@@ -20,7 +20,7 @@ fn trained(folder: &Path, overrides: &[&str]) -> (bool, String) {
 }
 
 #[test]
-fn index_and_features_become_a_run() {
+fn mapped_and_loaded_features_train_alike() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), versions(3), CqtSettings::default(), None);
     let (ok, text) = trained(folder.path(), &["train.map_features=true"]);
@@ -37,7 +37,7 @@ fn index_and_features_become_a_run() {
 }
 
 #[test]
-fn a_checkpoint_says_what_its_input_is() {
+fn checkpoint_records_its_input() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), versions(3), CqtSettings::default(), None);
     let (ok, text) = trained(folder.path(), &["model.scale=max", "model.pool=10"]);
@@ -64,7 +64,7 @@ fn features_of_another_cqt_are_refused_with_both_values() {
 }
 
 #[test]
-fn an_index_without_a_training_clique_is_refused() {
+fn index_without_a_training_clique_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let only_validation = versions(3).into_iter().filter(|v| v.split == Split::Val).collect();
     write(folder.path(), only_validation, CqtSettings::default(), None);
@@ -79,7 +79,7 @@ fn an_index_without_a_training_clique_is_refused() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_names_the_versions_and_the_last_checkpoint() {
+fn error_for_non_finite_loss_names_versions_and_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), versions(3), CqtSettings::default(), Some("train-4-1"));
     let overrides = &["train.max_steps=50", "train.checkpoint_every_steps=1", "train.epochs=50"];
@@ -89,7 +89,7 @@ fn a_loss_that_is_not_finite_names_the_versions_and_the_last_checkpoint() {
 }
 
 #[test]
-fn features_of_other_audio_than_the_indexs_are_refused() {
+fn features_of_other_audio_than_in_the_index_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut versions = versions(3);
     for (n, version) in versions.iter_mut().enumerate() {
@@ -109,7 +109,7 @@ fn features_of_other_audio_than_the_indexs_are_refused() {
 }
 
 #[test]
-fn a_broken_validation_version_is_named_and_left_out() {
+fn broken_validation_version_is_named_and_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let mut versions = versions(3);
     versions.push(version("val-0-2", "val-0", Split::Val));
@@ -122,10 +122,10 @@ fn a_broken_validation_version_is_named_and_left_out() {
 }
 
 #[test]
-fn a_validation_split_of_one_clique_leaves_a_network_and_a_record_that_a_resume_keeps() {
+fn single_validation_clique_gives_network_and_resumable_record() {
     let folder = tempfile::tempdir().unwrap();
-    let one: Vec<Version> = versions(3).into_iter().filter(|v| v.clique_id != "val-1").collect();
-    write(folder.path(), one, CqtSettings::default(), None);
+    let remaining: Vec<Version> = versions(3).into_iter().filter(|v| v.clique_id != "val-1").collect();
+    write(folder.path(), remaining, CqtSettings::default(), None);
     let loss = ["train.figure=loss", "train.early_stopping=1", "train.epochs=3", "train.max_steps=0"];
     let (ok, text) = trained(folder.path(), &loss);
     assert!(ok && text.contains("has a single clique") && !text.contains("NaN"), "{text}");
@@ -138,7 +138,7 @@ fn a_validation_split_of_one_clique_leaves_a_network_and_a_record_that_a_resume_
 }
 
 #[test]
-fn a_validation_that_gives_no_figure_ends_nothing_and_names_the_versions() {
+fn validation_without_a_figure_warns_and_training_continues() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), versions(3), CqtSettings::default(), None);
     let (ok, text) = trained(folder.path(), &["train.max_steps=1"]);

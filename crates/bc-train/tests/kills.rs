@@ -1,5 +1,5 @@
 //! SIGKILL and SIGTERM at random moments: in steps, in validations, while a checkpoint is saved. The rest of the run
-//! ends with the same bytes as one that was left alone.
+//! ends with the same bytes as an undisturbed one.
 //!
 //! `BYTECOVER_KILLS` is the number of kills (12 unless it is set; 100 takes minutes).
 #![cfg(unix)]
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bc_formats::features::CqtSettings;
 use bc_formats::index::Split;
-use bc_testing::kills::{self, Moments};
+use bc_testing::kills::{self, RandomTimes};
 use support::data::{version, versions};
 use support::{TINY, assert_equal_runs, header, last_checkpoint, lines, metrics, output, state};
 
@@ -54,10 +54,10 @@ fn write_data(folder: &Path) {
 }
 
 /// A command in its own folder: the run has the same name everywhere, and so the same header in its files.
-fn command(place: &Path, flags: &[&str]) -> Command {
-    std::fs::create_dir_all(place).unwrap();
+fn command(folder_of_run: &Path, flags: &[&str]) -> Command {
+    std::fs::create_dir_all(folder_of_run).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_bc-train"));
-    command.arg("train").current_dir(place);
+    command.arg("train").current_dir(folder_of_run);
     for text in TINY.iter().chain(STATEFUL) {
         command.args(["--set", text]);
     }
@@ -65,19 +65,19 @@ fn command(place: &Path, flags: &[&str]) -> Command {
     command
 }
 
-/// What a process was doing when it died, as far as its files tell.
+/// What killed processes were doing, as far as their files tell.
 #[derive(Debug, Default)]
-struct Deaths {
+struct KillCounts {
     in_a_step: usize,
     in_a_validation: usize,
     in_a_checkpoint: usize,
     before_the_first_checkpoint: usize,
-    /// The run was complete before.
+    /// The run was complete before the kill.
     too_late: usize,
 }
 
-impl Deaths {
-    /// `before` is what earlier deaths had left half saved.
+impl KillCounts {
+    /// Counts one kill; `before` lists what earlier kills had left half saved.
     fn note(&mut self, run: &Path, before: &BTreeSet<OsString>) {
         if latest(run).is_none() {
             self.before_the_first_checkpoint += 1;
@@ -90,7 +90,7 @@ impl Deaths {
         }
     }
 
-    fn at_work(&self) -> usize {
+    fn hit_running(&self) -> usize {
         self.in_a_step + self.in_a_validation + self.in_a_checkpoint + self.before_the_first_checkpoint
     }
 }
@@ -102,7 +102,7 @@ fn latest(run: &Path) -> Option<PathBuf> {
         .max()
 }
 
-/// The checkpoints that are being saved or removed, and those that a death has left so.
+/// The checkpoints that are being saved or removed, and those that a kill has left in that state.
 fn half_saved(run: &Path) -> BTreeSet<OsString> {
     let listed = std::fs::read_dir(run.join("checkpoints"));
     let names = listed.into_iter().flatten().flatten().map(|entry| entry.file_name());
@@ -138,47 +138,48 @@ fn wait(child: &mut Child, run: &Path, n: usize, random: f64) {
 }
 
 /// The two files of a finished run whose bytes are comparable as a whole (a header lists its pairs in any order).
-fn assert_equal_bytes(one: &Path, other: &Path) {
-    assert_equal_runs(one, other);
+fn assert_equal_bytes(first: &Path, second: &Path) {
+    assert_equal_runs(first, second);
     let file = "best.safetensors";
-    assert_eq!(header(&one.join(file)), header(&other.join(file)));
-    let (one, other) = (last_checkpoint(one), last_checkpoint(other));
+    assert_eq!(header(&first.join(file)), header(&second.join(file)));
+    let (first, second) = (last_checkpoint(first), last_checkpoint(second));
     let file = "state.json";
-    assert_eq!(std::fs::read(one.join(file)).unwrap(), std::fs::read(other.join(file)).unwrap());
+    assert_eq!(std::fs::read(first.join(file)).unwrap(), std::fs::read(second.join(file)).unwrap());
 }
 
 #[test]
-fn kills_at_random_moments_leave_no_trace() {
+fn killed_and_resumed_run_has_the_same_bytes() {
     let kills = kills::count(12) as usize;
-    let mut moments = Moments::new(7);
+    let mut random_times = RandomTimes::new(7);
     let folder = tempfile::tempdir().unwrap();
     write_data(folder.path());
-    let (left_alone, place) = (folder.path().join("left alone"), folder.path().join("killed"));
-    let (ok, text) = output(command(&left_alone, &[]));
+    let (undisturbed, folder_of_run) = (folder.path().join("undisturbed"), folder.path().join("killed"));
+    let (ok, text) = output(command(&undisturbed, &[]));
     assert!(ok, "{text}");
-    let whole = metrics(&left_alone.join("run")).len();
+    let lines_of_run = metrics(&undisturbed.join("run")).len();
 
-    let (run, mut deaths, mut runs) = (place.join("run"), Deaths::default(), 0);
+    let (run, mut counts, mut runs) = (folder_of_run.join("run"), KillCounts::default(), 0);
     let mut finish = |run: &Path| {
-        let (ok, text) = output(command(&place, &[]));
+        let (ok, text) = output(command(&folder_of_run, &[]));
         assert!(ok, "{text}");
-        assert_equal_bytes(&left_alone.join("run"), run);
+        assert_equal_bytes(&undisturbed.join("run"), run);
         std::fs::remove_dir_all(run).unwrap();
         runs += 1;
     };
     for n in 0..kills {
-        let random = moments.next_share();
+        let random = random_times.next_share();
         let half = half_saved(&run);
-        let mut child = command(&place, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            command(&folder_of_run, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         wait(&mut child, &run, n, random);
         if child.try_wait().unwrap().is_some() {
-            deaths.too_late += 1;
+            counts.too_late += 1;
             finish(&run);
             continue;
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        deaths.note(&run, &half);
+        counts.note(&run, &half);
         if n % 10 == 9 {
             finish(&run);
         }
@@ -187,29 +188,30 @@ fn kills_at_random_moments_leave_no_trace() {
         finish(&run);
     }
     println!(
-        "{kills} kills in {runs} runs of {whole} lines, each compared: {} at work, {deaths:?}",
-        deaths.at_work()
+        "{kills} kills in {runs} runs of {lines_of_run} lines, each compared: {} hit a running process, {counts:?}",
+        counts.hit_running()
     );
-    assert!(deaths.in_a_validation > 0 && deaths.in_a_checkpoint > 0, "{deaths:?}");
-    assert!(4 * deaths.at_work() >= 3 * kills, "{deaths:?}");
+    assert!(counts.in_a_validation > 0 && counts.in_a_checkpoint > 0, "{counts:?}");
+    assert!(4 * counts.hit_running() >= 3 * kills, "{counts:?}");
 }
 
 /// Slurm sends SIGTERM before a time limit, and SIGKILL 30 seconds later.
 #[test]
-fn sigterm_saves_in_a_step_and_in_a_validation_and_the_rest_is_the_same() {
+fn sigterm_saves_and_the_resumed_run_has_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     write_data(folder.path());
-    let (left_alone, place) = (folder.path().join("left alone"), folder.path().join("stopped"));
-    let (ok, text) = output(command(&left_alone, &[]));
+    let (undisturbed, folder_of_run) = (folder.path().join("undisturbed"), folder.path().join("stopped"));
+    let (ok, text) = output(command(&undisturbed, &[]));
     assert!(ok, "{text}");
 
-    let run = place.join("run");
+    let run = folder_of_run.join("run");
     let (mut slowest, mut in_validation, mut stopped) = (Duration::ZERO, 0, 0);
-    // A third are aimed at validations; those aimed at saves come in the step behind them.
-    let mut moments = Moments::new(11);
+    // A third are aimed at validations; those aimed at saves come in the step after them.
+    let mut random_times = RandomTimes::new(11);
     for n in 0..9 {
-        let random = moments.next_share();
-        let mut child = command(&place, &[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let random = random_times.next_share();
+        let mut child =
+            command(&folder_of_run, &[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         wait(&mut child, &run, n, random / 5.0);
         let sent = Instant::now();
         Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
@@ -227,7 +229,7 @@ fn sigterm_saves_in_a_step_and_in_a_validation_and_the_rest_is_the_same() {
     }
     println!("{stopped} stops, {in_validation} of them in a validation; the slowest took {slowest:?}");
     assert!(in_validation > 0);
-    let (ok, text) = output(command(&place, &[]));
+    let (ok, text) = output(command(&folder_of_run, &[]));
     assert!(ok, "{text}");
-    assert_equal_bytes(&left_alone.join("run"), &run);
+    assert_equal_bytes(&undisturbed.join("run"), &run);
 }

@@ -1,5 +1,5 @@
 //! Ranks that are processes: `mpirun` starts them, MPI carries what they exchange. Needs a build with
-//! `--features mpi`, and says so without one.
+//! `--features mpi`, and is skipped otherwise.
 #![cfg(unix)]
 
 mod support;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use support::{TINY, assert_equal_runs, lines, metrics, state};
 
-/// `mpirun` of `ranks` processes, one thread each. What it ends has ten seconds (twice) before SIGKILL.
+/// `mpirun` of `ranks` processes, one thread each. Processes that it ends have ten seconds (twice) before SIGKILL.
 fn mpirun(ranks: usize, run: &Path, overrides: &[&str]) -> Command {
     let mut command = Command::new("mpirun");
     command.args(["--oversubscribe", "--allow-run-as-root", "--mca", "odls_base_sigkill_timeout", "10"]);
@@ -22,7 +22,7 @@ fn mpirun(ranks: usize, run: &Path, overrides: &[&str]) -> Command {
     command
 }
 
-/// Whether there is something to test with.
+/// Whether this build and this machine can run MPI.
 fn can_run() -> bool {
     if !cfg!(feature = "mpi") {
         bc_testing::skipped("built without --features mpi");
@@ -35,8 +35,8 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
-/// The same run by threads of this process.
-fn by_threads(ranks: usize, run: &Path, overrides: &[&str]) {
+/// The same run with threads of this process as ranks.
+fn train_with_threads(ranks: usize, run: &Path, overrides: &[&str]) {
     let mut set: Vec<String> = TINY.iter().chain(overrides).map(|text| (*text).to_owned()).collect();
     set.push(format!("train.run={}", run.display()));
     let config = bc_formats::config::load(None, &set).unwrap();
@@ -49,7 +49,7 @@ fn by_threads(ranks: usize, run: &Path, overrides: &[&str]) {
 }
 
 #[test]
-fn processes_train_what_threads_train_to_the_last_bit() {
+fn mpi_processes_train_like_threads_bit_for_bit() {
     if !can_run() {
         return;
     }
@@ -57,13 +57,13 @@ fn processes_train_what_threads_train_to_the_last_bit() {
     // More than one bucket of gradients, and sums of more values than one exchange takes.
     let overrides = ["model.width=16", "train.max_steps=4", "train.lengths_s=[10]"];
     for ranks in [2, 4] {
-        let (one, other) =
+        let (with_mpi, with_threads) =
             (folder.path().join(format!("mpi-{ranks}")), folder.path().join(format!("t-{ranks}")));
-        let output = mpirun(ranks, &one, &overrides).output().unwrap();
+        let output = mpirun(ranks, &with_mpi, &overrides).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
         assert!(text(&output).contains("of gradients summed in each step"), "{}", text(&output));
-        by_threads(ranks, &other, &overrides);
-        assert_equal_runs(&one, &other);
+        train_with_threads(ranks, &with_threads, &overrides);
+        assert_equal_runs(&with_mpi, &with_threads);
         let traffic =
             text(&output).lines().find(|line| line.contains("summed")).unwrap_or_default().to_owned();
         println!("{ranks} processes and {ranks} threads: the same bytes; {traffic}");
@@ -90,15 +90,15 @@ fn ranks_of(mpirun: &Child) -> Vec<u32> {
     found.into_iter().map(|(_, id)| id).collect()
 }
 
-/// A run of two ranks that takes long, some steps on.
-fn at_work(run: &Path) -> Child {
+/// A long run of two ranks that has made some steps.
+fn started_run(run: &Path) -> Child {
     let mut child =
         mpirun(2, run, &["train.epochs=1000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while metrics(run).len() < 3 {
         if child.try_wait().unwrap().is_some() || started.elapsed() > Duration::from_secs(120) {
             let _ = child.kill();
-            panic!("no step was made: {}", text(&child.wait_with_output().unwrap()));
+            panic!("no step was done: {}", text(&child.wait_with_output().unwrap()));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -110,13 +110,13 @@ fn send(signal: &str, process: u32) {
 }
 
 #[test]
-fn a_killed_rank_ends_the_others_with_its_number() {
+fn killed_rank_is_named_and_ends_the_others() {
     if !can_run() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let child = at_work(&run);
+    let child = started_run(&run);
     send("-KILL", ranks_of(&child)[1]);
     let sent = Instant::now();
     let output = child.wait_with_output().unwrap();
@@ -132,13 +132,13 @@ fn a_killed_rank_ends_the_others_with_its_number() {
 }
 
 #[test]
-fn sigterm_of_any_rank_saves_and_another_number_of_ranks_continues() {
+fn sigterm_to_any_rank_saves_and_another_number_of_ranks_resumes() {
     if !can_run() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let child = at_work(&run);
+    let child = started_run(&run);
     send("-TERM", ranks_of(&child)[1]);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output));
@@ -157,7 +157,7 @@ fn sigterm_of_any_rank_saves_and_another_number_of_ranks_continues() {
 }
 
 #[test]
-fn an_error_of_one_rank_names_it_and_ends_the_others() {
+fn error_of_one_rank_names_it_and_ends_the_others() {
     if !can_run() {
         return;
     }

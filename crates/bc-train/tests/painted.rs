@@ -13,19 +13,19 @@ use support::data::{versions, write};
 use support::{TINY, assert_equal_runs, header, last_checkpoint, lines, output, train};
 
 /// An index with features, and two sources of tunes.
-struct Place(tempfile::TempDir);
+struct TestFolder(tempfile::TempDir);
 
 /// Works of the two sources.
 const REELS: usize = 8;
 const SONGS: usize = 12;
 
-impl Place {
+impl TestFolder {
     fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
-        write(place.path(), versions(3), CqtSettings::default(), None);
-        place.source("reels.jsonl", "reel", REELS);
-        place.source("songs.jsonl", "song", SONGS);
-        place
+        let folder = Self(tempfile::tempdir().unwrap());
+        write(folder.path(), versions(3), CqtSettings::default(), None);
+        folder.source("reels.jsonl", "reel", REELS);
+        folder.source("songs.jsonl", "song", SONGS);
+        folder
     }
 
     fn path(&self) -> &Path {
@@ -41,7 +41,7 @@ impl Place {
         std::fs::write(self.path().join(file), text.join("\n")).unwrap();
     }
 
-    /// Overrides that paint from the two sources, and more.
+    /// Overrides that paint from the two sources, followed by `more`.
     fn overrides(&self, more: &[&str]) -> Vec<String> {
         let path = |name: &str| self.path().join(name).display().to_string();
         let mut all = vec![
@@ -95,15 +95,15 @@ const STATEFUL: &[&str] = &[
 ];
 
 #[test]
-fn a_run_is_the_same_with_any_number_of_workers_and_after_kills() {
-    let place = Place::new();
-    let (ok, text) = place.train("alone", &[STATEFUL, &["train.workers=1"]].concat(), &[]);
+fn run_does_not_depend_on_workers_or_kills() {
+    let folder = TestFolder::new();
+    let (ok, text) = folder.train("alone", &[STATEFUL, &["train.workers=1"]].concat(), &[]);
     assert!(ok && text.contains("validation mAP"), "{text}");
     let mut died = 0;
     for (steps, workers) in [(3, "train.workers=3"), (14, "train.workers=2"), (21, "train.workers=1")] {
-        let overrides = place.overrides(&[STATEFUL, &[workers]].concat());
+        let overrides = folder.overrides(&[STATEFUL, &[workers]].concat());
         let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
-        let run = place.run("killed");
+        let run = folder.run("killed");
         let mut child = train(&run, &overrides, &[]).stdout(std::process::Stdio::null()).spawn().unwrap();
         let started = Instant::now();
         let reached = || lines(&run).iter().filter(|line| line["kind"] == "step").count() >= steps;
@@ -115,22 +115,23 @@ fn a_run_is_the_same_with_any_number_of_workers_and_after_kills() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(died >= 2, "{died} kills met a run at work");
-    let (ok, text) = place.train("killed", &[STATEFUL, &["train.workers=4"]].concat(), &["--resume"]);
+    assert!(died >= 2, "{died} kills hit a running process");
+    let (ok, text) = folder.train("killed", &[STATEFUL, &["train.workers=4"]].concat(), &["--resume"]);
     assert!(ok, "{text}");
-    let steps = |run: &str| lines(&place.run(run)).iter().filter(|line| line["kind"] == "step").count();
+    let steps = |run: &str| lines(&folder.run(run)).iter().filter(|line| line["kind"] == "step").count();
     assert_eq!(steps("alone"), 30);
-    assert_equal_runs(&place.run("alone"), &place.run("killed"));
+    assert_equal_runs(&folder.run("alone"), &folder.run("killed"));
     let inputs =
-        header(&last_checkpoint(&place.run("alone")).join("network.safetensors"))["bytecover.inputs"].clone();
+        header(&last_checkpoint(&folder.run("alone")).join("network.safetensors"))["bytecover.inputs"]
+            .clone();
     assert!(inputs.contains("\"works\"") && inputs.contains("\"features\""), "{inputs}");
 }
 
 #[test]
-fn batches_hold_their_shares_and_new_versions_in_every_epoch() {
-    let place = Place::new();
+fn batches_have_their_shares_and_new_versions_in_every_epoch() {
+    let folder = TestFolder::new();
     let shares = ["train.features_share=0.5", "train.source_shares=[1,1]", "train.batches_per_pass=5"];
-    let setup = Setup::new(&place.config(&shares), &bc_ranks::Ranks::alone()).unwrap();
+    let setup = Setup::new(&folder.config(&shares), &bc_ranks::Ranks::alone()).unwrap();
     assert_eq!(setup.data.training, 18);
     // Six cliques of the index, 20 works.
     assert_eq!(setup.data.classes(), 26);
@@ -144,19 +145,19 @@ fn batches_hold_their_shares_and_new_versions_in_every_epoch() {
         assert!(batch.labels.chunks(2).all(|pair| pair[0] == pair[1]));
         let size = batch.bins * batch.frames;
         assert_eq!((batch.bins, batch.values.len()), (84, 8 * size));
-        let looks: Vec<&[f32]> = batch.values.chunks(size).collect();
-        let painted = looks.iter().zip(&batch.items).filter(|(_, item)| **item >= 18);
-        assert!(painted.into_iter().all(|(look, _)| look.iter().any(|value| *value != look[0])));
+        let pictures: Vec<&[f32]> = batch.values.chunks(size).collect();
+        let painted = pictures.iter().zip(&batch.items).filter(|(_, item)| **item >= 18);
+        assert!(painted.into_iter().all(|(picture, _)| picture.iter().any(|value| *value != picture[0])));
         // Two versions of a work are two pictures.
-        assert!(looks.chunks(2).all(|pair| pair[0] != pair[1]));
+        assert!(pictures.chunks(2).all(|pair| pair[0] != pair[1]));
     }
     assert!(first.iter().zip(&second).all(|(one, other)| one.values != other.values));
 }
 
 #[test]
-fn without_shares_every_work_counts_as_its_weight_and_passes_once() {
-    let place = Place::new();
-    let setup = Setup::new(&place.config(&["paint.weights=[3,1]"]), &bc_ranks::Ranks::alone()).unwrap();
+fn without_shares_works_count_by_weight_and_are_used_once() {
+    let folder = TestFolder::new();
+    let setup = Setup::new(&folder.config(&["paint.weights=[3,1]"]), &bc_ranks::Ranks::alone()).unwrap();
     // 8 works of weight 3 and 12 of weight 1 are two thirds and a third of the four cliques of a batch: nine batches
     // until the 12 have passed. Stored cliques are not trained on.
     assert_eq!((setup.data.training, setup.sampler.batches_per_pass()), (0, 9));
@@ -166,12 +167,12 @@ fn without_shares_every_work_counts_as_its_weight_and_passes_once() {
 }
 
 #[test]
-fn a_clique_and_a_work_of_one_id_are_one_class_and_held_out_cliques_are_not_painted() {
-    let place = Place::new();
+fn clique_and_work_with_one_id_are_one_class_and_held_out_works_are_left_out() {
+    let folder = TestFolder::new();
     let text = ["train-0", "train-1", "val-0", "new-0", "new-1", "new-2"].map(|id| tune(id, 3)).join("\n");
-    std::fs::write(place.path().join("reels.jsonl"), text).unwrap();
+    std::fs::write(folder.path().join("reels.jsonl"), text).unwrap();
     let setup = Setup::new(
-        &place.config(&["train.features_share=0.5", "train.batches_per_pass=50"]),
+        &folder.config(&["train.features_share=0.5", "train.batches_per_pass=50"]),
         &bc_ranks::Ranks::alone(),
     )
     .unwrap();
@@ -187,37 +188,37 @@ fn a_clique_and_a_work_of_one_id_are_one_class_and_held_out_cliques_are_not_pain
         labels.dedup();
         assert_eq!(labels.len(), 4);
     }
-    let (ok, text) = place.train("run", &["train.max_steps=1"], &[]);
+    let (ok, text) = folder.train("run", &["train.max_steps=1"], &[]);
     assert!(ok && text.contains("1 works of [paint] are validation or test cliques"), "{text}");
 }
 
 #[test]
-fn other_works_or_other_taste_are_not_resumed() {
-    let place = Place::new();
-    let (ok, text) = place.train("run", &["train.max_steps=2"], &[]);
+fn other_works_or_variation_ranges_are_refused_on_resume() {
+    let folder = TestFolder::new();
+    let (ok, text) = folder.train("run", &["train.max_steps=2"], &[]);
     assert!(ok, "{text}");
-    let (ok, text) = place.train("run", &["train.max_steps=3", "paint.tempo=[0.9,1.1]"], &[]);
+    let (ok, text) = folder.train("run", &["train.max_steps=3", "paint.tempo=[0.9,1.1]"], &[]);
     assert!(
         !ok && text.contains("paint.tempo: [0.7,1.4] against [0.9,1.1]") && text.contains("--fresh"),
         "{text}"
     );
-    let (ok, text) = place.train("run", &["train.max_steps=3", "paint.seed=7", "paint.versions=3"], &[]);
+    let (ok, text) = folder.train("run", &["train.max_steps=3", "paint.seed=7", "paint.versions=3"], &[]);
     assert!(ok, "keys of bc-features paint make no difference: {text}");
-    place.source("reels.jsonl", "reel", REELS - 1);
-    let (ok, text) = place.train("run", &["train.max_steps=4"], &[]);
+    folder.source("reels.jsonl", "reel", REELS - 1);
+    let (ok, text) = folder.train("run", &["train.max_steps=4"], &[]);
     assert!(!ok && text.contains("paint.inputs.source 0"), "{text}");
 }
 
 #[test]
-fn wrong_sources_are_one_clear_error_and_no_run() {
-    let place = Place::new();
+fn wrong_sources_give_one_error_and_no_run() {
+    let folder = TestFolder::new();
     let refused = |more: &[&str], parts: &[&str]| {
-        let (ok, text) = place.train("run", more, &[]);
+        let (ok, text) = folder.train("run", more, &[]);
         assert!(!ok && !text.contains("panicked"), "{text}");
         for part in parts {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
-        assert!(!place.run("run").exists());
+        assert!(!folder.run("run").exists());
     };
     refused(&["paint.sources=[]"], &["nothing to paint from", "[paint] sources"]);
     refused(&["paint.sources=[\"nowhere.tar.xz\"]"], &["nowhere.tar.xz", "correct [paint] sources"]);
@@ -225,12 +226,13 @@ fn wrong_sources_are_one_clear_error_and_no_run() {
     refused(&["train.cliques_per_batch=10"], &["reels.jsonl has 8 cliques", "at most 8"]);
     refused(&["train.features_share=0.5", "train.cliques_per_batch=7"], &["index.parquet has 6 cliques"]);
     refused(&["features.bins_per_octave=18"], &["bins_per_octave"]);
-    let splits = place.path().join("splits.json");
+    let splits = folder.path().join("splits.json");
     std::fs::write(&splits, r#"{"val": ["reel-0", "song-0"]}"#).unwrap();
     refused(
         &[&format!("paint.splits={}", splits.display()), "train.source_shares=[1,1]"],
         &["reels.jsonl: no work of it is left to train on"],
     );
-    std::fs::write(place.path().join("reels.jsonl"), format!("{}\n{{\"work\": 3}}\n", tune("a", 1))).unwrap();
+    std::fs::write(folder.path().join("reels.jsonl"), format!("{}\n{{\"work\": 3}}\n", tune("a", 1)))
+        .unwrap();
     refused(&[], &["reels.jsonl:2", "is not a tune"]);
 }

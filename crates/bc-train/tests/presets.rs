@@ -1,4 +1,4 @@
-//! The presets are what they say they are, key by key: a changed default cannot change a
+//! Checks the presets key by key, so that a changed default cannot change a
 //! recipe unnoticed. `recipes.rs` compares them with the table of recipes itself.
 
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ fn has_the_papers_transform_and_network(c: &Config) {
 }
 
 #[test]
-fn orfium_is_the_public_reimplementation() {
+fn orfium_preset_is_the_public_reimplementation() {
     let c = preset("orfium.toml");
     has_the_papers_transform_and_network(&c);
     assert_eq!((c.model.pool, c.model.scale, c.model.variant), (20, Scale::None, Bottleneck::Orfium));
@@ -56,7 +56,7 @@ fn orfium_is_the_public_reimplementation() {
 }
 
 #[test]
-fn bytecover_is_the_paper_and_where_it_is_silent_the_reproduction_that_works() {
+fn bytecover_preset_is_the_paper_completed_by_a_working_reproduction() {
     let c = preset("bytecover.toml");
     has_the_papers_transform_and_network(&c);
     assert_eq!((c.model.pool, c.model.scale, c.model.variant), (20, Scale::Max, Bottleneck::Plain));
@@ -82,7 +82,7 @@ fn bytecover_is_the_paper_and_where_it_is_silent_the_reproduction_that_works() {
 }
 
 #[test]
-fn default_is_the_key_invariant_network_and_its_loss_over_pairs() {
+fn default_preset_is_the_key_invariant_network_with_a_loss_over_pairs() {
     let c = preset("default.toml");
     let m = &c.model;
     assert_eq!((m.kind, m.scale), (NetworkKind::Ring, Scale::LogCentred));
@@ -109,7 +109,7 @@ fn default_is_the_key_invariant_network_and_its_loss_over_pairs() {
 }
 
 #[test]
-fn every_configuration_of_the_project_loads() {
+fn all_configurations_of_the_project_load() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../configs");
     let mut loaded = 0;
     for entry in std::fs::read_dir(folder).unwrap() {

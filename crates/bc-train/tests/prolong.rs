@@ -1,13 +1,13 @@
-//! What may change between the parts of a run, and what a resume does not need any more.
+//! Extending and resuming runs: which settings may change, and which inputs are no longer needed.
 
 mod support;
 
-use support::{assert_equal_runs, last_checkpoint, lines, output, train, whole};
+use support::{assert_equal_runs, last_checkpoint, lines, output, train, train_to_end};
 
 #[test]
-fn a_run_that_stopped_early_goes_on_when_it_may_as_if_it_never_had() {
+fn run_that_stopped_early_continues_as_if_it_had_not() {
     let folder = tempfile::tempdir().unwrap();
-    let (stopped, left_alone) = (folder.path().join("stopped"), folder.path().join("left alone"));
+    let (stopped, undisturbed) = (folder.path().join("stopped"), folder.path().join("undisturbed"));
     let with = |patience: &'static str| ["train.epochs=12", "train.learning_rate=1e-5", patience];
     let (ok, text) = output(train(&stopped, &with("train.early_stopping=2"), &[]));
     assert!(ok && text.contains("stopped early after 2 validations"), "{text}");
@@ -18,28 +18,28 @@ fn a_run_that_stopped_early_goes_on_when_it_may_as_if_it_never_had() {
     }
     let (ok, text) = output(train(&stopped, &with("train.early_stopping=0"), &["--resume"]));
     assert!(ok && text.contains("resuming after step") && !text.contains("stopped early"), "{text}");
-    whole(&left_alone, &with("train.early_stopping=0"));
-    assert_equal_runs(&left_alone, &stopped);
+    train_to_end(&undisturbed, &with("train.early_stopping=0"));
+    assert_equal_runs(&undisturbed, &stopped);
 }
 
 #[test]
-fn more_epochs_prolong_a_complete_run() {
+fn more_epochs_extend_a_complete_run() {
     let folder = tempfile::tempdir().unwrap();
-    let (prolonged, at_once) = (folder.path().join("prolonged"), folder.path().join("at once"));
-    whole(&prolonged, &["train.epochs=1"]);
+    let (prolonged, in_one_go) = (folder.path().join("prolonged"), folder.path().join("in one go"));
+    train_to_end(&prolonged, &["train.epochs=1"]);
     let (ok, text) = output(train(&prolonged, &["train.epochs=1"], &[]));
     assert!(ok && text.contains("all 1 epochs are done (a larger train.epochs continues)"), "{text}");
     let (ok, text) = output(train(&prolonged, &["train.epochs=3"], &["--resume"]));
     assert!(ok, "{text}");
-    whole(&at_once, &["train.epochs=3"]);
-    assert_equal_runs(&at_once, &prolonged);
+    train_to_end(&in_one_go, &["train.epochs=3"]);
+    assert_equal_runs(&in_one_go, &prolonged);
 }
 
 #[test]
-fn the_network_that_a_run_began_with_is_not_needed_to_resume_it() {
+fn initial_network_is_not_needed_to_resume() {
     let folder = tempfile::tempdir().unwrap();
     let (first, tuned) = (folder.path().join("first"), folder.path().join("tuned"));
-    whole(&first, &["train.max_steps=2"]);
+    train_to_end(&first, &["train.max_steps=2"]);
     let init = format!("train.init={}", first.join("best.safetensors").display());
     let with = |steps: &'static str| [init.as_str(), "train.ema=0.5", steps];
     let (ok, text) = output(train(&tuned, &with("train.max_steps=2"), &[]));
@@ -59,19 +59,19 @@ fn the_network_that_a_run_began_with_is_not_needed_to_resume_it() {
 }
 
 #[test]
-fn a_prolonged_cosine_says_that_its_rate_rises_again() {
+fn extending_a_cosine_schedule_warns_that_its_rate_rises() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let with = |epochs: &'static str| ["train.schedule=cosine", epochs];
-    whole(&run, &with("train.epochs=1"));
+    train_to_end(&run, &with("train.epochs=1"));
     let (ok, text) = output(train(&run, &with("train.epochs=2"), &["--resume"]));
     assert!(ok && text.contains("its cosine continues at a rate of"), "{text}");
 }
 
 #[test]
-fn a_run_that_ended_between_two_validations_is_prolonged_as_if_it_never_had() {
+fn run_that_ended_between_validations_is_extended_as_if_it_had_not() {
     let folder = tempfile::tempdir().unwrap();
-    let (prolonged, at_once) = (folder.path().join("prolonged"), folder.path().join("at once"));
+    let (prolonged, in_one_go) = (folder.path().join("prolonged"), folder.path().join("in one go"));
     // 16 batches are a pass: 40 steps end in the middle of the third, and 55 in the middle of the fourth. The validation
     // there may find a new best, and counts for the plateau.
     let with = |steps: &'static str| {
@@ -79,7 +79,7 @@ fn a_run_that_ended_between_two_validations_is_prolonged_as_if_it_never_had() {
         [&plateau[..], &["train.epochs=12", "train.validate_every_passes=2", "train.early_stopping=9", steps]]
             .concat()
     };
-    whole(&prolonged, &with("train.max_steps=20"));
+    train_to_end(&prolonged, &with("train.max_steps=20"));
     let unplanned = || lines(&prolonged).iter().filter(|line| line["scheduled"] == false).count();
     assert_eq!(unplanned(), 1);
     for steps in ["train.max_steps=40", "train.max_steps=55", "train.max_steps=160"] {
@@ -87,19 +87,19 @@ fn a_run_that_ended_between_two_validations_is_prolonged_as_if_it_never_had() {
         assert!(ok && text.contains("resuming"), "{text}");
     }
     assert_eq!(unplanned(), 3, "what was measured stays in the record");
-    whole(&at_once, &with("train.max_steps=160"));
-    assert_equal_runs(&at_once, &prolonged);
+    train_to_end(&in_one_go, &with("train.max_steps=160"));
+    assert_equal_runs(&in_one_go, &prolonged);
 }
 
 #[test]
-fn a_run_goes_on_with_other_threads_and_says_if_the_machine_is_another() {
+fn other_threads_are_allowed_and_another_instruction_set_is_reported() {
     let folder = tempfile::tempdir().unwrap();
-    let (run, at_once) = (folder.path().join("run"), folder.path().join("at once"));
-    whole(&run, &["train.max_steps=3"]);
+    let (run, in_one_go) = (folder.path().join("run"), folder.path().join("in one go"));
+    train_to_end(&run, &["train.max_steps=3"]);
     let (ok, text) = output(train(&run, &["train.max_steps=6", "train.threads=3"], &["--resume"]));
     assert!(ok && !text.contains("to the last bit"), "{text}");
-    whole(&at_once, &["train.max_steps=6"]);
-    assert_equal_runs(&at_once, &run);
+    train_to_end(&in_one_go, &["train.max_steps=6"]);
+    assert_equal_runs(&in_one_go, &run);
     let starts: Vec<_> = lines(&run).into_iter().filter(|line| line["kind"] == "start").collect();
     assert_eq!(starts.iter().map(|line| line["threads"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(starts.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 3]);
@@ -115,12 +115,13 @@ fn a_run_goes_on_with_other_threads_and_says_if_the_machine_is_another() {
 }
 
 #[test]
-fn minutes_end_a_call_and_checkpoints_come_by_them() {
+fn max_minutes_ends_a_call_and_minutes_trigger_checkpoints() {
     let folder = tempfile::tempdir().unwrap();
-    let (run, at_once) = (folder.path().join("run"), folder.path().join("at once"));
-    let seldom = ["train.epochs=2", "train.checkpoint_every_steps=100000", "train.validate_every_passes=0"];
+    let (run, in_one_go) = (folder.path().join("run"), folder.path().join("in one go"));
+    let rare_checkpoints =
+        ["train.epochs=2", "train.checkpoint_every_steps=100000", "train.validate_every_passes=0"];
     // 6 ms: a few steps; each call continues where the previous one stopped.
-    let share = [&seldom[..], &["train.max_minutes=0.0001"]].concat();
+    let share = [&rare_checkpoints[..], &["train.max_minutes=0.0001"]].concat();
     let mut calls = 0;
     loop {
         let (ok, text) = output(train(&run, &share, &[]));
@@ -131,17 +132,18 @@ fn minutes_end_a_call_and_checkpoints_come_by_them() {
         calls += usize::from(text.contains("minutes are over"));
     }
     assert!(calls > 1, "{calls} calls ran out of time");
-    whole(
-        &at_once,
-        &[&seldom[..], &["train.checkpoint_every_minutes=0.00001", "train.keep_checkpoints=999"]].concat(),
+    train_to_end(
+        &in_one_go,
+        &[&rare_checkpoints[..], &["train.checkpoint_every_minutes=0.00001", "train.keep_checkpoints=999"]]
+            .concat(),
     );
-    assert_equal_runs(&at_once, &run);
-    let checkpoints = std::fs::read_dir(at_once.join("checkpoints")).unwrap().count();
+    assert_equal_runs(&in_one_go, &run);
+    let checkpoints = std::fs::read_dir(in_one_go.join("checkpoints")).unwrap().count();
     assert!(checkpoints > 1, "{checkpoints} checkpoint");
 }
 
 #[test]
-fn what_only_looks_nice_ends_no_run() {
+fn failing_curves_and_cleanup_do_not_end_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     // No picture can be renamed onto a folder, and no checkpoint can be removed that is none.
@@ -157,10 +159,10 @@ fn what_only_looks_nice_ends_no_run() {
 }
 
 #[test]
-fn the_best_networks_and_the_last_are_kept_on_request() {
+fn best_and_last_networks_are_kept_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    whole(&run, &["train.epochs=3", "train.keep_best=2", "train.save_last=true"]);
+    train_to_end(&run, &["train.epochs=3", "train.keep_best=2", "train.save_last=true"]);
     let state = support::state(&run);
     let ranking = state["ranking"].as_array().unwrap();
     let mut steps: Vec<u64> = ranking.iter().map(|ranked| ranked["step"].as_u64().unwrap()).collect();
@@ -180,6 +182,6 @@ fn the_best_networks_and_the_last_are_kept_on_request() {
     assert_eq!(names, [path(steps[0]), path(steps[1])]);
     let last = last_checkpoint(&run).join("network.safetensors");
     assert_eq!(support::tensors(&run.join("last.safetensors")), support::tensors(&last));
-    whole(&run, &["train.max_steps=1"]);
+    train_to_end(&run, &["train.max_steps=1"]);
     assert!(!run.join("best").exists() && !run.join("last.safetensors").exists());
 }

@@ -1,4 +1,4 @@
-//! Several ranks train what one trains: the same losses within rounding, and the same bytes in every repetition.
+//! Several ranks train like one: the same losses within rounding, and the same bytes in every repetition.
 //!
 //! Ranks are threads of the test (`bc_ranks::threads`); `mpirun.rs` does the same with processes.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use bc_formats::config::Config;
 use bc_formats::features::CqtSettings;
-use bc_ranks::{Collective, Ranks, Values};
+use bc_ranks::{Ranks, Transport, Values};
 use bc_train::ranks::SharedError;
 use bc_train::train::{Options, Outcome, train_with};
 use support::{TOLERANCE, assert_equal_runs, config, difference, lines, metrics, waves};
@@ -62,11 +62,11 @@ fn compare(what: &str, overrides: &[&str]) {
         train(&run, &overrides, ranks);
         curve(&run)
     };
-    let one = run(1);
-    assert!(one.iter().filter(|figures| figures.len() == 4).count() == STEPS);
-    assert!(one.first().unwrap()[0] != one[STEPS - 1][0], "{what}: nothing is learnt");
+    let single = run(1);
+    assert!(single.iter().filter(|figures| figures.len() == 4).count() == STEPS);
+    assert!(single.first().unwrap()[0] != single[STEPS - 1][0], "{what}: nothing is learnt");
     for ranks in [2, 4] {
-        let worst = difference(&one, &run(ranks));
+        let worst = difference(&single, &run(ranks));
         println!("{what}: {ranks} ranks differ from one by {worst:.1e}");
         assert!(worst <= TOLERANCE, "{what}: {ranks} ranks differ from one by {worst:.1e}");
     }
@@ -75,7 +75,7 @@ fn compare(what: &str, overrides: &[&str]) {
 const RING: &[&str] = &["model.kind=ring", "model.scale=log-centred", "model.projection=8"];
 
 #[test]
-fn bytecovers_curve_is_that_of_one_rank() {
+fn several_ranks_train_bytecover_like_one() {
     compare("bytecover", &["train.mining=semi-hard", "train.clip_norm=5", "train.ema=0.9"]);
     compare(
         "bytecover, uneven shares",
@@ -84,19 +84,19 @@ fn bytecovers_curve_is_that_of_one_rank() {
 }
 
 #[test]
-fn triplets_that_pass_apart_have_the_curve_of_one_rank() {
+fn several_ranks_train_random_triplets_like_one() {
     // A pass has 24 triplets: of seven in a batch three are left for the last one, in which one of four ranks has no share.
     let triplets = ["train.batches=random-triplets", "train.classified=anchors", "train.mining=random"];
-    let apart = ["train.separate_forwards=true", "train.triplets_per_batch=7"];
-    compare("triplets apart", &[&triplets[..], &apart].concat());
+    let separate = ["train.separate_forwards=true", "train.triplets_per_batch=7"];
+    compare("separate triplets", &[&triplets[..], &separate].concat());
     let together = ["train.accumulate=2", "train.triplets_per_batch=5"];
     compare("triplets together", &[&triplets[..], &together].concat());
 }
 
 #[test]
-fn every_loss_of_the_key_invariant_network_has_the_curve_of_one_rank() {
-    // Warming up: at the full rate the steep losses amplify rounding to 2e-4 within the twenty steps. CLEWS' loss is the steepest:
-    // warmed up as fast as the others it came to 1.6e-5.
+fn several_ranks_train_the_key_invariant_network_like_one_with_every_loss() {
+    // With a warm-up: at the full rate the steep losses amplify rounding to 2e-4 within the twenty steps. CLEWS' loss is the
+    // steepest: with the warm-up of the others its difference was 1.6e-5.
     for loss in ["bytecover", "supervised-contrastive", "clews", "cosine-softmax"] {
         let chosen = format!("train.loss={loss}");
         let warmup = format!("train.warmup_steps={}", if loss == "clews" { 400 } else { 200 });
@@ -104,22 +104,22 @@ fn every_loss_of_the_key_invariant_network_has_the_curve_of_one_rank() {
     }
 }
 
-/// A rank whose messages are late by a random time, or that ends after some of them.
-struct Unsteady {
+/// A rank whose messages are delayed by random times, or that fails after a number of messages.
+struct DelayedRanks {
     inner: Ranks,
     random: Arc<AtomicU64>,
-    left: Arc<AtomicU64>,
+    messages_left: Arc<AtomicU64>,
 }
 
-impl Unsteady {
+impl DelayedRanks {
     fn ranks(inner: Ranks, seed: u64, messages: u64) -> Ranks {
         let random = Arc::new(AtomicU64::new(seed));
-        Ranks::of(Arc::new(Self { inner, random, left: Arc::new(AtomicU64::new(messages)) }))
+        Ranks::of(Arc::new(Self { inner, random, messages_left: Arc::new(AtomicU64::new(messages)) }))
     }
 
     fn wait(&self) -> Result<()> {
-        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
-            bail!("this rank has had enough");
+        if self.messages_left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            bail!("this rank fails on purpose");
         }
         let next = |x: u64| x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let drawn = self.random.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |x| Some(next(x))).unwrap();
@@ -128,7 +128,7 @@ impl Unsteady {
     }
 }
 
-impl Collective for Unsteady {
+impl Transport for DelayedRanks {
     fn rank(&self) -> usize {
         self.inner.rank()
     }
@@ -147,34 +147,34 @@ impl Collective for Unsteady {
         self.inner.gather(own, lengths)
     }
 
-    fn channel(&self, in_order: bool) -> Result<Arc<dyn Collective>> {
+    fn channel(&self, in_order: bool) -> Result<Arc<dyn Transport>> {
         let inner = self.inner.channel(in_order)?;
-        Ok(Arc::new(Self { inner, random: self.random.clone(), left: self.left.clone() }))
+        Ok(Arc::new(Self { inner, random: self.random.clone(), messages_left: self.messages_left.clone() }))
     }
 }
 
 #[test]
-fn whatever_the_order_of_arrival_the_bytes_are_the_same() {
+fn result_does_not_depend_on_the_order_of_messages() {
     let folder = tempfile::tempdir().unwrap();
     let overrides = ["train.epochs=2", "train.ema=0.9", "train.weight_decay=0.01", "train.optimizer=adamw"];
     let run = |seed: u64| {
         let run = folder.path().join(seed.to_string());
-        let late = |ranks: Ranks| {
+        let delayed = |ranks: Ranks| {
             let rank = ranks.rank() as u64;
-            Unsteady::ranks(ranks, 1000 * seed + rank, u64::MAX)
+            DelayedRanks::ranks(ranks, 1000 * seed + rank, u64::MAX)
         };
-        let ranks = bc_ranks::threads(3).into_iter().map(late).collect();
+        let ranks = bc_ranks::threads(3).into_iter().map(delayed).collect();
         train_as(ranks, |_| config(&run, &overrides)).into_iter().for_each(|outcome| {
             outcome.unwrap();
         });
         run
     };
-    let (one, other) = (run(1), run(2));
-    assert_equal_runs(&one, &other);
+    let (single, several) = (run(1), run(2));
+    assert_equal_runs(&single, &several);
 }
 
 #[test]
-fn a_run_of_two_ranks_is_resumed_by_one_and_by_four() {
+fn run_of_two_ranks_is_resumed_by_one_and_by_four() {
     let folder = tempfile::tempdir().unwrap();
     let straight = folder.path().join("straight");
     let data = waves(folder.path());
@@ -207,7 +207,7 @@ fn a_run_of_two_ranks_is_resumed_by_one_and_by_four() {
 }
 
 #[test]
-fn norms_of_its_own_share_are_another_result_and_all_ranks_agree_on_it() {
+fn unshared_norms_change_the_result_and_ranks_stay_equal() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, overrides: &[&str], ranks: usize| {
         let run = folder.path().join(name);
@@ -223,7 +223,7 @@ fn norms_of_its_own_share_are_another_result_and_all_ranks_agree_on_it() {
 }
 
 #[test]
-fn ranks_that_recompute_activations_have_the_bytes_of_those_that_keep_them() {
+fn ranks_with_recomputed_activations_have_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, overrides: &[&str]| {
         let run = folder.path().join(name);
@@ -236,23 +236,23 @@ fn ranks_that_recompute_activations_have_the_bytes_of_those_that_keep_them() {
     let recompute = "train.recompute_activations=true";
     assert_equal_runs(&run("kept", &[]), &run("recomputed", &[recompute]));
     assert_equal_runs(&run("ring kept", RING), &run("ring recomputed", &[RING, &[recompute]].concat()));
-    // Some of the ranks alone would wait for the others for ever.
-    let one_alone = |rank: usize| {
+    // If only some of the ranks recompute, they would wait for the others for ever.
+    let only_rank_1 = |rank: usize| {
         let set: &[&str] = if rank == 1 { &[recompute] } else { &[] };
         config(&folder.path().join("refused"), set)
     };
-    for outcome in train_as(bc_ranks::threads(2), one_alone) {
+    for outcome in train_as(bc_ranks::threads(2), only_rank_1) {
         let error = format!("{:#}", outcome.unwrap_err());
         assert!(error.contains("recompute_activations"), "{error}");
     }
 }
 
-fn assert_equal_steps(one: &Path, other: &Path) {
-    assert_eq!(metrics(one), metrics(other));
+fn assert_equal_steps(first: &Path, second: &Path) {
+    assert_eq!(metrics(first), metrics(second));
 }
 
 #[test]
-fn ranks_that_were_started_differently_and_too_many_ranks_are_refused() {
+fn ranks_with_different_settings_and_too_many_ranks_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let other_seed = |rank: usize| {
         let seed = format!("train.seed={}", 1 + rank / 2);
@@ -269,19 +269,19 @@ fn ranks_that_were_started_differently_and_too_many_ranks_are_refused() {
 }
 
 #[test]
-fn a_rank_that_ends_ends_the_others_with_its_name() {
+fn rank_that_fails_is_named_and_ends_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let unsteady = |ranks: Ranks| {
+    let delayed = |ranks: Ranks| {
         // In the middle of a step, a few steps on.
         let messages = if ranks.rank() == 1 { 300 } else { u64::MAX };
-        Unsteady::ranks(ranks, 7, messages)
+        DelayedRanks::ranks(ranks, 7, messages)
     };
-    let ranks = bc_ranks::threads(3).into_iter().map(unsteady).collect();
+    let ranks = bc_ranks::threads(3).into_iter().map(delayed).collect();
     let outcomes = train_as(ranks, |_| config(&run, &[]));
     let errors: Vec<String> =
         outcomes.into_iter().map(|outcome| format!("{:#}", outcome.unwrap_err())).collect();
-    assert!(errors[1].contains("this rank has had enough"), "{errors:?}");
+    assert!(errors[1].contains("this rank fails on purpose"), "{errors:?}");
     for other in [&errors[0], &errors[2]] {
         assert!(other.contains("rank 1 of 3 has ended"), "{errors:?}");
     }
@@ -290,7 +290,7 @@ fn a_rank_that_ends_ends_the_others_with_its_name() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_is_everybodys_and_rank_0_says_whose_features() {
+fn non_finite_loss_is_a_shared_error_that_names_the_versions() {
     let folder = tempfile::tempdir().unwrap();
     let versions = support::data::versions(4);
     support::data::write(folder.path(), versions, CqtSettings::default(), Some("train-5-3"));

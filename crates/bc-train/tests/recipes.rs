@@ -1,7 +1,7 @@
 //! The presets against the table of recipes (`design/recipes.md` of the shared folder), row
-//! by row: what a cell says is spelt from the resolved configuration and looked for in it.
+//! by row: the expected text of a cell is made from the resolved configuration and looked for in the cell.
 //!
-//! The table is not part of the project; without it this test says so and passes.
+//! The table is not part of the project; without it this test is skipped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -86,7 +86,7 @@ fn transform_and_network(table: &mut Recipes, c: &Config, column: usize) {
 }
 
 #[test]
-fn orfium_is_the_tables_second_column() {
+fn orfium_preset_matches_its_column_of_the_table() {
     let Some(mut table) = Recipes::read() else { return };
     let c = preset("orfium.toml");
     let (t, a) = (&c.train, &c.augment);
@@ -138,7 +138,7 @@ fn orfium_is_the_tables_second_column() {
 }
 
 #[test]
-fn bytecover_is_the_papers_column_and_clews_where_that_is_silent() {
+fn bytecover_preset_matches_the_paper_or_clews_where_the_paper_says_nothing() {
     let Some(mut table) = Recipes::read() else { return };
     let c = preset("bytecover.toml");
     let (t, a) = (&c.train, &c.augment);

@@ -7,7 +7,7 @@ use std::process::Command;
 use support::{output, train};
 
 #[test]
-fn a_complete_run_ends_at_once_and_one_of_other_settings_is_refused() {
+fn complete_run_ends_at_once_and_other_settings_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let short = &["train.max_steps=2"];
@@ -31,7 +31,7 @@ fn a_complete_run_ends_at_once_and_one_of_other_settings_is_refused() {
 }
 
 #[test]
-fn nothing_to_resume_is_an_error() {
+fn resume_without_a_checkpoint_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let (ok, text) = output(train(&run, &[], &["--resume"]));
@@ -40,7 +40,7 @@ fn nothing_to_resume_is_an_error() {
 }
 
 #[test]
-fn too_many_cliques_a_batch_and_too_few_classes_are_refused() {
+fn too_many_cliques_per_batch_and_too_few_classes_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let (ok, text) = output(train(&run, &["train.cliques_per_batch=400"], &[]));
@@ -53,11 +53,11 @@ fn too_many_cliques_a_batch_and_too_few_classes_are_refused() {
 }
 
 #[test]
-fn flags_of_training_work_before_behind_and_without_its_word_and_before_no_other() {
+fn train_flags_work_with_and_without_subcommand() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("tiny.toml");
     std::fs::write(&config, "[train]\ndebug = true\nepochs = 1\n").unwrap();
-    let said = |arguments: &[&str]| {
+    let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bc-train"));
         command
             .current_dir(&folder)
@@ -65,20 +65,20 @@ fn flags_of_training_work_before_behind_and_without_its_word_and_before_no_other
             .args(arguments);
         output(command)
     };
-    // There is nothing to resume, which only a flag that arrived can complain of.
+    // There is nothing to resume: the error shows that the flag was understood.
     for arguments in [&["--resume"][..], &["train", "--resume"], &["--resume", "train"]] {
-        let (ok, text) = said(arguments);
+        let (ok, text) = run(arguments);
         assert!(!ok && text.contains("resume"), "{arguments:?}: {text}");
     }
-    let (ok, text) = said(&["--resume", "train", "--fresh"]);
+    let (ok, text) = run(&["--resume", "train", "--fresh"]);
     assert!(!ok && text.contains("--fresh"), "{text}");
-    let (ok, text) = said(&["--dry-run", "bench"]);
+    let (ok, text) = run(&["--dry-run", "bench"]);
     assert!(!ok && text.contains("flags of `train`"), "{text}");
     assert!(!folder.path().join("run").exists());
 }
 
 #[test]
-fn a_dry_run_tells_and_writes_nothing() {
+fn dry_run_prints_its_report_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let (ok, text) = output(train(&run, &[], &["--dry-run"]));
@@ -91,7 +91,7 @@ fn a_dry_run_tells_and_writes_nothing() {
 }
 
 #[test]
-fn a_last_batch_of_one_triplet_is_dealt_so_that_it_can_be_trained_on() {
+fn last_batch_of_one_triplet_is_filled_up() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     // 128 anchors: a batch of 127 leaves a single one.

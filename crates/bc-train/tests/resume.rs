@@ -1,11 +1,11 @@
-//! A killed and resumed run equals one that was left alone, bit for bit.
+//! A killed and resumed run equals one that was undisturbed, bit for bit.
 
 mod support;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use support::{assert_equal_runs, last_checkpoint, metrics, output, train, whole};
+use support::{assert_equal_runs, last_checkpoint, metrics, output, train, train_to_end};
 
 /// Several epochs with validations, a moving average, a plateau schedule and accumulation:
 /// everything that has a state.
@@ -26,8 +26,8 @@ const STATEFUL: &[&str] = &[
 ];
 const KILLS: usize = 10;
 
-/// Starts or resumes, waits until the record has `lines` lines, kills with SIGKILL. The
-/// lines at the moment of death, or `None` if the run was complete before.
+/// Starts or resumes, waits until the record has `lines` lines, and kills with SIGKILL.
+/// Returns the number of lines after the kill, or `None` if the run was complete before.
 fn kill_after(run: &Path, overrides: &[&str], lines: usize) -> Option<usize> {
     let mut child = train(run, overrides, &[]).stdout(std::process::Stdio::null()).spawn().unwrap();
     let started = Instant::now();
@@ -36,10 +36,10 @@ fn kill_after(run: &Path, overrides: &[&str], lines: usize) -> Option<usize> {
         assert!(started.elapsed() < Duration::from_secs(120), "{lines} lines never came");
         std::thread::sleep(Duration::from_micros(200));
     }
-    let at_work = child.try_wait().unwrap().is_none();
+    let running = child.try_wait().unwrap().is_none();
     child.kill().unwrap();
     child.wait().unwrap();
-    at_work.then(read)
+    running.then(read)
 }
 
 /// Numbers from 0 to 1, the same at every call (Knuth's linear congruential generator).
@@ -51,37 +51,38 @@ fn random_numbers() -> impl Iterator<Item = f64> {
     .skip(1)
 }
 
-/// Kills a run ten times at random steps of its way, resumes it each time, and compares it
-/// with one that was left alone.
+/// Kills a run ten times at random steps, resumes it each time, and compares it
+/// with one that was undisturbed.
 fn kill_and_compare(overrides: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
-    let (left_alone, killed) = (folder.path().join("left alone"), folder.path().join("killed"));
-    whole(&left_alone, overrides);
-    let lines = metrics(&left_alone).len();
+    let (undisturbed, killed) = (folder.path().join("undisturbed"), folder.path().join("killed"));
+    train_to_end(&undisturbed, overrides);
+    let lines = metrics(&undisturbed).len();
     assert!(lines > 8 * KILLS, "{lines} lines are too few to be killed between");
 
-    // A step of the run behind the one already reached, up to 9/10 of the way: a run that
-    // ends before the signal comes would prove nothing.
+    // Random lines of the record, up to 9/10 of the run: a run that ends before the signal
+    // comes would prove nothing.
     let mut numbers = random_numbers();
-    let mut places: Vec<usize> =
+    let mut targets: Vec<usize> =
         (0..KILLS).map(|_| 1 + (numbers.next().unwrap() * 0.9 * lines as f64) as usize).collect();
-    places.sort_unstable();
-    let died: Vec<usize> = places.iter().filter_map(|&place| kill_after(&killed, overrides, place)).collect();
-    println!("{lines} lines; killed behind lines {died:?} (aimed at {places:?})");
-    assert_eq!(died.len(), KILLS, "a kill met a run that was complete");
+    targets.sort_unstable();
+    let died: Vec<usize> =
+        targets.iter().filter_map(|&target| kill_after(&killed, overrides, target)).collect();
+    println!("{lines} lines; killed after lines {died:?} (aimed at {targets:?})");
+    assert_eq!(died.len(), KILLS, "a kill hit a run that was complete");
 
     let (ok, text) = output(train(&killed, overrides, &["--resume"]));
     assert!(ok, "{text}");
-    assert_equal_runs(&left_alone, &killed);
+    assert_equal_runs(&undisturbed, &killed);
 }
 
 #[test]
-fn ten_kills_at_random_steps_leave_no_trace() {
+fn run_killed_ten_times_equals_an_undisturbed_one() {
     kill_and_compare(STATEFUL);
 }
 
 #[test]
-fn ten_kills_of_random_triplets_with_separate_forwards_leave_no_trace() {
+fn killed_run_with_random_triplets_equals_an_undisturbed_one() {
     kill_and_compare(&[
         "train.epochs=3",
         "train.batches=random-triplets",
@@ -97,7 +98,7 @@ fn ten_kills_of_random_triplets_with_separate_forwards_leave_no_trace() {
 }
 
 #[test]
-fn recomputed_activations_leave_no_trace_and_may_be_switched_on_at_a_resume() {
+fn recomputed_activations_change_nothing_and_may_be_switched_on_at_a_resume() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, overrides: &[&str]| {
         let run = folder.path().join(name);
@@ -117,7 +118,7 @@ fn recomputed_activations_leave_no_trace_and_may_be_switched_on_at_a_resume() {
 const RING: &[&str] = &["model.kind=ring", "model.scale=log-centred", "model.projection=8"];
 
 #[test]
-fn ten_kills_of_the_key_invariant_network_leave_no_trace() {
+fn killed_run_of_the_key_invariant_network_equals_an_undisturbed_one() {
     let others = [
         "train.loss=supervised-contrastive",
         "train.epochs=8",
@@ -132,7 +133,7 @@ fn ten_kills_of_the_key_invariant_network_leave_no_trace() {
 }
 
 #[test]
-fn every_loss_falls_and_is_the_same_with_one_thread_and_with_three() {
+fn every_loss_falls_and_does_not_depend_on_threads() {
     let folder = tempfile::tempdir().unwrap();
     for loss in ["supervised-contrastive", "clews", "cosine-softmax"] {
         let run = |threads: &str| {
@@ -143,12 +144,13 @@ fn every_loss_falls_and_is_the_same_with_one_thread_and_with_three() {
             let plain =
                 ["stretch", "transpose", "specaugment"].map(|of| format!("augment.{of}_probability=0"));
             let plain = plain.iter().map(String::as_str).chain([loss.as_str(), threads.as_str()]);
-            whole(&run, &RING.iter().copied().chain(of).chain(plain).collect::<Vec<_>>());
+            train_to_end(&run, &RING.iter().copied().chain(of).chain(plain).collect::<Vec<_>>());
             run
         };
-        let (one, three) = (run("1"), run("3"));
-        assert_equal_runs(&one, &three);
-        let steps: Vec<_> = support::lines(&one).into_iter().filter(|line| line["kind"] == "step").collect();
+        let (one_thread, three_threads) = (run("1"), run("3"));
+        assert_equal_runs(&one_thread, &three_threads);
+        let steps: Vec<_> =
+            support::lines(&one_thread).into_iter().filter(|line| line["kind"] == "step").collect();
         let losses: Vec<f64> = steps.iter().map(|step| step["loss"].as_f64().unwrap()).collect();
         let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
         let (early, late) = (mean(&losses[..8]), mean(&losses[losses.len() - 8..]));
@@ -160,11 +162,11 @@ fn every_loss_falls_and_is_the_same_with_one_thread_and_with_three() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_curve_and_another_seed_another() {
+fn curve_depends_on_the_seed_only() {
     let folder = tempfile::tempdir().unwrap();
     let curve = |name: &str, overrides: &[&str]| {
         let run = folder.path().join(name);
-        whole(&run, &[&["train.epochs=1", "train.batches=random-triplets"], overrides].concat());
+        train_to_end(&run, &[&["train.epochs=1", "train.batches=random-triplets"], overrides].concat());
         metrics(&run)
     };
     let first = curve("a", &[]);
@@ -174,9 +176,9 @@ fn the_same_seed_gives_the_same_curve_and_another_seed_another() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_saves_says_how_to_resume_and_leaves_no_trace() {
+fn ctrl_c_saves_and_the_resumed_run_equals_an_undisturbed_one() {
     let folder = tempfile::tempdir().unwrap();
-    let (run, left_alone) = (folder.path().join("run"), folder.path().join("left alone"));
+    let (run, undisturbed) = (folder.path().join("run"), folder.path().join("undisturbed"));
     // No checkpoint but the one that Ctrl-C asks for.
     let overrides =
         &["train.epochs=30", "train.checkpoint_every_steps=100000", "train.validate_every_passes=0"];
@@ -196,6 +198,6 @@ fn ctrl_c_saves_says_how_to_resume_and_leaves_no_trace() {
 
     let (ok, text) = output(train(&run, overrides, &["--resume"]));
     assert!(ok && text.contains(&format!("resuming after step {steps}")), "{text}");
-    whole(&left_alone, overrides);
-    assert_equal_runs(&left_alone, &run);
+    train_to_end(&undisturbed, overrides);
+    assert_equal_runs(&undisturbed, &run);
 }

@@ -51,12 +51,12 @@ impl Kernel {
 /// cancel), one step of 2 pi / l apart: the sine is the same up to its sign, and the tangents follow from one.
 fn hann_spectrum(angle: f64, l: f64) -> f64 {
     let (half, step) = (angle / 2.0, PI / l);
-    let (here, apart) = (half.tan(), step.tan());
-    let [left, right] = [here - apart, here + apart];
+    let (here, step_tangent) = (half.tan(), step.tan());
+    let [left, right] = [here - step_tangent, here + step_tangent];
     if [here, left, right].iter().any(|tangent| tangent.abs() < 1e-9) {
         return 0.5 * ones(half, l) + 0.25 * (ones(half + step, l) + ones(half - step, l));
     }
-    let product = here * apart;
+    let product = here * step_tangent;
     (half * l).sin() * (0.5 / here - 0.25 * ((1.0 - product) / right + (1.0 + product) / left))
 }
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_closed_form_of_the_kernel_equals_the_sum() {
+    fn closed_form_of_the_kernel_equals_the_sum() {
         for l in [9usize, 10, 93, 1000] {
             for angle in [0.0, 0.001, 0.1, -0.3, 2.0 * PI / l as f64, 1.7] {
                 let sum: f64 = (0..l)

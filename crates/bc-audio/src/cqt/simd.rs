@@ -1,5 +1,5 @@
 //! The transform's inner loop, compiled for the processor's vectors. The only module of this crate with `unsafe`: one call
-//! of a function that needs AVX2, behind the test that the processor has it.
+//! of a function that needs AVX2, called after checking that the CPU has it.
 
 #![allow(unsafe_code, reason = "a call of instructions that the processor was checked for")]
 

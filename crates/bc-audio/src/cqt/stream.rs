@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_may_end_at_a_block_boundary_for_any_hop_length() {
+    fn stream_may_end_at_a_block_boundary() {
         // Windows of 363 samples and fewer, so that the hop is longer than half of any.
         let settings = CqtSettings { hop_length: 512, bins: 12, fmin_hz: 1_000.0, ..CqtSettings::default() };
         for times in [1, 2] {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn half_the_rate_is_sufficient_only_if_the_whole_band_of_the_highest_bin_is_below_it() {
+    fn half_rate_is_sufficient_only_below_the_band_of_the_highest_bin() {
         let halves = |bins: u32, rate: u32| {
             let settings = CqtSettings { bins, ..CqtSettings::default() };
             CqtPlan::new(settings).need().is_met_by_half(rate)

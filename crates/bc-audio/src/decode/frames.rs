@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_share_is_of_all_frames() {
+    fn error_share_is_relative_to_all_frames() {
         assert_eq!(Frames::default().error_share(), 0.0);
         assert_eq!(Frames { decoded: 3, failed: 1 }.error_share(), 0.25);
         let shown = [0.023, 0.000_4, 0.01, 1.0, 0.999, 0.0, 0.105, 0.2].map(percent);

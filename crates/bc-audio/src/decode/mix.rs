@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_that_cannot_be_sound_become_silence() {
+    fn invalid_samples_become_silence() {
         let mut mono = Vec::new();
         assert!(!mix(&[0.5, 1.5, f32::NAN, 0.5, 3e38, 3e38, -1e6, 0.0, -200.0, -100.0], 2, &[], &mut mono));
         assert_eq!(mono, [1.0, 0.0, 0.0, 0.0, -150.0]);

@@ -21,7 +21,7 @@ pub(super) struct Mp3File {
     samples: Vec<f32>,
     /// Frames at the beginning whose main data began before the file does.
     cut_at_start: u32,
-    begun: bool,
+    started: bool,
     ended: bool,
 }
 
@@ -56,7 +56,7 @@ impl Mp3File {
             halved,
             samples: Vec::new(),
             cut_at_start: 0,
-            begun: false,
+            started: false,
             ended: false,
         };
         Ok((file, header))
@@ -83,7 +83,7 @@ impl Mp3File {
             self.ended = true;
             let frames = self.reader.frames();
             self.trim.finish(frames, mono);
-            let failed = if self.begun { 0 } else { self.cut_at_start };
+            let failed = if self.started { 0 } else { self.cut_at_start };
             return Ok(Some(Piece { failed, last: true, ..Piece::default() }));
         };
         let (rate, channels) = (frame.header.sample_rate(), frame.header.channels() as u32);
@@ -95,20 +95,20 @@ impl Mp3File {
         let mut piece = Piece { rate, channels, ..Piece::default() };
         match decoded {
             Ok(()) if sound => {
-                self.begun = true;
+                self.started = true;
                 piece.decoded = 1;
             }
             // A recording of a stream, or a cut, begins like that: it is not damaged.
-            Err(FrameError::Reservoir) if !self.begun => self.cut_at_start += 1,
+            Err(FrameError::Reservoir) if !self.started => self.cut_at_start += 1,
             // Nor is the frame before a cut: the length shows that the end is missing.
-            Err(_) if cut_off && self.begun => {}
+            Err(_) if cut_off && self.started => {}
             _ => piece.failed = 1,
         }
         Ok(Some(piece))
     }
 }
 
-/// What decodes MP3 frames.
+/// The decoder of MP3 frames.
 pub(super) enum FrameDecoder {
     Own(bc_mp3::Decoder),
     Symphonia(Box<dyn AudioDecoder>, Vec<f32>),

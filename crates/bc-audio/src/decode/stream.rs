@@ -18,7 +18,7 @@ pub(super) static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
     registry
 });
 
-/// What headers say.
+/// The fields of a file's headers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     /// Sample rate in Hz.

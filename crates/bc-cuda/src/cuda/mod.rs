@@ -1,12 +1,14 @@
 //! A CUDA device by cudarc, whose libraries are loaded when the device is opened and not before.
 //!
 //! In: the name of a device. Out: a [`Device`](crate::device::Device). One file for each library: `driver` (memory,
-//! streams, launches), `nvrtc` (kernels), `cudnn` (convolutions), `cublas` (products), `nccl` (exchange between the
-//! devices of several processes); `libraries` says what is missing, `staging` is how batches travel beside the queue.
+//! streams, launches), `nvrtc` (kernels), `cudnn` (convolutions; `algorithms` chooses among those that it has), `cublas`
+//! (products), `nccl` (exchange between the devices of several processes); `libraries` says what is missing, `staging` is how batches travel beside the queue.
 
+mod algorithms;
 mod allocation;
 mod cublas;
 mod cudnn;
+mod descriptors;
 mod driver;
 mod libraries;
 mod nccl;

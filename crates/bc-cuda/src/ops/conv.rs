@@ -1,11 +1,14 @@
 //! Convolutions by cuDNN, after a padding kernel if the padding is a ring or asymmetric.
 
 use crate::device::{Argument, Convolve, Pass};
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 use crate::gpu::{Gpu, kernel, vector};
 use crate::ops::elements::WeightCopies;
 use crate::shape::{Convolution, Padding, Shape};
 use crate::tensor::{Buffer, Image};
+
+/// Bytes to which x, w and y are aligned: cuDNN reads and writes 16 at a time.
+const ALIGNMENT: u64 = 16;
 
 impl Convolution {
     /// The convolution of an image that is already padded, for the library.
@@ -33,7 +36,7 @@ impl Gpu {
         ensure(weights.element() == x.element, || "weights of another element than the image".to_owned())?;
         // SAFETY: x has the shape that the call says, y was made for the output's, and the weight is inside its buffer.
         unsafe {
-            self.device.convolve(&Convolve {
+            self.convolve(&Convolve {
                 pass: Pass::Forward,
                 convolution: sizes,
                 input: x.shape,
@@ -78,7 +81,7 @@ impl Gpu {
         // SAFETY: dy has the output's shape, by the line above; `padded` has the input's of the convolution that is
         // called; the weight is inside its buffer.
         unsafe {
-            self.device.convolve(&Convolve {
+            self.convolve(&Convolve {
                 pass: Pass::BackwardData,
                 convolution: if by_library { *sizes } else { inner },
                 input: padded.shape,
@@ -118,7 +121,7 @@ impl Gpu {
         let dw = self.image(Shape::matrix(sizes.outputs, sizes.inputs * sizes.taps()), x.element)?;
         // SAFETY: x and dy have the shapes of the call, dw was made for the weights, and the flat gradient has room.
         unsafe {
-            self.device.convolve(&Convolve {
+            self.convolve(&Convolve {
                 pass: Pass::BackwardFilter,
                 convolution: inner,
                 input: x.shape,
@@ -130,6 +133,25 @@ impl Gpu {
                 add: false,
             })?;
             self.add_weight_gradient(dw.address(), dw.element, sizes, gradients, weight)
+        }
+    }
+
+    /// Queues a convolution, whose arrays begin where cuDNN can read them. The library takes its workspace from the device and not from the pool, whose unused blocks
+    /// may be all that it lacks.
+    ///
+    /// # Safety
+    /// As of [`Device::convolve`](crate::device::Device::convolve).
+    unsafe fn convolve(&self, call: &Convolve) -> Result<()> {
+        ensure([call.x, call.w, call.y].iter().all(|address| address.is_multiple_of(ALIGNMENT)), || {
+            format!("arrays of {} that do not begin at multiples of {ALIGNMENT} bytes", call.convolution)
+        })?;
+        // SAFETY (of both): the caller's.
+        match unsafe { self.device.convolve(call) } {
+            Err(Error::OutOfMemory { .. }) => {
+                self.trim();
+                unsafe { self.device.convolve(call) }
+            }
+            other => other,
         }
     }
 
@@ -179,4 +201,114 @@ fn pad_sizes(x: Shape, padding: Padding) -> [i32; 9] {
     let ring = usize::from(padding.ring);
     [x.batch, x.height, x.width, x.channels, padding.top, padding.left, y.height, y.width, ring]
         .map(|size| size as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::device::{Address, Device, Launch, Multiply, Staging};
+    use crate::shape::Precision;
+
+    /// A device whose library finds no workspace until something was freed.
+    #[derive(Default)]
+    struct Full {
+        taken: AtomicU64,
+        freed: AtomicUsize,
+        convolved: AtomicUsize,
+    }
+
+    fn unused<T>() -> Result<T> {
+        unreachable!("a convolution alone is queued")
+    }
+
+    // SAFETY: addresses differ, and nothing reads or writes what is behind them.
+    unsafe impl Device for Full {
+        fn name(&self) -> String {
+            "full".to_owned()
+        }
+
+        fn allocate(&self, bytes: usize) -> Result<Address> {
+            Ok(0x1000 + self.taken.fetch_add(bytes.next_multiple_of(256) as u64, Ordering::Relaxed))
+        }
+
+        unsafe fn free(&self, _address: Address) {
+            self.freed.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn memory(&self) -> Result<[usize; 2]> {
+            unused()
+        }
+
+        unsafe fn launch(&self, _launch: &Launch) -> Result<()> {
+            unused()
+        }
+
+        unsafe fn write(&self, _to: Address, _from: &[u8]) -> Result<()> {
+            unused()
+        }
+
+        unsafe fn read(&self, _to: &mut [u8], _from: Address) -> Result<()> {
+            unused()
+        }
+
+        unsafe fn copy(&self, _to: Address, _from: Address, _bytes: usize) -> Result<()> {
+            unused()
+        }
+
+        unsafe fn zero(&self, _to: Address, _bytes: usize) -> Result<()> {
+            unused()
+        }
+
+        unsafe fn convolve(&self, _call: &Convolve) -> Result<()> {
+            if self.freed.load(Ordering::Relaxed) == 0 {
+                return Err(Error::OutOfMemory { asked: 1 << 30, free: 0, total: 1 << 30, held: 1 << 30 });
+            }
+            self.convolved.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+
+        unsafe fn multiply(&self, _call: &Multiply) -> Result<()> {
+            unused()
+        }
+
+        fn staging(&self, _bytes: usize) -> Result<Box<dyn Staging>> {
+            unused()
+        }
+
+        fn synchronize(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_convolution_without_a_workspace_takes_what_the_pool_does_not_use() {
+        let device = Arc::new(Full::default());
+        let gpu = Gpu::new(Arc::clone(&device) as Arc<dyn Device>, Precision::F32);
+        let padding = Padding::symmetric(1, 1);
+        let sizes = Convolution { inputs: 2, outputs: 3, kernel: [3, 3], stride: [1, 1], padding };
+        let weights = gpu.weight_copies(sizes.weights()).unwrap();
+        let x = gpu.image(Shape::new(2, 1, 5, 6), gpu.element()).unwrap();
+        // Nothing to give back: the error is reported.
+        let error = gpu.conv(&x, &weights, 0, &sizes).unwrap_err();
+        assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+        gpu.trim();
+        device.freed.store(0, Ordering::Relaxed);
+        drop(gpu.buffer::<f32>(1 << 20).unwrap());
+        gpu.conv(&x, &weights, 0, &sizes).unwrap();
+        assert_eq!(device.convolved.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn weights_that_cudnn_cannot_read_are_refused() {
+        let gpu = Gpu::new(Arc::new(Full::default()), Precision::Bf16);
+        let padding = Padding::default();
+        let sizes = Convolution { inputs: 8, outputs: 8, kernel: [1, 1], stride: [1, 1], padding };
+        let weights = gpu.weight_copies(5 + sizes.weights()).unwrap();
+        let x = gpu.image(Shape::new(8, 1, 5, 6), gpu.element()).unwrap();
+        let error = gpu.conv(&x, &weights, 5, &sizes).unwrap_err().to_string();
+        assert!(error.contains("multiples of 16 bytes") && error.contains("1x1 of 8 to 8"), "{error}");
+    }
 }

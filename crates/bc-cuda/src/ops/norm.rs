@@ -7,8 +7,8 @@ use crate::ops::peers::Peers;
 use crate::shape::Shape;
 use crate::tensor::{Buffer, Image};
 
-/// Lanes of the kernels that join parts.
-const JOIN: usize = 32;
+/// Lanes of the kernels that join parts: `JOIN_LANES` of `norm.cu`.
+const JOIN: usize = 8;
 
 /// A normalisation: its first `instance` channels are normalised over each item, the others over the batch. Indices are
 /// those of the flat buffers of parameters (and of gradients) and of running statistics.

@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_the_lists_unless_a_template_is_given() {
+    fn address_is_from_the_list_unless_a_template_is_given() {
         let mut version = Version::new("0_1", "0");
         assert_eq!(address("", &version), None);
         assert_eq!(address("https://a/{id}", &version).unwrap(), "https://a/0_1");

@@ -17,7 +17,7 @@ use super::watchdog::Watchdog;
 use super::yt_dlp::{self, AttemptResult};
 use crate::locate;
 
-/// What [`all`] did.
+/// The result of [`fetch_all`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fetched {
     /// Versions that failed.
@@ -35,7 +35,7 @@ struct Workers<'a> {
     pace: Pace,
     ledger: Ledger,
     watchdog: Watchdog,
-    in_a_row: AtomicUsize,
+    failures_in_a_row: AtomicUsize,
     blocked: AtomicBool,
 }
 
@@ -52,7 +52,7 @@ enum JobResult {
 ///
 /// # Errors
 /// The folder cannot be written, or `program` not be started.
-pub fn all(
+pub fn fetch_all(
     jobs: &[Job],
     folder: &Path,
     program: &Path,
@@ -69,14 +69,14 @@ pub fn all(
         pace: Pace::new(config.per_minute / shard.count as f64, config.jitter),
         ledger: Ledger::open(folder, shard)?,
         watchdog: Watchdog::start()?,
-        in_a_row: AtomicUsize::new(0),
+        failures_in_a_row: AtomicUsize::new(0),
         blocked: AtomicBool::new(false),
     };
     let bar = progress::bar(jobs.len() as u64, "download", "files");
     let [next, done, failed, elsewhere] = [const { AtomicUsize::new(0) }; 4];
     let work = || -> Result<()> {
         while let Some(job) = jobs.get(next.fetch_add(1, SeqCst)) {
-            match workers.one(job).inspect_err(|_| workers.pace.stop())? {
+            match workers.run_job(job).inspect_err(|_| workers.pace.stop())? {
                 JobResult::Done => drop(done.fetch_add(1, SeqCst)),
                 JobResult::Failed(reason) => {
                     progress::line(format!("{}: {reason}", job.id));
@@ -108,26 +108,26 @@ pub fn all(
 }
 
 impl Workers<'_> {
-    /// Attempts until done, gone, or out of attempts.
-    fn one(&self, job: &Job) -> Result<JobResult> {
+    /// Attempts a download until it is done, fails permanently, or has used all attempts.
+    fn run_job(&self, job: &Job) -> Result<JobResult> {
         let mut wait = self.config.backoff_s;
         for left in (0..self.config.attempts).rev() {
             if !self.pace.wait() {
                 return Ok(JobResult::Stopped);
             }
             let Some(claim) = Claim::take(&self.incoming, job)? else { return Ok(JobResult::Elsewhere) };
-            if self.is_there(&job.id) {
+            if self.exists(&job.id) {
                 claim.clear();
                 return Ok(JobResult::Elsewhere);
             }
             let (url, config, watchdog) = (&job.url, self.config, &self.watchdog);
-            let ended =
+            let result =
                 yt_dlp::attempt(self.program, url, &claim.work, config, watchdog, &|| self.pace.stopped())?;
-            let failed = match ended {
-                AttemptResult::Done(path) => match self.keep(&path, &job.id)? {
+            let failed = match result {
+                AttemptResult::Done(path) => match self.move_to_folder(&path, &job.id)? {
                     None => {
                         claim.clear();
-                        self.in_a_row.store(0, SeqCst);
+                        self.failures_in_a_row.store(0, SeqCst);
                         return Ok(JobResult::Done);
                     }
                     Some(reason) => FailureKind::Barred(reason),
@@ -135,10 +135,10 @@ impl Workers<'_> {
                 AttemptResult::Failed(failed) => failed,
                 AttemptResult::Stopped => return Ok(JobResult::Stopped),
             };
-            if let FailureKind::Passing(_, Some(asked)) = &failed {
-                self.pace.hold(*asked);
+            if let FailureKind::Temporary(_, Some(wait)) = &failed {
+                self.pace.hold(*wait);
             }
-            if left > 0 && matches!(failed, FailureKind::Passing(..)) && !self.blocked.load(SeqCst) {
+            if left > 0 && matches!(failed, FailureKind::Temporary(..)) && !self.blocked.load(SeqCst) {
                 drop(claim);
                 if !self.pace.pause(wait) {
                     return Ok(JobResult::Stopped);
@@ -153,13 +153,13 @@ impl Workers<'_> {
 
     /// Records a failure and returns its reason.
     fn give_up(&self, job: &Job, claim: &Claim, failed: FailureKind) -> Result<String> {
-        let (reason, passing, access) = match failed {
+        let (reason, temporary, access) = match failed {
             FailureKind::Gone(reason) => (reason, false, None),
             FailureKind::Barred(reason) => (reason, false, Some(self.access.clone())),
-            FailureKind::Passing(reason, _) => (reason, true, None),
+            FailureKind::Temporary(reason, _) => (reason, true, None),
         };
-        if passing {
-            let count = self.in_a_row.fetch_add(1, SeqCst) + 1;
+        if temporary {
+            let count = self.failures_in_a_row.fetch_add(1, SeqCst) + 1;
             if count >= self.config.most_failures as usize {
                 self.blocked.store(true, SeqCst);
                 self.pace.stop();
@@ -168,29 +168,29 @@ impl Workers<'_> {
             claim.clear();
         }
         let (id, url) = (job.id.clone(), job.url.clone());
-        self.ledger.add(&Failure { id, url, reason: reason.clone(), passing, access })?;
+        self.ledger.add(&Failure { id, url, reason: reason.clone(), temporary, access })?;
         Ok(reason)
     }
 
-    /// Whether the file of an id is there by now.
-    fn is_there(&self, id: &str) -> bool {
+    /// Whether the file of an id exists by now.
+    fn exists(&self, id: &str) -> bool {
         locate::kept_extensions()
-            .any(|extension| locate::is_there(&self.folder.join(format!("{id}.{extension}"))))
+            .any(|extension| locate::file_exists(&self.folder.join(format!("{id}.{extension}"))))
     }
 
-    /// Renames a finished file. It is on disk before it has the name, and the name is before it counts as
+    /// Renames a finished file. Its content is on disk before it is renamed, and its name before it counts as
     /// done. A file whose extension no stage looks for is refused with a reason.
-    fn keep(&self, path: &Path, id: &str) -> Result<Option<String>> {
+    fn move_to_folder(&self, path: &Path, id: &str) -> Result<Option<String>> {
         let extension = locate::extension(path).unwrap_or_default();
-        let to = self.folder.join(format!("{id}.{extension}"));
-        if !locate::is_kept(&to) {
+        let destination = self.folder.join(format!("{id}.{extension}"));
+        if !locate::is_kept(&destination) {
             return Ok(Some(format!(
                 "came as a file with the extension `{extension}`, which is not audio; set [download] format to another one"
             )));
         }
-        let moved = || format!("cannot move {} to {}", path.display(), to.display());
+        let moved = || format!("cannot move {} to {}", path.display(), destination.display());
         File::open(path).and_then(|file| file.sync_all()).with_context(moved)?;
-        std::fs::rename(path, &to).with_context(moved)?;
+        std::fs::rename(path, &destination).with_context(moved)?;
         atomic::sync_folder(self.folder)?;
         Ok(None)
     }

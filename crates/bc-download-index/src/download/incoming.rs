@@ -77,8 +77,8 @@ fn hash(kind: &str, text: &str) -> String {
     Fingerprint::of(kind).add(text).finish()
 }
 
-/// Removes the leftovers of killed runs for versions that will not be fetched any more: all but those with the ids `open`. What
-/// another process works on stays.
+/// Removes the leftovers of killed runs for versions that will not be fetched any more: all but those with the ids `open`. Files
+/// that another process works on are kept.
 pub fn sweep(incoming: &Path, open: &[String]) {
     let left: Vec<PathBuf> =
         std::fs::read_dir(incoming).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
@@ -107,7 +107,7 @@ fn lock(folder: &Path) -> std::io::Result<Option<File>> {
         match std::fs::create_dir_all(folder) {
             Ok(()) => {}
             // Another process removed the folder between the look at it and the attempt to make it.
-            Err(error) if is_passing(&error) && !folder.is_file() => continue,
+            Err(error) if may_have_been_removed(&error) && !folder.is_file() => continue,
             Err(error) => return Err(error),
         }
         let file = match OpenOptions::new().write(true).create(true).truncate(false).open(&path) {
@@ -123,19 +123,19 @@ fn lock(folder: &Path) -> std::io::Result<Option<File>> {
             Ok(()) => {}
         }
         // Its last holder may have removed the file between our opening and locking it.
-        if is_still(&file, &path) {
+        if is_current(&file, &path) {
             return Ok(Some(file));
         }
     }
 }
 
-fn is_passing(error: &std::io::Error) -> bool {
+fn may_have_been_removed(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{AlreadyExists, NotFound};
     matches!(error.kind(), AlreadyExists | NotFound)
 }
 
 #[cfg(unix)]
-fn is_still(file: &File, path: &Path) -> bool {
+fn is_current(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let identity = |about: std::fs::Metadata| (about.dev(), about.ino());
     match (file.metadata(), std::fs::metadata(path)) {
@@ -145,7 +145,7 @@ fn is_still(file: &File, path: &Path) -> bool {
 }
 
 #[cfg(not(unix))]
-fn is_still(_: &File, path: &Path) -> bool {
+fn is_current(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_has_an_id_and_leaves_nothing_but_unfinished_files() {
+    fn only_one_process_claims_an_id_and_unfinished_files_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let incoming = folder.path().join(".incoming");
         let job = job("a", "https://x/a");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_nobody_will_fetch_is_swept() {
+    fn sweep_removes_only_files_that_will_not_be_fetched() {
         let folder = tempfile::tempdir().unwrap();
         let left = |id: &str| {
             let claim = Claim::take(folder.path(), &job(id, "u")).unwrap().unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn another_address_begins_anew() {
+    fn another_address_starts_a_new_download() {
         let folder = tempfile::tempdir().unwrap();
         let old = Claim::take(folder.path(), &job("a", "https://x/one")).unwrap().unwrap();
         let left = old.work.join("audio.m4a.part");
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_never_hold_one_id_at_once() {
+    fn threads_never_claim_one_id_at_the_same_time() {
         let folder = tempfile::tempdir().unwrap();
         let holders = std::sync::atomic::AtomicUsize::new(0);
         let turns = std::sync::atomic::AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! Records failed downloads beside the audio, one line of JSON each.
+//! Records failed downloads next to the audio, one line of JSON each.
 //!
 //! Each part (`--shard`) appends to its own file, so that parts on several machines may share the
 //! folder; all files are read together. A line cut off by a kill is skipped.
@@ -14,9 +14,9 @@ use bc_cli::Shard;
 use serde::{Deserialize, Serialize};
 
 use super::messages;
-use crate::part;
+use crate::shard;
 
-/// How the names of the files begin.
+/// Beginning of the names of the files.
 const STEM: &str = ".failed";
 
 /// A download that failed.
@@ -27,11 +27,11 @@ pub struct Failure {
     /// The URL that was tried: another one may have the file.
     #[serde(default)]
     pub url: String,
-    /// What yt-dlp said.
+    /// The message of yt-dlp.
     pub reason: String,
     /// Whether the next run may try again.
-    #[serde(default)]
-    pub passing: bool,
+    #[serde(default, rename = "passing")]
+    pub temporary: bool,
     /// For a video that was barred: a fingerprint of cookies, proxy and format ([`super::yt_dlp::access`]). With another one the next
     /// run tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ impl Ledger {
     /// # Errors
     /// The ledger cannot be written.
     pub fn open(folder: &Path, shard: Shard) -> Result<Self> {
-        let path = folder.join(part::notes_name(STEM, shard));
+        let path = folder.join(shard::notes_name(STEM, shard));
         let file = OpenOptions::new().append(true).create(true).open(&path);
         let file = Mutex::new(file.with_context(|| format!("cannot write {}", path.display()))?);
         Ok(Self { file, path })
@@ -74,17 +74,18 @@ impl Ledger {
 pub struct Failures(HashMap<String, Vec<Failure>>);
 
 impl Failures {
-    /// Whether the recorded failures say that `url` will not give the file of `id` with this `access`.
-    pub fn gone(&self, id: &str, url: &str, access: &str) -> bool {
+    /// Whether the file of `id` failed permanently at `url` with this `access`.
+    pub fn is_permanent(&self, id: &str, url: &str, access: &str) -> bool {
         let still_holds =
             |failure: &&Failure| failure.access.as_deref().is_none_or(|barred| barred == access);
-        self.at(id, url).filter(still_holds).any(|failure| !failure.passing)
+        self.at(id, url).filter(still_holds).any(|failure| !failure.temporary)
     }
 
-    /// Why the file of `id` is missing: the failure at its present address, or else the last one recorded.
-    pub fn why(&self, id: &str, url: Option<&str>) -> Option<&Failure> {
+    /// The failure that explains why the file of `id` is missing: that at its present address, or else the last one
+    /// recorded.
+    pub fn failure_of(&self, id: &str, url: Option<&str>) -> Option<&Failure> {
         let at_url = |url| {
-            let is_final = |failure: &&Failure| !failure.passing && failure.access.is_none();
+            let is_final = |failure: &&Failure| !failure.temporary && failure.access.is_none();
             self.at(id, url).find(is_final).or_else(|| self.at(id, url).last())
         };
         url.and_then(at_url).or_else(|| self.0.get(id)?.last())
@@ -96,17 +97,17 @@ impl Failures {
 
     fn add(&mut self, mut failure: Failure) {
         // Earlier versions of this program recorded barred videos as gone.
-        if !failure.passing && failure.access.is_none() && messages::is_barred(&failure.reason) {
+        if !failure.temporary && failure.access.is_none() && messages::is_barred(&failure.reason) {
             failure.access = Some(String::new());
         }
         let of_id = self.0.entry(failure.id.clone()).or_default();
-        let kind = |failure: &Failure| (failure.url.clone(), failure.passing, failure.access.clone());
+        let kind = |failure: &Failure| (failure.url.clone(), failure.temporary, failure.access.clone());
         of_id.retain(|earlier| kind(earlier) != kind(&failure));
         of_id.push(failure);
     }
 }
 
-/// The failures that all parts noted; none where nothing was downloaded.
+/// Reads the failures that all shards recorded; none if nothing was downloaded.
 ///
 /// # Errors
 /// The folder or a file of notes cannot be read.
@@ -118,7 +119,7 @@ pub fn read(folder: &Path) -> Result<Failures> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(failed)? {
         let path = entry.with_context(failed)?.path();
-        if part::is_notes_name(STEM, &path.file_name().unwrap_or_default().to_string_lossy()) {
+        if shard::is_notes_name(STEM, &path.file_name().unwrap_or_default().to_string_lossy()) {
             files.push(path);
         }
     }
@@ -137,15 +138,15 @@ pub fn read(folder: &Path) -> Result<Failures> {
 mod tests {
     use super::*;
 
-    fn add(folder: &Path, shard: &str, id: &str, reason: &str, passing: bool, access: Option<&str>) {
+    fn add(folder: &Path, shard: &str, id: &str, reason: &str, temporary: bool, access: Option<&str>) {
         let access = access.map(str::to_owned);
-        let failure = Failure { id: id.into(), url: "u".into(), reason: reason.into(), passing, access };
+        let failure = Failure { id: id.into(), url: "u".into(), reason: reason.into(), temporary, access };
         let shard = if shard.is_empty() { Shard::WHOLE } else { shard.parse().unwrap() };
         Ledger::open(folder, shard).unwrap().add(&failure).unwrap();
     }
 
     #[test]
-    fn final_failures_stay_and_a_truncated_line_is_skipped() {
+    fn permanent_failures_are_kept_and_truncated_lines_are_skipped() {
         let folder = tempfile::tempdir().unwrap();
         add(folder.path(), "", "a", "stalled", true, None);
         add(folder.path(), "", "a", "private", false, None);
@@ -158,11 +159,11 @@ mod tests {
         add(folder.path(), "1/3", "b", "404", false, None);
         let read = read(folder.path()).unwrap();
         for (id, reason) in [("a", "private"), ("b", "404")] {
-            assert!(read.gone(id, "u", "x") && !read.gone(id, "elsewhere", "x"));
-            assert_eq!(read.why(id, Some("u")).unwrap().reason, reason);
+            assert!(read.is_permanent(id, "u", "x") && !read.is_permanent(id, "elsewhere", "x"));
+            assert_eq!(read.failure_of(id, Some("u")).unwrap().reason, reason);
         }
-        assert!(read.why("b", Some("elsewhere")).is_some());
-        assert!(read.why("c", None).is_none());
+        assert!(read.failure_of("b", Some("elsewhere")).is_some());
+        assert!(read.failure_of("c", None).is_none());
     }
 
     #[test]
@@ -172,10 +173,10 @@ mod tests {
         // As an earlier version of this program noted it.
         add(folder.path(), "", "old", "not available in your country", false, None);
         let before = read(folder.path()).unwrap();
-        assert!(before.gone("a", "u", "no cookies") && !before.gone("a", "u", "cookies"));
-        assert!(!before.gone("old", "u", "no cookies"));
+        assert!(before.is_permanent("a", "u", "no cookies") && !before.is_permanent("a", "u", "cookies"));
+        assert!(!before.is_permanent("old", "u", "no cookies"));
         add(folder.path(), "", "a", "stalled", true, None);
         let after = read(folder.path()).unwrap();
-        assert!(after.gone("a", "u", "no cookies") && !after.gone("a", "u", "cookies"));
+        assert!(after.is_permanent("a", "u", "no cookies") && !after.is_permanent("a", "u", "cookies"));
     }
 }

@@ -1,16 +1,16 @@
-//! What the messages of yt-dlp mean.
+//! Classifies the messages of yt-dlp.
 
 use std::time::Duration;
 
 /// How an attempt failed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FailureKind {
-    /// Will never succeed: removed, private, not there.
+    /// Will never succeed: the video is removed, private or absent.
     Gone(String),
     /// Does not succeed with the present access: the site asks for cookies, or for another country.
     Barred(String),
     /// May succeed later, not before the given wait.
-    Passing(String, Option<Duration>),
+    Temporary(String, Option<Duration>),
 }
 
 /// Messages of a site that limits our requests, whatever else it says.
@@ -47,7 +47,7 @@ pub fn is_barred(reason: &str) -> bool {
     BARRED.iter().any(|word| reason.contains(word))
 }
 
-/// Classifies the output of a failed attempt. Unknown messages may pass: a retry costs less than a lost song.
+/// Classifies the output of a failed attempt. Unknown messages count as temporary: a retry costs less than a lost song.
 pub fn classify(text: &str) -> FailureKind {
     let mut lines = text.lines().rev();
     let error = lines.find_map(|line| line.trim().strip_prefix("ERROR: ").filter(|error| !error.is_empty()));
@@ -74,7 +74,7 @@ pub fn classify(text: &str) -> FailureKind {
         // The other form, a date, begins with a weekday; the back-off has to do then.
         value.trim().parse().ok()
     });
-    FailureKind::Passing(error, wait.map(|seconds: u64| Duration::from_secs(seconds.min(86_400))))
+    FailureKind::Temporary(error, wait.map(|seconds: u64| Duration::from_secs(seconds.min(86_400))))
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gone_barred_and_blocked_are_distinguished() {
+    fn messages_are_classified_as_gone_barred_or_temporary() {
         let gone = |text: &str| matches!(classify(text), FailureKind::Gone(_));
         assert!(gone("ERROR: [youtube] x: Private video. Sign in if you've been granted access"));
         assert!(gone("ERROR: [generic] Unable to download webpage: HTTP Error 404: Not Found"));
@@ -104,13 +104,13 @@ mod tests {
         ));
         assert!(!gone("ERROR: [youtube] x: Sign in to confirm you're not a bot"));
         let slow = classify("header: Retry-After: 7\nERROR: HTTP Error 429: Too Many Requests");
-        assert!(matches!(slow, FailureKind::Passing(_, Some(wait)) if wait.as_secs() == 7));
+        assert!(matches!(slow, FailureKind::Temporary(_, Some(wait)) if wait.as_secs() == 7));
         let dated = classify("header: Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\nERROR: HTTP Error 429");
-        assert!(matches!(dated, FailureKind::Passing(_, None)));
+        assert!(matches!(dated, FailureKind::Temporary(_, None)));
         for cut in ["8000 bytes read, 12004 more expected", "Downloaded 6033 bytes, expected 8044 bytes"] {
             let cut = format!("ERROR: \r[download] Got error: {cut}");
             assert!(
-                matches!(classify(&cut), FailureKind::Passing(reason, _) if reason.contains("ends before"))
+                matches!(classify(&cut), FailureKind::Temporary(reason, _) if reason.contains("ends before"))
             );
         }
     }

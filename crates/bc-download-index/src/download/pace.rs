@@ -21,7 +21,7 @@ struct Clock {
     /// The next free start.
     next: Instant,
     /// No download starts before this.
-    held: Instant,
+    hold_until: Instant,
 }
 
 impl Pace {
@@ -30,7 +30,7 @@ impl Pace {
         let now = Instant::now();
         Self {
             stop: AtomicBool::new(false),
-            clock: Mutex::new(Clock { next: now, held: now }),
+            clock: Mutex::new(Clock { next: now, hold_until: now }),
             gap_s: 60.0 / per_minute,
             jitter,
         }
@@ -63,27 +63,27 @@ impl Pace {
     /// The next slot, after all slots taken so far and after every hold.
     fn take(&self) -> Instant {
         let mut clock = self.clock.lock().expect("no holder panics");
-        let at = clock.next.max(clock.held).max(Instant::now());
+        let at = clock.next.max(clock.hold_until).max(Instant::now());
         clock.next = at + self.varied(self.gap_s);
         at
     }
 
     /// Whether the slot `at` is still valid: no hold that was set since it was taken lasts longer.
     fn is_still_free(&self, at: Instant) -> bool {
-        at >= self.clock.lock().expect("no holder panics").held
+        at >= self.clock.lock().expect("no holder panics").hold_until
     }
 
     /// No download starts before `wait` is over, because the site asked for it. Reports a long wait once for all workers.
     pub fn hold(&self, wait: Duration) {
         let mut clock = self.clock.lock().expect("no holder panics");
         let until = Instant::now() + wait;
-        if until.saturating_duration_since(clock.held.max(Instant::now())) >= REPORTED_WAIT {
+        if until.saturating_duration_since(clock.hold_until.max(Instant::now())) >= REPORTED_WAIT {
             progress::line(format!(
                 "the site asks to wait {} s before anything else is fetched",
                 wait.as_secs()
             ));
         }
-        clock.held = clock.held.max(until);
+        clock.hold_until = clock.hold_until.max(until);
     }
 
     /// Waits about `seconds`; false once all is stopped.
@@ -114,29 +114,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn downloads_of_all_workers_start_at_intervals_and_a_hold_delays_all() {
+    fn downloads_start_at_intervals_and_hold_delays_all_workers() {
         let pace = Pace::new(1200.0, 0.0);
-        let begun = Instant::now();
+        let started = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| (0..2).for_each(|_| assert!(pace.wait())));
             }
         });
-        assert!(begun.elapsed() >= Duration::from_millis(5 * 50));
-        let held = Instant::now();
+        assert!(started.elapsed() >= Duration::from_millis(5 * 50));
+        let hold_started = Instant::now();
         pace.hold(Duration::from_millis(300));
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     assert!(pace.wait());
-                    assert!(held.elapsed() >= Duration::from_millis(300));
+                    assert!(hold_started.elapsed() >= Duration::from_millis(300));
                 });
             }
         });
     }
 
     #[test]
-    fn a_hold_delays_workers_that_are_already_waiting() {
+    fn hold_delays_workers_that_are_already_waiting() {
         let pace = Pace::new(60.0, 0.0);
         let taken = [pace.take(), pace.take(), pace.take()];
         assert!(taken.iter().all(|&at| pace.is_still_free(at)));
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_ends_every_wait() {
+    fn stop_ends_every_wait() {
         let pace = Pace::new(0.01, 0.0);
         assert!(pace.wait());
         std::thread::scope(|scope| {
             let waiting = [scope.spawn(|| pace.wait()), scope.spawn(|| pace.pause(3600.0))];
             pace.stop();
-            for one in waiting {
-                assert!(!one.join().unwrap());
+            for thread in waiting {
+                assert!(!thread.join().unwrap());
             }
         });
     }

@@ -11,7 +11,7 @@ use bc_formats::index::Version;
 use super::address::address;
 use super::incoming::{INCOMING, Job};
 use super::ledger;
-use crate::{locate, part};
+use crate::{locate, shard};
 
 /// Maximum number of bytes of an id; file systems take 255 for a name, which has an extension, too.
 const MAX_ID_BYTES: usize = 200;
@@ -42,7 +42,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// The audio's folder or the notes in it cannot be read.
-pub fn plan(versions: Vec<Version>, config: &Config, choice: Selection<'_>) -> Result<Plan> {
+pub fn plan(versions: Vec<Version>, config: &Config, selection: Selection<'_>) -> Result<Plan> {
     let folder = &config.index.dataset_path;
     let (existing, failures) = if folder.is_dir() {
         (locate::files_by_stem(&config.index)?, ledger::read(folder)?)
@@ -50,24 +50,24 @@ pub fn plan(versions: Vec<Version>, config: &Config, choice: Selection<'_>) -> R
         Default::default()
     };
     let clashing =
-        if folder.is_dir() && !is_case_sensitive(folder) { clashing(&versions) } else { HashSet::new() };
+        if folder.is_dir() && !is_case_sensitive(folder) { clashing_ids(&versions) } else { HashSet::new() };
     let mut plan = Plan::default();
     let mut counts = Counts::default();
     for version in versions {
         let id = version.version_id.clone();
-        let in_shard = part::takes(choice.shard, &id);
+        let in_shard = shard::takes(selection.shard, &id);
         let url = address(&config.download.url, &version);
         let has_listed_file =
-            version.audio_path.as_deref().is_some_and(|path| locate::is_there(Path::new(path)));
+            version.audio_path.as_deref().is_some_and(|path| locate::file_exists(Path::new(path)));
         let count = if has_listed_file || existing.contains_key(&id) {
             &mut counts.done
         } else if !names_a_file(&id)
             || clashing.contains(&id)
             || url.as_deref().is_some_and(|url| url.contains('\0'))
         {
-            &mut counts.nameless
+            &mut counts.not_a_file_name
         } else if let Some(url) = url {
-            if failures.gone(&id, &url, choice.access) && !choice.retry_gone {
+            if failures.is_permanent(&id, &url, selection.access) && !selection.retry_gone {
                 &mut counts.gone
             } else {
                 plan.open.push(id.clone());
@@ -77,12 +77,12 @@ pub fn plan(versions: Vec<Version>, config: &Config, choice: Selection<'_>) -> R
                 continue;
             }
         } else {
-            &mut counts.nowhere
+            &mut counts.without_address
         };
         *count += usize::from(in_shard);
     }
     let left = plan.jobs.len();
-    plan.jobs.truncate(choice.limit.unwrap_or(usize::MAX));
+    plan.jobs.truncate(selection.limit.unwrap_or(usize::MAX));
     counts.print(plan.jobs.len(), left);
     Ok(plan)
 }
@@ -92,13 +92,13 @@ pub fn plan(versions: Vec<Version>, config: &Config, choice: Selection<'_>) -> R
 struct Counts {
     done: usize,
     gone: usize,
-    nowhere: usize,
-    nameless: usize,
+    without_address: usize,
+    not_a_file_name: usize,
 }
 
 impl Counts {
     fn print(&self, jobs: usize, left: usize) {
-        let Self { done, gone, nowhere, nameless } = self;
+        let Self { done, gone, without_address, not_a_file_name } = self;
         let limited = if jobs < left { format!(" of {left}") } else { String::new() };
         println!("{done} are there, {gone} are gone for good, {jobs}{limited} to fetch.");
         if *gone > 0 {
@@ -107,14 +107,14 @@ impl Counts {
                  country is asked for again once [download] cookies, proxy or format change."
             );
         }
-        if *nowhere > 0 {
+        if *without_address > 0 {
             println!(
-                "{nowhere} have no address in the list; [download] url can make one from the version id."
+                "{without_address} have no address in the list; [download] url can make one from the version id."
             );
         }
-        if *nameless > 0 {
+        if *not_a_file_name > 0 {
             println!(
-                "{nameless} are not fetched, as their ids name no file (a slash, a control character, more than \
+                "{not_a_file_name} are not fetched, as their ids name no file (a slash, a control character, more than \
                  {MAX_ID_BYTES} bytes, or only upper and lower case differ from another id in a folder that does not \
                  distinguish them); put their files where the list says."
             );
@@ -128,7 +128,7 @@ fn names_a_file(id: &str) -> bool {
 }
 
 /// The ids that a case-insensitive file system cannot distinguish from an earlier one.
-fn clashing(versions: &[Version]) -> HashSet<String> {
+fn clashing_ids(versions: &[Version]) -> HashSet<String> {
     let mut seen = HashSet::new();
     let later = versions.iter().filter(|version| !seen.insert(version.version_id.to_lowercase()));
     later.map(|version| version.version_id.clone()).collect()
@@ -151,9 +151,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_that_differ_only_in_case_clash_on_a_case_insensitive_file_system() {
+    fn ids_that_differ_only_in_case_clash_on_case_insensitive_file_systems() {
         let versions = ["aBc", "x", "AbC", "abcd"].map(|id| Version::new(id, "c"));
-        assert_eq!(clashing(&versions), HashSet::from(["AbC".to_owned()]));
+        assert_eq!(clashing_ids(&versions), HashSet::from(["AbC".to_owned()]));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "").unwrap();
         assert_eq!(is_case_sensitive(folder.path()), !folder.path().join("A").exists());

@@ -15,7 +15,7 @@ pub struct Options {
     pub dry_run: bool,
     /// Maximum number of files to fetch.
     pub limit: Option<usize>,
-    /// Ask again for what is gone.
+    /// Try again what failed permanently.
     pub retry_gone: bool,
     /// The part of the index.
     pub shard: Shard,
@@ -53,9 +53,9 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     if !jobs.is_empty() {
         let program = yt_dlp::find()?;
         interrupt::install("Stopping; what is done stays. Ctrl-C again to quit at once.")?;
-        fetched = fetch::all(&jobs, folder, &program, options.shard, &config.download, access)?;
+        fetched = fetch::fetch_all(&jobs, folder, &program, options.shard, &config.download, access)?;
     }
-    // Parts run side by side, possibly on several machines; none of them has to wait for the others' files.
+    // Shards run at the same time, possibly on several machines; none of them has to wait for the others' files.
     if options.shard == Shard::WHOLE {
         update::index(config, |_| Ok(()))?;
     } else {

@@ -15,7 +15,7 @@ const SCRIPT: &str = r#"
 groups=
 while read -r what group; do
     case $what in
-    begun) groups="$groups $group" ;;
+    started) groups="$groups $group" ;;
     ended)
         left=
         for one in $groups; do [ "$one" = "$group" ] || left="$left $one"; done
@@ -33,7 +33,7 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts it.
+    /// Starts the watchdog process.
     ///
     /// # Errors
     /// There is no shell.
@@ -47,17 +47,17 @@ impl Watchdog {
         Ok(Self { pipe: Mutex::new(process.stdin.take()), process: Mutex::new(process) })
     }
 
-    /// The process group `group` has begun.
-    pub fn begun(&self, group: u32) {
-        self.say("begun", group);
+    /// Reports to the watchdog that the process group `group` has started.
+    pub fn group_started(&self, group: u32) {
+        self.send("started", group);
     }
 
-    /// The process group `group` has ended; its number may be given to another.
-    pub fn ended(&self, group: u32) {
-        self.say("ended", group);
+    /// Reports that the process group `group` has ended, since its number may be given to another one.
+    pub fn group_ended(&self, group: u32) {
+        self.send("ended", group);
     }
 
-    fn say(&self, what: &str, group: u32) {
+    fn send(&self, what: &str, group: u32) {
         if let Some(pipe) = self.pipe.lock().expect("no holder panics").as_mut() {
             // A watchdog that was killed is missed only if this process is killed, too.
             let _ = pipe.write_all(format!("{what} {group}\n").as_bytes());
@@ -78,13 +78,13 @@ mod tests {
     use std::os::unix::process::CommandExt;
 
     #[test]
-    fn children_still_running_end_with_the_watchdog() {
+    fn dropping_the_watchdog_ends_running_children() {
         let sleeper = || Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
         let [mut left, mut ended] = [sleeper(), sleeper()];
         let watchdog = Watchdog::start().unwrap();
-        watchdog.begun(left.id());
-        watchdog.begun(ended.id());
-        watchdog.ended(ended.id());
+        watchdog.group_started(left.id());
+        watchdog.group_started(ended.id());
+        watchdog.group_ended(ended.id());
         drop(watchdog);
         assert!(!left.wait().unwrap().success());
         assert!(ended.try_wait().unwrap().is_none());

@@ -18,9 +18,9 @@ use super::watchdog::Watchdog;
 pub enum AttemptResult {
     /// The whole file, not yet under its final name.
     Done(PathBuf),
-    /// Without a file.
+    /// The attempt gave no file.
     Failed(FailureKind),
-    /// Killed, before it could report an outcome.
+    /// yt-dlp was killed before it could report an outcome.
     Stopped,
 }
 
@@ -30,8 +30,8 @@ pub enum AttemptResult {
 /// yt-dlp does not start; the error says how to install it.
 pub fn find() -> Result<PathBuf> {
     let program = PathBuf::from(std::env::var_os("BYTECOVER_YT_DLP").unwrap_or_else(|| "yt-dlp".into()));
-    let answer = Command::new(&program).arg("--version").stdin(Stdio::null()).output();
-    if !answer.is_ok_and(|answer| answer.status.success()) {
+    let version = Command::new(&program).arg("--version").stdin(Stdio::null()).output();
+    if !version.is_ok_and(|output| output.status.success()) {
         bail!(
             "{} does not run; install it with `python3 -m pip install -U yt-dlp` (or pipx install yt-dlp), \
              or name it in BYTECOVER_YT_DLP",
@@ -41,7 +41,7 @@ pub fn find() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A fingerprint of how we access a site: the cookies, the proxy, the format. A video that
+/// A fingerprint of how a site is accessed: the cookies, the proxy, the format. A video that
 /// was barred may come once it changes.
 ///
 /// # Errors
@@ -78,9 +78,9 @@ pub fn attempt(
     command.stderr(output.try_clone().with_context(cannot_write)?).stdout(output);
     end_with_us(&mut command);
     let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-    watchdog.begun(child.id());
+    watchdog.group_started(child.id());
     let ended = wait(&mut child, config.patience_s, stopped);
-    watchdog.ended(child.id());
+    watchdog.group_ended(child.id());
     let ended = match ended.with_context(|| format!("cannot wait for {}", program.display()))? {
         Wait::Ended { success } => match finished(work) {
             Some(path) if success => AttemptResult::Done(path),
@@ -90,7 +90,7 @@ pub fn attempt(
                 AttemptResult::Failed(messages::classify(&String::from_utf8_lossy(&text)))
             }
         },
-        Wait::Late => AttemptResult::Failed(FailureKind::Passing(
+        Wait::TimedOut => AttemptResult::Failed(FailureKind::Temporary(
             format!("took longer than {} s", config.patience_s),
             None,
         )),
@@ -133,13 +133,13 @@ fn command(program: &Path, url: &str, work: &Path, config: &DownloadConfig) -> R
 
 enum Wait {
     Ended { success: bool },
-    Late,
+    TimedOut,
     Stopped,
 }
 
 /// Waits for the end of `child`, or ends it.
-fn wait(child: &mut Child, patience_s: f64, stopped: &dyn Fn() -> bool) -> std::io::Result<Wait> {
-    let begun = Instant::now();
+fn wait(child: &mut Child, timeout_s: f64, stopped: &dyn Fn() -> bool) -> std::io::Result<Wait> {
+    let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             if status.code().is_none() {
@@ -148,10 +148,10 @@ fn wait(child: &mut Child, patience_s: f64, stopped: &dyn Fn() -> bool) -> std::
             }
             return Ok(Wait::Ended { success: status.success() });
         }
-        let late = begun.elapsed().as_secs_f64() > patience_s;
-        if late || stopped() {
+        let timed_out = started.elapsed().as_secs_f64() > timeout_s;
+        if timed_out || stopped() {
             end(child)?;
-            return Ok(if late { Wait::Late } else { Wait::Stopped });
+            return Ok(if timed_out { Wait::TimedOut } else { Wait::Stopped });
         }
         std::thread::sleep(Duration::from_millis(50));
     }

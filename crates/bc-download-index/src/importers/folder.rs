@@ -16,17 +16,28 @@ impl Importer for Folder {
     fn import(&self, config: &IndexConfig) -> Result<Imported> {
         let root = &config.dataset_path;
         let mut versions = Vec::new();
+        // Audio that is not in a clique's folder.
+        let mut outside = Outside::default();
         if bc_store::is_remote(root) {
             for (name, _) in locate::objects(config)? {
                 // The same as in folders: neither beside the cliques' folders nor below them.
-                if let Some((clique, file)) = name.split_once('/').filter(|(_, file)| !file.contains('/')) {
-                    versions.extend(version(clique, file));
+                match name.split_once('/').filter(|(_, file)| !file.contains('/')) {
+                    Some((clique, file)) => versions.extend(version(clique, file)),
+                    None => outside.count(Path::new(&name)),
                 }
             }
         } else {
-            for clique in listing(root)?.into_iter().filter(|path| path.is_dir()) {
+            for clique in listing(root)? {
+                if !clique.is_dir() {
+                    outside.count(&clique);
+                    continue;
+                }
                 let clique_id = clique.file_name().unwrap_or_default().to_string_lossy();
                 for file in listing(&clique)? {
+                    if file.is_dir() {
+                        outside.count_folder(&file)?;
+                        continue;
+                    }
                     versions
                         .extend(version(&clique_id, &file.file_name().unwrap_or_default().to_string_lossy()));
                 }
@@ -34,12 +45,45 @@ impl Importer for Folder {
         }
         if versions.is_empty() {
             bail!(
-                "{} holds no audio; source = \"folder\" expects one folder per clique: {}/<song>/<recording>.mp3",
+                "{} holds no audio where it is expected: source = \"folder\" expects one folder per clique, {}/<song>/<recording>.mp3{}",
                 root.display(),
-                root.display()
+                root.display(),
+                outside.note().map(|note| format!("; {note}")).unwrap_or_default()
             );
         }
-        Ok(versions.into())
+        let mut imported = Imported::from(versions);
+        imported.notes.extend(outside.note());
+        Ok(imported)
+    }
+}
+
+/// Audio files that are left out because of where they are.
+#[derive(Default)]
+struct Outside {
+    files: usize,
+    first: Option<String>,
+}
+
+impl Outside {
+    fn count(&mut self, path: &Path) {
+        if is_audio(path) {
+            self.files += 1;
+            self.first.get_or_insert_with(|| path.display().to_string());
+        }
+    }
+
+    /// Counts the audio files of a folder in a clique's folder, without those of further folders.
+    fn count_folder(&mut self, folder: &Path) -> Result<()> {
+        listing(folder)?.iter().for_each(|path| self.count(path));
+        Ok(())
+    }
+
+    fn note(&self) -> Option<String> {
+        let first = self.first.as_ref()?;
+        Some(format!(
+            "{} audio files are not directly in a song's folder and are left out, the first: {first}",
+            self.files
+        ))
     }
 }
 

@@ -67,7 +67,7 @@ impl<'a> Ids<'a> {
         self.add_at(id, || line)
     }
 
-    /// As [`Ids::add`], where the line has to be searched for, only for the error.
+    /// Like [`Ids::add`], but searches for the line, which only the error names.
     pub(super) fn add_at(&mut self, id: &str, line: impl FnOnce() -> u64) -> Result<()> {
         if id.is_empty() {
             bail!("{}:{}: the version id is empty", self.path.display(), line());

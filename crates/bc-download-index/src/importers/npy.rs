@@ -147,7 +147,7 @@ mod tests {
     const IDS: [&str; 3] = ["10ef86f4-1208-4b15", "下雨了", ""];
 
     #[test]
-    fn all_string_dtypes_read_the_same() {
+    fn string_dtypes_are_read_alike() {
         assert_eq!(strings(&npy("<U20", "(3,)", &wide(&IDS, 20, false))).unwrap(), IDS);
         assert_eq!(strings(&npy(">U20", "(3,)", &wide(&IDS, 20, true))).unwrap(), IDS);
         assert_eq!(strings(&npy("|O", "(3,)", &pickled(&IDS))).unwrap(), IDS);
@@ -155,27 +155,27 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_not_arrays_of_strings_are_refused_with_the_reason() {
-        let said = |bytes: &[u8]| format!("{:#}", strings(bytes).unwrap_err());
-        assert!(said(b"").contains("empty"));
-        assert!(said(b"id\n1\n").contains("does not begin"));
-        assert!(said(&npy("<i8", "(1,)", &[0; 8])).contains("`<i8`"));
-        assert!(said(&npy("<U2", "(1, 2)", &[0; 16])).contains("one dimension"));
-        assert!(said(&npy("<U2", "(3,)", &[0; 16])).contains("16 bytes of data, but the header says 24"));
-        assert!(said(&npy("<U1", "(1,)", &[0, 0xd8, 0, 0])).contains("element 0"));
-        assert!(said(&npy("|O", "(4,)", &pickled(&IDS))).contains("3 elements, but the header says 4"));
+    fn other_arrays_than_of_strings_are_refused_with_the_reason() {
+        let error = |bytes: &[u8]| format!("{:#}", strings(bytes).unwrap_err());
+        assert!(error(b"").contains("empty"));
+        assert!(error(b"id\n1\n").contains("does not begin"));
+        assert!(error(&npy("<i8", "(1,)", &[0; 8])).contains("`<i8`"));
+        assert!(error(&npy("<U2", "(1, 2)", &[0; 16])).contains("one dimension"));
+        assert!(error(&npy("<U2", "(3,)", &[0; 16])).contains("16 bytes of data, but the header says 24"));
+        assert!(error(&npy("<U1", "(1,)", &[0, 0xd8, 0, 0])).contains("element 0"));
+        assert!(error(&npy("|O", "(4,)", &pickled(&IDS))).contains("3 elements, but the header says 4"));
         let whole = npy("|O", "(3,)", &pickled(&IDS));
-        assert!(said(&whole[..whole.len() - 9]).contains("ends too early"));
+        assert!(error(&whole[..whole.len() - 9]).contains("ends too early"));
         // A pickle that would run a command.
-        assert!(said(&npy("|O", "(1,)", b"cos\nsystem\n(S'id'\ntR.")).contains("0x53"));
-        assert!(said(&npy("|O", "(1,)", b"\x80\x03]K\x01a.")).contains("no array"));
+        assert!(error(&npy("|O", "(1,)", b"cos\nsystem\n(S'id'\ntR.")).contains("0x53"));
+        assert!(error(&npy("|O", "(1,)", b"\x80\x03]K\x01a.")).contains("no array"));
         let deep = "(".repeat(20_000) + &")".repeat(20_000);
-        assert!(said(&npy("<U2", &deep, &[])).contains("not that of a list"));
-        assert!(said(&npy("<U2", "(9999999999, 9999999999)", &[])).contains("not that of a list"));
+        assert!(error(&npy("<U2", &deep, &[])).contains("not that of a list"));
+        assert!(error(&npy("<U2", "(9999999999, 9999999999)", &[])).contains("not that of a list"));
     }
 
     #[test]
-    fn a_pickled_string_that_is_referenced_often_is_not_copied() {
+    fn repeated_pickled_strings_are_not_copied() {
         // One string of 50 kB, remembered, and named 25,000 times: 1.25 GB if each were a copy.
         let long = "x".repeat(50_000);
         let mut pickle = pickled(&[&long, "end"]);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn mutated_arrays_of_each_dtype_never_panic() {
+    fn mutated_arrays_of_all_dtypes_never_panic() {
         never_panics_on_mutations(100_000, &npy("|O", "(3,)", &pickled(&IDS)), |bytes| drop(strings(bytes)));
         never_panics_on_mutations(100_000, &npy("<U20", "(3,)", &wide(&IDS, 20, false)), |bytes| {
             drop(strings(bytes))

@@ -112,7 +112,7 @@ fn check_cliques(
     Ok(())
 }
 
-/// Puts the versions with these ids into `split`, and records where that was said.
+/// Puts the versions with these ids into `split`, and records which file says so.
 fn assign_split(
     path: &Path,
     ids: &[String],
@@ -173,7 +173,7 @@ mod tests {
     use crate::importers::mutate::never_panics_on_mutations;
 
     #[test]
-    fn python_lists_of_strings_are_parsed_as_python_does() {
+    fn python_lists_of_strings_are_parsed_like_python() {
         assert_eq!(python_strings("['a', \"b's\", 'c\\'d']").unwrap(), ["a", "b's", "c'd"]);
         assert_eq!(python_strings("['a',]").unwrap(), ["a"]);
         assert!(python_strings("[]").unwrap().is_empty());

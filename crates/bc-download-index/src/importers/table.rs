@@ -23,7 +23,7 @@ pub(super) fn each(config: &IndexConfig, take: impl FnMut(u64, Version) -> Resul
     each_from(path, file, config, take)
 }
 
-/// As [`each`], for a table whose bytes come from `reader`; `path` is for errors.
+/// Like [`each`], for a table whose bytes come from `reader`; `path` is for errors.
 pub(super) fn each_from(
     path: &Path,
     reader: impl Read,

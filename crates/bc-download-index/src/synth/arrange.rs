@@ -10,17 +10,17 @@ use super::event::{Event, Sound, Voice};
 /// How chords are played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// Held.
+    /// The chord is held.
     Pad,
     /// The chord sounds on every beat.
     Block,
     /// The chord's tones sound one after the other.
     Arpeggio,
-    /// Off the beat.
+    /// The chord sounds between the beats.
     Offbeat,
 }
 
-/// What a version was made with, and its events.
+/// An arranged version: its parameters and its events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arrangement {
     pub events: Vec<Event>,
@@ -42,27 +42,27 @@ pub struct Arrangement {
     pub dullness: f32,
 }
 
-/// How far versions go from their song.
+/// How much versions may differ from their song.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Freedom {
-    /// Semitones up or down.
+pub struct Ranges {
+    /// Maximum transposition in semitones, up or down.
     pub transposition: i32,
-    /// Times faster or slower.
+    /// Maximum factor of the tempo, faster or slower.
     pub tempo_factor: f64,
 }
 
 /// Arranges a song.
 // Long: the demo set depends on the order of the draws, which is plain where they are in one function.
-pub fn version(song: &Song, freedom: Freedom, rng: &mut ChaCha8Rng) -> Arrangement {
-    let transposition = rng.random_range(-freedom.transposition..=freedom.transposition);
-    let tempo_factor = freedom.tempo_factor.powf(rng.random_range(-1.0..=1.0));
+pub fn version(song: &Song, ranges: Ranges, rng: &mut ChaCha8Rng) -> Arrangement {
+    let transposition = rng.random_range(-ranges.transposition..=ranges.transposition);
+    let tempo_factor = ranges.tempo_factor.powf(rng.random_range(-1.0..=1.0));
     let beat_s = 60.0 / (song.tempo * tempo_factor);
     let pick = |rng: &mut ChaCha8Rng| *Voice::ALL.choose(rng).unwrap_or(&Voice::Organ);
     let (lead, comping, bass) = (pick(rng), pick(rng), pick(rng));
     let styles = [Style::Pad, Style::Block, Style::Arpeggio, Style::Offbeat];
     let style = *styles.choose(rng).unwrap_or(&Style::Pad);
-    let melody_is_there = rng.random_bool(0.95);
-    let bass_is_there = rng.random_bool(0.85);
+    let has_melody = rng.random_bool(0.95);
+    let has_bass = rng.random_bool(0.85);
     let drums = rng.random_bool(0.4);
     let octave = *[-12, 0, 0, 0, 12].choose(rng).unwrap_or(&0);
     let swing = if rng.random_bool(0.25) { rng.random_range(0.05..0.16) } else { 0.0 };
@@ -83,7 +83,7 @@ pub fn version(song: &Song, freedom: Freedom, rng: &mut ChaCha8Rng) -> Arrangeme
                 loudness,
             });
         };
-        if melody_is_there {
+        if has_melody {
             for note in &section.melody {
                 let human = rng.random_range(0.8..1.0f32);
                 let tone = |pitch: i32| Sound::Tone(lead, frequency(pitch + octave));
@@ -106,7 +106,7 @@ pub fn version(song: &Song, freedom: Freedom, rng: &mut ChaCha8Rng) -> Arrangeme
             for (start, beats, pitch) in comped(chord, style) {
                 at(beat + start, beats, Sound::Tone(comping, frequency(pitch - 12)), loudness[1] * 0.6);
             }
-            if bass_is_there {
+            if has_bass {
                 let root = chord.tones.first().copied().unwrap_or(0).rem_euclid(12) - 24;
                 at(beat, 1.5, Sound::Tone(bass, frequency(root)), loudness[2]);
             }

@@ -28,7 +28,7 @@ pub struct Chord {
 /// A part of the form.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
-    /// Two a bar.
+    /// Two chords per bar.
     pub chords: Vec<Chord>,
     pub melody: Vec<Note>,
 }
@@ -46,7 +46,7 @@ pub struct Song {
     pub sections: Vec<Section>,
     /// Indices into `sections`, in the order in which they are played.
     pub form: Vec<usize>,
-    /// Beats a minute.
+    /// Tempo in beats per minute.
     pub tempo: f64,
     /// MIDI number of the tonic, in the octave of the middle C.
     pub tonic: i32,
@@ -169,7 +169,7 @@ fn phrase(rng: &mut ChaCha8Rng, scale: &[i32], chords: &[Chord]) -> Vec<Note> {
             }
             let steps = *[-3, -2, -1, -1, -1, 0, 1, 1, 1, 2, 3, 4].choose(rng).unwrap_or(&1);
             degree = (degree + steps).clamp(-3, 12);
-            let mut pitch = at(scale, degree);
+            let mut pitch = pitch_of_degree(scale, degree);
             let chord = &chords[(start / (BEATS as f64 / 2.0)) as usize];
             if start.fract() == 0.0 && rng.random_bool(0.7) {
                 pitch = nearest_tone(chord, pitch);
@@ -180,7 +180,7 @@ fn phrase(rng: &mut ChaCha8Rng, scale: &[i32], chords: &[Chord]) -> Vec<Note> {
     notes
 }
 
-fn at(scale: &[i32], degree: i32) -> i32 {
+fn pitch_of_degree(scale: &[i32], degree: i32) -> i32 {
     let size = scale.len() as i32;
     scale[degree.rem_euclid(size) as usize] + 12 * degree.div_euclid(size)
 }
@@ -199,7 +199,7 @@ mod tests {
     use rand::SeedableRng;
 
     #[test]
-    fn a_song_has_its_length_and_its_notes_lie_in_their_sections() {
+    fn song_has_its_length_and_notes_are_within_their_sections() {
         for seed in 0..50 {
             let song = song(&mut ChaCha8Rng::seed_from_u64(seed), 30.0);
             let beats: f64 = song.form.iter().map(|number| song.sections[*number].beats()).sum();

@@ -1,4 +1,4 @@
-//! What arrangements consist of and instruments play.
+//! The events of an arrangement.
 
 /// A sound at a time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -8,11 +8,11 @@ pub struct Event {
     /// Length in seconds.
     pub length: f64,
     pub sound: Sound,
-    /// 0 to 1.
+    /// Loudness from 0 to 1.
     pub loudness: f32,
 }
 
-/// What sounds.
+/// The sound of an event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sound {
     /// A voice at a frequency in Hz.
@@ -22,7 +22,7 @@ pub enum Sound {
     Hat,
 }
 
-/// The methods.
+/// Instruments, by their method of synthesis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Voice {
     /// Additive: drawbars.

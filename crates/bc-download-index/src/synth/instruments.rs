@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn every_voice_sounds_at_its_pitch() {
+    fn all_voices_sound_at_their_pitch() {
         for voice in Voice::ALL {
             let mut out = vec![0f32; 22_050];
             let event = Event { start: 0.0, length: 0.9, sound: Sound::Tone(voice, 440.0), loudness: 1.0 };

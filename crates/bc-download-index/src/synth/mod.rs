@@ -1,6 +1,6 @@
 //! The demo set: composed songs, each played in several versions.
 //!
-//! What stays in a clique is melody, harmony and the phrases' order; key, tempo, timbre,
+//! The versions of a clique share melody, harmony and the order of phrases; key, tempo, timbre,
 //! accompaniment, form, room, noise and level differ. In: `[synth]`. Out: WAV files in
 //! `<output>/audio-<settings>/`, and `<output>/versions.csv` with their cliques and splits, which
 //! `[index] source = "synth"` reads.
@@ -27,7 +27,7 @@ use rayon::prelude::*;
 /// Name of the list.
 pub const LIST: &str = "versions.csv";
 /// Version of the synthesis, increased whenever the same settings would give other sounds.
-const EDITION: u32 = 1;
+const SYNTHESIS_VERSION: u32 = 1;
 
 const ADJECTIVES: [&str; 16] = [
     "Quiet", "Golden", "Broken", "Distant", "Early", "Hollow", "Silver", "Restless", "Northern", "Gentle",
@@ -46,7 +46,7 @@ struct Planned {
     file: String,
 }
 
-/// Writes what is missing of the set and its list. Returns the number of versions and of
+/// Writes the missing files of the set, and its list. Returns the number of versions and of
 /// those that were rendered now.
 ///
 /// # Errors
@@ -55,9 +55,9 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
     let mut fingerprint = Fingerprint::of("synth");
     // The path of the folder does not affect its content.
     let settings = SynthConfig { output: Default::default(), ..config.clone() };
-    let fingerprint = fingerprint.add(EDITION.to_le_bytes()).add_json(&settings).finish();
+    let fingerprint = fingerprint.add(SYNTHESIS_VERSION.to_le_bytes()).add_json(&settings).finish();
     let folder = format!("audio-{}", &fingerprint[..8]);
-    let planned: Vec<Planned> = (0..config.cliques)
+    let versions: Vec<Planned> = (0..config.cliques)
         .flat_map(|clique| (0..config.versions).map(move |version| (clique, version)))
         .map(|(clique, version)| {
             let id = format!("s{clique:04}v{version:02}");
@@ -65,14 +65,14 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
         })
         .collect();
     let missing: Vec<&Planned> =
-        planned.iter().filter(|one| !is_whole(&config.output.join(&one.file))).collect();
+        versions.iter().filter(|planned| !is_complete(&config.output.join(&planned.file))).collect();
     interrupt::install("finishing the songs that are being rendered; the same command continues from here")?;
     let bar = progress::bar(missing.len() as u64, "rendering", "versions");
-    missing.par_iter().try_for_each(|one| -> Result<()> {
+    missing.par_iter().try_for_each(|planned| -> Result<()> {
         if !interrupt::requested() {
-            let (arrangement, samples) = perform(config, one);
+            let (arrangement, samples) = perform(config, planned);
             debug_assert!(arrangement.seconds > 0.0);
-            write(&config.output.join(&one.file), &samples, config.sample_rate)?;
+            write(&config.output.join(&planned.file), &samples, config.sample_rate)?;
             bar.inc(1);
         }
         Ok(())
@@ -81,12 +81,12 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
     if interrupt::requested() {
         anyhow::bail!(Interrupted("whole songs stay, and the same command continues".to_owned()));
     }
-    let list = list(config, &planned)?;
+    let list = list(config, &versions)?;
     let path = config.output.join(LIST);
     if std::fs::read(&path).map_or(true, |found| found != list) {
         atomic::write(&path, &list)?;
     }
-    Ok((planned.len(), missing.len()))
+    Ok((versions.len(), missing.len()))
 }
 
 /// An independent generator for each purpose, so that versions can be rendered in any order.
@@ -96,16 +96,16 @@ fn generator(seed: u64, clique: u32, version: Option<u32>) -> ChaCha8Rng {
     rng
 }
 
-fn arranged(config: &SynthConfig, one: &Planned) -> (arrange::Arrangement, ChaCha8Rng) {
-    let song = compose::song(&mut generator(config.seed, one.clique, None), config.seconds);
-    let mut rng = generator(config.seed, one.clique, Some(one.version));
-    let freedom =
-        arrange::Freedom { transposition: config.transposition as i32, tempo_factor: config.tempo_factor };
-    (arrange::version(&song, freedom, &mut rng), rng)
+fn arranged(config: &SynthConfig, planned: &Planned) -> (arrange::Arrangement, ChaCha8Rng) {
+    let song = compose::song(&mut generator(config.seed, planned.clique, None), config.seconds);
+    let mut rng = generator(config.seed, planned.clique, Some(planned.version));
+    let ranges =
+        arrange::Ranges { transposition: config.transposition as i32, tempo_factor: config.tempo_factor };
+    (arrange::version(&song, ranges, &mut rng), rng)
 }
 
-fn perform(config: &SynthConfig, one: &Planned) -> (arrange::Arrangement, Vec<f32>) {
-    let (arrangement, mut rng) = arranged(config, one);
+fn perform(config: &SynthConfig, planned: &Planned) -> (arrange::Arrangement, Vec<f32>) {
+    let (arrangement, mut rng) = arranged(config, planned);
     let samples = render::samples(&arrangement, config.sample_rate, &mut rng);
     (arrangement, samples)
 }
@@ -115,9 +115,9 @@ fn duration_s(arrangement: &arrange::Arrangement, config: &SynthConfig) -> f64 {
     render::length(arrangement, config.sample_rate) as f64 / f64::from(config.sample_rate)
 }
 
-/// Whether a WAV file of this module is there with all its samples: a full disk or a copy that was
+/// Whether a WAV file of this module exists with all its samples: a full disk or a copy that was
 /// stopped leaves shorter ones.
-fn is_whole(path: &Path) -> bool {
+fn is_complete(path: &Path) -> bool {
     let Ok(bytes) = std::fs::metadata(path).map(|file| file.len()) else { return false };
     hound::WavReader::open(path)
         .is_ok_and(|reader| reader.len() > 0 && bytes == 44 + 2 * u64::from(reader.len()))
@@ -139,7 +139,7 @@ fn write(path: &Path, samples: &[f32], rate: u32) -> Result<()> {
     atomic::write(path, bytes.into_inner())
 }
 
-fn list(config: &SynthConfig, planned: &[Planned]) -> Result<Vec<u8>> {
+fn list(config: &SynthConfig, versions: &[Planned]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record([
         "id",
@@ -152,26 +152,26 @@ fn list(config: &SynthConfig, planned: &[Planned]) -> Result<Vec<u8>> {
         "tempo_factor",
         "duration_s",
     ])?;
-    for one in planned {
-        let mut names = generator(config.seed ^ 0x6e61_6d65, one.clique, None);
+    for planned in versions {
+        let mut names = generator(config.seed ^ 0x6e61_6d65, planned.clique, None);
         let word = |names: &mut ChaCha8Rng, words: &[&'static str]| *words.choose(names).unwrap_or(&"Song");
         let title = format!("{} {}", word(&mut names, &ADJECTIVES), word(&mut names, &NOUNS));
-        let (arrangement, mut rng) = arranged(config, one);
+        let (arrangement, mut rng) = arranged(config, planned);
         let [lead, comping] = arrangement.instruments.map(event::Voice::name);
         let performer = format!("The {} {lead} & {comping}", word(&mut rng, &ADJECTIVES));
-        let split = match one.clique {
+        let split = match planned.clique {
             clique if clique < config.test_cliques => "test",
             clique if clique < config.test_cliques + config.val_cliques => "val",
             _ => "train",
         };
-        let clique = format!("s{:04}", one.clique);
+        let clique = format!("s{:04}", planned.clique);
         writer.write_record([
-            &one.id,
+            &planned.id,
             &clique,
             &title,
             &performer,
             split,
-            &one.file,
+            &planned.file,
             &arrangement.transposition.to_string(),
             &format!("{:.3}", arrangement.tempo_factor),
             &format!("{:.6}", duration_s(&arrangement, config)),

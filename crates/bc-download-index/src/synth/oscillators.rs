@@ -1,4 +1,4 @@
-//! What voices are made of; each adds its samples to `out`.
+//! Building blocks of voices; each adds its samples to `out`.
 
 use std::f64::consts::TAU;
 

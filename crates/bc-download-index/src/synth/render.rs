@@ -1,4 +1,4 @@
-//! An arrangement becomes samples.
+//! Renders an arrangement to samples.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -15,8 +15,8 @@ pub fn samples(arrangement: &Arrangement, rate: u32, rng: &mut ChaCha8Rng) -> Ve
     }
     reverberate(&mut out, rate, arrangement.room);
     dull(&mut out, arrangement.dullness);
-    let most = out.iter().fold(1e-9f32, |most, sample| most.max(sample.abs()));
-    let gain = arrangement.level / most;
+    let max = out.iter().fold(1e-9f32, |max, sample| max.max(sample.abs()));
+    let gain = arrangement.level / max;
     for sample in &mut out {
         let noise = arrangement.noise * arrangement.level * rng.random_range(-1.0..1.0f32);
         *sample = (*sample * gain + noise).clamp(-1.0, 1.0);

@@ -1,4 +1,4 @@
-//! Derives statuses from the facts about the files: a pure function of the index's order and the facts.
+//! Derives statuses from the inspections of the files: a pure function of the index's order and the inspections.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use bc_formats::config::VerifyConfig;
 use bc_formats::fingerprint::{Digest, digest};
 use bc_formats::index::{Split, Status, Version};
 
-use super::state::Facts;
+use super::state::Inspection;
 
 /// Findings to report that make no file unusable, or that concern two cliques or splits.
 #[derive(Debug, Default, PartialEq)]
@@ -32,14 +32,14 @@ pub struct Judge<'a> {
     /// The remarks so far.
     pub remarks: Remarks,
     /// The first usable version with some content: where in `texts` its id begins and how long id and clique are.
-    first: HashMap<Digest, First>,
+    first_copies: HashMap<Digest, FirstCopy>,
     texts: String,
 }
 
 /// A version that others may duplicate; its id and its clique are stored in one string with those of all others, since
 /// two strings for each of ten million versions would take a gigabyte.
 #[derive(Debug, Clone, Copy)]
-struct First {
+struct FirstCopy {
     at: usize,
     id: u32,
     clique: u32,
@@ -47,43 +47,43 @@ struct First {
 }
 
 impl<'a> Judge<'a> {
-    /// A judge that has seen no version.
+    /// A judge without versions.
     pub fn new(config: &'a VerifyConfig) -> Self {
-        Self { config, remarks: Remarks::default(), first: HashMap::new(), texts: String::new() }
+        Self { config, remarks: Remarks::default(), first_copies: HashMap::new(), texts: String::new() }
     }
 
-    /// Sets status, reason and what is known of each file; versions without `facts` stay as they are. Of equal files
+    /// Sets status, reason and the properties of each file; versions without an inspection stay as they are. Of equal files
     /// the first in the index stays usable.
-    pub fn judge(&mut self, versions: &mut [Version], facts: &[Option<Facts>]) {
-        for (version, facts) in versions.iter_mut().zip(facts) {
+    pub fn judge(&mut self, versions: &mut [Version], inspections: &[Option<Inspection>]) {
+        for (version, inspection) in versions.iter_mut().zip(inspections) {
             let Some(path) = version.audio_path.clone() else { continue };
-            let Some(facts) = facts else { continue };
-            if facts.unread {
-                let why = facts.error.as_deref().unwrap_or_default();
-                version.reason = Some(format!("was not checked: {why}"));
-                self.remarks.unread.push(format!("{} ({path}): {why}", version.version_id));
+            let Some(inspection) = inspection else { continue };
+            if inspection.unread {
+                let reason = inspection.error.as_deref().unwrap_or_default();
+                version.reason = Some(format!("was not checked: {reason}"));
+                self.remarks.unread.push(format!("{} ({path}): {reason}", version.version_id));
                 continue;
             }
-            version.duration_s = facts.duration_s;
-            version.sample_rate = facts.rate;
-            version.channels = facts.channels;
-            version.codec.clone_from(&facts.codec);
-            version.content_hash.clone_from(&facts.hash);
-            version.reason = fault(facts, self.config);
+            version.duration_s = inspection.duration_s;
+            version.sample_rate = inspection.rate;
+            version.channels = inspection.channels;
+            version.codec.clone_from(&inspection.codec);
+            version.content_hash.clone_from(&inspection.hash);
+            version.reason = fault(inspection, self.config);
             version.status = if version.reason.is_some() { Status::Corrupt } else { Status::Ok };
             if version.reason.is_none() {
-                self.remark(version, &path, facts);
-                self.mark_if_duplicate(version, facts);
+                self.remark(version, &path, inspection);
+                self.mark_if_duplicate(version, inspection);
             }
         }
     }
 
-    fn remark(&mut self, version: &Version, path: &str, facts: &Facts) {
+    fn remark(&mut self, version: &Version, path: &str, inspection: &Inspection) {
         let remarks = &mut self.remarks;
-        if let Some(codec) = facts.codec.as_deref().filter(|codec| !fits(path, codec)) {
+        if let Some(codec) = inspection.codec.as_deref().filter(|codec| !fits(path, codec)) {
             remarks.extensions.push(format!("{} ({path}) is {codec}", version.version_id));
         }
-        if let Some((declared, duration)) = lengths(facts)
+        if let Some((declared, duration)) = lengths(inspection)
             && duration * (1.0 - self.config.missing_share) > declared
         {
             remarks.longer.push(format!(
@@ -91,7 +91,7 @@ impl<'a> Judge<'a> {
                 version.version_id
             ));
         }
-        let [good, bad] = facts.packets;
+        let [good, bad] = inspection.packets;
         if bad > 0 {
             remarks.damaged.push(format!(
                 "{} ({path}): {bad} of {} frames do not decode",
@@ -102,19 +102,19 @@ impl<'a> Judge<'a> {
     }
 
     /// Marks a version whose file has the same bytes as an earlier one's.
-    fn mark_if_duplicate(&mut self, version: &mut Version, facts: &Facts) {
-        let Some(hash) = &facts.hash else { return };
+    fn mark_if_duplicate(&mut self, version: &mut Version, inspection: &Inspection) {
+        let Some(hash) = &inspection.hash else { return };
         let (id, clique) = (&version.version_id, &version.clique_id);
         let hash = digest(hash);
-        let Some(earlier) = self.first.get(&hash) else {
+        let Some(earlier) = self.first_copies.get(&hash) else {
             let (Ok(id_length), Ok(clique_length)) = (id.len().try_into(), clique.len().try_into()) else {
                 return;
             };
             let at = self.texts.len();
             self.texts.push_str(id);
             self.texts.push_str(clique);
-            let first = First { at, id: id_length, clique: clique_length, split: version.split };
-            self.first.insert(hash, first);
+            let first = FirstCopy { at, id: id_length, clique: clique_length, split: version.split };
+            self.first_copies.insert(hash, first);
             return;
         };
         let (earlier_id, after_id) = self.texts[earlier.at..].split_at(earlier.id as usize);
@@ -130,27 +130,27 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// What makes a file unusable.
-fn fault(facts: &Facts, config: &VerifyConfig) -> Option<String> {
-    if let Some(error) = &facts.error {
+/// The reason why a file is unusable, if it is.
+fn fault(inspection: &Inspection, config: &VerifyConfig) -> Option<String> {
+    if let Some(error) = &inspection.error {
         return Some(error.clone());
     }
-    let [good, bad] = facts.packets.map(f64::from);
+    let [good, bad] = inspection.packets.map(f64::from);
     if bad / (good + bad).max(1.0) > config.bad_packets {
         return Some(format!("does not decode: {bad} of {} frames are invalid", good + bad));
     }
-    if let Some((declared, duration)) = lengths(facts)
+    if let Some((declared, duration)) = lengths(inspection)
         && let Some(cut_off) = CutOff::check(duration, Some(declared), config.missing_share)
     {
         return Some(cut_off.to_string());
     }
     let threshold = 10f64.powf(config.silence_db / 20.0);
-    facts.peak.filter(|&peak| f64::from(peak) < threshold).map(|_| "holds only silence".to_owned())
+    inspection.peak.filter(|&peak| f64::from(peak) < threshold).map(|_| "holds only silence".to_owned())
 }
 
 /// The seconds that a file declares and those that it decodes to, where both are known.
-fn lengths(facts: &Facts) -> Option<(f64, f64)> {
-    if facts.fast { None } else { facts.declared_s.zip(facts.duration_s) }
+fn lengths(inspection: &Inspection) -> Option<(f64, f64)> {
+    if inspection.fast { None } else { inspection.declared_s.zip(inspection.duration_s) }
 }
 
 /// Whether files of this extension hold this codec; extensions that may hold anything always fit.
@@ -172,48 +172,48 @@ fn fits(path: &str, codec: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn judged(facts: Facts) -> (Version, Remarks) {
+    fn judged(inspection: Inspection) -> (Version, Remarks) {
         let mut version = Version::new("v", "c");
         version.audio_path = Some("v.mp3".into());
         let mut versions = [version];
         let config = VerifyConfig::default();
         let mut judge = Judge::new(&config);
-        judge.judge(&mut versions, &[Some(facts)]);
+        judge.judge(&mut versions, &[Some(inspection)]);
         let [version] = versions;
         (version, judge.remarks)
     }
 
-    fn facts(declared_s: f64, duration_s: f64) -> Facts {
-        Facts {
+    fn inspection(declared_s: f64, duration_s: f64) -> Inspection {
+        Inspection {
             codec: Some("mp3".into()),
             declared_s: Some(declared_s),
             duration_s: Some(duration_s),
             packets: [1_000, 0],
             peak: Some(0.5),
-            ..Facts::default()
+            ..Inspection::default()
         }
     }
 
     #[test]
-    fn a_file_shorter_than_declared_is_cut_off_and_a_longer_one_gets_a_remark() {
-        let (short, remarks) = judged(facts(100.1, 83.8));
+    fn shorter_file_than_declared_is_cut_off_and_longer_one_gets_a_remark() {
+        let (short, remarks) = judged(inspection(100.1, 83.8));
         assert_eq!(short.reason.as_deref(), Some("is cut off: 83.8 s of 100.1 s"));
         assert!(remarks.longer.is_empty());
-        let (long, remarks) = judged(facts(83.8, 100.1));
+        let (long, remarks) = judged(inspection(83.8, 100.1));
         assert_eq!((long.status, long.duration_s), (Status::Ok, Some(100.1)));
         assert_eq!(remarks.longer, ["v (v.mp3) declares 83.8 s and holds 100.1 s, which are all used"]);
         for duration in [100.0, 101.0, 99.0] {
-            let (right, remarks) = judged(facts(100.0, duration));
+            let (right, remarks) = judged(inspection(100.0, duration));
             assert_eq!((right.status, remarks), (Status::Ok, Remarks::default()));
         }
-        // Of a look at the headers alone both are the declared one.
-        let (_, remarks) = judged(Facts { fast: true, ..facts(83.8, 100.1) });
+        // If only the headers were read, both lengths are the declared one.
+        let (_, remarks) = judged(Inspection { fast: true, ..inspection(83.8, 100.1) });
         assert_eq!(remarks, Remarks::default());
     }
 
     #[test]
     fn undecodable_frames_get_a_remark_up_to_the_allowed_share() {
-        let with = |packets| judged(Facts { packets, ..facts(10.0, 10.0) });
+        let with = |packets| judged(Inspection { packets, ..inspection(10.0, 10.0) });
         let (version, remarks) = with([995, 5]);
         assert_eq!(version.status, Status::Ok);
         assert_eq!(remarks.damaged, ["v (v.mp3): 5 of 1000 frames do not decode"]);

@@ -1,13 +1,13 @@
 //! Opens and decodes every file of an index.
 //!
 //! **In**: an index and its files. **Out**: the index with statuses, lengths, codecs and hashes;
-//! `coverage.md` and a histogram of clique sizes beside it. What was found is remembered in
+//! `coverage.md` and a histogram of clique sizes next to it. Results are recorded in
 //! `<index>.verify.jsonl` ([`state`]), so that a killed run continues where it was; the statuses are
 //! decided from that alone ([`judge`]), so that they do not depend on the order of the work. The index is read again,
 //! under its lock, before they go into it: what `build` wrote meanwhile stays.
 
+pub mod inspect_file;
 pub mod judge;
-pub mod look;
 pub mod report;
 mod run;
 pub mod state;

@@ -1,4 +1,4 @@
-//! The report of a verification: a table on the terminal, `coverage.md`, a histogram.
+//! The report of `verify`: a table on the terminal, `coverage.md`, a histogram.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,36 +12,36 @@ use crate::assemble::Assembled;
 use crate::tally::Figures;
 
 /// Lines of a kind that the terminal shows; `coverage.md` has all.
-const SHOWN: usize = 20;
+const MAX_LINES: usize = 20;
 
 /// Prints counts, faults and remarks.
-pub fn print(made: &Assembled) {
-    print!("{}{}", counts(&made.figures), made.figures.coverage);
-    for (title, lines) in sections(made) {
+pub fn print(assembled: &Assembled) {
+    print!("{}{}", counts(&assembled.figures), assembled.figures.coverage);
+    for (title, lines) in sections(assembled) {
         if lines.is_empty() {
             continue;
         }
         println!("\n{title}: {}", lines.len());
-        lines.iter().take(SHOWN).for_each(|line| println!("  {line}"));
-        if lines.len() > SHOWN {
-            println!("  ... and {} more, in coverage.md", lines.len() - SHOWN);
+        lines.iter().take(MAX_LINES).for_each(|line| println!("  {line}"));
+        if lines.len() > MAX_LINES {
+            println!("  ... and {} more, in coverage.md", lines.len() - MAX_LINES);
         }
     }
 }
 
-/// Writes `coverage.md` and `clique_sizes.png` beside the index.
+/// Writes `coverage.md` and `clique_sizes.png` next to the index.
 ///
 /// # Errors
 /// They cannot be written.
-pub fn write(index: &Path, made: &Assembled) -> Result<()> {
-    let figures = &made.figures;
+pub fn write(index: &Path, assembled: &Assembled) -> Result<()> {
+    let figures = &assembled.figures;
     let counts = counts(figures);
     let mut text = format!("# Coverage of {}\n\n```text\n{counts}```\n", index.display());
-    for (title, coverage) in [("Before", &figures.coverage_before), ("After", &figures.coverage)] {
+    for (title, coverage) in [("Before", &figures.coverage_if_all_usable), ("After", &figures.coverage)] {
         write!(text, "\n## {title} verification\n\n```text\n{coverage}```\n")?;
     }
     text.push_str("\n## Clique sizes\n\n![Usable versions per clique](clique_sizes.png)\n");
-    for (title, lines) in sections(made) {
+    for (title, lines) in sections(assembled) {
         write!(text, "\n## {title}: {}\n\n", lines.len())?;
         lines.iter().try_for_each(|line| writeln!(text, "- {line}"))?;
     }
@@ -54,8 +54,8 @@ fn counts(figures: &Figures) -> String {
     Status::ALL.iter().map(line).collect()
 }
 
-fn sections(made: &Assembled) -> [(&'static str, &[String]); 6] {
-    let Assembled { figures, remarks, .. } = made;
+fn sections(assembled: &Assembled) -> [(&'static str, &[String]); 6] {
+    let Assembled { figures, remarks, .. } = assembled;
     [
         ("Unusable files", &figures.faults),
         ("Files that could not be read, and stay usable", &remarks.unread),
@@ -66,7 +66,7 @@ fn sections(made: &Assembled) -> [(&'static str, &[String]); 6] {
     ]
 }
 
-/// Cliques (upwards) by how many usable versions they have.
+/// Draws a histogram: the number of cliques by their number of usable versions.
 fn draw(path: &Path, bars: &BTreeMap<u32, u32>) -> Result<()> {
     let widest = bars.keys().copied().max().unwrap_or(1).max(1);
     let highest = bars.values().copied().max().unwrap_or(1);

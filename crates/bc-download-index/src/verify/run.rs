@@ -1,4 +1,4 @@
-//! The run: every file of a part, on all cores, then the index.
+//! The run of `verify`: inspects every file of a shard on all cores, then updates the index.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -11,11 +11,11 @@ use bc_formats::config::Config;
 use bc_formats::index::{Index, Version};
 use rayon::prelude::*;
 
-use super::look::{self, FileInspection};
+use super::inspect_file::{FileInspection, inspect_file};
 use super::report;
 use super::state::{Key, State};
 use crate::locate::{self, Audio};
-use crate::{part, update};
+use crate::{shard, update};
 
 /// What the command line adds to the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -37,36 +37,36 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
     let files = files(config, &audio, options.shard)?;
     let state = State::open(output, options.shard)?;
     interrupt::install("Stopping; what is done is noted. Ctrl-C again to quit at once.")?;
-    let looks = Inspector {
+    let inspector = Inspector {
         state,
         audio: &audio,
         root: AudioRoot::named(output, &config.index.audio_root),
         limits: Limits {
             longest_s: config.verify.longest_s,
-            patience_s: config.verify.patience_s,
+            decode_timeout_s: config.verify.patience_s,
             ..Limits::of(&config.features)
         },
         fast: options.fast,
-        seen: SkippedFiles::default(),
+        skipped: SkippedFiles::default(),
     };
     let bar = progress::bar(files.len() as u64, "verify", "files");
     files.par_iter().try_for_each(|path| -> Result<()> {
         if !interrupt::requested() {
-            looks.look_at(path)?;
+            inspector.inspect(path)?;
             bar.inc(1);
         }
         Ok(())
     })?;
     bar.finish_and_clear();
-    let seen = looks.end();
+    let skipped = inspector.end();
     if interrupt::requested() {
-        bail!(Interrupted("what was looked at is noted; the same command continues from here".to_owned()));
+        bail!(Interrupted("what was inspected is noted; the same command continues from here".to_owned()));
     }
-    seen.report_counts();
-    let unusable = update::index(config, |made| {
-        report::print(made);
-        report::write(output, made)?;
-        Ok(made.figures.unusable_files)
+    skipped.report_counts();
+    let unusable = update::index(config, |assembled| {
+        report::print(assembled);
+        report::write(output, assembled)?;
+        Ok(assembled.figures.unusable_files)
     })?;
     Ok(Outcome::of_failures(unusable))
 }
@@ -75,7 +75,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome> {
 fn files(config: &Config, audio: &Audio, shard: Shard) -> Result<Vec<String>> {
     let mut files = Vec::new();
     each_file(config, audio, |id, path| {
-        if part::takes(shard, id) {
+        if shard::takes(shard, id) {
             files.push(path);
         }
     })?;
@@ -120,7 +120,10 @@ impl SkippedFiles {
     fn report_counts(&self) {
         let lines = [
             (&self.vanished, "disappeared during the run; the index has them as `missing`"),
-            (&self.unread, "could not be read, which says nothing about them; the next run tries again"),
+            (
+                &self.unread,
+                "could not be read, so that nothing is known about them; the next run tries again",
+            ),
             (&self.replaced, "changed while they were read; run the same command again"),
         ];
         for (count, what) in lines {
@@ -139,41 +142,41 @@ struct Inspector<'a> {
     root: Option<AudioRoot>,
     limits: Limits,
     fast: bool,
-    seen: SkippedFiles,
+    skipped: SkippedFiles,
 }
 
 impl Inspector<'_> {
     /// Records what is found in one file, unless it is known.
-    fn look_at(&self, path: &str) -> Result<()> {
-        let Self { state, seen, .. } = self;
+    fn inspect(&self, path: &str) -> Result<()> {
+        let Self { state, skipped, .. } = self;
         let key_of = |about| Key::new(path, about, self.root.as_ref());
         let key = match self.audio.about(Path::new(path)) {
             Ok(Some(about)) => key_of(about),
             Ok(None) => {
-                seen.vanished.fetch_add(1, Relaxed);
+                skipped.vanished.fetch_add(1, Relaxed);
                 return Ok(());
             }
             Err(_) => {
-                seen.unread.fetch_add(1, Relaxed);
+                skipped.unread.fetch_add(1, Relaxed);
                 return Ok(());
             }
         };
         if state.get(&key, self.fast).is_some() {
             return Ok(());
         }
-        let FileInspection { facts, copied } = look::look(Path::new(path), self.limits, self.fast);
+        let FileInspection { inspection, copied } = inspect_file(Path::new(path), self.limits, self.fast);
         // An inspection that Ctrl-C cut short does not count.
-        if facts.unread && interrupt::requested() {
+        if inspection.unread && interrupt::requested() {
             return Ok(());
         }
         let now = copied.map_or_else(|| locate::about_now(Path::new(path)), |about| Ok(Some(about)));
         match now.map(|about| about.map(key_of)) {
-            // Facts of one file must not be noted under the key of another.
-            Ok(Some(now)) if now != key => drop(seen.replaced.fetch_add(1, Relaxed)),
-            Ok(None) => drop(seen.vanished.fetch_add(1, Relaxed)),
+            // The inspection of one file must not be noted under the key of another.
+            Ok(Some(now)) if now != key => drop(skipped.replaced.fetch_add(1, Relaxed)),
+            Ok(None) => drop(skipped.vanished.fetch_add(1, Relaxed)),
             Ok(Some(_)) | Err(_) => {
-                seen.unread.fetch_add(usize::from(facts.unread), Relaxed);
-                state.add(&key, &facts)?;
+                skipped.unread.fetch_add(usize::from(inspection.unread), Relaxed);
+                state.add(&key, &inspection)?;
             }
         }
         Ok(())
@@ -181,6 +184,6 @@ impl Inspector<'_> {
 
     /// Closes the notes.
     fn end(self) -> SkippedFiles {
-        self.seen
+        self.skipped
     }
 }

@@ -1,7 +1,7 @@
-//! What is known of files that were inspected: one line of JSON each, appended as soon as it is known.
+//! The notes of inspected files: one line of JSON for each, appended as soon as the file was inspected.
 //!
-//! Each part (`--shard`) appends to its own notes beside the index; all of them are read together. A kill in
-//! the middle of a line leaves a line that does not parse; it is passed over.
+//! Each part (`--shard`) appends to its own notes next to the index; all of them are read together. A kill in
+//! the middle of a line leaves a line that does not parse; it is skipped.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -16,7 +16,7 @@ use bc_formats::fingerprint::{self, Digest, digest};
 use bc_store::About;
 use serde::{Deserialize, Serialize};
 
-use crate::{lock, part};
+use crate::{lock, shard};
 
 /// Identifies a file, to tell whether it is still the one that was inspected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,19 +41,19 @@ impl Key {
     }
 }
 
-/// What an inspection of a file found, before any threshold is applied.
+/// The results of inspecting a file, before any threshold is applied.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Facts {
-    /// Only the headers were read.
+pub struct Inspection {
+    /// Whether only the headers were read.
     pub fast: bool,
     /// BLAKE3 of the bytes.
     pub hash: Option<String>,
     /// Why the file gives no audio.
     pub error: Option<String>,
-    /// Whether the error depends on limits or on the machine, so that the next run looks again.
-    #[serde(default)]
-    pub passing: bool,
-    /// Whether the file could not be read, which says nothing about what is in it.
+    /// Whether the error depends on limits or on the machine, so that the next run inspects the file again.
+    #[serde(default, rename = "passing")]
+    pub temporary: bool,
+    /// Whether the file could not be read, so that nothing is known about its content.
     #[serde(default)]
     pub unread: bool,
     /// Codec.
@@ -74,11 +74,11 @@ pub struct Facts {
     pub packets: [u32; 2],
 }
 
-impl Facts {
-    /// The facts of a file that could not be read.
-    pub fn unread(why: impl std::fmt::Display) -> Self {
-        let error = Some(format!("cannot be read: {why}"));
-        Self { error, passing: true, unread: true, ..Self::default() }
+impl Inspection {
+    /// The inspection of a file that could not be read.
+    pub fn unread(reason: impl std::fmt::Display) -> Self {
+        let error = Some(format!("cannot be read: {reason}"));
+        Self { error, temporary: true, unread: true, ..Self::default() }
     }
 }
 
@@ -86,7 +86,8 @@ impl Facts {
 #[derive(Serialize, Deserialize)]
 struct Line {
     file: Key,
-    facts: Facts,
+    #[serde(rename = "facts")]
+    inspection: Inspection,
 }
 
 /// The notes of all parts, and the file that this process appends to.
@@ -95,22 +96,22 @@ pub struct State {
     notes: Option<Notes>,
 }
 
-/// Facts by [`Key::digest`]. Those of good files, as nearly all are, take a tenth of the memory of [`Facts`]: for
-/// ten million that is a gigabyte.
+/// Inspections by [`Key::digest`]. Those of good files, which nearly all are, are packed into a tenth of the memory: for
+/// ten million files that is a gigabyte.
 #[derive(Default)]
 struct KnownFiles {
     positions: HashMap<Digest, u32>,
-    facts: Vec<Packed>,
+    inspections: Vec<StoredInspection>,
     codecs: Vec<String>,
 }
 
-enum Packed {
-    Good(Good),
-    Other(Box<Facts>),
+enum StoredInspection {
+    Packed(PackedInspection),
+    Unpacked(Box<Inspection>),
 }
 
 /// What is known of a good file, without the strings that all of them share.
-struct Good {
+struct PackedInspection {
     hash: [u8; 16],
     duration_s: f64,
     declared_s: Option<f64>,
@@ -123,60 +124,60 @@ struct Good {
 }
 
 impl KnownFiles {
-    fn get(&self, digest: &Digest) -> Option<Facts> {
-        let good = match &self.facts[*self.positions.get(digest)? as usize] {
-            Packed::Other(facts) => return Some((**facts).clone()),
-            Packed::Good(good) => good,
+    fn get(&self, digest: &Digest) -> Option<Inspection> {
+        let packed = match &self.inspections[*self.positions.get(digest)? as usize] {
+            StoredInspection::Unpacked(inspection) => return Some((**inspection).clone()),
+            StoredInspection::Packed(packed) => packed,
         };
-        Some(Facts {
-            hash: Some(fingerprint::hex(&good.hash)),
-            codec: self.codecs.get(usize::from(good.codec)).cloned(),
-            rate: Some(good.rate),
-            channels: Some(good.channels.into()),
-            duration_s: Some(good.duration_s),
-            declared_s: good.declared_s,
-            peak: good.peak,
-            rms: good.rms,
-            packets: good.packets,
-            ..Facts::default()
+        Some(Inspection {
+            hash: Some(fingerprint::hex(&packed.hash)),
+            codec: self.codecs.get(usize::from(packed.codec)).cloned(),
+            rate: Some(packed.rate),
+            channels: Some(packed.channels.into()),
+            duration_s: Some(packed.duration_s),
+            declared_s: packed.declared_s,
+            peak: packed.peak,
+            rms: packed.rms,
+            packets: packed.packets,
+            ..Inspection::default()
         })
     }
 
-    fn insert(&mut self, digest: Digest, facts: Facts) {
-        let packed = match self.pack(&facts) {
-            Some(good) => Packed::Good(good),
-            None => Packed::Other(facts.into()),
+    fn insert(&mut self, digest: Digest, inspection: Inspection) {
+        let packed = match self.pack(&inspection) {
+            Some(good) => StoredInspection::Packed(good),
+            None => StoredInspection::Unpacked(inspection.into()),
         };
         match self.positions.get(&digest) {
-            Some(&position) => self.facts[position as usize] = packed,
+            Some(&position) => self.inspections[position as usize] = packed,
             None => {
-                let position = u32::try_from(self.facts.len()).expect("fewer than four billion files");
+                let position = u32::try_from(self.inspections.len()).expect("fewer than four billion files");
                 self.positions.insert(digest, position);
-                self.facts.push(packed);
+                self.inspections.push(packed);
             }
         }
     }
 
-    /// The facts of a good file, packed; `None` where that would lose something.
-    fn pack(&mut self, facts: &Facts) -> Option<Good> {
-        if facts.fast || facts.passing || facts.unread || facts.error.is_some() {
+    /// The inspection of a good file, packed; `None` where that would lose something.
+    fn pack(&mut self, inspection: &Inspection) -> Option<PackedInspection> {
+        if inspection.fast || inspection.temporary || inspection.unread || inspection.error.is_some() {
             return None;
         }
-        let codec = facts.codec.as_ref()?;
+        let codec = inspection.codec.as_ref()?;
         let known = self.codecs.iter().position(|known| known == codec);
         let codec = known.unwrap_or_else(|| {
             self.codecs.push(codec.clone());
             self.codecs.len() - 1
         });
-        Some(Good {
-            hash: fingerprint::of_hex(facts.hash.as_deref()?)?,
-            duration_s: facts.duration_s?,
-            declared_s: facts.declared_s,
-            peak: facts.peak,
-            rms: facts.rms,
-            rate: facts.rate?,
-            packets: facts.packets,
-            channels: facts.channels?.try_into().ok()?,
+        Some(PackedInspection {
+            hash: fingerprint::of_hex(inspection.hash.as_deref()?)?,
+            duration_s: inspection.duration_s?,
+            declared_s: inspection.declared_s,
+            peak: inspection.peak,
+            rms: inspection.rms,
+            rate: inspection.rate?,
+            packets: inspection.packets,
+            channels: inspection.channels?.try_into().ok()?,
             codec: codec.try_into().ok()?,
         })
     }
@@ -190,7 +191,7 @@ struct Notes {
 }
 
 impl State {
-    /// The notes beside the index; empty if nothing was verified.
+    /// The notes next to the index; empty if nothing was verified.
     ///
     /// # Errors
     /// Notes that cannot be read.
@@ -204,7 +205,7 @@ impl State {
             .with_context(|| format!("cannot list {}", folder.display()))?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| {
-                path.file_name().is_some_and(|name| part::is_notes_name(&stem, &name.to_string_lossy()))
+                path.file_name().is_some_and(|name| shard::is_notes_name(&stem, &name.to_string_lossy()))
             })
             .collect();
         paths.sort();
@@ -216,12 +217,12 @@ impl State {
         Ok(Self { known, notes: None })
     }
 
-    /// As [`State::read`], and opens the notes of `shard` for appending.
+    /// Reads the notes like [`State::read`], and opens those of `shard` for appending.
     ///
     /// # Errors
     /// Notes that cannot be read or written, or that another process appends to.
     pub fn open(index: &Path, shard: Shard) -> Result<Self> {
-        let path = index.with_file_name(part::notes_name(&notes_stem(index), shard));
+        let path = index.with_file_name(shard::notes_name(&notes_stem(index), shard));
         let failed = || format!("cannot write the notes {}", path.display());
         let what = match shard {
             Shard::WHOLE => "verify of this index".to_owned(),
@@ -242,30 +243,32 @@ impl State {
         Ok(Self { known, notes: Some(Notes { file: Mutex::new(file), path, _lock: lock }) })
     }
 
-    /// Recorded facts that make another inspection unnecessary: those from the headers alone only for a `fast` run, a temporary error never.
-    pub fn get(&self, key: &Key, fast: bool) -> Option<Facts> {
-        self.noted(key).filter(|facts| !facts.passing && (fast || !facts.fast))
+    /// The recorded inspection of a file if no other is necessary. One of the headers alone suffices only for a `fast` run,
+    /// and one with a temporary error never.
+    pub fn get(&self, key: &Key, fast: bool) -> Option<Inspection> {
+        self.recorded(key).filter(|inspection| !inspection.temporary && (fast || !inspection.fast))
     }
 
     /// Whether nothing is noted.
     pub fn is_empty(&self) -> bool {
-        self.known.facts.is_empty()
+        self.known.inspections.is_empty()
     }
 
     /// The result of the last inspection of a file, whatever it was.
-    pub fn noted(&self, key: &Key) -> Option<Facts> {
+    pub fn recorded(&self, key: &Key) -> Option<Inspection> {
         self.known.get(&key.digest())
     }
 
-    /// Records facts, with a single write.
+    /// Records inspection, with a single write.
     ///
     /// # Errors
     /// The notes cannot be written.
-    pub fn add(&self, key: &Key, facts: &Facts) -> Result<()> {
-        let Some(notes) = self.notes.as_ref().filter(|_| self.noted(key).as_ref() != Some(facts)) else {
+    pub fn add(&self, key: &Key, inspection: &Inspection) -> Result<()> {
+        let Some(notes) = self.notes.as_ref().filter(|_| self.recorded(key).as_ref() != Some(inspection))
+        else {
             return Ok(());
         };
-        let mut line = serde_json::to_vec(&Line { file: key.clone(), facts: facts.clone() })?;
+        let mut line = serde_json::to_vec(&Line { file: key.clone(), inspection: inspection.clone() })?;
         line.push(b'\n');
         let mut file = notes.file.lock().expect("no writer panics");
         file.write_all(&line)
@@ -283,19 +286,19 @@ fn read_notes(path: &Path, known: &mut KnownFiles) -> io::Result<()> {
     for line in BufReader::new(File::open(path)?).split(b'\n') {
         let Ok(line) = serde_json::from_slice::<Line>(&line?) else { continue };
         let digest = line.file.digest();
-        if known.get(&digest).is_some_and(|old| old.outlasts(&line.facts)) {
+        if known.get(&digest).is_some_and(|old| old.outweighs(&line.inspection)) {
             continue;
         }
-        known.insert(digest, line.facts);
+        known.insert(digest, line.inspection);
     }
     Ok(())
 }
 
-impl Facts {
-    /// Whether these facts outweigh `later` ones of the same file: a full inspection is worth more than one of the
+impl Inspection {
+    /// Whether these inspection outweigh `later` ones of the same file: a full inspection is worth more than one of the
     /// headers, and a valid result more than one that has to be repeated anyway.
-    fn outlasts(&self, later: &Self) -> bool {
-        !self.passing && (later.passing || (later.fast && !self.fast))
+    fn outweighs(&self, later: &Self) -> bool {
+        !self.temporary && (later.temporary || (later.fast && !self.fast))
     }
 }
 
@@ -308,49 +311,50 @@ mod tests {
     }
 
     #[test]
-    fn facts_of_a_full_inspection_outlast_those_of_headers_unless_the_error_is_temporary() {
+    fn full_inspection_outweighs_headers_unless_its_error_is_temporary() {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("index.parquet");
-        let full = |passing| Facts { error: Some("an error".into()), passing, ..Facts::default() };
-        let fast = Facts { fast: true, codec: Some("mp3".into()), ..Facts::default() };
-        for (file, passing) in [("slow.mp3", true), ("broken.mp3", false)] {
+        let full =
+            |temporary| Inspection { error: Some("an error".into()), temporary, ..Inspection::default() };
+        let fast = Inspection { fast: true, codec: Some("mp3".into()), ..Inspection::default() };
+        for (file, temporary) in [("slow.mp3", true), ("broken.mp3", false)] {
             let key = key(file);
-            let full = full(passing);
-            for facts in [&full, &fast] {
-                State::open(&index, Shard::WHOLE).unwrap().add(&key, facts).unwrap();
+            let full = full(temporary);
+            for inspection in [&full, &fast] {
+                State::open(&index, Shard::WHOLE).unwrap().add(&key, inspection).unwrap();
             }
             let state = State::read(&index).unwrap();
-            assert_eq!(state.noted(&key).as_ref(), Some(if passing { &fast } else { &full }));
-            assert!(state.get(&key, true).is_some(), "{file} is looked at again");
-            assert_eq!(state.get(&key, false).is_some(), !passing, "{file}");
+            assert_eq!(state.recorded(&key).as_ref(), Some(if temporary { &fast } else { &full }));
+            assert!(state.get(&key, true).is_some(), "{file} is inspected again");
+            assert_eq!(state.get(&key, false).is_some(), !temporary, "{file}");
         }
     }
 
     #[test]
-    fn notes_of_all_parts_are_read_and_a_truncated_line_is_skipped() {
+    fn notes_of_all_shards_are_read_and_truncated_lines_are_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("index.parquet");
-        let facts = |hash: &str| Facts { hash: Some(hash.into()), ..Facts::default() };
+        let inspection = |hash: &str| Inspection { hash: Some(hash.into()), ..Inspection::default() };
         let parts = [Shard::WHOLE, "1/2".parse().unwrap(), "2/2".parse().unwrap()];
         let names = ["index.verify.jsonl", "index.verify-1-of-2.jsonl", "index.verify-2-of-2.jsonl"];
         for (name, shard) in names.iter().zip(parts) {
-            State::open(&index, shard).unwrap().add(&key(name), &facts(name)).unwrap();
+            State::open(&index, shard).unwrap().add(&key(name), &inspection(name)).unwrap();
             let path = folder.path().join(name);
             let mut bytes = std::fs::read(&path).unwrap();
             bytes.extend_from_slice(b"{\"file\": {\"pa");
             std::fs::write(&path, bytes).unwrap();
-            State::open(&index, shard).unwrap().add(&key("all"), &facts(name)).unwrap();
+            State::open(&index, shard).unwrap().add(&key("all"), &inspection(name)).unwrap();
         }
         let state = State::read(&index).unwrap();
         for name in names {
-            assert_eq!(state.noted(&key(name)).as_ref(), Some(&facts(name)));
+            assert_eq!(state.recorded(&key(name)).as_ref(), Some(&inspection(name)));
         }
         assert_eq!(state.known.positions.len(), 4);
     }
 
     #[test]
-    fn facts_round_trip_packed_and_unpacked() {
-        let good = Facts {
+    fn inspections_round_trip_packed_and_unpacked() {
+        let good = Inspection {
             hash: Some("00ff".repeat(8)),
             codec: Some("mp3".into()),
             rate: Some(44_100),
@@ -358,26 +362,28 @@ mod tests {
             duration_s: Some(1.5),
             packets: [7, 1],
             peak: Some(0.5),
-            ..Facts::default()
+            ..Inspection::default()
         };
         let others = [
-            Facts { hash: Some("00FF".repeat(8)), ..good.clone() },
-            Facts { hash: Some("+0ff".repeat(8)), ..good.clone() },
-            Facts { channels: Some(256), ..good.clone() },
-            Facts { fast: true, ..good.clone() },
-            Facts::unread("EIO"),
+            Inspection { hash: Some("00FF".repeat(8)), ..good.clone() },
+            Inspection { hash: Some("+0ff".repeat(8)), ..good.clone() },
+            Inspection { channels: Some(256), ..good.clone() },
+            Inspection { fast: true, ..good.clone() },
+            Inspection::unread("EIO"),
         ];
         let mut known = KnownFiles::default();
-        assert!(known.pack(&good).is_some() && others.iter().all(|facts| known.pack(facts).is_none()));
-        for facts in others.into_iter().chain([good]) {
-            known.insert(digest("one"), facts.clone());
-            assert_eq!(known.get(&digest("one")), Some(facts));
+        assert!(
+            known.pack(&good).is_some() && others.iter().all(|inspection| known.pack(inspection).is_none())
+        );
+        for inspection in others.into_iter().chain([good]) {
+            known.insert(digest("one"), inspection.clone());
+            assert_eq!(known.get(&digest("one")), Some(inspection));
         }
         assert_eq!(known.get(&digest("other")), None);
     }
 
     #[test]
-    fn a_second_process_cannot_append_to_the_same_notes() {
+    fn second_process_cannot_append_to_the_same_notes() {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("index.parquet");
         let _first = State::open(&index, Shard::WHOLE).unwrap();

@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::run::each_file;
 use super::state::{Key, State};
 use crate::locate::Audio;
-use crate::part;
+use crate::shard;
 
 /// Counts of a part.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct Counts {
-    /// Which part, from 1.
+    /// Number of the shard, from 1.
     shard: usize,
     /// Versions that have a file.
     files: usize,
@@ -36,7 +36,7 @@ pub fn run(config: &Config, args: StatusArgs) -> Result<()> {
     let (state, root) = (State::read(output)?, AudioRoot::named(output, &config.index.audio_root));
     let audio = Audio::open(&config.index)?;
     let mut files = Vec::new();
-    each_file(config, &audio, |id, path| files.push((part::number(id, shards), path)))?;
+    each_file(config, &audio, |id, path| files.push((shard::number_of(id, shards), path)))?;
     // A file whose metadata cannot be read has to be inspected.
     let is_known = |path: &str| match audio.about(Path::new(path)) {
         Ok(Some(about)) => state.get(&Key::new(path, about, root.as_ref()), false).is_some(),
@@ -45,10 +45,10 @@ pub fn run(config: &Config, args: StatusArgs) -> Result<()> {
     };
     let known: Vec<bool> = files.par_iter().map(|(_, path)| is_known(path)).collect();
     let mut counts: Vec<Counts> =
-        (0..shards).map(|at| Counts { shard: at + 1, ..Counts::default() }).collect();
-    for ((part, _), known) in files.iter().zip(known) {
-        counts[*part].files += 1;
-        counts[*part].pending += usize::from(!known);
+        (0..shards).map(|index| Counts { shard: index + 1, ..Counts::default() }).collect();
+    for ((shard, _), known) in files.iter().zip(known) {
+        counts[*shard].files += 1;
+        counts[*shard].pending += usize::from(!known);
     }
     if args.json {
         println!("{{\n\"shards\": {}\n}}", bc_cli::json_lines(&counts)?);

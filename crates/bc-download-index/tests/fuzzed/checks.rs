@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bc_cli::Shard;
 use bc_download_index::download::ledger::{self, Ledger};
 use bc_download_index::importers::import_bytes;
-use bc_download_index::verify::state::{Facts, Key, State};
+use bc_download_index::verify::state::{Inspection, Key, State};
 use bc_testing::fuzzed::in_file;
 use bc_testing::memory::within;
 
@@ -21,7 +21,7 @@ pub const LISTS: [&str; 8] = [
     "csv",
 ];
 
-/// Memory that a parser may take beside what is in proportion to its input.
+/// Memory that a parser may take in addition to what is proportional to its input.
 const SLACK: usize = 32 << 20;
 
 fn import(source: &str, bytes: &[u8]) {
@@ -48,28 +48,28 @@ pub fn ids_npy(bytes: &[u8]) {
 pub fn download_notes(bytes: &[u8]) {
     in_file(".failed.jsonl", bytes, |path| {
         let folder = path.parent().expect("a folder");
-        ledger::read(folder).expect("damaged lines are passed over");
+        ledger::read(folder).expect("damaged lines are skipped");
         // Whatever the file contains, what is recorded after it is read.
         let failure = ledger::Failure {
-            id: "noted behind".into(),
+            id: "recorded after it".into(),
             url: "u".into(),
             reason: "404".into(),
-            passing: false,
+            temporary: false,
             access: None,
         };
         Ledger::open(folder, Shard::WHOLE).expect("a file to append to").add(&failure).expect("a line");
-        assert!(ledger::read(folder).expect("the same folder").gone("noted behind", "u", ""));
+        assert!(ledger::read(folder).expect("the same folder").is_permanent("recorded after it", "u", ""));
     });
 }
 
 pub fn verify_notes(bytes: &[u8]) {
     in_file("index.verify.jsonl", bytes, |path| {
         let index = path.with_file_name("index.parquet");
-        State::read(&index).expect("damaged lines are passed over");
-        let key = Key { path: "noted behind".into(), bytes: 1, modified: 2 };
-        let facts = Facts { hash: Some("h".into()), ..Facts::default() };
+        State::read(&index).expect("damaged lines are skipped");
+        let key = Key { path: "recorded after it".into(), bytes: 1, modified: 2 };
+        let facts = Inspection { hash: Some("h".into()), ..Inspection::default() };
         State::open(&index, Shard::WHOLE).expect("notes").add(&key, &facts).expect("a line");
-        let read = State::read(&index).expect("the same notes").noted(&key);
+        let read = State::read(&index).expect("the same notes").recorded(&key);
         assert_eq!(read.as_ref(), Some(&facts));
     });
 }

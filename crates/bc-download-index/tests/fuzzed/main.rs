@@ -1,4 +1,4 @@
-//! What the fuzzer began with and what it found (`fuzz/README.md`), by the assertions of its targets.
+//! Replays the fuzzer's corpus and findings (`fuzz/README.md`) with the assertions of its targets.
 
 mod checks;
 
@@ -30,7 +30,7 @@ fn verify_notes() {
 
 #[test]
 #[ignore = "rewrites fuzz/corpus"]
-fn corpora() {
+fn write_corpus() {
     let lists = [
         "1\t2\tSong\tAnn\thttps://youtu.be/IAa9tvus61z\t200\n1\t3\tSong, again\tBen\ta/b.mp3\t404\n",
         "A_Song/ann+Medusa+03-A_Song\nA_Song/ben+Live+01-A_Song\n",

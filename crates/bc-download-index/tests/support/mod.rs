@@ -25,14 +25,14 @@ impl Scratch {
         std::fs::write(path, content).unwrap();
     }
 
-    /// Exit code and everything said.
+    /// Exit code and everything printed.
     pub fn build(&self, settings: &[&str]) -> (Option<i32>, String) {
         self.run("build", settings)
     }
 
     /// `stage` may hold arguments, separated by spaces.
     pub fn run<T: AsRef<str>>(&self, stage: &str, settings: &[T]) -> (Option<i32>, String) {
-        said(&mut self.command(stage, settings))
+        code_and_output(&mut self.command(stage, settings))
     }
 
     pub fn command<T: AsRef<str>>(&self, stage: &str, settings: &[T]) -> Command {
@@ -57,12 +57,12 @@ impl Scratch {
         Index::read(&self.folder.path().join("index.parquet")).unwrap()
     }
 
-    /// What is said where `build` refuses; nothing must be written.
+    /// What is printed where `build` refuses; nothing must be written.
     pub fn refused(&self, settings: &[&str]) -> String {
-        let (code, said) = self.build(settings);
-        assert_eq!(code, Some(1), "{said}");
+        let (code, printed) = self.build(settings);
+        assert_eq!(code, Some(1), "{printed}");
         assert!(!self.folder.path().join("index.parquet").exists());
-        said
+        printed
     }
 }
 
@@ -83,10 +83,10 @@ pub fn wav(seconds: f64, level: f64, step: f64) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Runs; exit code and everything said.
-pub fn said(command: &mut Command) -> (Option<i32>, String) {
+/// Runs; exit code and everything printed.
+pub fn code_and_output(command: &mut Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
-    let said =
+    let printed =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    (output.status.code(), said)
+    (output.status.code(), printed)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 type Log = Arc<Mutex<HashMap<String, Vec<Instant>>>>;
 
-/// Serves `/<behaviour>-<n>….wav`: its first `n` requests go wrong in the way of the name, later ones do
+/// Serves `/<behaviour>-<n>….wav`: its first `n` requests fail as the name says, later ones do
 /// not. `gone`: 404. `busy`: 429 with Retry-After of two seconds. `error`: 503. `short`: half the body, then the
 /// end. `stall`: half the body, then nothing. Anything else is good at once.
 pub struct Server {

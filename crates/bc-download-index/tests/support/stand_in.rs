@@ -1,4 +1,4 @@
-//! A program in the place of yt-dlp.
+//! A program that replaces yt-dlp.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::os::unix::fs::PermissionsExt;
@@ -39,7 +39,7 @@ came() {
 "#;
 
 /// A built index of versions of these ids without files, their addresses `http://x.invalid/<id>`, and a program that
-/// does what `body` says in the place of yt-dlp. `good.wav` is a file for it to give.
+/// does what `body` says instead of yt-dlp. `good.wav` is a file for it to give.
 pub fn scratch(ids: &[&str], body: &str) -> Scratch {
     let rows: String = ids.iter().map(|id| format!("{id},c,,http://x.invalid/{id}\n")).collect();
     let scratch = Scratch::new(&[
@@ -66,7 +66,7 @@ pub fn download(scratch: &Scratch, stage: &str, more: &[&str]) -> Command {
 }
 
 /// What the program was asked for, in order.
-pub fn asked(scratch: &Scratch) -> Vec<String> {
+pub fn requested_names(scratch: &Scratch) -> Vec<String> {
     let asked = std::fs::read_to_string(scratch.folder.path().join("asked")).unwrap_or_default();
     asked.lines().map(|url| url.rsplit('/').next().unwrap().to_owned()).collect()
 }

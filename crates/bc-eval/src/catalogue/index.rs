@@ -77,7 +77,7 @@ impl GrowingIndex {
     /// # Errors
     /// A file that cannot be read or written; another process made it with another network or other windows.
     pub fn add(&mut self, pending: Vec<Pending>) -> Result<Vec<(PathBuf, AddOutcome)>> {
-        let _lock = saving::alone(&self.path)?;
+        let _lock = saving::lock_for_writing(&self.path)?;
         self.refresh()?;
         let mut known: HashMap<String, String> =
             self.hashes_by_id().into_iter().map(|(id, hash)| (id.to_owned(), hash.to_owned())).collect();

@@ -33,7 +33,7 @@ impl<'a> Partial<'a> {
             return Ok(false);
         }
         if self.parts_folder().exists() {
-            let _lock = saving::alone(self.out)?;
+            let _lock = saving::lock_for_writing(self.out)?;
             self.clear()?;
         }
         Ok(true)
@@ -89,7 +89,7 @@ impl<'a> Partial<'a> {
             vectors: finished.into_iter().flat_map(|(_, vector)| vector).collect(),
             provenance: self.provenance.clone(),
         };
-        let _lock = saving::alone(self.out)?;
+        let _lock = saving::lock_for_writing(self.out)?;
         let name = |number: usize| self.folder.join(format!("part-{number:06}.parquet"));
         let free = (0..).find(|number| !name(*number).exists()).unwrap_or_default();
         part.write(&name(free))?;
@@ -99,7 +99,7 @@ impl<'a> Partial<'a> {
 
     /// Joins all parts into the file, if every version of `labels` is embedded.
     pub fn assemble(&self, labels: &[Label], dim: usize) -> Result<Status> {
-        let _lock = saving::alone(self.out)?;
+        let _lock = saving::lock_for_writing(self.out)?;
         if self.is_current() {
             // Another shard has already assembled the file.
             self.clear()?;

@@ -32,7 +32,7 @@ impl Scratch {
         self.folder.path().join(name)
     }
 
-    /// The same files `times` over under other ids, each said to last `claimed_s`.
+    /// The same files `times` over under other ids, each claimed to last `claimed_s`.
     pub fn repeat(&self, times: usize, claimed_s: f64) {
         let index = Index::read(&self.path("index.parquet")).unwrap();
         let versions = (0..times).flat_map(|round| {
@@ -77,10 +77,10 @@ impl Scratch {
     /// A run that ends, with files that failed: exit code 3 and their number.
     pub fn extract_with_failures(&self, output: &str, arguments: &[&str], failures: u32) -> String {
         let output = self.command(output, arguments).output().unwrap();
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(3), "{said}");
-        assert!(said.contains(&format!("done with failures: {failures}\n")), "{said}");
-        said
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(3), "{printed}");
+        assert!(printed.contains(&format!("done with failures: {failures}\n")), "{printed}");
+        printed
     }
 
     /// `bc-features <command>` on the same index.
@@ -105,11 +105,12 @@ impl Scratch {
     /// Whether a folder holds what an undisturbed one does: the same rows, each once; no failure, no temporary file.
     pub fn assert_same(&self, undisturbed: &str, disturbed: &str) {
         assert_eq!(self.rows(undisturbed), self.rows(disturbed));
-        let [one, two] = [undisturbed, disturbed].map(|folder| FeatureSet::open(&self.path(folder)).unwrap());
-        assert_eq!(one.fingerprint(), two.fingerprint());
-        assert_eq!(two.superseded.len(), 0);
+        let [expected, found] =
+            [undisturbed, disturbed].map(|folder| FeatureSet::open(&self.path(folder)).unwrap());
+        assert_eq!(expected.fingerprint(), found.fingerprint());
+        assert_eq!(found.superseded.len(), 0);
         assert_eq!(failures::tables(&self.path(disturbed)).unwrap(), Vec::<PathBuf>::new());
-        assert_eq!(bc_testing::kills::litter(&self.path(disturbed)), Vec::<PathBuf>::new());
+        assert_eq!(bc_testing::kills::leftover_files(&self.path(disturbed)), Vec::<PathBuf>::new());
     }
 
     pub fn rows(&self, output: &str) -> Vec<FeatureRow> {

@@ -17,7 +17,7 @@ pub enum StretchScope {
 section! {
     /// Augmentation of training crops, on magnitudes; each with a probability and a range, drawn
     /// uniformly. In this order: stretch, transposition, tilt, octaves, power, noise, scale, gain, SpecAugment
-    /// (whose masks come before the scale where silence is not zero behind it: "log-centred", "chroma").
+    /// (whose masks come before the scale where silence is not zero after it: "log-centred", "chroma").
     AugmentConfig as "augment" {
         /// Probability of a time stretch.
         stretch_probability: f64 = 0.0;
@@ -89,11 +89,11 @@ impl Check for AugmentConfig {
             ("specaugment_bins", self.specaugment_bins, 0.0, 1.0),
             ("specaugment_frames", self.specaugment_frames, 0.0, 1.0),
         ];
-        for (key, [low, high], least, most) in ranges {
+        for (key, [low, high], min, max) in ranges {
             problems.require(
-                low <= high && low >= least && high <= most,
+                low <= high && low >= min && high <= max,
                 key,
-                format!("is [{low}, {high}], but must be [low, high] from {least} to {most}"),
+                format!("is [{low}, {high}], but must be [low, high] from {min} to {max}"),
             );
         }
     }

@@ -128,7 +128,7 @@ impl Document {
     }
 
     /// Where a key was set, for an error: `file:line`, or the `--set` that gave it.
-    pub(super) fn place(&self, section: &str, key: &str) -> String {
+    pub(super) fn source_of(&self, section: &str, key: &str) -> String {
         let name = (section.to_owned(), key.to_owned());
         if let Some(text) = self.overridden.get(&name) {
             return format!("--set {text}");

@@ -13,7 +13,7 @@ section! {
             "bestaudio[ext=m4a]/bestaudio[acodec^=mp4a]/bestaudio[ext=webm]/bestaudio/best".into();
         /// Downloads at a time.
         workers: usize = 2;
-        /// Downloads begun per minute by all workers together; sites block the hasty. Each of n parts
+        /// Downloads started per minute by all workers together; sites block clients that fetch too fast. Each of n parts
         /// (`--shard i/n`) takes an n-th of it.
         per_minute: f64 = 20.0;
         /// Each wait is longer or shorter by up to this share.

@@ -122,7 +122,7 @@ impl Check for EvalConfig {
         problems.require(
             !self.tempi.is_empty() && self.tempi.iter().all(|tempo| (0.25..=4.0).contains(tempo)),
             "tempi",
-            format!("are {:?}, but must be factors from 0.25 to 4, one at least", self.tempi),
+            format!("are {:?}, but must be at least one factor, each from 0.25 to 4", self.tempi),
         );
         problems.require(
             self.search_index_path() != self.output.join("embeddings.parquet"),

@@ -96,12 +96,12 @@ impl Check for FeaturesConfig {
         problems.within("part_versions", self.part_versions, 1..=1_000_000, "versions");
         problems.within("part_hours", self.part_hours, 0.001..=100_000.0, "h");
         problems.within("max_error_share", self.max_error_share, 0.0..=1.0, "");
-        let most = self.cqt().max_bins();
+        let max_bins = self.cqt().max_bins();
         problems.require(
-            (1..=most).contains(&self.bins),
+            (1..=max_bins).contains(&self.bins),
             "bins",
             format!(
-                "is {}, but at fmin_hz = {} and {} Hz at most {most} bins are below half the sample rate",
+                "is {}, but at fmin_hz = {} and {} Hz at most {max_bins} bins are below half the sample rate",
                 self.bins, self.fmin_hz, self.sample_rate
             ),
         );
@@ -114,7 +114,7 @@ mod tests {
     use crate::config::VerifyConfig;
 
     #[test]
-    fn both_stages_have_the_same_default_limits() {
+    fn verify_and_features_have_the_same_default_limits() {
         let (features, verify) = (FeaturesConfig::default(), VerifyConfig::default());
         assert_eq!(features.patience_s, verify.patience_s);
         assert_eq!(features.longest_s, verify.longest_s);

@@ -24,7 +24,7 @@ section! {
         /// Extension of the audio files without the dot; empty: any known one.
         file_extension: String = String::new();
         /// Folder that the index's audio paths begin at, relative to the folder of the index file, or absolute; it
-        /// holds dataset_path. With it, index and audio may be moved together ("." where the audio is beside or
+        /// holds dataset_path. With it, index and audio may be moved together ("." where the audio is next to or
         /// below the index). Empty: paths are relative to the working directory.
         audio_root: String = String::new();
         /// Where the index is written.
@@ -32,7 +32,7 @@ section! {
         /// Seed of drawn splits.
         seed: u64 = 1;
         /// Shares of cliques in train, val and test, where the source gives no splits. They add up to 1.
-        /// Of six cliques and more, a share above 0 is two at least.
+        /// From six cliques on, a share above 0 is at least two cliques. A clique that is already in the index keeps its split.
         shares: [f64; 3] = [0.8, 0.1, 0.1];
         /// csv: column of the version id; empty: numbered by row.
         column_id: String = "id".into();

@@ -79,7 +79,7 @@ config! {
     verify: VerifyConfig,
     /// The constant-Q transform.
     features: FeaturesConfig,
-    /// Painting made-up versions.
+    /// Painting synthetic versions.
     paint: PaintConfig,
     /// The network.
     model: ModelConfig,
@@ -108,7 +108,7 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Config> {
         document.override_with(text, SECTIONS, &mut problems);
     }
     let config = Config::from_document(&document, &mut problems);
-    problems.into_result(|section, key| document.place(section, key))?;
+    problems.into_result(|section, key| document.source_of(section, key))?;
     Ok(config)
 }
 
@@ -124,25 +124,25 @@ mod tests {
     }
 
     #[test]
-    fn defaults_pass_their_own_checks() {
+    fn defaults_are_valid() {
         load(None, &[]).unwrap();
     }
 
     #[test]
-    fn a_misspelt_key_is_named_with_its_line_and_the_nearest_one() {
+    fn misspelt_key_is_named_with_line_and_nearest_key() {
         let error = load_text("[features]\nbins = 84\nhop_lenght = 512\n", &[]).unwrap_err().to_string();
         assert!(error.contains("experiment.toml:3"), "{error}");
         assert!(error.contains("`hop_lenght`") && error.contains("`hop_length`"), "{error}");
     }
 
     #[test]
-    fn a_misspelt_section_is_named() {
+    fn misspelt_section_is_named() {
         let error = load_text("[feature]\nbins = 84\n", &[]).unwrap_err().to_string();
         assert!(error.contains("experiment.toml:1") && error.contains("[features]"), "{error}");
     }
 
     #[test]
-    fn all_problems_come_in_one_error() {
+    fn all_problems_are_in_one_error() {
         let text = "[features]\nhop_length = \"a\"\nsample_rate = 0\n[train]\nnonsense_key = 1\n";
         let error = load_text(text, &[]).unwrap_err().to_string();
         for part in ["hop_length", ":2", "sample_rate", ":3", "nonsense_key", ":5"] {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_win_and_are_checked_like_the_file() {
+    fn overrides_replace_the_file_and_are_checked() {
         let config = load_text("[features]\nhop_length = 512\n", &["features.hop_length=256"]).unwrap();
         assert_eq!(config.features.hop_length, 256);
         let config = load_text("", &["index.source=folder", "features.output=a b/c"]).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_printed_configuration_loads_as_itself() {
+    fn printed_configuration_round_trips() {
         let config = load_text("[features]\nhop_length = 256\n", &[]).unwrap();
         let printed = config.to_commented_toml();
         assert!(printed.contains("# "), "{printed}");

@@ -42,7 +42,7 @@ section! {
         width: u32 = 64;
         /// Bottlenecks ("ring": residual blocks) of the four stages.
         blocks: [u32; 4] = [3, 4, 6, 3];
-        /// Size of a linear embedding behind the pooling; 0 has none.
+        /// Size of a linear embedding after the pooling; 0 has none.
         projection: u32 = 0;
     }
 }

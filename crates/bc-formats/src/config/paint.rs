@@ -1,11 +1,11 @@
-//! `[paint]`: made-up versions of works that are there as notes.
+//! `[paint]`: synthetic versions of works that are given as notes.
 
 use std::path::PathBuf;
 
 use super::section::{Check, SectionProblems, section};
 
 section! {
-    /// Features of made-up versions, painted straight from notes (bc-features paint).
+    /// Features of synthetic versions, painted straight from notes (bc-features paint).
     PaintConfig as "paint" {
         /// Works as notes: folders, .tar or .tar.xz of MIDI files with POP909's layout (NNN/NNN.mid, tracks MELODY,
         /// BRIDGE, PIANO), or tunes as JSON lines (.jsonl, .jsonl.xz).

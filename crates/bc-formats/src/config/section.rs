@@ -80,8 +80,8 @@ impl Problems {
         section.check(&mut SectionProblems { section: S::NAME, problems: self });
     }
 
-    /// One error with one line per problem; `place` says where a key was set.
-    pub(super) fn into_result(self, place: impl Fn(&str, &str) -> String) -> Result<()> {
+    /// One error with one line per problem; `source_of` says where a key was set.
+    pub(super) fn into_result(self, source_of: impl Fn(&str, &str) -> String) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
@@ -92,8 +92,8 @@ impl Problems {
                 let key = if problem.key.is_empty() { String::new() } else { format!(" `{}`", problem.key) };
                 let section =
                     if problem.section.is_empty() { String::new() } else { format!("[{}]", problem.section) };
-                let place = place(&problem.section, &problem.key);
-                format!("{place}: {section}{key} {}", problem.message).replace("  ", " ")
+                let source = source_of(&problem.section, &problem.key);
+                format!("{source}: {section}{key} {}", problem.message).replace("  ", " ")
             })
             .collect();
         bail!("the configuration has {} problem(s)\n  {}", lines.len(), lines.join("\n  "))

@@ -148,7 +148,7 @@ choice! {
 pub enum Classes {
     /// As many as the training split has cliques.
     Auto,
-    /// This many, at least as many as the training split has cliques.
+    /// This number, which is not below the training split's number of cliques.
     Count(u32),
 }
 
@@ -192,7 +192,7 @@ section! {
         /// Where the network runs: "cpu", "auto" (the CPU), "cuda:N" (GPU N), or "cuda": the first GPU; of several ranks
         /// on a machine each takes the GPU of its number there.
         device: String = "auto".into();
-        /// How a GPU stores and multiplies: "f32" (as the CPU), "tf32" (multiplied by tensor cores, 10 bits behind the
+        /// How a GPU stores and multiplies: "f32" (as the CPU), "tf32" (multiplied by tensor cores, 10 bits after the
         /// point) or "bf16" (activations in 16 bits too; weights, statistics, losses and moments have 32 bits). The CPU
         /// computes in "f32".
         precision: String = "f32".into();
@@ -271,7 +271,7 @@ section! {
         /// each with its own batch statistics, as the public re-implementation does.
         separate_forwards: bool = false;
 
-        /// "adam" or "adamw" (weight decay apart from the gradient).
+        /// "adam" or "adamw" (weight decay not added to the gradient).
         optimizer: Optimizer = Optimizer::Adam;
         /// The full learning rate.
         learning_rate: f64 = 1e-4;
@@ -413,7 +413,7 @@ impl TrainConfig {
         problems.require(
             !(triplets && self.separate_forwards) || self.triplets_per_batch >= 2,
             "triplets_per_batch",
-            "is 1, and separate_forwards passes anchors, positives and negatives through the network apart, each a \
+            "is 1, and separate_forwards passes anchors, positives and negatives through the network separately, each a \
              batch of one, which batch norm cannot be trained on: set it to 2 or more, or separate_forwards = false",
         );
         problems.require(
@@ -480,7 +480,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_are_a_word_or_a_number() {
+    fn classes_are_auto_or_a_number() {
         let read = |text: &str| toml::from_str::<TrainConfig>(text).map(|c| c.classes);
         assert_eq!(read("classes = \"auto\"").unwrap(), Classes::Auto);
         assert_eq!(read("classes = 8858").unwrap(), Classes::Count(8858));
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_one_is_refused_where_each_third_passes_the_network_alone() {
+    fn batch_of_one_triplet_is_refused_with_separate_forwards() {
         let load = |separate: &str| {
             let set = ["train.batches=random-triplets", "train.triplets_per_batch=1", separate];
             crate::config::load(None, &set.map(str::to_owned))
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_painting_need_painting_and_painting_needs_pk() {
+    fn painting_keys_need_painted_data_and_painting_needs_pk() {
         let load = |set: &[&str]| {
             let set: Vec<String> = set.iter().map(|text| (*text).to_owned()).collect();
             crate::config::load(None, &set).map_err(|error| error.to_string())
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_those_of_the_documentation() {
+    fn enum_values_match_the_documentation() {
         let text = "batches = \"random-triplets\"\norder = \"per-epoch-passes\"\nmining = \"semi-hard\"\n";
         let config: TrainConfig = toml::from_str(text).unwrap();
         assert_eq!(config.batches, Batches::RandomTriplets);

@@ -102,13 +102,13 @@ pub fn read(path: &Path) -> Result<Vec<Failure>> {
     Ok(failures)
 }
 
-/// Writes a failure table at the path that `name` makes of its fingerprint, in the folder of `beside`, whose name
+/// Writes a failure table at the path that `name` makes of its fingerprint, in the folder of `path_next_to`, whose name
 /// its temporary file bears; format and fingerprint of `provenance` are set here.
 ///
 /// # Errors
 /// The disk is full, or the file cannot be written.
 pub fn write_as(
-    beside: &Path,
+    path_next_to: &Path,
     failures: &[Failure],
     mut provenance: Provenance,
     name: impl FnOnce(&str) -> PathBuf,
@@ -126,7 +126,7 @@ pub fn write_as(
     let column = |get: fn(&Failure) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(failures.iter().map(get)))
     };
-    let mut writer = TableWriter::create(beside, fields)?;
+    let mut writer = TableWriter::create(path_next_to, fields)?;
     writer.write(vec![
         column(|f| &f.version_id),
         column(|f| &f.audio_path),

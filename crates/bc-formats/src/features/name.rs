@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// `part-<number>-<content>.parquet`: a writer takes a number above all that are there when it begins the part,
-/// so a part that was begun after another was finished has the higher number. The beginning of the content's
+/// so a part that was started after another was finished has the higher number. The beginning of the content's
 /// fingerprint distinguishes the parts of concurrent writers, and gives every content its own name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartName {
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_all_ages_are_numbered() {
+    fn part_names_of_all_versions_are_numbered() {
         let number = |name: &str| PartName::parse(name).map(|name| name.number);
         assert_eq!(number("part-00012-0123abcd.parquet"), Some(12));
         assert_eq!(number("part-00003.parquet"), Some(3));

@@ -78,7 +78,7 @@ pub struct PartWriter {
 }
 
 impl PartWriter {
-    /// Opens a part under a temporary name beside `path`.
+    /// Opens a part under a temporary name next to `path`.
     pub fn create(path: &Path, settings: CqtSettings) -> Result<Self> {
         let fields = vec![
             Field::new("version_id", DataType::Utf8, false),

@@ -113,12 +113,12 @@ impl Parts {
         each_row(&self.parts[part].path, &self.settings, take)
     }
 
-    /// Refuses features of other settings than `wanted`, naming both values and the remedy.
+    /// Refuses features of other settings than `expected`, naming both values and the remedy.
     ///
     /// # Errors
     /// The settings differ.
-    pub fn expect_settings(&self, folder: &Path, wanted: &CqtSettings) -> Result<()> {
-        expect_settings(&self.settings, folder, wanted)
+    pub fn expect_settings(&self, folder: &Path, expected: &CqtSettings) -> Result<()> {
+        expect_settings(&self.settings, folder, expected)
     }
 
     /// The number of the next part: above those of all parts.
@@ -127,8 +127,8 @@ impl Parts {
     }
 }
 
-pub(super) fn expect_settings(found: &CqtSettings, folder: &Path, wanted: &CqtSettings) -> Result<()> {
-    let differences = found.differences(wanted);
+pub(super) fn expect_settings(found: &CqtSettings, folder: &Path, expected: &CqtSettings) -> Result<()> {
+    let differences = found.differences(expected);
     if !differences.is_empty() {
         bail!(
             "the features in {} do not fit the configuration: {}\n  \

@@ -74,7 +74,7 @@ impl FeatureSet {
         Ok(set)
     }
 
-    /// As [`FeatureSet::open`], for the stage that makes features: `None` where the folder holds no part, and parts may be of several
+    /// Like [`FeatureSet::open`], for the stage that makes features: `None` where the folder holds no part, and parts may be of several
     /// extractors.
     pub fn open_if_any(folder: &Path) -> Result<Option<Self>> {
         let rows = Parts::scan(folder, Vec::new, |rows, part, row| {
@@ -130,9 +130,9 @@ impl FeatureSet {
         table::provenance(part, &FORMATS)
     }
 
-    /// Refuses features of other settings than `wanted`, naming both values and the remedy.
-    pub fn expect_settings(&self, folder: &Path, wanted: &CqtSettings) -> Result<()> {
-        expect_settings(&self.settings, folder, wanted)
+    /// Refuses features of other settings than `expected`, naming both values and the remedy.
+    pub fn expect_settings(&self, folder: &Path, expected: &CqtSettings) -> Result<()> {
+        expect_settings(&self.settings, folder, expected)
     }
 
     /// The extractors that made the rows, with the number of rows of each.
@@ -244,7 +244,7 @@ impl FeatureSet {
         Ok(found)
     }
 
-    /// As [`FeatureSet::for_each`], for the rows of one part.
+    /// Like [`FeatureSet::for_each`], for the rows of one part.
     pub fn for_each_in_part(
         &self,
         part: usize,
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_round_trip_and_the_fingerprint_ignores_the_division_into_parts() {
+    fn rows_round_trip_and_fingerprint_ignores_the_division_into_parts() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
         let settings = CqtSettings::default();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_other_settings_are_refused() {
+    fn parts_with_other_settings_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let settings = CqtSettings::default();
         write(&folder.path().join("part-0.parquet"), settings, &["a"]);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn the_row_in_the_newest_part_counts() {
+    fn newest_part_wins_for_repeated_rows() {
         let folder = tempfile::tempdir().unwrap();
         write_rows(&folder.path().join("part-00010-aaaaaaaa.parquet"), "x", &[changed("a")]);
         write_rows(&folder.path().join("part-00009-ffffffff.parquet"), "x", &[row("a"), row("b")]);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_is_of_magnitudes_and_extractor_and_not_of_where_they_came_from() {
+    fn fingerprint_depends_on_magnitudes_and_extractor_only() {
         let print = |extractor: &str, row: FeatureRow| {
             let folder = tempfile::tempdir().unwrap();
             write_rows(&folder.path().join("part-0.parquet"), extractor, &[row]);
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_two_extractors_are_refused_with_both_and_the_remedy() {
+    fn rows_of_two_extractors_are_refused_with_a_remedy() {
         let folder = tempfile::tempdir().unwrap();
         write_rows(&folder.path().join("part-0.parquet"), "cqt 1", &[row("a")]);
         write_rows(&folder.path().join("part-1.parquet"), "cqt 2", &[row("b"), row("c")]);
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_part_is_named_with_the_remedy() {
+    fn error_for_damaged_part_names_file_and_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("part-0.parquet");
         write_rows(&path, "x", &[row("a")]);
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_whose_magnitudes_changed_on_disk_is_refused() {
+    fn part_with_changed_magnitudes_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("part-0.parquet");
         let other = changed("a");

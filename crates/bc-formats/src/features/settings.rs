@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_frequency_survives_the_way_through_a_file() {
+    fn frequencies_round_trip_exactly() {
         // Without serde_json's float_roundtrip the first is read back as 97.99885899543734, and such features never
         // fit their own configuration.
         for fmin_hz in [97.998_858_995_437_33, 32.703_195_662_574_83, 27.5, 0.1 + 0.2] {

@@ -34,20 +34,20 @@ impl<P: Copy> Unique<P> {
     ///
     /// # Errors
     /// The version conflicts with an earlier one.
-    pub fn add(&mut self, version: &Version, place: P) -> Result<bool, Conflict<P>> {
+    pub fn add(&mut self, version: &Version, position: P) -> Result<bool, Conflict<P>> {
         if !self.ids.insert(digest(&version.version_id)) {
             return Err(Conflict::Twice);
         }
         let mut entry = match self.cliques.entry(digest(&version.clique_id)) {
             Entry::Vacant(entry) => {
-                entry.insert((version.split, place));
+                entry.insert((version.split, position));
                 return Ok(true);
             }
             Entry::Occupied(entry) => entry,
         };
         let (split, first) = *entry.get();
         if split == Split::None {
-            entry.insert((version.split, place));
+            entry.insert((version.split, position));
         } else if version.split != Split::None && version.split != split {
             return Err(Conflict::Crossing(split, first));
         }
@@ -70,7 +70,7 @@ impl<P: Copy> Unique<P> {
     }
 
     /// Puts an existing clique into a split.
-    pub fn put(&mut self, clique_id: &str, split: Split) {
+    pub fn set_split(&mut self, clique_id: &str, split: Split) {
         if let Some(known) = self.cliques.get_mut(&digest(clique_id)) {
             known.0 = split;
         }

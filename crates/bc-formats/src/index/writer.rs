@@ -32,7 +32,7 @@ impl IndexWriter {
         Ok(Self { writer, path: path.to_owned(), root, fingerprint: Fingerprint::of("index") })
     }
 
-    /// Adds versions behind those before.
+    /// Appends versions.
     ///
     /// # Errors
     /// A full disk, or an audio path outside the root.
@@ -53,9 +53,9 @@ impl IndexWriter {
             });
             let mut rest = versions;
             while !rest.is_empty() {
-                let (batch, behind) = rest.split_at(batch_length(rest, BATCH_BYTES));
+                let (batch, after) = rest.split_at(batch_length(rest, BATCH_BYTES));
                 writer.write(columns(batch))?;
-                rest = behind;
+                rest = after;
             }
             hashing.join().expect("versions serialise to JSON");
             Ok(())
@@ -78,8 +78,8 @@ impl IndexWriter {
     }
 }
 
-/// How many of `versions` (at least one, if there is one) make a batch whose texts stay at or below `most` bytes.
-pub(super) fn batch_length(versions: &[Version], most: usize) -> usize {
+/// How many of `versions` (at least one, if there is one) make a batch whose texts stay at or below `max_bytes`.
+pub(super) fn batch_length(versions: &[Version], max_bytes: usize) -> usize {
     let mut bytes = 0;
     let fits = |version: &&Version| {
         let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
@@ -92,7 +92,7 @@ pub(super) fn batch_length(versions: &[Version], most: usize) -> usize {
             + optional(&version.reason)
             + optional(&version.codec)
             + optional(&version.content_hash);
-        bytes <= most
+        bytes <= max_bytes
     };
     versions.iter().take_while(fits).count().max(1).min(versions.len())
 }

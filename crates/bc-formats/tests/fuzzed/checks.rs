@@ -1,4 +1,4 @@
-//! What holds of any bytes given to the readers of the files between the stages: an error that names the file, or
+//! Checks that must hold for any bytes given to the readers of the files between the stages: an error that names the file, or
 //! content that is written and read again as it is.
 
 use bc_formats::embeddings::Embeddings;

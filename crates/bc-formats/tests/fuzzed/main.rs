@@ -1,4 +1,4 @@
-//! What the fuzzer began with and what it found (`fuzz/README.md`), by the assertions of its targets.
+//! Replays the fuzzer's corpus and findings (`fuzz/README.md`) with the assertions of its targets.
 
 mod checks;
 
@@ -68,7 +68,7 @@ fn written(write: impl FnOnce(&Path) -> anyhow::Result<()>) -> Vec<u8> {
 
 #[test]
 #[ignore = "rewrites fuzz/corpus"]
-fn corpora() {
+fn write_corpus() {
     let source = Source { bytes: Some(9), modified_ns: Some(8) };
     for (name, settings) in
         [("paths", serde_json::json!({})), ("root", serde_json::json!({ "audio_root": "audio" }))]
@@ -106,8 +106,8 @@ fn corpora() {
         source,
     };
     let table = written(|path| {
-        let beside = PathBuf::from(path);
-        failures::write_as(path, &[failure], provenance(serde_json::json!({})), |_| beside)
+        let path_next_to = PathBuf::from(path);
+        failures::write_as(path, &[failure], provenance(serde_json::json!({})), |_| path_next_to)
     });
     write_seed("failures", "one", &table);
     let label = |id: &str| Label {

@@ -1,5 +1,5 @@
 //! The decoder compiled for the processor's vectors. The only module of this crate with `unsafe`: one call of a function
-//! that needs AVX2 and BMI2, behind the test that the processor has them.
+//! that needs AVX2 and BMI2, called after checking that the CPU has them.
 
 #![allow(unsafe_code, reason = "a call of instructions that the processor was checked for")]
 
@@ -48,7 +48,7 @@ mod tests {
 
     /// The first frame of each fixture, which needs no bytes of an earlier one; one fixture and output under Miri.
     #[test]
-    fn samples_are_the_same_to_the_bit_with_and_without_vectors() {
+    fn simd_and_scalar_samples_are_bit_identical() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "mp3"));

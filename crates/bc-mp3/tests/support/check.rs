@@ -1,11 +1,11 @@
-//! What must hold for any bytes. Tests check it on files, the fuzz target on its own inputs.
+//! Checks that arbitrary bytes must pass. Tests run them on files, the fuzz target on its own inputs.
 
 use bc_mp3::{Decoder, Output, Reader};
 
-/// Frames and decodes `bytes` in all ways.
+/// Frames and decodes `bytes` to all kinds of output.
 ///
 /// # Panics
-/// Where the ways contradict each other.
+/// Where the outputs contradict each other.
 pub fn check(bytes: &[u8]) {
     let mut reader = Reader::new(bytes, Some(bytes.len() as u64));
     let outputs = [Output::Channels, Output::Mono, Output::HalfMono { phase: 1 }];
@@ -29,7 +29,7 @@ pub fn check(bytes: &[u8]) {
         channels = Some(header.channels());
         if comparable {
             let mean = |frame: &[f32]| frame.iter().sum::<f32>() / frame.len() as f32;
-            let loudest = all.iter().fold(1.0f32, |most, sample| most.max(sample.abs()));
+            let loudest = all.iter().fold(1.0f32, |max, sample| max.max(sample.abs()));
             for (frame, sample) in all.chunks_exact(header.channels()).zip(&mono) {
                 assert!((mean(frame) - sample).abs() <= 1e-4 * loudest, "{frame:?} {sample} {loudest}");
             }

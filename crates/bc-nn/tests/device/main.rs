@@ -33,6 +33,19 @@ const ADAM: AdamSettings = AdamSettings {
     decay_vectors: false,
 };
 
+/// A GPU that no other test uses now. It is kept open: cuDNN times the algorithms of a convolution once for each device, which
+/// takes longer than all else here.
+#[cfg(feature = "cuda")]
+fn opened(name: &str) -> Arc<bc_cuda::cuda::CudaDevice> {
+    static OPEN: Mutex<Vec<Arc<bc_cuda::cuda::CudaDevice>>> = Mutex::new(Vec::new());
+    let mut open = OPEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(idle) = open.iter().find(|device| Arc::strong_count(device) == 1) {
+        return Arc::clone(idle);
+    }
+    open.push(bc_cuda::cuda::open(name).unwrap());
+    Arc::clone(&open[open.len() - 1])
+}
+
 /// Devices that this build and machine have, in a precision; of each kind as many as there are processes.
 fn gpus(precision: &str, processes: usize) -> Vec<Vec<Gpu>> {
     let mut found = Vec::new();
@@ -54,10 +67,8 @@ fn gpus(precision: &str, processes: usize) -> Vec<Vec<Gpu>> {
     #[cfg(feature = "cuda")]
     match std::env::var("BYTECOVER_DEVICE") {
         Ok(name) => {
-            let open = |_| bc_cuda::cuda::open(&name).unwrap();
-            found.push(
-                (0..processes).map(open).map(|device| Gpu::new(device, precision.parse().unwrap())).collect(),
-            );
+            let open = |_| Gpu::new(opened(&name), precision.parse().unwrap());
+            found.push((0..processes).map(open).collect());
         }
         Err(_) => bc_testing::skipped("BYTECOVER_DEVICE names no GPU"),
     }

@@ -1,4 +1,4 @@
-//! What must hold for any bytes as an Opus track.
+//! Checks that arbitrary bytes as an Opus track must pass.
 
 use bc_opus::OpusDecoder;
 use bc_testing::memory::within;
@@ -17,10 +17,10 @@ fn decode(bytes: &[u8]) {
     let mut parameters = AudioCodecParameters::new();
     parameters.with_extra_data(head.into());
     let Ok(mut decoder) = OpusDecoder::try_new(&parameters) else { return };
-    while let Some((length, behind)) = rest.split_first_chunk() {
-        let length = usize::from(u16::from_le_bytes(*length)).min(behind.len());
-        let (packet, behind) = behind.split_at(length);
-        rest = behind;
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_le_bytes(*length)).min(after.len());
+        let (packet, after) = after.split_at(length);
+        rest = after;
         let packet = PacketBuilder::new().track_id(0).pts(0.into()).dur(0u64.into()).data(packet).build();
         let mut samples = Vec::<f32>::new();
         match decoder.decode(&packet) {

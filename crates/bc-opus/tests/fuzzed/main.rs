@@ -1,4 +1,4 @@
-//! What the fuzzer began with and what it found (`fuzz/README.md`), by the assertions of its targets.
+//! Replays the fuzzer's corpus and findings (`fuzz/README.md`) with the assertions of its targets.
 
 mod checks;
 #[path = "../support/mod.rs"]
@@ -17,7 +17,7 @@ fn opus() {
 
 #[test]
 #[ignore = "rewrites fuzz/corpus"]
-fn corpora() {
+fn write_corpus() {
     let modes = [
         "silk-mono-20",
         "silk-stereo-60",

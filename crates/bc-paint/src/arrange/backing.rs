@@ -1,17 +1,17 @@
-//! Accompaniments: the source's own, thinned, or new figures over its chords; held chords.
+//! Arranges accompaniments: the source's own notes, some of them, or new figures over its chords; and sustained chords.
 
-use crate::dice::Dice;
 use crate::harmony::Chord;
-use crate::performance::{Part, Role};
+use crate::performance::{InstrumentPart, Role};
+use crate::random_stream::RandomStream;
 
 use super::plan::Backing;
 use super::scene::{Played, Scene, Window};
 
 /// Windows with the version's own colour: substitutes, sevenths.
 pub(super) fn coloured(scene: &Scene<'_>, windows: Vec<Window>) -> Vec<Window> {
-    let mut dice = scene.dice("colour");
+    let mut random = scene.random("colour");
     let mut colour = |chord: Chord| {
-        if dice.chance(scene.plan.reharm) {
+        if random.chance(scene.plan.substitution_share) {
             chord.substitute()
         } else if scene.plan.sevenths {
             chord.with_seventh()
@@ -22,11 +22,11 @@ pub(super) fn coloured(scene: &Scene<'_>, windows: Vec<Window>) -> Vec<Window> {
     windows.into_iter().map(|window| Window { chord: window.chord.map(&mut colour), ..window }).collect()
 }
 
-/// The backing, second voices of the source, and held chords.
-pub(super) fn parts(scene: &Scene<'_>, windows: &[Window]) -> Vec<Part> {
+/// The backing, second voices of the source, and sustained chords.
+pub(super) fn parts(scene: &Scene<'_>, windows: &[Window]) -> Vec<InstrumentPart> {
     let plan = scene.plan;
     let mut parts = Vec::new();
-    let mut dice = scene.dice("backing");
+    let mut random = scene.random("backing");
     let octave = plan.octaves[1];
     let notes = match plan.backing {
         Backing::None => Vec::new(),
@@ -35,24 +35,32 @@ pub(super) fn parts(scene: &Scene<'_>, windows: &[Window]) -> Vec<Part> {
             let mut notes = scene.played(&scene.setting.parts.backing, |_| true);
             notes.retain(|note| {
                 let on_beat = (note.start - note.start.round()).abs() < 0.1;
-                !dice.chance(if on_beat && note.pitch < 55 { 0.25 * plan.thin } else { plan.thin })
+                !random.chance(if on_beat && note.pitch < 55 {
+                    0.25 * plan.drop_share
+                } else {
+                    plan.drop_share
+                })
             });
             notes
         }
-        Backing::Chords => figures(scene, windows, &mut dice),
+        Backing::Chords => figures(scene, windows, &mut random),
     };
     if !notes.is_empty() {
-        let gain = 10f32.powf(dice.uniform(-4.0, 2.0) / 20.0);
-        parts.push(Part { role: Role::Backing, tones: scene.tones(&notes, octave, &mut dice), gain });
+        let gain = 10f32.powf(random.uniform(-4.0, 2.0) / 20.0);
+        parts.push(InstrumentPart {
+            role: Role::Backing,
+            tones: scene.tones(&notes, octave, &mut random),
+            gain,
+        });
     }
-    if plan.bridge {
-        let notes = scene.played(&scene.setting.parts.bridge, |_| true);
-        let gain = 10f32.powf(dice.uniform(-9.0, -1.0) / 20.0);
-        parts.push(Part { role: Role::Backing, tones: scene.tones(&notes, 0, &mut dice), gain });
+    if plan.second_voice {
+        let notes = scene.played(&scene.setting.parts.second_voice, |_| true);
+        let gain = 10f32.powf(random.uniform(-9.0, -1.0) / 20.0);
+        parts.push(InstrumentPart { role: Role::Backing, tones: scene.tones(&notes, 0, &mut random), gain });
     }
     if plan.pad {
-        let mut dice = scene.dice("pad");
-        let centre = 60 + dice.integer(-4, 8);
+        let mut random = scene.random("pad");
+        let centre = 60 + random.integer(-4, 8);
         let mut notes = Vec::new();
         for window in windows {
             let Some(chord) = window.chord else { continue };
@@ -60,8 +68,8 @@ pub(super) fn parts(scene: &Scene<'_>, windows: &[Window]) -> Vec<Part> {
             let hold = |pitch| Played { start: window.start, end, pitch, loudness: 0.5 };
             notes.extend(voicing(chord, centre, 3).into_iter().map(hold));
         }
-        let gain = 10f32.powf(dice.uniform(-12.0, -3.0) / 20.0);
-        parts.push(Part { role: Role::Pad, tones: scene.tones(&notes, 0, &mut dice), gain });
+        let gain = 10f32.powf(random.uniform(-12.0, -3.0) / 20.0);
+        parts.push(InstrumentPart { role: Role::Pad, tones: scene.tones(&notes, 0, &mut random), gain });
     }
     parts
 }
@@ -79,7 +87,7 @@ fn voicing(chord: Chord, centre: i32, size: usize) -> Vec<i32> {
 /// How a chord is played out.
 #[derive(Debug, Clone, Copy)]
 enum Figure {
-    /// The whole chord at these beats of a window, each for so long.
+    /// The whole chord at these beats of a window, and for how long.
     Blocks(&'static [f32], f32),
     /// The whole chord, with a period and an offset in beats, for a length.
     Pulse(f32, f32, f32),
@@ -89,7 +97,7 @@ enum Figure {
     Arpeggio(f32, bool),
     /// Low, high, middle, high.
     Alberti,
-    /// Once, held.
+    /// Once, sustained.
     Hold,
 }
 
@@ -107,12 +115,12 @@ const FIGURES: [(Figure, f32); 11] = [
     (Figure::Alberti, 0.05),
 ];
 
-fn figures(scene: &Scene<'_>, windows: &[Window], dice: &mut Dice) -> Vec<Played> {
-    let centre = 60 + dice.integer(-8, 8);
-    let size = dice.pick(&[3, 4, 4, 5]);
-    let first = dice.weighted(&FIGURES);
-    let second = if dice.chance(0.5) { dice.weighted(&FIGURES) } else { first };
-    let spread = if dice.chance(0.3) { dice.uniform(0.01, 0.08) } else { 0.0 };
+fn figures(scene: &Scene<'_>, windows: &[Window], random: &mut RandomStream) -> Vec<Played> {
+    let centre = 60 + random.integer(-8, 8);
+    let size = random.pick(&[3, 4, 4, 5]);
+    let first = random.weighted(&FIGURES);
+    let second = if random.chance(0.5) { random.weighted(&FIGURES) } else { first };
+    let spread = if random.chance(0.3) { random.uniform(0.01, 0.08) } else { 0.0 };
     let third = scene.setting.metre.compound;
     let mut notes = Vec::new();
     let mut section = 0;
@@ -120,7 +128,7 @@ fn figures(scene: &Scene<'_>, windows: &[Window], dice: &mut Dice) -> Vec<Played
         section += usize::from(window.head);
         let Some(chord) = window.chord else { continue };
         let figure = if section % 2 == 1 { first } else { second };
-        let loudness = 0.6 + dice.normal(0.05);
+        let loudness = 0.6 + random.normal(0.05);
         let from = notes.len();
         play(figure, window.length, &voicing(chord, centre, size), third, &mut notes);
         for note in &mut notes[from..] {
@@ -136,7 +144,7 @@ fn figures(scene: &Scene<'_>, windows: &[Window], dice: &mut Dice) -> Vec<Played
         }
         let mut index = from;
         while index < notes.len() {
-            if dice.chance(0.03) {
+            if random.chance(0.03) {
                 notes.remove(index);
             }
             index += 1;
@@ -148,27 +156,29 @@ fn figures(scene: &Scene<'_>, windows: &[Window], dice: &mut Dice) -> Vec<Played
 /// One chord by one figure, from beat 0 on.
 fn play(figure: Figure, length: f32, pitches: &[i32], third: bool, notes: &mut Vec<Played>) {
     let Some((&low, upper)) = pitches.split_first() else { return };
-    let mut put = |start: f32, held: f32, pitch: i32, loudness: f32| {
+    let mut put = |start: f32, duration: f32, pitch: i32, loudness: f32| {
         if start < length - 1e-3 {
-            notes.push(Played { start, end: start + held, pitch, loudness });
+            notes.push(Played { start, end: start + duration, pitch, loudness });
         }
     };
     // Notes on half a beat are on two thirds of a compound one.
     let swung = |at: f32| if third && at.fract() > 0.01 { at.floor() + 2.0 / 3.0 } else { at };
     match figure {
         Figure::Hold => pitches.iter().for_each(|&pitch| put(0.0, length, pitch, 1.0)),
-        Figure::Blocks(beats, held) => {
+        Figure::Blocks(beats, duration) => {
             for &beat in beats {
-                pitches.iter().for_each(|&p| put(swung(beat), held, p, if beat == 0.0 { 1.1 } else { 0.95 }));
+                pitches
+                    .iter()
+                    .for_each(|&p| put(swung(beat), duration, p, if beat == 0.0 { 1.1 } else { 0.95 }));
             }
             if length > 2.5 {
-                pitches.iter().for_each(|&p| put(2.0, held, p, 0.95));
+                pitches.iter().for_each(|&p| put(2.0, duration, p, 0.95));
             }
         }
-        Figure::Pulse(step, offset, held) => {
+        Figure::Pulse(step, offset, duration) => {
             for n in 0..(length / step).round() as usize {
                 let at = swung(n as f32 * step + offset);
-                pitches.iter().for_each(|&p| put(at, held, p, if n == 0 { 1.1 } else { 0.92 }));
+                pitches.iter().for_each(|&p| put(at, duration, p, if n == 0 { 1.1 } else { 0.92 }));
             }
         }
         Figure::Oompah => {
@@ -183,8 +193,8 @@ fn play(figure: Figure, length: f32, pitches: &[i32], third: bool, notes: &mut V
             let round: Vec<i32> = pitches.iter().chain(pitches[1..].iter().rev().skip(1)).copied().collect();
             for n in 0..(length / step).round() as usize {
                 let at = n as f32 * step;
-                let held = if rings { length - at } else { 1.2 * step };
-                put(at, held, round[n % round.len()], if n == 0 { 1.1 } else { 0.92 });
+                let duration = if rings { length - at } else { 1.2 * step };
+                put(at, duration, round[n % round.len()], if n == 0 { 1.1 } else { 0.92 });
             }
         }
         Figure::Alberti => {

@@ -1,12 +1,12 @@
 //! Chooses which beats of the source are played, in which order.
 
-use crate::dice::Dice;
-use crate::draw::Taste;
+use crate::random_stream::RandomStream;
+use crate::version_seed::VariationRange;
 use crate::work::Setting;
 
 use super::plan::{Backing, Plan};
 
-/// Beats of the source that are played in one go.
+/// Consecutive beats of the source that are played without interruption.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span {
     /// First beat of the source.
@@ -22,19 +22,19 @@ pub struct Span {
 /// Bars of a section.
 const SECTION_BARS: f32 = 8.0;
 
-/// The spans of a version of `beats` played beats. `together` is the stream that all versions of the
-/// work share in an epoch: they begin near a common place, as far apart as the taste says.
+/// The spans of a version of `beats` played beats. `shared` is the random stream of all versions of the
+/// work in an epoch, which therefore begin near a common point; `range` says how near. `own` is that of this version.
 pub(super) fn spans(
     setting: &Setting,
-    taste: &Taste,
+    range: &VariationRange,
     plan: &Plan,
     beats: f32,
-    together: &mut Dice,
-    own: &mut Dice,
+    shared: &mut RandomStream,
+    own: &mut RandomStream,
 ) -> Vec<Span> {
     let bar = setting.metre.bar;
-    let mut begin = beginning(setting, taste, beats / plan.rate * setting.metre.beat_s, together, own);
-    // No version is all introduction: a fifth of it at most.
+    let mut begin = beginning(setting, range, beats / plan.rate * setting.metre.beat_s, shared, own);
+    // At most a fifth of a version is introduction.
     let (enters, alone) = if plan.melody {
         (setting.entry, plan.backing == Backing::None)
     } else {
@@ -44,11 +44,11 @@ pub(super) fn spans(
     if begin < enters {
         begin = begin.max(((enters - introduction) / bar).floor() * bar);
     }
-    let order = order(setting, begin, introduction, taste.edits, own);
-    let silent = if own.chance(0.15 * taste.edits) { own.integer(1, 3) as usize } else { usize::MAX };
+    let order = order(setting, begin, introduction, range.edits, own);
+    let without_melody = if own.chance(0.15 * range.edits) { own.integer(1, 3) as usize } else { usize::MAX };
     let mut spans = Vec::new();
     let mut at = 0.0;
-    if own.chance(0.25 * taste.edits) {
+    if own.chance(0.25 * range.edits) {
         // An introduction: the chords of the first bars without the tune.
         let to = (begin + bar * own.integer(1, 4) as f32).min(order[0].1);
         spans.push(Span { from: begin, to, at, melody: false });
@@ -59,7 +59,7 @@ pub(super) fn spans(
             break;
         }
         if to - from > 1e-3 {
-            spans.push(Span { from, to, at, melody: number != silent });
+            spans.push(Span { from, to, at, melody: number != without_melody });
             at += to - from;
         }
     }
@@ -67,10 +67,16 @@ pub(super) fn spans(
 }
 
 /// The beat of the source on which a version of `length_s` seconds (of the source) begins.
-fn beginning(setting: &Setting, taste: &Taste, length_s: f32, together: &mut Dice, own: &mut Dice) -> f32 {
+fn beginning(
+    setting: &Setting,
+    range: &VariationRange,
+    length_s: f32,
+    shared: &mut RandomStream,
+    own: &mut RandomStream,
+) -> f32 {
     let (bar, beat_s) = (setting.metre.bar, setting.metre.beat_s);
-    let room_s = (setting.beats * beat_s - length_s).clamp(0.0, taste.begin_s);
-    let base = together.uniform(0.0, room_s.max(1e-3)) + own.uniform(-taste.spread_s, taste.spread_s);
+    let latest_s = (setting.beats * beat_s - length_s).clamp(0.0, range.begin_s);
+    let base = shared.uniform(0.0, latest_s.max(1e-3)) + own.uniform(-range.spread_s, range.spread_s);
     let mut begin = (base / beat_s).rem_euclid(setting.beats);
     if base < 0.0 && setting.beats * beat_s > length_s {
         begin = 0.0;
@@ -79,7 +85,13 @@ fn beginning(setting: &Setting, taste: &Taste, length_s: f32, together: &mut Dic
 }
 
 /// The parts of the source in the order in which they are played from beat `begin` on, edited.
-fn order(setting: &Setting, begin: f32, introduction: f32, edits: f32, dice: &mut Dice) -> Vec<(f32, f32)> {
+fn order(
+    setting: &Setting,
+    begin: f32,
+    introduction: f32,
+    edits: f32,
+    random: &mut RandomStream,
+) -> Vec<(f32, f32)> {
     let mut sections = sections(setting);
     if setting.entry > introduction && begin >= setting.entry && sections.len() > 1 {
         sections.remove(0);
@@ -87,10 +99,10 @@ fn order(setting: &Setting, begin: f32, introduction: f32, edits: f32, dice: &mu
     let first = sections.iter().rposition(|section| section.0 <= begin + 1e-3).unwrap_or(0);
     let mut order = vec![(begin, sections[first].1)];
     let count = sections.len();
-    // Twice round is enough to edit; what is missing then comes from the entry on.
+    // All sections twice are enough to edit; what is missing is repeated from the beginning.
     order.extend((1..=2 * count).map(|step| sections[(first + step) % count]));
     if count > 1 {
-        edit(&mut order, edits, dice);
+        edit(&mut order, edits, random);
     }
     order
 }
@@ -113,22 +125,23 @@ fn sections(setting: &Setting) -> Vec<(f32, f32)> {
 }
 
 /// Leaves out, repeats or moves sections.
-fn edit(order: &mut Vec<(f32, f32)>, strength: f32, dice: &mut Dice) {
-    let draw_section = |dice: &mut Dice, count: usize| dice.integer(1, 4.min(count as i32 - 1)) as usize;
-    if dice.chance(0.35 * strength) && order.len() > 2 {
-        let removed = draw_section(dice, order.len());
+fn edit(order: &mut Vec<(f32, f32)>, strength: f32, random: &mut RandomStream) {
+    let draw_section =
+        |random: &mut RandomStream, count: usize| random.integer(1, 4.min(count as i32 - 1)) as usize;
+    if random.chance(0.35 * strength) && order.len() > 2 {
+        let removed = draw_section(random, order.len());
         order.remove(removed);
     }
-    if dice.chance(0.25 * strength) {
-        let repeated = dice.integer(0, 2.min(order.len() as i32 - 1)) as usize;
+    if random.chance(0.25 * strength) {
+        let repeated = random.integer(0, 2.min(order.len() as i32 - 1)) as usize;
         order.insert(repeated, order[repeated]);
     }
-    if dice.chance(0.12 * strength) && order.len() > 2 {
-        let moved = draw_section(dice, order.len());
+    if random.chance(0.12 * strength) && order.len() > 2 {
+        let moved = draw_section(random, order.len());
         order.insert(0, order[moved]);
     }
-    if dice.chance(0.1 * strength) && order.len() > 2 {
-        let swapped = draw_section(dice, order.len());
+    if random.chance(0.1 * strength) && order.len() > 2 {
+        let swapped = draw_section(random, order.len());
         order.swap(0, swapped);
     }
 }
@@ -144,25 +157,32 @@ mod tests {
         let melody = (8..800).map(|n| note(n as f32, 60 + (n * 7 % 12) as u8)).collect();
         let backing = (0..200).map(|n| note(4.0 * n as f32, 40)).collect();
         let metre = Metre { beat_s: 0.5, bar: 4.0, compound: false };
-        Setting::new(Parts { melody, bridge: Vec::new(), backing }, metre, Vec::new()).unwrap()
+        Setting::new(Parts { melody, second_voice: Vec::new(), backing }, metre, Vec::new()).unwrap()
     }
 
     fn drawn(spread_s: f32, edits: f32, version: u64) -> Vec<Span> {
-        let taste = Taste { transpose: [0, 0], tempo: [1.0, 1.0], begin_s: 100.0, spread_s, edits };
+        let range = VariationRange { transpose: [0, 0], tempo: [1.0, 1.0], begin_s: 100.0, spread_s, edits };
         let setting = setting();
-        let dice = |purpose: &str| Dice::new(5, purpose, "w", &[version]);
-        let plan = Plan::draw(&setting, &taste, &dice).full(&setting);
-        spans(&setting, &taste, &plan, 120.0, &mut Dice::new(5, "begin", "w", &[0]), &mut dice("form"))
+        let random = |purpose: &str| RandomStream::new(5, purpose, "w", &[version]);
+        let plan = Plan::draw(&setting, &range, &random).full(&setting);
+        spans(
+            &setting,
+            &range,
+            &plan,
+            120.0,
+            &mut RandomStream::new(5, "begin", "w", &[0]),
+            &mut random("form"),
+        )
     }
 
     #[test]
-    fn the_taste_decides_how_far_apart_versions_begin() {
+    fn spread_determines_how_far_versions_begin_from_each_other() {
         let begins = |spread_s| -> (f32, f32) {
             let all = (0..200).map(|version| drawn(spread_s, 0.0, version)[0].from);
             all.fold((f32::MAX, 0.0), |(low, high), begin| (low.min(begin), high.max(begin)))
         };
         let (low, high) = begins(0.0);
-        // Some begin on the bar line before the common place.
+        // Some begin on the bar line before the common point.
         assert!(high - low <= 4.0, "{low} {high}");
         let (low, high) = begins(6.0);
         assert!((20.0..=28.0).contains(&(high - low)), "{low} {high}");
@@ -171,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_follow_each_other_on_the_played_beats_and_are_within_the_source() {
+    fn spans_are_consecutive_and_within_the_source() {
         let mut edited = 0;
         for version in 0..200 {
             let spans = drawn(50.0, 1.0, version);

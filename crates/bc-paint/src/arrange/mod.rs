@@ -1,6 +1,6 @@
-//! A version as a band would play it.
+//! Arranges a version as a band would play it.
 //!
-//! **In**: a setting of a work, the streams of random numbers of one version, the taste (`[paint]`).
+//! **In**: a setting of a work, the random streams of one version, the ranges of `[paint]`.
 //! **Out**: [`Performance`]: parts of notes in seconds, each with the role that its sound is drawn for.
 //! Random choices are in [`plan`], the order of bars in [`form`], and the parts in the other modules.
 
@@ -12,35 +12,37 @@ mod rhythm;
 mod scene;
 mod style;
 
-use crate::dice::Dice;
-use crate::draw::{Draw, Taste};
 use crate::harmony;
-use crate::performance::{Part, Performance};
+use crate::performance::{InstrumentPart, Performance};
+use crate::random_stream::RandomStream;
+use crate::version_seed::{VariationRange, VersionSeed};
 use crate::work::{Setting, Work};
 
 pub use form::Span;
 pub use plan::{Backing, Plan};
 use scene::{Clock, Scene};
 
-/// Versions of fewer notes are arranged again with all that the source has.
-const FEWEST_TONES: usize = 24;
+/// Versions with fewer notes are arranged again with all parts of the source.
+const MIN_TONES: usize = 24;
 
 /// Arranges one version of `seconds` length.
-pub fn perform(work: &Work, taste: &Taste, draw: Draw, seconds: f32) -> Performance {
-    let position = [draw.epoch, draw.version];
-    let dice = |purpose: &str| Dice::new(draw.seed, purpose, &work.id, &position);
-    let setting = &work.settings[dice("setting").integer(0, work.settings.len() as i32 - 1) as usize];
-    let plan = Plan::draw(setting, taste, &dice);
+pub fn perform(work: &Work, range: &VariationRange, version: VersionSeed, seconds: f32) -> Performance {
+    let position = [version.epoch, version.version];
+    let random = |purpose: &str| RandomStream::new(version.seed, purpose, &work.id, &position);
+    let setting = &work.settings[random("setting").integer(0, work.settings.len() as i32 - 1) as usize];
+    let plan = Plan::draw(setting, range, &random);
     let beats = (seconds * plan.rate / setting.metre.beat_s * 1.15).ceil() + 1.0;
-    let mut together = Dice::new(draw.seed, "begin", &work.id, &[draw.epoch]);
-    let mut spans = form::spans(setting, taste, &plan, beats, &mut together, &mut dice("form"));
-    let played = play(setting, &plan, &spans, beats, &dice);
-    let heard = |part: &Part| part.tones.iter().filter(|tone| tone.start < seconds && tone.end > 0.0).count();
-    if played.parts.iter().map(heard).sum::<usize>() >= FEWEST_TONES {
+    let mut shared = RandomStream::new(version.seed, "begin", &work.id, &[version.epoch]);
+    let mut spans = form::spans(setting, range, &plan, beats, &mut shared, &mut random("form"));
+    let played = play(setting, &plan, &spans, beats, &random);
+    let audible = |part: &InstrumentPart| {
+        part.tones.iter().filter(|tone| tone.start < seconds && tone.end > 0.0).count()
+    };
+    if played.parts.iter().map(audible).sum::<usize>() >= MIN_TONES {
         return played;
     }
     spans.iter_mut().for_each(|span| span.melody = true);
-    play(setting, &plan.full(setting), &spans, beats, &dice)
+    play(setting, &plan.full(setting), &spans, beats, &random)
 }
 
 fn play(
@@ -48,16 +50,16 @@ fn play(
     plan: &Plan,
     spans: &[Span],
     beats: f32,
-    dice: &dyn Fn(&str) -> Dice,
+    random: &dyn Fn(&str) -> RandomStream,
 ) -> Performance {
-    let clock = Clock::new(plan, setting.metre.beat_s, beats as usize, &mut dice("drift"));
-    let scene = Scene { setting, plan, spans, clock, dice };
+    let clock = Clock::new(plan, setting.metre.beat_s, beats as usize, &mut random("drift"));
+    let scene = Scene { setting, plan, spans, clock, random };
     let mut parts = melody::parts(&scene);
     let known = setting.chords.iter().filter(|chord| chord.is_some()).count() * 2 > setting.chords.len();
     let chords = if known {
         setting.chords.clone()
     } else {
-        harmony::harmonise(&setting.melody_chroma, &mut scene.dice("harmony"))
+        harmony::harmonise(&setting.melody_chroma, &mut scene.random("harmony"))
     };
     let windows = backing::coloured(&scene, scene.windows(&chords));
     parts.extend(backing::parts(&scene, &windows));

@@ -1,7 +1,7 @@
-//! Everything that is drawn of a version before notes are touched.
+//! The random choices of a version that are made before any notes are arranged.
 
-use crate::dice::Dice;
-use crate::draw::Taste;
+use crate::random_stream::RandomStream;
+use crate::version_seed::VariationRange;
 use crate::work::Setting;
 
 use super::style::{BassStyle, DrumStyle};
@@ -9,11 +9,11 @@ use super::style::{BassStyle, DrumStyle};
 /// The kind of accompaniment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backing {
-    /// Nothing.
+    /// No accompaniment.
     None,
     /// The source's own notes.
     Source,
-    /// Some of them.
+    /// Some of the source's notes.
     Thinned,
     /// New figures over the chords.
     Chords,
@@ -22,72 +22,74 @@ pub enum Backing {
 /// The choices of a version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Semitones.
+    /// Transposition in semitones.
     pub transpose: i32,
-    /// Above 1 the version is faster than its source.
+    /// Factor on the tempo: above 1 the version is faster than its source.
     pub rate: f32,
     /// Deviation of a beat's length from the last one's, as a logarithm.
     pub drift: f32,
-    /// Where the middle of a beat falls.
+    /// Position of the middle of a beat: 0.5 is even.
     pub swing: f32,
-    /// Deviation of a note's beginning in seconds.
+    /// Standard deviation of a note's beginning in seconds.
     pub jitter_s: f32,
-    /// Semitones out of tune.
+    /// Number of semitones by which the version is out of tune.
     pub tuning: f32,
-    /// Silence before the music.
+    /// Seconds of silence before the music.
     pub lead_in_s: f32,
     /// Whether the tune is played.
     pub melody: bool,
     /// The accompaniment of the version.
     pub backing: Backing,
     /// Whether second voices and fills of the source are played.
-    pub bridge: bool,
-    /// Whether chords are held besides.
+    pub second_voice: bool,
+    /// Whether sustained chords are added.
     pub pad: bool,
     /// The bass line.
     pub bass: Option<BassStyle>,
     /// The drums.
     pub drums: Option<DrumStyle>,
     /// Semitones at which a second instrument doubles the tune; 3 stands for the third of the key.
-    pub double: Option<i32>,
+    pub doubling_interval: Option<i32>,
     /// Octaves of the tune and of the backing, in semitones.
     pub octaves: [i32; 2],
     /// Share of the tune's notes that get an ornament.
     pub ornament: f32,
-    /// How far the tune lags or hurries, in beats.
+    /// Standard deviation of how much the tune lags or hurries, in beats.
     pub rubato: f32,
-    /// How long its notes are held, as a factor.
+    /// Factor on the durations of the tune's notes.
     pub legato: f32,
     /// Share of notes that a thinned backing leaves out.
-    pub thin: f32,
+    pub drop_share: f32,
     /// Share of chords that are substituted by others.
-    pub reharm: f32,
+    pub substitution_share: f32,
     /// Whether chords get sevenths.
     pub sevenths: bool,
 }
 
 /// The line-up of a version.
-struct Players {
+struct LineUp {
     melody: bool,
     backing: Backing,
-    bridge: bool,
+    second_voice: bool,
     pad: bool,
     bass: Option<BassStyle>,
     drums: Option<DrumStyle>,
 }
 
-impl Players {
-    fn draw(setting: &Setting, dice: &mut Dice) -> Self {
+impl LineUp {
+    fn draw(setting: &Setting, random: &mut RandomStream) -> Self {
         let [melody, has_backing] =
             [&setting.parts.melody, &setting.parts.backing].map(|part| !part.is_empty());
-        let number = dice.uniform(0.0, 1.0);
+        let number = random.uniform(0.0, 1.0);
         let melody = melody && !(number < 0.1 && has_backing);
         let backing = match number {
-            _ if !melody && dice.chance(0.65) => Backing::Source,
+            _ if !melody && random.chance(0.65) => Backing::Source,
             _ if !melody => Backing::Thinned,
             _ if number > 0.9 => Backing::None,
             _ if !has_backing => Backing::Chords,
-            _ => dice.weighted(&[(Backing::Source, 0.25), (Backing::Thinned, 0.15), (Backing::Chords, 0.6)]),
+            _ => {
+                random.weighted(&[(Backing::Source, 0.25), (Backing::Thinned, 0.15), (Backing::Chords, 0.6)])
+            }
         };
         let chance = |source: f32, thinned: f32, chords: f32, none: f32| match backing {
             Backing::Source => source,
@@ -98,40 +100,45 @@ impl Players {
         Self {
             melody,
             backing,
-            bridge: dice.chance(chance(0.6, 0.45, 0.3, 0.1)),
-            pad: dice.chance(chance(0.12, 0.2, 0.3, 0.0)),
-            bass: dice.chance(chance(0.3, 0.5, 0.7, 0.2)).then(|| BassStyle::draw(dice)),
-            drums: dice.chance(0.45).then(|| DrumStyle::draw(dice)),
+            second_voice: random.chance(chance(0.6, 0.45, 0.3, 0.1)),
+            pad: random.chance(chance(0.12, 0.2, 0.3, 0.0)),
+            bass: random.chance(chance(0.3, 0.5, 0.7, 0.2)).then(|| BassStyle::draw(random)),
+            drums: random.chance(0.45).then(|| DrumStyle::draw(random)),
         }
     }
 }
 
 impl Plan {
-    /// This plan with all parts that the source has: for works of which a drawn line-up left next to nothing.
+    /// This plan with all parts that the source has: for works of which the drawn line-up has almost no notes.
     pub(super) fn full(self, setting: &Setting) -> Self {
         let has = |part: &[crate::work::Note]| !part.is_empty();
         Self {
             melody: has(&setting.parts.melody),
-            bridge: has(&setting.parts.bridge),
+            second_voice: has(&setting.parts.second_voice),
             backing: if has(&setting.parts.backing) { Backing::Source } else { Backing::Chords },
             ..self
         }
     }
 
-    pub(super) fn draw(setting: &Setting, taste: &Taste, dice: &impl Fn(&str) -> Dice) -> Self {
-        let mut d = dice("key");
-        let transpose = d.integer(taste.transpose[0], taste.transpose[1]);
+    pub(super) fn draw(
+        setting: &Setting,
+        range: &VariationRange,
+        random: &impl Fn(&str) -> RandomStream,
+    ) -> Self {
+        let mut d = random("key");
+        let transpose = d.integer(range.transpose[0], range.transpose[1]);
         let tuning = if d.chance(0.7) { d.normal(0.14).clamp(-0.5, 0.5) } else { 0.0 };
-        let rate = dice("tempo").log_uniform(taste.tempo[0], taste.tempo[1]);
-        let mut d = dice("groove");
+        let rate = random("tempo").log_uniform(range.tempo[0], range.tempo[1]);
+        let mut d = random("groove");
         let drift = if d.chance(0.5) { d.uniform(0.002, 0.012) } else { 0.0 };
         let straight = if setting.metre.compound { 0.667 } else { 0.5 };
         let swing = if d.chance(0.2) && !setting.metre.compound { d.uniform(0.55, 0.67) } else { straight };
         let jitter_s = d.uniform(0.0, 0.03);
         let lead_in_s = if d.chance(0.4) { d.uniform(0.1, 1.5) } else { 0.0 };
-        let Players { melody, backing, bridge, pad, bass, drums } = Players::draw(setting, &mut dice("cast"));
-        let mut d = dice("line");
-        let double = d.weighted(&[
+        let LineUp { melody, backing, second_voice, pad, bass, drums } =
+            LineUp::draw(setting, &mut random("cast"));
+        let mut d = random("line");
+        let doubling_interval = d.weighted(&[
             (None, 0.76),
             (Some(12), 0.07),
             (Some(-12), 0.05),
@@ -145,9 +152,9 @@ impl Plan {
         let ornament = if d.chance(0.65) { d.uniform(0.03, 0.2) } else { 0.0 };
         let rubato = if d.chance(0.55) { d.uniform(0.02, 0.16) } else { 0.0 };
         let legato = d.uniform(0.5, 1.15);
-        let mut d = dice("chords");
-        let thin = d.uniform(0.2, 0.6);
-        let reharm = if d.chance(0.4) { d.uniform(0.05, 0.3) } else { 0.0 };
+        let mut d = random("chords");
+        let drop_share = d.uniform(0.2, 0.6);
+        let substitution_share = if d.chance(0.4) { d.uniform(0.05, 0.3) } else { 0.0 };
         let sevenths = d.chance(0.2);
         Self {
             transpose,
@@ -159,17 +166,17 @@ impl Plan {
             lead_in_s,
             melody,
             backing,
-            bridge,
+            second_voice,
             pad,
             bass,
             drums,
-            double,
+            doubling_interval,
             octaves,
             ornament,
             rubato,
             legato,
-            thin,
-            reharm,
+            drop_share,
+            substitution_share,
             sevenths,
         }
     }

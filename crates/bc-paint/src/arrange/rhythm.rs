@@ -1,26 +1,26 @@
 //! Bass lines and drums.
 
-use crate::dice::Dice;
-use crate::performance::{Drum, Hit, Part, Role};
+use crate::performance::{Drum, Hit, InstrumentPart, Role};
+use crate::random_stream::RandomStream;
 
 use super::scene::{Played, Scene, Window};
 use super::style::{BassStyle, DrumStyle};
 
 /// The bass part, if there is one.
-pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<Part> {
+pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<InstrumentPart> {
     let style = scene.plan.bass?;
-    let mut dice = scene.dice("bass");
-    let lowest = 28 + dice.integer(-2, 5);
+    let mut random = scene.random("bass");
+    let lowest = 28 + random.integer(-2, 5);
     let pitch_of = |class: u8| lowest + (i32::from(class) - lowest).rem_euclid(12);
     let mut notes = Vec::new();
-    for (place, window) in windows.iter().enumerate() {
+    for (index, window) in windows.iter().enumerate() {
         let Some(chord) = window.chord else { continue };
         let root = pitch_of(chord.root);
-        let loudness = 0.7 + dice.normal(0.05);
-        let mut put = |at: f32, held: f32, pitch: i32| {
+        let loudness = 0.7 + random.normal(0.05);
+        let mut put = |at: f32, duration: f32, pitch: i32| {
             if at < window.length - 1e-3 {
                 let start = window.start + at;
-                notes.push(Played { start, end: start + 0.95 * held, pitch, loudness });
+                notes.push(Played { start, end: start + 0.95 * duration, pitch, loudness });
             }
         };
         let beats = window.length.round().max(1.0) as usize;
@@ -39,9 +39,9 @@ pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<Part> {
                 put(0.0, 0.95, root);
                 let tones: Vec<i32> = chord.intervals().map(i32::from).collect();
                 for beat in 1..beats {
-                    let next = windows.get(place + 1).and_then(|next| next.chord);
+                    let next = windows.get(index + 1).and_then(|next| next.chord);
                     let pitch = match next {
-                        Some(next) if beat + 1 == beats => pitch_of(next.root) + dice.pick(&[-1, 1, 2]),
+                        Some(next) if beat + 1 == beats => pitch_of(next.root) + random.pick(&[-1, 1, 2]),
                         _ => root + tones[beat % tones.len()],
                     };
                     put(beat as f32, 0.95, pitch);
@@ -49,14 +49,14 @@ pub(super) fn bass(scene: &Scene<'_>, windows: &[Window]) -> Option<Part> {
             }
         }
     }
-    let gain = 10f32.powf(dice.uniform(-6.0, 1.0) / 20.0);
-    Some(Part { role: Role::Bass, tones: scene.tones(&notes, 0, &mut dice), gain })
+    let gain = 10f32.powf(random.uniform(-6.0, 1.0) / 20.0);
+    Some(InstrumentPart { role: Role::Bass, tones: scene.tones(&notes, 0, &mut random), gain })
 }
 
 /// The drums' hits, none if there are no drums.
 pub(super) fn drums(scene: &Scene<'_>, windows: &[Window]) -> Vec<Hit> {
     let Some(style) = scene.plan.drums else { return Vec::new() };
-    let mut dice = scene.dice("drums");
+    let mut random = scene.random("drums");
     let mut hits = Vec::new();
     let bar = scene.setting.metre.bar.round().max(1.0) as usize;
     let mut beat = 0;
@@ -69,7 +69,7 @@ pub(super) fn drums(scene: &Scene<'_>, windows: &[Window]) -> Vec<Hit> {
         }
         for n in 0..window.length.round() as usize {
             let at = window.start + n as f32;
-            beat_of(style, beat % bar, bar, &mut dice, |offset, drum, loudness| {
+            beat_of(style, beat % bar, bar, &mut random, |offset, drum, loudness| {
                 hits.push((at + offset, drum, loudness));
             });
             beat += 1;
@@ -77,33 +77,39 @@ pub(super) fn drums(scene: &Scene<'_>, windows: &[Window]) -> Vec<Hit> {
     }
     hits.into_iter()
         .map(|(at, drum, loudness)| Hit {
-            at: scene.clock.seconds(at) + dice.normal(0.4 * scene.plan.jitter_s),
+            at: scene.clock.seconds(at) + random.normal(0.4 * scene.plan.jitter_s),
             drum,
-            loudness: (loudness * (1.0 + dice.normal(0.08))).clamp(0.1, 1.0),
+            loudness: (loudness * (1.0 + random.normal(0.08))).clamp(0.1, 1.0),
         })
         .collect()
 }
 
 /// The hits of one beat of a bar: offset in beats, drum, loudness.
-fn beat_of(style: DrumStyle, beat: usize, bar: usize, dice: &mut Dice, mut hit: impl FnMut(f32, Drum, f32)) {
-    let one = beat == 0;
-    let back = beat % 2 == 1 && bar != 3;
+fn beat_of(
+    style: DrumStyle,
+    beat: usize,
+    bar: usize,
+    random: &mut RandomStream,
+    mut hit: impl FnMut(f32, Drum, f32),
+) {
+    let downbeat = beat == 0;
+    let backbeat = beat % 2 == 1 && bar != 3;
     match style {
         DrumStyle::Rock => {
             hit(0.0, Drum::Hat, 0.55);
             hit(0.5, Drum::Hat, 0.4);
-            if one || (beat == 2 && bar != 3) {
+            if downbeat || (beat == 2 && bar != 3) {
                 hit(0.0, Drum::Kick, 0.8);
             } else {
                 hit(0.0, Drum::Snare, 0.72);
             }
-            if beat == 2 && dice.chance(0.4) {
+            if beat == 2 && random.chance(0.4) {
                 hit(0.5, Drum::Kick, 0.68);
             }
         }
         DrumStyle::Ballad => {
             hit(0.0, Drum::Hat, 0.45);
-            if one {
+            if downbeat {
                 hit(0.0, Drum::Kick, 0.7);
             } else if beat == 2 {
                 hit(0.0, Drum::Snare, 0.6);
@@ -112,7 +118,7 @@ fn beat_of(style: DrumStyle, beat: usize, bar: usize, dice: &mut Dice, mut hit: 
         DrumStyle::Four => {
             hit(0.0, Drum::Kick, 0.82);
             hit(0.5, Drum::Hat, 0.5);
-            if back {
+            if backbeat {
                 hit(0.0, Drum::Snare, 0.66);
             }
         }
@@ -120,7 +126,7 @@ fn beat_of(style: DrumStyle, beat: usize, bar: usize, dice: &mut Dice, mut hit: 
             hit(0.0, Drum::Kick, 0.6);
             hit(0.0, Drum::Hat, 0.44);
             hit(0.5, Drum::Hat, 0.38);
-            if one {
+            if downbeat {
                 hit(0.0, Drum::Snare, 0.5);
             } else if beat == 1 {
                 hit(0.5, Drum::Snare, 0.5);
@@ -128,7 +134,7 @@ fn beat_of(style: DrumStyle, beat: usize, bar: usize, dice: &mut Dice, mut hit: 
         }
         DrumStyle::Shaker => {
             (0..4).for_each(|n| hit(n as f32 / 4.0, Drum::Hat, if n == 0 { 0.47 } else { 0.36 }));
-            if one {
+            if downbeat {
                 hit(0.0, Drum::Kick, 0.6);
             }
         }

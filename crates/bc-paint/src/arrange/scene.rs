@@ -1,8 +1,8 @@
 //! The inputs that the parts of a version are arranged from: the setting and the plan on the beats that are played.
 
-use crate::dice::Dice;
 use crate::harmony::Chord;
 use crate::performance::Tone;
+use crate::random_stream::RandomStream;
 use crate::work::{Note, Setting};
 
 use super::form::Span;
@@ -15,15 +15,15 @@ pub(super) struct Scene<'a> {
     pub spans: &'a [Span],
     pub clock: Clock,
     /// The streams of this version by purpose.
-    pub dice: &'a dyn Fn(&str) -> Dice,
+    pub random: &'a dyn Fn(&str) -> RandomStream,
 }
 
 impl Scene<'_> {
-    pub fn dice(&self, purpose: &str) -> Dice {
-        (self.dice)(purpose)
+    pub fn random(&self, purpose: &str) -> RandomStream {
+        (self.random)(purpose)
     }
 
-    /// A part's notes on the played beats, in the spans that `plays` says.
+    /// A part's notes on the played beats, in those spans for which `plays` is true.
     pub fn played(&self, notes: &[Note], plays: impl Fn(&Span) -> bool) -> Vec<Played> {
         let mut played = Vec::new();
         for span in self.spans.iter().filter(|span| plays(span)) {
@@ -60,9 +60,9 @@ impl Scene<'_> {
     }
 
     /// The tones of played notes, at their times and in the version's key.
-    pub fn tones(&self, notes: &[Played], octave: i32, dice: &mut Dice) -> Vec<Tone> {
+    pub fn tones(&self, notes: &[Played], octave: i32, random: &mut RandomStream) -> Vec<Tone> {
         let jitter = self.plan.jitter_s;
-        let in_reach = |pitch: i32| {
+        let in_range = |pitch: i32| {
             let mut pitch = pitch + octave + self.plan.transpose;
             while pitch > 103 {
                 pitch -= 12;
@@ -75,11 +75,11 @@ impl Scene<'_> {
         notes
             .iter()
             .map(|note| {
-                let late = dice.normal(jitter).clamp(-2.5 * jitter, 2.5 * jitter);
+                let late = random.normal(jitter).clamp(-2.5 * jitter, 2.5 * jitter);
                 let start = self.clock.seconds(note.start) + late;
                 let end = (self.clock.seconds(note.end) + late).max(start + 0.04);
-                let loudness = (note.loudness * (1.0 + dice.normal(0.07))).clamp(0.1, 1.2);
-                Tone { start, end, pitch: in_reach(note.pitch), loudness }
+                let loudness = (note.loudness * (1.0 + random.normal(0.07))).clamp(0.1, 1.2);
+                Tone { start, end, pitch: in_range(note.pitch), loudness }
             })
             .collect()
     }
@@ -103,11 +103,11 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub fn new(plan: &Plan, beat_s: f32, beats: usize, dice: &mut Dice) -> Self {
+    pub fn new(plan: &Plan, beat_s: f32, beats: usize, random: &mut RandomStream) -> Self {
         let (mut now, mut level, mut seconds) = (plan.lead_in_s, 0.0f32, Vec::with_capacity(beats + 2));
         for _ in 0..beats + 2 {
             seconds.push(now);
-            level = 0.98 * level + dice.normal(plan.drift);
+            level = 0.98 * level + random.normal(plan.drift);
             now += beat_s / plan.rate * level.clamp(-0.12, 0.12).exp();
         }
         Self { beats: seconds, swing: plan.swing }

@@ -1,6 +1,6 @@
 //! Styles of bass lines and drums.
 
-use crate::dice::Dice;
+use crate::random_stream::RandomStream;
 
 /// How a bass moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub enum BassStyle {
 }
 
 impl BassStyle {
-    pub(super) fn draw(dice: &mut Dice) -> Self {
-        dice.weighted(&[
+    pub(super) fn draw(random: &mut RandomStream) -> Self {
+        random.weighted(&[
             (Self::Long, 0.3),
             (Self::Fifth, 0.25),
             (Self::Pulse, 0.2),
@@ -45,8 +45,8 @@ pub enum DrumStyle {
 }
 
 impl DrumStyle {
-    pub(super) fn draw(dice: &mut Dice) -> Self {
-        dice.weighted(&[
+    pub(super) fn draw(random: &mut RandomStream) -> Self {
+        random.weighted(&[
             (Self::Rock, 0.34),
             (Self::Ballad, 0.26),
             (Self::Four, 0.15),

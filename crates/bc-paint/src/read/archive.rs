@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// Longest MIDI file that is read: POP909's longest is 90 kB.
-const MOST_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 
 /// A MIDI file.
 pub struct File {
-    /// Path of the file, for errors.
-    pub place: String,
-    /// Name of the file without the ending, which is the work's.
+    /// Path of the file in error messages.
+    pub name_in_errors: String,
+    /// Name of the file without its extension, which is the id of the work.
     pub name: String,
     /// Content of the file.
     pub content: Vec<u8>,
@@ -50,7 +50,7 @@ pub fn folder(path: &Path) -> Result<Vec<File>> {
 
 fn read_file(path: &Path) -> Result<File> {
     let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(File { place: path.display().to_string(), name: stem(path), content })
+    Ok(File { name_in_errors: path.display().to_string(), name: stem(path), content })
 }
 
 /// The base arrangements of a tar archive.
@@ -65,9 +65,9 @@ pub fn tar(path: &Path, content: impl Read) -> Result<Vec<File>> {
             continue;
         }
         let mut content = Vec::new();
-        entry.take(MOST_BYTES).read_to_end(&mut content).with_context(damaged)?;
-        let place = format!("{} in {}", inside.display(), path.display());
-        files.push(File { place, name: stem(&inside), content });
+        entry.take(MAX_BYTES).read_to_end(&mut content).with_context(damaged)?;
+        let name_in_errors = format!("{} in {}", inside.display(), path.display());
+        files.push(File { name_in_errors, name: stem(&inside), content });
     }
     Ok(files)
 }

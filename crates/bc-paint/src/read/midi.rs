@@ -9,19 +9,19 @@ use super::archive::File;
 use crate::work::{Metre, Note, Parts, Setting, Work};
 
 /// Works with fewer notes are left out, as fragments.
-const FEWEST_NOTES: usize = 24;
+const MIN_NOTES: usize = 24;
 /// Longer files are taken for damaged: ten hours at 120 beats a minute.
-const MOST_BEATS: f64 = 72_000.0;
+const MAX_BEATS: f64 = 72_000.0;
 
 /// One work for each file; files without the tracks, or with next to no notes, give none.
 pub(super) fn works(files: Vec<File>) -> Result<Vec<Work>> {
     let mut works = BTreeMap::new();
     for file in files {
-        let setting = setting(&file.content).with_context(|| file.place.clone())?;
+        let setting = setting(&file.content).with_context(|| file.name_in_errors.clone())?;
         let Some(setting) = setting else { continue };
         let work = Work { id: file.name.clone(), title: file.name.clone(), settings: vec![setting] };
         if works.insert(file.name.clone(), work).is_some() {
-            bail!("{}: a second song of that name; rename one folder and its file", file.place);
+            bail!("{}: a second song of that name; rename one folder and its file", file.name_in_errors);
         }
     }
     Ok(works.into_values().collect())
@@ -42,40 +42,41 @@ pub fn setting(content: &[u8]) -> Result<Option<Setting>> {
     let mut tempi = Vec::new();
     let mut last = 0;
     for track in &midi.tracks {
-        let Read { name, notes, tempi: found, end } = read_track(track, ticks);
-        tempi.extend(found);
+        let TrackNotes { name, notes, tempi: track_tempi, end } = read_track(track, ticks);
+        tempi.extend(track_tempi);
         last = end.max(last);
         let name = name.to_uppercase();
-        let part = [("MEL", &mut parts.melody), ("BRIDGE", &mut parts.bridge), ("PIAN", &mut parts.backing)]
-            .into_iter()
-            .find(|(word, _)| name.contains(word));
+        let part =
+            [("MEL", &mut parts.melody), ("BRIDGE", &mut parts.second_voice), ("PIAN", &mut parts.backing)]
+                .into_iter()
+                .find(|(word, _)| name.contains(word));
         if let Some((_, part)) = part
             && part.is_empty()
         {
             *part = notes;
         }
     }
-    if parts.melody.len() + parts.bridge.len() + parts.backing.len() < FEWEST_NOTES {
+    if parts.melody.len() + parts.second_voice.len() + parts.backing.len() < MIN_NOTES {
         return Ok(None);
     }
     ensure!(
-        last as f64 <= MOST_BEATS * ticks,
-        "lasts more than {MOST_BEATS} beats, which is too long for a song"
+        last as f64 <= MAX_BEATS * ticks,
+        "lasts more than {MAX_BEATS} beats, which is too long for a song"
     );
     let beat_s = mean_beat(tempi, last).clamp(0.2, 3.0) as f32;
     Ok(Setting::new(parts, Metre { beat_s, bar: 4.0, compound: false }, Vec::new()))
 }
 
-/// A track's name, its notes in beats, its changes of tempo (tick, seconds of a beat), its last tick.
-struct Read {
+/// What is read of a track: its name, notes in beats, tempo changes (tick, seconds per beat), and its last tick.
+struct TrackNotes {
     name: String,
     notes: Vec<Note>,
     tempi: Vec<(u64, f64)>,
     end: u64,
 }
 
-fn read_track(track: &[midly::TrackEvent<'_>], ticks: f64) -> Read {
-    let mut read = Read { name: String::new(), notes: Vec::new(), tempi: Vec::new(), end: 0 };
+fn read_track(track: &[midly::TrackEvent<'_>], ticks: f64) -> TrackNotes {
+    let mut read = TrackNotes { name: String::new(), notes: Vec::new(), tempi: Vec::new(), end: 0 };
     let mut sounding: BTreeMap<u8, (u64, u8)> = BTreeMap::new();
     for event in track {
         read.end += u64::from(event.delta.as_int());
@@ -138,23 +139,23 @@ mod tests {
             track.extend([0, 0x90, 60 + n % 12, 100, 0x60, 0x80, 60 + n % 12, 0]);
         }
         track.extend([0, 0xFF, 0x2F, 0]);
-        let mut made = b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk".to_vec();
-        made.extend((track.len() as u32).to_be_bytes());
-        made.extend(track);
-        made
+        let mut content = b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk".to_vec();
+        content.extend((track.len() as u32).to_be_bytes());
+        content.extend(track);
+        content
     }
 
     #[test]
-    fn notes_are_in_beats_and_the_tempo_is_the_files() {
-        let made = setting(&file("MELODY", 40)).unwrap().unwrap();
-        assert_eq!(made.parts.melody.len(), 40);
-        assert!((made.metre.beat_s - 0.4).abs() < 1e-6);
-        assert_eq!(made.parts.melody[3].start - made.parts.melody[2].start, 1.0);
-        assert_eq!(made.parts.melody[3].pitch, 63);
+    fn notes_are_in_beats_and_the_tempo_is_read() {
+        let setting = super::setting(&file("MELODY", 40)).unwrap().unwrap();
+        assert_eq!(setting.parts.melody.len(), 40);
+        assert!((setting.metre.beat_s - 0.4).abs() < 1e-6);
+        assert_eq!(setting.parts.melody[3].start - setting.parts.melody[2].start, 1.0);
+        assert_eq!(setting.parts.melody[3].pitch, 63);
     }
 
     #[test]
-    fn files_without_a_melody_give_no_setting_and_other_formats_are_errors() {
+    fn files_without_notes_give_no_setting_and_other_formats_are_errors() {
         assert_eq!(setting(&file("DRUMS", 40)).unwrap(), None);
         assert_eq!(setting(&file("MELODY", 5)).unwrap(), None);
         let error = setting(b"RIFF....").unwrap_err().to_string();
@@ -169,17 +170,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_damaged_file_is_an_error_or_fewer_notes_never_a_panic(
-            places in proptest::collection::vec((0usize..500, any::<u8>()), 1..12), cut in 0usize..600,
+        fn damaged_midi_files_never_panic(
+            changes in proptest::collection::vec((0usize..500, any::<u8>()), 1..12), cut in 0usize..600,
         ) {
             let mut content = file("PIANO", 50);
-            for (place, value) in places {
+            for (index, value) in changes {
                 let length = content.len();
-                content[place % length] = value;
+                content[index % length] = value;
             }
             content.truncate(cut.max(1));
-            if let Ok(Some(made)) = setting(&content) {
-                prop_assert!(made.parts.backing.iter().all(|note| note.start.is_finite() && note.pitch < 128));
+            if let Ok(Some(setting)) = super::setting(&content) {
+                prop_assert!(setting.parts.backing.iter().all(|note| note.start.is_finite() && note.pitch < 128));
             }
         }
     }

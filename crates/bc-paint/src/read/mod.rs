@@ -1,4 +1,4 @@
-//! Works from files.
+//! Reads works from files.
 //!
 //! **In**: a folder or `.tar`/`.tar.xz` of MIDI files ([`midi`]), or JSON lines, `.jsonl`/`.jsonl.xz`
 //! ([`tunes`]). **Out**: works with at least one setting that can be painted, sorted by id. What cannot be

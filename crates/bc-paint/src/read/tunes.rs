@@ -15,11 +15,11 @@ use crate::harmony::Chord;
 use crate::work::{Metre, Note, Parts, Setting, Work};
 
 /// Settings of fewer melody notes are left out.
-const FEWEST_NOTES: usize = 16;
+const MIN_NOTES: usize = 16;
 /// Later onsets are taken for a mistake: ten hours at 120 quarter notes a minute.
-const MOST_QUARTERS: f32 = 72_000.0;
+const MAX_QUARTERS: f32 = 72_000.0;
 /// The tempo of a setting without one, in quarter notes a minute.
-const USUAL_TEMPO: f32 = 110.0;
+const DEFAULT_TEMPO: f32 = 110.0;
 
 #[derive(Deserialize)]
 struct Line {
@@ -35,16 +35,16 @@ struct Line {
     chords: Vec<(f32, f32, String)>,
 }
 
-/// The works of a file; settings of one work are put together.
+/// The works of a file; settings of one work are merged.
 pub(super) fn works(path: &Path, content: impl Read) -> Result<Vec<Work>> {
     let mut works: BTreeMap<String, Work> = BTreeMap::new();
     for (number, line) in BufReader::new(content).lines().enumerate() {
-        let place = || format!("{}:{}", path.display(), number + 1);
-        let line = line.with_context(place)?;
+        let file_and_line = || format!("{}:{}", path.display(), number + 1);
+        let line = line.with_context(file_and_line)?;
         if line.trim().is_empty() {
             continue;
         }
-        let Some((id, title, setting)) = parse(&line).with_context(place)? else { continue };
+        let Some((id, title, setting)) = parse(&line).with_context(file_and_line)? else { continue };
         let new = || Work { id: id.clone(), title, settings: Vec::new() };
         works.entry(id.clone()).or_insert_with(new).settings.push(setting);
     }
@@ -58,23 +58,23 @@ pub(super) fn works(path: &Path, content: impl Read) -> Result<Vec<Work>> {
 pub fn parse(line: &str) -> Result<Option<(String, String, Setting)>> {
     let line: Line = serde_json::from_str(line).context("is not a tune")?;
     ensure!(!line.work.is_empty(), "is not a tune: `work` is empty");
-    let sane = |value: f32| (0.0..=MOST_QUARTERS).contains(&value);
+    let in_range = |value: f32| (0.0..=MAX_QUARTERS).contains(&value);
     for (onset, duration, pitch, _) in &line.notes {
         ensure!(
-            sane(*onset) && sane(*duration) && *pitch < 128,
-            "is not a tune: the note [{onset}, {duration}, {pitch}, ...] is out of range (onset and duration from 0 to {MOST_QUARTERS} quarter notes, pitch below 128)"
+            in_range(*onset) && in_range(*duration) && *pitch < 128,
+            "is not a tune: the note [{onset}, {duration}, {pitch}, ...] is out of range (onset and duration from 0 to {MAX_QUARTERS} quarter notes, pitch below 128)"
         );
     }
     for (onset, duration, symbol) in &line.chords {
         ensure!(
-            sane(*onset) && sane(*duration),
+            in_range(*onset) && in_range(*duration),
             "is not a tune: the chord [{onset}, {duration}, {symbol}] is out of range"
         );
     }
     let (quarters, compound) = meter(line.meter.as_deref());
     // A beat of a jig is three eighths.
     let beat = if compound { 1.5 } else { 1.0 };
-    let tempo = line.tempo_hint.filter(|tempo| tempo.is_finite()).unwrap_or(USUAL_TEMPO).clamp(60.0, 170.0);
+    let tempo = line.tempo_hint.filter(|tempo| tempo.is_finite()).unwrap_or(DEFAULT_TEMPO).clamp(60.0, 170.0);
     let mut parts = Parts::default();
     for (onset, duration, pitch, voice) in line.notes {
         let (part, loudness) =
@@ -82,7 +82,7 @@ pub fn parse(line: &str) -> Result<Option<(String, String, Setting)>> {
         let start = onset / beat;
         part.push(Note { start, end: start + duration.max(0.1) / beat, pitch, loudness });
     }
-    if parts.melody.len() < FEWEST_NOTES {
+    if parts.melody.len() < MIN_NOTES {
         return Ok(None);
     }
     let chords = line
@@ -97,7 +97,7 @@ pub fn parse(line: &str) -> Result<Option<(String, String, Setting)>> {
     Ok(setting.map(|setting| (line.work, line.title.unwrap_or_default(), setting)))
 }
 
-/// Quarter notes of a bar, and whether its beats have three parts. What is no metre is taken for 4/4.
+/// Quarter notes of a bar, and whether its beats have three parts. Text that is no metre counts as 4/4.
 fn meter(text: Option<&str>) -> (f32, bool) {
     let parsed = text.and_then(|text| {
         let (count, unit) = text.split_once('/')?;
@@ -129,17 +129,17 @@ mod tests {
     }
 
     #[test]
-    fn a_jigs_beats_are_dotted_quarters() {
-        let (id, title, made) = parse(&line(48, "\"6/8\"")).unwrap().unwrap();
+    fn beats_of_a_jig_are_dotted_quarters() {
+        let (id, title, setting) = parse(&line(48, "\"6/8\"")).unwrap().unwrap();
         assert_eq!((id.as_str(), title.as_str()), ("a:1", "A"));
-        assert_eq!((made.metre.bar, made.metre.compound), (2.0, true));
-        assert!((made.metre.beat_s - 90.0 / 110.0).abs() < 1e-6);
-        let step = made.parts.melody[1].start - made.parts.melody[0].start;
+        assert_eq!((setting.metre.bar, setting.metre.compound), (2.0, true));
+        assert!((setting.metre.beat_s - 90.0 / 110.0).abs() < 1e-6);
+        let step = setting.parts.melody[1].start - setting.parts.melody[0].start;
         assert!((step - 1.0 / 3.0).abs() < 1e-5);
     }
 
     #[test]
-    fn settings_of_one_work_are_put_together_and_errors_name_the_line() {
+    fn settings_of_one_work_are_merged_and_errors_name_the_line() {
         let text = format!("{}\n\n{}\n", line(40, "\"4/4\""), line(30, "null"));
         let works = works(Path::new("x.jsonl"), text.as_bytes()).unwrap();
         assert_eq!((works.len(), works[0].settings.len()), (1, 2));
@@ -154,13 +154,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_damaged_line_is_an_error_or_another_tune_never_a_panic(
-            places in proptest::collection::vec((0usize..2000, any::<u8>()), 1..8),
+        fn damaged_lines_never_panic(
+            changes in proptest::collection::vec((0usize..2000, any::<u8>()), 1..8),
         ) {
             let mut content = line(60, "\"3/4\"").into_bytes();
-            for (place, value) in places {
+            for (index, value) in changes {
                 let length = content.len();
-                content[place % length] = value;
+                content[index % length] = value;
             }
             if let Ok(text) = String::from_utf8(content) {
                 let _ = parse(&text);
@@ -168,14 +168,14 @@ mod tests {
         }
 
         #[test]
-        fn any_metre_and_any_notes_in_range_make_a_setting_or_none(
+        fn any_metre_and_notes_in_range_are_accepted(
             notes in proptest::collection::vec((0.0f32..500.0, 0.0f32..20.0, 0u8..128, 0u32..3), 0..80),
             meter in "[0-9]{1,3}/[0-9]{1,2}", tempo in proptest::option::of(-10.0f32..1e6),
         ) {
             let line = serde_json::json!({"work": "w", "meter": meter, "tempo_hint": tempo, "notes": notes});
-            if let Some((_, _, made)) = parse(&line.to_string()).unwrap() {
-                prop_assert!(made.beats.is_finite() && made.beats > 0.0);
-                prop_assert_eq!(made.chords.len(), made.melody_chroma.len());
+            if let Some((_, _, setting)) = parse(&line.to_string()).unwrap() {
+                prop_assert!(setting.beats.is_finite() && setting.beats > 0.0);
+                prop_assert_eq!(setting.chords.len(), setting.melody_chroma.len());
             }
         }
     }

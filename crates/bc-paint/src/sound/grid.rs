@@ -34,7 +34,7 @@ pub struct Grid {
     /// Power of a steady sine of amplitude 1 at each bin's centre: `l_b / 4`.
     pub height: Vec<f32>,
     /// Number of independent noise values that a column averages, for each bin.
-    pub looks: Vec<f32>,
+    pub effective_samples: Vec<f32>,
     /// Share of the power at a distance of `n / STEPS - REACH` bins above a bin's centre.
     lobe: Vec<f32>,
 }
@@ -55,7 +55,7 @@ impl Grid {
                 hann_response(q * (2f64.powf(distance / octave) - 1.0)).powi(2) as f32
             })
             .collect();
-        let looks = lengths
+        let effective_samples = lengths
             .iter()
             .map(|length| (column_s / (0.4 * length / rate)).clamp(1.0, f64::from(settings.pool)) as f32)
             .collect();
@@ -69,7 +69,7 @@ impl Grid {
             origin_s: (-0.5 * f64::from(settings.hop_length) / rate) as f32,
             window_s: lengths.iter().map(|length| (length / rate) as f32).collect(),
             height: lengths.iter().map(|length| (length / 4.0) as f32).collect(),
-            looks,
+            effective_samples,
             lobe,
         }
     }
@@ -86,19 +86,19 @@ impl Grid {
 
     /// The share of a tone's power in a bin whose centre is `distance` bins below the tone.
     pub fn response(&self, distance: f32) -> f32 {
-        let place = (distance + REACH) * STEPS;
-        if !(0.0..2.0 * REACH * STEPS).contains(&place) {
+        let position = (distance + REACH) * STEPS;
+        if !(0.0..2.0 * REACH * STEPS).contains(&position) {
             return 0.0;
         }
-        let left = place as usize;
-        let share = place - left as f32;
+        let left = position as usize;
+        let share = position - left as f32;
         (1.0 - share) * self.lobe[left] + share * self.lobe[left + 1]
     }
 
     /// The bins around a position and their shares of the power, as (bin, share).
-    pub fn lobe_at(&self, place: f32) -> impl Iterator<Item = (i32, f32)> + '_ {
-        let first = (place - REACH).ceil() as i32;
-        (first..=(place + REACH) as i32 + 1).map(move |bin| (bin, self.response(place - bin as f32)))
+    pub fn lobe_at(&self, position: f32) -> impl Iterator<Item = (i32, f32)> + '_ {
+        let first = (position - REACH).ceil() as i32;
+        (first..=(position + REACH) as i32 + 1).map(move |bin| (bin, self.response(position - bin as f32)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bins x columns of numbers.
+//! A matrix of bins x columns.
 
 /// Bins x columns, row-major, lowest bin first.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +22,7 @@ impl Picture {
         &self.values[bin * self.columns..(bin + 1) * self.columns]
     }
 
-    /// The values of a bin.
+    /// The values of a bin, to change.
     pub fn row_mut(&mut self, bin: usize) -> &mut [f32] {
         &mut self.values[bin * self.columns..(bin + 1) * self.columns]
     }

@@ -1,7 +1,7 @@
-//! How loud every pitch is over time.
+//! Loudness of every pitch over time.
 
 /// Loudness below this share of a note's is silence.
-const SILENT: f32 = 1e-3;
+const SILENCE: f32 = 1e-3;
 /// From this many columns on, a decay counts as none.
 const STEADY: f32 = 1e4;
 
@@ -10,7 +10,7 @@ const STEADY: f32 = 1e4;
 pub struct Envelope {
     /// Columns from silence to full loudness.
     pub attack: f32,
-    /// Columns until a held note is at 1/e.
+    /// Columns until a sustained note is at 1/e.
     pub decay: f32,
     /// Until a note that ended is at 1/e.
     pub release: f32,
@@ -29,17 +29,17 @@ pub struct Row {
     pub values: Vec<f32>,
 }
 
-/// Rows by key; a row is made when something is added to it.
+/// Rows by key; a row is values when something is added to it.
 pub struct Roll {
     columns: usize,
-    places: Vec<u16>,
+    row_numbers: Vec<u16>,
     rows: Vec<Row>,
 }
 
 impl Roll {
     /// A roll without rows for keys below `keys`.
     pub fn new(keys: usize, columns: usize) -> Self {
-        Self { columns, places: vec![u16::MAX; keys], rows: Vec::new() }
+        Self { columns, row_numbers: vec![u16::MAX; keys], rows: Vec::new() }
     }
 
     /// The rows in use, squared: powers.
@@ -56,24 +56,24 @@ impl Roll {
     pub fn add(&mut self, key: usize, start: f32, end: f32, amplitude: f32, envelope: Envelope) {
         // A linear attack is as loud on the whole as one that begins at its middle.
         let start = start + 0.5 * envelope.attack.min(end - start);
-        if start >= self.columns as f32 || key >= self.places.len() {
+        if start >= self.columns as f32 || key >= self.row_numbers.len() {
             return;
         }
         let columns = self.columns;
         let row = self.row(key);
-        let held = row.segment(start, end.min(columns as f32), amplitude, envelope.decay);
-        if end < columns as f32 && held > SILENT * amplitude {
-            let longest = (held / (SILENT * amplitude)).ln() * envelope.release;
-            row.segment(end, (end + longest).min(columns as f32), held, envelope.release);
+        let level = row.segment(start, end.min(columns as f32), amplitude, envelope.decay);
+        if end < columns as f32 && level > SILENCE * amplitude {
+            let longest = (level / (SILENCE * amplitude)).ln() * envelope.release;
+            row.segment(end, (end + longest).min(columns as f32), level, envelope.release);
         }
     }
 
     fn row(&mut self, key: usize) -> &mut Row {
-        if self.places[key] == u16::MAX {
-            self.places[key] = self.rows.len() as u16;
+        if self.row_numbers[key] == u16::MAX {
+            self.row_numbers[key] = self.rows.len() as u16;
             self.rows.push(Row { key, first: self.columns, last: 0, values: vec![0.0; self.columns] });
         }
-        &mut self.rows[self.places[key] as usize]
+        &mut self.rows[self.row_numbers[key] as usize]
     }
 }
 
@@ -105,9 +105,9 @@ impl Row {
             if steady {
                 *value += now * length;
             } else {
-                let then = now * if length == 1.0 { whole } else { (-length / decay).exp() };
-                *value += decay * (now - then);
-                now = then;
+                let after = now * if length == 1.0 { whole } else { (-length / decay).exp() };
+                *value += decay * (now - after);
+                now = after;
             }
             at = next;
         }
@@ -126,25 +126,25 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_note_fills_its_columns_by_their_share() {
+    fn steady_note_fills_columns_in_proportion() {
         let steady = Envelope { attack: 0.0, decay: f32::INFINITY, release: 1e-6 };
-        let made = row(1.25, 3.5, steady);
-        for (value, wanted) in made.iter().zip([0.0, 0.75, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]) {
-            assert!((value - wanted).abs() < 1e-5, "{made:?}");
+        let values = row(1.25, 3.5, steady);
+        for (value, expected) in values.iter().zip([0.0, 0.75, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]) {
+            assert!((value - expected).abs() < 1e-5, "{values:?}");
         }
         assert_eq!(row(-3.0, 1.0, steady)[0], 1.0);
     }
 
     #[test]
-    fn columns_are_means_of_the_decay() {
+    fn columns_are_means_of_the_decaying_amplitude() {
         let decaying = Envelope { attack: 0.0, decay: 2.0, release: 0.5 };
-        let made = row(0.5, 4.25, decaying);
+        let values = row(0.5, 4.25, decaying);
         let loudness = |t: f64| match t {
             t if t < 0.5 => 0.0,
             t if t < 4.25 => (-(t - 0.5) / 2.0).exp(),
             t => (-3.75f64 / 2.0).exp() * (-(t - 4.25) / 0.5).exp(),
         };
-        for (column, value) in made.iter().enumerate() {
+        for (column, value) in values.iter().enumerate() {
             let sum: f64 = (0..1000).map(|n| loudness(column as f64 + (n as f64 + 0.5) / 1000.0)).sum();
             assert!((f64::from(*value) - sum / 1000.0).abs() < 2e-3, "{column}: {value} {}", sum / 1000.0);
         }

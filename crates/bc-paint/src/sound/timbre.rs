@@ -1,7 +1,7 @@
-//! Instruments, drawn for each part of each version.
+//! Random instruments, drawn for each part of each version.
 
-use crate::dice::Dice;
 use crate::performance::{Role, Tone};
+use crate::random_stream::RandomStream;
 
 use super::grid::Grid;
 use super::picture::Picture;
@@ -12,7 +12,7 @@ const INTONATIONS: usize = 3;
 /// Semitones of such a step.
 const INTONATION_STEP: f32 = 0.25;
 /// Maximum number of harmonics.
-const MOST_HARMONICS: i32 = 16;
+const MAX_HARMONICS: i32 = 16;
 /// Bins from a partial up to which its beginning and end are painted.
 const SPLASH: f32 = 5.0;
 /// In bins with shorter windows (seconds) beginnings and ends are not painted: too short to be seen.
@@ -33,17 +33,17 @@ enum Family {
     Synth,
     /// Steady, few harmonics.
     Organ,
-    /// Several players a little apart.
+    /// Several players, slightly out of unison.
     Ensemble,
     /// Struck or plucked: decaying, brighter at first.
     Struck,
 }
 
 impl Family {
-    fn draw(role: Role, dice: &mut Dice) -> Self {
+    fn draw(role: Role, random: &mut RandomStream) -> Self {
         use Family::{Bowed, Ensemble, Organ, Struck, Synth, Voice, Wind};
         match role {
-            Role::Melody => dice.weighted(&[
+            Role::Melody => random.weighted(&[
                 (Voice, 0.3),
                 (Wind, 0.22),
                 (Bowed, 0.13),
@@ -51,9 +51,11 @@ impl Family {
                 (Ensemble, 0.07),
                 (Struck, 0.18),
             ]),
-            Role::Backing => dice.weighted(&[(Struck, 0.62), (Organ, 0.12), (Ensemble, 0.16), (Synth, 0.1)]),
-            Role::Pad => dice.weighted(&[(Ensemble, 0.6), (Voice, 0.2), (Synth, 0.2)]),
-            Role::Bass => dice.weighted(&[(Struck, 0.8), (Synth, 0.2)]),
+            Role::Backing => {
+                random.weighted(&[(Struck, 0.62), (Organ, 0.12), (Ensemble, 0.16), (Synth, 0.1)])
+            }
+            Role::Pad => random.weighted(&[(Ensemble, 0.6), (Voice, 0.2), (Synth, 0.2)]),
+            Role::Bass => random.weighted(&[(Struck, 0.8), (Synth, 0.2)]),
         }
     }
 }
@@ -64,7 +66,7 @@ struct Layer {
     combs: [Vec<(i32, f32)>; INTONATIONS],
     /// Bins of the harmonics of pitch 0 and their shares of power.
     partials: Vec<(f32, f32)>,
-    /// Seconds until a held C4 is at 1/e.
+    /// Seconds until a sustained C4 is at 1/e.
     decay_s: f32,
 }
 
@@ -89,12 +91,12 @@ pub struct Timbre {
 
 impl Timbre {
     /// Draws an instrument for a role that is `tuning` semitones out of tune.
-    pub fn draw(grid: &Grid, role: Role, tuning: f32, dice: &mut Dice) -> Self {
-        let family = Family::draw(role, dice);
+    pub fn draw(grid: &Grid, role: Role, tuning: f32, random: &mut RandomStream) -> Self {
+        let family = Family::draw(role, random);
         let struck = family == Family::Struck;
-        let strengths = strengths(family, role, dice);
-        let spread = spread(family, dice);
-        let stiffness = if struck && dice.chance(0.5) { dice.log_uniform(5e-5, 8e-4) } else { 0.0 };
+        let strengths = strengths(family, role, random);
+        let spread = spread(family, random);
+        let stiffness = if struck && random.chance(0.5) { random.log_uniform(5e-5, 8e-4) } else { 0.0 };
         let layer = |strengths: &[f32], decay_s: f32| Layer {
             combs: [-1.0, 0.0, 1.0].map(|step: f32| {
                 comb(grid, &partials(grid, strengths, tuning + step * INTONATION_STEP, stiffness), spread)
@@ -103,21 +105,21 @@ impl Timbre {
             decay_s,
         };
         let layers = if struck {
-            let decay_s = dice.log_uniform(0.1, 1.8);
-            let (darker, faster) = (dice.uniform(0.25, 1.2), dice.uniform(0.15, 0.6));
+            let decay_s = random.log_uniform(0.1, 1.8);
+            let (darker, faster) = (random.uniform(0.25, 1.2), random.uniform(0.15, 0.6));
             let dark: Vec<f32> =
                 strengths.iter().enumerate().map(|(n, s)| s / ((n + 1) as f32).powf(darker)).collect();
             vec![layer(&dark, decay_s), layer(&strengths, faster * decay_s)]
         } else {
-            let decay_s = if dice.chance(0.35) { dice.log_uniform(1.0, 8.0) } else { f32::INFINITY };
+            let decay_s = if random.chance(0.35) { random.log_uniform(1.0, 8.0) } else { f32::INFINITY };
             vec![layer(&strengths, decay_s)]
         };
-        let formants = formants(grid, family, dice);
+        let formants = formants(grid, family, random);
         let response = formants.iter().zip(&grid.height).map(|(power, height)| power * height).collect();
         // Noise of power 1 per sample gives 1.5 in every bin.
         let mut noise = |level_db: f32, tilt: f32| -> Vec<f32> {
             let level = 1.5 * 10f32.powf(level_db / 10.0);
-            let curve = dice.curve(grid.bins, 5, 0.7, 0.0);
+            let curve = random.curve(grid.bins, 5, 0.7, 0.0);
             let octaves = |bin: usize| (bin as f32 - 0.6 * grid.bins as f32) / grid.octave;
             curve
                 .iter()
@@ -132,33 +134,39 @@ impl Timbre {
             response,
             burst,
             breath,
-            attack_s: if struck { 0.004 } else { dice.log_uniform(0.01, 0.15) },
-            release_s: if struck { dice.log_uniform(0.03, 0.4) } else { dice.log_uniform(0.02, 0.3) },
-            decay_octaves: dice.uniform(1.5, 5.0),
+            attack_s: if struck { 0.004 } else { random.log_uniform(0.01, 0.15) },
+            release_s: if struck { random.log_uniform(0.03, 0.4) } else { random.log_uniform(0.02, 0.3) },
+            decay_octaves: random.uniform(1.5, 5.0),
             intonation: if family == Family::Voice && role == Role::Melody {
-                dice.uniform(0.0, 0.9)
+                random.uniform(0.0, 0.9)
             } else {
                 0.0
             },
-            touch: dice.uniform(0.2, 1.0),
+            touch: random.uniform(0.2, 1.0),
         }
     }
 
     /// Adds the powers of a part to a picture.
-    pub fn paint(&self, grid: &Grid, tones: &[Tone], gain: f32, picture: &mut Picture, dice: &mut Dice) {
+    pub fn paint(
+        &self,
+        grid: &Grid,
+        tones: &[Tone],
+        gain: f32,
+        picture: &mut Picture,
+        random: &mut RandomStream,
+    ) {
         let columns = picture.columns;
         let keys = 128 * INTONATIONS;
         let mut rolls: Vec<Roll> = self.layers.iter().map(|_| Roll::new(keys, columns)).collect();
         let mut onsets = vec![0.0; columns];
-        let attack = self.attack_s / grid.column_s;
-        let release = (self.release_s / grid.column_s).max(1e-3);
+        let (attack, release) = (self.attack_s / grid.column_s, (self.release_s / grid.column_s).max(1e-3));
         let gain = gain * gain;
         for tone in tones {
             let (start, end) = (grid.column(tone.start), grid.column(tone.end));
             if end < -1.0 || start >= columns as f32 || !(0..128).contains(&tone.pitch) {
                 continue;
             }
-            let intonation = 1.0 + dice.normal(self.intonation).round().clamp(-1.0, 1.0);
+            let intonation = 1.0 + random.normal(self.intonation).round().clamp(-1.0, 1.0);
             let key = tone.pitch as usize * INTONATIONS + intonation as usize;
             let amplitude = tone.loudness.powf(self.touch);
             let slower = 2f32.powf((60 - tone.pitch) as f32 / 12.0 / self.decay_octaves);
@@ -181,17 +189,15 @@ impl Timbre {
         for (layer, roll) in self.layers.iter().zip(rolls) {
             for row in roll.into_powers() {
                 let (pitch, intonation) = (row.key / INTONATIONS, row.key % INTONATIONS);
-                let powers = &row.values[row.first.min(row.last)..row.last];
-                sounding[row.first.min(row.last)..row.last]
-                    .iter_mut()
-                    .zip(powers)
-                    .for_each(|(sum, p)| *sum += p);
-                let place = pitch as i32 * grid.step;
+                let used = row.first.min(row.last)..row.last;
+                let powers = &row.values[used.clone()];
+                sounding[used.clone()].iter_mut().zip(powers).for_each(|(sum, power)| *sum += power);
+                let own_bin = pitch as i32 * grid.step;
                 for (offset, share) in &layer.combs[intonation] {
-                    let bin = place + offset;
+                    let bin = own_bin + offset;
                     if (0..grid.bins as i32).contains(&bin) {
                         let bin = bin as usize;
-                        picture.add(bin, row.first.min(row.last), powers, gain * share * self.response[bin]);
+                        picture.add(bin, used.start, powers, gain * share * self.response[bin]);
                     }
                 }
             }
@@ -212,8 +218,8 @@ impl Timbre {
             return;
         }
         let column = edge.column as usize;
-        for (place, share) in &layer.partials {
-            let at = place + (pitch * grid.step) as f32;
+        for (position, share) in &layer.partials {
+            let at = position + (pitch * grid.step) as f32;
             let (first, last) = ((at - SPLASH).ceil().max(0.0), (at + SPLASH).min(grid.bins as f32 - 1.0));
             if last < 0.0 {
                 continue;
@@ -245,36 +251,36 @@ struct Edge {
     length_s: f32,
 }
 
-/// How far the tones of a family are apart, in semitones: vibrato, players who are not quite in unison.
-fn spread(family: Family, dice: &mut Dice) -> f32 {
+/// The spread of pitch of the tones of a family, in semitones: vibrato, players who are not quite in unison.
+fn spread(family: Family, random: &mut RandomStream) -> f32 {
     let (chance, low, high) = match family {
         Family::Voice | Family::Bowed => (0.75, 0.05, 0.5),
         Family::Wind => (0.4, 0.03, 0.25),
-        Family::Ensemble => return dice.uniform(0.05, 0.3),
+        Family::Ensemble => return random.uniform(0.05, 0.3),
         Family::Synth => (0.5, 0.02, 0.2),
         Family::Organ | Family::Struck => (0.25, 0.02, 0.12),
     };
-    if dice.chance(chance) { dice.uniform(low, high) } else { 0.0 }
+    if random.chance(chance) { random.uniform(low, high) } else { 0.0 }
 }
 
 /// Amplitudes of the harmonics; their powers add up to 1.
-fn strengths(family: Family, role: Role, dice: &mut Dice) -> Vec<f32> {
+fn strengths(family: Family, role: Role, random: &mut RandomStream) -> Vec<f32> {
     let (slope, odd) = match family {
-        Family::Voice => (dice.uniform(0.6, 1.8), 0.0),
-        Family::Wind => (dice.uniform(0.7, 2.5), 0.4),
-        Family::Bowed => (dice.uniform(0.5, 1.4), 0.0),
-        Family::Synth => (dice.uniform(0.4, 1.3), 0.35),
-        Family::Organ => (dice.uniform(0.4, 2.0), 0.3),
-        Family::Ensemble => (dice.uniform(0.6, 1.6), 0.05),
-        Family::Struck => (dice.uniform(0.6, 2.4), 0.08),
+        Family::Voice => (random.uniform(0.6, 1.8), 0.0),
+        Family::Wind => (random.uniform(0.7, 2.5), 0.4),
+        Family::Bowed => (random.uniform(0.5, 1.4), 0.0),
+        Family::Synth => (random.uniform(0.4, 1.3), 0.35),
+        Family::Organ => (random.uniform(0.4, 2.0), 0.3),
+        Family::Ensemble => (random.uniform(0.6, 1.6), 0.05),
+        Family::Struck => (random.uniform(0.6, 2.4), 0.08),
     };
-    let least = if role == Role::Bass { 2 } else { 1 };
-    let count = if dice.chance(0.15) { dice.integer(least, 4) } else { dice.integer(5, MOST_HARMONICS) };
-    let (odd, weak) = (dice.chance(odd), dice.chance(0.15));
-    let rough = dice.uniform(0.1, 0.7);
+    let min = if role == Role::Bass { 2 } else { 1 };
+    let count = if random.chance(0.15) { random.integer(min, 4) } else { random.integer(5, MAX_HARMONICS) };
+    let (odd, weak) = (random.chance(odd), random.chance(0.15));
+    let rough = random.uniform(0.1, 0.7);
     let mut strengths: Vec<f32> = (1..=count)
         .map(|n| {
-            let strength = (n as f32).powf(-slope) * dice.normal(rough).exp();
+            let strength = (n as f32).powf(-slope) * random.normal(rough).exp();
             let even = if odd && n % 2 == 0 { 0.12 } else { 1.0 };
             let first = if weak && n == 1 { 0.35 } else { 1.0 };
             strength * even * first
@@ -302,9 +308,9 @@ fn comb(grid: &Grid, partials: &[(f32, f32)], spread: f32) -> Vec<(i32, f32)> {
         if spread > 0.0 { &[(-0.85, 0.36), (0.0, 0.28), (0.85, 0.36)] } else { &[(0.0, 1.0)] };
     let mut shares: Vec<f32> = Vec::new();
     let lowest = grid.zero.floor() as i32 - 6;
-    for (place, power) in partials {
+    for (position, power) in partials {
         for (shake, share) in shakes {
-            for (bin, response) in grid.lobe_at(place + grid.step as f32 * shake * spread) {
+            for (bin, response) in grid.lobe_at(position + grid.step as f32 * shake * spread) {
                 let at = (bin - lowest).max(0) as usize;
                 if shares.len() <= at {
                     shares.resize(at + 1, 0.0);
@@ -318,14 +324,14 @@ fn comb(grid: &Grid, partials: &[(f32, f32)], spread: f32) -> Vec<(i32, f32)> {
 }
 
 /// Power of each bin by the body of an instrument.
-fn formants(grid: &Grid, family: Family, dice: &mut Dice) -> Vec<f32> {
+fn formants(grid: &Grid, family: Family, random: &mut RandomStream) -> Vec<f32> {
     let rough = if family == Family::Voice { 0.3 } else { 0.5 };
-    let mut powers = dice.curve(grid.bins, 12, 2.0 * rough, 0.0);
+    let mut powers = random.curve(grid.bins, 12, 2.0 * rough, 0.0);
     if family == Family::Voice {
         let peaks = [
-            (dice.uniform(280.0, 900.0), dice.uniform(1.0, 6.0)),
-            (dice.uniform(850.0, 2400.0), dice.uniform(0.5, 4.0)),
-            (dice.uniform(2300.0, 3400.0), dice.uniform(0.2, 3.0)),
+            (random.uniform(280.0, 900.0), random.uniform(1.0, 6.0)),
+            (random.uniform(850.0, 2400.0), random.uniform(0.5, 4.0)),
+            (random.uniform(2300.0, 3400.0), random.uniform(0.2, 3.0)),
         ];
         for (hz, height) in peaks {
             let centre = grid.bin_of(hz);
@@ -343,7 +349,7 @@ mod tests {
     use bc_audio::{Extractor, Limits};
     use bc_formats::features::CqtSettings;
 
-    use super::super::room::smear;
+    use super::super::mixing::smear;
     use super::*;
 
     const POOL: u32 = 5;
@@ -367,8 +373,8 @@ mod tests {
         }
     }
 
-    /// What the painter and the transform show of notes of one instrument, as magnitudes.
-    fn both(tones: &[Tone], strengths: &[f32], decay_s: f32) -> [Picture; 2] {
+    /// Notes of one instrument as painted, and as the transform of their audio: magnitudes.
+    fn painted_and_transformed(tones: &[Tone], strengths: &[f32], decay_s: f32) -> [Picture; 2] {
         let settings = CqtSettings { pool: POOL, ..CqtSettings::default() };
         let grid = Grid::new(&settings);
         let seconds = 6.0;
@@ -394,7 +400,7 @@ mod tests {
         let real: Vec<f32> = real.iter().map(|value| value.to_f32()).collect();
         let mut painted = Picture::zeros(grid.bins, columns);
         let timbre = plain(&grid, strengths, decay_s);
-        timbre.paint(&grid, tones, 1.0, &mut painted, &mut Dice::new(0, "", "", &[]));
+        timbre.paint(&grid, tones, 1.0, &mut painted, &mut RandomStream::new(0, "", "", &[]));
         painted.values.iter_mut().for_each(|value| *value = value.sqrt());
         smear(&grid, &mut painted);
         [painted, Picture { bins: grid.bins, columns, values: real }]
@@ -406,17 +412,17 @@ mod tests {
 
     /// The largest difference in the columns `from .. to`, as a share of the transform's maximum.
     fn worst([painted, real]: &[Picture; 2], columns: std::ops::Range<usize>) -> f32 {
-        let most = real.values.iter().fold(0f32, |most, value| most.max(*value));
+        let max = real.values.iter().fold(0f32, |max, value| max.max(*value));
         let differences = (0..real.bins).flat_map(|bin| {
-            columns.clone().map(move |column| (painted.row(bin)[column] - real.row(bin)[column]).abs() / most)
+            columns.clone().map(move |column| (painted.row(bin)[column] - real.row(bin)[column]).abs() / max)
         });
         differences.fold(0.0, f32::max)
     }
 
     #[test]
-    fn a_steady_sine_looks_as_the_transform_shows_it() {
+    fn painted_steady_sine_matches_the_transform() {
         for pitch in [30, 47, 60, 75, 93] {
-            let pictures = both(&[tone(0.0, 6.0, pitch)], &[1.0], f32::INFINITY);
+            let pictures = painted_and_transformed(&[tone(0.0, 6.0, pitch)], &[1.0], f32::INFINITY);
             let worst = worst(&pictures, 8..40);
             assert!(worst < 0.01, "pitch {pitch}: {worst} of the maximum");
             let bin = (pitch - 24) as usize;
@@ -428,28 +434,29 @@ mod tests {
     }
 
     #[test]
-    fn harmonics_have_the_bins_and_heights_that_the_transform_shows() {
+    fn painted_harmonics_match_the_transform() {
         // Like a sawtooth: 1/n. Partials from the sixth on share bins, where phases decide: 6 % of the maximum.
         let saw: Vec<f32> = (1..=10).map(|n| 1.0 / n as f32).collect();
         for pitch in [36, 52, 64] {
-            let worst = worst(&both(&[tone(0.0, 6.0, pitch)], &saw, f32::INFINITY), 8..40);
+            let worst = worst(&painted_and_transformed(&[tone(0.0, 6.0, pitch)], &saw, f32::INFINITY), 8..40);
             assert!(worst < 0.06, "pitch {pitch}: {worst} of the maximum");
         }
     }
 
     #[test]
-    fn an_abrupt_beginning_spreads_over_the_bins_as_the_transform_shows_it() {
+    fn painted_abrupt_onset_matches_the_transform() {
         for pitch in [30, 38, 45] {
             for start in [1.4, 1.53, 1.7] {
-                let [painted, real] = both(&[tone(start, 6.0, pitch)], &[1.0], f32::INFINITY);
-                for away in [-4, -3, 3, 4] {
-                    let bin = (pitch - 24 + away) as usize;
+                let [painted, real] =
+                    painted_and_transformed(&[tone(start, 6.0, pitch)], &[1.0], f32::INFINITY);
+                for offset in [-4, -3, 3, 4] {
+                    let bin = (pitch - 24 + offset) as usize;
                     // The beginning and a window's length to either side.
                     let sum = |picture: &Picture| picture.row(bin)[6..22].iter().sum::<f32>();
                     let ratio = sum(&painted) / sum(&real);
                     assert!(
                         (0.6..1.25).contains(&ratio),
-                        "pitch {pitch} from {start} s, {away} bins: {ratio}"
+                        "pitch {pitch} from {start} s, {offset} bins: {ratio}"
                     );
                 }
             }
@@ -457,12 +464,12 @@ mod tests {
     }
 
     #[test]
-    fn notes_begin_decay_and_end_when_the_transform_shows_it() {
+    fn painted_notes_begin_decay_and_end_like_the_transform() {
         // In single columns and near the tone, an abrupt beginning or end may differ by a quarter of the maximum.
         let strengths = [1.0, 0.5, 0.25];
         for pitch in [33, 48, 60, 72] {
             for (start, end, decay_s) in [(1.0, 2.5, 0.6), (1.53, 4.1, f32::INFINITY), (0.9, 3.0, 0.2)] {
-                let pictures = both(&[tone(start, end, pitch)], &strengths, decay_s);
+                let pictures = painted_and_transformed(&[tone(start, end, pitch)], &strengths, decay_s);
                 let worst = worst(&pictures, 2..48);
                 assert!(worst < 0.25, "pitch {pitch} from {start} to {end} s, decay {decay_s} s: {worst}");
                 let sums = pictures.map(|picture| picture.row((pitch - 24) as usize).iter().sum::<f32>());

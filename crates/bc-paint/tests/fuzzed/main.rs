@@ -1,4 +1,4 @@
-//! What the fuzzer began with and what it found (`fuzz/README.md`), by the assertions of its targets.
+//! Replays the fuzzer's corpus and findings (`fuzz/README.md`) with the assertions of its targets.
 
 mod checks;
 
@@ -20,7 +20,7 @@ fn tunes() {
 
 #[test]
 #[ignore = "rewrites fuzz/corpus"]
-fn corpora() {
+fn write_corpus() {
     let mut tracks = Vec::new();
     for (name, low) in [("MELODY", 60), ("BRIDGE", 64), ("PIANO", 48)] {
         let mut track = vec![0, 0xFF, 3, name.len() as u8];

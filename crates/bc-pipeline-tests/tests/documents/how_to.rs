@@ -61,7 +61,7 @@ const NOT_RUN: [(&str, &str); 27] = [
     ("scripts/gpu_check.sh", "a GPU"),
 ];
 
-/// What a page says and what is run in its place, to be done sooner.
+/// Text of a page, and the shorter run that replaces it in the test.
 const SMALLER: [(&str, &str); 2] =
     [("train.epochs=200", "train.epochs=3"), ("--versions 8 ", "--versions 2 ")];
 
@@ -74,7 +74,7 @@ fn commands(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn commands_of_readme_and_how_to_pages_end_well() {
+fn commands_of_readme_and_how_to_pages_succeed() {
     let pages = pages();
     let with_commands = pages.iter().filter(|(_, page)| !blocks(page, "sh").is_empty());
     let with_commands = with_commands.map(|(path, _)| path.strip_prefix(root()).unwrap());
@@ -82,20 +82,21 @@ fn commands_of_readme_and_how_to_pages_end_well() {
         with_commands.filter(|path| *path != Path::new("docs/tutorial.md")).collect();
     assert_eq!(with_commands, ORDER.map(Path::new).into(), "pages with commands, and those that are run");
 
-    let place = Scratch::default();
-    let shell = Shell::new(&place);
-    collect(&place, &shell);
+    let scratch = Scratch::default();
+    let shell = Shell::new(&scratch);
+    collect(&scratch, &shell);
     let mut run = 0;
     for name in ORDER {
         if name == "docs/how-to/paint.md" && !bc_testing::has_program("xz", "--version") {
             continue;
         }
-        prepare(name, &place, &shell);
+        prepare(name, &scratch, &shell);
         for command in commands(&pages[&root().join(name)]) {
             if excuse(&command).is_some() {
                 continue;
             }
-            let command = SMALLER.iter().fold(command, |command, (said, small)| command.replace(said, small));
+            let command =
+                SMALLER.iter().fold(command, |command, (printed, small)| command.replace(printed, small));
             println!("{name}: {command}");
             shell.run(&command);
             run += 1;
@@ -111,7 +112,7 @@ fn excuse(command: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn no_excuse_is_left_over() {
+fn all_listed_exceptions_are_needed() {
     let pages = pages();
     let used = ORDER.iter().flat_map(|name| commands(&pages[&root().join(name)]));
     let used: BTreeSet<_> = used.filter_map(|command| excuse(&command)).collect();
@@ -120,17 +121,17 @@ fn no_excuse_is_left_over() {
 }
 
 /// What a reader has: the configurations, one folder per song, and the files that the pages name.
-fn collect(place: &Scratch, shell: &Shell<'_>) {
+fn collect(scratch: &Scratch, shell: &Shell<'_>) {
     let configs = root().join("configs").canonicalize().unwrap();
     shell.run(&format!("cp -r '{}' configs", configs.display()));
     // Enough validation songs to calibrate, and few steps of training.
-    let own = std::fs::read_to_string(place.path("configs/own.toml")).unwrap();
+    let own = std::fs::read_to_string(scratch.path("configs/own.toml")).unwrap();
     let small = own
         .replace("shares = [0.8, 0.1, 0.1]", "shares = [0.25, 0.6, 0.15]")
         .replace("cliques_per_batch = 8", "cliques_per_batch = 3")
         .replace("epochs = 20", "epochs = 2");
     assert_ne!(own, small);
-    place.write("configs/own.toml", &small);
+    scratch.write("configs/own.toml", &small);
     shell.run(
         "bc-download-index synth --set synth.output=demo --set synth.cliques=22 --set synth.versions=2 \
          --set synth.val_cliques=2 --set synth.test_cliques=2",
@@ -148,16 +149,16 @@ fn collect(place: &Scratch, shell: &Shell<'_>) {
 }
 
 /// Makes what a page takes for given.
-fn prepare(page: &str, place: &Scratch, shell: &Shell<'_>) {
+fn prepare(page: &str, scratch: &Scratch, shell: &Shell<'_>) {
     match page {
         "docs/how-to/evaluate.md" => {
             shell.run("mkdir -p runs; cp -r runs/own runs/one; cp -r runs/own runs/two");
-            place.write("cliques.txt", "a\na\nb\nb\nb\n");
+            scratch.write("cliques.txt", "a\na\nb\nb\nb\n");
             let vectors: Vec<f32> = (0..15).map(|n| (n as f32).sin()).collect();
-            std::fs::write(place.path("vectors.npy"), npy([5, 3], &vectors)).unwrap();
+            std::fs::write(scratch.path("vectors.npy"), npy([5, 3], &vectors)).unwrap();
             let distances: Vec<f32> =
                 (0..25).map(|n| f32::from(u8::from(n / 5 != n % 5)) * (n as f32 + 1.0)).collect();
-            std::fs::write(place.path("qmax.npy"), npy([5, 5], &distances)).unwrap();
+            std::fs::write(scratch.path("qmax.npy"), npy([5, 5], &distances)).unwrap();
         }
         "docs/how-to/paint.md" => {
             let notes: Vec<String> = (0..64).map(|n| format!("[{n}, 1, {}, 0]", 60 + (n * n) % 12)).collect();
@@ -166,7 +167,7 @@ fn prepare(page: &str, place: &Scratch, shell: &Shell<'_>) {
                     format!(r#"{{"work": "w{tune}", "setting": "s", "notes": [{}]}}"#, notes.join(", "))
                 })
                 .collect();
-            place.write("TUNES.jsonl", &(tunes.join("\n") + "\n"));
+            scratch.write("TUNES.jsonl", &(tunes.join("\n") + "\n"));
             shell.run("xz TUNES.jsonl");
         }
         "docs/how-to/import-shs100k.md" => {
@@ -176,9 +177,9 @@ fn prepare(page: &str, place: &Scratch, shell: &Shell<'_>) {
             let row = |row: String| {
                 format!("{row}\ttitle\tperformer\thttps://example.org/{}\tok\n", row.replace('\t', "-"))
             };
-            place.write("SHS100K/list", &rows(0..9).into_iter().map(row).collect::<String>());
+            scratch.write("SHS100K/list", &rows(0..9).into_iter().map(row).collect::<String>());
             for (name, sets) in [("TRAIN", 0..3), ("VAL", 3..6), ("TEST", 6..9)] {
-                place.write(&format!("SHS100K/SHS100K-{name}"), &(rows(sets).join("\n") + "\n"));
+                scratch.write(&format!("SHS100K/SHS100K-{name}"), &(rows(sets).join("\n") + "\n"));
             }
         }
         _ => {}

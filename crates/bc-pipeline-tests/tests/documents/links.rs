@@ -30,7 +30,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn links_between_pages_lead_somewhere() {
+fn links_between_pages_are_valid() {
     let pages = pages();
     let docs = root().join("docs");
     let in_book = docs.canonicalize().unwrap();
@@ -62,7 +62,7 @@ fn links_between_pages_lead_somewhere() {
 }
 
 #[test]
-fn the_book_lists_every_page_once() {
+fn table_of_contents_lists_every_page_once() {
     let summary = std::fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
     let docs = root().join("docs").canonicalize().unwrap();
     let mut listed: Vec<PathBuf> = links(&summary).into_iter().map(PathBuf::from).collect();
@@ -75,7 +75,7 @@ fn the_book_lists_every_page_once() {
 }
 
 #[test]
-fn anchors_are_those_of_github() {
+fn anchors_match_those_of_github() {
     let page = "# What a score means\n## `--align`, 8-bit numbers (new)\n";
     assert!(
         anchors(page).contains("what-a-score-means") && anchors(page).contains("--align-8-bit-numbers-new")

@@ -31,11 +31,11 @@ fn commands(block: &str) -> Vec<Vec<String>> {
 /// Help texts by program and command.
 type Helps = BTreeMap<(String, Vec<String>), String>;
 
-fn help_of(place: &Scratch, helps: &mut Helps, program: &str, command: &[String], at: &str) -> String {
+fn help_of(scratch: &Scratch, helps: &mut Helps, program: &str, command: &[String], at: &str) -> String {
     let key = (program.to_owned(), command.to_vec());
     let ask = || {
         let arguments: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
-        let output = place.run(program, &arguments);
+        let output = scratch.run(program, &arguments);
         assert!(output.status.success(), "{at}: there is no such command");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
@@ -43,8 +43,8 @@ fn help_of(place: &Scratch, helps: &mut Helps, program: &str, command: &[String]
 }
 
 #[test]
-fn every_command_of_the_documents_exists_with_its_options() {
-    let place = Scratch::default();
+fn documented_commands_and_options_exist() {
+    let scratch = Scratch::default();
     let mut helps: Helps = Helps::new();
     let mut checked = 0;
     for (path, page) in pages() {
@@ -55,11 +55,11 @@ fn every_command_of_the_documents_exists_with_its_options() {
             assert!(programs().join(&program).is_file(), "{at}: there is no {program}");
             let name = |at: usize| words.get(at).filter(|word| !word.starts_with('-')).cloned();
             let mut command = Vec::from_iter(name(1));
-            let mut help = help_of(&place, &mut helps, &program, &command, &at);
+            let mut help = help_of(&scratch, &mut helps, &program, &command, &at);
             // A command of commands, such as `ann build`.
             if let (true, Some(second)) = (!command.is_empty() && help.contains("Commands:"), name(2)) {
                 command.push(second);
-                help = help_of(&place, &mut helps, &program, &command, &at);
+                help = help_of(&scratch, &mut helps, &program, &command, &at);
             }
             for flag in words.iter().filter_map(|word| word.strip_prefix("--")) {
                 let flag = flag.split(['=', ']', ',', ')']).next().unwrap_or_default();
@@ -73,23 +73,23 @@ fn every_command_of_the_documents_exists_with_its_options() {
 }
 
 #[test]
-fn reference_pages_are_those_that_the_programs_make() {
-    let place = Scratch::default();
+fn reference_pages_are_up_to_date() {
+    let scratch = Scratch::default();
     for program in ["bc-download-index", "bc-features", "bc-train", "bc-eval", "bc-search"] {
-        place.succeed(program, &["documents", "made"]);
-        let made = std::fs::read_to_string(place.path(&format!("made/{program}.md"))).unwrap();
-        let kept = root().join(format!("docs/reference/{program}.md"));
-        let kept = std::fs::read_to_string(&kept).unwrap_or_default();
+        scratch.succeed(program, &["documents", "written"]);
+        let written = std::fs::read_to_string(scratch.path(&format!("written/{program}.md"))).unwrap();
+        let stored = root().join(format!("docs/reference/{program}.md"));
+        let stored = std::fs::read_to_string(&stored).unwrap_or_default();
         assert!(
-            made == kept,
+            written == stored,
             "docs/reference/{program}.md is not what {program} prints; run scripts/reference.sh"
         );
-        assert!(place.path(&format!("made/man/{program}.1")).is_file());
+        assert!(scratch.path(&format!("written/man/{program}.1")).is_file());
     }
-    let configuration = place.succeed("bc-train", &["config"]);
-    let kept = std::fs::read_to_string(root().join("docs/reference/configuration.md")).unwrap_or_default();
+    let configuration = scratch.succeed("bc-train", &["config"]);
+    let stored = std::fs::read_to_string(root().join("docs/reference/configuration.md")).unwrap_or_default();
     assert!(
-        kept.contains(configuration.trim()),
+        stored.contains(configuration.trim()),
         "docs/reference/configuration.md is not what `bc-train config` prints; run scripts/reference.sh"
     );
 }

@@ -1,4 +1,4 @@
-//! What a page says that a command prints, beside what it prints.
+//! Compares what a page says that a command prints with what it prints.
 
 const TOLERANCE: f64 = 0.05;
 
@@ -46,7 +46,7 @@ pub fn printed(expected: &[&str], lines: &[&str]) -> bool {
 }
 
 #[test]
-fn expectations_can_fail() {
+fn comparison_of_outputs_can_fail() {
     assert!(printed(&["a 0.91 b", "…", "end …"], &["a 0.93 b", "x", "y", "end now"]));
     assert!(printed(&["a 0.91 b …"], &["a 0.93 b c"]) && !printed(&["a 0.91 b …"], &["a 0.81 b c"]));
     assert!(

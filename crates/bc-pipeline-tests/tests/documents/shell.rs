@@ -7,23 +7,23 @@ use bc_pipeline_tests::{Scratch, programs};
 
 /// A shell in a scratch folder that finds our programs.
 pub struct Shell<'a> {
-    place: &'a Scratch,
+    scratch: &'a Scratch,
     path: OsString,
 }
 
 impl<'a> Shell<'a> {
-    /// A shell in the folder of `place`.
-    pub fn new(place: &'a Scratch) -> Self {
+    /// A shell in the folder of `scratch`.
+    pub fn new(scratch: &'a Scratch) -> Self {
         let others = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::iter::once(programs()).chain(std::env::split_paths(&others));
-        Self { place, path: std::env::join_paths(folders).unwrap() }
+        Self { scratch, path: std::env::join_paths(folders).unwrap() }
     }
 
     /// Runs a command, which must succeed; returns its standard output.
     pub fn run(&self, command: &str) -> String {
         let output = Command::new("bash")
             .args(["-euo", "pipefail", "-c", command])
-            .current_dir(self.place.path(""))
+            .current_dir(self.scratch.path(""))
             .env("PATH", &self.path)
             .env_remove("SLURM_ARRAY_TASK_ID")
             .output()

@@ -7,11 +7,11 @@ use crate::printed::printed;
 use crate::shell::Shell;
 
 #[test]
-fn the_tutorial_prints_what_it_says() {
-    let place = Scratch::default();
+fn tutorial_commands_print_the_documented_output() {
+    let scratch = Scratch::default();
     let configs = root().join("configs").canonicalize().unwrap();
-    std::os::unix::fs::symlink(configs, place.path("configs")).unwrap();
-    let shell = Shell::new(&place);
+    std::os::unix::fs::symlink(configs, scratch.path("configs")).unwrap();
+    let shell = Shell::new(&scratch);
     let tutorial = std::fs::read_to_string(root().join("docs/tutorial.md")).unwrap();
     let mut commands = 0;
     for block in blocks(&tutorial, "console") {
@@ -32,7 +32,7 @@ fn the_tutorial_prints_what_it_says() {
 }
 
 #[test]
-fn other_pages_show_only_what_the_tutorial_does() {
+fn outputs_on_other_pages_are_those_of_the_tutorial() {
     let pages = pages();
     let tutorial = &pages[&root().join("docs/tutorial.md")];
     let mut shown = 0;

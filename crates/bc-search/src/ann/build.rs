@@ -69,7 +69,7 @@ fn build_segment(
     let bytes = graph.bytes()?;
     {
         // A writer removes unknown files, so none may run while this file is renamed to its final name.
-        let _lock = saving::alone(&Manifest::path(&index.path))?;
+        let _lock = saving::lock_for_writing(&Manifest::path(&index.path))?;
         let newest = Manifest::read(&index.path)?;
         if !newest.segments.iter().any(|segment| segment.name == entry.name) {
             return Ok(None);

@@ -82,7 +82,7 @@ impl Change {
             "there is no index at {}; make one with `bc-search add AUDIO --index {0}`",
             folder.display()
         );
-        let lock = saving::alone(&Manifest::path(folder))?;
+        let lock = saving::lock_for_writing(&Manifest::path(folder))?;
         let manifest = match empty {
             Some(empty) if !Manifest::path(folder).exists() => empty.clone(),
             _ => Manifest::read(folder)?,

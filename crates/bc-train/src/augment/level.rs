@@ -1,4 +1,4 @@
-//! Level: gain, an equaliser's tilt, noise. All in decibels of amplitude (20 log10).
+//! Augmentations that change levels: gain, spectral tilt, gain per octave, noise. Decibels are of amplitude (20 log10).
 
 use rand::Rng;
 
@@ -33,10 +33,10 @@ pub fn octaves(patch: &mut Patch, db: f64, bins_per_octave: u32, rng: &mut impl 
 
 /// Raises magnitudes, as shares of the patch's maximum, to a power; the maximum stays.
 pub fn power(patch: &mut Patch, exponent: f64) {
-    let most = patch.data.iter().fold(0f32, |most, &v| most.max(v));
-    if most > 0.0 {
+    let max = patch.data.iter().fold(0f32, |max, &v| max.max(v));
+    if max > 0.0 {
         let exponent = exponent as f32;
-        patch.data.iter_mut().for_each(|v| *v = most * (v.max(0.0) / most).powf(exponent));
+        patch.data.iter_mut().for_each(|v| *v = max * (v.max(0.0) / max).powf(exponent));
     }
 }
 
@@ -64,14 +64,14 @@ mod tests {
     }
 
     #[test]
-    fn twenty_decibels_are_ten_times_the_magnitude() {
+    fn gain_of_20_db_multiplies_magnitudes_by_ten() {
         let mut p = Patch { bins: 1, frames: 2, data: vec![1.0, 0.5] };
         gain(&mut p, 20.0);
         assert_eq!(p.data, vec![10.0, 5.0]);
     }
 
     #[test]
-    fn a_tilt_changes_an_octave_by_its_decibels_and_the_middle_not_at_all() {
+    fn tilt_changes_each_octave_by_its_decibels_and_keeps_the_middle_bin() {
         let mut p = Patch { bins: 25, frames: 1, data: vec![1.0; 25] };
         tilt(&mut p, 6.0, 12);
         assert_eq!(p.data[12], 1.0);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn octaves_get_one_factor_each_and_a_power_keeps_the_maximum() {
+    fn each_octave_gets_one_factor_and_power_keeps_the_maximum() {
         let mut p = Patch { bins: 30, frames: 2, data: vec![1.0; 60] };
         octaves(&mut p, 6.0, 12, &mut generator(0, "test", &[]));
         let rows: Vec<f32> = (0..30).map(|bin| p.row(bin)[1]).collect();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_lies_as_far_below_the_music_as_asked() {
+    fn noise_has_the_requested_level_below_the_music() {
         let mut p = Patch { bins: 50, frames: 400, data: vec![0.3; 20_000] };
         let clean = p.clone();
         noise(&mut p, -20.0, &mut generator(1, "test", &[]));

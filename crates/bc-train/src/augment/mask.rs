@@ -32,7 +32,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn masks_silence_exactly_their_share(
+        fn masks_set_exactly_their_share_to_zero(
             bins in 1usize..40, frames in 1usize..40, share in 0.0f64..1.0, seed in any::<u64>(),
         ) {
             let mut rng = generator(seed, "test", &[]);

@@ -1,4 +1,4 @@
-//! Changes of features that keep the work the same. Each has a probability and a range.
+//! Augmentations: random changes of features after which they still belong to the same work.
 
 mod level;
 mod mask;

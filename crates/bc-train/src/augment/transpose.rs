@@ -5,16 +5,16 @@ use crate::data::Patch;
 /// Moves the music up by `bins` (down if negative). Bins that leave the range are lost,
 /// bins that enter it are silent.
 pub fn transpose(patch: &mut Patch, bins: i32) {
-    let by = bins.unsigned_abs() as usize * patch.frames;
+    let offset = bins.unsigned_abs() as usize * patch.frames;
     let all = patch.data.len();
-    if by >= all {
+    if offset >= all {
         patch.data.fill(0.0);
     } else if bins > 0 {
-        patch.data.copy_within(..all - by, by);
-        patch.data[..by].fill(0.0);
+        patch.data.copy_within(..all - offset, offset);
+        patch.data[..offset].fill(0.0);
     } else if bins < 0 {
-        patch.data.copy_within(by.., 0);
-        patch.data[all - by..].fill(0.0);
+        patch.data.copy_within(offset.., 0);
+        patch.data[all - offset..].fill(0.0);
     }
 }
 
@@ -28,14 +28,14 @@ mod tests {
     }
 
     #[test]
-    fn up_moves_a_row_to_the_next_bin() {
+    fn positive_bins_move_rows_up() {
         let mut p = patch();
         transpose(&mut p, 1);
         assert_eq!(p.data, vec![0.0, 0.0, 1.0, 2.0, 3.0, 4.0]);
     }
 
     #[test]
-    fn down_moves_a_row_to_the_bin_before() {
+    fn negative_bins_move_rows_down() {
         let mut p = patch();
         transpose(&mut p, -2);
         assert_eq!(p.data, vec![5.0, 6.0, 0.0, 0.0, 0.0, 0.0]);
@@ -43,7 +43,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn up_and_down_again_only_loses_the_upper_rows(by in 0i32..6) {
+        fn transposing_up_and_back_loses_only_the_upper_rows(by in 0i32..6) {
             let original = Patch { bins: 5, frames: 3, data: (1..=15).map(|i| i as f32).collect() };
             let mut p = original.clone();
             transpose(&mut p, by);

@@ -1,4 +1,4 @@
-//! Makes a planned batch: crops, augmentation, pooling, scale.
+//! Makes a planned batch: crops, augmentation, pooling, scaling.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::augment;
 use crate::randomness::generator;
 use crate::sampler::{BatchPlan, RankSplit, Shares};
 
-/// A batch on its way to the network.
+/// A batch for the network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Epoch it belongs to.
     pub epoch: u64,
-    /// Its place in the epoch.
+    /// Its index in the epoch.
     pub index: usize,
-    /// Length of its crops in seconds, before a stretch of the whole batch.
+    /// Length of its crops in seconds, before the whole batch is stretched.
     pub length_s: f64,
     /// Positions among the training items (see [`DataSet`]), of all ranks.
     pub items: Vec<u32>,
@@ -44,11 +44,11 @@ pub struct Assembler {
     group: usize,
     short: Fill,
     seed: u64,
-    cut: RankSplit,
+    split: RankSplit,
 }
 
 impl Assembler {
-    /// `cut` determines the share of each batch that is made.
+    /// An assembler of this rank's share of each batch, which `split` determines.
     ///
     /// # Errors
     /// The input's pool does not fit the features', or a crop is shorter than one column.
@@ -59,23 +59,23 @@ impl Assembler {
         short: ShortTracks,
         seed: u64,
         lengths_s: &[f64],
-        cut: RankSplit,
+        split: RankSplit,
     ) -> Result<Self> {
         let group = input.group()?;
         let short = match short {
             ShortTracks::Zeros => Fill::Zeros,
             ShortTracks::Repeat => Fill::Repeat,
         };
-        let made = Self { data, augment, input, group, short, seed, cut };
+        let assembler = Self { data, augment, input, group, short, seed, split };
         for &length_s in lengths_s {
             ensure!(
-                made.columns(length_s) >= group,
+                assembler.columns(length_s) >= group,
                 "[train] lengths_s: a crop of {length_s} s is shorter than one column of the network's input \
                  ([model] pool = {}): use longer crops or a smaller pool",
-                made.input.pool
+                assembler.input.pool
             );
         }
-        Ok(made)
+        Ok(assembler)
     }
 
     /// Stored columns of a crop.
@@ -88,8 +88,8 @@ impl Assembler {
         self.columns(length_s) / self.group
     }
 
-    /// The most columns that the network sees of a crop: of one in a batch that is stretched as a whole.
-    pub fn most_frames(&self, length_s: f64) -> usize {
+    /// The maximum number of columns that the network sees of a crop, including batches that are stretched as a whole.
+    pub fn max_frames(&self, length_s: f64) -> usize {
         let a = &self.augment;
         let stretched = a.stretch_scope == StretchScope::Batch && a.stretch_probability > 0.0;
         let slowest = if stretched { a.stretch[0].min(1.0) } else { 1.0 };
@@ -103,13 +103,13 @@ impl Assembler {
         let batch_rate = self.rate(StretchScope::Batch, &mut rng);
         let columns = ((stored as f64 / batch_rate).ceil() as usize).max(self.group);
         let (bins, frames) = (self.input.rows(), columns / self.group);
-        let shares = self.cut.shares(plan.items.len());
+        let shares = self.split.shares(plan.items.len());
         let mut values = Vec::with_capacity(shares.own().len() * bins * frames);
-        for place in shares.own().iter().map(|&place| place as usize) {
-            let item = plan.items[place];
-            let mut rng = generator(self.seed, "item", &[epoch, index as u64, place as u64]);
+        for slot in shares.own().iter().map(|&slot| slot as usize) {
+            let item = plan.items[slot];
+            let mut rng = generator(self.seed, "item", &[epoch, index as u64, slot as u64]);
             let rate = batch_rate * self.rate(StretchScope::Crop, &mut rng);
-            let position = (epoch, (index * plan.items.len() + place) as u64);
+            let position = (epoch, (index * plan.items.len() + slot) as u64);
             let patch = self.item_crop(item, position, (rate, columns), &mut rng);
             let patch = self.augmented(patch, &mut rng);
             values.extend_from_slice(&patch.data);
@@ -128,9 +128,8 @@ impl Assembler {
         }
     }
 
-    /// A crop of an item that is stretched by `rate` to `columns` stored columns and pooled to the network's:
-    /// a random part of a stored track, or a version that is painted for this `position`, its epoch and its number in
-    /// it.
+    /// A crop of an item, stretched by `rate` to `columns` stored columns and pooled to the network's columns:
+    /// a random part of a stored track, or a version painted for this `position` (epoch, and number in the epoch).
     fn item_crop(
         &self,
         item: u32,
@@ -141,7 +140,7 @@ impl Assembler {
         let item = item as usize;
         match &self.data.painted {
             Some(painted) if item >= self.data.training => {
-                // Painted at the network's pooling, as long as is read.
+                // Painted at the network's pooling, with as many columns as are read.
                 let frames = columns / self.group;
                 let needed = (frames as f64 * rate).ceil() as usize + 1;
                 let values = painted.paint(item - self.data.training, position.0, position.1, needed);
@@ -235,7 +234,7 @@ mod tests {
     use bc_formats::config::Config;
     use bc_formats::run::Scale;
 
-    /// Batches that are not cut.
+    /// A split with a single rank.
     fn whole() -> RankSplit {
         RankSplit::new(Composition::Pk { cliques: 1, versions: 1 }, 0, 1)
     }
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_the_same_whenever_it_is_made() {
+    fn batch_depends_only_on_seed_plan_and_position() {
         let everything = AugmentConfig {
             stretch_probability: 0.5,
             transpose_probability: 0.5,
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_masked_is_silent_in_every_scale() {
+    fn masked_bins_and_frames_are_silent_in_every_scale() {
         let masks = AugmentConfig {
             specaugment_probability: 1.0,
             specaugment_bins: [0.25, 0.25],
@@ -286,25 +285,26 @@ mod tests {
             let batch = a.assemble(0, 0, &plan());
             for item in batch.values.chunks_exact(batch.bins * batch.frames) {
                 // A silent clip of the same mean: what the scale makes of zero magnitude.
-                let least = item.iter().copied().fold(f32::INFINITY, f32::min);
-                let silent = |row: &[f32]| row.iter().all(|value| *value == least);
+                let min = item.iter().copied().fold(f32::INFINITY, f32::min);
+                let silent = |row: &[f32]| row.iter().all(|value| *value == min);
                 let rows = item.chunks_exact(batch.frames).filter(|row| silent(row)).count();
                 assert_eq!(rows, batch.bins / 4, "{scale}");
-                let column = |at: usize| item.iter().skip(at).step_by(batch.frames).all(|v| *v == least);
-                let columns = (0..batch.frames).filter(|at| column(*at)).count();
+                let is_silent =
+                    |column: usize| item.iter().skip(column).step_by(batch.frames).all(|v| *v == min);
+                let columns = (0..batch.frames).filter(|column| is_silent(*column)).count();
                 assert_eq!(columns, (batch.frames as f64 * 0.1).round() as usize, "{scale}");
                 let mean = item.iter().map(|v| f64::from(*v)).sum::<f64>() / item.len() as f64;
                 if scale.keeps_zero() {
-                    assert_eq!(least, 0.0, "{scale}");
+                    assert_eq!(min, 0.0, "{scale}");
                 } else {
-                    assert!(mean.abs() < 1e-6 && least < -0.05, "{mean} {least}");
+                    assert!(mean.abs() < 1e-6 && min < -0.05, "{mean} {min}");
                 }
             }
         }
     }
 
     #[test]
-    fn a_batch_of_chroma_has_twelve_rows_whatever_is_done_to_its_octaves() {
+    fn chroma_batches_have_twelve_rows_with_any_augmentation() {
         let octaves = AugmentConfig {
             octaves_probability: 1.0,
             power_probability: 1.0,
@@ -316,10 +316,10 @@ mod tests {
         let batch = a.assemble(0, 0, &plan());
         assert_eq!((batch.bins, batch.values.len()), (12, 4 * 12 * batch.frames));
         for item in batch.values.chunks_exact(12 * batch.frames) {
-            let (least, most) =
+            let (min, max) =
                 item.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, m), v| (l.min(*v), m.max(*v)));
             // Columns reach from about 0 to 1, less the mean.
-            assert!((most - least - 1.0).abs() < 0.05, "{least} {most}");
+            assert!((max - min - 1.0).abs() < 0.05, "{min} {max}");
             assert!(item.iter().sum::<f32>().abs() < 1e-2);
         }
         a.augment.octaves_probability = 0.0;
@@ -327,14 +327,14 @@ mod tests {
     }
 
     #[test]
-    fn crop_lengths_are_those_of_the_public_recipe() {
+    fn crop_lengths_equal_the_public_recipe() {
         // 100, 150, 200 s at 22,050 Hz, hop 512, mean over 20 frames.
         let a = assembler(AugmentConfig::default(), 20);
         assert_eq!([100.0, 150.0, 200.0].map(|s| a.frames(s)), [215, 323, 430]);
     }
 
     #[test]
-    fn a_stretched_batch_changes_its_length_and_a_stretched_crop_does_not() {
+    fn stretching_a_batch_changes_its_length_and_stretching_crops_does_not() {
         let twice = |scope| AugmentConfig {
             stretch_probability: 1.0,
             stretch: [2.0, 2.0],
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn no_batch_has_more_columns_than_foretold() {
+    fn no_batch_has_more_columns_than_max_frames() {
         let stretched = |scope| {
             let a = AugmentConfig {
                 stretch_probability: 1.0,
@@ -362,15 +362,15 @@ mod tests {
         let plan = plan();
         for scope in [StretchScope::Batch, StretchScope::Crop] {
             let assembler = stretched(scope);
-            let most = assembler.most_frames(plan.length_s);
+            let max = assembler.max_frames(plan.length_s);
             let found: Vec<usize> = (0..40).map(|index| assembler.assemble(0, index, &plan).frames).collect();
-            assert!(found.iter().all(|frames| *frames <= most), "{found:?}, at most {most}");
-            assert!(found.iter().any(|frames| 10 * frames >= 8 * most), "{found:?}, at most {most}");
+            assert!(found.iter().all(|frames| *frames <= max), "{found:?}, at most {max}");
+            assert!(found.iter().any(|frames| 10 * frames >= 8 * max), "{found:?}, at most {max}");
         }
     }
 
     #[test]
-    fn rates_near_one_are_left_alone() {
+    fn rates_in_the_dead_zone_do_not_stretch() {
         let a = AugmentConfig {
             stretch_probability: 1.0,
             stretch: [0.95, 1.05],
@@ -390,8 +390,8 @@ mod tests {
         config.train.debug = true;
         let data = Arc::new(crate::data::open(&config, &bc_ranks::Ranks::alone()).unwrap());
         let input = NetworkInput { cqt: data.cqt, pool: 1000, scale: Scale::None };
-        let made =
+        let refused =
             Assembler::new(data, AugmentConfig::default(), input, ShortTracks::Zeros, 5, &[5.0], whole());
-        assert!(made.err().unwrap().to_string().contains("shorter than one column"));
+        assert!(refused.err().unwrap().to_string().contains("shorter than one column"));
     }
 }

@@ -1,4 +1,4 @@
-//! From a stored track to the columns the network sees: cut, stretch, pool, in one pass.
+//! Cuts, stretches and pools a stored track to the columns that the network sees, in one pass.
 //!
 //! Time is stretched by linear interpolation of the stored magnitudes before they are
 //! pooled to the network's columns. That is what the magnitude of a phase vocoder is
@@ -9,7 +9,7 @@ use super::patch::{Patch, TrackView};
 /// What fills a crop that is longer than its track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fill {
-    /// Zeros behind the track.
+    /// Zeros after the track.
     Zeros,
     /// The track again from its beginning.
     Repeat,
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_crop_is_the_mean_of_every_group() {
+    fn unstretched_crop_is_the_mean_of_each_group() {
         let values = ramp(2, 12);
         let track = TrackView { bins: 2, frames: 12, values: &values };
         let p = read(track, Window { start: 2, rate: 1.0, columns: 9, short: Fill::Zeros }, 4);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_track_is_followed_by_zeros_or_by_itself() {
+    fn short_tracks_are_followed_by_zeros_or_repeated() {
         let values: Vec<f16> = [1.0, 2.0, 3.0].map(f16::from_f32).to_vec();
         let track = TrackView { bins: 1, frames: 3, values: &values };
         let at = |short| read(track, Window { start: 0, rate: 1.0, columns: 7, short }, 1).data;
@@ -132,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_window_gives_finite_values_within_the_tracks_range(
+        fn all_windows_give_finite_values_in_the_range_of_the_track(
             frames in 1usize..60, start in 0usize..80, rate in 0.3f64..3.0, columns in 0usize..90,
             group in 1usize..6, repeat in any::<bool>(),
         ) {

@@ -23,7 +23,7 @@ pub struct DataSet {
     pub store: Store,
     /// The first this many tracks of `store` are the training split.
     pub training: usize,
-    /// Works behind the training tracks, of which versions are painted.
+    /// Works after the training tracks, of which versions are painted.
     pub painted: Option<Painted>,
     /// Label of every training item: the rank of its clique id among all items'. A track and a work with the same
     /// id are of one class.
@@ -95,9 +95,9 @@ impl DataSet {
         // Ranks of one machine share the memory of one file.
         let shared = config.train.map_features || !ranks.is_alone();
         let mapped = shared.then_some(config.train.run.as_path());
-        Self::build(training, validation, features.settings, fingerprint, mapped, |places, put| {
-            features.for_each(|row| match places.get(row.version_id.as_str()) {
-                Some(&place) => put(place, &row.magnitude),
+        Self::build(training, validation, features.settings, fingerprint, mapped, |positions, put| {
+            features.for_each(|row| match positions.get(row.version_id.as_str()) {
+                Some(&position) => put(position, &row.magnitude),
                 None => Ok(()),
             })
         })
@@ -125,8 +125,8 @@ impl DataSet {
         let cliques_fingerprint = clique_ids(&ids(&training));
         let count = training.len();
         let tracks: Vec<Track> = training.into_iter().chain(validation).collect();
-        let places = tracks.iter().enumerate().map(|(i, t)| (t.version_id.clone(), i)).collect();
-        let store = Store::build(cqt.bins as usize, tracks, file.as_deref(), |put| fill(&places, put))?;
+        let positions = tracks.iter().enumerate().map(|(i, t)| (t.version_id.clone(), i)).collect();
+        let store = Store::build(cqt.bins as usize, tracks, file.as_deref(), |put| fill(&positions, put))?;
         let validation = finite_tracks(&store, count);
         Ok(Self {
             training: count,
@@ -143,7 +143,7 @@ impl DataSet {
         })
     }
 
-    /// The same with works behind the training tracks; all training items are labelled together.
+    /// The same with works after the training tracks; all training items are labelled together.
     fn with_painted(mut self, painted: Option<Painted>) -> Self {
         if let Some(painted) = painted {
             let mut all = ids(&self.store.tracks()[..self.training]);
@@ -202,7 +202,7 @@ impl DataSet {
 
     /// Number of training cliques.
     pub fn classes(&self) -> usize {
-        self.labels.iter().max().map_or(0, |&most| most as usize + 1)
+        self.labels.iter().max().map_or(0, |&max| max as usize + 1)
     }
 
     /// Why validation is not possible, if it is not: it needs two versions of a clique, a query

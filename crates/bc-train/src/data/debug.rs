@@ -14,7 +14,7 @@ const VERSIONS: usize = 4;
 /// Lengths are drawn from this range, in seconds.
 const SECONDS: std::ops::RangeInclusive<f64> = 20.0..=120.0;
 
-/// A made-up data set: uniform noise around one random profile per clique, so that there is
+/// A synthetic data set: uniform noise around one random profile per clique, so that there is
 /// something that distinguishes cliques.
 pub(super) fn draw(seed: u64, cqt: CqtSettings) -> Result<DataSet> {
     let tracks = |split: &str, cliques: usize| -> Vec<Track> {
@@ -36,14 +36,14 @@ pub(super) fn draw(seed: u64, cqt: CqtSettings) -> Result<DataSet> {
     let fingerprint = format!("debug-{seed}");
     let bins = cqt.bins as usize;
     DataSet::build(training, validation, cqt, fingerprint, None, |_, put| {
-        for (place, frames) in sizes.into_iter().enumerate() {
-            let mut clique = generator(seed, "debug profile", &[(place / VERSIONS) as u64]);
+        for (track, frames) in sizes.into_iter().enumerate() {
+            let mut clique = generator(seed, "debug profile", &[(track / VERSIONS) as u64]);
             let profile: Vec<f32> = (0..bins).map(|_| clique.random()).collect();
-            let mut rng = generator(seed, "debug values", &[place as u64]);
+            let mut rng = generator(seed, "debug values", &[track as u64]);
             let values: Vec<f16> = (0..bins * frames)
                 .map(|i| f16::from_f32(profile[i / frames] * rng.random::<f32>()))
                 .collect();
-            put(place, &values)?;
+            put(track, &values)?;
         }
         Ok(())
     })

@@ -19,9 +19,9 @@ const AHEAD: usize = 2;
 pub struct Loader {
     channels: Vec<Receiver<Batch>>,
     next: usize,
-    /// The next batch, if somebody has looked at it.
-    held: Option<Batch>,
-    /// Time that the consumer has spent waiting.
+    /// The next batch, if [`Loader::peek`] has received it already.
+    peeked: Option<Batch>,
+    /// Time that the consumer has waited for batches.
     pub waited: Duration,
 }
 
@@ -40,32 +40,32 @@ impl Loader {
             .map(|worker| {
                 let (sender, receiver) = sync_channel(AHEAD);
                 let (assembler, plans) = (assembler.clone(), plans.clone());
-                let turn = WorkerTask { worker, workers };
+                let task = WorkerTask { worker, workers };
                 std::thread::Builder::new()
                     .name(format!("loader-{worker}"))
-                    .spawn(move || work(&assembler, &plans, turn, (epoch, first, epochs), &sender))
+                    .spawn(move || run_worker(&assembler, &plans, task, (epoch, first, epochs), &sender))
                     .expect("the system can start a thread");
                 receiver
             })
             .collect();
-        Self { channels, next: 0, held: None, waited: Duration::ZERO }
+        Self { channels, next: 0, peeked: None, waited: Duration::ZERO }
     }
 
     /// The next batch, or `None` after the last one.
     pub fn next_batch(&mut self) -> Option<Batch> {
         let started = Instant::now();
-        let batch = self.held.take().or_else(|| self.channels[self.next].recv().ok());
+        let batch = self.peeked.take().or_else(|| self.channels[self.next].recv().ok());
         self.waited += started.elapsed();
         self.next = (self.next + 1) % self.channels.len();
         batch
     }
 
-    /// The next batch if it is made, without waiting; it stays the next one.
-    pub fn ready(&mut self) -> Option<&Batch> {
-        if self.held.is_none() {
-            self.held = self.channels[self.next].try_recv().ok();
+    /// The next batch if it is ready, without waiting; it stays the next one.
+    pub fn peek(&mut self) -> Option<&Batch> {
+        if self.peeked.is_none() {
+            self.peeked = self.channels[self.next].try_recv().ok();
         }
-        self.held.as_ref()
+        self.peeked.as_ref()
     }
 
     /// The batch at a known position.
@@ -88,7 +88,7 @@ struct WorkerTask {
     workers: usize,
 }
 
-/// Plans of epochs, made once for all threads, which are at most an epoch apart.
+/// Plans of epochs, made once for all threads, which are never more than one epoch from each other.
 struct Plans {
     sampler: Sampler,
     current: Mutex<Option<(u64, Arc<Vec<BatchPlan>>)>>,
@@ -108,10 +108,10 @@ impl Plans {
     }
 }
 
-fn work(
+fn run_worker(
     assembler: &Assembler,
     plans: &Plans,
-    turn: WorkerTask,
+    task: WorkerTask,
     (epoch, first, epochs): (u64, usize, u64),
     sender: &SyncSender<Batch>,
 ) {
@@ -120,9 +120,9 @@ fn work(
         let plan = plans.of(e);
         let skipped = if e == epoch { first } else { 0 };
         for (index, batch) in plan.iter().enumerate().skip(skipped) {
-            let mine = number % turn.workers == turn.worker;
+            let is_own = number % task.workers == task.worker;
             number += 1;
-            if mine && sender.send(assembler.assemble(e, index, batch)).is_err() {
+            if is_own && sender.send(assembler.assemble(e, index, batch)).is_err() {
                 // The consumer is gone: training has ended.
                 return;
             }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_the_same_for_any_number_of_threads() {
+    fn batches_do_not_depend_on_the_number_of_threads() {
         let (mut one, batches) = loader(1, 0, 0);
         let (mut three, _) = loader(3, 0, 0);
         for _ in 0..2 * batches {
@@ -163,19 +163,19 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_at_the_next_batch_changes_nothing() {
-        let ((mut looked, batches), (mut other, _)) = (loader(2, 0, 0), loader(2, 0, 0));
+    fn peeking_does_not_change_batches() {
+        let ((mut peeking, batches), (mut plain, _)) = (loader(2, 0, 0), loader(2, 0, 0));
         for _ in 0..2 * batches {
-            let seen = looked.ready().cloned();
-            let batch = looked.next_batch();
+            let seen = peeking.peek().cloned();
+            let batch = peeking.next_batch();
             assert!(seen.is_none_or(|seen| Some(seen) == batch));
-            assert_eq!(batch, other.next_batch());
+            assert_eq!(batch, plain.next_batch());
         }
-        assert!(looked.ready().is_none() && looked.next_batch().is_none());
+        assert!(peeking.peek().is_none() && peeking.next_batch().is_none());
     }
 
     #[test]
-    fn a_loader_started_in_the_middle_goes_on_as_one_that_came_by() {
+    fn loader_started_in_the_middle_gives_the_same_batches() {
         let (mut all, batches) = loader(2, 0, 0);
         for _ in 0..batches + 3 {
             all.next_batch();

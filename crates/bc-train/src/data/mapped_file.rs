@@ -1,4 +1,4 @@
-//! The run's own files of magnitudes, mapped into memory.
+//! Memory maps of a run's own files of magnitudes.
 
 #![allow(
     unsafe_code,
@@ -14,7 +14,7 @@ use memmap2::{Mmap, MmapMut};
 /// Maps a file to read it.
 ///
 /// # Errors
-/// It cannot be opened or mapped.
+/// The file cannot be opened or mapped.
 pub(super) fn open(path: &Path) -> Result<Mmap> {
     let failed = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(failed)?;
@@ -26,7 +26,7 @@ pub(super) fn open(path: &Path) -> Result<Mmap> {
 /// Maps a file to write it, which has its final size and still a temporary name.
 ///
 /// # Errors
-/// It cannot be mapped.
+/// The file cannot be mapped.
 pub(super) fn unfinished(file: &File) -> std::io::Result<MmapMut> {
     // SAFETY: nobody else knows the temporary name; nothing truncates the file.
     unsafe { MmapMut::map_mut(file) }

@@ -1,8 +1,8 @@
-//! From feature files to batches.
+//! Makes batches from feature files.
 //!
 //! [`DataSet`] holds the stored features of the training and validation splits,
-//! [`painted`] makes versions of works where `[train] data` says so, [`crop`] cuts and stretches, [`Assembler`] makes a planned batch, [`Loader`] does so
-//! on threads ahead of the network.
+//! [`painted`] makes versions of works where `[train] data` says so, [`crop`] cuts and stretches,
+//! [`Assembler`] makes a planned batch, and [`Loader`] makes batches on threads ahead of the network.
 
 mod assemble;
 pub mod crop;
@@ -25,10 +25,10 @@ pub use loader::Loader;
 pub use patch::{Patch, TrackView};
 pub use store::{Store, Track};
 
-/// The data that the configuration names, or drawn for `[train] debug`.
+/// Opens the data that the configuration names, or draws random data for `[train] debug`.
 ///
 /// # Errors
-/// As [`DataSet::open`].
+/// The errors of [`DataSet::open`].
 pub fn open(config: &Config, ranks: &Ranks) -> Result<DataSet> {
     if config.train.debug {
         return debug::draw(config.train.seed, config.features.cqt());

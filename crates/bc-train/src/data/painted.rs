@@ -3,7 +3,7 @@
 //! **In**: the works of `[paint]` (bc-paint) and a position in training. **Out**: features of a version that
 //! never occurred before, at the network's pooling and of the crop's length.
 //!
-//! A version is a function of the run's seed, the epoch, its place in the epoch and the work; so a resumed run sees the
+//! A version is a function of the run's seed, the epoch, its number in the epoch and the work; so a resumed run sees the
 //! same versions as one that was never interrupted, whatever the number of worker threads.
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use bc_formats::config::Config;
 use bc_formats::features::CqtSettings;
 use bc_formats::fingerprint::Fingerprint;
 use bc_formats::index::Split;
-use bc_paint::{Catalogue, Draw, Painter, Taste, Work};
+use bc_paint::{Catalogue, Painter, VariationRange, VersionSeed, Work};
 use half::f16;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ pub struct Painted {
 /// A source of works.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
-    /// Where it was read from.
+    /// Path that it was read from.
     pub path: PathBuf,
     /// The range of its works.
     pub works: Range<usize>,
@@ -47,7 +47,7 @@ impl Painted {
     /// out for validation and test, are left out, which a warning says.
     ///
     /// # Errors
-    /// As [`Catalogue::read`]; shares that are not one for each source; a source with a share and nothing to
+    /// The errors of [`Catalogue::read`]; shares that are not one for each source; a source with a share and nothing to
     /// train on.
     pub fn open(config: &Config, held_out: &BTreeSet<&str>) -> Result<Self> {
         let paint = &config.paint;
@@ -59,10 +59,10 @@ impl Painted {
             paint.sources.len()
         );
         let cqt = CqtSettings { pool: config.model.pool, ..config.features.cqt() };
-        let painter = Painter::new(&cqt, Taste::of(paint))?;
+        let painter = Painter::new(&cqt, VariationRange::from_config(paint))?;
         let Catalogue { works: entries, inputs } =
             Catalogue::read(paint).context("[train] data = \"painted\"")?;
-        let mut found = Self {
+        let mut painted = Self {
             painter,
             works: Vec::new(),
             sources: Vec::new(),
@@ -73,18 +73,18 @@ impl Painted {
         let mut left_out = 0;
         let mut entries = entries.into_iter().filter(|entry| entry.split == Split::Train).peekable();
         for (number, path) in paint.sources.iter().enumerate() {
-            let first = found.works.len();
+            let first = painted.works.len();
             while let Some(entry) = entries.next_if(|entry| entry.source == number) {
                 if held_out.contains(entry.work.id.as_str()) {
                     left_out += 1;
                 } else {
-                    found.works.push(entry.work);
+                    painted.works.push(entry.work);
                 }
             }
-            let works = first..found.works.len();
+            let works = first..painted.works.len();
             let weight = paint.weights.get(number).copied().unwrap_or(1.0);
             let share = shares.get(number).copied().unwrap_or(weight * works.len() as f64);
-            found.sources.push(Source { path: path.clone(), works, share });
+            painted.sources.push(Source { path: path.clone(), works, share });
         }
         if left_out > 0 {
             tracing::warn!(
@@ -92,14 +92,14 @@ impl Painted {
                 config.features.index.display()
             );
         }
-        found.check_shares()?;
-        found.settings = settings(config, &found, &inputs);
-        found.fingerprint = Fingerprint::of("painted").add_json(&found.settings).finish();
-        Ok(found)
+        painted.normalise_shares()?;
+        painted.settings = settings(config, &painted, &inputs);
+        painted.fingerprint = Fingerprint::of("painted").add_json(&painted.settings).finish();
+        Ok(painted)
     }
 
-    /// Makes the shares add up to 1.
-    fn check_shares(&mut self) -> Result<()> {
+    /// Checks the shares and scales them so that they add up to 1.
+    fn normalise_shares(&mut self) -> Result<()> {
         for source in &self.sources {
             if source.share > 0.0 && source.works.is_empty() {
                 bail!(
@@ -109,9 +109,12 @@ impl Painted {
                 );
             }
         }
-        let all: f64 = self.sources.iter().map(|source| source.share).sum();
-        ensure!(all > 0.0, "no work of [paint] is left to train on; correct its splits, held_out or weights");
-        self.sources.iter_mut().for_each(|source| source.share /= all);
+        let total: f64 = self.sources.iter().map(|source| source.share).sum();
+        ensure!(
+            total > 0.0,
+            "no work of [paint] is left to train on; correct its splits, held_out or weights"
+        );
+        self.sources.iter_mut().for_each(|source| source.share /= total);
         Ok(())
     }
 
@@ -143,20 +146,24 @@ impl Painted {
     /// Paints `columns` columns (of the network's pooling) of version `number` of an epoch: bins x columns, rounded
     /// as stored features are. Versions of a work in one epoch begin near a common position.
     pub fn paint(&self, work: usize, epoch: u64, number: u64, columns: usize) -> Vec<f16> {
-        let draw = Draw { seed: self.seed, epoch, version: number };
-        let picture = self.painter.paint(&self.works[work], draw, columns);
+        let version = VersionSeed { seed: self.seed, epoch, version: number };
+        let picture = self.painter.paint(&self.works[work], version, columns);
         picture.values.into_iter().map(f16::from_f32).collect()
     }
 }
 
 /// Everything that painting depends on, besides the run's own settings.
-fn settings(config: &Config, found: &Painted, inputs: &std::collections::BTreeMap<String, String>) -> Value {
+fn settings(
+    config: &Config,
+    painted: &Painted,
+    inputs: &std::collections::BTreeMap<String, String>,
+) -> Value {
     let paint = &config.paint;
     let mut works = Fingerprint::of("painted works");
-    found.ids().for_each(|id| {
+    painted.ids().for_each(|id| {
         works.add(id);
     });
-    let shares: Vec<f64> = found.sources.iter().map(|source| source.share).collect();
+    let shares: Vec<f64> = painted.sources.iter().map(|source| source.share).collect();
     json!({
         "painter": bc_paint::PAINTER,
         "transpose": paint.transpose,

@@ -1,4 +1,4 @@
-//! A piece of features on its way to the network.
+//! A piece of features for the network.
 
 use half::f16;
 

@@ -57,7 +57,7 @@ impl Store {
             }
             Some(path) => {
                 let bytes = (2 * total) as u64;
-                if std::fs::metadata(path).map_or(true, |found| found.len() != bytes) {
+                if std::fs::metadata(path).map_or(true, |metadata| metadata.len() != bytes) {
                     write_block(path, bytes, |values| fill_block(&tracks, &offsets, bins, values, fill))?;
                 }
                 Block::Mapped(mapped_file::open(path)?)
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_and_file_hold_the_same() {
+    fn stores_in_memory_and_in_a_file_hold_the_same_values() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("features.f16");
         for store in [build(None), build(Some(&path)), build(Some(&path))] {

@@ -1,8 +1,9 @@
-//! Which device a rank takes, and how the GPUs of all ranks are connected.
+//! Chooses the device of each rank and connects the GPUs of all ranks.
 //!
-//! All ranks have one configuration, so one name of a device: with several ranks on a machine, `cuda` and `cuda:0` are
+//! All ranks have the same configuration, and so the same device name: with several ranks on a machine, `cuda` and `cuda:0` are
 //! the GPU of the rank's number there. No two ranks may have one GPU. GPUs are connected by NCCL where all ranks can
-//! load it; else what they exchange goes by way of the host, and rank 0 says why.
+//! load it; otherwise they exchange values through the host's memory, and rank 0
+//! warns and gives the reason.
 
 use anyhow::{Context, Result, bail};
 use bc_formats::config::TrainConfig;
@@ -16,14 +17,14 @@ use crate::machine::host;
 /// Opens this rank's device, connected with those of the others.
 ///
 /// # Errors
-/// A device that is not there, too few GPUs for the ranks of a machine; a rank that has ended.
+/// An absent device, too few GPUs for the ranks of a machine, or a rank that has ended.
 pub fn open(ranks: &Ranks, train: &TrainConfig) -> Result<Backend> {
     let precision = Precision::named(&train.precision)?;
     if ranks.is_alone() || !names_gpu(&train.device) {
         return Backend::open(&train.device, precision);
     }
-    let place = Place::of(ranks)?;
-    let gpu = Gpu::open(&name(&train.device, &place, gpus::count()?)?, precision)?;
+    let local = LocalRank::find(ranks)?;
+    let gpu = Gpu::open(&device_name(&train.device, &local, gpus::count()?)?, precision)?;
     // By the UUID alone: containers of one machine may have host names of their own.
     refuse_shared(ranks, &gpu.uuid()?)?;
     let own = match ranks.is_first() {
@@ -36,32 +37,33 @@ pub fn open(ranks: &Ranks, train: &TrainConfig) -> Result<Backend> {
     }
 }
 
-/// Where a rank is.
+/// A rank among those of its machine.
 #[derive(Debug)]
-struct Place {
+struct LocalRank {
     host: String,
     /// Its number among the ranks of its machine.
     number: usize,
-    /// How many these are.
+    /// Number of ranks on its machine.
     ranks: usize,
 }
 
-impl Place {
-    /// As the launcher says it, or else by the order of the ranks whose machines have one name.
-    fn of(ranks: &Ranks) -> Result<Self> {
+impl LocalRank {
+    /// Takes the number from the launcher or, if it gives none, from the order of the ranks whose machines have the
+    /// same name.
+    fn find(ranks: &Ranks) -> Result<Self> {
         let host = host();
         let hosts = ranks.texts(&host)?;
-        let beside = hosts.iter().filter(|other| **other == host).count();
+        let on_host = hosts.iter().filter(|other| **other == host).count();
         let before = hosts[..ranks.rank()].iter().filter(|other| **other == host).count();
         let number = bc_ranks::local_rank().unwrap_or(before);
         // Containers of one machine may have names of their own.
-        Ok(Self { host, number, ranks: beside.max(number + 1) })
+        Ok(Self { host, number, ranks: on_host.max(number + 1) })
     }
 }
 
 /// The GPU of a rank, of the `gpus` that it sees.
-fn name(device: &str, place: &Place, gpus: usize) -> Result<String> {
-    let Place { host, number, ranks } = place;
+fn device_name(device: &str, local: &LocalRank, gpus: usize) -> Result<String> {
+    let LocalRank { host, number, ranks } = local;
     if *ranks == 1 {
         return Ok(device.to_owned());
     }
@@ -71,7 +73,7 @@ fn name(device: &str, place: &Place, gpus: usize) -> Result<String> {
              rank takes the one of its number there (CUDA_VISIBLE_DEVICES chooses among GPUs and orders them)"
         );
     }
-    // A launcher may show each rank its own alone (srun --gpus-per-task=1). That it is not everybody's is checked later.
+    // A launcher may show each rank only its own GPU (srun --gpus-per-task=1). Whether ranks share it is checked later.
     if gpus == 1 {
         return Ok("cuda:0".to_owned());
     }
@@ -99,14 +101,15 @@ fn refuse_shared(ranks: &Ranks, own: &str) -> Result<()> {
     Ok(())
 }
 
-/// The id that rank 0 has made (`own`; in others whether they can use it); `None` if a rank cannot, which rank 0 says.
+/// Distributes the id that rank 0 has made (`own`; in other ranks, `own` tells whether they can use it). Returns `None` if a
+/// rank cannot use it, of which rank 0 warns.
 fn id_of_all(ranks: &Ranks, own: Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
-    let why_not = own.as_ref().map_or_else(|error| format!("{error:#}"), |_| String::new());
-    let reasons = ranks.texts(&why_not)?;
+    let reason = own.as_ref().map_or_else(|error| format!("{error:#}"), |_| String::new());
+    let reasons = ranks.texts(&reason)?;
     if let Some(rank) = reasons.iter().position(|reason| !reason.is_empty()) {
         if ranks.is_first() {
             tracing::warn!(
-                "what the ranks exchange goes by way of the hosts' memory and is slower than between GPUs; rank {rank} of \
+                "the ranks exchange values through the hosts' memory, which is slower than between GPUs; rank {rank} of \
                  {}: {}",
                 ranks.size(),
                 reasons[rank]
@@ -125,28 +128,29 @@ mod tests {
     use super::*;
     use anyhow::anyhow;
 
-    fn of(device: &str, number: usize, ranks: usize, gpus: usize) -> Result<String, String> {
-        let place = Place { host: "node7".to_owned(), number, ranks };
-        name(device, &place, gpus).map_err(|error| error.to_string())
+    fn chosen_device(device: &str, number: usize, ranks: usize, gpus: usize) -> Result<String, String> {
+        let local = LocalRank { host: "node7".to_owned(), number, ranks };
+        device_name(device, &local, gpus).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn each_rank_of_a_machine_takes_the_gpu_of_its_number() {
+    fn each_rank_takes_the_gpu_of_its_local_number() {
         for device in ["cuda", "cuda:0"] {
-            let all: Vec<String> = (0..4).map(|number| of(device, number, 4, 8).unwrap()).collect();
+            let all: Vec<String> =
+                (0..4).map(|number| chosen_device(device, number, 4, 8).unwrap()).collect();
             assert_eq!(all, ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]);
-            // Each sees its own alone.
-            assert_eq!(of(device, 3, 4, 1).unwrap(), "cuda:0");
-            let error = of(device, 2, 4, 2).unwrap_err();
+            // Each rank sees only its own GPU.
+            assert_eq!(chosen_device(device, 3, 4, 1).unwrap(), "cuda:0");
+            let error = chosen_device(device, 2, 4, 2).unwrap_err();
             assert!(error.contains("4 ranks on node7") && error.contains("see 2 GPUs"), "{error}");
         }
         // One rank on each machine: the name is as good as it is for one process.
-        assert_eq!(of("cuda:2", 0, 1, 4).unwrap(), "cuda:2");
-        let error = of("cuda:2", 1, 4, 4).unwrap_err();
+        assert_eq!(chosen_device("cuda:2", 0, 1, 4).unwrap(), "cuda:2");
+        let error = chosen_device("cuda:2", 1, 4, 4).unwrap_err();
         assert!(error.contains("\"cuda:2\"") && error.contains("say device = \"cuda\""), "{error}");
     }
 
-    /// What `work` gives in each of some ranks.
+    /// Runs `work` in each of `size` ranks and returns the results.
     fn in_each<T: Send>(size: usize, work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
         std::thread::scope(|scope| {
             let work = &work;
@@ -157,15 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn ranks_of_one_machine_are_numbered_in_their_order() {
-        let places = in_each(3, |ranks| Place::of(&ranks).unwrap());
-        for (rank, place) in places.iter().enumerate() {
-            assert_eq!((place.number, place.ranks), (rank, 3));
+    fn local_ranks_are_numbered_in_order() {
+        let local_ranks = in_each(3, |ranks| LocalRank::find(&ranks).unwrap());
+        for (rank, local) in local_ranks.iter().enumerate() {
+            assert_eq!((local.number, local.ranks), (rank, 3));
         }
     }
 
     #[test]
-    fn two_ranks_with_one_gpu_are_refused() {
+    fn two_ranks_on_one_gpu_are_refused() {
         let gpus = ["GPU-a of one", "GPU-b of one", "GPU-a of one"];
         for refused in in_each(3, |ranks| refuse_shared(&ranks, gpus[ranks.rank()])) {
             let error = refused.unwrap_err().to_string();
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_rank_0_goes_round_and_one_rank_without_nccl_is_enough_for_none() {
+    fn all_ranks_get_the_id_of_rank_0_unless_one_lacks_nccl() {
         let own = |ranks: &Ranks| if ranks.is_first() { vec![7u8; 128] } else { Vec::new() };
         for id in in_each(3, |ranks| id_of_all(&ranks, Ok(own(&ranks))).unwrap()) {
             assert_eq!(id, Some(vec![7; 128]));

@@ -1,15 +1,15 @@
 //! Training by several ranks (processes) that share every batch, with the result of one.
 //!
 //! Each rank computes its share of a batch ([`crate::sampler::Shares`]). Three things need the others: batch norms
-//! ([`norms`]), losses over pairs and triplets, which see the embeddings of all ([`Team::rows_of_all`]), and the
-//! gradients, which are summed while the backward pass continues ([`exchange`]), or behind it where they lie on GPUs
-//! ([`at_once`]). With a single rank, none of this does anything. [`device`] gives each rank a device of its own.
+//! ([`batch_norm_exchange`]), losses over pairs and triplets, which see the embeddings of all ([`RankSync::rows_of_all`]), and the
+//! gradients, which are summed while the backward pass continues ([`bucketed_all_reduce`]), or after it if they are on GPUs
+//! ([`single_all_reduce`]). With a single rank, nothing of this is needed. [`device`] gives each rank a device of its own.
 
-mod at_once;
+mod batch_norm_exchange;
+mod bucketed_all_reduce;
 pub mod device;
-mod exchange;
-mod norms;
-mod traffic;
+mod reduction_cost;
+mod single_all_reduce;
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use bc_nn::{Backend, Gradients, Parameters, Peers};
 use bc_ranks::{Ranks, Values};
 
 use crate::sampler::Shares;
-use at_once::AtOnce;
-use exchange::Exchange;
-use norms::NormPeers;
-pub use traffic::{Traffic, Way};
+use batch_norm_exchange::BatchNormExchange;
+use bucketed_all_reduce::BucketedAllReduce;
+pub use reduction_cost::{ReductionCost, ReductionPath};
+use single_all_reduce::SingleAllReduce;
 
 /// An error that all ranks have in common: rank 0 reports it, and none has to end the others.
 #[derive(Debug, thiserror::Error)]
@@ -31,44 +31,44 @@ pub use traffic::{Traffic, Way};
 pub struct SharedError(pub String);
 
 /// Prints a line once, by rank 0.
-pub(crate) fn say(ranks: &Ranks, text: String) {
+pub(crate) fn print_once(ranks: &Ranks, text: String) {
     if ranks.is_first() {
         progress::line(text);
     }
 }
 
-/// What a learner needs of the other ranks.
-pub struct Team {
+/// Synchronises a learner with the other ranks.
+pub struct RankSync {
     ranks: Ranks,
-    norms: Option<Arc<NormPeers>>,
-    sums: Sums,
+    norms: Option<Arc<BatchNormExchange>>,
+    reduction: GradientReduction,
 }
 
 /// How gradients are summed over ranks.
-enum Sums {
-    /// There is one rank.
+enum GradientReduction {
+    /// There is a single rank: nothing is summed.
     None,
-    AsTheyCome(Exchange),
-    AtOnce(AtOnce),
+    Bucketed(BucketedAllReduce),
+    Single(SingleAllReduce),
 }
 
-impl Team {
-    /// With a channel for the gradients, which are on this backend.
+impl RankSync {
+    /// Opens channels for the gradients, which are on `backend`, and for batch norms if they are shared.
     ///
     /// # Errors
     /// A rank that has ended.
     pub fn new(ranks: &Ranks, train: &TrainConfig, backend: &Backend) -> Result<Self> {
         if ranks.is_alone() {
-            return Ok(Self { ranks: ranks.clone(), norms: None, sums: Sums::None });
+            return Ok(Self { ranks: ranks.clone(), norms: None, reduction: GradientReduction::None });
         }
         let channel = ranks.channel(train.deterministic)?;
         let norms = train.sync_norms.then(|| ranks.channel(train.deterministic)).transpose()?;
         Ok(Self {
             ranks: ranks.clone(),
-            norms: norms.map(|channel| Arc::new(NormPeers::new(channel))),
-            sums: match backend.is_cpu() {
-                true => Sums::AsTheyCome(Exchange::new(channel)),
-                false => Sums::AtOnce(AtOnce::new(channel)),
+            norms: norms.map(|channel| Arc::new(BatchNormExchange::new(channel))),
+            reduction: match backend.is_cpu() {
+                true => GradientReduction::Bucketed(BucketedAllReduce::new(channel)),
+                false => GradientReduction::Single(SingleAllReduce::new(channel)),
             },
         })
     }
@@ -113,10 +113,10 @@ impl Team {
         if shares.is_idle() {
             return vec![0.0; shares.own().len() * dim];
         }
-        shares.own().iter().flat_map(|&place| &all[place as usize * dim..][..dim]).copied().collect()
+        shares.own().iter().flat_map(|&slot| &all[slot as usize * dim..][..dim]).copied().collect()
     }
 
-    /// The sum over ranks.
+    /// The sum of a value over ranks.
     ///
     /// # Errors
     /// A rank that has ended.
@@ -131,21 +131,21 @@ impl Team {
     /// # Errors
     /// A thread that cannot be started.
     pub fn listen(&mut self, gradients: &mut Gradients) -> Result<()> {
-        match &mut self.sums {
-            Sums::AsTheyCome(exchange) => exchange.listen(gradients),
-            Sums::None | Sums::AtOnce(_) => Ok(()),
+        match &mut self.reduction {
+            GradientReduction::Bucketed(reduction) => reduction.listen(gradients),
+            GradientReduction::None | GradientReduction::Single(_) => Ok(()),
         }
     }
 
-    /// Replaces the gradients by their sums over ranks; one that no rank has stays unwritten.
+    /// Replaces the gradients by their sums over ranks; a gradient that no rank has stays absent.
     ///
     /// # Errors
     /// A rank that has ended.
     pub fn sum_gradients(&mut self, gradients: &mut Gradients) -> Result<()> {
-        match &mut self.sums {
-            Sums::None => Ok(()),
-            Sums::AsTheyCome(exchange) => exchange.finish(gradients),
-            Sums::AtOnce(at_once) => at_once.finish(gradients),
+        match &mut self.reduction {
+            GradientReduction::None => Ok(()),
+            GradientReduction::Bucketed(reduction) => reduction.finish(gradients),
+            GradientReduction::Single(reduction) => reduction.finish(gradients),
         }
     }
 
@@ -161,7 +161,7 @@ impl Team {
         let mut counts = vec![0; self.ranks.size()];
         counts[0] = len;
         let own = if self.ranks.is_first() { backend.read(running.flat(), 0..len)? } else { Vec::new() };
-        // All in one message: a network has a hundred of them, and a step is short.
+        // All statistics in one message: a network has a hundred of them, and a step is short.
         let first = self.ranks.gather(&own, &counts)?;
         backend.write(running.flat_mut(), 0, &first, false)?;
         running.changed()
@@ -175,18 +175,18 @@ impl Team {
         if self.ranks.is_alone() {
             return Ok(());
         }
-        self.ranks.same("the network", &fingerprint()?).context(
+        self.ranks.require_same("the network", &fingerprint()?).context(
             "the ranks do not train the same network any more (is the memory or the processor of a machine \
              faulty?); --resume continues from the last checkpoint",
         )
     }
 
     /// The cost of summing the gradients so far; `None` with one rank.
-    pub fn traffic(&self) -> Option<Traffic> {
-        match &self.sums {
-            Sums::None => None,
-            Sums::AsTheyCome(exchange) => Some(exchange.traffic()),
-            Sums::AtOnce(at_once) => Some(at_once.traffic()),
+    pub fn reduction_cost(&self) -> Option<ReductionCost> {
+        match &self.reduction {
+            GradientReduction::None => None,
+            GradientReduction::Bucketed(reduction) => Some(reduction.cost()),
+            GradientReduction::Single(reduction) => Some(reduction.cost()),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::Line;
 
 const SIZE: (u32, u32) = (1100, 1000);
 /// Maximum number of points of a curve: more than pixels would not be visible.
-const MOST_POINTS: usize = 1100;
+const MAX_POINTS: usize = 1100;
 
 type Curve = (&'static str, Vec<(f64, f64)>);
 
@@ -79,23 +79,23 @@ fn panel(area: &Area<'_>, title: &str, curves: &[Curve]) -> Result<(), Box<dyn s
 }
 
 fn steps(lines: &[Line], value: impl Fn(&super::StepLine) -> f64) -> Vec<(f64, f64)> {
-    thin(lines.iter().filter_map(|line| match line {
+    downsample(lines.iter().filter_map(|line| match line {
         Line::Step(line) => Some((line.step as f64, value(line))),
         Line::Start(_) | Line::Validation(_) => None,
     }))
 }
 
 fn validations(lines: &[Line], value: impl Fn(&super::ValidationLine) -> f64) -> Vec<(f64, f64)> {
-    thin(lines.iter().filter_map(|line| match line {
+    downsample(lines.iter().filter_map(|line| match line {
         Line::Validation(line) => Some((line.step as f64, value(line))),
         Line::Start(_) | Line::Step(_) => None,
     }))
 }
 
-/// At most [`MOST_POINTS`] points, each the mean of as many neighbours.
-fn thin(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+/// At most [`MAX_POINTS`] points, each the mean of as many neighbours.
+fn downsample(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let points: Vec<(f64, f64)> = points.filter(|(_, y)| y.is_finite()).collect();
-    let group = points.len().div_ceil(MOST_POINTS).max(1);
+    let group = points.len().div_ceil(MAX_POINTS).max(1);
     let mean = |chunk: &[(f64, f64)]| {
         let n = chunk.len() as f64;
         (chunk.iter().map(|p| p.0).sum::<f64>() / n, chunk.iter().map(|p| p.1).sum::<f64>() / n)
@@ -109,7 +109,7 @@ mod tests {
     use crate::record::{StepLine, ValidationLine};
 
     #[test]
-    fn curves_are_a_png_with_ink_on_it() {
+    fn curves_are_drawn_as_a_png() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("curves.png");
         let mut lines = Vec::new();
@@ -150,9 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn thinning_keeps_the_mean() {
-        let thinned = thin((0..10_000).map(|i| (i as f64, 1.0)));
-        assert!(thinned.len() <= MOST_POINTS);
-        assert!(thinned.iter().all(|p| p.1 == 1.0));
+    fn downsampling_keeps_the_mean() {
+        let points = downsample((0..10_000).map(|i| (i as f64, 1.0)));
+        assert!(points.len() <= MAX_POINTS);
+        assert!(points.iter().all(|p| p.1 == 1.0));
     }
 }

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_encoding_is_protocol_buffers() {
+    fn messages_are_encoded_as_protocol_buffers() {
         let mut m = Message::default();
         m.varint(2, 300);
         m.bytes(1, b"ab");
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_holds_its_version_and_one_record_a_step() {
+    fn event_file_holds_its_version_and_one_record_per_step() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.out.tfevents.1.test");
         let mut w = EventWriter::create(&path).unwrap();

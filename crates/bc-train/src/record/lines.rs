@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::machine::Machine;
 
-/// One line.
+/// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Line {
@@ -20,7 +20,7 @@ pub enum Line {
     Validation(ValidationLine),
 }
 
-/// A process starts or continues the run.
+/// The line that a process writes when it starts or continues the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StartLine {
     /// Steps done before it.
@@ -51,7 +51,7 @@ pub struct StepLine {
     pub gradient_norm: f32,
     /// Learning rate of this step.
     pub learning_rate: f64,
-    /// Items a second, over this step.
+    /// Items per second, over this step.
     pub samples_per_s: f64,
     /// Share of the step's time spent waiting for data.
     pub waiting_share: f64,
@@ -78,13 +78,13 @@ pub struct ValidationLine {
     /// Triplet loss of random triplets of the split.
     #[serde(deserialize_with = "number_or_null")]
     pub triplet: f64,
-    /// Whether it is the best so far.
+    /// Whether this validation is the best so far.
     pub best: bool,
-    /// False for one at the end of a run that the plan of validations does not ask for. A prolonged run
+    /// False for a validation at the end of a run that is not in the plan of validations. A run that is extended
     /// does not count it.
-    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[serde(default = "default_true", skip_serializing_if = "is_true")]
     pub scheduled: bool,
-    /// Seconds it took.
+    /// Duration in seconds.
     pub seconds: f64,
     /// Seconds since 1970.
     pub time: f64,
@@ -94,11 +94,11 @@ fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
-fn is_yes(value: &bool) -> bool {
+fn is_true(value: &bool) -> bool {
     *value
 }
 
@@ -119,7 +119,7 @@ impl Line {
         }
     }
 
-    /// Its scalars for TensorBoard.
+    /// The scalars of this line for TensorBoard.
     pub(super) fn scalars(&self) -> Vec<(&'static str, f64)> {
         match self {
             Line::Start(_) => Vec::new(),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_up_to_a_step_come_back_and_a_torn_one_is_dropped() {
+    fn lines_up_to_a_step_are_read_and_a_truncated_one_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let mut text = Vec::new();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_stays_and_so_does_what_is_behind_it() {
+    fn unreadable_lines_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let lines = [
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_validation_that_is_made_again_is_not_recorded_twice() {
+    fn repeated_validation_is_not_recorded_twice() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let mut text = Vec::new();

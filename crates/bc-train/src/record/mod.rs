@@ -1,8 +1,8 @@
-//! What a run records about itself.
+//! The record of a run: metrics, TensorBoard events and curves.
 //!
 //! `metrics.jsonl` holds one line per process that worked on the run, one per step and one per validation;
 //! TensorBoard's events and the curves are made from the same lines. A resumed run first drops the lines
-//! behind its checkpoint, so a record never holds a step twice.
+//! after its checkpoint, so a record never holds a step twice.
 
 mod curves;
 mod events;
@@ -39,7 +39,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Records nothing, because another process does.
-    pub fn silent() -> Self {
+    pub fn disabled() -> Self {
         Self { folder: PathBuf::new(), metrics: None, events: None, lines: Vec::new(), warned: false }
     }
 
@@ -128,9 +128,9 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// A folder in the place of the file: no process may write it, root's neither.
+    /// A folder has the name of the events file, so that no process can write it, not even as root.
     #[test]
-    fn events_that_cannot_be_written_end_no_training() {
+    fn unwritable_events_do_not_end_training() {
         let run = tempfile::tempdir().unwrap();
         std::fs::create_dir(run.path().join(EVENTS)).unwrap();
         let mut recorder = Recorder::open(run.path(), Resumed::Never).unwrap();

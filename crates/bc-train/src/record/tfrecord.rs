@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_equal_the_standards_test_vectors() {
+    fn checksums_match_the_test_vectors_of_rfc_3720() {
         // RFC 3720, appendix B.4.
         assert_eq!(crc32c(&[0u8; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xffu8; 32]), 0x62a8_ab43);
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_the_payload_and_sixteen_bytes() {
+    fn frame_adds_sixteen_bytes_to_the_payload() {
         let framed = frame(b"hello");
         assert_eq!(framed.len(), 5 + 16);
         assert_eq!(&framed[..8], &5u64.to_le_bytes());

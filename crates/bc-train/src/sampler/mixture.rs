@@ -71,7 +71,7 @@ impl Mixture {
     /// twice in a batch.
     pub(super) fn pass(&self, rng: &mut impl Rng) -> Vec<Vec<u32>> {
         let batches = self.batches();
-        let pools = self.dealt(batches * self.cliques);
+        let pools = self.pool_of_slots(batches * self.cliques);
         let mut decks: Vec<Deck<'_>> = self.pools.iter().map(Deck::new).collect();
         pools
             .chunks(self.cliques)
@@ -90,13 +90,13 @@ impl Mixture {
             .collect()
     }
 
-    /// Which pool each of `slots` is filled from: always the one that is farthest behind its share.
-    fn dealt(&self, slots: usize) -> Vec<usize> {
+    /// Which pool each of `slots` is filled from: always the one that lacks most of its share.
+    fn pool_of_slots(&self, slots: usize) -> Vec<usize> {
         let mut given = vec![0usize; self.pools.len()];
         (1..=slots)
             .map(|slot| {
-                let behind = |pool: usize| self.pools[pool].share * slot as f64 - given[pool] as f64;
-                let next = (0..given.len()).max_by(|a, b| behind(*a).total_cmp(&behind(*b))).unwrap_or(0);
+                let deficit = |pool: usize| self.pools[pool].share * slot as f64 - given[pool] as f64;
+                let next = (0..given.len()).max_by(|a, b| deficit(*a).total_cmp(&deficit(*b))).unwrap_or(0);
                 given[next] += 1;
                 next
             })
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_cannot_fill_a_batch_is_named() {
+    fn error_names_the_pool_that_cannot_fill_a_batch() {
         let pools = vec![pool(0.5, 0..20), pool(0.5, 20..23)];
         let mixture = Mixture { cliques: 4, versions: 2, pools, batches_per_pass: 0 };
         let error = mixture.check().unwrap_err().to_string();
@@ -155,8 +155,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_ends_when_the_pool_that_lasts_longest_has_passed() {
-        // 100 cliques at 2 a batch, 30 at 6 a batch.
+    fn pass_ends_when_the_largest_pool_was_used_once() {
+        // 100 cliques with 2 in each batch, 30 with 6 in each batch.
         let pools = vec![pool(0.25, 0..100), pool(0.75, 100..130)];
         let mixture = Mixture { cliques: 8, versions: 2, pools, batches_per_pass: 0 };
         assert_eq!(mixture.batches(), 50);
@@ -168,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_batch_has_different_cliques_and_its_shares(
+        fn batches_have_different_cliques_in_the_shares_of_their_pools(
             p in 2usize..9, k in 2usize..5, share in 0.05f64..0.95, common in 0u32..12, seed in 0u64..50,
         ) {
             // The second pool knows some labels of the first.
@@ -178,8 +178,8 @@ mod tests {
             let pass = mixture.pass(&mut generator(seed, "test", &[]));
             prop_assert_eq!(pass.len(), 40);
             prop_assert_eq!(&pass, &mixture.pass(&mut generator(seed, "test", &[])));
-            let dealt = mixture.dealt(40 * p);
-            for (batch, pools) in pass.iter().zip(dealt.chunks(p)) {
+            let pool_of_slots = mixture.pool_of_slots(40 * p);
+            for (batch, pools) in pass.iter().zip(pool_of_slots.chunks(p)) {
                 prop_assert_eq!(batch.len(), p * k);
                 let mut labels: Vec<u32> = batch.chunks(k).map(|group| group[0]).collect();
                 prop_assert!(batch.chunks(k).all(|group| group.iter().all(|item| *item == group[0])));

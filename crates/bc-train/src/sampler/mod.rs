@@ -45,13 +45,13 @@ impl Cliques {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Composition {
     /// Anchors, then as many positives, then as many negatives, drawn at random: every
-    /// version of a clique with a pair is an anchor once a pass.
+    /// version of a clique with a pair is an anchor once per pass.
     RandomTriplets {
         /// Triplets of a batch.
         triplets: usize,
-        /// Triplets of the smallest batch: 2 where anchors, positives and negatives pass the network apart,
+        /// Triplets of the smallest batch: 2 where anchors, positives and negatives pass the network separately,
         /// because batch norm cannot be trained on a batch of one.
-        least: usize,
+        min_triplets: usize,
     },
     /// `cliques` different cliques with `versions` versions each, neighbours in the batch.
     Pk {
@@ -86,7 +86,7 @@ pub enum Order {
 pub struct BatchPlan {
     /// Length of every crop in the batch, in seconds.
     pub length_s: f64,
-    /// Positions in the training split, or of works behind it (see [`crate::data::DataSet`]).
+    /// Positions in the training split, or of works after it (see [`crate::data::DataSet`]).
     pub items: Vec<u32>,
 }
 
@@ -104,7 +104,7 @@ pub struct Sampler {
     composition: Composition,
     order: Order,
     lengths_s: Vec<f64>,
-    supply: BatchSource,
+    source: BatchSource,
 }
 
 impl Sampler {
@@ -141,30 +141,30 @@ impl Sampler {
                  versions: set cliques_per_batch to at most {pairs}"
             );
         }
-        Ok(Self { seed, composition, order, lengths_s, supply: BatchSource::Split(cliques) })
+        Ok(Self { seed, composition, order, lengths_s, source: BatchSource::Split(cliques) })
     }
 
-    /// Batches of several pools.
+    /// A sampler of batches whose cliques come from several pools.
     ///
     /// # Errors
     /// A pool with fewer cliques than a batch has.
-    pub fn of_mixture(seed: u64, order: Order, lengths_s: Vec<f64>, mixture: Mixture) -> Result<Self> {
+    pub fn from_mixture(seed: u64, order: Order, lengths_s: Vec<f64>, mixture: Mixture) -> Result<Self> {
         mixture.check()?;
         let composition = Composition::Pk { cliques: mixture.cliques, versions: mixture.versions };
-        Ok(Self { seed, composition, order, lengths_s, supply: BatchSource::Mixture(mixture) })
+        Ok(Self { seed, composition, order, lengths_s, source: BatchSource::Mixture(mixture) })
     }
 
-    /// Passes an epoch.
+    /// Passes per epoch.
     pub fn passes(&self) -> usize {
         self.lengths_s.len()
     }
 
-    /// Batches a pass; every pass of every epoch has as many.
+    /// Batches per pass; every pass of every epoch has the same number.
     pub fn batches_per_pass(&self) -> usize {
-        match (&self.supply, self.composition) {
+        match (&self.source, self.composition) {
             (BatchSource::Mixture(mixture), _) => mixture.batches(),
-            (BatchSource::Split(split), Composition::RandomTriplets { triplets, least }) => {
-                triplets::batches(split, triplets, least)
+            (BatchSource::Split(split), Composition::RandomTriplets { triplets, min_triplets }) => {
+                triplets::batches(split, triplets, min_triplets)
             }
             (BatchSource::Split(split), Composition::Pk { cliques, versions }) => {
                 pk::batches(split, cliques, versions)
@@ -172,7 +172,7 @@ impl Sampler {
         }
     }
 
-    /// Batches an epoch.
+    /// Batches per epoch.
     pub fn batches_per_epoch(&self) -> usize {
         self.batches_per_pass() * self.passes()
     }
@@ -187,10 +187,10 @@ impl Sampler {
         let mut batches = Vec::with_capacity(self.batches_per_epoch());
         for (pass, &length_s) in self.lengths_s.iter().enumerate() {
             let mut rng = generator(self.seed, "sampler", &[epoch, pass as u64]);
-            let items = match (&self.supply, self.composition) {
+            let items = match (&self.source, self.composition) {
                 (BatchSource::Mixture(mixture), _) => mixture.pass(&mut rng),
-                (BatchSource::Split(split), Composition::RandomTriplets { triplets, least }) => {
-                    triplets::pass(split, triplets, least, &mut rng)
+                (BatchSource::Split(split), Composition::RandomTriplets { triplets, min_triplets }) => {
+                    triplets::pass(split, triplets, min_triplets, &mut rng)
                 }
                 (BatchSource::Split(split), Composition::Pk { cliques, versions }) => {
                     pk::pass(split, cliques, versions, &mut rng)
@@ -220,8 +220,8 @@ mod tests {
     }
 
     #[test]
-    fn a_split_without_a_pair_is_refused() {
-        let c = Composition::RandomTriplets { triplets: 2, least: 1 };
+    fn split_without_a_pair_or_with_too_few_cliques_is_refused() {
+        let c = Composition::RandomTriplets { triplets: 2, min_triplets: 1 };
         let e = sampler(&[1, 1, 1], c, Order::Mixed).unwrap_err().to_string();
         assert!(e.contains("no clique with two versions"), "{e}");
         let e = sampler(&[4], c, Order::Mixed).unwrap_err().to_string();
@@ -231,9 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn passes_come_one_after_another_or_mixed() {
+    fn passes_are_in_order_or_mixed() {
         let sizes = [3; 20];
-        let c = Composition::RandomTriplets { triplets: 4, least: 1 };
+        let c = Composition::RandomTriplets { triplets: 4, min_triplets: 1 };
         let ordered = sampler(&sizes, c, Order::PerEpochPasses).unwrap();
         let lengths: Vec<f64> = ordered.epoch(0).iter().map(|b| b.length_s).collect();
         assert!(lengths.is_sorted());
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_is_the_same_whenever_it_is_planned_and_differs_from_the_next() {
+    fn epoch_plan_is_reproducible_and_differs_from_the_next() {
         let s = sampler(&[3; 20], Composition::Pk { cliques: 5, versions: 2 }, Order::Mixed).unwrap();
         assert_eq!(s.epoch(4), s.clone().epoch(4));
         assert_ne!(s.epoch(4), s.epoch(5));
@@ -255,19 +255,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn triplets_hold_a_positive_and_a_negative_and_every_anchor_once(
-            sizes in prop::collection::vec(1usize..7, 2..25), triplets in 1usize..9, least in 1usize..3, epoch in 0u64..5,
+        fn triplets_hold_a_positive_and_a_negative_and_use_every_anchor_once(
+            sizes in prop::collection::vec(1usize..7, 2..25), triplets in 1usize..9, min_triplets in 1usize..3, epoch in 0u64..5,
         ) {
-            prop_assume!(sizes.iter().any(|&n| n > 1) && triplets >= least);
+            prop_assume!(sizes.iter().any(|&n| n > 1) && triplets >= min_triplets);
             let labels = labels(&sizes);
-            let s = sampler(&sizes, Composition::RandomTriplets { triplets, least }, Order::PerEpochPasses).unwrap();
+            let s = sampler(&sizes, Composition::RandomTriplets { triplets, min_triplets }, Order::PerEpochPasses).unwrap();
             let plan = s.epoch(epoch);
             prop_assert_eq!(plan.len(), s.batches_per_epoch());
             let mut anchors = Vec::new();
             for batch in &plan[..s.batches_per_pass()] {
                 let n = batch.items.len() / 3;
                 prop_assert_eq!(batch.items.len(), 3 * n);
-                prop_assert!(n >= least && n <= triplets.max(2 * least - 1));
+                prop_assert!(n >= min_triplets && n <= triplets.max(2 * min_triplets - 1));
                 for i in 0..n {
                     let (a, p, q) = (batch.items[i], batch.items[n + i], batch.items[2 * n + i]);
                     prop_assert_ne!(a, p);
@@ -283,7 +283,7 @@ mod tests {
         }
 
         #[test]
-        fn pk_batches_hold_p_cliques_of_k_versions_and_leave_no_small_clique_out(
+        fn pk_batches_hold_p_cliques_of_k_versions_and_use_every_small_clique(
             sizes in prop::collection::vec(1usize..12, 3..30), p in 2usize..6, k in 2usize..5, epoch in 0u64..5,
         ) {
             let pairs = sizes.iter().filter(|&&n| n > 1).count();

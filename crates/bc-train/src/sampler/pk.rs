@@ -7,7 +7,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::Cliques;
 
-/// Batches of one pass: as many as give every version a place, on average.
+/// Number of batches of one pass: enough to use every version once, on average.
 pub(super) fn batches(cliques: &Cliques, p: usize, k: usize) -> usize {
     let groups: usize = cliques.members.iter().map(Vec::len).filter(|&n| n >= 2).map(|n| n.div_ceil(k)).sum();
     groups.div_ceil(p)
@@ -63,7 +63,7 @@ pub(super) fn pass(cliques: &Cliques, p: usize, k: usize, rng: &mut impl Rng) ->
         .collect()
 }
 
-/// K of the shuffled `members` from `start` on, going round.
+/// K of the shuffled `members` from `start` on, continuing at the beginning after the end.
 pub(super) fn group(members: &[u32], start: usize, k: usize) -> Vec<u32> {
     (0..k).map(|i| members[(start + i) % members.len()]).collect()
 }

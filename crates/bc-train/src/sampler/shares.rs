@@ -13,22 +13,22 @@ pub struct RankSplit {
 }
 
 impl RankSplit {
-    /// The share of `rank` of `size`.
+    /// Splits batches among `size` ranks, seen from `rank`.
     pub fn new(composition: Composition, rank: usize, size: usize) -> Self {
         Self { composition, rank, size }
     }
 
-    /// A batch of this many items: whole cliques stay together, and so do whole triplets.
+    /// Splits a batch of `items` items; cliques and triplets stay whole.
     pub fn shares(&self, items: usize) -> Shares {
         let units = |rank: usize| self.units(items) * rank / self.size;
-        let of: Vec<Vec<u32>> =
-            (0..self.size).map(|rank| self.places(items, units(rank)..units(rank + 1))).collect();
-        let silent = of[self.rank].is_empty();
-        let own = if silent { self.places(items, 0..1) } else { of[self.rank].clone() };
-        Shares { own, silent, of }
+        let positions_by_rank: Vec<Vec<u32>> =
+            (0..self.size).map(|rank| self.positions(items, units(rank)..units(rank + 1))).collect();
+        let idle = positions_by_rank[self.rank].is_empty();
+        let own = if idle { self.positions(items, 0..1) } else { positions_by_rank[self.rank].clone() };
+        Shares { own, idle, positions_by_rank }
     }
 
-    /// Cliques or triplets of a batch.
+    /// Number of cliques or triplets of a batch.
     fn units(&self, items: usize) -> usize {
         match self.composition {
             Composition::RandomTriplets { .. } => items / 3,
@@ -36,10 +36,10 @@ impl RankSplit {
         }
     }
 
-    /// The positions of some of its cliques or triplets.
-    fn places(&self, items: usize, units: Range<usize>) -> Vec<u32> {
+    /// The positions of the items of some of its cliques or triplets.
+    fn positions(&self, items: usize, units: Range<usize>) -> Vec<u32> {
         match self.composition {
-            // In thirds, as the batch is.
+            // A batch of triplets is laid out in thirds.
             Composition::RandomTriplets { .. } => (0..3)
                 .flat_map(|third| units.clone().map(move |unit| (third * (items / 3) + unit) as u32))
                 .collect(),
@@ -55,10 +55,11 @@ impl RankSplit {
 pub struct Shares {
     /// What this rank computes, ascending within each third of a batch of triplets.
     own: Vec<u32>,
-    /// This rank has no share, and computes the first clique or triplet so that it takes part in what
-    /// all ranks do together; its results do not count.
-    silent: bool,
-    of: Vec<Vec<u32>>,
+    /// Whether this rank has no share. It then computes the first clique or triplet, because all ranks must take part in
+    /// the exchanges; its results do not count.
+    idle: bool,
+    /// The positions that each rank computes.
+    positions_by_rank: Vec<Vec<u32>>,
 }
 
 impl Shares {
@@ -69,20 +70,20 @@ impl Shares {
 
     /// Whether nothing of what this rank computes counts: the batch has fewer cliques or triplets than there are ranks.
     pub fn is_idle(&self) -> bool {
-        self.silent
+        self.idle
     }
 
-    /// Items that count, of each rank.
+    /// Number of items that count, for each rank.
     pub fn counts(&self) -> Vec<usize> {
-        self.of.iter().map(Vec::len).collect()
+        self.positions_by_rank.iter().map(Vec::len).collect()
     }
 
     /// For every position of the batch, its index among the items of all ranks, one rank after the other.
     pub fn order(&self) -> Vec<u32> {
-        let places: Vec<u32> = self.of.iter().flatten().copied().collect();
-        let mut order = vec![0; places.len()];
-        for (number, place) in places.into_iter().enumerate() {
-            order[place as usize] = number as u32;
+        let positions: Vec<u32> = self.positions_by_rank.iter().flatten().copied().collect();
+        let mut order = vec![0; positions.len()];
+        for (number, position) in positions.into_iter().enumerate() {
+            order[position as usize] = number as u32;
         }
         order
     }
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cliques_and_triplets_stay_whole() {
+    fn splits_keep_cliques_and_triplets_whole() {
         let pk = Composition::Pk { cliques: 5, versions: 2 };
         let own = |composition, items, rank, size| {
             RankSplit::new(composition, rank, size).shares(items).own().to_vec()
@@ -101,16 +102,16 @@ mod tests {
         assert_eq!(own(pk, 10, 0, 1), (0..10).collect::<Vec<_>>());
         assert_eq!(own(pk, 10, 0, 2), [0, 1, 2, 3]);
         assert_eq!(own(pk, 10, 1, 2), [4, 5, 6, 7, 8, 9]);
-        let triplets = Composition::RandomTriplets { triplets: 8, least: 1 };
+        let triplets = Composition::RandomTriplets { triplets: 8, min_triplets: 1 };
         assert_eq!(own(triplets, 15, 0, 2), [0, 1, 5, 6, 10, 11]);
         assert_eq!(own(triplets, 15, 1, 2), [2, 3, 4, 7, 8, 9, 12, 13, 14]);
     }
 
     #[test]
-    fn every_place_is_one_ranks_and_the_order_finds_it() {
+    fn each_position_belongs_to_one_rank_and_order_finds_it() {
         for composition in [
             Composition::Pk { cliques: 5, versions: 3 },
-            Composition::RandomTriplets { triplets: 5, least: 1 },
+            Composition::RandomTriplets { triplets: 5, min_triplets: 1 },
         ] {
             for size in 1..8 {
                 let shares: Vec<Shares> =
@@ -120,8 +121,8 @@ mod tests {
                 let found: Vec<u32> = shares[0].order().iter().map(|&number| all[number as usize]).collect();
                 assert_eq!(found, (0..15).collect::<Vec<u32>>(), "{size} ranks");
                 assert_eq!(shares[0].counts().iter().sum::<usize>(), 15);
-                let silent = shares.iter().filter(|share| share.is_idle()).count();
-                assert_eq!(silent, size.saturating_sub(5));
+                let idle = shares.iter().filter(|share| share.is_idle()).count();
+                assert_eq!(idle, size.saturating_sub(5));
                 assert!(shares.iter().all(|share| share.own.len() >= 3));
             }
         }

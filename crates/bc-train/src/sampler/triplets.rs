@@ -6,23 +6,23 @@ use rand::{Rng, RngExt};
 
 use super::Cliques;
 
-/// Batches of one pass.
-pub(super) fn batches(cliques: &Cliques, triplets: usize, least: usize) -> usize {
+/// Number of batches of one pass.
+pub(super) fn batches(cliques: &Cliques, triplets: usize, min: usize) -> usize {
     let anchors = cliques.members.iter().map(Vec::len).filter(|&n| n >= 2).sum();
-    sizes(anchors, triplets, least).len()
+    sizes(anchors, triplets, min).len()
 }
 
-/// How many of `anchors` are in each batch: `triplets`, and the remainder in the last one. A remainder of fewer than
-/// `least` is filled up from the batch before it, or added to that batch if it would itself become too small.
-fn sizes(anchors: usize, triplets: usize, least: usize) -> Vec<usize> {
+/// The number of anchors in each batch: `triplets`, and the remainder in the last one. A remainder of fewer than
+/// `min` is filled up from the batch before it, or added to that batch if it would itself become too small.
+fn sizes(anchors: usize, triplets: usize, min: usize) -> Vec<usize> {
     let mut sizes = vec![triplets; anchors / triplets];
     let rest = anchors % triplets;
     match sizes.last_mut() {
-        Some(last) if rest > 0 && rest < least => {
-            let lacking = least - rest;
-            if *last >= least + lacking {
-                *last -= lacking;
-                sizes.push(least);
+        Some(last) if rest > 0 && rest < min => {
+            let missing = min - rest;
+            if *last >= min + missing {
+                *last -= missing;
+                sizes.push(min);
             } else {
                 *last += rest;
             }
@@ -33,32 +33,32 @@ fn sizes(anchors: usize, triplets: usize, least: usize) -> Vec<usize> {
     sizes
 }
 
-/// One pass: every version of a clique with a pair is an anchor once; no batch has fewer than `least` triplets
+/// One pass: every version of a clique with a pair is an anchor once; no batch has fewer than `min` triplets
 /// (unless there are no more).
-pub(super) fn pass(cliques: &Cliques, triplets: usize, least: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
+pub(super) fn pass(cliques: &Cliques, triplets: usize, min: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
     let mut anchors: Vec<(u32, u32)> = Vec::new();
-    let mut everyone: Vec<(u32, u32)> = Vec::new();
+    let mut all_versions: Vec<(u32, u32)> = Vec::new();
     for (label, members) in cliques.members.iter().enumerate() {
         let labelled = members.iter().map(|&m| (label as u32, m));
-        everyone.extend(labelled.clone());
+        all_versions.extend(labelled.clone());
         if members.len() >= 2 {
             anchors.extend(labelled);
         }
     }
     anchors.shuffle(rng);
     let mut rest = anchors.as_slice();
-    sizes(anchors.len(), triplets, least)
+    sizes(anchors.len(), triplets, min)
         .into_iter()
         .map(|size| {
-            let (chunk, behind) = rest.split_at(size);
-            rest = behind;
+            let (chunk, after) = rest.split_at(size);
+            rest = after;
             let mut items: Vec<u32> = chunk.iter().map(|&(_, version)| version).collect();
             for &(label, anchor) in chunk {
                 let others = &cliques.members[label as usize];
                 items.push(redraw(rng, |rng| pick(others, rng), |&p| p != anchor));
             }
             for &(label, _) in chunk {
-                let draw = |rng: &mut _| pick(&everyone, rng);
+                let draw = |rng: &mut _| pick(&all_versions, rng);
                 let (_, negative) = redraw(rng, draw, |&(other, _)| other != label);
                 items.push(negative);
             }
@@ -86,7 +86,7 @@ mod tests {
     use super::sizes;
 
     #[test]
-    fn a_last_batch_of_one_is_filled_up_or_joined() {
+    fn too_small_last_batch_is_filled_up_or_merged() {
         assert_eq!(sizes(16, 8, 2), [8, 8]);
         assert_eq!(sizes(17, 8, 2), [8, 7, 2]);
         assert_eq!(sizes(17, 8, 1), [8, 8, 1]);

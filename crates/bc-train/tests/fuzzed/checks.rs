@@ -1,4 +1,4 @@
-//! What holds of any bytes that a resumed run finds in its folder.
+//! Checks that must hold for any bytes in the files that a resumed run reads.
 
 use bc_testing::fuzzed::{in_file, names_file};
 use bc_testing::memory::within;

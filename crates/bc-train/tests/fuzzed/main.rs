@@ -1,4 +1,4 @@
-//! What the fuzzer began with and what it found (`fuzz/README.md`), by the assertions of its targets.
+//! Replays the fuzzer's corpus and findings (`fuzz/README.md`) with the assertions of its targets.
 
 mod checks;
 
@@ -21,7 +21,7 @@ fn training_state() {
 
 #[test]
 #[ignore = "rewrites fuzz/corpus"]
-fn corpora() {
+fn write_corpus() {
     let metrics = "{\"kind\":\"start\",\"step\":0,\"version\":\"0.2.0\",\"time\":1.5}\n\
         {\"kind\":\"step\",\"step\":1,\"epoch\":0,\"length_s\":10.0,\"loss\":0.5,\"classification\":0.25,\"triplet\":0.25,\
         \"gradient_norm\":2.0,\"learning_rate\":0.0001,\"samples_per_s\":10.0,\"waiting_share\":0.0,\"time\":1.5}\n\
@@ -30,6 +30,6 @@ fn corpora() {
     write_seed("metrics", "four", metrics.as_bytes());
     let state = State { format: "training-state/1".into(), step: 1, pending: true, ..State::default() };
     write_seed("training_state", "first", &serde_json::to_vec_pretty(&state).unwrap());
-    let state = State { before_end: Some(state.standing.clone()), ..state };
+    let state = State { before_end: Some(state.validation.clone()), ..state };
     write_seed("training_state", "ended", &serde_json::to_vec(&state).unwrap());
 }

@@ -1,4 +1,4 @@
-//! An index and features as the earlier stages write them.
+//! Writes an index and features like those of the earlier stages.
 
 use std::path::Path;
 
@@ -45,7 +45,7 @@ pub fn write(folder: &Path, versions: Vec<Version>, cqt: CqtSettings, broken: Op
     write_values(folder, versions, cqt, |_| FRAMES, infinite);
 }
 
-/// The same with as many columns as `frames` says of each version's place.
+/// The same, with `frames(i)` columns for version `i`.
 pub fn write_of_lengths(
     folder: &Path,
     versions: Vec<Version>,
@@ -84,15 +84,15 @@ fn write_values(
     write_index(folder, versions);
 }
 
-/// Index and features whose versions are far from each other (slow waves over bins and time, of each clique and version
-/// their own), so that a small network tells them apart and rounding stays rounding: on random features, which all
-/// look alike once they are averaged, norms of embeddings amplify it a thousandfold.
+/// Writes an index and features whose versions differ much (slow waves over bins and time, different for each clique and
+/// version), so that a small network can distinguish them and rounding errors stay small: random features all look alike
+/// once they are averaged, and norms of embeddings then amplify rounding a thousandfold.
 pub fn write_waves(folder: &Path, versions: Vec<Version>, cqt: CqtSettings) {
     let mut part = PartWriter::create(&folder.join("features/part-0.parquet"), cqt).unwrap();
     for (n, version) in versions.iter().enumerate() {
         let (clique, own) = ((n / 4) as f32, (n % 4) as f32);
-        let wave = |at: usize| {
-            let (bin, column) = ((at / FRAMES as usize) as f32, (at % FRAMES as usize) as f32);
+        let wave = |index: usize| {
+            let (bin, column) = ((index / FRAMES as usize) as f32, (index % FRAMES as usize) as f32);
             let tune = (0.11 * (clique + 2.0) * bin + 0.7 * clique).sin();
             f16::from_f32((8.0 + 6.0 * tune + 2.0 * (0.03 * (own + 1.0) * column + 0.2 * bin).sin()).abs())
         };

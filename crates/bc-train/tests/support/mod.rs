@@ -1,4 +1,4 @@
-//! What the tests of the binary share.
+//! Helpers that the tests of the binary share.
 #![allow(dead_code, reason = "every test file takes what it needs")]
 
 pub mod data;
@@ -9,7 +9,7 @@ use std::process::Command;
 use bc_formats::config::{Config, load};
 use bc_formats::features::CqtSettings;
 
-/// A network and batches so small that a step takes milliseconds, on made-up features.
+/// A network and batches so small that a step takes milliseconds, on random features.
 pub const TINY: &[&str] = &[
     "model.width=2",
     "model.blocks=[1,1,1,1]",
@@ -39,24 +39,24 @@ pub fn config(run: &Path, overrides: &[&str]) -> Config {
 
 /// The largest difference of two curves, relative to a figure of at least 1. Norms of gradients and figures of ranking
 /// (which jump where two distances are nearly equal) count a hundredth.
-pub fn difference(one: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
-    assert_eq!(one.len(), other.len());
+pub fn difference(first: &[Vec<f64>], second: &[Vec<f64>]) -> f64 {
+    assert_eq!(first.len(), second.len());
     let mut worst = 0f64;
-    for (a, b) in one.iter().zip(other) {
+    for (a, b) in first.iter().zip(second) {
         let losses = if a.len() == 4 { 3 } else { 1 };
-        for (place, (a, b)) in a.iter().zip(b).enumerate() {
-            let weight = if place < losses { 1.0 } else { 0.01 };
+        for (index, (a, b)) in a.iter().zip(b).enumerate() {
+            let weight = if index < losses { 1.0 } else { 0.01 };
             worst = worst.max(weight * (a - b).abs() / a.abs().max(1.0));
         }
     }
     worst
 }
 
-/// Features that a small network tells apart, and where they are.
+/// Writes features that a small network can distinguish, and returns the overrides that name them.
 pub fn waves(folder: &Path) -> Vec<String> {
     data::write_waves(folder, data::versions(4), CqtSettings::default());
-    let place = |key: &str, name: &str| format!("features.{key}={}", folder.join(name).display());
-    vec!["train.debug=false".into(), place("index", "index.parquet"), place("output", "features")]
+    let set = |key: &str, name: &str| format!("features.{key}={}", folder.join(name).display());
+    vec!["train.debug=false".into(), set("index", "index.parquet"), set("output", "features")]
 }
 
 /// `bc-train train` on [`TINY`] with more overrides, in `run`.
@@ -77,15 +77,15 @@ pub fn state(run: &Path) -> serde_json::Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Runs to the end; what it printed, standard output then error.
+/// Runs a command to its end. Returns whether it succeeded, and its standard output followed by its standard error.
 pub fn output(mut command: Command) -> (bool, String) {
     let output = command.output().expect("the binary starts");
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A whole run, from the first step to the last.
-pub fn whole(run: &Path, overrides: &[&str]) {
+/// Trains a whole run, from the first step to the last.
+pub fn train_to_end(run: &Path, overrides: &[&str]) {
     let (ok, text) = output(train(run, overrides, &["--fresh"]));
     assert!(ok, "{text}");
 }
@@ -96,8 +96,8 @@ pub fn lines(run: &Path) -> Vec<serde_json::Value> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// The lines of `metrics.jsonl` without what a clock says, without the starts of processes, and without
-/// validations that the plan does not ask for.
+/// The lines of `metrics.jsonl` without times, without the starts of processes, and without
+/// validations that are not in the plan.
 pub fn metrics(run: &Path) -> Vec<String> {
     lines(run)
         .into_iter()
@@ -121,27 +121,27 @@ pub fn last_checkpoint(run: &Path) -> PathBuf {
 
 /// Asserts that two runs recorded the same, and ended with the same weights, moving average,
 /// optimiser and best network, bit for bit.
-pub fn assert_equal_runs(one: &Path, other: &Path) {
-    let (ours, theirs) = (metrics(one), metrics(other));
-    assert_eq!(ours.len(), theirs.len());
-    for (ours, theirs) in ours.iter().zip(&theirs) {
-        assert_eq!(ours, theirs);
+pub fn assert_equal_runs(first: &Path, second: &Path) {
+    let (first_lines, second_lines) = (metrics(first), metrics(second));
+    assert_eq!(first_lines.len(), second_lines.len());
+    for (first_lines, second_lines) in first_lines.iter().zip(&second_lines) {
+        assert_eq!(first_lines, second_lines);
     }
-    assert_eq!(tensors(&one.join("best.safetensors")), tensors(&other.join("best.safetensors")));
+    assert_eq!(tensors(&first.join("best.safetensors")), tensors(&second.join("best.safetensors")));
     let fingerprint = |run: &Path| header(&run.join("best.safetensors"))["bytecover.fingerprint"].clone();
-    assert_eq!(fingerprint(one), fingerprint(other));
-    let standing = |run: &Path| {
+    assert_eq!(fingerprint(first), fingerprint(second));
+    let final_state = |run: &Path| {
         let mut state = state(run);
         state.as_object_mut().unwrap().remove("before_end");
         state
     };
-    assert_eq!(standing(one), standing(other));
-    let (one, other) = (last_checkpoint(one), last_checkpoint(other));
-    assert_eq!(one.file_name(), other.file_name());
+    assert_eq!(final_state(first), final_state(second));
+    let (first, second) = (last_checkpoint(first), last_checkpoint(second));
+    assert_eq!(first.file_name(), second.file_name());
     for file in ["network.safetensors", "average.safetensors", "optimizer.safetensors"] {
-        assert_eq!(one.join(file).exists(), other.join(file).exists(), "{file}");
-        if one.join(file).exists() {
-            assert!(tensors(&one.join(file)) == tensors(&other.join(file)), "{file} differs");
+        assert_eq!(first.join(file).exists(), second.join(file).exists(), "{file}");
+        if first.join(file).exists() {
+            assert!(tensors(&first.join(file)) == tensors(&second.join(file)), "{file} differs");
         }
     }
 }
@@ -157,7 +157,7 @@ pub fn tensors(path: &Path) -> Vec<(String, Vec<usize>, Vec<u8>)> {
     all
 }
 
-/// Fills a tensor of a safetensors file with what is not a number.
+/// Fills a tensor of a safetensors file with NaN.
 pub fn fill_with_nan(path: &Path, name: &str) {
     let mut bytes = std::fs::read(path).unwrap();
     let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
@@ -168,7 +168,7 @@ pub fn fill_with_nan(path: &Path, name: &str) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// The header's pairs.
+/// The key-value pairs of a safetensors file's header.
 pub fn header(path: &Path) -> std::collections::BTreeMap<String, String> {
     let bytes = std::fs::read(path).unwrap();
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();

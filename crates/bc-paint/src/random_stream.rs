@@ -1,12 +1,12 @@
-//! Random numbers in streams named by their purpose, so that a new choice does not change the others.
+//! Streams of random numbers, one for each purpose, so that adding a random choice does not change the others.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// An independent stream of random numbers.
-pub struct Dice(ChaCha8Rng);
+pub struct RandomStream(ChaCha8Rng);
 
-impl Dice {
+impl RandomStream {
     /// The stream for one `purpose` of one `work` at one `position` (epoch, version ...).
     pub fn new(seed: u64, purpose: &str, work: &str, position: &[u64]) -> Self {
         let mut hasher = blake3::Hasher::new();
@@ -15,8 +15,8 @@ impl Dice {
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(text.as_bytes());
         }
-        for place in position {
-            hasher.update(&place.to_le_bytes());
+        for number in position {
+            hasher.update(&number.to_le_bytes());
         }
         Self(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
     }
@@ -26,17 +26,17 @@ impl Dice {
         self.0.next_u64()
     }
 
-    /// From `low` to `high`.
+    /// A number from `low` to `high`, uniformly distributed.
     pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.0.random::<f32>()
     }
 
-    /// From `low` to `high` (both above 0), as many below the geometric mean as above.
+    /// A number from `low` to `high` (both above 0) whose logarithm is uniformly distributed.
     pub fn log_uniform(&mut self, low: f32, high: f32) -> f32 {
         self.uniform(low.ln(), high.ln()).exp()
     }
 
-    /// Normal with mean 0 (Box and Muller 1958).
+    /// A normal number with mean 0 (Box and Muller 1958).
     pub fn normal(&mut self, deviation: f32) -> f32 {
         let u: f32 = 1.0 - self.0.random::<f32>();
         let v: f32 = self.0.random();
@@ -48,7 +48,7 @@ impl Dice {
         self.0.random::<f32>() < p
     }
 
-    /// `low ..= high`.
+    /// An integer from `low` to `high`, both included.
     pub fn integer(&mut self, low: i32, high: i32) -> i32 {
         self.0.random_range(low..=high.max(low))
     }
@@ -76,8 +76,8 @@ impl Dice {
         let heights: Vec<f32> = (0..knots.max(2)).map(|_| mean + self.normal(deviation)).collect();
         let step = (heights.len() - 1) as f32 / (values.max(2) - 1) as f32;
         (0..values)
-            .map(|place| {
-                let at = place as f32 * step;
+            .map(|index| {
+                let at = index as f32 * step;
                 let left = (at as usize).min(heights.len() - 2);
                 let share = at - left as f32;
                 ((1.0 - share) * heights[left] + share * heights[left + 1]).exp()
@@ -91,24 +91,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_of_a_streams_name_changes_its_numbers() {
-        let draw = |seed, purpose: &str, work: &str, at: &[u64]| Dice::new(seed, purpose, work, at).bits();
-        let one = draw(1, "key", "a", &[2, 3]);
-        assert_eq!(one, draw(1, "key", "a", &[2, 3]));
+    fn numbers_depend_on_seed_purpose_work_and_position() {
+        let draw =
+            |seed, purpose: &str, work: &str, at: &[u64]| RandomStream::new(seed, purpose, work, at).bits();
+        let first = draw(1, "key", "a", &[2, 3]);
+        assert_eq!(first, draw(1, "key", "a", &[2, 3]));
         for other in
             [draw(2, "key", "a", &[2, 3]), draw(1, "keya", "", &[2, 3]), draw(1, "key", "a", &[3, 3])]
         {
-            assert_ne!(one, other);
+            assert_ne!(first, other);
         }
     }
 
     #[test]
-    fn choices_come_in_proportion_to_their_weights() {
-        let mut dice = Dice::new(1, "test", "", &[]);
-        let ones = (0..20_000).filter(|_| dice.weighted(&[(0, 1.0), (1, 3.0)]) == 1).count();
+    fn weighted_choices_are_in_proportion_to_their_weights() {
+        let mut random = RandomStream::new(1, "test", "", &[]);
+        let ones = (0..20_000).filter(|_| random.weighted(&[(0, 1.0), (1, 3.0)]) == 1).count();
         assert!((14_600..15_400).contains(&ones), "{ones}");
-        let mean = (0..20_000).map(|_| dice.normal(2.0)).sum::<f32>() / 20_000.0;
+        let mean = (0..20_000).map(|_| random.normal(2.0)).sum::<f32>() / 20_000.0;
         assert!(mean.abs() < 0.06, "{mean}");
-        assert!((0..1000).map(|_| dice.integer(-2, 2)).all(|value| (-2..=2).contains(&value)));
+        assert!((0..1000).map(|_| random.integer(-2, 2)).all(|value| (-2..=2).contains(&value)));
     }
 }

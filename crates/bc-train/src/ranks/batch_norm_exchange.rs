@@ -1,4 +1,4 @@
-//! Batch norms over the batch of all ranks.
+//! Exchanges the statistics of batch norms between ranks, so that they are those of the whole batch.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -6,25 +6,25 @@ use anyhow::Result;
 use bc_nn::Peers;
 use bc_ranks::{Ranks, Values};
 
-/// The other ranks, as the norms of a network see them.
-pub(super) struct NormPeers {
+/// The connection of a network's batch norms to those of the other ranks.
+pub(super) struct BatchNormExchange {
     channel: Ranks,
     /// Whether this rank has no share of the batch.
-    silent: AtomicBool,
+    idle: AtomicBool,
 }
 
-impl NormPeers {
+impl BatchNormExchange {
     pub fn new(channel: Ranks) -> Self {
-        Self { channel, silent: AtomicBool::new(false) }
+        Self { channel, idle: AtomicBool::new(false) }
     }
 
     /// Sets whether this rank's values are ignored from now on.
-    pub fn set_idle(&self, silent: bool) {
-        self.silent.store(silent, Ordering::Relaxed);
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Relaxed);
     }
 }
 
-impl Peers for NormPeers {
+impl Peers for BatchNormExchange {
     fn gather(&self, own: &[f64]) -> Result<Vec<f64>> {
         let counts = vec![own.len(); self.channel.size()];
         let nothing = self.is_idle().then(|| vec![0.0; own.len()]);
@@ -39,6 +39,6 @@ impl Peers for NormPeers {
     }
 
     fn is_idle(&self) -> bool {
-        self.silent.load(Ordering::Relaxed)
+        self.idle.load(Ordering::Relaxed)
     }
 }

@@ -1,22 +1,22 @@
-//! Which versions belong to a part of the work (`--shard i/n`).
+//! Which versions belong to a shard (`--shard i/n`).
 
 use bc_cli::Shard;
 use bc_formats::fingerprint::Fingerprint;
 
 /// Whether the version `id` belongs to `shard`.
 pub fn takes(shard: Shard, id: &str) -> bool {
-    shard == Shard::WHOLE || number(id, shard.count) == shard.index
+    shard == Shard::WHOLE || number_of(id, shard.count) == shard.index
 }
 
-/// The part of the version `id`, from 0. By the id alone: a version stays in its part when the list grows or is
-/// put into another order.
-pub fn number(id: &str, count: usize) -> usize {
+/// The shard of the version `id`, from 0. It depends only on the id: a version stays in its shard when the list grows
+/// or is put into another order.
+pub fn number_of(id: &str, count: usize) -> usize {
     let digest = Fingerprint::of("part").add(id).finish();
     let number = u64::from_str_radix(&digest, 16).expect("a fingerprint is sixteen hex digits");
     (number % count as u64) as usize
 }
 
-/// The name of a part's own notes: `stem.jsonl` of the whole, `stem-2-of-8.jsonl` of a part.
+/// The file name of a shard's notes: `stem.jsonl` for all versions, `stem-2-of-8.jsonl` for a shard.
 pub fn notes_name(stem: &str, shard: Shard) -> String {
     match shard {
         Shard::WHOLE => format!("{stem}.jsonl"),
@@ -24,7 +24,7 @@ pub fn notes_name(stem: &str, shard: Shard) -> String {
     }
 }
 
-/// Whether `name` is the notes of the whole or of any part.
+/// Whether `name` is the file name of the notes of any shard or of all versions.
 pub fn is_notes_name(stem: &str, name: &str) -> bool {
     let Some(between) = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(".jsonl")) else {
         return false;
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_id_belongs_to_one_part_and_parts_are_of_similar_size() {
+    fn each_id_belongs_to_one_shard_and_shards_have_similar_sizes() {
         let mut counts = [0; 7];
         for id in 0..7000 {
             let takers: Vec<usize> =
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_of_whole_runs_and_parts_are_recognised_by_name() {
+    fn notes_are_recognised_by_name() {
         for shard in [Shard::WHOLE, "2/8".parse().unwrap()] {
             assert!(is_notes_name("index.verify", &notes_name("index.verify", shard)));
         }

@@ -1,4 +1,4 @@
-//! The sum of gradients over ranks, while the backward pass continues: where the processor can read them.
+//! Sums gradients on the CPU over ranks, bucket by bucket, while the backward pass continues.
 //!
 //! The parameters are grouped into buckets in the order in which a backward pass reaches them, the last ones first. A
 //! bucket whose gradients are complete is sent to a thread that sums it over the ranks. Buckets are sent in one order,
@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use bc_nn::{Gradients, Listener};
 use bc_ranks::{Ranks, Values};
 
-use super::traffic::Traffic;
+use super::reduction_cost::ReductionCost;
 
 /// Minimum number of values of a bucket: 1 MiB. Smaller ones would cost more messages, larger ones would be sent later.
 const BUCKET: usize = 1 << 18;
@@ -21,11 +21,12 @@ const BUCKET: usize = 1 << 18;
 /// Gradients of some parameters: their values, then for each parameter whether there is one (1 or 0), so that the sum
 /// tells whether any rank has one.
 struct Bucket {
-    /// Index and place of the first value, of each parameter.
+    /// For each parameter, its index and the offset of its first value in `values`.
     parameters: Vec<(usize, usize)>,
     values: Vec<f32>,
-    /// Where the values end.
+    /// Offset at which the values end.
     end: usize,
+    /// Number of parameters whose gradients are not complete yet.
     missing: usize,
 }
 
@@ -59,35 +60,35 @@ impl Bucket {
 
 /// The buckets that are being filled.
 struct PendingBuckets {
-    /// `None`: on its way.
+    /// `None` while a bucket is being summed.
     buckets: Vec<Option<Bucket>>,
     /// Bucket and slot of each parameter.
-    places: Vec<(usize, usize)>,
-    /// Which parameters came already.
+    slots: Vec<(usize, usize)>,
+    /// Which parameters are complete already.
     complete: Vec<bool>,
-    /// The next bucket to leave.
+    /// The next bucket to send.
     next: usize,
-    to: Sender<Bucket>,
+    sender: Sender<Bucket>,
 }
 
 impl PendingBuckets {
-    fn new(sizes: &[usize], to: Sender<Bucket>) -> Self {
-        let mut places = vec![(0, 0); sizes.len()];
+    fn new(sizes: &[usize], sender: Sender<Bucket>) -> Self {
+        let mut slots = vec![(0, 0); sizes.len()];
         let (mut buckets, mut parameters, mut end) = (Vec::new(), Vec::new(), 0);
         for (index, size) in sizes.iter().enumerate().rev() {
-            places[index] = (buckets.len(), parameters.len());
+            slots[index] = (buckets.len(), parameters.len());
             parameters.push((index, end));
             end += size;
             if end >= BUCKET || index == 0 {
                 buckets.push(Some(Bucket::new(std::mem::take(&mut parameters), std::mem::take(&mut end))));
             }
         }
-        Self { buckets, places, complete: vec![false; sizes.len()], next: 0, to }
+        Self { buckets, slots, complete: vec![false; sizes.len()], next: 0, sender }
     }
 
     /// Takes a complete gradient, or `None` if there is none.
     fn take(&mut self, index: usize, values: Option<&[f32]>) {
-        let (number, slot) = self.places[index];
+        let (number, slot) = self.slots[index];
         let Some(bucket) = &mut self.buckets[number] else { return };
         if std::mem::replace(&mut self.complete[index], true) {
             return;
@@ -99,7 +100,7 @@ impl PendingBuckets {
         while let Some(bucket) = self.buckets.get_mut(self.next).and_then(|b| b.take_if(|b| b.missing == 0)) {
             self.next += 1;
             // A thread that has ended returns its error when its result is received.
-            let _ = self.to.send(bucket);
+            let _ = self.sender.send(bucket);
         }
     }
 
@@ -110,7 +111,7 @@ impl PendingBuckets {
     }
 }
 
-/// A listener that puts gradients into the outbox.
+/// A listener that puts gradients into the pending buckets.
 struct BucketListener(Arc<Mutex<PendingBuckets>>);
 
 impl Listener for BucketListener {
@@ -128,27 +129,27 @@ fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
 type Summed = Result<(Bucket, Duration)>;
 
 /// The thread that sums buckets, with the channels to and from it.
-pub(super) struct Exchange {
+pub(super) struct BucketedAllReduce {
     channel: Ranks,
     running: Option<Running>,
-    traffic: Traffic,
+    cost: ReductionCost,
 }
 
 struct Running {
-    outbox: Arc<Mutex<PendingBuckets>>,
-    from: Receiver<Summed>,
+    pending: Arc<Mutex<PendingBuckets>>,
+    summed: Receiver<Summed>,
     thread: JoinHandle<()>,
 }
 
 impl Running {
     fn start(channel_of_ranks: Ranks, sizes: &[usize]) -> Result<Self> {
-        let (to, buckets) = channel();
-        let (summed, from) = channel();
+        let (sender, buckets) = channel();
+        let (summed_sender, summed) = channel();
         let thread = std::thread::Builder::new()
             .name("gradients".to_owned())
-            .spawn(move || sum_all(&channel_of_ranks, &buckets, &summed))
+            .spawn(move || sum_all(&channel_of_ranks, &buckets, &summed_sender))
             .context("cannot start the thread that sums gradients")?;
-        Ok(Self { outbox: Arc::new(Mutex::new(PendingBuckets::new(sizes, to))), from, thread })
+        Ok(Self { pending: Arc::new(Mutex::new(PendingBuckets::new(sizes, sender))), summed, thread })
     }
 }
 
@@ -163,72 +164,72 @@ fn sum_all(ranks: &Ranks, buckets: &Receiver<Bucket>, summed: &Sender<Summed>) {
     }
 }
 
-impl Exchange {
-    /// Over a channel that nothing else uses.
+impl BucketedAllReduce {
+    /// `channel` must not be used by anything else.
     pub fn new(channel: Ranks) -> Self {
-        Self { channel, running: None, traffic: Traffic::default() }
+        Self { channel, running: None, cost: ReductionCost::default() }
     }
 
     fn running(&mut self, gradients: &Gradients) -> Result<&Running> {
         if self.running.is_none() {
             let sizes = gradients.sizes();
             let running = Running::start(self.channel.clone(), &sizes)?;
-            self.traffic.buckets = locked(&running.outbox).buckets.len();
-            self.traffic.bytes = size_of::<f32>() * sizes.iter().sum::<usize>();
+            self.cost.buckets = locked(&running.pending).buckets.len();
+            self.cost.bytes = size_of::<f32>() * sizes.iter().sum::<usize>();
             self.running = Some(running);
         }
-        self.running.as_ref().context("the exchange has started")
+        self.running.as_ref().context("the reduction has started")
     }
 
-    /// From the next backward pass on, gradients are sent as soon as they are complete.
+    /// Sends gradients as soon as they are complete, from the next backward pass on.
     pub fn listen(&mut self, gradients: &mut Gradients) -> Result<()> {
-        let outbox = self.running(gradients)?.outbox.clone();
-        gradients.listen(Some(Box::new(BucketListener(outbox))));
+        let pending = self.running(gradients)?.pending.clone();
+        gradients.listen(Some(Box::new(BucketListener(pending))));
         Ok(())
     }
 
     /// Sends the remaining gradients and replaces all gradients by their sums.
     pub fn finish(&mut self, gradients: &mut Gradients) -> Result<()> {
         gradients.listen(None);
-        let buckets = self.running(gradients)?.outbox.clone();
+        let buckets = self.running(gradients)?.pending.clone();
         send_remaining(&mut locked(&buckets), gradients)?;
-        for number in 0..self.traffic.buckets {
+        for number in 0..self.cost.buckets {
             let started = Instant::now();
-            let summed = self.running(gradients)?.from.recv();
+            let summed = self.running(gradients)?.summed.recv();
             let (mut bucket, took) = summed.context("the thread that sums gradients has ended")??;
-            self.traffic.waiting += started.elapsed();
-            self.traffic.summing += took;
+            self.cost.waiting += started.elapsed();
+            self.cost.summing += took;
             bucket.put_back(gradients)?;
             bucket.empty();
             locked(&buckets).buckets[number] = Some(bucket);
         }
         locked(&buckets).reset();
-        self.traffic.steps += 1;
+        self.cost.steps += 1;
         Ok(())
     }
 
-    /// Its cost so far.
-    pub fn traffic(&self) -> Traffic {
-        self.traffic
+    /// The cost so far.
+    pub fn cost(&self) -> ReductionCost {
+        self.cost
     }
 }
 
 /// Sends parameters that the last backward pass did not reach: their gradients are from earlier passes, or there are none.
-fn send_remaining(outbox: &mut PendingBuckets, gradients: &Gradients) -> Result<()> {
-    for index in 0..outbox.complete.len() {
-        if !outbox.complete[index] {
-            outbox.take(index, gradients.values(index)?.as_deref());
+fn send_remaining(pending: &mut PendingBuckets, gradients: &Gradients) -> Result<()> {
+    for index in 0..pending.complete.len() {
+        if !pending.complete[index] {
+            pending.take(index, gradients.values(index)?.as_deref());
         }
     }
     Ok(())
 }
 
-impl Drop for Exchange {
+impl Drop for BucketedAllReduce {
     fn drop(&mut self) {
-        let Some(Running { outbox, from, thread }) = self.running.take() else { return };
+        let Some(Running { pending, summed, thread }) = self.running.take() else { return };
         // A thread in the middle of a sum may wait for a rank that has ended, and must not be waited for.
-        let idle = locked(&outbox).next == 0;
-        drop((outbox, from));
+        let idle = locked(&pending).next == 0;
+        drop((pending, summed));
         if idle && !std::thread::panicking() {
             let _ = thread.join();
         }
@@ -247,21 +248,23 @@ mod tests {
         Gradients::new(&Parameters::of(&Backend::cpu(), zeros).unwrap()).unwrap()
     }
 
-    /// The sums of two ranks; each writes `first` before it listens and `then` afterwards.
-    fn summed(write: impl Fn(usize, &mut Gradients, &mut Exchange) + Sync) -> Vec<Vec<Option<Vec<f32>>>> {
+    /// The sums of two ranks, each of which writes its gradients with `write`.
+    fn summed(
+        write: impl Fn(usize, &mut Gradients, &mut BucketedAllReduce) + Sync,
+    ) -> Vec<Vec<Option<Vec<f32>>>> {
         std::thread::scope(|scope| {
             let write = &write;
             let rank = |ranks: Ranks| {
                 scope.spawn(move || {
                     let (mut gradients, mut all) = (gradients(), Vec::new());
-                    let mut exchange = Exchange::new(ranks.channel(true).unwrap());
+                    let mut reduction = BucketedAllReduce::new(ranks.channel(true).unwrap());
                     for _ in 0..2 {
                         gradients.clear().unwrap();
-                        write(ranks.rank(), &mut gradients, &mut exchange);
-                        exchange.finish(&mut gradients).unwrap();
+                        write(ranks.rank(), &mut gradients, &mut reduction);
+                        reduction.finish(&mut gradients).unwrap();
                         all = (0..4).map(|index| gradients.values(index).unwrap()).collect();
                     }
-                    assert_eq!((exchange.traffic().steps, exchange.traffic().buckets), (2, 2));
+                    assert_eq!((reduction.cost().steps, reduction.cost().buckets), (2, 2));
                     all
                 })
             };
@@ -271,16 +274,16 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_summed_and_what_no_rank_has_stays_unwritten() {
-        let all = summed(|rank, gradients, exchange| {
-            let one = rank as f32 + 1.0;
-            // Of an earlier pass, and in one rank only.
+    fn gradients_are_summed_and_absent_gradient_stays_absent() {
+        let all = summed(|rank, gradients, reduction| {
+            let value = rank as f32 + 1.0;
+            // From an earlier pass, and in one rank only.
             if rank == 1 {
                 gradients.replace(0, Some(&[1.0, 2.0, 3.0])).unwrap();
             }
-            exchange.listen(gradients).unwrap();
-            gradients.replace(1, Some(&vec![one; BUCKET + 1])).unwrap();
-            gradients.replace(3, Some(&[10.0 * one])).unwrap();
+            reduction.listen(gradients).unwrap();
+            gradients.replace(1, Some(&vec![value; BUCKET + 1])).unwrap();
+            gradients.replace(3, Some(&[10.0 * value])).unwrap();
         });
         for rank in all {
             assert_eq!(rank[0].as_deref(), Some(&[1.0, 2.0, 3.0][..]));

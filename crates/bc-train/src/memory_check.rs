@@ -1,7 +1,7 @@
-//! Whether a training step fits into the memory of where it runs, and if not, what would.
+//! Checks whether a training step fits into the device's memory, and tells what would fit if it does not.
 //!
-//! The estimate ([`bc_nn::NetworkSettings::memory`]) counts arrays and is rather too small than too large, so that nothing
-//! is refused that fits. What is recommended instead has [`MARGIN`] more room.
+//! The estimate ([`bc_nn::NetworkSettings::memory`]) counts arrays and is rather too small than too large, so that no step
+//! that fits is refused. A recommended batch leaves [`MARGIN`] more memory.
 
 use anyhow::{Result, bail};
 use bc_formats::config::{Batches, Config};
@@ -12,30 +12,30 @@ use bc_ranks::Ranks;
 use crate::sampler::RankSplit;
 use crate::setup::Setup;
 
-/// Room beyond the estimate that a recommended batch has: a device gives memory in blocks that are larger than what is asked
-/// for (1.01 to 1.24 times the estimate were seen in tests), and libraries work in some.
+/// Factor on the estimate that a recommended batch leaves free: a device allocates memory in blocks that are larger than what
+/// is requested (1.01 to 1.24 times the estimate were seen in tests), and libraries need some of their own.
 const MARGIN: f64 = 1.3;
 
-/// What batches are counted in, as the configuration names it.
+/// The unit in which the configuration counts the size of a batch: cliques or triplets.
 #[derive(Debug, Clone, Copy)]
 struct Unit {
     key: &'static str,
-    /// Items of one.
+    /// Items per unit.
     items: usize,
-    /// In the smallest batch.
-    least: usize,
+    /// Units in the smallest batch that can be trained on.
+    min: usize,
 }
 
-/// The memory of a training step with the longest crops, with activations kept and recomputed.
+/// Estimates of the memory that a training step with the longest crops needs.
 #[derive(Debug, Clone)]
-pub(crate) struct Room {
+pub(crate) struct MemoryCheck {
     device: String,
     on_cpu: bool,
     precision: Precision,
     recompute: bool,
-    kept: Memory,
-    recomputed: Memory,
-    /// Weights in all copies, over those of [`Memory::fixed`].
+    with_stored_activations: Memory,
+    with_recomputed_activations: Memory,
+    /// Number of copies of the weights, relative to those that [`Memory::fixed`] counts.
     copies: f64,
     /// Items of this rank's share of a batch.
     items: usize,
@@ -43,34 +43,35 @@ pub(crate) struct Room {
     ranks: usize,
     /// Rows and columns of an item.
     size: [usize; 2],
-    /// Bytes that were free when the network had its memory and the first step had not.
+    /// Bytes that were free after the network was allocated and before the first step.
     free: Option<usize>,
 }
 
-impl Room {
-    /// Of a run whose network has its memory already.
+impl MemoryCheck {
+    /// Estimates the memory of a run whose network is already allocated.
     ///
     /// # Errors
-    /// Of the device.
-    pub fn of(config: &Config, setup: &Setup, network: &bc_nn::Network, ranks: &Ranks) -> Result<Self> {
+    /// The device does not report its free memory.
+    pub fn new(config: &Config, setup: &Setup, network: &bc_nn::Network, ranks: &Ranks) -> Result<Self> {
         let train = &config.train;
-        let lengths = train.lengths_s.iter().map(|&length_s| setup.assembler.most_frames(length_s));
+        let lengths = train.lengths_s.iter().map(|&length_s| setup.assembler.max_frames(length_s));
         let size = [setup.input.rows(), lengths.max().unwrap_or(0)];
         let (backend, precision) = (network.backend(), Precision::named(&train.precision)?);
         let unit = match train.batches {
-            Batches::Pk => Unit { key: "cliques_per_batch", items: train.versions_per_clique, least: 2 },
-            Batches::RandomTriplets => Unit { key: "triplets_per_batch", items: 3, least: 1 },
+            Batches::Pk => Unit { key: "cliques_per_batch", items: train.versions_per_clique, min: 2 },
+            Batches::RandomTriplets => Unit { key: "triplets_per_batch", items: 3, min: 1 },
         };
         let composition = setup.sampler.composition();
         let shares = RankSplit::new(composition, ranks.rank(), ranks.size()).shares(composition.items());
-        let [kept, recomputed] = both(network.settings(), size, backend, precision);
+        let [with_stored_activations, with_recomputed_activations] =
+            estimates(network.settings(), size, backend, precision);
         Ok(Self {
-            device: if backend.is_cpu() { "the processor".to_owned() } else { backend.describe() },
+            device: if backend.is_cpu() { "the CPU".to_owned() } else { backend.describe() },
             on_cpu: backend.is_cpu(),
             precision,
             recompute: train.recompute_activations,
-            kept,
-            recomputed,
+            with_stored_activations,
+            with_recomputed_activations,
             // The moving average is a fifth copy of the weights.
             copies: if train.ema > 0.0 { 1.25 } else { 1.0 },
             items: shares.own().len(),
@@ -82,28 +83,32 @@ impl Room {
     }
 
     fn sample(&self, recompute: bool) -> usize {
-        if recompute { self.recomputed.sample } else { self.kept.sample }
+        if recompute { self.with_recomputed_activations.sample } else { self.with_stored_activations.sample }
     }
 
-    /// Bytes of a step beside those that the network has already.
+    /// Bytes of a step, in addition to those of the network.
     fn step(&self, recompute: bool) -> usize {
         self.items * self.sample(recompute)
     }
 
     /// Bytes of weights, gradients and moments.
     fn fixed(&self) -> usize {
-        (self.kept.fixed as f64 * self.copies) as usize
+        (self.with_stored_activations.fixed as f64 * self.copies) as usize
     }
 
-    /// Refuses a step that does not fit on a GPU; warns of one that the machine's memory is short for.
+    /// Refuses a step that does not fit on a GPU, and warns if the CPU's memory may not suffice.
     ///
     /// # Errors
     /// A step that does not fit.
     pub fn check(&self) -> Result<()> {
         match self.free {
             Some(free) if self.step(self.recompute) > free => {
-                let text =
-                    format!("[train] {}, and {} are free: {}", self.need(), gib(free), self.advice(free));
+                let text = format!(
+                    "[train] {}, and {} are free: {}",
+                    self.requirement(),
+                    gib(free),
+                    self.advice(free)
+                );
                 if !self.on_cpu {
                     bail!("{text}");
                 }
@@ -115,53 +120,53 @@ impl Room {
         }
     }
 
-    /// Says of a device that ran out of memory what a step needs, and what would fit.
+    /// Adds to an out-of-memory error what a step needs, and what would fit.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
-        if Backend::is_out_of_memory(&error) { error.context(self.ran_out()) } else { error }
+        if Backend::is_out_of_memory(&error) { error.context(self.out_of_memory_message()) } else { error }
     }
 
-    fn ran_out(&self) -> String {
+    fn out_of_memory_message(&self) -> String {
         // More than the estimate was needed, or another program has taken some since.
         let before = self.free.map_or_else(String::new, |free| {
             format!(", and {} were free before the first: {}", gib(free), self.advice(free))
         });
-        format!("[train] {}{before}", self.need())
+        format!("[train] {}{before}", self.requirement())
     }
 
-    fn need(&self) -> String {
+    fn requirement(&self) -> String {
         let ([bins, frames], items) = (self.size, self.items);
         format!(
-            "a step on {items} items of {bins} x {frames} needs about {} on {} beside the network{}",
+            "a step on {items} items of {bins} x {frames} needs about {} on {} besides the network{}",
             gib(self.step(self.recompute)),
             self.device,
             if self.recompute { ", recomputing activations" } else { "" }
         )
     }
 
-    /// What would fit into `free` bytes.
+    /// Suggests settings with which a step fits into `free` bytes.
     fn advice(&self, free: usize) -> String {
-        let mut ways = Vec::new();
+        let mut suggestions = Vec::new();
         let batch = |recompute: bool| {
             // A batch as large as this one did not fit, whatever the estimate says.
             let now = self.ranks * self.items / self.unit.items;
-            let most = if recompute == self.recompute { now.saturating_sub(1) } else { usize::MAX };
-            let fits = self.units_that_fit(free, recompute).min(most);
-            (fits >= self.unit.least.max(self.ranks)).then(|| format!("{} = {fits}", self.unit.key))
+            let max = if recompute == self.recompute { now.saturating_sub(1) } else { usize::MAX };
+            let fits = self.units_that_fit(free, recompute).min(max);
+            (fits >= self.unit.min.max(self.ranks)).then(|| format!("{} = {fits}", self.unit.key))
         };
         if !self.recompute {
-            let need = gib(self.step(true));
-            let way = format!("recompute_activations = true (about {need}, a third more time)");
+            let requirement = gib(self.step(true));
+            let suggestion = format!("recompute_activations = true (about {requirement}, a third more time)");
             if self.step(true) as f64 * MARGIN <= free as f64 {
-                ways.push(way);
+                suggestions.push(suggestion);
             } else if let Some(batch) = batch(true) {
-                ways.push(format!("recompute_activations = true with {batch} at most"));
+                suggestions.push(format!("recompute_activations = true with {batch} at most"));
             }
         }
-        ways.extend(batch(self.recompute).map(|batch| format!("{batch} at most")));
+        suggestions.extend(batch(self.recompute).map(|batch| format!("{batch} at most")));
         let bf16 = !self.on_cpu && self.precision != Precision::Bf16;
-        ways.extend(bf16.then(|| "precision = \"bf16\" (half as much)".to_owned()));
-        ways.push("shorter lengths_s".to_owned());
-        format!("use {}", ways.join(", or "))
+        suggestions.extend(bf16.then(|| "precision = \"bf16\" (half as much)".to_owned()));
+        suggestions.push("shorter lengths_s".to_owned());
+        format!("use {}", suggestions.join(", or "))
     }
 
     /// Cliques or triplets of the largest batch of all ranks that fits.
@@ -170,7 +175,7 @@ impl Room {
         self.ranks * (free as f64 / unit) as usize
     }
 
-    /// Prints it, with `features` bytes in the machine's memory.
+    /// Prints the estimates, and the `features` bytes that the features take.
     pub fn print(&self, features: usize) {
         let ([bins, frames], items) = (self.size, self.items);
         let step = self.step(self.recompute);
@@ -192,8 +197,8 @@ impl Room {
     }
 }
 
-/// With activations kept, and recomputed.
-fn both(
+/// Estimates with stored activations, and with recomputed ones.
+fn estimates(
     network: &NetworkSettings,
     [bins, frames]: [usize; 2],
     backend: &Backend,
@@ -219,66 +224,74 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     /// 16 cliques of 4 items of 100 MiB each, or 40 MiB recomputed.
-    fn room(free: usize) -> Room {
-        Room {
+    fn memory_check(free: usize) -> MemoryCheck {
+        MemoryCheck {
             device: "cuda:0".to_owned(),
             on_cpu: false,
             precision: Precision::F32,
             recompute: false,
-            kept: Memory { fixed: 500 * MIB, sample: 100 * MIB },
-            recomputed: Memory { fixed: 500 * MIB, sample: 40 * MIB },
+            with_stored_activations: Memory { fixed: 500 * MIB, sample: 100 * MIB },
+            with_recomputed_activations: Memory { fixed: 500 * MIB, sample: 40 * MIB },
             copies: 1.0,
             items: 64,
-            unit: Unit { key: "cliques_per_batch", items: 4, least: 2 },
+            unit: Unit { key: "cliques_per_batch", items: 4, min: 2 },
             ranks: 1,
             size: [84, 860],
             free: Some(free),
         }
     }
 
-    fn refused(room: &Room) -> String {
-        room.check().unwrap_err().to_string()
+    fn refused(memory_check: &MemoryCheck) -> String {
+        memory_check.check().unwrap_err().to_string()
     }
 
     #[test]
-    fn a_run_is_measured_by_its_longest_crops_and_this_ranks_share() {
+    fn estimate_uses_the_longest_crops_and_the_share_of_this_rank() {
         let mut config = Config::default();
         (config.train.debug, config.train.device) = (true, "cpu".to_owned());
         (config.model.width, config.model.blocks) = (2, [1; 4]);
         (config.train.cliques_per_batch, config.train.versions_per_clique) = (5, 2);
         config.train.lengths_s = vec![20.0, 40.0, 10.0];
         let ranks = bc_ranks::threads(2);
-        let rooms = ranks.iter().map(|ranks| {
+        let checks = ranks.iter().map(|ranks| {
             let setup = Setup::new(&config, ranks).unwrap();
             let network = NetworkSettings::from_config(&config.model, setup.input.rows(), setup.classes);
             let network = bc_nn::Network::new(&network, 1, &Backend::cpu()).unwrap();
             let frames = setup.assembler.frames(40.0);
-            let room = Room::of(&config, &setup, &network, ranks).unwrap();
-            assert_eq!(room.size, [setup.input.rows(), frames]);
-            assert!(room.recomputed.sample < room.kept.sample && room.kept.fixed == room.recomputed.fixed);
-            // What is free changes, and is there.
-            assert!(room.on_cpu && (!cfg!(target_os = "linux") || room.free.is_some_and(|free| free > 0)));
-            room
+            let memory_check = MemoryCheck::new(&config, &setup, &network, ranks).unwrap();
+            assert_eq!(memory_check.size, [setup.input.rows(), frames]);
+            assert!(
+                memory_check.with_recomputed_activations.sample < memory_check.with_stored_activations.sample
+                    && memory_check.with_stored_activations.fixed
+                        == memory_check.with_recomputed_activations.fixed
+            );
+            // How much is free changes, but it is known.
+            assert!(
+                memory_check.on_cpu
+                    && (!cfg!(target_os = "linux") || memory_check.free.is_some_and(|free| free > 0))
+            );
+            memory_check
         });
-        let rooms: Vec<Room> = rooms.collect();
-        assert_eq!([rooms[0].items, rooms[1].items], [4, 6]);
-        let refused = Room { on_cpu: false, free: Some(rooms[1].step(false) - 1), ..rooms[1].clone() };
+        let checks: Vec<MemoryCheck> = checks.collect();
+        assert_eq!([checks[0].items, checks[1].items], [4, 6]);
+        let refused =
+            MemoryCheck { on_cpu: false, free: Some(checks[1].step(false) - 1), ..checks[1].clone() };
         let text = refused.check().unwrap_err().to_string();
         assert!(text.contains("a step on 6 items"), "{text}");
     }
 
     #[test]
-    fn what_fits_is_not_refused() {
-        room(6_400 * MIB).check().unwrap();
-        Room { free: None, ..room(0) }.check().unwrap();
-        // The processor's memory is the system's to give.
-        Room { on_cpu: true, ..room(10 * MIB) }.check().unwrap();
+    fn steps_that_fit_are_not_refused() {
+        memory_check(6_400 * MIB).check().unwrap();
+        MemoryCheck { free: None, ..memory_check(0) }.check().unwrap();
+        // On the CPU the system decides about memory: this is only a warning.
+        MemoryCheck { on_cpu: true, ..memory_check(10 * MIB) }.check().unwrap();
     }
 
     #[test]
-    fn a_refusal_says_what_is_needed_what_is_free_and_what_would_fit() {
+    fn refusal_names_needed_and_free_memory_and_settings_that_fit() {
         // 5000 / (4 * 100 * 1.3) = 9.6 cliques; 64 * 40 * 1.3 = 3328 MiB.
-        let text = refused(&room(5_000 * MIB));
+        let text = refused(&memory_check(5_000 * MIB));
         for part in [
             "64 items of 84 x 860 needs about 6.25 GiB on cuda:0",
             "4.88 GiB are free",
@@ -289,11 +302,11 @@ mod tests {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
         // 2000 / (4 * 40 * 1.3) = 9.6 and 2000 / (4 * 100 * 1.3) = 3.8.
-        let text = refused(&room(2_000 * MIB));
+        let text = refused(&memory_check(2_000 * MIB));
         assert!(text.contains("recompute_activations = true with cliques_per_batch = 9 at most"), "{text}");
         assert!(text.contains("or cliques_per_batch = 3 at most"), "{text}");
-        // Not two cliques either way.
-        let text = refused(&room(300 * MIB));
+        // Less than two cliques fit, with recomputed activations too.
+        let text = refused(&memory_check(300 * MIB));
         assert!(
             !text.contains("at most") && !text.contains("recompute") && text.contains("lengths_s"),
             "{text}"
@@ -301,21 +314,22 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_fits_is_of_all_ranks_and_of_what_is_recomputed_already() {
+    fn suggested_batch_counts_all_ranks_and_recomputed_activations() {
         // A share of 32 items: 2500 / (4 * 100 * 1.3) = 4.8 cliques on each of two.
-        let two = Room { ranks: 2, items: 32, ..room(2_500 * MIB) };
-        let text = refused(&two);
+        let two_ranks = MemoryCheck { ranks: 2, items: 32, ..memory_check(2_500 * MIB) };
+        let text = refused(&two_ranks);
         assert!(text.contains("or cliques_per_batch = 8 at most"), "{text}");
-        let recomputed = Room { recompute: true, precision: Precision::Bf16, ..room(2_000 * MIB) };
+        let recomputed =
+            MemoryCheck { recompute: true, precision: Precision::Bf16, ..memory_check(2_000 * MIB) };
         let text = refused(&recomputed);
         assert!(text.contains("recomputing activations, and") && !text.contains("bf16"), "{text}");
         assert!(text.contains("use cliques_per_batch = 9 at most, or shorter lengths_s"), "{text}");
     }
 
     #[test]
-    fn a_step_that_ran_out_of_memory_names_a_smaller_batch() {
-        // It was foretold to fit.
-        let text = room(6_500 * MIB).ran_out();
+    fn out_of_memory_message_suggests_a_smaller_batch() {
+        // The estimate said that it fits.
+        let text = memory_check(6_500 * MIB).out_of_memory_message();
         for part in ["needs about 6.25 GiB on cuda:0", "6.35 GiB were free", "cliques_per_batch = 12 at most"]
         {
             assert!(text.contains(part), "{part} is not in: {text}");
@@ -324,8 +338,8 @@ mod tests {
     }
 
     #[test]
-    fn other_errors_are_left_as_they_are() {
-        let error = room(5_000 * MIB).explain(anyhow::anyhow!("the disk is full"));
+    fn explain_keeps_other_errors_unchanged() {
+        let error = memory_check(5_000 * MIB).explain(anyhow::anyhow!("the disk is full"));
         assert_eq!(format!("{error:#}"), "the disk is full");
     }
 }

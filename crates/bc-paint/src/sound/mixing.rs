@@ -1,15 +1,22 @@
-//! From the instruments' powers to the magnitudes of a file.
+//! Mixes the instruments' powers like a recording and converts them to magnitudes: balance, reverberation, equaliser,
+//! compression, noise, fades.
 
-use crate::dice::Dice;
+use crate::random_stream::RandomStream;
 
 use super::grid::Grid;
 use super::picture::Picture;
 
 /// Sums the lead, the rest and the drums at a drawn balance.
-pub fn balance(grid: &Grid, lead: Picture, rest: Picture, drums: Picture, dice: &mut Dice) -> Picture {
+pub fn balance(
+    grid: &Grid,
+    lead: Picture,
+    rest: Picture,
+    drums: Picture,
+    random: &mut RandomStream,
+) -> Picture {
     let [of_lead, of_rest, of_drums] = [&lead, &rest, &drums].map(|picture| loudness(grid, picture));
-    let lead_db = dice.uniform(-5.0, 8.0);
-    let drums_db = dice.uniform(-20.0, -3.0);
+    let lead_db = random.uniform(-5.0, 8.0);
+    let drums_db = random.uniform(-20.0, -3.0);
     let mut sum = rest;
     let pitched = if of_rest > 0.0 { of_rest } else { of_lead };
     if of_lead > 0.0 {
@@ -23,36 +30,36 @@ pub fn balance(grid: &Grid, lead: Picture, rest: Picture, drums: Picture, dice: 
     sum
 }
 
-/// About the power of the sound: what every bin shows, by what it would show of a tone.
+/// The approximate power of the sound: the power of every bin, divided by what a tone of power 1 gives in it.
 fn loudness(grid: &Grid, picture: &Picture) -> f32 {
     let sum: f32 = (0..grid.bins).map(|bin| picture.row(bin).iter().sum::<f32>() / grid.height[bin]).sum();
     sum / picture.columns.max(1) as f32
 }
 
-/// Reverberation, equaliser, compression, noise; powers become magnitudes.
-pub fn finish(grid: &Grid, picture: &mut Picture, dice: &mut Dice) {
-    if dice.chance(0.85) {
-        reverberate(grid, picture, dice);
+/// Adds reverberation, equaliser, compression and noise, and converts powers to magnitudes.
+pub fn finish(grid: &Grid, picture: &mut Picture, random: &mut RandomStream) {
+    if random.chance(0.85) {
+        reverberate(grid, picture, random);
     }
-    equalise(grid, picture, dice);
-    if dice.chance(0.5) {
-        compress(grid, picture, dice.uniform(0.05, 0.6));
+    equalise(grid, picture, random);
+    if random.chance(0.5) {
+        compress(grid, picture, random.uniform(0.05, 0.6));
     }
     let power = loudness(grid, picture) / 3.0;
-    let noise = noise(grid, power, dice);
-    let flutter = if dice.chance(0.8) { dice.uniform(0.0, 0.3) } else { 0.0 };
-    to_magnitudes(grid, picture, &noise, flutter, dice);
+    let noise = noise(grid, power, random);
+    let flutter = if random.chance(0.8) { random.uniform(0.0, 0.3) } else { 0.0 };
+    to_magnitudes(grid, picture, &noise, flutter, random);
     smear(grid, picture);
-    ends(grid, picture, dice);
-    let most = picture.values.iter().fold(0f32, |most, value| most.max(*value));
-    let factor = dice.log_uniform(0.5, 20.0) / most.max(1e-9);
+    fade_ends(grid, picture, random);
+    let max = picture.values.iter().fold(0f32, |max, value| max.max(*value));
+    let factor = random.log_uniform(0.5, 20.0) / max.max(1e-9);
     picture.values.iter_mut().for_each(|value| *value *= factor);
 }
 
 /// Adds a tail that falls exponentially, faster in the high bins.
-fn reverberate(grid: &Grid, picture: &mut Picture, dice: &mut Dice) {
-    let (fall_s, damp) = (dice.log_uniform(0.25, 4.0), dice.uniform(0.0, 0.8));
-    let level = 10f32.powf(dice.uniform(-2.3, -0.1));
+fn reverberate(grid: &Grid, picture: &mut Picture, random: &mut RandomStream) {
+    let (fall_s, damp) = (random.log_uniform(0.25, 4.0), random.uniform(0.0, 0.8));
+    let level = 10f32.powf(random.uniform(-2.3, -0.1));
     let bins = grid.bins as f32;
     for bin in 0..grid.bins {
         // Powers fall by 60 dB in fall_s.
@@ -68,11 +75,11 @@ fn reverberate(grid: &Grid, picture: &mut Picture, dice: &mut Dice) {
 }
 
 /// A smooth curve, a tilt, and sometimes a low or a high cut.
-fn equalise(grid: &Grid, picture: &mut Picture, dice: &mut Dice) {
-    let curve = dice.curve(grid.bins, 8, 1.0, 0.0);
-    let tilt_db = if dice.chance(0.7) { dice.uniform(-2.5, 2.0) } else { 0.0 };
-    let low_cut = if dice.chance(0.3) { dice.log_uniform(60.0, 400.0) } else { 1.0 };
-    let high_cut = if dice.chance(0.3) { dice.log_uniform(1500.0, 9000.0) } else { 1e6 };
+fn equalise(grid: &Grid, picture: &mut Picture, random: &mut RandomStream) {
+    let curve = random.curve(grid.bins, 8, 1.0, 0.0);
+    let tilt_db = if random.chance(0.7) { random.uniform(-2.5, 2.0) } else { 0.0 };
+    let low_cut = if random.chance(0.3) { random.log_uniform(60.0, 400.0) } else { 1.0 };
+    let high_cut = if random.chance(0.3) { random.log_uniform(1500.0, 9000.0) } else { 1e6 };
     for (bin, curve) in curve.iter().enumerate() {
         let octaves = (bin as f32 - grid.bin_of(1000.0)) / grid.octave;
         let hz = grid.lowest_hz * 2f32.powf(bin as f32 / grid.octave);
@@ -104,10 +111,10 @@ fn compress(grid: &Grid, picture: &mut Picture, strength: f32) {
 ///
 /// Noise of power 1 in the band up to half the sample rate shows as 1.5 in every bin, so the power of noise
 /// that shows as `n_b` is the sum of `n_b / 1.5` times the bins' shares of that band, about `f_b / 17 / 11,025`.
-fn noise(grid: &Grid, power: f32, dice: &mut Dice) -> Vec<f32> {
-    let below_db = if dice.chance(0.75) { dice.uniform(10.0, 45.0) } else { 60.0 };
-    let colour = dice.pick(&[0.0, 0.0, -1.5, -3.0]);
-    let mut powers = dice.curve(grid.bins, 6, 0.5, 0.0);
+fn noise(grid: &Grid, power: f32, random: &mut RandomStream) -> Vec<f32> {
+    let below_db = if random.chance(0.75) { random.uniform(10.0, 45.0) } else { 60.0 };
+    let colour = random.pick(&[0.0, 0.0, -1.5, -3.0]);
+    let mut powers = random.curve(grid.bins, 6, 0.5, 0.0);
     let width = std::f32::consts::LN_2 / grid.octave;
     let mut sum = 0.0;
     for (bin, value) in powers.iter_mut().enumerate() {
@@ -121,15 +128,16 @@ fn noise(grid: &Grid, power: f32, dice: &mut Dice) -> Vec<f32> {
     powers
 }
 
-/// Roots of powers; noise and beats between tones make them flutter, less where a column holds more looks.
-fn to_magnitudes(grid: &Grid, picture: &mut Picture, noise: &[f32], flutter: f32, dice: &mut Dice) {
+/// Takes the square roots of powers; noise and beats between tones make them flutter, less in bins whose columns average more
+/// independent values ([`Grid::effective_samples`]).
+fn to_magnitudes(grid: &Grid, picture: &mut Picture, noise: &[f32], flutter: f32, random: &mut RandomStream) {
     for (bin, level) in noise.iter().enumerate() {
-        let steady = grid.looks[bin].sqrt().recip();
+        let steady = grid.effective_samples[bin].sqrt().recip();
         // A Rayleigh number deviates by 0.52 of its mean.
         let (of_noise, of_tones) = (0.52 * steady, flutter * (0.4 + 0.6 * steady));
         for value in picture.row_mut(bin) {
-            let bits = dice.bits();
-            let (first, second) = (bell(bits as u32), bell((bits >> 32) as u32));
+            let bits = random.bits();
+            let (first, second) = (approx_normal(bits as u32), approx_normal((bits >> 32) as u32));
             let hiss = (1.0 + of_noise * first).max(0.05);
             let power = *value + level * hiss * hiss;
             *value = power.sqrt() * (1.0 + of_tones * second).max(0.05);
@@ -137,14 +145,14 @@ fn to_magnitudes(grid: &Grid, picture: &mut Picture, noise: &[f32], flutter: f32
     }
 }
 
-/// About normal, from 32 random bits: the sum of four bytes.
-fn bell(bits: u32) -> f32 {
+/// An approximately normal number from 32 random bits: the scaled sum of four bytes.
+fn approx_normal(bits: u32) -> f32 {
     let sum: u32 = bits.to_le_bytes().iter().map(|byte| u32::from(*byte)).sum();
     (sum as f32 - 510.0) / 147.8
 }
 
 /// Long windows look beyond their column: a tap to either side that gives the spread of a Hann window
-/// (0.181 of its length), as often as it takes.
+/// (0.181 of its length), applied as often as needed.
 pub(super) fn smear(grid: &Grid, picture: &mut Picture) {
     for bin in 0..grid.bins {
         let deviation = 0.181 * grid.window_s[bin] / grid.column_s;
@@ -157,20 +165,20 @@ pub(super) fn smear(grid: &Grid, picture: &mut Picture) {
         let row = picture.row_mut(bin);
         for _ in 0..times as usize {
             let mut before = row[0];
-            for place in 0..row.len() {
-                let here = row[place];
-                let after = row.get(place + 1).copied().unwrap_or(here);
-                row[place] = (1.0 - 2.0 * side) * here + side * (before + after);
+            for column in 0..row.len() {
+                let here = row[column];
+                let after = row.get(column + 1).copied().unwrap_or(here);
+                row[column] = (1.0 - 2.0 * side) * here + side * (before + after);
                 before = here;
             }
         }
     }
 }
 
-/// Sometimes the beginning or the end is faded.
-fn ends(grid: &Grid, picture: &mut Picture, dice: &mut Dice) {
+/// Sometimes fades the beginning or the end.
+fn fade_ends(grid: &Grid, picture: &mut Picture, random: &mut RandomStream) {
     let mut fade = |p: f32, longest_s: f32| {
-        if dice.chance(p) { (dice.uniform(0.3, longest_s) / grid.column_s) as usize } else { 0 }
+        if random.chance(p) { (random.uniform(0.3, longest_s) / grid.column_s) as usize } else { 0 }
     };
     let (into, out) = (fade(0.1, 4.0).min(picture.columns / 4), fade(0.3, 5.0).min(picture.columns / 4));
     for bin in 0..grid.bins {

@@ -1,14 +1,14 @@
-//! One rank.
+//! The transport of a single rank, which has nothing to exchange.
 
 use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::{Collective, Values};
+use crate::{Transport, Values};
 
-pub(crate) struct Alone;
+pub(crate) struct SingleRank;
 
-impl Collective for Alone {
+impl Transport for SingleRank {
     fn rank(&self) -> usize {
         0
     }
@@ -25,7 +25,7 @@ impl Collective for Alone {
         Ok(own.to_vec())
     }
 
-    fn channel(&self, _: bool) -> Result<Arc<dyn Collective>> {
+    fn channel(&self, _: bool) -> Result<Arc<dyn Transport>> {
         Ok(Arc::new(Self))
     }
 }

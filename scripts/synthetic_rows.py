@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Made-up rows for scripts/bench_rows.sh: an index all of whose versions are usable, and features for a share of them.
+"""Writes synthetic rows for scripts/bench_rows.sh: an index of usable versions, and features for a share of them.
 
-    made_up_rows.py LISTED.parquet INDEX.parquet FEATURES SHARE PART_ROWS
+    synthetic_rows.py LISTED.parquet INDEX.parquet FEATURES SHARE PART_ROWS
 
 Needs pyarrow. Rows of features have one column (84 values).
 """
@@ -26,7 +26,7 @@ MAGNITUDE_HASH = "a2a5bf00b80bd6b9f94a4dc269857214"
 
 def provenance(kind, settings):
     return {
-        "bytecover.format": kind, "bytecover.tool": "made_up_rows", "bytecover.settings": json.dumps(settings),
+        "bytecover.format": kind, "bytecover.tool": "synthetic_rows", "bytecover.settings": json.dumps(settings),
         "bytecover.fingerprint": "0" * 16, "bytecover.inputs": "{}",
     }
 
@@ -40,7 +40,7 @@ FEATURES = pa.schema(
     ],
     provenance("features/2", CQT),
 )
-# What all rows have.
+# Values that all rows share.
 SAME_FEATURES = {
     "frames": 1, "source_bytes": 3_200_000, "source_modified_ns": 1, "error_share": 0.0, "magnitude_hash": MAGNITUDE_HASH,
     "magnitude": b"\x00\x3c" * 84,
@@ -50,20 +50,20 @@ SAME_VERSIONS = {
 }
 
 
-def columns(schema, made, same, rows):
+def columns(schema, given, constant, rows):
     return [
-        made[field.name] if field.name in made else pa.repeat(pa.scalar(same[field.name], field.type), rows)
+        given[field.name] if field.name in given else pa.repeat(pa.scalar(constant[field.name], field.type), rows)
         for field in schema
     ]
 
 
-def write_parts(folder, waiting, parts, part_rows, least):
-    """Writes whole parts of what waits (ids and hashes) until fewer than `least` rows are left; returns what is left."""
-    table = pa.concat_tables(waiting).combine_chunks() if waiting else None
-    while table is not None and table.num_rows >= least:
+def write_parts(folder, pending, parts, part_rows, min_rows):
+    """Writes full parts of the pending rows (ids and hashes) until fewer than `min_rows` are left; returns those."""
+    table = pa.concat_tables(pending).combine_chunks() if pending else None
+    while table is not None and table.num_rows >= min_rows:
         part = table.slice(0, part_rows)
-        made = {name: part.column(name).combine_chunks() for name in ("version_id", "source_hash")}
-        arrays = columns(FEATURES, made, SAME_FEATURES, part.num_rows)
+        given = {name: part.column(name).combine_chunks() for name in ("version_id", "source_hash")}
+        arrays = columns(FEATURES, given, SAME_FEATURES, part.num_rows)
         name = folder / f"part-{parts:05}-{parts:08x}.parquet"
         pq.write_table(pa.Table.from_arrays(arrays, schema=FEATURES), name, compression="zstd", use_dictionary=False)
         parts += 1
@@ -77,23 +77,23 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     source = pq.ParquetFile(listed)
     schema = source.schema_arrow.with_metadata(provenance("index/1", {}))
-    waiting, parts, done = [], 0, 0
+    pending, parts, done = [], 0, 0
     with pq.ParquetWriter(index, schema, compression="zstd") as writer:
         for batch in source.iter_batches(65536):
             rows = batch.num_rows
             ids = batch.column("version_id")
             hashes = pa.array([hashlib.md5(version.encode()).hexdigest() for version in ids.to_pylist()])
             paths = pc.binary_join_element_wise("audio/", pc.utf8_slice_codeunits(hashes, 0, 2), "/", ids, ".mp3", "")
-            made = {field.name: batch.column(field.name) for field in schema if field.name not in SAME_VERSIONS}
-            made |= {"audio_path": paths, "content_hash": hashes}
-            writer.write_batch(pa.RecordBatch.from_arrays(columns(schema, made, SAME_VERSIONS, rows), schema=schema))
-            # Of every so many versions some have features.
+            given = {field.name: batch.column(field.name) for field in schema if field.name not in SAME_VERSIONS}
+            given |= {"audio_path": paths, "content_hash": hashes}
+            writer.write_batch(pa.RecordBatch.from_arrays(columns(schema, given, SAME_VERSIONS, rows), schema=schema))
+            # Features are spread evenly over the versions.
             due = np.floor(np.arange(done, done + rows + 1) * share)
-            there = pa.array(due[1:] > due[:-1])
-            waiting.append(pa.table({"version_id": ids, "source_hash": hashes}).filter(there))
-            waiting, parts = write_parts(folder, waiting, parts, part_rows, part_rows)
+            has_features = pa.array(due[1:] > due[:-1])
+            pending.append(pa.table({"version_id": ids, "source_hash": hashes}).filter(has_features))
+            pending, parts = write_parts(folder, pending, parts, part_rows, part_rows)
             done += rows
-    write_parts(folder, waiting, parts, part_rows, 1)
+    write_parts(folder, pending, parts, part_rows, 1)
 
 
 if __name__ == "__main__":
