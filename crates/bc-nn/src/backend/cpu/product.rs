@@ -360,8 +360,8 @@ impl Product<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fresh;
     use super::super::gradient_check::values;
+    use super::super::vec_filled_by;
     use super::*;
     use proptest::prelude::*;
 
