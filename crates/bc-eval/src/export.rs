@@ -37,7 +37,7 @@ pub fn network(embedder: &Embedder, config: &EvalConfig, path: &Path) -> Result<
     metadata.extend(comparison.map(|comparison| comparison.to_key_value()));
     embedder.network().save(path, metadata)?;
     let entries = embedder.network().parameters().layout().entries();
-    Ok(entries.iter().map(|entry| entry.places.len()).sum())
+    Ok(entries.iter().map(|entry| entry.range.len()).sum())
 }
 
 /// Writes the network as ONNX (see [`bc_onnx`]): input `magnitude` (batch, bins, frames), outputs `f_t`, `f_c` and, with a

@@ -63,8 +63,8 @@ fn normalisations(criterion: &mut Criterion) {
         let shape = [channels, BATCH, height, width];
         let (x, shortcut) = (array(shape), array(shape));
         let table: Vec<f32> = [1.0, 0.0].iter().flat_map(|value| vec![*value; channels]).collect();
-        let ending = Epilogue { activation: Activation::Relu, shortcut: Some(&shortcut) };
-        let pass = |x: &Array| norm(x, table.clone(), instance, Source::Batch, ending).expect("a norm");
+        let epilogue = Epilogue { activation: Activation::Relu, shortcut: Some(&shortcut) };
+        let pass = |x: &Array| norm(x, table.clone(), instance, Source::Batch, epilogue).expect("a norm");
         let (y, saved, _) = pass(&x);
         let name = format!("norm of {channels}, {instance} by instance, of {height}x{width}");
         let mut group = criterion.benchmark_group(name);

@@ -86,7 +86,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
         let pass = network.forward_train_images(&images)?;
         let of = losses(backend, &pass, &labels)?;
         pass.backward(&network, of, &mut gradients)?;
-        let clipping = Clipping { mean: 1.0, most: 0.0 };
+        let clipping = Clipping { gradient_scale: 1.0, max_norm: 0.0 };
         optimizer.step(network.parameters_mut(), &gradients, clipping, 1e-4).map(drop)
     })?;
     let (infer_s, infer_cpu_s) = timed(*steps, || network.forward(&x).map(drop))?;

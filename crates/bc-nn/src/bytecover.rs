@@ -21,7 +21,7 @@ struct Block {
 
 impl Block {
     fn new(
-        maker: &mut ParameterBuilder,
+        builder: &mut ParameterBuilder,
         variant: Variant,
         stage: Stage,
         number: usize,
@@ -32,7 +32,7 @@ impl Block {
         let (planes, outputs) = (stage.planes, stage.planes * EXPANSION);
         let bias = variant == Variant::Orfium;
         let mut layer = |conv: &str, norm: &str, sizes: &ConvSizes, ibn: bool| {
-            ConvNorm::new(maker, [&format!("{prefix}.{conv}"), &format!("{prefix}.{norm}")], sizes, ibn)
+            ConvNorm::new(builder, [&format!("{prefix}.{conv}"), &format!("{prefix}.{norm}")], sizes, ibn)
         };
         let sizes = |inputs, outputs, kernel, stride, bias| ConvSizes {
             bias,
@@ -123,34 +123,34 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub fn new(settings: &ByteCoverSettings, maker: &mut ParameterBuilder) -> Self {
+    pub fn new(settings: &ByteCoverSettings, builder: &mut ParameterBuilder) -> Self {
         let stem = ConvSizes::square(1, settings.width, 7, 2);
-        let stem = ConvNorm::new(maker, ["conv1", "batch_norm1"], &stem, false);
+        let stem = ConvNorm::new(builder, ["conv1", "batch_norm1"], &stem, false);
         let mut blocks = Vec::new();
         let mut inputs = settings.width;
         for stage in settings.stages() {
             for number in 0..stage.blocks {
-                blocks.push(Block::new(maker, settings.variant, stage, number, inputs));
+                blocks.push(Block::new(builder, settings.variant, stage, number, inputs));
                 inputs = stage.planes * EXPANSION;
             }
         }
-        let p = maker.constant("gem_pool.p".to_owned(), 3.0, 1);
+        let p = builder.constant("gem_pool.p".to_owned(), 3.0, 1);
         Self { stem, blocks, p }
     }
 
     /// (1, B, bins, frames) to (channels, B), by running statistics.
     pub fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
         let x = self.stem.forward(weights, x, Epilogue::RELU)?;
-        let (mut x, _) = weights.on.max_pool(&x)?;
+        let (mut x, _) = weights.backend.max_pool(&x)?;
         for block in &self.blocks {
             x = block.forward(weights, &x)?;
         }
-        weights.on.gem(&x, weights.parameters, self.p)
+        weights.backend.gem(&x, weights.parameters, self.p)
     }
 
     fn front_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, FrontSaved)> {
         let (x, stem) = self.stem.forward_train(x, Epilogue::RELU, pass)?;
-        let (y, pool) = pass.on.max_pool(&x)?;
+        let (y, pool) = pass.backend.max_pool(&x)?;
         Ok((y, FrontSaved { stem, pool }))
     }
 
@@ -163,21 +163,21 @@ impl Body {
             blocks.push(kept);
             x = y;
         }
-        let pooled = pass.on.gem(&x, pass.parameters, self.p)?;
+        let pooled = pass.backend.gem(&x, pass.parameters, self.p)?;
         Ok((pooled.clone(), Saved { front, blocks, last: x, pooled }))
     }
 
     /// From the gradient of the result of [`Body::forward_train`].
     pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut BackwardPass<'_>) -> Result<()> {
         let Saved { front, blocks, last, pooled } = saved;
-        let mut dy = pass.on.gem_backward(&last, &pooled, dy, self.p, pass)?;
+        let mut dy = pass.backend.gem_backward(&last, &pooled, dy, self.p, pass)?;
         drop(last);
         for (block, kept) in self.blocks.iter().zip(blocks).rev() {
             let saved = kept.saved(pass, |x, again| block.forward_train(x, again))?;
             dy = block.backward(saved, dy, pass)?;
         }
         let FrontSaved { stem, pool } = front.saved(pass, |x, again| self.front_train(x, again))?;
-        let dy = pass.on.max_pool_backward(&dy, &pool)?;
+        let dy = pass.backend.max_pool_backward(&dy, &pool)?;
         self.stem.backward_first(stem, dy, pass)
     }
 }

@@ -170,7 +170,7 @@ impl Network {
                 let tensor = named.get(&number.to_string()).with_context(other)?;
                 ensure!(tensor.dims() == entry.shape, "{}", other());
                 let values = tensor.flatten_all()?.to_vec1::<f32>().with_context(failed)?;
-                self.backend().write(flat, entry.places.start, &values, false)?;
+                self.backend().write(flat, entry.range.start, &values, false)?;
             }
         }
         Ok(snapshot)

@@ -65,8 +65,8 @@ impl Gradients {
     /// # Errors
     /// Those of the device.
     pub fn values(&self, index: usize) -> Result<Option<Vec<f32>>> {
-        let places = || self.layout.entries()[index].places.clone();
-        self.written[index].then(|| self.backend.read(&self.flat, places())).transpose()
+        let range = || self.layout.entries()[index].range.clone();
+        self.written[index].then(|| self.backend.read(&self.flat, range())).transpose()
     }
 
     /// The gradient of a parameter by its name, where a pass has written one.
@@ -80,15 +80,15 @@ impl Gradients {
     }
 
     /// Ranges that passes have written.
-    fn places(&self) -> Vec<Range<usize>> {
+    fn written_ranges(&self) -> Vec<Range<usize>> {
         let written = self.layout.entries().iter().zip(&self.written).filter(|(_, written)| **written);
-        written.map(|(entry, _)| entry.places.clone()).collect()
+        written.map(|(entry, _)| entry.range.clone()).collect()
     }
 
     /// Ranges of all parameters; weight decay applies to vectors only with `decay_vectors`.
     pub(crate) fn ranges(&self, decay_vectors: bool) -> Vec<AdamRange> {
         let range = |(entry, written): (&Entry, &bool)| AdamRange {
-            places: entry.places.clone(),
+            range: entry.range.clone(),
             decayed: decay_vectors || entry.shape.len() > 1,
             written: *written,
         };
@@ -100,7 +100,7 @@ impl Gradients {
     /// # Errors
     /// Those of the device.
     pub fn norm(&self) -> Result<f64> {
-        self.backend.euclidean_norm(&self.flat, &self.places())
+        self.backend.euclidean_norm(&self.flat, &self.written_ranges())
     }
 
     /// Replaces the gradient of a parameter, where there is to be one.
@@ -114,7 +114,7 @@ impl Gradients {
 
     /// Number of values of each gradient.
     pub fn sizes(&self) -> Vec<usize> {
-        self.layout.entries().iter().map(|entry| entry.places.len()).collect()
+        self.layout.entries().iter().map(|entry| entry.range.len()).collect()
     }
 
     /// Which of them passes have written, in the network's order.
@@ -135,8 +135,8 @@ impl Gradients {
         ensure!(written.len() == self.written.len(), "flags of another network");
         for ((entry, own), any) in self.layout.entries().iter().zip(&mut self.written).zip(written) {
             if *any && !std::mem::replace(own, true) {
-                let zeros = vec![0.0; entry.places.len()];
-                self.backend.write(&mut self.flat, entry.places.start, &zeros, false)?;
+                let zeros = vec![0.0; entry.range.len()];
+                self.backend.write(&mut self.flat, entry.range.start, &zeros, false)?;
             }
         }
         sum(&self.backend, &mut self.flat)
@@ -153,11 +153,11 @@ impl Gradients {
         write: impl FnOnce(&mut Flat, Range<usize>, bool) -> Result<T>,
     ) -> Result<T> {
         let Parameter(index) = parameter;
-        let places = self.layout.entry(parameter).places.clone();
+        let range = self.layout.entry(parameter).range.clone();
         let returned =
-            write(&mut self.flat, places.clone(), std::mem::replace(&mut self.written[index], true))?;
+            write(&mut self.flat, range.clone(), std::mem::replace(&mut self.written[index], true))?;
         if let (Some(listener), Some(values)) = (&mut self.listener, self.backend.host(&self.flat)) {
-            listener.complete(index, &values[places])?;
+            listener.complete(index, &values[range])?;
         }
         Ok(returned)
     }
@@ -168,9 +168,9 @@ impl Gradients {
     /// Another number of values.
     pub fn add(&mut self, parameter: Parameter, more: &[f32]) -> Result<()> {
         let backend = self.backend.clone();
-        self.write(parameter, |flat, places, add| {
-            ensure!(more.len() == places.len(), "{} values for a gradient of {}", more.len(), places.len());
-            backend.write(flat, places.start, more, add)
+        self.write(parameter, |flat, range, add| {
+            ensure!(more.len() == range.len(), "{} values for a gradient of {}", more.len(), range.len());
+            backend.write(flat, range.start, more, add)
         })
     }
 }
@@ -194,7 +194,7 @@ mod tests {
             gradients.add(a, &[3.0, 4.0]).unwrap();
         }
         assert_eq!(get(&gradients, "a").unwrap(), [6.0, 8.0]);
-        assert_eq!((gradients.norm().unwrap(), gradients.places().len()), (10.0, 1));
+        assert_eq!((gradients.norm().unwrap(), gradients.written_ranges().len()), (10.0, 1));
         gradients.clear().unwrap();
         gradients.add(a, &[1.0, 0.0]).unwrap();
         assert_eq!(get(&gradients, "a").unwrap(), [1.0, 0.0]);

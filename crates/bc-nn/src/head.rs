@@ -44,33 +44,38 @@ pub struct HeadOutputs<T> {
 }
 
 impl Head {
-    pub fn new(sizes: &HeadSizes, maker: &mut ParameterBuilder) -> Self {
+    pub fn new(sizes: &HeadSizes, builder: &mut ParameterBuilder) -> Self {
         let HeadSizes { inputs, projection, classes } = *sizes;
         let embedding = if projection > 0 { projection } else { inputs };
-        let projection = (projection > 0).then(|| Linear::new(maker, "projection", inputs, projection));
-        let neck = norm(maker, "bn_fc", embedding, 0);
-        let classifier = (classes > 0).then(|| Linear::new(maker, "fc", embedding, classes));
+        let projection = (projection > 0).then(|| Linear::new(builder, "projection", inputs, projection));
+        let neck = norm(builder, "bn_fc", embedding, 0);
+        let classifier = (classes > 0).then(|| Linear::new(builder, "fc", embedding, classes));
         Self { projection, neck, classifier }
     }
 
     /// The linear embedding, if there is one.
-    fn project(&self, on: &dyn Operators, parameters: &Parameters, pooled: &Array) -> Result<Array> {
+    fn project(&self, backend: &dyn Operators, parameters: &Parameters, pooled: &Array) -> Result<Array> {
         match &self.projection {
-            Some(projection) => projection.forward(on, parameters, pooled),
+            Some(projection) => projection.forward(backend, parameters, pooled),
             None => Ok(pooled.clone()),
         }
     }
 
     /// f_t and f_c of (channels, B), by running statistics.
     pub fn forward(&self, weights: Weights<'_>, pooled: &Array) -> Result<(Array, Array)> {
-        let f_t = self.project(weights.on, weights.parameters, pooled)?;
-        let f_c = weights.on.norm(&f_t, weights, &self.neck, Epilogue::NOTHING)?;
+        let f_t = self.project(weights.backend, weights.parameters, pooled)?;
+        let f_c = weights.backend.norm(&f_t, weights, &self.neck, Epilogue::NOTHING)?;
         Ok((f_t, f_c))
     }
 
     /// The logits of f_c, if there is a classifier.
-    pub fn logits(&self, on: &dyn Operators, parameters: &Parameters, f_c: &Array) -> Result<Option<Array>> {
-        self.classifier.as_ref().map(|classifier| classifier.forward(on, parameters, f_c)).transpose()
+    pub fn logits(
+        &self,
+        backend: &dyn Operators,
+        parameters: &Parameters,
+        f_c: &Array,
+    ) -> Result<Option<Array>> {
+        self.classifier.as_ref().map(|classifier| classifier.forward(backend, parameters, f_c)).transpose()
     }
 
     /// The classifier.
@@ -84,9 +89,9 @@ impl Head {
         pooled: Array,
         pass: &mut TrainPass<'_>,
     ) -> Result<(HeadOutputs<Array>, HeadSaved)> {
-        let f_t = self.project(pass.on, pass.parameters, &pooled)?;
-        let (f_c, saved) = pass.on.norm_train(&f_t, pass, &self.neck, Epilogue::NOTHING)?;
-        let logits = self.logits(pass.on, pass.parameters, &f_c)?;
+        let f_t = self.project(pass.backend, pass.parameters, &pooled)?;
+        let (f_c, saved) = pass.backend.norm_train(&f_t, pass, &self.neck, Epilogue::NOTHING)?;
+        let logits = self.logits(pass.backend, pass.parameters, &f_c)?;
         let saved = HeadSaved { pooled, f_t: f_t.clone(), saved, f_c: f_c.clone() };
         Ok((HeadOutputs { f_t, f_c, logits }, saved))
     }
@@ -105,9 +110,9 @@ impl Head {
         }
         let mut dy = of.f_t;
         if let Some(of_neck) = of_neck {
-            let (through, _) = pass.on.norm_backward(&saved, &f_t, of_neck, None, &self.neck, pass)?;
+            let (through, _) = pass.backend.norm_backward(&saved, &f_t, of_neck, None, &self.neck, pass)?;
             dy = Some(match dy {
-                Some(dy) => pass.on.add(dy, &through)?,
+                Some(dy) => pass.backend.add(dy, &through)?,
                 None => through,
             });
         }

@@ -50,8 +50,8 @@ pub(crate) struct Linear(backend::Conv);
 
 impl Linear {
     /// (outputs, inputs).
-    pub fn new(maker: &mut ParameterBuilder, name: &str, inputs: usize, outputs: usize) -> Self {
-        let weight = maker.uniform(format!("{name}.weight"), &[outputs, inputs], inputs);
+    pub fn new(builder: &mut ParameterBuilder, name: &str, inputs: usize, outputs: usize) -> Self {
+        let weight = builder.uniform(format!("{name}.weight"), &[outputs, inputs], inputs);
         // A convolution with one position.
         Self(backend::Conv { weight, geometry: Geometry::square(1, 0) })
     }
@@ -62,8 +62,8 @@ impl Linear {
     }
 
     /// (inputs, batch) to (outputs, batch).
-    pub fn forward(&self, on: &dyn Operators, parameters: &Parameters, x: &Array) -> Result<Array> {
-        on.conv(x, parameters, &self.0)
+    pub fn forward(&self, backend: &dyn Operators, parameters: &Parameters, x: &Array) -> Result<Array> {
+        backend.conv(x, parameters, &self.0)
     }
 
     /// Returns the gradient of x, added to `add_to`.
@@ -74,8 +74,8 @@ impl Linear {
         add_to: Option<Array>,
         pass: &mut BackwardPass<'_>,
     ) -> Result<Array> {
-        pass.on.conv_weight_gradient(x, dy, &self.0, pass)?;
-        pass.on.conv_input_gradient(dy, pass.parameters, &self.0, x.shape(), add_to)
+        pass.backend.conv_weight_gradient(x, dy, &self.0, pass)?;
+        pass.backend.conv_input_gradient(dy, pass.parameters, &self.0, x.shape(), add_to)
     }
 }
 
@@ -113,29 +113,30 @@ pub(crate) struct ConvNormSaved {
 
 impl ConvNorm {
     /// With the names of the convolution and of the normalisation.
-    pub fn new(maker: &mut ParameterBuilder, names: [&str; 2], sizes: &ConvSizes, ibn: bool) -> Self {
+    pub fn new(builder: &mut ParameterBuilder, names: [&str; 2], sizes: &ConvSizes, ibn: bool) -> Self {
         let ConvSizes { inputs, outputs, kernel: [height, width], geometry, bias } = *sizes;
         let fan_in = inputs * height * width;
-        let weight = maker.uniform(format!("{}.weight", names[0]), &[outputs, inputs, height, width], fan_in);
-        let bias = bias.then(|| maker.uniform(format!("{}.bias", names[0]), &[outputs], fan_in));
-        let norm = norm(maker, names[1], outputs, if ibn { outputs / 2 } else { 0 });
+        let weight =
+            builder.uniform(format!("{}.weight", names[0]), &[outputs, inputs, height, width], fan_in);
+        let bias = bias.then(|| builder.uniform(format!("{}.bias", names[0]), &[outputs], fan_in));
+        let norm = norm(builder, names[1], outputs, if ibn { outputs / 2 } else { 0 });
         Self { conv: backend::Conv { weight, geometry }, norm: backend::Norm { bias, ..norm } }
     }
 
     /// (C, B, H, W) to (C', B, H', W'), by running statistics.
-    pub fn forward(&self, weights: Weights<'_>, x: &Array, ending: Epilogue<'_>) -> Result<Array> {
-        weights.on.conv_norm(x, weights, &self.conv, &self.norm, ending)
+    pub fn forward(&self, weights: Weights<'_>, x: &Array, epilogue: Epilogue<'_>) -> Result<Array> {
+        weights.backend.conv_norm(x, weights, &self.conv, &self.norm, epilogue)
     }
 
     /// As [`ConvNorm::forward`], by the batch's statistics; the running ones are updated.
     pub fn forward_train(
         &self,
         x: &Array,
-        ending: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
         pass: &mut TrainPass<'_>,
     ) -> Result<(Array, ConvNormSaved)> {
-        let between = pass.on.conv(x, pass.parameters, &self.conv)?;
-        let (y, saved) = pass.on.norm_train(&between, pass, &self.norm, ending)?;
+        let between = pass.backend.conv(x, pass.parameters, &self.conv)?;
+        let (y, saved) = pass.backend.norm_train(&between, pass, &self.norm, epilogue)?;
         Ok((y, ConvNormSaved { x: x.clone(), between, saved }))
     }
 
@@ -148,9 +149,9 @@ impl ConvNorm {
         pass: &mut BackwardPass<'_>,
     ) -> Result<(Array, Array, Option<Array>)> {
         let ConvNormSaved { x, between, saved } = saved;
-        let (dy, shortcut) = pass.on.norm_backward(&saved, &between, dy, y, &self.norm, pass)?;
+        let (dy, shortcut) = pass.backend.norm_backward(&saved, &between, dy, y, &self.norm, pass)?;
         drop(between);
-        pass.on.conv_weight_gradient(&x, &dy, &self.conv, pass)?;
+        pass.backend.conv_weight_gradient(&x, &dy, &self.conv, pass)?;
         Ok((x, dy, shortcut))
     }
 
@@ -170,13 +171,13 @@ impl ConvNorm {
         pass: &mut BackwardPass<'_>,
     ) -> Result<(Array, Option<Array>)> {
         let (x, dy, shortcut) = self.backward_weights(saved, dy, y, pass)?;
-        Ok((pass.on.conv_input_gradient(&dy, pass.parameters, &self.conv, x.shape(), add_to)?, shortcut))
+        Ok((pass.backend.conv_input_gradient(&dy, pass.parameters, &self.conv, x.shape(), add_to)?, shortcut))
     }
 }
 
 /// A batch norm, or IBN: instance norm on the first channels.
 pub(crate) fn norm(
-    maker: &mut ParameterBuilder,
+    builder: &mut ParameterBuilder,
     name: &str,
     channels: usize,
     instance: usize,
@@ -184,12 +185,12 @@ pub(crate) fn norm(
     let rest = channels - instance;
     let mut scale_and_shift = |name: &str, channels| {
         [("weight", 1.0), ("bias", 0.0)]
-            .map(|(key, value)| maker.constant(format!("{name}.{key}"), value, channels))
+            .map(|(key, value)| builder.constant(format!("{name}.{key}"), value, channels))
     };
     let instance_affine = (instance > 0).then(|| scale_and_shift(&format!("{name}.IN"), instance));
     let name = if instance > 0 { format!("{name}.BN") } else { name.to_owned() };
     let batch_affine = scale_and_shift(&name, rest);
     let running = [("running_mean", 0.0), ("running_var", 1.0)]
-        .map(|(key, value)| maker.buffer(format!("{name}.{key}"), value, rest));
+        .map(|(key, value)| builder.buffer(format!("{name}.{key}"), value, rest));
     backend::Norm { instance, instance_affine, batch_affine, bias: None, running }
 }

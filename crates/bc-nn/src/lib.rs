@@ -41,4 +41,4 @@ pub use parameters::{Entry, Layout, Parameter, Parameters};
 pub use peers::Peers;
 pub use settings::{ByteCoverSettings, Kind, NetworkSettings, RingSettings};
 pub use simd::instruction_set;
-pub use step_memory::{Holding, Memory};
+pub use step_memory::{Memory, MemoryOptions};

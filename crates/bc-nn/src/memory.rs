@@ -7,7 +7,7 @@
 /// A training step takes and frees hundreds of tensors of several megabytes. By default
 /// glibc maps and unmaps each, and the system zeroes every page again: a third of a step's
 /// time. Call it first in `main`, before threads start. Other allocators are left as they
-/// are. The process then keeps holding its peak memory.
+/// are. The process then keeps options its peak memory.
 pub fn keep_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -46,10 +46,10 @@ enum BodySaved {
 }
 
 impl Body {
-    fn new(settings: &NetworkSettings, maker: &mut ParameterBuilder) -> Result<Self> {
+    fn new(settings: &NetworkSettings, builder: &mut ParameterBuilder) -> Result<Self> {
         Ok(match settings {
-            NetworkSettings::ByteCover(settings) => Self::ByteCover(bytecover::Body::new(settings, maker)),
-            NetworkSettings::Ring(settings) => Self::Ring(ring::Body::new(settings, maker)?),
+            NetworkSettings::ByteCover(settings) => Self::ByteCover(bytecover::Body::new(settings, builder)),
+            NetworkSettings::Ring(settings) => Self::Ring(ring::Body::new(settings, builder)?),
         })
     }
 
@@ -118,7 +118,7 @@ impl Pass {
         let Self { outputs, body: body_saved, head: head_saved, mut discarded } = self;
         drop(outputs);
         let mut pass = BackwardPass {
-            on: &**backend,
+            backend: &**backend,
             parameters,
             gradients,
             peers: peers.as_deref(),
@@ -177,15 +177,15 @@ impl Network {
         backend: &Backend,
         peers: Option<Arc<dyn Peers>>,
     ) -> Result<Self> {
-        let mut maker = ParameterBuilder::new(seed);
-        let body = Body::new(settings, &mut maker)?;
+        let mut builder = ParameterBuilder::new(seed);
+        let body = Body::new(settings, &mut builder)?;
         let sizes = HeadSizes {
             inputs: settings.pooled(),
             projection: settings.projection(),
             classes: settings.classes(),
         };
-        let head = Head::new(&sizes, &mut maker);
-        let [parameters, running] = maker.finish(backend)?;
+        let head = Head::new(&sizes, &mut builder);
+        let [parameters, running] = builder.finish(backend)?;
         Ok(Self {
             settings: settings.clone(),
             backend: backend.clone(),
@@ -278,7 +278,8 @@ impl Network {
     /// f_t and f_c, (embedding, B).
     fn features(&self, x: &Tensor) -> Result<(Array, Array)> {
         let Images(x) = self.images_of(x)?;
-        let weights = Weights { on: &*self.backend, parameters: &self.parameters, running: &self.running };
+        let weights =
+            Weights { backend: &*self.backend, parameters: &self.parameters, running: &self.running };
         self.head.forward(weights, &self.body.forward(weights, &x)?)
     }
 
@@ -298,7 +299,8 @@ impl Network {
         let recompute = self.recompute_activations;
         let discarded = recompute.then(|| self.running.zeros()).transpose()?;
         let Self { backend, body, head, parameters, running, peers, .. } = self;
-        let mut pass = TrainPass { on: &**backend, parameters, running, peers: peers.as_deref(), recompute };
+        let mut pass =
+            TrainPass { backend: &**backend, parameters, running, peers: peers.as_deref(), recompute };
         let (pooled, body) = body.forward_train(x, &mut pass)?;
         let (outputs, head) = head.forward_train(pooled, &mut pass)?;
         Ok(Pass { outputs, body, head, discarded })

@@ -27,19 +27,19 @@ pub struct AdamSettings {
     pub decay_vectors: bool,
 }
 
-/// The coefficients of a step; `gradient_decay` and `keep` are for the ranges to which weight decay applies.
+/// The coefficients of a step; `gradient_decay` and `weight_factor` are for the ranges to which weight decay applies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamCoefficients {
     pub betas: [f32; 2],
     /// Learning rate with the bias correction of the first moment.
     pub step: f32,
     /// Bias correction of the root of the second moment.
-    pub root: f32,
+    pub second_moment_correction: f32,
     pub epsilon: f32,
     /// Share of the weight that is added to its gradient (Adam).
     pub gradient_decay: f32,
     /// Factor of the weight (AdamW).
-    pub keep: f32,
+    pub weight_factor: f32,
 }
 
 impl AdamCoefficients {
@@ -50,10 +50,10 @@ impl AdamCoefficients {
         Self {
             betas: betas.map(|beta| beta as f32),
             step: (rate / corrections[0]) as f32,
-            root: (1.0 / corrections[1].sqrt()) as f32,
+            second_moment_correction: (1.0 / corrections[1].sqrt()) as f32,
             epsilon: epsilon as f32,
             gradient_decay: if decoupled { 0.0 } else { weight_decay as f32 },
-            keep: if decoupled { (1.0 - rate * weight_decay) as f32 } else { 1.0 },
+            weight_factor: if decoupled { (1.0 - rate * weight_decay) as f32 } else { 1.0 },
         }
     }
 }
@@ -116,7 +116,7 @@ impl Adam {
         let mut named = HashMap::new();
         for (kind, moments) in ["first", "second"].into_iter().zip(&self.moments) {
             for entry in self.layout.entries() {
-                let values = self.backend.read(moments, entry.places.clone())?;
+                let values = self.backend.read(moments, entry.range.clone())?;
                 let count = values.len();
                 named
                     .insert(format!("{kind}.{}", entry.name), Tensor::from_vec(values, count, &Device::Cpu)?);
@@ -145,8 +145,8 @@ impl Adam {
             for entry in self.layout.entries() {
                 let key = format!("{kind}.{}", entry.name);
                 match named.get(&key).map(|tensor| tensor.to_vec1::<f32>()) {
-                    Some(Ok(found)) if found.len() == entry.places.len() => {
-                        self.backend.write(moments, entry.places.start, &found, false)?;
+                    Some(Ok(found)) if found.len() == entry.range.len() => {
+                        self.backend.write(moments, entry.range.start, &found, false)?;
                     }
                     _ => bail!("{}: {key} is missing or of another size", path.display()),
                 }
@@ -157,9 +157,9 @@ impl Adam {
 }
 
 /// The factor that brings gradients of this norm to at most `most` (0: no limit).
-pub(crate) fn clipping(norm: f64, most: f64) -> f64 {
+pub(crate) fn clipping(norm: f64, max_norm: f64) -> f64 {
     // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
-    if most > 0.0 && norm > most && norm.is_finite() { most / (norm + 1e-6) } else { 1.0 }
+    if max_norm > 0.0 && norm > max_norm && norm.is_finite() { max_norm / (norm + 1e-6) } else { 1.0 }
 }
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
     const TORCH_ADAM: [f32; 3] = [0.9768336, -1.994978, 2.980785];
     const TORCH_ADAMW: [f32; 3] = [0.9768935, -1.991595, 2.987516];
 
-    const UNCLIPPED: Clipping = Clipping { mean: 1.0, most: 0.0 };
+    const UNCLIPPED: Clipping = Clipping { gradient_scale: 1.0, max_norm: 0.0 };
 
     fn settings(decoupled: bool) -> AdamSettings {
         AdamSettings { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.1, decoupled, decay_vectors: true }
@@ -201,7 +201,7 @@ mod tests {
             let mut parameters = three();
             let mut adam = Adam::new(&parameters, settings(decoupled)).unwrap();
             for gradient in [[1f32, -2.0, 0.5], [0.2, 4.0, -1.0], [-0.6, 0.8, 0.0]] {
-                let halved = Clipping { mean: 0.5, most: 0.0 };
+                let halved = Clipping { gradient_scale: 0.5, max_norm: 0.0 };
                 adam.step(&mut parameters, &gradients(gradient), halved, 0.01).unwrap();
             }
             let found = parameters.values(Parameter(0)).unwrap();

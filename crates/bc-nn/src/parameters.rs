@@ -26,7 +26,7 @@ pub struct Entry {
     /// PyTorch's shape.
     pub shape: Vec<usize>,
     /// Where its values are, in PyTorch's order.
-    pub places: Range<usize>,
+    pub range: Range<usize>,
 }
 
 /// Names and shapes, and where in flat memory each begins.
@@ -39,8 +39,8 @@ pub struct Layout {
 impl Layout {
     fn push(&mut self, name: String, shape: &[usize]) -> Parameter {
         let count: usize = shape.iter().product();
-        let places = self.len..self.len + count;
-        self.entries.push(Entry { name, shape: shape.to_vec(), places });
+        let range = self.len..self.len + count;
+        self.entries.push(Entry { name, shape: shape.to_vec(), range });
         self.len = (self.len + count).next_multiple_of(ALIGNMENT);
         Parameter(self.entries.len() - 1)
     }
@@ -114,7 +114,7 @@ impl Parameters {
         Self::new(backend, collected)
     }
 
-    /// Names, shapes, places.
+    /// Names, shapes, range.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
@@ -181,7 +181,7 @@ impl Parameters {
     /// # Errors
     /// Of the device.
     pub fn values(&self, parameter: Parameter) -> Result<Vec<f32>> {
-        self.backend.read(&self.flat, self.entry(parameter).places.clone())
+        self.backend.read(&self.flat, self.entry(parameter).range.clone())
     }
 
     /// All of them by their names, as tensors on the CPU.
@@ -202,7 +202,7 @@ impl Parameters {
             anyhow::ensure!(tensor.dims() == entry.shape, "{} has another shape", entry.name);
             let values =
                 tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            self.backend.write(&mut self.flat, entry.places.start, &values, false)?;
+            self.backend.write(&mut self.flat, entry.range.start, &values, false)?;
         }
         self.changed()
     }
@@ -219,6 +219,6 @@ pub fn tensors(backend: &Backend, layout: &Layout, flat: &Flat) -> Result<Vec<(S
 
 /// A part of flat memory as a tensor on the CPU.
 pub(crate) fn tensor(backend: &Backend, flat: &Flat, entry: &Entry) -> Result<Tensor> {
-    let values = backend.read(flat, entry.places.clone())?;
+    let values = backend.read(flat, entry.range.clone())?;
     Ok(Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?)
 }

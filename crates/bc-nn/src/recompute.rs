@@ -4,9 +4,9 @@
 //! Either all that the backward pass needs, or the input alone, from which the backward pass runs the part's forward
 //! pass again (Chen et al. 2016, "Training deep nets with sublinear memory cost"): about a forward pass more for each
 //! step, and of the activations only one part's at a time. The second forward pass computes the same bits as the first.
-//! It asks peers for the statistics of the batch again, in the same order in all processes, for the parts are gone
-//! through in the same order; running statistics have been moved by the first, and what the second would move is
-//! nobody's ([`BackwardPass::discarded`]).
+//! It exchanges the statistics of the batch with other processes again; all processes visit the parts in the same order.
+//! Only the first pass updates the running statistics. The second writes them to a copy that is thrown away
+//! ([`BackwardPass::discarded`]).
 
 use anyhow::{Context, Result};
 
@@ -42,8 +42,8 @@ impl<S> SavedPart<S> {
             Self::Input(x) => x,
         };
         let running = pass.discarded.as_deref_mut().context("a backward pass that cannot recompute")?;
-        let (on, parameters, peers) = (pass.on, pass.parameters, pass.peers);
-        let mut again = TrainPass { on, parameters, running, peers, recompute: false };
+        let (backend, parameters, peers) = (pass.backend, pass.parameters, pass.peers);
+        let mut again = TrainPass { backend, parameters, running, peers, recompute: false };
         part(&x, &mut again).map(|(_, saved)| saved)
     }
 }

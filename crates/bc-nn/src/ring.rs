@@ -40,9 +40,14 @@ fn ring_conv(inputs: usize, outputs: usize, stride: usize) -> ConvSizes {
 }
 
 impl Block {
-    fn new(maker: &mut ParameterBuilder, prefix: &str, [inputs, outputs]: [usize; 2], stride: usize) -> Self {
+    fn new(
+        builder: &mut ParameterBuilder,
+        prefix: &str,
+        [inputs, outputs]: [usize; 2],
+        stride: usize,
+    ) -> Self {
         let mut layer = |conv: &str, norm: &str, sizes: &ConvSizes, ibn: bool| {
-            ConvNorm::new(maker, [&format!("{prefix}.{conv}"), &format!("{prefix}.{norm}")], sizes, ibn)
+            ConvNorm::new(builder, [&format!("{prefix}.{conv}"), &format!("{prefix}.{norm}")], sizes, ibn)
         };
         let downsample = ConvSizes::square(inputs, outputs, 1, 1);
         Self {
@@ -59,7 +64,7 @@ impl Block {
         let shortcut = match &self.downsample {
             None => x.clone(),
             Some(layer) => {
-                layer.forward(weights, &weights.on.time_mean(x, self.stride)?, Epilogue::NOTHING)?
+                layer.forward(weights, &weights.backend.time_mean(x, self.stride)?, Epilogue::NOTHING)?
             }
         };
         self.conv2.forward(weights, &y, Epilogue { shortcut: Some(&shortcut), ..Epilogue::NOTHING })
@@ -70,7 +75,7 @@ impl Block {
         let (shortcut, downsample) = match &self.downsample {
             None => (x.clone(), None),
             Some(layer) => {
-                let x = pass.on.time_mean(x, self.stride)?;
+                let x = pass.backend.time_mean(x, self.stride)?;
                 let (shortcut, saved) = layer.forward_train(&x, Epilogue::NOTHING, pass)?;
                 (shortcut, Some(saved))
             }
@@ -87,7 +92,7 @@ impl Block {
         let mut shortcut = shortcut.context("a block without a shortcut")?;
         if let (Some(layer), Some(saved)) = (&self.downsample, downsample) {
             let (dx, _) = layer.backward(saved, shortcut, None, None, pass)?;
-            shortcut = pass.on.time_mean_backward(&dx, x, self.stride)?;
+            shortcut = pass.backend.time_mean_backward(&dx, x, self.stride)?;
         }
         Ok(self.conv1.backward(conv1, dx, None, Some(shortcut), pass)?.0)
     }
@@ -121,21 +126,21 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub fn new(settings: &RingSettings, maker: &mut ParameterBuilder) -> Result<Self> {
+    pub fn new(settings: &RingSettings, builder: &mut ParameterBuilder) -> Result<Self> {
         let octaves = settings.octaves()?;
         let (kernel, geometry) = settings.stem();
         let width = settings.width;
         let stem = ConvSizes { inputs: 1, outputs: width, kernel, geometry, bias: false };
-        let stem = ConvNorm::new(maker, ["stem", "stem_norm"], &stem, false);
+        let stem = ConvNorm::new(builder, ["stem", "stem_norm"], &stem, false);
         let merged = if octaves > 0 { 2 * width } else { width };
         let mix = ConvSizes::square(merged, width, 1, 1);
-        let mix = ConvNorm::new(maker, ["mix", "mix_norm"], &mix, false);
+        let mix = ConvNorm::new(builder, ["mix", "mix_norm"], &mix, false);
         let mut blocks = Vec::new();
         for block in settings.residual_blocks() {
             let prefix = format!("layer{}.{}", block.stage, block.number);
-            blocks.push(Block::new(maker, &prefix, [block.inputs, block.outputs], block.stride));
+            blocks.push(Block::new(builder, &prefix, [block.inputs, block.outputs], block.stride));
         }
-        let p = maker.constant("gem_pool.p".to_owned(), 3.0, 1);
+        let p = builder.constant("gem_pool.p".to_owned(), 3.0, 1);
         Ok(Self { stem, octaves, mix, blocks, p })
     }
 
@@ -143,22 +148,22 @@ impl Body {
     pub fn forward(&self, weights: Weights<'_>, x: &Array) -> Result<Array> {
         let mut x = self.stem.forward(weights, x, Epilogue::RELU)?;
         if self.octaves > 0 {
-            x = weights.on.max_mean(&x, self.octaves)?.0;
+            x = weights.backend.max_mean(&x, self.octaves)?.0;
         }
         x = self.mix.forward(weights, &x, Epilogue::RELU)?;
         for block in &self.blocks {
             x = block.forward(weights, &x)?;
         }
         let [channels, batch, _, _] = x.shape();
-        let y = weights.on.gem(&rows_into_batch(x)?, weights.parameters, self.p)?;
-        Ok(pool_ring(weights.on, y, channels, batch)?.0)
+        let y = weights.backend.gem(&rows_into_batch(x)?, weights.parameters, self.p)?;
+        Ok(pool_ring(weights.backend, y, channels, batch)?.0)
     }
 
     fn front_train(&self, x: &Array, pass: &mut TrainPass<'_>) -> Result<(Array, FrontSaved)> {
         let (mut x, stem) = self.stem.forward_train(x, Epilogue::RELU, pass)?;
         let mut octaves = None;
         if self.octaves > 0 {
-            let (y, argmax) = pass.on.max_mean(&x, self.octaves)?;
+            let (y, argmax) = pass.backend.max_mean(&x, self.octaves)?;
             (x, octaves) = (y, Some(argmax));
         }
         let (y, mix) = self.mix.forward_train(&x, Epilogue::RELU, pass)?;
@@ -176,16 +181,16 @@ impl Body {
         }
         let [channels, batch, _, _] = x.shape();
         let last = rows_into_batch(x)?;
-        let pooled = pass.on.gem(&last, pass.parameters, self.p)?;
-        let (y, ring) = pool_ring(pass.on, pooled.clone(), channels, batch)?;
+        let pooled = pass.backend.gem(&last, pass.parameters, self.p)?;
+        let (y, ring) = pool_ring(pass.backend, pooled.clone(), channels, batch)?;
         Ok((y, Saved { front, blocks, last, pooled, ring }))
     }
 
     /// From the gradient of the result of [`Body::forward_train`].
     pub fn backward(&self, saved: Saved, dy: &Array, pass: &mut BackwardPass<'_>) -> Result<()> {
         let Saved { front, blocks, last, pooled, ring } = saved;
-        let dy = pass.on.max_mean_backward(dy, &ring)?.reshape(pooled.shape())?;
-        let dy = pass.on.gem_backward(&last, &pooled, &dy, self.p, pass)?;
+        let dy = pass.backend.max_mean_backward(dy, &ring)?.reshape(pooled.shape())?;
+        let dy = pass.backend.gem_backward(&last, &pooled, &dy, self.p, pass)?;
         let [channels, all, _, columns] = last.shape();
         drop(last);
         let mut dy = dy.reshape([channels, all / PITCH_CLASSES, PITCH_CLASSES, columns])?;
@@ -196,7 +201,7 @@ impl Body {
         let FrontSaved { stem, octaves, mix } = front.saved(pass, |x, again| self.front_train(x, again))?;
         let (mut dy, _) = self.mix.backward(mix, dy, None, None, pass)?;
         if let Some(argmax) = &octaves {
-            dy = pass.on.max_mean_backward(&dy, argmax)?;
+            dy = pass.backend.max_mean_backward(&dy, argmax)?;
         }
         self.stem.backward_first(stem, dy, pass)
     }
@@ -209,6 +214,6 @@ fn rows_into_batch(x: Array) -> Result<Array> {
 }
 
 /// (C, B * 12) to (2 C, B): the maximum and the mean over the ring.
-fn pool_ring(on: &dyn Operators, x: Array, channels: usize, batch: usize) -> Result<(Array, SavedOf)> {
-    on.max_mean(&x.reshape([channels, batch, PITCH_CLASSES, 1])?, PITCH_CLASSES)
+fn pool_ring(backend: &dyn Operators, x: Array, channels: usize, batch: usize) -> Result<(Array, SavedOf)> {
+    backend.max_mean(&x.reshape([channels, batch, PITCH_CLASSES, 1])?, PITCH_CLASSES)
 }

@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_of_215_frames_costs_what_is_known_of_this_network() {
+    fn cost_of_a_sample_of_215_frames_is_that_of_the_paper_s_network() {
         let flops = NetworkSettings::resnet_ibn_50(84, 0).flops(84, 215);
         assert!((flops / 5.04e9 - 1.0).abs() < 0.01, "{flops}");
     }
@@ -393,7 +393,7 @@ mod tests {
     fn parameters_are_counted_as_the_network_has_them() {
         let counted = |settings: &NetworkSettings| -> usize {
             let network = crate::Network::new(settings, 1, &crate::backend::Backend::cpu()).unwrap();
-            network.parameters().layout().entries().iter().map(|entry| entry.places.len()).sum()
+            network.parameters().layout().entries().iter().map(|entry| entry.range.len()).sum()
         };
         for (bins, classes, projection) in [(84, 0, 5), (48, 7, 0), (12, 3, 5)] {
             let blocks = [1, 2, 1, 1];

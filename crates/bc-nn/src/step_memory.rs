@@ -11,7 +11,7 @@ use crate::settings::{ByteCoverSettings, EXPANSION, NetworkSettings, PITCH_CLASS
 
 /// How a step holds its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holding {
+pub struct MemoryOptions {
     /// Bytes of a value of an activation.
     pub activation: usize,
     /// Bytes, for each weight, of the copy that convolutions read; 0: they read the weights themselves.
@@ -20,8 +20,8 @@ pub struct Holding {
     pub recompute: bool,
 }
 
-impl Holding {
-    /// On the processor.
+impl MemoryOptions {
+    /// On the CPU.
     pub fn on_cpu(recompute: bool) -> Self {
         Self { activation: size_of::<f32>(), copy: 0, recompute }
     }
@@ -73,32 +73,32 @@ struct Part {
 
 impl NetworkSettings {
     /// Bytes of the memory of a training step on a batch of samples of `bins x frames`.
-    pub fn memory(&self, bins: usize, frames: usize, holding: Holding) -> Memory {
+    pub fn memory(&self, bins: usize, frames: usize, options: MemoryOptions) -> Memory {
         const FLOAT: usize = size_of::<f32>();
         let parts = match self {
             Self::ByteCover(settings) => bytecover_parts(settings, bins, frames),
             Self::Ring(settings) => ring_parts(settings, bins, frames),
         };
-        let input = bins * frames * holding.activation;
+        let input = bins * frames * options.activation;
         // The head's matrices have 32 bits: pooled values; f_t, f_c and their gradients; logits and theirs.
         let head = FLOAT * (2 * self.pooled() + 6 * self.embedding() + 4 * self.classes());
         Memory {
-            fixed: self.parameters() * (4 * FLOAT + holding.copy),
-            sample: input + head + most(&parts, holding),
+            fixed: self.parameters() * (4 * FLOAT + options.copy),
+            sample: input + head + most(&parts, options),
         }
     }
 }
 
 /// The most that all parts hold at a time, in bytes.
-fn most(parts: &[Part], holding: Holding) -> usize {
-    let bytes = |size: Size| size.in_bytes(holding.activation);
+fn most(parts: &[Part], options: MemoryOptions) -> usize {
+    let bytes = |size: Size| size.in_bytes(options.activation);
     let (mut before, mut most) = (0, 0);
     for part in parts {
         let output = bytes(Size::of(part.output));
         // A forward pass that comes again has the gradient of its output beside it.
-        let again = if holding.recompute { output } else { 0 };
+        let again = if options.recompute { output } else { 0 };
         most = most.max(before + bytes(part.backward).max(bytes(part.forward) + again));
-        before += output + if holding.recompute { 0 } else { bytes(part.inside) };
+        before += output + if options.recompute { 0 } else { bytes(part.inside) };
     }
     // What is pooled has a gradient before the last part's backward pass begins.
     most.max(before + parts.last().map_or(0, |part| bytes(Size::of(part.output))))
@@ -185,7 +185,7 @@ mod tests {
     fn a_longer_sample_holds_as_much_more() {
         let settings = NetworkSettings::resnet_ibn_50(84, 100);
         for recompute in [false, true] {
-            let memory = |frames| settings.memory(84, frames, Holding::on_cpu(recompute));
+            let memory = |frames| settings.memory(84, frames, MemoryOptions::on_cpu(recompute));
             let (one, two) = (memory(200), memory(400));
             assert_eq!(one.fixed, two.fixed);
             assert!((two.sample as f64 / one.sample as f64 - 2.0).abs() < 0.05);
@@ -195,10 +195,10 @@ mod tests {
     #[test]
     fn recomputed_activations_and_bf16_hold_about_half_each() {
         let settings = NetworkSettings::resnet_ibn_50(84, 100);
-        let sample = |holding| settings.memory(84, 400, holding).sample as f64;
-        let whole = sample(Holding::on_cpu(false));
-        assert!(sample(Holding::on_cpu(true)) < 0.55 * whole);
-        let bf16 = sample(Holding::on_gpu(Precision::Bf16, false));
+        let sample = |options| settings.memory(84, 400, options).sample as f64;
+        let whole = sample(MemoryOptions::on_cpu(false));
+        assert!(sample(MemoryOptions::on_cpu(true)) < 0.55 * whole);
+        let bf16 = sample(MemoryOptions::on_gpu(Precision::Bf16, false));
         assert!((bf16 / whole - 0.5).abs() < 0.01, "{bf16} of {whole}");
     }
 }

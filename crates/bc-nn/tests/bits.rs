@@ -78,7 +78,7 @@ fn hash(parts: &[Vec<f32>]) -> String {
 }
 
 /// Two passes for each step, so that gradients are added too.
-fn course(model: &ModelConfig, bins: usize) -> [String; 3] {
+fn train_steps(model: &ModelConfig, bins: usize) -> [String; 3] {
     let settings = NetworkSettings::from_config(model, bins, CLASSES);
     let mut network = Network::new(&settings, 3, &Backend::cpu()).unwrap();
     let backend = network.backend().clone();
@@ -113,7 +113,7 @@ fn course(model: &ModelConfig, bins: usize) -> [String; 3] {
         }
         all.extend((0..gradients.sizes().len()).map(|index| gradients.values(index).unwrap().unwrap()));
         all.push(vec![gradients.norm().unwrap() as f32]);
-        let clipping = Clipping { mean: 0.5, most: 0.7 };
+        let clipping = Clipping { gradient_scale: 0.5, max_norm: 0.7 };
         adam.step(network.parameters_mut(), &gradients, clipping, 1e-3).unwrap();
     }
     let x = Tensor::from_vec(values(BATCH * bins * 50, 77), (BATCH, bins, 50), &Device::Cpu).unwrap();
@@ -130,7 +130,7 @@ fn course(model: &ModelConfig, bins: usize) -> [String; 3] {
 fn outputs_gradients_and_weights_are_the_recorded_ones() {
     let (set, direct) =
         (bc_nn::instruction_set(), std::env::var("BYTECOVER_CONV").is_ok_and(|kind| kind == "direct"));
-    let found: Vec<_> = networks().iter().map(|(_, model, bins)| course(model, *bins)).collect();
+    let found: Vec<_> = networks().iter().map(|(_, model, bins)| train_steps(model, *bins)).collect();
     println!("{set}, direct: {direct}: {found:#?}");
     let Some(record) = record(set, direct) else {
         eprintln!("there is no record for {set}: nothing was compared");

@@ -168,7 +168,7 @@ fn a_training_step_is_pytorchs() {
         decay_vectors: true,
     };
     let mut adam = Adam::new(network.parameters(), adam).unwrap();
-    let clipping = Clipping { mean: 1.0, most: 0.0 };
+    let clipping = Clipping { gradient_scale: 1.0, max_norm: 0.0 };
     adam.step(network.parameters_mut(), &found, clipping, 1e-4).unwrap();
     for name in [
         "conv1.weight",

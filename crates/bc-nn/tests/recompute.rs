@@ -75,7 +75,7 @@ fn flat(x: &Tensor) -> Vec<f32> {
 }
 
 /// Named values of three steps of two passes each: outputs, gradients, running statistics and weights.
-fn course(
+fn train_steps(
     (model, bins): (&ModelConfig, usize),
     peers: Option<Arc<dyn Peers>>,
     rank: u32,
@@ -118,7 +118,7 @@ fn course(
             let gradient = gradients.values(index).unwrap().unwrap();
             found.push((format!("step {step}: gradient of {}", entry.name), gradient));
         }
-        let clipping = Clipping { mean: 0.5, most: 0.7 };
+        let clipping = Clipping { gradient_scale: 0.5, max_norm: 0.7 };
         adam.step(network.parameters_mut(), &gradients, clipping, 1e-3).unwrap();
         for (name, tensor) in network.tensors().unwrap() {
             found.push((format!("step {step}: {name}"), flat(&tensor)));
@@ -141,7 +141,7 @@ fn assert_same_bits(name: &str, ours: &[(String, Vec<f32>)], theirs: &[(String, 
 fn recomputed_activations_give_the_same_bits() {
     for (name, model, bins) in networks() {
         let at = (&model, bins);
-        assert_same_bits(name, &course(at, None, 0, true), &course(at, None, 0, false));
+        assert_same_bits(name, &train_steps(at, None, 0, true), &train_steps(at, None, 0, false));
     }
 }
 
@@ -153,7 +153,7 @@ fn two_processes_that_share_a_batch_get_the_same_bits_too_and_ask_each_other_the
             let found = std::thread::scope(|scope| {
                 let started = peers.clone().map(|own| {
                     let (model, rank) = (&model, own.rank as u32);
-                    scope.spawn(move || course((model, bins), Some(own), rank, recompute))
+                    scope.spawn(move || train_steps((model, bins), Some(own), rank, recompute))
                 });
                 started.map(|thread| thread.join().unwrap())
             });

@@ -138,14 +138,14 @@ fn shaped(values: Vec<f32>, like: &Tensor) -> Tensor {
 }
 
 #[test]
-fn a_network_on_bins_computes_what_pytorch_does() {
+fn a_network_on_bins_agrees_with_pytorch() {
     let (kind, blocks) = (Kind::Ring, [1, 2, 1, 1]);
     let settings = RingSettings { kind, bins: 84, classes: 3, width: 4, blocks, projection: 10 };
     compare("ring.safetensors", settings);
 }
 
 #[test]
-fn a_network_on_chroma_computes_what_pytorch_does() {
+fn a_network_on_chroma_agrees_with_pytorch() {
     let (kind, blocks) = (Kind::Ring, [1; 4]);
     let settings = RingSettings { kind, bins: 12, classes: 3, width: 2, blocks, projection: 0 };
     compare("ring_chroma.safetensors", settings);
@@ -211,5 +211,5 @@ fn the_classifiers_weights_get_the_gradient_of_a_loss_that_reads_them() {
 
 #[test]
 fn the_narrower_instruction_sets_agree_as_well() {
-    bc_testing::again_with("BYTECOVER_ISA", &["avx2", "baseline"], "computes_what_pytorch_does");
+    bc_testing::again_with("BYTECOVER_ISA", &["avx2", "baseline"], "agrees_with_pytorch");
 }

@@ -1,7 +1,7 @@
 //! What `NetworkSettings::memory` says of a training step on the processor, against what its operators take from the
 //! allocator: both kinds of networks, two lengths, activations kept and recomputed.
 //!
-//! The estimate counts arrays of activations and gradients: what a longer sample takes more is foretold within 1 %. What
+//! The estimate counts arrays of activations and gradients: what a longer sample takes more is estimated within 1 %. What
 //! operators work in for a moment whatever the batch (a copy of weights with their taps reversed, packed panels of products,
 //! weights and blocks of tiles transformed by Winograd's filtering, for each thread) is not in it, and is less than 4 MiB
 //! here.
@@ -9,7 +9,7 @@
 use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use bc_nn::backend::Clipping;
 use bc_nn::optim::{Adam, AdamSettings};
-use bc_nn::{Backend, Gradients, HeadOutputs, Holding, Network, NetworkSettings};
+use bc_nn::{Backend, Gradients, HeadOutputs, MemoryOptions, Network, NetworkSettings};
 
 #[global_allocator]
 static MEMORY: bc_testing::memory::Counting = bc_testing::memory::Counting;
@@ -51,7 +51,7 @@ impl Trained {
             backend.cross_entropy(pass.outputs().logits.as_ref().unwrap(), &[1; BATCH], 0.1, 1.0).unwrap();
         let of = HeadOutputs { f_t: None, f_c: None, logits: Some(logits) };
         pass.backward(network, of, gradients).unwrap();
-        let clipping = Clipping { mean: 1.0, most: 1.0 };
+        let clipping = Clipping { gradient_scale: 1.0, max_norm: 1.0 };
         adam.step(network.parameters_mut(), gradients, clipping, 1e-3).unwrap();
     }
 }
@@ -80,24 +80,24 @@ fn a_step_takes_the_memory_that_is_foretold() {
         let settings = NetworkSettings::from_config(model, bins, 30);
         for recompute in [false, true] {
             let steps = [96, 230].map(|frames| {
-                let foretold = settings.memory(bins, frames, Holding::on_cpu(recompute));
+                let estimated = settings.memory(bins, frames, MemoryOptions::on_cpu(recompute));
                 let [taken, made] = measured(&settings, frames, recompute);
-                let over = taken as f64 - (BATCH * foretold.sample) as f64;
+                let over = taken as f64 - (BATCH * estimated.sample) as f64;
                 let text = format!(
                     "{name}, {frames} frames, recomputed {recompute}: {taken} bytes for a step, {over} more than \
-                     foretold; {made} for the network, foretold {}",
-                    foretold.fixed
+                     estimated; {made} for the network, estimated {}",
+                    estimated.fixed
                 );
                 println!("{text}");
                 let one_percent = 0.01 * taken as f64;
                 assert!((-one_percent..one_percent + WORKING).contains(&over), "{text}");
                 // Small vectors begin at multiples of 64 values, and there are tables of names.
-                assert!((foretold.fixed..foretold.fixed * 11 / 10).contains(&made), "{text}");
-                [taken as f64, (BATCH * foretold.sample) as f64]
+                assert!((estimated.fixed..estimated.fixed * 11 / 10).contains(&made), "{text}");
+                [taken as f64, (BATCH * estimated.sample) as f64]
             });
-            let [taken, foretold] = [0, 1].map(|which| steps[1][which] - steps[0][which]);
-            let off = taken / foretold - 1.0;
-            println!("{name}, recomputed {recompute}: {:+.2} % by more frames than foretold", 100.0 * off);
+            let [taken, estimated] = [0, 1].map(|which| steps[1][which] - steps[0][which]);
+            let off = taken / estimated - 1.0;
+            println!("{name}, recomputed {recompute}: {:+.2} % by more frames than estimated", 100.0 * off);
             assert!(off.abs() < 0.01, "{name}, recomputed {recompute}: {off:+.3} of what more frames take");
         }
     }

@@ -293,7 +293,7 @@ impl Learner {
     /// their norm before clipping. Nothing is changed if the norm is not finite.
     pub fn step(&mut self, rate: f64, batches: usize) -> Result<f32> {
         self.rank_sync.sum_gradients(&mut self.gradients)?;
-        let clipping = Clipping { mean: 1.0 / batches as f64, most: self.train.clip_norm };
+        let clipping = Clipping { gradient_scale: 1.0 / batches as f64, max_norm: self.train.clip_norm };
         let norm = self.optimizer.step(self.network.parameters_mut(), &self.gradients, clipping, rate)?;
         if norm.is_finite() {
             self.rank_sync.share_running(self.network.running_mut())?;

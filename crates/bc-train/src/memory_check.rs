@@ -6,7 +6,7 @@
 use anyhow::{Result, bail};
 use bc_formats::config::{Batches, Config};
 use bc_nn::backend::Precision;
-use bc_nn::{Backend, Holding, Memory, NetworkSettings};
+use bc_nn::{Backend, Memory, MemoryOptions, NetworkSettings};
 use bc_ranks::Ranks;
 
 use crate::sampler::RankSplit;
@@ -206,8 +206,8 @@ fn estimates(
 ) -> [Memory; 2] {
     [false, true].map(|recompute| {
         let holding = match backend.is_cpu() {
-            true => Holding::on_cpu(recompute),
-            false => Holding::on_gpu(precision, recompute),
+            true => MemoryOptions::on_cpu(recompute),
+            false => MemoryOptions::on_gpu(precision, recompute),
         };
         network.memory(bins, frames, holding)
     })

@@ -84,7 +84,7 @@ fn copies(parameters: &Parameters) -> Result<&WeightCopies> {
 
 /// Where a parameter's values begin.
 fn start(parameters: &Parameters, parameter: Parameter) -> usize {
-    parameters.entry(parameter).places.start
+    parameters.entry(parameter).range.start
 }
 
 /// A weight as a convolution, which a linear layer is too.
@@ -96,7 +96,7 @@ enum Kind {
 fn kind(parameters: &Parameters, conv: &Conv) -> Result<Kind> {
     let entry = parameters.entry(conv.weight);
     Ok(match entry.shape[..] {
-        [outputs, inputs] => Kind::Linear(Linear { inputs, outputs, weight: entry.places.start }),
+        [outputs, inputs] => Kind::Linear(Linear { inputs, outputs, weight: entry.range.start }),
         [outputs, inputs, height, width] => {
             let [rows, columns] = conv.geometry.padding;
             let padding = Padding { ring: conv.geometry.ring, ..Padding::symmetric(rows, columns) };
@@ -115,11 +115,11 @@ fn convolution(entry: &Entry) -> Option<(usize, Convolution)> {
         _ => return None,
     };
     let padding = Padding::default();
-    Some((entry.places.start, Convolution { inputs, outputs, kernel, stride: [1, 1], padding }))
+    Some((entry.range.start, Convolution { inputs, outputs, kernel, stride: [1, 1], padding }))
 }
 
 fn norm_of(parameters: &Parameters, running: &Parameters, norm: &Norm) -> bc_cuda::Norm {
-    let rest = parameters.entry(norm.batch_affine[0]).places.len();
+    let rest = parameters.entry(norm.batch_affine[0]).range.len();
     let at = |pair: [Parameter; 2]| pair.map(|parameter| start(parameters, parameter));
     bc_cuda::Norm {
         channels: norm.instance + rest,
@@ -131,8 +131,8 @@ fn norm_of(parameters: &Parameters, running: &Parameters, norm: &Norm) -> bc_cud
     }
 }
 
-fn activation(ending: Epilogue<'_>) -> bc_cuda::Activation {
-    match ending.activation {
+fn activation(epilogue: Epilogue<'_>) -> bc_cuda::Activation {
+    match epilogue.activation {
         Activation::Identity => bc_cuda::Activation::Identity,
         Activation::Relu => bc_cuda::Activation::Relu,
     }
@@ -189,10 +189,10 @@ fn locked<T>(cell: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Sizes of all parameters and of the gaps between them, which have no gradient, for bc-cuda's table.
 fn sizes(ranges: &[AdamRange], len: usize) -> (Vec<(usize, bool)>, Vec<bool>) {
     let (mut sizes, mut active, mut end) = (Vec::new(), Vec::new(), 0);
-    for AdamRange { places, decayed, written } in ranges {
-        sizes.extend([(places.start - end, false), (places.len(), *decayed)]);
+    for AdamRange { range, decayed, written } in ranges {
+        sizes.extend([(range.start - end, false), (range.len(), *decayed)]);
         active.extend([false, *written]);
-        end = places.end;
+        end = range.end;
     }
     sizes.push((len - end, false));
     active.push(false);
@@ -372,17 +372,17 @@ impl Operators for Cuda {
         weights: Weights<'_>,
         conv: &Conv,
         norm: &Norm,
-        ending: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
     ) -> Result<Array> {
-        self.norm(&self.conv(x, weights.parameters, conv)?, weights, norm, ending)
+        self.norm(&self.conv(x, weights.parameters, conv)?, weights, norm, epilogue)
     }
 
-    fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, ending: Epilogue<'_>) -> Result<Array> {
-        let shortcut = ending.shortcut.map(image).transpose()?;
-        let ending = bc_cuda::Epilogue { activation: activation(ending), shortcut: shortcut.as_ref() };
+    fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, epilogue: Epilogue<'_>) -> Result<Array> {
+        let shortcut = epilogue.shortcut.map(image).transpose()?;
+        let epilogue = bc_cuda::Epilogue { activation: activation(epilogue), shortcut: shortcut.as_ref() };
         let norm = norm_of(weights.parameters, weights.running, norm);
         let (parameters, running) = (buffer(weights.parameters)?, buffer(weights.running)?);
-        Ok(array(self.gpu.norm_eval(&norm, &image(x)?, parameters, running, ending)?))
+        Ok(array(self.gpu.norm_eval(&norm, &image(x)?, parameters, running, epilogue)?))
     }
 
     fn norm_train(
@@ -390,15 +390,15 @@ impl Operators for Cuda {
         x: &Array,
         pass: &mut TrainPass<'_>,
         norm: &Norm,
-        ending: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
     ) -> Result<(Array, Saved)> {
-        let shortcut = ending.shortcut.map(image).transpose()?;
-        let ending = bc_cuda::Epilogue { activation: activation(ending), shortcut: shortcut.as_ref() };
+        let shortcut = epilogue.shortcut.map(image).transpose()?;
+        let epilogue = bc_cuda::Epilogue { activation: activation(epilogue), shortcut: shortcut.as_ref() };
         let norm = norm_of(pass.parameters, pass.running, norm);
         let running = &mut pass.running.flat_mut().data_mut::<Memory>()?.values;
         let (x, parameters) = (image(x)?, buffer(pass.parameters)?);
         let (y, saved) = self.with_peers(pass.peers, |peers| {
-            self.gpu.norm_train(&norm, &x, parameters, running, ending, peers)
+            self.gpu.norm_train(&norm, &x, parameters, running, epilogue, peers)
         })?;
         Ok((array(y), Saved::new(saved)))
     }
@@ -551,7 +551,7 @@ impl Operators for Cuda {
         self.gpu.write(&mut state.steps, 0, &[(update.number - 1) as f64])?;
         let (first, second) = (first.data_mut::<Memory>()?, second.data_mut::<Memory>()?);
         let moments = [&mut first.values, &mut second.values];
-        let (mean, most) = (update.clipping.mean as f32, update.clipping.most as f32);
+        let (mean, most) = (update.clipping.gradient_scale as f32, update.clipping.max_norm as f32);
         let step = Step { mean, most, rate: update.rate };
         self.gpu.adam_step(adam, state, moments, weights, &memory(gradients)?.values, &step)?;
         let norm = self.gpu.read(state.norm(), 0, 1)?;

@@ -204,7 +204,7 @@ pub struct Norm {
 #[derive(Clone, Copy)]
 pub struct Weights<'a> {
     /// Where they are.
-    pub on: &'a dyn Operators,
+    pub backend: &'a dyn Operators,
     /// The trained parameters.
     pub parameters: &'a Parameters,
     /// Running statistics.
@@ -214,7 +214,7 @@ pub struct Weights<'a> {
 /// What a training pass reads and updates.
 pub struct TrainPass<'a> {
     /// The backend that runs the pass.
-    pub on: &'a dyn Operators,
+    pub backend: &'a dyn Operators,
     /// The trained parameters.
     pub parameters: &'a Parameters,
     /// Running statistics, updated with a share of the batch's.
@@ -228,7 +228,7 @@ pub struct TrainPass<'a> {
 /// What a backward pass reads and adds to.
 pub struct BackwardPass<'a> {
     /// The backend that runs the pass.
-    pub on: &'a dyn Operators,
+    pub backend: &'a dyn Operators,
     /// The trained parameters.
     pub parameters: &'a Parameters,
     /// Where gradients of parameters are written or added.
@@ -273,7 +273,7 @@ pub struct AdamUpdate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdamRange {
     /// Its range in flat memory.
-    pub places: Range<usize>,
+    pub range: Range<usize>,
     /// Whether weight decay applies to it.
     pub decayed: bool,
     /// Whether there is a gradient.
@@ -284,9 +284,9 @@ pub struct AdamRange {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clipping {
     /// One over the number of batches.
-    pub mean: f64,
+    pub gradient_scale: f64,
     /// The largest norm; 0: no limit.
-    pub most: f64,
+    pub max_norm: f64,
 }
 
 /// Weights and moments that a step updates, and the gradients.
@@ -328,7 +328,7 @@ pub trait Operators: Send + Sync {
     /// Flat memory with these values.
     fn flat(&self, values: Vec<f32>) -> Result<Flat>;
     /// Values of flat memory.
-    fn read(&self, flat: &Flat, places: Range<usize>) -> Result<Vec<f32>>;
+    fn read(&self, flat: &Flat, range: Range<usize>) -> Result<Vec<f32>>;
     /// Writes values to flat memory from a place on, or adds them.
     fn write(&self, flat: &mut Flat, from: usize, values: &[f32], add: bool) -> Result<()>;
     /// Discards the values of gradients: the next write overwrites instead of adding, or the values are
@@ -370,17 +370,17 @@ pub trait Operators: Send + Sync {
         weights: Weights<'_>,
         conv: &Conv,
         norm: &Norm,
-        ending: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
     ) -> Result<Array>;
     /// A normalisation by running statistics (of the instance norm's channels: by the sample's own).
-    fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, ending: Epilogue<'_>) -> Result<Array>;
+    fn norm(&self, x: &Array, weights: Weights<'_>, norm: &Norm, epilogue: Epilogue<'_>) -> Result<Array>;
     /// A normalisation by the batch's statistics, which also updates the running ones.
     fn norm_train(
         &self,
         x: &Array,
         pass: &mut TrainPass<'_>,
         norm: &Norm,
-        ending: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
     ) -> Result<(Array, Saved)>;
     /// Its backward pass, which overwrites dy; `y` is the output if there was a shortcut. Returns the gradients of
     /// x and of the shortcut.
@@ -443,9 +443,9 @@ pub trait Operators: Send + Sync {
 
     // --- optimiser --------------------------------------------------------------------------------------------------
 
-    /// The Euclidean norm of some places of flat memory.
-    fn euclidean_norm(&self, flat: &Flat, places: &[Range<usize>]) -> Result<f64>;
-    /// One step of Adam with clipped gradients; returns their norm times [`Clipping::mean`] before clipping. Nothing
+    /// The Euclidean norm of some ranges of flat memory.
+    fn euclidean_norm(&self, flat: &Flat, ranges: &[Range<usize>]) -> Result<f64>;
+    /// One step of Adam with clipped gradients; returns their norm times [`Clipping::gradient_scale`] before clipping. Nothing
     /// changes if that is not finite.
     fn adam(&self, state: AdamState<'_>, ranges: &[AdamRange], update: &AdamUpdate) -> Result<f64>;
     /// `average * decay + values * (1 - decay)`, written to `average`.

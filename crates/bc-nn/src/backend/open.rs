@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_memory_is_found_behind_what_was_said_of_it() {
+    fn out_of_memory_is_found_in_an_error_chain() {
         let memory =
             bc_cuda::Error::OutOfMemory { asked: 3 << 30, free: 1 << 30, total: 8 << 30, held: 7 << 30 };
         let error = anyhow::Error::new(memory).context("step 7");

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_stays_visible() {
+    fn nan_stays_visible() {
         let found = cross_entropy_smoothed(Rows::new(&[1.0, f32::NAN, 0.5], 3), &[0], 0.1).unwrap();
         assert!(found.value.is_nan() && found.gradient[0].is_nan());
     }

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn triplets_of_rows_that_are_not_there_are_refused_and_what_is_not_a_number_stays() {
+    fn triplets_of_absent_rows_are_refused_and_nan_stays() {
         let values = [0.0, 0.0, 1.0, 0.0];
         assert!(triplet_margin(Rows::new(&values, 2), ONE, 0.3).is_err());
         let values = [f32::NAN, 0.0, 1.0, 0.0, 2.0, 0.0];

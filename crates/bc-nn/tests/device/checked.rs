@@ -48,9 +48,9 @@ impl Checked {
     }
 
     /// The rows of an array: for each sample and position its channels.
-    fn rows_of(on: &Backend, x: &Array) -> Result<Vec<f32>> {
+    fn rows_of(backend: &Backend, x: &Array) -> Result<Vec<f32>> {
         let [channels, batch, height, width] = x.shape();
-        on.rows(&x.clone().reshape([channels, batch * height * width, 1, 1])?)
+        backend.rows(&x.clone().reshape([channels, batch * height * width, 1, 1])?)
     }
 
     /// A device's array on the processor.
@@ -69,7 +69,7 @@ impl Checked {
 
     fn host_parameters(&self, parameters: &Parameters) -> Result<Parameters> {
         let entries = parameters.layout().entries().iter().map(|entry| {
-            let values = self.device.read(parameters.flat(), entry.places.clone())?;
+            let values = self.device.read(parameters.flat(), entry.range.clone())?;
             Ok((entry.name.clone(), entry.shape.clone(), values))
         });
         Parameters::of(&self.cpu, entries.collect::<Result<Vec<_>>>()?)
@@ -103,7 +103,7 @@ impl Checked {
         let parameters = self.host_parameters(pass.parameters)?;
         let mut gradients = Gradients::new(&parameters)?;
         let result = run(&mut BackwardPass {
-            on: &*self.cpu,
+            backend: &*self.cpu,
             parameters: &parameters,
             gradients: &mut gradients,
             peers: None,
@@ -228,7 +228,7 @@ impl Operators for Checked {
         let [x, dy] = [self.host_of(x, pass.parameters, conv)?, self.host_of(dy, pass.parameters, conv)?];
         let tolerance = SUMS + if self.rounds { ROUNDING } else { 0.0 };
         self.compare_gradients("gradient of a convolution's weights", tolerance, pass, |pass| {
-            pass.on.conv_weight_gradient(&x, &dy, conv, pass)
+            pass.backend.conv_weight_gradient(&x, &dy, conv, pass)
         })
     }
 
@@ -250,7 +250,7 @@ impl Operators for Checked {
             [self.host_parameters(weights.parameters)?, self.host_parameters(weights.running)?];
         let shortcut = ending.shortcut.map(|array| self.host(array)).transpose()?;
         let ending = Epilogue { shortcut: shortcut.as_ref(), ..ending };
-        let weights = Weights { on: &*self.cpu, parameters: &parameters, running: &running };
+        let weights = Weights { backend: &*self.cpu, parameters: &parameters, running: &running };
         let theirs = self.cpu.norm(&self.host(x)?, weights, norm, ending)?;
         self.compare_arrays("normalisation by running statistics", &y, &theirs, 1)?;
         Ok(y)
@@ -269,7 +269,7 @@ impl Operators for Checked {
         let on_cpu = Epilogue { shortcut: shortcut.as_ref(), ..ending };
         let (y, of_device) = self.device.norm_train(x, pass, norm, ending)?;
         let mut training = TrainPass {
-            on: &*self.cpu,
+            backend: &*self.cpu,
             parameters: &parameters,
             running: &mut running,
             peers: None,
@@ -278,7 +278,7 @@ impl Operators for Checked {
         let (theirs, of_cpu) = self.cpu.norm_train(&self.host(x)?, &mut training, norm, on_cpu)?;
         self.compare_arrays("normalisation", &y, &theirs, 1)?;
         for parameter in norm.running {
-            let places = pass.running.entry(parameter).places.clone();
+            let places = pass.running.entry(parameter).range.clone();
             let ours = self.device.read(pass.running.flat(), places)?;
             self.compare("running statistics", &ours, &running.values(parameter)?, SUMS);
         }
@@ -300,7 +300,7 @@ impl Operators for Checked {
         let (x, dy, y) = on_cpu;
         let (their_dx, their_shortcut) =
             self.compare_gradients("gradients of a scale and a shift", SUMS, pass, |pass| {
-                pass.on.norm_backward(cpu, &x, dy, y.as_ref(), norm, pass)
+                pass.backend.norm_backward(cpu, &x, dy, y.as_ref(), norm, pass)
             })?;
         self.compare_arrays("gradient of a normalisation's input", &dx, &their_dx, 1)?;
         assert_eq!(shortcut.is_some(), their_shortcut.is_some());
@@ -348,7 +348,7 @@ impl Operators for Checked {
         let dx = self.device.gem_backward(x, y, dy, p, pass)?;
         let [x, y, dy] = [self.host(x)?, self.host(y)?, self.host(dy)?];
         let theirs = self.compare_gradients("gradient of GeM's exponent", 10.0 * SUMS, pass, |pass| {
-            pass.on.gem_backward(&x, &y, &dy, p, pass)
+            pass.backend.gem_backward(&x, &y, &dy, p, pass)
         })?;
         self.compare_arrays("gradient of GeM's input", &dx, &theirs, 1)?;
         Ok(dx)

@@ -18,7 +18,7 @@ use bc_formats::config::{Bottleneck, ModelConfig, NetworkKind};
 use bc_nn::backend::Clipping;
 use bc_nn::loss::Triplets;
 use bc_nn::optim::{Adam, AdamSettings};
-use bc_nn::{Backend, Gradients, HeadOutputs, Holding, Network, NetworkSettings};
+use bc_nn::{Backend, Gradients, HeadOutputs, MemoryOptions, Network, NetworkSettings};
 use bc_testing::values;
 use candle_core::{Device, Tensor};
 
@@ -133,7 +133,7 @@ fn computed(settings: &NetworkSettings, backend: &Backend, recompute: bool) -> [
     for (name, x) in [("f_t", &evaluated.f_t), ("f_c", &evaluated.f_c)] {
         outputs.push((format!("evaluated {name}"), flat(x)));
     }
-    let clipping = Clipping { mean: 1.0, most: 1.0 };
+    let clipping = Clipping { gradient_scale: 1.0, max_norm: 1.0 };
     let length = adam.step(network.parameters_mut(), &gradients, clipping, 1e-3).unwrap();
     outputs.push(("norm".to_owned(), vec![length as f32]));
     for (name, tensor) in network.tensors().unwrap() {
@@ -180,7 +180,7 @@ fn compare(precision: &str, tolerances: &[f64]) {
 }
 
 #[test]
-fn a_device_computes_what_the_cpu_does() {
+fn a_device_agrees_with_the_cpu() {
     compare("f32", &[5e-5, 1e-4]);
 }
 
@@ -270,7 +270,7 @@ fn a_step_takes_the_memory_of_a_device_that_is_foretold() {
             for recompute in [false, true] {
                 for gpu in devices(precision) {
                     let settings = NetworkSettings::from_config(model, 84, 5);
-                    let foretold = settings.memory(84, frames, Holding::on_gpu(named, recompute));
+                    let estimated = settings.memory(84, frames, MemoryOptions::on_gpu(named, recompute));
                     let backend = Backend::on_device(gpu.clone(), None);
                     let mut network = Network::new(&settings, 3, &backend).unwrap();
                     network.recompute_activations(recompute);
@@ -278,8 +278,8 @@ fn a_step_takes_the_memory_of_a_device_that_is_foretold() {
                     let _moments = Adam::new(network.parameters(), ADAM).unwrap();
                     let before = gpu.usage().used;
                     // Weights, their copies, gradients and moments; small vectors begin at multiples of 64 values.
-                    let fixed = before as f64 / foretold.fixed as f64;
-                    println!("{precision}, {name}: the network takes {fixed:.3} times what is foretold");
+                    let fixed = before as f64 / estimated.fixed as f64;
+                    println!("{precision}, {name}: the network takes {fixed:.3} times what is estimated");
                     assert!((1.0..1.25).contains(&fixed), "{precision}, {name}: {fixed:.3} times");
                     let x = values(BATCH * 84 * frames, 1);
                     let images = network.images(&x, [BATCH, 84, frames]).unwrap();
@@ -289,7 +289,7 @@ fn a_step_takes_the_memory_of_a_device_that_is_foretold() {
                     let of = HeadOutputs { f_t: None, f_c: None, logits: Some(logits) };
                     pass.backward(&network, of, &mut gradients).unwrap();
                     let taken = gpu.usage().peak - before;
-                    let off = taken as f64 / (BATCH * foretold.sample) as f64;
+                    let off = taken as f64 / (BATCH * estimated.sample) as f64;
                     println!("{precision}, {name}, {frames} frames, recomputed {recompute}: {off:.3} times");
                     assert!((0.97..1.3).contains(&off), "{precision}, {name}, {frames}: {off:.3} times");
                 }

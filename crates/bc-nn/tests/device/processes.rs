@@ -93,7 +93,7 @@ impl Process {
             ranks.sum(Values::F64(&mut sum)).unwrap();
             losses.push(sum[0]);
             self.sum(&mut gradients);
-            let clipping = Clipping { mean: 1.0, most: 1.0 };
+            let clipping = Clipping { gradient_scale: 1.0, max_norm: 1.0 };
             adam.step(network.parameters_mut(), &gradients, clipping, 1e-3).unwrap();
         }
         let weights = network.tensors().unwrap().into_iter();
@@ -117,7 +117,7 @@ impl Process {
 }
 
 #[test]
-fn processes_that_share_a_batch_train_what_one_trains() {
+fn processes_that_share_a_batch_train_the_same_network_as_one() {
     let sizes = ModelConfig { width: 8, blocks: [1, 1, 1, 1], projection: 24, ..ModelConfig::default() };
     let ring = ModelConfig { kind: NetworkKind::Ring, ..sizes.clone() };
     for (name, model, bins) in [("plain", &sizes, 20), ("ring", &ring, 12)] {

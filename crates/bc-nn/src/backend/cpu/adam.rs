@@ -13,9 +13,9 @@ const BLOCK: usize = 1 << 14;
 
 /// The sum of squares of some ranges. Blocks are added in order, range by range, so that the sum does not
 /// depend on the number of threads.
-pub(super) fn sum_of_squares(x: &[f32], places: &[Range<usize>]) -> f64 {
-    let cut = |places: &Range<usize>| x[places.clone()].chunks(BLOCK).collect::<Vec<_>>();
-    let ranges: Vec<Vec<&[f32]>> = places.iter().map(cut).collect();
+pub(super) fn sum_of_squares(x: &[f32], all: &[Range<usize>]) -> f64 {
+    let cut = |range: &Range<usize>| x[range.clone()].chunks(BLOCK).collect::<Vec<_>>();
+    let ranges: Vec<Vec<&[f32]>> = all.iter().map(cut).collect();
     let blocks: Vec<&[f32]> = ranges.iter().flatten().copied().collect();
     let mut sums = blocks.par_iter().map(|block| squares(block)).collect::<Vec<f64>>().into_iter();
     ranges.iter().map(|blocks| sums.by_ref().take(blocks.len()).sum::<f64>()).sum()
@@ -53,11 +53,11 @@ impl<'a> Remaining<'a> {
         Self { values, from: 0 }
     }
 
-    fn take(&mut self, places: &Range<usize>) -> &'a mut [f32] {
+    fn take(&mut self, range: &Range<usize>) -> &'a mut [f32] {
         let rest = std::mem::take(&mut self.values);
-        let (taken, rest) = rest.split_at_mut(places.end - self.from);
-        let skipped = places.start - self.from;
-        (self.values, self.from) = (rest, places.end);
+        let (taken, rest) = rest.split_at_mut(range.end - self.from);
+        let skipped = range.start - self.from;
+        (self.values, self.from) = (rest, range.end);
         &mut taken[skipped..]
     }
 }
@@ -72,15 +72,15 @@ pub(super) fn adam(
     factor: f32,
 ) {
     let decaying = AdamCoefficients::of(update);
-    let undecayed = AdamCoefficients { gradient_decay: 0.0, keep: 1.0, ..decaying };
+    let undecayed = AdamCoefficients { gradient_decay: 0.0, weight_factor: 1.0, ..decaying };
     let (mut weights, mut first, mut second) =
         (Remaining::new(weights), Remaining::new(first), Remaining::new(second));
     let mut blocks = Vec::new();
-    for AdamRange { places, decayed, .. } in ranges.iter().filter(|range| range.written) {
+    for AdamRange { range, decayed, .. } in ranges.iter().filter(|range| range.written) {
         let update = if *decayed { decaying } else { undecayed };
-        let parts = weights.take(places).chunks_mut(BLOCK);
-        let moments = first.take(places).chunks_mut(BLOCK).zip(second.take(places).chunks_mut(BLOCK));
-        let gradients = gradients[places.clone()].chunks(BLOCK);
+        let parts = weights.take(range).chunks_mut(BLOCK);
+        let moments = first.take(range).chunks_mut(BLOCK).zip(second.take(range).chunks_mut(BLOCK));
+        let gradients = gradients[range.clone()].chunks(BLOCK);
         blocks.extend(parts.zip(moments).zip(gradients).map(|((weights, (first, second)), gradient)| {
             Block { weights, moments: [first, second], gradient, update }
         }));
@@ -100,12 +100,12 @@ vectorized! {
         update: AdamCoefficients,
         factor: f32,
     ) {
-        let AdamCoefficients { betas: [beta1, beta2], step, root, epsilon, gradient_decay, keep } = update;
+        let AdamCoefficients { betas: [beta1, beta2], step, second_moment_correction, epsilon, gradient_decay, weight_factor } = update;
         for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
             let g = g * factor + gradient_decay * *w;
             *m += (1.0 - beta1) * (g - *m);
             *v = beta2 * *v + (1.0 - beta2) * g * g;
-            *w = *w * keep - step * *m / (v.sqrt() * root + epsilon);
+            *w = *w * weight_factor - step * *m / (v.sqrt() * second_moment_correction + epsilon);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::im2col::{Sizes, col2im};
 use super::normalise::{Affine, affine_add_relu_in_place, affine_in_place};
 use super::product::{BlockEpilogue, Matrix, View, multiply, multiply_into};
 use super::winograd;
-use super::{Unwritten, array, fresh, in_place, values, written, zeroed};
+use super::{Uninit, array, assume_init, in_place, values, vec_filled_by, zeroed};
 
 /// Number of outputs up to which the gradient of the weights is computed transposed.
 const FEW: usize = 128;
@@ -27,7 +27,9 @@ fn windows<'a>(x: &'a [f32], sizes: &'a Sizes) -> Matrix<'a> {
 }
 
 fn forward(x: &[f32], weight: &[f32], sizes: &Sizes, finish: Option<BlockEpilogue<'_>>) -> Vec<f32> {
-    fresh(sizes.outputs * sizes.columns(), |y| Destination::Unwritten(y).convolve(x, weight, sizes, finish))
+    vec_filled_by(sizes.outputs * sizes.columns(), |y| {
+        Destination::Uninit(y).convolve(x, weight, sizes, finish)
+    })
 }
 
 /// The weights of the convolution that takes the output's gradient to the input's: (C, O, k, k), taps reversed.
@@ -35,7 +37,7 @@ fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
     /// Input channels of a task.
     const CHANNELS: usize = 16;
     let (taps, depth, row) = (sizes.taps(), sizes.depth(), sizes.outputs * sizes.taps());
-    fresh(weight.len(), |out| {
+    vec_filled_by(weight.len(), |out| {
         out.par_chunks_mut(CHANNELS * row).enumerate().for_each(|(task, out)| {
             for (output, weight) in weight.chunks(depth).enumerate() {
                 let from = &weight[task * CHANNELS * taps..];
@@ -53,14 +55,14 @@ fn reversed(weight: &[f32], sizes: &Sizes) -> Vec<f32> {
             }
         });
         // SAFETY: `out` is (C, O, taps), and every input channel of a task gets the taps of every output channel.
-        unsafe { written(out) }
+        unsafe { assume_init(out) }
     })
 }
 
 /// Where a convolution, or the gradient of its input, is written.
 enum Destination<'a> {
     /// Into uninitialised memory.
-    Unwritten(&'a mut [Unwritten]),
+    Uninit(&'a mut [Uninit]),
     /// Added to the present values.
     AddTo(&'a mut [f32]),
 }
@@ -73,7 +75,7 @@ impl<'a> Destination<'a> {
         finish: Option<BlockEpilogue<'_>>,
     ) -> &'a mut [f32] {
         match self {
-            Destination::Unwritten(out) => multiply_into(out, left, right, finish),
+            Destination::Uninit(out) => multiply_into(out, left, right, finish),
             Destination::AddTo(out) => {
                 multiply(out, left, right, true, finish);
                 out
@@ -89,12 +91,12 @@ impl<'a> Destination<'a> {
         sizes: &Sizes,
         finish: Option<BlockEpilogue<'_>>,
     ) -> &'a mut [f32] {
-        if !winograd::pays(sizes) {
+        if !winograd::is_faster(sizes) {
             let weight = Matrix::Stored(View::new(weight, sizes.outputs, sizes.depth()));
             return self.multiply(weight, windows(x, sizes), finish);
         }
         match self {
-            Destination::Unwritten(out) => winograd::convolve_into(out, x, weight, sizes, finish),
+            Destination::Uninit(out) => winograd::convolve_into(out, x, weight, sizes, finish),
             Destination::AddTo(out) => {
                 winograd::convolve_add(out, x, weight, sizes, finish);
                 out
@@ -121,7 +123,7 @@ fn input_gradient<'a>(dx: Destination<'a>, dy: &[f32], weight: &[f32], sizes: &S
         };
         return dx.convolve(dy, &reversed(weight, sizes), &back, None);
     }
-    let columns = fresh(sizes.depth() * sizes.columns(), |columns| {
+    let columns = vec_filled_by(sizes.depth() * sizes.columns(), |columns| {
         multiply_into(columns, across, Matrix::Stored(stored), None)
     });
     let (channel, of_channel) = (sizes.batch * sizes.plane(), sizes.taps() * sizes.columns());
@@ -132,14 +134,14 @@ fn input_gradient<'a>(dx: Destination<'a>, dy: &[f32], weight: &[f32], sizes: &S
                 .for_each(|(dx, columns)| col2im(columns, sizes, dx));
             dx
         }
-        Destination::Unwritten(dx) => {
+        Destination::Uninit(dx) => {
             assert_eq!(dx.len(), sizes.inputs * channel);
             // Zeroed channel by channel, so that the zeros are still in cache when the windows are added to them.
             dx.par_chunks_mut(channel)
                 .zip(columns.par_chunks(of_channel))
                 .for_each(|(dx, columns)| col2im(columns, sizes, zeroed(dx)));
             // SAFETY: there are as many channels of columns as of dx, by the assertion, and each was zeroed.
-            unsafe { written(dx) }
+            unsafe { assume_init(dx) }
         }
     }
 }
@@ -157,7 +159,7 @@ fn weight_gradient(dw: &mut [f32], x: &[f32], dy: &[f32], sizes: &Sizes, add: bo
         return multiply(dw, Matrix::Stored(dy), right, add, None);
     }
     // The right factor is transposed while it is packed, so it should be the smaller one.
-    let across = fresh(depth * outputs, |across| {
+    let across = vec_filled_by(depth * outputs, |across| {
         multiply_into(across, windows(x, sizes), Matrix::Stored(dy.transposed()), None)
     });
     dw.par_chunks_mut(depth).enumerate().for_each(|(output, dw)| {
@@ -232,8 +234,8 @@ pub fn conv2d_input_gradient(
     let dy = values(dy)?;
     match add_to {
         None => {
-            let dx = fresh(x.iter().product(), |dx| {
-                input_gradient(Destination::Unwritten(dx), dy, kernel.values, &sizes)
+            let dx = vec_filled_by(x.iter().product(), |dx| {
+                input_gradient(Destination::Uninit(dx), dy, kernel.values, &sizes)
             });
             Ok(array(dx, x))
         }
@@ -274,7 +276,7 @@ fn expect_outputs(dy: &Array, sizes: &Sizes) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{self, difference, flat, made};
+    use super::super::gradient_check::{self, difference, flat, test_array};
     use super::*;
     use candle_core::{Device, Tensor};
 
@@ -320,7 +322,7 @@ mod tests {
     fn the_forward_pass_is_candles_and_gradients_are_differences() {
         for (size, stride, padding) in [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3)] {
             let geometry = Geometry::square(stride, padding);
-            let (x, w) = (made([3, 2, 9, 12], 1), made([4, 3, size, size], 2));
+            let (x, w) = (test_array([3, 2, 9, 12], 1), test_array([4, 3, size, size], 2));
             let ours = conv2d(&x, kernel(&w), geometry).unwrap();
             let candles = exchanged(&tensor(&x)).conv2d(&tensor(&w), padding, stride, 1, 1).unwrap();
             let apart = apart(&ours, &exchanged(&candles));
@@ -333,7 +335,7 @@ mod tests {
     fn convolutions_by_winograd_are_candles_and_gradients_are_differences() {
         let geometry = Geometry::square(1, 1);
         for (outputs, height, width) in [(32, 5, 8), (67, 6, 9)] {
-            let (x, w) = (made([36, 2, height, width], 1), made([outputs, 36, 3, 3], 2));
+            let (x, w) = (test_array([36, 2, height, width], 1), test_array([outputs, 36, 3, 3], 2));
             let ours = conv2d(&x, kernel(&w), geometry).unwrap();
             let candles = exchanged(&tensor(&x)).conv2d(&tensor(&w), 1, 1, 1, 1).unwrap();
             let apart = apart(&ours, &exchanged(&candles));
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn unequal_axes_and_rings_are_what_padding_by_hand_gives() {
+    fn unequal_and_circular_padding_equals_padding_by_hand() {
         for (size, stride, padding, ring) in [
             ([5, 3], [1, 1], [0, 1], false),
             ([3, 3], [1, 1], [1, 1], true),
@@ -351,7 +353,7 @@ mod tests {
             ([5, 1], [1, 1], [2, 0], true),
         ] {
             let geometry = Geometry { stride, padding, ring };
-            let (x, w) = (made([3, 2, 6, 11], 1), made([4, 3, size[0], size[1]], 2));
+            let (x, w) = (test_array([3, 2, 6, 11], 1), test_array([4, 3, size[0], size[1]], 2));
             let images = tensor(&x);
             // Candle's convolution knows one stride: every second column of stride 1 is stride 2.
             let (above, below) =
@@ -372,10 +374,10 @@ mod tests {
     }
 
     #[test]
-    fn gradients_can_be_added_to_what_is_there() {
+    fn gradients_can_be_added_to_earlier_ones() {
         for (outputs, size, stride) in [(5, 3, 1), (5, 3, 2), (200, 1, 1), (200, 3, 1)] {
             let geometry = Geometry::square(stride, size / 2);
-            let (x, w) = (made([7, 2, 6, 9], 1), made([outputs, 7, size, size], 2));
+            let (x, w) = (test_array([7, 2, 6, 9], 1), test_array([outputs, 7, size, size], 2));
             let dy = conv2d(&x, kernel(&w), geometry).unwrap();
             let input = |add_to| conv2d_input_gradient(&dy, kernel(&w), x.shape(), geometry, add_to).unwrap();
             let dx = input(None);
@@ -392,8 +394,8 @@ mod tests {
     #[test]
     fn what_follows_a_convolution_can_be_done_in_it() {
         let geometry = Geometry::square(1, 1);
-        let (x, w) = (made([3, 2, 9, 12], 1), made([4, 3, 3, 3], 2));
-        let shortcut = made([4, 2, 9, 12], 3);
+        let (x, w) = (test_array([3, 2, 9, 12], 1), test_array([4, 3, 3, 3], 2));
+        let shortcut = test_array([4, 2, 9, 12], 3);
         let affine: Vec<Affine> =
             (0..4).map(|i| Affine { factor: 0.5 + i as f32, offset: 0.1 - i as f32 }).collect();
         let mut y = conv2d(&x, kernel(&w), geometry).unwrap();

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 
 use super::super::Array;
-use super::{Unwritten, array, fresh, values, written};
+use super::{Uninit, array, assume_init, values, vec_filled_by};
 use crate::simd::vectorized;
 
 /// Values are at least this, so that powers exist.
@@ -98,7 +98,7 @@ vectorized! {
 }
 
 #[inline(always)]
-fn slope(x: f32, p: f64, factor: f64, dx: &mut Unwritten) -> f64 {
+fn slope(x: f32, p: f64, factor: f64, dx: &mut Uninit) -> f64 {
     let value = clamped(x);
     let log = logarithm(value);
     let power = exponential((p - 1.0) * log);
@@ -108,7 +108,7 @@ fn slope(x: f32, p: f64, factor: f64, dx: &mut Unwritten) -> f64 {
 
 vectorized! {
     /// Writes `factor * clamp(x)^(p - 1)` (zero below the floor) and returns the sum of `clamp(x)^p ln(clamp(x))`.
-    fn slopes(x: &[f32], p: f64, factor: f64, dx: &mut [Unwritten]) -> f64 {
+    fn slopes(x: &[f32], p: f64, factor: f64, dx: &mut [Uninit]) -> f64 {
         let mut lanes = [0f64; 16];
         let (x_parts, x_rest) = x.as_chunks::<16>();
         let (dx_parts, dx_rest) = dx.as_chunks_mut::<16>();
@@ -117,7 +117,7 @@ vectorized! {
                 lanes[lane] += slope(x[lane], p, factor, &mut dx[lane]);
             }
         }
-        let (x_last, mut dx_last, mut sums) = (padded(x_rest), [Unwritten::new(0.0); 16], [0f64; 16]);
+        let (x_last, mut dx_last, mut sums) = (padded(x_rest), [Uninit::new(0.0); 16], [0f64; 16]);
         for lane in 0..16 {
             sums[lane] = slope(x_last[lane], p, factor, &mut dx_last[lane]);
         }
@@ -153,7 +153,7 @@ pub fn gem_gradient(x: &Array, p: f32, y: &Array, dy: &Array) -> Result<(Array, 
     let (x, y, dy) = (values(x)?, values(y)?, values(dy)?);
     let (p, positions) = (f64::from(p), height * width);
     let mut parts = Vec::new();
-    let dx = fresh(x.len(), |dx| {
+    let dx = vec_filled_by(x.len(), |dx| {
         dx.par_chunks_mut(positions)
             .zip(x.par_chunks(positions))
             .zip(y.par_iter().zip(dy))
@@ -168,7 +168,7 @@ pub fn gem_gradient(x: &Array, p: f32, y: &Array, dy: &Array) -> Result<(Array, 
             .collect_into_vec(&mut parts);
         // SAFETY: x is as long as dx and y and dy have a value for each of its planes (their shapes were compared
         // above), so every plane of dx was written.
-        unsafe { written(dx) }
+        unsafe { assume_init(dx) }
     });
     Ok((array(dx, shape), parts.iter().sum::<f64>() as f32))
 }

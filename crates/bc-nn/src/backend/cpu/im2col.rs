@@ -413,7 +413,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fetched_windows_are_what_the_indices_say() {
+    fn fetched_windows_are_those_of_the_indices() {
         for (kernel, stride, padding, height, width, ring) in [
             ([3, 3], [1, 1], [1, 1], 6, 14, false),
             ([3, 3], [2, 2], [1, 1], 7, 9, false),

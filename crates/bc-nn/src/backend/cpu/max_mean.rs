@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 
 use super::super::{Array, Shape};
-use super::{array, fresh, values, written};
+use super::{array, assume_init, values, vec_filled_by};
 
 /// Which row each maximum came from, and the shape of the input.
 pub struct Argmax {
@@ -28,7 +28,7 @@ pub fn max_mean(x: &Array, groups: usize) -> Result<(Array, Argmax)> {
     let mut rows = vec![0u8; half];
     let share = 1.0 / groups as f32;
     let x = values(x)?;
-    let y = fresh(2 * half, |y| {
+    let y = vec_filled_by(2 * half, |y| {
         let (most, mean) = y.split_at_mut(half);
         most.par_chunks_mut(inner)
             .zip(mean.par_chunks_mut(inner))
@@ -51,7 +51,7 @@ pub fn max_mean(x: &Array, groups: usize) -> Result<(Array, Argmax)> {
                 mean.iter_mut().for_each(|mean| *mean *= share);
             });
         // SAFETY: x has `groups * inner` values for each `inner` of either half, and the first group was copied.
-        unsafe { written(y) }
+        unsafe { assume_init(y) }
     });
     let y = array(y, [2 * channels, batch, height / groups, width]);
     Ok((y, Argmax { rows, shape: [channels, batch, height, width], groups }))
@@ -71,7 +71,7 @@ pub fn max_mean_gradient(dy: &Array, argmax: &Argmax) -> Result<Array> {
     let share = 1.0 / groups as f32;
     let dy = values(dy)?;
     let (most, mean) = dy.split_at(half);
-    let dx = fresh(groups * half, |dx| {
+    let dx = vec_filled_by(groups * half, |dx| {
         dx.par_chunks_mut(groups * inner)
             .zip(most.par_chunks(inner).zip(mean.par_chunks(inner)))
             .zip(rows.par_chunks(inner))
@@ -83,14 +83,14 @@ pub fn max_mean_gradient(dy: &Array, argmax: &Argmax) -> Result<Array> {
                 }
             });
         // SAFETY: `dy` was compared with `rows`, and every one of at most 256 groups of dx was written.
-        unsafe { written(dx) }
+        unsafe { assume_init(dx) }
     });
     Ok(array(dx, argmax.shape))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{self, flat, made};
+    use super::super::gradient_check::{self, flat, test_array};
     use super::*;
 
     #[test]
@@ -100,12 +100,12 @@ mod tests {
             let backward = |inputs: &[Array], dy: &Array| {
                 Ok(vec![max_mean_gradient(dy, &max_mean(&inputs[0], groups)?.1)?])
             };
-            gradient_check::check(&[made([3, 2, 6, 5], 3)], forward, backward, 1e-3, 2e-3);
+            gradient_check::check(&[test_array([3, 2, 6, 5], 3)], forward, backward, 1e-3, 2e-3);
         }
     }
 
     #[test]
-    fn octaves_are_gathered_by_pitch_class_and_what_is_not_a_number_stays() {
+    fn octaves_are_gathered_by_pitch_class_and_nan_stays() {
         let x = array(vec![1f32, 5.0, 3.0, 2.0, f32::NAN, 0.0], [1, 1, 6, 1]);
         let y = flat(&max_mean(&x, 3).unwrap().0);
         assert!(y[0].is_nan() && y[2].is_nan(), "{y:?}");

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 
 use super::super::{Array, Shape};
-use super::{Unwritten, array, fresh, values, written, zeroed};
+use super::{Uninit, array, assume_init, values, vec_filled_by, zeroed};
 use crate::simd::vectorized;
 
 fn out_size(size: usize) -> usize {
@@ -43,16 +43,16 @@ vectorized! {
 }
 
 /// Writes all of y and taps.
-fn pool_plane(x: &[f32], height: usize, width: usize, y: &mut [Unwritten], taps: &mut [u8]) {
+fn pool_plane(x: &[f32], height: usize, width: usize, y: &mut [Uninit], taps: &mut [u8]) {
     let out_width = out_size(width);
     let mut even = vec![0f32; out_width];
     // The odd columns, moved by one: the first window begins with the padding.
     let mut odd = vec![f32::NEG_INFINITY; out_width + 1];
     let mut found = vec![0u32; out_width];
     for (row, (y, taps)) in y.chunks_mut(out_width).zip(taps.chunks_mut(out_width)).enumerate() {
-        y.fill(Unwritten::new(f32::NEG_INFINITY));
+        y.fill(Uninit::new(f32::NEG_INFINITY));
         // SAFETY: the line above wrote all of the row.
-        let y = unsafe { written(y) };
+        let y = unsafe { assume_init(y) };
         for ky in (0..3).filter(|ky| (1..=height).contains(&(2 * row + ky))) {
             part(&x[(2 * row + ky - 1) * width..][..width], &mut even, &mut odd[1..]);
             let tap = 3 * ky as u32;
@@ -77,13 +77,13 @@ pub fn max_pool(x: &Array) -> Result<(Array, Argmax)> {
     let (out_height, out_width) = (out_size(height), out_size(width));
     let plane = out_height * out_width;
     let mut taps = vec![0u8; channels * batch * plane];
-    let y = fresh(taps.len(), |y| {
+    let y = vec_filled_by(taps.len(), |y| {
         y.par_chunks_mut(plane)
             .zip(taps.par_chunks_mut(plane))
             .zip(x.par_chunks(height * width))
             .for_each(|((y, taps), x)| pool_plane(x, height, width, y, taps));
         // SAFETY: y, taps and x have the same number of planes, and each plane of y was written.
-        unsafe { written(y) }
+        unsafe { assume_init(y) }
     });
     Ok((array(y, [channels, batch, out_height, out_width]), Argmax { taps, shape }))
 }
@@ -100,7 +100,7 @@ pub fn max_pool_gradient(dy: &Array, argmax: &Argmax) -> Result<Array> {
         bail!("a gradient of {:?} for {} maxima", dy.shape(), taps.len());
     }
     let dy = values(dy)?;
-    let dx = fresh(shape.iter().product(), |dx| {
+    let dx = vec_filled_by(shape.iter().product(), |dx| {
         dx.par_chunks_mut(height * width).zip(dy.par_chunks(plane)).zip(taps.par_chunks(plane)).for_each(
             |((dx, dy), taps)| {
                 let dx = zeroed(dx);
@@ -114,7 +114,7 @@ pub fn max_pool_gradient(dy: &Array, argmax: &Argmax) -> Result<Array> {
             },
         );
         // SAFETY: dx, dy and taps have the same number of planes, and each plane of dx was zeroed.
-        unsafe { written(dx) }
+        unsafe { assume_init(dx) }
     });
     Ok(array(dx, *shape))
 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_stays_visible() {
+    fn nan_stays_visible() {
         let mut x = vec![1f32; 30];
         x[7] = f32::NAN;
         let y = flat(&max_pool(&array(x, [1, 1, 5, 6])).unwrap().0);

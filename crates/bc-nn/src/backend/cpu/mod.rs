@@ -52,14 +52,14 @@ pub(crate) fn array(values: Vec<f32>, shape: Shape) -> Array {
 }
 
 /// A value that is not written yet. Zeroing what is overwritten anyway would cost one more pass through memory.
-pub(crate) type Unwritten = MaybeUninit<f32>;
+pub(crate) type Uninit = MaybeUninit<f32>;
 
-/// `count` values, all written by `fill`, which returns its argument as initialised memory (see [`written`] and
+/// `count` values, all written by `fill`, which returns its argument as initialised memory (see [`assume_init`] and
 /// [`zeroed`]).
 ///
 /// # Panics
 /// `fill` returns other memory, or less of it.
-pub(crate) fn fresh(count: usize, fill: impl FnOnce(&mut [Unwritten]) -> &mut [f32]) -> Vec<f32> {
+pub(crate) fn vec_filled_by(count: usize, fill: impl FnOnce(&mut [Uninit]) -> &mut [f32]) -> Vec<f32> {
     let mut values = Vec::<f32>::with_capacity(count);
     let start = values.as_ptr();
     let filled = fill(&mut values.spare_capacity_mut()[..count]);
@@ -73,16 +73,16 @@ pub(crate) fn fresh(count: usize, fill: impl FnOnce(&mut [Unwritten]) -> &mut [f
 ///
 /// # Safety
 /// All of them were written.
-pub(crate) unsafe fn written(values: &mut [Unwritten]) -> &mut [f32] {
+pub(crate) unsafe fn assume_init(values: &mut [Uninit]) -> &mut [f32] {
     // SAFETY: the caller's.
     unsafe { values.assume_init_mut() }
 }
 
 /// Zeros.
-pub(crate) fn zeroed(values: &mut [Unwritten]) -> &mut [f32] {
-    values.fill(Unwritten::new(0.0));
+pub(crate) fn zeroed(values: &mut [Uninit]) -> &mut [f32] {
+    values.fill(Uninit::new(0.0));
     // SAFETY: all were written by the line above.
-    unsafe { written(values) }
+    unsafe { assume_init(values) }
 }
 
 #[cfg(test)]
@@ -90,15 +90,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fresh_values_are_those_that_were_written() {
-        assert_eq!(fresh(3, zeroed), [0.0; 3]);
-        assert!(fresh(0, zeroed).is_empty());
-        let counted = fresh(2, |values| {
+    fn a_filled_vector_has_the_values_that_were_written() {
+        assert_eq!(vec_filled_by(3, zeroed), [0.0; 3]);
+        assert!(vec_filled_by(0, zeroed).is_empty());
+        let counted = vec_filled_by(2, |values| {
             values.iter_mut().zip([1.0, 2.0]).for_each(|(value, number)| {
                 value.write(number);
             });
             // SAFETY: both were.
-            unsafe { written(values) }
+            unsafe { assume_init(values) }
         });
         assert_eq!(counted, [1.0, 2.0]);
     }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "not all of the values were written")]
     fn fewer_values_than_promised_are_no_result() {
-        fresh(3, |values| zeroed(&mut values[..2]));
+        vec_filled_by(3, |values| zeroed(&mut values[..2]));
     }
 }
 
@@ -122,7 +122,7 @@ pub(crate) mod gradient_check {
     use super::array;
 
     /// An array of such values.
-    pub(crate) fn made(shape: Shape, seed: u32) -> Array {
+    pub(crate) fn test_array(shape: Shape, seed: u32) -> Array {
         array(values(shape.iter().product(), seed), shape)
     }
 

@@ -12,7 +12,7 @@ use super::super::{Activation, Array, Epilogue, Shape};
 use super::normalise::{
     self, Affine, affine_add_relu, gradient, gradient_in_place, gradient_sums, mask_in_place, moments,
 };
-use super::{Unwritten, array, fresh, in_place, values, written};
+use super::{Uninit, array, assume_init, in_place, values, vec_filled_by};
 use crate::peers::Peers;
 
 /// Added to the variance, as in PyTorch.
@@ -141,7 +141,7 @@ impl Forward<'_> {
         let [gamma, beta, bias] = rows(self.table, channels);
         let bias = |channel: usize| bias.get(channel).copied().unwrap_or(0.0);
         let mut measured = Vec::new();
-        let y = fresh(x.len(), |out| {
+        let y = vec_filled_by(x.len(), |out| {
             let y = &mut *out;
             y.par_chunks_mut(run)
                 .zip(x.par_chunks(run))
@@ -175,7 +175,7 @@ impl Forward<'_> {
                 .collect_into_vec(&mut measured);
             // SAFETY: x is as long as `out` and cut the same way, so every group of it was written; a shortcut
             // that is shorter would have panicked.
-            unsafe { written(out) }
+            unsafe { assume_init(out) }
         });
         let batch_affine = &measured[groups.instance..];
         let statistics = Statistics {
@@ -294,7 +294,7 @@ impl BackwardPass<'_> {
         groups: &Groups,
         dy: &mut [f32],
         x: &[f32],
-        mut end: Option<(&[f32], &mut [Unwritten])>,
+        mut end: Option<(&[f32], &mut [Uninit])>,
         known: Option<&[ChannelSums]>,
     ) -> [f32; 2] {
         let floor = self.saved.floor;
@@ -353,7 +353,7 @@ impl BackwardPass<'_> {
     ) -> Result<(Vec<f32>, Vec<[f32; 2]>)> {
         let known = self.with_peers(groups, dy, x, Some(y))?;
         let (run, mut sums) = (groups.run(), Vec::new());
-        let dx = fresh(x.len(), |dx| {
+        let dx = vec_filled_by(x.len(), |dx| {
             assert!(dy.len() == dx.len() && y.len() == dx.len());
             dy.par_chunks_mut(run)
                 .zip(x.par_chunks(run))
@@ -364,7 +364,7 @@ impl BackwardPass<'_> {
                 })
                 .collect_into_vec(&mut sums);
             // SAFETY: all four are of one length and cut the same way, and `channel` writes its part of dx.
-            unsafe { written(dx) }
+            unsafe { assume_init(dx) }
         });
         Ok((dx, sums))
     }
@@ -394,9 +394,9 @@ pub fn norm(
     table: Vec<f32>,
     instance: usize,
     source: Source<'_>,
-    ending: Epilogue<'_>,
+    epilogue: Epilogue<'_>,
 ) -> Result<(Array, Saved, Statistics)> {
-    let Epilogue { activation, shortcut } = ending;
+    let Epilogue { activation, shortcut } = epilogue;
     let channels = x.shape()[0];
     let expected = channels - instance.min(channels);
     if let Source::Running(running) = source
@@ -462,7 +462,7 @@ pub fn norm_gradient(
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{self, flat, made};
+    use super::super::gradient_check::{self, flat, test_array};
     use super::*;
     use std::sync::Mutex;
 
@@ -474,12 +474,12 @@ mod tests {
 
     #[test]
     fn gradients_are_differences_for_every_mixture_and_ending() {
-        let inputs = [made([4, 3, 5, 7], 1), made([2, 4, 1, 1], 2), made([4, 3, 5, 7], 5)];
+        let inputs = [test_array([4, 3, 5, 7], 1), test_array([2, 4, 1, 1], 2), test_array([4, 3, 5, 7], 5)];
         for activation in [Activation::Identity, Activation::Relu] {
             for (instance, ends) in [(0, 2), (2, 2), (4, 2), (0, 3), (2, 3), (4, 3)] {
                 let pass = |inputs: &[Array]| {
-                    let ending = Epilogue { activation, shortcut: inputs.get(2) };
-                    norm(&inputs[0], flat(&inputs[1]), instance, Source::Batch, ending)
+                    let epilogue = Epilogue { activation, shortcut: inputs.get(2) };
+                    norm(&inputs[0], flat(&inputs[1]), instance, Source::Batch, epilogue)
                 };
                 let backward = |inputs: &[Array], dy: &Array| {
                     let (y, saved, _) = pass(inputs)?;
@@ -599,8 +599,8 @@ mod tests {
                 let [x, shortcut, dy] = [&inputs[0], &inputs[2], dy].map(|x| cut(x, part));
                 let table = flat(&inputs[1]);
                 let source = Source::Shared(&both);
-                let ending = Epilogue { activation: Activation::Relu, shortcut: Some(&shortcut) };
-                let (y, saved, _) = norm(&x, table, 2, source, ending).unwrap();
+                let epilogue = Epilogue { activation: Activation::Relu, shortcut: Some(&shortcut) };
+                let (y, saved, _) = norm(&x, table, 2, source, epilogue).unwrap();
                 let NormGradients { dx, shortcut, rows } =
                     norm_gradient(&saved, &x, dy.clone(), Some(&y), Some(&both)).unwrap();
                 outputs.push(([y, dx, shortcut.unwrap()], rows));
@@ -613,10 +613,10 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_shared_is_normalised_as_a_whole() {
-        let inputs = [made([5, 7, 3, 4], 1), made([2, 5, 1, 1], 2), made([5, 7, 3, 4], 5)];
-        let dy = made([5, 7, 3, 4], 9);
-        let ending = Epilogue { activation: Activation::Relu, shortcut: Some(&inputs[2]) };
-        let (y, saved, _) = norm(&inputs[0], flat(&inputs[1]), 2, Source::Batch, ending).unwrap();
+        let inputs = [test_array([5, 7, 3, 4], 1), test_array([2, 5, 1, 1], 2), test_array([5, 7, 3, 4], 5)];
+        let dy = test_array([5, 7, 3, 4], 9);
+        let epilogue = Epilogue { activation: Activation::Relu, shortcut: Some(&inputs[2]) };
+        let (y, saved, _) = norm(&inputs[0], flat(&inputs[1]), 2, Source::Batch, epilogue).unwrap();
         let alone = norm_gradient(&saved, &inputs[0], dy.clone(), Some(&y), None).unwrap();
         let whole = [&y, &alone.dx, alone.shortcut.as_ref().unwrap()];
         let close = |a: &[f32], b: &[f32]| {

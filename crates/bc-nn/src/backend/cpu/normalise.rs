@@ -1,6 +1,6 @@
 //! The inner loops of the normalisations, on one group of values at a time.
 
-use super::Unwritten;
+use super::Uninit;
 use crate::simd::vectorized;
 
 /// Values that are summed in 32 bits before the sum continues in 64.
@@ -66,7 +66,7 @@ vectorized! {
 
 vectorized! {
     /// `max(affine(x), floor)`.
-    pub(super) fn affine(y: &mut [Unwritten], x: &[f32], affine: Affine, floor: f32) {
+    pub(super) fn affine(y: &mut [Uninit], x: &[f32], affine: Affine, floor: f32) {
         for (y, x) in y.iter_mut().zip(x) {
             let value = x * affine.factor + affine.offset;
             // Not `f32::max`: NaN must stay NaN, or a diverged run looks healthy.
@@ -78,7 +78,7 @@ vectorized! {
 vectorized! {
     /// `max(max(affine(x), floor) + shortcut, 0)`.
     pub(super) fn affine_add_relu(
-        y: &mut [Unwritten],
+        y: &mut [Uninit],
         x: &[f32],
         affine: Affine,
         floor: f32,
@@ -170,7 +170,7 @@ vectorized! {
 vectorized! {
     /// `factor * g + slope * x + constant`, g as in [`gradient_sums`].
     pub(super) fn gradient(
-        dx: &mut [Unwritten],
+        dx: &mut [Uninit],
         x: &[f32],
         dy: &[f32],
         affine: Affine,

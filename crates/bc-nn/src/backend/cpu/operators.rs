@@ -23,11 +23,11 @@ pub struct Cpu;
 
 /// Values of one parameter, without a copy.
 fn of(parameters: &Parameters, parameter: Parameter) -> Result<&[f32]> {
-    Ok(&parameters.flat().data::<Vec<f32>>()?[parameters.entry(parameter).places.clone()])
+    Ok(&parameters.flat().data::<Vec<f32>>()?[parameters.entry(parameter).range.clone()])
 }
 
 fn of_mut(parameters: &mut Parameters, parameter: Parameter) -> Result<&mut [f32]> {
-    let places = parameters.entry(parameter).places.clone();
+    let places = parameters.entry(parameter).range.clone();
     Ok(&mut parameters.flat_mut().data_mut::<Vec<f32>>()?[places])
 }
 
@@ -194,20 +194,20 @@ impl Operators for Cpu {
         weights: Weights<'_>,
         conv: &Conv,
         norm: &Norm,
-        ending: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
     ) -> Result<Array> {
         if norm.instance > 0 {
-            return self.norm(&self.conv(x, weights.parameters, conv)?, weights, norm, ending);
+            return self.norm(&self.conv(x, weights.parameters, conv)?, weights, norm, epilogue);
         }
         let affine = fold_statistics(&running(weights, norm)?, &table(weights.parameters, norm)?);
-        let (kernel, floor) = (kernel(weights.parameters, conv)?, ending.activation.floor());
-        conv2d_affine(x, kernel, conv.geometry, &affine, floor, ending.shortcut)
+        let (kernel, floor) = (kernel(weights.parameters, conv)?, epilogue.activation.floor());
+        conv2d_affine(x, kernel, conv.geometry, &affine, floor, epilogue.shortcut)
     }
 
-    fn norm(&self, x: &Array, weights: Weights<'_>, of: &Norm, ending: Epilogue<'_>) -> Result<Array> {
+    fn norm(&self, x: &Array, weights: Weights<'_>, of: &Norm, epilogue: Epilogue<'_>) -> Result<Array> {
         let running = running(weights, of)?;
         let table = table(weights.parameters, of)?;
-        Ok(norm(x, table, of.instance, Source::Running(&running), ending)?.0)
+        Ok(norm(x, table, of.instance, Source::Running(&running), epilogue)?.0)
     }
 
     fn norm_train(
@@ -215,10 +215,10 @@ impl Operators for Cpu {
         x: &Array,
         pass: &mut TrainPass<'_>,
         of: &Norm,
-        ending: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
     ) -> Result<(Array, Saved)> {
         let source = pass.peers.map_or(Source::Batch, Source::Shared);
-        let (y, saved, batch) = norm(x, table(pass.parameters, of)?, of.instance, source, ending)?;
+        let (y, saved, batch) = norm(x, table(pass.parameters, of)?, of.instance, source, epilogue)?;
         ensure!(
             batch.count > 1,
             "batch norm needs more than one value per channel in training; use larger batches"
@@ -340,10 +340,10 @@ impl Operators for Cpu {
         let clipping = update.clipping;
         let gradients = state.gradients.data::<Vec<f32>>()?;
         let written = ranges.iter().filter(|range| range.written);
-        let places: Vec<Range<usize>> = written.map(|range| range.places.clone()).collect();
-        let norm = adam::sum_of_squares(gradients, &places).sqrt() * clipping.mean;
+        let places: Vec<Range<usize>> = written.map(|range| range.range.clone()).collect();
+        let norm = adam::sum_of_squares(gradients, &places).sqrt() * clipping.gradient_scale;
         if norm.is_finite() {
-            let factor = (clipping.mean * factor_of(norm, clipping.most)) as f32;
+            let factor = (clipping.gradient_scale * factor_of(norm, clipping.max_norm)) as f32;
             let [first, second] = state.moments;
             let moments = [first.data_mut::<Vec<f32>>()?.as_mut_slice(), second.data_mut::<Vec<f32>>()?];
             adam::adam(state.weights.data_mut::<Vec<f32>>()?, moments, gradients, ranges, update, factor);

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::im2col::{Map, Sizes};
 use super::tile::{DEPTH, PANEL, Panels, ROW_STRIDE, RowLayout, Rows, Target, multiply as multiply_tiles};
 use super::transpose::into_panel;
-use super::{Unwritten, fresh, written, zeroed};
+use super::{Uninit, assume_init, vec_filled_by, zeroed};
 use crate::simd::vectorized;
 
 /// Maximum number of panels that are packed at once.
@@ -236,7 +236,7 @@ pub(super) type BlockEpilogue<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync
 
 /// Writes `left right` into uninitialised memory, row-major, and returns it initialised.
 pub(super) fn multiply_into<'a>(
-    out: &'a mut [Unwritten],
+    out: &'a mut [Uninit],
     left: Matrix<'_>,
     right: Matrix<'_>,
     finish: Option<BlockEpilogue<'_>>,
@@ -250,7 +250,7 @@ pub(super) fn multiply_into<'a>(
     product(Target::unwritten(out, columns), len, left, right, false, finish);
     // SAFETY: the blocks of `product` cover all rows and columns, and without `add` it writes each
     // element before it reads it; at a depth of 0 zeros were written.
-    unsafe { written(out) }
+    unsafe { assume_init(out) }
 }
 
 /// Writes (or adds, with `add`) `left right` into `out`, row-major. Runs on all threads of the
@@ -272,7 +272,7 @@ pub(super) fn multiply(
 
 /// The product of two matrices in memory, row-major.
 pub(crate) fn matmul(left: View<'_>, right: View<'_>) -> Vec<f32> {
-    fresh(left.rows * right.columns, |out| {
+    vec_filled_by(left.rows * right.columns, |out| {
         multiply_into(out, Matrix::Stored(left), Matrix::Stored(right), None)
     })
 }
@@ -360,8 +360,8 @@ impl Product<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fresh;
     use super::super::gradient_check::values;
+    use super::super::vec_filled_by;
     use super::*;
     use proptest::prelude::*;
 
@@ -403,8 +403,9 @@ mod tests {
                 multiply(&mut out, left, right, false, None);
                 multiply(&mut out, left, right, true, Some(&double));
             });
-            let fresh =
-                pool.install(|| fresh(rows * columns, |out| multiply_into(out, left, right, Some(&double))));
+            let fresh = pool.install(|| {
+                vec_filled_by(rows * columns, |out| multiply_into(out, left, right, Some(&double)))
+            });
             // (1 + 1) 2 and 1 x 2 products: the same roundings but for factors of two.
             assert!(
                 out.iter()

@@ -10,7 +10,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::Unwritten;
+use super::Uninit;
 use crate::simd::{Isa, isa};
 
 /// Columns of a panel.
@@ -48,7 +48,7 @@ impl<'a> Target<'a> {
     }
 
     /// The same of memory that is not written yet.
-    pub fn unwritten(data: &'a mut [Unwritten], stride: usize) -> Self {
+    pub fn unwritten(data: &'a mut [Uninit], stride: usize) -> Self {
         Self { data: data.as_mut_ptr().cast(), len: data.len(), stride, life: PhantomData }
     }
 

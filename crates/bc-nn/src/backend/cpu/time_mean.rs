@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 
 use super::super::{Array, Shape};
-use super::{Unwritten, array, fresh, values, written};
+use super::{Uninit, array, assume_init, values, vec_filled_by};
 
 /// Rows that a thread works on at once.
 const ROWS: usize = 64;
@@ -21,7 +21,7 @@ pub fn time_mean(x: &Array, stride: usize) -> Result<Array> {
     }
     let columns = width.div_ceil(stride);
     let x = values(x)?;
-    let y = fresh(channels * batch * height * columns, |y| {
+    let y = vec_filled_by(channels * batch * height * columns, |y| {
         y.par_chunks_mut(ROWS * columns).zip(x.par_chunks(ROWS * width)).for_each(|(y, x)| {
             for (y, x) in y.chunks_exact_mut(columns).zip(x.chunks_exact(width)) {
                 for (y, x) in y.iter_mut().zip(x.chunks(stride)) {
@@ -30,7 +30,7 @@ pub fn time_mean(x: &Array, stride: usize) -> Result<Array> {
             }
         });
         // SAFETY: x has `width` values for each `columns` of y, and those are as many as chunks of `stride`.
-        unsafe { written(y) }
+        unsafe { assume_init(y) }
     });
     Ok(array(y, [channels, batch, height, columns]))
 }
@@ -46,30 +46,30 @@ pub fn time_mean_gradient(dy: &Array, x: Shape, stride: usize) -> Result<Array> 
         bail!("a gradient of {:?} for means of {stride} columns of {x:?}", dy.shape());
     }
     let dy = values(dy)?;
-    let dx = fresh(x.iter().product(), |dx| {
+    let dx = vec_filled_by(x.iter().product(), |dx| {
         dx.par_chunks_mut(ROWS * width).zip(dy.par_chunks(ROWS * columns)).for_each(|(dx, dy)| {
             for (dx, dy) in dx.chunks_exact_mut(width).zip(dy.chunks_exact(columns)) {
                 for (dx, dy) in dx.chunks_mut(stride).zip(dy) {
                     let share = *dy / dx.len() as f32;
-                    dx.fill(Unwritten::new(share));
+                    dx.fill(Uninit::new(share));
                 }
             }
         });
         // SAFETY: dy's shape was compared: it has a value for each chunk of `stride` of each row of dx.
-        unsafe { written(dx) }
+        unsafe { assume_init(dx) }
     });
     Ok(array(dx, x))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::gradient_check::{self, flat, made};
+    use super::super::gradient_check::{self, flat, test_array};
     use super::*;
 
     #[test]
     fn gradients_are_differences_and_a_rest_counts_by_itself() {
         for (stride, width) in [(1, 5), (2, 6), (2, 7), (3, 7)] {
-            let x = made([3, 2, 4, width], 3);
+            let x = test_array([3, 2, 4, width], 3);
             let shape = x.shape();
             gradient_check::check(
                 &[x],

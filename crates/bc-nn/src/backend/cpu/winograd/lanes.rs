@@ -36,13 +36,13 @@ pub(super) trait Vector: Copy {
     ///
     /// # Safety
     /// As above.
-    unsafe fn apart(self, second: Self) -> [Self; 2];
+    unsafe fn deinterleave(self, second: Self) -> [Self; 2];
 
     /// What [`Vector::apart`] took apart: the values of this vector, each followed by one of the other.
     ///
     /// # Safety
     /// As above.
-    unsafe fn together(self, odd: Self) -> [Self; 2];
+    unsafe fn interleave(self, odd: Self) -> [Self; 2];
 }
 
 /// Without instructions of its own.
@@ -83,13 +83,13 @@ impl Vector for Plain {
     }
 
     #[inline(always)]
-    unsafe fn apart(self, second: Self) -> [Self; 2] {
+    unsafe fn deinterleave(self, second: Self) -> [Self; 2] {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, second.0);
         [Self([a, c, e, g]), Self([b, d, f, h])]
     }
 
     #[inline(always)]
-    unsafe fn together(self, odd: Self) -> [Self; 2] {
+    unsafe fn interleave(self, odd: Self) -> [Self; 2] {
         let ([a, c, e, g], [b, d, f, h]) = (self.0, odd.0);
         [Self([a, b, c, d]), Self([e, f, g, h])]
     }
@@ -136,7 +136,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn apart(self, second: Self) -> [Self; 2] {
+        unsafe fn deinterleave(self, second: Self) -> [Self; 2] {
             // SAFETY: the caller's.
             unsafe {
                 let even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
@@ -146,7 +146,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn together(self, odd: Self) -> [Self; 2] {
+        unsafe fn interleave(self, odd: Self) -> [Self; 2] {
             // SAFETY: the caller's.
             unsafe {
                 let first = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
@@ -190,7 +190,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn apart(self, second: Self) -> [Self; 2] {
+        unsafe fn deinterleave(self, second: Self) -> [Self; 2] {
             // SAFETY: the caller's.
             unsafe {
                 // Of the halves of both: in the order 0, 2, 1, 3 of pairs.
@@ -202,7 +202,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn together(self, odd: Self) -> [Self; 2] {
+        unsafe fn interleave(self, odd: Self) -> [Self; 2] {
             // SAFETY: the caller's.
             unsafe {
                 let (low, high) = (_mm256_unpacklo_ps(self, odd), _mm256_unpackhi_ps(self, odd));
@@ -227,8 +227,8 @@ mod tests {
         // SAFETY: the caller's, and there is room for six vectors.
         unsafe {
             let (first, second) = (V::load(values.as_ptr()), V::load(values[count..].as_ptr()));
-            let [even, odd] = first.apart(second);
-            let [again, rest] = even.together(odd);
+            let [even, odd] = first.deinterleave(second);
+            let [again, rest] = even.interleave(odd);
             for vector in [even, odd, again, rest, even.plus(odd).half(), odd.minus(even)] {
                 vector.store(parts[places.next().unwrap()..][..count].as_mut_ptr());
             }

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use super::im2col::Sizes;
 use super::product::{BlockEpilogue, aligned, share};
 use super::tile::{DEPTH, PANEL, Panels, ROW_STRIDE, RowLayout, Rows, Target, multiply};
-use super::{Unwritten, fresh, written};
+use super::{Uninit, assume_init, vec_filled_by};
 use blocks::{Block, LANES, Tiles};
 use transform::ELEMENTS;
 
@@ -33,7 +33,7 @@ const GROUP: usize = 64;
 /// Processor seconds of the direct product over those of this one, batch 8, AVX-512 (AVX2 within a tenth): 1.3 to 1.45 for 16
 /// channels of 84 rows, 1.5 for 24 and 32, 1.7 for 64 and more; 1.2 for 32 channels of 6x14, 1.5 for 64 to 512; 1.0 for 96
 /// channels of 3x7 and 0.8 for 256 of 2x4, where weights are transformed for few tiles.
-pub(super) fn pays(sizes: &Sizes) -> bool {
+pub(super) fn is_faster(sizes: &Sizes) -> bool {
     /// Least channels on either side.
     const CHANNELS: usize = 16;
     /// Least outputs of a channel of one sample.
@@ -60,7 +60,7 @@ fn direct() -> bool {
 
 /// Writes the convolution of x (C, B, H, W) into memory that is not written yet, and returns it written.
 pub(super) fn convolve_into<'a>(
-    out: &'a mut [Unwritten],
+    out: &'a mut [Uninit],
     x: &[f32],
     weight: &[f32],
     sizes: &Sizes,
@@ -69,7 +69,7 @@ pub(super) fn convolve_into<'a>(
     assert_eq!(out.len(), sizes.outputs * sizes.columns());
     Convolution::new(x, weight, sizes, Target::unwritten(out, sizes.columns()), false, finish).run();
     // SAFETY: the tiles cover all outputs, and each item of `run` writes those of its tiles.
-    unsafe { written(out) }
+    unsafe { assume_init(out) }
 }
 
 /// Adds the convolution of x to what is there.
@@ -103,12 +103,12 @@ impl Weights {
         let parts = inputs.div_ceil(DEPTH);
         let beside = if parts == 1 { DEPTH / inputs } else { 1 };
         let mut weights = Self { values: Vec::new(), inputs, outputs, parts, beside };
-        weights.values = fresh(outputs * weights.matrices() * ROW_STRIDE, |out| {
+        weights.values = vec_filled_by(outputs * weights.matrices() * ROW_STRIDE, |out| {
             out.par_chunks_mut(GROUP * weights.matrices() * ROW_STRIDE)
                 .zip(weight.par_chunks(GROUP * sizes.depth()))
                 .for_each(|(out, weight)| weights.group(weight, sizes.depth(), out));
             // SAFETY: there are as many groups in both, and each writes all of its rows.
-            unsafe { written(out) }
+            unsafe { assume_init(out) }
         });
         weights
     }
@@ -126,7 +126,7 @@ impl Weights {
     }
 
     /// Writes all of a group.
-    fn group(&self, weight: &[f32], depth: usize, out: &mut [Unwritten]) {
+    fn group(&self, weight: &[f32], depth: usize, out: &mut [Uninit]) {
         let count = weight.len() / depth;
         for (row, weight) in weight.chunks(depth).enumerate() {
             for part in 0..self.parts {
@@ -141,7 +141,7 @@ impl Weights {
                 1 => self.beside.min(ELEMENTS - matrix * self.beside) * self.inputs,
                 parts => share(self.inputs, parts, matrix % parts).len(),
             };
-            row[used..].fill(Unwritten::new(0.0));
+            row[used..].fill(Uninit::new(0.0));
         }
     }
 

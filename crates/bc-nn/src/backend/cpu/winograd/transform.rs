@@ -6,7 +6,7 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m512};
 
-use super::super::Unwritten;
+use super::super::Uninit;
 use super::super::tile::PANEL;
 use super::super::transpose::into_panel;
 use super::blocks::{Block, LANES};
@@ -64,7 +64,7 @@ by_vectors! {
 by_vectors! {
     /// `G g G'` of a row of weights (channel, 3x3): element e of channel c at `places[e] + c`, which is all that is
     /// written.
-    fn weights(from: &[f32], places: &[usize; ELEMENTS], out: &mut [Unwritten]) = all_kernels
+    fn weights(from: &[f32], places: &[usize; ELEMENTS], out: &mut [Uninit]) = all_kernels
 }
 
 // SAFETY of all blocks below: the machine has the vectors, as the callers promise; loads and stores are of slices.
@@ -180,7 +180,7 @@ unsafe fn rows<V: Vector>(from: &[f32], width: usize, at: usize) -> [V; 4] {
 unsafe fn put_row<V: Vector>([a, b, c, d]: [V; 4], out: &mut [f32], plane: usize) {
     // SAFETY: the caller's.
     unsafe {
-        let ([first, second], [third, fourth]) = (a.apart(b), c.apart(d));
+        let ([first, second], [third, fourth]) = (a.deinterleave(b), c.deinterleave(d));
         let [a, b, c, d] = of_window([first, second, third, fourth]);
         store(a, out);
         store(b, &mut out[plane..]);
@@ -214,7 +214,7 @@ unsafe fn all_tiles<V: Vector>(m: &[f32], plane: usize, tiles: usize, upper: &mu
 unsafe fn put_pairs<V: Vector>([left, right]: [V; 2], to: &mut [f32]) {
     // SAFETY: the caller's.
     unsafe {
-        let [first, second] = left.together(right);
+        let [first, second] = left.interleave(right);
         store(first, to);
         store(second, &mut to[V::LANES..]);
     }
@@ -226,7 +226,7 @@ const TAPS: usize = 9;
 /// # Safety
 /// The machine has these vectors.
 #[inline(always)]
-unsafe fn all_kernels<V: Vector>(from: &[f32], places: &[usize; ELEMENTS], out: &mut [Unwritten]) {
+unsafe fn all_kernels<V: Vector>(from: &[f32], places: &[usize; ELEMENTS], out: &mut [Uninit]) {
     // Kernels side by side, and what is read behind the last.
     let mut kernels = [0f32; PANEL * TAPS + ELEMENTS - TAPS];
     let mut taps = [0f32; ELEMENTS * PANEL];
@@ -262,7 +262,7 @@ unsafe fn some_kernels<V: Vector>(
     places: &[usize; ELEMENTS],
     first: usize,
     count: usize,
-    out: &mut [Unwritten],
+    out: &mut [Uninit],
 ) {
     // SAFETY: the caller's; what is stored is in a slice, whole vectors or `count` values of one.
     unsafe {
