@@ -1,4 +1,4 @@
-//! How the process gets its memory, and how much there is.
+//! Settings of the allocator, and available and peak memory.
 
 #![allow(unsafe_code, reason = "a setting of the allocator")]
 
@@ -7,11 +7,11 @@
 /// A training step takes and frees hundreds of tensors of several megabytes. By default
 /// glibc maps and unmaps each, and the system zeroes every page again: a third of a step's
 /// time. Call it first in `main`, before threads start. Other allocators are left as they
-/// are. The process then keeps options its peak memory.
+/// are. The process then stays at its peak memory.
 pub fn keep_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// What the heap grows by at least.
+        /// Least growth of the heap, in bytes.
         const GROWTH: libc::c_int = 64 << 20;
         // SAFETY: `mallopt` only sets parameters of the allocator, under its own lock.
         unsafe {
@@ -22,8 +22,8 @@ pub fn keep_freed() {
     }
 }
 
-/// Bytes that processes may take without others being pushed out of memory, where the system reports them. Limits of a
-/// container or a batch system are not in it.
+/// Bytes available without swapping (`MemAvailable`), where the system reports them. Limits of containers and batch systems
+/// are not considered.
 pub fn available() -> Option<usize> {
     let all = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = all.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

@@ -1,4 +1,4 @@
-//! A network's weights: names and shapes, and one run of memory that holds all of them.
+//! A network's weights: names and shapes, and one contiguous block that holds all of them.
 //!
 //! Gradients and moments have the same layout, so that clipping, the optimiser and averages are one pass.
 
@@ -55,7 +55,7 @@ impl Layout {
         &self.entries[parameter.0]
     }
 
-    /// Values of flat memory that has this layout.
+    /// Length of the flat memory in values, padding included.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -66,7 +66,7 @@ impl Layout {
     }
 }
 
-/// Parameters while a network is made.
+/// Collects parameters while a network is built.
 #[derive(Default)]
 pub(crate) struct ParameterList {
     layout: Layout,
@@ -102,7 +102,7 @@ impl Parameters {
     /// Parameters of these names, shapes and values.
     ///
     /// # Errors
-    /// Of the device.
+    /// The device fails.
     pub fn of(
         backend: &Backend,
         named: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>,
@@ -114,7 +114,7 @@ impl Parameters {
         Self::new(backend, collected)
     }
 
-    /// Names, shapes, range.
+    /// Names, shapes, ranges.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
@@ -142,7 +142,7 @@ impl Parameters {
     /// Updates what the backend derives from the weights.
     ///
     /// # Errors
-    /// Of the device.
+    /// The device fails.
     pub fn changed(&mut self) -> Result<()> {
         self.backend.clone().refresh(self)
     }
@@ -150,7 +150,7 @@ impl Parameters {
     /// A copy of all values, in flat memory of the same layout.
     ///
     /// # Errors
-    /// Memory that does not suffice.
+    /// Not enough memory.
     pub fn copy(&self) -> Result<Flat> {
         self.backend.flat(self.backend.read(&self.flat, 0..self.layout.len)?)
     }
@@ -158,7 +158,7 @@ impl Parameters {
     /// Zeros of the same names and shapes.
     ///
     /// # Errors
-    /// Memory that does not suffice.
+    /// Not enough memory.
     pub(crate) fn zeros(&self) -> Result<Self> {
         let (backend, layout) = (self.backend.clone(), self.layout.clone());
         let flat = backend.flat(vec![0.0; layout.len])?;
@@ -170,7 +170,7 @@ impl Parameters {
     /// Swaps the values with those of `other`.
     ///
     /// # Errors
-    /// Of the device.
+    /// The device fails.
     pub fn swap(&mut self, other: &mut Flat) -> Result<()> {
         std::mem::swap(&mut self.flat, other);
         self.changed()
@@ -179,7 +179,7 @@ impl Parameters {
     /// The values of one.
     ///
     /// # Errors
-    /// Of the device.
+    /// The device fails.
     pub fn values(&self, parameter: Parameter) -> Result<Vec<f32>> {
         self.backend.read(&self.flat, self.entry(parameter).range.clone())
     }
@@ -187,7 +187,7 @@ impl Parameters {
     /// All of them by their names, as tensors on the CPU.
     ///
     /// # Errors
-    /// Of the device.
+    /// The device fails.
     pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
         tensors(&self.backend, &self.layout, &self.flat)
     }
@@ -195,7 +195,7 @@ impl Parameters {
     /// Assigns values by their names.
     ///
     /// # Errors
-    /// One that is missing or of another shape.
+    /// A tensor is missing or has another shape.
     pub fn assign(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         for entry in &self.layout.entries {
             let tensor = tensors.get(&entry.name).with_context(|| format!("{} is missing", entry.name))?;

@@ -33,7 +33,7 @@ impl Setup {
     ///
     /// # Errors
     /// The errors of [`DataSet::open`]; fewer classes than cliques; batches that the split cannot fill;
-    /// crops shorter than a column; batches that cannot be cut among the `ranks`.
+    /// crops shorter than a column; batches that cannot be divided among the `ranks`.
     pub fn new(config: &Config, ranks: &Ranks) -> Result<Self> {
         let data = Arc::new(crate::data::open(config, ranks)?);
         let (train, cliques) = (&config.train, data.classes());

@@ -95,7 +95,7 @@ pub fn train_with(config: &Config, options: Options, ranks: &Ranks) -> Result<Ou
         true => record(config, resumed, StartLine { step: state.step, machine, time: now() })?,
         false => Recorder::disabled(),
     };
-    // Rank 0 has the folder, or all ranks have the error.
+    // After this, rank 0 holds the folder's lock, or all ranks have failed.
     ranks.wait()?;
     let session = Session::new(config, setup, learner, state, checkpoints, recorder, ranks.clone());
     session.work().map_err(|error| memory_check.explain(error))

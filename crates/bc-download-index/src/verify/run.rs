@@ -85,7 +85,7 @@ fn files(config: &Config, audio: &Audio, shard: Shard) -> Result<Vec<String>> {
 /// Hands id and file of each version that has one to `take`, of the index as it is now and of what came since.
 ///
 /// # Errors
-/// No index.
+/// There is no index.
 pub(super) fn each_file(config: &Config, audio: &Audio, mut take: impl FnMut(&str, String)) -> Result<()> {
     const CHUNK: usize = 1 << 14;
     let mut chunk = Vec::with_capacity(CHUNK);

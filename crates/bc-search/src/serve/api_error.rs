@@ -28,7 +28,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// An error that a retry of the same request cannot solve.
+    /// An error that a retry of the same request cannot fix.
     pub fn new(status: StatusCode, error: impl Into<String>) -> Self {
         Self { status, body: ErrorBody { error: error.into(), retry_after_s: None } }
     }

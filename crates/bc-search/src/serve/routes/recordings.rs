@@ -20,7 +20,7 @@ use crate::serve::state::State;
 /// # Errors
 /// There is no such recording.
 pub fn row_of(state: &State, id: &str) -> Result<Row, ApiError> {
-    let not_found = || ApiError::not_found("there is no recording of this id; /works lists them");
+    let not_found = || ApiError::not_found("there is no recording with this id; /works lists them");
     let is_valid = id.len() == 16 && id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     let hash = u64::from_str_radix(id, 16).ok().filter(|_| is_valid).ok_or_else(not_found)?;
     let searcher = state.searcher();
