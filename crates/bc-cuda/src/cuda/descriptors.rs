@@ -51,13 +51,7 @@ impl Drop for Descriptors {
 }
 
 impl Descriptors {
-    /// The descriptors of a convolution of an input of this shape.
-    pub fn new(
-        input: Shape,
-        convolution: &Convolution,
-        element: Element,
-        math: cudnnMathType_t,
-    ) -> Result<Self> {
+    fn create() -> Result<Self> {
         let (x, w, y) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
         let mut d = Self { x, w, y, convolution: std::ptr::null_mut() };
         // SAFETY: each call writes one descriptor, which is dropped with `d` whatever happens.
@@ -70,6 +64,17 @@ impl Descriptors {
                 "cudnnCreateConvolutionDescriptor",
             )?;
         }
+        Ok(d)
+    }
+
+    /// The descriptors of a convolution of an input of this shape.
+    pub fn new(
+        input: Shape,
+        convolution: &Convolution,
+        element: Element,
+        math: cudnnMathType_t,
+    ) -> Result<Self> {
+        let d = Self::create()?;
         let kind = match element {
             Element::F32 => cudnnDataType_t::CUDNN_DATA_FLOAT,
             Element::Bf16 => cudnnDataType_t::CUDNN_DATA_BFLOAT16,
