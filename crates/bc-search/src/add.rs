@@ -201,7 +201,10 @@ impl AdditionRun<'_> {
             }
         }
         self.save()?;
-        self.update_rows()?;
+        // With a part of the files alone, one whose path another takes would look removed.
+        if !interrupt::requested() {
+            self.update_rows()?;
+        }
         let deferred = std::mem::take(&mut self.deferred);
         let items = self.without_path_conflicts(deferred)?;
         self.embed_all(&items, &bar)?;
@@ -322,7 +325,7 @@ impl AdditionRun<'_> {
         if row == *old {
             self.added.already_present += 1;
         } else {
-            self.updates.push(RowUpdate { old_path: old.path.clone(), row });
+            self.updates.push(RowUpdate { old: old.clone(), row });
         }
     }
 
@@ -332,11 +335,13 @@ impl AdditionRun<'_> {
         let outcomes = self.adder.update(updates.clone())?;
         for (update, outcome) in updates.into_iter().zip(outcomes) {
             match outcome {
-                UpdateOutcome::Updated if update.old_path == update.row.path => self.added.updated += 1,
+                UpdateOutcome::Updated if update.old.path == update.row.path => self.added.updated += 1,
                 UpdateOutcome::Updated => self.added.moved += 1,
                 UpdateOutcome::PathConflict => self.fail_path_conflict(Path::new(&update.row.path)),
-                // Another process has removed it meanwhile.
-                UpdateOutcome::Gone => self.added.already_present += 1,
+                UpdateOutcome::Gone => self.fail(
+                    Path::new(&update.row.path),
+                    "another process removed its recording meanwhile; run the same command again".to_owned(),
+                ),
             }
         }
         Ok(())
@@ -444,7 +449,15 @@ fn is_unchanged(indexed: &Row, file: &Row) -> bool {
 /// Whether the audio of an indexed recording is not at its path any more. The ids of imported embeddings are no paths, and objects of a
 /// store are not looked for.
 fn is_moved(row: &Row) -> bool {
-    Path::new(&row.path).is_absolute() && audio_of(row).is_err()
+    let path = Path::new(&row.path);
+    if !path.is_absolute() || audio_of(row).is_ok() {
+        return false;
+    }
+    // A file that cannot be read now may still be there: only one that is absent, or holds other audio, has moved.
+    match std::fs::symlink_metadata(path) {
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Ok(_) => files::content_hash(path).is_ok_and(|hash| hash != row.content_hash),
+    }
 }
 
 /// The index entry of an embedded recording, with its short windows at its own tempo.

@@ -149,6 +149,22 @@ fn moved_files_take_their_rows_along() {
 }
 
 #[test]
+fn replace_moves_a_recording_onto_the_path_of_one_that_is_gone() {
+    let folder = folder_with_music(2);
+    let path = folder.path();
+    with_network(path, &["add", "music", "--index", "i"]);
+    std::fs::rename(path.join("music/1.wav"), path.join("music/0.wav")).unwrap();
+    let error = common::run(path, &[&["add", "music", "--index", "i"][..], &common::NETWORK].concat());
+    assert_eq!(error.status.code(), Some(1), "the path belongs to another recording");
+    with_network(path, &["replace", "music", "--index", "i"]);
+    let all = rows(path);
+    assert_eq!(all.len(), 1);
+    let row = &all["0.wav"];
+    assert_eq!(row.content_hash, bc_formats::fingerprint::of_file(Path::new(&row.path)).unwrap());
+    succeed(path, &["verify", "--index", "i"]);
+}
+
+#[test]
 fn exact_copies_are_named() {
     let folder = folder_with_music(1);
     let path = folder.path();

@@ -7,19 +7,46 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use anyhow::Result;
 
 use super::Index;
-use super::change::{Adder, Change, copy_recording};
+use super::change::{Adder, Change, ConflictPolicy, copy_recording};
 use super::keys::{Key, short_hash};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, SegmentEntry};
 use super::rows::Row;
 use super::segment::Segment;
 
 /// A row that takes the place of an old one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowUpdate {
-    /// Path of the recording in the index so far.
-    pub old_path: String,
+    /// The row as it was when the change was decided.
+    pub old: Row,
     /// The new row, with the content hash of the old one.
     pub row: Row,
+}
+
+impl RowUpdate {
+    /// The new row, given the row that the index has by now: values that this update leaves as they were keep what others have
+    /// written since.
+    fn applied_to(&self, current: &Row) -> Row {
+        let mut row = self.row.clone();
+        let texts: [fn(&mut Row) -> &mut String; 5] = [
+            |row| &mut row.title,
+            |row| &mut row.performer,
+            |row| &mut row.work,
+            |row| &mut row.isrc,
+            |row| &mut row.iswc,
+        ];
+        let (mut old, mut current) = (self.old.clone(), current.clone());
+        for text in texts {
+            if text(&mut row) == text(&mut old) {
+                text(&mut row).clone_from(text(&mut current));
+            }
+        }
+        for (column, value) in current.extra {
+            if row.extra.get(&column) == old.extra.get(&column) {
+                row.extra.insert(column, value);
+            }
+        }
+        row
+    }
 }
 
 /// The outcome of an update.
@@ -87,11 +114,10 @@ impl Adder {
         }
         let mut change = Change::begin(&self.folder, Some(&self.empty))?;
         let Targets { found, path_owners } = self.targets(&change, &updates)?;
-        let outcomes = outcomes(&updates, &found, &path_owners);
-        let extra: BTreeSet<String> =
-            updates.iter().flat_map(|update| update.row.extra.keys().cloned()).collect();
-        let mut writer = None;
-        let mut replaced = Vec::new();
+        let replace = self.conflict_policy() == ConflictPolicy::Replace;
+        let outcomes = outcomes(&updates, &found, &path_owners, replace);
+        let mut rows = Vec::new();
+        let mut replaced = HashSet::new();
         let mut open: Option<(String, Segment)> = None;
         // By segment, so that each of them is opened once.
         let mut order: Vec<usize> =
@@ -103,26 +129,47 @@ impl Adder {
                 Some((opened, segment)) if opened == name => segment,
                 _ => &open.insert((name.clone(), change.open_segment(name)?)).1,
             };
-            let writer = match &mut writer {
-                Some(writer) => writer,
-                none => none.insert(change.new_segment(BTreeSet::clone(&extra))?),
-            };
-            copy_recording(writer, segment, *number, updates[at].row.clone())?;
-            replaced.push((name.clone(), *number));
+            rows.push((at, updates[at].applied_to(&segment.row(*number)?)));
+            replaced.insert((name.clone(), *number));
+            // Under `Replace`, a recording whose path another one takes.
+            replaced.extend(path_owners.get(&short_hash(&updates[at].row.path)).cloned());
         }
-        let Some(writer) = writer else { return Ok(outcomes) };
-        let entry = writer.commit()?;
-        change.remove(&replaced)?;
+        if rows.is_empty() {
+            return Ok(outcomes);
+        }
+        let entry = self.write_rows(&mut change, &rows, &found)?;
+        change.remove(&Vec::from_iter(replaced))?;
         change.manifest.segments.push(entry);
         change.commit()?;
         Ok(outcomes)
+    }
+
+    /// A segment of the recordings `found`, with new rows (with the number of their update).
+    fn write_rows(
+        &self,
+        change: &mut Change,
+        rows: &[(usize, Row)],
+        found: &[Option<Position>],
+    ) -> Result<SegmentEntry> {
+        let extra: BTreeSet<String> = rows.iter().flat_map(|(_, row)| row.extra.keys().cloned()).collect();
+        let mut writer = change.new_segment(extra)?;
+        let mut open: Option<(&String, Segment)> = None;
+        for (at, row) in rows {
+            let Some((name, number)) = &found[*at] else { continue };
+            let segment = match &open {
+                Some((opened, segment)) if *opened == name => segment,
+                _ => &open.insert((name, change.open_segment(name)?)).1,
+            };
+            copy_recording(&mut writer, segment, *number, row.clone())?;
+        }
+        writer.commit()
     }
 
     /// The recordings that updates are for, and those with their new paths.
     fn targets(&self, change: &Change, updates: &[RowUpdate]) -> Result<Targets> {
         let (mut old_paths, mut new_paths) = (HashMap::<u64, Vec<usize>>::new(), HashSet::new());
         for (number, update) in updates.iter().enumerate() {
-            old_paths.entry(short_hash(&update.old_path)).or_default().push(number);
+            old_paths.entry(short_hash(&update.old.path)).or_default().push(number);
             new_paths.insert(short_hash(&update.row.path));
         }
         let contents: Vec<[u8; 16]> =
@@ -156,11 +203,13 @@ struct Targets {
     path_owners: HashMap<u64, Position>,
 }
 
-/// An update is possible if its new path is free, its own, or that of a recording that itself gets another path.
+/// An update is possible if its new path is free, its own, or that of a recording that itself gets another path; to `replace`, also
+/// that of any other.
 fn outcomes(
     updates: &[RowUpdate],
     found: &[Option<Position>],
     path_owners: &HashMap<u64, Position>,
+    replace: bool,
 ) -> Vec<UpdateOutcome> {
     let mut outcomes: Vec<UpdateOutcome> = found
         .iter()
@@ -172,7 +221,7 @@ fn outcomes(
             .zip(found)
             .zip(&outcomes)
             .filter(|((update, _), outcome)| {
-                **outcome == UpdateOutcome::Updated && update.old_path != update.row.path
+                **outcome == UpdateOutcome::Updated && update.old.path != update.row.path
             })
             .filter_map(|((_, found), _)| found.as_ref())
             .collect();
@@ -181,8 +230,8 @@ fn outcomes(
         let mut is_possible = |at: usize| {
             let path = short_hash(&updates[at].row.path);
             let owner = path_owners.get(&path);
-            let is_free =
-                owner.is_none_or(|owner| found[at].as_ref() == Some(owner) || freed.contains(owner));
+            let is_free = owner
+                .is_none_or(|owner| replace || found[at].as_ref() == Some(owner) || freed.contains(owner));
             outcomes[at] != UpdateOutcome::Updated || (is_free && taken.insert(path))
         };
         let conflicts: Vec<usize> = (0..updates.len()).filter(|at| !is_possible(*at)).collect();
@@ -200,7 +249,8 @@ mod tests {
     use super::*;
 
     fn update(old: &str, new: &str) -> RowUpdate {
-        RowUpdate { old_path: old.into(), row: Row { path: new.into(), ..Row::default() } }
+        let row = |path: &str| Row { path: path.into(), ..Row::default() };
+        RowUpdate { old: row(old), row: row(new) }
     }
 
     #[test]
@@ -211,18 +261,43 @@ mod tests {
         };
         let found = [Some(position(0)), Some(position(1))];
         let swap = [update("a", "b"), update("b", "a")];
-        assert_eq!(outcomes(&swap, &found, &owners(&[("a", 0), ("b", 1)])), [UpdateOutcome::Updated; 2]);
+        assert_eq!(
+            outcomes(&swap, &found, &owners(&[("a", 0), ("b", 1)]), false),
+            [UpdateOutcome::Updated; 2]
+        );
         // The second path belongs to a recording that stays, so the first update finds its path taken as well.
         let chain = [update("a", "b"), update("b", "c")];
         assert_eq!(
-            outcomes(&chain, &found, &owners(&[("b", 1), ("c", 2)])),
+            outcomes(&chain, &found, &owners(&[("b", 1), ("c", 2)]), false),
             [UpdateOutcome::PathConflict; 2]
         );
         let gone = [found[0].clone(), None];
         let in_place = [update("a", "a"), update("x", "y")];
         assert_eq!(
-            outcomes(&in_place, &gone, &owners(&[("a", 0)])),
+            outcomes(&in_place, &gone, &owners(&[("a", 0)]), false),
             [UpdateOutcome::Updated, UpdateOutcome::Gone]
         );
+    }
+
+    #[test]
+    fn an_update_keeps_what_others_wrote_meanwhile() {
+        let row = |title: &str, performer: &str, label: &str| Row {
+            title: title.into(),
+            performer: performer.into(),
+            extra: [("label".to_owned(), label.to_owned())].into(),
+            ..Row::default()
+        };
+        let update = RowUpdate { old: row("t", "", "x"), row: row("new", "", "x") };
+        assert_eq!(update.applied_to(&row("t", "Ann", "y")), row("new", "Ann", "y"));
+    }
+
+    #[test]
+    fn to_replace_the_path_of_another_recording_may_be_taken() {
+        let position = |number: u32| ("s".to_owned(), number);
+        let owners = HashMap::from([(short_hash("b"), position(1))]);
+        let moved = [update("a", "b")];
+        let found = [Some(position(0))];
+        assert_eq!(outcomes(&moved, &found, &owners, false), [UpdateOutcome::PathConflict]);
+        assert_eq!(outcomes(&moved, &found, &owners, true), [UpdateOutcome::Updated]);
     }
 }

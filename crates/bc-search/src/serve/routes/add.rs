@@ -179,7 +179,7 @@ fn update_present(
     let row = item.updated(old);
     let mut updated = false;
     if row != *old {
-        let update = RowUpdate { old_path: old.path.clone(), row };
+        let update = RowUpdate { old: old.clone(), row };
         let outcomes = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)?.update(vec![update])?;
         updated = outcomes == [UpdateOutcome::Updated];
         state.refresh()?;
