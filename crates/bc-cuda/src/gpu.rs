@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use half::bf16;
 
 use crate::device::{Argument, BLOCK, Device, Launch};
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 use crate::memory::{Memory, Pool, Usage};
 use crate::shape::{Element, Precision, Shape};
 use crate::tensor::{Buffer, Image};
@@ -73,6 +73,18 @@ impl Gpu {
     /// Frees memory that is not in use (before another crop length, or for another process).
     pub fn trim(&self) {
         self.pool.trim();
+    }
+
+    /// Calls `work`, which takes memory from the device and not from the pool; once more if that does not suffice, after the
+    /// pool's unused blocks are freed, which may be all that is missing.
+    pub(crate) fn with_spare_memory<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(Error::OutOfMemory { .. }) => {
+                self.trim();
+                work()
+            }
+            other => other,
+        }
     }
 
     /// Waits for all that is queued.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::device::Staging;
-use crate::error::{Error, Result, ensure};
+use crate::error::{Result, ensure};
 use crate::gpu::Gpu;
 use crate::memory::block_size;
 use crate::shape::{Element, Shape};
@@ -73,14 +73,7 @@ impl Uploader {
         // A larger one takes the place of one that is too small.
         drop(free.pop_front());
         let bytes = block_size(bytes);
-        let staging = match self.gpu.device.staging(bytes) {
-            // What the pool holds for reuse may be all that is missing.
-            Err(Error::OutOfMemory { .. }) => {
-                self.gpu.trim();
-                self.gpu.device.staging(bytes)?
-            }
-            other => other?,
-        };
+        let staging = self.gpu.with_spare_memory(|| self.gpu.device.staging(bytes))?;
         Ok(Slot { bytes, staging })
     }
 

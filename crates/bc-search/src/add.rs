@@ -332,7 +332,7 @@ impl AdditionRun<'_> {
     /// Writes the rows that change.
     fn update_rows(&mut self) -> Result<()> {
         let updates = std::mem::take(&mut self.updates);
-        let outcomes = self.adder.update(updates.clone())?;
+        let outcomes = self.adder.update(&updates)?;
         for (update, outcome) in updates.into_iter().zip(outcomes) {
             match outcome {
                 UpdateOutcome::Updated if update.old.path == update.row.path => self.added.updated += 1,

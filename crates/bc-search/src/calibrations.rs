@@ -46,10 +46,8 @@ pub fn of_pairs(
     compare: Option<WindowComparison>,
 ) -> Result<PairScoring> {
     if let Some(given) = given {
-        let of_windows = Calibration::read(given)?.compare()?.is_some();
-        let windows = compare.filter(|_| of_windows);
-        let read = read(given, origin, network, windows.as_ref())
-            .context("make it again with `bc-eval calibrate`")?;
+        let (is_of_windows, read) = read_given(given, origin, network, compare.as_ref())?;
+        let windows = compare.filter(|_| is_of_windows);
         return Ok(PairScoring { windows, calibration: Some((given.to_owned(), read)) });
     }
     let find = |compare| first_matching(config, None, origin, network, compare);
@@ -97,6 +95,33 @@ fn read(
     compare: Option<&WindowComparison>,
 ) -> Result<Calibration> {
     let read = Calibration::read(path)?;
+    check(&read, path, origin, origin_name, compare)?;
+    Ok(read)
+}
+
+/// Reads a calibration that was named; returns whether it is of short windows, too. One of whole recordings may be used even where
+/// `compare` defines how short windows are compared.
+fn read_given(
+    path: &Path,
+    origin: &Origin,
+    origin_name: &Path,
+    compare: Option<&WindowComparison>,
+) -> Result<(bool, Calibration)> {
+    let read = Calibration::read(path)?;
+    let is_of_windows = read.compare()?.is_some();
+    check(&read, path, origin, origin_name, compare.filter(|_| is_of_windows))
+        .context("make it again with `bc-eval calibrate`")?;
+    Ok((is_of_windows, read))
+}
+
+/// Refuses a calibration of another network or of scores that are made otherwise ([`read`]).
+fn check(
+    read: &Calibration,
+    path: &Path,
+    origin: &Origin,
+    origin_name: &Path,
+    compare: Option<&WindowComparison>,
+) -> Result<()> {
     Origin::from_provenance(&read.provenance).expect_same(path, origin, origin_name)?;
     let calibrated = read.compare()?;
     let describe = |compare: Option<&WindowComparison>| {
@@ -110,7 +135,7 @@ fn read(
         origin_name.display(),
         describe(compare)
     );
-    Ok(read)
+    Ok(())
 }
 
 /// The calibrations of an index.
@@ -140,9 +165,7 @@ pub fn of_index(
         let windows = compare.filter(|_| whole.is_some()).and_then(|compare| find(Some(compare)));
         return Ok(Calibrations { whole, windows });
     };
-    let is_of_windows = Calibration::read(given)?.compare()?.is_some();
-    let compare = compare.filter(|_| is_of_windows);
-    let read = read(given, &origin, path, compare).context("make it again with `bc-eval calibrate`")?;
+    let (is_of_windows, read) = read_given(given, &origin, path, compare)?;
     let read = Some((given.to_owned(), read));
     if !is_of_windows {
         return Ok(Calibrations { whole: read, windows: None });

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bc_audio::Features;
 use bc_calibration::PairKind;
 use bc_embed::origin::{self, Origin};
-use bc_embed::recording::{AudioEmbedder, EmbeddedWithWindows, Excerpt};
+use bc_embed::recording::{AudioEmbedder, Excerpt};
 use bc_embed::windows::Windows;
 use bc_formats::config::Config;
 use bc_formats::fingerprint;
@@ -65,16 +65,31 @@ pub struct Options {
 ///
 /// # Errors
 /// A recording without parts.
-pub fn closest(a: &[Excerpt], b: &[Excerpt], dim: usize) -> Result<(f32, (f64, f64))> {
-    let vectors = |excerpts: &[Excerpt]| -> Vec<f32> {
-        excerpts.iter().flat_map(|excerpt| &excerpt.vector).copied().collect()
-    };
+fn closest(a: &[Excerpt], b: &[Excerpt], dim: usize) -> Result<(f32, (f64, f64))> {
     let (queries, candidates) = (vectors(a), vectors(b));
     let (queries, candidates) = (Vectors { vectors: &queries, dim }, Vectors { vectors: &candidates, dim });
     let closest = closest_by_group(&queries, &candidates, Distance::Cosine, &vec![0; b.len()], 1)?;
     let closest =
         closest.first().copied().flatten().context("a recording without a window that is not silent")?;
     Ok((1.0 - closest.distance, (a[closest.query].start_s, b[closest.row].start_s)))
+}
+
+/// The vectors of excerpts, one after the other.
+fn vectors(excerpts: &[Excerpt]) -> Vec<f32> {
+    excerpts.iter().flat_map(|excerpt| &excerpt.vector).copied().collect()
+}
+
+/// The cosine of two recordings, whole or of their best pair of `windows`, and where that begins in each.
+///
+/// # Errors
+/// Errors of the network; a recording without a window that is not silent.
+pub fn by_vectors(
+    audio: &AudioEmbedder,
+    recordings: [(&Path, &Features); 2],
+    windows: Option<Windows>,
+) -> Result<(f32, (f64, f64))> {
+    let [left, right] = recordings.map(|(path, features)| audio.embed_features(path, features, windows));
+    closest(&left?.excerpts, &right?.excerpts, audio.embedder.dim())
 }
 
 /// How similar the short windows of two recordings are, from -1 to 1: the Chamfer similarity ([`bc_retrieval::chamfer`]) of the first
@@ -88,23 +103,27 @@ pub fn by_windows(
     compare: &WindowComparison,
 ) -> Result<f32> {
     let windows = Windows::from_comparison(compare)?;
-    let embed = |(path, features): (&Path, &Features)| {
-        audio.embed_features_compared(path, features, Some(windows), Some((windows, &compare.tempi)))
-    };
+    // A candidate is compared at its own tempo, which is one of those of a query as a rule.
+    let mut tempi = compare.tempi.clone();
+    let own = tempi.iter().position(|tempo| *tempo == 1.0).unwrap_or_else(|| {
+        tempi.push(1.0);
+        tempi.len() - 1
+    });
+    let embed = |(path, features): (&Path, &Features)| audio.embed_tempi(path, features, windows, &tempi);
     let [first, second] = recordings;
     let (first, second) = rayon::join(|| embed(first), || embed(second));
     let (first, second) = (first?, second?);
     let dim = audio.embedder.dim();
-    Ok(0.5 * (one_sided(&first, &second, dim)? + one_sided(&second, &first, dim)?))
+    let one_sided = |query: &[Vec<Excerpt>], candidate: &[Vec<Excerpt>]| {
+        one_sided(&query[..compare.tempi.len()], &candidate[own], dim)
+    };
+    Ok(0.5 * (one_sided(&first, &second)? + one_sided(&second, &first)?))
 }
 
-/// The similarity of a recording, at its best tempo, with a candidate at its own.
-fn one_sided(query: &EmbeddedWithWindows, candidate: &EmbeddedWithWindows, dim: usize) -> Result<f32> {
-    let vectors = |windows: &[Excerpt]| -> Vec<f32> {
-        windows.iter().flat_map(|window| &window.vector).copied().collect()
-    };
-    let candidates = vectors(&candidate.embedded.excerpts);
-    let tempi: Vec<Vec<f32>> = query.tempi.iter().filter(|at| !at.is_empty()).map(|at| vectors(at)).collect();
+/// The similarity of the windows of a recording, at the best of its `tempi`, with those of a candidate.
+fn one_sided(tempi: &[Vec<Excerpt>], candidate: &[Excerpt], dim: usize) -> Result<f32> {
+    let candidates = vectors(candidate);
+    let tempi: Vec<Vec<f32>> = tempi.iter().filter(|at| !at.is_empty()).map(|at| vectors(at)).collect();
     ensure!(!candidates.is_empty() && !tempi.is_empty(), "a recording without a window that is not silent");
     let offsets = |vectors: &[f32]| [0, vectors.len() / dim];
     let ends: Vec<[usize; 2]> = tempi.iter().map(|vectors| offsets(vectors)).collect();
@@ -136,12 +155,10 @@ pub fn run(config: &Config, [a, b]: [&Path; 2], options: &Options) -> Result<Com
     }
     let (left, right) = rayon::join(|| audio.features(a), || audio.features(b));
     let (left, right) = (left?, right?);
+    let recordings = [(a, &left), (b, &right)];
     let (score, starts_s) = match &windows {
-        Some(compare) => (by_windows(&audio, [(a, &left), (b, &right)], compare)?, (0.0, 0.0)),
-        None => {
-            let embed = |path: &Path, features| audio.embed_features(path, features, options.windows);
-            closest(&embed(a, &left)?.excerpts, &embed(b, &right)?.excerpts, audio.embedder.dim())?
-        }
+        Some(compare) => (by_windows(&audio, recordings, compare)?, (0.0, 0.0)),
+        None => by_vectors(&audio, recordings, options.windows)?,
     };
     let same_file = fingerprint::of_file(a)? == fingerprint::of_file(b)?;
     let kinds = calibration

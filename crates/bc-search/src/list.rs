@@ -48,7 +48,7 @@ impl Item {
 }
 
 /// The title of a recording for which none is given: the file's name without its extension.
-fn title_of(path: &Path) -> String {
+pub(crate) fn title_of(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 

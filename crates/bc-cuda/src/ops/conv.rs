@@ -1,7 +1,7 @@
 //! Convolutions by cuDNN, after a padding kernel if the padding is a ring or asymmetric.
 
 use crate::device::{Argument, Convolve, Pass};
-use crate::error::{Error, Result, ensure};
+use crate::error::{Result, ensure};
 use crate::gpu::{Gpu, kernel, vector};
 use crate::ops::elements::WeightCopies;
 use crate::shape::{Convolution, Padding, Shape};
@@ -136,8 +136,7 @@ impl Gpu {
         }
     }
 
-    /// Queues a convolution, whose arrays begin where cuDNN can read them. The library takes its workspace from the device and not from the pool, whose unused blocks
-    /// may be all that it lacks.
+    /// Queues a convolution, whose arrays begin where cuDNN can read them; the library takes its workspace from the device.
     ///
     /// # Safety
     /// As of [`Device::convolve`](crate::device::Device::convolve).
@@ -145,14 +144,8 @@ impl Gpu {
         ensure([call.x, call.w, call.y].iter().all(|address| address.is_multiple_of(ALIGNMENT)), || {
             format!("arrays of {} that do not begin at multiples of {ALIGNMENT} bytes", call.convolution)
         })?;
-        // SAFETY (of both): the caller's.
-        match unsafe { self.device.convolve(call) } {
-            Err(Error::OutOfMemory { .. }) => {
-                self.trim();
-                unsafe { self.device.convolve(call) }
-            }
-            other => other,
-        }
+        // SAFETY: the caller's.
+        self.with_spare_memory(|| unsafe { self.device.convolve(call) })
     }
 
     /// The image padded as far as the library needs it, and the remaining convolution.
@@ -210,6 +203,7 @@ mod tests {
 
     use super::*;
     use crate::device::{Address, Device, Launch, Multiply, Staging};
+    use crate::error::Error;
     use crate::shape::Precision;
 
     /// A device whose library finds no workspace until something was freed.

@@ -2,14 +2,14 @@
 //!
 //! The vectors are copied as they are stored, so that nothing is decoded again.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Result;
 
 use super::Index;
 use super::change::{Adder, Change, ConflictPolicy, copy_recording};
 use super::keys::{Key, short_hash};
-use super::manifest::{Manifest, SegmentEntry};
+use super::manifest::Manifest;
 use super::rows::Row;
 use super::segment::Segment;
 
@@ -108,61 +108,48 @@ impl Adder {
     ///
     /// # Errors
     /// Files that cannot be read or written.
-    pub fn update(&mut self, updates: Vec<RowUpdate>) -> Result<Vec<UpdateOutcome>> {
+    pub fn update(&mut self, updates: &[RowUpdate]) -> Result<Vec<UpdateOutcome>> {
         if updates.is_empty() {
             return Ok(Vec::new());
         }
         let mut change = Change::begin(&self.folder, Some(&self.empty))?;
-        let Targets { found, path_owners } = self.targets(&change, &updates)?;
+        let Targets { found, path_owners } = self.targets(&change, updates)?;
         let replace = self.conflict_policy() == ConflictPolicy::Replace;
-        let outcomes = outcomes(&updates, &found, &path_owners, replace);
-        let mut rows = Vec::new();
-        let mut replaced = HashSet::new();
-        let mut open: Option<(String, Segment)> = None;
-        // By segment, so that each of them is opened once.
-        let mut order: Vec<usize> =
-            (0..updates.len()).filter(|at| outcomes[*at] == UpdateOutcome::Updated).collect();
-        order.sort_by(|a, b| found[*a].cmp(&found[*b]));
-        for at in order {
-            let Some((name, number)) = &found[at] else { continue };
-            let segment = match &open {
-                Some((opened, segment)) if opened == name => segment,
-                _ => &open.insert((name.clone(), change.open_segment(name)?)).1,
-            };
-            rows.push((at, updates[at].applied_to(&segment.row(*number)?)));
-            replaced.insert((name.clone(), *number));
-            // Under `Replace`, a recording whose path another one takes.
-            replaced.extend(path_owners.get(&short_hash(&updates[at].row.path)).cloned());
-        }
-        if rows.is_empty() {
+        let outcomes = outcomes(updates, &found, &path_owners, replace);
+        // By segment, and in each in its order.
+        let mut possible: Vec<(&Position, &RowUpdate)> = found
+            .iter()
+            .zip(updates)
+            .zip(&outcomes)
+            .filter(|(_, outcome)| **outcome == UpdateOutcome::Updated)
+            .filter_map(|((found, update), _)| Some((found.as_ref()?, update)))
+            .collect();
+        if possible.is_empty() {
             return Ok(outcomes);
         }
-        let entry = self.write_rows(&mut change, &rows, &found)?;
+        possible.sort_by_key(|(position, _)| *position);
+        let mut segments = BTreeMap::new();
+        let (mut rows, mut replaced) = (Vec::new(), HashSet::new());
+        for (position, update) in possible {
+            let (name, number) = position;
+            if !segments.contains_key(name) {
+                segments.insert(name, change.open_segment(name)?);
+            }
+            rows.push((position, update.applied_to(&segments[name].row(*number)?)));
+            replaced.insert(position.clone());
+            // Under `Replace`, a recording whose path another one takes.
+            replaced.extend(path_owners.get(&short_hash(&update.row.path)).cloned());
+        }
+        let extra = rows.iter().flat_map(|(_, row)| row.extra.keys().cloned()).collect();
+        let mut writer = change.new_segment(extra)?;
+        for ((name, number), row) in rows {
+            copy_recording(&mut writer, &segments[name], *number, row)?;
+        }
+        let entry = writer.commit()?;
         change.remove(&Vec::from_iter(replaced))?;
         change.manifest.segments.push(entry);
         change.commit()?;
         Ok(outcomes)
-    }
-
-    /// A segment of the recordings `found`, with new rows (with the number of their update).
-    fn write_rows(
-        &self,
-        change: &mut Change,
-        rows: &[(usize, Row)],
-        found: &[Option<Position>],
-    ) -> Result<SegmentEntry> {
-        let extra: BTreeSet<String> = rows.iter().flat_map(|(_, row)| row.extra.keys().cloned()).collect();
-        let mut writer = change.new_segment(extra)?;
-        let mut open: Option<(&String, Segment)> = None;
-        for (at, row) in rows {
-            let Some((name, number)) = &found[*at] else { continue };
-            let segment = match &open {
-                Some((opened, segment)) if *opened == name => segment,
-                _ => &open.insert((name, change.open_segment(name)?)).1,
-            };
-            copy_recording(&mut writer, segment, *number, row.clone())?;
-        }
-        writer.commit()
     }
 
     /// The recordings that updates are for, and those with their new paths.

@@ -18,7 +18,7 @@ use crate::index::change::{AddOutcome, Adder, Addition, ConflictPolicy};
 use crate::index::keys::Key;
 use crate::index::update::{RowUpdate, UpdateOutcome};
 use crate::index::{Manifest, Row};
-use crate::list::Item;
+use crate::list::{Item, title_of};
 use crate::serve::answers::{AddAnswer, id_of};
 use crate::serve::api_error::{ApiError, ErrorBody};
 use crate::serve::feature_cache::unusable_file;
@@ -75,9 +75,7 @@ pub async fn add(
     let file = form.file("file")?;
     let title_is_file_name = form.text("title").is_empty();
     let title = match form.text("title") {
-        "" => {
-            Path::new(&file.name).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into())
-        }
+        "" => title_of(Path::new(&file.name)),
         title => title.to_owned(),
     };
     let text = |name: &str| form.text(name).to_owned();
@@ -180,7 +178,7 @@ fn update_present(
     let mut updated = false;
     if row != *old {
         let update = RowUpdate { old: old.clone(), row };
-        let outcomes = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)?.update(vec![update])?;
+        let outcomes = Adder::open(&state.index, empty, ConflictPolicy::KeepOld)?.update(&[update])?;
         updated = outcomes == [UpdateOutcome::Updated];
         state.refresh()?;
     }

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::recordings::row_of;
 use crate::aligned;
 use crate::answer::Searcher;
-use crate::compare::{by_windows, closest};
+use crate::compare::{by_vectors, by_windows};
 use crate::index::Row;
 use crate::serve::answers::{
     AlignmentAnswer, CompareAnswer, ComparedRecording, IndexedRecording, data_url, kind_name,
@@ -158,11 +158,7 @@ fn score<'a>(
     if let Some((compare, calibration)) = searcher.window_calibration() {
         return (by_windows(audio, recordings, compare), Some(calibration));
     }
-    let [left, right] = recordings.map(|(path, features)| audio.embed_features(path, features, None));
-    let score = left.and_then(|left| Ok((left, right?)));
-    let score =
-        score.and_then(|(left, right)| Ok(closest(&left.excerpts, &right.excerpts, searcher.index.dim())?.0));
-    (score, searcher.calibration())
+    (by_vectors(audio, recordings, None).map(|(score, _)| score), searcher.calibration())
 }
 
 /// The error of a recording that cannot be embedded, named as its sender knows it.
