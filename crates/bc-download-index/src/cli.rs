@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use bc_cli::{ConfigArgs, Outcome, ShardArgs, StatusArgs, ThreadArgs};
 
@@ -41,7 +43,7 @@ enum Command {
     /// Write the demo set: composed songs in several versions, as WAV.
     ///
     /// Reads [synth]. The same seed gives the same bytes; files that are there are kept.
-    Synth(ThreadArgs),
+    Synth(SynthArgs),
     /// Fetch the audio that is missing, with yt-dlp.
     ///
     /// Reads [index] and [download]; needs an index (`build`) and yt-dlp. Files come to
@@ -62,6 +64,16 @@ enum Command {
     Status(StatusArgs),
     /// Print the resolved configuration with a comment on each key.
     Config,
+}
+
+/// Arguments of `synth`.
+#[derive(Debug, clap::Args)]
+struct SynthArgs {
+    #[command(flatten)]
+    threads: ThreadArgs,
+    /// Also copy the files to FOLDER/<song>/<performer>.wav, for commands that read one folder per song.
+    #[arg(long, value_name = "FOLDER")]
+    by_song: Option<PathBuf>,
 }
 
 /// Arguments of `download`.
@@ -100,14 +112,18 @@ pub fn main(arguments: Arguments) -> Result<Outcome> {
     let Some(config) = arguments.config.load()? else { return Ok(Outcome::Done) };
     match arguments.command.unwrap_or(Command::Build) {
         Command::Build => build::run(&config)?,
-        Command::Synth(threads) => {
-            threads.install()?;
+        Command::Synth(arguments) => {
+            arguments.threads.install()?;
             let (versions, rendered) = synth::run(&config.synth)?;
             let folder = config.synth.output.display();
             if rendered == 0 {
                 println!("Nothing to do: {folder} has all {versions} versions.");
             } else {
                 println!("Rendered {rendered} of {versions} versions in {folder}.");
+            }
+            if let Some(folder) = arguments.by_song {
+                let songs = synth::by_song::copy(&config.synth, &folder)?;
+                println!("Copied them to {}, in one folder per song ({songs}).", folder.display());
             }
         }
         Command::Download(arguments) => {

@@ -77,7 +77,7 @@ impl Counter {
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<6} {:>21} {:>19}", "", "listed", "usable")?;
-        writeln!(f, "split     versions   cliques  versions   cliques  coverage")?;
+        writeln!(f, "split     versions   cliques  versions   cliques  fingerprint")?;
         for split in &self.0 {
             writeln!(
                 f,

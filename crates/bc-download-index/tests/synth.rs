@@ -117,6 +117,34 @@ fn versions_are_audible_mono_files_that_differ_in_key_and_tempo() {
 }
 
 #[test]
+fn copies_by_song_are_the_rendered_files_under_title_and_performer() {
+    let scratch = Scratch::new::<&str>(&[]);
+    // 40 songs of 256 possible names: some names are drawn twice.
+    let settings = ["synth.output=demo", "synth.cliques=40", "synth.versions=2", "synth.seconds=2"];
+    let settings = [&settings[..], &["synth.val_cliques=1", "synth.test_cliques=1"]].concat();
+    let mut command = scratch.command("synth --by-song music", &settings);
+    assert!(command.status().unwrap().success());
+    let (rendered, list) = files(&scratch);
+    let music = scratch.folder.path().join("music");
+    let folders: Vec<_> = std::fs::read_dir(&music).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(folders.len(), 40);
+    let titles: std::collections::BTreeSet<&str> =
+        list.lines().skip(1).map(|row| row.split(',').nth(2).unwrap()).collect();
+    assert!(titles.len() < 40, "no name was drawn twice: the test shows nothing");
+    for row in list.lines().skip(1) {
+        let fields: Vec<&str> = row.split(',').collect();
+        let (id, clique, title, performer) = (fields[0], fields[1], fields[2], fields[3]);
+        let of_song = [title.to_owned(), format!("{title} ({clique})")];
+        let of_performer = [format!("{performer}.wav"), format!("{performer} ({id}).wav")];
+        let copies =
+            of_song.iter().flat_map(|song| of_performer.each_ref().map(|file| music.join(song).join(file)));
+        let bytes = &rendered[&format!("{id}.wav")];
+        let same = copies.filter(|path| std::fs::read(path).is_ok_and(|copy| copy == *bytes)).count();
+        assert_eq!(same, 1, "{row}");
+    }
+}
+
+#[test]
 fn impossible_settings_are_refused() {
     let scratch = Scratch::new::<&str>(&[]);
     let (code, printed) =

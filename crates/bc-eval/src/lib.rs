@@ -10,6 +10,7 @@
 //! forward their arguments to it ([`forward`]). [`excerpts`] measures how well short excerpts find their works. [`baselines`]
 //! evaluates classical methods on the same features.
 
+pub mod analysis;
 pub mod baselines;
 pub mod catalogue;
 pub mod cli;

@@ -15,7 +15,9 @@ use bc_retrieval::{
 use comfy_table::Table;
 use serde::Serialize;
 
+use crate::analysis::{Analysis, split_to_analyse};
 use crate::embed::{WindowEmbeddings, WindowsAtTempo};
+use bc_calibration::versions::Versions;
 use bc_embed::origin::Origin;
 use bc_embed::windows::Windows;
 
@@ -51,6 +53,40 @@ pub struct EvaluationResults {
     pub whole_tracks: BTreeMap<String, Figures>,
     /// Provenance of the embeddings, if the input has one.
     pub provenance: Option<Provenance>,
+    /// The pairs, groups and hardest queries of one split, if `compared` says how; else they follow from the embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
+}
+
+/// The figures of a comparison by a matrix of distances, and the analysis of one of its splits.
+#[derive(Debug, Default)]
+pub struct MatrixResults {
+    /// Figures by split.
+    pub figures: BTreeMap<String, Figures>,
+    /// The analysis of the test split, or of the largest one.
+    pub analysis: Option<Analysis>,
+}
+
+impl MatrixResults {
+    /// Adds the figures of a split, if it has any, and its analysis if it is the one that is `analysed`.
+    fn add_split(
+        &mut self,
+        split: Split,
+        analysed: Option<Split>,
+        labels: &[&Label],
+        distances: &[f32],
+        policy: &Policy,
+        seed: u64,
+    ) -> Result<()> {
+        let mut numbers = IdTable::default();
+        let cliques: Vec<u32> = labels.iter().map(|label| numbers.number_of(&label.clique_id)).collect();
+        let Some(figures) = of_matrix(distances, &cliques, policy, seed)? else { return Ok(()) };
+        self.figures.insert(split.to_string(), figures);
+        if analysed == Some(split) {
+            self.analysis = Some(Analysis::of_distances(split, labels, distances, policy)?);
+        }
+        Ok(())
+    }
 }
 
 /// Measures every split of an embeddings file against itself or, with `candidates`, against these.
@@ -159,22 +195,20 @@ pub fn of_windows(
     rerank: Option<&Reciprocal>,
     policy: &Policy,
     seed: u64,
-) -> Result<BTreeMap<String, Figures>> {
-    let mut measured = BTreeMap::new();
+) -> Result<MatrixResults> {
+    let mut results = MatrixResults::default();
+    let analysed = split_to_analyse(splits.iter().flat_map(|distances| distances.labels.iter().copied()));
     for WindowDistances { split, labels, one_way } in splits {
-        let mut numbers = IdTable::default();
-        let cliques: Vec<u32> = labels.iter().map(|label| numbers.number_of(&label.clique_id)).collect();
         let mut distances = one_way;
-        symmetrise(&mut distances, cliques.len());
-        bc_retrieval::scale_locally(&mut distances, cliques.len(), neighbours);
+        symmetrise(&mut distances, labels.len());
+        bc_retrieval::scale_locally(&mut distances, labels.len(), neighbours);
         if let Some(settings) = rerank {
-            bc_retrieval::rerank_reciprocal(&mut distances, cliques.len(), settings);
+            bc_retrieval::rerank_reciprocal(&mut distances, labels.len(), settings);
         }
-        let figures = of_matrix(&distances, &cliques, policy, seed);
-        let figures = figures.with_context(|| format!("windows of split {split}"))?;
-        measured.extend(figures.map(|figures| (split.to_string(), figures)));
+        let added = results.add_split(split, analysed, &labels, &distances, policy, seed);
+        added.with_context(|| format!("windows of split {split}"))?;
     }
-    Ok(measured)
+    Ok(results)
 }
 
 /// Measures every split of whole recordings against itself, re-ranked. Memory: one number for each pair of versions.
@@ -186,21 +220,20 @@ pub fn of_reranked(
     rerank: &Reciprocal,
     policy: &Policy,
     seed: u64,
-) -> Result<BTreeMap<String, Figures>> {
-    let mut measured = BTreeMap::new();
+) -> Result<MatrixResults> {
+    let mut results = MatrixResults::default();
+    let analysed = split_to_analyse(&embeddings.labels);
     for split in splits_of(embeddings) {
-        let own = NumberedVersions::new(embeddings, &mut IdTable::default(), |label| label.split == split);
-        let vectors = own.versions().vectors;
-        let mut distances = Vec::with_capacity(own.cliques.len().pow(2));
-        bc_retrieval::each_row(&vectors, &vectors, policy.distance, |_, row| {
+        let own = Versions::of_split(embeddings, split);
+        let mut distances = Vec::with_capacity(own.len().pow(2));
+        bc_retrieval::each_row(&own.rows(), &own.rows(), policy.distance, |_, row| {
             distances.extend_from_slice(row)
         })?;
-        bc_retrieval::rerank_reciprocal(&mut distances, own.cliques.len(), rerank);
-        let figures = of_matrix(&distances, &own.cliques, policy, seed);
-        let figures = figures.with_context(|| format!("whole recordings of split {split}"))?;
-        measured.extend(figures.map(|figures| (split.to_string(), figures)));
+        bc_retrieval::rerank_reciprocal(&mut distances, own.len(), rerank);
+        let added = results.add_split(split, analysed, &own.labels, &distances, policy, seed);
+        added.with_context(|| format!("whole recordings of split {split}"))?;
     }
-    Ok(measured)
+    Ok(results)
 }
 
 /// Measures excerpts of every version (`queries`, their windows at each tempo of `windowed`) against the windows of all other
@@ -361,6 +394,7 @@ fn finish(
         compared: None,
         whole_tracks: BTreeMap::new(),
         provenance,
+        analysis: None,
     }
 }
 

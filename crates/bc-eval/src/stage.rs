@@ -96,7 +96,8 @@ fn measure_main_comparison(
             settings.neighbours, settings.averaged, settings.weight
         );
     }
-    measured.whole_tracks = std::mem::replace(&mut measured.splits, main);
+    measured.whole_tracks = std::mem::replace(&mut measured.splits, main.figures);
+    measured.analysis = main.analysis;
     measured.compared = Some(compared);
     Ok(window_calibration)
 }

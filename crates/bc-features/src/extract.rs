@@ -325,9 +325,9 @@ fn print_plan(config: &FeaturesConfig, pending: &[&PlannedVersion], usable: usiz
     let seconds: f64 = pending.iter().map(|version| version.seconds).sum();
     let guessed = pending.iter().any(|version| version.guessed);
     println!(
-        "Extracting {} of {usable} usable versions{part_of} ({}{:.1} h of audio) to {}",
+        "Extracting {} of {usable} usable versions{part_of} ({}{:.2} h of audio) to {}",
         pending.len(),
-        if guessed { "by the sizes of the files about " } else { "" },
+        if guessed { "judged by file sizes, about " } else { "" },
         seconds / 3600.0,
         config.output.display()
     );

@@ -45,7 +45,8 @@ pub fn run(config: &FeaturesConfig) -> Result<()> {
     for (extractor, rows) in set.extractors() {
         println!("  extractor    {extractor} ({rows} rows)");
     }
-    println!("  versions     {} in {} parts", set.rows.len(), set.parts.len());
+    println!("  versions     {}", set.rows.len());
+    println!("  part files   {}", set.parts.len());
     println!("  audio        {:.2} h", frames as f64 * settings.column_seconds() / 3600.0);
     println!("  size         {:.1} MB", bytes as f64 / 1e6);
     println!("  values       {min:.4} to {max:.4}, mean {:.4}", sum / count.max(1) as f64);

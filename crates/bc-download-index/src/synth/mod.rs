@@ -3,9 +3,10 @@
 //! The versions of a clique share melody, harmony and the order of phrases; key, tempo, timbre,
 //! accompaniment, form, room, noise and level differ. In: `[synth]`. Out: WAV files in
 //! `<output>/audio-<settings>/`, and `<output>/versions.csv` with their cliques and splits, which
-//! `[index] source = "synth"` reads.
+//! `[index] source = "synth"` reads; on demand also copies in one folder per song ([`by_song`]).
 
 mod arrange;
+pub mod by_song;
 mod compose;
 mod event;
 mod instruments;
@@ -52,18 +53,7 @@ struct Planned {
 /// # Errors
 /// A folder that cannot be written.
 pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
-    let mut fingerprint = Fingerprint::of("synth");
-    // The path of the folder does not affect its content.
-    let settings = SynthConfig { output: Default::default(), ..config.clone() };
-    let fingerprint = fingerprint.add(SYNTHESIS_VERSION.to_le_bytes()).add_json(&settings).finish();
-    let folder = format!("audio-{}", &fingerprint[..8]);
-    let versions: Vec<Planned> = (0..config.cliques)
-        .flat_map(|clique| (0..config.versions).map(move |version| (clique, version)))
-        .map(|(clique, version)| {
-            let id = format!("s{clique:04}v{version:02}");
-            Planned { clique, version, file: format!("{folder}/{id}.wav"), id }
-        })
-        .collect();
+    let versions = planned_versions(config);
     let missing: Vec<&Planned> =
         versions.iter().filter(|planned| !is_complete(&config.output.join(&planned.file))).collect();
     interrupt::install("finishing the songs that are being rendered; the same command continues from here")?;
@@ -87,6 +77,22 @@ pub fn run(config: &SynthConfig) -> Result<(usize, usize)> {
         atomic::write(&path, &list)?;
     }
     Ok((versions.len(), missing.len()))
+}
+
+/// All versions of the set, clique by clique.
+fn planned_versions(config: &SynthConfig) -> Vec<Planned> {
+    let mut fingerprint = Fingerprint::of("synth");
+    // The path of the folder does not affect its content.
+    let settings = SynthConfig { output: Default::default(), ..config.clone() };
+    let fingerprint = fingerprint.add(SYNTHESIS_VERSION.to_le_bytes()).add_json(&settings).finish();
+    let folder = format!("audio-{}", &fingerprint[..8]);
+    (0..config.cliques)
+        .flat_map(|clique| (0..config.versions).map(move |version| (clique, version)))
+        .map(|(clique, version)| {
+            let id = format!("s{clique:04}v{version:02}");
+            Planned { clique, version, file: format!("{folder}/{id}.wav"), id }
+        })
+        .collect()
 }
 
 /// An independent generator for each purpose, so that versions can be rendered in any order.
@@ -153,12 +159,9 @@ fn list(config: &SynthConfig, versions: &[Planned]) -> Result<Vec<u8>> {
         "duration_s",
     ])?;
     for planned in versions {
-        let mut names = generator(config.seed ^ 0x6e61_6d65, planned.clique, None);
-        let word = |names: &mut ChaCha8Rng, words: &[&'static str]| *words.choose(names).unwrap_or(&"Song");
-        let title = format!("{} {}", word(&mut names, &ADJECTIVES), word(&mut names, &NOUNS));
         let (arrangement, mut rng) = arranged(config, planned);
-        let [lead, comping] = arrangement.instruments.map(event::Voice::name);
-        let performer = format!("The {} {lead} & {comping}", word(&mut rng, &ADJECTIVES));
+        let title = title(config, planned.clique);
+        let performer = performer(&arrangement, &mut rng);
         let split = match planned.clique {
             clique if clique < config.test_cliques => "test",
             clique if clique < config.test_cliques + config.val_cliques => "val",
@@ -178,4 +181,20 @@ fn list(config: &SynthConfig, versions: &[Planned]) -> Result<Vec<u8>> {
         ])?;
     }
     Ok(writer.into_inner()?)
+}
+
+/// The name of a song: the same for all its versions, not always different from another song's.
+fn title(config: &SynthConfig, clique: u32) -> String {
+    let mut rng = generator(config.seed ^ 0x6e61_6d65, clique, None);
+    format!("{} {}", word(&mut rng, &ADJECTIVES), word(&mut rng, &NOUNS))
+}
+
+/// The name of a version's performer, after its instruments; `rng` as [`arranged`] returns it.
+fn performer(arrangement: &arrange::Arrangement, rng: &mut ChaCha8Rng) -> String {
+    let [lead, comping] = arrangement.instruments.map(event::Voice::name);
+    format!("The {} {lead} & {comping}", word(rng, &ADJECTIVES))
+}
+
+fn word(rng: &mut ChaCha8Rng, words: &[&'static str]) -> &'static str {
+    words.choose(rng).unwrap_or(&"Song")
 }

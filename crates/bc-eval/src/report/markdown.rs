@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::ReportedRun;
-use super::text::{FIGURES, count_of, display_title, escaped_markdown, figure_of};
+use super::text::{FIGURES, count_of, escaped_markdown, figure_of};
 
 /// The report of the runs as Markdown.
 pub fn text(runs: &[ReportedRun]) -> String {
@@ -13,8 +13,11 @@ pub fn text(runs: &[ReportedRun]) -> String {
     for run in runs {
         let _ = write!(
             text,
-            "\n## {}\n\n{}\n\n| split | queries |",
+            "\n## {}\n\n{}{}\n\n| split | queries |",
             escaped_markdown(&run.name),
+            run.compared.as_ref().map_or(String::new(), |compared| {
+                format!("Compared: {}. Rules: ", escaped_markdown(compared))
+            }),
             escaped_markdown(run.figures["rules"].as_str().unwrap_or_default())
         );
         for (name, _) in FIGURES {
@@ -25,6 +28,9 @@ pub fn text(runs: &[ReportedRun]) -> String {
         text.push('\n');
         for (split, figures) in run.figures["splits"].as_object().into_iter().flatten() {
             row(&mut text, split, figures);
+            if let Some(whole) = run.figures["whole_tracks"].get(split) {
+                row(&mut text, &format!("{split}: one vector per recording"), whole);
+            }
             for (method, figures) in run.baselines.iter().flat_map(|baselines| baselines.methods(split)) {
                 row(&mut text, &format!("{split}: {method} (classical)"), figures);
             }
@@ -39,15 +45,12 @@ pub fn text(runs: &[ReportedRun]) -> String {
         if !run.analysis.hardest.is_empty() {
             let _ = writeln!(text, "\nHardest queries of the split `{}`:\n", run.analysis.split);
             for hard in &run.analysis.hardest {
-                let above: Vec<String> = hard
-                    .wrong_above
-                    .iter()
-                    .map(|(label, _)| escaped_markdown(&display_title(label)))
-                    .collect();
+                let above: Vec<String> =
+                    hard.wrong_above.iter().map(|(label, _)| escaped_markdown(&label.name)).collect();
                 let _ = writeln!(
                     text,
                     "- {}: first match at rank {}, after {}",
-                    escaped_markdown(&display_title(&hard.query)),
+                    escaped_markdown(&hard.query.name),
                     hard.first_match_rank,
                     above.join("; ")
                 );

@@ -3,10 +3,10 @@
 //! In: folders with `embeddings.parquet`, `metrics.json` and optionally `calibration.json`, and the run's `metrics.jsonl`, if
 //! there is one. Out: `report.html` and `report.md`.
 
-mod analysis;
 mod baselines;
 mod chart;
 mod curves;
+mod map;
 mod markdown;
 mod page;
 mod reliability;
@@ -20,11 +20,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use bc_formats::embeddings::Embeddings;
 use bc_retrieval::Policy;
+use serde::Deserialize;
 use serde_json::Value;
 
-use analysis::Analysis;
+use crate::analysis::{self, Analysis};
 use baselines::Baselines;
 use bc_calibration::{self as calibration, Calibration};
+use bc_embed::bundle;
 use curves::Curves;
 pub use write::write;
 
@@ -50,9 +52,14 @@ struct ReportedRun {
     name: String,
     /// `metrics.json`.
     figures: Value,
+    /// How recordings were compared for the figures, if not by one vector each.
+    compared: Option<String>,
     analysis: Analysis,
+    /// What the distances of `analysis` are, as the label of an axis.
+    distance_name: &'static str,
+    map: Vec<map::Point>,
     curves: Option<Curves>,
-    /// `calibration.json`, if it was made from these embeddings.
+    /// The calibration of the scores that were compared, if it was made from these embeddings.
     calibration: Option<Calibration>,
     embeddings: Embeddings,
     /// Figures of classical methods on the same features.
@@ -79,29 +86,77 @@ impl ReportedRun {
             embeddings.provenance.fingerprint
         );
         let curves = source.run.as_deref().and_then(Curves::read);
-        let calibration_path = calibration::default_path(&vectors);
-        let mut calibration = Calibration::find(None, &calibration_path)?.map(|(_, calibration)| calibration);
-        let fingerprint = &embeddings.provenance.fingerprint;
-        if let Some(other) = calibration.take_if(|found| found.provenance.fingerprint != *fingerprint) {
-            tracing::warn!(
-                "{} was made from other embeddings ({}) than those in its folder ({fingerprint}) and is left out; run `bc-eval calibrate`",
-                calibration_path.display(),
-                other.provenance.fingerprint
-            );
-        }
         let policy = match &figures["policy"] {
             Value::Null => Policy::default(),
             policy => serde_json::from_value(policy.clone())
                 .with_context(|| format!("the policy in {} has an unknown form", path.display()))?,
         };
+        let compared = figures["compared"].as_str().map(str::to_owned);
+        let calibration = calibration_of(&source.eval, &embeddings, compared.is_some())?;
         let config =
             source.run.as_ref().and_then(|run| std::fs::read_to_string(run.join("config.toml")).ok());
         let named_folder = source.run.as_deref().unwrap_or(&source.eval);
         let name =
             named_folder.file_name().unwrap_or(named_folder.as_os_str()).to_string_lossy().into_owned();
-        let analysis =
-            Analysis::new(&embeddings, &policy).with_context(|| source.eval.display().to_string())?;
+        let (analysis, distance_name) = match &figures["analysis"] {
+            Value::Null => {
+                let split = analysis::split_to_analyse(&embeddings.labels);
+                let split = split.context("there are no embeddings to report on");
+                let analysis = split.and_then(|split| Analysis::of_embeddings(&embeddings, split, &policy));
+                (
+                    analysis.with_context(|| source.eval.display().to_string())?,
+                    "the cosine distance of whole recordings",
+                )
+            }
+            stored => {
+                let analysis = Analysis::deserialize(stored).with_context(|| {
+                    format!("the analysis in {} has an unknown form; run `bc-eval run` again", path.display())
+                })?;
+                (analysis, "the distance of the figures")
+            }
+        };
+        let map = map::points(&embeddings, analysis.split);
         let baselines = Baselines::from_folder(&source.eval, &embeddings);
-        Ok(Self { name, figures, analysis, curves, calibration, embeddings, baselines, config })
+        Ok(Self {
+            name,
+            figures,
+            compared,
+            analysis,
+            distance_name,
+            map,
+            curves,
+            calibration,
+            embeddings,
+            baselines,
+            config,
+        })
     }
+}
+
+/// The calibration in an evaluation's folder that belongs to the scores that were compared: those of windows if there are
+/// such, else those of whole recordings.
+fn calibration_of(
+    folder: &Path,
+    embeddings: &Embeddings,
+    windows_compared: bool,
+) -> Result<Option<Calibration>> {
+    let of_windows = folder.join(bundle::CALIBRATION_OF_WINDOWS);
+    let path = if windows_compared && of_windows.exists() {
+        of_windows
+    } else {
+        calibration::default_path(&folder.join("embeddings.parquet"))
+    };
+    let Some((_, calibration)) = Calibration::find(None, &path)? else { return Ok(None) };
+    // The windows have a file of their own, made from the same features by the same network.
+    let (found, own) = (&calibration.provenance, &embeddings.provenance);
+    let belongs = found.fingerprint == own.fingerprint || (windows_compared && found.inputs == own.inputs);
+    if !belongs {
+        tracing::warn!(
+            "{} was made from other embeddings ({}) than those in its folder ({}) and is left out; run `bc-eval run` or `bc-eval calibrate`",
+            path.display(),
+            found.fingerprint,
+            own.fingerprint
+        );
+    }
+    Ok(Some(calibration).filter(|_| belongs))
 }

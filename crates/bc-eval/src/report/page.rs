@@ -5,11 +5,11 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::ReportedRun;
-use super::analysis::{HardQuery, QueryGroup};
 use super::chart::{self, Axes, Dot, Series};
 use super::reliability;
 use super::section::heading;
-use super::text::{FIGURES, count_of, display_title, escaped, figure_of};
+use super::text::{FIGURES, count_of, escaped, figure_of};
+use crate::analysis::{HardQuery, QueryGroup};
 
 /// The report of the runs as HTML.
 pub fn html(runs: &[ReportedRun]) -> String {
@@ -108,8 +108,10 @@ fn cards(page: &mut String, run: &ReportedRun, named: bool) {
         "summary",
         &format!("{name}split “{}”", analysis.split),
         &format!(
-            "{} versions in {} cliques, each a query against all others",
-            analysis.versions, analysis.cliques
+            "{} versions in {} cliques, each a query against all others{}",
+            analysis.versions,
+            analysis.cliques,
+            run.compared.as_ref().map_or(String::new(), |compared| format!("; compared: {compared}"))
         ),
     );
     page.push_str("<div class=\"cards\">");
@@ -155,8 +157,11 @@ fn figures(page: &mut String, runs: &[ReportedRun]) {
     for run in runs {
         for (split, figures) in run.figures["splits"].as_object().into_iter().flatten() {
             figures_row(page, &run.name, split, figures);
+            if let Some(whole) = run.figures["whole_tracks"].get(split) {
+                figures_row(page, &format!("{}, one vector per recording", run.name), split, whole);
+            }
             for (method, figures) in run.baselines.iter().flat_map(|baselines| baselines.methods(split)) {
-                figures_row(page, &format!("{} (classical, same features)", method), split, figures);
+                figures_row(page, &format!("{method} (classical, same features)"), split, figures);
             }
         }
     }
@@ -206,7 +211,7 @@ fn precision_recall(page: &mut String, runs: &[ReportedRun]) {
         page,
         "precision-recall",
         "Precision and recall over pairs",
-        "Over all pairs below a distance threshold, as the threshold grows",
+        "Over all pairs below a threshold of the distance, as the threshold grows",
     );
     let series: Vec<Series<'_>> =
         runs.iter().map(|run| Series { name: &run.name, points: &run.analysis.precision_recall }).collect();
@@ -220,11 +225,11 @@ fn distances(page: &mut String, run: &ReportedRun, suffix: &str) {
         page,
         "distances",
         &format!("Distances of pairs{suffix}"),
-        "Share of the pairs of each kind, by cosine distance",
+        &format!("Share of the pairs of each kind, by {}", run.distance_name),
     );
     let pairs = &run.analysis.distances;
     let range = (f64::from(pairs.range.0), f64::from(pairs.range.1));
-    let axes = Axes { title: "Distances of pairs", x: "cosine distance", y: "share of pairs" };
+    let axes = Axes { title: "Distances of pairs", x: "distance", y: "share of pairs" };
     let series =
         [("versions of one clique", pairs.same.as_slice()), ("of different cliques", pairs.other.as_slice())];
     page.push_str(&chart::histograms(&axes, range, &series));
@@ -258,17 +263,16 @@ fn map(page: &mut String, run: &ReportedRun, suffix: &str) {
         page,
         "map",
         &format!("Map of the embeddings{suffix}"),
-        "t-SNE; one dot per version, one colour per clique; hover for titles",
+        "t-SNE of one vector per recording; one dot per version, one colour per clique; hover for titles",
     );
     let dots: Vec<Dot> = run
-        .analysis
         .map
         .iter()
         .map(|point| Dot {
             x: f64::from(point.x),
             y: f64::from(point.y),
             group: point.clique,
-            title: format!("{} [{}]", display_title(&point.label), point.label.clique_id),
+            title: format!("{} [{}]", point.version.name, point.version.clique_id),
         })
         .collect();
     page.push_str(&chart::scatter("Map of the embeddings", &dots));
@@ -289,18 +293,16 @@ fn hardest(page: &mut String, queries: &[HardQuery], suffix: &str) {
         let above: Vec<String> = hard
             .wrong_above
             .iter()
-            .map(|(label, distance)| {
-                format!("{} <small>{distance:.3}</small>", escaped(&display_title(label)))
-            })
+            .map(|(label, distance)| format!("{} <small>{distance:.3}</small>", escaped(&label.name)))
             .collect();
         let _ = writeln!(
             page,
             "<tr><td>{}<br><small>{}</small></td><td class=\"n\">{:.3}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td></tr>",
-            escaped(&display_title(&hard.query)),
+            escaped(&hard.query.name),
             escaped(&hard.query.clique_id),
             hard.average_precision,
             hard.first_match_rank,
-            hard.first_match.as_ref().map_or(String::new(), |label| escaped(&display_title(label))),
+            hard.first_match.as_ref().map_or(String::new(), |label| escaped(&label.name)),
             above.join("<br>")
         );
     }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use bc_calibration::COMPARE;
+
 use super::ReportedRun;
 use super::chart::{self, Axes, Series};
 use super::section::heading;
@@ -15,7 +17,8 @@ pub fn section(page: &mut String, run: &ReportedRun, suffix: &str) {
         "reliability",
         &format!("Is the probability right?{suffix}"),
         &format!(
-            "{} pairs of one work and {} pairs of two works of the split “{}”, fitted on {} works of “{}”, at even odds; mean error {:.3}",
+            "Scores of {}: {} pairs of one work and {} pairs of two works of the split “{}”, fitted on {} works of “{}”, at even odds; mean error {:.3}",
+            if calibration.provenance.settings[COMPARE].is_null() { "whole recordings" } else { "windows" },
             calibration.checked_pairs.same,
             calibration.checked_pairs.other,
             calibration.checked_on,

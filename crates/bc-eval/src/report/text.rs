@@ -1,6 +1,5 @@
 //! Text and figures that the page and the Markdown share, and their escaping.
 
-use bc_formats::embeddings::Label;
 use serde_json::Value;
 
 /// The figures of a split that are shown, with their digits.
@@ -15,15 +14,6 @@ pub fn figure_of(figures: &Value, name: &str, digits: usize) -> String {
 /// A count of `metrics.json`; a dash for anything but a number.
 pub fn count_of(figures: &Value, name: &str) -> String {
     figures[name].as_u64().map_or_else(|| "–".to_owned(), |count| count.to_string())
-}
-
-/// Title and performer, or the id if there is no title.
-pub fn display_title(label: &Label) -> String {
-    match (label.title.is_empty(), label.performer.is_empty()) {
-        (true, _) => label.version_id.clone(),
-        (false, true) => format!("{} ({})", label.title, label.version_id),
-        (false, false) => format!("{} – {}", label.title, label.performer),
-    }
 }
 
 /// Text, escaped for HTML.
