@@ -1,6 +1,6 @@
 //! Look-up tables of the Huffman codes: one look-up gives the values with their signs.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use crate::bits::Bits;
 use crate::codes;
@@ -26,25 +26,23 @@ struct Entry {
 struct Table(Vec<Entry>);
 
 impl Table {
-    /// Builds a table from codes (right-aligned) with their lengths and entries.
+    /// Builds a table from codes (right-aligned, in ascending order of their bits) with their lengths and entries.
     fn new(codes: &[(u32, u32, Entry)]) -> Self {
         let mut table = vec![Entry::default(); 1 << LOOKUP_BITS];
         for &(code, length, entry) in codes.iter().filter(|(_, length, _)| *length <= LOOKUP_BITS) {
             let first = (code << (LOOKUP_BITS - length)) as usize;
             table[first..first + (1 << (LOOKUP_BITS - length))].fill(entry);
         }
-        for head in 0..1 << LOOKUP_BITS {
-            let tails: Vec<_> = codes
-                .iter()
-                .filter(|&&(code, length, _)| length > LOOKUP_BITS && code >> (length - LOOKUP_BITS) == head)
-                .collect();
-            let Some(longest) = tails.iter().map(|(_, length, _)| length - LOOKUP_BITS).max() else {
-                continue;
-            };
+        let head = |&(code, length, _): &(u32, u32, Entry)| code >> (length - LOOKUP_BITS);
+        let long: Vec<_> = codes.iter().filter(|(_, length, _)| *length > LOOKUP_BITS).copied().collect();
+        // Codes ascend, so those with one head are neighbours.
+        for tails in long.chunk_by(|a, b| head(a) == head(b)) {
+            let longest = tails.iter().map(|(_, length, _)| length - LOOKUP_BITS).max().unwrap_or(0);
             let begin = table.len();
-            table[head as usize] = Entry { further: longest as u8, table: begin as u16, ..Entry::default() };
+            table[head(&tails[0]) as usize] =
+                Entry { further: longest as u8, table: begin as u16, ..Entry::default() };
             table.resize(begin + (1 << longest), Entry::default());
-            for &&(code, length, entry) in &tails {
+            for &(code, length, entry) in tails {
                 let open = longest - (length - LOOKUP_BITS);
                 let tail = (code & ((1 << (length - LOOKUP_BITS)) - 1)) << open;
                 let first = begin + tail as usize;
@@ -104,13 +102,18 @@ fn quad(leaf: u16) -> [i8; 4] {
     std::array::from_fn(|index| (leaf >> (3 - index) & 1) as i8)
 }
 
-/// The tables of pairs, by their numbers.
-static PAIRS: LazyLock<[Option<Table>; 32]> = LazyLock::new(|| {
-    std::array::from_fn(|table| {
-        let linbits = codes::LINBITS[table] > 0;
-        codes::pairs(table).map(|leaves| signed(leaves, pair, |values| linbits && values.contains(&15)))
-    })
-});
+/// The table of pairs with a number. It is made when it is first used; tables that differ in linbits alone are one.
+fn pair_table(number: usize) -> Option<&'static Table> {
+    static TABLES: [OnceLock<Table>; 32] = [const { OnceLock::new() }; 32];
+    let leaves = codes::pairs(number)?;
+    let shared = match number {
+        16..=23 => 16,
+        24..=31 => 24,
+        number => number,
+    };
+    let has_linbits = codes::LINBITS[number] > 0;
+    Some(TABLES[shared].get_or_init(|| signed(leaves, pair, |values| has_linbits && values.contains(&15))))
+}
 
 /// The codes of quadruples: table A, and table B of plain bits, a zero for a 1.
 static QUADS: LazyLock<[Table; 2]> = LazyLock::new(|| {
@@ -130,7 +133,7 @@ pub(crate) fn read_big_values(bits: &mut Bits, table: usize, lines: &mut [f32]) 
         lines.fill(0.0);
         return true;
     }
-    let Some(pairs) = &PAIRS[table] else { return false };
+    let Some(pairs) = pair_table(table) else { return false };
     let amplitudes = &POW_4_3[..];
     let (small, linbits) = (&amplitudes[..31], codes::LINBITS[table]);
     for two in lines.chunks_exact_mut(2) {
