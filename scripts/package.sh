@@ -32,14 +32,22 @@ name=bytecover-$version-$target
 stage=$out/package/$name
 rm -rf "$stage"
 mkdir -p "$stage/bin"
+# The host's strip knows the host's machine only.
+strip_symbols() {
+    local tool
+    for tool in strip "${target%%-*}-linux-gnu-strip" llvm-strip; do
+        "$tool" "$1" 2>/dev/null && return
+    done
+    echo "note: $(basename "$1") keeps its debug information, since no strip here can remove it" >&2
+}
 for program in "$bin"/bc-*; do
     [ -f "$program" ] && [ -x "$program" ] || continue
+    name_of_program=$(basename "$program")
     cp "$program" "$stage/bin/"
-    strip "$stage/bin/$(basename "$program")" 2>/dev/null || true
-    # A program of another machine cannot print its documents; this machine's, if it was built, prints the same.
-    printer=$out/release/$(basename "$program")
-    [ "$target" = "$host" ] || [ -x "$printer" ] || continue
-    "$printer" documents "$stage"
+    strip_symbols "$stage/bin/$name_of_program"
+    # A program of another machine may not run here; then this machine's prints the same documents, if it was built.
+    "$program" documents "$stage" 2>/dev/null || "$out/release/$name_of_program" documents "$stage" 2>/dev/null ||
+        echo "note: no man page and completions of $name_of_program; \`cargo build --release --workspace --bins\` first" >&2
 done
 # The reference pages are in docs; `help` needs no page.
 rm -f "$stage"/bc-*.md "$stage"/man/*-help*.1

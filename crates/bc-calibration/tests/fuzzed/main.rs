@@ -19,7 +19,7 @@ fn calibration() {
 
 #[test]
 #[ignore = "rewrites fuzz/corpus"]
-fn corpora() {
+fn write_corpus() {
     // Twelve works of two versions on a circle, near each other.
     let label = |number: usize| Label {
         version_id: number.to_string(),

@@ -25,7 +25,7 @@ fn pytorch() {
 
 #[test]
 #[ignore = "rewrites fuzz/corpus"]
-fn corpora() {
+fn write_corpus() {
     let tiny = ModelConfig { width: 2, blocks: [1, 1, 1, 1], projection: 3, ..ModelConfig::default() };
     let configs = [
         ("plain", ModelConfig { variant: Bottleneck::Plain, ..tiny.clone() }),
